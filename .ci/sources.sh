@@ -1,0 +1,43 @@
+# To be sourced by scripts that build: makes $work, a folder that is removed at the end, and defines sources.
+# shellcheck shell=sh disable=SC2034
+
+work=$(mktemp -d)
+mirror=""
+cleanup() {
+	status=$?
+	[ -z "$mirror" ] || kill "$mirror" 2>/dev/null || true
+	rm -rf "$work"
+	exit "$status"
+}
+trap cleanup EXIT
+trap 'exit 130' INT TERM
+
+# sources ARCH: sets $image and $repository, to empty strings where the public sources answer, else to those of a
+# sov-mirror that it starts on this computer and that ends with the script; and $lock to a file that belongs to these
+# sources, since a lock names them.
+sources() {
+	image="" repository="" lock=out/public.lock
+	mkdir -p out
+	if bin/sov doctor --only sources >/dev/null 2>&1; then
+		echo "sources: Docker Hub, Alpine's mirror and kernel.org answer"
+		return
+	fi
+	echo "sources: the public ones do not all answer: sov-mirror serves Debian's PostgreSQL, repackaged, on this computer"
+	# A port that stays the same lets the lock, which names it, serve again; where it is taken, any other will do.
+	serve "$1" 127.0.0.1:5080 || serve "$1" 127.0.0.1:0
+	image=$(sed -n 's/.*"image":"\([^"]*\)".*/\1/p' "$work/mirror.json")
+	repository=$(sed -n 's/.*"repositories":\["\([^"]*\)".*/\1/p' "$work/mirror.json")
+	key=$(sed -n 's|.*"keys":\["[^"]*/\([^"/]*\)\.rsa\.pub".*|\1|p' "$work/mirror.json")
+	port=${image#*:}
+	lock="out/$key-${port%%/*}.lock"
+}
+
+# serve ARCH ADDRESS: starts a sov-mirror and waits until it has written its line, or has failed and said why.
+serve() {
+	bin/sov-mirror --arch "$1" --listen "$2" --json >"$work/mirror.json" &
+	mirror=$!
+	while [ ! -s "$work/mirror.json" ]; do
+		kill -0 "$mirror" 2>/dev/null || return 1
+		sleep 0.1
+	done
+}

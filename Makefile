@@ -1,0 +1,54 @@
+# sov: see README.md. Each target says what it is about to do, and its result in one line.
+
+GO       ?= go
+ARCH     ?= arm64
+FUZZTIME ?= 5s
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo development)
+# The same sources make the same programs, wherever they are compiled.
+GOBUILD := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false
+
+.DEFAULT_GOAL := help
+.PHONY: help deps build demo test bench fuzz reproducible lint clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
+
+deps: ## install the Debian packages that are missing
+	@.ci/deps
+
+build: ## compile the programs into bin/
+	@echo "build: compiling sov-init (arm64, amd64), sov and sov-mirror"
+	@$(GO) generate ./internal/embedded
+	@$(GOBUILD) -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ ./cmd/sov ./cmd/sov-mirror
+	@echo "build: bin/sov and bin/sov-mirror are ready"
+
+demo: deps build ## build the PostgreSQL machine, boot it in QEMU, query it
+	@.ci/demo $(ARCH)
+
+test: deps build ## run every test
+	@echo "test: building sql for both architectures (kernel and Tailscale are compiled once), then every test"
+	@.ci/artifacts
+	@.ci/test
+
+bench: deps build ## measure against the peers
+	@.ci/bench
+
+fuzz: ## fuzz each parser for FUZZTIME
+	@.ci/fuzz $(FUZZTIME)
+
+reproducible: deps build ## build twice from nothing, in two places, and compare
+	@.ci/reproducible $(ARCH)
+
+lint: ## gofmt, vet, staticcheck, shellcheck
+	@echo "lint: gofmt, go vet, staticcheck"
+	@test -z "$$(gofmt -l cmd pipeline stages assets kernel internal)" || { gofmt -l cmd pipeline stages assets kernel internal; exit 1; }
+	@$(GO) vet ./...
+	@$(GO) run $(STATICCHECK) ./...
+	@if command -v shellcheck >/dev/null; then shellcheck -x .ci/[a-z]*; fi
+	@echo "lint: clean"
+
+clean: ## remove bin/ and out/ (the cache stays: see `sov cache prune`)
+	@rm -rf bin out internal/embedded/bin/*.zst
+	@echo "clean: removed bin/ and out/"

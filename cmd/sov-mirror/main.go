@@ -1,0 +1,103 @@
+// Sov-mirror serves a registry and a package repository on this computer, for
+// builds that cannot reach Docker Hub and Alpine's package mirror.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/sovereign-sql/sov/internal/mirror"
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := newCommand(os.Getenv).ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "sov-mirror:", err)
+		os.Exit(1)
+	}
+}
+
+const longHelp = `Sov-mirror serves, on a loopback address, an image registry and a signed apk
+package repository with what "sov build sql" takes from Docker Hub and from
+Alpine's mirror otherwise.
+
+It is not Alpine. The packages are Debian's programs, fetched and verified by
+apt in a folder of its own and repackaged as apk files; nothing on this
+computer is installed or changed by it. The base image is Alpine's minirootfs
+if there is one in --fixtures, else a root in Alpine's layout with Debian's
+static busybox.
+
+The first start fetches some 90 MB and takes a minute; later ones less than a
+second, without the network. Ctrl-C stops it.`
+
+const examples = `  sov-mirror
+  sov-mirror --arch arm64 --listen 127.0.0.1:5080
+  sov build sql --image 127.0.0.1:5080/library/alpine:3.22 \
+      --repository http://127.0.0.1:5080/alpine/v3.22/main`
+
+func newCommand(getenv func(string) string) *cobra.Command {
+	var options mirror.Options
+	var asJSON, prepareOnly bool
+	cmd := &cobra.Command{
+		Use:           "sov-mirror",
+		Short:         "Serve a registry and an apk repository for builds without the public ones",
+		Long:          longHelp,
+		Example:       examples,
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !cmd.Flags().Changed("fixtures") {
+				options.Fixtures = mirror.FindFixtures(getenv, "../shared/alpine")
+			}
+			options.Log = cmd.ErrOrStderr()
+			return serve(cmd.Context(), options, cmd.OutOrStdout(), asJSON, prepareOnly)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&options.Dir, "dir", "", "cache folder (default sov/mirror in the user's cache folder)")
+	flags.StringSliceVar(&options.Arches, "arch", nil, "architectures: arm64, amd64 (default both)")
+	flags.StringVar(&options.Fixtures, "fixtures", "", "folder with Alpine's alpine-minirootfs-*.tar.gz for the base image\n(default $SOV_ALPINE_FIXTURES, or ../shared/alpine if it has them)")
+	flags.StringVar(&options.Listen, "listen", "127.0.0.1:0", "loopback address and port to listen on; port 0 is a free one")
+	flags.BoolVar(&options.Refresh, "refresh", false, "ask Debian for newer packages")
+	flags.BoolVar(&prepareOnly, "prepare", false, "fill the cache folder and stop")
+	flags.BoolVar(&asJSON, "json", false, "when ready, print one line of JSON instead of a description")
+	return cmd
+}
+
+// ready is the line that --json prints.
+type ready struct {
+	Event         string   `json:"event"` // "ready"
+	Image         string   `json:"image"`
+	PostgresImage string   `json:"postgres_image"`
+	Repositories  []string `json:"repositories"`
+	Keys          []string `json:"keys"` // files
+}
+
+func serve(ctx context.Context, options mirror.Options, out io.Writer, asJSON, prepareOnly bool) error {
+	m, err := mirror.Start(ctx, options)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	if asJSON {
+		err = json.NewEncoder(out).Encode(ready{"ready", m.Image(), m.PostgresImage(), m.Repositories(), m.KeyFiles})
+	} else {
+		_, err = io.WriteString(out, m.Describe())
+	}
+	if err != nil || prepareOnly {
+		return err
+	}
+	if !asJSON {
+		fmt.Fprintln(out, "\nServing until Ctrl-C.")
+	}
+	<-ctx.Done()
+	return nil
+}

@@ -1,0 +1,179 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sovereign-sql/sov/internal/embedded"
+	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/stages"
+)
+
+// buildFlags are the flags of `sov build` that are not options of stages.Build as they are.
+type buildFlags struct {
+	stages.Options
+	progress string
+	explain  bool
+	asJSON   bool
+}
+
+func newBuild() *cobra.Command {
+	var f buildFlags
+	c := &cobra.Command{
+		Use:   "build RECIPE",
+		Short: "Build a virtual machine from a recipe",
+		Long: `Build a virtual machine from a recipe into OUT/NAME/ARCH: root filesystem, kernel, vm.json, manifest, SBOM.
+
+RECIPE is "sql", which comes with sov, or the path of a YAML file (see docs/recipe.md).
+
+The first build resolves what the recipe leaves open (the image's tag, the newest packages, the kernel's source) and
+writes it to the lock. Every later build takes exactly that, so that the same lock gives the same bytes on any machine;
+--update-lock resolves anew. Stages whose inputs have not changed come from the cache.`,
+		Example: `  sov build sql
+  sov build sql --arch amd64 --explain
+  sov build sql --update-lock
+  sov build ./mine.yaml -o out --progress json
+  sov build sql --image postgres:17-alpine
+  sov build sql --kernel ./Image`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: recipes,
+		RunE:              func(c *cobra.Command, args []string) error { return build(c, args[0], f) },
+	}
+	flags := c.Flags()
+	archFlag(c, &f.Arch)
+	flags.StringVarP(&f.Out, "out", "o", "out", "folder for artifacts")
+	flags.StringVar(&f.LockPath, "lock", "", "lock file (default: sov.lock beside the recipe, or here for an embedded one)")
+	flags.BoolVar(&f.UpdateLock, "update-lock", false, "resolve everything anew and rewrite the lock")
+	flags.BoolVar(&f.Offline, "offline", false, "use no network: what the cache does not hold is an error")
+	flags.BoolVar(&f.NoCache, "no-cache", false, "run every stage, whatever the cache holds")
+	flags.StringVar(&f.CacheDir, "cache", "", "cache folder (default: $SOV_CACHE_DIR, else sov in the user's cache folder)")
+	flags.IntVar(&f.Jobs, "jobs", runtime.NumCPU(), "stages to run side by side")
+	flags.StringVar(&f.progress, "progress", "auto", "how to show progress: auto, tty, plain or json")
+	flags.BoolVar(&f.explain, "explain", false, "say for each stage its key, hit or miss, and what changed since the last build")
+	flags.BoolVar(&f.asJSON, "json", false, "print the result as JSON")
+	flags.StringVar(&f.Image, "image", "", "base image in place of the recipe's: a reference, oci:DIR or a tarball")
+	flags.StringArrayVar(&f.Repositories, "repository", nil, "package repository in place of the recipe's; may be repeated")
+	flags.StringVar(&f.Kernel, "kernel", "", "a finished kernel (arm64 Image, amd64 bzImage) in place of building one")
+	flags.StringVar(&f.KernelSource, "with-kernel-source", "", "kernel source: a path, a URL or deb:NAME")
+	complete(c, "progress", "auto", "tty", "plain", "json")
+	return c
+}
+
+func build(c *cobra.Command, recipe string, f buildFlags) (err error) {
+	for _, err := range []error{checkArch(f.Arch), excludeEachOther(c, "kernel", "with-kernel-source"), excludeEachOther(c, "offline", "update-lock")} {
+		if err != nil {
+			return err
+		}
+	}
+	if f.Jobs < 1 {
+		return &usageError{fmt.Errorf("--jobs %d: at least one stage has to run", f.Jobs)}
+	}
+	if f.Recipe, f.RecipeText, err = stages.LoadRecipe(recipe); err != nil {
+		return err
+	}
+	if f.LockPath == "" {
+		f.LockPath = lockBeside(recipe)
+	}
+	if f.CacheDir == "" {
+		if f.CacheDir, err = cacheDir(); err != nil {
+			return err
+		}
+	}
+	f.InitProgram = func(arch string) ([]byte, error) { return embedded.Program("sov-init", arch) }
+	if f.Reporter, err = pipeline.NewReporter(f.progress, c.ErrOrStderr(), os.Getenv); err != nil {
+		return &usageError{err}
+	}
+	result, err := stages.Build(c.Context(), f.Options)
+	if closeErr := f.Reporter.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return err
+	}
+	if f.asJSON {
+		return printJSON(c.OutOrStdout(), newBuildReport(result))
+	}
+	return printBuild(c.OutOrStdout(), result, f)
+}
+
+// lockBeside is sov.lock in the recipe file's folder, or in this one for an embedded recipe.
+func lockBeside(recipe string) string {
+	if strings.ContainsRune(recipe, '/') {
+		return filepath.Join(filepath.Dir(recipe), "sov.lock")
+	}
+	return "sov.lock"
+}
+
+// buildReport is what `sov build --json` prints.
+type buildReport struct {
+	Dir         string        `json:"dir"`
+	LockWritten bool          `json:"lock_written"`
+	Seconds     float64       `json:"seconds"`
+	Stages      []stageReport `json:"stages"`
+	Files       []builtFile   `json:"files"`
+}
+
+type stageReport struct {
+	Name     string   `json:"name"`
+	Key      string   `json:"key"`
+	Status   string   `json:"status"`           // "cached" or "built"
+	Reason   string   `json:"reason,omitempty"` // why it ran
+	Seconds  float64  `json:"seconds"`
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+type builtFile struct {
+	Name    string `json:"name"`
+	Size    int64  `json:"size"` // bytes
+	Digest  string `json:"digest"`
+	Changed bool   `json:"changed"` // since the last export to this folder
+}
+
+func newBuildReport(r *stages.Result) buildReport {
+	report := buildReport{Dir: r.Dir, LockWritten: r.LockWritten, Seconds: r.Elapsed.Seconds()}
+	for _, s := range r.Stages {
+		report.Stages = append(report.Stages, stageReport{
+			Name: s.Name, Key: s.Key, Status: string(s.Status), Reason: s.Reason, Seconds: s.Elapsed.Seconds(), Warnings: s.Warnings,
+		})
+	}
+	for _, file := range r.Exported {
+		report.Files = append(report.Files, builtFile{file.Name, file.Size, string(file.Digest), file.Changed})
+	}
+	return report
+}
+
+func printBuild(w io.Writer, r *stages.Result, f buildFlags) error {
+	if f.explain {
+		if err := r.WriteExplanation(w); err != nil {
+			return err
+		}
+	}
+	if r.LockWritten {
+		if _, err := fmt.Fprintf(w, "wrote %s: commit it, and every build makes the same bytes\n", f.LockPath); err != nil {
+			return err
+		}
+	}
+	changed := 0
+	for _, file := range r.Exported {
+		if file.Changed {
+			changed++
+		}
+	}
+	if changed == 0 {
+		_, err := fmt.Fprintf(w, "%s is up to date (%.2f s)\n", r.Dir, r.Elapsed.Seconds())
+		return err
+	}
+	for _, file := range r.Exported {
+		if _, err := fmt.Fprintf(w, "  %-16s %10s  sha256:%.12s…\n", file.Name, pipeline.FormatSize(file.Size), file.Digest.Hex()); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintf(w, "%s is ready (%.1f s)\n", r.Dir, r.Elapsed.Seconds())
+	return err
+}

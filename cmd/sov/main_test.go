@@ -1,0 +1,241 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sovereign-sql/sov/internal/ext4"
+	"github.com/sovereign-sql/sov/internal/tree"
+)
+
+// cli runs a command line and returns what it printed and its exit status.
+func cli(t *testing.T, args ...string) (stdout, stderr string, status int) {
+	t.Helper()
+	var out, errOut bytes.Buffer
+	status = execute(context.Background(), args, strings.NewReader(""), &out, &errOut)
+	return out.String(), errOut.String(), status
+}
+
+// TestEveryCommandHelps: a summary, an example that begins with the command itself, and help that works.
+func TestEveryCommandHelps(t *testing.T) {
+	var visit func(c *cobra.Command)
+	visit = func(c *cobra.Command) {
+		if c.Name() == "help" || c.Name() == "completion" {
+			return // cobra's own
+		}
+		if c.Short == "" || strings.HasSuffix(c.Short, ".") {
+			t.Errorf("%s: summary %q: want one line without a full stop", c.CommandPath(), c.Short)
+		}
+		if !strings.Contains(c.Example, c.CommandPath()) {
+			t.Errorf("%s: its example does not show it", c.CommandPath())
+		}
+		args := append(strings.Fields(c.CommandPath())[1:], "--help")
+		if out, _, status := cli(t, args...); status != exitDone || !strings.Contains(out, "Usage:") {
+			t.Errorf("%s --help: status %d:\n%s", c.CommandPath(), status, out)
+		}
+		for _, sub := range c.Commands() {
+			visit(sub)
+		}
+	}
+	visit(newRoot())
+}
+
+func TestUsageErrors(t *testing.T) {
+	for _, args := range [][]string{
+		{"bild"},
+		{"build"},
+		{"build", "sql", "more"},
+		{"build", "sql", "--arch", "mips"},
+		{"build", "sql", "--jobs", "0"},
+		{"build", "sql", "--jobs", "many"},
+		{"build", "sql", "--progress", "loud"},
+		{"build", "sql", "--kernel", "a", "--with-kernel-source", "b"},
+		{"build", "sql", "--offline", "--update-lock"},
+		{"run", "sql", "--unknown"},
+		{"run", "sql", "--arch", "mips"},
+		{"inspect", "dance"},
+		{"inspect", "config", "x", "weather"},
+		{"cache", "prune", "--unused-for", "long"},
+		{"cache", "prune", "--max-size", "huge"},
+		{"doctor", "--only", "weather"},
+		{"diff", "one"},
+	} {
+		_, stderr, status := cli(t, args...)
+		if status != exitUsage || !strings.HasPrefix(stderr, "sov: ") {
+			t.Errorf("sov %s: status %d, want %d; says %q", strings.Join(args, " "), status, exitUsage, stderr)
+		}
+	}
+}
+
+func TestMissingArtifactSaysHowToBuildIt(t *testing.T) {
+	absent := filepath.Join(t.TempDir(), "absent")
+	for _, args := range [][]string{
+		{"verify", absent}, {"inspect", "ls", absent}, {"inspect", "config", absent}, {"run", "sql", "-o", absent, "--ephemeral"},
+	} {
+		_, stderr, status := cli(t, args...)
+		if status != exitFailed || !strings.Contains(stderr, "sov build") {
+			t.Errorf("sov %s: status %d, says %q", strings.Join(args, " "), status, stderr)
+		}
+	}
+}
+
+func TestVersion(t *testing.T) {
+	out, _, status := cli(t, "version", "--json")
+	var report versionReport
+	if err := json.Unmarshal([]byte(out), &report); err != nil || status != exitDone || report.Go == "" {
+		t.Errorf("status %d, %v: %s", status, err, out)
+	}
+}
+
+func TestCompletion(t *testing.T) {
+	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
+		if out, _, status := cli(t, "completion", shell); status != exitDone || !strings.Contains(out, "sov") {
+			t.Errorf("completion %s: status %d", shell, status)
+		}
+	}
+	if out, _, _ := cli(t, "__complete", "build", "--arch", ""); !strings.Contains(out, "arm64") {
+		t.Errorf("--arch completes to %s", out)
+	}
+}
+
+// picture writes a small image with a few kinds of entries, changed by change.
+func picture(t *testing.T, change func(*tree.Tree)) string {
+	t.Helper()
+	when := time.Unix(1700000000, 123456789)
+	tr := tree.New()
+	for p, n := range map[string]*tree.Inode{
+		"etc":        {Mode: tree.S_IFDIR | 0o755, ModTime: when},
+		"etc/motd":   {Mode: tree.S_IFREG | 0o644, UID: 70, GID: 71, ModTime: when, Content: tree.Bytes([]byte("hello\n"))},
+		"etc/secret": {Mode: tree.S_IFREG | 0o4711, ModTime: when, Xattrs: map[string][]byte{"user.note": []byte("x")}},
+		"link":       {Mode: tree.S_IFLNK | 0o777, ModTime: when, Target: "etc/motd"},
+		"null":       {Mode: tree.S_IFCHR | 0o666, ModTime: when, Major: 1, Minor: 3},
+	} {
+		if err := tr.Put(p, n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if change != nil {
+		change(tr)
+	}
+	path := filepath.Join(t.TempDir(), "rootfs.img")
+	file, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if _, err := ext4.Write(t.Context(), file, tr, ext4.Options{Label: "picture"}); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestInspect(t *testing.T) {
+	img := picture(t, nil)
+	for _, test := range []struct {
+		args []string
+		want []string
+	}{
+		{[]string{"ls", img}, []string{"drwxr-xr-x", "lrwxrwxrwx", "link -> etc/motd", "crw-rw-rw-", "1:3", "null"}},
+		{[]string{"ls", img, "/etc"}, []string{"-rw-r--r--", "70", "71", "2023-11-14T22:13:20 motd", "-rws--x--x"}},
+		{[]string{"ls", img, "etc/motd"}, []string{"motd"}},
+		{[]string{"cat", img, "/etc/motd", "/link"}, []string{"hello\nhello\n"}},
+		{[]string{"stat", img, "/etc/secret"}, []string{"/etc/secret", `user.note="x"`, "2023-11-14T22:13:20.123456789Z"}},
+		{[]string{"stat", img, "/link"}, []string{"target  etc/motd"}},
+		{[]string{"stat", img}, []string{"picture", "metadata_csum", "4096"}},
+		{[]string{"tree", "--size", img}, []string{"6 B", "etc/", "motd"}},
+		{[]string{"ls", "--json", img, "/etc"}, []string{`"path": "/etc/motd"`, `"uid": 70`}},
+		{[]string{"tree", "--json", img}, []string{`"name": "/"`}},
+		{[]string{"packages", "--json", img}, []string{"[]"}},
+	} {
+		stdout, stderr, status := cli(t, append([]string{"inspect"}, test.args...)...)
+		if status != exitDone {
+			t.Errorf("inspect %v: status %d: %s", test.args, status, stderr)
+		}
+		for _, want := range test.want {
+			if !strings.Contains(stdout, want) {
+				t.Errorf("inspect %v: no %q in\n%s", test.args, want, stdout)
+			}
+		}
+	}
+}
+
+func TestInspectRefusesWhatIsNoImage(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "text.img")
+	if err := os.WriteFile(path, bytes.Repeat([]byte("no image "), 1000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, stderr, status := cli(t, "inspect", "ls", path); status != exitFailed || !strings.Contains(stderr, "text.img") {
+		t.Errorf("status %d: %s", status, stderr)
+	}
+}
+
+func TestDiff(t *testing.T) {
+	a := picture(t, nil)
+	b := picture(t, func(tr *tree.Tree) {
+		n, _ := tr.Lookup("etc/motd")
+		n.Content, n.UID = tree.Bytes([]byte("howdy\n")), 0
+		tr.Remove("null")
+		if err := tr.Put("new", &tree.Inode{Mode: tree.S_IFREG, ModTime: time.Unix(0, 0)}); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if out, _, status := cli(t, "diff", a, picture(t, nil)); status != exitDone || out != "identical\n" {
+		t.Errorf("same tree: status %d: %s", status, out)
+	}
+	out, _, status := cli(t, "diff", a, b)
+	if status != exitFound {
+		t.Errorf("status %d, want %d", status, exitFound)
+	}
+	for _, want := range []string{"~ /etc/motd (owner, content)", "- /null", "+ /new"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+	folderA, folderB := filepath.Dir(a), filepath.Dir(b)
+	if err := os.WriteFile(filepath.Join(folderA, "kernel"), []byte("k"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, _, status = cli(t, "diff", "--json", folderA, folderB)
+	var report diffReport
+	if err := json.Unmarshal([]byte(out), &report); err != nil {
+		t.Fatal(err)
+	}
+	if status != exitFound || report.Identical || len(report.Files) != 2 || report.Files[0].Status != onlyInA || len(report.Changes) == 0 {
+		t.Errorf("status %d: %s", status, out)
+	}
+	if _, _, status := cli(t, "diff", a, folderB); status != exitFailed {
+		t.Errorf("an image beside a folder: status %d", status)
+	}
+}
+
+func TestModeString(t *testing.T) {
+	for mode, want := range map[uint32]string{
+		0o100644: "-rw-r--r--", 0o040755: "drwxr-xr-x", 0o120777: "lrwxrwxrwx", 0o020666: "crw-rw-rw-", 0o060600: "brw-------",
+		0o010644: "prw-r--r--", 0o140755: "srwxr-xr-x", 0o104755: "-rwsr-xr-x", 0o102745: "-rwxr-Sr-x", 0o041777: "drwxrwxrwt", 0o041776: "drwxrwxrwT",
+	} {
+		if got := modeString(mode); got != want {
+			t.Errorf("%o: %s, want %s", mode, got, want)
+		}
+	}
+}
+
+func TestParseSizeAndAge(t *testing.T) {
+	for text, want := range map[string]int64{"1": 1, "512KiB": 512 << 10, "10GiB": 10 << 30, "10GB": 10e9, "": 0, "10G": 0, "GiB": 0, "-1": 0, "1.5G": 0, "9999999999TiB": 0, "10XB": 0} {
+		if got, err := parseSize(text); got != want || (err == nil) != (want > 0) {
+			t.Errorf("size %q: %d, %v; want %d", text, got, err, want)
+		}
+	}
+	for text, want := range map[string]time.Duration{"12h": 12 * time.Hour, "30d": 720 * time.Hour, "d": -1, "-1h": -1, "x": -1} {
+		if got, err := parseAge(text); err == nil && got != want || (err == nil) != (want >= 0) {
+			t.Errorf("age %q: %v, %v; want %v", text, got, err, want)
+		}
+	}
+}

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "sov",
+		Short: "Build and run a PostgreSQL virtual machine for a rooted Android phone",
+		Long: `sov turns an Alpine image, Alpine packages, PostgreSQL, Tailscale and a kernel into one virtual machine for a
+rooted Android phone, byte for byte the same wherever it is built, and boots it on this computer to try it.`,
+		Example: `  sov build sql                              build the PostgreSQL machine into out/sql/arm64
+  sov run sql --query 'select version()'     boot it here in QEMU and ask it something
+  sov inspect ls out/sql/arm64 /etc          look into its root filesystem
+  sov diff out/sql/arm64 /tmp/other          compare two builds`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return &usageError{fmt.Errorf("%w (see `%s --help`)", err, c.CommandPath())}
+	})
+	root.AddCommand(newBuild(), newRun(), newInspect(), newVerify(), newDiff(), newCache(), newDoctor(), newVersion())
+	refuseStrayArguments(root)
+	return root
+}
+
+// refuseStrayArguments makes every complaint about a command's arguments a usage error that names its help. A command
+// that only groups others prints its help when called by itself; without a run function, cobra would do so for a
+// misspelt verb below it too.
+func refuseStrayArguments(c *cobra.Command) {
+	check := c.Args
+	if c.HasSubCommands() {
+		check = cobra.NoArgs
+		c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+	}
+	c.Args = func(c *cobra.Command, args []string) error {
+		if err := check(c, args); err != nil {
+			return &usageError{fmt.Errorf("%w (see `%s --help`)", err, c.CommandPath())}
+		}
+		return nil
+	}
+	for _, sub := range c.Commands() {
+		refuseStrayArguments(sub)
+	}
+}
+
+// excludeEachOther returns a usage error when both flags are given.
+func excludeEachOther(c *cobra.Command, a, b string) error {
+	if c.Flags().Changed(a) && c.Flags().Changed(b) {
+		return &usageError{fmt.Errorf("--%s and --%s exclude each other (see `%s --help`)", a, b, c.CommandPath())}
+	}
+	return nil
+}
+
+// architectures are the guest's, as Go names them.
+var architectures = []string{"arm64", "amd64"}
+
+// archFlag adds --arch, whose default is a phone's.
+func archFlag(c *cobra.Command, arch *string) {
+	c.Flags().StringVar(arch, "arch", "arm64", "the guest's architecture: arm64 or amd64")
+	complete(c, "arch", architectures...)
+}
+
+func checkArch(arch string) error {
+	for _, known := range architectures {
+		if arch == known {
+			return nil
+		}
+	}
+	return &usageError{fmt.Errorf("--arch %s: know %s", arch, strings.Join(architectures, " and "))}
+}
+
+// complete gives a flag a fixed list of values for the shell's completion.
+func complete(c *cobra.Command, flag string, values ...string) {
+	if err := c.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err) // the flag does not exist: a mistake in this program
+	}
+}
+
+// recipes completes the embedded recipe's name beside the files of the folder.
+func recipes(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return []string{"sql"}, cobra.ShellCompDirectiveDefault
+}
+
+// cacheDir is where sov keeps its cache: $SOV_CACHE_DIR, else sov/ in the user's cache folder.
+func cacheDir() (string, error) {
+	if dir := os.Getenv("SOV_CACHE_DIR"); dir != "" {
+		return filepath.Abs(dir)
+	}
+	base, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("find the cache folder: %w: set $SOV_CACHE_DIR or --cache", err)
+	}
+	return filepath.Join(base, "sov"), nil
+}
+
+// stateDir is where sov keeps what must outlive a cache, such as the data disks of machines run here: $SOV_STATE_DIR,
+// else sov/ in $XDG_STATE_HOME (the XDG Base Directory Specification), else ~/.local/state/sov.
+func stateDir() (string, error) {
+	if dir := os.Getenv("SOV_STATE_DIR"); dir != "" {
+		return filepath.Abs(dir)
+	}
+	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "sov"), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", fmt.Errorf("find the state folder: %w: set $SOV_STATE_DIR", err)
+	}
+	if runtime.GOOS == "darwin" {
+		return filepath.Join(home, "Library", "Application Support", "sov"), nil
+	}
+	return filepath.Join(home, ".local", "state", "sov"), nil
+}
+
+// printJSON writes a value as indented JSON and a newline.
+func printJSON(w io.Writer, value any) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(value)
+}

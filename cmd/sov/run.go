@@ -1,0 +1,219 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sovereign-sql/sov/internal/guestapi"
+	"github.com/sovereign-sql/sov/internal/localvm"
+)
+
+// stopBound is how long an orderly shutdown may take. PostgreSQL writes a checkpoint of what is in memory; an emulated
+// processor and a slow disk make that seconds.
+const stopBound = 2 * time.Minute
+
+// runFlags are the flags of `sov run`.
+type runFlags struct {
+	arch      string
+	out       string
+	state     string
+	ephemeral bool
+	port      uint16
+	memory    int
+	cpus      int
+	kvm       bool
+	console   bool
+	queries   []string
+	asJSON    bool
+}
+
+func newRun() *cobra.Command {
+	var f runFlags
+	c := &cobra.Command{
+		Use:   "run RECIPE|DIR",
+		Short: "Boot a built machine on this computer, in QEMU",
+		Long: `Boot a built machine on this computer, in QEMU, as a phone would: the same kernel and root filesystem, a data disk
+that is made on the first run and kept, a config disk written afresh. PostgreSQL is reachable at 127.0.0.1; the URL that
+is printed works with psql and every other client of its kind. Ctrl-C shuts the machine down in order; a second one
+pulls the plug.
+
+With --query the machine is started, asked, and shut down: rows are printed as tab-separated text.
+
+The data disk, its password file and the console's log live in --state, by default a folder for each recipe and
+architecture in the user's state folder.`,
+		Example: `  sov run sql
+  sov run sql --query 'select version()'
+  sov run sql --arch amd64 --kvm --port 5432
+  sov run out/sql/arm64 --ephemeral --console`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: recipes,
+		RunE:              func(c *cobra.Command, args []string) error { return run(c, args[0], f) },
+	}
+	flags := c.Flags()
+	archFlag(c, &f.arch)
+	flags.StringVarP(&f.out, "out", "o", "out", "folder that `sov build` wrote to")
+	flags.StringVar(&f.state, "state", "", "folder for the data disk, password file and console log")
+	flags.BoolVar(&f.ephemeral, "ephemeral", false, "use a data disk that is thrown away at the end")
+	flags.Uint16Var(&f.port, "port", 0, "port of 127.0.0.1 for PostgreSQL; 0 takes a free one")
+	flags.IntVar(&f.memory, "memory", 0, "memory in MiB; 0 takes what the recipe says")
+	flags.IntVar(&f.cpus, "cpus", 0, "processors; 0 takes what the recipe says")
+	flags.BoolVar(&f.kvm, "kvm", false, "use this computer's processor instead of emulating one; it must be of the guest's architecture")
+	flags.BoolVar(&f.console, "console", false, "show the guest's console")
+	flags.StringArrayVar(&f.queries, "query", nil, "run this SQL, print its rows, and shut down; may be repeated")
+	flags.BoolVar(&f.asJSON, "json", false, "print JSON: with --query the rows, else one object when the machine is ready")
+	return c
+}
+
+// artifactDir is where `sov build` put a recipe's artifact, or the folder itself when it is one.
+func artifactDir(recipe, out, arch string) string {
+	if _, err := os.Stat(filepath.Join(recipe, "vm.json")); err == nil {
+		return recipe
+	}
+	name := strings.TrimSuffix(filepath.Base(recipe), filepath.Ext(recipe))
+	return filepath.Join(out, name, arch)
+}
+
+// runReport is what `sov run --json` prints when the machine is ready.
+type runReport struct {
+	URL     string           `json:"url"` // empty when the machine publishes no database
+	PID     int              `json:"pid"` // QEMU's
+	Console string           `json:"console"`
+	Status  *guestapi.Status `json:"status"`
+}
+
+func run(c *cobra.Command, recipe string, f runFlags) (err error) {
+	if err := checkArch(f.arch); err != nil {
+		return err
+	}
+	state, remove, err := f.stateFolder(recipe)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, remove()) }()
+	log, err := os.OpenFile(filepath.Join(state, "console.log"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	console := io.Writer(log)
+	if f.console {
+		console = io.MultiWriter(log, c.ErrOrStderr())
+	}
+
+	// The machine must outlive the first Ctrl-C by as long as its orderly shutdown takes.
+	power, cut := context.WithCancel(context.WithoutCancel(c.Context()))
+	defer cut()
+	started := time.Now()
+	vm, err := localvm.Start(power, localvm.Options{
+		Artifact: artifactDir(recipe, f.out, f.arch), State: state, Now: time.Now, Port: f.port,
+		Console: console, MemoryMiB: f.memory, CPUs: f.cpus, KVM: f.kvm,
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, vm.Close()) }()
+	say := func(format string, args ...any) { fmt.Fprintf(c.ErrOrStderr(), format+"\n", args...) }
+	say("run: started, console in %s", log.Name())
+
+	status, err := awaitReady(c.Context(), vm, say)
+	if err != nil {
+		return errors.Join(err, tail(c.ErrOrStderr(), log.Name()), stop(vm, say))
+	}
+	say("run: ready in %.1f s", time.Since(started).Seconds())
+	if len(f.queries) > 0 {
+		return errors.Join(ask(c, vm, f), stop(vm, say))
+	}
+	if f.asJSON {
+		err = printJSON(c.OutOrStdout(), runReport{URL: vm.URL(), PID: vm.PID(), Console: log.Name(), Status: status})
+	} else if url := vm.URL(); url != "" {
+		_, err = fmt.Fprintln(c.OutOrStdout(), url)
+		say("run: psql takes this URL, in quotes")
+	}
+	if err != nil {
+		return errors.Join(err, stop(vm, say))
+	}
+	say("run: Ctrl-C shuts it down")
+	select {
+	case <-c.Context().Done():
+		return stop(vm, say)
+	case <-vm.Done():
+		return vm.Wait()
+	}
+}
+
+// stateFolder returns the folder for what outlives the run, and what removes it where nothing should.
+func (f runFlags) stateFolder(recipe string) (string, func() error, error) {
+	nothing := func() error { return nil }
+	if f.ephemeral {
+		dir, err := os.MkdirTemp("", "sov-run-")
+		return dir, func() error { return os.RemoveAll(dir) }, err
+	}
+	dir := f.state
+	if dir == "" {
+		base, err := stateDir()
+		if err != nil {
+			return "", nothing, err
+		}
+		artifact, err := filepath.Abs(artifactDir(recipe, f.out, f.arch))
+		if err != nil {
+			return "", nothing, err
+		}
+		dir = filepath.Join(base, "run", filepath.Base(filepath.Dir(artifact))+"-"+filepath.Base(artifact))
+	}
+	return dir, nothing, os.MkdirAll(dir, 0o700)
+}
+
+// awaitReady waits for the guest and says how far it is: whenever that changes.
+func awaitReady(ctx context.Context, vm *localvm.VM, say func(string, ...any)) (*guestapi.Status, error) {
+	var last *guestapi.Status
+	var said string
+	err := vm.Ready(ctx, func(s *guestapi.Status) {
+		last = s
+		if now := pending(s); now != said && now != "" {
+			said = now
+			say("run: up for %.1f s, %s", s.Uptime, now)
+		}
+	})
+	return last, err
+}
+
+// pending names the services that are not ready, with their states.
+func pending(s *guestapi.Status) string {
+	var parts []string
+	for _, service := range s.Services {
+		if service.State != guestapi.StateReady && service.State != guestapi.StateDone {
+			parts = append(parts, service.Name+" is "+service.State)
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// stop shuts the machine down in order. It does not heed the command's context, which may be why it is called.
+func stop(vm *localvm.VM, say func(string, ...any)) error {
+	start := time.Now()
+	if err := vm.Shutdown(context.Background(), stopBound); err != nil {
+		return err
+	}
+	say("run: shut down in %.1f s", time.Since(start).Seconds())
+	return nil
+}
+
+// tail prints the console's last lines: what a person needs when the machine does not come up.
+func tail(w io.Writer, path string) error {
+	const lines = 20
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	all := strings.Split(strings.TrimRight(string(text), "\r\n"), "\n")
+	_, err = fmt.Fprintf(w, "--- the console's last lines\n%s\n---\n", strings.Join(all[max(0, len(all)-lines):], "\n"))
+	return err
+}

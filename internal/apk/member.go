@@ -1,0 +1,126 @@
+package apk
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/klauspost/compress/gzip"
+)
+
+// A member is one of the gzip members that an index or package consists of: where it begins and ends in the file,
+// and what it holds.
+type member struct {
+	offset, end int64
+	content     []byte
+}
+
+// readMember decompresses the gzip member at offset. Content beyond limit bytes is an error.
+func readMember(r io.ReaderAt, offset, size, limit int64) (*member, error) {
+	section := io.NewSectionReader(r, offset, size-offset)
+	buffered := bufio.NewReader(section)
+	z, err := gzip.NewReader(buffered)
+	if err != nil {
+		return nil, fmt.Errorf("gzip member at byte %d: %w", offset, noEOF(err))
+	}
+	z.Multistream(false)
+	content, err := io.ReadAll(io.LimitReader(z, limit+1))
+	if err != nil {
+		return nil, fmt.Errorf("gzip member at byte %d: %w", offset, noEOF(err))
+	}
+	if int64(len(content)) > limit {
+		return nil, fmt.Errorf("gzip member at byte %d: holds more than %d bytes", offset, limit)
+	}
+	position, err := section.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return nil, err
+	}
+	return &member{offset: offset, end: offset + position - int64(buffered.Buffered()), content: content}, nil
+}
+
+// noEOF turns an end in mid-stream into the error that says so.
+func noEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// gzip's format, RFC 1952 section 2.3: the offsets of header fields, and two values of the last.
+const (
+	gzipFlags       = 3
+	gzipTime        = 4
+	gzipEffort      = 8 // "XFL", how hard the compressor tried
+	gzipOS          = 9
+	gzipHeaderSize  = 10
+	gzipTrailerSize = 8
+	gzipOSUnix      = 3
+	gzipOSUnknown   = 255
+)
+
+var errNotPlain = errors.New("its compressed form carries more than its content: the file was damaged or tampered with")
+
+// checkPlain refuses a signature member with bits set that mean nothing, for example where deflate pads to a whole byte. Tools
+// that sign leave them zero. No signature covers the compressed form of this member, so one more check is all it can
+// have: in a member that is stored and not compressed no bit is free after this; in a compressed one a few are that
+// choose between encodings of the same content.
+func checkPlain(r io.ReaderAt, m *member) error {
+	raw := make([]byte, m.end-m.offset)
+	if _, err := r.ReadAt(raw, m.offset); err != nil {
+		return err
+	}
+	unixTime := raw[gzipTime:gzipEffort]
+	if raw[gzipFlags] != 0 || !bytes.Equal(unixTime, make([]byte, 4)) || raw[gzipOS] != gzipOSUnix && raw[gzipOS] != gzipOSUnknown {
+		return errNotPlain
+	}
+	stored, plain := storedBlocks(raw[gzipHeaderSize : len(raw)-gzipTrailerSize])
+	if stored {
+		if !plain || raw[gzipEffort] != 0 {
+			return errNotPlain
+		}
+		return nil
+	}
+	return checkPadding(raw, m.content)
+}
+
+// storedBlocks reports whether deflated data consists of stored blocks only (RFC 1951, section 3.2.4), and whether the bits
+// between their headers and lengths are zero.
+func storedBlocks(data []byte) (stored, plain bool) {
+	const (
+		final      = 1
+		blockType  = 3 << 1 // 0 is stored
+		headerSize = 5      // header bits and padding, length, its complement
+	)
+	plain = true
+	for len(data) >= headerSize {
+		if data[0]&blockType != 0 {
+			return false, false
+		}
+		plain = plain && data[0]&^(final|blockType) == 0
+		length := headerSize + (int(data[1]) | int(data[2])<<8)
+		if data[0]&final != 0 {
+			return length == len(data), plain
+		}
+		data = data[min(length, len(data)):]
+	}
+	return false, false
+}
+
+// checkPadding refuses set bits behind the end of the deflated data: those whose absence makes no difference.
+func checkPadding(raw, content []byte) error {
+	last := len(raw) - gzipTrailerSize - 1
+	for bit := byte(0x80); bit != 0; bit >>= 1 {
+		if raw[last]&bit == 0 {
+			continue
+		}
+		raw[last] ^= bit
+		again, err := readMember(bytes.NewReader(raw), 0, int64(len(raw)), int64(len(content)))
+		raw[last] ^= bit
+		if err == nil && again.end == int64(len(raw)) && bytes.Equal(again.content, content) {
+			return errNotPlain
+		}
+	}
+	return nil
+}

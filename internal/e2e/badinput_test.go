@@ -1,0 +1,441 @@
+package e2e
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/binary"
+	"flag"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/sovereign-sql/sov/kernel"
+)
+
+var update = flag.Bool("update", false, "rewrite docs/bad-input.md from what the tests see")
+
+// A mishap is something that goes wrong in a build, and what the user should learn from the message.
+type mishap struct {
+	name    string
+	prepare func(t *testing.T, b *attempt)
+	says    []string // all of these stand in the message
+	status  int
+}
+
+// An attempt is a build that is about to go wrong.
+type attempt struct {
+	recipe string // text; empty takes the embedded one
+	args   []string
+	env    []string
+	attr   *syscall.SysProcAttr
+}
+
+func (a *attempt) flags(args ...string) { a.args = append(a.args, args...) }
+
+// smallRecipe has a base and a database and compiles nothing.
+const smallRecipe = `name: small
+version: "1"
+base:
+  image: docker.io/library/alpine:3.22
+packages:
+  repositories: [https://dl-cdn.alpinelinux.org/alpine/v3.22/main]
+  install: [postgresql, e2fsprogs]
+  scripts: ["*"]
+users:
+  - {name: postgres, uid: 70, gid: 70}
+network:
+  publish: [5432]
+postgres:
+  enabled: true
+`
+
+var mishaps = []mishap{
+	{
+		name: "No network",
+		prepare: func(t *testing.T, a *attempt) {
+			needRoot(t)
+			a.attr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+		},
+		says: []string{"docker.io/library/alpine:3.22", "--image"},
+	},
+	{
+		name:    "`--offline` with an empty cache",
+		prepare: func(_ *testing.T, a *attempt) { a.flags("--offline") },
+		says:    []string{"--offline"},
+	},
+	{
+		name: "An image whose digest is not there",
+		prepare: func(_ *testing.T, a *attempt) {
+			a.flags("--image", sources.Registry()+"/library/alpine@sha256:"+strings.Repeat("0", 64))
+		},
+		says: []string{"library/alpine@sha256:0000", "not"},
+	},
+	{
+		name: "A package that no repository has",
+		prepare: func(_ *testing.T, a *attempt) {
+			a.flags(fromMirror()...)
+			a.recipe = strings.Replace(smallRecipe, "postgresql,", "postgresq,", 1)
+		},
+		says: []string{"postgresq", "postgresql"},
+	},
+	{
+		name: "A version that no repository has",
+		prepare: func(_ *testing.T, a *attempt) {
+			a.flags(fromMirror()...)
+			a.recipe = strings.Replace(smallRecipe, "postgresql,", "postgresql>99,", 1)
+		},
+		says: []string{"postgresql>99", "15."},
+	},
+	{
+		name: "Packages that exclude each other",
+		prepare: func(_ *testing.T, a *attempt) {
+			a.flags(fromMirror()...)
+			a.recipe = strings.Replace(smallRecipe, "e2fsprogs]", `"!glibc"]`, 1)
+		},
+		says: []string{"glibc", "postgresql"},
+	},
+	{
+		name: "A bit flipped in a package on its way",
+		prepare: func(t *testing.T, a *attempt) {
+			a.flags("--image", sources.Image(), "--repository", tampered(t, ".apk"))
+		},
+		says: []string{".apk", "not"},
+	},
+	{
+		name: "A bit flipped in an index on its way",
+		prepare: func(t *testing.T, a *attempt) {
+			a.flags("--image", sources.Image(), "--repository", tampered(t, "APKINDEX.tar.gz"))
+		},
+		says: []string{"APKINDEX"},
+	},
+	{
+		name: "Disk full",
+		prepare: func(t *testing.T, a *attempt) {
+			a.flags(fromMirror()...)
+			a.flags("--cache", tmpfs(t, "16m"))
+			a.recipe = smallRecipe
+			a.flags("--kernel", armKernel(t, allOptions()))
+		},
+		says: []string{"no space left", "prune the cache"},
+	},
+	{
+		name: "A cache that cannot be written",
+		prepare: func(t *testing.T, a *attempt) {
+			a.flags(fromMirror()...)
+			dir := tmpfs(t, "16m")
+			if err := syscall.Mount("", dir, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
+				t.Fatal(err)
+			}
+			a.flags("--cache", dir)
+		},
+		says: []string{"read-only", "choose another"},
+	},
+	{
+		name: "No compiler for the kernel",
+		prepare: func(t *testing.T, a *attempt) {
+			a.flags(fromMirror()...)
+			a.flags("--with-kernel-source", kernelArchive(t))
+			a.env = []string{"PATH=" + pathWith(t, "go", "xz", "gzip", "tar")}
+		},
+		says: []string{"flex", "bison", "bc", "apt-get install"},
+	},
+	{
+		name: "A kernel of the wrong architecture",
+		prepare: func(t *testing.T, a *attempt) {
+			a.flags(fromMirror()...)
+			a.flags("--arch", "amd64", "--kernel", armKernel(t, "CONFIG_SYSVIPC=y\n"))
+		},
+		says: []string{"arm64", "amd64"},
+	},
+	{
+		name: "A kernel without System V IPC",
+		prepare: func(t *testing.T, a *attempt) {
+			a.flags(fromMirror()...)
+			a.flags("--kernel", armKernel(t, strings.Replace(allOptions(), "CONFIG_SYSVIPC=y", "# CONFIG_SYSVIPC is not set", 1)))
+		},
+		says: []string{"CONFIG_SYSVIPC is not set", "could not create shared memory segment"},
+	},
+	{
+		name: "A kernel that is none",
+		prepare: func(t *testing.T, a *attempt) {
+			a.flags(fromMirror()...)
+			a.flags("--kernel", tempFile(t, "Image", []byte("this is not a kernel")))
+		},
+		says: []string{"Image", "kernel"},
+	},
+	{
+		name:    "A base image that is cut off",
+		prepare: func(t *testing.T, a *attempt) { a.flags("--image", tempFile(t, "alpine.tar", []byte("cut off"))) },
+		says:    []string{"alpine.tar"},
+	},
+	{
+		name: "An unknown key in a recipe",
+		prepare: func(_ *testing.T, a *attempt) {
+			a.recipe = strings.Replace(smallRecipe, "enabled:", "enabeld:", 1)
+		},
+		says: []string{"mine.yaml:14:3", "enabeld", "enabled"},
+	},
+	{
+		name:    "A recipe that is not YAML",
+		prepare: func(_ *testing.T, a *attempt) { a.recipe = "name: [small\nversion: 1\n" },
+		says:    []string{"mine.yaml:"},
+	},
+	{
+		name: "`fsync: off` in a recipe",
+		prepare: func(_ *testing.T, a *attempt) {
+			a.recipe = smallRecipe + "  settings:\n    fsync: off\n"
+		},
+		says: []string{"mine.yaml:16", "fsync"},
+	},
+	{
+		name:    "A recipe that does not exist",
+		prepare: func(_ *testing.T, a *attempt) { a.args = []string{"build", "sequel"} },
+		says:    []string{"sequel", "sql"},
+	},
+	{
+		name:    "An unknown architecture",
+		prepare: func(_ *testing.T, a *attempt) { a.flags("--arch", "riscv64") },
+		says:    []string{"riscv64", "arm64 and amd64"},
+		status:  2,
+	},
+}
+
+// TestBadInput makes builds fail in every way that people meet, and looks at what they are told. docs/bad-input.md is
+// written from it.
+func TestBadInput(t *testing.T) {
+	var table strings.Builder
+	for _, m := range mishaps {
+		t.Run(m.name, func(t *testing.T) {
+			result := m.run(t)
+			want := m.status
+			if want == 0 {
+				want = 1
+			}
+			if result.status != want {
+				t.Fatalf("want exit status %d: %v", want, result)
+			}
+			message := lastMessage(result.stderr)
+			for _, text := range m.says {
+				if !strings.Contains(message, text) {
+					t.Errorf("the message does not say %q:\n%s", text, message)
+				}
+			}
+			if strings.Contains(result.stderr, "goroutine ") {
+				t.Errorf("a panic: %v", result)
+			}
+			fmt.Fprintf(&table, "| %s | %d | %s |\n", m.name, result.status, cell(scrub(message)))
+		})
+	}
+	if *update {
+		rewrite(t, "../../docs/bad-input.md", table.String())
+	}
+}
+
+// run makes the attempt with an empty cache and an empty folder.
+func (m mishap) run(t *testing.T) outcome {
+	a := &attempt{}
+	m.prepare(t, a)
+	dir := t.TempDir()
+	args := a.args
+	if len(args) == 0 || args[0] != "build" {
+		recipe := "sql"
+		if a.recipe != "" {
+			recipe = "./mine.yaml"
+			if err := os.WriteFile(filepath.Join(dir, "mine.yaml"), []byte(a.recipe), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		args = append([]string{"build", recipe, "--progress", "plain"}, args...)
+	}
+	return sov(t, func(c *exec.Cmd) {
+		c.Dir = dir
+		c.Env = append(append(os.Environ(), "SOV_CACHE_DIR="+t.TempDir()), a.env...)
+		c.SysProcAttr = a.attr
+	}, args...)
+}
+
+// lastMessage is what sov says at the end: from the line that begins with its name.
+func lastMessage(stderr string) string {
+	if i := strings.LastIndex(stderr, "\nsov: "); i >= 0 {
+		stderr = stderr[i+1:]
+	}
+	return strings.TrimSpace(stderr)
+}
+
+var (
+	loopbackPort = regexp.MustCompile(`127\.0\.0\.1:\d+`)
+	temporary    = regexp.MustCompile(`/tmp/[A-Za-z0-9_./-]*/([A-Za-z0-9_.-]+)`)
+	longHex      = regexp.MustCompile(`[0-9a-f]{40,}`)
+	scratch      = regexp.MustCompile(`file-[0-9]+`)
+	resolver     = regexp.MustCompile(` on [0-9.]+:53: [^(]*`)
+	mirrorKey    = regexp.MustCompile(`sov-mirror-[0-9a-f]{8}`)
+)
+
+// scrub takes out of a message what differs from one run to the next.
+func scrub(message string) string {
+	message = loopbackPort.ReplaceAllString(message, "127.0.0.1:5080")
+	message = resolver.ReplaceAllString(message, " ")
+	message = mirrorKey.ReplaceAllString(message, "sov-mirror-5de9c1f0")
+	message = scratch.ReplaceAllString(message, "file-1")
+	message = temporary.ReplaceAllString(message, "…/$1")
+	return longHex.ReplaceAllStringFunc(message, func(h string) string { return h[:12] + "…" })
+}
+
+// cell makes a message of several lines one cell of a table.
+func cell(message string) string {
+	message = strings.ReplaceAll(message, "|", `\|`)
+	return "`" + strings.ReplaceAll(message, "\n", "`<br>`") + "`"
+}
+
+// rewrite replaces the rows of the table in a document.
+func rewrite(t *testing.T, path, rows string) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const rule = "| --- | --- | --- |\n"
+	head, _, found := strings.Cut(string(text), rule)
+	if !found {
+		t.Fatalf("%s has no table of three columns", path)
+	}
+	if err := os.WriteFile(path, []byte(head+rule+rows), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: makes namespaces and mounts")
+	}
+}
+
+// tmpfs mounts one of a size for the length of a test.
+func tmpfs(t *testing.T, size string) string {
+	t.Helper()
+	needRoot(t)
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+func tempFile(t *testing.T, name string, content []byte) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, content, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// tampered serves the test's repository with one bit flipped in the middle of every file of a name.
+func tampered(t *testing.T, suffix string) string {
+	t.Helper()
+	origin, err := url.Parse(sources.Repositories()[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(&url.URL{Scheme: origin.Scheme, Host: origin.Host}) },
+		ModifyResponse: func(r *http.Response) error {
+			if !strings.HasSuffix(r.Request.URL.Path, suffix) || r.StatusCode != http.StatusOK {
+				return nil
+			}
+			var body bytes.Buffer
+			if _, err := body.ReadFrom(r.Body); err != nil {
+				return err
+			}
+			r.Body.Close()
+			body.Bytes()[body.Len()/2] ^= 0x10
+			r.Body = nopCloser{&body}
+			return nil
+		},
+	}
+	server := httptest.NewServer(proxy)
+	t.Cleanup(server.Close)
+	return server.URL + origin.Path
+}
+
+type nopCloser struct{ *bytes.Buffer }
+
+func (nopCloser) Close() error { return nil }
+
+// armKernel is the header of an arm64 Image (Documentation/arm64/booting.rst) with an embedded configuration, and no
+// more.
+func armKernel(t *testing.T, config string) string {
+	t.Helper()
+	image := make([]byte, 4096)
+	binary.LittleEndian.PutUint64(image[16:], 4096)
+	copy(image[56:], "ARM\x64")
+	image = append(image, "IKCFG_ST"...)
+	var packed bytes.Buffer
+	w := gzip.NewWriter(&packed)
+	if _, err := w.Write([]byte(config)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	image = append(append(image, packed.Bytes()...), "IKCFG_ED"...)
+	return tempFile(t, "Image", image)
+}
+
+// allOptions is a configuration that has everything the guest needs.
+func allOptions() string {
+	var b strings.Builder
+	for _, r := range kernel.Requirements("arm64") {
+		fmt.Fprintf(&b, "CONFIG_%s=y\n", r.Option)
+	}
+	return b.String()
+}
+
+// kernelArchive is something that looks like a kernel's source from outside.
+func kernelArchive(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "linux-6.1.1"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	makefile := "VERSION = 6\nPATCHLEVEL = 1\nSUBLEVEL = 1\nEXTRAVERSION =\n"
+	if err := os.WriteFile(filepath.Join(dir, "linux-6.1.1", "Makefile"), []byte(makefile), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "linux-6.1.1.tar.xz")
+	if out, err := exec.Command("tar", "-C", dir, "-cJf", path, "linux-6.1.1").CombinedOutput(); err != nil {
+		t.Fatalf("tar: %v: %s", err, out)
+	}
+	return path
+}
+
+// pathWith is a PATH on which only the named programs are.
+func pathWith(t *testing.T, programs ...string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, program := range programs {
+		path, err := exec.LookPath(program)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(path, filepath.Join(dir, program)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}

@@ -1,0 +1,217 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/sovereign-sql/sov/internal/ext4"
+	"github.com/sovereign-sql/sov/internal/localvm"
+	"github.com/sovereign-sql/sov/internal/tree"
+	"github.com/sovereign-sql/sov/internal/vmspec"
+)
+
+// shellInit does by hand the least that brings the database of a later start up: what people wrote before there was an
+// init for it.
+const shellInit = `#!/bin/sh
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs dev /dev 2>/dev/null
+mkdir -p /dev/shm
+mount -t tmpfs -o mode=1777 tmpfs /dev/shm
+mount -t tmpfs tmpfs /run
+mount -t tmpfs tmpfs /tmp
+mkdir -p /run/postgresql
+chown 70:70 /run/postgresql
+mount -t ext4 /dev/vdb /data
+mount -t tmpfs -o mode=0700,uid=70,gid=70 tmpfs /data/postgres/pg_dynshmem
+ip link set lo up
+ip addr add 192.168.100.2/24 dev eth0
+ip link set eth0 up
+ip route add default via 192.168.100.1
+server=$(ls -d /usr/lib/postgresql/*/bin/postgres /usr/libexec/postgresql*/postgres 2>/dev/null | head -n 1)
+rm -f /data/postgres/postmaster.pid
+su postgres -s /bin/sh -c "exec $server -D /data/postgres -c config_file=/etc/sov/postgres/postgresql.conf"
+poweroff -f
+`
+
+// BenchmarkBoot measures the time from QEMU's start to the first SQL session, which the host opens as a client would.
+func BenchmarkBoot(b *testing.B) {
+	dir, result := builds["arm64"]()
+	if result.status != 0 {
+		b.Fatalf("build sql: %v", result)
+	}
+	shell := withShellInit(b, dir)
+	b.Run("first/sov-init", func(b *testing.B) {
+		for b.Loop() {
+			bootOnce(b, dir, b.TempDir())
+		}
+	})
+	state := b.TempDir()
+	bootOnce(b, dir, state)
+	b.Run("second/sov-init", func(b *testing.B) {
+		for b.Loop() {
+			bootOnce(b, dir, state)
+		}
+	})
+	b.Run("second/shell-init", func(b *testing.B) {
+		for b.Loop() {
+			bootOnce(b, shell, state)
+		}
+	})
+}
+
+// bootOnce counts the time until a session opens; the machine is then switched off.
+func bootOnce(b *testing.B, dir, state string) {
+	console, err := os.Create(filepath.Join(b.TempDir(), "console"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer console.Close()
+	vm, err := localvm.Start(b.Context(), localvm.Options{Artifact: dir, State: state, Now: time.Now, Console: console})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer vm.Close()
+	ctx, cancel := context.WithTimeout(b.Context(), 2*time.Minute)
+	defer cancel()
+	retry := time.NewTicker(20 * time.Millisecond)
+	defer retry.Stop()
+	// As in localvm's Ready: what QEMU's network loses before the guest's interface is up, a new connection finds sooner.
+	for patience := 200 * time.Millisecond; ; patience = min(patience*3/2, 10*time.Second) {
+		conn, err := connect(ctx, vm.URL(), patience)
+		if err == nil {
+			b.StopTimer()
+			conn.Close(ctx)
+			// A bare init knows no orderly end; sov-init's takes its own time, which is not measured here.
+			if _, shell := os.Stat(filepath.Join(dir, "shell")); shell != nil {
+				if err := vm.Shutdown(ctx, time.Minute); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.StartTimer()
+			return
+		}
+		if ctx.Err() != nil {
+			text, _ := os.ReadFile(console.Name())
+			b.Fatalf("no session within 2 minutes: %v\n%s", err, text)
+		}
+		<-retry.C
+	}
+}
+
+func connect(ctx context.Context, url string, patience time.Duration) (*pgconn.PgConn, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return pgconn.Connect(ctx, url)
+}
+
+// withShellInit is the artifact with a shell script for an init, everything else as it is.
+func withShellInit(b *testing.B, dir string) string {
+	b.Helper()
+	out := b.TempDir()
+	image, err := ext4.OpenFile(filepath.Join(dir, "rootfs.img"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer image.Close()
+	t, err := image.Tree()
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := t.Put("sbin/shell-init", &tree.Inode{Mode: tree.S_IFREG | 0o755, ModTime: time.Unix(0, 0), Content: tree.Bytes([]byte(shellInit))}); err != nil {
+		b.Fatal(err)
+	}
+	rootfs, err := os.Create(filepath.Join(out, "rootfs.img"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer rootfs.Close()
+	if _, err := ext4.Write(b.Context(), rootfs, t, ext4.Options{}); err != nil {
+		b.Fatal(err)
+	}
+	copyWithInit(b, dir, out)
+	if err := os.WriteFile(filepath.Join(out, "shell"), nil, 0o600); err != nil {
+		b.Fatal(err)
+	}
+	return out
+}
+
+// copyWithInit takes kernel and vm.json over, with the other init on the command line.
+func copyWithInit(b *testing.B, from, to string) {
+	b.Helper()
+	text, err := os.ReadFile(filepath.Join(from, "vm.json"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	spec, err := vmspec.Decode(text)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for i, p := range spec.Parameters {
+		if p == "init=/sbin/sov-init" {
+			spec.Parameters[i] = "init=/sbin/shell-init"
+		}
+	}
+	if text, err = spec.Encode(); err != nil {
+		b.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(to, "vm.json"), text, 0o600); err != nil {
+		b.Fatal(err)
+	}
+	kernel, err := filepath.Abs(filepath.Join(from, spec.Kernel))
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := os.Symlink(kernel, filepath.Join(to, spec.Kernel)); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// BenchmarkBuild measures the whole program: a build that finds everything in the cache, and one after a changed
+// setting of the database.
+func BenchmarkBuild(b *testing.B) {
+	dir, result := builds["arm64"]()
+	if result.status != 0 {
+		b.Fatalf("build sql: %v", result)
+	}
+	folder := b.TempDir()
+	recipe, err := os.ReadFile("../../assets/sql.yaml")
+	if err != nil {
+		b.Fatal(err)
+	}
+	lock := filepath.Join(shared, filepath.Base(dir)+".lock")
+	build := func(text string) {
+		b.Helper()
+		if err := os.WriteFile(filepath.Join(folder, "sql.yaml"), []byte(text), 0o600); err != nil {
+			b.Fatal(err)
+		}
+		command := exec.Command(sovProgram, append([]string{"build", "./sql.yaml", "--lock", lock}, fromMirror()...)...)
+		command.Dir = folder
+		if out, err := command.CombinedOutput(); err != nil {
+			b.Fatalf("%v: %s", err, out)
+		}
+	}
+	build(string(recipe))
+	b.Run("nothing-changed", func(b *testing.B) {
+		for b.Loop() {
+			build(string(recipe))
+		}
+	})
+	b.Run("one-setting-changed", func(b *testing.B) {
+		n := time.Now().Unix() % 1e6 // a value that no earlier run has left in the cache
+		for b.Loop() {
+			n++
+			setting := fmt.Sprintf("settings: {work_mem: %dkB}", 1000+n)
+			build(strings.Replace(string(recipe), "settings: {}", setting, 1))
+		}
+	})
+}

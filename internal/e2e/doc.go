@@ -1,0 +1,4 @@
+// Package e2e holds the tests of the whole: the sov program builds the sql recipe from a registry and a package
+// repository on this computer, the machine boots in QEMU, and PostgreSQL is asked. Kernel and Tailscale are compiled on
+// the first run and come from sov's own cache later.
+package e2e

@@ -1,0 +1,40 @@
+// Package embedded carries, inside sov, the programs that run elsewhere: sov-init for each architecture a guest
+// may have. They are built by `go generate ./internal/embedded` (which `make build` runs), compressed with zstd.
+// What they do is the business of their own packages.
+package embedded
+
+import (
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+//go:generate go run ./generate
+
+//go:embed all:bin
+var programs embed.FS
+
+// Program returns the bytes of a program ("sov-init") for an architecture as Go names it ("arm64", "amd64").
+// It fails when this sov was compiled without them.
+func Program(name, arch string) ([]byte, error) {
+	packed, err := programs.ReadFile("bin/" + name + "-" + arch + ".zst")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("this sov was compiled without %s for %s: compile it with `make build`", name, arch)
+	}
+	if err != nil {
+		return nil, err
+	}
+	decoder, err := zstd.NewReader(nil)
+	if err != nil {
+		return nil, err
+	}
+	defer decoder.Close()
+	program, err := decoder.DecodeAll(packed, nil)
+	if err != nil {
+		return nil, fmt.Errorf("embedded %s for %s: %w", name, arch, err)
+	}
+	return program, nil
+}

@@ -1,0 +1,34 @@
+package ext4
+
+import (
+	"fmt"
+	"os"
+)
+
+// A File is the file system in an image file, which stays open until Close.
+type File struct {
+	*FS
+	file *os.File
+}
+
+// OpenFile opens the image file of that name as [Open] does. Errors name it.
+func OpenFile(name string, options ...Option) (*File, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	info, err := file.Stat()
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	fsys, err := Open(file, info.Size(), options...)
+	if err != nil {
+		file.Close()
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return &File{fsys, file}, nil
+}
+
+// Close closes the image file. Nothing can be read from the file system afterwards.
+func (f *File) Close() error { return f.file.Close() }

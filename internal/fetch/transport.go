@@ -1,0 +1,131 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Timeouts bound each part of a request. There is none for the whole: a large
+// file over a slow line is fine for as long as bytes arrive.
+type Timeouts struct {
+	Connect time.Duration // name lookup, TCP and TLS, each
+	Header  time.Duration // from the request to the answer's header
+	Idle    time.Duration // without a byte of the body
+}
+
+// DefaultTimeouts let a phone's tether through and give up on a dead server
+// within a minute.
+var DefaultTimeouts = Timeouts{Connect: 10 * time.Second, Header: 30 * time.Second, Idle: 30 * time.Second}
+
+// NewTransport returns a transport with these timeouts. Proxies are taken from
+// the environment, as every HTTP client's are.
+func NewTransport(t Timeouts) http.RoundTripper {
+	inner := http.DefaultTransport.(*http.Transport).Clone()
+	inner.DialContext = (&net.Dialer{Timeout: t.Connect, KeepAlive: 30 * time.Second}).DialContext
+	inner.TLSHandshakeTimeout = t.Connect
+	inner.ResponseHeaderTimeout = t.Header
+	inner.MaxIdleConnsPerHost = 8
+	return idleTransport{inner, t.Idle}
+}
+
+// Offline refuses every request with ErrOffline.
+var Offline http.RoundTripper = offline{}
+
+type offline struct{}
+
+func (offline) RoundTrip(req *http.Request) (*http.Response, error) {
+	return nil, ErrOffline
+}
+
+// ErrInsecure is in the error of a request that would go unencrypted over a
+// network.
+var ErrInsecure = errors.New("plain http is used for this computer's own addresses only")
+
+// LoopbackHTTP wraps a transport so that plain http reaches loopback addresses
+// and nothing else.
+func LoopbackHTTP(t http.RoundTripper) http.RoundTripper { return loopbackHTTP{t} }
+
+type loopbackHTTP struct{ http.RoundTripper }
+
+func (t loopbackHTTP) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.URL.Scheme != "https" && !IsLoopback(req.URL.Host) {
+		return nil, fmt.Errorf("%s: %w", req.URL.Host, ErrInsecure)
+	}
+	return t.RoundTripper.RoundTrip(req)
+}
+
+// IsLoopback reports whether a host, with or without a port, is this computer
+// by its name or address alone.
+func IsLoopback(host string) bool {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	addr, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return host == "localhost" || err == nil && addr.IsLoopback()
+}
+
+// idleTransport ends a response whose body has stalled.
+type idleTransport struct {
+	http.RoundTripper
+	idle time.Duration
+}
+
+func (t idleTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	ctx, cancel := context.WithCancelCause(req.Context())
+	resp, err := t.RoundTripper.RoundTrip(req.WithContext(ctx))
+	if err != nil {
+		cancel(nil)
+		return nil, err
+	}
+	body := &idleBody{ReadCloser: resp.Body, cancel: cancel, idle: t.idle, ctx: ctx}
+	body.timer = time.AfterFunc(t.idle, func() { cancel(errStalled(t.idle)) })
+	resp.Body = body
+	return resp, nil
+}
+
+// errStalled is a timeout: it names how long nothing has arrived.
+type errStalled time.Duration
+
+func (e errStalled) Error() string {
+	return fmt.Sprintf("nothing has arrived for %s", time.Duration(e))
+}
+func (e errStalled) Timeout() bool { return true }
+func (e errStalled) Unwrap() error { return os.ErrDeadlineExceeded }
+
+type idleBody struct {
+	io.ReadCloser
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	timer  *time.Timer
+	idle   time.Duration
+	once   sync.Once
+}
+
+func (b *idleBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if n > 0 {
+		b.timer.Reset(b.idle)
+	}
+	var stalled errStalled
+	if err != nil && errors.As(context.Cause(b.ctx), &stalled) {
+		err = stalled
+	}
+	return n, err
+}
+
+func (b *idleBody) Close() error {
+	b.once.Do(func() {
+		b.timer.Stop()
+		b.cancel(nil)
+	})
+	return b.ReadCloser.Close()
+}

@@ -1,0 +1,215 @@
+//go:build linux
+
+package guest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"os"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sovereign-sql/sov/internal/configdisk"
+	"github.com/sovereign-sql/sov/internal/guestspec"
+)
+
+// A machine is the guest as PID 1 sees it.
+type machine struct {
+	console *console
+	reaper  *reaper
+	spec    guestspec.Config
+	config  configdisk.Config
+
+	requests chan string // reasons to shut down; the first counts
+
+	mu          sync.Mutex
+	supervisor  *supervisor // nil until the specification is read
+	endpoint    *http.Server
+	problems    []string
+	dataMounted bool
+	dataFault   string
+	stopping    bool
+	fatal       error // why the guest cannot go on
+}
+
+// A spawn runs fn beside its caller. A panic of fn ends the guest in order instead of at once.
+type spawn func(name string, fn func())
+
+// Run is PID 1's whole life. It does not return.
+func Run() {
+	unix.Umask(0o022)
+	os.Setenv("PATH", guestspec.DefaultPath) // for what is looked up before the specification is read
+	problems, err := mountKernel()
+	m := &machine{console: newConsole(openConsole(), time.Now), requests: make(chan string, 1)}
+	m.reaper = newReaper(m.spawn)
+	watchSignals(m.spawn, m.request)
+	for _, p := range problems {
+		m.problem("", p)
+	}
+	ctx, cancel := context.WithCancelCause(context.Background())
+	booted := make(chan struct{})
+	m.spawn("boot", func() {
+		defer close(booted)
+		if err == nil {
+			err = m.boot(ctx)
+		}
+		if err != nil {
+			m.die(err)
+		}
+	})
+	reason := <-m.requests
+	cancel(errShutdown)
+	select {
+	case <-booted:
+	case <-time.After(killLimit): // e2fsck on a disk that does not answer
+	}
+	m.shutDown(reason)
+}
+
+// openConsole opens the kernel's console: what PID 1 got as its standard output, unless the
+// device node was not there yet.
+func openConsole() io.Writer {
+	if f, err := os.OpenFile("/dev/console", os.O_WRONLY|unix.O_NOCTTY, 0); err == nil {
+		return f
+	}
+	return os.Stdout
+}
+
+// boot brings the machine up. It returns an error only if there is no use in going on; what else
+// goes wrong is a problem for the status to tell.
+func (m *machine) boot(ctx context.Context) error {
+	spec, err := guestspec.Load(os.DirFS("/"))
+	if err != nil {
+		return err
+	}
+	m.spec = spec
+	config, configErr := readConfigDisk(spec.ConfigDisk)
+	m.config = config
+	// Nothing that looks at the clock comes before this.
+	behind, clockErr := setClockForward(config.Time)
+	m.console.log(info, initName, "starting", "image", spec.Image.Name, "version", spec.Image.Version,
+		"kernel", kernelRelease(), "clock_set_forward_by", behind.Round(time.Millisecond))
+	m.problem("", configErr)
+	m.problem("", clockErr)
+	m.mu.Lock()
+	m.supervisor = newSupervisor(&supervisor{
+		reaper: m.reaper, console: m.console, path: spec.Path, secrets: config.Secrets,
+		now: time.Now, spawn: m.spawn, onReady: m.reportReady,
+	}, spec.Services)
+	m.mu.Unlock()
+	watchPowerButton(m.spawn, m.request)
+	m.problem("", m.setHostname())
+	for _, t := range spec.Tmpfs {
+		m.problem("", mountTmpfs(t))
+	}
+	m.problem("", upLoopback())
+	if configErr == nil {
+		m.goOnline()
+	}
+	if err := m.mountData(ctx); err != nil {
+		m.mu.Lock()
+		m.dataFault = err.Error()
+		m.mu.Unlock()
+		m.supervisor.block("the data disk is not mounted: " + err.Error())
+		m.problem("data disk", err)
+		return nil
+	}
+	m.supervisor.start()
+	return nil
+}
+
+func (m *machine) setHostname() error {
+	name := m.spec.Hostname
+	if m.config.Hostname != "" {
+		name = m.config.Hostname
+	}
+	if err := unix.Sethostname([]byte(name)); err != nil {
+		return fmt.Errorf("set host name %s: %w", name, err)
+	}
+	return nil
+}
+
+// goOnline configures the network and answers on it.
+func (m *machine) goOnline() {
+	name, err := configureNetwork(m.spec.Network, m.config.Network)
+	if err != nil {
+		m.problem("network", err)
+		return
+	}
+	address := m.config.Network.Address.Addr()
+	m.console.log(info, initName, "network configured", "interface", name, "address", m.config.Network.Address)
+	if m.config.Token == "" || !address.IsValid() {
+		m.problem("endpoint", errors.New("the config disk gives no token or no address, so there is none"))
+		return
+	}
+	m.problem("endpoint", m.serve(netip.AddrPortFrom(address, m.spec.Endpoint.Port)))
+}
+
+// problem notes err, if there is one, for the log and the status; about may be empty.
+func (m *machine) problem(about string, err error) {
+	if err == nil {
+		return
+	}
+	text := err.Error()
+	if about != "" {
+		text = about + ": " + text
+	}
+	m.console.log(bad, initName, text)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.problems = append(m.problems, text)
+}
+
+// reportReady is called when all services are ready for the first time.
+func (m *machine) reportReady() {
+	m.console.log(info, initName, "ready", "services", len(m.spec.Services), "uptime", fmt.Sprintf("%.3f", uptime().Seconds()))
+}
+
+// request asks for a shutdown; all requests but the first change nothing.
+func (m *machine) request(reason string) {
+	select {
+	case m.requests <- reason:
+	default:
+	}
+}
+
+// die asks for the end that the specification wants after a fatal error.
+func (m *machine) die(err error) {
+	m.console.log(bad, initName, "cannot go on", "error", err)
+	m.mu.Lock()
+	if m.fatal == nil {
+		m.fatal = err
+	}
+	m.mu.Unlock()
+	m.request("fatal error")
+}
+
+// spawn implements the type of the same name.
+func (m *machine) spawn(name string, fn func()) {
+	go func() {
+		defer func() {
+			if p := recover(); p != nil {
+				for line := range strings.Lines(string(debug.Stack())) {
+					m.console.output(initName, strings.TrimSuffix(line, "\n"))
+				}
+				m.die(fmt.Errorf("panic in %s: %v", name, p))
+			}
+		}()
+		fn()
+	}()
+}
+
+// kernelRelease is what uname -r prints.
+func kernelRelease() string {
+	var u unix.Utsname
+	unix.Uname(&u) // cannot fail with a valid pointer
+	return unix.ByteSliceToString(u.Release[:])
+}

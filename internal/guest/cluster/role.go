@@ -1,0 +1,90 @@
+package cluster
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// SetPassword makes password the one of role, in the server that listens on socket (a path that
+// ends in .s.PGSQL.PORT). The caller's user must be a superuser by peer authentication. It reports
+// whether anything had to change: a verifier that matches stays as it is.
+//
+// The server never sees the password, only its SCRAM verifier, so that no log, statistics view or
+// core of it can hold it.
+func SetPassword(ctx context.Context, socket, role, password string) (changed bool, err error) {
+	if password == "" || strings.ContainsRune(password, 0) {
+		return false, errors.New("set a role's password: it is empty or holds a NUL")
+	}
+	conn, err := connect(ctx, socket)
+	if err != nil {
+		return false, fmt.Errorf("set the password of role %s: %w", role, err)
+	}
+	defer conn.Close(ctx)
+	stored, err := storedPassword(ctx, conn, role)
+	if err != nil {
+		return false, fmt.Errorf("set the password of role %s: %w", role, err)
+	}
+	if matches(stored, password) {
+		return false, nil
+	}
+	salt := make([]byte, saltSize)
+	rand.Read(salt)
+	v, err := newVerifier(password, salt, scramIterations)
+	if err != nil {
+		return false, err
+	}
+	// ALTER ROLE takes no parameters. A verifier needs no quoting, its alphabet has no quote.
+	if _, err := conn.Exec(ctx, "ALTER ROLE "+quoteIdentifier(role)+" PASSWORD '"+v.String()+"'").ReadAll(); err != nil {
+		return false, fmt.Errorf("set the password of role %s: %w", role, err)
+	}
+	return true, nil
+}
+
+// connect opens a session as the user that this process runs as.
+func connect(ctx context.Context, socket string) (*pgconn.PgConn, error) {
+	port, ok := strings.CutPrefix(filepath.Base(socket), ".s.PGSQL.")
+	number, err := strconv.ParseUint(port, 10, 16)
+	if !ok || err != nil {
+		return nil, fmt.Errorf("%s is not the name of a PostgreSQL socket", socket)
+	}
+	self, err := user.Current()
+	if err != nil {
+		return nil, err
+	}
+	config, err := pgconn.ParseConfig("sslmode=disable application_name=sov-init")
+	if err != nil {
+		return nil, err
+	}
+	config.Host, config.Port = filepath.Dir(socket), uint16(number)
+	config.User, config.Database, config.Password = self.Username, "postgres", ""
+	config.RuntimeParams["log_statement"] = "none" // verifiers are nobody's business
+	config.RuntimeParams["log_min_duration_statement"] = "-1"
+	config.RuntimeParams["log_min_error_statement"] = "panic"
+	return pgconn.ConnectConfig(ctx, config)
+}
+
+// storedPassword returns role's entry in pg_authid, empty if it has no password.
+func storedPassword(ctx context.Context, conn *pgconn.PgConn, role string) (string, error) {
+	result := conn.ExecParams(ctx, "SELECT rolpassword FROM pg_catalog.pg_authid WHERE rolname = $1",
+		[][]byte{[]byte(role)}, nil, nil, nil).Read()
+	if result.Err != nil {
+		return "", result.Err
+	}
+	if len(result.Rows) != 1 {
+		return "", errors.New("there is no such role")
+	}
+	return string(result.Rows[0][0]), nil
+}
+
+// quoteIdentifier quotes a name for SQL.
+func quoteIdentifier(name string) string {
+	return `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
+}

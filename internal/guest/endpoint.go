@@ -1,0 +1,170 @@
+//go:build linux
+
+package guest
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sovereign-sql/sov/internal/guestapi"
+)
+
+const (
+	maxBody        = 4096 // bytes of a request; none needs any yet
+	maxHeader      = 8192 // bytes
+	maxConnections = 32   // at once; a service that leaks some must not exhaust PID 1's descriptors
+)
+
+// serve answers on address until the guest shuts down.
+func (m *machine) serve(address netip.AddrPort) error {
+	l, err := net.Listen("tcp", address.String())
+	if err != nil {
+		return err
+	}
+	server := &http.Server{
+		Handler:           authorize(m.config.Token, m.routes()),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          log.New(consoleWriter{m.console}, "", 0),
+	}
+	m.mu.Lock()
+	m.endpoint = server
+	m.mu.Unlock()
+	m.spawn("endpoint", func() { server.Serve(&limitedListener{Listener: l, slots: make(chan struct{}, maxConnections)}) })
+	m.console.log(info, initName, "endpoint listens", "address", address)
+	return nil
+}
+
+func (m *machine) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+guestapi.PathStatus, func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, http.StatusOK, m.status())
+	})
+	mux.HandleFunc("POST "+guestapi.PathShutdown, func(w http.ResponseWriter, _ *http.Request) {
+		m.request("endpoint")
+		writeJSON(w, http.StatusAccepted, struct{}{})
+	})
+	return mux
+}
+
+// authorize lets those requests through to next that carry the token and no more body than they
+// may. Digests are compared, so that the time taken says nothing of the token or its length.
+func authorize(token string, next http.Handler) http.Handler {
+	want := sha256.Sum256([]byte("Bearer " + token))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got := sha256.Sum256([]byte(r.Header.Get("Authorization")))
+		if subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
+			w.Header().Set("WWW-Authenticate", "Bearer")
+			http.Error(w, "the token of this boot is needed", http.StatusUnauthorized)
+			return
+		}
+		if _, err := io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, maxBody)); err != nil {
+			http.Error(w, fmt.Sprintf("a request's body has at most %d bytes", maxBody), http.StatusRequestEntityTooLarge)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func writeJSON(w http.ResponseWriter, code int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	json.NewEncoder(w).Encode(v) // an error is the client's going away
+}
+
+// status gathers what the endpoint tells.
+func (m *machine) status() guestapi.Status {
+	services, ready := m.supervisor.status()
+	slices.SortFunc(services, func(a, b guestapi.Service) int { return strings.Compare(a.Name, b.Name) })
+	hostname, _ := os.Hostname()
+	s := guestapi.Status{
+		Image:    m.spec.Image.Name,
+		Version:  m.spec.Image.Version,
+		Hostname: hostname,
+		BootID:   bootID(),
+		Kernel:   kernelRelease(),
+		Time:     time.Now().UTC(),
+		Uptime:   uptime().Seconds(),
+		Data:     m.dataStatus(),
+		Services: services,
+		Memory:   memory(),
+		Orphans:  m.reaper.orphansReaped(),
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s.Problems = slices.Clone(m.problems)
+	s.Stopping = m.stopping
+	s.Ready = ready && !m.stopping
+	return s
+}
+
+// bootID is the kernel's random name for this boot.
+func bootID() string {
+	b, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(b))
+}
+
+// memory reads what /proc/meminfo says; its figures are KiB.
+func memory() guestapi.Memory {
+	b, _ := os.ReadFile("/proc/meminfo")
+	var mem guestapi.Memory
+	for line := range strings.Lines(string(b)) {
+		fields := strings.Fields(line)
+		if len(fields) < 2 {
+			continue
+		}
+		n, _ := strconv.ParseInt(fields[1], 10, 64)
+		switch fields[0] {
+		case "MemTotal:":
+			mem.Total = n << 10
+		case "MemAvailable:":
+			mem.Available = n << 10
+		}
+	}
+	return mem
+}
+
+// A limitedListener has a bounded number of connections open at once; further ones wait in the
+// kernel.
+type limitedListener struct {
+	net.Listener
+	slots chan struct{}
+}
+
+// Accept implements net.Listener.
+func (l *limitedListener) Accept() (net.Conn, error) {
+	l.slots <- struct{}{}
+	c, err := l.Listener.Accept()
+	if err != nil {
+		<-l.slots
+		return nil, err
+	}
+	return &limitedConn{Conn: c, release: sync.OnceFunc(func() { <-l.slots })}, nil
+}
+
+type limitedConn struct {
+	net.Conn
+	release func()
+}
+
+// Close implements net.Conn.
+func (c *limitedConn) Close() error {
+	defer c.release()
+	return c.Conn.Close()
+}

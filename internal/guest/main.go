@@ -1,0 +1,117 @@
+//go:build linux
+
+package guest
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sovereign-sql/sov/internal/configdisk"
+	"github.com/sovereign-sql/sov/internal/guest/cluster"
+	"github.com/sovereign-sql/sov/internal/guestspec"
+)
+
+const usage = `sov-init is PID 1 of a sovereign-sql guest. By hand it only runs the steps around PostgreSQL's start:
+
+  sov-init postgres-prepare --data=DIR --bin=DIR --user=USER [-- INITDB-ARGUMENT...]
+  sov-init postgres-role --socket=PATH --role=ROLE   (the password on standard input)
+`
+
+// Main is the program sov-init: the init when it is PID 1, else the step that args name. It
+// returns the exit status.
+func Main(args []string, stdin io.Reader, stderr io.Writer) int {
+	if os.Getpid() == 1 {
+		Run()
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
+	defer stop()
+	steps := map[string]func(context.Context, []string, io.Reader, io.Writer) error{
+		"postgres-prepare": preparePostgres,
+		"postgres-role":    setPassword,
+	}
+	var step func(context.Context, []string, io.Reader, io.Writer) error
+	if len(args) > 1 {
+		step = steps[args[1]]
+	}
+	if step == nil {
+		fmt.Fprint(stderr, usage)
+		return 2
+	}
+	switch err := step(ctx, args[2:], stdin, stderr); {
+	case err == nil:
+		return 0
+	case errors.Is(err, errUsage):
+		return 2
+	default:
+		fmt.Fprintln(stderr, err)
+		if errors.Is(err, cluster.ErrHopeless) {
+			return guestspec.ExitPermanent
+		}
+		return 1
+	}
+}
+
+// errUsage is a command line that is wrong; what about it has been said.
+var errUsage = errors.New("wrong usage")
+
+func preparePostgres(ctx context.Context, args []string, _ io.Reader, stderr io.Writer) error {
+	p := cluster.Preparation{Output: stderr}
+	flags := newFlags("postgres-prepare", stderr)
+	flags.StringVar(&p.Data, "data", "", "the data `directory`")
+	flags.StringVar(&p.Bin, "bin", "", "the `directory` of postgres and initdb")
+	flags.StringVar(&p.User, "user", "", "the `user` to whom the cluster belongs")
+	if err := parse(flags, args); err != nil {
+		return err
+	}
+	p.InitArgs = flags.Args()
+	return p.Run(ctx)
+}
+
+func setPassword(ctx context.Context, args []string, stdin io.Reader, stderr io.Writer) error {
+	flags := newFlags("postgres-role", stderr)
+	socket := flags.String("socket", "", "the `path` of the server's socket")
+	role := flags.String("role", "", "the `role` to change")
+	if err := parse(flags, args); err != nil {
+		return err
+	}
+	password, err := io.ReadAll(io.LimitReader(stdin, configdisk.MaxJSON)) // no secret is longer
+	if err != nil {
+		return fmt.Errorf("read the password: %w", err)
+	}
+	changed, err := cluster.SetPassword(ctx, *socket, *role, string(password))
+	if changed {
+		fmt.Fprintf(stderr, "the password of role %s was set\n", *role)
+	}
+	return err
+}
+
+func newFlags(name string, stderr io.Writer) *flag.FlagSet {
+	flags := flag.NewFlagSet("sov-init "+name, flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	return flags
+}
+
+// parse wants a value for each flag.
+func parse(flags *flag.FlagSet, args []string) error {
+	if err := flags.Parse(args); err != nil {
+		return errUsage
+	}
+	missing := false
+	flags.VisitAll(func(f *flag.Flag) {
+		if f.Value.String() == "" {
+			fmt.Fprintf(flags.Output(), "%s: --%s is missing\n", flags.Name(), f.Name)
+			missing = true
+		}
+	})
+	if missing {
+		return errUsage
+	}
+	return nil
+}

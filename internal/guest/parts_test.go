@@ -1,0 +1,184 @@
+//go:build linux
+
+package guest
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sovereign-sql/sov/internal/guestspec"
+)
+
+func TestBackoff(t *testing.T) {
+	r := guestspec.Restart{Backoff: guestspec.Duration(time.Second), MaxBackoff: guestspec.Duration(5 * time.Second)}
+	for failures, want := range map[int]time.Duration{1: time.Second, 2: 2 * time.Second, 3: 4 * time.Second, 4: 5 * time.Second, 1 << 40: 5 * time.Second} {
+		if got := backoff(r, failures); got != want {
+			t.Errorf("after %d failures %s, want %s", failures, got, want)
+		}
+	}
+}
+
+func TestReadEvents(t *testing.T) {
+	var stream []byte
+	event := func(kind, code uint16, value int32) {
+		stream = append(stream, make([]byte, eventSize-8)...)
+		stream = binary.NativeEndian.AppendUint16(stream, kind)
+		stream = binary.NativeEndian.AppendUint16(stream, code)
+		stream = binary.NativeEndian.AppendUint32(stream, uint32(value))
+	}
+	event(0, 0, 0)
+	event(eventKey, keyPower, pressed)
+	event(eventKey, keyPower, 0)
+	stream = append(stream, 1, 2, 3) // the device went away
+	presses := 0
+	readEvents(bytes.NewReader(stream), func(kind, code uint16, value int32) {
+		if kind == eventKey && code == keyPower && value == pressed {
+			presses++
+		}
+	})
+	if presses != 1 {
+		t.Errorf("%d presses, want 1", presses)
+	}
+}
+
+func TestUnescapeMount(t *testing.T) {
+	for in, want := range map[string]string{"/data": "/data", `/a\040b\134c`: `/a b\c`, `/a\04`: `/a\04`, `/a\999`: `/a\999`} {
+		if got := unescapeMount(in); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+}
+
+// conversation is a connection whose other end says answer whatever it hears.
+type conversation struct {
+	asked  bytes.Buffer
+	answer io.Reader
+}
+
+func (c *conversation) Write(p []byte) (int, error) { return c.asked.Write(p) }
+func (c *conversation) Read(p []byte) (int, error)  { return c.answer.Read(p) }
+
+func TestAskPostgres(t *testing.T) {
+	for _, tt := range []struct {
+		name, answer string
+		ready        bool
+	}{
+		{"asks for a password", "R\x00\x00\x00\x08\x00\x00\x00\x0a", true},
+		{"knows no such user", "E\x00\x00\x00\x11SFATAL\x00C28000\x00\x00"[:18], true},
+		{"starts", "E\x00\x00\x00\x14SFATAL\x00C57P03\x00\x00", false},
+		{"closes", "", false},
+		{"is something else", "HTTP/1.1 400 Bad Request\r\n\r\n", false},
+		{"error of no length", "E\x00\x00\x00\x00", false},
+		{"error of huge length", "E\x7f\xff\xff\xff", false},
+		{"error cut short", "E\x00\x00\x00\x14SFA", false},
+	} {
+		c := &conversation{answer: bytes.NewReader([]byte(tt.answer))}
+		if err := askPostgres(c); (err == nil) != tt.ready {
+			t.Errorf("a server that %s: %v", tt.name, err)
+		}
+		if n := binary.BigEndian.Uint32(c.asked.Bytes()); int(n) != c.asked.Len() {
+			t.Errorf("the startup message says %d bytes and has %d", n, c.asked.Len())
+		}
+	}
+}
+
+func TestReadPostmaster(t *testing.T) {
+	const running = "17\n/data\n1700000000\n5432\n/run\n*\n  123 4\n"
+	for _, tt := range []struct {
+		name, pid string
+		ready     bool
+	}{
+		{"ready", running + "ready   \n", true},
+		{"starting", running + "starting\n", false},
+		{"stopping", running + "stopping\n", false},
+		{"not so far yet", "17\n/data\n", false},
+		{"empty", "", false},
+	} {
+		dir := t.TempDir()
+		socket := filepath.Join(dir, ".s.PGSQL.5432")
+		must(t, os.WriteFile(socket+".lock", []byte("17\n"+dir+"\n1700000000\n5432\n"), 0o600))
+		must(t, os.WriteFile(filepath.Join(dir, "postmaster.pid"), []byte(tt.pid), 0o600))
+		if err := readPostmaster(socket); (err == nil) != tt.ready {
+			t.Errorf("a server that is %s: %v", tt.name, err)
+		}
+	}
+}
+
+// TestStartingServerIsNotAsked wants no connection to a server that would log its refusal.
+func TestStartingServerIsNotAsked(t *testing.T) {
+	dir := t.TempDir()
+	socket := filepath.Join(dir, ".s.PGSQL.5432")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket})
+	must(t, err)
+	defer l.Close()
+	must(t, os.WriteFile(socket+".lock", []byte("17\n"+dir+"\n"), 0o600))
+	must(t, os.WriteFile(filepath.Join(dir, "postmaster.pid"), []byte("17\n\n\n\n\n\n\nstarting\n"), 0o600))
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := (&service{}).probeOnce(ctx, guestspec.Ready{Postgres: socket}); err == nil {
+		t.Error("it passes for ready")
+	}
+	must(t, l.SetDeadline(time.Now().Add(time.Millisecond)))
+	if c, err := l.Accept(); err == nil {
+		c.Close()
+		t.Error("it was asked")
+	}
+}
+
+func TestReadPostmasterOfOthers(t *testing.T) {
+	dir := t.TempDir()
+	socket := filepath.Join(dir, ".s.PGSQL.6432")
+	if err := readPostmaster(socket); err != nil {
+		t.Errorf("a socket without a lock file is to be asked: %v", err)
+	}
+	must(t, os.WriteFile(socket+".lock", []byte("17\n"), 0o600))
+	if err := readPostmaster(socket); err == nil {
+		t.Error("a lock file without a data directory passes")
+	}
+	must(t, os.WriteFile(socket+".lock", []byte("17\n"+dir+"\n"), 0o600))
+	if err := readPostmaster(socket); err == nil {
+		t.Error("a server without a postmaster.pid passes")
+	}
+	must(t, unix.Mkfifo(filepath.Join(dir, "postmaster.pid"), 0o600))
+	if err := readPostmaster(socket); err == nil {
+		t.Error("a FIFO passes for a lock file")
+	}
+}
+
+func TestWithin(t *testing.T) {
+	forever := make(chan struct{})
+	defer close(forever)
+	if within(time.Millisecond, func() { <-forever }) {
+		t.Error("what does not end passes for ended")
+	}
+	if !within(time.Minute, func() {}) {
+		t.Error("what has ended passes for stuck")
+	}
+}
+
+func FuzzAskPostgres(f *testing.F) {
+	f.Add([]byte("R\x00\x00\x00\x08"))
+	f.Add([]byte("E\x00\x00\x00\x14SFATAL\x00C57P03\x00\x00"))
+	f.Fuzz(func(_ *testing.T, answer []byte) {
+		_ = askPostgres(&conversation{answer: bytes.NewReader(answer)})
+	})
+}
+
+func TestPermanent(t *testing.T) {
+	if permanent(nil) || permanent(errors.New("x")) || permanent(&exitError{"a", 1 << 8}) {
+		t.Error("an ordinary end counts as permanent")
+	}
+	if !permanent(&exitError{"a", guestspec.ExitPermanent << 8}) {
+		t.Error("exit status 78 does not count as permanent")
+	}
+}

@@ -1,0 +1,356 @@
+//go:build linux
+
+package guest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sovereign-sql/sov/internal/guestapi"
+	"github.com/sovereign-sql/sov/internal/guestspec"
+)
+
+// errShutdown is why a service's context is cancelled.
+var errShutdown = errors.New("the guest shuts down")
+
+// tailLines is how many lines of a service's output its status shows.
+const tailLines = 10
+
+// A service is one of the guest's services over all of its lives.
+type service struct {
+	sup  *supervisor
+	spec guestspec.Service
+
+	ctx    context.Context // done when the service is to stop
+	cancel context.CancelCauseFunc
+	gone   chan struct{} // closed when it will not run again
+
+	// Guarded by sup.mu.
+	state  guestapi.Service
+	starts int
+	tail   []string
+}
+
+func newService(sup *supervisor, spec guestspec.Service) *service {
+	s := &service{sup: sup, spec: spec, gone: make(chan struct{})}
+	s.ctx, s.cancel = context.WithCancelCause(context.Background())
+	s.state = guestapi.Service{Name: spec.Name, State: guestapi.StateWaiting, Since: sup.now()}
+	return s
+}
+
+// live runs the service until it is not to run again.
+func (s *service) live() {
+	defer close(s.gone)
+	if err := s.sup.await(s.ctx, s.spec.After); err != nil {
+		s.set(guestapi.StateStopped, "")
+		return
+	}
+	for s.ctx.Err() == nil {
+		err := s.runOnce()
+		if s.ctx.Err() != nil {
+			break
+		}
+		if !s.again(err) {
+			return
+		}
+		select {
+		case <-time.After(s.countFailure(err)):
+		case <-s.ctx.Done():
+		}
+	}
+	s.set(guestapi.StateStopped, "")
+}
+
+// again decides whether a service that ended with err (nil: exit status 0) runs again, and notes
+// its state if not.
+func (s *service) again(err error) bool {
+	policy := s.spec.Restart.Policy
+	switch {
+	case permanent(err):
+		reason := s.lastLine(err.Error())
+		s.log(bad, "failed and is not started again", "error", reason)
+		s.set(guestapi.StateFailed, reason)
+		return false
+	case policy == guestspec.Always, policy == guestspec.OnFailure && err != nil:
+		return true
+	case err != nil:
+		s.log(bad, "failed", "error", err)
+		s.set(guestapi.StateFailed, err.Error())
+		return false
+	default:
+		s.log(info, "done")
+		s.set(guestapi.StateDone, "")
+		s.sup.reportReady()
+		return false
+	}
+}
+
+// countFailure notes that the service ended and returns how long to wait before the next start.
+func (s *service) countFailure(err error) time.Duration {
+	reason := "exit status 0"
+	if err != nil {
+		reason = err.Error()
+	}
+	r := s.spec.Restart
+	s.sup.mu.Lock()
+	if s.state.State == guestapi.StateReady && s.sup.now().Sub(s.state.Since) >= time.Duration(r.Reset) {
+		s.state.Failures = 0
+	}
+	s.state.Failures++
+	failures := s.state.Failures
+	s.sup.mu.Unlock()
+	delay := backoff(r, failures)
+	s.log(warn, "ended", "reason", reason, "failures", failures, "next_start_in", delay)
+	if failures == r.Limit {
+		s.log(bad, "crashes again and again; it is still tried", "reason", reason)
+	}
+	state := guestapi.StateBackoff
+	if failures >= r.Limit {
+		state = guestapi.StateLooping
+	}
+	s.set(state, reason)
+	return delay
+}
+
+// backoff doubles from r.Backoff with each failure in a row, up to r.MaxBackoff.
+func backoff(r guestspec.Restart, failures int) time.Duration {
+	d := time.Duration(r.Backoff)
+	for ; failures > 1 && d < time.Duration(r.MaxBackoff); failures-- {
+		d *= 2
+	}
+	return min(d, time.Duration(r.MaxBackoff))
+}
+
+// runOnce is one life of the service, from its preparation to the end of all its processes.
+func (s *service) runOnce() error {
+	s.setComingUp()
+	if err := s.prepare(); err != nil {
+		return err
+	}
+	t, err := s.command(s.spec.Command, s.spec.User).start(s.sup.reaper)
+	if err != nil {
+		return err
+	}
+	s.setStarted(t.pid)
+	ctx, cancel := context.WithCancelCause(s.ctx)
+	ready := make(chan struct{})
+	s.sup.spawn("readiness of "+s.spec.Name, func() {
+		defer close(ready)
+		s.becomeReady(ctx)
+	})
+	select {
+	case <-t.ended:
+	case <-s.ctx.Done():
+		s.stop(t)
+	}
+	cancel(errors.New("the service ended"))
+	<-ready
+	t.cleanUp()
+	return s.ended(t)
+}
+
+// stop ends a running service as it wants to be ended.
+func (s *service) stop(t *task) {
+	if !t.stop(unix.SignalNum(s.spec.Stop.Signal), time.Duration(s.spec.Stop.Timeout)) {
+		s.log(bad, "cannot be killed and is left behind", "pid", t.pid)
+	}
+}
+
+// ended says how t ended, to the log if it was asked to and to the caller if not.
+func (s *service) ended(t *task) error {
+	select {
+	case <-t.process.ended:
+	default:
+		return errShutdown // it cannot be killed
+	}
+	if s.ctx.Err() != nil {
+		s.log(info, "stopped", "end", describe(t.status))
+		return nil
+	}
+	if t.status.ExitStatus() != 0 {
+		return &exitError{s.spec.Command[0], t.status}
+	}
+	return nil
+}
+
+// prepare makes ready what the service needs before it starts.
+func (s *service) prepare() error {
+	for _, d := range s.spec.Directories {
+		if err := makeDirectory(d); err != nil {
+			return err
+		}
+	}
+	for _, step := range s.spec.Prepare {
+		if err := s.step(s.ctx, step); err != nil {
+			return fmt.Errorf("prepare: %w", err)
+		}
+	}
+	for _, t := range s.spec.Tmpfs {
+		if err := mountTmpfs(t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// becomeReady waits until the service does its work, runs the steps that follow and says so.
+func (s *service) becomeReady(ctx context.Context) {
+	late := time.AfterFunc(time.Duration(s.spec.Ready.Timeout), func() {
+		s.log(warn, "is not ready yet", "after", s.spec.Ready.Timeout)
+		s.setReason(fmt.Sprintf("not ready %s after its start", s.spec.Ready.Timeout))
+	})
+	defer late.Stop()
+	if err := s.probe(ctx); err != nil {
+		return
+	}
+	for _, step := range s.spec.PostReady {
+		for failures := 1; ; failures++ {
+			err := s.step(ctx, step)
+			if ctx.Err() != nil {
+				return
+			}
+			if err == nil {
+				break
+			}
+			s.log(warn, "a step after its start failed", "error", err)
+			s.setReason("after its start: " + err.Error())
+			select {
+			case <-time.After(backoff(s.spec.Restart, failures)):
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+	if s.isTask() {
+		return // it is done when it has ended well
+	}
+	s.setReady(ctx)
+}
+
+// isTask reports whether the service does its work by ending, so that nothing that comes after it
+// may start before.
+func (s *service) isTask() bool {
+	r := s.spec.Ready
+	return s.spec.Restart.Policy == guestspec.Never && r.TCP == "" && r.Unix == "" && r.Postgres == "" && len(r.Command) == 0
+}
+
+// step runs one step to its end.
+func (s *service) step(ctx context.Context, step guestspec.Step) error {
+	c := s.command(step.Command, step.User)
+	if step.User != s.spec.User {
+		c.group = ""
+	}
+	if step.Secret != "" {
+		secret, ok := s.sup.secrets[step.Secret]
+		if !ok {
+			s.log(warn, "a step is skipped: its secret is not on the config disk", "secret", step.Secret)
+			return nil
+		}
+		c.stdin = []byte(secret)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(step.Timeout), fmt.Errorf("it took longer than %s", step.Timeout))
+	defer cancel()
+	return c.run(ctx, s.sup.reaper)
+}
+
+// command is argv as it is run for this service.
+func (s *service) command(argv []string, user string) command {
+	return command{
+		argv: argv, user: user, group: s.spec.Group, path: s.sup.path, env: s.spec.Env, dir: s.spec.Dir,
+		name: s.spec.Name, oomScoreAdj: s.spec.OOMScoreAdj, line: s.printed,
+	}
+}
+
+// printed takes one line of the service's output.
+func (s *service) printed(line string) {
+	s.sup.console.output(s.spec.Name, line)
+	s.sup.mu.Lock()
+	defer s.sup.mu.Unlock()
+	if len(s.tail) == tailLines {
+		s.tail = append(s.tail[:0], s.tail[1:]...)
+	}
+	s.tail = append(s.tail, line)
+}
+
+// lastLine is the last line that the service printed, or else what.
+func (s *service) lastLine(what string) string {
+	s.sup.mu.Lock()
+	defer s.sup.mu.Unlock()
+	if len(s.tail) == 0 {
+		return what
+	}
+	return s.tail[len(s.tail)-1]
+}
+
+func (s *service) log(level, text string, attrs ...any) {
+	s.sup.console.log(level, s.spec.Name, text, attrs...)
+}
+
+// change alters the state under the lock and wakes whoever waits for it.
+func (s *service) change(alter func(*guestapi.Service)) {
+	s.sup.mu.Lock()
+	alter(&s.state)
+	close(s.sup.changed)
+	s.sup.changed = make(chan struct{})
+	s.sup.mu.Unlock()
+}
+
+// set enters a state in which no main process runs.
+func (s *service) set(state, reason string) {
+	s.change(func(v *guestapi.Service) {
+		v.State, v.Since, v.Reason, v.PID = state, s.sup.now(), reason, 0
+	})
+}
+
+// setStarted notes that the main process runs.
+func (s *service) setStarted(pid int) {
+	s.log(info, "started", "pid", pid)
+	s.change(func(v *guestapi.Service) {
+		v.PID = pid
+		if s.starts++; s.starts > 1 {
+			v.Restarts++
+		}
+	})
+}
+
+// setReason says why the service is not ready yet.
+func (s *service) setReason(reason string) {
+	s.change(func(v *guestapi.Service) { v.Reason = reason })
+}
+
+// setReady enters the state ready unless ctx is done: the service may have ended meanwhile.
+func (s *service) setReady(ctx context.Context) {
+	ready := false
+	s.change(func(v *guestapi.Service) {
+		if ready = ctx.Err() == nil; ready {
+			v.State, v.Since, v.Reason = guestapi.StateReady, s.sup.now(), ""
+			if v.ReadyIn == 0 {
+				v.ReadyIn = uptime().Seconds()
+			}
+		}
+	})
+	if ready {
+		s.log(info, "ready")
+		s.sup.reportReady()
+	}
+}
+
+// setComingUp notes that the service is on its way up. One that crashes again and again is
+// reported as that until it is ready.
+func (s *service) setComingUp() {
+	s.change(func(v *guestapi.Service) {
+		v.PID = 0
+		if v.State != guestapi.StateLooping {
+			v.State, v.Since, v.Reason = guestapi.StateStarting, s.sup.now(), ""
+		}
+	})
+}
+
+// usable reports whether services that come after this one may start. The caller holds sup.mu.
+func (s *service) usable() bool {
+	return s.state.State == guestapi.StateReady || s.state.State == guestapi.StateDone
+}

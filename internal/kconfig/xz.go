@@ -1,0 +1,198 @@
+package kconfig
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math/bits"
+
+	"github.com/ulikunitz/xz/lzma"
+)
+
+// The container is read here and not by ulikunitz/xz, because the kernel's
+// build passes x86 code through the BCJ filter, which that package lacks. The
+// format is that of xz-file-format.txt. Checks and the index are not verified:
+// a kernel that is damaged does not boot, and the configuration has a checksum
+// of its own.
+const xzMagic = "\xfd7zXZ\x00"
+
+// Filter IDs.
+const (
+	xzFilterX86   = 0x04
+	xzFilterLZMA2 = 0x21
+)
+
+var errXZ = errors.New("malformed data")
+
+func decodeXZ(b []byte, limit int) ([]byte, error) {
+	const streamHeader = 12
+	if len(b) < streamHeader {
+		return nil, errXZ
+	}
+	checkLength, err := xzCheckLength(b[7] & 15)
+	if err != nil {
+		return nil, err
+	}
+	var out []byte
+	for b = b[streamHeader:]; ; {
+		if len(b) == 0 {
+			return nil, io.ErrUnexpectedEOF
+		}
+		if b[0] == 0 { // the index
+			return out, nil
+		}
+		headerLength := (int(b[0]) + 1) * 4
+		if headerLength > len(b) {
+			return nil, errXZ
+		}
+		block, err := parseXZBlockHeader(b[:headerLength])
+		if err != nil {
+			return nil, err
+		}
+		data := bytes.NewReader(b[headerLength:])
+		plain, err := block.decode(data, limit-len(out))
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, plain...)
+		used := (headerLength + int(data.Size()) - data.Len() + 3) &^ 3
+		if used+checkLength > len(b) {
+			return nil, io.ErrUnexpectedEOF
+		}
+		b = b[used+checkLength:]
+	}
+}
+
+// xzCheckLength returns the bytes that a block's check takes.
+func xzCheckLength(kind byte) (int, error) {
+	switch kind {
+	case 0:
+		return 0, nil
+	case 1: // CRC32
+		return 4, nil
+	case 4: // CRC64
+		return 8, nil
+	case 10: // SHA-256
+		return 32, nil
+	}
+	return 0, fmt.Errorf("unknown check %d", kind)
+}
+
+type xzBlock struct {
+	x86      bool // the data went through the x86 filter
+	dictSize int64
+}
+
+func parseXZBlockHeader(h []byte) (xzBlock, error) {
+	var block xzBlock
+	flags := h[1]
+	rest := h[2 : len(h)-4] // without the CRC32
+	number := func() uint64 {
+		v, n := binary.Uvarint(rest)
+		if n <= 0 {
+			rest = nil
+			return 0
+		}
+		rest = rest[n:]
+		return v
+	}
+	if flags&0x40 != 0 { // compressed size
+		number()
+	}
+	if flags&0x80 != 0 { // uncompressed size
+		number()
+	}
+	for last := int(flags & 3); last >= 0; last-- {
+		id, length := number(), number()
+		if length > uint64(len(rest)) {
+			return block, errXZ
+		}
+		properties := rest[:length]
+		rest = rest[length:]
+		switch {
+		case id == xzFilterX86 && length == 0 && last > 0:
+			block.x86 = true
+		case id == xzFilterLZMA2 && length == 1 && last == 0 && properties[0] <= 40:
+			block.dictSize = xzDictSize(properties[0])
+		default:
+			return block, fmt.Errorf("unknown filter %#x", id)
+		}
+	}
+	return block, nil
+}
+
+// xzDictSize decodes the dictionary size of LZMA2: 2 or 3 times a power of two.
+func xzDictSize(p byte) int64 {
+	if p == 40 {
+		return 1<<32 - 1
+	}
+	return int64(2|p&1) << (p/2 + 11)
+}
+
+func (block xzBlock) decode(r io.Reader, limit int) ([]byte, error) {
+	// No match reaches back further than what may come out.
+	dict := max(lzma.MinDictCap, min(block.dictSize, int64(limit)))
+	lz, err := lzma.Reader2Config{DictCap: int(dict)}.NewReader2(r)
+	if err != nil {
+		return nil, err
+	}
+	out, err := readLimited(lz, limit)
+	if err == nil && block.x86 {
+		undoX86(out)
+	}
+	return out, err
+}
+
+// undoX86 turns the absolute targets of CALL and JMP instructions in b back
+// into relative ones, as the x86 filter of xz demands.
+//
+// The filter guesses where instructions are: a byte E8 or E9 counts as one if
+// the highest byte of its operand is 00 or FF and no other such byte just
+// before it makes that doubtful. seen has a bit for each of the three bytes
+// before: set if it looked like an instruction and was left alone.
+func undoX86(b []byte) {
+	const instruction = 5
+	seen := uint(0)
+	for i := 0; i+instruction <= len(b); i++ {
+		if b[i]&^1 != 0xe8 {
+			seen = seen << 1 & 7
+			continue
+		}
+		operand := b[i+1 : i+instruction]
+		if !isSignByte(operand[3]) || doubtful(seen, operand) {
+			seen = (seen<<1 | 1) & 7
+			continue
+		}
+		address := binary.LittleEndian.Uint32(operand)
+		for {
+			address -= uint32(i + instruction)
+			// Where an instruction was seen before, its operand reaches
+			// into this one's: the overlapping byte may not come out as a
+			// sign byte, for the encoder would not have taken it then.
+			shift := 8 * bits.Len(seen)
+			if shift == 0 || !isSignByte(byte(address>>(24-shift))) {
+				break
+			}
+			address ^= 1<<(32-shift) - 1
+		}
+		address &= 0x1ffffff
+		if address&0x1000000 != 0 { // the sign, extended
+			address |= 0xff000000
+		}
+		binary.LittleEndian.PutUint32(operand, address)
+		i += len(operand)
+		seen = 0
+	}
+}
+
+// doubtful reports whether what came before forbids to take an instruction.
+func doubtful(seen uint, operand []byte) bool {
+	if seen == 0 {
+		return false
+	}
+	return bits.OnesCount(seen) > 1 || isSignByte(operand[3-bits.Len(seen)])
+}
+
+func isSignByte(b byte) bool { return b == 0 || b == 0xff }

@@ -1,0 +1,187 @@
+// Package lock holds what a recipe's loose words came to: which image digest,
+// which package versions, which kernel source and which Tailscale release.
+//
+// A lock file (sov.lock) has one entry per recipe and architecture. An entry
+// records both what was asked (Inputs) and what it was resolved to, so that a
+// build can tell that its lock no longer answers its recipe instead of quietly
+// building something else. The package only reads, compares and writes locks;
+// resolving is the work of package stages.
+package lock
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Version is the format written by File.Write and the only one Read takes.
+const Version = 1
+
+// A File is the content of a lock file.
+type File struct {
+	Version int     `yaml:"version"`
+	Builds  []Entry `yaml:"builds"`
+}
+
+// An Entry pins everything one recipe takes from outside for one architecture.
+type Entry struct {
+	Recipe    string    `yaml:"recipe"` // the recipe's name
+	Arch      string    `yaml:"arch"`   // "arm64" or "amd64"
+	Inputs    Inputs    `yaml:"inputs"`
+	Image     Image     `yaml:"image"`
+	Packages  []Package `yaml:"packages"`  // in the order in which they are installed
+	Removed   []string  `yaml:"removed"`   // "name-version" of the base image's packages that go away
+	Kernel    *Kernel   `yaml:"kernel"`    // nil when the build was given a finished kernel
+	Tailscale string    `yaml:"tailscale"` // module version, "v1.102.5"; empty when the recipe has it off
+}
+
+// Inputs are the words of the recipe, and of the flags that override it, which
+// the entry answers.
+type Inputs struct {
+	Image        string   `yaml:"image"`        // reference as written
+	Repositories []string `yaml:"repositories"` // package repositories, in order
+	Packages     []string `yaml:"packages"`     // packages asked for, constraints included
+	Kernel       string   `yaml:"kernel"`       // kernel source asked for; empty for the default order
+}
+
+// An Image is a base image for one platform.
+type Image struct {
+	Reference string `yaml:"reference"` // where it was found
+	Digest    string `yaml:"digest"`    // "sha256:…" of the platform's manifest
+}
+
+// A Package is one Alpine package of the solution.
+type Package struct {
+	Name       string `yaml:"name"`
+	Version    string `yaml:"version"`
+	Checksum   string `yaml:"checksum"`   // as in the index: "Q1…" (SHA-1) or "Q2…" (SHA-256) of the control segment
+	Size       int64  `yaml:"size"`       // bytes of the .apk file
+	Repository string `yaml:"repository"` // the repository the file is fetched from
+}
+
+// A Kernel is a kernel source archive.
+type Kernel struct {
+	Version string `yaml:"version"` // "6.1.158"
+	Source  string `yaml:"source"`  // a URL, "deb:linux-source-6.1" or a path
+	SHA256  string `yaml:"sha256"`  // 64 hexadecimal digits, of the archive
+	Size    int64  `yaml:"size"`    // bytes of the archive
+}
+
+// Find returns the entry for a recipe and architecture.
+func (f *File) Find(recipe, arch string) (*Entry, bool) {
+	for i := range f.Builds {
+		if f.Builds[i].Recipe == recipe && f.Builds[i].Arch == arch {
+			return &f.Builds[i], true
+		}
+	}
+	return nil, false
+}
+
+// Put adds the entry or replaces the one for the same recipe and architecture,
+// keeping the file ordered by both.
+func (f *File) Put(e Entry) {
+	f.Version = Version
+	if old, ok := f.Find(e.Recipe, e.Arch); ok {
+		*old = e
+		return
+	}
+	f.Builds = append(f.Builds, e)
+	slices.SortFunc(f.Builds, func(a, b Entry) int {
+		if c := strings.Compare(a.Recipe, b.Recipe); c != 0 {
+			return c
+		}
+		return strings.Compare(a.Arch, b.Arch)
+	})
+}
+
+// A StaleError says that an entry was made for other inputs than the build has.
+type StaleError struct {
+	Path    string   // the lock file
+	Recipe  string   // the entry's recipe
+	Arch    string   // the entry's architecture
+	Changes []string // one sentence each
+}
+
+func (e *StaleError) Error() string {
+	return fmt.Sprintf("%s is stale for recipe %q on %s: %s; run again with --update-lock to resolve anew",
+		e.Path, e.Recipe, e.Arch, strings.Join(e.Changes, "; "))
+}
+
+// A Want is what a build needs of an entry.
+type Want struct {
+	Inputs
+	KernelSource bool   // a kernel is to be built; otherwise nothing about kernels counts
+	Tailscale    string // the module version that this sov builds; empty: none is wanted
+}
+
+// Check compares what the entry was resolved from with what the build at hand
+// wants and returns a *StaleError when it does not answer that. path is the
+// lock file's name, for the message.
+func (e *Entry) Check(path string, want Want) error {
+	var changes []string
+	note := func(differs bool, format string, args ...any) {
+		if differs {
+			changes = append(changes, fmt.Sprintf(format, args...))
+		}
+	}
+	note(e.Inputs.Image != want.Image, "the image was %s and is now %s", e.Inputs.Image, want.Image)
+	if want.KernelSource && e.Kernel == nil {
+		note(true, "it was made with a finished kernel and has no kernel source")
+	} else if want.KernelSource {
+		note(e.Inputs.Kernel != want.Kernel, "the kernel source was %s and is now %s", orDefault(e.Inputs.Kernel), orDefault(want.Kernel))
+	}
+	note(e.Tailscale != want.Tailscale, "Tailscale was %s and is now %s", orNone(e.Tailscale), orNone(want.Tailscale))
+	if change := setChange("repositories", e.Inputs.Repositories, want.Repositories); change != "" {
+		changes = append(changes, change)
+	}
+	if change := setChange("packages", e.Inputs.Packages, want.Packages); change != "" {
+		changes = append(changes, change)
+	}
+	if len(changes) == 0 {
+		return nil
+	}
+	return &StaleError{Path: path, Recipe: e.Recipe, Arch: e.Arch, Changes: changes}
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "off"
+	}
+	return s
+}
+
+func orDefault(s string) string {
+	if s == "" {
+		return "the default"
+	}
+	return s
+}
+
+// setChange describes how a list differs, or returns "" when it does not.
+func setChange(what string, was, now []string) string {
+	if slices.Equal(was, now) {
+		return ""
+	}
+	var parts []string
+	if added := without(now, was); len(added) > 0 {
+		parts = append(parts, "added "+strings.Join(added, ", "))
+	}
+	if removed := without(was, now); len(removed) > 0 {
+		parts = append(parts, "removed "+strings.Join(removed, ", "))
+	}
+	if len(parts) == 0 {
+		parts = append(parts, "are in another order")
+	}
+	return what + ": " + strings.Join(parts, ", ")
+}
+
+// without returns the elements of a that b lacks.
+func without(a, b []string) []string {
+	var out []string
+	for _, s := range a {
+		if !slices.Contains(b, s) {
+			out = append(out, s)
+		}
+	}
+	return out
+}

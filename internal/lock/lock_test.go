@@ -1,0 +1,194 @@
+package lock
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var digest = "sha256:" + strings.Repeat("ab", 32)
+
+func example() Entry {
+	return Entry{
+		Recipe: "sql", Arch: "arm64",
+		Inputs: Inputs{Image: "alpine:3.22", Repositories: []string{"https://example.org/main"}, Packages: []string{"postgresql", "icu-libs>=74"}},
+		Image:  Image{Reference: "alpine:3.22", Digest: digest},
+		Packages: []Package{
+			{Name: "musl", Version: "1.10", Checksum: "Q1abc=", Size: 10, Repository: "https://example.org/main"},
+			{Name: "postgresql17", Version: "17.6-r0", Checksum: "Q2def=", Size: 20, Repository: `C:\odd "path"`},
+		},
+		Removed:   []string{"old-1"},
+		Kernel:    &Kernel{Version: "6.1.192", Source: "https://example.org/linux.tar.xz", SHA256: strings.Repeat("cd", 32), Size: 7},
+		Tailscale: "v1.102.5",
+	}
+}
+
+func TestEncodeParse(t *testing.T) {
+	bare := Entry{Recipe: "bare", Arch: "amd64", Inputs: Inputs{Image: "x", Repositories: []string{}, Packages: []string{}},
+		Image: Image{Reference: "x", Digest: digest}, Packages: []Package{}}
+	var f File
+	f.Put(example())
+	f.Put(bare)
+	got, err := Parse("sov.lock", f.Encode())
+	if err != nil {
+		t.Fatalf("%v\n%s", err, f.Encode())
+	}
+	if diff := cmp.Diff(&f, got); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	if got.Builds[0].Recipe != "bare" {
+		t.Error("entries are not in order")
+	}
+}
+
+func TestParseFaults(t *testing.T) {
+	tests := []struct{ name, old, new, want string }{
+		{"unknown key", "size: 10", "sise: 10", `sov.lock:20:61: unknown key "sise" in builds[0].packages[0]; did you mean "size"?`},
+		{"version", "version: 1\n", "version: 2\n", "is 2, this sov reads 1; move the file away"},
+		{"digest", digest, "sha256:1234", "is not sha256: and 64 hexadecimal digits"},
+		{"version is text", `"1.10"`, `1.10`, "expected a string, found the number 1.10"},
+		{"path in a name", `"musl"`, `"../musl"`, "is not a package's name"},
+		{"checksum", "Q1abc=", "abc", "neither a Q1 nor a Q2 checksum"},
+		{"kernel", "cdcd", "xyz", "is not 64 hexadecimal digits"},
+		{"twice", `"postgresql17"`, `"musl"`, `package "musl" is listed twice`},
+		{"arch", `"arm64"`, `"mips"`, "neither arm64 nor amd64"},
+		{"merge conflict", "version: 1\n", "<<<<<<< HEAD\nversion: 1\n", "sov.lock:"},
+	}
+	var f File
+	f.Put(example())
+	good := string(f.Encode())
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			bad := strings.Replace(good, tt.old, tt.new, 1)
+			if bad == good {
+				t.Fatalf("nothing to replace in\n%s", good)
+			}
+			_, err := Parse("sov.lock", []byte(bad))
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v\nwant %s", err, tt.want)
+			}
+		})
+	}
+	_, err := Parse("sov.lock", []byte(good+strings.SplitN(good, "builds:\n", 2)[1]))
+	if err == nil || !strings.Contains(err.Error(), "a second entry") {
+		t.Errorf("two entries: %v", err)
+	}
+}
+
+func TestCheck(t *testing.T) {
+	entry := example()
+	same := func() Want {
+		return Want{Inputs: entry.Inputs, KernelSource: true, Tailscale: "v1.102.5"}
+	}
+	if err := entry.Check("sov.lock", same()); err != nil {
+		t.Errorf("nothing changed: %v", err)
+	}
+	tests := []struct {
+		name   string
+		change func(*Want)
+		want   string // "" if the entry still answers
+	}{
+		{"image", func(w *Want) { w.Image = "alpine:edge" }, "the image was alpine:3.22 and is now alpine:edge"},
+		{"added package", func(w *Want) { w.Packages = append(w.Packages[:2:2], "curl") }, "packages: added curl"},
+		{"other package", func(w *Want) { w.Packages = []string{"postgresql", "curl"} }, "packages: added curl, removed icu-libs>=74"},
+		{"order", func(w *Want) { w.Packages = []string{"icu-libs>=74", "postgresql"} }, "packages: are in another order"},
+		{"repository", func(w *Want) { w.Repositories = []string{"http://127.0.0.1:1/main"} }, "repositories: added http://127.0.0.1:1/main, removed https://example.org/main"},
+		{"kernel", func(w *Want) { w.Kernel = "deb:linux-source-6.1" }, "the kernel source was the default and is now deb:linux-source-6.1"},
+		{"finished kernel", func(w *Want) { w.Kernel, w.KernelSource = "whatever", false }, ""},
+		{"tailscale off", func(w *Want) { w.Tailscale = "" }, "Tailscale was v1.102.5 and is now off"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := same()
+			tt.change(&w)
+			err := entry.Check("sov.lock", w)
+			if tt.want == "" {
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			var stale *StaleError
+			if !errors.As(err, &stale) {
+				t.Fatalf("got %v, want a StaleError", err)
+			}
+			want := `sov.lock is stale for recipe "sql" on arm64: ` + tt.want + "; run again with --update-lock to resolve anew"
+			if err.Error() != want {
+				t.Errorf("got  %s\nwant %s", err, want)
+			}
+		})
+	}
+	entry.Kernel = nil
+	if err := entry.Check("sov.lock", same()); err == nil || !strings.Contains(err.Error(), "has no kernel source") {
+		t.Errorf("without a kernel: %v", err)
+	}
+}
+
+func TestLoadMissing(t *testing.T) {
+	f, err := Load(filepath.Join(t.TempDir(), "sov.lock"))
+	if err != nil || len(f.Builds) != 0 {
+		t.Errorf("got %v, %v", f, err)
+	}
+}
+
+// TestUpdateTogether has many builds write their entries at once: none may be
+// lost, and nothing may be left over.
+func TestUpdateTogether(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "sov.lock")
+	killed := strings.Repeat("left by a build that was killed\n", 1000)
+	if err := os.WriteFile(filepath.Join(filepath.Dir(path), ".sov.lock.new"), []byte(killed), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var wait sync.WaitGroup
+	for i := range 20 {
+		wait.Go(func() {
+			e := example()
+			e.Recipe = fmt.Sprintf("r%02d", i)
+			if changed, err := Update(path, e); err != nil || !changed {
+				t.Errorf("changed %v, %v", changed, err)
+			}
+		})
+	}
+	wait.Wait()
+	f, err := Load(path)
+	if err != nil || len(f.Builds) != 20 {
+		t.Fatalf("%d entries, %v", len(f.Builds), err)
+	}
+	if changed, err := Update(path, f.Builds[3]); changed || err != nil {
+		t.Errorf("the same again: changed %v, %v", changed, err)
+	}
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if err != nil || len(entries) != 1 {
+		t.Errorf("left over: %v, %v", entries, err)
+	}
+}
+
+func TestUpdateNowhere(t *testing.T) {
+	_, err := Update(filepath.Join(t.TempDir(), "missing", "sov.lock"), example())
+	if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "--lock FILE") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	var file File
+	file.Put(example())
+	f.Add(file.Encode())
+	f.Add([]byte("version: 1\nbuilds: []\n"))
+	f.Fuzz(func(t *testing.T, src []byte) {
+		got, err := Parse("fuzz", src)
+		if err != nil {
+			return
+		}
+		if _, err := Parse("again", got.Encode()); err != nil {
+			t.Errorf("what was read cannot be written: %v\n%s", err, got.Encode())
+		}
+	})
+}

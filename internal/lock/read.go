@@ -1,0 +1,94 @@
+package lock
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/sovereign-sql/sov/internal/strictyaml"
+)
+
+// Load reads the lock file at path. A file that is not there is an empty lock.
+func Load(path string) (*File, error) {
+	src, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &File{Version: Version}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read lock: %w", err)
+	}
+	return Parse(path, src)
+}
+
+// Parse reads the content of a lock file strictly. name stands in messages; the
+// error is of type strictyaml.Errors.
+func Parse(name string, src []byte) (*File, error) {
+	f := &File{}
+	doc, err := strictyaml.Decode(name, src, f)
+	if err != nil {
+		return nil, err
+	}
+	if f.Version != Version {
+		doc.Faultf("version", "is %d, this sov reads %d; move the file away, and the next build makes a new one", f.Version, Version)
+		return nil, doc.Err()
+	}
+	c := checker{doc}
+	for i, e := range f.Builds {
+		at := strictyaml.Index("builds", i)
+		c.entry(at, e)
+		if first, _ := f.Find(e.Recipe, e.Arch); first != &f.Builds[i] {
+			doc.Faultf(at, "a second entry for recipe %q on %s", e.Recipe, e.Arch)
+		}
+	}
+	if err := doc.Err(); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// A checker makes sure that what a lock says can be used as it stands, in paths
+// and URLs above all.
+type checker struct{ doc *strictyaml.Document }
+
+func (c checker) require(ok bool, path, format string, args ...any) {
+	if !ok {
+		c.doc.Faultf(path, format, args...)
+	}
+}
+
+func (c checker) entry(at string, e Entry) {
+	c.require(e.Recipe != "", at+".recipe", "is missing")
+	c.require(e.Arch == "arm64" || e.Arch == "amd64", at+".arch", "%q is neither arm64 nor amd64", e.Arch)
+	c.require(e.Image.Reference != "", at+".image", "has no reference")
+	c.require(isSHA256(strings.TrimPrefix(e.Image.Digest, "sha256:")) && strings.HasPrefix(e.Image.Digest, "sha256:"),
+		at+".image.digest", "%q is not sha256: and 64 hexadecimal digits", e.Image.Digest)
+	if k := e.Kernel; k != nil {
+		c.require(k.Version != "" && k.Source != "", at+".kernel", "has no version or no source")
+		c.require(isSHA256(k.SHA256), at+".kernel.sha256", "%q is not 64 hexadecimal digits", k.SHA256)
+		c.require(k.Size > 0, at+".kernel.size", "%d is not the size of an archive", k.Size)
+	}
+	names := map[string]bool{}
+	for i, p := range e.Packages {
+		at := strictyaml.Index(at+".packages", i)
+		c.pkg(at, p)
+		c.require(!names[p.Name], at+".name", "package %q is listed twice", p.Name)
+		names[p.Name] = true
+	}
+}
+
+func (c checker) pkg(at string, p Package) {
+	for what, word := range map[string]string{"name": p.Name, "version": p.Version} {
+		c.require(word != "" && !strings.ContainsAny(word, "/\\?#% \t\n\x00") && word[0] != '.', at+"."+what, "%q is not a package's %s", word, what)
+	}
+	c.require(strings.HasPrefix(p.Checksum, "Q1") || strings.HasPrefix(p.Checksum, "Q2"), at+".checksum", "%q is neither a Q1 nor a Q2 checksum", p.Checksum)
+	c.require(p.Size > 0, at+".size", "%d is not the size of a package", p.Size)
+	c.require(p.Repository != "", at+".repository", "is missing")
+}
+
+func isSHA256(s string) bool {
+	b, err := hex.DecodeString(s)
+	return err == nil && len(b) == 32
+}

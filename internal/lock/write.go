@@ -1,0 +1,138 @@
+package lock
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+const heading = `# What sov takes for its recipes, down to the byte. Written by sov build; commit it.
+# sov build RECIPE --update-lock resolves anew.
+`
+
+// Encode returns the content of a lock file: YAML with one line for each pin, so
+// that a change of one package is a change of one line.
+func (f *File) Encode() []byte {
+	var b bytes.Buffer
+	b.WriteString(heading)
+	fmt.Fprintf(&b, "version: %d\nbuilds:", Version)
+	if len(f.Builds) == 0 {
+		b.WriteString(" []\n")
+		return b.Bytes()
+	}
+	b.WriteString("\n")
+	for _, e := range f.Builds {
+		e.encode(&b)
+	}
+	return b.Bytes()
+}
+
+// quote writes a string as YAML does between double quotes, where JSON's rules
+// hold too: versions like 1.10 must not be read as numbers.
+func quote(s string) string { return strconv.Quote(s) }
+
+func (e *Entry) encode(b *bytes.Buffer) {
+	fmt.Fprintf(b, "  - recipe: %s\n    arch: %s\n    inputs:\n", quote(e.Recipe), quote(e.Arch))
+	fmt.Fprintf(b, "      image: %s\n", quote(e.Inputs.Image))
+	if e.Inputs.Kernel != "" {
+		fmt.Fprintf(b, "      kernel: %s\n", quote(e.Inputs.Kernel))
+	}
+	list(b, "      ", "repositories", e.Inputs.Repositories)
+	list(b, "      ", "packages", e.Inputs.Packages)
+	fmt.Fprintf(b, "    image: {reference: %s, digest: %s}\n", quote(e.Image.Reference), quote(e.Image.Digest))
+	if k := e.Kernel; k != nil {
+		fmt.Fprintf(b, "    kernel: {version: %s, source: %s, sha256: %s, size: %d}\n", quote(k.Version), quote(k.Source), quote(k.SHA256), k.Size)
+	}
+	if e.Tailscale != "" {
+		fmt.Fprintf(b, "    tailscale: %s\n", quote(e.Tailscale))
+	}
+	if len(e.Removed) > 0 {
+		list(b, "    ", "removed", e.Removed)
+	}
+	b.WriteString("    packages:")
+	if len(e.Packages) == 0 {
+		b.WriteString(" []")
+	}
+	b.WriteString("\n")
+	for _, p := range e.Packages {
+		fmt.Fprintf(b, "      - {name: %s, version: %s, checksum: %s, size: %d, repository: %s}\n",
+			quote(p.Name), quote(p.Version), quote(p.Checksum), p.Size, quote(p.Repository))
+	}
+}
+
+func list(b *bytes.Buffer, indent, key string, words []string) {
+	b.WriteString(indent + key + ":")
+	if len(words) == 0 {
+		b.WriteString(" []")
+	}
+	b.WriteString("\n")
+	for _, w := range words {
+		b.WriteString(indent + "  - " + quote(w) + "\n")
+	}
+}
+
+// Update puts an entry into the lock file at path, which need not be there yet,
+// and leaves the others as they are. The file is replaced as a whole or not at
+// all, and builds that update it at the same time wait for each other. It
+// reports whether the content changed.
+func Update(path string, e Entry) (changed bool, err error) {
+	changed, err = update(path, e)
+	if err != nil {
+		var place *fs.PathError
+		if errors.As(err, &place) {
+			err = fmt.Errorf("%w (--lock FILE keeps it elsewhere)", err)
+		}
+		return false, fmt.Errorf("update lock %s: %w", path, err)
+	}
+	return changed, nil
+}
+
+func update(path string, e Entry) (bool, error) {
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return false, err
+	}
+	defer dir.Close()
+	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX); err != nil {
+		return false, fmt.Errorf("lock its directory: %w", err)
+	}
+	f, err := Load(path)
+	if err != nil {
+		return false, err
+	}
+	f.Put(e)
+	content := f.Encode()
+	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, content) {
+		return false, nil
+	}
+	return true, replace(path, content)
+}
+
+// replace gives path new content by way of a synced temporary file. There is
+// one at a time, as the directory is locked, and its name is fixed so that one
+// which a killed build left is taken over.
+func replace(path string, content []byte) error {
+	name := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
+	tmp, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	defer tmp.Close()
+	if _, err := tmp.Write(content); err != nil {
+		return err
+	}
+	if err := tmp.Chmod(0o644); err != nil {
+		return err
+	}
+	if err := tmp.Sync(); err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), path)
+}

@@ -1,0 +1,129 @@
+// Package manifest is the format of manifest.json, the list of an artifact's
+// files with their sizes and digests and of everything it was made from.
+//
+// The same build gives the same manifest: it names no time, machine, user or
+// directory.
+package manifest
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strings"
+)
+
+// Format is the version written and read.
+const Format = 1
+
+// Names of the two files that the list of files leaves out: a file cannot hold
+// its own digest.
+const (
+	Name = "manifest.json" // the manifest
+	Sums = "SHA256SUMS"    // what sha256sum -c reads: all files, the manifest too
+)
+
+// A Manifest is the content of manifest.json.
+type Manifest struct {
+	Format      int     `json:"format"`
+	Name        string  `json:"name"`    // the recipe's
+	Version     string  `json:"version"` // the recipe's
+	Description string  `json:"description,omitempty"`
+	Arch        string  `json:"arch"`  // "arm64" or "amd64"
+	Files       []File  `json:"files"` // by name
+	Inputs      []Input `json:"inputs"`
+}
+
+// A File is one file of the artifact.
+type File struct {
+	Name   string `json:"name"`
+	Size   int64  `json:"size"`   // bytes
+	SHA256 string `json:"sha256"` // 64 hexadecimal digits
+}
+
+// An Input is something from outside that the artifact was made from.
+type Input struct {
+	Kind    string `json:"kind"` // "recipe", "image", "package", "kernel" or "module"
+	Name    string `json:"name"`
+	Version string `json:"version,omitempty"`
+	Source  string `json:"source,omitempty"` // where it came from: reference, repository or URL
+	Digest  string `json:"digest,omitempty"` // "sha256:…", or a package's "Q1…" or "Q2…"
+}
+
+// File returns the entry of a file.
+func (m *Manifest) File(name string) (File, bool) {
+	i := slices.IndexFunc(m.Files, func(f File) bool { return f.Name == name })
+	if i < 0 {
+		return File{}, false
+	}
+	return m.Files[i], true
+}
+
+// Encode returns the file's content, indented for reading.
+func (m *Manifest) Encode() ([]byte, error) {
+	if err := m.validate(); err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false) // ">" is common in package constraints
+	e.SetIndent("", "  ")
+	if err := e.Encode(m); err != nil {
+		return nil, fmt.Errorf("encode %s: %w", Name, err)
+	}
+	return b.Bytes(), nil
+}
+
+// Decode reads a manifest and checks its form. Keys that it does not know are
+// passed over, so that a later sov may add to the format.
+func Decode(src []byte) (*Manifest, error) {
+	d := json.NewDecoder(bytes.NewReader(src))
+	m := &Manifest{}
+	if err := d.Decode(m); err != nil {
+		return nil, fmt.Errorf("decode %s: %w", Name, err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return nil, fmt.Errorf("decode %s: text after the object", Name)
+	}
+	if err := m.validate(); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+func (m *Manifest) validate() error {
+	var faults []error
+	if m.Format != Format {
+		faults = append(faults, fmt.Errorf("format is %d, this program reads %d", m.Format, Format))
+	}
+	last := ""
+	for _, f := range m.Files {
+		if path.Base(f.Name) != f.Name || f.Name == "" || f.Name == "." || f.Name == ".." || strings.ContainsAny(f.Name, "\n\\") || f.Name == Name {
+			faults = append(faults, fmt.Errorf("file %q is not the name of a file beside the manifest", f.Name))
+		}
+		if f.Name <= last {
+			faults = append(faults, fmt.Errorf("file %q is out of order or listed twice", f.Name))
+		}
+		if sum, err := hex.DecodeString(f.SHA256); err != nil || len(sum) != 32 || f.Size < 0 {
+			faults = append(faults, fmt.Errorf("file %q has no proper size and SHA-256", f.Name))
+		}
+		last = f.Name
+	}
+	if len(faults) > 0 {
+		return fmt.Errorf("%s: %w", Name, errors.Join(faults...))
+	}
+	return nil
+}
+
+// SumsFile returns the content of SHA256SUMS for files in the given order.
+func SumsFile(files []File) []byte {
+	var b bytes.Buffer
+	for _, f := range files {
+		fmt.Fprintf(&b, "%s  %s\n", f.SHA256, f.Name)
+	}
+	return b.Bytes()
+}

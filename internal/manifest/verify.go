@@ -1,0 +1,147 @@
+package manifest
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// maxManifest bounds what Load reads. A manifest is some ten KiB.
+const maxManifest = 16 << 20
+
+// A Problem is one way in which a directory is not what its manifest says.
+type Problem struct {
+	File string `json:"file"`
+	What string `json:"what"`
+}
+
+func (p Problem) String() string { return p.File + ": " + p.What }
+
+// Load reads the manifest of an artifact's directory.
+func Load(dir string) (*Manifest, error) {
+	b, err := readFile(filepath.Join(dir, Name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s is not a built artifact: %w", dir, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read manifest: %w", err)
+	}
+	return Decode(b)
+}
+
+// Verify compares every file of an artifact with its manifest and the manifest
+// with SHA256SUMS. Files that the manifest does not list are left alone. The
+// error is for what kept it from looking; what it found are the problems.
+func Verify(ctx context.Context, dir string) ([]Problem, error) {
+	m, err := Load(dir)
+	if err != nil {
+		return nil, err
+	}
+	var problems []Problem
+	for _, f := range m.Files {
+		what, err := compare(ctx, filepath.Join(dir, f.Name), f)
+		if err != nil {
+			return problems, fmt.Errorf("verify %s: %w", f.Name, err)
+		}
+		if what != "" {
+			problems = append(problems, Problem{f.Name, what})
+		}
+	}
+	what, err := compareSums(dir, m)
+	if err != nil {
+		return problems, fmt.Errorf("verify %s: %w", Sums, err)
+	}
+	if what != "" {
+		problems = append(problems, Problem{Sums, what})
+	}
+	return problems, nil
+}
+
+// compare says how the file at path differs from its entry, "" for not at all.
+func compare(ctx context.Context, path string, want File) (string, error) {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "is missing", nil
+	case err != nil:
+		return "", err
+	case !info.Mode().IsRegular():
+		return "is not a regular file", nil
+	case info.Size() != want.Size:
+		return fmt.Sprintf("has %d bytes, the manifest says %d", info.Size(), want.Size), nil
+	}
+	sum, err := hashFile(ctx, path)
+	if err != nil {
+		return "", err
+	}
+	if sum != want.SHA256 {
+		return fmt.Sprintf("has SHA-256 %s, the manifest says %s", sum, want.SHA256), nil
+	}
+	return "", nil
+}
+
+func compareSums(dir string, m *Manifest) (string, error) {
+	got, err := readFile(filepath.Join(dir, Sums))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "is missing", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	raw, err := readFile(filepath.Join(dir, Name))
+	if err != nil {
+		return "", err
+	}
+	if string(got) != string(SumsFile(append([]File{Describe(Name, raw)}, m.Files...))) {
+		return "does not agree with the manifest", nil
+	}
+	return "", nil
+}
+
+// Describe returns the entry of a file with the given content.
+func Describe(name string, content []byte) File {
+	sum := sha256.Sum256(content)
+	return File{Name: name, Size: int64(len(content)), SHA256: hex.EncodeToString(sum[:])}
+}
+
+func hashFile(ctx context.Context, path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	buf := make([]byte, 1<<20)
+	for {
+		if err := ctx.Err(); err != nil {
+			return "", err
+		}
+		n, err := f.Read(buf)
+		h.Write(buf[:n])
+		if err == io.EOF {
+			return hex.EncodeToString(h.Sum(nil)), nil
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+}
+
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxManifest+1))
+	if err == nil && len(b) > maxManifest {
+		err = fmt.Errorf("%s is larger than %d bytes", path, maxManifest)
+	}
+	return b, err
+}

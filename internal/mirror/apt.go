@@ -1,0 +1,174 @@
+package mirror
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// wanted are the Debian packages whose content the repository is about; what
+// they need comes along. "postgresql" stands for the release's own version.
+var wanted = []string{"postgresql", "e2fsprogs", "ca-certificates", "tzdata", "busybox-static"}
+
+var (
+	// serverPackage names the server of one major version of PostgreSQL.
+	serverPackage = regexp.MustCompile(`^postgresql-(client-)?[0-9]+$`)
+	// libraryPackage names what shared libraries come in: Debian's policy,
+	// section 8.1, and the few that are older than it.
+	libraryPackage = regexp.MustCompile(`^(lib|zlib)`)
+	// noLibrary names packages that begin with lib and that nothing here links
+	// to, some of them large. LLVM is the one that something would link to:
+	// see leaveOut about just-in-time compilation.
+	noLibrary = regexp.MustCompile(`-perl$|^libperl|^libllvm|^libz3|^libpam-(modules|runtime)|-common$|-l10n$|-modules-db$`)
+)
+
+// ErrUnavailable is wrapped by errors that say that Debian's packages cannot
+// be had here, which are not in the cache either.
+var ErrUnavailable = errors.New("packages of Debian are not available here")
+
+// adviceOnSources is what to do about packages that apt cannot fetch.
+const adviceOnSources = "check that this computer reaches the Debian mirrors in /etc/apt/sources.list*, by the proxy in /etc/apt/apt.conf.d if there is one, and that the disk is not full"
+
+// An aptState is a folder in which apt works on its own: lists, cache and
+// status are its, and its architecture is not the host's. Of the host it
+// reads the sources, the keys and the proxy settings, and writes nothing.
+type aptState struct {
+	dir  string
+	arch arch
+}
+
+// fetchDebs downloads, verified by apt, every package that may be repackaged,
+// into the folder to.
+func fetchDebs(ctx context.Context, state aptState, to string, log func(string, ...any)) error {
+	if _, err := exec.LookPath("apt-get"); err != nil {
+		return fmt.Errorf("%w: this computer has no apt-get, by which they are fetched and verified; run this on Debian, or copy the cache folder of a computer that has run it", ErrUnavailable)
+	}
+	if err := state.prepare(ctx); err != nil {
+		return err
+	}
+	log("%s: reading Debian's package lists", state.arch.goarch)
+	// A source of the host that does not answer is an error only if it is
+	// missed: it may have nothing to do with Debian.
+	_, updateErr := state.run(ctx, "", "apt-get", "update", "--quiet", "--option", "APT::Update::Error-Mode=any")
+	if ctx.Err() != nil {
+		return updateErr
+	}
+	names, err := state.closure(ctx)
+	if err != nil {
+		return fmt.Errorf("%w: %w\n%s", ErrUnavailable, cmp.Or(updateErr, err), adviceOnSources)
+	}
+	log("%s: downloading %d Debian packages", state.arch.goarch, len(names))
+	if _, err = state.run(ctx, to, "apt-get", append([]string{"download", "--quiet"}, names...)...); err != nil {
+		return fmt.Errorf("%w: %w\n%s", ErrUnavailable, err, adviceOnSources)
+	}
+	return nil
+}
+
+// prepare makes the state's folders and its configuration.
+func (s aptState) prepare(ctx context.Context) error {
+	for _, dir := range []string{"lists/partial", "cache/archives/partial", "none"} {
+		if err := os.MkdirAll(filepath.Join(s.dir, dir), 0o755); err != nil {
+			return fmt.Errorf("prepare apt's state folder: %w", err)
+		}
+	}
+	config, err := s.config(ctx)
+	if err != nil {
+		return err
+	}
+	for name, content := range map[string][]byte{"status": nil, "apt.conf": config} {
+		if err := os.WriteFile(filepath.Join(s.dir, name), content, 0o644); err != nil {
+			return fmt.Errorf("prepare apt's state folder: %w", err)
+		}
+	}
+	return nil
+}
+
+// config is the apt.conf of the state. The host's own configuration is not
+// read, as it may run programs when apt is done (Docker's images empty the
+// host's cache so); of its settings only those of the network are taken over.
+func (s aptState) config(ctx context.Context) ([]byte, error) {
+	host, err := exec.CommandContext(ctx, "apt-config", "dump", "Acquire").Output()
+	if err != nil {
+		return nil, fmt.Errorf("read apt's network settings: apt-config dump: %w", err)
+	}
+	var buf bytes.Buffer
+	for line := range strings.Lines(string(host)) {
+		for _, network := range []string{"http", "Retries", "ForceIPv", "Check-Valid-Until", "Check-Date"} {
+			if strings.HasPrefix(line, "Acquire::"+network) {
+				buf.WriteString(line)
+			}
+		}
+	}
+	inState := func(name string) string { return filepath.Join(s.dir, name) }
+	for _, setting := range [][2]string{
+		{"APT::Architecture", s.arch.debian},
+		{"APT::Architectures", s.arch.debian},
+		{"APT::Sandbox::User", "root"}, // _apt cannot write below a private folder
+		{"Acquire::Languages", "none"},
+		{"Dir::State", s.dir},
+		{"Dir::State::lists", inState("lists")},
+		{"Dir::State::status", inState("status")},
+		{"Dir::Cache", inState("cache")},
+		{"Dir::Etc::main", inState("none/apt.conf")},
+		{"Dir::Etc::parts", inState("none")},
+		{"Dir::Etc::preferences", inState("none/preferences")},
+		{"Dir::Etc::preferencesparts", inState("none")},
+	} {
+		fmt.Fprintf(&buf, "%s %q;\n", setting[0], setting[1])
+	}
+	return buf.Bytes(), nil
+}
+
+// run runs an apt program in the state and returns what it printed.
+func (s aptState) run(ctx context.Context, dir, name string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = dir
+	cmd.WaitDelay = 5 * time.Second // for apt's transports, should it be killed
+	cmd.Env = append(os.Environ(), "APT_CONFIG="+filepath.Join(s.dir, "apt.conf"), "LC_ALL=C", "DEBIAN_FRONTEND=noninteractive")
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		}
+		return "", fmt.Errorf("%s %s for %s: %w\n%s", name, args[0], s.arch.debian, err, strings.TrimSpace(stderr.String()))
+	}
+	return stdout.String(), nil
+}
+
+// closure names the packages to download: those wanted, and the libraries
+// among all that apt would install with them.
+func (s aptState) closure(ctx context.Context) ([]string, error) {
+	args := append([]string{"install", "--print-uris", "--yes", "--quiet=2", "--no-install-recommends"}, wanted...)
+	uris, err := s.run(ctx, "", "apt-get", args...)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for line := range strings.Lines(uris) {
+		// 'URI' FILE SIZE CHECKSUM, the file being NAME_VERSION_ARCH.deb
+		fields := strings.Fields(line)
+		if len(fields) < 3 || !strings.HasPrefix(line, "'") {
+			continue
+		}
+		name, _, _ := strings.Cut(fields[1], "_")
+		library := libraryPackage.MatchString(name) && !noLibrary.MatchString(name)
+		if library || name == "libc-bin" || serverPackage.MatchString(name) || slices.Contains(wanted[1:], name) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	if !slices.ContainsFunc(names, serverPackage.MatchString) {
+		return nil, fmt.Errorf("find Debian's PostgreSQL for %s: apt lists no server among what \"postgresql\" needs; are Debian's own sources in /etc/apt?", s.arch.debian)
+	}
+	return names, nil
+}

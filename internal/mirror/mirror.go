@@ -1,0 +1,245 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// repositoryPath is where the repository stands, as on Alpine's own mirrors.
+const repositoryPath = "/alpine/v3.22/main"
+
+// Options say what a mirror serves and where.
+type Options struct {
+	// Dir is the cache folder; empty is "sov/mirror" in the user's.
+	Dir string
+	// Arches are "arm64" and "amd64", or one of them; none is both.
+	Arches []string
+	// Fixtures is a folder with Alpine's release tarballs,
+	// "alpine-minirootfs-VERSION-ARCH.tar.gz". Empty, or without the one
+	// for an architecture, the base is made of Debian's busybox.
+	Fixtures string
+	// Listen is the address to listen on; empty is a free port on
+	// 127.0.0.1. It must be one of the loopback interface: whoever can
+	// reach a mirror can ask it anything.
+	Listen string
+	// Refresh fetches Debian's packages again although they are there.
+	Refresh bool
+	// Log gets a line about each step that takes long; nil drops them.
+	Log io.Writer
+}
+
+// A Mirror is a registry and a package repository being served.
+type Mirror struct {
+	// KeyFiles are the public keys that the packages are signed with, named
+	// as in /etc/apk/keys. The base image has them too.
+	KeyFiles []string
+
+	address  string
+	contents []*content
+	server   *http.Server
+	done     chan struct{} // closed when the server has ended
+	failure  error         // why it has ended
+}
+
+// Start prepares what is not in the cache yet and serves it until Close, or
+// until ctx ends. It returns when the mirror answers.
+func Start(ctx context.Context, o Options) (*Mirror, error) {
+	wanted, err := archesByName(o.Arches)
+	if err != nil {
+		return nil, fmt.Errorf("start the mirror: %w", err)
+	}
+	listener, err := listen(ctx, o.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("start the mirror: %w", err)
+	}
+	m := &Mirror{address: listener.Addr().String(), done: make(chan struct{})}
+	handler, err := m.prepare(ctx, o, wanted)
+	if err != nil {
+		listener.Close()
+		m.release()
+		return nil, fmt.Errorf("start the mirror: %w", err)
+	}
+	m.server = &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
+	go func() {
+		defer close(m.done)
+		m.failure = m.server.Serve(listener)
+	}()
+	context.AfterFunc(ctx, func() { m.server.Close() })
+	return m, nil
+}
+
+// listen listens on a loopback address and no other.
+func listen(ctx context.Context, address string) (net.Listener, error) {
+	if address == "" {
+		address = "127.0.0.1:0"
+	}
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	if addr, ok := listener.Addr().(*net.TCPAddr); !ok || !addr.IP.IsLoopback() {
+		listener.Close()
+		return nil, fmt.Errorf("%s is not a loopback address, and the mirror is for this computer only", address)
+	}
+	return listener, nil
+}
+
+// prepare makes the contents ready, the architectures side by side, and
+// returns what serves them.
+func (m *Mirror) prepare(ctx context.Context, o Options, wanted []arch) (http.Handler, error) {
+	cache, err := openCache(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	log := logger(o.Log)
+	unlock, err := cache.lock(ctx, log)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if err := cache.clean(); err != nil {
+		return nil, err
+	}
+	key, publicFile, err := cache.key()
+	if err != nil {
+		return nil, err
+	}
+	m.KeyFiles = []string{publicFile}
+	maker := &maker{cache: cache, key: key, fixtures: o.Fixtures, log: log}
+	m.contents = make([]*content, len(wanted))
+	group, ctx := errgroup.WithContext(ctx)
+	for i, a := range wanted {
+		group.Go(func() (err error) {
+			m.contents[i], err = maker.prepare(ctx, a, o.Refresh)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	return m.handler()
+}
+
+// release gives up the locks of the contents.
+func (m *Mirror) release() {
+	for _, c := range m.contents {
+		if c != nil && c.inUse != nil {
+			c.inUse.Close()
+		}
+	}
+}
+
+// logger returns a function that writes whole lines, from any goroutine.
+func logger(w io.Writer) func(string, ...any) {
+	if w == nil {
+		return func(string, ...any) {}
+	}
+	var mu sync.Mutex
+	return func(format string, args ...any) {
+		mu.Lock()
+		defer mu.Unlock()
+		fmt.Fprintf(w, format+"\n", args...)
+	}
+}
+
+// handler serves the registry below /v2 and the repository below its path.
+func (m *Mirror) handler() (http.Handler, error) {
+	images, err := newRegistry(m.contents)
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/v2/", images)
+	for _, c := range m.contents {
+		prefix := repositoryPath + "/" + c.arch.alpine + "/"
+		mux.Handle(prefix, http.StripPrefix(prefix, http.FileServerFS(os.DirFS(filepath.Join(c.dir, "repository")))))
+	}
+	mux.HandleFunc("/{$}", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, m.Describe()) })
+	return readOnly(mux), nil
+}
+
+// readOnly refuses everything that would change something.
+func readOnly(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			http.Error(w, "this mirror is read-only", http.StatusMethodNotAllowed)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// Close stops serving. It may be called more than once.
+func (m *Mirror) Close() error {
+	err := m.server.Close()
+	<-m.done
+	m.release()
+	if !errors.Is(m.failure, http.ErrServerClosed) {
+		err = errors.Join(err, m.failure)
+	}
+	return err
+}
+
+// Image is the reference of the base image, an index over the architectures.
+func (m *Mirror) Image() string { return m.address + "/" + baseImage }
+
+// PostgresImage is the reference of an image that is the base with PostgreSQL
+// in it already.
+func (m *Mirror) PostgresImage() string {
+	return m.address + "/" + postgresImageName(m.contents[0].PostgresMajor)
+}
+
+// Registry is the host and port of the registry.
+func (m *Mirror) Registry() string { return m.address }
+
+// Repositories are the URLs of the package repositories, as they would stand
+// in /etc/apk/repositories.
+func (m *Mirror) Repositories() []string { return []string{"http://" + m.address + repositoryPath} }
+
+// Describe says, in sentences for people, what is served and what it is not.
+func (m *Mirror) Describe() string {
+	var text strings.Builder
+	fmt.Fprintf(&text, "This is not Alpine: it is a mirror on this computer for places that cannot reach Docker Hub and Alpine's packages.\n")
+	for _, c := range m.contents {
+		fmt.Fprintf(&text, "%s: the base image is %s; the %d packages are Debian's programs (PostgreSQL %s among them) as signed apk files.\n",
+			c.arch.goarch, c.Base, len(c.Packages), c.PostgresMajor)
+	}
+	fmt.Fprintf(&text, "Just-in-time compilation (LLVM), documentation and translations are left out.\n\n")
+	fmt.Fprintf(&text, "image       %s\n", m.Image())
+	fmt.Fprintf(&text, "image       %s (PostgreSQL in it)\n", m.PostgresImage())
+	for _, url := range m.Repositories() {
+		fmt.Fprintf(&text, "repository  %s\n", url)
+	}
+	for _, file := range m.KeyFiles {
+		fmt.Fprintf(&text, "key         %s\n", file)
+	}
+	return text.String()
+}
+
+// FindFixtures returns the folder with Alpine's release tarballs: the one
+// that the environment variable SOV_ALPINE_FIXTURES names, or the first of
+// the candidates that has one; "" without any.
+func FindFixtures(getenv func(string) string, candidates ...string) string {
+	if dir := getenv("SOV_ALPINE_FIXTURES"); dir != "" {
+		return dir
+	}
+	for _, dir := range candidates {
+		for _, a := range arches {
+			if minirootfs(dir, a) != "" {
+				return dir
+			}
+		}
+	}
+	return ""
+}

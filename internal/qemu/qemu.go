@@ -1,0 +1,157 @@
+// Package qemu runs a virtual machine on this computer in QEMU, with the devices that crosvm gives it on a phone:
+// virtio disks in a fixed order, one virtio network interface, a virtio console (hvc0). It starts the program,
+// talks to it over QMP (QEMU's machine protocol) and ends it; what runs inside is the caller's business.
+//
+// QEMU's process belongs to the caller's: it takes no signals from the terminal, dies with its parent on Linux, and
+// leaves no socket or file behind.
+package qemu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os/exec"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A Machine describes a virtual machine to start.
+type Machine struct {
+	Arch      string // as Go names it: "arm64" or "amd64"
+	Kernel    string // path of an arm64 Image or an amd64 bzImage
+	Cmdline   string // the kernel's command line
+	MemoryMiB int
+	CPUs      int
+	Disks     []Disk    // vda, vdb, … in this order
+	Network   Network   // the one interface
+	Console   io.Writer // takes what the guest writes to hvc0; nil discards it
+	Clock     time.Time // what the guest's clock chip shows at power-on; zero is the present
+	KVM       bool      // run on the host's processor instead of emulating one; needs a host of the guest's architecture
+}
+
+// A Disk is a raw image attached as a virtio block device.
+type Disk struct {
+	Path     string
+	ReadOnly bool
+}
+
+// A Network is a subnet that QEMU itself plays the router of (no privilege needed): the guest reaches the host's
+// network through Host, and the listed TCP ports of Guest are reachable on this computer's loopback address.
+type Network struct {
+	Subnet  netip.Prefix
+	Host    netip.Addr
+	Guest   netip.Addr
+	Forward []Forward
+}
+
+// A Forward makes a TCP port of the guest reachable at 127.0.0.1. Port 0 takes a free one; VM.Port tells which.
+type Forward struct {
+	Guest uint16
+	Port  uint16
+}
+
+// board holds what differs between the architectures. The arm64 one is QEMU's generic board with a GICv3, the amd64
+// one a PC with PCI Express.
+type board struct {
+	program   string
+	packet    string // the Debian package that has the program
+	machine   string
+	processor string // to emulate: every feature that the emulator knows
+}
+
+// pauth-impdef replaces the cipher that signs pointers, of which emulation is slow, by one of QEMU's own
+// (docs/system/arm/cpu-features.rst of QEMU).
+var boards = map[string]board{
+	"arm64": {"qemu-system-aarch64", "qemu-system-arm", "virt,gic-version=3", "max,pauth-impdef=on"},
+	"amd64": {"qemu-system-x86_64", "qemu-system-x86", "q35", "max"},
+}
+
+// Find returns the path of the QEMU program for an architecture, or an error that says how to install it.
+func Find(arch string) (string, error) {
+	b, ok := boards[arch]
+	if !ok {
+		return "", fmt.Errorf("no QEMU machine for architecture %q: know arm64 and amd64", arch)
+	}
+	path, err := exec.LookPath(b.program)
+	if err != nil {
+		return "", fmt.Errorf("%s is not installed: apt-get install %s", b.program, b.packet)
+	}
+	return path, nil
+}
+
+// Start starts the machine and returns once QEMU runs it. Cancelling ctx ends it at once, as pulling the plug would;
+// PowerButton is the gentle way.
+func (m Machine) Start(ctx context.Context) (*VM, error) {
+	program, err := Find(m.Arch)
+	if err != nil {
+		return nil, err
+	}
+	vm, err := launch(ctx, program, m.arguments(), m.Console)
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", program, err)
+	}
+	if err := vm.forwards(m.Network); err != nil {
+		return nil, errors.Join(fmt.Errorf("start %s: %w", program, err), vm.Kill())
+	}
+	return vm, nil
+}
+
+// arguments are QEMU's; file descriptor 3 is the QMP socket that launch makes.
+func (m Machine) arguments() []string {
+	machine, processor := boards[m.Arch].machine, boards[m.Arch].processor
+	accelerator := "tcg,thread=multi"
+	if m.KVM {
+		accelerator, processor = "kvm", "host"
+	}
+	args := []string{
+		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+		"-machine", machine, "-accel", accelerator, "-cpu", processor,
+		"-smp", strconv.Itoa(m.CPUs), "-m", strconv.Itoa(m.MemoryMiB) + "M",
+		"-kernel", m.Kernel, "-append", m.Cmdline,
+		"-chardev", "socket,id=qmp,fd=3", "-mon", "chardev=qmp,mode=control",
+		"-chardev", "stdio,id=console,signal=off",
+		"-device", "virtio-serial-pci", "-device", "virtconsole,chardev=console",
+		"-device", "virtio-rng-pci",
+		"-netdev", m.Network.argument(),
+		// The boot ROM is of no use to a machine that is given its kernel.
+		"-device", "virtio-net-pci,netdev=net,romfile=",
+	}
+	if !m.Clock.IsZero() {
+		args = append(args, "-rtc", "base="+m.Clock.UTC().Format("2006-01-02T15:04:05"))
+	}
+	for i, disk := range m.Disks {
+		drive := fmt.Sprintf("if=none,id=disk%d,format=raw,discard=unmap,file=%s", i, escape(disk.Path))
+		if disk.ReadOnly {
+			drive += ",readonly=on"
+		}
+		args = append(args, "-drive", drive, "-device", fmt.Sprintf("virtio-blk-pci,drive=disk%d", i))
+	}
+	return args
+}
+
+func (n Network) argument() string {
+	// QEMU insists on addresses for services that this network does not use (DHCP) or that must not collide with
+	// the guest's (DNS, which it forwards to the host's resolver).
+	var b strings.Builder
+	fmt.Fprintf(&b, "user,id=net,net=%s,host=%s,dns=%s,dhcpstart=%s", n.Subnet.Masked(), n.Host, n.DNS(), n.DNS().Next())
+	for _, f := range n.Forward {
+		fmt.Fprintf(&b, ",hostfwd=tcp:127.0.0.1:%d-%s:%d", f.Port, n.Guest, f.Guest)
+	}
+	return b.String()
+}
+
+// DNS is the address at which the guest finds a resolver: the first of the subnet that is neither the host's nor the
+// guest's.
+func (n Network) DNS() netip.Addr {
+	address := n.Subnet.Masked().Addr().Next()
+	for address == n.Host || address == n.Guest {
+		address = address.Next()
+	}
+	return address
+}
+
+// escape doubles commas, which separate the parts of a QEMU option.
+func escape(path string) string { return strings.ReplaceAll(path, ",", ",,") }

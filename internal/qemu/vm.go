@@ -1,0 +1,189 @@
+package qemu
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// A VM is a running machine.
+type VM struct {
+	process *os.Process
+	monitor *monitor
+	ports   map[uint16]uint16
+	done    chan struct{}
+	err     error // set before done is closed
+}
+
+// launch runs QEMU with one end of a socket pair as its file descriptor 3 and says hello over the other.
+func launch(ctx context.Context, program string, args []string, console io.Writer) (*VM, error) {
+	ours, theirs, err := socketPair()
+	if err != nil {
+		return nil, err
+	}
+	defer theirs.Close()
+	var complaint bytes.Buffer
+	command := exec.CommandContext(ctx, program, args...)
+	command.Stdout = console
+	command.Stderr = &complaint
+	command.ExtraFiles = []*os.File{theirs}
+	command.SysProcAttr = attributes()
+
+	vm := &VM{done: make(chan struct{}), ports: make(map[uint16]uint16)}
+	started := make(chan error, 1)
+	go vm.run(command, started, &complaint)
+	if err := <-started; err != nil {
+		ours.Close()
+		return nil, err
+	}
+	theirs.Close()
+	vm.monitor, err = connect(ours)
+	if err != nil {
+		// QEMU that refuses its arguments ends before it greets: its own words say more than the lost connection.
+		command.Process.Kill()
+		<-vm.done
+		return nil, errors.Join(vm.err, err)
+	}
+	return vm, nil
+}
+
+// run starts the command and waits for it on one thread: Linux sends the parent-death signal when the thread that
+// started a child ends, so that thread must live as long as the child.
+func (vm *VM) run(command *exec.Cmd, started chan<- error, complaint *bytes.Buffer) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := command.Start(); err != nil {
+		started <- err
+		return
+	}
+	vm.process = command.Process
+	started <- nil
+	err := command.Wait()
+	if text := strings.TrimSpace(complaint.String()); err != nil && text != "" {
+		err = fmt.Errorf("%w: %s", err, text)
+	}
+	vm.err = err
+	close(vm.done)
+}
+
+func socketPair() (net.Conn, *os.File, error) {
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("socketpair: %w", err)
+	}
+	syscall.CloseOnExec(fds[0])
+	syscall.CloseOnExec(fds[1])
+	ours, theirs := os.NewFile(uintptr(fds[0]), "qmp"), os.NewFile(uintptr(fds[1]), "qmp")
+	defer ours.Close() // FileConn works on a copy
+	conn, err := net.FileConn(ours)
+	if err != nil {
+		theirs.Close()
+		return nil, nil, err
+	}
+	return conn, theirs, nil
+}
+
+// Port returns the port of 127.0.0.1 at which a forwarded port of the guest is reachable.
+func (vm *VM) Port(guest uint16) uint16 { return vm.ports[guest] }
+
+// PID returns the process ID of QEMU.
+func (vm *VM) PID() int { return vm.process.Pid }
+
+// Done is closed when the machine has ended.
+func (vm *VM) Done() <-chan struct{} { return vm.done }
+
+// Wait waits for the machine's end. It returns nil when the guest powered itself off, and an error that says what
+// happened when it was reset (which a kernel panic does), was killed or QEMU failed.
+func (vm *VM) Wait() error {
+	<-vm.done
+	<-vm.monitor.closed
+	switch reason := vm.monitor.shutdownReason(); {
+	case vm.err != nil:
+		return fmt.Errorf("QEMU: %w", vm.err)
+	case reason == "guest-reset":
+		return errors.New("the guest reset itself: its kernel panicked or its init rebooted; the console log says why")
+	case reason == "guest-panic":
+		return errors.New("the guest's kernel panicked: the console log says why")
+	}
+	return nil
+}
+
+// PowerButton presses the machine's power button. The guest decides what to do about it.
+func (vm *VM) PowerButton(ctx context.Context) error {
+	_, err := vm.monitor.execute(ctx, "system_powerdown", nil)
+	return err
+}
+
+// Pause stops the guest's processors, Resume lets them go on: to the guest, no time has passed between the two.
+func (vm *VM) Pause(ctx context.Context) error {
+	_, err := vm.monitor.execute(ctx, "stop", nil)
+	return err
+}
+
+// Resume undoes Pause.
+func (vm *VM) Resume(ctx context.Context) error {
+	_, err := vm.monitor.execute(ctx, "cont", nil)
+	return err
+}
+
+// Kill ends the machine as a power cut would and waits until it is gone.
+func (vm *VM) Kill() error {
+	if err := vm.process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	<-vm.done
+	return nil
+}
+
+// forwards asks QEMU which host ports it took for the forwarded ones.
+func (vm *VM) forwards(network Network) error {
+	if len(network.Forward) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	answer, err := vm.monitor.human(ctx, "info usernet")
+	if err != nil {
+		return err
+	}
+	vm.ports = parseForwards(answer)
+	for _, f := range network.Forward {
+		if vm.ports[f.Guest] == 0 {
+			return fmt.Errorf("QEMU does not forward the guest's port %d", f.Guest)
+		}
+	}
+	return nil
+}
+
+// parseForwards reads the table of `info usernet`, whose rows for forwarded ports are
+//
+//	TCP[HOST_FORWARD]   3   127.0.0.1 39825   192.168.100.2  5432   0   0
+func parseForwards(table string) map[uint16]uint16 {
+	ports := make(map[uint16]uint16)
+	for line := range strings.Lines(table) {
+		fields := strings.Fields(line)
+		if len(fields) < 6 || fields[0] != "TCP[HOST_FORWARD]" {
+			continue
+		}
+		host, err := strconv.ParseUint(fields[3], 10, 16)
+		if err != nil {
+			continue
+		}
+		guest, err := strconv.ParseUint(fields[5], 10, 16)
+		if err != nil {
+			continue
+		}
+		ports[uint16(guest)] = uint16(host)
+	}
+	return ports
+}

@@ -1,0 +1,79 @@
+package recipe
+
+import (
+	"maps"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/sovereign-sql/sov/internal/strictyaml"
+)
+
+var settingForm = regexp.MustCompile(`^[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?$`)
+
+// pinned are the settings that have one acceptable value, and what another
+// would do.
+var pinned = map[string]struct {
+	values []string
+	why    string
+}{
+	"fsync": {yes, "without it a power cut, or Android ending the machine, loses committed rows and can leave the cluster unreadable"},
+	"full_page_writes": {yes, "without it a page that was half written at a power cut cannot be repaired; " +
+		"ext4 does not write 8 KiB pages as a whole"},
+	"dynamic_shared_memory_type": {[]string{"mmap"}, "POSIX shared memory fails under Android's virtualization framework"},
+	"password_encryption":        {[]string{"scram-sha-256"}, "the network is authenticated with SCRAM only"},
+}
+
+// yes lists the spellings of PostgreSQL's true.
+var yes = []string{"on", "true", "yes", "1"}
+
+// owned are the settings that the build writes from other keys or for itself.
+var owned = map[string]string{
+	"listen_addresses":        "set postgres.listen instead",
+	"port":                    "set postgres.port instead",
+	"data_directory":          "set postgres.data instead",
+	"hba_file":                "the build writes pg_hba.conf; set postgres.networks instead",
+	"ident_file":              "the build keeps the configuration in the read-only image",
+	"config_file":             "the build keeps the configuration in the read-only image",
+	"unix_socket_directories": "the init sets passwords through the socket in /run/postgresql",
+	"external_pid_file":       "the init watches the server itself",
+	"include":                 "write the settings into the recipe",
+	"include_dir":             "write the settings into the recipe",
+	"include_if_exists":       "write the settings into the recipe",
+}
+
+func (c *checker) postgres() {
+	p := c.Postgres
+	if !p.Enabled {
+		return
+	}
+	c.require(accountForm.MatchString(p.User) && p.User != "root", "postgres.user", "%q is not the name of an unprivileged user", p.User)
+	c.require(cleanAbsolute(p.Data) && strings.HasPrefix(p.Data, "/data/"), "postgres.data", "%q is not a directory below /data, the disk that outlives the image", p.Data)
+	c.require(validPort(p.Port), "postgres.port", "%d is not a port", p.Port)
+	for i, address := range p.Listen {
+		_, err := netip.ParseAddr(address)
+		c.require(err == nil || address == "*", strictyaml.Index("postgres.listen", i), "%q is neither an address nor \"*\"", address)
+	}
+	collations := []Collation{CollationAuto, CollationBuiltin, CollationICU, CollationLibc}
+	c.require(slices.Contains(collations, p.Collation), "postgres.collation", "%q is none of auto, builtin, icu, libc", p.Collation)
+	for i, network := range p.Networks {
+		_, err := netip.ParsePrefix(network)
+		c.require(err == nil || network == NetworkTAP || network == NetworkTailnet, strictyaml.Index("postgres.networks", i),
+			"%q is neither a prefix such as 10.0.0.0/8 nor one of the words tap and tailnet", network)
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.Settings)) {
+		c.setting(name, string(p.Settings[name]))
+	}
+}
+
+func (c *checker) setting(name, value string) {
+	at := strictyaml.Join("postgres.settings", name)
+	c.require(settingForm.MatchString(name), at, "%q is not a parameter name; write it in lower case", name)
+	if instead, ok := owned[name]; ok {
+		c.doc.Faultf(at, "cannot be set here: %s", instead)
+	}
+	if rule, ok := pinned[name]; ok && !slices.Contains(rule.values, strings.ToLower(value)) {
+		c.doc.Faultf(at, "cannot be %s, only %s: %s", value, rule.values[0], rule.why)
+	}
+}

@@ -1,0 +1,90 @@
+package recipe
+
+import (
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/sovereign-sql/sov/internal/strictyaml"
+)
+
+// Names that no other service may have where the recipe has these enabled. Only
+// PostgreSQL is a service that others can come after: tailscaled is put into the
+// image and not started.
+const (
+	ServicePostgres  = "postgres"
+	ServiceTailscale = "tailscale"
+)
+
+func (c *checker) services() {
+	known := map[string]bool{ServicePostgres: c.Postgres.Enabled}
+	for i, s := range c.Services {
+		at := strictyaml.Index("services", i)
+		c.require(!known[s.Name], at+".name", "there is another service %q", s.Name)
+		known[s.Name] = true
+		c.service(at, s)
+	}
+	for i, s := range c.Services {
+		for j, name := range s.After {
+			c.require(known[name], strictyaml.Index(strictyaml.Index("services", i)+".after", j), "there is no service %q", name)
+		}
+	}
+	if loop := c.cycle(); loop != nil {
+		c.doc.Faultf("services", "%s wait for each other in a circle", strings.Join(loop, ", "))
+	}
+}
+
+func (c *checker) service(at string, s Service) {
+	c.require(nameForm.MatchString(s.Name), at+".name", "%q is not a service name; use lower-case letters, digits and hyphens", s.Name)
+	c.require(s.Name != "init" && s.Name != "kernel", at+".name", "%q is what the log calls the guest's own messages", s.Name)
+	c.require(s.Name != ServiceTailscale || !c.Tailscale.Enabled, at+".name", "%q is kept for tailscaled", s.Name)
+	c.require(len(s.Command) > 0 && path.IsAbs(s.Command[0]), at+".command", "must begin with the absolute path of a program")
+	for i, command := range s.Prepare {
+		c.require(len(command) > 0 && path.IsAbs(command[0]), strictyaml.Index(at+".prepare", i), "must begin with the absolute path of a program")
+	}
+	c.require(path.IsAbs(s.Directory), at+".directory", "%q is not an absolute path", s.Directory)
+	for name := range s.Environment {
+		c.require(name != "" && !strings.ContainsAny(name, "=\x00"), at+".environment", "%q is not a variable name", name)
+	}
+	ways := 0
+	for _, given := range []bool{s.Ready.TCP != "", s.Ready.Unix != "", len(s.Ready.Command) > 0} {
+		if given {
+			ways++
+		}
+	}
+	c.require(ways <= 1, at+".ready", "give one of tcp, unix and command")
+	c.require(slices.Contains([]string{"always", "on-failure", "never"}, s.Restart.Policy), at+".restart.policy", "%q is none of always, on-failure, never", s.Restart.Policy)
+	c.require(slices.Contains(stopSignals, s.Stop.Signal), at+".stop.signal", "%q is none of %s", s.Stop.Signal, strings.Join(stopSignals, ", "))
+	c.require(s.OOMScore >= -1000 && s.OOMScore <= 1000, at+".oom_score_adj", "%d is not between -1000 and 1000", s.OOMScore)
+}
+
+var stopSignals = []string{"SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2"}
+
+// cycle returns services that wait for each other, or nil: those left when
+// all that wait for nothing left are taken away again and again.
+func (c *checker) cycle() []string {
+	left := map[string][]string{}
+	for _, s := range c.Services {
+		left[s.Name] = s.After
+	}
+	for {
+		free := ""
+		for name, after := range left {
+			if !slices.ContainsFunc(after, func(a string) bool { _, waits := left[a]; return waits }) {
+				free = name
+				break
+			}
+		}
+		if free == "" {
+			break
+		}
+		delete(left, free)
+	}
+	var names []string
+	for _, s := range c.Services {
+		if _, ok := left[s.Name]; ok {
+			names = append(names, s.Name)
+		}
+	}
+	return names
+}

@@ -1,0 +1,81 @@
+package recipe
+
+import (
+	"time"
+
+	"github.com/sovereign-sql/sov/internal/strictyaml"
+)
+
+// Parse reads a recipe, fills in what it leaves out and checks it. name stands
+// in messages. The error, if any, is of type strictyaml.Errors and has every
+// fault found; when the YAML itself is at fault its meaning is not checked.
+func Parse(name string, src []byte) (*Recipe, error) {
+	r := defaults()
+	doc, err := strictyaml.Decode(name, src, r)
+	if err != nil {
+		return nil, err
+	}
+	r.complete()
+	check(r, doc)
+	if err := doc.Err(); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// defaults returns a recipe with the values of keys that are not given.
+func defaults() *Recipe {
+	return &Recipe{
+		Version: "0",
+		Postgres: Postgres{
+			User:      "postgres",
+			Data:      "/data/postgres",
+			Listen:    []string{"*"},
+			Port:      5432,
+			Collation: CollationAuto,
+			Networks:  []string{NetworkTAP, NetworkTailnet},
+		},
+		VM: VM{Memory: GiB, CPUs: 2, Data: 8 * GiB},
+		Network: Network{
+			TAP:   "vm_sql",
+			Host:  "192.168.100.1/24",
+			Guest: "192.168.100.2",
+			MTU:   1500,
+			DNS:   []string{"1.1.1.1", "9.9.9.9"},
+		},
+	}
+}
+
+// complete fills in the values that follow from others.
+func (r *Recipe) complete() {
+	setDefault(&r.Network.Hostname, r.Name)
+	setDefault(&r.Tailscale.Hostname, r.Network.Hostname)
+	setDefault(&r.Rootfs.Label, r.Name)
+	for i := range r.Users {
+		u := &r.Users[i]
+		setDefault(&u.Group, u.Name)
+		setDefault(&u.Home, "/")
+		setDefault(&u.Shell, "/sbin/nologin")
+	}
+	for i := range r.Directories {
+		setDefault(&r.Directories[i].Mode, 0o755)
+		setDefault(&r.Directories[i].Owner, "root")
+	}
+	for i := range r.Services {
+		s := &r.Services[i]
+		setDefault(&s.User, "root")
+		setDefault(&s.Directory, "/")
+		setDefault(&s.Ready.Timeout, Duration(time.Minute))
+		setDefault(&s.Restart.Policy, "always")
+		setDefault(&s.Restart.Backoff, Duration(time.Second))
+		setDefault(&s.Stop.Signal, "SIGTERM")
+		setDefault(&s.Stop.Timeout, Duration(10*time.Second))
+	}
+}
+
+func setDefault[T comparable](v *T, otherwise T) {
+	var zero T
+	if *v == zero {
+		*v = otherwise
+	}
+}

@@ -1,0 +1,202 @@
+package strictyaml
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/lexer"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
+)
+
+// A Position is a place in a document. Lines and columns count from 1; the zero
+// Position is unknown.
+type Position struct{ Line, Column int }
+
+// An Error is one fault of a document.
+type Error struct {
+	Name string // the document's name
+	Position
+	Message string
+}
+
+func (e *Error) Error() string {
+	if e.Line == 0 {
+		return e.Name + ": " + e.Message
+	}
+	return fmt.Sprintf("%s:%d:%d: %s", e.Name, e.Line, e.Column, e.Message)
+}
+
+// Errors are the faults of a document, at least one, in the order of their
+// places.
+type Errors []*Error
+
+func (e Errors) Error() string {
+	lines := make([]string, len(e))
+	for i, err := range e {
+		lines[i] = err.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Unwrap makes each fault visible to errors.As.
+func (e Errors) Unwrap() []error {
+	out := make([]error, len(e))
+	for i, err := range e {
+		out[i] = err
+	}
+	return out
+}
+
+// A Document remembers where the values of a decoded document stood and
+// collects faults found in them.
+type Document struct {
+	name   string
+	places map[string]Position
+	faults Errors
+}
+
+// maxSize bounds what Decode takes: recipes and locks are a few KiB, and a
+// parser of trees is no place for a mistaken gigabyte.
+const maxSize = 4 << 20
+
+// Decode reads the single document in src into v, a pointer to a struct. name
+// stands in messages. The returned error is of type [Errors]; the Document is
+// never nil.
+func Decode(name string, src []byte, v any) (*Document, error) {
+	d := &Document{name: name, places: map[string]Position{}}
+	root, err := d.parse(src)
+	if err != nil {
+		return d, err
+	}
+	if root != nil {
+		dec := decoder{doc: d}
+		dec.decode(root, "", reflectTarget(v))
+	}
+	return d, d.Err()
+}
+
+// parse returns the document's node, nil for an empty document.
+func (d *Document) parse(src []byte) (node ast.Node, err error) {
+	if len(src) > maxSize {
+		d.Faultf("", "%d bytes is more than the %d that are read", len(src), maxSize)
+		return nil, d.Err()
+	}
+	// The YAML library has paniced on malformed documents before; its bug
+	// should read as the fault of the document that it is.
+	defer func() {
+		if r := recover(); r != nil {
+			d.Faultf("", "not a YAML document: %v", r)
+			node, err = nil, d.Err()
+		}
+	}()
+	tokens := lexer.Tokenize(string(src))
+	if t := tooDeep(tokens); t != nil {
+		d.fault(Position{t.Position.Line, t.Position.Column}, fmt.Sprintf("nested deeper than %d levels", maxDepth))
+		return nil, d.Err()
+	}
+	file, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
+	if err != nil {
+		d.syntaxFault(err)
+		return nil, d.Err()
+	}
+	docs := slices.DeleteFunc(slices.Clone(file.Docs), func(doc *ast.DocumentNode) bool { return doc.Body == nil })
+	switch len(docs) {
+	case 0:
+		return nil, nil
+	case 1:
+		return docs[0].Body, nil
+	}
+	d.fault(place(docs[1].Body), "a second YAML document begins here; one is expected")
+	return nil, d.Err()
+}
+
+// tooDeep returns the first token that is nested deeper than maxDepth in lists
+// and mappings on one line, or nil. The YAML library recurses into these, and
+// its time grows with the square of their depth.
+func tooDeep(tokens token.Tokens) *token.Token {
+	flow, dashes, line := 0, 0, 0
+	for _, t := range tokens {
+		switch t.Type {
+		case token.SequenceStartType, token.MappingStartType:
+			flow++
+		case token.SequenceEndType, token.MappingEndType:
+			flow = max(flow-1, 0)
+		case token.SequenceEntryType:
+			if t.Position.Line != line {
+				dashes, line = 0, t.Position.Line
+			}
+			dashes++
+		}
+		if flow > maxDepth || dashes > maxDepth {
+			return t
+		}
+	}
+	return nil
+}
+
+func (d *Document) syntaxFault(err error) {
+	var syntax yaml.Error
+	if errors.As(err, &syntax) && syntax.GetToken() != nil {
+		p := syntax.GetToken().Position
+		d.fault(Position{p.Line, p.Column}, syntax.GetMessage())
+		return
+	}
+	d.Faultf("", "not a YAML document: %v", err)
+}
+
+// Position returns where the value at path stood: "vm.memory",
+// "services[2].command". A path that the document does not have gets the place
+// of the nearest one around it.
+func (d *Document) Position(path string) Position {
+	for path != "" {
+		if p, ok := d.places[path]; ok {
+			return p
+		}
+		path = path[:max(strings.LastIndexAny(path, ".["), 0)]
+	}
+	return d.places[""]
+}
+
+// Faultf records a fault of the value at path.
+func (d *Document) Faultf(path, format string, args ...any) {
+	message := fmt.Sprintf(format, args...)
+	if path != "" {
+		message = path + ": " + message
+	}
+	d.fault(d.Position(path), message)
+}
+
+func (d *Document) fault(p Position, message string) {
+	d.faults = append(d.faults, &Error{Name: d.name, Position: p, Message: message})
+}
+
+// Err returns the faults recorded so far as [Errors], or nil.
+func (d *Document) Err() error {
+	if len(d.faults) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(d.faults, func(a, b *Error) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
+	return d.faults
+}
+
+// Join appends a key to a path.
+func Join(path, key string) string {
+	if path == "" {
+		return key
+	}
+	return path + "." + key
+}
+
+// Index appends a list index to a path.
+func Index(path string, i int) string {
+	return path + "[" + strconv.Itoa(i) + "]"
+}

@@ -1,0 +1,122 @@
+package tree
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// xattrRecord begins the PAX records that hold extended attributes; star
+// began it, and GNU tar, libarchive and Docker write the same.
+const xattrRecord = "SCHILY.xattr."
+
+// paxRecords are the keyword=value pairs of a PAX extended header. The parts
+// of a GNU 0.0 sparse map, whose keywords repeat, are joined under "GNU.sparse.map".
+type paxRecords map[string]string
+
+// parsePAX reads records of the form "LENGTH KEYWORD=VALUE\n".
+func parsePAX(data []byte) (paxRecords, error) {
+	records := make(paxRecords)
+	var sparse []string
+	for rest := string(data); rest != ""; {
+		if strings.Trim(rest, "\x00") == "" {
+			break
+		}
+		digits, _, ok := strings.Cut(rest, " ")
+		length, err := strconv.Atoi(digits)
+		if !ok || err != nil || length <= len(digits)+1 || length > len(rest) || rest[length-1] != '\n' {
+			return nil, errors.New("malformed PAX record")
+		}
+		key, value, ok := strings.Cut(rest[len(digits)+1:length-1], "=")
+		if !ok || key == "" {
+			return nil, errors.New("PAX record without a keyword")
+		}
+		rest = rest[length:]
+		switch key {
+		case "GNU.sparse.offset", "GNU.sparse.numbytes":
+			sparse = append(sparse, value)
+			continue
+		case "path", "linkpath":
+			if strings.Contains(value, "\x00") {
+				return nil, fmt.Errorf("%s %q has a NUL byte", key, value)
+			}
+		}
+		records[key] = value
+	}
+	if sparse != nil {
+		records["GNU.sparse.map"] = strings.Join(sparse, ",")
+	}
+	return records, nil
+}
+
+// applyPAX overrides what the header said. An empty value deletes a record
+// and so leaves the header's.
+func (e *tarEntry) applyPAX(records paxRecords, size *int64) error {
+	for key, value := range records {
+		if name, ok := strings.CutPrefix(key, xattrRecord); ok {
+			if e.xattrs == nil {
+				e.xattrs = make(map[string][]byte)
+			}
+			e.xattrs[name] = []byte(value)
+			continue
+		}
+		if value == "" {
+			continue
+		}
+		var err error
+		switch key {
+		case "path":
+			e.name = value
+		case "linkpath":
+			e.link = value
+		case "size":
+			*size, err = paxNumber(value)
+		case "uid":
+			e.uid, err = paxNumber(value)
+		case "gid":
+			e.gid, err = paxNumber(value)
+		case "mtime":
+			e.mtime, err = paxTime(value)
+		}
+		if err != nil {
+			return fmt.Errorf("PAX record %s=%q: %w", key, value, err)
+		}
+	}
+	return nil
+}
+
+func paxNumber(s string) (int64, error) {
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || n < 0 {
+		return 0, errors.New("not a number")
+	}
+	return n, nil
+}
+
+// paxTime reads seconds since the epoch with any number of decimals, of which
+// nine count. What is cut off goes towards the past, also before the epoch.
+func paxTime(s string) (time.Time, error) {
+	whole, fraction, _ := strings.Cut(s, ".")
+	sec, err := strconv.ParseInt(whole, 10, 64)
+	if err != nil || sec > math.MaxInt64/4 || sec < math.MinInt64/4 {
+		return time.Time{}, errors.New("not a time")
+	}
+	if strings.Trim(fraction, "0123456789") != "" {
+		return time.Time{}, errors.New("not a time")
+	}
+	digits := (fraction + "000000000")[:9]
+	nsec, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil {
+		return time.Time{}, errors.New("not a time")
+	}
+	if strings.HasPrefix(whole, "-") {
+		nsec = -nsec
+		if len(fraction) > 9 && strings.Trim(fraction[9:], "0") != "" {
+			nsec--
+		}
+	}
+	return time.Unix(sec, nsec), nil
+}

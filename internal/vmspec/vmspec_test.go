@@ -1,0 +1,103 @@
+package vmspec
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func example() *Spec {
+	return &Spec{
+		Format: Format, Name: "sql", Arch: "arm64", Kernel: "kernel",
+		Parameters: []string{"root=/dev/vda", "ro"},
+		MemoryMiB:  1024, CPUs: 2,
+		Disks: []Disk{{Role: RoleRootfs, File: "rootfs.img", ReadOnly: true}, {Role: RoleData, Size: 8 << 30}, {Role: RoleConfig, ReadOnly: true}},
+		Network: Network{TAP: "vm_sql", Host: netip.MustParsePrefix("192.168.100.1/24"), Guest: netip.MustParsePrefix("192.168.100.2/24"),
+			MTU: 1500, DNS: []netip.Addr{netip.MustParseAddr("1.1.1.1")}, Hostname: "sql"},
+		Ports: []Port{{Service: "postgres", Port: 5432}},
+		Ready: Ready{Port: StatusPort, TimeoutSeconds: 60},
+	}
+}
+
+func TestEncodeDecode(t *testing.T) {
+	text, err := example().Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Decode(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(example(), got, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+		cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	if got.Cmdline() != "root=/dev/vda ro" || got.Network.Subnet().String() != "192.168.100.0/24" {
+		t.Errorf("command line %q, subnet %s", got.Cmdline(), got.Network.Subnet())
+	}
+	if d, ok := got.Disk(RoleData); !ok || d.Size != 8<<30 {
+		t.Errorf("data disk: %+v, %v", d, ok)
+	}
+}
+
+func TestValidate(t *testing.T) {
+	tests := []struct {
+		change func(*Spec)
+		want   string
+	}{
+		{func(s *Spec) { s.Format = 2 }, "format is 2"},
+		{func(s *Spec) { s.Name = "" }, "name is missing"},
+		{func(s *Spec) { s.Arch = "mips" }, `arch "mips"`},
+		{func(s *Spec) { s.Kernel = "../kernel" }, `kernel "../kernel"`},
+		{func(s *Spec) { s.Parameters = []string{"a b"} }, `kernel parameter "a b"`},
+		{func(s *Spec) { s.MemoryMiB = 0 }, "memory_mib"},
+		{func(s *Spec) { s.CPUs = -1 }, "cpus"},
+		{func(s *Spec) { s.Disks = s.Disks[1:] }, "the first disk"},
+		{func(s *Spec) { s.Disks[0].File = "/etc/passwd" }, `"/etc/passwd"`},
+		{func(s *Spec) { s.Disks[1].Size = 0 }, "has no size"},
+		{func(s *Spec) { s.Disks[2].Role = "swap" }, `role "swap"`},
+		{func(s *Spec) { s.Disks[2] = s.Disks[1] }, "a second disk has role data"},
+		{func(s *Spec) { s.Ports[0].Port = 0 }, "port 0"},
+		{func(s *Spec) { s.Ready = Ready{} }, "ready.port 0"},
+		{func(s *Spec) { s.Network.TAP = "" }, "network.tap"},
+		{func(s *Spec) { s.Network.MTU = 10 }, "network.mtu"},
+		{func(s *Spec) { s.Network.Guest = s.Network.Host }, "not two addresses"},
+		{func(s *Spec) { s.Network.Guest = netip.MustParsePrefix("10.0.0.2/24") }, "not two addresses"},
+	}
+	for _, tt := range tests {
+		s := example()
+		tt.change(s)
+		if _, err := s.Encode(); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("got %v, want something about %s", err, tt.want)
+		}
+	}
+}
+
+func TestDecodeRefuses(t *testing.T) {
+	text, err := example().Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, bad := range []string{"", "{}", string(text) + "{}", strings.Replace(string(text), `"cpus"`, `"gpus"`, 1)} {
+		if _, err := Decode([]byte(bad)); err == nil {
+			t.Errorf("decoded %.40q", bad)
+		}
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	text, err := example().Encode()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(text)
+	f.Fuzz(func(t *testing.T, src []byte) {
+		if s, err := Decode(src); err == nil {
+			if _, err := s.Encode(); err != nil {
+				t.Errorf("what was read cannot be written: %v", err)
+			}
+		}
+	})
+}

@@ -1,0 +1,9 @@
+// Package kernel says which kernel the guest runs: the version and where its
+// source may come from (source.go), the configuration it is built with
+// (*.config, on top of allnoconfig) and the options without which the guest
+// does not work, each with its reason (requirements.go).
+//
+// The package holds data and answers questions about it. Building a kernel is
+// the work of package stages/kernel, reading the configuration out of a built
+// one that of package internal/kconfig.
+package kernel

@@ -1,0 +1,120 @@
+package kernel
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sovereign-sql/sov/internal/kconfig"
+)
+
+var arches = []string{"arm64", "amd64"}
+
+// defaults are requirements that stand in no fragment because the kernel has
+// no way of being built without them: the architecture, or another option of
+// the fragments, selects them.
+var defaults = map[string]bool{"ARM_GIC_V3": true, "ARM_PSCI_FW": true, "ARM_ARCH_TIMER": true}
+
+func fragments(t *testing.T, arch string) kconfig.Config {
+	t.Helper()
+	all := kconfig.Config{}
+	files, err := Fragments(arch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		c, err := kconfig.Parse([]byte(f.Text))
+		if err != nil {
+			t.Fatalf("%s: %v", f.Name, err)
+		}
+		for name, value := range c {
+			if _, ok := all[name]; ok {
+				t.Errorf("%s gives CONFIG_%s, which stands in another fragment too", f.Name, name)
+			}
+			all[name] = value
+		}
+	}
+	return all
+}
+
+func TestFragmentsMeetRequirements(t *testing.T) {
+	for _, arch := range arches {
+		c := fragments(t, arch)
+		for _, m := range Check(arch, c) {
+			if !defaults[m.Option] {
+				t.Errorf("%s: %s", arch, m)
+			}
+		}
+	}
+}
+
+func TestFragmentsNameOptionsOnce(t *testing.T) {
+	for _, arch := range arches {
+		files, err := Fragments(arch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := map[string]string{}
+		for _, f := range files {
+			for line := range strings.Lines(f.Text) {
+				name, _, _ := strings.Cut(strings.TrimPrefix(line, "# "), "=")
+				name = strings.Fields(name + " .")[0]
+				if !strings.HasPrefix(name, "CONFIG_") {
+					continue
+				}
+				if was, ok := seen[name]; ok {
+					t.Errorf("%s: %s stands in %s and in %s", arch, name, was, f.Name)
+				}
+				seen[name] = f.Name
+			}
+		}
+	}
+}
+
+func TestRequirementsReadWell(t *testing.T) {
+	seen := map[string]bool{}
+	for _, r := range requirements {
+		if seen[r.Option] {
+			t.Errorf("%s stands there twice", r.Option)
+		}
+		seen[r.Option] = true
+		if r.Why == "" || !strings.HasSuffix(r.Why, ".") || strings.HasPrefix(r.Option, "CONFIG_") {
+			t.Errorf("%+v: want an option without CONFIG_ and a sentence", r)
+		}
+		if r.Arch != "" && r.Arch != "arm64" && r.Arch != "amd64" {
+			t.Errorf("%s: unknown architecture %q", r.Option, r.Arch)
+		}
+	}
+}
+
+func TestCheck(t *testing.T) {
+	c := fragments(t, "amd64")
+	if missing := Check("amd64", c); len(missing) != 0 {
+		t.Fatalf("the fragments lack %v", missing)
+	}
+	delete(c, "SYSVIPC")
+	c["TUN"] = "m"
+	err := &UnfitError{Kernel: "kernel image k", Missing: Check("amd64", c)}
+	want := `kernel image k cannot run the guest:
+  CONFIG_SYSVIPC is not set. initdb and PostgreSQL always make one System V shared memory segment, and would fail with "could not create shared memory segment: Function not implemented".
+  CONFIG_TUN is a module (=m) and the guest loads none. tailscaled opens /dev/net/tun for its interface; without it the guest would not be reachable over the tailnet.`
+	if diff := cmp.Diff(want, err.Error()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestSourceURL(t *testing.T) {
+	if got, want := SourceURL("6.1.192"), "https://cdn.kernel.org/pub/linux/kernel/v6.x/linux-6.1.192.tar.xz"; got != want {
+		t.Errorf("SourceURL = %s, want %s", got, want)
+	}
+	if got, want := SignatureURL("6.1.192"), "https://cdn.kernel.org/pub/linux/kernel/v6.x/linux-6.1.192.tar.sign"; got != want {
+		t.Errorf("SignatureURL = %s, want %s", got, want)
+	}
+}
+
+func TestUnknownArch(t *testing.T) {
+	if _, err := Fragments("riscv64"); err == nil || !strings.Contains(err.Error(), "riscv64") {
+		t.Errorf("Fragments(riscv64) = %v", err)
+	}
+}

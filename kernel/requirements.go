@@ -1,0 +1,127 @@
+package kernel
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/sovereign-sql/sov/internal/kconfig"
+)
+
+// A Requirement is an option that the guest cannot do without. It has to be
+// built in: the root file system carries no modules.
+type Requirement struct {
+	Option string // without "CONFIG_"
+	Arch   string // "arm64", "amd64", or empty for both
+	Why    string // one sentence: what breaks without it
+}
+
+// requirements lists options in the order in which a guest would miss them.
+// An option belongs here when the guest fails without it, not when it is only
+// better with it.
+var requirements = []Requirement{
+	// To start at all.
+	{"BINFMT_ELF", "", "The kernel could not execute any program, not even sov-init."},
+	{"BINFMT_SCRIPT", "", "Shell scripts that a service runs would fail with \"exec format error\"."},
+	{"MULTIUSER", "", "Every process would run as root, and PostgreSQL refuses to run as root."},
+	{"PCI", "", "The virtual machine's disks and network card sit on a PCI bus that would not be looked at."},
+	{"PCI_HOST_GENERIC", "arm64", "The PCI host bridge of crosvm and QEMU would have no driver, so no disk and no network card would be found."},
+	{"ARM_GIC_V3", "arm64", "The interrupt controller of crosvm and QEMU would have no driver, and the kernel would stop without a word."},
+	{"ARM_PSCI_FW", "arm64", "The guest could neither power off nor start its second processor."},
+	{"ARM_ARCH_TIMER", "arm64", "There would be no clock interrupt, and the kernel would hang while starting."},
+	{"ACPI", "amd64", "The kernel would not find its devices, nor be able to power off."},
+	{"VIRTIO_PCI", "", "No virtio device on the PCI bus would be found: no disks, no network, no console."},
+	{"VIRTIO_BLK", "", "The root file system is a virtio disk; the kernel would stop with \"Unable to mount root fs\"."},
+	{"VIRTIO_CONSOLE", "", "The console is hvc0; nothing that the guest writes would be seen."},
+	{"EXT4_FS", "", "The root file system and the data disk are ext4 and could not be mounted."},
+	{"PROC_FS", "", "sov-init, PostgreSQL and Tailscale read /proc; none of them would start."},
+	{"PROC_SYSCTL", "", "sov-init could not set kernel parameters such as vm.overcommit_memory."},
+	{"SYSFS", "", "sov-init finds network interfaces and disks in /sys."},
+	{"DEVTMPFS", "", "/dev would be empty: no disks, no console, no /dev/net/tun."},
+	{"TMPFS", "", "/run, /tmp and /dev/shm are tmpfs and could not be mounted."},
+
+	// For sov-init and the Go runtime.
+	{"FUTEX", "", "Threads could not wait for one another: no Go program and no musl program with threads would run."},
+	{"EPOLL", "", "Go's network poller and PostgreSQL's wait loop need epoll; neither would start."},
+	{"EVENTFD", "", "Go's network poller would fail with \"function not implemented\"."},
+	{"SIGNALFD", "", "PostgreSQL's wait loop takes its signals through signalfd and would not start."},
+	{"POSIX_TIMERS", "", "clock_nanosleep and timer_create would be missing; sleeping and timeouts would fail."},
+	{"FILE_LOCKING", "", "Two servers could open one cluster: lock files would not lock."},
+
+	// For PostgreSQL.
+	{"SYSVIPC", "", "initdb and PostgreSQL always make one System V shared memory segment, and would fail with \"could not create shared memory segment: Function not implemented\"."},
+	{"NET", "", "There would be no sockets: no PostgreSQL, no Tailscale."},
+	{"UNIX", "", "PostgreSQL is prepared and checked over a Unix socket, which could not be made."},
+	{"INET", "", "There would be no TCP/IP: nobody could reach PostgreSQL."},
+	{"VIRTIO_NET", "", "The guest would have no network interface."},
+
+	// For Tailscale.
+	{"TUN", "", "tailscaled opens /dev/net/tun for its interface; without it the guest would not be reachable over the tailnet."},
+	{"IP_ADVANCED_ROUTER", "", "Tailscale routes by policy rules, which the kernel would not know."},
+	{"IP_MULTIPLE_TABLES", "", "Tailscale keeps its routes in table 52, which the kernel would not have."},
+	{"NETFILTER", "", "Tailscale could not mark its own packets and would send them into its own tunnel."},
+	{"NF_CONNTRACK", "", "Tailscale's firewall rules match connections, which nobody would track."},
+	{"NF_NAT", "", "Tailscale's chain in the nat table could not be made."},
+	{"NF_TABLES", "", "Tailscale talks to the firewall through nf_tables, as Alpine's iptables does too."},
+	{"NF_TABLES_IPV4", "", "nf_tables would have no IPv4 tables, and Tailscale's rules would be refused."},
+	{"NFT_CT", "", "nf_tables could not match the state of a connection, and Tailscale's rules would be refused."},
+	{"NFT_NAT", "", "nf_tables could not translate addresses, and Tailscale's nat chain would be refused."},
+	{"NFT_MASQ", "", "nf_tables could not masquerade, and Tailscale's rule for it would be refused."},
+	{"NFT_COMPAT", "", "Alpine's iptables writes xtables matches into nf_tables and would fail with \"Extension MARK revision 0 not supported\"."},
+	{"NETFILTER_XT_MARK", "", "iptables could neither set nor match packet marks, by which Tailscale knows its own packets."},
+	{"NETFILTER_XT_CONNMARK", "", "iptables could not carry a mark over to the replies of a connection, so Tailscale's would be misrouted."},
+	{"NETFILTER_XT_MATCH_CONNTRACK", "", "iptables could not match the state of a connection, and Tailscale's rules would be refused."},
+	{"NETFILTER_XT_TARGET_MASQUERADE", "", "iptables could not masquerade, and Tailscale's rule for it would be refused."},
+}
+
+// Requirements returns what a guest of an architecture ("arm64" or "amd64")
+// needs.
+func Requirements(arch string) []Requirement {
+	var out []Requirement
+	for _, r := range requirements {
+		if r.Arch == "" || r.Arch == arch {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// A Missing is a requirement that a kernel does not meet.
+type Missing struct {
+	Requirement
+	Module bool // the option is there, but as a module
+}
+
+// String returns the option and what would break, as one line.
+func (m Missing) String() string {
+	if m.Module {
+		return fmt.Sprintf("CONFIG_%s is a module (=m) and the guest loads none. %s", m.Option, m.Why)
+	}
+	return fmt.Sprintf("CONFIG_%s is not set. %s", m.Option, m.Why)
+}
+
+// Check returns what a kernel of that architecture with that configuration
+// lacks, in the order of Requirements.
+func Check(arch string, c kconfig.Config) []Missing {
+	var out []Missing
+	for _, r := range Requirements(arch) {
+		if v := c[r.Option]; v != "y" {
+			out = append(out, Missing{r, v == "m"})
+		}
+	}
+	return out
+}
+
+// An UnfitError says why a kernel cannot carry the guest.
+type UnfitError struct {
+	Kernel  string // what was looked at
+	Missing []Missing
+}
+
+func (e *UnfitError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s cannot run the guest:", e.Kernel)
+	for _, m := range e.Missing {
+		b.WriteString("\n  " + m.String())
+	}
+	return b.String()
+}

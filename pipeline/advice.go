@@ -1,0 +1,45 @@
+package pipeline
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"golang.org/x/sys/unix"
+)
+
+// advisedError is an error whose text also says what the user can do.
+type advisedError struct {
+	err    error
+	advice string
+}
+
+func (e *advisedError) Error() string { return e.err.Error() + " (" + e.advice + ")" }
+func (e *advisedError) Unwrap() error { return e.err }
+
+// advise adds what to do to errors that come from the cache's disk rather
+// than from the build. Errors that already carry advice are left alone.
+func (s *Store) advise(err error) error {
+	var done *advisedError
+	if err == nil || errors.As(err, &done) {
+		return err
+	}
+	if advice := diskAdvice(err, "the cache "+s.dir); advice != "" {
+		return &advisedError{err, advice}
+	}
+	return err
+}
+
+// diskAdvice returns what to do about an error of the disk that holds place,
+// or "" if err is about something else.
+func diskAdvice(err error, place string) string {
+	switch {
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return fmt.Sprintf("the disk that holds %s is full: free some space, prune the cache, or use another disk", place)
+	case errors.Is(err, unix.EROFS):
+		return fmt.Sprintf("%s is on a read-only file system: make it writable or choose another directory", place)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Sprintf("%s may not be written by this user: change its owner or choose another directory", place)
+	}
+	return ""
+}

@@ -1,0 +1,50 @@
+// Package pipeline runs stages: steps that turn inputs into files, are named
+// by a key made of everything that decides their output, and run only when
+// no earlier run left a result under that key.
+//
+// Three things live here. The Engine orders stages by what they need, runs
+// them side by side as far as inputs and Jobs allow, and stops all of them at
+// the first error. The Store keeps results: blobs by SHA-256 and, by key,
+// action records that name blobs. Reporters show what happens, on a terminal,
+// as lines, or as JSON.
+//
+// A stage's key covers its name, what its Key method adds, and the digests of
+// its inputs. It does not cover the keys of its inputs: a stage that runs
+// again and writes the same bytes as before causes nothing else to run.
+//
+// # The store on disk
+//
+//	blobs/sha256/ab/<hex>    contents, read-only files, named by their SHA-256
+//	stamps/ab/<hex>          what stat(2) said about a blob when it was last hashed
+//	actions/<key>.json       action records: key, fields, outputs, warnings
+//	exports/<hex>            what stat(2) said about files copied out of the store
+//	last/<scope>.json        keys and fields of a scope's last build
+//	locks/                   flock(2) files: one per action being made, and "store"
+//	tmp/<random>/            one directory per running build, held by a flock
+//
+// A blob or record is written under tmp, synced, renamed into place, and its
+// directory synced, so that a process killed at any point leaves at worst a
+// directory under tmp, which the next build removes because nobody holds its
+// lock. Blobs are complete before the record that names them exists.
+//
+// # When a blob is trusted
+//
+// Every use of a blob compares stat(2) with the blob's stamp: size, inode,
+// mtime and ctime. Equal means that nothing wrote to the file since it was
+// hashed (ctime cannot be set by a program), and the content is taken as
+// verified. Anything else (a restored backup, a write by someone, a lost
+// stamp) has the blob hashed again. A blob that fails is removed and reported
+// as damaged, and the action that made it runs again. Decay below the file
+// system, which leaves ctime alone, is found by Store.Verify, which hashes
+// everything.
+//
+// # Several processes
+//
+// A build holds "locks/store" shared for as long as it runs, and Prune holds
+// it alone, so nothing that a build has seen disappears under it. An action
+// that is being made is locked by its key: a second build that wants the same
+// one waits and then finds it.
+//
+// The package knows nothing of what is built; it runs on Linux and other Unix
+// systems whose file system has flock(2).
+package pipeline

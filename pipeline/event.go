@@ -1,0 +1,68 @@
+package pipeline
+
+import "time"
+
+// An EventType says what an Event is about. The values stand in JSON output.
+type EventType string
+
+// The events of a build. Each stage has at most one Start and exactly one of
+// Cached, Built, Failed and Cancelled, or none if it was never reached.
+const (
+	EventBuild     EventType = "build"     // a build begins; Stages
+	EventStart     EventType = "start"     // a stage runs; Reason
+	EventProgress  EventType = "progress"  // at short intervals while something runs; Running
+	EventWait      EventType = "wait"      // Text says what is waited for
+	EventLog       EventType = "log"       // Text is a line worth showing
+	EventWarning   EventType = "warning"   // Text is something the user should know
+	EventCached    EventType = "cached"    // a stage's result was in the cache
+	EventBuilt     EventType = "built"     // a stage ran; Elapsed, Size
+	EventFailed    EventType = "failed"    // a stage failed; Text is the error, Elapsed
+	EventCancelled EventType = "cancelled" // a stage was stopped; Elapsed
+	EventDone      EventType = "done"      // the build is over; Elapsed, Built, Cached, Text if it failed, Stopped
+)
+
+// An Event is one thing that happened. Fields that its type does not mention
+// are zero.
+type Event struct {
+	Time    time.Time
+	Type    EventType
+	Stage   string // "" if the event is about the build as a whole
+	Key     string
+	Text    string
+	Reason  string        // why a stage was not taken from the cache
+	Elapsed time.Duration // since the stage or build began
+	Size    int64         // bytes of all outputs of a stage
+	Stages  int
+	Built   int        // stages that ran
+	Cached  int        // stages that did not have to
+	Stopped bool       // the build failed because it was told to stop
+	Running []Progress // every stage that runs, in the order they started
+}
+
+// Progress is the state of a running stage.
+type Progress struct {
+	Stage   string
+	Step    string        // what it is doing; may be ""
+	Done    int64         // bytes
+	Total   int64         // bytes; 0 if unknown
+	Rate    float64       // bytes per second, over the last seconds
+	Elapsed time.Duration // since the stage began
+}
+
+// A Reporter shows events to someone. Report may be called by several
+// goroutines at once and returns quickly.
+type Reporter interface {
+	Report(Event)
+	// Close leaves the output in order: a live display is replaced by plain
+	// lines. It returns the first error met while writing.
+	Close() error
+}
+
+// Silent is a Reporter that shows nothing.
+type Silent struct{}
+
+// Report does nothing.
+func (Silent) Report(Event) {}
+
+// Close does nothing.
+func (Silent) Close() error { return nil }

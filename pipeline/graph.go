@@ -1,0 +1,84 @@
+package pipeline
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// A graph is a checked set of stages.
+type graph struct {
+	stages     []Stage
+	needs      [][]int // for each stage, the stages it needs
+	dependents [][]int // for each stage, the stages that need it
+}
+
+// newGraph checks that names are valid and unique, needs exist, and no stage
+// needs itself through others.
+func newGraph(stages []Stage) (*graph, error) {
+	index := map[string]int{}
+	for i, st := range stages {
+		name := st.Name()
+		if !validName(name) {
+			return nil, fmt.Errorf("stage %q: bad name", name)
+		}
+		if _, ok := index[name]; ok {
+			return nil, fmt.Errorf("two stages are called %s", name)
+		}
+		index[name] = i
+	}
+	g := &graph{stages, make([][]int, len(stages)), make([][]int, len(stages))}
+	for i, st := range stages {
+		for _, need := range st.Needs() {
+			n, ok := index[need]
+			if !ok {
+				return nil, fmt.Errorf("stage %s needs %s, which is not part of this build", st.Name(), need)
+			}
+			if !slices.Contains(g.needs[i], n) {
+				g.needs[i] = append(g.needs[i], n)
+				g.dependents[n] = append(g.dependents[n], i)
+			}
+		}
+	}
+	if cycle := g.cycle(); cycle != nil {
+		return nil, fmt.Errorf("stages need each other in a circle: %s", strings.Join(cycle, " needs "))
+	}
+	return g, nil
+}
+
+// cycle returns the names along a circle, the first one twice, or nil.
+func (g *graph) cycle() []string {
+	const unseen, open, closed = 0, 1, 2
+	state := make([]int, len(g.stages))
+	var path []int
+	var visit func(i int) []string
+	visit = func(i int) []string {
+		state[i] = open
+		path = append(path, i)
+		for _, n := range g.needs[i] {
+			if state[n] == open {
+				var names []string
+				for _, p := range path[slices.Index(path, n):] {
+					names = append(names, g.stages[p].Name())
+				}
+				return append(names, g.stages[n].Name())
+			}
+			if state[n] == unseen {
+				if c := visit(n); c != nil {
+					return c
+				}
+			}
+		}
+		state[i] = closed
+		path = path[:len(path)-1]
+		return nil
+	}
+	for i := range g.stages {
+		if state[i] == unseen {
+			if c := visit(i); c != nil {
+				return c
+			}
+		}
+	}
+	return nil
+}

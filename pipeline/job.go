@@ -1,0 +1,267 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"sync"
+)
+
+// A Job is one run of a stage: where it finds its inputs and leaves its
+// outputs. Its methods may be called by several goroutines. What has not been
+// committed when Run returns is removed.
+type Job struct {
+	build *build
+	stage string
+	in    *inputs
+	task  *Task
+
+	mu       sync.Mutex
+	outputs  []*pendingOutput // in the order they were created
+	warnings []string
+	memos    []string
+	scratch  []string
+	finished bool
+}
+
+// A pendingOutput has its place among the outputs from when it is created.
+type pendingOutput struct {
+	Output
+	committed bool
+	writer    *Writer // nil if the blob was attached
+}
+
+// errJobFinished is what a Job says after Run has returned.
+var errJobFinished = errors.New("job used after its stage returned")
+
+// maxReadFile bounds what ReadFile puts into memory.
+const maxReadFile = 64 << 20
+
+// Outputs returns what a needed stage made, in the order it created them.
+func (j *Job) Outputs(stage string) []Output { return j.in.Outputs(stage) }
+
+// Output returns one output of a needed stage.
+func (j *Job) Output(stage, name string) (Blob, error) {
+	for _, o := range j.in.Outputs(stage) {
+		if o.Name == name {
+			return o.Blob, nil
+		}
+	}
+	return Blob{}, fmt.Errorf("stage %s has no output %q", stage, name)
+}
+
+// Open opens a blob for reading after checking that it is what its digest
+// says; see the package comment for how often it is hashed.
+func (j *Job) Open(b Blob) (*os.File, error) { return j.build.store.Open(b) }
+
+// ReadFile returns an output of a needed stage, of at most 64 MiB.
+func (j *Job) ReadFile(stage, name string) ([]byte, error) {
+	b, err := j.Output(stage, name)
+	if err != nil {
+		return nil, err
+	}
+	if b.Size > maxReadFile {
+		return nil, fmt.Errorf("read %s of stage %s: %d bytes are too many to read at once", name, stage, b.Size)
+	}
+	f, err := j.Open(b)
+	if err != nil {
+		return nil, fmt.Errorf("read %s of stage %s: %w", name, stage, err)
+	}
+	defer f.Close()
+	return io.ReadAll(f)
+}
+
+// Create begins the output called name. Outputs keep the order in which they
+// were created, whichever is committed first.
+func (j *Job) Create(name string) (*Writer, error) {
+	p, err := j.reserve(name)
+	if err != nil {
+		return nil, err
+	}
+	w, err := j.newWriter(func(b Blob, err error) { j.settle(p, b, err) })
+	if err != nil {
+		j.settle(p, Blob{}, err)
+		return nil, fmt.Errorf("create output %s: %w", name, err)
+	}
+	j.mu.Lock()
+	p.writer = w
+	j.mu.Unlock()
+	return w, nil
+}
+
+func (j *Job) newWriter(done func(Blob, error)) (*Writer, error) {
+	ws, err := j.build.ws.get()
+	if err != nil {
+		return nil, err
+	}
+	return newWriter(j.build.store, ws, done)
+}
+
+// Write makes b the output called name.
+func (j *Job) Write(name string, b []byte) (Blob, error) {
+	w, err := j.Create(name)
+	if err != nil {
+		return Blob{}, err
+	}
+	defer w.Abort()
+	if _, err := w.Write(b); err != nil {
+		return Blob{}, fmt.Errorf("write output %s: %w", name, err)
+	}
+	return w.Commit()
+}
+
+// Attach makes a blob that is in the store, such as one from Memo or an
+// input, the output called name.
+func (j *Job) Attach(name string, b Blob) error {
+	if err := j.build.store.check(b); err != nil {
+		return fmt.Errorf("attach output %s: %w", name, err)
+	}
+	p, err := j.reserve(name)
+	if err != nil {
+		return err
+	}
+	j.settle(p, b, nil)
+	return nil
+}
+
+// reserve gives name its place among the outputs.
+func (j *Job) reserve(name string) (*pendingOutput, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.finished {
+		return nil, errJobFinished
+	}
+	if !validName(name) {
+		return nil, fmt.Errorf("output %q: the name of an output is that of a file, without directories", name)
+	}
+	for _, o := range j.outputs {
+		if o.Name == name {
+			return nil, fmt.Errorf("output %s is created twice", name)
+		}
+	}
+	p := &pendingOutput{Output: Output{Name: name}}
+	j.outputs = append(j.outputs, p)
+	return p, nil
+}
+
+// settle completes a reserved output, or gives its place up on an error.
+func (j *Job) settle(p *pendingOutput, b Blob, err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err == nil {
+		p.Blob, p.committed = b, true
+		return
+	}
+	for i, o := range j.outputs {
+		if o == p {
+			j.outputs = append(j.outputs[:i], j.outputs[i+1:]...)
+			return
+		}
+	}
+}
+
+// Scratch makes an empty directory on the cache's disk, private to this run,
+// that is removed after it.
+func (j *Job) Scratch() (string, error) {
+	ws, err := j.build.ws.get()
+	if err != nil {
+		return "", err
+	}
+	dir, err := ws.scratch(j.stage)
+	if err != nil {
+		return "", j.build.store.advise(fmt.Errorf("make scratch directory: %w", err))
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.scratch = append(j.scratch, dir)
+	return dir, nil
+}
+
+// Progress returns the stage's line on the display.
+func (j *Job) Progress() *Task { return j.task }
+
+// Warnf warns the user now and, because the warning becomes part of the
+// result, whenever the result is taken from the cache.
+func (j *Job) Warnf(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	j.mu.Lock()
+	j.warnings = append(j.warnings, text)
+	j.mu.Unlock()
+	j.build.tracker.report(Event{Type: EventWarning, Stage: j.stage, Text: text})
+}
+
+// Memo returns the blob that fn writes, or the one that it wrote when a stage
+// of this name last asked for key. key says everything that decides the
+// content, such as the digest of a download. Unlike the stage's outputs, the
+// blob survives changes of the stage's own key. Memo commits the writer; fn
+// must not, and must not call Memo.
+func (j *Job) Memo(ctx context.Context, key string, fn func(w *Writer) error) (Blob, error) {
+	k := newKey()
+	k.Add("engine", engineFormat)
+	k.Add("memo of stage", j.stage)
+	k.Add("memo", key)
+	sum, err := k.sum()
+	if err != nil {
+		return Blob{}, err
+	}
+	a, _, err := j.build.resolve(ctx, sum, j.stage, func(*missReason) (*action, error) {
+		started := j.build.clock.Now()
+		b, err := j.writeMemo(fn)
+		if err != nil {
+			return nil, err
+		}
+		now := j.build.clock.Now()
+		return &action{Key: sum, Stage: j.stage, Memo: key, Created: now, Seconds: now.Sub(started).Seconds(),
+			Fields: k.fields, Outputs: []Output{{"memo", b}}}, nil
+	})
+	if err != nil {
+		return Blob{}, err
+	}
+	if len(a.Outputs) != 1 {
+		return Blob{}, fmt.Errorf("record %s is not that of a memo", shortKey(sum))
+	}
+	j.mu.Lock()
+	j.memos = append(j.memos, sum)
+	j.mu.Unlock()
+	return a.Outputs[0].Blob, nil
+}
+
+func (j *Job) writeMemo(fn func(w *Writer) error) (Blob, error) {
+	w, err := j.newWriter(func(Blob, error) {})
+	if err != nil {
+		return Blob{}, err
+	}
+	defer w.Abort()
+	if err := fn(w); err != nil {
+		return Blob{}, err
+	}
+	return w.Commit()
+}
+
+// finish ends the job, removes what it leaves behind, and returns its
+// outputs. An output that was never committed is an error.
+func (j *Job) finish() ([]Output, error) {
+	j.mu.Lock()
+	j.finished = true
+	pending := slices.Clone(j.outputs)
+	j.mu.Unlock()
+
+	var outputs []Output
+	var errs []error
+	for _, p := range pending {
+		if !p.committed {
+			errs = append(errs, fmt.Errorf("output %s was created but never committed", p.Name))
+			p.writer.Abort()
+		}
+		outputs = append(outputs, p.Output)
+	}
+	for _, dir := range j.scratch {
+		errs = append(errs, removeAll(dir))
+	}
+	slices.Sort(j.memos)
+	j.memos = slices.Compact(j.memos)
+	return outputs, errors.Join(errs...)
+}

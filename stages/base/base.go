@@ -1,0 +1,122 @@
+// Package base is the stage that brings the base image: its layers, verified
+// and decompressed, as layer-000.tar and so on, and image.json, which says what
+// it was.
+package base
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sovereign-sql/sov/internal/ociref"
+	"github.com/sovereign-sql/sov/pipeline"
+)
+
+// Name is the stage's name.
+const Name = "base"
+
+// ImageFile is the output with an Image as JSON.
+const ImageFile = "image.json"
+
+// An Image is what later stages may want to know of the base image.
+type Image struct {
+	Digest  string          `json:"digest"`   // see package ociref
+	Arch    string          `json:"arch"`     // "arm64" or "amd64"
+	DiffIDs []string        `json:"diff_ids"` // of the layers, the lowest first
+	Config  json.RawMessage `json:"config"`   // the image's configuration
+}
+
+// Options say which image.
+type Options struct {
+	Reference ociref.Reference
+	Digest    string // of the image for Arch; decides what the stage makes
+	Arch      string
+	Images    ociref.Options
+}
+
+// New returns the stage.
+func New(o Options) pipeline.Stage { return &stage{o} }
+
+type stage struct{ Options }
+
+func (s *stage) Name() string    { return Name }
+func (s *stage) Needs() []string { return nil }
+
+// Key leaves the reference out: a digest is the same image wherever it is kept.
+func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
+	k.Add("version", 1)
+	k.Add("image", s.Digest)
+	k.Add("arch", s.Arch)
+	return nil
+}
+
+// parallelLayers is how many layers travel at once; registries slow clients
+// down that ask for many more.
+const parallelLayers = 4
+
+func (s *stage) Run(ctx context.Context, j *pipeline.Job) error {
+	img, err := ociref.Open(ctx, s.Reference, s.Arch, s.Digest, s.Images)
+	if err != nil {
+		return err
+	}
+	scratch, err := j.Scratch()
+	if err != nil {
+		return err
+	}
+	j.Progress().Step("pull " + s.Reference.String())
+	for _, l := range img.Layers {
+		j.Progress().Grow(max(l.Size, 0))
+	}
+	blobs := make([]pipeline.Blob, len(img.Layers))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(parallelLayers)
+	for i, l := range img.Layers {
+		group.Go(func() (err error) {
+			blobs[i], err = pull(ctx, j, l, filepath.Join(scratch, fmt.Sprint(i)))
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return s.write(j, img, blobs)
+}
+
+// pull returns a layer's tar, from an earlier run if there is one.
+func pull(ctx context.Context, j *pipeline.Job, l ociref.Layer, tmp string) (pipeline.Blob, error) {
+	return j.Memo(ctx, "layer "+l.DiffID, func(w *pipeline.Writer) error {
+		f, err := os.Create(tmp)
+		if err != nil {
+			return err
+		}
+		defer os.Remove(tmp)
+		defer f.Close()
+		if err := l.Fetch(ctx, f, j.Progress().Add); err != nil {
+			return err
+		}
+		if _, err := f.Seek(0, 0); err != nil {
+			return err
+		}
+		return l.Decompress(w, f)
+	})
+}
+
+func (s *stage) write(j *pipeline.Job, img *ociref.Image, blobs []pipeline.Blob) error {
+	about := Image{Digest: img.Digest, Arch: img.Arch, Config: json.RawMessage(img.Config)}
+	for i, b := range blobs {
+		if err := j.Attach(fmt.Sprintf("layer-%03d.tar", i), b); err != nil {
+			return err
+		}
+		about.DiffIDs = append(about.DiffIDs, img.Layers[i].DiffID)
+	}
+	text, err := json.MarshalIndent(about, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", ImageFile, err)
+	}
+	_, err = j.Write(ImageFile, append(text, '\n'))
+	return err
+}

@@ -1,0 +1,169 @@
+package stages
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sovereign-sql/sov/assets"
+	"github.com/sovereign-sql/sov/internal/fetch"
+	"github.com/sovereign-sql/sov/internal/ociref"
+	"github.com/sovereign-sql/sov/internal/recipe"
+	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/stages/tailscale"
+)
+
+// LoadRecipe reads the built-in recipe of that name or, if name ends in .yaml
+// or .yml or has a slash, the file. It returns the source text too. Faults of
+// the recipe are of type strictyaml.Errors.
+func LoadRecipe(name string) (*recipe.Recipe, []byte, error) {
+	var text []byte
+	var err error
+	if strings.ContainsRune(name, '/') || slices.Contains([]string{".yaml", ".yml"}, filepath.Ext(name)) {
+		text, err = os.ReadFile(name)
+	} else {
+		text, err = assets.Recipe(name)
+		name += ".yaml"
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("read recipe: %w", err)
+	}
+	r, err := recipe.Parse(name, text)
+	return r, text, err
+}
+
+// Build makes the artifact of a recipe. After a failure the Result, if there is
+// one, says how far the stages came.
+func Build(ctx context.Context, o Options) (*Result, error) {
+	started := time.Now()
+	b, err := newBuilder(o)
+	if err != nil {
+		return nil, err
+	}
+	// What is exported below must not be pruned by another process meanwhile.
+	release, err := b.store.Use(ctx, func(holder string) {
+		b.reporter.Report(pipeline.Event{Time: time.Now(), Type: pipeline.EventWait, Text: "the cache is being pruned by " + holder})
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	result, err := b.build(ctx)
+	if result != nil {
+		result.Elapsed = time.Since(started)
+	}
+	return result, err
+}
+
+// A builder is one build.
+type builder struct {
+	Options
+	store    *pipeline.Store
+	engine   *pipeline.Engine
+	reporter pipeline.Reporter
+	image    ociref.Reference // of the base
+	images   ociref.Options
+	client   *fetch.Client // for everything that is no image
+}
+
+func newBuilder(o Options) (*builder, error) {
+	if o.Recipe == nil || o.InitProgram == nil {
+		return nil, errors.New("build: a recipe and a source of sov-init are needed")
+	}
+	if o.Arch != "arm64" && o.Arch != "amd64" {
+		return nil, fmt.Errorf("build for %q: the architectures are arm64 and amd64", o.Arch)
+	}
+	for _, repository := range o.Repositories {
+		if err := recipe.CheckRepository(repository); err != nil {
+			return nil, fmt.Errorf("package repository: %w", err)
+		}
+	}
+	b := &builder{Options: o, reporter: o.Reporter}
+	if b.reporter == nil {
+		b.reporter = pipeline.Silent{}
+	}
+	var err error
+	if b.image, err = ociref.Parse(b.imageName()); err != nil {
+		return nil, err
+	}
+	if b.store, err = pipeline.OpenStore(o.CacheDir); err != nil {
+		return nil, err
+	}
+	b.engine = &pipeline.Engine{Store: b.store, Jobs: o.Jobs, NoCache: o.NoCache,
+		Scope: o.Recipe.Name + "/" + o.Arch, Progress: b.reporter}
+	return b, b.connect()
+}
+
+// connect sets up how the network is asked, or that it is not.
+func (b *builder) connect() error {
+	transport := fetch.NewTransport(fetch.DefaultTimeouts)
+	if b.Offline {
+		transport = fetch.Offline
+	}
+	b.client = &fetch.Client{Transport: transport}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		home = "" // only the system's configuration counts then
+	}
+	mirrors, err := ociref.DockerMirrors(home)
+	b.images = ociref.Options{Transport: transport, Mirrors: mirrors}
+	return err
+}
+
+func (b *builder) build(ctx context.Context) (*Result, error) {
+	program, err := b.InitProgram(b.Arch)
+	if err != nil {
+		return nil, err
+	}
+	entry, written, err := b.lockEntry(ctx)
+	if err != nil {
+		return nil, err
+	}
+	result := &Result{Lock: entry, LockWritten: written}
+	if result.Result, err = b.engine.Build(ctx, b.graph(entry, program)); err != nil {
+		return result, err
+	}
+	if b.Out == "" {
+		return result, nil
+	}
+	dir := filepath.Join(b.Out, b.Recipe.Name, b.Arch)
+	result.Exported, err = Export(ctx, b.store, result.Result, dir)
+	if err == nil {
+		result.Dir = dir
+	}
+	return result, err
+}
+
+// imageName is the base image's reference as the user gave it.
+func (b *builder) imageName() string {
+	if b.Image != "" {
+		return b.Image
+	}
+	return b.Recipe.Base.Image
+}
+
+func (b *builder) repositories() []string {
+	if len(b.Repositories) > 0 {
+		return slices.Clone(b.Repositories)
+	}
+	return slices.Clone(b.Recipe.Packages.Repositories)
+}
+
+func (b *builder) kernelSource() string {
+	if b.KernelSource != "" {
+		return b.KernelSource
+	}
+	return b.Recipe.Kernel.Source
+}
+
+func (b *builder) tailscaleVersion() string {
+	if !b.Recipe.Tailscale.Enabled {
+		return ""
+	}
+	return tailscale.Version()
+}

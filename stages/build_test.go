@@ -1,0 +1,607 @@
+package stages
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sovereign-sql/sov/internal/apkbuild"
+	"github.com/sovereign-sql/sov/internal/ext4"
+	"github.com/sovereign-sql/sov/internal/fetch"
+	"github.com/sovereign-sql/sov/internal/guestspec"
+	"github.com/sovereign-sql/sov/internal/lock"
+	"github.com/sovereign-sql/sov/internal/manifest"
+	"github.com/sovereign-sql/sov/internal/vmspec"
+	"github.com/sovereign-sql/sov/pipeline"
+)
+
+var someTime = time.Unix(1700000000, 0)
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// contents returns the files of a directory.
+func contents(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		b, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		out[e.Name()] = string(b)
+	}
+	return out
+}
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// ran lists the stages that were not cached.
+func ran(r *Result) []string {
+	var out []string
+	for _, s := range r.Stages {
+		if s.Status != pipeline.Cached {
+			out = append(out, s.Name)
+		}
+	}
+	return out
+}
+
+func TestBuild(t *testing.T) {
+	w := newWorld(t)
+	dir := t.TempDir()
+	result := w.build(w.options(dir, w.recipe(withPostgres)))
+
+	if want := filepath.Join(dir, "out", "tiny", arch); result.Dir != want {
+		t.Errorf("exported to %s, want %s", result.Dir, want)
+	}
+	problems, err := manifest.Verify(context.Background(), result.Dir)
+	if err != nil || len(problems) > 0 {
+		t.Errorf("manifest: %v, %v", problems, err)
+	}
+	got := sortedKeys(contents(t, result.Dir))
+	want := []string{"SHA256SUMS", "kernel", "manifest.json", "rootfs.img", "sbom.cdx.json", "vm.json"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("files (-want +got)\n%s", diff)
+	}
+	checkRootfs(t, filepath.Join(result.Dir, "rootfs.img"))
+	checkDescriptions(t, result.Dir)
+
+	var warnings []string
+	for _, s := range result.Stages {
+		warnings = append(warnings, s.Warnings...)
+	}
+	if len(warnings) != 1 || !strings.HasPrefix(warnings[0], "package icu-libs has scripts that are not run (post-install)") {
+		t.Errorf("warnings: %q", warnings)
+	}
+}
+
+func checkRootfs(t *testing.T, path string) {
+	t.Helper()
+	if tool, err := exec.LookPath("e2fsck"); err == nil {
+		if out, err := exec.Command(tool, "-fn", path).CombinedOutput(); err != nil {
+			t.Errorf("e2fsck: %v\n%s", err, out)
+		}
+	}
+	image, err := ext4.OpenFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer image.Close()
+	for name, part := range map[string]string{
+		"sbin/sov-init":                    "#!sov-init",
+		"usr/libexec/postgresql17/initdb":  "initdb",
+		"usr/lib/libicu.so.1":              "icuicu",
+		"etc/passwd":                       "postgres:x:70:70",
+		"etc/sov/postgres/postgresql.conf": "shared_buffers = 256MB",
+		"etc/sov/postgres/pg_hba.conf":     "scram-sha-256",
+		"etc/apk/world":                    "postgresql",
+		"lib/apk/db/installed":             "P:postgresql17",
+		"lib/ld-musl-aarch64.so.1":         "musl",
+		"etc/hostname":                     "tiny\n",
+		"etc/sov/services/postgres.json":   "/usr/libexec/postgresql17/postgres",
+	} {
+		b, err := fs.ReadFile(image, name)
+		if err != nil || !strings.Contains(string(b), part) {
+			t.Errorf("%s has no %q: %.80q, %v", name, part, b, err)
+		}
+	}
+	config, err := guestspec.Load(image)
+	if err != nil || len(config.Services) != 1 {
+		t.Errorf("the init reads %+v, %v", config, err)
+	}
+}
+
+func checkDescriptions(t *testing.T, dir string) {
+	t.Helper()
+	files := contents(t, dir)
+	vm, err := vmspec.Decode([]byte(files["vm.json"]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if vm.MemoryMiB != 1024 || !strings.HasPrefix(vm.Cmdline(), "root=/dev/vda ro ") || vm.Kernel != "kernel" {
+		t.Errorf("vm.json: %+v", vm)
+	}
+	for _, part := range []string{`"pkg:apk/alpine/postgresql17@17.6-r0?arch=aarch64"`, `"pkg:apk/alpine/musl@1.2.5-r0?arch=aarch64"`,
+		`"pkg:generic/linux@6.1.1-test"`, `"urn:uuid:`} {
+		if !strings.Contains(files["sbom.cdx.json"], part) {
+			t.Errorf("the bill of materials has no %s", part)
+		}
+	}
+	m, err := manifest.Decode([]byte(files["manifest.json"]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var kinds []string
+	for _, in := range m.Inputs {
+		kinds = append(kinds, in.Kind+" "+in.Name)
+	}
+	if !slices.Contains(kinds, "package icu-libs") || !slices.Contains(kinds, "recipe tiny") {
+		t.Errorf("inputs: %q", kinds)
+	}
+}
+
+func TestSecondBuildDoesNothing(t *testing.T) {
+	w := newWorld(t)
+	o := w.options(t.TempDir(), w.recipe(withPostgres))
+	first := w.build(o)
+	if !first.LockWritten || len(ran(first)) != len(first.Stages)-1 { // resolving has brought the base
+		t.Errorf("first: lock written %v, ran %q", first.LockWritten, ran(first))
+	}
+	before := contents(t, first.Dir)
+	w.asked()
+
+	second := w.build(o)
+	if asked := w.asked(); len(asked) > 0 {
+		t.Errorf("asked for %q", asked)
+	}
+	if second.LockWritten || len(ran(second)) > 0 {
+		t.Errorf("lock written %v, ran %q", second.LockWritten, ran(second))
+	}
+	for _, f := range second.Exported {
+		if f.Changed {
+			t.Errorf("%s was written again", f.Name)
+		}
+	}
+	if diff := cmp.Diff(before, contents(t, second.Dir)); diff != "" {
+		t.Error("the artifact changed")
+	}
+	if len(second.Stage("packages").Warnings) != 1 {
+		t.Error("the warning is not repeated")
+	}
+}
+
+// TestWhatRunsAgain changes one thing after the other.
+func TestWhatRunsAgain(t *testing.T) {
+	w := newWorld(t)
+	dir := t.TempDir()
+	w.build(w.options(dir, w.recipe(withPostgres)))
+	tests := []struct {
+		name, more string
+		want       string
+	}{
+		{"a setting", "postgres: {enabled: true, settings: {work_mem: 8MB}}\n", "postgres rootfs bundle"},
+		{"a network", "postgres: {enabled: true, networks: [tap]}\n", "postgres rootfs bundle"},
+		{"memory, which settings follow", withPostgres + "vm: {memory: 512MiB}\n", "postgres rootfs bundle"},
+		{"processors", withPostgres + "vm: {cpus: 4}\n", "bundle"},
+		{"a port", withPostgres + "network: {publish: [5432]}\n", "bundle"},
+		{"the label", withPostgres + "rootfs: {label: other}\n", "rootfs bundle"},
+		{"a directory", withPostgres + "directories: [{path: /srv}]\n", "guestinit rootfs bundle"},
+		{"a comment", withPostgres + "# nothing\n", "bundle"}, // the manifest has the recipe's digest
+		{"no PostgreSQL", "", "guestinit rootfs bundle"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			result := w.build(w.options(dir, w.recipe(tt.more)))
+			if got := strings.Join(ran(result), " "); got != tt.want {
+				t.Errorf("ran %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestSameBytes(t *testing.T) {
+	w := newWorld(t)
+	one, other := t.TempDir(), filepath.Join(t.TempDir(), "a", "deeper", "place")
+	if err := os.MkdirAll(other, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	o := w.options(one, w.recipe(withPostgres))
+	o.Jobs = 1
+	first := w.build(o)
+	w.write(filepath.Join(other, "sov.lock"), []byte(readFile(t, filepath.Join(one, "sov.lock"))))
+	o = w.options(other, w.recipe(withPostgres))
+	o.Jobs = 8
+	second := w.build(o)
+	a, b := contents(t, first.Dir), contents(t, second.Dir)
+	for _, name := range sortedKeys(a) {
+		if a[name] != b[name] {
+			t.Errorf("%s differs", name)
+		}
+	}
+	o.NoCache = true
+	third := w.build(o)
+	if len(ran(third)) != len(third.Stages) {
+		t.Errorf("with NoCache only %q ran", ran(third))
+	}
+	if diff := cmp.Diff(b, contents(t, third.Dir)); diff != "" {
+		t.Error("a build without the cache differs")
+	}
+}
+
+func TestLockHolds(t *testing.T) {
+	w := newWorld(t)
+	dir := t.TempDir()
+	o := w.options(dir, w.recipe(withPostgres))
+	first := w.build(o)
+
+	w.addPostgres("17.7-r0")
+	w.push("base:1", map[string]string{"etc/other": "tag moved"})
+	second := w.build(o)
+	if diff := cmp.Diff(first.Lock, second.Lock); diff != "" || len(ran(second)) > 0 {
+		t.Errorf("ran %q, lock (-first +second)\n%s", ran(second), diff)
+	}
+
+	w.push("base:1", w.baseFiles())
+	o.UpdateLock = true
+	third := w.build(o)
+	i := slices.IndexFunc(third.Lock.Packages, func(p lock.Package) bool { return p.Name == "postgresql17" })
+	if !third.LockWritten || i < 0 || third.Lock.Packages[i].Version != "17.7-r0" {
+		t.Errorf("--update-lock gave %+v", third.Lock)
+	}
+}
+
+func TestStaleLock(t *testing.T) {
+	w := newWorld(t)
+	dir := t.TempDir()
+	w.build(w.options(dir, w.recipe(withPostgres)))
+	before := readFile(t, filepath.Join(dir, "sov.lock"))
+	for name, change := range map[string]func(*Options){
+		"image":      func(o *Options) { o.Image = w.host + "/other:2" },
+		"repository": func(o *Options) { o.Repositories = []string{"/srv/packages"} },
+		"package":    func(o *Options) { o.Recipe.Packages.Install = []string{"postgresql", "icu-libs"} },
+		"kernel":     func(o *Options) { o.Kernel = "" },
+	} {
+		o := w.options(dir, w.recipe(withPostgres))
+		change(&o)
+		_, err := Build(context.Background(), o)
+		var stale *lock.StaleError
+		if !errors.As(err, &stale) || !strings.Contains(err.Error(), "--update-lock") {
+			t.Errorf("another %s: %v", name, err)
+		}
+	}
+	if readFile(t, filepath.Join(dir, "sov.lock")) != before {
+		t.Error("the lock was changed")
+	}
+}
+
+func TestOffline(t *testing.T) {
+	w := newWorld(t)
+	dir := t.TempDir()
+	o := w.options(dir, w.recipe(withPostgres))
+	o.Offline = true
+	if _, err := Build(context.Background(), o); !errors.Is(err, fetch.ErrOffline) || !strings.Contains(err.Error(), "has no entry for it") {
+		t.Errorf("without a lock: %v", err)
+	}
+	o.Offline = false
+	w.build(o)
+	o.Offline = true
+	w.asked()
+	w.build(o)
+	o.CacheDir = filepath.Join(dir, "empty")
+	if _, err := Build(context.Background(), o); !errors.Is(err, fetch.ErrOffline) || !strings.Contains(err.Error(), "run once without --offline") {
+		t.Errorf("with an empty cache: %v", err)
+	}
+	if asked := w.asked(); len(asked) > 0 {
+		t.Errorf("asked for %q", asked)
+	}
+}
+
+// TestBadPeers has the registry and the repository send what they should not.
+func TestBadPeers(t *testing.T) {
+	flip := func(b []byte) []byte {
+		b = slices.Clone(b)
+		b[len(b)-20] ^= 1
+		return b
+	}
+	tests := []struct {
+		name string
+		bad  func(w *world) func(path string, rw http.ResponseWriter) bool
+		want string
+	}{
+		{"a flipped bit in the index", func(w *world) func(string, http.ResponseWriter) bool {
+			return replace("APKINDEX.tar.gz", flip(w.packages["APKINDEX.tar.gz"]))
+		}, "APKINDEX.tar.gz"},
+		{"an index that somebody else signed", func(w *world) func(string, http.ResponseWriter) bool {
+			key, err := apkbuild.NewKey("other.rsa.pub")
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			var index bytes.Buffer
+			if err := apkbuild.WriteIndex(&index, key, "test", w.entries); err != nil {
+				w.t.Fatal(err)
+			}
+			return replace("APKINDEX.tar.gz", index.Bytes())
+		}, "packages.keys"},
+		{"an index of somebody else", func(w *world) func(string, http.ResponseWriter) bool {
+			return replace("APKINDEX.tar.gz", []byte("<html>"))
+		}, "APKINDEX.tar.gz"},
+		{"a flipped bit in a package", func(w *world) func(string, http.ResponseWriter) bool {
+			return replace("icu-libs-76.1-r0.apk", flip(w.packages["icu-libs-76.1-r0.apk"]))
+		}, "icu-libs"},
+		{"another package", func(w *world) func(string, http.ResponseWriter) bool {
+			return replace("icu-libs-76.1-r0.apk", w.packages["postgresql17-17.6-r0.apk"])
+		}, "icu-libs-76.1-r0.apk"},
+		{"a package that is gone", func(w *world) func(string, http.ResponseWriter) bool {
+			return func(path string, rw http.ResponseWriter) bool {
+				if strings.HasSuffix(path, ".apk") {
+					rw.WriteHeader(http.StatusNotFound)
+					return true
+				}
+				return false
+			}
+		}, "--update-lock"},
+		{"a layer of somebody else", func(w *world) func(string, http.ResponseWriter) bool {
+			return func(path string, rw http.ResponseWriter) bool {
+				if strings.Contains(path, "/blobs/") {
+					fmt.Fprint(rw, strings.Repeat("x", 4000))
+					return true
+				}
+				return false
+			}
+		}, "sha256"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t)
+			o := w.options(t.TempDir(), w.recipe(withPostgres))
+			w.answer(tt.bad(w))
+			_, err := Build(context.Background(), o)
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want %s", err, tt.want)
+			}
+			if _, err := os.Stat(o.Out); err == nil {
+				t.Error("something was exported")
+			}
+			w.answer(nil)
+			w.build(o) // nothing of it is kept
+		})
+	}
+}
+
+func replace(name string, content []byte) func(string, http.ResponseWriter) bool {
+	return func(path string, rw http.ResponseWriter) bool {
+		if !strings.HasSuffix(path, "/"+name) {
+			return false
+		}
+		rw.Write(content)
+		return true
+	}
+}
+
+func TestUnknownPackage(t *testing.T) {
+	w := newWorld(t)
+	o := w.options(t.TempDir(), w.recipe(withPostgres))
+	o.Recipe.Packages.Install = []string{"postgresql", "postgrsql-contrib"}
+	_, err := Build(context.Background(), o)
+	if err == nil || !strings.Contains(err.Error(), "postgrsql-contrib") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := os.Stat(o.LockPath); err == nil {
+		t.Error("a lock was written")
+	}
+}
+
+func TestHostileLayer(t *testing.T) {
+	w := newWorld(t)
+	o := w.options(t.TempDir(), w.recipe(withPostgres))
+	o.Image = w.push("hostile:1", map[string]string{"../../etc/cron.d/x": "boom"})
+	_, err := Build(context.Background(), o)
+	if err == nil || !strings.Contains(err.Error(), "leads out of the tree") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestImageWithServer builds from images like Docker Hub's postgres, to which
+// nothing is added.
+func TestImageWithServer(t *testing.T) {
+	w := newWorld(t)
+	files := map[string]string{
+		"etc/passwd":             "root:x:0:0::/:/bin/sh\npostgres:x:999:999::/:/bin/sh\n",
+		"etc/group":              "postgres:x:999:\n",
+		"usr/local/bin/initdb":   "initdb",
+		"usr/local/bin/postgres": "postgres (PostgreSQL) 16.10\n",
+	}
+	image := w.push("postgres:16", files)
+	text := "name: tiny\nbase: {image: \"" + image + "\"}\npostgres: {enabled: true}\n"
+	result := w.build(w.options(t.TempDir(), text))
+	if len(result.Lock.Packages) != 0 {
+		t.Errorf("packages: %+v", result.Lock.Packages)
+	}
+	server, err := result.Output("postgres", "postgres.json")
+	if err != nil || server.Size == 0 {
+		t.Errorf("postgres.json: %+v, %v", server, err)
+	}
+
+	delete(files, "usr/local/bin/postgres")
+	image = w.push("none:16", files)
+	text = "name: tiny\nbase: {image: \"" + image + "\"}\npostgres: {enabled: true}\n"
+	if _, err := Build(context.Background(), w.options(t.TempDir(), text)); err == nil || !strings.Contains(err.Error(), "there is no PostgreSQL server") {
+		t.Errorf("without a server: %v", err)
+	}
+}
+
+// TestLocalSources builds without any network, from an image in a tarball and a
+// repository in a directory.
+func TestLocalSources(t *testing.T) {
+	w := newWorld(t)
+	dir := t.TempDir()
+	repository := filepath.Join(dir, "packages", alpineName)
+	if err := os.MkdirAll(repository, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range w.packages {
+		w.write(filepath.Join(repository, name), content)
+	}
+	o := w.options(dir, w.recipe(withPostgres))
+	o.Image = w.save("base:1", filepath.Join(dir, "base.tar"))
+	o.Repositories = []string{filepath.Dir(repository)}
+	o.Offline = true
+	w.asked()
+	result := w.build(o)
+	if asked := w.asked(); len(asked) > 0 {
+		t.Errorf("asked for %q", asked)
+	}
+	if text := readFile(t, filepath.Join(result.Dir, "manifest.json")); strings.Contains(text, dir) {
+		t.Error("the manifest names a directory of this computer")
+	}
+}
+
+// TestPackageGoesAway has the recipe refuse a package of the base image.
+func TestPackageGoesAway(t *testing.T) {
+	w := newWorld(t)
+	files := w.baseFiles()
+	files["etc/apk/world"] = "musl\nold\n"
+	files["usr/share/old"] = "old"
+	files["lib/apk/db/installed"] += "C:Q1" + strings.Repeat("B", 26) + "A=\nP:old\nV:1-r0\nA:" + alpineName + "\nS:3\nI:3\nT:old\nU:x\nL:MIT\no:old\n" +
+		"F:usr\nF:usr/share\nR:old\n\n"
+	o := w.options(t.TempDir(), w.recipe(withPostgres))
+	o.Image = w.push("old:1", files)
+	o.Recipe.Packages.Install = append(o.Recipe.Packages.Install, "!old")
+	result := w.build(o)
+	if diff := cmp.Diff([]string{"old-1-r0"}, result.Lock.Removed); diff != "" {
+		t.Errorf("removed (-want +got)\n%s", diff)
+	}
+	image, err := ext4.OpenFile(filepath.Join(result.Dir, "rootfs.img"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer image.Close()
+	if _, err := fs.Stat(image, "usr/share/old"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("its file: %v", err)
+	}
+	db, err := fs.ReadFile(image, "lib/apk/db/installed")
+	if err != nil || strings.Contains(string(db), "P:old") {
+		t.Errorf("the database still has it: %v", err)
+	}
+}
+
+// TestFinishedKernel has a lock with a kernel's source, and a build that takes a
+// finished kernel instead.
+func TestFinishedKernel(t *testing.T) {
+	w := newWorld(t)
+	o := w.options(t.TempDir(), w.recipe(""))
+	entry := *w.build(o).Lock
+	entry.Kernel = &lock.Kernel{Version: "6.1.1", Source: "https://example.org/linux.tar.xz", SHA256: strings.Repeat("ab", 32), Size: 1}
+	if _, err := lock.Update(o.LockPath, entry); err != nil {
+		t.Fatal(err)
+	}
+	m, err := manifest.Load(w.build(o).Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if i := slices.IndexFunc(m.Inputs, func(in manifest.Input) bool { return in.Kind == "kernel" }); i >= 0 {
+		t.Errorf("the manifest says that it was made from %+v", m.Inputs[i])
+	}
+	if again := w.build(o).Lock; again.Kernel == nil {
+		t.Error("the lock forgot the source")
+	}
+}
+
+// TestWorldWithoutPackages asks for a package that the base image has already.
+func TestWorldWithoutPackages(t *testing.T) {
+	w := newWorld(t)
+	files := w.baseFiles()
+	files["etc/apk/world"] = ""
+	o := w.options(t.TempDir(), w.recipe(""))
+	o.Image = w.push("bare:1", files)
+	o.Recipe.Packages.Install = []string{"musl"}
+	result := w.build(o)
+	if len(result.Lock.Packages) > 0 {
+		t.Errorf("added %+v", result.Lock.Packages)
+	}
+	image, err := ext4.OpenFile(filepath.Join(result.Dir, "rootfs.img"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer image.Close()
+	if world, err := fs.ReadFile(image, "etc/apk/world"); err != nil || string(world) != "musl\n" {
+		t.Errorf("world is %q, %v", world, err)
+	}
+}
+
+func TestGraphOfSQL(t *testing.T) {
+	r, text, err := LoadRecipe("sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := newBuilder(Options{Recipe: r, RecipeText: text, Arch: arch, CacheDir: t.TempDir(),
+		InitProgram: func(string) ([]byte, error) { return []byte("x"), nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, st := range b.graph(&lock.Entry{}, []byte("x")) {
+		names = append(names, st.Name())
+		if st.Name() == "rootfs" {
+			if got := strings.Join(st.Needs(), " "); got != "base packages tailscale guestinit postgres" {
+				t.Errorf("the root file system is made of %q", got)
+			}
+		}
+	}
+	if got := strings.Join(names, " "); got != "kernel tailscale base packages guestinit postgres rootfs bundle" {
+		t.Errorf("stages: %q", got)
+	}
+}
+
+func TestUnfitKernel(t *testing.T) {
+	w := newWorld(t)
+	unfit := strings.Replace(string(fitKernel(t)), "IKCFG_ST", "IKCFG_XX", 1)
+	w.write(w.kernel, []byte(unfit))
+	_, err := Build(context.Background(), w.options(t.TempDir(), w.recipe(withPostgres)))
+	if err == nil || !strings.Contains(err.Error(), "CONFIG_IKCONFIG") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestLoadRecipe(t *testing.T) {
+	if r, text, err := LoadRecipe("sql"); err != nil || r.Name != "sql" || len(text) == 0 {
+		t.Errorf("sql: %v", err)
+	}
+	if _, _, err := LoadRecipe("mysql"); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "the built-in recipes are sql") {
+		t.Errorf("mysql: %v", err)
+	}
+	path := filepath.Join(t.TempDir(), "mine.yaml")
+	if err := os.WriteFile(path, []byte("name: mine\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := LoadRecipe(path); err == nil || !strings.Contains(err.Error(), "base.image: is missing") {
+		t.Errorf("%s: %v", path, err)
+	}
+	if _, _, err := LoadRecipe("./none.yaml"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("none: %v", err)
+	}
+}

@@ -1,0 +1,169 @@
+// Package bundle is the stage that puts the artifact together. Its outputs are
+// the artifact's files, under their names: the root file system, the kernel,
+// vm.json for whoever starts the machine, the bill of materials, the manifest,
+// and SHA256SUMS.
+package bundle
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	cdx "github.com/CycloneDX/cyclonedx-go"
+
+	"github.com/sovereign-sql/sov/internal/lock"
+	"github.com/sovereign-sql/sov/internal/manifest"
+	"github.com/sovereign-sql/sov/internal/recipe"
+	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/stages/kernel"
+	"github.com/sovereign-sql/sov/stages/overlay"
+	"github.com/sovereign-sql/sov/stages/packages"
+	"github.com/sovereign-sql/sov/stages/rootfs"
+)
+
+// Name is the stage's name.
+const Name = "bundle"
+
+// Names of files of the artifact that this stage gives; see also package
+// manifest and rootfs.ImageFile.
+const (
+	KernelFile = "kernel"
+	VMFile     = "vm.json"
+	SBOMFile   = "sbom.cdx.json"
+)
+
+// Options say what the artifact is.
+type Options struct {
+	Recipe     *recipe.Recipe
+	RecipeText []byte // the recipe's source
+	Arch       string // "arm64" or "amd64"
+	Made       lock.Entry
+	// Programs are the stages whose shares hold Go programs, for the bill of
+	// materials.
+	Programs []string
+}
+
+// New returns the stage.
+func New(o Options) pipeline.Stage { return &stage{o} }
+
+type stage struct{ Options }
+
+func (s *stage) Name() string { return Name }
+
+func (s *stage) Needs() []string {
+	return append([]string{rootfs.Name, kernel.Name, packages.Name}, s.Programs...)
+}
+
+func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
+	vm, err := spec(s.Recipe, s.Arch)
+	if err != nil {
+		return err
+	}
+	k.Add("version", 1)
+	k.Add("artifact", map[string]string{"name": s.Recipe.Name, "version": s.Recipe.Version, "description": s.Recipe.Description, "arch": s.Arch})
+	k.Add("vm", vm)
+	for _, in := range s.inputs() {
+		k.Add(in.Kind+" "+in.Name, in)
+	}
+	return nil
+}
+
+func (s *stage) Run(_ context.Context, j *pipeline.Job) error {
+	var files []manifest.File
+	for _, from := range []struct{ stage, output, name string }{
+		{rootfs.Name, rootfs.ImageFile, rootfs.ImageFile},
+		{kernel.Name, kernel.ImageOutput, KernelFile},
+	} {
+		b, err := j.Output(from.stage, from.output)
+		if err != nil {
+			return err
+		}
+		if err := j.Attach(from.name, b); err != nil {
+			return err
+		}
+		files = append(files, entry(from.name, b))
+	}
+	for _, part := range []struct {
+		name string
+		make func(*pipeline.Job) ([]byte, error)
+	}{{VMFile, s.vm}, {SBOMFile, s.sbom}} {
+		content, err := part.make(j)
+		if err != nil {
+			return err
+		}
+		b, err := j.Write(part.name, content)
+		if err != nil {
+			return err
+		}
+		files = append(files, entry(part.name, b))
+	}
+	return s.seal(j, files)
+}
+
+func entry(name string, b pipeline.Blob) manifest.File {
+	return manifest.File{Name: name, Size: b.Size, SHA256: b.Digest.Hex()}
+}
+
+// seal writes the manifest and SHA256SUMS.
+func (s *stage) seal(j *pipeline.Job, files []manifest.File) error {
+	slices.SortFunc(files, func(a, b manifest.File) int { return strings.Compare(a.Name, b.Name) })
+	m := &manifest.Manifest{Format: manifest.Format, Name: s.Recipe.Name, Version: s.Recipe.Version,
+		Description: s.Recipe.Description, Arch: s.Arch, Files: files, Inputs: s.inputs()}
+	text, err := m.Encode()
+	if err != nil {
+		return err
+	}
+	b, err := j.Write(manifest.Name, text)
+	if err != nil {
+		return err
+	}
+	_, err = j.Write(manifest.Sums, manifest.SumsFile(append([]manifest.File{entry(manifest.Name, b)}, files...)))
+	return err
+}
+
+func (s *stage) vm(*pipeline.Job) ([]byte, error) {
+	vm, err := spec(s.Recipe, s.Arch)
+	if err != nil {
+		return nil, err
+	}
+	return vm.Encode()
+}
+
+func (s *stage) sbom(j *pipeline.Job) ([]byte, error) {
+	var list []packages.Installed
+	if err := readJSON(j, packages.Name, packages.ListFile, &list); err != nil {
+		return nil, err
+	}
+	var info kernel.Info
+	if err := readJSON(j, kernel.Name, kernel.InfoOutput, &info); err != nil {
+		return nil, err
+	}
+	components := append(packageComponents(list), kernelComponent(info))
+	modules, err := s.modules(j)
+	if err != nil {
+		return nil, err
+	}
+	return sbom(s.Recipe, s.Arch, append(components, modules...))
+}
+
+func (s *stage) modules(j *pipeline.Job) ([]cdx.Component, error) {
+	programs, err := overlay.Merge(j, s.Programs...)
+	if err != nil {
+		return nil, err
+	}
+	defer programs.Close()
+	return goComponents(programs.Tree)
+}
+
+func readJSON(j *pipeline.Job, stage, name string, v any) error {
+	b, err := j.ReadFile(stage, name)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		return fmt.Errorf("decode %s of stage %s: %w", name, stage, err)
+	}
+	return nil
+}

@@ -1,0 +1,51 @@
+package bundle
+
+import (
+	"path/filepath"
+	"strings"
+
+	"github.com/sovereign-sql/sov/internal/fetch"
+	"github.com/sovereign-sql/sov/internal/manifest"
+	"github.com/sovereign-sql/sov/internal/ociref"
+	"github.com/sovereign-sql/sov/pipeline"
+)
+
+// inputs lists what the artifact was made from.
+func (s *stage) inputs() []manifest.Input {
+	made := s.Made
+	out := []manifest.Input{
+		{Kind: "recipe", Name: s.Recipe.Name, Version: s.Recipe.Version, Digest: string(pipeline.DigestOf(s.RecipeText))},
+		{Kind: "image", Name: imageName(made.Image.Reference), Digest: made.Image.Digest},
+	}
+	if k := made.Kernel; k != nil {
+		out = append(out, manifest.Input{Kind: "kernel", Name: "linux", Version: k.Version, Source: sourceName(k.Source), Digest: "sha256:" + k.SHA256})
+	}
+	if made.Tailscale != "" {
+		out = append(out, manifest.Input{Kind: "module", Name: "tailscale.com", Version: made.Tailscale})
+	}
+	for _, p := range made.Packages {
+		out = append(out, manifest.Input{Kind: "package", Name: p.Name, Version: p.Version, Source: sourceName(p.Repository), Digest: p.Checksum})
+	}
+	return out
+}
+
+// imageName is a reference without the directory that a local image stands in,
+// which is nobody's business and would make the artifact depend on it.
+func imageName(reference string) string {
+	ref, err := ociref.Parse(reference)
+	switch {
+	case err == nil && ref.Kind == ociref.Layout:
+		return "oci:" + filepath.Base(ref.Path)
+	case err == nil && ref.Kind == ociref.Tarball:
+		return filepath.Base(ref.Path)
+	}
+	return reference
+}
+
+// sourceName is a location, of a path only the last element.
+func sourceName(location string) string {
+	if fetch.IsURL(location) || strings.HasPrefix(location, "deb:") {
+		return location
+	}
+	return filepath.Base(location)
+}

@@ -1,0 +1,75 @@
+package bundle
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/sovereign-sql/sov/internal/recipe"
+	"github.com/sovereign-sql/sov/internal/vmspec"
+	"github.com/sovereign-sql/sov/stages/guestinit"
+	"github.com/sovereign-sql/sov/stages/rootfs"
+)
+
+// readyTimeout is how long a start may take before whoever started the machine
+// gives up on it: an emulated first start with initdb takes some ten seconds, a
+// crash recovery of a full write-ahead log on a slow phone minutes.
+const readyTimeout = 300
+
+// parameters is the kernel command line before what the recipe adds. The disks
+// are attached in a fixed order, so the first is the root file system. After a
+// panic the machine goes down at once, and its starter knows.
+var parameters = []string{"root=/dev/vda", "ro", "rootfstype=ext4", "init=" + guestinit.ProgramPath, "console=hvc0", "panic=-1"}
+
+// spec is vm.json.
+func spec(r *recipe.Recipe, arch string) (*vmspec.Spec, error) {
+	network, err := network(r.Network)
+	if err != nil {
+		return nil, err
+	}
+	s := &vmspec.Spec{
+		Format:     vmspec.Format,
+		Name:       r.Name,
+		Arch:       arch,
+		Kernel:     KernelFile,
+		Parameters: append(append([]string{}, parameters...), r.Kernel.Parameters...),
+		MemoryMiB:  int(r.VM.Memory / recipe.MiB),
+		CPUs:       r.VM.CPUs,
+		Disks: []vmspec.Disk{
+			{Role: vmspec.RoleRootfs, File: rootfs.ImageFile, ReadOnly: true},
+			{Role: vmspec.RoleData, Size: int64(r.VM.Data)},
+			{Role: vmspec.RoleConfig, ReadOnly: true},
+		},
+		Network: network,
+		Ports:   []vmspec.Port{},
+		Ready:   vmspec.Ready{Port: vmspec.StatusPort, TimeoutSeconds: readyTimeout},
+	}
+	for _, port := range r.Network.Publish {
+		p := vmspec.Port{Port: port}
+		if r.Postgres.Enabled && port == r.Postgres.Port {
+			p.Service = recipe.ServicePostgres
+		}
+		s.Ports = append(s.Ports, p)
+	}
+	return s, nil
+}
+
+func network(n recipe.Network) (vmspec.Network, error) {
+	host, err := netip.ParsePrefix(n.Host)
+	if err != nil {
+		return vmspec.Network{}, fmt.Errorf("network.host: %w", err)
+	}
+	guest, err := netip.ParseAddr(n.Guest)
+	if err != nil {
+		return vmspec.Network{}, fmt.Errorf("network.guest: %w", err)
+	}
+	out := vmspec.Network{TAP: n.TAP, Host: host, Guest: netip.PrefixFrom(guest, host.Bits()), MTU: n.MTU,
+		DNS: []netip.Addr{}, Hostname: n.Hostname}
+	for _, server := range n.DNS {
+		addr, err := netip.ParseAddr(server)
+		if err != nil {
+			return vmspec.Network{}, fmt.Errorf("network.dns: %w", err)
+		}
+		out.DNS = append(out.DNS, addr)
+	}
+	return out, nil
+}

@@ -1,0 +1,194 @@
+package stages
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sovereign-sql/sov/internal/manifest"
+	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/stages/bundle"
+)
+
+// filePerm is the mode of an artifact's files. The directory can be handed on
+// as it is.
+const filePerm = 0o644
+
+// Export makes dir the artifact that a build's bundle holds. The files are
+// gathered beside dir and take its place together: whatever goes wrong, dir is
+// the artifact of before or the new one, never some of each. Files that an
+// earlier artifact had and this one has not are gone afterwards; files that no
+// build wrote stay. If dir is the artifact already, nothing is written.
+func Export(ctx context.Context, store *pipeline.Store, result *pipeline.Result, dir string) ([]ExportedFile, error) {
+	st := result.Stage(bundle.Name)
+	if st == nil {
+		return nil, errors.New("export: the build has no bundle")
+	}
+	files := make([]ExportedFile, 0, len(st.Outputs))
+	changed := len(staleFiles(dir, st.Outputs)) > 0
+	for _, o := range st.Outputs {
+		f := ExportedFile{Name: o.Name, Blob: o.Blob, Changed: !store.Exported(o.Blob, filepath.Join(dir, o.Name), filePerm)}
+		changed = changed || f.Changed
+		files = append(files, f)
+	}
+	slices.SortFunc(files, func(a, b ExportedFile) int { return strings.Compare(a.Name, b.Name) })
+	if !changed {
+		return files, nil
+	}
+	if err := exportAll(ctx, store, files, st.Outputs, dir); err != nil {
+		return nil, fmt.Errorf("export artifact to %s: %w", dir, err)
+	}
+	return files, nil
+}
+
+// staleFiles are files of the artifact in dir that the new one does not have.
+func staleFiles(dir string, now []pipeline.Output) []string {
+	old, err := manifest.Load(dir)
+	if err != nil {
+		return nil // no artifact, or none that says what is its own
+	}
+	var stale []string
+	for _, f := range old.Files {
+		isNew := slices.ContainsFunc(now, func(o pipeline.Output) bool { return o.Name == f.Name })
+		if _, err := os.Lstat(filepath.Join(dir, f.Name)); err == nil && !isNew {
+			stale = append(stale, f.Name)
+		}
+	}
+	return stale
+}
+
+func exportAll(ctx context.Context, store *pipeline.Store, files []ExportedFile, outputs []pipeline.Output, dir string) error {
+	parent := filepath.Dir(dir)
+	if err := os.MkdirAll(parent, 0o755); err != nil {
+		return err
+	}
+	unlock, err := lockDir(parent)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := finishInterrupted(outputs, dir); err != nil {
+		return err
+	}
+	stale := staleFiles(dir, outputs)
+	staging, err := os.MkdirTemp(parent, stagingPrefix(dir))
+	if err != nil {
+		return err
+	}
+	// After the exchange this is what was there before.
+	defer os.RemoveAll(staging)
+	if err := os.Chmod(staging, 0o755); err != nil {
+		return err
+	}
+	for _, f := range files {
+		if _, err := store.Export(ctx, f.Blob, filepath.Join(staging, f.Name), filePerm); err != nil {
+			return err
+		}
+	}
+	if err := swap(staging, dir); err != nil {
+		return err
+	}
+	for _, f := range files {
+		// Notes the files under the names they have now, so that the next
+		// build need not read them.
+		store.Exported(f.Blob, filepath.Join(dir, f.Name), filePerm)
+	}
+	return keepStrangers(staging, dir, stale)
+}
+
+func stagingPrefix(dir string) string { return "." + filepath.Base(dir) + ".new-" }
+
+// lockDir waits until no other process exports below a directory.
+func lockDir(dir string) (unlock func(), err error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock %s: %w", dir, err)
+	}
+	return func() { f.Close() }, nil
+}
+
+// finishInterrupted clears away what exports left that were killed. One that
+// was killed behind the exchange has yet to hand over the strangers' files; one
+// that was killed amid an exchange by renames, to give dir back.
+func finishInterrupted(outputs []pipeline.Output, dir string) error {
+	left, err := filepath.Glob(filepath.Join(filepath.Dir(dir), stagingPrefix(dir)+"*"))
+	if err != nil {
+		return err
+	}
+	for _, old := range left {
+		_, err := os.Lstat(dir)
+		if errors.Is(err, fs.ErrNotExist) && isWhole(old) {
+			if err := os.Rename(old, dir); err != nil {
+				return err
+			}
+			continue
+		}
+		if err == nil {
+			stale := staleFiles(old, nil)
+			for _, o := range outputs {
+				stale = append(stale, o.Name)
+			}
+			if err := keepStrangers(old, dir, stale); err != nil {
+				return err
+			}
+		}
+		if err := os.RemoveAll(old); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// isWhole reports whether a directory has every file that its manifest lists.
+func isWhole(dir string) bool {
+	m, err := manifest.Load(dir)
+	return err == nil && !slices.ContainsFunc(m.Files, func(f manifest.File) bool {
+		info, err := os.Lstat(filepath.Join(dir, f.Name))
+		return err != nil || info.Size() != f.Size
+	})
+}
+
+// swap makes staging what stands at dir, and dir, if there was one, what stands
+// at staging.
+func swap(staging, dir string) error {
+	_, err := os.Lstat(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return os.Rename(staging, dir)
+	}
+	if err != nil {
+		return err
+	}
+	return exchange(staging, dir)
+}
+
+// keepStrangers moves what no build wrote from the old directory to the new.
+// Names that begin with a dot are parts of files that were being written.
+func keepStrangers(old, dir string, stale []string) error {
+	entries, err := os.ReadDir(old)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // there was no old one
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if _, err := os.Lstat(filepath.Join(dir, e.Name())); err == nil || slices.Contains(stale, e.Name()) || strings.HasPrefix(e.Name(), ".") {
+			continue
+		}
+		if err := os.Rename(filepath.Join(old, e.Name()), filepath.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}

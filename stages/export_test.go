@@ -1,0 +1,244 @@
+package stages
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/sovereign-sql/sov/internal/manifest"
+	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/stages/bundle"
+)
+
+// bundled puts files into a store as a build's bundle would be, with their
+// manifest.
+func bundled(t *testing.T, store *pipeline.Store, files map[string]string) *pipeline.Result {
+	t.Helper()
+	m := &manifest.Manifest{Format: manifest.Format, Name: "tiny", Arch: arch}
+	st := pipeline.StageResult{Name: bundle.Name}
+	put := func(name, content string) {
+		b, err := store.Put(context.Background(), strings.NewReader(content))
+		if err != nil {
+			t.Fatal(err)
+		}
+		st.Outputs = append(st.Outputs, pipeline.Output{Name: name, Blob: b})
+	}
+	for _, name := range sortedKeys(files) {
+		put(name, files[name])
+		m.Files = append(m.Files, manifest.Describe(name, []byte(files[name])))
+	}
+	text, err := m.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(manifest.Name, string(text))
+	return &pipeline.Result{Stages: []pipeline.StageResult{st}}
+}
+
+func openStore(t *testing.T) *pipeline.Store {
+	t.Helper()
+	store, err := pipeline.OpenStore(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return store
+}
+
+// others returns the files of a directory but the manifest.
+func others(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	files := contents(t, dir)
+	delete(files, manifest.Name)
+	return files
+}
+
+func TestExportReplacesAsAWhole(t *testing.T) {
+	store := openStore(t)
+	dir := filepath.Join(t.TempDir(), "out", "tiny", arch)
+	ctx := context.Background()
+	if _, err := Export(ctx, store, bundled(t, store, map[string]string{"a": "1", "stale": "2", "same": "3"}), dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "notes.txt"), []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	files, err := Export(ctx, store, bundled(t, store, map[string]string{"a": "new", "same": "3", "added": "4"}), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{"a": "new", "same": "3", "added": "4", "notes.txt": "mine"}
+	if diff := cmp.Diff(want, others(t, dir)); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	var changed []string
+	for _, f := range files {
+		if f.Changed {
+			changed = append(changed, f.Name)
+		}
+	}
+	if !slices.Equal(changed, []string{"a", "added", manifest.Name}) {
+		t.Errorf("changed: %q", changed)
+	}
+	left, err := os.ReadDir(filepath.Dir(dir))
+	if err != nil || len(left) != 1 {
+		t.Errorf("left beside it: %v, %v", left, err)
+	}
+}
+
+func TestExportTwiceWritesOnce(t *testing.T) {
+	store := openStore(t)
+	dir := filepath.Join(t.TempDir(), "tiny")
+	result := bundled(t, store, map[string]string{"a": "1"})
+	if _, err := Export(context.Background(), store, result, dir); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.Stat(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Export(context.Background(), store, result, dir); err != nil {
+		t.Fatal(err)
+	}
+	after, err := os.Stat(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !os.SameFile(before, after) {
+		t.Error("the directory was made anew")
+	}
+	if err := os.WriteFile(filepath.Join(dir, "a"), []byte("x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Export(context.Background(), store, result, dir); err != nil {
+		t.Fatal(err)
+	}
+	if got := others(t, dir)["a"]; got != "1" {
+		t.Errorf("a file changed by somebody is %q", got)
+	}
+}
+
+func TestExportFails(t *testing.T) {
+	store := openStore(t)
+	dir := filepath.Join(t.TempDir(), "tiny")
+	old := bundled(t, store, map[string]string{"a": "1", "b": "2"})
+	if _, err := Export(context.Background(), store, old, dir); err != nil {
+		t.Fatal(err)
+	}
+	before := contents(t, dir)
+	next := bundled(t, store, map[string]string{"a": "new", "b": "new too"})
+
+	check := func(what string, err error, want error) {
+		t.Helper()
+		if !errors.Is(err, want) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if diff := cmp.Diff(before, contents(t, dir)); diff != "" {
+			t.Errorf("%s: the artifact changed\n%s", what, diff)
+		}
+		if left, err := os.ReadDir(filepath.Dir(dir)); err != nil || len(left) != 1 {
+			t.Errorf("%s: left beside it: %v, %v", what, left, err)
+		}
+	}
+	cancelled, cancel := context.WithCancel(context.Background())
+	cancel()
+	_, err := Export(cancelled, store, next, dir)
+	check("cancelled", err, context.Canceled)
+
+	missing := *next
+	missing.Stages[0].Outputs = slices.Clone(missing.Stages[0].Outputs)
+	missing.Stages[0].Outputs[1].Digest = pipeline.DigestOf([]byte("never stored"))
+	_, err = Export(context.Background(), store, &missing, dir)
+	var bad *pipeline.BlobError
+	if !errors.As(err, &bad) {
+		t.Errorf("missing blob: %v", err)
+	}
+	check("missing blob", err, err)
+}
+
+func TestExportDiskFull(t *testing.T) {
+	full := t.TempDir()
+	if err := unix.Mount("sov-test", full, "tmpfs", 0, "size=64k"); err != nil {
+		t.Skipf("mounting a small tmpfs needs root: %v", err)
+	}
+	t.Cleanup(func() { unix.Unmount(full, 0) })
+	store := openStore(t)
+	dir := filepath.Join(full, "tiny")
+	if _, err := Export(context.Background(), store, bundled(t, store, map[string]string{"a": "small"}), dir); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Export(context.Background(), store, bundled(t, store, map[string]string{"a": strings.Repeat("large", 1<<16)}), dir)
+	if !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("got %v", err)
+	}
+	if diff := cmp.Diff(map[string]string{"a": "small"}, others(t, dir)); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+// TestExportAfterKill finds what exports left that were killed: amid an exchange
+// by renames, behind an exchange, and while gathering files.
+func TestExportAfterKill(t *testing.T) {
+	store := openStore(t)
+	dir := filepath.Join(t.TempDir(), "tiny")
+	if _, err := Export(context.Background(), store, bundled(t, store, map[string]string{"a": "old", "stale": "x"}), dir); err != nil {
+		t.Fatal(err)
+	}
+	left := filepath.Join(filepath.Dir(dir), stagingPrefix(dir)+"1234")
+	if err := os.Rename(dir, left); err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string]string{"notes.txt": "mine", ".a.part-1": "half"} {
+		if err := os.WriteFile(filepath.Join(left, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, content := range []string{"new", "newer"} {
+		if _, err := Export(context.Background(), store, bundled(t, store, map[string]string{"a": content}), dir); err != nil {
+			t.Fatal(err)
+		}
+		// Killed behind the exchange, and while gathering.
+		for name, file := range map[string]string{"behind": "more.txt", "amid": ".a.part-1"} {
+			path := filepath.Join(filepath.Dir(dir), stagingPrefix(dir)+name, file)
+			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path, []byte("mine too"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	want := map[string]string{"a": "newer", "notes.txt": "mine", "more.txt": "mine too"}
+	if diff := cmp.Diff(want, others(t, dir)); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	if _, err := os.Stat(left); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("left: %v", err)
+	}
+}
+
+func TestExchangeByRename(t *testing.T) {
+	dir := t.TempDir()
+	a, b := filepath.Join(dir, "a"), filepath.Join(dir, "b")
+	for _, d := range []string{a, b} {
+		if err := os.Mkdir(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(d, "name"), []byte(filepath.Base(d)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := exchangeByRename(a, b); err != nil {
+		t.Fatal(err)
+	}
+	if contents(t, a)["name"] != "b" || contents(t, b)["name"] != "a" {
+		t.Error("the directories did not change places")
+	}
+}

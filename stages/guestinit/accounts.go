@@ -1,0 +1,172 @@
+package guestinit
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"strings"
+
+	"github.com/sovereign-sql/sov/internal/recipe"
+	"github.com/sovereign-sql/sov/internal/tree"
+	"github.com/sovereign-sql/sov/stages/overlay"
+)
+
+// maxAccounts bounds the files read below.
+const maxAccounts = 1 << 20
+
+// Accounts are the users and groups of a root file system: passwd(5), shadow(5)
+// and group(5).
+type accounts struct {
+	passwd, shadow, group *accountFile
+}
+
+// An accountFile is a file of colon-separated lines, the first field of each
+// being a name.
+type accountFile struct {
+	path    string
+	inode   *tree.Inode // as it was; nil if there was none
+	lines   []string
+	changed bool
+}
+
+func readAccounts(t *tree.Tree) (*accounts, error) {
+	var a accounts
+	for path, file := range map[string]**accountFile{"etc/passwd": &a.passwd, "etc/shadow": &a.shadow, "etc/group": &a.group} {
+		f, err := readAccountFile(t, path)
+		if err != nil {
+			return nil, err
+		}
+		*file = f
+	}
+	return &a, nil
+}
+
+func readAccountFile(t *tree.Tree, path string) (*accountFile, error) {
+	b, err := overlay.ReadFile(t, path, maxAccounts)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &accountFile{path: path}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	resolved, n, err := t.Resolve(path)
+	if err != nil {
+		return nil, err
+	}
+	f := &accountFile{path: resolved, inode: n}
+	if text := strings.TrimRight(string(b), "\n"); text != "" {
+		f.lines = strings.Split(text, "\n")
+	}
+	return f, nil
+}
+
+// find returns the fields of the line for a name.
+func (f *accountFile) find(name string) ([]string, bool) {
+	for _, line := range f.lines {
+		if fields := strings.Split(line, ":"); fields[0] == name {
+			return fields, true
+		}
+	}
+	return nil, false
+}
+
+// owner returns the name that has an id in the third field.
+func (f *accountFile) owner(id int) (string, bool) {
+	for _, line := range f.lines {
+		if fields := strings.Split(line, ":"); len(fields) > 2 && fields[2] == strconv.Itoa(id) {
+			return fields[0], true
+		}
+	}
+	return "", false
+}
+
+func (f *accountFile) add(line string) {
+	f.lines = append(f.lines, line)
+	f.changed = true
+}
+
+// addGroup adds a group unless its name is there, whatever its id.
+func (a *accounts) addGroup(name string, gid int) error {
+	if _, ok := a.group.find(name); ok {
+		return nil
+	}
+	if other, taken := a.group.owner(gid); taken {
+		return fmt.Errorf("add group %s: id %d is that of group %s", name, gid, other)
+	}
+	a.group.add(fmt.Sprintf("%s:x:%d:", name, gid))
+	return nil
+}
+
+// addUser adds a user and its group unless their names are there.
+func (a *accounts) addUser(u recipe.User) error {
+	if _, ok := a.passwd.find(u.Name); ok {
+		return nil
+	}
+	if other, taken := a.passwd.owner(u.UID); taken {
+		return fmt.Errorf("add user %s: id %d is that of user %s", u.Name, u.UID, other)
+	}
+	if err := a.addGroup(u.Group, u.GID); err != nil {
+		return fmt.Errorf("add user %s: %w", u.Name, err)
+	}
+	gid, err := a.groupID(u.Group)
+	if err != nil {
+		return fmt.Errorf("add user %s: %w", u.Name, err)
+	}
+	a.passwd.add(fmt.Sprintf("%s:x:%d:%d:%s:%s:%s", u.Name, u.UID, gid, u.Gecos, u.Home, u.Shell))
+	if _, ok := a.shadow.find(u.Name); !ok {
+		a.shadow.add(u.Name + ":!::0:::::") // no password fits "!"
+	}
+	return nil
+}
+
+// ids returns a user's id and that of its primary group.
+func (a *accounts) ids(user string) (uid, gid uint32, err error) {
+	fields, ok := a.passwd.find(user)
+	if !ok {
+		return 0, 0, fmt.Errorf("there is no user %s: neither the base image nor its packages have one, and the recipe's users do not list it", user)
+	}
+	if len(fields) < 4 {
+		return 0, 0, fmt.Errorf("%s: the line of %s has %d fields", a.passwd.path, user, len(fields))
+	}
+	if uid, err = parseID(fields[2]); err == nil {
+		gid, err = parseID(fields[3])
+	}
+	if err != nil {
+		return 0, 0, fmt.Errorf("%s: user %s: %w", a.passwd.path, user, err)
+	}
+	return uid, gid, nil
+}
+
+func (a *accounts) groupID(name string) (uint32, error) {
+	fields, ok := a.group.find(name)
+	if !ok {
+		return 0, fmt.Errorf("there is no group %s", name)
+	}
+	if len(fields) < 3 {
+		return 0, fmt.Errorf("%s: the line of %s has %d fields", a.group.path, name, len(fields))
+	}
+	return parseID(fields[2])
+}
+
+func parseID(text string) (uint32, error) {
+	id, err := strconv.ParseUint(text, 10, 32)
+	return uint32(id), err
+}
+
+// write adds the files that changed to the share.
+func (a *accounts) write(b *overlay.Builder) {
+	for _, f := range []struct {
+		*accountFile
+		perm uint32
+	}{{a.passwd, 0o644}, {a.shadow, 0o640}, {a.group, 0o644}} {
+		if !f.changed {
+			continue
+		}
+		old := f.inode
+		if old == nil {
+			old = &tree.Inode{Mode: f.perm}
+		}
+		b.Replace(f.path, old, []byte(strings.Join(f.lines, "\n")+"\n"))
+	}
+}

@@ -1,0 +1,200 @@
+// Package guestinit is the stage that makes a root file system one that
+// sov-init can start: the program itself, its description of the guest, the
+// recipe's users, groups, directories and services, and the places where the
+// guest mounts what it writes to.
+package guestinit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/sovereign-sql/sov/internal/guestspec"
+	"github.com/sovereign-sql/sov/internal/recipe"
+	"github.com/sovereign-sql/sov/internal/tree"
+	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/stages/base"
+	"github.com/sovereign-sql/sov/stages/overlay"
+	"github.com/sovereign-sql/sov/stages/packages"
+)
+
+// Name is the stage's name.
+const Name = "guestinit"
+
+// ProgramPath is where the init stands in the root file system.
+const ProgramPath = "/sbin/sov-init"
+
+// Options say what to start, and as what.
+type Options struct {
+	Program []byte // sov-init for the guest's architecture
+	Recipe  *recipe.Recipe
+}
+
+// New returns the stage.
+func New(o Options) pipeline.Stage { return &stage{o} }
+
+type stage struct{ Options }
+
+func (s *stage) Name() string    { return Name }
+func (s *stage) Needs() []string { return []string{base.Name, packages.Name} }
+
+func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
+	r := s.Recipe
+	k.Add("version", 1)
+	k.Add("sov-init", pipeline.DigestOf(s.Program))
+	k.Add("guest", s.config())
+	k.Add("users", r.Users)
+	k.Add("groups", r.Groups)
+	k.Add("directories", r.Directories)
+	for _, described := range r.Services {
+		k.Add("service "+described.Name, service(described))
+	}
+	k.Add("required users", s.requiredUsers())
+	return nil
+}
+
+// config is the description that sov-init reads.
+func (s *stage) config() guestspec.Config {
+	return guestspec.Config{
+		Format:   guestspec.Format,
+		Image:    guestspec.Image{Name: s.Recipe.Name, Version: s.Recipe.Version},
+		Hostname: s.Recipe.Network.Hostname,
+	}
+}
+
+// requiredUsers are the users that services run as and directories belong to.
+func (s *stage) requiredUsers() []string {
+	var users []string
+	for _, service := range s.Recipe.Services {
+		users = append(users, service.User)
+	}
+	if s.Recipe.Postgres.Enabled {
+		users = append(users, s.Recipe.Postgres.User)
+	}
+	return users
+}
+
+func (s *stage) Run(_ context.Context, j *pipeline.Job) error {
+	below, err := overlay.Merge(j, base.Name, packages.Name)
+	if err != nil {
+		return err
+	}
+	defer below.Close()
+	newest, err := overlay.Newest(below.Tree)
+	if err != nil {
+		return err
+	}
+	b := overlay.NewBuilder(newest)
+	if err := s.fill(b, below.Tree); err != nil {
+		return err
+	}
+	return b.Commit(j, Name+overlay.Suffix)
+}
+
+func (s *stage) fill(b *overlay.Builder, below *tree.Tree) error {
+	if len(s.Program) == 0 {
+		return errors.New("there is no sov-init to put into the image")
+	}
+	b.File(ProgramPath, 0o755, s.Program)
+	if err := s.describe(b); err != nil {
+		return err
+	}
+	if err := mountpoints(b, below); err != nil {
+		return err
+	}
+	accounts, err := s.accounts(below)
+	if err != nil {
+		return err
+	}
+	accounts.write(b)
+	return s.directories(b, accounts)
+}
+
+// describe adds what sov-init reads and what names the machine.
+func (s *stage) describe(b *overlay.Builder) error {
+	config := s.config()
+	if err := config.Validate(); err != nil {
+		return err
+	}
+	text, err := encode(config)
+	if err != nil {
+		return err
+	}
+	b.Directory("etc/sov", 0o755, 0, 0)
+	b.Directory(guestspec.ServicesDir, 0o755, 0, 0)
+	b.File(guestspec.ConfigPath, 0o644, text)
+	for _, described := range s.Recipe.Services {
+		text, err := EncodeService(service(described))
+		if err != nil {
+			return err
+		}
+		b.File(guestspec.ServicesDir+"/"+described.Name+".json", 0o644, text)
+	}
+	hostname := s.Recipe.Network.Hostname
+	b.File("etc/hostname", 0o644, []byte(hostname+"\n"))
+	b.File("etc/hosts", 0o644, fmt.Appendf(nil, "127.0.0.1\tlocalhost\n127.0.1.1\t%s\n::1\tlocalhost\n", hostname))
+	b.Symlink("etc/resolv.conf", "../run/resolv.conf") // the init writes it, and the image is read-only
+	return nil
+}
+
+// mountpoints adds the directories that the guest mounts over, where the layers
+// below do not have them.
+func mountpoints(b *overlay.Builder, below *tree.Tree) error {
+	for path, perm := range map[string]int64{"data": 0o755, "dev": 0o755, "proc": 0o555, "run": 0o755, "sys": 0o555, "tmp": 0o1777} {
+		n, ok := below.Lookup(path)
+		switch {
+		case !ok:
+			b.Directory(path, perm, 0, 0)
+		case !n.IsDir():
+			return fmt.Errorf("/%s of the base image is not a directory, and the guest has to mount there", path)
+		}
+	}
+	return nil
+}
+
+// accounts adds the recipe's users and groups to those of the layers below and
+// makes sure that everybody who is needed is there.
+func (s *stage) accounts(below *tree.Tree) (*accounts, error) {
+	a, err := readAccounts(below)
+	if err != nil {
+		return nil, err
+	}
+	for _, g := range s.Recipe.Groups {
+		if err := a.addGroup(g.Name, g.GID); err != nil {
+			return nil, err
+		}
+	}
+	for _, u := range s.Recipe.Users {
+		if err := a.addUser(u); err != nil {
+			return nil, err
+		}
+	}
+	for _, user := range s.requiredUsers() {
+		if _, _, err := a.ids(user); err != nil {
+			return nil, err
+		}
+	}
+	for _, service := range s.Recipe.Services {
+		if service.Group == "" {
+			continue
+		}
+		if _, err := a.groupID(service.Group); err != nil {
+			return nil, fmt.Errorf("service %s: %w: neither the base image nor its packages have one, and the recipe's groups do not list it", service.Name, err)
+		}
+	}
+	return a, nil
+}
+
+func (s *stage) directories(b *overlay.Builder, a *accounts) error {
+	for _, d := range s.Recipe.Directories {
+		uid, gid, err := a.ids(d.Owner)
+		if err == nil && d.Group != "" {
+			gid, err = a.groupID(d.Group)
+		}
+		if err != nil {
+			return fmt.Errorf("directory %s: %w", d.Path, err)
+		}
+		b.Directory(d.Path, int64(d.Mode), uid, gid)
+	}
+	return nil
+}

@@ -1,0 +1,244 @@
+package kernel
+
+import (
+	"archive/tar"
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/sovereign-sql/sov/internal/fetch"
+	"github.com/sovereign-sql/sov/pipeline"
+)
+
+// debPrefix marks a source that is in a Debian package: "deb:NAME" or, as locks
+// have it, "deb:NAME=VERSION".
+const debPrefix = "deb:"
+
+// maxArchive bounds a source archive, in bytes. Linux 6.1 has 138 MB, and
+// 1.3 GB uncompressed.
+const maxArchive = 2 << 30
+
+// A getter fetches source archives.
+type getter struct {
+	fetch *fetch.Client
+	task  *pipeline.Task
+	tools toolchain
+}
+
+// archive writes the archive at a location, a path, a URL or deb:NAME, into f.
+// It returns the location with which the same archive will be found again.
+func (g getter) archive(ctx context.Context, f *os.File, location string) (exact string, err error) {
+	if name, ok := strings.CutPrefix(location, debPrefix); ok {
+		version, err := g.debian(ctx, f, name)
+		if err != nil {
+			return "", err
+		}
+		name, _, _ = strings.Cut(name, "=")
+		return debPrefix + name + "=" + version, nil
+	}
+	if !fetch.IsURL(location) {
+		if info, err := os.Stat(location); err == nil && info.IsDir() {
+			return "", fmt.Errorf("%s is a directory; pack it into an archive (git archive, or tar), so that the lock can name it by its SHA-256", location)
+		}
+		return location, g.fetch.File(ctx, f, location, maxArchive)
+	}
+	g.task.Step("download " + location)
+	g.task.Total(0)
+	stop := watchSize(g.task, f)
+	defer stop()
+	return location, g.fetch.File(ctx, f, location, maxArchive)
+}
+
+// watchSize counts a growing file's bytes as progress until stop is called.
+func watchSize(task *pipeline.Task, f *os.File) (stop func()) {
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
+		for seen := int64(0); ; {
+			if info, err := f.Stat(); err == nil {
+				task.Add(info.Size() - seen)
+				seen = info.Size()
+			}
+			select {
+			case <-tick.C:
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() { close(done); <-ended }
+}
+
+// A SourceChangedError says that a location has another archive than the lock.
+type SourceChangedError struct {
+	Source, Want, Got string // location; SHA-256 in hex
+}
+
+func (e *SourceChangedError) Error() string {
+	return fmt.Sprintf("kernel source %s has SHA-256 %s, and the lock has %s: it is not what the lock was made with. "+
+		"Find out why, or take what is there now with --update-lock", e.Source, e.Got, e.Want)
+}
+
+// fetchSource returns the locked archive, from the store if it is there.
+func (s *build) fetchSource(ctx context.Context, j *pipeline.Job) (pipeline.Blob, error) {
+	want := pipeline.Blob{Digest: pipeline.Digest("sha256:" + s.Source.SHA256), Size: s.Source.Size}
+	return j.Memo(ctx, "source "+string(want.Digest), func(w *pipeline.Writer) error {
+		if f, err := j.Open(want); err == nil {
+			defer f.Close()
+			_, err = io.Copy(w, f)
+			return err
+		}
+		g := getter{fetch: s.Fetch, task: j.Progress(), tools: s.toolchain()}
+		if _, err := g.archive(ctx, w.File(), s.Source.Source); err != nil {
+			return fmt.Errorf("fetch the locked kernel source %s: %w (a build with a lock takes no other; resolve anew with --update-lock)", s.Source.Source, err)
+		}
+		got, err := fileSHA256(w.File())
+		if err == nil && got != s.Source.SHA256 {
+			err = &SourceChangedError{s.Source.Source, s.Source.SHA256, got}
+		}
+		return err
+	})
+}
+
+func fileSHA256(f *os.File) (string, error) {
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return "", err
+	}
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%x", h.Sum(nil)), nil
+}
+
+// uncompressed calls fn with the tar inside an archive, from whose offset it
+// does not depend. xz is left to the
+// program, which is several times as fast as what there is in Go.
+func (t toolchain) uncompressed(ctx context.Context, f io.ReaderAt, fn func(io.Reader) error) error {
+	in := bufio.NewReader(io.NewSectionReader(f, 0, maxArchive))
+	magic, err := in.Peek(6)
+	if err != nil {
+		return errors.New("not an archive: too short")
+	}
+	switch {
+	case string(magic) == "\xfd7zXZ\x00":
+		return t.unxz(ctx, in, fn)
+	case string(magic[:2]) == "\x1f\x8b":
+		r, err := gzip.NewReader(in)
+		if err != nil {
+			return err
+		}
+		return fn(r)
+	case string(magic[:4]) == "\x28\xb5\x2f\xfd":
+		r, err := zstd.NewReader(in)
+		if err != nil {
+			return err
+		}
+		defer r.Close()
+		return fn(r)
+	}
+	return fn(in)
+}
+
+func (t toolchain) unxz(ctx context.Context, in io.Reader, fn func(io.Reader) error) error {
+	xz, err := t.find("xz")
+	if err != nil {
+		return errors.New("uncompressing it needs xz; install with: apt-get install -y xz-utils")
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, xz, "--decompress", "--stdout")
+	cmd.Env = t.environment()
+	cmd.Stdin = in
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	plain := &endReader{r: out}
+	err = fn(plain)
+	if err != nil || !plain.ended {
+		// fn has seen enough. How xz takes that is of no interest.
+		cancel()
+		_ = cmd.Wait()
+		return err
+	}
+	if err := cmd.Wait(); err != nil {
+		return fmt.Errorf("xz: %w: %s", err, strings.TrimSpace(stderr.String()))
+	}
+	return nil
+}
+
+// An endReader notes whether its reader was read to the end.
+type endReader struct {
+	r     io.Reader
+	ended bool
+}
+
+func (e *endReader) Read(p []byte) (int, error) {
+	n, err := e.r.Read(p)
+	e.ended = e.ended || err == io.EOF
+	return n, err
+}
+
+// sourceVersion reads a kernel's version ("6.1.192") from the Makefile at the
+// top of its source, given as a tar with one directory in which all lies.
+func sourceVersion(plain io.Reader) (string, error) {
+	const maxMakefile = 1 << 20
+	for tr := tar.NewReader(plain); ; {
+		h, err := tr.Next()
+		if err == io.EOF {
+			return "", errors.New("not the source of a kernel: there is no Makefile in its top directory")
+		}
+		if err != nil {
+			return "", fmt.Errorf("read archive: %w", err)
+		}
+		if _, name, _ := strings.Cut(strings.TrimPrefix(h.Name, "./"), "/"); name != "Makefile" {
+			continue
+		}
+		text, err := io.ReadAll(io.LimitReader(tr, maxMakefile))
+		if err != nil {
+			return "", fmt.Errorf("read archive: %w", err)
+		}
+		return makefileVersion(string(text))
+	}
+}
+
+// makefileVersion puts a version together from the assignments that the
+// kernel's Makefile begins with.
+func makefileVersion(makefile string) (string, error) {
+	part := map[string]string{}
+	for line := range strings.Lines(makefile) {
+		if name, value, ok := strings.Cut(line, "="); ok {
+			name = strings.TrimSpace(name)
+			if _, again := part[name]; !again {
+				part[name] = strings.TrimSpace(value)
+			}
+		}
+	}
+	if part["VERSION"] == "" || part["PATCHLEVEL"] == "" {
+		return "", errors.New("not the source of a kernel: its Makefile has no VERSION and PATCHLEVEL")
+	}
+	version := part["VERSION"] + "." + part["PATCHLEVEL"]
+	if part["SUBLEVEL"] != "" {
+		version += "." + part["SUBLEVEL"]
+	}
+	return version + part["EXTRAVERSION"], nil
+}

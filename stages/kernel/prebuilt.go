@@ -1,0 +1,49 @@
+package kernel
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/sovereign-sql/sov/internal/kconfig"
+	guest "github.com/sovereign-sql/sov/kernel"
+	"github.com/sovereign-sql/sov/pipeline"
+)
+
+// prebuilt is the stage that takes a finished image. One that is compressed as
+// a whole, as distributions have it for arm64, is stored uncompressed: crosvm
+// takes only that.
+type prebuilt struct {
+	Options
+}
+
+func (prebuilt) Name() string    { return Name }
+func (prebuilt) Needs() []string { return nil }
+
+func (s prebuilt) Key(k *pipeline.Key, _ pipeline.Inputs) error {
+	f, err := os.Open(s.Prebuilt)
+	if err != nil {
+		return fmt.Errorf("open kernel image: %w", err)
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return fmt.Errorf("read kernel image %s: %w", s.Prebuilt, err)
+	}
+	k.Add("format", format)
+	k.Add("arch", s.Arch)
+	k.Add("image sha256", fmt.Sprintf("%x", h.Sum(nil)))
+	k.Add("requirements", guest.Requirements(s.Arch))
+	return nil
+}
+
+func (s prebuilt) Run(_ context.Context, j *pipeline.Job) error {
+	img, err := kconfig.OpenFile(s.Prebuilt)
+	if err != nil {
+		return err
+	}
+	_, err = finish(j, "kernel image "+s.Prebuilt, img, Info{Arch: s.Arch})
+	return err
+}

@@ -1,0 +1,237 @@
+package kernel
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/sovereign-sql/sov/internal/fetch"
+	"github.com/sovereign-sql/sov/internal/kconfig"
+	"github.com/sovereign-sql/sov/internal/lock"
+	guest "github.com/sovereign-sql/sov/kernel"
+	"github.com/sovereign-sql/sov/pipeline"
+)
+
+// Name is the name of the stage.
+const Name = "kernel"
+
+// Names of the outputs.
+const (
+	ImageOutput  = "kernel"      // raw arm64 Image or bzImage
+	ConfigOutput = "config"      // the configuration inside it
+	InfoOutput   = "kernel.json" // an Info
+)
+
+// format is part of the key: it changes when the same inputs give another
+// output.
+const format = 1
+
+// Options say which kernel to make.
+type Options struct {
+	Arch   string      // "arm64" or "amd64"
+	Source lock.Kernel // the archive to build from, as Resolve or the lock has it
+
+	// Prebuilt is the path of a finished image to take in place of Source.
+	Prebuilt string
+
+	Fetch *fetch.Client // for Source; nil: one with defaults
+	Jobs  int           // compilers at a time; 0: one for each processor
+	Path  string        // $PATH, where the build tools are looked for; empty: the process's
+}
+
+// Info is the content of InfoOutput.
+type Info struct {
+	Release string `json:"release"` // as uname -r gives it: "6.1.192-sov"
+	Arch    string `json:"arch"`    // "arm64" or "amd64"
+
+	// Version, Source and SHA256 are those of the source archive, as the
+	// lock has them, but of a path only the file's name. They are empty for
+	// a finished image.
+	Version string `json:"version,omitempty"`
+	Source  string `json:"source,omitempty"`
+	SHA256  string `json:"sha256,omitempty"`
+
+	Compiler string `json:"compiler,omitempty"` // first line of its --version
+}
+
+// New returns the stage.
+func New(o Options) pipeline.Stage {
+	if o.Jobs <= 0 {
+		o.Jobs = runtime.NumCPU()
+	}
+	if o.Fetch == nil {
+		o.Fetch = &fetch.Client{}
+	}
+	if o.Prebuilt != "" {
+		return prebuilt{o}
+	}
+	return &build{Options: o}
+}
+
+// finish checks an image and writes the outputs. what names the image in
+// messages.
+func finish(j *pipeline.Job, what string, img *kconfig.Image, info Info) (kconfig.Config, error) {
+	if img.Arch != info.Arch {
+		return nil, fmt.Errorf("%s is for %s, and the build for %s", what, img.Arch, info.Arch)
+	}
+	text, err := img.Config()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w; without it nobody can tell whether the guest would run. "+
+			"Build it with CONFIG_IKCONFIG=y, or leave out --kernel to have sov build one", what, err)
+	}
+	config, err := kconfig.Parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	if missing := guest.Check(info.Arch, config); len(missing) > 0 {
+		return nil, &guest.UnfitError{Kernel: what, Missing: missing}
+	}
+	info.Release = img.Release()
+	if _, err := j.Write(ImageOutput, img.Bytes); err != nil {
+		return nil, err
+	}
+	if _, err := j.Write(ConfigOutput, text); err != nil {
+		return nil, err
+	}
+	b, err := json.MarshalIndent(info, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("describe kernel: %w", err)
+	}
+	_, err = j.Write(InfoOutput, append(b, '\n'))
+	return config, err
+}
+
+// A build is the stage that compiles a kernel.
+type build struct {
+	Options
+}
+
+func (*build) Name() string    { return Name }
+func (*build) Needs() []string { return nil }
+
+// Key adds the tools whose work is in the image: the compiler and linker, and
+// gzip, which packs the configuration.
+func (s *build) Key(k *pipeline.Key, _ pipeline.Inputs) error {
+	fragments, err := guest.Fragments(s.Arch)
+	if err != nil {
+		return err
+	}
+	k.Add("format", format)
+	k.Add("arch", s.Arch)
+	k.Add("source", sourceName(s.Source.Source))
+	k.Add("source version", s.Source.Version)
+	k.Add("source sha256", s.Source.SHA256)
+	for _, f := range fragments {
+		k.Add(f.Name, f.Text)
+	}
+	k.Add("requirements", guest.Requirements(s.Arch))
+	for _, v := range s.toolchain().versions(context.Background()) {
+		k.Add(v.tool, v.version)
+	}
+	return nil
+}
+
+func (s *build) Run(ctx context.Context, j *pipeline.Job) error {
+	tools := s.toolchain()
+	if err := tools.check(ctx); err != nil {
+		return err
+	}
+	archive, err := s.fetchSource(ctx, j)
+	if err != nil {
+		return err
+	}
+	dir, remove, err := buildFolder(j)
+	if err != nil {
+		return err
+	}
+	defer remove()
+	fragments, err := guest.Fragments(s.Arch)
+	if err != nil {
+		return err
+	}
+	t := &sourceTree{
+		dir:       filepath.Join(dir, "linux"),
+		arch:      s.Arch,
+		tools:     tools,
+		jobs:      s.Jobs,
+		fragments: fragments,
+		task:      j.Progress(),
+	}
+	img, err := t.makeImage(ctx, j, archive)
+	if err != nil {
+		return fmt.Errorf("build Linux %s from %s: %w", s.Source.Version, s.Source.Source, err)
+	}
+	config, err := finish(j, "the kernel built from "+s.Source.Source, img, Info{
+		Arch:     s.Arch,
+		Version:  s.Source.Version,
+		Source:   sourceName(s.Source.Source),
+		SHA256:   s.Source.SHA256,
+		Compiler: tools.versions(ctx)[0].version,
+	})
+	if err != nil {
+		return err
+	}
+	return warnIneffective(j, fragments, config)
+}
+
+// buildFolder returns a folder to unpack and compile in, and what removes it. It
+// is the job's scratch folder, unless the cache stands where the kernel's
+// Makefile refuses to work: below a name with a space or a colon.
+func buildFolder(j *pipeline.Job) (dir string, remove func(), err error) {
+	dir, err = j.Scratch()
+	if err != nil || !strings.ContainsAny(dir, " :\t\n") {
+		return dir, func() {}, err
+	}
+	if dir, err = os.MkdirTemp("", "sov-kernel-"); err != nil {
+		return "", nil, err
+	}
+	return dir, func() { os.RemoveAll(dir) }, nil
+}
+
+// warnIneffective names the options of the fragments that are not in the
+// configuration that came out. What the guest needs has been checked by then.
+func warnIneffective(j *pipeline.Job, fragments []guest.Fragment, config kconfig.Config) error {
+	lost, err := ineffective(fragments, config)
+	if err != nil {
+		return err
+	}
+	if len(lost) > 0 {
+		j.Warnf("this kernel's source or compiler does not know, or cannot combine, options that were asked for: %s", strings.Join(lost, ", "))
+	}
+	return nil
+}
+
+// ineffective returns the lines of the fragments that did not take effect.
+func ineffective(fragments []guest.Fragment, config kconfig.Config) ([]string, error) {
+	var lost []string
+	for _, f := range fragments {
+		wanted, err := kconfig.Parse([]byte(f.Text))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", f.Name, err)
+		}
+		for _, name := range wanted.Names() {
+			if config[name] != wanted[name] {
+				lost = append(lost, "CONFIG_"+name+"="+wanted[name])
+			}
+		}
+		for _, name := range kconfig.Unset([]byte(f.Text)) {
+			if _, ok := config[name]; ok {
+				lost = append(lost, "CONFIG_"+name+" off")
+			}
+		}
+	}
+	return lost, nil
+}
+
+// sourceName is how a source is named in outputs: a path by its last element,
+// so that the directory does not decide the bytes.
+func sourceName(source string) string {
+	if fetch.IsURL(source) || strings.HasPrefix(source, debPrefix) {
+		return source
+	}
+	return filepath.Base(source)
+}

@@ -1,0 +1,296 @@
+package kernel
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sovereign-sql/sov/internal/fetch"
+	"github.com/sovereign-sql/sov/internal/kconfig"
+	"github.com/sovereign-sql/sov/internal/lock"
+	guest "github.com/sovereign-sql/sov/kernel"
+	"github.com/sovereign-sql/sov/pipeline"
+)
+
+// goodConfig is a configuration that meets the requirements.
+func goodConfig(arch string) string {
+	var b strings.Builder
+	for _, r := range guest.Requirements(arch) {
+		fmt.Fprintf(&b, "CONFIG_%s=y\n", r.Option)
+	}
+	return b.String()
+}
+
+func compressed(t *testing.T, b []byte) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	w := gzip.NewWriter(&out)
+	if _, err := w.Write(b); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// image is an arm64 Image with that configuration, or none.
+func image(t *testing.T, config string) []byte {
+	t.Helper()
+	b := make([]byte, 64)
+	copy(b[56:], "ARM\x64")
+	b = append(b, "Linux version 6.1.7-sov (sov@sov)\x00"...)
+	if config != "" {
+		b = append(b, "IKCFG_ST"...)
+		b = append(b, compressed(t, []byte(config))...)
+		b = append(b, "IKCFG_ED"...)
+	}
+	return b
+}
+
+func runStage(t *testing.T, ctx context.Context, s *pipeline.Store, o Options) (*pipeline.StageResult, error) {
+	t.Helper()
+	result, err := (&pipeline.Engine{Store: s}).Build(ctx, []pipeline.Stage{New(o)})
+	if err != nil {
+		return nil, err
+	}
+	return result.Stage(Name), nil
+}
+
+func content(t *testing.T, s *pipeline.Store, b pipeline.Blob) []byte {
+	t.Helper()
+	f, err := s.Open(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	text, err := io.ReadAll(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+func TestPrebuilt(t *testing.T) {
+	raw := image(t, goodConfig("arm64"))
+	for name, file := range map[string][]byte{"Image": raw, "Image.gz": compressed(t, raw)} {
+		t.Run(name, func(t *testing.T) {
+			s := store(t)
+			st, err := runStage(t, t.Context(), s, Options{Arch: "arm64", Prebuilt: write(t, name, file)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := map[string][]byte{}
+			for _, o := range st.Outputs {
+				got[o.Name] = content(t, s, o.Blob)
+			}
+			if !bytes.Equal(got[ImageOutput], raw) {
+				t.Error("the kernel is not the raw image")
+			}
+			if string(got[ConfigOutput]) != goodConfig("arm64") {
+				t.Errorf("config %q", got[ConfigOutput])
+			}
+			var info Info
+			if err := json.Unmarshal(got[InfoOutput], &info); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(Info{Release: "6.1.7-sov", Arch: "arm64"}, info); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestPrebuiltRefused(t *testing.T) {
+	without := strings.Replace(goodConfig("arm64"), "CONFIG_SYSVIPC=y\n", "", 1)
+	tests := []struct {
+		name, arch string
+		image      []byte
+		want       string
+	}{
+		{"no SYSVIPC", "arm64", image(t, without), "CONFIG_SYSVIPC is not set. initdb and PostgreSQL always make one System V shared memory segment"},
+		{"other architecture", "amd64", image(t, goodConfig("arm64")), "is for arm64, and the build for amd64"},
+		{"no configuration", "arm64", image(t, ""), "built without CONFIG_IKCONFIG; without it nobody can tell"},
+		{"no kernel", "arm64", []byte("hello"), "not a kernel image"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := runStage(t, t.Context(), store(t), Options{Arch: tt.arch, Prebuilt: write(t, "Image", tt.image)})
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("error %v, want one with %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestMissingTools(t *testing.T) {
+	err := Options{Arch: "amd64", Path: t.TempDir()}.toolchain().check(t.Context())
+	var missing *MissingToolsError
+	if !errors.As(err, &missing) {
+		t.Fatalf("no tools: %v", err)
+	}
+	for _, want := range []string{"make", "gcc", "flex", "bison", "bc", "xz", "gelf.h"} {
+		if !slices.Contains(missing.Tools, want) {
+			t.Errorf("%s is not named", want)
+		}
+	}
+	if !strings.Contains(err.Error(), "apt-get install -y --no-install-recommends bc binutils bison flex gcc") {
+		t.Errorf("no line for apt: %v", err)
+	}
+}
+
+func TestEnvironment(t *testing.T) {
+	for _, name := range []string{"CFLAGS", "KCFLAGS", "MAKEFLAGS", "ARCH", "CROSS_COMPILE", "KBUILD_BUILD_USER", "LANG", "HOME"} {
+		t.Setenv(name, "/poison")
+	}
+	for _, v := range (Options{Arch: "arm64"}).toolchain().environment() {
+		if strings.Contains(v, "poison") {
+			t.Errorf("the build sees %s", v)
+		}
+	}
+}
+
+// locked stores nothing: the archive has to be fetched from its path.
+func locked(t *testing.T, path string) lock.Kernel {
+	t.Helper()
+	k, err := Resolve(t.Context(), ResolveOptions{Source: path, Store: store(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// buildTools skips a test where the kernel could not be built.
+func buildTools(t *testing.T, arch string) {
+	t.Helper()
+	if err := CheckTools(t.Context(), arch); err != nil {
+		t.Skip(err)
+	}
+}
+
+func TestLockedSource(t *testing.T) {
+	buildTools(t, "arm64")
+	path := write(t, "linux.tar", sourceTar(t, map[string]string{"Makefile": makefileHead}))
+	k := locked(t, path)
+	if err := os.WriteFile(path, sourceTar(t, map[string]string{"Makefile": makefileHead + "# changed\n"}), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, err := runStage(t, t.Context(), store(t), Options{Arch: "arm64", Source: k})
+	var changed *SourceChangedError
+	if !errors.As(err, &changed) || changed.Want != k.SHA256 || !strings.Contains(err.Error(), "--update-lock") {
+		t.Errorf("changed source: %v", err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	_, err = runStage(t, t.Context(), store(t), Options{Arch: "arm64", Source: k})
+	if !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "a build with a lock takes no other") {
+		t.Errorf("source that is gone: %v", err)
+	}
+}
+
+func TestSourceFromStore(t *testing.T) {
+	buildTools(t, "arm64")
+	path := write(t, "linux.tar", sourceTar(t, map[string]string{"Makefile": makefileHead}))
+	s := store(t)
+	k, err := Resolve(t.Context(), ResolveOptions{Source: path, Store: s})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	// Found in the store, it turns out to be no kernel.
+	_, err = runStage(t, t.Context(), s, Options{Arch: "arm64", Source: k, Fetch: &fetch.Client{Transport: fetch.Offline}})
+	if err == nil || !strings.Contains(err.Error(), "no Kbuild file") {
+		t.Errorf("error %v, want one about the source's content", err)
+	}
+}
+
+// TestBuildErrors builds sources whose Makefile is a few lines.
+func TestBuildErrors(t *testing.T) {
+	buildTools(t, "arm64")
+	config := "allnoconfig:\n\t@cp $(KCONFIG_ALLCONFIG) .config\n"
+	tests := []struct{ name, makefile, want string }{
+		{"configuration fails", "allnoconfig:\n\t@echo scripts are broken >&2; false\n", "configure: make: exit status 2; its last lines:\n  scripts are broken"},
+		{"option unknown to the source", "allnoconfig:\n\t@grep -v SYSVIPC $(KCONFIG_ALLCONFIG) > .config\n", "CONFIG_SYSVIPC is not set"},
+		// The fragments leave some requirements to the kernel's own defaults.
+		{"compiler fails", config + "\t@printf 'CONFIG_ARM_GIC_V3=y\\nCONFIG_ARM_PSCI_FW=y\\nCONFIG_ARM_ARCH_TIMER=y\\n' >> .config\nImage:\n\t@echo '  CC      x.o'; echo x.c:1: error >&2; false\n",
+			"compile: make: exit status 2; its last lines:\n    CC      x.o\n  x.c:1: error"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			path := write(t, "linux.tar", sourceTar(t, map[string]string{"Kbuild": "", "Makefile": makefileHead + tt.makefile}))
+			_, err := runStage(t, t.Context(), store(t), Options{Arch: "arm64", Source: locked(t, path)})
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("error %v, want one with %q", err, tt.want)
+			}
+		})
+	}
+}
+
+// TestCancel checks that what make started is killed with it: a child holds a
+// pipe open, and the pipe ends.
+func TestCancel(t *testing.T) {
+	buildTools(t, "arm64")
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	makefile := fmt.Sprintf("allnoconfig:\n\t@(echo started; exec sleep 600) > %s\n", pipe)
+	path := write(t, "linux.tar", sourceTar(t, map[string]string{"Kbuild": "", "Makefile": makefileHead + makefile}))
+	k := locked(t, path)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		f, err := os.Open(pipe)
+		if err == nil {
+			_, err = io.ReadFull(f, make([]byte, len("started\n")))
+			cancel()
+			_, _ = io.Copy(io.Discard, f)
+			f.Close()
+		}
+		ended <- err
+	}()
+	if _, err := runStage(t, ctx, store(t), Options{Arch: "arm64", Source: k}); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled build: %v", err)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestIneffective(t *testing.T) {
+	fragments := []guest.Fragment{{Name: "a.config", Text: "CONFIG_A=y\nCONFIG_B=32\n# CONFIG_C is not set\n# CONFIG_D is not set\n"}}
+	got, err := ineffective(fragments, kconfig.Config{"A": "y", "B": "16", "C": "y"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"CONFIG_B=32", "CONFIG_C off"}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestSourceName(t *testing.T) {
+	for source, want := range map[string]string{
+		"https://example.org/a/linux.tar.xz": "https://example.org/a/linux.tar.xz",
+		"deb:linux-source-6.1=6.1.7-1":       "deb:linux-source-6.1=6.1.7-1",
+		"/home/someone/linux-6.1.7.tar.xz":   "linux-6.1.7.tar.xz",
+	} {
+		if got := sourceName(source); got != want {
+			t.Errorf("sourceName(%q) = %q, want %q", source, got, want)
+		}
+	}
+}

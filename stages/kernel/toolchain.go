@@ -1,0 +1,155 @@
+package kernel
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+)
+
+// A toolchain is the set of programs that compile a kernel for one
+// architecture.
+type toolchain struct {
+	arch string
+	path string // $PATH
+}
+
+func (o Options) toolchain() toolchain {
+	path := o.Path
+	if path == "" {
+		path = os.Getenv("PATH")
+	}
+	return toolchain{o.Arch, path}
+}
+
+// prefix returns what stands before "gcc" in the target compiler's name.
+func (t toolchain) prefix() string {
+	if t.arch == runtime.GOARCH {
+		return ""
+	}
+	return map[string]string{"arm64": "aarch64-linux-gnu-", "amd64": "x86_64-linux-gnu-"}[t.arch]
+}
+
+// A tool is a program or header and the Debian package that has it.
+type tool struct{ name, debian string }
+
+// programs returns what has to be in PATH.
+func (t toolchain) programs() []tool {
+	tools := []tool{
+		{"make", "make"}, {"gcc", "gcc"}, {"ld", "binutils"}, {"flex", "flex"}, {"bison", "bison"}, {"bc", "bc"},
+		{"tar", "tar"}, {"xz", "xz-utils"}, {"gzip", "gzip"},
+	}
+	if p := t.prefix(); p != "" {
+		debianArch := map[string]string{"arm64": "aarch64-linux-gnu", "amd64": "x86-64-linux-gnu"}[t.arch]
+		tools = append(tools, tool{p + "gcc", "gcc-" + debianArch}, tool{p + "ld", "binutils-" + debianArch})
+	}
+	return tools
+}
+
+// headers returns what programs that the build compiles for itself include.
+func (t toolchain) headers() []tool {
+	headers := []tool{{"stdlib.h", "libc6-dev"}}
+	if t.arch == "amd64" { // objtool
+		headers = append(headers, tool{"gelf.h", "libelf-dev"})
+	}
+	return headers
+}
+
+// A MissingToolsError names everything that is missing for building a kernel.
+type MissingToolsError struct {
+	Tools    []string // programs and header files
+	Packages []string // the Debian packages that have them
+}
+
+func (e *MissingToolsError) Error() string {
+	return fmt.Sprintf("building the kernel needs %s; install with: apt-get install -y --no-install-recommends %s (or give a finished kernel with --kernel)",
+		strings.Join(e.Tools, ", "), strings.Join(e.Packages, " "))
+}
+
+// check returns a *MissingToolsError if the kernel cannot be built here.
+func (t toolchain) check(ctx context.Context) error {
+	var missing []tool
+	for _, p := range t.programs() {
+		if _, err := t.find(p.name); err != nil {
+			missing = append(missing, p)
+		}
+	}
+	gcc, err := t.find("gcc")
+	for _, h := range t.headers() {
+		if err != nil || !t.hasHeader(ctx, gcc, h.name) {
+			missing = append(missing, h)
+		}
+	}
+	if len(missing) == 0 {
+		return ctx.Err()
+	}
+	e := &MissingToolsError{}
+	for _, m := range missing {
+		e.Tools = append(e.Tools, m.name)
+		e.Packages = append(e.Packages, m.debian)
+	}
+	slices.Sort(e.Packages)
+	e.Packages = slices.Compact(e.Packages)
+	return e
+}
+
+func (t toolchain) hasHeader(ctx context.Context, gcc, header string) bool {
+	cmd := exec.CommandContext(ctx, gcc, "-E", "-x", "c", "-o", os.DevNull, "-")
+	cmd.Env = t.environment()
+	cmd.Stdin = strings.NewReader("#include <" + header + ">\n")
+	return cmd.Run() == nil
+}
+
+// find returns the path of a program.
+func (t toolchain) find(name string) (string, error) {
+	for _, dir := range filepath.SplitList(t.path) {
+		if !filepath.IsAbs(dir) {
+			continue
+		}
+		file := filepath.Join(dir, name)
+		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o111 != 0 {
+			return file, nil
+		}
+	}
+	return "", &exec.Error{Name: name, Err: fs.ErrNotExist}
+}
+
+// environment is all that build commands see of the environment. What a user
+// has in CFLAGS, MAKEFLAGS, ARCH or LANG does not reach the kernel.
+func (t toolchain) environment() []string {
+	return []string{"PATH=" + t.path, "LC_ALL=C", "TZ=UTC", "HOME=/nonexistent"}
+}
+
+type toolVersion struct{ tool, version string }
+
+// versions returns the tools whose work is in the image, the compiler first,
+// with the first line of what they answer to --version, or "missing".
+func (t toolchain) versions(ctx context.Context) []toolVersion {
+	var out []toolVersion
+	for _, tool := range []struct{ label, program string }{
+		{"compiler", t.prefix() + "gcc"}, {"linker", t.prefix() + "ld"}, {"gzip", "gzip"},
+	} {
+		out = append(out, toolVersion{tool.label, t.version(ctx, tool.program)})
+	}
+	return out
+}
+
+func (t toolchain) version(ctx context.Context, program string) string {
+	path, err := t.find(program)
+	if err != nil {
+		return "missing"
+	}
+	cmd := exec.CommandContext(ctx, path, "--version")
+	cmd.Env = t.environment()
+	text, err := cmd.Output()
+	if err != nil {
+		return "broken: " + err.Error()
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	return line
+}

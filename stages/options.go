@@ -1,0 +1,70 @@
+// Package stages puts a build together: it reads a recipe, resolves what the
+// recipe leaves open or takes that from the lock, makes the graph of stages,
+// has package pipeline run it, and exports the artifact.
+//
+// Each stage is a package of its own below this one and knows nothing of the
+// others but the names of the outputs it reads:
+//
+//	base        layer-NNN.tar, image.json         the base image
+//	packages    NAME-VERSION.tar, db.tar, ...     Alpine packages
+//	tailscale   tailscale.tar
+//	guestinit   guestinit.tar                     sov-init, accounts, directories
+//	postgres    postgres.tar, postgres.json       PostgreSQL's settings and service
+//	kernel      kernel, config, kernel.json
+//	rootfs      rootfs.img, rootfs.json           all of the above but the kernel, as ext4
+//	bundle      the files of the artifact
+//
+// To add a stage, write its package, give it to Graph, and have rootfs or
+// bundle read its outputs.
+package stages
+
+import (
+	"time"
+
+	"github.com/sovereign-sql/sov/internal/lock"
+	"github.com/sovereign-sql/sov/internal/recipe"
+	"github.com/sovereign-sql/sov/pipeline"
+)
+
+// Options are what a build is asked for.
+type Options struct {
+	Recipe     *recipe.Recipe // see LoadRecipe
+	RecipeText []byte         // its source, whose digest the manifest names
+	Arch       string         // "arm64" or "amd64"
+
+	LockPath   string // lock file, read and written; empty: resolve and keep nothing
+	UpdateLock bool   // resolve anew even if the lock has an answer
+	Offline    bool   // ask no network; what is not in the cache fails
+	NoCache    bool   // run every stage
+	CacheDir   string // directory of the store
+	Jobs       int    // stages at a time; 0: as many as there are processors
+
+	// These override the recipe.
+	Image        string   // base image reference
+	Repositories []string // package repositories, in place of the recipe's
+	Kernel       string   // a finished kernel image to take instead of building one
+	KernelSource string   // path, URL or deb:NAME of the kernel's source
+
+	// Out is the folder for artifacts: the build exports to OUT/NAME/ARCH. Empty: no export.
+	Out string
+
+	Reporter    pipeline.Reporter // nil: silent
+	InitProgram func(arch string) ([]byte, error)
+}
+
+// A Result is what a build did.
+type Result struct {
+	*pipeline.Result
+	Dir         string         // the exported artifact; empty without Options.Out
+	Lock        *lock.Entry    // what the build was made of
+	LockWritten bool           // Options.LockPath has new content
+	Exported    []ExportedFile // in the order of their names; empty without Options.Out
+	Elapsed     time.Duration  // resolving and exporting included
+}
+
+// An ExportedFile is a file of the artifact.
+type ExportedFile struct {
+	Name string
+	pipeline.Blob
+	Changed bool // it was not there, or not the same, before
+}

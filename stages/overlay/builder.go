@@ -1,0 +1,92 @@
+package overlay
+
+import (
+	"archive/tar"
+	"fmt"
+	"io"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sovereign-sql/sov/internal/tree"
+	"github.com/sovereign-sql/sov/pipeline"
+)
+
+// A Builder makes a share out of single entries that all have one time. What it
+// writes depends on the entries alone, not on the order of adding them.
+//
+// Only what is added is written: directories on the way to a file are not, so
+// that those which layers below have keep their mode and owner. A directory
+// that may be new is added like anything else.
+type Builder struct {
+	time    time.Time
+	entries map[string]entry
+}
+
+type entry struct {
+	header  tar.Header
+	content []byte
+}
+
+// NewBuilder returns an empty share.
+func NewBuilder(t time.Time) *Builder {
+	return &Builder{time: t, entries: map[string]entry{}}
+}
+
+// File adds a file owned by root. It replaces one added before.
+func (b *Builder) File(name string, perm int64, content []byte) {
+	b.add(name, tar.Header{Typeflag: tar.TypeReg, Mode: perm, Size: int64(len(content))}, content)
+}
+
+// Replace adds a file with the mode and owner of one that layers below have.
+func (b *Builder) Replace(name string, old *tree.Inode, content []byte) {
+	b.add(name, tar.Header{Typeflag: tar.TypeReg, Mode: int64(old.Mode &^ tree.S_IFMT), Uid: int(old.UID), Gid: int(old.GID),
+		Size: int64(len(content))}, content)
+}
+
+// Symlink adds a symbolic link.
+func (b *Builder) Symlink(name, target string) {
+	b.add(name, tar.Header{Typeflag: tar.TypeSymlink, Mode: 0o777, Linkname: target}, nil)
+}
+
+// Directory adds a directory.
+func (b *Builder) Directory(name string, perm int64, uid, gid uint32) {
+	b.add(name, tar.Header{Typeflag: tar.TypeDir, Mode: perm, Uid: int(uid), Gid: int(gid)}, nil)
+}
+
+func (b *Builder) add(name string, h tar.Header, content []byte) {
+	h.Name = strings.TrimPrefix(path.Clean("/"+name), "/")
+	h.ModTime, h.Format = b.time, tar.FormatPAX
+	b.entries[h.Name] = entry{h, content}
+}
+
+// WriteTar writes the share, parents before what is in them.
+func (b *Builder) WriteTar(w io.Writer) error {
+	t := tar.NewWriter(w)
+	for _, name := range slices.Sorted(maps.Keys(b.entries)) {
+		e := b.entries[name]
+		if err := t.WriteHeader(&e.header); err != nil {
+			return fmt.Errorf("write %s: %w", name, err)
+		}
+		if _, err := t.Write(e.content); err != nil {
+			return fmt.Errorf("write %s: %w", name, err)
+		}
+	}
+	return t.Close()
+}
+
+// Commit writes the share as an output of a job.
+func (b *Builder) Commit(j *pipeline.Job, name string) error {
+	w, err := j.Create(name)
+	if err != nil {
+		return err
+	}
+	defer w.Abort()
+	if err := b.WriteTar(w); err != nil {
+		return fmt.Errorf("write output %s: %w", name, err)
+	}
+	_, err = w.Commit()
+	return err
+}

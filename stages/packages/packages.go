@@ -1,0 +1,343 @@
+// Package packages is the stage that adds Alpine packages to the base image.
+// Resolve decides which, from signed indexes; the stage fetches exactly those,
+// verifies them against the lock's checksums, and writes each package's files
+// as NAME-VERSION.tar, what else apk would have changed (its database, above
+// all) as db.tar, and a list of everything that is then installed as
+// packages.json.
+//
+// Maintainer scripts are never run. A package that has some which the recipe
+// does not account for is named in a warning.
+package packages
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sovereign-sql/sov/internal/apk"
+	"github.com/sovereign-sql/sov/internal/fetch"
+	"github.com/sovereign-sql/sov/internal/lock"
+	"github.com/sovereign-sql/sov/internal/tree"
+	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/stages/base"
+	"github.com/sovereign-sql/sov/stages/overlay"
+)
+
+// Name is the stage's name.
+const Name = "packages"
+
+// ListFile is the output with a []Installed as JSON, by name.
+const ListFile = "packages.json"
+
+// version is part of the key. It is raised when the same packages come to other
+// outputs, be it by a change of package apk; the tests notice when they do.
+const version = 2
+
+// An Installed is a package of the finished root file system.
+type Installed struct {
+	Name        string `json:"name"`
+	Version     string `json:"version"`
+	Arch        string `json:"arch"` // Alpine's name, or "noarch"
+	Checksum    string `json:"checksum,omitempty"`
+	License     string `json:"license,omitempty"`
+	Description string `json:"description,omitempty"`
+	URL         string `json:"url,omitempty"`
+	Origin      string `json:"origin,omitempty"`
+}
+
+// Options say what to install.
+type Options struct {
+	Packages []lock.Package // in order, as Resolve returned them
+	Removed  []string       // "name-version" of the base's packages that go away
+	Install  []string       // as in the recipe; becomes part of /etc/apk/world
+	Scripts  []string       // patterns of packages whose scripts the recipe accounts for
+	Arch     string         // "arm64" or "amd64"
+	Client   *fetch.Client
+}
+
+// New returns the stage.
+func New(o Options) pipeline.Stage { return &stage{o} }
+
+type stage struct{ Options }
+
+func (s *stage) Name() string    { return Name }
+func (s *stage) Needs() []string { return []string{base.Name} }
+
+// Key leaves the repositories out: a checksum is the same package wherever it
+// is kept.
+func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
+	k.Add("version", version)
+	k.Add("arch", s.Arch)
+	for _, p := range s.Packages { // their order counts too
+		k.Add("package "+p.Name, p.Version+" "+p.Checksum)
+	}
+	k.Add("removed", s.Removed)
+	k.Add("world", s.Install)
+	k.Add("scripts", s.Scripts)
+	return nil
+}
+
+func (s *stage) Run(ctx context.Context, j *pipeline.Job) error {
+	below, err := overlay.Merge(j, base.Name)
+	if err != nil {
+		return err
+	}
+	defer below.Close()
+	if len(s.Packages)+len(s.Removed)+len(s.Install) == 0 { // not even the world changes
+		return writeList(j, below.Tree)
+	}
+	fetched, err := s.fetchAll(ctx, j)
+	if err != nil {
+		return err
+	}
+	changes, closeAll, err := s.changes(j, below.Tree, fetched)
+	defer closeAll()
+	if err != nil {
+		return err
+	}
+	return s.install(j, below.Tree, changes, fetched)
+}
+
+// A fetchedPackage is a package's file and its decompressed data, in the store.
+type fetchedPackage struct {
+	file, data pipeline.Blob
+}
+
+// parallelDownloads is how many packages travel at once. Most are small, so
+// that what is waited for is the round trip.
+const parallelDownloads = 8
+
+func (s *stage) fetchAll(ctx context.Context, j *pipeline.Job) ([]fetchedPackage, error) {
+	scratch, err := j.Scratch()
+	if err != nil {
+		return nil, err
+	}
+	j.Progress().Step(fmt.Sprintf("fetch %d packages", len(s.Packages)))
+	for _, p := range s.Packages {
+		j.Progress().Grow(p.Size)
+	}
+	out := make([]fetchedPackage, len(s.Packages))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(parallelDownloads)
+	for i, p := range s.Packages {
+		group.Go(func() (err error) {
+			out[i], err = s.fetch(ctx, j, p, filepath.Join(scratch, fmt.Sprint(i)))
+			j.Progress().Add(p.Size)
+			return err
+		})
+	}
+	return out, group.Wait()
+}
+
+func (s *stage) fetch(ctx context.Context, j *pipeline.Job, p lock.Package, tmp string) (f fetchedPackage, err error) {
+	f.file, err = j.Memo(ctx, "file "+p.Checksum, func(w *pipeline.Writer) error {
+		return s.download(ctx, w, p, tmp)
+	})
+	if err != nil {
+		return f, err
+	}
+	f.data, err = j.Memo(ctx, "data "+p.Checksum, func(w *pipeline.Writer) error {
+		file, err := j.Open(f.file)
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		pkg, err := apk.OpenPackage(file, f.file.Size)
+		if err != nil {
+			return err
+		}
+		return pkg.DataTar(w)
+	})
+	return f, err
+}
+
+// download writes a package's file to w once it is known to be the right one.
+func (s *stage) download(ctx context.Context, w *pipeline.Writer, p lock.Package, tmp string) error {
+	f, err := os.Create(tmp)
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp)
+	defer f.Close()
+	location := locate(p.Repository, s.Arch, p.Name+"-"+p.Version+".apk")
+	if err := s.Client.File(ctx, f, location, p.Size); err != nil {
+		return fmt.Errorf("fetch package: %w", goneFromRepository(err))
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	pkg, err := apk.OpenPackage(f, info.Size())
+	if err == nil {
+		err = pkg.Verify(nil, apk.Checksum(p.Checksum))
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", location, err)
+	}
+	if id := pkg.Info().ID(); id != p.Name+"-"+p.Version {
+		return fmt.Errorf("%s: it is %s", location, id)
+	}
+	if _, err := f.Seek(0, 0); err != nil {
+		return err
+	}
+	_, err = f.WriteTo(w)
+	return err
+}
+
+func goneFromRepository(err error) error {
+	var status *fetch.StatusError
+	if errors.As(err, &status) && status.Code == 404 {
+		return fmt.Errorf("%w (repositories keep only the newest versions; --update-lock takes those)", err)
+	}
+	return err
+}
+
+// changes puts together what package apk needs to know. The returned function
+// closes what it opened, also after an error.
+func (s *stage) changes(j *pipeline.Job, below *tree.Tree, fetched []fetchedPackage) (c apk.Changes, closeAll func(), err error) {
+	var files []*os.File
+	closeAll = func() {
+		for _, f := range files {
+			f.Close()
+		}
+	}
+	open := func(b pipeline.Blob) (*os.File, error) {
+		f, err := j.Open(b)
+		if err == nil {
+			files = append(files, f)
+		}
+		return f, err
+	}
+	for i, f := range fetched {
+		file, err := open(f.file)
+		if err != nil {
+			return c, closeAll, err
+		}
+		data, err := open(f.data)
+		if err != nil {
+			return c, closeAll, err
+		}
+		pkg, err := apk.OpenPackage(file, f.file.Size)
+		if err != nil {
+			return c, closeAll, err
+		}
+		control := pkg.Control()
+		control.Package.Checksum = apk.Checksum(s.Packages[i].Checksum)
+		c.Add = append(c.Add, apk.Addition{Package: control.Package, Control: control, Data: data, Size: f.data.Size})
+		s.warnOfScripts(j, pkg)
+	}
+	if c.World, err = wanted(below, s.Install); err != nil {
+		return c, closeAll, err
+	}
+	c.Remove, err = s.removed(below)
+	return c, closeAll, err
+}
+
+// removed finds the packages that go away in the base's database.
+func (s *stage) removed(below *tree.Tree) ([]*apk.Package, error) {
+	if len(s.Removed) == 0 {
+		return nil, nil
+	}
+	installed, err := apk.Installed(below)
+	if err != nil {
+		return nil, err
+	}
+	var out []*apk.Package
+	for _, id := range s.Removed {
+		i := slices.IndexFunc(installed, func(p *apk.Package) bool { return p.ID() == id })
+		if i < 0 {
+			return nil, fmt.Errorf("the lock removes %s, which the base image does not have; run again with --update-lock", id)
+		}
+		out = append(out, installed[i])
+	}
+	return out, nil
+}
+
+func (s *stage) warnOfScripts(j *pipeline.Job, pkg *apk.File) {
+	scripts := pkg.Scripts()
+	accounted := slices.ContainsFunc(s.Scripts, func(pattern string) bool {
+		ok, _ := path.Match(pattern, pkg.Info().Name) // the recipe's check has tried each pattern
+		return ok
+	})
+	if len(scripts) > 0 && !accounted {
+		j.Warnf("package %s has scripts that are not run (%s): give the recipe what they would do and add the package to packages.scripts",
+			pkg.Info().Name, strings.Join(scripts, ", "))
+	}
+}
+
+// install works out the changes and writes the outputs.
+func (s *stage) install(j *pipeline.Job, below *tree.Tree, c apk.Changes, fetched []fetchedPackage) error {
+	j.Progress().Step("install")
+	plan, err := apk.PlanInstall(below, c)
+	if err != nil {
+		return err
+	}
+	for _, warning := range plan.Warnings() {
+		j.Warnf("%s", warning)
+	}
+	for i, p := range s.Packages {
+		if err := j.Attach(p.Name+"-"+p.Version+overlay.Suffix, fetched[i].data); err != nil {
+			return err
+		}
+	}
+	w, err := j.Create("db" + overlay.Suffix)
+	if err != nil {
+		return err
+	}
+	defer w.Abort()
+	if err := plan.WriteOverlay(w); err != nil {
+		return err
+	}
+	db, err := w.Commit()
+	if err != nil {
+		return err
+	}
+	return s.list(j, below, c, db)
+}
+
+// list applies the outputs to the base's tree and writes what its database
+// then says.
+func (s *stage) list(j *pipeline.Job, below *tree.Tree, c apk.Changes, db pipeline.Blob) error {
+	for _, a := range c.Add {
+		if err := below.ApplyTar(a.Data, a.Size, overlay.TarOptions(Name)); err != nil {
+			return fmt.Errorf("apply package %s: %w", a.Package.ID(), err)
+		}
+	}
+	f, err := j.Open(db)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := below.ApplyTar(f, db.Size, overlay.TarOptions(Name)); err != nil {
+		return fmt.Errorf("apply db%s: %w", overlay.Suffix, err)
+	}
+	return writeList(j, below)
+}
+
+func writeList(j *pipeline.Job, t *tree.Tree) error {
+	installed, err := apk.Installed(t)
+	if err != nil {
+		return err
+	}
+	list := make([]Installed, len(installed))
+	for i, p := range installed {
+		list[i] = Installed{Name: p.Name, Version: p.Version, Arch: p.Arch, Checksum: string(p.Checksum),
+			License: p.License, Description: p.Description, URL: p.URL, Origin: p.Origin}
+	}
+	slices.SortFunc(list, func(a, b Installed) int { return cmp.Compare(a.Name, b.Name) })
+	text, err := json.MarshalIndent(list, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", ListFile, err)
+	}
+	_, err = j.Write(ListFile, append(text, '\n'))
+	return err
+}

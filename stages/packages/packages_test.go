@@ -1,0 +1,138 @@
+package packages
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sovereign-sql/sov/internal/apk"
+	"github.com/sovereign-sql/sov/internal/apkbuild"
+	"github.com/sovereign-sql/sov/internal/fetch"
+	"github.com/sovereign-sql/sov/internal/tree"
+)
+
+func baseTree(t *testing.T, files map[string]string) *tree.Tree {
+	t.Helper()
+	root := tree.New()
+	for name, content := range files {
+		if err := root.Put(name, &tree.Inode{Mode: tree.S_IFREG | 0o644, Content: tree.Bytes([]byte(content))}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
+}
+
+func TestWanted(t *testing.T) {
+	root := baseTree(t, map[string]string{"etc/apk/world": "alpine-base\nbusybox>1\n"})
+	got, err := wanted(root, []string{"postgresql", "!alpine-base", "icu-libs>=74"})
+	if err != nil || fmt.Sprint(got) != "[!alpine-base busybox>1 icu-libs>=74 postgresql]" {
+		t.Errorf("got %v, %v", got, err)
+	}
+	if _, err := wanted(root, []string{"a b"}); err == nil {
+		t.Error("\"a b\" was taken for a package")
+	}
+}
+
+func TestLocate(t *testing.T) {
+	for _, repository := range []string{"https://example.org/main", "https://example.org/main/"} {
+		if got := locate(repository, "arm64", "x.apk"); got != "https://example.org/main/aarch64/x.apk" {
+			t.Errorf("got %s", got)
+		}
+	}
+	if got := locate("/srv", "amd64", "x.apk"); got != "/srv/x86_64/x.apk" {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestResolveRefuses(t *testing.T) {
+	key, err := apkbuild.NewKey("k.rsa.pub")
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := key.PublicPEM()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const pem = "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"
+	tests := []struct {
+		name string
+		r    Request
+		want string
+	}{
+		{"no keys", Request{Base: baseTree(t, nil)}, "there is no key to check package indexes with"},
+		{"a bad key", Request{Base: baseTree(t, nil), Keys: map[string]string{"k.rsa.pub": pem}}, "key k.rsa.pub of the recipe"},
+		{"no network", Request{Base: baseTree(t, nil), Keys: map[string]string{key.Name: string(public)}, Repositories: []string{"http://127.0.0.1:1/main"},
+			Client: &fetch.Client{Attempts: 1}}, "connection refused (no connection? a build whose lock and cache are filled needs none) (--repository takes"},
+		{"a bad database", Request{Base: baseTree(t, map[string]string{"lib/apk/db/installed": "P:x\nnonsense\n"}),
+			Keys: map[string]string{key.Name: string(public)}}, "read the base image's packages"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.r.Install, tt.r.Arch = []string{"a"}, "arm64"
+			if tt.r.Client == nil {
+				tt.r.Client = &fetch.Client{Transport: fetch.Offline}
+			}
+			_, err := Resolve(context.Background(), tt.r)
+			if err == nil || errors.Is(err, fetch.ErrOffline) || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want %s", err, tt.want)
+			}
+		})
+	}
+	nothing, err := Resolve(context.Background(), Request{Base: baseTree(t, nil), Arch: "arm64"})
+	if err != nil || len(nothing.Packages) != 0 {
+		t.Errorf("nothing to install: %+v, %v", nothing, err)
+	}
+}
+
+// TestVersion keeps what an older installer wrote from being taken out of the
+// cache: when this fails on purpose, raise version and take the new digest.
+func TestVersion(t *testing.T) {
+	const wantVersion, wantDigest = 2, "cfcbf278285ff35e56f829d738981a13a69a487777f8f17edb04fdebd2b3c0b7"
+	var data bytes.Buffer
+	w := tar.NewWriter(&data)
+	for _, h := range []tar.Header{
+		{Typeflag: tar.TypeDir, Name: "etc/", Mode: 0o755},
+		{Typeflag: tar.TypeReg, Name: "etc/new.conf", Mode: 0o640, Uname: "app", Uid: 5, Size: 3},
+		{Typeflag: tar.TypeSymlink, Name: "etc/new.d", Linkname: "conf.d"},
+	} {
+		h.ModTime = time.Unix(1700000000, 0)
+		if err := w.WriteHeader(&h); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write([]byte("new")[:h.Size]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	base := baseTree(t, map[string]string{"etc/passwd": "app:x:70:70::/:\n", "etc/apk/world": "old\n", "usr/share/old": "old",
+		"lib/apk/db/installed": "C:Q1" + strings.Repeat("A", 27) + "=\nP:old\nV:1-r0\nA:noarch\nS:4\nI:4\nT:\nU:\nL:MIT\nF:usr/share\nR:old\n\n"})
+	installed, err := apk.Installed(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkg := &apk.Package{Name: "new", Version: "1-r0", Arch: "noarch", Checksum: apk.SHA1Checksum([20]byte{1}), InstalledSize: 3}
+	plan, err := apk.PlanInstall(base, apk.Changes{
+		Add: []apk.Addition{{Package: pkg, Data: bytes.NewReader(data.Bytes()), Size: int64(data.Len()), Control: &apk.Control{Package: pkg,
+			Triggers: []string{"/etc"}, Scripts: []apk.Script{{Type: "trigger", Body: []byte("#!/bin/sh\n")}}}}},
+		Remove: installed,
+		World:  []apk.Dep{{Name: "new"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.New()
+	if err := plan.WriteOverlay(sum); err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprintf("%x", sum.Sum(nil)); version != wantVersion || got != wantDigest {
+		t.Errorf("version %d writes %s, want version %d to write %s", version, got, wantVersion, wantDigest)
+	}
+}

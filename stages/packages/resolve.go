@@ -1,0 +1,171 @@
+package packages
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sovereign-sql/sov/internal/apk"
+	"github.com/sovereign-sql/sov/internal/fetch"
+	"github.com/sovereign-sql/sov/internal/lock"
+	"github.com/sovereign-sql/sov/internal/tree"
+)
+
+// maxIndex bounds a repository's index. Alpine's community index has 2 MiB.
+const maxIndex = 256 << 20
+
+// A Request says what to resolve.
+type Request struct {
+	Base         *tree.Tree        // the base image: its keys, its packages and its world count
+	Repositories []string          // URLs or paths, without the architecture's directory
+	Install      []string          // packages wanted besides the base's, constraints included
+	Keys         map[string]string // trusted besides the base's: file name to PEM
+	Arch         string            // "arm64" or "amd64"
+	Client       *fetch.Client
+}
+
+// A Resolution is what the requested packages come to.
+type Resolution struct {
+	Packages []lock.Package // to install, in order
+	Removed  []string       // "name-version" of the base's packages that go away
+}
+
+// Resolve fetches the repositories' indexes, verifies their signatures, and
+// solves for the packages wanted.
+func Resolve(ctx context.Context, r Request) (*Resolution, error) {
+	if len(r.Install) == 0 {
+		return &Resolution{}, nil
+	}
+	keys, err := trustedKeys(r.Base, r.Keys)
+	if err != nil {
+		return nil, err
+	}
+	installed, err := apk.Installed(r.Base)
+	if err != nil {
+		return nil, fmt.Errorf("read the base image's packages: %w", err)
+	}
+	world, err := wanted(r.Base, r.Install)
+	if err != nil {
+		return nil, err
+	}
+	repositories, err := r.indexes(ctx, keys)
+	if err != nil {
+		return nil, err
+	}
+	solution, err := apk.Solve(apk.Request{World: world, Repositories: repositories, Installed: installed, Arch: alpineArch(r.Arch)})
+	if err != nil {
+		return nil, fmt.Errorf("solve for packages from %s: %w", strings.Join(r.Repositories, ", "), err)
+	}
+	return resolution(solution), nil
+}
+
+func resolution(s *apk.Solution) *Resolution {
+	var out Resolution
+	for _, c := range s.Install {
+		out.Packages = append(out.Packages, lock.Package{Name: c.Name, Version: c.Version,
+			Checksum: string(c.Checksum), Size: c.Size, Repository: c.Repository.URL})
+	}
+	for _, p := range s.Remove {
+		out.Removed = append(out.Removed, p.ID())
+	}
+	return &out
+}
+
+// indexes fetches and verifies every repository's index, side by side.
+func (r Request) indexes(ctx context.Context, keys apk.Keys) ([]*apk.Repository, error) {
+	out := make([]*apk.Repository, len(r.Repositories))
+	group, ctx := errgroup.WithContext(ctx)
+	for i, repository := range r.Repositories {
+		group.Go(func() error {
+			location := locate(repository, r.Arch, "APKINDEX.tar.gz")
+			raw, err := r.Client.Bytes(ctx, location, maxIndex)
+			if err != nil {
+				return fmt.Errorf("fetch package index: %w", noRepository(err))
+			}
+			index, err := apk.ReadIndex(bytes.NewReader(raw), keys)
+			if errors.Is(err, apk.ErrUntrusted) {
+				err = fmt.Errorf("%w (to trust the signer, give the recipe its key in packages.keys, or take a base image with it in /etc/apk/keys)", err)
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", location, err)
+			}
+			out[i] = &apk.Repository{URL: repository, Index: index}
+			return nil
+		})
+	}
+	return out, group.Wait()
+}
+
+func noRepository(err error) error {
+	var status *fetch.StatusError
+	if errors.As(err, &status) && status.Code == http.StatusNotFound {
+		return fmt.Errorf("%w (a repository is given without the architecture's directory, as in /etc/apk/repositories)", err)
+	}
+	if fetch.Unreachable(err) {
+		return fmt.Errorf("%w (--repository takes packages from elsewhere: the URL of a mirror or a folder with a copy)", err)
+	}
+	return err
+}
+
+// wanted is the new world: what the base image asked for and what the recipe
+// adds. A name that the recipe has replaces the base's constraint on it.
+func wanted(base *tree.Tree, install []string) ([]apk.Dep, error) {
+	world, err := apk.World(base)
+	if err != nil {
+		return nil, fmt.Errorf("read the base image's world: %w", err)
+	}
+	for _, word := range install {
+		dep, err := apk.ParseDep(word)
+		if err != nil {
+			return nil, fmt.Errorf("package %q: %w", word, err)
+		}
+		world = slices.DeleteFunc(world, func(d apk.Dep) bool { return d.Name == dep.Name })
+		world = append(world, dep)
+	}
+	slices.SortFunc(world, func(a, b apk.Dep) int { return strings.Compare(a.String(), b.String()) })
+	return world, nil
+}
+
+// trustedKeys are the base image's keys and the recipe's.
+func trustedKeys(base *tree.Tree, more map[string]string) (apk.Keys, error) {
+	keys, err := apk.KeysFromTree(base)
+	if err != nil {
+		return nil, fmt.Errorf("read the base image's keys: %w", err)
+	}
+	if keys == nil {
+		keys = apk.Keys{}
+	}
+	for name, pem := range more {
+		key, err := apk.ParseKey([]byte(pem))
+		if err != nil {
+			return nil, fmt.Errorf("key %s of the recipe: %w", name, err)
+		}
+		keys[name] = key
+	}
+	if len(keys) == 0 {
+		return nil, errors.New("there is no key to check package indexes with: the base image has none in /etc/apk/keys (is it Alpine?) and the recipe none in packages.keys")
+	}
+	return keys, nil
+}
+
+// locate returns where a repository keeps a file.
+func locate(repository, arch, file string) string {
+	return strings.TrimSuffix(repository, "/") + "/" + alpineArch(arch) + "/" + file
+}
+
+// alpineArch returns Alpine's name of an architecture.
+func alpineArch(arch string) string {
+	switch arch {
+	case "arm64":
+		return "aarch64"
+	case "amd64":
+		return "x86_64"
+	}
+	return arch
+}

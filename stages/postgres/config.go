@@ -1,0 +1,130 @@
+package postgres
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/sovereign-sql/sov/internal/recipe"
+)
+
+// Where the configuration stands in the root file system.
+const (
+	configDir  = "/etc/sov/postgres"
+	configFile = configDir + "/postgresql.conf"
+	hbaFile    = configDir + "/pg_hba.conf"
+	identFile  = configDir + "/pg_ident.conf"
+)
+
+// socketDir is where the server's Unix socket is; a tmpfs is mounted on /run.
+const socketDir = "/run/postgresql"
+
+// identMap lets the system user that runs the server in as the role postgres,
+// and root, who could become that user anyway: the init's readiness probe is
+// root's.
+const identMap = "sov"
+
+// settings are what the recipe decides, directly or by the size of the machine,
+// with values as postgresql.conf has them. They replace the ones that every
+// server starts from.
+func settings(r *recipe.Recipe) map[string]string {
+	p := r.Postgres
+	out := memorySettings(r.VM.Memory, r.VM.Data)
+	out["listen_addresses"] = quote(strings.Join(p.Listen, ", "))
+	out["port"] = fmt.Sprint(p.Port)
+	out["data_directory"] = quote(p.Data)
+	out["hba_file"] = quote(hbaFile)
+	out["ident_file"] = quote(identFile)
+	out["unix_socket_directories"] = quote(socketDir)
+	for name, value := range p.Settings {
+		out[name] = quote(string(value))
+	}
+	return out
+}
+
+// memorySettings divide the machine's memory: a quarter for PostgreSQL's own
+// cache and about as much again for the kernel's, so that some thirty sorts, a
+// vacuum and tailscaled fit beside them. The write-ahead log may grow to the
+// size of the memory, but not to more than an eighth of the data disk.
+func memorySettings(memory, data recipe.Size) map[string]string {
+	megabytes := func(s recipe.Size) string { return fmt.Sprintf("%dMB", max(s/recipe.MiB, 1)) }
+	return map[string]string{
+		"shared_buffers":       megabytes(memory / 4),
+		"effective_cache_size": megabytes(memory / 2),
+		"work_mem":             megabytes(max(memory/256, 2*recipe.MiB)),
+		"maintenance_work_mem": megabytes(memory / 16),
+		"max_wal_size":         megabytes(max(min(memory, data/8), 64*recipe.MiB)),
+		"min_wal_size":         megabytes(max(min(memory, data/8)/8, 32*recipe.MiB)),
+	}
+}
+
+// quote writes a value as postgresql.conf wants it.
+func quote(s string) string {
+	return "'" + strings.ReplaceAll(strings.ReplaceAll(s, `\`, `\\`), "'", "''") + "'"
+}
+
+// render replaces the values of a postgresql.conf, keeping its comments, and
+// appends what it does not have.
+func render(template string, values map[string]string) string {
+	left := maps.Clone(values)
+	var b strings.Builder
+	for line := range strings.Lines(template) {
+		name, _, isSetting := strings.Cut(line, "=")
+		name = strings.TrimSpace(name)
+		if value, ok := left[name]; ok && isSetting {
+			line = name + " = " + value + "\n"
+			delete(left, name)
+		}
+		b.WriteString(line)
+	}
+	if len(left) > 0 {
+		b.WriteString("\n# From the recipe and the size of the machine.\n")
+	}
+	for _, name := range slices.Sorted(maps.Keys(left)) {
+		fmt.Fprintf(&b, "%s = %s\n", name, left[name])
+	}
+	return b.String()
+}
+
+// tailnet are the addresses that Tailscale gives to nodes: the shared address
+// space of RFC 6598, and Tailscale's unique local prefix.
+var tailnet = []netip.Prefix{netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("fd7a:115c:a1e0::/48")}
+
+// hba is pg_hba.conf: who may connect, from where, and how they prove it.
+func hba(r *recipe.Recipe) (string, error) {
+	var b strings.Builder
+	b.WriteString("# The init sets the password of postgres through the local socket.\n")
+	fmt.Fprintf(&b, "local  all  postgres  peer map=%s\n", identMap)
+	b.WriteString("\n# Everybody else comes over a network, with a password that never travels.\n")
+	for _, network := range r.Postgres.Networks {
+		prefixes, err := expand(network, r.Network)
+		if err != nil {
+			return "", err
+		}
+		for _, p := range prefixes {
+			fmt.Fprintf(&b, "host  all  all  %s  scram-sha-256\n", p)
+		}
+	}
+	return b.String(), nil
+}
+
+// expand returns the prefixes that a word of postgres.networks stands for.
+func expand(network string, n recipe.Network) ([]netip.Prefix, error) {
+	switch network {
+	case recipe.NetworkTailnet:
+		return tailnet, nil
+	case recipe.NetworkTAP:
+		network = n.Host
+	}
+	p, err := netip.ParsePrefix(network)
+	if err != nil {
+		return nil, fmt.Errorf("postgres.networks: %w", err)
+	}
+	return []netip.Prefix{p.Masked()}, nil
+}
+
+func ident(user string) string {
+	return fmt.Sprintf("# Map, system user, role.\n%[1]s  %[2]s  postgres\n%[1]s  root  postgres\n", identMap, user)
+}

@@ -1,0 +1,154 @@
+// Package postgres is the stage that makes the PostgreSQL server of the base
+// image or its packages a service: it finds the server, and writes its
+// configuration and its description for sov-init.
+//
+// The cluster itself is made in the guest, at its first start, on the data
+// disk.
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/sovereign-sql/sov/assets"
+	"github.com/sovereign-sql/sov/internal/guestspec"
+	"github.com/sovereign-sql/sov/internal/recipe"
+	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/stages/base"
+	"github.com/sovereign-sql/sov/stages/guestinit"
+	"github.com/sovereign-sql/sov/stages/overlay"
+	"github.com/sovereign-sql/sov/stages/packages"
+)
+
+// Name is the stage's name.
+const Name = "postgres"
+
+// ServerFile is the output with a Server as JSON.
+const ServerFile = "postgres.json"
+
+// Options say what the server is to be like.
+type Options struct {
+	Recipe *recipe.Recipe // with PostgreSQL enabled
+}
+
+// New returns the stage.
+func New(o Options) pipeline.Stage { return &stage{o} }
+
+type stage struct{ Options }
+
+func (s *stage) Name() string    { return Name }
+func (s *stage) Needs() []string { return []string{base.Name, packages.Name} }
+
+// Key has the service as some server would have it: what sov-init is told comes
+// from this program, and a cached share must not speak to an init of another.
+func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
+	access, err := hba(s.Recipe)
+	if err != nil {
+		return err
+	}
+	service, err := s.service(&Server{Dir: "/server", Major: 99, ICU: true})
+	if err != nil {
+		return err
+	}
+	k.Add("version", 1)
+	k.Add("template", assets.PostgresConf)
+	k.Add("settings", settings(s.Recipe))
+	k.Add("pg_hba.conf", access)
+	k.Add("pg_ident.conf", ident(s.Recipe.Postgres.User))
+	k.Add("service", service)
+	k.Add("collation", string(s.Recipe.Postgres.Collation))
+	return nil
+}
+
+func (s *stage) Run(_ context.Context, j *pipeline.Job) error {
+	below, err := overlay.Merge(j, base.Name, packages.Name)
+	if err != nil {
+		return err
+	}
+	defer below.Close()
+	server, err := findServer(below.Tree)
+	if err != nil {
+		return err
+	}
+	j.Progress().Logf("found PostgreSQL %s in %s", server.Version, server.Dir)
+	newest, err := overlay.Newest(below.Tree)
+	if err != nil {
+		return err
+	}
+	b := overlay.NewBuilder(newest)
+	if err := s.fill(b, server); err != nil {
+		return err
+	}
+	if err := b.Commit(j, Name+overlay.Suffix); err != nil {
+		return err
+	}
+	text, err := json.MarshalIndent(server, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", ServerFile, err)
+	}
+	_, err = j.Write(ServerFile, append(text, '\n'))
+	return err
+}
+
+func (s *stage) fill(b *overlay.Builder, server *Server) error {
+	access, err := hba(s.Recipe)
+	if err != nil {
+		return err
+	}
+	service, err := s.service(server)
+	if err != nil {
+		return err
+	}
+	description, err := guestinit.EncodeService(service)
+	if err != nil {
+		return err
+	}
+	b.Directory("etc/sov", 0o755, 0, 0)
+	b.Directory(configDir, 0o755, 0, 0)
+	b.File(configFile, 0o644, []byte(render(assets.PostgresConf, settings(s.Recipe))))
+	b.File(hbaFile, 0o644, []byte(access))
+	b.File(identFile, 0o644, []byte(ident(s.Recipe.Postgres.User)))
+	b.Directory(guestspec.ServicesDir, 0o755, 0, 0)
+	b.File(guestspec.ServicesDir+"/"+Name+".json", 0o644, description)
+	return nil
+}
+
+// service describes the server to sov-init.
+func (s *stage) service(server *Server) (guestspec.Service, error) {
+	p := s.Recipe.Postgres
+	collation, err := server.collation(string(p.Collation))
+	if err != nil {
+		return guestspec.Service{}, err
+	}
+	socket := fmt.Sprintf("%s/.s.PGSQL.%d", socketDir, p.Port)
+	prepare := []string{guestinit.ProgramPath, "postgres-prepare", "--user=" + p.User, "--data=" + p.Data, "--bin=" + server.Dir, "--"}
+	return guestspec.Service{
+		Name: Name,
+		Command: []string{server.Dir + "/postgres", "-D", p.Data, "-c", "config_file=" + configFile,
+			// Above postgresql.auto.conf, which ALTER SYSTEM writes.
+			"-c", "fsync=on"},
+		User: p.User,
+		Env: map[string]string{
+			"LANG": "C.UTF-8",
+			// The server's own memory is what keeps the data; a runaway query
+			// is what the kernel should end (PostgreSQL's manual, section
+			// "Linux Memory Overcommit").
+			"PG_OOM_ADJUST_FILE":  "/proc/self/oom_score_adj",
+			"PG_OOM_ADJUST_VALUE": "0",
+		},
+		Directories: []guestspec.Directory{{Path: socketDir, Mode: "2775", User: p.User}},
+		Prepare:     []guestspec.Step{{Command: append(prepare, collation...), User: "root"}},
+		Tmpfs:       []guestspec.Tmpfs{{Path: p.Data + "/pg_dynshmem", Mode: "0700", User: p.User}},
+		Ready:       guestspec.Ready{Postgres: socket},
+		PostReady: []guestspec.Step{{
+			Command: []string{guestinit.ProgramPath, "postgres-role", "--socket=" + socket, "--role=postgres"},
+			Secret:  "postgres",
+			Timeout: guestspec.Duration(time.Minute),
+		}},
+		// SIGINT is a fast shutdown: sessions end, a checkpoint is written.
+		Stop:        guestspec.Stop{Signal: "SIGINT", Timeout: guestspec.Duration(time.Minute)},
+		OOMScoreAdj: -900,
+	}, nil
+}

@@ -1,0 +1,271 @@
+package postgres
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sovereign-sql/sov/assets"
+	"github.com/sovereign-sql/sov/internal/recipe"
+	"github.com/sovereign-sql/sov/internal/tree"
+	"github.com/sovereign-sql/sov/stages/guestinit"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+func sqlRecipe(t *testing.T) *recipe.Recipe {
+	t.Helper()
+	text, err := assets.Recipe("sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := recipe.Parse("sql.yaml", text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// golden compares what people will read with a file in testdata.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s (-want +got)\n%s", name, diff)
+	}
+}
+
+func TestConfiguration(t *testing.T) {
+	r := sqlRecipe(t)
+	r.Postgres.Networks = append(r.Postgres.Networks, "10.1.2.3/8")
+	r.Postgres.Settings = map[string]recipe.Setting{"max_connections": "20", "shared_buffers": "64MB", "pg_trgm.similarity_threshold": "0.4",
+		"application_name": `it's a \ test`}
+	golden(t, "postgresql.conf", render(assets.PostgresConf, settings(r)))
+	access, err := hba(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "pg_hba.conf", access)
+	golden(t, "pg_ident.conf", ident("postgres"))
+	if strings.Contains(access, "trust") {
+		t.Error("somebody is trusted without a proof")
+	}
+}
+
+func TestService(t *testing.T) {
+	s := &stage{Options{Recipe: sqlRecipe(t)}}
+	service, err := s.service(&Server{Dir: "/usr/libexec/postgresql17", Major: 17, Version: "17.6", ICU: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := guestinit.EncodeService(service)
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "postgres.json", string(text))
+}
+
+func TestMemorySettings(t *testing.T) {
+	for _, tt := range []struct {
+		memory, data recipe.Size
+		want         string
+	}{
+		{recipe.GiB, 8 * recipe.GiB, "256MB 512MB 4MB 64MB 1024MB 128MB"},
+		{128 * recipe.MiB, 256 * recipe.MiB, "32MB 64MB 2MB 8MB 64MB 32MB"},
+		{8 * recipe.GiB, 8 * recipe.GiB, "2048MB 4096MB 32MB 512MB 1024MB 128MB"},
+	} {
+		s := memorySettings(tt.memory, tt.data)
+		got := strings.Join([]string{s["shared_buffers"], s["effective_cache_size"], s["work_mem"],
+			s["maintenance_work_mem"], s["max_wal_size"], s["min_wal_size"]}, " ")
+		if got != tt.want {
+			t.Errorf("%s memory, %s data: got %s, want %s", tt.memory, tt.data, got, tt.want)
+		}
+	}
+}
+
+func TestCollation(t *testing.T) {
+	for _, tt := range []struct {
+		major  int
+		icu    bool
+		choice string
+		want   string // provider, or a part of the error
+	}{
+		{18, true, "auto", "--locale-provider=builtin"}, {17, false, "auto", "--locale-provider=builtin"},
+		{16, true, "auto", "--locale-provider=icu"}, {15, true, "auto", "--locale-provider=icu"},
+		{16, false, "auto", "--locale=C"}, {14, true, "auto", "--locale=C"},
+		{17, true, "icu", "--locale-provider=icu"}, {17, true, "libc", "--locale=C"},
+		{16, true, "builtin", "from version 17"}, {14, true, "icu", "needs PostgreSQL 15"}, {17, false, "icu", "without ICU"},
+	} {
+		got, err := (&Server{Major: tt.major, ICU: tt.icu}).collation(tt.choice)
+		text := strings.Join(got, " ")
+		if err != nil {
+			text = err.Error()
+		}
+		if !strings.Contains(text, tt.want) {
+			t.Errorf("%d, ICU %v, %s: got %s, want %s", tt.major, tt.icu, tt.choice, text, tt.want)
+		}
+	}
+}
+
+// install puts a server's two programs into a tree.
+func install(t *testing.T, into *tree.Tree, dir, binary string) {
+	t.Helper()
+	for name, content := range map[string]string{"postgres": binary, "initdb": "#!"} {
+		n := &tree.Inode{Mode: tree.S_IFREG | 0o755, Content: tree.Bytes([]byte(content))}
+		if err := into.Put(dir+"/"+name, n); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestFindServer(t *testing.T) {
+	far := strings.Repeat("x", 1<<20-10) // across two windows
+	tests := []struct {
+		name    string
+		servers map[string]string // by directory, the binary's bytes
+		want    Server            // Major 0: an error
+	}{
+		{"none", nil, Server{}},
+		{"alpine", map[string]string{"usr/libexec/postgresql17": far + "postgres (PostgreSQL) 17.6\n\x00ucol_open_76\x00"},
+			Server{"/usr/libexec/postgresql17", 17, "17.6", true}},
+		{"debian", map[string]string{"usr/lib/postgresql/15/bin": "postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n"},
+			Server{"/usr/lib/postgresql/15/bin", 15, "15.18", false}},
+		{"the newest", map[string]string{"usr/libexec/postgresql16": "postgres (PostgreSQL) 16.10\n", "usr/local/bin": "postgres (PostgreSQL) 18rc1\n"},
+			Server{"/usr/local/bin", 18, "18rc1", false}},
+		{"not PostgreSQL", map[string]string{"usr/bin": "an impostor"}, Server{}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			root := tree.New()
+			for dir, binary := range tt.servers {
+				install(t, root, dir, binary)
+			}
+			got, err := findServer(root)
+			if tt.want.Major == 0 {
+				if err == nil {
+					t.Errorf("found %+v", got)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if *got != tt.want {
+				t.Errorf("got %+v, want %+v", *got, tt.want)
+			}
+		})
+	}
+	t.Run("not executable", func(t *testing.T) {
+		root := tree.New()
+		install(t, root, "usr/bin", "postgres (PostgreSQL) 17.6\n")
+		n, _ := root.Lookup("usr/bin/postgres")
+		n.Mode &^= 0o111
+		if got, err := findServer(root); err == nil {
+			t.Errorf("found %+v", got)
+		}
+	})
+}
+
+// serverDir finds an installed server.
+func serverDir(t *testing.T) string {
+	t.Helper()
+	dirs, _ := filepath.Glob("/usr/lib/postgresql/*/bin/postgres") // the pattern is well formed
+	if len(dirs) == 0 {
+		t.Skip("no PostgreSQL server is installed in /usr/lib/postgresql")
+	}
+	return filepath.Dir(dirs[0])
+}
+
+func TestIdentifyRealServer(t *testing.T) {
+	dir := serverDir(t)
+	f, err := os.Open(filepath.Join(dir, "postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	got, err := identify(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command(filepath.Join(dir, "postgres"), "--version").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(string(out), "postgres (PostgreSQL) "+got.Version) || !got.ICU {
+		t.Errorf("found %+v, it says %s", got, out)
+	}
+}
+
+// readableDir is a temporary directory that other users can read, which
+// t.TempDir's parent keeps them from.
+func readableDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "sov-postgres-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// TestRealServerTakesTheConfiguration has a server read what is generated: it
+// refuses parameters and values that it does not know.
+func TestRealServerTakesTheConfiguration(t *testing.T) {
+	dir := serverDir(t)
+	if os.Getuid() == 0 {
+		if _, err := exec.LookPath("setpriv"); err != nil {
+			t.Skip("setpriv is not installed, and PostgreSQL refuses to run as root")
+		}
+	}
+	r := sqlRecipe(t)
+	r.Postgres.Settings = map[string]recipe.Setting{"application_name": `it's a \ test`}
+	work := readableDir(t)
+	values := settings(r)
+	values["data_directory"] = quote(work)
+	conf := filepath.Join(work, "postgresql.conf")
+	if err := os.WriteFile(conf, []byte(render(assets.PostgresConf, values)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"fsync": "on", "dynamic_shared_memory_type": "mmap", "shared_buffers": "32768",
+		"listen_addresses": "*", "application_name": `it's a \ test`, "password_encryption": "scram-sha-256"} {
+		args := []string{filepath.Join(dir, "postgres"), "-C", name, "-c", "config_file=" + conf}
+		if os.Getuid() == 0 {
+			args = append([]string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"}, args...)
+		}
+		var stderr bytes.Buffer
+		c := exec.Command(args[0], args[1:]...)
+		c.Stderr = &stderr
+		out, err := c.Output()
+		if got := strings.TrimSpace(string(out)); err != nil || got != want {
+			t.Errorf("%s: got %q, want %q; %v\n%s", name, got, want, err, &stderr)
+		}
+	}
+}
+
+func FuzzIdentify(f *testing.F) {
+	f.Add([]byte("postgres (PostgreSQL) 17.6\n\x00ucol_open_76"))
+	f.Add([]byte("postgres (PostgreSQL) 999.999.999 "))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if s, err := identify(bytes.NewReader(b)); err == nil && (s.Major <= 0 || s.Version == "") {
+			t.Errorf("found %+v", s)
+		}
+	})
+}

@@ -1,0 +1,139 @@
+package postgres
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+
+	"github.com/sovereign-sql/sov/internal/tree"
+)
+
+// A Server is a PostgreSQL installation found in a root file system.
+type Server struct {
+	Dir     string `json:"dir"`     // absolute, with postgres and initdb in it
+	Major   int    `json:"major"`   // 17
+	Version string `json:"version"` // "17.6"
+	// ICU says that the server was built with ICU.
+	ICU bool `json:"icu"`
+}
+
+// findServer looks for an executable postgres beside an initdb, wherever that
+// is: /usr/libexec/postgresql17 on Alpine, /usr/lib/postgresql/17/bin on Debian,
+// /usr/local/bin in the images of Docker Hub. Of several, the newest is taken.
+func findServer(t *tree.Tree) (*Server, error) {
+	var found []*Server
+	err := t.Walk(func(p string, n *tree.Inode) error {
+		if path.Base(p) != "initdb" || !n.IsRegular() { // links to one lead to no other server
+			return nil
+		}
+		binary, ok := executable(t, path.Join(path.Dir(p), "postgres"))
+		if _, runs := executable(t, p); !ok || !runs {
+			return nil
+		}
+		s, err := identify(binary.Content.Open())
+		if err != nil {
+			return fmt.Errorf("/%s/postgres: %w", path.Dir(p), err)
+		}
+		s.Dir = "/" + path.Dir(p)
+		found = append(found, s)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(found) == 0 {
+		return nil, errors.New("there is no PostgreSQL server in the base image or its packages (no executable postgres beside an initdb): " +
+			"add the package postgresql to packages.install, or take a base image that has it")
+	}
+	// The walk is in the order of names, so that of equals it is always the same
+	// that is taken.
+	return slices.MaxFunc(found, func(a, b *Server) int { return a.Major - b.Major }), nil
+}
+
+func executable(t *tree.Tree, p string) (*tree.Inode, bool) {
+	_, n, err := t.Resolve(p)
+	return n, err == nil && n.IsRegular() && n.Mode&0o111 != 0
+}
+
+// versionText is what `postgres --version` prints, which the binary holds as a
+// string: "postgres (PostgreSQL) 17.6", with a word on the packaging behind it
+// in some. Servers before 10 have three numbers.
+var versionText = regexp.MustCompile(`postgres \(PostgreSQL\) ([0-9]{1,3})((?:\.[0-9]{1,3}){1,2}|devel|(?:beta|rc)[0-9]{1,2})[^0-9.]`)
+
+// identify finds a server's version in the bytes of its binary.
+func identify(binary io.Reader) (*Server, error) {
+	var s Server
+	err := scan(binary, func(window []byte) bool {
+		if m := versionText.FindSubmatch(window); m != nil && s.Major == 0 {
+			s.Major, _ = strconv.Atoi(string(m[1])) // at most three digits
+			s.Version = string(m[1]) + string(m[2])
+		}
+		// The name of a function that every ICU release suffixes with its own
+		// version; a server without ICU does not import it.
+		s.ICU = s.ICU || bytes.Contains(window, []byte("ucol_open"))
+		return s.Major != 0 && s.ICU
+	})
+	if err != nil {
+		return nil, err
+	}
+	if s.Major == 0 {
+		return nil, errors.New("it does not say which version of PostgreSQL it is")
+	}
+	return &s, nil
+}
+
+// overlap is how much of a window is seen again at the beginning of the next,
+// more than any text that is looked for is long.
+const overlap = 256
+
+// scan calls fn with overlapping windows of r until it returns true.
+func scan(r io.Reader, fn func(window []byte) bool) error {
+	buf := make([]byte, 1<<20)
+	kept := 0
+	for {
+		n, err := io.ReadFull(r, buf[kept:])
+		if fn(buf[:kept+n]) || err == io.EOF || err == io.ErrUnexpectedEOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		kept = copy(buf, buf[len(buf)-overlap:])
+	}
+}
+
+// collation returns initdb's options for how text sorts.
+func (s *Server) collation(choice string) ([]string, error) {
+	switch choice {
+	case "auto":
+		switch {
+		case s.Major >= 17:
+			choice = "builtin"
+		case s.Major >= 15 && s.ICU:
+			choice = "icu"
+		default:
+			choice = "libc"
+		}
+	case "builtin":
+		if s.Major < 17 {
+			return nil, fmt.Errorf("postgres.collation is builtin, which PostgreSQL has from version 17; this is %s", s.Version)
+		}
+	case "icu":
+		if s.Major < 15 || !s.ICU {
+			return nil, fmt.Errorf("postgres.collation is icu, which needs PostgreSQL 15 or later built with ICU; this is %s%s",
+				s.Version, map[bool]string{false: " without ICU"}[s.ICU])
+		}
+	}
+	switch choice {
+	case "builtin":
+		return []string{"--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"}, nil
+	case "icu":
+		return []string{"--locale-provider=icu", "--icu-locale=und", "--locale=C"}, nil
+	}
+	return []string{"--locale=C"}, nil
+}

@@ -1,0 +1,145 @@
+package stages
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/sovereign-sql/sov/internal/lock"
+	"github.com/sovereign-sql/sov/internal/ociref"
+	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/stages/base"
+	"github.com/sovereign-sql/sov/stages/kernel"
+	"github.com/sovereign-sql/sov/stages/overlay"
+	"github.com/sovereign-sql/sov/stages/packages"
+)
+
+// lockEntry returns what the build is made of: from the lock if it answers, or
+// resolved now and written to it.
+func (b *builder) lockEntry(ctx context.Context) (entry *lock.Entry, written bool, err error) {
+	if b.LockPath != "" && !b.UpdateLock {
+		file, err := lock.Load(b.LockPath)
+		if err != nil {
+			return nil, false, err
+		}
+		if entry, ok := file.Find(b.Recipe.Name, b.Arch); ok {
+			return entry, false, entry.Check(b.LockPath, b.want())
+		}
+	}
+	entry, err = b.resolve(ctx)
+	if err != nil {
+		return nil, false, fmt.Errorf("resolve recipe %s for %s: %w", b.Recipe.Name, b.Arch, b.adviseOffline(err))
+	}
+	if b.LockPath != "" {
+		written, err = lock.Update(b.LockPath, *entry)
+	}
+	return entry, written, err
+}
+
+func (b *builder) adviseOffline(err error) error {
+	if b.Offline && b.LockPath != "" {
+		return fmt.Errorf("%w (offline, and %s has no entry for it)", err, b.LockPath)
+	}
+	return err
+}
+
+// want is what the build at hand needs of a lock.
+func (b *builder) want() lock.Want {
+	w := lock.Want{
+		Inputs: lock.Inputs{
+			Image:        b.imageName(),
+			Repositories: b.repositories(),
+			Packages:     slices.Clone(b.Recipe.Packages.Install),
+			Kernel:       b.kernelSource(),
+		},
+		KernelSource: b.Kernel == "",
+		Tailscale:    b.tailscaleVersion(),
+	}
+	if len(w.Packages) == 0 {
+		w.Repositories = nil // nothing is taken from them
+	}
+	return w
+}
+
+// resolve finds out what the recipe's words mean today.
+func (b *builder) resolve(ctx context.Context) (*lock.Entry, error) {
+	want := b.want()
+	entry := &lock.Entry{Recipe: b.Recipe.Name, Arch: b.Arch, Inputs: want.Inputs, Tailscale: want.Tailscale}
+	err := b.engine.Do(ctx, "resolve image", func(ctx context.Context, _ *pipeline.Task) error {
+		img, err := ociref.Open(ctx, b.image, b.Arch, "", b.images)
+		if err == nil {
+			entry.Image = lock.Image{Reference: want.Image, Digest: img.Digest}
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := b.resolvePackages(ctx, entry); err != nil {
+		return nil, err
+	}
+	if !want.KernelSource {
+		entry.Inputs.Kernel = ""
+		return entry, nil
+	}
+	return entry, b.engine.Do(ctx, "resolve kernel", func(ctx context.Context, t *pipeline.Task) error {
+		// Before a source of over a hundred megabytes is fetched that could not be compiled.
+		if err := kernel.CheckTools(ctx, b.Arch); err != nil {
+			return err
+		}
+		k, err := kernel.Resolve(ctx, kernel.ResolveOptions{Source: want.Kernel, Store: b.store, Fetch: b.client, Task: t})
+		entry.Kernel = &k
+		return err
+	})
+}
+
+// resolvePackages solves for the packages on top of the base image, which it
+// has the base stage bring: the build finds it in the cache then.
+func (b *builder) resolvePackages(ctx context.Context, entry *lock.Entry) error {
+	if len(entry.Inputs.Packages) == 0 {
+		return nil
+	}
+	before := *b.engine
+	before.Scope, before.NoCache, before.Progress = "", false, withinBuild{b.reporter}
+	result, err := before.Build(ctx, []pipeline.Stage{b.base(entry)})
+	if err != nil {
+		return err
+	}
+	return b.engine.Do(ctx, "resolve packages", func(ctx context.Context, _ *pipeline.Task) error {
+		tree, err := overlay.Merge(finished{b.store, result}, base.Name)
+		if err != nil {
+			return err
+		}
+		defer tree.Close()
+		solution, err := packages.Resolve(ctx, packages.Request{Base: tree.Tree, Repositories: entry.Inputs.Repositories,
+			Install: entry.Inputs.Packages, Keys: b.Recipe.Packages.Keys, Arch: b.Arch, Client: b.client})
+		if err != nil {
+			return err
+		}
+		entry.Packages, entry.Removed = solution.Packages, solution.Removed
+		return nil
+	})
+}
+
+// withinBuild leaves out the beginning and the end of a build that is only a
+// part of another.
+type withinBuild struct{ pipeline.Reporter }
+
+func (r withinBuild) Report(e pipeline.Event) {
+	if e.Type != pipeline.EventBuild && e.Type != pipeline.EventDone {
+		r.Reporter.Report(e)
+	}
+}
+
+// finished gives the outputs of a build that is over.
+type finished struct {
+	*pipeline.Store
+	result *pipeline.Result
+}
+
+func (f finished) Outputs(stage string) []pipeline.Output {
+	if st := f.result.Stage(stage); st != nil {
+		return st.Outputs
+	}
+	return nil
+}

@@ -1,0 +1,155 @@
+// Package rootfs is the stage that merges what the other stages put into the
+// root file system and lays it out as an ext4 image, which the guest mounts
+// read-only. rootfs.json says what came out.
+package rootfs
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"syscall"
+
+	"github.com/sovereign-sql/sov/internal/ext4"
+	"github.com/sovereign-sql/sov/internal/recipe"
+	"github.com/sovereign-sql/sov/internal/tree"
+	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/stages/overlay"
+)
+
+// Name is the stage's name.
+const Name = "rootfs"
+
+// Names of the outputs.
+const (
+	ImageFile = "rootfs.img"
+	StatsFile = "rootfs.json" // an Info
+)
+
+// version is part of the key. It is raised when the same tree comes to another
+// image, be it by a change of package ext4; the tests notice when it does.
+const version = 1
+
+// Info is the content of StatsFile.
+type Info struct {
+	Label     string `json:"label"`
+	UUID      string `json:"uuid"`
+	Size      int64  `json:"size"`       // bytes
+	FreeBytes int64  `json:"free_bytes"` // within Size
+	Inodes    int64  `json:"inodes"`
+	Files     int    `json:"files"` // names of anything, directories included
+}
+
+// Options shape the image.
+type Options struct {
+	Label  string
+	Free   recipe.Size // room left in the image; 0: as small as its content
+	Shares []string    // the stages whose shares are merged, in order
+}
+
+// New returns the stage.
+func New(o Options) pipeline.Stage { return &stage{o} }
+
+type stage struct{ Options }
+
+func (s *stage) Name() string    { return Name }
+func (s *stage) Needs() []string { return s.Shares }
+
+func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
+	k.Add("version", version)
+	k.Add("label", s.Label)
+	k.Add("free", int64(s.Free))
+	k.Add("shares", s.Shares)
+	return nil
+}
+
+func (s *stage) Run(ctx context.Context, j *pipeline.Job) error {
+	j.Progress().Step("merge")
+	merged, err := overlay.Merge(j, s.Shares...)
+	if err != nil {
+		return err
+	}
+	defer merged.Close()
+	entries, bytes, err := measure(merged.Tree)
+	if err != nil {
+		return err
+	}
+	w, err := j.Create(ImageFile)
+	if err != nil {
+		return err
+	}
+	defer w.Abort()
+	j.Progress().Step("write ext4")
+	j.Progress().Total(bytes)
+	stats, err := s.write(ctx, w, merged.Tree, j.Progress().Add)
+	if err != nil {
+		return err
+	}
+	if _, err := w.Commit(); err != nil {
+		return err
+	}
+	return s.describe(j, stats, entries)
+}
+
+// measure returns how many names and how many bytes of content a tree has.
+func measure(t *tree.Tree) (entries int, bytes int64, err error) {
+	seen := map[*tree.Inode]bool{}
+	err = t.Walk(func(_ string, n *tree.Inode) error {
+		entries++
+		if !seen[n] {
+			bytes += n.Content.Size
+			seen[n] = true
+		}
+		return nil
+	})
+	return entries, bytes, err
+}
+
+func (s *stage) write(ctx context.Context, w ext4.Target, t *tree.Tree, progress func(int64)) (ext4.Stats, error) {
+	newest, err := overlay.Newest(t)
+	if err != nil {
+		return ext4.Stats{}, err
+	}
+	o := ext4.Options{Label: s.Label, ModTime: newest, Progress: progress}
+	stats, err := ext4.Write(ctx, w, t, o)
+	if err != nil || s.Free == 0 {
+		return stats, err
+	}
+	// How much room the structures of a larger and writable file system take is
+	// known once it is laid out.
+	o.Size = stats.Size + int64(s.Free) + int64(s.Free)/32 + growthStep
+	for range maxGrowth {
+		stats, err = ext4.Write(ctx, w, t, o)
+		if err == nil && stats.FreeBytes >= int64(s.Free) {
+			return stats, nil
+		}
+		if err != nil && !errors.Is(err, syscall.ENOSPC) {
+			return stats, err
+		}
+		o.Size += max(int64(s.Free)-stats.FreeBytes, 0) + growthStep
+	}
+	if err == nil {
+		err = fmt.Errorf("an image of %d bytes does not have the %s of room that rootfs.free asks for", o.Size, s.Free)
+	}
+	return stats, err
+}
+
+// The first size has room for inode tables of a usual density; each further
+// round of write adds what was missing and a little.
+const (
+	maxGrowth  = 5
+	growthStep = 1 << 20
+)
+
+func (s *stage) describe(j *pipeline.Job, stats ext4.Stats, entries int) error {
+	u := stats.UUID
+	text, err := json.MarshalIndent(Info{
+		Label: s.Label, Size: stats.Size, FreeBytes: stats.FreeBytes, Inodes: stats.Inodes, Files: entries,
+		UUID: fmt.Sprintf("%x-%x-%x-%x-%x", u[0:4], u[4:6], u[6:8], u[8:10], u[10:16]),
+	}, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", StatsFile, err)
+	}
+	_, err = j.Write(StatsFile, append(text, '\n'))
+	return err
+}

@@ -1,0 +1,98 @@
+package stages
+
+import (
+	"context"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sovereign-sql/sov/internal/ext4"
+	"github.com/sovereign-sql/sov/internal/guestspec"
+	"github.com/sovereign-sql/sov/internal/manifest"
+	"github.com/sovereign-sql/sov/internal/mirror/mirrortest"
+	"github.com/sovereign-sql/sov/internal/recipe"
+)
+
+// TestSQL builds the recipe that comes with sov from real programs. What is
+// left out is what other packages' tests build: the kernel, of which the least
+// is given that passes for one, and Tailscale.
+func TestSQL(t *testing.T) {
+	peer := mirrortest.Start(t, arch)
+	r, text, err := LoadRecipe("sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Tailscale.Enabled = false
+	dir := t.TempDir()
+	kernel := filepath.Join(dir, "Image")
+	if err := os.WriteFile(kernel, fitKernel(t), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	o := Options{
+		Recipe: r, RecipeText: text, Arch: arch, Kernel: kernel,
+		Image: peer.Image(), Repositories: peer.Repositories(),
+		LockPath: filepath.Join(dir, "sov.lock"), CacheDir: filepath.Join(dir, "cache"), Out: filepath.Join(dir, "out"),
+		InitProgram: func(string) ([]byte, error) { return []byte("#!sov-init"), nil },
+	}
+	result, err := Build(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("cold build: %s", result.Elapsed.Round(time.Millisecond))
+	for _, s := range result.Stages {
+		t.Logf("%s: %s %q", s.Name, s.Elapsed.Round(time.Millisecond), s.Warnings)
+	}
+	if problems, err := manifest.Verify(context.Background(), result.Dir); err != nil || len(problems) > 0 {
+		t.Errorf("manifest: %v, %v", problems, err)
+	}
+	checkSQLImage(t, filepath.Join(result.Dir, "rootfs.img"))
+
+	again, err := Build(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(ran(again)) > 0 {
+		t.Errorf("the second build ran %q", ran(again))
+	}
+	t.Logf("second build: %s", again.Elapsed.Round(time.Millisecond))
+
+	r.Postgres.Settings = map[string]recipe.Setting{"work_mem": "8MB"}
+	changed, err := Build(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(ran(changed), " "); got != "postgres rootfs bundle" {
+		t.Errorf("after a changed setting %q ran", got)
+	}
+	t.Logf("build after a changed setting: %s", changed.Elapsed.Round(time.Millisecond))
+}
+
+func checkSQLImage(t *testing.T, path string) {
+	t.Helper()
+	image, err := ext4.OpenFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer image.Close()
+	if problems, err := image.Check(context.Background()); err != nil || len(problems) > 0 {
+		t.Errorf("ext4: %v, %v", problems, err)
+	}
+	config, err := guestspec.Load(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range config.Services {
+		if _, err := fs.Stat(image, strings.TrimPrefix(s.Command[0], "/")); err != nil {
+			t.Errorf("service %s: %v", s.Name, err)
+		}
+	}
+	if tool, err := exec.LookPath("e2fsck"); err == nil {
+		if out, err := exec.Command(tool, "-fn", path).CombinedOutput(); err != nil {
+			t.Errorf("e2fsck: %v\n%s", err, out)
+		}
+	}
+}

@@ -1,0 +1,172 @@
+package tailscale
+
+import (
+	"context"
+	"debug/buildinfo"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/mod/modfile"
+
+	"github.com/sovereign-sql/sov/internal/tree"
+	"github.com/sovereign-sql/sov/pipeline"
+)
+
+// Name is the name of the stage.
+const Name = "tailscale"
+
+// Names of the outputs.
+const (
+	TarOutput  = "tailscale.tar"
+	InfoOutput = "tailscale.json" // an Info
+)
+
+// module is what is pinned, and command what is built from it.
+const (
+	module  = "tailscale.com"
+	command = "tailscale.com/cmd/tailscaled"
+)
+
+// format is part of the key: it changes when the same inputs give another
+// output.
+const format = 1
+
+var (
+	//go:embed tailscaled.mod
+	goMod []byte
+	//go:embed tailscaled.sum
+	goSum []byte
+)
+
+// Version returns the version of Tailscale that the stage builds, "v1.102.5".
+func Version() string {
+	f, err := modfile.Parse("tailscaled.mod", goMod, nil)
+	if err != nil {
+		panic(err) // embedded, and read by the tests
+	}
+	for _, r := range f.Require {
+		if r.Mod.Path == module {
+			return r.Mod.Version
+		}
+	}
+	panic("tailscaled.mod does not require " + module)
+}
+
+// Options say how to build.
+type Options struct {
+	Arch    string // "arm64" or "amd64"
+	Offline bool   // take modules from Go's module cache alone
+	Go      string // path of the go command; empty: the one in PATH
+}
+
+// Info is the content of InfoOutput.
+type Info struct {
+	Version string   `json:"version"` // of Tailscale
+	Go      string   `json:"go"`      // version of the toolchain, "go1.26.8"
+	Modules []Module `json:"modules"` // what the program is linked from, Tailscale included
+}
+
+// A Module is a Go module.
+type Module struct {
+	Path    string `json:"path"`
+	Version string `json:"version"`
+	Sum     string `json:"sum"` // as in go.sum, "h1:..."
+}
+
+// New returns the stage.
+func New(o Options) pipeline.Stage { return &stage{o} }
+
+type stage struct{ Options }
+
+func (*stage) Name() string    { return Name }
+func (*stage) Needs() []string { return nil }
+
+func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
+	k.Add("format", format)
+	k.Add("arch", s.Arch)
+	k.Add("version", Version())
+	k.Add("tailscaled.mod", goMod)
+	k.Add("tailscaled.sum", goSum)
+	k.Add("tags", buildTags())
+	version, err := s.goVersion(context.Background())
+	if err != nil {
+		// Run says what to do about it, should it come to that.
+		version = "missing"
+	}
+	k.Add("go", version)
+	return nil
+}
+
+func (s *stage) Run(ctx context.Context, j *pipeline.Job) error {
+	dir, err := j.Scratch()
+	if err != nil {
+		return err
+	}
+	program := filepath.Join(dir, "tailscaled")
+	if err := s.compile(ctx, dir, program, j.Progress()); err != nil {
+		return fmt.Errorf("build %s %s: %w", command, Version(), err)
+	}
+	f, err := os.Open(program)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := writeTar(j, f); err != nil {
+		return err
+	}
+	return writeInfo(j, program)
+}
+
+// writeTar lays the program out as the guest has it. Called as "tailscale" it
+// is the command line.
+func writeTar(j *pipeline.Job, program *os.File) error {
+	info, err := program.Stat()
+	if err != nil {
+		return err
+	}
+	epoch := time.Unix(0, 0)
+	t := tree.New()
+	err = errors.Join(
+		t.Put("usr/sbin/tailscaled", &tree.Inode{Mode: tree.S_IFREG | 0o755, ModTime: epoch, Content: tree.Section(program, 0, info.Size())}),
+		t.Put("usr/bin/tailscale", &tree.Inode{Mode: tree.S_IFLNK | 0o777, ModTime: epoch, Target: "../sbin/tailscaled"}),
+	)
+	if err != nil {
+		return err
+	}
+	w, err := j.Create(TarOutput)
+	if err != nil {
+		return err
+	}
+	defer w.Abort()
+	if err := t.WriteTar(w); err != nil {
+		return err
+	}
+	_, err = w.Commit()
+	return err
+}
+
+// writeInfo takes the modules from the program itself.
+func writeInfo(j *pipeline.Job, program string) error {
+	build, err := buildinfo.ReadFile(program)
+	if err != nil {
+		return err
+	}
+	info := Info{Version: Version(), Go: build.GoVersion}
+	for _, m := range build.Deps {
+		if m.Replace != nil {
+			m = m.Replace
+		}
+		info.Modules = append(info.Modules, Module{m.Path, m.Version, m.Sum})
+	}
+	b, err := json.MarshalIndent(info, "", "  ")
+	if err != nil {
+		return err
+	}
+	_, err = j.Write(InfoOutput, append(b, '\n'))
+	return err
+}

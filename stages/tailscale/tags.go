@@ -1,0 +1,39 @@
+package tailscale
+
+import "strings"
+
+// omitted are the features of Tailscale (its package feature/featuretags) that
+// are left out. They belong to other machines (desktops, clouds, Kubernetes,
+// NAS, systemd), want a person in front of the screen, or are services that
+// this guest does not offer to its tailnet: SSH, file sharing, web pages,
+// proxies, being an exit node.
+//
+// What stays is what a server needs: the kernel's TUN device with nf_tables or
+// iptables, DNS (and netstack, which answers it at 100.100.100.100), routes and
+// exit nodes of others, finding direct paths, locks, health, diagnosis, and
+// the certificate roots that an image without ca-certificates relies on.
+var omitted = []string{
+	// Other platforms and their services.
+	"aws", "bird", "cloud", "dbus", "desktop_sessions", "flashappliance", "kube", "linuxdnsfight", "networkmanager",
+	"resolved", "sdnotify", "synology", "syslog", "syspolicy", "systray", "tap", "tpm", "wakeonlan",
+
+	// For people at the machine.
+	"captiveportal", "colorable", "completion", "completion_scripts", "qrcodes", "webbrowser", "webclient",
+
+	// Services offered to the tailnet or taken from it.
+	"acme", "advertiseexitnode", "appconnectors", "conn25", "drive", "outboundproxy", "portlist", "relayserver",
+	"serve", "serviceclientprefs", "ssh", "taildrop",
+
+	// Management and measurement.
+	"capture", "clientupdate", "debugeventbus", "debugportmapper", "hujsonconf", "identityfederation", "linkspeed",
+	"netlog", "posture", "remoteconfig", "runtimemetrics",
+}
+
+// buildTags returns the value of go build's -tags.
+func buildTags() string {
+	tags := []string{"ts_include_cli"} // one program for both names
+	for _, feature := range omitted {
+		tags = append(tags, "ts_omit_"+feature)
+	}
+	return strings.Join(tags, ",")
+}

@@ -1,0 +1,222 @@
+package tailscale
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/mod/modfile"
+
+	"github.com/sovereign-sql/sov/internal/tree"
+	"github.com/sovereign-sql/sov/pipeline"
+)
+
+func TestVersion(t *testing.T) {
+	f, err := modfile.Parse("tailscaled.mod", goMod, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(f.Replace) > 0 {
+		t.Error("the pinned module replaces others: go.sum does not vouch for what is built")
+	}
+	if v := Version(); !strings.HasPrefix(v, "v1.") {
+		t.Errorf("Version() = %q", v)
+	}
+	for _, line := range []string{"tailscale.com " + Version() + " h1:", "tailscale.com " + Version() + "/go.mod h1:"} {
+		if !strings.Contains(string(goSum), line) {
+			t.Errorf("tailscaled.sum has no line %q", line)
+		}
+	}
+}
+
+// TestTagsExist guards against a feature that was renamed: go build takes any
+// tag and would quietly build it in again.
+func TestTagsExist(t *testing.T) {
+	if len(slices.Compact(slices.Sorted(slices.Values(omitted)))) != len(omitted) {
+		t.Error("a feature is named twice")
+	}
+	modules := goEnv(t, "GOMODCACHE")
+	dir := filepath.Join(modules, "tailscale.com@"+Version(), "feature", "buildfeatures")
+	if _, err := os.Stat(dir); err != nil {
+		t.Skip("needs tailscale.com in Go's module cache: a build of the sql recipe puts it there")
+	}
+	for _, feature := range omitted {
+		if _, err := os.Stat(filepath.Join(dir, "feature_"+feature+"_disabled.go")); err != nil {
+			t.Errorf("Tailscale %s has no feature %q to omit", Version(), feature)
+		}
+	}
+}
+
+func goEnv(t *testing.T, name string) string {
+	t.Helper()
+	out, err := exec.Command("go", "env", name).Output()
+	if err != nil {
+		t.Fatalf("go env: %v", err)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// TestEnvironment asks the go command itself what it makes of the environment.
+func TestEnvironment(t *testing.T) {
+	for name, value := range map[string]string{
+		"GOFLAGS": "-race", "GOEXPERIMENT": "arenas", "GOARM64": "v9.0", "GOAMD64": "v3", "CGO_ENABLED": "1", "CGO_CFLAGS": "-O0",
+		"GOWORK": "/somewhere/go.work", "GOPROXY": "https://proxy.example", "GOFIPS140": "latest",
+	} {
+		t.Setenv(name, value)
+	}
+	ask := func(s *stage) map[string]string {
+		t.Helper()
+		program, err := s.goCommand()
+		if err != nil {
+			t.Fatal(err)
+		}
+		env, err := s.environment(t.Context(), program)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command(program, "env", "-json")
+		cmd.Env, cmd.Dir = env, t.TempDir()
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := map[string]string{}
+		if err := json.Unmarshal(out, &got); err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	got := ask(&stage{Options{Arch: "arm64"}})
+	for name, want := range map[string]string{
+		"GOFLAGS": "-mod=readonly", "GOEXPERIMENT": "", "GOARM64": "v8.0", "CGO_ENABLED": "0", "CGO_CFLAGS": "-O2 -g", "GOWORK": "off",
+		"GOPROXY": "https://proxy.example", "GOFIPS140": "off", "GOOS": "linux", "GOARCH": "arm64", "GOTOOLCHAIN": "local",
+	} {
+		if got[name] != want {
+			t.Errorf("%s = %q in the build, want %q", name, got[name], want)
+		}
+	}
+	if got := ask(&stage{Options{Arch: "amd64"}}); got["GOAMD64"] != "v1" {
+		t.Errorf("GOAMD64 = %q in the build, want v1", got["GOAMD64"])
+	}
+	if got := ask(&stage{Options{Arch: "arm64", Offline: true}}); got["GOPROXY"] != "off" {
+		t.Errorf("GOPROXY = %q offline, want off", got["GOPROXY"])
+	}
+}
+
+func build(t *testing.T, ctx context.Context, stages ...pipeline.Stage) (*pipeline.Store, *pipeline.Result, error) {
+	t.Helper()
+	store, err := pipeline.OpenStore(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	result, err := (&pipeline.Engine{Store: store}).Build(ctx, stages)
+	return store, result, err
+}
+
+func TestNoGo(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	if _, _, err := build(t, t.Context(), New(Options{Arch: "arm64"})); !errors.Is(err, errNoGo) {
+		t.Errorf("without Go: %v, want errNoGo", err)
+	}
+	missing := filepath.Join(t.TempDir(), "go")
+	if _, _, err := build(t, t.Context(), New(Options{Arch: "arm64", Go: missing})); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("with Go at a wrong path: %v", err)
+	}
+}
+
+// script makes a program of that text in place of the go command.
+func script(t *testing.T, text string) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "go")
+	if err := os.WriteFile(name, []byte("#!/bin/sh\n"+text), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+func TestOldGo(t *testing.T) {
+	old := script(t, "echo go1.21.13\n")
+	_, _, err := build(t, t.Context(), New(Options{Arch: "arm64", Go: old}))
+	if err == nil || !strings.Contains(err.Error(), "is go1.21.13; install a newer one") {
+		t.Errorf("with an old Go: %v", err)
+	}
+}
+
+func TestOfflineWithoutModules(t *testing.T) {
+	t.Setenv("GOMODCACHE", t.TempDir())
+	t.Setenv("GOFLAGS", "-modcacherw")
+	_, _, err := build(t, t.Context(), New(Options{Arch: "arm64", Offline: true}))
+	if err == nil || !strings.Contains(err.Error(), "module lookup disabled") || !strings.Contains(err.Error(), "run once without --offline") {
+		t.Errorf("offline with an empty module cache: %v", err)
+	}
+}
+
+// TestOutputs has the go command's place taken by a script that hands out the
+// go command itself: a Go program like tailscaled, and there.
+func TestOutputs(t *testing.T) {
+	program, err := exec.LookPath("go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	handOut := script(t, fmt.Sprintf(`
+[ "$1" = env ] && exec %q "$@"
+while [ $# -gt 1 ]; do [ "$1" = -o ] && out=$2; shift; done
+echo "net/http" >&2
+cp -L %q "$out"
+`, program, program))
+	store, result, err := build(t, t.Context(), New(Options{Arch: "amd64", Go: handOut}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	outputs := result.Stage(Name).Outputs
+	if len(outputs) != 2 || outputs[0].Name != TarOutput || outputs[1].Name != InfoOutput {
+		t.Fatalf("outputs %+v", outputs)
+	}
+	tar, err := store.Open(outputs[0].Blob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tar.Close()
+	got := tree.New()
+	if err := got.ApplyTar(tar, outputs[0].Size, tree.TarOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	daemon, ok := got.Lookup("usr/sbin/tailscaled")
+	if !ok || daemon.Mode != tree.S_IFREG|0o755 || daemon.UID != 0 || daemon.ModTime.Unix() != 0 {
+		t.Errorf("usr/sbin/tailscaled: %+v", daemon)
+	}
+	if p, n, err := got.Resolve("usr/bin/tailscale"); err != nil || n != daemon {
+		t.Errorf("usr/bin/tailscale leads to %s, %v", p, err)
+	}
+}
+
+// TestCancel waits, through a pipe, for the build to be under way.
+func TestCancel(t *testing.T) {
+	program, err := exec.LookPath("go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	started := filepath.Join(t.TempDir(), "started")
+	if err := syscall.Mkfifo(started, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	slow := script(t, fmt.Sprintf("[ \"$1\" = env ] && exec %q \"$@\"\necho > %q\nexec sleep 60\n", program, started))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() {
+		_, _ = os.ReadFile(started)
+		cancel()
+	}()
+	if _, _, err := build(t, ctx, New(Options{Arch: "arm64", Go: slow})); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled build: %v", err)
+	}
+}
