@@ -10,22 +10,9 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
-)
 
-// mountTmpfs mounts a file system of the given size in bytes, or skips.
-func mountTmpfs(t *testing.T, size string) string {
-	t.Helper()
-	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
-		t.Skipf("mounting a tmpfs needs root: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, 0); err != nil {
-			t.Errorf("unmount %s: %v", dir, err)
-		}
-	})
-	return dir
-}
+	"github.com/sovereign-sql/sov/internal/mounttest"
+)
 
 func TestDiskFull(t *testing.T) {
 	const size = 4 << 20
@@ -58,7 +45,7 @@ func TestDiskFull(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := openStore(t, mountTmpfs(t, "4m"))
+			s := openStore(t, mounttest.Tmpfs(t, "4m"))
 			e := &Engine{Store: s}
 			_, err := e.Build(context.Background(), []Stage{&testStage{name: "big", run: c.run}})
 			if !errors.Is(err, unix.ENOSPC) {
@@ -77,7 +64,7 @@ func TestDiskFull(t *testing.T) {
 func TestExportToFullDisk(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	b := put(t, s, randomBytes(1, 2<<20))
-	out := mountTmpfs(t, "1m")
+	out := mounttest.Tmpfs(t, "1m")
 	_, err := s.Export(context.Background(), b, filepath.Join(out, "rootfs.img"), 0o644)
 	if !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), "the disk that holds "+out+" is full") {
 		t.Errorf("error %v", err)
@@ -88,7 +75,7 @@ func TestExportToFullDisk(t *testing.T) {
 }
 
 func TestReadOnlyCache(t *testing.T) {
-	dir := mountTmpfs(t, "4m")
+	dir := mounttest.Tmpfs(t, "4m")
 	e := &Engine{Store: openStore(t, dir), Scope: "x"}
 	mustBuild(t, e, writes("a", "A"))
 	if err := unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sovereign-sql/sov/internal/manifest"
+	"github.com/sovereign-sql/sov/internal/mounttest"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/bundle"
 )
@@ -164,11 +165,7 @@ func TestExportFails(t *testing.T) {
 }
 
 func TestExportDiskFull(t *testing.T) {
-	full := t.TempDir()
-	if err := unix.Mount("sov-test", full, "tmpfs", 0, "size=64k"); err != nil {
-		t.Skipf("mounting a small tmpfs needs root: %v", err)
-	}
-	t.Cleanup(func() { unix.Unmount(full, 0) })
+	full := mounttest.Tmpfs(t, "64k")
 	store := openStore(t)
 	dir := filepath.Join(full, "tiny")
 	if _, err := Export(context.Background(), store, bundled(t, store, map[string]string{"a": "small"}), dir); err != nil {

@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/sovereign-sql/sov/internal/mounttest"
 )
 
 // sizes cover one block group and many, sizes that are no whole groups or MiB, and more than one
@@ -60,27 +62,12 @@ func TestKernelMountsAndWrites(t *testing.T) {
 		t.Skip("mounting needs root")
 	}
 	dir := t.TempDir()
-	name, mnt := filepath.Join(dir, "data.img"), filepath.Join(dir, "mnt")
+	name := filepath.Join(dir, "data.img")
 	if err := Create(context.Background(), name, 600<<20); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Mkdir(mnt, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	mount := func() {
-		t.Helper()
-		if out, err := exec.Command("mount", "-o", "loop", name, mnt).CombinedOutput(); err != nil {
-			t.Fatalf("mount: %v\n%s", err, out)
-		}
-	}
-	umount := func() {
-		t.Helper()
-		if out, err := exec.Command("umount", mnt).CombinedOutput(); err != nil {
-			t.Fatalf("umount: %v\n%s", err, out)
-		}
-	}
 	content := func(i int) []byte { return bytes.Repeat([]byte(fmt.Sprint(i, "\n")), 20_000) }
-	mount()
+	mnt, umount := mounttest.Loop(t, name, "")
 	for i := range 2000 { // enough names to make the kernel index the directory, enough bytes for several groups
 		b := content(i)
 		if i%20 != 0 {
@@ -95,7 +82,7 @@ func TestKernelMountsAndWrites(t *testing.T) {
 	if out, err := exec.Command("e2fsck", "-fn", name).CombinedOutput(); err != nil {
 		t.Errorf("e2fsck -fn after use: %v\n%s", err, out)
 	}
-	mount()
+	mnt, umount = mounttest.Loop(t, name, "")
 	defer umount()
 	for i := 0; i < 2000; i += 20 {
 		got, err := os.ReadFile(filepath.Join(mnt, fmt.Sprintf("a-rather-long-file-name-%d", i)))
@@ -177,14 +164,7 @@ func TestCreateRefuses(t *testing.T) {
 }
 
 func TestCreateOnFullDisk(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("mounting needs root")
-	}
-	dir := t.TempDir()
-	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", dir).CombinedOutput(); err != nil {
-		t.Fatalf("mount: %v\n%s", err, out)
-	}
-	defer exec.Command("umount", dir).Run()
+	dir := mounttest.Tmpfs(t, "8k")
 	if err := Create(context.Background(), filepath.Join(dir, "data.img"), MinSize); !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("Create on a full disk: %v, want ENOSPC", err)
 	}

@@ -18,6 +18,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/sovereign-sql/sov/internal/mounttest"
 	"github.com/sovereign-sql/sov/kernel"
 )
 
@@ -121,7 +122,7 @@ var mishaps = []mishap{
 		name: "Disk full",
 		prepare: func(t *testing.T, a *attempt) {
 			a.flags(fromMirror()...)
-			a.flags("--cache", tmpfs(t, "16m"))
+			a.flags("--cache", mounttest.Tmpfs(t, "16m"))
 			a.recipe = smallRecipe
 			a.flags("--kernel", armKernel(t, allOptions()))
 		},
@@ -131,7 +132,7 @@ var mishaps = []mishap{
 		name: "A cache that cannot be written",
 		prepare: func(t *testing.T, a *attempt) {
 			a.flags(fromMirror()...)
-			dir := tmpfs(t, "16m")
+			dir := mounttest.Tmpfs(t, "16m")
 			if err := syscall.Mount("", dir, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
 				t.Fatal(err)
 			}
@@ -318,22 +319,6 @@ func needRoot(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: makes namespaces and mounts")
 	}
-}
-
-// tmpfs mounts one of a size for the length of a test.
-func tmpfs(t *testing.T, size string) string {
-	t.Helper()
-	needRoot(t)
-	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(dir, 0); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
 }
 
 func tempFile(t *testing.T, name string, content []byte) string {

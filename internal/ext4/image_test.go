@@ -13,8 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sovereign-sql/sov/internal/tree"
 	"golang.org/x/sys/unix"
+
+	"github.com/sovereign-sql/sov/internal/tree"
 )
 
 // needTools skips the test unless all programs are installed.

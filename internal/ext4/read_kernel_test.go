@@ -3,36 +3,15 @@ package ext4
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
 
-	"github.com/sovereign-sql/sov/internal/tree"
 	"golang.org/x/sys/unix"
-)
 
-// mount mounts an image and returns where; unmount ends it, as does the end of
-// the test.
-func mount(t testing.TB, image, options string) (dir string, unmount func()) {
-	t.Helper()
-	needRoot(t)
-	needTools(t, "mount", "umount")
-	dir = t.TempDir()
-	out, err := exec.Command("mount", "-t", "ext4", "-o", "loop,"+options, image, dir).CombinedOutput()
-	if err != nil {
-		t.Skipf("this machine does not mount images: %s", out)
-	}
-	mounted := true
-	unmount = func() {
-		if mounted {
-			mounted = false
-			command(t, "umount", dir)
-		}
-	}
-	t.Cleanup(unmount)
-	return dir, unmount
-}
+	"github.com/sovereign-sql/sov/internal/mounttest"
+	"github.com/sovereign-sql/sov/internal/tree"
+)
 
 // TestReadKernel reads what the kernel makes of a file system in use: deep
 // trees of fragmented and unwritten extents, directories that grew and shrank,
@@ -58,7 +37,7 @@ func TestReadKernel(t *testing.T) {
 			for _, value := range c.set {
 				command(t, "debugfs", "-w", "-R", "set_super_value "+value, image)
 			}
-			dir, unmount := mount(t, image, "user_xattr")
+			dir, unmount := mounttest.Loop(t, image, "user_xattr")
 			churn(t, dir)
 			want := mountedTree(t, dir)
 			unmount()

@@ -9,7 +9,6 @@ import (
 	"io"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,40 +16,19 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sovereign-sql/sov/internal/tree"
 	"golang.org/x/sys/unix"
+
+	"github.com/sovereign-sql/sov/internal/mounttest"
+	"github.com/sovereign-sql/sov/internal/tree"
 )
 
 // wholeFile is up to what size a file is compared byte by byte; of larger
 // ones what the kernel says is data.
 const wholeFile = 1 << 20
 
-// mountImage mounts an image by a loop device for the rest of the test, or
-// until the returned function is called.
-func mountImage(t testing.TB, image, options string) (dir string, unmount func()) {
-	t.Helper()
-	needRoot(t)
-	dir = t.TempDir()
-	if out, err := exec.Command("mount", "-t", "ext4", "-o", "loop,"+options, image, dir).CombinedOutput(); err != nil {
-		if _, statErr := os.Stat("/dev/loop-control"); statErr != nil {
-			t.Skipf("no loop devices here: %v", statErr)
-		}
-		t.Fatalf("mount %s: %v\n%s", image, err, out)
-	}
-	mounted := true
-	unmount = func() {
-		if mounted {
-			mounted = false
-			command(t, "umount", dir)
-		}
-	}
-	t.Cleanup(unmount)
-	return dir, unmount
-}
-
 // compareByKernel mounts an image and compares everything in it.
 func compareByKernel(t *testing.T, image string, want *tree.Tree) {
-	dir, _ := mountImage(t, image, "ro")
+	dir, _ := mounttest.Loop(t, image, "ro")
 	diffs := 0
 	compareMount(want, dir, func(format string, args ...any) {
 		if diffs++; diffs <= 20 {
@@ -271,14 +249,14 @@ func TestKernelUsesFreeSpace(t *testing.T) {
 				b.file(fmt.Sprintf("hashed/%d", i), tree.Content{})
 			}
 			image, stats := writeImage(t, want, c.options)
-			dir, unmount := mountImage(t, image, "rw")
+			dir, unmount := mounttest.Loop(t, image, "rw")
 			if stats.FreeBytes < 10<<20 || stats.FreeInodes < 1000 {
 				t.Fatalf("no room to speak of: %+v", stats)
 			}
 			useMount(t, dir)
 			unmount()
 			command(t, "e2fsck", "-fn", image)
-			dir, _ = mountImage(t, image, "ro")
+			dir, _ = mounttest.Loop(t, image, "ro")
 			if got, err := os.ReadFile(filepath.Join(dir, "files", "4097")); err != nil || !bytes.Equal(got, randomBytes(4097, 4097)) {
 				t.Errorf("files/4097 is not what it was: %v", err)
 			}

@@ -20,6 +20,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/sovereign-sql/sov/internal/mounttest"
 	"github.com/sovereign-sql/sov/internal/tree"
 )
 
@@ -360,10 +361,7 @@ func TestWriteToFailingTarget(t *testing.T) {
 
 // TestWriteToFullDisk writes to a file system with too little room.
 func TestWriteToFullDisk(t *testing.T) {
-	needRoot(t)
-	dir := t.TempDir()
-	command(t, "mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", dir)
-	defer command(t, "umount", dir)
+	dir := mounttest.Tmpfs(t, "2m")
 	f, err := os.Create(filepath.Join(dir, "image"))
 	if err != nil {
 		t.Fatal(err)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/guestapi"
 	"github.com/sovereign-sql/sov/internal/guestspec"
+	"github.com/sovereign-sql/sov/internal/mounttest"
 )
 
 // postgresBin is the directory of this computer's PostgreSQL server.
@@ -263,15 +264,8 @@ func wantNoSecret(t *testing.T, v *boot) {
 // withData mounts the data disk while the guest does not run.
 func withData(t *testing.T, b *box, fn func(data string)) {
 	t.Helper()
-	mnt := t.TempDir()
-	if out, err := exec.Command("mount", "-o", "loop", b.data, mnt).CombinedOutput(); err != nil {
-		t.Fatalf("mount: %v\n%s", err, out)
-	}
-	defer func() {
-		if out, err := exec.Command("umount", mnt).CombinedOutput(); err != nil {
-			t.Errorf("umount: %v\n%s", err, out)
-		}
-	}()
+	mnt, unmount := mounttest.Loop(t, b.data, "")
+	defer unmount()
 	fn(mnt)
 }
 
