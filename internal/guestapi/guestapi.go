@@ -33,6 +33,52 @@ type Status struct {
 	Memory   Memory    `json:"memory"`             //
 	Problems []string  `json:"problems,omitempty"` // what went wrong at boot and keeps the guest from part of its work
 	Orphans  int       `json:"orphans"`            // processes reaped that no service had started itself
+	Network  *Network  `json:"network,omitempty"`  // nil: this guest does not tell
+	Clock    *Clock    `json:"clock,omitempty"`    // nil: nothing keeps this guest's clock
+	Tailnet  *Tailnet  `json:"tailnet,omitempty"`  // nil: the image has no Tailscale
+	Postgres *Postgres `json:"postgres,omitempty"` // nil: the image has no PostgreSQL
+}
+
+// Network is the guest's end of the link to its host.
+type Network struct {
+	Interface string `json:"interface"`         // such as "eth0"; empty where none was found
+	Up        bool   `json:"up"`                // with carrier
+	Address   string `json:"address,omitempty"` // with the length of its prefix
+	Gateway   string `json:"gateway,omitempty"` // of the default route
+	Fault     string `json:"fault,omitempty"`   // in a person's words
+}
+
+// Clock says who keeps the guest's clock and how well.
+type Clock struct {
+	Source string `json:"source"` // "ptp", "sntp" or, until a first answer, "config disk"
+	Server string `json:"server,omitempty"`
+	// Offset is how far the clock was from Source at LastSync, in seconds: positive where it was behind.
+	Offset   float64   `json:"offset"`
+	LastSync time.Time `json:"last_sync,omitzero"`
+	Fault    string    `json:"fault,omitempty"` // why it is not kept, in a person's words
+}
+
+// Tailnet is the node's place on its tailnet.
+type Tailnet struct {
+	// State is tailscaled's: "NoState", "NeedsLogin", "NeedsMachineAuth", "Stopped", "Starting", "Running"; or
+	// TailnetOff where there is neither a key nor a state to start from.
+	State     string    `json:"state"`
+	Hostname  string    `json:"hostname,omitempty"` // name on the tailnet, which may carry a suffix
+	Addresses []string  `json:"addresses,omitempty"`
+	KeyExpiry time.Time `json:"key_expiry,omitzero"` // zero: never
+	Online    bool      `json:"online"`              // the control server was heard of lately
+	Fault     string    `json:"fault,omitempty"`     // in a person's words, with what to do
+}
+
+// TailnetOff is the state of a node that was given no key.
+const TailnetOff = "Off"
+
+// Postgres is the database as a client of its own socket sees it.
+type Postgres struct {
+	Ready       bool   `json:"ready"`
+	Version     string `json:"version,omitempty"` // server_version
+	Connections int    `json:"connections"`       // of clients
+	Fault       string `json:"fault,omitempty"`
 }
 
 // Memory is the machine's, in bytes.
