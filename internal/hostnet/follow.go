@@ -1,0 +1,102 @@
+package hostnet
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// settle is how long the kernel's reports have to pause before they are acted on: netd changes an uplink in a dozen steps.
+	settle = 100 * time.Millisecond
+	// settleAtMost bounds that where reports never pause.
+	settleAtMost = time.Second
+	// slowPoll finds what the kernel does not report, such as changed iptables.
+	slowPoll = 10 * time.Second
+)
+
+// Follow keeps the network as vm wants it until ctx ends, and calls report after each Up that changed something or
+// failed. It returns ctx's error, or that of listening to the kernel.
+func (h *Host) Follow(ctx context.Context, vm VM, report func(Report, error)) error {
+	changes, err := watch(ctx)
+	if err != nil {
+		return fmt.Errorf("follow the network: %w", err)
+	}
+	poll := time.NewTicker(slowPoll)
+	defer poll.Stop()
+	var last string
+	for {
+		r, err := h.Up(ctx, vm)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		said := fmt.Sprint(err)
+		if len(r.Changed) > 0 || said != last { // the same failure again and again is told once
+			report(r, err)
+		}
+		last = said
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-poll.C:
+		case _, open := <-changes:
+			if !open {
+				return fmt.Errorf("follow the network: the kernel's reports ended")
+			}
+			settleDown(ctx, changes)
+		}
+	}
+}
+
+// settleDown returns when no report has come for a while.
+func settleDown(ctx context.Context, changes <-chan struct{}) {
+	most := time.After(settleAtMost)
+	for {
+		select {
+		case <-changes:
+		case <-time.After(settle):
+			return
+		case <-most:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// watch returns a channel that holds a value after links, addresses, routes or rules have changed. It is closed when
+// ctx ends or the kernel's reports do.
+func watch(ctx context.Context) (<-chan struct{}, error) {
+	socket, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV4_RULE)
+	if err != nil {
+		return nil, err
+	}
+	// Receive does not end with the socket's closing, so it wakes up to look whether it should.
+	if err := socket.SetReceiveTimeout(&unix.Timeval{Sec: 1}); err != nil {
+		socket.Close()
+		return nil, err
+	}
+	changes := make(chan struct{}, 1)
+	go func() {
+		defer close(changes)
+		defer socket.Close()
+		for ctx.Err() == nil {
+			_, _, err := socket.Receive()
+			switch err {
+			case unix.EAGAIN, unix.EINTR:
+				continue
+			case nil, unix.ENOBUFS: // reports were lost: something has changed
+			default:
+				return
+			}
+			select {
+			case changes <- struct{}{}:
+			default:
+			}
+		}
+	}()
+	return changes, nil
+}

@@ -1,0 +1,76 @@
+package hostnet
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"net"
+
+	"github.com/vishvananda/netlink"
+)
+
+// aliasPrefix begins the alias (ip link show) of interfaces that are ours.
+const aliasPrefix = "sov:"
+
+// makeTAP makes a persistent TAP interface with the flags that crosvm opens it with: it finds it by name.
+func makeTAP(name string) error {
+	tap := &netlink.Tuntap{
+		LinkAttrs: netlink.LinkAttrs{Name: name},
+		Mode:      netlink.TUNTAP_MODE_TAP,
+		Flags:     netlink.TUNTAP_NO_PI | netlink.TUNTAP_VNET_HDR,
+	}
+	if err := netlink.LinkAdd(tap); err != nil {
+		return fmt.Errorf("make a TAP interface (is /dev/net/tun there?): %w", err)
+	}
+	// An address that stays lets the guest's neighbour table hold when the interface is made anew.
+	if err := netlink.LinkSetHardwareAddr(tap, hardwareAddress(name)); err != nil {
+		return fmt.Errorf("set its hardware address: %w", err)
+	}
+	return netlink.LinkSetAlias(tap, aliasPrefix+name)
+}
+
+// hardwareAddress is a locally administered unicast address (IEEE 802, second bit of the first octet) made of a name.
+func hardwareAddress(name string) net.HardwareAddr {
+	sum := sha256.Sum256([]byte("sov host " + name))
+	return net.HardwareAddr{0x02, sum[0], sum[1], sum[2], sum[3], sum[4]}
+}
+
+// ownTAP refuses an interface that the ledger does not know, unless its alias says that we made it: its ledger was
+// lost, or its maker killed before the alias was set.
+func ownTAP(name string) error {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	if tap, ok := link.(*netlink.Tuntap); ok && tap.Mode == netlink.TUNTAP_MODE_TAP && link.Attrs().Alias == aliasPrefix+name {
+		return nil
+	}
+	return fmt.Errorf("there is an interface %s already, of type %s, which is not ours: remove it (ip link del %s) or give the machine "+
+		"another name for its own, network.tap in the recipe", name, link.Type(), name)
+}
+
+// tune gives the TAP interface its alias and MTU and brings it up.
+func (h *Host) tune(vm VM, report *Report) error {
+	link, err := netlink.LinkByName(vm.TAP)
+	if err != nil {
+		return err
+	}
+	attrs := link.Attrs()
+	if attrs.Alias != aliasPrefix+vm.TAP {
+		if err := netlink.LinkSetAlias(link, aliasPrefix+vm.TAP); err != nil {
+			return fmt.Errorf("set its alias: %w", err)
+		}
+	}
+	if attrs.MTU != vm.MTU {
+		if err := netlink.LinkSetMTU(link, vm.MTU); err != nil {
+			return fmt.Errorf("set its MTU to %d bytes: %w", vm.MTU, err)
+		}
+		report.Changed = append(report.Changed, fmt.Sprintf("set the MTU of %s to %d", vm.TAP, vm.MTU))
+	}
+	if attrs.Flags&net.FlagUp == 0 {
+		if err := netlink.LinkSetUp(link); err != nil {
+			return fmt.Errorf("bring it up: %w", err)
+		}
+		report.Changed = append(report.Changed, "brought up "+vm.TAP)
+	}
+	return nil
+}
