@@ -40,11 +40,22 @@ type Disk struct {
 
 // A Network is a subnet that QEMU itself plays the router of (no privilege needed): the guest reaches the host's
 // network through Host, and the listed TCP ports of Guest are reachable on this computer's loopback address.
+//
+// With a TAP interface, the computer itself is the router and the rest of a Network is not looked at.
 type Network struct {
+	TAP     string // name of an interface that exists; needs the right to open it
 	Subnet  netip.Prefix
 	Host    netip.Addr
 	Guest   netip.Addr
 	Forward []Forward
+	MAC     string // the guest's hardware address; "" leaves it to QEMU
+}
+
+func (n Network) hardwareAddress() string {
+	if n.MAC == "" {
+		return ""
+	}
+	return ",mac=" + n.MAC
 }
 
 // A Forward makes a TCP port of the guest reachable at 127.0.0.1. Port 0 takes a free one; VM.Port tells which.
@@ -117,7 +128,7 @@ func (m Machine) arguments() []string {
 		"-device", "virtio-rng-pci",
 		"-netdev", m.Network.argument(),
 		// The boot ROM is of no use to a machine that is given its kernel.
-		"-device", "virtio-net-pci,netdev=net,romfile=",
+		"-device", "virtio-net-pci,netdev=net,romfile=" + m.Network.hardwareAddress(),
 	}
 	if !m.Clock.IsZero() {
 		args = append(args, "-rtc", "base="+m.Clock.UTC().Format("2006-01-02T15:04:05"))
@@ -133,6 +144,9 @@ func (m Machine) arguments() []string {
 }
 
 func (n Network) argument() string {
+	if n.TAP != "" {
+		return "tap,id=net,script=no,downscript=no,ifname=" + escape(n.TAP)
+	}
 	// QEMU insists on addresses for services that this network does not use (DHCP) or that must not collide with
 	// the guest's (DNS, which it forwards to the host's resolver).
 	var b strings.Builder

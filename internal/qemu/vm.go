@@ -118,6 +118,20 @@ func (vm *VM) Wait() error {
 	return nil
 }
 
+// ShutdownReason returns why the machine ended, once it has: QEMU's ShutdownCause (qapi/run-state.json), such as
+// "guest-shutdown", "guest-reset" or "host-qmp-quit". It is empty where QEMU did not say.
+func (vm *VM) ShutdownReason() string {
+	<-vm.done
+	<-vm.monitor.closed
+	return vm.monitor.shutdownReason()
+}
+
+// Quit ends the machine at once and lets QEMU close its files.
+func (vm *VM) Quit(ctx context.Context) error {
+	_, err := vm.monitor.execute(ctx, "quit", nil)
+	return err
+}
+
 // PowerButton presses the machine's power button. The guest decides what to do about it.
 func (vm *VM) PowerButton(ctx context.Context) error {
 	_, err := vm.monitor.execute(ctx, "system_powerdown", nil)
