@@ -181,6 +181,15 @@ func (c *checker) network() {
 		c.require(validPort(port), at, "%d is not a port", port)
 		c.require(slices.Index(n.Publish, port) == i, at, "port %d is listed twice", port)
 	}
+	for i, port := range n.Forward {
+		at := strictyaml.Index("network.forward", i)
+		c.require(slices.Contains(n.Publish, port), at, "port %d is not one of network.publish", port)
+		c.require(slices.Index(n.Forward, port) == i, at, "port %d is listed twice", port)
+	}
+	c.require(n.Routing == RoutingMainFirst || n.Routing == RoutingScoped, "network.routing", "%q is neither %s nor %s", n.Routing, RoutingMainFirst, RoutingScoped)
+	for i, peer := range n.Peers {
+		c.require(nameForm.MatchString(peer) && peer != c.Name, strictyaml.Index("network.peers", i), "%q is not the name of another machine", peer)
+	}
 }
 
 // plain reports whether s is one line without control characters.

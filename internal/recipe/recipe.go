@@ -147,6 +147,12 @@ type VM struct {
 	Data   Size `yaml:"data"` // of the data disk, when it is first made
 }
 
+// Ways in which a phone routes the guest's packets; docs/networking.md draws both.
+const (
+	RoutingMainFirst = "main-first"
+	RoutingScoped    = "scoped"
+)
+
 // Network is the link between host and guest.
 type Network struct {
 	Hostname string   `yaml:"hostname"` // the guest's; empty: the recipe's name
@@ -156,6 +162,9 @@ type Network struct {
 	MTU      int      `yaml:"mtu"`      // bytes
 	DNS      []string `yaml:"dns"`      // name servers of the guest
 	Publish  []int    `yaml:"publish"`  // TCP ports of the guest offered on the host
+	Forward  []int    `yaml:"forward"`  // those of Publish that the phone also offers at its own address
+	Routing  string   `yaml:"routing"`  // "main-first" or "scoped"; empty: main-first
+	Peers    []string `yaml:"peers"`    // other machines whose guests may talk with this one
 }
 
 // Kernel says what the guest boots.

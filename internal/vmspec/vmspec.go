@@ -16,6 +16,7 @@ import (
 	"io"
 	"net/netip"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -71,7 +72,20 @@ type Network struct {
 	MTU      int          `json:"mtu"`      // bytes
 	DNS      []netip.Addr `json:"dns"`      // name servers for the guest
 	Hostname string       `json:"hostname"` // for the config disk
+	Routing  Routing      `json:"routing"`  // how a phone routes the guest's packets
+	// Peers are names of other machines on the same host whose guests and this one's may talk. Both have to name
+	// each other.
+	Peers []string `json:"peers,omitempty"`
 }
+
+// A Routing is a way of leading a guest's packets through a phone's policy routing; see package hostnet.
+type Routing string
+
+// Ways of routing.
+const (
+	MainFirst Routing = "main-first" // every packet of the phone looks into the table main first
+	Scoped    Routing = "scoped"     // only the guest's packets are led elsewhere than Android leads them
+)
 
 // Subnet is the prefix that both ends are in.
 func (n Network) Subnet() netip.Prefix { return n.Host.Masked() }
@@ -81,6 +95,7 @@ func (n Network) Subnet() netip.Prefix { return n.Host.Masked() }
 type Port struct {
 	Service string `json:"service"` // the service behind it, "" when not known
 	Port    int    `json:"port"`
+	Forward bool   `json:"forward,omitempty"` // also offered at the phone's own address on its uplink
 }
 
 // Ready says how a starter learns that the machine is up: the status endpoint
@@ -144,7 +159,7 @@ func (s *Spec) Validate() error {
 		}
 	}
 	require(s.Format == Format, "format is %d, this program reads %d", s.Format, Format)
-	require(s.Name != "", "name is missing")
+	require(ValidName(s.Name), "name %q is not up to 32 lower-case letters, digits and hyphens", s.Name)
 	require(s.Arch == "arm64" || s.Arch == "amd64", "arch %q is neither arm64 nor amd64", s.Arch)
 	require(isFileName(s.Kernel), "kernel %q is not the name of a file beside vm.json", s.Kernel)
 	for _, p := range s.Parameters {
@@ -179,11 +194,24 @@ func (n Network) faults() []error {
 	if !n.Host.IsValid() || !n.Guest.IsValid() || n.Host.Masked() != n.Guest.Masked() || n.Host == n.Guest {
 		faults = append(faults, fmt.Errorf("network.host %s and network.guest %s are not two addresses of one subnet", n.Host, n.Guest))
 	}
+	if n.Routing != MainFirst && n.Routing != Scoped {
+		faults = append(faults, fmt.Errorf("network.routing %q is neither %s nor %s", n.Routing, MainFirst, Scoped))
+	}
+	for _, peer := range n.Peers {
+		if !ValidName(peer) {
+			faults = append(faults, fmt.Errorf("network.peers: %q is no name of a machine", peer))
+		}
+	}
 	if n.MTU < 1280 || n.MTU > 65521 {
 		faults = append(faults, fmt.Errorf("network.mtu %d is not between 1280 and 65521", n.MTU))
 	}
 	return faults
 }
+
+// ValidName reports whether name can be a machine's: it names folders, chains and interfaces.
+func ValidName(name string) bool { return nameForm.MatchString(name) }
+
+var nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
 
 // isFileName reports whether name stays in its directory.
 func isFileName(name string) bool {

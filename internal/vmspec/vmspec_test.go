@@ -15,7 +15,7 @@ func example() *Spec {
 		MemoryMiB:  1024, CPUs: 2,
 		Disks: []Disk{{Role: RoleRootfs, File: "rootfs.img", ReadOnly: true}, {Role: RoleData, Size: 8 << 30}, {Role: RoleConfig, ReadOnly: true}},
 		Network: Network{TAP: "vm_sql", Host: netip.MustParsePrefix("192.168.100.1/24"), Guest: netip.MustParsePrefix("192.168.100.2/24"),
-			MTU: 1500, DNS: []netip.Addr{netip.MustParseAddr("1.1.1.1")}, Hostname: "sql"},
+			MTU: 1500, DNS: []netip.Addr{netip.MustParseAddr("1.1.1.1")}, Hostname: "sql", Routing: MainFirst, Peers: []string{"other"}},
 		Ports: []Port{{Service: "postgres", Port: 5432}},
 		Ready: Ready{Port: StatusPort, TimeoutSeconds: 60},
 	}
@@ -48,7 +48,7 @@ func TestValidate(t *testing.T) {
 		want   string
 	}{
 		{func(s *Spec) { s.Format = 2 }, "format is 2"},
-		{func(s *Spec) { s.Name = "" }, "name is missing"},
+		{func(s *Spec) { s.Name = "" }, `name ""`},
 		{func(s *Spec) { s.Arch = "mips" }, `arch "mips"`},
 		{func(s *Spec) { s.Kernel = "../kernel" }, `kernel "../kernel"`},
 		{func(s *Spec) { s.Parameters = []string{"a b"} }, `kernel parameter "a b"`},
@@ -63,6 +63,8 @@ func TestValidate(t *testing.T) {
 		{func(s *Spec) { s.Ready = Ready{} }, "ready.port 0"},
 		{func(s *Spec) { s.Network.TAP = "" }, "network.tap"},
 		{func(s *Spec) { s.Network.MTU = 10 }, "network.mtu"},
+		{func(s *Spec) { s.Network.Routing = "all" }, "network.routing"},
+		{func(s *Spec) { s.Network.Peers = []string{"../x"} }, "network.peers"},
 		{func(s *Spec) { s.Network.Guest = s.Network.Host }, "not two addresses"},
 		{func(s *Spec) { s.Network.Guest = netip.MustParsePrefix("10.0.0.2/24") }, "not two addresses"},
 	}

@@ -3,6 +3,7 @@ package bundle
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/sovereign-sql/sov/internal/recipe"
 	"github.com/sovereign-sql/sov/internal/vmspec"
@@ -44,7 +45,7 @@ func spec(r *recipe.Recipe, arch string) (*vmspec.Spec, error) {
 		Ready:   vmspec.Ready{Port: vmspec.StatusPort, TimeoutSeconds: readyTimeout},
 	}
 	for _, port := range r.Network.Publish {
-		p := vmspec.Port{Port: port}
+		p := vmspec.Port{Port: port, Forward: slices.Contains(r.Network.Forward, port)}
 		if r.Postgres.Enabled && port == r.Postgres.Port {
 			p.Service = recipe.ServicePostgres
 		}
@@ -63,7 +64,7 @@ func network(n recipe.Network) (vmspec.Network, error) {
 		return vmspec.Network{}, fmt.Errorf("network.guest: %w", err)
 	}
 	out := vmspec.Network{TAP: n.TAP, Host: host, Guest: netip.PrefixFrom(guest, host.Bits()), MTU: n.MTU,
-		DNS: []netip.Addr{}, Hostname: n.Hostname}
+		DNS: []netip.Addr{}, Hostname: n.Hostname, Routing: vmspec.Routing(n.Routing), Peers: n.Peers}
 	for _, server := range n.DNS {
 		addr, err := netip.ParseAddr(server)
 		if err != nil {
