@@ -72,8 +72,8 @@ type builder struct {
 }
 
 func newBuilder(o Options) (*builder, error) {
-	if o.Recipe == nil || o.InitProgram == nil {
-		return nil, errors.New("build: a recipe and a source of sov-init are needed")
+	if o.Recipe == nil || o.Program == nil {
+		return nil, errors.New("build: a recipe and a source of sov-init and sov-runner are needed")
 	}
 	if o.Arch != "arm64" && o.Arch != "amd64" {
 		return nil, fmt.Errorf("build for %q: the architectures are arm64 and amd64", o.Arch)
@@ -116,7 +116,11 @@ func (b *builder) connect() error {
 }
 
 func (b *builder) build(ctx context.Context) (*Result, error) {
-	program, err := b.InitProgram(b.Arch)
+	guest, err := b.Program("sov-init", b.Arch)
+	if err != nil {
+		return nil, err
+	}
+	phone, err := b.Program("sov-runner", b.Arch)
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +129,7 @@ func (b *builder) build(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	result := &Result{Lock: entry, LockWritten: written}
-	if result.Result, err = b.engine.Build(ctx, b.graph(entry, program)); err != nil {
+	if result.Result, err = b.engine.Build(ctx, b.graph(entry, guest, phone)); err != nil {
 		return result, err
 	}
 	if b.Out == "" {

@@ -559,12 +559,12 @@ func TestGraphOfSQL(t *testing.T) {
 		t.Fatal(err)
 	}
 	b, err := newBuilder(Options{Recipe: r, RecipeText: text, Arch: arch, CacheDir: t.TempDir(),
-		InitProgram: func(string) ([]byte, error) { return []byte("x"), nil }})
+		Program: func(string, string) ([]byte, error) { return []byte("x"), nil }})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var names []string
-	for _, st := range b.graph(&lock.Entry{}, []byte("x")) {
+	for _, st := range b.graph(&lock.Entry{}, []byte("x"), []byte("x")) {
 		names = append(names, st.Name())
 		if st.Name() == "rootfs" {
 			if got := strings.Join(st.Needs(), " "); got != "base packages tailscale guestinit postgres" {

@@ -15,11 +15,17 @@ import (
 	"github.com/sovereign-sql/sov/internal/manifest"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/bundle"
+	"github.com/sovereign-sql/sov/stages/runner"
 )
 
-// filePerm is the mode of an artifact's files. The directory can be handed on
+// filePerm is the mode of a file of the artifact. The directory can be handed on
 // as it is.
-const filePerm = 0o644
+func filePerm(name string) fs.FileMode {
+	if name == runner.File {
+		return 0o755
+	}
+	return 0o644
+}
 
 // Export makes dir the artifact that a build's bundle holds. The files are
 // gathered beside dir and take its place together: whatever goes wrong, dir is
@@ -34,7 +40,7 @@ func Export(ctx context.Context, store *pipeline.Store, result *pipeline.Result,
 	files := make([]ExportedFile, 0, len(st.Outputs))
 	changed := len(staleFiles(dir, st.Outputs)) > 0
 	for _, o := range st.Outputs {
-		f := ExportedFile{Name: o.Name, Blob: o.Blob, Changed: !store.Exported(o.Blob, filepath.Join(dir, o.Name), filePerm)}
+		f := ExportedFile{Name: o.Name, Blob: o.Blob, Changed: !store.Exported(o.Blob, filepath.Join(dir, o.Name), filePerm(o.Name))}
 		changed = changed || f.Changed
 		files = append(files, f)
 	}
@@ -88,7 +94,7 @@ func exportAll(ctx context.Context, store *pipeline.Store, files []ExportedFile,
 		return err
 	}
 	for _, f := range files {
-		if _, err := store.Export(ctx, f.Blob, filepath.Join(staging, f.Name), filePerm); err != nil {
+		if _, err := store.Export(ctx, f.Blob, filepath.Join(staging, f.Name), filePerm(f.Name)); err != nil {
 			return err
 		}
 	}
@@ -98,7 +104,7 @@ func exportAll(ctx context.Context, store *pipeline.Store, files []ExportedFile,
 	for _, f := range files {
 		// Notes the files under the names they have now, so that the next
 		// build need not read them.
-		store.Exported(f.Blob, filepath.Join(dir, f.Name), filePerm)
+		store.Exported(f.Blob, filepath.Join(dir, f.Name), filePerm(f.Name))
 	}
 	return keepStrangers(staging, dir, stale)
 }

@@ -11,13 +11,14 @@ import (
 	"github.com/sovereign-sql/sov/stages/packages"
 	"github.com/sovereign-sql/sov/stages/postgres"
 	"github.com/sovereign-sql/sov/stages/rootfs"
+	"github.com/sovereign-sql/sov/stages/runner"
 	"github.com/sovereign-sql/sov/stages/tailscale"
 )
 
-// graph makes the stages of a build of what an entry pins. The order is that in
+// graph makes the stages of a build of what an entry pins, with a program for the guest and one for the phone. The order is that in
 // which they are shown, and started where there is a choice: the long ones
 // first.
-func (b *builder) graph(entry *lock.Entry, program []byte) []pipeline.Stage {
+func (b *builder) graph(entry *lock.Entry, guest, phone []byte) []pipeline.Stage {
 	list := []pipeline.Stage{b.kernelStage(entry)}
 	programs := []string{guestinit.Name}
 	if b.Recipe.Tailscale.Enabled {
@@ -28,10 +29,11 @@ func (b *builder) graph(entry *lock.Entry, program []byte) []pipeline.Stage {
 		b.base(entry),
 		packages.New(packages.Options{Packages: entry.Packages, Removed: entry.Removed, Install: b.Recipe.Packages.Install,
 			Scripts: b.Recipe.Packages.Scripts, Arch: b.Arch, Client: b.client}),
-		guestinit.New(guestinit.Options{Program: program, Recipe: b.Recipe}))
+		guestinit.New(guestinit.Options{Program: guest, Recipe: b.Recipe}))
 	if b.Recipe.Postgres.Enabled {
 		list = append(list, postgres.New(postgres.Options{Recipe: b.Recipe}))
 	}
+	list = append(list, runner.New(runner.Options{Program: phone}))
 	made := *entry
 	if b.Kernel != "" {
 		made.Kernel = nil // the lock may name a source, which is not what this kernel was made from

@@ -48,8 +48,9 @@ type Options struct {
 	// Out is the folder for artifacts: the build exports to OUT/NAME/ARCH. Empty: no export.
 	Out string
 
-	Reporter    pipeline.Reporter // nil: silent
-	InitProgram func(arch string) ([]byte, error)
+	Reporter pipeline.Reporter // nil: silent
+	// Program returns one of the programs that run elsewhere, "sov-init" or "sov-runner", for an architecture.
+	Program func(name, arch string) ([]byte, error)
 }
 
 // A Result is what a build did.

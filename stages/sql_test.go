@@ -36,7 +36,7 @@ func TestSQL(t *testing.T) {
 		Recipe: r, RecipeText: text, Arch: arch, Kernel: kernel,
 		Image: peer.Image(), Repositories: peer.Repositories(),
 		LockPath: filepath.Join(dir, "sov.lock"), CacheDir: filepath.Join(dir, "cache"), Out: filepath.Join(dir, "out"),
-		InitProgram: func(string) ([]byte, error) { return []byte("#!sov-init"), nil },
+		Program: func(name, _ string) ([]byte, error) { return []byte("#!" + name), nil },
 	}
 	result, err := Build(context.Background(), o)
 	if err != nil {

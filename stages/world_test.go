@@ -315,7 +315,7 @@ func (w *world) options(dir, recipeText string) Options {
 	return Options{
 		Recipe: r, RecipeText: []byte(recipeText), Arch: arch, Kernel: w.kernel,
 		LockPath: filepath.Join(dir, "sov.lock"), CacheDir: filepath.Join(dir, "cache"), Out: filepath.Join(dir, "out"),
-		InitProgram: func(string) ([]byte, error) { return []byte("#!sov-init"), nil },
+		Program: func(name, _ string) ([]byte, error) { return []byte("#!" + name), nil },
 	}
 }
 

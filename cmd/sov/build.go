@@ -85,7 +85,7 @@ func build(c *cobra.Command, recipe string, f buildFlags) (err error) {
 			return err
 		}
 	}
-	f.InitProgram = func(arch string) ([]byte, error) { return embedded.Program("sov-init", arch) }
+	f.Program = embedded.Program
 	if f.Reporter, err = pipeline.NewReporter(f.progress, c.ErrOrStderr(), os.Getenv); err != nil {
 		return &usageError{err}
 	}

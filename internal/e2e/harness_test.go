@@ -15,6 +15,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/sovereign-sql/sov/internal/androidtest"
 	"github.com/sovereign-sql/sov/internal/localvm"
 	"github.com/sovereign-sql/sov/internal/mirror"
 )
@@ -41,6 +42,7 @@ func setUp(m *testing.M) (status int, err error) {
 		return 1, err
 	}
 	defer os.RemoveAll(shared)
+	defer androidtest.RemovePrograms()
 	sovProgram = filepath.Join(shared, "sov")
 	compile := exec.Command("go", "build", "-o", sovProgram, "github.com/sovereign-sql/sov/cmd/sov")
 	if out, err := compile.CombinedOutput(); err != nil {

@@ -1,5 +1,5 @@
-// Package embedded carries, inside sov, the programs that run elsewhere: sov-init for each architecture a guest
-// may have. They are built by `go generate ./internal/embedded` (which `make build` runs), compressed with zstd.
+// Package embedded carries, inside sov, the programs that run elsewhere: sov-init, the guest's, and sov-runner, the
+// phone's, for each architecture. They are built by `go generate ./internal/embedded` (which `make build` runs), compressed with zstd.
 // What they do is the business of their own packages.
 package embedded
 
@@ -17,7 +17,7 @@ import (
 //go:embed all:bin
 var programs embed.FS
 
-// Program returns the bytes of a program ("sov-init") for an architecture as Go names it ("arm64", "amd64").
+// Program returns the bytes of a program ("sov-init", "sov-runner") for an architecture as Go names it ("arm64", "amd64").
 // It fails when this sov was compiled without them.
 func Program(name, arch string) ([]byte, error) {
 	packed, err := programs.ReadFile("bin/" + name + "-" + arch + ".zst")

@@ -9,19 +9,21 @@ import (
 
 func TestProgram(t *testing.T) {
 	for arch, machine := range map[string]elf.Machine{"arm64": elf.EM_AARCH64, "amd64": elf.EM_X86_64} {
-		program, err := Program("sov-init", arch)
-		if err != nil {
-			t.Fatal(err)
-		}
-		file, err := elf.NewFile(bytes.NewReader(program))
-		if err != nil {
-			t.Fatalf("%s: %v", arch, err)
-		}
-		if file.Machine != machine {
-			t.Errorf("%s: machine %v, want %v", arch, file.Machine, machine)
-		}
-		if section := file.Section(".interp"); section != nil {
-			t.Errorf("%s: not static: it names an interpreter", arch)
+		for _, name := range []string{"sov-init", "sov-runner"} {
+			program, err := Program(name, arch)
+			if err != nil {
+				t.Fatal(err)
+			}
+			file, err := elf.NewFile(bytes.NewReader(program))
+			if err != nil {
+				t.Fatalf("%s for %s: %v", name, arch, err)
+			}
+			if file.Machine != machine {
+				t.Errorf("%s for %s: machine %v, want %v", name, arch, file.Machine, machine)
+			}
+			if section := file.Section(".interp"); section != nil {
+				t.Errorf("%s for %s: not static: it names an interpreter", name, arch)
+			}
 		}
 	}
 }

@@ -107,8 +107,7 @@ func checkTAP(vm VM) (out []Finding, usable bool, err error) {
 	if attrs.MTU != vm.MTU {
 		out = append(out, Finding{LayerTAP, fmt.Sprintf("%s has an MTU of %d bytes, not %d", vm.TAP, attrs.MTU, vm.MTU), "someone changed it", true})
 	}
-	// IFF_LOWER_UP is set while a process has the TAP open (drivers/net/tun.c, tun_net_open and carrier).
-	if attrs.Flags&net.FlagUp != 0 && attrs.RawFlags&unix.IFF_LOWER_UP == 0 {
+	if attrs.Flags&net.FlagUp != 0 && !hasCarrier(attrs) {
 		out = append(out, Finding{LayerTAP, vm.TAP + " has no carrier", "no crosvm has it open: the machine does not run, or was started before the interface was made anew; restart it", false})
 	}
 	return out, true, nil

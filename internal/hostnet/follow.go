@@ -19,7 +19,7 @@ const (
 )
 
 // Follow keeps the network as vm wants it until ctx ends, and calls report after each Up that changed something or
-// failed. It returns ctx's error, or that of listening to the kernel.
+// failed, and when the TAP interface gained or lost its carrier. It returns ctx's error, or that of listening to the kernel.
 func (h *Host) Follow(ctx context.Context, vm VM, report func(Report, error)) error {
 	changes, err := watch(ctx)
 	if err != nil {
@@ -28,16 +28,17 @@ func (h *Host) Follow(ctx context.Context, vm VM, report func(Report, error)) er
 	poll := time.NewTicker(slowPoll)
 	defer poll.Stop()
 	var last string
+	carrier := false
 	for {
 		r, err := h.Up(ctx, vm)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		said := fmt.Sprint(err)
-		if len(r.Changed) > 0 || said != last { // the same failure again and again is told once
+		if len(r.Changed) > 0 || said != last || r.Carrier != carrier { // the same failure again and again is told once
 			report(r, err)
 		}
-		last = said
+		last, carrier = said, r.Carrier
 		select {
 		case <-ctx.Done():
 			return ctx.Err()

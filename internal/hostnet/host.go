@@ -69,6 +69,7 @@ func Open(o Options) (*Host, error) {
 type Report struct {
 	Uplink  Uplink   // zero when there is none
 	Changed []string // what was made, replaced or removed, in a person's words
+	Carrier bool     // a process has the TAP interface open
 }
 
 // Up brings the network to the state that vm wants: what is missing is made, what vm no longer needs is removed, and

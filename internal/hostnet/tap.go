@@ -6,6 +6,7 @@ import (
 	"net"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // aliasPrefix begins the alias (ip link show) of interfaces that are ours.
@@ -48,6 +49,9 @@ func ownTAP(name string) error {
 		"another name for its own, network.tap in the recipe", name, link.Type(), name)
 }
 
+// hasCarrier tells whether a process has a TAP interface open (drivers/net/tun.c: tun_attach turns the carrier on).
+func hasCarrier(attrs *netlink.LinkAttrs) bool { return attrs.RawFlags&unix.IFF_LOWER_UP != 0 }
+
 // tune gives the TAP interface its alias and MTU and brings it up.
 func (h *Host) tune(vm VM, report *Report) error {
 	link, err := netlink.LinkByName(vm.TAP)
@@ -55,6 +59,7 @@ func (h *Host) tune(vm VM, report *Report) error {
 		return err
 	}
 	attrs := link.Attrs()
+	report.Carrier = hasCarrier(attrs)
 	if attrs.Alias != aliasPrefix+vm.TAP {
 		if err := netlink.LinkSetAlias(link, aliasPrefix+vm.TAP); err != nil {
 			return fmt.Errorf("set its alias: %w", err)

@@ -5,6 +5,7 @@
 package bundle
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -21,6 +22,7 @@ import (
 	"github.com/sovereign-sql/sov/stages/overlay"
 	"github.com/sovereign-sql/sov/stages/packages"
 	"github.com/sovereign-sql/sov/stages/rootfs"
+	"github.com/sovereign-sql/sov/stages/runner"
 )
 
 // Name is the stage's name.
@@ -53,7 +55,7 @@ type stage struct{ Options }
 func (s *stage) Name() string { return Name }
 
 func (s *stage) Needs() []string {
-	return append([]string{rootfs.Name, kernel.Name, packages.Name}, s.Programs...)
+	return append([]string{rootfs.Name, kernel.Name, packages.Name, runner.Name}, s.Programs...)
 }
 
 func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
@@ -61,7 +63,7 @@ func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 	if err != nil {
 		return err
 	}
-	k.Add("version", 1)
+	k.Add("version", 2)
 	k.Add("artifact", map[string]string{"name": s.Recipe.Name, "version": s.Recipe.Version, "description": s.Recipe.Description, "arch": s.Arch})
 	k.Add("vm", vm)
 	for _, in := range s.inputs() {
@@ -75,6 +77,7 @@ func (s *stage) Run(_ context.Context, j *pipeline.Job) error {
 	for _, from := range []struct{ stage, output, name string }{
 		{rootfs.Name, rootfs.ImageFile, rootfs.ImageFile},
 		{kernel.Name, kernel.ImageOutput, KernelFile},
+		{runner.Name, runner.File, runner.File},
 	} {
 		b, err := j.Output(from.stage, from.output)
 		if err != nil {
@@ -154,7 +157,15 @@ func (s *stage) modules(j *pipeline.Job) ([]cdx.Component, error) {
 		return nil, err
 	}
 	defer programs.Close()
-	return goComponents(programs.Tree)
+	components, err := goComponents(programs.Tree)
+	if err != nil {
+		return nil, err
+	}
+	program, err := j.ReadFile(runner.Name, runner.File)
+	if err != nil {
+		return nil, err
+	}
+	return append(components, modulesOf(bytes.NewReader(program))...), nil
 }
 
 func readJSON(j *pipeline.Job, stage, name string, v any) error {

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"debug/buildinfo"
 	"fmt"
+	"io"
 	"net/url"
 	"slices"
 
@@ -99,24 +100,30 @@ func goComponents(t *tree.Tree) ([]cdx.Component, error) {
 			return nil
 		}
 		seen[n] = true
-		info, err := buildinfo.Read(n.Content)
-		if err != nil {
-			return nil // not a Go program
-		}
-		out = append(out, module("std", info.GoVersion[min(2, len(info.GoVersion)):]))
-		// A main module built in its own tree has no version.
-		if info.Main.Path != "" && info.Main.Version != "" && info.Main.Version != "(devel)" {
-			out = append(out, module(info.Main.Path, info.Main.Version))
-		}
-		for _, d := range info.Deps {
-			if d.Replace != nil {
-				d = d.Replace
-			}
-			out = append(out, module(d.Path, d.Version))
-		}
+		out = append(out, modulesOf(n.Content)...)
 		return nil
 	})
 	return out, err
+}
+
+// modulesOf describes the modules in a Go program, and nothing where it is none.
+func modulesOf(program io.ReaderAt) []cdx.Component {
+	info, err := buildinfo.Read(program)
+	if err != nil {
+		return nil
+	}
+	out := []cdx.Component{module("std", info.GoVersion[min(2, len(info.GoVersion)):])}
+	// A main module built in its own tree has no version.
+	if info.Main.Path != "" && info.Main.Version != "" && info.Main.Version != "(devel)" {
+		out = append(out, module(info.Main.Path, info.Main.Version))
+	}
+	for _, d := range info.Deps {
+		if d.Replace != nil {
+			d = d.Replace
+		}
+		out = append(out, module(d.Path, d.Version))
+	}
+	return out
 }
 
 func module(path, version string) cdx.Component {

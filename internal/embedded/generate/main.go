@@ -13,7 +13,7 @@ import (
 )
 
 func main() {
-	for _, name := range []string{"sov-init"} {
+	for _, name := range []string{"sov-init", "sov-runner"} {
 		for _, arch := range []string{"arm64", "amd64"} {
 			if err := generate(name, arch); err != nil {
 				fmt.Fprintf(os.Stderr, "generate %s for %s: %v\n", name, arch, err)

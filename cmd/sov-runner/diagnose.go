@@ -1,0 +1,45 @@
+package main
+
+import (
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sovereign-sql/sov/internal/runner"
+)
+
+func newDiagnose(o *options) *cobra.Command {
+	var fix bool
+	c := &cobra.Command{
+		Use:   "diagnose NAME",
+		Short: "Say which of a machine's eight layers is broken",
+		Long: `Look at the machine's eight layers, each of which stands on others: the process that runs it, its TAP interface, policy
+routing, NAT and forwarding on the phone; the guest's network, its clock, Tailscale, PostgreSQL. The first that is broken
+is named as the cause. --fix repairs what is the phone's: its network, and a machine that does not run. Exit status 3
+when something is broken.`,
+		Example: "  sov-runner diagnose sql\n  sov-runner diagnose sql --fix --json",
+		Args:    oneName,
+		RunE: func(c *cobra.Command, args []string) error {
+			program, err := os.Executable()
+			if err != nil {
+				return err
+			}
+			up := runner.UpOptions{Program: program, Report: progress(c.ErrOrStderr(), args[0])}
+			report, err := runner.Diagnose(c.Context(), o.layout(), args[0], fix, up)
+			if err != nil {
+				return err
+			}
+			if o.json {
+				err = printJSON(c.OutOrStdout(), report)
+			} else {
+				err = report.Print(c.OutOrStdout())
+			}
+			if err == nil && report.Broken() {
+				err = errFound
+			}
+			return err
+		},
+	}
+	c.Flags().BoolVar(&fix, "fix", false, "repair what is the phone's")
+	return c
+}

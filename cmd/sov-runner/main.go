@@ -1,0 +1,108 @@
+// Command sov-runner keeps a virtual machine running on the phone that it is on. See package runner.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sovereign-sql/sov/internal/layout"
+)
+
+// version is set by the linker.
+var version = "development"
+
+// Exit statuses.
+const (
+	statusFailed = 1
+	statusUsage  = 2
+	statusFound  = 3 // a check found something
+)
+
+// A usageError is about the command line.
+type usageError struct{ error }
+
+func (e *usageError) Unwrap() error { return e.error }
+
+// errFound says that a check, whose report was printed, found something.
+var errFound = errors.New("found something")
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	err := newRoot().ExecuteContext(ctx)
+	stop()
+	os.Exit(status(err))
+}
+
+// status prints an error and returns the exit status for it.
+func status(err error) int {
+	if err == nil {
+		return 0
+	}
+	if errors.Is(err, errFound) {
+		return statusFound
+	}
+	fmt.Fprintln(os.Stderr, "sov-runner:", err)
+	if errors.As(err, new(*usageError)) || strings.HasPrefix(err.Error(), "unknown command") {
+		return statusUsage
+	}
+	return statusFailed
+}
+
+// options are what every command takes.
+type options struct {
+	root string
+	json bool
+}
+
+func (o *options) layout() layout.Root { return layout.Root(o.root) }
+
+func newRoot() *cobra.Command {
+	o := &options{}
+	root := &cobra.Command{
+		Use:   "sov-runner",
+		Short: "Run a virtual machine on this phone",
+		Long: `sov-runner runs the machine that ` + "`sov push`" + ` or the module has installed: it makes its network (TAP, rules, NAT), starts
+crosvm, keeps both right, and says which layer is broken when something is.
+
+What it changes on the phone is written down before it is changed, so that up may run any number of times, and down leaves
+the phone as it found it, whatever was killed in between.`,
+		Example: `  sov-runner up sql              start it and wait until SQL is answered
+  sov-runner status sql --json   how it is
+  sov-runner diagnose sql --fix  which layer is broken, and repair what is the phone's
+  sov-runner logs sql -f         the guest's console
+  sov-runner down sql            shut it down in order`,
+		SilenceUsage: true, SilenceErrors: true,
+	}
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.PersistentFlags().StringVar(&o.root, "root", string(layout.Default), "folder that holds the machines")
+	root.PersistentFlags().BoolVar(&o.json, "json", false, "print the result as JSON")
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return &usageError{fmt.Errorf("%w (see `%s --help`)", err, c.CommandPath())}
+	})
+	root.AddCommand(newUp(o), newDown(o), newRestart(o), newDaemon(o), newStatus(o), newDiagnose(o), newLogs(o), newVersion(o))
+	return root
+}
+
+// oneName accepts exactly the name of a machine.
+func oneName(c *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return &usageError{fmt.Errorf("it takes the name of one machine, such as sql (see `%s --help`)", c.CommandPath())}
+	}
+	return nil
+}
+
+func printJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"runtime"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sovereign-sql/sov/internal/runner"
+	"github.com/sovereign-sql/sov/internal/runnerapi"
+)
+
+func newStatus(o *options) *cobra.Command {
+	return &cobra.Command{
+		Use:     "status NAME",
+		Short:   "Say how a machine is",
+		Long:    "Say how a machine is, as its daemon, its processes and its guest tell.",
+		Example: "  sov-runner status sql\n  sov-runner status sql --json",
+		Args:    oneName,
+		RunE: func(c *cobra.Command, args []string) error {
+			s, err := runner.Status(c.Context(), o.layout(), args[0])
+			if err != nil {
+				return err
+			}
+			if o.json {
+				return printJSON(c.OutOrStdout(), s)
+			}
+			printStatus(c.OutOrStdout(), s)
+			return nil
+		},
+	}
+}
+
+func printStatus(w io.Writer, s *runnerapi.Status) {
+	row := func(key, format string, args ...any) { fmt.Fprintf(w, "%-10s %s\n", key, fmt.Sprintf(format, args...)) }
+	since := ""
+	if !s.Since.IsZero() {
+		since = " since " + s.Since.Local().Format(time.DateTime)
+	}
+	row(s.Name, "%s%s", s.Phase, since)
+	if s.Reason != "" {
+		row("reason", "%s", s.Reason)
+	}
+	if s.Slot != "" {
+		row("slot", "%s, version %s", s.Slot, s.Version)
+	}
+	if s.DaemonAlive {
+		row("daemon", "process %d, %d restarts of crosvm", s.Daemon, s.Restarts)
+	}
+	if s.CrosvmAlive {
+		row("crosvm", "process %d, since %s", s.Crosvm, s.StartedAt.Local().Format(time.DateTime))
+	}
+	if s.LastExit != nil {
+		row("last end", "%s, %s", s.LastExit.At.Local().Format(time.DateTime), s.LastExit.Text)
+	}
+	if n := s.Network; n.TAP != "" {
+		uplink := n.Uplink
+		if uplink == "" {
+			uplink = "none"
+		}
+		row("network", "%s, host %s, guest %s, %s, uplink %s", n.TAP, n.Host, n.Guest.Addr(), n.Routing, uplink)
+		if n.Fault != "" {
+			row("", "%s", n.Fault)
+		}
+	}
+	for _, warning := range s.Warnings {
+		row("warning", "%s", warning)
+	}
+	if s.GuestFault != "" {
+		row("guest", "%s", s.GuestFault)
+	}
+	if g := s.Guest; g != nil {
+		row("guest", "%s version %s, up for %.0f s", g.Image, g.Version, g.Uptime)
+		for _, service := range g.Services {
+			reason := ""
+			if service.Reason != "" {
+				reason = ": " + service.Reason
+			}
+			row("", "%s is %s%s", service.Name, service.State, reason)
+		}
+		for _, problem := range g.Problems {
+			row("", "%s", problem)
+		}
+	}
+}
+
+func newLogs(o *options) *cobra.Command {
+	var l runner.LogOptions
+	c := &cobra.Command{
+		Use:     "logs NAME",
+		Short:   "Show a machine's console, or the runner's own log",
+		Example: "  sov-runner logs sql -f\n  sov-runner logs sql --runner -n 100",
+		Args:    oneName,
+		RunE: func(c *cobra.Command, args []string) error {
+			return runner.Logs(c.Context(), o.layout(), args[0], l, c.OutOrStdout())
+		},
+	}
+	c.Flags().BoolVarP(&l.Follow, "follow", "f", false, "go on with what is written")
+	c.Flags().IntVarP(&l.Lines, "lines", "n", 50, "lines from the end")
+	c.Flags().BoolVar(&l.Runner, "runner", false, "the runner's own log in place of the guest's console")
+	return c
+}
+
+func newVersion(o *options) *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the program's version",
+		Args:  cobra.MaximumNArgs(1), // a name is taken, as by the other commands, and means nothing
+		RunE: func(c *cobra.Command, _ []string) error {
+			if o.json {
+				return printJSON(c.OutOrStdout(), map[string]any{"version": version, "arch": runtime.GOARCH, "state_format": runnerapi.Format})
+			}
+			_, err := fmt.Fprintf(c.OutOrStdout(), "sov-runner %s %s/%s\n", version, runtime.GOOS, runtime.GOARCH)
+			return err
+		},
+	}
+}

@@ -1,0 +1,160 @@
+package runner
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+)
+
+const (
+	maxLog     = 1 << 20 // bytes, after which a log is rotated
+	keptLogs   = 3       // older parts, .1 the youngest
+	rotatePoll = 10 * time.Second
+	followPoll = 200 * time.Millisecond
+)
+
+// rotateLogs keeps logs bounded until ctx ends. Their writers (crosvm, which is not ours to ask) append and keep them
+// open, so a log is copied and then emptied; what is written between the two is lost, a line at most.
+func rotateLogs(ctx context.Context, log func(string), paths ...string) {
+	ticker := time.NewTicker(rotatePoll)
+	defer ticker.Stop()
+	for {
+		for _, path := range paths {
+			if err := rotate(path, maxLog); err != nil {
+				log(fmt.Sprintf("rotate %s: %v", path, err))
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// rotate moves a log's content to PATH.1, and older parts on, where it has more than limit bytes.
+func rotate(path string, limit int64) error {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() <= limit {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for i := keptLogs - 1; i >= 1; i-- {
+		if err := os.Rename(part(path, i), part(path, i+1)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	if err := copyFile(path, part(path, 1)); err != nil {
+		return err
+	}
+	return os.Truncate(path, 0)
+}
+
+func part(path string, i int) string { return fmt.Sprintf("%s.%d", path, i) }
+
+func copyFile(from, to string) error {
+	src, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	dst, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(dst, src)
+	return errors.Join(err, dst.Close())
+}
+
+// tail returns the last n lines of a log, with those of its older part where it was rotated lately.
+func tail(path string, n int) ([]string, error) {
+	var text []byte
+	for _, p := range []string{part(path, 1), path} {
+		more, err := readEnd(p, 256<<10)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		text = append(text, more...)
+	}
+	lines := strings.Split(strings.TrimRight(string(text), "\r\n"), "\n")
+	if len(lines) == 1 && lines[0] == "" {
+		return nil, nil
+	}
+	return lines[max(0, len(lines)-n):], nil
+}
+
+// readEnd reads at most limit bytes from a file's end.
+func readEnd(path string, limit int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	begin := max(0, info.Size()-limit)
+	return io.ReadAll(io.NewSectionReader(f, begin, limit))
+}
+
+// followLog copies what is appended to a log to w until ctx ends. A rotated log is followed from its new beginning.
+func followLog(ctx context.Context, path string, w io.Writer) error {
+	var at int64
+	if info, err := os.Stat(path); err == nil {
+		at = info.Size()
+	}
+	ticker := time.NewTicker(followPoll)
+	defer ticker.Stop()
+	for {
+		f, err := os.Open(path)
+		if err == nil {
+			if info, err := f.Stat(); err == nil && info.Size() < at {
+				at = 0
+			}
+			n, err := io.Copy(w, io.NewSectionReader(f, at, 1<<62))
+			f.Close()
+			if err != nil {
+				return err
+			}
+			at += n
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}
+
+// lastComplaint is the last line that is not the runner's own, which begins with its time.
+func lastComplaint(lines []string) string {
+	for i := len(lines) - 1; i >= 0; i-- {
+		line := strings.TrimSpace(lines[i])
+		stamp, _, _ := strings.Cut(line, " ")
+		if _, err := time.Parse(time.RFC3339, stamp); err != nil && line != "" {
+			return line
+		}
+	}
+	return "it did not say why"
+}
+
+// printLines writes lines, each ended.
+func printLines(w io.Writer, lines []string) error {
+	b := bufio.NewWriter(w)
+	for _, line := range lines {
+		b.WriteString(strings.TrimRight(line, "\r"))
+		b.WriteByte('\n')
+	}
+	return b.Flush()
+}

@@ -1,0 +1,72 @@
+package runner
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// crosvmsOf returns the processes that run a machine on this control socket. They are found by their arguments, so that
+// one is found whose daemon died before it could note it.
+func crosvmsOf(proc, socket string) ([]int, error) {
+	entries, err := os.ReadDir(proc)
+	if err != nil {
+		return nil, err
+	}
+	var pids []int
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(proc, e.Name(), "cmdline"))
+		if err != nil {
+			continue // it has ended meanwhile
+		}
+		if runsMachine(text, socket) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids, nil
+}
+
+// runsMachine tells whether a command line, as /proc/PID/cmdline has it, is that of a crosvm with this control socket.
+func runsMachine(cmdline []byte, socket string) bool {
+	args := bytes.Split(cmdline, []byte{0})
+	return len(args) > 1 && string(args[1]) == "run" &&
+		slices.ContainsFunc(args, func(a []byte) bool { return string(a) == socket })
+}
+
+// alive tells whether a process still runs a machine on the socket.
+func alive(proc string, pid int, socket string) bool {
+	text, err := os.ReadFile(filepath.Join(proc, strconv.Itoa(pid), "cmdline"))
+	return err == nil && runsMachine(text, socket)
+}
+
+func (o *orphan) kill() error {
+	if err := unix.Kill(o.pid, unix.SIGKILL); err != nil && err != unix.ESRCH {
+		return fmt.Errorf("kill crosvm, process %d: %w", o.pid, err)
+	}
+	return nil
+}
+
+// wait returns true when the process has ended, false when ctx has.
+func (o *orphan) wait(ctx context.Context) bool {
+	ticker := time.NewTicker(lockPoll)
+	defer ticker.Stop()
+	for alive(o.proc, o.pid, o.socket) {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-ticker.C:
+		}
+	}
+	return true
+}

@@ -1,0 +1,98 @@
+package runner
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sovereign-sql/sov/internal/layout"
+	"github.com/sovereign-sql/sov/internal/runnerapi"
+)
+
+// A stateFile is state.json and what it will say next.
+type stateFile struct {
+	path string
+	now  func() time.Time
+	log  func(string)
+
+	mu    sync.Mutex
+	state runnerapi.State
+}
+
+// change alters the state and makes it durable enough for readers: a whole file takes the old one's place. It is not
+// synced, since a reboot makes it void. What cannot be written is logged: the machine's life does not hang on it.
+func (f *stateFile) change(alter func(*runnerapi.State)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	phase := f.state.Phase
+	alter(&f.state)
+	if f.state.Phase != phase {
+		f.state.Since = f.now().UTC()
+		f.log(strings.TrimSuffix(fmt.Sprintf("%s: %s", f.state.Phase, f.state.Reason), ": "))
+	}
+	if err := writeFile(f.path, f.state); err != nil {
+		f.log(fmt.Sprintf("write %s: %v", f.path, err))
+	}
+}
+
+func (f *stateFile) get() runnerapi.State {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := f.state
+	s.Warnings = slices.Clone(s.Warnings)
+	return s
+}
+
+func writeFile(path string, v any) error {
+	text, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	return replaceFile(path, append(text, '\n'))
+}
+
+// replaceFile gives a file, mode 0600, new content at once.
+func replaceFile(path string, content []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return os.Rename(f.Name(), path)
+}
+
+const maxState = 1 << 20 // bytes
+
+// readState returns the state that was last written, or a machine that is down where there is none.
+func readState(vm layout.VM) (*runnerapi.State, error) {
+	f, err := os.Open(vm.State())
+	if errors.Is(err, fs.ErrNotExist) {
+		return &runnerapi.State{Format: runnerapi.Format, Name: vm.Name, Phase: runnerapi.Down}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxState))
+	if err != nil {
+		return nil, err
+	}
+	return runnerapi.Decode(text)
+}
+
+// bootID is the kernel's random name for this boot: a state of another boot tells nothing of processes.
+func bootID() string {
+	text, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(text))
+}

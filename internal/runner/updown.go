@@ -1,0 +1,362 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sovereign-sql/sov/internal/guestapi"
+	"github.com/sovereign-sql/sov/internal/hostnet"
+	"github.com/sovereign-sql/sov/internal/layout"
+	"github.com/sovereign-sql/sov/internal/runnerapi"
+)
+
+// ErrNotReady is wrapped by the error of an Up whose machine did not become ready. The machine's daemon goes on.
+var ErrNotReady = errors.New("the machine is not ready")
+
+// Again is the signal that tells a daemon to start a machine afresh that it has given up, or that is off.
+const Again = unix.SIGUSR1
+
+// UpOptions say how to start a machine.
+type UpOptions struct {
+	Program string        // this program, to be run as the daemon
+	NoWait  bool          // return once the daemon runs
+	Timeout time.Duration // for the machine to be ready; 0: what its artifact says
+	Report  func(string)  // takes lines about progress; nil: none
+}
+
+// Up makes sure that the machine runs, and waits until it is ready. It starts a daemon unless there is one. When ctx
+// ends, the waiting does, and the machine goes on starting.
+func Up(ctx context.Context, root layout.Root, name string, o UpOptions) (runnerapi.State, error) {
+	vm, err := root.VM(name)
+	if err != nil {
+		return runnerapi.State{}, err
+	}
+	settings, err := loadSettings(root)
+	if err != nil {
+		return runnerapi.State{}, err
+	}
+	a, err := loadArtifact(root, settings, vm)
+	if err != nil {
+		return runnerapi.State{}, err
+	}
+	if o.Report == nil {
+		o.Report = func(string) {}
+	}
+	if o.Timeout == 0 {
+		o.Timeout = a.spec.Ready.Timeout()
+	}
+	died, err := startDaemon(ctx, root, vm, o)
+	if err != nil {
+		return runnerapi.State{}, fmt.Errorf("start %s: %w", name, err)
+	}
+	state, err := awaitReady(ctx, vm, o, died)
+	if err != nil {
+		return state, fmt.Errorf("start %s: %w", name, err)
+	}
+	return state, nil
+}
+
+// startDaemon starts a daemon unless there is one, which is told to try again where it has given up. The channel is
+// closed when the daemon that was started ends; it is nil when there was one.
+func startDaemon(ctx context.Context, root layout.Root, vm layout.VM, o UpOptions) (<-chan struct{}, error) {
+	d, err := findDaemon(vm)
+	if err != nil {
+		return nil, err
+	}
+	if d != nil {
+		defer d.close()
+		state, err := readState(vm)
+		if err == nil && rests(state.Phase) && state.Daemon == d.pid {
+			o.Report("the daemon has it " + string(state.Phase) + ": telling it to start afresh")
+			if err := d.signal(Again); err != nil {
+				return nil, err
+			}
+			return nil, awaitChange(ctx, vm, state.Since)
+		}
+		return nil, nil
+	}
+	if err := os.MkdirAll(vm.Run(), 0o700); err != nil {
+		return nil, err
+	}
+	log, err := os.OpenFile(vm.Log(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	// In a session of its own and without the caller's terminal or pipes: an adb shell returns, and a hung-up one
+	// takes nothing along.
+	daemon := exec.Command(o.Program, "daemon", vm.Name, "--root", string(root))
+	daemon.Dir = "/"
+	daemon.Stdout, daemon.Stderr = log, log
+	daemon.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := daemon.Start(); err != nil {
+		return nil, fmt.Errorf("start its daemon: %w", err)
+	}
+	o.Report(fmt.Sprintf("started the daemon, process %d", daemon.Process.Pid))
+	died := make(chan struct{})
+	go func() {
+		daemon.Wait()
+		close(died)
+	}()
+	return died, nil
+}
+
+// rests tells whether a daemon in this phase waits for a person.
+func rests(p runnerapi.Phase) bool {
+	return p == runnerapi.Failed || p == runnerapi.CrashLoop || p == runnerapi.Off
+}
+
+// awaitChange waits until the daemon has entered another phase than that since a time.
+func awaitChange(ctx context.Context, vm layout.VM, since time.Time) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for {
+		if state, err := readState(vm); err != nil || !state.Since.Equal(since) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("its daemon does not react: %w", ctx.Err())
+		case <-time.After(statePoll):
+		}
+	}
+}
+
+const statePoll = 50 * time.Millisecond
+
+// awaitReady follows the daemon's state until the machine is ready, or will not be.
+func awaitReady(ctx context.Context, vm layout.VM, o UpOptions, died <-chan struct{}) (runnerapi.State, error) {
+	deadline := time.Now().Add(o.Timeout)
+	said := ""
+	for {
+		gone := hasEnded(died)
+		state, err := readState(vm)
+		if err != nil {
+			return runnerapi.State{}, err
+		}
+		pid, err := lockHolder(vm)
+		if err != nil {
+			return *state, err
+		}
+		current := pid != 0 && state.Daemon == pid // else it is what an earlier daemon has left
+		if current {
+			if text := describeState(state); text != said {
+				said = text
+				o.Report(text)
+			}
+			switch {
+			case o.NoWait || state.Phase == runnerapi.Ready:
+				return *state, nil
+			case rests(state.Phase):
+				return *state, fmt.Errorf("%w: %s: %s", ErrNotReady, state.Phase, state.Reason)
+			}
+		}
+		switch {
+		case gone && pid == 0:
+			return *state, fmt.Errorf("%w: its daemon ended: %s", ErrNotReady, lastOf(vm.Log()))
+		case time.Now().After(deadline):
+			return *state, fmt.Errorf("%w within %v: %s; the last on its console: %s", ErrNotReady, o.Timeout, describeState(state), lastOf(vm.Console()))
+		}
+		select {
+		case <-ctx.Done():
+			return *state, ctx.Err()
+		case <-time.After(statePoll):
+		}
+	}
+}
+
+func hasEnded(died <-chan struct{}) bool {
+	select {
+	case <-died:
+		return died != nil
+	default:
+		return false
+	}
+}
+
+func lastOf(path string) string {
+	lines, err := tail(path, 1)
+	if err != nil || len(lines) == 0 {
+		return "nothing"
+	}
+	return strings.TrimSpace(lines[0])
+}
+
+// describeState is a line about a machine, for people.
+func describeState(s *runnerapi.State) string {
+	text := string(s.Phase)
+	if s.Reason != "" {
+		text += ": " + s.Reason
+	}
+	return text
+}
+
+// Down ends the machine in order and leaves nothing of it running, nor in the phone's network, whatever was killed
+// before. It is no error when there is nothing.
+func Down(ctx context.Context, root layout.Root, name string, report func(string)) error {
+	vm, err := root.VM(name)
+	if err != nil {
+		return err
+	}
+	if report == nil {
+		report = func(string) {}
+	}
+	if err := down(ctx, root, vm, report); err != nil {
+		return fmt.Errorf("stop %s: %w", name, err)
+	}
+	return nil
+}
+
+func down(ctx context.Context, root layout.Root, vm layout.VM, report func(string)) error {
+	if _, err := os.Stat(vm.Dir()); errors.Is(err, os.ErrNotExist) {
+		report("nothing of it is installed")
+		return nil
+	}
+	settings, err := loadSettings(root)
+	if err != nil {
+		return err
+	}
+	if err := endDaemon(ctx, vm, settings, report); err != nil {
+		return err
+	}
+	lock, err := takeLock(vm)
+	if err != nil {
+		return err
+	}
+	defer lock.release()
+	// A daemon that ended by itself has left nothing; one that was killed may have left anything.
+	if err := stopOrphans(ctx, vm, settings, report); err != nil {
+		return err
+	}
+	host, err := hostnet.Open(hostnet.Options{Ledger: root.Ledger(), IPTables: settings.IPTables, Log: report})
+	if err != nil {
+		return err
+	}
+	changes, err := host.Down(ctx, vm.Name)
+	for _, change := range changes.Changed {
+		report("network: " + change)
+	}
+	if err != nil {
+		return err
+	}
+	state, err := readState(vm)
+	if err == nil && state.Phase == runnerapi.Down && state.Daemon == 0 {
+		return nil
+	}
+	return writeFile(vm.State(), runnerapi.State{Format: runnerapi.Format, Name: vm.Name, Phase: runnerapi.Down, Since: time.Now().UTC()})
+}
+
+// endDaemon tells the daemon to end and waits for it; one that does not end is killed, and its work left to the caller.
+func endDaemon(ctx context.Context, vm layout.VM, s Settings, report func(string)) error {
+	d, err := findDaemon(vm)
+	if d == nil || err != nil {
+		return err
+	}
+	defer d.close()
+	report("shutting it down")
+	if err := d.signal(unix.SIGTERM); err != nil && !errors.Is(err, unix.ESRCH) {
+		return err
+	}
+	bound := s.shutdownTimeout() + buttonTimeout + stopTimeout + killTimeout + 30*time.Second
+	waiting, cancel := context.WithTimeout(ctx, bound)
+	defer cancel()
+	err = d.wait(waiting, vm)
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	report(fmt.Sprintf("its daemon, process %d, does not end: killing it", d.pid))
+	if err := d.signal(unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+		return err
+	}
+	waiting, cancel = context.WithTimeout(ctx, killTimeout)
+	defer cancel()
+	return d.wait(waiting, vm)
+}
+
+// guestPatience bounds a question to the guest.
+const guestPatience = 3 * time.Second
+
+// Status tells how the machine is, as its daemon and its guest say, and whether the processes are there.
+func Status(ctx context.Context, root layout.Root, name string) (*runnerapi.Status, error) {
+	vm, err := root.VM(name)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(vm.Dir()); err != nil {
+		return nil, fmt.Errorf("status of %s: it is not installed: %w", name, err)
+	}
+	state, err := readState(vm)
+	if err != nil {
+		return nil, fmt.Errorf("status of %s: %w", name, err)
+	}
+	s := &runnerapi.Status{State: *state}
+	holder, err := lockHolder(vm)
+	if err != nil {
+		return nil, fmt.Errorf("status of %s: %w", name, err)
+	}
+	s.DaemonAlive = holder != 0 && holder == state.Daemon
+	pids, err := crosvmsOf("/proc", vm.Socket())
+	if err != nil {
+		return nil, fmt.Errorf("status of %s: %w", name, err)
+	}
+	s.CrosvmAlive = len(pids) > 0
+	correct(s, pids)
+	if token := readToken(vm); s.CrosvmAlive && token != "" && state.Network.Endpoint.IsValid() {
+		asking, cancel := context.WithTimeout(ctx, guestPatience)
+		defer cancel()
+		if s.Guest, err = guestapi.NewClient(state.Network.Endpoint, token).Status(asking); err != nil {
+			s.GuestFault = err.Error()
+		}
+	}
+	return s, nil
+}
+
+// correct makes a state that a killed daemon has left say what is the case.
+func correct(s *runnerapi.Status, pids []int) {
+	switch {
+	case s.DaemonAlive || s.Phase == runnerapi.Down && !s.CrosvmAlive:
+	case s.CrosvmAlive:
+		s.Crosvm = pids[0]
+		s.Reason = fmt.Sprintf("its daemon was killed, crosvm (process %d) lives on until Android kills it: start it again, which shuts that one down in order", pids[0])
+		s.Phase = runnerapi.NotReady
+	default:
+		s.Reason = "its daemon was killed, or the phone was restarted"
+		s.Phase, s.Daemon, s.Crosvm = runnerapi.Down, 0, 0
+	}
+}
+
+// LogOptions say which log is shown.
+type LogOptions struct {
+	Runner bool // the runner's own in place of the guest's console
+	Lines  int  // from its end
+	Follow bool // go on with what is written, until ctx ends
+}
+
+// Logs prints a log of the machine.
+func Logs(ctx context.Context, root layout.Root, name string, o LogOptions, w io.Writer) error {
+	vm, err := root.VM(name)
+	if err != nil {
+		return err
+	}
+	path := vm.Console()
+	if o.Runner {
+		path = vm.Log()
+	}
+	lines, err := tail(path, o.Lines)
+	if err != nil {
+		return fmt.Errorf("logs of %s: %w", name, err)
+	}
+	if err := printLines(w, lines); err != nil || !o.Follow {
+		return err
+	}
+	return followLog(ctx, path, w)
+}

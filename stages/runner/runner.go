@@ -1,0 +1,38 @@
+// Package runner is the stage that gives the artifact its program for the phone, sov-runner.
+package runner
+
+import (
+	"context"
+
+	"github.com/sovereign-sql/sov/pipeline"
+)
+
+// Name is the stage's name.
+const Name = "runner"
+
+// File is the program's name in the artifact, and the stage's only output.
+const File = "sov-runner"
+
+// Options say what the program is.
+type Options struct {
+	Program []byte // sov-runner for the phone's architecture
+}
+
+// New returns the stage.
+func New(o Options) pipeline.Stage { return &stage{o} }
+
+type stage struct{ Options }
+
+func (s *stage) Name() string    { return Name }
+func (s *stage) Needs() []string { return nil }
+
+func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
+	k.Add("version", 1)
+	k.Add("sov-runner", pipeline.DigestOf(s.Program))
+	return nil
+}
+
+func (s *stage) Run(_ context.Context, j *pipeline.Job) error {
+	_, err := j.Write(File, s.Program)
+	return err
+}
