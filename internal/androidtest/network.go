@@ -48,7 +48,7 @@ func (p *Phone) connect() {
 		ip rule add pref 31000 fwmark 0x0/0xffff iif lo lookup ` + wlanTable + `
 		ip rule add pref 32000 unreachable
 		echo 0 >/proc/sys/net/ipv4/ip_forward
-		for f in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 1 >$f; done
+		echo 2 >/proc/sys/net/ipv4/conf/all/rp_filter
 		for c in oem_fwd fw_FORWARD bw_FORWARD tetherctrl_FORWARD; do $IPTABLES -N $c; $IPTABLES -A FORWARD -j $c; done
 		$IPTABLES -A tetherctrl_FORWARD -j DROP; $IPTABLES -P FORWARD DROP
 		$IPTABLES -t nat -N oem_nat_pre; $IPTABLES -t nat -A PREROUTING -j oem_nat_pre
@@ -69,6 +69,12 @@ func (p *Phone) SwitchUplink(name string) {
 		}
 	}
 	p.Shell(script)
+}
+
+// UplinkDown switches an interface off, as airplane mode does: its routes go with it.
+func (p *Phone) UplinkDown(name string) {
+	p.t.Helper()
+	p.Shell("ip link set " + name + " down")
 }
 
 var tables = map[string]string{"wlan0": wlanTable, "rmnet0": cellTable}

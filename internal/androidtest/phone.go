@@ -337,6 +337,31 @@ func (p *Phone) DialFromInternet(ctx context.Context, network, address string) (
 	return conn, err
 }
 
+// ServeUDP answers every datagram to a UDP port of the internet's server with the sender's address; got is told each.
+func (p *Phone) ServeUDP(port int, got func(from net.Addr)) {
+	p.t.Helper()
+	var conn net.PacketConn
+	err := inNetwork(p.internet.Process.Pid, func() (err error) {
+		conn, err = net.ListenPacket("udp", net.JoinHostPort(ServerIP, strconv.Itoa(port)))
+		return err
+	})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() { conn.Close() })
+	go func() {
+		packet := make([]byte, 1500)
+		for {
+			_, from, err := conn.ReadFrom(packet)
+			if err != nil {
+				return
+			}
+			got(from)
+			conn.WriteTo([]byte(from.String()+"\n"), from)
+		}
+	}()
+}
+
 // Serve listens on a TCP port of the internet's server, and calls handle for each connection, which it closes.
 func (p *Phone) Serve(port int, handle func(net.Conn)) {
 	p.t.Helper()

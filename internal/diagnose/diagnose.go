@@ -37,10 +37,10 @@ var standsOn = map[Layer][]Layer{
 	TAP:          {Process},
 	Routing:      {Process},
 	Forwarding:   {Process},
-	GuestNetwork: {Process, TAP},
-	GuestClock:   {Process, TAP, GuestNetwork},
+	GuestNetwork: {Process, TAP, Routing}, // the phone's own packets to the guest meet the rules as well
+	GuestClock:   {Process, TAP, Routing, GuestNetwork},
 	Tailscale:    {Process, TAP, Routing, Forwarding, GuestNetwork, GuestClock},
-	Postgres:     {Process, TAP, GuestNetwork},
+	Postgres:     {Process, TAP, Routing, GuestNetwork},
 }
 
 // A Verdict is how a layer is.
@@ -75,7 +75,7 @@ type Report struct {
 }
 
 // Broken tells whether any layer is.
-func (r *Report) Broken() bool { return r.Cause != "" }
+func (r Report) Broken() bool { return r.Cause != "" }
 
 // Sources is where a diagnosis learns how things are. Each call is bounded in time by its implementation.
 type Sources interface {

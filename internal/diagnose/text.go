@@ -10,7 +10,7 @@ import (
 var marks = map[Verdict]string{OK: "ok", Broken: "BROKEN", Unknown: "?", Off: "off"}
 
 // Print writes a report for people.
-func (r *Report) Print(w io.Writer) error {
+func (r Report) Print(w io.Writer) error {
 	var b strings.Builder
 	for _, done := range r.Fixed {
 		fmt.Fprintf(&b, "fixed: %s\n", done)

@@ -102,13 +102,18 @@ var builds = map[string]func() (string, outcome){
 }
 
 func buildArtifact(arch string) (string, outcome) {
+	return build("sql", arch, filepath.Join(shared, "out"))
+}
+
+// build builds a recipe whose name is sql into a folder.
+func build(recipe, arch, out string) (string, outcome) {
 	var stdout, stderr bytes.Buffer
-	command := exec.Command(sovProgram, append([]string{"build", "sql", "--arch", arch,
-		"--lock", filepath.Join(shared, arch+".lock"), "-o", filepath.Join(shared, "out")}, fromMirror()...)...)
+	command := exec.Command(sovProgram, append([]string{"build", recipe, "--arch", arch,
+		"--lock", filepath.Join(shared, arch+".lock"), "-o", out}, fromMirror()...)...)
 	command.Dir = shared
 	command.Stdout, command.Stderr = &stdout, &stderr
 	command.Run()
-	return filepath.Join(shared, "out", "sql", arch), outcome{command.ProcessState.ExitCode(), stdout.String(), stderr.String()}
+	return filepath.Join(out, "sql", arch), outcome{command.ProcessState.ExitCode(), stdout.String(), stderr.String()}
 }
 
 // artifact returns the out folder of the sql recipe for an architecture.

@@ -4,14 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -268,20 +266,4 @@ func (l *ledger) uplink(name string) (Uplink, bool) {
 	}
 	u, known := l.Uplinks[name]
 	return u, known
-}
-
-// forgetFlows removes the guest's connections from the kernel's table. They carry the address of the uplink that was,
-// and UDP flows that never pause, such as WireGuard's, would keep it for ever.
-func (h *Host) forgetFlows(vm VM) {
-	guest := net.IP(vm.Guest.Addr().AsSlice())
-	for _, side := range []netlink.ConntrackFilterType{netlink.ConntrackOrigSrcIP, netlink.ConntrackReplySrcIP} {
-		filter := &netlink.ConntrackFilter{}
-		if err := filter.AddIP(side, guest); err != nil {
-			continue
-		}
-		if _, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, netlink.FAMILY_V4, filter); err != nil {
-			h.log(fmt.Sprintf("forget the guest's connections over the old uplink: %v; they end by themselves", err))
-			return // a kernel without ctnetlink
-		}
-	}
 }

@@ -302,6 +302,7 @@ func (d *Daemon) attend(ctx context.Context, r *run, a *artifact, network hostne
 		err = ctx.Err()
 	case <-d.renewed:
 		err = errRenewed
+		r.cutOff = true
 	}
 	d.state.change(func(s *runnerapi.State) { s.Phase, s.Reason = runnerapi.Stopping, "" })
 	cancel() // the guest is not to be asked how it is any more

@@ -27,6 +27,7 @@ type run struct {
 	process *crosvm.Process
 	guest   *guestapi.Client
 	socket  string
+	cutOff  bool // the guest has no network any more
 }
 
 // prepare makes everything that an artifact's machine needs besides its network, and returns what to run.
@@ -110,10 +111,16 @@ func start(program *crosvm.Program, m crosvm.Machine, a *artifact, token string,
 	if err != nil {
 		return nil, err
 	}
-	return &run{program, process, guestapi.NewClient(endpoint(a.spec), token), m.Socket}, nil
+	return &run{program: program, process: process, guest: guestapi.NewClient(endpoint(a.spec), token), socket: m.Socket}, nil
 }
 
-func (r *run) askGuest(ctx context.Context) error    { return r.guest.Shutdown(ctx) }
+func (r *run) askGuest(ctx context.Context) error {
+	if r.cutOff {
+		return errors.New("ask the guest: its network is gone")
+	}
+	return r.guest.Shutdown(ctx)
+}
+
 func (r *run) pressButton(ctx context.Context) error { return r.program.PowerButton(ctx, r.socket) }
 func (r *run) stopCrosvm(ctx context.Context) error  { return r.program.Stop(ctx, r.socket) }
 

@@ -39,7 +39,7 @@ func shutDown(ctx context.Context, m stopper, guest time.Duration, log func(stri
 		{"crosvm was killed, nothing else ended it", func(context.Context) error { return m.kill() }, killTimeout},
 	}
 	for _, way := range ways {
-		asking, cancel := context.WithTimeout(ctx, askTimeout)
+		asking, cancel := context.WithTimeout(ctx, min(askTimeout, max(guest, time.Second)))
 		err := way.ask(asking)
 		cancel()
 		if err != nil {

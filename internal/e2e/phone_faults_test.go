@@ -1,0 +1,246 @@
+package e2e
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sovereign-sql/sov/internal/androidtest"
+	"github.com/sovereign-sql/sov/internal/diagnose"
+	"github.com/sovereign-sql/sov/internal/runnerapi"
+)
+
+// saboteur is a service for the sql recipe that does, as root, what the database's user writes into a pipe.
+const saboteur = `
+services:
+  - name: saboteur
+    command: [/bin/sh, -c, "mkfifo -m 622 /run/sabotage; while :; do /bin/sh </run/sabotage; done"]
+`
+
+// sabotageable builds the sql recipe with the saboteur in it.
+var sabotageable = sync.OnceValues(func() (string, outcome) {
+	text, err := os.ReadFile("../../assets/sql.yaml")
+	if err != nil {
+		return "", outcome{status: 1, stderr: err.Error()}
+	}
+	recipe := filepath.Join(shared, "sabotage.yaml")
+	if err := os.WriteFile(recipe, append(text, saboteur...), 0o644); err != nil {
+		return "", outcome{status: 1, stderr: err.Error()}
+	}
+	return build(recipe, "arm64", filepath.Join(shared, "sabotage"))
+})
+
+// faults are what goes wrong in each layer. Those of the phone are made while the daemon, which would repair them
+// before anybody could look, stands still.
+var faults = []struct {
+	name    string
+	phone   string // script on the phone; PID is crosvm's
+	guest   string // script in the guest, as root
+	passes  bool   // by itself, after a while; else a restart of the machine undoes what is the guest's
+	layer   diagnose.Layer
+	fixable bool
+}{
+	{"TAP deleted", "ip link del vm_sql", "", false, diagnose.TAP, true},
+	{"TAP down", "ip link set vm_sql down", "", false, diagnose.TAP, true},
+	{"rule deleted", "ip rule del pref 1", "", false, diagnose.Routing, true},
+	{"default route deleted", "ip route del default", "", false, diagnose.Routing, true},
+	{"chain flushed", "$IPTABLES -F sov_sql_fwd", "", false, diagnose.Forwarding, true},
+	{"forwarding off", "echo 0 >/proc/sys/net/ipv4/ip_forward", "", false, diagnose.Forwarding, true},
+	{"VM killed", "kill -9 PID", "", false, diagnose.Process, true},
+	// It takes its own half a minute to be killed at a restart, so it is let go on instead, by a process started before.
+	{"PostgreSQL suspended", "", "p=$(head -n 1 /data/postgres/postmaster.pid); kill -STOP $p; (sleep 8; kill -CONT $p) &", true, diagnose.Postgres, false},
+	{"clock wrong", "", "date -s 2020-01-01", false, diagnose.GuestClock, false},
+	{"guest network down", "", "ip link set eth0 down", false, diagnose.GuestNetwork, false},
+}
+
+// Each layer broken on purpose: diagnose names it, and repairs it where it is the phone's.
+func TestDiagnoseNamesTheLayer(t *testing.T) {
+	dir, result := sabotageable()
+	if result.status != 0 {
+		t.Fatal(result)
+	}
+	h := newHandset(t, androidtest.Options{}, "")
+	if err := os.RemoveAll(h.File(h.vm.Dir())); err != nil {
+		t.Fatal(err)
+	}
+	h.vm = h.Install(dir, "sql")
+	h.do("up", "sql")
+	if report := h.diagnose(); report.Broken() {
+		t.Fatalf("before anything was broken: %+v", report)
+	}
+	for _, fault := range faults {
+		t.Run(fault.name, func(t *testing.T) {
+			h.ready()
+			if fault.guest != "" {
+				h.shell("echo '" + strings.ReplaceAll(fault.guest, "'", "'\\''") + "' >/run/sabotage")
+			}
+			resume := func() {}
+			if fault.phone != "" {
+				resume = h.suspend()
+				h.Shell(strings.ReplaceAll(fault.phone, "PID", fmt.Sprint(h.status().Crosvm)))
+			}
+			var report diagnose.Report
+			h.eventually("seen", func() bool { report = h.diagnose(); return report.Broken() })
+			if report.Cause != fault.layer {
+				t.Errorf("the cause is %s, want %s: %+v", report.Cause, fault.layer, report.Layers)
+			}
+			for _, l := range report.Layers {
+				if l.Layer == fault.layer {
+					t.Logf("%s: %s (%s)", l.Title, l.Found, l.Cause)
+					if l.Fixable != fault.fixable {
+						t.Errorf("fixable: %v, want %v", l.Fixable, fault.fixable)
+					}
+				} else if l.Verdict == diagnose.Broken && l.ConsequenceOf == "" {
+					t.Errorf("%s is broken by itself: %s", l.Title, l.Found)
+				}
+			}
+			resume()
+			if fault.fixable {
+				h.eventually("repaired", func() bool { return !h.diagnose("--fix").Broken() })
+				return
+			}
+			if !fault.passes {
+				h.do("restart", "sql")
+			}
+			h.eventually("whole again", func() bool { return !h.diagnose().Broken() })
+		})
+	}
+	h.do("down", "sql")
+}
+
+// cycles of up and down with somebody killed in between; the issue is what is left of them.
+const cycles = 50
+
+// Whoever is killed at whatever moment, down leaves the phone as it was, to the line.
+func TestKilledInBetween(t *testing.T) {
+	for _, routing := range []string{"main-first", "scoped"} {
+		t.Run(routing, func(t *testing.T) {
+			h := newHandset(t, androidtest.Options{}, `, "shutdown_timeout": 1, "vms": {"sql": {"routing": "`+routing+`"}}`)
+			before := h.Snapshot()
+			random := rand.New(rand.NewPCG(1, uint64(len(routing))))
+			for i := range cycles {
+				h.killSomebody(random)
+				h.do("down", "sql")
+				same(t, fmt.Sprintf("cycle %d", i), before, h.Snapshot())
+				if t.Failed() {
+					t.Fatal(h.logs())
+				}
+			}
+		})
+	}
+}
+
+// Without a down in between there is one set of rules, however often it is started.
+func TestKilledAndStartedAgain(t *testing.T) {
+	h := newHandset(t, androidtest.Options{}, `, "shutdown_timeout": 1`)
+	before := h.Snapshot()
+	h.do("up", "sql")
+	up := h.Snapshot()
+	random := rand.New(rand.NewPCG(2, 2))
+	for range 10 {
+		h.killSomebody(random)
+	}
+	h.do("up", "sql")
+	h.ready()
+	same(t, "started again ten times", up, h.Snapshot())
+	h.do("down", "sql")
+	same(t, "after down", before, h.Snapshot())
+}
+
+// killSomebody starts the machine and kills its daemon, crosvm or both with SIGKILL, up to a second and a half later.
+func (h *handset) killSomebody(random *rand.Rand) {
+	h.t.Helper()
+	h.do("up", "sql", "--no-wait")
+	pause := time.NewTimer(time.Duration(random.IntN(1500)) * time.Millisecond) // the moment is what is tried out
+	<-pause.C
+	who := [][]string{{"sov-runner"}, {"crosvm"}, {"sov-runner", "crosvm"}, {"crosvm", "sov-runner"}}[random.IntN(4)]
+	for _, name := range who {
+		// By name, in the phone's own processes.
+		h.Shell("for p in /proc/[0-9]*; do if [ \"$(cat $p/comm 2>/dev/null)\" = " + name + " ]; then kill -9 ${p#/proc/} 2>/dev/null || true; fi; done")
+	}
+}
+
+// What Android does to what it does not know, and how the runner lives with it: nothing starts before Android has, the
+// phantom-process killer is turned off once, a crosvm with its daemon lives, and one without is killed. Its crosvm is
+// an old one.
+func TestAndroidsKillers(t *testing.T) {
+	h := newHandset(t, androidtest.Options{StillBooting: true, OldCrosvm: true, UntrackedAfter: time.Second}, "")
+	h.do("up", "sql", "--no-wait")
+	h.eventually("waiting for Android", func() bool { return strings.Contains(h.logs(), "Android is still starting") })
+	if s := h.status(); s.Phase != runnerapi.Starting || s.CrosvmAlive {
+		t.Errorf("while Android starts: %+v", s)
+	}
+	h.SetProp("sys.boot_completed", "1")
+	h.do("up", "sql")
+	writes := func() (n int) {
+		for _, program := range []string{"device_config", "settings"} {
+			for _, call := range h.Calls(program) {
+				if strings.HasPrefix(call, "put") || strings.HasPrefix(call, "set") {
+					n++
+				}
+			}
+		}
+		return n
+	}
+	if writes() != 3 {
+		t.Errorf("device_config %q, settings %q", h.Calls("device_config"), h.Calls("settings"))
+	}
+	s := h.status()
+	for _, pid := range []int{s.Daemon, s.Crosvm} {
+		if got := strings.TrimSpace(h.Shell(fmt.Sprintf("cat /proc/%d/oom_score_adj", pid))); got != "-1000" {
+			t.Errorf("oom_score_adj of %d is %s", pid, got)
+		}
+	}
+	if killed := h.Calls("killer"); len(killed) > 0 {
+		t.Errorf("Android killed %q although the daemon lives", killed)
+	}
+	h.Shell(fmt.Sprintf("kill -9 %d", s.Daemon))
+	if report := h.diagnose(); report.Cause != diagnose.Process {
+		t.Errorf("without its daemon, the cause is %s", report.Cause)
+	}
+	h.eventually("killed by Android", func() bool { return len(h.Calls("killer")) > 0 })
+	h.do("up", "sql")
+	h.eventually("answering again", func() bool { return h.status().Phase == runnerapi.Ready })
+	if writes() != 3 {
+		t.Error("the second start changed Android's settings again")
+	}
+	h.do("down", "sql")
+}
+
+// A machine that cannot start ends in a clear state, and the phone stays cool.
+func TestCrashLoop(t *testing.T) {
+	h := newHandset(t, androidtest.Options{}, `, "crash_loop": 2`)
+	kernel := filepath.Join(h.File(h.vm.Slot("a")), "vm.json")
+	text, err := os.ReadFile(kernel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(old, new string) {
+		t.Helper()
+		changed := strings.Replace(string(text), old, new, 1)
+		if changed == string(text) {
+			t.Fatalf("vm.json has no %s", old)
+		}
+		if err := os.WriteFile(kernel, []byte(changed), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("init=/sbin/sov-init", "init=/nowhere")
+	o := h.runner("up", "sql")
+	if o.status != 1 || !strings.Contains(o.stderr, "crash-loop") || !strings.Contains(o.stderr, "panic") {
+		t.Errorf("a kernel that panics: %v", o)
+	}
+	if s := h.status(); s.Phase != runnerapi.CrashLoop || s.CrosvmAlive || s.LastExit.Kind != "panic" {
+		t.Errorf("a kernel that panics: %+v", s)
+	}
+	if err := os.WriteFile(kernel, text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	h.do("up", "sql")
+	h.do("down", "sql")
+}

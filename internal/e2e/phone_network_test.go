@@ -1,0 +1,150 @@
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sovereign-sql/sov/internal/androidtest"
+)
+
+// suspend stops the machine's daemon, so that it repairs nothing, and returns what lets it go on.
+func (h *handset) suspend() (resume func()) {
+	h.t.Helper()
+	pid := h.status().Daemon
+	h.Shell(fmt.Sprintf("kill -STOP %d", pid))
+	return func() { h.Shell(fmt.Sprintf("kill -CONT %d", pid)) }
+}
+
+// backRule is what leads packets for the guest to main.
+var backRule = map[string]string{"main-first": "from all lookup main", "scoped": "to 192.168.100.0/24 lookup main"}
+
+// Without the rule that leads to main, what comes back for the guest is lost: on Android no table knows its subnet.
+func TestReturnTrafficNeedsTheRule(t *testing.T) {
+	for _, routing := range []string{"main-first", "scoped"} {
+		t.Run(routing, func(t *testing.T) {
+			h := newHandset(t, androidtest.Options{}, `, "vms": {"sql": {"routing": "`+routing+`"}}`)
+			requests := make(chan string, 100)
+			h.ServeUDP(7, func(from net.Addr) { requests <- from.String() })
+			h.do("up", "sql")
+			// The phone itself does not find the guest either without the rule: the guest asks in the background.
+			ask := func(file string) {
+				h.shell("(sleep 1; echo ping | nc -u -w 2 " + androidtest.ServerIP + " 7 >" + file + "; echo done >>" + file + ") >/dev/null 2>&1 &")
+			}
+			answer := func(file string) string {
+				var text string
+				h.eventually("an answer in "+file, func() bool {
+					text = h.shell("cat " + file + " 2>/dev/null || true")
+					return strings.Contains(text, "done")
+				})
+				return text
+			}
+			ask("/tmp/with")
+			if got := answer("/tmp/with"); !strings.Contains(got, androidtest.WLANIP) {
+				t.Errorf("with the rule, the answer is %q", got)
+			}
+			for len(requests) > 0 {
+				<-requests
+			}
+			resume := h.suspend()
+			ask("/tmp/without")
+			if routing == "main-first" { // leave the way out alone, as scoped mode's second rule does
+				h.Shell("ip rule del pref 1 lookup main; ip rule add pref 1 iif vm_sql lookup main")
+			} else {
+				h.Shell("ip rule del pref 1")
+			}
+			select {
+			case <-requests: // it has got out, and its answer was lost by the time that the rule is back
+			case <-time.After(20 * time.Second):
+				t.Fatal("without the rule back, the request does not even get out")
+			}
+			resume()
+			h.eventually("repaired", func() bool { return strings.Contains(h.Shell("ip rule show pref 1"), backRule[routing]) })
+			if got := answer("/tmp/without"); strings.Contains(got, androidtest.WLANIP) {
+				t.Errorf("without the rule, the guest got an answer: %q", got)
+			}
+			h.do("down", "sql")
+		})
+	}
+}
+
+// A VPN app's traffic stays on its VPN while the machine runs in scoped mode. In main-first mode it does not: every
+// packet of the phone looks into main first, where the uplink's default route is. docs/networking.md tells of it.
+func TestVPNBesideTheMachine(t *testing.T) {
+	for routing, want := range map[string]string{"scoped": androidtest.VPNIP, "main-first": androidtest.WLANIP} {
+		t.Run(routing, func(t *testing.T) {
+			h := newHandset(t, androidtest.Options{}, `, "vms": {"sql": {"routing": "`+routing+`"}}`)
+			h.serveAddress()
+			h.AddVPN()
+			app := func() string {
+				return strings.TrimSpace(h.Shell(fmt.Sprintf("timeout 10 setpriv --reuid %d --clear-groups bash -c 'exec 3<>/dev/tcp/%s/80; echo >&3; tail -n 1 <&3'",
+					androidtest.VPNUID, androidtest.ServerIP)))
+			}
+			if got := app(); got != androidtest.VPNIP {
+				t.Fatalf("before, the app is seen as %s, want %s", got, androidtest.VPNIP)
+			}
+			h.do("up", "sql")
+			if got := app(); got != want {
+				t.Errorf("while the machine runs, the app is seen as %s, want %s", got, want)
+			}
+			if got := h.shell(fetch); got != androidtest.WLANIP {
+				t.Errorf("the guest is seen as %s, want %s", got, androidtest.WLANIP)
+			}
+			h.do("down", "sql")
+			if got := app(); got != androidtest.VPNIP {
+				t.Errorf("afterwards, the app is seen as %s, want %s", got, androidtest.VPNIP)
+			}
+		})
+	}
+}
+
+// A download in the guest goes on over the new uplink: its connection is told at once that it has ended, and the next
+// one flows.
+func TestUplinkSwitchDuringDownload(t *testing.T) {
+	for _, routing := range []string{"main-first", "scoped"} {
+		t.Run(routing, func(t *testing.T) {
+			h := newHandset(t, androidtest.Options{}, `, "vms": {"sql": {"routing": "`+routing+`"}}`)
+			var mu sync.Mutex
+			first := map[string]time.Time{} // by the client's address: when a byte of its was acknowledged
+			h.Serve(80, func(c net.Conn) {
+				host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
+				c.SetDeadline(time.Now().Add(time.Minute))
+				if n, err := c.Read(make([]byte, 4096)); n == 0 || err != nil {
+					return
+				}
+				mu.Lock()
+				if first[host].IsZero() {
+					first[host] = time.Now()
+				}
+				mu.Unlock()
+				fmt.Fprint(c, "HTTP/1.0 200 OK\r\n\r\n")
+				block := make([]byte, 16<<10)
+				for err := error(nil); err == nil; {
+					_, err = c.Write(block)
+				}
+			})
+			seen := func(address string) (time.Time, bool) {
+				mu.Lock()
+				defer mu.Unlock()
+				return first[address], !first[address].IsZero()
+			}
+			h.do("up", "sql")
+			h.shell("(while :; do wget -q -O /dev/null -T 10 http://" + androidtest.ServerIP + "/; done) >/dev/null 2>&1 &")
+			h.eventually("downloading", func() bool { _, ok := seen(androidtest.WLANIP); return ok })
+			h.SwitchUplink("rmnet0")
+			switched := time.Now()
+			var again time.Time
+			h.eventually("downloading over rmnet0", func() (ok bool) { again, ok = seen(androidtest.MobileIP); return ok })
+			t.Logf("%s: traffic flows over the new uplink %v after the switch", routing, again.Sub(switched).Round(time.Millisecond))
+			h.UplinkDown("rmnet0")
+			h.SwitchUplink("wlan0")
+			h.eventually("back on wlan0", func() bool {
+				return h.status().Network.Uplink != "" && strings.HasPrefix(h.status().Network.Uplink, "wlan0")
+			})
+			h.do("down", "sql")
+		})
+	}
+}
