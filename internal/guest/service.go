@@ -298,6 +298,7 @@ func (s *service) command(argv []string, user string) command {
 
 // printed takes one line of the service's output.
 func (s *service) printed(line string) {
+	line = redact(s.sup.secrets, line)
 	s.sup.console.output(s.spec.Name, line)
 	s.sup.mu.Lock()
 	defer s.sup.mu.Unlock()

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net/url"
 	"strings"
 	"time"
 
@@ -62,11 +61,11 @@ func (m *machine) tailnetStatus(ctx context.Context, services []guestapi.Service
 		if service.State != guestapi.StateReady {
 			fault = fmt.Sprintf("tailscaled is %s: %s", service.State, service.Reason)
 		}
-		return &guestapi.Tailnet{State: "NoState", Fault: m.redact(fault)}
+		return &guestapi.Tailnet{State: "NoState", Fault: redact(m.config.Secrets, fault)}
 	}
 	_, hasKey := m.config.Secrets[guestspec.ServiceTailscale]
 	told := describeTailnet(status, hasKey)
-	told.Fault = m.redact(told.Fault)
+	told.Fault = redact(m.config.Secrets, told.Fault)
 	return &told
 }
 
@@ -124,21 +123,3 @@ func (m *machine) describedService(name string, services []guestapi.Service) (*g
 	}
 	return nil, guestapi.Service{}
 }
-
-// redact takes the config disk's secrets out of what others say: a server that refuses a key may
-// repeat it.
-func (m *machine) redact(text string) string {
-	for name, secret := range m.config.Secrets {
-		// A control server gets a key as it is, or as a part of a URL.
-		for _, form := range []string{strings.TrimSpace(secret), url.QueryEscape(strings.TrimSpace(secret))} {
-			if len(form) >= minRedacted {
-				text = strings.ReplaceAll(text, form, "[secret "+name+"]")
-			}
-		}
-	}
-	return text
-}
-
-// minRedacted is the length from which a secret is looked for, in bytes: shorter ones stand in
-// ordinary words.
-const minRedacted = 6
