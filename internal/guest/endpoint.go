@@ -107,6 +107,7 @@ func (m *machine) status(ctx context.Context) guestapi.Status {
 		Memory:   memory(),
 		Orphans:  m.reaper.orphansReaped(),
 		Tailnet:  m.tailnetStatus(ctx, services),
+		Postgres: m.databaseStatus(ctx, services),
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

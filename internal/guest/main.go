@@ -22,6 +22,7 @@ import (
 const usage = `sov-init is PID 1 of a sovereign-sql guest. By hand it only runs the steps around services' starts:
 
   sov-init postgres-prepare --data=DIR --bin=DIR --user=USER [-- INITDB-ARGUMENT...]
+  sov-init postgres-account --socket=PATH --role=ROLE --database=NAME [--superuser]
   sov-init postgres-role --socket=PATH --role=ROLE   (the password on standard input)
   sov-init tailscale-up --socket=PATH --hostname=NAME [--login-server=URL] [--advertise-tags=TAG,...]   (the auth key on standard input)
 `
@@ -36,6 +37,7 @@ func Main(args []string, stdin io.Reader, stderr io.Writer) int {
 	defer stop()
 	steps := map[string]func(context.Context, []string, io.Reader, io.Writer) error{
 		"postgres-prepare": preparePostgres,
+		"postgres-account": ensureAccount,
 		"postgres-role":    setPassword,
 		"tailscale-up":     upTailscale,
 	}
@@ -75,6 +77,23 @@ func preparePostgres(ctx context.Context, args []string, _ io.Reader, stderr io.
 	}
 	p.InitArgs = flags.Args()
 	return p.Run(ctx)
+}
+
+func ensureAccount(ctx context.Context, args []string, _ io.Reader, stderr io.Writer) error {
+	var a cluster.Account
+	flags := newFlags("postgres-account", stderr)
+	socket := flags.String("socket", "", "the `path` of the server's socket")
+	flags.StringVar(&a.Role, "role", "", "the `role` that may log in")
+	flags.StringVar(&a.Database, "database", "", "the `name` of its database")
+	flags.BoolVar(&a.Superuser, "superuser", false, "the role may do everything")
+	if err := parse(flags, args); err != nil {
+		return err
+	}
+	did, err := a.Ensure(ctx, *socket)
+	for _, line := range did {
+		fmt.Fprintln(stderr, line)
+	}
+	return err
 }
 
 func setPassword(ctx context.Context, args []string, stdin io.Reader, stderr io.Writer) error {

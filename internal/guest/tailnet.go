@@ -41,8 +41,9 @@ func upTailscale(ctx context.Context, args []string, stdin io.Reader, stderr io.
 	return err
 }
 
-// statusPatience bounds what the status asks of a service.
-const statusPatience = time.Second
+// statusPatience bounds what the status asks of a service; whoever asks for the status waits for
+// ten seconds.
+const statusPatience = 3 * time.Second
 
 // tailnetStatus is the tailnet's part of the status, nil where the image has no Tailscale.
 func (m *machine) tailnetStatus(ctx context.Context, services []guestapi.Service) *guestapi.Tailnet {
