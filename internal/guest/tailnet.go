@@ -62,7 +62,7 @@ func (m *machine) tailnetStatus(ctx context.Context, services []guestapi.Service
 		if service.State != guestapi.StateReady {
 			fault = fmt.Sprintf("tailscaled is %s: %s", service.State, service.Reason)
 		}
-		return &guestapi.Tailnet{State: "NoState", Fault: redact(m.config.Secrets, fault)}
+		return &guestapi.Tailnet{State: tailnet.StateNoState, Fault: redact(m.config.Secrets, fault)}
 	}
 	_, hasKey := m.config.Secrets[guestspec.ServiceTailscale]
 	told := describeTailnet(status, hasKey)
@@ -104,6 +104,8 @@ func tailnetFault(s *tailnet.Status, hasKey bool) string {
 		return "the node has not joined and there is no auth key: set the secret tailscale and restart"
 	case s.State == tailnet.StateNeedsLogin:
 		return "the node has not joined yet: the auth key may be used up, expired or wrong, or the control server out of reach" + said
+	case s.State == tailnet.StateNoState:
+		return "the node waits for the control server to answer" + said
 	case s.State == tailnet.StateRunning && (s.Self == nil || !s.Self.Online):
 		return "the control server is not heard of" + said
 	}

@@ -57,6 +57,7 @@ func TestDescribeTailnet(t *testing.T) {
 	}{
 		{"running", tailnet.Status{State: "Running", HaveNodeKey: true, Self: self}, true, ""},
 		{"starting", tailnet.Status{State: "Starting", HaveNodeKey: true}, true, ""},
+		{"without an answer", tailnet.Status{State: "NoState", HaveNodeKey: true}, true, "waits for the control server"},
 		{"offline", tailnet.Status{State: "Running", Self: &tailnet.Self{}, Health: []string{"no route"}}, true, "not heard of; tailscaled says: no route"},
 		{"expired", tailnet.Status{State: "NeedsLogin", HaveNodeKey: true}, true, "renew it"},
 		{"keyless", tailnet.Status{State: "NeedsLogin"}, false, "no auth key"},

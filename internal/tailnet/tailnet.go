@@ -45,6 +45,7 @@ type Status struct {
 
 // States of a daemon.
 const (
+	StateNoState          = "NoState" // it has not heard from the control server yet
 	StateNeedsLogin       = "NeedsLogin"
 	StateNeedsMachineAuth = "NeedsMachineAuth"
 	StateStopped          = "Stopped"

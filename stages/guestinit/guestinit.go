@@ -59,7 +59,7 @@ func (s *stage) config() guestspec.Config {
 		Format:   guestspec.Format,
 		Image:    guestspec.Image{Name: s.Recipe.Name, Version: s.Recipe.Version},
 		Hostname: s.Recipe.Network.Hostname,
-		Firewall: firewall(s.Recipe),
+		Firewall: Firewall(s.Recipe),
 	}
 }
 
@@ -70,7 +70,7 @@ func (s *stage) services() []guestspec.Service {
 		list = append(list, service(described))
 	}
 	if s.Recipe.Tailscale.Enabled {
-		list = append(list, tailscaleService(s.Recipe.Tailscale))
+		list = append(list, TailscaleService(s.Recipe.Tailscale))
 	}
 	return list
 }

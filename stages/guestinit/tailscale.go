@@ -16,13 +16,13 @@ const (
 	tailscalePort = 41641
 )
 
-// tailscaleService describes tailscaled to the init.
+// TailscaleService describes tailscaled to the init.
 //
 // It is off where there is neither a key nor a state to start from. Whether there is a state is
 // seen before the daemon runs: it makes the file at once. After its start a step gives it the key,
 // if it has none of its own, and its name; nothing waits for the tailnet to answer, so that a
 // machine without a way out is ready all the same.
-func tailscaleService(t recipe.Tailscale) guestspec.Service {
+func TailscaleService(t recipe.Tailscale) guestspec.Service {
 	state, statedir := tailscaleState+"/tailscaled.state", tailscaleState
 	startIf := guestspec.StartIf{Secret: guestspec.ServiceTailscale, File: state}
 	if t.Ephemeral {
@@ -61,11 +61,11 @@ func tailscaleService(t recipe.Tailscale) guestspec.Service {
 	}
 }
 
-// firewall is what the guest lets in for the services of the recipe.
+// Firewall is what the guest lets in for the services of the recipe.
 //
 // Whom PostgreSQL lets in is said once, in postgres.networks. Other ports are the host's to offer
 // (network.publish) and are open to whatever it sends, and to the tailnet, whose own rules decide.
-func firewall(r *recipe.Recipe) guestspec.Firewall {
+func Firewall(r *recipe.Recipe) guestspec.Firewall {
 	var f guestspec.Firewall
 	open := func(protocol string, port int, on string, from ...string) {
 		f.Open = append(f.Open, guestspec.Opening{Protocol: protocol, Port: uint16(port), On: on, From: from})

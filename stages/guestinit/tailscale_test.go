@@ -40,7 +40,7 @@ services: [{name: a, command: [/a], after: [tailscale]}]
 }
 
 func TestEphemeralTailscaleKeepsNothing(t *testing.T) {
-	s := tailscaleService(parse(t, "tailscale: {enabled: true, ephemeral: true}").Tailscale)
+	s := TailscaleService(parse(t, "tailscale: {enabled: true, ephemeral: true}").Tailscale)
 	if strings.Contains(strings.Join(s.Command, " "), "/data") || s.StartIf.File != "" || len(s.Directories) != 1 || s.Command[1] != "--state=mem:" {
 		t.Errorf("got %+v", s)
 	}
@@ -61,7 +61,7 @@ func TestFirewall(t *testing.T) {
 			[]guestspec.Opening{{Protocol: tcp, Port: 5432, On: tailnet}, {Protocol: tcp, Port: 5432, On: link, From: []string{"subnet", "10.0.0.0/8"}},
 				{Protocol: tcp, Port: 80, On: link}, {Protocol: tcp, Port: 80, On: tailnet}, {Protocol: udp, Port: 41641, On: link}}},
 	} {
-		if diff := cmp.Diff(tt.want, firewall(parse(t, tt.recipe)).Open); diff != "" {
+		if diff := cmp.Diff(tt.want, Firewall(parse(t, tt.recipe)).Open); diff != "" {
 			t.Errorf("%s (-want +got)\n%s", tt.name, diff)
 		}
 	}

@@ -4,8 +4,11 @@
 //	control ADDRESS AUTH-KEY
 //
 // It prints the URL of the control server as a line once it answers, and runs until its standard input ends. Nodes
-// join with the auth key only. GET /test/nodes answers with a JSON list of [Node], and POST /test/expire lets all
-// nodes' keys expire.
+// join with the auth key only. Requests by which a test looks in and meddles:
+//
+//	GET /test/nodes     a JSON list of [Node]
+//	POST /test/open     no auth key is asked for any more: the stand-in asks nodes that have joined, too, when they return
+//	POST /test/expire   all nodes' keys expire
 package main
 
 import (
@@ -21,6 +24,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"os"
+	"sync/atomic"
 
 	"tailscale.com/derp/derpserver"
 	"tailscale.com/net/stunserver"
@@ -66,11 +70,19 @@ func run(address, authKey string) error {
 		ExplicitBaseURL: "http://" + l.Addr().String(),
 		AllOnline:       true,
 	}
+	var open atomic.Bool
+	control.MaybeRateLimitRegister = func() (reject bool, retryAfter, msg string) {
+		if open.Load() { // the key is looked at after this, in the same goroutine
+			control.RequireAuthKey = ""
+		}
+		return false, "", ""
+	}
 	mux := http.NewServeMux()
 	mux.Handle("/", control)
 	mux.HandleFunc("GET /test/nodes", func(w http.ResponseWriter, _ *http.Request) {
 		json.NewEncoder(w).Encode(nodes(control))
 	})
+	mux.HandleFunc("POST /test/open", func(http.ResponseWriter, *http.Request) { open.Store(true) })
 	mux.HandleFunc("POST /test/expire", func(http.ResponseWriter, *http.Request) { control.SetExpireAllNodes(true) })
 	go func() {
 		// The tests' end is the end of this program, however they end.
