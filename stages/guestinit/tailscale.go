@@ -49,6 +49,7 @@ func TailscaleService(t recipe.Tailscale) guestspec.Service {
 			"TS_DEBUG_FIREWALL_MODE": "nftables",
 			// A database's log is nobody else's business.
 			"TS_NO_LOGS_NO_SUPPORT": "true",
+			"TS_LOGS_DIR":           "/run/tailscale", // where it notes under which number it would have sent one
 		},
 		StartIf:     &startIf,
 		Directories: directories,
