@@ -202,6 +202,9 @@ func TestPostgres(t *testing.T) {
 		if !strings.Contains(s.Reason, "/data/postgres holds a cluster of PostgreSQL 11 and this image brings PostgreSQL") {
 			t.Errorf("reason: %q", s.Reason)
 		}
+		if p := v.status().Postgres; p == nil || p.Ready || !strings.HasPrefix(p.Fault, "the server is failed: /data/postgres holds") {
+			t.Errorf("status: %+v", p)
+		}
 		v.shutDown()
 		if after := digest(t, b); after != before {
 			t.Errorf("the cluster was touched:\n%s\n%s", before, after)

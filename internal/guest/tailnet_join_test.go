@@ -384,9 +384,14 @@ func TestTailnet(t *testing.T) {
 		t.Fatalf("the control server knows %+v", joined)
 	}
 	wantNoKey(t, v)
-	v.shutDown()
-
 	w.control(http.MethodPost, "/test/open")
+	w.interrupt(t, v)
+	v.waitTailnet("the guest is back after its link was", online)
+	wantRow("sovereign-sql")
+	if now := w.guests(); len(now) != 1 || now[0].Key != joined[0].Key {
+		t.Errorf("the control server knows %+v, before %+v", now, joined)
+	}
+	v.shutDown()
 
 	// Once more, now without a key: what the node is stands on the data disk.
 	delete(b.config.Secrets, "tailscale")
@@ -435,6 +440,44 @@ func TestTailnet(t *testing.T) {
 		t.Errorf("the guest is not ready any more: %+v", s.Services)
 	}
 	v.shutDown()
+}
+
+// interrupt takes the guest's link away for a while, and has the other machine come from another
+// address meanwhile.
+func (w *world) interrupt(t *testing.T, v *boot) {
+	t.Helper()
+	set := func(fn func(netlink.Link) error) {
+		t.Helper()
+		must(t, inNamespace(w.net, func() error {
+			link, err := netlink.LinkByName("peer")
+			if err != nil {
+				return err
+			}
+			return fn(link)
+		}))
+	}
+	set(netlink.LinkSetDown)
+	if _, err := w.query("sovereign-sql", "c4n4ry of the database", "SELECT 1"); err == nil {
+		t.Error("the guest answers without a link")
+	}
+	must(t, inNamespace(w.peer, func() error {
+		link, err := netlink.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		address, err := netlink.ParseAddr("192.168.101.2/24")
+		if err != nil {
+			return err
+		}
+		if err := netlink.AddrDel(link, address); err != nil {
+			return err
+		}
+		return setLink("eth0", "192.168.101.3/24", "192.168.101.1")
+	}))
+	set(netlink.LinkSetUp)
+	if s := v.status(); !s.Ready {
+		t.Errorf("the guest is not ready any more: %+v", s.Services)
+	}
 }
 
 // wantClosed fails if anything but PostgreSQL answers on the tailnet address.
