@@ -137,6 +137,9 @@ func TestPostgres(t *testing.T) {
 		}
 		v.shutDown()
 		v.waitLine("database system is shut down")
+		if strings.Contains(v.text(), "could not receive data from client") {
+			t.Error("the server has reason to complain of whoever asked whether it is ready")
+		}
 		wantNoSecret(t, v)
 		b.wantCleanDisk(t)
 	})
