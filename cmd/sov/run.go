@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -189,7 +190,7 @@ func awaitReady(ctx context.Context, vm *localvm.VM, say func(string, ...any)) (
 func pending(s *guestapi.Status) string {
 	var parts []string
 	for _, service := range s.Services {
-		if service.State != guestapi.StateReady && service.State != guestapi.StateDone {
+		if !slices.Contains([]string{guestapi.StateReady, guestapi.StateDone, guestapi.StateOff}, service.State) {
 			parts = append(parts, service.Name+" is "+service.State)
 		}
 	}

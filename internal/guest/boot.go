@@ -144,6 +144,12 @@ func (m *machine) goOnline() {
 		m.problem("network", err)
 		return
 	}
+	// Before anything listens. Without the kernel's help the guest works all the same: everything
+	// that it runs asks who comes.
+	m.problem("firewall", firewall{
+		link: name, subnet: m.config.Network.Address, gateway: m.config.Network.Gateway,
+		endpoint: m.spec.Endpoint.Port, open: m.spec.Firewall.Open,
+	}.apply())
 	address := m.config.Network.Address.Addr()
 	m.console.log(info, initName, "network configured", "interface", name, "address", m.config.Network.Address)
 	if m.config.Token == "" || !address.IsValid() {

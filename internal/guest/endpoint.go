@@ -3,6 +3,7 @@
 package guest
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
@@ -53,8 +54,8 @@ func (m *machine) serve(address netip.AddrPort) error {
 
 func (m *machine) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET "+guestapi.PathStatus, func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, http.StatusOK, m.status())
+	mux.HandleFunc("GET "+guestapi.PathStatus, func(w http.ResponseWriter, r *http.Request) {
+		writeJSON(w, http.StatusOK, m.status(r.Context()))
 	})
 	mux.HandleFunc("POST "+guestapi.PathShutdown, func(w http.ResponseWriter, _ *http.Request) {
 		m.request("endpoint")
@@ -89,7 +90,7 @@ func writeJSON(w http.ResponseWriter, code int, v any) {
 }
 
 // status gathers what the endpoint tells.
-func (m *machine) status() guestapi.Status {
+func (m *machine) status(ctx context.Context) guestapi.Status {
 	services, ready := m.supervisor.status()
 	slices.SortFunc(services, func(a, b guestapi.Service) int { return strings.Compare(a.Name, b.Name) })
 	hostname, _ := os.Hostname()
@@ -105,6 +106,8 @@ func (m *machine) status() guestapi.Status {
 		Services: services,
 		Memory:   memory(),
 		Orphans:  m.reaper.orphansReaped(),
+		Tailnet:  m.tailnetStatus(ctx, services),
+		Postgres: m.databaseStatus(ctx, services),
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

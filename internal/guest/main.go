@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -18,10 +19,12 @@ import (
 	"github.com/sovereign-sql/sov/internal/guestspec"
 )
 
-const usage = `sov-init is PID 1 of a sovereign-sql guest. By hand it only runs the steps around PostgreSQL's start:
+const usage = `sov-init is PID 1 of a sovereign-sql guest. By hand it only runs the steps around services' starts:
 
   sov-init postgres-prepare --data=DIR --bin=DIR --user=USER [-- INITDB-ARGUMENT...]
+  sov-init postgres-account --socket=PATH --role=ROLE --database=NAME [--superuser]
   sov-init postgres-role --socket=PATH --role=ROLE   (the password on standard input)
+  sov-init tailscale-up --socket=PATH --hostname=NAME [--login-server=URL] [--advertise-tags=TAG,...]   (the auth key on standard input)
 `
 
 // Main is the program sov-init: the init when it is PID 1, else the step that args name. It
@@ -34,7 +37,9 @@ func Main(args []string, stdin io.Reader, stderr io.Writer) int {
 	defer stop()
 	steps := map[string]func(context.Context, []string, io.Reader, io.Writer) error{
 		"postgres-prepare": preparePostgres,
+		"postgres-account": ensureAccount,
 		"postgres-role":    setPassword,
+		"tailscale-up":     upTailscale,
 	}
 	var step func(context.Context, []string, io.Reader, io.Writer) error
 	if len(args) > 1 {
@@ -74,6 +79,23 @@ func preparePostgres(ctx context.Context, args []string, _ io.Reader, stderr io.
 	return p.Run(ctx)
 }
 
+func ensureAccount(ctx context.Context, args []string, _ io.Reader, stderr io.Writer) error {
+	var a cluster.Account
+	flags := newFlags("postgres-account", stderr)
+	socket := flags.String("socket", "", "the `path` of the server's socket")
+	flags.StringVar(&a.Role, "role", "", "the `role` that may log in")
+	flags.StringVar(&a.Database, "database", "", "the `name` of its database")
+	flags.BoolVar(&a.Superuser, "superuser", false, "the role may do everything")
+	if err := parse(flags, args); err != nil {
+		return err
+	}
+	did, err := a.Ensure(ctx, *socket)
+	for _, line := range did {
+		fmt.Fprintln(stderr, line)
+	}
+	return err
+}
+
 func setPassword(ctx context.Context, args []string, stdin io.Reader, stderr io.Writer) error {
 	flags := newFlags("postgres-role", stderr)
 	socket := flags.String("socket", "", "the `path` of the server's socket")
@@ -98,14 +120,14 @@ func newFlags(name string, stderr io.Writer) *flag.FlagSet {
 	return flags
 }
 
-// parse wants a value for each flag.
-func parse(flags *flag.FlagSet, args []string) error {
+// parse wants a value for each flag but the optional ones.
+func parse(flags *flag.FlagSet, args []string, optional ...string) error {
 	if err := flags.Parse(args); err != nil {
 		return errUsage
 	}
 	missing := false
 	flags.VisitAll(func(f *flag.Flag) {
-		if f.Value.String() == "" {
+		if f.Value.String() == "" && !slices.Contains(optional, f.Name) {
 			fmt.Fprintf(flags.Output(), "%s: --%s is missing\n", flags.Name(), f.Name)
 			missing = true
 		}

@@ -81,6 +81,13 @@ func becomeInit(root, loop string) error {
 			return err
 		}
 	}
+	tun := filepath.Join(dev, "net/tun")
+	if err := os.Mkdir(filepath.Dir(tun), 0o755); err != nil {
+		return err
+	}
+	if err := unix.Mknod(tun, unix.S_IFCHR|0o666, int(unix.Mkdev(10, 200))); err != nil {
+		return err
+	}
 	if loop != "" {
 		var s unix.Stat_t
 		if err := unix.Stat(loop, &s); err != nil {

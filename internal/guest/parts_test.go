@@ -74,6 +74,7 @@ func TestAskPostgres(t *testing.T) {
 		ready        bool
 	}{
 		{"asks for a password", "R\x00\x00\x00\x08\x00\x00\x00\x0a", true},
+		{"lets the user in", "R\x00\x00\x00\x08\x00\x00\x00\x00S\x00\x00\x00\x08a\x00b\x00", true},
 		{"knows no such user", "E\x00\x00\x00\x11SFATAL\x00C28000\x00\x00"[:18], true},
 		{"starts", "E\x00\x00\x00\x14SFATAL\x00C57P03\x00\x00", false},
 		{"closes", "", false},
@@ -86,8 +87,12 @@ func TestAskPostgres(t *testing.T) {
 		if err := askPostgres(c); (err == nil) != tt.ready {
 			t.Errorf("a server that %s: %v", tt.name, err)
 		}
-		if n := binary.BigEndian.Uint32(c.asked.Bytes()); int(n) != c.asked.Len() {
-			t.Errorf("the startup message says %d bytes and has %d", n, c.asked.Len())
+		startup, goodbye := bytes.CutSuffix(c.asked.Bytes(), []byte("X\x00\x00\x00\x04"))
+		if n := binary.BigEndian.Uint32(startup); int(n) != len(startup) {
+			t.Errorf("the startup message says %d bytes and has %d", n, len(startup))
+		}
+		if goodbye != (tt.name == "lets the user in") {
+			t.Errorf("a server that %s: goodbye was said: %t", tt.name, goodbye)
 		}
 	}
 }

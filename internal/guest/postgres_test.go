@@ -51,6 +51,11 @@ func newPostgresBox(t *testing.T) *box {
 		PostReady: []guestspec.Step{{
 			Command: []string{"/init/sov-init", "postgres-role", "--socket=/run/postgresql/.s.PGSQL.5432", "--role=postgres"},
 			Secret:  "postgres",
+		}, {
+			Command: []string{"/init/sov-init", "postgres-account", "--socket=/run/postgresql/.s.PGSQL.5432", "--role=app", "--database=shop"},
+		}, {
+			Command: []string{"/init/sov-init", "postgres-role", "--socket=/run/postgresql/.s.PGSQL.5432", "--role=app"},
+			Secret:  "role-app",
 		}},
 		Stop: guestspec.Stop{Signal: "SIGINT", Timeout: guestspec.Duration(30 * time.Second)},
 	}
@@ -73,7 +78,11 @@ shared_buffers = 16MB
 
 // query asks the guest's server over TCP, as postgres with this password.
 func (v *boot) query(password, sql string) (string, error) {
-	config, err := pgconn.ParseConfig("sslmode=disable user=postgres dbname=postgres host=" + guestAddress)
+	return v.queryAs("user=postgres dbname=postgres", password, sql)
+}
+
+func (v *boot) queryAs(who, password, sql string) (string, error) {
+	config, err := pgconn.ParseConfig("sslmode=disable host=" + guestAddress + " " + who)
 	if err != nil {
 		return "", err
 	}
@@ -128,6 +137,9 @@ func TestPostgres(t *testing.T) {
 		}
 		v.shutDown()
 		v.waitLine("database system is shut down")
+		if strings.Contains(v.text(), "could not receive data from client") {
+			t.Error("the server has reason to complain of whoever asked whether it is ready")
+		}
 		wantNoSecret(t, v)
 		b.wantCleanDisk(t)
 	})
@@ -193,6 +205,9 @@ func TestPostgres(t *testing.T) {
 		if !strings.Contains(s.Reason, "/data/postgres holds a cluster of PostgreSQL 11 and this image brings PostgreSQL") {
 			t.Errorf("reason: %q", s.Reason)
 		}
+		if p := v.status().Postgres; p == nil || p.Ready || !strings.HasPrefix(p.Fault, "the server is failed: /data/postgres holds") {
+			t.Errorf("status: %+v", p)
+		}
 		v.shutDown()
 		if after := digest(t, b); after != before {
 			t.Errorf("the cluster was touched:\n%s\n%s", before, after)
@@ -236,6 +251,49 @@ func TestInterruptedFirstStartStartsOver(t *testing.T) {
 			t.Error("postgres.new is still there")
 		}
 	})
+}
+
+// TestAccountsOfTheRecipe has a role and its database made and its password changed by what the
+// config disk says, at each start; nothing else writes.
+func TestAccountsOfTheRecipe(t *testing.T) {
+	b := newPostgresBox(t)
+	first, second := "c4n4ry 'quoted' \"twice\" \\ \n é "+strings.Repeat("ü", 500), "c4n4ry of another kind"
+	ask := func(v *boot, password string) (string, error) {
+		return v.queryAs("user=app dbname=shop", password, "SELECT current_user || ' in ' || current_database()")
+	}
+	v := b.boot(t) // without any secret: the role is there and has no password
+	v.waitReady()
+	v.waitLine("out postgres: role app was made")
+	v.waitLine("out postgres: database shop was made")
+	if _, err := ask(v, "c4n4ry"); err == nil {
+		t.Error("a role without a password may log in")
+	}
+	if s := v.status().Postgres; s == nil || !s.Ready || s.Version == "" || s.Connections != 0 {
+		t.Errorf("status: %+v", s)
+	}
+	v.shutDown()
+	for _, password := range []string{first, second} {
+		b.config.Secrets = map[string]string{"role-app": password}
+		v = b.boot(t)
+		v.waitReady()
+		v.waitLine("the password of role app was set")
+		if got, err := ask(v, password); err != nil || got != "app in shop" {
+			t.Errorf("%q, %v", got, err)
+		}
+		v.shutDown()
+		wantNoSecret(t, v)
+	}
+	v = b.boot(t)
+	v.waitReady()
+	if _, err := ask(v, first); err == nil {
+		t.Error("the old password still opens")
+	}
+	v.shutDown()
+	for _, line := range []string{"was set", "was made", "was changed"} {
+		if strings.Contains(v.text(), line) {
+			t.Errorf("something that %s, and nothing had to", line)
+		}
+	}
 }
 
 // waitQuery asks until the server answers: it may be replaying its log.

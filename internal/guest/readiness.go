@@ -161,7 +161,21 @@ func askPostgres(conn io.ReadWriter) error {
 	if kind == 'E' && errorCode(fields) == "57P03" {
 		return errors.New("the server is starting up")
 	}
+	if kind == 'R' && string(fields) == authenticationOK {
+		sayGoodbye(conn)
+	}
 	return nil
+}
+
+// authenticationOK is what follows the length in an AuthenticationOk message: this user is in.
+const authenticationOK = "\x00\x00\x00\x00"
+
+// sayGoodbye ends a session in order: the server has more to say to whom it let in, and logs it
+// when nobody listens.
+func sayGoodbye(conn io.ReadWriter) {
+	if _, err := io.WriteString(conn, "X\x00\x00\x00\x04"); err == nil { // Terminate
+		_, _ = io.Copy(io.Discard, io.LimitReader(conn, maxPostgresAnswer))
+	}
 }
 
 // maxPostgresAnswer is the bound that libpq has for an answer at this point, in bytes.

@@ -6,6 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -49,6 +52,12 @@ func (s *service) live() {
 		s.set(guestapi.StateStopped, "")
 		return
 	}
+	if reason := s.lacking(); reason != "" {
+		s.log(info, "is off", "reason", reason)
+		s.set(guestapi.StateOff, reason)
+		s.sup.reportReady()
+		return
+	}
 	for s.ctx.Err() == nil {
 		err := s.runOnce()
 		if s.ctx.Err() != nil {
@@ -63,6 +72,28 @@ func (s *service) live() {
 		}
 	}
 	s.set(guestapi.StateStopped, "")
+}
+
+// lacking says what keeps the service from being started at all, if anything.
+func (s *service) lacking() string {
+	c := s.spec.StartIf
+	if c == nil {
+		return ""
+	}
+	var missing []string
+	if c.Secret != "" {
+		if _, ok := s.sup.secrets[c.Secret]; ok {
+			return ""
+		}
+		missing = append(missing, "no secret "+c.Secret+" on the config disk")
+	}
+	if c.File != "" {
+		if st, err := os.Stat(c.File); err == nil && st.Size() > 0 {
+			return ""
+		}
+		missing = append(missing, "no "+c.File)
+	}
+	return "there is " + strings.Join(missing, " and ")
 }
 
 // again decides whether a service that ended with err (nil: exit status 0) runs again, and notes
@@ -246,7 +277,7 @@ func (s *service) step(ctx context.Context, step guestspec.Step) error {
 	}
 	if step.Secret != "" {
 		secret, ok := s.sup.secrets[step.Secret]
-		if !ok {
+		if !ok && !step.SecretOptional {
 			s.log(warn, "a step is skipped: its secret is not on the config disk", "secret", step.Secret)
 			return nil
 		}
@@ -267,6 +298,7 @@ func (s *service) command(argv []string, user string) command {
 
 // printed takes one line of the service's output.
 func (s *service) printed(line string) {
+	line = redact(s.sup.secrets, line)
 	s.sup.console.output(s.spec.Name, line)
 	s.sup.mu.Lock()
 	defer s.sup.mu.Unlock()
@@ -352,5 +384,5 @@ func (s *service) setComingUp() {
 
 // usable reports whether services that come after this one may start. The caller holds sup.mu.
 func (s *service) usable() bool {
-	return s.state.State == guestapi.StateReady || s.state.State == guestapi.StateDone
+	return slices.Contains([]string{guestapi.StateReady, guestapi.StateDone, guestapi.StateOff}, s.state.State)
 }

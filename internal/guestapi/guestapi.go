@@ -116,6 +116,7 @@ const (
 	StateDone     = "done"       // ran once, as it should
 	StateBackoff  = "backoff"    // ended; will be started again
 	StateLooping  = "crash-loop" // ends again and again; still tried, rarely
+	StateOff      = "off"        // lacks what it is started for, such as a key: nothing waits for it
 	StateFailed   = "failed"     // starting it again cannot help: a person has to look
 	StateStopped  = "stopped"
 )

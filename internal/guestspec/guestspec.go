@@ -34,6 +34,9 @@ const (
 	DataLabel = "sov-data"
 	// DataPath is where the data disk is mounted.
 	DataPath = "/data"
+	// ServicePostgres and ServiceTailscale are the names of the two services whose state the
+	// endpoint tells in more detail.
+	ServicePostgres, ServiceTailscale = "postgres", "tailscale"
 	// DefaultPath is PATH for every process of the guest; the kernel gives PID 1 none.
 	DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 	// ExitPermanent is the exit status (EX_CONFIG of sysexits.h) by which a step or a service says
@@ -57,6 +60,8 @@ type Config struct {
 	Network    Network `json:"network"`
 	// Endpoint is where status is answered: this port, on the address from the config disk.
 	Endpoint Endpoint `json:"endpoint"`
+	// Firewall is what the guest lets in besides.
+	Firewall Firewall `json:"firewall,omitzero"`
 	// Tmpfs are mounted at boot, besides /run, /tmp and /dev/shm which every guest has.
 	Tmpfs []Tmpfs `json:"tmpfs,omitempty"`
 	// OnFatal says what PID 1 does when it cannot go on; empty means PowerOff.
@@ -97,6 +102,33 @@ type Network struct {
 type Endpoint struct {
 	Port uint16 `json:"port,omitempty"` // 0 means EndpointPort
 }
+
+// Firewall is what the guest lets in besides answers to its own questions, ICMP, whatever comes
+// from itself, and the endpoint's port from the gateway. All else is dropped.
+type Firewall struct {
+	Open []Opening `json:"open,omitempty"`
+}
+
+// An Opening lets one port's traffic in.
+type Opening struct {
+	Protocol string `json:"protocol"` // TCP or UDP
+	Port     uint16 `json:"port"`
+	On       string `json:"on"` // OnLink or OnTailnet
+	// From are the prefixes that may come in, or FromSubnet; none means anybody.
+	From []string `json:"from,omitempty"`
+}
+
+// What the fields of an Opening hold.
+const (
+	TCP, UDP = "tcp", "udp"
+	// OnLink is the interface from Network, OnTailnet the one that Tailscale makes.
+	OnLink, OnTailnet = "link", "tailnet"
+	// FromSubnet is the subnet of the address from the config disk.
+	FromSubnet = "subnet"
+)
+
+// TailnetInterface is what tailscaled calls its interface.
+const TailnetInterface = "tailscale0"
 
 // OnFatal is what PID 1 does, after syncing the disks and saying why, when it cannot go on.
 type OnFatal string
@@ -145,7 +177,10 @@ type Service struct {
 	Dir string            `json:"dir,omitempty"` // working directory; empty means /
 	// After names services that must be ready (or, with restart policy never, have ended well)
 	// before the first start. They are stopped after this one.
-	After       []string    `json:"after,omitempty"`
+	After []string `json:"after,omitempty"`
+	// StartIf, when set, is looked at once, before the first start: a service for which it does
+	// not hold is off, and what comes after it does not wait for it.
+	StartIf     *StartIf    `json:"start_if,omitempty"`
 	Directories []Directory `json:"directories,omitempty"`
 	Prepare     []Step      `json:"prepare,omitempty"` // in order; a failing one counts as a failed start
 	// Tmpfs are mounted after Prepare and stay mounted over restarts.
@@ -159,14 +194,22 @@ type Service struct {
 	OOMScoreAdj int     `json:"oom_score_adj,omitempty"` // -1000 (never killed) to 1000 (first)
 }
 
+// StartIf holds when any of what it names is there.
+type StartIf struct {
+	Secret string `json:"secret,omitempty"` // on the config disk
+	File   string `json:"file,omitempty"`   // exists and is not empty
+}
+
 // Step is a command that runs to its end around a service's start.
 type Step struct {
 	Command []string `json:"command"`
 	User    string   `json:"user,omitempty"` // empty means the service's user
 	// Secret names a secret of the config disk, whose bytes the step gets on its standard input
-	// (nothing else ever carries it). A step whose secret is not on the disk is skipped.
-	Secret  string   `json:"secret,omitempty"`
-	Timeout Duration `json:"timeout,omitempty"` // 0 means 5 min; the step is killed then
+	// (nothing else ever carries it). A step whose secret is not on the disk is skipped, or, with
+	// SecretOptional, finds its standard input empty.
+	Secret         string   `json:"secret,omitempty"`
+	SecretOptional bool     `json:"secret_optional,omitempty"`
+	Timeout        Duration `json:"timeout,omitempty"` // 0 means 5 min; the step is killed then
 }
 
 // Ready says how to tell that a started service does its work. At most one of the first four is

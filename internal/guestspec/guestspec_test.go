@@ -80,6 +80,9 @@ func TestLoadRefuses(t *testing.T) {
 	service := func(fields string) string {
 		return strings.Replace(minimal, `"endpoint"`, `"services":[{"name":"a","command":["/a"],"ready":{},"restart":{},"stop":{}`+fields+`}],"endpoint"`, 1)
 	}
+	opening := func(fields string) string {
+		return strings.Replace(minimal, `"endpoint"`, `"firewall":{"open":[{`+fields+`}]},"endpoint"`, 1)
+	}
 	tests := []struct{ name, config, want string }{
 		{"unknown field", strings.Replace(minimal, "hostname", "hostnme", 1), `unknown field "hostnme"`},
 		{"trailing", minimal + "{}", "something follows"},
@@ -103,6 +106,15 @@ func TestLoadRefuses(t *testing.T) {
 		{"oom", service(`,"oom_score_adj":-1001`), "not in -1000..1000"},
 		{"env", service(`,"env":{"A=B":""}`), "cannot be set"},
 		{"secret", service(`,"post_ready":[{"command":["/x"],"secret":"../x"}]`), "not a secret's name"},
+		{"optional secret", service(`,"post_ready":[{"command":["/x"],"secret_optional":true}]`), "there is no secret"},
+		{"empty condition", service(`,"start_if":{}`), "names nothing"},
+		{"condition's secret", service(`,"start_if":{"secret":"a/b"}`), "not a secret's name"},
+		{"condition's file", service(`,"start_if":{"file":"data"}`), "not a clean absolute path"},
+		{"protocol", opening(`"protocol":"sctp","port":1,"on":"link"`), "neither tcp nor udp"},
+		{"port", opening(`"protocol":"tcp","on":"link"`), "is 0"},
+		{"interface", opening(`"protocol":"tcp","port":1,"on":"eth0"`), "neither link nor tailnet"},
+		{"prefix", opening(`"protocol":"tcp","port":1,"on":"link","from":["10.0.0.1"]`), "is no prefix"},
+		{"subnet of the tailnet", opening(`"protocol":"tcp","port":1,"on":"tailnet","from":["subnet"]`), "is no prefix"},
 		{"unknown after", service(`,"after":["b"]`), `no service "b"`},
 		{"itself", service(`,"after":["a"]`), "circle"},
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"path"
 	"regexp"
 	"slices"
@@ -51,6 +52,9 @@ func (c Config) Validate() error {
 		"%q is none of poweroff, reboot, wait", c.OnFatal)
 	for i, t := range c.Tmpfs {
 		p.tmpfs(fmt.Sprintf("tmpfs[%d]", i), t)
+	}
+	for i, o := range c.Firewall.Open {
+		p.opening(fmt.Sprintf("firewall.open[%d]", i), o)
 	}
 	for i, s := range c.Services {
 		at := fmt.Sprintf("services[%d]", i)
@@ -112,6 +116,16 @@ func (p *problems) tmpfs(at string, t Tmpfs) {
 	p.check(t.Size == "" || tmpfsSize.MatchString(t.Size), at+".size", "%q is neither bytes nor a percentage", t.Size)
 }
 
+func (p *problems) opening(at string, o Opening) {
+	p.check(o.Protocol == TCP || o.Protocol == UDP, at+".protocol", "%q is neither tcp nor udp", o.Protocol)
+	p.check(o.Port != 0, at+".port", "is 0")
+	p.check(o.On == OnLink || o.On == OnTailnet, at+".on", "%q is neither link nor tailnet", o.On)
+	for _, from := range o.From {
+		_, err := netip.ParsePrefix(from)
+		p.check(err == nil || from == FromSubnet && o.On == OnLink, at+".from", "%q is no prefix", from)
+	}
+}
+
 func (p *problems) service(at string, s Service) {
 	p.check(serviceName.MatchString(s.Name) && s.Name != "init" && s.Name != "kernel", at+".name",
 		"%q is not up to 32 lower-case letters, digits and dashes, or is reserved", s.Name)
@@ -130,6 +144,13 @@ func (p *problems) service(at string, s Service) {
 	}
 	p.steps(at+".prepare", s.Prepare)
 	p.steps(at+".post_ready", s.PostReady)
+	if c := s.StartIf; c != nil {
+		p.check(c.Secret != "" || c.File != "", at+".start_if", "names nothing")
+		p.check(c.Secret == "" || ValidSecretName(c.Secret), at+".start_if.secret", "%q is not a secret's name", c.Secret)
+		if c.File != "" {
+			p.absolute(at+".start_if.file", c.File)
+		}
+	}
 	p.ready(at+".ready", s.Ready)
 	p.restart(at+".restart", s.Restart)
 	p.check(slices.Contains(stopSignals, s.Stop.Signal), at+".stop.signal",
@@ -143,6 +164,7 @@ func (p *problems) steps(at string, steps []Step) {
 		at := fmt.Sprintf("%s[%d]", at, i)
 		p.command(at+".command", s.Command)
 		p.check(s.Secret == "" || ValidSecretName(s.Secret), at+".secret", "%q is not a secret's name", s.Secret)
+		p.check(s.Secret != "" || !s.SecretOptional, at+".secret_optional", "there is no secret")
 		p.check(s.Timeout > 0, at+".timeout", "is not positive")
 	}
 }

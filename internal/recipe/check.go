@@ -39,6 +39,7 @@ func check(r *Recipe, doc *strictyaml.Document) {
 	c.packages()
 	c.accounts()
 	c.directories()
+	c.tailscale()
 	c.postgres()
 	c.services()
 	c.machine()
@@ -163,7 +164,6 @@ func (c *checker) network() {
 	n := c.Network
 	// A host name that is another key's value has been judged there.
 	c.require(n.Hostname == c.Name || hostnameForm.MatchString(n.Hostname), "network.hostname", "%q is not a host name: letters, digits and hyphens, at most 63", n.Hostname)
-	c.require(c.Tailscale.Hostname == n.Hostname || hostnameForm.MatchString(c.Tailscale.Hostname), "tailscale.hostname", "%q is not a host name: letters, digits and hyphens, at most 63", c.Tailscale.Hostname)
 	c.require(interfaceForm.MatchString(n.TAP), "network.tap", "%q is not an interface name of at most 15 letters, digits, _ . -", n.TAP)
 	c.require(n.MTU >= 1280 && n.MTU <= 65521, "network.mtu", "%d is not between 1280 and 65521", n.MTU)
 	host, err := netip.ParsePrefix(n.Host)

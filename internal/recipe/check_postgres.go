@@ -10,6 +10,12 @@ import (
 	"github.com/sovereign-sql/sov/internal/strictyaml"
 )
 
+var (
+	// roleForm leaves room for "role-" in the name of a secret.
+	roleForm     = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,58}$`)
+	databaseForm = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,62}$`)
+)
+
 var settingForm = regexp.MustCompile(`^[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?$`)
 
 // pinned are the settings that have one acceptable value, and what another
@@ -61,6 +67,15 @@ func (c *checker) postgres() {
 		_, err := netip.ParsePrefix(network)
 		c.require(err == nil || network == NetworkTAP || network == NetworkTailnet, strictyaml.Index("postgres.networks", i),
 			"%q is neither a prefix such as 10.0.0.0/8 nor one of the words tap and tailnet", network)
+	}
+	for i, role := range p.Roles {
+		at := strictyaml.Index("postgres.roles", i)
+		c.require(roleForm.MatchString(role.Name), at+".name", "%q is not a role's name; use up to 59 lower-case letters, digits, hyphens and underscores", role.Name)
+		c.require(role.Name != "postgres", at+".name", "postgres is there without being listed; its password is the secret postgres")
+		c.require(!strings.HasPrefix(role.Name, "pg_") && role.Name != "public" && role.Name != "none", at+".name", "%q is a name that PostgreSQL keeps for itself", role.Name)
+		c.require(slices.IndexFunc(p.Roles, func(r Role) bool { return r.Name == role.Name }) == i, at+".name", "role %q is listed twice", role.Name)
+		c.require(role.Database == role.Name || databaseForm.MatchString(role.Database), at+".database", "%q is not a database's name; use up to 63 lower-case letters, digits, hyphens and underscores", role.Database)
+		c.require(role.Database != "template0" && role.Database != "template1", at+".database", "%s is what new databases are copied from", role.Database)
 	}
 	for _, name := range slices.Sorted(maps.Keys(p.Settings)) {
 		c.setting(name, string(p.Settings[name]))

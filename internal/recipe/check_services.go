@@ -8,16 +8,14 @@ import (
 	"github.com/sovereign-sql/sov/internal/strictyaml"
 )
 
-// Names that no other service may have where the recipe has these enabled. Only
-// PostgreSQL is a service that others can come after: tailscaled is put into the
-// image and not started.
+// Names that no other service may have where the recipe has these enabled.
 const (
 	ServicePostgres  = "postgres"
 	ServiceTailscale = "tailscale"
 )
 
 func (c *checker) services() {
-	known := map[string]bool{ServicePostgres: c.Postgres.Enabled}
+	known := map[string]bool{ServicePostgres: c.Postgres.Enabled, ServiceTailscale: c.Tailscale.Enabled}
 	for i, s := range c.Services {
 		at := strictyaml.Index("services", i)
 		c.require(!known[s.Name], at+".name", "there is another service %q", s.Name)
@@ -37,7 +35,6 @@ func (c *checker) services() {
 func (c *checker) service(at string, s Service) {
 	c.require(nameForm.MatchString(s.Name), at+".name", "%q is not a service name; use lower-case letters, digits and hyphens", s.Name)
 	c.require(s.Name != "init" && s.Name != "kernel", at+".name", "%q is what the log calls the guest's own messages", s.Name)
-	c.require(s.Name != ServiceTailscale || !c.Tailscale.Enabled, at+".name", "%q is kept for tailscaled", s.Name)
 	c.require(len(s.Command) > 0 && path.IsAbs(s.Command[0]), at+".command", "must begin with the absolute path of a program")
 	for i, command := range s.Prepare {
 		c.require(len(command) > 0 && path.IsAbs(command[0]), strictyaml.Index(at+".prepare", i), "must begin with the absolute path of a program")

@@ -52,6 +52,9 @@ func (r *Recipe) complete() {
 	setDefault(&r.Network.Hostname, r.Name)
 	setDefault(&r.Tailscale.Hostname, r.Network.Hostname)
 	setDefault(&r.Rootfs.Label, r.Name)
+	for i := range r.Postgres.Roles {
+		setDefault(&r.Postgres.Roles[i].Database, r.Postgres.Roles[i].Name)
+	}
 	for i := range r.Users {
 		u := &r.Users[i]
 		setDefault(&u.Group, u.Name)

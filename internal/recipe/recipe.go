@@ -73,8 +73,11 @@ type Directory struct {
 
 // Tailscale puts the node on a tailnet.
 type Tailscale struct {
-	Enabled  bool   `yaml:"enabled"`
-	Hostname string `yaml:"hostname"` // name on the tailnet; empty: network.hostname
+	Enabled     bool     `yaml:"enabled"`
+	Hostname    string   `yaml:"hostname"`     // name on the tailnet; empty: network.hostname
+	LoginServer string   `yaml:"login_server"` // URL of the control server; empty: Tailscale's own
+	Tags        []string `yaml:"tags"`         // "tag:NAME", asked for when the node registers
+	Ephemeral   bool     `yaml:"ephemeral"`    // keeps no state: each boot is a new node, which the tailnet forgets
 }
 
 // Postgres describes the PostgreSQL service.
@@ -88,8 +91,19 @@ type Postgres struct {
 	// Networks may connect with a password: CIDR prefixes, "tap" for the
 	// machine's own subnet, "tailnet" for Tailscale's ranges.
 	Networks []string           `yaml:"networks"`
+	Roles    []Role             `yaml:"roles"`    // besides postgres, the superuser
 	Settings map[string]Setting `yaml:"settings"` // postgresql.conf
 }
+
+// A Role may log in with the password that the secret "role-NAME" holds.
+type Role struct {
+	Name      string `yaml:"name"`
+	Database  string `yaml:"database"`  // made if it is not there; empty: the role's name
+	Superuser bool   `yaml:"superuser"` // may do everything
+}
+
+// Secret is the name of the secret with the role's password.
+func (r Role) Secret() string { return "role-" + r.Name }
 
 // A Collation is a choice of PostgreSQL's locale provider.
 type Collation string

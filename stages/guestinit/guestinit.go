@@ -46,8 +46,8 @@ func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 	k.Add("users", r.Users)
 	k.Add("groups", r.Groups)
 	k.Add("directories", r.Directories)
-	for _, described := range r.Services {
-		k.Add("service "+described.Name, service(described))
+	for _, described := range s.services() {
+		k.Add("service "+described.Name, described)
 	}
 	k.Add("required users", s.requiredUsers())
 	return nil
@@ -59,7 +59,20 @@ func (s *stage) config() guestspec.Config {
 		Format:   guestspec.Format,
 		Image:    guestspec.Image{Name: s.Recipe.Name, Version: s.Recipe.Version},
 		Hostname: s.Recipe.Network.Hostname,
+		Firewall: Firewall(s.Recipe),
 	}
+}
+
+// services are those that this stage describes: PostgreSQL has a stage of its own.
+func (s *stage) services() []guestspec.Service {
+	var list []guestspec.Service
+	for _, described := range s.Recipe.Services {
+		list = append(list, service(described))
+	}
+	if s.Recipe.Tailscale.Enabled {
+		list = append(list, TailscaleService(s.Recipe.Tailscale))
+	}
+	return list
 }
 
 // requiredUsers are the users that services run as and directories belong to.
@@ -123,8 +136,8 @@ func (s *stage) describe(b *overlay.Builder) error {
 	b.Directory("etc/sov", 0o755, 0, 0)
 	b.Directory(guestspec.ServicesDir, 0o755, 0, 0)
 	b.File(guestspec.ConfigPath, 0o644, text)
-	for _, described := range s.Recipe.Services {
-		text, err := EncodeService(service(described))
+	for _, described := range s.services() {
+		text, err := EncodeService(described)
 		if err != nil {
 			return err
 		}

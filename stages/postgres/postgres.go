@@ -142,13 +142,27 @@ func (s *stage) service(server *Server) (guestspec.Service, error) {
 		Prepare:     []guestspec.Step{{Command: append(prepare, collation...), User: "root"}},
 		Tmpfs:       []guestspec.Tmpfs{{Path: p.Data + "/pg_dynshmem", Mode: "0700", User: p.User}},
 		Ready:       guestspec.Ready{Postgres: socket},
-		PostReady: []guestspec.Step{{
-			Command: []string{guestinit.ProgramPath, "postgres-role", "--socket=" + socket, "--role=postgres"},
-			Secret:  "postgres",
-			Timeout: guestspec.Duration(time.Minute),
-		}},
+		PostReady:   accountSteps(p, socket),
 		// SIGINT is a fast shutdown: sessions end, a checkpoint is written.
 		Stop:        guestspec.Stop{Signal: "SIGINT", Timeout: guestspec.Duration(time.Minute)},
 		OOMScoreAdj: -900,
 	}, nil
+}
+
+// accountSteps make the recipe's roles and databases and set passwords, the superuser's first. A
+// role without a secret is there and cannot log in.
+func accountSteps(p recipe.Postgres, socket string) []guestspec.Step {
+	step := func(verb, secret string, args ...string) guestspec.Step {
+		command := append([]string{guestinit.ProgramPath, verb, "--socket=" + socket}, args...)
+		return guestspec.Step{Command: command, Secret: secret, Timeout: guestspec.Duration(time.Minute)}
+	}
+	steps := []guestspec.Step{step("postgres-role", "postgres", "--role=postgres")}
+	for _, role := range p.Roles {
+		account := []string{"--role=" + role.Name, "--database=" + role.Database}
+		if role.Superuser {
+			account = append(account, "--superuser")
+		}
+		steps = append(steps, step("postgres-account", "", account...), step("postgres-role", role.Secret(), "--role="+role.Name))
+	}
+	return steps
 }

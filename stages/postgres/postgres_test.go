@@ -78,6 +78,25 @@ func TestService(t *testing.T) {
 		t.Fatal(err)
 	}
 	golden(t, "postgres.json", string(text))
+	s.Recipe.Postgres.Roles = []recipe.Role{{Name: "app", Database: "shop"}, {Name: "admin", Database: "admin", Superuser: true}}
+	if service, err = s.service(&Server{Dir: "/server", Major: 17, ICU: true}); err != nil {
+		t.Fatal(err)
+	}
+	var steps []string
+	for _, step := range service.PostReady {
+		steps = append(steps, strings.Join(step.Command, " ")+" < "+step.Secret)
+	}
+	const socket = " --socket=/run/postgresql/.s.PGSQL.5432 "
+	want := []string{
+		"/sbin/sov-init postgres-role" + socket + "--role=postgres < postgres",
+		"/sbin/sov-init postgres-account" + socket + "--role=app --database=shop < ",
+		"/sbin/sov-init postgres-role" + socket + "--role=app < role-app",
+		"/sbin/sov-init postgres-account" + socket + "--role=admin --database=admin --superuser < ",
+		"/sbin/sov-init postgres-role" + socket + "--role=admin < role-admin",
+	}
+	if diff := cmp.Diff(want, steps); diff != "" {
+		t.Errorf("steps (-want +got)\n%s", diff)
+	}
 }
 
 func TestMemorySettings(t *testing.T) {

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -14,7 +13,7 @@ import (
 )
 
 // SetPassword makes password the one of role, in the server that listens on socket (a path that
-// ends in .s.PGSQL.PORT). The caller's user must be a superuser by peer authentication. It reports
+// ends in .s.PGSQL.PORT). The caller's user must be let in as the superuser by peer authentication. It reports
 // whether anything had to change: a verifier that matches stays as it is.
 //
 // The server never sees the password, only its SCRAM verifier, so that no log, statistics view or
@@ -48,23 +47,22 @@ func SetPassword(ctx context.Context, socket, role, password string) (changed bo
 	return true, nil
 }
 
-// connect opens a session as the user that this process runs as.
+// superuser is the role that every cluster of ours has.
+const superuser = "postgres"
+
+// connect opens a session as the superuser.
 func connect(ctx context.Context, socket string) (*pgconn.PgConn, error) {
 	port, ok := strings.CutPrefix(filepath.Base(socket), ".s.PGSQL.")
 	number, err := strconv.ParseUint(port, 10, 16)
 	if !ok || err != nil {
 		return nil, fmt.Errorf("%s is not the name of a PostgreSQL socket", socket)
 	}
-	self, err := user.Current()
-	if err != nil {
-		return nil, err
-	}
 	config, err := pgconn.ParseConfig("sslmode=disable application_name=sov-init")
 	if err != nil {
 		return nil, err
 	}
 	config.Host, config.Port = filepath.Dir(socket), uint16(number)
-	config.User, config.Database, config.Password = self.Username, "postgres", ""
+	config.User, config.Database, config.Password = superuser, superuser, ""
 	config.RuntimeParams["log_statement"] = "none" // verifiers are nobody's business
 	config.RuntimeParams["log_min_duration_statement"] = "-1"
 	config.RuntimeParams["log_min_error_statement"] = "panic"
@@ -73,15 +71,14 @@ func connect(ctx context.Context, socket string) (*pgconn.PgConn, error) {
 
 // storedPassword returns role's entry in pg_authid, empty if it has no password.
 func storedPassword(ctx context.Context, conn *pgconn.PgConn, role string) (string, error) {
-	result := conn.ExecParams(ctx, "SELECT rolpassword FROM pg_catalog.pg_authid WHERE rolname = $1",
-		[][]byte{[]byte(role)}, nil, nil, nil).Read()
-	if result.Err != nil {
-		return "", result.Err
+	rows, err := query(ctx, conn, "SELECT rolpassword FROM pg_catalog.pg_authid WHERE rolname = $1", role)
+	if err != nil {
+		return "", err
 	}
-	if len(result.Rows) != 1 {
+	if len(rows) != 1 {
 		return "", errors.New("there is no such role")
 	}
-	return string(result.Rows[0][0]), nil
+	return rows[0][0], nil
 }
 
 // quoteIdentifier quotes a name for SQL.

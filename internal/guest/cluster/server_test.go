@@ -56,7 +56,7 @@ func TestSetPasswordAgainstServer(t *testing.T) {
 	}
 }
 
-// A server is a PostgreSQL server in a folder of its own, with root as its superuser.
+// A server is a PostgreSQL server in a folder of its own, that lets every local user in as its superuser.
 type server struct {
 	bin, socket string
 	port        int
@@ -77,7 +77,7 @@ func startServer(t *testing.T) server {
 	s := server{bin: bins[len(bins)-1], port: freePort(t)}
 	s.socket = filepath.Join(dir, fmt.Sprintf(".s.PGSQL.%d", s.port))
 	p := Preparation{Data: filepath.Join(dir, "data"), Bin: s.bin, User: "postgres", Output: os.Stderr,
-		InitArgs: []string{"--locale=C.UTF-8", "--username=root", "--auth-local=trust", "--no-sync"}}
+		InitArgs: []string{"--locale=C.UTF-8", "--auth-local=trust", "--no-sync"}}
 	must(t, p.Run(context.Background()))
 	cmd := exec.Command(filepath.Join(s.bin, "postgres"), "-D", p.Data, "-k", dir, "-p", fmt.Sprint(s.port), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: owner}

@@ -1,0 +1,26 @@
+//go:build linux
+
+package guest
+
+import (
+	"net/url"
+	"strings"
+)
+
+// minRedacted is the length from which a secret is looked for, in bytes. A shorter one may be an
+// ordinary word, and leaving that out everywhere would tell it rather than hide it.
+const minRedacted = 16
+
+// redact takes the config disk's secrets out of what others say: a control server that refuses a
+// key may repeat it, and so may a database the statement that it could not make sense of.
+func redact(secrets map[string]string, text string) string {
+	for name, secret := range secrets {
+		secret = strings.TrimSpace(secret)
+		for _, form := range []string{secret, url.QueryEscape(secret)} {
+			if len(form) >= minRedacted {
+				text = strings.ReplaceAll(text, form, "[secret "+name+"]")
+			}
+		}
+	}
+	return text
+}

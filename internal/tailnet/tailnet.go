@@ -1,0 +1,210 @@
+// Package tailnet talks to this machine's tailscaled: it has the node join its tailnet, and says how it is there.
+//
+// It speaks the daemon's local API, HTTP over a Unix socket, which `tailscale` itself uses; of Tailscale's own code
+// there is nothing here. So the key that lets a node join is never an argument of a process, and nothing ever waits
+// for the tailnet: joining is the daemon's to try again and again, and [Client.Status] says how far it is.
+package tailnet
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+)
+
+const (
+	// host is what the daemon wants to be asked as: a web page of a browser could not.
+	host = "local-tailscaled.sock"
+	// maxAnswer bounds what is read of an answer, in bytes. One about this node alone has a few KiB.
+	maxAnswer = 1 << 20
+)
+
+// A Client asks one tailscaled.
+type Client struct {
+	socket string
+}
+
+// NewClient returns a client of the daemon that listens on socket.
+func NewClient(socket string) *Client { return &Client{socket} }
+
+// A Status is what the daemon says of itself.
+type Status struct {
+	State       string   `json:"BackendState"` // such as StateRunning
+	HaveNodeKey bool     `json:"HaveNodeKey"`  // the node has joined once
+	Health      []string `json:"Health"`       // what is wrong, in a person's words
+	Self        *Self    `json:"Self"`
+}
+
+// States of a daemon.
+const (
+	StateNoState          = "NoState" // it has not heard from the control server yet
+	StateNeedsLogin       = "NeedsLogin"
+	StateNeedsMachineAuth = "NeedsMachineAuth"
+	StateStopped          = "Stopped"
+	StateRunning          = "Running"
+)
+
+// Self is this node as the tailnet has it.
+type Self struct {
+	ID           string       `json:"ID"`
+	PublicKey    string       `json:"PublicKey"`
+	HostName     string       `json:"HostName"` // what the node calls itself
+	DNSName      string       `json:"DNSName"`  // what the tailnet calls it, with the tailnet's domain
+	TailscaleIPs []netip.Addr `json:"TailscaleIPs"`
+	Online       bool         `json:"Online"`
+	KeyExpiry    *time.Time   `json:"KeyExpiry"` // nil: never
+}
+
+// Name is the node's name on the tailnet, which may carry a suffix where another has it already.
+func (s *Self) Name() string {
+	if name, _, _ := strings.Cut(s.DNSName, "."); name != "" {
+		return name
+	}
+	return s.HostName
+}
+
+// Status asks the daemon how it is.
+func (c *Client) Status(ctx context.Context) (*Status, error) {
+	var s Status
+	if err := c.do(ctx, http.MethodGet, "status?peers=false", nil, &s); err != nil {
+		return nil, err
+	}
+	return &s, nil
+}
+
+// A Node is what a node is to be on its tailnet.
+type Node struct {
+	Hostname    string
+	LoginServer string   // URL; empty: Tailscale's own
+	Tags        []string // "tag:NAME"
+	AuthKey     string   // empty: there is none
+}
+
+// What Up did.
+const (
+	Joining = "the node joins its tailnet by its auth key"
+	Renamed = "the node's name was changed"
+	NoKey   = "the node has not joined and there is no auth key"
+)
+
+// Up makes the node what it is to be, and returns what that took: Joining, Renamed, NoKey or nothing. A node that has
+// joined keeps its key: only its name is looked after, and the auth key is left alone.
+func (c *Client) Up(ctx context.Context, n Node) (did string, err error) {
+	status, err := c.Status(ctx)
+	if err != nil {
+		return "", err
+	}
+	var prefs map[string]json.RawMessage
+	if err := c.do(ctx, http.MethodGet, "prefs", nil, &prefs); err != nil {
+		return "", err
+	}
+	switch {
+	case status.HaveNodeKey:
+		return c.rename(ctx, prefs, n.Hostname)
+	case n.AuthKey == "":
+		return NoKey, nil
+	}
+	return Joining, c.join(ctx, prefs, n)
+}
+
+func (c *Client) rename(ctx context.Context, prefs map[string]json.RawMessage, name string) (string, error) {
+	var has string
+	if err := json.Unmarshal(prefs["Hostname"], &has); err == nil && has == name {
+		return "", nil
+	}
+	change := map[string]any{"Hostname": name, "HostnameSet": true}
+	return Renamed, c.do(ctx, http.MethodPatch, "prefs", change, nil)
+}
+
+// join does as `tailscale up` does, but for waiting.
+func (c *Client) join(ctx context.Context, prefs map[string]json.RawMessage, n Node) error {
+	for name, value := range map[string]any{
+		"ControlURL":    n.LoginServer,
+		"Hostname":      n.Hostname,
+		"AdvertiseTags": n.Tags,
+		"WantRunning":   true,
+		"LoggedOut":     false,
+		// The machine serves its tailnet and takes nothing from it: neither names, for which it would have to write
+		// to its read-only root, nor routes.
+		"CorpDNS":  false,
+		"RouteAll": false,
+	} {
+		raw, err := json.Marshal(value)
+		if err != nil {
+			return fmt.Errorf("join the tailnet: %w", err)
+		}
+		prefs[name] = raw
+	}
+	delete(prefs, "Config") // the node's keys, which are not to be set
+	if err := c.do(ctx, http.MethodPost, "start", map[string]any{"AuthKey": n.AuthKey, "UpdatePrefs": prefs}, nil); err != nil {
+		return err
+	}
+	return c.do(ctx, http.MethodPost, "login-interactive", nil, nil)
+}
+
+// do makes one request and decodes the answer into out, unless that is nil. What was sent is in no error.
+func (c *Client) do(ctx context.Context, method, path string, in, out any) error {
+	name, _, _ := strings.Cut(path, "?")
+	fail := func(err error) error { return fmt.Errorf("ask tailscaled: %s %s: %w", method, name, err) }
+	var body io.Reader
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return fail(err)
+		}
+		body = bytes.NewReader(b)
+	}
+	request, err := http.NewRequestWithContext(ctx, method, "http://"+host+"/localapi/v0/"+path, body)
+	if err != nil {
+		return fail(err)
+	}
+	response, answer, err := c.exchange(ctx, request)
+	if err != nil {
+		return fail(err)
+	}
+	if response.StatusCode/100 != 2 {
+		return fail(fmt.Errorf("%s: %s", response.Status, bytes.TrimSpace(answer)))
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.Unmarshal(answer, out); err != nil {
+		return fail(err)
+	}
+	return nil
+}
+
+// exchange sends a request on a connection of its own. An http.Client would do the same and bring HTTP/2 and proxies
+// into a program that has to be small: 0.6 MB of it.
+func (c *Client) exchange(ctx context.Context, request *http.Request) (*http.Response, []byte, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", c.socket)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer conn.Close()
+	// Whatever is under way fails when ctx ends.
+	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(0, 1)) })()
+	request.Close = true
+	if err := request.Write(conn); err != nil {
+		return nil, nil, errors.Join(context.Cause(ctx), err)
+	}
+	response, err := http.ReadResponse(bufio.NewReader(io.LimitReader(conn, maxAnswer)), request)
+	if err != nil {
+		return nil, nil, errors.Join(context.Cause(ctx), err)
+	}
+	defer response.Body.Close()
+	answer, err := io.ReadAll(response.Body)
+	if err != nil {
+		return nil, nil, errors.Join(context.Cause(ctx), err)
+	}
+	return response, answer, nil
+}

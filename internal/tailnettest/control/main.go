@@ -1,0 +1,136 @@
+// Command control is a tailnet for tests: Tailscale's own stand-in for a control server, a DERP relay and a STUN server,
+// on one address.
+//
+//	control ADDRESS AUTH-KEY
+//
+// It prints the URL of the control server as a line once it answers, and runs until its standard input ends. Nodes
+// join with the auth key only. Requests by which a test looks in and meddles:
+//
+//	GET /test/nodes     a JSON list of [Node]
+//	POST /test/open     no auth key is asked for any more: the stand-in asks nodes that have joined, too, when they return
+//	POST /test/expire   all nodes' keys expire
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"sync/atomic"
+
+	"tailscale.com/derp/derpserver"
+	"tailscale.com/net/stunserver"
+	"tailscale.com/tailcfg"
+	"tailscale.com/tstest/integration/testcontrol"
+	"tailscale.com/types/key"
+)
+
+// A Node is a machine of the tailnet.
+type Node struct {
+	Name      string         `json:"name"`
+	Key       string         `json:"key"`
+	Machine   string         `json:"machine"`
+	Addresses []netip.Prefix `json:"addresses"`
+	Hostname  string         `json:"hostname"` // what the node calls itself
+	Tags      []string       `json:"tags"`     // that it asked for
+}
+
+func main() {
+	log.SetPrefix("control: ")
+	if len(os.Args) != 3 {
+		log.Fatal("usage: control ADDRESS AUTH-KEY")
+	}
+	if err := run(os.Args[1], os.Args[2]); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func run(address, authKey string) error {
+	relays, err := relay(address)
+	if err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
+	if err != nil {
+		return err
+	}
+	control := &testcontrol.Server{
+		Logf:            log.Printf,
+		DERPMap:         relays,
+		RequireAuthKey:  authKey,
+		MagicDNSDomain:  "tail.test",
+		ExplicitBaseURL: "http://" + l.Addr().String(),
+		AllOnline:       true,
+	}
+	var open atomic.Bool
+	control.MaybeRateLimitRegister = func() (reject bool, retryAfter, msg string) {
+		if open.Load() { // the key is looked at after this, in the same goroutine
+			control.RequireAuthKey = ""
+		}
+		return false, "", ""
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/", control)
+	mux.HandleFunc("GET /test/nodes", func(w http.ResponseWriter, _ *http.Request) {
+		json.NewEncoder(w).Encode(nodes(control))
+	})
+	mux.HandleFunc("POST /test/open", func(http.ResponseWriter, *http.Request) { open.Store(true) })
+	mux.HandleFunc("POST /test/expire", func(http.ResponseWriter, *http.Request) { control.SetExpireAllNodes(true) })
+	go func() {
+		// The tests' end is the end of this program, however they end.
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		os.Exit(0)
+	}()
+	fmt.Println(control.ExplicitBaseURL)
+	if err := http.Serve(l, mux); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
+func nodes(control *testcontrol.Server) []Node {
+	list := []Node{}
+	for _, n := range control.AllNodes() {
+		list = append(list, Node{
+			Name: n.Name, Key: n.Key.String(), Machine: n.Machine.String(), Addresses: n.Addresses,
+			Hostname: n.Hostinfo.Hostname(), Tags: n.Hostinfo.RequestTags().AsSlice(),
+		})
+	}
+	return list
+}
+
+// relay starts a DERP and a STUN server and returns the map that leads nodes there.
+func relay(address string) (*tailcfg.DERPMap, error) {
+	stun := stunserver.New(context.Background())
+	if err := stun.Listen(net.JoinHostPort(address, "0")); err != nil {
+		return nil, err
+	}
+	go stun.Serve()
+	l, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
+	if err != nil {
+		return nil, err
+	}
+	derp := derpserver.New(key.NewNode(), log.Printf)
+	server := httptest.NewUnstartedServer(derpserver.Handler(derp))
+	server.Listener.Close()
+	server.Listener = l
+	// DERP upgrades a connection to its own protocol, which HTTP/2 cannot.
+	server.Config.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){}
+	server.StartTLS()
+	node := &tailcfg.DERPNode{
+		Name: "test", RegionID: 1, HostName: address, IPv4: address, IPv6: "none",
+		STUNPort: stun.LocalAddr().(*net.UDPAddr).Port, DERPPort: l.Addr().(*net.TCPAddr).Port,
+		InsecureForTests: true, STUNTestIP: address,
+	}
+	return &tailcfg.DERPMap{Regions: map[int]*tailcfg.DERPRegion{
+		1: {RegionID: 1, RegionCode: "test", Nodes: []*tailcfg.DERPNode{node}},
+	}}, nil
+}

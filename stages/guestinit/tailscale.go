@@ -1,0 +1,103 @@
+package guestinit
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sovereign-sql/sov/internal/guestspec"
+	"github.com/sovereign-sql/sov/internal/recipe"
+)
+
+const (
+	tailscaleState  = "/data/tailscale"
+	tailscaleSocket = "/run/tailscale/tailscaled.sock"
+	// tailscalePort is the UDP port that Tailscale's own documentation names.
+	tailscalePort = 41641
+)
+
+// TailscaleService describes tailscaled to the init.
+//
+// It is off where there is neither a key nor a state to start from. Whether there is a state is
+// seen before the daemon runs: it makes the file at once. After its start a step gives it the key,
+// if it has none of its own, and its name; nothing waits for the tailnet to answer, so that a
+// machine without a way out is ready all the same.
+func TailscaleService(t recipe.Tailscale) guestspec.Service {
+	state, statedir := tailscaleState+"/tailscaled.state", tailscaleState
+	startIf := guestspec.StartIf{Secret: guestspec.ServiceTailscale, File: state}
+	if t.Ephemeral {
+		state, statedir = "mem:", "/run/tailscale" // with a state in memory a node registers as ephemeral
+		startIf.File = ""
+	}
+	up := []string{ProgramPath, "tailscale-up", "--socket=" + tailscaleSocket, "--hostname=" + t.Hostname}
+	if t.LoginServer != "" {
+		up = append(up, "--login-server="+t.LoginServer)
+	}
+	if len(t.Tags) > 0 {
+		up = append(up, "--advertise-tags="+strings.Join(t.Tags, ","))
+	}
+	directories := []guestspec.Directory{{Path: "/run/tailscale", Mode: "0755"}}
+	if !t.Ephemeral {
+		directories = append(directories, guestspec.Directory{Path: tailscaleState, Mode: "0700"})
+	}
+	return guestspec.Service{
+		Name: guestspec.ServiceTailscale,
+		Command: []string{"/usr/sbin/tailscaled", "--state=" + state, "--statedir=" + statedir, "--socket=" + tailscaleSocket,
+			"--tun=" + guestspec.TailnetInterface, "--port=" + strconv.Itoa(tailscalePort)},
+		Env: map[string]string{
+			// The image has no iptables program; tailscaled speaks nf_tables itself.
+			"TS_DEBUG_FIREWALL_MODE": "nftables",
+			// A database's log is nobody else's business.
+			"TS_NO_LOGS_NO_SUPPORT": "true",
+			"TS_LOGS_DIR":           "/run/tailscale", // where it notes under which number it would have sent one
+		},
+		StartIf:     &startIf,
+		Directories: directories,
+		Ready:       guestspec.Ready{Unix: tailscaleSocket},
+		PostReady: []guestspec.Step{{
+			Command: up, Secret: guestspec.ServiceTailscale, SecretOptional: true, Timeout: guestspec.Duration(time.Minute),
+		}},
+		// Before PostgreSQL, which is at -900, and after what a recipe adds.
+		OOMScoreAdj: -500,
+	}
+}
+
+// Firewall is what the guest lets in for the services of the recipe.
+//
+// Whom PostgreSQL lets in is said once, in postgres.networks. Other ports are the host's to offer
+// (network.publish) and are open to whatever it sends, and to the tailnet, whose own rules decide.
+func Firewall(r *recipe.Recipe) guestspec.Firewall {
+	var f guestspec.Firewall
+	open := func(protocol string, port int, on string, from ...string) {
+		f.Open = append(f.Open, guestspec.Opening{Protocol: protocol, Port: uint16(port), On: on, From: from})
+	}
+	if r.Postgres.Enabled {
+		var from []string
+		for _, network := range r.Postgres.Networks {
+			switch {
+			case network == recipe.NetworkTAP:
+				from = append(from, guestspec.FromSubnet)
+			case network != recipe.NetworkTailnet:
+				from = append(from, network)
+			case r.Tailscale.Enabled:
+				open(guestspec.TCP, r.Postgres.Port, guestspec.OnTailnet)
+			}
+		}
+		if len(from) > 0 {
+			open(guestspec.TCP, r.Postgres.Port, guestspec.OnLink, from...)
+		}
+	}
+	for _, port := range r.Network.Publish {
+		if r.Postgres.Enabled && port == r.Postgres.Port {
+			continue
+		}
+		open(guestspec.TCP, port, guestspec.OnLink)
+		if r.Tailscale.Enabled {
+			open(guestspec.TCP, port, guestspec.OnTailnet)
+		}
+	}
+	if r.Tailscale.Enabled {
+		open(guestspec.UDP, tailscalePort, guestspec.OnLink)
+	}
+	return f
+}
