@@ -83,7 +83,7 @@ func TestBuild(t *testing.T) {
 		t.Errorf("manifest: %v, %v", problems, err)
 	}
 	got := sortedKeys(contents(t, result.Dir))
-	want := []string{"SHA256SUMS", "kernel", "manifest.json", "rootfs.img", "sbom.cdx.json", "vm.json"}
+	want := []string{"SHA256SUMS", "kernel", "manifest.json", "rootfs.img", "sbom.cdx.json", "sov-runner", "vm.json"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("files (-want +got)\n%s", diff)
 	}
@@ -572,7 +572,7 @@ func TestGraphOfSQL(t *testing.T) {
 			}
 		}
 	}
-	if got := strings.Join(names, " "); got != "kernel tailscale base packages guestinit postgres rootfs bundle" {
+	if got := strings.Join(names, " "); got != "kernel tailscale base packages guestinit postgres runner rootfs bundle" {
 		t.Errorf("stages: %q", got)
 	}
 }
