@@ -106,12 +106,18 @@ func readEnd(path string, limit int64) ([]byte, error) {
 	return io.ReadAll(io.NewSectionReader(f, begin, limit))
 }
 
-// followLog copies what is appended to a log to w until ctx ends. A rotated log is followed from its new beginning.
-func followLog(ctx context.Context, path string, w io.Writer) error {
-	var at int64
-	if info, err := os.Stat(path); err == nil {
-		at = info.Size()
+// size returns a file's, 0 where there is none.
+func size(path string) int64 {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0
 	}
+	return info.Size()
+}
+
+// followLog copies what a log holds from an offset on to w, and what is appended, until ctx ends. A rotated log is
+// followed from its new beginning.
+func followLog(ctx context.Context, path string, at int64, w io.Writer) error {
 	ticker := time.NewTicker(followPoll)
 	defer ticker.Stop()
 	for {

@@ -351,6 +351,7 @@ func Logs(ctx context.Context, root layout.Root, name string, o LogOptions, w io
 	if o.Runner {
 		path = vm.Log()
 	}
+	at := size(path) // before its end is read: a line may be shown twice, and none is lost
 	lines, err := tail(path, o.Lines)
 	if err != nil {
 		return fmt.Errorf("logs of %s: %w", name, err)
@@ -358,5 +359,5 @@ func Logs(ctx context.Context, root layout.Root, name string, o LogOptions, w io
 	if err := printLines(w, lines); err != nil || !o.Follow {
 		return err
 	}
-	return followLog(ctx, path, w)
+	return followLog(ctx, path, at, w)
 }
