@@ -117,7 +117,7 @@ func build(recipe, arch, out string) (string, outcome) {
 }
 
 // artifact returns the out folder of the sql recipe for an architecture.
-func artifact(t *testing.T, arch string) string {
+func artifact(t testing.TB, arch string) string {
 	t.Helper()
 	dir, result := builds[arch]()
 	if result.status != 0 {

@@ -27,7 +27,7 @@ const phonePassword = "the superuser's, for a phone: '\"\\ ü"
 // A handset is a simulated phone on which the sql machine is installed.
 type handset struct {
 	*androidtest.Phone
-	t  *testing.T
+	t  testing.TB
 	vm layout.VM
 }
 
@@ -36,7 +36,7 @@ const handsetSettings = `{"arch": "arm64", "shutdown_timeout": 30%s}`
 
 // newHandset returns a phone with the artifact installed and the superuser's password pushed; more are settings beyond
 // the usual ones, such as `, "crash_loop": 2`.
-func newHandset(t *testing.T, o androidtest.Options, more string) *handset {
+func newHandset(t testing.TB, o androidtest.Options, more string) *handset {
 	t.Helper()
 	h := &handset{Phone: androidtest.New(t, o), t: t}
 	h.vm = h.Install(artifact(t, "arm64"), "sql")

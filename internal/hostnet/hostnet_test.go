@@ -547,19 +547,8 @@ func BenchmarkUp(b *testing.B) {
 }
 
 func benchmark(b *testing.B, once func(*testing.B, *Host)) {
-	testing.Benchmark(func(*testing.B) {}) // keeps the namespace out of the harness's own thread
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		p := newPhone(&testing.T{}, flavours[0])
-		h, err := Open(Options{Ledger: filepath.Join(b.TempDir(), "network.json"), IPTables: p.iptables})
-		if err != nil {
-			b.Error(err)
-			return
-		}
-		for b.Loop() {
-			once(b, h)
-		}
-	}()
-	<-done
+	h := newPhone(b, flavours[0]).host()
+	for b.Loop() {
+		once(b, h)
+	}
 }

@@ -19,13 +19,13 @@ var flavours = []string{"iptables-legacy", "iptables-nft"}
 // A phone is a network namespace that routes as Android does: tables for wlan0 and rmnet0, netd's rules, a final
 // unreachable, and a FORWARD chain that drops.
 type phone struct {
-	*testing.T
+	testing.TB
 	dir      string
 	iptables string
 }
 
 // newPhone moves the test's thread into a namespace of its own; it ends with the test.
-func newPhone(t *testing.T, iptables string) *phone {
+func newPhone(t testing.TB, iptables string) *phone {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("needs root: makes a network namespace")
