@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -17,8 +19,24 @@ import (
 	"github.com/sovereign-sql/sov/internal/layout"
 )
 
-// version is set by the linker.
-var version = "development"
+// version tells builds of this program apart: the digest of its own file. The same sources make the same file, so no
+// number has to be kept.
+var version = sync.OnceValue(func() string {
+	path, err := os.Executable()
+	if err != nil {
+		return "unknown"
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return "unknown"
+	}
+	defer f.Close()
+	sum := sha256.New()
+	if _, err := io.Copy(sum, f); err != nil {
+		return "unknown"
+	}
+	return fmt.Sprintf("sha256:%x", sum.Sum(nil)[:8])
+})
 
 // Exit statuses.
 const (
@@ -71,8 +89,8 @@ func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "sov-runner",
 		Short: "Run a virtual machine on this phone",
-		Long: `sov-runner runs the machine that ` + "`sov push`" + ` or the module has installed: it makes its network (TAP, rules, NAT), starts
-crosvm, keeps both right, and says which layer is broken when something is.
+		Long: `sov-runner runs a machine that is installed on this phone: it makes its network (TAP, rules, NAT), starts crosvm, keeps
+both right, and says which layer is broken when something is.
 
 What it changes on the phone is written down before it is changed, so that up may run any number of times, and down leaves
 the phone as it found it, whatever was killed in between.`,

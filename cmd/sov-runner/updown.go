@@ -137,7 +137,7 @@ service.sh runs at boot. SIGUSR1 starts a machine afresh that was given up after
 					}
 				}
 			}()
-			d := &runner.Daemon{Root: o.layout(), Name: args[0], Version: version, Output: os.Stdout, Again: again}
+			d := &runner.Daemon{Root: o.layout(), Name: args[0], Version: version(), Output: os.Stdout, Again: again}
 			return d.Run(c.Context())
 		},
 	}

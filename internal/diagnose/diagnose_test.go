@@ -80,7 +80,7 @@ func TestRun(t *testing.T) {
 		"clock ahead":     {func(s *scene) { s.status.Guest.Time = now.Add(time.Hour) }, GuestClock, "1h0m0s ahead of"},
 		"clock a bit off": {func(s *scene) { s.status.Guest.Time = now.Add(-10 * time.Second) }, "", "10s behind"},
 		"login needed":    {func(s *scene) { s.status.Guest.Tailnet.State = "NeedsLogin" }, Tailscale, "its key has expired"},
-		"no key":          {func(s *scene) { s.status.Guest.Tailnet.State = guestapi.TailnetOff }, "", "sov secrets set sql tailscale"},
+		"no key":          {func(s *scene) { s.status.Guest.Tailnet.State = guestapi.TailnetOff }, "", "secrets/sql/tailscale"},
 		"no Tailscale":    {func(s *scene) { s.status.Guest.Tailnet = nil }, "", "does not keep a tailnet"},
 		"database deaf":   {func(s *scene) { s.postgres = errors.New("timeout") }, Postgres, "timeout"},
 		"database failed": {func(s *scene) {

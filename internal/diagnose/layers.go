@@ -208,13 +208,13 @@ func (l *looker) tailscale() Result {
 	case t == nil:
 		r.Verdict, r.Found = Off, "this image does not keep a tailnet connection"
 	case t.State == guestapi.TailnetOff:
-		r.Verdict, r.Found = Off, "no auth key was given: `sov secrets set "+l.status.Name+" tailscale` puts it on the tailnet"
+		r.Verdict, r.Found = Off, "no auth key was given: one in secrets/"+l.status.Name+"/tailscale puts it on the tailnet"
 	case t.State == "Running" && t.Fault == "":
 		r.Verdict, r.Found = OK, fmt.Sprintf("%s at %s", t.Hostname, strings.Join(t.Addresses, ", "))
 	default:
 		r.Verdict, r.Found, r.Cause = Broken, "tailscaled is "+t.State, "the guest has no way to the control server, or is waiting for it"
 		if t.State == "NeedsLogin" {
-			r.Cause = "its key has expired, or its auth key was refused: give it a new one (sov secrets set " + l.status.Name + " tailscale)"
+			r.Cause = "its key has expired, or its auth key was refused: put a new one into secrets/" + l.status.Name + "/tailscale and restart the machine"
 		}
 		if t.Fault != "" {
 			r.Cause = t.Fault

@@ -28,7 +28,8 @@ const maxSpec = 4 << 20
 func loadArtifact(root layout.Root, s Settings, vm layout.VM) (*artifact, error) {
 	target, err := os.Readlink(vm.Current())
 	if err != nil {
-		return nil, fmt.Errorf("%s: no artifact is installed: `sov push %s` does that: %w", vm.Name, vm.Name, err)
+		return nil, fmt.Errorf("%s: no artifact is installed: its files belong into %s, and %s is a link to %s: %w",
+			vm.Name, vm.Slot("a"), vm.Current(), layout.SlotLink("a"), err)
 	}
 	for _, slot := range []string{"a", "b"} {
 		if target == layout.SlotLink(slot) {

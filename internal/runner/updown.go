@@ -356,6 +356,9 @@ func Logs(ctx context.Context, root layout.Root, name string, o LogOptions, w io
 	if err != nil {
 		return fmt.Errorf("logs of %s: %w", name, err)
 	}
+	if lines == nil && !o.Follow {
+		return fmt.Errorf("logs of %s: there is nothing in %s", name, path)
+	}
 	if err := printLines(w, lines); err != nil || !o.Follow {
 		return err
 	}
