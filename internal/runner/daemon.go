@@ -30,6 +30,7 @@ type Daemon struct {
 	state    *stateFile
 	policy   policy
 	renewed  chan struct{} // the TAP interface was made anew under the machine that runs
+	starts   int           // of crosvm
 }
 
 // Run runs the daemon. It returns when ctx ends, after the machine was shut down in order and its network taken down; an
@@ -76,7 +77,7 @@ func (d *Daemon) open() {
 func (d *Daemon) close() error {
 	var err error
 	if d.host != nil {
-		_, err = d.host.Down(context.WithoutCancel(context.Background()), d.Name)
+		_, err = d.host.Down(context.Background(), d.Name)
 	}
 	err = errors.Join(err, removeRunFiles(d.vm))
 	d.state.change(func(s *runnerapi.State) {
@@ -185,10 +186,7 @@ func (e unfitError) Unwrap() error { return e.error }
 // follow acts on the verdict about a run that has ended, and returns when the machine is to be started again.
 func (d *Daemon) follow(ctx context.Context, v verdict, reason string) error {
 	failures := d.policy.failures
-	d.state.change(func(s *runnerapi.State) {
-		s.Failures = failures
-		s.Restarts++
-	})
+	d.state.change(func(s *runnerapi.State) { s.Failures = failures })
 	switch v {
 	case restartNow:
 		d.log(reason + ": starting it again")
@@ -265,8 +263,9 @@ func (d *Daemon) live(ctx context.Context) (exit crosvm.Exit, ready time.Duratio
 		return exit, 0, errors.Join(err, removeRunFiles(d.vm))
 	}
 	d.protect(r.process.PID())
+	d.starts++
 	d.state.change(func(s *runnerapi.State) {
-		s.Phase, s.Crosvm, s.StartedAt = runnerapi.Booting, r.process.PID(), time.Now().UTC()
+		s.Phase, s.Crosvm, s.StartedAt, s.Restarts = runnerapi.Booting, r.process.PID(), time.Now().UTC(), d.starts-1
 	})
 	exit, ready, err = d.attend(ctx, r, a, network)
 	d.state.change(func(s *runnerapi.State) {
@@ -278,6 +277,10 @@ func (d *Daemon) live(ctx context.Context) (exit crosvm.Exit, ready time.Duratio
 
 // attend looks after a machine that runs: its network, its guest, its logs, and its end.
 func (d *Daemon) attend(ctx context.Context, r *run, a *artifact, network hostnet.VM) (crosvm.Exit, time.Duration, error) {
+	select {
+	case <-d.renewed: // under the machine before
+	default:
+	}
 	attending, cancel := context.WithCancel(ctx)
 	watch := newGuestWatch(d, r, a)
 	done := make(chan struct{}, 3)
@@ -363,10 +366,10 @@ func (d *Daemon) followNetwork(ctx context.Context, a *artifact, network hostnet
 
 // A guestWatch asks the guest how it is, and tells the state.
 type guestWatch struct {
-	daemon  *Daemon
-	run_    *run
-	art     *artifact
-	readyAt chan time.Time // holds when the guest was first ready
+	daemon   *Daemon
+	machine  *run
+	artifact *artifact
+	readyAt  chan time.Time // holds when the guest was first ready
 }
 
 func newGuestWatch(d *Daemon, r *run, a *artifact) *guestWatch {
@@ -381,11 +384,11 @@ const (
 )
 
 func (w *guestWatch) run(ctx context.Context) {
-	late := time.Now().Add(w.art.spec.Ready.Timeout())
+	late := time.Now().Add(w.artifact.spec.Ready.Timeout())
 	answered, wasReady := false, false
 	for {
 		asking, cancel := context.WithTimeout(ctx, askPatience)
-		status, err := w.run_.guest.Status(asking)
+		status, err := w.machine.guest.Status(asking)
 		cancel()
 		if ctx.Err() != nil {
 			return
