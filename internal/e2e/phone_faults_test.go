@@ -55,6 +55,7 @@ var faults = []struct {
 	// It takes its own half a minute to be killed at a restart, so it is let go on instead, by a process started before.
 	{"PostgreSQL suspended", "", "p=$(head -n 1 /data/postgres/postmaster.pid); kill -STOP $p; (sleep 8; kill -CONT $p) &", true, diagnose.Postgres, false},
 	{"clock wrong", "", "date -s 2020-01-01", false, diagnose.GuestClock, false},
+	{"guest's default route deleted", "", "ip route del default", false, diagnose.GuestNetwork, false},
 	{"guest network down", "", "ip link set eth0 down", false, diagnose.GuestNetwork, false},
 }
 

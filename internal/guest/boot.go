@@ -27,6 +27,7 @@ type machine struct {
 	reaper  *reaper
 	spec    guestspec.Config
 	config  configdisk.Config
+	link    string // the interface to the host; set before the endpoint answers
 
 	requests chan string // reasons to shut down; the first counts
 
@@ -144,6 +145,7 @@ func (m *machine) goOnline() {
 		m.problem("network", err)
 		return
 	}
+	m.link = name
 	// Before anything listens. Without the kernel's help the guest works all the same: everything
 	// that it runs asks who comes.
 	m.problem("firewall", firewall{

@@ -106,6 +106,7 @@ func (m *machine) status(ctx context.Context) guestapi.Status {
 		Services: services,
 		Memory:   memory(),
 		Orphans:  m.reaper.orphansReaped(),
+		Network:  networkStatus(m.link),
 		Tailnet:  m.tailnetStatus(ctx, services),
 		Postgres: m.databaseStatus(ctx, services),
 	}

@@ -312,6 +312,11 @@ func TestEndpointOfARunningGuest(t *testing.T) {
 		conn.Close()
 		t.Error("the endpoint listens on other addresses than the guest's own")
 	}
+	// Nobody has the other end: the link has no carrier.
+	want := guestapi.Network{Interface: "enp7s0", Address: guestAddress + "/24", Gateway: "192.168.100.1"}
+	if got := v.status().Network; got == nil || *got != want {
+		t.Errorf("the guest's link is %+v, want %+v", got, want)
+	}
 	v.shutDown()
 }
 
