@@ -43,14 +43,21 @@ func (vm VM) chains(u Uplink) []chain {
 	if u.Interface != "" {
 		post = append(post, fmt.Sprintf("-s %s -o %s -j MASQUERADE", subnet, u.Interface))
 	}
-	out := []chain{
-		{thing{Kind: kindChain, IPTable: tableFilter, From: "FORWARD", Chain: chainName(vm.Name, "fwd")}, forward},
-		{thing{Kind: kindChain, IPTable: tableNAT, From: "POSTROUTING", Chain: chainName(vm.Name, "post")}, post},
-	}
+	all := allChains(vm.Name)
+	out := []chain{{all[0], forward}, {all[1], post}}
 	if len(pre) > 0 {
-		out = append(out, chain{thing{Kind: kindChain, IPTable: tableNAT, From: "PREROUTING", Chain: chainName(vm.Name, "pre")}, pre})
+		out = append(out, chain{all[2], pre})
 	}
 	return out
+}
+
+// allChains are those a machine may have: for what is forwarded, for what leaves, and for what is led to the guest.
+func allChains(name string) [3]thing {
+	return [...]thing{
+		{Kind: kindChain, IPTable: tableFilter, From: "FORWARD", Chain: chainName(name, "fwd")},
+		{Kind: kindChain, IPTable: tableNAT, From: "POSTROUTING", Chain: chainName(name, "post")},
+		{Kind: kindChain, IPTable: tableNAT, From: "PREROUTING", Chain: chainName(name, "pre")},
+	}
 }
 
 // fillChains makes the chains, which the ledger has already, hold their rules.

@@ -1,6 +1,7 @@
 package hostnet
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -41,18 +42,16 @@ func (h *Host) check(vm VM) (Uplink, []Finding, error) {
 	if err := vm.validate(); err != nil {
 		return Uplink{}, nil, err
 	}
-	unlock, err := h.lock()
-	if err != nil {
+	unlock, err := h.lock(context.Background())
+	if err != nil && !errors.Is(err, unix.EROFS) { // where nobody can change anything, nobody is to be waited for
 		return Uplink{}, nil, err
 	}
-	defer unlock()
+	if err == nil {
+		defer unlock()
+	}
 	h.tables.forget()
-	l, err := h.load()
-	if err != nil {
-		return Uplink{}, nil, err
-	}
 	var out []Finding
-	u, err := findUplink(l, vm.Uplink)
+	u, err := findUplink(vm.Uplink)
 	if errors.Is(err, ErrNoUplink) {
 		out = append(out, Finding{LayerRouting, "no uplink", err.Error() + ": connect it; the rest follows by itself", false})
 	} else if err != nil {
@@ -98,7 +97,7 @@ func checkTAP(vm VM) (out []Finding, usable bool, err error) {
 			"someone deleted it; the machine that had it open has no network until it is restarted", true}}, false, nil
 	}
 	attrs := link.Attrs()
-	if err := ownTAP(vm.TAP); err != nil {
+	if err := ownTAP(vm.TAP, vm.Name, false); err != nil {
 		return []Finding{{LayerTAP, err.Error(), "another program made an interface of this name", false}}, false, nil
 	}
 	if attrs.Flags&net.FlagUp == 0 {
@@ -131,21 +130,21 @@ func missing(t thing) Finding {
 	}
 }
 
-// staleDefaults finds default routes in main that are better than the uplink's or lead elsewhere.
+// staleDefaults finds a default route in main that comes before the uplink's.
 func staleDefaults(u Uplink) ([]Finding, error) {
 	routes, err := defaultRoutes(unix.RT_TABLE_MAIN)
 	if err != nil {
 		return nil, err
 	}
-	var out []Finding
-	for _, r := range routes {
-		link, err := netlink.LinkByIndex(r.LinkIndex)
-		if err == nil && r.Priority == 0 && (link.Attrs().Name != u.Interface || gatewayOf(r) != u.Gateway) {
-			out = append(out, Finding{LayerRouting, fmt.Sprintf("the default route in main leaves by %s, the uplink is %s", link.Attrs().Name, u),
-				"the uplink has just changed; while the daemon runs it is corrected within seconds", true})
-		}
+	if len(routes) == 0 {
+		return nil, nil // missing, which is told elsewhere
 	}
-	return out, nil
+	link, err := netlink.LinkByIndex(routes[0].LinkIndex)
+	if err != nil || link.Attrs().Name == u.Interface && gatewayOf(routes[0]) == u.Gateway {
+		return nil, nil
+	}
+	return []Finding{{LayerRouting, fmt.Sprintf("the default route in main leaves by %s, the uplink is %s", link.Attrs().Name, u),
+		"the uplink has just changed; while the daemon runs it is corrected within seconds", true}}, nil
 }
 
 // checkChains compares what is in the chains and where they are jumped to.

@@ -14,6 +14,9 @@
 // is noted as found, and stays when the last owner goes. The ledger carries the kernel's boot ID: after a reboot there
 // is nothing left to undo.
 //
+// What is made also carries a mark where the kernel has a place for one: an interface its machine's name as alias, a
+// chain in its name, a rule or route the protocol 115 or 116. From these the ledger is made anew when it is lost.
+//
 // # Where the packets go
 //
 // Android routes by rules of priority 10000 and above, one table for each interface, and ends with an unreachable rule;

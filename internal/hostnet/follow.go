@@ -57,7 +57,10 @@ func settleDown(ctx context.Context, changes <-chan struct{}) {
 	most := time.After(settleAtMost)
 	for {
 		select {
-		case <-changes:
+		case _, open := <-changes:
+			if !open {
+				return
+			}
 		case <-time.After(settle):
 			return
 		case <-most:
@@ -75,19 +78,16 @@ func watch(ctx context.Context) (<-chan struct{}, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Receive does not end with the socket's closing, so it wakes up to look whether it should.
-	if err := socket.SetReceiveTimeout(&unix.Timeval{Sec: 1}); err != nil {
-		socket.Close()
-		return nil, err
-	}
 	changes := make(chan struct{}, 1)
+	stop := context.AfterFunc(ctx, socket.Close) // which ends Receive
 	go func() {
 		defer close(changes)
 		defer socket.Close()
-		for ctx.Err() == nil {
+		defer stop()
+		for {
 			_, _, err := socket.Receive()
 			switch err {
-			case unix.EAGAIN, unix.EINTR:
+			case unix.EINTR:
 				continue
 			case nil, unix.ENOBUFS: // reports were lost: something has changed
 			default:

@@ -85,17 +85,17 @@ func (h *Host) Up(ctx context.Context, vm VM) (Report, error) {
 }
 
 func (h *Host) up(ctx context.Context, vm VM) (report Report, err error) {
-	unlock, err := h.lock()
+	unlock, err := h.lock(ctx)
 	if err != nil {
 		return report, err
 	}
 	defer unlock()
 	h.tables.forget()
-	l, err := h.load()
+	l, err := h.load(vm.Name)
 	if err != nil {
 		return report, err
 	}
-	report.Uplink, err = findUplink(l, vm.Uplink)
+	report.Uplink, err = findUplink(vm.Uplink)
 	if err != nil && !errors.Is(err, ErrNoUplink) {
 		return report, err
 	}
@@ -164,30 +164,13 @@ func (h *Host) ensure(l *ledger, owner string, t thing, report *Report) error {
 	if err != nil {
 		return err
 	}
-	i := l.find(t)
-	if i < 0 {
-		e := entry{thing: t, Found: exists && t.Kind != kindChain}
-		switch {
-		case t.Kind == kindTAP && exists:
-			if err := ownTAP(t.Link); err != nil {
-				return err
-			}
-			e.Found = false
-		case t.Kind == kindAddress && exists: // on an interface of ours
-			e.Found = false
-		case t.Kind == kindSysctl:
-			if e.Before, err = h.readSysctl(t.Path); err != nil {
-				return err
-			}
-		}
-		l.Entries = append(l.Entries, e)
-		i = len(l.Entries) - 1
-	}
-	if e := &l.Entries[i]; !slices.Contains(e.Owners, owner) {
-		e.Owners = append(e.Owners, owner)
-		if err := h.save(l); err != nil {
+	if t.Kind == kindTAP && exists {
+		if err := ownTAP(t.Link, owner, l.find(t) >= 0); err != nil {
 			return err
 		}
+	}
+	if err := h.note(l, owner, t, exists); err != nil {
+		return err
 	}
 	if exists || t.Kind == kindChain {
 		return nil
@@ -198,6 +181,38 @@ func (h *Host) ensure(l *ledger, owner string, t thing, report *Report) error {
 	h.step(t.String())
 	report.Changed = append(report.Changed, "made "+t.String())
 	return nil
+}
+
+// note sees to it that the ledger on the disk tells of t, of owner, and of what is about to be replaced.
+func (h *Host) note(l *ledger, owner string, t thing, exists bool) error {
+	i := l.find(t)
+	known := i >= 0
+	if !known {
+		// What stands on an interface of ours, or carries our name, is ours.
+		found := exists && (t.Kind == kindRule || t.Kind == kindRoute || t.Kind == kindSysctl)
+		l.Entries = append(l.Entries, entry{thing: t, Found: found})
+		i = len(l.Entries) - 1
+	}
+	e := &l.Entries[i]
+	old := *e
+	if !exists {
+		e.Found = false // or no longer: its maker took it away, and what is made now is ours
+	}
+	if t.Kind == kindSysctl && !(known && exists) {
+		// The last value that somebody else set is the one to put back.
+		before, err := h.readSysctl(t.Path)
+		if err != nil {
+			return err
+		}
+		e.Before = before
+	}
+	if !slices.Contains(e.Owners, owner) {
+		e.Owners = append(e.Owners, owner)
+	}
+	if known && e.Found == old.Found && e.Before == old.Before && len(e.Owners) == len(old.Owners) {
+		return nil
+	}
+	return h.save(l)
 }
 
 // release removes owner from everything in the ledger but keep, and undoes what has no owner left, the last made first.
@@ -240,13 +255,13 @@ func (h *Host) leave(l *ledger, owner string, t thing, report *Report) error {
 // cannot be removed is reported, stays in the ledger, and holds up nothing else.
 func (h *Host) Down(ctx context.Context, name string) (Report, error) {
 	var report Report
-	unlock, err := h.lock()
+	unlock, err := h.lock(ctx)
 	if err != nil {
 		return report, fmt.Errorf("take down the network of %s: %w", name, err)
 	}
 	defer unlock()
 	h.tables.forget()
-	l, err := h.load()
+	l, err := h.load(name)
 	if err == nil {
 		err = h.release(ctx, l, name, nil, &report)
 	}

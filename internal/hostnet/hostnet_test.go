@@ -97,8 +97,8 @@ func TestUpAndDown(t *testing.T) {
 
 func TestRulesAreThoseDocumented(t *testing.T) {
 	for routing, want := range map[Routing]string{
-		MainFirst: "1:\tfrom all lookup main\n",
-		Scoped:    "1:\tfrom all to 192.168.100.0/24 lookup main\n2:\tfrom all iif vm_sql lookup 1010\n",
+		MainFirst: "1:\tfrom all lookup main proto 115\n",
+		Scoped:    "1:\tfrom all to 192.168.100.0/24 lookup main proto 116\n2:\tfrom all iif vm_sql lookup 1010 proto 116\n",
 	} {
 		t.Run(string(routing), func(t *testing.T) {
 			p := newPhone(t, flavours[0])
@@ -293,8 +293,11 @@ func TestFollow(t *testing.T) {
 				if r.Uplink.Interface != want {
 					return // netd was not done yet
 				}
-				if !since.IsZero() {
-					t.Logf("%s after %v", r.Uplink, time.Since(since).Round(time.Millisecond))
+				if took := time.Since(since); !since.IsZero() {
+					t.Logf("%s after %v", r.Uplink, took.Round(time.Millisecond))
+					if took > slowPoll/2 {
+						t.Errorf("%s after %v: found by the slow poll, not by the kernel's reports", r.Uplink, took)
+					}
 				}
 				if want != "" {
 					p.whole(sql(routing))
@@ -547,7 +550,7 @@ func BenchmarkUp(b *testing.B) {
 }
 
 func benchmark(b *testing.B, once func(*testing.B, *Host)) {
-	h := newPhone(b, flavours[0]).host()
+	h := newPhone(b, flavours[0]).host() // in the goroutine of this benchmark alone, and so is its namespace
 	for b.Loop() {
 		once(b, h)
 	}

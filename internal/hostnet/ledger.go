@@ -2,6 +2,7 @@ package hostnet
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -93,13 +94,13 @@ func (e entry) check() error {
 }
 
 // lock waits until no other process works on the network, and returns the function that lets the next one.
-func (h *Host) lock() (func(), error) {
+func (h *Host) lock(ctx context.Context) (func(), error) {
 	path := h.path + ".lock"
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock the network's ledger: %w", err)
 	}
-	for deadline := time.Now().Add(lockTimeout); ; time.Sleep(lockPoll) {
+	for deadline := time.Now().Add(lockTimeout); ; {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
 			return func() { f.Close() }, nil
@@ -107,6 +108,12 @@ func (h *Host) lock() (func(), error) {
 		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) || time.Now().After(deadline) {
 			f.Close()
 			return nil, fmt.Errorf("lock %s, which another sov-runner holds: %w", path, err)
+		}
+		select {
+		case <-ctx.Done():
+			f.Close()
+			return nil, fmt.Errorf("lock %s: %w", path, ctx.Err())
+		case <-time.After(lockPoll):
 		}
 	}
 }
@@ -116,13 +123,12 @@ const (
 	lockPoll    = 20 * time.Millisecond
 )
 
-// load reads the ledger. One of an earlier boot is empty: the kernel forgot all that it tells of. A damaged one is
-// moved aside and said to be so; what can be told to be ours without it is found again by name.
-func (h *Host) load() (*ledger, error) {
-	fresh := &ledger{Format: ledgerFormat, BootID: h.bootID, Uplinks: map[string]Uplink{}}
+// load reads the ledger on behalf of a machine. One of an earlier boot is empty: the kernel forgot all that it tells of.
+// A damaged one is moved aside and said to be so; what carries our marks is found again without it.
+func (h *Host) load(name string) (*ledger, error) {
 	f, err := os.Open(h.path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return fresh, nil
+		return h.rebuild(name)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the network's ledger: %w", err)
@@ -135,14 +141,15 @@ func (h *Host) load() (*ledger, error) {
 	l, err := decodeLedger(text)
 	if err != nil {
 		aside := h.path + ".damaged"
-		h.log(fmt.Sprintf("the network's ledger %s is damaged (%v): moved to %s, and made anew from what carries our names", h.path, err, aside))
+		h.log(fmt.Sprintf("the network's ledger %s is damaged (%v): moved to %s, and made anew from what carries our marks; "+
+			"the sysctls net.ipv4.ip_forward and net.ipv4.conf.all.rp_filter stay as they are", h.path, err, aside))
 		if err := os.Rename(h.path, aside); err != nil {
 			return nil, fmt.Errorf("move the damaged ledger aside: %w", err)
 		}
-		return fresh, nil
+		return h.rebuild(name)
 	}
 	if l.BootID != h.bootID {
-		return fresh, nil
+		return h.emptyLedger(), nil
 	}
 	if l.Uplinks == nil {
 		l.Uplinks = map[string]Uplink{}

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// aliasPrefix begins the alias (ip link show) of interfaces that are ours.
+// aliasPrefix begins the alias (ip link show) of interfaces that are ours; the machine's name follows.
 const aliasPrefix = "sov:"
 
 // makeTAP makes a persistent TAP interface with the flags that crosvm opens it with: it finds it by name.
@@ -26,7 +26,7 @@ func makeTAP(name string) error {
 	if err := netlink.LinkSetHardwareAddr(tap, hardwareAddress(name)); err != nil {
 		return fmt.Errorf("set its hardware address: %w", err)
 	}
-	return netlink.LinkSetAlias(tap, aliasPrefix+name)
+	return nil
 }
 
 // hardwareAddress is a locally administered unicast address (IEEE 802, second bit of the first octet) made of a name.
@@ -35,14 +35,15 @@ func hardwareAddress(name string) net.HardwareAddr {
 	return net.HardwareAddr{0x02, sum[0], sum[1], sum[2], sum[3], sum[4]}
 }
 
-// ownTAP refuses an interface that the ledger does not know, unless its alias says that we made it: its ledger was
-// lost, or its maker killed before the alias was set.
-func ownTAP(name string) error {
+// ownTAP refuses an interface that is not owner's: no TAP interface, or one with neither owner's alias nor, as when its
+// maker was killed before the alias was set, no alias at all and a place in the ledger.
+func ownTAP(name, owner string, inLedger bool) error {
 	link, err := netlink.LinkByName(name)
 	if err != nil {
 		return err
 	}
-	if tap, ok := link.(*netlink.Tuntap); ok && tap.Mode == netlink.TUNTAP_MODE_TAP && link.Attrs().Alias == aliasPrefix+name {
+	alias := link.Attrs().Alias
+	if tap, ok := link.(*netlink.Tuntap); ok && tap.Mode == netlink.TUNTAP_MODE_TAP && (alias == aliasPrefix+owner || alias == "" && inLedger) {
 		return nil
 	}
 	return fmt.Errorf("there is an interface %s already, of type %s, which is not ours: remove it (ip link del %s) or give the machine "+
@@ -60,8 +61,8 @@ func (h *Host) tune(vm VM, report *Report) error {
 	}
 	attrs := link.Attrs()
 	report.Carrier = hasCarrier(attrs)
-	if attrs.Alias != aliasPrefix+vm.TAP {
-		if err := netlink.LinkSetAlias(link, aliasPrefix+vm.TAP); err != nil {
+	if attrs.Alias != aliasPrefix+vm.Name {
+		if err := netlink.LinkSetAlias(link, aliasPrefix+vm.Name); err != nil {
 			return fmt.Errorf("set its alias: %w", err)
 		}
 	}

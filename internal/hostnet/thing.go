@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -116,7 +117,9 @@ func (h *Host) make(t thing) error {
 		if err != nil {
 			return err
 		}
-		return netlink.RouteAdd(route)
+		// Before any other default route of the table: one of somebody else's, or one that another machine, whose
+		// daemon has not seen yet that the uplink changed, still owns.
+		return netlink.RouteAddEcmp(route)
 	case kindSysctl:
 		return h.writeSysctl(t.Path, t.Value)
 	default:
@@ -199,9 +202,21 @@ func prefixOf(n *net.IPNet) netip.Prefix {
 	return netip.PrefixFrom(addr.Unmap(), ones)
 }
 
+// Our marks on rules and routes, the field "proto" of ip rule and ip route (linux/rtnetlink.h; up to 4 are the kernel's,
+// and no routing daemon has these). They tell ours when the ledger is lost, and they make removing exact: the kernel
+// takes a rule without a destination as the order to add or remove one with any, so that it would refuse "from all"
+// beside "from all to 192.168.100.0/24", and remove one for the other.
+const (
+	protoEverything = 115 // the rule for all packets; routes
+	protoScoped     = 116 // rules for a machine's packets
+)
+
 func (t thing) rule() *netlink.Rule {
 	r := netlink.NewRule()
-	r.Family, r.Priority, r.Table, r.IifName = netlink.FAMILY_V4, t.Priority, t.Table, t.Link
+	r.Family, r.Priority, r.Table, r.IifName, r.Protocol = netlink.FAMILY_V4, t.Priority, t.Table, t.Link, protoEverything
+	if t.Prefix.IsValid() || t.Link != "" {
+		r.Protocol = protoScoped
+	}
 	if t.Prefix.IsValid() {
 		r.Dst = ipNet(t.Prefix)
 	}
@@ -227,7 +242,7 @@ func (t thing) route() (*netlink.Route, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(anywhere), Table: t.Table, Family: netlink.FAMILY_V4}
+	r := &netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(anywhere), Table: t.Table, Family: netlink.FAMILY_V4, Protocol: protoEverything}
 	if t.Gateway.IsValid() {
 		// Main need not have the route to the gateway that the uplink's own table has.
 		r.Gw, r.Flags = t.Gateway.AsSlice(), int(netlink.FLAG_ONLINK)
@@ -257,6 +272,7 @@ func defaultRoutes(table int) ([]netlink.Route, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read routing table %d: %w", table, err)
 	}
+	slices.SortStableFunc(routes, func(a, b netlink.Route) int { return a.Priority - b.Priority })
 	var out []netlink.Route
 	for _, r := range routes {
 		if (r.Dst == nil || prefixOf(r.Dst) == anywhere) && r.Type == unix.RTN_UNICAST && r.LinkIndex > 0 {

@@ -42,21 +42,12 @@ const defaultNetworkMask = 0xffff
 // host without such rules (any other Linux) has its uplink in the table main. It returns an error that wraps
 // ErrNoUplink when there is none.
 func (h *Host) Uplink() (Uplink, error) {
-	unlock, err := h.lock()
-	if err != nil {
-		return Uplink{}, err
-	}
-	defer unlock()
-	l, err := h.load()
-	if err != nil {
-		return Uplink{}, err
-	}
-	return findUplink(l, "")
+	return findUplink("")
 }
 
-// findUplink looks for the uplink, or, where only is a name, for the default route of that interface. Routes that the
-// ledger says are ours are not looked at.
-func findUplink(l *ledger, only string) (Uplink, error) {
+// findUplink looks for the uplink, or, where only is a name, for the default route of that interface. Routes of ours are
+// not looked at.
+func findUplink(only string) (Uplink, error) {
 	if only == "auto" {
 		only = ""
 	}
@@ -73,7 +64,7 @@ func findUplink(l *ledger, only string) (Uplink, error) {
 		}
 	}
 	for _, table := range append(tables, unix.RT_TABLE_MAIN) {
-		u, found, err := uplinkIn(l, table, only)
+		u, found, err := uplinkIn(table, only)
 		if found || err != nil {
 			return u, err
 		}
@@ -90,24 +81,21 @@ func isDefaultNetwork(r netlink.Rule) bool {
 }
 
 // uplinkIn returns the best default route of a table that leaves by an interface that is up and not one of ours.
-func uplinkIn(l *ledger, table int, only string) (Uplink, bool, error) {
+func uplinkIn(table int, only string) (Uplink, bool, error) {
 	routes, err := defaultRoutes(table)
 	if err != nil {
 		return Uplink{}, false, err
 	}
-	slices.SortStableFunc(routes, func(a, b netlink.Route) int { return a.Priority - b.Priority })
 	for _, r := range routes {
 		link, err := netlink.LinkByIndex(r.LinkIndex)
 		if err != nil {
 			continue // it went away meanwhile
 		}
 		name := link.Attrs().Name
-		u := Uplink{Interface: name, Table: table, Gateway: gatewayOf(r)}
-		ours := l.find(thing{Kind: kindRoute, Link: name, Gateway: u.Gateway, Table: table})
-		if ours >= 0 && !l.Entries[ours].Found || only != "" && name != only || strings.HasPrefix(link.Attrs().Alias, aliasPrefix) {
+		if r.Protocol == protoEverything || only != "" && name != only || strings.HasPrefix(link.Attrs().Alias, aliasPrefix) {
 			continue
 		}
-		return u, true, nil
+		return Uplink{Interface: name, Table: table, Gateway: gatewayOf(r)}, true, nil
 	}
 	return Uplink{}, false, nil
 }
