@@ -46,7 +46,7 @@ func options(t *testing.T, program []uint32) Options {
 			{Role: vmspec.RoleConfig, ReadOnly: true},
 		},
 		Network: vmspec.Network{
-			TAP: "vm_test", MTU: 1500,
+			TAP: "vm_test", MTU: 1500, Routing: vmspec.MainFirst,
 			Host: netip.MustParsePrefix("192.168.100.1/24"), Guest: netip.MustParsePrefix("192.168.100.2/24"),
 		},
 		Ports: []vmspec.Port{{Service: "postgres", Port: 5432}},
