@@ -1,0 +1,212 @@
+package phone
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/sovereign-sql/sov/internal/layout"
+)
+
+const (
+	// linger is how long a client may take to end by itself once the command has. It ends at once unless a daemon holds
+	// the command's pipes.
+	linger = 300 * time.Millisecond
+	// drain bounds what the end of a killed client may take: somebody else may hold its pipes.
+	drain = 2 * time.Second
+)
+
+// A link is a Phone whose shell a client program on this computer reaches.
+type link struct {
+	name string
+	root layout.Root
+	// client returns the program that runs a script in the phone's shell, with this process's pipes.
+	client func(ctx context.Context, script string, stdin bool) *exec.Cmd
+	// explain says why the client ended before the script, of what it wrote to standard error.
+	explain func(said string) string
+
+	mu sync.Mutex
+	su *shape // how one becomes root; nil: not known yet
+}
+
+func (l *link) Name() string      { return l.name }
+func (l *link) Root() layout.Root { return l.root }
+
+// Run implements Phone.
+func (l *link) Run(ctx context.Context, c Command) error {
+	if len(c.Args) == 0 || c.Args[0] == "" {
+		return fmt.Errorf("%s: a command without a program", l.name)
+	}
+	for _, arg := range c.Args {
+		if strings.ContainsRune(arg, 0) {
+			return fmt.Errorf("%s: %s: an argument holds a zero byte", l.name, command(c.Args))
+		}
+	}
+	su, err := l.becomeRoot(ctx)
+	if err != nil {
+		return err
+	}
+	return l.run(ctx, c, su.wrap(Quote(c.Args)))
+}
+
+// run runs a shell command, as whoever the shell is. c.Args are for messages.
+func (l *link) run(ctx context.Context, c Command, script string) error {
+	limit := c.Limit
+	if limit == 0 {
+		limit = DefaultLimit
+	}
+	bounded, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	if limit > 0 {
+		timer := time.AfterFunc(limit, func() { giveUp(&TimeoutError{Phone: l.name, Args: c.Args, After: limit}) })
+		defer timer.Stop()
+	}
+
+	mark := newMark()
+	r := &run{l: l, c: c, giveUp: giveUp}
+	r.ends.Store(2) // standard output and standard error
+	r.stdout = &stream{to: c.Stdout, mark: []byte(mark), ended: r.ended}
+	r.stderr = &stream{to: &r.said, mark: []byte(mark), status: true, ended: r.ended}
+	if c.Stderr != nil {
+		r.stderr.to = io.MultiWriter(&r.said, c.Stderr)
+	}
+	client := l.client(bounded, marked(script, mark), c.Stdin != nil)
+	client.Stdout, client.Stderr = &active{w: r.stdout, r: r}, &active{w: r.stderr, r: r}
+	if c.Stdin != nil {
+		client.Stdin = &active{src: c.Stdin, r: r}
+	}
+	alone(client)
+	if c.Idle > 0 {
+		r.touch()
+		stop := r.watch()
+		defer stop()
+	}
+	err := client.Run()
+	return r.verdict(ctx, bounded, err)
+}
+
+// alone makes the client a process group of its own, so that the terminal's Ctrl-C is this program's to handle, which
+// ends all of the group with the context.
+func alone(client *exec.Cmd) {
+	client.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	client.Cancel = func() error {
+		err := syscall.Kill(-client.Process.Pid, syscall.SIGKILL)
+		if errors.Is(err, syscall.ESRCH) {
+			return nil
+		}
+		return err
+	}
+	client.WaitDelay = drain
+}
+
+// A run is one command that runs.
+type run struct {
+	l              *link
+	c              Command
+	giveUp         context.CancelCauseFunc
+	stdout, stderr *stream
+	said           tail
+	ends           atomic.Int32 // streams whose mark has not come
+	last           atomic.Int64 // when bytes passed last, in nanoseconds since 1970
+	input          atomic.Pointer[error]
+}
+
+// errEnded ends a client whose command has ended.
+var errEnded = errors.New("the command has ended")
+
+// ended is called for each stream at its mark.
+func (r *run) ended() {
+	if r.ends.Add(-1) == 0 {
+		time.AfterFunc(linger, func() { r.giveUp(errEnded) })
+	}
+}
+
+func (r *run) touch() { r.last.Store(time.Now().UnixNano()) }
+
+// watch gives the command up when no byte has passed for a while. It returns what ends it.
+func (r *run) watch() func() {
+	done := make(chan struct{})
+	go func() {
+		ticker := time.NewTicker(max(r.c.Idle/10, time.Millisecond))
+		defer ticker.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-ticker.C:
+				if time.Since(time.Unix(0, r.last.Load())) > r.c.Idle {
+					r.giveUp(&TimeoutError{Phone: r.l.name, Args: r.c.Args, After: r.c.Idle, Idle: true})
+					return
+				}
+			}
+		}
+	}()
+	return func() { close(done) }
+}
+
+// verdict is how the command ended. client is what the client's end was.
+func (r *run) verdict(ctx, bounded context.Context, client error) error {
+	outDone, _, outErr := r.stdout.result()
+	errDone, status, errErr := r.stderr.result()
+	if err := errors.Join(outErr, errErr); err != nil {
+		return fmt.Errorf("%s: %s: output: %w", r.l.name, command(r.c.Args), err)
+	}
+	if input := r.input.Load(); input != nil {
+		return fmt.Errorf("%s: %s: input: %w", r.l.name, command(r.c.Args), *input)
+	}
+	if outDone && errDone {
+		if status == 0 {
+			return nil
+		}
+		return &ExitError{Phone: r.l.name, Args: r.c.Args, Status: status, Stderr: r.said.String()}
+	}
+	r.stdout.rest()
+	r.stderr.rest()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	var timeout *TimeoutError
+	if errors.As(context.Cause(bounded), &timeout) {
+		return timeout
+	}
+	if errors.Is(client, exec.ErrNotFound) {
+		return fmt.Errorf("%s: %w: install it, or put its folder into $PATH", r.l.name, client)
+	}
+	said := strings.TrimSpace(r.said.String())
+	if said == "" && client != nil {
+		said = client.Error()
+	}
+	return &LostError{Phone: r.l.name, Reason: r.l.explain(said)}
+}
+
+// active passes bytes on and notes when.
+type active struct {
+	w   io.Writer
+	src io.Reader
+	r   *run
+}
+
+func (a *active) Write(p []byte) (int, error) {
+	a.r.touch()
+	n, err := a.w.Write(p)
+	a.r.touch()
+	return n, err
+}
+
+// Read ends the client where the source fails, so that a part is not taken for the whole.
+func (a *active) Read(p []byte) (int, error) {
+	n, err := a.src.Read(p)
+	a.r.touch()
+	if err != nil && err != io.EOF {
+		a.r.input.Store(&err)
+		a.r.giveUp(err)
+	}
+	return n, err
+}
