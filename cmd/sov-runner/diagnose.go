@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -25,14 +26,17 @@ when something is broken.`,
 				return err
 			}
 			up := runner.UpOptions{Program: program, Report: progress(c.ErrOrStderr(), args[0])}
-			report, err := runner.Diagnose(c.Context(), o.layout(), args[0], fix, up)
-			if err != nil {
-				return err
+			report, fault := runner.Diagnose(c.Context(), o.layout(), args[0], fix, up)
+			if report.Layers == nil {
+				return fault
 			}
 			if o.json {
 				err = printJSON(c.OutOrStdout(), report)
 			} else {
 				err = report.Print(c.OutOrStdout())
+			}
+			if fault != nil {
+				fmt.Fprintln(c.ErrOrStderr(), "sov-runner:", fault)
 			}
 			if err == nil && report.Broken() {
 				err = errFound

@@ -94,6 +94,9 @@ func newLogs(o *options) *cobra.Command {
 		Example: "  sov-runner logs sql -f\n  sov-runner logs sql --runner -n 100",
 		Args:    oneName,
 		RunE: func(c *cobra.Command, args []string) error {
+			if l.Lines < 0 {
+				return &usageError{fmt.Errorf("--lines %d is less than none", l.Lines)}
+			}
 			return runner.Logs(c.Context(), o.layout(), args[0], l, c.OutOrStdout())
 		},
 	}

@@ -119,7 +119,7 @@ func newDaemon(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:   "daemon NAME",
 		Short: "Look after a machine in the foreground",
-		Long: `Start a machine and look after it until a signal (SIGTERM, SIGINT) tells to end it: its network is followed when the
+		Long: `Start a machine and look after it until a signal (SIGTERM, SIGINT, SIGHUP) tells to end it: its network is followed when the
 uplink changes, crosvm started again when it ends, its logs kept bounded. This is what up starts, and what the module's
 service.sh runs at boot. SIGUSR1 starts a machine afresh that was given up after too many failures.`,
 		Example: "  sov-runner daemon sql >>/data/sovereign/vms/sql/run/runner.log 2>&1 &",

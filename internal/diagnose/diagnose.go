@@ -97,7 +97,7 @@ func Run(ctx context.Context, name string, s Sources) Report {
 	before := s.Now()
 	status, err := s.Status(ctx)
 	look := &looker{ctx: ctx, sources: s, status: status, fault: err, before: before, after: s.Now()}
-	if err == nil && status.Phase != runnerapi.Down {
+	if look.networked() {
 		look.uplink, look.network, look.networkFault = s.Network(ctx)
 	}
 	results := []Result{look.process(), look.tap(), look.routing(), look.forwarding(), look.guestNetwork(), look.guestClock(), look.tailscale(), look.postgres()}

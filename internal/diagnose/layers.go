@@ -41,6 +41,11 @@ type looker struct {
 // runs tells whether there is a machine to look at.
 func (l *looker) runs() bool { return l.fault == nil && l.status.CrosvmAlive }
 
+// networked tells whether the machine has a place in the phone's network, which goes when it does not run.
+func (l *looker) networked() bool {
+	return l.fault == nil && !slices.Contains([]runnerapi.Phase{runnerapi.Down, runnerapi.Backoff, runnerapi.Off, runnerapi.CrashLoop, runnerapi.Failed}, l.status.Phase)
+}
+
 func (l *looker) process() Result {
 	r := Result{Checked: "the daemon's lock and state, crosvm among the processes", Verdict: Broken, Fixable: true}
 	if l.fault != nil {
@@ -75,8 +80,8 @@ func (l *looker) process() Result {
 func (l *looker) onPhone(layer hostnet.Layer, checked, whole string) Result {
 	r := Result{Checked: checked, Verdict: OK, Found: whole}
 	switch {
-	case l.fault != nil || l.status.Phase == runnerapi.Down:
-		r.Verdict, r.Found = Unknown, "the machine is down, and so is its network"
+	case !l.networked():
+		r.Verdict, r.Found = Unknown, "nothing runs, and so there is no network for it"
 		return r
 	case l.networkFault != nil:
 		r.Verdict, r.Found = Unknown, l.networkFault.Error()

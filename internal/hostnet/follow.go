@@ -14,25 +14,25 @@ const (
 	settle = 100 * time.Millisecond
 	// settleAtMost bounds that where reports never pause.
 	settleAtMost = time.Second
-	// slowPoll finds what the kernel does not report, such as changed iptables.
+	// slowPoll finds what the kernel does not report, such as changed iptables, and everything where it reports nothing.
 	slowPoll = 10 * time.Second
 )
 
 // Follow keeps the network as vm wants it until ctx ends, and calls report after each Up that changed something or
-// failed, and when the TAP interface gained or lost its carrier. It returns ctx's error, or that of listening to the kernel.
-func (h *Host) Follow(ctx context.Context, vm VM, report func(Report, error)) error {
-	changes, err := watch(ctx)
+// failed, and when the TAP interface gained or lost its carrier.
+func (h *Host) Follow(ctx context.Context, vm VM, report func(Report, error)) {
+	changes, err := h.watch(ctx)
 	if err != nil {
-		return fmt.Errorf("follow the network: %w", err)
+		h.log(fmt.Sprintf("listen to the kernel for changes of the network: %v: looking every %v instead", err, h.poll))
 	}
-	poll := time.NewTicker(slowPoll)
+	poll := time.NewTicker(h.poll)
 	defer poll.Stop()
 	var last string
 	carrier := false
 	for {
 		r, err := h.Up(ctx, vm)
 		if ctx.Err() != nil {
-			return ctx.Err()
+			return
 		}
 		said := fmt.Sprint(err)
 		if len(r.Changed) > 0 || said != last || r.Carrier != carrier { // the same failure again and again is told once
@@ -41,11 +41,15 @@ func (h *Host) Follow(ctx context.Context, vm VM, report func(Report, error)) er
 		last, carrier = said, r.Carrier
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return
 		case <-poll.C:
+			if changes == nil {
+				changes, _ = h.watch(ctx) // what is wrong was said
+			}
 		case _, open := <-changes:
 			if !open {
-				return fmt.Errorf("follow the network: the kernel's reports ended")
+				changes = nil
+				continue
 			}
 			settleDown(ctx, changes)
 		}
@@ -71,10 +75,11 @@ func settleDown(ctx context.Context, changes <-chan struct{}) {
 	}
 }
 
-// watch returns a channel that holds a value after links, addresses, routes or rules have changed. It is closed when
-// ctx ends or the kernel's reports do.
+// watch returns a channel that holds a value after links, addresses, routes, rules, ip_forward or rp_filter have changed. It
+// is closed when ctx ends or the kernel's reports do.
 func watch(ctx context.Context) (<-chan struct{}, error) {
-	socket, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV4_RULE)
+	socket, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV4_RULE,
+		unix.RTNLGRP_IPV4_NETCONF)
 	if err != nil {
 		return nil, err
 	}

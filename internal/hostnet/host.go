@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,6 +31,9 @@ type Host struct {
 	tables *iptables
 	log    func(string)
 	step   func(string) // called between any two changes; tests die there
+	// How Follow learns of changes, and how often it looks without; tests have their own.
+	watch func(context.Context) (<-chan struct{}, error)
+	poll  time.Duration
 }
 
 // androidIPTables is where Android keeps the program.
@@ -37,7 +41,7 @@ const androidIPTables = "/system/bin/iptables"
 
 // Open returns the host. It changes nothing.
 func Open(o Options) (*Host, error) {
-	h := &Host{path: o.Ledger, proc: "/proc", log: o.Log, step: func(string) {}}
+	h := &Host{path: o.Ledger, proc: "/proc", log: o.Log, step: func(string) {}, watch: watch, poll: slowPoll}
 	if h.log == nil {
 		h.log = func(string) {}
 	}

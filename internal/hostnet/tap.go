@@ -60,7 +60,6 @@ func (h *Host) tune(vm VM, report *Report) error {
 		return err
 	}
 	attrs := link.Attrs()
-	report.Carrier = hasCarrier(attrs)
 	if attrs.Alias != aliasPrefix+vm.Name {
 		if err := netlink.LinkSetAlias(link, aliasPrefix+vm.Name); err != nil {
 			return fmt.Errorf("set its alias: %w", err)
@@ -77,6 +76,10 @@ func (h *Host) tune(vm VM, report *Report) error {
 			return fmt.Errorf("bring it up: %w", err)
 		}
 		report.Changed = append(report.Changed, "brought up "+vm.TAP)
+		if link, err = netlink.LinkByName(vm.TAP); err != nil { // one that is down has no carrier, whoever has it open
+			return err
+		}
 	}
+	report.Carrier = hasCarrier(link.Attrs())
 	return nil
 }

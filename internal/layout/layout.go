@@ -82,7 +82,8 @@ func (v VM) run(name string) string { return filepath.Join(v.Run(), name) }
 // State is the file with the machine's state, see package runnerapi.
 func (v VM) State() string { return v.run("state.json") }
 
-// Lock is the file that the machine's daemon holds locked for as long as it lives; its content is the daemon's process ID.
+// Lock is the file that the machine's daemon holds locked for as long as it lives (fcntl(2), F_SETLK). It is empty: the
+// kernel names the holder.
 func (v VM) Lock() string { return v.run("daemon.lock") }
 
 // Socket is crosvm's control socket.

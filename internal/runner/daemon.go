@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"time"
 
@@ -75,15 +76,30 @@ func (d *Daemon) open() {
 
 // close leaves the phone as it was.
 func (d *Daemon) close() error {
-	var err error
-	if d.host != nil {
-		_, err = d.host.Down(context.Background(), d.Name)
-	}
-	err = errors.Join(err, removeRunFiles(d.vm))
+	err := errors.Join(d.leaveNetwork(), removeRunFiles(d.vm))
 	d.state.change(func(s *runnerapi.State) {
-		s.Phase, s.Reason, s.Daemon, s.Crosvm, s.Network = runnerapi.Down, "", 0, 0, runnerapi.Network{}
+		s.Phase, s.Reason, s.Daemon, s.Crosvm = runnerapi.Down, "", 0, 0
 		if err != nil {
 			s.Reason = err.Error()
+		}
+	})
+	return err
+}
+
+// leaveNetwork takes the machine out of the phone's network while nothing of it runs. Nobody would follow the uplink, and
+// in main-first mode the phone's own packets would go on leaving by the one that was.
+func (d *Daemon) leaveNetwork() error {
+	if d.host == nil {
+		return nil
+	}
+	report, err := d.host.Down(context.Background(), d.Name)
+	for _, change := range report.Changed {
+		d.log("network: " + change)
+	}
+	d.state.change(func(s *runnerapi.State) {
+		s.Network = runnerapi.Network{}
+		if err != nil {
+			s.Network.Fault = err.Error()
 		}
 	})
 	return err
@@ -95,10 +111,7 @@ func (d *Daemon) keep(ctx context.Context) error {
 	d.phone.LeaveCgroup()
 	d.protect(os.Getpid())
 	var err error
-	if d.settings, err = loadSettings(d.Root); err == nil {
-		err = d.settings.checkPrograms()
-	}
-	if err != nil {
+	if d.settings, err = loadSettings(d.Root); err != nil {
 		return d.fail(ctx, err)
 	}
 	if d.host, err = hostnet.Open(hostnet.Options{Ledger: d.Root.Ledger(), IPTables: d.settings.IPTables, Log: d.log}); err != nil {
@@ -135,8 +148,11 @@ func (d *Daemon) fail(ctx context.Context, err error) error {
 	return d.await(ctx)
 }
 
-// rest notes that the machine does not run and will not be started by itself.
+// rest notes that the machine does not run, and will not before a while or before it is told to.
 func (d *Daemon) rest(phase runnerapi.Phase, reason string) {
+	if err := d.leaveNetwork(); err != nil {
+		d.log(err.Error())
+	}
 	d.state.change(func(s *runnerapi.State) { s.Phase, s.Reason, s.Crosvm = phase, reason, 0 })
 }
 
@@ -199,26 +215,16 @@ func (d *Daemon) follow(ctx context.Context, v verdict, reason string) error {
 		d.rest(runnerapi.CrashLoop, fmt.Sprintf("%d failures in a row, the last: %s. It is left alone until it is started again", failures, reason))
 	case restartLater:
 		pause := d.policy.pause()
-		d.state.change(func(s *runnerapi.State) {
-			s.Phase, s.Reason, s.Crosvm, s.NextStart = runnerapi.Backoff, reason, 0, time.Now().Add(pause).UTC()
-		})
-		timer := time.NewTimer(pause)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-			return nil
-		case <-d.Again:
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
+		d.state.change(func(s *runnerapi.State) { s.NextStart = time.Now().Add(pause).UTC() })
+		d.rest(runnerapi.Backoff, reason)
+		waiting, cancel := context.WithTimeout(ctx, pause)
+		defer cancel()
+		if err := d.await(waiting); errors.Is(err, errAgain) || ctx.Err() != nil {
+			return err
 		}
-	}
-	err := d.await(ctx)
-	if errors.Is(err, errAgain) {
-		d.policy.failures = 0
 		return nil
 	}
-	return err
+	return d.await(ctx)
 }
 
 // complaint is the last that crosvm said.
@@ -236,6 +242,10 @@ var errRenewed = errors.New("the TAP interface was made anew")
 // live runs the machine once, from the network to crosvm's end, and returns how it ended and how long the guest was
 // ready. When ctx ends or the TAP interface is made anew, the machine is shut down in order.
 func (d *Daemon) live(ctx context.Context) (exit crosvm.Exit, ready time.Duration, err error) {
+	select {
+	case <-d.Again: // told to while it was about to
+	default:
+	}
 	d.state.change(func(s *runnerapi.State) {
 		s.Phase, s.Reason, s.Crosvm, s.StartedAt, s.ReadyAt, s.NextStart, s.Warnings = runnerapi.Starting, "", 0, time.Time{}, time.Time{}, time.Time{}, nil
 	})
@@ -251,8 +261,11 @@ func (d *Daemon) live(ctx context.Context) (exit crosvm.Exit, ready time.Duratio
 	}
 	d.noteNetwork(a, report, nil)
 	program, err := crosvm.Find(ctx, d.settings.Crosvm)
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) {
 		return exit, 0, unfitError{err}
+	}
+	if err != nil { // a busy phone may be too slow to answer
+		return exit, 0, err
 	}
 	machine, token, err := prepare(ctx, d.Root, d.vm, a, d.log)
 	if err != nil {
@@ -300,12 +313,14 @@ func (d *Daemon) attend(ctx context.Context, r *run, a *artifact, network hostne
 	var err error
 	select {
 	case <-r.process.Done():
-		return r.process.Wait(), watch.readyFor(), nil
 	case <-ctx.Done():
 		err = ctx.Err()
 	case <-d.renewed:
 		err = errRenewed
 		r.cutOff = true
+	}
+	if hasEnded(r.process.Done()) { // by itself: the interface lost its carrier for that
+		return r.process.Wait(), watch.readyFor(), nil
 	}
 	d.state.change(func(s *runnerapi.State) { s.Phase, s.Reason = runnerapi.Stopping, "" })
 	cancel() // the guest is not to be asked how it is any more
@@ -335,33 +350,19 @@ func (d *Daemon) noteNetwork(a *artifact, report hostnet.Report, fault error) {
 	})
 }
 
-// followRetry is the pause before the kernel is listened to again, where that failed.
-const followRetry = 5 * time.Second
-
 // followNetwork keeps the network right while the machine runs.
 func (d *Daemon) followNetwork(ctx context.Context, a *artifact, network hostnet.VM) {
 	opened := false // crosvm had the interface open; when it has not any more, the interface is another one
-	for {
-		err := d.host.Follow(ctx, network, func(report hostnet.Report, err error) {
-			d.noteNetwork(a, report, err)
-			if err == nil && opened && !report.Carrier {
-				select {
-				case d.renewed <- struct{}{}:
-				default:
-				}
+	d.host.Follow(ctx, network, func(report hostnet.Report, err error) {
+		d.noteNetwork(a, report, err)
+		if err == nil && opened && !report.Carrier {
+			select {
+			case d.renewed <- struct{}{}:
+			default:
 			}
-			opened = opened || report.Carrier
-		})
-		if ctx.Err() != nil {
-			return
 		}
-		d.log(err.Error())
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(followRetry):
-		}
-	}
+		opened = opened || report.Carrier
+	})
 }
 
 // A guestWatch asks the guest how it is, and tells the state.
@@ -376,7 +377,8 @@ func newGuestWatch(d *Daemon, r *run, a *artifact) *guestWatch {
 	return &guestWatch{d, r, a, make(chan time.Time, 1)}
 }
 
-// How often the guest is asked: often until it is ready, so that whoever waits need not, and rarely afterwards.
+// How often the guest is asked: often while it may become ready at any moment, so that whoever waits need not, and
+// rarely afterwards.
 const (
 	bootPoll    = 200 * time.Millisecond
 	readyPoll   = 5 * time.Second
@@ -404,9 +406,10 @@ func (w *guestWatch) run(ctx context.Context) {
 			wasReady = true
 			w.readyAt <- time.Now()
 		}
-		w.tell(status, err, wasReady, time.Now().After(late))
+		isLate := time.Now().After(late)
+		w.tell(status, err, wasReady, isLate)
 		pause := bootPoll
-		if wasReady && err == nil && status.Ready {
+		if isLate || err == nil && status.Ready {
 			pause = readyPoll
 		}
 		select {

@@ -28,7 +28,7 @@ type patient struct {
 }
 
 // Diagnose finds out which layer of a machine is broken. With fix, what the phone can repair is repaired first: its
-// network, and a machine that does not run, which is started.
+// network, and a machine that does not run, which is started. Where that fails, the report tells how things are then.
 func Diagnose(ctx context.Context, root layout.Root, name string, fix bool, up UpOptions) (diagnose.Report, error) {
 	p, err := newPatient(root, name, up.Report)
 	if err != nil {
@@ -40,11 +40,11 @@ func Diagnose(ctx context.Context, root layout.Root, name string, fix bool, up U
 	}
 	done, err := p.fix(ctx, report, up)
 	if err != nil {
-		return report, fmt.Errorf("repair %s: %w", name, err)
+		err = fmt.Errorf("repair %s: %w", name, err)
 	}
 	report = diagnose.Run(ctx, name, p)
 	report.Fixed = done
-	return report, nil
+	return report, err
 }
 
 func newPatient(root layout.Root, name string, log func(string)) (*patient, error) {

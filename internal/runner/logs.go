@@ -38,7 +38,8 @@ func rotateLogs(ctx context.Context, log func(string), paths ...string) {
 	}
 }
 
-// rotate moves a log's content to PATH.1, and older parts on, where it has more than limit bytes.
+// rotate moves a log's content to PATH.1, and older parts on, where it has more than limit bytes. Of a guest that has
+// written far more meanwhile, the last is kept.
 func rotate(path string, limit int64) error {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() <= limit {
@@ -52,27 +53,17 @@ func rotate(path string, limit int64) error {
 			return err
 		}
 	}
-	if err := copyFile(path, part(path, 1)); err != nil {
+	text, err := readEnd(path, 2*limit)
+	if err == nil {
+		err = os.WriteFile(part(path, 1), text, 0o600)
+	}
+	if err != nil {
 		return err
 	}
 	return os.Truncate(path, 0)
 }
 
 func part(path string, i int) string { return fmt.Sprintf("%s.%d", path, i) }
-
-func copyFile(from, to string) error {
-	src, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer src.Close()
-	dst, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(dst, src)
-	return errors.Join(err, dst.Close())
-}
 
 // tail returns the last n lines of a log, with those of its older part where it was rotated lately.
 func tail(path string, n int) ([]string, error) {

@@ -34,7 +34,8 @@ func TestPolicy(t *testing.T) {
 	for name, ends := range map[string][]end{
 		"off after ready":      {{crosvm.Stopped, long, stayOff}},
 		"off before ready":     {{crosvm.Stopped, never, restartLater}},
-		"reboots":              {{crosvm.Reset, long, restartNow}, {crosvm.Reset, briefly, restartNow}},
+		"reboots":              {{crosvm.Reset, long, restartNow}, {crosvm.Reset, long, restartNow}, {crosvm.Reset, briefly, restartLater}},
+		"reboots all the time": {{crosvm.Reset, briefly, restartLater}, {crosvm.Reset, briefly, restartLater}, {crosvm.Reset, briefly, crashLoop}},
 		"reboots at boot":      {{crosvm.Reset, never, restartLater}, {crosvm.Reset, never, restartLater}, {crosvm.Reset, never, crashLoop}},
 		"arguments":            {{crosvm.InvalidArguments, never, giveUp}},
 		"crash loop":           {{crosvm.Panic, never, restartLater}, {crosvm.Crash, never, restartLater}, {crosvm.Watchdog, never, crashLoop}},
@@ -236,7 +237,7 @@ func TestRotate(t *testing.T) {
 	defer writer.Close()
 	for i := range 6 {
 		fmt.Fprintf(writer, "%d: %s\n", i, strings.Repeat("x", 100))
-		if err := rotate(path, 50); err != nil {
+		if err := rotate(path, 60); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -253,6 +254,13 @@ func TestRotate(t *testing.T) {
 	lines, err := tail(path, 2)
 	if err != nil || len(lines) != 2 || lines[1] != "after" || !strings.HasPrefix(lines[0], "5: ") {
 		t.Errorf("tail %q, %v", lines, err)
+	}
+	fmt.Fprintf(writer, "%s\nthe last\n", strings.Repeat("x", 1000))
+	if err := rotate(path, 60); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(part(path, 1)); err != nil || len(text) != 120 || !strings.HasSuffix(string(text), "the last\n") {
+		t.Errorf("of a flood, %d bytes are kept: %q, %v", len(text), text, err)
 	}
 }
 
@@ -436,11 +444,29 @@ func TestLoadSettingsRefusesOthers(t *testing.T) {
 	if err := os.WriteFile(program, nil, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(program, 0o777); err != nil {
-		t.Fatal(err)
+	for _, spoil := range []struct {
+		path string
+		mode os.FileMode
+	}{{program, 0o777}, {program, 0o777 | os.ModeSticky}, {filepath.Dir(program), 0o777}} {
+		if err := os.Chmod(spoil.path, spoil.mode); err != nil {
+			t.Fatal(err)
+		}
+		text := fmt.Appendf(nil, `{"crosvm": %q}`, program)
+		if err := errors.Join(os.Chmod(root.Settings(), 0o644), os.WriteFile(root.Settings(), text, 0o644)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := loadSettings(root); err == nil || !strings.Contains(err.Error(), "chmod go-w "+spoil.path) {
+			t.Errorf("a program that others can replace, %v %s: %v", spoil.mode, spoil.path, err)
+		}
+		if err := os.Chmod(spoil.path, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := loadSettings(root); err != nil {
+			t.Error(err)
+		}
 	}
-	if err := (Settings{Crosvm: program}).checkPrograms(); err == nil {
-		t.Error("a program that all can write was taken")
+	if err := (Settings{IPTables: "bin/iptables"}).checkPrograms(); err == nil {
+		t.Error("a program below whatever folder it is started from was taken")
 	}
 }
 

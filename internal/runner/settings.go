@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"runtime"
 	"time"
 
@@ -69,8 +70,8 @@ func (s Settings) crashLoop() int {
 	return s.CrashLoop
 }
 
-// loadSettings reads the settings file. It refuses one that others than root can write: it names programs that run as
-// root.
+// loadSettings reads the settings file. It refuses one that others than root can write, and one that names programs, which
+// run as root, that others can replace.
 func loadSettings(root layout.Root) (Settings, error) {
 	var s Settings
 	text, err := readTrusted(string(root), root.Settings(), maxSettings)
@@ -80,7 +81,10 @@ func loadSettings(root layout.Root) (Settings, error) {
 	if err != nil {
 		return s, fmt.Errorf("settings: %w", err)
 	}
-	return decodeSettings(text)
+	if s, err = decodeSettings(text); err != nil {
+		return s, err
+	}
+	return s, s.checkPrograms()
 }
 
 func decodeSettings(text []byte) (Settings, error) {
@@ -132,15 +136,20 @@ func (s Settings) programs() []string {
 	return out
 }
 
-// checkPrograms refuses programs that others than root can replace.
+// checkPrograms refuses programs that others than root can change, or replace in their folder.
 func (s Settings) checkPrograms() error {
 	for _, program := range s.programs() {
-		info, err := os.Stat(program)
-		if err != nil {
-			return fmt.Errorf("settings.json: %w", err)
+		if !filepath.IsAbs(program) {
+			return fmt.Errorf("settings.json: %s does not begin with /", program)
 		}
-		if err := onlyRootWrites(program, info); err != nil {
-			return fmt.Errorf("settings.json: %w", err)
+		for _, path := range []string{program, filepath.Dir(program)} {
+			info, err := os.Stat(path)
+			if err == nil {
+				err = onlyRootWrites(path, info)
+			}
+			if err != nil {
+				return fmt.Errorf("settings.json: %w", err)
+			}
 		}
 	}
 	return nil

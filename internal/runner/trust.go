@@ -20,7 +20,8 @@ func onlyRootWrites(path string, info fs.FileInfo) error {
 	if !ok || owner.Uid != 0 {
 		return fmt.Errorf("%s does not belong to root: chown 0:0 %[1]s", path)
 	}
-	if info.Mode().Perm()&0o022 != 0 && info.Mode()&fs.ModeSticky == 0 {
+	// In a folder with the sticky bit, others can make names and not replace root's.
+	if info.Mode().Perm()&0o022 != 0 && !(info.IsDir() && info.Mode()&fs.ModeSticky != 0) {
 		return fmt.Errorf("%s can be written by others than root (mode %#o): chmod go-w %[1]s", path, info.Mode().Perm())
 	}
 	return nil
@@ -70,7 +71,7 @@ func readTrusted(root, path string, limit int64) ([]byte, error) {
 // maxSecret bounds a secret, in bytes.
 const maxSecret = 64 << 10
 
-// loadSecrets reads a machine's secrets by name. Their folder and files must be root's alone, to read as well.
+// loadSecrets reads a machine's secrets by name. Root alone may write their folder, and read their files.
 func loadSecrets(root layout.Root, vm layout.VM) (map[string]string, error) {
 	entries, err := os.ReadDir(vm.Secrets())
 	if errors.Is(err, fs.ErrNotExist) {

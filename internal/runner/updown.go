@@ -75,7 +75,7 @@ func startDaemon(ctx context.Context, root layout.Root, vm layout.VM, o UpOption
 	if d != nil {
 		defer d.close()
 		state, err := readState(vm)
-		if err == nil && rests(state.Phase) && state.Daemon == d.pid {
+		if err == nil && state.Daemon == d.pid && (rests(state.Phase) || state.Phase == runnerapi.Backoff) {
 			o.Report("the daemon has it " + string(state.Phase) + ": telling it to start afresh")
 			if err := d.signal(Again); err != nil {
 				return nil, err
