@@ -1,0 +1,134 @@
+// Package chunk cuts files into pieces at places that their content decides, so that two versions of a file have most of
+// their pieces in common wherever these have moved to, and names each piece by its SHA-256.
+//
+// The cuts are those of FastCDC (W. Xia et al., "FastCDC: a Fast and Efficient Content-Defined Chunking Approach for Data
+// Deduplication", USENIX ATC 2016): a gear hash runs over the bytes, a cut is where chosen bits of it are zero, and more
+// of them have to be before a chunk has its usual size than after, which draws the sizes together.
+//
+// The sizes are chosen for a file system image, in which files move by whole blocks of 4 KiB and a changed setting changes
+// a block here and there: its own, an inode table's, the superblock and its copy. Of the image of PostgreSQL (138 MB),
+// such a setting changed four blocks. What would travel, compressed, with chunks of these sizes, and how many they are:
+//
+//	4 KiB blocks at fixed places           1.7 KB  33,700
+//	1 to 8 KiB, normally 2                 1.2 KB  51,200
+//	1 to 8 KiB, normally 4 (these)         2.1 KB  27,300
+//	1 to 32 KiB, normally 4                3.2 KB  26,900
+//	4 to 64 KiB, normally 16              12.8 KB   6,800
+//
+// A small Max matters because zeros, of which metadata is full, have no place to cut at. Blocks at fixed places would do
+// for an image, but find nothing in what moves within a file: of a program that was compiled again, a third more travels
+// (3.0 MB in place of 2.2 of an 8 MB program).
+package chunk
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"io"
+	"math/bits"
+)
+
+// Version names the way of cutting. Lists of different versions have nothing in common.
+const Version = 1
+
+// Sizes of chunks, in bytes. Only a file's last chunk may be shorter than Min.
+const (
+	Min    = 1 << 10
+	Normal = 4 << 10
+	Max    = 8 << 10
+)
+
+// A Sum names a chunk's content: its SHA-256.
+type Sum [sha256.Size]byte
+
+// A Chunk is a piece of a file.
+type Chunk struct {
+	Offset int64
+	Size   int
+	Sum    Sum
+	Zero   bool // it has no byte but zeros
+}
+
+// normalization is by how many bits the two masks differ from the one that makes chunks of Normal bytes on average
+// (FastCDC, section 3.4: level 2 is the best there).
+const normalization = 2
+
+var (
+	strict = mask(bits.Len(Normal) - 1 + normalization)
+	loose  = mask(bits.Len(Normal) - 1 - normalization)
+)
+
+// mask has n bits set, the highest: each of them depends on the last 64 bytes.
+func mask(n int) uint64 { return ^uint64(0) << (64 - n) }
+
+// gear is a random number for each value of a byte, from SHA-256, so that anybody can make the same.
+var gear = func() (table [256]uint64) {
+	for i := range table {
+		sum := sha256.Sum256([]byte{'s', 'o', 'v', ' ', 'g', 'e', 'a', 'r', byte(i)})
+		table[i] = binary.BigEndian.Uint64(sum[:])
+	}
+	return table
+}()
+
+// Cut returns the size of the first chunk of b, which is all of b where no cut is found. b must be of Max bytes or more,
+// or the end of the file.
+func Cut(b []byte) int {
+	if len(b) <= Min {
+		return len(b)
+	}
+	b = b[:min(len(b), Max)]
+	usual := min(len(b), Normal)
+	var hash uint64
+	i := Min
+	for ; i < usual; i++ {
+		if hash = hash<<1 + gear[b[i]]; hash&strict == 0 {
+			return i + 1
+		}
+	}
+	for ; i < len(b); i++ {
+		if hash = hash<<1 + gear[b[i]]; hash&loose == 0 {
+			return i + 1
+		}
+	}
+	return len(b)
+}
+
+// buffered is how much of a file is read at a time.
+const buffered = 1 << 20
+
+// Each calls do for every chunk of what r reads, in order. The content is do's until it returns. Each ends with the first
+// error, r's or do's.
+func Each(r io.Reader, do func(c Chunk, content []byte) error) error {
+	buffer := make([]byte, buffered)
+	var offset int64
+	begin, end, last := 0, 0, false
+	for {
+		if !last && end-begin < Max {
+			end = copy(buffer, buffer[begin:end])
+			begin = 0
+			n, err := io.ReadFull(r, buffer[end:])
+			end += n
+			last = errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+			if err != nil && !last {
+				return err
+			}
+		}
+		if begin == end {
+			return nil
+		}
+		size := Cut(buffer[begin:end])
+		content := buffer[begin : begin+size]
+		c := Chunk{Offset: offset, Size: size, Zero: isZero(content)}
+		c.Sum = sha256.Sum256(content)
+		if err := do(c, content); err != nil {
+			return err
+		}
+		begin += size
+		offset += int64(size)
+	}
+}
+
+// zeros are compared with; bytes.Equal takes many at a time.
+var zeros [Max]byte
+
+func isZero(b []byte) bool { return string(b) == string(zeros[:len(b)]) }
