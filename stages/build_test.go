@@ -3,6 +3,9 @@ package stages
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -19,11 +22,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sovereign-sql/sov/internal/apkbuild"
+	"github.com/sovereign-sql/sov/internal/dsse"
 	"github.com/sovereign-sql/sov/internal/ext4"
 	"github.com/sovereign-sql/sov/internal/fetch"
 	"github.com/sovereign-sql/sov/internal/guestspec"
 	"github.com/sovereign-sql/sov/internal/lock"
 	"github.com/sovereign-sql/sov/internal/manifest"
+	"github.com/sovereign-sql/sov/internal/provenance"
 	"github.com/sovereign-sql/sov/internal/vmspec"
 	"github.com/sovereign-sql/sov/pipeline"
 )
@@ -83,7 +88,7 @@ func TestBuild(t *testing.T) {
 		t.Errorf("manifest: %v, %v", problems, err)
 	}
 	got := sortedKeys(contents(t, result.Dir))
-	want := []string{"SHA256SUMS", "kernel", "manifest.json", "rootfs.img", "sbom.cdx.json", "sov-runner", "vm.json"}
+	want := []string{"SHA256SUMS", "kernel", "manifest.json", "provenance.json", "rootfs.img", "sbom.cdx.json", "sov-runner", "vm.json"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("files (-want +got)\n%s", diff)
 	}
@@ -249,6 +254,49 @@ func TestSameBytes(t *testing.T) {
 	}
 	if diff := cmp.Diff(b, contents(t, third.Dir)); diff != "" {
 		t.Error("a build without the cache differs")
+	}
+}
+
+// TestProvenance has the statement name what the artifact is made of, and a
+// signature stay with the artifact it is of.
+func TestProvenance(t *testing.T) {
+	w := newWorld(t)
+	o := w.options(t.TempDir(), w.recipe(withPostgres))
+	o.Builder = "v1.2.3"
+	result := w.build(o)
+	statement, err := provenance.Decode([]byte(readFile(t, filepath.Join(result.Dir, provenance.Name))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(w.packages["icu-libs-76.1-r0.apk"])
+	found := false
+	for _, d := range statement.Predicate.BuildDefinition.ResolvedDependencies {
+		found = found || d.Name == "icu-libs-76.1-r0.apk" && d.Digest["sha256"] == hex.EncodeToString(sum[:]) &&
+			d.DownloadLocation == "http://"+w.host+"/main/aarch64/icu-libs-76.1-r0.apk"
+	}
+	if !found || statement.Version() != "v1.2.3" || statement.Predicate.BuildDefinition.ExternalParameters.Kernel != provenance.KernelFinished {
+		t.Errorf("the statement: %+v", statement)
+	}
+
+	key, err := dsse.NewKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := provenance.Sign(result.Dir, key); err != nil {
+		t.Fatal(err)
+	}
+	signature := filepath.Join(result.Dir, provenance.Signed)
+	if err := os.Remove(filepath.Join(result.Dir, "vm.json")); err != nil {
+		t.Fatal(err)
+	}
+	w.build(o)
+	if v, err := provenance.Verify(result.Dir, key.Public()); err != nil || !v.Proven {
+		t.Errorf("after the same build again: %+v, %v", v, err)
+	}
+	o.Recipe.VM.CPUs = 7
+	w.build(o)
+	if _, err := os.Lstat(signature); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a signature outlived the artifact it is of: %v", err)
 	}
 }
 

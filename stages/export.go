@@ -1,6 +1,7 @@
 package stages
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sovereign-sql/sov/internal/manifest"
+	"github.com/sovereign-sql/sov/internal/provenance"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/bundle"
 	"github.com/sovereign-sql/sov/stages/runner"
@@ -178,7 +180,8 @@ func swap(staging, dir string) error {
 	return exchange(staging, dir)
 }
 
-// keepStrangers moves what no build wrote from the old directory to the new.
+// keepStrangers moves what no build wrote from the old directory to the new. A
+// signature goes along only if it is that of the new artifact, too.
 // Names that begin with a dot are parts of files that were being written.
 func keepStrangers(old, dir string, stale []string) error {
 	entries, err := os.ReadDir(old)
@@ -189,6 +192,9 @@ func keepStrangers(old, dir string, stale []string) error {
 		return err
 	}
 	for _, e := range entries {
+		if e.Name() == provenance.Signed && !sameProvenance(old, dir) {
+			continue
+		}
 		if _, err := os.Lstat(filepath.Join(dir, e.Name())); err == nil || slices.Contains(stale, e.Name()) || strings.HasPrefix(e.Name(), ".") {
 			continue
 		}
@@ -197,4 +203,13 @@ func keepStrangers(old, dir string, stale []string) error {
 		}
 	}
 	return nil
+}
+
+func sameProvenance(a, b string) bool {
+	one, err := os.ReadFile(filepath.Join(a, provenance.Name))
+	if err != nil {
+		return false
+	}
+	other, err := os.ReadFile(filepath.Join(b, provenance.Name))
+	return err == nil && bytes.Equal(one, other)
 }

@@ -40,7 +40,7 @@ func (b *builder) graph(entry *lock.Entry, guest, phone []byte) []pipeline.Stage
 	}
 	return append(list,
 		rootfs.New(rootfs.Options{Label: b.Recipe.Rootfs.Label, Free: b.Recipe.Rootfs.Free, Shares: shares(list)}),
-		bundle.New(bundle.Options{Recipe: b.Recipe, RecipeText: b.RecipeText, Arch: b.Arch, Made: made, Programs: programs}))
+		bundle.New(bundle.Options{Recipe: b.Recipe, RecipeText: b.RecipeText, Arch: b.Arch, Made: made, Builder: b.Builder, Programs: programs}))
 }
 
 func (b *builder) base(entry *lock.Entry) pipeline.Stage {

@@ -48,6 +48,7 @@ type Options struct {
 	// Out is the folder for artifacts: the build exports to OUT/NAME/ARCH. Empty: no export.
 	Out string
 
+	Builder  string            // sov's version, for the provenance
 	Reporter pipeline.Reporter // nil: silent
 	// Program returns one of the programs that run elsewhere, "sov-init" or "sov-runner", for an architecture.
 	Program func(name, arch string) ([]byte, error)

@@ -10,7 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sovereign-sql/sov/internal/dsse"
 	"github.com/sovereign-sql/sov/internal/embedded"
+	"github.com/sovereign-sql/sov/internal/provenance"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages"
 )
@@ -21,6 +23,7 @@ type buildFlags struct {
 	progress string
 	explain  bool
 	asJSON   bool
+	signKey  string
 }
 
 func newBuild() *cobra.Command {
@@ -28,7 +31,8 @@ func newBuild() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "build RECIPE",
 		Short: "Build a virtual machine from a recipe",
-		Long: `Build a virtual machine from a recipe into OUT/NAME/ARCH: root filesystem, kernel, vm.json, manifest, SBOM.
+		Long: `Build a virtual machine from a recipe into OUT/NAME/ARCH: root filesystem, kernel, vm.json, manifest, SBOM,
+provenance.
 
 RECIPE is "sql", which comes with sov, or the path of a YAML file (see docs/recipe.md).
 
@@ -40,7 +44,8 @@ writes it to the lock. Every later build takes exactly that, so that the same lo
   sov build sql --update-lock
   sov build ./mine.yaml -o out --progress json
   sov build sql --image postgres:17-alpine
-  sov build sql --kernel ./Image`,
+  sov build sql --kernel ./Image
+  sov build sql --sign release.pem`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: recipes,
 		RunE:              func(c *cobra.Command, args []string) error { return build(c, args[0], f) },
@@ -61,6 +66,7 @@ writes it to the lock. Every later build takes exactly that, so that the same lo
 	flags.StringArrayVar(&f.Repositories, "repository", nil, "package repository in place of the recipe's; may be repeated")
 	flags.StringVar(&f.Kernel, "kernel", "", "a finished kernel (arm64 Image, amd64 bzImage) in place of building one")
 	flags.StringVar(&f.KernelSource, "with-kernel-source", "", "kernel source: a path, a URL or deb:NAME")
+	flags.StringVar(&f.signKey, "sign", "", "sign the artifact with this private key (see sov key)")
 	complete(c, "progress", "auto", "tty", "plain", "json")
 	return c
 }
@@ -85,13 +91,20 @@ func build(c *cobra.Command, recipe string, f buildFlags) (err error) {
 			return err
 		}
 	}
-	f.Program = embedded.Program
+	f.Program, f.Builder = embedded.Program, version
+	sign, err := signer(f.signKey) // before a build whose result could not be signed
+	if err != nil {
+		return err
+	}
 	if f.Reporter, err = pipeline.NewReporter(f.progress, c.ErrOrStderr(), os.Getenv); err != nil {
 		return &usageError{err}
 	}
 	result, err := stages.Build(c.Context(), f.Options)
 	if closeErr := f.Reporter.Close(); err == nil {
 		err = closeErr
+	}
+	if err == nil {
+		err = sign(result.Dir)
 	}
 	if err != nil {
 		return err
@@ -100,6 +113,18 @@ func build(c *cobra.Command, recipe string, f buildFlags) (err error) {
 		return printJSON(c.OutOrStdout(), newBuildReport(result))
 	}
 	return printBuild(c.OutOrStdout(), result, f)
+}
+
+// signer returns what signs an artifact with the key in a file, or does nothing where no file is named.
+func signer(path string) (func(dir string) error, error) {
+	if path == "" {
+		return func(string) error { return nil }, nil
+	}
+	key, err := dsse.LoadPrivate(path)
+	return func(dir string) error {
+		_, err := provenance.Sign(dir, key)
+		return err
+	}, err
 }
 
 // lockBeside is sov.lock in the recipe file's folder, or in this one for an embedded recipe.

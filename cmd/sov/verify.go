@@ -11,8 +11,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sovereign-sql/sov/internal/dsse"
 	"github.com/sovereign-sql/sov/internal/kconfig"
 	"github.com/sovereign-sql/sov/internal/manifest"
+	"github.com/sovereign-sql/sov/internal/provenance"
 	"github.com/sovereign-sql/sov/internal/vmspec"
 	"github.com/sovereign-sql/sov/kernel"
 )
@@ -20,24 +22,35 @@ import (
 // verifyReport is what `sov verify --json` prints.
 type verifyReport struct {
 	Dir      string             `json:"dir"`
-	Checks   []string           `json:"checks"`   // what was looked at
-	Problems []manifest.Problem `json:"problems"` // what was found
+	SignedBy string             `json:"signed_by,omitempty"` // ID of the key; proven only if it was asked for
+	Checks   []string           `json:"checks"`              // what was looked at
+	Problems []manifest.Problem `json:"problems"`            // what was found
 }
 
 func newVerify() *cobra.Command {
 	var asJSON bool
+	var keyPath string
 	c := &cobra.Command{
 		Use:   "verify DIR",
 		Short: "Check a built machine against its manifest and itself",
-		Long: `Check a built machine: every file against the manifest's sizes and SHA-256, the root filesystem against its own
-checksums, bitmaps and link counts, the kernel's embedded configuration against what the guest cannot do without.
+		Long: `Check a built machine: every file against the manifest's sizes and SHA-256, manifest and files against the provenance,
+the root filesystem against its own checksums, bitmaps and link counts, the kernel's embedded configuration against what
+the guest cannot do without.
+
+With --key the artifact has to be signed, too, by the key whose public half is given: a bit that is not as the signer had
+it, in whatever file, is found, and so is an artifact that nobody signed.
 
 Exit status: 0 when all is well, 3 with the list of what is not.`,
 		Example: `  sov verify out/sql/arm64
+  sov verify out/sql/arm64 --key sov.pub
   sov verify out/sql/arm64 --json`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			report, err := verify(c.Context(), args[0])
+			key, err := publicKey(keyPath)
+			if err != nil {
+				return err
+			}
+			report, err := verify(c.Context(), args[0], key)
 			if err != nil {
 				return err
 			}
@@ -52,19 +65,36 @@ Exit status: 0 when all is well, 3 with the list of what is not.`,
 			return err
 		},
 	}
+	c.Flags().StringVar(&keyPath, "key", "", "public key that must have signed the artifact")
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }
 
-func verify(ctx context.Context, dir string) (*verifyReport, error) {
+// publicKey reads a public key's file; without one there is no key.
+func publicKey(path string) (dsse.PublicKey, error) {
+	if path == "" {
+		return nil, nil
+	}
+	return dsse.LoadPublic(path)
+}
+
+// verify checks an artifact; a nil key asks for no signature.
+func verify(ctx context.Context, dir string, key dsse.PublicKey) (*verifyReport, error) {
 	report := &verifyReport{Dir: dir, Problems: []manifest.Problem{}}
 	m, err := manifest.Load(dir)
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, notBuilt(err)
+	}
+	if err != nil {
+		report.found(manifest.Name, "%v", err)
+		return report, nil
 	}
 	report.Checks = append(report.Checks, fmt.Sprintf("%d files against %s", len(m.Files), manifest.Name))
 	report.Problems, err = manifest.Verify(ctx, dir)
 	if err != nil {
+		return nil, err
+	}
+	if err := report.provenance(dir, key); err != nil {
 		return nil, err
 	}
 	report.Checks = append(report.Checks, "the root filesystem's checksums, bitmaps and links")
@@ -77,6 +107,24 @@ func verify(ctx context.Context, dir string) (*verifyReport, error) {
 
 func (r *verifyReport) found(file, format string, args ...any) {
 	r.Problems = append(r.Problems, manifest.Problem{File: file, What: fmt.Sprintf(format, args...)})
+}
+
+func (r *verifyReport) provenance(dir string, key dsse.PublicKey) error {
+	verdict, err := provenance.Verify(dir, key)
+	if err != nil {
+		return err
+	}
+	r.SignedBy = verdict.SignedBy
+	r.Problems = append(r.Problems, verdict.Problems...)
+	check := "manifest and files against " + provenance.Name
+	switch {
+	case verdict.Proven:
+		check += fmt.Sprintf(", signed by key %.16s…", verdict.SignedBy)
+	case key == nil && verdict.SignedBy != "":
+		check += fmt.Sprintf("; who signed it (it says: key %.16s…) was not checked, --key does", verdict.SignedBy)
+	}
+	r.Checks = append(r.Checks, check)
+	return nil
 }
 
 // rootfs leaves a missing image alone: the manifest's check has named it.

@@ -20,11 +20,12 @@ import (
 // Format is the version written and read.
 const Format = 1
 
-// Names of the two files that the list of files leaves out: a file cannot hold
-// its own digest.
+// Names of the files that the list of files leaves out: a file cannot hold its
+// own digest, nor that of a file which holds its.
 const (
-	Name = "manifest.json" // the manifest
-	Sums = "SHA256SUMS"    // what sha256sum -c reads: all files, the manifest too
+	Name       = "manifest.json"   // the manifest
+	Sums       = "SHA256SUMS"      // what sha256sum -c reads: all files, the manifest and the provenance too
+	Provenance = "provenance.json" // see package provenance
 )
 
 // A Manifest is the content of manifest.json.
@@ -102,7 +103,7 @@ func (m *Manifest) validate() error {
 	}
 	last := ""
 	for _, f := range m.Files {
-		if path.Base(f.Name) != f.Name || f.Name == "" || f.Name == "." || f.Name == ".." || strings.ContainsAny(f.Name, "\n\\") || f.Name == Name {
+		if path.Base(f.Name) != f.Name || f.Name == "" || f.Name == "." || f.Name == ".." || strings.ContainsAny(f.Name, "\n\\") || f.Name == Name || f.Name == Sums || f.Name == Provenance {
 			faults = append(faults, fmt.Errorf("file %q is not the name of a file beside the manifest", f.Name))
 		}
 		if f.Name <= last {
@@ -119,8 +120,9 @@ func (m *Manifest) validate() error {
 	return nil
 }
 
-// SumsFile returns the content of SHA256SUMS for files in the given order.
+// SumsFile returns the content of SHA256SUMS: the files by name.
 func SumsFile(files []File) []byte {
+	files = slices.SortedFunc(slices.Values(files), func(a, b File) int { return strings.Compare(a.Name, b.Name) })
 	var b bytes.Buffer
 	for _, f := range files {
 		fmt.Fprintf(&b, "%s  %s\n", f.SHA256, f.Name)

@@ -35,9 +35,9 @@ func Load(dir string) (*Manifest, error) {
 	return Decode(b)
 }
 
-// Verify compares every file of an artifact with its manifest and the manifest
-// with SHA256SUMS. Files that the manifest does not list are left alone. The
-// error is for what kept it from looking; what it found are the problems.
+// Verify compares every file of an artifact with its manifest, and the manifest
+// and the provenance with SHA256SUMS. Other files are left alone. The error is
+// for what kept it from looking; what it found are the problems.
 func Verify(ctx context.Context, dir string) ([]Problem, error) {
 	m, err := Load(dir)
 	if err != nil {
@@ -94,12 +94,19 @@ func compareSums(dir string, m *Manifest) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	raw, err := readFile(filepath.Join(dir, Name))
-	if err != nil {
-		return "", err
+	listed := append([]File{}, m.Files...)
+	for _, name := range []string{Name, Provenance} {
+		raw, err := readFile(filepath.Join(dir, name))
+		if name == Provenance && errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return "", err
+		}
+		listed = append(listed, Describe(name, raw))
 	}
-	if string(got) != string(SumsFile(append([]File{Describe(Name, raw)}, m.Files...))) {
-		return "does not agree with the manifest", nil
+	if string(got) != string(SumsFile(listed)) {
+		return "does not agree with the manifest and the files beside it", nil
 	}
 	return "", nil
 }

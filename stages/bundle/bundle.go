@@ -1,7 +1,7 @@
 // Package bundle is the stage that puts the artifact together. Its outputs are
 // the artifact's files, under their names: the root file system, the kernel,
 // vm.json for whoever starts the machine, the bill of materials, the manifest,
-// and SHA256SUMS.
+// the provenance, and SHA256SUMS.
 package bundle
 
 import (
@@ -16,6 +16,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/lock"
 	"github.com/sovereign-sql/sov/internal/manifest"
+	"github.com/sovereign-sql/sov/internal/provenance"
 	"github.com/sovereign-sql/sov/internal/recipe"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/kernel"
@@ -42,6 +43,7 @@ type Options struct {
 	RecipeText []byte // the recipe's source
 	Arch       string // "arm64" or "amd64"
 	Made       lock.Entry
+	Builder    string // sov's version, for the provenance
 	// Programs are the stages whose shares hold Go programs, for the bill of
 	// materials.
 	Programs []string
@@ -63,12 +65,14 @@ func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 	if err != nil {
 		return err
 	}
-	k.Add("version", 2)
+	k.Add("version", 3)
 	k.Add("artifact", map[string]string{"name": s.Recipe.Name, "version": s.Recipe.Version, "description": s.Recipe.Description, "arch": s.Arch})
 	k.Add("vm", vm)
 	for _, in := range s.inputs() {
 		k.Add(in.Kind+" "+in.Name, in)
 	}
+	k.Add("parameters", s.parameters())
+	k.Add("builder", s.Builder)
 	return nil
 }
 
@@ -109,7 +113,7 @@ func entry(name string, b pipeline.Blob) manifest.File {
 	return manifest.File{Name: name, Size: b.Size, SHA256: b.Digest.Hex()}
 }
 
-// seal writes the manifest and SHA256SUMS.
+// seal writes the manifest, the provenance and SHA256SUMS.
 func (s *stage) seal(j *pipeline.Job, files []manifest.File) error {
 	slices.SortFunc(files, func(a, b manifest.File) int { return strings.Compare(a.Name, b.Name) })
 	m := &manifest.Manifest{Format: manifest.Format, Name: s.Recipe.Name, Version: s.Recipe.Version,
@@ -122,7 +126,15 @@ func (s *stage) seal(j *pipeline.Job, files []manifest.File) error {
 	if err != nil {
 		return err
 	}
-	_, err = j.Write(manifest.Sums, manifest.SumsFile(append([]manifest.File{entry(manifest.Name, b)}, files...)))
+	all := append(files, entry(manifest.Name, b))
+	slices.SortFunc(all, func(a, b manifest.File) int { return strings.Compare(a.Name, b.Name) })
+	if text, err = s.statement(j, all); err != nil {
+		return err
+	}
+	if b, err = j.Write(provenance.Name, text); err != nil {
+		return err
+	}
+	_, err = j.Write(manifest.Sums, manifest.SumsFile(append(all, entry(provenance.Name, b))))
 	return err
 }
 

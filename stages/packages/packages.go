@@ -1,9 +1,9 @@
 // Package packages is the stage that adds Alpine packages to the base image.
 // Resolve decides which, from signed indexes; the stage fetches exactly those,
-// verifies them against the lock's checksums, and writes each package's files
-// as NAME-VERSION.tar, what else apk would have changed (its database, above
-// all) as db.tar, and a list of everything that is then installed as
-// packages.json.
+// verifies them against the lock's checksums, and writes each package as it is
+// (NAME-VERSION.apk), its files as NAME-VERSION.tar, what else apk would have
+// changed (its database, above all) as db.tar, and a list of everything that is
+// then installed as packages.json.
 //
 // Maintainer scripts are never run. A package that has some which the recipe
 // does not account for is named in a warning.
@@ -40,7 +40,7 @@ const ListFile = "packages.json"
 
 // version is part of the key. It is raised when the same packages come to other
 // outputs, be it by a change of package apk; the tests notice when they do.
-const version = 2
+const version = 3
 
 // An Installed is a package of the finished root file system.
 type Installed struct {
@@ -63,6 +63,10 @@ type Options struct {
 	Arch     string         // "arm64" or "amd64"
 	Client   *fetch.Client
 }
+
+// FileOutput is the name of a package's file, in a repository as among the
+// stage's outputs.
+func FileOutput(p lock.Package) string { return p.Name + "-" + p.Version + ".apk" }
 
 // New returns the stage.
 func New(o Options) pipeline.Stage { return &stage{o} }
@@ -168,7 +172,7 @@ func (s *stage) download(ctx context.Context, w *pipeline.Writer, p lock.Package
 	}
 	defer os.Remove(tmp)
 	defer f.Close()
-	location := locate(p.Repository, s.Arch, p.Name+"-"+p.Version+".apk")
+	location := Locate(p.Repository, s.Arch, FileOutput(p))
 	if err := s.Client.File(ctx, f, location, p.Size); err != nil {
 		return fmt.Errorf("fetch package: %w", goneFromRepository(err))
 	}
@@ -286,6 +290,9 @@ func (s *stage) install(j *pipeline.Job, below *tree.Tree, c apk.Changes, fetche
 	}
 	for i, p := range s.Packages {
 		if err := j.Attach(p.Name+"-"+p.Version+overlay.Suffix, fetched[i].data); err != nil {
+			return err
+		}
+		if err := j.Attach(FileOutput(p), fetched[i].file); err != nil {
 			return err
 		}
 	}

@@ -41,11 +41,11 @@ func TestWanted(t *testing.T) {
 
 func TestLocate(t *testing.T) {
 	for _, repository := range []string{"https://example.org/main", "https://example.org/main/"} {
-		if got := locate(repository, "arm64", "x.apk"); got != "https://example.org/main/aarch64/x.apk" {
+		if got := Locate(repository, "arm64", "x.apk"); got != "https://example.org/main/aarch64/x.apk" {
 			t.Errorf("got %s", got)
 		}
 	}
-	if got := locate("/srv", "amd64", "x.apk"); got != "/srv/x86_64/x.apk" {
+	if got := Locate("/srv", "amd64", "x.apk"); got != "/srv/x86_64/x.apk" {
 		t.Errorf("got %s", got)
 	}
 }
@@ -93,7 +93,7 @@ func TestResolveRefuses(t *testing.T) {
 // TestVersion keeps what an older installer wrote from being taken out of the
 // cache: when this fails on purpose, raise version and take the new digest.
 func TestVersion(t *testing.T) {
-	const wantVersion, wantDigest = 2, "cfcbf278285ff35e56f829d738981a13a69a487777f8f17edb04fdebd2b3c0b7"
+	const wantVersion, wantDigest = 3, "cfcbf278285ff35e56f829d738981a13a69a487777f8f17edb04fdebd2b3c0b7"
 	var data bytes.Buffer
 	w := tar.NewWriter(&data)
 	for _, h := range []tar.Header{

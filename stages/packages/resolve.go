@@ -58,7 +58,7 @@ func Resolve(ctx context.Context, r Request) (*Resolution, error) {
 	if err != nil {
 		return nil, err
 	}
-	solution, err := apk.Solve(apk.Request{World: world, Repositories: repositories, Installed: installed, Arch: alpineArch(r.Arch)})
+	solution, err := apk.Solve(apk.Request{World: world, Repositories: repositories, Installed: installed, Arch: AlpineArch(r.Arch)})
 	if err != nil {
 		return nil, fmt.Errorf("solve for packages from %s: %w", strings.Join(r.Repositories, ", "), err)
 	}
@@ -83,7 +83,7 @@ func (r Request) indexes(ctx context.Context, keys apk.Keys) ([]*apk.Repository,
 	group, ctx := errgroup.WithContext(ctx)
 	for i, repository := range r.Repositories {
 		group.Go(func() error {
-			location := locate(repository, r.Arch, "APKINDEX.tar.gz")
+			location := Locate(repository, r.Arch, "APKINDEX.tar.gz")
 			raw, err := r.Client.Bytes(ctx, location, maxIndex)
 			if err != nil {
 				return fmt.Errorf("fetch package index: %w", noRepository(err))
@@ -154,13 +154,14 @@ func trustedKeys(base *tree.Tree, more map[string]string) (apk.Keys, error) {
 	return keys, nil
 }
 
-// locate returns where a repository keeps a file.
-func locate(repository, arch, file string) string {
-	return strings.TrimSuffix(repository, "/") + "/" + alpineArch(arch) + "/" + file
+// Locate returns where a repository, a URL or a path, keeps a file for an
+// architecture as Go names it.
+func Locate(repository, arch, file string) string {
+	return strings.TrimSuffix(repository, "/") + "/" + AlpineArch(arch) + "/" + file
 }
 
-// alpineArch returns Alpine's name of an architecture.
-func alpineArch(arch string) string {
+// AlpineArch returns Alpine's name of an architecture.
+func AlpineArch(arch string) string {
 	switch arch {
 	case "arm64":
 		return "aarch64"

@@ -1,0 +1,172 @@
+package dsse
+
+import (
+	"crypto/ed25519"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+)
+
+// A PrivateKey signs. Print it nowhere.
+type PrivateKey ed25519.PrivateKey
+
+// A PublicKey verifies.
+type PublicKey ed25519.PublicKey
+
+// Types of PEM blocks: RFC 7468, sections 10 and 13.
+const (
+	privateBlock = "PRIVATE KEY" // PKCS #8
+	publicBlock  = "PUBLIC KEY"  // SubjectPublicKeyInfo, as PKIX has it
+)
+
+// NewKey makes a key from random bytes, such as crypto/rand.Reader's.
+func NewKey(random io.Reader) (PrivateKey, error) {
+	seed := make([]byte, ed25519.SeedSize)
+	if _, err := io.ReadFull(random, seed); err != nil {
+		return nil, fmt.Errorf("make key: %w", err)
+	}
+	return PrivateKey(ed25519.NewKeyFromSeed(seed)), nil
+}
+
+// Public returns the key that verifies what this one signs.
+func (k PrivateKey) Public() PublicKey {
+	return PublicKey(ed25519.PrivateKey(k).Public().(ed25519.PublicKey))
+}
+
+// PEM returns the key's file: PKCS #8 in PEM, which openssl reads too.
+func (k PrivateKey) PEM() ([]byte, error) {
+	der, err := x509.MarshalPKCS8PrivateKey(ed25519.PrivateKey(k))
+	if err != nil {
+		return nil, fmt.Errorf("encode key: %w", err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: privateBlock, Bytes: der}), nil
+}
+
+// PEM returns the key's file: SubjectPublicKeyInfo in PEM.
+func (k PublicKey) PEM() ([]byte, error) {
+	der, err := k.der()
+	if err != nil {
+		return nil, err
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: publicBlock, Bytes: der}), nil
+}
+
+func (k PublicKey) der() ([]byte, error) {
+	der, err := x509.MarshalPKIXPublicKey(ed25519.PublicKey(k))
+	if err != nil {
+		return nil, fmt.Errorf("encode public key: %w", err)
+	}
+	return der, nil
+}
+
+// ID names the key: the SHA-256 of its SubjectPublicKeyInfo in hexadecimal, as
+// `openssl pkey -pubin -outform DER | sha256sum` prints it.
+func (k PublicKey) ID() string {
+	der, err := k.der()
+	if err != nil {
+		panic(err) // a PublicKey has 32 bytes
+	}
+	sum := sha256.Sum256(der)
+	return hex.EncodeToString(sum[:])
+}
+
+// maxKeyFile bounds a key's file. One has some hundred bytes.
+const maxKeyFile = 64 << 10
+
+// LoadPrivate reads a private key's file, which nobody but its owner may read.
+func LoadPrivate(path string) (PrivateKey, error) {
+	b, err := readKey(path, true)
+	if err != nil {
+		return nil, fmt.Errorf("read key: %w", err)
+	}
+	k, err := ParsePrivate(b)
+	if err != nil {
+		return nil, fmt.Errorf("read key %s: %w", path, err)
+	}
+	return k, nil
+}
+
+// LoadPublic reads a public key's file.
+func LoadPublic(path string) (PublicKey, error) {
+	b, err := readKey(path, false)
+	if err != nil {
+		return nil, fmt.Errorf("read public key: %w", err)
+	}
+	k, err := ParsePublic(b)
+	if err != nil {
+		return nil, fmt.Errorf("read public key %s: %w", path, err)
+	}
+	return k, nil
+}
+
+func readKey(path string, secret bool) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if secret && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("%s can be read by others (mode %04o): chmod 600 %[1]s, and if it has been so for long, make a new key", path, info.Mode().Perm())
+	}
+	return io.ReadAll(io.LimitReader(f, maxKeyFile))
+}
+
+// ParsePrivate reads the content of a private key's file.
+func ParsePrivate(file []byte) (PrivateKey, error) {
+	block, err := onlyBlock(file, privateBlock)
+	if err != nil {
+		return nil, err
+	}
+	key, err := x509.ParsePKCS8PrivateKey(block)
+	if err != nil {
+		return nil, err
+	}
+	k, ok := key.(ed25519.PrivateKey)
+	if !ok {
+		return nil, errors.New("it is no Ed25519 key; sov key new makes one")
+	}
+	return PrivateKey(k), nil
+}
+
+// ParsePublic reads the content of a public key's file.
+func ParsePublic(file []byte) (PublicKey, error) {
+	block, err := onlyBlock(file, publicBlock)
+	if err != nil {
+		return nil, err
+	}
+	key, err := x509.ParsePKIXPublicKey(block)
+	if err != nil {
+		return nil, err
+	}
+	k, ok := key.(ed25519.PublicKey)
+	if !ok {
+		return nil, errors.New("it is no Ed25519 key")
+	}
+	return PublicKey(k), nil
+}
+
+// onlyBlock returns the content of the one PEM block of a file.
+func onlyBlock(file []byte, want string) ([]byte, error) {
+	block, rest := pem.Decode(file)
+	switch {
+	case block == nil:
+		return nil, errors.New("it is not in PEM")
+	case block.Type == privateBlock && want == publicBlock:
+		return nil, errors.New("it is a private key; sov key public prints the public one")
+	case block.Type != want:
+		return nil, fmt.Errorf("it is a %.40q, not a %s", block.Type, want)
+	}
+	if next, _ := pem.Decode(rest); next != nil {
+		return nil, errors.New("it holds more than one key")
+	}
+	return block.Bytes, nil
+}
