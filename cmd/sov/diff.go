@@ -210,7 +210,7 @@ func (r *diffReport) print(w io.Writer) error {
 	}
 	signs := map[string]string{"added": "+", "removed": "-", "changed": "~"}
 	for _, change := range r.Changes {
-		line := signs[change.Kind] + " /" + change.Path
+		line := signs[change.Kind] + " " + shown("/"+change.Path)
 		if len(change.What) > 0 {
 			line += " (" + strings.Join(change.What, ", ") + ")"
 		}

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"fmt"
 	"path"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -44,6 +46,17 @@ func withImage(f func(c *cobra.Command, filesystem *ext4.FS, args []string) erro
 			return err
 		}
 		defer img.Close()
-		return f(c, img.FS, args)
+		if err := f(c, img.FS, args); err != nil {
+			return fmt.Errorf("%s: %w", args[0], err)
+		}
+		return nil
 	}
+}
+
+// shown is a name as a terminal should get it: quoted where it has characters that a terminal might obey.
+func shown(name string) string {
+	if quoted := strconv.Quote(name); strings.ContainsRune(quoted, '\\') {
+		return quoted
+	}
+	return name
 }

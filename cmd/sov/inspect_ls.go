@@ -5,7 +5,6 @@ import (
 	"io"
 	"io/fs"
 	"path"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -87,7 +86,7 @@ func report(filesystem *ext4.FS, name string) (*fileReport, error) {
 	}
 	stat := info.Sys().(*ext4.Stat)
 	r := &fileReport{
-		Path: "/" + strings.TrimPrefix(name, "."), Inode: uint32(stat.Inode), Mode: modeString(stat.Mode), Links: uint32(stat.Nlink),
+		Path: path.Join("/", name), Inode: uint32(stat.Inode), Mode: modeString(stat.Mode), Links: uint32(stat.Nlink),
 		UID: stat.UID, GID: stat.GID, Size: info.Size(), Blocks: int64(stat.Blocks),
 		Time: info.ModTime().UTC().Format("2006-01-02T15:04:05.000000000Z"),
 	}
@@ -143,12 +142,13 @@ func modeString(mode uint32) string {
 
 // line writes an entry as `ls -l` does.
 func (r *fileReport) line(name string) string {
+	name = shown(name)
 	extent := fmt.Sprint(r.Size)
 	if r.Device != "" {
 		extent = r.Device
 	}
 	if r.Target != "" {
-		name += " -> " + r.Target
+		name += " -> " + shown(r.Target)
 	}
 	return fmt.Sprintf("%s %3d %5d %5d %10s %s %s", r.Mode, r.Links, r.UID, r.GID, extent, r.Time[:19], name)
 }

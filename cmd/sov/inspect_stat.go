@@ -40,12 +40,12 @@ func newInspectStat() *cobra.Command {
 func (r *fileReport) print(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "path    %s\ninode   %d\nmode    %s\nlinks   %d\nowner   %d:%d\nsize    %d\nblocks  %d\ntime    %s\n",
-		r.Path, r.Inode, r.Mode, r.Links, r.UID, r.GID, r.Size, r.Blocks, r.Time)
+		shown(r.Path), r.Inode, r.Mode, r.Links, r.UID, r.GID, r.Size, r.Blocks, r.Time)
 	if r.Device != "" {
 		fmt.Fprintf(&b, "device  %s\n", r.Device)
 	}
 	if r.Target != "" {
-		fmt.Fprintf(&b, "target  %s\n", r.Target)
+		fmt.Fprintf(&b, "target  %s\n", shown(r.Target))
 	}
 	names := make([]string, 0, len(r.Xattrs))
 	for name := range r.Xattrs {
@@ -53,7 +53,7 @@ func (r *fileReport) print(w io.Writer) error {
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		fmt.Fprintf(&b, "xattr   %s=%s\n", name, r.Xattrs[name])
+		fmt.Fprintf(&b, "xattr   %s=%s\n", shown(name), r.Xattrs[name])
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

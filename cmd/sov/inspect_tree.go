@@ -74,7 +74,7 @@ func measure(filesystem *ext4.FS, name string) (*branch, error) {
 }
 
 func (b *branch) print(w io.Writer, level, depth int, withSize bool) error {
-	name := strings.Repeat("  ", level) + b.Name
+	name := strings.Repeat("  ", level) + shown(b.Name)
 	if b.Dir && b.Name != "/" {
 		name += "/"
 	}

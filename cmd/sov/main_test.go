@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/ext4"
 	"github.com/sovereign-sql/sov/internal/tree"
+	"github.com/sovereign-sql/sov/internal/vmspec"
 )
 
 // cli runs a command line and returns what it printed and its exit status.
@@ -87,6 +89,49 @@ func TestMissingArtifactSaysHowToBuildIt(t *testing.T) {
 	}
 }
 
+// TestRunFindsWhatBuildMade: an artifact goes by the name in the recipe, whatever the recipe's file is called.
+func TestRunFindsWhatBuildMade(t *testing.T) {
+	dir := t.TempDir()
+	recipe := filepath.Join(dir, "mine.yaml")
+	text := "name: other\nversion: \"1\"\nbase:\n  image: docker.io/library/alpine:3.22\n"
+	if err := os.WriteFile(recipe, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ recipe, want string }{
+		{recipe, "out/other/arm64"}, {"sql", "out/sql/arm64"},
+	} {
+		if got, err := artifactDir(test.recipe, "out", "arm64"); err != nil || got != test.want {
+			t.Errorf("%s: %s, %v; want %s", test.recipe, got, err, test.want)
+		}
+	}
+	if _, err := artifactDir(dir, "out", "arm64"); err == nil || !strings.Contains(err.Error(), "vm.json") {
+		t.Errorf("a folder without a machine: %v", err)
+	}
+}
+
+// TestRunRefusesQueriesToNobody: that there is no database to ask is said before a machine boots for it.
+func TestRunRefusesQueriesToNobody(t *testing.T) {
+	dir := t.TempDir()
+	spec := vmspec.Spec{
+		Format: vmspec.Format, Name: "mute", Arch: "arm64", Kernel: "kernel", MemoryMiB: 64, CPUs: 1,
+		Disks: []vmspec.Disk{{Role: vmspec.RoleRootfs, File: rootfsName, ReadOnly: true}},
+		Network: vmspec.Network{TAP: "vm", Host: netip.MustParsePrefix("192.168.100.1/24"), Guest: netip.MustParsePrefix("192.168.100.2/24"),
+			MTU: 1500, Hostname: "mute", Routing: vmspec.MainFirst},
+		Ready: vmspec.Ready{Port: vmspec.StatusPort, TimeoutSeconds: 1},
+	}
+	text, err := spec.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "vm.json"), text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, stderr, status := cli(t, "run", dir, "--ephemeral", "--query", "select 1")
+	if status != exitFailed || !strings.Contains(stderr, "network.publish") {
+		t.Errorf("status %d: %s", status, stderr)
+	}
+}
+
 func TestVersion(t *testing.T) {
 	out, _, status := cli(t, "version", "--json")
 	var report versionReport
@@ -104,6 +149,12 @@ func TestCompletion(t *testing.T) {
 	if out, _, _ := cli(t, "__complete", "build", "--arch", ""); !strings.Contains(out, "arm64") {
 		t.Errorf("--arch completes to %s", out)
 	}
+	if out, _, _ := cli(t, "__complete", "build", ""); !strings.HasPrefix(out, "sql\n") {
+		t.Errorf("a recipe completes to %s", out)
+	}
+	if out, _, _ := cli(t, "__complete", "build", "sql", ""); strings.Contains(out, "sql") {
+		t.Errorf("behind the recipe comes %s", out)
+	}
 }
 
 // picture writes a small image with a few kinds of entries, changed by change.
@@ -117,6 +168,8 @@ func picture(t *testing.T, change func(*tree.Tree)) string {
 		"etc/secret": {Mode: tree.S_IFREG | 0o4711, ModTime: when, Xattrs: map[string][]byte{"user.note": []byte("x")}},
 		"link":       {Mode: tree.S_IFLNK | 0o777, ModTime: when, Target: "etc/motd"},
 		"null":       {Mode: tree.S_IFCHR | 0o666, ModTime: when, Major: 1, Minor: 3},
+		".hidden":    {Mode: tree.S_IFREG | 0o600, ModTime: when},
+		"bell\a":     {Mode: tree.S_IFLNK | 0o777, ModTime: when, Target: "\x1b[2J"},
 	} {
 		if err := tr.Put(p, n); err != nil {
 			t.Fatal(err)
@@ -154,6 +207,9 @@ func TestInspect(t *testing.T) {
 		{[]string{"ls", "--json", img, "/etc"}, []string{`"path": "/etc/motd"`, `"uid": 70`}},
 		{[]string{"tree", "--json", img}, []string{`"name": "/"`}},
 		{[]string{"packages", "--json", img}, []string{"[]"}},
+		{[]string{"stat", img, "/.hidden"}, []string{"path    /.hidden\n"}},
+		{[]string{"ls", img}, []string{`"bell\a" -> "\x1b[2J"`}},
+		{[]string{"tree", img}, []string{`"bell\a"`}},
 	} {
 		stdout, stderr, status := cli(t, append([]string{"inspect"}, test.args...)...)
 		if status != exitDone {
@@ -163,6 +219,17 @@ func TestInspect(t *testing.T) {
 			if !strings.Contains(stdout, want) {
 				t.Errorf("inspect %v: no %q in\n%s", test.args, want, stdout)
 			}
+		}
+	}
+}
+
+// TestInspectNamesWhatIsMissing: the image and the path in it.
+func TestInspectNamesWhatIsMissing(t *testing.T) {
+	img := picture(t, nil)
+	for _, verb := range []string{"ls", "cat", "stat", "tree"} {
+		_, stderr, status := cli(t, "inspect", verb, img, "/etc/absent")
+		if status != exitFailed || !strings.Contains(stderr, img) || !strings.Contains(stderr, "etc/absent") {
+			t.Errorf("%s: status %d: %s", verb, status, stderr)
 		}
 	}
 }

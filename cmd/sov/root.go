@@ -87,7 +87,10 @@ func complete(c *cobra.Command, flag string, values ...string) {
 }
 
 // recipes completes the embedded recipe's name beside the files of the folder.
-func recipes(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+func recipes(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
 	return []string{"sql"}, cobra.ShellCompDirectiveDefault
 }
 

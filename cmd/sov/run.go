@@ -15,6 +15,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/guestapi"
 	"github.com/sovereign-sql/sov/internal/localvm"
+	"github.com/sovereign-sql/sov/stages"
 )
 
 // stopBound is how long an orderly shutdown may take. PostgreSQL writes a checkpoint of what is in memory; an emulated
@@ -60,7 +61,7 @@ architecture in the user's state folder.`,
 	}
 	flags := c.Flags()
 	archFlag(c, &f.arch)
-	flags.StringVarP(&f.out, "out", "o", "out", "folder that `sov build` wrote to")
+	flags.StringVarP(&f.out, "out", "o", "out", "folder that 'sov build' wrote to")
 	flags.StringVar(&f.state, "state", "", "folder for the data disk, password file and console log")
 	flags.BoolVar(&f.ephemeral, "ephemeral", false, "use a data disk that is thrown away at the end")
 	flags.Uint16Var(&f.port, "port", 0, "port of 127.0.0.1 for PostgreSQL; 0 takes a free one")
@@ -73,13 +74,20 @@ architecture in the user's state folder.`,
 	return c
 }
 
-// artifactDir is where `sov build` put a recipe's artifact, or the folder itself when it is one.
-func artifactDir(recipe, out, arch string) string {
+// artifactDir is where `sov build` put a recipe's artifact, which goes by the name in the recipe, or the folder itself
+// when it is one.
+func artifactDir(recipe, out, arch string) (string, error) {
 	if _, err := os.Stat(filepath.Join(recipe, "vm.json")); err == nil {
-		return recipe
+		return recipe, nil
 	}
-	name := strings.TrimSuffix(filepath.Base(recipe), filepath.Ext(recipe))
-	return filepath.Join(out, name, arch)
+	if info, err := os.Stat(recipe); err == nil && info.IsDir() && strings.ContainsRune(recipe, '/') {
+		return "", fmt.Errorf("%s is not a built machine: it has no vm.json: build one with `sov build`", recipe)
+	}
+	r, _, err := stages.LoadRecipe(recipe)
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(out, r.Name, arch), nil
 }
 
 // runReport is what `sov run --json` prints when the machine is ready.
@@ -94,7 +102,18 @@ func run(c *cobra.Command, recipe string, f runFlags) (err error) {
 	if err := checkArch(f.arch); err != nil {
 		return err
 	}
-	state, remove, err := f.stateFolder(recipe)
+	artifact, err := artifactDir(recipe, f.out, f.arch)
+	if err != nil {
+		return err
+	}
+	spec, err := localvm.ReadSpec(artifact)
+	if err != nil {
+		return err
+	}
+	if _, ok := spec.Port(localvm.Postgres); !ok && len(f.queries) > 0 {
+		return fmt.Errorf("%s offers no PostgreSQL: list its port under network.publish in the recipe, and build it again", artifact)
+	}
+	state, remove, err := f.stateFolder(artifact)
 	if err != nil {
 		return err
 	}
@@ -114,7 +133,7 @@ func run(c *cobra.Command, recipe string, f runFlags) (err error) {
 	defer cut()
 	started := time.Now()
 	vm, err := localvm.Start(power, localvm.Options{
-		Artifact: artifactDir(recipe, f.out, f.arch), State: state, Now: time.Now, Port: f.port,
+		Artifact: artifact, State: state, Now: time.Now, Port: f.port,
 		Console: console, MemoryMiB: f.memory, CPUs: f.cpus, KVM: f.kvm,
 	})
 	if err != nil {
@@ -126,7 +145,7 @@ func run(c *cobra.Command, recipe string, f runFlags) (err error) {
 
 	status, err := awaitReady(c.Context(), vm, say)
 	if err != nil {
-		return errors.Join(err, tail(c.ErrOrStderr(), log.Name()), stop(vm, say))
+		return notReady(c, vm, log.Name(), err, say)
 	}
 	say("run: ready in %.1f s", time.Since(started).Seconds())
 	if len(f.queries) > 0 {
@@ -150,8 +169,21 @@ func run(c *cobra.Command, recipe string, f runFlags) (err error) {
 	}
 }
 
+// notReady ends a machine that did not come up, with the console's last lines unless the user did not want to wait.
+func notReady(c *cobra.Command, vm *localvm.VM, console string, err error, say func(string, ...any)) error {
+	if c.Context().Err() == nil {
+		err = errors.Join(err, tail(c.ErrOrStderr(), console))
+	}
+	select {
+	case <-vm.Done():
+		return err // which says how it ended
+	default:
+		return errors.Join(err, stop(vm, say))
+	}
+}
+
 // stateFolder returns the folder for what outlives the run, and what removes it where nothing should.
-func (f runFlags) stateFolder(recipe string) (string, func() error, error) {
+func (f runFlags) stateFolder(artifact string) (string, func() error, error) {
 	nothing := func() error { return nil }
 	if f.ephemeral {
 		dir, err := os.MkdirTemp("", "sov-run-")
@@ -163,8 +195,7 @@ func (f runFlags) stateFolder(recipe string) (string, func() error, error) {
 		if err != nil {
 			return "", nothing, err
 		}
-		artifact, err := filepath.Abs(artifactDir(recipe, f.out, f.arch))
-		if err != nil {
+		if artifact, err = filepath.Abs(artifact); err != nil {
 			return "", nothing, err
 		}
 		dir = filepath.Join(base, "run", filepath.Base(filepath.Dir(artifact))+"-"+filepath.Base(artifact))

@@ -90,10 +90,11 @@ func verify(ctx context.Context, dir string, key dsse.PublicKey) (*verifyReport,
 		return report, nil
 	}
 	report.Checks = append(report.Checks, fmt.Sprintf("%d files against %s", len(m.Files), manifest.Name))
-	report.Problems, err = manifest.Verify(ctx, dir)
+	problems, err := manifest.Verify(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
+	report.Problems = append(report.Problems, problems...)
 	if err := report.provenance(dir, key); err != nil {
 		return nil, err
 	}

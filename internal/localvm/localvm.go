@@ -41,16 +41,25 @@ type VM struct {
 	pgpass  string
 }
 
-// Start starts the machine and returns once QEMU runs it; Ready tells when the guest does. Cancelling ctx pulls the
-// plug. The caller must Close what Start returns.
-func Start(ctx context.Context, o Options) (*VM, error) {
-	text, err := os.ReadFile(filepath.Join(o.Artifact, "vm.json"))
+// ReadSpec reads what an out folder says of its machine.
+func ReadSpec(artifact string) (*vmspec.Spec, error) {
+	text, err := os.ReadFile(filepath.Join(artifact, "vm.json"))
 	if err != nil {
-		return nil, fmt.Errorf("run %s: %w: build it with `sov build`", o.Artifact, err)
+		return nil, fmt.Errorf("run %s: %w: build it with `sov build`", artifact, err)
 	}
 	spec, err := vmspec.Decode(text)
 	if err != nil {
-		return nil, fmt.Errorf("run %s: %w", o.Artifact, err)
+		return nil, fmt.Errorf("run %s: %w", artifact, err)
+	}
+	return spec, nil
+}
+
+// Start starts the machine and returns once QEMU runs it; Ready tells when the guest does. Cancelling ctx pulls the
+// plug. The caller must Close what Start returns.
+func Start(ctx context.Context, o Options) (*VM, error) {
+	spec, err := ReadSpec(o.Artifact)
+	if err != nil {
+		return nil, err
 	}
 	s, err := openState(o.State)
 	if err != nil {
@@ -110,7 +119,7 @@ func network(spec *vmspec.Spec, port uint16) qemu.Network {
 	}
 	for _, p := range spec.Ports {
 		forward := qemu.Forward{Guest: uint16(p.Port)}
-		if p.Service == postgres {
+		if p.Service == Postgres {
 			forward.Port = port
 		}
 		n.Forward = append(n.Forward, forward)
@@ -118,8 +127,8 @@ func network(spec *vmspec.Spec, port uint16) qemu.Network {
 	return n
 }
 
-// postgres is the name of the database's service in vm.json.
-const postgres = "postgres"
+// Postgres is the name of the database's service in vm.json, and of its secret on the config disk.
+const Postgres = "postgres"
 
 func writeConfig(s *state, spec *vmspec.Spec, network qemu.Network, now time.Time, token, password string) error {
 	disk, err := configdisk.Encode(configdisk.Config{
@@ -128,7 +137,7 @@ func writeConfig(s *state, spec *vmspec.Spec, network qemu.Network, now time.Tim
 			Address: spec.Network.Guest, Gateway: network.Host, DNS: []netip.Addr{network.DNS()}, MTU: spec.Network.MTU,
 		},
 		Time:    now,
-		Secrets: map[string]string{postgres: password},
+		Secrets: map[string]string{Postgres: password},
 		Token:   token,
 	})
 	if err != nil {
@@ -177,12 +186,11 @@ func (vm *VM) URL() string {
 // Address returns where PostgreSQL listens on this computer, HOST:PORT; it is empty when the artifact
 // publishes no database.
 func (vm *VM) Address() string {
-	for _, p := range vm.spec.Ports {
-		if p.Service == postgres {
-			return netip.AddrPortFrom(loopback, vm.machine.Port(uint16(p.Port))).String()
-		}
+	port, ok := vm.spec.Port(Postgres)
+	if !ok {
+		return ""
 	}
-	return ""
+	return netip.AddrPortFrom(loopback, vm.machine.Port(uint16(port))).String()
 }
 
 // PID returns QEMU's process ID.

@@ -120,6 +120,15 @@ func (s *Spec) Disk(role Role) (Disk, bool) {
 	return s.Disks[i], true
 }
 
+// Port returns the guest's port of a service.
+func (s *Spec) Port(service string) (int, bool) {
+	i := slices.IndexFunc(s.Ports, func(p Port) bool { return p.Service == service })
+	if i < 0 {
+		return 0, false
+	}
+	return s.Ports[i].Port, true
+}
+
 // Encode returns the file's content, indented for reading, after Validate.
 func (s *Spec) Encode() ([]byte, error) {
 	if err := s.Validate(); err != nil {

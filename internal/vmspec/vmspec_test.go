@@ -40,6 +40,12 @@ func TestEncodeDecode(t *testing.T) {
 	if d, ok := got.Disk(RoleData); !ok || d.Size != 8<<30 {
 		t.Errorf("data disk: %+v, %v", d, ok)
 	}
+	if port, ok := got.Port("postgres"); !ok || port != 5432 {
+		t.Errorf("port of postgres: %d, %v", port, ok)
+	}
+	if port, ok := got.Port("absent"); ok {
+		t.Errorf("port of a service that is not there: %d", port)
+	}
 }
 
 func TestValidate(t *testing.T) {
