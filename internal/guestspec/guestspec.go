@@ -43,6 +43,8 @@ const (
 	// that starting it again cannot help: a person has to look. Its last line of output is shown
 	// as the reason in the guest's status.
 	ExitPermanent = 78
+	// MaxSecret bounds a secret, in bytes.
+	MaxSecret = 64 << 10
 )
 
 // Config is the whole of what the image tells its init.

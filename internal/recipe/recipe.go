@@ -9,6 +9,15 @@
 // built.
 package recipe
 
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/sovereign-sql/sov/internal/guestspec"
+	"github.com/sovereign-sql/sov/internal/strictyaml"
+)
+
 // A Recipe is a whole recipe file.
 type Recipe struct {
 	Name        string      `yaml:"name"`        // names the artifact and its folder
@@ -103,7 +112,37 @@ type Role struct {
 }
 
 // Secret is the name of the secret with the role's password.
-func (r Role) Secret() string { return "role-" + r.Name }
+func (r Role) Secret() string { return rolePrefix + r.Name }
+
+const rolePrefix = "role-"
+
+// Secrets are the names of the secrets that a machine of the recipe uses, in the order in which a person would set them.
+func (r *Recipe) Secrets() []string {
+	var names []string
+	if r.Postgres.Enabled {
+		names = append(names, guestspec.ServicePostgres)
+		for _, role := range r.Postgres.Roles {
+			names = append(names, role.Secret())
+		}
+	}
+	if r.Tailscale.Enabled {
+		names = append(names, guestspec.ServiceTailscale)
+	}
+	return names
+}
+
+// CheckSecret reports why no machine of any recipe would use a secret of that name.
+func CheckSecret(name string) error {
+	known := []string{guestspec.ServicePostgres, guestspec.ServiceTailscale}
+	if role, ok := strings.CutPrefix(name, rolePrefix); ok && roleForm.MatchString(role) || slices.Contains(known, name) {
+		return nil
+	}
+	err := fmt.Errorf("%q is no secret's name: postgres, tailscale, or %sNAME for a role of the recipe", name, rolePrefix)
+	if near := strictyaml.Nearest(name, known); near != "" {
+		err = fmt.Errorf("%w; did you mean %q?", err, near)
+	}
+	return err
+}
 
 // A Collation is a choice of PostgreSQL's locale provider.
 type Collation string

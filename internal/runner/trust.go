@@ -68,9 +68,6 @@ func readTrusted(root, path string, limit int64) ([]byte, error) {
 	return text, err
 }
 
-// maxSecret bounds a secret, in bytes.
-const maxSecret = 64 << 10
-
 // loadSecrets reads a machine's secrets by name. Root alone may write their folder, and read their files.
 func loadSecrets(root layout.Root, vm layout.VM) (map[string]string, error) {
 	entries, err := os.ReadDir(vm.Secrets())
@@ -93,7 +90,7 @@ func loadSecrets(root layout.Root, vm layout.VM) (map[string]string, error) {
 		if info.Mode().Perm()&0o077 != 0 {
 			return nil, fmt.Errorf("secrets: %s can be read by others than root (mode %#o): chmod 600 %[1]s", path, info.Mode().Perm())
 		}
-		text, err := readTrusted(string(root), path, maxSecret)
+		text, err := readTrusted(string(root), path, guestspec.MaxSecret)
 		if err != nil {
 			return nil, fmt.Errorf("secrets: %w", err)
 		}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestMain runs the command line in place of the tests where a test wants it in a process of its own.
+func TestMain(m *testing.M) {
+	if os.Getenv("SOV_TEST_RUN_CLI") != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// A session is the program at a terminal of its own.
+type session struct {
+	t        *testing.T
+	command  *exec.Cmd
+	terminal *os.File // the user's side
+	shown    string
+}
+
+func atTerminal(t *testing.T, args ...string) *session {
+	t.Helper()
+	user, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Skipf("no pseudo-terminals here: %v", err)
+	}
+	t.Cleanup(func() { user.Close() })
+	number, err := unix.IoctlGetInt(int(user.Fd()), unix.TIOCGPTN)
+	if err == nil {
+		err = unix.IoctlSetPointerInt(int(user.Fd()), unix.TIOCSPTLCK, 0)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer theirs.Close()
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	command := exec.CommandContext(t.Context(), program, args...)
+	command.Env = append(os.Environ(), "SOV_TEST_RUN_CLI=1")
+	command.Stdin, command.Stdout, command.Stderr = theirs, theirs, theirs
+	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return &session{t: t, command: command, terminal: user}
+}
+
+// expect waits until the program has shown a text since the last expect, and types an answer.
+func (s *session) expect(text, answer string) {
+	s.t.Helper()
+	buffer := make([]byte, 4096)
+	for !strings.Contains(s.shown, text) {
+		n, err := s.terminal.Read(buffer)
+		if err != nil {
+			s.t.Fatalf("waiting for %q: %v; shown: %q", text, err, s.shown)
+		}
+		s.shown += string(buffer[:n])
+	}
+	if strings.Contains(s.shown, "c4n4ry") {
+		s.t.Errorf("a secret is shown: %q", s.shown)
+	}
+	_, s.shown, _ = strings.Cut(s.shown, text)
+	if _, err := s.terminal.WriteString(answer); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *session) wantStatus(want int) {
+	s.t.Helper()
+	s.command.Wait()
+	if got := s.command.ProcessState.ExitCode(); got != want {
+		s.t.Errorf("status %d, want %d; shown: %q", got, want, s.shown)
+	}
+}
+
+func TestSecretsAtATerminal(t *testing.T) {
+	t.Setenv("SOV_CONFIG_DIR", t.TempDir())
+	s := atTerminal(t, "secrets", "set", "sql", "postgres")
+	s.expect("secret postgres of sql: ", "c4n4ry  \u00e9'\"\\\n")
+	s.expect("again: ", "c4n4ry  \u00e9'\"\\\n")
+	s.expect("is set", "")
+	s.wantStatus(exitDone)
+	if got, want := secretValue(t, "sql", "postgres", ""), "c4n4ry  \u00e9'\"\\"; got != want {
+		t.Errorf("%q is kept, want %q", got, want)
+	}
+
+	s = atTerminal(t, "secrets", "set", "sql", "postgres")
+	s.expect("secret postgres of sql: ", "c4n4ry1\n")
+	s.expect("again: ", "c4n4ry2\n")
+	s.expect("differ", "")
+	s.wantStatus(exitFailed)
+
+	s = atTerminal(t, "secrets", "set", "sql", "tailscale", "--passphrase")
+	s.expect("new passphrase for the secrets: ", "c4n4ry phrase\n")
+	s.expect("again: ", "c4n4ry phrase\n")
+	s.expect("encrypted 1 that were kept plain", "")
+	s.expect("secret tailscale of sql: ", "c4n4ry key\n")
+	s.expect("again: ", "c4n4ry key\n")
+	s.expect("is set", "")
+	s.wantStatus(exitDone)
+	out, _, _ := cliWith("", "secrets", "list", "sql")
+	if strings.Count(out, "encrypted") != 2 {
+		t.Errorf("list:\n%s", out)
+	}
+}
+
+func TestCtrlCAtThePromptLeavesTheTerminalAsItWas(t *testing.T) {
+	t.Setenv("SOV_CONFIG_DIR", t.TempDir())
+	s := atTerminal(t, "secrets", "set", "sql", "postgres")
+	before, err := unix.IoctlGetTermios(int(s.terminal.Fd()), unix.TCGETS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.expect("secret postgres of sql: ", "c4n4ry\x03")
+	s.expect("interrupted", "")
+	s.wantStatus(exitFailed)
+	after, err := unix.IoctlGetTermios(int(s.terminal.Fd()), unix.TCGETS)
+	if err != nil || after.Lflag != before.Lflag {
+		t.Errorf("the terminal's flags are %#x, were %#x (%v)", after.Lflag, before.Lflag, err)
+	}
+}

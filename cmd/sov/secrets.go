@@ -1,0 +1,108 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sovereign-sql/sov/assets"
+	"github.com/sovereign-sql/sov/internal/recipe"
+	"github.com/sovereign-sql/sov/internal/secrets"
+	"github.com/sovereign-sql/sov/internal/vmspec"
+	"github.com/sovereign-sql/sov/stages"
+)
+
+func newSecrets() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "secrets",
+		Short: "Keep a machine's passwords and auth keys: set, list, rm",
+		Long: `Keep a machine's passwords and auth keys on this computer. ` + "`sov run`" + ` hands them to the machine it starts, and the phone
+gets them from here; no build ever contains one. A machine takes them at its start.
+
+  postgres     the superuser's password
+  role-NAME    the password of a role that the recipe lists
+  tailscale    an auth key, by which the machine joins a tailnet
+
+They are files in secrets/ of sov's folder in the user's configuration ($SOV_CONFIG_DIR in its place), which only their
+owner may read, encrypted with age if wished. See docs/secrets.md.`,
+		Example: `  sov secrets set sql postgres
+  sov secrets list sql
+  sov secrets rm sql tailscale`,
+	}
+	c.AddCommand(newSecretsSet(), newSecretsList(), newSecretsRm())
+	return c
+}
+
+// configDir is where sov keeps what the user has set: $SOV_CONFIG_DIR, else sov/ in the user's configuration folder.
+func configDir() (string, error) {
+	if dir := os.Getenv("SOV_CONFIG_DIR"); dir != "" {
+		return filepath.Abs(dir)
+	}
+	base, err := os.UserConfigDir()
+	if err != nil {
+		return "", fmt.Errorf("find the configuration folder: %w: set $SOV_CONFIG_DIR", err)
+	}
+	return filepath.Join(base, "sov"), nil
+}
+
+// identityFlag adds --identity, by whose file encrypted secrets are opened.
+func identityFlag(c *cobra.Command, identity *string) {
+	c.Flags().StringVar(identity, "identity", os.Getenv("SOV_IDENTITY"), "age identity file of encrypted secrets; $SOV_IDENTITY names it too")
+}
+
+// openSecrets returns the user's secrets; identity is what --identity says. A passphrase is asked for at the terminal when
+// one is needed.
+func openSecrets(identity string) (*secrets.Store, error) {
+	dir, err := configDir()
+	if err != nil {
+		return nil, err
+	}
+	return secrets.Open(filepath.Join(dir, "secrets"), secrets.Keys{Identity: identity, Ask: askHidden}), nil
+}
+
+// secretsOf returns the name of the machine that an argument means, and its recipe where that is known: the argument is a
+// recipe, an artifact's folder, or the name itself.
+func secretsOf(argument string) (string, *recipe.Recipe, error) {
+	if text, err := os.ReadFile(filepath.Join(argument, "vm.json")); err == nil {
+		spec, err := vmspec.Decode(text)
+		if err != nil {
+			return "", nil, fmt.Errorf("%s: %w", argument, err)
+		}
+		return spec.Name, nil, nil
+	}
+	if vmspec.ValidName(argument) && !slices.Contains(assets.Recipes(), argument) {
+		return argument, nil, nil
+	}
+	r, _, err := stages.LoadRecipe(argument)
+	if err != nil {
+		return "", nil, err
+	}
+	return r.Name, r, nil
+}
+
+// secretNames completes the names of secrets behind the machine: those that its recipe uses or, if held is set, those that
+// are kept.
+func secretNames(held bool) cobra.CompletionFunc {
+	return func(c *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+		switch len(args) {
+		case 0:
+			return recipes(c, args, prefix)
+		case 1:
+			list, err := listSecrets(args[0])
+			if err != nil {
+				return nil, cobra.ShellCompDirectiveError
+			}
+			var names []string
+			for _, secret := range list {
+				if secret.Set || !held {
+					names = append(names, secret.Name+"\t"+secret.state())
+				}
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		}
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+}

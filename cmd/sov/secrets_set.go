@@ -1,0 +1,118 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/sovereign-sql/sov/internal/guestspec"
+	"github.com/sovereign-sql/sov/internal/recipe"
+	"github.com/sovereign-sql/sov/internal/secrets"
+)
+
+// secretsSetFlags are the flags of `sov secrets set`.
+type secretsSetFlags struct {
+	identity   string
+	passphrase bool
+	exact      bool
+}
+
+func newSecretsSet() *cobra.Command {
+	var f secretsSetFlags
+	c := &cobra.Command{
+		Use:   "set RECIPE NAME",
+		Short: "Keep a secret, in place of the one that has its name",
+		Long: `Keep a secret, in place of the one that has its name. It is asked for twice, without echo; where the standard input is no
+terminal it is read from there to the end, without the newline that ends it (--exact keeps that). It is never an argument,
+which every process of the computer could read.
+
+With --identity the secrets are encrypted to that age identity, with --passphrase to one that is made for them and that
+a passphrase opens: this one, all that are there already, and all that will be set; those need no key.`,
+		Example: `  sov secrets set sql postgres
+  pass show phone/tailscale | sov secrets set sql tailscale
+  sov secrets set sql postgres --passphrase
+  sov secrets set ./mine.yaml role-app --identity ~/.config/age/key.txt`,
+		Args:              cobra.ExactArgs(2),
+		ValidArgsFunction: secretNames(false),
+		RunE:              func(c *cobra.Command, args []string) error { return setSecret(c, args[0], args[1], f) },
+	}
+	flags := c.Flags()
+	identityFlag(c, &f.identity)
+	flags.BoolVar(&f.passphrase, "passphrase", false, "encrypt the secrets with a passphrase")
+	flags.BoolVar(&f.exact, "exact", false, "keep a newline at the end of the standard input")
+	return c
+}
+
+func setSecret(c *cobra.Command, machine, name string, f secretsSetFlags) error {
+	if err := excludeEachOther(c, "identity", "passphrase"); err != nil {
+		return err
+	}
+	if err := recipe.CheckSecret(name); err != nil {
+		return &usageError{err}
+	}
+	vm, known, err := secretsOf(machine)
+	if err != nil {
+		return err
+	}
+	store, err := f.open(c)
+	if err != nil {
+		return err
+	}
+	value, err := readSecret(c, fmt.Sprintf("secret %s of %s", name, vm), f.exact)
+	if err != nil {
+		return err
+	}
+	if err := store.Set(vm, name, value); err != nil {
+		return err
+	}
+	fmt.Fprintf(c.ErrOrStderr(), "secrets: %s of %s is set; a machine takes it at its next start\n", name, vm)
+	if known != nil && !slices.Contains(known.Secrets(), name) {
+		fmt.Fprintf(c.ErrOrStderr(), "secrets: warning: %s does not use it: it uses %s\n", machine, strings.Join(known.Secrets(), ", "))
+	}
+	if machine == vm && known == nil {
+		fmt.Fprintf(c.ErrOrStderr(), "secrets: warning: no recipe %s comes with sov: it is for whatever machine has that name\n", machine)
+	}
+	return nil
+}
+
+// open returns the store, which encrypts where the flags say so.
+func (f secretsSetFlags) open(c *cobra.Command) (*secrets.Store, error) {
+	if f.passphrase {
+		f.identity = "" // that of the environment
+	}
+	store, err := openSecrets(f.identity)
+	if err != nil || !f.passphrase && f.identity == "" {
+		return store, err
+	}
+	n, err := store.Encrypt(c.Context())
+	if n > 0 {
+		fmt.Fprintf(c.ErrOrStderr(), "secrets: encrypted %d that were kept plain\n", n)
+	}
+	return store, err
+}
+
+// readSecret asks for a secret or, where the standard input is no terminal, reads it from there: without the newline that
+// ends it, unless exact is set.
+func readSecret(c *cobra.Command, what string, exact bool) ([]byte, error) {
+	in := c.InOrStdin()
+	if f, ok := in.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		value, err := askHidden(c.Context(), what, true)
+		return []byte(value), err
+	}
+	value, err := unlessDone(c.Context(), func() ([]byte, error) {
+		return io.ReadAll(io.LimitReader(in, guestspec.MaxSecret+int64(len("\r\n"))+1)) // what is longer is refused by its length
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the %s: %w", what, err)
+	}
+	if trimmed, ok := bytes.CutSuffix(value, []byte("\n")); ok && !exact {
+		value = bytes.TrimSuffix(trimmed, []byte("\r"))
+	}
+	return value, nil
+}

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/sovereign-sql/sov/internal/secrets"
+)
+
+// cliWith runs a command line with this standard input.
+func cliWith(in string, args ...string) (stdout, stderr string, status int) {
+	var out, errOut bytes.Buffer
+	status = execute(context.Background(), args, strings.NewReader(in), &out, &errOut)
+	return out.String(), errOut.String(), status
+}
+
+// secretValue returns what is kept, opened by the identity file at that path.
+func secretValue(t *testing.T, vm, name, identity string) string {
+	t.Helper()
+	all, err := secrets.Open(filepath.Join(os.Getenv("SOV_CONFIG_DIR"), "secrets"), secrets.Keys{Identity: identity}).All(t.Context(), vm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(all[name])
+}
+
+func TestSecretsFromStandardInput(t *testing.T) {
+	t.Setenv("SOV_CONFIG_DIR", t.TempDir())
+	for in, want := range map[string]string{
+		"one line\n":     "one line",
+		"windows\r\n":    "windows",
+		"none":           "none",
+		"two\nlines\n\n": "two\nlines\n",
+		" spaces \t\n":   " spaces \t",
+	} {
+		if _, stderr, status := cliWith(in, "secrets", "set", "sql", "postgres"); status != exitDone {
+			t.Fatalf("set %q: status %d: %s", in, status, stderr)
+		}
+		if got := secretValue(t, "sql", "postgres", ""); got != want {
+			t.Errorf("of %q, %q is kept, want %q", in, got, want)
+		}
+	}
+	if _, stderr, status := cliWith("kept\n", "secrets", "set", "sql", "postgres", "--exact"); status != exitDone || secretValue(t, "sql", "postgres", "") != "kept\n" {
+		t.Errorf("--exact: status %d: %s", status, stderr)
+	}
+}
+
+func TestSecretsListAndRm(t *testing.T) {
+	t.Setenv("SOV_CONFIG_DIR", t.TempDir())
+	recipe := filepath.Join(t.TempDir(), "mine.yaml")
+	text := "name: mine\nbase: {image: alpine}\npostgres: {enabled: true, roles: [{name: app}]}\n"
+	if err := os.WriteFile(recipe, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"role-app", "tailscale"} {
+		if _, stderr, status := cliWith("c4n4ry", "secrets", "set", recipe, name); status != exitDone || strings.Contains(stderr, "does not use it") != (name == "tailscale") {
+			t.Errorf("set %s: status %d: %s", name, status, stderr)
+		}
+	}
+	out, _, status := cliWith("", "secrets", "list", recipe)
+	fields := strings.Fields(out)
+	if status != exitDone || len(fields) == 0 || fields[0] != "postgres" || !strings.Contains(out, "not set") || !strings.Contains(out, "not used") || strings.Contains(out, "c4n4ry") {
+		t.Errorf("list: status %d:\n%s", status, out)
+	}
+	out, _, _ = cliWith("", "secrets", "list", recipe, "--json")
+	var list []secretReport
+	if err := json.Unmarshal([]byte(out), &list); err != nil || len(list) != 3 || list[0].Set || !list[1].Set || list[1].Name != "role-app" || *list[2].Used {
+		t.Errorf("list --json: %v\n%s", err, out)
+	}
+	if out, _, _ := cliWith("", "__complete", "secrets", "rm", recipe, ""); strings.Contains(out, "postgres") || !strings.Contains(out, "role-app") {
+		t.Errorf("rm completes to\n%s", out)
+	}
+	if out, _, _ := cliWith("", "__complete", "secrets", "set", recipe, ""); !strings.Contains(out, "postgres") {
+		t.Errorf("set completes to\n%s", out)
+	}
+	for _, want := range []string{"is forgotten", "was not set"} {
+		if _, stderr, status := cliWith("", "secrets", "rm", recipe, "role-app"); status != exitDone || !strings.Contains(stderr, want) {
+			t.Errorf("rm: status %d: %s", status, stderr)
+		}
+	}
+}
+
+func TestRefusedSecrets(t *testing.T) {
+	t.Setenv("SOV_CONFIG_DIR", t.TempDir())
+	for name, tt := range map[string]struct {
+		args   []string
+		status int
+		want   string
+	}{
+		"misspelt":       {[]string{"sql", "postgre"}, exitUsage, `did you mean "postgres"?`},
+		"role":           {[]string{"sql", "role-A B"}, exitUsage, "no secret's name"},
+		"recipe":         {[]string{"./absent.yaml", "postgres"}, exitFailed, "read recipe"},
+		"value":          {[]string{"sql", "postgres", "c4n4ry"}, exitUsage, "accepts 2 arg(s)"},
+		"two keys":       {[]string{"sql", "postgres", "--identity", "x", "--passphrase"}, exitUsage, "exclude each other"},
+		"no such key":    {[]string{"sql", "postgres", "--identity", "/absent"}, exitFailed, "/absent"},
+		"empty secret":   {[]string{"sql", "tailscale"}, exitFailed, "is empty"},
+		"unknown recipe": {[]string{"SQL", "postgres"}, exitFailed, "built-in recipes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, stderr, status := cliWith("", append([]string{"secrets", "set"}, tt.args...)...)
+			if status != tt.status || !strings.Contains(stderr, tt.want) || strings.Contains(stderr, "c4n4ry") {
+				t.Errorf("status %d, want %d and %q: %s", status, tt.status, tt.want, stderr)
+			}
+		})
+	}
+}

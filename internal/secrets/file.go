@@ -1,0 +1,132 @@
+package secrets
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// open opens a file of the store, which like the folders above it, up to the store's own, must be the user's alone.
+func (s *Store) open(path string) (*os.File, fs.FileInfo, error) {
+	if err := s.checkFolders(filepath.Dir(path)); err != nil {
+		return nil, nil, err
+	}
+	return openPrivate(path)
+}
+
+func (s *Store) checkFolders(dir string) error {
+	for {
+		info, err := os.Lstat(dir)
+		if err != nil {
+			return err
+		}
+		if !info.IsDir() {
+			return fmt.Errorf("%s is not a folder", dir)
+		}
+		if err := checkPrivate(dir, info); err != nil || dir == s.dir {
+			return err
+		}
+		dir = filepath.Dir(dir)
+	}
+}
+
+// openPrivate opens a file that must be the user's alone. What was checked is what was opened.
+func openPrivate(path string) (*os.File, fs.FileInfo, error) {
+	// Without O_NONBLOCK, opening a FIFO would wait for its other end.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, syscall.ELOOP) {
+		return nil, nil, fmt.Errorf("%s is a symbolic link, which is not followed here", path)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a regular file", path)
+	}
+	if err == nil {
+		err = checkPrivate(path, info)
+	}
+	if err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	return f, info, nil
+}
+
+// checkPrivate refuses what others than the user could read or change.
+func checkPrivate(path string, info fs.FileInfo) error {
+	if owner, ok := info.Sys().(*syscall.Stat_t); !ok || int(owner.Uid) != os.Geteuid() {
+		return fmt.Errorf("%s belongs to another user: it is not used", path)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return fmt.Errorf("%s is open to others (mode %#o): chmod go= '%[1]s', and change the secrets that others may have seen", path, info.Mode().Perm())
+	}
+	return nil
+}
+
+// read returns the content of a file of the store.
+func (s *Store) read(path string, limit int64) ([]byte, error) {
+	f, _, err := s.open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	content, err := readAll(f, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	return content, nil
+}
+
+var errTooLong = errors.New("too long")
+
+// readAll reads to the end; after limit bytes it returns those and an error that wraps errTooLong.
+func readAll(r io.Reader, limit int64) ([]byte, error) {
+	content, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err == nil && int64(len(content)) > limit {
+		return content[:limit], fmt.Errorf("%w: more than %d bytes", errTooLong, limit)
+	}
+	return content, err
+}
+
+// write replaces a file of the store in one step, and makes its folder.
+func (s *Store) write(path string, content []byte) (err error) {
+	folder := filepath.Dir(path)
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return err
+	}
+	if err := s.checkFolders(folder); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(folder, ".new-*") // of mode 0600
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(f.Name())
+		}
+	}()
+	_, err = f.Write(content)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	return syncFolder(folder)
+}
+
+func syncFolder(path string) error {
+	folder, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer folder.Close()
+	return folder.Sync()
+}
