@@ -38,6 +38,7 @@ type Phone struct {
 	iptables string
 	phone    *exec.Cmd // first process of the phone
 	internet *exec.Cmd // a process in the internet's network
+	limited  bool      // /data/sovereign is a file system that the computer does not see
 }
 
 // Addresses of the simulated network.
@@ -107,14 +108,14 @@ func (p *Phone) keeper(spaces uintptr, dir string, untracked time.Duration) *exe
 	return command
 }
 
-// programs are what the tests of a process need compiled, once: the stand-in for crosvm, and sov-runner.
+// programs are what the tests of a process need compiled, once: the stand-ins for crosvm and su, and sov-runner.
 var programs = sync.OnceValues(func() (string, error) {
 	compiled = true
 	dir, err := os.MkdirTemp("", "androidtest-")
 	if err != nil {
 		return "", err
 	}
-	for name, path := range map[string]string{"crosvm": "internal/androidtest/crosvm", "sov-runner": "cmd/sov-runner"} {
+	for name, path := range map[string]string{"crosvm": "internal/androidtest/crosvm", "sov-runner": "cmd/sov-runner", "su": "internal/androidtest/su"} {
 		build := exec.Command("go", "build", "-tags=nethttpomithttp2", "-o", filepath.Join(dir, name), "github.com/sovereign-sql/sov/"+path)
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
@@ -156,10 +157,13 @@ func (p *Phone) furnish(o Options) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	for _, dir := range []string{"root", "data", "calls", "props", "system/bin", "apex/com.android.virt/bin", "data/sovereign/bin"} {
+	for _, dir := range []string{"root", "data", "calls", "props", "system/bin", "apex/com.android.virt/bin", "data/sovereign/bin", "data/local/tmp"} {
 		if err := os.MkdirAll(p.path(dir), 0o755); err != nil {
 			p.t.Fatal(err)
 		}
+	}
+	if err := os.Chown(p.path("data/local/tmp"), shellUser, shellUser); err != nil {
+		p.t.Fatal(err)
 	}
 	for _, name := range []string{"getprop", "device_config", "settings"} {
 		p.write("system/bin/"+name, fmt.Sprintf(stub, name), 0o755)
@@ -240,7 +244,19 @@ func (p *Phone) File(path string) string {
 	if !ok {
 		p.t.Fatalf("%s is not below /data", path)
 	}
+	if p.limited {
+		return filepath.Join("/proc", strconv.Itoa(p.phone.Process.Pid), "root", path)
+	}
 	return p.path("data/" + below)
+}
+
+// LimitDisk gives /data/sovereign, with what is there, a file system of its own of that many bytes. What File returned
+// before is no longer the phone's.
+func (p *Phone) LimitDisk(bytes int64) {
+	p.t.Helper()
+	p.Shell(fmt.Sprintf(`mkdir /tmp/disk; mount -t tmpfs -o size=%d,mode=755 tmpfs /tmp/disk
+		cp -a /data/sovereign/. /tmp/disk/; mount --move /tmp/disk /data/sovereign; rmdir /tmp/disk`, bytes))
+	p.limited = true
 }
 
 // Install makes an artifact's folder the slot a of a machine, and the current one.

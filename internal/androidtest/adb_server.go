@@ -1,0 +1,133 @@
+package androidtest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// adbPatience bounds what a test asks of the adb program.
+const adbPatience = 30 * time.Second
+
+// An ADBServer is an adb server of the test's own, on a port and with keys of its own, which ends with the test: the
+// computer's is left alone.
+type ADBServer struct {
+	t       testing.TB
+	dir     string // holds the program, and the keys
+	port    string
+	command *exec.Cmd
+}
+
+// NewADBServer starts a server. It skips the test where there is no adb.
+func NewADBServer(t testing.TB) *ADBServer {
+	t.Helper()
+	real, err := exec.LookPath("adb")
+	if err != nil {
+		t.Skip("needs adb: Debian's package adb")
+	}
+	listen, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(listen.Addr().String())
+	listen.Close()
+	s := &ADBServer{t: t, dir: t.TempDir(), port: port}
+	// The server looks for emulators on ports from 5555 up to this one; and no phone of the computer's is the test's.
+	script := fmt.Sprintf("#!/bin/sh\nHOME=%[1]s ANDROID_ADB_SERVER_PORT=%[2]s ADB_LOCAL_TRANSPORT_MAX_PORT=5553 exec %[3]s \"$@\"\n", s.dir, port, real)
+	if err := os.WriteFile(s.Program(), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s.start()
+	t.Cleanup(func() {
+		s.stop()
+		s.run("kill-server") // one that a client has started in the meantime
+	})
+	return s
+}
+
+// Program is an adb program that talks to this server. It is called adb, so that its folder can stand in $PATH.
+func (s *ADBServer) Program() string { return filepath.Join(s.dir, "adb") }
+
+func (s *ADBServer) start() {
+	s.t.Helper()
+	s.command = exec.Command(s.Program(), "server", "nodaemon")
+	s.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	if err := s.command.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	deadline := time.Now().Add(adbPatience)
+	for {
+		conn, err := net.Dial("tcp4", "127.0.0.1:"+s.port)
+		if err == nil {
+			conn.Close()
+			return
+		}
+		if time.Now().After(deadline) {
+			s.t.Fatalf("start an adb server: %v", err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func (s *ADBServer) stop() {
+	s.command.Process.Kill()
+	s.command.Wait()
+}
+
+// Restart ends the server at once and starts another: what it was connected to is connected no more.
+func (s *ADBServer) Restart() {
+	s.t.Helper()
+	s.stop()
+	s.start()
+}
+
+func (s *ADBServer) run(args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), adbPatience)
+	defer cancel()
+	var out bytes.Buffer
+	command := exec.CommandContext(ctx, s.Program(), args...)
+	command.Stdout, command.Stderr = &out, &out
+	command.WaitDelay = time.Second
+	err := command.Run()
+	return out.String(), err
+}
+
+// Run runs adb and returns what it says; it fails the test where adb fails.
+func (s *ADBServer) Run(args ...string) string {
+	s.t.Helper()
+	out, err := s.run(args...)
+	if err != nil {
+		s.t.Fatalf("adb %s: %v: %s", strings.Join(args, " "), err, out)
+	}
+	return out
+}
+
+// Connect connects phones, anew where they were connected, and waits until they are there.
+func (s *ADBServer) Connect(phones ...*ADB) {
+	s.t.Helper()
+	for _, a := range phones {
+		s.run("disconnect", a.Serial()) // fails where it is not connected
+		deadline := time.Now().Add(adbPatience)
+		for {
+			out, _ := s.run("connect", a.Serial())
+			if a.o.Silent || a.o.Unauthorized {
+				break
+			}
+			if state, err := s.run("-s", a.Serial(), "get-state"); err == nil && strings.TrimSpace(state) == "device" {
+				break
+			}
+			if time.Now().After(deadline) {
+				s.t.Fatalf("adb connect: %s", out)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+}
