@@ -74,7 +74,7 @@ func makeRoot(dir string) error {
 			return err
 		}
 	}
-	if err := bind("/dev", filepath.Join(root, "dev"), unix.MS_REC); err != nil {
+	if err := makeDev(filepath.Join(root, "dev"), filepath.Join(dir, "hypervisor")); err != nil {
 		return err
 	}
 	for _, m := range []struct{ source, target string }{{"proc", "proc"}, {"sysfs", "sys"}, {"tmpfs", "tmp"}, {"tmpfs", "run"}, {"tmpfs", "var"}} {
@@ -99,6 +99,40 @@ func makeRoot(dir string) error {
 		return err
 	}
 	return os.Remove("/old")
+}
+
+// makeDev makes a /dev of the computer's devices that programs on a phone use, and of the phone's hypervisor, whose name
+// is in a file. That device is there to be seen; what opens it gets what this computer has.
+func makeDev(dev, hypervisor string) error {
+	if err := os.Mkdir(dev, 0o755); err != nil {
+		return err
+	}
+	if err := unix.Mount("tmpfs", dev, "tmpfs", 0, "mode=755"); err != nil {
+		return err
+	}
+	for _, name := range []string{"net", "shm"} {
+		if err := os.Mkdir(filepath.Join(dev, name), 0o755); err != nil {
+			return err
+		}
+	}
+	for _, name := range []string{"null", "zero", "full", "random", "urandom", "tty", "net/tun"} {
+		target := filepath.Join(dev, name)
+		if err := os.WriteFile(target, nil, 0o644); err != nil {
+			return err
+		}
+		if err := unix.Mount("/dev/"+name, target, "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("bind /dev/%s: %w", name, err)
+		}
+	}
+	if err := os.Symlink("/proc/self/fd", filepath.Join(dev, "fd")); err != nil {
+		return err
+	}
+	name, err := os.ReadFile(hypervisor)
+	if err != nil || len(name) == 0 {
+		return err
+	}
+	const misc, kvm = 10, 232 // Documentation/admin-guide/devices.txt
+	return unix.Mknod(filepath.Join(dev, string(name)), unix.S_IFCHR|0o600, int(unix.Mkdev(misc, kvm)))
 }
 
 // borrow makes a folder of the computer's visible, read-only, or its symbolic link.

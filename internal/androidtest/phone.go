@@ -29,6 +29,7 @@ type Options struct {
 	UntrackedAfter time.Duration // how long an orphaned crosvm lives; 0: 90 s
 	StillBooting   bool          // sys.boot_completed is not set: SetProp does that
 	OldCrosvm      bool          // its crosvm knows the flags of before 2023
+	Hypervisor     string        // its device in /dev, such as "gunyah"; empty: "kvm"; "none": it has none
 }
 
 // A Phone is a simulated phone. Its methods fail the test when they cannot do what they are for.
@@ -181,7 +182,18 @@ func (p *Phone) furnish(o Options) {
 		p.copy(filepath.Join(built, "crosvm"), crosvm)
 	}
 	p.copy(filepath.Join(built, "sov-runner"), "data/sovereign/bin/sov-runner")
+	switch o.Hypervisor {
+	case "":
+		p.write("hypervisor", "kvm", 0o644)
+	case "none":
+		p.write("hypervisor", "", 0o644)
+	default:
+		p.write("hypervisor", o.Hypervisor, 0o644)
+	}
 	p.SetProp("apexd.status", "ready")
+	p.SetProp("ro.build.version.release", "15")
+	p.SetProp("ro.build.version.sdk", "35")
+	p.SetProp("ro.product.model", "Simulated Phone")
 	if !o.StillBooting {
 		p.SetProp("sys.boot_completed", "1")
 	}

@@ -58,5 +58,5 @@ func explainADB(serial, said string) string {
 func lastLines(said string) string {
 	const enough = 3
 	lines := strings.Split(strings.TrimSpace(said), "\n")
-	return printable(strings.Join(lines[max(0, len(lines)-enough):], "\n"))
+	return Printable(strings.Join(lines[max(0, len(lines)-enough):], "\n"))
 }

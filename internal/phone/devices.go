@@ -91,13 +91,13 @@ func ParseDevices(text []byte) ([]Device, error) {
 		if len(devices) == maxDevices {
 			return nil, fmt.Errorf("adb lists more than %d devices", maxDevices)
 		}
-		d := Device{Serial: printable(fields[0]), State: printable(fields[1])}
+		d := Device{Serial: Printable(fields[0]), State: Printable(fields[1])}
 		if fields[1] == "no" { // "no permissions (user in plugdev group; are your udev rules wrong?); see [http://…]"
 			d.State = "no permissions"
 		}
 		for _, f := range fields[2:] {
 			if model, ok := strings.CutPrefix(f, "model:"); ok {
-				d.Model = printable(model)
+				d.Model = Printable(model)
 			}
 		}
 		if !strings.HasPrefix(d.Serial, "-") && d.Serial != "" {

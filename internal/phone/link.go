@@ -49,11 +49,15 @@ func (l *link) Run(ctx context.Context, c Command) error {
 			return fmt.Errorf("%s: %s: an argument holds a zero byte", l.name, command(c.Args))
 		}
 	}
-	su, err := l.becomeRoot(ctx)
-	if err != nil {
-		return err
+	script := Quote(c.Args)
+	if !c.AsShell {
+		su, err := l.becomeRoot(ctx)
+		if err != nil {
+			return err
+		}
+		script = su.wrap(script)
 	}
-	return l.run(ctx, c, su.wrap(Quote(c.Args)))
+	return l.run(ctx, c, script)
 }
 
 // run runs a shell command, as whoever the shell is. c.Args are for messages.

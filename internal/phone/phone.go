@@ -29,6 +29,8 @@ type Command struct {
 	Stdout io.Writer // nil: thrown away
 	Stderr io.Writer // nil: its end is in the ExitError
 
+	AsShell bool // as whoever the phone's shell is, not as root
+
 	Limit time.Duration // for the whole command; 0: DefaultLimit; NoLimit: until the context ends
 	Idle  time.Duration // without a byte in any direction; 0: none
 }

@@ -55,12 +55,12 @@ func (l *link) becomeRoot(ctx context.Context) (*shape, error) {
 		if answer == "" {
 			answer = "su does nothing"
 		}
-		return nil, &RootError{Phone: l.name, Said: printable(answer)}
+		return nil, &RootError{Phone: l.name, Said: Printable(answer)}
 	}
 	return l.su, nil
 }
 
-// printable makes one line of what a phone said.
-func printable(text string) string {
+// Printable makes one line of what a phone said, without control characters.
+func Printable(text string) string {
 	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f || r == 0xfffd }), "; ")
 }
