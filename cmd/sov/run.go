@@ -33,6 +33,8 @@ type runFlags struct {
 	cpus      int
 	kvm       bool
 	console   bool
+	identity  string
+	tailnet   bool
 	queries   []string
 	asJSON    bool
 }
@@ -48,6 +50,10 @@ is printed works with psql and every other client of its kind. Ctrl-C shuts the 
 pulls the plug.
 
 With --query the machine is started, asked, and shut down: rows are printed as tab-separated text.
+
+The machine gets the secrets that 'sov secrets' keeps for it; without a superuser's password among them one is made. The
+auth key of a tailnet is left out unless --tailnet is given: it joins as a machine of its own, beside a phone's, and
+stays one with this data disk.
 
 The data disk, its password file and the console's log live in --state, by default a folder for each recipe and
 architecture in the user's state folder.`,
@@ -69,6 +75,8 @@ architecture in the user's state folder.`,
 	flags.IntVar(&f.cpus, "cpus", 0, "processors; 0 takes what the recipe says")
 	flags.BoolVar(&f.kvm, "kvm", false, "use this computer's processor instead of emulating one; it must be of the guest's architecture")
 	flags.BoolVar(&f.console, "console", false, "show the guest's console")
+	flags.BoolVar(&f.tailnet, "tailnet", false, "give the machine the secret tailscale, so that it joins the tailnet")
+	identityFlag(c, &f.identity)
 	flags.StringArrayVar(&f.queries, "query", nil, "run this SQL, print its rows, and shut down; may be repeated")
 	flags.BoolVar(&f.asJSON, "json", false, "print JSON: with --query the rows, else one object when the machine is ready")
 	return c
@@ -113,6 +121,10 @@ func run(c *cobra.Command, recipe string, f runFlags) (err error) {
 	if _, ok := spec.Port(localvm.Postgres); !ok && len(f.queries) > 0 {
 		return fmt.Errorf("%s offers no PostgreSQL: list its port under network.publish in the recipe, and build it again", artifact)
 	}
+	secrets, err := f.secrets(c, spec)
+	if err != nil {
+		return err
+	}
 	state, remove, err := f.stateFolder(artifact)
 	if err != nil {
 		return err
@@ -135,6 +147,7 @@ func run(c *cobra.Command, recipe string, f runFlags) (err error) {
 	vm, err := localvm.Start(power, localvm.Options{
 		Artifact: artifact, State: state, Now: time.Now, Port: f.port,
 		Console: console, MemoryMiB: f.memory, CPUs: f.cpus, KVM: f.kvm,
+		Secrets: secrets, Runtime: os.Getenv("XDG_RUNTIME_DIR"),
 	})
 	if err != nil {
 		return err
@@ -155,7 +168,7 @@ func run(c *cobra.Command, recipe string, f runFlags) (err error) {
 		err = printJSON(c.OutOrStdout(), runReport{URL: vm.URL(), PID: vm.PID(), Console: log.Name(), Status: status})
 	} else if url := vm.URL(); url != "" {
 		_, err = fmt.Fprintln(c.OutOrStdout(), url)
-		say("run: psql takes this URL, in quotes")
+		say("run: psql takes this URL, in quotes%s", whichPassword(vm))
 	}
 	if err != nil {
 		return errors.Join(err, stop(vm, say))

@@ -21,7 +21,7 @@ type table struct {
 
 // ask runs the queries in order, in one session, and prints what each of them answers.
 func ask(c *cobra.Command, vm *localvm.VM, f runFlags) error {
-	answers, err := query(c.Context(), vm.URL(), f.queries)
+	answers, err := query(c.Context(), vm, f.queries)
 	if err != nil {
 		return err
 	}
@@ -37,8 +37,13 @@ func ask(c *cobra.Command, vm *localvm.VM, f runFlags) error {
 }
 
 // query uses the simple protocol, so that one text may hold several statements, as psql's -c does.
-func query(ctx context.Context, url string, texts []string) ([]table, error) {
-	conn, err := pgconn.Connect(ctx, url)
+func query(ctx context.Context, vm *localvm.VM, texts []string) ([]table, error) {
+	config, err := pgconn.ParseConfig(vm.URL())
+	if err != nil {
+		return nil, fmt.Errorf("connect to PostgreSQL: %w", err)
+	}
+	config.Password = vm.Password()
+	conn, err := pgconn.ConnectConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("connect to PostgreSQL: %w", err)
 	}

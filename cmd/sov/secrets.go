@@ -4,14 +4,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"github.com/spf13/cobra"
 
-	"github.com/sovereign-sql/sov/assets"
+	"github.com/sovereign-sql/sov/internal/localvm"
 	"github.com/sovereign-sql/sov/internal/recipe"
 	"github.com/sovereign-sql/sov/internal/secrets"
-	"github.com/sovereign-sql/sov/internal/vmspec"
 	"github.com/sovereign-sql/sov/stages"
 )
 
@@ -64,17 +62,14 @@ func openSecrets(identity string) (*secrets.Store, error) {
 }
 
 // secretsOf returns the name of the machine that an argument means, and its recipe where that is known: the argument is a
-// recipe, an artifact's folder, or the name itself.
+// recipe, or an artifact's folder.
 func secretsOf(argument string) (string, *recipe.Recipe, error) {
-	if text, err := os.ReadFile(filepath.Join(argument, "vm.json")); err == nil {
-		spec, err := vmspec.Decode(text)
+	if _, err := os.Stat(filepath.Join(argument, "vm.json")); err == nil {
+		spec, err := localvm.ReadSpec(argument)
 		if err != nil {
-			return "", nil, fmt.Errorf("%s: %w", argument, err)
+			return "", nil, err
 		}
 		return spec.Name, nil, nil
-	}
-	if vmspec.ValidName(argument) && !slices.Contains(assets.Recipes(), argument) {
-		return argument, nil, nil
 	}
 	r, _, err := stages.LoadRecipe(argument)
 	if err != nil {

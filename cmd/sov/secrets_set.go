@@ -75,9 +75,6 @@ func setSecret(c *cobra.Command, machine, name string, f secretsSetFlags) error 
 	if known != nil && !slices.Contains(known.Secrets(), name) {
 		fmt.Fprintf(c.ErrOrStderr(), "secrets: warning: %s does not use it: it uses %s\n", machine, strings.Join(known.Secrets(), ", "))
 	}
-	if machine == vm && known == nil {
-		fmt.Fprintf(c.ErrOrStderr(), "secrets: warning: no recipe %s comes with sov: it is for whatever machine has that name\n", machine)
-	}
 	return nil
 }
 

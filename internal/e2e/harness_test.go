@@ -43,6 +43,10 @@ func setUp(m *testing.M) (status int, err error) {
 	}
 	defer os.RemoveAll(shared)
 	defer androidtest.RemovePrograms()
+	// The secrets of whoever runs the tests are not theirs.
+	if err := os.Setenv("SOV_CONFIG_DIR", filepath.Join(shared, "config")); err != nil {
+		return 1, err
+	}
 	sovProgram = filepath.Join(shared, "sov")
 	compile := exec.Command("go", "build", "-o", sovProgram, "github.com/sovereign-sql/sov/cmd/sov")
 	if out, err := compile.CombinedOutput(); err != nil {

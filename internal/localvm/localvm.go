@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/netip"
 	"net/url"
 	"os"
@@ -30,6 +31,11 @@ type Options struct {
 	CPUs      int              // 0: what vm.json says
 	KVM       bool             // use this computer's processor; it must be of the guest's architecture
 	ClockChip time.Time        // what the guest's clock chip shows at power-on; zero: the present
+	// Secrets of the machine, by name. Without one for Postgres a password is made, and kept in State.
+	Secrets map[string]string
+	// Runtime is a folder for files with Secrets, which end with the run: best one in memory, such as that of
+	// $XDG_RUNTIME_DIR. Where it is empty or of no use, State is taken.
+	Runtime string
 }
 
 // A VM is a machine that was started.
@@ -38,7 +44,9 @@ type VM struct {
 	state   *state
 	status  *guestapi.Client
 	spec    *vmspec.Spec
-	pgpass  string
+
+	password string // the superuser's
+	passfile string // with it; empty: no file can hold it
 }
 
 // ReadSpec reads what an out folder says of its machine.
@@ -61,7 +69,7 @@ func Start(ctx context.Context, o Options) (*VM, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := openState(o.State)
+	s, err := openState(o.State, o.Runtime)
 	if err != nil {
 		return nil, fmt.Errorf("run %s: %w", spec.Name, err)
 	}
@@ -73,15 +81,17 @@ func Start(ctx context.Context, o Options) (*VM, error) {
 }
 
 func start(ctx context.Context, o Options, spec *vmspec.Spec, s *state) (*VM, error) {
-	password, pgpass, err := s.password()
+	password, passfile, err := s.password(o.Secrets[Postgres])
 	if err != nil {
 		return nil, err
 	}
+	secrets := map[string]string{Postgres: password}
+	maps.Copy(secrets, o.Secrets)
 	network := network(spec, o.Port)
 	token := rand.Text() + rand.Text() // 52 characters, 256 bits
 	// The config disk holds secrets: it has a name only until QEMU has opened it.
-	defer os.Remove(s.path(configName))
-	if err := writeConfig(s, spec, network, o.Now(), token, password); err != nil {
+	defer os.Remove(s.private(configName))
+	if err := writeConfig(s, spec, network, o.Now(), token, secrets); err != nil {
 		return nil, err
 	}
 	disks, err := disks(ctx, o.Artifact, spec, s)
@@ -97,12 +107,10 @@ func start(ctx context.Context, o Options, spec *vmspec.Spec, s *state) (*VM, er
 		return nil, err
 	}
 	endpoint := netip.AddrPortFrom(loopback, machine.Port(uint16(spec.Ready.Port)))
-	return &VM{machine, s, guestapi.NewClient(endpoint, token), spec, pgpass}, nil
+	return &VM{machine, s, guestapi.NewClient(endpoint, token), spec, password, passfile}, nil
 }
 
 var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
-
-const configName = "config.img"
 
 func or(value, otherwise int) int {
 	if value != 0 {
@@ -130,20 +138,20 @@ func network(spec *vmspec.Spec, port uint16) qemu.Network {
 // Postgres is the name of the database's service in vm.json, and of its secret on the config disk.
 const Postgres = "postgres"
 
-func writeConfig(s *state, spec *vmspec.Spec, network qemu.Network, now time.Time, token, password string) error {
+func writeConfig(s *state, spec *vmspec.Spec, network qemu.Network, now time.Time, token string, secrets map[string]string) error {
 	disk, err := configdisk.Encode(configdisk.Config{
 		Hostname: spec.Network.Hostname,
 		Network: configdisk.Network{
 			Address: spec.Network.Guest, Gateway: network.Host, DNS: []netip.Addr{network.DNS()}, MTU: spec.Network.MTU,
 		},
 		Time:    now,
-		Secrets: map[string]string{Postgres: password},
+		Secrets: secrets,
 		Token:   token,
 	})
 	if err != nil {
 		return fmt.Errorf("config disk: %w", err)
 	}
-	return s.write(configName, disk)
+	return write(s.private(configName), disk)
 }
 
 // disks are vm.json's, in its order.
@@ -155,7 +163,7 @@ func disks(ctx context.Context, artifact string, spec *vmspec.Spec, s *state) ([
 		case vmspec.RoleRootfs:
 			disk.Path = filepath.Join(artifact, d.File)
 		case vmspec.RoleConfig:
-			disk.Path = s.path(configName)
+			disk.Path = s.private(configName)
 		case vmspec.RoleData:
 			path, err := s.data(ctx, d.Size)
 			if err != nil {
@@ -169,19 +177,29 @@ func disks(ctx context.Context, artifact string, spec *vmspec.Spec, s *state) ([
 }
 
 // URL returns the address of the database's superuser session, for psql and every other client of libpq's kind. It
-// names a password file and holds no password. It is empty when the artifact publishes no database.
+// names a password file and holds no password: where no such file can hold the password, it has neither. It is empty when
+// the artifact publishes no database.
 func (vm *VM) URL() string {
 	address := vm.Address()
 	if address == "" {
 		return ""
 	}
-	query := url.Values{"passfile": {vm.pgpass}, "sslmode": {"disable"}}.Encode()
+	query := url.Values{"sslmode": {"disable"}}
+	if vm.passfile != "" {
+		query.Set("passfile", vm.passfile)
+	}
 	u := url.URL{
 		Scheme: "postgresql", User: url.User("postgres"), Host: address, Path: "/postgres",
-		RawQuery: strings.ReplaceAll(query, "%2F", "/"), // which a query may hold (RFC 3986, section 3.4)
+		RawQuery: strings.ReplaceAll(query.Encode(), "%2F", "/"), // which a query may hold (RFC 3986, section 3.4)
 	}
 	return u.String()
 }
+
+// Password returns the superuser's password.
+func (vm *VM) Password() string { return vm.password }
+
+// HasPasswordFile reports whether the URL names a file with the password, which is kept in none if it has line breaks.
+func (vm *VM) HasPasswordFile() bool { return vm.passfile != "" }
 
 // Address returns where PostgreSQL listens on this computer, HOST:PORT; it is empty when the artifact
 // publishes no database.

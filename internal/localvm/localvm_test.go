@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -103,7 +104,7 @@ func TestFailedStartLeavesNoSecretAndNoLock(t *testing.T) {
 					t.Errorf("%s, which holds secrets, was left behind", name)
 				}
 			}
-			s, err := openState(o.State)
+			s, err := openState(o.State, "")
 			if err != nil {
 				t.Fatalf("the lock was left behind: %v", err)
 			}
@@ -161,6 +162,63 @@ func TestStateOutlivesTheMachine(t *testing.T) {
 	if after, err := os.ReadFile(filepath.Join(o.State, "pgpass")); err != nil || string(after) != string(before) {
 		t.Errorf("the password changed (%v)", err)
 	}
+}
+
+func TestSecretsEndWithTheRun(t *testing.T) {
+	const colon = `c4n4ry of: "'\\ the user`
+	for name, tt := range map[string]struct{ password, line string }{
+		"in a file": {colon, `*:*:*:postgres:c4n4ry of\: "'\\\\ the user` + "\n"},
+		"in none":   {"c4n4ry\nof two lines", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := options(t, idle)
+			o.Runtime = t.TempDir()
+			o.Secrets = map[string]string{Postgres: tt.password, "role-app": "c4n4ry of the app"}
+			vm, err := Start(t.Context(), o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer vm.Close()
+			if vm.Password() != tt.password || vm.HasPasswordFile() != (tt.line != "") || strings.Contains(vm.URL(), "c4n4ry") {
+				t.Errorf("password %q, file: %t, URL %s", vm.Password(), vm.HasPasswordFile(), vm.URL())
+			}
+			if u, err := url.Parse(vm.URL()); err != nil || tt.line != "" {
+				path := u.Query().Get("passfile")
+				info, err := os.Stat(path)
+				if err != nil || info.Mode().Perm() != 0o600 {
+					t.Fatalf("password file: %v, %v", info, err)
+				}
+				if line, err := os.ReadFile(path); err != nil || string(line) != tt.line {
+					t.Errorf("password file: %q, %v; want %q", line, err, tt.line)
+				}
+			}
+			wantOnly(t, o.State, "data.img", "lock")
+			if err := vm.Close(); err != nil {
+				t.Fatal(err)
+			}
+			wantOnly(t, o.Runtime)
+		})
+	}
+}
+
+// A run that was killed leaves files with secrets where no folder in memory took them: the next one removes them.
+func TestLeftSecretsAreRemoved(t *testing.T) {
+	o := options(t, idle)
+	if err := os.MkdirAll(o.State, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{configName, passfileName} {
+		if err := os.WriteFile(filepath.Join(o.State, name), []byte("c4n4ry"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o.Runtime = filepath.Join(o.State, "absent")
+	vm, err := Start(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer vm.Close()
+	wantOnly(t, o.State, "data.img", "lock", "pgpass")
 }
 
 func TestMachineThatPowersOff(t *testing.T) {

@@ -18,14 +18,22 @@ import (
 // A state is the folder in which a machine's data outlives its runs: the data disk and the password that its cluster
 // knows. Only its owner may look inside. While a machine runs, the folder is locked.
 type state struct {
-	dir  string
-	lock *os.File
+	dir     string
+	runtime string // folder for what ends with the run; dir, or one in memory
+	lock    *os.File
 }
+
+// Names of files with secrets that end with the run.
+const (
+	configName   = "config.img"
+	passfileName = "passfile"
+	newSuffix    = ".new" // of a file that is being written
+)
 
 // errBusy is returned where another process runs a machine on the same data.
 var errBusy = errors.New("a machine is running on this data already")
 
-func openState(dir string) (*state, error) {
+func openState(dir, runtime string) (*state, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -46,7 +54,14 @@ func openState(dir string) (*state, error) {
 		lock.Close()
 		return nil, err
 	}
-	return &state{dir, lock}, nil
+	s := &state{dir, dir, lock}
+	s.removePrivate() // what a run that was killed left
+	if runtime != "" {
+		if made, err := os.MkdirTemp(runtime, "sov-"); err == nil {
+			s.runtime = made
+		}
+	}
+	return s, nil
 }
 
 func writeAt(f *os.File, text string) error {
@@ -56,11 +71,28 @@ func writeAt(f *os.File, text string) error {
 
 // close gives the folder free for the next machine. A second call does nothing.
 func (s *state) close() error {
-	if err := s.lock.Close(); !errors.Is(err, os.ErrClosed) {
-		return err
+	err := s.removePrivate()
+	if s.runtime != s.dir {
+		err = errors.Join(err, os.RemoveAll(s.runtime))
 	}
-	return nil
+	if closeErr := s.lock.Close(); !errors.Is(closeErr, os.ErrClosed) {
+		err = errors.Join(err, closeErr)
+	}
+	return err
 }
+
+func (s *state) removePrivate() error {
+	var failed error
+	for _, name := range []string{configName, configName + newSuffix, passfileName, passfileName + newSuffix} {
+		if err := os.Remove(s.private(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			failed = errors.Join(failed, err)
+		}
+	}
+	return failed
+}
+
+// private is the path of a file that ends with the run.
+func (s *state) private(name string) string { return filepath.Join(s.runtime, name) }
 
 func (s *state) path(name string) string { return filepath.Join(s.dir, name) }
 
@@ -77,9 +109,17 @@ func (s *state) data(ctx context.Context, size int64) (string, error) {
 	return path, nil
 }
 
-// password returns the superuser's password, which it makes on the first call. It stands in a password file of
-// libpq's format (libpq, "The Password File"), so that psql can use it without showing it.
-func (s *state) password() (password, file string, err error) {
+// password returns the superuser's password, the given one or else one that it makes on the first call, and a file with
+// it in libpq's format (libpq, "The Password File"), so that psql can use it without showing it. The file is empty where
+// it would hold a line break, for which the format has no way of writing.
+func (s *state) password(given string) (password, file string, err error) {
+	if strings.ContainsAny(given, "\r\n") {
+		return given, "", nil
+	}
+	if given != "" {
+		file = s.private(passfileName)
+		return given, file, write(file, passfile(given))
+	}
 	file = s.path("pgpass")
 	line, err := os.ReadFile(file)
 	if err == nil {
@@ -93,15 +133,19 @@ func (s *state) password() (password, file string, err error) {
 		return "", "", err
 	}
 	password = rand.Text()
-	return password, file, s.write("pgpass", []byte("*:*:*:postgres:"+password+"\n"))
+	return password, file, write(file, passfile(password))
+}
+
+func passfile(password string) []byte {
+	return []byte("*:*:*:postgres:" + strings.NewReplacer(`\`, `\\`, ":", `\:`).Replace(password) + "\n")
 }
 
 // write replaces a file that only its owner may read.
-func (s *state) write(name string, content []byte) error {
-	temporary := s.path(name + ".new")
+func write(path string, content []byte) error {
+	temporary := path + newSuffix
 	defer os.Remove(temporary) // what a failure leaves; a success has renamed it
 	if err := os.WriteFile(temporary, content, 0o600); err != nil {
 		return err
 	}
-	return os.Rename(temporary, s.path(name))
+	return os.Rename(temporary, path)
 }
