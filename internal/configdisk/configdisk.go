@@ -51,15 +51,21 @@ var ErrNotConfigDisk = errors.New("not a config disk")
 type Config struct {
 	Hostname string  `json:"hostname,omitempty"` // one DNS label; empty leaves the image's
 	Network  Network `json:"network"`
-	// Time is the wall clock of whoever wrote the disk, just before the start. The guest never
-	// sets its clock back to it.
+	// Time is the wall clock of whoever wrote the disk, just before the start. The guest sets its
+	// clock by it before anything else.
 	Time time.Time `json:"time"`
+	// TimeServers are SNTP servers of whoever wrote the disk, in order of preference, at most
+	// MaxTimeServers.
+	TimeServers []netip.AddrPort `json:"time_servers,omitempty"`
 	// Secrets by name (see guestspec.ValidSecretName); values are any UTF-8 text.
 	Secrets map[string]string `json:"secrets,omitempty"`
 	// Token admits to the guest's endpoint for as long as the guest runs: at least MinToken
 	// printable ASCII characters. Without one the endpoint does not listen.
 	Token string `json:"token,omitempty"`
 }
+
+// MaxTimeServers bounds Config.TimeServers.
+const MaxTimeServers = 4
 
 // MinToken is the least length of a token: 32 hexadecimal digits are 128 bits.
 const MinToken = 32
@@ -89,6 +95,14 @@ func (c Config) Validate() error {
 	}
 	if err := c.Network.validate(); err != nil {
 		return err
+	}
+	if len(c.TimeServers) > MaxTimeServers {
+		return fmt.Errorf("config disk: %d time servers, at most %d can be used", len(c.TimeServers), MaxTimeServers)
+	}
+	for _, s := range c.TimeServers {
+		if !s.IsValid() || s.Port() == 0 {
+			return errors.New("config disk: a time server has no address or no port")
+		}
 	}
 	for name, value := range c.Secrets {
 		if !guestspec.ValidSecretName(name) {

@@ -25,6 +25,8 @@ func sample() Config {
 			DNS:     []netip.Addr{netip.MustParseAddr("1.1.1.1"), netip.MustParseAddr("2606:4700:4700::1111")},
 			MTU:     1400,
 		},
+		TimeServers: []netip.AddrPort{netip.MustParseAddrPort("192.168.100.1:123")},
+
 		Time:    time.Date(2026, 7, 1, 12, 0, 0, 123456789, time.UTC),
 		Secrets: map[string]string{"postgres": canary, "long": strings.Repeat(canary, 100), "empty": ""},
 		Token:   strings.Repeat("0123456789abcdef", 2),
@@ -32,7 +34,7 @@ func sample() Config {
 }
 
 // equalAddresses lets cmp compare the comparable types of net/netip.
-var equalAddresses = cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})
+var equalAddresses = cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}, netip.Prefix{})
 
 func encode(t testing.TB, c Config) []byte {
 	t.Helper()
@@ -75,6 +77,8 @@ func TestEncodeRefuses(t *testing.T) {
 		{"gateway alone", "no address", func(c *Config) { c.Network.Address = netip.Prefix{} }},
 		{"dns", "at most 3", func(c *Config) { c.Network.DNS = make([]netip.Addr, 4) }},
 		{"no dns", "no address", func(c *Config) { c.Network.DNS = make([]netip.Addr, 1) }},
+		{"time servers", "at most 4", func(c *Config) { c.TimeServers = make([]netip.AddrPort, 5) }},
+		{"time server", "no port", func(c *Config) { c.TimeServers = []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:0")} }},
 		{"mtu", "68..65535", func(c *Config) { c.Network.MTU = 67 }},
 		{"secret name", "secret's name", func(c *Config) { c.Secrets[canary] = canary }},
 		{"secret", "not UTF-8", func(c *Config) { c.Secrets["postgres"] = canary + "\xff" }},

@@ -70,14 +70,21 @@ func TestRun(t *testing.T) {
 			s.findings = []hostnet.Finding{{Layer: hostnet.LayerTAP, Found: "gone", Fixable: true}}
 			s.deaf(syscall.EHOSTUNREACH)
 		}, TAP, "--fix repairs this"},
-		"no rule":         {func(s *scene) { s.findings = []hostnet.Finding{{Layer: hostnet.LayerRouting, Found: "no rule"}} }, Routing, "no rule"},
-		"no forwarding":   {func(s *scene) { s.findings = []hostnet.Finding{{Layer: hostnet.LayerForwarding, Found: "flushed"}} }, Forwarding, "flushed"},
-		"guest hangs":     {func(s *scene) { s.deaf(syscall.EHOSTUNREACH) }, GuestNetwork, "no answer to ARP"},
-		"endpoint dead":   {func(s *scene) { s.deaf(syscall.ECONNREFUSED) }, GuestNetwork, "refuses the connection"},
-		"booting":         {func(s *scene) { s.deaf(syscall.EHOSTUNREACH); s.status.Phase = runnerapi.Booting }, GuestNetwork, "still booting"},
-		"no gateway":      {func(s *scene) { s.status.Guest.Network.Gateway = "" }, GuestNetwork, "no default route"},
-		"clock behind":    {func(s *scene) { s.status.Guest.Time = now.Add(-time.Hour) }, GuestClock, "1h0m0s behind"},
-		"clock ahead":     {func(s *scene) { s.status.Guest.Time = now.Add(time.Hour) }, GuestClock, "1h0m0s ahead of"},
+		"no rule":       {func(s *scene) { s.findings = []hostnet.Finding{{Layer: hostnet.LayerRouting, Found: "no rule"}} }, Routing, "no rule"},
+		"no forwarding": {func(s *scene) { s.findings = []hostnet.Finding{{Layer: hostnet.LayerForwarding, Found: "flushed"}} }, Forwarding, "flushed"},
+		"guest hangs":   {func(s *scene) { s.deaf(syscall.EHOSTUNREACH) }, GuestNetwork, "no answer to ARP"},
+		"endpoint dead": {func(s *scene) { s.deaf(syscall.ECONNREFUSED) }, GuestNetwork, "refuses the connection"},
+		"booting":       {func(s *scene) { s.deaf(syscall.EHOSTUNREACH); s.status.Phase = runnerapi.Booting }, GuestNetwork, "still booting"},
+		"no gateway":    {func(s *scene) { s.status.Guest.Network.Gateway = "" }, GuestNetwork, "no default route"},
+		"clock behind":  {func(s *scene) { s.status.Guest.Time = now.Add(-time.Hour) }, GuestClock, "1h0m0s behind"},
+		"clock ahead":   {func(s *scene) { s.status.Guest.Time = now.Add(time.Hour) }, GuestClock, "1h0m0s ahead of"},
+		"clock kept": {func(s *scene) {
+			s.status.Guest.Clock = &guestapi.Clock{Source: "sntp", Server: "192.168.100.1", LastSync: now}
+		}, "", "kept by sntp 192.168.100.1"},
+		"clock far ahead": {func(s *scene) {
+			s.status.Guest.Time = now.Add(time.Hour)
+			s.status.Guest.Clock = &guestapi.Clock{Source: "sntp", LastSync: now, Fault: "it is ahead and runs slower"}
+		}, GuestClock, "runs slower"},
 		"clock a bit off": {func(s *scene) { s.status.Guest.Time = now.Add(-10 * time.Second) }, "", "10s behind"},
 		"login needed":    {func(s *scene) { s.status.Guest.Tailnet.State = "NeedsLogin" }, Tailscale, "its key has expired"},
 		"no key":          {func(s *scene) { s.status.Guest.Tailnet.State = guestapi.TailnetOff }, "", "secrets/sql/tailscale"},

@@ -186,14 +186,33 @@ func (l *looker) guestClock() Result {
 	if offset.Abs() > clockTolerance {
 		r.Found = fmt.Sprintf("%s %s the phone's", offset.Abs().Round(time.Second), direction(offset))
 	}
+	c := l.status.Guest.Clock
+	if c != nil {
+		r.Found += "; " + keptBy(c)
+	}
 	if offset.Abs() > clockBroken {
 		r.Verdict = Broken
-		r.Cause = "the phone slept, or its clock was set, and the guest was not told: TLS and Tailscale fail; restart the machine, which sets its clock at boot"
-		if c := l.status.Guest.Clock; c != nil && c.Fault != "" {
+		r.Cause = "the phone slept, or its clock was set, and the guest has not heard of it yet: TLS and Tailscale fail; a minute later it has"
+		if offset > 0 {
+			r.Cause = "the phone's clock was set back, or the guest's forward: TLS and Tailscale fail; it is not set back while services run, but at a restart of the machine"
+		}
+		if c != nil && c.Fault != "" {
 			r.Cause = c.Fault
 		}
 	}
 	return r
+}
+
+// keptBy says who keeps the guest's clock.
+func keptBy(c *guestapi.Clock) string {
+	switch {
+	case c.Fault != "":
+		return c.Fault
+	case c.LastSync.IsZero():
+		return "set at boot, and not compared with anybody's yet"
+	default:
+		return strings.TrimSpace("kept by " + c.Source + " " + c.Server)
+	}
 }
 
 func direction(offset time.Duration) string {

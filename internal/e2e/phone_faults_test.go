@@ -54,7 +54,7 @@ var faults = []struct {
 	{"VM killed", "kill -9 PID", "", false, diagnose.Process, true},
 	// It takes its own half a minute to be killed at a restart, so it is let go on instead, by a process started before.
 	{"PostgreSQL suspended", "", "p=$(head -n 1 /data/postgres/postmaster.pid); kill -STOP $p; (sleep 8; kill -CONT $p) &", true, diagnose.Postgres, false},
-	{"clock wrong", "", "date -s 2020-01-01", false, diagnose.GuestClock, false},
+	{"clock ahead", "", "date -s 2035-01-01", false, diagnose.GuestClock, false},
 	{"guest's default route deleted", "", "ip route del default", false, diagnose.GuestNetwork, false},
 	{"guest network down", "", "ip link set eth0 down", false, diagnose.GuestNetwork, false},
 }
@@ -111,7 +111,23 @@ func TestDiagnoseNamesTheLayer(t *testing.T) {
 			h.eventually("whole again", func() bool { return !h.diagnose().Broken() })
 		})
 	}
+	checkSleep(h)
 	h.do("down", "sql")
+}
+
+// checkSleep lets the guest's clock fall behind, as it does while the phone sleeps: the daemon sees it and has it corrected.
+func checkSleep(h *handset) {
+	h.t.Helper()
+	h.ready()
+	h.shell("echo 'date -s 2020-01-01' >/run/sabotage")
+	h.eventually("corrected", func() bool {
+		log, err := os.ReadFile(h.File(h.vm.Log()))
+		return err == nil && strings.Contains(string(log), "the guest's clock was behind and was corrected")
+	})
+	clock := h.status().Guest
+	if off := time.Since(clock.Time).Abs(); off > clockLimit || clock.Clock == nil || clock.Clock.Source != "sntp" || clock.Clock.Fault != "" {
+		h.t.Errorf("after the phone slept the guest's clock is off by %v: %+v", off, clock.Clock)
+	}
 }
 
 // cycles of up and down with somebody killed in between; the issue is what is left of them.

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sovereign-sql/sov/internal/configdisk"
+	"github.com/sovereign-sql/sov/internal/guest/timekeeper"
 	"github.com/sovereign-sql/sov/internal/guestspec"
 )
 
@@ -32,7 +33,8 @@ type machine struct {
 	requests chan string // reasons to shut down; the first counts
 
 	mu          sync.Mutex
-	supervisor  *supervisor // nil until the specification is read
+	supervisor  *supervisor        // nil until the specification is read
+	clock       *timekeeper.Keeper // nil until it is kept
 	endpoint    *http.Server
 	problems    []string
 	dataMounted bool
@@ -95,9 +97,9 @@ func (m *machine) boot(ctx context.Context) error {
 	config, configErr := readConfigDisk(spec.ConfigDisk)
 	m.config = config
 	// Nothing that looks at the clock comes before this.
-	behind, clockErr := setClockForward(config.Time)
+	setBy, clockErr := setClock(config.Time)
 	m.console.log(info, initName, "starting", "image", spec.Image.Name, "version", spec.Image.Version,
-		"kernel", kernelRelease(), "clock_set_forward_by", behind.Round(time.Millisecond))
+		"kernel", kernelRelease(), "clock_set_by", setBy.Round(time.Millisecond))
 	m.problem("", configErr)
 	m.problem("", clockErr)
 	m.mu.Lock()
@@ -115,6 +117,7 @@ func (m *machine) boot(ctx context.Context) error {
 	if configErr == nil {
 		m.goOnline()
 	}
+	m.keepClock(ctx)
 	if err := m.mountData(ctx); err != nil {
 		m.mu.Lock()
 		m.dataFault = err.Error()

@@ -57,6 +57,16 @@ func (m *machine) routes() http.Handler {
 	mux.HandleFunc("GET "+guestapi.PathStatus, func(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, http.StatusOK, m.status(r.Context()))
 	})
+	mux.HandleFunc("POST "+guestapi.PathClock, func(w http.ResponseWriter, r *http.Request) {
+		m.mu.Lock()
+		clock := m.clock
+		m.mu.Unlock()
+		if clock == nil {
+			http.Error(w, "the clock is not kept yet", http.StatusServiceUnavailable)
+			return
+		}
+		writeJSON(w, http.StatusOK, clock.Look(r.Context()))
+	})
 	mux.HandleFunc("POST "+guestapi.PathShutdown, func(w http.ResponseWriter, _ *http.Request) {
 		m.request("endpoint")
 		writeJSON(w, http.StatusAccepted, struct{}{})
@@ -112,6 +122,10 @@ func (m *machine) status(ctx context.Context) guestapi.Status {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.clock != nil {
+		clock := m.clock.Status()
+		s.Clock = &clock
+	}
 	s.Problems = slices.Clone(m.problems)
 	s.Stopping = m.stopping
 	s.Ready = ready && !m.stopping

@@ -48,6 +48,20 @@ func (c *Client) Status(ctx context.Context) (*Status, error) {
 	return status, nil
 }
 
+// LookAtClock makes the guest compare its clock with the best source that answers, and correct it, now: for a host that
+// knows that it slept, or that its own clock was set.
+func (c *Client) LookAtClock(ctx context.Context) (*Clock, error) {
+	body, err := c.do(ctx, http.MethodPost, PathClock, http.StatusOK)
+	if err != nil {
+		return nil, err
+	}
+	clock := new(Clock)
+	if err := json.Unmarshal(body, clock); err != nil {
+		return nil, fmt.Errorf("guest's clock: %w", err)
+	}
+	return clock, nil
+}
+
 // Shutdown asks for an orderly end and returns when the guest has agreed to it, before it is done.
 func (c *Client) Shutdown(ctx context.Context) error {
 	_, err := c.do(ctx, http.MethodPost, PathShutdown, http.StatusAccepted)

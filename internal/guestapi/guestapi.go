@@ -4,6 +4,7 @@
 // The endpoint listens on the guest's own address only, and every request carries the token of this boot:
 //
 //	GET  /status     200, a Status
+//	POST /clock      200, a Clock: the guest has looked at its clock's sources just now
 //	POST /shutdown   202; services are stopped in order, disks unmounted, and the machine powers off
 //
 // A missing or wrong token is answered with 401.
@@ -14,6 +15,7 @@ import "time"
 // Paths of the endpoint.
 const (
 	PathStatus   = "/status"
+	PathClock    = "/clock"
 	PathShutdown = "/shutdown"
 )
 
@@ -50,7 +52,7 @@ type Network struct {
 
 // Clock says who keeps the guest's clock and how well.
 type Clock struct {
-	Source string `json:"source"` // "ptp", "sntp" or, until a first answer, "config disk"
+	Source string `json:"source"` // "ptp", "sntp" (the host's server), "pool" (public ones) or, until a first answer, "config disk"
 	Server string `json:"server,omitempty"`
 	// Offset is how far the clock was from Source at LastSync, in seconds: positive where it was behind.
 	Offset   float64   `json:"offset"`

@@ -64,6 +64,8 @@ type Config struct {
 	Endpoint Endpoint `json:"endpoint"`
 	// Firewall is what the guest lets in besides.
 	Firewall Firewall `json:"firewall,omitzero"`
+	// TimeServers are public NTP servers, by name or address, for when the host tells no time.
+	TimeServers []string `json:"time_servers,omitempty"`
 	// Tmpfs are mounted at boot, besides /run, /tmp and /dev/shm which every guest has.
 	Tmpfs []Tmpfs `json:"tmpfs,omitempty"`
 	// OnFatal says what PID 1 does when it cannot go on; empty means PowerOff.

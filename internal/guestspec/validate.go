@@ -28,6 +28,14 @@ var stopSignals = []string{"SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", 
 // ValidHostname reports whether name is one DNS label, as a guest's host name has to be.
 func ValidHostname(name string) bool { return hostLabel.MatchString(name) }
 
+// ValidServer reports whether name can be looked up: an address, or DNS labels.
+func ValidServer(name string) bool {
+	if _, err := netip.ParseAddr(name); err == nil {
+		return true
+	}
+	return len(name) <= 253 && !slices.ContainsFunc(strings.Split(name, "."), func(label string) bool { return !hostLabel.MatchString(label) })
+}
+
 // ValidSecretName reports whether name may name a secret: 1 to 64 letters, digits, dots,
 // underscores and dashes, the first a letter or a digit.
 func ValidSecretName(name string) bool { return secretName.MatchString(name) }
@@ -50,6 +58,9 @@ func (c Config) Validate() error {
 	p.check(c.Network.Wait >= 0, "network.wait", "is negative")
 	p.check(slices.Contains([]OnFatal{PowerOff, Reboot, Wait}, c.OnFatal), "on_fatal",
 		"%q is none of poweroff, reboot, wait", c.OnFatal)
+	for i, name := range c.TimeServers {
+		p.check(ValidServer(name), fmt.Sprintf("time_servers[%d]", i), "%q is neither a host name nor an address", name)
+	}
 	for i, t := range c.Tmpfs {
 		p.tmpfs(fmt.Sprintf("tmpfs[%d]", i), t)
 	}

@@ -24,7 +24,7 @@ import (
 type Options struct {
 	Artifact  string           // the out folder
 	State     string           // folder for what outlives the run; made, mode 0700
-	Now       func() time.Time // the clock that the guest's is set by
+	Now       func() time.Time // the clock that the guest's is set and kept by
 	Port      uint16           // of 127.0.0.1 for PostgreSQL; 0 takes a free one
 	Console   io.Writer        // takes the guest's console
 	MemoryMiB int              // 0: what vm.json says
@@ -42,6 +42,7 @@ type Options struct {
 type VM struct {
 	machine *qemu.VM
 	state   *state
+	time    *timeServer
 	status  *guestapi.Client
 	spec    *vmspec.Spec
 
@@ -80,18 +81,27 @@ func Start(ctx context.Context, o Options) (*VM, error) {
 	return vm, nil
 }
 
-func start(ctx context.Context, o Options, spec *vmspec.Spec, s *state) (*VM, error) {
+func start(ctx context.Context, o Options, spec *vmspec.Spec, s *state) (vm *VM, err error) {
 	password, passfile, err := s.password(o.Secrets[Postgres])
 	if err != nil {
 		return nil, err
 	}
 	secrets := map[string]string{Postgres: password}
 	maps.Copy(secrets, o.Secrets)
+	clock, err := startTimeServer(o.Now)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if vm == nil {
+			clock.close()
+		}
+	}()
 	network := network(spec, o.Port)
 	token := rand.Text() + rand.Text() // 52 characters, 256 bits
 	// The config disk holds secrets: it has a name only until QEMU has opened it.
 	defer os.Remove(s.private(configName))
-	if err := writeConfig(s, spec, network, o.Now(), token, secrets); err != nil {
+	if err := writeConfig(s, spec, network, clock.port, o.Now(), token, secrets); err != nil {
 		return nil, err
 	}
 	disks, err := disks(ctx, o.Artifact, spec, s)
@@ -107,7 +117,7 @@ func start(ctx context.Context, o Options, spec *vmspec.Spec, s *state) (*VM, er
 		return nil, err
 	}
 	endpoint := netip.AddrPortFrom(loopback, machine.Port(uint16(spec.Ready.Port)))
-	return &VM{machine, s, guestapi.NewClient(endpoint, token), spec, password, passfile}, nil
+	return &VM{machine, s, clock, guestapi.NewClient(endpoint, token), spec, password, passfile}, nil
 }
 
 var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
@@ -138,15 +148,16 @@ func network(spec *vmspec.Spec, port uint16) qemu.Network {
 // Postgres is the name of the database's service in vm.json, and of its secret on the config disk.
 const Postgres = "postgres"
 
-func writeConfig(s *state, spec *vmspec.Spec, network qemu.Network, now time.Time, token string, secrets map[string]string) error {
+func writeConfig(s *state, spec *vmspec.Spec, network qemu.Network, timePort uint16, now time.Time, token string, secrets map[string]string) error {
 	disk, err := configdisk.Encode(configdisk.Config{
 		Hostname: spec.Network.Hostname,
 		Network: configdisk.Network{
 			Address: spec.Network.Guest, Gateway: network.Host, DNS: []netip.Addr{network.DNS()}, MTU: spec.Network.MTU,
 		},
-		Time:    now,
-		Secrets: secrets,
-		Token:   token,
+		Time:        now,
+		TimeServers: []netip.AddrPort{netip.AddrPortFrom(network.Host, timePort)},
+		Secrets:     secrets,
+		Token:       token,
 	})
 	if err != nil {
 		return fmt.Errorf("config disk: %w", err)
@@ -229,5 +240,13 @@ func (vm *VM) PowerButton(ctx context.Context) error { return vm.machine.PowerBu
 // Status asks the guest how it is.
 func (vm *VM) Status(ctx context.Context) (*guestapi.Status, error) { return vm.status.Status(ctx) }
 
+// LookAtClock makes the guest compare its clock with this computer's, and correct it, now.
+func (vm *VM) LookAtClock(ctx context.Context) (*guestapi.Clock, error) {
+	return vm.status.LookAtClock(ctx)
+}
+
 // Close ends the machine, if it still runs, as a power cut would, and gives its data free. It may be called twice.
-func (vm *VM) Close() error { return errors.Join(vm.machine.Kill(), vm.state.close()) }
+func (vm *VM) Close() error {
+	vm.time.close()
+	return errors.Join(vm.machine.Kill(), vm.state.close())
+}

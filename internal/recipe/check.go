@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sovereign-sql/sov/internal/guestspec"
 	"github.com/sovereign-sql/sov/internal/strictyaml"
 )
 
@@ -175,6 +176,9 @@ func (c *checker) network() {
 	for i, server := range n.DNS {
 		_, err := netip.ParseAddr(server)
 		c.require(err == nil, strictyaml.Index("network.dns", i), "%q is not an address", server)
+	}
+	for i, server := range n.Time {
+		c.require(guestspec.ValidServer(server), strictyaml.Index("network.time", i), "%q is neither a host name nor an address", server)
 	}
 	for i, port := range n.Publish {
 		at := strictyaml.Index("network.publish", i)

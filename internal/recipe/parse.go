@@ -43,6 +43,7 @@ func defaults() *Recipe {
 			MTU:     1500,
 			Routing: RoutingMainFirst,
 			DNS:     []string{"1.1.1.1", "9.9.9.9"},
+			Time:    []string{"pool.ntp.org"},
 		},
 	}
 }

@@ -214,6 +214,7 @@ type Network struct {
 	Guest    string   `yaml:"guest"`    // guest address in the same subnet
 	MTU      int      `yaml:"mtu"`      // bytes
 	DNS      []string `yaml:"dns"`      // name servers of the guest
+	Time     []string `yaml:"time"`     // public NTP servers, for when the host tells no time
 	Publish  []int    `yaml:"publish"`  // TCP ports of the guest offered on the host
 	Forward  []int    `yaml:"forward"`  // those of Publish that the phone also offers at its own address
 	Routing  string   `yaml:"routing"`  // "main-first" or "scoped"; empty: main-first

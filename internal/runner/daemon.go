@@ -296,10 +296,11 @@ func (d *Daemon) attend(ctx context.Context, r *run, a *artifact, network hostne
 	}
 	attending, cancel := context.WithCancel(ctx)
 	watch := newGuestWatch(d, r, a)
-	done := make(chan struct{}, 3)
+	done := make(chan struct{}, 4)
 	for _, look := range []func(context.Context){
 		watch.run,
 		func(ctx context.Context) { d.followNetwork(ctx, a, network) },
+		func(ctx context.Context) { serveTime(ctx, a.spec, d.log) },
 		func(ctx context.Context) { rotateLogs(ctx, d.log, d.vm.Console(), d.vm.Log()) },
 	} {
 		go func() { look(attending); done <- struct{}{} }()
@@ -389,9 +390,13 @@ func (w *guestWatch) run(ctx context.Context) {
 	late := time.Now().Add(w.artifact.spec.Ready.Timeout())
 	answered, wasReady := false, false
 	for {
+		asked := time.Now()
 		asking, cancel := context.WithTimeout(ctx, askPatience)
 		status, err := w.machine.guest.Status(asking)
 		cancel()
+		if err == nil && isBehind(status.Time, asked) {
+			w.correctClock(ctx)
+		}
 		if ctx.Err() != nil {
 			return
 		}

@@ -85,8 +85,11 @@ func writeConfigDisk(vm layout.VM, spec *vmspec.Spec, secrets map[string]string,
 		Hostname: n.Hostname,
 		Network:  configdisk.Network{Address: n.Guest, Gateway: n.Host.Addr(), DNS: n.DNS, MTU: n.MTU},
 		Time:     time.Now(),
-		Secrets:  secrets,
-		Token:    token,
+
+		TimeServers: []netip.AddrPort{timeServer(spec)},
+
+		Secrets: secrets,
+		Token:   token,
 	})
 	if err != nil {
 		return err

@@ -60,6 +60,8 @@ func (s *stage) config() guestspec.Config {
 		Image:    guestspec.Image{Name: s.Recipe.Name, Version: s.Recipe.Version},
 		Hostname: s.Recipe.Network.Hostname,
 		Firewall: Firewall(s.Recipe),
+
+		TimeServers: s.Recipe.Network.Time,
 	}
 }
 

@@ -1,0 +1,178 @@
+package timekeeper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/sovereign-sql/sov/internal/sntp"
+)
+
+const (
+	hostEvery    = 64 * time.Second
+	hostPatience = time.Second // it is one link away
+	hostSamples  = 3
+
+	// Pools ask not to be asked more than every few minutes; 17 are the longest pause of an ordinary client (2^10 s,
+	// RFC 5905, MAXPOLL).
+	poolEvery    = 1024 * time.Second
+	poolPatience = 5 * time.Second
+	poolServers  = 4 // of which most have to agree
+	// agreement is how far servers may be apart that are said to agree: as much as slow mobile data makes them.
+	agreement = time.Second
+	// rateRest is how long a server that says that it is asked too often is left alone.
+	rateRest = time.Hour
+)
+
+// Host is the source of the servers that the host runs, the first that answers.
+func Host(servers []netip.AddrPort) Source {
+	return Source{Name: "sntp", Every: hostEvery, Read: func(ctx context.Context) (Reading, error) {
+		var faults []error
+		for _, server := range servers {
+			r, err := askOften(ctx, server)
+			if err == nil {
+				return r, nil
+			}
+			faults = append(faults, err)
+		}
+		return Reading{}, errors.Join(faults...)
+	}}
+}
+
+// askOften asks a server that is near some times and returns the answer that was on its way for the shortest time.
+func askOften(ctx context.Context, server netip.AddrPort) (Reading, error) {
+	var best Reading
+	for i := range hostSamples {
+		r, err := ask(ctx, server, hostPatience)
+		if err != nil && i == 0 {
+			return Reading{}, err
+		}
+		if err == nil && (i == 0 || r.Uncertainty < best.Uncertainty) {
+			best = r
+		}
+	}
+	return best, nil
+}
+
+func ask(ctx context.Context, server netip.AddrPort, patience time.Duration) (Reading, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	r, err := sntp.Client{}.Ask(ctx, server)
+	if err != nil {
+		return Reading{}, err
+	}
+	return Reading{Server: server.Addr().String(), Offset: r.Offset, Uncertainty: r.Delay / 2}, nil
+}
+
+// A pool is a set of public servers behind names.
+type pool struct {
+	names   []string
+	port    uint16
+	resolve func(ctx context.Context, name string) ([]netip.Addr, error)
+
+	mu      sync.Mutex
+	resting map[netip.Addr]time.Time // servers that refused, and until when they are left alone
+}
+
+// Public is the source of public servers, which are asked by name (or address). Some of them are asked at once, and most
+// of those that answer have to agree: each of them could be wrong, and what they say is not authenticated.
+func Public(names []string) Source {
+	p := &pool{names: names, port: sntp.Port, resolve: func(ctx context.Context, name string) ([]netip.Addr, error) {
+		return net.DefaultResolver.LookupNetIP(ctx, "ip4", name)
+	}}
+	return p.source()
+}
+
+func (p *pool) source() Source {
+	p.resting = make(map[netip.Addr]time.Time)
+	return Source{Name: "pool", Every: poolEvery, Shared: true, Read: p.read}
+}
+
+func (p *pool) read(ctx context.Context) (Reading, error) {
+	ctx, cancel := context.WithTimeout(ctx, poolPatience)
+	defer cancel()
+	servers, err := p.servers(ctx)
+	if len(servers) == 0 {
+		return Reading{}, err
+	}
+	readings := make([]Reading, len(servers))
+	faults := make([]error, len(servers))
+	var all sync.WaitGroup
+	for i, server := range servers {
+		all.Go(func() {
+			readings[i], faults[i] = ask(ctx, netip.AddrPortFrom(server, p.port), poolPatience)
+			p.heed(server, faults[i])
+		})
+	}
+	all.Wait()
+	var answers []Reading
+	for i, err := range faults {
+		if err == nil {
+			answers = append(answers, readings[i])
+		}
+	}
+	if len(answers) == 0 {
+		return Reading{}, errors.Join(faults...)
+	}
+	return agree(answers)
+}
+
+// servers are those that may be asked now, at most poolServers.
+func (p *pool) servers(ctx context.Context) ([]netip.Addr, error) {
+	var servers []netip.Addr
+	var faults []error
+	for _, name := range p.names {
+		addresses, err := p.resolve(ctx, name)
+		if err != nil {
+			faults = append(faults, err)
+		}
+		p.mu.Lock()
+		for _, a := range addresses {
+			if a = a.Unmap(); !slices.Contains(servers, a) && time.Now().After(p.resting[a]) {
+				servers = append(servers, a)
+			}
+		}
+		p.mu.Unlock()
+	}
+	if len(servers) == 0 && len(faults) == 0 {
+		faults = append(faults, fmt.Errorf("all servers of %v refused to be asked", p.names))
+	}
+	return servers[:min(len(servers), poolServers)], errors.Join(faults...)
+}
+
+// heed leaves a server alone that refused.
+func (p *pool) heed(server netip.Addr, err error) {
+	var kiss *sntp.Kiss
+	if !errors.As(err, &kiss) {
+		return
+	}
+	rest := rateRest
+	if kiss.Final() {
+		rest = 100 * 365 * 24 * time.Hour // for as long as this guest runs
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.resting[server] = time.Now().Add(rest)
+}
+
+// agree returns the surest of the readings with which more than half agree.
+func agree(readings []Reading) (Reading, error) {
+	slices.SortFunc(readings, func(a, b Reading) int { return int(a.Uncertainty - b.Uncertainty) })
+	for _, r := range readings {
+		with := 0
+		for _, other := range readings {
+			if (r.Offset - other.Offset).Abs() <= agreement {
+				with++
+			}
+		}
+		if 2*with > len(readings) {
+			return r, nil
+		}
+	}
+	return Reading{}, fmt.Errorf("%d public servers tell different times", len(readings))
+}

@@ -1,0 +1,325 @@
+package timekeeper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sovereign-sql/sov/internal/sntp"
+)
+
+// A world has a true time, which is the test's, and a clock that is off from it.
+type world struct {
+	off     time.Duration // the clock is ahead of the true time by this, without what follows
+	braked  bool
+	since   time.Time // of the last change of braked
+	drift   time.Duration
+	refuses error
+	steps   []time.Duration
+	log     []string
+}
+
+func (w *world) Forward(d time.Duration) error {
+	if w.refuses != nil {
+		return w.refuses
+	}
+	if d <= 0 {
+		return fmt.Errorf("forward by %s", d)
+	}
+	w.steps = append(w.steps, d)
+	w.off += d
+	return nil
+}
+
+func (w *world) Drift(d time.Duration) error {
+	w.drift = d
+	w.off += d // at once, for the test
+	return w.refuses
+}
+
+func (w *world) Brake(on bool) error {
+	w.off = w.ahead()
+	w.braked, w.since = on, time.Now()
+	return w.refuses
+}
+
+// ahead is how far the clock is ahead. A bubble's time is not slowed down, so that a brake of nine tenths of the real
+// one's strength is what its timers fit.
+func (w *world) ahead() time.Duration {
+	if w.braked {
+		return w.off - time.Since(w.since)/(brakeShare-1)
+	}
+	return w.off
+}
+
+// source is one that knows the true time.
+func (w *world) source(name string, every time.Duration) *testSource {
+	s := &testSource{}
+	s.Source = Source{Name: name, Every: every, Read: func(context.Context) (Reading, error) {
+		s.asked = append(s.asked, time.Now())
+		if s.fault != nil {
+			return Reading{}, s.fault
+		}
+		return Reading{Server: name + "'s", Offset: -w.ahead(), Uncertainty: time.Millisecond}, nil
+	}}
+	return s
+}
+
+type testSource struct {
+	Source
+	fault error
+	asked []time.Time
+}
+
+func (w *world) keeper(sources ...*testSource) *Keeper {
+	k := &Keeper{Clock: w, Log: func(text string, attrs ...any) { w.log = append(w.log, fmt.Sprint(append([]any{text}, attrs...)...)) }}
+	for _, s := range sources {
+		k.Sources = append(k.Sources, s.Source)
+	}
+	return k
+}
+
+func TestCorrections(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		ahead time.Duration
+		steps int
+		drift time.Duration
+		brake bool
+		fault string
+	}{
+		{name: "right", ahead: 500 * time.Microsecond},
+		{name: "a little behind", ahead: -100 * time.Millisecond, drift: 100 * time.Millisecond},
+		{name: "a little ahead", ahead: 100 * time.Millisecond, drift: -100 * time.Millisecond},
+		{name: "behind", ahead: -130 * time.Millisecond, steps: 1},
+		{name: "in 1970", ahead: -57 * 365 * 24 * time.Hour, steps: 1},
+		{name: "ahead", ahead: 5 * time.Second, brake: true},
+		{name: "far ahead", ahead: time.Hour, brake: true, fault: "1h0m0s ahead. It is not set back while services run, but runs a tenth slower, for the next 10h0m0s"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := &world{off: tt.ahead}
+			k := w.keeper(w.source("sntp", time.Minute))
+			status := k.Look(t.Context())
+			if len(w.steps) != tt.steps || w.drift != tt.drift || w.braked != tt.brake || !strings.Contains(status.Fault, tt.fault) || (tt.fault == "") != (status.Fault == "") {
+				t.Errorf("%+v, %+v", w, status)
+			}
+			if status.Source != "sntp" || status.Server != "sntp's" || status.LastSync.IsZero() || status.Offset != -tt.ahead.Seconds() {
+				t.Errorf("%+v", status)
+			}
+		})
+	}
+}
+
+// A clock that is ahead is right in the end, was never set back, and is looked at until then.
+func TestAheadBecomesRight(t *testing.T) {
+	for _, shared := range []bool{false, true} {
+		t.Run(fmt.Sprintf("shared=%v", shared), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := &world{off: 40 * time.Second}
+				s := w.source("sntp", time.Minute)
+				s.Shared = shared
+				k := w.keeper(s)
+				ctx, cancel := context.WithCancel(t.Context())
+				done := make(chan struct{})
+				go func() { k.Run(ctx); close(done) }()
+				time.Sleep(30 * time.Minute)
+				synctest.Wait()
+				if w.ahead().Abs() > stepAbove || w.braked || len(w.steps) > 0 {
+					t.Errorf("after half an hour %v ahead, braked %v, steps %v", w.ahead(), w.braked, w.steps)
+				}
+				cancel()
+				<-done
+				if shared {
+					for i := 1; i < len(s.asked); i++ {
+						if pause := s.asked[i].Sub(s.asked[i-1]); pause < s.Every {
+							t.Errorf("asked again after %v", pause)
+						}
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestSourcesInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{}
+		host, public := w.source("sntp", 64*time.Second), w.source("pool", 1024*time.Second)
+		public.Shared = true
+		host.fault = errors.New("the host is deaf")
+		k := w.keeper(host, public)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { k.Run(ctx); close(done) }()
+		synctest.Wait()
+		if got := k.Status(); got.Source != "pool" {
+			t.Errorf("kept by %+v while the host does not answer", got)
+		}
+		for range 20 {
+			k.Look(ctx)
+		}
+		if len(public.asked) != 1 {
+			t.Errorf("the public servers were asked %d times in a moment", len(public.asked))
+		}
+		time.Sleep(10 * time.Minute)
+		if len(public.asked) != 1 || len(host.asked) < 30 {
+			t.Errorf("asked the public servers %d times, the host %d times", len(public.asked), len(host.asked))
+		}
+		host.fault = nil
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if got := k.Status(); got.Source != "sntp" {
+			t.Errorf("kept by %+v, though the host answers again", got)
+		}
+		cancel()
+		<-done
+	})
+}
+
+// The phone slept: the next look, or the first round after it at the latest, sets the clock forward.
+func TestHostSlept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{}
+		k := w.keeper(w.source("sntp", 64*time.Second))
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { k.Run(ctx); close(done) }()
+		synctest.Wait()
+		w.off -= time.Hour
+		if k.Look(ctx); w.ahead() != 0 {
+			t.Errorf("%v after a look", w.ahead())
+		}
+		w.off -= time.Hour
+		time.Sleep(65 * time.Second)
+		synctest.Wait()
+		if w.ahead() != 0 {
+			t.Errorf("%v after a minute", w.ahead())
+		}
+		cancel()
+		<-done
+	})
+}
+
+func TestNobodyAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{off: time.Minute}
+		s := w.source("sntp", time.Minute)
+		k := w.keeper(s)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { k.Run(ctx); close(done) }()
+		synctest.Wait()
+		if !w.braked {
+			t.Error("a clock a minute ahead is not braked")
+		}
+		s.fault = errors.New("nobody is there")
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if w.braked {
+			t.Error("the clock stays braked though nobody looks at it")
+		}
+		if got := k.Status(); !strings.Contains(got.Fault, "nobody is there") || got.Source != "sntp" {
+			t.Errorf("%+v", got)
+		}
+		asked := len(s.asked)
+		time.Sleep(time.Hour)
+		if n := len(s.asked) - asked; n < 50 || n > 70 {
+			t.Errorf("asked %d times in an hour", n)
+		}
+		cancel()
+		<-done
+	})
+	k := (&world{}).keeper()
+	if got := k.Look(t.Context()); got.Source != sourceAtBoot || got.Fault != "nothing tells the time" {
+		t.Errorf("without any source: %+v", got)
+	}
+}
+
+func TestClockThatCannotBeSet(t *testing.T) {
+	w := &world{off: -time.Hour, refuses: errors.New("not permitted")}
+	if got := w.keeper(w.source("sntp", time.Minute)).Look(t.Context()); !strings.Contains(got.Fault, "cannot be corrected: not permitted") {
+		t.Errorf("%+v", got)
+	}
+}
+
+// serve runs a time server on an address of loopback, whose clock is ahead.
+func serve(t *testing.T, address string, port uint16, ahead time.Duration, server sntp.Server) netip.AddrPort {
+	t.Helper()
+	conn, err := net.ListenPacket("udp", netip.AddrPortFrom(netip.MustParseAddr(address), port).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.Now = func() time.Time { return time.Now().Add(ahead) }
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { server.Serve(ctx, conn); close(done) }()
+	t.Cleanup(func() { cancel(); <-done })
+	return conn.LocalAddr().(*net.UDPAddr).AddrPort()
+}
+
+func TestHostIsAsked(t *testing.T) {
+	deaf := serve(t, "127.0.0.1", 0, 0, sntp.Server{Trusted: func(time.Time) bool { return false }})
+	good := serve(t, "127.0.0.1", 0, time.Hour, sntp.Server{})
+	r, err := Host([]netip.AddrPort{deaf, good}).Read(t.Context())
+	if err != nil || (r.Offset-time.Hour).Abs() > time.Second || r.Server != "127.0.0.1" {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if _, err := Host([]netip.AddrPort{deaf}).Read(t.Context()); err == nil {
+		t.Error("a server whose clock is not set is believed")
+	}
+}
+
+// Public servers have to agree; one that is wrong is outvoted, and one that refuses is left alone.
+func TestPublicServersHaveToAgree(t *testing.T) {
+	first := serve(t, "127.0.0.11", 0, time.Minute, sntp.Server{})
+	port := first.Port()
+	serve(t, "127.0.0.12", port, time.Minute, sntp.Server{})
+	serve(t, "127.0.0.13", port, 10*time.Hour, sntp.Server{})
+	names := map[string][]string{
+		"good": {"127.0.0.11", "127.0.0.12", "127.0.0.13"}, "split": {"127.0.0.11", "127.0.0.13"}, "one": {"127.0.0.12"}, "none": {"127.0.0.14"},
+	}
+	read := func(name string) (Reading, error) {
+		p := &pool{names: []string{name}, port: port, resolve: func(_ context.Context, name string) ([]netip.Addr, error) {
+			var list []netip.Addr
+			for _, a := range names[name] {
+				list = append(list, netip.MustParseAddr(a))
+			}
+			if list == nil {
+				return nil, errors.New("no such host")
+			}
+			return list, nil
+		}}
+		return p.source().Read(t.Context())
+	}
+	for _, name := range []string{"good", "one"} {
+		if r, err := read(name); err != nil || (r.Offset-time.Minute).Abs() > time.Second {
+			t.Errorf("%s: %+v, %v", name, r, err)
+		}
+	}
+	for name, want := range map[string]string{"split": "tell different times", "none": "refused", "unknown": "no such host"} {
+		if r, err := read(name); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %+v, %v, want %q", name, r, err, want)
+		}
+	}
+}
+
+func TestKissesAreHeeded(t *testing.T) {
+	a := netip.MustParseAddr("192.0.2.1")
+	p := &pool{names: []string{"pool"}, resolve: func(context.Context, string) ([]netip.Addr, error) { return []netip.Addr{a}, nil }}
+	p.source()
+	for code, want := range map[string]time.Duration{"RATE": rateRest, "DENY": 50 * 365 * 24 * time.Hour} {
+		p.heed(a, fmt.Errorf("ask: %w", &sntp.Kiss{Code: code}))
+		if rest := time.Until(p.resting[a]); rest < want-time.Minute {
+			t.Errorf("%s: left alone for %v", code, rest)
+		}
+		if servers, err := p.servers(t.Context()); len(servers) > 0 || err == nil {
+			t.Errorf("%s: %v, %v", code, servers, err)
+		}
+	}
+}
