@@ -40,7 +40,7 @@ func Export(ctx context.Context, store *pipeline.Store, result *pipeline.Result,
 		return nil, errors.New("export: the build has no bundle")
 	}
 	files := make([]ExportedFile, 0, len(st.Outputs))
-	changed := len(staleFiles(dir, st.Outputs)) > 0
+	changed := len(staleFiles(dir, outputNames(st.Outputs))) > 0
 	for _, o := range st.Outputs {
 		f := ExportedFile{Name: o.Name, Blob: o.Blob, Changed: !store.Exported(o.Blob, filepath.Join(dir, o.Name), filePerm(o.Name))}
 		changed = changed || f.Changed
@@ -50,29 +50,62 @@ func Export(ctx context.Context, store *pipeline.Store, result *pipeline.Result,
 	if !changed {
 		return files, nil
 	}
-	if err := exportAll(ctx, store, files, st.Outputs, dir); err != nil {
+	if err := exportAll(ctx, store, files, dir); err != nil {
 		return nil, fmt.Errorf("export artifact to %s: %w", dir, err)
 	}
 	return files, nil
 }
 
 // staleFiles are files of the artifact in dir that the new one does not have.
-func staleFiles(dir string, now []pipeline.Output) []string {
+func staleFiles(dir string, now []string) []string {
 	old, err := manifest.Load(dir)
 	if err != nil {
 		return nil // no artifact, or none that says what is its own
 	}
 	var stale []string
 	for _, f := range old.Files {
-		isNew := slices.ContainsFunc(now, func(o pipeline.Output) bool { return o.Name == f.Name })
-		if _, err := os.Lstat(filepath.Join(dir, f.Name)); err == nil && !isNew {
+		if _, err := os.Lstat(filepath.Join(dir, f.Name)); err == nil && !slices.Contains(now, f.Name) {
 			stale = append(stale, f.Name)
 		}
 	}
 	return stale
 }
 
-func exportAll(ctx context.Context, store *pipeline.Store, files []ExportedFile, outputs []pipeline.Output, dir string) error {
+func outputNames(outputs []pipeline.Output) []string {
+	var names []string
+	for _, o := range outputs {
+		names = append(names, o.Name)
+	}
+	return names
+}
+
+func exportAll(ctx context.Context, store *pipeline.Store, files []ExportedFile, dir string) error {
+	var names []string
+	for _, f := range files {
+		names = append(names, f.Name)
+	}
+	err := Replace(dir, names, func(staging string) error {
+		for _, f := range files {
+			if _, err := store.Export(ctx, f.Blob, filepath.Join(staging, f.Name), filePerm(f.Name)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		// Notes the files under the names they have now, so that the next
+		// build need not read them.
+		store.Exported(f.Blob, filepath.Join(dir, f.Name), filePerm(f.Name))
+	}
+	return nil
+}
+
+// Replace makes dir an artifact of the files that names lists and fill writes
+// into a directory beside it. They take dir's place together, as Export says.
+func Replace(dir string, names []string, fill func(staging string) error) error {
 	parent := filepath.Dir(dir)
 	if err := os.MkdirAll(parent, 0o755); err != nil {
 		return err
@@ -82,10 +115,10 @@ func exportAll(ctx context.Context, store *pipeline.Store, files []ExportedFile,
 		return err
 	}
 	defer unlock()
-	if err := finishInterrupted(outputs, dir); err != nil {
+	if err := finishInterrupted(names, dir); err != nil {
 		return err
 	}
-	stale := staleFiles(dir, outputs)
+	stale := staleFiles(dir, names)
 	staging, err := os.MkdirTemp(parent, stagingPrefix(dir))
 	if err != nil {
 		return err
@@ -95,18 +128,20 @@ func exportAll(ctx context.Context, store *pipeline.Store, files []ExportedFile,
 	if err := os.Chmod(staging, 0o755); err != nil {
 		return err
 	}
-	for _, f := range files {
-		if _, err := store.Export(ctx, f.Blob, filepath.Join(staging, f.Name), filePerm(f.Name)); err != nil {
+	if err := fill(staging); err != nil {
+		return err
+	}
+	for _, name := range names {
+		path := filepath.Join(staging, name)
+		if info, err := os.Lstat(path); err == nil && info.Mode().Perm() == filePerm(name) {
+			continue
+		}
+		if err := os.Chmod(path, filePerm(name)); err != nil {
 			return err
 		}
 	}
 	if err := swap(staging, dir); err != nil {
 		return err
-	}
-	for _, f := range files {
-		// Notes the files under the names they have now, so that the next
-		// build need not read them.
-		store.Exported(f.Blob, filepath.Join(dir, f.Name), filePerm(f.Name))
 	}
 	return keepStrangers(staging, dir, stale)
 }
@@ -129,7 +164,7 @@ func lockDir(dir string) (unlock func(), err error) {
 // finishInterrupted clears away what exports left that were killed. One that
 // was killed behind the exchange has yet to hand over the strangers' files; one
 // that was killed amid an exchange by renames, to give dir back.
-func finishInterrupted(outputs []pipeline.Output, dir string) error {
+func finishInterrupted(names []string, dir string) error {
 	left, err := filepath.Glob(filepath.Join(filepath.Dir(dir), stagingPrefix(dir)+"*"))
 	if err != nil {
 		return err
@@ -143,10 +178,7 @@ func finishInterrupted(outputs []pipeline.Output, dir string) error {
 			continue
 		}
 		if err == nil {
-			stale := staleFiles(old, nil)
-			for _, o := range outputs {
-				stale = append(stale, o.Name)
-			}
+			stale := append(staleFiles(old, nil), names...)
 			if err := keepStrangers(old, dir, stale); err != nil {
 				return err
 			}

@@ -28,7 +28,21 @@ rooted Android phone, byte for byte the same wherever it is built, and boots it 
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return &usageError{fmt.Errorf("%w (see `%s --help`)", err, c.CommandPath())}
 	})
-	root.AddCommand(newBuild(), newRun(), newSecrets(), newInspect(), newVerify(), newDiff(), newKey(), newSign(), newCache(), newDoctor(), newVersion())
+	root.AddCommand(
+		newBuild(),
+		newRun(),
+		newSecrets(),
+		newInspect(),
+		newVerify(),
+		newDiff(),
+		newKey(),
+		newSign(),
+		newPublish(),
+		newPull(),
+		newCache(),
+		newDoctor(),
+		newVersion(),
+	)
 	refuseStrayArguments(root)
 	return root
 }

@@ -59,7 +59,7 @@ func (l Layer) Fetch(ctx context.Context, f *os.File, progress func(n int64)) er
 	}
 	err := fetch.Retry(ctx, 0, l.pause, func() error {
 		err := l.fetch(ctx, f, progress)
-		return statusError(err)
+		return ExplainAnswer(err)
 	})
 	if err != nil {
 		return fmt.Errorf("fetch layer %s: %w", l.Digest, err)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
@@ -82,7 +83,7 @@ func openRegistry(ctx context.Context, ref Reference, arch, digest string, o Opt
 		var img v1.Image
 		err := fetch.Retry(ctx, 0, o.Pause, func() (err error) {
 			img, err = remote.Image(candidate, remoteOptions(ctx, arch, o)...)
-			return statusError(err)
+			return ExplainAnswer(err)
 		})
 		if err == nil {
 			return withDigest(img, Registry)
@@ -100,27 +101,56 @@ func openRegistry(ctx context.Context, ref Reference, arch, digest string, o Opt
 }
 
 func remoteOptions(ctx context.Context, arch string, o Options) []remote.Option {
-	inner, keychain := o.Transport, o.Keychain
-	if inner == nil {
-		inner = fetch.NewTransport(fetch.DefaultTimeouts)
-	}
-	if keychain == nil {
-		keychain = authn.DefaultKeychain
-	}
+	return append(o.Remote(ctx), remote.WithPlatform(v1.Platform{OS: "linux", Architecture: arch}))
+}
+
+// Remote returns what has package remote reach registries as these options say.
+// Its operations are tried once: callers retry, with fetch.Retry and
+// ExplainAnswer.
+func (o Options) Remote(ctx context.Context) []remote.Option {
 	return []remote.Option{
 		remote.WithContext(ctx),
-		remote.WithTransport(fetch.LoopbackHTTP(inner)),
-		remote.WithAuthFromKeychain(keychain),
-		remote.WithPlatform(v1.Platform{OS: "linux", Architecture: arch}),
+		remote.WithTransport(o.RoundTripper()),
+		remote.WithAuthFromKeychain(o.keychain()),
 		// Whole operations are retried here, with a limit that is known.
 		remote.WithRetryBackoff(remote.Backoff{Steps: 1}),
 		remote.WithUserAgent("sov"),
 	}
 }
 
-// statusError turns a registry's error into one that fetch.Passing knows, with
+// RoundTripper is the transport, which speaks plain HTTP to this computer only.
+func (o Options) RoundTripper() http.RoundTripper {
+	if o.Transport == nil {
+		return fetch.LoopbackHTTP(fetch.NewTransport(fetch.DefaultTimeouts))
+	}
+	return fetch.LoopbackHTTP(o.Transport)
+}
+
+func (o Options) keychain() authn.Keychain {
+	if o.Keychain == nil {
+		return authn.DefaultKeychain
+	}
+	return o.Keychain
+}
+
+// Client returns an HTTP client that is logged in to a repository and may pull
+// from it, for what package remote does not do, such as asking for the rest of
+// a blob.
+func (o Options) Client(ctx context.Context, repository name.Repository) (*http.Client, error) {
+	auth, err := authn.Resolve(ctx, o.keychain(), repository)
+	if err != nil {
+		return nil, fmt.Errorf("find credentials for %s: %w", repository, err)
+	}
+	t, err := transport.NewWithContext(ctx, repository.Registry, auth, o.RoundTripper(), []string{repository.Scope(transport.PullScope)})
+	if err != nil {
+		return nil, err
+	}
+	return &http.Client{Transport: t}, nil
+}
+
+// ExplainAnswer turns a registry's error into one that fetch.Passing knows, with
 // what to do about the common ones.
-func statusError(err error) error {
+func ExplainAnswer(err error) error {
 	var answer *transport.Error
 	if !errors.As(err, &answer) {
 		return err
