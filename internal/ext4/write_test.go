@@ -13,12 +13,10 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
-	"unicode/utf8"
 
 	"github.com/sovereign-sql/sov/internal/mounttest"
 	"github.com/sovereign-sql/sov/internal/tree"
@@ -90,73 +88,6 @@ func compareByReader(t *testing.T, image string, want *tree.Tree) {
 	}
 	for _, c := range changes[:min(20, len(changes))] {
 		t.Errorf("%+v", c)
-	}
-}
-
-// debugfsEvery is of how many entries debugfs looks at one.
-const debugfsEvery = 400
-
-// compareByDebugfs looks up a sample of paths, always with the first of each
-// type, and compares what debugfs says of their inodes and bytes.
-func compareByDebugfs(t *testing.T, image string, want *tree.Tree) {
-	needTools(t, "debugfs")
-	seen := make(map[uint32]bool)
-	count := 0
-	var script strings.Builder
-	var sampled []*tree.Inode
-	dumps := t.TempDir()
-	_ = want.Walk(func(p string, n *tree.Inode) error {
-		count++
-		if seen[n.Type()] && count%debugfsEvery != 0 || strings.ContainsAny(p, "\"\\\n") || !utf8.ValidString(p) {
-			return nil
-		}
-		seen[n.Type()] = true
-		fmt.Fprintf(&script, "stat \"/%s\"\n", p)
-		if n.IsRegular() && n.Content.Size < 64<<20 {
-			fmt.Fprintf(&script, "dump \"/%s\" %s\n", p, filepath.Join(dumps, strconv.Itoa(len(sampled))))
-		}
-		sampled = append(sampled, n)
-		return nil
-	})
-	commands := filepath.Join(dumps, "commands")
-	if err := os.WriteFile(commands, []byte(script.String()), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	out := command(t, "debugfs", "-f", commands, image)
-	compareDebugfs(t, out, sampled, dumps)
-}
-
-// debugfsStat picks from debugfs's stat what an inode has.
-var debugfsStat = regexp.MustCompile(`(?s)Inode: \d+ +Type: (\w+)(?: special)? +Mode: +(\d+) .*?User: +(\d+) +Group: +(\d+).*? Size: (\d+)`)
-
-func compareDebugfs(t *testing.T, out string, sampled []*tree.Inode, dumps string) {
-	t.Helper()
-	types := map[uint32]string{tree.S_IFREG: "regular", tree.S_IFDIR: "directory", tree.S_IFLNK: "symlink",
-		tree.S_IFCHR: "character", tree.S_IFBLK: "block", tree.S_IFIFO: "FIFO", tree.S_IFSOCK: "socket"}
-	stats := debugfsStat.FindAllStringSubmatch(out, -1)
-	if len(stats) != len(sampled) {
-		t.Fatalf("debugfs found %d of %d inodes:\n%s", len(stats), len(sampled), out)
-	}
-	for i, n := range sampled {
-		want := []string{types[n.Type()], fmt.Sprintf("%04o", n.Mode&0o7777), strconv.Itoa(int(n.UID)), strconv.Itoa(int(n.GID))}
-		for j, w := range want {
-			if got := stats[i][1+j]; got != w {
-				t.Errorf("debugfs: %q in\n%s\nwant %q", got, stats[i][0], w)
-			}
-		}
-		if !n.IsRegular() {
-			continue
-		}
-		if got := stats[i][5]; got != strconv.FormatInt(n.Content.Size, 10) {
-			t.Errorf("debugfs: size %s, want %d", got, n.Content.Size)
-		}
-		got, err := os.ReadFile(filepath.Join(dumps, strconv.Itoa(i)))
-		if errors.Is(err, os.ErrNotExist) {
-			continue // too large
-		}
-		if content, _ := io.ReadAll(n.Content.Open()); err != nil || !bytes.Equal(got, content) {
-			t.Errorf("debugfs: bytes of a file of %d differ, %v", n.Content.Size, err)
-		}
 	}
 }
 
