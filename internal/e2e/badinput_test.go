@@ -18,6 +18,11 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+
 	"github.com/sovereign-sql/sov/internal/mounttest"
 	"github.com/sovereign-sql/sov/kernel"
 )
@@ -81,6 +86,23 @@ var mishaps = []mishap{
 		says: []string{"library/alpine@sha256:0000", "not"},
 	},
 	{
+		name: "A bit flipped in an image on its way",
+		prepare: func(t *testing.T, a *attempt) {
+			_, image, _ := strings.Cut(sources.Image(), "/")
+			registry := strings.TrimPrefix(tampered(t, "http://"+sources.Registry(), "/blobs/"), "http://")
+			a.flags("--image", registry+"/"+image, "--repository", sources.Repositories()[0])
+		},
+		says: []string{"library/alpine", "sha256:"},
+	},
+	{
+		name: "An image for another architecture",
+		prepare: func(t *testing.T, a *attempt) {
+			a.flags(fromMirror()...)
+			a.flags("--image", amd64Image(t))
+		},
+		says: []string{"linux/arm64", "linux/amd64"},
+	},
+	{
 		name: "A package that no repository has",
 		prepare: func(_ *testing.T, a *attempt) {
 			a.flags(fromMirror()...)
@@ -107,14 +129,14 @@ var mishaps = []mishap{
 	{
 		name: "A bit flipped in a package on its way",
 		prepare: func(t *testing.T, a *attempt) {
-			a.flags("--image", sources.Image(), "--repository", tampered(t, ".apk"))
+			a.flags("--image", sources.Image(), "--repository", tampered(t, sources.Repositories()[0], ".apk"))
 		},
 		says: []string{".apk", "not"},
 	},
 	{
 		name: "A bit flipped in an index on its way",
 		prepare: func(t *testing.T, a *attempt) {
-			a.flags("--image", sources.Image(), "--repository", tampered(t, "APKINDEX.tar.gz"))
+			a.flags("--image", sources.Image(), "--repository", tampered(t, sources.Repositories()[0], "APKINDEX.tar.gz"))
 		},
 		says: []string{"APKINDEX"},
 	},
@@ -122,7 +144,7 @@ var mishaps = []mishap{
 		name: "Disk full",
 		prepare: func(t *testing.T, a *attempt) {
 			a.flags(fromMirror()...)
-			a.flags("--cache", mounttest.Tmpfs(t, "16m"))
+			a.flags("--cache", mounttest.Tmpfs(t, "16m"), "--jobs", "1") // else several stages may say so
 			a.recipe = smallRecipe
 			a.flags("--kernel", armKernel(t, allOptions()))
 		},
@@ -330,17 +352,17 @@ func tempFile(t *testing.T, name string, content []byte) string {
 	return path
 }
 
-// tampered serves the test's repository with one bit flipped in the middle of every file of a name.
-func tampered(t *testing.T, suffix string) string {
+// tampered serves what is at an address with one bit flipped in the middle of every file whose path has part in it.
+func tampered(t *testing.T, address, part string) string {
 	t.Helper()
-	origin, err := url.Parse(sources.Repositories()[0])
+	origin, err := url.Parse(address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(&url.URL{Scheme: origin.Scheme, Host: origin.Host}) },
 		ModifyResponse: func(r *http.Response) error {
-			if !strings.HasSuffix(r.Request.URL.Path, suffix) || r.StatusCode != http.StatusOK {
+			if !strings.Contains(r.Request.URL.Path, part) || r.StatusCode != http.StatusOK {
 				return nil
 			}
 			var body bytes.Buffer
@@ -356,6 +378,26 @@ func tampered(t *testing.T, suffix string) string {
 	server := httptest.NewServer(proxy)
 	t.Cleanup(server.Close)
 	return server.URL + origin.Path
+}
+
+// amd64Image is the path of an image in a tarball, for that architecture alone.
+func amd64Image(t *testing.T) string {
+	t.Helper()
+	config, err := empty.Image.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	config = config.DeepCopy()
+	config.OS, config.Architecture = "linux", "amd64"
+	image, err := mutate.ConfigFile(empty.Image, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "alpine.tar")
+	if err := tarball.WriteToFile(path, name.MustParseReference("alpine:3.22"), image); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 type nopCloser struct{ *bytes.Buffer }

@@ -6,14 +6,17 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/sovereign-sql/sov/internal/apk"
 	"github.com/sovereign-sql/sov/internal/ext4"
 	"github.com/sovereign-sql/sov/internal/localvm"
 	"github.com/sovereign-sql/sov/stages/tailscale"
@@ -171,41 +174,90 @@ func checkTailscale(t *testing.T, g *guest) {
 	}
 }
 
-// TestKernelReadsWhatWeWrote compares every file of the root filesystem as the guest's kernel reads it with what our
-// own reader finds in the image.
+// TestKernelReadsWhatWeWrote compares every entry of the root filesystem, as the guest's kernel reads it, with what our
+// own reader finds in the image: bytes, owner, mode, size, links, time, device and target.
 func TestKernelReadsWhatWeWrote(t *testing.T) {
 	dir := artifact(t, "arm64")
 	g := boot(t, localvm.Options{Artifact: dir, State: t.TempDir()})
-	got := make(map[string]string)
-	for _, line := range g.shell(t, "find / -xdev -type f -exec sha256sum {} + 2>/dev/null; true") {
-		sum, name, ok := strings.Cut(line, "  ")
-		if !ok {
-			t.Fatalf("line %q", line)
-		}
-		got[name] = sum
-	}
-	want := imageSums(t, filepath.Join(dir, "rootfs.img"))
-	for name, sum := range got {
-		if want[name] != sum {
-			t.Errorf("%s: the kernel reads %s, the image holds %q", name, sum, want[name])
-		}
-	}
-	// The database's user may not read everything: /etc/shadow and the like.
-	if len(want)-len(got) > 10 {
-		t.Errorf("the guest read %d files of %d", len(got), len(want))
-	}
-	t.Logf("%d files are the same", len(got))
-}
-
-func imageSums(t *testing.T, path string) map[string]string {
-	t.Helper()
-	image, err := ext4.OpenFile(path)
+	image, err := ext4.OpenFile(filepath.Join(dir, "rootfs.img"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer image.Close()
 	sums := make(map[string]string)
-	err = fs.WalkDir(image, ".", func(name string, d fs.DirEntry, err error) error {
+	for _, line := range g.shell(t, "find / -xdev -type f -exec sha256sum {} + 2>/dev/null; true") {
+		sum, name, ok := strings.Cut(line, "  ")
+		if !ok {
+			t.Fatalf("line %q", line)
+		}
+		sums[name] = sum
+	}
+	compareGuest(t, "bytes", sums, imageSums(t, image))
+
+	stats := make(map[string]string)
+	for _, line := range g.shell(t, "find / -xdev -exec stat -c \"%f %u %g %s %h %Y %t %T %N\" {} + 2>/dev/null; true") {
+		fields := strings.SplitN(line, " ", 9)
+		name, _, _ := strings.Cut(strings.TrimPrefix(fields[8], "'"), "' -> '")
+		stats[name] = line
+	}
+	for _, line := range g.shell(t, "cat /proc/mounts") {
+		if point := strings.Fields(line)[1]; point != "/" {
+			delete(stats, point) // says what is mounted there, not what is in the image
+		}
+	}
+	compareGuest(t, "attributes", stats, imageStats(t, image))
+}
+
+// compareGuest compares what the guest finds with what is in the image. The database's user may not look everywhere:
+// /root, and the contents of /etc/shadow and the like; and of the image's directories some are mounted upon.
+func compareGuest(t *testing.T, what string, got, want map[string]string) {
+	t.Helper()
+	for name, said := range got {
+		if want[name] != said {
+			t.Errorf("%s of %s: the kernel reads %q, the image holds %q", what, name, said, want[name])
+		}
+	}
+	if len(want)-len(got) > 20 {
+		t.Errorf("%s: the guest read %d entries of %d", what, len(got), len(want))
+	}
+	t.Logf("%s of %d entries are the same", what, len(got))
+}
+
+// imageStats writes what the guest's stat writes of each entry of an image.
+func imageStats(t *testing.T, image *ext4.File) map[string]string {
+	t.Helper()
+	stats := make(map[string]string)
+	err := fs.WalkDir(image, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := image.Lstat(name)
+		if err != nil {
+			return err
+		}
+		name = path.Join("/", name)
+		shown := name
+		if info.Mode()&fs.ModeSymlink != 0 {
+			target, err := image.ReadLink(strings.TrimPrefix(name, "/"))
+			if err != nil {
+				return err
+			}
+			shown = "'" + name + "' -> '" + target + "'"
+		}
+		s := info.Sys().(*ext4.Stat)
+		stats[name] = fmt.Sprintf("%x %d %d %d %d %d %x %x %s", s.Mode, s.UID, s.GID, info.Size(), s.Nlink, s.Mtime.Unix(), s.Major, s.Minor, shown)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stats
+}
+
+func imageSums(t *testing.T, image *ext4.File) map[string]string {
+	t.Helper()
+	sums := make(map[string]string)
+	err := fs.WalkDir(image, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return err
 		}
@@ -229,21 +281,47 @@ func imageSums(t *testing.T, path string) map[string]string {
 
 // TestPackageToolsAgree asks the guest's own apk about what was installed from outside.
 func TestPackageToolsAgree(t *testing.T) {
-	g := boot(t, localvm.Options{Artifact: artifact(t, "arm64"), State: t.TempDir()})
+	dir := artifact(t, "arm64")
+	g := boot(t, localvm.Options{Artifact: dir, State: t.TempDir()})
 	if len(g.shell(t, "command -v apk || true")) == 0 {
 		t.Skip("the base image has no apk: ../shared/alpine (or $SOV_ALPINE_FIXTURES) is absent")
 	}
-	listed := g.shell(t, "apk info 2>/dev/null | sort")
-	for _, name := range []string{"alpine-baselayout", "postgresql15", "busybox"} {
-		if !slices.Contains(listed, name) {
-			t.Errorf("apk does not list %s: %v", name, listed)
-		}
+	image, err := ext4.OpenFile(filepath.Join(dir, "rootfs.img"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	// What the recipe adds beside packages shows up in an audit; a file that a package owns and that differs (U), or
-	// is gone (X), must not. /etc/shadow and what else the database's user may not read cannot be judged (e).
-	for _, line := range g.shell(t, "apk audit --system 2>/dev/null || true") {
-		if strings.HasPrefix(line, "U ") || strings.HasPrefix(line, "X ") {
+	defer image.Close()
+	root, err := image.Tree()
+	if err != nil {
+		t.Fatal(err)
+	}
+	installed, err := apk.Installed(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for _, p := range installed {
+		want = append(want, p.ID())
+	}
+	listed := g.shell(t, "apk info -v 2>/dev/null")
+	slices.Sort(want)
+	slices.Sort(listed)
+	if diff := cmp.Diff(want, listed); diff != "" {
+		t.Errorf("what apk lists is not what was installed (-want +got)\n%s", diff)
+	}
+	// Of each file: is it a package's, and as the package had it? What the recipe adds is nobody's (A, d for folders). A
+	// file that differs (U), is gone (X), or has other permissions (M) must not be there. /etc/shadow and what else the
+	// database's user may not read cannot be judged (e).
+	ours := 0
+	for _, line := range g.shell(t, "apk audit --full --recursive --check-permissions 2>/dev/null || true") {
+		switch {
+		case line == "A sbin/sov-init":
+			ours++
+		case strings.HasPrefix(line, "U "), strings.HasPrefix(line, "X "), strings.HasPrefix(line, "M "):
 			t.Errorf("apk audit: %s", line)
 		}
+	}
+	if ours != 1 {
+		t.Error("apk audit does not tell that sbin/sov-init is no package's: did it look at all?")
 	}
 }

@@ -19,8 +19,14 @@ import (
 // TestPowerCuts pulls the plug ten times, at random moments under two writers, and looks for every row that the server
 // had acknowledged.
 func TestPowerCuts(t *testing.T) {
+	for _, arch := range []string{"arm64", "amd64"} {
+		t.Run(arch, func(t *testing.T) { cutPower(t, artifact(t, arch)) })
+	}
+}
+
+func cutPower(t *testing.T, artifact string) {
 	const cuts, writers = 10, 2
-	options := localvm.Options{Artifact: artifact(t, "arm64"), State: t.TempDir()}
+	options := localvm.Options{Artifact: artifact, State: t.TempDir()}
 	random := rand.New(rand.NewPCG(1, 2))
 
 	g := boot(t, options)

@@ -5,7 +5,6 @@ import (
 	"debug/buildinfo"
 	_ "embed"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,8 +12,8 @@ import (
 
 	"golang.org/x/mod/modfile"
 
-	"github.com/sovereign-sql/sov/internal/tree"
 	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/stages/overlay"
 )
 
 // Name is the name of the stage.
@@ -34,7 +33,7 @@ const (
 
 // format is part of the key: it changes when the same inputs give another
 // output.
-const format = 1
+const format = 2
 
 var (
 	//go:embed tailscaled.mod
@@ -111,43 +110,22 @@ func (s *stage) Run(ctx context.Context, j *pipeline.Job) error {
 	if err := s.compile(ctx, dir, program, j.Progress()); err != nil {
 		return fmt.Errorf("build %s %s: %w", command, Version(), err)
 	}
-	f, err := os.Open(program)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := writeTar(j, f); err != nil {
+	if err := share(j, program); err != nil {
 		return err
 	}
 	return writeInfo(j, program)
 }
 
-// writeTar lays the program out as the guest has it. Called as "tailscale" it
-// is the command line.
-func writeTar(j *pipeline.Job, program *os.File) error {
-	info, err := program.Stat()
+// share lays the program out as the guest has it. Called as "tailscale" it is the command line.
+func share(j *pipeline.Job, program string) error {
+	content, err := os.ReadFile(program)
 	if err != nil {
 		return err
 	}
-	epoch := time.Unix(0, 0)
-	t := tree.New()
-	err = errors.Join(
-		t.Put("usr/sbin/tailscaled", &tree.Inode{Mode: tree.S_IFREG | 0o755, ModTime: epoch, Content: tree.Section(program, 0, info.Size())}),
-		t.Put("usr/bin/tailscale", &tree.Inode{Mode: tree.S_IFLNK | 0o777, ModTime: epoch, Target: "../sbin/tailscaled"}),
-	)
-	if err != nil {
-		return err
-	}
-	w, err := j.Create(TarOutput)
-	if err != nil {
-		return err
-	}
-	defer w.Abort()
-	if err := t.WriteTar(w); err != nil {
-		return err
-	}
-	_, err = w.Commit()
-	return err
+	b := overlay.NewBuilder(time.Unix(0, 0))
+	b.File("usr/sbin/tailscaled", 0o755, content)
+	b.Symlink("usr/bin/tailscale", "../sbin/tailscaled")
+	return b.Commit(j, TarOutput)
 }
 
 // writeInfo takes the modules from the program itself.

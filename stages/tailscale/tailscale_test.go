@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/mod/modfile"
 
@@ -186,13 +187,20 @@ cp -L %q "$out"
 		t.Fatal(err)
 	}
 	defer tar.Close()
-	got := tree.New()
+	// The directories above the program keep what the layers below say of them.
+	got, kept := tree.New(), &tree.Inode{Mode: tree.S_IFDIR | 0o750, GID: 5, ModTime: time.Unix(7, 0)}
+	if err := got.Put("usr/sbin", kept); err != nil {
+		t.Fatal(err)
+	}
 	if err := got.ApplyTar(tar, outputs[0].Size, tree.TarOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	daemon, ok := got.Lookup("usr/sbin/tailscaled")
 	if !ok || daemon.Mode != tree.S_IFREG|0o755 || daemon.UID != 0 || daemon.ModTime.Unix() != 0 {
 		t.Errorf("usr/sbin/tailscaled: %+v", daemon)
+	}
+	if dir, _ := got.Lookup("usr/sbin"); dir.Mode != tree.S_IFDIR|0o750 || dir.GID != 5 || dir.ModTime.Unix() != 7 {
+		t.Errorf("usr/sbin is now %+v", dir)
 	}
 	if p, n, err := got.Resolve("usr/bin/tailscale"); err != nil || n != daemon {
 		t.Errorf("usr/bin/tailscale leads to %s, %v", p, err)
