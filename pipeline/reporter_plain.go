@@ -6,8 +6,13 @@ import (
 	"time"
 )
 
-// plainInterval is how often a stage that takes long gets a line.
-const plainInterval = 5 * time.Second
+// How often a running stage gets a line: at first so that nobody wonders, then so that the log of a long compilation
+// stays short.
+const (
+	plainInterval     = 5 * time.Second
+	plainLongInterval = 30 * time.Second
+	plainLong         = time.Minute // from then on
+)
 
 // A plainReporter writes lines, for logs.
 type plainReporter struct {
@@ -56,10 +61,14 @@ func (p *plainReporter) Report(e Event) {
 
 // progress writes a line about a running stage if it is time for one.
 func (p *plainReporter) progress(s Progress) {
-	if s.Elapsed < p.shown[s.Stage]+plainInterval {
+	interval := plainInterval
+	if p.shown[s.Stage] >= plainLong {
+		interval = plainLongInterval
+	}
+	if s.Elapsed < p.shown[s.Stage]+interval {
 		return
 	}
-	p.shown[s.Stage] = s.Elapsed.Truncate(plainInterval)
+	p.shown[s.Stage] = s.Elapsed.Truncate(interval)
 	text := "running for " + clockText(s.Elapsed)
 	if s.Step != "" {
 		text = clean(s.Step) + ", " + text

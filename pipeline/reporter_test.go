@@ -84,6 +84,19 @@ func TestLineReporters(t *testing.T) {
 	}
 }
 
+// A compilation of ten minutes has a line every five seconds at first, and every thirty later.
+func TestPlainLinesGetRarer(t *testing.T) {
+	var out strings.Builder
+	r := newPlainReporter(&out)
+	r.Report(Event{Type: EventStart, Stage: "kernel"})
+	for elapsed := time.Duration(0); elapsed <= 10*time.Minute; elapsed += progressInterval {
+		r.Report(Event{Type: EventProgress, Running: []Progress{{Stage: "kernel", Elapsed: elapsed}}})
+	}
+	if got, want := strings.Count(out.String(), "running for"), 60/5+9*60/30; got != want {
+		t.Errorf("%d lines, want %d:\n%s", got, want, out.String())
+	}
+}
+
 // The screen is compared after each event.
 func TestTTYReporter(t *testing.T) {
 	for _, columns := range []int{90, 50, 20} {
