@@ -24,7 +24,10 @@ sources() {
 	fi
 	echo "sources: the public ones do not all answer: sov-mirror serves Debian's PostgreSQL, repackaged, on this computer"
 	# A port that stays the same lets the lock, which names it, serve again; where it is taken, any other will do.
-	serve "$1" 127.0.0.1:5080 || serve "$1" 127.0.0.1:0
+	serve "$1" 127.0.0.1:5080 || {
+		echo "sources: another port will do"
+		serve "$1" 127.0.0.1:0
+	}
 	image=$(sed -n 's/.*"image":"\([^"]*\)".*/\1/p' "$work/mirror.json")
 	repository=$(sed -n 's/.*"repositories":\["\([^"]*\)".*/\1/p' "$work/mirror.json")
 	key=$(sed -n 's|.*"keys":\["[^"]*/\([^"/]*\)\.rsa\.pub".*|\1|p' "$work/mirror.json")
