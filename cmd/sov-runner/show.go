@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 	"runtime"
 	"time"
 
@@ -97,7 +98,9 @@ func newLogs(o *options) *cobra.Command {
 			if l.Lines < 0 {
 				return &usageError{fmt.Errorf("--lines %d is less than none", l.Lines)}
 			}
-			return runner.Logs(c.Context(), o.layout(), args[0], l, c.OutOrStdout())
+			ctx, cancel := whileRead(c.Context(), os.Stdout)
+			defer cancel()
+			return runner.Logs(ctx, o.layout(), args[0], l, c.OutOrStdout())
 		},
 	}
 	c.Flags().BoolVarP(&l.Follow, "follow", "f", false, "go on with what is written")

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sovereign-sql/sov/internal/androidtest"
 )
 
 // TestMain runs the command line in place of the tests where a test wants it in a process of its own.
@@ -16,7 +18,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv("SOV_TEST_RUN_CLI") != "" {
 		main()
 	}
-	os.Exit(m.Run())
+	status := m.Run()
+	androidtest.RemovePrograms()
+	os.Exit(status)
 }
 
 // A session is the program at a terminal of its own.

@@ -2,6 +2,7 @@ package androidtest
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -50,6 +51,7 @@ type shellProcess struct {
 	command        *exec.Cmd
 	stdin          io.WriteCloser
 	stdout, stderr io.Reader
+	stop           func() // closes the computer's ends
 }
 
 // startShell starts a shell command. Its pipes are files, so that the process's end does not close what a child of its
@@ -86,25 +88,23 @@ func (t *transport) startShell(script string, together bool) (*shellProcess, err
 		p.stderr = ours[2]
 	}
 	// What still holds a pipe when the stream is gone must not hold up the test's end.
-	stop := func() {
+	p.stop = func() {
 		for _, f := range ours {
 			f.Close()
 		}
 	}
 	if err := p.command.Start(); err != nil {
-		stop()
+		p.stop()
 		return nil, err
 	}
-	go func() {
-		<-t.ctx.Done()
-		stop()
-	}()
+	context.AfterFunc(t.ctx, p.stop)
 	return p, nil
 }
 
-// hangUp tells the shell that its terminal is gone, as adbd does: only the shell, for adbd may not signal root's processes.
+// hangUp closes the pipes and tells the shell that its terminal is gone, as adbd does: only the shell, for adbd may not
+// signal root's processes.
 func (p *shellProcess) hangUp() {
-	p.stdin.Close()
+	p.stop()
 	pid := strconv.Itoa(p.command.Process.Pid) // of nsenter, whose child is the shell
 	children, _ := os.ReadFile("/proc/" + pid + "/task/" + pid + "/children")
 	for _, child := range strings.Fields(string(children)) {

@@ -415,3 +415,13 @@ func (p *Phone) Serve(port int, handle func(net.Conn)) {
 		}
 	}()
 }
+
+// Eventually waits until a condition holds, for at most a minute.
+func (p *Phone) Eventually(what string, holds func() bool) {
+	p.t.Helper()
+	for deadline := time.Now().Add(time.Minute); !holds(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			p.t.Fatalf("after a minute: not %s", what)
+		}
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -64,6 +65,11 @@ func TestADB(t *testing.T) {
 	t.Run("a command that does not read", func(t *testing.T) {
 		if err := p.Run(t.Context(), phone.Command{Args: []string{"true"}, Stdin: bytes.NewReader(random)}); err != nil {
 			t.Error(err)
+		}
+	})
+	t.Run("endless output", func(t *testing.T) {
+		if _, err := phone.Output(t.Context(), p, "yes"); err == nil || errors.As(err, new(*phone.TimeoutError)) {
+			t.Errorf("%v", err)
 		}
 	})
 	t.Run("files", func(t *testing.T) {
@@ -186,7 +192,10 @@ func TestChoose(t *testing.T) {
 		{name: "ssh option", choice: phone.Choice{Devices: []string{"ssh:-oProxyCommand=x"}}, says: []string{"no ssh destination"}},
 		{name: "local nowhere", choice: phone.Choice{Devices: []string{"local:" + dir + "/x"}}, says: []string{"no such folder"}},
 		{name: "local file", choice: phone.Choice{Devices: []string{"local:" + s.Program()}}, says: []string{"no folder"}},
-		{name: "asked", choice: phone.Choice{Ask: func(d []phone.Device) (phone.Device, error) { asked = len(d); return d[1], nil }}, want: second.Serial()},
+		{name: "asked", want: second.Serial(), choice: phone.Choice{Ask: func(devices []phone.Device) (phone.Device, error) {
+			asked = len(devices)
+			return devices[slices.IndexFunc(devices, func(d phone.Device) bool { return d.Serial == second.Serial() })], nil
+		}}},
 		{name: "no adb", choice: phone.Choice{ADB: dir + "/adb"}, says: []string{"no such file"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -63,3 +63,6 @@ chmod "$3" "$n" && sync && mv -f "$n" "$1" && sync`
 func ReadFile(ctx context.Context, p Phone, name string) ([]byte, error) {
 	return Output(ctx, p, "cat", "--", name)
 }
+
+// Limited returns a writer to w that fails after MaxOutput bytes.
+func Limited(w io.Writer) io.Writer { return &limited{w: w, left: MaxOutput} }

@@ -190,7 +190,8 @@ func (r *run) verdict(ctx, bounded context.Context, client error) error {
 	return &LostError{Phone: r.l.name, Reason: r.l.explain(said)}
 }
 
-// active passes bytes on and notes when.
+// active passes bytes on and notes when. Where that fails, the client is ended: a part is not taken for the whole, and the
+// rest is of no use.
 type active struct {
 	w   io.Writer
 	src io.Reader
@@ -201,10 +202,12 @@ func (a *active) Write(p []byte) (int, error) {
 	a.r.touch()
 	n, err := a.w.Write(p)
 	a.r.touch()
+	if err != nil {
+		a.r.giveUp(err)
+	}
 	return n, err
 }
 
-// Read ends the client where the source fails, so that a part is not taken for the whole.
 func (a *active) Read(p []byte) (int, error) {
 	n, err := a.src.Read(p)
 	a.r.touch()

@@ -1,0 +1,33 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/sovereign-sql/sov/internal/runner"
+)
+
+func newTest(o *options) *cobra.Command {
+	return &cobra.Command{
+		Use:   "test NAME",
+		Short: "Check that a machine does what it is for",
+		Long: `Check that a machine does what it is for: its process, its network, a ping, a login and a query over the network, its
+clock, Tailscale where it is configured. Exit status 3 when a check fails.`,
+		Example: "  sov-runner test sql\n  sov-runner test sql --json",
+		Args:    oneName,
+		RunE: func(c *cobra.Command, args []string) error {
+			report, err := runner.Test(c.Context(), o.layout(), args[0])
+			if err != nil {
+				return err
+			}
+			if o.json {
+				err = printJSON(c.OutOrStdout(), report)
+			} else {
+				err = report.Print(c.OutOrStdout())
+			}
+			if err == nil && report.Failed() {
+				err = errFound
+			}
+			return err
+		},
+	}
+}

@@ -1,0 +1,194 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/sovereign-sql/sov/internal/androidtest"
+	"github.com/sovereign-sql/sov/internal/layout"
+)
+
+// useADB makes an adb server of the test's own the one that the program finds.
+func useADB(t *testing.T) *androidtest.ADBServer {
+	t.Helper()
+	s := androidtest.NewADBServer(t)
+	t.Setenv("PATH", filepath.Dir(s.Program())+":"+os.Getenv("PATH"))
+	t.Setenv("ANDROID_SERIAL", "")
+	return s
+}
+
+// pretend replaces the phone's sov-runner by a script.
+func pretend(t *testing.T, p *androidtest.Phone, script string) {
+	t.Helper()
+	path := p.File(layout.Default.Runner())
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestPhoneCommandsFindTheirPhone(t *testing.T) {
+	s := useADB(t)
+	if _, errOut, status := cli(t, "status", "sql"); status != exitFailed || !strings.Contains(errOut, "no phone is attached") {
+		t.Errorf("without a phone: status %d: %s", status, errOut)
+	}
+	one, two := androidtest.New(t, androidtest.Options{}), androidtest.New(t, androidtest.Options{})
+	first, second := one.ServeADB(androidtest.ADBOptions{}), two.ServeADB(androidtest.ADBOptions{})
+	s.Connect(first, second)
+	pretend(t, one, `echo "first: $*"; echo working >&2`)
+	pretend(t, two, `echo "second: $*"; echo 'sov-runner: it is broken' >&2; exit 1`)
+
+	out, errOut, status := cli(t, "stop", "sql")
+	if status != exitUsage || !strings.Contains(errOut, first.Serial()) || !strings.Contains(errOut, second.Serial()) || out != "" {
+		t.Errorf("two phones: status %d: %s%s", status, out, errOut)
+	}
+	out, errOut, status = cli(t, "stop", "sql", "--device", first.Serial())
+	if status != exitDone || out != "first: down sql\n" || errOut != "working\n" {
+		t.Errorf("one by its serial: status %d: %s%s", status, out, errOut)
+	}
+	out, errOut, status = cli(t, "start", "sql", "--all", "--no-wait", "--timeout", "90s")
+	for _, line := range []string{first.Serial() + ": first: up sql --no-wait --timeout 1m30s\n", second.Serial() + ": second: up sql"} {
+		if !strings.Contains(out, line) {
+			t.Errorf("all: %q is not in %q", line, out)
+		}
+	}
+	if status != exitFailed || !strings.Contains(errOut, "sov: "+second.Serial()+": it is broken") || !strings.Contains(errOut, first.Serial()+": working\n") {
+		t.Errorf("all: status %d: %s", status, errOut)
+	}
+	t.Setenv("ANDROID_SERIAL", second.Serial())
+	if _, errOut, status = cli(t, "stop", "sql"); status != exitFailed || errOut != "sov: it is broken\n" {
+		t.Errorf("$ANDROID_SERIAL: status %d: %s", status, errOut)
+	}
+
+	pretend(t, one, `echo '{"phase": "ready"}'`)
+	pretend(t, two, `echo '{"phase": "down"}'; exit 3`)
+	out, errOut, status = cli(t, "diagnose", "sql", "--json", "-d", first.Serial(), "-d", second.Serial())
+	var answers []struct {
+		Device string
+		Result struct{ Phase string }
+		Found  bool
+	}
+	if err := json.Unmarshal([]byte(out), &answers); err != nil || len(answers) != 2 {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if status != exitFound || answers[0].Result.Phase != "ready" || answers[0].Found || answers[1].Result.Phase != "down" || !answers[1].Found {
+		t.Errorf("status %d: %+v: %s", status, answers, errOut)
+	}
+}
+
+func TestPhoneCommandsDistrustThePhone(t *testing.T) {
+	s := useADB(t)
+	p := androidtest.New(t, androidtest.Options{})
+	s.Connect(p.ServeADB(androidtest.ADBOptions{}))
+	for _, c := range []struct {
+		name, script string
+		args         []string
+		out, errOut  string // words
+		status       int
+	}{
+		{name: "escape sequences", script: `printf '\033[31mred\033[0m \033]0;title\007 \302\233x\r\n'`, args: []string{"logs", "sql"}, out: `red \x1b]0;title\a \u009bx` + "\n"},
+		{name: "no JSON", script: "echo hello", args: []string{"status", "sql", "--json"}, errOut: "no JSON", status: exitFailed},
+		{name: "endless", script: "yes", args: []string{"status", "sql", "--json"}, errOut: "longer than", status: exitFailed},
+		{name: "older", script: `echo 'sov-runner: unknown command "test" for "sov-runner"' >&2; exit 2`, args: []string{"test", "sql"}, errOut: "older than this sov", status: exitFailed},
+		{name: "something found", script: "echo report; exit 3", args: []string{"test", "sql"}, out: "report\n", errOut: "sql on", status: exitFound},
+		{name: "lines of a complaint", script: "printf 'sov-runner: one\\ntwo\\n' >&2; exit 1", args: []string{"start", "sql"}, errOut: "sov: one\ntwo\n", status: exitFailed},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			pretend(t, p, c.script)
+			out, errOut, status := cli(t, c.args...)
+			if status != c.status || !strings.Contains(out, c.out) || !strings.Contains(errOut, c.errOut) || strings.Contains(out+errOut, "\x1b") {
+				t.Errorf("status %d, out %q, errOut %q, want %+v", status, out, errOut, c)
+			}
+		})
+	}
+	os.Remove(p.File(layout.Default.Runner()))
+	if _, errOut, status := cli(t, "status", "sql"); status != exitFailed || !strings.Contains(errOut, "`sov push sql` installs it") {
+		t.Errorf("without a runner: status %d: %s", status, errOut)
+	}
+}
+
+// A log that is followed ends with Ctrl-C, here and on the phone.
+func TestLogsFollowEnds(t *testing.T) {
+	s := useADB(t)
+	p := androidtest.New(t, androidtest.Options{})
+	s.Connect(p.ServeADB(androidtest.ADBOptions{}))
+	p.Shell("mkdir -p /data/sovereign/vms/sql/run; echo booted >/data/sovereign/vms/sql/run/console.log")
+	ctx, cancel := context.WithCancel(t.Context())
+	out := &canceller{word: "booted", cancel: cancel}
+	var errOut strings.Builder
+	if status := execute(ctx, []string{"logs", "sql", "-f"}, strings.NewReader(""), out, &errOut); status != exitDone {
+		t.Errorf("status %d: %s", status, errOut.String())
+	}
+	p.Eventually("sov-runner has ended", func() bool { return p.Shell("pidof sov-runner || true") == "" })
+}
+
+// A canceller cancels when a word is written.
+type canceller struct {
+	word   string
+	cancel func()
+}
+
+func (c *canceller) Write(p []byte) (int, error) {
+	if strings.Contains(string(p), c.word) {
+		c.cancel()
+	}
+	return len(p), nil
+}
+
+func TestRemove(t *testing.T) {
+	s := useADB(t)
+	p := androidtest.New(t, androidtest.Options{})
+	s.Connect(p.ServeADB(androidtest.ADBOptions{}))
+	install := `cd /data/sovereign; mkdir -p vms/sql/slots/a vms/sql/run secrets/sql; ln -sfn slots/a vms/sql/current
+		echo data >vms/sql/data.img; echo x >secrets/sql/postgres; chmod 700 secrets secrets/sql vms/sql/run; chmod 600 secrets/sql/postgres`
+	p.Shell(install)
+	if _, errOut, status := cli(t, "remove", "sql", "--data"); status != exitUsage || !strings.Contains(errOut, "--yes") {
+		t.Errorf("unasked: status %d: %s", status, errOut)
+	}
+	if out, errOut, status := cli(t, "remove", "sql"); status != exitDone || !strings.Contains(out, "kept: /data/sovereign/vms/sql/data.img") {
+		t.Errorf("status %d: %s%s", status, out, errOut)
+	}
+	if got := p.Shell("cd /data/sovereign; ls vms/sql secrets/sql bin"); got != "bin:\nsov-runner\n\nsecrets/sql:\npostgres\n\nvms/sql:\ndata.img\n" {
+		t.Errorf("left: %s", got)
+	}
+	p.Shell(install)
+	out, errOut, status := cli(t, "remove", "sql", "--data", "--yes", "--json")
+	var removal struct{ Removed, Kept []string }
+	if err := json.Unmarshal([]byte(out), &removal); err != nil || status != exitDone || len(removal.Kept) != 0 || len(removal.Removed) == 0 {
+		t.Errorf("status %d: %s%s", status, out, errOut)
+	}
+	if got := p.Shell("find /data/sovereign -mindepth 1 -not -name secrets"); got != "" {
+		t.Errorf("left: %s", got)
+	}
+}
+
+// At a terminal, a person is asked which of several phones is meant, and whether data is to be lost.
+func TestPhoneQuestions(t *testing.T) {
+	server := useADB(t)
+	one, two := androidtest.New(t, androidtest.Options{}), androidtest.New(t, androidtest.Options{})
+	server.Connect(one.ServeADB(androidtest.ADBOptions{}), two.ServeADB(androidtest.ADBOptions{}))
+	for _, p := range []*androidtest.Phone{one, two} {
+		pretend(t, p, `echo "done: $*"`)
+	}
+	s := atTerminal(t, "stop", "sql")
+	s.expect("Which one? [1-2] ", "7\n")
+	s.expect("Which one? [1-2] ", "2\n")
+	s.expect("done: down sql", "")
+	s.wantStatus(exitDone)
+
+	s = atTerminal(t, "remove", "sql", "--data", "--all")
+	s.expect("type sql to go on: ", "no\n")
+	s.expect("nothing is done", "")
+	s.wantStatus(exitFailed)
+
+	s = atTerminal(t, "remove", "sql", "--data", "--all")
+	s.expect("type sql to go on: ", "sql\n")
+	s.expect("done: remove sql --data", "")
+	s.wantStatus(exitDone)
+}

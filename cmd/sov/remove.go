@@ -1,0 +1,65 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+func newRemove() *cobra.Command {
+	var f phoneFlags
+	var data, yes bool
+	c := &cobra.Command{
+		Use:   "remove RECIPE",
+		Short: "Shut a machine on the phone down and remove it",
+		Long: `Shut a machine down in order and remove it from the phone. Its data disk and its secrets stay, and ` + "`sov push`" + ` of a machine
+of the same name takes them on. With --data they are removed too, for ever, after a question at the terminal or with --yes.`,
+		Example:           "  sov remove sql\n  sov backup sql sql.zip && sov remove sql --data",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: recipes,
+		RunE: func(c *cobra.Command, args []string) error {
+			name, err := machine(args)
+			if err != nil {
+				return err
+			}
+			var flags []string
+			if data {
+				flags = append(flags, "--data")
+			}
+			if data && !yes {
+				if err := confirm(c, name, "every database and secret of it on the phone is lost"); err != nil {
+					return err
+				}
+			}
+			return f.each(c, func(ctx context.Context, s *site) error { return s.show(ctx, stopLimit, "remove", name, flags...) })
+		},
+	}
+	f.add(c)
+	c.Flags().BoolVar(&data, "data", false, "remove its data disk and secrets as well")
+	c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	return c
+}
+
+// confirm asks a person at the terminal to type the machine's name. Nobody there to be asked is a refusal.
+func confirm(c *cobra.Command, name, loss string) error {
+	in, ok := c.InOrStdin().(*os.File)
+	if !ok || !term.IsTerminal(int(in.Fd())) {
+		return &usageError{fmt.Errorf("%s: there is nobody to ask: --yes says that it is meant", loss)}
+	}
+	fmt.Fprintf(c.ErrOrStderr(), "%s: type %s to go on: ", loss, name)
+	line, err := unlessDone(c.Context(), func() ([]byte, error) { return bufio.NewReader(in).ReadBytes('\n') })
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	if strings.TrimSpace(string(line)) != name {
+		return errors.New("nothing is done")
+	}
+	return nil
+}

@@ -1,0 +1,55 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+const (
+	// startLimit is for a start as a whole: a phone that is booting is waited for, ten minutes by the runner's settings, and
+	// then the machine.
+	startLimit = 30 * time.Minute
+	// stopLimit is for an orderly shutdown: the runner has bounds of its own for each step, and ends with killing.
+	stopLimit = 10 * time.Minute
+)
+
+// upFlags are those of whatever waits for a machine.
+type upFlags struct {
+	noWait  bool
+	timeout time.Duration
+}
+
+func (f *upFlags) add(c *cobra.Command) {
+	c.Flags().BoolVar(&f.noWait, "no-wait", false, "return once it is being started")
+	c.Flags().DurationVar(&f.timeout, "timeout", 0, "how long to wait for it to be ready (default: what its recipe says)")
+}
+
+func (f *upFlags) args() []string {
+	var args []string
+	if f.noWait {
+		args = append(args, "--no-wait")
+	}
+	if f.timeout > 0 {
+		args = append(args, "--timeout", f.timeout.String())
+	}
+	return args
+}
+
+func newStart() *cobra.Command {
+	var up upFlags
+	return verb{
+		use:   "start",
+		short: "Start a machine on the phone and wait until it is ready",
+		long: `Start a machine that ` + "`sov push`" + ` has installed, and wait until every service in it is ready. Where it runs already,
+nothing happens. Ctrl-C ends the waiting, not the machine.`,
+		example: `  sov start sql
+  sov start sql --device R58M12345 --json
+  sov start sql --all --no-wait`,
+		flags: up.add,
+		do: func(ctx context.Context, s *site, name string) error {
+			return s.show(ctx, startLimit+up.timeout, "up", name, up.args()...)
+		},
+	}.command()
+}

@@ -1,0 +1,137 @@
+package accept
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// OnTailnet reports whether this computer has an interface on a tailnet: Tailscale's are tunnels, with one address by
+// itself, which tells them from a carrier's.
+func OnTailnet() bool {
+	interfaces, err := net.Interfaces()
+	if err != nil {
+		return false
+	}
+	for _, i := range interfaces {
+		addresses, err := i.Addrs()
+		if err != nil || i.Flags&net.FlagUp == 0 || i.Flags&net.FlagPointToPoint == 0 {
+			continue
+		}
+		for _, a := range addresses {
+			if prefix, err := netip.ParsePrefix(a.String()); err == nil && prefix.IsSingleIP() && IsTailnet(prefix.Addr()) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Query logs in as the superuser, writes a row into a table that ends with the session, reads it back, and returns the
+// server's version.
+func Query(ctx context.Context, address netip.AddrPort, password string, dial pgconn.DialFunc) (version string, err error) {
+	config, err := pgconn.ParseConfig("user=postgres dbname=postgres sslmode=disable application_name=sov-test host=" + address.Addr().String() +
+		" port=" + fmt.Sprint(address.Port()))
+	if err != nil {
+		return "", err
+	}
+	config.Password = password
+	if dial != nil {
+		config.DialFunc = dial
+	}
+	conn, err := pgconn.ConnectConfig(ctx, config)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	const value = "41 and 1"
+	results, err := conn.Exec(ctx, `create temporary table sov_test (line text);
+		insert into sov_test values ('`+value+`');
+		select line, current_setting('server_version') from sov_test`).ReadAll()
+	if err != nil {
+		return "", err
+	}
+	last := results[len(results)-1]
+	if len(last.Rows) != 1 || string(last.Rows[0][0]) != value {
+		return "", errors.New("what was written did not come back")
+	}
+	version, _, _ = strings.Cut(string(last.Rows[0][1]), " ")
+	return version, nil
+}
+
+// Echo is an ICMP echo request to address and the wait for its answer (RFC 792). It needs root.
+func Echo(ctx context.Context, address netip.Addr) (time.Duration, error) {
+	conn, err := net.ListenPacket("ip4:icmp", "0.0.0.0")
+	if err != nil {
+		return 0, fmt.Errorf("ping: %w", err)
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	const tries, patience = 3, time.Second
+	if err := ctx.Err(); err != nil {
+		return 0, fmt.Errorf("ping %s: %w", address, err)
+	}
+	id := uint16(os.Getpid())
+	for try := uint16(1); try <= tries; try++ {
+		start := time.Now()
+		if _, err := conn.WriteTo(echoRequest(id, try), &net.IPAddr{IP: address.AsSlice()}); err != nil {
+			return 0, fmt.Errorf("ping %s: %w", address, err)
+		}
+		if ctx.Err() == nil {
+			conn.SetReadDeadline(start.Add(patience))
+		}
+		if awaitEcho(conn, address, id, try) {
+			return time.Since(start), nil
+		}
+		if err := ctx.Err(); err != nil {
+			return 0, fmt.Errorf("ping %s: %w", address, err)
+		}
+	}
+	return 0, fmt.Errorf("ping %s: none of %d echo requests was answered", address, tries)
+}
+
+const (
+	icmpEchoReply   = 0
+	icmpEchoRequest = 8
+)
+
+func echoRequest(id, sequence uint16) []byte {
+	m := []byte{icmpEchoRequest, 0, 0, 0}
+	m = binary.BigEndian.AppendUint16(m, id)
+	m = binary.BigEndian.AppendUint16(m, sequence)
+	var sum uint32 // one's complement sum of 16-bit words (RFC 1071)
+	for i := 0; i < len(m); i += 2 {
+		sum += uint32(binary.BigEndian.Uint16(m[i:]))
+	}
+	sum = sum&0xffff + sum>>16
+	binary.BigEndian.PutUint16(m[2:], ^uint16(sum+sum>>16))
+	return m
+}
+
+// awaitEcho reads until the answer to a request has come, or the deadline.
+func awaitEcho(conn net.PacketConn, address netip.Addr, id, sequence uint16) bool {
+	buffer := make([]byte, 1500)
+	for {
+		n, from, err := conn.ReadFrom(buffer)
+		if err != nil {
+			return false
+		}
+		ip, ok := from.(*net.IPAddr)
+		if ok && ip.IP.Equal(address.AsSlice()) && isReply(buffer[:n], id, sequence) {
+			return true
+		}
+	}
+}
+
+func isReply(m []byte, id, sequence uint16) bool {
+	return len(m) >= 8 && m[0] == icmpEchoReply && binary.BigEndian.Uint16(m[4:]) == id && binary.BigEndian.Uint16(m[6:]) == sequence
+}
