@@ -22,7 +22,16 @@ func SourceURL(version string) string { return releaseBase(version) + ".tar.xz" 
 // SignatureURL returns the address of the OpenPGP signature of a release.
 func SignatureURL(version string) string { return releaseBase(version) + ".tar.sign" }
 
-func releaseBase(version string) string {
+// ArchiveName returns the name of a release's archive.
+func ArchiveName(version string) string { return "linux-" + version + ".tar.xz" }
+
+// SumsURL returns the address of the list with the SHA-256 of the archives of a
+// release's series.
+func SumsURL(version string) string { return series(version) + "sha256sums.asc" }
+
+func releaseBase(version string) string { return series(version) + "linux-" + version }
+
+func series(version string) string {
 	major, _, _ := strings.Cut(version, ".")
-	return "https://cdn.kernel.org/pub/linux/kernel/v" + major + ".x/linux-" + version
+	return "https://cdn.kernel.org/pub/linux/kernel/v" + major + ".x/"
 }

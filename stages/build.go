@@ -45,10 +45,7 @@ func Build(ctx context.Context, o Options) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	// What is exported below must not be pruned by another process meanwhile.
-	release, err := b.store.Use(ctx, func(holder string) {
-		b.reporter.Report(pipeline.Event{Time: time.Now(), Type: pipeline.EventWait, Text: "the cache is being pruned by " + holder})
-	})
+	release, err := b.use(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -58,6 +55,14 @@ func Build(ctx context.Context, o Options) (*Result, error) {
 		result.Elapsed = time.Since(started)
 	}
 	return result, err
+}
+
+// use keeps other processes from pruning what is read, or exported, until
+// release is called.
+func (b *builder) use(ctx context.Context) (release func(), err error) {
+	return b.store.Use(ctx, func(holder string) {
+		b.reporter.Report(pipeline.Event{Time: time.Now(), Type: pipeline.EventWait, Text: "the cache is being pruned by " + holder})
+	})
 }
 
 // A builder is one build.

@@ -411,7 +411,7 @@ func TestBadPeers(t *testing.T) {
 				}
 				return false
 			}
-		}, "--update-lock"},
+		}, "sov lock RECIPE --update "},
 		{"a layer of somebody else", func(w *world) func(string, http.ResponseWriter) bool {
 			return func(path string, rw http.ResponseWriter) bool {
 				if strings.Contains(path, "/blobs/") {

@@ -27,8 +27,7 @@ func (b *builder) graph(entry *lock.Entry, guest, phone []byte) []pipeline.Stage
 	}
 	list = append(list,
 		b.base(entry),
-		packages.New(packages.Options{Packages: entry.Packages, Removed: entry.Removed, Install: b.Recipe.Packages.Install,
-			Scripts: b.Recipe.Packages.Scripts, Arch: b.Arch, Client: b.client}),
+		b.packages(entry),
 		guestinit.New(guestinit.Options{Program: guest, Recipe: b.Recipe}))
 	if b.Recipe.Postgres.Enabled {
 		list = append(list, postgres.New(postgres.Options{Recipe: b.Recipe}))
@@ -45,6 +44,11 @@ func (b *builder) graph(entry *lock.Entry, guest, phone []byte) []pipeline.Stage
 
 func (b *builder) base(entry *lock.Entry) pipeline.Stage {
 	return base.New(base.Options{Reference: b.image, Digest: entry.Image.Digest, Arch: b.Arch, Images: b.images})
+}
+
+func (b *builder) packages(entry *lock.Entry) pipeline.Stage {
+	return packages.New(packages.Options{Packages: entry.Packages, Removed: entry.Removed, Install: b.Recipe.Packages.Install,
+		Scripts: b.Recipe.Packages.Scripts, Arch: b.Arch, Client: b.client})
 }
 
 func (b *builder) kernelStage(entry *lock.Entry) pipeline.Stage {

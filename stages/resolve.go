@@ -7,6 +7,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/lock"
 	"github.com/sovereign-sql/sov/internal/ociref"
+	"github.com/sovereign-sql/sov/internal/tree"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/base"
 	"github.com/sovereign-sql/sov/stages/kernel"
@@ -65,14 +66,7 @@ func (b *builder) want() lock.Want {
 func (b *builder) resolve(ctx context.Context) (*lock.Entry, error) {
 	want := b.want()
 	entry := &lock.Entry{Recipe: b.Recipe.Name, Arch: b.Arch, Inputs: want.Inputs, Tailscale: want.Tailscale}
-	err := b.engine.Do(ctx, "resolve image", func(ctx context.Context, _ *pipeline.Task) error {
-		img, err := ociref.Open(ctx, b.image, b.Arch, "", b.images)
-		if err == nil {
-			entry.Image = lock.Image{Reference: want.Image, Digest: img.Digest}
-		}
-		return err
-	})
-	if err != nil {
+	if err := b.resolveImage(ctx, entry); err != nil {
 		return nil, err
 	}
 	if err := b.resolvePackages(ctx, entry); err != nil {
@@ -82,43 +76,73 @@ func (b *builder) resolve(ctx context.Context) (*lock.Entry, error) {
 		entry.Inputs.Kernel = ""
 		return entry, nil
 	}
-	return entry, b.engine.Do(ctx, "resolve kernel", func(ctx context.Context, t *pipeline.Task) error {
+	return entry, b.resolveKernel(ctx, entry)
+}
+
+func (b *builder) resolveImage(ctx context.Context, entry *lock.Entry) error {
+	return b.engine.Do(ctx, "resolve image", func(ctx context.Context, _ *pipeline.Task) error {
+		img, err := ociref.Open(ctx, b.image, b.Arch, "", b.images)
+		if err == nil {
+			entry.Image = lock.Image{Reference: entry.Inputs.Image, Digest: img.Digest}
+		}
+		return err
+	})
+}
+
+func (b *builder) resolveKernel(ctx context.Context, entry *lock.Entry) error {
+	return b.engine.Do(ctx, "resolve kernel", func(ctx context.Context, t *pipeline.Task) error {
 		// Before a source of over a hundred megabytes is fetched that could not be compiled.
 		if err := kernel.CheckTools(ctx, b.Arch); err != nil {
 			return err
 		}
-		k, err := kernel.Resolve(ctx, kernel.ResolveOptions{Source: want.Kernel, Store: b.store, Fetch: b.client, Task: t})
+		k, err := kernel.Resolve(ctx, kernel.ResolveOptions{Source: entry.Inputs.Kernel, Store: b.store, Fetch: b.client, Task: t})
 		entry.Kernel = &k
 		return err
 	})
 }
 
-// resolvePackages solves for the packages on top of the base image, which it
-// has the base stage bring: the build finds it in the cache then.
+// resolvePackages solves for the packages on top of the base image.
 func (b *builder) resolvePackages(ctx context.Context, entry *lock.Entry) error {
 	if len(entry.Inputs.Packages) == 0 {
 		return nil
 	}
-	before := *b.engine
-	before.Scope, before.NoCache, before.Progress = "", false, withinBuild{b.reporter}
-	result, err := before.Build(ctx, []pipeline.Stage{b.base(entry)})
-	if err != nil {
-		return err
-	}
-	return b.engine.Do(ctx, "resolve packages", func(ctx context.Context, _ *pipeline.Task) error {
-		tree, err := overlay.Merge(finished{b.store, result}, base.Name)
-		if err != nil {
-			return err
-		}
-		defer tree.Close()
-		solution, err := packages.Resolve(ctx, packages.Request{Base: tree.Tree, Repositories: entry.Inputs.Repositories,
-			Install: entry.Inputs.Packages, Keys: b.Recipe.Packages.Keys, Arch: b.Arch, Client: b.client})
+	return b.onBase(ctx, entry, "resolve packages", func(ctx context.Context, base *tree.Tree) error {
+		solution, err := packages.Resolve(ctx, b.packageRequest(entry, base))
 		if err != nil {
 			return err
 		}
 		entry.Packages, entry.Removed = solution.Packages, solution.Removed
 		return nil
 	})
+}
+
+func (b *builder) packageRequest(entry *lock.Entry, base *tree.Tree) packages.Request {
+	return packages.Request{Base: base, Repositories: entry.Inputs.Repositories, Install: entry.Inputs.Packages,
+		Keys: b.Recipe.Packages.Keys, Arch: b.Arch, Client: b.client}
+}
+
+// onBase calls fn, as a task of that name, with the tree of an entry's base
+// image, which it has the base stage bring: the build finds it in the cache then.
+func (b *builder) onBase(ctx context.Context, entry *lock.Entry, name string, fn func(context.Context, *tree.Tree) error) error {
+	result, err := b.buildBefore(ctx, b.base(entry))
+	if err != nil {
+		return err
+	}
+	return b.engine.Do(ctx, name, func(ctx context.Context, _ *pipeline.Task) error {
+		tree, err := overlay.Merge(finished{b.store, result}, base.Name)
+		if err != nil {
+			return err
+		}
+		defer tree.Close()
+		return fn(ctx, tree.Tree)
+	})
+}
+
+// buildBefore runs stages whose results something else than the build needs.
+func (b *builder) buildBefore(ctx context.Context, list ...pipeline.Stage) (*pipeline.Result, error) {
+	before := *b.engine
+	before.Scope, before.NoCache, before.Progress = "", false, withinBuild{b.reporter}
+	return before.Build(ctx, list)
 }
 
 // withinBuild leaves out the beginning and the end of a build that is only a

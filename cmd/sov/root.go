@@ -30,6 +30,7 @@ rooted Android phone, byte for byte the same wherever it is built, and boots it 
 	})
 	root.AddCommand(
 		newBuild(),
+		newLock(),
 		newRun(),
 		newSecrets(),
 		newInspect(),

@@ -103,7 +103,7 @@ type StaleError struct {
 }
 
 func (e *StaleError) Error() string {
-	return fmt.Sprintf("%s is stale for recipe %q on %s: %s; run again with --update-lock to resolve anew",
+	return fmt.Sprintf("%s is stale for recipe %q on %s: %s; sov lock --update all, or sov build --update-lock, resolves anew",
 		e.Path, e.Recipe, e.Arch, strings.Join(e.Changes, "; "))
 }
 

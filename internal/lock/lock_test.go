@@ -119,7 +119,7 @@ func TestCheck(t *testing.T) {
 			if !errors.As(err, &stale) {
 				t.Fatalf("got %v, want a StaleError", err)
 			}
-			want := `sov.lock is stale for recipe "sql" on arm64: ` + tt.want + "; run again with --update-lock to resolve anew"
+			want := `sov.lock is stale for recipe "sql" on arm64: ` + tt.want + "; sov lock --update all, or sov build --update-lock, resolves anew"
 			if err.Error() != want {
 				t.Errorf("got  %s\nwant %s", err, want)
 			}
@@ -191,4 +191,37 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("what was read cannot be written: %v\n%s", err, got.Encode())
 		}
 	})
+}
+
+func TestDiff(t *testing.T) {
+	from, to := example(), example()
+	if changes := Diff(&from, &to); len(changes) > 0 {
+		t.Errorf("an entry and itself: %v", changes)
+	}
+	to.Image.Digest = "sha256:" + strings.Repeat("0", 64)
+	to.Kernel = &Kernel{Version: "6.1.200"}
+	to.Tailscale = "v1.200.0"
+	to.Packages = []Package{
+		{Name: "musl", Version: "1.10", Checksum: "Q1other="},
+		{Name: "zlib", Version: "1", Checksum: "Q1x="},
+	}
+	var got []string
+	for _, c := range Diff(&from, &to) {
+		got = append(got, c.String())
+	}
+	want := []string{
+		"~ image alpine:3.22 " + digest + " → sha256:" + strings.Repeat("0", 64),
+		"~ kernel linux 6.1.192 → 6.1.200",
+		"~ tailscale tailscale.com v1.102.5 → v1.200.0",
+		"~ package musl 1.10 (Q1abc=) → 1.10 (Q1other=)",
+		"- package postgresql17 17.6-r0",
+		"+ package zlib 1",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	to.Kernel = nil
+	if c := Diff(&from, &to)[1]; c.To != "" || !strings.HasPrefix(c.From, "6.1.192 (sha256:cdcd") {
+		t.Errorf("without a kernel: %+v", c)
+	}
 }

@@ -35,6 +35,18 @@ type ResolveOptions struct {
 // Resolve finds the source archive that a build is to take and describes it
 // for the lock. The archive is in the store afterwards.
 func Resolve(ctx context.Context, o ResolveOptions) (lock.Kernel, error) {
+	r := newResolver(o)
+	if o.Source == "" {
+		return r.first(ctx)
+	}
+	k, err := r.from(ctx, o.Source)
+	if err != nil {
+		return lock.Kernel{}, fmt.Errorf("kernel source %s: %w", o.Source, err)
+	}
+	return k, nil
+}
+
+func newResolver(o ResolveOptions) *resolver {
 	r := &resolver{
 		store:    o.Store,
 		patience: reachable,
@@ -44,14 +56,7 @@ func Resolve(ctx context.Context, o ResolveOptions) (lock.Kernel, error) {
 	if r.get.fetch == nil {
 		r.get.fetch = &fetch.Client{}
 	}
-	if o.Source == "" {
-		return r.first(ctx)
-	}
-	k, err := r.from(ctx, o.Source)
-	if err != nil {
-		return lock.Kernel{}, fmt.Errorf("kernel source %s: %w", o.Source, err)
-	}
-	return k, nil
+	return r
 }
 
 type resolver struct {
@@ -82,7 +87,7 @@ func (r *resolver) first(ctx context.Context) (lock.Kernel, error) {
 			return lock.Kernel{}, ctx.Err()
 		}
 		// A wrong signature is no reason to look elsewhere.
-		if errors.Is(err, ErrBadSignature) {
+		if errors.Is(err, ErrBadSignature) || errors.Is(err, ErrBadSum) {
 			return lock.Kernel{}, fmt.Errorf("kernel source from %s: %w", source.name, err)
 		}
 		r.get.task.Logf("no kernel source from %s: %v", source.name, err)
@@ -126,6 +131,9 @@ func (r *resolver) release(ctx context.Context, version string) (lock.Kernel, er
 	err = r.get.tools.uncompressed(ctx, f, func(plain io.Reader) error {
 		return r.verify(plain, signature)
 	})
+	if err == nil {
+		err = r.checkSum(ctx, f, version)
+	}
 	if err != nil {
 		return lock.Kernel{}, fmt.Errorf("%s: %w", url, err)
 	}

@@ -275,25 +275,93 @@ func TestResolveForgedRelease(t *testing.T) {
 	}
 }
 
+// TestResolveRelease takes a release with a good signature, and compares it with
+// the list of checksums where that answers.
 func TestResolveRelease(t *testing.T) {
 	plain := sourceTar(t, map[string]string{"Makefile": makefileHead})
 	archive := xz(t, plain)
 	keys, signature := sign(t, plain)
-	client := kernelOrg(t, func(w http.ResponseWriter, req *http.Request) {
-		if strings.HasSuffix(req.URL.Path, ".sign") {
-			_, _ = w.Write(signature)
-		} else {
-			_, _ = w.Write(archive)
+	sum := fmt.Sprintf("%x", sha256.Sum256(archive))
+	tests := []struct {
+		name, sums string // "": there is no list
+		want       error
+	}{
+		{"no list", "", nil},
+		{"published", "-----BEGIN PGP SIGNED MESSAGE-----\n\n" + strings.Repeat("0", 64) + "  linux-1.tar.xz\n" + sum + "  " + guest.ArchiveName(guest.Version) + "\n", nil},
+		{"not yet published", strings.Repeat("0", 64) + "  linux-1.tar.xz\n", nil},
+		{"another one published", strings.Repeat("0", 64) + "  " + guest.ArchiveName(guest.Version) + "\n", ErrBadSum},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			client := kernelOrg(t, func(w http.ResponseWriter, req *http.Request) {
+				switch {
+				case strings.HasSuffix(req.URL.Path, ".sign"):
+					_, _ = w.Write(signature)
+				case strings.HasSuffix(req.URL.Path, "/sha256sums.asc") && tt.sums == "":
+					http.NotFound(w, req)
+				case strings.HasSuffix(req.URL.Path, "/sha256sums.asc"):
+					_, _ = io.WriteString(w, tt.sums)
+				default:
+					_, _ = w.Write(archive)
+				}
+			})
+			r := &resolver{store: store(t), patience: time.Minute, get: getter{fetch: client, tools: Options{Path: noTools(t)}.toolchain()},
+				verify: func(plain io.Reader, signature []byte) error { return verifyWith(keys, plain, signature) }}
+			got, err := r.first(t.Context())
+			if !errors.Is(err, tt.want) {
+				t.Fatalf("got %v, want %v", err, tt.want)
+			}
+			if err == nil && (got.Source != guest.SourceURL(guest.Version) || got.Version != "6.1.7" || got.SHA256 != sum) {
+				t.Errorf("%+v", got)
+			}
+		})
+	}
+}
+
+// TestNewest asks what there is in place of what locks have, without fetching it.
+func TestNewest(t *testing.T) {
+	fetched := 0
+	answering := kernelOrg(t, func(w http.ResponseWriter, req *http.Request) {
+		if !strings.HasSuffix(req.URL.Path, ".sign") {
+			fetched++
 		}
+		_, _ = io.WriteString(w, "signature")
 	})
-	r := &resolver{store: store(t), patience: time.Minute, get: getter{fetch: client, tools: Options{Path: noTools(t)}.toolchain()},
-		verify: func(plain io.Reader, signature []byte) error { return verifyWith(keys, plain, signature) }}
-	got, err := r.first(t.Context())
-	if err != nil {
+	silent := kernelOrg(t, http.NotFound)
+	apt := t.TempDir()
+	script := "#!/bin/sh\necho 'Package: linux-source-6.1'\necho 'Version: 6.1.176-1'\n"
+	if err := os.WriteFile(filepath.Join(apt, "apt-cache"), []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if got.Source != guest.SourceURL(guest.Version) || got.Version != "6.1.7" || got.SHA256 != fmt.Sprintf("%x", sha256.Sum256(archive)) {
-		t.Errorf("%+v", got)
+	path := write(t, "linux.tar", []byte("archive"))
+	sum := fmt.Sprintf("%x", sha256.Sum256([]byte("archive")))
+	tests := []struct {
+		name, source string
+		client       *fetch.Client
+		locked       lock.Kernel
+		version      string
+		newer        bool
+	}{
+		{"the same release", "", answering, lock.Kernel{Version: guest.Version, Source: "deb:linux-source-6.1=" + guest.Version + "-1"}, guest.Version, false},
+		{"an older release", "", answering, lock.Kernel{Version: "6.1.1", Source: "https://x/linux.tar.xz"}, guest.Version, true},
+		{"Debian's, the same", "", silent, lock.Kernel{Version: "6.1.176", Source: "deb:linux-source-6.1=6.1.176-1"}, "6.1.176-1", false},
+		{"Debian's, another revision", "", silent, lock.Kernel{Version: "6.1.176", Source: "deb:linux-source-6.1=6.1.176-0"}, "6.1.176-1", true},
+		{"Debian's in place of a release", "", silent, lock.Kernel{Version: "6.1.176", Source: "https://x/linux.tar.xz"}, "6.1.176-1", false},
+		{"a package asked for", "deb:linux-source-6.1", silent, lock.Kernel{Version: "6.1.170", Source: "deb:linux-source-6.1=6.1.170-1"}, "6.1.176-1", true},
+		{"a file as it was", path, silent, lock.Kernel{Version: "6.1.7", Source: path, SHA256: sum}, "6.1.7 as it is now", false},
+		{"a file that changed", path, silent, lock.Kernel{Version: "6.1.7", Source: path, SHA256: strings.Repeat("0", 64)}, "6.1.7 as it is now", true},
+		{"a URL", "https://x/linux.tar.xz", silent, lock.Kernel{Version: "6.1.7", Source: "https://x/linux.tar.xz"}, "6.1.7", false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			version, newer, err := Newest(t.Context(), ResolveOptions{Source: tt.source, Fetch: tt.client, Path: apt}, tt.locked)
+			if err != nil || version != tt.version || newer != tt.newer {
+				t.Errorf("got %q, %v, %v", version, newer, err)
+			}
+		})
+	}
+	if fetched > 0 {
+		t.Errorf("%d archives were fetched", fetched)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -174,7 +175,7 @@ func (s *stage) download(ctx context.Context, w *pipeline.Writer, p lock.Package
 	defer f.Close()
 	location := Locate(p.Repository, s.Arch, FileOutput(p))
 	if err := s.Client.File(ctx, f, location, p.Size); err != nil {
-		return fmt.Errorf("fetch package: %w", goneFromRepository(err))
+		return fmt.Errorf("fetch package: %w", goneFromRepository(err, p))
 	}
 	info, err := f.Stat()
 	if err != nil {
@@ -197,10 +198,13 @@ func (s *stage) download(ctx context.Context, w *pipeline.Writer, p lock.Package
 	return err
 }
 
-func goneFromRepository(err error) error {
+// goneFromRepository says what to do about a package that a repository had and
+// has no longer.
+func goneFromRepository(err error, p lock.Package) error {
 	var status *fetch.StatusError
-	if errors.As(err, &status) && status.Code == 404 {
-		return fmt.Errorf("%w (repositories keep only the newest versions; --update-lock takes those)", err)
+	if errors.As(err, &status) && status.Code == 404 || errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w (repositories keep only the newest versions, and %s %s is gone from this one. To build what the lock says, use a bundle (--bundle) "+
+			"or the cache of a computer that has built it; to take the newest version, run sov lock RECIPE --update %s)", err, p.Name, p.Version, p.Name)
 	}
 	return err
 }

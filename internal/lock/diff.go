@@ -1,0 +1,87 @@
+package lock
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Kinds of things that an entry pins, in the order in which Diff names them.
+const (
+	KindImage     = "image"
+	KindKernel    = "kernel"
+	KindTailscale = "tailscale"
+	KindPackage   = "package"
+)
+
+// A Change is one pin in which two entries differ.
+type Change struct {
+	Kind string `json:"kind"`
+	Name string `json:"name"`           // the package's, or what the kind is about
+	From string `json:"from,omitempty"` // version or digest; empty: it was not there
+	To   string `json:"to,omitempty"`   // empty: it goes away
+}
+
+// String is the change as a line for people, beginning with +, - or ~.
+func (c Change) String() string {
+	what := c.Kind + " " + c.Name
+	switch {
+	case c.From == "":
+		return fmt.Sprintf("+ %s %s", what, c.To)
+	case c.To == "":
+		return fmt.Sprintf("- %s %s", what, c.From)
+	}
+	return fmt.Sprintf("~ %s %s → %s", what, c.From, c.To)
+}
+
+// Diff lists how the pins of two entries for the same recipe and architecture
+// differ.
+func Diff(from, to *Entry) []Change {
+	var out []Change
+	note := func(kind, name, a, b string) {
+		if a != b {
+			out = append(out, Change{kind, name, a, b})
+		}
+	}
+	note(KindImage, to.Image.Reference, from.Image.Digest, to.Image.Digest)
+	a, b := from.Kernel.pin(), to.Kernel.pin()
+	if a != "" && b != "" && from.Kernel.Version != to.Kernel.Version {
+		a, b = from.Kernel.Version, to.Kernel.Version // the versions say it
+	}
+	note(KindKernel, "linux", a, b)
+	note(KindTailscale, "tailscale.com", from.Tailscale, to.Tailscale)
+	return append(out, diffPackages(from.Packages, to.Packages)...)
+}
+
+// pin is a kernel's source as far as it tells one from another.
+func (k *Kernel) pin() string {
+	if k == nil {
+		return ""
+	}
+	return fmt.Sprintf("%s (sha256:%.12s…)", k.Version, k.SHA256)
+}
+
+func diffPackages(from, to []Package) []Change {
+	pins := map[string][2]string{}
+	for i, list := range [][]Package{from, to} {
+		for _, p := range list {
+			pin := pins[p.Name]
+			pin[i] = p.Version + "\x00" + p.Checksum
+			pins[p.Name] = pin
+		}
+	}
+	var out []Change
+	for name, pin := range pins {
+		if pin[0] == pin[1] {
+			continue
+		}
+		a, sumA, _ := strings.Cut(pin[0], "\x00")
+		b, sumB, _ := strings.Cut(pin[1], "\x00")
+		if a == b { // the same version, built again
+			a, b = a+" ("+sumA+")", b+" ("+sumB+")"
+		}
+		out = append(out, Change{KindPackage, name, a, b})
+	}
+	slices.SortFunc(out, func(a, b Change) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}

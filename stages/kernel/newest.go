@@ -1,0 +1,131 @@
+package kernel
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/sovereign-sql/sov/internal/fetch"
+	"github.com/sovereign-sql/sov/internal/lock"
+	guest "github.com/sovereign-sql/sov/kernel"
+)
+
+// Newest tells, without fetching an archive, what Resolve would find in place
+// of the locked source: its version, and whether it is another. Of a URL that
+// the recipe names nothing newer is known; it is taken to be what it was.
+func Newest(ctx context.Context, o ResolveOptions, locked lock.Kernel) (version string, newer bool, err error) {
+	r := newResolver(o)
+	switch name, isDeb := strings.CutPrefix(o.Source, debPrefix); {
+	case o.Source == "":
+		return r.newestDefault(ctx, locked)
+	case isDeb:
+		return r.newestDebian(ctx, name, locked)
+	case !fetch.IsURL(o.Source):
+		return r.newestFile(o.Source, locked)
+	}
+	return locked.Version, false, nil
+}
+
+// newestDefault asks the default sources in their order. Another place with the
+// same version is nothing new.
+func (r *resolver) newestDefault(ctx context.Context, locked lock.Kernel) (string, bool, error) {
+	_, err := r.signature(ctx, guest.SignatureURL(guest.Version))
+	if err == nil {
+		return guest.Version, guest.Version != locked.Version, nil
+	}
+	if ctx.Err() != nil {
+		return "", false, ctx.Err()
+	}
+	version, newer, debErr := r.newestDebian(ctx, guest.DebianPackage, locked)
+	if debErr == nil {
+		return version, newer, nil
+	}
+	return "", false, fmt.Errorf("ask for the newest kernel source: %w", errors.Join(err, debErr))
+}
+
+// newestDebian asks apt, as far as this computer's lists go. A lock that has a
+// source from elsewhere is compared by the kernel's version.
+func (r *resolver) newestDebian(ctx context.Context, pkg string, locked lock.Kernel) (string, bool, error) {
+	if r.get.fetch.Transport == fetch.Offline {
+		return "", false, fetch.ErrOffline
+	}
+	pkg, pinned, _ := strings.Cut(pkg, "=")
+	if pinned != "" {
+		return locked.Version, false, nil
+	}
+	text, err := r.get.output(ctx, os.TempDir(), "apt-cache", "--quiet", "--no-all-versions", "show", pkg)
+	if err != nil {
+		return "", false, err
+	}
+	for line := range strings.Lines(text) {
+		if version, ok := strings.CutPrefix(line, "Version: "); ok {
+			version = strings.TrimSpace(version)
+			if strings.HasPrefix(locked.Source, debPrefix) {
+				return version, locked.Source != debPrefix+pkg+"="+version, nil
+			}
+			upstream, _, _ := strings.Cut(version, "-")
+			return version, upstream != locked.Version, nil
+		}
+	}
+	return "", false, fmt.Errorf("apt knows no package %s", pkg)
+}
+
+func (r *resolver) newestFile(path string, locked lock.Kernel) (string, bool, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", false, fmt.Errorf("kernel source: %w", err)
+	}
+	defer f.Close()
+	sum, err := fileSHA256(f)
+	if err != nil {
+		return "", false, fmt.Errorf("kernel source %s: %w", path, err)
+	}
+	return locked.Version + " as it is now", sum != locked.SHA256, nil
+}
+
+// maxSums bounds kernel.org's list of checksums. That of the 6.x kernels has
+// some 700 KiB.
+const maxSums = 16 << 20
+
+// ErrBadSum is in the error for a release that is not the one whose checksum
+// kernel.org has published.
+var ErrBadSum = errors.New("it does not have the SHA-256 that kernel.org has published; do not use it")
+
+// checkSum compares an archive with the list of checksums beside it. That is one
+// more witness: the maintainers' signature has been verified by then. Where the
+// list does not answer, or has not yet got the release, the signature is enough.
+func (r *resolver) checkSum(ctx context.Context, f *os.File, version string) error {
+	list, err := r.get.fetch.Bytes(ctx, guest.SumsURL(version), maxSums)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
+		r.get.task.Logf("kernel.org's list of checksums was not compared: %v", err)
+		return nil
+	}
+	want := publishedSum(list, guest.ArchiveName(version))
+	if want == "" {
+		r.get.task.Logf("kernel.org's list of checksums has no %s yet", guest.ArchiveName(version))
+		return nil
+	}
+	got, err := fileSHA256(f)
+	if err == nil && got != want {
+		err = fmt.Errorf("%w (it has %s, published is %s)", ErrBadSum, got, want)
+	}
+	return err
+}
+
+// publishedSum finds a file's SHA-256 in the output of sha256sum.
+func publishedSum(list []byte, name string) string {
+	lines := bufio.NewScanner(bytes.NewReader(list))
+	for lines.Scan() {
+		if sum, file, ok := strings.Cut(lines.Text(), "  "); ok && file == name && len(sum) == 64 {
+			return sum
+		}
+	}
+	return ""
+}

@@ -1,0 +1,154 @@
+package packages
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/sovereign-sql/sov/internal/apk"
+	"github.com/sovereign-sql/sov/internal/lock"
+	"github.com/sovereign-sql/sov/internal/tree"
+)
+
+// An UpdateRequest says what of a resolution is to become newer.
+type UpdateRequest struct {
+	Request
+	Locked []lock.Package // the resolution so far
+	Names  []string       // packages to take in their newest version; what they need follows if it has to
+
+	// Metadata returns the packages that are installed with Locked, the base's
+	// among them. It is asked only when a locked package is in no index any
+	// more.
+	Metadata func(context.Context) ([]*apk.Package, error)
+}
+
+// Update resolves anew with every package of Locked and of the base kept in its
+// version, but for those named. Where one of them needs another version of a
+// kept one, that moves too.
+func Update(ctx context.Context, r UpdateRequest) (*Resolution, error) {
+	keys, err := trustedKeys(r.Base, r.Keys)
+	if err != nil {
+		return nil, err
+	}
+	base, err := apk.Installed(r.Base)
+	if err != nil {
+		return nil, fmt.Errorf("read the base image's packages: %w", err)
+	}
+	world, err := wanted(r.Base, r.Install)
+	if err != nil {
+		return nil, err
+	}
+	repositories, err := r.indexes(ctx, keys)
+	if err != nil {
+		return nil, err
+	}
+	locked, err := r.lockedPackages(ctx, repositories)
+	if err != nil {
+		return nil, err
+	}
+	moving, err := r.moving(slices.Concat(locked, base), world)
+	if err != nil {
+		return nil, err
+	}
+	keep := slices.DeleteFunc(overlaid(base, locked), func(p *apk.Package) bool { return moving[p.Name] })
+	from := append([]*apk.Repository{{Index: &apk.Index{Packages: slices.DeleteFunc(slices.Clone(locked), func(p *apk.Package) bool { return moving[p.Name] })}}}, repositories...)
+	request := apk.Request{World: world, Repositories: from, Installed: keep, Arch: AlpineArch(r.Arch)}
+	solution, err := apk.Solve(request)
+	if err != nil {
+		return nil, fmt.Errorf("solve for %s with everything else kept: %w (sov lock --update all lets everything move)", strings.Join(r.Names, ", "), err)
+	}
+	// What to install on the base for that, and in which order.
+	request.Installed = base
+	for _, p := range solution.Packages {
+		request.World = append(request.World, exactly(p))
+	}
+	if solution, err = apk.Solve(request); err != nil {
+		return nil, fmt.Errorf("solve for the updated packages: %w", err)
+	}
+	return r.resolution(solution), nil
+}
+
+// exactly is a dependency that this package alone meets.
+func exactly(p *apk.Package) apk.Dep {
+	return apk.Dep{Name: p.Name, Op: apk.OpLess | apk.OpGreater, Version: string(p.Checksum)}
+}
+
+// overlaid are the base's packages with those that the lock adds or replaces.
+func overlaid(base, locked []*apk.Package) []*apk.Package {
+	out := slices.Clone(locked)
+	for _, p := range base {
+		if !slices.ContainsFunc(locked, func(q *apk.Package) bool { return q.Name == p.Name }) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// moving is the set of names that may change, after making sure that each is
+// that of a package which is there.
+func (r UpdateRequest) moving(there []*apk.Package, world []apk.Dep) (map[string]bool, error) {
+	moving := map[string]bool{}
+	for _, name := range r.Names {
+		found := false
+		for _, p := range there {
+			provides := slices.ContainsFunc(p.Provides, func(d apk.Dep) bool { return d.Name == name })
+			if p.Name == name || provides {
+				moving[p.Name], found = true, true
+			}
+		}
+		// What the recipe asks for anew is not there yet.
+		asked := slices.ContainsFunc(world, func(d apk.Dep) bool { return d.Name == name })
+		if !found && !asked {
+			return nil, fmt.Errorf("update %s: no package of that name is installed (image, kernel, tailscale and all are the other words)", name)
+		}
+	}
+	return moving, nil
+}
+
+// lockedPackages returns what the solver has to know of the locked packages:
+// from the indexes or, where these have gone on, from the packages themselves.
+func (r UpdateRequest) lockedPackages(ctx context.Context, repositories []*apk.Repository) ([]*apk.Package, error) {
+	var known []*apk.Package
+	for _, repository := range repositories {
+		known = append(known, repository.Index.Packages...)
+	}
+	asked := false
+	var out []*apk.Package
+	for _, p := range r.Locked {
+		same := func(q *apk.Package) bool { return q.Name == p.Name && string(q.Checksum) == p.Checksum }
+		i := slices.IndexFunc(known, same)
+		if i < 0 && !asked {
+			asked = true
+			installed, err := r.Metadata(ctx)
+			if err != nil {
+				return nil, fmt.Errorf("look into %s-%s, which no repository lists any more: %w", p.Name, p.Version, err)
+			}
+			known = append(known, installed...)
+			i = slices.IndexFunc(known, same)
+		}
+		if i < 0 {
+			return nil, fmt.Errorf("package %s-%s of the lock is nowhere to be found (sov lock --update all resolves without it)", p.Name, p.Version)
+		}
+		out = append(out, known[i])
+	}
+	return out, nil
+}
+
+// resolution is that of a solution, in which kept packages come from where the
+// lock has them.
+func (r UpdateRequest) resolution(s *apk.Solution) *Resolution {
+	out := resolution(s)
+	for i, p := range out.Packages {
+		for _, old := range r.Locked {
+			if old.Name == p.Name && old.Checksum == p.Checksum {
+				out.Packages[i] = old
+			}
+		}
+	}
+	return out
+}
+
+// WorldOf returns what the root file system is to hold: the base image's world
+// and the recipe's packages.
+func WorldOf(base *tree.Tree, install []string) ([]apk.Dep, error) { return wanted(base, install) }
