@@ -48,8 +48,22 @@ func (s *Store) Put(ctx context.Context, r io.Reader) (Blob, error) {
 }
 
 // Open opens a blob for reading, after checking it as the package comment
-// says. The error is a *BlobError if the blob is missing or damaged.
+// says. A blob that is missing or damaged is fetched if a remote has it; else
+// the error is a *BlobError.
 func (s *Store) Open(b Blob) (*os.File, error) {
+	f, err := s.openHere(b)
+	var bad *BlobError
+	if !errors.As(err, &bad) || len(s.behind.live()) == 0 {
+		return f, err
+	}
+	if err := s.ensure(b, nil); err != nil {
+		return nil, err
+	}
+	return s.openHere(b)
+}
+
+// openHere is Open without remotes.
+func (s *Store) openHere(b Blob) (*os.File, error) {
 	if _, err := ParseDigest(string(b.Digest)); err != nil {
 		return nil, err
 	}
@@ -67,9 +81,9 @@ func (s *Store) Open(b Blob) (*os.File, error) {
 	return f, nil
 }
 
-// check is Open for callers that only want to know.
+// check is openHere for callers that only want to know.
 func (s *Store) check(b Blob) error {
-	f, err := s.Open(b)
+	f, err := s.openHere(b)
 	if err != nil {
 		return err
 	}

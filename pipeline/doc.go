@@ -19,13 +19,14 @@
 //	actions/<key>.json       action records: key, fields, outputs, warnings
 //	exports/<hex>            what stat(2) said about files copied out of the store
 //	last/<scope>.json        keys and fields of a scope's last build
-//	locks/                   flock(2) files: one per action being made, and "store"
+//	locks/                   flock(2) files: one per action being made and blob being fetched, and "store"
 //	tmp/<random>/            one directory per running build, held by a flock
 //
 // A blob or record is written under tmp, synced, renamed into place, and its
 // directory synced, so that a process killed at any point leaves at worst a
 // directory under tmp, which the next build removes because nobody holds its
-// lock. Blobs are complete before the record that names them exists.
+// lock. Blobs that are made here are complete before the record that names
+// them exists.
 //
 // # When a blob is trusted
 //
@@ -37,6 +38,21 @@
 // as damaged, and the action that made it runs again. Decay below the file
 // system, which leaves ctime alone, is found by Store.Verify, which hashes
 // everything.
+//
+// # Remote caches
+//
+// A store can be connected to remotes, which keep records and blobs for many
+// stores. A record that the store lacks is asked of them, and taken over,
+// marked as theirs, before any of its blobs: a blob crosses the network when
+// a stage opens it, or at the end if the build delivers it. So only records
+// that are marked may name blobs that are not in the store. If such a blob
+// cannot be had when it is needed, what made it runs after all, and then
+// again whatever needed it.
+//
+// What comes from a remote is believed no more than the disk is: a blob has
+// to have the digest that its record says, a record to be about the inputs
+// that were asked for. A remote that fails is warned about once and left
+// alone for the rest of the build.
 //
 // # Several processes
 //

@@ -20,6 +20,9 @@ type Engine struct {
 	// results. Results are stored as ever, and one that differs from what
 	// the store had under the same key is warned about.
 	NoCache bool
+	// Deliver names stages whose outputs are to be in the store when Build
+	// returns. Those of others may have been left in a remote.
+	Deliver []string
 	// Scope names what is built ("sql/arm64"), so that a later build of the
 	// same can say what changed. If empty, nothing is remembered.
 	Scope string
@@ -83,6 +86,10 @@ type build struct {
 	noCache bool
 	explain bool
 	last    *lastBuild
+
+	delivered []string // stages
+	promises  *promises
+	uploads   *uploads
 }
 
 func (e *Engine) build(ctx context.Context, stages []Stage, explain bool) (res *Result, err error) {
@@ -91,7 +98,7 @@ func (e *Engine) build(ctx context.Context, stages []Stage, explain bool) (res *
 		return &Result{}, err
 	}
 	b := &build{store: e.Store, clock: e.clock(), graph: g, jobs: e.Jobs, noCache: e.NoCache, explain: explain,
-		ws: lazyWorkspace{store: e.Store}}
+		delivered: e.Deliver, ws: lazyWorkspace{store: e.Store}, promises: newPromises()}
 	if b.jobs <= 0 {
 		b.jobs = runtime.GOMAXPROCS(0)
 	}
@@ -109,6 +116,7 @@ func (e *Engine) build(ctx context.Context, stages []Stage, explain bool) (res *
 		return &Result{}, err
 	}
 	defer release()
+	b.uploads = newUploads(b)
 	b.last = b.store.readLast(e.Scope)
 	// Leftovers are in nobody's way, so trouble with them is no reason to stop.
 	if err := b.store.sweepWorkspaces(); err != nil && !explain {
@@ -128,6 +136,7 @@ func (b *build) run(ctx context.Context, scope string) (*Result, error) {
 			b.tracker.report(Event{Type: EventWarning, Text: err.Error()})
 		}
 	}
+	b.uploads.finish(ctx, results)
 	err = errors.Join(err, b.ws.close())
 
 	res := &Result{Elapsed: b.clock.Now().Sub(started)}
@@ -160,31 +169,32 @@ type stageEnd struct {
 
 // schedule runs every stage once those it needs are done, at most b.jobs at a
 // time, in the given order where there is a choice. The first error stops the
-// others. The results stand in the order of the stages; those of stages that
-// were never reached are nil.
+// others. A stage that wanted a blob which no remote gives in the end runs
+// again, after what makes the blob. The results stand in the order of the
+// stages; those of stages that were never reached are nil.
 func (b *build) schedule(parent context.Context) ([]*StageResult, error) {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
 	results := make([]*StageResult, len(b.graph.stages))
-	missing := make([]int, len(results)) // needs that are not done
-	var ready []int
-	for i, needs := range b.graph.needs {
-		if missing[i] = len(needs); missing[i] == 0 {
-			ready = append(ready, i)
-		}
-	}
+	q := newQueue(b.graph)
 	ends := make(chan stageEnd)
 	var errs []error
 	for running := 0; ; running-- {
-		for running < b.jobs && len(ready) > 0 && ctx.Err() == nil {
-			go b.goStage(ctx, ready[0], b.inputsOf(ready[0], results), ends)
-			ready = ready[1:]
+		for running < b.jobs && ctx.Err() == nil {
+			next, ok := q.next()
+			if !ok {
+				break
+			}
+			go b.goStage(ctx, next, b.inputsOf(next, results), ends)
 			running++
 		}
 		if running == 0 {
 			return results, joinStageErrors(parent, errs)
 		}
 		end := <-ends
+		if ctx.Err() == nil && b.retry(q, end, results) {
+			continue
+		}
 		results[end.index] = end.res
 		if end.err != nil {
 			if ctx.Err() == nil || !followsCancellation(ctx, end.err) {
@@ -193,13 +203,26 @@ func (b *build) schedule(parent context.Context) ([]*StageResult, error) {
 			cancel(end.err)
 			continue
 		}
-		for _, d := range b.graph.dependents[end.index] {
-			if missing[d]--; missing[d] == 0 {
-				ready = append(ready, d)
-			}
-		}
-		slices.Sort(ready)
+		q.done(end.index)
 	}
+}
+
+// retry has a stage run again that failed because a blob it counted on cannot
+// be had, and before it what makes the blob.
+func (b *build) retry(q *queue, end stageEnd, results []*StageResult) bool {
+	var lost *BlobError
+	if !errors.As(end.err, &lost) || !b.promises.breakOne(lost.Digest, len(b.store.behind.live()) == 0) {
+		return false
+	}
+	makers := q.makers(end.index, lost.Digest, results)
+	name := b.graph.stages[end.index].Name()
+	text := fmt.Sprintf("%v; running it again", lost)
+	if len(makers) > 0 {
+		text = fmt.Sprintf("%v; making it again with %s", lost, b.graph.stages[makers[0]].Name())
+	}
+	b.tracker.report(Event{Type: EventWarning, Stage: name, Text: text})
+	q.again(end.index, makers)
+	return true
 }
 
 // joinStageErrors makes one error of those of the stages.
@@ -275,7 +298,10 @@ func (b *build) inputsOf(index int, results []*StageResult) *inputs {
 // ended reports how a task ended and returns how long it took.
 func (tr *tracker) ended(ctx context.Context, t *Task, key string, size int64, err error) time.Duration {
 	e := Event{Type: EventBuilt, Stage: t.name, Key: key, Size: size, Elapsed: tr.end(t)}
+	var lost *BlobError
 	switch {
+	case errors.As(err, &lost): // it may run again; if not, the build says why
+		e.Type = EventCancelled
 	case err != nil && ctx.Err() != nil && followsCancellation(ctx, err):
 		e.Type = EventCancelled
 	case err != nil:

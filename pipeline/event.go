@@ -6,7 +6,8 @@ import "time"
 type EventType string
 
 // The events of a build. Each stage has at most one Start and exactly one of
-// Cached, Built, Failed and Cancelled, or none if it was never reached.
+// Cached, Built, Failed and Cancelled, or none if it was never reached. Where a
+// remote cache does not give what it promised, stages begin once more.
 const (
 	EventBuild     EventType = "build"     // a build begins; Stages
 	EventStart     EventType = "start"     // a stage runs; Reason
@@ -14,7 +15,7 @@ const (
 	EventWait      EventType = "wait"      // Text says what is waited for
 	EventLog       EventType = "log"       // Text is a line worth showing
 	EventWarning   EventType = "warning"   // Text is something the user should know
-	EventCached    EventType = "cached"    // a stage's result was in the cache
+	EventCached    EventType = "cached"    // a stage's result was in the cache; Remote
 	EventBuilt     EventType = "built"     // a stage ran; Elapsed, Size
 	EventFailed    EventType = "failed"    // a stage failed; Text is the error, Elapsed
 	EventCancelled EventType = "cancelled" // a stage was stopped; Elapsed
@@ -30,6 +31,7 @@ type Event struct {
 	Key     string
 	Text    string
 	Reason  string        // why a stage was not taken from the cache
+	Remote  string        // the remote cache that a stage's result came from; "" if it was made here
 	Elapsed time.Duration // since the stage or build began
 	Size    int64         // bytes of all outputs of a stage
 	Stages  int

@@ -25,6 +25,8 @@ type Entry struct {
 	Used    time.Time     // when a build last used it
 	Took    time.Duration // how long it took to make
 	Outputs []Output
+	// Remote is the remote cache it came from; "" if it was made here.
+	Remote string
 	// Disk is what its blobs take on the disk, in bytes. Blobs that entries
 	// share count for each of them.
 	Disk int64
@@ -59,7 +61,7 @@ func (s *Store) List(ctx context.Context) ([]Entry, error) {
 	entries := make([]Entry, 0, len(inv.actions))
 	for _, a := range inv.actions {
 		e := Entry{Key: a.Key, Stage: a.Stage, Memo: a.Memo, Created: a.Created, Used: a.used,
-			Took: time.Duration(a.Seconds * float64(time.Second)), Outputs: a.Outputs}
+			Took: time.Duration(a.Seconds * float64(time.Second)), Outputs: a.Outputs, Remote: a.Remote}
 		for d := range a.digests() {
 			e.Disk += inv.blobs[d]
 		}

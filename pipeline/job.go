@@ -24,6 +24,7 @@ type Job struct {
 	warnings []string
 	memos    []string
 	scratch  []string
+	remote   string // has blobs that were attached without being here
 	finished bool
 }
 
@@ -55,7 +56,14 @@ func (j *Job) Output(stage, name string) (Blob, error) {
 
 // Open opens a blob for reading after checking that it is what its digest
 // says; see the package comment for how often it is hashed.
-func (j *Job) Open(b Blob) (*os.File, error) { return j.build.store.Open(b) }
+func (j *Job) Open(b Blob) (*os.File, error) {
+	f, err := j.build.store.openHere(b)
+	if err == nil || len(j.build.store.behind.live()) == 0 {
+		return f, err
+	}
+	defer j.task.interlude("fetch from the remote cache")()
+	return j.build.store.Open(b)
+}
 
 // ReadFile returns an output of a needed stage, of at most 64 MiB.
 func (j *Job) ReadFile(stage, name string) ([]byte, error) {
@@ -117,7 +125,13 @@ func (j *Job) Write(name string, b []byte) (Blob, error) {
 // input, the output called name.
 func (j *Job) Attach(name string, b Blob) error {
 	if err := j.build.store.check(b); err != nil {
-		return fmt.Errorf("attach output %s: %w", name, err)
+		remote, promised := j.build.promises.origin(b.Digest)
+		if !promised {
+			return fmt.Errorf("attach output %s: %w", name, err)
+		}
+		j.mu.Lock()
+		j.remote = remote
+		j.mu.Unlock()
 	}
 	p, err := j.reserve(name)
 	if err != nil {
@@ -207,7 +221,7 @@ func (j *Job) Memo(ctx context.Context, key string, fn func(w *Writer) error) (B
 	if err != nil {
 		return Blob{}, err
 	}
-	a, _, err := j.build.resolve(ctx, sum, j.stage, func(*missReason) (*action, error) {
+	a, _, err := j.build.resolve(ctx, sum, j.stage, k.fields, func(*missReason) (*action, error) {
 		started := j.build.clock.Now()
 		b, err := j.writeMemo(fn)
 		if err != nil {

@@ -5,25 +5,32 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 )
 
-// PruneOptions say what Prune removes. With none of All, UnusedSince and
-// MaxDisk set it removes only what nothing refers to: leftovers of builds
+// PruneOptions say what Prune removes. With none of All, UnusedSince,
+// MadeBefore and MaxDisk set it removes only what nothing refers to: leftovers of builds
 // that failed, unreadable records, locks and notes that mean nothing any more.
 type PruneOptions struct {
 	// All removes every entry that is not kept.
 	All bool
 	// UnusedSince, if not zero, removes entries last used before it.
 	UnusedSince time.Time
+	// MadeBefore, if not zero, removes entries made before it, used or not.
+	MadeBefore time.Time
 	// MaxDisk, if not zero, is how many bytes the blobs may take on the disk.
 	// The least recently used entries go until they do.
 	MaxDisk int64
 	// Keep lists keys of entries that stay whatever else is said.
 	Keep []string
+	// KeepScopes keeps what the last build of these scopes used: "sql/arm64",
+	// or "sql" for all that begin with "sql/".
+	KeepScopes []string
 	// KeepLast keeps what the last build of each scope used.
 	KeepLast bool
 	// DryRun removes nothing and returns what would go.
@@ -82,8 +89,11 @@ func (s *Store) keptKeys(inv *inventory, o PruneOptions) map[string]bool {
 	for _, k := range o.Keep {
 		kept[k] = true
 	}
-	if o.KeepLast {
-		for _, k := range s.lastKeys() {
+	for scope, keys := range s.lastKeys() {
+		if !o.KeepLast && !slices.ContainsFunc(o.KeepScopes, func(k string) bool { return scope == k || strings.HasPrefix(scope, k+"/") }) {
+			continue
+		}
+		for _, k := range keys {
 			kept[k] = true
 		}
 	}
@@ -97,17 +107,22 @@ func (s *Store) keptKeys(inv *inventory, o PruneOptions) map[string]bool {
 	return kept
 }
 
-// lastKeys returns the keys of the last build of every scope.
-func (s *Store) lastKeys() []string {
+// lastKeys returns the keys of the last build of every scope. A scope whose
+// name is too long to be a file's goes by its digest.
+func (s *Store) lastKeys() map[string][]string {
 	paths, _ := filepath.Glob(filepath.Join(s.dir, "last", "*.json"))
-	var keys []string
+	keys := map[string][]string{}
 	for _, p := range paths {
 		var last lastBuild
 		if b, err := os.ReadFile(p); err != nil || unseal(b, &last) != nil {
 			continue
 		}
+		scope, err := url.PathUnescape(strings.TrimSuffix(filepath.Base(p), ".json"))
+		if err != nil {
+			continue
+		}
 		for _, st := range last.Stages {
-			keys = append(keys, st.Key)
+			keys[scope] = append(keys[scope], st.Key)
 		}
 	}
 	return keys
@@ -118,7 +133,7 @@ func choose(inv *inventory, o PruneOptions, keep map[string]bool) (removed, kept
 	names := map[Digest]int{} // how many remaining actions name a blob
 	var disk int64
 	for _, a := range inv.actions {
-		if !keep[a.Key] && (o.All || a.used.Before(o.UnusedSince)) {
+		if !keep[a.Key] && (o.All || a.used.Before(o.UnusedSince) || a.Created.Before(o.MadeBefore)) {
 			removed = append(removed, a)
 			continue
 		}
@@ -193,13 +208,13 @@ func (s *Store) remove(ctx context.Context, inv *inventory, actions []storedActi
 	return s.sweepWorkspaces()
 }
 
-// staleNotes returns locks of actions, which nobody can hold now, and notes
+// staleNotes returns locks of actions and blobs, which nobody can hold now, and notes
 // about exported files that are gone.
 func (s *Store) staleNotes() []string {
 	var stale []string
 	locks, _ := os.ReadDir(filepath.Join(s.dir, "locks"))
 	for _, l := range locks {
-		if isHex64(l.Name()) {
+		if isHex64(strings.TrimPrefix(l.Name(), fetchLockPrefix)) {
 			stale = append(stale, s.lockPath(l.Name()))
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"time"
 )
 
@@ -24,6 +25,9 @@ type action struct {
 	Warnings []string `json:"warnings,omitempty"`
 	// Memos are keys of the memos used, which live as long as this is used.
 	Memos []string `json:"memos,omitempty"`
+	// Remote is the remote cache that has, or had, blobs that may not be
+	// here; "" if they all were when this was written.
+	Remote string `json:"remote,omitempty"`
 }
 
 // A sealed file is JSON with the digest of the part that matters, by which
@@ -117,9 +121,10 @@ func (s *Store) load(key string) (*action, *missReason, error) {
 	return a, nil, nil
 }
 
-// lookup returns the action under key if it and its blobs are good. The error
-// is for troubles other than that.
-func (s *Store) lookup(key string) (*action, *missReason, error) {
+// lookup returns the action under key if it and its blobs are good. A blob
+// that is not here will do if expected says so. The error is for troubles
+// other than that.
+func (s *Store) lookup(key string, expected func(*action, Digest) bool) (*action, *missReason, error) {
 	a, miss, err := s.load(key)
 	if a == nil {
 		return nil, miss, err
@@ -128,6 +133,12 @@ func (s *Store) lookup(key string) (*action, *missReason, error) {
 		err := s.check(o.Blob)
 		var bad *BlobError
 		if errors.As(err, &bad) {
+			if bad.Missing && a.Remote != "" {
+				if expected(a, o.Digest) {
+					continue
+				}
+				return nil, &missReason{text: fmt.Sprintf("%s is not here, and %s does not give it", o.Name, a.Remote)}, nil
+			}
 			return nil, &missReason{fmt.Sprintf("%s: %v", o.Name, bad), true}, nil
 		}
 		if err != nil {
@@ -156,4 +167,15 @@ func (s *Store) save(ws *workspace, a *action) error {
 	}
 	s.touch(a.Key, a.Created)
 	return nil
+}
+
+// SameResult reports whether two records under key, as a Remote is given
+// them, are sound and name the same outputs.
+func SameResult(a, b []byte, key string) bool {
+	one, err := parseAction(a, key)
+	if err != nil {
+		return false
+	}
+	other, err := parseAction(b, key)
+	return err == nil && slices.Equal(one.Outputs, other.Outputs)
 }

@@ -150,6 +150,9 @@ func bytesText(p Progress) string {
 func endText(e Event) string {
 	switch e.Type {
 	case EventCached:
+		if e.Remote != "" {
+			return "cached, from " + clean(e.Remote)
+		}
 		return "cached"
 	case EventBuilt:
 		text := "done in " + durationText(e.Elapsed)

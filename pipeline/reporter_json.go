@@ -25,6 +25,7 @@ type JSONEvent struct {
 	Message string `json:"message,omitempty"`
 	Error   string `json:"error,omitempty"`  // failed; done, if the build failed
 	Reason  string `json:"reason,omitempty"` // start: why it is not taken from the cache
+	Remote  string `json:"remote,omitempty"` // cached: the remote cache that the result came from
 	Step    string `json:"step,omitempty"`   // progress: what the stage is doing
 	// Done and Total count bytes of a stage in progress; Total is absent if
 	// unknown. Rate is in bytes per second.
@@ -68,7 +69,7 @@ func (j *jsonReporter) Report(e Event) {
 		j.shown[e.Stage] = 0
 	}
 	line := JSONEvent{
-		Time: e.Time, Event: e.Type, Stage: e.Stage, Key: e.Key, Message: e.Text, Reason: e.Reason,
+		Time: e.Time, Event: e.Type, Stage: e.Stage, Key: e.Key, Message: e.Text, Reason: e.Reason, Remote: e.Remote,
 		Seconds: milliseconds(e.Elapsed), Size: e.Size, Stages: e.Stages, Built: e.Built, Cached: e.Cached,
 	}
 	if e.Type == EventFailed || e.Type == EventDone {

@@ -35,7 +35,10 @@ type StageResult struct {
 	// Reason says in a few words why a stage was not taken from the store.
 	Reason string
 	// Changed lists what is different from the last build of the scope.
-	Changed  []Change
+	Changed []Change
+	// Remote is the remote cache that the result came from; "" if it was made
+	// here. Its blobs may not have been needed yet.
+	Remote   string
 	fields   []Field       // of the key
 	Elapsed  time.Duration // how long it ran; 0 if it did not
 	Outputs  []Output
@@ -90,6 +93,9 @@ func (r *Result) WriteExplanation(w io.Writer) error {
 		}
 		fmt.Fprintf(&b, "%-*s  %-7s  %s\n", width, st.Name, st.Status, key)
 		indent := strings.Repeat(" ", width+2)
+		if st.Remote != "" {
+			fmt.Fprintf(&b, "%sfrom %s\n", indent, st.Remote)
+		}
 		if st.Reason != "" {
 			fmt.Fprintf(&b, "%s%s\n", indent, st.Reason)
 		}

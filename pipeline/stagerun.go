@@ -38,22 +38,26 @@ func (r *stageRun) run(ctx context.Context) (*StageResult, error) {
 	if b.explain {
 		return res, r.explain(res)
 	}
-	a, hit, err := b.resolve(ctx, res.Key, r.name, func(why *missReason) (*action, error) {
+	a, hit, err := b.resolve(ctx, res.Key, r.name, key.fields, func(why *missReason) (*action, error) {
 		if why.text != "" {
 			res.Reason = why.text
 		}
 		return r.make(ctx, res, key.fields)
 	})
+	if hit {
+		err = r.deliver(ctx, a)
+	}
 	if err != nil {
 		return res, err
 	}
-	res.Outputs, res.Warnings = a.Outputs, a.Warnings
+	res.Outputs, res.Warnings, res.Remote = a.Outputs, a.Warnings, a.Remote
+	b.uploads.add(a)
 	if !hit {
 		res.Status = Built
 		return res, nil
 	}
 	res.Status, res.Reason = Cached, ""
-	b.tracker.report(Event{Type: EventCached, Stage: r.name, Key: res.Key})
+	b.tracker.report(Event{Type: EventCached, Stage: r.name, Key: res.Key, Remote: a.Remote})
 	for _, w := range a.Warnings {
 		b.tracker.report(Event{Type: EventWarning, Stage: r.name, Text: w})
 	}
@@ -83,14 +87,18 @@ func (r *stageRun) key(res *StageResult) (k *Key, err error) {
 
 // explain completes res without running the stage.
 func (r *stageRun) explain(res *StageResult) error {
-	a, why, err := r.build.store.lookup(res.Key)
+	b := r.build
+	a, why, err := b.store.lookup(res.Key, b.promises.expected)
+	if err == nil && a == nil && !b.noCache {
+		a = b.ask(res.Key, r.name, res.fields)
+	}
 	switch {
 	case err != nil:
 		return err
-	case a != nil && !r.build.noCache:
-		res.Status, res.Reason, res.Outputs, res.Warnings = Cached, "", a.Outputs, a.Warnings
+	case a != nil && !b.noCache:
+		res.Status, res.Reason, res.Remote, res.Outputs, res.Warnings = Cached, "", a.Remote, a.Outputs, a.Warnings
 		return nil
-	case r.build.noCache:
+	case b.noCache:
 		res.Reason = reasonNoCache
 	case why.text != "":
 		res.Reason = why.text
@@ -105,6 +113,9 @@ func (r *stageRun) make(ctx context.Context, res *StageResult, fields []Field) (
 	task := tr.begin(r.name)
 	tr.report(Event{Type: EventStart, Stage: r.name, Key: res.Key, Reason: res.Reason})
 	a, err := r.runJob(ctx, task)
+	if err == nil && a.Remote != "" {
+		err = r.complete(ctx, task, a)
+	}
 	var size int64
 	if a != nil {
 		size = totalSize(a.Outputs)
@@ -116,6 +127,20 @@ func (r *stageRun) make(ctx context.Context, res *StageResult, fields []Field) (
 	a.Key, a.Stage, a.Fields = res.Key, r.name, fields
 	a.Created, a.Seconds = r.build.clock.Now(), res.Elapsed.Seconds()
 	return a, nil
+}
+
+// complete brings blobs that the stage only passed on, if the build is to
+// deliver them.
+func (r *stageRun) complete(ctx context.Context, task *Task, a *action) error {
+	away, err := r.away(a)
+	if err != nil || len(away) == 0 {
+		return err
+	}
+	if err := r.bring(ctx, task, away); err != nil {
+		return err
+	}
+	a.Remote = ""
+	return nil
 }
 
 // runJob calls the stage's Run and collects what it made.
@@ -136,7 +161,7 @@ func (r *stageRun) runJob(ctx context.Context, task *Task) (*action, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &action{Outputs: outputs, Warnings: j.warnings, Memos: j.memos}, nil
+	return &action{Outputs: outputs, Warnings: j.warnings, Memos: j.memos, Remote: j.remote}, nil
 }
 
 func runStage(ctx context.Context, st Stage, j *Job) (err error) {
@@ -173,8 +198,8 @@ const reasonNoCache = "the cache is not asked"
 
 // resolve returns the action under key and true if the store has it.
 // Otherwise it has makeAction make it, while other builds that want the same
-// wait, and stores it.
-func (b *build) resolve(ctx context.Context, key, stage string, makeAction func(*missReason) (*action, error)) (*action, bool, error) {
+// wait, and stores it. fields are those of the key.
+func (b *build) resolve(ctx context.Context, key, stage string, fields []Field, makeAction func(*missReason) (*action, error)) (*action, bool, error) {
 	why := &missReason{text: reasonNoCache}
 	if !b.noCache {
 		a, miss, err := b.cached(key)
@@ -194,7 +219,12 @@ func (b *build) resolve(ctx context.Context, key, stage string, makeAction func(
 	}
 	defer lock.release()
 	if !b.noCache {
-		if a, _, err := b.cached(key); a != nil || err != nil {
+		a, _, err := b.cached(key)
+		if a == nil && err == nil {
+			a, err = b.adopt(key, stage, fields)
+			b.found(a)
+		}
+		if a != nil || err != nil {
 			return a, a != nil, err
 		}
 	}
@@ -204,11 +234,19 @@ func (b *build) resolve(ctx context.Context, key, stage string, makeAction func(
 
 // cached is lookup that notes the use.
 func (b *build) cached(key string) (*action, *missReason, error) {
-	a, miss, err := b.store.lookup(key)
-	if a != nil {
-		b.store.use(a, b.clock.Now())
-	}
+	a, miss, err := b.store.lookup(key, b.promises.expected)
+	b.found(a)
 	return a, miss, err
+}
+
+// found notes the use of an action, which may be nil.
+func (b *build) found(a *action) {
+	if a == nil {
+		return
+	}
+	b.promises.make(a)
+	b.store.behind.note(a)
+	b.store.use(a, b.clock.Now())
 }
 
 // makeAndSave stores what makeAction returns, and warns if it is not what the
@@ -229,6 +267,7 @@ func (b *build) makeAndSave(key, stage string, makeAction func() (*action, error
 	if err := b.store.save(ws, a); err != nil {
 		return nil, err
 	}
+	b.promises.make(a)
 	if before != nil && !slices.Equal(before.Outputs, a.Outputs) {
 		b.tracker.report(Event{Type: EventWarning, Stage: stage,
 			Text: "the same inputs gave another result than before: it is not reproducible"})

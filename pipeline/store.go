@@ -15,7 +15,8 @@ import (
 // comment describes its layout and guarantees. Its methods may be called from
 // several goroutines, and several processes may use one directory.
 type Store struct {
-	dir string
+	dir    string
+	behind *behind // nil: nothing
 }
 
 // cacheDirTag tells backup programs to leave a directory out

@@ -18,6 +18,7 @@ type Task struct {
 
 	total, done atomic.Int64
 	step        atomic.Pointer[string]
+	watched     atomic.Pointer[[2]*atomic.Int64] // done and total in place of the above
 
 	// For the rate; used by the tracker alone.
 	seenDone int64
@@ -41,6 +42,9 @@ func (t *Task) Grow(n int64) {
 	}
 }
 
+// follow shows what others count.
+func (t *Task) follow(done, total *atomic.Int64) { t.watched.Store(&[2]*atomic.Int64{done, total}) }
+
 // Add counts n more bytes as done.
 func (t *Task) Add(n int64) {
 	if t != nil {
@@ -54,6 +58,16 @@ func (t *Task) Step(text string) {
 	if t != nil {
 		t.step.Store(&text)
 	}
+}
+
+// interlude is Step for something in between: what it returns puts the step
+// of before back.
+func (t *Task) interlude(text string) (back func()) {
+	if t == nil {
+		return func() {}
+	}
+	before := t.step.Swap(&text)
+	return func() { t.step.CompareAndSwap(&text, before) }
 }
 
 // Logf shows a line that should stay on the screen.
@@ -167,6 +181,9 @@ func (tr *tracker) snapshot() []Progress {
 // progress takes a sample and returns the state at now.
 func (t *Task) progress(now time.Time) Progress {
 	p := Progress{Stage: t.name, Done: t.done.Load(), Total: t.total.Load(), Elapsed: now.Sub(t.started)}
+	if w := t.watched.Load(); w != nil {
+		p.Done, p.Total = w[0].Load(), w[1].Load()
+	}
 	if s := t.step.Load(); s != nil {
 		p.Step = *s
 	}

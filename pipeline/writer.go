@@ -87,12 +87,21 @@ func (w *Writer) markRandom() {
 
 // Commit syncs the content and moves it into the store. On an error nothing
 // is left behind.
-func (w *Writer) Commit() (Blob, error) {
+func (w *Writer) Commit() (Blob, error) { return w.finish(nil) }
+
+// commitAs is Commit for content that should be b. The error matches
+// ErrRefused if it is not.
+func (w *Writer) commitAs(b Blob) error {
+	_, err := w.finish(&b)
+	return err
+}
+
+func (w *Writer) finish(want *Blob) (Blob, error) {
 	if w.closed {
 		return Blob{}, errWriterClosed
 	}
 	w.closed = true
-	b, err := w.commit()
+	b, err := w.commit(want)
 	w.f.Close()
 	if err != nil {
 		os.Remove(w.f.Name())
@@ -102,7 +111,8 @@ func (w *Writer) Commit() (Blob, error) {
 	return b, err
 }
 
-func (w *Writer) commit() (Blob, error) {
+// commit installs the content, if it is the wanted one.
+func (w *Writer) commit(want *Blob) (Blob, error) {
 	info, err := w.f.Stat()
 	if err != nil {
 		return Blob{}, err
@@ -115,6 +125,9 @@ func (w *Writer) commit() (Blob, error) {
 		}
 	} else {
 		b.Digest = digestOfHash(w.sequential)
+	}
+	if want != nil && *want != b {
+		return Blob{}, fmt.Errorf("%w: its content has the digest %s", ErrRefused, b.Digest.Short())
 	}
 	return b, w.store.install(w.f, b)
 }
