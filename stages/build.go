@@ -15,6 +15,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/ociref"
 	"github.com/sovereign-sql/sov/internal/recipe"
 	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/stages/bundle"
 	"github.com/sovereign-sql/sov/stages/tailscale"
 )
 
@@ -41,7 +42,7 @@ func LoadRecipe(name string) (*recipe.Recipe, []byte, error) {
 // one, says how far the stages came.
 func Build(ctx context.Context, o Options) (*Result, error) {
 	started := time.Now()
-	b, err := newBuilder(o)
+	b, err := newBuilder(ctx, o)
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +77,7 @@ type builder struct {
 	client   *fetch.Client // for everything that is no image
 }
 
-func newBuilder(o Options) (*builder, error) {
+func newBuilder(ctx context.Context, o Options) (*builder, error) {
 	if o.Recipe == nil || o.Program == nil {
 		return nil, errors.New("build: a recipe and a source of sov-init and sov-runner are needed")
 	}
@@ -99,7 +100,13 @@ func newBuilder(o Options) (*builder, error) {
 	if b.store, err = pipeline.OpenStore(o.CacheDir); err != nil {
 		return nil, err
 	}
-	b.engine = &pipeline.Engine{Store: b.store, Jobs: o.Jobs, NoCache: o.NoCache,
+	if len(o.Remotes.From)+len(o.Remotes.To) > 0 {
+		o.Remotes.Warn = func(text string) {
+			b.reporter.Report(pipeline.Event{Time: time.Now(), Type: pipeline.EventWarning, Text: text})
+		}
+		b.store = b.store.Connect(ctx, o.Remotes)
+	}
+	b.engine = &pipeline.Engine{Store: b.store, Jobs: o.Jobs, NoCache: o.NoCache, Deliver: []string{bundle.Name},
 		Scope: o.Recipe.Name + "/" + o.Arch, Progress: b.reporter}
 	return b, b.connect()
 }

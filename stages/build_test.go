@@ -606,7 +606,7 @@ func TestGraphOfSQL(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := newBuilder(Options{Recipe: r, RecipeText: text, Arch: arch, CacheDir: t.TempDir(),
+	b, err := newBuilder(t.Context(), Options{Recipe: r, RecipeText: text, Arch: arch, CacheDir: t.TempDir(),
 		Program: func(string, string) ([]byte, error) { return []byte("x"), nil }})
 	if err != nil {
 		t.Fatal(err)

@@ -55,7 +55,7 @@ func NewestLock(ctx context.Context, o Options) (*LockReport, error) {
 
 // withLock opens a builder and its lock's entry.
 func withLock(ctx context.Context, o Options, fn func(*builder, *lock.Entry) error) error {
-	b, err := newBuilder(o)
+	b, err := newBuilder(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -122,7 +122,7 @@ func UpdateLock(ctx context.Context, o Options, words []string) (*LockReport, er
 }
 
 func updateAll(ctx context.Context, o Options) (*LockReport, error) {
-	b, err := newBuilder(o)
+	b, err := newBuilder(ctx, o)
 	if err != nil {
 		return nil, err
 	}

@@ -37,7 +37,10 @@ type Options struct {
 	Offline    bool   // ask no network; what is not in the cache fails
 	NoCache    bool   // run every stage
 	CacheDir   string // directory of the store
-	Jobs       int    // stages at a time; 0: as many as there are processors
+	// Remotes are asked for what the store does not have, and given what the
+	// build makes. Their Warn is set here.
+	Remotes pipeline.Remotes
+	Jobs    int // stages at a time; 0: as many as there are processors
 
 	// These override the recipe.
 	Image        string   // base image reference

@@ -141,7 +141,10 @@ func (b *builder) onBase(ctx context.Context, entry *lock.Entry, name string, fn
 // buildBefore runs stages whose results something else than the build needs.
 func (b *builder) buildBefore(ctx context.Context, list ...pipeline.Stage) (*pipeline.Result, error) {
 	before := *b.engine
-	before.Scope, before.NoCache, before.Progress = "", false, withinBuild{b.reporter}
+	before.Scope, before.NoCache, before.Progress, before.Deliver = "", false, withinBuild{b.reporter}, nil
+	for _, st := range list {
+		before.Deliver = append(before.Deliver, st.Name())
+	}
 	return before.Build(ctx, list)
 }
 

@@ -20,10 +20,12 @@ import (
 // buildFlags are the flags of `sov build` that are not options of stages.Build as they are.
 type buildFlags struct {
 	stages.Options
-	progress string
-	explain  bool
-	asJSON   bool
-	signKey  string
+	progress  string
+	explain   bool
+	asJSON    bool
+	signKey   string
+	cacheFrom []string
+	cacheTo   []string
 }
 
 func newBuild() *cobra.Command {
@@ -38,14 +40,18 @@ RECIPE is "sql", which comes with sov, or the path of a YAML file (see docs/reci
 
 The first build resolves what the recipe leaves open (the image's tag, the newest packages, the kernel's source) and
 writes it to the lock. Every later build takes exactly that, so that the same lock gives the same bytes on any machine;
---update-lock resolves anew. Stages whose inputs have not changed come from the cache.`,
+--update-lock resolves anew. Stages whose inputs have not changed come from the cache.
+
+Remote caches share results between computers: --cache-from is asked for what the cache here does not hold, and
+--cache-to is given what was made or found. A remote cache that fails costs a warning and some time, never the build.`,
 		Example: `  sov build sql
   sov build sql --arch amd64 --explain
   sov build sql --update-lock
   sov build ./mine.yaml -o out --progress json
   sov build sql --image postgres:17-alpine
   sov build sql --kernel ./Image
-  sov build sql --sign release.pem`,
+  sov build sql --sign release.pem
+  sov build sql --cache-from registry.example.com/team/cache --cache-to registry.example.com/team/cache`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: recipes,
 		RunE:              func(c *cobra.Command, args []string) error { return build(c, args[0], f) },
@@ -58,6 +64,8 @@ writes it to the lock. Every later build takes exactly that, so that the same lo
 	flags.BoolVar(&f.Offline, "offline", false, "use no network: what the cache does not hold is an error")
 	flags.BoolVar(&f.NoCache, "no-cache", false, "run every stage, whatever the cache holds")
 	flags.StringVar(&f.CacheDir, "cache", "", "cache folder (default: $SOV_CACHE_DIR, else sov in the user's cache folder)")
+	flags.StringArrayVar(&f.cacheFrom, "cache-from", nil, "remote cache to read: HOST/REPOSITORY or type=dir,src=PATH; may be repeated")
+	flags.StringArrayVar(&f.cacheTo, "cache-to", nil, "remote cache to fill: HOST/REPOSITORY or type=dir,dest=PATH, with ,mode=min or ,mode=max (default); may be repeated")
 	flags.IntVar(&f.Jobs, "jobs", runtime.NumCPU(), "stages to run side by side")
 	flags.StringVar(&f.progress, "progress", "auto", "how to show progress: auto, tty, plain or json")
 	flags.BoolVar(&f.explain, "explain", false, "say for each stage its key, hit or miss, and what changed since the last build")
@@ -90,6 +98,9 @@ func build(c *cobra.Command, recipe string, f buildFlags) (err error) {
 		if f.CacheDir, err = cacheDir(); err != nil {
 			return err
 		}
+	}
+	if f.Remotes, err = remotes(f); err != nil {
+		return &usageError{err}
 	}
 	f.Program, f.Builder = embedded.Program, version
 	sign, err := signer(f.signKey) // before a build whose result could not be signed
@@ -149,6 +160,7 @@ type stageReport struct {
 	Key      string   `json:"key"`
 	Status   string   `json:"status"`           // "cached" or "built"
 	Reason   string   `json:"reason,omitempty"` // why it ran
+	Remote   string   `json:"remote,omitempty"` // the remote cache it came from
 	Seconds  float64  `json:"seconds"`
 	Warnings []string `json:"warnings,omitempty"`
 }
@@ -164,7 +176,7 @@ func newBuildReport(r *stages.Result) buildReport {
 	report := buildReport{Dir: r.Dir, LockWritten: r.LockWritten, Seconds: r.Elapsed.Seconds()}
 	for _, s := range r.Stages {
 		report.Stages = append(report.Stages, stageReport{
-			Name: s.Name, Key: s.Key, Status: string(s.Status), Reason: s.Reason, Seconds: s.Elapsed.Seconds(), Warnings: s.Warnings,
+			Name: s.Name, Key: s.Key, Status: string(s.Status), Reason: s.Reason, Remote: s.Remote, Seconds: s.Elapsed.Seconds(), Warnings: s.Warnings,
 		})
 	}
 	for _, file := range r.Exported {

@@ -23,16 +23,18 @@ func newCache() *cobra.Command {
 	var cc cacheCommand
 	c := &cobra.Command{
 		Use:   "cache",
-		Short: "Look after the cache: ls, du, prune, verify",
+		Short: "Look after the cache: ls, du, prune, verify, export, import, push, pull",
 		Long: `Look after the cache, which holds what builds have fetched and made: one entry for each result, and its files by
 SHA-256. All of it can be removed at any time; builds then take as long as the first one did.`,
 		Example: `  sov cache du
   sov cache prune --unused-for 30d --keep-last
-  sov cache verify --repair`,
+  sov cache verify --repair
+  sov cache export cache.tar
+  sov cache push registry.example.com/team/sov-cache`,
 	}
 	c.PersistentFlags().StringVar(&cc.dir, "cache", "", "cache folder (default: $SOV_CACHE_DIR, else sov in the user's cache folder)")
 	c.PersistentFlags().BoolVar(&cc.asJSON, "json", false, "print JSON")
-	c.AddCommand(cc.newLs(), cc.newDu(), cc.newPrune(), cc.newVerify())
+	c.AddCommand(cc.newLs(), cc.newDu(), cc.newPrune(), cc.newVerify(), cc.newExport(), cc.newImport(), cc.newPush(), cc.newPull())
 	return c
 }
 
@@ -54,12 +56,13 @@ type entryReport struct {
 	Memo    string    `json:"memo,omitempty"`
 	Created time.Time `json:"created"`
 	Used    time.Time `json:"used"`
-	Seconds float64   `json:"seconds"` // that it took to make
-	Disk    int64     `json:"disk"`    // bytes
+	Seconds float64   `json:"seconds"`          // that it took to make
+	Disk    int64     `json:"disk"`             // bytes
+	Remote  string    `json:"remote,omitempty"` // the remote cache it came from
 }
 
 func newEntryReport(e pipeline.Entry) entryReport {
-	return entryReport{e.Key, e.Stage, e.Memo, e.Created.UTC(), e.Used.UTC(), e.Took.Seconds(), e.Disk}
+	return entryReport{e.Key, e.Stage, e.Memo, e.Created.UTC(), e.Used.UTC(), e.Took.Seconds(), e.Disk, e.Remote}
 }
 
 func (cc *cacheCommand) newLs() *cobra.Command {
@@ -135,24 +138,31 @@ func (cc *cacheCommand) newDu() *cobra.Command {
 
 func (cc *cacheCommand) newPrune() *cobra.Command {
 	var o pipeline.PruneOptions
-	var unusedFor, maxSize string
+	var unusedFor, olderThan, maxSize string
 	c := &cobra.Command{
 		Use:   "prune",
 		Short: "Remove leftovers and, if told, entries by age or size",
-		Long: `Remove what nothing refers to any more. With --unused-for, --max-size or --all entries go too, the least recently
-used first. A build that runs is waited for.`,
+		Long: `Remove what nothing refers to any more. With --unused-for, --older-than, --max-size or --all entries go too, the least
+recently used first. A build that runs is waited for.`,
 		Example: `  sov cache prune
   sov cache prune --unused-for 30d --keep-last
-  sov cache prune --max-size 10GiB --dry-run`,
+  sov cache prune --max-size 10GiB --keep sql --keep mine/arm64 --dry-run`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if unusedFor != "" {
-				age, err := parseAge(unusedFor)
-				if err != nil {
-					return &usageError{fmt.Errorf("--unused-for %s: %w", unusedFor, err)}
+			for _, limit := range []struct {
+				flag, text string
+				since      *time.Time
+			}{{"unused-for", unusedFor, &o.UnusedSince}, {"older-than", olderThan, &o.MadeBefore}} {
+				if limit.text == "" {
+					continue
 				}
-				o.UnusedSince = time.Now().Add(-age)
+				age, err := parseAge(limit.text)
+				if err != nil {
+					return &usageError{fmt.Errorf("--%s %s: %w", limit.flag, limit.text, err)}
+				}
+				*limit.since = time.Now().Add(-age)
 			}
+			o.KeepScopes = o.Keep // a key is no recipe's name, nor the other way round
 			if maxSize != "" {
 				var err error
 				if o.MaxDisk, err = parseSize(maxSize); err != nil {
@@ -173,9 +183,10 @@ used first. A build that runs is waited for.`,
 	}
 	flags := c.Flags()
 	flags.StringVar(&unusedFor, "unused-for", "", "remove entries not used for this long, such as 12h or 30d")
+	flags.StringVar(&olderThan, "older-than", "", "remove entries made longer ago than this, used or not, such as 90d")
 	flags.StringVar(&maxSize, "max-size", "", "remove entries until the cache takes no more than this, such as 10GiB")
 	flags.BoolVar(&o.All, "all", false, "remove every entry")
-	flags.StringArrayVar(&o.Keep, "keep", nil, "key of an entry to keep; may be repeated")
+	flags.StringArrayVar(&o.Keep, "keep", nil, "what to keep: a recipe (sql or sql/arm64), for what its last build used, or an entry's key; may be repeated")
 	flags.BoolVar(&o.KeepLast, "keep-last", false, "keep what the last build of each recipe used")
 	flags.BoolVar(&o.DryRun, "dry-run", false, "say what would go and remove nothing")
 	return c
@@ -236,6 +247,11 @@ func (cc *cacheCommand) printVerified(c *cobra.Command, result pipeline.VerifyRe
 				verdict = "removed"
 			}
 			if _, err := fmt.Fprintf(c.OutOrStdout(), "%s %s: %s\n", verdict, p.Path, p.What); err != nil {
+				return err
+			}
+		}
+		if result.Away > 0 {
+			if _, err := fmt.Fprintf(c.OutOrStdout(), "%d files are in remote caches and have not been needed here\n", result.Away); err != nil {
 				return err
 			}
 		}

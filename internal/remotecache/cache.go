@@ -40,7 +40,7 @@ type Cache struct {
 	mu      sync.Mutex
 	indexes map[string]*index
 	sent    map[pipeline.Digest]keptBlob // blobs that are kept, whatever the key
-	damaged map[pipeline.Digest]bool // pieces that may not be what they should be
+	damaged map[pipeline.Digest]bool     // pieces that may not be what they should be
 	moved   Moved
 }
 
