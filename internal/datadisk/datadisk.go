@@ -9,7 +9,7 @@
 // most 128 MiB; no metadata checksums; no lost+found before e2fsck needs one; a full check by
 // e2fsck -p at every hundredth mount; no blocks reserved for root. Its default of continuing after
 // an error is overridden by the guest's mount options. Its resize_inode is not sound (e2fsck asks
-// to recreate it), so the feature is off; the kernel can grow the file system without.
+// to recreate it), so the feature is off; the kernel grows the file system without, by giving it meta_bg.
 package datadisk
 
 import (

@@ -96,12 +96,15 @@ func (s *state) private(name string) string { return filepath.Join(s.runtime, na
 
 func (s *state) path(name string) string { return filepath.Join(s.dir, name) }
 
-// data returns the path of the data disk, which it makes on the first call.
+// data returns the path of the data disk, which it makes on the first call, and enlarges where it is smaller than size.
 func (s *state) data(ctx context.Context, size int64) (string, error) {
 	path := s.path("data.img")
 	_, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = datadisk.Create(ctx, path, size)
+	}
+	if err == nil {
+		_, err = datadisk.Grow(path, size)
 	}
 	if err != nil {
 		return "", fmt.Errorf("data disk: %w", err)

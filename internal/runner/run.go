@@ -62,11 +62,15 @@ func prepare(ctx context.Context, root layout.Root, vm layout.VM, a *artifact, l
 	return m, token, crosvm.ClearSocket(vm.Socket())
 }
 
-// ensureData makes the data disk unless there is one.
+// ensureData makes the data disk unless there is one, and enlarges one that is smaller than it should be.
 func ensureData(ctx context.Context, vm layout.VM, size int64, log func(string)) error {
 	_, err := os.Lstat(vm.Data())
 	if err == nil {
-		return nil
+		grown, err := datadisk.Grow(vm.Data(), size)
+		if grown {
+			log(fmt.Sprintf("enlarged the data disk %s to %d MiB", vm.Data(), size>>20))
+		}
+		return err
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("data disk: %w", err)

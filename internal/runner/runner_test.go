@@ -314,7 +314,8 @@ func (w lineWriter) Write(p []byte) (int, error) {
 
 func TestSettings(t *testing.T) {
 	for text, want := range map[string]string{
-		`{"crosvm": "/x", "vms": {"sql": {"memory_mib": 512, "cpus": 1, "routing": "scoped"}}}`: "",
+		`{"crosvm": "/x", "vms": {"sql": {"memory_mib": 512, "cpus": 1, "data_mib": 16384, "routing": "scoped"}}}`: "",
+		`{"vms": {"sql": {"data_mib": 1}}}`: "data_mib is 1",
 		`{"colour": "red"}`:     "unknown field",
 		`{} {}`:                 "text after",
 		`{"boot_timeout": -1}`:  "not between",
@@ -329,9 +330,9 @@ func TestSettings(t *testing.T) {
 		if want != "" {
 			continue
 		}
-		spec := &vmspec.Spec{Name: "sql", MemoryMiB: 1024, CPUs: 2}
+		spec := &vmspec.Spec{Name: "sql", MemoryMiB: 1024, CPUs: 2, Disks: []vmspec.Disk{{Role: vmspec.RoleRootfs}, {Role: vmspec.RoleData, Size: 8 << 30}}}
 		s.apply(spec)
-		if spec.MemoryMiB != 512 || spec.CPUs != 1 || spec.Network.Routing != vmspec.Scoped {
+		if spec.Disks[0].Size != 0 || spec.Disks[1].Size != 16<<30 || spec.MemoryMiB != 512 || spec.CPUs != 1 || spec.Network.Routing != vmspec.Scoped {
 			t.Errorf("applied: %+v", spec)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/sovereign-sql/sov/internal/datadisk"
 	"github.com/sovereign-sql/sov/internal/layout"
 	"github.com/sovereign-sql/sov/internal/vmspec"
 )
@@ -34,6 +35,7 @@ type Settings struct {
 type VMSettings struct {
 	MemoryMiB int            `json:"memory_mib,omitempty"`
 	CPUs      int            `json:"cpus,omitempty"`
+	DataMiB   int64          `json:"data_mib,omitempty"` // the data disk is made, or enlarged, to this; never made smaller
 	Routing   vmspec.Routing `json:"routing,omitempty"`
 }
 
@@ -103,6 +105,9 @@ func decodeSettings(text []byte) (Settings, error) {
 		}
 	}
 	for name, vm := range s.VMs {
+		if vm.DataMiB != 0 && (vm.DataMiB < datadisk.MinSize>>20 || vm.DataMiB > datadisk.MaxSize>>20) {
+			return s, fmt.Errorf("settings.json: vms.%s: data_mib is %d, not between %d and %d", name, vm.DataMiB, datadisk.MinSize>>20, datadisk.MaxSize>>20)
+		}
 		if !vmspec.ValidName(name) || vm.MemoryMiB < 0 || vm.CPUs < 0 ||
 			vm.Routing != "" && vm.Routing != vmspec.MainFirst && vm.Routing != vmspec.Scoped {
 			return s, fmt.Errorf("settings.json: vms.%s: the name, memory_mib, cpus or routing (%s, %s) is not valid", name, vmspec.MainFirst, vmspec.Scoped)
@@ -119,6 +124,11 @@ func (s Settings) apply(spec *vmspec.Spec) {
 	}
 	if vm.CPUs > 0 {
 		spec.CPUs = vm.CPUs
+	}
+	for i := range spec.Disks {
+		if spec.Disks[i].Role == vmspec.RoleData && vm.DataMiB > 0 {
+			spec.Disks[i].Size = vm.DataMiB << 20
+		}
 	}
 	if vm.Routing != "" {
 		spec.Network.Routing = vm.Routing
