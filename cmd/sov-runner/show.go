@@ -81,6 +81,12 @@ func printStatus(w io.Writer, s *runnerapi.Status) {
 			}
 			row("", "%s is %s%s", service.Name, service.State, reason)
 		}
+		if c := g.Clock; c != nil && c.Fault != "" {
+			row("", "clock: %s", c.Fault)
+		}
+		if g.Data.Warning != "" {
+			row("", "%s", g.Data.Warning)
+		}
 		for _, problem := range g.Problems {
 			row("", "%s", problem)
 		}
@@ -91,8 +97,8 @@ func newLogs(o *options) *cobra.Command {
 	var l runner.LogOptions
 	c := &cobra.Command{
 		Use:     "logs NAME",
-		Short:   "Show a machine's console, or the runner's own log",
-		Example: "  sov-runner logs sql -f\n  sov-runner logs sql --runner -n 100",
+		Short:   "Show a machine's console, one of its services' logs, or the runner's own",
+		Example: "  sov-runner logs sql -f\n  sov-runner logs sql --service postgres -n 200\n  sov-runner logs sql --runner -n 100",
 		Args:    oneName,
 		RunE: func(c *cobra.Command, args []string) error {
 			if l.Lines < 0 {
@@ -105,7 +111,9 @@ func newLogs(o *options) *cobra.Command {
 	}
 	c.Flags().BoolVarP(&l.Follow, "follow", "f", false, "go on with what is written")
 	c.Flags().IntVarP(&l.Lines, "lines", "n", 50, "lines from the end")
+	c.Flags().StringVar(&l.Service, "service", "", "the log of a `service` of the guest, such as postgres, in place of the console")
 	c.Flags().BoolVar(&l.Runner, "runner", false, "the runner's own log in place of the guest's console")
+	c.MarkFlagsMutuallyExclusive("service", "runner")
 	return c
 }
 

@@ -25,6 +25,8 @@ import (
 // A machine is the guest as PID 1 sees it.
 type machine struct {
 	console *console
+	journal *journal
+	door    *doorkeeper // nil until the endpoint answers
 	reaper  *reaper
 	spec    guestspec.Config
 	config  configdisk.Config
@@ -52,7 +54,11 @@ func Run() {
 	os.Setenv("PATH", guestspec.DefaultPath) // for what is looked up before the specification is read
 	problems, err := mountKernel()
 	m := &machine{console: newConsole(openConsole(), time.Now), requests: make(chan string, 1)}
+	m.journal = newJournal(m.spawn)
+	m.console.tee = m.journal.keep
 	m.reaper = newReaper(m.spawn)
+	// The kernel spares a PID 1 anyway, as long as there is another; one that is not allowed to ask for it lives with that.
+	_ = m.reaper.protect()
 	watchSignals(m.spawn, m.request)
 	for _, p := range problems {
 		m.problem("", p)

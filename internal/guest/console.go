@@ -28,6 +28,7 @@ const initName = "init"
 // counted and dropped.
 type console struct {
 	now     func() time.Time
+	tee     func(service, line string) // gets every line, without its prefix; nil: nobody does
 	queue   chan entry
 	dropped atomic.Int64
 }
@@ -62,12 +63,12 @@ func newConsole(w io.Writer, now func() time.Time) *console {
 
 // log writes one line about service; attrs are pairs of a key and a value.
 func (c *console) log(level, service, text string, attrs ...any) {
-	c.enqueue(c.format(level, service, text, attrs...))
+	c.enqueue(service, c.format(level, service, text, attrs...))
 }
 
 // output writes one line that service printed.
 func (c *console) output(service, line string) {
-	c.enqueue(c.format(output, service, line))
+	c.enqueue(service, c.format(output, service, line))
 }
 
 // A consoleWriter makes a warning of the init of every write, which is how package log writes.
@@ -79,7 +80,13 @@ func (w consoleWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (c *console) enqueue(line string) {
+// prefix tells the init's lines from the kernel's, which go to the console too.
+const prefix = "sov-init[1]: "
+
+func (c *console) enqueue(service, line string) {
+	if c.tee != nil {
+		c.tee(service, strings.TrimSuffix(strings.TrimPrefix(line, prefix), "\n"))
+	}
 	select {
 	case c.queue <- entry{line: line}:
 	default:
@@ -104,7 +111,7 @@ func (c *console) flush(limit time.Duration) {
 
 func (c *console) format(level, service, text string, attrs ...any) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "sov-init[1]: %s %s %s: ", c.now().UTC().Format("2006-01-02T15:04:05.000Z07:00"), level, service)
+	fmt.Fprintf(&b, prefix+"%s %s %s: ", c.now().UTC().Format("2006-01-02T15:04:05.000Z07:00"), level, service)
 	escape(&b, text)
 	for i := 0; i+1 < len(attrs); i += 2 {
 		fmt.Fprintf(&b, " %v=%s", attrs[i], quoteIfNeeded(fmt.Sprint(attrs[i+1])))

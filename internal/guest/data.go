@@ -40,6 +40,10 @@ func (m *machine) mountData(ctx context.Context) error {
 	m.dataMounted = true
 	m.mu.Unlock()
 	m.console.log(info, initName, "data disk mounted", "device", device, "path", m.spec.Data.Path)
+	if err := m.journal.attach(m.spec.Data.Path); err != nil {
+		m.problem("logs are not kept", err)
+	}
+	m.spawn("data disk's space", func() { m.watchSpace(ctx, device) })
 	return nil
 }
 
@@ -70,6 +74,7 @@ func (m *machine) checkData(ctx context.Context, device string) error {
 // releaseData writes everything out and unmounts the data disk, or makes it read-only when a
 // process that cannot be killed still holds it.
 func (m *machine) releaseData() {
+	m.journal.detach()
 	unix.Sync()
 	m.mu.Lock()
 	mounted := m.dataMounted
@@ -142,6 +147,7 @@ func (m *machine) dataStatus() guestapi.Data {
 	if mounted && unix.Statfs(data.Path, &s) == nil {
 		data.Size = int64(s.Blocks) * s.Bsize
 		data.Free = int64(s.Bavail) * s.Bsize
+		data.Warning = spaceWarning(data.Size, data.Free)
 	}
 	return data
 }

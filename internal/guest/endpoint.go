@@ -4,11 +4,7 @@ package guest
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/json"
-	"fmt"
-	"io"
 	"log"
 	"net"
 	"net/http"
@@ -35,8 +31,11 @@ func (m *machine) serve(address netip.AddrPort) error {
 	if err != nil {
 		return err
 	}
+	m.door = newDoorkeeper(m.config.Token, time.Now, func(refused int) {
+		m.console.log(warn, initName, "the endpoint was asked without its token", "requests", refused)
+	})
 	server := &http.Server{
-		Handler:           authorize(m.config.Token, m.routes()),
+		Handler:           m.door.authorize(m.routes()),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      30 * time.Second,
@@ -57,6 +56,8 @@ func (m *machine) routes() http.Handler {
 	mux.HandleFunc("GET "+guestapi.PathStatus, func(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, http.StatusOK, m.status(r.Context()))
 	})
+	mux.HandleFunc("GET "+guestapi.PathLogs, m.serveLogs)
+	mux.HandleFunc("GET "+guestapi.PathMetrics, m.serveMetrics)
 	mux.HandleFunc("POST "+guestapi.PathClock, func(w http.ResponseWriter, r *http.Request) {
 		m.mu.Lock()
 		clock := m.clock
@@ -72,25 +73,6 @@ func (m *machine) routes() http.Handler {
 		writeJSON(w, http.StatusAccepted, struct{}{})
 	})
 	return mux
-}
-
-// authorize lets those requests through to next that carry the token and no more body than they
-// may. Digests are compared, so that the time taken says nothing of the token or its length.
-func authorize(token string, next http.Handler) http.Handler {
-	want := sha256.Sum256([]byte("Bearer " + token))
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		got := sha256.Sum256([]byte(r.Header.Get("Authorization")))
-		if subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
-			w.Header().Set("WWW-Authenticate", "Bearer")
-			http.Error(w, "the token of this boot is needed", http.StatusUnauthorized)
-			return
-		}
-		if _, err := io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, maxBody)); err != nil {
-			http.Error(w, fmt.Sprintf("a request's body has at most %d bytes", maxBody), http.StatusRequestEntityTooLarge)
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
 }
 
 func writeJSON(w http.ResponseWriter, code int, v any) {

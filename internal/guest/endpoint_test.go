@@ -14,7 +14,7 @@ import (
 
 func TestAuthorize(t *testing.T) {
 	passed := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
-	server := httptest.NewServer(authorize(token, passed))
+	server := httptest.NewServer(newDoorkeeper(token, time.Now, func(int) {}).authorize(passed))
 	defer server.Close()
 	for _, tt := range []struct {
 		name, header string
@@ -44,6 +44,43 @@ func TestAuthorize(t *testing.T) {
 				t.Errorf("%d, want %d", resp.StatusCode, tt.want)
 			}
 		})
+	}
+}
+
+// Strangers are refused, and soon turned away; whoever has the token never is, and the log hears of it once a minute.
+func TestStrangersAreTurnedAway(t *testing.T) {
+	now, told := time.Unix(1_800_000_000, 0), []int(nil)
+	d := newDoorkeeper(token, func() time.Time { return now }, func(n int) { told = append(told, n) })
+	handler := d.authorize(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }))
+	ask := func(token string) int {
+		r := httptest.NewRequest(http.MethodGet, "/status", nil)
+		r.Header.Set("Authorization", "Bearer "+token)
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, r)
+		return w.Code
+	}
+	for i := range 1000 {
+		want := http.StatusUnauthorized
+		if i >= strangersAtOnce {
+			want = http.StatusTooManyRequests
+		}
+		if got := ask("guess"); got != want {
+			t.Fatalf("guess %d: %d, want %d", i+1, got, want)
+		}
+		if got := ask(token); got != http.StatusOK {
+			t.Fatalf("with the token after %d guesses: %d", i+1, got)
+		}
+	}
+	now = now.Add(2 * time.Second)
+	for i, want := range []int{401, 401, 429} {
+		if got := ask("guess"); got != want {
+			t.Errorf("two seconds later, guess %d: %d, want %d", i+1, got, want)
+		}
+	}
+	now = now.Add(time.Hour)
+	ask("guess")
+	if len(told) != 2 || told[0] != 1 || told[1] != 1004 || d.strangers() != 1004 {
+		t.Errorf("told %v, counted %d", told, d.strangers())
 	}
 }
 
@@ -110,7 +147,7 @@ func FuzzEndpoint(f *testing.F) {
 	f.Add("GET", "/status", "Bearer x", "")
 	f.Add("POST", "/shutdown", "", "{}")
 	m := &machine{requests: make(chan string, 1)}
-	handler := authorize(token, m.routes())
+	handler := newDoorkeeper(token, time.Now, func(int) {}).authorize(m.routes())
 	f.Fuzz(func(t *testing.T, method, path, header, body string) {
 		req, err := http.NewRequest(method, "http://guest"+path, io.NopCloser(strings.NewReader(body)))
 		if err != nil || strings.Contains(header, token) {
@@ -119,7 +156,7 @@ func FuzzEndpoint(f *testing.F) {
 		req.Header.Set("Authorization", header)
 		w := httptest.NewRecorder()
 		handler.ServeHTTP(w, req)
-		if w.Code != http.StatusUnauthorized {
+		if w.Code != http.StatusUnauthorized && w.Code != http.StatusTooManyRequests {
 			t.Errorf("%d without the token", w.Code)
 		}
 	})

@@ -21,6 +21,7 @@ type reaper struct {
 	mu       sync.Mutex
 	children map[int]*process
 	orphans  int // reaped so far
+	ownScore int // oom_score_adj of this process
 
 	spawn spawn
 }
@@ -76,11 +77,11 @@ func (r *reaper) collect() {
 func (r *reaper) start(argv []string, attr *syscall.ProcAttr, oomScoreAdj int) (*process, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if oomScoreAdj != 0 {
+	if oomScoreAdj != r.ownScore {
 		if err := setOOMScoreAdj(oomScoreAdj); err != nil {
 			return nil, err
 		}
-		defer setOOMScoreAdj(0)
+		defer setOOMScoreAdj(r.ownScore)
 	}
 	pid, err := syscall.ForkExec(argv[0], argv, attr)
 	if err != nil {
@@ -90,6 +91,20 @@ func (r *reaper) start(argv []string, attr *syscall.ProcAttr, oomScoreAdj int) (
 	r.children[pid] = p
 	return p, nil
 }
+
+// protect takes this process out of what the kernel ends when memory runs out: with PID 1 the machine would go.
+func (r *reaper) protect() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := setOOMScoreAdj(neverKilled); err != nil {
+		return err
+	}
+	r.ownScore = neverKilled
+	return nil
+}
+
+// neverKilled is OOM_SCORE_ADJ_MIN (include/uapi/linux/oom.h).
+const neverKilled = -1000
 
 func setOOMScoreAdj(n int) error {
 	if err := os.WriteFile("/proc/self/oom_score_adj", []byte(strconv.Itoa(n)), 0); err != nil {

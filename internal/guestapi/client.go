@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -20,9 +23,10 @@ const (
 
 // A Client asks one guest, for as long as it runs.
 type Client struct {
-	base  string
-	token string
-	http  *http.Client
+	base   string
+	token  string
+	http   *http.Client
+	stream *http.Client // without a bound on an answer's time
 }
 
 // NewClient returns a client for the endpoint at address, which admits holders of token.
@@ -32,6 +36,10 @@ func NewClient(address netip.AddrPort, token string) *Client {
 		token: token,
 		// The guest is on this machine's own link: no proxy of the environment may see the token.
 		http: &http.Client{Timeout: requestTimeout, Transport: &http.Transport{Proxy: nil, DisableKeepAlives: true}},
+		stream: &http.Client{Transport: &http.Transport{
+			Proxy: nil, DisableKeepAlives: true, ResponseHeaderTimeout: requestTimeout,
+			DialContext: (&net.Dialer{Timeout: requestTimeout}).DialContext,
+		}},
 	}
 }
 
@@ -46,6 +54,41 @@ func (c *Client) Status(ctx context.Context) (*Status, error) {
 		return nil, fmt.Errorf("guest's status: %w", err)
 	}
 	return status, nil
+}
+
+// Metrics asks for the status in Prometheus' text format.
+func (c *Client) Metrics(ctx context.Context) ([]byte, error) {
+	return c.do(ctx, http.MethodGet, PathMetrics, http.StatusOK)
+}
+
+// A LogQuery says which part of the guest's log is wanted.
+type LogQuery struct {
+	Service string // empty: all of them
+	Lines   int    // from the end
+	Follow  bool   // and what comes, until the context is done
+}
+
+// Logs copies lines of the guest's log to w, each "TIME LEVEL SERVICE: TEXT". A log that is followed ends with ctx, which
+// is no error.
+func (c *Client) Logs(ctx context.Context, q LogQuery, w io.Writer) error {
+	query := url.Values{QueryLines: {strconv.Itoa(q.Lines)}, QueryFollow: {strconv.FormatBool(q.Follow)}}
+	if q.Service != "" {
+		query.Set(QueryService, q.Service)
+	}
+	response, err := c.send(ctx, c.stream, http.MethodGet, PathLogs+"?"+query.Encode())
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		body, _ := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+		return fmt.Errorf("ask the guest for its log: %s: %s", response.Status, strings.TrimSpace(string(body)))
+	}
+	_, err = io.Copy(w, response.Body)
+	if err != nil && !(q.Follow && ctx.Err() != nil) {
+		return fmt.Errorf("read the guest's log: %w", err)
+	}
+	return nil
 }
 
 // LookAtClock makes the guest compare its clock with the best source that answers, and correct it, now: for a host that
@@ -69,14 +112,9 @@ func (c *Client) Shutdown(ctx context.Context) error {
 }
 
 func (c *Client) do(ctx context.Context, method, path string, want int) ([]byte, error) {
-	request, err := http.NewRequestWithContext(ctx, method, c.base+path, nil)
+	response, err := c.send(ctx, c.http, method, path)
 	if err != nil {
 		return nil, err
-	}
-	request.Header.Set("Authorization", "Bearer "+c.token)
-	response, err := c.http.Do(request)
-	if err != nil {
-		return nil, fmt.Errorf("ask the guest: %w", err)
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
@@ -87,4 +125,18 @@ func (c *Client) do(ctx context.Context, method, path string, want int) ([]byte,
 		return nil, fmt.Errorf("ask the guest: %s %s: %s: %s", method, path, response.Status, strings.TrimSpace(string(body)))
 	}
 	return body, nil
+}
+
+// send sends a request with the token.
+func (c *Client) send(ctx context.Context, client *http.Client, method, path string) (*http.Response, error) {
+	request, err := http.NewRequestWithContext(ctx, method, c.base+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Authorization", "Bearer "+c.token)
+	response, err := client.Do(request)
+	if err != nil {
+		return nil, fmt.Errorf("ask the guest: %w", err)
+	}
+	return response, nil
 }

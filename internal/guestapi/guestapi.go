@@ -4,10 +4,13 @@
 // The endpoint listens on the guest's own address only, and every request carries the token of this boot:
 //
 //	GET  /status     200, a Status
+//	GET  /logs       200, lines of text: the last of a service's log (?service=NAME; all without it), at most ?lines=N,
+//	                 and with ?follow=1 what comes, until the client goes
+//	GET  /metrics    200, the status in Prometheus' text format
 //	POST /clock      200, a Clock: the guest has looked at its clock's sources just now
 //	POST /shutdown   202; services are stopped in order, disks unmounted, and the machine powers off
 //
-// A missing or wrong token is answered with 401.
+// A missing or wrong token is answered with 401, and where there are many of them with 429.
 package guestapi
 
 import "time"
@@ -15,8 +18,17 @@ import "time"
 // Paths of the endpoint.
 const (
 	PathStatus   = "/status"
+	PathLogs     = "/logs"
+	PathMetrics  = "/metrics"
 	PathClock    = "/clock"
 	PathShutdown = "/shutdown"
+)
+
+// Keys of the query for PathLogs.
+const (
+	QueryService = "service"
+	QueryLines   = "lines"
+	QueryFollow  = "follow"
 )
 
 // A Status is how the guest is.
@@ -95,6 +107,8 @@ type Data struct {
 	Size  int64  `json:"size"`            // bytes of the file system
 	Free  int64  `json:"free"`            // bytes that services may still write
 	Fault string `json:"fault,omitempty"` // why it is not mounted
+	// Warning says that there is little room left, and what to do; it comes before PostgreSQL has to stop.
+	Warning string `json:"warning,omitempty"`
 }
 
 // A Service is one supervised process.

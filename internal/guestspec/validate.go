@@ -36,6 +36,9 @@ func ValidServer(name string) bool {
 	return len(name) <= 253 && !slices.ContainsFunc(strings.Split(name, "."), func(label string) bool { return !hostLabel.MatchString(label) })
 }
 
+// ValidServiceName reports whether name can be a service's: up to 32 lower-case letters, digits and dashes.
+func ValidServiceName(name string) bool { return serviceName.MatchString(name) }
+
 // ValidSecretName reports whether name may name a secret: 1 to 64 letters, digits, dots,
 // underscores and dashes, the first a letter or a digit.
 func ValidSecretName(name string) bool { return secretName.MatchString(name) }

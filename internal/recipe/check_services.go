@@ -52,7 +52,7 @@ func (c *checker) service(at string, s Service) {
 	c.require(ways <= 1, at+".ready", "give one of tcp, unix and command")
 	c.require(slices.Contains([]string{"always", "on-failure", "never"}, s.Restart.Policy), at+".restart.policy", "%q is none of always, on-failure, never", s.Restart.Policy)
 	c.require(slices.Contains(stopSignals, s.Stop.Signal), at+".stop.signal", "%q is none of %s", s.Stop.Signal, strings.Join(stopSignals, ", "))
-	c.require(s.OOMScore >= -1000 && s.OOMScore <= 1000, at+".oom_score_adj", "%d is not between -1000 and 1000", s.OOMScore)
+	c.require(*s.OOMScore >= -1000 && *s.OOMScore <= 1000, at+".oom_score_adj", "%d is not between -1000 and 1000", *s.OOMScore)
 }
 
 var stopSignals = []string{"SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2"}

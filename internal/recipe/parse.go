@@ -23,6 +23,10 @@ func Parse(name string, src []byte) (*Recipe, error) {
 	return r, nil
 }
 
+// serviceOOMScore lets a service go before PostgreSQL's sessions, which are at 0, unless one of them takes a fifth of the
+// machine's memory more.
+const serviceOOMScore = 200
+
 // defaults returns a recipe with the values of keys that are not given.
 func defaults() *Recipe {
 	return &Recipe{
@@ -75,6 +79,9 @@ func (r *Recipe) complete() {
 		setDefault(&s.Restart.Backoff, Duration(time.Second))
 		setDefault(&s.Stop.Signal, "SIGTERM")
 		setDefault(&s.Stop.Timeout, Duration(10*time.Second))
+		if s.OOMScore == nil {
+			s.OOMScore = new(serviceOOMScore)
+		}
 	}
 }
 

@@ -169,7 +169,7 @@ type Service struct {
 	Ready       Ready             `yaml:"ready"`
 	Restart     Restart           `yaml:"restart"`
 	Stop        Stop              `yaml:"stop"`
-	OOMScore    int               `yaml:"oom_score_adj"` // -1000 to 1000
+	OOMScore    *int              `yaml:"oom_score_adj"` // -1000 to 1000; absent: 200
 }
 
 // Ready says when a service counts as ready. At most one of TCP, Unix and

@@ -389,12 +389,14 @@ const (
 func (w *guestWatch) run(ctx context.Context) {
 	late := time.Now().Add(w.artifact.spec.Ready.Timeout())
 	answered, wasReady := false, false
+	var corrected time.Time // the guest's clock, last
 	for {
 		asked := time.Now()
 		asking, cancel := context.WithTimeout(ctx, askPatience)
 		status, err := w.machine.guest.Status(asking)
 		cancel()
-		if err == nil && isBehind(status.Time, asked) {
+		if err == nil && isBehind(status.Time, asked) && time.Since(corrected) > readyPoll/2 {
+			corrected = time.Now()
 			w.correctClock(ctx)
 		}
 		if ctx.Err() != nil {

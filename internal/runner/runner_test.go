@@ -315,11 +315,11 @@ func (w lineWriter) Write(p []byte) (int, error) {
 func TestSettings(t *testing.T) {
 	for text, want := range map[string]string{
 		`{"crosvm": "/x", "vms": {"sql": {"memory_mib": 512, "cpus": 1, "data_mib": 16384, "routing": "scoped"}}}`: "",
-		`{"vms": {"sql": {"data_mib": 1}}}`: "data_mib is 1",
-		`{"colour": "red"}`:     "unknown field",
-		`{} {}`:                 "text after",
-		`{"boot_timeout": -1}`:  "not between",
-		`{"vms": {"../x": {}}}`: "not valid",
+		`{"vms": {"sql": {"data_mib": 1}}}`:         "data_mib is 1",
+		`{"colour": "red"}`:                         "unknown field",
+		`{} {}`:                                     "text after",
+		`{"boot_timeout": -1}`:                      "not between",
+		`{"vms": {"../x": {}}}`:                     "not valid",
 		`{"vms": {"sql": {"routing": "wherever"}}}`: "not valid",
 		`{"vms": {"sql": {"cpus": -1}}}`:            "not valid",
 	} {

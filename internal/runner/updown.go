@@ -336,9 +336,10 @@ func correct(s *runnerapi.Status, pids []int) {
 
 // LogOptions say which log is shown.
 type LogOptions struct {
-	Runner bool // the runner's own in place of the guest's console
-	Lines  int  // from its end
-	Follow bool // go on with what is written, until ctx ends
+	Runner  bool   // the runner's own in place of the guest's console
+	Service string // one of the guest's services', in place of its console
+	Lines   int    // from its end
+	Follow  bool   // go on with what is written, until ctx ends
 }
 
 // Logs prints a log of the machine.
@@ -346,6 +347,9 @@ func Logs(ctx context.Context, root layout.Root, name string, o LogOptions, w io
 	vm, err := root.VM(name)
 	if err != nil {
 		return err
+	}
+	if o.Service != "" {
+		return serviceLog(ctx, vm, o, w)
 	}
 	path := vm.Console()
 	if o.Runner {

@@ -16,7 +16,7 @@ func service(s recipe.Service) guestspec.Service {
 		Restart: guestspec.Restart{Policy: guestspec.RestartPolicy(s.Restart.Policy), Backoff: guestspec.Duration(s.Restart.Backoff)},
 		Stop:    guestspec.Stop{Signal: s.Stop.Signal, Timeout: guestspec.Duration(s.Stop.Timeout)},
 
-		OOMScoreAdj: s.OOMScore,
+		OOMScoreAdj: *s.OOMScore,
 	}
 	for _, command := range s.Prepare {
 		out.Prepare = append(out.Prepare, guestspec.Step{Command: command})

@@ -168,7 +168,7 @@ func (k *Keeper) lost(ctx context.Context, faults []error) time.Duration {
 	k.mu.Lock()
 	k.status.Fault = fault
 	k.mu.Unlock()
-	if k.fail++; k.fail == 1 {
+	if k.fail++; k.fail == 2 { // a network that has just come up may lose the first question
 		k.Log("the clock is not kept", "fault", fault)
 	}
 	return min(firstRetry<<min(k.fail-1, 10), lastRetry)

@@ -1,0 +1,52 @@
+//go:build linux
+
+package guest
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/sovereign-sql/sov/internal/datadisk"
+)
+
+func TestSpaceWarning(t *testing.T) {
+	const gib = 1 << 30
+	for _, tt := range []struct {
+		size, free int64
+		want       string
+	}{
+		{0, 0, ""}, // not mounted
+		{8 * gib, 4 * gib, ""},
+		{8 * gib, 513 << 20, ""},
+		{8 * gib, 511 << 20, "nearly full: 511 MiB of 8192 MiB are free"},
+		{256 << 20, 40 << 20, ""},
+		{512 << 20, 50 << 20, "nearly full"},
+		{8 * gib, 31 << 20, "is full: 31 MiB"},
+	} {
+		got := spaceWarning(tt.size, tt.free)
+		if (tt.want == "") != (got == "") || !strings.Contains(got, tt.want) {
+			t.Errorf("%d of %d free: %q, want %q", tt.free, tt.size, got, tt.want)
+		}
+	}
+}
+
+// What is found in the superblock is what the disk was made with, and a disk that is no larger is left alone.
+func TestFileSystemSize(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "data.img")
+	must(t, datadisk.Create(t.Context(), name, 1<<30))
+	blocks, block, err := ext4Size(name)
+	if err != nil || blocks*block != 1<<30 || block != 4096 {
+		t.Errorf("%d blocks of %d bytes, %v", blocks, block, err)
+	}
+	if from, to, err := growFileSystem(name, "/nowhere"); err != nil || from != 1<<30 || to != from {
+		t.Errorf("from %d to %d, %v", from, to, err)
+	}
+	grown, err := datadisk.Grow(name, 2<<30)
+	if err != nil || !grown {
+		t.Fatal(grown, err)
+	}
+	if _, _, err := growFileSystem(name, "/proc"); err == nil || !strings.Contains(err.Error(), "from 1024 MiB to 2048 MiB") {
+		t.Errorf("what is no ext4 is enlarged: %v", err)
+	}
+}
