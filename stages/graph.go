@@ -15,9 +15,9 @@ import (
 	"github.com/sovereign-sql/sov/stages/tailscale"
 )
 
-// graph makes the stages of a build of what an entry pins, with a program for the guest and one for the phone. The order is that in
-// which they are shown, and started where there is a choice: the long ones
-// first.
+// graph makes the stages of a build of what an entry pins, with a program for
+// the guest and one for the phone. The order is that in which they are shown,
+// and started where there is a choice: the long ones first.
 func (b *builder) graph(entry *lock.Entry, guest, phone []byte) []pipeline.Stage {
 	list := []pipeline.Stage{b.kernelStage(entry)}
 	programs := []string{guestinit.Name}
