@@ -54,6 +54,8 @@ func TestSASLprep(t *testing.T) {
 		"a\u00a0b\u3000c":      "a b c",              // spaces
 		"\u00aa\U0001f600":     "\u00aa\U0001f600",   // younger than Unicode 3.2: as it is
 		"\ufb01":               "fi",                 // a ligature
+		"a\u1806\u00aa":        "aa",                 // nothing, in PostgreSQL as in RFC 3454
+		"a\u200b\u00aa":        "a a",                // nothing in RFC 4013, a space in PostgreSQL
 		"\u00ad":               "\u00ad",             // nothing would be left: as it is
 		"e\u0301":              "\u00e9",             // composed
 		"\xff\u00aa":           "\xff\u00aa",         // no UTF-8: as it is
