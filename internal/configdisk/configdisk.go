@@ -57,7 +57,7 @@ type Config struct {
 	// TimeServers are SNTP servers of whoever wrote the disk, in order of preference, at most
 	// MaxTimeServers.
 	TimeServers []netip.AddrPort `json:"time_servers,omitempty"`
-	// Secrets by name (see guestspec.ValidSecretName); values are any UTF-8 text.
+	// Secrets by name (see guestspec.ValidSecretName); values are any UTF-8 text of up to guestspec.MaxSecret bytes.
 	Secrets map[string]string `json:"secrets,omitempty"`
 	// Token admits to the guest's endpoint for as long as the guest runs: at least MinToken
 	// printable ASCII characters. Without one the endpoint does not listen.
@@ -110,6 +110,9 @@ func (c Config) Validate() error {
 		}
 		if !utf8.ValidString(value) { // JSON would change it silently
 			return fmt.Errorf("config disk: the secret %s is not UTF-8 text", name)
+		}
+		if len(value) > guestspec.MaxSecret {
+			return fmt.Errorf("config disk: the secret %s has more than %d bytes", name, guestspec.MaxSecret)
 		}
 	}
 	return c.validateToken()

@@ -12,6 +12,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/sovereign-sql/sov/internal/guestspec"
 )
 
 const canary = "c4n4ry\"\n'\\é"
@@ -85,7 +87,12 @@ func TestEncodeRefuses(t *testing.T) {
 		{"short token", "shorter", func(c *Config) { c.Token = canary }},
 		{"token", "HTTP header", func(c *Config) { c.Token += canary }},
 		{"time", "year", func(c *Config) { c.Time = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC) }},
-		{"too long", "at most 1048576 fit", func(c *Config) { c.Secrets["long"] = strings.Repeat(canary, MaxJSON/10) }},
+		{"long secret", "more than 65536 bytes", func(c *Config) { c.Secrets["long"] = strings.Repeat(canary, guestspec.MaxSecret/10) }},
+		{"too long", "at most 1048576 fit", func(c *Config) {
+			for i := range 20 {
+				c.Secrets[fmt.Sprint(i)] = strings.Repeat(canary, guestspec.MaxSecret/12)
+			}
+		}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

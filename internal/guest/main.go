@@ -14,7 +14,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/sovereign-sql/sov/internal/configdisk"
 	"github.com/sovereign-sql/sov/internal/guest/cluster"
 	"github.com/sovereign-sql/sov/internal/guestspec"
 )
@@ -103,7 +102,7 @@ func setPassword(ctx context.Context, args []string, stdin io.Reader, stderr io.
 	if err := parse(flags, args); err != nil {
 		return err
 	}
-	password, err := io.ReadAll(io.LimitReader(stdin, configdisk.MaxJSON)) // no secret is longer
+	password, err := io.ReadAll(io.LimitReader(stdin, guestspec.MaxSecret)) // no secret is longer
 	if err != nil {
 		return fmt.Errorf("read the password: %w", err)
 	}

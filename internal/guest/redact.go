@@ -12,13 +12,16 @@ import (
 const minRedacted = 16
 
 // redact takes the config disk's secrets out of what others say: a control server that refuses a
-// key may repeat it, and so may a database the statement that it could not make sense of.
+// key may repeat it, and so may a database the statement that it could not make sense of. What they
+// say comes in lines, and so does a secret.
 func redact(secrets map[string]string, text string) string {
 	for name, secret := range secrets {
-		secret = strings.TrimSpace(secret)
-		for _, form := range []string{secret, url.QueryEscape(secret)} {
-			if len(form) >= minRedacted {
-				text = strings.ReplaceAll(text, form, "[secret "+name+"]")
+		for line := range strings.Lines(secret) {
+			line = strings.TrimSpace(line)
+			for _, form := range []string{line, url.QueryEscape(line)} {
+				if len(form) >= minRedacted {
+					text = strings.ReplaceAll(text, form, "[secret "+name+"]")
+				}
 			}
 		}
 	}

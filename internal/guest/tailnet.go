@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sovereign-sql/sov/internal/configdisk"
 	"github.com/sovereign-sql/sov/internal/guestapi"
 	"github.com/sovereign-sql/sov/internal/guestspec"
 	"github.com/sovereign-sql/sov/internal/tailnet"
@@ -29,7 +28,7 @@ func upTailscale(ctx context.Context, args []string, stdin io.Reader, stderr io.
 	if *tags != "" {
 		node.Tags = strings.Split(*tags, ",")
 	}
-	key, err := io.ReadAll(io.LimitReader(stdin, configdisk.MaxJSON)) // no secret is longer
+	key, err := io.ReadAll(io.LimitReader(stdin, guestspec.MaxSecret)) // no secret is longer
 	if err != nil {
 		return fmt.Errorf("read the auth key: %w", err)
 	}
