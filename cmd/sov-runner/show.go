@@ -5,10 +5,12 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/sovereign-sql/sov/internal/guestapi"
 	"github.com/sovereign-sql/sov/internal/runner"
 	"github.com/sovereign-sql/sov/internal/runnerapi"
 )
@@ -90,7 +92,22 @@ func printStatus(w io.Writer, s *runnerapi.Status) {
 		for _, problem := range g.Problems {
 			row("", "%s", problem)
 		}
+		if g.Tailnet != nil {
+			row("tailnet", "%s", tailnetLine(g.Tailnet))
+		}
 	}
+}
+
+// tailnetLine is how the guest is on its tailnet: its state, who it is there, and what keeps it away.
+func tailnetLine(t *guestapi.Tailnet) string {
+	line := t.State
+	if len(t.Addresses) > 0 {
+		line += ", " + t.Hostname + " at " + strings.Join(t.Addresses, " ")
+	}
+	if t.Fault != "" {
+		line += ": " + t.Fault
+	}
+	return line
 }
 
 func newLogs(o *options) *cobra.Command {

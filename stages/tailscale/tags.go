@@ -6,7 +6,9 @@ import "strings"
 // are left out. They belong to other machines (desktops, clouds, Kubernetes,
 // NAS, systemd), want a person in front of the screen, or are services that
 // this guest does not offer to its tailnet: SSH, file sharing, web pages,
-// proxies, being an exit node.
+// proxies, being an exit node. The last of these is the peer API: tailscaled
+// answers it itself, at a port of its choice, where no firewall of the guest's
+// sees it.
 //
 // What stays is what a server needs: the kernel's TUN device with nf_tables or
 // iptables, DNS (and netstack, which answers it at 100.100.100.100), routes and
@@ -21,8 +23,8 @@ var omitted = []string{
 	"captiveportal", "colorable", "completion", "completion_scripts", "qrcodes", "webbrowser", "webclient",
 
 	// Services offered to the tailnet or taken from it.
-	"acme", "advertiseexitnode", "appconnectors", "conn25", "drive", "outboundproxy", "portlist", "relayserver",
-	"serve", "serviceclientprefs", "ssh", "taildrop",
+	"acme", "advertiseexitnode", "appconnectors", "conn25", "drive", "outboundproxy", "peerapiserver", "portlist",
+	"relayserver", "serve", "serviceclientprefs", "ssh", "taildrop",
 
 	// Management and measurement.
 	"capture", "clientupdate", "debugeventbus", "debugportmapper", "hujsonconf", "identityfederation", "linkspeed",
