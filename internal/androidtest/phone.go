@@ -296,10 +296,8 @@ var environment = []string{"PATH=/system/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HO
 
 // Command returns a command that runs as root in the phone.
 func (p *Phone) Command(ctx context.Context, argv ...string) *exec.Cmd {
-	command := exec.CommandContext(ctx, "nsenter", append([]string{"--target", strconv.Itoa(p.phone.Process.Pid),
-		"--mount", "--net", "--uts", "--pid", "--root", "--wd", "--"}, argv...)...)
+	command := enter(ctx, p.phone.Process.Pid, []string{"--mount", "--net", "--uts", "--pid", "--root", "--wd"}, argv)
 	command.Env = append(environment, "IPTABLES=/system/bin/iptables")
-	command.WaitDelay = time.Second
 	return command
 }
 
@@ -312,8 +310,7 @@ func (p *Phone) Shell(script string) string {
 // InternetShell runs a script in the internet's network, with the computer's own files.
 func (p *Phone) InternetShell(script string) string {
 	p.t.Helper()
-	command := exec.CommandContext(p.t.Context(), "nsenter", "--target", strconv.Itoa(p.internet.Process.Pid), "--net", "--", "/bin/sh", "-euc", script)
-	return p.output(command, script)
+	return p.output(p.ServerCommand(p.t.Context(), "/bin/sh", "-euc", script), script)
 }
 
 func (p *Phone) output(command *exec.Cmd, what string) string {

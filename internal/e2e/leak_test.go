@@ -3,6 +3,7 @@ package e2e
 import (
 	"archive/zip"
 	"bytes"
+	"crypto/rand"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
@@ -19,14 +20,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A canary is a text that stands in every secret of a test, and nowhere else. It is searched for as it is, in hex and in
-// base64.
+// A canary is a text that stands in every secret of a test, and nowhere else: not even in another run of it. It is
+// searched for as it is, in hex and in base64.
 type canary struct {
 	text    string
 	needles [][]byte
 }
 
-func newCanary(text string) canary {
+func newCanary() canary {
+	text := "c4n4ry" + rand.Text()
 	c := canary{text: text, needles: [][]byte{[]byte(text)}}
 	lower := hex.EncodeToString([]byte(text))
 	c.needles = append(c.needles, []byte(lower), []byte(strings.ToUpper(lower)))
@@ -173,7 +175,7 @@ func (c canary) wantNowhere(t testing.TB, since time.Time, folders ...string) {
 
 // The search finds what it is for: without that, finding nothing would say nothing.
 func TestCanaryIsFound(t *testing.T) {
-	c := newCanary("c4n4ry-of-the-search")
+	c := newCanary()
 	dir := t.TempDir()
 	far := make([]byte, 1<<20+64)
 	copy(far[1<<20-5:], c.text)

@@ -22,7 +22,10 @@ import (
 	"github.com/sovereign-sql/sov/internal/runnerapi"
 )
 
-const phonePassword = "the superuser's, for a phone: '\"\\ ü"
+// phoneCanary stands in every secret of the phone's.
+var phoneCanary = newCanary()
+
+var phonePassword = "the superuser's, for a phone: '\"\\ ü " + phoneCanary.text
 
 // A handset is a simulated phone on which the sql machine is installed.
 type handset struct {
@@ -38,8 +41,14 @@ const handsetSettings = `{"arch": "arm64", "shutdown_timeout": 30%s}`
 // the usual ones, such as `, "crash_loop": 2`.
 func newHandset(t testing.TB, o androidtest.Options, more string) *handset {
 	t.Helper()
+	return newHandsetWith(t, artifact(t, "arm64"), o, more)
+}
+
+// newHandsetWith is newHandset for another artifact.
+func newHandsetWith(t testing.TB, dir string, o androidtest.Options, more string) *handset {
+	t.Helper()
 	h := &handset{Phone: androidtest.New(t, o), t: t}
-	h.vm = h.Install(artifact(t, "arm64"), "sql")
+	h.vm = h.Install(dir, "sql")
 	h.put(layout.Default.Settings(), fmt.Sprintf(handsetSettings, more), 0o644)
 	if err := os.MkdirAll(h.File(h.vm.Secrets()), 0o700); err != nil {
 		t.Fatal(err)
@@ -103,12 +112,18 @@ func (h *handset) status() runnerapi.Status {
 // eventually waits until a condition holds, for at most a minute.
 func (h *handset) eventually(what string, holds func() bool) {
 	h.t.Helper()
-	deadline := time.Now().Add(time.Minute)
+	h.within(time.Minute, 20*time.Millisecond, what, holds)
+}
+
+// within looks again and again whether a condition holds, until it does, for at most limit.
+func (h *handset) within(limit, pause time.Duration, what string, holds func() bool) {
+	h.t.Helper()
+	deadline := time.Now().Add(limit)
 	for !holds() {
 		if time.Now().After(deadline) {
-			h.t.Fatalf("after a minute: not %s\n%s", what, h.logs())
+			h.t.Fatalf("after %v: not %s\n%s", limit, what, h.logs())
 		}
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(pause)
 	}
 }
 

@@ -16,6 +16,8 @@ import (
 
 	"filippo.io/age"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/sovereign-sql/sov/stages/tailscale/tailscaletest"
 )
 
 // A localRun is `sov run` as it runs.
@@ -99,23 +101,10 @@ func (r *localRun) psql(user, password string) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-// buildCache is the folder that the builds of these tests fill.
-func buildCache(t testing.TB) string {
-	t.Helper()
-	if dir := os.Getenv("SOV_CACHE_DIR"); dir != "" {
-		return dir
-	}
-	dir, err := os.UserCacheDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return filepath.Join(dir, "sov")
-}
-
 // TestSecrets takes passwords from `sov secrets set` to the sessions that they open, and searches everything that was
 // written or started on the way for them.
 func TestSecrets(t *testing.T) {
-	c := newCanary("c4n4ryOfTheSecrets")
+	c := newCanary()
 	passwords := map[string]string{
 		"postgres": c.text + `: 'of' the "user" \`,
 		"app":      " '\"\\ $HOME `id` %s \t\r\n\nünïcödé 🔑 " + c.text + "\n",
@@ -212,7 +201,7 @@ func TestSecrets(t *testing.T) {
 	if queried.status != 0 || queried.stdout != "asked\n" {
 		t.Errorf("--query: %v", queried)
 	}
-	c.wantNowhere(t, begin, dir, runtime, filepath.Join(shared, "arm64.lock"), buildCache(t))
+	c.wantNowhere(t, begin, dir, runtime, filepath.Join(shared, "arm64.lock"), tailscaletest.CacheDir(t))
 	for _, o := range []outcome{built, queried} {
 		if c.in([]byte(o.stdout + o.stderr)) {
 			t.Errorf("a secret is shown: %v", o)

@@ -14,7 +14,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -27,10 +26,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/guestapi"
 	"github.com/sovereign-sql/sov/internal/recipe"
 	"github.com/sovereign-sql/sov/internal/tailnet"
-	"github.com/sovereign-sql/sov/internal/tree"
-	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/guestinit"
-	"github.com/sovereign-sql/sov/stages/tailscale"
+	"github.com/sovereign-sql/sov/stages/tailscale/tailscaletest"
 )
 
 // The tests of this file put a guest on a tailnet with a second machine. Everything is real but
@@ -45,49 +42,14 @@ const (
 	joinPatience = time.Minute
 )
 
-// tailscaled is the program as an image has it, from the cache or built into it.
-func tailscaled(t *testing.T) string {
-	t.Helper()
-	cache := os.Getenv("SOV_CACHE_DIR")
-	if cache == "" {
-		dir, err := os.UserCacheDir()
-		must(t, err)
-		cache = filepath.Join(dir, "sov")
-	}
-	store, err := pipeline.OpenStore(cache)
-	must(t, err)
-	result, err := (&pipeline.Engine{Store: store}).Build(t.Context(), []pipeline.Stage{tailscale.New(tailscale.Options{Arch: runtime.GOARCH})})
-	must(t, err)
-	for _, output := range result.Stage(tailscale.Name).Outputs {
-		if output.Name != tailscale.TarOutput {
-			continue
-		}
-		f, err := store.Open(output.Blob)
-		must(t, err)
-		defer f.Close()
-		root := tree.New()
-		must(t, root.ApplyTar(f, output.Size, tree.TarOptions{}))
-		_, program, err := root.Resolve("usr/sbin/tailscaled")
-		must(t, err)
-		path := filepath.Join(t.TempDir(), "tailscaled")
-		to, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o755)
-		must(t, err)
-		_, err = io.Copy(to, program.Content.Open())
-		must(t, err)
-		must(t, to.Close())
-		return path
-	}
-	t.Fatal("the stage made no " + tailscale.TarOutput)
-	return ""
-}
-
 // A world is what a guest sees beyond its link: a control server, and another machine.
 type world struct {
 	t          *testing.T
 	net, peer  netns.NsHandle // the host with all that lies behind it; the other machine
-	tailscaled string
-	url        string // of the control server
-	socket     string // of the other machine's daemon
+	tailscaled string         // the daemon's program
+	client     string         // the command line
+	url        string         // of the control server
+	socket     string         // of the other machine's daemon
 }
 
 func newWorld(t *testing.T) *world {
@@ -98,7 +60,8 @@ func newWorld(t *testing.T) *world {
 	if _, err := os.Stat("/dev/net/tun"); err != nil {
 		t.Skip("there is no /dev/net/tun, which tailscaled needs")
 	}
-	w := &world{t: t, tailscaled: tailscaled(t), net: newNamespace(t), peer: newNamespace(t), socket: filepath.Join(t.TempDir(), "s")}
+	w := &world{t: t, net: newNamespace(t), peer: newNamespace(t), socket: filepath.Join(t.TempDir(), "s")}
+	w.tailscaled, w.client = tailscaletest.Programs(t)
 	must(t, inNamespace(w.net, func() error {
 		if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o644); err != nil {
 			return err
@@ -204,9 +167,7 @@ func (w *world) keepOutput(name string) *os.File {
 
 // tailscale runs the command line against the other machine's daemon.
 func (w *world) tailscale(args ...string) (string, error) {
-	cmd := exec.Command(w.tailscaled, append([]string{"--socket=" + w.socket}, args...)...)
-	cmd.Args[0] = "tailscale" // one program for both, by its name
-	out, err := cmd.CombinedOutput()
+	out, err := exec.Command(w.client, append([]string{"--socket=" + w.socket}, args...)...).CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("tailscale %s: %w: %s", args[0], err, bytes.TrimSpace(out))
 	}

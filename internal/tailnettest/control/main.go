@@ -1,7 +1,7 @@
 // Command control is a tailnet for tests: Tailscale's own stand-in for a control server, a DERP relay and a STUN server,
 // on one address.
 //
-//	control ADDRESS AUTH-KEY
+//	control ADDRESS[:PORT] AUTH-KEY
 //
 // It prints the URL of the control server as a line once it answers, and runs until its standard input ends. Nodes
 // join with the auth key only. Requests by which a test looks in and meddles:
@@ -46,19 +46,26 @@ type Node struct {
 func main() {
 	log.SetPrefix("control: ")
 	if len(os.Args) != 3 {
-		log.Fatal("usage: control ADDRESS AUTH-KEY")
+		log.Fatal("usage: control ADDRESS[:PORT] AUTH-KEY")
 	}
 	if err := run(os.Args[1], os.Args[2]); err != nil {
 		log.Fatal(err)
 	}
 }
 
+// domain is the tailnet's. Nodes that take names from it find the others there, and by their first name too.
+const domain = "tail.test"
+
 func run(address, authKey string) error {
-	relays, err := relay(address)
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		host, port = address, "0" // a free one
+	}
+	relays, err := relay(host)
 	if err != nil {
 		return err
 	}
-	l, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
+	l, err := net.Listen("tcp", net.JoinHostPort(host, port))
 	if err != nil {
 		return err
 	}
@@ -66,7 +73,8 @@ func run(address, authKey string) error {
 		Logf:            log.Printf,
 		DERPMap:         relays,
 		RequireAuthKey:  authKey,
-		MagicDNSDomain:  "tail.test",
+		MagicDNSDomain:  domain,
+		DNSConfig:       &tailcfg.DNSConfig{Proxied: true, Domains: []string{domain}},
 		ExplicitBaseURL: "http://" + l.Addr().String(),
 		AllOnline:       true,
 	}
