@@ -84,8 +84,19 @@ func (f secretsSetFlags) open(c *cobra.Command) (*secrets.Store, error) {
 		f.identity = "" // that of the environment
 	}
 	store, err := openSecrets(f.identity)
-	if err != nil || !f.passphrase && f.identity == "" {
-		return store, err
+	if err != nil {
+		return nil, err
+	}
+	wanted := f.passphrase || c.Flags().Changed("identity")
+	if !wanted && f.identity != "" { // of the environment: to open them with, and to begin with
+		encrypts, err := store.Encrypts()
+		if err != nil {
+			return nil, err
+		}
+		wanted = !encrypts
+	}
+	if !wanted {
+		return store, nil
 	}
 	n, err := store.Encrypt(c.Context())
 	if n > 0 {

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"filippo.io/age"
+
 	"github.com/sovereign-sql/sov/internal/secrets"
 )
 
@@ -82,6 +84,32 @@ func TestSecretsListAndRm(t *testing.T) {
 		if _, stderr, status := cliWith("", "secrets", "rm", recipe, "role-app"); status != exitDone || !strings.Contains(stderr, want) {
 			t.Errorf("rm: status %d: %s", status, stderr)
 		}
+	}
+}
+
+// An identity of the environment begins the encryption, and is not needed for more secrets.
+func TestIdentityOfTheEnvironment(t *testing.T) {
+	t.Setenv("SOV_CONFIG_DIR", t.TempDir())
+	key, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	identity := filepath.Join(t.TempDir(), "key.txt")
+	if err := os.WriteFile(identity, []byte(key.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("SOV_IDENTITY", identity)
+	for _, value := range []string{"first", "second"} {
+		if _, stderr, status := cliWith(value, "secrets", "set", "sql", "postgres"); status != exitDone {
+			t.Fatalf("set: status %d: %s", status, stderr)
+		}
+		if out, _, _ := cliWith("", "secrets", "list", "sql"); !strings.Contains(out, "encrypted") {
+			t.Errorf("list:\n%s", out)
+		}
+		if got := secretValue(t, "sql", "postgres", identity); got != value {
+			t.Errorf("%q is kept, want %q", got, value)
+		}
+		t.Setenv("SOV_IDENTITY", identity+".gone")
 	}
 }
 

@@ -35,6 +35,12 @@ var ErrLocked = errors.New("it is encrypted")
 
 func isEncrypted(content []byte) bool { return bytes.HasPrefix(content, []byte(ageHeader)) }
 
+// Encrypts reports whether secrets that are set will be encrypted.
+func (s *Store) Encrypts() (bool, error) {
+	recipients, err := s.recipients()
+	return len(recipients) > 0, err
+}
+
 // Encrypt sees to it that the store's secrets are encrypted, those that are there and those that will be set: to the
 // identity of Keys, or else to one of the store's own, which is made on the first call and opened by a passphrase. It
 // returns how many secrets, of all machines, were plain so far.
@@ -171,20 +177,13 @@ func (s *Store) unlock(ctx context.Context) ([]age.Identity, error) {
 	if s.identities != nil {
 		return s.identities, nil
 	}
-	var f *os.File
-	var err error
 	path := s.keys.Identity
-	if path != "" {
-		f, _, err = openPrivate(path)
-	} else {
+	read := readIdentity
+	if path == "" {
 		path = s.file(identityName)
-		f, _, err = s.open(path)
+		read = func(path string) ([]byte, error) { return s.read(path, maxKeys) }
 	}
-	if err != nil {
-		return nil, fmt.Errorf("identity: %w", err)
-	}
-	defer f.Close()
-	text, err := readAll(f, maxKeys)
+	text, err := read(path)
 	if err == nil && isEncrypted(text) {
 		text, err = s.askAndDecrypt(ctx, text, path)
 	}
@@ -197,6 +196,23 @@ func (s *Store) unlock(ctx context.Context) ([]age.Identity, error) {
 		return nil, fmt.Errorf("identity %s: it is no age identity file; age-keygen makes one", path)
 	}
 	return s.identities, nil
+}
+
+// readIdentity reads an identity file of the user's. It may be a link, or a pipe from a program that knows it.
+func readIdentity(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("it is open to others (mode %#o): chmod go= '%s'", info.Mode().Perm(), path)
+	}
+	return readAll(f, maxKeys)
 }
 
 func (s *Store) ask(ctx context.Context, what string, isNew bool) (string, error) {

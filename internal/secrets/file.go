@@ -15,7 +15,7 @@ func (s *Store) open(path string) (*os.File, fs.FileInfo, error) {
 	if err := s.checkFolders(filepath.Dir(path)); err != nil {
 		return nil, nil, err
 	}
-	return openPrivate(path)
+	return openFile(path)
 }
 
 func (s *Store) checkFolders(dir string) error {
@@ -34,8 +34,8 @@ func (s *Store) checkFolders(dir string) error {
 	}
 }
 
-// openPrivate opens a file that must be the user's alone. What was checked is what was opened.
-func openPrivate(path string) (*os.File, fs.FileInfo, error) {
+// openFile opens a file that must be the user's alone. What was checked is what was opened.
+func openFile(path string) (*os.File, fs.FileInfo, error) {
 	// Without O_NONBLOCK, opening a FIFO would wait for its other end.
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, syscall.ELOOP) {

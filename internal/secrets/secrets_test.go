@@ -3,6 +3,7 @@ package secrets
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -209,6 +210,25 @@ func TestIdentity(t *testing.T) {
 			}
 		})
 	}
+	t.Run("link", func(t *testing.T) {
+		link := filepath.Join(t.TempDir(), "link")
+		if err := os.Symlink(identityFile(t, classic), link); err != nil {
+			t.Fatal(err)
+		}
+		encryptStore(t, store(t, Keys{Identity: link}), 0)
+	})
+	t.Run("pipe", func(t *testing.T) {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		if _, err := w.WriteString(classic.String()); err != nil {
+			t.Fatal(err)
+		}
+		w.Close()
+		encryptStore(t, store(t, Keys{Identity: fmt.Sprintf("/dev/fd/%d", r.Fd())}), 0)
+	})
 	t.Run("another's", func(t *testing.T) {
 		s := store(t, Keys{Identity: identityFile(t, classic)})
 		encryptStore(t, s, 0)
