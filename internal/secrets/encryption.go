@@ -46,22 +46,25 @@ func (s *Store) Encrypts() (bool, error) {
 // returns how many secrets, of all machines, were plain so far.
 func (s *Store) Encrypt(ctx context.Context) (int, error) {
 	known, err := s.recipients()
+	switch {
+	case err != nil:
+	case len(known) == 0:
+		err = s.beginEncryption(ctx)
+	case s.keys.Identity != "":
+		err = s.checkRecipient(ctx, known)
+	default:
+		if _, lacks := os.Lstat(s.file(identityName)); lacks != nil {
+			err = fmt.Errorf("the secrets are encrypted already, to whom %s names, and not with a passphrase", s.file(recipientsName))
+		}
+	}
 	if err != nil {
 		return 0, err
-	}
-	if len(known) == 0 || s.keys.Identity != "" {
-		if err := s.addRecipients(ctx, known); err != nil {
-			return 0, err
-		}
-	} else if _, err := os.Lstat(s.file(identityName)); err != nil {
-		return 0, fmt.Errorf("the secrets are encrypted already, to whom %s names, and not with a passphrase", s.file(recipientsName))
 	}
 	return s.encryptPlain()
 }
 
-// addRecipients makes the owners of the identities the store's recipients. A store that has others is left as it is: what
-// is encrypted to them cannot be encrypted anew without their key.
-func (s *Store) addRecipients(ctx context.Context, known []age.Recipient) error {
+// beginEncryption writes down to whom secrets are encrypted from now on.
+func (s *Store) beginEncryption(ctx context.Context) error {
 	identities, err := s.unlock(ctx)
 	if errors.Is(err, fs.ErrNotExist) && s.keys.Identity == "" {
 		identities, err = s.makeIdentity(ctx)
@@ -73,17 +76,30 @@ func (s *Store) addRecipients(ctx context.Context, known []age.Recipient) error 
 	for _, identity := range identities {
 		recipient, err := recipientOf(identity)
 		if err != nil {
-			return fmt.Errorf("identity %s: %w", s.keys.Identity, err)
-		}
-		if len(known) > 0 && !slices.ContainsFunc(known, func(k age.Recipient) bool { return fmt.Sprint(k) == recipient }) {
-			return fmt.Errorf("the secrets are encrypted to others already: add a line %q to %s and set each secret again", recipient, s.file(recipientsName))
+			return err
 		}
 		fmt.Fprintln(&text, recipient)
 	}
-	if len(known) > 0 {
-		return nil
-	}
 	return s.write(s.file(recipientsName), []byte(text.String()))
+}
+
+// checkRecipient fails unless secrets are encrypted to the identity of Keys. What is encrypted to others cannot be
+// encrypted anew without their keys.
+func (s *Store) checkRecipient(ctx context.Context, known []age.Recipient) error {
+	identities, err := s.unlock(ctx)
+	if err != nil {
+		return err
+	}
+	for _, identity := range identities {
+		recipient, err := recipientOf(identity)
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(known, func(k age.Recipient) bool { return fmt.Sprint(k) == recipient }) {
+			return fmt.Errorf("the secrets are encrypted to others already: add a line %q to %s and set each secret again", recipient, s.file(recipientsName))
+		}
+	}
+	return nil
 }
 
 // recipientOf returns the public half of an identity in its text form.
@@ -94,7 +110,7 @@ func recipientOf(identity age.Identity) (string, error) {
 	case *age.HybridIdentity:
 		return i.Recipient().String(), nil
 	default:
-		return "", fmt.Errorf("its kind (%T) does not tell its recipient", identity)
+		return "", fmt.Errorf("an identity of the kind %T does not tell its recipient", identity)
 	}
 }
 
