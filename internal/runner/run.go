@@ -148,7 +148,7 @@ func (r *run) wait(ctx context.Context) bool {
 // removeRunFiles removes what belongs to one life of crosvm. The control socket goes once nobody holds it.
 func removeRunFiles(vm layout.VM) error {
 	var faults []error
-	for _, path := range []string{vm.ConfigDisk(), vm.Token()} {
+	for _, path := range []string{vm.ConfigDisk(), vm.ConfigDisk() + newSuffix, vm.Token(), vm.Token() + newSuffix} {
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			faults = append(faults, err)
 		}

@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -59,17 +58,21 @@ func writeFile(path string, v any) error {
 	return replaceFile(path, append(text, '\n'))
 }
 
-// replaceFile gives a file, mode 0600, new content at once.
+// newSuffix is of a file that is being written. A daemon that is killed in the middle leaves one, to be written over or
+// removed under its name: it may hold secrets.
+const newSuffix = ".new"
+
+// replaceFile gives a file, mode 0600, new content at once. Whoever calls it holds the machine's lock.
 func replaceFile(path string, content []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	temporary := path + newSuffix
+	err := os.WriteFile(temporary, content, 0o600)
+	if err == nil {
+		err = os.Rename(temporary, path)
+	}
 	if err != nil {
-		return err
+		return errors.Join(err, os.RemoveAll(temporary))
 	}
-	_, err = f.Write(content)
-	if err := errors.Join(err, f.Close()); err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return os.Rename(f.Name(), path)
+	return nil
 }
 
 const maxState = 1 << 20 // bytes
