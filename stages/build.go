@@ -14,6 +14,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/fetch"
 	"github.com/sovereign-sql/sov/internal/ociref"
 	"github.com/sovereign-sql/sov/internal/recipe"
+	"github.com/sovereign-sql/sov/internal/supplies"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/bundle"
 	"github.com/sovereign-sql/sov/stages/tailscale"
@@ -46,6 +47,7 @@ func Build(ctx context.Context, o Options) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer b.supplies.Close()
 	release, err := b.use(ctx)
 	if err != nil {
 		return nil, err
@@ -75,9 +77,10 @@ type builder struct {
 	image    ociref.Reference // of the base
 	images   ociref.Options
 	client   *fetch.Client // for everything that is no image
+	supplies *supplies.Bundle
 }
 
-func newBuilder(ctx context.Context, o Options) (*builder, error) {
+func newBuilder(ctx context.Context, o Options) (_ *builder, err error) {
 	if o.Recipe == nil || o.Program == nil {
 		return nil, errors.New("build: a recipe and a source of sov-init and sov-runner are needed")
 	}
@@ -93,7 +96,14 @@ func newBuilder(ctx context.Context, o Options) (*builder, error) {
 	if b.reporter == nil {
 		b.reporter = pipeline.Silent{}
 	}
-	var err error
+	defer func() {
+		if err != nil {
+			b.supplies.Close()
+		}
+	}()
+	if err := b.openSupplies(); err != nil {
+		return nil, err
+	}
 	if b.image, err = ociref.Parse(b.imageName()); err != nil {
 		return nil, err
 	}

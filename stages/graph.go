@@ -22,7 +22,7 @@ func (b *builder) graph(entry *lock.Entry, guest, phone []byte) []pipeline.Stage
 	list := []pipeline.Stage{b.kernelStage(entry)}
 	programs := []string{guestinit.Name}
 	if b.Recipe.Tailscale.Enabled {
-		list = append(list, tailscale.New(tailscale.Options{Arch: b.Arch, Offline: b.Offline}))
+		list = append(list, tailscale.New(tailscale.Options{Arch: b.Arch, Offline: b.Offline, Supplies: b.supplies}))
 		programs = append(programs, tailscale.Name)
 	}
 	list = append(list,
@@ -43,16 +43,16 @@ func (b *builder) graph(entry *lock.Entry, guest, phone []byte) []pipeline.Stage
 }
 
 func (b *builder) base(entry *lock.Entry) pipeline.Stage {
-	return base.New(base.Options{Reference: b.image, Digest: entry.Image.Digest, Arch: b.Arch, Images: b.images})
+	return base.New(base.Options{Reference: b.image, Digest: entry.Image.Digest, Arch: b.Arch, Images: b.images, Supplies: b.supplies})
 }
 
 func (b *builder) packages(entry *lock.Entry) pipeline.Stage {
 	return packages.New(packages.Options{Packages: entry.Packages, Removed: entry.Removed, Install: b.Recipe.Packages.Install,
-		Scripts: b.Recipe.Packages.Scripts, Arch: b.Arch, Client: b.client})
+		Scripts: b.Recipe.Packages.Scripts, Arch: b.Arch, Client: b.client, Supplies: b.supplies})
 }
 
 func (b *builder) kernelStage(entry *lock.Entry) pipeline.Stage {
-	o := kernel.Options{Arch: b.Arch, Prebuilt: b.Kernel, Fetch: b.client}
+	o := kernel.Options{Arch: b.Arch, Prebuilt: b.Kernel, Fetch: b.client, Supplies: b.supplies}
 	if entry.Kernel != nil {
 		o.Source = *entry.Kernel
 	}

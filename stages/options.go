@@ -34,6 +34,7 @@ type Options struct {
 
 	LockPath   string // lock file, read and written; empty: resolve and keep nothing
 	UpdateLock bool   // resolve anew even if the lock has an answer
+	Bundle     string // file of WriteBundle, asked before the network; its lock counts where LockPath has no entry
 	Offline    bool   // ask no network; what is not in the cache fails
 	NoCache    bool   // run every stage
 	CacheDir   string // directory of the store

@@ -2,6 +2,7 @@ package stages
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 
@@ -27,9 +28,29 @@ func (b *builder) lockEntry(ctx context.Context) (entry *lock.Entry, written boo
 			return entry, false, entry.Check(b.LockPath, b.want())
 		}
 	}
+	if b.supplies != nil && !b.UpdateLock {
+		entry, err := b.bundleEntry()
+		if err != nil {
+			return nil, false, err
+		}
+		if entry != nil {
+			return b.adopt(entry)
+		}
+	}
 	entry, err = b.resolve(ctx)
 	if err != nil {
 		return nil, false, fmt.Errorf("resolve recipe %s for %s: %w", b.Recipe.Name, b.Arch, b.adviseOffline(err))
+	}
+	if b.LockPath != "" {
+		written, err = lock.Update(b.LockPath, *entry)
+	}
+	return entry, written, err
+}
+
+// adopt makes a bundle's entry that of the lock.
+func (b *builder) adopt(entry *lock.Entry) (_ *lock.Entry, written bool, err error) {
+	if err := entry.Check(b.Bundle, b.want()); err != nil {
+		return nil, false, err
 	}
 	if b.LockPath != "" {
 		written, err = lock.Update(b.LockPath, *entry)
@@ -162,6 +183,33 @@ func (r withinBuild) Report(e pipeline.Event) {
 type finished struct {
 	*pipeline.Store
 	result *pipeline.Result
+}
+
+// output returns one output of a stage.
+func (f finished) output(stage, name string) (pipeline.Blob, bool) {
+	for _, o := range f.Outputs(stage) {
+		if o.Name == name {
+			return o.Blob, true
+		}
+	}
+	return pipeline.Blob{}, false
+}
+
+// readJSON decodes a small output of a stage.
+func (f finished) readJSON(stage, name string, v any) error {
+	b, ok := f.output(stage, name)
+	if !ok {
+		return fmt.Errorf("stage %s has no output %q", stage, name)
+	}
+	file, err := f.Open(b)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if err := json.NewDecoder(file).Decode(v); err != nil {
+		return fmt.Errorf("decode %s of stage %s: %w", name, stage, err)
+	}
+	return nil
 }
 
 func (f finished) Outputs(stage string) []pipeline.Output {

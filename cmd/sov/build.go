@@ -13,6 +13,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/dsse"
 	"github.com/sovereign-sql/sov/internal/embedded"
 	"github.com/sovereign-sql/sov/internal/provenance"
+	"github.com/sovereign-sql/sov/internal/recipe"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages"
 )
@@ -31,12 +32,13 @@ type buildFlags struct {
 func newBuild() *cobra.Command {
 	var f buildFlags
 	c := &cobra.Command{
-		Use:   "build RECIPE",
+		Use:   "build [RECIPE]",
 		Short: "Build a virtual machine from a recipe",
 		Long: `Build a virtual machine from a recipe into OUT/NAME/ARCH: root filesystem, kernel, vm.json, manifest, SBOM,
 provenance.
 
-RECIPE is "sql", which comes with sov, or the path of a YAML file (see docs/recipe.md).
+RECIPE is "sql", which comes with sov, or the path of a YAML file (see docs/recipe.md). With --bundle it may be left out:
+then it is the recipe in the bundle.
 
 The first build resolves what the recipe leaves open (the image's tag, the newest packages, the kernel's source) and
 writes it to the lock. Every later build takes exactly that, so that the same lock gives the same bytes on any machine;
@@ -51,17 +53,24 @@ Remote caches share results between computers: --cache-from is asked for what th
   sov build sql --image postgres:17-alpine
   sov build sql --kernel ./Image
   sov build sql --sign release.pem
+  sov build sql --bundle sql.sovbundle --offline
   sov build sql --cache-from registry.example.com/team/cache --cache-to registry.example.com/team/cache`,
-		Args:              cobra.ExactArgs(1),
+		Args:              cobra.RangeArgs(0, 1),
 		ValidArgsFunction: recipes,
-		RunE:              func(c *cobra.Command, args []string) error { return build(c, args[0], f) },
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 && f.Bundle == "" {
+				return &usageError{fmt.Errorf("name a recipe, such as sql (see `%s --help`)", c.CommandPath())}
+			}
+			return build(c, strings.Join(args, ""), f)
+		},
 	}
 	flags := c.Flags()
 	archFlag(c, &f.Arch)
 	flags.StringVarP(&f.Out, "out", "o", "out", "folder for artifacts")
 	flags.StringVar(&f.LockPath, "lock", "", "lock file (default: sov.lock beside the recipe, or here for an embedded one)")
 	flags.BoolVar(&f.UpdateLock, "update-lock", false, "resolve everything anew and rewrite the lock")
-	flags.BoolVar(&f.Offline, "offline", false, "use no network: what the cache does not hold is an error")
+	flags.StringVar(&f.Bundle, "bundle", "", "a file of sov bundle, from which is taken what it has; its lock counts where the lock file has no entry")
+	flags.BoolVar(&f.Offline, "offline", false, "use no network: what neither cache nor bundle holds is an error")
 	flags.BoolVar(&f.NoCache, "no-cache", false, "run every stage, whatever the cache holds")
 	flags.StringVar(&f.CacheDir, "cache", "", "cache folder (default: $SOV_CACHE_DIR, else sov in the user's cache folder)")
 	flags.StringArrayVar(&f.cacheFrom, "cache-from", nil, "remote cache to read: HOST/REPOSITORY or type=dir,src=PATH; may be repeated")
@@ -79,8 +88,8 @@ Remote caches share results between computers: --cache-from is asked for what th
 	return c
 }
 
-func build(c *cobra.Command, recipe string, f buildFlags) (err error) {
-	for _, err := range []error{checkArch(f.Arch), excludeEachOther(c, "kernel", "with-kernel-source"), excludeEachOther(c, "offline", "update-lock")} {
+func build(c *cobra.Command, name string, f buildFlags) (err error) {
+	for _, err := range []error{checkArch(f.Arch), excludeEachOther(c, "kernel", "with-kernel-source"), excludeEachOther(c, "offline", "update-lock"), excludeEachOther(c, "bundle", "update-lock")} {
 		if err != nil {
 			return err
 		}
@@ -88,11 +97,11 @@ func build(c *cobra.Command, recipe string, f buildFlags) (err error) {
 	if f.Jobs < 1 {
 		return &usageError{fmt.Errorf("--jobs %d: at least one stage has to run", f.Jobs)}
 	}
-	if f.Recipe, f.RecipeText, err = stages.LoadRecipe(recipe); err != nil {
+	if err := f.loadRecipe(name); err != nil {
 		return err
 	}
 	if f.LockPath == "" {
-		f.LockPath = lockBeside(recipe)
+		f.LockPath = lockBeside(name)
 	}
 	if f.CacheDir == "" {
 		if f.CacheDir, err = cacheDir(); err != nil {
@@ -124,6 +133,18 @@ func build(c *cobra.Command, recipe string, f buildFlags) (err error) {
 		return printJSON(c.OutOrStdout(), newBuildReport(result))
 	}
 	return printBuild(c.OutOrStdout(), result, f)
+}
+
+// loadRecipe reads the recipe named, or the one in the bundle.
+func (f *buildFlags) loadRecipe(name string) (err error) {
+	if name != "" {
+		f.Recipe, f.RecipeText, err = stages.LoadRecipe(name)
+		return err
+	}
+	if name, f.RecipeText, err = stages.BundleRecipe(f.Bundle); err == nil {
+		f.Recipe, err = recipe.Parse(f.Bundle+": "+name, f.RecipeText)
+	}
+	return err
 }
 
 // signer returns what signs an artifact with the key in a file, or does nothing where no file is named.

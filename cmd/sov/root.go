@@ -31,6 +31,7 @@ rooted Android phone, byte for byte the same wherever it is built, and boots it 
 	root.AddCommand(
 		newBuild(),
 		newLock(),
+		newBundle(),
 		newRun(),
 		newSecrets(),
 		newInspect(),

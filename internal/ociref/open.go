@@ -31,6 +31,7 @@ type Image struct {
 	Reference string // as it was asked for
 	Digest    string // "sha256:…", see the package comment
 	Arch      string // "arm64" or "amd64"
+	Manifest  []byte // as it is kept; nil for what docker save wrote, see the package comment
 	Config    []byte // the configuration, JSON
 	Layers    []Layer
 }
@@ -194,6 +195,11 @@ func describe(img foundImage, arch string, pause time.Duration) (*Image, error) 
 		return nil, fmt.Errorf("the manifest has %d layers, the configuration %d", len(layers), len(config.RootFS.DiffIDs))
 	}
 	out := &Image{Digest: img.id, Arch: arch, Config: raw}
+	if img.kind != dockerArchive {
+		if out.Manifest, err = img.RawManifest(); err != nil {
+			return nil, fmt.Errorf("read its manifest: %w", err)
+		}
+	}
 	for i, l := range layers {
 		layer, err := newLayer(l, config.RootFS.DiffIDs[i], img.kind)
 		if err != nil {

@@ -1,26 +1,37 @@
 // Package base is the stage that brings the base image: its layers, verified
-// and decompressed, as layer-000.tar and so on, and image.json, which says what
-// it was.
+// and decompressed, as layer-000.tar and so on, its manifest and configuration
+// as they are kept, and image.json, which says what it was.
 package base
 
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sovereign-sql/sov/internal/ociref"
+	"github.com/sovereign-sql/sov/internal/supplies"
 	"github.com/sovereign-sql/sov/pipeline"
 )
 
 // Name is the stage's name.
 const Name = "base"
 
-// ImageFile is the output with an Image as JSON.
-const ImageFile = "image.json"
+// Names of outputs besides the layers.
+const (
+	ImageFile    = "image.json"        // an Image
+	ManifestFile = "oci-manifest.json" // not there for what docker save wrote
+	ConfigFile   = "oci-config.json"
+)
+
+// LayerFile is the name of a layer's output, the lowest being 0.
+func LayerFile(i int) string { return fmt.Sprintf("layer-%03d.tar", i) }
 
 // An Image is what later stages may want to know of the base image.
 type Image struct {
@@ -36,6 +47,7 @@ type Options struct {
 	Digest    string // of the image for Arch; decides what the stage makes
 	Arch      string
 	Images    ociref.Options
+	Supplies  *supplies.Bundle // asked before the reference
 }
 
 // New returns the stage.
@@ -48,7 +60,7 @@ func (s *stage) Needs() []string { return nil }
 
 // Key leaves the reference out: a digest is the same image wherever it is kept.
 func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
-	k.Add("version", 1)
+	k.Add("version", 2)
 	k.Add("image", s.Digest)
 	k.Add("arch", s.Arch)
 	return nil
@@ -59,7 +71,7 @@ func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 const parallelLayers = 4
 
 func (s *stage) Run(ctx context.Context, j *pipeline.Job) error {
-	img, err := ociref.Open(ctx, s.Reference, s.Arch, s.Digest, s.Images)
+	img, err := s.open(ctx)
 	if err != nil {
 		return err
 	}
@@ -86,6 +98,27 @@ func (s *stage) Run(ctx context.Context, j *pipeline.Job) error {
 	return s.write(j, img, blobs)
 }
 
+func (s *stage) open(ctx context.Context) (*ociref.Image, error) {
+	config, err := s.Supplies.Bytes(supplies.ImageConfig, s.Digest)
+	if errors.Is(err, fs.ErrNotExist) {
+		return ociref.Open(ctx, s.Reference, s.Arch, s.Digest, s.Images)
+	}
+	if err != nil {
+		return nil, err
+	}
+	manifest, err := s.Supplies.Bytes(supplies.ImageManifest, s.Digest)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	img, err := ociref.Assemble(s.Digest, s.Arch, manifest, config, func(diffID string) (io.ReadCloser, int64, error) {
+		return s.Supplies.Open(supplies.Layer, diffID)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("take image %s from the bundle: %w", s.Reference, err)
+	}
+	return img, nil
+}
+
 // pull returns a layer's tar, from an earlier run if there is one.
 func pull(ctx context.Context, j *pipeline.Job, l ociref.Layer, tmp string) (pipeline.Blob, error) {
 	return j.Memo(ctx, "layer "+l.DiffID, func(w *pipeline.Writer) error {
@@ -108,10 +141,18 @@ func pull(ctx context.Context, j *pipeline.Job, l ociref.Layer, tmp string) (pip
 func (s *stage) write(j *pipeline.Job, img *ociref.Image, blobs []pipeline.Blob) error {
 	about := Image{Digest: img.Digest, Arch: img.Arch, Config: json.RawMessage(img.Config)}
 	for i, b := range blobs {
-		if err := j.Attach(fmt.Sprintf("layer-%03d.tar", i), b); err != nil {
+		if err := j.Attach(LayerFile(i), b); err != nil {
 			return err
 		}
 		about.DiffIDs = append(about.DiffIDs, img.Layers[i].DiffID)
+	}
+	if img.Manifest != nil {
+		if _, err := j.Write(ManifestFile, img.Manifest); err != nil {
+			return err
+		}
+	}
+	if _, err := j.Write(ConfigFile, img.Config); err != nil {
+		return err
 	}
 	text, err := json.MarshalIndent(about, "", "  ")
 	if err != nil {

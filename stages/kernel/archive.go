@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"strings"
@@ -18,6 +19,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/sovereign-sql/sov/internal/fetch"
+	"github.com/sovereign-sql/sov/internal/lock"
+	"github.com/sovereign-sql/sov/internal/supplies"
 	"github.com/sovereign-sql/sov/pipeline"
 )
 
@@ -94,23 +97,63 @@ func (e *SourceChangedError) Error() string {
 
 // fetchSource returns the locked archive, from the store if it is there.
 func (s *build) fetchSource(ctx context.Context, j *pipeline.Job) (pipeline.Blob, error) {
-	want := pipeline.Blob{Digest: pipeline.Digest("sha256:" + s.Source.SHA256), Size: s.Source.Size}
+	want := blobOf(s.Source)
 	return j.Memo(ctx, "source "+string(want.Digest), func(w *pipeline.Writer) error {
 		if f, err := j.Open(want); err == nil {
 			defer f.Close()
 			_, err = io.Copy(w, f)
 			return err
 		}
-		g := getter{fetch: s.Fetch, task: j.Progress(), tools: s.toolchain()}
-		if _, err := g.archive(ctx, w.File(), s.Source.Source); err != nil {
-			return fmt.Errorf("fetch the locked kernel source %s: %w (a build with a lock takes no other; resolve anew with --update-lock)", s.Source.Source, err)
+		body, _, err := s.Supplies.Open(supplies.KernelSource, s.Source.SHA256)
+		if err == nil {
+			defer body.Close()
+			_, err = io.Copy(w, body)
+			return err
 		}
-		got, err := fileSHA256(w.File())
-		if err == nil && got != s.Source.SHA256 {
-			err = &SourceChangedError{s.Source.Source, s.Source.SHA256, got}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return err
 		}
-		return err
+		return getter{fetch: s.Fetch, task: j.Progress(), tools: s.toolchain()}.locked(ctx, w.File(), s.Source)
 	})
+}
+
+// blobOf is the archive that a lock names.
+func blobOf(k lock.Kernel) pipeline.Blob {
+	return pipeline.Blob{Digest: pipeline.Digest("sha256:" + k.SHA256), Size: k.Size}
+}
+
+// FetchLocked makes sure that the archive which a lock names is in the store.
+// Of the options, Source does not count.
+func FetchLocked(ctx context.Context, o ResolveOptions, k lock.Kernel) (pipeline.Blob, error) {
+	want := blobOf(k)
+	if f, err := o.Store.Open(want); err == nil {
+		return want, f.Close()
+	}
+	f, err := unnamedFile()
+	if err != nil {
+		return want, err
+	}
+	defer f.Close()
+	if err := newResolver(o).get.locked(ctx, f, k); err != nil {
+		return want, err
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return want, err
+	}
+	return o.Store.Put(ctx, f)
+}
+
+// locked writes the archive that a lock names into f.
+func (g getter) locked(ctx context.Context, f *os.File, k lock.Kernel) error {
+	if _, err := g.archive(ctx, f, k.Source); err != nil {
+		return fmt.Errorf("fetch the locked kernel source %s: %w (a build with a lock takes no other; a bundle or the cache of a computer that has built it has it; "+
+			"sov lock RECIPE --update kernel takes what there is now)", k.Source, err)
+	}
+	got, err := fileSHA256(f)
+	if err == nil && got != k.SHA256 {
+		err = &SourceChangedError{k.Source, k.SHA256, got}
+	}
+	return err
 }
 
 func fileSHA256(f *os.File) (string, error) {

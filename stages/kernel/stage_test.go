@@ -20,6 +20,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/fetch"
 	"github.com/sovereign-sql/sov/internal/kconfig"
 	"github.com/sovereign-sql/sov/internal/lock"
+	"github.com/sovereign-sql/sov/internal/supplies"
 	guest "github.com/sovereign-sql/sov/kernel"
 	"github.com/sovereign-sql/sov/pipeline"
 )
@@ -177,6 +178,44 @@ func buildTools(t *testing.T, arch string) {
 	t.Helper()
 	if err := CheckTools(t.Context(), arch); err != nil {
 		t.Skip(err)
+	}
+}
+
+// TestSourceFromBundle has the archive in a bundle alone. What is in it is no
+// kernel: that the build fails over that shows that it was taken.
+func TestSourceFromBundle(t *testing.T) {
+	buildTools(t, "arm64")
+	archive := sourceTar(t, map[string]string{"Makefile": makefileHead})
+	path := write(t, "linux.tar", archive)
+	k := locked(t, path)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	var file bytes.Buffer
+	err := supplies.Write(&file, &supplies.Index{Format: supplies.Format, Items: []supplies.Item{
+		{Kind: supplies.KernelSource, Name: k.SHA256, Size: k.Size, SHA256: k.SHA256}}},
+		func(supplies.Item) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(archive)), nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	bundle, err := supplies.Open(write(t, "bundle", file.Bytes()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bundle.Close()
+	_, err = runStage(t, t.Context(), store(t), Options{Arch: "arm64", Source: k, Supplies: bundle, Fetch: &fetch.Client{Transport: fetch.Offline}})
+	if err == nil || errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "build Linux 6.1.7") {
+		t.Errorf("got %v", err)
+	}
+	s := store(t)
+	if _, err := FetchLocked(t.Context(), ResolveOptions{Store: s, Fetch: &fetch.Client{Transport: fetch.Offline}}, k); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("an archive that is nowhere: %v", err)
+	}
+	if _, err := s.Put(t.Context(), bytes.NewReader(archive)); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := FetchLocked(t.Context(), ResolveOptions{Store: s}, k); err != nil || b.Digest.Hex() != k.SHA256 {
+		t.Errorf("an archive that is in the store: %v, %v", b, err)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -27,6 +28,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/apk"
 	"github.com/sovereign-sql/sov/internal/fetch"
 	"github.com/sovereign-sql/sov/internal/lock"
+	"github.com/sovereign-sql/sov/internal/supplies"
 	"github.com/sovereign-sql/sov/internal/tree"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/base"
@@ -63,6 +65,7 @@ type Options struct {
 	Scripts  []string       // patterns of packages whose scripts the recipe accounts for
 	Arch     string         // "arm64" or "amd64"
 	Client   *fetch.Client
+	Supplies *supplies.Bundle // asked before the repositories
 }
 
 // FileOutput is the name of a package's file, in a repository as among the
@@ -173,9 +176,9 @@ func (s *stage) download(ctx context.Context, w *pipeline.Writer, p lock.Package
 	}
 	defer os.Remove(tmp)
 	defer f.Close()
-	location := Locate(p.Repository, s.Arch, FileOutput(p))
-	if err := s.Client.File(ctx, f, location, p.Size); err != nil {
-		return fmt.Errorf("fetch package: %w", goneFromRepository(err, p))
+	location, err := s.receive(ctx, f, p)
+	if err != nil {
+		return fmt.Errorf("fetch package: %w", err)
 	}
 	info, err := f.Stat()
 	if err != nil {
@@ -196,6 +199,25 @@ func (s *stage) download(ctx context.Context, w *pipeline.Writer, p lock.Package
 	}
 	_, err = f.WriteTo(w)
 	return err
+}
+
+// receive writes a package's file to f and returns where it came from.
+func (s *stage) receive(ctx context.Context, f *os.File, p lock.Package) (location string, err error) {
+	body, size, err := s.Supplies.Open(supplies.Package, p.Checksum)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		location = Locate(p.Repository, s.Arch, FileOutput(p))
+		return location, goneFromRepository(s.Client.File(ctx, f, location, p.Size), p)
+	case err != nil:
+		return "", err
+	}
+	defer body.Close()
+	location = FileOutput(p) + " of the bundle"
+	if size != p.Size {
+		return location, fmt.Errorf("%s has %d bytes, the lock says %d", location, size, p.Size)
+	}
+	_, err = io.Copy(f, body)
+	return location, err
 }
 
 // goneFromRepository says what to do about a package that a repository had and

@@ -76,10 +76,10 @@ func (s *stage) environment(ctx context.Context, program string) ([]string, erro
 			env = append(env, v)
 		}
 	}
+	if s.Offline {
+		settings["GOPROXY"] = "off"
+	}
 	for _, name := range kept {
-		if name == "GOPROXY" && s.Offline {
-			settings[name] = "off"
-		}
 		env = append(env, name+"="+settings[name])
 	}
 	return append(env, "GOENV=off", "GOTOOLCHAIN=local", "GOWORK=off", "GO111MODULE=on", "GOFLAGS=-mod=readonly",
@@ -99,14 +99,11 @@ func (s *stage) compile(ctx context.Context, dir, output string, task *pipeline.
 	if err != nil {
 		return err
 	}
-	src := filepath.Join(dir, "module")
-	if err := os.Mkdir(src, 0o755); err != nil {
+	if env, err = s.withSupplies(env, filepath.Join(dir, "proxy")); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(src, "go.mod"), goMod, 0o644); err != nil {
-		return err
-	}
-	if err := os.WriteFile(filepath.Join(src, "go.sum"), goSum, 0o644); err != nil {
+	src, err := writeModule(dir)
+	if err != nil {
 		return err
 	}
 	version := strings.TrimPrefix(Version(), "v")
@@ -118,6 +115,18 @@ func (s *stage) compile(ctx context.Context, dir, output string, task *pipeline.
 		return fmt.Errorf("%w\n(offline: all of its modules have to be in Go's module cache; run once without --offline)", err)
 	}
 	return err
+}
+
+// writeModule makes the pinned module below dir.
+func writeModule(dir string) (src string, err error) {
+	src = filepath.Join(dir, "module")
+	if err := os.Mkdir(src, 0o755); err != nil {
+		return "", err
+	}
+	if err := os.WriteFile(filepath.Join(src, "go.mod"), goMod, 0o644); err != nil {
+		return "", err
+	}
+	return src, os.WriteFile(filepath.Join(src, "go.sum"), goSum, 0o644)
 }
 
 // checkGo explains a toolchain that is too old before go build does it less

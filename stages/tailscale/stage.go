@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/mod/modfile"
 
+	"github.com/sovereign-sql/sov/internal/supplies"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/overlay"
 )
@@ -59,8 +60,10 @@ func Version() string {
 // Options say how to build.
 type Options struct {
 	Arch    string // "arm64" or "amd64"
-	Offline bool   // take modules from Go's module cache alone
+	Offline bool   // take modules from Supplies and Go's module cache alone
 	Go      string // path of the go command; empty: the one in PATH
+
+	Supplies *supplies.Bundle // modules in it are taken before others
 }
 
 // Info is the content of InfoOutput.

@@ -2,9 +2,11 @@ package tailscale
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -17,6 +19,7 @@ import (
 
 	"golang.org/x/mod/modfile"
 
+	"github.com/sovereign-sql/sov/internal/supplies"
 	"github.com/sovereign-sql/sov/internal/tree"
 	"github.com/sovereign-sql/sov/pipeline"
 )
@@ -113,6 +116,80 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
+// TestModulesFromBundle puts the modules of a build into a bundle and asks the go
+// command what it would compile, in a place where neither network nor module
+// cache have anything.
+func TestModulesFromBundle(t *testing.T) {
+	modules := goEnv(t, "GOMODCACHE")
+	if _, err := os.Stat(filepath.Join(modules, "tailscale.com@"+Version())); err != nil {
+		t.Skip("needs tailscale.com in Go's module cache: a build of the sql recipe puts it there")
+	}
+	files, root, err := Modules(t.Context(), Options{Arch: "arm64"}, t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	index := &supplies.Index{Format: supplies.Format}
+	for _, name := range files {
+		b, err := os.ReadFile(filepath.Join(root, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		index.Items = append(index.Items, supplies.Item{Kind: supplies.Module, Name: name, Size: int64(len(b)), SHA256: fmt.Sprintf("%x", sha256.Sum256(b))})
+	}
+	path := filepath.Join(t.TempDir(), "bundle")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = errors.Join(supplies.Write(f, index, func(i supplies.Item) (io.ReadCloser, error) { return os.Open(filepath.Join(root, i.Name)) }), f.Close())
+	if err != nil {
+		t.Fatal(err)
+	}
+	bundle, err := supplies.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bundle.Close()
+
+	empty := t.TempDir()
+	t.Setenv("GOMODCACHE", empty)
+	t.Cleanup(func() {
+		clean := exec.Command("go", "clean", "-modcache")
+		clean.Env = append(os.Environ(), "GOMODCACHE="+empty)
+		if out, err := clean.CombinedOutput(); err != nil {
+			t.Errorf("go clean: %v: %s", err, out)
+		}
+	})
+	list := func(s *stage) (string, error) {
+		dir := t.TempDir()
+		program, err := s.goCommand()
+		if err != nil {
+			t.Fatal(err)
+		}
+		env, err := s.environment(t.Context(), program)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if env, err = s.withSupplies(env, filepath.Join(dir, "a proxy")); err != nil {
+			t.Fatal(err)
+		}
+		src, err := writeModule(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command(program, "list", "-deps", "-tags", buildTags(), command)
+		cmd.Dir, cmd.Env = src, env
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	if out, err := list(&stage{Options{Arch: "arm64", Offline: true}}); err == nil {
+		t.Errorf("without the bundle: %s", out)
+	}
+	if out, err := list(&stage{Options{Arch: "arm64", Offline: true, Supplies: bundle}}); err != nil || !strings.Contains(out, command) {
+		t.Errorf("with the bundle: %v\n%s", err, out)
+	}
+}
+
 func build(t *testing.T, ctx context.Context, stages ...pipeline.Stage) (*pipeline.Store, *pipeline.Result, error) {
 	t.Helper()
 	store, err := pipeline.OpenStore(t.TempDir())
@@ -154,7 +231,6 @@ func TestOldGo(t *testing.T) {
 
 func TestOfflineWithoutModules(t *testing.T) {
 	t.Setenv("GOMODCACHE", t.TempDir())
-	t.Setenv("GOFLAGS", "-modcacherw")
 	_, _, err := build(t, t.Context(), New(Options{Arch: "arm64", Offline: true}))
 	if err == nil || !strings.Contains(err.Error(), "module lookup disabled") || !strings.Contains(err.Error(), "run once without --offline") {
 		t.Errorf("offline with an empty module cache: %v", err)

@@ -1,0 +1,147 @@
+package stages
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sovereign-sql/sov/internal/fetch"
+	"github.com/sovereign-sql/sov/internal/lock"
+)
+
+// writeBundle writes one for a build's options and returns its path.
+func writeBundle(t *testing.T, o Options) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "sql.sovbundle")
+	if _, err := WriteBundle(context.Background(), o, path); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestBundle builds from a bundle in a place where nothing else is: no network,
+// no cache, no lock. What it was made of is gone from the mirror by then.
+func TestBundle(t *testing.T) {
+	w := newWorld(t)
+	here := w.options(t.TempDir(), w.recipe(withPostgres))
+	want := contents(t, w.build(here).Dir)
+	path := writeBundle(t, here)
+	if again := writeBundle(t, here); readFile(t, again) != readFile(t, path) {
+		t.Error("the same lock makes another bundle")
+	}
+	cold := here
+	cold.CacheDir = t.TempDir()
+	if fetched := writeBundle(t, cold); readFile(t, fetched) != readFile(t, path) {
+		t.Error("with an empty cache it is another bundle")
+	}
+	w.addLibrary("76.2-r0")
+	w.asked()
+
+	there := w.options(t.TempDir(), w.recipe(withPostgres))
+	there.Bundle, there.Offline = path, true
+	result := w.build(there)
+	if diff := cmp.Diff(want, contents(t, result.Dir)); diff != "" {
+		t.Error("from the bundle it is another artifact")
+	}
+	if asked := w.asked(); len(asked) > 0 {
+		t.Errorf("asked for %q", asked)
+	}
+	if !result.LockWritten || readFile(t, there.LockPath) != readFile(t, here.LockPath) {
+		t.Error("the bundle's lock was not taken over")
+	}
+	if again := w.build(there); again.LockWritten || len(ran(again)) > 0 {
+		t.Errorf("again: lock written %v, ran %q", again.LockWritten, ran(again))
+	}
+}
+
+// TestBundleWithFlags: a bundle of a build with another image and repository is
+// used without repeating the flags.
+func TestBundleWithFlags(t *testing.T) {
+	w := newWorld(t)
+	text := strings.Replace(w.recipe(withPostgres), w.host, "registry.invalid", -1)
+	here := w.options(t.TempDir(), text)
+	here.Image, here.Repositories = w.save("base:1", filepath.Join(t.TempDir(), "base.tar")), []string{"http://" + w.host + "/main"}
+	want := contents(t, w.build(here).Dir)
+	there := w.options(t.TempDir(), text)
+	there.Bundle, there.Offline = writeBundle(t, here), true
+	if err := os.Remove(here.Image); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, contents(t, w.build(there).Dir)); diff != "" {
+		t.Error("from the bundle it is another artifact")
+	}
+	changed := w.options(t.TempDir(), text+"# changed\n")
+	changed.Bundle, changed.Offline = there.Bundle, true
+	var stale *lock.StaleError
+	if _, err := Build(context.Background(), changed); !errors.As(err, &stale) {
+		t.Errorf("a recipe that the bundle was not made from: %v", err)
+	}
+	name, recipe, err := BundleRecipe(there.Bundle)
+	if err != nil || name != "tiny" || string(recipe) != text {
+		t.Errorf("the recipe in it: %q, %q, %v", name, recipe, err)
+	}
+}
+
+// TestDamagedBundle flips a bit of each item, and cuts the bundle off: no
+// artifact comes of it.
+func TestDamagedBundle(t *testing.T) {
+	w := newWorld(t)
+	here := w.options(t.TempDir(), w.recipe(withPostgres))
+	w.build(here)
+	good := []byte(readFile(t, writeBundle(t, here)))
+	refuse := func(what string, content []byte) {
+		t.Helper()
+		there := w.options(t.TempDir(), w.recipe(withPostgres))
+		there.Bundle, there.Offline = filepath.Join(t.TempDir(), "bad"), true
+		w.write(there.Bundle, content)
+		if _, err := Build(context.Background(), there); err == nil || errors.Is(err, fetch.ErrOffline) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if _, err := os.Stat(there.Out); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: something was exported: %v", what, err)
+		}
+	}
+	for at := 0; ; {
+		next := bytes.Index(good[at:], []byte("blobs/"))
+		if next < 0 {
+			break
+		}
+		at += next + 6
+		bad := bytes.Clone(good)
+		bad[(at-6)+512] ^= 1 // the first byte of the content behind the header
+		refuse("a bit of "+string(good[at:at+12]), bad)
+	}
+	refuse("the end is missing", good[:len(good)-2000])
+}
+
+// TestBundleLacks takes from the network what a bundle of another lock has not.
+func TestBundleLacks(t *testing.T) {
+	w := newWorld(t)
+	here := w.options(t.TempDir(), w.recipe(withPostgres))
+	w.build(here)
+	old := writeBundle(t, here)
+	w.addLibrary("76.2-r0")
+	if _, err := UpdateLock(context.Background(), here, []string{"icu-libs"}); err != nil {
+		t.Fatal(err)
+	}
+	here.Bundle, here.CacheDir = old, t.TempDir()
+	w.answer(func(path string, rw http.ResponseWriter) bool {
+		if strings.HasPrefix(path, "/v2/") || strings.Contains(path, "postgresql17") {
+			t.Errorf("asked for %s", path)
+		}
+		return false
+	})
+	w.build(here)
+	w.answer(nil)
+	here.Offline, here.CacheDir = true, t.TempDir()
+	if _, err := Build(context.Background(), here); !errors.Is(err, fetch.ErrOffline) || !strings.Contains(err.Error(), "icu-libs") {
+		t.Errorf("offline: %v", err)
+	}
+}
