@@ -33,7 +33,7 @@ type PruneOptions struct {
 	KeepScopes []string
 	// KeepLast keeps what the last build of each scope used.
 	KeepLast bool
-	// DryRun removes nothing and returns what would go.
+	// DryRun removes nothing, waits for no build, and returns what would go.
 	DryRun bool
 	// OnWait, if not nil, is called once if a build is running, which Prune
 	// waits for.
@@ -50,7 +50,11 @@ type PruneResult struct {
 // Prune removes entries, and blobs that no entry names. Entries that are in
 // use by a running build are safe: it waits until none is running.
 func (s *Store) Prune(ctx context.Context, o PruneOptions) (PruneResult, error) {
-	lock, err := waitLock(ctx, s.lockPath("store"), exclusive, false, func(string) {
+	mode := exclusive
+	if o.DryRun {
+		mode = shared
+	}
+	lock, err := waitLock(ctx, s.lockPath("store"), mode, false, func(string) {
 		if o.OnWait != nil {
 			o.OnWait()
 		}

@@ -186,6 +186,9 @@ func TestPruneGivesUpWaiting(t *testing.T) {
 	}
 	defer release()
 	ctx, cancel := context.WithCancel(context.Background())
+	if _, err := s.Prune(ctx, PruneOptions{All: true, DryRun: true, OnWait: cancel}); err != nil {
+		t.Errorf("a dry run waits for a build: %v", err)
+	}
 	_, err = s.Prune(ctx, PruneOptions{All: true, OnWait: cancel})
 	if err == nil || !strings.Contains(err.Error(), "context canceled") {
 		t.Errorf("error %v", err)
