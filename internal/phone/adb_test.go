@@ -92,6 +92,22 @@ func TestADB(t *testing.T) {
 			t.Errorf("the file is no longer the old one: %d bytes, %v", len(got), err)
 		}
 	})
+	t.Run("cut while nothing is sent", func(t *testing.T) {
+		silent, never := io.Pipe()
+		defer never.Close()
+		ready, read := io.Pipe()
+		failed := make(chan error, 1)
+		go func() {
+			failed <- p.Run(t.Context(), phone.Command{Args: []string{"sh", "-c", "echo; cat"}, Stdin: silent, Stdout: read})
+		}()
+		ready.Read(make([]byte, 1))
+		a.Cut()
+		var lost *phone.LostError
+		if err := <-failed; !errors.As(err, &lost) {
+			t.Errorf("%v", err)
+		}
+		s.Connect(a)
+	})
 	t.Run("server restarted", func(t *testing.T) {
 		ready, read := io.Pipe()
 		failed := make(chan error, 1)

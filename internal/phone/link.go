@@ -83,17 +83,34 @@ func (l *link) run(ctx context.Context, c Command, script string) error {
 	}
 	client := l.client(bounded, marked(script, mark), c.Stdin != nil)
 	client.Stdout, client.Stderr = &active{w: r.stdout, r: r}, &active{w: r.stderr, r: r}
-	if c.Stdin != nil {
-		client.Stdin = &active{src: c.Stdin, r: r}
-	}
 	alone(client)
 	if c.Idle > 0 {
 		r.touch()
 		stop := r.watch()
 		defer stop()
 	}
-	err := client.Run()
+	err := feed(client, c.Stdin, r)
 	return r.verdict(ctx, bounded, err)
+}
+
+// feed runs the client with a standard input, which may be nil. Whoever is to write that need not know that the client has
+// ended: nobody waits for a source that has nothing to say.
+func feed(client *exec.Cmd, from io.Reader, r *run) error {
+	if from == nil {
+		return client.Run()
+	}
+	stdin, err := client.StdinPipe()
+	if err != nil {
+		return err
+	}
+	if err := client.Start(); err != nil {
+		return err
+	}
+	go func() {
+		io.Copy(stdin, &active{src: from, r: r}) // a source that fails is noted; a client that has ended takes no more
+		stdin.Close()
+	}()
+	return client.Wait()
 }
 
 // alone makes the client a process group of its own, so that the terminal's Ctrl-C is this program's to handle, which
