@@ -46,8 +46,10 @@ func printStatus(w io.Writer, s *runnerapi.Status) {
 	if s.Reason != "" {
 		row("reason", "%s", s.Reason)
 	}
-	if s.Slot != "" {
-		row("slot", "%s, version %s", s.Slot, s.Version)
+	for _, slot := range s.Slots {
+		if slot.State != runnerapi.SlotEmpty {
+			row("slot "+slot.Slot, "%s", describeSlot(slot, s.Slot == slot.Slot && s.CrosvmAlive))
+		}
 	}
 	if s.DaemonAlive {
 		row("daemon", "process %d, %d restarts of crosvm", s.Daemon, s.Restarts)

@@ -7,7 +7,8 @@
 //	  network.json             what was changed in the phone's network, see package hostnet
 //	  secrets/NAME/SECRET      mode 0700 and 0600: one secret a file, its bytes as they are
 //	  vms/NAME/
-//	    slots/{a,b}/           an artifact each: vm.json, rootfs.img, kernel, manifest.json
+//	    slots/{a,b}/           an artifact each: vm.json, rootfs.img, kernel, manifest.json; see package slots
+//	    slots/incoming/        what has come of the next one
 //	    current                symbolic link to one of the slots
 //	    data.img               the data disk
 //	    run/                   mode 0700: state, sockets and logs of the machine that runs
@@ -64,6 +65,12 @@ func (v VM) Slot(s string) string { return filepath.Join(v.Dir(), "slots", s) }
 
 // Current is the symbolic link to the slot that is started; its target is SlotLink of that slot.
 func (v VM) Current() string { return filepath.Join(v.Dir(), "current") }
+
+// Slots is the folder of the two slots.
+func (v VM) Slots() string { return filepath.Join(v.Dir(), "slots") }
+
+// Incoming is the folder in which an artifact is put together before it becomes a slot.
+func (v VM) Incoming() string { return filepath.Join(v.Slots(), "incoming") }
 
 // SlotLink is what Current points to, relative to Dir.
 func SlotLink(s string) string { return filepath.Join("slots", s) }

@@ -3,13 +3,13 @@ package runner
 import (
 	"fmt"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 
 	"github.com/sovereign-sql/sov/internal/hostnet"
 	"github.com/sovereign-sql/sov/internal/layout"
 	"github.com/sovereign-sql/sov/internal/manifest"
+	"github.com/sovereign-sql/sov/internal/slots"
 	"github.com/sovereign-sql/sov/internal/vmspec"
 )
 
@@ -26,17 +26,11 @@ const maxSpec = 4 << 20
 
 // loadArtifact reads the slot that `current` points to.
 func loadArtifact(root layout.Root, s Settings, vm layout.VM) (*artifact, error) {
-	target, err := os.Readlink(vm.Current())
+	slot, err := slots.Current(vm)
 	if err != nil {
-		return nil, fmt.Errorf("%s: no artifact is installed: its files belong into %s, and %s is a link to %s: %w",
-			vm.Name, vm.Slot("a"), vm.Current(), layout.SlotLink("a"), err)
+		return nil, err
 	}
-	for _, slot := range []string{"a", "b"} {
-		if target == layout.SlotLink(slot) {
-			return loadSlot(root, s, vm, slot)
-		}
-	}
-	return nil, fmt.Errorf("%s: %s points to %s, which is no slot", vm.Name, vm.Current(), target)
+	return loadSlot(root, s, vm, slot)
 }
 
 func loadSlot(root layout.Root, s Settings, vm layout.VM, slot string) (*artifact, error) {

@@ -14,6 +14,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/hostnet"
 	"github.com/sovereign-sql/sov/internal/layout"
 	"github.com/sovereign-sql/sov/internal/runnerapi"
+	"github.com/sovereign-sql/sov/internal/slots"
 )
 
 // A Daemon keeps one machine running until it is told to stop.
@@ -32,6 +33,7 @@ type Daemon struct {
 	policy   policy
 	renewed  chan struct{} // the TAP interface was made anew under the machine that runs
 	starts   int           // of crosvm
+	trial    *slots.Trial  // of the version that is started; nil: it has been ready before
 }
 
 // Run runs the daemon. It returns when ctx ends, after the machine was shut down in order and its network taken down; an
@@ -173,6 +175,9 @@ var errAgain = errors.New("start afresh")
 func (d *Daemon) loop(ctx context.Context) error {
 	for {
 		exit, ready, err := d.live(ctx)
+		if d.judge(ctx, exit, ready, err) {
+			continue
+		}
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -249,9 +254,13 @@ func (d *Daemon) live(ctx context.Context) (exit crosvm.Exit, ready time.Duratio
 	d.state.change(func(s *runnerapi.State) {
 		s.Phase, s.Reason, s.Crosvm, s.StartedAt, s.ReadyAt, s.NextStart, s.Warnings = runnerapi.Starting, "", 0, time.Time{}, time.Time{}, time.Time{}, nil
 	})
-	a, err := loadArtifact(d.Root, d.settings, d.vm)
+	slot, err := d.tryCurrent()
 	if err != nil {
 		return exit, 0, unfitError{err}
+	}
+	a, err := loadSlot(d.Root, d.settings, d.vm, slot)
+	if err != nil {
+		return exit, 0, unfitError{versionError{err}}
 	}
 	d.settings.apply(a.spec)
 	network := a.network(d.Root, d.settings, d.log)
@@ -270,6 +279,9 @@ func (d *Daemon) live(ctx context.Context) (exit crosvm.Exit, ready time.Duratio
 	machine, token, err := prepare(ctx, d.Root, d.vm, a, d.log)
 	if err != nil {
 		return exit, 0, err
+	}
+	if err := d.trial.Begin(); err != nil {
+		return exit, 0, errors.Join(err, removeRunFiles(d.vm))
 	}
 	r, err := start(program, machine, a, token, d.Output)
 	if err != nil {
@@ -316,6 +328,8 @@ func (d *Daemon) attend(ctx context.Context, r *run, a *artifact, network hostne
 	case <-r.process.Done():
 	case <-ctx.Done():
 		err = ctx.Err()
+	case <-d.tooLate(attending, watch, a):
+		err = fmt.Errorf("%w (%v): %s", errTooLate, a.spec.Ready.Timeout(), describeState(new(d.state.get())))
 	case <-d.renewed:
 		err = errRenewed
 		r.cutOff = true
@@ -372,10 +386,11 @@ type guestWatch struct {
 	machine  *run
 	artifact *artifact
 	readyAt  chan time.Time // holds when the guest was first ready
+	ready    chan struct{}  // closed then
 }
 
 func newGuestWatch(d *Daemon, r *run, a *artifact) *guestWatch {
-	return &guestWatch{d, r, a, make(chan time.Time, 1)}
+	return &guestWatch{d, r, a, make(chan time.Time, 1), make(chan struct{})}
 }
 
 // How often the guest is asked: often while it may become ready at any moment, so that whoever waits need not, and
@@ -412,6 +427,8 @@ func (w *guestWatch) run(ctx context.Context) {
 		if err == nil && status.Ready && !wasReady {
 			wasReady = true
 			w.readyAt <- time.Now()
+			close(w.ready)
+			w.daemon.pass()
 		}
 		isLate := time.Now().After(late)
 		w.tell(status, err, wasReady, isLate)

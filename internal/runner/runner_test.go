@@ -394,7 +394,7 @@ func TestLoadArtifact(t *testing.T) {
 		t.Errorf("another architecture: %v", err)
 	}
 	if other, _ := root.VM("other"); true {
-		if _, err := loadArtifact(root, Settings{}, other); err == nil || !strings.Contains(err.Error(), "no artifact is installed") {
+		if _, err := loadArtifact(root, Settings{}, other); err == nil || !strings.Contains(err.Error(), "no version of it is installed") {
 			t.Errorf("nothing installed: %v", err)
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/hostnet"
 	"github.com/sovereign-sql/sov/internal/layout"
 	"github.com/sovereign-sql/sov/internal/runnerapi"
+	"github.com/sovereign-sql/sov/internal/slots"
 )
 
 // ErrNotReady is wrapped by the error of an Up whose machine did not become ready. The machine's daemon goes on.
@@ -31,6 +32,10 @@ type UpOptions struct {
 	NoWait  bool          // return once the daemon runs
 	Timeout time.Duration // for the machine to be ready; 0: what its artifact says
 	Report  func(string)  // takes lines about progress; nil: none
+
+	// fallback is how long what a version on trial falls back to may take; nil: Timeout is the caller's, and final. Else it
+	// is each start's of a version on trial.
+	fallback func() time.Duration
 }
 
 // Up makes sure that the machine runs, and waits until it is ready. It starts a daemon unless there is one. When ctx
@@ -53,6 +58,12 @@ func Up(ctx context.Context, root layout.Root, name string, o UpOptions) (runner
 	}
 	if o.Timeout == 0 {
 		o.Timeout = a.spec.Ready.Timeout()
+		o.fallback = func() time.Duration {
+			if a, err := loadArtifact(root, settings, vm); err == nil {
+				return a.spec.Ready.Timeout()
+			}
+			return o.Timeout
+		}
 	}
 	died, err := startDaemon(ctx, root, vm, o)
 	if err != nil {
@@ -135,7 +146,8 @@ const statePoll = 50 * time.Millisecond
 
 // awaitReady follows the daemon's state until the machine is ready, or will not be.
 func awaitReady(ctx context.Context, vm layout.VM, o UpOptions, died <-chan struct{}) (runnerapi.State, error) {
-	deadline := time.Now().Add(o.Timeout)
+	begun := time.Now()
+	deadline := begun.Add(o.Timeout)
 	said := ""
 	for {
 		gone := hasEnded(died)
@@ -154,6 +166,16 @@ func awaitReady(ctx context.Context, vm layout.VM, o UpOptions, died <-chan stru
 				o.Report(text)
 			}
 			switch {
+			case o.fallback == nil:
+			case state.Trial:
+				deadline = time.Now().Add(o.Timeout) // its daemon bounds it
+			case rolledBack(state, begun):
+				deadline = time.Now().Add(o.fallback())
+				o.fallback = nil
+			}
+			switch {
+			case !o.NoWait && state.Phase == runnerapi.Ready && rolledBack(state, begun):
+				return *state, &RolledBackError{state.RollBack}
 			case o.NoWait || state.Phase == runnerapi.Ready:
 				return *state, nil
 			case rests(state.Phase):
@@ -172,6 +194,18 @@ func awaitReady(ctx context.Context, vm layout.VM, o UpOptions, died <-chan stru
 		case <-time.After(statePoll):
 		}
 	}
+}
+
+// A RolledBackError is the start of a version that did not work. The one before runs again.
+type RolledBackError struct{ *runnerapi.RollBack }
+
+func (e *RolledBackError) Error() string {
+	return fmt.Sprintf("version %s in slot %s does not work: %s. Slot %s is what runs again, with the data untouched", e.Version, e.From, e.Reason, e.To)
+}
+
+// rolledBack tells whether the daemon went back to another version after a time.
+func rolledBack(s *runnerapi.State, since time.Time) bool {
+	return s.RollBack != nil && s.RollBack.At.After(since)
 }
 
 func hasEnded(died <-chan struct{}) bool {
@@ -298,7 +332,7 @@ func Status(ctx context.Context, root layout.Root, name string) (*runnerapi.Stat
 	if err != nil {
 		return nil, fmt.Errorf("status of %s: %w", name, err)
 	}
-	s := &runnerapi.Status{State: *state}
+	s := &runnerapi.Status{State: *state, Slots: slots.List(vm)}
 	holder, err := lockHolder(vm)
 	if err != nil {
 		return nil, fmt.Errorf("status of %s: %w", name, err)

@@ -40,6 +40,7 @@ type State struct {
 	Since     time.Time `json:"since"`               // when it entered Phase
 	Slot      string    `json:"slot,omitempty"`      // "a" or "b": what was started last
 	Version   string    `json:"version,omitempty"`   // of that artifact
+	Trial     bool      `json:"trial,omitempty"`     // that slot was never ready; where it does not become so, the other is started
 	Runner    string    `json:"runner,omitempty"`    // the daemon's version
 	BootID    string    `json:"boot_id,omitempty"`   // of the phone's kernel when this was written
 	Daemon    int       `json:"daemon,omitempty"`    // process ID
@@ -50,6 +51,7 @@ type State struct {
 	Failures  int       `json:"failures"`            // ends in a row that nobody asked for
 	NextStart time.Time `json:"next_start,omitzero"` // where Phase is Backoff
 	LastExit  *Exit     `json:"last_exit,omitempty"` //
+	RollBack  *RollBack `json:"roll_back,omitempty"` // the last that this daemon did
 	Network   Network   `json:"network"`             //
 	Warnings  []string  `json:"warnings,omitempty"`  // what does not keep it from running
 }
@@ -74,9 +76,43 @@ type Network struct {
 	Endpoint netip.AddrPort `json:"endpoint,omitzero"`
 }
 
+// A RollBack is a return from a version that did not work to the one before.
+type RollBack struct {
+	From    string    `json:"from"`    // slot
+	Version string    `json:"version"` // in that slot
+	To      string    `json:"to"`      // slot
+	Reason  string    `json:"reason"`
+	At      time.Time `json:"at"`
+}
+
+// A Slot is one of the two places for an artifact, as `sov-runner slots --json` lists them.
+type Slot struct {
+	Slot    string    `json:"slot"`              // "a" or "b"
+	Current bool      `json:"current"`           // it is what is started
+	Version string    `json:"version,omitempty"` // the artifact's
+	Digest  string    `json:"digest,omitempty"`  // SHA-256 of its manifest.json, in hexadecimal digits
+	State   SlotState `json:"state"`
+	Reason  string    `json:"reason,omitempty"` // where State is SlotBad or SlotBroken
+	Starts  int       `json:"starts,omitempty"` // where State is SlotNew: how often it was started and did not become ready
+	Since   time.Time `json:"since,omitzero"`   // when it entered State, where that was noted
+}
+
+// A SlotState is what is known of a slot's artifact.
+type SlotState string
+
+// States of slots.
+const (
+	SlotEmpty  SlotState = "empty"  // it holds nothing
+	SlotNew    SlotState = "new"    // it has not been ready yet
+	SlotGood   SlotState = "good"   // it has been ready
+	SlotBad    SlotState = "bad"    // it was tried and given up
+	SlotBroken SlotState = "broken" // it is not whole
+)
+
 // A Status is what `sov-runner status --json` prints.
 type Status struct {
 	State
+	Slots       []Slot           `json:"slots"` // a and b
 	DaemonAlive bool             `json:"daemon_alive"`
 	CrosvmAlive bool             `json:"crosvm_alive"`
 	Guest       *guestapi.Status `json:"guest,omitempty"`       // nil: it did not answer

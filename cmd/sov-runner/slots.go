@@ -1,0 +1,132 @@
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sovereign-sql/sov/internal/runner"
+	"github.com/sovereign-sql/sov/internal/runnerapi"
+)
+
+func newSlots(o *options) *cobra.Command {
+	return &cobra.Command{
+		Use:   "slots NAME",
+		Short: "Show the two versions of a machine that are installed",
+		Long: `Show what both slots of a machine hold. A version is new until it has been ready once, and good from then on; bad is one
+that was tried and given up, with the reason; broken is what is not whole.`,
+		Example: "  sov-runner slots sql\n  sov-runner slots sql --json",
+		Args:    oneName,
+		RunE: func(c *cobra.Command, args []string) error {
+			slots, err := runner.Slots(o.layout(), args[0])
+			if err != nil {
+				return err
+			}
+			if o.json {
+				return printJSON(c.OutOrStdout(), slots)
+			}
+			for _, s := range slots {
+				if _, err := fmt.Fprintf(c.OutOrStdout(), "%s  %s\n", s.Slot, describeSlot(s, false)); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+}
+
+// describeSlot is a line about a slot.
+func describeSlot(s runnerapi.Slot, runs bool) string {
+	text := string(s.State)
+	if s.Version != "" {
+		text = fmt.Sprintf("version %s (%.12s), %s", s.Version, s.Digest, s.State)
+	}
+	if s.Current {
+		text += ", current"
+	}
+	if runs {
+		text += ", runs"
+	}
+	if s.Reason != "" {
+		text += ": " + s.Reason
+	}
+	return text
+}
+
+func newRollback(o *options) *cobra.Command {
+	f := &upFlags{}
+	var noRestart bool
+	c := &cobra.Command{
+		Use:   "rollback NAME",
+		Short: "Go back to the version before",
+		Long: `Make the version in the other slot what is started, and restart the machine if it runs. Data stays as it is. Once more
+leads to the newer version again. A version that was given up is not gone back to.`,
+		Example: "  sov-runner rollback sql\n  sov-runner rollback sql --no-restart",
+		Args:    oneName,
+		RunE: func(c *cobra.Command, args []string) error {
+			slot, running, err := runner.RollBack(o.layout(), args[0])
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(c.ErrOrStderr(), "%s: slot %s, version %s, is current\n", args[0], slot.Slot, slot.Version)
+			if !running || noRestart {
+				if o.json {
+					return printJSON(c.OutOrStdout(), slot)
+				}
+				return nil
+			}
+			if err := runner.Down(c.Context(), o.layout(), args[0], progress(c.ErrOrStderr(), args[0])); err != nil {
+				return err
+			}
+			return up(c, o, f, args[0])
+		},
+	}
+	f.add(c)
+	c.Flags().BoolVar(&noRestart, "no-restart", false, "leave a machine that runs as it is until it is restarted")
+	return c
+}
+
+func newReceive(o *options) *cobra.Command {
+	return &cobra.Command{
+		Use:   "receive NAME",
+		Short: "Take a version that sov push sends",
+		Long: `Take a version of a machine on standard input, as "sov push" sends it, and answer on standard output. It goes into the
+slot that is not current and becomes current when it is whole.`,
+		Args: oneName,
+		RunE: func(c *cobra.Command, args []string) error {
+			return runner.Receive(c.Context(), o.layout(), args[0], version(), os.Stdin, os.Stdout)
+		},
+	}
+}
+
+func newInstall(o *options) *cobra.Command {
+	return &cobra.Command{
+		Use:   "install NAME DIR|ZIP",
+		Short: "Install a version from a folder or a module's archive on this phone",
+		Long: `Install the version of a machine that a folder holds, as "sov build" makes it, or a module's archive. It goes into the
+slot that is not current and becomes current when it is whole; what is there already is left as it is.`,
+		Example: "  sov-runner install sql /data/local/tmp/sql\n  sov-runner install sql /sdcard/Download/sov-sql.zip",
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) != 2 {
+				return &usageError{fmt.Errorf("it takes the name of a machine and a folder or archive (see `%s --help`)", c.CommandPath())}
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			done, err := runner.Install(c.Context(), o.layout(), args[0], version(), args[1], nil)
+			if err != nil {
+				return err
+			}
+			if o.json {
+				return printJSON(c.OutOrStdout(), done)
+			}
+			what := "installed into"
+			if done.Unchanged {
+				what = "was there already, whole, in"
+			}
+			_, err = fmt.Fprintf(c.OutOrStdout(), "%s: %s slot %s\n", args[0], what, done.Slot)
+			return err
+		},
+	}
+}
