@@ -4,13 +4,14 @@ GO       ?= go
 ARCH     ?= arm64
 FUZZTIME ?= 5s
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+ACTIONLINT  = github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo development)
 # The same sources make the same programs, wherever they are compiled.
 GOBUILD := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test bench fuzz reproducible lint clean
+.PHONY: help deps build demo test bench fuzz reproducible release lint clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -41,14 +42,22 @@ fuzz: ## fuzz each parser for FUZZTIME
 reproducible: deps build ## build twice from nothing, in two places, and compare
 	@.ci/reproducible $(ARCH)
 
-lint: ## gofmt, vet, staticcheck, shellcheck
+release: ## compile sov for Linux and macOS into dist/
+	@.ci/release
+
+lint: ## gofmt, vet, staticcheck, actionlint, shellcheck; sov for macOS compiles
 	@echo "lint: gofmt, go vet, staticcheck"
 	@test -z "$$(gofmt -l cmd pipeline stages assets kernel internal)" || { gofmt -l cmd pipeline stages assets kernel internal; exit 1; }
 	@$(GO) vet ./...
 	@$(GO) run $(STATICCHECK) ./...
+	@echo "lint: sov for macOS, CI workflows, scripts"
+	@CGO_ENABLED=0 GOOS=darwin GOARCH=arm64 $(GO) build -o /dev/null ./cmd/sov
+	@$(GO) run -exec 'env GOOS=darwin GOARCH=arm64' $(STATICCHECK) -tests=false \
+		$$(GOOS=darwin GOARCH=arm64 $(GO) list -deps ./cmd/sov | grep '^github.com/sovereign-sql/sov')
+	@$(GO) run $(ACTIONLINT) .github/workflows/*.yml docs/ci/github.yml
 	@if command -v shellcheck >/dev/null; then shellcheck -x .ci/[a-z]*; fi
 	@echo "lint: clean"
 
-clean: ## remove bin/ and out/ (the cache stays: see `sov cache prune`)
-	@rm -rf bin out internal/embedded/bin/*.zst
-	@echo "clean: removed bin/ and out/"
+clean: ## remove bin/, out/ and dist/ (the cache stays: see `sov cache prune`)
+	@rm -rf bin out dist internal/embedded/bin/*.zst
+	@echo "clean: removed bin/, out/ and dist/"

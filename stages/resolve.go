@@ -112,8 +112,8 @@ func (b *builder) resolveImage(ctx context.Context, entry *lock.Entry) error {
 
 func (b *builder) resolveKernel(ctx context.Context, entry *lock.Entry) error {
 	return b.engine.Do(ctx, "resolve kernel", func(ctx context.Context, t *pipeline.Task) error {
-		// Before a source of over a hundred megabytes is fetched that could not be compiled.
-		if err := kernel.CheckTools(ctx, b.Arch); err != nil {
+		// Before a source of over a hundred megabytes is fetched that could not be compiled. A remote cache may have the kernel.
+		if err := kernel.CheckTools(ctx, b.Arch); err != nil && len(b.Remotes.From) == 0 {
 			return err
 		}
 		k, err := kernel.Resolve(ctx, kernel.ResolveOptions{Source: entry.Inputs.Kernel, Store: b.store, Fetch: b.client, Task: t})

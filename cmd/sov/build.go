@@ -73,8 +73,8 @@ Remote caches share results between computers: --cache-from is asked for what th
 	flags.BoolVar(&f.Offline, "offline", false, "use no network: what neither cache nor bundle holds is an error")
 	flags.BoolVar(&f.NoCache, "no-cache", false, "run every stage, whatever the cache holds")
 	flags.StringVar(&f.CacheDir, "cache", "", "cache folder (default: $SOV_CACHE_DIR, else sov in the user's cache folder)")
-	flags.StringArrayVar(&f.cacheFrom, "cache-from", nil, "remote cache to read: HOST/REPOSITORY or type=dir,src=PATH; may be repeated")
-	flags.StringArrayVar(&f.cacheTo, "cache-to", nil, "remote cache to fill: HOST/REPOSITORY or type=dir,dest=PATH, with ,mode=min or ,mode=max (default); may be repeated")
+	flags.StringArrayVar(&f.cacheFrom, "cache-from", nil, "remote cache to read: HOST/REPOSITORY or type=dir,src=PATH; may be repeated (default: $SOV_CACHE_FROM)")
+	flags.StringArrayVar(&f.cacheTo, "cache-to", nil, "remote cache to fill: HOST/REPOSITORY or type=dir,dest=PATH, with ,mode=min or ,mode=max (the default); may be repeated (default: $SOV_CACHE_TO)")
 	flags.IntVar(&f.Jobs, "jobs", runtime.NumCPU(), "stages to run side by side")
 	flags.StringVar(&f.progress, "progress", "auto", "how to show progress: auto, tty, plain or json")
 	flags.BoolVar(&f.explain, "explain", false, "say for each stage its key, hit or miss, and what changed since the last build")
@@ -108,7 +108,7 @@ func build(c *cobra.Command, name string, f buildFlags) (err error) {
 			return err
 		}
 	}
-	if f.Remotes, err = remotes(f); err != nil {
+	if f.Remotes, err = remotes(f, os.Getenv); err != nil {
 		return &usageError{err}
 	}
 	f.Program, f.Builder = embedded.Program, version

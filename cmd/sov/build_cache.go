@@ -2,33 +2,44 @@ package main
 
 import (
 	"fmt"
-	"slices"
+	"strings"
 
 	"github.com/sovereign-sql/sov/internal/remotecache"
 	"github.com/sovereign-sql/sov/pipeline"
 )
 
-// remotes opens the remote caches that --cache-from and --cache-to name.
-func remotes(f buildFlags) (pipeline.Remotes, error) {
-	var from, to []remotecache.Spec
-	for _, text := range f.cacheFrom {
-		spec, err := remotecache.ParseSource(text)
-		if err != nil {
-			return pipeline.Remotes{}, fmt.Errorf("--cache-from: %w", err)
-		}
-		from = append(from, spec)
+// remotes opens the remote caches that --cache-from and --cache-to name or, where a flag is not given, SOV_CACHE_FROM and
+// SOV_CACHE_TO, separated by spaces: what a CI system sets once for all jobs.
+func remotes(f buildFlags, getenv func(string) string) (pipeline.Remotes, error) {
+	from, err := specs("--cache-from", f.cacheFrom, "SOV_CACHE_FROM", f.Offline, getenv, remotecache.ParseSource)
+	if err != nil {
+		return pipeline.Remotes{}, err
 	}
-	for _, text := range f.cacheTo {
-		spec, err := remotecache.ParseTarget(text)
-		if err != nil {
-			return pipeline.Remotes{}, fmt.Errorf("--cache-to: %w", err)
-		}
-		to = append(to, spec)
-	}
-	for _, spec := range slices.Concat(from, to) {
-		if f.Offline && !spec.Local() {
-			return pipeline.Remotes{}, fmt.Errorf("--offline: the cache in %s is beyond the network", spec.Repository)
-		}
+	to, err := specs("--cache-to", f.cacheTo, "SOV_CACHE_TO", f.Offline, getenv, remotecache.ParseTarget)
+	if err != nil {
+		return pipeline.Remotes{}, err
 	}
 	return remotecache.Remotes(from, to)
+}
+
+// specs reads the remote caches that a flag or, in its place, a variable names. What is beyond the network is an error
+// in an offline build if it was asked for by the flag, and else left out.
+func specs(flag string, values []string, variable string, offline bool, getenv func(string) string, parse func(string) (remotecache.Spec, error)) ([]remotecache.Spec, error) {
+	name := flag
+	if len(values) == 0 {
+		name, values = "$"+variable, strings.Fields(getenv(variable))
+	}
+	var out []remotecache.Spec
+	for _, text := range values {
+		spec, err := parse(text)
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("%s: %w", name, err)
+		case !offline || spec.Local():
+			out = append(out, spec)
+		case name == flag:
+			return nil, fmt.Errorf("--offline: %s %s is beyond the network", name, text)
+		}
+	}
+	return out, nil
 }

@@ -116,7 +116,8 @@ func (*build) Name() string    { return Name }
 func (*build) Needs() []string { return nil }
 
 // Key adds the tools whose work is in the image: the compiler and linker, and
-// gzip, which packs the configuration.
+// gzip, which packs the configuration. Where a kernel cannot be compiled, any
+// tools' will do; see borrow.
 func (s *build) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 	fragments, err := guest.Fragments(s.Arch)
 	if err != nil {
@@ -131,7 +132,12 @@ func (s *build) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 		k.Add(f.Name, f.Text)
 	}
 	k.Add("requirements", guest.Requirements(s.Arch))
-	for _, v := range s.toolchain().versions(context.Background()) {
+	tools := s.toolchain()
+	if !tools.canCompile() {
+		k.Add("tools", "those of another computer")
+		return nil
+	}
+	for _, v := range tools.versions(context.Background()) {
 		k.Add(v.tool, v.version)
 	}
 	return nil
@@ -139,6 +145,9 @@ func (s *build) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 
 func (s *build) Run(ctx context.Context, j *pipeline.Job) error {
 	tools := s.toolchain()
+	if !tools.canCompile() {
+		return s.borrow(ctx, j)
+	}
 	if err := tools.check(ctx); err != nil {
 		return err
 	}
@@ -167,17 +176,20 @@ func (s *build) Run(ctx context.Context, j *pipeline.Job) error {
 	if err != nil {
 		return fmt.Errorf("build Linux %s from %s: %w", s.Source.Version, s.Source.Source, err)
 	}
-	config, err := finish(j, "the kernel built from "+s.Source.Source, img, Info{
-		Arch:     s.Arch,
-		Version:  s.Source.Version,
-		Source:   sourceName(s.Source.Source),
-		SHA256:   s.Source.SHA256,
-		Compiler: tools.versions(ctx)[0].version,
-	})
+	info := s.info(tools.versions(ctx)[0].version)
+	config, err := finish(j, "the kernel built from "+s.Source.Source, img, info)
 	if err != nil {
 		return err
 	}
+	if err := s.lend(ctx, j, img, info); err != nil {
+		return err
+	}
 	return warnIneffective(j, fragments, config)
+}
+
+// info describes a kernel that a compiler has made of the source.
+func (s *build) info(compiler string) Info {
+	return Info{Arch: s.Arch, Version: s.Source.Version, Source: sourceName(s.Source.Source), SHA256: s.Source.SHA256, Compiler: compiler}
 }
 
 // buildFolder returns a folder to unpack and compile in, and what removes it. It

@@ -67,12 +67,16 @@ type MissingToolsError struct {
 }
 
 func (e *MissingToolsError) Error() string {
-	return fmt.Sprintf("building the kernel needs %s; install with: apt-get install -y --no-install-recommends %s (or give a finished kernel with --kernel)",
+	return fmt.Sprintf("building the kernel needs %s; install with: apt-get install -y --no-install-recommends %s (or give a finished kernel with --kernel, or a remote cache that has one with --cache-from)",
 		strings.Join(e.Tools, ", "), strings.Join(e.Packages, " "))
 }
 
-// check returns a *MissingToolsError if the kernel cannot be built here.
+// check returns a *MissingToolsError, or errNotLinux, if the kernel cannot be
+// built here.
 func (t toolchain) check(ctx context.Context) error {
+	if runtime.GOOS != "linux" {
+		return errNotLinux
+	}
 	var missing []tool
 	for _, p := range t.programs() {
 		if _, err := t.find(p.name); err != nil {

@@ -1,0 +1,188 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/goccy/go-yaml"
+
+	"github.com/sovereign-sql/sov/internal/remotecache"
+)
+
+// ciFiles are the CI recipes that people copy, and the project's own.
+var ciFiles = []string{"../../.github/workflows/ci.yml", "../../docs/ci/github.yml", "../../docs/ci/gitlab.yml"}
+
+// scripts returns every shell script of a CI recipe: GitHub's run, GitLab's script and before_script.
+func scripts(t *testing.T, path string) []string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var content any
+	if err := yaml.Unmarshal(text, &content); err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+	var found []string
+	var walk func(name string, v any)
+	walk = func(name string, v any) {
+		switch v := v.(type) {
+		case map[string]any:
+			for name, v := range v {
+				walk(name, v)
+			}
+		case []any:
+			var lines []string
+			for _, v := range v {
+				if line, ok := v.(string); ok {
+					lines = append(lines, line)
+				} else {
+					walk("", v)
+				}
+			}
+			if name == "script" || name == "before_script" {
+				found = append(found, strings.Join(lines, "\n"))
+			}
+		case string:
+			if name == "run" {
+				found = append(found, v)
+			}
+		}
+	}
+	walk("", content)
+	if len(found) < 3 {
+		t.Fatalf("%s has %d scripts", path, len(found))
+	}
+	slices.Sort(found)
+	return found
+}
+
+// githubExpression is what GitHub puts something in place of.
+var githubExpression = regexp.MustCompile(`\$\{\{[^}]*\}\}`)
+
+// TestCIScripts has shellcheck look at the scripts of the CI recipes.
+func TestCIScripts(t *testing.T) {
+	if _, err := exec.LookPath("shellcheck"); err != nil {
+		t.Skip("shellcheck is not installed")
+	}
+	for _, path := range ciFiles {
+		for _, script := range scripts(t, path) {
+			c := exec.Command("shellcheck", "--shell", "bash", "-")
+			c.Stdin = strings.NewReader(githubExpression.ReplaceAllString(script, "value"))
+			if out, err := c.CombinedOutput(); err != nil {
+				t.Errorf("%s: %v\n%s\n%s", path, err, script, out)
+			}
+		}
+	}
+}
+
+// sovCommand finds calls of sov in a script, up to the end of the command.
+var sovCommand = regexp.MustCompile(`(?m)(?:^|[;&|(]|\bthen\b|\bdo\b)\s*(?:bin/)?sov ((?:"[^"]*"|'[^']*'|[^;&|)"'\n])*)`)
+
+// variable is a shell variable.
+var variable = regexp.MustCompile(`\$\{?[A-Za-z_]+\}?`)
+
+// words takes a simple command apart.
+func words(command string) []string {
+	var out []string
+	for _, w := range regexp.MustCompile(`(?:"[^"]*"|'[^']*'|[^\s"'])+`).FindAllString(command, -1) {
+		out = append(out, strings.NewReplacer(`"`, "", "'", "").Replace(w))
+	}
+	return out
+}
+
+// checkCommand reports what is wrong with a command line of sov, without running it.
+func checkCommand(args []string) error {
+	root := newRoot()
+	root.InitDefaultCompletionCmd()
+	command, rest, err := root.Find(args)
+	if err != nil {
+		return err
+	}
+	if err := command.ParseFlags(rest); err != nil {
+		return err
+	}
+	return command.ValidateArgs(command.Flags().Args())
+}
+
+// TestCICommands: every call of sov in a CI recipe is one that this program understands.
+func TestCICommands(t *testing.T) {
+	for _, path := range ciFiles {
+		n := 0
+		for _, script := range scripts(t, path) {
+			script = variable.ReplaceAllString(githubExpression.ReplaceAllString(script, "arm64"), "arm64")
+			for _, call := range sovCommand.FindAllStringSubmatch(script, -1) {
+				n++
+				if err := checkCommand(words(call[1])); err != nil {
+					t.Errorf("%s: sov %s: %v", path, call[1], err)
+				}
+			}
+		}
+		if n < 4 {
+			t.Errorf("%s calls sov %d times only", path, n)
+		}
+	}
+	for _, bad := range []string{"build", "build sql --no-such-flag", "cache no-such-verb", "verify"} {
+		if checkCommand(words(bad)) == nil {
+			t.Errorf("sov %s is taken for good", bad)
+		}
+	}
+}
+
+// TestDocumentedCommands: so is every command line that stands by itself in README and docs.
+func TestDocumentedCommands(t *testing.T) {
+	files, err := filepath.Glob("../../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, path := range append(files, "../../README.md") {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			call, ok := strings.CutPrefix(strings.TrimRight(line, "\n"), "    sov ")
+			if !ok {
+				continue
+			}
+			// What explains a command stands after it.
+			call, _, _ = strings.Cut(call, " #")
+			call, _, _ = strings.Cut(call, "   ")
+			call, _, _ = strings.Cut(strings.TrimSuffix(call, "\\"), " > ")
+			n++
+			if err := checkCommand(words(call)); err != nil {
+				t.Errorf("%s: sov %s: %v", path, call, err)
+			}
+		}
+	}
+	if n < 20 {
+		t.Errorf("found %d commands only", n)
+	}
+}
+
+func TestRemotesOfEnvironment(t *testing.T) {
+	env := map[string]string{"SOV_CACHE_FROM": "type=dir,src=/a registry.example.com/b", "SOV_CACHE_TO": "registry.example.com/b,mode=min"}
+	getenv := func(name string) string { return env[name] }
+	r, err := remotes(buildFlags{}, getenv)
+	if err != nil || len(r.From) != 2 || len(r.To) != 1 || r.To[0].Max || r.From[1] != r.To[0].Remote {
+		t.Errorf("%+v, %v", r, err)
+	}
+	var offline buildFlags
+	offline.Offline = true
+	if r, err := remotes(offline, getenv); err != nil || len(r.From) != 1 || len(r.To) != 0 {
+		t.Errorf("offline: %+v, %v", r, err)
+	}
+	offline.cacheFrom = []string{"registry.example.com/b"}
+	if _, err := remotes(offline, getenv); err == nil {
+		t.Error("a registry is taken offline")
+	}
+	if r, err := remotes(buildFlags{cacheFrom: []string{"type=dir,src=/c"}}, getenv); err != nil || len(r.From) != 1 || r.From[0].(*remotecache.Cache).Name() != "/c" {
+		t.Errorf("the flag does not come first: %+v, %v", r, err)
+	}
+}

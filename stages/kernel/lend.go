@@ -1,0 +1,135 @@
+package kernel
+
+import (
+	"archive/tar"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+
+	"github.com/sovereign-sql/sov/internal/kconfig"
+	guest "github.com/sovereign-sql/sov/kernel"
+	"github.com/sovereign-sql/sov/pipeline"
+)
+
+// A kernel's key has the versions of the tools in it, which decide its bytes. A
+// computer without the tools could so never find what another has compiled. It
+// borrows: whoever compiles a kernel lends it as a memo whose key names
+// everything but the tools, and for who has none any of those will do.
+
+// errNotLinux is what compiling says on another system.
+var errNotLinux = errors.New("a kernel is compiled on Linux only: take it from a remote cache that a Linux computer has filled " +
+	"(--cache-from; mode=max), or give a finished kernel with --kernel")
+
+// canCompile reports whether the programs are there. It is asked for every
+// build, so headers are left to check.
+func (t toolchain) canCompile() bool {
+	if runtime.GOOS != "linux" {
+		return false
+	}
+	for _, p := range t.programs() {
+		if _, err := t.find(p.name); err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// loan is the memo's key.
+func (s *build) loan() (string, error) {
+	fragments, err := guest.Fragments(s.Arch)
+	if err != nil {
+		return "", err
+	}
+	b, err := json.Marshal([]any{format, s.Arch, sourceName(s.Source.Source), s.Source.Version, s.Source.SHA256, fragments, guest.Requirements(s.Arch)})
+	if err != nil {
+		return "", err
+	}
+	return "kernel, whatever compiled it " + string(pipeline.DigestOf(b)), nil
+}
+
+// lend keeps a kernel for those who cannot compile it, unless they have one.
+func (s *build) lend(ctx context.Context, j *pipeline.Job, img *kconfig.Image, info Info) error {
+	key, err := s.loan()
+	if err != nil {
+		return err
+	}
+	text, err := json.Marshal(info)
+	if err != nil {
+		return err
+	}
+	_, err = j.Memo(ctx, key, func(w *pipeline.Writer) error {
+		t := tar.NewWriter(w)
+		for _, f := range []struct {
+			name    string
+			content []byte
+		}{{InfoOutput, text}, {ImageOutput, img.Bytes}} {
+			if err := t.WriteHeader(&tar.Header{Name: f.name, Mode: 0o644, Size: int64(len(f.content)), Format: tar.FormatUSTAR}); err != nil {
+				return err
+			}
+			if _, err := t.Write(f.content); err != nil {
+				return err
+			}
+		}
+		return t.Close()
+	})
+	return err
+}
+
+// borrow takes a kernel that another computer has compiled. If there is none,
+// the error says what compiling one would take.
+func (s *build) borrow(ctx context.Context, j *pipeline.Job) error {
+	key, err := s.loan()
+	if err != nil {
+		return err
+	}
+	j.Progress().Step("look for a kernel that another computer has compiled")
+	lent, err := j.Memo(ctx, key, func(*pipeline.Writer) error {
+		if runtime.GOOS != "linux" {
+			return errNotLinux
+		}
+		if err := s.toolchain().check(ctx); err != nil {
+			return err
+		}
+		return errors.New("the tools that compile a kernel were not there a moment ago; build again")
+	})
+	if err != nil {
+		return err
+	}
+	img, info, err := readLoan(j, lent)
+	if err != nil {
+		return fmt.Errorf("kernel from another computer: %w", err)
+	}
+	_, err = finish(j, "the kernel that another computer has built from "+s.Source.Source, img, s.info(info.Compiler))
+	return err
+}
+
+// maxLoan bounds what is read of a kernel, in bytes.
+const maxLoan = 256 << 20
+
+// readLoan reads what lend has written.
+func readLoan(j *pipeline.Job, lent pipeline.Blob) (img *kconfig.Image, info Info, err error) {
+	f, err := j.Open(lent)
+	if err != nil {
+		return nil, info, err
+	}
+	defer f.Close()
+	t := tar.NewReader(io.LimitReader(f, maxLoan))
+	if _, err := t.Next(); err != nil {
+		return nil, info, err
+	}
+	if err := json.NewDecoder(t).Decode(&info); err != nil {
+		return nil, info, err
+	}
+	if _, err := t.Next(); err != nil {
+		return nil, info, err
+	}
+	b, err := io.ReadAll(t)
+	if err != nil {
+		return nil, info, err
+	}
+	img, err = kconfig.Open(b)
+	return img, info, err
+}
