@@ -22,7 +22,7 @@ func (b *builder) graph(entry *lock.Entry, guest, phone []byte) []pipeline.Stage
 	list := []pipeline.Stage{b.kernelStage(entry)}
 	programs := []string{guestinit.Name}
 	if b.Recipe.Tailscale.Enabled {
-		list = append(list, tailscale.New(tailscale.Options{Arch: b.Arch, Offline: b.Offline, Supplies: b.supplies}))
+		list = append(list, tailscale.New(tailscale.Options{Arch: b.Arch, Offline: b.Offline, Anew: b.Anew, Supplies: b.supplies}))
 		programs = append(programs, tailscale.Name)
 	}
 	list = append(list,

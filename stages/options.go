@@ -37,6 +37,7 @@ type Options struct {
 	Bundle     string // file of WriteBundle, asked before the network; its lock counts where LockPath has no entry
 	Offline    bool   // ask no network; what is not in the cache fails
 	NoCache    bool   // run every stage
+	Anew       bool   // compile with compilers' own caches empty, too
 	CacheDir   string // directory of the store
 	// Remotes are asked for what the store does not have, and given what the
 	// build makes. Their Warn is set here.

@@ -25,6 +25,7 @@ type buildFlags struct {
 	explain   bool
 	asJSON    bool
 	signKey   string
+	checkAnew bool
 	cacheFrom []string
 	cacheTo   []string
 }
@@ -43,6 +44,10 @@ then it is the recipe in the bundle.
 The first build resolves what the recipe leaves open (the image's tag, the newest packages, the kernel's source) and
 writes it to the lock. Every later build takes exactly that, so that the same lock gives the same bytes on any machine;
 --update-lock resolves anew. Stages whose inputs have not changed come from the cache.
+
+--check-reproducible builds two more times, each in an empty folder with an empty cache, of the same downloads: every stage
+runs, kernel and Tailscale are compiled. The first difference between the three is shown by file and offset, in the root
+filesystem also by path. A machine that is not reproducible is not signed.
 
 Remote caches share results between computers: --cache-from is asked for what the cache here does not hold, and
 --cache-to is given what was made or found. A remote cache that fails costs a warning and some time, never the build.`,
@@ -83,6 +88,7 @@ Remote caches share results between computers: --cache-from is asked for what th
 	flags.StringArrayVar(&f.Repositories, "repository", nil, "package repository in place of the recipe's; may be repeated")
 	flags.StringVar(&f.Kernel, "kernel", "", "a finished kernel (arm64 Image, amd64 bzImage) in place of building one")
 	flags.StringVar(&f.KernelSource, "with-kernel-source", "", "kernel source: a path, a URL or deb:NAME")
+	flags.BoolVar(&f.checkAnew, "check-reproducible", false, "build twice more from nothing, in empty folders with empty caches, and compare: exit status 3 on any difference")
 	flags.StringVar(&f.signKey, "sign", "", "sign the artifact with this private key (see sov key)")
 	complete(c, "progress", "auto", "tty", "plain", "json")
 	return c
@@ -120,19 +126,33 @@ func build(c *cobra.Command, name string, f buildFlags) (err error) {
 		return &usageError{err}
 	}
 	result, err := stages.Build(c.Context(), f.Options)
+	var anew *anewReport
+	if err == nil && f.checkAnew {
+		anew, err = checkReproducible(c.Context(), f.Options, result.Dir)
+	}
 	if closeErr := f.Reporter.Close(); err == nil {
 		err = closeErr
 	}
-	if err == nil {
+	if err == nil && (anew == nil || anew.Identical) {
 		err = sign(result.Dir)
 	}
 	if err != nil {
 		return err
 	}
 	if f.asJSON {
-		return printJSON(c.OutOrStdout(), newBuildReport(result))
+		report := newBuildReport(result)
+		report.Reproducible = anew
+		err = printJSON(c.OutOrStdout(), report)
+	} else {
+		err = printBuild(c.OutOrStdout(), result, f)
+		if err == nil && anew != nil {
+			err = anew.print(c.OutOrStdout())
+		}
 	}
-	return printBuild(c.OutOrStdout(), result, f)
+	if err == nil && anew != nil && !anew.Identical {
+		err = &foundError{"the build is not reproducible: " + anew.Between + " differ"}
+	}
+	return err
 }
 
 // loadRecipe reads the recipe named, or the one in the bundle.
@@ -174,6 +194,8 @@ type buildReport struct {
 	Seconds     float64       `json:"seconds"`
 	Stages      []stageReport `json:"stages"`
 	Files       []builtFile   `json:"files"`
+
+	Reproducible *anewReport `json:"reproducible,omitempty"` // only with --check-reproducible
 }
 
 type stageReport struct {

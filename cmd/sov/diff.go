@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"os"
@@ -15,15 +16,22 @@ import (
 
 // diffReport is what `sov diff --json` prints.
 type diffReport struct {
-	Identical bool          `json:"identical"`       // every compared file is the same, byte for byte
-	Files     []fileDiff    `json:"files,omitempty"` // of two out folders, or the one pair of images
-	Changes   []tree.Change `json:"changes"`         // paths inside the root filesystems
+	Identical bool         `json:"identical"`       // every compared file is the same, byte for byte
+	Files     []fileDiff   `json:"files,omitempty"` // of two out folders, or the one pair of images
+	Changes   []pathChange `json:"changes"`         // paths inside the root filesystems
 }
 
 // fileDiff compares one file of two out folders.
 type fileDiff struct {
 	Name   string `json:"name"`
-	Status string `json:"status"` // "identical", "different", "only in A", "only in B"
+	Status string `json:"status"`       // "identical", "different", "only in A", "only in B"
+	At     *int64 `json:"at,omitempty"` // offset of the first byte that differs; only where Status is "different"
+}
+
+// pathChange is a path at which two root filesystems differ.
+type pathChange struct {
+	tree.Change
+	At *int64 `json:"at,omitempty"` // offset of the first byte that differs; of regular files with another content only
 }
 
 func newDiff() *cobra.Command {
@@ -33,7 +41,7 @@ func newDiff() *cobra.Command {
 		Short: "Compare two builds, or two images, path by path",
 		Long: `Compare two out folders, or two ext4 images. Files are compared byte for byte; where the root filesystems differ,
 the paths inside them are listed: added (+), removed (-) and changed (~, with what changed: content, size, mode, owner,
-time, target, device, xattrs, links, type).
+time, target, device, xattrs, links, type). Where contents differ, the offset of the first byte that does is named.
 
 Exit status: 0 when they are identical, 3 when they differ.`,
 		Example: `  sov diff out/sql/arm64 ../other/out/sql/arm64
@@ -64,7 +72,7 @@ func compare(a, b string) (*diffReport, error) {
 	if err != nil {
 		return nil, err
 	}
-	report := &diffReport{Identical: true, Files: files, Changes: []tree.Change{}}
+	report := &diffReport{Identical: true, Files: files, Changes: []pathChange{}}
 	for _, f := range files {
 		report.Identical = report.Identical && f.Status == identical
 	}
@@ -96,32 +104,25 @@ func compareFiles(a, b string) ([]fileDiff, error) {
 		return nil, fmt.Errorf("%s and %s are not of a kind: compare two folders or two images", a, b)
 	}
 	if namesA == nil {
-		same, err := sameFile(a, b)
-		return []fileDiff{{Name: rootfsName, Status: status(same)}}, err
+		f, err := compareFile(rootfsName, a, b)
+		return []fileDiff{f}, err
 	}
 	var files []fileDiff
 	for _, name := range union(namesA, namesB) {
 		switch {
 		case !slices.Contains(namesB, name):
-			files = append(files, fileDiff{name, onlyInA})
+			files = append(files, fileDiff{Name: name, Status: onlyInA})
 		case !slices.Contains(namesA, name):
-			files = append(files, fileDiff{name, onlyInB})
+			files = append(files, fileDiff{Name: name, Status: onlyInB})
 		default:
-			same, err := sameFile(filepath.Join(a, name), filepath.Join(b, name))
+			f, err := compareFile(name, filepath.Join(a, name), filepath.Join(b, name))
 			if err != nil {
 				return nil, err
 			}
-			files = append(files, fileDiff{name, status(same)})
+			files = append(files, f)
 		}
 	}
 	return files, nil
-}
-
-func status(same bool) string {
-	if same {
-		return identical
-	}
-	return different
 }
 
 func union(a, b []string) []string {
@@ -149,34 +150,56 @@ func filesIn(path string) ([]string, error) {
 	return names, nil
 }
 
-func sameFile(a, b string) (bool, error) {
-	contentA, closeA, err := openContent(a)
+// compareFile compares two files byte for byte.
+func compareFile(name, a, b string) (fileDiff, error) {
+	fileA, err := os.Open(a)
 	if err != nil {
-		return false, err
+		return fileDiff{}, err
 	}
-	defer closeA()
-	contentB, closeB, err := openContent(b)
+	defer fileA.Close()
+	fileB, err := os.Open(b)
 	if err != nil {
-		return false, err
+		return fileDiff{}, err
 	}
-	defer closeB()
-	return tree.SameContent(contentA, contentB)
+	defer fileB.Close()
+	at, err := firstDifference(fileA, fileB)
+	if err != nil || at == nil {
+		return fileDiff{Name: name, Status: identical}, err
+	}
+	return fileDiff{name, different, at}, nil
 }
 
-func openContent(path string) (tree.Content, func() error, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return tree.Content{}, nil, err
+// firstDifference returns the offset of the first byte in which two readers differ, or nil. One that ends earlier differs
+// where it ends.
+func firstDifference(a, b io.Reader) (*int64, error) {
+	var offset int64
+	bufA, bufB := make([]byte, 256<<10), make([]byte, 256<<10)
+	for {
+		n, errA := io.ReadFull(a, bufA)
+		m, errB := io.ReadFull(b, bufB)
+		for _, err := range []error{errA, errB} {
+			if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+				return nil, err
+			}
+		}
+		if !bytes.Equal(bufA[:n], bufB[:m]) {
+			for i := range bufA[:min(n, m)] {
+				if bufA[i] != bufB[i] {
+					offset += int64(i)
+					return &offset, nil
+				}
+			}
+			offset += int64(min(n, m))
+			return &offset, nil
+		}
+		if n < len(bufA) {
+			return nil, nil
+		}
+		offset += int64(n)
 	}
-	info, err := f.Stat()
-	if err != nil {
-		f.Close()
-		return tree.Content{}, nil, err
-	}
-	return tree.Section(f, 0, info.Size()), f.Close, nil
 }
 
-func compareImages(a, b string) ([]tree.Change, error) {
+func compareImages(a, b string) ([]pathChange, error) {
 	imageA, err := openImage(a)
 	if err != nil {
 		return nil, err
@@ -195,7 +218,20 @@ func compareImages(a, b string) ([]tree.Change, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", b, err)
 	}
-	return tree.Diff(treeA, treeB)
+	changes, err := tree.Diff(treeA, treeB)
+	out := make([]pathChange, 0, len(changes))
+	for _, c := range changes {
+		p := pathChange{Change: c}
+		if slices.Contains(c.What, "content") || slices.Contains(c.What, "size") {
+			inA, _ := treeA.Lookup(c.Path)
+			inB, _ := treeB.Lookup(c.Path)
+			if p.At, err = firstDifference(inA.Content.Open(), inB.Content.Open()); err != nil {
+				return nil, fmt.Errorf("%s: %w", c.Path, err)
+			}
+		}
+		out = append(out, p)
+	}
+	return out, err
 }
 
 func (r *diffReport) print(w io.Writer) error {
@@ -204,7 +240,7 @@ func (r *diffReport) print(w io.Writer) error {
 		return err
 	}
 	for _, f := range r.Files {
-		if _, err := fmt.Fprintf(w, "%-10s %s\n", f.Status, f.Name); err != nil {
+		if _, err := fmt.Fprintf(w, "%-10s %s%s\n", f.Status, f.Name, atByte(f.At)); err != nil {
 			return err
 		}
 	}
@@ -214,9 +250,16 @@ func (r *diffReport) print(w io.Writer) error {
 		if len(change.What) > 0 {
 			line += " (" + strings.Join(change.What, ", ") + ")"
 		}
-		if _, err := fmt.Fprintln(w, line); err != nil {
+		if _, err := fmt.Fprintln(w, line+atByte(change.At)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func atByte(at *int64) string {
+	if at == nil {
+		return ""
+	}
+	return fmt.Sprintf(", from byte %d on", *at)
 }

@@ -102,6 +102,9 @@ func (s *stage) compile(ctx context.Context, dir, output string, task *pipeline.
 	if env, err = s.withSupplies(env, filepath.Join(dir, "proxy")); err != nil {
 		return err
 	}
+	if s.Anew {
+		env = append(env, "GOCACHE="+filepath.Join(dir, "gocache"))
+	}
 	src, err := writeModule(dir)
 	if err != nil {
 		return err

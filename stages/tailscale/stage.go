@@ -61,6 +61,7 @@ func Version() string {
 type Options struct {
 	Arch    string // "arm64" or "amd64"
 	Offline bool   // take modules from Supplies and Go's module cache alone
+	Anew    bool   // compile every package, whatever Go's build cache has
 	Go      string // path of the go command; empty: the one in PATH
 
 	Supplies *supplies.Bundle // modules in it are taken before others

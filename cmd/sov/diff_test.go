@@ -1,0 +1,26 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestFirstDifference(t *testing.T) {
+	long := strings.Repeat("x", 300<<10)
+	for _, tt := range []struct {
+		a, b string
+		want int64 // -1: they are the same
+	}{
+		{"", "", -1}, {"abc", "abc", -1}, {long, long, -1}, {"abc", "abd", 2}, {"abc", "ab", 2}, {"", "a", 0},
+		{long, long + "x", 300 << 10}, {long + "a", long + "b", 300 << 10}, {"y" + long, "z" + long, 0}, {long[:256<<10], long, 256 << 10},
+	} {
+		at, err := firstDifference(strings.NewReader(tt.a), strings.NewReader(tt.b))
+		got := int64(-1)
+		if at != nil {
+			got = *at
+		}
+		if err != nil || got != tt.want {
+			t.Errorf("%d and %d bytes: got %d, %v, want %d", len(tt.a), len(tt.b), got, err, tt.want)
+		}
+	}
+}
