@@ -101,6 +101,88 @@ func (r *localRun) psql(user, password string) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
+// A keeper is a user with a recipe of two roles, an age identity and secrets.
+type keeper struct {
+	t           *testing.T
+	dir         string // recipe, configuration, identity, artifact and state
+	runtime     string // for what ends with a run
+	recipe      string
+	environment []string
+}
+
+func newKeeper(t *testing.T) *keeper {
+	t.Helper()
+	dir, runtime := t.TempDir(), t.TempDir()
+	identity := filepath.Join(dir, "key.txt")
+	k := &keeper{t, dir, runtime, filepath.Join(dir, "sql.yaml"), append(os.Environ(),
+		"SOV_CONFIG_DIR="+filepath.Join(dir, "config"), "SOV_IDENTITY="+identity, "XDG_RUNTIME_DIR="+runtime)}
+	text, err := os.ReadFile("../../assets/sql.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	withRoles := strings.Replace(string(text), "settings: {}", "roles: [{name: app}, {name: big}]", 1)
+	for path, text := range map[string]string{k.recipe: withRoles, identity: key.String()} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return k
+}
+
+// sov runs the program as this user.
+func (k *keeper) sov(stdin string, args ...string) outcome {
+	k.t.Helper()
+	o := sov(k.t, func(c *exec.Cmd) { c.Env, c.Dir, c.Stdin = k.environment, shared, strings.NewReader(stdin) }, args...)
+	if o.status != 0 {
+		k.t.Fatalf("sov %s: %v", strings.Join(args, " "), o)
+	}
+	return o
+}
+
+func (k *keeper) set(name, value string) {
+	k.t.Helper()
+	k.sov(value, "secrets", "set", k.recipe, name, "--exact")
+}
+
+// artifact are the arguments that lead sov run to what the keeper has built.
+func (k *keeper) artifact() []string {
+	return []string{k.recipe, "-o", filepath.Join(k.dir, "out"), "--state", filepath.Join(k.dir, "state")}
+}
+
+// wantSessions logs in by each driver, with the password and with another.
+func (r *localRun) wantSessions(passwords map[string]string) {
+	r.t.Helper()
+	for user, password := range passwords {
+		given := password
+		if user == "postgres" && !strings.Contains(password, "\n") {
+			given = "" // psql finds it in the file
+		}
+		if got, err := r.psql(user, given); err != nil || got != user {
+			r.t.Errorf("psql as %s: %q, %v", user, got, err)
+		}
+		if got, err := r.login(user, password, "select current_user"); err != nil || got != user {
+			r.t.Errorf("pgx as %s: %q, %v", user, got, err)
+		}
+		if _, err := r.login(user, password+"x", "select 1"); err == nil {
+			r.t.Errorf("a wrong password opens a session of %s", user)
+		}
+	}
+}
+
+// superuser asks as such; the answer is one value.
+func (r *localRun) superuser(password, sql string) string {
+	r.t.Helper()
+	value, err := r.login("postgres", password, sql)
+	if err != nil {
+		r.t.Errorf("%s: %v", sql, err)
+	}
+	return value
+}
+
 // TestSecrets takes passwords from `sov secrets set` to the sessions that they open, and searches everything that was
 // written or started on the way for them.
 func TestSecrets(t *testing.T) {
@@ -110,98 +192,48 @@ func TestSecrets(t *testing.T) {
 		"app":      " '\"\\ $HOME `id` %s \t\r\n\nünïcödé 🔑 " + c.text + "\n",
 		"big":      strings.Repeat("x", 1024-len(c.text)) + c.text,
 	}
-	dir := t.TempDir()
-	recipe := filepath.Join(dir, "sql.yaml")
-	text, err := os.ReadFile("../../assets/sql.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	changed := strings.Replace(string(text), "settings: {}", "roles: [{name: app}, {name: big}]", 1)
-	if err := os.WriteFile(recipe, []byte(changed), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	key, err := age.GenerateX25519Identity()
-	if err != nil {
-		t.Fatal(err)
-	}
-	identity := filepath.Join(dir, "key.txt")
-	if err := os.WriteFile(identity, []byte(key.String()), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	runtime := t.TempDir()
-	environment := append(os.Environ(), "SOV_CONFIG_DIR="+filepath.Join(dir, "config"), "SOV_IDENTITY="+identity, "XDG_RUNTIME_DIR="+runtime)
-	set := func(name, value string) {
-		t.Helper()
-		o := sov(t, func(c *exec.Cmd) { c.Env, c.Stdin = environment, strings.NewReader(value) }, "secrets", "set", recipe, name, "--exact")
-		if o.status != 0 {
-			t.Fatalf("set %s: %v", name, o)
-		}
-	}
 	begin := time.Now().Add(-time.Second) // file systems round
-	set("postgres", passwords["postgres"])
-	set("role-app", passwords["app"])
-	set("role-big", passwords["big"])
-	set("tailscale", c.text)
+	k := newKeeper(t)
+	k.set("postgres", passwords["postgres"])
+	k.set("role-app", passwords["app"])
+	k.set("role-big", passwords["big"])
+	k.set("tailscale", c.text)
+	lock := filepath.Join(shared, "arm64.lock")
+	built := k.sov("", append([]string{"build", k.recipe, "--lock", lock, "-o", filepath.Join(k.dir, "out")}, fromMirror()...)...)
 
-	built := sov(t, func(c *exec.Cmd) { c.Env, c.Dir = environment, shared }, append([]string{"build", recipe,
-		"--lock", filepath.Join(shared, "arm64.lock"), "-o", filepath.Join(dir, "out")}, fromMirror()...)...)
-	if built.status != 0 {
-		t.Fatal(built)
-	}
-	state := filepath.Join(dir, "state")
-	args := []string{recipe, "-o", filepath.Join(dir, "out"), "--state", state}
-	r := startRun(t, environment, args...)
-	c.wantNowhere(t, begin, dir) // while it runs, too
-	for user, password := range passwords {
-		given := password
-		if user == "postgres" {
-			given = "" // psql finds it in the file
-		}
-		if got, err := r.psql(user, given); err != nil || got != user {
-			t.Errorf("psql as %s: %q, %v", user, got, err)
-		}
-		if got, err := r.login(user, password, "select current_user"); err != nil || got != user {
-			t.Errorf("pgx as %s: %q, %v", user, got, err)
-		}
-		if _, err := r.login(user, password+"x", "select 1"); err == nil {
-			t.Errorf("a wrong password opens a session of %s", user)
-		}
-	}
-	if got, err := r.login("postgres", passwords["postgres"], `select count(*) from pg_ls_dir('/proc') p
-		where p ~ '^[0-9]+$' and position('`+c.text[1:]+`'::bytea in pg_read_binary_file('/proc/' || p || '/cmdline', 0, 65536, true)) > 0`); err != nil || got != "0" {
-		t.Errorf("%s processes of the guest have a secret among their arguments (%v)", got, err)
+	r := startRun(t, k.environment, k.artifact()...)
+	c.wantNowhere(t, begin, k.dir) // while it runs, too
+	r.wantSessions(passwords)
+	if got := r.superuser(passwords["postgres"], `select count(*) from pg_ls_dir('/proc') p
+		where p ~ '^[0-9]+$' and position('`+c.text[1:]+`'::bytea in pg_read_binary_file('/proc/' || p || '/cmdline', 0, 65536, true)) > 0`); got != "0" {
+		t.Errorf("%s processes of the guest have a secret among their arguments", got)
 	}
 	const verifier = "select rolpassword from pg_authid where rolname = 'big'"
-	before, err := r.login("postgres", passwords["postgres"], verifier)
-	if err != nil || !strings.HasPrefix(before, "SCRAM-SHA-256$") {
-		t.Errorf("stored password: %q, %v", before, err)
+	before := r.superuser(passwords["postgres"], verifier)
+	if !strings.HasPrefix(before, "SCRAM-SHA-256$") {
+		t.Errorf("stored password: %q", before)
 	}
 	r.end()
 
 	// A changed secret changes its password, and no other; a superuser's password with a line break has no file.
 	old := passwords["app"]
 	passwords["app"], passwords["postgres"] = c.text+" another", c.text+"\nof two lines"
-	set("role-app", passwords["app"])
-	set("postgres", passwords["postgres"])
-	r = startRun(t, environment, args...)
-	if got, err := r.login("app", passwords["app"], "select current_user"); err != nil || got != "app" {
-		t.Errorf("with the changed password: %q, %v", got, err)
-	}
+	k.set("role-app", passwords["app"])
+	k.set("postgres", passwords["postgres"])
+	r = startRun(t, k.environment, k.artifact()...)
+	r.wantSessions(passwords)
 	if _, err := r.login("app", old, "select 1"); err == nil {
 		t.Error("the old password opens a session")
 	}
-	if got, err := r.login("postgres", passwords["postgres"], verifier); err != nil || got != before {
-		t.Errorf("the stored password of another is %q, was %q (%v)", got, before, err)
-	}
-	if got, err := r.psql("postgres", passwords["postgres"]); err != nil || got != "postgres" {
-		t.Errorf("psql with a password of two lines: %q, %v", got, err)
+	if got := r.superuser(passwords["postgres"], verifier); got != before {
+		t.Errorf("the stored password of another is %q, was %q", got, before)
 	}
 	r.end()
-	queried := sov(t, func(c *exec.Cmd) { c.Env = environment }, append([]string{"run", "--query", "select 'asked'"}, args...)...)
-	if queried.status != 0 || queried.stdout != "asked\n" {
+	queried := k.sov("", append([]string{"run", "--query", "select 'asked'"}, k.artifact()...)...)
+	if queried.stdout != "asked\n" {
 		t.Errorf("--query: %v", queried)
 	}
-	c.wantNowhere(t, begin, dir, runtime, filepath.Join(shared, "arm64.lock"), tailscaletest.CacheDir(t))
+	c.wantNowhere(t, begin, k.dir, k.runtime, lock, tailscaletest.CacheDir(t))
 	for _, o := range []outcome{built, queried} {
 		if c.in([]byte(o.stdout + o.stderr)) {
 			t.Errorf("a secret is shown: %v", o)

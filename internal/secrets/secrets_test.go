@@ -244,6 +244,44 @@ func TestIdentity(t *testing.T) {
 	})
 }
 
+// What docs/secrets.md tells a user to do by hand: another who may open the secrets, and no encryption any more.
+func TestRecipientsByHand(t *testing.T) {
+	mine, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	yours, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := store(t, Keys{Identity: identityFile(t, mine)})
+	encryptStore(t, s, 0)
+	list, err := os.OpenFile(s.file(recipientsName), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = fmt.Fprintln(list, yours.Recipient())
+	if err := errors.Join(err, list.Close()); err != nil {
+		t.Fatal(err)
+	}
+	set(t, s, "sql", "postgres", canary)
+	wantEncrypted(t, s)
+	wantAll(t, s, "sql", "postgres", canary)
+	wantAll(t, Open(s.dir, Keys{Identity: identityFile(t, yours)}), "sql", "postgres", canary)
+
+	if err := os.WriteFile(s.file(recipientsName), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Set("sql", "postgres", []byte(canary)); err == nil {
+		t.Error("an empty list of recipients is taken for none")
+	}
+	if err := os.Remove(s.file(recipientsName)); err != nil {
+		t.Fatal(err)
+	}
+	set(t, s, "sql", "postgres", canary)
+	wantAll(t, Open(s.dir, Keys{}), "sql", "postgres", canary)
+}
+
 func TestIdentityFilesThatAreNone(t *testing.T) {
 	for name, tt := range map[string]struct {
 		content string
