@@ -39,7 +39,7 @@ func TestReadersAgree(t *testing.T) {
 			stats, sums := imageStats(t, image), imageSums(t, image)
 
 			mounted, _ := mounttest.Loop(t, path, "ro")
-			compareFolder(t, "the kernel", mounted, stats, sums)
+			compareMount(t, mounted, stats, sums)
 
 			// debugfs copies the files out, as files of their own where one has several names.
 			dumped := t.TempDir()
@@ -57,9 +57,10 @@ func TestReadersAgree(t *testing.T) {
 	}
 }
 
-// compareFolder compares everything in a folder with what is in the image.
-func compareFolder(t *testing.T, who, dir string, stats, sums map[string]string) {
+// compareMount compares everything that this computer's kernel finds in a mounted image with what is in the image.
+func compareMount(t *testing.T, dir string, stats, sums map[string]string) {
 	t.Helper()
+	const who = "the kernel"
 	found := 0
 	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
 		if err != nil {
