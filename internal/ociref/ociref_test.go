@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -283,6 +284,39 @@ func TestRetriesPassingFaults(t *testing.T) {
 	}
 	if _, err := open(t, serve(t, flaky), "arm64", "", Options{}); err != nil {
 		t.Error(err)
+	}
+}
+
+// A registry that wants to know who asks gets what `docker login` has left, for manifests and layers alike.
+func TestDockerCredentials(t *testing.T) {
+	var closed atomic.Bool
+	guarded := func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if user, password, _ := r.BasicAuth(); closed.Load() && (user != "someone" || password != "secret") {
+				w.Header().Set("WWW-Authenticate", `Basic realm="test"`)
+				w.WriteHeader(http.StatusUnauthorized)
+				return
+			}
+			h.ServeHTTP(w, r)
+		})
+	}
+	ref := serve(t, guarded)
+	closed.Store(true)
+	t.Setenv("DOCKER_CONFIG", t.TempDir())
+	if _, err := open(t, ref, "arm64", "", Options{}); err == nil || !strings.Contains(err.Error(), "docker login") {
+		t.Errorf("without credentials: %v, want an error that says how to give them", err)
+	}
+	host, _, _ := strings.Cut(ref, "/")
+	config := fmt.Sprintf(`{"auths": {%q: {"auth": %q}}}`, host, base64.StdEncoding.EncodeToString([]byte("someone:secret")))
+	if err := os.WriteFile(filepath.Join(os.Getenv("DOCKER_CONFIG"), "config.json"), []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	img, err := open(t, ref, "arm64", "", Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := content(t, img); err != nil || !bytes.Equal(got, layerTar(t, "arm64")) {
+		t.Errorf("layer: %d bytes, %v", len(got), err)
 	}
 }
 
