@@ -33,6 +33,7 @@ rooted Android phone, byte for byte the same wherever it is built, and boots it 
 		newLock(),
 		newBundle(),
 		newRun(),
+		newPush(),
 		newSecrets(),
 		newInspect(),
 		newVerify(),

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/sovereign-sql/sov/internal/push"
+	"github.com/sovereign-sql/sov/pipeline"
+)
+
+// progressEvery is how often a push is shown anew.
+const progressEvery = 100 * time.Millisecond
+
+// A pushProgress shows how far the push to one phone is.
+type pushProgress struct {
+	reporter pipeline.Reporter
+	name     string // the phone's
+	begun    time.Time
+
+	mu    sync.Mutex
+	shown time.Time
+	phase push.Phase
+	since time.Time // when phase began
+}
+
+func newPushProgress(r pipeline.Reporter, name string) *pushProgress {
+	p := &pushProgress{reporter: r, name: name, begun: time.Now()}
+	r.Report(pipeline.Event{Time: p.begun, Type: pipeline.EventStart, Stage: name})
+	return p
+}
+
+func (p *pushProgress) show(now time.Time, step string, done, total int64, rate float64) {
+	p.shown = now
+	p.reporter.Report(pipeline.Event{Time: now, Type: pipeline.EventProgress, Running: []pipeline.Progress{
+		{Stage: p.name, Step: step, Done: done, Total: total, Rate: rate, Elapsed: now.Sub(p.begun)},
+	}})
+}
+
+// step says what is done, which takes a moment.
+func (p *pushProgress) step(text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.show(time.Now(), text, 0, 0, 0)
+}
+
+// phases are what the phases are called.
+var phases = map[push.Phase]string{push.Comparing: "compare", push.Sending: "send", push.Verifying: "verify"}
+
+// content shows how far the content is. The rate is that of its phase so far.
+func (p *pushProgress) content(now push.Progress) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	at := time.Now()
+	changed := now.Phase != p.phase
+	if changed {
+		p.phase, p.since = now.Phase, at
+	}
+	if !changed && at.Sub(p.shown) < progressEvery {
+		return
+	}
+	rate := 0.0
+	if passed := at.Sub(p.since); passed > 0 {
+		rate = float64(now.Done) / passed.Seconds()
+	}
+	step := phases[now.Phase]
+	if left := now.Total - now.Done; rate >= 1 && left > 0 && at.Sub(p.since) > time.Second {
+		step += fmt.Sprintf(", %.0f s left", float64(left)/rate)
+	}
+	p.show(at, step, now.Done, now.Total, rate)
+}
+
+// end says what came of it.
+func (p *pushProgress) end(ctx context.Context, err error, r *push.Result) {
+	now := time.Now()
+	e := pipeline.Event{Time: now, Type: pipeline.EventBuilt, Stage: p.name, Elapsed: now.Sub(p.begun)}
+	switch {
+	case ctx.Err() != nil:
+		e.Type = pipeline.EventCancelled
+	case err != nil:
+		e.Type = pipeline.EventFailed
+	default:
+		e.Size = r.Sent
+	}
+	p.reporter.Report(e)
+}
