@@ -94,7 +94,7 @@ func TestRun(t *testing.T) {
 			s.status.Guest.Services[0] = guestapi.Service{Name: "postgres", State: "failed", Reason: "other major version"}
 		}, Postgres, "other major version"},
 		"disk full": {func(s *scene) {
-			s.postgres, s.status.Guest.Data = errors.New("x"), guestapi.Data{Size: 8 << 30, Free: 1}
+			s.postgres, s.status.Guest.Data = errors.New("x"), guestapi.Data{Size: 8 << 30, Free: 1, Warning: "the data disk is full: make room"}
 		}, Postgres, "data disk is full"},
 		"no database at all": {func(s *scene) { s.postgres = ErrNoPostgres }, "", "publishes no PostgreSQL"},
 	} {

@@ -275,8 +275,8 @@ func (l *looker) postgres() Result {
 			r.Cause = strings.TrimPrefix(r.Cause+"; it said last: "+service.LastOutput[len(service.LastOutput)-1], "; ")
 		}
 	}
-	if d := l.status.Guest.Data; d.Size > 0 && d.Free < d.Size/100 {
-		r.Cause = fmt.Sprintf("the data disk is full (%d MiB of %d free): make room, or enlarge data.img", d.Free>>20, d.Size>>20)
+	if w := l.status.Guest.Data.Warning; w != "" {
+		r.Cause = w
 	}
 	return r
 }

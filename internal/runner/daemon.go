@@ -308,11 +308,12 @@ func (d *Daemon) attend(ctx context.Context, r *run, a *artifact, network hostne
 	}
 	attending, cancel := context.WithCancel(ctx)
 	watch := newGuestWatch(d, r, a)
-	done := make(chan struct{}, 4)
+	done := make(chan struct{}, 5)
 	for _, look := range []func(context.Context){
 		watch.run,
 		func(ctx context.Context) { d.followNetwork(ctx, a, network) },
 		func(ctx context.Context) { serveTime(ctx, a.spec, d.log) },
+		d.watchSpace,
 		func(ctx context.Context) { rotateLogs(ctx, d.log, d.vm.Console(), d.vm.Log()) },
 	} {
 		go func() { look(attending); done <- struct{}{} }()

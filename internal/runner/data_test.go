@@ -23,3 +23,31 @@ func TestEnsureData(t *testing.T) {
 		}
 	}
 }
+
+func TestSpaceWarnings(t *testing.T) {
+	for _, tt := range []struct {
+		free, needs int64
+		warns       bool
+	}{
+		{100 << 30, 8 << 30, false},
+		{600 << 20, 8 << 30, false},
+		{500 << 20, 8 << 30, true},
+		{100 << 20, 50 << 20, false}, // it cannot grow by more
+		{0, 0, false},
+		{0, 1, true},
+	} {
+		if got := spaceWarnings(tt.free, tt.needs); (got != nil) != tt.warns {
+			t.Errorf("%d MiB free, %d MiB needed: %q", tt.free>>20, tt.needs>>20, got)
+		}
+	}
+	vm := newVM(t)
+	if _, err := phoneSpace(vm.Data()); err == nil {
+		t.Error("a disk that is not there")
+	}
+	if err := ensureData(t.Context(), vm, 256<<20, func(string) {}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := phoneSpace(vm.Data()); err != nil {
+		t.Error(err)
+	}
+}
