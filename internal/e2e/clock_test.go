@@ -31,10 +31,17 @@ func (w *wall) off(t time.Time) time.Duration { return t.Sub(w.now()).Abs() }
 // TestClock starts guests whose clock chips are wrong, and lets the host sleep for an hour. Each time the guest has the
 // host's time at once, without any network beyond the host, and verifies certificates that are valid for minutes.
 func TestClock(t *testing.T) {
-	for name, chip := range map[string]time.Time{"1970": time.Unix(0, 0), "an hour ahead": time.Now().Add(time.Hour)} {
-		t.Run(name, func(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		chip  time.Time
+		state string
+	}{
+		{"1970, the first start", time.Unix(0, 0), t.TempDir()},
+		{"an hour ahead", time.Now().Add(time.Hour), seeded(t)},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
 			host := &wall{}
-			g := boot(t, localvm.Options{Artifact: artifact(t, "arm64"), State: t.TempDir(), ClockChip: chip, Now: host.now})
+			g := boot(t, localvm.Options{Artifact: artifact(t, "arm64"), State: tt.state, ClockChip: tt.chip, Now: host.now})
 			checkTime(t, g, host, "at first")
 			clock := kept(t, g)
 			if clock.Source != "sntp" || clock.Server != "192.168.100.1" || clock.Fault != "" {

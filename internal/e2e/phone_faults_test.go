@@ -112,7 +112,20 @@ func TestDiagnoseNamesTheLayer(t *testing.T) {
 		})
 	}
 	checkSleep(h)
+	checkServiceLog(h)
 	h.do("down", "sql")
+}
+
+// checkServiceLog reads what PostgreSQL said, in this boot and in those before.
+func checkServiceLog(h *handset) {
+	h.t.Helper()
+	log := h.do("logs", "sql", "--service", "postgres", "-n", "10000").stdout
+	if n := strings.Count(log, "database system is ready to accept connections"); n < 2 || strings.Contains(log, " init: ") {
+		h.t.Errorf("PostgreSQL's log tells of %d starts, and the machine was restarted:\n%s", n, log)
+	}
+	if o := h.runner("logs", "sql", "--service", "stranger"); o.status != 1 || !strings.Contains(o.stderr, "there is no service stranger") {
+		h.t.Errorf("the log of a service that is none: %v", o)
+	}
 }
 
 // checkSleep lets the guest's clock fall behind, as it does while the phone sleeps: the daemon sees it and has it corrected.

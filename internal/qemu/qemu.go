@@ -68,6 +68,7 @@ type Forward struct {
 // one a PC with PCI Express.
 type board struct {
 	program   string
+	threads   string // of the emulator
 	packet    string // the Debian package that has the program
 	machine   string
 	processor string // to emulate: every feature that the emulator knows
@@ -75,9 +76,13 @@ type board struct {
 
 // pauth-impdef replaces the cipher that signs pointers, of which emulation is slow, by one of QEMU's own
 // (docs/system/arm/cpu-features.rst of QEMU).
+//
+// An emulated PC's processors take turns: with a thread each, one of them may run an int3 that the kernel, which patches
+// itself while it runs (jump labels), had put there and taken away again, and the guest's kernel panics (seen once in some
+// fifty boots with QEMU 7.2).
 var boards = map[string]board{
-	"arm64": {"qemu-system-aarch64", "qemu-system-arm", "virt,gic-version=3", "max,pauth-impdef=on"},
-	"amd64": {"qemu-system-x86_64", "qemu-system-x86", "q35", "max"},
+	"arm64": {"qemu-system-aarch64", "multi", "qemu-system-arm", "virt,gic-version=3", "max,pauth-impdef=on"},
+	"amd64": {"qemu-system-x86_64", "single", "qemu-system-x86", "q35", "max"},
 }
 
 // Find returns the path of the QEMU program for an architecture, or an error that says how to install it.
@@ -113,7 +118,7 @@ func (m Machine) Start(ctx context.Context) (*VM, error) {
 // arguments are QEMU's; file descriptor 3 is the QMP socket that launch makes.
 func (m Machine) arguments() []string {
 	machine, processor := boards[m.Arch].machine, boards[m.Arch].processor
-	accelerator := "tcg,thread=multi"
+	accelerator := "tcg,thread=" + boards[m.Arch].threads
 	if m.KVM {
 		accelerator, processor = "kvm", "host"
 	}

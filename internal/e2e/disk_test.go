@@ -1,0 +1,120 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/sovereign-sql/sov/internal/guestapi"
+	"github.com/sovereign-sql/sov/internal/localvm"
+)
+
+// TestDataDisk enlarges a data disk, and fills it until PostgreSQL can write no more: the status says so before, what was
+// acknowledged is there, and the server is back when there is room again.
+func TestDataDisk(t *testing.T) {
+	dir, result := sabotageable()
+	if result.status != 0 {
+		t.Fatal(result)
+	}
+	options := localvm.Options{Artifact: dir, State: seeded(t)}
+	image := filepath.Join(options.State, "data.img")
+	g := boot(t, options)
+	small := dataOf(t, g).Size
+	g.ask(t, "create table kept (n int); insert into kept select generate_series(1, 1000)")
+	g.shutDown(t)
+	g.powerCut(t) // gives the data free
+
+	if err := os.Truncate(image, 20<<30); err != nil {
+		t.Fatal(err)
+	}
+	g = boot(t, options)
+	until(t, g, "larger", func(d guestapi.Data) bool { return d.Size > small+11<<30 })
+	if got := g.one(t, "select sum(n) from kept"); got != "500500" {
+		t.Errorf("the rows sum up to %s in the larger file system", got)
+	}
+	fill(t, g)
+	g.shutDown(t)
+	g.powerCut(t)
+	fsck(t, image)
+}
+
+// fill takes all room but a little, writes until that is gone, and waits for the server to be back.
+func fill(t *testing.T, g *guest) {
+	t.Helper()
+	const ballast, left = "/data/postgres/ballast", 60 << 20
+	if d := dataOf(t, g); d.Warning != "" {
+		t.Errorf("before it fills up: %s", d.Warning)
+	}
+	g.shell(t, fmt.Sprintf("fallocate -l %d %s", dataOf(t, g).Free-left, ballast))
+	if d := dataOf(t, g); !strings.Contains(d.Warning, "nearly full") {
+		t.Errorf("with %d MiB left the status warns %q", d.Free>>20, d.Warning)
+	}
+	// PostgreSQL may be gone when its room is: what makes room again is started before.
+	g.shell(t, "echo 'while [ $(df -Pk /data | awk \"END { print \\$4 }\") -gt 4096 ]; do sleep 1; done; sleep 5; rm "+ballast+"' >/run/sabotage")
+	g.ask(t, "create table filler (n int, text text)")
+	acknowledged := writeUntilFull(t, g)
+	if acknowledged < 1 {
+		t.Error("nothing could be written with room left")
+	}
+	until(t, g, "told to be full", func(d guestapi.Data) bool { return strings.Contains(d.Warning, "is full") })
+	until(t, g, "emptied", func(d guestapi.Data) bool { return d.Warning == "" })
+	if err := g.Ready(t.Context(), nil); err != nil {
+		t.Fatalf("after there was room again: %v\n%s", err, g.log(t))
+	}
+	if got, err := strconv.Atoi(g.one(t, "select count(*) from filler")); err != nil || got < acknowledged {
+		t.Errorf("%d rows are there, %d were acknowledged, %v", got, acknowledged, err)
+	}
+	g.ask(t, "insert into filler values (0, 'again')")
+}
+
+// writeUntilFull inserts rows of a megabyte until the server refuses, and returns how many it took.
+func writeUntilFull(t *testing.T, g *guest) int {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	conn, err := pgconn.Connect(ctx, g.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	// Random digits: repeated text would be compressed to nothing.
+	const insert = "insert into filler select %d, string_agg(md5(random()::text), '') from generate_series(1, 32768)"
+	for n := range 1000 {
+		if _, err := conn.Exec(ctx, fmt.Sprintf(insert, n)).ReadAll(); err != nil {
+			t.Logf("after %d rows: %v", n, err)
+			return n
+		}
+	}
+	t.Fatal("a full disk takes everything")
+	return 0
+}
+
+func dataOf(t *testing.T, g *guest) guestapi.Data {
+	t.Helper()
+	status, err := g.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return status.Data
+}
+
+// until waits for the data disk to be as it should.
+func until(t *testing.T, g *guest, what string, holds func(guestapi.Data) bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	for !holds(dataOf(t, g)) {
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			t.Fatalf("the data disk is not %s: %+v\n%s", what, dataOf(t, g), g.log(t))
+		}
+	}
+}
