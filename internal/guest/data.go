@@ -74,7 +74,7 @@ func (m *machine) checkData(ctx context.Context, device string) error {
 // releaseData writes everything out and unmounts the data disk, or makes it read-only when a
 // process that cannot be killed still holds it.
 func (m *machine) releaseData() {
-	m.journal.detach()
+	within(killLimit, m.journal.detach) // a disk that does not answer must not keep it
 	unix.Sync()
 	m.mu.Lock()
 	mounted := m.dataMounted

@@ -3,7 +3,8 @@
 // What it does, in order, is in boot.go; what keeps services alive is in service.go; how the
 // machine is put to rest is in shutdown.go. The package decides nothing that the recipe could:
 // which services there are and how they are treated is in the image (package guestspec), what is
-// only known at start is on the config disk (package configdisk).
+// only known at start is on the config disk (package configdisk). The clock is kept by package
+// timekeeper, the data disk watched in space.go, and what the log says is kept in journal.go.
 //
 // # Processes
 //
