@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -60,14 +61,14 @@ Remote caches share results between computers: --cache-from is asked for what th
   sov build sql --sign release.pem
   sov build sql --bundle sql.sovbundle --offline
   sov build sql --cache-from registry.example.com/team/cache --cache-to registry.example.com/team/cache`,
-		Args:              cobra.RangeArgs(0, 1),
-		ValidArgsFunction: recipes,
-		RunE: func(c *cobra.Command, args []string) error {
+		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 && f.Bundle == "" {
-				return &usageError{fmt.Errorf("name a recipe, such as sql (see `%s --help`)", c.CommandPath())}
+				return errors.New("name a recipe, such as sql")
 			}
-			return build(c, strings.Join(args, ""), f)
+			return cobra.MaximumNArgs(1)(c, args)
 		},
+		ValidArgsFunction: recipes,
+		RunE:              func(c *cobra.Command, args []string) error { return build(c, strings.Join(args, ""), f) },
 	}
 	flags := c.Flags()
 	archFlag(c, &f.Arch)

@@ -69,6 +69,16 @@ func TestUsageErrors(t *testing.T) {
 		{"cache", "prune", "--max-size", "huge"},
 		{"doctor", "--only", "weather"},
 		{"diff", "one"},
+		{"build", "--bundle", "x", "--update-lock"},
+		{"bundle", "sql"},
+		{"lock"},
+		{"lock", "sql", "--check", "--update", "image"},
+		{"lock", "sql", "--arch", "mips"},
+		{"publish", "sql"},
+		{"publish", "sql", "UPPER:CASE:REF"},
+		{"publish", "sql", "127.0.0.1:1/sql@sha256:0000000000000000000000000000000000000000000000000000000000000000"},
+		{"pull", "127.0.0.1:1/sql:1", "--arch", "mips"},
+		{"sign"},
 	} {
 		_, stderr, status := cli(t, args...)
 		if status != exitUsage || !strings.HasPrefix(stderr, "sov: ") {

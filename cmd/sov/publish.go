@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -57,10 +58,10 @@ func newPublish() *cobra.Command {
 	var t transfer
 	var arches []string
 	c := &cobra.Command{
-		Use:   "publish NAME REF",
+		Use:   "publish RECIPE REF",
 		Short: "Push a built machine to a registry",
-		Long: `Push the machine NAME that is in the out folder to a registry, as an OCI artifact with its files as layers; if it has been
-built for several architectures, as an index of them. Bill of materials and provenance, signed if the machine is (sov sign),
+		Long: `Push the machine that was built from a recipe, or the one in a folder, to a registry, as an OCI artifact with its files as
+layers; if it has been built for several architectures, as an index of them. Bill of materials and provenance, signed if the machine is (sov sign),
 are attached as referrers.
 
 The artifact is checked first. What the registry has already is not sent again, and the tag is set last. Credentials are
@@ -77,7 +78,7 @@ Docker's: docker login, credential helpers, $DOCKER_CONFIG.`,
 			if _, digest := ref.(name.Digest); digest {
 				return &usageError{fmt.Errorf("reference %q: publish under a tag; the digest follows from the content", args[1])}
 			}
-			dirs, err := builtDirs(filepath.Join(t.out, args[0]), arches)
+			dirs, err := builtDirs(args[0], t.out, arches)
 			if err != nil {
 				return err
 			}
@@ -98,28 +99,32 @@ Docker's: docker login, credential helpers, $DOCKER_CONFIG.`,
 	return c
 }
 
-// builtDirs are the artifacts below a machine's folder, of the architectures named or of all.
-func builtDirs(folder string, arches []string) ([]string, error) {
+// builtDirs are a recipe's artifacts, of the architectures named or of all that are built.
+func builtDirs(recipe, out string, arches []string) ([]string, error) {
+	all := len(arches) == 0
+	if all {
+		arches = architectures
+	}
 	var dirs []string
 	for _, arch := range arches {
 		if err := checkArch(arch); err != nil {
 			return nil, err
 		}
-		dirs = append(dirs, filepath.Join(folder, arch))
-	}
-	if len(arches) > 0 {
-		return dirs, nil
-	}
-	for _, arch := range architectures {
-		dir := filepath.Join(folder, arch)
-		if _, err := os.Stat(filepath.Join(dir, manifest.Name)); err == nil {
-			dirs = append(dirs, dir)
-		} else if !errors.Is(err, fs.ErrNotExist) {
+		dir, err := artifactDir(recipe, out, arch)
+		if err != nil {
 			return nil, err
+		}
+		if _, err := os.Stat(filepath.Join(dir, manifest.Name)); errors.Is(err, fs.ErrNotExist) && all {
+			continue
+		} else if err != nil {
+			return nil, notBuilt(err)
+		}
+		if !slices.Contains(dirs, dir) { // a folder is what it is, whatever the architecture
+			dirs = append(dirs, dir)
 		}
 	}
 	if len(dirs) == 0 {
-		return nil, fmt.Errorf("%s has no built machine: build it with `sov build`, or name the out folder with -o", folder)
+		return nil, fmt.Errorf("%s has no built machine %s: build it with `sov build`, or name the out folder with -o", out, recipe)
 	}
 	return dirs, nil
 }

@@ -22,7 +22,8 @@ import (
 // verifyReport is what `sov verify --json` prints.
 type verifyReport struct {
 	Dir      string             `json:"dir"`
-	SignedBy string             `json:"signed_by,omitempty"` // ID of the key; proven only if it was asked for
+	SignedBy string             `json:"signed_by,omitempty"` // ID of the key that the signature names
+	Proven   bool               `json:"proven"`              // it is the key asked for, and its signature holds
 	Checks   []string           `json:"checks"`              // what was looked at
 	Problems []manifest.Problem `json:"problems"`            // what was found
 }
@@ -115,7 +116,7 @@ func (r *verifyReport) provenance(dir string, key dsse.PublicKey) error {
 	if err != nil {
 		return err
 	}
-	r.SignedBy = verdict.SignedBy
+	r.SignedBy, r.Proven = verdict.SignedBy, verdict.Proven
 	r.Problems = append(r.Problems, verdict.Problems...)
 	check := "manifest and files against " + provenance.Name
 	switch {
