@@ -17,18 +17,23 @@ type advisedError struct {
 func (e *advisedError) Error() string { return e.err.Error() + " (" + e.advice + ")" }
 func (e *advisedError) Unwrap() error { return e.err }
 
-// advise adds what to do to errors that come from the cache's disk rather
-// than from the build. Errors that already carry advice are left alone.
-func (s *Store) advise(err error) error {
+// Advise adds what the user can do to an error of the disk that holds place:
+// that it is full, read-only or somebody else's. Other errors, and those that
+// carry advice already, are left alone.
+func Advise(err error, place string) error {
 	var done *advisedError
 	if err == nil || errors.As(err, &done) {
 		return err
 	}
-	if advice := diskAdvice(err, "the cache "+s.dir); advice != "" {
+	if advice := diskAdvice(err, place); advice != "" {
 		return &advisedError{err, advice}
 	}
 	return err
 }
+
+// advise is Advise for errors that come from the cache's disk rather than from
+// the build.
+func (s *Store) advise(err error) error { return Advise(err, "the cache "+s.dir) }
 
 // diskAdvice returns what to do about an error of the disk that holds place,
 // or "" if err is about something else.

@@ -42,11 +42,7 @@ func (s *Store) Export(ctx context.Context, b Blob, path string, perm fs.FileMod
 	}
 	defer src.Close()
 	if err := s.exportFile(ctx, src, b, path, perm); err != nil {
-		err = fmt.Errorf("export to %s: %w", path, err)
-		if advice := diskAdvice(err, filepath.Dir(path)); advice != "" {
-			err = &advisedError{err, advice}
-		}
-		return false, err
+		return false, Advise(fmt.Errorf("export to %s: %w", path, err), filepath.Dir(path))
 	}
 	return true, nil
 }

@@ -51,7 +51,7 @@ func Export(ctx context.Context, store *pipeline.Store, result *pipeline.Result,
 		return files, nil
 	}
 	if err := exportAll(ctx, store, files, dir); err != nil {
-		return nil, fmt.Errorf("export artifact to %s: %w", dir, err)
+		return nil, pipeline.Advise(fmt.Errorf("export artifact to %s: %w", dir, err), filepath.Dir(dir))
 	}
 	return files, nil
 }

@@ -180,6 +180,19 @@ func TestExportDiskFull(t *testing.T) {
 	}
 }
 
+// TestExportReadOnly: what to do is said, of the folder that people know.
+func TestExportReadOnly(t *testing.T) {
+	parent := mounttest.Tmpfs(t, "64k")
+	if err := unix.Mount("", parent, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	store := openStore(t)
+	_, err := Export(context.Background(), store, bundled(t, store, map[string]string{"a": "small"}), filepath.Join(parent, "tiny"))
+	if !errors.Is(err, unix.EROFS) || !strings.Contains(err.Error(), "("+parent+" is on a read-only file system: ") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // TestExportAfterKill finds what exports left that were killed: amid an exchange
 // by renames, behind an exchange, and while gathering files.
 func TestExportAfterKill(t *testing.T) {
