@@ -3,9 +3,11 @@ package e2e
 import (
 	"bytes"
 	"compress/gzip"
+	"crypto/sha256"
 	"encoding/binary"
 	"flag"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -24,6 +26,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
 	"github.com/sovereign-sql/sov/internal/mounttest"
+	"github.com/sovereign-sql/sov/internal/supplies"
 	"github.com/sovereign-sql/sov/kernel"
 )
 
@@ -101,6 +104,24 @@ var mishaps = []mishap{
 			a.flags("--image", amd64Image(t))
 		},
 		says: []string{"linux/arm64", "linux/amd64"},
+	},
+	{
+		name: "A bundle that is cut off",
+		prepare: func(t *testing.T, a *attempt) {
+			a.recipe = smallRecipe
+			whole := bundleOf(t, "name: small\n")
+			a.flags("--offline", "--bundle", putFile(t, "small.sovbundle", whole[:len(whole)-600]))
+		},
+		says: []string{"small.sovbundle", "cut off"},
+	},
+	{
+		name: "A bit flipped in a bundle",
+		prepare: func(t *testing.T, a *attempt) {
+			a.recipe = smallRecipe
+			whole := bundleOf(t, "name: small\n")
+			a.flags("--offline", "--bundle", putFile(t, "small.sovbundle", bytes.Replace(whole, []byte("name: small\n"), []byte("name: smalm\n"), 1)))
+		},
+		says: []string{"recipe small", "damaged or tampered with"},
 	},
 	{
 		name: "A package that no repository has",
@@ -465,4 +486,34 @@ func pathWith(t *testing.T, programs ...string) string {
 		}
 	}
 	return dir
+}
+
+// bundleOf is a bundle of a recipe alone.
+func bundleOf(t *testing.T, recipe string) []byte {
+	t.Helper()
+	var lock, file bytes.Buffer
+	lock.WriteString("version: 1\nbuilds:\n  - {recipe: small, arch: arm64, inputs: {image: x, repositories: [], packages: []}, " +
+		"image: {reference: x, digest: \"sha256:" + strings.Repeat("0", 64) + "\"}, packages: []}\n")
+	index := &supplies.Index{Format: supplies.Format, Recipe: "small", Arch: "arm64"}
+	contents := map[string]string{"small": recipe, "sov.lock": lock.String()}
+	for name, kind := range map[string]supplies.Kind{"small": supplies.Recipe, "sov.lock": supplies.Lock} {
+		index.Items = append(index.Items, supplies.Item{Kind: kind, Name: name, Size: int64(len(contents[name])), SHA256: fmt.Sprintf("%x", sha256.Sum256([]byte(contents[name])))})
+	}
+	err := supplies.Write(&file, index, func(i supplies.Item) (io.ReadCloser, error) {
+		return io.NopCloser(strings.NewReader(contents[i.Name])), nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return file.Bytes()
+}
+
+// putFile writes a file of the test's and returns its path.
+func putFile(t *testing.T, name string, content []byte) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, content, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }

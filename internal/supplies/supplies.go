@@ -310,7 +310,7 @@ func (v *verifier) Read(p []byte) (int, error) {
 	v.n += int64(n)
 	if err == io.EOF {
 		if got := hex.EncodeToString(v.sum.Sum(nil)); got != v.item.SHA256 || v.n != v.item.Size {
-			return n, fmt.Errorf("%s %s has %d bytes with SHA-256 %.12s…, not %d with %.12s…: it was damaged or tampered with",
+			return n, fmt.Errorf("%s %s of the bundle has %d bytes with SHA-256 %.12s…, not %d with %.12s…: it was damaged or tampered with",
 				v.item.Kind, v.item.Name, v.n, got, v.item.Size, v.item.SHA256)
 		}
 	}
