@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,7 +22,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sovereign-sql/sov/internal/androidtest/lightguest"
 	"github.com/sovereign-sql/sov/internal/layout"
+	"github.com/sovereign-sql/sov/internal/vmspec"
 )
 
 // Options shape a phone. The zero value is a phone that has started, of Android's usual make.
@@ -289,6 +293,54 @@ func (p *Phone) Install(artifact, name string) layout.VM {
 		p.t.Fatal(err)
 	}
 	return vm
+}
+
+// InstallLight makes a machine with a light guest the slot a of the machine name, and the current one. Its network is that
+// of the sql recipe, in the routing mode given.
+func (p *Phone) InstallLight(name string, routing vmspec.Routing, s lightguest.Script) layout.VM {
+	p.t.Helper()
+	spec := &vmspec.Spec{Format: vmspec.Format, Name: name, Arch: runtime.GOARCH, Kernel: "kernel", MemoryMiB: 64, CPUs: 1,
+		Disks: []vmspec.Disk{{Role: vmspec.RoleRootfs, File: "rootfs.img", ReadOnly: true}, {Role: vmspec.RoleConfig, ReadOnly: true}},
+		Network: vmspec.Network{TAP: "vm_" + name, Host: netip.MustParsePrefix("192.168.100.1/24"), Guest: netip.MustParsePrefix("192.168.100.2/24"),
+			MTU: 1500, Hostname: name, Routing: routing},
+		Ports: []vmspec.Port{{Service: "postgres", Port: lightguest.PostgresPort}},
+		Ready: vmspec.Ready{Port: vmspec.StatusPort, TimeoutSeconds: 30}}
+	text, err := spec.Encode()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	vm, err := layout.Default.VM(name)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if err := os.MkdirAll(p.File(vm.Slot("a")), 0o755); err != nil {
+		p.t.Fatal(err)
+	}
+	p.put(vm.Slot("a")+"/vm.json", text)
+	p.put(vm.Slot("a")+"/rootfs.img", make([]byte, 512))
+	p.Script(vm, s)
+	if err := os.Symlink(layout.SlotLink("a"), p.File(vm.Current())); err != nil {
+		p.t.Fatal(err)
+	}
+	return vm
+}
+
+// Script gives a light machine's guest another life from its next start on.
+func (p *Phone) Script(vm layout.VM, s lightguest.Script) {
+	p.t.Helper()
+	text, err := json.Marshal(s)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.put(vm.Slot("a")+"/kernel", text)
+}
+
+// put writes a file of the phone's /data.
+func (p *Phone) put(path string, content []byte) {
+	p.t.Helper()
+	if err := os.WriteFile(p.File(path), content, 0o644); err != nil {
+		p.t.Fatal(err)
+	}
 }
 
 // environment is that of a root shell on Android.

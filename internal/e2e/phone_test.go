@@ -247,7 +247,7 @@ func TestPhone(t *testing.T) {
 }
 
 // same fails the test where two snapshots differ, with the lines that do.
-func same(t *testing.T, what, before, after string) {
+func same(t testing.TB, what, before, after string) {
 	t.Helper()
 	if before == after {
 		return

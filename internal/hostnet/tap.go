@@ -53,6 +53,10 @@ func ownTAP(name, owner string, inLedger bool) error {
 // hasCarrier tells whether a process has a TAP interface open (drivers/net/tun.c: tun_attach turns the carrier on).
 func hasCarrier(attrs *netlink.LinkAttrs) bool { return attrs.RawFlags&unix.IFF_LOWER_UP != 0 }
 
+// neighbour are the parameters by which the host looks for the guest on a TAP interface (ip-sysctl, neigh/): every 200 ms
+// in place of every second, so that a guest that has just booted is found at once, and for 3 seconds as usual.
+var neighbour = map[string]string{"retrans_time_ms": "200", "mcast_solicit": "15"}
+
 // tune gives the TAP interface its alias and MTU and brings it up.
 func (h *Host) tune(vm VM, report *Report) error {
 	link, err := netlink.LinkByName(vm.TAP)
@@ -81,5 +85,10 @@ func (h *Host) tune(vm VM, report *Report) error {
 		}
 	}
 	report.Carrier = hasCarrier(link.Attrs())
+	for name, value := range neighbour {
+		if err := h.writeSysctl("net/ipv4/neigh/"+vm.TAP+"/"+name, value); err != nil {
+			return err
+		}
+	}
 	return nil
 }

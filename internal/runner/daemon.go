@@ -131,6 +131,9 @@ func (d *Daemon) keep(ctx context.Context) error {
 	if err := stopOrphans(ctx, d.vm, d.settings, d.log); err != nil {
 		return d.fail(ctx, err)
 	}
+	if err := removeRunFiles(d.vm); err != nil {
+		return d.fail(ctx, err)
+	}
 	d.policy = policy{limit: d.settings.crashLoop()}
 	return d.loop(ctx)
 }
@@ -251,8 +254,10 @@ func (d *Daemon) live(ctx context.Context) (exit crosvm.Exit, ready time.Duratio
 	case <-d.Again: // told to while it was about to
 	default:
 	}
+	failures := d.policy.failures
 	d.state.change(func(s *runnerapi.State) {
 		s.Phase, s.Reason, s.Crosvm, s.StartedAt, s.ReadyAt, s.NextStart, s.Warnings = runnerapi.Starting, "", 0, time.Time{}, time.Time{}, time.Time{}, nil
+		s.Failures = failures
 	})
 	slot, err := d.tryCurrent()
 	if err != nil {
@@ -397,18 +402,21 @@ func newGuestWatch(d *Daemon, r *run, a *artifact) *guestWatch {
 // How often the guest is asked: often while it may become ready at any moment, so that whoever waits need not, and
 // rarely afterwards.
 const (
-	bootPoll    = 200 * time.Millisecond
-	readyPoll   = 5 * time.Second
-	askPatience = 3 * time.Second
+	bootPoll  = 200 * time.Millisecond
+	readyPoll = 5 * time.Second
+	// A question that was sent before crosvm had the interface open is lost, and TCP repeats it after a second: the first
+	// ones are given up sooner.
+	firstPatience = 250 * time.Millisecond
+	askPatience   = 3 * time.Second
 )
 
 func (w *guestWatch) run(ctx context.Context) {
 	late := time.Now().Add(w.artifact.spec.Ready.Timeout())
 	answered, wasReady := false, false
 	var corrected time.Time // the guest's clock, last
-	for {
+	for patience := firstPatience; ; patience = min(2*patience, askPatience) {
 		asked := time.Now()
-		asking, cancel := context.WithTimeout(ctx, askPatience)
+		asking, cancel := context.WithTimeout(ctx, patience)
 		status, err := w.machine.guest.Status(asking)
 		cancel()
 		if err == nil && isBehind(status.Time, asked) && time.Since(corrected) > readyPoll/2 {

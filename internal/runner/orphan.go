@@ -14,6 +14,7 @@ import (
 // kills it before long. So it is shut down in order.
 type orphan struct {
 	pid     int
+	life    string // of this process, see lifeOf
 	proc    string
 	socket  string
 	program *crosvm.Program  // nil: crosvm itself cannot be asked
@@ -28,7 +29,7 @@ func stopOrphans(ctx context.Context, vm layout.VM, s Settings, log func(string)
 	}
 	for _, pid := range pids {
 		log(fmt.Sprintf("crosvm, process %d, has lost its daemon: shutting it down", pid))
-		o := &orphan{pid: pid, proc: "/proc", socket: vm.Socket()}
+		o := &orphan{pid: pid, life: lifeOf("/proc", pid), proc: "/proc", socket: vm.Socket()}
 		if program, err := crosvm.Find(ctx, s.Crosvm); err == nil {
 			o.program = program
 		}
@@ -43,7 +44,7 @@ func stopOrphans(ctx context.Context, vm layout.VM, s Settings, log func(string)
 		}
 		log(how)
 	}
-	return removeRunFiles(vm)
+	return nil
 }
 
 var errUnknown = errors.New("it is not known how to reach it")

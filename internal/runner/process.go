@@ -44,10 +44,20 @@ func runsMachine(cmdline []byte, socket string) bool {
 		slices.ContainsFunc(args, func(a []byte) bool { return string(a) == socket })
 }
 
-// alive tells whether a process still runs a machine on the socket.
-func alive(proc string, pid int, socket string) bool {
-	text, err := os.ReadFile(filepath.Join(proc, strconv.Itoa(pid), "cmdline"))
-	return err == nil && runsMachine(text, socket)
+// lifeOf names a process's life: when it began, in the kernel's ticks, which a later process of its number does not share.
+// It is "" once the process has ended and closed its files, reaped or not; its arguments are gone before that.
+func lifeOf(proc string, pid int) string {
+	text, err := os.ReadFile(filepath.Join(proc, strconv.Itoa(pid), "stat"))
+	if err != nil {
+		return ""
+	}
+	// proc(5): pid (comm) state ppid …, the 22nd is starttime; a name may hold spaces and parentheses.
+	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
+	const state, starttime = 3 - 3, 22 - 3
+	if len(fields) <= starttime || bytes.ContainsAny(fields[state], "ZXx") {
+		return ""
+	}
+	return string(fields[starttime])
 }
 
 func (o *orphan) kill() error {
@@ -61,7 +71,7 @@ func (o *orphan) kill() error {
 func (o *orphan) wait(ctx context.Context) bool {
 	ticker := time.NewTicker(lockPoll)
 	defer ticker.Stop()
-	for alive(o.proc, o.pid, o.socket) {
+	for o.life != "" && lifeOf(o.proc, o.pid) == o.life {
 		select {
 		case <-ctx.Done():
 			return false

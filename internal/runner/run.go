@@ -145,7 +145,8 @@ func (r *run) wait(ctx context.Context) bool {
 	}
 }
 
-// removeRunFiles removes what belongs to one life of crosvm. The control socket goes once nobody holds it.
+// removeRunFiles removes what belongs to one life of crosvm. The control socket goes once nobody holds it: a crosvm that
+// was killed a moment ago first gives back the guest's memory, and has no arguments any more by which to be found.
 func removeRunFiles(vm layout.VM) error {
 	var faults []error
 	for _, path := range []string{vm.ConfigDisk(), vm.ConfigDisk() + newSuffix, vm.Token(), vm.Token() + newSuffix} {
@@ -153,8 +154,16 @@ func removeRunFiles(vm layout.VM) error {
 			faults = append(faults, err)
 		}
 	}
-	return errors.Join(append(faults, crosvm.ClearSocket(vm.Socket()))...)
+	err := crosvm.ClearSocket(vm.Socket())
+	for deadline := time.Now().Add(socketTimeout); errors.Is(err, crosvm.ErrSocketHeld) && time.Now().Before(deadline); {
+		time.Sleep(lockPoll)
+		err = crosvm.ClearSocket(vm.Socket())
+	}
+	return errors.Join(append(faults, err)...)
 }
+
+// socketTimeout is how long a control socket may be held by a process that is on its way out.
+const socketTimeout = 5 * time.Second
 
 // readToken returns the token of the machine that runs, or "".
 func readToken(vm layout.VM) string {

@@ -77,11 +77,11 @@ func replaceFile(path string, content []byte) error {
 
 const maxState = 1 << 20 // bytes
 
-// readState returns the state that was last written, or a machine that is down where there is none.
+// readState returns the state that was last written, or a machine that is down where there is none to be read.
 func readState(vm layout.VM) (*runnerapi.State, error) {
 	f, err := os.Open(vm.State())
 	if errors.Is(err, fs.ErrNotExist) {
-		return &runnerapi.State{Format: runnerapi.Format, Name: vm.Name, Phase: runnerapi.Down}, nil
+		return downState(vm), nil
 	}
 	if err != nil {
 		return nil, err
@@ -91,7 +91,14 @@ func readState(vm layout.VM) (*runnerapi.State, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !json.Valid(text) { // a power cut may leave an empty file, of a boot that is over
+		return downState(vm), nil
+	}
 	return runnerapi.Decode(text)
+}
+
+func downState(vm layout.VM) *runnerapi.State {
+	return &runnerapi.State{Format: runnerapi.Format, Name: vm.Name, Phase: runnerapi.Down}
 }
 
 // bootID is the kernel's random name for this boot: a state of another boot tells nothing of processes.

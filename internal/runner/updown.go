@@ -65,16 +65,26 @@ func Up(ctx context.Context, root layout.Root, name string, o UpOptions) (runner
 			return o.Timeout
 		}
 	}
-	died, err := startDaemon(ctx, root, vm, o)
-	if err != nil {
-		return runnerapi.State{}, fmt.Errorf("start %s: %w", name, err)
+	state, err := startAndWait(ctx, root, vm, o)
+	if errors.Is(err, errVanished) {
+		state, err = startAndWait(ctx, root, vm, o)
 	}
-	state, err := awaitReady(ctx, vm, o, died)
 	if err != nil {
 		return state, fmt.Errorf("start %s: %w", name, err)
 	}
 	return state, nil
 }
+
+func startAndWait(ctx context.Context, root layout.Root, vm layout.VM, o UpOptions) (runnerapi.State, error) {
+	died, err := startDaemon(ctx, root, vm, o)
+	if err != nil {
+		return runnerapi.State{}, err
+	}
+	return awaitReady(ctx, vm, o, died)
+}
+
+// errVanished says that there was a daemon and then was none: one that had just been killed, or was told to end.
+var errVanished = errors.New("its daemon has gone")
 
 // startDaemon starts a daemon unless there is one, which is told to try again where it has given up. The channel is
 // closed when the daemon that was started ends; it is nil when there was one.
@@ -91,7 +101,7 @@ func startDaemon(ctx context.Context, root layout.Root, vm layout.VM, o UpOption
 			if err := d.signal(Again); err != nil {
 				return nil, err
 			}
-			return nil, awaitChange(ctx, vm, state.Since)
+			return nil, awaitChange(ctx, vm, state)
 		}
 		return nil, nil
 	}
@@ -126,12 +136,15 @@ func rests(p runnerapi.Phase) bool {
 	return p == runnerapi.Failed || p == runnerapi.CrashLoop || p == runnerapi.Off
 }
 
-// awaitChange waits until the daemon has entered another phase than that since a time.
-func awaitChange(ctx context.Context, vm layout.VM, since time.Time) error {
+// awaitChange waits until the daemon has left the phase of a state, or has gone.
+func awaitChange(ctx context.Context, vm layout.VM, was *runnerapi.State) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	for {
-		if state, err := readState(vm); err != nil || !state.Since.Equal(since) {
+		if state, err := readState(vm); err != nil || !state.Since.Equal(was.Since) {
+			return err
+		}
+		if pid, err := lockHolder(vm); err != nil || pid != was.Daemon {
 			return err
 		}
 		select {
@@ -173,16 +186,19 @@ func awaitReady(ctx context.Context, vm layout.VM, o UpOptions, died <-chan stru
 				deadline = time.Now().Add(o.fallback())
 				o.fallback = nil
 			}
+			ready := state.Phase == runnerapi.Ready && lifeOf("/proc", state.Crosvm) != "" // or was killed just now
 			switch {
-			case !o.NoWait && state.Phase == runnerapi.Ready && rolledBack(state, begun):
+			case !o.NoWait && ready && rolledBack(state, begun):
 				return *state, &RolledBackError{state.RollBack}
-			case o.NoWait || state.Phase == runnerapi.Ready:
+			case o.NoWait || ready:
 				return *state, nil
 			case rests(state.Phase):
 				return *state, fmt.Errorf("%w: %s: %s", ErrNotReady, state.Phase, state.Reason)
 			}
 		}
 		switch {
+		case died == nil && pid == 0:
+			return *state, errVanished
 		case gone && pid == 0:
 			return *state, fmt.Errorf("%w: its daemon ended: %s", ErrNotReady, lastOf(vm.Log()))
 		case time.Now().After(deadline):
@@ -279,7 +295,7 @@ func down(ctx context.Context, root layout.Root, vm layout.VM, report func(strin
 	for _, change := range changes.Changed {
 		report("network: " + change)
 	}
-	if err != nil {
+	if err = errors.Join(err, removeRunFiles(vm)); err != nil {
 		return err
 	}
 	state, err := readState(vm)

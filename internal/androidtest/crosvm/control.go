@@ -7,8 +7,6 @@ import (
 	"net"
 	"os"
 	"time"
-
-	"github.com/sovereign-sql/sov/internal/qemu"
 )
 
 // requests are the names of VmRequest (vm_control/src/lib.rs) by the verb that sends them.
@@ -40,7 +38,15 @@ func (c *control) Close() error {
 	return c.listener.Close()
 }
 
-func (c *control) serve(vm *qemu.VM) {
+// A controlled is a machine that takes requests.
+type controlled interface {
+	Quit(context.Context) error
+	PowerButton(context.Context) error
+	Pause(context.Context) error
+	Resume(context.Context) error
+}
+
+func (c *control) serve(vm controlled) {
 	if c.listener == nil {
 		return
 	}
@@ -53,7 +59,7 @@ func (c *control) serve(vm *qemu.VM) {
 	}
 }
 
-func answer(conn *net.UnixConn, vm *qemu.VM) {
+func answer(conn *net.UnixConn, vm controlled) {
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(controlTimeout))
 	packet := make([]byte, 4096)

@@ -9,11 +9,15 @@ import (
 	"os"
 	"strings"
 
+	"github.com/sovereign-sql/sov/internal/androidtest/lightguest"
 	"github.com/sovereign-sql/sov/internal/qemu"
 )
 
 // run runs the machine to its end and returns crosvm's status for it.
 func run(ctx context.Context, m *machine) (int, error) {
+	if script, err := lightguest.Load(m.kernel); script != nil || err != nil {
+		return runLight(m, script, err)
+	}
 	arch, err := architecture(m.kernel)
 	if err != nil {
 		return statusFailed, err
@@ -55,6 +59,28 @@ func run(ctx context.Context, m *machine) (int, error) {
 	default:
 		return statusCrash, err
 	}
+}
+
+// runLight runs a machine whose kernel is a script.
+func runLight(m *machine, script *lightguest.Script, err error) (int, error) {
+	if err != nil {
+		return statusFailed, err
+	}
+	control, err := listen(m.socket)
+	if err != nil {
+		return statusFailed, err
+	}
+	defer control.Close()
+	var disks []string
+	for _, d := range m.disks {
+		disks = append(disks, d.path)
+	}
+	guest, err := lightguest.Start(*script, m.tap, m.mac, disks)
+	if err != nil {
+		return statusFailed, err
+	}
+	go control.serve(guest)
+	return guest.Wait(), nil
 }
 
 func openConsole(path string) (*os.File, error) {
