@@ -33,6 +33,7 @@ type Options struct {
 	UntrackedAfter time.Duration // how long an orphaned crosvm lives; 0: 90 s
 	StillBooting   bool          // sys.boot_completed is not set: SetProp does that
 	OldCrosvm      bool          // its crosvm knows the flags of before 2023
+	InMemory       bool          // its files are in memory where there is room: small ones that are synced all the time
 	Hypervisor     string        // its device in /dev, such as "gunyah"; empty: "kvm"; "none": it has none
 }
 
@@ -72,7 +73,7 @@ func New(t testing.TB, o Options) *Phone {
 	if o.UntrackedAfter == 0 {
 		o.UntrackedAfter = 90 * time.Second
 	}
-	p := &Phone{t: t, dir: t.TempDir()}
+	p := &Phone{t: t, dir: folder(t, o.InMemory)}
 	var err error
 	if p.iptables, err = exec.LookPath(o.IPTables); err != nil {
 		t.Skipf("needs %s: %v", o.IPTables, err)
@@ -83,6 +84,21 @@ func New(t testing.TB, o Options) *Phone {
 	p.internet = p.keeper(syscall.CLONE_NEWNET, "", 0)
 	p.connect()
 	return p
+}
+
+// folder is where a phone's folders are.
+func folder(t testing.TB, inMemory bool) string {
+	const memory, enough = "/dev/shm", 1 << 30 // bytes; containers may have far less
+	var room unix.Statfs_t
+	if !inMemory || unix.Statfs(memory, &room) != nil || room.Bavail*uint64(room.Bsize) < enough {
+		return t.TempDir()
+	}
+	dir, err := os.MkdirTemp(memory, "androidtest-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
 }
 
 // keeper starts a process of the test binary's in new namespaces. It ends with the test, and with the test binary.

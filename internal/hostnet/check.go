@@ -62,6 +62,14 @@ func (h *Host) check(vm VM) (Uplink, []Finding, error) {
 		return u, nil, err
 	}
 	out = append(out, tap...)
+	links, err := clashes(vm)
+	if err != nil {
+		return u, nil, err
+	}
+	for _, link := range links {
+		out = append(out, Finding{LayerTAP, fmt.Sprintf("%s has an address in %s, too", link.Attrs().Name, vm.Subnet()),
+			"the phone is in a network with the machine's addresses: give the machine others, network.host and network.guest in its recipe", false})
+	}
 	for _, t := range vm.things(u) {
 		ofTAP := t.Kind == kindAddress || t.Path == rpFilter(vm.TAP)
 		if t.Kind == kindTAP || ofTAP && !usable {

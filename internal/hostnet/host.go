@@ -99,6 +99,9 @@ func (h *Host) up(ctx context.Context, vm VM) (report Report, err error) {
 	if err != nil {
 		return report, err
 	}
+	if err := refuseClash(vm); err != nil {
+		return report, err
+	}
 	report.Uplink, err = findUplink(vm.Uplink)
 	if err != nil && !errors.Is(err, ErrNoUplink) {
 		return report, err

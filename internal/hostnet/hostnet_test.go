@@ -67,7 +67,10 @@ func (p *phone) whole(vm VM) {
 func inEach(t *testing.T, test func(p *phone, routing Routing)) {
 	for _, flavour := range flavours {
 		for _, routing := range []Routing{MainFirst, Scoped} {
-			t.Run(fmt.Sprintf("%s/%s", flavour, routing), func(t *testing.T) { test(newPhone(t, flavour), routing) })
+			t.Run(fmt.Sprintf("%s/%s", flavour, routing), func(t *testing.T) {
+				t.Parallel()
+				test(newPhone(t, flavour), routing)
+			})
 		}
 	}
 }
@@ -485,6 +488,40 @@ func TestForeignInterface(t *testing.T) {
 	if after := p.sh("ip link show vm_sql"); after != before {
 		t.Errorf("the foreign interface changed:\n%s%s", before, after)
 	}
+}
+
+// One that somebody has put in the place of ours stays as well.
+func TestForeignInterfaceInItsPlace(t *testing.T) {
+	p := newPhone(t, flavours[0])
+	p.up(sql(MainFirst))
+	p.sh("ip link del vm_sql; ip link add vm_sql type veth peer name vm_peer; ip addr add 10.1.2.3/24 dev vm_sql")
+	if findings := p.findings(sql(MainFirst)); len(findings) == 0 || findings[0].Layer != LayerTAP || findings[0].Fixable {
+		t.Errorf("found %+v", findings)
+	}
+	p.down("sql")
+	if !strings.Contains(p.sh("ip addr show vm_sql"), "10.1.2.3/24") {
+		t.Error("down removed it")
+	}
+}
+
+// Two machines cannot have one subnet. That the phone joins a network with a machine's addresses is found.
+func TestClash(t *testing.T) {
+	p := newPhone(t, flavours[0])
+	p.up(sql(MainFirst))
+	twin := other(MainFirst)
+	twin.Host, twin.Guest = sql(MainFirst).Host, sql(MainFirst).Guest
+	before := p.snapshot()
+	if _, err := p.host().Up(t.Context(), twin); err == nil || !strings.Contains(err.Error(), "192.168.100.0/24 is the subnet of the machine sql") {
+		t.Errorf("got %v", err)
+	}
+	p.same("after an up that was refused", before, p.snapshot())
+	p.sh("ip addr add 192.168.100.77/24 dev wlan0")
+	p.up(sql(MainFirst))
+	findings := p.findings(sql(MainFirst))
+	if len(findings) != 1 || findings[0].Layer != LayerTAP || findings[0].Fixable || !strings.Contains(findings[0].Found, "wlan0 has an address in 192.168.100.0/24") {
+		t.Errorf("found %+v", findings)
+	}
+	p.down("sql")
 }
 
 func TestDamagedLedger(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"net"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -35,6 +36,13 @@ func hardwareAddress(name string) net.HardwareAddr {
 	return net.HardwareAddr{0x02, sum[0], sum[1], sum[2], sum[3], sum[4]}
 }
 
+// isOurs tells whether an interface may be one that makeTAP made: somebody may have put another in its place.
+func isOurs(link netlink.Link) bool {
+	_, tap := link.(*netlink.Tuntap)
+	alias := link.Attrs().Alias
+	return tap && (alias == "" || strings.HasPrefix(alias, aliasPrefix))
+}
+
 // ownTAP refuses an interface that is not owner's: no TAP interface, or one with neither owner's alias nor, as when its
 // maker was killed before the alias was set, no alias at all and a place in the ledger.
 func ownTAP(name, owner string, inLedger bool) error {
@@ -48,6 +56,39 @@ func ownTAP(name, owner string, inLedger bool) error {
 	}
 	return fmt.Errorf("there is an interface %s already, of type %s, which is not ours: remove it (ip link del %s) or give the machine "+
 		"another name for its own, network.tap in the recipe", name, link.Type(), name)
+}
+
+// clashes returns the other interfaces with an address in vm's subnet: to the kernel, the guest would be behind one of them.
+func clashes(vm VM) ([]netlink.Link, error) {
+	addresses, err := netlink.AddrList(nil, netlink.FAMILY_V4)
+	if err != nil {
+		return nil, fmt.Errorf("list the addresses: %w", err)
+	}
+	var out []netlink.Link
+	for _, a := range addresses {
+		if !prefixOf(a.IPNet).Masked().Overlaps(vm.Subnet()) {
+			continue
+		}
+		link, err := netlink.LinkByIndex(a.LinkIndex)
+		if err == nil && link.Attrs().Name != vm.TAP { // one that has just gone does not clash
+			out = append(out, link)
+		}
+	}
+	return out, nil
+}
+
+// refuseClash refuses the subnet of another machine. One of the phone's own networks comes and goes: Check tells of it.
+func refuseClash(vm VM) error {
+	links, err := clashes(vm)
+	if err != nil {
+		return err
+	}
+	for _, link := range links {
+		if other, ours := strings.CutPrefix(link.Attrs().Alias, aliasPrefix); ours {
+			return fmt.Errorf("%s is the subnet of the machine %s: give this one another, network.host and network.guest in its recipe", vm.Subnet(), other)
+		}
+	}
+	return nil
 }
 
 // hasCarrier tells whether a process has a TAP interface open (drivers/net/tun.c: tun_attach turns the carrier on).

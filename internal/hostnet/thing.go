@@ -133,7 +133,7 @@ func (h *Host) undo(t thing, before string) error {
 	switch t.Kind {
 	case kindTAP:
 		var link netlink.Link
-		if link, err = findLink(t.Link); link != nil && err == nil {
+		if link, err = findLink(t.Link); link != nil && err == nil && isOurs(link) {
 			err = netlink.LinkDel(link)
 		}
 	case kindAddress:
