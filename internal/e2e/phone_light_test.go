@@ -48,7 +48,7 @@ func TestKilledInBetween(t *testing.T) {
 			random := rand.New(rand.NewPCG(1, uint64(len(routing))))
 			phases := map[runnerapi.Phase]int{}
 			for i := range cycles {
-				h.killSomebody(random, 400*time.Millisecond)
+				h.killSomebody(random, 600*time.Millisecond)
 				phases[h.phaseOnDisk()]++
 				h.do("down", "sql")
 				same(t, fmt.Sprintf("cycle %d", i), before, h.Snapshot())
@@ -72,7 +72,7 @@ func TestKilledAndStartedAgain(t *testing.T) {
 			up := h.Snapshot()
 			random := rand.New(rand.NewPCG(2, uint64(len(routing))))
 			for i := range cycles {
-				h.killSomebody(random, 400*time.Millisecond)
+				h.killSomebody(random, 600*time.Millisecond)
 				var now string
 				for range 5 { // who was killed a moment ago may be taken for alive
 					h.do("up", "sql")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/sovereign-sql/sov/internal/android"
@@ -125,8 +126,10 @@ func (d *Daemon) keep(ctx context.Context) error {
 	if err != nil {
 		return d.fail(ctx, err)
 	}
-	if !d.settings.KeepPhantoms {
-		d.phone.LiftPhantomLimit(ctx)
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	if !d.settings.KeepPhantoms { // Android takes its time for it, and the machine need not wait
+		beside.Go(func() { d.phone.LiftPhantomLimit(ctx) })
 	}
 	if err := stopOrphans(ctx, d.vm, d.settings, d.log); err != nil {
 		return d.fail(ctx, err)
@@ -406,7 +409,7 @@ const (
 	readyPoll = 5 * time.Second
 	// A question that was sent before crosvm had the interface open is lost, and TCP repeats it after a second: the first
 	// ones are given up sooner.
-	firstPatience = 250 * time.Millisecond
+	firstPatience = 100 * time.Millisecond
 	askPatience   = 3 * time.Second
 )
 
