@@ -515,6 +515,12 @@ func TestClash(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	p.same("after an up that was refused", before, p.snapshot())
+	renamed := sql(MainFirst)
+	renamed.TAP = "vm_new" // as a new version's may be
+	p.up(renamed)
+	p.whole(renamed)
+	p.up(sql(MainFirst))
+	p.same("renamed and back", before, p.snapshot())
 	p.sh("ip addr add 192.168.100.77/24 dev wlan0")
 	p.up(sql(MainFirst))
 	findings := p.findings(sql(MainFirst))

@@ -84,7 +84,7 @@ func refuseClash(vm VM) error {
 		return err
 	}
 	for _, link := range links {
-		if other, ours := strings.CutPrefix(link.Attrs().Alias, aliasPrefix); ours {
+		if other, ours := strings.CutPrefix(link.Attrs().Alias, aliasPrefix); ours && other != vm.Name { // else it goes, by release
 			return fmt.Errorf("%s is the subnet of the machine %s: give this one another, network.host and network.guest in its recipe", vm.Subnet(), other)
 		}
 	}

@@ -114,7 +114,7 @@ func (p *patient) Reach(ctx context.Context) error {
 }
 
 func dial(ctx context.Context, address netip.AddrPort) (net.Conn, error) {
-	// An unanswered ARP request is given up after 3 s (three of a second each), which says more than a timeout before.
+	// An unanswered ARP request is given up after 3 s, which says more than a timeout before.
 	d := net.Dialer{Timeout: 5 * time.Second}
 	return d.DialContext(ctx, "tcp", address.String())
 }
