@@ -13,7 +13,6 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/chunk"
 	"github.com/sovereign-sql/sov/internal/manifest"
-	"github.com/sovereign-sql/sov/internal/receive"
 	"github.com/sovereign-sql/sov/internal/slots"
 )
 
@@ -47,7 +46,7 @@ func Open(ctx context.Context, dir string, report func(done, total int64)) (*Art
 		return nil, fmt.Errorf("%s is no built machine that can be pushed: %w", dir, err)
 	}
 	a := &Artifact{Artifact: loaded}
-	for _, f := range receive.Streamed(loaded) {
+	for _, f := range slots.Streamed(loaded) {
 		a.files = append(a.files, file{File: f, path: filepath.Join(dir, f.Name)})
 	}
 	done, total := int64(0), a.Size()

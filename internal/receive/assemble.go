@@ -102,7 +102,7 @@ type assembly struct {
 
 // begin prepares the folder for a version. data is how many bytes of each file are not zeros.
 func begin(r *Receiver, a *slots.Artifact, data []int64, report func(delta.Progress)) (*assembly, error) {
-	s := &assembly{vm: r.VM, artifact: a, files: Streamed(a), report: report}
+	s := &assembly{vm: r.VM, artifact: a, files: slots.Streamed(a), report: report}
 	if len(data) != len(s.files) {
 		return nil, fmt.Errorf("%d sizes for %d files", len(data), len(s.files))
 	}
@@ -121,18 +121,6 @@ func begin(r *Receiver, a *slots.Artifact, data []int64, report func(delta.Progr
 		need += max(data[i]-allocated(s.path(f.Name)), 0)
 	}
 	return s, makeRoom(r.VM, s.target, need)
-}
-
-// Streamed are an artifact's files that travel in a delta's stream, in their order there: all that a slot holds but those
-// that an offer has in it.
-func Streamed(a *slots.Artifact) []manifest.File {
-	var out []manifest.File
-	for _, f := range a.Files {
-		if f.Name != slots.SpecFile {
-			out = append(out, f)
-		}
-	}
-	return out
 }
 
 func (s *assembly) path(name string) string { return filepath.Join(s.vm.Incoming(), name) }

@@ -37,7 +37,7 @@ func (r *Receiver) Install(ctx context.Context, from fs.FS, report func(delta.Pr
 		return &delta.Done{Slot: slot, Unchanged: true}, nil
 	}
 	var sizes []int64
-	for _, f := range Streamed(a) {
+	for _, f := range slots.Streamed(a) {
 		sizes = append(sizes, f.Size) // its holes are not known yet
 	}
 	s, err := begin(r, a, sizes, report)

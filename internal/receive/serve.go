@@ -186,7 +186,7 @@ func (s *assembly) sendBases(c *delta.Conn, fresh bool) ([]*os.File, error) {
 		if err != nil {
 			continue // empty or broken: there is no telling what is in it
 		}
-		for _, f := range Streamed(a) {
+		for _, f := range slots.Streamed(a) {
 			if seen[f.SHA256] {
 				continue
 			}

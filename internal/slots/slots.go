@@ -126,6 +126,18 @@ func Parse(manifestText, specText []byte) (*Artifact, error) {
 	return a, nil
 }
 
+// Streamed are an artifact's files that travel in a delta's stream, in their order there: all that a slot holds but those
+// that an offer has in it (package delta).
+func Streamed(a *Artifact) []manifest.File {
+	var out []manifest.File
+	for _, f := range a.Files {
+		if f.Name != SpecFile {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
 // Load reads the artifact in a folder. It looks at the sizes of its files, not into them; see Verify.
 func Load(dir string) (*Artifact, error) {
 	manifestText, err := readFile(filepath.Join(dir, manifest.Name))
