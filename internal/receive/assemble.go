@@ -43,7 +43,8 @@ func newWriter(path string, keep int64) (*writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := f.Truncate(keep); err == nil {
+	err = f.Truncate(keep)
+	if err == nil {
 		_, err = f.Seek(keep, io.SeekStart)
 	}
 	if err != nil {
