@@ -55,7 +55,7 @@ lint: ## gofmt, vet, staticcheck, actionlint, shellcheck; sov for macOS compiles
 	@$(GO) run -exec 'env GOOS=darwin GOARCH=arm64' $(STATICCHECK) -tests=false \
 		$$(GOOS=darwin GOARCH=arm64 $(GO) list -deps ./cmd/sov | grep '^github.com/sovereign-sql/sov')
 	@$(GO) run $(ACTIONLINT) .github/workflows/*.yml docs/ci/github.yml
-	@if command -v shellcheck >/dev/null; then shellcheck -x .ci/[a-z]*; fi
+	@if command -v shellcheck >/dev/null; then shellcheck -x .ci/[a-z]* && shellcheck -s sh assets/module/*; fi
 	@echo "lint: clean"
 
 clean: ## remove bin/, out/ and dist/ (the cache stays: see `sov cache prune`)

@@ -1,5 +1,6 @@
 // Package assets carries the files that people edit and the program embeds: the
-// recipes that sov knows by name and PostgreSQL's settings.
+// recipes that sov knows by name, PostgreSQL's settings, and the scripts of the
+// phone's module.
 package assets
 
 import (
@@ -19,6 +20,11 @@ var files embed.FS
 //
 //go:embed postgresql.conf
 var PostgresConf string
+
+// Module holds the scripts of the module for root managers, see package module.
+//
+//go:embed module
+var Module embed.FS
 
 // Recipe returns the source of the embedded recipe of that name. The error of
 // an unknown name lists the known ones and matches fs.ErrNotExist.

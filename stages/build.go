@@ -87,6 +87,9 @@ func newBuilder(ctx context.Context, o Options) (_ *builder, err error) {
 	if o.Arch != "arm64" && o.Arch != "amd64" {
 		return nil, fmt.Errorf("build for %q: the architectures are arm64 and amd64", o.Arch)
 	}
+	if err := CheckFormats(o.Formats); err != nil {
+		return nil, err
+	}
 	for _, repository := range o.Repositories {
 		if err := recipe.CheckRepository(repository); err != nil {
 			return nil, fmt.Errorf("package repository: %w", err)
@@ -116,7 +119,7 @@ func newBuilder(ctx context.Context, o Options) (_ *builder, err error) {
 		}
 		b.store = b.store.Connect(ctx, o.Remotes)
 	}
-	b.engine = &pipeline.Engine{Store: b.store, Jobs: o.Jobs, NoCache: o.NoCache, Deliver: []string{bundle.Name},
+	b.engine = &pipeline.Engine{Store: b.store, Jobs: o.Jobs, NoCache: o.NoCache, Deliver: append([]string{bundle.Name}, o.Formats...),
 		Scope: o.Recipe.Name + "/" + o.Arch, Progress: b.reporter}
 	return b, b.connect()
 }

@@ -34,14 +34,23 @@ func filePerm(name string) fs.FileMode {
 // the artifact of before or the new one, never some of each. Files that an
 // earlier artifact had and this one has not are gone afterwards; files that no
 // build wrote stay. If dir is the artifact already, nothing is written.
+//
+// Other forms of it that the build made (Options.Formats) lie beside its files. Those of an earlier build, which are of
+// another artifact or might be, are gone afterwards.
 func Export(ctx context.Context, store *pipeline.Store, result *pipeline.Result, dir string) ([]ExportedFile, error) {
 	st := result.Stage(bundle.Name)
 	if st == nil {
 		return nil, errors.New("export: the build has no bundle")
 	}
-	files := make([]ExportedFile, 0, len(st.Outputs))
-	changed := len(staleFiles(dir, outputNames(st.Outputs))) > 0
-	for _, o := range st.Outputs {
+	outputs := slices.Clone(st.Outputs)
+	for _, f := range formatList {
+		if st := result.Stage(f.name); st != nil {
+			outputs = append(outputs, st.Outputs...)
+		}
+	}
+	files := make([]ExportedFile, 0, len(outputs))
+	changed := len(staleFiles(dir, outputNames(outputs))) > 0
+	for _, o := range outputs {
 		f := ExportedFile{Name: o.Name, Blob: o.Blob, Changed: !store.Exported(o.Blob, filepath.Join(dir, o.Name), filePerm(o.Name))}
 		changed = changed || f.Changed
 		files = append(files, f)
@@ -62,10 +71,16 @@ func staleFiles(dir string, now []string) []string {
 	if err != nil {
 		return nil // no artifact, or none that says what is its own
 	}
-	var stale []string
+	var names, stale []string
 	for _, f := range old.Files {
-		if _, err := os.Lstat(filepath.Join(dir, f.Name)); err == nil && !slices.Contains(now, f.Name) {
-			stale = append(stale, f.Name)
+		names = append(names, f.Name)
+	}
+	for _, f := range formatList {
+		names = append(names, f.file(old.Name))
+	}
+	for _, name := range names {
+		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil && !slices.Contains(now, name) {
+			stale = append(stale, name)
 		}
 	}
 	return stale

@@ -252,3 +252,34 @@ func TestExchangeByRename(t *testing.T) {
 		t.Error("the directories did not change places")
 	}
 }
+
+// Other forms of an artifact lie beside it as long as they are made with it.
+func TestExportFormats(t *testing.T) {
+	store := openStore(t)
+	dir := filepath.Join(t.TempDir(), "out", "tiny", arch)
+	export := func(result *pipeline.Result) map[string]string {
+		t.Helper()
+		if _, err := Export(t.Context(), store, result, dir); err != nil {
+			t.Fatal(err)
+		}
+		return others(t, dir)
+	}
+	with := bundled(t, store, map[string]string{"a": "1"})
+	for _, f := range formatList {
+		b, err := store.Put(t.Context(), strings.NewReader(f.name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		with.Stages = append(with.Stages, pipeline.StageResult{Name: f.name, Outputs: []pipeline.Output{{Name: f.file("tiny"), Blob: b}}})
+	}
+	want := map[string]string{"a": "1", "sov-tiny.zip": "module", "rootfs.simg": "simg", "rootfs.img.zst": "raw.zst"}
+	if diff := cmp.Diff(want, export(with)); diff != "" {
+		t.Errorf("all forms (-want +got)\n%s", diff)
+	}
+	if diff := cmp.Diff(map[string]string{"a": "1"}, export(bundled(t, store, map[string]string{"a": "1"}))); diff != "" {
+		t.Errorf("none (-want +got)\n%s", diff)
+	}
+	if err := CheckFormats(append(Formats(), "iso")); err == nil || !strings.Contains(err.Error(), "know module, simg, raw.zst") {
+		t.Errorf("an unknown form: %v", err)
+	}
+}

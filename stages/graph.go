@@ -1,6 +1,8 @@
 package stages
 
 import (
+	"slices"
+
 	"github.com/sovereign-sql/sov/internal/lock"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/base"
@@ -37,9 +39,15 @@ func (b *builder) graph(entry *lock.Entry, guest, phone []byte) []pipeline.Stage
 	if b.Kernel != "" {
 		made.Kernel = nil // the lock may name a source, which is not what this kernel was made from
 	}
-	return append(list,
+	list = append(list,
 		rootfs.New(rootfs.Options{Label: b.Recipe.Rootfs.Label, Free: b.Recipe.Rootfs.Free, Shares: shares(list)}),
 		bundle.New(bundle.Options{Recipe: b.Recipe, RecipeText: b.RecipeText, Arch: b.Arch, Made: made, Builder: b.Builder, Programs: programs}))
+	for _, f := range formatList {
+		if slices.Contains(b.Formats, f.name) {
+			list = append(list, f.stage())
+		}
+	}
+	return list
 }
 
 func (b *builder) base(entry *lock.Entry) pipeline.Stage {

@@ -13,6 +13,9 @@
 //	kernel      kernel, config, kernel.json
 //	rootfs      rootfs.img, rootfs.json           all of the above but the kernel, as ext4
 //	bundle      the files of the artifact
+//	module      sov-NAME.zip                      for root managers; when asked for
+//	simg        rootfs.simg                       Android sparse; when asked for
+//	raw.zst     rootfs.img.zst                    when asked for
 //
 // To add a stage, write its package, give it to Graph, and have rootfs or
 // bundle read its outputs.
@@ -49,6 +52,9 @@ type Options struct {
 	Repositories []string // package repositories, in place of the recipe's
 	Kernel       string   // a finished kernel image to take instead of building one
 	KernelSource string   // path, URL or deb:NAME of the kernel's source
+
+	// Formats are other forms of the artifact that are made too, see Formats.
+	Formats []string
 
 	// Out is the folder for artifacts: the build exports to OUT/NAME/ARCH. Empty: no export.
 	Out string

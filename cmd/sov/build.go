@@ -59,6 +59,7 @@ Remote caches share results between computers: --cache-from is asked for what th
   sov build sql --image postgres:17-alpine
   sov build sql --kernel ./Image
   sov build sql --sign release.pem
+  sov build sql --format module
   sov build sql --bundle sql.sovbundle --offline
   sov build sql --cache-from registry.example.com/team/cache --cache-to registry.example.com/team/cache`,
 		Args: func(c *cobra.Command, args []string) error {
@@ -90,7 +91,9 @@ Remote caches share results between computers: --cache-from is asked for what th
 	flags.StringVar(&f.Kernel, "kernel", "", "a finished kernel (arm64 Image, amd64 bzImage) in place of building one")
 	flags.StringVar(&f.KernelSource, "with-kernel-source", "", "kernel source: a path, a URL or deb:NAME")
 	flags.BoolVar(&f.checkAnew, "check-reproducible", false, "build twice more from nothing, in empty folders with empty caches, and compare: exit status 3 on any difference")
+	flags.StringSliceVar(&f.Formats, "format", nil, "also make: module (a zip for root managers), simg (Android sparse image), raw.zst; may be repeated")
 	flags.StringVar(&f.signKey, "sign", "", "sign the artifact with this private key (see sov key)")
+	complete(c, "format", stages.Formats()...)
 	complete(c, "progress", "auto", "tty", "plain", "json")
 	return c
 }
@@ -100,6 +103,9 @@ func build(c *cobra.Command, name string, f buildFlags) (err error) {
 		if err != nil {
 			return err
 		}
+	}
+	if err := stages.CheckFormats(f.Formats); err != nil {
+		return &usageError{fmt.Errorf("--format: %w", err)}
 	}
 	if f.Jobs < 1 {
 		return &usageError{fmt.Errorf("--jobs %d: at least one stage has to run", f.Jobs)}

@@ -1,0 +1,169 @@
+package module
+
+import (
+	"archive/zip"
+	"bytes"
+	"context"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/klauspost/compress/flate"
+
+	"github.com/sovereign-sql/sov/assets"
+	"github.com/sovereign-sql/sov/internal/manifest"
+)
+
+// ArtifactFolder is where the archive holds the artifact; sov-runner looks for it there.
+const ArtifactFolder = "artifact"
+
+// A Source opens a file of the artifact by its name.
+type Source func(name string) (io.ReadCloser, error)
+
+// level is deflate's: what comes behind costs much time and saves little.
+const level = 5
+
+// written is the time of every file in the archive. The format knows none before 1980 (APPNOTE.TXT, 4.4.6).
+var written = time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// Write writes the module of an artifact: the scripts, sov-runner, and those of the artifact's files that a slot holds.
+// scratch is a folder for what is compressed before its size is known. The same content makes the same bytes.
+func Write(ctx context.Context, w io.Writer, m *manifest.Manifest, files []manifest.File, open Source, scratch string) error {
+	z := zip.NewWriter(w)
+	a := &archive{ctx, z, scratch}
+	for _, f := range []struct{ name, asset string }{
+		{"META-INF/com/google/android/update-binary", "update-binary"},
+		{"customize.sh", "customize.sh"}, {"service.sh", "service.sh"}, {"uninstall.sh", "uninstall.sh"},
+	} {
+		text, err := assets.Module.ReadFile("module/" + f.asset)
+		if err != nil {
+			return err
+		}
+		if err := a.add(f.name, 0o755, bytes.NewReader(text)); err != nil {
+			return err
+		}
+	}
+	for _, f := range []struct{ name, text string }{
+		{"META-INF/com/google/android/updater-script", "#MAGISK\n"}, // by which Magisk knows a module
+		{"module.prop", properties(m)},
+	} {
+		if err := a.add(f.name, 0o644, strings.NewReader(f.text)); err != nil {
+			return err
+		}
+	}
+	if err := a.copy("sov-runner", 0o755, "sov-runner", open); err != nil {
+		return err
+	}
+	for _, f := range append([]manifest.File{{Name: manifest.Name}}, files...) {
+		if err := a.copy(ArtifactFolder+"/"+f.Name, 0o644, f.Name, open); err != nil {
+			return err
+		}
+	}
+	return z.Close()
+}
+
+// architectures are what root managers call them.
+var architectures = map[string]string{"arm64": "arm64", "amd64": "x64"}
+
+// properties is module.prop: what the root manager shows of it. sovArch is customize.sh's.
+func properties(m *manifest.Manifest) string {
+	description := m.Description
+	if description == "" {
+		description = "a virtual machine"
+	}
+	line := func(s string) string { return strings.Join(strings.Fields(s), " ") }
+	return fmt.Sprintf("id=sov-%s\nname=sov: %s\nversion=%s\nversionCode=%d\nauthor=sov\ndescription=%s\nsovArch=%s\n",
+		m.Name, m.Name, line(m.Version), versionCode(m.Version), line(description), architectures[m.Arch])
+}
+
+// versionCode is the number that a version begins with, by which root managers tell a newer one; 1 where it begins with none.
+func versionCode(version string) int {
+	n := 0
+	for _, r := range strings.TrimPrefix(version, "v") {
+		if r < '0' || r > '9' || n > 1e8 {
+			break
+		}
+		n = n*10 + int(r-'0')
+	}
+	return max(n, 1)
+}
+
+// An archive is a zip file that is written.
+type archive struct {
+	ctx     context.Context
+	z       *zip.Writer
+	scratch string
+}
+
+func (a *archive) copy(name string, mode fs.FileMode, from string, open Source) error {
+	src, err := open(from)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	return a.add(name, mode, src)
+}
+
+// add compresses a file before it is written: its header has the sizes then, which unpackers on phones want there and not
+// behind the content.
+func (a *archive) add(name string, mode fs.FileMode, from io.Reader) (err error) {
+	packed, err := os.CreateTemp(a.scratch, "module-")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		packed.Close()
+		os.Remove(packed.Name())
+	}()
+	sum := crc32.NewIEEE()
+	deflate, err := flate.NewWriter(packed, level)
+	if err != nil {
+		return err
+	}
+	size, err := io.Copy(io.MultiWriter(deflate, sum), &cancelable{a.ctx, from})
+	if err == nil {
+		err = deflate.Close()
+	}
+	if err != nil {
+		return fmt.Errorf("compress %s: %w", name, err)
+	}
+	length, err := packed.Seek(0, io.SeekCurrent)
+	if err == nil {
+		_, err = packed.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		return err
+	}
+	h := &zip.FileHeader{Name: name, Method: zip.Deflate, CRC32: sum.Sum32(), CompressedSize64: uint64(length), UncompressedSize64: uint64(size)}
+	h.SetMode(mode)
+	//lint:ignore SA1019 CreateRaw writes these, and not Modified
+	h.ModifiedDate, h.ModifiedTime = dosTime(written)
+	w, err := a.z.CreateRaw(h)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(w, packed)
+	return err
+}
+
+// dosTime is a time as the format has it, without the extension that Go's package would add.
+func dosTime(t time.Time) (date, clock uint16) {
+	return uint16(t.Day() + int(t.Month())<<5 + (t.Year()-1980)<<9), uint16(t.Second()/2 + t.Minute()<<5 + t.Hour()<<11)
+}
+
+// cancelable is a reader that ends with a context.
+type cancelable struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c *cancelable) Read(b []byte) (int, error) {
+	if err := context.Cause(c.ctx); err != nil {
+		return 0, err
+	}
+	return c.r.Read(b)
+}

@@ -1,0 +1,80 @@
+// Package module is the stage that makes an artifact a module for root managers (KernelSU, APatch, Magisk): one zip file that
+// installs sov-runner and the machine on a phone without a computer. Its scripts are in assets/module; they leave what is to
+// be known of slots to `sov-runner install`.
+//
+// It is no part of every build, since compressing an image takes longer than all that a changed setting causes otherwise.
+package module
+
+import (
+	"context"
+	"io"
+	"io/fs"
+
+	"github.com/sovereign-sql/sov/assets"
+	"github.com/sovereign-sql/sov/internal/manifest"
+	"github.com/sovereign-sql/sov/internal/slots"
+	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/stages/bundle"
+)
+
+// Name is the stage's name, and what --format calls it.
+const Name = "module"
+
+// File is what a machine's module is called.
+func File(machine string) string { return "sov-" + machine + ".zip" }
+
+// New returns the stage.
+func New() pipeline.Stage { return &stage{} }
+
+type stage struct{}
+
+func (s *stage) Name() string    { return Name }
+func (s *stage) Needs() []string { return []string{bundle.Name} }
+
+func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
+	k.Add("version", 1)
+	return fs.WalkDir(assets.Module, ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		text, err := assets.Module.ReadFile(path)
+		k.Add(path, pipeline.DigestOf(text))
+		return err
+	})
+}
+
+func (s *stage) Run(ctx context.Context, j *pipeline.Job) error {
+	var texts [2][]byte
+	for i, name := range []string{manifest.Name, slots.SpecFile} {
+		var err error
+		if texts[i], err = j.ReadFile(bundle.Name, name); err != nil {
+			return err
+		}
+	}
+	a, err := slots.Parse(texts[0], texts[1])
+	if err != nil {
+		return err
+	}
+	scratch, err := j.Scratch()
+	if err != nil {
+		return err
+	}
+	w, err := j.Create(File(a.Manifest.Name))
+	if err != nil {
+		return err
+	}
+	defer w.Abort()
+	open := func(name string) (io.ReadCloser, error) {
+		b, err := j.Output(bundle.Name, name)
+		if err != nil {
+			return nil, err
+		}
+		j.Progress().Step("compress " + name)
+		return j.Open(b)
+	}
+	if err := Write(ctx, w, a.Manifest, a.Files, open, scratch); err != nil {
+		return err
+	}
+	_, err = w.Commit()
+	return err
+}
