@@ -52,6 +52,8 @@ const (
 	brakeShare = 10
 	// longBrake is the offset from which it is a fault that the clock is ahead: some minutes of braking.
 	longBrake = 10 * time.Second
+	// maxAhead is more than will ever be waited for, and keeps what is computed from it within a Duration.
+	maxAhead = 20 * 365 * 24 * time.Hour
 	// While the clock is braked it is looked at more often.
 	brakeLook = 16 * time.Second
 	// After a round without an answer the next one comes soon, and then ever later.
@@ -63,6 +65,9 @@ type Keeper struct {
 	Sources []Source // in order of preference
 	Clock   Clock
 	Log     func(text string, attrs ...any)
+
+	once sync.Once
+	look chan struct{} // somebody has looked besides Run
 
 	turn  sync.Mutex           // held for a round: there is one clock
 	next  map[string]time.Time // when a source that has answered is due again
@@ -83,6 +88,7 @@ func (k *Keeper) Run(ctx context.Context) {
 		pause := k.round(ctx, false)
 		select {
 		case <-time.After(pause):
+		case <-k.looked():
 		case <-ctx.Done():
 			k.turn.Lock()
 			defer k.turn.Unlock()
@@ -95,7 +101,16 @@ func (k *Keeper) Run(ctx context.Context) {
 // Look reads the sources now, for whoever knows that the clock may be wrong, and returns the status after it.
 func (k *Keeper) Look(ctx context.Context) guestapi.Clock {
 	k.round(ctx, true)
+	select {
+	case k.looked() <- struct{}{}: // Run may have to come back sooner than it meant to
+	default:
+	}
 	return k.Status()
+}
+
+func (k *Keeper) looked() chan struct{} {
+	k.once.Do(func() { k.look = make(chan struct{}, 1) })
+	return k.look
 }
 
 // Status tells who keeps the clock and how well.
@@ -189,11 +204,12 @@ func (k *Keeper) correct(s Source, r Reading) time.Duration {
 		err = errors.Join(k.brake(false), k.Clock.Drift(r.Offset))
 	default:
 		// The braked clock is the one that times this.
-		lasts := -r.Offset * (brakeShare - 1)
+		ahead := min(-r.Offset, maxAhead)
+		lasts := ahead * (brakeShare - 1)
 		k.right, pause = time.Now().Add(lasts), min(lasts, brakeLook)
 		if -r.Offset > longBrake {
 			fault = fmt.Sprintf("the clock is %s ahead. It is not set back while services run, but runs a tenth slower, for the next %s; a restart of the machine sets it at once",
-				-r.Offset.Round(time.Second), (-r.Offset * brakeShare).Round(time.Minute))
+				-r.Offset.Round(time.Second), (ahead * brakeShare).Round(time.Minute))
 		}
 		if !k.slow {
 			k.Log("the clock is ahead and runs slower until it is right", "by", -r.Offset.Round(time.Millisecond), "source", s.Name)

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,6 +18,7 @@ import (
 
 // A world has a true time, which is the test's, and a clock that is off from it.
 type world struct {
+	mu      sync.Mutex
 	off     time.Duration // the clock is ahead of the true time by this, without what follows
 	braked  bool
 	since   time.Time // of the last change of braked
@@ -26,6 +29,8 @@ type world struct {
 }
 
 func (w *world) Forward(d time.Duration) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.refuses != nil {
 		return w.refuses
 	}
@@ -38,33 +43,62 @@ func (w *world) Forward(d time.Duration) error {
 }
 
 func (w *world) Drift(d time.Duration) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.drift = d
 	w.off += d // at once, for the test
 	return w.refuses
 }
 
 func (w *world) Brake(on bool) error {
-	w.off = w.ahead()
-	w.braked, w.since = on, time.Now()
+	ahead := w.ahead()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.off, w.braked, w.since = ahead, on, time.Now()
 	return w.refuses
 }
 
 // ahead is how far the clock is ahead. A bubble's time is not slowed down, so that a brake of nine tenths of the real
 // one's strength is what its timers fit.
 func (w *world) ahead() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.braked {
 		return w.off - time.Since(w.since)/(brakeShare-1)
 	}
 	return w.off
 }
 
+// move puts the clock ahead by d.
+func (w *world) move(d time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.off += d
+}
+
+func (w *world) isBraked() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.braked
+}
+
+// stepped is how often the clock was set.
+func (w *world) stepped() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.steps)
+}
+
 // source is one that knows the true time.
 func (w *world) source(name string, every time.Duration) *testSource {
-	s := &testSource{}
+	s := &testSource{w: w}
 	s.Source = Source{Name: name, Every: every, Read: func(context.Context) (Reading, error) {
+		w.mu.Lock()
 		s.asked = append(s.asked, time.Now())
-		if s.fault != nil {
-			return Reading{}, s.fault
+		fault := s.fault
+		w.mu.Unlock()
+		if fault != nil {
+			return Reading{}, fault
 		}
 		return Reading{Server: name + "'s", Offset: -w.ahead(), Uncertainty: time.Millisecond}, nil
 	}}
@@ -73,8 +107,23 @@ func (w *world) source(name string, every time.Duration) *testSource {
 
 type testSource struct {
 	Source
+	w     *world
 	fault error
 	asked []time.Time
+}
+
+// fail makes the source answer with an error, or nil: with the time.
+func (s *testSource) fail(err error) {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	s.fault = err
+}
+
+// times are those at which the source was asked.
+func (s *testSource) times() []time.Time {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	return slices.Clone(s.asked)
 }
 
 func (w *world) keeper(sources ...*testSource) *Keeper {
@@ -100,6 +149,7 @@ func TestCorrections(t *testing.T) {
 		{name: "behind", ahead: -130 * time.Millisecond, steps: 1},
 		{name: "in 1970", ahead: -57 * 365 * 24 * time.Hour, steps: 1},
 		{name: "ahead", ahead: 5 * time.Second, brake: true},
+		{name: "in 2120", ahead: 100 * 365 * 24 * time.Hour, brake: true, fault: "ahead. It is not set back"},
 		{name: "far ahead", ahead: time.Hour, brake: true, fault: "1h0m0s ahead. It is not set back while services run, but runs a tenth slower, for the next 10h0m0s"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -130,14 +180,14 @@ func TestAheadBecomesRight(t *testing.T) {
 				go func() { k.Run(ctx); close(done) }()
 				time.Sleep(30 * time.Minute)
 				synctest.Wait()
-				if w.ahead().Abs() > stepAbove || w.braked || len(w.steps) > 0 {
-					t.Errorf("after half an hour %v ahead, braked %v, steps %v", w.ahead(), w.braked, w.steps)
+				if w.ahead().Abs() > stepAbove || w.isBraked() || w.stepped() > 0 {
+					t.Errorf("after half an hour %v ahead, braked %v, steps %v", w.ahead(), w.isBraked(), w.stepped())
 				}
 				cancel()
 				<-done
 				if shared {
-					for i := 1; i < len(s.asked); i++ {
-						if pause := s.asked[i].Sub(s.asked[i-1]); pause < s.Every {
+					for i := 1; i < len(s.times()); i++ {
+						if pause := s.times()[i].Sub(s.times()[i-1]); pause < s.Every {
 							t.Errorf("asked again after %v", pause)
 						}
 					}
@@ -152,7 +202,7 @@ func TestSourcesInOrder(t *testing.T) {
 		w := &world{}
 		host, public := w.source("sntp", 64*time.Second), w.source("pool", 1024*time.Second)
 		public.Shared = true
-		host.fault = errors.New("the host is deaf")
+		host.fail(errors.New("the host is deaf"))
 		k := w.keeper(host, public)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
@@ -164,18 +214,45 @@ func TestSourcesInOrder(t *testing.T) {
 		for range 20 {
 			k.Look(ctx)
 		}
-		if len(public.asked) != 1 {
-			t.Errorf("the public servers were asked %d times in a moment", len(public.asked))
+		synctest.Wait()
+		if len(public.times()) != 1 {
+			t.Errorf("the public servers were asked %d times in a moment", len(public.times()))
 		}
 		time.Sleep(10 * time.Minute)
-		if len(public.asked) != 1 || len(host.asked) < 30 {
-			t.Errorf("asked the public servers %d times, the host %d times", len(public.asked), len(host.asked))
+		synctest.Wait()
+		if len(public.times()) != 1 || len(host.times()) < 30 {
+			t.Errorf("asked the public servers %d times, the host %d times", len(public.times()), len(host.times()))
 		}
-		host.fault = nil
+		host.fail(nil)
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
 		if got := k.Status(); got.Source != "sntp" {
 			t.Errorf("kept by %+v, though the host answers again", got)
+		}
+		cancel()
+		<-done
+	})
+}
+
+// A clock that a look finds to be a little ahead is not braked for longer than it needs, though Run had gone to sleep.
+func TestLookBetweenRounds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{}
+		k := w.keeper(w.source("sntp", 64*time.Second))
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { k.Run(ctx); close(done) }()
+		synctest.Wait()
+		w.move(time.Second)
+		k.Look(ctx)
+		synctest.Wait()
+		if !w.isBraked() {
+			t.Error("a clock that is a second ahead is not braked")
+		}
+		time.Sleep(20 * time.Second)
+		synctest.Wait()
+		if w.isBraked() || w.ahead().Abs() > stepAbove || w.stepped() > 0 {
+			t.Errorf("20 s later it is %v ahead, braked %v, steps %v", w.ahead(), w.isBraked(), w.stepped())
 		}
 		cancel()
 		<-done
@@ -191,11 +268,13 @@ func TestHostSlept(t *testing.T) {
 		done := make(chan struct{})
 		go func() { k.Run(ctx); close(done) }()
 		synctest.Wait()
-		w.off -= time.Hour
-		if k.Look(ctx); w.ahead() != 0 {
+		w.move(-time.Hour)
+		k.Look(ctx)
+		synctest.Wait()
+		if w.ahead() != 0 {
 			t.Errorf("%v after a look", w.ahead())
 		}
-		w.off -= time.Hour
+		w.move(-time.Hour)
 		time.Sleep(65 * time.Second)
 		synctest.Wait()
 		if w.ahead() != 0 {
@@ -215,21 +294,22 @@ func TestNobodyAnswers(t *testing.T) {
 		done := make(chan struct{})
 		go func() { k.Run(ctx); close(done) }()
 		synctest.Wait()
-		if !w.braked {
+		if !w.isBraked() {
 			t.Error("a clock a minute ahead is not braked")
 		}
-		s.fault = errors.New("nobody is there")
+		s.fail(errors.New("nobody is there"))
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if w.braked {
+		if w.isBraked() {
 			t.Error("the clock stays braked though nobody looks at it")
 		}
 		if got := k.Status(); !strings.Contains(got.Fault, "nobody is there") || got.Source != "sntp" {
 			t.Errorf("%+v", got)
 		}
-		asked := len(s.asked)
+		asked := len(s.times())
 		time.Sleep(time.Hour)
-		if n := len(s.asked) - asked; n < 50 || n > 70 {
+		synctest.Wait()
+		if n := len(s.times()) - asked; n < 50 || n > 70 {
 			t.Errorf("asked %d times in an hour", n)
 		}
 		cancel()
