@@ -153,7 +153,7 @@ func (g *gathering) packageFiles(made finished, entry *lock.Entry) error {
 
 func (g *gathering) kernelArchive(ctx context.Context, k lock.Kernel) error {
 	return g.engine.Do(ctx, "kernel source", func(ctx context.Context, t *pipeline.Task) error {
-		b, err := kernel.FetchLocked(ctx, kernel.ResolveOptions{Store: g.store, Fetch: g.client, Task: t}, k)
+		b, err := kernel.FetchLocked(ctx, kernel.ResolveOptions{Store: g.store, Fetch: g.client, Supplies: g.supplies, Task: t}, k)
 		if err == nil {
 			g.addBlob(supplies.KernelSource, k.SHA256, b)
 		}

@@ -56,6 +56,9 @@ func TestBundle(t *testing.T) {
 	if !result.LockWritten || readFile(t, there.LockPath) != readFile(t, here.LockPath) {
 		t.Error("the bundle's lock was not taken over")
 	}
+	if again := writeBundle(t, there); readFile(t, again) != readFile(t, path) {
+		t.Error("a bundle made of a bundle is another")
+	}
 	if again := w.build(there); again.LockWritten || len(ran(again)) > 0 {
 		t.Errorf("again: lock written %v, ran %q", again.LockWritten, ran(again))
 	}

@@ -37,6 +37,13 @@ func (m *Machine) Place(ctx context.Context, out string, replace Replacer) (dir 
 		return dir, false, fmt.Errorf("pull to %s: %w", dir, err)
 	}
 	defer unlock()
+	// Who was waited for may have done it all, and taken the directory away.
+	if same, err := m.isAt(ctx, dir); same || err != nil {
+		return dir, false, errors.Join(err, os.RemoveAll(partial))
+	}
+	if err := os.MkdirAll(partial, 0o755); err != nil {
+		return dir, false, fmt.Errorf("pull to %s: %w", dir, err)
+	}
 	if err := m.seed(ctx, partial, dir); err != nil {
 		return dir, false, fmt.Errorf("pull to %s: %w", dir, err)
 	}

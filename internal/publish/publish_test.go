@@ -345,12 +345,16 @@ func TestResume(t *testing.T) {
 	var ranges []string
 	sent, allowed := 0, 0
 	cut := func(limit int) {
+		p.mu.Lock()
 		allowed = limit
+		p.mu.Unlock()
 		p.between(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 			if r.Method != http.MethodGet || !strings.HasSuffix(r.URL.Path, rootfs.SHA256) {
 				next.ServeHTTP(w, r)
 				return
 			}
+			p.mu.Lock()
+			defer p.mu.Unlock()
 			ranges = append(ranges, r.Header.Get("Range"))
 			rec := httptest.NewRecorder()
 			next.ServeHTTP(rec, r)
@@ -377,6 +381,8 @@ func TestResume(t *testing.T) {
 	if diff := cmp.Diff(want, contents(t, got)); diff != "" {
 		t.Error(diff)
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if len(ranges) < 4 || ranges[0] != "" || ranges[4] == "" || int64(sent) > rootfs.Size+400_000 {
 		t.Errorf("asked for %q, %d bytes were sent for %d", ranges, sent, rootfs.Size)
 	}
@@ -430,6 +436,28 @@ func rewrite(t *testing.T, dir string, m *manifest.Manifest) {
 		if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestPullsAtOnce has several pulls to one place wait for each other.
+func TestPullsAtOnce(t *testing.T) {
+	p := newPeer(t)
+	dir, out := artifact(t, "arm64", nil), t.TempDir()
+	push(t, p.ref("1"), dir)
+	var wait sync.WaitGroup
+	for range 6 {
+		wait.Go(func() {
+			if _, _, err := pull(p.ref("1"), "arm64", nil, out); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wait.Wait()
+	if diff := cmp.Diff(contents(t, dir), contents(t, filepath.Join(out, "sql", "arm64"))); diff != "" {
+		t.Error(diff)
+	}
+	if left, err := filepath.Glob(filepath.Join(out, "sql", ".*")); err != nil || len(left) > 0 {
+		t.Errorf("left %q, %v", left, err)
 	}
 }
 

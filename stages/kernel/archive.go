@@ -129,6 +129,14 @@ func FetchLocked(ctx context.Context, o ResolveOptions, k lock.Kernel) (pipeline
 	if f, err := o.Store.Open(want); err == nil {
 		return want, f.Close()
 	}
+	body, _, err := o.Supplies.Open(supplies.KernelSource, k.SHA256)
+	if err == nil {
+		defer body.Close()
+		return o.Store.Put(ctx, body)
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return want, err
+	}
 	f, err := unnamedFile()
 	if err != nil {
 		return want, err

@@ -33,6 +33,9 @@ func Modules(ctx context.Context, o Options, dir string, task *pipeline.Task) (f
 	if err != nil {
 		return nil, "", err
 	}
+	if env, err = s.withSupplies(env, filepath.Join(dir, "proxy")); err != nil {
+		return nil, "", err
+	}
 	src, err := writeModule(dir)
 	if err != nil {
 		return nil, "", err
