@@ -43,7 +43,9 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	if d.vm, err = d.Root.VM(d.Name); err != nil {
 		return err
 	}
-	if err := checkTrusted(string(d.Root), d.vm.Dir()); err != nil {
+	if err := checkTrusted(string(d.Root), d.vm.Dir()); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s is not installed: %w", d.Name, err)
+	} else if err != nil {
 		return err
 	}
 	lock, err := takeLock(d.vm)

@@ -51,9 +51,9 @@ func lifeOf(proc string, pid int) string {
 	if err != nil {
 		return ""
 	}
-	// proc(5): pid (comm) state ppid …, the 22nd is starttime; a name may hold spaces and parentheses.
+	// proc(5): pid (comm) state ppid …; state is the 3rd, starttime the 22nd; a name may hold spaces and parentheses.
 	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
-	const state, starttime = 3 - 3, 22 - 3
+	const state, starttime = 0, 22 - 3
 	if len(fields) <= starttime || bytes.ContainsAny(fields[state], "ZXx") {
 		return ""
 	}

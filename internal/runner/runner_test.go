@@ -592,3 +592,41 @@ func TestDaemonHasASessionOfItsOwn(t *testing.T) {
 		t.Errorf("its descriptors are %q, %v", fds, err)
 	}
 }
+
+func TestLifeOf(t *testing.T) {
+	child := exec.Command("sleep", "1000")
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer child.Wait()
+	defer child.Process.Kill()
+	life := lifeOf("/proc", child.Process.Pid)
+	if life == "" || life != lifeOf("/proc", child.Process.Pid) {
+		t.Errorf("a process that lives: %q", life)
+	}
+	if err := child.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(30 * time.Second); lifeOf("/proc", child.Process.Pid) != ""; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("a process that nobody has waited for yet is taken for alive")
+		}
+	}
+	proc := t.TempDir()
+	if err := os.Mkdir(filepath.Join(proc, "7"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for stat, want := range map[string]string{
+		"7 (a) b) (c) S 1 1 1 0 -1 4 1 1 0 0 4 14 18 18 25 5 7 0 4711 99": "4711",
+		"7 (a) Z 1 1 1 0 -1 4 1 1 0 0 4 14 18 18 25 5 7 0 4711 99":        "",
+		"7 (a) S 1": "",
+		"":          "",
+	} {
+		if err := os.WriteFile(filepath.Join(proc, "7", "stat"), []byte(stat), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if got := lifeOf(proc, 7); got != want {
+			t.Errorf("%q: %q, want %q", stat, got, want)
+		}
+	}
+}
