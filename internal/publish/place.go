@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sovereign-sql/sov/internal/manifest"
-	"github.com/sovereign-sql/sov/internal/provenance"
 )
 
 // A Replacer makes dir an artifact of the files that names lists and fill writes
@@ -143,6 +142,3 @@ func removeOthers(partial string) error {
 	}
 	return nil
 }
-
-// Signed reports whether a signature came along.
-func (m *Machine) Signed() bool { return m.documents[provenance.Signed] != nil }
