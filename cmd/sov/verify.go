@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -26,6 +28,8 @@ type verifyReport struct {
 	Proven   bool               `json:"proven"`              // it is the key asked for, and its signature holds
 	Checks   []string           `json:"checks"`              // what was looked at
 	Problems []manifest.Problem `json:"problems"`            // what was found
+
+	Uncovered []string `json:"uncovered,omitempty"` // files in the folder for which neither manifest nor signature speaks
 }
 
 func newVerify() *cobra.Command {
@@ -99,6 +103,9 @@ func verify(ctx context.Context, dir string, key dsse.PublicKey) (*verifyReport,
 	if err := report.provenance(dir, key); err != nil {
 		return nil, err
 	}
+	if err := report.uncovered(m); err != nil {
+		return nil, err
+	}
 	report.Checks = append(report.Checks, "the root filesystem's checksums, bitmaps and links")
 	if err := report.rootfs(ctx, dir); err != nil {
 		return nil, err
@@ -127,6 +134,18 @@ func (r *verifyReport) provenance(dir string, key dsse.PublicKey) error {
 	}
 	r.Checks = append(r.Checks, check)
 	return nil
+}
+
+// uncovered notes what lies beside the artifact's files: other forms of it, for instance, or what somebody has put there.
+func (r *verifyReport) uncovered(m *manifest.Manifest) error {
+	names, err := filesIn(r.Dir)
+	for _, name := range names {
+		_, listed := m.File(name)
+		if !listed && !slices.Contains([]string{manifest.Name, manifest.Sums, provenance.Name, provenance.Signed}, name) {
+			r.Uncovered = append(r.Uncovered, name)
+		}
+	}
+	return err
 }
 
 // rootfs leaves a missing image alone: the manifest's check has named it.
@@ -190,6 +209,11 @@ func ignoreMissing(err error) error {
 func (r *verifyReport) print(w io.Writer) error {
 	for _, check := range r.Checks {
 		if _, err := fmt.Fprintf(w, "checked %s\n", check); err != nil {
+			return err
+		}
+	}
+	if len(r.Uncovered) > 0 {
+		if _, err := fmt.Fprintf(w, "did not check %s: no file of the artifact\n", strings.Join(r.Uncovered, ", ")); err != nil {
 			return err
 		}
 	}
