@@ -91,8 +91,9 @@ type Progress struct {
 
 // Done is what came of it.
 type Done struct {
-	Slot      string `json:"slot"`
-	Unchanged bool   `json:"unchanged"` // the phone had this version, whole, as its current one
+	Slot      string  `json:"slot"`
+	Unchanged bool    `json:"unchanged"` // the phone had this version, whole, as its current one
+	CPU       float64 `json:"cpu"`       // seconds of the phone's processors that this took there
 }
 
 // A Refusal is why the phone does not go on. What is current stays as it is.

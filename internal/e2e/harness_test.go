@@ -73,7 +73,7 @@ func (o outcome) String() string {
 }
 
 // sov runs the program in a folder of its own (or cmd's, when prepare sets one) and returns what came of it.
-func sov(t *testing.T, prepare func(*exec.Cmd), args ...string) outcome {
+func sov(t testing.TB, prepare func(*exec.Cmd), args ...string) outcome {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
 	command := exec.Command(sovProgram, args...)

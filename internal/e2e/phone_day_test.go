@@ -14,22 +14,30 @@ import (
 	"github.com/sovereign-sql/sov/internal/runnerapi"
 )
 
-// changedSetting builds the sql recipe with one setting changed.
-var changedSetting = sync.OnceValues(func() (string, outcome) {
+// changedSetting is the sql recipe's artifact with one setting changed, and brokenSetting that with one with which no server
+// starts.
+var (
+	changedSetting = sync.OnceValues(func() (string, outcome) { return buildWith("log_min_duration_statement: 250") })
+	brokenSetting  = sync.OnceValues(func() (string, outcome) { return buildWith("shared_preload_libraries: not_there") })
+)
+
+// buildWith builds the sql recipe with a setting of PostgreSQL's.
+func buildWith(setting string) (string, outcome) {
 	text, err := os.ReadFile("../../assets/sql.yaml")
 	if err != nil {
 		return "", outcome{status: 1, stderr: err.Error()}
 	}
-	changed := strings.Replace(string(text), "settings: {}", "settings: {log_min_duration_statement: 250}", 1)
+	changed := strings.Replace(string(text), "settings: {}", "settings: {"+setting+"}", 1)
 	if changed == string(text) {
 		return "", outcome{status: 1, stderr: "sql.yaml has no empty settings"}
 	}
-	recipe := filepath.Join(shared, "changed.yaml")
+	name, _, _ := strings.Cut(setting, ":")
+	recipe := filepath.Join(shared, name+".yaml")
 	if err := os.WriteFile(recipe, []byte(changed), 0o644); err != nil {
 		return "", outcome{status: 1, stderr: err.Error()}
 	}
-	return build(recipe, "arm64", filepath.Join(shared, "changed"))
-})
+	return build(recipe, "arm64", filepath.Join(shared, name))
+}
 
 // differing is how many bytes of a file are in blocks of 4 KiB that another has nowhere.
 func differing(t *testing.T, old, now string) (n int64) {

@@ -30,7 +30,7 @@ type pushed struct {
 }
 
 // newPushed returns a phone on which nothing is installed yet.
-func newPushed(t *testing.T, server *androidtest.ADBServer) *pushed {
+func newPushed(t testing.TB, server *androidtest.ADBServer) *pushed {
 	t.Helper()
 	h := &handset{Phone: androidtest.New(t, androidtest.Options{}), t: t}
 	var err error
@@ -49,7 +49,7 @@ func newPushed(t *testing.T, server *androidtest.ADBServer) *pushed {
 // sov runs the program for this phone.
 func (p *pushed) sov(args ...string) outcome {
 	p.t.Helper()
-	return sov(p.t.(*testing.T), func(c *exec.Cmd) {
+	return sov(p.t, func(c *exec.Cmd) {
 		c.Env = append(os.Environ(), "PATH="+filepath.Dir(p.server.Program())+":"+os.Getenv("PATH"), "SOV_CONFIG_DIR="+p.config)
 		if args[0] == "secrets" {
 			c.Stdin = strings.NewReader(phonePassword)

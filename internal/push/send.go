@@ -46,6 +46,7 @@ type Result struct {
 	Sent      int64   `json:"sent"`      // bytes that left this computer, compressed, with all that was said
 	Received  int64   `json:"received"`  // bytes that the phone answered
 	Seconds   float64 `json:"seconds"`
+	PhoneCPU  float64 `json:"phone_cpu"` // seconds of the phone's processors
 }
 
 const (
@@ -197,7 +198,7 @@ const lastWords = 5 * time.Second
 
 func (s *session) result(d *delta.Done, p *plan) *Result {
 	return &Result{Slot: d.Slot, Unchanged: d.Unchanged, Size: s.Size(), Content: p.data, Resumed: p.kept,
-		Sent: s.sent.Load(), Received: s.received.Load(), Seconds: time.Since(s.begun).Seconds()}
+		Sent: s.sent.Load(), Received: s.received.Load(), PhoneCPU: d.CPU, Seconds: time.Since(s.begun).Seconds()}
 }
 
 // greet learns who the phone is and offers the version.

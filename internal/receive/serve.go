@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sys/unix"
 
 	"github.com/sovereign-sql/sov/internal/chunk"
 	"github.com/sovereign-sql/sov/internal/delta"
@@ -65,6 +66,7 @@ func (h *heard) Read(b []byte) (int, error) {
 func (r *Receiver) converse(ctx context.Context, c *delta.Conn) error {
 	done, err := r.receive(ctx, c)
 	if err == nil {
+		done.CPU = processorTime()
 		return c.Send(delta.KindDone, done)
 	}
 	refusal := &delta.Refusal{}
@@ -72,6 +74,15 @@ func (r *Receiver) converse(ctx context.Context, c *delta.Conn) error {
 		refusal = &delta.Refusal{Code: delta.CodeFailed, Text: err.Error()}
 	}
 	return errors.Join(err, c.Send(delta.KindRefusal, refusal))
+}
+
+// processorTime is how long this process has kept processors busy, in seconds.
+func processorTime() float64 {
+	var u unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return float64(u.Utime.Nano()+u.Stime.Nano()) / 1e9
 }
 
 func (r *Receiver) receive(ctx context.Context, c *delta.Conn) (*delta.Done, error) {

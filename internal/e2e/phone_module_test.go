@@ -1,0 +1,126 @@
+package e2e
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/sovereign-sql/sov/internal/androidtest"
+	"github.com/sovereign-sql/sov/internal/layout"
+	"github.com/sovereign-sql/sov/internal/runnerapi"
+	"github.com/sovereign-sql/sov/internal/slots"
+	"github.com/sovereign-sql/sov/stages/module"
+)
+
+// rootManager is what Magisk's util_functions.sh is to a module's update-binary: it unpacks customize.sh and sources it.
+const rootManager = `
+MAGISK_VER_CODE=28100 ARCH=arm64 API=35 TMPDIR=/data/local/tmp
+MODPATH=/data/adb/modules_update/sov-sql
+ui_print() { echo "$1"; }
+abort() { ui_print "$1"; rm -rf "$MODPATH"; exit 1; }
+install_module() {
+	mkdir -p "$MODPATH"
+	unzip -o "$ZIPFILE" customize.sh -d "$TMPDIR" >/dev/null
+	. "$TMPDIR/customize.sh"
+	[ "$SKIPUNZIP" = 1 ] || abort "it wants to be unpacked"
+	rm -rf /data/adb/modules/sov-sql; mkdir -p /data/adb/modules
+	mv "$MODPATH" /data/adb/modules/sov-sql
+}
+`
+
+// flash makes a module of an artifact's folder and has the phone's root manager install it. The runner in it is the phone's
+// own: the simulated phone has this computer's processor.
+func (p *pushed) flash(dir string, runner []byte) string {
+	p.t.Helper()
+	a, err := slots.Load(dir)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	const at = "/data/local/tmp/sov-sql.zip"
+	if err := os.MkdirAll(filepath.Dir(p.File(at)), 0o755); err != nil {
+		p.t.Fatal(err)
+	}
+	archive, err := os.Create(p.File(at))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	open := func(name string) (io.ReadCloser, error) {
+		if name == "sov-runner" {
+			return io.NopCloser(strings.NewReader(string(runner))), nil
+		}
+		return os.Open(filepath.Join(dir, name))
+	}
+	if err := module.Write(p.t.Context(), archive, a.Manifest, a.Files, open, p.t.TempDir()); err != nil {
+		p.t.Fatal(err)
+	}
+	if err := archive.Close(); err != nil {
+		p.t.Fatal(err)
+	}
+	return p.ash("unzip -p " + at + " META-INF/com/google/android/update-binary >/data/local/tmp/update-binary; ash /data/local/tmp/update-binary 3 1 " + at)
+}
+
+// ash runs a script under busybox as root managers do: with its own applets before any program.
+func (p *pushed) ash(script string) string {
+	p.t.Helper()
+	return p.Shell("PATH=/data/adb/busybox:$PATH busybox ash -euc '" + script + "' 2>&1")
+}
+
+// The module alone makes a phone that runs the machine from boot on; sov push updates what it has installed, and flashing
+// again updates what sov push has; removed, it leaves nothing but the user's data, and not that when told so.
+func TestModule(t *testing.T) {
+	p := newPushed(t, androidtest.NewADBServer(t))
+	other := androidtest.New(t, androidtest.Options{}) // for its runner
+	runner, err := os.ReadFile(other.File(layout.Default.Runner()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.ash("mkdir -p /data/adb/magisk /data/adb/busybox; for a in unzip sed ash chmod chown mv rm mkdir; do ln -s /usr/bin/busybox /data/adb/busybox/$a; done")
+	if err := os.WriteFile(p.File("/data/adb/magisk/util_functions.sh"), []byte(rootManager), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	first := artifact(t, "arm64")
+	second, result := changedSetting()
+	if result.status != 0 {
+		t.Fatal(result)
+	}
+	network := p.Snapshot()
+	t.Log(p.flash(first, runner))
+	if s := p.slot("a"); s.State != runnerapi.SlotNew || !s.Current {
+		t.Errorf("flashed: %+v", s)
+	}
+	if o := p.sov("secrets", "set", "sql", "postgres"); o.status != 0 {
+		t.Fatal(o)
+	}
+
+	p.ash("ash /data/adb/modules/sov-sql/service.sh") // the phone boots
+	p.ready()
+	if r := p.push(second, "--restart"); r.Slot != "b" || r.Content > 1<<20 {
+		t.Errorf("an update by push: %+v", r)
+	}
+	if got := p.ask("show log_min_duration_statement"); strings.Join(got, "") != "250ms" {
+		t.Errorf("after the update: %q", got)
+	}
+	t.Log(p.flash(second, runner))
+	if s := p.slot("b"); s.State != runnerapi.SlotGood || !s.Current {
+		t.Errorf("flashed what is installed: %+v", s)
+	}
+	p.flash(first, runner)
+	if s := p.status(); !s.Slots[0].Current || s.Slot != "b" || s.Phase != runnerapi.Ready {
+		t.Errorf("flashed the first again: %+v", s)
+	}
+
+	p.ash("ash /data/adb/modules/sov-sql/uninstall.sh")
+	same(t, "uninstalled", network, p.Snapshot())
+	if left := strings.Fields(p.Shell("find /data/sovereign -type f | sort")); strings.Join(left, " ") !=
+		"/data/sovereign/bin/sov-runner /data/sovereign/network.json /data/sovereign/network.json.lock "+
+			"/data/sovereign/secrets/sql/postgres /data/sovereign/settings.json /data/sovereign/vms/sql/data.img" {
+		t.Errorf("left: %q", left)
+	}
+	p.flash(first, runner)
+	p.Shell("touch /data/sovereign/vms/sql/erase-data; busybox ash /data/adb/modules/sov-sql/uninstall.sh")
+	if left := strings.TrimSpace(p.Shell("cd /data/sovereign; find . ! -type d; ps -eo args | grep -c [c]rosvm || true")); left != "./settings.json\n0" {
+		t.Errorf("left, with the data erased: %q", left)
+	}
+}
