@@ -56,7 +56,7 @@ not become ready is gone back from by itself, see sov status. sov rollback goes 
 	f.add(c)
 	flags := c.Flags()
 	archFlag(c, &f.arch)
-	flags.StringVarP(&f.out, "out", "o", "out", "folder that `sov build` wrote to")
+	flags.StringVarP(&f.out, "out", "o", "out", "folder that sov build wrote to")
 	flags.BoolVar(&f.start, "start", false, "start the machine afterwards, or restart it if it runs another version")
 	flags.BoolVar(&f.restart, "restart", false, "restart the machine afterwards if it runs another version")
 	flags.BoolVar(&f.noSecrets, "no-secrets", false, "leave the phone's secrets as they are")
@@ -119,7 +119,7 @@ func pushTo(c *cobra.Command, recipe string, f pushFlags) (err error) {
 // onPhone pushes to one phone.
 func (p *pusher) onPhone(ctx context.Context, s *site) (err error) {
 	shown := newPushProgress(p.reporter, s.Name())
-	report := &pushReport{Name: p.artifact.Manifest.Name, Version: p.artifact.Manifest.Version, Digest: p.artifact.Digest}
+	report := &pushReport{Name: p.artifact.Manifest.Name, Version: p.artifact.Manifest.Version, Digest: p.artifact.Digest, Secrets: []string{}}
 	err = p.install(ctx, s, report, shown)
 	shown.end(ctx, err, report.Result)
 	if err != nil {
@@ -147,9 +147,11 @@ func (p *pusher) install(ctx context.Context, s *site, report *pushReport, shown
 		return err
 	}
 	shown.step("send secrets")
-	if report.Secrets, err = push.SendSecrets(ctx, s, report.Name, p.secrets); err != nil {
+	changed, err := push.SendSecrets(ctx, s, report.Name, p.secrets)
+	if err != nil {
 		return fmt.Errorf("send secrets: %w", err)
 	}
+	report.Secrets = append(report.Secrets, changed...)
 	report.Result, err = push.Send(ctx, s, p.artifact, shown.content)
 	return err
 }
@@ -231,9 +233,9 @@ func (p *pusher) print(ctx context.Context, s *site, r *pushReport) error {
 	}
 	switch {
 	case r.Unchanged:
-		done = append(done, fmt.Sprintf("version %s is there already, whole, in slot %s", r.Version, r.Slot))
+		done = append(done, fmt.Sprintf("version %s (%.12s) is there already, whole, in slot %s", r.Version, r.Digest, r.Slot))
 	default:
-		text := fmt.Sprintf("version %s into slot %s", r.Version, r.Slot)
+		text := fmt.Sprintf("version %s (%.12s) into slot %s", r.Version, r.Digest, r.Slot)
 		if r.Resumed > 0 {
 			text += fmt.Sprintf(", %s of it from an interrupted push", pipeline.FormatSize(r.Resumed))
 		}
