@@ -266,6 +266,15 @@ func TestRefusals(t *testing.T) {
 	if _, err := Send(t.Context(), h, other, func(Progress) {}); err == nil || !strings.Contains(err.Error(), "not found") {
 		t.Errorf("a shell in place of the runner: %v", err)
 	}
+	var said strings.Builder
+	c := delta.NewConn(nil, &said)
+	if err := errors.Join(c.Open(), c.Send(delta.KindRefusal, delta.Refusal{Code: delta.CodeFailed, Text: "no\x1b[2J"})); err != nil {
+		t.Fatal(err)
+	}
+	h.prelude = said.String()
+	if _, err := Send(t.Context(), h, other, func(Progress) {}); err == nil || err.Error() != "handset: no?[2J" {
+		t.Errorf("a refusal that clears the screen: %v", err)
+	}
 	h.prelude = ""
 	wrong := open(t, artifacttest.Make(t, "web", "2", kernel, image(2)))
 	if _, err := Send(t.Context(), h, wrong, func(Progress) {}); err == nil || !strings.Contains(err.Error(), "the machine web") {

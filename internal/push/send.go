@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync/atomic"
 	"time"
+	"unicode"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -106,6 +108,7 @@ func send(ctx context.Context, p phone.Phone, a *Artifact, fresh bool, report fu
 	}
 	refusal := &delta.Refusal{}
 	if errors.As(err, &refusal) {
+		refusal.Text = printable(refusal.Text)
 		return nil, fmt.Errorf("%s: %w", p.Name(), refusal)
 	}
 	// A conversation breaks off for a reason that the transport knows better.
@@ -116,6 +119,16 @@ func send(ctx context.Context, p phone.Phone, a *Artifact, fresh bool, report fu
 		return nil, runErr
 	}
 	return nil, fmt.Errorf("%s: %w", p.Name(), err)
+}
+
+// printable is what a phone says without what a terminal would obey.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r != '\n' && !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
 }
 
 // counted counts bytes.
