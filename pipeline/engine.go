@@ -210,10 +210,11 @@ func (b *build) schedule(parent context.Context) ([]*StageResult, error) {
 // retry has a stage run again that failed because a blob it counted on cannot
 // be had, and before it what makes the blob.
 func (b *build) retry(q *queue, end stageEnd, results []*StageResult) bool {
-	var lost *BlobError
-	if !errors.As(end.err, &lost) || !b.promises.breakOne(lost.Digest, len(b.store.behind.live()) == 0) {
+	if !b.breakPromise(end.err) {
 		return false
 	}
+	var lost *BlobError
+	errors.As(end.err, &lost)
 	makers := q.makers(end.index, lost.Digest, results)
 	name := b.graph.stages[end.index].Name()
 	text := fmt.Sprintf("%v; running it again", lost)

@@ -221,16 +221,31 @@ func (j *Job) Memo(ctx context.Context, key string, fn func(w *Writer) error) (B
 	if err != nil {
 		return Blob{}, err
 	}
-	a, _, err := j.build.resolve(ctx, sum, j.stage, k.fields, func(*missReason) (*action, error) {
-		started := j.build.clock.Now()
-		b, err := j.writeMemo(fn)
-		if err != nil {
-			return nil, err
+	find := func() (*action, bool, error) {
+		return j.build.resolve(ctx, sum, j.stage, k.fields, func(*missReason) (*action, error) {
+			started := j.build.clock.Now()
+			b, err := j.writeMemo(fn)
+			if err != nil {
+				return nil, err
+			}
+			now := j.build.clock.Now()
+			return &action{Key: sum, Stage: j.stage, Memo: key, Created: now, Seconds: now.Sub(started).Seconds(),
+				Fields: k.fields, Outputs: []Output{{"memo", b}}}, nil
+		})
+	}
+	a, hit, err := find()
+	for hit && len(a.Outputs) == 1 {
+		// Who asks for a memo is about to read it. If no remote gives it after
+		// all, it is made here and now.
+		lost := j.build.store.ensure(a.Outputs[0].Blob, nil)
+		if lost == nil {
+			break
 		}
-		now := j.build.clock.Now()
-		return &action{Key: sum, Stage: j.stage, Memo: key, Created: now, Seconds: now.Sub(started).Seconds(),
-			Fields: k.fields, Outputs: []Output{{"memo", b}}}, nil
-	})
+		if !j.build.breakPromise(lost) {
+			return Blob{}, lost
+		}
+		a, hit, err = find()
+	}
 	if err != nil {
 		return Blob{}, err
 	}

@@ -67,6 +67,13 @@ func (p *promises) breakOne(d Digest, last bool) bool {
 	return true
 }
 
+// breakPromise reports whether err is about a blob that was promised and cannot
+// be had, which was not known before: then what makes it can run.
+func (b *build) breakPromise(err error) bool {
+	var lost *BlobError
+	return errors.As(err, &lost) && b.promises.breakOne(lost.Digest, len(b.store.behind.live()) == 0)
+}
+
 // adopt takes a remote's record over. It returns nil if there is none.
 func (b *build) adopt(key, stage string, fields []Field) (*action, error) {
 	a := b.ask(key, stage, fields)

@@ -86,8 +86,14 @@ type behind struct {
 // A source is a remote that is asked until it fails.
 type source struct {
 	Remote
-	down atomic.Bool
+	down    atomic.Bool
+	refused atomic.Int64 // entries
 }
+
+// maxRefused is how many damaged entries it takes for a remote to be left
+// alone: where there are several, more are to be expected, and each one costs
+// time.
+const maxRefused = 5
 
 // live returns the sources that can be asked.
 func (b *behind) live() []*source {
@@ -127,6 +133,9 @@ func (b *behind) blame(src *source, what string, err error) {
 	case b.ctx.Err() != nil || errors.Is(err, fs.ErrNotExist):
 	case errors.Is(err, ErrRefused):
 		b.warn(fmt.Sprintf("remote cache %s: %s: %v", src.Name(), what, err))
+		if src.refused.Add(1) >= maxRefused && src.down.CompareAndSwap(false, true) {
+			b.warn(fmt.Sprintf("remote cache %s cannot be used, the build goes on without it: too much of it is damaged", src.Name()))
+		}
 	case src.down.CompareAndSwap(false, true):
 		b.warn(fmt.Sprintf("remote cache %s cannot be used, the build goes on without it: %v", src.Name(), err))
 	}

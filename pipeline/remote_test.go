@@ -462,3 +462,48 @@ func TestPruneKeepsScopes(t *testing.T) {
 		}
 	}
 }
+
+// TestManyDamagedMemos: a stage does not begin again for each of them, and a remote that is damaged all over is left alone.
+func TestManyDamagedMemos(t *testing.T) {
+	const memos = 20
+	made := 0
+	downloads := func() *testStage {
+		return &testStage{name: "downloads", run: func(ctx context.Context, j *Job) error {
+			for i := range memos {
+				b, err := j.Memo(ctx, fmt.Sprint(i), func(w *Writer) error {
+					made++
+					_, err := fmt.Fprint(w, "content ", i)
+					return err
+				})
+				if err != nil {
+					return err
+				}
+				f, err := j.Open(b)
+				if err != nil {
+					return err
+				}
+				f.Close()
+			}
+			_, err := j.Write("out", nil)
+			return err
+		}}
+	}
+	remote, asked := newMemoryRemote(), 0
+	mustBuild(t, newMachine(t).engine(nil, Target{remote, true}), downloads())
+	remote.onFetch = func([]byte) ([]byte, error) {
+		asked++
+		return nil, fmt.Errorf("%w: spoilt", ErrRefused)
+	}
+	for key := range remote.records { // of the stage itself; the memos stay
+		if len(remote.blobs[key]) == 1 && remote.blobs[key][DigestOf(nil)] != nil {
+			delete(remote.records, key)
+		}
+	}
+	made = 0
+	m, st := newMachine(t), downloads()
+	mustBuild(t, m.engine([]Remote{remote}), st)
+	if st.runs.Load() != 1 || made != memos || asked != maxRefused {
+		t.Errorf("it ran %d times and made %d memos, after %d tries", st.runs.Load(), made, asked)
+	}
+	m.wantWarnings(maxRefused+1, "too much of it is damaged")
+}

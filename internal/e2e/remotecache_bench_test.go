@@ -1,0 +1,105 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sovereign-sql/sov/internal/registrytest"
+)
+
+// buildOnce builds sql, or a changed recipe, with a cache and remotes.
+func buildOnce(b *testing.B, recipe, cache string, args ...string) string {
+	b.Helper()
+	dir := b.TempDir()
+	command := exec.Command(sovProgram, append(append([]string{"build", recipe, "-o", dir, "--cache", cache,
+		"--lock", filepath.Join(shared, "arm64.lock")}, fromMirror()...), args...)...)
+	if out, err := command.CombinedOutput(); err != nil {
+		b.Fatalf("%v: %s", err, out)
+	}
+	return filepath.Join(dir, "sql", "arm64")
+}
+
+// BenchmarkCaches measures builds of sql that find everything: in the computer's own cache, and in a registry on this
+// computer with an empty cache. Beside them the artifact is copied, which is the limit of the latter.
+func BenchmarkCaches(b *testing.B) {
+	registry := registrytest.Start(b)
+	fill(b, registry, "max")
+	from := []string{"--cache-from", registry.Repository("team/cache")}
+	warm := b.TempDir()
+	dir := buildOnce(b, "sql", warm, from...)
+	b.Run("warm-local", func(b *testing.B) {
+		for b.Loop() {
+			buildOnce(b, "sql", warm)
+		}
+	})
+	b.Run("warm-remote", func(b *testing.B) {
+		registry.Traffic()
+		for b.Loop() {
+			buildOnce(b, "sql", b.TempDir(), from...)
+		}
+		traffic := registry.Traffic()
+		b.ReportMetric(float64(traffic.Out)/1e6/float64(b.N), "MB-moved/op")
+		b.ReportMetric(float64(traffic.Requests)/float64(b.N), "requests/op")
+	})
+	b.Run("copy", func(b *testing.B) {
+		for b.Loop() {
+			out := filepath.Join(b.TempDir(), "copy")
+			if text, err := exec.Command("cp", "-r", dir, out).CombinedOutput(); err != nil {
+				b.Fatalf("%v: %s", err, text)
+			}
+			if text, err := exec.Command("sync", "-f", out).CombinedOutput(); err != nil {
+				b.Fatalf("%v: %s", err, text)
+			}
+		}
+	})
+}
+
+// BenchmarkCacheGrowth measures what a cache grows by over ten successive changes of the sql recipe, here and in a
+// registry that is given everything.
+func BenchmarkCacheGrowth(b *testing.B) {
+	registry := registrytest.Start(b)
+	fill(b, registry, "max")
+	remote := registry.Repository("team/cache")
+	text, err := os.ReadFile("../../assets/sql.yaml")
+	if err != nil {
+		b.Fatal(err)
+	}
+	cache := b.TempDir()
+	buildOnce(b, "sql", cache, "--cache-from", remote)
+	local, kept := diskUsage(b, cache), registry.Size()
+	registry.Traffic()
+	start := time.Now()
+	const changes = 10
+	for i := range changes {
+		path := filepath.Join(b.TempDir(), "sql.yaml")
+		changed := strings.Replace(string(text), "settings: {}", fmt.Sprintf("settings: {work_mem: %dMB}", 5+i), 1)
+		if err := os.WriteFile(path, []byte(changed), 0o644); err != nil {
+			b.Fatal(err)
+		}
+		buildOnce(b, path, cache, "--cache-from", remote, "--cache-to", remote)
+	}
+	b.ReportMetric(time.Since(start).Seconds()/changes, "s/change")
+	b.ReportMetric(float64(diskUsage(b, cache)-local)/1e6/changes, "local-MB/change")
+	b.ReportMetric(float64(registry.Size()-kept)/1e6/changes, "registry-MB/change")
+	b.ReportMetric(float64(registry.Traffic().In)/1e6/changes, "MB-sent/change")
+	b.ReportMetric(float64(kept)/1e6, "registry-MB-before")
+	b.ReportMetric(0, "ns/op")
+}
+
+// diskUsage is what a folder takes, in bytes.
+func diskUsage(b *testing.B, dir string) (n int64) {
+	b.Helper()
+	out, err := exec.Command("du", "-s", "--block-size=1", dir).Output()
+	if err != nil {
+		b.Fatal(err)
+	}
+	if _, err := fmt.Sscan(string(out), &n); err != nil {
+		b.Fatal(err)
+	}
+	return n
+}
