@@ -28,7 +28,7 @@ func buildOnce(b *testing.B, recipe, cache string, args ...string) string {
 // computer with an empty cache. Beside them the artifact is copied, which is the limit of the latter.
 func BenchmarkCaches(b *testing.B) {
 	registry := registrytest.Start(b)
-	fill(b, registry, "max")
+	fillRegistry(b, registry, "max")
 	from := []string{"--cache-from", registry.Repository("team/cache")}
 	warm := b.TempDir()
 	dir := buildOnce(b, "sql", warm, from...)
@@ -63,7 +63,7 @@ func BenchmarkCaches(b *testing.B) {
 // registry that is given everything.
 func BenchmarkCacheGrowth(b *testing.B) {
 	registry := registrytest.Start(b)
-	fill(b, registry, "max")
+	fillRegistry(b, registry, "max")
 	remote := registry.Repository("team/cache")
 	text, err := os.ReadFile("../../assets/sql.yaml")
 	if err != nil {

@@ -31,8 +31,8 @@ func sqlFrom(t *testing.T, cache string, args ...string) (buildReport, string) {
 	return r, filepath.Join(dir, "out", "sql", "arm64")
 }
 
-// fill gives a registry what the build of sql for all tests has made.
-func fill(t testing.TB, registry *registrytest.Registry, mode string) {
+// fillRegistry gives a registry what the build of sql for all tests has made.
+func fillRegistry(t testing.TB, registry *registrytest.Registry, mode string) {
 	t.Helper()
 	artifact(t, "arm64")
 	command := exec.Command(sovProgram, append([]string{"build", "sql", "-o", t.TempDir(), "--lock", filepath.Join(shared, "arm64.lock"),
@@ -53,7 +53,7 @@ func sameArtifact(t *testing.T, dir string) {
 // into a registry. Nothing runs, only the artifact's bytes travel, and only once for eight builds.
 func TestSecondMachine(t *testing.T) {
 	registry := registrytest.Start(t)
-	fill(t, registry, "max")
+	fillRegistry(t, registry, "max")
 	registry.Traffic()
 	cache, from := t.TempDir(), []string{"--cache-from", registry.Repository("team/cache")}
 
@@ -121,7 +121,7 @@ func changedSQL(t testing.TB) string {
 // TestSmallestRemote: with mode=min everything still hits, and much less is kept.
 func TestSmallestRemote(t *testing.T) {
 	registry := registrytest.Start(t)
-	fill(t, registry, "min")
+	fillRegistry(t, registry, "min")
 	size := registry.Size()
 	t.Logf("the registry keeps %d bytes", size)
 	if size > 120e6 {
