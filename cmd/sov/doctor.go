@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/sovereign-sql/sov/internal/preflight"
 	"github.com/sovereign-sql/sov/internal/qemu"
 	"github.com/sovereign-sql/sov/kernel"
 	"github.com/sovereign-sql/sov/pipeline"
@@ -33,27 +34,33 @@ const (
 // A finding is the result of one check of `sov doctor`.
 type finding struct {
 	Check  string `json:"check"`
-	Group  string `json:"group"` // "tools", "cache" or "sources"
+	Group  string `json:"group"` // "tools", "cache", "sources" or "phone"
 	OK     bool   `json:"ok"`
 	Found  string `json:"found"`
 	Advice string `json:"advice,omitempty"` // what to do; only where OK is false
 }
 
-var doctorGroups = []string{"tools", "cache", "sources"}
+var doctorGroups = []string{"tools", "cache", "sources", "phone"}
+
+// usualGroups are looked at when nothing else is asked for: a phone is not needed to build.
+var usualGroups = doctorGroups[:3]
 
 func newDoctor() *cobra.Command {
 	var arch string
 	var only []string
 	var asJSON bool
+	var phones phoneFlags
 	c := &cobra.Command{
 		Use:   "doctor",
 		Short: "Check that this computer has what building and running need",
 		Long: `Check that this computer has what building and running need: tools (a Go toolchain, a compiler for the kernel, QEMU),
-the cache folder and its space, and that the public sources answer.
+the cache folder and its space, and that the public sources answer. With --only phone, or a --device, that the phone can run
+a machine: root, Android's version, processor, crosvm, hypervisor, TAP interfaces, free space.
 
 Exit status: 0 when all is there, 3 when something is missing.`,
 		Example: `  sov doctor
   sov doctor --arch amd64 --only tools
+  sov doctor --only phone
   sov doctor --json`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -65,7 +72,17 @@ Exit status: 0 when all is there, 3 when something is missing.`,
 					return &usageError{fmt.Errorf("--only %s: know %s", group, strings.Join(doctorGroups, ", "))}
 				}
 			}
+			if c.Flags().Changed("device") && !slices.Contains(only, "phone") {
+				only = append(only, "phone")
+			}
 			findings := diagnose(c.Context(), arch, only)
+			if slices.Contains(only, "phone") {
+				found, err := checkPhones(c, arch, phones)
+				if err != nil {
+					return err
+				}
+				findings = append(findings, found...)
+			}
 			if err := printFindings(c.OutOrStdout(), findings, asJSON); err != nil {
 				return err
 			}
@@ -82,10 +99,34 @@ Exit status: 0 when all is there, 3 when something is missing.`,
 		},
 	}
 	archFlag(c, &arch)
-	c.Flags().StringSliceVar(&only, "only", doctorGroups, "what to check: tools, cache, sources")
+	c.Flags().StringSliceVar(&only, "only", usualGroups, "what to check: tools, cache, sources, phone")
 	complete(c, "only", doctorGroups...)
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	phones.addDevice(c)
 	return c
+}
+
+// checkPhones looks at the phones that are meant.
+func checkPhones(c *cobra.Command, arch string, f phoneFlags) ([]finding, error) {
+	phones, err := f.choose(c)
+	if err != nil {
+		return nil, err
+	}
+	var findings []finding
+	for _, p := range phones {
+		found, err := preflight.Check(c.Context(), p, preflight.Need{Arch: arch})
+		if err != nil {
+			return nil, err
+		}
+		for _, one := range found {
+			name := one.Check
+			if len(phones) > 1 {
+				name = p.Name() + " " + name
+			}
+			findings = append(findings, finding{Check: name, Group: "phone", OK: one.OK, Found: one.Found, Advice: one.Advice})
+		}
+	}
+	return findings, nil
 }
 
 func printFindings(w io.Writer, findings []finding, asJSON bool) error {

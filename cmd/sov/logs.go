@@ -13,17 +13,21 @@ import (
 func newLogs() *cobra.Command {
 	var f phoneFlags
 	var follow, runner bool
+	var service string
 	var lines int
 	c := &cobra.Command{
 		Use:   "logs RECIPE",
 		Short: "Show the console of a machine on the phone",
-		Long: `Show what a machine has written to its console, from boot to shutdown, or with --runner the log of the program that
-looks after it on the phone. What would steer the terminal is left out.`,
-		Example:           "  sov logs sql -f\n  sov logs sql --runner -n 200",
+		Long: `Show what a machine has written to its console, from boot to shutdown, with --service what one of its services has said, or
+with --runner the log of the program that looks after it on the phone. What would steer the terminal is left out.`,
+		Example:           "  sov logs sql -f\n  sov logs sql --service postgres -n 200\n  sov logs sql --runner",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: recipes,
 		RunE: func(c *cobra.Command, args []string) error {
 			name, err := machine(args)
+			if err == nil {
+				err = excludeEachOther(c, "service", "runner")
+			}
 			if err != nil {
 				return err
 			}
@@ -35,6 +39,9 @@ looks after it on the phone. What would steer the terminal is left out.`,
 			if follow {
 				flags = append(flags, "--follow")
 				limit = phone.NoLimit
+			}
+			if service != "" {
+				flags = append(flags, "--service="+service)
 			}
 			if runner {
 				flags = append(flags, "--runner")
@@ -51,6 +58,7 @@ looks after it on the phone. What would steer the terminal is left out.`,
 	f.add(c)
 	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what is written, until Ctrl-C")
 	c.Flags().IntVarP(&lines, "lines", "n", 50, "lines from the end")
+	c.Flags().StringVar(&service, "service", "", "the log of a `service` of the guest, such as postgres, in place of the console")
 	c.Flags().BoolVar(&runner, "runner", false, "the log of the phone's side in place of the console")
 	c.Flags().MarkHidden("json")
 	return c

@@ -28,9 +28,14 @@ type phoneFlags struct {
 }
 
 func (f *phoneFlags) add(c *cobra.Command) {
-	c.Flags().StringArrayVarP(&f.devices, "device", "d", nil, "phone: an adb serial, ssh:user@host or local:FOLDER; may be repeated")
+	f.addDevice(c)
 	c.Flags().BoolVar(&f.all, "all", false, "every phone that adb sees")
 	c.Flags().BoolVar(&f.asJSON, "json", false, "print JSON: an object, or with --all or several --device an array of one for each phone")
+}
+
+// addDevice adds --device alone.
+func (f *phoneFlags) addDevice(c *cobra.Command) {
+	c.Flags().StringArrayVarP(&f.devices, "device", "d", nil, "phone: an adb serial, ssh:user@host or local:FOLDER; may be repeated")
 	err := c.RegisterFlagCompletionFunc("device", func(c *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 		devices, err := phone.Devices(c.Context(), "adb")
 		if err != nil {
@@ -188,7 +193,9 @@ type lineWriter struct {
 	to     io.Writer
 	prefix string
 	mu     *sync.Mutex // of all who write to the same place; nil: this one alone does
-	held   []byte
+
+	holding sync.Mutex
+	held    []byte
 }
 
 // maxHeldLine is where a line is broken, in bytes.
@@ -196,6 +203,8 @@ const maxHeldLine = 64 << 10
 
 // Write implements io.Writer.
 func (w *lineWriter) Write(p []byte) (int, error) {
+	w.holding.Lock()
+	defer w.holding.Unlock()
 	w.held = append(w.held, p...)
 	for {
 		n := bytes.IndexByte(w.held, '\n')
@@ -215,6 +224,8 @@ func (w *lineWriter) Write(p []byte) (int, error) {
 }
 
 func (w *lineWriter) flush() {
+	w.holding.Lock()
+	defer w.holding.Unlock()
 	if len(w.held) > 0 {
 		w.line(w.held)
 		w.held = nil

@@ -192,3 +192,18 @@ func TestPhoneQuestions(t *testing.T) {
 	s.expect("done: remove sql --data", "")
 	s.wantStatus(exitDone)
 }
+
+func TestDoctorLooksAtPhones(t *testing.T) {
+	s := useADB(t)
+	p := androidtest.New(t, androidtest.Options{Hypervisor: "none"})
+	a := p.ServeADB(androidtest.ADBOptions{})
+	s.Connect(a)
+	p.Shell(`echo '{"arch": "arm64"}' >/data/sovereign/settings.json`)
+	out, errOut, status := cli(t, "doctor", "--only", "phone")
+	if status != exitFound || !strings.Contains(out, "MISSING  hypervisor") || !strings.Contains(out, "ok       root") || !strings.Contains(errOut, "1 of 7 checks") {
+		t.Errorf("status %d: %s%s", status, out, errOut)
+	}
+	if out, _, _ = cli(t, "doctor", "--only", "cache", "--device", a.Serial(), "--json"); strings.Count(out, `"group": "phone"`) != 7 {
+		t.Errorf("with --device: %s", out)
+	}
+}

@@ -34,6 +34,8 @@ type machine struct {
 
 	requests chan string // reasons to shut down; the first counts
 
+	saving sync.Mutex // held by the backup or restore that is under way
+
 	mu          sync.Mutex
 	supervisor  *supervisor        // nil until the specification is read
 	clock       *timekeeper.Keeper // nil until it is kept

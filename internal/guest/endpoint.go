@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	maxBody        = 4096 // bytes of a request; none needs any yet
+	maxBody        = 4096 // bytes of a request other than a restore
 	maxHeader      = 8192 // bytes
 	maxConnections = 32   // at once; a service that leaks some must not exhaust PID 1's descriptors
 )
@@ -72,6 +72,8 @@ func (m *machine) routes() http.Handler {
 		m.request("endpoint")
 		writeJSON(w, http.StatusAccepted, struct{}{})
 	})
+	mux.HandleFunc("GET "+guestapi.PathBackup, m.serveBackup)
+	mux.HandleFunc("POST "+guestapi.PathRestore, m.serveRestore)
 	return mux
 }
 

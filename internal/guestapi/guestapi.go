@@ -9,8 +9,11 @@
 //	GET  /metrics    200, the status in Prometheus' text format
 //	POST /clock      200, a Clock: the guest has looked at its clock's sources just now
 //	POST /shutdown   202; services are stopped in order, disks unmounted, and the machine powers off
+//	GET  /backup     200, the databases as a stream of package backup
+//	POST /restore    200, takes such a stream and answers with its events, a line of JSON each
 //
-// A missing or wrong token is answered with 401, and where there are many of them with 429.
+// A missing or wrong token is answered with 401, and where there are many of them with 429. Where there is no database, or it is
+// not ready, or another backup or restore is under way, the answer is 409 and says so.
 package guestapi
 
 import "time"
@@ -22,6 +25,8 @@ const (
 	PathMetrics  = "/metrics"
 	PathClock    = "/clock"
 	PathShutdown = "/shutdown"
+	PathBackup   = "/backup"
+	PathRestore  = "/restore"
 )
 
 // Keys of the query for PathLogs.

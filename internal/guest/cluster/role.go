@@ -50,8 +50,13 @@ func SetPassword(ctx context.Context, socket, role, password string) (changed bo
 // superuser is the role that every cluster of ours has.
 const superuser = "postgres"
 
-// connect opens a session as the superuser.
+// connect opens a session as the superuser, in the database of its name.
 func connect(ctx context.Context, socket string) (*pgconn.PgConn, error) {
+	return connectTo(ctx, socket, superuser)
+}
+
+// connectTo opens a session as the superuser in a database.
+func connectTo(ctx context.Context, socket, database string) (*pgconn.PgConn, error) {
 	port, ok := strings.CutPrefix(filepath.Base(socket), ".s.PGSQL.")
 	number, err := strconv.ParseUint(port, 10, 16)
 	if !ok || err != nil {
@@ -62,7 +67,7 @@ func connect(ctx context.Context, socket string) (*pgconn.PgConn, error) {
 		return nil, err
 	}
 	config.Host, config.Port = filepath.Dir(socket), uint16(number)
-	config.User, config.Database, config.Password = superuser, superuser, ""
+	config.User, config.Database, config.Password = superuser, database, ""
 	config.RuntimeParams["log_statement"] = "none" // verifiers are nobody's business
 	config.RuntimeParams["log_min_duration_statement"] = "-1"
 	config.RuntimeParams["log_min_error_statement"] = "panic"

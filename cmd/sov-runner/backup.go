@@ -1,0 +1,53 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sovereign-sql/sov/internal/backup"
+	"github.com/sovereign-sql/sov/internal/runner"
+)
+
+func newBackup(o *options) *cobra.Command {
+	return &cobra.Command{
+		Use:   "backup NAME",
+		Short: "Write a machine's databases to standard output, for sov backup",
+		Long: `Write all roles and databases of a machine that runs to standard output, as a stream that "sov backup" makes an archive
+of. Its end says whether it is whole.`,
+		Example: "  sov-runner backup sql >sql.stream",
+		Args:    oneName,
+		RunE: func(c *cobra.Command, args []string) error {
+			ctx, cancel := whileRead(c.Context(), os.Stdout)
+			defer cancel()
+			return runner.Backup(ctx, o.layout(), args[0], os.Stdout)
+		},
+	}
+}
+
+func newRestore(o *options) *cobra.Command {
+	return &cobra.Command{
+		Use:   "restore NAME",
+		Short: "Make a machine's databases what they are in a stream on standard input",
+		Long: `Make the databases of a machine that runs what they are in a stream of "sov-runner backup" or "sov restore". Nothing is
+replaced before all of it has come and was restored. With --json the guest's events are printed as they come, a line each.`,
+		Example: "  sov-runner restore sql <sql.stream",
+		Args:    oneName,
+		RunE: func(c *cobra.Command, args []string) error {
+			report := progress(c.ErrOrStderr(), args[0])
+			lines := json.NewEncoder(c.OutOrStdout())
+			return runner.Restore(c.Context(), o.layout(), args[0], os.Stdin, func(e backup.Event) {
+				switch {
+				case o.json:
+					lines.Encode(e) // nobody reads it any more: it goes on to its end
+				case e.Progress != "":
+					report(e.Progress)
+				case e.Done != nil:
+					fmt.Fprintf(c.OutOrStdout(), "restored: %d databases\n", len(e.Done.Databases))
+				}
+			})
+		},
+	}
+}

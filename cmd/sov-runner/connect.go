@@ -1,0 +1,26 @@
+package main
+
+import (
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sovereign-sql/sov/internal/runner"
+)
+
+func newConnect(o *options) *cobra.Command {
+	service := "postgres"
+	c := &cobra.Command{
+		Use:     "connect NAME",
+		Short:   "Connect standard input and output to a service of a machine, for sov forward",
+		Example: "  sov-runner connect sql",
+		Args:    oneName,
+		RunE: func(c *cobra.Command, args []string) error {
+			ctx, cancel := whileRead(c.Context(), os.Stdout)
+			defer cancel()
+			return runner.Connect(ctx, o.layout(), args[0], service, os.Stdin, os.Stdout)
+		},
+	}
+	c.Flags().StringVar(&service, "service", service, "what the machine offers")
+	return c
+}

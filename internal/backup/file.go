@@ -1,0 +1,230 @@
+package backup
+
+import (
+	"archive/zip"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"time"
+)
+
+// Format is the version of backup.json.
+const Format = 1
+
+// index is the entry that names the others.
+const index = "backup.json"
+
+// maxIndex bounds it, in bytes.
+const maxIndex = 16 << 20
+
+// A Backup is what backup.json holds.
+type Backup struct {
+	Format  int       `json:"format"`
+	Machine string    `json:"machine"` // its name
+	Time    time.Time `json:"time"`    // when it was made
+	Files   []File    `json:"files"`
+}
+
+// A File is an entry of the archive.
+type File struct {
+	Name string `json:"name"`
+	Part
+	Sum
+}
+
+// plain are names of databases that make a name of a file.
+var plain = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_-]{0,62}$`)
+
+// Create writes what a stream brings into an archive at path, which appears, or takes an older one's place, when all has
+// come and was checked. Only its owner may read it: it holds passwords' verifiers.
+func Create(path string, b Backup, stream *Reader) (_ *Backup, err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".part-") // with mode 0600
+	if err != nil {
+		return nil, err
+	}
+	defer os.Remove(f.Name()) // it has another name by then
+	defer f.Close()
+	b.Format = Format
+	if err := b.write(f, stream); err != nil {
+		return nil, err
+	}
+	if err := f.Sync(); err != nil {
+		return nil, err
+	}
+	again, err := Open(f.Name()) // what was written is what will be read
+	if err != nil {
+		return nil, err
+	}
+	defer again.Close()
+	if err := again.Verify(); err != nil {
+		return nil, err
+	}
+	return &b, os.Rename(f.Name(), path)
+}
+
+func (b *Backup) write(f *os.File, stream *Reader) error {
+	archive := zip.NewWriter(f)
+	for {
+		part, content, err := stream.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		entry := File{Name: b.fileName(part), Part: part}
+		w, err := archive.CreateHeader(&zip.FileHeader{Name: entry.Name, Method: zip.Store, Modified: b.Time})
+		if err != nil {
+			return err
+		}
+		sum := sha256.New()
+		if entry.Size, err = io.Copy(io.MultiWriter(w, sum), content); err != nil {
+			return err
+		}
+		entry.SHA256 = hex.EncodeToString(sum.Sum(nil))
+		b.Files = append(b.Files, entry)
+	}
+	text, err := json.MarshalIndent(b, "", "  ")
+	if err != nil {
+		return err
+	}
+	w, err := archive.CreateHeader(&zip.FileHeader{Name: index, Method: zip.Store, Modified: b.Time})
+	if err != nil {
+		return err
+	}
+	if _, err := w.Write(text); err != nil {
+		return err
+	}
+	return archive.Close()
+}
+
+func (b *Backup) fileName(p Part) string {
+	switch {
+	case p.Kind == KindRoles:
+		return "roles.sql"
+	case plain.MatchString(p.Database.Name):
+		return p.Database.Name + ".dump"
+	}
+	return fmt.Sprintf("database-%d.dump", len(b.Files)) // its name is in backup.json
+}
+
+// An Archive is an open backup.
+type Archive struct {
+	Backup
+	zip   *zip.ReadCloser
+	files map[string]*zip.File
+}
+
+// Open opens an archive and reads what it holds.
+func Open(path string) (*Archive, error) {
+	z, err := zip.OpenReader(path)
+	if errors.Is(err, zip.ErrFormat) {
+		return nil, fmt.Errorf("%s is no backup, or only a part of one: %w", path, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	a := &Archive{zip: z, files: map[string]*zip.File{}}
+	for _, f := range z.File {
+		a.files[f.Name] = f
+	}
+	if err := a.readIndex(); err != nil {
+		z.Close()
+		return nil, fmt.Errorf("%s is no backup that this program reads: %w", path, err)
+	}
+	return a, nil
+}
+
+func (a *Archive) readIndex() error {
+	f := a.files[index]
+	if f == nil {
+		return errors.New("it lacks " + index)
+	}
+	r, err := f.Open()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	text, err := io.ReadAll(io.LimitReader(r, maxIndex))
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(text, &a.Backup); err != nil {
+		return fmt.Errorf("%s: %w", index, err)
+	}
+	if a.Format != Format {
+		return fmt.Errorf("%s: its format is %d, this program reads %d", index, a.Format, Format)
+	}
+	for i, f := range a.Files {
+		if !f.valid() || (f.Kind == KindRoles) != (i == 0) || a.files[f.Name] == nil || a.files[f.Name].Method != zip.Store {
+			return fmt.Errorf("%s: what it says of %q does not fit the archive", index, f.Name)
+		}
+	}
+	return nil
+}
+
+// Close closes the archive.
+func (a *Archive) Close() error { return a.zip.Close() }
+
+// Databases are the names of those that it holds.
+func (a *Archive) Databases() []string {
+	var names []string
+	for _, f := range a.Files {
+		if f.Kind == KindDatabase {
+			names = append(names, f.Database.Name)
+		}
+	}
+	return names
+}
+
+// Verify reads all of it and compares lengths and digests.
+func (a *Archive) Verify() error {
+	for _, f := range a.Files {
+		if err := a.copy(io.Discard, f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Send writes the archive, or of its databases those that wanted says, as a stream.
+func (a *Archive) Send(w *Writer, wanted func(name string) bool) error {
+	for _, f := range a.Files {
+		if f.Kind == KindDatabase && !wanted(f.Database.Name) {
+			continue
+		}
+		if err := w.Begin(f.Part); err != nil {
+			return err
+		}
+		if err := a.copy(w, f); err != nil {
+			return err
+		}
+		if err := w.End(); err != nil {
+			return err
+		}
+	}
+	return w.Close()
+}
+
+func (a *Archive) copy(w io.Writer, f File) error {
+	r, err := a.files[f.Name].Open()
+	if err != nil {
+		return fmt.Errorf("%s: %w", f.Name, err)
+	}
+	defer r.Close()
+	sum := sha256.New()
+	n, err := io.Copy(io.MultiWriter(w, sum), io.LimitReader(r, f.Size+1))
+	if err != nil {
+		return fmt.Errorf("%s: %w", f.Name, err)
+	}
+	if n != f.Size || hex.EncodeToString(sum.Sum(nil)) != f.SHA256 {
+		return fmt.Errorf("%s is damaged: it does not have the digest that %s names", f.Name, index)
+	}
+	return nil
+}
