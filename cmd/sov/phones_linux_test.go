@@ -1,11 +1,15 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/sovereign-sql/sov/internal/androidtest"
@@ -206,4 +210,69 @@ func TestDoctorLooksAtPhones(t *testing.T) {
 	if out, _, _ = cli(t, "doctor", "--only", "cache", "--device", a.Serial(), "--json"); strings.Count(out, `"group": "phone"`) != 7 {
 		t.Errorf("with --device: %s", out)
 	}
+}
+
+// Connections pass through the phone's link, several at once, and Ctrl-C ends it with all of them.
+func TestForward(t *testing.T) {
+	s := useADB(t)
+	p := androidtest.New(t, androidtest.Options{})
+	s.Connect(p.ServeADB(androidtest.ADBOptions{}))
+	pretend(t, p, "exec cat")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	said, out := io.Pipe()
+	ended := make(chan int, 1)
+	var errOut strings.Builder
+	go func() {
+		ended <- execute(ctx, []string{"forward", "sql", "--json"}, strings.NewReader(""), out, &errOut)
+	}()
+	var told forwardReport
+	if err := json.NewDecoder(said).Decode(&told); err != nil {
+		t.Fatal(err)
+	}
+	go io.Copy(io.Discard, said)
+	content := bytes.Repeat([]byte("\x00\xff"), 1<<19)
+	var connections sync.WaitGroup
+	for range 3 {
+		connections.Go(func() {
+			conn, err := net.Dial("tcp", told.Address)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			go func() {
+				conn.Write(content)
+				conn.(*net.TCPConn).CloseWrite()
+			}()
+			if back, err := io.ReadAll(conn); err != nil || !bytes.Equal(back, content) {
+				t.Errorf("%d bytes came back changed, as %d: %v", len(content), len(back), err)
+			}
+		})
+	}
+	connections.Wait()
+	conn, err := net.Dial("tcp", told.Address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.ReadFull(conn, echo(conn)); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if status := <-ended; status != exitDone {
+		t.Errorf("status %d: %s", status, errOut.String())
+	}
+	pretend(t, p, "echo fine")
+	for range 3 {
+		if out, errOut, status := cli(t, "status", "sql"); status != exitDone || out != "fine\n" {
+			t.Errorf("afterwards: status %d: %s%s", status, out, errOut)
+		}
+	}
+}
+
+// echo writes a word and returns room for its answer.
+func echo(w io.Writer) []byte {
+	n, _ := io.WriteString(w, "word")
+	return make([]byte, n)
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -24,6 +25,7 @@ type ADBServer struct {
 	dir     string // holds the program, and the keys
 	port    string
 	command *exec.Cmd
+	ended   chan struct{} // closed when command has ended
 }
 
 // NewADBServer starts a server. It skips the test where there is no adb.
@@ -60,7 +62,21 @@ func (s *ADBServer) start() {
 	s.t.Helper()
 	s.command = exec.Command(s.Program(), "server", "nodaemon")
 	s.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	if err := s.command.Start(); err != nil {
+	started := make(chan error)
+	s.ended = make(chan struct{})
+	go func() {
+		// The signal comes with the end of the thread that has started it (prctl(2), PR_SET_PDEATHSIG): one that nobody else
+		// uses, and ends, as InNetwork does.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		defer close(s.ended)
+		err := s.command.Start()
+		started <- err
+		if err == nil {
+			s.command.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
 		s.t.Fatal(err)
 	}
 	deadline := time.Now().Add(adbPatience)
@@ -79,7 +95,7 @@ func (s *ADBServer) start() {
 
 func (s *ADBServer) stop() {
 	s.command.Process.Kill()
-	s.command.Wait()
+	<-s.ended
 }
 
 // Restart ends the server at once and starts another: what it was connected to is connected no more.

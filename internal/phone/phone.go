@@ -25,7 +25,7 @@ type Phone interface {
 // A Command is what Run runs. Args are passed as they are: nothing in them means anything to a shell.
 type Command struct {
 	Args   []string  // a program and its arguments
-	Stdin  io.Reader // nil: empty
+	Stdin  io.Reader // nil: empty; a read of it may go on when Run has returned
 	Stdout io.Writer // nil: thrown away
 	Stderr io.Writer // nil: its end is in the ExitError
 
