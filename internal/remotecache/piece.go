@@ -13,8 +13,10 @@ import (
 	"github.com/sovereign-sql/sov/pipeline"
 )
 
-// Bounds of a piece's length, in bytes. They were chosen by measuring ten
-// successive changes of the sql recipe; see docs/ci.md.
+// Bounds of a piece's length, in bytes. A root file system comes to about a
+// hundred pieces: few enough for one manifest and one request each, and small
+// enough that a changed file costs a few. docs/performance.md has the measured
+// growth.
 const (
 	minPiece = 256 << 10
 	maxPiece = 4 << 20
