@@ -221,8 +221,22 @@ func (j *Job) Memo(ctx context.Context, key string, fn func(w *Writer) error) (B
 	if err != nil {
 		return Blob{}, err
 	}
-	find := func() (*action, bool, error) {
-		return j.build.resolve(ctx, sum, j.stage, k.fields, func(*missReason) (*action, error) {
+	a, err := j.memo(ctx, sum, key, k.fields, fn)
+	if err != nil {
+		return Blob{}, err
+	}
+	j.mu.Lock()
+	j.memos = append(j.memos, sum)
+	j.mu.Unlock()
+	return a.Outputs[0].Blob, nil
+}
+
+// memo finds or makes a memo, with its blob in the store: who asks for one is
+// about to read it. If no remote gives the blob after all, it is made here and
+// now.
+func (j *Job) memo(ctx context.Context, sum, key string, fields []Field, fn func(w *Writer) error) (*action, error) {
+	for {
+		a, _, err := j.build.resolve(ctx, sum, j.stage, fields, func(*missReason) (*action, error) {
 			started := j.build.clock.Now()
 			b, err := j.writeMemo(fn)
 			if err != nil {
@@ -230,32 +244,19 @@ func (j *Job) Memo(ctx context.Context, key string, fn func(w *Writer) error) (B
 			}
 			now := j.build.clock.Now()
 			return &action{Key: sum, Stage: j.stage, Memo: key, Created: now, Seconds: now.Sub(started).Seconds(),
-				Fields: k.fields, Outputs: []Output{{"memo", b}}}, nil
+				Fields: fields, Outputs: []Output{{"memo", b}}}, nil
 		})
-	}
-	a, hit, err := find()
-	for hit && len(a.Outputs) == 1 {
-		// Who asks for a memo is about to read it. If no remote gives it after
-		// all, it is made here and now.
-		lost := j.build.store.ensure(a.Outputs[0].Blob, nil)
-		if lost == nil {
-			break
+		if err != nil {
+			return nil, err
 		}
-		if !j.build.breakPromise(lost) {
-			return Blob{}, lost
+		if len(a.Outputs) != 1 {
+			return nil, fmt.Errorf("record %s is not that of a memo", shortKey(sum))
 		}
-		a, hit, err = find()
+		err = j.build.store.ensure(a.Outputs[0].Blob, nil)
+		if err == nil || !j.build.breakPromise(err) {
+			return a, err
+		}
 	}
-	if err != nil {
-		return Blob{}, err
-	}
-	if len(a.Outputs) != 1 {
-		return Blob{}, fmt.Errorf("record %s is not that of a memo", shortKey(sum))
-	}
-	j.mu.Lock()
-	j.memos = append(j.memos, sum)
-	j.mu.Unlock()
-	return a.Outputs[0].Blob, nil
 }
 
 func (j *Job) writeMemo(fn func(w *Writer) error) (Blob, error) {
