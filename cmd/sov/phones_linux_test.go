@@ -112,7 +112,7 @@ func TestPhoneCommandsDistrustThePhone(t *testing.T) {
 		})
 	}
 	os.Remove(p.File(layout.Default.Runner()))
-	if _, errOut, status := cli(t, "status", "sql"); status != exitFailed || !strings.Contains(errOut, "`sov push sql` installs it") {
+	if _, errOut, status := cli(t, "status", "sql"); status != exitFailed || !strings.Contains(errOut, "`sov push sql` installs it") || strings.Contains(errOut, "not found") {
 		t.Errorf("without a runner: status %d: %s", status, errOut)
 	}
 }

@@ -32,7 +32,7 @@ func (s *site) runner(ctx context.Context, c phone.Command, verb, name string, a
 		argv = append(argv, "--root", string(s.Root()))
 	}
 	c.Args = append(append(argv, verb, name), args...)
-	said := &complaint{to: s.errOut}
+	said := &complaint{to: s.errOut, program: s.Root().Runner()}
 	c.Stderr = said
 	err := s.Run(ctx, c)
 	said.flush()
@@ -84,6 +84,8 @@ type complaint struct {
 	to   io.Writer
 	held []byte // an unfinished line
 	last []string
+
+	program string // that a shell may not find, which its exit status says
 }
 
 const complains = "sov-runner: "
@@ -113,6 +115,9 @@ func (c *complaint) line(line string) error {
 		if len(c.last) < enough {
 			c.last = append(c.last, harmless(line))
 		}
+		return nil
+	}
+	if strings.Contains(line, c.program+": ") && (strings.HasSuffix(line, "not found") || strings.HasSuffix(line, "No such file or directory")) {
 		return nil
 	}
 	_, err := io.WriteString(c.to, line+"\n")

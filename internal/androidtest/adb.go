@@ -102,7 +102,7 @@ func (a *ADB) serve(ctx context.Context, conn net.Conn) {
 	ctx, cancel := context.WithCancel(ctx)
 	t := &transport{a: a, ctx: ctx, conn: conn, streams: map[uint32]*adbStream{}}
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	if err := t.loop(); err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+	if err := t.loop(); !errors.Is(err, net.ErrClosed) && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.a.p.note("adbd", err.Error())
 	}
 	stop()
@@ -125,6 +125,7 @@ func (t *transport) send(m adbMessage) error {
 	return err
 }
 
+// loop handles messages until one cannot be read or is none; the error is never nil.
 func (t *transport) loop() error {
 	in := bufio.NewReader(t.conn)
 	for {

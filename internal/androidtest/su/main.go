@@ -10,8 +10,13 @@ import (
 )
 
 func main() {
-	kind, _ := os.ReadFile("/system/etc/su")
-	argv, err := command(strings.TrimSpace(string(kind)), os.Args[1:])
+	text, _ := os.ReadFile("/system/etc/su")
+	kind := strings.TrimSpace(string(text))
+	if kind == "denied" {
+		fmt.Fprintln(os.Stderr, "Permission denied")
+		os.Exit(1)
+	}
+	argv, err := command(kind, os.Args[1:])
 	if err == nil {
 		err = run(argv)
 	}
@@ -22,8 +27,6 @@ func main() {
 // command returns what is to be run as root.
 func command(kind string, args []string) ([]string, error) {
 	switch {
-	case kind == "denied":
-		return nil, fmt.Errorf("Permission denied")
 	case kind == "debug" && len(args) >= 2 && args[0] == "0":
 		return args[1:], nil
 	case kind == "debug" && len(args) >= 1:
