@@ -1,0 +1,171 @@
+package e2e
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/sovereign-sql/sov/internal/guestapi"
+	"github.com/sovereign-sql/sov/internal/localvm"
+)
+
+// victims are the processes of a guest, by what their command lines begin with, and the service each belongs to.
+var victims = []struct{ name, command, service string }{
+	{"postmaster", "/usr/", "postgres"}, // the server's path
+	{"checkpointer", "postgres: sov: checkpointer", "postgres"},
+	{"background writer", "postgres: sov: background writer", "postgres"},
+	{"WAL writer", "postgres: sov: walwriter", "postgres"},
+	{"autovacuum launcher", "postgres: sov: autovacuum launcher", "postgres"},
+	{"logical replication launcher", "postgres: sov: logical replication launcher", "postgres"},
+	{"session", "postgres: sov: postgres postgres", "postgres"},
+	{"tailscaled", "/usr/sbin/tailscaled", "tailscale"},
+	{"service of the recipe", "/bin/sh -c mkfifo", "saboteur"},
+}
+
+// withEverything boots a machine on which every kind of service runs.
+func withEverything(t *testing.T, memoryMiB int) *guest {
+	t.Helper()
+	dir, result := sabotageable()
+	if result.status != 0 {
+		t.Fatal(result)
+	}
+	// The key is nobody's, so that tailscaled runs and asks for another.
+	return boot(t, localvm.Options{Artifact: dir, State: seeded(t), MemoryMiB: memoryMiB, Secrets: map[string]string{"tailscale": "tskey-auth-nobody"}})
+}
+
+// TestEveryProcessKilled kills every process of the guest in turn, and pairs of them, with SIGKILL: all are back, and what
+// was committed is there.
+func TestEveryProcessKilled(t *testing.T) {
+	g := withEverything(t, 0)
+	g.ask(t, "create table kept (n int); insert into kept select generate_series(1, 1000)")
+	for i, v := range victims {
+		t.Logf("%-40s back in %.1f s", v.name, killAndWait(t, g, i).Seconds())
+	}
+	for _, pair := range [][2]int{{0, 7}, {0, 8}, {7, 8}, {0, 1}, {0, 6}, {1, 3}, {1, 6}, {2, 7}, {3, 8}, {4, 5}} {
+		t.Logf("%-40s back in %.1f s", victims[pair[0]].name+" and "+victims[pair[1]].name, killAndWait(t, g, pair[0], pair[1]).Seconds())
+	}
+	if got := g.one(t, "select sum(n) from kept"); got != "500500" {
+		t.Errorf("the rows sum up to %s", got)
+	}
+	g.shutDown(t)
+}
+
+// killAndWait kills victims and returns the time until all services are ready again and SQL is answered.
+func killAndWait(t *testing.T, g *guest, which ...int) time.Duration {
+	t.Helper()
+	session := g.connect(t)
+	defer session.Close(context.Background())
+	before := restarts(t, g)
+	command, hitsServer, again := "kill -9", false, make(map[string]bool)
+	running := processes(t, g)
+	for _, i := range which {
+		v := victims[i]
+		pid := running[v.name]
+		if pid == 0 {
+			t.Fatalf("there is no %s: %v", v.name, running)
+		}
+		command += " " + strconv.Itoa(pid)
+		hitsServer = hitsServer || v.service == "postgres"
+		if v.name == "postmaster" || v.service != "postgres" {
+			again[v.service] = true
+		}
+	}
+	start := time.Now()
+	sabotage(t, g, command)
+	if hitsServer { // it ends all its sessions
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if _, err := session.Exec(ctx, "select pg_sleep(60)").ReadAll(); err == nil || ctx.Err() != nil {
+			t.Fatalf("%s: the server's sessions live on", command)
+		}
+	}
+	awaitAll(t, g, func(s guestapi.Service) bool { return !again[s.Name] || s.Restarts > before[s.Name] })
+	took := time.Since(start)
+	after := processes(t, g)
+	for _, v := range victims {
+		if after[v.name] == 0 && v.name != "session" { // whose client has gone
+			t.Errorf("after %s there is no %s", command, v.name)
+		}
+	}
+	return took
+}
+
+// sabotage lets the saboteur run a command. The server may be gone before it has said that it passed it on.
+func sabotage(t *testing.T, g *guest, command string) {
+	t.Helper()
+	conn := g.connect(t)
+	defer conn.Close(context.Background())
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	_, _ = conn.Exec(ctx, "copy (select '"+command+"') to program 'cat >/run/sabotage'").ReadAll()
+}
+
+// processes finds the victims in the guest.
+func processes(t *testing.T, g *guest) map[string]int {
+	t.Helper()
+	found := make(map[string]int)
+	lines := g.shell(t, "for p in /proc/[0-9]*; do c=$(tr '\\000' ' ' <$p/cmdline 2>/dev/null); [ -z \"$c\" ] || echo ${p#/proc/} $c; done")
+	for _, line := range lines {
+		pid, command, _ := strings.Cut(line, " ")
+		for _, v := range victims {
+			switch {
+			case !strings.HasPrefix(command, v.command),
+				v.name == "postmaster" && !strings.Contains(command, "/postgres -D"),
+				v.name == "session" && !strings.Contains(command, "idle"): // the one that asks is not
+			default:
+				if n, err := strconv.Atoi(pid); err == nil && found[v.name] == 0 {
+					found[v.name] = n
+				}
+			}
+		}
+	}
+	return found
+}
+
+func restarts(t *testing.T, g *guest) map[string]int {
+	t.Helper()
+	status, err := g.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := make(map[string]int)
+	for _, s := range status.Services {
+		n[s.Name] = s.Restarts
+	}
+	return n
+}
+
+// awaitAll waits until every service is ready and as it should, and a new session answers.
+func awaitAll(t *testing.T, g *guest, holds func(guestapi.Service) bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	for {
+		status, err := g.Status(ctx)
+		if err == nil && status.Ready && !slices.ContainsFunc(status.Services, func(s guestapi.Service) bool { return !holds(s) }) && serves(ctx, g) {
+			return
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			t.Fatalf("not all services are back: %+v\n%s", status, g.log(t))
+		}
+	}
+}
+
+func serves(ctx context.Context, g *guest) bool {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	conn, err := pgconn.Connect(ctx, g.URL())
+	if err != nil {
+		return false
+	}
+	defer conn.Close(ctx)
+	_, err = conn.Exec(ctx, "select 1").ReadAll()
+	return err == nil
+}
