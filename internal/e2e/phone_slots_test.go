@@ -41,18 +41,23 @@ func TestRollBack(t *testing.T) {
 			s.Ready.TimeoutSeconds = 20
 		}
 	}
+	good := artifact(t, "arm64")
+	broken, result := brokenSetting()
+	if result.status != 0 {
+		t.Fatal(result)
+	}
 	for _, c := range []struct {
 		name   string
+		from   string
 		alter  func(*vmspec.Spec)
 		reason string
 	}{
-		{"a kernel that panics", replace("root=/dev/vda", "root=/dev/nowhere"), "Unable to mount root"},
-		{"an init that exits", replace("init=/sbin/sov-init", "init=/bin/false"), "Attempted to kill init"},
-		// Nothing but the endpoint's port is wrong: PostgreSQL may run, and nobody learns of it.
-		{"a machine that never gets ready", func(s *vmspec.Spec) { s.Ready.TimeoutSeconds, s.Ready.Port = 4, s.Ready.Port+1 }, "did not become ready in time"},
+		{"a kernel that panics", good, replace("root=/dev/vda", "root=/dev/nowhere"), "Unable to mount root"},
+		{"an init that exits", good, replace("init=/sbin/sov-init", "init=/bin/false"), "Attempted to kill init"},
+		{"a PostgreSQL that never gets ready", broken, func(s *vmspec.Spec) { s.Ready.TimeoutSeconds = 20 }, "postgres is"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			h.install(artifacttest.Change(t, artifact(t, "arm64"), "2", c.alter))
+			h.install(artifacttest.Change(t, c.from, "2", c.alter))
 			if s := h.slot("b"); s.State != runnerapi.SlotNew || !s.Current || h.status().Slot != "a" {
 				t.Errorf("before the restart: %+v, slot %s runs", s, h.status().Slot)
 			}
@@ -76,7 +81,7 @@ func TestRollBack(t *testing.T) {
 	if o := h.runner("rollback", "sql"); o.status != 1 || !strings.Contains(o.stderr, "did not become ready") {
 		t.Errorf("back to a bad version: %v", o)
 	}
-	h.install(artifacttest.Change(t, artifact(t, "arm64"), "3", func(*vmspec.Spec) {}))
+	h.install(artifacttest.Change(t, good, "3", func(*vmspec.Spec) {}))
 	h.do("restart", "sql")
 	if s := h.slot("b"); s.State != runnerapi.SlotGood || s.Version != "3" || h.status().Slot != "b" {
 		t.Errorf("a version that works: %+v", s)

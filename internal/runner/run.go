@@ -179,7 +179,7 @@ func describe(status *guestapi.Status) string {
 	var out []string
 	for _, s := range status.Services {
 		switch s.State {
-		case guestapi.StateReady, guestapi.StateDone:
+		case guestapi.StateReady, guestapi.StateDone, guestapi.StateOff:
 			continue
 		}
 		line := s.Name + " is " + s.State
