@@ -84,7 +84,7 @@ func (u *uploads) finish(ctx context.Context, results []*StageResult) {
 		u.sendLeast(results)
 	}
 	u.group.Wait()
-	tr.ended(ctx, task, "", u.total.Load(), ctx.Err())
+	tr.ended(ctx, task, "", u.done.Load(), ctx.Err())
 }
 
 // sendLeast sends all records, with the blobs of what is delivered and small
