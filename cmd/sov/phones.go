@@ -244,7 +244,7 @@ func (w *lineWriter) line(text []byte) error {
 // harmless is a line without what steers a terminal: colours of a console's log are left out, the rest is shown as Go
 // writes it.
 func harmless(line string) string {
-	line = strings.TrimRight(line, "\r")
+	line = strings.ToValidUTF8(strings.TrimRight(line, "\r"), "\ufffd") // some terminals obey bytes from 0x80 on
 	if !strings.ContainsFunc(line, unprintable) {
 		return line
 	}

@@ -1,0 +1,31 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+// FuzzLineWriter: whatever a phone says, and however it comes, a terminal gets lines without anything that it would obey.
+func FuzzLineWriter(f *testing.F) {
+	f.Add("plain\n\x1b[31mred\x1b[0m\r\n", 3)
+	f.Add("\x9b2J\x00\xff\u202etext", 1)
+	f.Fuzz(func(t *testing.T, text string, size int) {
+		var out bytes.Buffer
+		w := &lineWriter{to: &out, prefix: "phone: "}
+		for rest := []byte(text); len(rest) > 0; {
+			n := min(max(size, 1), len(rest))
+			if _, err := w.Write(rest[:n]); err != nil {
+				t.Fatal(err)
+			}
+			rest = rest[n:]
+		}
+		w.flush()
+		for line := range strings.Lines(out.String()) {
+			if !strings.HasPrefix(line, "phone: ") || !utf8.ValidString(line) || strings.ContainsFunc(strings.TrimSuffix(line, "\n"), unprintable) {
+				t.Errorf("%q became %q", text, line)
+			}
+		}
+	})
+}
