@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/sovereign-sql/sov/internal/guestapi"
@@ -70,29 +68,14 @@ func (vm *VM) ask(ctx context.Context, patience time.Duration) (*guestapi.Status
 
 // failed names the services that will not come up by themselves.
 func failed(status *guestapi.Status) string {
-	return describe(status, guestapi.StateFailed)
+	return status.Describe(guestapi.StateFailed)
 }
 
 func pending(status *guestapi.Status) string {
 	if status == nil {
 		return "its endpoint never answered; the console log says how far it came"
 	}
-	return describe(status, guestapi.StateWaiting, guestapi.StateStarting, guestapi.StateBackoff, guestapi.StateLooping)
-}
-
-func describe(status *guestapi.Status, states ...string) string {
-	var lines []string
-	for _, s := range status.Services {
-		if !slices.Contains(states, s.State) {
-			continue
-		}
-		line := s.Name + " is " + s.State
-		if s.Reason != "" {
-			line += ": " + s.Reason
-		}
-		lines = append(lines, line)
-	}
-	return strings.Join(lines, "; ")
+	return status.Describe(guestapi.StateWaiting, guestapi.StateStarting, guestapi.StateBackoff, guestapi.StateLooping)
 }
 
 // Shutdown asks the guest for an orderly end and waits for it, for at most bound; then it pulls the plug and says so.

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -176,17 +177,10 @@ func readToken(vm layout.VM) string {
 
 // describe says what keeps a guest from being ready.
 func describe(status *guestapi.Status) string {
-	var out []string
-	for _, s := range status.Services {
-		switch s.State {
-		case guestapi.StateReady, guestapi.StateDone, guestapi.StateOff:
-			continue
-		}
-		line := s.Name + " is " + s.State
-		if s.Reason != "" {
-			line += " (" + s.Reason + ")"
-		}
-		out = append(out, line)
+	reasons := slices.Clone(status.Problems)
+	if services := status.Describe(guestapi.StateWaiting, guestapi.StateStarting, guestapi.StateBackoff, guestapi.StateLooping,
+		guestapi.StateFailed, guestapi.StateStopped); services != "" {
+		reasons = slices.Insert(reasons, 0, services)
 	}
-	return strings.Join(append(out, status.Problems...), "; ")
+	return strings.Join(reasons, "; ")
 }
