@@ -177,14 +177,7 @@ func withShellInit(b *testing.B, dir string) string {
 	if err := t.Put("sbin/shell-init", &tree.Inode{Mode: tree.S_IFREG | 0o755, ModTime: time.Unix(0, 0), Content: tree.Bytes([]byte(shellInit))}); err != nil {
 		b.Fatal(err)
 	}
-	rootfs, err := os.Create(filepath.Join(out, "rootfs.img"))
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer rootfs.Close()
-	if _, err := ext4.Write(b.Context(), rootfs, t, ext4.Options{}); err != nil {
-		b.Fatal(err)
-	}
+	writeRootfs(b, out, t)
 	copyWithInit(b, dir, out)
 	if err := os.WriteFile(filepath.Join(out, "shell"), nil, 0o600); err != nil {
 		b.Fatal(err)
