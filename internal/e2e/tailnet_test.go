@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sovereign-sql/sov/internal/accept"
 	"github.com/sovereign-sql/sov/internal/androidtest"
 	"github.com/sovereign-sql/sov/internal/guestapi"
 	"github.com/sovereign-sql/sov/internal/layout"
@@ -308,6 +309,7 @@ func TestTailnet(t *testing.T) {
 	if !strings.Contains(expired.Fault, "renew it") {
 		t.Errorf("with an expired key: %+v", expired)
 	}
+	n.wantVerdict(accept.Failed)
 	n.SwitchUplink("wlan0")
 	n.do("down", "sql")
 	same(t, "after down", before, n.Snapshot())
@@ -346,6 +348,7 @@ func (n *tailnet) join() node {
 	n.do("restart", "sql")
 	joined := n.awaitTailnet("online", online)
 	n.wantSQL("after joining")
+	n.wantVerdict(accept.Passed)
 	n.wantDirect(androidtest.WLANIP)
 	machines := n.machines()
 	if len(machines) != 1 || machines[0].Hostname != "sovereign-sql" || !slices.Equal(machines[0].Tags, []string{"tag:sql"}) {
@@ -357,6 +360,26 @@ func (n *tailnet) join() node {
 	n.wantClosed(joined.Addresses)
 	n.control(http.MethodPost, "/test/open") // the stand-in would ask for a key again, which the real one does not
 	return machines[0]
+}
+
+// wantVerdict wants the acceptance test to see the machine's place on the tailnet so, and all else well.
+func (n *tailnet) wantVerdict(want accept.Verdict) {
+	n.t.Helper()
+	o := n.runner("test", "sql", "--json")
+	var report accept.Report
+	if err := json.Unmarshal([]byte(o.stdout), &report); err != nil {
+		n.t.Fatalf("%v: %v", err, o)
+	}
+	for _, c := range report.Checks {
+		ofTailnet := c.Name == accept.Tailscale || c.Name == accept.TailscaleSQL // which needs the other
+		switch {
+		case c.Name == accept.Tailscale && c.Verdict != want, c.Verdict == accept.Failed && !(ofTailnet && want == accept.Failed):
+			n.t.Errorf("test: %+v", c)
+		}
+	}
+	if failed := want == accept.Failed; (o.status == 3) != failed || o.status != 0 && o.status != 3 {
+		n.t.Errorf("test: exit status %d", o.status)
+	}
 }
 
 // switchSlot installs another version in the other slot and makes it the current one.
