@@ -54,6 +54,7 @@ var faults = []struct {
 	{"VM killed", "kill -9 PID", "", false, diagnose.Process, true},
 	// It takes its own half a minute to be killed at a restart, so it is let go on instead, by a process started before.
 	{"PostgreSQL suspended", "", "p=$(head -n 1 /data/postgres/postmaster.pid); kill -STOP $p; (sleep 8; kill -CONT $p) &", true, diagnose.Postgres, false},
+	{"PostgreSQL stopped", "", "p=$(head -n 1 /data/postgres/postmaster.pid); mount --bind /dev/null $(readlink /proc/$p/exe); kill -INT $p", false, diagnose.Postgres, false},
 	{"clock ahead", "", "date -s 2035-01-01", false, diagnose.GuestClock, false},
 	{"guest's default route deleted", "", "ip route del default", false, diagnose.GuestNetwork, false},
 	{"guest network down", "", "ip link set eth0 down", false, diagnose.GuestNetwork, false},

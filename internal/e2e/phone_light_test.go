@@ -35,7 +35,7 @@ func newLight(t testing.TB, routing vmspec.Routing, s lightguest.Script, setting
 
 var bothRoutings = []vmspec.Routing{vmspec.MainFirst, vmspec.Scoped}
 
-// cycles of a start and a kill; the issue is what is left of them.
+// cycles of a start and a kill; what counts is what is left of them.
 const cycles = 100
 
 // Whoever is killed at whatever moment, down leaves the phone as it was, to the line.

@@ -24,6 +24,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/androidtest"
 	"github.com/sovereign-sql/sov/internal/guestapi"
 	"github.com/sovereign-sql/sov/internal/layout"
+	"github.com/sovereign-sql/sov/internal/runnerapi"
 	"github.com/sovereign-sql/sov/stages/tailscale/tailscaletest"
 )
 
@@ -286,6 +287,11 @@ func TestTailnet(t *testing.T) {
 	n.wantDirect(androidtest.MobileIP)
 	n.wantSQL("by mobile data")
 	n.wantSame("by mobile data", joined)
+	for range 3 {
+		n.cutPower()
+	}
+	n.wantSQL("after power cuts")
+	n.wantSame("after power cuts", joined)
 
 	n.setKey("") // what the machine is stands on its data disk
 	n.do("restart", "sql")
@@ -360,6 +366,18 @@ func (n *tailnet) join() node {
 	n.wantClosed(joined.Addresses)
 	n.control(http.MethodPost, "/test/open") // the stand-in would ask for a key again, which the real one does not
 	return machines[0]
+}
+
+// cutPower ends the machine as an empty battery does, soon after its node has come online, and waits until it is again.
+func (n *tailnet) cutPower() {
+	n.t.Helper()
+	before := n.status().Crosvm
+	n.Shell(fmt.Sprintf("kill -9 %d", before))
+	n.eventually("started again", func() bool {
+		s := n.status()
+		return s.CrosvmAlive && s.Crosvm != before && s.Phase == runnerapi.Ready
+	})
+	n.awaitTailnet("online after a power cut", online)
 }
 
 // wantVerdict wants the acceptance test to see the machine's place on the tailnet so, and all else well.
