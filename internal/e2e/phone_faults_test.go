@@ -133,10 +133,16 @@ func checkServiceLog(h *handset) {
 func checkSleep(h *handset) {
 	h.t.Helper()
 	h.ready()
-	h.shell("echo 'date -s 2020-01-01' >/run/sabotage")
 	h.eventually("corrected", func() bool {
 		log, err := os.ReadFile(h.File(h.vm.Log()))
-		return err == nil && strings.Contains(string(log), "the guest's clock was behind and was corrected")
+		if err == nil && strings.Contains(string(log), "the guest's clock was behind and was corrected") {
+			return true
+		}
+		// The guest looks by itself as well, and may have been the first.
+		if guest := h.status().Guest; guest != nil && time.Since(guest.Time) < clockLimit {
+			h.shell("echo 'date -s 2020-01-01' >/run/sabotage")
+		}
+		return false
 	})
 	clock := h.status().Guest
 	if off := time.Since(clock.Time).Abs(); off > clockLimit || clock.Clock == nil || clock.Clock.Source != "sntp" || clock.Clock.Fault != "" {

@@ -25,8 +25,6 @@ func (m *machine) databaseStatus(ctx context.Context, services []guestapi.Servic
 		}
 		return &guestapi.Postgres{Fault: fault}
 	}
-	ctx, cancel := context.WithTimeout(ctx, statusPatience)
-	defer cancel()
 	health, err := cluster.Examine(ctx, spec.Ready.Postgres)
 	if err != nil {
 		return &guestapi.Postgres{Version: health.Version, Fault: fmt.Sprintf("the server runs and does not answer: %v", err)}

@@ -101,9 +101,13 @@ func (m *machine) status(ctx context.Context) guestapi.Status {
 		Memory:   memory(),
 		Orphans:  m.reaper.orphansReaped(),
 		Network:  networkStatus(m.link),
-		Tailnet:  m.tailnetStatus(ctx, services),
-		Postgres: m.databaseStatus(ctx, services),
 	}
+	asking, cancel := context.WithTimeout(ctx, guestapi.StatusTime)
+	defer cancel()
+	var asked sync.WaitGroup
+	asked.Go(func() { s.Tailnet = m.tailnetStatus(asking, services) })
+	asked.Go(func() { s.Postgres = m.databaseStatus(asking, services) })
+	asked.Wait()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.clock != nil {

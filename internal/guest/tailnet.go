@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"time"
 
 	"github.com/sovereign-sql/sov/internal/guestapi"
 	"github.com/sovereign-sql/sov/internal/guestspec"
@@ -40,10 +39,6 @@ func upTailscale(ctx context.Context, args []string, stdin io.Reader, stderr io.
 	return err
 }
 
-// statusPatience bounds what the status asks of a service; whoever asks for the status waits for
-// ten seconds.
-const statusPatience = 3 * time.Second
-
 // tailnetStatus is the tailnet's part of the status, nil where the image has no Tailscale.
 func (m *machine) tailnetStatus(ctx context.Context, services []guestapi.Service) *guestapi.Tailnet {
 	spec, service := m.describedService(guestspec.ServiceTailscale, services)
@@ -53,8 +48,6 @@ func (m *machine) tailnetStatus(ctx context.Context, services []guestapi.Service
 	if service.State == guestapi.StateOff {
 		return &guestapi.Tailnet{State: guestapi.TailnetOff, Fault: service.Reason + ": to join a tailnet, set the secret tailscale to an auth key and restart"}
 	}
-	ctx, cancel := context.WithTimeout(ctx, statusPatience)
-	defer cancel()
 	status, err := tailnet.NewClient(spec.Ready.Unix).Status(ctx)
 	if err != nil {
 		fault := err.Error()

@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	// requestTimeout bounds one request; the guest answers from memory.
+	// requestTimeout bounds one request, of which a status is the slowest.
 	requestTimeout = 10 * time.Second
 	// maxAnswer bounds what is read of an answer, in bytes: far above any real status.
 	maxAnswer = 4 << 20

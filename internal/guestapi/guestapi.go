@@ -18,6 +18,10 @@ package guestapi
 
 import "time"
 
+// StatusTime bounds how long the guest takes for a status: a service that has not answered it by then is told as not
+// answering. Whoever asks waits longer.
+const StatusTime = 2 * time.Second
+
 // Paths of the endpoint.
 const (
 	PathStatus   = "/status"

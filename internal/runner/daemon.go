@@ -412,14 +412,13 @@ const (
 	// A question that was sent before crosvm had the interface open is lost, and TCP repeats it after a second: the first
 	// ones are given up sooner.
 	firstPatience = 100 * time.Millisecond
-	askPatience   = 3 * time.Second
 )
 
 func (w *guestWatch) run(ctx context.Context) {
 	late := time.Now().Add(w.artifact.spec.Ready.Timeout())
 	answered, wasReady := false, false
 	var corrected time.Time // the guest's clock, last
-	for patience := firstPatience; ; patience = min(2*patience, askPatience) {
+	for patience := firstPatience; ; patience = min(2*patience, guestPatience) {
 		asked := time.Now()
 		asking, cancel := context.WithTimeout(ctx, patience)
 		status, err := w.machine.guest.Status(asking)

@@ -72,7 +72,7 @@ func isBehind(guest, asked time.Time) bool { return asked.Round(0).Sub(guest) > 
 
 // correctClock makes the guest look at its clock.
 func (w *guestWatch) correctClock(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, askPatience)
+	ctx, cancel := context.WithTimeout(ctx, guestPatience)
 	defer cancel()
 	clock, err := w.machine.guest.LookAtClock(ctx)
 	switch {

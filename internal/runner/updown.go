@@ -333,7 +333,7 @@ func endDaemon(ctx context.Context, vm layout.VM, s Settings, report func(string
 }
 
 // guestPatience bounds a question to the guest.
-const guestPatience = 3 * time.Second
+const guestPatience = guestapi.StatusTime + 3*time.Second
 
 // Status tells how the machine is, as its daemon and its guest say, and whether the processes are there.
 func Status(ctx context.Context, root layout.Root, name string) (*runnerapi.Status, error) {
