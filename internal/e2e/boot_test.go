@@ -25,6 +25,7 @@ import (
 // TestFirstAndLaterStarts takes a machine through its life: the first start on an empty data disk with the clock chip
 // at the epoch, an orderly end, a second start that finds everything, and the power button.
 func TestFirstAndLaterStarts(t *testing.T) {
+	t.Parallel()
 	for _, arch := range []string{"arm64", "amd64"} {
 		t.Run(arch, func(t *testing.T) {
 			options := localvm.Options{Artifact: artifact(t, arch), State: t.TempDir(), ClockChip: time.Unix(0, 0)}
@@ -177,6 +178,7 @@ func checkTailscale(t *testing.T, g *guest) {
 // TestKernelReadsWhatWeWrote compares every entry of the root filesystem, as the guest's kernel reads it, with what our
 // own reader finds in the image: bytes, owner, mode, size, links, time, device and target.
 func TestKernelReadsWhatWeWrote(t *testing.T) {
+	t.Parallel()
 	dir := artifact(t, "arm64")
 	g := boot(t, localvm.Options{Artifact: dir, State: t.TempDir()})
 	image, err := ext4.OpenFile(filepath.Join(dir, "rootfs.img"))
@@ -281,6 +283,7 @@ func imageSums(t *testing.T, image *ext4.File) map[string]string {
 
 // TestPackageToolsAgree asks the guest's own apk about what was installed from outside.
 func TestPackageToolsAgree(t *testing.T) {
+	t.Parallel()
 	dir := artifact(t, "arm64")
 	g := boot(t, localvm.Options{Artifact: dir, State: t.TempDir()})
 	if len(g.shell(t, "command -v apk || true")) == 0 {

@@ -202,6 +202,7 @@ func await(t *testing.T, bound time.Duration, what string, condition func() bool
 // TestReproducible builds the sql recipe a second time from nothing: another folder, another home, an empty cache, an
 // empty Go build cache, one job at a time, another time zone and language. Kernel and Tailscale are compiled again.
 func TestReproducible(t *testing.T) {
+	t.Parallel()
 	first := artifact(t, "arm64")
 	lock, err := os.ReadFile(filepath.Join(shared, "arm64.lock"))
 	if err != nil {
@@ -235,6 +236,7 @@ func TestReproducible(t *testing.T) {
 
 // TestImageThatHasPostgreSQL builds from an image with the server in it, without a package of its own, and runs it.
 func TestImageThatHasPostgreSQL(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	recipe := strings.Replace(smallRecipe, "install: [postgresql, e2fsprogs]", "install: []", 1)
 	if err := os.WriteFile(filepath.Join(dir, "mine.yaml"), []byte(recipe), 0o644); err != nil {
@@ -254,6 +256,7 @@ func TestImageThatHasPostgreSQL(t *testing.T) {
 
 // TestDataOutlivesTheImage changes the recipe, builds another root filesystem, and boots it on the data of the first.
 func TestDataOutlivesTheImage(t *testing.T) {
+	t.Parallel()
 	dir, state := t.TempDir(), t.TempDir()
 	kernel := filepath.Join(artifact(t, "arm64"), "kernel")
 	out := filepath.Join(dir, "out/small/arm64")
@@ -280,6 +283,7 @@ func TestDataOutlivesTheImage(t *testing.T) {
 
 // TestOtherMajorVersionIsLeftAlone: a cluster that another major version made is reported, and not touched.
 func TestOtherMajorVersionIsLeftAlone(t *testing.T) {
+	t.Parallel()
 	state := t.TempDir()
 	first := boot(t, localvm.Options{Artifact: artifact(t, "arm64"), State: state})
 	first.shell(t, "echo 14 > /data/postgres/PG_VERSION; md5sum /data/postgres/PG_VERSION")

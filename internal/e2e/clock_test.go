@@ -31,6 +31,7 @@ func (w *wall) off(t time.Time) time.Duration { return t.Sub(w.now()).Abs() }
 // TestClock starts guests whose clock chips are wrong, and lets the host sleep for an hour. Each time the guest has the
 // host's time at once, without any network beyond the host, and verifies certificates that are valid for minutes.
 func TestClock(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name  string
 		chip  time.Time

@@ -19,6 +19,7 @@ import (
 // TestDataDisk enlarges a data disk, and fills it until PostgreSQL can write no more: the status says so before, what was
 // acknowledged is there, and the server is back when there is room again.
 func TestDataDisk(t *testing.T) {
+	t.Parallel()
 	dir, result := sabotageable()
 	if result.status != 0 {
 		t.Fatal(result)

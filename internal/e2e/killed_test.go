@@ -41,6 +41,7 @@ func withEverything(t *testing.T, memoryMiB int) *guest {
 // TestEveryProcessKilled kills every process of the guest in turn, and pairs of them, with SIGKILL: all are back, and what
 // was committed is there.
 func TestEveryProcessKilled(t *testing.T) {
+	t.Parallel()
 	g := withEverything(t, 0)
 	g.ask(t, "create table kept (n int); insert into kept select generate_series(1, 1000)")
 	for i, v := range victims {

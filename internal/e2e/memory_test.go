@@ -11,6 +11,7 @@ import (
 
 // TestOutOfMemory lets memory run out, by a service of the recipe and by a query: each is ended, and nothing else.
 func TestOutOfMemory(t *testing.T) {
+	t.Parallel()
 	g := withEverything(t, 384)
 	before := restarts(t, g)
 	pids := processes(t, g)

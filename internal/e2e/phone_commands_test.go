@@ -17,6 +17,7 @@ import (
 
 // What a person does with a machine on a phone, day by day, from a computer with the real adb.
 func TestPhoneFromAComputer(t *testing.T) {
+	t.Parallel()
 	h := newHandset(t, androidtest.Options{}, "")
 	server := androidtest.NewADBServer(t)
 	server.Connect(h.ServeADB(androidtest.ADBOptions{}))

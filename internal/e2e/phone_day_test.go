@@ -65,6 +65,7 @@ func differing(t *testing.T, old, now string) (n int64) {
 // From a rooted phone on which nothing is to SQL, and a day with it: the same again, one setting, a cable that is pulled, an
 // adb server that is restarted.
 func TestPush(t *testing.T) {
+	t.Parallel()
 	p := newPushed(t, androidtest.NewADBServer(t))
 	first := artifact(t, "arm64")
 	second, result := changedSetting()

@@ -62,6 +62,7 @@ var faults = []struct {
 
 // Each layer broken on purpose: diagnose names it, and repairs it where it is the phone's.
 func TestDiagnoseNamesTheLayer(t *testing.T) {
+	t.Parallel()
 	dir, result := sabotageable()
 	if result.status != 0 {
 		t.Fatal(result)
@@ -153,6 +154,7 @@ func checkSleep(h *handset) {
 // The real image, killed again and again at whatever moment: it comes up again, there is one set of rules however often it
 // is started, and down leaves the phone as it was.
 func TestImageSurvivesKills(t *testing.T) {
+	t.Parallel()
 	h := newHandset(t, androidtest.Options{}, `, "shutdown_timeout": 1`)
 	before := h.Snapshot()
 	h.do("up", "sql")
@@ -185,6 +187,7 @@ func (h *handset) killSomebody(random *rand.Rand, late time.Duration) {
 // phantom-process killer is turned off once, a crosvm with its daemon lives, and one without is killed. Its crosvm is
 // an old one.
 func TestAndroidsKillers(t *testing.T) {
+	t.Parallel()
 	h := newHandset(t, androidtest.Options{StillBooting: true, OldCrosvm: true, UntrackedAfter: time.Second}, "")
 	h.do("up", "sql", "--no-wait")
 	h.eventually("waiting for Android", func() bool { return strings.Contains(h.logs(), "Android is still starting") })
@@ -233,6 +236,7 @@ func TestAndroidsKillers(t *testing.T) {
 
 // A machine that cannot start ends in a clear state, and the phone stays cool.
 func TestCrashLoop(t *testing.T) {
+	t.Parallel()
 	h := newHandset(t, androidtest.Options{}, `, "crash_loop": 2`)
 	kernel := filepath.Join(h.File(h.vm.Slot("a")), "vm.json")
 	text, err := os.ReadFile(kernel)

@@ -40,6 +40,7 @@ const cycles = 100
 
 // Whoever is killed at whatever moment, down leaves the phone as it was, to the line.
 func TestKilledInBetween(t *testing.T) {
+	t.Parallel()
 	for _, routing := range bothRoutings {
 		t.Run(string(routing), func(t *testing.T) {
 			t.Parallel()
@@ -63,6 +64,7 @@ func TestKilledInBetween(t *testing.T) {
 
 // Without a down in between there is one set of rules, however often it is started.
 func TestKilledAndStartedAgain(t *testing.T) {
+	t.Parallel()
 	for _, routing := range bothRoutings {
 		t.Run(string(routing), func(t *testing.T) {
 			t.Parallel()
@@ -93,6 +95,7 @@ func TestKilledAndStartedAgain(t *testing.T) {
 
 // A daemon that is on its way out still holds its lock: up is not taken in by it.
 func TestUpWhileTheDaemonEnds(t *testing.T) {
+	t.Parallel()
 	h := newLight(t, vmspec.MainFirst, lightguest.Script{Deaf: []string{"guest"}}, `{"shutdown_timeout": 1}`)
 	h.do("up", "sql")
 	daemon := h.status().Daemon
@@ -132,6 +135,7 @@ func (h *handset) phaseOnDisk() runnerapi.Phase {
 
 // Each of crosvm's ends, when the guest was never ready: what follows, and that the phone's network is left meanwhile.
 func TestEnds(t *testing.T) {
+	t.Parallel()
 	for status, want := range map[int]struct {
 		kind  string
 		phase runnerapi.Phase
@@ -178,6 +182,7 @@ func TestEnds(t *testing.T) {
 
 // A machine that was ready: killed, it is started again; switched off, it stays off until it is told otherwise.
 func TestEndsOfAReadyMachine(t *testing.T) {
+	t.Parallel()
 	h := newLight(t, vmspec.MainFirst, lightguest.Script{}, `{}`)
 	before := h.Snapshot()
 	h.do("up", "sql")
@@ -205,6 +210,7 @@ func TestEndsOfAReadyMachine(t *testing.T) {
 
 // The guest is asked first, then its power button pressed, crosvm told to stop, and killed at last; each with its bound.
 func TestShutdownGetsRougher(t *testing.T) {
+	t.Parallel()
 	for name, tt := range map[string]struct {
 		deaf []string
 		says string
@@ -255,6 +261,7 @@ func (h *handset) goOut() string {
 // A phone that is offline when the machine starts, as at boot before netd has an uplink: the machine answers the phone, and
 // reaches the internet as soon as there is a way.
 func TestStartOffline(t *testing.T) {
+	t.Parallel()
 	for _, routing := range bothRoutings {
 		t.Run(string(routing), func(t *testing.T) {
 			t.Parallel()
@@ -287,6 +294,7 @@ func TestStartOffline(t *testing.T) {
 
 // The daemon's own repairs. An interface that was only switched off costs nobody the machine; one that was deleted does.
 func TestDaemonRepairs(t *testing.T) {
+	t.Parallel()
 	h := newLight(t, vmspec.MainFirst, lightguest.Script{}, `{}`)
 	h.serveAddress()
 	h.do("up", "sql")
@@ -311,6 +319,7 @@ func TestDaemonRepairs(t *testing.T) {
 
 // Who can read what on the phone while the machine starts and runs.
 func TestSecretsOnThePhone(t *testing.T) {
+	t.Parallel()
 	h := newLight(t, vmspec.MainFirst, lightguest.Script{Deaf: []string{"endpoint"}}, `{"shutdown_timeout": 1}`)
 	if err := os.MkdirAll(h.File(h.vm.Secrets()), 0o700); err != nil {
 		t.Fatal(err)
@@ -351,6 +360,7 @@ func TestSecretsOnThePhone(t *testing.T) {
 
 // What an earlier life may have left where files are expected.
 func TestLeftovers(t *testing.T) {
+	t.Parallel()
 	h := newLight(t, vmspec.MainFirst, lightguest.Script{}, `{}`)
 	if err := os.MkdirAll(h.File(h.vm.Run()), 0o700); err != nil {
 		t.Fatal(err)
@@ -379,6 +389,7 @@ func TestLeftovers(t *testing.T) {
 
 // A tailnet that wants a new key is named, and nothing on the phone is to be repaired.
 func TestDiagnoseNamesTheTailnet(t *testing.T) {
+	t.Parallel()
 	h := newLight(t, vmspec.MainFirst, lightguest.Script{Tailnet: &guestapi.Tailnet{State: "NeedsLogin"}}, `{}`)
 	h.do("up", "sql")
 	for _, flags := range [][]string{nil, {"--fix"}} {

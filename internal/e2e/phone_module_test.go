@@ -70,6 +70,7 @@ func (p *pushed) ash(script string) string {
 // The module alone makes a phone that runs the machine from boot on; sov push updates what it has installed, and flashing
 // again updates what sov push has; removed, it leaves nothing but the user's data, and not that when told so.
 func TestModule(t *testing.T) {
+	t.Parallel()
 	p := newPushed(t, androidtest.NewADBServer(t))
 	other := androidtest.New(t, androidtest.Options{}) // for its runner
 	runner, err := os.ReadFile(other.File(layout.Default.Runner()))

@@ -24,6 +24,7 @@ var backRule = map[string]string{"main-first": "from all lookup main", "scoped":
 
 // Without the rule that leads to main, what comes back for the guest is lost: on Android no table knows its subnet.
 func TestReturnTrafficNeedsTheRule(t *testing.T) {
+	t.Parallel()
 	for _, routing := range []string{"main-first", "scoped"} {
 		t.Run(routing, func(t *testing.T) {
 			h := newHandset(t, androidtest.Options{}, `, "vms": {"sql": {"routing": "`+routing+`"}}`)
@@ -74,6 +75,7 @@ func TestReturnTrafficNeedsTheRule(t *testing.T) {
 // A VPN app's traffic stays on its VPN while the machine runs in scoped mode. In main-first mode it does not: every
 // packet of the phone looks into main first, where the uplink's default route is. docs/networking.md tells of it.
 func TestVPNBesideTheMachine(t *testing.T) {
+	t.Parallel()
 	for routing, want := range map[string]string{"scoped": androidtest.VPNIP, "main-first": androidtest.WLANIP} {
 		t.Run(routing, func(t *testing.T) {
 			h := newHandset(t, androidtest.Options{}, `, "vms": {"sql": {"routing": "`+routing+`"}}`)
@@ -104,6 +106,7 @@ func TestVPNBesideTheMachine(t *testing.T) {
 // A download in the guest goes on over the new uplink: its connection is told at once that it has ended, and the next
 // one flows.
 func TestUplinkSwitchDuringDownload(t *testing.T) {
+	t.Parallel()
 	for _, routing := range []string{"main-first", "scoped"} {
 		t.Run(routing, func(t *testing.T) {
 			h := newHandset(t, androidtest.Options{}, `, "vms": {"sql": {"routing": "`+routing+`"}}`)

@@ -68,6 +68,7 @@ func answers(dial func(context.Context, string, string) (net.Conn, error), addre
 // From outside (another computer on the Wi-Fi), a machine is reached at what it publishes and at nothing else, and at the phone's own address where
 // the recipe forwards it; guests reach each other where both recipes say so.
 func TestPortsAndPeers(t *testing.T) {
+	t.Parallel()
 	h := newHandset(t, androidtest.Options{}, "")
 	if err := os.RemoveAll(h.File(h.vm.Dir())); err != nil {
 		t.Fatal(err)

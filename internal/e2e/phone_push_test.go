@@ -97,6 +97,7 @@ const pushCuts = 200
 
 // Wherever the cable is cut, the phone has the old version or the new one, whole, and the next push ends the work.
 func TestPushCut(t *testing.T) {
+	t.Parallel()
 	p := newPushed(t, androidtest.NewADBServer(t))
 	link := phone.ADB(p.server.Program(), p.adb.Serial())
 	random := rand.New(rand.NewPCG(5, 5))
@@ -151,6 +152,7 @@ func TestPushCut(t *testing.T) {
 
 // Two phones at once, and one that is full and one that cannot run it: each is told its own.
 func TestPushSeveral(t *testing.T) {
+	t.Parallel()
 	server := androidtest.NewADBServer(t)
 	one, two := newPushed(t, server), newPushed(t, server)
 	dir := artifacttest.Make(t, "sql", "1", artifacttest.Noise(200_000, 1), artifacttest.Noise(3<<20, 2))

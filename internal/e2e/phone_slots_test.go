@@ -27,6 +27,7 @@ func (h *handset) slot(name string) runnerapi.Slot {
 // Versions that do not work: each is gone back from by itself, the data is what it was, and the reason is kept. One that
 // works is kept, and gone back from when somebody wants it.
 func TestRollBack(t *testing.T) {
+	t.Parallel()
 	h := newHandset(t, androidtest.Options{}, "")
 	h.do("up", "sql")
 	if s := h.slot("a"); s.State != runnerapi.SlotGood || !s.Current {

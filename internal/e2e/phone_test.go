@@ -207,6 +207,7 @@ func (h *handset) diagnose(flags ...string) diagnose.Report {
 // The machine on the phone, from nothing: it reaches the internet by each uplink, answers SQL to the phone, and leaves
 // nothing behind.
 func TestPhone(t *testing.T) {
+	t.Parallel()
 	for _, routing := range []string{"main-first", "scoped"} {
 		t.Run(routing, func(t *testing.T) {
 			h := newHandset(t, androidtest.Options{}, `, "vms": {"sql": {"routing": "`+routing+`"}}`)

@@ -19,6 +19,7 @@ import (
 // TestPowerCuts pulls the plug fifty times, at random moments under two writers, and looks for every row that the server
 // had acknowledged.
 func TestPowerCuts(t *testing.T) {
+	t.Parallel()
 	t.Run("arm64", func(t *testing.T) { cutPower(t, localvm.Options{Artifact: artifact(t, "arm64"), State: seeded(t)}, 40) })
 	t.Run("amd64", func(t *testing.T) {
 		cutPower(t, localvm.Options{Artifact: artifact(t, "amd64"), State: t.TempDir()}, 10)

@@ -25,6 +25,7 @@ import (
 // TestReadersAgree has every reader there is read the root filesystem that people run: this computer's kernel, debugfs
 // and go-diskfs find what our own reader finds, and e2fsck finds nothing to say.
 func TestReadersAgree(t *testing.T) {
+	t.Parallel()
 	for _, arch := range []string{"arm64", "amd64"} {
 		t.Run(arch, func(t *testing.T) {
 			path := filepath.Join(artifact(t, arch), "rootfs.img")

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/sovereign-sql/sov/internal/artifacttest"
@@ -315,12 +316,14 @@ func FuzzConversation(f *testing.F) {
 	var said bytes.Buffer
 	r := &receive.Receiver{VM: h.vm, Arch: "arm64", Version: "test"}
 	pr, pw := io.Pipe()
-	go func() { r.Serve(f.Context(), pr, &said); pr.Close() }()
+	var serving sync.WaitGroup
+	serving.Go(func() { r.Serve(f.Context(), pr, &said); pr.Close() })
 	s := &session{Artifact: a, report: func(Progress) {}}
 	s.conn = delta.NewConn(bytes.NewReader(nil), pw)
 	s.conn.Open()
 	s.conn.SendOffer(delta.Offer{Manifest: a.Texts[0], Spec: a.Texts[1], Data: a.data})
 	pw.Close()
+	serving.Wait()
 	f.Add(said.Bytes())
 	f.Add([]byte(delta.Magic + "h\x00\x00\x00\x02{}"))
 	f.Fuzz(func(t *testing.T, b []byte) {
