@@ -117,6 +117,16 @@ func TestRunFindsWhatBuildMade(t *testing.T) {
 	if _, err := artifactDir(dir, "out", "arm64"); err == nil || !strings.Contains(err.Error(), "vm.json") {
 		t.Errorf("a folder without a machine: %v", err)
 	}
+	built := filepath.Join(dir, "out", "other", "arm64")
+	if err := os.MkdirAll(built, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := artifactDir("other", filepath.Join(dir, "out"), "arm64"); err != nil || got != built {
+		t.Errorf("by the name of what was built: %s, %v", got, err)
+	}
+	if _, err := artifactDir("another", filepath.Join(dir, "out"), "arm64"); err == nil || !strings.Contains(err.Error(), "built-in recipes") {
+		t.Errorf("a name of nothing: %v", err)
+	}
 }
 
 // TestRunRefusesQueriesToNobody: that there is no database to ask is said before a machine boots for it.

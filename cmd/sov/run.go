@@ -15,6 +15,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/guestapi"
 	"github.com/sovereign-sql/sov/internal/localvm"
+	"github.com/sovereign-sql/sov/internal/vmspec"
 	"github.com/sovereign-sql/sov/stages"
 )
 
@@ -83,13 +84,18 @@ architecture in the user's state folder.`,
 }
 
 // artifactDir is where `sov build` put a recipe's artifact, which goes by the name in the recipe, or the folder itself
-// when it is one.
+// when it is one. A machine that was built from a recipe of one's own is found by its name, too.
 func artifactDir(recipe, out, arch string) (string, error) {
 	if _, err := os.Stat(filepath.Join(recipe, "vm.json")); err == nil {
 		return recipe, nil
 	}
 	if info, err := os.Stat(recipe); err == nil && info.IsDir() && strings.ContainsRune(recipe, '/') {
 		return "", fmt.Errorf("%s is not a built machine: it has no vm.json: build one with `sov build`", recipe)
+	}
+	if vmspec.ValidName(recipe) {
+		if built, err := os.Stat(filepath.Join(out, recipe)); err == nil && built.IsDir() {
+			return filepath.Join(out, recipe, arch), nil
+		}
 	}
 	r, _, err := stages.LoadRecipe(recipe)
 	if err != nil {
