@@ -35,7 +35,7 @@ func (f *phoneFlags) add(c *cobra.Command) {
 
 // addDevice adds --device alone.
 func (f *phoneFlags) addDevice(c *cobra.Command) {
-	c.Flags().StringArrayVarP(&f.devices, "device", "d", nil, "phone: an adb serial, ssh:user@host or local:FOLDER; may be repeated")
+	c.Flags().StringArrayVarP(&f.devices, "device", "s", nil, "phone: an adb serial, ssh:user@host or local:FOLDER; may be repeated")
 	err := c.RegisterFlagCompletionFunc("device", func(c *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 		devices, err := phone.Devices(c.Context(), "adb")
 		if err != nil {

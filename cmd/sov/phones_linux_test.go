@@ -72,7 +72,7 @@ func TestPhoneCommandsFindTheirPhone(t *testing.T) {
 
 	pretend(t, one, `echo '{"phase": "ready"}'`)
 	pretend(t, two, `echo '{"phase": "down"}'; exit 3`)
-	out, errOut, status = cli(t, "diagnose", "sql", "--json", "-d", first.Serial(), "-d", second.Serial())
+	out, errOut, status = cli(t, "diagnose", "sql", "--json", "-s", first.Serial(), "-s", second.Serial())
 	var answers []struct {
 		Device string
 		Result struct{ Phase string }

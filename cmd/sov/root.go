@@ -17,47 +17,38 @@ func newRoot() *cobra.Command {
 		Use:   "sov",
 		Short: "Build and run a PostgreSQL virtual machine for a rooted Android phone",
 		Long: `sov turns an Alpine image, Alpine packages, PostgreSQL, Tailscale and a kernel into one virtual machine for a
-rooted Android phone, byte for byte the same wherever it is built, and boots it on this computer to try it.`,
+rooted Android phone, byte for byte the same wherever it is built, boots it on this computer to try it, and installs and
+updates it on the phone.`,
 		Example: `  sov build sql                              build the PostgreSQL machine into out/sql/arm64
   sov run sql --query 'select version()'     boot it here in QEMU and ask it something
-  sov inspect ls out/sql/arm64 /etc          look into its root filesystem
-  sov diff out/sql/arm64 /tmp/other          compare two builds`,
+  sov secrets set sql postgres               give it a password
+  sov push sql --start                       install it on the phone that is plugged in, and start it
+  sov test sql                               does it do what it is for?`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return &usageError{fmt.Errorf("%w (see `%s --help`)", err, c.CommandPath())}
 	})
-	root.AddCommand(
-		newBuild(),
-		newLock(),
-		newBundle(),
-		newRun(),
-		newPush(),
-		newSecrets(),
-		newInspect(),
-		newVerify(),
-		newDiff(),
-		newKey(),
-		newSign(),
-		newPublish(),
-		newPull(),
-		newStart(),
-		newStop(),
-		newRestart(),
-		newStatus(),
-		newLogs(),
-		newTest(),
-		newDiagnose(),
-		newRollback(),
-		newForward(),
-		newBackup(),
-		newRestore(),
-		newRemove(),
-		newCache(),
-		newDoctor(),
-		newVersion(),
-	)
+	for _, g := range []struct {
+		title    string
+		commands []*cobra.Command
+	}{
+		{"Build", []*cobra.Command{newBuild(), newLock(), newBundle(), newCache()}},
+		{"On this computer", []*cobra.Command{newRun(), newSecrets(), newInspect(), newVerify(), newDiff()}},
+		{"On the phone", []*cobra.Command{newPush(), newStart(), newStop(), newRestart(), newStatus(), newLogs(), newTest(), newDiagnose(),
+			newRollback(), newForward(), newBackup(), newRestore(), newRemove()}},
+		{"Hand out", []*cobra.Command{newKey(), newSign(), newPublish(), newPull()}},
+		{"About sov", []*cobra.Command{newDoctor(), newVersion()}},
+	} {
+		root.AddGroup(&cobra.Group{ID: g.title, Title: g.title + ":"})
+		for _, c := range g.commands {
+			c.GroupID = g.title
+			root.AddCommand(c)
+		}
+	}
+	root.SetHelpCommandGroupID("About sov")
+	root.SetCompletionCommandGroupID("About sov")
 	refuseStrayArguments(root)
 	return root
 }
