@@ -66,18 +66,10 @@ What the cache does not have is fetched. The same lock gives the same file.`,
 		},
 	}
 	flags := c.Flags()
-	archFlag(c, &f.Arch)
+	lockedFlags(c, &f.Options, &f.progress, &f.asJSON)
 	flags.StringVarP(&f.file, "output", "o", "", "file to write")
-	flags.StringVar(&f.LockPath, "lock", "", "lock file (default: sov.lock beside the recipe, or here for an embedded one)")
-	flags.StringVar(&f.CacheDir, "cache", "", "cache folder (default: $SOV_CACHE_DIR, else sov in the user's cache folder)")
 	flags.BoolVar(&f.Offline, "offline", false, "use no network: what the caches do not hold is an error")
-	flags.StringVar(&f.progress, "progress", "auto", "how to show progress: auto, tty, plain or json")
-	flags.BoolVar(&f.asJSON, "json", false, "print JSON")
-	flags.StringVar(&f.Image, "image", "", "base image in place of the recipe's, as for the build")
-	flags.StringArrayVar(&f.Repositories, "repository", nil, "package repository in place of the recipe's, as for the build; may be repeated")
 	flags.StringVar(&f.Kernel, "kernel", "", "a finished kernel, as for the build: no kernel source goes into the bundle")
-	flags.StringVar(&f.KernelSource, "with-kernel-source", "", "kernel source, as for the build")
-	complete(c, "progress", "auto", "tty", "plain", "json")
 	return c
 }
 

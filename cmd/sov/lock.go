@@ -50,22 +50,28 @@ from what the recipe or the base image asks for to a package.`,
 		RunE:              func(c *cobra.Command, args []string) error { return runLock(c, args[0], f) },
 	}
 	flags := c.Flags()
-	archFlag(c, &f.Arch)
+	lockedFlags(c, &f.Options, &f.progress, &f.asJSON)
 	flags.StringSliceVar(&f.update, "update", nil, "what to take in its newest version: a package, image, kernel, tailscale or all; may be repeated")
 	flags.BoolVar(&f.check, "check", false, "exit with status 3 when something is newer, or the lock does not answer the recipe")
 	flags.StringVar(&f.why, "why", "", "say why this package is there")
-	flags.StringVar(&f.LockPath, "lock", "", "lock file (default: sov.lock beside the recipe, or here for an embedded one)")
-	flags.StringVar(&f.CacheDir, "cache", "", "cache folder (default: $SOV_CACHE_DIR, else sov in the user's cache folder)")
 	flags.BoolVar(&f.Offline, "offline", false, "use no network: enough for --why when the cache has the packages")
-	flags.StringVar(&f.progress, "progress", "auto", "how to show progress: auto, tty, plain or json")
-	flags.BoolVar(&f.asJSON, "json", false, "print JSON")
-	flags.StringVar(&f.Image, "image", "", "base image in place of the recipe's, as for the build")
-	flags.StringArrayVar(&f.Repositories, "repository", nil, "package repository in place of the recipe's, as for the build; may be repeated")
 	flags.StringVar(&f.Kernel, "kernel", "", "a finished kernel, as for the build: its source is not looked at")
-	flags.StringVar(&f.KernelSource, "with-kernel-source", "", "kernel source, as for the build")
-	complete(c, "progress", "auto", "tty", "plain", "json")
 	complete(c, "update", stages.UpdateAll, stages.UpdateImage, stages.UpdateKernel, stages.UpdateTailscale)
 	return c
+}
+
+// lockedFlags adds what the commands that look at a locked build, and make none, have in common with `sov build`.
+func lockedFlags(c *cobra.Command, o *stages.Options, progress *string, asJSON *bool) {
+	flags := c.Flags()
+	archFlag(c, &o.Arch)
+	flags.StringVar(&o.LockPath, "lock", "", "lock file (default: sov.lock beside the recipe, or here for an embedded one)")
+	flags.StringVar(&o.CacheDir, "cache", "", "cache folder (default: $SOV_CACHE_DIR, else sov in the user's cache folder)")
+	flags.StringVar(progress, "progress", "auto", "how to show progress: auto, tty, plain or json")
+	flags.BoolVar(asJSON, "json", false, "print JSON")
+	flags.StringVar(&o.Image, "image", "", "base image in place of the recipe's, as for the build")
+	flags.StringArrayVar(&o.Repositories, "repository", nil, "package repository in place of the recipe's, as for the build; may be repeated")
+	flags.StringVar(&o.KernelSource, "with-kernel-source", "", "kernel source, as for the build")
+	complete(c, "progress", "auto", "tty", "plain", "json")
 }
 
 func runLock(c *cobra.Command, recipe string, f lockFlags) (err error) {

@@ -164,6 +164,19 @@ func connect(ctx context.Context, url string, patience time.Duration) (*pgconn.P
 // withShellInit is the artifact with a shell script for an init, everything else as it is.
 func withShellInit(b *testing.B, dir string) string {
 	b.Helper()
+	out := withRootfs(b, dir, func(t *tree.Tree) error {
+		return t.Put("sbin/shell-init", &tree.Inode{Mode: tree.S_IFREG | 0o755, ModTime: time.Unix(0, 0), Content: tree.Bytes([]byte(shellInit))})
+	})
+	copyWithInit(b, dir, out)
+	if err := os.WriteFile(filepath.Join(out, "shell"), nil, 0o600); err != nil {
+		b.Fatal(err)
+	}
+	return out
+}
+
+// withRootfs makes a folder whose root filesystem is an artifact's with a change, and nothing else.
+func withRootfs(b *testing.B, dir string, change func(*tree.Tree) error) string {
+	b.Helper()
 	out := b.TempDir()
 	image, err := ext4.OpenFile(filepath.Join(dir, "rootfs.img"))
 	if err != nil {
@@ -171,15 +184,18 @@ func withShellInit(b *testing.B, dir string) string {
 	}
 	defer image.Close()
 	t, err := image.Tree()
+	if err == nil {
+		err = change(t)
+	}
 	if err != nil {
 		b.Fatal(err)
 	}
-	if err := t.Put("sbin/shell-init", &tree.Inode{Mode: tree.S_IFREG | 0o755, ModTime: time.Unix(0, 0), Content: tree.Bytes([]byte(shellInit))}); err != nil {
+	rootfs, err := os.Create(filepath.Join(out, "rootfs.img"))
+	if err != nil {
 		b.Fatal(err)
 	}
-	writeRootfs(b, out, t)
-	copyWithInit(b, dir, out)
-	if err := os.WriteFile(filepath.Join(out, "shell"), nil, 0o600); err != nil {
+	defer rootfs.Close()
+	if _, err := ext4.Write(b.Context(), rootfs, t, ext4.Options{}); err != nil {
 		b.Fatal(err)
 	}
 	return out

@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,7 +12,6 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/sovereign-sql/sov/internal/ext4"
 	"github.com/sovereign-sql/sov/internal/guestspec"
 	"github.com/sovereign-sql/sov/internal/localvm"
 	"github.com/sovereign-sql/sov/internal/tree"
@@ -76,42 +76,7 @@ func benchJoin(b *testing.B, dir string) {
 // withoutTmpfs is the artifact with nothing mounted on pg_dynshmem, everything else as it is.
 func withoutTmpfs(b *testing.B, dir string) string {
 	b.Helper()
-	out := b.TempDir()
-	image, err := ext4.OpenFile(filepath.Join(dir, "rootfs.img"))
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer image.Close()
-	t, err := image.Tree()
-	if err != nil {
-		b.Fatal(err)
-	}
-	path := strings.TrimPrefix(guestspec.ServicesDir, "/") + "/postgres.json"
-	n, ok := t.Lookup(path)
-	if !ok {
-		b.Fatalf("the image has no %s", path)
-	}
-	text := make([]byte, n.Content.Size)
-	if _, err := n.Content.ReadAt(text, 0); err != nil {
-		b.Fatal(err)
-	}
-	var service map[string]any
-	if err := json.Unmarshal(text, &service); err != nil {
-		b.Fatal(err)
-	}
-	if service["tmpfs"] == nil {
-		b.Fatalf("%s mounts no tmpfs", path)
-	}
-	delete(service, "tmpfs")
-	if text, err = json.Marshal(service); err != nil {
-		b.Fatal(err)
-	}
-	changed := *n
-	changed.Content = tree.Bytes(text)
-	if err := t.Put(path, &changed); err != nil {
-		b.Fatal(err)
-	}
-	writeRootfs(b, out, t)
+	out := withRootfs(b, dir, unmountTmpfs)
 	for _, name := range []string{"vm.json", "kernel"} {
 		from, err := filepath.Abs(filepath.Join(dir, name))
 		if err != nil {
@@ -124,15 +89,26 @@ func withoutTmpfs(b *testing.B, dir string) string {
 	return out
 }
 
-// writeRootfs writes a tree as an artifact's root filesystem.
-func writeRootfs(b *testing.B, dir string, t *tree.Tree) {
-	b.Helper()
-	rootfs, err := os.Create(filepath.Join(dir, "rootfs.img"))
+// unmountTmpfs takes the tmpfs out of the service postgres.
+func unmountTmpfs(t *tree.Tree) error {
+	path := strings.TrimPrefix(guestspec.ServicesDir, "/") + "/postgres.json"
+	n, ok := t.Lookup(path)
+	if !ok {
+		return fmt.Errorf("the image has no %s", path)
+	}
+	var service map[string]any
+	if err := json.NewDecoder(n.Content.Open()).Decode(&service); err != nil {
+		return err
+	}
+	if service["tmpfs"] == nil {
+		return fmt.Errorf("%s mounts no tmpfs", path)
+	}
+	delete(service, "tmpfs")
+	text, err := json.Marshal(service)
 	if err != nil {
-		b.Fatal(err)
+		return err
 	}
-	defer rootfs.Close()
-	if _, err := ext4.Write(b.Context(), rootfs, t, ext4.Options{}); err != nil {
-		b.Fatal(err)
-	}
+	changed := *n
+	changed.Content = tree.Bytes(text)
+	return t.Put(path, &changed)
 }

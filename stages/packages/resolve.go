@@ -42,27 +42,37 @@ func Resolve(ctx context.Context, r Request) (*Resolution, error) {
 	if len(r.Install) == 0 {
 		return &Resolution{}, nil
 	}
-	keys, err := trustedKeys(r.Base, r.Keys)
+	request, err := r.solver(ctx)
 	if err != nil {
 		return nil, err
 	}
-	installed, err := apk.Installed(r.Base)
-	if err != nil {
-		return nil, fmt.Errorf("read the base image's packages: %w", err)
-	}
-	world, err := wanted(r.Base, r.Install)
-	if err != nil {
-		return nil, err
-	}
-	repositories, err := r.indexes(ctx, keys)
-	if err != nil {
-		return nil, err
-	}
-	solution, err := apk.Solve(apk.Request{World: world, Repositories: repositories, Installed: installed, Arch: AlpineArch(r.Arch)})
+	solution, err := apk.Solve(request)
 	if err != nil {
 		return nil, fmt.Errorf("solve for packages from %s: %w", strings.Join(r.Repositories, ", "), err)
 	}
 	return resolution(solution), nil
+}
+
+// solver returns what the solver is asked: the packages wanted, from repositories whose indexes are fetched and verified, on
+// top of the base image's.
+func (r Request) solver(ctx context.Context) (apk.Request, error) {
+	keys, err := trustedKeys(r.Base, r.Keys)
+	if err != nil {
+		return apk.Request{}, err
+	}
+	installed, err := apk.Installed(r.Base)
+	if err != nil {
+		return apk.Request{}, fmt.Errorf("read the base image's packages: %w", err)
+	}
+	world, err := wanted(r.Base, r.Install)
+	if err != nil {
+		return apk.Request{}, err
+	}
+	repositories, err := r.indexes(ctx, keys)
+	if err != nil {
+		return apk.Request{}, err
+	}
+	return apk.Request{World: world, Repositories: repositories, Installed: installed, Arch: AlpineArch(r.Arch)}, nil
 }
 
 func resolution(s *apk.Solution) *Resolution {

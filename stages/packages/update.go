@@ -27,33 +27,23 @@ type UpdateRequest struct {
 // version, but for those named. Where one of them needs another version of a
 // kept one, that moves too.
 func Update(ctx context.Context, r UpdateRequest) (*Resolution, error) {
-	keys, err := trustedKeys(r.Base, r.Keys)
+	request, err := r.solver(ctx)
 	if err != nil {
 		return nil, err
 	}
-	base, err := apk.Installed(r.Base)
-	if err != nil {
-		return nil, fmt.Errorf("read the base image's packages: %w", err)
-	}
-	world, err := wanted(r.Base, r.Install)
+	base := request.Installed
+	locked, err := r.lockedPackages(ctx, request.Repositories)
 	if err != nil {
 		return nil, err
 	}
-	repositories, err := r.indexes(ctx, keys)
+	moving, err := r.moving(slices.Concat(locked, base), request.World)
 	if err != nil {
 		return nil, err
 	}
-	locked, err := r.lockedPackages(ctx, repositories)
-	if err != nil {
-		return nil, err
-	}
-	moving, err := r.moving(slices.Concat(locked, base), world)
-	if err != nil {
-		return nil, err
-	}
-	keep := slices.DeleteFunc(overlaid(base, locked), func(p *apk.Package) bool { return moving[p.Name] })
-	from := append([]*apk.Repository{{Index: &apk.Index{Packages: slices.DeleteFunc(slices.Clone(locked), func(p *apk.Package) bool { return moving[p.Name] })}}}, repositories...)
-	request := apk.Request{World: world, Repositories: from, Installed: keep, Arch: AlpineArch(r.Arch)}
+	moves := func(p *apk.Package) bool { return moving[p.Name] }
+	kept := &apk.Repository{Index: &apk.Index{Packages: slices.DeleteFunc(slices.Clone(locked), moves)}}
+	request.Repositories = append([]*apk.Repository{kept}, request.Repositories...)
+	request.Installed = slices.DeleteFunc(overlaid(base, locked), moves)
 	solution, err := apk.Solve(request)
 	if err != nil {
 		return nil, fmt.Errorf("solve for %s with everything else kept: %w (sov lock --update all lets everything move)", strings.Join(r.Names, ", "), err)
