@@ -102,12 +102,13 @@ func (p *Phone) AddVPN() {
 		ip rule add pref 13000 fwmark 0x0/0x20000 iif lo uidrange ` + uid + `-` + uid + ` lookup ` + vpnTable)
 }
 
-var counters = regexp.MustCompile(`\[\d+:\d+\]|(?m)^#.*\n|@\w+|qlen \d+`)
+var volatile = regexp.MustCompile(`\[\d+:\d+\]|(?m)^#.*\n|@\w+|qlen \d+| linkdown|NO-CARRIER,|\b(UP|DOWN|UNKNOWN) +`)
 
 // Snapshot is the whole of the phone's network that a machine may touch, as text to be compared line by line: rules,
-// routes, interfaces, addresses, iptables, sysctls. What counts packets is left out.
+// routes, interfaces, addresses, iptables, sysctls. What counts packets is left out, and what the kernel makes of a change
+// of the carrier in its own time (net/core/link_watch.c): the operational state and what follows from it.
 func (p *Phone) Snapshot() string {
 	p.t.Helper()
-	return counters.ReplaceAllString(p.Shell(`ip rule; ip route show table all | sort; ip -brief link; ip -brief -4 addr; /system/bin/iptables-save;
+	return volatile.ReplaceAllString(p.Shell(`ip rule; ip route show table all | sort; ip -brief link; ip -brief -4 addr; /system/bin/iptables-save;
 		cd /proc/sys/net/ipv4; grep . ip_forward conf/*/rp_filter`), "")
 }

@@ -92,8 +92,18 @@ type Sources interface {
 	Now() time.Time
 }
 
-// Run looks at every layer.
+// Run looks at every layer. Where PostgreSQL is silent that the guest has just said to be ready, it looks once more: the
+// guest may have gone silent in between, and then the cause is beneath.
 func Run(ctx context.Context, name string, s Sources) Report {
+	report, doubtful := once(ctx, name, s)
+	if doubtful {
+		report, _ = once(ctx, name, s)
+	}
+	return report
+}
+
+// once looks at every layer; doubtful tells that PostgreSQL is silent against the guest's word.
+func once(ctx context.Context, name string, s Sources) (report Report, doubtful bool) {
 	before := s.Now()
 	status, err := s.Status(ctx)
 	look := &looker{ctx: ctx, sources: s, status: status, fault: err, before: before, after: s.Now()}
@@ -101,7 +111,7 @@ func Run(ctx context.Context, name string, s Sources) Report {
 		look.uplink, look.network, look.networkFault = s.Network(ctx)
 	}
 	results := []Result{look.process(), look.tap(), look.routing(), look.forwarding(), look.guestNetwork(), look.guestClock(), look.tailscale(), look.postgres()}
-	report := Report{Name: name, Layers: results}
+	report = Report{Name: name, Layers: results}
 	broken := map[Layer]bool{}
 	for i := range results {
 		r := &results[i]
@@ -116,7 +126,7 @@ func Run(ctx context.Context, name string, s Sources) Report {
 			}
 		}
 	}
-	return report
+	return report, look.doubtful
 }
 
 // firstBroken is the first broken layer that a layer stands on, or "".

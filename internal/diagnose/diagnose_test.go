@@ -132,6 +132,30 @@ func TestTwoCauses(t *testing.T) {
 	}
 }
 
+// A guest that goes silent after it has said that all is well is the cause, not its database.
+func TestSilentMeanwhile(t *testing.T) {
+	s := whole()
+	s.postgres = syscall.EHOSTUNREACH
+	report := Run(t.Context(), "sql", &fading{scene: s})
+	if report.Cause != GuestNetwork || report.Layers[7].ConsequenceOf != GuestNetwork {
+		t.Errorf("%+v", report)
+	}
+}
+
+// fading is a scene whose guest answers once.
+type fading struct {
+	*scene
+	asked bool
+}
+
+func (f *fading) Status(ctx context.Context) (*runnerapi.Status, error) {
+	if f.asked {
+		f.deaf(syscall.EHOSTUNREACH)
+	}
+	f.asked = true
+	return f.scene.Status(ctx)
+}
+
 func ExampleReport_Print() {
 	s := whole()
 	s.findings = []hostnet.Finding{{Layer: hostnet.LayerTAP, Found: "there is no interface vm_sql", Cause: "someone deleted it", Fixable: true}}

@@ -36,6 +36,7 @@ type looker struct {
 	network       []hostnet.Finding
 	networkFault  error
 	reached       bool
+	doubtful      bool // PostgreSQL is silent that the guest says to be ready
 }
 
 // runs tells whether there is a machine to look at.
@@ -267,7 +268,9 @@ func (l *looker) postgres() Result {
 	}
 	r.Verdict, r.Found = Broken, fmt.Sprint(err)
 	r.Cause = "its port is not let through in the guest, or it listens elsewhere"
+	l.doubtful = true
 	if i >= 0 && l.status.Guest.Services[i].State != guestapi.StateReady {
+		l.doubtful = false
 		service := l.status.Guest.Services[i]
 		r.Found = "the service is " + service.State
 		r.Cause = service.Reason

@@ -96,7 +96,7 @@ func TestKilledAndStartedAgain(t *testing.T) {
 // A daemon that is on its way out still holds its lock: up is not taken in by it.
 func TestUpWhileTheDaemonEnds(t *testing.T) {
 	t.Parallel()
-	h := newLight(t, vmspec.MainFirst, lightguest.Script{Deaf: []string{"guest"}}, `{"shutdown_timeout": 1}`)
+	h := newLight(t, vmspec.MainFirst, lightguest.Script{Deaf: []string{"guest"}}, `{"shutdown_timeout": 5}`)
 	h.do("up", "sql")
 	daemon := h.status().Daemon
 	h.Shell(fmt.Sprintf("kill %d", daemon))
@@ -183,7 +183,7 @@ func TestEnds(t *testing.T) {
 // A machine that was ready: killed, it is started again; switched off, it stays off until it is told otherwise.
 func TestEndsOfAReadyMachine(t *testing.T) {
 	t.Parallel()
-	h := newLight(t, vmspec.MainFirst, lightguest.Script{}, `{}`)
+	h := newLight(t, vmspec.MainFirst, lightguest.Script{}, `{"crash_loop": 100}`)
 	before := h.Snapshot()
 	h.do("up", "sql")
 	first := h.status()
@@ -196,10 +196,10 @@ func TestEndsOfAReadyMachine(t *testing.T) {
 	h.eventually("off", func() bool { return h.status().Phase == runnerapi.Off })
 	same(t, "while it is off", before, h.Snapshot())
 	h.do("up", "sql")
-	// Two failures within a minute: the pause is two seconds by now, and up does not wait for its end.
+	// Failures in a row: the pause is seconds by now, and grows, and up does not wait for its end.
 	h.Script(h.vm, lightguest.Script{Panics: true, Status: 33})
 	h.Shell(fmt.Sprintf("kill -9 %d", h.status().Crosvm))
-	h.eventually("waiting", func() bool { s := h.status(); return s.Phase == runnerapi.Backoff && s.Failures == 3 })
+	h.eventually("waiting", func() bool { s := h.status(); return s.Phase == runnerapi.Backoff && s.Failures >= 3 })
 	h.Script(h.vm, lightguest.Script{})
 	h.do("up", "sql")
 	if s := h.status(); s.Failures != 0 {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -254,13 +255,14 @@ func same(t testing.TB, what, before, after string) {
 		return
 	}
 	t.Errorf("%s: the phone's network differs", what)
-	for _, line := range strings.Split(before, "\n") {
-		if !strings.Contains(after, line) {
+	was, is := strings.Split(before, "\n"), strings.Split(after, "\n")
+	for _, line := range was {
+		if !slices.Contains(is, line) {
 			t.Errorf("gone: %s", line)
 		}
 	}
-	for _, line := range strings.Split(after, "\n") {
-		if !strings.Contains(before, line) {
+	for _, line := range is {
+		if !slices.Contains(was, line) {
 			t.Errorf("new: %s", line)
 		}
 	}
