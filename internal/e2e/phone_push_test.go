@@ -50,11 +50,16 @@ func newPushed(t testing.TB, server *androidtest.ADBServer) *pushed {
 func (p *pushed) sov(args ...string) outcome {
 	p.t.Helper()
 	return sov(p.t, func(c *exec.Cmd) {
-		c.Env = append(os.Environ(), "PATH="+filepath.Dir(p.server.Program())+":"+os.Getenv("PATH"), "SOV_CONFIG_DIR="+p.config)
+		c.Env = p.environ()
 		if args[0] == "secrets" {
 			c.Stdin = strings.NewReader(phonePassword)
 		}
 	}, args...)
+}
+
+// environ is the environment of the phone's user, who has the test's adb.
+func (p *pushed) environ() []string {
+	return append(os.Environ(), "PATH="+filepath.Dir(p.server.Program())+":"+os.Getenv("PATH"), "SOV_CONFIG_DIR="+p.config)
 }
 
 // push pushes an artifact with flags and returns what it says.
