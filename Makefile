@@ -21,7 +21,7 @@ deps: ## install the Debian packages that are missing
 
 build: ## compile the programs into bin/
 	@echo "build: compiling sov-init and sov-runner (arm64, amd64), sov and sov-mirror"
-	@$(GO) generate ./internal/embedded
+	@SOV_VERSION=$(VERSION) $(GO) generate ./internal/embedded
 	@$(GOBUILD) -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ ./cmd/sov ./cmd/sov-mirror
 	@echo "build: bin/sov and bin/sov-mirror are ready"
 

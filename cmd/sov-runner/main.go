@@ -19,8 +19,11 @@ import (
 	"github.com/sovereign-sql/sov/internal/layout"
 )
 
-// version tells builds of this program apart: the digest of its own file. The same sources make the same file, so no
-// number has to be kept.
+// release is the release of sov that this program belongs to, which internal/embedded/generate writes here. It is empty in
+// every other build, so that what does not change the sources does not change the program.
+var release string
+
+// version tells builds of this program apart: the digest of its own file.
 var version = sync.OnceValue(func() string {
 	path, err := os.Executable()
 	if err != nil {

@@ -143,9 +143,13 @@ func newVersion(o *options) *cobra.Command {
 		Args:  cobra.MaximumNArgs(1), // a name is taken, as by the other commands, and means nothing
 		RunE: func(c *cobra.Command, _ []string) error {
 			if o.json {
-				return printJSON(c.OutOrStdout(), map[string]any{"version": version(), "arch": runtime.GOARCH, "state_format": runnerapi.Format})
+				return printJSON(c.OutOrStdout(), runnerapi.Version{Version: version(), Release: release, Arch: runtime.GOARCH, StateFormat: runnerapi.Format})
 			}
-			_, err := fmt.Fprintf(c.OutOrStdout(), "sov-runner %s %s/%s\n", version(), runtime.GOOS, runtime.GOARCH)
+			name := version()
+			if release != "" {
+				name = release + " " + name
+			}
+			_, err := fmt.Fprintf(c.OutOrStdout(), "sov-runner %s %s/%s\n", name, runtime.GOOS, runtime.GOARCH)
 			return err
 		},
 	}

@@ -7,12 +7,14 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/sovereign-sql/sov/internal/androidtest"
+	"github.com/sovereign-sql/sov/internal/artifacttest"
 	"github.com/sovereign-sql/sov/internal/layout"
 )
 
@@ -275,4 +277,34 @@ func TestForward(t *testing.T) {
 func echo(w io.Writer) []byte {
 	n, _ := io.WriteString(w, "word")
 	return make([]byte, n)
+}
+
+// A sov-runner of a newer release stays, unless it is meant to go.
+func TestPushGoesBackOnPurpose(t *testing.T) {
+	s := useADB(t)
+	p := androidtest.New(t, androidtest.Options{})
+	s.Connect(p.ServeADB(androidtest.ADBOptions{}))
+	p.Shell(`echo '{"arch": "arm64"}' >/data/sovereign/settings.json`)
+	build := exec.Command("go", "build", "-ldflags=-X main.release=v99.0.0", "-o", p.File(layout.Default.Runner()), "github.com/sovereign-sql/sov/cmd/sov-runner")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if got := p.Shell("/data/sovereign/bin/sov-runner version"); !strings.HasPrefix(got, "sov-runner v99.0.0 sha256:") {
+		t.Errorf("its version: %s", got)
+	}
+	defer func(was string) { version = was }(version)
+	version = "v1.0.0"
+	dir := artifacttest.Make(t, "sql", "1", []byte("kernel"), []byte("rootfs"))
+	_, errOut, status := cli(t, "push", dir, "--no-secrets")
+	if status != exitFailed || !strings.Contains(errOut, "is of release v99.0.0, this sov is v1.0.0") || !strings.Contains(errOut, "--replace-runner") {
+		t.Errorf("a newer one: status %d: %s", status, errOut)
+	}
+	if got := p.Shell("cd /data/sovereign; ls; bin/sov-runner version"); !strings.HasPrefix(got, "bin\nsettings.json\nsov-runner v99.0.0 ") {
+		t.Errorf("after it was refused: %s", got)
+	}
+	out, errOut, status := cli(t, "push", dir, "--no-secrets", "--replace-runner")
+	if status != exitDone || !strings.Contains(out, "sov-runner of this sov (v1.0.0) in place of v99.0.0") {
+		t.Errorf("on purpose: status %d: %s%s", status, out, errOut)
+	}
 }

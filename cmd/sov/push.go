@@ -28,6 +28,7 @@ type pushFlags struct {
 	noSecrets bool
 	start     bool
 	restart   bool
+	goBack    bool
 	up        upFlags
 }
 
@@ -40,7 +41,7 @@ func newPush() *cobra.Command {
 named at once. Then it gets sov-runner, the secrets that are kept for the machine (see sov secrets), and the machine: only
 what neither of the two versions that it may have already holds is sent. The new version goes into the slot that is not
 current, is verified there, byte for byte, and becomes current in one step; it is what the next start boots. The data disk
-is never touched.
+is never touched. A sov-runner of a newer release of sov than this one is not replaced unless with --replace-runner.
 
 A push that is interrupted leaves the phone's version as it is; the next one goes on from there. A new version that does
 not become ready is gone back from by itself, see sov status. sov rollback goes back by hand.`,
@@ -60,6 +61,7 @@ not become ready is gone back from by itself, see sov status. sov rollback goes 
 	flags.BoolVar(&f.start, "start", false, "start the machine afterwards, or restart it if it runs another version")
 	flags.BoolVar(&f.restart, "restart", false, "restart the machine afterwards if it runs another version")
 	flags.BoolVar(&f.noSecrets, "no-secrets", false, "leave the phone's secrets as they are")
+	flags.BoolVar(&f.goBack, "replace-runner", false, "replace the phone's sov-runner by this sov's also where it is of a newer release")
 	f.up.add(c)
 	identityFlag(c, &f.identity)
 	return c
@@ -69,9 +71,10 @@ not become ready is gone back from by itself, see sov status. sov rollback goes 
 type pushReport struct {
 	Name    string   `json:"name"`
 	Version string   `json:"version"`
-	Digest  string   `json:"digest"`  // SHA-256 of its manifest.json
-	Runner  bool     `json:"runner"`  // sov-runner was another, or not there
-	Secrets []string `json:"secrets"` // that were new
+	Digest  string   `json:"digest"`                  // SHA-256 of its manifest.json
+	Runner  bool     `json:"runner"`                  // sov-runner was another, or not there
+	Before  string   `json:"runner_before,omitempty"` // which other: its release, or "a development build"
+	Secrets []string `json:"secrets"`                 // that were new
 	*push.Result
 	State json.RawMessage `json:"state,omitempty"` // with --start and --restart: what sov start prints
 }
@@ -142,10 +145,11 @@ func (p *pusher) install(ctx context.Context, s *site, report *pushReport, shown
 		return err
 	}
 	shown.step("send sov-runner")
-	program := func(arch string) ([]byte, error) { return embedded.Program("sov-runner", arch) }
-	if report.Runner, err = push.EnsureRunner(ctx, s, program); err != nil {
+	replaced, err := push.EnsureRunner(ctx, s, ownRunner(p.goBack))
+	if err != nil {
 		return err
 	}
+	report.Runner, report.Before = replaced.Changed, replaced.Before
 	shown.step("send secrets")
 	changed, err := push.SendSecrets(ctx, s, report.Name, p.secrets)
 	if err != nil {
@@ -154,6 +158,14 @@ func (p *pusher) install(ctx context.Context, s *site, report *pushReport, shown
 	report.Secrets = append(report.Secrets, changed...)
 	report.Result, err = push.Send(ctx, s, p.artifact, shown.content)
 	return err
+}
+
+// ownRunner is the sov-runner that this program carries.
+func ownRunner(goBack bool) push.Runner {
+	return push.Runner{
+		Program: func(arch string) ([]byte, error) { return embedded.Program("sov-runner", arch) },
+		Release: version, GoBack: goBack,
+	}
 }
 
 // check looks at the phone and complains of everything that is missing at once.
@@ -225,7 +237,10 @@ func (p *pusher) status(ctx context.Context, s *site) (*runnerapi.Status, error)
 // print says what was done, and what is left to do.
 func (p *pusher) print(ctx context.Context, s *site, r *pushReport) error {
 	var done []string
-	if r.Runner {
+	switch {
+	case r.Before != "":
+		done = append(done, fmt.Sprintf("sov-runner of this sov (%s) in place of %s", version, r.Before))
+	case r.Runner:
 		done = append(done, "a new sov-runner")
 	}
 	if len(r.Secrets) > 0 {

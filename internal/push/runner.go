@@ -10,42 +10,67 @@ import (
 	"strings"
 
 	"github.com/sovereign-sql/sov/internal/phone"
+	"github.com/sovereign-sql/sov/internal/release"
+	"github.com/sovereign-sql/sov/internal/runnerapi"
 )
 
 // architectures are what `uname -m` says, and what Go calls it.
 var architectures = map[string]string{"aarch64": "arm64", "arm64": "arm64", "x86_64": "amd64"}
 
-// EnsureRunner makes the phone's sov-runner the one that program returns for an architecture, and tells whether it was another
-// or none. The old one stays in place until the new one has run on the phone.
-func EnsureRunner(ctx context.Context, p phone.Phone, program func(arch string) ([]byte, error)) (changed bool, err error) {
+// A Runner is the sov-runner that this computer has for phones.
+type Runner struct {
+	Program func(arch string) ([]byte, error) // for an architecture
+	Release string                            // of sov; what is no release has no place in their order, and replaces any
+	GoBack  bool                              // it also replaces one of a newer release
+}
+
+// A Replacement is what EnsureRunner did.
+type Replacement struct {
+	Changed bool   // there was another sov-runner, or none that runs
+	Before  string // the release of that other, or that it is none's; empty: there was none
+}
+
+// EnsureRunner makes r the phone's sov-runner. The old one stays in place until the new one has run on the phone. One of a
+// newer release may have left what an older one does not read, and is not replaced unless that is meant.
+func EnsureRunner(ctx context.Context, p phone.Phone, r Runner) (Replacement, error) {
+	var done Replacement
 	answer, err := phone.Output(ctx, p, "uname", "-m")
 	if err != nil {
-		return false, err
+		return done, err
 	}
 	machine := strings.TrimSpace(string(answer))
 	arch, ok := architectures[machine]
 	if !ok {
-		return false, fmt.Errorf("%s: its processor is %.20q: sov knows arm64 and x86_64", p.Name(), machine)
+		return done, fmt.Errorf("%s: its processor is %.20q: sov knows arm64 and x86_64", p.Name(), machine)
 	}
-	content, err := program(arch)
+	content, err := r.Program(arch)
 	if err != nil {
-		return false, err
+		return done, err
 	}
 	runner := p.Root().Runner()
-	if runnerVersion(ctx, p, runner) == versionOf(content) {
-		return false, nil
+	switch there := runnerVersion(ctx, p, runner); {
+	case there.Version == versionOf(content):
+		return done, nil
+	case release.Newer(there.Release, r.Release) && !r.GoBack:
+		return done, fmt.Errorf("%s: its sov-runner is of release %s, this sov is %s, which is older and may not read what that one has written: "+
+			"update sov, or go back on purpose with --replace-runner", p.Name(), there.Release, r.Release)
+	case release.Is(there.Release):
+		done.Before = there.Release
+	case there.Version != "":
+		done.Before = "a development build"
 	}
 	if err := p.Run(ctx, phone.Command{Args: []string{"sh", "-c", `umask 022 && mkdir -p "$1"`, "sh", path.Dir(runner)}}); err != nil {
-		return false, err
+		return done, err
 	}
 	fresh := runner + ".new"
 	if err := phone.WriteFile(ctx, p, fresh, 0o755, bytes.NewReader(content), int64(len(content))); err != nil {
-		return false, err
+		return done, err
 	}
-	if got := runnerVersion(ctx, p, fresh); got != versionOf(content) {
-		return false, fmt.Errorf("%s: sov-runner does not run there as it should: its version is %.40q, want %s", p.Name(), got, versionOf(content))
+	if got := runnerVersion(ctx, p, fresh).Version; got != versionOf(content) {
+		return done, fmt.Errorf("%s: sov-runner does not run there as it should: its version is %.40q, want %s", p.Name(), got, versionOf(content))
 	}
-	return true, p.Run(ctx, phone.Command{Args: []string{"sh", "-c", `mv -f "$1" "$2" && sync`, "sh", fresh, runner}})
+	done.Changed = true
+	return done, p.Run(ctx, phone.Command{Args: []string{"sh", "-c", `mv -f "$1" "$2" && sync`, "sh", fresh, runner}})
 }
 
 // versionOf is what a runner of this content calls its version: see cmd/sov-runner.
@@ -55,16 +80,11 @@ func versionOf(content []byte) string {
 }
 
 // runnerVersion asks a runner for its version. One that is not there, or does not run, has none.
-func runnerVersion(ctx context.Context, p phone.Phone, program string) string {
+func runnerVersion(ctx context.Context, p phone.Phone, program string) runnerapi.Version {
+	var v runnerapi.Version
 	answer, err := phone.Output(ctx, p, program, "version", "--json")
-	if err != nil {
-		return ""
+	if err != nil || json.Unmarshal(answer, &v) != nil {
+		return runnerapi.Version{}
 	}
-	var v struct {
-		Version string `json:"version"`
-	}
-	if json.Unmarshal(answer, &v) != nil {
-		return ""
-	}
-	return v.Version
+	return v
 }

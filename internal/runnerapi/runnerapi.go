@@ -119,6 +119,27 @@ type Status struct {
 	GuestFault  string           `json:"guest_fault,omitempty"` // why
 }
 
+// A Version is what `sov-runner version --json` prints.
+type Version struct {
+	Version     string `json:"version"`           // of the program's content: no two programs share it
+	Release     string `json:"release,omitempty"` // of sov, such as v1.2.0; empty: it is no release's
+	Arch        string `json:"arch"`
+	StateFormat int    `json:"state_format"` // Format
+}
+
+// A Removal is what `sov-runner remove --json` prints.
+type Removal struct {
+	Name    string   `json:"name"`
+	Found   bool     `json:"found"`   // there was something of the machine to remove
+	Removed []string `json:"removed"` // paths
+	Kept    []string `json:"kept"`    // paths of what is the user's
+}
+
+// NewRemoval returns a removal that has done nothing.
+func NewRemoval(name string) Removal {
+	return Removal{Name: name, Removed: []string{}, Kept: []string{}}
+}
+
 // Decode reads a state file.
 func Decode(src []byte) (*State, error) {
 	s := new(State)

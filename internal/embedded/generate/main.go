@@ -1,5 +1,6 @@
 // Command generate builds the programs that sov carries, for every architecture, and leaves them compressed in
-// ../bin. Its output depends on the sources and the Go toolchain alone, so that two machines make the same sov.
+// ../bin. Its output depends on the sources and the Go toolchain alone, so that two machines make the same sov; where
+// $SOV_VERSION names a release, on that as well: sov-runner tells it.
 package main
 
 import (
@@ -10,6 +11,8 @@ import (
 	"path/filepath"
 
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/sovereign-sql/sov/internal/release"
 )
 
 func main() {
@@ -32,7 +35,11 @@ func generate(name, arch string) error {
 	defer os.RemoveAll(scratch)
 	program := filepath.Join(scratch, name)
 	// The guest's endpoint speaks HTTP/1.1 and has no use for HTTP/2, 0.4 MB of every image.
-	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-tags=nethttpomithttp2",
+	flags := "-s -w -buildid="
+	if v := os.Getenv("SOV_VERSION"); name == "sov-runner" && release.Is(v) {
+		flags += " -X main.release=" + v
+	}
+	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags="+flags, "-tags=nethttpomithttp2",
 		"-o", program, "github.com/sovereign-sql/sov/cmd/"+name)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch, "GOFLAGS=")
 	build.Stderr = os.Stderr

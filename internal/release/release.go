@@ -1,0 +1,22 @@
+// Package release tells versions of releases from those of other builds, and which of two is newer. A release is called by
+// a semantic version, v1.2.0 or v1.2.0-rc.1; what lies between two has no place in their order.
+package release
+
+import (
+	"regexp"
+
+	"golang.org/x/mod/semver"
+)
+
+// between is what `git describe` puts behind the tag before: commits since then, and changes that are no commit's.
+var between = regexp.MustCompile(`-[0-9]+-g[0-9a-f]+$|-dirty$`)
+
+const maxLength = 64 // of a version: it may come from outside
+
+// Is tells whether a version is a release's. One that is consists of letters, digits, dots and hyphens.
+func Is(version string) bool {
+	return len(version) <= maxLength && semver.IsValid(version) && semver.Canonical(version) == version && !between.MatchString(version)
+}
+
+// Newer tells whether both versions are of releases and the first is newer than the second.
+func Newer(a, b string) bool { return Is(a) && Is(b) && semver.Compare(a, b) > 0 }
