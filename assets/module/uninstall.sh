@@ -1,11 +1,15 @@
 #!/system/bin/sh
-# Run by the root manager when the module is removed: shuts the machine down and removes it. The database is the user's: its
-# disk and the secrets stay, unless there is a file erase-data in the machine's folder.
+# Run by the root manager when the module is removed: shuts the machine down and removes all that is not the user's. The
+# database is: its disk and the secrets stay, unless there is a file erase-data in the machine's folder.
 module=${0%/*}
 name=$(sed -n 's/^id=sov-//p' "$module/module.prop")
 root=/data/sovereign
-[ -n "$name" ] && [ -x "$root/bin/sov-runner" ] || exit 0
-if [ -e "$root/vms/$name/erase-data" ]; then
-	exec "$root/bin/sov-runner" remove "$name" --data
+[ -n "$name" ] || exit 0
+erase=
+[ ! -e "$root/vms/$name/erase-data" ] || erase=--data
+if [ -x "$root/bin/sov-runner" ]; then
+	exec "$root/bin/sov-runner" remove "$name" $erase
 fi
-exec "$root/bin/sov-runner" remove "$name"
+# `sov remove` has been here before.
+[ -z "$erase" ] || rm -rf "$root/vms/$name" "$root/secrets/$name"
+rmdir "$root/vms" "$root/secrets" "$root" 2>/dev/null || true

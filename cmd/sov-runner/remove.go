@@ -14,7 +14,7 @@ func newRemove(o *options) *cobra.Command {
 		Use:   "remove NAME",
 		Short: "Shut a machine down and remove it from this phone",
 		Long: `Shut a machine down in order and remove it. Its data disk and its secrets stay, and a machine that is installed later under
-the same name takes them on; --data removes them too, for ever.`,
+the same name takes them on; --data removes them too, for ever. The last machine takes this program along.`,
 		Example: "  sov-runner remove sql\n  sov-runner remove sql --data",
 		Args:    oneName,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -25,7 +25,7 @@ the same name takes them on; --data removes them too, for ever.`,
 			if o.json {
 				return printJSON(c.OutOrStdout(), r)
 			}
-			if len(r.Removed) == 0 {
+			if !r.Found {
 				fmt.Fprintf(c.OutOrStdout(), "%s is not installed\n", r.Name)
 			} else {
 				fmt.Fprintf(c.OutOrStdout(), "%s is removed\n", r.Name)

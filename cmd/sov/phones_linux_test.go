@@ -14,8 +14,11 @@ import (
 	"testing"
 
 	"github.com/sovereign-sql/sov/internal/androidtest"
+	"github.com/sovereign-sql/sov/internal/androidtest/lightguest"
 	"github.com/sovereign-sql/sov/internal/artifacttest"
 	"github.com/sovereign-sql/sov/internal/layout"
+	"github.com/sovereign-sql/sov/internal/runnerapi"
+	"github.com/sovereign-sql/sov/internal/vmspec"
 )
 
 // useADB makes an adb server of the test's own the one that the program finds.
@@ -160,17 +163,69 @@ func TestRemove(t *testing.T) {
 	if out, errOut, status := cli(t, "remove", "sql"); status != exitDone || !strings.Contains(out, "kept: /data/sovereign/vms/sql/data.img") {
 		t.Errorf("status %d: %s%s", status, out, errOut)
 	}
-	if got := p.Shell("cd /data/sovereign; ls vms/sql secrets/sql bin"); got != "bin:\nsov-runner\n\nsecrets/sql:\npostgres\n\nvms/sql:\ndata.img\n" {
-		t.Errorf("left: %s", got)
+	left := func(want string) {
+		t.Helper()
+		if got := strings.Join(strings.Fields(p.Shell("cd /data; find sovereign ! -type d | sort; ls -d sovereign || true")), " "); got != want {
+			t.Errorf("left: %s, want %s", got, want)
+		}
 	}
-	p.Shell(install)
-	out, errOut, status := cli(t, "remove", "sql", "--data", "--yes", "--json")
-	var removal struct{ Removed, Kept []string }
-	if err := json.Unmarshal([]byte(out), &removal); err != nil || status != exitDone || len(removal.Kept) != 0 || len(removal.Removed) == 0 {
+	const users = "sovereign/secrets/sql/postgres sovereign/vms/sql/data.img sovereign"
+	left(users)
+	if _, errOut, status := cli(t, "status", "sql"); status != exitFailed || !strings.Contains(errOut, "`sov push sql` installs it") {
+		t.Errorf("status of what was removed: status %d: %s", status, errOut)
+	}
+	if out, errOut, status := cli(t, "remove", "sql"); status != exitDone || !strings.Contains(out, "sql is not installed\nkept: /data/sovereign/vms/sql/data.img") {
+		t.Errorf("again: status %d: %s%s", status, out, errOut)
+	}
+	left(users)
+	// What was kept is removed later, when the phone has no sov-runner any more.
+	remove := func(name string) (removal runnerapi.Removal) {
+		t.Helper()
+		out, errOut, status := cli(t, "remove", name, "--data", "--yes", "--json")
+		if err := json.Unmarshal([]byte(out), &removal); err != nil || status != exitDone {
+			t.Fatalf("status %d: %v: %s%s", status, err, out, errOut)
+		}
+		return removal
+	}
+	if r := remove("sql"); !r.Found || len(r.Kept) != 0 {
+		t.Errorf("the data: %+v", r)
+	}
+	left("")
+	if r := remove("sql"); r.Found || len(r.Removed)+len(r.Kept) != 0 {
+		t.Errorf("nothing: %+v", r)
+	}
+	left("")
+}
+
+// What serves all machines stays for as long as there is another one, and goes with the last; the user's files stay.
+func TestRemoveOneOfTwo(t *testing.T) {
+	s := useADB(t)
+	p := androidtest.New(t, androidtest.Options{})
+	s.Connect(p.ServeADB(androidtest.ADBOptions{}))
+	p.InstallLight("sql", vmspec.Scoped, lightguest.Script{})
+	p.InstallLight("other", vmspec.Scoped, lightguest.Script{})
+	p.Shell(`cd /data/sovereign; echo '{"shutdown_timeout": 1}' >settings.json; echo '{' >network.json.damaged; mkdir -p vms/third; touch vms/third/data.img`)
+	before := p.Snapshot()
+	p.Shell("/data/sovereign/bin/sov-runner up other; rm /data/sovereign/vms/other/current") // whatever somebody does by hand
+	up := p.Snapshot()
+	if out, errOut, status := cli(t, "remove", "sql"); status != exitDone || out != "sql is removed\n" {
 		t.Errorf("status %d: %s%s", status, out, errOut)
 	}
-	if got := p.Shell("find /data/sovereign -mindepth 1 -not -name secrets"); got != "" {
-		t.Errorf("left: %s", got)
+	if got := p.Shell("cd /data/sovereign; ls . vms; pidof sov-runner | wc -w"); got != ".:\nbin\nnetwork.json\nnetwork.json.damaged\nnetwork.json.lock\nsettings.json\nvms\n\nvms:\nother\nthird\n1\n" {
+		t.Errorf("one of two: %s", got)
+	}
+	if now := p.Snapshot(); now != up {
+		t.Errorf("the other's network: %s\nwas: %s", now, up)
+	}
+	if out := p.Shell("/data/sovereign/bin/sov-runner remove other"); out != "other is removed\nkept: /data/sovereign/settings.json\n" {
+		t.Errorf("the last: %s", out)
+	}
+	if got := p.Shell("cd /data/sovereign; find . ! -type d | sort"); got != "./settings.json\n./vms/third/data.img\n" {
+		t.Errorf("the last: %s", got)
+	}
+	p.Eventually("the daemon has ended", func() bool { return p.Shell("pidof sov-runner || true") == "" })
+	if now := p.Snapshot(); now != before {
+		t.Errorf("the network: %s\nwas: %s", now, before)
 	}
 }
 

@@ -11,6 +11,10 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+
+	"github.com/sovereign-sql/sov/internal/phone"
+	"github.com/sovereign-sql/sov/internal/push"
+	"github.com/sovereign-sql/sov/internal/runnerapi"
 )
 
 func newRemove() *cobra.Command {
@@ -20,7 +24,8 @@ func newRemove() *cobra.Command {
 		Use:   "remove RECIPE",
 		Short: "Shut a machine on the phone down and remove it",
 		Long: `Shut a machine down in order and remove it from the phone. Its data disk and its secrets stay, and ` + "`sov push`" + ` of a machine
-of the same name takes them on. With --data they are removed too, for ever, after a question at the terminal or with --yes.`,
+of the same name takes them on. With --data they are removed too, for ever, after a question at the terminal or with --yes;
+also later, when nothing but them is left. The last machine takes sov-runner along.`,
 		Example:           "  sov remove sql\n  sov backup sql sql.zip && sov remove sql --data",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: recipes,
@@ -38,13 +43,40 @@ of the same name takes them on. With --data they are removed too, for ever, afte
 					return err
 				}
 			}
-			return f.each(c, func(ctx context.Context, s *site) error { return s.show(ctx, stopLimit, "remove", name, flags...) })
+			return f.each(c, func(ctx context.Context, s *site) error { return s.uninstall(ctx, name, flags) })
 		},
 	}
 	f.add(c)
 	c.Flags().BoolVar(&data, "data", false, "remove its data disk and secrets as well")
 	c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	return c
+}
+
+// uninstall removes a machine. Where an earlier removal has left its data and taken sov-runner along, one is sent for this,
+// which takes itself along again.
+func (s *site) uninstall(ctx context.Context, name string, flags []string) error {
+	vm, err := s.Root().VM(name)
+	if err != nil {
+		return err
+	}
+	const look = `if [ -e "$1" ]; then echo runner; elif [ -e "$2" ] || [ -e "$3" ]; then echo data; else echo nothing; fi`
+	found, err := phone.Output(ctx, s, "sh", "-c", look, "sh", s.Root().Runner(), vm.Dir(), vm.Secrets())
+	if err != nil {
+		return err
+	}
+	switch strings.TrimSpace(string(found)) {
+	case "nothing":
+		if s.asJSON {
+			return printJSON(s.out, runnerapi.NewRemoval(name))
+		}
+		_, err := fmt.Fprintf(s.out, "%s is not installed\n", name)
+		return err
+	case "data":
+		if _, err := push.EnsureRunner(ctx, s, ownRunner(false)); err != nil {
+			return err
+		}
+	}
+	return s.show(ctx, stopLimit, "remove", name, flags...)
 }
 
 // confirm asks a person at the terminal to type the machine's name. Nobody there to be asked is a refusal.

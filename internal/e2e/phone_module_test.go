@@ -68,7 +68,8 @@ func (p *pushed) ash(script string) string {
 }
 
 // The module alone makes a phone that runs the machine from boot on; sov push updates what it has installed, and flashing
-// again updates what sov push has; removed, it leaves nothing but the user's data, and not that when told so.
+// again updates what sov push has; removed, it leaves nothing but what is the user's, which the next one takes on, and not
+// that when told so.
 func TestModule(t *testing.T) {
 	t.Parallel()
 	p := newPushed(t, androidtest.NewADBServer(t))
@@ -95,8 +96,12 @@ func TestModule(t *testing.T) {
 		t.Fatal(o)
 	}
 
-	p.ash("ash /data/adb/modules/sov-sql/service.sh") // the phone boots
-	p.ready()
+	boot := func() {
+		t.Helper()
+		p.ash("ash /data/adb/modules/sov-sql/service.sh")
+		p.ready()
+	}
+	boot()
 	if r := p.push(second, "--restart"); r.Slot != "b" || r.Content > 1<<20 {
 		t.Errorf("an update by push: %+v", r)
 	}
@@ -112,16 +117,32 @@ func TestModule(t *testing.T) {
 		t.Errorf("flashed the first again: %+v", s)
 	}
 
-	p.ash("ash /data/adb/modules/sov-sql/uninstall.sh")
+	p.ask("create table journey as select 'written before'::text as stop")
+	left := func(when, want string) {
+		t.Helper()
+		if got := strings.Join(strings.Fields(p.Shell("cd /data/sovereign; find . ! -type d | sort; ps -eo args | grep -c [c]rosvm || true")), " "); got != want+" 0" {
+			t.Errorf("%s: left: %s", when, got)
+		}
+	}
+	const users = "./secrets/sql/postgres ./settings.json ./vms/sql/data.img"
+	uninstall := "ash /data/adb/modules/sov-sql/uninstall.sh"
+	p.ash(uninstall)
 	same(t, "uninstalled", network, p.Snapshot())
-	if left := strings.Fields(p.Shell("find /data/sovereign -type f | sort")); strings.Join(left, " ") !=
-		"/data/sovereign/bin/sov-runner /data/sovereign/network.json /data/sovereign/network.json.lock "+
-			"/data/sovereign/secrets/sql/postgres /data/sovereign/settings.json /data/sovereign/vms/sql/data.img" {
-		t.Errorf("left: %q", left)
+	left("uninstalled", users)
+	for what, again := range map[string]func(){
+		"flashed again": func() { p.flash(first, runner); boot() },
+		"pushed again":  func() { p.push(second, "--no-secrets", "--start") },
+	} {
+		again()
+		if got := p.ask("select stop from journey"); strings.Join(got, "") != "written before" {
+			t.Errorf("%s: %q", what, got)
+		}
+		p.ash(uninstall)
+		left(what+" and uninstalled", users)
 	}
 	p.flash(first, runner)
-	p.Shell("touch /data/sovereign/vms/sql/erase-data; busybox ash /data/adb/modules/sov-sql/uninstall.sh")
-	if left := strings.TrimSpace(p.Shell("cd /data/sovereign; find . ! -type d; ps -eo args | grep -c [c]rosvm || true")); left != "./settings.json\n0" {
-		t.Errorf("left, with the data erased: %q", left)
-	}
+	p.Shell("touch /data/sovereign/vms/sql/erase-data; busybox " + uninstall)
+	left("with the data erased", "./settings.json")
+	p.Shell("cd /data/sovereign; mkdir -p vms/sql secrets/sql; touch vms/sql/data.img vms/sql/erase-data secrets/sql/postgres; busybox " + uninstall)
+	left("with the data erased, of a machine that was removed before", "./settings.json")
 }

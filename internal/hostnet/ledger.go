@@ -93,9 +93,21 @@ func (e entry) check() error {
 	return nil
 }
 
+// Suffixes of the files beside a ledger: its lock, the next one while it is written, and one that was damaged.
+const (
+	lockSuffix    = ".lock"
+	newSuffix     = ".new"
+	damagedSuffix = ".damaged"
+)
+
+// LedgerFiles are all files that there may be of a ledger.
+func LedgerFiles(ledger string) []string {
+	return []string{ledger, ledger + lockSuffix, ledger + newSuffix, ledger + damagedSuffix}
+}
+
 // lock waits until no other process works on the network, and returns the function that lets the next one.
 func (h *Host) lock(ctx context.Context) (func(), error) {
-	path := h.path + ".lock"
+	path := h.path + lockSuffix
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock the network's ledger: %w", err)
@@ -140,7 +152,7 @@ func (h *Host) load(name string) (*ledger, error) {
 	}
 	l, err := decodeLedger(text)
 	if err != nil {
-		aside := h.path + ".damaged"
+		aside := h.path + damagedSuffix
 		h.log(fmt.Sprintf("the network's ledger %s is damaged (%v): moved to %s, and made anew from what carries our marks; "+
 			"the sysctls net.ipv4.ip_forward and net.ipv4.conf.all.rp_filter stay as they are", h.path, err, aside))
 		if err := os.Rename(h.path, aside); err != nil {
@@ -168,7 +180,7 @@ func (h *Host) save(l *ledger) (err error) {
 	if err != nil {
 		return err
 	}
-	temporary := h.path + ".new"
+	temporary := h.path + newSuffix
 	f, err := os.OpenFile(temporary, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
