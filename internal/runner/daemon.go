@@ -345,7 +345,7 @@ func (d *Daemon) attend(ctx context.Context, r *run, a *artifact, network hostne
 		err = errRenewed
 		r.cutOff = true
 	}
-	if hasEnded(r.process.Done()) { // by itself: the interface lost its carrier for that
+	if hasEnded(r.process.Done()) || r.cutOff && ended(ctx, r) { // by itself: the interface lost its carrier for that
 		return r.process.Wait(), watch.readyFor(), nil
 	}
 	d.state.change(func(s *runnerapi.State) { s.Phase, s.Reason = runnerapi.Stopping, "" })
@@ -418,7 +418,7 @@ func (w *guestWatch) run(ctx context.Context) {
 	late := time.Now().Add(w.artifact.spec.Ready.Timeout())
 	answered, wasReady := false, false
 	var corrected time.Time // the guest's clock, last
-	for patience := firstPatience; ; patience = min(2*patience, guestPatience) {
+	for patience := firstPatience; ; {
 		asked := time.Now()
 		asking, cancel := context.WithTimeout(ctx, patience)
 		status, err := w.machine.guest.Status(asking)
@@ -445,6 +445,9 @@ func (w *guestWatch) run(ctx context.Context) {
 		}
 		isLate := time.Now().After(late)
 		w.tell(status, err, wasReady, isLate)
+		if patience = min(2*patience, guestPatience); answered {
+			patience = guestPatience // one that is busy is not to be taken for deaf
+		}
 		pause := bootPoll
 		if isLate || err == nil && status.Ready {
 			pause = readyPoll
@@ -472,10 +475,13 @@ func (w *guestWatch) tell(status *guestapi.Status, fault error, wasReady, late b
 		phase = runnerapi.NotReady
 	}
 	now := w.daemon.state.get()
-	if now.Phase == phase && now.Reason == reason || now.Phase == runnerapi.Stopping {
+	if now.Phase == phase && now.Reason == reason {
 		return
 	}
 	w.daemon.state.change(func(s *runnerapi.State) {
+		if s.Phase == runnerapi.Stopping {
+			return
+		}
 		if phase == runnerapi.Ready && s.ReadyAt.IsZero() {
 			s.ReadyAt = time.Now().UTC()
 		}

@@ -60,9 +60,13 @@ func shutDown(ctx context.Context, m stopper, guest time.Duration, log func(stri
 	return "", errors.New("shut down: crosvm does not end even when killed: it hangs in the kernel; reboot the phone")
 }
 
+// endTime is how long a machine that is about to end may take for it: a guest that is off answers no more, a crosvm that was
+// killed has closed the interface, and on a busy phone it is a while before its parent hears of it.
+const endTime = time.Second
+
 // ended tells whether a machine has ended or is about to.
 func ended(ctx context.Context, m stopper) bool {
-	moment, cancel := context.WithTimeout(ctx, lockPoll*5)
+	moment, cancel := context.WithTimeout(ctx, endTime)
 	defer cancel()
 	return m.wait(moment)
 }

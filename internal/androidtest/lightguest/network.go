@@ -143,11 +143,7 @@ func pass(from, to *os.File) {
 func (g *Guest) endpoint() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+guestapi.PathStatus, func(w http.ResponseWriter, _ *http.Request) { json.NewEncoder(w).Encode(g.tell()) })
-	mux.HandleFunc("POST "+guestapi.PathShutdown, func(w http.ResponseWriter, _ *http.Request) {
-		w.WriteHeader(http.StatusAccepted)
-		// The answer is to be on its way before the guest is gone.
-		time.AfterFunc(10*time.Millisecond, func() { g.asked("guest") })
-	})
+	mux.HandleFunc("POST "+guestapi.PathShutdown, g.shutDown)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") != "Bearer "+g.config.Token {
 			http.Error(w, "the token of this boot is needed", http.StatusUnauthorized)
@@ -155,6 +151,20 @@ func (g *Guest) endpoint() http.Handler {
 		}
 		mux.ServeHTTP(w, r)
 	})
+}
+
+// shutDown agrees, and ends the guest once whoever asked has heard of it, which is when that hangs up.
+func (g *Guest) shutDown(w http.ResponseWriter, _ *http.Request) {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	conn.SetDeadline(time.Now().Add(patience))
+	io.WriteString(conn, "HTTP/1.1 202 Accepted\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+	io.Copy(io.Discard, conn)
+	conn.Close()
+	g.asked("guest")
 }
 
 func (g *Guest) tell() guestapi.Status {
