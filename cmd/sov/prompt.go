@@ -39,24 +39,44 @@ func askHidden(ctx context.Context, what string, twice bool) (string, error) {
 	return answer, err
 }
 
-// silence switches the terminal's echo off.
+// silence switches the terminal's echo off, and has it hand over lines.
 func silence(fd int) error {
 	state, err := unix.IoctlGetTermios(fd, getTermios)
 	if err != nil {
 		return err
 	}
 	state.Lflag &^= unix.ECHO
+	state.Lflag |= unix.ICANON | unix.ISIG
+	state.Iflag |= unix.ICRNL
 	return unix.IoctlSetTermios(fd, setTermios, state)
 }
 
+// readHidden asks at a terminal that is silent. It does not touch the terminal's state, as term.ReadPassword would: that might
+// come after ctx has ended and the state was put back.
 func readHidden(ctx context.Context, terminal *os.File, what string) (string, error) {
 	fmt.Fprintf(terminal, "%s: ", what)
-	answer, err := unlessDone(ctx, func() ([]byte, error) { return term.ReadPassword(int(terminal.Fd())) })
+	answer, err := unlessDone(ctx, func() ([]byte, error) { return readLine(terminal) })
 	fmt.Fprintln(terminal)
 	if errors.Is(err, io.EOF) || err == nil && len(answer) == 0 {
 		err = errors.New("nothing was entered")
 	}
 	return string(answer), err
+}
+
+// readLine reads a line without its end, and nothing beyond it.
+func readLine(r io.Reader) ([]byte, error) {
+	var line []byte
+	for b := make([]byte, 1); ; {
+		n, err := r.Read(b)
+		switch {
+		case n > 0 && b[0] == '\n', errors.Is(err, io.EOF) && len(line) > 0:
+			return line, nil
+		case n > 0:
+			line = append(line, b[0])
+		case err != nil:
+			return nil, err
+		}
+	}
 }
 
 // unlessDone returns what read does, or ctx's error as soon as that is done: a read of a terminal or a pipe cannot be

@@ -28,6 +28,7 @@ type session struct {
 	t        *testing.T
 	command  *exec.Cmd
 	terminal *os.File // the user's side
+	before   *unix.Termios
 	shown    string
 }
 
@@ -58,10 +59,14 @@ func atTerminal(t *testing.T, args ...string) *session {
 	command.Env = append(os.Environ(), "SOV_TEST_RUN_CLI=1")
 	command.Stdin, command.Stdout, command.Stderr = theirs, theirs, theirs
 	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	before, err := unix.IoctlGetTermios(int(user.Fd()), unix.TCGETS)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
-	return &session{t: t, command: command, terminal: user}
+	return &session{t: t, command: command, terminal: user, before: before}
 }
 
 // expect waits until the program has shown a text since the last expect, and types an answer.
@@ -126,15 +131,11 @@ func TestSecretsAtATerminal(t *testing.T) {
 func TestCtrlCAtThePromptLeavesTheTerminalAsItWas(t *testing.T) {
 	t.Setenv("SOV_CONFIG_DIR", t.TempDir())
 	s := atTerminal(t, "secrets", "set", "sql", "postgres")
-	before, err := unix.IoctlGetTermios(int(s.terminal.Fd()), unix.TCGETS)
-	if err != nil {
-		t.Fatal(err)
-	}
 	s.expect("secret postgres of sql: ", "c4n4ry\x03")
 	s.expect("interrupted", "")
 	s.wantStatus(exitFailed)
 	after, err := unix.IoctlGetTermios(int(s.terminal.Fd()), unix.TCGETS)
-	if err != nil || after.Lflag != before.Lflag {
-		t.Errorf("the terminal's flags are %#x, were %#x (%v)", after.Lflag, before.Lflag, err)
+	if err != nil || after.Lflag != s.before.Lflag {
+		t.Errorf("the terminal's flags are %#x, were %#x (%v)", after.Lflag, s.before.Lflag, err)
 	}
 }
