@@ -16,12 +16,12 @@ import (
 	"time"
 )
 
-// quick is a client that does not wait long for anything.
-func quick() *Client {
-	return &Client{
-		Transport: NewTransport(Timeouts{Connect: time.Second, Header: 200 * time.Millisecond, Idle: 200 * time.Millisecond}),
-		Attempts:  3, Pause: time.Millisecond,
-	}
+// quick is a client that tries again at once, and waits for a server of this computer, however busy it is.
+func quick() *Client { return patient(time.Minute) }
+
+// patient is a client that waits as long for an answer and its parts.
+func patient(patience time.Duration) *Client {
+	return &Client{Transport: NewTransport(Timeouts{Connect: time.Minute, Header: patience, Idle: patience}), Attempts: 3, Pause: time.Millisecond}
 }
 
 // serve answers each request with the next of the handlers, the last one for
@@ -60,6 +60,7 @@ func stalled(w http.ResponseWriter, r *http.Request) {
 func silent(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 
 func TestBytes(t *testing.T) {
+	const silence = 2 * time.Second // of servers that are silent, which busy ones are not for so long
 	tests := []struct {
 		name     string
 		handlers []http.HandlerFunc
@@ -74,13 +75,18 @@ func TestBytes(t *testing.T) {
 		{"after a silence", []http.HandlerFunc{silent, good}, 2, ""},
 		{"not there", []http.HandlerFunc{status(404)}, 1, "404 Not Found"},
 		{"out for good", []http.HandlerFunc{status(500)}, 3, "500 Internal Server Error"},
-		{"stalls for good", []http.HandlerFunc{stalled}, 3, "nothing has arrived for 200ms"},
+		{"stalls for good", []http.HandlerFunc{stalled}, 3, "nothing has arrived for 2s"},
 		{"too large", []http.HandlerFunc{func(w http.ResponseWriter, _ *http.Request) { w.Write(make([]byte, 2000)) }}, 1, "larger than the 1000 bytes"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			client := quick()
+			if strings.Contains(tt.name, "stall") || strings.Contains(tt.name, "silence") {
+				client = patient(silence)
+			}
 			url, requests := serve(t, tt.handlers...)
-			got, err := quick().Bytes(context.Background(), url, 1000)
+			got, err := client.Bytes(context.Background(), url, 1000)
 			if tt.want == "" && (err != nil || string(got) != "content") {
 				t.Errorf("got %q, %v", got, err)
 			}

@@ -76,7 +76,7 @@ func TestRunDoesNotWaitForDaemons(t *testing.T) {
 	if err != nil || string(out) != "started\n" {
 		t.Errorf("%q, %v", out, err)
 	}
-	if took := time.Since(start); took > 20*time.Second {
+	if took := time.Since(start); took > 5*time.Minute { // the daemon lives for ten
 		t.Errorf("it took %v", took)
 	}
 	if err := exec.Command("kill", "-0", strings.TrimSpace(string(pid))).Run(); err != nil {

@@ -91,7 +91,7 @@ func (p *peer) ref(tag string) name.Reference {
 
 func options() Options {
 	return Options{Options: ociref.Options{Pause: time.Millisecond, Keychain: authn.NewMultiKeychain(),
-		Transport: fetch.NewTransport(fetch.Timeouts{Connect: time.Second, Header: 10 * time.Second, Idle: 10 * time.Second})}}
+		Transport: fetch.NewTransport(fetch.Timeouts{Connect: time.Minute, Header: time.Minute, Idle: time.Minute})}}
 }
 
 func testKey(t testing.TB, seed byte) dsse.PrivateKey {

@@ -175,9 +175,9 @@ func TestResolveNamesWhatWasTried(t *testing.T) {
 	if _, err := os.Stat(guest.InstalledSource); err == nil {
 		t.Skipf("needs a system without %s", guest.InstalledSource)
 	}
-	hang, done := make(chan struct{}), make(chan struct{})
-	defer func() { close(hang); <-done }()
-	client := kernelOrg(t, func(http.ResponseWriter, *http.Request) { <-hang; close(done) })
+	hang := make(chan struct{})
+	defer close(hang) // the server's end waits for what it serves
+	client := kernelOrg(t, func(http.ResponseWriter, *http.Request) { <-hang })
 	r := &resolver{store: store(t), patience: 50 * time.Millisecond,
 		get: getter{fetch: client, tools: Options{Path: noTools(t)}.toolchain()}}
 	_, err := r.first(t.Context())

@@ -87,7 +87,7 @@ func startServer(t *testing.T) server {
 		cmd.Process.Signal(syscall.SIGQUIT)
 		cmd.Wait()
 	})
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		conn, err := connect(context.Background(), s.socket)
 		if err == nil {
 			conn.Close(context.Background())
