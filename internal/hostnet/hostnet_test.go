@@ -292,20 +292,19 @@ func TestFollow(t *testing.T) {
 			}
 			var since time.Time
 			want := "wlan0"
-			late := time.AfterFunc(30*time.Second, cancel)
+			late := time.AfterFunc(2*time.Minute, cancel)
 			defer late.Stop()
-			p.host().Follow(ctx, sql(routing), func(r Report, err error) {
+			h := p.host()
+			h.poll = time.Hour // what is found is found by the kernel's reports
+			h.Follow(ctx, sql(routing), func(r Report, err error) {
 				if err != nil {
 					t.Errorf("follow: %v", err)
 				}
 				if r.Uplink.Interface != want {
 					return // netd was not done yet
 				}
-				if took := time.Since(since); !since.IsZero() {
-					t.Logf("%s after %v", r.Uplink, took.Round(time.Millisecond))
-					if took > slowPoll/2 {
-						t.Errorf("%s after %v: found by the slow poll, not by the kernel's reports", r.Uplink, took)
-					}
+				if !since.IsZero() {
+					t.Logf("%s after %v", r.Uplink, time.Since(since).Round(time.Millisecond))
 				}
 				if want != "" {
 					p.whole(sql(routing))
@@ -340,7 +339,7 @@ func TestSlowPoll(t *testing.T) {
 			p := newPhone(t, flavours[0])
 			h := p.host()
 			h.watch, h.poll = watch, 20*time.Millisecond
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer cancel()
 			scripts := []string{toCell, "$IPTABLES -F sov_sql_fwd", "ip link set vm_sql down"}
 			h.Follow(ctx, sql(MainFirst), func(_ Report, err error) {

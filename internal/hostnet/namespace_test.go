@@ -23,6 +23,7 @@ type phone struct {
 	testing.TB
 	dir      string
 	iptables string
+	lock     string // of iptables in this phone's scripts
 }
 
 // newPhone moves the test's thread into a namespace of its own; it ends with the test.
@@ -39,7 +40,7 @@ func newPhone(t testing.TB, iptables string) *phone {
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		t.Fatal(err)
 	}
-	p := &phone{t, memoryDir(t), path}
+	p := &phone{t, memoryDir(t), path, filepath.Join(t.TempDir(), "xtables.lock")}
 	p.sh(`
 		echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6; ip link set lo up # its addresses appear when they like
 		ip link add wlan0 type veth peer name ap0; ip link set ap0 up; ip addr add 192.168.1.50/24 dev wlan0; ip link set wlan0 up
@@ -76,7 +77,8 @@ func memoryDir(t testing.TB) string {
 func (p *phone) sh(script string) string {
 	p.Helper()
 	command := exec.Command("sh", "-euc", script)
-	command.Env = append(os.Environ(), "IPTABLES="+p.iptables)
+	// The tests of this file run side by side, and without -w iptables gives up where another holds the lock.
+	command.Env = append(os.Environ(), "IPTABLES="+p.iptables, "XTABLES_LOCKFILE="+p.lock)
 	var out, said bytes.Buffer
 	command.Stdout, command.Stderr = &out, &said
 	if err := command.Run(); err != nil {
