@@ -270,7 +270,7 @@ func TestFollowLog(t *testing.T) {
 	if err := os.WriteFile(path, []byte("before\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	lines := make(chan string, 10)
 	done := make(chan error, 1)
@@ -574,7 +574,7 @@ func TestDaemonHasASessionOfItsOwn(t *testing.T) {
 	if err := os.WriteFile(program, fmt.Appendf(nil, script, dir), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	_, err := Up(t.Context(), root, "sql", UpOptions{Program: program, Timeout: 30 * time.Second})
+	_, err := Up(t.Context(), root, "sql", UpOptions{Program: program, Timeout: 2 * time.Minute})
 	if !errors.Is(err, ErrNotReady) || !strings.Contains(err.Error(), "its daemon ended") {
 		t.Errorf("got %v", err)
 	}
@@ -607,7 +607,7 @@ func TestLifeOf(t *testing.T) {
 	if err := child.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(30 * time.Second); lifeOf("/proc", child.Process.Pid) != ""; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); lifeOf("/proc", child.Process.Pid) != ""; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("a process that nobody has waited for yet is taken for alive")
 		}
