@@ -101,10 +101,21 @@ func (l *link) listen(t *testing.T, ports ...int) {
 	}))
 }
 
+// refusal is how long a test waits for what is not to come.
+const refusal = 300 * time.Millisecond
+
+// limit bounds a wait for what is let in, or is not.
+func limit(let bool) time.Duration {
+	if let {
+		return patience
+	}
+	return refusal
+}
+
 // reaches connects from one of the host's addresses to the guest.
-func (l *link) reaches(from, to string) error {
+func (l *link) reaches(from, to string, let bool) error {
 	return inNamespace(l.host, func() error {
-		d := net.Dialer{Timeout: 300 * time.Millisecond, LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+		d := net.Dialer{Timeout: limit(let), LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
 		conn, err := d.Dial("tcp", to)
 		if err == nil {
 			conn.Close()
@@ -144,7 +155,7 @@ func TestFirewall(t *testing.T) {
 		{"192.168.100.1", "192.168.100.2:22", false}, // on the tailnet only
 		{"192.168.100.1", "192.168.100.2:81", false},
 	} {
-		err := l.reaches(tt.from, tt.to)
+		err := l.reaches(tt.from, tt.to, tt.let)
 		var timeout net.Error
 		if tt.let && err != nil || !tt.let && (!errors.As(err, &timeout) || !timeout.Timeout()) {
 			t.Errorf("from %s to %s: %v, want let in: %t", tt.from, tt.to, err, tt.let)
@@ -158,7 +169,7 @@ func TestFirewall(t *testing.T) {
 func (l *link) converse(t *testing.T) {
 	must(t, inNamespace(l.guest, func() error {
 		for _, own := range []string{"127.0.0.1:22", "192.168.100.2:8377"} {
-			conn, err := net.DialTimeout("tcp", own, 5*time.Second)
+			conn, err := net.DialTimeout("tcp", own, patience)
 			if err != nil {
 				return err
 			}
@@ -169,7 +180,7 @@ func (l *link) converse(t *testing.T) {
 	var host net.Listener
 	must(t, inNamespace(l.host, func() (err error) { host, err = net.Listen("tcp", "192.168.100.1:443"); return err }))
 	defer host.Close()
-	must(t, inNamespace(l.guest, func() error { _, err := net.DialTimeout("tcp", "192.168.100.1:443", 5*time.Second); return err }))
+	must(t, inNamespace(l.guest, func() error { _, err := net.DialTimeout("tcp", "192.168.100.1:443", patience); return err }))
 	for port, let := range map[int]bool{41641: true, 41642: false} {
 		var guest net.PacketConn
 		must(t, inNamespace(l.guest, func() (err error) {
@@ -186,7 +197,7 @@ func (l *link) converse(t *testing.T) {
 			_, err = conn.Write([]byte("x"))
 			return err
 		}))
-		must(t, guest.SetReadDeadline(time.Now().Add(300*time.Millisecond)))
+		must(t, guest.SetReadDeadline(time.Now().Add(limit(let))))
 		if _, _, err := guest.ReadFrom(make([]byte, 1)); (err == nil) != let {
 			t.Errorf("a datagram to port %d: %v, want let in: %t", port, err, let)
 		}
@@ -206,7 +217,7 @@ func ping(to string) error {
 	if _, err := conn.Write(request); err != nil {
 		return err
 	}
-	if err := conn.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+	if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		return err
 	}
 	answer := make([]byte, 64)

@@ -38,8 +38,8 @@ import (
 const (
 	token        = "0123456789abcdef0123456789abcdef"
 	guestAddress = "192.168.100.2"
-	// patience bounds every wait for something that should happen within moments.
-	patience = 30 * time.Second
+	// patience bounds every wait for something that should happen within moments, on a computer that has other things to do.
+	patience = 2 * time.Minute
 
 	stageVariable = "SOV_TEST_ROOT" // tells the test's program that it is a container's first process
 	loopVariable  = "SOV_TEST_LOOP"
@@ -398,7 +398,7 @@ func (v *boot) dial(ctx context.Context, network, address string) (net.Conn, err
 			if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
 				return nil, err
 			}
-			return (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, network, address)
+			return (&net.Dialer{Timeout: patience}).DialContext(ctx, network, address)
 		}()
 		c <- result{conn, err}
 	}()
@@ -413,7 +413,7 @@ func (v *boot) request(method, path, bearer string, body io.Reader) (int, []byte
 		return 0, nil, err
 	}
 	req.Header.Set("Authorization", "Bearer "+bearer)
-	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DialContext: v.dial, DisableKeepAlives: true}}
+	client := &http.Client{Timeout: patience, Transport: &http.Transport{DialContext: v.dial, DisableKeepAlives: true}}
 	resp, err := client.Do(req)
 	if err != nil {
 		return 0, nil, err

@@ -39,7 +39,7 @@ const (
 	controlAddress = "10.77.0.1"
 	// joinPatience bounds what the control server and two daemons do together: they pause after
 	// failures, of which the first start has some.
-	joinPatience = time.Minute
+	joinPatience = 3 * time.Minute
 )
 
 // A world is what a guest sees beyond its link: a control server, and another machine.
@@ -217,7 +217,7 @@ func (w *world) control(method, path string) []byte {
 	w.t.Helper()
 	request, err := http.NewRequest(method, w.url+path, nil)
 	must(w.t, err)
-	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true,
+	client := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, network, address string) (conn net.Conn, err error) {
 			err = inNamespace(w.net, func() error {
 				conn, err = (&net.Dialer{}).DialContext(ctx, network, address)
