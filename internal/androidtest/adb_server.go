@@ -16,7 +16,7 @@ import (
 )
 
 // adbPatience bounds what a test asks of the adb program.
-const adbPatience = 30 * time.Second
+const adbPatience = 2 * time.Minute
 
 // An ADBServer is an adb server of the test's own, on a port and with keys of its own, which ends with the test: the
 // computer's is left alone.
@@ -134,7 +134,10 @@ func (s *ADBServer) Connect(phones ...*ADB) {
 		deadline := time.Now().Add(adbPatience)
 		for {
 			out, _ := s.run("connect", a.Serial())
-			if a.o.Silent || a.o.Unauthorized {
+			if a.o.Silent {
+				break
+			}
+			if devices, err := s.run("devices"); a.o.Unauthorized && err == nil && strings.Contains(devices, a.Serial()+"\tunauthorized") {
 				break
 			}
 			if state, err := s.run("-s", a.Serial(), "get-state"); err == nil && strings.TrimSpace(state) == "device" {

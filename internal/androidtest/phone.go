@@ -430,7 +430,7 @@ func (p *Phone) DialFromInternet(ctx context.Context, network, address string) (
 	return conn, err
 }
 
-// ServeUDP answers every datagram to a UDP port of the internet's server with the sender's address; got is told each.
+// ServeUDP answers every datagram to a UDP port of the internet's server with the sender's address; got is told each, afterwards.
 func (p *Phone) ServeUDP(port int, got func(from net.Addr)) {
 	p.t.Helper()
 	var conn net.PacketConn
@@ -449,8 +449,8 @@ func (p *Phone) ServeUDP(port int, got func(from net.Addr)) {
 			if err != nil {
 				return
 			}
-			got(from)
 			conn.WriteTo([]byte(from.String()+"\n"), from)
+			got(from)
 		}
 	}()
 }
@@ -481,12 +481,15 @@ func (p *Phone) Serve(port int, handle func(net.Conn)) {
 	}()
 }
 
-// Eventually waits until a condition holds, for at most a minute.
+// eventualLimit bounds a wait for what takes seconds, on a computer that has a lot to do.
+const eventualLimit = 4 * time.Minute
+
+// Eventually waits until a condition holds.
 func (p *Phone) Eventually(what string, holds func() bool) {
 	p.t.Helper()
-	for deadline := time.Now().Add(time.Minute); !holds(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(eventualLimit); !holds(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			p.t.Fatalf("after a minute: not %s", what)
+			p.t.Fatalf("after %v: not %s", eventualLimit, what)
 		}
 	}
 }
