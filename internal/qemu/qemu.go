@@ -112,10 +112,16 @@ func (m Machine) Start(ctx context.Context) (*VM, error) {
 	if err := vm.forwards(m.Network); err != nil {
 		return nil, errors.Join(fmt.Errorf("start %s: %w", program, err), vm.Kill())
 	}
+	resuming, cancel := context.WithTimeout(ctx, greetingTimeout)
+	defer cancel()
+	if err := vm.Resume(resuming); err != nil {
+		return nil, errors.Join(fmt.Errorf("start %s: %w", program, err), vm.Kill())
+	}
 	return vm, nil
 }
 
-// arguments are QEMU's; file descriptor 3 is the QMP socket that launch makes.
+// arguments are QEMU's. The machine stands still until it is resumed: one that ends at once would be gone before it could be
+// asked for its ports, or tell why. File descriptor 3 is the QMP socket that launch makes.
 func (m Machine) arguments() []string {
 	machine, processor := boards[m.Arch].machine, boards[m.Arch].processor
 	accelerator := "tcg,thread=" + boards[m.Arch].threads
@@ -123,7 +129,7 @@ func (m Machine) arguments() []string {
 		accelerator, processor = "kvm", "host"
 	}
 	args := []string{
-		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-S",
 		"-machine", machine, "-accel", accelerator, "-cpu", processor,
 		"-smp", strconv.Itoa(m.CPUs), "-m", strconv.Itoa(m.MemoryMiB) + "M",
 		"-kernel", m.Kernel, "-append", m.Cmdline,

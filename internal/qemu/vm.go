@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 )
 
 // A VM is a running machine.
@@ -77,12 +76,17 @@ func (vm *VM) run(command *exec.Cmd, started chan<- error, complaint *bytes.Buff
 }
 
 func socketPair() (net.Conn, *os.File, error) {
+	// A process that is started between the two, such as another QEMU, would hold the sockets, and with them the end of this one's.
+	syscall.ForkLock.RLock()
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err == nil {
+		syscall.CloseOnExec(fds[0])
+		syscall.CloseOnExec(fds[1])
+	}
+	syscall.ForkLock.RUnlock()
 	if err != nil {
 		return nil, nil, fmt.Errorf("socketpair: %w", err)
 	}
-	syscall.CloseOnExec(fds[0])
-	syscall.CloseOnExec(fds[1])
 	ours, theirs := os.NewFile(uintptr(fds[0]), "qmp"), os.NewFile(uintptr(fds[1]), "qmp")
 	defer ours.Close() // FileConn works on a copy
 	conn, err := net.FileConn(ours)
@@ -164,7 +168,7 @@ func (vm *VM) forwards(network Network) error {
 	if len(network.Forward) == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), greetingTimeout)
 	defer cancel()
 	answer, err := vm.monitor.human(ctx, "info usernet")
 	if err != nil {
