@@ -106,7 +106,11 @@ func TestEcho(t *testing.T) {
 	if _, err := Echo(ctx, netip.MustParseAddr("127.0.0.1")); !errors.Is(err, context.Canceled) {
 		t.Errorf("with a context that has ended: %v", err)
 	}
-	if isReply(echoRequest(1, 2), 1, 2) || isReply([]byte{0, 0, 0, 0, 0, 1, 0}, 1, 0) {
-		t.Error("a request, or a part of a reply, is taken for a reply")
+	late := []byte{icmpEchoReply, 0, 0, 0, 0, 1, 0, 2}
+	if replied(echoRequest(1, 2), 1) != 0 || replied(late[:7], 1) != 0 || replied(late, 7) != 0 {
+		t.Error("a request, a part of a reply or another's is taken for a reply")
+	}
+	if replied(late, 1) != 2 {
+		t.Error("a reply is taken for none")
 	}
 }

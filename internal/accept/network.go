@@ -76,21 +76,23 @@ func Echo(ctx context.Context, address netip.Addr) (time.Duration, error) {
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	const tries, patience = 3, time.Second
+	// A request may get lost, and a guest with a lot to do may answer one when the next is out already.
+	const tries, patience = 5, time.Second
+	var sent [tries + 1]time.Time
 	if err := ctx.Err(); err != nil {
 		return 0, fmt.Errorf("ping %s: %w", address, err)
 	}
 	id := uint16(os.Getpid())
 	for try := uint16(1); try <= tries; try++ {
-		start := time.Now()
+		sent[try] = time.Now()
 		if _, err := conn.WriteTo(echoRequest(id, try), &net.IPAddr{IP: address.AsSlice()}); err != nil {
 			return 0, fmt.Errorf("ping %s: %w", address, err)
 		}
 		if ctx.Err() == nil {
-			conn.SetReadDeadline(start.Add(patience))
+			conn.SetReadDeadline(sent[try].Add(patience))
 		}
-		if awaitEcho(conn, address, id, try) {
-			return time.Since(start), nil
+		if answered := awaitEcho(conn, address, id, try); answered > 0 {
+			return time.Since(sent[answered]), nil
 		}
 		if err := ctx.Err(); err != nil {
 			return 0, fmt.Errorf("ping %s: %w", address, err)
@@ -117,21 +119,28 @@ func echoRequest(id, sequence uint16) []byte {
 	return m
 }
 
-// awaitEcho reads until the answer to a request has come, or the deadline.
-func awaitEcho(conn net.PacketConn, address netip.Addr, id, sequence uint16) bool {
+// awaitEcho reads until the answer to a request up to the last has come, and returns which; 0: the deadline came first.
+func awaitEcho(conn net.PacketConn, address netip.Addr, id, last uint16) uint16 {
 	buffer := make([]byte, 1500)
 	for {
 		n, from, err := conn.ReadFrom(buffer)
 		if err != nil {
-			return false
+			return 0
 		}
 		ip, ok := from.(*net.IPAddr)
-		if ok && ip.IP.Equal(address.AsSlice()) && isReply(buffer[:n], id, sequence) {
-			return true
+		if !ok || !ip.IP.Equal(address.AsSlice()) {
+			continue
+		}
+		if sequence := replied(buffer[:n], id); sequence > 0 && sequence <= last {
+			return sequence
 		}
 	}
 }
 
-func isReply(m []byte, id, sequence uint16) bool {
-	return len(m) >= 8 && m[0] == icmpEchoReply && binary.BigEndian.Uint16(m[4:]) == id && binary.BigEndian.Uint16(m[6:]) == sequence
+// replied returns the number of the request that a message is the reply to; 0: it is none.
+func replied(m []byte, id uint16) uint16 {
+	if len(m) < 8 || m[0] != icmpEchoReply || binary.BigEndian.Uint16(m[4:]) != id {
+		return 0
+	}
+	return binary.BigEndian.Uint16(m[6:])
 }
