@@ -110,5 +110,5 @@ var volatile = regexp.MustCompile(`\[\d+:\d+\]|(?m)^#.*\n|@\w+|qlen \d+| linkdow
 func (p *Phone) Snapshot() string {
 	p.t.Helper()
 	return volatile.ReplaceAllString(p.Shell(`ip rule; ip route show table all | sort; ip -brief link; ip -brief -4 addr; /system/bin/iptables-save;
-		cd /proc/sys/net/ipv4; grep . ip_forward conf/*/rp_filter`), "")
+		cd /proc/sys/net/ipv4; grep -s . ip_forward conf/*/rp_filter || true # an interface may go meanwhile`), "")
 }
