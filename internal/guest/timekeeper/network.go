@@ -15,8 +15,9 @@ import (
 
 const (
 	hostEvery    = 64 * time.Second
-	hostPatience = time.Second // it is one link away
+	hostPatience = 3 * time.Second // it is one link away, but may have just woken up with a lot to do
 	hostSamples  = 3
+	hostAgain    = time.Second // for each sample after the first, which only makes it better
 
 	// Pools ask not to be asked more than every few minutes; 17 are the longest pause of an ordinary client (2^10 s,
 	// RFC 5905, MAXPOLL).
@@ -48,7 +49,11 @@ func Host(servers []netip.AddrPort) Source {
 func askOften(ctx context.Context, server netip.AddrPort) (Reading, error) {
 	var best Reading
 	for i := range hostSamples {
-		r, err := ask(ctx, server, hostPatience)
+		patience := hostAgain
+		if i == 0 {
+			patience = hostPatience
+		}
+		r, err := ask(ctx, server, patience)
 		if err != nil && i == 0 {
 			return Reading{}, err
 		}
