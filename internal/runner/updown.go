@@ -344,19 +344,34 @@ func Status(ctx context.Context, root layout.Root, name string) (*runnerapi.Stat
 	if _, err := os.Stat(vm.Dir()); err != nil {
 		return nil, fmt.Errorf("status of %s: it is not installed: %w", name, err)
 	}
-	state, err := readState(vm)
+	s, err := lookAt(ctx, vm)
+	if err == nil && s.GuestFault != "" {
+		// A crosvm that was killed a moment before is seen no more: a guest is not silent that has gone meanwhile.
+		if pids, gone := crosvmsOf("/proc", vm.Socket()); gone == nil && len(pids) == 0 {
+			s, err = lookAt(ctx, vm)
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("status of %s: %w", name, err)
+	}
+	return s, nil
+}
+
+// lookAt looks at the machine's files and processes, and asks its guest.
+func lookAt(ctx context.Context, vm layout.VM) (*runnerapi.Status, error) {
+	state, err := readState(vm)
+	if err != nil {
+		return nil, err
 	}
 	s := &runnerapi.Status{State: *state, Slots: slots.List(vm)}
 	holder, err := lockHolder(vm)
 	if err != nil {
-		return nil, fmt.Errorf("status of %s: %w", name, err)
+		return nil, err
 	}
 	s.DaemonAlive = holder != 0 && holder == state.Daemon
 	pids, err := crosvmsOf("/proc", vm.Socket())
 	if err != nil {
-		return nil, fmt.Errorf("status of %s: %w", name, err)
+		return nil, err
 	}
 	s.CrosvmAlive = len(pids) > 0
 	correct(s, pids)
