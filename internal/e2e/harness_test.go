@@ -201,7 +201,7 @@ func (g *guest) powerCut(t *testing.T) {
 // connect opens a session as the superuser, over the network.
 func (g *guest) connect(t *testing.T) *pgconn.PgConn {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), waitLimit)
 	defer cancel()
 	conn, err := pgconn.Connect(ctx, g.URL())
 	if err != nil {
@@ -216,7 +216,7 @@ func (g *guest) ask(t *testing.T, sql string) []string {
 	t.Helper()
 	conn := g.connect(t)
 	defer conn.Close(t.Context())
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), waitLimit)
 	defer cancel()
 	results, err := conn.Exec(ctx, sql).ReadAll()
 	if err != nil {

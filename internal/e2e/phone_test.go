@@ -110,10 +110,13 @@ func (h *handset) status() runnerapi.Status {
 	return s
 }
 
-// eventually waits until a condition holds, for at most a minute.
+// waitLimit bounds a wait for what takes seconds, on a computer that has a lot to do.
+const waitLimit = 4 * time.Minute
+
+// eventually waits until a condition holds.
 func (h *handset) eventually(what string, holds func() bool) {
 	h.t.Helper()
-	h.within(time.Minute, 20*time.Millisecond, what, holds)
+	h.within(waitLimit, 20*time.Millisecond, what, holds)
 }
 
 // within looks again and again whether a condition holds, until it does, for at most limit.
@@ -142,7 +145,7 @@ func (h *handset) connect() *pgconn.PgConn {
 	}
 	config.Password = phonePassword
 	config.DialFunc = h.Dial
-	ctx, cancel := context.WithTimeout(h.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(h.t.Context(), waitLimit)
 	defer cancel()
 	conn, err := pgconn.ConnectConfig(ctx, config)
 	if err != nil {
@@ -156,7 +159,7 @@ func (h *handset) ask(sql string) []string {
 	h.t.Helper()
 	conn := h.connect()
 	defer conn.Close(context.Background())
-	ctx, cancel := context.WithTimeout(h.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(h.t.Context(), waitLimit)
 	defer cancel()
 	results, err := conn.Exec(ctx, sql).ReadAll()
 	if err != nil {
@@ -183,14 +186,14 @@ func (h *handset) shell(command string) string {
 func (h *handset) serveAddress() {
 	h.Serve(80, func(c net.Conn) {
 		host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
-		c.SetDeadline(time.Now().Add(10 * time.Second))
+		c.SetDeadline(time.Now().Add(time.Minute))
 		c.Read(make([]byte, 4096))
 		fmt.Fprintf(c, "HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n%s\n", len(host)+1, host)
 	})
 }
 
 // fetch is what the guest runs to learn by which of the phone's addresses it is seen.
-const fetch = "wget -q -O - -T 5 http://" + androidtest.ServerIP + "/ 2>&1 || true"
+const fetch = "wget -q -O - -T 30 http://" + androidtest.ServerIP + "/ 2>&1 || true"
 
 func (h *handset) diagnose(flags ...string) diagnose.Report {
 	h.t.Helper()

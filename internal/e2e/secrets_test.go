@@ -72,7 +72,7 @@ func (r *localRun) login(user, password, sql string) (string, error) {
 		r.t.Fatal(err)
 	}
 	config.User, config.Password, config.Database = user, password, user
-	ctx, cancel := context.WithTimeout(r.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(r.t.Context(), waitLimit)
 	defer cancel()
 	conn, err := pgconn.ConnectConfig(ctx, config)
 	if err != nil {

@@ -175,7 +175,7 @@ func (n *tailnet) control(method, path string) []byte {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: n.DialFromInternet}}
+	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true, DialContext: n.DialFromInternet}}
 	response, err := client.Do(request)
 	if err != nil {
 		n.t.Fatal(err)
@@ -233,7 +233,7 @@ func (n *tailnet) awaitTailnet(what string, holds func(guestapi.Tailnet) bool) g
 // has some.
 func (n *tailnet) awhile(what string, holds func() bool) {
 	n.t.Helper()
-	n.within(2*time.Minute, 200*time.Millisecond, what, holds)
+	n.within(waitLimit, 200*time.Millisecond, what, holds)
 }
 
 func online(s guestapi.Tailnet) bool { return s.State == "Running" && s.Online }
