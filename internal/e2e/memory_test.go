@@ -14,7 +14,7 @@ func TestOutOfMemory(t *testing.T) {
 	t.Parallel()
 	g := withEverything(t, 384)
 	before := restarts(t, g)
-	pids := processes(t, g)
+	pids := everyProcess(t, g, "at first", "session")
 	sabotage(t, g, "awk \"BEGIN { s = 1234567890; for (i = 0; i < 10; i++) s = s s; while (1) a[n++] = s n }\"")
 	awaitLine(t, g, "Out of memory: Killed process")
 	awaitAll(t, g, func(guestapi.Service) bool { return true })
@@ -24,19 +24,19 @@ func TestOutOfMemory(t *testing.T) {
 			t.Errorf("a service of the recipe took all memory, and %s was started again", name)
 		}
 	}
-	if got := processes(t, g); got["checkpointer"] != pids["checkpointer"] {
+	if got := everyProcess(t, g, "after a service took all memory", "session"); got["checkpointer"] != pids["checkpointer"] {
 		t.Error("a service of the recipe took all memory, and a process of PostgreSQL's was ended for it")
 	}
 
 	conn := g.connect(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*waitLimit)
 	defer cancel()
 	_, err := conn.Exec(ctx, "select array_length(array_agg(repeat('x', 8000) || n), 1) from generate_series(1, 120000) n").ReadAll()
 	if err == nil || ctx.Err() != nil {
 		t.Fatalf("a query takes more memory than there is, and ends with %v", err)
 	}
 	awaitAll(t, g, func(guestapi.Service) bool { return true })
-	if got := processes(t, g); got["postmaster"] != pids["postmaster"] || got["tailscaled"] != pids["tailscaled"] {
+	if got := everyProcess(t, g, "after a query took all memory", "session"); got["postmaster"] != pids["postmaster"] || got["tailscaled"] != pids["tailscaled"] {
 		t.Errorf("a query took all memory, and of %v these are left: %v", pids, got)
 	}
 }
@@ -44,7 +44,7 @@ func TestOutOfMemory(t *testing.T) {
 // awaitLine waits for the guest's console to show a text.
 func awaitLine(t *testing.T, g *guest, text string) {
 	t.Helper()
-	for deadline := time.Now().Add(2 * time.Minute); !strings.Contains(g.log(t), text); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * waitLimit); !strings.Contains(g.log(t), text); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("the console does not say %q:\n%s", text, g.log(t))
 		}
