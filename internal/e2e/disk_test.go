@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -57,14 +58,28 @@ func fill(t *testing.T, g *guest) {
 	if d := dataOf(t, g); !strings.Contains(d.Warning, "nearly full") {
 		t.Errorf("with %d MiB left the status warns %q", d.Free>>20, d.Warning)
 	}
-	// PostgreSQL may be gone when its room is: what makes room again is started before.
-	g.shell(t, "echo 'while [ $(df -Pk /data | awk \"END { print \\$4 }\") -gt 4096 ]; do sleep 1; done; sleep 5; rm "+ballast+"' >/run/sabotage")
+	// PostgreSQL may be gone when its room is: what makes room again is started before, and waits until the host hangs up.
+	room, err := net.Listen("tcp", "127.0.0.1:0") // the guest reaches it at its host's address
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer room.Close()
+	if err := room.(*net.TCPListener).SetDeadline(time.Now().Add(waitLimit)); err != nil {
+		t.Fatal(err)
+	}
+	g.shell(t, fmt.Sprintf("echo 'nc 192.168.100.1 %d </dev/null >/dev/null; rm %s' >/run/sabotage", room.Addr().(*net.TCPAddr).Port, ballast))
+	waiting, err := room.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer waiting.Close()
 	g.ask(t, "create table filler (n int, text text)")
 	acknowledged := writeUntilFull(t, g)
 	if acknowledged < 1 {
 		t.Error("nothing could be written with room left")
 	}
 	until(t, g, "told to be full", func(d guestapi.Data) bool { return strings.Contains(d.Warning, "is full") })
+	waiting.Close()
 	until(t, g, "emptied", func(d guestapi.Data) bool { return d.Warning == "" })
 	if err := g.Ready(t.Context(), nil); err != nil {
 		t.Fatalf("after there was room again: %v\n%s", err, g.log(t))
@@ -78,7 +93,7 @@ func fill(t *testing.T, g *guest) {
 // writeUntilFull inserts rows of a megabyte until the server refuses, and returns how many it took.
 func writeUntilFull(t *testing.T, g *guest) int {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), waitLimit)
 	defer cancel()
 	conn, err := pgconn.Connect(ctx, g.URL())
 	if err != nil {
@@ -109,7 +124,7 @@ func dataOf(t *testing.T, g *guest) guestapi.Data {
 // until waits for the data disk to be as it should.
 func until(t *testing.T, g *guest, what string, holds func(guestapi.Data) bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), waitLimit)
 	defer cancel()
 	for !holds(dataOf(t, g)) {
 		select {
