@@ -31,9 +31,26 @@ func TestReturnTrafficNeedsTheRule(t *testing.T) {
 			requests := make(chan string, 100)
 			h.ServeUDP(7, func(from net.Addr) { requests <- from.String() })
 			h.do("up", "sql")
-			// The phone itself does not find the guest either without the rule: the guest asks in the background.
-			ask := func(file string) {
-				h.shell("(sleep 1; echo ping | nc -u -w 2 " + androidtest.ServerIP + " 7 >" + file + "; echo done >>" + file + ") >/dev/null 2>&1 &")
+			var door net.Listener
+			err := h.InNetwork(func() (err error) { door, err = net.Listen("tcp", "192.168.100.1:9"); return err })
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer door.Close()
+			go func() {
+				for {
+					conn, err := door.Accept()
+					if err != nil {
+						return
+					}
+					conn.Close()
+				}
+			}()
+			// The phone itself does not find the guest either without the rule: the guest asks in the background, once it
+			// sees that.
+			const gone = "while nc -w 5 192.168.100.1 9 </dev/null; do sleep 0.1; done"
+			ask := func(file, when string) {
+				h.shell("(" + when + "; echo ping | nc -u -w 2 " + androidtest.ServerIP + " 7 >" + file + "; echo done >>" + file + ") >/dev/null 2>&1 &")
 			}
 			answer := func(file string) string {
 				var text string
@@ -43,7 +60,7 @@ func TestReturnTrafficNeedsTheRule(t *testing.T) {
 				})
 				return text
 			}
-			ask("/tmp/with")
+			ask("/tmp/with", "true")
 			if got := answer("/tmp/with"); !strings.Contains(got, androidtest.WLANIP) {
 				t.Errorf("with the rule, the answer is %q", got)
 			}
@@ -51,7 +68,7 @@ func TestReturnTrafficNeedsTheRule(t *testing.T) {
 				<-requests
 			}
 			resume := h.suspend()
-			ask("/tmp/without")
+			ask("/tmp/without", gone)
 			if routing == "main-first" { // leave the way out alone, as scoped mode's second rule does
 				h.Shell("ip rule del pref 1 lookup main; ip rule add pref 1 iif vm_sql lookup main")
 			} else {
@@ -59,7 +76,7 @@ func TestReturnTrafficNeedsTheRule(t *testing.T) {
 			}
 			select {
 			case <-requests: // it has got out, and its answer was lost by the time that the rule is back
-			case <-time.After(20 * time.Second):
+			case <-time.After(time.Minute):
 				t.Fatal("without the rule back, the request does not even get out")
 			}
 			resume()
@@ -82,7 +99,7 @@ func TestVPNBesideTheMachine(t *testing.T) {
 			h.serveAddress()
 			h.AddVPN()
 			app := func() string {
-				return strings.TrimSpace(h.Shell(fmt.Sprintf("timeout 10 setpriv --reuid %d --clear-groups bash -c 'exec 3<>/dev/tcp/%s/80; echo >&3; tail -n 1 <&3'",
+				return strings.TrimSpace(h.Shell(fmt.Sprintf("timeout 60 setpriv --reuid %d --clear-groups bash -c 'exec 3<>/dev/tcp/%s/80; echo >&3; tail -n 1 <&3'",
 					androidtest.VPNUID, androidtest.ServerIP)))
 			}
 			if got := app(); got != androidtest.VPNIP {
@@ -114,7 +131,7 @@ func TestUplinkSwitchDuringDownload(t *testing.T) {
 			first := map[string]time.Time{} // by the client's address: when a byte of its was acknowledged
 			h.Serve(80, func(c net.Conn) {
 				host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
-				c.SetDeadline(time.Now().Add(time.Minute))
+				c.SetDeadline(time.Now().Add(waitLimit))
 				if n, err := c.Read(make([]byte, 4096)); n == 0 || err != nil {
 					return
 				}
