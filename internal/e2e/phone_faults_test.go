@@ -1,8 +1,10 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/androidtest"
 	"github.com/sovereign-sql/sov/internal/diagnose"
+	"github.com/sovereign-sql/sov/internal/guestapi"
 	"github.com/sovereign-sql/sov/internal/runnerapi"
 )
 
@@ -35,13 +38,16 @@ var sabotageable = sync.OnceValues(func() (string, outcome) {
 	return build(recipe, "arm64", filepath.Join(shared, "sabotage"))
 })
 
+// releasePort is one of the internet's server at which a fault in the guest waits for its end.
+const releasePort = 9
+
 // faults are what goes wrong in each layer. Those of the phone are made while the daemon, which would repair them
 // before anybody could look, stands still.
 var faults = []struct {
 	name    string
 	phone   string // script on the phone; PID is crosvm's
 	guest   string // script in the guest, as root
-	passes  bool   // by itself, after a while; else a restart of the machine undoes what is the guest's
+	passes  bool   // once the phone's server at releasePort hangs up; else a restart of the machine undoes what is the guest's
 	layer   diagnose.Layer
 	fixable bool
 }{
@@ -49,11 +55,11 @@ var faults = []struct {
 	{"TAP down", "ip link set vm_sql down", "", false, diagnose.TAP, true},
 	{"rule deleted", "ip rule del pref 1", "", false, diagnose.Routing, true},
 	{"default route deleted", "ip route del default", "", false, diagnose.Routing, true},
-	{"chain flushed", "$IPTABLES -F sov_sql_fwd", "", false, diagnose.Forwarding, true},
+	{"chain flushed", "$IPTABLES -w -F sov_sql_fwd", "", false, diagnose.Forwarding, true},
 	{"forwarding off", "echo 0 >/proc/sys/net/ipv4/ip_forward", "", false, diagnose.Forwarding, true},
 	{"VM killed", "kill -9 PID", "", false, diagnose.Process, true},
 	// It takes its own half a minute to be killed at a restart, so it is let go on instead, by a process started before.
-	{"PostgreSQL suspended", "", "p=$(head -n 1 /data/postgres/postmaster.pid); kill -STOP $p; (sleep 8; kill -CONT $p) &", true, diagnose.Postgres, false},
+	{"PostgreSQL suspended", "", "p=$(head -n 1 /data/postgres/postmaster.pid); kill -STOP $p; (nc " + androidtest.ServerIP + " " + fmt.Sprint(releasePort) + " </dev/null; kill -CONT $p) &", true, diagnose.Postgres, false},
 	{"PostgreSQL stopped", "", "p=$(head -n 1 /data/postgres/postmaster.pid); mount --bind /dev/null $(readlink /proc/$p/exe); kill -INT $p", false, diagnose.Postgres, false},
 	{"clock ahead", "", "date -s 2035-01-01", false, diagnose.GuestClock, false},
 	{"guest's default route deleted", "", "ip route del default", false, diagnose.GuestNetwork, false},
@@ -72,6 +78,10 @@ func TestDiagnoseNamesTheLayer(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.vm = h.Install(dir, "sql")
+	held := make(chan struct{})
+	release := sync.OnceFunc(func() { close(held) })
+	t.Cleanup(release)
+	h.Serve(releasePort, func(net.Conn) { <-held })
 	h.do("up", "sql")
 	if report := h.diagnose(); report.Broken() {
 		t.Fatalf("before anything was broken: %+v", report)
@@ -80,7 +90,7 @@ func TestDiagnoseNamesTheLayer(t *testing.T) {
 		t.Run(fault.name, func(t *testing.T) {
 			h.ready()
 			if fault.guest != "" {
-				h.shell("echo '" + strings.ReplaceAll(fault.guest, "'", "'\\''") + "' >/run/sabotage")
+				h.sabotage(fault.guest)
 			}
 			resume := func() {}
 			if fault.phone != "" {
@@ -107,7 +117,9 @@ func TestDiagnoseNamesTheLayer(t *testing.T) {
 				h.eventually("repaired", func() bool { return !h.diagnose("--fix").Broken() })
 				return
 			}
-			if !fault.passes {
+			if fault.passes {
+				release()
+			} else {
 				h.do("restart", "sql")
 			}
 			h.eventually("whole again", func() bool { return !h.diagnose().Broken() })
@@ -116,6 +128,19 @@ func TestDiagnoseNamesTheLayer(t *testing.T) {
 	checkSleep(h)
 	checkServiceLog(h)
 	h.do("down", "sql")
+}
+
+// sabotage lets the saboteur run a script. The guest may be cut off before it has said that it passed it on.
+func (h *handset) sabotage(script string) {
+	h.t.Helper()
+	conn := h.connect()
+	ctx, cancel := context.WithTimeout(h.t.Context(), 20*time.Second)
+	defer cancel()
+	defer conn.Close(ctx)
+	copied := "copy (select '" + strings.ReplaceAll(script, "'", "''") + "') to program 'cat >/run/sabotage'"
+	if _, err := conn.Exec(ctx, copied).ReadAll(); err != nil {
+		h.t.Logf("the saboteur's answer: %v", err)
+	}
 }
 
 // checkServiceLog reads what PostgreSQL said, in this boot and in those before.
@@ -135,20 +160,34 @@ func checkSleep(h *handset) {
 	h.t.Helper()
 	h.ready()
 	h.eventually("corrected", func() bool {
-		log, err := os.ReadFile(h.File(h.vm.Log()))
-		if err == nil && strings.Contains(string(log), "the guest's clock was behind and was corrected") {
+		if strings.Contains(h.runnerLog(), "the guest's clock was behind and was corrected") {
 			return true
 		}
 		// The guest looks by itself as well, and may have been the first.
 		if guest := h.status().Guest; guest != nil && time.Since(guest.Time) < clockLimit {
-			h.shell("echo 'date -s 2020-01-01' >/run/sabotage")
+			h.sabotage("date -s 2020-01-01")
 		}
 		return false
 	})
-	clock := h.status().Guest
-	if off := time.Since(clock.Time).Abs(); off > clockLimit || clock.Clock == nil || clock.Clock.Source != "sntp" || clock.Clock.Fault != "" {
-		h.t.Errorf("after the phone slept the guest's clock is off by %v: %+v", off, clock.Clock)
+	var guest *guestapi.Status
+	var off time.Duration
+	h.eventually("answering", func() bool {
+		asked := time.Now()
+		guest = h.status().Guest
+		if guest != nil {
+			off = outside(guest.Time, asked, time.Now())
+		}
+		return guest != nil
+	})
+	if off > clockLimit || guest.Clock == nil || guest.Clock.Source != "sntp" || guest.Clock.Fault != "" {
+		h.t.Errorf("after the phone slept the guest's clock is off by %v: %+v", off, guest.Clock)
 	}
+}
+
+// runnerLog is what the runner wrote on the phone.
+func (h *handset) runnerLog() string {
+	text, _ := os.ReadFile(h.File(h.vm.Log()))
+	return string(text)
 }
 
 // The real image, killed again and again at whatever moment: it comes up again, there is one set of rules however often it
@@ -163,9 +202,7 @@ func TestImageSurvivesKills(t *testing.T) {
 	for range 10 {
 		h.killSomebody(random, 1500*time.Millisecond)
 	}
-	h.do("up", "sql")
-	h.ready()
-	same(t, "started again ten times", up, h.Snapshot())
+	h.startedAgain("started again ten times", up)
 	h.do("down", "sql")
 	same(t, "after down", before, h.Snapshot())
 }
@@ -206,15 +243,13 @@ func TestAndroidsKillers(t *testing.T) {
 		}
 		return n
 	}
-	if writes() != 3 {
-		t.Errorf("device_config %q, settings %q", h.Calls("device_config"), h.Calls("settings"))
-	}
+	h.eventually("without its killer of phantoms", func() bool { return writes() == 3 }) // beside the machine's start
 	s := h.status()
 	// A container may lack the right to protect anything (CAP_SYS_RESOURCE), which is to be said then.
 	mayProtect := strings.Contains(h.Shell("(echo -1000 >/proc/self/oom_score_adj) 2>/dev/null && echo yes || echo no"), "yes")
 	for _, pid := range []int{s.Daemon, s.Crosvm} {
 		got := strings.TrimSpace(h.Shell(fmt.Sprintf("cat /proc/%d/oom_score_adj", pid)))
-		if mayProtect && got != "-1000" || !mayProtect && !strings.Contains(h.logs(), fmt.Sprintf("protect process %d", pid)) {
+		if mayProtect && got != "-1000" || !mayProtect && !strings.Contains(h.runnerLog(), fmt.Sprintf("protect process %d", pid)) {
 			t.Errorf("oom_score_adj of %d is %s", pid, got)
 		}
 	}
@@ -222,9 +257,7 @@ func TestAndroidsKillers(t *testing.T) {
 		t.Errorf("Android killed %q although the daemon lives", killed)
 	}
 	h.Shell(fmt.Sprintf("kill -9 %d", s.Daemon))
-	if report := h.diagnose(); report.Cause != diagnose.Process {
-		t.Errorf("without its daemon, the cause is %s", report.Cause)
-	}
+	h.eventually("missing its daemon", func() bool { return h.diagnose().Cause == diagnose.Process }) // which dies in its own time
 	h.eventually("killed by Android", func() bool { return len(h.Calls("killer")) > 0 })
 	h.do("up", "sql")
 	h.eventually("answering again", func() bool { return h.status().Phase == runnerapi.Ready })

@@ -75,14 +75,7 @@ func TestKilledAndStartedAgain(t *testing.T) {
 			random := rand.New(rand.NewPCG(2, uint64(len(routing))))
 			for i := range cycles {
 				h.killSomebody(random, 600*time.Millisecond)
-				var now string
-				for range 5 { // who was killed a moment ago may be taken for alive
-					h.do("up", "sql")
-					if now = h.Snapshot(); now == up {
-						break
-					}
-				}
-				same(t, fmt.Sprintf("start %d", i), up, now)
+				h.startedAgain(fmt.Sprintf("start %d", i), up)
 				if t.Failed() {
 					t.Fatal(h.logs())
 				}
@@ -90,6 +83,19 @@ func TestKilledAndStartedAgain(t *testing.T) {
 			h.do("down", "sql")
 			same(t, "after down", before, h.Snapshot())
 		})
+	}
+}
+
+// startedAgain starts a machine of which somebody was killed, until the network is as in a snapshot: who was killed a moment
+// ago may be taken for alive.
+func (h *handset) startedAgain(what, want string) {
+	h.t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; {
+		h.do("up", "sql")
+		if now := h.Snapshot(); now == want || time.Now().After(deadline) {
+			same(h.t, what, want, now)
+			return
+		}
 	}
 }
 
@@ -108,10 +114,10 @@ func TestUpWhileTheDaemonEnds(t *testing.T) {
 	h.do("down", "sql")
 }
 
-// settles waits, for at most a minute, until the phone's network is as in a snapshot.
+// settles waits until the phone's network is as in a snapshot.
 func (h *handset) settles(what, want string) {
 	h.t.Helper()
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(waitLimit); ; time.Sleep(20 * time.Millisecond) {
 		if now := h.Snapshot(); now == want || time.Now().After(deadline) {
 			same(h.t, what, want, now)
 			return
@@ -222,7 +228,7 @@ func TestShutdownGetsRougher(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h := newLight(t, vmspec.MainFirst, lightguest.Script{Deaf: tt.deaf}, `{"shutdown_timeout": 1}`)
+			h := newLight(t, vmspec.MainFirst, lightguest.Script{Deaf: tt.deaf}, `{"shutdown_timeout": 5}`)
 			before := h.Snapshot()
 			h.do("up", "sql")
 			h.do("down", "sql")
@@ -244,14 +250,14 @@ func TestShutdownGetsRougher(t *testing.T) {
 // goOut has the guest connect to the internet's server and returns by which address that sees it, or "".
 func (h *handset) goOut() string {
 	h.t.Helper()
-	ctx, cancel := context.WithTimeout(h.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(h.t.Context(), waitLimit)
 	defer cancel()
 	conn, err := h.Dial(ctx, "tcp", net.JoinHostPort("192.168.100.2", strconv.Itoa(lightguest.RelayPort)))
 	if err != nil {
 		h.t.Fatalf("connect to the guest: %v\n%s", err, h.logs())
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	conn.SetDeadline(time.Now().Add(time.Minute))
 	fmt.Fprintf(conn, "%s:80\nGET / HTTP/1.0\r\n\r\n", androidtest.ServerIP)
 	answer, _ := io.ReadAll(conn)
 	_, body, _ := strings.Cut(string(answer), "\r\n\r\n")
