@@ -127,7 +127,7 @@ func TestPush(t *testing.T) {
 		t.Errorf("unplugged: %v", o)
 	}
 	p.server.Connect(p.adb)
-	p.adb.SlowDown(2 << 20)
+	p.adb.SlowDown(512 << 10) // for seconds more than the adb server takes to restart
 	ended := make(chan outcome, 1)
 	from := p.adb.Passed()
 	go func() { ended <- p.sov("push", third, "--device", p.adb.Serial()) }()

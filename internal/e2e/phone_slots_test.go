@@ -39,7 +39,7 @@ func TestRollBack(t *testing.T) {
 			for i, p := range s.Parameters {
 				s.Parameters[i] = strings.Replace(p, old, new, 1)
 			}
-			s.Ready.TimeoutSeconds = 20
+			s.Ready.TimeoutSeconds = 120
 		}
 	}
 	good := artifact(t, "arm64")
@@ -55,7 +55,7 @@ func TestRollBack(t *testing.T) {
 	}{
 		{"a kernel that panics", good, replace("root=/dev/vda", "root=/dev/nowhere"), "Unable to mount root"},
 		{"an init that exits", good, replace("init=/sbin/sov-init", "init=/bin/false"), "Attempted to kill init"},
-		{"a PostgreSQL that never gets ready", broken, func(s *vmspec.Spec) { s.Ready.TimeoutSeconds = 20 }, "postgres ends again and again"},
+		{"a PostgreSQL that never gets ready", broken, func(s *vmspec.Spec) { s.Ready.TimeoutSeconds = 60 }, "postgres ends again and again"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			h.install(artifacttest.Change(t, c.from, "2", c.alter))

@@ -41,6 +41,7 @@ func cutPower(t *testing.T, options localvm.Options, cuts int) {
 		if cut%5 == 0 {
 			limit = 2000
 		}
+		firstRow(t, acknowledged)
 		moment := time.NewTimer(time.Duration(20+random.IntN(limit)) * time.Millisecond)
 		<-moment.C
 		g.powerCut(t)
@@ -71,6 +72,19 @@ func cutPower(t *testing.T, options localvm.Options, cuts int) {
 		t.Errorf("only %d rows in all: the writers hardly ran", total)
 	}
 	t.Logf("%d rows over %d power cuts, none lost", total, cuts)
+}
+
+// firstRow waits until the server has acknowledged a row more.
+func firstRow(t *testing.T, acknowledged []atomic.Int64) {
+	t.Helper()
+	rows := func() (n int64) {
+		for i := range acknowledged {
+			n += acknowledged[i].Load()
+		}
+		return n
+	}
+	before := rows()
+	await(t, waitLimit, "a row", func() bool { return rows() > before })
 }
 
 // write starts the writers; what it returns waits until they have noticed that the server is gone.
