@@ -16,7 +16,7 @@ import (
 )
 
 // variant builds the sql recipe with some of its text replaced.
-func variant(name string, replace ...string) (string, outcome) {
+func variant(arch, name string, replace ...string) (string, outcome) {
 	text, err := os.ReadFile("../../assets/sql.yaml")
 	if err != nil {
 		return "", outcome{status: 1, stderr: err.Error()}
@@ -32,17 +32,17 @@ func variant(name string, replace ...string) (string, outcome) {
 	if err := os.WriteFile(recipe, []byte(changed), 0o644); err != nil {
 		return "", outcome{status: 1, stderr: err.Error()}
 	}
-	return build(recipe, "arm64", filepath.Join(shared, name))
+	return build(recipe, arch, filepath.Join(shared, name))
 }
 
 // Two machines that name each other as peers, and admit each other's network to their databases.
 var (
 	first = sync.OnceValues(func() (string, outcome) {
-		return variant("first", "publish: [5432]", "publish: [5432]\n  forward: [5432]\n  peers: [second]",
+		return variant("arm64", "first", "publish: [5432]", "publish: [5432]\n  forward: [5432]\n  peers: [second]",
 			"networks: [tap, tailnet]", "networks: [tap, tailnet, 192.168.101.0/24, 192.168.1.0/24]")
 	})
 	second = sync.OnceValues(func() (string, outcome) {
-		dir, result := variant("second", "name: sql\n", "name: second\n", "publish: [5432]", "publish: [5432]\n  peers: [sql]", "vm_sql", "vm_second",
+		dir, result := variant("arm64", "second", "name: sql\n", "name: second\n", "publish: [5432]", "publish: [5432]\n  peers: [sql]", "vm_sql", "vm_second",
 			"192.168.100.", "192.168.101.", "networks: [tap, tailnet]", "networks: [tap, tailnet, 192.168.100.0/24]")
 		return strings.Replace(dir, "/sql/", "/second/", 1), result
 	})

@@ -1,12 +1,10 @@
 package e2e
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -40,14 +38,14 @@ var tailnetSQL = map[string]func() (string, outcome){
 }
 
 func buildTailnetSQL(version string) (string, outcome) {
-	return variant("tailnet"+version, `version: "1"`, `version: "`+version+`"`,
-		"hostname: sovereign-sql\n\npostgres:", "hostname: sovereign-sql\n  login_server: http://"+controlAddress+"\n  tags: [tag:sql]\n\npostgres:")
+	return onTailnet("arm64", "tailnet"+version, "http://"+controlAddress, `version: "1"`, `version: "`+version+`"`)
 }
 
 // A tailnet is a control server with a DERP relay and a STUN server on the phone's internet, and a node there besides
 // the phone's: a real tailscaled.
 type tailnet struct {
 	*handset
+	control        *controlServer
 	host           *androidtest.Host
 	daemon, client string // programs: tailscaled and tailscale
 	socket         string // between the two
@@ -57,60 +55,11 @@ func newTailnet(h *handset) *tailnet {
 	h.t.Helper()
 	n := &tailnet{handset: h, host: h.AddHost(), socket: filepath.Join(h.t.TempDir(), "s")}
 	n.daemon, n.client = tailscaletest.Programs(h.t)
-	n.startControl()
+	n.control = startControl(h.t, func(program string) *exec.Cmd {
+		return n.ServerCommand(h.t.Context(), program, controlAddress, authKey)
+	}, n.DialFromInternet)
 	n.startNode()
 	return n
-}
-
-// start runs a command until the test's end, and shows what it said where the test failed.
-func (n *tailnet) start(name string, command *exec.Cmd) {
-	n.t.Helper()
-	log, err := os.CreateTemp(n.t.TempDir(), "log")
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	command.Stderr = log
-	if command.Stdout == nil {
-		command.Stdout = log
-	}
-	stdin, err := command.StdinPipe() // its end is the control server's
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	if err := command.Start(); err != nil {
-		n.t.Fatal(err)
-	}
-	n.t.Cleanup(func() {
-		stdin.Close()
-		command.Process.Kill()
-		command.Wait()
-		if text, err := os.ReadFile(log.Name()); err == nil && n.t.Failed() {
-			n.t.Logf("%s:\n%s", name, text[max(0, len(text)-20_000):])
-		}
-		log.Close()
-	})
-}
-
-func (n *tailnet) startControl() {
-	n.t.Helper()
-	program := filepath.Join(n.t.TempDir(), "control")
-	compile := exec.Command("go", "build", "-o", program, "./control")
-	compile.Dir = "../tailnettest" // a module of its own
-	if out, err := compile.CombinedOutput(); err != nil {
-		n.t.Fatalf("compile the control server: %v: %s", err, out)
-	}
-	command := n.ServerCommand(n.t.Context(), program, controlAddress, authKey)
-	said, to, err := os.Pipe()
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	defer said.Close()
-	command.Stdout = to
-	n.start("control server", command)
-	to.Close()
-	if line, err := bufio.NewReader(said).ReadString('\n'); err != nil || line != "http://"+controlAddress+"\n" {
-		n.t.Fatalf("the control server says %q, %v", line, err)
-	}
 }
 
 // startNode joins the other machine. It takes names from the tailnet, in an /etc of its own.
@@ -122,7 +71,7 @@ func (n *tailnet) startNode() {
 	}
 	daemon := n.host.Command(n.t.Context(), n.daemon, "--state=mem:", "--statedir="+n.t.TempDir(), "--socket="+n.socket, "--tun=tailscale0", "--port=41641")
 	daemon.Env = append(os.Environ(), "TS_DEBUG_FIREWALL_MODE=nftables", "TS_NO_LOGS_NO_SUPPORT=true")
-	n.start("the other machine", daemon)
+	startDaemon(n.t, "the other machine", daemon)
 	key := filepath.Join(n.t.TempDir(), "key")
 	if err := os.WriteFile(key, []byte(authKey), 0o600); err != nil {
 		n.t.Fatal(err)
@@ -168,51 +117,6 @@ func (n *tailnet) wantDirect(address string) {
 	})
 }
 
-// control asks the control server, or tells it something.
-func (n *tailnet) control(method, path string) []byte {
-	n.t.Helper()
-	request, err := http.NewRequest(method, "http://"+controlAddress+path, nil)
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true, DialContext: n.DialFromInternet}}
-	response, err := client.Do(request)
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	return body
-}
-
-// A node is a machine as the control server knows it.
-type node struct {
-	Key, Machine, Hostname string
-	Addresses, Tags        []string
-}
-
-// machines are the control server's, without the other one.
-func (n *tailnet) machines() []node {
-	n.t.Helper()
-	var list []node
-	if err := json.Unmarshal(n.control(http.MethodGet, "/test/nodes"), &list); err != nil {
-		n.t.Fatal(err)
-	}
-	return slices.DeleteFunc(list, func(m node) bool { return m.Hostname == "other" })
-}
-
-// wantSame fails unless the tailnet has one machine of the phone's, and it is the one from before.
-func (n *tailnet) wantSame(when string, before node) {
-	n.t.Helper()
-	now := n.machines()
-	if len(now) != 1 || now[0].Key != before.Key || now[0].Machine != before.Machine || !slices.Equal(now[0].Addresses, before.Addresses) {
-		n.t.Errorf("%s the tailnet has the machines %+v, before %+v", when, now, before)
-	}
-}
-
 // awaitTailnet waits until the guest tells of that state, and returns it. The rest of the guest has to work meanwhile.
 func (n *tailnet) awaitTailnet(what string, holds func(guestapi.Tailnet) bool) guestapi.Tailnet {
 	n.t.Helper()
@@ -235,8 +139,6 @@ func (n *tailnet) awhile(what string, holds func() bool) {
 	n.t.Helper()
 	n.within(waitLimit, 200*time.Millisecond, what, holds)
 }
-
-func online(s guestapi.Tailnet) bool { return s.State == "Running" && s.Online }
 
 // wantSQL asks the database by its name on the tailnet, from the other machine, with psql.
 func (n *tailnet) wantSQL(when string) {
@@ -286,18 +188,18 @@ func TestTailnet(t *testing.T) {
 	n.SwitchUplink("rmnet0")
 	n.wantDirect(androidtest.MobileIP)
 	n.wantSQL("by mobile data")
-	n.wantSame("by mobile data", joined)
+	n.control.wantSame("by mobile data", joined)
 	for range 3 {
 		n.cutPower()
 	}
 	n.wantSQL("after power cuts")
-	n.wantSame("after power cuts", joined)
+	n.control.wantSame("after power cuts", joined)
 
 	n.setKey("") // what the machine is stands on its data disk
 	n.do("restart", "sql")
 	n.awaitTailnet("online after a restart", online)
 	n.wantSQL("after a restart")
-	n.wantSame("after a restart", joined)
+	n.control.wantSame("after a restart", joined)
 	n.setKey(authKey)
 	n.wantNoSecret(begin)
 
@@ -308,9 +210,9 @@ func TestTailnet(t *testing.T) {
 	}
 	n.awaitTailnet("online with another root", online)
 	n.wantSQL("with another root")
-	n.wantSame("with another root", joined)
+	n.control.wantSame("with another root", joined)
 
-	n.control(http.MethodPost, "/test/expire")
+	n.control.do(http.MethodPost, "/test/expire")
 	expired := n.awaitTailnet("told that its key has expired", func(s guestapi.Tailnet) bool { return s.State == "NeedsLogin" })
 	if !strings.Contains(expired.Fault, "renew it") {
 		t.Errorf("with an expired key: %+v", expired)
@@ -342,8 +244,8 @@ func (n *tailnet) wantRefused() {
 	refused := n.awaitTailnet("told that the key is refused", func(s guestapi.Tailnet) bool {
 		return s.State == "NeedsLogin" && strings.Contains(s.Fault, "invalid")
 	})
-	if phoneCanary.in([]byte(refused.Fault)) || len(n.machines()) != 0 {
-		n.t.Errorf("with a key that is refused: %+v, machines %+v", refused, n.machines())
+	if phoneCanary.in([]byte(refused.Fault)) || len(n.control.machines()) != 0 {
+		n.t.Errorf("with a key that is refused: %+v, machines %+v", refused, n.control.machines())
 	}
 }
 
@@ -356,16 +258,13 @@ func (n *tailnet) join() node {
 	n.wantSQL("after joining")
 	n.wantVerdict(accept.Passed)
 	n.wantDirect(androidtest.WLANIP)
-	machines := n.machines()
-	if len(machines) != 1 || machines[0].Hostname != "sovereign-sql" || !slices.Equal(machines[0].Tags, []string{"tag:sql"}) {
-		n.t.Fatalf("the tailnet has the machines %+v", machines)
-	}
+	machine := n.control.joined()
 	if len(joined.Addresses) != 2 {
 		n.t.Fatalf("the machine has the addresses %v, want one of IPv4 and one of IPv6", joined.Addresses)
 	}
 	n.wantClosed(joined.Addresses)
-	n.control(http.MethodPost, "/test/open") // the stand-in would ask for a key again, which the real one does not
-	return machines[0]
+	n.control.letReturn()
+	return machine
 }
 
 // cutPower ends the machine as an empty battery does, soon after its node has come online, and waits until it is again.

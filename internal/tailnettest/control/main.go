@@ -1,10 +1,10 @@
 // Command control is a tailnet for tests: Tailscale's own stand-in for a control server, a DERP relay and a STUN server,
 // on one address.
 //
-//	control ADDRESS[:PORT] AUTH-KEY
+//	control ADDRESS[:PORT] AUTH-KEY [HOST]
 //
-// It prints the URL of the control server as a line once it answers, and runs until its standard input ends. Nodes
-// join with the auth key only. Requests by which a test looks in and meddles:
+// It prints the URL of the control server as a line once it answers, and runs until its standard input ends. HOST is the
+// address by which nodes reach it, where that is another: they are told of it alone. Nodes join with the auth key only. Requests by which a test looks in and meddles:
 //
 //	GET /test/nodes     a JSON list of [Node]
 //	POST /test/open     no auth key is asked for any more: the stand-in asks nodes that have joined, too, when they return
@@ -12,6 +12,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -24,6 +25,8 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"os"
+	"strconv"
+	"strings"
 	"sync/atomic"
 
 	"tailscale.com/derp/derpserver"
@@ -45,10 +48,10 @@ type Node struct {
 
 func main() {
 	log.SetPrefix("control: ")
-	if len(os.Args) != 3 {
-		log.Fatal("usage: control ADDRESS[:PORT] AUTH-KEY")
+	if len(os.Args) != 3 && len(os.Args) != 4 {
+		log.Fatal("usage: control ADDRESS[:PORT] AUTH-KEY [HOST]")
 	}
-	if err := run(os.Args[1], os.Args[2]); err != nil {
+	if err := run(os.Args[1], os.Args[2], strings.Join(os.Args[3:], "")); err != nil {
 		log.Fatal(err)
 	}
 }
@@ -56,12 +59,13 @@ func main() {
 // domain is the tailnet's. Nodes that take names from it find the others there, and by their first name too.
 const domain = "tail.test"
 
-func run(address, authKey string) error {
+func run(address, authKey, reachedAt string) error {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		host, port = address, "0" // a free one
 	}
-	relays, err := relay(host)
+	reachedAt = cmp.Or(reachedAt, host)
+	relays, err := relay(host, reachedAt)
 	if err != nil {
 		return err
 	}
@@ -75,7 +79,7 @@ func run(address, authKey string) error {
 		RequireAuthKey:  authKey,
 		MagicDNSDomain:  domain,
 		DNSConfig:       &tailcfg.DNSConfig{Proxied: true, Domains: []string{domain}},
-		ExplicitBaseURL: "http://" + l.Addr().String(),
+		ExplicitBaseURL: "http://" + net.JoinHostPort(reachedAt, strconv.Itoa(l.Addr().(*net.TCPAddr).Port)),
 		AllOnline:       true,
 	}
 	var open atomic.Bool
@@ -116,7 +120,7 @@ func nodes(control *testcontrol.Server) []Node {
 }
 
 // relay starts a DERP and a STUN server and returns the map that leads nodes there.
-func relay(address string) (*tailcfg.DERPMap, error) {
+func relay(address, reachedAt string) (*tailcfg.DERPMap, error) {
 	stun := stunserver.New(context.Background())
 	if err := stun.Listen(net.JoinHostPort(address, "0")); err != nil {
 		return nil, err
@@ -134,9 +138,9 @@ func relay(address string) (*tailcfg.DERPMap, error) {
 	server.Config.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){}
 	server.StartTLS()
 	node := &tailcfg.DERPNode{
-		Name: "test", RegionID: 1, HostName: address, IPv4: address, IPv6: "none",
+		Name: "test", RegionID: 1, HostName: reachedAt, IPv4: reachedAt, IPv6: "none",
 		STUNPort: stun.LocalAddr().(*net.UDPAddr).Port, DERPPort: l.Addr().(*net.TCPAddr).Port,
-		InsecureForTests: true, STUNTestIP: address,
+		InsecureForTests: true, STUNTestIP: reachedAt,
 	}
 	return &tailcfg.DERPMap{Regions: map[int]*tailcfg.DERPRegion{
 		1: {RegionID: 1, RegionCode: "test", Nodes: []*tailcfg.DERPNode{node}},
