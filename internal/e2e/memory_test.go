@@ -12,7 +12,7 @@ import (
 // TestOutOfMemory lets memory run out, by a service of the recipe and by a query: each is ended, and nothing else.
 func TestOutOfMemory(t *testing.T) {
 	t.Parallel()
-	g := withEverything(t, 384)
+	g := boot(t, everything(t, 384))
 	before := restarts(t, g)
 	pids := everyProcess(t, g, "at first", "session")
 	sabotage(t, g, "awk \"BEGIN { s = 1234567890; for (i = 0; i < 10; i++) s = s s; while (1) a[n++] = s n }\"")
