@@ -35,10 +35,10 @@ with --runner the log of the program that looks after it on the phone. What woul
 				return &usageError{fmt.Errorf("--lines %d: it is less than none", lines)}
 			}
 			flags := []string{"--lines", strconv.Itoa(lines)}
-			limit := phone.DefaultLimit
+			idle := phone.DefaultLimit // none for who reads it in a pager
 			if follow {
 				flags = append(flags, "--follow")
-				limit = phone.NoLimit
+				idle = 0
 			}
 			if service != "" {
 				flags = append(flags, "--service="+service)
@@ -47,7 +47,7 @@ with --runner the log of the program that looks after it on the phone. What woul
 				flags = append(flags, "--runner")
 			}
 			err = f.each(c, func(ctx context.Context, s *site) error {
-				return s.runner(ctx, phone.Command{Stdout: s.out, Limit: limit}, "logs", name, flags...)
+				return s.runner(ctx, phone.Command{Stdout: s.out, Limit: phone.NoLimit, Idle: idle}, "logs", name, flags...)
 			})
 			if follow && c.Context().Err() != nil {
 				return nil // Ctrl-C is how it ends

@@ -1,10 +1,12 @@
 package phone
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+
 	"os/exec"
 	"strings"
 	"sync"
@@ -19,7 +21,8 @@ const (
 	// linger is how long a client may take to end by itself once the command has. It ends at once unless a daemon holds
 	// the command's pipes.
 	linger = 300 * time.Millisecond
-	// drain bounds what the end of a killed client may take: somebody else may hold its pipes.
+	// drain is how long a pipe may be silent, and whoever reads what came out of it may take, once nobody is left to write
+	// to it but those who have inherited it.
 	drain = 2 * time.Second
 )
 
@@ -82,22 +85,49 @@ func (l *link) run(ctx context.Context, c Command, script string) error {
 		r.stderr.to = io.MultiWriter(&r.said, c.Stderr)
 	}
 	client := l.client(bounded, marked(script, mark), c.Stdin != nil)
-	client.Stdout, client.Stderr = &active{w: r.stdout, r: r}, &active{w: r.stderr, r: r}
 	alone(client)
 	if c.Idle > 0 {
 		r.touch()
 		stop := r.watch()
 		defer stop()
 	}
-	err := feed(client, c.Stdin, r)
+	passed, err := r.pipe(bounded, client)
+	if !passed {
+		return cmp.Or(gaveUp(ctx, bounded), fmt.Errorf("%s: %s: %w", l.name, command(c.Args), context.Cause(bounded)))
+	}
 	return r.verdict(ctx, bounded, err)
 }
 
-// feed runs the client with a standard input, which may be nil. Whoever is to write that need not know that the client has
-// ended: nobody waits for a source that has nothing to say.
-func feed(client *exec.Cmd, from io.Reader, r *run) error {
+// pipe runs the client with the command's streams and returns how it ended, once all that it wrote was passed on. What it
+// wrote last waits for a reader that takes its time, as people do in front of a pager, but not beyond the command's bounds:
+// passed is false where something may be left.
+func (r *run) pipe(bounded context.Context, client *exec.Cmd) (passed bool, err error) {
+	out, err := newOutlet(&active{w: r.stdout, r: r}, &client.Stdout)
+	if err != nil {
+		return true, err
+	}
+	said, err := newOutlet(&active{w: r.stderr, r: r}, &client.Stderr)
+	if err != nil {
+		out.close()
+		return true, err
+	}
+	err = r.start(client)
+	out.begin()
+	said.begin()
+	if err == nil {
+		err = client.Wait()
+	}
+	out.writersGone()
+	said.writersGone()
+	return r.ends.Load() == 0 || out.wait(bounded) && said.wait(bounded), err
+}
+
+// start starts the client with the command's standard input, if it has one. Whoever is to write that need not know that the
+// client has ended: nobody waits for a source that has nothing to say.
+func (r *run) start(client *exec.Cmd) error {
+	from := r.c.Stdin
 	if from == nil {
-		return client.Run()
+		return client.Start()
 	}
 	stdin, err := client.StdinPipe()
 	if err != nil {
@@ -110,7 +140,7 @@ func feed(client *exec.Cmd, from io.Reader, r *run) error {
 		io.Copy(stdin, &active{src: from, r: r}) // a source that fails is noted; a client that has ended takes no more
 		stdin.Close()
 	}()
-	return client.Wait()
+	return nil
 }
 
 // alone makes the client a process group of its own, so that the terminal's Ctrl-C is this program's to handle, which
@@ -124,7 +154,7 @@ func alone(client *exec.Cmd) {
 		}
 		return err
 	}
-	client.WaitDelay = drain
+	client.WaitDelay = drain // for pipes that are not an outlet's
 }
 
 // A run is one command that runs.
@@ -136,6 +166,7 @@ type run struct {
 	said           tail
 	ends           atomic.Int32 // streams whose mark has not come
 	last           atomic.Int64 // when bytes passed last, in nanoseconds since 1970
+	passing        atomic.Int32 // streams whose reader is busy with what it has got
 	input          atomic.Pointer[error]
 }
 
@@ -162,7 +193,7 @@ func (r *run) watch() func() {
 			case <-done:
 				return
 			case <-ticker.C:
-				if time.Since(time.Unix(0, r.last.Load())) > r.c.Idle {
+				if r.passing.Load() == 0 && time.Since(time.Unix(0, r.last.Load())) > r.c.Idle {
 					r.giveUp(&TimeoutError{Phone: r.l.name, Args: r.c.Args, After: r.c.Idle, Idle: true})
 					return
 				}
@@ -190,12 +221,8 @@ func (r *run) verdict(ctx, bounded context.Context, client error) error {
 	}
 	r.stdout.rest()
 	r.stderr.rest()
-	if err := ctx.Err(); err != nil {
+	if err := gaveUp(ctx, bounded); err != nil {
 		return err
-	}
-	var timeout *TimeoutError
-	if errors.As(context.Cause(bounded), &timeout) {
-		return timeout
 	}
 	if errors.Is(client, exec.ErrNotFound) {
 		return fmt.Errorf("%s: %w: install it, or put its folder into $PATH", r.l.name, client)
@@ -207,6 +234,17 @@ func (r *run) verdict(ctx, bounded context.Context, client error) error {
 	return &LostError{Phone: r.l.name, Reason: r.l.explain(said)}
 }
 
+// gaveUp is why a command was given up by its caller or its bounds, if it was.
+func gaveUp(ctx, bounded context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if timeout := new(TimeoutError); errors.As(context.Cause(bounded), &timeout) {
+		return timeout
+	}
+	return nil
+}
+
 // active passes bytes on and notes when. Where that fails, the client is ended: a part is not taken for the whole, and the
 // rest is of no use.
 type active struct {
@@ -216,9 +254,10 @@ type active struct {
 }
 
 func (a *active) Write(p []byte) (int, error) {
-	a.r.touch()
+	a.r.passing.Add(1)
 	n, err := a.w.Write(p)
 	a.r.touch()
+	a.r.passing.Add(-1)
 	if err != nil {
 		a.r.giveUp(err)
 	}

@@ -32,7 +32,7 @@ type Command struct {
 	AsShell bool // as whoever the phone's shell is, not as root
 
 	Limit time.Duration // for the whole command; 0: DefaultLimit; NoLimit: until the context ends
-	Idle  time.Duration // without a byte in any direction; 0: none
+	Idle  time.Duration // without a byte in any direction, but for what Stdout and Stderr take; 0: none
 }
 
 const (

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -99,6 +100,34 @@ func TestRunIsBounded(t *testing.T) {
 	err = p.Run(ctx, phone.Command{Args: []string{"sh", "-c", "echo; sleep 600"}, Stdout: writer(func(p []byte) (int, error) { cancel(); return len(p), nil })})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("a cancelled context: %v", err)
+	}
+}
+
+// What a command wrote last is not lost on a reader that takes its time, such as a pager, when the client has long gone; a
+// reader that takes for ever holds up nobody who gives up.
+func TestRunWaitsForItsReader(t *testing.T) {
+	p := here(t)
+	const size = 100_000 // more than is read at once, and less than that and what a pipe holds
+	got := 0
+	slow := writer(func(p []byte) (int, error) {
+		if got == 0 {
+			<-time.After(3 * time.Second) // longer than what nobody reads is waited for
+		}
+		got += len(p)
+		return len(p), nil
+	})
+	script := []string{"sh", "-c", "head -c " + strconv.Itoa(size) + " /dev/zero; exit 3"}
+	var exit *phone.ExitError
+	err := p.Run(t.Context(), phone.Command{Args: script, Stdout: slow, Limit: phone.NoLimit, Idle: 500 * time.Millisecond})
+	if !errors.As(err, &exit) || exit.Status != 3 || got != size {
+		t.Errorf("%d bytes of %d, %v", got, size, err)
+	}
+	stuck := make(chan struct{})
+	defer close(stuck)
+	ctx, cancel := context.WithCancel(t.Context())
+	err = p.Run(ctx, phone.Command{Args: script, Stdout: writer(func(p []byte) (int, error) { cancel(); <-stuck; return len(p), nil })})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("a reader that is stuck: %v", err)
 	}
 }
 
