@@ -228,19 +228,29 @@ func TestPostgres(t *testing.T) {
 func TestInterruptedFirstStartStartsOver(t *testing.T) {
 	b := newPostgresBox(t)
 	b.config.Secrets = map[string]string{"postgres": "c4n4ry"}
+	for inTheMiddle := false; !inTheMiddle; { // initdb takes a second, which may pass before the line is read
+		v := b.boot(t)
+		v.waitLine("out postgres: creating configuration files")
+		must(t, v.cmd.Process.Kill())
+		v.wantEnd(syscall.SIGKILL)
+		withData(t, b, func(data string) {
+			if _, err := os.Stat(filepath.Join(data, "postgres/PG_VERSION")); err == nil {
+				if _, err := os.Stat(filepath.Join(data, "postgres.new")); err == nil {
+					t.Fatal("half a cluster has the name of a whole one")
+				}
+				must(t, os.RemoveAll(filepath.Join(data, "postgres")))
+				return
+			}
+			inTheMiddle = true
+			if _, err := os.Stat(filepath.Join(data, "postgres.new")); err != nil {
+				t.Errorf("initdb was not in the middle: %v", err)
+			}
+			if _, err := os.Stat(filepath.Join(data, "postgres")); err == nil {
+				t.Error("half a cluster has the name of a whole one")
+			}
+		})
+	}
 	v := b.boot(t)
-	v.waitLine("out postgres: creating configuration files") // in the middle of initdb
-	must(t, v.cmd.Process.Kill())
-	v.wantEnd(syscall.SIGKILL)
-	withData(t, b, func(data string) {
-		if _, err := os.Stat(filepath.Join(data, "postgres.new")); err != nil {
-			t.Errorf("initdb was not in the middle: %v", err)
-		}
-		if _, err := os.Stat(filepath.Join(data, "postgres")); err == nil {
-			t.Error("half a cluster has the name of a whole one")
-		}
-	})
-	v = b.boot(t)
 	v.waitReady()
 	if got, err := v.query("c4n4ry", "SELECT 1"); err != nil || got != "1" {
 		t.Errorf("%q, %v", got, err)
