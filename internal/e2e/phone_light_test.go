@@ -205,7 +205,7 @@ func TestEndsOfAReadyMachine(t *testing.T) {
 	// Failures in a row: the pause is seconds by now, and grows, and up does not wait for its end.
 	h.Script(h.vm, lightguest.Script{Panics: true, Status: 33})
 	h.Shell(fmt.Sprintf("kill -9 %d", h.status().Crosvm))
-	h.eventually("waiting", func() bool { s := h.status(); return s.Phase == runnerapi.Backoff && s.Failures >= 3 })
+	h.eventually("waiting", func() bool { s := h.status(); return s.Phase == runnerapi.Backoff && s.Failures >= 4 })
 	h.Script(h.vm, lightguest.Script{})
 	h.do("up", "sql")
 	if s := h.status(); s.Failures != 0 {
