@@ -10,6 +10,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"github.com/sovereign-sql/sov/internal/layout"
 )
 
 const (
@@ -154,4 +156,39 @@ func printLines(w io.Writer, lines []string) error {
 		b.WriteByte('\n')
 	}
 	return b.Flush()
+}
+
+// LogOptions say which log is shown.
+type LogOptions struct {
+	Runner  bool   // the runner's own in place of the guest's console
+	Service string // one of the guest's services', in place of its console
+	Lines   int    // from its end
+	Follow  bool   // go on with what is written, until ctx ends
+}
+
+// Logs prints a log of the machine.
+func Logs(ctx context.Context, root layout.Root, name string, o LogOptions, w io.Writer) error {
+	vm, err := root.VM(name)
+	if err != nil {
+		return err
+	}
+	if o.Service != "" {
+		return serviceLog(ctx, vm, o, w)
+	}
+	path := vm.Console()
+	if o.Runner {
+		path = vm.Log()
+	}
+	at := size(path) // before its end is read: a line may be shown twice, and none is lost
+	lines, err := tail(path, o.Lines)
+	if err != nil {
+		return fmt.Errorf("logs of %s: %w", name, err)
+	}
+	if lines == nil && !o.Follow {
+		return fmt.Errorf("logs of %s: there is nothing in %s", name, path)
+	}
+	if err := printLines(w, lines); err != nil || !o.Follow {
+		return err
+	}
+	return followLog(ctx, path, at, w)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -13,11 +12,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/sovereign-sql/sov/internal/guestapi"
 	"github.com/sovereign-sql/sov/internal/hostnet"
 	"github.com/sovereign-sql/sov/internal/layout"
 	"github.com/sovereign-sql/sov/internal/runnerapi"
-	"github.com/sovereign-sql/sov/internal/slots"
 )
 
 // ErrNotReady is wrapped by the error of an Up whose machine did not become ready. The machine's daemon goes on.
@@ -330,106 +327,4 @@ func endDaemon(ctx context.Context, vm layout.VM, s Settings, report func(string
 	waiting, cancel = context.WithTimeout(ctx, killTimeout)
 	defer cancel()
 	return d.wait(waiting, vm)
-}
-
-// guestPatience bounds a question to the guest.
-const guestPatience = guestapi.StatusTime + 3*time.Second
-
-// Status tells how the machine is, as its daemon and its guest say, and whether the processes are there.
-func Status(ctx context.Context, root layout.Root, name string) (*runnerapi.Status, error) {
-	vm, err := root.VM(name)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := os.Stat(vm.Dir()); err != nil {
-		return nil, fmt.Errorf("status of %s: it is not installed: %w", name, err)
-	}
-	s, err := lookAt(ctx, vm)
-	if err == nil && s.GuestFault != "" {
-		// A crosvm that was killed a moment before is seen no more: a guest is not silent that has gone meanwhile.
-		if pids, gone := crosvmsOf("/proc", vm.Socket()); gone == nil && len(pids) == 0 {
-			s, err = lookAt(ctx, vm)
-		}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("status of %s: %w", name, err)
-	}
-	return s, nil
-}
-
-// lookAt looks at the machine's files and processes, and asks its guest.
-func lookAt(ctx context.Context, vm layout.VM) (*runnerapi.Status, error) {
-	state, err := readState(vm)
-	if err != nil {
-		return nil, err
-	}
-	s := &runnerapi.Status{State: *state, Slots: slots.List(vm)}
-	holder, err := lockHolder(vm)
-	if err != nil {
-		return nil, err
-	}
-	s.DaemonAlive = holder != 0 && holder == state.Daemon
-	pids, err := crosvmsOf("/proc", vm.Socket())
-	if err != nil {
-		return nil, err
-	}
-	s.CrosvmAlive = len(pids) > 0
-	correct(s, pids)
-	if token := readToken(vm); s.CrosvmAlive && token != "" && state.Network.Endpoint.IsValid() {
-		asking, cancel := context.WithTimeout(ctx, guestPatience)
-		defer cancel()
-		if s.Guest, err = guestapi.NewClient(state.Network.Endpoint, token).Status(asking); err != nil {
-			s.GuestFault = err.Error()
-		}
-	}
-	return s, nil
-}
-
-// correct makes a state that a killed daemon has left say what is the case.
-func correct(s *runnerapi.Status, pids []int) {
-	switch {
-	case s.DaemonAlive || s.Phase == runnerapi.Down && !s.CrosvmAlive:
-	case s.CrosvmAlive:
-		s.Crosvm = pids[0]
-		s.Reason = fmt.Sprintf("its daemon was killed, crosvm (process %d) lives on until Android kills it: start it again, which shuts that one down in order", pids[0])
-		s.Phase = runnerapi.NotReady
-	default:
-		s.Reason = "its daemon was killed, or the phone was restarted"
-		s.Phase, s.Daemon, s.Crosvm = runnerapi.Down, 0, 0
-	}
-}
-
-// LogOptions say which log is shown.
-type LogOptions struct {
-	Runner  bool   // the runner's own in place of the guest's console
-	Service string // one of the guest's services', in place of its console
-	Lines   int    // from its end
-	Follow  bool   // go on with what is written, until ctx ends
-}
-
-// Logs prints a log of the machine.
-func Logs(ctx context.Context, root layout.Root, name string, o LogOptions, w io.Writer) error {
-	vm, err := root.VM(name)
-	if err != nil {
-		return err
-	}
-	if o.Service != "" {
-		return serviceLog(ctx, vm, o, w)
-	}
-	path := vm.Console()
-	if o.Runner {
-		path = vm.Log()
-	}
-	at := size(path) // before its end is read: a line may be shown twice, and none is lost
-	lines, err := tail(path, o.Lines)
-	if err != nil {
-		return fmt.Errorf("logs of %s: %w", name, err)
-	}
-	if lines == nil && !o.Follow {
-		return fmt.Errorf("logs of %s: there is nothing in %s", name, path)
-	}
-	if err := printLines(w, lines); err != nil || !o.Follow {
-		return err
-	}
-	return followLog(ctx, path, at, w)
 }
