@@ -75,7 +75,9 @@ func TestClock(t *testing.T) {
 				t.Errorf("PostgreSQL counts to %s", got)
 			}
 			g.shutDown(t)
-			if log := g.log(t); strings.Contains(log, "PANIC") || strings.Contains(log, "FATAL") {
+			// Whoever asks for the status and gives up, on a busy computer, leaves a session without its client.
+			log := strings.ReplaceAll(g.log(t), "FATAL:  connection to client lost", "")
+			if strings.Contains(log, "PANIC") || strings.Contains(log, "FATAL") {
 				t.Errorf("the clock did PostgreSQL no good:\n%s", log)
 			}
 		})
