@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -86,7 +85,7 @@ func confirm(c *cobra.Command, name, loss string) error {
 		return &usageError{fmt.Errorf("%s: there is nobody to ask: --yes says that it is meant", loss)}
 	}
 	fmt.Fprintf(c.ErrOrStderr(), "%s: type %s to go on: ", loss, name)
-	line, err := unlessDone(c.Context(), func() ([]byte, error) { return bufio.NewReader(in).ReadBytes('\n') })
+	line, err := unlessDone(c.Context(), func() ([]byte, error) { return readLine(in) })
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}

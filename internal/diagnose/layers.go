@@ -259,18 +259,18 @@ func (l *looker) postgres() Result {
 		return r
 	}
 	i := slices.IndexFunc(l.status.Guest.Services, func(s guestapi.Service) bool { return s.Name == "postgres" })
-	if err == nil && (i < 0 || l.status.Guest.Services[i].State == guestapi.StateReady) {
+	saidReady := i < 0 || l.status.Guest.Services[i].State == guestapi.StateReady
+	if err == nil && saidReady {
 		r.Verdict, r.Found = OK, "it answers"
 		if p := l.status.Guest.Postgres; p != nil && p.Version != "" {
 			r.Found = fmt.Sprintf("PostgreSQL %s answers, %d connections", p.Version, p.Connections)
 		}
 		return r
 	}
+	l.doubtful = saidReady
 	r.Verdict, r.Found = Broken, fmt.Sprint(err)
 	r.Cause = "its port is not let through in the guest, or it listens elsewhere"
-	l.doubtful = true
-	if i >= 0 && l.status.Guest.Services[i].State != guestapi.StateReady {
-		l.doubtful = false
+	if !saidReady {
 		service := l.status.Guest.Services[i]
 		r.Found = "the service is " + service.State
 		r.Cause = service.Reason

@@ -47,9 +47,10 @@ func EnsureRunner(ctx context.Context, p phone.Phone, r Runner) (Replacement, er
 	if err != nil {
 		return done, err
 	}
+	want := versionOf(content)
 	runner := p.Root().Runner()
 	switch there := runnerVersion(ctx, p, runner); {
-	case there.Version == versionOf(content):
+	case there.Version == want:
 		return done, nil
 	case release.Newer(there.Release, r.Release) && !r.GoBack:
 		return done, fmt.Errorf("%s: its sov-runner is of release %s, this sov is %s, which is older and may not read what that one has written: "+
@@ -66,8 +67,8 @@ func EnsureRunner(ctx context.Context, p phone.Phone, r Runner) (Replacement, er
 	if err := phone.WriteFile(ctx, p, fresh, 0o755, bytes.NewReader(content), int64(len(content))); err != nil {
 		return done, err
 	}
-	if got := runnerVersion(ctx, p, fresh).Version; got != versionOf(content) {
-		return done, fmt.Errorf("%s: sov-runner does not run there as it should: its version is %.40q, want %s", p.Name(), got, versionOf(content))
+	if got := runnerVersion(ctx, p, fresh).Version; got != want {
+		return done, fmt.Errorf("%s: sov-runner does not run there as it should: its version is %.40q, want %s", p.Name(), got, want)
 	}
 	done.Changed = true
 	return done, p.Run(ctx, phone.Command{Args: []string{"sh", "-c", `mv -f "$1" "$2" && sync`, "sh", fresh, runner}})
