@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -105,14 +106,19 @@ func (s *ADBServer) Restart() {
 	s.start()
 }
 
-func (s *ADBServer) run(args ...string) (string, error) {
+// exec runs adb, with a bound.
+func (s *ADBServer) exec(stdout, stderr io.Writer, args ...string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), adbPatience)
 	defer cancel()
-	var out bytes.Buffer
 	command := exec.CommandContext(ctx, s.Program(), args...)
-	command.Stdout, command.Stderr = &out, &out
+	command.Stdout, command.Stderr = stdout, stderr
 	command.WaitDelay = time.Second
-	err := command.Run()
+	return command.Run()
+}
+
+func (s *ADBServer) run(args ...string) (string, error) {
+	var out bytes.Buffer
+	err := s.exec(&out, &out, args...)
 	return out.String(), err
 }
 

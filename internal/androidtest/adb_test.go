@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -25,10 +24,8 @@ func TestADB(t *testing.T) {
 	if list := s.Run("devices", "-l"); !strings.Contains(list, "model:Simulated_Phone") {
 		t.Errorf("adb devices: %s", list)
 	}
-	command := exec.Command(s.Program(), "-s", a.Serial(), "shell", "id -u; echo oops >&2")
 	var out, said bytes.Buffer
-	command.Stdout, command.Stderr = &out, &said
-	if err := command.Run(); err != nil || out.String() != "2000\n" || said.String() != "oops\n" {
+	if err := s.exec(&out, &said, "-s", a.Serial(), "shell", "id -u; echo oops >&2"); err != nil || out.String() != "2000\n" || said.String() != "oops\n" {
 		t.Errorf("adb shell: %v, %q, %q", err, out.String(), said.String())
 	}
 	if _, err := s.run("-s", a.Serial(), "shell", "exit 7"); err == nil || !strings.Contains(err.Error(), "exit status 7") {

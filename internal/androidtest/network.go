@@ -3,6 +3,7 @@ package androidtest
 import (
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -111,4 +112,21 @@ func (p *Phone) Snapshot() string {
 	p.t.Helper()
 	return volatile.ReplaceAllString(p.Shell(`ip rule; ip route show table all | sort; ip -brief link; ip -brief -4 addr; /system/bin/iptables-save;
 		cd /proc/sys/net/ipv4; grep -s . ip_forward conf/*/rp_filter || true # an interface may go meanwhile`), "")
+}
+
+// Differences are the lines of which one of two texts has none: "gone: …" of the first's, "new: …" of the second's.
+func Differences(before, after string) []string {
+	was, is := strings.Split(before, "\n"), strings.Split(after, "\n")
+	var out []string
+	for _, line := range was {
+		if !slices.Contains(is, line) {
+			out = append(out, "gone: "+line)
+		}
+	}
+	for _, line := range is {
+		if !slices.Contains(was, line) {
+			out = append(out, "new: "+line)
+		}
+	}
+	return out
 }

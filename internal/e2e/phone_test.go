@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -258,15 +257,7 @@ func same(t testing.TB, what, before, after string) {
 		return
 	}
 	t.Errorf("%s: the phone's network differs", what)
-	was, is := strings.Split(before, "\n"), strings.Split(after, "\n")
-	for _, line := range was {
-		if !slices.Contains(is, line) {
-			t.Errorf("gone: %s", line)
-		}
-	}
-	for _, line := range is {
-		if !slices.Contains(was, line) {
-			t.Errorf("new: %s", line)
-		}
+	for _, line := range androidtest.Differences(before, after) {
+		t.Error(line)
 	}
 }

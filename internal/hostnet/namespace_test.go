@@ -7,11 +7,11 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
-	"slices"
-	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sovereign-sql/sov/internal/androidtest"
 )
 
 // flavours of iptables; Android has the first.
@@ -114,16 +114,8 @@ func (p *phone) same(what, before, after string) {
 	if before == after {
 		return
 	}
-	was, is := strings.Split(before, "\n"), strings.Split(after, "\n")
-	for _, line := range was {
-		if !slices.Contains(is, line) {
-			p.Errorf("%s: gone: %s", what, line)
-		}
-	}
-	for _, line := range is {
-		if !slices.Contains(was, line) {
-			p.Errorf("%s: new: %s", what, line)
-		}
+	for _, line := range androidtest.Differences(before, after) {
+		p.Errorf("%s: %s", what, line)
 	}
 	if !p.Failed() {
 		p.Errorf("%s: the order differs:\n%s\n--- before\n%s", what, after, before)
