@@ -137,7 +137,13 @@ func sabotage(t *testing.T, g *guest, command string) {
 	defer conn.Close(context.Background())
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	_, _ = conn.Exec(ctx, "copy (select '"+command+"') to program 'cat >/run/sabotage'").ReadAll()
+	_ = tellSaboteur(ctx, conn, command)
+}
+
+// tellSaboteur passes a script on to the saboteur of a machine.
+func tellSaboteur(ctx context.Context, conn *pgconn.PgConn, script string) error {
+	_, err := conn.Exec(ctx, "copy (select '"+strings.ReplaceAll(script, "'", "''")+"') to program 'cat >/run/sabotage'").ReadAll()
+	return err
 }
 
 // processes finds the victims in the guest.

@@ -130,8 +130,7 @@ func (h *handset) sabotage(script string) {
 	ctx, cancel := context.WithTimeout(h.t.Context(), 20*time.Second)
 	defer cancel()
 	defer conn.Close(ctx)
-	copied := "copy (select '" + strings.ReplaceAll(script, "'", "''") + "') to program 'cat >/run/sabotage'"
-	if _, err := conn.Exec(ctx, copied).ReadAll(); err != nil {
+	if err := tellSaboteur(ctx, conn, script); err != nil {
 		h.t.Logf("the saboteur's answer: %v", err)
 	}
 }
