@@ -3,6 +3,7 @@
 GO       ?= go
 ARCH     ?= arm64
 FUZZTIME ?= 5s
+SCALE    ?= 1
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ACTIONLINT  = github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
@@ -11,7 +12,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 GOBUILD := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test bench fuzz reproducible release lint clean
+.PHONY: help deps build demo test endurance interop bench fuzz reproducible release lint clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -28,10 +29,14 @@ build: ## compile the programs into bin/
 demo: deps build ## build the PostgreSQL machine, boot it in QEMU, query it
 	@.ci/demo $(ARCH)
 
-test: deps build ## run every test
+test: deps build ## test every behaviour once
 	@echo "test: building sql for both architectures (kernel and Tailscale are compiled once), then every test"
 	@.ci/artifacts
-	@.ci/test
+	@.ci/test test.log
+
+endurance: deps build ## test again and again what is under chance: counts times SCALE
+	@.ci/artifacts
+	@.ci/endurance $(SCALE)
 
 bench: deps build ## measure against the peers
 	@.ci/bench

@@ -122,6 +122,17 @@ func (s server) logIn(role, password string) (string, error) {
 	return string(out), err
 }
 
+// TestTimeZoneIsUTC checks that initdb takes the time zone that it is given, and does not look for the computer's.
+func TestTimeZoneIsUTC(t *testing.T) {
+	t.Setenv("TZ", "Asia/Tokyo")
+	s := startServer(t)
+	for _, setting := range []string{"timezone", "log_timezone"} {
+		if got := s.exec(t, "SHOW "+setting); got != "UTC" {
+			t.Errorf("%s is %s, want UTC", setting, got)
+		}
+	}
+}
+
 func TestPreparationOfAnotherCluster(t *testing.T) {
 	s := startServer(t)
 	data := filepath.Join(filepath.Dir(s.socket), "data")

@@ -1,0 +1,117 @@
+package bench
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/sovereign-sql/sov/internal/registrytest"
+	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
+)
+
+// buildOnce builds sql, or a changed recipe, with a cache and remotes.
+func buildOnce(b *testing.B, recipe, cache string, args ...string) string {
+	b.Helper()
+	dir := b.TempDir()
+	command := exec.Command(sovtest.Program, append(append([]string{"build", recipe, "-o", dir, "--cache", cache,
+		"--lock", sovtest.SharedLock("arm64")}, sovtest.FromMirror()...), args...)...)
+	if out, err := command.CombinedOutput(); err != nil {
+		b.Fatalf("%v: %s", err, out)
+	}
+	return filepath.Join(dir, "sql", "arm64")
+}
+
+// BenchmarkCaches measures builds of sql that find everything: in the computer's own cache, and in a registry on this
+// computer with an empty cache. Beside them the artifact is copied, which is the limit of the latter.
+func BenchmarkCaches(b *testing.B) {
+	registry := registrytest.Start(b)
+	sovtest.FillRegistry(b, registry, "max")
+	from := []string{"--cache-from", registry.Repository("team/cache")}
+	warm := b.TempDir()
+	dir := buildOnce(b, "sql", warm, from...)
+	b.Run("warm-local", func(b *testing.B) {
+		for b.Loop() {
+			buildOnce(b, "sql", warm)
+		}
+	})
+	b.Run("warm-remote", func(b *testing.B) {
+		registry.Traffic()
+		for b.Loop() {
+			buildOnce(b, "sql", b.TempDir(), from...)
+		}
+		traffic := registry.Traffic()
+		b.ReportMetric(float64(traffic.Out)/1e6/float64(b.N), "MB-moved/op")
+		b.ReportMetric(float64(traffic.Requests)/float64(b.N), "requests/op")
+	})
+	b.Run("copy", func(b *testing.B) {
+		for b.Loop() {
+			out := filepath.Join(b.TempDir(), "copy")
+			if text, err := exec.Command("cp", "-r", dir, out).CombinedOutput(); err != nil {
+				b.Fatalf("%v: %s", err, text)
+			}
+			if text, err := exec.Command("sync", "-f", out).CombinedOutput(); err != nil {
+				b.Fatalf("%v: %s", err, text)
+			}
+		}
+	})
+}
+
+// growth is what BenchmarkCacheGrowth has measured: once, however often it is to run.
+var growth map[string]float64
+
+// BenchmarkCacheGrowth measures what a cache grows by over ten successive changes of the sql recipe, here and in a
+// registry that is given everything.
+func BenchmarkCacheGrowth(b *testing.B) {
+	if growth == nil {
+		growth = measureGrowth(b)
+	}
+	for unit, n := range growth {
+		b.ReportMetric(n, unit)
+	}
+	b.ReportMetric(0, "ns/op")
+}
+
+func measureGrowth(b *testing.B) map[string]float64 {
+	registry := registrytest.Start(b)
+	sovtest.FillRegistry(b, registry, "max")
+	remote := registry.Repository("team/cache")
+	cache, recipe := b.TempDir(), filepath.Join(b.TempDir(), "sql.yaml")
+	change := func(megabytes int) {
+		changed := sovtest.ChangedRecipe(b, sovtest.WithSetting(fmt.Sprintf("work_mem: %dMB", megabytes))...)
+		if err := os.WriteFile(recipe, changed, 0o644); err != nil {
+			b.Fatal(err)
+		}
+		buildOnce(b, recipe, cache, "--cache-from", remote, "--cache-to", remote)
+	}
+	change(5) // fetches what a root filesystem is put together from
+	local, kept := diskUsage(b, cache), registry.Size()
+	registry.Traffic()
+	start := time.Now()
+	const changes = 10
+	for i := range changes {
+		change(6 + i)
+	}
+	return map[string]float64{
+		"s/change":           time.Since(start).Seconds() / changes,
+		"local-MB/change":    float64(diskUsage(b, cache)-local) / 1e6 / changes,
+		"registry-MB/change": float64(registry.Size()-kept) / 1e6 / changes,
+		"MB-sent/change":     float64(registry.Traffic().In) / 1e6 / changes,
+		"registry-MB-before": float64(kept) / 1e6,
+	}
+}
+
+// diskUsage is what a folder takes, in bytes.
+func diskUsage(b *testing.B, dir string) (n int64) {
+	b.Helper()
+	out, err := exec.Command("du", "-s", "--block-size=1", dir).Output()
+	if err != nil {
+		b.Fatal(err)
+	}
+	if _, err := fmt.Sscan(string(out), &n); err != nil {
+		b.Fatal(err)
+	}
+	return n
+}

@@ -1,0 +1,62 @@
+package bench
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/sovereign-sql/sov/internal/androidtest"
+	"github.com/sovereign-sql/sov/internal/runnerapi"
+	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
+)
+
+// script starts the machine as people did before there was a runner: the same network and the same crosvm, without a
+// ledger, without looking at what is there, and without anybody who looks after it.
+const script = `
+	ip tuntap add vm_sql mode tap; ip addr add 192.168.100.1/24 dev vm_sql; ip link set vm_sql up
+	echo 1 >/proc/sys/net/ipv4/ip_forward; echo 0 >/proc/sys/net/ipv4/conf/all/rp_filter; echo 0 >/proc/sys/net/ipv4/conf/vm_sql/rp_filter
+	ip rule add pref 1 lookup main; ip route add default via 192.168.1.1 dev wlan0 onlink
+	$IPTABLES -w -I FORWARD -i vm_sql -j ACCEPT; $IPTABLES -w -I FORWARD -o vm_sql -j ACCEPT
+	$IPTABLES -w -t nat -I POSTROUTING -s 192.168.100.0/24 -o wlan0 -j MASQUERADE
+	/apex/com.android.virt/bin/crosvm run --help >/dev/null
+`
+
+// BenchmarkUp measures the time from the start of `sov-runner up` to crosvm's, beside a script that makes the same
+// network and gets as far as to run crosvm, and the memory of the daemon that then looks after the machine.
+func BenchmarkUp(b *testing.B) {
+	b.Run("sov-runner", func(b *testing.B) {
+		h := phonetest.New(b, androidtest.Options{}, `, "shutdown_timeout": 1`)
+		h.Do("up", "sql")
+		memory := h.Resident(h.Status().Daemon)
+		h.Do("down", "sql")
+		var total time.Duration
+		for b.Loop() {
+			begin := time.Now()
+			h.Do("up", "sql", "--no-wait")
+			var s runnerapi.Status
+			h.Eventually("started", func() bool { s = h.Status(); return s.StartedAt.After(begin) })
+			total += s.StartedAt.Sub(begin)
+			b.StopTimer()
+			h.Shell(fmt.Sprintf("kill -9 %d", s.Crosvm))
+			h.Do("down", "sql")
+			b.StartTimer()
+		}
+		b.ReportMetric(0, "ns/op")
+		b.ReportMetric(float64(total.Milliseconds())/float64(b.N), "ms-to-crosvm")
+		b.ReportMetric(float64(memory)/(1<<20), "MiB-daemon")
+	})
+	b.Run("script", func(b *testing.B) {
+		h := phonetest.New(b, androidtest.Options{}, "")
+		var total time.Duration
+		for b.Loop() {
+			begin := time.Now()
+			h.Shell(script)
+			total += time.Since(begin)
+			b.StopTimer()
+			h.Shell("ip link del vm_sql; ip rule del pref 1; ip route del default; $IPTABLES -D FORWARD 1; $IPTABLES -D FORWARD 1; $IPTABLES -t nat -D POSTROUTING 1")
+			b.StartTimer()
+		}
+		b.ReportMetric(0, "ns/op")
+		b.ReportMetric(float64(total.Milliseconds())/float64(b.N), "ms-to-crosvm")
+	})
+}

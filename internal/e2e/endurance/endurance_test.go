@@ -1,0 +1,60 @@
+package endurance
+
+import (
+	"math"
+	"os"
+	"strconv"
+	"testing"
+
+	"github.com/sovereign-sql/sov/internal/testkit/guesttest"
+	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
+	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
+)
+
+// scale is what each count is multiplied by.
+const scale = "SOV_ENDURANCE"
+
+// times is a count, scaled. It is never less than one.
+func times(t *testing.T, n int) int {
+	t.Helper()
+	text := os.Getenv(scale)
+	factor, err := strconv.ParseFloat(text, 64)
+	if err != nil || factor < 0 || math.IsInf(factor, 0) || math.IsNaN(factor) {
+		t.Fatalf("$%s is %q, and should be a number such as 0.5", scale, text)
+	}
+	return max(1, int(math.Round(float64(n)*factor)))
+}
+
+func TestPowerCuts(t *testing.T) {
+	t.Parallel()
+	t.Run("arm64", func(t *testing.T) { guesttest.CutPower(t, "arm64", times(t, 40)) })
+	t.Run("amd64", func(t *testing.T) { guesttest.CutPower(t, "amd64", times(t, 10)) })
+}
+
+// TestEveryPairKilled kills two processes of the guest at once. A scale below one takes the first of the pairs.
+func TestEveryPairKilled(t *testing.T) {
+	t.Parallel()
+	pairs := guesttest.EachPair()
+	guesttest.KillProcesses(t, pairs[:min(len(pairs), times(t, len(pairs)))])
+}
+
+func TestKilledBuilds(t *testing.T) { sovtest.KillBuilds(t, times(t, 50)) }
+
+func TestKilledInBetween(t *testing.T) {
+	t.Parallel()
+	for _, routing := range phonetest.BothRoutings {
+		t.Run(string(routing), func(t *testing.T) { phonetest.KillInBetween(t, routing, times(t, 100)) })
+	}
+}
+
+func TestKilledAndStartedAgain(t *testing.T) {
+	t.Parallel()
+	for _, routing := range phonetest.BothRoutings {
+		t.Run(string(routing), func(t *testing.T) { phonetest.KillAndStartAgain(t, routing, times(t, 100)) })
+	}
+}
+
+func TestPushCut(t *testing.T) {
+	t.Parallel()
+	phonetest.CutPushes(t, times(t, 200))
+}

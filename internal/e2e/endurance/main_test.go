@@ -1,0 +1,17 @@
+package endurance
+
+import (
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv(scale) == "" {
+		fmt.Printf("endurance: not asked for: set $%s to a number, or run make endurance\n", scale)
+		return
+	}
+	sovtest.Main(m)
+}

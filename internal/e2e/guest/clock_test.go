@@ -1,0 +1,192 @@
+package guest
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/sovereign-sql/sov/internal/guestapi"
+	"github.com/sovereign-sql/sov/internal/localvm"
+	"github.com/sovereign-sql/sov/internal/testkit/guesttest"
+	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
+)
+
+// A wall is the clock on the wall of the host, which a test moves.
+type wall struct{ ahead atomic.Int64 }
+
+func (w *wall) now() time.Time       { return time.Now().Add(time.Duration(w.ahead.Load())) }
+func (w *wall) move(d time.Duration) { w.ahead.Add(int64(d)) }
+
+// off is how far a clock is from the wall's that was read after the wall's had shown another time.
+func (w *wall) off(t, before time.Time) time.Duration { return guesttest.Outside(t, before, w.now()) }
+
+// TestClock starts guests whose clock chips are wrong, and lets the host sleep for an hour. Each time the guest has the
+// host's time at once, without any network beyond the host, and verifies certificates that are valid for minutes.
+func TestClock(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name  string
+		chip  time.Time
+		state string
+	}{
+		{"1970, the first start", time.Unix(0, 0), t.TempDir()},
+		{"an hour ahead", time.Now().Add(time.Hour), guesttest.Seeded(t, "arm64")},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			host := &wall{}
+			g := guesttest.Boot(t, localvm.Options{Artifact: sovtest.Artifact(t, "arm64"), State: tt.state, ClockChip: tt.chip, Now: host.now})
+			checkTime(t, g, host, "at first")
+			clock := kept(t, g)
+			if clock.Source != "sntp" || clock.Server != "192.168.100.1" || clock.Fault != "" {
+				t.Errorf("the clock is kept by %+v", clock)
+			}
+
+			host.move(time.Hour) // which the guest has slept through
+			if clock, err := g.LookAtClock(t.Context()); err != nil || clock.Offset < 3590 || clock.Offset > 3610 || clock.Fault != "" {
+				t.Errorf("after an hour's sleep: %+v, %v", clock, err)
+			}
+			checkTime(t, g, host, "after an hour's sleep")
+
+			before := serverTime(t, g)
+			host.move(-time.Hour)
+			clock, err := g.LookAtClock(t.Context())
+			if err != nil || !strings.Contains(clock.Fault, "ahead") {
+				t.Errorf("an hour ahead while it runs: %+v, %v", clock, err)
+			}
+			if after := serverTime(t, g); after.Before(before) {
+				t.Errorf("the clock was set back from %s to %s", before, after)
+			}
+			if got := g.One(t, "select sum(n) from generate_series(1, 1000) n"); got != "500500" {
+				t.Errorf("PostgreSQL counts to %s", got)
+			}
+			g.Stop(t)
+			// Whoever asks for the status and gives up, on a busy computer, leaves a session without its client.
+			log := strings.ReplaceAll(g.Log(t), "FATAL:  connection to client lost", "")
+			if strings.Contains(log, "PANIC") || strings.Contains(log, "FATAL") {
+				t.Errorf("the clock did PostgreSQL no good:\n%s", log)
+			}
+		})
+	}
+}
+
+// kept waits until a source has answered the guest.
+func kept(t *testing.T, g *guesttest.Guest) *guestapi.Clock {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), sovtest.WaitLimit)
+	defer cancel()
+	for {
+		status, err := g.Status(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status.Clock != nil && !status.Clock.LastSync.IsZero() {
+			return status.Clock
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			t.Fatalf("nobody keeps the clock: %+v", status.Clock)
+		}
+	}
+}
+
+func checkTime(t *testing.T, g *guesttest.Guest, host *wall, when string) {
+	t.Helper()
+	asked := host.now()
+	status, err := g.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if off := host.off(status.Time, asked); off > guesttest.ClockLimit {
+		t.Errorf("%s the guest's clock is off by %v", when, off)
+	}
+	asked = host.now()
+	if off := host.off(serverTime(t, g), asked); off > guesttest.ClockLimit {
+		t.Errorf("%s PostgreSQL's clock is off by %v", when, off)
+	}
+	if said := verifyTLS(t, g, host.now()); !strings.Contains(said, tlsGreeting) {
+		t.Errorf("%s a certificate of this hour is not accepted: %s", when, said)
+	}
+	if said := verifyTLS(t, g, host.now().Add(-30*time.Minute)); !strings.Contains(said, "certificate verify failed") {
+		t.Errorf("%s a certificate that has expired is accepted: %s", when, said)
+	}
+}
+
+func serverTime(t *testing.T, g *guesttest.Guest) time.Time {
+	t.Helper()
+	text := g.One(t, "select to_char(clock_timestamp() at time zone 'utc', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')")
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return at
+}
+
+// tlsGreeting is how the server behind a verified connection answers.
+const tlsGreeting = "the certificate was accepted"
+
+// verifyTLS lets the guest's psql connect to a server on the host whose certificate is valid for ten minutes around a
+// time, and returns what psql says.
+func verifyTLS(t *testing.T, g *guesttest.Guest, at time.Time) string {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: at.Add(-10 * time.Minute), NotAfter: at.Add(10 * time.Minute),
+		IPAddresses: []net.IP{net.IPv4(192, 168, 100, 1)}, IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0") // the guest reaches it at its host's address
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go refuseAfterTLS(l, &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}})
+	authority := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	port := l.Addr().(*net.TCPAddr).Port
+	lines := g.Shell(t, fmt.Sprintf("echo '%s' >/tmp/ca.pem; psql 'host=192.168.100.1 port=%d user=x dbname=x connect_timeout=60 sslmode=verify-full sslrootcert=/tmp/ca.pem' 2>&1; true",
+		authority, port))
+	return strings.Join(lines, "; ")
+}
+
+// refuseAfterTLS is as much of a PostgreSQL server (its manual, "Message Flow") as it takes to tell a client over a
+// verified connection that it is not wanted.
+func refuseAfterTLS(l net.Listener, config *tls.Config) {
+	conn, err := l.Accept()
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(time.Minute))
+	if _, err := io.ReadFull(conn, make([]byte, 8)); err != nil { // SSLRequest
+		return
+	}
+	if _, err := conn.Write([]byte("S")); err != nil {
+		return
+	}
+	secure := tls.Server(conn, config)
+	if _, err := secure.Read(make([]byte, 1000)); err != nil { // StartupMessage
+		return
+	}
+	fields := "SFATAL\x00C28000\x00M" + tlsGreeting + "\x00\x00"
+	message := append([]byte{'E', 0, 0, 0, byte(4 + len(fields))}, fields...)
+	secure.Write(message)
+	secure.Close()
+}

@@ -1,0 +1,136 @@
+package guest
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	diskfsfile "github.com/diskfs/go-diskfs/backend/file"
+	diskfs "github.com/diskfs/go-diskfs/filesystem/ext4"
+	"golang.org/x/sys/unix"
+
+	"github.com/sovereign-sql/sov/internal/ext4"
+	"github.com/sovereign-sql/sov/internal/mounttest"
+	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
+)
+
+// TestReadersAgree has every reader there is read the root filesystem that people run: this computer's kernel, debugfs
+// and go-diskfs find what our own reader finds, and e2fsck finds nothing to say.
+func TestReadersAgree(t *testing.T) {
+	t.Parallel()
+	for _, arch := range []string{"arm64", "amd64"} {
+		t.Run(arch, func(t *testing.T) {
+			path := filepath.Join(sovtest.Artifact(t, arch), "rootfs.img")
+			if out, err := exec.Command("e2fsck", "-fn", path).CombinedOutput(); err != nil {
+				t.Errorf("e2fsck: %v\n%s", err, out)
+			}
+			image, err := ext4.OpenFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer image.Close()
+			stats, sums := imageStats(t, image), imageSums(t, image)
+
+			mounted, _ := mounttest.Loop(t, path, "ro")
+			compareMount(t, mounted, stats, sums)
+
+			// debugfs copies the files out, as files of their own where one has several names.
+			dumped := t.TempDir()
+			if out, err := exec.Command("debugfs", "-R", "rdump / "+dumped, path).CombinedOutput(); err != nil {
+				t.Fatalf("debugfs: %v\n%s", err, out)
+			}
+			compareSums(t, "debugfs", sums, func(name string) (io.ReadCloser, error) { return os.Open(filepath.Join(dumped, name)) })
+
+			witness := openWithDiskfs(t, path)
+			compareSums(t, "go-diskfs", sums, func(name string) (io.ReadCloser, error) {
+				return witness.Open(strings.TrimPrefix(name, "/"))
+			})
+			t.Logf("%d entries, %d files", len(stats), len(sums))
+		})
+	}
+}
+
+// compareMount compares everything that this computer's kernel finds in a mounted image with what is in the image.
+func compareMount(t *testing.T, dir string, stats, sums map[string]string) {
+	t.Helper()
+	const who = "the kernel"
+	found := 0
+	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		found++
+		name := "/" + strings.TrimPrefix(strings.TrimPrefix(path, dir), "/")
+		var s unix.Stat_t
+		if err := unix.Lstat(path, &s); err != nil {
+			return err
+		}
+		shown := name
+		if s.Mode&syscall.S_IFMT == syscall.S_IFLNK {
+			target, err := os.Readlink(path)
+			if err != nil {
+				return err
+			}
+			shown = "'" + name + "' -> '" + target + "'"
+		}
+		got := fmt.Sprintf("%x %d %d %d %d %d %x %x %s", s.Mode, s.Uid, s.Gid, s.Size, s.Nlink, s.Mtim.Sec,
+			unix.Major(s.Rdev), unix.Minor(s.Rdev), shown)
+		if got != stats[name] {
+			t.Errorf("%s says of %s %q, the image holds %q", who, name, got, stats[name])
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatalf("%s: %v", who, err)
+	}
+	if found != len(stats) {
+		t.Errorf("%s finds %d entries of %d", who, found, len(stats))
+	}
+	compareSums(t, who, sums, func(name string) (io.ReadCloser, error) { return os.Open(filepath.Join(dir, name)) })
+}
+
+// compareSums reads every file as open gives it.
+func compareSums(t *testing.T, who string, sums map[string]string, open func(name string) (io.ReadCloser, error)) {
+	t.Helper()
+	for _, name := range slices.Sorted(maps.Keys(sums)) {
+		file, err := open(name)
+		if err != nil {
+			t.Errorf("%s: open %s: %v", who, name, err)
+			continue
+		}
+		hash := sha256.New()
+		_, err = io.Copy(hash, file)
+		file.Close()
+		if got := fmt.Sprintf("%x", hash.Sum(nil)); err != nil || got != sums[name] {
+			t.Errorf("%s reads other bytes of %s, %v", who, name, err)
+		}
+	}
+}
+
+// openWithDiskfs opens an image without holes by a reader that knows nothing of ours.
+func openWithDiskfs(t *testing.T, path string) *diskfs.FileSystem {
+	t.Helper()
+	file, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { file.Close() })
+	info, err := file.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	filesystem, err := diskfs.Read(diskfsfile.New(file, true), info.Size(), 0, 512)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filesystem
+}

@@ -1,0 +1,151 @@
+package phone
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/sovereign-sql/sov/internal/accept"
+	"github.com/sovereign-sql/sov/internal/androidtest"
+	"github.com/sovereign-sql/sov/internal/runnerapi"
+	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
+	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
+)
+
+// What a person does with a machine on a phone, day by day, from a computer with the real adb.
+func TestPhoneFromAComputer(t *testing.T) {
+	t.Parallel()
+	h := phonetest.New(t, androidtest.Options{}, "")
+	server := androidtest.NewADBServer(t)
+	server.Connect(h.ServeADB(androidtest.ADBOptions{}))
+	before := h.Snapshot()
+	run := func(want int, args ...string) sovtest.Outcome {
+		t.Helper()
+		o := sovtest.Run(t, func(c *exec.Cmd) {
+			c.Env = append(os.Environ(), "PATH="+filepath.Dir(server.Program())+":"+os.Getenv("PATH"), "ANDROID_SERIAL=")
+		}, args...)
+		if o.Status != want {
+			t.Fatalf("sov %s: want status %d: %v\n%s", strings.Join(args, " "), want, o, h.Logs())
+		}
+		return o
+	}
+	report := func(want int) (r accept.Report) {
+		t.Helper()
+		if err := json.Unmarshal([]byte(run(want, "test", "sql", "--json").Stdout), &r); err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+
+	for _, c := range report(3).Checks { // nothing runs yet
+		if c.Name == accept.Process && c.Verdict != accept.Failed {
+			t.Errorf("before the start: %+v", c)
+		}
+	}
+	run(1, "backup", "sql", filepath.Join(t.TempDir(), "x.zip"))
+	if o := run(0, "start", "sql"); !strings.Contains(o.Stdout, "sql is ready at 192.168.100.2") {
+		t.Errorf("start: %v", o)
+	}
+	for _, c := range report(0).Checks {
+		skipped := c.Name == accept.Tailscale || c.Name == accept.TailscaleSQL // no key was given
+		if skipped != (c.Verdict == accept.Skipped) || !skipped && c.Verdict != accept.Passed {
+			t.Errorf("%+v", c)
+		}
+	}
+	var status runnerapi.Status
+	if err := json.Unmarshal([]byte(run(0, "status", "sql", "--json").Stdout), &status); err != nil || status.Phase != runnerapi.Ready {
+		t.Errorf("status: %+v, %v", status, err)
+	}
+	if o := run(0, "logs", "sql", "-n", "1000"); !strings.Contains(o.Stdout, "sov-init[1]") || strings.Contains(o.Stdout, "\x1b") {
+		t.Errorf("logs: %v", o)
+	}
+	if o := run(0, "diagnose", "sql"); !strings.Contains(o.Stdout, "nothing is broken") {
+		t.Errorf("diagnose: %v", o)
+	}
+
+	forwarded(t, server)
+
+	h.Ask("create database shop")
+	h.Ask("create table journey as select 'saved'::text as stop, repeat(md5(g::text), 100) as ballast from generate_series(1, 2000) g")
+	file := filepath.Join(t.TempDir(), "sql.zip")
+	if o := run(0, "backup", "sql", file); !strings.Contains(o.Stdout, "postgres, shop") {
+		t.Errorf("backup: %v", o)
+	}
+	list, err := exec.Command("pg_restore", "--list", unzip(t, file, "postgres.dump")).CombinedOutput()
+	if err != nil || !strings.Contains(string(list), "TABLE DATA public journey") {
+		t.Errorf("pg_restore does not read it: %v: %s", err, list)
+	}
+	h.Ask("update journey set stop = 'lost'")
+	run(2, "restore", "sql", file) // nobody to ask
+	if o := run(0, "restore", "sql", file, "--yes"); !strings.Contains(o.Stdout, "restored: postgres, shop") {
+		t.Errorf("restore: %v", o)
+	}
+	if got := h.Ask("select distinct stop from journey"); strings.Join(got, " ") != "saved" {
+		t.Errorf("after the restore: %q", got)
+	}
+	run(0, "restart", "sql", "--json")
+	if got := h.Ask("select count(*) from journey"); strings.Join(got, " ") != "2000" {
+		t.Errorf("after a restart: %q", got)
+	}
+	run(0, "stop", "sql")
+	run(0, "stop", "sql")
+	phonetest.SameNetwork(t, "after stop", before, h.Snapshot())
+	run(0, "remove", "sql", "--data", "--yes")
+	phonetest.SameNetwork(t, "after remove", before, h.Snapshot())
+}
+
+// forwarded asks the database through `sov forward`, and ends that with Ctrl-C.
+func forwarded(t *testing.T, server *androidtest.ADBServer) {
+	t.Helper()
+	command := exec.CommandContext(t.Context(), sovtest.Program, "forward", "sql", "--json")
+	command.Env = append(os.Environ(), "PATH="+filepath.Dir(server.Program())+":"+os.Getenv("PATH"), "ANDROID_SERIAL=")
+	command.Stderr = os.Stderr
+	out, err := command.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var told struct{ URL string }
+	if err := json.NewDecoder(out).Decode(&told); err != nil {
+		t.Fatal(err)
+	}
+	config, err := pgconn.ParseConfig(told.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.Password = phonetest.Password
+	for range 2 {
+		conn, err := pgconn.ConnectConfig(t.Context(), config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows, err := conn.Exec(t.Context(), "select repeat('x', 1000000)").ReadAll()
+		if err != nil || len(rows[0].Rows[0][0]) != 1000000 {
+			t.Errorf("through sov forward: %v", err)
+		}
+		if err := conn.Close(t.Context()); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	}
+	command.Process.Signal(os.Interrupt)
+	if err := command.Wait(); err != nil {
+		t.Errorf("sov forward, after Ctrl-C: %v", err)
+	}
+}
+
+// unzip extracts a file of an archive and returns where it is.
+func unzip(t *testing.T, archive, name string) string {
+	t.Helper()
+	dir := t.TempDir()
+	if out, err := exec.Command("unzip", "-q", archive, "-d", dir).CombinedOutput(); err != nil {
+		t.Fatalf("unzip %s: %v: %s", archive, err, out)
+	}
+	return filepath.Join(dir, name)
+}

@@ -1,0 +1,226 @@
+package phone
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sovereign-sql/sov/internal/androidtest"
+	"github.com/sovereign-sql/sov/internal/diagnose"
+	"github.com/sovereign-sql/sov/internal/guestapi"
+	"github.com/sovereign-sql/sov/internal/runnerapi"
+	"github.com/sovereign-sql/sov/internal/testkit/guesttest"
+	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
+	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
+)
+
+// releasePort is one of the internet's server at which a fault in the guest waits for its end.
+const releasePort = 9
+
+// faults are what goes wrong in each layer. Those of the phone are made while the daemon, which would repair them
+// before anybody could look, stands still.
+var faults = []struct {
+	name    string
+	phone   string // script on the phone; PID is crosvm's
+	guest   string // script in the guest, as root
+	passes  bool   // once the phone's server at releasePort hangs up; else a restart of the machine undoes what is the guest's
+	layer   diagnose.Layer
+	fixable bool
+}{
+	{"TAP deleted", "ip link del vm_sql", "", false, diagnose.TAP, true},
+	{"TAP down", "ip link set vm_sql down", "", false, diagnose.TAP, true},
+	{"rule deleted", "ip rule del pref 1", "", false, diagnose.Routing, true},
+	{"default route deleted", "ip route del default", "", false, diagnose.Routing, true},
+	{"chain flushed", "$IPTABLES -w -F sov_sql_fwd", "", false, diagnose.Forwarding, true},
+	{"forwarding off", "echo 0 >/proc/sys/net/ipv4/ip_forward", "", false, diagnose.Forwarding, true},
+	{"VM killed", "kill -9 PID", "", false, diagnose.Process, true},
+	// It takes its own half a minute to be killed at a restart, so it is let go on instead, by a process started before.
+	{"PostgreSQL suspended", "", "p=$(head -n 1 /data/postgres/postmaster.pid); kill -STOP $p; (nc " + androidtest.ServerIP + " " + fmt.Sprint(releasePort) + " </dev/null; kill -CONT $p) &", true, diagnose.Postgres, false},
+	{"PostgreSQL stopped", "", "p=$(head -n 1 /data/postgres/postmaster.pid); mount --bind /dev/null $(readlink /proc/$p/exe); kill -INT $p", false, diagnose.Postgres, false},
+	{"clock ahead", "", "date -s 2035-01-01", false, diagnose.GuestClock, false},
+	{"guest's default route deleted", "", "ip route del default", false, diagnose.GuestNetwork, false},
+	{"guest network down", "", "ip link set eth0 down", false, diagnose.GuestNetwork, false},
+}
+
+// Each layer broken on purpose: diagnose names it, and repairs it where it is the phone's.
+func TestDiagnoseNamesTheLayer(t *testing.T) {
+	t.Parallel()
+	h := phonetest.NewWith(t, sovtest.Sabotageable(t), androidtest.Options{}, "")
+	held := make(chan struct{})
+	release := sync.OnceFunc(func() { close(held) })
+	t.Cleanup(release)
+	h.Serve(releasePort, func(net.Conn) { <-held })
+	h.Do("up", "sql")
+	if report := h.Diagnose(); report.Broken() {
+		t.Fatalf("before anything was broken: %+v", report)
+	}
+	for _, fault := range faults {
+		t.Run(fault.name, func(t *testing.T) {
+			h.Ready()
+			if fault.guest != "" {
+				h.Sabotage(fault.guest)
+			}
+			resume := func() {}
+			if fault.phone != "" {
+				resume = h.Suspend()
+				h.Shell(strings.ReplaceAll(fault.phone, "PID", fmt.Sprint(h.Status().Crosvm)))
+			}
+			var report diagnose.Report
+			h.Eventually("seen", func() bool { report = h.Diagnose(); return report.Broken() })
+			if report.Cause != fault.layer {
+				t.Errorf("the cause is %s, want %s: %+v", report.Cause, fault.layer, report.Layers)
+			}
+			for _, l := range report.Layers {
+				if l.Layer == fault.layer {
+					t.Logf("%s: %s (%s)", l.Title, l.Found, l.Cause)
+					if l.Fixable != fault.fixable {
+						t.Errorf("fixable: %v, want %v", l.Fixable, fault.fixable)
+					}
+				} else if l.Verdict == diagnose.Broken && l.ConsequenceOf == "" {
+					t.Errorf("%s is broken by itself: %s", l.Title, l.Found)
+				}
+			}
+			resume()
+			if fault.fixable {
+				h.Eventually("repaired", func() bool { return !h.Diagnose("--fix").Broken() })
+				return
+			}
+			if fault.passes {
+				release()
+			} else {
+				h.Do("restart", "sql")
+			}
+			h.Eventually("whole again", func() bool { return !h.Diagnose().Broken() })
+		})
+	}
+	checkSleep(h)
+	checkServiceLog(h)
+	h.Do("down", "sql")
+}
+
+// checkServiceLog reads what PostgreSQL said, in this boot and in those before.
+func checkServiceLog(h *phonetest.Handset) {
+	h.T.Helper()
+	log := h.Do("logs", "sql", "--service", "postgres", "-n", "10000").Stdout
+	if n := strings.Count(log, "database system is ready to accept connections"); n < 2 || strings.Contains(log, " init: ") {
+		h.T.Errorf("PostgreSQL's log tells of %d starts, and the machine was restarted:\n%s", n, log)
+	}
+	if o := h.Runner("logs", "sql", "--service", "stranger"); o.Status != 1 || !strings.Contains(o.Stderr, "there is no service stranger") {
+		h.T.Errorf("the log of a service that is none: %v", o)
+	}
+}
+
+// checkSleep lets the guest's clock fall behind, as it does while the phone sleeps: the daemon sees it and has it corrected.
+func checkSleep(h *phonetest.Handset) {
+	h.T.Helper()
+	h.Ready()
+	h.Eventually("corrected", func() bool {
+		if strings.Contains(h.RunnerLog(), "the guest's clock was behind and was corrected") {
+			return true
+		}
+		// The guest looks by itself as well, and may have been the first.
+		if guest := h.Status().Guest; guest != nil && time.Since(guest.Time) < guesttest.ClockLimit {
+			h.Sabotage("date -s 2020-01-01")
+		}
+		return false
+	})
+	var guest *guestapi.Status
+	var off time.Duration
+	h.Eventually("answering", func() bool {
+		asked := time.Now()
+		guest = h.Status().Guest
+		if guest != nil {
+			off = guesttest.Outside(guest.Time, asked, time.Now())
+		}
+		return guest != nil
+	})
+	if off > guesttest.ClockLimit || guest.Clock == nil || guest.Clock.Source != "sntp" || guest.Clock.Fault != "" {
+		h.T.Errorf("after the phone slept the guest's clock is off by %v: %+v", off, guest.Clock)
+	}
+}
+
+// What Android does to what it does not know, and how the runner lives with it: nothing starts before Android has, the
+// phantom-process killer is turned off once, a crosvm with its daemon lives, and one without is killed. Its crosvm is
+// an old one.
+func TestAndroidsKillers(t *testing.T) {
+	t.Parallel()
+	h := phonetest.New(t, androidtest.Options{StillBooting: true, OldCrosvm: true, UntrackedAfter: time.Second}, "")
+	h.Do("up", "sql", "--no-wait")
+	h.Eventually("waiting for Android", func() bool { return strings.Contains(h.Logs(), "Android is still starting") })
+	if s := h.Status(); s.Phase != runnerapi.Starting || s.CrosvmAlive {
+		t.Errorf("while Android starts: %+v", s)
+	}
+	h.SetProp("sys.boot_completed", "1")
+	h.Do("up", "sql")
+	writes := func() (n int) {
+		for _, program := range []string{"device_config", "settings"} {
+			for _, call := range h.Calls(program) {
+				if strings.HasPrefix(call, "put") || strings.HasPrefix(call, "set") {
+					n++
+				}
+			}
+		}
+		return n
+	}
+	h.Eventually("without its killer of phantoms", func() bool { return writes() == 3 }) // beside the machine's start
+	s := h.Status()
+	// A container may lack the right to protect anything (CAP_SYS_RESOURCE), which is to be said then.
+	mayProtect := strings.Contains(h.Shell("(echo -1000 >/proc/self/oom_score_adj) 2>/dev/null && echo yes || echo no"), "yes")
+	for _, pid := range []int{s.Daemon, s.Crosvm} {
+		got := strings.TrimSpace(h.Shell(fmt.Sprintf("cat /proc/%d/oom_score_adj", pid)))
+		if mayProtect && got != "-1000" || !mayProtect && !strings.Contains(h.RunnerLog(), fmt.Sprintf("protect process %d", pid)) {
+			t.Errorf("oom_score_adj of %d is %s", pid, got)
+		}
+	}
+	if killed := h.Calls("killer"); len(killed) > 0 {
+		t.Errorf("Android killed %q although the daemon lives", killed)
+	}
+	h.Shell(fmt.Sprintf("kill -9 %d", s.Daemon))
+	h.Eventually("missing its daemon", func() bool { return h.Diagnose().Cause == diagnose.Process }) // which dies in its own time
+	h.Eventually("killed by Android", func() bool { return len(h.Calls("killer")) > 0 })
+	h.Do("up", "sql")
+	h.Eventually("answering again", func() bool { return h.Status().Phase == runnerapi.Ready })
+	if writes() != 3 {
+		t.Error("the second start changed Android's settings again")
+	}
+	h.Do("down", "sql")
+}
+
+// A machine that cannot start ends in a clear state, and the phone stays cool.
+func TestCrashLoop(t *testing.T) {
+	t.Parallel()
+	h := phonetest.New(t, androidtest.Options{}, `, "crash_loop": 2`)
+	kernel := filepath.Join(h.File(h.Vm.Slot("a")), "vm.json")
+	text, err := os.ReadFile(kernel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(old, new string) {
+		t.Helper()
+		changed := strings.Replace(string(text), old, new, 1)
+		if changed == string(text) {
+			t.Fatalf("vm.json has no %s", old)
+		}
+		if err := os.WriteFile(kernel, []byte(changed), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("init=/sbin/sov-init", "init=/nowhere")
+	o := h.Runner("up", "sql")
+	if o.Status != 1 || !strings.Contains(o.Stderr, "crash-loop") || !strings.Contains(o.Stderr, "panic") {
+		t.Errorf("a kernel that panics: %v", o)
+	}
+	if s := h.Status(); s.Phase != runnerapi.CrashLoop || s.CrosvmAlive || s.LastExit.Kind != "panic" {
+		t.Errorf("a kernel that panics: %+v", s)
+	}
+	if err := os.WriteFile(kernel, text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	h.Do("up", "sql")
+	h.Do("down", "sql")
+}

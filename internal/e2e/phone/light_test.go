@@ -1,0 +1,301 @@
+package phone
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/sovereign-sql/sov/internal/androidtest"
+	"github.com/sovereign-sql/sov/internal/androidtest/lightguest"
+	"github.com/sovereign-sql/sov/internal/diagnose"
+	"github.com/sovereign-sql/sov/internal/guestapi"
+	"github.com/sovereign-sql/sov/internal/layout"
+	"github.com/sovereign-sql/sov/internal/runnerapi"
+	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
+	"github.com/sovereign-sql/sov/internal/vmspec"
+)
+
+// These tests are of the runner alone, with a guest that boots in no time and ends as it is told to.
+
+// Whoever is killed at whatever moment: that again and again is among the tests of endurance.
+func TestKilledInBetween(t *testing.T) {
+	t.Parallel()
+	for _, routing := range phonetest.BothRoutings {
+		t.Run(string(routing), func(t *testing.T) { phonetest.KillInBetween(t, routing, 5) })
+	}
+}
+
+func TestKilledAndStartedAgain(t *testing.T) {
+	t.Parallel()
+	for _, routing := range phonetest.BothRoutings {
+		t.Run(string(routing), func(t *testing.T) { phonetest.KillAndStartAgain(t, routing, 5) })
+	}
+}
+
+// A daemon that is on its way out still holds its lock: up is not taken in by it.
+func TestUpWhileTheDaemonEnds(t *testing.T) {
+	t.Parallel()
+	h := phonetest.NewLight(t, vmspec.MainFirst, lightguest.Script{Deaf: []string{"guest"}}, `{"shutdown_timeout": 5}`)
+	h.Do("up", "sql")
+	daemon := h.Status().Daemon
+	h.Shell(fmt.Sprintf("kill %d", daemon))
+	h.Eventually("stopping", func() bool { return h.Status().Phase == runnerapi.Stopping })
+	h.Do("up", "sql")
+	if s := h.Status(); s.Daemon == daemon || s.Phase != runnerapi.Ready || !s.CrosvmAlive {
+		t.Errorf("%+v", s)
+	}
+	h.Do("down", "sql")
+}
+
+// Each of crosvm's ends, when the guest was never ready: what follows, and that the phone's network is left meanwhile.
+func TestEnds(t *testing.T) {
+	t.Parallel()
+	for status, want := range map[int]struct {
+		kind  string
+		phase runnerapi.Phase
+	}{
+		0:  {"stopped", runnerapi.CrashLoop},
+		1:  {"failed", runnerapi.CrashLoop},
+		32: {"reset", runnerapi.CrashLoop},
+		33: {"crash", runnerapi.CrashLoop},
+		34: {"panic", runnerapi.CrashLoop},
+		35: {"invalid-arguments", runnerapi.Failed},
+		36: {"watchdog", runnerapi.CrashLoop},
+	} {
+		t.Run(want.kind, func(t *testing.T) {
+			t.Parallel()
+			h := phonetest.NewLight(t, vmspec.MainFirst, lightguest.Script{Panics: true, Status: status}, `{"crash_loop": 2}`)
+			before := h.Snapshot()
+			o := h.Runner("up", "sql")
+			if o.Status != 1 || !strings.Contains(o.Stderr, string(want.phase)) {
+				t.Errorf("up: %v", o)
+			}
+			s := h.Status()
+			if s.Phase != want.phase || s.LastExit == nil || s.LastExit.Kind != want.kind || s.LastExit.Code != status || s.CrosvmAlive || !s.DaemonAlive {
+				t.Errorf("status: %+v", s)
+			}
+			phonetest.SameNetwork(t, "while it is left alone", before, h.Snapshot())
+			if report := h.Diagnose(); report.Cause != diagnose.Process || report.Layers[1].Verdict != diagnose.Unknown {
+				t.Errorf("diagnose: %+v", report)
+			}
+			// What was mended meanwhile counts at the next start, settings as well.
+			h.Script(h.Vm, lightguest.Script{})
+			h.Put(layout.Default.Settings(), `{"vms": {"sql": {"memory_mib": 77}}}`, 0o644)
+			h.Do("up", "sql")
+			if s = h.Status(); s.Phase != runnerapi.Ready || s.Failures != 0 {
+				t.Errorf("mended: %+v", s)
+			}
+			if line := h.Shell(fmt.Sprintf("tr '\\0' ' ' </proc/%d/cmdline", s.Crosvm)); !strings.Contains(line, "--mem 77 ") {
+				t.Errorf("the new settings were not taken: %s", line)
+			}
+			h.Do("down", "sql")
+			phonetest.SameNetwork(t, "after down", before, h.Snapshot())
+		})
+	}
+}
+
+// A machine that was ready: killed, it is started again; switched off, it stays off until it is told otherwise.
+func TestEndsOfAReadyMachine(t *testing.T) {
+	t.Parallel()
+	h := phonetest.NewLight(t, vmspec.MainFirst, lightguest.Script{}, `{"crash_loop": 100}`)
+	before := h.Snapshot()
+	h.Do("up", "sql")
+	first := h.Status()
+	h.Shell(fmt.Sprintf("kill -9 %d", first.Crosvm))
+	h.Eventually("started again", func() bool {
+		s := h.Status()
+		return s.Phase == runnerapi.Ready && s.Crosvm != first.Crosvm && s.Restarts == 1 && s.LastExit.Signal == 9
+	})
+	h.Shell("/apex/com.android.virt/bin/crosvm stop " + h.Vm.Socket())
+	h.Eventually("off", func() bool { return h.Status().Phase == runnerapi.Off })
+	phonetest.SameNetwork(t, "while it is off", before, h.Snapshot())
+	h.Do("up", "sql")
+	// Failures in a row: the pause is seconds by now, and grows, and up does not wait for its end.
+	h.Script(h.Vm, lightguest.Script{Panics: true, Status: 33})
+	h.Shell(fmt.Sprintf("kill -9 %d", h.Status().Crosvm))
+	h.Eventually("waiting", func() bool { s := h.Status(); return s.Phase == runnerapi.Backoff && s.Failures >= 4 })
+	h.Script(h.Vm, lightguest.Script{})
+	h.Do("up", "sql")
+	if s := h.Status(); s.Failures != 0 {
+		t.Errorf("started afresh: %+v", s)
+	}
+	h.Do("down", "sql")
+}
+
+// The guest is asked first, then its power button pressed, crosvm told to stop, and killed at last; each with its bound.
+func TestShutdownGetsRougher(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		deaf []string
+		says string
+	}{
+		"asked":   {nil, "the guest shut down in order"},
+		"button":  {[]string{"guest"}, "at the power button"},
+		"stopped": {[]string{"guest", "powerbtn"}, "crosvm stopped it"},
+		"killed":  {[]string{"guest", "powerbtn", "stop"}, "crosvm was killed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := phonetest.NewLight(t, vmspec.MainFirst, lightguest.Script{Deaf: tt.deaf}, `{"shutdown_timeout": 5}`)
+			before := h.Snapshot()
+			h.Do("up", "sql")
+			h.Do("down", "sql")
+			if !strings.Contains(h.Logs(), tt.says) {
+				t.Errorf("it ended otherwise: %s", h.Logs())
+			}
+			phonetest.SameNetwork(t, "after down", before, h.Snapshot())
+			// The same without the daemon, by whoever finds what it left.
+			h.Do("up", "sql")
+			h.Shell(fmt.Sprintf("kill -9 %d", h.Status().Daemon))
+			if o := h.Do("down", "sql"); !strings.Contains(o.Stderr, "has lost its daemon") || !strings.Contains(o.Stderr, tt.says) {
+				t.Errorf("of an orphan: %v", o)
+			}
+			phonetest.SameNetwork(t, "after down of an orphan", before, h.Snapshot())
+		})
+	}
+}
+
+// A phone that is offline when the machine starts, as at boot before netd has an uplink: the machine answers the phone, and
+// reaches the internet as soon as there is a way.
+func TestStartOffline(t *testing.T) {
+	t.Parallel()
+	for _, routing := range phonetest.BothRoutings {
+		t.Run(string(routing), func(t *testing.T) {
+			t.Parallel()
+			h := phonetest.NewLight(t, routing, lightguest.Script{}, `{}`)
+			h.ServeAddress()
+			h.SwitchUplink("")
+			before := h.Snapshot()
+			h.Do("up", "sql")
+			if s := h.Status(); s.Phase != runnerapi.Ready || s.Network.Uplink != "" {
+				t.Errorf("offline: %+v", s)
+			}
+			if report := h.Diagnose(); report.Cause != diagnose.Routing || report.Layers[7].Verdict != diagnose.OK {
+				t.Errorf("offline: %+v", report)
+			}
+			h.SwitchUplink("wlan0")
+			h.Eventually("online", func() bool { return h.GoOut() == androidtest.WLANIP })
+			h.SwitchUplink("")
+			h.Eventually("offline again", func() bool { return h.Status().Network.Uplink == "" })
+			if got := h.GoOut(); got != "" {
+				t.Errorf("offline, the guest is seen as %s", got)
+			}
+			h.SwitchUplink("rmnet0")
+			h.Eventually("online by rmnet0", func() bool { return h.GoOut() == androidtest.MobileIP })
+			h.SwitchUplink("")
+			h.Do("down", "sql")
+			phonetest.SameNetwork(t, "after down", before, h.Snapshot())
+		})
+	}
+}
+
+// The daemon's own repairs. An interface that was only switched off costs nobody the machine; one that was deleted does.
+func TestDaemonRepairs(t *testing.T) {
+	t.Parallel()
+	h := phonetest.NewLight(t, vmspec.MainFirst, lightguest.Script{}, `{}`)
+	h.ServeAddress()
+	h.Do("up", "sql")
+	up, crosvm := h.Snapshot(), h.Status().Crosvm
+	for _, fault := range faults {
+		if fault.phone == "" || strings.Contains(fault.phone, "PID") || strings.Contains(fault.phone, "link del") {
+			continue
+		}
+		h.Shell(fault.phone)
+		h.Settles("repaired: "+fault.name, up)
+	}
+	if s := h.Status(); s.Crosvm != crosvm || s.Restarts != 0 || h.GoOut() != androidtest.WLANIP {
+		t.Errorf("the machine was restarted: %+v\n%s", s, h.Logs())
+	}
+	h.Shell("ip link del vm_sql")
+	h.Eventually("started again", func() bool { s := h.Status(); return s.Phase == runnerapi.Ready && s.Crosvm != crosvm })
+	if s := h.Status(); s.Failures != 0 || h.GoOut() != androidtest.WLANIP {
+		t.Errorf("with a new interface: %+v", s)
+	}
+	h.Do("down", "sql")
+}
+
+// Who can read what on the phone while the machine starts and runs.
+func TestSecretsOnThePhone(t *testing.T) {
+	t.Parallel()
+	h := phonetest.NewLight(t, vmspec.MainFirst, lightguest.Script{Deaf: []string{"endpoint"}}, `{"shutdown_timeout": 1}`)
+	if err := os.MkdirAll(h.File(h.Vm.Secrets()), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	const secret = "a-very-secret-word"
+	h.Put(h.Vm.Secrets()+"/postgres", secret, 0o600)
+	h.Do("up", "sql", "--no-wait")
+	h.Eventually("booting", func() bool { return h.Status().Phase == runnerapi.Booting })
+	disk := h.File(h.Vm.ConfigDisk())
+	for path, want := range map[string]os.FileMode{h.File(h.Vm.Run()): 0o700, disk: 0o600, h.File(h.Vm.Token()): 0o600,
+		h.File(h.Vm.State()): 0o600, h.File(h.Vm.Log()): 0o600} {
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s: %v, %v; want mode %#o", path, info.Mode(), err, want)
+		}
+	}
+	if text, err := os.ReadFile(disk); err != nil || !strings.Contains(string(text), secret) {
+		t.Errorf("the config disk does not hold the secret: %v", err)
+	}
+	token, err := os.ReadFile(h.File(h.Vm.Token()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := h.Shell("cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | tr '\\0' ' '") + h.Logs() + h.Do("status", "sql", "--json").Stdout
+	for _, word := range []string{secret, string(token)} {
+		if strings.Contains(said, word) {
+			t.Error("a secret stands in arguments, the environment, a log or the status")
+		}
+	}
+	h.Do("down", "sql")
+	h.Script(h.Vm, lightguest.Script{})
+	h.Do("up", "sql")
+	h.Eventually("without the config disk", func() bool { _, err := os.Stat(disk); return os.IsNotExist(err) })
+	h.Do("down", "sql")
+	if left, err := filepath.Glob(h.File(h.Vm.Run()) + "/[ct.]*"); err != nil || len(left) > 0 {
+		t.Errorf("down left %v, %v", left, err)
+	}
+}
+
+// What an earlier life may have left where files are expected.
+func TestLeftovers(t *testing.T) {
+	t.Parallel()
+	h := phonetest.NewLight(t, vmspec.MainFirst, lightguest.Script{}, `{}`)
+	if err := os.MkdirAll(h.File(h.Vm.Run()), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	before := h.Snapshot()
+	h.Put(h.Vm.State(), "", 0o600) // a power cut
+	stale, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: h.File(h.Vm.Socket()), Net: "unixpacket"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stale.SetUnlinkOnClose(false)
+	if s := h.Status(); s.Phase != runnerapi.Down {
+		t.Errorf("after a power cut: %+v", s)
+	}
+	if o := h.Runner("up", "sql"); o.Status != 1 || !strings.Contains(o.Stderr, "a crosvm that runs holds it") {
+		t.Errorf("with a socket that is held: %v", o)
+	}
+	if o := h.Runner("down", "sql"); o.Status != 1 || !strings.Contains(o.Stderr, "a crosvm that runs holds it") {
+		t.Errorf("with a socket that is held: %v", o)
+	}
+	phonetest.SameNetwork(t, "after down", before, h.Snapshot())
+	stale.Close()
+	h.Do("up", "sql")
+	h.Do("down", "sql")
+}
+
+// A tailnet that wants a new key is named, and nothing on the phone is to be repaired.
+func TestDiagnoseNamesTheTailnet(t *testing.T) {
+	t.Parallel()
+	h := phonetest.NewLight(t, vmspec.MainFirst, lightguest.Script{Tailnet: &guestapi.Tailnet{State: "NeedsLogin"}}, `{}`)
+	h.Do("up", "sql")
+	for _, flags := range [][]string{nil, {"--fix"}} {
+		if report := h.Diagnose(flags...); report.Cause != diagnose.Tailscale || report.Layers[6].Fixable || len(report.Fixed) > 0 {
+			t.Errorf("%+v", report)
+		}
+	}
+	h.Do("down", "sql")
+}

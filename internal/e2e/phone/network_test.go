@@ -1,0 +1,164 @@
+package phone
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sovereign-sql/sov/internal/androidtest"
+	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
+	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
+)
+
+// backRule is what leads packets for the guest to main.
+var backRule = map[string]string{"main-first": "from all lookup main", "scoped": "to 192.168.100.0/24 lookup main"}
+
+// Without the rule that leads to main, what comes back for the guest is lost: on Android no table knows its subnet.
+func TestReturnTrafficNeedsTheRule(t *testing.T) {
+	t.Parallel()
+	for _, routing := range []string{"main-first", "scoped"} {
+		t.Run(routing, func(t *testing.T) {
+			h := phonetest.New(t, androidtest.Options{}, `, "vms": {"sql": {"routing": "`+routing+`"}}`)
+			requests := make(chan string, 100)
+			h.ServeUDP(7, func(from net.Addr) { requests <- from.String() })
+			h.Do("up", "sql")
+			var door net.Listener
+			err := h.InNetwork(func() (err error) { door, err = net.Listen("tcp", "192.168.100.1:9"); return err })
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer door.Close()
+			go func() {
+				for {
+					conn, err := door.Accept()
+					if err != nil {
+						return
+					}
+					conn.Close()
+				}
+			}()
+			// The phone itself does not find the guest either without the rule: the guest asks in the background, once it
+			// sees that.
+			const gone = "while nc -w 5 192.168.100.1 9 </dev/null; do sleep 0.1; done"
+			ask := func(file, when string) {
+				h.GuestShell("(" + when + "; echo ping | nc -u -w 2 " + androidtest.ServerIP + " 7 >" + file + "; echo done >>" + file + ") >/dev/null 2>&1 &")
+			}
+			answer := func(file string) string {
+				var text string
+				h.Eventually("an answer in "+file, func() bool {
+					text = h.GuestShell("cat " + file + " 2>/dev/null || true")
+					return strings.Contains(text, "done")
+				})
+				return text
+			}
+			ask("/tmp/with", "true")
+			if got := answer("/tmp/with"); !strings.Contains(got, androidtest.WLANIP) {
+				t.Errorf("with the rule, the answer is %q", got)
+			}
+			for len(requests) > 0 {
+				<-requests
+			}
+			resume := h.Suspend()
+			ask("/tmp/without", gone)
+			if routing == "main-first" { // leave the way out alone, as scoped mode's second rule does
+				h.Shell("ip rule del pref 1 lookup main; ip rule add pref 1 iif vm_sql lookup main")
+			} else {
+				h.Shell("ip rule del pref 1")
+			}
+			select {
+			case <-requests: // it has got out, and its answer was lost by the time that the rule is back
+			case <-time.After(time.Minute):
+				t.Fatal("without the rule back, the request does not even get out")
+			}
+			resume()
+			h.Eventually("repaired", func() bool { return strings.Contains(h.Shell("ip rule show pref 1"), backRule[routing]) })
+			if got := answer("/tmp/without"); strings.Contains(got, androidtest.WLANIP) {
+				t.Errorf("without the rule, the guest got an answer: %q", got)
+			}
+			h.Do("down", "sql")
+		})
+	}
+}
+
+// A VPN app's traffic stays on its VPN while the machine runs in scoped mode. In main-first mode it does not: every
+// packet of the phone looks into main first, where the uplink's default route is. docs/networking.md tells of it.
+func TestVPNBesideTheMachine(t *testing.T) {
+	t.Parallel()
+	for routing, want := range map[string]string{"scoped": androidtest.VPNIP, "main-first": androidtest.WLANIP} {
+		t.Run(routing, func(t *testing.T) {
+			h := phonetest.New(t, androidtest.Options{}, `, "vms": {"sql": {"routing": "`+routing+`"}}`)
+			h.ServeAddress()
+			h.AddVPN()
+			app := func() string {
+				return strings.TrimSpace(h.Shell(fmt.Sprintf("timeout 60 setpriv --reuid %d --clear-groups bash -c 'exec 3<>/dev/tcp/%s/80; echo >&3; tail -n 1 <&3'",
+					androidtest.VPNUID, androidtest.ServerIP)))
+			}
+			if got := app(); got != androidtest.VPNIP {
+				t.Fatalf("before, the app is seen as %s, want %s", got, androidtest.VPNIP)
+			}
+			h.Do("up", "sql")
+			if got := app(); got != want {
+				t.Errorf("while the machine runs, the app is seen as %s, want %s", got, want)
+			}
+			if got := h.GuestShell(phonetest.FetchAddress); got != androidtest.WLANIP {
+				t.Errorf("the guest is seen as %s, want %s", got, androidtest.WLANIP)
+			}
+			h.Do("down", "sql")
+			if got := app(); got != androidtest.VPNIP {
+				t.Errorf("afterwards, the app is seen as %s, want %s", got, androidtest.VPNIP)
+			}
+		})
+	}
+}
+
+// A download in the guest goes on over the new uplink: its connection is told at once that it has ended, and the next
+// one flows.
+func TestUplinkSwitchDuringDownload(t *testing.T) {
+	t.Parallel()
+	for _, routing := range []string{"main-first", "scoped"} {
+		t.Run(routing, func(t *testing.T) {
+			h := phonetest.New(t, androidtest.Options{}, `, "vms": {"sql": {"routing": "`+routing+`"}}`)
+			var mu sync.Mutex
+			first := map[string]time.Time{} // by the client's address: when a byte of its was acknowledged
+			h.Serve(80, func(c net.Conn) {
+				host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
+				c.SetDeadline(time.Now().Add(sovtest.WaitLimit))
+				if n, err := c.Read(make([]byte, 4096)); n == 0 || err != nil {
+					return
+				}
+				mu.Lock()
+				if first[host].IsZero() {
+					first[host] = time.Now()
+				}
+				mu.Unlock()
+				fmt.Fprint(c, "HTTP/1.0 200 OK\r\n\r\n")
+				block := make([]byte, 16<<10)
+				for err := error(nil); err == nil; {
+					_, err = c.Write(block)
+				}
+			})
+			seen := func(address string) (time.Time, bool) {
+				mu.Lock()
+				defer mu.Unlock()
+				return first[address], !first[address].IsZero()
+			}
+			h.Do("up", "sql")
+			h.GuestShell("(while :; do wget -q -O /dev/null -T 10 http://" + androidtest.ServerIP + "/; done) >/dev/null 2>&1 &")
+			h.Eventually("downloading", func() bool { _, ok := seen(androidtest.WLANIP); return ok })
+			h.SwitchUplink("rmnet0")
+			switched := time.Now()
+			var again time.Time
+			h.Eventually("downloading over rmnet0", func() (ok bool) { again, ok = seen(androidtest.MobileIP); return ok })
+			t.Logf("%s: traffic flows over the new uplink %v after the switch", routing, again.Sub(switched).Round(time.Millisecond))
+			h.UplinkDown("rmnet0")
+			h.SwitchUplink("wlan0")
+			h.Eventually("back on wlan0", func() bool {
+				return h.Status().Network.Uplink != "" && strings.HasPrefix(h.Status().Network.Uplink, "wlan0")
+			})
+			h.Do("down", "sql")
+		})
+	}
+}

@@ -1,0 +1,217 @@
+package guesttest
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/sovereign-sql/sov/internal/guestapi"
+	"github.com/sovereign-sql/sov/internal/localvm"
+	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
+)
+
+// A victim is a process of a guest, by what its command line begins with, and the service that it belongs to.
+type victim struct{ name, command, service string }
+
+var victims = []victim{
+	{"postmaster", "/usr/", "postgres"}, // the server's path
+	{"checkpointer", "postgres: sov: checkpointer", "postgres"},
+	{"background writer", "postgres: sov: background writer", "postgres"},
+	{"WAL writer", "postgres: sov: walwriter", "postgres"},
+	{"autovacuum launcher", "postgres: sov: autovacuum launcher", "postgres"},
+	{"logical replication launcher", "postgres: sov: logical replication launcher", "postgres"},
+	{"session", "postgres: sov: postgres postgres", "postgres"},
+	{"tailscaled", "/usr/sbin/tailscaled", "tailscale"},
+	{"service of the recipe", "/bin/sh -c mkfifo", "saboteur"},
+}
+
+// EveryService is a machine on which every kind of service runs.
+func EveryService(t *testing.T, memoryMiB int) localvm.Options {
+	t.Helper()
+	// The key makes tailscaled run, and try to join.
+	return localvm.Options{Artifact: sovtest.Sabotageable(t), State: Seeded(t, "arm64"), MemoryMiB: memoryMiB, Secrets: map[string]string{"tailscale": "tskey-auth-nobody"}}
+}
+
+// EachVictim are the victims by their places in the list, one at a time; EachPair are all pairs of two.
+func EachVictim() (singles [][]int) {
+	for i := range victims {
+		singles = append(singles, []int{i})
+	}
+	return singles
+}
+
+func EachPair() (pairs [][]int) {
+	for i := range victims {
+		for j := range i {
+			pairs = append(pairs, []int{j, i})
+		}
+	}
+	return pairs
+}
+
+// KillProcesses kills processes of a guest with SIGKILL, one group after the other: all are back each time, and what was
+// committed is there.
+func KillProcesses(t *testing.T, groups [][]int) {
+	t.Helper()
+	options := EveryService(t, 0)
+	g := Boot(t, options)
+	g.Ask(t, "create table kept (n int); insert into kept select generate_series(1, 1000)")
+	for _, group := range groups {
+		// Each failure in a row doubles the pause before a service's next start: from the fifth on it is sooner to start the
+		// machine anew.
+		if slices.Max(slices.Collect(maps.Values(Restarts(t, g)))) >= 4 {
+			g.Stop(t)
+			g.CutPower(t) // gives the data free
+			g = Boot(t, options)
+		}
+		var names []string
+		for _, i := range group {
+			names = append(names, victims[i].name)
+		}
+		t.Logf("%-45s back in %4.1f s", strings.Join(names, " and "), killAndWait(t, g, group...).Seconds())
+	}
+	if got := g.One(t, "select sum(n) from kept"); got != "500500" {
+		t.Errorf("the rows sum up to %s", got)
+	}
+	g.Stop(t)
+}
+
+// killAndWait kills victims and returns the time until all services are ready again and SQL is answered.
+func killAndWait(t *testing.T, g *Guest, which ...int) time.Duration {
+	t.Helper()
+	session := g.Connect(t)
+	defer session.Close(context.Background())
+	before := Restarts(t, g)
+	command, hitsServer, again := "kill -9", false, make(map[string]bool)
+	running := EveryProcess(t, g, "before")
+	for _, i := range which {
+		v := victims[i]
+		pid := running[v.name]
+		command += " " + strconv.Itoa(pid)
+		hitsServer = hitsServer || v.service == "postgres"
+		if v.name == "postmaster" || v.service != "postgres" {
+			again[v.service] = true
+		}
+	}
+	start := time.Now()
+	Sabotage(t, g, command)
+	if hitsServer { // it ends all its sessions
+		ctx, cancel := context.WithTimeout(t.Context(), sovtest.WaitLimit)
+		defer cancel()
+		if _, err := session.Exec(ctx, "select pg_sleep(600)").ReadAll(); err == nil || ctx.Err() != nil {
+			t.Fatalf("%s: the server's sessions live on", command)
+		}
+	}
+	AwaitAll(t, g, func(s guestapi.Service) bool { return !again[s.Name] || s.Restarts > before[s.Name] })
+	took := time.Since(start)
+	after := EveryProcess(t, g, "after "+command, "session") // whose client has gone
+	for _, i := range which {
+		if name := victims[i].name; after[name] == running[name] {
+			t.Errorf("%s did not end the %s", command, name)
+		}
+	}
+	return took
+}
+
+// EveryProcess waits until all victims but some are there, and returns their numbers: a server that has just started, or was
+// just connected to, gives its processes their names a while later.
+func EveryProcess(t *testing.T, g *Guest, when string, but ...string) map[string]int {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		found := processes(t, g)
+		missing := slices.IndexFunc(victims, func(v victim) bool { return found[v.name] == 0 && !slices.Contains(but, v.name) })
+		if missing < 0 {
+			return found
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s there is no %s: %v", when, victims[missing].name, found)
+		}
+	}
+}
+
+// Sabotage lets the saboteur run a command. The server may be gone before it has said that it passed it on.
+func Sabotage(t *testing.T, g *Guest, command string) {
+	t.Helper()
+	conn := g.Connect(t)
+	defer conn.Close(context.Background())
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	_ = TellSaboteur(ctx, conn, command)
+}
+
+// TellSaboteur passes a script on to the saboteur of a machine.
+func TellSaboteur(ctx context.Context, conn *pgconn.PgConn, script string) error {
+	_, err := conn.Exec(ctx, "copy (select '"+strings.ReplaceAll(script, "'", "''")+"') to program 'cat >/run/sabotage'").ReadAll()
+	return err
+}
+
+// processes finds the victims in the guest.
+func processes(t *testing.T, g *Guest) map[string]int {
+	t.Helper()
+	found := make(map[string]int)
+	for _, line := range g.Shell(t, "ps -o pid,args") {
+		pid, command, _ := strings.Cut(strings.TrimSpace(line), " ")
+		for _, v := range victims {
+			switch {
+			case !strings.HasPrefix(command, v.command),
+				v.name == "postmaster" && !strings.Contains(command, "/postgres -D"),
+				v.name == "session" && !strings.Contains(command, "idle"): // the one that asks is not
+			default:
+				// A process that the postmaster has just made still has its name; it came first.
+				if n, err := strconv.Atoi(pid); err == nil && (found[v.name] == 0 || n < found[v.name]) {
+					found[v.name] = n
+				}
+			}
+		}
+	}
+	return found
+}
+
+func Restarts(t *testing.T, g *Guest) map[string]int {
+	t.Helper()
+	status, err := g.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := make(map[string]int)
+	for _, s := range status.Services {
+		n[s.Name] = s.Restarts
+	}
+	return n
+}
+
+// AwaitAll waits until every service is ready and as it should, and a new session answers.
+func AwaitAll(t *testing.T, g *Guest, holds func(guestapi.Service) bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), sovtest.WaitLimit)
+	defer cancel()
+	for {
+		status, err := g.Status(ctx)
+		if err == nil && status.Ready && !slices.ContainsFunc(status.Services, func(s guestapi.Service) bool { return !holds(s) }) && serves(ctx, g) {
+			return
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			t.Fatalf("not all services are back: %+v\n%s", status, g.Log(t))
+		}
+	}
+}
+
+func serves(ctx context.Context, g *Guest) bool {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	conn, err := pgconn.Connect(ctx, g.URL())
+	if err != nil {
+		return false
+	}
+	defer conn.Close(ctx)
+	_, err = conn.Exec(ctx, "select 1").ReadAll()
+	return err == nil
+}

@@ -1,0 +1,58 @@
+package guesttest
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sovereign-sql/sov/internal/localvm"
+	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
+)
+
+// seeds are the states of machines that were started once, by architecture.
+var seeds sync.Map
+
+// Seed is the state of a machine that was started once, with an empty cluster: initdb takes longer than all the rest of a
+// start, and tests of something else need not wait for it each.
+func Seed(t testing.TB, arch string) string {
+	t.Helper()
+	options := localvm.Options{Artifact: sovtest.Artifact(t, arch), State: filepath.Join(sovtest.Shared, "seed-"+arch), Now: time.Now}
+	once, _ := seeds.LoadOrStore(arch, sync.OnceValue(func() error {
+		vm, err := localvm.Start(t.Context(), options)
+		if err != nil {
+			return err
+		}
+		err = vm.Ready(t.Context(), nil)
+		if err == nil {
+			err = vm.Shutdown(t.Context(), 2*time.Minute)
+		}
+		return errors.Join(err, vm.Close())
+	}))
+	if err := once.(func() error)(); err != nil {
+		t.Fatalf("start a machine for the first time: %v", err)
+	}
+	return options.State
+}
+
+// Seeded returns a state folder of the test's own in which the first start has been.
+func Seeded(t testing.TB, arch string) string {
+	t.Helper()
+	state := filepath.Join(t.TempDir(), "state")
+	if err := os.Mkdir(state, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	CopySparse(t, Seed(t, arch)+"/.", state)
+	return state
+}
+
+// CopySparse copies a file or folder as cp does, and leaves holes where they are.
+func CopySparse(t testing.TB, from, to string) {
+	t.Helper()
+	if out, err := exec.Command("cp", "-a", "--sparse=always", from, to).CombinedOutput(); err != nil {
+		t.Fatalf("copy: %v: %s", err, out)
+	}
+}

@@ -1,0 +1,294 @@
+package phonetest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/sovereign-sql/sov/internal/androidtest"
+	"github.com/sovereign-sql/sov/internal/diagnose"
+	"github.com/sovereign-sql/sov/internal/layout"
+	"github.com/sovereign-sql/sov/internal/runnerapi"
+	"github.com/sovereign-sql/sov/internal/testkit/canary"
+	"github.com/sovereign-sql/sov/internal/testkit/guesttest"
+	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
+)
+
+// Canary stands in every secret of the phone's.
+var Canary = canary.New()
+
+var Password = "the superuser's, for a phone: '\"\\ ü " + Canary.Text
+
+// A Handset is a simulated phone on which the sql machine is installed.
+type Handset struct {
+	*androidtest.Phone
+	T  testing.TB
+	Vm layout.VM
+}
+
+// settings are the runner's for these tests: the machine is an arm64 one, whatever this computer is.
+const handsetSettings = `{"arch": "arm64", "shutdown_timeout": 30%s}`
+
+// New returns a phone with the artifact installed, on data of an earlier start, and the superuser's password pushed;
+// more are settings beyond the usual ones, such as `, "crash_loop": 2`.
+func New(t testing.TB, o androidtest.Options, more string) *Handset {
+	t.Helper()
+	return NewWith(t, sovtest.Artifact(t, "arm64"), o, more)
+}
+
+// NewWith is New for another artifact.
+func NewWith(t testing.TB, dir string, o androidtest.Options, more string) *Handset {
+	t.Helper()
+	h := &Handset{Phone: androidtest.New(t, o), T: t}
+	h.Vm = h.Install(dir, "sql")
+	h.Put(layout.Default.Settings(), fmt.Sprintf(handsetSettings, more), 0o644)
+	if err := os.MkdirAll(h.File(h.Vm.Secrets()), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	h.Put(h.Vm.Secrets()+"/postgres", Password, 0o600)
+	guesttest.CopySparse(t, filepath.Join(guesttest.Seed(t, "arm64"), "data.img"), h.File(h.Vm.Data()))
+	return h
+}
+
+func (h *Handset) Put(path, text string, mode os.FileMode) {
+	h.T.Helper()
+	if err := os.WriteFile(h.File(path), []byte(text), mode); err != nil {
+		h.T.Fatal(err)
+	}
+}
+
+// Runner runs sov-runner on the phone, for at most five minutes.
+func (h *Handset) Runner(args ...string) sovtest.Outcome {
+	h.T.Helper()
+	ctx, cancel := context.WithTimeout(h.T.Context(), 5*time.Minute)
+	defer cancel()
+	result, err := sovtest.Finish(h.Command(ctx, append([]string{layout.Default.Runner()}, args...)...))
+	if err != nil {
+		h.T.Fatalf("sov-runner %s: %v", strings.Join(args, " "), err)
+	}
+	return result
+}
+
+// Do runs sov-runner and fails the test unless it succeeds.
+func (h *Handset) Do(args ...string) sovtest.Outcome {
+	h.T.Helper()
+	o := h.Runner(args...)
+	if o.Status != 0 {
+		h.T.Fatalf("sov-runner %s: %v\n%s", strings.Join(args, " "), o, h.Logs())
+	}
+	return o
+}
+
+// Logs are what the phone's side wrote last.
+func (h *Handset) Logs() string {
+	var out strings.Builder
+	for _, path := range []string{h.Vm.Log(), h.Vm.Console()} {
+		text, _ := os.ReadFile(h.File(path))
+		fmt.Fprintf(&out, "--- %s\n%s\n", filepath.Base(path), text[max(0, len(text)-4000):])
+	}
+	return out.String()
+}
+
+func (h *Handset) Status() runnerapi.Status {
+	h.T.Helper()
+	var s runnerapi.Status
+	if err := json.Unmarshal([]byte(h.Do("status", "sql", "--json").Stdout), &s); err != nil {
+		h.T.Fatal(err)
+	}
+	return s
+}
+
+// Eventually waits until a condition holds.
+func (h *Handset) Eventually(what string, holds func() bool) {
+	h.T.Helper()
+	h.Within(sovtest.WaitLimit, 20*time.Millisecond, what, holds)
+}
+
+// Within looks again and again whether a condition holds, until it does, for at most limit.
+func (h *Handset) Within(limit, pause time.Duration, what string, holds func() bool) {
+	h.T.Helper()
+	deadline := time.Now().Add(limit)
+	for !holds() {
+		if time.Now().After(deadline) {
+			h.T.Fatalf("after %v: not %s\n%s", limit, what, h.Logs())
+		}
+		time.Sleep(pause)
+	}
+}
+
+func (h *Handset) Ready() {
+	h.T.Helper()
+	h.Eventually("ready", func() bool { return h.Status().Phase == runnerapi.Ready })
+}
+
+// connect opens a session as the superuser from the phone's network.
+func (h *Handset) connect() *pgconn.PgConn {
+	h.T.Helper()
+	config, err := pgconn.ParseConfig("host=192.168.100.2 port=5432 user=postgres dbname=postgres sslmode=disable")
+	if err != nil {
+		h.T.Fatal(err)
+	}
+	config.Password = Password
+	config.DialFunc = h.Dial
+	ctx, cancel := context.WithTimeout(h.T.Context(), sovtest.WaitLimit)
+	defer cancel()
+	conn, err := pgconn.ConnectConfig(ctx, config)
+	if err != nil {
+		h.T.Fatalf("connect: %v\n%s", err, h.Logs())
+	}
+	return conn
+}
+
+// Ask returns the first column of what a statement answers.
+func (h *Handset) Ask(sql string) []string {
+	h.T.Helper()
+	conn := h.connect()
+	defer conn.Close(context.Background())
+	ctx, cancel := context.WithTimeout(h.T.Context(), sovtest.WaitLimit)
+	defer cancel()
+	results, err := conn.Exec(ctx, sql).ReadAll()
+	if err != nil {
+		h.T.Fatalf("%s: %v", sql, err)
+	}
+	var column []string
+	for _, result := range results {
+		for _, row := range result.Rows {
+			column = append(column, string(row[0]))
+		}
+	}
+	return column
+}
+
+// GuestShell runs a command in the guest, as the database's user, and returns its lines.
+func (h *Handset) GuestShell(command string) string {
+	h.T.Helper()
+	quoted := strings.ReplaceAll(command, "'", "''")
+	return strings.Join(h.Ask("create temporary table shell (line text); "+
+		"copy shell from program '"+quoted+"' with (format csv, delimiter E'\\x01', quote E'\\x02'); select line from shell"), "\n")
+}
+
+// ServeAddress makes the internet's server tell every client its address as the server sees it.
+func (h *Handset) ServeAddress() {
+	h.Serve(80, func(c net.Conn) {
+		host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
+		c.SetDeadline(time.Now().Add(time.Minute))
+		c.Read(make([]byte, 4096))
+		fmt.Fprintf(c, "HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n%s\n", len(host)+1, host)
+	})
+}
+
+// FetchAddress is what the guest runs to learn by which of the phone's addresses it is seen.
+const FetchAddress = "wget -q -O - -T 30 http://" + androidtest.ServerIP + "/ 2>&1 || true"
+
+func (h *Handset) Diagnose(flags ...string) diagnose.Report {
+	h.T.Helper()
+	o := h.Runner(append([]string{"diagnose", "sql", "--json"}, flags...)...)
+	var report diagnose.Report
+	if err := json.Unmarshal([]byte(o.Stdout), &report); err != nil {
+		h.T.Fatalf("%v: %v", err, o)
+	}
+	if (o.Status == 3) != report.Broken() || o.Status != 0 && o.Status != 3 {
+		h.T.Errorf("exit status %d for %+v", o.Status, report)
+	}
+	return report
+}
+
+// SameNetwork fails the test where two snapshots differ, with the lines that do.
+func SameNetwork(t testing.TB, what, before, after string) {
+	t.Helper()
+	if before == after {
+		return
+	}
+	t.Errorf("%s: the phone's network differs", what)
+	for _, line := range androidtest.Differences(before, after) {
+		t.Error(line)
+	}
+}
+
+// Sabotage lets the saboteur run a script. The guest may be cut off before it has said that it passed it on.
+func (h *Handset) Sabotage(script string) {
+	h.T.Helper()
+	conn := h.connect()
+	ctx, cancel := context.WithTimeout(h.T.Context(), 20*time.Second)
+	defer cancel()
+	defer conn.Close(ctx)
+	if err := guesttest.TellSaboteur(ctx, conn, script); err != nil {
+		h.T.Logf("the saboteur's answer: %v", err)
+	}
+}
+
+// RunnerLog is what the runner wrote on the phone.
+func (h *Handset) RunnerLog() string {
+	text, _ := os.ReadFile(h.File(h.Vm.Log()))
+	return string(text)
+}
+
+// KillSomebody starts the machine and kills its daemon, crosvm or both with SIGKILL, at a moment before late is over.
+func (h *Handset) KillSomebody(random *rand.Rand, late time.Duration) {
+	h.T.Helper()
+	h.Do("up", "sql", "--no-wait")
+	pause := time.NewTimer(time.Duration(random.Int64N(int64(late)))) // the moment is what is tried out
+	<-pause.C
+	who := [][]string{{"sov-runner"}, {"crosvm"}, {"sov-runner", "crosvm"}, {"crosvm", "sov-runner"}}[random.IntN(4)]
+	for _, name := range who {
+		// By name, in the phone's own processes.
+		h.Shell("for p in /proc/[0-9]*; do if [ \"$(cat $p/comm 2>/dev/null)\" = " + name + " ]; then kill -9 ${p#/proc/} 2>/dev/null || true; fi; done")
+	}
+}
+
+// Suspend stops the machine's daemon, so that it repairs nothing, and returns what lets it go on.
+func (h *Handset) Suspend() (resume func()) {
+	h.T.Helper()
+	pid := h.Status().Daemon
+	h.Shell(fmt.Sprintf("kill -STOP %d", pid))
+	return func() { h.Shell(fmt.Sprintf("kill -CONT %d", pid)) }
+}
+
+// Slot is what one of the machine's slots holds.
+func (h *Handset) Slot(name string) runnerapi.Slot {
+	h.T.Helper()
+	for _, s := range h.Status().Slots {
+		if s.Slot == name {
+			return s
+		}
+	}
+	h.T.Fatalf("there is no slot %s", name)
+	return runnerapi.Slot{}
+}
+
+// InstallNext makes an artifact's folder, on this computer, the phone's next version.
+func (h *Handset) InstallNext(dir string) {
+	h.T.Helper()
+	const at = "/data/local/sql"
+	if err := errors.Join(os.RemoveAll(h.File(at)), os.CopyFS(h.File(at), os.DirFS(dir))); err != nil {
+		h.T.Fatal(err)
+	}
+	h.Do("install", "sql", at)
+}
+
+// Resident is the memory of one of the phone's processes, in bytes.
+func (h *Handset) Resident(pid int) int64 {
+	h.T.Helper()
+	for line := range strings.Lines(h.Shell(fmt.Sprintf("cat /proc/%d/status", pid))) {
+		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			kib, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
+			if err != nil {
+				h.T.Fatal(err)
+			}
+			return kib << 10
+		}
+	}
+	h.T.Fatalf("process %d has no memory", pid)
+	return 0
+}

@@ -1,0 +1,94 @@
+package phonetest
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/sovereign-sql/sov/internal/androidtest"
+	"github.com/sovereign-sql/sov/internal/layout"
+	"github.com/sovereign-sql/sov/internal/manifest"
+	"github.com/sovereign-sql/sov/internal/push"
+	"github.com/sovereign-sql/sov/internal/slots"
+	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
+)
+
+// A Pushed phone is one that the tests push to by the real adb, from a computer with a user of its own.
+type Pushed struct {
+	*Handset
+	ADB    *androidtest.ADB
+	Server *androidtest.ADBServer
+	config string // the user's folder for sov's configuration
+}
+
+// NewPushed returns a phone on which nothing is installed yet.
+func NewPushed(t testing.TB, server *androidtest.ADBServer) *Pushed {
+	t.Helper()
+	h := &Handset{Phone: androidtest.New(t, androidtest.Options{}), T: t}
+	var err error
+	if h.Vm, err = layout.Default.VM("sql"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(h.File(filepath.Dir(layout.Default.Runner()))); err != nil {
+		t.Fatal(err)
+	}
+	h.Put(layout.Default.Settings(), fmt.Sprintf(handsetSettings, ""), 0o644)
+	p := &Pushed{Handset: h, ADB: h.ServeADB(androidtest.ADBOptions{}), Server: server, config: t.TempDir()}
+	server.Connect(p.ADB)
+	return p
+}
+
+// Sov runs the program for this phone.
+func (p *Pushed) Sov(args ...string) sovtest.Outcome {
+	p.T.Helper()
+	return sovtest.Run(p.T, func(c *exec.Cmd) {
+		c.Env = p.Environ()
+		if args[0] == "secrets" {
+			c.Stdin = strings.NewReader(Password)
+		}
+	}, args...)
+}
+
+// Environ is the environment of the phone's user, who has the test's adb.
+func (p *Pushed) Environ() []string {
+	return append(os.Environ(), "PATH="+filepath.Dir(p.Server.Program())+":"+os.Getenv("PATH"), "SOV_CONFIG_DIR="+p.config)
+}
+
+// Push pushes an artifact with flags and returns what it says.
+func (p *Pushed) Push(dir string, flags ...string) push.Result {
+	p.T.Helper()
+	o := p.Sov(append([]string{"push", dir, "--json", "--device", p.ADB.Serial()}, flags...)...)
+	if o.Status != 0 {
+		p.T.Fatalf("sov push: %v\n%s", o, p.Logs())
+	}
+	var r push.Result
+	if err := json.Unmarshal([]byte(o.Stdout), &r); err != nil {
+		p.T.Fatalf("%v: %v", err, o)
+	}
+	return r
+}
+
+// Whole is the digest of the version that is current on the phone, every byte of which was compared with its manifest.
+func (p *Pushed) Whole() string {
+	p.T.Helper()
+	target, err := os.Readlink(p.File(p.Vm.Current()))
+	if err != nil {
+		p.T.Fatal(err)
+	}
+	dir := filepath.Join(p.File(p.Vm.Dir()), target)
+	a, err := slots.Load(dir)
+	if err != nil {
+		p.T.Fatal(err)
+	}
+	for _, want := range a.Files {
+		content, err := os.ReadFile(filepath.Join(dir, want.Name))
+		if err != nil || manifest.Describe(want.Name, content) != want {
+			p.T.Fatalf("%s: %s is not whole: %v", target, want.Name, err)
+		}
+	}
+	return a.Digest
+}

@@ -1,0 +1,105 @@
+package sovtest
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/sovereign-sql/sov/assets"
+)
+
+// made holds the builds of this process by name, each a function that builds once.
+var made sync.Map
+
+// Artifact returns the folder of the sql recipe's artifact for an architecture. It is built once.
+func Artifact(t testing.TB, arch string) string {
+	t.Helper()
+	return Variant(t, arch, "sql")
+}
+
+// Variant returns the folder of the artifact of a changed sql recipe, with texts replaced in pairs: the old, the new. It is
+// built once for each name.
+func Variant(t testing.TB, arch, name string, replace ...string) string {
+	t.Helper()
+	recipe := ChangedRecipe(t, replace...)
+	once, _ := made.LoadOrStore(arch+"/"+name, sync.OnceValues(func() (string, Outcome) {
+		dir := filepath.Join(Shared, arch, name)
+		path := filepath.Join(dir, "recipe.yaml")
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return "", Outcome{Status: 1, Stderr: err.Error()}
+		}
+		if err := os.WriteFile(path, recipe, 0o644); err != nil {
+			return "", Outcome{Status: 1, Stderr: err.Error()}
+		}
+		command := exec.Command(Program, append([]string{"build", path, "--arch", arch, "--lock", SharedLock(arch), "-o", dir}, FromMirror()...)...)
+		result, err := Finish(command)
+		if err != nil {
+			return "", Outcome{Status: 1, Stderr: err.Error()}
+		}
+		folders, _ := filepath.Glob(filepath.Join(dir, "*", arch)) // the pattern is well formed
+		if len(folders) != 1 {
+			return "", Outcome{Status: 1, Stderr: result.String()}
+		}
+		return folders[0], result
+	}))
+	dir, result := once.(func() (string, Outcome))()
+	if result.Status != 0 {
+		t.Fatalf("build %s for %s: %v", name, arch, result)
+	}
+	return dir
+}
+
+// SharedLock is the lock file of all builds of the sql recipe for an architecture.
+func SharedLock(arch string) string { return filepath.Join(Shared, arch+".lock") }
+
+// ChangedRecipe is the sql recipe with texts replaced in pairs.
+func ChangedRecipe(t testing.TB, replace ...string) []byte {
+	t.Helper()
+	text, err := assets.Recipe("sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := string(text)
+	for i := 0; i < len(replace); i += 2 {
+		if !strings.Contains(changed, replace[i]) {
+			t.Fatalf("the sql recipe has no %q", replace[i])
+		}
+		changed = strings.ReplaceAll(changed, replace[i], replace[i+1])
+	}
+	return []byte(changed)
+}
+
+// WithSetting replaces, in the sql recipe, its empty settings of PostgreSQL.
+func WithSetting(setting string) []string {
+	return []string{"settings: {}", "settings: {" + setting + "}"}
+}
+
+// ChangedSetting is the sql recipe's artifact with one setting changed.
+func ChangedSetting(t testing.TB) string {
+	t.Helper()
+	return Variant(t, "arm64", "changed-setting", WithSetting("log_min_duration_statement: 250")...)
+}
+
+// OnTailnet is the sql recipe's artifact for a control server, with more of its text replaced.
+func OnTailnet(t testing.TB, arch, name, url string, replace ...string) string {
+	t.Helper()
+	return Variant(t, arch, name, append(replace,
+		"hostname: sovereign-sql\n\npostgres:", "hostname: sovereign-sql\n  login_server: "+url+"\n  tags: [tag:sql]\n\npostgres:")...)
+}
+
+// saboteur is a service for the sql recipe that does, as root, what the database's user writes into a pipe.
+const saboteur = `
+services:
+  - name: saboteur
+    command: [/bin/sh, -c, "mkfifo -m 622 /run/sabotage; while :; do /bin/sh </run/sabotage; done"]
+`
+
+// Sabotageable is the sql recipe's artifact with the saboteur in it. Its control server would be at the discard port of the
+// machine's host, where nobody answers: the tests do not bother Tailscale's own.
+func Sabotageable(t testing.TB) string {
+	t.Helper()
+	return OnTailnet(t, "arm64", "sabotage", "http://192.168.100.1:9", "publish: [5432]", "publish: [5432]\n"+saboteur)
+}

@@ -1,0 +1,20 @@
+package sovtest
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/sovereign-sql/sov/internal/registrytest"
+)
+
+// FillRegistry gives a registry what the build of sql for all tests has made.
+func FillRegistry(t testing.TB, registry *registrytest.Registry, mode string) {
+	t.Helper()
+	Artifact(t, "arm64")
+	command := exec.Command(Program, append([]string{"build", "sql", "-o", t.TempDir(), "--lock", SharedLock("arm64"),
+		"--cache-to", registry.Repository("team/cache") + ",mode=" + mode}, FromMirror()...)...)
+	if out, err := command.CombinedOutput(); err != nil || strings.Contains(string(out), "warning") {
+		t.Fatalf("fill the registry: %v: %s", err, out)
+	}
+}
