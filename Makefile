@@ -22,7 +22,7 @@ deps: ## install the Debian packages that are missing
 
 build: ## compile the programs into bin/
 	@echo "build: compiling sov-init and sov-runner (arm64, amd64), sov and sov-mirror"
-	@SOV_VERSION=$(VERSION) $(GO) generate ./internal/embedded
+	@SOV_VERSION=$(VERSION) $(GO) generate ./internal/host/embedded
 	@$(GOBUILD) -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ ./cmd/sov ./cmd/sov-mirror
 	@echo "build: bin/sov and bin/sov-mirror are ready"
 
@@ -64,5 +64,5 @@ lint: ## gofmt, vet, staticcheck, actionlint, shellcheck; sov for macOS compiles
 	@echo "lint: clean"
 
 clean: ## remove bin/, out/ and dist/ (the cache stays: see `sov cache prune`)
-	@rm -rf bin out dist internal/embedded/bin/*.zst
+	@rm -rf bin out dist internal/host/embedded/bin/*.zst
 	@echo "clean: removed bin/, out/ and dist/"

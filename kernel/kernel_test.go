@@ -6,7 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/sovereign-sql/sov/internal/kconfig"
+	"github.com/sovereign-sql/sov/internal/image/kconfig"
 )
 
 var arches = []string{"arm64", "amd64"}

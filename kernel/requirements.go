@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/sovereign-sql/sov/internal/kconfig"
+	"github.com/sovereign-sql/sov/internal/image/kconfig"
 )
 
 // A Requirement is an option that the guest cannot do without. It has to be

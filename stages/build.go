@@ -11,10 +11,10 @@ import (
 	"time"
 
 	"github.com/sovereign-sql/sov/assets"
+	"github.com/sovereign-sql/sov/internal/contract/offline"
+	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/internal/fetch"
-	"github.com/sovereign-sql/sov/internal/ociref"
-	"github.com/sovereign-sql/sov/internal/recipe"
-	"github.com/sovereign-sql/sov/internal/supplies"
+	"github.com/sovereign-sql/sov/internal/image/oci"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/bundle"
 	"github.com/sovereign-sql/sov/stages/tailscale"
@@ -74,10 +74,10 @@ type builder struct {
 	store    *pipeline.Store
 	engine   *pipeline.Engine
 	reporter pipeline.Reporter
-	image    ociref.Reference // of the base
-	images   ociref.Options
+	image    oci.Reference // of the base
+	images   oci.Options
 	client   *fetch.Client // for everything that is no image
-	supplies *supplies.Bundle
+	supplies *offline.Bundle
 }
 
 func newBuilder(ctx context.Context, o Options) (_ *builder, err error) {
@@ -107,7 +107,7 @@ func newBuilder(ctx context.Context, o Options) (_ *builder, err error) {
 	if err := b.openSupplies(); err != nil {
 		return nil, err
 	}
-	if b.image, err = ociref.Parse(b.imageName()); err != nil {
+	if b.image, err = oci.Parse(b.imageName()); err != nil {
 		return nil, err
 	}
 	if b.store, err = pipeline.OpenStore(o.CacheDir); err != nil {
@@ -135,8 +135,8 @@ func (b *builder) connect() error {
 	if err != nil {
 		home = "" // only the system's configuration counts then
 	}
-	mirrors, err := ociref.DockerMirrors(home)
-	b.images = ociref.Options{Transport: transport, Mirrors: mirrors}
+	mirrors, err := oci.DockerMirrors(home)
+	b.images = oci.Options{Transport: transport, Mirrors: mirrors}
 	return err
 }
 

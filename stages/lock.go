@@ -7,9 +7,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/sovereign-sql/sov/internal/apk"
-	"github.com/sovereign-sql/sov/internal/lock"
-	"github.com/sovereign-sql/sov/internal/tree"
+	"github.com/sovereign-sql/sov/internal/contract/lock"
+	"github.com/sovereign-sql/sov/internal/image/apk"
+	"github.com/sovereign-sql/sov/internal/image/tree"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/base"
 	"github.com/sovereign-sql/sov/stages/kernel"

@@ -12,8 +12,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/sovereign-sql/sov/internal/apkbuild"
-	"github.com/sovereign-sql/sov/internal/lock"
+	"github.com/sovereign-sql/sov/internal/contract/lock"
+	"github.com/sovereign-sql/sov/internal/testkit/apkbuild"
 )
 
 // addLibrary puts icu-libs of another version into the repository, in place of

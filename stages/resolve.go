@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/sovereign-sql/sov/internal/lock"
-	"github.com/sovereign-sql/sov/internal/ociref"
-	"github.com/sovereign-sql/sov/internal/tree"
+	"github.com/sovereign-sql/sov/internal/contract/lock"
+	"github.com/sovereign-sql/sov/internal/image/oci"
+	"github.com/sovereign-sql/sov/internal/image/tree"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/base"
 	"github.com/sovereign-sql/sov/stages/kernel"
@@ -102,7 +102,7 @@ func (b *builder) resolve(ctx context.Context) (*lock.Entry, error) {
 
 func (b *builder) resolveImage(ctx context.Context, entry *lock.Entry) error {
 	return b.engine.Do(ctx, "resolve image", func(ctx context.Context, _ *pipeline.Task) error {
-		img, err := ociref.Open(ctx, b.image, b.Arch, "", b.images)
+		img, err := oci.Open(ctx, b.image, b.Arch, "", b.images)
 		if err == nil {
 			entry.Image = lock.Image{Reference: entry.Inputs.Image, Digest: img.Digest}
 		}

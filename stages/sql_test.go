@@ -10,11 +10,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sovereign-sql/sov/internal/ext4"
-	"github.com/sovereign-sql/sov/internal/guestspec"
-	"github.com/sovereign-sql/sov/internal/manifest"
-	"github.com/sovereign-sql/sov/internal/mirror/mirrortest"
-	"github.com/sovereign-sql/sov/internal/recipe"
+	"github.com/sovereign-sql/sov/internal/artifact/manifest"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/contract/recipe"
+	"github.com/sovereign-sql/sov/internal/image/ext4"
+	"github.com/sovereign-sql/sov/internal/testkit/mirror/mirrortest"
 )
 
 // TestSQL builds the recipe that comes with sov from real programs. What is

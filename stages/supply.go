@@ -10,8 +10,8 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/sovereign-sql/sov/internal/lock"
-	"github.com/sovereign-sql/sov/internal/supplies"
+	"github.com/sovereign-sql/sov/internal/contract/lock"
+	"github.com/sovereign-sql/sov/internal/contract/offline"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/base"
 	"github.com/sovereign-sql/sov/stages/kernel"
@@ -49,7 +49,7 @@ func WriteBundle(ctx context.Context, o Options, path string) (*BundleReport, er
 	if err != nil {
 		return nil, err
 	}
-	g := &gathering{builder: b, open: map[supplies.Item]func() (io.ReadCloser, error){}}
+	g := &gathering{builder: b, open: map[offline.Item]func() (io.ReadCloser, error){}}
 	defer func() { os.RemoveAll(g.scratch) }()
 	if err := g.gather(ctx, entry); err != nil {
 		return nil, fmt.Errorf("gather what recipe %s for %s is made from: %w", b.Recipe.Name, b.Arch, err)
@@ -68,32 +68,32 @@ func WriteBundle(ctx context.Context, o Options, path string) (*BundleReport, er
 // A gathering collects the items of a bundle.
 type gathering struct {
 	*builder
-	index   supplies.Index
-	open    map[supplies.Item]func() (io.ReadCloser, error)
+	index   offline.Index
+	open    map[offline.Item]func() (io.ReadCloser, error)
 	scratch string // folder that is removed at the end
 }
 
-func (g *gathering) add(kind supplies.Kind, name string, b pipeline.Blob, open func() (io.ReadCloser, error)) {
-	item := supplies.Item{Kind: kind, Name: name, Size: b.Size, SHA256: b.Digest.Hex()}
+func (g *gathering) add(kind offline.Kind, name string, b pipeline.Blob, open func() (io.ReadCloser, error)) {
+	item := offline.Item{Kind: kind, Name: name, Size: b.Size, SHA256: b.Digest.Hex()}
 	g.index.Items = append(g.index.Items, item)
 	g.open[item] = open
 }
 
-func (g *gathering) addBytes(kind supplies.Kind, name string, text []byte) {
+func (g *gathering) addBytes(kind offline.Kind, name string, text []byte) {
 	g.add(kind, name, pipeline.Blob{Digest: pipeline.DigestOf(text), Size: int64(len(text))},
 		func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(text)), nil })
 }
 
-func (g *gathering) addBlob(kind supplies.Kind, name string, b pipeline.Blob) {
+func (g *gathering) addBlob(kind offline.Kind, name string, b pipeline.Blob) {
 	g.add(kind, name, b, func() (io.ReadCloser, error) { return g.store.Open(b) })
 }
 
 func (g *gathering) gather(ctx context.Context, entry *lock.Entry) error {
-	g.index.Format, g.index.Recipe, g.index.Arch = supplies.Format, g.Recipe.Name, g.Arch
+	g.index.Format, g.index.Recipe, g.index.Arch = offline.Format, g.Recipe.Name, g.Arch
 	var file lock.File
 	file.Put(*entry)
-	g.addBytes(supplies.Recipe, g.Recipe.Name, g.RecipeText)
-	g.addBytes(supplies.Lock, lockItem, file.Encode())
+	g.addBytes(offline.Recipe, g.Recipe.Name, g.RecipeText)
+	g.addBytes(offline.Lock, lockItem, file.Encode())
 	result, err := g.buildBefore(ctx, g.base(entry), g.packages(entry))
 	if err != nil {
 		return err
@@ -121,10 +121,10 @@ func (g *gathering) image(made finished, entry *lock.Entry) error {
 		return err
 	}
 	if b, ok := made.output(base.Name, base.ManifestFile); ok { // docker save's have none
-		g.addBlob(supplies.ImageManifest, entry.Image.Digest, b)
+		g.addBlob(offline.ImageManifest, entry.Image.Digest, b)
 	}
 	if b, ok := made.output(base.Name, base.ConfigFile); ok {
-		g.addBlob(supplies.ImageConfig, entry.Image.Digest, b)
+		g.addBlob(offline.ImageConfig, entry.Image.Digest, b)
 	}
 	seen := map[string]bool{}
 	for i, id := range about.DiffIDs {
@@ -133,7 +133,7 @@ func (g *gathering) image(made finished, entry *lock.Entry) error {
 			return fmt.Errorf("layer %s of the image is missing", id)
 		}
 		if !seen[id] {
-			g.addBlob(supplies.Layer, id, b)
+			g.addBlob(offline.Layer, id, b)
 		}
 		seen[id] = true
 	}
@@ -146,7 +146,7 @@ func (g *gathering) packageFiles(made finished, entry *lock.Entry) error {
 		if !ok {
 			return fmt.Errorf("package %s-%s is missing", p.Name, p.Version)
 		}
-		g.addBlob(supplies.Package, p.Checksum, b)
+		g.addBlob(offline.Package, p.Checksum, b)
 	}
 	return nil
 }
@@ -155,7 +155,7 @@ func (g *gathering) kernelArchive(ctx context.Context, k lock.Kernel) error {
 	return g.engine.Do(ctx, "kernel source", func(ctx context.Context, t *pipeline.Task) error {
 		b, err := kernel.FetchLocked(ctx, kernel.ResolveOptions{Store: g.store, Fetch: g.client, Supplies: g.supplies, Task: t}, k)
 		if err == nil {
-			g.addBlob(supplies.KernelSource, k.SHA256, b)
+			g.addBlob(offline.KernelSource, k.SHA256, b)
 		}
 		return err
 	})
@@ -176,7 +176,7 @@ func (g *gathering) modules(ctx context.Context) (err error) {
 			if err != nil {
 				return err
 			}
-			g.add(supplies.Module, name, b, func() (io.ReadCloser, error) { return os.Open(path) })
+			g.add(offline.Module, name, b, func() (io.ReadCloser, error) { return os.Open(path) })
 		}
 		return nil
 	})
@@ -198,7 +198,7 @@ func (g *gathering) write(ctx context.Context, path string, t *pipeline.Task) (s
 	}
 	defer os.Remove(tmp.Name())
 	defer tmp.Close()
-	err = supplies.Write(tmp, &g.index, func(i supplies.Item) (io.ReadCloser, error) {
+	err = offline.Write(tmp, &g.index, func(i offline.Item) (io.ReadCloser, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
@@ -234,14 +234,14 @@ func (b *builder) openSupplies() (err error) {
 	if b.Bundle == "" {
 		return nil
 	}
-	if b.supplies, err = supplies.Open(b.Bundle); err != nil {
+	if b.supplies, err = offline.Open(b.Bundle); err != nil {
 		return err
 	}
 	entry, err := b.bundleEntry()
 	if err != nil || entry == nil {
 		return err
 	}
-	text, err := b.supplies.Bytes(supplies.Recipe, b.Recipe.Name)
+	text, err := b.supplies.Bytes(offline.Recipe, b.Recipe.Name)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -263,7 +263,7 @@ func (b *builder) openSupplies() (err error) {
 // bundleEntry returns the bundle's lock entry for the recipe, nil where it has
 // none.
 func (b *builder) bundleEntry() (*lock.Entry, error) {
-	text, err := b.supplies.Bytes(supplies.Lock, lockItem)
+	text, err := b.supplies.Bytes(offline.Lock, lockItem)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -280,11 +280,11 @@ func (b *builder) bundleEntry() (*lock.Entry, error) {
 
 // BundleRecipe returns the source of the recipe in a bundle.
 func BundleRecipe(path string) (name string, text []byte, err error) {
-	b, err := supplies.Open(path)
+	b, err := offline.Open(path)
 	if err != nil {
 		return "", nil, err
 	}
 	defer b.Close()
-	text, err = b.Bytes(supplies.Recipe, b.Recipe)
+	text, err = b.Bytes(offline.Recipe, b.Recipe)
 	return b.Recipe, text, err
 }

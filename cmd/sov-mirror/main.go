@@ -11,8 +11,9 @@ import (
 	"os/signal"
 	"syscall"
 
-	"github.com/sovereign-sql/sov/internal/mirror"
 	"github.com/spf13/cobra"
+
+	"github.com/sovereign-sql/sov/internal/testkit/mirror"
 )
 
 func main() {

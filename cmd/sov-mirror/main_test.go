@@ -12,7 +12,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sovereign-sql/sov/internal/mirror"
+	"github.com/sovereign-sql/sov/internal/testkit/mirror"
 )
 
 // TestReadyAndStop runs the command until it says that it is ready, asks it

@@ -7,8 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sovereign-sql/sov/internal/backup"
-	"github.com/sovereign-sql/sov/internal/runner"
+	"github.com/sovereign-sql/sov/internal/contract/backup"
+	"github.com/sovereign-sql/sov/internal/phone/daemon"
 )
 
 func newBackup(o *options) *cobra.Command {
@@ -22,7 +22,7 @@ of. Its end says whether it is whole.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			ctx, cancel := whileRead(c.Context(), os.Stdout)
 			defer cancel()
-			return runner.Backup(ctx, o.layout(), args[0], os.Stdout)
+			return daemon.Backup(ctx, o.layout(), args[0], os.Stdout)
 		},
 	}
 }
@@ -38,7 +38,7 @@ replaced before all of it has come and was restored. With --json the guest's eve
 		RunE: func(c *cobra.Command, args []string) error {
 			report := progress(c.ErrOrStderr(), args[0])
 			lines := json.NewEncoder(c.OutOrStdout())
-			return runner.Restore(c.Context(), o.layout(), args[0], os.Stdin, func(e backup.Event) {
+			return daemon.Restore(c.Context(), o.layout(), args[0], os.Stdin, func(e backup.Event) {
 				switch {
 				case o.json:
 					lines.Encode(e) // nobody reads it any more: it goes on to its end

@@ -5,7 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sovereign-sql/sov/internal/runner"
+	"github.com/sovereign-sql/sov/internal/phone/daemon"
 )
 
 func newConnect(o *options) *cobra.Command {
@@ -18,7 +18,7 @@ func newConnect(o *options) *cobra.Command {
 		RunE: func(c *cobra.Command, args []string) error {
 			ctx, cancel := whileRead(c.Context(), os.Stdout)
 			defer cancel()
-			return runner.Connect(ctx, o.layout(), args[0], service, os.Stdin, os.Stdout)
+			return daemon.Connect(ctx, o.layout(), args[0], service, os.Stdin, os.Stdout)
 		},
 	}
 	c.Flags().StringVar(&service, "service", service, "what the machine offers")

@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sovereign-sql/sov/internal/runner"
+	"github.com/sovereign-sql/sov/internal/phone/daemon"
 )
 
 func newDiagnose(o *options) *cobra.Command {
@@ -25,8 +25,8 @@ when something is broken.`,
 			if err != nil {
 				return err
 			}
-			up := runner.UpOptions{Program: program, Report: progress(c.ErrOrStderr(), args[0])}
-			report, fault := runner.Diagnose(c.Context(), o.layout(), args[0], fix, up)
+			up := daemon.UpOptions{Program: program, Report: progress(c.ErrOrStderr(), args[0])}
+			report, fault := daemon.Diagnose(c.Context(), o.layout(), args[0], fix, up)
 			if report.Layers == nil {
 				return fault
 			}

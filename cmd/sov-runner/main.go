@@ -16,7 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sovereign-sql/sov/internal/layout"
+	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 )
 
 // release is the release of sov that this program belongs to, which internal/embedded/generate writes here. It is empty in
@@ -85,7 +85,7 @@ type options struct {
 	json bool
 }
 
-func (o *options) layout() layout.Root { return layout.Root(o.root) }
+func (o *options) layout() phonepath.Root { return phonepath.Root(o.root) }
 
 func newRoot() *cobra.Command {
 	o := &options{}
@@ -105,7 +105,7 @@ the phone as it found it, whatever was killed in between.`,
 		SilenceUsage: true, SilenceErrors: true,
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.PersistentFlags().StringVar(&o.root, "root", string(layout.Default), "folder that holds the machines")
+	root.PersistentFlags().StringVar(&o.root, "root", string(phonepath.Default), "folder that holds the machines")
 	root.PersistentFlags().BoolVar(&o.json, "json", false, "print the result as JSON")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return &usageError{fmt.Errorf("%w (see `%s --help`)", err, c.CommandPath())}

@@ -5,7 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sovereign-sql/sov/internal/runner"
+	"github.com/sovereign-sql/sov/internal/phone/daemon"
 )
 
 func newRemove(o *options) *cobra.Command {
@@ -18,7 +18,7 @@ the same name takes them on; --data removes them too, for ever. The last machine
 		Example: "  sov-runner remove sql\n  sov-runner remove sql --data",
 		Args:    oneName,
 		RunE: func(c *cobra.Command, args []string) error {
-			r, err := runner.Remove(c.Context(), o.layout(), args[0], data, progress(c.ErrOrStderr(), args[0]))
+			r, err := daemon.Remove(c.Context(), o.layout(), args[0], data, progress(c.ErrOrStderr(), args[0]))
 			if err != nil {
 				return err
 			}

@@ -10,9 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sovereign-sql/sov/internal/guestapi"
-	"github.com/sovereign-sql/sov/internal/runner"
-	"github.com/sovereign-sql/sov/internal/runnerapi"
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
+	"github.com/sovereign-sql/sov/internal/phone/daemon"
 )
 
 func newStatus(o *options) *cobra.Command {
@@ -23,7 +23,7 @@ func newStatus(o *options) *cobra.Command {
 		Example: "  sov-runner status sql\n  sov-runner status sql --json",
 		Args:    oneName,
 		RunE: func(c *cobra.Command, args []string) error {
-			s, err := runner.Status(c.Context(), o.layout(), args[0])
+			s, err := daemon.Status(c.Context(), o.layout(), args[0])
 			if err != nil {
 				return err
 			}
@@ -113,7 +113,7 @@ func tailnetLine(t *guestapi.Tailnet) string {
 }
 
 func newLogs(o *options) *cobra.Command {
-	var l runner.LogOptions
+	var l daemon.LogOptions
 	c := &cobra.Command{
 		Use:     "logs NAME",
 		Short:   "Show a machine's console, one of its services' logs, or the runner's own",
@@ -125,7 +125,7 @@ func newLogs(o *options) *cobra.Command {
 			}
 			ctx, cancel := whileRead(c.Context(), os.Stdout)
 			defer cancel()
-			return runner.Logs(ctx, o.layout(), args[0], l, c.OutOrStdout())
+			return daemon.Logs(ctx, o.layout(), args[0], l, c.OutOrStdout())
 		},
 	}
 	c.Flags().BoolVarP(&l.Follow, "follow", "f", false, "go on with what is written")

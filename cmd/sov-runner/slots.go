@@ -6,8 +6,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sovereign-sql/sov/internal/runner"
-	"github.com/sovereign-sql/sov/internal/runnerapi"
+	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
+	"github.com/sovereign-sql/sov/internal/phone/daemon"
 )
 
 func newSlots(o *options) *cobra.Command {
@@ -19,7 +19,7 @@ that was tried and given up, with the reason; broken is what is not whole.`,
 		Example: "  sov-runner slots sql\n  sov-runner slots sql --json",
 		Args:    oneName,
 		RunE: func(c *cobra.Command, args []string) error {
-			slots, err := runner.Slots(o.layout(), args[0])
+			slots, err := daemon.Slots(o.layout(), args[0])
 			if err != nil {
 				return err
 			}
@@ -65,7 +65,7 @@ leads to the newer version again. A version that was given up is not gone back t
 		Example: "  sov-runner rollback sql\n  sov-runner rollback sql --no-restart",
 		Args:    oneName,
 		RunE: func(c *cobra.Command, args []string) error {
-			slot, running, err := runner.RollBack(o.layout(), args[0])
+			slot, running, err := daemon.RollBack(o.layout(), args[0])
 			if err != nil {
 				return err
 			}
@@ -76,7 +76,7 @@ leads to the newer version again. A version that was given up is not gone back t
 				}
 				return nil
 			}
-			if err := runner.Down(c.Context(), o.layout(), args[0], progress(c.ErrOrStderr(), args[0])); err != nil {
+			if err := daemon.Down(c.Context(), o.layout(), args[0], progress(c.ErrOrStderr(), args[0])); err != nil {
 				return err
 			}
 			return up(c, o, f, args[0])
@@ -95,7 +95,7 @@ func newReceive(o *options) *cobra.Command {
 slot that is not current and becomes current when it is whole.`,
 		Args: oneName,
 		RunE: func(c *cobra.Command, args []string) error {
-			return runner.Receive(c.Context(), o.layout(), args[0], version(), os.Stdin, os.Stdout)
+			return daemon.Receive(c.Context(), o.layout(), args[0], version(), os.Stdin, os.Stdout)
 		},
 	}
 }
@@ -114,7 +114,7 @@ slot that is not current and becomes current when it is whole; what is there alr
 			return nil
 		},
 		RunE: func(c *cobra.Command, args []string) error {
-			done, err := runner.Install(c.Context(), o.layout(), args[0], version(), args[1], nil)
+			done, err := daemon.Install(c.Context(), o.layout(), args[0], version(), args[1], nil)
 			if err != nil {
 				return err
 			}

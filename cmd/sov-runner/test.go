@@ -3,7 +3,7 @@ package main
 import (
 	"github.com/spf13/cobra"
 
-	"github.com/sovereign-sql/sov/internal/runner"
+	"github.com/sovereign-sql/sov/internal/phone/daemon"
 )
 
 func newTest(o *options) *cobra.Command {
@@ -15,7 +15,7 @@ clock, Tailscale where it is configured. Exit status 3 when a check fails.`,
 		Example: "  sov-runner test sql\n  sov-runner test sql --json",
 		Args:    oneName,
 		RunE: func(c *cobra.Command, args []string) error {
-			report, err := runner.Test(c.Context(), o.layout(), args[0])
+			report, err := daemon.Test(c.Context(), o.layout(), args[0])
 			if err != nil {
 				return err
 			}

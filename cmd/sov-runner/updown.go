@@ -10,8 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sovereign-sql/sov/internal/runner"
-	"github.com/sovereign-sql/sov/internal/runnerapi"
+	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
+	"github.com/sovereign-sql/sov/internal/phone/daemon"
 )
 
 // progress returns a reporter of lines with the time since it was made.
@@ -51,7 +51,7 @@ func up(c *cobra.Command, o *options, f *upFlags, name string) error {
 		return err
 	}
 	report := progress(c.ErrOrStderr(), name)
-	state, err := runner.Up(c.Context(), o.layout(), name, runner.UpOptions{Program: program, NoWait: f.noWait, Timeout: f.timeout, Report: report})
+	state, err := daemon.Up(c.Context(), o.layout(), name, daemon.UpOptions{Program: program, NoWait: f.noWait, Timeout: f.timeout, Report: report})
 	if c.Context().Err() != nil {
 		return fmt.Errorf("no longer waiting; %s goes on starting: `sov-runner down %s` ends it", name, name)
 	}
@@ -86,7 +86,7 @@ a killed daemon has left is put right.`,
 }
 
 func down(ctx context.Context, c *cobra.Command, o *options, name string) error {
-	if err := runner.Down(ctx, o.layout(), name, progress(c.ErrOrStderr(), name)); err != nil {
+	if err := daemon.Down(ctx, o.layout(), name, progress(c.ErrOrStderr(), name)); err != nil {
 		return err
 	}
 	if o.json {
@@ -105,7 +105,7 @@ func newRestart(o *options) *cobra.Command {
 		Example: "  sov-runner restart sql",
 		Args:    oneName,
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := runner.Down(c.Context(), o.layout(), args[0], progress(c.ErrOrStderr(), args[0])); err != nil {
+			if err := daemon.Down(c.Context(), o.layout(), args[0], progress(c.ErrOrStderr(), args[0])); err != nil {
 				return err
 			}
 			return up(c, o, f, args[0])
@@ -127,7 +127,7 @@ service.sh runs at boot. SIGUSR1 starts a machine afresh that was given up after
 		RunE: func(c *cobra.Command, args []string) error {
 			again := make(chan struct{}, 1)
 			signals := make(chan os.Signal, 1)
-			signal.Notify(signals, runner.Again)
+			signal.Notify(signals, daemon.Again)
 			defer signal.Stop(signals)
 			go func() {
 				for range signals {
@@ -137,7 +137,7 @@ service.sh runs at boot. SIGUSR1 starts a machine afresh that was given up after
 					}
 				}
 			}()
-			d := &runner.Daemon{Root: o.layout(), Name: args[0], Version: version(), Output: os.Stdout, Again: again}
+			d := &daemon.Daemon{Root: o.layout(), Name: args[0], Version: version(), Output: os.Stdout, Again: again}
 			return d.Run(c.Context())
 		},
 	}

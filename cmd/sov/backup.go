@@ -13,8 +13,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sovereign-sql/sov/internal/backup"
-	"github.com/sovereign-sql/sov/internal/phone"
+	"github.com/sovereign-sql/sov/internal/contract/backup"
+	"github.com/sovereign-sql/sov/internal/host/device"
 	"github.com/sovereign-sql/sov/pipeline"
 )
 
@@ -68,7 +68,7 @@ func saveBackup(ctx context.Context, s *site, name, path string) error {
 	stream, in := io.Pipe()
 	ended := make(chan struct{})
 	go func() {
-		err := s.runner(ctx, phone.Command{Stdout: in, Limit: phone.NoLimit, Idle: streamIdle}, "backup", name)
+		err := s.runner(ctx, device.Command{Stdout: in, Limit: device.NoLimit, Idle: streamIdle}, "backup", name)
 		in.CloseWithError(err) // where it went well the end of the file: the stream has one of its own
 		close(ended)
 	}()

@@ -8,8 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sovereign-sql/sov/internal/remotecache"
 	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/remote"
 )
 
 func (cc *cacheCommand) newExport() *cobra.Command {
@@ -22,7 +22,7 @@ computer. The file appears when it is complete.`,
 		Example: "  sov cache export cache.tar\n  sov cache export --last cache.tar",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			archive, err := remotecache.Create(args[0])
+			archive, err := remote.Create(args[0])
 			if err != nil {
 				return err
 			}
@@ -50,7 +50,7 @@ left out and named.`,
 		Example: "  sov cache import cache.tar",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			archive, file, err := remotecache.Open(args[0])
+			archive, file, err := remote.Open(args[0])
 			if err != nil {
 				return err
 			}
@@ -72,11 +72,11 @@ type=dir,dest=PATH. What is there already is not sent again.`,
 		Example: "  sov cache push registry.example.com/team/sov-cache\n  sov cache push --last type=dir,dest=/mnt/share/sov-cache",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			spec, err := remotecache.ParseTarget(args[0])
+			spec, err := remote.ParseTarget(args[0])
 			if err != nil {
 				return &usageError{err}
 			}
-			remote, err := new(remotecache.Opener).Open(spec)
+			remote, err := new(remote.Opener).Open(spec)
 			if err != nil {
 				return &usageError{err}
 			}
@@ -100,11 +100,11 @@ out and named.`,
 		Example: "  sov cache pull registry.example.com/team/sov-cache",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			spec, err := remotecache.ParseSource(args[0])
+			spec, err := remote.ParseSource(args[0])
 			if err != nil {
 				return &usageError{err}
 			}
-			remote, err := new(remotecache.Opener).Open(spec)
+			remote, err := new(remote.Opener).Open(spec)
 			if err != nil {
 				return &usageError{err}
 			}

@@ -11,7 +11,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 
-	"github.com/sovereign-sql/sov/internal/remotecache"
+	"github.com/sovereign-sql/sov/pipeline/remote"
 )
 
 // ciFiles are the CI recipes that people copy, and the project's own.
@@ -182,7 +182,7 @@ func TestRemotesOfEnvironment(t *testing.T) {
 	if _, err := remotes(offline, getenv); err == nil {
 		t.Error("a registry is taken offline")
 	}
-	if r, err := remotes(buildFlags{cacheFrom: []string{"type=dir,src=/c"}}, getenv); err != nil || len(r.From) != 1 || r.From[0].(*remotecache.Cache).Name() != "/c" {
+	if r, err := remotes(buildFlags{cacheFrom: []string{"type=dir,src=/c"}}, getenv); err != nil || len(r.From) != 1 || r.From[0].(*remote.Cache).Name() != "/c" {
 		t.Errorf("the flag does not come first: %+v, %v", r, err)
 	}
 }

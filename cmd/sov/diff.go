@@ -11,7 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sovereign-sql/sov/internal/tree"
+	"github.com/sovereign-sql/sov/internal/image/tree"
 )
 
 // diffReport is what `sov diff --json` prints.

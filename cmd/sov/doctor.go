@@ -16,8 +16,8 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"github.com/sovereign-sql/sov/internal/preflight"
-	"github.com/sovereign-sql/sov/internal/qemu"
+	"github.com/sovereign-sql/sov/internal/host/preflight"
+	"github.com/sovereign-sql/sov/internal/host/qemu"
 	"github.com/sovereign-sql/sov/kernel"
 	"github.com/sovereign-sql/sov/pipeline"
 	kernelstage "github.com/sovereign-sql/sov/stages/kernel"

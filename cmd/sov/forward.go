@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sovereign-sql/sov/internal/phone"
+	"github.com/sovereign-sql/sov/internal/host/device"
 )
 
 // maxForwarded bounds the connections at once: each is a process here and two on the phone.
@@ -83,7 +83,7 @@ func forward(ctx context.Context, s *site, name, service string, port uint16) er
 		connections.Go(func() {
 			defer func() { <-slots }()
 			defer conn.Close()
-			c := phone.Command{Stdin: conn, Stdout: conn, Limit: phone.NoLimit}
+			c := device.Command{Stdin: conn, Stdout: conn, Limit: device.NoLimit}
 			if err := s.runner(ctx, c, "connect", name, "--service", service); err != nil && ctx.Err() == nil {
 				fmt.Fprintf(s.errOut, "forward: %v\n", err)
 			}

@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sovereign-sql/sov/internal/dsse"
+	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 )
 
 func newKey() *cobra.Command {

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sovereign-sql/sov/internal/dsse"
+	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 )
 
 func TestKeys(t *testing.T) {

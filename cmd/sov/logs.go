@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sovereign-sql/sov/internal/phone"
+	"github.com/sovereign-sql/sov/internal/host/device"
 )
 
 func newLogs() *cobra.Command {
@@ -35,7 +35,7 @@ with --runner the log of the program that looks after it on the phone. What woul
 				return &usageError{fmt.Errorf("--lines %d: it is less than none", lines)}
 			}
 			flags := []string{"--lines", strconv.Itoa(lines)}
-			idle := phone.DefaultLimit // none for who reads it in a pager
+			idle := device.DefaultLimit // none for who reads it in a pager
 			if follow {
 				flags = append(flags, "--follow")
 				idle = 0
@@ -47,7 +47,7 @@ with --runner the log of the program that looks after it on the phone. What woul
 				flags = append(flags, "--runner")
 			}
 			err = f.each(c, func(ctx context.Context, s *site) error {
-				return s.runner(ctx, phone.Command{Stdout: s.out, Limit: phone.NoLimit, Idle: idle}, "logs", name, flags...)
+				return s.runner(ctx, device.Command{Stdout: s.out, Limit: device.NoLimit, Idle: idle}, "logs", name, flags...)
 			})
 			if follow && c.Context().Err() != nil {
 				return nil // Ctrl-C is how it ends

@@ -13,9 +13,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sovereign-sql/sov/internal/ext4"
-	"github.com/sovereign-sql/sov/internal/tree"
-	"github.com/sovereign-sql/sov/internal/vmspec"
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+	"github.com/sovereign-sql/sov/internal/image/ext4"
+	"github.com/sovereign-sql/sov/internal/image/tree"
 )
 
 // cli runs a command line and returns what it printed and its exit status.

@@ -17,7 +17,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"github.com/sovereign-sql/sov/internal/phone"
+	"github.com/sovereign-sql/sov/internal/host/device"
 )
 
 // phoneFlags choose the phones that a command is for.
@@ -37,7 +37,7 @@ func (f *phoneFlags) add(c *cobra.Command) {
 func (f *phoneFlags) addDevice(c *cobra.Command) {
 	c.Flags().StringArrayVarP(&f.devices, "device", "s", nil, "phone: an adb serial, ssh:user@host or local:FOLDER; may be repeated")
 	err := c.RegisterFlagCompletionFunc("device", func(c *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-		devices, err := phone.Devices(c.Context(), "adb")
+		devices, err := device.Devices(c.Context(), "adb")
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
@@ -56,13 +56,13 @@ func (f *phoneFlags) addDevice(c *cobra.Command) {
 func (f *phoneFlags) several() bool { return f.all || len(f.devices) > 1 }
 
 // choose returns the phones that are meant. Where several are and nobody has said which, a person is asked.
-func (f *phoneFlags) choose(c *cobra.Command) ([]phone.Phone, error) {
-	choice := phone.Choice{Devices: f.devices, All: f.all, Serial: os.Getenv("ANDROID_SERIAL")}
+func (f *phoneFlags) choose(c *cobra.Command) ([]device.Phone, error) {
+	choice := device.Choice{Devices: f.devices, All: f.all, Serial: os.Getenv("ANDROID_SERIAL")}
 	if in, ok := c.InOrStdin().(*os.File); ok && term.IsTerminal(int(in.Fd())) {
-		choice.Ask = func(devices []phone.Device) (phone.Device, error) { return askDevice(c, in, devices) }
+		choice.Ask = func(devices []device.Device) (device.Device, error) { return askDevice(c, in, devices) }
 	}
-	phones, err := phone.Choose(c.Context(), choice)
-	var unclear *phone.ChoiceError
+	phones, err := device.Choose(c.Context(), choice)
+	var unclear *device.ChoiceError
 	if errors.As(err, &unclear) {
 		return nil, &usageError{err}
 	}
@@ -70,7 +70,7 @@ func (f *phoneFlags) choose(c *cobra.Command) ([]phone.Phone, error) {
 }
 
 // askDevice lets a person at the terminal choose a phone by its number.
-func askDevice(c *cobra.Command, in io.Reader, devices []phone.Device) (phone.Device, error) {
+func askDevice(c *cobra.Command, in io.Reader, devices []device.Device) (device.Device, error) {
 	say := c.ErrOrStderr()
 	fmt.Fprintln(say, "Several phones are attached:")
 	for i, d := range devices {
@@ -85,14 +85,14 @@ func askDevice(c *cobra.Command, in io.Reader, devices []phone.Device) (phone.De
 		}
 		if err != nil {
 			fmt.Fprintln(say)
-			return phone.Device{}, &usageError{errors.New("no phone was chosen: name it with --device")}
+			return device.Device{}, &usageError{errors.New("no phone was chosen: name it with --device")}
 		}
 	}
 }
 
 // A site is one of a command's phones, and where to say what happens there.
 type site struct {
-	phone.Phone
+	device.Phone
 	out, errOut io.Writer // standard output, and progress and complaints
 	asJSON      bool
 }
@@ -134,7 +134,7 @@ func (f *phoneFlags) each(c *cobra.Command, do func(ctx context.Context, s *site
 	return sum(answers)
 }
 
-func (f *phoneFlags) onOne(c *cobra.Command, p phone.Phone, do func(ctx context.Context, s *site) error) error {
+func (f *phoneFlags) onOne(c *cobra.Command, p device.Phone, do func(ctx context.Context, s *site) error) error {
 	out, errOut := &lineWriter{to: c.OutOrStdout()}, &lineWriter{to: c.ErrOrStderr()}
 	s := &site{Phone: p, out: out, errOut: errOut, asJSON: f.asJSON}
 	if f.asJSON {

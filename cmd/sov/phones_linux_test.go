@@ -13,12 +13,12 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/sovereign-sql/sov/internal/androidtest"
-	"github.com/sovereign-sql/sov/internal/androidtest/lightguest"
-	"github.com/sovereign-sql/sov/internal/artifacttest"
-	"github.com/sovereign-sql/sov/internal/layout"
-	"github.com/sovereign-sql/sov/internal/runnerapi"
-	"github.com/sovereign-sql/sov/internal/vmspec"
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+	"github.com/sovereign-sql/sov/internal/contract/phonepath"
+	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest/lightguest"
+	"github.com/sovereign-sql/sov/internal/testkit/artifacttest"
 )
 
 // useADB makes an adb server of the test's own the one that the program finds.
@@ -33,7 +33,7 @@ func useADB(t *testing.T) *androidtest.ADBServer {
 // pretend replaces the phone's sov-runner by a script.
 func pretend(t *testing.T, p *androidtest.Phone, script string) {
 	t.Helper()
-	path := p.File(layout.Default.Runner())
+	path := p.File(phonepath.Default.Runner())
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +116,7 @@ func TestPhoneCommandsDistrustThePhone(t *testing.T) {
 			}
 		})
 	}
-	os.Remove(p.File(layout.Default.Runner()))
+	os.Remove(p.File(phonepath.Default.Runner()))
 	if _, errOut, status := cli(t, "status", "sql"); status != exitFailed || !strings.Contains(errOut, "`sov push sql` installs it") || strings.Contains(errOut, "not found") {
 		t.Errorf("without a runner: status %d: %s", status, errOut)
 	}
@@ -340,7 +340,7 @@ func TestPushGoesBackOnPurpose(t *testing.T) {
 	p := androidtest.New(t, androidtest.Options{})
 	s.Connect(p.ServeADB(androidtest.ADBOptions{}))
 	p.Shell(`echo '{"arch": "arm64"}' >/data/sovereign/settings.json`)
-	build := exec.Command("go", "build", "-ldflags=-X main.release=v99.0.0", "-o", p.File(layout.Default.Runner()), "github.com/sovereign-sql/sov/cmd/sov-runner")
+	build := exec.Command("go", "build", "-ldflags=-X main.release=v99.0.0", "-o", p.File(phonepath.Default.Runner()), "github.com/sovereign-sql/sov/cmd/sov-runner")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)

@@ -12,8 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sovereign-sql/sov/internal/layout"
-	"github.com/sovereign-sql/sov/internal/phone"
+	"github.com/sovereign-sql/sov/internal/contract/phonepath"
+	"github.com/sovereign-sql/sov/internal/host/device"
 )
 
 // Exit statuses of a shell that could not run a program (POSIX, Shell Command Language, 2.8.2), and sov-runner's own.
@@ -26,9 +26,9 @@ const (
 
 // runner runs sov-runner on the phone: verb NAME and what follows. What it says while it works goes to errOut, what it
 // complains of becomes the error.
-func (s *site) runner(ctx context.Context, c phone.Command, verb, name string, args ...string) error {
+func (s *site) runner(ctx context.Context, c device.Command, verb, name string, args ...string) error {
 	argv := []string{s.Root().Runner()}
-	if s.Root() != layout.Default {
+	if s.Root() != phonepath.Default {
 		argv = append(argv, "--root", string(s.Root()))
 	}
 	c.Args = append(append(argv, verb, name), args...)
@@ -36,7 +36,7 @@ func (s *site) runner(ctx context.Context, c phone.Command, verb, name string, a
 	c.Stderr = said
 	err := s.Run(ctx, c)
 	said.flush()
-	var exit *phone.ExitError
+	var exit *device.ExitError
 	if !errors.As(err, &exit) {
 		return err
 	}
@@ -57,7 +57,7 @@ func (s *site) runner(ctx context.Context, c phone.Command, verb, name string, a
 // show runs sov-runner and prints what it answers: for people, or with --json its object, looked at before it is believed.
 func (s *site) show(ctx context.Context, limit time.Duration, verb, name string, args ...string) error {
 	if !s.asJSON {
-		return s.runner(ctx, phone.Command{Stdout: s.out, Limit: limit}, verb, name, args...)
+		return s.runner(ctx, device.Command{Stdout: s.out, Limit: limit}, verb, name, args...)
 	}
 	text, err := s.ask(ctx, limit, verb, name, args...)
 	if text == nil {
@@ -69,7 +69,7 @@ func (s *site) show(ctx context.Context, limit time.Duration, verb, name string,
 // ask runs sov-runner with --json and returns its object, also where a check found something.
 func (s *site) ask(ctx context.Context, limit time.Duration, verb, name string, args ...string) (json.RawMessage, error) {
 	var out bytes.Buffer
-	err := s.runner(ctx, phone.Command{Stdout: phone.Limited(&out), Limit: limit}, verb, name, append(args, "--json")...)
+	err := s.runner(ctx, device.Command{Stdout: device.Limited(&out), Limit: limit}, verb, name, append(args, "--json")...)
 	if err != nil && !errors.As(err, new(*foundError)) {
 		return nil, err
 	}

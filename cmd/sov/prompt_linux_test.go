@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/sovereign-sql/sov/internal/androidtest"
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
 )
 
 // TestMain runs the command line in place of the tests where a test wants it in a process of its own.

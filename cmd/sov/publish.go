@@ -13,8 +13,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/spf13/cobra"
 
-	"github.com/sovereign-sql/sov/internal/manifest"
-	"github.com/sovereign-sql/sov/internal/publish"
+	"github.com/sovereign-sql/sov/internal/artifact/manifest"
+	"github.com/sovereign-sql/sov/internal/host/publish"
 	"github.com/sovereign-sql/sov/pipeline"
 )
 

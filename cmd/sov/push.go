@@ -11,11 +11,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sovereign-sql/sov/internal/embedded"
-	"github.com/sovereign-sql/sov/internal/phone"
-	"github.com/sovereign-sql/sov/internal/preflight"
-	"github.com/sovereign-sql/sov/internal/push"
-	"github.com/sovereign-sql/sov/internal/runnerapi"
+	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
+	"github.com/sovereign-sql/sov/internal/host/device"
+	"github.com/sovereign-sql/sov/internal/host/embedded"
+	"github.com/sovereign-sql/sov/internal/host/preflight"
+	"github.com/sovereign-sql/sov/internal/host/push"
 	"github.com/sovereign-sql/sov/pipeline"
 )
 
@@ -176,7 +176,7 @@ func (p *pusher) check(ctx context.Context, s *site) error {
 		return err
 	}
 	// How much an update takes is the phone's to say, before anything of it is sent: it may give up its older version.
-	if err := s.Run(ctx, phone.Command{Args: []string{"test", "-e", places.Current()}}); err != nil {
+	if err := s.Run(ctx, device.Command{Args: []string{"test", "-e", places.Current()}}); err != nil {
 		need.Space = p.artifact.Size()
 	}
 	findings, err := preflight.Check(ctx, s, need)
@@ -223,7 +223,7 @@ func (p *pusher) boot(ctx context.Context, s *site, report *pushReport) error {
 }
 
 func (p *pusher) status(ctx context.Context, s *site) (*runnerapi.Status, error) {
-	text, err := s.ask(ctx, phone.DefaultLimit, "status", p.artifact.Manifest.Name)
+	text, err := s.ask(ctx, device.DefaultLimit, "status", p.artifact.Manifest.Name)
 	if err != nil {
 		return nil, err
 	}

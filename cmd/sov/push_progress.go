@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sovereign-sql/sov/internal/push"
+	"github.com/sovereign-sql/sov/internal/host/push"
 	"github.com/sovereign-sql/sov/pipeline"
 )
 

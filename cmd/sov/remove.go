@@ -11,9 +11,9 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"github.com/sovereign-sql/sov/internal/phone"
-	"github.com/sovereign-sql/sov/internal/push"
-	"github.com/sovereign-sql/sov/internal/runnerapi"
+	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
+	"github.com/sovereign-sql/sov/internal/host/device"
+	"github.com/sovereign-sql/sov/internal/host/push"
 )
 
 func newRemove() *cobra.Command {
@@ -59,7 +59,7 @@ func (s *site) uninstall(ctx context.Context, name string, flags []string) error
 		return err
 	}
 	const look = `if [ -e "$1" ]; then echo runner; elif [ -e "$2" ] || [ -e "$3" ]; then echo data; else echo nothing; fi`
-	found, err := phone.Output(ctx, s, "sh", "-c", look, "sh", s.Root().Runner(), vm.Dir(), vm.Secrets())
+	found, err := device.Output(ctx, s, "sh", "-c", look, "sh", s.Root().Runner(), vm.Dir(), vm.Secrets())
 	if err != nil {
 		return err
 	}

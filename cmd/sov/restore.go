@@ -13,8 +13,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sovereign-sql/sov/internal/backup"
-	"github.com/sovereign-sql/sov/internal/phone"
+	"github.com/sovereign-sql/sov/internal/contract/backup"
+	"github.com/sovereign-sql/sov/internal/host/device"
 )
 
 func newRestore() *cobra.Command {
@@ -105,7 +105,7 @@ func sendBackup(ctx context.Context, s *site, name string, a *backup.Archive, wa
 	ended := make(chan error, 1)
 	go func() {
 		sent := &counter{r: out, say: transferred(s.errOut, "restore")}
-		err := s.runner(ctx, phone.Command{Stdin: sent, Stdout: answers, Limit: phone.NoLimit, Idle: streamIdle}, "restore", name, "--json")
+		err := s.runner(ctx, device.Command{Stdin: sent, Stdout: answers, Limit: device.NoLimit, Idle: streamIdle}, "restore", name, "--json")
 		answers.Close()
 		ended <- err
 	}()

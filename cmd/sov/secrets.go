@@ -7,9 +7,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sovereign-sql/sov/internal/localvm"
-	"github.com/sovereign-sql/sov/internal/recipe"
-	"github.com/sovereign-sql/sov/internal/secrets"
+	"github.com/sovereign-sql/sov/internal/contract/recipe"
+	"github.com/sovereign-sql/sov/internal/host/localvm"
+	"github.com/sovereign-sql/sov/internal/host/secrets"
 	"github.com/sovereign-sql/sov/stages"
 )
 

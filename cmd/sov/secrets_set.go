@@ -11,9 +11,9 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"github.com/sovereign-sql/sov/internal/guestspec"
-	"github.com/sovereign-sql/sov/internal/recipe"
-	"github.com/sovereign-sql/sov/internal/secrets"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/contract/recipe"
+	"github.com/sovereign-sql/sov/internal/host/secrets"
 )
 
 // secretsSetFlags are the flags of `sov secrets set`.

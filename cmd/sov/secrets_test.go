@@ -11,7 +11,7 @@ import (
 
 	"filippo.io/age"
 
-	"github.com/sovereign-sql/sov/internal/secrets"
+	"github.com/sovereign-sql/sov/internal/host/secrets"
 )
 
 // cliWith runs a command line with this standard input.

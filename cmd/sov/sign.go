@@ -5,9 +5,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sovereign-sql/sov/internal/dsse"
-	"github.com/sovereign-sql/sov/internal/manifest"
-	"github.com/sovereign-sql/sov/internal/provenance"
+	"github.com/sovereign-sql/sov/internal/artifact/dsse"
+	"github.com/sovereign-sql/sov/internal/artifact/manifest"
+	"github.com/sovereign-sql/sov/internal/artifact/provenance"
 )
 
 func newSign() *cobra.Command {

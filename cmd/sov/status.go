@@ -5,7 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sovereign-sql/sov/internal/phone"
+	"github.com/sovereign-sql/sov/internal/host/device"
 )
 
 func newStatus() *cobra.Command {
@@ -16,7 +16,7 @@ func newStatus() *cobra.Command {
 It changes nothing and always answers, whatever state the machine is in; whether all is well is what ` + "`sov test`" + ` says.`,
 		example: "  sov status sql\n  sov status sql --all --json",
 		do: func(ctx context.Context, s *site, name string) error {
-			return s.show(ctx, phone.DefaultLimit, "status", name)
+			return s.show(ctx, device.DefaultLimit, "status", name)
 		},
 	}.command()
 }

@@ -13,11 +13,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sovereign-sql/sov/internal/dsse"
-	"github.com/sovereign-sql/sov/internal/kconfig"
-	"github.com/sovereign-sql/sov/internal/manifest"
-	"github.com/sovereign-sql/sov/internal/provenance"
-	"github.com/sovereign-sql/sov/internal/vmspec"
+	"github.com/sovereign-sql/sov/internal/artifact/dsse"
+	"github.com/sovereign-sql/sov/internal/artifact/manifest"
+	"github.com/sovereign-sql/sov/internal/artifact/provenance"
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+	"github.com/sovereign-sql/sov/internal/image/kconfig"
 	"github.com/sovereign-sql/sov/kernel"
 )
 

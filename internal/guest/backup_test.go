@@ -14,9 +14,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sovereign-sql/sov/internal/backup"
-	"github.com/sovereign-sql/sov/internal/guestapi"
-	"github.com/sovereign-sql/sov/internal/guestspec"
+	"github.com/sovereign-sql/sov/internal/contract/backup"
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
 // stream asks the endpoint for something that takes as long as it takes.

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sovereign-sql/sov/internal/configdisk"
+	"github.com/sovereign-sql/sov/internal/contract/configdisk"
 )
 
 // blockDevices lists the block devices that the kernel knows, preferred first, then by name.

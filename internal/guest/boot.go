@@ -17,9 +17,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/sovereign-sql/sov/internal/configdisk"
+	"github.com/sovereign-sql/sov/internal/contract/configdisk"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/guest/timekeeper"
-	"github.com/sovereign-sql/sov/internal/guestspec"
 )
 
 // A machine is the guest as PID 1 sees it.

@@ -7,9 +7,9 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/guest/cluster"
-	"github.com/sovereign-sql/sov/internal/guestapi"
-	"github.com/sovereign-sql/sov/internal/guestspec"
 )
 
 // databaseStatus is PostgreSQL's part of the status, nil where the image has none.

@@ -11,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sovereign-sql/sov/internal/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 )
 
 const (

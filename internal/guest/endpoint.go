@@ -16,7 +16,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sovereign-sql/sov/internal/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 )
 
 const (

@@ -11,7 +11,7 @@ import (
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
-	"github.com/sovereign-sql/sov/internal/guestspec"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
 // firewallTable is the one nf_tables table that is the guest's own; what tailscaled makes stands

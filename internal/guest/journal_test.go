@@ -16,8 +16,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sovereign-sql/sov/internal/guestapi"
-	"github.com/sovereign-sql/sov/internal/guestspec"
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
 // beside runs fn in a goroutine of the test's.

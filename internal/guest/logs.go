@@ -11,8 +11,8 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/sovereign-sql/sov/internal/guestapi"
-	"github.com/sovereign-sql/sov/internal/guestspec"
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
 const (

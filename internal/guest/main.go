@@ -14,8 +14,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/guest/cluster"
-	"github.com/sovereign-sql/sov/internal/guestspec"
 )
 
 const usage = `sov-init is PID 1 of a sovereign-sql guest. By hand it only runs the steps around services' starts:

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sovereign-sql/sov/internal/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 )
 
 // metricsType is that of Prometheus' text format, version 0.0.4 (its documentation, "Exposition formats").

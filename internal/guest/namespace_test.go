@@ -25,10 +25,10 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/sovereign-sql/sov/internal/configdisk"
-	"github.com/sovereign-sql/sov/internal/datadisk"
-	"github.com/sovereign-sql/sov/internal/guestapi"
-	"github.com/sovereign-sql/sov/internal/guestspec"
+	"github.com/sovereign-sql/sov/internal/artifact/datadisk"
+	"github.com/sovereign-sql/sov/internal/contract/configdisk"
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
 // The tests of this file and its neighbours run the real sov-init as PID 1 of new PID, mount,

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sovereign-sql/sov/internal/datadisk"
+	"github.com/sovereign-sql/sov/internal/artifact/datadisk"
 )
 
 func TestSpaceWarning(t *testing.T) {

@@ -8,8 +8,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sovereign-sql/sov/internal/guestapi"
-	"github.com/sovereign-sql/sov/internal/guestspec"
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
 // A supervisor runs the services of a guest.

@@ -8,9 +8,9 @@ import (
 	"io"
 	"strings"
 
-	"github.com/sovereign-sql/sov/internal/guestapi"
-	"github.com/sovereign-sql/sov/internal/guestspec"
-	"github.com/sovereign-sql/sov/internal/tailnet"
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/guest/tailnet"
 )
 
 // upTailscale is the step after tailscaled's start: the node joins if it has not, or gets its name.

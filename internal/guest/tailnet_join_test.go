@@ -23,11 +23,11 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 
-	"github.com/sovereign-sql/sov/internal/guestapi"
-	"github.com/sovereign-sql/sov/internal/recipe"
-	"github.com/sovereign-sql/sov/internal/tailnet"
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/recipe"
+	"github.com/sovereign-sql/sov/internal/guest/tailnet"
+	"github.com/sovereign-sql/sov/internal/testkit/tailscaletest"
 	"github.com/sovereign-sql/sov/stages/guestinit"
-	"github.com/sovereign-sql/sov/stages/tailscale/tailscaletest"
 )
 
 // The tests of this file put a guest on a tailnet with a second machine. Everything is real but

@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sovereign-sql/sov/internal/guestapi"
-	"github.com/sovereign-sql/sov/internal/guestspec"
-	"github.com/sovereign-sql/sov/internal/tailnet"
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/guest/tailnet"
 )
 
 // TestTailscaleWithoutKeyIsOff wants everything else to work, what comes after Tailscale included.

@@ -15,8 +15,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/sovereign-sql/sov/internal/ociref"
-	"github.com/sovereign-sql/sov/internal/supplies"
+	"github.com/sovereign-sql/sov/internal/contract/offline"
+	"github.com/sovereign-sql/sov/internal/image/oci"
 	"github.com/sovereign-sql/sov/pipeline"
 )
 
@@ -43,11 +43,11 @@ type Image struct {
 
 // Options say which image.
 type Options struct {
-	Reference ociref.Reference
+	Reference oci.Reference
 	Digest    string // of the image for Arch; decides what the stage makes
 	Arch      string
-	Images    ociref.Options
-	Supplies  *supplies.Bundle // asked before the reference
+	Images    oci.Options
+	Supplies  *offline.Bundle // asked before the reference
 }
 
 // New returns the stage.
@@ -98,20 +98,20 @@ func (s *stage) Run(ctx context.Context, j *pipeline.Job) error {
 	return s.write(j, img, blobs)
 }
 
-func (s *stage) open(ctx context.Context) (*ociref.Image, error) {
-	config, err := s.Supplies.Bytes(supplies.ImageConfig, s.Digest)
+func (s *stage) open(ctx context.Context) (*oci.Image, error) {
+	config, err := s.Supplies.Bytes(offline.ImageConfig, s.Digest)
 	if errors.Is(err, fs.ErrNotExist) {
-		return ociref.Open(ctx, s.Reference, s.Arch, s.Digest, s.Images)
+		return oci.Open(ctx, s.Reference, s.Arch, s.Digest, s.Images)
 	}
 	if err != nil {
 		return nil, err
 	}
-	manifest, err := s.Supplies.Bytes(supplies.ImageManifest, s.Digest)
+	manifest, err := s.Supplies.Bytes(offline.ImageManifest, s.Digest)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	img, err := ociref.Assemble(s.Digest, s.Arch, manifest, config, func(diffID string) (io.ReadCloser, int64, error) {
-		return s.Supplies.Open(supplies.Layer, diffID)
+	img, err := oci.Assemble(s.Digest, s.Arch, manifest, config, func(diffID string) (io.ReadCloser, int64, error) {
+		return s.Supplies.Open(offline.Layer, diffID)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("take image %s from the bundle: %w", s.Reference, err)
@@ -120,7 +120,7 @@ func (s *stage) open(ctx context.Context) (*ociref.Image, error) {
 }
 
 // pull returns a layer's tar, from an earlier run if there is one.
-func pull(ctx context.Context, j *pipeline.Job, l ociref.Layer, tmp string) (pipeline.Blob, error) {
+func pull(ctx context.Context, j *pipeline.Job, l oci.Layer, tmp string) (pipeline.Blob, error) {
 	return j.Memo(ctx, "layer "+l.DiffID, func(w *pipeline.Writer) error {
 		f, err := os.Create(tmp)
 		if err != nil {
@@ -138,7 +138,7 @@ func pull(ctx context.Context, j *pipeline.Job, l ociref.Layer, tmp string) (pip
 	})
 }
 
-func (s *stage) write(j *pipeline.Job, img *ociref.Image, blobs []pipeline.Blob) error {
+func (s *stage) write(j *pipeline.Job, img *oci.Image, blobs []pipeline.Blob) error {
 	about := Image{Digest: img.Digest, Arch: img.Arch, Config: json.RawMessage(img.Config)}
 	for i, b := range blobs {
 		if err := j.Attach(LayerFile(i), b); err != nil {

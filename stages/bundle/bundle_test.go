@@ -8,11 +8,11 @@ import (
 	cdx "github.com/CycloneDX/cyclonedx-go"
 
 	"github.com/sovereign-sql/sov/assets"
-	"github.com/sovereign-sql/sov/internal/embedded"
-	"github.com/sovereign-sql/sov/internal/lock"
-	"github.com/sovereign-sql/sov/internal/recipe"
-	"github.com/sovereign-sql/sov/internal/tree"
-	"github.com/sovereign-sql/sov/internal/vmspec"
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+	"github.com/sovereign-sql/sov/internal/contract/lock"
+	"github.com/sovereign-sql/sov/internal/contract/recipe"
+	"github.com/sovereign-sql/sov/internal/host/embedded"
+	"github.com/sovereign-sql/sov/internal/image/tree"
 	"github.com/sovereign-sql/sov/stages/kernel"
 	"github.com/sovereign-sql/sov/stages/packages"
 )

@@ -4,9 +4,9 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/fetch"
-	"github.com/sovereign-sql/sov/internal/manifest"
-	"github.com/sovereign-sql/sov/internal/ociref"
+	"github.com/sovereign-sql/sov/internal/image/oci"
 	"github.com/sovereign-sql/sov/pipeline"
 )
 
@@ -32,11 +32,11 @@ func (s *stage) inputs() []manifest.Input {
 // imageName is a reference without the directory that a local image stands in,
 // which is nobody's business and would make the artifact depend on it.
 func imageName(reference string) string {
-	ref, err := ociref.Parse(reference)
+	ref, err := oci.Parse(reference)
 	switch {
-	case err == nil && ref.Kind == ociref.Layout:
+	case err == nil && ref.Kind == oci.Layout:
 		return "oci:" + filepath.Base(ref.Path)
-	case err == nil && ref.Kind == ociref.Tarball:
+	case err == nil && ref.Kind == oci.Tarball:
 		return filepath.Base(ref.Path)
 	}
 	return reference

@@ -9,11 +9,11 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sovereign-sql/sov/internal/artifact/manifest"
+	"github.com/sovereign-sql/sov/internal/artifact/provenance"
+	"github.com/sovereign-sql/sov/internal/contract/lock"
 	"github.com/sovereign-sql/sov/internal/fetch"
-	"github.com/sovereign-sql/sov/internal/lock"
-	"github.com/sovereign-sql/sov/internal/manifest"
-	"github.com/sovereign-sql/sov/internal/ociref"
-	"github.com/sovereign-sql/sov/internal/provenance"
+	"github.com/sovereign-sql/sov/internal/image/oci"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/kernel"
 	"github.com/sovereign-sql/sov/stages/packages"
@@ -83,7 +83,7 @@ func (s *stage) statement(j *pipeline.Job, files []manifest.File) ([]byte, error
 func (s *stage) image() provenance.Resource {
 	made := s.Made.Image
 	r := provenance.Resource{Name: imageName(made.Reference), Digest: digestSet(made.Digest)}
-	if ref, err := ociref.Parse(made.Reference); err == nil && ref.Kind == ociref.Registry {
+	if ref, err := oci.Parse(made.Reference); err == nil && ref.Kind == oci.Registry {
 		repository := ref.Name.Context().Name()
 		r.URI = fmt.Sprintf("pkg:oci/%s@%s?arch=%s&repository_url=%s", path.Base(repository), url.QueryEscape(made.Digest), s.Arch, url.QueryEscape(repository))
 	}

@@ -9,7 +9,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
-	"github.com/sovereign-sql/sov/internal/simg"
+	"github.com/sovereign-sql/sov/internal/image/simg"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/rootfs"
 )

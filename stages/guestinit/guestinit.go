@@ -9,9 +9,9 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/sovereign-sql/sov/internal/guestspec"
-	"github.com/sovereign-sql/sov/internal/recipe"
-	"github.com/sovereign-sql/sov/internal/tree"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/contract/recipe"
+	"github.com/sovereign-sql/sov/internal/image/tree"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/base"
 	"github.com/sovereign-sql/sov/stages/overlay"

@@ -5,8 +5,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sovereign-sql/sov/internal/guestspec"
-	"github.com/sovereign-sql/sov/internal/recipe"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/contract/recipe"
 )
 
 const (

@@ -14,7 +14,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/sovereign-sql/sov/internal/kconfig"
+	"github.com/sovereign-sql/sov/internal/image/kconfig"
 	guest "github.com/sovereign-sql/sov/kernel"
 	"github.com/sovereign-sql/sov/pipeline"
 )

@@ -9,8 +9,8 @@ import (
 	"os"
 	"strings"
 
+	"github.com/sovereign-sql/sov/internal/contract/lock"
 	"github.com/sovereign-sql/sov/internal/fetch"
-	"github.com/sovereign-sql/sov/internal/lock"
 	guest "github.com/sovereign-sql/sov/kernel"
 )
 

@@ -9,9 +9,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sovereign-sql/sov/internal/contract/lock"
+	"github.com/sovereign-sql/sov/internal/contract/offline"
 	"github.com/sovereign-sql/sov/internal/fetch"
-	"github.com/sovereign-sql/sov/internal/lock"
-	"github.com/sovereign-sql/sov/internal/supplies"
 	guest "github.com/sovereign-sql/sov/kernel"
 	"github.com/sovereign-sql/sov/pipeline"
 )
@@ -27,11 +27,11 @@ type ResolveOptions struct {
 	// package, then the archive that the package leaves in /usr/src.
 	Source string
 
-	Store    *pipeline.Store  // keeps the archive for the build
-	Fetch    *fetch.Client    // nil: one with defaults
-	Supplies *supplies.Bundle // asked by FetchLocked before the network
-	Task     *pipeline.Task   // shows progress; nil: nobody is told
-	Path     string           // $PATH, for xz, apt-get and dpkg-deb; empty: the process's
+	Store    *pipeline.Store // keeps the archive for the build
+	Fetch    *fetch.Client   // nil: one with defaults
+	Supplies *offline.Bundle // asked by FetchLocked before the network
+	Task     *pipeline.Task  // shows progress; nil: nobody is told
+	Path     string          // $PATH, for xz, apt-get and dpkg-deb; empty: the process's
 }
 
 // Resolve finds the source archive that a build is to take and describes it

@@ -20,8 +20,8 @@ import (
 	"github.com/ProtonMail/go-crypto/openpgp"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/sovereign-sql/sov/internal/contract/lock"
 	"github.com/sovereign-sql/sov/internal/fetch"
-	"github.com/sovereign-sql/sov/internal/lock"
 	guest "github.com/sovereign-sql/sov/kernel"
 	"github.com/sovereign-sql/sov/pipeline"
 )

@@ -9,10 +9,10 @@ import (
 	"runtime"
 	"strings"
 
+	"github.com/sovereign-sql/sov/internal/contract/lock"
+	"github.com/sovereign-sql/sov/internal/contract/offline"
 	"github.com/sovereign-sql/sov/internal/fetch"
-	"github.com/sovereign-sql/sov/internal/kconfig"
-	"github.com/sovereign-sql/sov/internal/lock"
-	"github.com/sovereign-sql/sov/internal/supplies"
+	"github.com/sovereign-sql/sov/internal/image/kconfig"
 	guest "github.com/sovereign-sql/sov/kernel"
 	"github.com/sovereign-sql/sov/pipeline"
 )
@@ -39,10 +39,10 @@ type Options struct {
 	// Prebuilt is the path of a finished image to take in place of Source.
 	Prebuilt string
 
-	Fetch    *fetch.Client    // for Source; nil: one with defaults
-	Supplies *supplies.Bundle // asked for Source before that
-	Jobs     int              // compilers at a time; 0: one for each processor
-	Path     string           // $PATH, where the build tools are looked for; empty: the process's
+	Fetch    *fetch.Client   // for Source; nil: one with defaults
+	Supplies *offline.Bundle // asked for Source before that
+	Jobs     int             // compilers at a time; 0: one for each processor
+	Path     string          // $PATH, where the build tools are looked for; empty: the process's
 }
 
 // Info is the content of InfoOutput.

@@ -17,10 +17,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/sovereign-sql/sov/internal/contract/lock"
+	"github.com/sovereign-sql/sov/internal/contract/offline"
 	"github.com/sovereign-sql/sov/internal/fetch"
-	"github.com/sovereign-sql/sov/internal/kconfig"
-	"github.com/sovereign-sql/sov/internal/lock"
-	"github.com/sovereign-sql/sov/internal/supplies"
+	"github.com/sovereign-sql/sov/internal/image/kconfig"
 	guest "github.com/sovereign-sql/sov/kernel"
 	"github.com/sovereign-sql/sov/pipeline"
 )
@@ -192,13 +192,13 @@ func TestSourceFromBundle(t *testing.T) {
 		t.Fatal(err)
 	}
 	var file bytes.Buffer
-	err := supplies.Write(&file, &supplies.Index{Format: supplies.Format, Items: []supplies.Item{
-		{Kind: supplies.KernelSource, Name: k.SHA256, Size: k.Size, SHA256: k.SHA256}}},
-		func(supplies.Item) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(archive)), nil })
+	err := offline.Write(&file, &offline.Index{Format: offline.Format, Items: []offline.Item{
+		{Kind: offline.KernelSource, Name: k.SHA256, Size: k.Size, SHA256: k.SHA256}}},
+		func(offline.Item) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(archive)), nil })
 	if err != nil {
 		t.Fatal(err)
 	}
-	bundle, err := supplies.Open(write(t, "bundle", file.Bytes()))
+	bundle, err := offline.Open(write(t, "bundle", file.Bytes()))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,7 +15,7 @@ import (
 	"github.com/klauspost/compress/flate"
 
 	"github.com/sovereign-sql/sov/assets"
-	"github.com/sovereign-sql/sov/internal/manifest"
+	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 )
 
 // ArtifactFolder is where the archive holds the artifact; sov-runner looks for it there.

@@ -11,8 +11,8 @@ import (
 	"io/fs"
 
 	"github.com/sovereign-sql/sov/assets"
-	"github.com/sovereign-sql/sov/internal/manifest"
-	"github.com/sovereign-sql/sov/internal/slots"
+	"github.com/sovereign-sql/sov/internal/artifact/installed"
+	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/bundle"
 )
@@ -45,13 +45,13 @@ func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 
 func (s *stage) Run(ctx context.Context, j *pipeline.Job) error {
 	var texts [2][]byte
-	for i, name := range []string{manifest.Name, slots.SpecFile} {
+	for i, name := range []string{manifest.Name, installed.SpecFile} {
 		var err error
 		if texts[i], err = j.ReadFile(bundle.Name, name); err != nil {
 			return err
 		}
 	}
-	a, err := slots.Parse(texts[0], texts[1])
+	a, err := installed.Parse(texts[0], texts[1])
 	if err != nil {
 		return err
 	}

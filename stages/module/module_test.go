@@ -10,15 +10,15 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sovereign-sql/sov/internal/artifacttest"
-	"github.com/sovereign-sql/sov/internal/manifest"
-	"github.com/sovereign-sql/sov/internal/slots"
+	"github.com/sovereign-sql/sov/internal/artifact/installed"
+	"github.com/sovereign-sql/sov/internal/artifact/manifest"
+	"github.com/sovereign-sql/sov/internal/testkit/artifacttest"
 )
 
 // write makes the module of an artifact's folder.
 func write(t *testing.T, dir string) []byte {
 	t.Helper()
-	a, err := slots.Load(dir)
+	a, err := installed.Load(dir)
 	if err != nil {
 		t.Fatal(err)
 	}

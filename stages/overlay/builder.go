@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sovereign-sql/sov/internal/tree"
+	"github.com/sovereign-sql/sov/internal/image/tree"
 	"github.com/sovereign-sql/sov/pipeline"
 )
 

@@ -25,11 +25,11 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/sovereign-sql/sov/internal/apk"
+	"github.com/sovereign-sql/sov/internal/contract/lock"
+	"github.com/sovereign-sql/sov/internal/contract/offline"
 	"github.com/sovereign-sql/sov/internal/fetch"
-	"github.com/sovereign-sql/sov/internal/lock"
-	"github.com/sovereign-sql/sov/internal/supplies"
-	"github.com/sovereign-sql/sov/internal/tree"
+	"github.com/sovereign-sql/sov/internal/image/apk"
+	"github.com/sovereign-sql/sov/internal/image/tree"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/base"
 	"github.com/sovereign-sql/sov/stages/overlay"
@@ -65,7 +65,7 @@ type Options struct {
 	Scripts  []string       // patterns of packages whose scripts the recipe accounts for
 	Arch     string         // "arm64" or "amd64"
 	Client   *fetch.Client
-	Supplies *supplies.Bundle // asked before the repositories
+	Supplies *offline.Bundle // asked before the repositories
 }
 
 // FileOutput is the name of a package's file, in a repository as among the
@@ -203,7 +203,7 @@ func (s *stage) download(ctx context.Context, w *pipeline.Writer, p lock.Package
 
 // receive writes a package's file to f and returns where it came from.
 func (s *stage) receive(ctx context.Context, f *os.File, p lock.Package) (location string, err error) {
-	body, size, err := s.Supplies.Open(supplies.Package, p.Checksum)
+	body, size, err := s.Supplies.Open(offline.Package, p.Checksum)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		location = Locate(p.Repository, s.Arch, FileOutput(p))

@@ -11,10 +11,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sovereign-sql/sov/internal/apk"
-	"github.com/sovereign-sql/sov/internal/apkbuild"
 	"github.com/sovereign-sql/sov/internal/fetch"
-	"github.com/sovereign-sql/sov/internal/tree"
+	"github.com/sovereign-sql/sov/internal/image/apk"
+	"github.com/sovereign-sql/sov/internal/image/tree"
+	"github.com/sovereign-sql/sov/internal/testkit/apkbuild"
 )
 
 func baseTree(t *testing.T, files map[string]string) *tree.Tree {

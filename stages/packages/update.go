@@ -6,9 +6,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/sovereign-sql/sov/internal/apk"
-	"github.com/sovereign-sql/sov/internal/lock"
-	"github.com/sovereign-sql/sov/internal/tree"
+	"github.com/sovereign-sql/sov/internal/contract/lock"
+	"github.com/sovereign-sql/sov/internal/image/apk"
+	"github.com/sovereign-sql/sov/internal/image/tree"
 )
 
 // An UpdateRequest says what of a resolution is to become newer.

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/sovereign-sql/sov/internal/recipe"
+	"github.com/sovereign-sql/sov/internal/contract/recipe"
 )
 
 // Where the configuration stands in the root file system.

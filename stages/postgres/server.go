@@ -10,7 +10,7 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/sovereign-sql/sov/internal/tree"
+	"github.com/sovereign-sql/sov/internal/image/tree"
 )
 
 // A Server is a PostgreSQL installation found in a root file system.

@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sovereign-sql/sov/internal/recipe"
-	"github.com/sovereign-sql/sov/internal/tree"
+	"github.com/sovereign-sql/sov/internal/contract/recipe"
+	"github.com/sovereign-sql/sov/internal/image/tree"
 )
 
 func TestFreeRoom(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/sovereign-sql/sov/internal/supplies"
+	"github.com/sovereign-sql/sov/internal/contract/offline"
 	"github.com/sovereign-sql/sov/pipeline"
 )
 
@@ -89,7 +89,7 @@ func (s *stage) withSupplies(env []string, folder string) ([]string, error) {
 	}
 	found := false
 	for _, i := range s.Supplies.Items {
-		if i.Kind != supplies.Module {
+		if i.Kind != offline.Module {
 			continue
 		}
 		found = true
@@ -104,7 +104,7 @@ func (s *stage) withSupplies(env []string, folder string) ([]string, error) {
 }
 
 func (s *stage) unpack(name, path string) error {
-	body, _, err := s.Supplies.Open(supplies.Module, name)
+	body, _, err := s.Supplies.Open(offline.Module, name)
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/mod/modfile"
 
-	"github.com/sovereign-sql/sov/internal/supplies"
+	"github.com/sovereign-sql/sov/internal/contract/offline"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/overlay"
 )
@@ -64,7 +64,7 @@ type Options struct {
 	Anew    bool   // compile every package, whatever Go's build cache has
 	Go      string // path of the go command; empty: the one in PATH
 
-	Supplies *supplies.Bundle // modules in it are taken before others
+	Supplies *offline.Bundle // modules in it are taken before others
 }
 
 // Info is the content of InfoOutput.

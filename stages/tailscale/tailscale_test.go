@@ -19,8 +19,8 @@ import (
 
 	"golang.org/x/mod/modfile"
 
-	"github.com/sovereign-sql/sov/internal/supplies"
-	"github.com/sovereign-sql/sov/internal/tree"
+	"github.com/sovereign-sql/sov/internal/contract/offline"
+	"github.com/sovereign-sql/sov/internal/image/tree"
 	"github.com/sovereign-sql/sov/pipeline"
 )
 
@@ -124,24 +124,24 @@ func TestModulesFromBundle(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	index := &supplies.Index{Format: supplies.Format}
+	index := &offline.Index{Format: offline.Format}
 	for _, name := range files {
 		b, err := os.ReadFile(filepath.Join(root, name))
 		if err != nil {
 			t.Fatal(err)
 		}
-		index.Items = append(index.Items, supplies.Item{Kind: supplies.Module, Name: name, Size: int64(len(b)), SHA256: fmt.Sprintf("%x", sha256.Sum256(b))})
+		index.Items = append(index.Items, offline.Item{Kind: offline.Module, Name: name, Size: int64(len(b)), SHA256: fmt.Sprintf("%x", sha256.Sum256(b))})
 	}
 	path := filepath.Join(t.TempDir(), "bundle")
 	f, err := os.Create(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = errors.Join(supplies.Write(f, index, func(i supplies.Item) (io.ReadCloser, error) { return os.Open(filepath.Join(root, i.Name)) }), f.Close())
+	err = errors.Join(offline.Write(f, index, func(i offline.Item) (io.ReadCloser, error) { return os.Open(filepath.Join(root, i.Name)) }), f.Close())
 	if err != nil {
 		t.Fatal(err)
 	}
-	bundle, err := supplies.Open(path)
+	bundle, err := offline.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}

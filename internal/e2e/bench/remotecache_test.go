@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sovereign-sql/sov/internal/registrytest"
+	"github.com/sovereign-sql/sov/internal/testkit/registrytest"
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 

@@ -12,11 +12,11 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/sovereign-sql/sov/internal/guestspec"
-	"github.com/sovereign-sql/sov/internal/localvm"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/host/localvm"
+	"github.com/sovereign-sql/sov/internal/image/tree"
 	"github.com/sovereign-sql/sov/internal/testkit/guesttest"
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
-	"github.com/sovereign-sql/sov/internal/tree"
 )
 
 // A parallel hash join: its workers build one hash table together, in dynamic shared memory.

@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sovereign-sql/sov/internal/androidtest"
-	"github.com/sovereign-sql/sov/internal/runnerapi"
+	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
 	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
 )
 

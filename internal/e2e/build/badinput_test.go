@@ -23,8 +23,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
-	"github.com/sovereign-sql/sov/internal/mounttest"
-	"github.com/sovereign-sql/sov/internal/supplies"
+	"github.com/sovereign-sql/sov/internal/contract/offline"
+	"github.com/sovereign-sql/sov/internal/testkit/mounttest"
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
@@ -439,12 +439,12 @@ func bundleOf(t *testing.T, recipe string) []byte {
 	var lock, file bytes.Buffer
 	lock.WriteString("version: 1\nbuilds:\n  - {recipe: small, arch: arm64, inputs: {image: x, repositories: [], packages: []}, " +
 		"image: {reference: x, digest: \"sha256:" + strings.Repeat("0", 64) + "\"}, packages: []}\n")
-	index := &supplies.Index{Format: supplies.Format, Recipe: "small", Arch: "arm64"}
+	index := &offline.Index{Format: offline.Format, Recipe: "small", Arch: "arm64"}
 	contents := map[string]string{"small": recipe, "sov.lock": lock.String()}
-	for name, kind := range map[string]supplies.Kind{"small": supplies.Recipe, "sov.lock": supplies.Lock} {
-		index.Items = append(index.Items, supplies.Item{Kind: kind, Name: name, Size: int64(len(contents[name])), SHA256: fmt.Sprintf("%x", sha256.Sum256([]byte(contents[name])))})
+	for name, kind := range map[string]offline.Kind{"small": offline.Recipe, "sov.lock": offline.Lock} {
+		index.Items = append(index.Items, offline.Item{Kind: kind, Name: name, Size: int64(len(contents[name])), SHA256: fmt.Sprintf("%x", sha256.Sum256([]byte(contents[name])))})
 	}
-	err := supplies.Write(&file, index, func(i supplies.Item) (io.ReadCloser, error) {
+	err := offline.Write(&file, index, func(i offline.Item) (io.ReadCloser, error) {
 		return io.NopCloser(strings.NewReader(contents[i.Name])), nil
 	})
 	if err != nil {

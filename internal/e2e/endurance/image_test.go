@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sovereign-sql/sov/internal/androidtest"
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
 	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
 )
 

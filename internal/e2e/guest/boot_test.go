@@ -16,9 +16,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/sovereign-sql/sov/internal/apk"
-	"github.com/sovereign-sql/sov/internal/ext4"
-	"github.com/sovereign-sql/sov/internal/localvm"
+	"github.com/sovereign-sql/sov/internal/host/localvm"
+	"github.com/sovereign-sql/sov/internal/image/apk"
+	"github.com/sovereign-sql/sov/internal/image/ext4"
 	"github.com/sovereign-sql/sov/internal/testkit/guesttest"
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 	"github.com/sovereign-sql/sov/stages/tailscale"

@@ -18,8 +18,8 @@ import (
 	diskfs "github.com/diskfs/go-diskfs/filesystem/ext4"
 	"golang.org/x/sys/unix"
 
-	"github.com/sovereign-sql/sov/internal/ext4"
-	"github.com/sovereign-sql/sov/internal/mounttest"
+	"github.com/sovereign-sql/sov/internal/image/ext4"
+	"github.com/sovereign-sql/sov/internal/testkit/mounttest"
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 

@@ -19,7 +19,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/testkit/canary"
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
-	"github.com/sovereign-sql/sov/stages/tailscale/tailscaletest"
+	"github.com/sovereign-sql/sov/internal/testkit/tailscaletest"
 )
 
 // A localRun is `sov run` as it runs.

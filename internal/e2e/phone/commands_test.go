@@ -10,9 +10,9 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/sovereign-sql/sov/internal/accept"
-	"github.com/sovereign-sql/sov/internal/androidtest"
-	"github.com/sovereign-sql/sov/internal/runnerapi"
+	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
+	"github.com/sovereign-sql/sov/internal/phone/acceptance"
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
 	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
@@ -34,7 +34,7 @@ func TestPhoneFromAComputer(t *testing.T) {
 		}
 		return o
 	}
-	report := func(want int) (r accept.Report) {
+	report := func(want int) (r acceptance.Report) {
 		t.Helper()
 		if err := json.Unmarshal([]byte(run(want, "test", "sql", "--json").Stdout), &r); err != nil {
 			t.Fatal(err)
@@ -43,7 +43,7 @@ func TestPhoneFromAComputer(t *testing.T) {
 	}
 
 	for _, c := range report(3).Checks { // nothing runs yet
-		if c.Name == accept.Process && c.Verdict != accept.Failed {
+		if c.Name == acceptance.Process && c.Verdict != acceptance.Failed {
 			t.Errorf("before the start: %+v", c)
 		}
 	}
@@ -52,8 +52,8 @@ func TestPhoneFromAComputer(t *testing.T) {
 		t.Errorf("start: %v", o)
 	}
 	for _, c := range report(0).Checks {
-		skipped := c.Name == accept.Tailscale || c.Name == accept.TailscaleSQL // no key was given
-		if skipped != (c.Verdict == accept.Skipped) || !skipped && c.Verdict != accept.Passed {
+		skipped := c.Name == acceptance.Tailscale || c.Name == acceptance.TailscaleSQL // no key was given
+		if skipped != (c.Verdict == acceptance.Skipped) || !skipped && c.Verdict != acceptance.Passed {
 			t.Errorf("%+v", c)
 		}
 	}

@@ -8,14 +8,14 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sovereign-sql/sov/internal/androidtest"
-	"github.com/sovereign-sql/sov/internal/androidtest/lightguest"
-	"github.com/sovereign-sql/sov/internal/diagnose"
-	"github.com/sovereign-sql/sov/internal/guestapi"
-	"github.com/sovereign-sql/sov/internal/layout"
-	"github.com/sovereign-sql/sov/internal/runnerapi"
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/phonepath"
+	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
+	"github.com/sovereign-sql/sov/internal/phone/diagnose"
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest/lightguest"
 	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
-	"github.com/sovereign-sql/sov/internal/vmspec"
 )
 
 // These tests are of the runner alone, with a guest that boots in no time and ends as it is told to.
@@ -83,7 +83,7 @@ func TestEnds(t *testing.T) {
 			}
 			// What was mended meanwhile counts at the next start, settings as well.
 			h.Script(h.Vm, lightguest.Script{})
-			h.Put(layout.Default.Settings(), `{"vms": {"sql": {"memory_mib": 77}}}`, 0o644)
+			h.Put(phonepath.Default.Settings(), `{"vms": {"sql": {"memory_mib": 77}}}`, 0o644)
 			h.Do("up", "sql")
 			if s = h.Status(); s.Phase != runnerapi.Ready || s.Failures != 0 {
 				t.Errorf("mended: %+v", s)

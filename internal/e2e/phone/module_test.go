@@ -5,9 +5,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sovereign-sql/sov/internal/androidtest"
-	"github.com/sovereign-sql/sov/internal/layout"
-	"github.com/sovereign-sql/sov/internal/runnerapi"
+	"github.com/sovereign-sql/sov/internal/contract/phonepath"
+	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
 	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
@@ -19,7 +19,7 @@ func TestModule(t *testing.T) {
 	t.Parallel()
 	p := phonetest.NewPushed(t, androidtest.NewADBServer(t))
 	other := androidtest.New(t, androidtest.Options{}) // for its runner
-	runner, err := os.ReadFile(other.File(layout.Default.Runner()))
+	runner, err := os.ReadFile(other.File(phonepath.Default.Runner()))
 	if err != nil {
 		t.Fatal(err)
 	}

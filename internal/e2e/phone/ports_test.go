@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sovereign-sql/sov/internal/androidtest"
-	"github.com/sovereign-sql/sov/internal/layout"
+	"github.com/sovereign-sql/sov/internal/contract/phonepath"
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
 	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
@@ -70,7 +70,7 @@ func TestPortsAndPeers(t *testing.T) {
 		}
 	}
 	// The other machine's secret is its own.
-	vm, err := layout.Default.VM("second")
+	vm, err := phonepath.Default.VM("second")
 	if err != nil {
 		t.Fatal(err)
 	}

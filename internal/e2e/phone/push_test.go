@@ -6,9 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sovereign-sql/sov/internal/androidtest"
-	"github.com/sovereign-sql/sov/internal/artifacttest"
-	"github.com/sovereign-sql/sov/internal/push"
+	"github.com/sovereign-sql/sov/internal/host/push"
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
+	"github.com/sovereign-sql/sov/internal/testkit/artifacttest"
 	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
 )
 

@@ -18,16 +18,16 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sovereign-sql/sov/internal/accept"
-	"github.com/sovereign-sql/sov/internal/androidtest"
-	"github.com/sovereign-sql/sov/internal/guestapi"
-	"github.com/sovereign-sql/sov/internal/layout"
-	"github.com/sovereign-sql/sov/internal/runnerapi"
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/phonepath"
+	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
+	"github.com/sovereign-sql/sov/internal/phone/acceptance"
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
 	"github.com/sovereign-sql/sov/internal/testkit/controltest"
 	"github.com/sovereign-sql/sov/internal/testkit/guesttest"
 	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
-	"github.com/sovereign-sql/sov/stages/tailscale/tailscaletest"
+	"github.com/sovereign-sql/sov/internal/testkit/tailscaletest"
 )
 
 // The tailnet's control server is Tailscale's own stand-in for tests, at this place of the simulated internet.
@@ -213,7 +213,7 @@ func TestTailnet(t *testing.T) {
 	if !strings.Contains(expired.Fault, "renew it") {
 		t.Errorf("with an expired key: %+v", expired)
 	}
-	n.wantVerdict(accept.Failed)
+	n.wantVerdict(acceptance.Failed)
 	n.SwitchUplink("wlan0")
 	n.Do("down", "sql")
 	phonetest.SameNetwork(t, "after down", before, n.Snapshot())
@@ -252,7 +252,7 @@ func (n *tailnet) join() controltest.Node {
 	n.Do("restart", "sql")
 	joined := n.awaitTailnet("online", controltest.Online)
 	n.wantSQL("after joining")
-	n.wantVerdict(accept.Passed)
+	n.wantVerdict(acceptance.Passed)
 	n.wantDirect(androidtest.WLANIP)
 	machine := n.control.Joined()
 	if len(joined.Addresses) != 2 {
@@ -276,21 +276,21 @@ func (n *tailnet) cutPower() {
 }
 
 // wantVerdict wants the acceptance test to see the machine's place on the tailnet so, and all else well.
-func (n *tailnet) wantVerdict(want accept.Verdict) {
+func (n *tailnet) wantVerdict(want acceptance.Verdict) {
 	n.T.Helper()
 	o := n.Runner("test", "sql", "--json")
-	var report accept.Report
+	var report acceptance.Report
 	if err := json.Unmarshal([]byte(o.Stdout), &report); err != nil {
 		n.T.Fatalf("%v: %v", err, o)
 	}
 	for _, c := range report.Checks {
-		ofTailnet := c.Name == accept.Tailscale || c.Name == accept.TailscaleSQL // which needs the other
+		ofTailnet := c.Name == acceptance.Tailscale || c.Name == acceptance.TailscaleSQL // which needs the other
 		switch {
-		case c.Name == accept.Tailscale && c.Verdict != want, c.Verdict == accept.Failed && !(ofTailnet && want == accept.Failed):
+		case c.Name == acceptance.Tailscale && c.Verdict != want, c.Verdict == acceptance.Failed && !(ofTailnet && want == acceptance.Failed):
 			n.T.Errorf("test: %+v", c)
 		}
 	}
-	if failed := want == accept.Failed; (o.Status == 3) != failed || o.Status != 0 && o.Status != 3 {
+	if failed := want == acceptance.Failed; (o.Status == 3) != failed || o.Status != 0 && o.Status != 3 {
 		n.T.Errorf("test: exit status %d", o.Status)
 	}
 }
@@ -300,7 +300,7 @@ func (n *tailnet) switchSlot() {
 	n.T.Helper()
 	guesttest.CopySparse(n.T, tailnetSQL(n.T, "2"), n.File(n.Vm.Slot("b")))
 	current := n.File(n.Vm.Current())
-	if err := errors.Join(os.Symlink(layout.SlotLink("b"), current+".new"), os.Rename(current+".new", current)); err != nil {
+	if err := errors.Join(os.Symlink(phonepath.SlotLink("b"), current+".new"), os.Rename(current+".new", current)); err != nil {
 		n.T.Fatal(err)
 	}
 }

@@ -16,7 +16,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/sovereign-sql/sov/internal/backup"
+	"github.com/sovereign-sql/sov/internal/contract/backup"
 )
 
 // A Server is a running server, for whoever saves and restores its databases.

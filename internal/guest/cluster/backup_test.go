@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sovereign-sql/sov/internal/backup"
+	"github.com/sovereign-sql/sov/internal/contract/backup"
 )
 
 // execIn runs SQL in a database and returns the first value.

@@ -13,7 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/sys/unix"
 
-	"github.com/sovereign-sql/sov/internal/backup"
+	"github.com/sovereign-sql/sov/internal/contract/backup"
 )
 
 // Names of databases that a restore makes for itself. A user's do not begin like this.

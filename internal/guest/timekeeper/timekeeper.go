@@ -14,7 +14,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sovereign-sql/sov/internal/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 )
 
 // A Reading is what a source says of the clock.

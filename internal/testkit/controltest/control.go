@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sovereign-sql/sov/internal/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
@@ -24,7 +24,7 @@ import (
 var controlProgram = sync.OnceValues(func() (string, error) {
 	program := filepath.Join(sovtest.Shared, "control")
 	compile := exec.Command("go", "build", "-o", program, "./control")
-	compile.Dir = "../../tailnettest" // a module of its own
+	compile.Dir = "../../testkit/tailnettest" // a module of its own
 	if out, err := compile.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("compile the control server: %w: %s", err, out)
 	}

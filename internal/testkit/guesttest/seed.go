@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sovereign-sql/sov/internal/localvm"
+	"github.com/sovereign-sql/sov/internal/host/localvm"
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 

@@ -8,10 +8,10 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/sovereign-sql/sov/internal/androidtest"
-	"github.com/sovereign-sql/sov/internal/artifacttest"
-	"github.com/sovereign-sql/sov/internal/phone"
-	"github.com/sovereign-sql/sov/internal/push"
+	"github.com/sovereign-sql/sov/internal/host/device"
+	"github.com/sovereign-sql/sov/internal/host/push"
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
+	"github.com/sovereign-sql/sov/internal/testkit/artifacttest"
 )
 
 // CutPushes cuts the cable that many times at random points: the phone has the old version or the new one, whole, and the next
@@ -19,7 +19,7 @@ import (
 func CutPushes(t *testing.T, cuts int) {
 	t.Helper()
 	p := NewPushed(t, androidtest.NewADBServer(t))
-	link := phone.ADB(p.Server.Program(), p.ADB.Serial())
+	link := device.ADB(p.Server.Program(), p.ADB.Serial())
 	random := rand.New(rand.NewPCG(5, 5))
 	version := func(i int) *push.Artifact {
 		t.Helper()

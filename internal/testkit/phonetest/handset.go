@@ -16,10 +16,10 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/sovereign-sql/sov/internal/androidtest"
-	"github.com/sovereign-sql/sov/internal/diagnose"
-	"github.com/sovereign-sql/sov/internal/layout"
-	"github.com/sovereign-sql/sov/internal/runnerapi"
+	"github.com/sovereign-sql/sov/internal/contract/phonepath"
+	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
+	"github.com/sovereign-sql/sov/internal/phone/diagnose"
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
 	"github.com/sovereign-sql/sov/internal/testkit/canary"
 	"github.com/sovereign-sql/sov/internal/testkit/guesttest"
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
@@ -34,7 +34,7 @@ var Password = "the superuser's, for a phone: '\"\\ ü " + Canary.Text
 type Handset struct {
 	*androidtest.Phone
 	T  testing.TB
-	Vm layout.VM
+	Vm phonepath.VM
 }
 
 // settings are the runner's for these tests: the machine is an arm64 one, whatever this computer is.
@@ -52,7 +52,7 @@ func NewWith(t testing.TB, dir string, o androidtest.Options, more string) *Hand
 	t.Helper()
 	h := &Handset{Phone: androidtest.New(t, o), T: t}
 	h.Vm = h.Install(dir, "sql")
-	h.Put(layout.Default.Settings(), fmt.Sprintf(handsetSettings, more), 0o644)
+	h.Put(phonepath.Default.Settings(), fmt.Sprintf(handsetSettings, more), 0o644)
 	if err := os.MkdirAll(h.File(h.Vm.Secrets()), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +73,7 @@ func (h *Handset) Runner(args ...string) sovtest.Outcome {
 	h.T.Helper()
 	ctx, cancel := context.WithTimeout(h.T.Context(), 5*time.Minute)
 	defer cancel()
-	result, err := sovtest.Finish(h.Command(ctx, append([]string{layout.Default.Runner()}, args...)...))
+	result, err := sovtest.Finish(h.Command(ctx, append([]string{phonepath.Default.Runner()}, args...)...))
 	if err != nil {
 		h.T.Fatalf("sov-runner %s: %v", strings.Join(args, " "), err)
 	}

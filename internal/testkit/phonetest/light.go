@@ -12,12 +12,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sovereign-sql/sov/internal/androidtest"
-	"github.com/sovereign-sql/sov/internal/androidtest/lightguest"
-	"github.com/sovereign-sql/sov/internal/layout"
-	"github.com/sovereign-sql/sov/internal/runnerapi"
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+	"github.com/sovereign-sql/sov/internal/contract/phonepath"
+	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest/lightguest"
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
-	"github.com/sovereign-sql/sov/internal/vmspec"
 )
 
 // NewLight returns a phone with a light machine; settings are the runner's.
@@ -25,7 +25,7 @@ func NewLight(t testing.TB, routing vmspec.Routing, s lightguest.Script, setting
 	t.Helper()
 	h := &Handset{Phone: androidtest.New(t, androidtest.Options{InMemory: true}), T: t}
 	h.Vm = h.InstallLight("sql", routing, s)
-	h.Put(layout.Default.Settings(), settings, 0o644)
+	h.Put(phonepath.Default.Settings(), settings, 0o644)
 	return h
 }
 

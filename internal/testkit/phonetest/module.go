@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/sovereign-sql/sov/internal/slots"
+	"github.com/sovereign-sql/sov/internal/artifact/installed"
 	"github.com/sovereign-sql/sov/stages/module"
 )
 
@@ -30,7 +30,7 @@ install_module() {
 // own: the simulated phone has this computer's processor.
 func (p *Pushed) Flash(dir string, runner []byte) string {
 	p.T.Helper()
-	a, err := slots.Load(dir)
+	a, err := installed.Load(dir)
 	if err != nil {
 		p.T.Fatal(err)
 	}

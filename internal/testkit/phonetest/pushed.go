@@ -9,11 +9,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sovereign-sql/sov/internal/androidtest"
-	"github.com/sovereign-sql/sov/internal/layout"
-	"github.com/sovereign-sql/sov/internal/manifest"
-	"github.com/sovereign-sql/sov/internal/push"
-	"github.com/sovereign-sql/sov/internal/slots"
+	"github.com/sovereign-sql/sov/internal/artifact/installed"
+	"github.com/sovereign-sql/sov/internal/artifact/manifest"
+	"github.com/sovereign-sql/sov/internal/contract/phonepath"
+	"github.com/sovereign-sql/sov/internal/host/push"
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
@@ -30,13 +30,13 @@ func NewPushed(t testing.TB, server *androidtest.ADBServer) *Pushed {
 	t.Helper()
 	h := &Handset{Phone: androidtest.New(t, androidtest.Options{}), T: t}
 	var err error
-	if h.Vm, err = layout.Default.VM("sql"); err != nil {
+	if h.Vm, err = phonepath.Default.VM("sql"); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.RemoveAll(h.File(filepath.Dir(layout.Default.Runner()))); err != nil {
+	if err := os.RemoveAll(h.File(filepath.Dir(phonepath.Default.Runner()))); err != nil {
 		t.Fatal(err)
 	}
-	h.Put(layout.Default.Settings(), fmt.Sprintf(handsetSettings, ""), 0o644)
+	h.Put(phonepath.Default.Settings(), fmt.Sprintf(handsetSettings, ""), 0o644)
 	p := &Pushed{Handset: h, ADB: h.ServeADB(androidtest.ADBOptions{}), Server: server, config: t.TempDir()}
 	server.Connect(p.ADB)
 	return p
@@ -80,7 +80,7 @@ func (p *Pushed) Whole() string {
 		p.T.Fatal(err)
 	}
 	dir := filepath.Join(p.File(p.Vm.Dir()), target)
-	a, err := slots.Load(dir)
+	a, err := installed.Load(dir)
 	if err != nil {
 		p.T.Fatal(err)
 	}

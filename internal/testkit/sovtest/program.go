@@ -12,8 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sovereign-sql/sov/internal/androidtest"
-	"github.com/sovereign-sql/sov/internal/mirror"
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
+	"github.com/sovereign-sql/sov/internal/testkit/mirror"
+	"github.com/sovereign-sql/sov/internal/testkit/mirror/mirrortest"
 )
 
 // The program under test and the sources it builds from; set by TestMain.
@@ -51,7 +52,7 @@ func run(m *testing.M) (status int, err error) {
 		return 1, fmt.Errorf("compile sov: %w: %s", err, out)
 	}
 	Sources, err = mirror.Start(context.Background(), mirror.Options{
-		Fixtures: mirror.FindFixtures(os.Getenv, "../../../../shared/alpine"), Log: os.Stderr,
+		Fixtures: mirrortest.Fixtures(), Log: os.Stderr,
 	})
 	if err != nil {
 		return 1, err

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sovereign-sql/sov/internal/registrytest"
+	"github.com/sovereign-sql/sov/internal/testkit/registrytest"
 )
 
 // FillRegistry gives a registry what the build of sql for all tests has made.

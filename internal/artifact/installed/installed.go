@@ -1,0 +1,128 @@
+package installed
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/sovereign-sql/sov/internal/artifact/manifest"
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+)
+
+const (
+	// SpecFile is the file that says what a machine needs, see package vmspec.
+	SpecFile = "vm.json"
+	// MaxText bounds manifest.json and vm.json, in bytes.
+	MaxText = 4 << 20
+)
+
+// Files returns which of an artifact's files a slot holds, beside manifest.json: vm.json, and what that names. It checks that
+// the two belong together.
+func Files(m *manifest.Manifest, spec *vmspec.Spec) ([]manifest.File, error) {
+	if m.Name != spec.Name || m.Arch != spec.Arch {
+		return nil, fmt.Errorf("manifest.json is of %s for %s, vm.json of %s for %s", m.Name, m.Arch, spec.Name, spec.Arch)
+	}
+	names := []string{SpecFile, spec.Kernel}
+	for _, d := range spec.Disks {
+		if d.Role == vmspec.RoleRootfs {
+			names = append(names, d.File)
+		}
+	}
+	slices.Sort(names)
+	var out []manifest.File
+	for _, name := range slices.Compact(names) {
+		f, ok := m.File(name)
+		if !ok || strings.HasPrefix(name, ".") {
+			return nil, fmt.Errorf("vm.json needs %s, which manifest.json does not list", name)
+		}
+		out = append(out, f)
+	}
+	return out, nil
+}
+
+// An Artifact is what a folder holds, as its own files say.
+type Artifact struct {
+	Manifest *manifest.Manifest
+	Spec     *vmspec.Spec
+	Files    []manifest.File // that a slot holds, see Files
+	Digest   string          // SHA-256 of manifest.json, in hexadecimal digits
+	Texts    [2][]byte       // manifest.json and vm.json as they are
+}
+
+// Parse reads an artifact's manifest.json and vm.json, which have to belong together.
+func Parse(manifestText, specText []byte) (*Artifact, error) {
+	a := &Artifact{Texts: [2][]byte{manifestText, specText}}
+	sum := sha256.Sum256(manifestText)
+	a.Digest = hex.EncodeToString(sum[:])
+	var err error
+	if a.Manifest, err = manifest.Decode(manifestText); err != nil {
+		return nil, err
+	}
+	if a.Spec, err = vmspec.Decode(specText); err != nil {
+		return nil, err
+	}
+	if a.Files, err = Files(a.Manifest, a.Spec); err != nil {
+		return nil, err
+	}
+	if f, _ := a.Manifest.File(SpecFile); manifest.Describe(SpecFile, specText) != f {
+		return nil, errors.New("vm.json is not the one that manifest.json lists")
+	}
+	return a, nil
+}
+
+// Streamed are an artifact's files that travel in a delta's stream, in their order there: all that a slot holds but those
+// that an offer has in it (package delta).
+func Streamed(a *Artifact) []manifest.File {
+	var out []manifest.File
+	for _, f := range a.Files {
+		if f.Name != SpecFile {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+// Load reads the artifact in a folder. It looks at the sizes of its files, not into them; see Verify.
+func Load(dir string) (*Artifact, error) {
+	manifestText, err := ReadFile(filepath.Join(dir, manifest.Name))
+	if err != nil {
+		return nil, err
+	}
+	specText, err := ReadFile(filepath.Join(dir, SpecFile))
+	if err != nil {
+		return nil, err
+	}
+	a, err := Parse(manifestText, specText)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range a.Files {
+		info, err := os.Lstat(filepath.Join(dir, f.Name))
+		if err != nil {
+			return nil, err
+		}
+		if !info.Mode().IsRegular() || info.Size() != f.Size {
+			return nil, fmt.Errorf("%s is no file of %d bytes", filepath.Join(dir, f.Name), f.Size)
+		}
+	}
+	return a, nil
+}
+
+func ReadFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, MaxText+1))
+	if err == nil && len(text) > MaxText {
+		err = fmt.Errorf("%s has more than %d bytes", path, MaxText)
+	}
+	return text, err
+}

@@ -1,0 +1,199 @@
+// Package provenance is the format of provenance.json, the statement of what an
+// artifact is and what it was made from, and of provenance.dsse.json, the same
+// statement signed.
+//
+// The statement is an in-toto attestation, version 1
+// (https://github.com/in-toto/attestation/tree/main/spec/v1), with SLSA's
+// provenance predicate (https://slsa.dev/provenance/v1). Like everything else
+// of an artifact it names no time, machine or directory: the same build makes
+// the same statement, whoever signs it. The signature stands in a file of its
+// own, so that signing changes no byte of the artifact.
+//
+// The statement's subjects are the files of the manifest and the manifest. Who
+// trusts the statement's signature therefore knows every byte.
+package provenance
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/sovereign-sql/sov/internal/artifact/manifest"
+)
+
+// Names of the files in an artifact's directory.
+const (
+	Name   = manifest.Provenance    // the statement
+	Signed = "provenance.dsse.json" // the statement in a DSSE envelope
+)
+
+// Identifiers that the specifications, or this program, have fixed.
+const (
+	PayloadType   = "application/vnd.in-toto+json"
+	statementType = "https://in-toto.io/Statement/v1"
+	predicateType = "https://slsa.dev/provenance/v1"
+	buildType     = "https://github.com/sovereign-sql/sov/blob/main/docs/trust.md#build-type-v1"
+	builderID     = "https://github.com/sovereign-sql/sov"
+)
+
+// A Statement is the content of provenance.json.
+type Statement struct {
+	Type          string     `json:"_type"`
+	Subject       []Resource `json:"subject"` // by name
+	PredicateType string     `json:"predicateType"`
+	Predicate     Predicate  `json:"predicate"`
+}
+
+// A Resource is an in-toto ResourceDescriptor.
+type Resource struct {
+	Name             string            `json:"name,omitempty"`
+	URI              string            `json:"uri,omitempty"` // a package URL where there is one
+	Digest           map[string]string `json:"digest,omitempty"`
+	DownloadLocation string            `json:"downloadLocation,omitempty"`
+}
+
+// A Predicate is SLSA's provenance.
+type Predicate struct {
+	BuildDefinition BuildDefinition `json:"buildDefinition"`
+	RunDetails      RunDetails      `json:"runDetails"`
+}
+
+// A BuildDefinition says what was built, from what.
+type BuildDefinition struct {
+	BuildType            string     `json:"buildType"`
+	ExternalParameters   External   `json:"externalParameters"`
+	InternalParameters   Internal   `json:"internalParameters"`
+	ResolvedDependencies []Resource `json:"resolvedDependencies"`
+}
+
+// External are the parameters that whoever builds decides on: the recipe, and
+// what flags put in its place.
+type External struct {
+	Recipe       Resource `json:"recipe"`
+	Version      string   `json:"version"` // the recipe's
+	Arch         string   `json:"arch"`    // "arm64" or "amd64"
+	Image        string   `json:"image"`   // base image, as asked for
+	Repositories []string `json:"repositories,omitempty"`
+	Packages     []string `json:"packages,omitempty"` // as asked for
+	Kernel       string   `json:"kernel"`             // source as asked for, KernelDefault or KernelFinished
+}
+
+// Values of External.Kernel besides a source.
+const (
+	KernelDefault  = "default"  // the first source that answers
+	KernelFinished = "finished" // a kernel image was given
+)
+
+// Internal are the parameters that the builder's computer decides on.
+type Internal struct {
+	KernelCompiler string `json:"kernelCompiler,omitempty"`
+	Go             string `json:"go,omitempty"` // toolchain that compiled Tailscale
+}
+
+// RunDetails say who built.
+type RunDetails struct {
+	Builder Builder `json:"builder"`
+}
+
+// A Builder is a release of sov.
+type Builder struct {
+	ID      string            `json:"id"`
+	Version map[string]string `json:"version"`
+}
+
+// New puts a statement together. subjects are the artifact's files, the
+// manifest among them, by name; version is sov's.
+func New(subjects []manifest.File, version string, external External, internal Internal, dependencies []Resource) *Statement {
+	s := &Statement{Type: statementType, PredicateType: predicateType, Predicate: Predicate{
+		BuildDefinition: BuildDefinition{BuildType: buildType, ExternalParameters: external, InternalParameters: internal,
+			ResolvedDependencies: dependencies},
+		RunDetails: RunDetails{Builder{ID: builderID, Version: map[string]string{"sov": version}}},
+	}}
+	for _, f := range subjects {
+		s.Subject = append(s.Subject, Resource{Name: f.Name, Digest: SHA256(f.SHA256)})
+	}
+	return s
+}
+
+// SHA256 is the digest set of one SHA-256, given in hexadecimal.
+func SHA256(hex string) map[string]string { return map[string]string{"sha256": hex} }
+
+// Version returns the sov that the statement names.
+func (s *Statement) Version() string { return s.Predicate.RunDetails.Builder.Version["sov"] }
+
+// Encode returns the file's content, indented for reading.
+func (s *Statement) Encode() ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false) // ">" is common in package constraints
+	e.SetIndent("", "  ")
+	if err := e.Encode(s); err != nil {
+		return nil, fmt.Errorf("encode %s: %w", Name, err)
+	}
+	return b.Bytes(), nil
+}
+
+// Decode reads a statement and checks that it is one of this kind. Keys that it
+// does not know are passed over, as in-toto's parsing rules want it.
+func Decode(src []byte) (*Statement, error) {
+	d := json.NewDecoder(bytes.NewReader(src))
+	s := &Statement{}
+	if err := d.Decode(s); err != nil {
+		return nil, fmt.Errorf("decode %s: %w", Name, err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return nil, fmt.Errorf("decode %s: text after the object", Name)
+	}
+	if err := s.validate(); err != nil {
+		return nil, fmt.Errorf("%s: %w", Name, err)
+	}
+	return s, nil
+}
+
+func (s *Statement) validate() error {
+	if s.Type != statementType || s.PredicateType != predicateType {
+		return fmt.Errorf("it is a %.80q with a %.80q, not SLSA provenance", s.Type, s.PredicateType)
+	}
+	if s.Predicate.BuildDefinition.BuildType != buildType {
+		return fmt.Errorf("its build type %.120q is not sov's", s.Predicate.BuildDefinition.BuildType)
+	}
+	if len(s.Subject) == 0 {
+		return errors.New("it is about nothing")
+	}
+	seen := map[string]bool{}
+	for _, f := range s.Subject {
+		if sum, err := hex.DecodeString(f.Digest["sha256"]); err != nil || len(sum) != 32 || f.Name == "" || seen[f.Name] {
+			return fmt.Errorf("subject %.80q has no proper name and SHA-256, or is listed twice", f.Name)
+		}
+		seen[f.Name] = true
+	}
+	return nil
+}
+
+// Check compares the subjects with an artifact's files, which are the
+// manifest's and the manifest itself.
+func (s *Statement) Check(files []manifest.File) []manifest.Problem {
+	var problems []manifest.Problem
+	said := map[string]string{}
+	for _, f := range s.Subject {
+		said[f.Name] = f.Digest["sha256"]
+	}
+	for _, f := range files {
+		switch sum, ok := said[f.Name]; {
+		case !ok:
+			problems = append(problems, manifest.Problem{File: f.Name, What: "is not among the subjects of " + Name})
+		case sum != f.SHA256:
+			problems = append(problems, manifest.Problem{File: f.Name, What: fmt.Sprintf("has SHA-256 %s, %s says %s", f.SHA256, Name, sum)})
+		}
+		delete(said, f.Name)
+	}
+	for _, f := range s.Subject {
+		if _, ok := said[f.Name]; ok {
+			problems = append(problems, manifest.Problem{File: f.Name, What: "is a subject of " + Name + " and not in the manifest"})
+		}
+	}
+	return problems
+}

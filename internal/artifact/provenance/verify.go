@@ -1,0 +1,164 @@
+package provenance
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/sovereign-sql/sov/internal/artifact/dsse"
+	"github.com/sovereign-sql/sov/internal/artifact/manifest"
+)
+
+// maxFile bounds the statement, and the envelope, that is read. A statement has
+// some hundred KiB.
+const maxFile = 16 << 20
+
+// A Verdict is what there is to say about an artifact's origin.
+type Verdict struct {
+	SignedBy string // ID of the key that the envelope names; empty: there is no envelope
+	Proven   bool   // that key is the one asked for and its signature holds
+	Problems []manifest.Problem
+}
+
+// Verify checks the provenance of the artifact in dir: that its statement is
+// about exactly the files of the manifest, and the manifest; with a key also
+// that the envelope beside it holds this very statement, signed by that key.
+// With a key, an artifact that lacks either is a problem; without one, what is
+// not there is passed over. The files themselves are for manifest.Verify.
+func Verify(dir string, key dsse.PublicKey) (*Verdict, error) {
+	v := &Verdict{}
+	text, err := readFile(dir, Name)
+	if err != nil {
+		return nil, err
+	}
+	if text == nil {
+		if key != nil {
+			v.found(Name, "is missing")
+		}
+		return v, nil
+	}
+	if err := v.statement(dir, text); err != nil {
+		return nil, err
+	}
+	return v, v.envelope(dir, text, key)
+}
+
+func (v *Verdict) found(file, format string, args ...any) {
+	v.Problems = append(v.Problems, manifest.Problem{File: file, What: fmt.Sprintf(format, args...)})
+}
+
+func (v *Verdict) statement(dir string, text []byte) error {
+	s, err := Decode(text)
+	if err != nil {
+		v.found(Name, "%v", err)
+		return nil
+	}
+	m, err := manifest.Load(dir)
+	if err != nil {
+		return err
+	}
+	raw, err := readFile(dir, manifest.Name)
+	if err != nil {
+		return err
+	}
+	v.Problems = append(v.Problems, s.Check(append([]manifest.File{manifest.Describe(manifest.Name, raw)}, m.Files...))...)
+	return nil
+}
+
+func (v *Verdict) envelope(dir string, text []byte, key dsse.PublicKey) error {
+	file, err := readFile(dir, Signed)
+	if err != nil {
+		return err
+	}
+	if file == nil {
+		if key != nil {
+			v.found(Signed, "is missing: the artifact is not signed")
+		}
+		return nil
+	}
+	e, payload, err := dsse.Peek(PayloadType, file)
+	if err == nil {
+		v.SignedBy = e.Signatures[0].KeyID
+		if key != nil {
+			payload, err = dsse.Open(key, PayloadType, file)
+		}
+	}
+	switch {
+	case err != nil:
+		v.found(Signed, "%v", err)
+	case !bytes.Equal(payload, text):
+		v.found(Signed, "is about another statement than %s", Name)
+	default:
+		v.Proven = key != nil
+	}
+	return nil
+}
+
+// readFile returns nil for a file that is not there.
+func readFile(dir, name string) ([]byte, error) {
+	f, err := os.Open(filepath.Join(dir, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(b) > maxFile {
+		err = fmt.Errorf("%s is larger than %d bytes", f.Name(), maxFile)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read provenance: %w", err)
+	}
+	return b, nil
+}
+
+// Sign writes the envelope of an artifact's statement, signed with key, in
+// place of one that may be there. It reports whether the file changed. What is
+// signed has been compared with the artifact's files before: the caller has
+// built it just now, or has called manifest.Verify and Verify.
+func Sign(dir string, key dsse.PrivateKey) (changed bool, err error) {
+	text, err := readFile(dir, Name)
+	if err == nil && text == nil {
+		err = fmt.Errorf("%s has no %s: build it again with this sov", dir, Name)
+	}
+	if err != nil {
+		return false, err
+	}
+	envelope, err := dsse.Seal(key, PayloadType, text)
+	if err != nil {
+		return false, err
+	}
+	if old, err := readFile(dir, Signed); err == nil && bytes.Equal(old, envelope) {
+		return false, nil
+	}
+	if err := replace(dir, envelope); err != nil {
+		return false, fmt.Errorf("sign %s: %w", dir, err)
+	}
+	return true, nil
+}
+
+// replace writes the envelope whole or not at all.
+func replace(dir string, envelope []byte) error {
+	tmp, err := os.CreateTemp(dir, "."+Signed+".new-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	defer tmp.Close()
+	if _, err := tmp.Write(envelope); err != nil {
+		return err
+	}
+	if err := tmp.Chmod(0o644); err != nil {
+		return err
+	}
+	if err := tmp.Sync(); err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), filepath.Join(dir, Signed))
+}

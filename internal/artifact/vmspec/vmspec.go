@@ -1,0 +1,228 @@
+// Package vmspec is the format of vm.json, the file beside an image that tells
+// whoever starts the machine (the runner on a phone, sov run on a computer)
+// what it needs: disks in their order, memory, processors, kernel parameters,
+// the network link, and how readiness is recognised.
+//
+// The file says nothing of one machine in particular. Host name, clock, secrets
+// and the per-boot token travel on the config disk, which is written at each
+// start.
+package vmspec
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+)
+
+// Format is the version written and read. It changes when an older reader would
+// start a machine wrongly.
+const Format = 1
+
+// StatusPort is the TCP port of the guest's status endpoint.
+const StatusPort = guestspec.EndpointPort
+
+// A Spec is the content of vm.json.
+type Spec struct {
+	Format     int      `json:"format"`
+	Name       string   `json:"name"`
+	Arch       string   `json:"arch"`       // "arm64" or "amd64"
+	Kernel     string   `json:"kernel"`     // file beside vm.json
+	Parameters []string `json:"parameters"` // kernel command line, in order
+	MemoryMiB  int      `json:"memory_mib"`
+	CPUs       int      `json:"cpus"`
+	Disks      []Disk   `json:"disks"` // attached in order: vda, vdb, vdc
+	Network    Network  `json:"network"`
+	Ports      []Port   `json:"ports"` // what the guest offers
+	Ready      Ready    `json:"ready"`
+}
+
+// A Disk is one virtio block device.
+type Disk struct {
+	Role     Role   `json:"role"`
+	File     string `json:"file,omitempty"` // beside vm.json; only of RoleRootfs
+	ReadOnly bool   `json:"read_only"`
+	Size     int64  `json:"size,omitempty"` // bytes to make it with; only of RoleData
+}
+
+// A Role says what a disk is for and who makes it.
+type Role string
+
+// Roles of disks.
+const (
+	RoleRootfs Role = "rootfs" // the image, part of the artifact
+	RoleData   Role = "data"   // made once by the starter, ext4 with a journal, kept
+	RoleConfig Role = "config" // made by the starter at each start, see package configdisk
+)
+
+// A Network is the link between host and guest.
+type Network struct {
+	TAP      string       `json:"tap"`      // name of the host's interface
+	Host     netip.Prefix `json:"host"`     // the host's address and prefix length
+	Guest    netip.Prefix `json:"guest"`    // the guest's
+	MTU      int          `json:"mtu"`      // bytes
+	DNS      []netip.Addr `json:"dns"`      // name servers for the guest
+	Hostname string       `json:"hostname"` // for the config disk
+	Routing  Routing      `json:"routing"`  // how a phone routes the guest's packets
+	// Peers are names of other machines on the same host whose guests and this one's may talk. Both have to name
+	// each other.
+	Peers []string `json:"peers,omitempty"`
+}
+
+// A Routing is a way of leading a guest's packets through a phone's policy routing; see package hostnet.
+type Routing string
+
+// Ways of routing.
+const (
+	MainFirst Routing = "main-first" // every packet of the phone looks into the table main first
+	Scoped    Routing = "scoped"     // only the guest's packets are led elsewhere than Android leads them
+)
+
+// Subnet is the prefix that both ends are in.
+func (n Network) Subnet() netip.Prefix { return n.Host.Masked() }
+
+// A Port is a TCP port of the guest that the host may offer under the same
+// number.
+type Port struct {
+	Service string `json:"service"` // the service behind it, "" when not known
+	Port    int    `json:"port"`
+	Forward bool   `json:"forward,omitempty"` // also offered at the phone's own address on its uplink
+}
+
+// Ready says how a starter learns that the machine is up: the status endpoint
+// on the guest's address answers that every service is ready.
+type Ready struct {
+	Port           int `json:"port"`            // of the status endpoint
+	TimeoutSeconds int `json:"timeout_seconds"` // after which the start counts as failed
+}
+
+// Timeout returns TimeoutSeconds as a duration.
+func (r Ready) Timeout() time.Duration { return time.Duration(r.TimeoutSeconds) * time.Second }
+
+// Cmdline returns the kernel command line.
+func (s *Spec) Cmdline() string { return strings.Join(s.Parameters, " ") }
+
+// Disk returns the first disk with a role.
+func (s *Spec) Disk(role Role) (Disk, bool) {
+	i := slices.IndexFunc(s.Disks, func(d Disk) bool { return d.Role == role })
+	if i < 0 {
+		return Disk{}, false
+	}
+	return s.Disks[i], true
+}
+
+// Port returns the guest's port of a service.
+func (s *Spec) Port(service string) (int, bool) {
+	i := slices.IndexFunc(s.Ports, func(p Port) bool { return p.Service == service })
+	if i < 0 {
+		return 0, false
+	}
+	return s.Ports[i].Port, true
+}
+
+// Encode returns the file's content, indented for reading, after Validate.
+func (s *Spec) Encode() ([]byte, error) {
+	if err := s.Validate(); err != nil {
+		return nil, err
+	}
+	b, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("encode vm.json: %w", err)
+	}
+	return append(b, '\n'), nil
+}
+
+// Decode reads and validates a vm.json. Unknown keys are refused: a starter
+// that does not know a key does not know what the machine needs.
+func Decode(src []byte) (*Spec, error) {
+	d := json.NewDecoder(bytes.NewReader(src))
+	d.DisallowUnknownFields()
+	s := &Spec{}
+	if err := d.Decode(s); err != nil {
+		return nil, fmt.Errorf("decode vm.json: %w", err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return nil, errors.New("decode vm.json: text after the object")
+	}
+	if err := s.Validate(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Validate reports everything that is wrong with the spec.
+func (s *Spec) Validate() error {
+	var faults []error
+	require := func(ok bool, format string, args ...any) {
+		if !ok {
+			faults = append(faults, fmt.Errorf(format, args...))
+		}
+	}
+	require(s.Format == Format, "format is %d, this program reads %d", s.Format, Format)
+	require(ValidName(s.Name), "name %q is not up to 32 lower-case letters, digits and hyphens", s.Name)
+	require(s.Arch == "arm64" || s.Arch == "amd64", "arch %q is neither arm64 nor amd64", s.Arch)
+	require(isFileName(s.Kernel), "kernel %q is not the name of a file beside vm.json", s.Kernel)
+	for _, p := range s.Parameters {
+		require(p != "" && !strings.ContainsAny(p, " \t\n\""), "kernel parameter %q has spaces or quotes", p)
+	}
+	require(s.MemoryMiB > 0, "memory_mib is %d", s.MemoryMiB)
+	require(s.CPUs > 0, "cpus is %d", s.CPUs)
+	require(len(s.Disks) > 0 && s.Disks[0].Role == RoleRootfs, "the first disk is not the rootfs, which the kernel mounts as /dev/vda")
+	for i, d := range s.Disks {
+		require(d.Role != RoleRootfs || isFileName(d.File), "disk %d: file %q is not the name of a file beside vm.json", i, d.File)
+		require(d.Role != RoleData || d.Size > 0, "disk %d: the data disk has no size", i)
+		require(slices.Contains([]Role{RoleRootfs, RoleData, RoleConfig}, d.Role), "disk %d: role %q is not known", i, d.Role)
+		require(slices.IndexFunc(s.Disks, func(o Disk) bool { return o.Role == d.Role }) == i, "disk %d: a second disk has role %s", i, d.Role)
+	}
+	for _, p := range s.Ports {
+		require(p.Port >= 1 && p.Port <= 65535, "port %d is out of range", p.Port)
+	}
+	require(s.Ready.Port >= 1 && s.Ready.Port <= 65535, "ready.port %d is out of range", s.Ready.Port)
+	require(s.Ready.TimeoutSeconds > 0, "ready.timeout_seconds is %d", s.Ready.TimeoutSeconds)
+	faults = append(faults, s.Network.faults()...)
+	if len(faults) > 0 {
+		return fmt.Errorf("vm.json: %w", errors.Join(faults...))
+	}
+	return nil
+}
+
+func (n Network) faults() []error {
+	var faults []error
+	if n.TAP == "" || len(n.TAP) > 15 {
+		faults = append(faults, fmt.Errorf("network.tap %q is not an interface name of 1 to 15 bytes", n.TAP))
+	}
+	if !n.Host.IsValid() || !n.Guest.IsValid() || n.Host.Masked() != n.Guest.Masked() || n.Host == n.Guest {
+		faults = append(faults, fmt.Errorf("network.host %s and network.guest %s are not two addresses of one subnet", n.Host, n.Guest))
+	}
+	if n.Routing != MainFirst && n.Routing != Scoped {
+		faults = append(faults, fmt.Errorf("network.routing %q is neither %s nor %s", n.Routing, MainFirst, Scoped))
+	}
+	for _, peer := range n.Peers {
+		if !ValidName(peer) {
+			faults = append(faults, fmt.Errorf("network.peers: %q is no name of a machine", peer))
+		}
+	}
+	if n.MTU < 1280 || n.MTU > 65521 {
+		faults = append(faults, fmt.Errorf("network.mtu %d is not between 1280 and 65521", n.MTU))
+	}
+	return faults
+}
+
+// ValidName reports whether name can be a machine's: it names folders, chains and interfaces.
+func ValidName(name string) bool { return nameForm.MatchString(name) }
+
+var nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
+
+// isFileName reports whether name stays in its directory.
+func isFileName(name string) bool {
+	return name != "" && name != "." && name != ".." && path.Base(name) == name
+}

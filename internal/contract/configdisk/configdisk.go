@@ -1,0 +1,239 @@
+// Package configdisk reads and writes the config disk: the few KiB by which whoever starts a
+// guest tells it what no image can know, namely its addresses, the time, its secrets and the
+// token of its endpoint.
+//
+// The disk is attached read-only and written anew for every start. Its layout, all integers
+// little-endian:
+//
+//	offset  size  what
+//	0       8     magic "SOVCONF\n"
+//	8       4     version, 1
+//	12      4     length of the JSON, at most MaxJSON
+//	16      32    SHA-256 of bytes 0 to 15 and the JSON
+//	48      n     JSON of Config
+//	48+n          zeros up to a multiple of 512, the sector of a virtio disk
+//
+// Whoever can read the disk knows every secret of the guest: its file is to be made with mode
+// 0600. No error of this package holds a byte of the JSON, and a [Config] prints without its
+// secrets whatever the verb.
+package configdisk
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"time"
+	"unicode/utf8"
+
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+)
+
+const (
+	// Magic is what a config disk begins with; a guest finds its disk by it.
+	Magic = "SOVCONF\n"
+	// MaxJSON bounds the JSON, in bytes.
+	MaxJSON = 1 << 20
+
+	version    = 1
+	headerSize = 16 + sha256.Size
+	sectorSize = 512
+)
+
+// ErrNotConfigDisk says that what was read does not begin with Magic.
+var ErrNotConfigDisk = errors.New("not a config disk")
+
+// Config is what a guest is told at each start.
+type Config struct {
+	Hostname string  `json:"hostname,omitempty"` // one DNS label; empty leaves the image's
+	Network  Network `json:"network"`
+	// Time is the wall clock of whoever wrote the disk, just before the start. The guest sets its
+	// clock by it before anything else.
+	Time time.Time `json:"time"`
+	// TimeServers are SNTP servers of whoever wrote the disk, in order of preference, at most
+	// MaxTimeServers.
+	TimeServers []netip.AddrPort `json:"time_servers,omitempty"`
+	// Secrets by name (see guestspec.ValidSecretName); values are any UTF-8 text of up to guestspec.MaxSecret bytes.
+	Secrets map[string]string `json:"secrets,omitempty"`
+	// Token admits to the guest's endpoint for as long as the guest runs: at least MinToken
+	// printable ASCII characters. Without one the endpoint does not listen.
+	Token string `json:"token,omitempty"`
+}
+
+// MaxTimeServers bounds Config.TimeServers.
+const MaxTimeServers = 4
+
+// MinToken is the least length of a token: 32 hexadecimal digits are 128 bits.
+const MinToken = 32
+
+// Network is the guest's side of its one network interface.
+type Network struct {
+	// Address with the length of its prefix, such as 192.168.100.2/24. The zero value leaves the
+	// interface alone.
+	Address netip.Prefix `json:"address"`
+	Gateway netip.Addr   `json:"gateway"`       // of the default route; zero: none
+	DNS     []netip.Addr `json:"dns,omitempty"` // in order of preference, at most 3 as in resolv.conf(5)
+	MTU     int          `json:"mtu,omitempty"` // bytes; 0 leaves the interface's
+}
+
+// Format prints the parts of c that are no secret, whatever the verb: a config must not leak
+// through a stray %v.
+func (c Config) Format(f fmt.State, _ rune) {
+	fmt.Fprintf(f, "configdisk.Config{Hostname:%q Network:{%s via %s dns %s mtu %d} Time:%s Secrets:%d Token:%t}",
+		c.Hostname, c.Network.Address, c.Network.Gateway, c.Network.DNS, c.Network.MTU,
+		c.Time.UTC().Format(time.RFC3339), len(c.Secrets), c.Token != "")
+}
+
+// Validate reports the first thing wrong with c, without quoting anything of it that is secret.
+func (c Config) Validate() error {
+	if c.Hostname != "" && !guestspec.ValidHostname(c.Hostname) {
+		return errors.New("config disk: the host name is not a DNS label of up to 63 letters, digits and dashes")
+	}
+	if err := c.Network.validate(); err != nil {
+		return err
+	}
+	if len(c.TimeServers) > MaxTimeServers {
+		return fmt.Errorf("config disk: %d time servers, at most %d can be used", len(c.TimeServers), MaxTimeServers)
+	}
+	for _, s := range c.TimeServers {
+		if !s.IsValid() || s.Port() == 0 {
+			return errors.New("config disk: a time server has no address or no port")
+		}
+	}
+	for name, value := range c.Secrets {
+		if !guestspec.ValidSecretName(name) {
+			return errors.New("config disk: a secret's name is not made of 1 to 64 letters, digits, dots, underscores and dashes")
+		}
+		if !utf8.ValidString(value) { // JSON would change it silently
+			return fmt.Errorf("config disk: the secret %s is not UTF-8 text", name)
+		}
+		if len(value) > guestspec.MaxSecret {
+			return fmt.Errorf("config disk: the secret %s has more than %d bytes", name, guestspec.MaxSecret)
+		}
+	}
+	return c.validateToken()
+}
+
+func (c Config) validateToken() error {
+	if c.Token == "" {
+		return nil
+	}
+	if len(c.Token) < MinToken {
+		return fmt.Errorf("config disk: the token is shorter than %d characters", MinToken)
+	}
+	for i := range len(c.Token) {
+		if c.Token[i] <= ' ' || c.Token[i] > '~' {
+			return errors.New("config disk: the token holds a character that cannot stand in an HTTP header")
+		}
+	}
+	return nil
+}
+
+func (n Network) validate() error {
+	if n.Address.IsValid() && (n.Address.Addr().IsUnspecified() || n.Address.Addr().IsMulticast()) {
+		return fmt.Errorf("config disk: the address %s cannot be that of a machine", n.Address)
+	}
+	if n.Gateway.IsValid() && !n.Address.IsValid() {
+		return fmt.Errorf("config disk: there is a gateway %s but no address", n.Gateway)
+	}
+	if len(n.DNS) > 3 {
+		return fmt.Errorf("config disk: %d DNS servers, at most 3 can be used", len(n.DNS))
+	}
+	for _, a := range n.DNS {
+		if !a.IsValid() {
+			return errors.New("config disk: a DNS server has no address")
+		}
+	}
+	// 68 is IPv4's least (RFC 791); 65535 the most that a virtio interface takes.
+	if n.MTU != 0 && (n.MTU < 68 || n.MTU > 65535) {
+		return fmt.Errorf("config disk: the MTU %d is not in 68..65535", n.MTU)
+	}
+	return nil
+}
+
+// Encode returns the bytes of a config disk that says c.
+func Encode(c Config) ([]byte, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	body, err := json.Marshal(c)
+	if err != nil {
+		return nil, errors.New("config disk: cannot be written as JSON; is the year of its time above 9999?")
+	}
+	if len(body) > MaxJSON {
+		return nil, fmt.Errorf("config disk: %d bytes of JSON, at most %d fit; are the secrets meant to be that long?", len(body), MaxJSON)
+	}
+	size := (headerSize + len(body) + sectorSize - 1) / sectorSize * sectorSize
+	disk := make([]byte, size)
+	copy(disk, Magic)
+	binary.LittleEndian.PutUint32(disk[8:], version)
+	binary.LittleEndian.PutUint32(disk[12:], uint32(len(body)))
+	copy(disk[headerSize:], body)
+	sum := checksum(disk[:16], body)
+	copy(disk[16:], sum[:])
+	return disk, nil
+}
+
+// checksum covers the header before it as well as the JSON, so that no flipped bit goes unseen.
+func checksum(header, body []byte) [sha256.Size]byte {
+	h := sha256.New()
+	h.Write(header)
+	h.Write(body)
+	return [sha256.Size]byte(h.Sum(nil))
+}
+
+// Decode reads the config disk in the first size bytes of r. It returns an error that wraps
+// ErrNotConfigDisk when they do not begin with Magic.
+func Decode(r io.ReaderAt, size int64) (Config, error) {
+	header := make([]byte, headerSize)
+	if size < headerSize {
+		return Config{}, fmt.Errorf("config disk: %w: only %d bytes", ErrNotConfigDisk, size)
+	}
+	if _, err := r.ReadAt(header, 0); err != nil && err != io.EOF {
+		return Config{}, fmt.Errorf("config disk: read header: %w", err)
+	}
+	if string(header[:8]) != Magic {
+		return Config{}, fmt.Errorf("config disk: %w", ErrNotConfigDisk)
+	}
+	if v := binary.LittleEndian.Uint32(header[8:]); v != version {
+		return Config{}, fmt.Errorf("config disk: is of version %d; this guest reads version %d: build and install its image anew", v, version)
+	}
+	n := int64(binary.LittleEndian.Uint32(header[12:]))
+	if n > MaxJSON || n > size-headerSize {
+		return Config{}, fmt.Errorf("config disk: says %d bytes of JSON, more than the disk or the format holds", n)
+	}
+	body := make([]byte, n)
+	if m, err := r.ReadAt(body, headerSize); int64(m) != n {
+		return Config{}, fmt.Errorf("config disk: read JSON: %w", err)
+	}
+	if sum := checksum(header[:16], body); !bytes.Equal(sum[:], header[16:]) {
+		return Config{}, errors.New("config disk: damaged: its checksum does not match")
+	}
+	var c Config
+	if err := json.Unmarshal(body, &c); err != nil {
+		return Config{}, describeJSON(err)
+	}
+	if err := c.Validate(); err != nil {
+		return Config{}, err
+	}
+	return c, nil
+}
+
+// describeJSON says where the JSON is wrong and nothing else: the errors of encoding/json quote
+// what they read, which may be part of a secret.
+func describeJSON(err error) error {
+	var syntax *json.SyntaxError
+	var kind *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &syntax):
+		return fmt.Errorf("config disk: not JSON at byte %d", syntax.Offset)
+	case errors.As(err, &kind):
+		return fmt.Errorf("config disk: a value of the wrong kind at byte %d", kind.Offset)
+	default:
+		return errors.New("config disk: an address or the time cannot be read")
+	}
+}

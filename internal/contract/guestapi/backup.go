@@ -1,0 +1,82 @@
+package guestapi
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/sovereign-sql/sov/internal/contract/backup"
+)
+
+// open makes a request whose body and answer go on for as long as they do: only ctx bounds it.
+func (c *Client) open(ctx context.Context, method, path string, body io.Reader) (io.ReadCloser, error) {
+	request, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Authorization", "Bearer "+c.token)
+	response, err := c.stream.Do(request)
+	if err != nil {
+		return nil, fmt.Errorf("ask the guest: %w", err)
+	}
+	switch response.StatusCode {
+	case http.StatusOK:
+		return response.Body, nil
+	case http.StatusNotFound:
+		err = errors.New("the version that runs knows no backups: push a newer one and restart")
+	default:
+		text, _ := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+		err = errors.New(strings.TrimSpace(string(text)))
+	}
+	response.Body.Close()
+	return nil, err
+}
+
+// Backup writes the databases' stream to w as it comes; whoever reads it learns whether it is whole.
+func (c *Client) Backup(ctx context.Context, w io.Writer) error {
+	body, err := c.open(ctx, http.MethodGet, PathBackup, nil)
+	if err != nil {
+		return fmt.Errorf("backup: %w", err)
+	}
+	defer body.Close()
+	if _, err := io.Copy(w, body); err != nil {
+		return fmt.Errorf("backup: %w", err)
+	}
+	return nil
+}
+
+// maxEvent bounds an event, in bytes.
+const maxEvent = 4 << 20
+
+// Restore sends a stream and calls event for each of the guest's. The error is nil when the last one says that it is done.
+func (c *Client) Restore(ctx context.Context, r io.Reader, event func(backup.Event)) error {
+	body, err := c.open(ctx, http.MethodPost, PathRestore, io.NopCloser(r))
+	if err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	defer body.Close()
+	lines := bufio.NewScanner(body)
+	lines.Buffer(nil, maxEvent)
+	for lines.Scan() {
+		var e backup.Event
+		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+			return fmt.Errorf("restore: the guest's answer: %w", err)
+		}
+		event(e)
+		switch {
+		case e.Done != nil:
+			return nil
+		case e.Fault != "":
+			return errors.New(e.Fault)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	return errors.New("restore: the guest ended it without a word: see its console")
+}

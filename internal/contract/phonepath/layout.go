@@ -1,0 +1,109 @@
+// Package layout names the places of everything on the phone, so that the runner, the module and whoever pushes to the
+// phone agree on them:
+//
+//	/data/sovereign/
+//	  bin/sov-runner
+//	  settings.json            the runner's own settings; may be absent
+//	  network.json             what was changed in the phone's network, see package hostnet
+//	  secrets/NAME/SECRET      mode 0700 and 0600: one secret a file, its bytes as they are
+//	  vms/NAME/
+//	    slots/{a,b}/           an artifact each: vm.json, rootfs.img, kernel, manifest.json; see package slots
+//	    slots/incoming/        what has come of the next one
+//	    current                symbolic link to one of the slots
+//	    data.img               the data disk
+//	    run/                   mode 0700: state, sockets and logs of the machine that runs
+package phonepath
+
+import (
+	"fmt"
+	"path/filepath"
+
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+)
+
+// Default is where everything is on a phone.
+const Default Root = "/data/sovereign"
+
+// A Root is the folder that holds everything.
+type Root string
+
+func (r Root) path(parts ...string) string {
+	return filepath.Join(append([]string{string(r)}, parts...)...)
+}
+
+// Runner is the program on the phone.
+func (r Root) Runner() string { return r.path("bin", "sov-runner") }
+
+// Settings is the runner's settings file.
+func (r Root) Settings() string { return r.path("settings.json") }
+
+// Ledger is package hostnet's.
+func (r Root) Ledger() string { return r.path("network.json") }
+
+// VM returns the places of a machine. The name may come from outside: one that is no name of a machine is refused.
+func (r Root) VM(name string) (VM, error) {
+	if !vmspec.ValidName(name) {
+		return VM{}, fmt.Errorf("%q is no name of a machine: up to 32 lower-case letters, digits and hyphens", name)
+	}
+	return VM{root: r, Name: name}, nil
+}
+
+// VMs is the folder with a folder for each machine.
+func (r Root) VMs() string { return r.path("vms") }
+
+// A VM is the places of one machine.
+type VM struct {
+	root Root
+	Name string
+}
+
+// Dir is the machine's folder.
+func (v VM) Dir() string { return v.root.path("vms", v.Name) }
+
+// Slot is one of two folders that hold an artifact; s is "a" or "b".
+func (v VM) Slot(s string) string { return filepath.Join(v.Dir(), "slots", s) }
+
+// Current is the symbolic link to the slot that is started; its target is SlotLink of that slot.
+func (v VM) Current() string { return filepath.Join(v.Dir(), "current") }
+
+// Slots is the folder of the two slots.
+func (v VM) Slots() string { return filepath.Join(v.Dir(), "slots") }
+
+// Incoming is the folder in which an artifact is put together before it becomes a slot.
+func (v VM) Incoming() string { return filepath.Join(v.Slots(), "incoming") }
+
+// SlotLink is what Current points to, relative to Dir.
+func SlotLink(s string) string { return filepath.Join("slots", s) }
+
+// Data is the data disk.
+func (v VM) Data() string { return filepath.Join(v.Dir(), "data.img") }
+
+// Secrets is the folder with the machine's secrets.
+func (v VM) Secrets() string { return v.root.path("secrets", v.Name) }
+
+// Run is the folder of the machine that runs.
+func (v VM) Run() string { return filepath.Join(v.Dir(), "run") }
+
+func (v VM) run(name string) string { return filepath.Join(v.Run(), name) }
+
+// State is the file with the machine's state, see package runnerapi.
+func (v VM) State() string { return v.run("state.json") }
+
+// Lock is the file that the machine's daemon holds locked for as long as it lives (fcntl(2), F_SETLK). It is empty: the
+// kernel names the holder.
+func (v VM) Lock() string { return v.run("daemon.lock") }
+
+// Socket is crosvm's control socket.
+func (v VM) Socket() string { return v.run("crosvm.sock") }
+
+// ConfigDisk is the config disk, which exists while the machine starts.
+func (v VM) ConfigDisk() string { return v.run("config.img") }
+
+// Token is the file with the token of the guest's endpoint for this boot.
+func (v VM) Token() string { return v.run("token") }
+
+// Console is the guest's console log; older parts of it carry .1, .2, ….
+func (v VM) Console() string { return v.run("console.log") }
+
+// Log is the runner's own log, rotated in the same way.
+func (v VM) Log() string { return v.run("runner.log") }

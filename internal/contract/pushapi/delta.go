@@ -1,0 +1,314 @@
+// Package delta is what `sov push` and `sov-runner receive` say to each other, over one stream each way:
+//
+//	phone     hello    who it is, what it has installed, how much room there is
+//	computer  offer    the new version's manifest.json and vm.json, and how much of its files is not zeros
+//	phone     base …   for each file that it has and could copy from, the list of its chunks; then bases, or refusal, or done
+//	computer  data …   one zstd stream of instructions that make the files, one after the other; then end
+//	phone     progress now and then, of what was written and verified
+//	phone     done, or refusal
+//
+// Each message is a frame: a byte for its kind, four for its length, big-endian, and its payload, of at most MaxFrame
+// bytes. Before the first, each side sends Magic, so that what a shell says in between is recognised. Neither side waits
+// for the other to close the stream, and the phone acts on nothing but what it has verified against manifest.json.
+//
+// Version changes with everything here that an older program would misunderstand. Nothing is negotiated: `sov push` sends
+// the runner that it brings along first.
+package pushapi
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
+)
+
+// Version is this protocol's.
+const Version = 1
+
+// Magic begins each direction.
+const Magic = "sov-push"
+
+// MaxFrame bounds a frame's payload, in bytes.
+const MaxFrame = 1 << 20
+
+// A Kind is what a frame holds.
+type Kind byte
+
+// Kinds of frames.
+const (
+	KindHello    Kind = 'h'
+	KindOffer    Kind = 'o'
+	KindBase     Kind = 'b'
+	KindList     Kind = 'l' // a part of a base's list of chunks
+	KindBases    Kind = 'B' // there are no more
+	KindData     Kind = 'd'
+	KindEnd      Kind = 'e'
+	KindProgress Kind = 'p'
+	KindDone     Kind = 'D'
+	KindRefusal  Kind = 'r'
+)
+
+// Hello is who the phone is.
+type Hello struct {
+	Protocol int              `json:"protocol"`
+	Chunks   int              `json:"chunks"`   // chunk.Version
+	Manifest int              `json:"manifest"` // manifest.Format
+	Spec     int              `json:"spec"`     // vmspec.Format
+	Runner   string           `json:"runner"`   // the program's version
+	Arch     string           `json:"arch"`     // of the machines that it runs
+	Free     int64            `json:"free"`     // bytes
+	Slots    []runnerapi.Slot `json:"slots"`
+}
+
+// Offer is the new version. It travels compressed.
+type Offer struct {
+	Manifest []byte  `json:"manifest"` // manifest.json as it is
+	Spec     []byte  `json:"spec"`     // vm.json as it is
+	Data     []int64 `json:"data"`     // of each of its files, see slots.Files: how many bytes are in chunks that are not zeros
+	Fresh    bool    `json:"fresh"`    // what the phone has noted of its files is not to be believed
+}
+
+// Base is a file that the phone can copy from. Its list of chunks follows in as many frames as it takes.
+type Base struct {
+	Name string `json:"name"` // for people
+	Size int64  `json:"size"`
+	// Part is, where it is what has come of a file of this offer in an earlier push, that file's place in the offer, counted
+	// from 1. Writing may go on in it.
+	Part int `json:"part,omitempty"`
+}
+
+// Progress is how far the phone is.
+type Progress struct {
+	Written  int64 `json:"written"`  // bytes of the files, holes included
+	Verified int64 `json:"verified"` // bytes that were read back
+}
+
+// Done is what came of it.
+type Done struct {
+	Slot      string  `json:"slot"`
+	Unchanged bool    `json:"unchanged"` // the phone had this version, whole, as its current one
+	CPU       float64 `json:"cpu"`       // seconds of the phone's processors that this took there
+}
+
+// A Refusal is why the phone does not go on. What is current stays as it is.
+type Refusal struct {
+	Code string `json:"code"`
+	Text string `json:"text"`
+}
+
+// Codes of refusals that the computer acts on.
+const (
+	CodeFailed  = "failed"  // anything else
+	CodeSpace   = "space"   // there is not enough room
+	CodeDigest  = "digest"  // what was put together is not what manifest.json says: a base is not what its list says
+	CodeVersion = "version" // the two programs do not fit together
+	CodeBusy    = "busy"    // another push is under way
+)
+
+func (r *Refusal) Error() string { return r.Text }
+
+// A Conn is one side of the conversation.
+type Conn struct {
+	r io.Reader
+	w io.Writer
+}
+
+// NewConn returns a side that reads from r and writes to w.
+func NewConn(r io.Reader, w io.Writer) *Conn { return &Conn{r, w} }
+
+// Open sends Magic.
+func (c *Conn) Open() error {
+	_, err := io.WriteString(c.w, Magic)
+	return err
+}
+
+// Accept reads the other side's Magic. Something else in its place is in the error: it is what a shell says of a program
+// that it cannot run.
+func (c *Conn) Accept() error {
+	var got [len(Magic)]byte
+	n, err := io.ReadFull(c.r, got[:])
+	if err == nil && string(got[:]) == Magic {
+		return nil
+	}
+	rest := make([]byte, 500)
+	more := 0
+	if err == nil {
+		more, _ = io.ReadFull(c.r, rest)
+	}
+	said := strings.TrimSpace(strings.ToValidUTF8(string(got[:n])+string(rest[:more]), "?"))
+	if said == "" {
+		return fmt.Errorf("the other side said nothing: %w", unexpected(err))
+	}
+	return fmt.Errorf("the other side is no part of this program: it said %q", said)
+}
+
+func unexpected(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// WriteFrame sends a frame.
+func (c *Conn) WriteFrame(k Kind, payload []byte) error {
+	if len(payload) > MaxFrame {
+		return fmt.Errorf("a frame of %d bytes is too long", len(payload))
+	}
+	frame := binary.BigEndian.AppendUint32([]byte{byte(k)}, uint32(len(payload)))
+	_, err := c.w.Write(append(frame, payload...))
+	return err
+}
+
+// ReadFrame receives a frame.
+func (c *Conn) ReadFrame() (Kind, []byte, error) {
+	var head [5]byte
+	if _, err := io.ReadFull(c.r, head[:]); err != nil {
+		return 0, nil, err
+	}
+	n := binary.BigEndian.Uint32(head[1:])
+	if n > MaxFrame {
+		return 0, nil, fmt.Errorf("a frame of kind %q announces %d bytes, more than any has", head[0], n)
+	}
+	payload := make([]byte, n)
+	if _, err := io.ReadFull(c.r, payload); err != nil {
+		return 0, nil, unexpected(err)
+	}
+	return Kind(head[0]), payload, nil
+}
+
+// Send sends a message as JSON.
+func (c *Conn) Send(k Kind, message any) error {
+	text, err := json.Marshal(message)
+	if err != nil {
+		return err
+	}
+	return c.WriteFrame(k, text)
+}
+
+// Receive reads a frame that has to be of a kind, into message. A Refusal in its place is the error.
+func (c *Conn) Receive(k Kind, message any) error {
+	got, payload, err := c.ReadFrame()
+	if err != nil {
+		return unexpected(err)
+	}
+	if got != k {
+		return Unexpected(got, payload)
+	}
+	return Decode(payload, message)
+}
+
+// Decode reads a message that is JSON.
+func Decode(payload []byte, message any) error {
+	if err := json.Unmarshal(payload, message); err != nil {
+		return fmt.Errorf("a message that is no JSON: %w", err)
+	}
+	return nil
+}
+
+// Unexpected returns the error of a frame that another was expected in place of: a Refusal's is what it says.
+func Unexpected(k Kind, payload []byte) error {
+	if k != KindRefusal {
+		return fmt.Errorf("a frame of kind %q was not expected here", byte(k))
+	}
+	r := &Refusal{}
+	if err := Decode(payload, r); err != nil {
+		return err
+	}
+	return r
+}
+
+// maxOffer bounds an offer's JSON: two texts of slots.MaxText in base64.
+const maxOffer = 12 << 20
+
+// SendOffer sends an offer.
+func (c *Conn) SendOffer(o Offer) error {
+	text, err := json.Marshal(o)
+	if err != nil {
+		return err
+	}
+	if len(text) > maxOffer {
+		return fmt.Errorf("manifest.json and vm.json are too long to be sent: %d bytes", len(text))
+	}
+	encoder, err := zstd.NewWriter(nil)
+	if err != nil {
+		return err
+	}
+	defer encoder.Close()
+	return c.WriteFrame(KindOffer, encoder.EncodeAll(text, nil))
+}
+
+// DecodeOffer reads an offer's payload.
+func DecodeOffer(payload []byte) (*Offer, error) {
+	decoder, err := zstd.NewReader(nil, zstd.WithDecoderMaxMemory(maxOffer), zstd.WithDecoderConcurrency(1))
+	if err != nil {
+		return nil, err
+	}
+	defer decoder.Close()
+	text, err := decoder.DecodeAll(payload, nil)
+	if err != nil {
+		return nil, fmt.Errorf("an offer that cannot be decompressed: %w", err)
+	}
+	o := &Offer{}
+	return o, Decode(text, o)
+}
+
+// A frameWriter sends what is written to it as frames of one kind.
+type frameWriter struct {
+	c *Conn
+	k Kind
+}
+
+// Writer returns a writer of frames of a kind. It does not buffer.
+func (c *Conn) Writer(k Kind) io.Writer { return frameWriter{c, k} }
+
+func (w frameWriter) Write(b []byte) (int, error) {
+	sent := 0
+	for len(b) > sent {
+		part := b[sent:min(len(b), sent+MaxFrame)]
+		if err := w.c.WriteFrame(w.k, part); err != nil {
+			return sent, err
+		}
+		sent += len(part)
+	}
+	return sent, nil
+}
+
+// A frameReader reads the payloads of frames of one kind.
+type frameReader struct {
+	c    *Conn
+	k    Kind
+	end  Kind
+	left []byte
+	err  error
+}
+
+// Reader returns a reader of what frames of kind k hold, to a frame of kind end, which is read too.
+func (c *Conn) Reader(k, end Kind) io.Reader { return &frameReader{c: c, k: k, end: end} }
+
+func (r *frameReader) Read(b []byte) (int, error) {
+	for len(r.left) == 0 && r.err == nil {
+		kind, payload, err := r.c.ReadFrame()
+		switch {
+		case err != nil:
+			r.err = unexpected(err)
+		case kind == r.end:
+			r.err = io.EOF
+		case kind != r.k:
+			r.err = Unexpected(kind, payload)
+		default:
+			r.left = payload
+		}
+	}
+	if len(r.left) == 0 {
+		return 0, r.err
+	}
+	n := copy(b, r.left)
+	r.left = r.left[n:]
+	return n, nil
+}

@@ -1,0 +1,221 @@
+package recipe
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net/netip"
+	"net/url"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/strictyaml"
+)
+
+// Words that Postgres.Networks takes besides prefixes.
+const (
+	NetworkTAP     = "tap"     // the subnet of network.host
+	NetworkTailnet = "tailnet" // 100.64.0.0/10 and fd7a:115c:a1e0::/48
+)
+
+var (
+	nameForm      = regexp.MustCompile(`^[a-z][a-z0-9-]{0,30}$`)
+	accountForm   = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}$`)
+	hostnameForm  = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?$`)
+	interfaceForm = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,15}$`)
+	packageForm   = regexp.MustCompile(`^!?[a-zA-Z0-9][a-zA-Z0-9+._:/-]*([<>=~]{1,2}[0-9][a-zA-Z0-9._-]*)?$`)
+)
+
+// mountpoints are where the guest mounts over the root file system, so that
+// what the image holds below them is never seen.
+var mountpoints = []string{"/data", "/dev", "/proc", "/run", "/sys", "/tmp"}
+
+// check records the faults of meaning in doc.
+func check(r *Recipe, doc *strictyaml.Document) {
+	c := checker{r, doc}
+	c.identity()
+	c.packages()
+	c.accounts()
+	c.directories()
+	c.tailscale()
+	c.postgres()
+	c.services()
+	c.machine()
+	c.network()
+}
+
+type checker struct {
+	*Recipe
+	doc *strictyaml.Document
+}
+
+// require records a fault of the value at path unless ok.
+func (c *checker) require(ok bool, path, format string, args ...any) {
+	if !ok {
+		c.doc.Faultf(path, format, args...)
+	}
+}
+
+func (c *checker) identity() {
+	c.require(nameForm.MatchString(c.Name), "name", "%q is not a recipe name; use up to 31 lower-case letters, digits and hyphens, a letter first", c.Name)
+	c.require(c.Version != "" && plain(c.Version), "version", "must be one line of text")
+	c.require(plain(c.Description), "description", "must be one line of text")
+	c.require(c.Base.Image != "", "base.image", "is missing; name an image, such as docker.io/library/alpine:3.22")
+	c.require(len(c.Rootfs.Label) <= 16, "rootfs.label", "%q is longer than the 16 bytes that ext4 has for it", c.Rootfs.Label)
+}
+
+func (c *checker) packages() {
+	p := c.Packages
+	for i, repository := range p.Repositories {
+		at := strictyaml.Index("packages.repositories", i)
+		if err := CheckRepository(repository); err != nil {
+			c.doc.Faultf(at, "%v", err)
+		}
+	}
+	for i, name := range p.Install {
+		c.require(packageForm.MatchString(name), strictyaml.Index("packages.install", i),
+			"%q is not a package; write a name with an optional constraint, such as postgresql17 or icu-libs>=74", name)
+	}
+	c.require(len(p.Install) == 0 || len(p.Repositories) > 0, "packages.install", "there are packages to install and no repositories to take them from")
+	for i, pattern := range p.Scripts {
+		_, err := path.Match(pattern, "")
+		c.require(err == nil, strictyaml.Index("packages.scripts", i), "%q is not a glob pattern", pattern)
+	}
+	for name, pem := range p.Keys {
+		at := strictyaml.Join("packages.keys", name)
+		c.require(strings.HasSuffix(name, ".rsa.pub") && path.Base(name) == name, at, "a key is named as the index names its signer, NAME.rsa.pub")
+		c.require(strings.Contains(pem, "BEGIN PUBLIC KEY"), at, "is not a PEM public key")
+	}
+}
+
+// CheckRepository reports what keeps a string from naming a package repository.
+func CheckRepository(repository string) error {
+	scheme, _, isURL := strings.Cut(repository, "://")
+	if repository == "" || !plain(repository) {
+		return errors.New("is empty or has control characters")
+	}
+	if !isURL {
+		return nil
+	}
+	if scheme != "https" && scheme != "http" {
+		return fmt.Errorf("%s:// is not supported; use https, http or a path", scheme)
+	}
+	u, err := url.Parse(repository)
+	if err != nil || u.Host == "" {
+		return fmt.Errorf("%q is not a URL", repository)
+	}
+	if u.User != nil || u.RawQuery != "" {
+		return errors.New("has a user name, password or query in it, which the lock and the manifest would publish")
+	}
+	return nil
+}
+
+func (c *checker) accounts() {
+	seen := map[string]bool{}
+	for i, g := range c.Groups {
+		at := strictyaml.Index("groups", i)
+		c.require(accountForm.MatchString(g.Name), at+".name", "%q is not a group name", g.Name)
+		c.require(validID(g.GID), at+".gid", "%d is not a group id", g.GID)
+		c.require(!seen[g.Name], at+".name", "group %q is listed twice", g.Name)
+		seen[g.Name] = true
+	}
+	clear(seen)
+	for i, u := range c.Users {
+		at := strictyaml.Index("users", i)
+		c.require(accountForm.MatchString(u.Name), at+".name", "%q is not a user name", u.Name)
+		c.require(accountForm.MatchString(u.Group), at+".group", "%q is not a group name", u.Group)
+		c.require(validID(u.UID), at+".uid", "%d is not a user id", u.UID)
+		c.require(validID(u.GID), at+".gid", "%d is not a group id", u.GID)
+		c.require(!seen[u.Name], at+".name", "user %q is listed twice", u.Name)
+		for field, value := range map[string]string{"home": u.Home, "shell": u.Shell, "gecos": u.Gecos} {
+			c.require(plain(value) && !strings.Contains(value, ":"), strictyaml.Join(at, field), "cannot stand in /etc/passwd: it has a colon or a control character")
+		}
+		seen[u.Name] = true
+	}
+}
+
+func (c *checker) directories() {
+	for i, d := range c.Directories {
+		at := strictyaml.Index("directories", i)
+		c.require(cleanAbsolute(d.Path), at+".path", "%q is not a clean absolute path", d.Path)
+		if m := mountedOver(d.Path); m != "" {
+			c.doc.Faultf(at+".path", "the guest mounts over %s, so %q would never be seen", m, d.Path)
+		}
+	}
+}
+
+func (c *checker) machine() {
+	vm := c.VM
+	c.require(vm.Memory%MiB == 0 && vm.Memory >= 128*MiB && vm.Memory <= TiB, "vm.memory", "%s is not a whole number of MiB from 128MiB to 1TiB", vm.Memory)
+	c.require(vm.CPUs >= 1 && vm.CPUs <= 64, "vm.cpus", "%d is not between 1 and 64", vm.CPUs)
+	c.require(vm.Data%MiB == 0 && vm.Data >= 256*MiB && vm.Data <= 16*TiB, "vm.data", "%s is not a whole number of MiB from 256MiB to 16TiB", vm.Data)
+	c.require(c.Rootfs.Free >= 0 && c.Rootfs.Free <= 16*TiB, "rootfs.free", "%s is more than an image can hold", c.Rootfs.Free)
+	for i, parameter := range c.Kernel.Parameters {
+		at := strictyaml.Index("kernel.parameters", i)
+		key, _, _ := strings.Cut(parameter, "=")
+		c.require(parameter != "" && plain(parameter) && !strings.ContainsAny(parameter, " \""), at, "%q must be a single parameter, without spaces or quotes", parameter)
+		c.require(!slices.Contains([]string{"root", "ro", "rw", "rootfstype", "init"}, key), at, "%s is set by the build", key)
+	}
+}
+
+func (c *checker) network() {
+	n := c.Network
+	// A host name that is another key's value has been judged there.
+	c.require(n.Hostname == c.Name || hostnameForm.MatchString(n.Hostname), "network.hostname", "%q is not a host name: letters, digits and hyphens, at most 63", n.Hostname)
+	c.require(interfaceForm.MatchString(n.TAP), "network.tap", "%q is not an interface name of at most 15 letters, digits, _ . -", n.TAP)
+	c.require(n.MTU >= 1280 && n.MTU <= 65521, "network.mtu", "%d is not between 1280 and 65521", n.MTU)
+	host, err := netip.ParsePrefix(n.Host)
+	if err != nil || !host.Addr().Is4() || host.Bits() > 30 || host.Addr() == host.Masked().Addr() {
+		c.doc.Faultf("network.host", "%q is not an IPv4 address with its prefix length, such as 192.168.100.1/24", n.Host)
+	} else if guest, err := netip.ParseAddr(n.Guest); err != nil || !host.Contains(guest) || guest == host.Addr() || guest == host.Masked().Addr() {
+		c.doc.Faultf("network.guest", "%q is not another address of %s", n.Guest, host.Masked())
+	}
+	for i, server := range n.DNS {
+		_, err := netip.ParseAddr(server)
+		c.require(err == nil, strictyaml.Index("network.dns", i), "%q is not an address", server)
+	}
+	for i, server := range n.Time {
+		c.require(guestspec.ValidServer(server), strictyaml.Index("network.time", i), "%q is neither a host name nor an address", server)
+	}
+	for i, port := range n.Publish {
+		at := strictyaml.Index("network.publish", i)
+		c.require(validPort(port), at, "%d is not a port", port)
+		c.require(slices.Index(n.Publish, port) == i, at, "port %d is listed twice", port)
+	}
+	for i, port := range n.Forward {
+		at := strictyaml.Index("network.forward", i)
+		c.require(slices.Contains(n.Publish, port), at, "port %d is not one of network.publish", port)
+		c.require(slices.Index(n.Forward, port) == i, at, "port %d is listed twice", port)
+	}
+	c.require(n.Routing == RoutingMainFirst || n.Routing == RoutingScoped, "network.routing", "%q is neither %s nor %s", n.Routing, RoutingMainFirst, RoutingScoped)
+	for i, peer := range n.Peers {
+		c.require(nameForm.MatchString(peer) && peer != c.Name, strictyaml.Index("network.peers", i), "%q is not the name of another machine", peer)
+	}
+}
+
+// plain reports whether s is one line without control characters.
+func plain(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
+}
+
+func validPort(port int) bool { return port >= 1 && port <= math.MaxUint16 }
+
+// validID leaves out the all-ones id, which chown(2) reads as "unchanged".
+func validID(id int) bool { return id >= 0 && int64(id) < math.MaxUint32 }
+
+func cleanAbsolute(p string) bool {
+	return path.IsAbs(p) && path.Clean(p) == p && p != "/" && plain(p)
+}
+
+// mountedOver returns the mount point that hides p, or "".
+func mountedOver(p string) string {
+	for _, m := range mountpoints {
+		if p == m || strings.HasPrefix(p, m+"/") {
+			return m
+		}
+	}
+	return ""
+}

@@ -1,0 +1,234 @@
+// Package recipe reads the YAML file that says what a virtual machine is made
+// of: base image, packages, users, services, PostgreSQL's settings, memory,
+// network. docs/recipe.md is the schema for people; the types here are the
+// schema for the program.
+//
+// Reading is strict, and every fault is reported with its line and column. A
+// Recipe returned without an error is complete: defaults are filled in, and
+// stages need not check it again. The package knows nothing of how a recipe is
+// built.
+package recipe
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/strictyaml"
+)
+
+// A Recipe is a whole recipe file.
+type Recipe struct {
+	Name        string      `yaml:"name"`        // names the artifact and its folder
+	Version     string      `yaml:"version"`     // of the artifact, free form
+	Description string      `yaml:"description"` // one line for people
+	Base        Base        `yaml:"base"`
+	Packages    Packages    `yaml:"packages"`
+	Users       []User      `yaml:"users"`
+	Groups      []Group     `yaml:"groups"`
+	Directories []Directory `yaml:"directories"`
+	Tailscale   Tailscale   `yaml:"tailscale"`
+	Postgres    Postgres    `yaml:"postgres"`
+	Services    []Service   `yaml:"services"`
+	VM          VM          `yaml:"vm"`
+	Network     Network     `yaml:"network"`
+	Kernel      Kernel      `yaml:"kernel"`
+	Rootfs      Rootfs      `yaml:"rootfs"`
+}
+
+// Base is where the file system starts.
+type Base struct {
+	// Image is a registry reference by tag or digest, "oci:DIR" for an OCI
+	// layout, or the path of a tarball made by docker save or as an OCI archive.
+	Image string `yaml:"image"`
+}
+
+// Packages are Alpine packages added to the base.
+type Packages struct {
+	Repositories []string          `yaml:"repositories"` // URLs or paths that hold ARCH/APKINDEX.tar.gz
+	Keys         map[string]string `yaml:"keys"`         // more trusted keys: file name to PEM public key
+	Install      []string          `yaml:"install"`      // names with optional constraints, as in /etc/apk/world
+	// Scripts are glob patterns of the packages whose maintainer scripts, which
+	// are not run, the recipe's users, groups and directories stand in for.
+	Scripts []string `yaml:"scripts"`
+}
+
+// A Group is added to /etc/group unless its name is there.
+type Group struct {
+	Name string `yaml:"name"`
+	GID  int    `yaml:"gid"`
+}
+
+// A User is added to /etc/passwd and /etc/shadow, without a password, unless
+// its name is there. Its group is added with it.
+type User struct {
+	Name  string `yaml:"name"`
+	UID   int    `yaml:"uid"`
+	GID   int    `yaml:"gid"`
+	Group string `yaml:"group"` // name of the primary group; empty: the user's name
+	Home  string `yaml:"home"`  // empty: "/"
+	Shell string `yaml:"shell"` // empty: "/sbin/nologin"
+	Gecos string `yaml:"gecos"` // the comment field
+}
+
+// A Directory is made, or given its owner and mode, in the root file system.
+type Directory struct {
+	Path  string `yaml:"path"`
+	Mode  Mode   `yaml:"mode"`  // absent: 0755
+	Owner string `yaml:"owner"` // user name; empty: root
+	Group string `yaml:"group"` // group name; empty: the owner's
+}
+
+// Tailscale puts the node on a tailnet.
+type Tailscale struct {
+	Enabled     bool     `yaml:"enabled"`
+	Hostname    string   `yaml:"hostname"`     // name on the tailnet; empty: network.hostname
+	LoginServer string   `yaml:"login_server"` // URL of the control server; empty: Tailscale's own
+	Tags        []string `yaml:"tags"`         // "tag:NAME", asked for when the node registers
+	Ephemeral   bool     `yaml:"ephemeral"`    // keeps no state: each boot is a new node, which the tailnet forgets
+}
+
+// Postgres describes the PostgreSQL service.
+type Postgres struct {
+	Enabled   bool      `yaml:"enabled"`
+	User      string    `yaml:"user"`      // system user that runs it
+	Data      string    `yaml:"data"`      // cluster directory, below /data
+	Listen    []string  `yaml:"listen"`    // addresses, or "*"
+	Port      int       `yaml:"port"`      // TCP port
+	Collation Collation `yaml:"collation"` // how text sorts in new clusters
+	// Networks may connect with a password: CIDR prefixes, "tap" for the
+	// machine's own subnet, "tailnet" for Tailscale's ranges.
+	Networks []string           `yaml:"networks"`
+	Roles    []Role             `yaml:"roles"`    // besides postgres, the superuser
+	Settings map[string]Setting `yaml:"settings"` // postgresql.conf
+}
+
+// A Role may log in with the password that the secret "role-NAME" holds.
+type Role struct {
+	Name      string `yaml:"name"`
+	Database  string `yaml:"database"`  // made if it is not there; empty: the role's name
+	Superuser bool   `yaml:"superuser"` // may do everything
+}
+
+// Secret is the name of the secret with the role's password.
+func (r Role) Secret() string { return rolePrefix + r.Name }
+
+const rolePrefix = "role-"
+
+// Secrets are the names of the secrets that a machine of the recipe uses, in the order in which a person would set them.
+func (r *Recipe) Secrets() []string {
+	var names []string
+	if r.Postgres.Enabled {
+		names = append(names, guestspec.ServicePostgres)
+		for _, role := range r.Postgres.Roles {
+			names = append(names, role.Secret())
+		}
+	}
+	if r.Tailscale.Enabled {
+		names = append(names, guestspec.ServiceTailscale)
+	}
+	return names
+}
+
+// CheckSecret reports why no machine of any recipe would use a secret of that name.
+func CheckSecret(name string) error {
+	known := []string{guestspec.ServicePostgres, guestspec.ServiceTailscale}
+	if role, ok := strings.CutPrefix(name, rolePrefix); ok && roleForm.MatchString(role) || slices.Contains(known, name) {
+		return nil
+	}
+	err := fmt.Errorf("%q is no secret's name: postgres, tailscale, or %sNAME for a role of the recipe", name, rolePrefix)
+	if near := strictyaml.Nearest(name, known); near != "" {
+		err = fmt.Errorf("%w; did you mean %q?", err, near)
+	}
+	return err
+}
+
+// A Collation is a choice of PostgreSQL's locale provider.
+type Collation string
+
+// Collations. Auto takes the best that the found server has: builtin from
+// PostgreSQL 17, ICU in 15 and 16, else libc, which on musl means C.
+const (
+	CollationAuto    Collation = "auto"
+	CollationBuiltin Collation = "builtin"
+	CollationICU     Collation = "icu"
+	CollationLibc    Collation = "libc"
+)
+
+// A Service is a program that the guest's init supervises.
+type Service struct {
+	Name        string            `yaml:"name"`
+	Command     []string          `yaml:"command"`
+	User        string            `yaml:"user"`        // empty: root
+	Group       string            `yaml:"group"`       // empty: the user's
+	Environment map[string]string `yaml:"environment"` // added to PATH and HOME
+	Directory   string            `yaml:"directory"`   // working directory; empty: "/"
+	After       []string          `yaml:"after"`       // services that must be ready first
+	Prepare     [][]string        `yaml:"prepare"`     // commands run before each start, as the user
+	Ready       Ready             `yaml:"ready"`
+	Restart     Restart           `yaml:"restart"`
+	Stop        Stop              `yaml:"stop"`
+	OOMScore    *int              `yaml:"oom_score_adj"` // -1000 to 1000; absent: 200
+}
+
+// Ready says when a service counts as ready. At most one of TCP, Unix and
+// Command is set; with none it is ready once started.
+type Ready struct {
+	TCP     string   `yaml:"tcp"`     // address that accepts connections, "127.0.0.1:80"
+	Unix    string   `yaml:"unix"`    // socket that accepts connections
+	Command []string `yaml:"command"` // exits 0
+	Timeout Duration `yaml:"timeout"` // absent: 1m
+}
+
+// Restart says what happens when a service ends.
+type Restart struct {
+	Policy  string   `yaml:"policy"`  // "always", "on-failure" or "never"; empty: always
+	Backoff Duration `yaml:"backoff"` // first pause, doubled each time; absent: 1s
+}
+
+// Stop says how a service is asked to end.
+type Stop struct {
+	Signal  string   `yaml:"signal"`  // "SIGTERM" and the like; empty: SIGTERM
+	Timeout Duration `yaml:"timeout"` // until SIGKILL; absent: 10s
+}
+
+// VM is the size of the virtual machine.
+type VM struct {
+	Memory Size `yaml:"memory"` // whole MiB
+	CPUs   int  `yaml:"cpus"`
+	Data   Size `yaml:"data"` // of the data disk, when it is first made
+}
+
+// Ways in which a phone routes the guest's packets; docs/networking.md draws both.
+const (
+	RoutingMainFirst = "main-first"
+	RoutingScoped    = "scoped"
+)
+
+// Network is the link between host and guest.
+type Network struct {
+	Hostname string   `yaml:"hostname"` // the guest's; empty: the recipe's name
+	TAP      string   `yaml:"tap"`      // host interface
+	Host     string   `yaml:"host"`     // host address with prefix length
+	Guest    string   `yaml:"guest"`    // guest address in the same subnet
+	MTU      int      `yaml:"mtu"`      // bytes
+	DNS      []string `yaml:"dns"`      // name servers of the guest
+	Time     []string `yaml:"time"`     // public NTP servers, for when the host tells no time
+	Publish  []int    `yaml:"publish"`  // TCP ports of the guest offered on the host
+	Forward  []int    `yaml:"forward"`  // those of Publish that the phone also offers at its own address
+	Routing  string   `yaml:"routing"`  // "main-first" or "scoped"; empty: main-first
+	Peers    []string `yaml:"peers"`    // other machines whose guests may talk with this one
+}
+
+// Kernel says what the guest boots.
+type Kernel struct {
+	Source     string   `yaml:"source"`     // URL, "deb:NAME" or path of the source; empty: the default order
+	Parameters []string `yaml:"parameters"` // appended to the kernel command line
+}
+
+// Rootfs shapes the root file system image.
+type Rootfs struct {
+	Label string `yaml:"label"` // at most 16 bytes; empty: the recipe's name
+	Free  Size   `yaml:"free"`  // room to leave, for images that will be written to
+}

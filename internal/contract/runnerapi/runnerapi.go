@@ -1,0 +1,153 @@
+// Package runnerapi is what sov-runner tells other programs: the content of state.json, which `sov-runner status --json`
+// prints too. Whoever reads state.json sees a whole file, the last one or the next.
+package runnerapi
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+)
+
+// Format is the version of State.
+const Format = 1
+
+// A Phase is a part of a machine's life, as its daemon sees it.
+type Phase string
+
+// Phases.
+const (
+	Down      Phase = "down"       // nothing runs and nothing of the machine is in the phone's network
+	Starting  Phase = "starting"   // the daemon prepares network and disks
+	Booting   Phase = "booting"    // crosvm runs; the guest is not ready yet
+	Ready     Phase = "ready"      // every service of the guest is ready
+	NotReady  Phase = "not-ready"  // it was ready, or should be by now; Reason says what is missing
+	Stopping  Phase = "stopping"   // an orderly shutdown is under way
+	Backoff   Phase = "backoff"    // it ended and will be started again
+	CrashLoop Phase = "crash-loop" // it ended again and again without becoming ready and is left alone
+	Failed    Phase = "failed"     // starting it again cannot help: a person has to look
+	Off       Phase = "off"        // the guest powered itself off
+)
+
+// A State is how a machine is.
+type State struct {
+	Format    int       `json:"format"`
+	Name      string    `json:"name"`
+	Phase     Phase     `json:"phase"`
+	Reason    string    `json:"reason,omitempty"`    // in a person's words, where Phase is not Ready
+	Since     time.Time `json:"since"`               // when it entered Phase
+	Slot      string    `json:"slot,omitempty"`      // "a" or "b": what was started last
+	Version   string    `json:"version,omitempty"`   // of that artifact
+	Trial     bool      `json:"trial,omitempty"`     // that slot was never ready; where it does not become so, the other is started
+	Runner    string    `json:"runner,omitempty"`    // the daemon's version
+	BootID    string    `json:"boot_id,omitempty"`   // of the phone's kernel when this was written
+	Daemon    int       `json:"daemon,omitempty"`    // process ID
+	Crosvm    int       `json:"crosvm,omitempty"`    // process ID
+	StartedAt time.Time `json:"started_at,omitzero"` // crosvm, last
+	ReadyAt   time.Time `json:"ready_at,omitzero"`   // the guest, last
+	Restarts  int       `json:"restarts"`            // of crosvm, since the daemon started
+	Failures  int       `json:"failures"`            // ends in a row that nobody asked for
+	NextStart time.Time `json:"next_start,omitzero"` // where Phase is Backoff
+	LastExit  *Exit     `json:"last_exit,omitempty"` //
+	RollBack  *RollBack `json:"roll_back,omitempty"` // the last that this daemon did
+	Network   Network   `json:"network"`             //
+	Warnings  []string  `json:"warnings,omitempty"`  // what does not keep it from running
+}
+
+// An Exit is how a run of crosvm ended.
+type Exit struct {
+	Kind   string    `json:"kind"` // see package crosvm
+	Code   int       `json:"code"` // exit status; -1 where a signal ended it
+	Signal int       `json:"signal,omitempty"`
+	Text   string    `json:"text"` // for people
+	At     time.Time `json:"at"`
+}
+
+// Network is the machine's place in the phone's network.
+type Network struct {
+	TAP      string         `json:"tap,omitempty"`
+	Host     netip.Prefix   `json:"host,omitzero"`
+	Guest    netip.Prefix   `json:"guest,omitzero"`
+	Routing  string         `json:"routing,omitempty"`
+	Uplink   string         `json:"uplink,omitempty"` // interface, gateway and table; empty: none
+	Fault    string         `json:"fault,omitempty"`  // why it is not as it should be
+	Endpoint netip.AddrPort `json:"endpoint,omitzero"`
+}
+
+// A RollBack is a return from a version that did not work to the one before.
+type RollBack struct {
+	From    string    `json:"from"`    // slot
+	Version string    `json:"version"` // in that slot
+	To      string    `json:"to"`      // slot
+	Reason  string    `json:"reason"`
+	At      time.Time `json:"at"`
+}
+
+// A Slot is one of the two places for an artifact, as `sov-runner slots --json` lists them.
+type Slot struct {
+	Slot    string    `json:"slot"`              // "a" or "b"
+	Current bool      `json:"current"`           // it is what is started
+	Version string    `json:"version,omitempty"` // the artifact's
+	Digest  string    `json:"digest,omitempty"`  // SHA-256 of its manifest.json, in hexadecimal digits
+	State   SlotState `json:"state"`
+	Reason  string    `json:"reason,omitempty"` // where State is SlotBad or SlotBroken
+	Starts  int       `json:"starts,omitempty"` // where State is SlotNew: how often it was started and did not become ready
+	Since   time.Time `json:"since,omitzero"`   // when it entered State, where that was noted
+}
+
+// A SlotState is what is known of a slot's artifact.
+type SlotState string
+
+// States of slots.
+const (
+	SlotEmpty  SlotState = "empty"  // it holds nothing
+	SlotNew    SlotState = "new"    // it has not been ready yet
+	SlotGood   SlotState = "good"   // it has been ready
+	SlotBad    SlotState = "bad"    // it was tried and given up
+	SlotBroken SlotState = "broken" // it is not whole
+)
+
+// A Status is what `sov-runner status --json` prints.
+type Status struct {
+	State
+	Slots       []Slot           `json:"slots"` // a and b
+	DaemonAlive bool             `json:"daemon_alive"`
+	CrosvmAlive bool             `json:"crosvm_alive"`
+	Guest       *guestapi.Status `json:"guest,omitempty"`       // nil: it did not answer
+	GuestFault  string           `json:"guest_fault,omitempty"` // why
+}
+
+// A Version is what `sov-runner version --json` prints.
+type Version struct {
+	Version     string `json:"version"`           // of the program's content: no two programs share it
+	Release     string `json:"release,omitempty"` // of sov, such as v1.2.0; empty: it is no release's
+	Arch        string `json:"arch"`
+	StateFormat int    `json:"state_format"` // Format
+}
+
+// A Removal is what `sov-runner remove --json` prints.
+type Removal struct {
+	Name    string   `json:"name"`
+	Found   bool     `json:"found"`   // there was something of the machine to remove
+	Removed []string `json:"removed"` // paths
+	Kept    []string `json:"kept"`    // paths of what is the user's
+}
+
+// NewRemoval returns a removal that has done nothing.
+func NewRemoval(name string) Removal {
+	return Removal{Name: name, Removed: []string{}, Kept: []string{}}
+}
+
+// Decode reads a state file.
+func Decode(src []byte) (*State, error) {
+	s := new(State)
+	if err := json.Unmarshal(src, s); err != nil {
+		return nil, fmt.Errorf("state.json: %w", err)
+	}
+	if s.Format != Format {
+		return nil, fmt.Errorf("state.json: its format is %d, this program reads %d", s.Format, Format)
+	}
+	return s, nil
+}

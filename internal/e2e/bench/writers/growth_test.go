@@ -1,0 +1,130 @@
+package writers
+
+import (
+	"archive/tar"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"syscall"
+	"testing"
+	"text/tabwriter"
+	"time"
+
+	"github.com/sovereign-sql/sov/internal/image/ext4"
+	"github.com/sovereign-sql/sov/internal/image/tree"
+)
+
+// growthScale says to this program, started again by itself, how many times
+// the usual tree to make an image of; its peak memory is then that of one image.
+const growthScale = "BENCH_GROWTH_SCALE"
+
+// A growth is what making one image took.
+type growth struct {
+	Entries  int
+	Seconds  float64
+	PeakRSS  int64 // bytes
+	ImageLen int64
+}
+
+// nowhere is a target that keeps nothing, so that the disk does not count.
+type nowhere struct{}
+
+func (nowhere) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
+func (nowhere) Truncate(int64) error                   { return nil }
+
+// zeros is a source of as many zeros as are wanted.
+type zeros struct{}
+
+func (zeros) ReadAt(p []byte, _ int64) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
+// growOnce makes an image of the scale in the environment and prints a growth.
+func growOnce() {
+	scale, err := strconv.Atoi(os.Getenv(growthScale))
+	var g growth
+	if err == nil {
+		g, err = measureGrowth(scale)
+	}
+	if err == nil {
+		err = json.NewEncoder(os.Stdout).Encode(g)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func measureGrowth(scale int) (growth, error) {
+	t := tree.New()
+	corpus, err := eachEntry(scale, func(h *tar.Header, _ [32]byte) error {
+		n := &tree.Inode{Mode: uint32(h.Mode), ModTime: h.ModTime, Target: h.Linkname}
+		switch h.Typeflag {
+		case tar.TypeDir:
+			n.Mode |= tree.S_IFDIR
+		case tar.TypeSymlink:
+			n.Mode |= tree.S_IFLNK
+		default:
+			n.Mode |= tree.S_IFREG
+			n.Content = tree.Section(zeros{}, 0, h.Size)
+		}
+		return t.Put(h.Name, n)
+	})
+	if err != nil {
+		return growth{}, err
+	}
+	start := time.Now()
+	stats, err := ext4.Write(context.Background(), nowhere{}, t, ext4.Options{})
+	if err != nil {
+		return growth{}, err
+	}
+	elapsed := time.Since(start)
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		return growth{}, err
+	}
+	return growth{corpus.Entries, elapsed.Seconds(), usage.Maxrss << 10, stats.Size}, nil
+}
+
+// BenchmarkGrowth makes images of trees of 1, 10, 25 and 100 times the usual
+// size, 25 being a 4 GB image, and reports time and peak memory. Nothing is
+// read from the disk or written to it.
+func BenchmarkGrowth(b *testing.B) {
+	fmt.Fprintf(&report, "\next4 image of ever larger trees, from memory to nowhere\n")
+	table := tabwriter.NewWriter(&report, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(table, "entries\timage\ttime\tpeak memory\t")
+	var rows []string
+	for _, scale := range []int{1, 10, 25, 100} {
+		b.Run(fmt.Sprintf("%dx", scale), func(b *testing.B) {
+			var g growth
+			for b.Loop() {
+				g = growInChild(b, scale)
+			}
+			b.ReportMetric(float64(g.PeakRSS)/(1<<20), "MiB-peak")
+			rows = append(rows, fmt.Sprintf("%d\t%d MB\t%.2f s\t%d MiB\t", g.Entries, g.ImageLen/1e6, g.Seconds, g.PeakRSS>>20))
+		})
+	}
+	for _, row := range rows {
+		fmt.Fprintln(table, row)
+	}
+	table.Flush()
+}
+
+func growInChild(b *testing.B, scale int) growth {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), growthScale+"="+strconv.Itoa(scale))
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		b.Fatal(err)
+	}
+	var g growth
+	if err := json.Unmarshal(out, &g); err != nil {
+		b.Fatal(err)
+	}
+	return g
+}

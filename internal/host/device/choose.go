@@ -1,0 +1,187 @@
+package device
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/sovereign-sql/sov/internal/contract/phonepath"
+)
+
+// A Choice says which phones are meant.
+type Choice struct {
+	// Devices are names: adb:SERIAL, ssh:DESTINATION, local:FOLDER, or an adb serial by itself. None: Serial, else the only
+	// phone that is attached.
+	Devices []string
+	All     bool   // every phone that is attached and usable
+	Serial  string // $ANDROID_SERIAL, which adb itself heeds
+
+	ADB, SSH string // programs; empty: "adb" and "ssh"
+	// Ask lets a person choose one of several phones; nil: nobody can be asked.
+	Ask func(devices []Device) (Device, error)
+}
+
+// A ChoiceError is a choice that does not say which phone is meant, or one that cannot be used: whoever made it has to
+// make another.
+type ChoiceError struct {
+	What    string
+	Devices []Device // that are attached
+}
+
+func (e *ChoiceError) Error() string {
+	var text strings.Builder
+	text.WriteString(e.What)
+	for _, d := range e.Devices {
+		text.WriteString("\n  " + d.String())
+	}
+	return text.String()
+}
+
+// ErrNone is that no phone is attached.
+var ErrNone = errors.New("no phone is attached: plug one in, switch on USB debugging in its developer options and allow this computer; " +
+	"or `adb connect HOST:PORT`, or --device ssh:user@host")
+
+// Choose returns the phones that are meant, each once. It does not talk to them.
+func Choose(ctx context.Context, c Choice) ([]Phone, error) {
+	if c.ADB == "" {
+		c.ADB = "adb"
+	}
+	if c.SSH == "" {
+		c.SSH = "ssh"
+	}
+	if c.All && len(c.Devices) > 0 {
+		return nil, &ChoiceError{What: "--all and --device exclude each other"}
+	}
+	names := c.Devices
+	if len(names) == 0 && !c.All && c.Serial != "" {
+		names = []string{"adb:" + c.Serial}
+	}
+	if len(names) == 0 {
+		return c.attached(ctx)
+	}
+	var phones []Phone
+	seen := map[string]bool{}
+	var list func() ([]Device, error) // asked for once, where a serial is meant
+	var listed []Device
+	list = func() ([]Device, error) {
+		var err error
+		if listed == nil {
+			listed, err = Devices(ctx, c.ADB)
+		}
+		return listed, err
+	}
+	for _, name := range names {
+		p, key, err := c.named(name, list)
+		if err != nil {
+			return nil, err
+		}
+		if !seen[key] {
+			seen[key] = true
+			phones = append(phones, p)
+		}
+	}
+	return phones, nil
+}
+
+// named returns the phone that a name stands for, and its name in full.
+func (c Choice) named(name string, list func() ([]Device, error)) (Phone, string, error) {
+	kind, rest, _ := strings.Cut(name, ":")
+	switch kind {
+	case "local":
+		dir, err := localDir(rest)
+		if err != nil {
+			return nil, "", err
+		}
+		return Local(phonepath.Root(dir), nil), "local:" + dir, nil
+	case "ssh":
+		p, err := SSH(c.SSH, rest)
+		if err != nil {
+			return nil, "", &ChoiceError{What: "--device " + name + ": " + err.Error()}
+		}
+		return p, name, nil
+	case "adb":
+		name = rest
+	}
+	devices, err := list()
+	if err != nil {
+		return nil, "", err
+	}
+	for _, d := range devices {
+		if d.Serial != name {
+			continue
+		}
+		if !d.Usable() {
+			return nil, "", fmt.Errorf("%s: it is %s: %s", d.Serial, d.State, d.advice())
+		}
+		return ADB(c.ADB, d.Serial), "adb:" + d.Serial, nil
+	}
+	if len(devices) == 0 {
+		return nil, "", fmt.Errorf("%s: %w", name, ErrNone)
+	}
+	return nil, "", &ChoiceError{What: fmt.Sprintf("%q is not attached (a phone is adb:SERIAL, ssh:user@host or local:FOLDER); adb sees:", name), Devices: devices}
+}
+
+// localDir is a folder that everything can be in.
+func localDir(name string) (string, error) {
+	if name == "" {
+		return "", &ChoiceError{What: "--device local: lacks a folder, such as local:/srv/sovereign"}
+	}
+	dir, err := filepath.Abs(name)
+	if err != nil {
+		return "", err
+	}
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return "", fmt.Errorf("--device local:%s: there is no such folder: make it, as root and for root alone to write", name)
+	case err != nil:
+		return "", err
+	case !info.IsDir():
+		return "", fmt.Errorf("--device local:%s: it is no folder", name)
+	}
+	return dir, nil
+}
+
+// attached returns the phones that are attached, where All is meant, or the only one.
+func (c Choice) attached(ctx context.Context) ([]Phone, error) {
+	devices, err := Devices(ctx, c.ADB)
+	if err != nil {
+		return nil, err
+	}
+	var usable []Device
+	for _, d := range devices {
+		if d.Usable() {
+			usable = append(usable, d)
+		}
+	}
+	switch {
+	case len(devices) == 0:
+		return nil, ErrNone
+	case len(usable) == 0:
+		var faults []error
+		for _, d := range devices {
+			faults = append(faults, fmt.Errorf("%s: it is %s: %s", d.Serial, d.State, d.advice()))
+		}
+		return nil, errors.Join(faults...)
+	case c.All && len(usable) < len(devices):
+		// Whoever says all does not mean some.
+		return nil, &ChoiceError{What: "--all: some of the phones cannot be used; name those that can with --device:", Devices: devices}
+	case !c.All && len(usable) > 1:
+		if c.Ask == nil {
+			return nil, &ChoiceError{What: "several phones are attached: choose with --device SERIAL (repeatable), --all or $ANDROID_SERIAL:", Devices: devices}
+		}
+		d, err := c.Ask(usable)
+		if err != nil {
+			return nil, err
+		}
+		usable = []Device{d}
+	}
+	var phones []Phone
+	for _, d := range usable {
+		phones = append(phones, ADB(c.ADB, d.Serial))
+	}
+	return phones, nil
+}

@@ -1,0 +1,66 @@
+package device
+
+import (
+	"bytes"
+	"context"
+	"strings"
+	"time"
+)
+
+// consent is how long su may take: the root manager's app asks the person who holds the phone.
+const consent = 40 * time.Second
+
+// A shape is a way to become root.
+type shape struct{ before []string }
+
+// Shapes by what the probe prints. KernelSU's, Magisk's and util-linux's su take a command after -c; the su of Android's own
+// debuggable builds takes a user and then a program (system/extras/su).
+var shapes = map[string]*shape{
+	"root":  {},
+	"su -c": {before: []string{"su", "-c"}},
+	"su 0":  {before: []string{"su", "0", "sh", "-c"}},
+}
+
+// wrap makes a shell command one that runs as root.
+func (s *shape) wrap(script string) string {
+	if len(s.before) == 0 {
+		return script
+	}
+	return Quote(append(append([]string(nil), s.before...), script))
+}
+
+// probe prints which shape works, else what each su said. A su may print warnings before what the command does.
+const probe = `[ "$(id -u)" = 0 ] && { echo root; exit; }
+a=$(su -c 'id -u' </dev/null 2>&1)
+case "$a" in 0|*[!0-9]0) echo 'su -c'; exit;; esac
+b=$(su 0 id -u </dev/null 2>&1)
+case "$b" in 0|*[!0-9]0) echo 'su 0'; exit;; esac
+printf '%s\n' "$a"`
+
+// becomeRoot finds out, once, how one becomes root.
+func (l *link) becomeRoot(ctx context.Context) (*shape, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.su != nil {
+		return l.su, nil
+	}
+	var out bytes.Buffer
+	c := Command{Args: []string{"su", "-c", "id -u"}, Stdout: &limited{w: &out, left: maxTail}, Limit: consent}
+	if err := l.run(ctx, c, probe); err != nil {
+		return nil, err
+	}
+	answer := strings.TrimSpace(out.String())
+	l.su = shapes[answer]
+	if l.su == nil {
+		if answer == "" {
+			answer = "su does nothing"
+		}
+		return nil, &RootError{Phone: l.name, Said: Printable(answer)}
+	}
+	return l.su, nil
+}
+
+// Printable makes one line of what a phone said, without control characters.
+func Printable(text string) string {
+	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f || r == 0xfffd }), "; ")
+}

@@ -1,0 +1,252 @@
+package localvm
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+	"github.com/sovereign-sql/sov/internal/contract/configdisk"
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/host/qemu"
+)
+
+// Options say what to run and how. The zero value of all but the first three is fine.
+type Options struct {
+	Artifact  string           // the out folder
+	State     string           // folder for what outlives the run; made, mode 0700
+	Now       func() time.Time // the clock that the guest's is set and kept by
+	Port      uint16           // of 127.0.0.1 for PostgreSQL; 0 takes a free one
+	Console   io.Writer        // takes the guest's console
+	MemoryMiB int              // 0: what vm.json says
+	CPUs      int              // 0: what vm.json says
+	KVM       bool             // use this computer's processor; it must be of the guest's architecture
+	ClockChip time.Time        // what the guest's clock chip shows at power-on; zero: the present
+	// Secrets of the machine, by name. Without one for Postgres a password is made, and kept in State.
+	Secrets map[string]string
+	// Runtime is a folder for files with Secrets, which end with the run: best one in memory, such as that of
+	// $XDG_RUNTIME_DIR. Where it is empty or of no use, State is taken.
+	Runtime string
+}
+
+// A VM is a machine that was started.
+type VM struct {
+	machine *qemu.VM
+	state   *state
+	time    *timeServer
+	status  *guestapi.Client
+	spec    *vmspec.Spec
+
+	password string // the superuser's
+	passfile string // with it; empty: no file can hold it
+}
+
+// ReadSpec reads what an out folder says of its machine.
+func ReadSpec(artifact string) (*vmspec.Spec, error) {
+	text, err := os.ReadFile(filepath.Join(artifact, "vm.json"))
+	if err != nil {
+		return nil, fmt.Errorf("run %s: %w: build it with `sov build`", artifact, err)
+	}
+	spec, err := vmspec.Decode(text)
+	if err != nil {
+		return nil, fmt.Errorf("run %s: %w", artifact, err)
+	}
+	return spec, nil
+}
+
+// Start starts the machine and returns once QEMU runs it; Ready tells when the guest does. Cancelling ctx pulls the
+// plug. The caller must Close what Start returns.
+func Start(ctx context.Context, o Options) (*VM, error) {
+	spec, err := ReadSpec(o.Artifact)
+	if err != nil {
+		return nil, err
+	}
+	s, err := openState(o.State, o.Runtime)
+	if err != nil {
+		return nil, fmt.Errorf("run %s: %w", spec.Name, err)
+	}
+	vm, err := start(ctx, o, spec, s)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("run %s: %w", spec.Name, err), s.close())
+	}
+	return vm, nil
+}
+
+func start(ctx context.Context, o Options, spec *vmspec.Spec, s *state) (vm *VM, err error) {
+	password, passfile, err := s.password(o.Secrets[Postgres])
+	if err != nil {
+		return nil, err
+	}
+	secrets := map[string]string{Postgres: password}
+	maps.Copy(secrets, o.Secrets)
+	clock, err := startTimeServer(o.Now)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if vm == nil {
+			clock.close()
+		}
+	}()
+	network := network(spec, o.Port)
+	token := rand.Text() + rand.Text() // 52 characters, 256 bits
+	// The config disk holds secrets: it has a name only until QEMU has opened it.
+	defer os.Remove(s.private(configName))
+	if err := writeConfig(s, spec, network, clock.port, o.Now(), token, secrets); err != nil {
+		return nil, err
+	}
+	disks, err := disks(ctx, o.Artifact, spec, s)
+	if err != nil {
+		return nil, err
+	}
+	machine, err := qemu.Machine{
+		Arch: spec.Arch, Kernel: filepath.Join(o.Artifact, spec.Kernel), Cmdline: spec.Cmdline(),
+		MemoryMiB: or(o.MemoryMiB, spec.MemoryMiB), CPUs: or(o.CPUs, spec.CPUs),
+		Disks: disks, Network: network, Console: o.Console, Clock: o.ClockChip, KVM: o.KVM,
+	}.Start(ctx)
+	if err != nil {
+		return nil, err
+	}
+	endpoint := netip.AddrPortFrom(loopback, machine.Port(uint16(spec.Ready.Port)))
+	return &VM{machine, s, clock, guestapi.NewClient(endpoint, token), spec, password, passfile}, nil
+}
+
+var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+
+func or(value, otherwise int) int {
+	if value != 0 {
+		return value
+	}
+	return otherwise
+}
+
+// network is vm.json's, with the status endpoint and the published ports forwarded.
+func network(spec *vmspec.Spec, port uint16) qemu.Network {
+	n := qemu.Network{
+		Subnet: spec.Network.Subnet(), Host: spec.Network.Host.Addr(), Guest: spec.Network.Guest.Addr(),
+		Forward: []qemu.Forward{{Guest: uint16(spec.Ready.Port)}},
+	}
+	for _, p := range spec.Ports {
+		forward := qemu.Forward{Guest: uint16(p.Port)}
+		if p.Service == Postgres {
+			forward.Port = port
+		}
+		n.Forward = append(n.Forward, forward)
+	}
+	return n
+}
+
+// Postgres is the name of the database's service in vm.json, and of its secret on the config disk.
+const Postgres = "postgres"
+
+func writeConfig(s *state, spec *vmspec.Spec, network qemu.Network, timePort uint16, now time.Time, token string, secrets map[string]string) error {
+	disk, err := configdisk.Encode(configdisk.Config{
+		Hostname: spec.Network.Hostname,
+		Network: configdisk.Network{
+			Address: spec.Network.Guest, Gateway: network.Host, DNS: []netip.Addr{network.DNS()}, MTU: spec.Network.MTU,
+		},
+		Time:        now,
+		TimeServers: []netip.AddrPort{netip.AddrPortFrom(network.Host, timePort)},
+		Secrets:     secrets,
+		Token:       token,
+	})
+	if err != nil {
+		return fmt.Errorf("config disk: %w", err)
+	}
+	return write(s.private(configName), disk)
+}
+
+// disks are vm.json's, in its order.
+func disks(ctx context.Context, artifact string, spec *vmspec.Spec, s *state) ([]qemu.Disk, error) {
+	var disks []qemu.Disk
+	for _, d := range spec.Disks {
+		disk := qemu.Disk{ReadOnly: d.ReadOnly}
+		switch d.Role {
+		case vmspec.RoleRootfs:
+			disk.Path = filepath.Join(artifact, d.File)
+		case vmspec.RoleConfig:
+			disk.Path = s.private(configName)
+		case vmspec.RoleData:
+			path, err := s.data(ctx, d.Size)
+			if err != nil {
+				return nil, err
+			}
+			disk.Path = path
+		}
+		disks = append(disks, disk)
+	}
+	return disks, nil
+}
+
+// URL returns the address of the database's superuser session, for psql and every other client of libpq's kind. It
+// names a password file and holds no password: where no such file can hold the password, it has neither. It is empty when
+// the artifact publishes no database.
+func (vm *VM) URL() string {
+	address := vm.Address()
+	if address == "" {
+		return ""
+	}
+	query := url.Values{"sslmode": {"disable"}}
+	if vm.passfile != "" {
+		query.Set("passfile", vm.passfile)
+	}
+	u := url.URL{
+		Scheme: "postgresql", User: url.User("postgres"), Host: address, Path: "/postgres",
+		RawQuery: strings.ReplaceAll(query.Encode(), "%2F", "/"), // which a query may hold (RFC 3986, section 3.4)
+	}
+	return u.String()
+}
+
+// Password returns the superuser's password.
+func (vm *VM) Password() string { return vm.password }
+
+// HasPasswordFile reports whether the URL names a file with the password, which is kept in none if it has line breaks.
+func (vm *VM) HasPasswordFile() bool { return vm.passfile != "" }
+
+// Address returns where PostgreSQL listens on this computer, HOST:PORT; it is empty when the artifact
+// publishes no database.
+func (vm *VM) Address() string {
+	port, ok := vm.spec.Port(Postgres)
+	if !ok {
+		return ""
+	}
+	return netip.AddrPortFrom(loopback, vm.machine.Port(uint16(port))).String()
+}
+
+// PID returns QEMU's process ID.
+func (vm *VM) PID() int { return vm.machine.PID() }
+
+// Done is closed when the machine has ended.
+func (vm *VM) Done() <-chan struct{} { return vm.machine.Done() }
+
+// Wait waits for the machine's end; its error is nil when the guest powered itself off.
+func (vm *VM) Wait() error { return vm.machine.Wait() }
+
+// Kill ends the machine as a power cut would.
+func (vm *VM) Kill() error { return vm.machine.Kill() }
+
+// PowerButton presses the machine's power button.
+func (vm *VM) PowerButton(ctx context.Context) error { return vm.machine.PowerButton(ctx) }
+
+// Status asks the guest how it is.
+func (vm *VM) Status(ctx context.Context) (*guestapi.Status, error) { return vm.status.Status(ctx) }
+
+// LookAtClock makes the guest compare its clock with this computer's, and correct it, now.
+func (vm *VM) LookAtClock(ctx context.Context) (*guestapi.Clock, error) {
+	return vm.status.LookAtClock(ctx)
+}
+
+// Close ends the machine, if it still runs, as a power cut would, and gives its data free. It may be called twice.
+func (vm *VM) Close() error {
+	vm.time.close()
+	return errors.Join(vm.machine.Kill(), vm.state.close())
+}

@@ -1,0 +1,251 @@
+package localvm
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+	"github.com/sovereign-sql/sov/internal/host/qemu"
+)
+
+// Programs that stand in for an arm64 kernel.
+var (
+	idle = []uint32{0x14000000} // b .
+	// powerOff switches the machine off at once: SYSTEM_OFF of Arm's PSCI, function 0x84000008.
+	powerOff = []uint32{
+		0x52800100, // mov w0, #8
+		0x72b08000, // movk w0, #0x8400, lsl 16
+		0xd4000002, // hvc #0
+		0x14000000, // b .
+	}
+)
+
+// options are for a machine with this kernel, in folders of their own.
+func options(t *testing.T, program []uint32) Options {
+	t.Helper()
+	if _, err := qemu.Find("arm64"); err != nil {
+		t.Skip(err)
+	}
+	artifact := t.TempDir()
+	spec := vmspec.Spec{
+		Format: vmspec.Format, Name: "test", Arch: "arm64", Kernel: "kernel", MemoryMiB: 64, CPUs: 1,
+		Disks: []vmspec.Disk{
+			{Role: vmspec.RoleRootfs, File: "rootfs.img", ReadOnly: true},
+			{Role: vmspec.RoleData, Size: 128 << 20},
+			{Role: vmspec.RoleConfig, ReadOnly: true},
+		},
+		Network: vmspec.Network{
+			TAP: "vm_test", MTU: 1500, Routing: vmspec.MainFirst,
+			Host: netip.MustParsePrefix("192.168.100.1/24"), Guest: netip.MustParsePrefix("192.168.100.2/24"),
+		},
+		Ports: []vmspec.Port{{Service: "postgres", Port: 5432}},
+		Ready: vmspec.Ready{Port: vmspec.StatusPort, TimeoutSeconds: 60},
+	}
+	text, err := spec.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	kernel := make([]byte, 0, 4096)
+	for _, instruction := range program {
+		kernel = binary.LittleEndian.AppendUint32(kernel, instruction)
+	}
+	for name, content := range map[string][]byte{"vm.json": text, "kernel": kernel[:cap(kernel)], "rootfs.img": make([]byte, 4096)} {
+		if err := os.WriteFile(filepath.Join(artifact, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return Options{Artifact: artifact, State: filepath.Join(t.TempDir(), "state"), Now: time.Now, Console: io.Discard}
+}
+
+// wantOnly fails if the folder holds other files than these.
+func wantOnly(t *testing.T, dir string, names ...string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []string
+	for _, e := range entries {
+		found = append(found, e.Name())
+	}
+	if got, want := strings.Join(found, " "), strings.Join(names, " "); got != want {
+		t.Errorf("%s holds %q, want %q", dir, got, want)
+	}
+}
+
+func TestFailedStartLeavesNoSecretAndNoLock(t *testing.T) {
+	for name, breakIt := range map[string]func(t *testing.T, o Options){
+		"no kernel":       func(t *testing.T, o Options) { os.Remove(filepath.Join(o.Artifact, "kernel")) },
+		"no rootfs":       func(t *testing.T, o Options) { os.Remove(filepath.Join(o.Artifact, "rootfs.img")) },
+		"no room for it":  func(t *testing.T, o Options) { block(t, o, "data.img") },
+		"config in place": func(t *testing.T, o Options) { block(t, o, "config.img") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := options(t, idle)
+			breakIt(t, o)
+			if vm, err := Start(t.Context(), o); err == nil {
+				vm.Close()
+				t.Fatal("it starts")
+			}
+			for _, name := range []string{"config.img", "config.img.new"} {
+				if info, err := os.Stat(filepath.Join(o.State, name)); err == nil && info.Mode().IsRegular() {
+					t.Errorf("%s, which holds secrets, was left behind", name)
+				}
+			}
+			s, err := openState(o.State, "")
+			if err != nil {
+				t.Fatalf("the lock was left behind: %v", err)
+			}
+			s.close()
+		})
+	}
+}
+
+// block puts a directory that is not empty where the machine's state wants a file.
+func block(t *testing.T, o Options, name string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Join(o.State, name, "x"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestStateOutlivesTheMachine(t *testing.T) {
+	o := options(t, idle)
+	vm, err := Start(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantOnly(t, o.State, "data.img", "lock", "pgpass") // the config disk has no name any more
+	if strings.Contains(vm.URL(), "password") || !strings.Contains(vm.URL(), "passfile=") {
+		t.Errorf("URL %s", vm.URL())
+	}
+	if _, err := Start(t.Context(), o); !errors.Is(err, errBusy) {
+		t.Errorf("a second machine on the same data: %v", err)
+	}
+	before, err := os.ReadFile(filepath.Join(o.State, "pgpass"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A mark on the disk, behind what the superblock of the first group takes: it must not be made anew.
+	data, err := os.OpenFile(filepath.Join(o.State, "data.img"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer data.Close()
+	if _, err := data.WriteAt([]byte("kept"), 100<<20); err != nil {
+		t.Fatal(err)
+	}
+	if err := vm.Close(); err != nil {
+		t.Fatal(err)
+	}
+	vm, err = Start(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer vm.Close()
+	mark := make([]byte, 4)
+	if _, err := data.ReadAt(mark, 100<<20); err != nil || string(mark) != "kept" {
+		t.Errorf("the data disk was made anew: %q, %v", mark, err)
+	}
+	if after, err := os.ReadFile(filepath.Join(o.State, "pgpass")); err != nil || string(after) != string(before) {
+		t.Errorf("the password changed (%v)", err)
+	}
+}
+
+func TestSecretsEndWithTheRun(t *testing.T) {
+	const colon = `c4n4ry of: "'\\ the user`
+	for name, tt := range map[string]struct{ password, line string }{
+		"in a file": {colon, `*:*:*:postgres:c4n4ry of\: "'\\\\ the user` + "\n"},
+		"in none":   {"c4n4ry\nof two lines", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := options(t, idle)
+			o.Runtime = t.TempDir()
+			o.Secrets = map[string]string{Postgres: tt.password, "role-app": "c4n4ry of the app"}
+			vm, err := Start(t.Context(), o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer vm.Close()
+			if vm.Password() != tt.password || vm.HasPasswordFile() != (tt.line != "") || strings.Contains(vm.URL(), "c4n4ry") {
+				t.Errorf("password %q, file: %t, URL %s", vm.Password(), vm.HasPasswordFile(), vm.URL())
+			}
+			if u, err := url.Parse(vm.URL()); err != nil || tt.line != "" {
+				path := u.Query().Get("passfile")
+				info, err := os.Stat(path)
+				if err != nil || info.Mode().Perm() != 0o600 {
+					t.Fatalf("password file: %v, %v", info, err)
+				}
+				if line, err := os.ReadFile(path); err != nil || string(line) != tt.line {
+					t.Errorf("password file: %q, %v; want %q", line, err, tt.line)
+				}
+			}
+			wantOnly(t, o.State, "data.img", "lock")
+			if err := vm.Close(); err != nil {
+				t.Fatal(err)
+			}
+			wantOnly(t, o.Runtime)
+		})
+	}
+}
+
+// A run that was killed leaves files with secrets where no folder in memory took them: the next one removes them.
+func TestLeftSecretsAreRemoved(t *testing.T) {
+	o := options(t, idle)
+	if err := os.MkdirAll(o.State, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{configName, passfileName} {
+		if err := os.WriteFile(filepath.Join(o.State, name), []byte("c4n4ry"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o.Runtime = filepath.Join(o.State, "absent")
+	vm, err := Start(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer vm.Close()
+	wantOnly(t, o.State, "data.img", "lock", "pgpass")
+}
+
+func TestMachineThatPowersOff(t *testing.T) {
+	vm, err := Start(t.Context(), options(t, powerOff))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer vm.Close()
+	if err := vm.Wait(); err != nil {
+		t.Errorf("a machine that switched itself off: %v", err)
+	}
+	if err := vm.Shutdown(t.Context(), time.Minute); err != nil {
+		t.Errorf("shutdown of a machine that has ended: %v", err)
+	}
+	if err := vm.Ready(t.Context(), nil); !errors.Is(err, ErrNotReady) {
+		t.Errorf("ready: %v, want ErrNotReady", err)
+	}
+}
+
+func TestShutdownOfADeafMachineIsBounded(t *testing.T) {
+	vm, err := Start(t.Context(), options(t, idle))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer vm.Close()
+	if err := vm.Shutdown(t.Context(), time.Second); err == nil || !strings.Contains(err.Error(), "switched off") {
+		t.Errorf("got %v, want that it was switched off", err)
+	}
+	select {
+	case <-vm.Done():
+	default:
+		t.Error("it still runs")
+	}
+}

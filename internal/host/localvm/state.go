@@ -1,0 +1,154 @@
+package localvm
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/sovereign-sql/sov/internal/artifact/datadisk"
+)
+
+// A state is the folder in which a machine's data outlives its runs: the data disk and the password that its cluster
+// knows. Only its owner may look inside. While a machine runs, the folder is locked.
+type state struct {
+	dir     string
+	runtime string // folder for what ends with the run; dir, or one in memory
+	lock    *os.File
+}
+
+// Names of files with secrets that end with the run.
+const (
+	configName   = "config.img"
+	passfileName = "passfile"
+	newSuffix    = ".new" // of a file that is being written
+)
+
+// errBusy is returned where another process runs a machine on the same data.
+var errBusy = errors.New("a machine is running on this data already")
+
+func openState(dir, runtime string) (*state, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		defer lock.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			holder, _ := os.ReadFile(lock.Name())
+			return nil, fmt.Errorf("%s: %w (process %s): stop that one, or use --ephemeral or another --state", dir, errBusy, strings.TrimSpace(string(holder)))
+		}
+		return nil, fmt.Errorf("lock %s: %w", lock.Name(), err)
+	}
+	err = errors.Join(lock.Truncate(0), writeAt(lock, strconv.Itoa(os.Getpid())+"\n"))
+	if err != nil {
+		lock.Close()
+		return nil, err
+	}
+	s := &state{dir, dir, lock}
+	s.removePrivate() // what a run that was killed left
+	if runtime != "" {
+		if made, err := os.MkdirTemp(runtime, "sov-"); err == nil {
+			s.runtime = made
+		}
+	}
+	return s, nil
+}
+
+func writeAt(f *os.File, text string) error {
+	_, err := f.WriteAt([]byte(text), 0)
+	return err
+}
+
+// close gives the folder free for the next machine. A second call does nothing.
+func (s *state) close() error {
+	err := s.removePrivate()
+	if s.runtime != s.dir {
+		err = errors.Join(err, os.RemoveAll(s.runtime))
+	}
+	if closeErr := s.lock.Close(); !errors.Is(closeErr, os.ErrClosed) {
+		err = errors.Join(err, closeErr)
+	}
+	return err
+}
+
+func (s *state) removePrivate() error {
+	var failed error
+	for _, name := range []string{configName, configName + newSuffix, passfileName, passfileName + newSuffix} {
+		if err := os.Remove(s.private(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			failed = errors.Join(failed, err)
+		}
+	}
+	return failed
+}
+
+// private is the path of a file that ends with the run.
+func (s *state) private(name string) string { return filepath.Join(s.runtime, name) }
+
+func (s *state) path(name string) string { return filepath.Join(s.dir, name) }
+
+// data returns the path of the data disk, which it makes on the first call, and enlarges where it is smaller than size.
+func (s *state) data(ctx context.Context, size int64) (string, error) {
+	path := s.path("data.img")
+	_, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = datadisk.Create(ctx, path, size)
+	}
+	if err == nil {
+		_, err = datadisk.Grow(path, size)
+	}
+	if err != nil {
+		return "", fmt.Errorf("data disk: %w", err)
+	}
+	return path, nil
+}
+
+// password returns the superuser's password, the given one or else one that it makes on the first call, and a file with
+// it in libpq's format (libpq, "The Password File"), so that psql can use it without showing it. The file is empty where
+// it would hold a line break, for which the format has no way of writing.
+func (s *state) password(given string) (password, file string, err error) {
+	if strings.ContainsAny(given, "\r\n") {
+		return given, "", nil
+	}
+	if given != "" {
+		file = s.private(passfileName)
+		return given, file, write(file, passfile(given))
+	}
+	file = s.path("pgpass")
+	line, err := os.ReadFile(file)
+	if err == nil {
+		fields := strings.Split(strings.TrimSpace(string(line)), ":")
+		if len(fields) != 5 || fields[4] == "" {
+			return "", "", fmt.Errorf("%s is not a password file of sov's: remove it and a new one is made", file)
+		}
+		return fields[4], file, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", "", err
+	}
+	password = rand.Text()
+	return password, file, write(file, passfile(password))
+}
+
+func passfile(password string) []byte {
+	return []byte("*:*:*:postgres:" + strings.NewReplacer(`\`, `\\`, ":", `\:`).Replace(password) + "\n")
+}
+
+// write replaces a file that only its owner may read.
+func write(path string, content []byte) error {
+	temporary := path + newSuffix
+	defer os.Remove(temporary) // what a failure leaves; a success has renamed it
+	if err := os.WriteFile(temporary, content, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(temporary, path)
+}

@@ -1,0 +1,155 @@
+package preflight
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/sovereign-sql/sov/internal/host/device"
+	"github.com/sovereign-sql/sov/pipeline"
+)
+
+// A Need is what somebody wants of a phone.
+type Need struct {
+	Arch  string // of the machine that is to run, as Go names it; empty: any
+	Space int64  // bytes that will be written at most, the data disk's growth left out; 0: nothing is sent
+}
+
+// A Finding is the result of one check.
+type Finding struct {
+	Check  string `json:"check"`
+	OK     bool   `json:"ok"`
+	Found  string `json:"found"`
+	Advice string `json:"advice,omitempty"` // what to do; only where OK is false
+}
+
+const (
+	minSDK = 33 // Android 13, the first whose phones may have com.android.virt
+	// reserve is what stays free beside what is written, in bytes: Android itself gets into trouble on a full disk, and the
+	// data disk is sparse and grows.
+	reserve = 256 << 20
+)
+
+// Check looks at everything. The error is that of a phone that cannot be asked.
+func Check(ctx context.Context, p device.Phone, n Need) ([]Finding, error) {
+	f, err := ask(ctx, p)
+	if err != nil {
+		return nil, fmt.Errorf("look at the phone: %w", err)
+	}
+	findings := []Finding{f.checkRoot(), f.checkSystem(), f.checkArch(n.Arch), f.checkCrosvm(), f.checkHypervisor(), f.checkTUN()}
+	return append(findings, f.checkSpace(n.Space)), nil
+}
+
+// Failed returns those findings that are not OK.
+func Failed(findings []Finding) []Finding {
+	var failed []Finding
+	for _, f := range findings {
+		if !f.OK {
+			failed = append(failed, f)
+		}
+	}
+	return failed
+}
+
+func found(check, what string) Finding { return Finding{Check: check, OK: true, Found: what} }
+
+func missed(check, what, advice string) Finding {
+	return Finding{Check: check, Found: what, Advice: advice}
+}
+
+func (f facts) checkRoot() Finding {
+	if !f.root {
+		return missed("root", f.noRoot, `root the phone with KernelSU or Magisk, and in its app allow superuser rights to "Shell" (com.android.shell), or to the ssh server's app`)
+	}
+	return found("root", "commands run as root")
+}
+
+func (f facts) checkSystem() Finding {
+	const check = "system"
+	switch {
+	case f.linux != "":
+		return found(check, "Linux "+f.linux+", no Android")
+	case f.sdk >= minSDK:
+		return found(check, strings.TrimSpace("Android "+f.android+" "+f.model))
+	case f.sdk == 0:
+		return missed(check, "its version is unknown", "see `getprop ro.build.version.sdk` on the phone: 33 (Android 13) is needed")
+	}
+	return missed(check, "Android "+f.android, "update the phone: Android 13 is the first that can run virtual machines")
+}
+
+// goArch is what Go calls a machine of uname's.
+var goArch = map[string]string{"aarch64": "arm64", "armv8l": "arm64", "x86_64": "amd64"}
+
+func (f facts) checkArch(want string) Finding {
+	const check = "processor"
+	arch := f.arch
+	if arch == "" {
+		arch = goArch[f.machine]
+	}
+	switch {
+	case arch == "":
+		return missed(check, "it is "+f.machine, "only arm64 and amd64 can run a machine")
+	case want != "" && want != arch:
+		return missed(check, fmt.Sprintf("it is %s, the machine is for %s", arch, want), "build for it: sov build --arch "+arch)
+	}
+	return found(check, arch)
+}
+
+func (f facts) checkCrosvm() Finding {
+	const check = "crosvm"
+	switch {
+	case f.there:
+		return found(check, f.crosvm)
+	case !f.root:
+		return missed(check, f.crosvm+" is not to be seen without root", "get root first, then look again")
+	case f.linux != "":
+		return missed(check, f.crosvm+" is not there", `install crosvm and name it in the runner's settings.json: {"crosvm": "/usr/bin/crosvm"}`)
+	}
+	return missed(check, f.crosvm+" is not there",
+		"this Android has no virtualization module: it takes a phone that came with Android 13 or later and has AVF (Pixel 6 and later, many others), or a crosvm named in settings.json")
+}
+
+// hypervisors by their devices: KVM (pKVM on phones), Qualcomm's Gunyah, MediaTek's GenieZone.
+var hypervisors = map[string]string{"kvm": "KVM", "gunyah": "Gunyah", "gzvm": "GenieZone"}
+
+func (f facts) checkHypervisor() Finding {
+	const check = "hypervisor"
+	var names []string
+	for _, d := range f.devices {
+		if name := hypervisors[d]; name != "" {
+			names = append(names, name+" (/dev/"+d+")")
+		}
+	}
+	switch {
+	case len(names) > 0:
+		return found(check, strings.Join(names, ", "))
+	case !f.root:
+		return missed(check, "none is to be seen without root", "get root first, then look again")
+	}
+	return missed(check, "there is neither /dev/kvm nor /dev/gunyah nor /dev/gzvm",
+		"the phone's kernel or boot loader offers no virtual machines: a custom kernel may lack it; on some phones `fastboot oem pkvm enable` switches it on")
+}
+
+func (f facts) checkTUN() Finding {
+	const check = "TAP"
+	switch {
+	case f.tun:
+		return found(check, "the kernel has TAP interfaces")
+	case !f.root:
+		return missed(check, "/dev/tun is not to be seen without root", "get root first, then look again")
+	}
+	return missed(check, "there is neither /dev/tun nor /dev/net/tun", "the kernel lacks CONFIG_TUN, without which the machine has no network: use the phone's stock kernel")
+}
+
+func (f facts) checkSpace(space int64) Finding {
+	const check = "space"
+	have := fmt.Sprintf("%s free in %s", pipeline.FormatSize(f.free), f.folder)
+	if space == 0 && f.free > 0 {
+		return found(check, have)
+	}
+	if need := space + reserve; f.free < need {
+		return missed(check, fmt.Sprintf("%s, %s are needed (%s of them stay free)", have, pipeline.FormatSize(need), pipeline.FormatSize(reserve)),
+			fmt.Sprintf("free %s on the phone", pipeline.FormatSize(need-f.free)))
+	}
+	return found(check, have)
+}

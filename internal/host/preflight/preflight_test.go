@@ -1,0 +1,92 @@
+package preflight
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/sovereign-sql/sov/internal/host/device"
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
+)
+
+func TestMain(m *testing.M) {
+	status := m.Run()
+	androidtest.RemovePrograms()
+	os.Exit(status)
+}
+
+func TestCheck(t *testing.T) {
+	s := androidtest.NewADBServer(t)
+	for _, c := range []struct {
+		name    string
+		phone   androidtest.Options
+		adb     androidtest.ADBOptions
+		need    Need
+		prepare func(*androidtest.Phone)
+		want    map[string]string // of checks that fail: words of what was found and of the advice
+	}{
+		{name: "sound", need: Need{Arch: "amd64", Space: 1 << 20}},
+		{name: "gunyah", phone: androidtest.Options{Hypervisor: "gunyah"}},
+		{name: "old and bare", phone: androidtest.Options{Hypervisor: "none"}, need: Need{Arch: "riscv64", Space: 1 << 60},
+			prepare: func(p *androidtest.Phone) {
+				p.SetProp("ro.build.version.sdk", "30")
+				p.Shell("rm /apex/com.android.virt/bin/crosvm; umount /dev/net/tun; rm /dev/net/tun")
+			},
+			want: map[string]string{"system": "Android 13", "processor": "sov build --arch", "crosvm": "virtualization module",
+				"hypervisor": "pkvm", "TAP": "CONFIG_TUN", "space": "free "}},
+		{name: "no root", adb: androidtest.ADBOptions{Superuser: androidtest.Unrooted}, want: map[string]string{"root": "KernelSU"}},
+		{name: "full", need: Need{Space: 10 << 20}, prepare: func(p *androidtest.Phone) { p.LimitDisk(200 << 20) },
+			want: map[string]string{"space": "of them stay free"}},
+		{name: "settings", need: Need{Arch: "arm64"},
+			prepare: func(p *androidtest.Phone) {
+				p.Shell(`echo '{"arch": "arm64", "crosvm": "/nowhere/crosvm"}' >/data/sovereign/settings.json`)
+			},
+			want: map[string]string{"crosvm": "/nowhere/crosvm"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := androidtest.New(t, c.phone)
+			a := p.ServeADB(c.adb)
+			s.Connect(a)
+			if c.prepare != nil {
+				c.prepare(p)
+			}
+			if c.need.Arch == "amd64" && strings.Contains(p.Shell("uname -m"), "aarch64") {
+				c.need.Arch = "arm64"
+			}
+			findings, err := Check(t.Context(), device.ADB(s.Program(), a.Serial()), c.need)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(findings) != 7 {
+				t.Errorf("%d findings, want 7 whatever fails", len(findings))
+			}
+			for _, f := range findings {
+				words, fails := c.want[f.Check]
+				if fails != !f.OK || fails && !strings.Contains(f.Found+" "+f.Advice, words) || f.OK != (f.Advice == "") {
+					t.Errorf("%+v, want failed: %t, with %q", f, fails, words)
+				}
+			}
+			if len(Failed(findings)) != len(c.want) {
+				t.Errorf("%d failed, want %d", len(Failed(findings)), len(c.want))
+			}
+		})
+	}
+}
+
+// FuzzParse: whatever a phone says, there is a finding for each check, without control characters.
+func FuzzParse(f *testing.F) {
+	f.Add([]byte("machine=aarch64\nandroid=15\nsdk=35\ncrosvm=/apex/c\ncrosvm_there=1\nhypervisor=kvm\ntun=1\nfolder=/data\nfree=1000000 4096\n"))
+	f.Add([]byte("free=9223372036854775807 9223372036854775807\nsdk=\x1b[2J\nmodel=\xff"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		facts, err := parse(text)
+		if err != nil {
+			return
+		}
+		facts.root = true
+		for _, finding := range []Finding{facts.checkSystem(), facts.checkArch("arm64"), facts.checkCrosvm(), facts.checkHypervisor(), facts.checkTUN(), facts.checkSpace(1)} {
+			if strings.ContainsAny(finding.Found+finding.Advice, "\n\x00\x1b") || facts.free < 0 {
+				t.Errorf("%q: %+v", text, finding)
+			}
+		}
+	})
+}

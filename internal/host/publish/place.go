@@ -1,0 +1,144 @@
+package publish
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sovereign-sql/sov/internal/artifact/manifest"
+)
+
+// A Replacer makes dir an artifact of the files that names lists and fill writes
+// into another directory on the same file system: all of them, or none.
+type Replacer func(dir string, names []string, fill func(staging string) error) error
+
+// Place makes OUT/NAME/ARCH the machine and reports whether anything changed.
+// What an interrupted Place has fetched stays beside it, in a directory with a
+// dot before its name, and the next Place of the same machine goes on from
+// there. Files that stand at the place already are not fetched.
+func (m *Machine) Place(ctx context.Context, out string, replace Replacer) (dir string, changed bool, err error) {
+	parent := filepath.Join(out, m.Manifest.Name)
+	dir = filepath.Join(parent, m.Manifest.Arch)
+	if same, err := m.isAt(ctx, dir); same || err != nil {
+		return dir, false, err
+	}
+	partial := filepath.Join(parent, "."+m.Manifest.Arch+".pull-"+m.Reference[len(m.Reference)-12:])
+	if err := os.MkdirAll(partial, 0o755); err != nil {
+		return dir, false, fmt.Errorf("pull to %s: %w", dir, err)
+	}
+	unlock, err := lock(partial, unix.LOCK_EX)
+	if err != nil {
+		return dir, false, fmt.Errorf("pull to %s: %w", dir, err)
+	}
+	defer unlock()
+	// Who was waited for may have done it all, and taken the directory away.
+	if same, err := m.isAt(ctx, dir); same || err != nil {
+		return dir, false, errors.Join(err, os.RemoveAll(partial))
+	}
+	if err := os.MkdirAll(partial, 0o755); err != nil {
+		return dir, false, fmt.Errorf("pull to %s: %w", dir, err)
+	}
+	if err := m.seed(ctx, partial, dir); err != nil {
+		return dir, false, fmt.Errorf("pull to %s: %w", dir, err)
+	}
+	if err := m.Download(ctx, partial); err != nil {
+		return dir, false, fmt.Errorf("%w (what has arrived is kept: pull again to go on)", err)
+	}
+	err = replace(dir, m.Names(), func(staging string) error {
+		for _, name := range m.Names() {
+			if err := os.Rename(filepath.Join(partial, name), filepath.Join(staging, name)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return dir, false, fmt.Errorf("pull to %s: %w", dir, err)
+	}
+	return dir, true, errors.Join(os.RemoveAll(partial), removeOthers(partial))
+}
+
+// isAt reports whether a directory holds exactly this machine already.
+func (m *Machine) isAt(ctx context.Context, dir string) (bool, error) {
+	for name, want := range m.documents {
+		if got, err := os.ReadFile(filepath.Join(dir, name)); err != nil || !bytes.Equal(got, want) {
+			return false, nil
+		}
+	}
+	problems, err := manifest.Verify(ctx, dir)
+	return err == nil && len(problems) == 0, err
+}
+
+// seed copies files that an artifact in from has in common with the machine.
+// Download checks them.
+func (m *Machine) seed(ctx context.Context, partial, from string) error {
+	old, err := manifest.Load(from)
+	if err != nil {
+		return nil // nothing to take over
+	}
+	for _, l := range m.layers {
+		name := l.Annotations[titleKey]
+		f, ok := old.File(name)
+		if _, err := os.Lstat(filepath.Join(partial, name)); !ok || f.SHA256 != l.Digest.Hex || err == nil {
+			continue
+		}
+		if err := copyFile(ctx, filepath.Join(partial, name), filepath.Join(from, name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func copyFile(ctx context.Context, to, from string) error {
+	src, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	dst, err := os.Create(to)
+	if err != nil {
+		return err
+	}
+	_, err = copyContext(ctx, dst, src)
+	return errors.Join(err, dst.Close())
+}
+
+// lock takes a lock on a directory that ends with the process at the latest.
+func lock(dir string, how int) (unlock func(), err error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), how); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock %s: %w", dir, err)
+	}
+	return func() { f.Close() }, nil
+}
+
+// removeOthers clears away what interrupted pulls of other machines to the same
+// place have left, unless they are running.
+func removeOthers(partial string) error {
+	base := filepath.Base(partial)
+	others, err := filepath.Glob(filepath.Join(filepath.Dir(partial), base[:len(base)-12]+"*"))
+	if err != nil {
+		return err
+	}
+	for _, other := range others {
+		unlock, err := lock(other, unix.LOCK_EX|unix.LOCK_NB)
+		if err != nil {
+			continue
+		}
+		err = os.RemoveAll(other)
+		unlock()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

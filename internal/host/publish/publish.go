@@ -1,0 +1,242 @@
+// Package publish keeps finished machines in registries: as OCI artifacts whose
+// layers are the artifact's files as they are, each under its name. The bill of
+// materials and the provenance are attached to it as referrers (OCI
+// distribution specification 1.1, "Listing Referrers"; in registries without
+// that, by its tag scheme), where other programs look for them. A signature is
+// a referrer only: it comes and goes without the artifact becoming another.
+//
+// What comes back from a registry is believed only where a digest or a
+// signature says so. The manifest of the artifact, which the OCI manifest's
+// digest covers, decides what is fetched; a registry that lies about names,
+// sizes or contents is found out before anything takes its place on disk.
+package publish
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/sovereign-sql/sov/internal/artifact/manifest"
+	"github.com/sovereign-sql/sov/internal/artifact/provenance"
+	"github.com/sovereign-sql/sov/internal/image/oci"
+	"github.com/sovereign-sql/sov/pipeline"
+)
+
+// Media types: OCI's, the referrers' by which others find them, and our own.
+const (
+	ArtifactType = "application/vnd.sov.machine.v1"
+
+	emptyType     = "application/vnd.oci.empty.v1+json" // OCI image specification, "Guidance for an Empty Descriptor"
+	fileType      = "application/vnd.sov.machine.file.v1"
+	manifestType  = "application/vnd.sov.machine.manifest.v1+json"
+	sbomType      = "application/vnd.cyclonedx+json"
+	statementType = provenance.PayloadType
+	envelopeType  = "application/vnd.dsse.envelope.v1+json"
+
+	// titleKey is the annotation with a layer's file name (OCI image
+	// specification, "Pre-Defined Annotation Keys").
+	titleKey = "org.opencontainers.image.title"
+)
+
+// SBOMFile is the bill of materials among the artifact's files.
+const SBOMFile = "sbom.cdx.json"
+
+// Bounds on what a registry may have us take.
+const (
+	maxManifest  = 1 << 20  // bytes of an OCI manifest; one has some KiB
+	maxDocument  = 16 << 20 // bytes of manifest.json, provenance, envelope
+	maxFiles     = 64
+	maxReferrers = 64
+	parallel     = 4 // transfers at once; registries slow clients down that want many more
+)
+
+// Options say how registries are reached.
+type Options struct {
+	oci.Options
+	Task *pipeline.Task // shows progress; nil: nobody is told
+}
+
+// mediaType is that of a file of the artifact.
+func mediaType(name string) types.MediaType {
+	switch name {
+	case manifest.Name:
+		return manifestType
+	case SBOMFile:
+		return sbomType
+	case provenance.Name:
+		return statementType
+	}
+	return fileType
+}
+
+// A content is something of known digest and size: a file, or bytes.
+type content struct {
+	v1.Descriptor
+	open func() (io.ReadCloser, error)
+}
+
+func (c content) Digest() (v1.Hash, error)             { return c.Descriptor.Digest, nil }
+func (c content) Size() (int64, error)                 { return c.Descriptor.Size, nil }
+func (c content) MediaType() (types.MediaType, error)  { return c.Descriptor.MediaType, nil }
+func (c content) Compressed() (io.ReadCloser, error)   { return c.open() }
+func (c content) Uncompressed() (io.ReadCloser, error) { return c.open() }
+func (c content) DiffID() (v1.Hash, error)             { return c.Descriptor.Digest, nil }
+
+func bytesContent(mt types.MediaType, b []byte) content {
+	digest, size, err := v1.SHA256(bytes.NewReader(b))
+	if err != nil {
+		panic(err) // reading from memory
+	}
+	return content{v1.Descriptor{MediaType: mt, Digest: digest, Size: size},
+		func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b)), nil }}
+}
+
+// fileContent is a file of an artifact's directory. What is read counts as
+// progress.
+func fileContent(dir string, f manifest.File, task *pipeline.Task) content {
+	return content{
+		Descriptor: v1.Descriptor{MediaType: mediaType(f.Name), Size: f.Size, Digest: v1.Hash{Algorithm: "sha256", Hex: f.SHA256},
+			Annotations: map[string]string{titleKey: f.Name}},
+		open: func() (io.ReadCloser, error) {
+			file, err := os.Open(filepath.Join(dir, f.Name))
+			if err != nil {
+				return nil, err
+			}
+			return struct {
+				io.Reader
+				io.Closer
+			}{task.Reader(file), file}, nil
+		},
+	}
+}
+
+// An ociArtifact is a manifest with an empty configuration; it implements
+// partial.CompressedImageCore.
+type ociArtifact struct {
+	raw    []byte
+	layers map[v1.Hash]content
+}
+
+func (a *ociArtifact) RawConfigFile() ([]byte, error)      { return []byte("{}"), nil }
+func (a *ociArtifact) MediaType() (types.MediaType, error) { return types.OCIManifestSchema1, nil }
+func (a *ociArtifact) RawManifest() ([]byte, error)        { return a.raw, nil }
+func (a *ociArtifact) LayerByDigest(h v1.Hash) (partial.CompressedLayer, error) {
+	c, ok := a.layers[h]
+	if !ok {
+		return nil, fmt.Errorf("the artifact has no layer %s", h)
+	}
+	return c, nil
+}
+
+// newArtifact makes the OCI artifact of some contents.
+func newArtifact(artifactType string, subject *v1.Descriptor, annotations map[string]string, layers ...content) (v1.Image, error) {
+	config := bytesContent(emptyType, []byte("{}"))
+	m := v1.Manifest{SchemaVersion: 2, MediaType: types.OCIManifestSchema1, ArtifactType: artifactType, Config: config.Descriptor,
+		Subject: subject, Annotations: annotations}
+	a := &ociArtifact{layers: map[v1.Hash]content{}}
+	for _, l := range layers {
+		m.Layers = append(m.Layers, l.Descriptor)
+		a.layers[l.Descriptor.Digest] = l
+	}
+	var err error
+	if a.raw, err = json.Marshal(m); err != nil {
+		return nil, fmt.Errorf("encode OCI manifest: %w", err)
+	}
+	return partial.CompressedToImage(a)
+}
+
+var (
+	fileName    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+-]{0,127}$`)
+	machineName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
+)
+
+// parseMachine reads the OCI manifest of a machine. Of what it says only that
+// can be used which is checked here.
+func parseMachine(raw []byte) (*v1.Manifest, error) {
+	if len(raw) > maxManifest {
+		return nil, fmt.Errorf("its OCI manifest has %d bytes, no machine's has more than %d", len(raw), maxManifest)
+	}
+	m, err := v1.ParseManifest(bytes.NewReader(raw))
+	if err != nil {
+		return nil, fmt.Errorf("read its OCI manifest: %w", err)
+	}
+	if m.ArtifactType != ArtifactType {
+		return nil, fmt.Errorf("it is no machine that sov has published: its artifact type is %.80q, not %s", m.ArtifactType, ArtifactType)
+	}
+	if len(m.Layers) > maxFiles {
+		return nil, fmt.Errorf("it has %d files, no machine has more than %d", len(m.Layers), maxFiles)
+	}
+	var names []string
+	for _, l := range m.Layers {
+		name := l.Annotations[titleKey]
+		if !fileName.MatchString(name) || slices.Contains(names, name) {
+			return nil, fmt.Errorf("%.80q is no name of a file, or stands there twice", name)
+		}
+		if _, err := hex.DecodeString(l.Digest.Hex); err != nil || l.Digest.Algorithm != "sha256" || l.Size < 0 {
+			return nil, fmt.Errorf("%s has no proper size and SHA-256", name)
+		}
+		if isDocument(name) && l.Size > maxDocument {
+			return nil, fmt.Errorf("%s has %d bytes, at most %d are expected", name, l.Size, maxDocument)
+		}
+		names = append(names, name)
+	}
+	for _, name := range []string{manifest.Name, manifest.Sums, provenance.Name} {
+		if !slices.Contains(names, name) {
+			return nil, fmt.Errorf("it has no %s", name)
+		}
+	}
+	return m, nil
+}
+
+// isDocument reports whether a file is read into memory before the others are
+// fetched.
+func isDocument(name string) bool {
+	return name == manifest.Name || name == manifest.Sums || name == provenance.Name
+}
+
+// checkFiles compares the files that an OCI manifest lists with those that the
+// artifact's own manifest does. They have to be the same, so that neither a
+// file too many nor one too few can come along.
+func checkFiles(m *v1.Manifest, documents map[string][]byte) (*manifest.Manifest, error) {
+	own, err := manifest.Decode(documents[manifest.Name])
+	if err != nil {
+		return nil, err
+	}
+	if !machineName.MatchString(own.Name) {
+		return nil, fmt.Errorf("%s: %.80q is no name of a machine", manifest.Name, own.Name)
+	}
+	if own.Arch != "arm64" && own.Arch != "amd64" {
+		return nil, fmt.Errorf("%s: %.80q is no architecture of a machine", manifest.Name, own.Arch)
+	}
+	want := slices.Clone(own.Files)
+	for name, b := range documents {
+		want = append(want, manifest.Describe(name, b))
+	}
+	var have []manifest.File
+	for _, l := range m.Layers {
+		have = append(have, manifest.File{Name: l.Annotations[titleKey], Size: l.Size, SHA256: l.Digest.Hex})
+	}
+	byName := func(a, b manifest.File) int { return strings.Compare(a.Name, b.Name) }
+	slices.SortFunc(want, byName)
+	slices.SortFunc(have, byName)
+	if !slices.Equal(want, have) {
+		return nil, fmt.Errorf("its layers are not the files that its %s lists", manifest.Name)
+	}
+	listed := append(own.Files, manifest.Describe(manifest.Name, documents[manifest.Name]), manifest.Describe(provenance.Name, documents[provenance.Name]))
+	if !bytes.Equal(manifest.SumsFile(listed), documents[manifest.Sums]) {
+		return nil, errors.New(manifest.Sums + " does not agree with the files")
+	}
+	return own, nil
+}

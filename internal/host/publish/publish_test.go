@@ -1,0 +1,583 @@
+package publish
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/registry"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+
+	"github.com/sovereign-sql/sov/internal/artifact/dsse"
+	"github.com/sovereign-sql/sov/internal/artifact/manifest"
+	"github.com/sovereign-sql/sov/internal/artifact/provenance"
+	"github.com/sovereign-sql/sov/internal/fetch"
+	"github.com/sovereign-sql/sov/internal/image/oci"
+)
+
+// A peer is a registry on loopback, and what stands between it and us.
+type peer struct {
+	t    *testing.T
+	host string
+
+	mu     sync.Mutex
+	gets   []string                                                        // paths of successful GETs so far
+	answer func(w http.ResponseWriter, r *http.Request, next http.Handler) // nil: next does
+}
+
+func newPeer(t *testing.T, o ...registry.Option) *peer {
+	t.Helper()
+	p := &peer{t: t}
+	handler := registry.New(append(o, registry.Logger(log.New(io.Discard, "", 0)))...)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p.mu.Lock()
+		if r.Method == http.MethodGet {
+			p.gets = append(p.gets, r.URL.Path)
+		}
+		answer := p.answer
+		p.mu.Unlock()
+		if answer == nil {
+			handler.ServeHTTP(w, r)
+			return
+		}
+		answer(w, r, handler)
+	}))
+	t.Cleanup(server.Close)
+	p.host = strings.TrimPrefix(server.URL, "http://")
+	return p
+}
+
+// between has fn answer requests; nil ends that.
+func (p *peer) between(fn func(http.ResponseWriter, *http.Request, http.Handler)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.answer = fn
+}
+
+// asked returns and forgets the GETs so far.
+func (p *peer) asked() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	gets := p.gets
+	p.gets = nil
+	return gets
+}
+
+func (p *peer) ref(tag string) name.Reference {
+	p.t.Helper()
+	ref, err := name.ParseReference(p.host + "/team/sql:" + tag)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return ref
+}
+
+func options() Options {
+	return Options{Options: oci.Options{Pause: time.Millisecond, Keychain: authn.NewMultiKeychain(),
+		Transport: fetch.NewTransport(fetch.Timeouts{Connect: time.Minute, Header: time.Minute, Idle: time.Minute})}}
+}
+
+func testKey(t testing.TB, seed byte) dsse.PrivateKey {
+	t.Helper()
+	key, err := dsse.NewKey(bytes.NewReader(bytes.Repeat([]byte{seed}, 32)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// artifact writes a machine, and signs it if there is a key.
+func artifact(t *testing.T, arch string, key dsse.PrivateKey) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "sql", arch)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	put := func(name string, content []byte) manifest.File {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return manifest.Describe(name, content)
+	}
+	files := []manifest.File{put("kernel", []byte("kernel of "+arch)), put("rootfs.img", bytes.Repeat([]byte(arch), 200_000)), put(SBOMFile, []byte("{}"))}
+	m := &manifest.Manifest{Format: manifest.Format, Name: "sql", Version: "1", Arch: arch, Files: files}
+	text, err := m.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	files = slices.Insert(slices.Clone(files), 1, put(manifest.Name, text))
+	statement, err := provenance.New(files, "v1", provenance.External{Arch: arch}, provenance.Internal{}, nil).Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(manifest.Sums, manifest.SumsFile(append(files, put(provenance.Name, statement))))
+	if key != nil {
+		if _, err := provenance.Sign(dir, key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func contents(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		b, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		out[e.Name()] = string(b)
+	}
+	return out
+}
+
+// replace puts files at their place the simplest way.
+func replace(dir string, _ []string, fill func(string) error) error {
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return fill(dir)
+}
+
+// pull fetches a machine into out.
+func pull(ref name.Reference, arch string, key dsse.PublicKey, out string) (dir string, changed bool, err error) {
+	m, err := Open(context.Background(), ref, arch, key, options())
+	if err != nil {
+		return "", false, err
+	}
+	return m.Place(context.Background(), out, replace)
+}
+
+func push(t *testing.T, ref name.Reference, dirs ...string) *Published {
+	t.Helper()
+	p, err := Push(context.Background(), ref, dirs, options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// TestThereAndBack publishes and pulls, with registries that list referrers and
+// such that know nothing of them.
+func TestThereAndBack(t *testing.T) {
+	key := testKey(t, 1)
+	for name, o := range map[string][]registry.Option{"referrers": {registry.WithReferrersSupport(true)}, "tags": nil} {
+		t.Run(name, func(t *testing.T) {
+			p := newPeer(t, o...)
+			arm, amd := artifact(t, "arm64", key), artifact(t, "amd64", nil)
+			one := push(t, p.ref("one"), arm)
+			both := push(t, p.ref("both"), arm, amd)
+			if diff := cmp.Diff([]string{"arm64"}, both.Signed); diff != "" || len(one.Arches) != 1 {
+				t.Errorf("published %+v, %+v", one, both)
+			}
+			if again := push(t, p.ref("one"), arm); again.Reference != one.Reference {
+				t.Errorf("published again it is %s, not %s", again.Reference, one.Reference)
+			}
+			for _, tag := range []string{"one", "both"} {
+				out := t.TempDir()
+				dir, changed, err := pull(p.ref(tag), "arm64", key.Public(), out)
+				if err != nil || !changed {
+					t.Fatalf("%s: changed %v, %v", tag, changed, err)
+				}
+				if diff := cmp.Diff(contents(t, arm), contents(t, dir)); diff != "" {
+					t.Errorf("%s came back as another:\n%s", tag, diff)
+				}
+				if left, err := filepath.Glob(filepath.Join(out, "sql", ".*")); err != nil || len(left) > 0 {
+					t.Errorf("%s left %q, %v", tag, left, err)
+				}
+				if _, changed, err := pull(p.ref(tag), "arm64", key.Public(), out); err != nil || changed {
+					t.Errorf("%s again: changed %v, %v", tag, changed, err)
+				}
+			}
+			if _, _, err := pull(p.ref("both"), "amd64", nil, t.TempDir()); err != nil {
+				t.Errorf("unsigned, no key asked for: %v", err)
+			}
+			for what, want := range map[string]func() error{
+				"unsigned": func() error { _, _, err := pull(p.ref("both"), "amd64", key.Public(), t.TempDir()); return err },
+				"another key": func() error {
+					_, _, err := pull(p.ref("one"), "arm64", testKey(t, 2).Public(), t.TempDir())
+					return err
+				},
+			} {
+				if err := want(); !errors.Is(err, ErrUnproven) {
+					t.Errorf("%s: %v", what, err)
+				}
+			}
+			if _, _, err := pull(p.ref("one"), "amd64", nil, t.TempDir()); err == nil || !strings.Contains(err.Error(), "it is for arm64") {
+				t.Errorf("another architecture: %v", err)
+			}
+		})
+	}
+}
+
+// TestSignedLater adds a signature to what is published already: the artifact
+// stays the same one.
+func TestSignedLater(t *testing.T) {
+	p, key := newPeer(t, registry.WithReferrersSupport(true)), testKey(t, 1)
+	dir := artifact(t, "arm64", nil)
+	before := push(t, p.ref("1"), dir)
+	for _, k := range []dsse.PrivateKey{testKey(t, 2), key} {
+		if _, err := provenance.Sign(dir, k); err != nil {
+			t.Fatal(err)
+		}
+		if after := push(t, p.ref("1"), dir); after.Reference != before.Reference {
+			t.Errorf("signing made %s of %s", after.Reference, before.Reference)
+		}
+	}
+	got, _, err := pull(p.ref("1"), "arm64", key.Public(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(contents(t, dir), contents(t, got)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestFlippedBits has a registry that changes a bit, or cuts something off, in
+// each answer in turn. Either the pull fails and nothing is there, or what is
+// there is what was signed.
+func TestFlippedBits(t *testing.T) {
+	p, key := newPeer(t, registry.WithReferrersSupport(true)), testKey(t, 1)
+	arm := artifact(t, "arm64", key)
+	want := contents(t, arm)
+	push(t, p.ref("1"), arm, artifact(t, "amd64", key))
+	p.asked()
+	if _, _, err := pull(p.ref("1"), "arm64", key.Public(), t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
+	paths := slices.Compact(slices.Sorted(slices.Values(p.asked())))
+	refused, blobs := 0, 0
+	for _, path := range paths {
+		for at := range 24 {
+			p.between(spoil(path, at))
+			out := t.TempDir()
+			dir, _, err := pull(p.ref("1"), "arm64", key.Public(), out)
+			if err != nil {
+				refused++
+				if strings.Contains(path, "/blobs/") {
+					blobs++
+				}
+				if _, err := os.Stat(filepath.Join(out, "sql", "arm64")); !errors.Is(err, os.ErrNotExist) {
+					t.Errorf("%s, %d: refused and there: %v", path, at, err)
+				}
+				continue
+			}
+			if diff := cmp.Diff(want, contents(t, dir)); diff != "" {
+				t.Errorf("%s, %d: another artifact was taken", path, at)
+			}
+		}
+	}
+	if wantBlobs := 24 * len(slices.DeleteFunc(paths, func(p string) bool { return !strings.Contains(p, "/blobs/") })); blobs != wantBlobs {
+		t.Errorf("of %d spoilt blobs %d were refused", wantBlobs, blobs)
+	}
+	t.Logf("%d of %d spoilt answers were refused, the others made no difference", refused, 24*len(paths))
+}
+
+// spoil changes one of the 24 places of an answer to a GET of a path: most
+// flip a bit, some cut it off, or add to it.
+func spoil(path string, at int) func(http.ResponseWriter, *http.Request, http.Handler) {
+	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if r.Method != http.MethodGet || r.URL.Path != path {
+			next.ServeHTTP(w, r)
+			return
+		}
+		r.Header.Del("Range")
+		rec := httptest.NewRecorder()
+		next.ServeHTTP(rec, r)
+		b := rec.Body.Bytes()
+		switch {
+		case len(b) == 0:
+		case at == 0:
+			b = b[:len(b)-1]
+		case at == 1:
+			b = append(b, 'x')
+		case at == 2:
+			b = nil
+		default:
+			b[(len(b)-1)*(at-3)/20] ^= 1 << (at % 8)
+		}
+		for k, v := range rec.Header() {
+			if k != "Content-Length" {
+				w.Header()[k] = v
+			}
+		}
+		w.WriteHeader(rec.Code)
+		_, _ = w.Write(b)
+	}
+}
+
+// TestResume breaks each transfer of the root file system after a while: within
+// a pull, and between two.
+func TestResume(t *testing.T) {
+	p := newPeer(t)
+	dir := artifact(t, "arm64", nil)
+	want := contents(t, dir)
+	push(t, p.ref("1"), dir)
+	var rootfs manifest.File
+	if m, err := manifest.Load(dir); err == nil {
+		rootfs, _ = m.File("rootfs.img")
+	}
+	var ranges []string
+	sent, allowed := 0, 0
+	cut := func(limit int) {
+		p.mu.Lock()
+		allowed = limit
+		p.mu.Unlock()
+		p.between(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+			if r.Method != http.MethodGet || !strings.HasSuffix(r.URL.Path, rootfs.SHA256) {
+				next.ServeHTTP(w, r)
+				return
+			}
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			ranges = append(ranges, r.Header.Get("Range"))
+			rec := httptest.NewRecorder()
+			next.ServeHTTP(rec, r)
+			maps.Copy(w.Header(), rec.Header())
+			w.WriteHeader(rec.Code)
+			b := rec.Body.Bytes()
+			n, _ := w.Write(b[:min(len(b), allowed)])
+			sent += n
+			if n < len(b) {
+				panic(http.ErrAbortHandler)
+			}
+		})
+	}
+	out := t.TempDir()
+	cut(100_000) // four tries are not enough for a million bytes
+	if _, _, err := pull(p.ref("1"), "arm64", nil, out); err == nil || !strings.Contains(err.Error(), "pull again to go on") {
+		t.Fatalf("the pull that broke: %v", err)
+	}
+	cut(300_000)
+	got, _, err := pull(p.ref("1"), "arm64", nil, out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, contents(t, got)); diff != "" {
+		t.Error(diff)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(ranges) < 4 || ranges[0] != "" || ranges[4] == "" || int64(sent) > rootfs.Size+400_000 {
+		t.Errorf("asked for %q, %d bytes were sent for %d", ranges, sent, rootfs.Size)
+	}
+}
+
+// TestSeed pulls a new version over an old one: what they share is not fetched.
+func TestSeed(t *testing.T) {
+	p := newPeer(t)
+	dir, out := artifact(t, "arm64", nil), t.TempDir()
+	push(t, p.ref("1"), dir)
+	if _, _, err := pull(p.ref("1"), "arm64", nil, out); err != nil {
+		t.Fatal(err)
+	}
+	m, err := manifest.Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Version = "2"
+	rewrite(t, dir, m)
+	push(t, p.ref("2"), dir)
+	p.asked()
+	got, changed, err := pull(p.ref("2"), "arm64", nil, out)
+	if err != nil || !changed {
+		t.Fatalf("changed %v, %v", changed, err)
+	}
+	rootfs, _ := m.File("rootfs.img")
+	for _, path := range p.asked() {
+		if strings.HasSuffix(path, rootfs.SHA256) {
+			t.Error("the root file system was fetched again")
+		}
+	}
+	if diff := cmp.Diff(contents(t, dir), contents(t, got)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// rewrite gives an artifact another manifest, and all that follows from it.
+func rewrite(t *testing.T, dir string, m *manifest.Manifest) {
+	t.Helper()
+	text, err := m.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := append(slices.Clone(m.Files), manifest.Describe(manifest.Name, text))
+	statement, err := provenance.New(files, "v1", provenance.External{}, provenance.Internal{}, nil).Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string][]byte{manifest.Name: text, provenance.Name: statement,
+		manifest.Sums: manifest.SumsFile(append(files, manifest.Describe(provenance.Name, statement)))} {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestPullsAtOnce has several pulls to one place wait for each other.
+func TestPullsAtOnce(t *testing.T) {
+	p := newPeer(t)
+	dir, out := artifact(t, "arm64", nil), t.TempDir()
+	push(t, p.ref("1"), dir)
+	var wait sync.WaitGroup
+	for range 6 {
+		wait.Go(func() {
+			if _, _, err := pull(p.ref("1"), "arm64", nil, out); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wait.Wait()
+	if diff := cmp.Diff(contents(t, dir), contents(t, filepath.Join(out, "sql", "arm64"))); diff != "" {
+		t.Error(diff)
+	}
+	if left, err := filepath.Glob(filepath.Join(out, "sql", ".*")); err != nil || len(left) > 0 {
+		t.Errorf("left %q, %v", left, err)
+	}
+}
+
+// TestHostile has registries that hold what no sov has pushed.
+func TestHostile(t *testing.T) {
+	p := newPeer(t)
+	dir := artifact(t, "arm64", nil)
+	_, files, err := soundFiles(context.Background(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var layers []content
+	for _, f := range files {
+		layers = append(layers, fileContent(dir, f, nil))
+	}
+	titled := func(title string, body []byte) content {
+		c := bytesContent(fileType, body)
+		c.Annotations = map[string]string{titleKey: title}
+		return c
+	}
+	tests := []struct {
+		name, artifactType string
+		layers             []content
+		want               string
+	}{
+		{"a path", ArtifactType, append(slices.Clone(layers), titled("../../etc/cron.d/x", []byte("x"))), "is no name of a file"},
+		{"an absolute path", ArtifactType, append(slices.Clone(layers), titled("/etc/x", []byte("x"))), "is no name of a file"},
+		{"a hidden file", ArtifactType, append(slices.Clone(layers), titled(".ssh", []byte("x"))), "is no name of a file"},
+		{"no title", ArtifactType, append(slices.Clone(layers), titled("", []byte("x"))), "is no name of a file"},
+		{"a file twice", ArtifactType, append(slices.Clone(layers), titled("kernel", []byte("x"))), "stands there twice"},
+		{"a file more", ArtifactType, append(slices.Clone(layers), titled("extra", []byte("x"))), "are not the files"},
+		{"a file less", ArtifactType, layers[:len(layers)-1], "are not the files"},
+		{"no manifest", ArtifactType, layers[1:], "it has no manifest.json"},
+		{"many files", ArtifactType, slices.Repeat(layers, 20), "no machine has more than"},
+		{"a container", "", layers, "it is no machine"},
+	}
+	for i, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			img, err := newArtifact(tt.artifactType, nil, nil, tt.layers...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ref := p.ref(fmt.Sprint("bad", i))
+			if err := remote.Push(ref, img); err != nil {
+				t.Fatal(err)
+			}
+			out := t.TempDir()
+			if _, _, err := pull(ref, "arm64", nil, out); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want %s", err, tt.want)
+			}
+			if entries, err := os.ReadDir(out); err != nil || len(entries) > 0 {
+				t.Errorf("left %v, %v", entries, err)
+			}
+		})
+	}
+}
+
+func TestHugeManifest(t *testing.T) {
+	p := newPeer(t)
+	p.between(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if !strings.Contains(r.URL.Path, "/manifests/") {
+			next.ServeHTTP(w, r)
+			return
+		}
+		w.Header().Set("Content-Type", "application/vnd.oci.image.manifest.v1+json")
+		_, _ = w.Write(append([]byte("{"), bytes.Repeat([]byte(" "), 2*maxManifest)...))
+	})
+	if _, _, err := pull(p.ref("1"), "arm64", nil, t.TempDir()); err == nil || !strings.Contains(err.Error(), "no machine's has more than") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestPushRefuses(t *testing.T) {
+	p := newPeer(t)
+	dir := artifact(t, "arm64", nil)
+	if err := os.WriteFile(filepath.Join(dir, "kernel"), []byte("kernel of amd64"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Push(context.Background(), p.ref("1"), []string{dir}, options()); err == nil || !strings.Contains(err.Error(), "it is not sound") {
+		t.Errorf("got %v", err)
+	}
+	p.between(func(w http.ResponseWriter, r *http.Request, _ http.Handler) { w.WriteHeader(http.StatusForbidden) })
+	if _, err := Push(context.Background(), p.ref("1"), []string{artifact(t, "arm64", nil)}, options()); err == nil || !strings.Contains(err.Error(), "docker login") {
+		t.Errorf("a registry that says no: %v", err)
+	}
+}
+
+func FuzzParseMachine(f *testing.F) {
+	layers := func(names ...string) (out []content) {
+		for _, name := range names {
+			c := bytesContent(fileType, []byte(name))
+			c.Annotations = map[string]string{titleKey: name}
+			out = append(out, c)
+		}
+		return out
+	}
+	for _, names := range [][]string{{manifest.Name, manifest.Sums, provenance.Name, "kernel"}, {"../x"}} {
+		img, err := newArtifact(ArtifactType, nil, nil, layers(names...)...)
+		if err != nil {
+			f.Fatal(err)
+		}
+		raw, err := img.RawManifest()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(raw, []byte(`{"format":1,"name":"sql","arch":"arm64","files":[]}`))
+	}
+	f.Fuzz(func(t *testing.T, raw, own []byte) {
+		m, err := parseMachine(raw)
+		if err != nil {
+			return
+		}
+		for _, l := range m.Layers {
+			if name := l.Annotations[titleKey]; filepath.Base(name) != name || !filepath.IsLocal(name) {
+				t.Errorf("took %q for a name", name)
+			}
+		}
+		_, _ = checkFiles(m, map[string][]byte{manifest.Name: own, manifest.Sums: nil, provenance.Name: nil})
+		_, _ = forArch(raw, "arm64")
+	})
+}
+
+var _ v1.Layer = content{}

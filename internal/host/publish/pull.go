@@ -1,0 +1,278 @@
+package publish
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+
+	"github.com/sovereign-sql/sov/internal/artifact/dsse"
+	"github.com/sovereign-sql/sov/internal/artifact/manifest"
+	"github.com/sovereign-sql/sov/internal/artifact/provenance"
+	"github.com/sovereign-sql/sov/internal/fetch"
+	"github.com/sovereign-sql/sov/internal/image/oci"
+)
+
+// ErrUnproven is in the error when a key is asked for and no signature of it is
+// attached to the artifact.
+var ErrUnproven = errors.New("no signature of that key is attached to it")
+
+// A Machine is an artifact in a registry whose documents have been fetched and
+// agree with each other and with its digest.
+type Machine struct {
+	Manifest  *manifest.Manifest
+	Reference string // HOST/REPOSITORY@sha256:…
+	SignedBy  string // ID of the key that signed the envelope; proven if a key was asked for
+
+	o          Options
+	client     *http.Client
+	repository name.Repository
+	layers     []v1.Descriptor   // the artifact's files
+	documents  map[string][]byte // files that are here already, the envelope among them
+}
+
+// Open finds the machine for an architecture under a reference and fetches what
+// decides about the rest: the manifest, the provenance and the signature. With
+// a key, the machine has to be signed by it.
+func Open(ctx context.Context, ref name.Reference, arch string, key dsse.PublicKey, o Options) (*Machine, error) {
+	m, err := open(ctx, ref, arch, key, o)
+	if err != nil {
+		return nil, fmt.Errorf("pull %s for %s: %w", ref, arch, err)
+	}
+	return m, nil
+}
+
+func open(ctx context.Context, ref name.Reference, arch string, key dsse.PublicKey, o Options) (*Machine, error) {
+	o.Task.Step("ask " + ref.Context().RegistryStr())
+	m := &Machine{o: o, repository: ref.Context(), documents: map[string][]byte{}}
+	desc, err := m.get(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	if desc.MediaType.IsIndex() {
+		digest, err := forArch(desc.Manifest, arch)
+		if err != nil {
+			return nil, err
+		}
+		if desc, err = m.get(ctx, m.repository.Digest(digest.String())); err != nil {
+			return nil, err
+		}
+	}
+	m.Reference = m.repository.Digest(desc.Digest.String()).Name()
+	listed, err := parseMachine(desc.Manifest)
+	if err != nil {
+		return nil, err
+	}
+	m.layers = listed.Layers
+	if m.client, err = o.Client(ctx, m.repository); err != nil {
+		return nil, oci.ExplainAnswer(err)
+	}
+	if err := m.fetchDocuments(ctx); err != nil {
+		return nil, err
+	}
+	if m.Manifest, err = checkFiles(listed, m.documents); err != nil {
+		return nil, err
+	}
+	if m.Manifest.Arch != arch {
+		return nil, fmt.Errorf("it is for %s", m.Manifest.Arch)
+	}
+	return m, m.prove(ctx, desc.Digest, key)
+}
+
+// get fetches a manifest. One that is asked for by digest has that digest.
+func (m *Machine) get(ctx context.Context, ref name.Reference) (desc *remote.Descriptor, err error) {
+	err = fetch.Retry(ctx, 0, m.o.Pause, func() error {
+		desc, err = remote.Get(ref, m.o.Remote(ctx)...)
+		return oci.ExplainAnswer(err)
+	})
+	return desc, err
+}
+
+// forArch finds a machine in an index.
+func forArch(raw []byte, arch string) (v1.Hash, error) {
+	if len(raw) > maxManifest {
+		return v1.Hash{}, fmt.Errorf("its OCI index has %d bytes, no machine's has more than %d", len(raw), maxManifest)
+	}
+	index, err := v1.ParseIndexManifest(bytes.NewReader(raw))
+	if err != nil {
+		return v1.Hash{}, fmt.Errorf("read its OCI index: %w", err)
+	}
+	var there []string
+	for _, d := range index.Manifests {
+		if d.Platform == nil || d.ArtifactType != ArtifactType {
+			continue
+		}
+		if d.Platform.Architecture == arch {
+			return d.Digest, nil
+		}
+		there = append(there, d.Platform.Architecture)
+	}
+	if len(there) == 0 {
+		return v1.Hash{}, errors.New("no machine that sov has published is there")
+	}
+	return v1.Hash{}, fmt.Errorf("there is none, only one for %s", strings.Join(there, " and "))
+}
+
+func (m *Machine) fetchDocuments(ctx context.Context) error {
+	for _, l := range m.layers {
+		if name := l.Annotations[titleKey]; isDocument(name) {
+			b, err := m.document(ctx, l)
+			if err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			m.documents[name] = b
+		}
+	}
+	return nil
+}
+
+// document fetches a small blob into memory.
+func (m *Machine) document(ctx context.Context, d v1.Descriptor) (b []byte, err error) {
+	if d.Size < 0 || d.Size > maxDocument {
+		return nil, fmt.Errorf("it has %d bytes, at most %d are expected", d.Size, maxDocument)
+	}
+	err = fetch.Retry(ctx, 0, m.o.Pause, func() error {
+		body, _, err := m.blob(ctx, d, 0)
+		if err != nil {
+			return err
+		}
+		defer body.Close()
+		if b, err = io.ReadAll(io.LimitReader(body, d.Size+1)); err != nil {
+			return err
+		}
+		digest, size, err := v1.SHA256(bytes.NewReader(b))
+		if err == nil && (digest != d.Digest || size != d.Size) {
+			err = &corruptError{d, digest, size}
+		}
+		return err
+	})
+	return b, err
+}
+
+// A corruptError is a blob that is not what its digest says. It passes at times:
+// a transfer that broke off looks the same.
+type corruptError struct {
+	want v1.Descriptor
+	got  v1.Hash
+	size int64
+}
+
+func (e *corruptError) Error() string {
+	return fmt.Sprintf("the registry sent %d bytes with SHA-256 %.12s… in place of %d with %.12s…", e.size, e.got.Hex, e.want.Size, e.want.Digest.Hex)
+}
+
+// Unwrap makes a short transfer one that is worth another try.
+func (e *corruptError) Unwrap() error {
+	if e.size < e.want.Size {
+		return io.ErrUnexpectedEOF
+	}
+	return nil
+}
+
+// prove compares the provenance with the files, and its signature with the key.
+func (m *Machine) prove(ctx context.Context, digest v1.Hash, key dsse.PublicKey) error {
+	statement, err := provenance.Decode(m.documents[provenance.Name])
+	if err != nil {
+		return err
+	}
+	files := append(slices.Clone(m.Manifest.Files), manifest.Describe(manifest.Name, m.documents[manifest.Name]))
+	if problems := statement.Check(files); len(problems) > 0 {
+		return errors.New(problems[0].String())
+	}
+	envelopes, err := m.envelopes(ctx, digest)
+	if err != nil {
+		return fmt.Errorf("ask for its signatures: %w", err)
+	}
+	refused := error(ErrUnproven)
+	for _, file := range envelopes {
+		e, payload, err := dsse.Peek(provenance.PayloadType, file)
+		if err == nil && key != nil {
+			payload, err = dsse.Open(key, provenance.PayloadType, file)
+		}
+		if err == nil && !bytes.Equal(payload, m.documents[provenance.Name]) {
+			err = errors.New("its signature is about another artifact")
+		}
+		if err == nil {
+			m.SignedBy, m.documents[provenance.Signed] = e.Signatures[0].KeyID, file
+			return nil
+		}
+		refused = fmt.Errorf("%w: %w", ErrUnproven, err)
+	}
+	if key != nil {
+		return refused
+	}
+	return nil
+}
+
+// envelopes are the signatures that are attached to the artifact, in an order
+// that does not depend on the registry.
+func (m *Machine) envelopes(ctx context.Context, digest v1.Hash) ([][]byte, error) {
+	var index *v1.IndexManifest
+	err := fetch.Retry(ctx, 0, m.o.Pause, func() error {
+		referrers, err := remote.Referrers(m.repository.Digest(digest.String()), m.o.Remote(ctx)...)
+		if err == nil {
+			index, err = referrers.IndexManifest()
+		}
+		return oci.ExplainAnswer(err)
+	})
+	if err != nil {
+		return nil, err
+	}
+	// Some registries list the type of the configuration in place of the artifact's.
+	found := slices.DeleteFunc(slices.Clone(index.Manifests), func(d v1.Descriptor) bool {
+		return d.ArtifactType != statementType && d.ArtifactType != emptyType && d.ArtifactType != ""
+	})
+	if len(found) > maxReferrers {
+		return nil, fmt.Errorf("%d things refer to it, more than the %d that are looked at", len(found), maxReferrers)
+	}
+	slices.SortFunc(found, func(a, b v1.Descriptor) int { return cmp.Compare(a.Digest.Hex, b.Digest.Hex) })
+	var out [][]byte
+	for _, d := range found {
+		desc, err := m.get(ctx, m.repository.Digest(d.Digest.String()))
+		if err != nil {
+			return nil, err
+		}
+		if len(desc.Manifest) > maxManifest {
+			continue
+		}
+		referrer, err := v1.ParseManifest(bytes.NewReader(desc.Manifest))
+		if err != nil || len(referrer.Layers) != 1 || referrer.Layers[0].MediaType != envelopeType {
+			continue // the unsigned statement, or somebody else's attestation
+		}
+		b, err := m.document(ctx, referrer.Layers[0])
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, b)
+	}
+	return out, nil
+}
+
+// Names lists the files that the machine comes to, the signature among them.
+func (m *Machine) Names() []string {
+	var out []string
+	for _, l := range m.layers {
+		out = append(out, l.Annotations[titleKey])
+	}
+	if m.documents[provenance.Signed] != nil {
+		out = append(out, provenance.Signed)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// write puts a document into a directory.
+func (m *Machine) write(dir, name string) error {
+	return os.WriteFile(filepath.Join(dir, name), m.documents[name], 0o644)
+}

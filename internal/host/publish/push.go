@@ -1,0 +1,197 @@
+package publish
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/sovereign-sql/sov/internal/artifact/manifest"
+	"github.com/sovereign-sql/sov/internal/artifact/provenance"
+	"github.com/sovereign-sql/sov/internal/fetch"
+	"github.com/sovereign-sql/sov/internal/image/oci"
+)
+
+// A Published artifact is one that a registry has.
+type Published struct {
+	Reference string   // HOST/REPOSITORY@sha256:…, which stays what it is
+	Arches    []string // that it is for
+	Signed    []string // those of them with a signature attached
+}
+
+// Push publishes the artifacts in dirs, one for each architecture, under ref. A
+// single one is the OCI artifact itself; several become an index. Files that
+// the registry has already are not sent again, so that a push which broke off
+// goes on where it was. The tag is set last: whoever pulls it meanwhile gets
+// what it was before.
+func Push(ctx context.Context, ref name.Reference, dirs []string, o Options) (*Published, error) {
+	p := &pusher{Options: o, repository: ref.Context()}
+	var index v1.ImageIndex = mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
+	var last v1.Image
+	out := &Published{}
+	for _, dir := range dirs {
+		img, m, err := p.machine(ctx, dir)
+		if err != nil {
+			return nil, fmt.Errorf("publish %s: %w", dir, err)
+		}
+		signed, err := p.attach(ctx, dir, img)
+		if err != nil {
+			return nil, fmt.Errorf("publish %s: %w", dir, err)
+		}
+		if signed {
+			out.Signed = append(out.Signed, m.Arch)
+		}
+		out.Arches = append(out.Arches, m.Arch)
+		last = img
+		index = mutate.AppendManifests(index, mutate.IndexAddendum{Add: img, Descriptor: v1.Descriptor{
+			ArtifactType: ArtifactType, Platform: &v1.Platform{OS: "linux", Architecture: m.Arch}}})
+	}
+	var all interface {
+		remote.Taggable
+		Digest() (v1.Hash, error)
+	} = last
+	if len(dirs) > 1 {
+		all = index
+	}
+	if err := p.push(ctx, ref, all); err != nil {
+		return nil, fmt.Errorf("publish as %s: %w", ref, err)
+	}
+	digest, err := all.Digest()
+	out.Reference = p.repository.Digest(digest.String()).Name()
+	return out, err
+}
+
+type pusher struct {
+	Options
+	repository name.Repository
+}
+
+func (p *pusher) push(ctx context.Context, ref name.Reference, what remote.Taggable) error {
+	return fetch.Retry(ctx, 0, p.Pause, func() error {
+		err := remote.Push(ref, what, append(p.Remote(ctx), remote.WithJobs(parallel))...)
+		return explainPush(err)
+	})
+}
+
+// machine pushes an artifact under its digest once it is known to be sound.
+func (p *pusher) machine(ctx context.Context, dir string) (v1.Image, *manifest.Manifest, error) {
+	p.Task.Step("check " + dir)
+	m, files, err := soundFiles(ctx, dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	var layers []content
+	for _, f := range files {
+		p.Task.Grow(f.Size)
+		layers = append(layers, fileContent(dir, f, p.Task))
+	}
+	img, err := newArtifact(ArtifactType, nil, map[string]string{
+		"org.opencontainers.image.title": m.Name, "org.opencontainers.image.version": m.Version,
+		"org.opencontainers.image.description": m.Description}, layers...)
+	if err != nil {
+		return nil, nil, err
+	}
+	digest, err := img.Digest()
+	if err != nil {
+		return nil, nil, err
+	}
+	p.Task.Step("send " + dir)
+	return img, m, p.push(ctx, p.repository.Digest(digest.String()), img)
+}
+
+// soundFiles returns an artifact's files, the manifest first, after comparing
+// each with the manifest, and that with the provenance.
+func soundFiles(ctx context.Context, dir string) (*manifest.Manifest, []manifest.File, error) {
+	problems, err := manifest.Verify(ctx, dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	verdict, err := provenance.Verify(dir, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	if problems = append(problems, verdict.Problems...); len(problems) > 0 {
+		return nil, nil, fmt.Errorf("it is not sound: %v (sov verify lists all; build it again)", problems[0])
+	}
+	m, err := manifest.Load(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	var files []manifest.File
+	for _, name := range []string{manifest.Name, manifest.Sums, provenance.Name} {
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("it has no %s: build it again with this sov", name)
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		files = append(files, manifest.Describe(name, b))
+	}
+	return m, append(files, m.Files...), nil
+}
+
+// attach pushes what refers to an artifact: the bill of materials, and the
+// provenance, signed or not.
+func (p *pusher) attach(ctx context.Context, dir string, img v1.Image) (signed bool, err error) {
+	raw, err := img.RawManifest()
+	if err != nil {
+		return false, err
+	}
+	digest, size, err := v1.SHA256(bytes.NewReader(raw))
+	if err != nil {
+		return false, err
+	}
+	subject := &v1.Descriptor{MediaType: types.OCIManifestSchema1, ArtifactType: ArtifactType, Digest: digest, Size: size}
+	for _, r := range []struct {
+		artifactType, file string
+		mediaType          types.MediaType
+	}{
+		{sbomType, SBOMFile, sbomType},
+		{statementType, provenance.Name, statementType},
+		{statementType, provenance.Signed, envelopeType},
+	} {
+		b, err := os.ReadFile(filepath.Join(dir, r.file))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return false, err
+		}
+		c := bytesContent(r.mediaType, b)
+		c.Annotations = map[string]string{titleKey: r.file}
+		referrer, err := newArtifact(r.artifactType, subject, nil, c)
+		if err != nil {
+			return false, err
+		}
+		id, err := referrer.Digest()
+		if err != nil {
+			return false, err
+		}
+		p.Task.Step("attach " + r.file)
+		if err := p.push(ctx, p.repository.Digest(id.String()), referrer); err != nil {
+			return false, fmt.Errorf("attach %s: %w", r.file, err)
+		}
+		signed = signed || r.file == provenance.Signed
+	}
+	return signed, nil
+}
+
+// explainPush adds what to do about a registry that does not let one push.
+func explainPush(err error) error {
+	err = oci.ExplainAnswer(err)
+	if fetch.Unreachable(err) {
+		return fmt.Errorf("%w (no connection?)", err)
+	}
+	return err
+}

@@ -1,0 +1,48 @@
+package push
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/host/device"
+)
+
+// SendSecrets gives a machine on a phone its secrets, by name, in a folder that is root's alone, and returns the names of
+// those that were not there or had another value. Others that are there stay. A value travels as the content of a file: it
+// is in no argument.
+func SendSecrets(ctx context.Context, p device.Phone, vm string, secrets map[string][]byte) (changed []string, err error) {
+	places, err := p.Root().VM(vm)
+	if err != nil || len(secrets) == 0 {
+		return nil, err
+	}
+	dir := places.Secrets()
+	// The folder above as well: it is made with the first machine's.
+	prepare := device.Command{Args: []string{"sh", "-c", `umask 077 && mkdir -p "$1" && chmod 700 "$1" "$2"`, "sh", dir, path.Dir(dir)}}
+	if err := p.Run(ctx, prepare); err != nil {
+		return nil, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(secrets)) {
+		if !guestspec.ValidSecretName(name) {
+			return changed, fmt.Errorf("%q is no name of a secret", name)
+		}
+		value, at := secrets[name], path.Join(dir, name)
+		now, err := device.ReadFile(ctx, p, at)
+		if err == nil && bytes.Equal(now, value) {
+			continue
+		}
+		if exit := new(device.ExitError); err != nil && !errors.As(err, &exit) {
+			return changed, err
+		}
+		if err := device.WriteFile(ctx, p, at, 0o600, bytes.NewReader(value), int64(len(value))); err != nil {
+			return changed, err
+		}
+		changed = append(changed, name)
+	}
+	return changed, nil
+}

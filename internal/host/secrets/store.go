@@ -1,0 +1,188 @@
+package secrets
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"filippo.io/age"
+
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+)
+
+// A Store is the secrets of a user's machines. It is not for concurrent use; several processes may use one folder.
+type Store struct {
+	dir        string
+	keys       Keys
+	identities []age.Identity // what opens secrets, once it was needed
+	work       int            // that a passphrase costs: log2 of scrypt's N; 0: as age has it, about a second
+}
+
+// Keys say how the encrypted secrets of a store are opened.
+type Keys struct {
+	// Identity is the path of an age identity file, which may itself be encrypted with a passphrase. When it is empty
+	// the store's own identity is used.
+	Identity string
+	// Ask asks the user for a passphrase, twice if it is a new one; what says for what. Nil: there is nobody to ask.
+	Ask func(ctx context.Context, what string, isNew bool) (string, error)
+}
+
+// Open returns the store in a folder, which need not exist.
+func Open(dir string, keys Keys) *Store { return &Store{dir: dir, keys: keys} }
+
+// Info describes a secret.
+type Info struct {
+	Name      string
+	Encrypted bool
+	Changed   time.Time
+}
+
+// Check reports why a value cannot be a secret: it is empty, longer than guestspec.MaxSecret, no UTF-8 text, holds a NUL
+// (which no password and no line of text may), or would be taken for an encrypted one.
+func Check(value []byte) error {
+	switch text := string(value); {
+	case text == "":
+		return errors.New("the secret is empty")
+	case len(text) > guestspec.MaxSecret:
+		return fmt.Errorf("the secret has more than %d bytes", guestspec.MaxSecret)
+	case !utf8.ValidString(text):
+		return errors.New("the secret is not UTF-8 text")
+	case strings.ContainsRune(text, 0):
+		return errors.New("the secret holds a NUL character")
+	case isEncrypted(value):
+		return errors.New("the secret is an age file: give what is in it")
+	}
+	return nil
+}
+
+// Set keeps a secret, in place of the one that has its name. It is encrypted where the store has recipients.
+func (s *Store) Set(vm, name string, value []byte) error {
+	path, err := s.path(vm, name)
+	if err != nil {
+		return err
+	}
+	if err := Check(value); err != nil {
+		return err
+	}
+	recipients, err := s.recipients()
+	if err != nil {
+		return err
+	}
+	if len(recipients) > 0 {
+		if value, err = encrypt(value, recipients...); err != nil {
+			return fmt.Errorf("encrypt secret %s: %w", name, err)
+		}
+	}
+	return s.write(path, value)
+}
+
+// Remove forgets a secret. It reports whether there was one.
+func (s *Store) Remove(vm, name string) (bool, error) {
+	path, err := s.path(vm, name)
+	if err != nil {
+		return false, err
+	}
+	err = os.Remove(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// List describes a machine's secrets, sorted by name. It needs no key.
+func (s *Store) List(vm string) ([]Info, error) {
+	folder, err := s.folder(vm)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(folder)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var list []Info
+	for _, e := range entries {
+		if !guestspec.ValidSecretName(e.Name()) {
+			continue // a temporary file: its name begins with a dot
+		}
+		info, err := s.describe(filepath.Join(folder, e.Name()))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // removed meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, info)
+	}
+	return list, nil
+}
+
+func (s *Store) describe(path string) (Info, error) {
+	f, info, err := s.open(path)
+	if err != nil {
+		return Info{}, err
+	}
+	defer f.Close()
+	content, err := readAll(f, int64(len(ageHeader)))
+	if err != nil && !errors.Is(err, errTooLong) {
+		return Info{}, err
+	}
+	return Info{Name: info.Name(), Encrypted: isEncrypted(content), Changed: info.ModTime()}, nil
+}
+
+// All returns a machine's secrets by name. It asks for a passphrase only where a secret needs it, and once for the store.
+func (s *Store) All(ctx context.Context, vm string) (map[string][]byte, error) {
+	list, err := s.List(vm)
+	if err != nil {
+		return nil, err
+	}
+	all := make(map[string][]byte, len(list))
+	for _, info := range list {
+		if all[info.Name], err = s.get(ctx, vm, info.Name); err != nil {
+			return nil, fmt.Errorf("secret %s of %s: %w", info.Name, vm, err)
+		}
+	}
+	return all, nil
+}
+
+func (s *Store) get(ctx context.Context, vm, name string) ([]byte, error) {
+	path, err := s.path(vm, name)
+	if err != nil {
+		return nil, err
+	}
+	value, err := s.read(path, maxEncrypted)
+	if err == nil && isEncrypted(value) {
+		value, err = s.decrypt(ctx, value)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return value, Check(value)
+}
+
+func (s *Store) path(vm, name string) (string, error) {
+	folder, err := s.folder(vm)
+	if err != nil {
+		return "", err
+	}
+	if !guestspec.ValidSecretName(name) {
+		return "", fmt.Errorf("%q is no secret's name: up to 64 letters, digits, dots, underscores and dashes", name)
+	}
+	return filepath.Join(folder, name), nil
+}
+
+func (s *Store) folder(vm string) (string, error) {
+	if !vmspec.ValidName(vm) {
+		return "", fmt.Errorf("%q is no name of a machine: up to 32 lower-case letters, digits and hyphens", vm)
+	}
+	return filepath.Join(s.dir, vm), nil
+}

@@ -1,0 +1,171 @@
+package oci
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/sovereign-sql/sov/internal/fetch"
+)
+
+// A Layer is one layer of an image.
+type Layer struct {
+	Digest string // of the layer as it is kept, compressed or not
+	DiffID string // of the uncompressed tar
+	Size   int64  // bytes as it is kept; -1 if that is only known afterwards
+	open   func() (io.ReadCloser, error)
+	pause  time.Duration // as in Options
+}
+
+func newLayer(l v1.Layer, diffID v1.Hash, kind Kind) (Layer, error) {
+	if diffID.Algorithm != "sha256" {
+		return Layer{}, fmt.Errorf("diff ID %s is not a SHA-256", diffID)
+	}
+	if kind == dockerArchive {
+		return Layer{Digest: diffID.String(), DiffID: diffID.String(), Size: -1, open: l.Uncompressed}, nil
+	}
+	digest, err := l.Digest()
+	if err != nil {
+		return Layer{}, err
+	}
+	if digest.Algorithm != "sha256" {
+		return Layer{}, fmt.Errorf("digest %s is not a SHA-256", digest)
+	}
+	size, err := l.Size()
+	if err != nil {
+		return Layer{}, err
+	}
+	return Layer{Digest: digest.String(), DiffID: diffID.String(), Size: size, open: l.Compressed}, nil
+}
+
+// Fetch writes the layer as it is kept into f from its beginning and verifies
+// size and digest. A transfer that breaks is tried again. progress, which may
+// be nil, is told of bytes as they arrive, and of bytes lost by a negative
+// number.
+func (l Layer) Fetch(ctx context.Context, f *os.File, progress func(n int64)) error {
+	if progress == nil {
+		progress = func(int64) {}
+	}
+	err := fetch.Retry(ctx, 0, l.pause, func() error {
+		err := l.fetch(ctx, f, progress)
+		return ExplainAnswer(err)
+	})
+	if err != nil {
+		return fmt.Errorf("fetch layer %s: %w", l.Digest, err)
+	}
+	return nil
+}
+
+func (l Layer) fetch(ctx context.Context, f *os.File, progress func(int64)) error {
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	if err := f.Truncate(0); err != nil {
+		return err
+	}
+	body, err := l.open()
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	sum := sha256.New()
+	counted := &progressWriter{io.MultiWriter(f, sum), progress, 0}
+	var src io.Reader = &contextReader{ctx, body}
+	if l.Size >= 0 {
+		src = io.LimitReader(src, l.Size+1)
+	}
+	n, err := io.Copy(counted, src)
+	if err == nil && l.Size >= 0 && n != l.Size {
+		err = fmt.Errorf("%w: %d bytes arrived, its manifest says %d", io.ErrUnexpectedEOF, n, l.Size)
+	}
+	if err == nil {
+		err = compare("digest", sum, l.Digest)
+	}
+	if err != nil {
+		progress(-counted.n)
+	}
+	return err
+}
+
+// Decompress writes the tar in r, a layer as Fetch left it, to w and verifies
+// the diff ID. gzip, zstd and uncompressed layers are told apart by their first
+// bytes, as container runtimes do, since media types in the wild are wrong.
+func (l Layer) Decompress(w io.Writer, r io.Reader) error {
+	if err := l.decompress(w, r); err != nil {
+		return fmt.Errorf("decompress layer %s: %w", l.Digest, err)
+	}
+	return nil
+}
+
+func (l Layer) decompress(w io.Writer, r io.Reader) error {
+	buffered := bufio.NewReaderSize(r, 1<<20)
+	magic, err := buffered.Peek(4)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	var tar io.Reader = buffered
+	switch {
+	case len(magic) >= 2 && magic[0] == 0x1f && magic[1] == 0x8b: // RFC 1952, section 2.3.1
+		z, err := gzip.NewReader(buffered)
+		if err != nil {
+			return err
+		}
+		defer z.Close()
+		tar = z
+	case len(magic) == 4 && string(magic) == "\x28\xb5\x2f\xfd": // RFC 8878, section 3.1.1
+		z, err := zstd.NewReader(buffered)
+		if err != nil {
+			return err
+		}
+		defer z.Close()
+		tar = z
+	}
+	sum := sha256.New()
+	if _, err := io.Copy(io.MultiWriter(w, sum), tar); err != nil {
+		return err
+	}
+	return compare("diff ID", sum, l.DiffID)
+}
+
+func compare(what string, sum hash.Hash, want string) error {
+	if got := "sha256:" + hex.EncodeToString(sum.Sum(nil)); got != want {
+		return fmt.Errorf("its %s is %s instead of %s", what, got, want)
+	}
+	return nil
+}
+
+type progressWriter struct {
+	io.Writer
+	progress func(int64)
+	n        int64
+}
+
+func (w *progressWriter) Write(p []byte) (int, error) {
+	n, err := w.Writer.Write(p)
+	w.n += int64(n)
+	w.progress(int64(n))
+	return n, err
+}
+
+type contextReader struct {
+	ctx context.Context
+	io.Reader
+}
+
+func (r *contextReader) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.Reader.Read(p)
+}

@@ -1,0 +1,391 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/sovereign-sql/sov/internal/contract/phonepath"
+	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
+	"github.com/sovereign-sql/sov/internal/phone/android"
+	"github.com/sovereign-sql/sov/internal/phone/crosvm"
+	"github.com/sovereign-sql/sov/internal/phone/network"
+	"github.com/sovereign-sql/sov/internal/phone/slots"
+)
+
+// A Daemon keeps one machine running until it is told to stop.
+type Daemon struct {
+	Root    phonepath.Root
+	Name    string
+	Version string          // the program's
+	Output  *os.File        // takes log lines and what crosvm says
+	Again   <-chan struct{} // a value starts a machine that was given up, or is off, afresh
+
+	vm       phonepath.VM
+	settings Settings
+	phone    android.Phone
+	host     *network.Host
+	state    *stateFile
+	policy   policy
+	renewed  chan struct{} // the TAP interface was made anew under the machine that runs
+	starts   int           // of crosvm
+	trial    *slots.Trial  // of the version that is started; nil: it has been ready before
+}
+
+// Run runs the daemon. It returns when ctx ends, after the machine was shut down in order and its network taken down; an
+// error that wraps errRunning says that another daemon keeps this machine.
+func (d *Daemon) Run(ctx context.Context) (err error) {
+	if d.vm, err = d.Root.VM(d.Name); err != nil {
+		return err
+	}
+	if err := checkTrusted(string(d.Root), d.vm.Dir()); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s is not installed: %w", d.Name, err)
+	} else if err != nil {
+		return err
+	}
+	lock, err := takeLock(d.vm)
+	if err != nil {
+		return err
+	}
+	defer lock.release()
+	d.open()
+	for {
+		if err = d.keep(ctx); !errors.Is(err, errAgain) {
+			break
+		}
+	}
+	if ctx.Err() != nil {
+		err = nil // it was told to stop
+	}
+	return errors.Join(err, d.close())
+}
+
+func (d *Daemon) log(line string) {
+	fmt.Fprintf(d.Output, "%s %s\n", time.Now().UTC().Format("2006-01-02T15:04:05.000Z"), line)
+}
+
+// open writes the first state. From here on, readers learn from it what happens.
+func (d *Daemon) open() {
+	d.state = &stateFile{path: d.vm.State(), now: time.Now, log: d.log}
+	d.renewed = make(chan struct{}, 1)
+	d.state.change(func(s *runnerapi.State) {
+		*s = runnerapi.State{Format: runnerapi.Format, Name: d.Name, Phase: runnerapi.Starting, Runner: d.Version,
+			Daemon: os.Getpid(), BootID: bootID(), Since: time.Now().UTC()}
+	})
+}
+
+// close leaves the phone as it was.
+func (d *Daemon) close() error {
+	err := errors.Join(d.leaveNetwork(), removeRunFiles(d.vm))
+	d.state.change(func(s *runnerapi.State) {
+		s.Phase, s.Reason, s.Daemon, s.Crosvm = runnerapi.Down, "", 0, 0
+		if err != nil {
+			s.Reason = err.Error()
+		}
+	})
+	return err
+}
+
+// leaveNetwork takes the machine out of the phone's network while nothing of it runs. Nobody would follow the uplink, and
+// in main-first mode the phone's own packets would go on leaving by the one that was.
+func (d *Daemon) leaveNetwork() error {
+	if d.host == nil {
+		return nil
+	}
+	report, err := d.host.Down(context.Background(), d.Name)
+	for _, change := range report.Changed {
+		d.log("network: " + change)
+	}
+	d.state.change(func(s *runnerapi.State) {
+		s.Network = runnerapi.Network{}
+		if err != nil {
+			s.Network.Fault = err.Error()
+		}
+	})
+	return err
+}
+
+// keep prepares the phone and keeps the machine running.
+func (d *Daemon) keep(ctx context.Context) error {
+	d.phone = android.Phone{Log: d.log}
+	d.phone.LeaveCgroup()
+	d.protect(os.Getpid())
+	var err error
+	if d.settings, err = loadSettings(d.Root); err != nil {
+		return d.fail(ctx, err)
+	}
+	if d.host, err = network.Open(network.Options{Ledger: d.Root.Ledger(), IPTables: d.settings.IPTables, Log: d.log}); err != nil {
+		return d.fail(ctx, err)
+	}
+	booting, cancel := context.WithTimeout(ctx, d.settings.bootTimeout())
+	err = d.phone.WaitBooted(booting)
+	cancel()
+	if err != nil {
+		return d.fail(ctx, err)
+	}
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	if !d.settings.KeepPhantoms { // Android takes its time for it, and the machine need not wait
+		beside.Go(func() { d.phone.LiftPhantomLimit(ctx) })
+	}
+	if err := stopOrphans(ctx, d.vm, d.settings, d.log); err != nil {
+		return d.fail(ctx, err)
+	}
+	if err := removeRunFiles(d.vm); err != nil {
+		return d.fail(ctx, err)
+	}
+	d.policy = policy{limit: d.settings.crashLoop()}
+	return d.loop(ctx)
+}
+
+func (d *Daemon) protect(pid int) {
+	if err := d.phone.ProtectFromOOM(pid); err != nil {
+		d.log(err.Error())
+	}
+}
+
+// fail says why the machine cannot be started and waits to be told to try again, or to end.
+func (d *Daemon) fail(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	d.rest(runnerapi.Failed, err.Error())
+	return d.await(ctx)
+}
+
+// rest notes that the machine does not run, and will not before a while or before it is told to.
+func (d *Daemon) rest(phase runnerapi.Phase, reason string) {
+	if err := d.leaveNetwork(); err != nil {
+		d.log(err.Error())
+	}
+	d.state.change(func(s *runnerapi.State) { s.Phase, s.Reason, s.Crosvm = phase, reason, 0 })
+}
+
+// await returns errAgain when the machine is to be started afresh.
+func (d *Daemon) await(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-d.Again:
+		return errAgain
+	}
+}
+
+// errAgain ends a wait; everything begins afresh, with what is installed and set by then.
+var errAgain = errors.New("start afresh")
+
+// loop starts the machine, again and again.
+func (d *Daemon) loop(ctx context.Context) error {
+	for {
+		exit, ready, err := d.live(ctx)
+		if d.judge(ctx, exit, ready, err) {
+			continue
+		}
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, errRenewed):
+			d.log("starting it again, with the new interface")
+			continue
+		case errors.As(err, new(unfitError)):
+			return d.fail(ctx, err)
+		case err != nil: // nothing ran, for what may pass, such as a full disk
+			exit, ready = crosvm.Exit{Kind: crosvm.Failed, Code: -1}, 0
+		}
+		reason := exit.String()
+		if err != nil {
+			reason = err.Error()
+		}
+		if err := d.follow(ctx, d.policy.after(exit, ready), reason); err != nil {
+			return err
+		}
+	}
+}
+
+// An unfitError says that what is installed cannot be started, however often it is tried.
+type unfitError struct{ error }
+
+func (e unfitError) Unwrap() error { return e.error }
+
+// follow acts on the verdict about a run that has ended, and returns when the machine is to be started again.
+func (d *Daemon) follow(ctx context.Context, v verdict, reason string) error {
+	failures := d.policy.failures
+	d.state.change(func(s *runnerapi.State) { s.Failures = failures })
+	switch v {
+	case restartNow:
+		d.log(reason + ": starting it again")
+		return nil
+	case stayOff:
+		d.rest(runnerapi.Off, reason+" and stays off until it is started again")
+	case giveUp:
+		d.rest(runnerapi.Failed, reason+": "+d.complaint())
+	case crashLoop:
+		d.rest(runnerapi.CrashLoop, fmt.Sprintf("%d failures in a row, the last: %s. It is left alone until it is started again", failures, reason))
+	case restartLater:
+		pause := d.policy.pause()
+		d.state.change(func(s *runnerapi.State) { s.NextStart = time.Now().Add(pause).UTC() })
+		d.rest(runnerapi.Backoff, reason)
+		waiting, cancel := context.WithTimeout(ctx, pause)
+		defer cancel()
+		if err := d.await(waiting); errors.Is(err, errAgain) || ctx.Err() != nil {
+			return err
+		}
+		return nil
+	}
+	return d.await(ctx)
+}
+
+// complaint is the last that crosvm said.
+func (d *Daemon) complaint() string {
+	lines, err := tail(d.vm.Log(), 5)
+	if err != nil {
+		return "see " + d.vm.Log()
+	}
+	return lastComplaint(lines)
+}
+
+// errRenewed says that a machine was shut down because its TAP interface was made anew.
+var errRenewed = errors.New("the TAP interface was made anew")
+
+// live runs the machine once, from the network to crosvm's end, and returns how it ended and how long the guest was
+// ready. When ctx ends or the TAP interface is made anew, the machine is shut down in order.
+func (d *Daemon) live(ctx context.Context) (exit crosvm.Exit, ready time.Duration, err error) {
+	select {
+	case <-d.Again: // told to while it was about to
+	default:
+	}
+	failures := d.policy.failures
+	d.state.change(func(s *runnerapi.State) {
+		s.Phase, s.Reason, s.Crosvm, s.StartedAt, s.ReadyAt, s.NextStart, s.Warnings = runnerapi.Starting, "", 0, time.Time{}, time.Time{}, time.Time{}, nil
+		s.Failures = failures
+	})
+	slot, err := d.tryCurrent()
+	if err != nil {
+		return exit, 0, unfitError{err}
+	}
+	a, err := loadSlot(d.Root, d.settings, d.vm, slot)
+	if err != nil {
+		return exit, 0, unfitError{versionError{err}}
+	}
+	d.settings.apply(a.spec)
+	network := a.network(d.Root, d.settings, d.log)
+	report, err := d.host.Up(ctx, network)
+	if err != nil {
+		return exit, 0, err
+	}
+	d.noteNetwork(a, report, nil)
+	program, err := crosvm.Find(ctx, d.settings.Crosvm)
+	if errors.Is(err, fs.ErrNotExist) {
+		return exit, 0, unfitError{err}
+	}
+	if err != nil { // a busy phone may be too slow to answer
+		return exit, 0, err
+	}
+	machine, token, err := prepare(ctx, d.Root, d.vm, a, d.log)
+	if err != nil {
+		return exit, 0, err
+	}
+	if err := d.trial.Begin(); err != nil {
+		return exit, 0, errors.Join(err, removeRunFiles(d.vm))
+	}
+	r, err := start(program, machine, a, token, d.Output)
+	if err != nil {
+		return exit, 0, errors.Join(err, removeRunFiles(d.vm))
+	}
+	d.protect(r.process.PID())
+	d.starts++
+	d.state.change(func(s *runnerapi.State) {
+		s.Phase, s.Crosvm, s.StartedAt, s.Restarts = runnerapi.Booting, r.process.PID(), time.Now().UTC(), d.starts-1
+	})
+	exit, ready, err = d.attend(ctx, r, a, network)
+	d.state.change(func(s *runnerapi.State) {
+		s.Crosvm = 0
+		s.LastExit = &runnerapi.Exit{Kind: string(exit.Kind), Code: exit.Code, Signal: int(exit.Signal), Text: exit.String(), At: time.Now().UTC()}
+	})
+	return exit, ready, errors.Join(err, removeRunFiles(d.vm))
+}
+
+// attend looks after a machine that runs: its network, its guest, its logs, and its end.
+func (d *Daemon) attend(ctx context.Context, r *run, a *artifact, network network.VM) (crosvm.Exit, time.Duration, error) {
+	select {
+	case <-d.renewed: // under the machine before
+	default:
+	}
+	attending, cancel := context.WithCancel(ctx)
+	watch := newGuestWatch(d, r, a)
+	done := make(chan struct{}, 5)
+	for _, look := range []func(context.Context){
+		watch.run,
+		func(ctx context.Context) { d.followNetwork(ctx, a, network) },
+		func(ctx context.Context) { serveTime(ctx, a.spec, d.log) },
+		d.watchSpace,
+		func(ctx context.Context) { rotateLogs(ctx, d.log, d.vm.Console(), d.vm.Log()) },
+	} {
+		go func() { look(attending); done <- struct{}{} }()
+	}
+	defer func() {
+		cancel()
+		for range cap(done) {
+			<-done
+		}
+	}()
+	var err error
+	select {
+	case <-r.process.Done():
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-d.tooLate(attending, watch, a):
+		err = fmt.Errorf("%w (%v): %s", errTooLate, a.spec.Ready.Timeout(), describeState(new(d.state.get())))
+	case <-d.renewed:
+		err = errRenewed
+		r.cutOff = true
+	}
+	if hasEnded(r.process.Done()) || r.cutOff && ended(ctx, r) { // by itself: the interface lost its carrier for that
+		return r.process.Wait(), watch.readyFor(), nil
+	}
+	d.state.change(func(s *runnerapi.State) { s.Phase, s.Reason = runnerapi.Stopping, "" })
+	cancel() // the guest is not to be asked how it is any more
+	how, failure := shutDown(context.WithoutCancel(ctx), r, d.settings.shutdownTimeout(), d.log)
+	if failure != nil {
+		return crosvm.Exit{Kind: crosvm.Failed, Code: -1}, 0, errors.Join(err, failure)
+	}
+	d.log(how)
+	return r.process.Wait(), watch.readyFor(), err
+}
+
+// noteNetwork tells the state what Up has done.
+func (d *Daemon) noteNetwork(a *artifact, report network.Report, fault error) {
+	for _, change := range report.Changed {
+		d.log("network: " + change)
+	}
+	n := a.spec.Network
+	d.state.change(func(s *runnerapi.State) {
+		s.Slot, s.Version = a.slot, a.version
+		s.Network = runnerapi.Network{TAP: n.TAP, Host: n.Host, Guest: n.Guest, Routing: string(n.Routing), Endpoint: endpoint(a.spec)}
+		if report.Uplink.Interface != "" {
+			s.Network.Uplink = report.Uplink.String()
+		}
+		if fault != nil {
+			s.Network.Fault = fault.Error()
+		}
+	})
+}
+
+// followNetwork keeps the network right while the machine runs.
+func (d *Daemon) followNetwork(ctx context.Context, a *artifact, vm network.VM) {
+	opened := false // crosvm had the interface open; when it has not any more, the interface is another one
+	d.host.Follow(ctx, vm, func(report network.Report, err error) {
+		d.noteNetwork(a, report, err)
+		if err == nil && opened && !report.Carrier {
+			select {
+			case d.renewed <- struct{}{}:
+			default:
+			}
+		}
+		opened = opened || report.Carrier
+	})
+}

@@ -1,0 +1,118 @@
+package daemon
+
+import (
+	"context"
+	"os"
+	"time"
+
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
+)
+
+// A guestWatch asks the guest how it is, and tells the state.
+type guestWatch struct {
+	daemon   *Daemon
+	machine  *run
+	artifact *artifact
+	readyAt  chan time.Time // holds when the guest was first ready
+	ready    chan struct{}  // closed then
+}
+
+func newGuestWatch(d *Daemon, r *run, a *artifact) *guestWatch {
+	return &guestWatch{d, r, a, make(chan time.Time, 1), make(chan struct{})}
+}
+
+// How often the guest is asked: often while it may become ready at any moment, so that whoever waits need not, and
+// rarely afterwards.
+const (
+	bootPoll  = 200 * time.Millisecond
+	readyPoll = 5 * time.Second
+	// A question that was sent before crosvm had the interface open is lost, and TCP repeats it after a second: the first
+	// ones are given up sooner.
+	firstPatience = 100 * time.Millisecond
+)
+
+func (w *guestWatch) run(ctx context.Context) {
+	late := time.Now().Add(w.artifact.spec.Ready.Timeout())
+	answered, wasReady := false, false
+	var corrected time.Time // the guest's clock, last
+	for patience := firstPatience; ; {
+		asked := time.Now()
+		asking, cancel := context.WithTimeout(ctx, patience)
+		status, err := w.machine.guest.Status(asking)
+		cancel()
+		if err == nil && isBehind(status.Time, asked) && time.Since(corrected) > readyPoll/2 {
+			corrected = time.Now()
+			w.correctClock(ctx)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil && !answered {
+			answered = true
+			// The guest has read its config disk: what is secret in it need not have a name any longer.
+			if err := os.Remove(w.daemon.vm.ConfigDisk()); err != nil {
+				w.daemon.log(err.Error())
+			}
+		}
+		if err == nil && status.Ready && !wasReady {
+			wasReady = true
+			w.readyAt <- time.Now()
+			close(w.ready)
+			w.daemon.pass()
+		}
+		isLate := time.Now().After(late)
+		w.tell(status, err, wasReady, isLate)
+		if patience = min(2*patience, guestPatience); answered {
+			patience = guestPatience // one that is busy is not to be taken for deaf
+		}
+		pause := bootPoll
+		if isLate || err == nil && status.Ready {
+			pause = readyPoll
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+	}
+}
+
+// tell makes the state say what the guest said, where that is something else than before.
+func (w *guestWatch) tell(status *guestapi.Status, fault error, wasReady, late bool) {
+	phase, reason := runnerapi.Booting, ""
+	switch {
+	case fault == nil && status.Ready:
+		phase = runnerapi.Ready
+	case fault == nil:
+		reason = describe(status)
+	case wasReady || late:
+		reason = fault.Error()
+	}
+	if phase == runnerapi.Booting && (wasReady || late) {
+		phase = runnerapi.NotReady
+	}
+	now := w.daemon.state.get()
+	if now.Phase == phase && now.Reason == reason {
+		return
+	}
+	w.daemon.state.change(func(s *runnerapi.State) {
+		if s.Phase == runnerapi.Stopping {
+			return
+		}
+		if phase == runnerapi.Ready && s.ReadyAt.IsZero() {
+			s.ReadyAt = time.Now().UTC()
+		}
+		s.Phase, s.Reason = phase, reason
+	})
+}
+
+// readyFor is how long ago the guest was first ready, 0 if it never was.
+func (w *guestWatch) readyFor() time.Duration {
+	select {
+	case at := <-w.readyAt:
+		return max(time.Since(at), 1)
+	default:
+		return 0
+	}
+}

@@ -1,0 +1,71 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/phonepath"
+	"github.com/sovereign-sql/sov/internal/phone/crosvm"
+)
+
+// An orphan is a crosvm whose daemon has died. It cannot be taken over: only its parent learns how it ends, and Android
+// kills it before long. So it is shut down in order.
+type orphan struct {
+	pid     int
+	life    string // of this process, see lifeOf
+	proc    string
+	socket  string
+	program *crosvm.Program  // nil: crosvm itself cannot be asked
+	guest   *guestapi.Client // nil: the guest cannot be asked
+}
+
+// stopOrphans shuts down every crosvm that runs this machine. The caller holds the machine's lock: no daemon lives.
+func stopOrphans(ctx context.Context, vm phonepath.VM, s Settings, log func(string)) error {
+	pids, err := crosvmsOf("/proc", vm.Socket())
+	if err != nil {
+		return fmt.Errorf("look for what an earlier daemon has left: %w", err)
+	}
+	for _, pid := range pids {
+		log(fmt.Sprintf("crosvm, process %d, has lost its daemon: shutting it down", pid))
+		o := &orphan{pid: pid, life: lifeOf("/proc", pid), proc: "/proc", socket: vm.Socket()}
+		if program, err := crosvm.Find(ctx, s.Crosvm); err == nil {
+			o.program = program
+		}
+		if state, err := readState(vm); err == nil && state.Network.Endpoint.IsValid() {
+			if token := readToken(vm); token != "" {
+				o.guest = guestapi.NewClient(state.Network.Endpoint, token)
+			}
+		}
+		how, err := shutDown(ctx, o, s.shutdownTimeout(), log)
+		if err != nil {
+			return err
+		}
+		log(how)
+	}
+	return nil
+}
+
+var errUnknown = errors.New("it is not known how to reach it")
+
+func (o *orphan) askGuest(ctx context.Context) error {
+	if o.guest == nil {
+		return fmt.Errorf("ask the guest: %w", errUnknown)
+	}
+	return o.guest.Shutdown(ctx)
+}
+
+func (o *orphan) pressButton(ctx context.Context) error {
+	if o.program == nil {
+		return fmt.Errorf("press the power button: %w", errUnknown)
+	}
+	return o.program.PowerButton(ctx, o.socket)
+}
+
+func (o *orphan) stopCrosvm(ctx context.Context) error {
+	if o.program == nil {
+		return fmt.Errorf("stop crosvm: %w", errUnknown)
+	}
+	return o.program.Stop(ctx, o.socket)
+}

@@ -1,0 +1,82 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// crosvmsOf returns the processes that run a machine on this control socket. They are found by their arguments, so that
+// one is found whose daemon died before it could note it.
+func crosvmsOf(proc, socket string) ([]int, error) {
+	entries, err := os.ReadDir(proc)
+	if err != nil {
+		return nil, err
+	}
+	var pids []int
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(proc, e.Name(), "cmdline"))
+		if err != nil {
+			continue // it has ended meanwhile
+		}
+		if runsMachine(text, socket) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids, nil
+}
+
+// runsMachine tells whether a command line, as /proc/PID/cmdline has it, is that of a crosvm with this control socket.
+func runsMachine(cmdline []byte, socket string) bool {
+	args := bytes.Split(cmdline, []byte{0})
+	return len(args) > 1 && string(args[1]) == "run" &&
+		slices.ContainsFunc(args, func(a []byte) bool { return string(a) == socket })
+}
+
+// lifeOf names a process's life: when it began, in the kernel's ticks, which a later process of its number does not share.
+// It is "" once the process has ended and closed its files, reaped or not; its arguments are gone before that.
+func lifeOf(proc string, pid int) string {
+	text, err := os.ReadFile(filepath.Join(proc, strconv.Itoa(pid), "stat"))
+	if err != nil {
+		return ""
+	}
+	// proc(5): pid (comm) state ppid …; state is the 3rd, starttime the 22nd; a name may hold spaces and parentheses.
+	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
+	const state, starttime = 0, 22 - 3
+	if len(fields) <= starttime || bytes.ContainsAny(fields[state], "ZXx") {
+		return ""
+	}
+	return string(fields[starttime])
+}
+
+func (o *orphan) kill() error {
+	if err := unix.Kill(o.pid, unix.SIGKILL); err != nil && err != unix.ESRCH {
+		return fmt.Errorf("kill crosvm, process %d: %w", o.pid, err)
+	}
+	return nil
+}
+
+// wait returns true when the process has ended, false when ctx has.
+func (o *orphan) wait(ctx context.Context) bool {
+	ticker := time.NewTicker(lockPoll)
+	defer ticker.Stop()
+	for o.life != "" && lifeOf(o.proc, o.pid) == o.life {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-ticker.C:
+		}
+	}
+	return true
+}

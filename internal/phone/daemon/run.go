@@ -1,0 +1,186 @@
+package daemon
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sovereign-sql/sov/internal/artifact/datadisk"
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+	"github.com/sovereign-sql/sov/internal/contract/configdisk"
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/phonepath"
+	"github.com/sovereign-sql/sov/internal/phone/crosvm"
+)
+
+// A run is one life of crosvm.
+type run struct {
+	program *crosvm.Program
+	process *crosvm.Process
+	guest   *guestapi.Client
+	socket  string
+	cutOff  bool // the guest has no network any more
+}
+
+// prepare makes everything that an artifact's machine needs besides its network, and returns what to run.
+func prepare(ctx context.Context, root phonepath.Root, vm phonepath.VM, a *artifact, log func(string)) (crosvm.Machine, string, error) {
+	m := crosvm.Machine{
+		Name: vm.Name, Kernel: filepath.Join(a.dir, a.spec.Kernel), Params: a.spec.Parameters, MemoryMiB: a.spec.MemoryMiB, CPUs: a.spec.CPUs,
+		TAP: a.spec.Network.TAP, MAC: crosvm.MACFor(vm.Name), Socket: vm.Socket(), Console: vm.Console(),
+	}
+	secrets, err := loadSecrets(root, vm)
+	if err != nil {
+		return m, "", err
+	}
+	token := rand.Text() + rand.Text() // 52 characters, 256 bits
+	if err := writeConfigDisk(vm, a.spec, secrets, token); err != nil {
+		return m, "", err
+	}
+	for _, d := range a.spec.Disks {
+		disk := crosvm.Disk{ReadOnly: d.ReadOnly}
+		switch d.Role {
+		case vmspec.RoleRootfs:
+			disk.Path = filepath.Join(a.dir, d.File)
+		case vmspec.RoleConfig:
+			disk.Path = vm.ConfigDisk()
+		case vmspec.RoleData:
+			if err := ensureData(ctx, vm, d.Size, log); err != nil {
+				return m, "", err
+			}
+			disk.Path = vm.Data()
+		}
+		m.Disks = append(m.Disks, disk)
+	}
+	return m, token, crosvm.ClearSocket(vm.Socket())
+}
+
+// ensureData makes the data disk unless there is one, and enlarges one that is smaller than it should be.
+func ensureData(ctx context.Context, vm phonepath.VM, size int64, log func(string)) error {
+	_, err := os.Lstat(vm.Data())
+	if err == nil {
+		grown, err := datadisk.Grow(vm.Data(), size)
+		if grown {
+			log(fmt.Sprintf("enlarged the data disk %s to %d MiB", vm.Data(), size>>20))
+		}
+		return err
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("data disk: %w", err)
+	}
+	log(fmt.Sprintf("making the data disk %s of %d MiB", vm.Data(), size>>20))
+	if err := datadisk.Create(ctx, vm.Data(), size); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("data disk: %w", err)
+	}
+	return nil
+}
+
+// writeConfigDisk writes what the guest is told at this start. The disk and the token are for root's eyes.
+func writeConfigDisk(vm phonepath.VM, spec *vmspec.Spec, secrets map[string]string, token string) error {
+	n := spec.Network
+	disk, err := configdisk.Encode(configdisk.Config{
+		Hostname: n.Hostname,
+		Network:  configdisk.Network{Address: n.Guest, Gateway: n.Host.Addr(), DNS: n.DNS, MTU: n.MTU},
+		Time:     time.Now(),
+
+		TimeServers: []netip.AddrPort{timeServer(spec)},
+
+		Secrets: secrets,
+		Token:   token,
+	})
+	if err != nil {
+		return err
+	}
+	if err := replaceFile(vm.ConfigDisk(), disk); err != nil {
+		return fmt.Errorf("config disk: %w", err)
+	}
+	if err := replaceFile(vm.Token(), []byte(token)); err != nil {
+		return fmt.Errorf("the endpoint's token: %w", err)
+	}
+	return nil
+}
+
+// endpoint is where the guest answers.
+func endpoint(spec *vmspec.Spec) netip.AddrPort {
+	return netip.AddrPortFrom(spec.Network.Guest.Addr(), uint16(spec.Ready.Port))
+}
+
+// start starts crosvm. What it says is kept in the log.
+func start(program *crosvm.Program, m crosvm.Machine, a *artifact, token string, output io.Writer) (*run, error) {
+	process, err := program.Start(m, output)
+	if err != nil {
+		return nil, err
+	}
+	return &run{program: program, process: process, guest: guestapi.NewClient(endpoint(a.spec), token), socket: m.Socket}, nil
+}
+
+func (r *run) askGuest(ctx context.Context) error {
+	if r.cutOff {
+		return errors.New("ask the guest: its network is gone")
+	}
+	return r.guest.Shutdown(ctx)
+}
+
+func (r *run) pressButton(ctx context.Context) error { return r.program.PowerButton(ctx, r.socket) }
+func (r *run) stopCrosvm(ctx context.Context) error  { return r.program.Stop(ctx, r.socket) }
+
+func (r *run) kill() error {
+	r.process.Kill()
+	return nil
+}
+
+func (r *run) wait(ctx context.Context) bool {
+	select {
+	case <-r.process.Done():
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// removeRunFiles removes what belongs to one life of crosvm. The control socket goes once nobody holds it: a crosvm that
+// was killed a moment ago first gives back the guest's memory, and has no arguments any more by which to be found.
+func removeRunFiles(vm phonepath.VM) error {
+	var faults []error
+	for _, path := range []string{vm.ConfigDisk(), vm.ConfigDisk() + newSuffix, vm.Token(), vm.Token() + newSuffix} {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			faults = append(faults, err)
+		}
+	}
+	err := crosvm.ClearSocket(vm.Socket())
+	for deadline := time.Now().Add(socketTimeout); errors.Is(err, crosvm.ErrSocketHeld) && time.Now().Before(deadline); {
+		time.Sleep(lockPoll)
+		err = crosvm.ClearSocket(vm.Socket())
+	}
+	return errors.Join(append(faults, err)...)
+}
+
+// socketTimeout is how long a control socket may be held by a process that is on its way out.
+const socketTimeout = 5 * time.Second
+
+// readToken returns the token of the machine that runs, or "".
+func readToken(vm phonepath.VM) string {
+	text, err := os.ReadFile(vm.Token())
+	if err != nil {
+		return ""
+	}
+	return string(text)
+}
+
+// describe says what keeps a guest from being ready.
+func describe(status *guestapi.Status) string {
+	reasons := slices.Clone(status.Problems)
+	if services := status.Describe(guestapi.StateWaiting, guestapi.StateStarting, guestapi.StateBackoff, guestapi.StateLooping,
+		guestapi.StateFailed, guestapi.StateStopped); services != "" {
+		reasons = slices.Insert(reasons, 0, services)
+	}
+	return strings.Join(reasons, "; ")
+}

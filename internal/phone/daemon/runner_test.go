@@ -1,0 +1,632 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+	"github.com/sovereign-sql/sov/internal/contract/phonepath"
+	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
+	"github.com/sovereign-sql/sov/internal/phone/crosvm"
+)
+
+func TestPolicy(t *testing.T) {
+	const never, briefly, long = 0, time.Second, 2 * time.Minute
+	type end struct {
+		kind  crosvm.Kind
+		ready time.Duration
+		want  verdict
+	}
+	for name, ends := range map[string][]end{
+		"off after ready":      {{crosvm.Stopped, long, stayOff}},
+		"off before ready":     {{crosvm.Stopped, never, restartLater}},
+		"reboots":              {{crosvm.Reset, long, restartNow}, {crosvm.Reset, long, restartNow}, {crosvm.Reset, briefly, restartLater}},
+		"reboots all the time": {{crosvm.Reset, briefly, restartLater}, {crosvm.Reset, briefly, restartLater}, {crosvm.Reset, briefly, crashLoop}},
+		"reboots at boot":      {{crosvm.Reset, never, restartLater}, {crosvm.Reset, never, restartLater}, {crosvm.Reset, never, crashLoop}},
+		"arguments":            {{crosvm.InvalidArguments, never, giveUp}},
+		"crash loop":           {{crosvm.Panic, never, restartLater}, {crosvm.Crash, never, restartLater}, {crosvm.Watchdog, never, crashLoop}},
+		"killed now and then":  {{crosvm.Killed, long, restartLater}, {crosvm.Killed, long, restartLater}, {crosvm.Killed, long, restartLater}, {crosvm.Killed, long, restartLater}},
+		"killed again, again":  {{crosvm.Killed, briefly, restartLater}, {crosvm.Killed, briefly, restartLater}, {crosvm.Killed, briefly, crashLoop}},
+		"forgiven after ready": {{crosvm.Panic, never, restartLater}, {crosvm.Panic, never, restartLater}, {crosvm.Panic, long, restartLater}, {crosvm.Panic, never, restartLater}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := policy{limit: 3}
+			for i, e := range ends {
+				if got := p.after(crosvm.Exit{Kind: e.kind}, e.ready); got != e.want {
+					t.Errorf("end %d, %s after being ready for %v: verdict %d, want %d", i, e.kind, e.ready, got, e.want)
+				}
+			}
+		})
+	}
+}
+
+func TestPause(t *testing.T) {
+	var got []string
+	for failures := 1; failures <= 9; failures++ {
+		got = append(got, (&policy{failures: failures}).pause().String())
+	}
+	if want := "1s 2s 4s 8s 16s 32s 1m0s 1m0s 1m0s"; strings.Join(got, " ") != want {
+		t.Errorf("pauses %v, want %s", got, want)
+	}
+}
+
+// A stubborn machine ends only in certain ways.
+type stubborn struct {
+	asked   []string
+	endsAt  string // way that works
+	refuses map[string]bool
+	gone    bool
+}
+
+func (m *stubborn) ask(way string) error {
+	m.asked = append(m.asked, way)
+	if m.refuses[way] {
+		return errors.New(way + " does not answer")
+	}
+	m.gone = m.gone || way == m.endsAt
+	return nil
+}
+
+func (m *stubborn) askGuest(context.Context) error    { return m.ask("guest") }
+func (m *stubborn) pressButton(context.Context) error { return m.ask("button") }
+func (m *stubborn) stopCrosvm(context.Context) error  { return m.ask("stop") }
+func (m *stubborn) kill() error                       { return m.ask("kill") }
+func (m *stubborn) wait(context.Context) bool         { return m.gone }
+
+func TestShutDown(t *testing.T) {
+	for name, tt := range map[string]struct {
+		machine stubborn
+		asked   string
+		how     string
+	}{
+		"in order":       {stubborn{endsAt: "guest"}, "guest", "in order"},
+		"guest is deaf":  {stubborn{endsAt: "button", refuses: map[string]bool{"guest": true}}, "guest button", "power button"},
+		"guest hangs":    {stubborn{endsAt: "stop"}, "guest button stop", "did not answer"},
+		"crosvm hangs":   {stubborn{endsAt: "kill", refuses: map[string]bool{"stop": true}}, "guest button stop kill", "killed"},
+		"kernel hangs":   {stubborn{}, "guest button stop kill", ""},
+		"was on its way": {stubborn{gone: true, refuses: map[string]bool{"guest": true}}, "guest", "in order"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			how, err := shutDown(t.Context(), &tt.machine, time.Second, func(s string) { t.Log(s) })
+			if got := strings.Join(tt.machine.asked, " "); got != tt.asked {
+				t.Errorf("asked %s, want %s", got, tt.asked)
+			}
+			if !strings.Contains(how, tt.how) || (tt.how == "") != (err != nil) {
+				t.Errorf("ended %q, %v", how, err)
+			}
+		})
+	}
+}
+
+// Readers of a state that changes all the time see whole files only.
+func TestStateIsNeverHalfWritten(t *testing.T) {
+	vm := newVM(t)
+	file := &stateFile{path: vm.State(), now: time.Now, log: func(string) {}}
+	ctx, cancel := context.WithCancel(t.Context())
+	var readers sync.WaitGroup
+	for range 4 {
+		readers.Go(func() {
+			for ctx.Err() == nil {
+				s, err := readState(vm)
+				if err != nil {
+					t.Errorf("read: %v", err)
+					return
+				}
+				if s.Reason != "" && len(s.Reason) != 4096 {
+					t.Errorf("a reason of %d bytes", len(s.Reason))
+				}
+			}
+		})
+	}
+	for i := range 500 {
+		file.change(func(s *runnerapi.State) {
+			s.Format, s.Name, s.Restarts, s.Reason = runnerapi.Format, "sql", i, strings.Repeat("x", 4096)
+		})
+	}
+	cancel()
+	readers.Wait()
+	left, err := filepath.Glob(filepath.Join(vm.Run(), ".*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left %v, %v", left, err)
+	}
+}
+
+// newVM makes a machine's folders below a root of the test's own.
+func newVM(t *testing.T) phonepath.VM {
+	t.Helper()
+	vm, err := phonepath.Root(t.TempDir()).VM("sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(vm.Run(), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return vm
+}
+
+// TestLockHolder is, started again with a folder in its environment, the process that holds a lock.
+func TestLockHolder(t *testing.T) {
+	if root := os.Getenv("RUNNER_LOCK"); root != "" {
+		vm, err := phonepath.Root(root).VM("sql")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := takeLock(vm); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Println("locked")
+		select {}
+	}
+	root := t.TempDir()
+	vm, err := phonepath.Root(root).VM("sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if pid, err := lockHolder(vm); pid != 0 || err != nil {
+		t.Errorf("before: %d, %v", pid, err)
+	}
+	child := exec.Command(os.Args[0], "-test.run=^TestLockHolder$")
+	child.Env = append(os.Environ(), "RUNNER_LOCK="+root)
+	out, err := child.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer child.Wait()
+	defer child.Process.Kill()
+	if _, err := out.Read(make([]byte, 16)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := takeLock(vm); !errors.Is(err, errRunning) {
+		t.Errorf("a second one took the lock: %v", err)
+	}
+	d, err := findDaemon(vm)
+	if err != nil || d == nil || d.pid != child.Process.Pid {
+		t.Fatalf("found %+v, %v; want process %d", d, err, child.Process.Pid)
+	}
+	defer d.close()
+	if err := d.signal(unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.wait(t.Context(), vm); err != nil {
+		t.Error(err)
+	}
+	lock, err := takeLock(vm)
+	if err != nil {
+		t.Fatalf("the lock of a process that was killed: %v", err)
+	}
+	lock.release()
+}
+
+func TestRunsMachine(t *testing.T) {
+	for line, want := range map[string]bool{
+		"/apex/crosvm run --socket /r/s /kernel": true,
+		"/apex/crosvm run --socket /r/other /k":  false,
+		"/apex/crosvm stop /r/s":                 false,
+		"sov-runner up sql":                      false,
+		"":                                       false,
+	} {
+		if got := runsMachine([]byte(strings.ReplaceAll(line, " ", "\x00")+"\x00"), "/r/s"); got != want {
+			t.Errorf("%q: %v", line, got)
+		}
+	}
+}
+
+func TestRotate(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "console.log")
+	writer, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer writer.Close()
+	for i := range 6 {
+		fmt.Fprintf(writer, "%d: %s\n", i, strings.Repeat("x", 100))
+		if err := rotate(path, 60); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := 1; i <= keptLogs; i++ {
+		text, err := os.ReadFile(part(path, i))
+		if err != nil || !strings.HasPrefix(string(text), fmt.Sprintf("%d: ", 6-i)) {
+			t.Errorf("part %d: %.10q, %v", i, text, err)
+		}
+	}
+	if _, err := os.Stat(part(path, keptLogs+1)); err == nil {
+		t.Error("more parts than are kept")
+	}
+	fmt.Fprintln(writer, "after")
+	lines, err := tail(path, 2)
+	if err != nil || len(lines) != 2 || lines[1] != "after" || !strings.HasPrefix(lines[0], "5: ") {
+		t.Errorf("tail %q, %v", lines, err)
+	}
+	fmt.Fprintf(writer, "%s\nthe last\n", strings.Repeat("x", 1000))
+	if err := rotate(path, 60); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(part(path, 1)); err != nil || len(text) != 120 || !strings.HasSuffix(string(text), "the last\n") {
+		t.Errorf("of a flood, %d bytes are kept: %q, %v", len(text), text, err)
+	}
+}
+
+// What is followed over a rotation is shown once and whole.
+func TestFollowLog(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "console.log")
+	if err := os.WriteFile(path, []byte("before\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	lines := make(chan string, 10)
+	done := make(chan error, 1)
+	at := size(path)
+	go func() { done <- followLog(ctx, path, at, lineWriter(lines)) }()
+	for i, line := range []string{"one\n", "two\n", "three\n"} {
+		if i == 2 {
+			if err := os.Truncate(path, 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteString(line); err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+		select {
+		case got := <-lines:
+			if got != line {
+				t.Errorf("got %q, want %q", got, line)
+			}
+		case <-ctx.Done():
+			t.Fatalf("never saw %q", line)
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+type lineWriter chan<- string
+
+func (w lineWriter) Write(p []byte) (int, error) {
+	w <- string(p)
+	return len(p), nil
+}
+
+func TestSettings(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"crosvm": "/x", "vms": {"sql": {"memory_mib": 512, "cpus": 1, "data_mib": 16384, "routing": "scoped"}}}`: "",
+		`{"vms": {"sql": {"data_mib": 1}}}`:         "data_mib is 1",
+		`{"colour": "red"}`:                         "unknown field",
+		`{} {}`:                                     "text after",
+		`{"boot_timeout": -1}`:                      "not between",
+		`{"vms": {"../x": {}}}`:                     "not valid",
+		`{"vms": {"sql": {"routing": "wherever"}}}`: "not valid",
+		`{"vms": {"sql": {"cpus": -1}}}`:            "not valid",
+	} {
+		s, err := decodeSettings([]byte(text))
+		if (want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
+		if want != "" {
+			continue
+		}
+		spec := &vmspec.Spec{Name: "sql", MemoryMiB: 1024, CPUs: 2, Disks: []vmspec.Disk{{Role: vmspec.RoleRootfs}, {Role: vmspec.RoleData, Size: 8 << 30}}}
+		s.apply(spec)
+		if spec.Disks[0].Size != 0 || spec.Disks[1].Size != 16<<30 || spec.MemoryMiB != 512 || spec.CPUs != 1 || spec.Network.Routing != vmspec.Scoped {
+			t.Errorf("applied: %+v", spec)
+		}
+	}
+}
+
+func FuzzSettings(f *testing.F) {
+	f.Add([]byte(`{"vms": {"sql": {"memory_mib": 512, "routing": "scoped"}}}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		s, err := decodeSettings(text)
+		if err != nil {
+			return
+		}
+		if s.bootTimeout() <= 0 || s.shutdownTimeout() <= 0 || s.crashLoop() <= 0 {
+			t.Errorf("%s: %+v", text, s)
+		}
+	})
+}
+
+// installed makes a machine that could be started, with root as the owner of everything.
+func installed(t *testing.T) (phonepath.Root, phonepath.VM) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("needs root: what root alone may write is checked")
+	}
+	root := phonepath.Root(t.TempDir())
+	vm, err := root.VM("sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec := &vmspec.Spec{Format: vmspec.Format, Name: "sql", Arch: runtime.GOARCH, Kernel: "kernel", MemoryMiB: 512, CPUs: 1,
+		Disks: []vmspec.Disk{{Role: vmspec.RoleRootfs, File: "rootfs.img", ReadOnly: true}},
+		Network: vmspec.Network{TAP: "vm_sql", Host: netip.MustParsePrefix("192.168.100.1/24"), Guest: netip.MustParsePrefix("192.168.100.2/24"),
+			MTU: 1500, Routing: vmspec.MainFirst}, Ready: vmspec.Ready{Port: 8377, TimeoutSeconds: 60}}
+	text, err := spec.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(vm.Slot("a"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string][]byte{"vm.json": text, "kernel": []byte("k"), "rootfs.img": []byte("r")} {
+		if err := os.WriteFile(filepath.Join(vm.Slot("a"), name), content, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(phonepath.SlotLink("a"), vm.Current()); err != nil {
+		t.Fatal(err)
+	}
+	return root, vm
+}
+
+func TestLoadArtifact(t *testing.T) {
+	root, vm := installed(t)
+	a, err := loadArtifact(root, Settings{}, vm)
+	if err != nil || a.slot != "a" {
+		t.Fatalf("%+v, %v", a, err)
+	}
+	if _, err := loadArtifact(root, Settings{Arch: "riscv64"}, vm); err == nil || !strings.Contains(err.Error(), "--arch riscv64") {
+		t.Errorf("another architecture: %v", err)
+	}
+	if other, _ := root.VM("other"); true {
+		if _, err := loadArtifact(root, Settings{}, other); err == nil || !strings.Contains(err.Error(), "no version of it is installed") {
+			t.Errorf("nothing installed: %v", err)
+		}
+	}
+	for name, spoil := range map[string]struct {
+		do, undo func(path string) error
+		path     string
+		says     string
+	}{
+		"vm.json for all to write": {func(p string) error { return os.Chmod(p, 0o666) }, func(p string) error { return os.Chmod(p, 0o644) }, vm.Slot("a") + "/vm.json", "chmod go-w"},
+		"kernel of somebody":       {func(p string) error { return os.Chown(p, 1000, 0) }, func(p string) error { return os.Chown(p, 0, 0) }, vm.Slot("a") + "/kernel", "does not belong to root"},
+		"slot for all to write":    {func(p string) error { return os.Chmod(p, 0o777) }, func(p string) error { return os.Chmod(p, 0o755) }, vm.Slot("a"), "chmod go-w"},
+		"root of somebody":         {func(p string) error { return os.Chown(p, 1000, 0) }, func(p string) error { return os.Chown(p, 0, 0) }, string(root), "does not belong to root"},
+		"link out": {func(p string) error { return errors.Join(os.Remove(p), os.Symlink("/etc/passwd", p)) },
+			func(p string) error { return errors.Join(os.Remove(p), os.WriteFile(p, nil, 0o644)) }, vm.Slot("a") + "/rootfs.img", "symbolic link"},
+		"current elsewhere": {func(p string) error { return errors.Join(os.Remove(p), os.Symlink("/tmp", p)) },
+			func(p string) error { return errors.Join(os.Remove(p), os.Symlink(phonepath.SlotLink("a"), p)) }, vm.Current(), "which is no slot"},
+	} {
+		if err := spoil.do(spoil.path); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := loadArtifact(root, Settings{}, vm); err == nil || !strings.Contains(err.Error(), spoil.says) {
+			t.Errorf("%s: got %v, want %q", name, err, spoil.says)
+		}
+		if err := spoil.undo(spoil.path); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestLoadSettingsRefusesOthers(t *testing.T) {
+	root, _ := installed(t)
+	if _, err := loadSettings(root); err != nil {
+		t.Errorf("absent: %v", err)
+	}
+	if err := os.WriteFile(root.Settings(), []byte("{}"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := loadSettings(root); err != nil {
+		t.Errorf("root's: %v", err)
+	}
+	if err := os.Chmod(root.Settings(), 0o664); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := loadSettings(root); err == nil || !strings.Contains(err.Error(), "chmod go-w") {
+		t.Errorf("for others to write: %v", err)
+	}
+	program := filepath.Join(t.TempDir(), "crosvm")
+	if err := os.WriteFile(program, nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, spoil := range []struct {
+		path string
+		mode os.FileMode
+	}{{program, 0o777}, {program, 0o777 | os.ModeSticky}, {filepath.Dir(program), 0o777}} {
+		if err := os.Chmod(spoil.path, spoil.mode); err != nil {
+			t.Fatal(err)
+		}
+		text := fmt.Appendf(nil, `{"crosvm": %q}`, program)
+		if err := errors.Join(os.Chmod(root.Settings(), 0o644), os.WriteFile(root.Settings(), text, 0o644)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := loadSettings(root); err == nil || !strings.Contains(err.Error(), "chmod go-w "+spoil.path) {
+			t.Errorf("a program that others can replace, %v %s: %v", spoil.mode, spoil.path, err)
+		}
+		if err := os.Chmod(spoil.path, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := loadSettings(root); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := (Settings{IPTables: "bin/iptables"}).checkPrograms(); err == nil {
+		t.Error("a program below whatever folder it is started from was taken")
+	}
+}
+
+func TestSecrets(t *testing.T) {
+	root, vm := installed(t)
+	if got, err := loadSecrets(root, vm); len(got) > 0 || err != nil {
+		t.Errorf("none: %v, %v", got, err)
+	}
+	if err := os.MkdirAll(vm.Secrets(), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	const secret = "quotes '\" and\nnewlines\n"
+	path := filepath.Join(vm.Secrets(), "postgres")
+	if err := os.WriteFile(path, []byte(secret), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := loadSecrets(root, vm); err != nil || got["postgres"] != secret {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if err := os.Chmod(path, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := loadSecrets(root, vm); err == nil || !strings.Contains(err.Error(), "chmod 600") || strings.Contains(err.Error(), "quotes") {
+		t.Errorf("for others to read: %v", err)
+	}
+}
+
+func TestPeers(t *testing.T) {
+	root, vm := installed(t)
+	a, err := loadArtifact(root, Settings{}, vm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.spec.Network.Peers = []string{"other"}
+	var said []string
+	log := func(s string) { said = append(said, s) }
+	if got := peers(root, Settings{}, a.spec, log); len(got) > 0 || len(said) != 1 {
+		t.Errorf("a peer that is not installed: %v, %q", got, said)
+	}
+	other, err := root.VM("other")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(other.Dir(), os.DirFS(vm.Dir())); err != nil {
+		t.Fatal(err)
+	}
+	spec := *a.spec
+	spec.Name, spec.Network.TAP, spec.Network.Peers = "other", "vm_other", nil
+	spec.Network.Host, spec.Network.Guest = netip.MustParsePrefix("192.168.101.1/24"), netip.MustParsePrefix("192.168.101.2/24")
+	write := func() {
+		t.Helper()
+		text, err := spec.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(other.Slot("a"), "vm.json"), text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write()
+	if got := peers(root, Settings{}, a.spec, log); len(got) > 0 || !strings.Contains(said[len(said)-1], "does not name sql") {
+		t.Errorf("a peer that does not name it: %v, %q", got, said)
+	}
+	spec.Network.Peers = []string{"sql"}
+	write()
+	if got := peers(root, Settings{}, a.spec, log); len(got) != 1 || got[0].String() != "192.168.101.0/24" {
+		t.Errorf("peers: %v, %q", got, said)
+	}
+}
+
+func TestLastComplaint(t *testing.T) {
+	lines := []string{"crosvm: invalid arguments: --bogus", "2026-01-02T03:04:05.000Z booting", ""}
+	if got := lastComplaint(lines); got != lines[0] {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestStatusOfAKilledDaemon(t *testing.T) {
+	vm := newVM(t)
+	state := runnerapi.State{Format: runnerapi.Format, Name: "sql", Phase: runnerapi.Ready, Daemon: 1 << 22, Crosvm: 1<<22 + 1}
+	text, err := json.Marshal(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(vm.State(), text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	root := phonepath.Root(strings.TrimSuffix(vm.Dir(), "/vms/sql"))
+	s, err := Status(t.Context(), root, "sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Phase != runnerapi.Down || s.DaemonAlive || s.CrosvmAlive || !strings.Contains(s.Reason, "killed") {
+		t.Errorf("%+v", s)
+	}
+}
+
+// The daemon that a terminal's hang-up or Ctrl-C reaches would take the machine along.
+func TestDaemonHasASessionOfItsOwn(t *testing.T) {
+	root, vm := installed(t)
+	program := filepath.Join(t.TempDir(), "sov-runner")
+	const script = "#!/bin/sh\ncat /proc/self/stat >%[1]s/stat.new; readlink /proc/$$/fd/0 /proc/$$/fd/1 /proc/$$/fd/2 | cat >%[1]s/fds; mv %[1]s/stat.new %[1]s/stat\n"
+	dir := t.TempDir()
+	if err := os.WriteFile(program, fmt.Appendf(nil, script, dir), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Up(t.Context(), root, "sql", UpOptions{Program: program, Timeout: 2 * time.Minute})
+	if !errors.Is(err, ErrNotReady) || !strings.Contains(err.Error(), "its daemon ended") {
+		t.Errorf("got %v", err)
+	}
+	stat, err := os.ReadFile(filepath.Join(dir, "stat"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(stat), ") ")
+	fields := strings.Fields(rest) // state ppid pgrp session …
+	if own := fmt.Sprint(syscall.Getpgrp()); fields[2] == own {
+		t.Errorf("it is of this process's group %s", own)
+	}
+	fds, err := os.ReadFile(filepath.Join(dir, "fds"))
+	if err != nil || string(fds) != "/dev/null\n"+vm.Log()+"\n"+vm.Log()+"\n" {
+		t.Errorf("its descriptors are %q, %v", fds, err)
+	}
+}
+
+func TestLifeOf(t *testing.T) {
+	child := exec.Command("sleep", "1000")
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer child.Wait()
+	defer child.Process.Kill()
+	life := lifeOf("/proc", child.Process.Pid)
+	if life == "" || life != lifeOf("/proc", child.Process.Pid) {
+		t.Errorf("a process that lives: %q", life)
+	}
+	if err := child.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(2 * time.Minute); lifeOf("/proc", child.Process.Pid) != ""; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("a process that nobody has waited for yet is taken for alive")
+		}
+	}
+	proc := t.TempDir()
+	if err := os.Mkdir(filepath.Join(proc, "7"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for stat, want := range map[string]string{
+		"7 (a) b) (c) S 1 1 1 0 -1 4 1 1 0 0 4 14 18 18 25 5 7 0 4711 99": "4711",
+		"7 (a) Z 1 1 1 0 -1 4 1 1 0 0 4 14 18 18 25 5 7 0 4711 99":        "",
+		"7 (a) S 1": "",
+		"":          "",
+	} {
+		if err := os.WriteFile(filepath.Join(proc, "7", "stat"), []byte(stat), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if got := lifeOf(proc, 7); got != want {
+			t.Errorf("%q: %q, want %q", stat, got, want)
+		}
+	}
+}

@@ -1,0 +1,138 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
+	"github.com/sovereign-sql/sov/internal/phone/crosvm"
+	"github.com/sovereign-sql/sov/internal/phone/slots"
+)
+
+// trialStarts is how often a version that was never ready is started before it is given up, where there is another one to
+// go back to. Once would do for a version that cannot work; what came between may have been the phone's.
+const trialStarts = 2
+
+// errTooLate ends a start of a version on trial that did not become ready in time.
+var errTooLate = errors.New("it did not become ready in time")
+
+// tryCurrent returns the slot that is to be started, and begins its trial if it has not been ready yet.
+func (d *Daemon) tryCurrent() (slot string, err error) {
+	slot, trial, back, err := slots.Try(d.vm)
+	if err != nil {
+		return "", err
+	}
+	if back != nil {
+		d.noteRollBack(back)
+	}
+	d.trial = trial
+	d.state.change(func(s *runnerapi.State) { s.Slot, s.Trial = slot, trial.CanGiveUp() })
+	return slot, nil
+}
+
+// pass notes that the version that runs has been ready.
+func (d *Daemon) pass() {
+	if err := d.trial.Passed(); err != nil {
+		d.log(fmt.Sprintf("note that this version works: %v", err))
+	}
+	d.state.change(func(s *runnerapi.State) { s.Trial = false })
+}
+
+// tooLate is closed when a version on trial has not become ready in time; it is nil where there is none to go back to.
+func (d *Daemon) tooLate(ctx context.Context, w *guestWatch, a *artifact) <-chan struct{} {
+	if !d.trial.CanGiveUp() {
+		return nil
+	}
+	late := make(chan struct{})
+	go func() {
+		timer := time.NewTimer(a.spec.Ready.Timeout())
+		defer timer.Stop()
+		select {
+		case <-ctx.Done():
+		case <-w.ready:
+		case <-timer.C:
+			close(late)
+		}
+	}()
+	return late
+}
+
+// noteRollBack tells the log and the state.
+func (d *Daemon) noteRollBack(back *runnerapi.RollBack) {
+	d.log(fmt.Sprintf("version %s in slot %s does not work: %s: going back to slot %s", back.Version, back.From, back.Reason, back.To))
+	d.state.change(func(s *runnerapi.State) { s.RollBack, s.Trial = back, false })
+	d.trial = nil
+	d.policy.failures = 0
+}
+
+// judge decides, after a start that has ended, whether the version on trial is given up. True: the other one is current now
+// and is to be started.
+func (d *Daemon) judge(ctx context.Context, exit crosvm.Exit, ready time.Duration, err error) bool {
+	if ready > 0 || !d.trial.CanGiveUp() {
+		return false
+	}
+	if ctx.Err() != nil || errors.Is(err, errRenewed) {
+		// Ended for another reason; a version that is always stopped before it is ready is not a bad one.
+		if err := d.trial.Undo(); err != nil {
+			d.log(err.Error())
+		}
+		return false
+	}
+	unfit := errors.As(err, new(versionError))
+	nothingRan := err != nil && !errors.Is(err, errTooLate) && !unfit
+	last := unfit || errors.Is(err, errTooLate) || exit.Kind == crosvm.InvalidArguments || d.trial.Starts() >= trialStarts
+	if nothingRan || !last {
+		return false
+	}
+	back, failure := d.trial.GiveUp(d.fault(exit, err))
+	if failure != nil {
+		d.log(fmt.Sprintf("go back to the other version: %v", failure))
+		return false
+	}
+	d.noteRollBack(back)
+	return true
+}
+
+// A versionError says that what the current slot holds cannot be started.
+type versionError struct{ error }
+
+func (e versionError) Unwrap() error { return e.error }
+
+// fault says why a version does not work: how it ended, and what its console said of it.
+func (d *Daemon) fault(exit crosvm.Exit, err error) string {
+	if errors.As(err, new(versionError)) {
+		return err.Error()
+	}
+	reason := exit.String()
+	if errors.Is(err, errTooLate) {
+		reason = err.Error()
+	}
+	if last := lastWords(d.vm.Console()); last != "" {
+		reason += " (the last on its console: " + last + ")"
+	}
+	return reason
+}
+
+// maxWords bounds a line of the console that is kept as a reason, in bytes.
+const maxWords = 200
+
+// lastWords is the line of a console that says why the machine ended: the kernel's panic, else the last.
+func lastWords(console string) string {
+	lines, err := tail(console, 100)
+	if err != nil || len(lines) == 0 {
+		return ""
+	}
+	said := lines[len(lines)-1]
+	for _, line := range lines {
+		// kernel/panic.c: "Kernel panic - not syncing: …"; arch/*/kernel/traps.c and others: "Internal error: …"
+		if i := strings.Index(line, "Kernel panic"); i >= 0 && !strings.Contains(line, "end Kernel panic") {
+			said = line[i:]
+			break
+		}
+	}
+	said = strings.ToValidUTF8(strings.TrimSpace(said), "?")
+	return said[:min(len(said), maxWords)]
+}

@@ -1,0 +1,74 @@
+package daemon
+
+import (
+	"time"
+
+	"github.com/sovereign-sql/sov/internal/phone/crosvm"
+)
+
+// A verdict is what follows the end of a run that nobody asked for.
+type verdict int
+
+const (
+	restartNow   verdict = iota // the guest wants to be started again
+	restartLater                // after a pause that doubles with each failure in a row
+	stayOff                     // the guest powered itself off
+	giveUp                      // starting again cannot help
+	crashLoop                   // it failed too often
+)
+
+const (
+	firstBackoff = time.Second
+	maxBackoff   = time.Minute
+	// sound is how long a guest must have been ready for its earlier failures to be forgiven.
+	sound = time.Minute
+)
+
+// A policy counts the failures of one machine and says what follows the end of a run:
+//
+//	stopped            a guest that was ready has switched itself off: it stays off.
+//	                   One that never was ready gave up at boot: a failure.
+//	reset              a guest that was ready for a minute reboots: at once. Else a failure: where crosvm is not told
+//	                   of panics, they look like this.
+//	crash, panic,
+//	watchdog, killed   a failure: started again after a pause of 1 s, doubling up to 1 min
+//	invalid arguments  starting again cannot help
+//	failed             crosvm itself failed, such as for want of memory: a failure
+//
+// So many failures in a row without having been ready for a minute are a crash loop.
+type policy struct {
+	limit    int // failures in a row
+	failures int
+}
+
+// after judges a run that has ended; ready is how long the guest had been ready, 0 if never.
+func (p *policy) after(exit crosvm.Exit, ready time.Duration) verdict {
+	if ready >= sound {
+		p.failures = 0
+	}
+	switch {
+	case exit.Kind == crosvm.InvalidArguments:
+		p.failures++
+		return giveUp
+	case exit.Kind == crosvm.Stopped && ready > 0:
+		return stayOff
+	case exit.Kind == crosvm.Reset && ready >= sound:
+		return restartNow
+	}
+	p.failures++
+	if p.failures >= p.limit {
+		return crashLoop
+	}
+	return restartLater
+}
+
+// pause is how long to wait before the next start.
+func (p *policy) pause() time.Duration {
+	d := firstBackoff
+	for range p.failures - 1 {
+		if d *= 2; d >= maxBackoff {
+			return maxBackoff
+		}
+	}
+	return d
+}

@@ -1,0 +1,285 @@
+package diagnose
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
+	"github.com/sovereign-sql/sov/internal/phone/network"
+)
+
+// ErrNoPostgres says that a machine has no PostgreSQL.
+var ErrNoPostgres = errors.New("this machine publishes no PostgreSQL")
+
+// How far a guest's clock may be from the phone's.
+const (
+	// clockTolerance is below what any protocol minds.
+	clockTolerance = 2 * time.Second
+	// clockBroken is where TLS certificates and Tailscale's handshakes begin to fail.
+	clockBroken = time.Minute
+)
+
+// A looker looks at the layers, with what was learnt at first.
+type looker struct {
+	ctx           context.Context
+	sources       Sources
+	status        *runnerapi.Status
+	fault         error // of learning status
+	before, after time.Time
+	uplink        network.Uplink
+	network       []network.Finding
+	networkFault  error
+	reached       bool
+	doubtful      bool // PostgreSQL is silent that the guest says to be ready
+}
+
+// runs tells whether there is a machine to look at.
+func (l *looker) runs() bool { return l.fault == nil && l.status.CrosvmAlive }
+
+// networked tells whether the machine has a place in the phone's network, which goes when it does not run.
+func (l *looker) networked() bool {
+	return l.fault == nil && !slices.Contains([]runnerapi.Phase{runnerapi.Down, runnerapi.Backoff, runnerapi.Off, runnerapi.CrashLoop, runnerapi.Failed}, l.status.Phase)
+}
+
+func (l *looker) process() Result {
+	r := Result{Checked: "the daemon's lock and state, crosvm among the processes", Verdict: Broken, Fixable: true}
+	if l.fault != nil {
+		r.Found, r.Cause, r.Fixable = l.fault.Error(), "the machine is not installed, or its folder was changed by hand", false
+		return r
+	}
+	s := l.status
+	switch {
+	case s.DaemonAlive && s.CrosvmAlive:
+		r.Verdict, r.Fixable = OK, false
+		r.Found = fmt.Sprintf("daemon %d, crosvm %d, %s", s.Daemon, s.Crosvm, s.Phase)
+	case s.CrosvmAlive:
+		r.Found = fmt.Sprintf("crosvm %d runs without its daemon", s.Crosvm)
+		r.Cause = "the daemon was killed; Android kills a crosvm whose parent has gone after some 90 s"
+	case s.DaemonAlive && s.Phase == runnerapi.Backoff:
+		r.Found = "crosvm has ended: " + s.Reason
+		r.Cause = fmt.Sprintf("failure %d in a row; the daemon starts it again at %s", s.Failures, s.NextStart.Local().Format(time.TimeOnly))
+	case s.DaemonAlive && (s.Phase == runnerapi.CrashLoop || s.Phase == runnerapi.Failed || s.Phase == runnerapi.Off):
+		r.Found, r.Cause = string(s.Phase)+": "+s.Reason, "read the console (sov-runner logs "+s.Name+"); starting it again tries once more"
+	case s.DaemonAlive:
+		r.Found, r.Cause = fmt.Sprintf("the daemon (%d, %s) has no crosvm", s.Daemon, s.Phase), "crosvm has just been killed or is being started; or the daemon is suspended"
+	default:
+		r.Found, r.Cause = "nothing runs", "it was not started, or the phone was restarted without the module"
+		if s.Reason != "" {
+			r.Cause = s.Reason
+		}
+	}
+	return r
+}
+
+// onPhone judges a layer of the phone's network by its findings.
+func (l *looker) onPhone(layer network.Layer, checked, whole string) Result {
+	r := Result{Checked: checked, Verdict: OK, Found: whole}
+	switch {
+	case !l.networked():
+		r.Verdict, r.Found = Unknown, "nothing runs, and so there is no network for it"
+		return r
+	case l.networkFault != nil:
+		r.Verdict, r.Found = Unknown, l.networkFault.Error()
+		return r
+	}
+	var found, causes []string
+	for _, f := range l.network {
+		if f.Layer != layer {
+			continue
+		}
+		r.Verdict = Broken
+		found = append(found, f.Found)
+		if !slices.Contains(causes, f.Cause) {
+			causes = append(causes, f.Cause)
+		}
+		r.Fixable = r.Fixable || f.Fixable
+	}
+	if r.Verdict == Broken {
+		r.Found, r.Cause = strings.Join(found, "; "), strings.Join(causes, "; ")
+	}
+	return r
+}
+
+func (l *looker) tap() Result {
+	whole := "is up, has its address, and crosvm has it open"
+	if l.fault == nil {
+		whole = l.status.Network.TAP + " " + whole
+	}
+	return l.onPhone(network.LayerTAP, "the interface, its address, MTU and carrier", whole)
+}
+
+func (l *looker) routing() Result {
+	return l.onPhone(network.LayerRouting, "the policy rules, the default route, the uplink", "the rules are there, the uplink is "+l.uplink.String())
+}
+
+func (l *looker) forwarding() Result {
+	return l.onPhone(network.LayerForwarding, "ip_forward, rp_filter, the machine's chains and the jumps to them", "packets are let through and translated")
+}
+
+func (l *looker) guestNetwork() Result {
+	r := Result{Checked: "the guest's endpoint over the TAP interface, and its own view of the link", Verdict: Broken}
+	if !l.runs() {
+		r.Verdict, r.Found = Unknown, "no machine runs"
+		return r
+	}
+	if l.status.Guest != nil {
+		l.reached = true
+		return ownView(r, l.status.Guest.Network)
+	}
+	err := l.sources.Reach(l.ctx)
+	booting := l.status.Phase == runnerapi.Starting || l.status.Phase == runnerapi.Booting
+	switch {
+	case err == nil:
+		r.Found = "something accepts connections, and does not answer as the guest should: " + l.status.GuestFault
+		r.Cause = "sov-init in the guest is stuck or of another version; restart the machine"
+	case booting:
+		r.Found, r.Cause = fmt.Sprintf("no answer yet: %v", err), "the guest is still booting; if that lasts, its console says where it is"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		r.Found, r.Cause = "the guest answers, and refuses the connection", "the guest's endpoint does not run: its console says why"
+	case errors.Is(err, syscall.EHOSTUNREACH):
+		r.Found, r.Cause = "no answer to ARP on the TAP interface", "the guest's interface is down or has another address, or the guest stands still; its console says what happened"
+	default:
+		r.Found, r.Cause = fmt.Sprintf("no answer: %v", err), "the guest stands still, or drops what the phone sends; its console says what happened"
+	}
+	return r
+}
+
+// ownView is what the guest says of its link, which works as far as the phone.
+func ownView(r Result, n *guestapi.Network) Result {
+	r.Verdict, r.Found = OK, "the guest answers"
+	switch {
+	case n == nil:
+	case n.Fault != "":
+		r.Verdict, r.Found, r.Cause = Broken, n.Fault, "the guest could not set up its link; its console says why"
+	case n.Gateway == "":
+		r.Verdict, r.Found, r.Cause = Broken, n.Interface+" has no default route", "someone in the guest removed it; restart the machine"
+	default:
+		r.Found = fmt.Sprintf("the guest answers: %s %s via %s", n.Interface, n.Address, n.Gateway)
+	}
+	return r
+}
+
+// unreached is the result of a layer that only the guest can tell of.
+func (l *looker) unreached(checked string) (Result, bool) {
+	return Result{Checked: checked, Verdict: Unknown, Found: "the guest does not answer"}, !l.reached
+}
+
+func (l *looker) guestClock() Result {
+	r, unreached := l.unreached("the guest's clock beside the phone's")
+	if unreached {
+		return r
+	}
+	// The guest answered between the two readings of the phone's clock: the difference to the nearer is what is certain.
+	offset := time.Duration(0)
+	switch now := l.status.Guest.Time; {
+	case now.Before(l.before):
+		offset = now.Sub(l.before)
+	case now.After(l.after):
+		offset = now.Sub(l.after)
+	}
+	r.Verdict, r.Found = OK, "within "+max(l.after.Sub(l.before), time.Millisecond).Round(time.Millisecond).String()+" of the phone's"
+	if offset.Abs() > clockTolerance {
+		r.Found = fmt.Sprintf("%s %s the phone's", offset.Abs().Round(time.Second), direction(offset))
+	}
+	c := l.status.Guest.Clock
+	if c != nil {
+		r.Found += "; " + keptBy(c)
+	}
+	if offset.Abs() > clockBroken {
+		r.Verdict = Broken
+		r.Cause = "the phone slept, or its clock was set, and the guest has not heard of it yet: TLS and Tailscale fail; a minute later it has"
+		if offset > 0 {
+			r.Cause = "the phone's clock was set back, or the guest's forward: TLS and Tailscale fail; it is not set back while services run, but at a restart of the machine"
+		}
+		if c != nil && c.Fault != "" {
+			r.Cause = c.Fault
+		}
+	}
+	return r
+}
+
+// keptBy says who keeps the guest's clock.
+func keptBy(c *guestapi.Clock) string {
+	switch {
+	case c.Fault != "":
+		return c.Fault
+	case c.LastSync.IsZero():
+		return "set at boot, and not compared with anybody's yet"
+	default:
+		return strings.TrimSpace("kept by " + c.Source + " " + c.Server)
+	}
+}
+
+func direction(offset time.Duration) string {
+	if offset < 0 {
+		return "behind"
+	}
+	return "ahead of"
+}
+
+func (l *looker) tailscale() Result {
+	r, unreached := l.unreached("tailscaled's state, as the guest tells it")
+	if unreached {
+		return r
+	}
+	t := l.status.Guest.Tailnet
+	switch {
+	case t == nil:
+		r.Verdict, r.Found = Off, "this image does not keep a tailnet connection"
+	case t.State == guestapi.TailnetOff:
+		r.Verdict, r.Found = Off, "no auth key was given: one in secrets/"+l.status.Name+"/tailscale puts it on the tailnet"
+	case t.State == "Running" && t.Fault == "":
+		r.Verdict, r.Found = OK, fmt.Sprintf("%s at %s", t.Hostname, strings.Join(t.Addresses, ", "))
+	default:
+		r.Verdict, r.Found, r.Cause = Broken, "tailscaled is "+t.State, "the guest has no way to the control server, or is waiting for it"
+		if t.State == "NeedsLogin" {
+			r.Cause = "its key has expired, or its auth key was refused: put a new one into secrets/" + l.status.Name + "/tailscale and restart the machine"
+		}
+		if t.Fault != "" {
+			r.Cause = t.Fault
+		}
+	}
+	return r
+}
+
+func (l *looker) postgres() Result {
+	r, unreached := l.unreached("the server's first answer over the TAP interface, and its service in the guest")
+	if unreached {
+		return r
+	}
+	err := l.sources.Postgres(l.ctx)
+	if errors.Is(err, ErrNoPostgres) {
+		r.Verdict, r.Found = Off, err.Error()
+		return r
+	}
+	i := slices.IndexFunc(l.status.Guest.Services, func(s guestapi.Service) bool { return s.Name == "postgres" })
+	saidReady := i < 0 || l.status.Guest.Services[i].State == guestapi.StateReady
+	if err == nil && saidReady {
+		r.Verdict, r.Found = OK, "it answers"
+		if p := l.status.Guest.Postgres; p != nil && p.Version != "" {
+			r.Found = fmt.Sprintf("PostgreSQL %s answers, %d connections", p.Version, p.Connections)
+		}
+		return r
+	}
+	l.doubtful = saidReady
+	r.Verdict, r.Found = Broken, fmt.Sprint(err)
+	r.Cause = "its port is not let through in the guest, or it listens elsewhere"
+	if !saidReady {
+		service := l.status.Guest.Services[i]
+		r.Found = "the service is " + service.State
+		r.Cause = service.Reason
+		if len(service.LastOutput) > 0 {
+			r.Cause = strings.TrimPrefix(r.Cause+"; it said last: "+service.LastOutput[len(service.LastOutput)-1], "; ")
+		}
+	}
+	if w := l.status.Guest.Data.Warning; w != "" {
+		r.Cause = w
+	}
+	return r
+}

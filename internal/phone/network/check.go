@@ -1,0 +1,191 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// A Layer is a part of the network that can be whole while the next is broken.
+type Layer string
+
+// Layers, from the guest outwards.
+const (
+	LayerTAP        Layer = "tap"
+	LayerRouting    Layer = "routing"
+	LayerForwarding Layer = "forwarding"
+)
+
+// A Finding is one thing that is not as a machine wants it.
+type Finding struct {
+	Layer   Layer
+	Found   string // what is wrong
+	Cause   string // the most likely one, with what to do where the phone cannot repair it
+	Fixable bool   // Up repairs it
+}
+
+// Check compares the network with what vm wants, and changes nothing. No findings: it is as Up would leave it.
+func (h *Host) Check(vm VM) (Uplink, []Finding, error) {
+	u, findings, err := h.check(vm)
+	if err != nil {
+		err = fmt.Errorf("check the network of %s: %w", vm.Name, err)
+	}
+	return u, findings, err
+}
+
+func (h *Host) check(vm VM) (Uplink, []Finding, error) {
+	if err := vm.validate(); err != nil {
+		return Uplink{}, nil, err
+	}
+	unlock, err := h.lock(context.Background())
+	if err != nil && !errors.Is(err, unix.EROFS) { // where nobody can change anything, nobody is to be waited for
+		return Uplink{}, nil, err
+	}
+	if err == nil {
+		defer unlock()
+	}
+	h.tables.forget()
+	var out []Finding
+	u, err := findUplink(vm.Uplink)
+	if errors.Is(err, ErrNoUplink) {
+		out = append(out, Finding{LayerRouting, "no uplink", err.Error() + ": connect it; the rest follows by itself", false})
+	} else if err != nil {
+		return u, nil, err
+	}
+	tap, usable, err := checkTAP(vm)
+	if err != nil {
+		return u, nil, err
+	}
+	out = append(out, tap...)
+	links, err := clashes(vm)
+	if err != nil {
+		return u, nil, err
+	}
+	for _, link := range links {
+		out = append(out, Finding{LayerTAP, fmt.Sprintf("%s has an address in %s, too", link.Attrs().Name, vm.Subnet()),
+			"the phone is in a network with the machine's addresses: give the machine others, network.host and network.guest in its recipe", false})
+	}
+	for _, t := range vm.things(u) {
+		ofTAP := t.Kind == kindAddress || t.Path == rpFilter(vm.TAP)
+		if t.Kind == kindTAP || ofTAP && !usable {
+			continue // told of already
+		}
+		exists, err := h.exists(t)
+		if err != nil {
+			return u, nil, err
+		}
+		if !exists {
+			out = append(out, missing(t))
+		}
+	}
+	if u.Interface != "" && vm.Routing == MainFirst {
+		stale, err := staleDefaults(u)
+		if err != nil {
+			return u, nil, err
+		}
+		out = append(out, stale...)
+	}
+	chains, err := h.checkChains(vm, u)
+	return u, append(out, chains...), err
+}
+
+// checkTAP looks at the interface itself, and tells whether there is one of ours.
+func checkTAP(vm VM) (out []Finding, usable bool, err error) {
+	link, err := findLink(vm.TAP)
+	if err != nil {
+		return nil, false, err
+	}
+	if link == nil {
+		return []Finding{{LayerTAP, "there is no interface " + vm.TAP,
+			"someone deleted it; the machine that had it open has no network until it is restarted", true}}, false, nil
+	}
+	attrs := link.Attrs()
+	if err := ownTAP(vm.TAP, vm.Name, false); err != nil {
+		return []Finding{{LayerTAP, err.Error(), "another program made an interface of this name", false}}, false, nil
+	}
+	if attrs.Flags&net.FlagUp == 0 {
+		out = append(out, Finding{LayerTAP, vm.TAP + " is down", "someone switched it off (ip link set " + vm.TAP + " down)", true})
+	}
+	if attrs.MTU != vm.MTU {
+		out = append(out, Finding{LayerTAP, fmt.Sprintf("%s has an MTU of %d bytes, not %d", vm.TAP, attrs.MTU, vm.MTU), "someone changed it", true})
+	}
+	if attrs.Flags&net.FlagUp != 0 && !hasCarrier(attrs) {
+		out = append(out, Finding{LayerTAP, vm.TAP + " has no carrier", "no crosvm has it open: the machine does not run, or was started before the interface was made anew; restart it", false})
+	}
+	return out, true, nil
+}
+
+func missing(t thing) Finding {
+	switch t.Kind {
+	case kindAddress:
+		return Finding{LayerTAP, "the " + t.String() + " is missing", "someone removed it", true}
+	case kindRule:
+		return Finding{LayerRouting, "the rule \"" + t.ruleText() + "\" is missing",
+			"someone removed it; without it Android's rules end the guest's packets at \"unreachable\"", true}
+	case kindRoute:
+		return Finding{LayerRouting, "the " + t.String() + " is missing",
+			"the uplink has just changed, or someone removed it; while the daemon runs it comes back within seconds", true}
+	case kindSysctl:
+		return Finding{LayerForwarding, "sysctl " + t.String() + " does not hold",
+			"Android's tethering or another program set it back", true}
+	default:
+		return Finding{LayerForwarding, "the " + t.String() + " is missing", "Android's netd or a firewall app rebuilt the table", true}
+	}
+}
+
+// staleDefaults finds a default route in main that comes before the uplink's.
+func staleDefaults(u Uplink) ([]Finding, error) {
+	routes, err := defaultRoutes(unix.RT_TABLE_MAIN)
+	if err != nil {
+		return nil, err
+	}
+	if len(routes) == 0 {
+		return nil, nil // missing, which is told elsewhere
+	}
+	link, err := netlink.LinkByIndex(routes[0].LinkIndex)
+	if err != nil || link.Attrs().Name == u.Interface && gatewayOf(routes[0]) == u.Gateway {
+		return nil, nil
+	}
+	return []Finding{{LayerRouting, fmt.Sprintf("the default route in main leaves by %s, the uplink is %s", link.Attrs().Name, u),
+		"the uplink has just changed; while the daemon runs it is corrected within seconds", true}}, nil
+}
+
+// checkChains compares what is in the chains and where they are jumped to.
+func (h *Host) checkChains(vm VM, u Uplink) ([]Finding, error) {
+	var out []Finding
+	for _, c := range vm.chains(u) {
+		have, err := h.tables.content(c.IPTable, c.Chain)
+		if err != nil {
+			return nil, err
+		}
+		jumps, err := h.tables.jumps(c.IPTable, c.From, c.Chain)
+		if err != nil {
+			return nil, err
+		}
+		exists, err := h.tables.has(c.IPTable, c.Chain)
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case !exists: // said already
+		case len(have) == 0 && len(c.rules) > 0:
+			out = append(out, Finding{LayerForwarding, c.String() + " is empty", "someone flushed it (iptables -F)", true})
+		case !slices.EqualFunc(have, c.rules, sameRule):
+			out = append(out, Finding{LayerForwarding, c.String() + " holds other rules than it should", "the uplink has just changed, or someone edited it", true})
+		}
+		switch {
+		case !exists:
+		case jumps.count == 0:
+			out = append(out, Finding{LayerForwarding, fmt.Sprintf("%s does not jump to %s", c.From, c.Chain), "someone flushed " + c.From + ", or netd rebuilt it", true})
+		case !jumps.inPlace():
+			out = append(out, Finding{LayerForwarding, fmt.Sprintf("the jump from %s to %s is not at the top, or there are several", c.From, c.Chain),
+				"netd or another program put rules above it, which may drop the guest's packets", true})
+		}
+	}
+	return out, nil
+}

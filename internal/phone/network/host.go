@@ -1,0 +1,291 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Options say where a Host keeps its ledger and what it drives.
+type Options struct {
+	Ledger string // file; its folder exists. FILE.lock and FILE.new stand beside it
+	// IPTables is the program; empty means Android's, else the one in PATH. iptables-restore is its neighbour.
+	IPTables string
+	Log      func(string) // takes a line for the user; nil: none
+}
+
+// A Host is the network of the computer that this program runs on. Its methods may be called by several processes at
+// once: they take turns.
+type Host struct {
+	path   string
+	proc   string
+	bootID string
+	tables *iptables
+	log    func(string)
+	step   func(string) // called between any two changes; tests die there
+	// How Follow learns of changes, and how often it looks without; tests have their own.
+	watch func(context.Context) (<-chan struct{}, error)
+	poll  time.Duration
+}
+
+// androidIPTables is where Android keeps the program.
+const androidIPTables = "/system/bin/iptables"
+
+// Open returns the host. It changes nothing.
+func Open(o Options) (*Host, error) {
+	h := &Host{path: o.Ledger, proc: "/proc", log: o.Log, step: func(string) {}, watch: watch, poll: slowPoll}
+	if h.log == nil {
+		h.log = func(string) {}
+	}
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return nil, fmt.Errorf("open the host's network: %w", err)
+	}
+	h.bootID = strings.TrimSpace(string(id))
+	program := o.IPTables
+	if program == "" {
+		program = "iptables"
+		if _, err := os.Stat(androidIPTables); err == nil {
+			program = androidIPTables
+		}
+	}
+	if program, err = exec.LookPath(program); err != nil {
+		return nil, fmt.Errorf("open the host's network: iptables is needed: %w", err)
+	}
+	if h.path, err = filepath.Abs(o.Ledger); err != nil {
+		return nil, err
+	}
+	h.tables = &iptables{program: program, state: map[string][]string{}}
+	return h, nil
+}
+
+// A Report is what an Up found and did.
+type Report struct {
+	Uplink  Uplink   // zero when there is none
+	Changed []string // what was made, replaced or removed, in a person's words
+	Carrier bool     // a process has the TAP interface open
+}
+
+// Up brings the network to the state that vm wants: what is missing is made, what vm no longer needs is removed, and
+// everything else stays. Without an uplink everything but the way out is set up, which is no error. When Up fails, what
+// it made so far is in the ledger, and the next Up or Down goes on from there.
+func (h *Host) Up(ctx context.Context, vm VM) (Report, error) {
+	if err := vm.validate(); err != nil {
+		return Report{}, fmt.Errorf("set up the network of %s: %w", vm.Name, err)
+	}
+	report, err := h.up(ctx, vm)
+	if err != nil {
+		err = fmt.Errorf("set up the network of %s: %w", vm.Name, err)
+	}
+	return report, err
+}
+
+func (h *Host) up(ctx context.Context, vm VM) (report Report, err error) {
+	unlock, err := h.lock(ctx)
+	if err != nil {
+		return report, err
+	}
+	defer unlock()
+	h.tables.forget()
+	l, err := h.load(vm.Name)
+	if err != nil {
+		return report, err
+	}
+	if err := refuseClash(vm); err != nil {
+		return report, err
+	}
+	report.Uplink, err = findUplink(vm.Uplink)
+	if err != nil && !errors.Is(err, ErrNoUplink) {
+		return report, err
+	}
+	before, known := l.Uplinks[vm.Name]
+	want := vm.things(report.Uplink)
+	if err := h.release(ctx, l, vm.Name, want, &report); err != nil {
+		return report, err
+	}
+	for _, t := range want {
+		if err := ctx.Err(); err != nil {
+			return report, err
+		}
+		if err := h.ensure(l, vm.Name, t, &report); err != nil {
+			return report, fmt.Errorf("%s: %w", t, err)
+		}
+		if t.Kind == kindTAP {
+			if err := h.tune(vm, &report); err != nil {
+				return report, fmt.Errorf("%s: %w", t, err)
+			}
+		}
+	}
+	if err := h.fillChains(vm, report.Uplink, &report); err != nil {
+		return report, err
+	}
+	if known && before == report.Uplink {
+		return report, nil
+	}
+	if known {
+		h.forgetFlows(vm)
+	}
+	l.Uplinks[vm.Name] = report.Uplink
+	return report, h.save(l)
+}
+
+// things are what vm needs, in the order in which they can be made.
+func (vm VM) things(u Uplink) []thing {
+	out := []thing{
+		{Kind: kindSysctl, Path: "net/ipv4/ip_forward", Value: "1"},
+		{Kind: kindSysctl, Path: rpFilter("all"), Value: "0"},
+		{Kind: kindTAP, Link: vm.TAP},
+		{Kind: kindAddress, Link: vm.TAP, Prefix: vm.Host},
+		{Kind: kindSysctl, Path: rpFilter(vm.TAP), Value: "0"},
+	}
+	// Chains come before routes: from the first packet on, only what they let through passes.
+	for _, c := range vm.chains(u) {
+		out = append(out, c.thing)
+	}
+	if vm.Routing == Scoped {
+		out = append(out, thing{Kind: kindRule, Priority: 1, Table: unix.RT_TABLE_MAIN, Prefix: vm.Subnet()})
+		if u.Interface != "" {
+			out = append(out, thing{Kind: kindRule, Priority: 2, Table: u.Table, Link: vm.TAP})
+		}
+		return out
+	}
+	if u.Interface != "" {
+		out = append(out, thing{Kind: kindRoute, Table: unix.RT_TABLE_MAIN, Link: u.Interface, Gateway: u.Gateway})
+	}
+	return append(out, thing{Kind: kindRule, Priority: 1, Table: unix.RT_TABLE_MAIN})
+}
+
+func rpFilter(link string) string { return "net/ipv4/conf/" + link + "/rp_filter" }
+
+// ensure notes that owner needs t, and makes it when it is not there.
+func (h *Host) ensure(l *ledger, owner string, t thing, report *Report) error {
+	exists, err := h.exists(t)
+	if err != nil {
+		return err
+	}
+	if t.Kind == kindTAP && exists {
+		if err := ownTAP(t.Link, owner, l.find(t) >= 0); err != nil {
+			return err
+		}
+	}
+	if err := h.note(l, owner, t, exists); err != nil {
+		return err
+	}
+	if exists || t.Kind == kindChain {
+		return nil
+	}
+	if err := h.make(t); err != nil {
+		return err
+	}
+	h.step(t.String())
+	report.Changed = append(report.Changed, "made "+t.String())
+	return nil
+}
+
+// note sees to it that the ledger on the disk tells of t, of owner, and of what is about to be replaced.
+func (h *Host) note(l *ledger, owner string, t thing, exists bool) error {
+	i := l.find(t)
+	known := i >= 0
+	if !known {
+		// What stands on an interface of ours, or carries our name, is ours.
+		found := exists && (t.Kind == kindRule || t.Kind == kindRoute || t.Kind == kindSysctl)
+		l.Entries = append(l.Entries, entry{thing: t, Found: found})
+		i = len(l.Entries) - 1
+	}
+	e := &l.Entries[i]
+	old := *e
+	if !exists {
+		e.Found = false // or no longer: its maker took it away, and what is made now is ours
+	}
+	if t.Kind == kindSysctl && !(known && exists) {
+		// The last value that somebody else set is the one to put back.
+		before, err := h.readSysctl(t.Path)
+		if err != nil {
+			return err
+		}
+		e.Before = before
+	}
+	if !slices.Contains(e.Owners, owner) {
+		e.Owners = append(e.Owners, owner)
+	}
+	if known && e.Found == old.Found && e.Before == old.Before && len(e.Owners) == len(old.Owners) {
+		return nil
+	}
+	return h.save(l)
+}
+
+// release removes owner from everything in the ledger but keep, and undoes what has no owner left, the last made first.
+func (h *Host) release(ctx context.Context, l *ledger, owner string, keep []thing, report *Report) error {
+	var faults []error
+	for _, t := range l.owned(owner) {
+		if slices.Contains(keep, t) {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := h.leave(l, owner, t, report); err != nil {
+			faults = append(faults, fmt.Errorf("remove %s: %w", t, err))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// leave undoes t unless another owner needs it or it was found; the ledger forgets it afterwards, not before.
+func (h *Host) leave(l *ledger, owner string, t thing, report *Report) error {
+	i := l.find(t)
+	e := &l.Entries[i]
+	if len(e.Owners) > 1 {
+		e.Owners = slices.DeleteFunc(e.Owners, func(o string) bool { return o == owner })
+		return h.save(l)
+	}
+	if !e.Found {
+		if err := h.undo(t, e.Before); err != nil {
+			return err
+		}
+		h.step(t.String())
+		report.Changed = append(report.Changed, "removed "+t.String())
+	}
+	l.Entries = slices.Delete(l.Entries, i, i+1)
+	return h.save(l)
+}
+
+// Down removes everything that is there for the machine of this name alone. It is no error when there is nothing. What
+// cannot be removed is reported, stays in the ledger, and holds up nothing else.
+func (h *Host) Down(ctx context.Context, name string) (Report, error) {
+	var report Report
+	unlock, err := h.lock(ctx)
+	if err != nil {
+		return report, fmt.Errorf("take down the network of %s: %w", name, err)
+	}
+	defer unlock()
+	h.tables.forget()
+	l, err := h.load(name)
+	if err == nil {
+		err = h.release(ctx, l, name, nil, &report)
+	}
+	if _, known := l.uplink(name); known && err == nil {
+		delete(l.Uplinks, name)
+		err = h.save(l)
+	}
+	if err != nil {
+		return report, fmt.Errorf("take down the network of %s: %w", name, err)
+	}
+	return report, nil
+}
+
+func (l *ledger) uplink(name string) (Uplink, bool) {
+	if l == nil {
+		return Uplink{}, false
+	}
+	u, known := l.Uplinks[name]
+	return u, known
+}

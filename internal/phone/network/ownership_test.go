@@ -1,0 +1,272 @@
+package network
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	toCell = "ip rule add pref 31000 fwmark 0x0/0xffff iif lo lookup 1011; ip rule del pref 31000 fwmark 0x0/0xffff iif lo lookup 1010"
+	toWLAN = "ip rule add pref 31000 fwmark 0x0/0xffff iif lo lookup 1010; ip rule del pref 31000 fwmark 0x0/0xffff iif lo lookup 1011"
+)
+
+// The kernel takes a rule without a destination for one with any destination, when it looks for equals: "from all" and
+// "from all to SUBNET" must neither keep each other out nor be removed for one another.
+func TestMachinesInDifferentModes(t *testing.T) {
+	for _, modes := range [][2]Routing{{Scoped, MainFirst}, {MainFirst, Scoped}} {
+		for _, leaves := range []string{"sql", "other"} {
+			t.Run(fmt.Sprintf("%s then %s, %s leaves", modes[0], modes[1], leaves), func(t *testing.T) {
+				p := newPhone(t, flavours[0])
+				before := p.snapshot()
+				a, b := sql(modes[0]), other(modes[1])
+				p.up(a)
+				p.up(b)
+				p.whole(a)
+				p.whole(b)
+				p.down(leaves)
+				stays := map[string]VM{"sql": b, "other": a}[leaves]
+				p.whole(stays)
+				p.down(stays.Name)
+				p.same("both down", before, p.snapshot())
+			})
+		}
+	}
+}
+
+// Rules and routes that only look like ours are neither in the way nor removed.
+func TestForeignNeighboursStay(t *testing.T) {
+	inEach(t, func(p *phone, routing Routing) {
+		p.sh(`ip rule add pref 1 to 10.1.0.0/16 lookup main; ip rule add pref 1 fwmark 0x7 lookup main
+			ip rule add pref 2 iif rmnet0 lookup 1010
+			ip route add default via 192.168.1.77 dev wlan0; ip route add default via 192.168.1.1 dev wlan0 metric 600`)
+		before := p.snapshot()
+		p.up(sql(routing))
+		p.whole(sql(routing))
+		p.sh("ip rule del pref 1 lookup main proto 115 2>/dev/null || ip rule del pref 1 proto 116")
+		p.down("sql")
+		p.same("after down, one of ours gone already", before, p.snapshot())
+		p.up(sql(routing))
+		p.down("sql")
+		p.same("after down", before, p.snapshot())
+	})
+}
+
+// What was found and then taken away by its maker is ours once Up has made it again.
+func TestFoundAndLost(t *testing.T) {
+	inEach(t, func(p *phone, routing Routing) {
+		before := p.snapshot()
+		p.sh(`ip rule add pref 1 lookup main; ip rule add pref 1 to 192.168.100.0/24 lookup main proto 99
+			ip route add default via 192.168.1.1 dev wlan0 onlink; echo 1 >/proc/sys/net/ipv4/ip_forward`)
+		p.up(sql(routing))
+		p.sh(`ip rule del pref 1 to 192.168.100.0/24 proto 99; ip rule del pref 1 lookup main
+			ip route del default; echo 0 >/proc/sys/net/ipv4/ip_forward`)
+		p.up(sql(routing))
+		p.whole(sql(routing))
+		p.down("sql")
+		p.same("after down", before, p.snapshot())
+	})
+}
+
+// A machine follows a new uplink though another, whose daemon does not run, still owns the old one's default route.
+func TestUplinkChangesUnderTwoMachines(t *testing.T) {
+	inEach(t, func(p *phone, routing Routing) {
+		before := p.snapshot()
+		a, b := sql(routing), other(routing)
+		p.up(a)
+		p.up(b)
+		p.sh(toCell)
+		p.up(a)
+		p.whole(a)
+		p.sh(toWLAN)
+		p.up(a)
+		p.whole(a)
+		p.whole(b)
+		p.sh(toCell)
+		p.up(b)
+		p.up(a)
+		p.whole(a)
+		p.whole(b)
+		p.sh(toWLAN)
+		p.down("sql")
+		p.down("other")
+		p.same("after down", before, p.snapshot())
+	})
+}
+
+// Without its ledger, a machine still finds what carries our marks; the sysctls' old values alone are lost.
+func TestDownWithoutTheLedger(t *testing.T) {
+	inEach(t, func(p *phone, routing Routing) {
+		p.sh("echo 1 >/proc/sys/net/ipv4/ip_forward; echo 0 >/proc/sys/net/ipv4/conf/all/rp_filter")
+		before := p.snapshot()
+		lose := map[string]func() error{
+			"removed": func() error { return os.Remove(p.ledger()) },
+			"damaged": func() error { return os.WriteFile(p.ledger(), []byte("{"), 0o600) },
+		}
+		for how, lose := range lose {
+			p.up(sql(routing))
+			if err := lose(); err != nil {
+				p.Fatal(err)
+			}
+			p.down("sql")
+			p.same("down, ledger "+how, before, p.snapshot())
+			p.up(sql(routing))
+			p.up(other(routing))
+			if err := lose(); err != nil {
+				p.Fatal(err)
+			}
+			p.down("sql")
+			p.whole(other(routing))
+			p.up(other(routing))
+			p.down("other")
+			p.same("both down, ledger "+how, before, p.snapshot())
+		}
+	})
+}
+
+func TestLongNames(t *testing.T) {
+	inEach(t, func(p *phone, routing Routing) {
+		before := p.snapshot()
+		a, b := sql(routing), other(routing)
+		a.Name, b.Name = strings.Repeat("a", 31)+"1", strings.Repeat("a", 31)+"2"
+		a.TAP, b.TAP = "vm_aaaaaaaaaaa1", "vm_aaaaaaaaaaa2"
+		p.up(a)
+		p.up(b)
+		p.whole(a)
+		p.whole(b)
+		p.down(a.Name)
+		p.whole(b)
+		p.down(b.Name)
+		p.same("after down", before, p.snapshot())
+	})
+}
+
+// smallDisk mounts a file system of a few pages on the ledger's folder, seen by this thread alone.
+func (p *phone) smallDisk() (mount func(options string)) {
+	p.Helper()
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		p.Fatal(err)
+	}
+	p.sh("mount --make-rprivate /; mount -t tmpfs -o size=64k none " + p.dir)
+	dir := p.dir
+	p.Cleanup(func() {
+		if out, err := exec.Command("umount", dir).CombinedOutput(); err != nil {
+			p.Errorf("umount %s: %v: %s", dir, err, out)
+		}
+	})
+	return func(options string) { p.sh("mount -o remount," + options + " " + dir) }
+}
+
+// Where the ledger cannot be written nothing is changed, and what is wrong is said.
+func TestReadOnlyDisk(t *testing.T) {
+	inEach(t, func(p *phone, routing Routing) {
+		remount := p.smallDisk()
+		before := p.snapshot()
+		remount("ro")
+		_, err := p.host().Up(p.Context(), sql(routing))
+		if err == nil || !strings.Contains(err.Error(), "ledger") || !strings.Contains(err.Error(), "read-only") {
+			p.Errorf("up: %v", err)
+		}
+		p.same("after an up that failed", before, p.snapshot())
+		if len(p.findings(sql(routing))) == 0 {
+			p.Error("check found nothing wrong")
+		}
+		remount("rw")
+		p.up(sql(routing))
+		up := p.snapshot()
+		remount("ro")
+		p.whole(sql(routing))
+		if _, err := p.host().Down(p.Context(), "sql"); err == nil {
+			p.Error("down went through")
+		}
+		p.same("after a down that failed", up, p.snapshot())
+		remount("rw")
+		p.down("sql")
+		p.same("after down", before, p.snapshot())
+	})
+}
+
+// On a full disk Up changes nothing. Down needs no room to undo; only that it has is not noted, and a later one does that.
+func TestFullDisk(t *testing.T) {
+	inEach(t, func(p *phone, routing Routing) {
+		p.smallDisk()
+		before := p.snapshot()
+		full := p.dir + "/full"
+		fill := func() {
+			p.sh("cat /dev/zero >" + full + " 2>/dev/null || :")
+		}
+		fill()
+		_, err := p.host().Up(p.Context(), sql(routing))
+		if err == nil || !strings.Contains(err.Error(), "no space left") {
+			p.Errorf("up: %v", err)
+		}
+		p.same("after an up that failed", before, p.snapshot())
+		p.sh("rm " + full)
+		p.up(sql(routing))
+		fill()
+		if report := p.up(sql(routing)); len(report.Changed) > 0 { // needs no write
+			p.Errorf("up with nothing to do changed %v", report.Changed)
+		}
+		if _, err := p.host().Down(p.Context(), "sql"); err == nil || !strings.Contains(err.Error(), "no space left") {
+			p.Errorf("down: %v", err)
+		}
+		p.same("after down on a full disk", before, p.snapshot())
+		p.sh("rm " + full)
+		p.down("sql")
+		p.same("after down", before, p.snapshot())
+	})
+}
+
+// Two machines live through a random order of everything that happens to them; afterwards nothing of theirs is left.
+func TestRandomLife(t *testing.T) {
+	const lives, events = 6, 25
+	for life := range lives {
+		seed := rand.Uint64()
+		t.Run(fmt.Sprint(life), func(t *testing.T) {
+			t.Logf("seed %d", seed)
+			r := rand.New(rand.NewPCG(seed, 0))
+			p := newPhone(t, flavours[life%2])
+			before := p.snapshot()
+			modes := []Routing{MainFirst, Scoped}
+			vms := []VM{sql(modes[r.IntN(2)]), other(modes[r.IntN(2)])}
+			vms[0].Peers = []netip.Prefix{vms[1].Subnet()}
+			var story []string
+			for range events {
+				vm := vms[r.IntN(2)]
+				event := r.IntN(6)
+				story = append(story, fmt.Sprintf("%d:%s", event, vm.Name))
+				switch event {
+				case 0, 1:
+					p.up(vm)
+					p.whole(vm)
+				case 2:
+					p.down(vm.Name)
+				case 3:
+					p.dies([]string{"up", "down"}[r.IntN(2)], vms[0].Routing, 1+r.IntN(25))
+				case 4:
+					p.sh("{ " + []string{toCell, toWLAN}[r.IntN(2)] + "; } 2>/dev/null || :")
+				case 5:
+					p.sh([]string{
+						"ip link del " + vm.TAP, "ip rule del pref 1", "ip route del default", "ip rule del pref 2",
+						"$IPTABLES -F " + chainName(vm.Name, "fwd"), "$IPTABLES -t nat -F POSTROUTING", "$IPTABLES -I FORWARD -j tetherctrl_FORWARD; $IPTABLES -D FORWARD -j tetherctrl_FORWARD",
+					}[r.IntN(7)] + " 2>/dev/null || :")
+				}
+				if t.Failed() {
+					t.Fatalf("after %s", strings.Join(story, " "))
+				}
+			}
+			p.sh(`ip rule del pref 31000; ip rule add pref 31000 fwmark 0x0/0xffff iif lo lookup 1010
+				$IPTABLES -F FORWARD; $IPTABLES -A FORWARD -j tetherctrl_FORWARD
+				$IPTABLES -t nat -F POSTROUTING; $IPTABLES -t nat -A POSTROUTING -j tetherctrl_nat_POSTROUTING`)
+			p.down("sql")
+			p.down("other")
+			p.same("after "+strings.Join(story, " "), before, p.snapshot())
+		})
+	}
+}

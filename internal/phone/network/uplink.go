@@ -1,0 +1,101 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// An Uplink is the interface by which the host reaches the internet.
+type Uplink struct {
+	Interface string     `json:"interface"`
+	Table     int        `json:"table"`            // the routing table that has its default route
+	Gateway   netip.Addr `json:"gateway,omitzero"` // zero on point-to-point links, such as mobile ones
+}
+
+func (u Uplink) String() string {
+	switch {
+	case u == Uplink{}:
+		return "none"
+	case !u.Gateway.IsValid():
+		return fmt.Sprintf("%s (table %d)", u.Interface, u.Table)
+	default:
+		return fmt.Sprintf("%s via %s (table %d)", u.Interface, u.Gateway, u.Table)
+	}
+}
+
+// ErrNoUplink says that the host has no way to the internet at present.
+var ErrNoUplink = errors.New("the phone has no default network: neither Wi-Fi nor mobile data is connected")
+
+// defaultNetworkMask is that of netd's rule for the default network, "fwmark 0x0/0xffff iif lo lookup TABLE": packets
+// whose socket has chosen no network, of which the low 16 bits of the mark are the netId
+// (system/netd/server/RouteController.cpp, addDefaultNetworkRule; Fwmark.h).
+const defaultNetworkMask = 0xffff
+
+// Uplink returns the interface of Android's default network. It is named by netd's rules, in which it has the priority
+// 31000 (22000 up to Android 11), and not by a table that any program reads: the rule is told by its mark and mask. A
+// host without such rules (any other Linux) has its uplink in the table main. It returns an error that wraps
+// ErrNoUplink when there is none.
+func (h *Host) Uplink() (Uplink, error) {
+	return findUplink("")
+}
+
+// findUplink looks for the uplink, or, where only is a name, for the default route of that interface. Routes of ours are
+// not looked at.
+func findUplink(only string) (Uplink, error) {
+	if only == "auto" {
+		only = ""
+	}
+	rules, err := netlink.RuleList(netlink.FAMILY_V4)
+	if err != nil {
+		return Uplink{}, fmt.Errorf("read the policy rules: %w", err)
+	}
+	slices.SortStableFunc(rules, func(a, b netlink.Rule) int { return a.Priority - b.Priority })
+	var tables []int
+	for _, r := range rules {
+		named := only != "" && r.OifName == only
+		if (isDefaultNetwork(r) || named) && r.Table > 0 && r.Table != unix.RT_TABLE_LOCAL {
+			tables = append(tables, r.Table)
+		}
+	}
+	for _, table := range append(tables, unix.RT_TABLE_MAIN) {
+		u, found, err := uplinkIn(table, only)
+		if found || err != nil {
+			return u, err
+		}
+	}
+	if only != "" {
+		return Uplink{}, fmt.Errorf("%w: %s, which the settings name, has no default route", ErrNoUplink, only)
+	}
+	return Uplink{}, ErrNoUplink
+}
+
+func isDefaultNetwork(r netlink.Rule) bool {
+	return r.Mark == 0 && r.Mask != nil && *r.Mask == defaultNetworkMask && r.IifName == "lo" && r.OifName == "" &&
+		r.UIDRange == nil && !r.Invert
+}
+
+// uplinkIn returns the best default route of a table that leaves by an interface that is up and not one of ours.
+func uplinkIn(table int, only string) (Uplink, bool, error) {
+	routes, err := defaultRoutes(table)
+	if err != nil {
+		return Uplink{}, false, err
+	}
+	for _, r := range routes {
+		link, err := netlink.LinkByIndex(r.LinkIndex)
+		if err != nil {
+			continue // it went away meanwhile
+		}
+		name := link.Attrs().Name
+		if r.Protocol == protoEverything || only != "" && name != only || strings.HasPrefix(link.Attrs().Alias, aliasPrefix) {
+			continue
+		}
+		return Uplink{Interface: name, Table: table, Gateway: gatewayOf(r)}, true, nil
+	}
+	return Uplink{}, false, nil
+}

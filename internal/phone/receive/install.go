@@ -1,0 +1,91 @@
+package receive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"github.com/sovereign-sql/sov/internal/artifact/installed"
+	"github.com/sovereign-sql/sov/internal/artifact/manifest"
+	"github.com/sovereign-sql/sov/internal/chunk"
+	"github.com/sovereign-sql/sov/internal/contract/pushapi"
+)
+
+// Install installs the version that a folder or an archive on the phone holds, see zip.Reader.
+func (r *Receiver) Install(ctx context.Context, from fs.FS, report func(pushapi.Progress)) (*pushapi.Done, error) {
+	if report == nil {
+		report = func(pushapi.Progress) {}
+	}
+	unlock, err := r.lock()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	var texts [2][]byte
+	for i, name := range []string{manifest.Name, installed.SpecFile} {
+		if texts[i], err = readText(from, name); err != nil {
+			return nil, fmt.Errorf("install %s: %w", r.VM.Name, err)
+		}
+	}
+	a, err := r.parse(texts[0], texts[1])
+	if err != nil {
+		return nil, err
+	}
+	if slot, ok := r.installed(ctx, a, report); ok {
+		return &pushapi.Done{Slot: slot, Unchanged: true}, nil
+	}
+	var sizes []int64
+	for _, f := range installed.Streamed(a) {
+		sizes = append(sizes, f.Size) // its holes are not known yet
+	}
+	s, err := begin(r, a, sizes, report)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range s.files {
+		if err := s.copyFile(ctx, from, f); err != nil {
+			return nil, fmt.Errorf("install %s: %w", f.Name, explainWrite(err))
+		}
+	}
+	return &pushapi.Done{Slot: s.target}, s.finish(ctx)
+}
+
+func readText(from fs.FS, name string) ([]byte, error) {
+	f, err := from.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, installed.MaxText+1))
+	if err == nil && len(text) > installed.MaxText {
+		err = fmt.Errorf("%s has more than %d bytes", name, installed.MaxText)
+	}
+	return text, err
+}
+
+// copyFile makes a file of what from holds, at most as much as the manifest says.
+func (s *assembly) copyFile(ctx context.Context, from fs.FS, want manifest.File) (err error) {
+	src, err := from.Open(want.Name)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	w, err := newWriter(s.path(want.Name), 0)
+	if err != nil {
+		return err
+	}
+	err = chunk.Each(io.LimitReader(src, want.Size), func(c chunk.Chunk, content []byte) error {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		s.note(int64(c.Size))
+		if c.Zero {
+			return w.hole(int64(c.Size))
+		}
+		_, err := w.Write(content)
+		return err
+	})
+	return errors.Join(err, w.finish())
+}

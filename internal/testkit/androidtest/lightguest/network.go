@@ -1,0 +1,229 @@
+package lightguest
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+)
+
+// Ports of the guest besides its endpoint's.
+const (
+	PostgresPort = 5432
+	// RelayPort takes a line with an IPv4 address and port, and passes on what is said to and from there: the way in which a
+	// test sends the guest out.
+	RelayPort = 7
+)
+
+const (
+	maxFrame = 64<<10 + 64
+	patience = 10 * time.Second
+)
+
+// join makes the guest's network and opens its ports there.
+func (g *Guest) join(tap, mac string) error {
+	host, err := openTAP(tap)
+	if err != nil {
+		return err
+	}
+	ready := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with the process, and the namespace with it
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			ready <- fmt.Errorf("a network namespace: %w", err)
+			return
+		}
+		ready <- g.inside(host, mac)
+		for do := range g.there {
+			do()
+		}
+	}()
+	return <-ready
+}
+
+// inside is what is to be done on the thread in the guest's namespace: sockets stay where they were opened.
+func (g *Guest) inside(host *os.File, mac string) error {
+	card, err := openTAP("eth0")
+	if err != nil {
+		return err
+	}
+	if err := g.configure(mac); err != nil {
+		return err
+	}
+	go pass(host, card)
+	go pass(card, host)
+	ports := map[int]func(net.Listener){
+		guestspec.EndpointPort: func(l net.Listener) { http.Serve(l, g.endpoint()) },
+		PostgresPort:           func(l net.Listener) { accept(l, answerPostgres) },
+		RelayPort:              func(l net.Listener) { accept(l, g.relay) },
+	}
+	if slices.Contains(g.script.Deaf, "endpoint") {
+		delete(ports, guestspec.EndpointPort)
+	}
+	for port, serve := range ports {
+		l, err := g.listen(port)
+		if err != nil {
+			return err
+		}
+		go serve(l)
+	}
+	return nil
+}
+
+func (g *Guest) listen(port int) (net.Listener, error) {
+	return net.Listen("tcp", net.JoinHostPort(g.config.Network.Address.Addr().String(), strconv.Itoa(port)))
+}
+
+// openTAP opens a TAP interface with the flags of crosvm's, and makes it where there is none.
+func openTAP(name string) (*os.File, error) {
+	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open /dev/net/tun: %w", err)
+	}
+	request, err := unix.NewIfreq(name)
+	if err == nil {
+		request.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
+		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, request)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("open %s: %w", name, err)
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+// configure gives the interface what the config disk says.
+func (g *Guest) configure(mac string) error {
+	link, err := netlink.LinkByName("eth0")
+	if err != nil {
+		return err
+	}
+	if address, err := net.ParseMAC(mac); err == nil {
+		if err := netlink.LinkSetHardwareAddr(link, address); err != nil {
+			return err
+		}
+	}
+	n := g.config.Network
+	ones := n.Address.Bits()
+	if err := netlink.AddrAdd(link, &netlink.Addr{IPNet: &net.IPNet{IP: n.Address.Addr().AsSlice(), Mask: net.CIDRMask(ones, 32)}}); err != nil {
+		return err
+	}
+	if err := netlink.LinkSetUp(link); err != nil {
+		return err
+	}
+	return netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: n.Gateway.AsSlice()})
+}
+
+// pass carries frames one way, until one end is gone.
+func pass(from, to *os.File) {
+	frame := make([]byte, maxFrame)
+	for {
+		n, err := from.Read(frame)
+		if err != nil {
+			return
+		}
+		to.Write(frame[:n]) // one that is down drops it, as a wire would
+	}
+}
+
+func (g *Guest) endpoint() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+guestapi.PathStatus, func(w http.ResponseWriter, _ *http.Request) { json.NewEncoder(w).Encode(g.tell()) })
+	mux.HandleFunc("POST "+guestapi.PathShutdown, g.shutDown)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer "+g.config.Token {
+			http.Error(w, "the token of this boot is needed", http.StatusUnauthorized)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// shutDown agrees, and ends the guest once whoever asked has heard of it, which is when that hangs up.
+func (g *Guest) shutDown(w http.ResponseWriter, _ *http.Request) {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	conn.SetDeadline(time.Now().Add(patience))
+	io.WriteString(conn, "HTTP/1.1 202 Accepted\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+	io.Copy(io.Discard, conn)
+	conn.Close()
+	g.asked("guest")
+}
+
+func (g *Guest) tell() guestapi.Status {
+	up := time.Since(g.started)
+	service := guestapi.Service{Name: "postgres", State: guestapi.StateStarting, Since: g.started}
+	if g.script.Ready >= 0 && up >= g.script.Ready {
+		service.State = guestapi.StateReady
+	}
+	return guestapi.Status{
+		Image: "light", Hostname: g.config.Hostname, Time: time.Now(), Uptime: up.Seconds(), Ready: service.State == guestapi.StateReady,
+		Services: []guestapi.Service{service}, Tailnet: g.script.Tailnet,
+		Network: &guestapi.Network{Interface: "eth0", Up: true, Address: g.config.Network.Address.String(), Gateway: g.config.Network.Gateway.String()},
+	}
+}
+
+func accept(l net.Listener, handle func(net.Conn)) {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer conn.Close()
+			conn.SetDeadline(time.Now().Add(patience))
+			handle(conn)
+		}()
+	}
+}
+
+// answerPostgres answers the question whether the server speaks TLS (SSLRequest) with no.
+func answerPostgres(conn net.Conn) {
+	if _, err := io.ReadFull(conn, make([]byte, 8)); err == nil {
+		conn.Write([]byte("N"))
+	}
+}
+
+func (g *Guest) relay(conn net.Conn) {
+	r := bufio.NewReaderSize(conn, 128)
+	line, err := r.ReadSlice('\n')
+	if err != nil {
+		return
+	}
+	out, err := g.dial(strings.TrimSpace(string(line)))
+	if err != nil {
+		return
+	}
+	defer out.Close()
+	out.SetDeadline(time.Now().Add(patience))
+	go io.Copy(out, r)
+	io.Copy(conn, out)
+}
+
+// dial connects from the guest's namespace.
+func (g *Guest) dial(address string) (conn net.Conn, err error) {
+	done := make(chan struct{})
+	g.there <- func() {
+		defer close(done)
+		conn, err = net.DialTimeout("tcp4", address, patience)
+	}
+	<-done
+	return conn, err
+}

@@ -1,0 +1,495 @@
+package androidtest
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+	"github.com/sovereign-sql/sov/internal/contract/phonepath"
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest/lightguest"
+)
+
+// Options shape a phone. The zero value is a phone that has started, of Android's usual make.
+type Options struct {
+	IPTables       string        // "iptables-legacy", as Android's (the default), or "iptables-nft"
+	UntrackedAfter time.Duration // how long an orphaned crosvm lives; 0: 90 s
+	StillBooting   bool          // sys.boot_completed is not set: SetProp does that
+	OldCrosvm      bool          // its crosvm knows the flags of before 2023
+	InMemory       bool          // its files are in memory where there is room: small ones that are synced all the time
+	Hypervisor     string        // its device in /dev, such as "gunyah"; empty: "kvm"; "none": it has none
+}
+
+// A Phone is a simulated phone. Its methods fail the test when they cannot do what they are for.
+type Phone struct {
+	t        testing.TB
+	dir      string // the phone's folders, on the computer
+	iptables string
+	phone    *exec.Cmd // first process of the phone
+	internet *exec.Cmd // a process in the internet's network
+	limited  bool      // /data/sovereign is a file system that the computer does not see
+}
+
+// Addresses of the simulated network.
+const (
+	ServerIP  = "203.0.113.10" // of the internet's only server
+	WLANIP    = "192.168.1.50" // of the phone on wlan0
+	MobileIP  = "10.20.30.40"  // of the phone on rmnet0
+	VPNIP     = "10.8.0.2"     // of the phone on tun0, once there is a VPN
+	VPNUID    = 10100          // of the app whose traffic goes through the VPN
+	gateway   = "192.168.1.1"
+	gateway2  = "192.168.1.254"
+	wlanTable = "1010"
+	cellTable = "1011"
+	vpnTable  = "1012"
+)
+
+// New starts a phone, which ends with the test. It skips the test where it is not root's.
+func New(t testing.TB, o Options) *Phone {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("needs root: makes namespaces for a simulated phone")
+	}
+	if o.IPTables == "" {
+		o.IPTables = "iptables-legacy"
+	}
+	if o.UntrackedAfter == 0 {
+		o.UntrackedAfter = 90 * time.Second
+	}
+	p := &Phone{t: t, dir: folder(t, o.InMemory)}
+	var err error
+	if p.iptables, err = exec.LookPath(o.IPTables); err != nil {
+		t.Skipf("needs %s: %v", o.IPTables, err)
+	}
+	p.furnish(o)
+	const spaces = syscall.CLONE_NEWNET | syscall.CLONE_NEWNS | syscall.CLONE_NEWUTS | syscall.CLONE_NEWPID
+	p.phone = p.keeper(spaces, p.dir, o.UntrackedAfter)
+	p.internet = p.keeper(syscall.CLONE_NEWNET, "", 0)
+	p.connect()
+	return p
+}
+
+// folder is where a phone's folders are.
+func folder(t testing.TB, inMemory bool) string {
+	const memory, enough = "/dev/shm", 1 << 30 // bytes; containers may have far less
+	var room unix.Statfs_t
+	if !inMemory || unix.Statfs(memory, &room) != nil || room.Bavail*uint64(room.Bsize) < enough {
+		return t.TempDir()
+	}
+	dir, err := os.MkdirTemp(memory, "androidtest-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// keeper starts a process of the test binary's in new namespaces. It ends with the test, and with the test binary.
+func (p *Phone) keeper(spaces uintptr, dir string, untracked time.Duration) *exec.Cmd {
+	p.t.Helper()
+	command := &exec.Cmd{Path: "/proc/self/exe", Args: []string{keeperName, dir, untracked.String()}, Stderr: os.Stderr,
+		SysProcAttr: &syscall.SysProcAttr{Cloneflags: spaces}}
+	hold, err := command.StdinPipe()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	said, err := command.StdoutPipe()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if err := command.Start(); err != nil {
+		p.t.Fatalf("start a process in namespaces of its own: %v", err)
+	}
+	p.t.Cleanup(func() {
+		hold.Close()
+		command.Process.Kill() // and with the first process of a namespace, all of it
+		command.Wait()
+	})
+	line, err := bufio.NewReader(said).ReadString('\n')
+	if err != nil || line != "ready\n" {
+		p.t.Fatalf("start the phone: %s: %v", strings.TrimSpace(line), err)
+	}
+	return command
+}
+
+// programs are what the tests of a process need compiled, once: the stand-ins for crosvm and su, and sov-runner.
+var programs = sync.OnceValues(func() (string, error) {
+	compiled = true
+	dir, err := os.MkdirTemp("", "androidtest-")
+	if err != nil {
+		return "", err
+	}
+	for name, path := range map[string]string{"crosvm": "internal/testkit/androidtest/crosvm", "sov-runner": "cmd/sov-runner", "su": "internal/testkit/androidtest/su"} {
+		build := exec.Command("go", "build", "-tags=nethttpomithttp2", "-o", filepath.Join(dir, name), "github.com/sovereign-sql/sov/"+path)
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			return dir, fmt.Errorf("compile %s: %w: %s", name, err, out)
+		}
+	}
+	return dir, nil
+})
+
+// RemovePrograms removes what was compiled for phones. A TestMain calls it after all tests.
+func RemovePrograms() {
+	if !compiled {
+		return
+	}
+	if dir, _ := programs(); dir != "" {
+		os.RemoveAll(dir)
+	}
+}
+
+var compiled bool
+
+// stub is a program of Android's that keeps values in files of /props and notes each call.
+const stub = `#!/bin/sh
+echo "$*" >>/calls/%[1]s
+case "%[1]s $1" in
+"getprop "*) cat "/props/$1" 2>/dev/null || echo ;;
+"device_config get_sync_disabled_for_tests") cat /props/sync 2>/dev/null || echo none ;;
+"device_config set_sync_disabled_for_tests") echo "$2" >/props/sync ;;
+*" get") cat "/props/$2.$3" 2>/dev/null || echo null ;;
+*" put") echo "$4" >"/props/$2.$3" ;;
+*) echo "%[1]s: unknown: $*" >&2; exit 255 ;;
+esac
+`
+
+// furnish makes the phone's folders.
+func (p *Phone) furnish(o Options) {
+	p.t.Helper()
+	built, err := programs()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	for _, dir := range []string{"root", "data", "calls", "props", "system/bin", "apex/com.android.virt/bin", "data/sovereign/bin", "data/local/tmp"} {
+		if err := os.MkdirAll(p.path(dir), 0o755); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+	if err := os.Chown(p.path("data/local/tmp"), shellUser, shellUser); err != nil {
+		p.t.Fatal(err)
+	}
+	for _, name := range []string{"getprop", "device_config", "settings"} {
+		p.write("system/bin/"+name, fmt.Sprintf(stub, name), 0o755)
+	}
+	for _, name := range []string{"iptables", "iptables-restore", "iptables-save"} {
+		if err := os.Symlink(p.iptables+strings.TrimPrefix(name, "iptables"), p.path("system/bin/"+name)); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+	crosvm := "apex/com.android.virt/bin/crosvm"
+	if o.OldCrosvm {
+		p.copy(filepath.Join(built, "crosvm"), "apex/com.android.virt/bin/new/crosvm")
+		p.write(crosvm, "#!/bin/sh\nCROSVM_DIALECT=old exec /apex/com.android.virt/bin/new/crosvm \"$@\"\n", 0o755)
+	} else {
+		p.copy(filepath.Join(built, "crosvm"), crosvm)
+	}
+	p.copy(filepath.Join(built, "sov-runner"), "data/sovereign/bin/sov-runner")
+	switch o.Hypervisor {
+	case "":
+		p.write("hypervisor", "kvm", 0o644)
+	case "none":
+		p.write("hypervisor", "", 0o644)
+	default:
+		p.write("hypervisor", o.Hypervisor, 0o644)
+	}
+	p.SetProp("apexd.status", "ready")
+	p.SetProp("ro.build.version.release", "15")
+	p.SetProp("ro.build.version.sdk", "35")
+	p.SetProp("ro.product.model", "Simulated Phone")
+	if !o.StillBooting {
+		p.SetProp("sys.boot_completed", "1")
+	}
+}
+
+func (p *Phone) path(name string) string { return filepath.Join(p.dir, name) }
+
+func (p *Phone) write(name, text string, mode os.FileMode) {
+	p.t.Helper()
+	if err := os.WriteFile(p.path(name), []byte(text), mode); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *Phone) copy(from, to string) {
+	p.t.Helper()
+	src, err := os.Open(from)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer src.Close()
+	if err := os.MkdirAll(filepath.Dir(p.path(to)), 0o755); err != nil {
+		p.t.Fatal(err)
+	}
+	dst, err := os.OpenFile(p.path(to), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o755)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if _, err := io.Copy(dst, src); err != nil {
+		p.t.Fatal(err)
+	}
+	if err := dst.Close(); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// SetProp sets one of Android's properties.
+func (p *Phone) SetProp(name, value string) {
+	p.t.Helper()
+	p.write("props/"+name, value+"\n", 0o644)
+}
+
+// Calls returns the calls of one of Android's programs, a line of arguments each; of "killer", what was killed.
+func (p *Phone) Calls(program string) []string {
+	p.t.Helper()
+	text, err := os.ReadFile(p.path("calls/" + program))
+	if os.IsNotExist(err) {
+		return nil
+	}
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return strings.Split(strings.TrimSpace(string(text)), "\n")
+}
+
+// File returns where a file of the phone's /data is on the computer.
+func (p *Phone) File(path string) string {
+	p.t.Helper()
+	below, ok := strings.CutPrefix(path, "/data/")
+	if !ok {
+		p.t.Fatalf("%s is not below /data", path)
+	}
+	if p.limited {
+		return filepath.Join("/proc", strconv.Itoa(p.phone.Process.Pid), "root", path)
+	}
+	return p.path("data/" + below)
+}
+
+// LimitDisk gives /data/sovereign, with what is there, a file system of its own of that many bytes. What File returned
+// before is no longer the phone's.
+func (p *Phone) LimitDisk(bytes int64) {
+	p.t.Helper()
+	p.Shell(fmt.Sprintf(`mkdir /tmp/disk; mount -t tmpfs -o size=%d,mode=755 tmpfs /tmp/disk
+		cp -a /data/sovereign/. /tmp/disk/; mount --move /tmp/disk /data/sovereign; rmdir /tmp/disk`, bytes))
+	p.limited = true
+}
+
+// Install makes an artifact's folder the slot a of a machine, and the current one.
+func (p *Phone) Install(artifact, name string) phonepath.VM {
+	p.t.Helper()
+	vm, err := phonepath.Default.VM(name)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	slot := p.File(vm.Slot("a"))
+	if err := os.MkdirAll(slot, 0o755); err != nil {
+		p.t.Fatal(err)
+	}
+	if out, err := exec.Command("cp", "--sparse=always", "--recursive", artifact+"/.", slot).CombinedOutput(); err != nil {
+		p.t.Fatalf("install %s: %v: %s", artifact, err, out)
+	}
+	if err := os.Symlink(phonepath.SlotLink("a"), p.File(vm.Current())); err != nil {
+		p.t.Fatal(err)
+	}
+	return vm
+}
+
+// InstallLight makes a machine with a light guest the slot a of the machine name, and the current one. Its network is that
+// of the sql recipe, in the routing mode given.
+func (p *Phone) InstallLight(name string, routing vmspec.Routing, s lightguest.Script) phonepath.VM {
+	p.t.Helper()
+	spec := &vmspec.Spec{Format: vmspec.Format, Name: name, Arch: runtime.GOARCH, Kernel: "kernel", MemoryMiB: 64, CPUs: 1,
+		Disks: []vmspec.Disk{{Role: vmspec.RoleRootfs, File: "rootfs.img", ReadOnly: true}, {Role: vmspec.RoleConfig, ReadOnly: true}},
+		Network: vmspec.Network{TAP: "vm_" + name, Host: netip.MustParsePrefix("192.168.100.1/24"), Guest: netip.MustParsePrefix("192.168.100.2/24"),
+			MTU: 1500, Hostname: name, Routing: routing},
+		Ports: []vmspec.Port{{Service: "postgres", Port: lightguest.PostgresPort}},
+		Ready: vmspec.Ready{Port: vmspec.StatusPort, TimeoutSeconds: 30}}
+	text, err := spec.Encode()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	vm, err := phonepath.Default.VM(name)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if err := os.MkdirAll(p.File(vm.Slot("a")), 0o755); err != nil {
+		p.t.Fatal(err)
+	}
+	p.put(vm.Slot("a")+"/vm.json", text)
+	p.put(vm.Slot("a")+"/rootfs.img", make([]byte, 512))
+	p.Script(vm, s)
+	if err := os.Symlink(phonepath.SlotLink("a"), p.File(vm.Current())); err != nil {
+		p.t.Fatal(err)
+	}
+	return vm
+}
+
+// Script gives a light machine's guest another life from its next start on.
+func (p *Phone) Script(vm phonepath.VM, s lightguest.Script) {
+	p.t.Helper()
+	text, err := json.Marshal(s)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.put(vm.Slot("a")+"/kernel", text)
+}
+
+// put writes a file of the phone's /data.
+func (p *Phone) put(path string, content []byte) {
+	p.t.Helper()
+	if err := os.WriteFile(p.File(path), content, 0o644); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// environment is that of a root shell on Android.
+var environment = []string{"PATH=/system/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/", "LANG=C"}
+
+// Command returns a command that runs as root in the phone.
+func (p *Phone) Command(ctx context.Context, argv ...string) *exec.Cmd {
+	command := enter(ctx, p.phone.Process.Pid, []string{"--mount", "--net", "--uts", "--pid", "--root", "--wd"}, argv)
+	command.Env = append(environment, "IPTABLES=/system/bin/iptables")
+	return command
+}
+
+// Shell runs a script in the phone and returns what it prints; it fails the test when the script fails.
+func (p *Phone) Shell(script string) string {
+	p.t.Helper()
+	return p.output(p.Command(p.t.Context(), "/bin/sh", "-euc", script), script)
+}
+
+// InternetShell runs a script in the internet's network, with the computer's own files.
+func (p *Phone) InternetShell(script string) string {
+	p.t.Helper()
+	return p.output(p.ServerCommand(p.t.Context(), "/bin/sh", "-euc", script), script)
+}
+
+func (p *Phone) output(command *exec.Cmd, what string) string {
+	p.t.Helper()
+	var out, said bytes.Buffer
+	command.Stdout, command.Stderr = &out, &said
+	if err := command.Run(); err != nil {
+		p.t.Fatalf("%s: %v: %s%s", what, err, out.String(), said.String())
+	}
+	return out.String()
+}
+
+// inNetwork runs do in the network of a process. Sockets that do opens stay there.
+func inNetwork(pid int, do func() error) error {
+	result := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		space, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
+		if err == nil {
+			err = unix.Setns(int(space.Fd()), unix.CLONE_NEWNET)
+			space.Close()
+		}
+		if err == nil {
+			err = do()
+		}
+		result <- err
+	}()
+	return <-result
+}
+
+// InNetwork runs do in the phone's network, on a thread of its own.
+func (p *Phone) InNetwork(do func() error) error { return inNetwork(p.phone.Process.Pid, do) }
+
+// Dial connects from the phone's network; it fits pgconn.Config.DialFunc.
+func (p *Phone) Dial(ctx context.Context, network, address string) (conn net.Conn, err error) {
+	err = p.InNetwork(func() error {
+		conn, err = new(net.Dialer).DialContext(ctx, network, address)
+		return err
+	})
+	return conn, err
+}
+
+// DialFromInternet connects from the internet's server.
+func (p *Phone) DialFromInternet(ctx context.Context, network, address string) (conn net.Conn, err error) {
+	err = inNetwork(p.internet.Process.Pid, func() error {
+		conn, err = new(net.Dialer).DialContext(ctx, network, address)
+		return err
+	})
+	return conn, err
+}
+
+// ServeUDP answers every datagram to a UDP port of the internet's server with the sender's address; got is told each, afterwards.
+func (p *Phone) ServeUDP(port int, got func(from net.Addr)) {
+	p.t.Helper()
+	var conn net.PacketConn
+	err := inNetwork(p.internet.Process.Pid, func() (err error) {
+		conn, err = net.ListenPacket("udp", net.JoinHostPort(ServerIP, strconv.Itoa(port)))
+		return err
+	})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() { conn.Close() })
+	go func() {
+		packet := make([]byte, 1500)
+		for {
+			_, from, err := conn.ReadFrom(packet)
+			if err != nil {
+				return
+			}
+			conn.WriteTo([]byte(from.String()+"\n"), from)
+			got(from)
+		}
+	}()
+}
+
+// Serve listens on a TCP port of the internet's server, and calls handle for each connection, which it closes.
+func (p *Phone) Serve(port int, handle func(net.Conn)) {
+	p.t.Helper()
+	var listener net.Listener
+	err := inNetwork(p.internet.Process.Pid, func() (err error) {
+		listener, err = net.Listen("tcp", net.JoinHostPort(ServerIP, strconv.Itoa(port)))
+		return err
+	})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				handle(conn)
+			}()
+		}
+	}()
+}
+
+// eventualLimit bounds a wait for what takes seconds, on a computer that has a lot to do.
+const eventualLimit = 4 * time.Minute
+
+// Eventually waits until a condition holds.
+func (p *Phone) Eventually(what string, holds func() bool) {
+	p.t.Helper()
+	for deadline := time.Now().Add(eventualLimit); !holds(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			p.t.Fatalf("after %v: not %s", eventualLimit, what)
+		}
+	}
+}

@@ -1,0 +1,119 @@
+// Package artifacttest makes artifacts for tests that install them: whole ones, with a manifest that tells the truth, of
+// content that boots nowhere.
+package artifacttest
+
+import (
+	"encoding/json"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/sovereign-sql/sov/internal/artifact/manifest"
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+)
+
+// Noise returns n bytes that nobody can foresee, the same for a seed.
+func Noise(n int, seed uint64) []byte {
+	b := make([]byte, n)
+	var key [32]byte
+	for i := range 8 {
+		key[i] = byte(seed >> (8 * i))
+	}
+	rand.NewChaCha8(key).Read(b)
+	return b
+}
+
+// Spec is the vm.json of an artifact for arm64.
+func Spec(name string) *vmspec.Spec {
+	return &vmspec.Spec{
+		Format: vmspec.Format, Name: name, Arch: "arm64", Kernel: "kernel", Parameters: []string{"ro"}, MemoryMiB: 64, CPUs: 1,
+		Disks: []vmspec.Disk{{Role: vmspec.RoleRootfs, File: "rootfs.img", ReadOnly: true}},
+		Network: vmspec.Network{TAP: "vm_" + name, Host: netip.MustParsePrefix("192.168.100.1/24"), Guest: netip.MustParsePrefix("192.168.100.2/24"),
+			MTU: 1500, DNS: []netip.Addr{}, Hostname: name, Routing: vmspec.MainFirst},
+		Ports: []vmspec.Port{}, Ready: vmspec.Ready{Port: vmspec.StatusPort, TimeoutSeconds: 60},
+	}
+}
+
+// Make makes the artifact of a machine in a new folder and returns that. kernel and rootfs are its files' content.
+func Make(t testing.TB, name, version string, kernel, rootfs []byte) string {
+	t.Helper()
+	dir := t.TempDir()
+	spec, err := Spec(name).Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, content := range map[string][]byte{"vm.json": spec, "kernel": kernel, "rootfs.img": rootfs} {
+		if err := os.WriteFile(filepath.Join(dir, file), content, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	Seal(t, dir, &manifest.Manifest{Format: manifest.Format, Name: name, Version: version, Arch: "arm64"})
+	return dir
+}
+
+// Seal makes a manifest describe the files of a folder that it lists or, where it lists none, those of Make, and writes it.
+func Seal(t testing.TB, dir string, m *manifest.Manifest) {
+	t.Helper()
+	names := []string{"kernel", "rootfs.img", "vm.json"}
+	if len(m.Files) > 0 {
+		names = nil
+		for _, f := range m.Files {
+			names = append(names, f.Name)
+		}
+	}
+	m.Files = nil
+	for _, name := range names {
+		content, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Files = append(m.Files, manifest.Describe(name, content))
+	}
+	slices.SortFunc(m.Files, func(a, b manifest.File) int { return strings.Compare(a.Name, b.Name) })
+	text, err := m.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sums := manifest.SumsFile(append([]manifest.File{manifest.Describe(manifest.Name, text)}, m.Files...))
+	for name, content := range map[string][]byte{manifest.Name: text, manifest.Sums: sums} {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Change makes a folder a copy of an artifact whose vm.json was altered, as another version.
+func Change(t testing.TB, artifact, version string, alter func(*vmspec.Spec)) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(artifact)); err != nil {
+		t.Fatal(err)
+	}
+	m, err := manifest.Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "vm.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec, err := vmspec.Decode(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	alter(spec)
+	// Not Encode: a test may want a spec that is wrong.
+	if text, err = json.Marshal(spec); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "vm.json"), text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	m.Version = version
+	Seal(t, dir, m)
+	return dir
+}

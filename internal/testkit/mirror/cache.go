@@ -1,0 +1,184 @@
+package mirror
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sovereign-sql/sov/internal/testkit/apkbuild"
+)
+
+// A cache is the folder that outlives a mirror:
+//
+//	lock                   held while something is being prepared
+//	key.pem                the private key of the packages, 0600
+//	keys/NAME.rsa.pub      its public half
+//	debs/ARCH/             Debian's packages as apt fetched them
+//	content/ARCH-ID/       what is served, made from them; see content
+//	tmp/                   what is not ready; emptied by whoever holds the lock
+//
+// Whatever has its final name is whole.
+type cache struct{ dir string }
+
+// openCache makes the folder where it is missing. An empty dir is
+// "sov/mirror" in the user's cache folder.
+func openCache(dir string) (cache, error) {
+	if dir == "" {
+		user, err := os.UserCacheDir()
+		if err != nil {
+			return cache{}, fmt.Errorf("find the user's cache folder: %w", err)
+		}
+		dir = filepath.Join(user, "sov", "mirror")
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return cache{}, err
+	}
+	for _, sub := range []string{"keys", "debs", "content", "tmp"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
+			return cache{}, fmt.Errorf("make the mirror's cache folder: %w", err)
+		}
+	}
+	return cache{dir}, nil
+}
+
+func (c cache) path(elem ...string) string {
+	return filepath.Join(append([]string{c.dir}, elem...)...)
+}
+
+// lockPoll is how often a lock that another process holds is tried.
+const lockPoll = 50 * time.Millisecond
+
+// lock waits until no other process prepares anything in the cache.
+func (c cache) lock(ctx context.Context, log func(string, ...any)) (unlock func(), err error) {
+	f, err := os.OpenFile(c.path("lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("lock the mirror's cache: %w", err)
+	}
+	for waiting := false; ; waiting = true {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return func() { f.Close() }, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			f.Close()
+			return nil, fmt.Errorf("lock the mirror's cache %s: %w", f.Name(), err)
+		}
+		if !waiting {
+			log("waiting for another mirror that is preparing %s", c.dir)
+		}
+		select {
+		case <-ctx.Done():
+			f.Close()
+			return nil, fmt.Errorf("wait for the mirror's cache %s: %w", c.dir, ctx.Err())
+		case <-time.After(lockPoll):
+		}
+	}
+}
+
+// clean removes what an interrupted mirror left behind. The lock is held.
+func (c cache) clean() error {
+	left, err := os.ReadDir(c.path("tmp"))
+	if err != nil {
+		return err
+	}
+	for _, entry := range left {
+		if err := os.RemoveAll(c.path("tmp", entry.Name())); err != nil {
+			return fmt.Errorf("remove an interrupted mirror's leftovers: %w", err)
+		}
+	}
+	return nil
+}
+
+// create makes the folder final with what fill puts into a temporary one. A
+// folder of that name that is there already is replaced.
+func (c cache) create(final string, fill func(dir string) error) error {
+	dir, err := os.MkdirTemp(c.path("tmp"), filepath.Base(final)+"-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return err
+	}
+	if err := fill(dir); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(final); err != nil {
+		return err
+	}
+	return os.Rename(dir, final)
+}
+
+// key returns the key of the packages, which is made once for a cache: what
+// trusts it trusts this computer's mirror and no other.
+func (c cache) key() (key *apkbuild.Key, publicFile string, err error) {
+	pem, err := os.ReadFile(c.path("key.pem"))
+	if errors.Is(err, fs.ErrNotExist) {
+		pem, err = c.newKey()
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("load the mirror's signing key: %w", err)
+	}
+	key, err = apkbuild.ParseKey("sov-mirror", pem)
+	if err != nil {
+		return nil, "", fmt.Errorf("%s: %w; remove it to have another made", c.path("key.pem"), err)
+	}
+	public, err := key.PublicPEM()
+	if err != nil {
+		return nil, "", err
+	}
+	sum := sha256.Sum256(public)
+	key.Name = "sov-mirror-" + hex.EncodeToString(sum[:4]) + ".rsa.pub"
+	publicFile = c.path("keys", key.Name)
+	return key, publicFile, c.writeFile(publicFile, public, 0o644)
+}
+
+func (c cache) newKey() ([]byte, error) {
+	key, err := apkbuild.NewKey("sov-mirror")
+	if err != nil {
+		return nil, err
+	}
+	pem, err := key.PrivatePEM()
+	if err != nil {
+		return nil, err
+	}
+	return pem, c.writeFile(c.path("key.pem"), pem, 0o600)
+}
+
+// writeFile writes a file that appears whole.
+func (c cache) writeFile(name string, data []byte, mode fs.FileMode) error {
+	f, err := os.CreateTemp(c.path("tmp"), filepath.Base(name)+"-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(data)
+	if err := errors.Join(err, f.Chmod(mode), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), name)
+}
+
+// fileDigest is the SHA-256 of a file in hexadecimal.
+func fileDigest(name string) (string, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}

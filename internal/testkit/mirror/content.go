@@ -1,0 +1,296 @@
+package mirror
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/sys/unix"
+
+	"github.com/sovereign-sql/sov/internal/testkit/apkbuild"
+)
+
+// contentFormat is part of a content's identity: it changes whenever the same
+// Debian packages would be made into something else.
+const contentFormat = 4
+
+// A content is what the mirror serves for one architecture, a folder:
+//
+//	content.json    this
+//	repository/     the apks and their index
+//	images/         an OCI image layout
+type content struct {
+	dir   string
+	arch  arch
+	inUse *os.File // the folder, locked, while the content is served
+
+	// Format is the contentFormat it was made in.
+	Format int `json:"format"`
+	// Base says what the base image is.
+	Base string `json:"base"`
+	// PostgresMajor is the major version of the PostgreSQL in the repository.
+	PostgresMajor string `json:"postgres_major"`
+	// Packages are the apks, NAME-VERSION, and Debian their origins,
+	// the file names of Debian's packages.
+	Packages []string `json:"packages"`
+	Debian   []string `json:"debian"`
+}
+
+// loadContent reads a content that was made before.
+func loadContent(dir string, a arch) (*content, error) {
+	data, err := os.ReadFile(filepath.Join(dir, "content.json"))
+	if err != nil {
+		return nil, err
+	}
+	c := &content{dir: dir, arch: a}
+	if err := json.Unmarshal(data, c); err != nil {
+		return nil, fmt.Errorf("read %s: %w; remove the folder to have it made again", filepath.Join(dir, "content.json"), err)
+	}
+	return c, nil
+}
+
+// A maker prepares contents in a cache.
+type maker struct {
+	cache    cache
+	key      *apkbuild.Key
+	fixtures string
+	log      func(string, ...any)
+}
+
+// prepare returns the content for an architecture, made from Debian's
+// packages where it is not there yet, which are fetched where they are not
+// there yet, or where refresh asks for newer ones.
+func (m *maker) prepare(ctx context.Context, a arch, refresh bool) (*content, error) {
+	debs := m.cache.path("debs", a.goarch)
+	if _, err := os.Stat(debs); refresh || errors.Is(err, fs.ErrNotExist) {
+		if err := m.fetch(ctx, a, debs); err != nil {
+			return nil, fmt.Errorf("fetch Debian's packages for %s: %w", a.goarch, err)
+		}
+	}
+	id, err := m.identity(a, debs)
+	if err != nil {
+		return nil, err
+	}
+	dir := m.cache.path("content", a.goarch+"-"+id)
+	c, err := loadContent(dir, a)
+	if errors.Is(err, fs.ErrNotExist) {
+		m.log("%s: making apk packages and images of them", a.goarch)
+		if err := m.cache.create(dir, func(dir string) error { return m.build(ctx, a, debs, dir) }); err != nil {
+			return nil, err
+		}
+		if c, err = loadContent(dir, a); err == nil {
+			err = m.removeStale(a, c)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return c, c.lock()
+}
+
+// lock keeps the content from being removed as stale while it is served.
+func (c *content) lock() error {
+	f, err := os.Open(c.dir)
+	if err != nil {
+		return err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_SH); err != nil {
+		f.Close()
+		return fmt.Errorf("lock %s: %w", c.dir, err)
+	}
+	c.inUse = f
+	return nil
+}
+
+// removeStale removes the architecture's contents that were made from other
+// packages of Debian than the current one, unless a mirror serves them.
+func (m *maker) removeStale(a arch, current *content) error {
+	dirs, err := filepath.Glob(m.cache.path("content", a.goarch+"-*"))
+	if err != nil {
+		return err
+	}
+	for _, dir := range dirs {
+		c, err := loadContent(dir, a)
+		if err == nil && c.Format == current.Format && slices.Equal(c.Debian, current.Debian) {
+			continue
+		}
+		f, err := os.Open(dir)
+		if err != nil {
+			return err
+		}
+		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+			err = os.RemoveAll(dir)
+		}
+		if err := errors.Join(err, f.Close()); err != nil {
+			return fmt.Errorf("remove stale content: %w", err)
+		}
+	}
+	return nil
+}
+
+// fetch makes the folder of Debian's packages. What apt needs for it goes
+// when it is done.
+func (m *maker) fetch(ctx context.Context, a arch, debs string) error {
+	dir, err := os.MkdirTemp(m.cache.path("tmp"), "apt-"+a.goarch+"-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	state := aptState{dir: dir, arch: a}
+	return m.cache.create(debs, func(dir string) error { return fetchDebs(ctx, state, dir, m.log) })
+}
+
+// identity names everything that decides a content.
+func (m *maker) identity(a arch, debs string) (string, error) {
+	h := sha256.New()
+	fmt.Fprintf(h, "format %d\nkey %s\n", contentFormat, m.key.Name)
+	names, err := debNames(debs)
+	if err != nil {
+		return "", err
+	}
+	fmt.Fprintf(h, "debs %q\n", names)
+	if file := minirootfs(m.fixtures, a); file != "" {
+		digest, err := fileDigest(file)
+		if err != nil {
+			return "", fmt.Errorf("read the fixture: %w", err)
+		}
+		fmt.Fprintf(h, "minirootfs %s %s\n", filepath.Base(file), digest)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:8]), nil
+}
+
+// debNames are the names of Debian's packages in a folder, in order.
+func debNames(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, e := range entries {
+		if name, isDeb := strings.CutSuffix(e.Name(), ".deb"); isDeb {
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
+
+// build fills a content's folder.
+func (m *maker) build(ctx context.Context, a arch, debs, dir string) error {
+	packages, err := repackage(ctx, debs, a)
+	if err != nil {
+		return err
+	}
+	c := &content{Format: contentFormat, PostgresMajor: postgresMajor(packages)}
+	if c.Debian, err = debNames(debs); err != nil {
+		return err
+	}
+	if minirootfs(m.fixtures, a) != "" {
+		// Alpine's own is in the base already.
+		packages = slices.DeleteFunc(packages, func(p *apkbuild.Package) bool { return p.Name == "busybox" })
+	}
+	entries, err := writePackages(ctx, filepath.Join(dir, "repository"), m.key, packages)
+	if err != nil {
+		return err
+	}
+	base, err := m.base(a, packages, entries)
+	if err != nil {
+		return err
+	}
+	c.Base = base.name
+	if err := c.writeImages(filepath.Join(dir, "images"), a, base, packages, entries); err != nil {
+		return err
+	}
+	if err := c.writeIndex(filepath.Join(dir, "repository"), m.key, entries); err != nil {
+		return err
+	}
+	data, err := json.MarshalIndent(c, "", "\t")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "content.json"), append(data, '\n'), 0o644)
+}
+
+func (m *maker) base(a arch, packages []*apkbuild.Package, entries map[string]apkbuild.Entry) (*base, error) {
+	var b *base
+	var err error
+	if file := minirootfs(m.fixtures, a); file != "" {
+		b, err = alpineBase(file)
+	} else {
+		b, err = busyboxBase(a, packages, maps.Clone(entries))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return b, b.addKey(m.key)
+}
+
+// writeImages makes the images of the architecture.
+func (c *content) writeImages(dir string, a arch, b *base, packages []*apkbuild.Package, entries map[string]apkbuild.Entry) error {
+	alpine, err := imageOf(a, b.layers, []string{searchPath}, "/bin/sh")
+	if err != nil {
+		return fmt.Errorf("make the base image: %w", err)
+	}
+	postgres, err := postgresImage(a, b, packages, entries, c.PostgresMajor)
+	if err != nil {
+		return fmt.Errorf("make the image with PostgreSQL: %w", err)
+	}
+	return writeImages(dir, map[string]v1.Image{baseImage: alpine, postgresImageName(c.PostgresMajor): postgres})
+}
+
+// writePackages writes the .apk files and returns their entries by name.
+func writePackages(ctx context.Context, dir string, key *apkbuild.Key, packages []*apkbuild.Package) (map[string]apkbuild.Entry, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	entries := map[string]apkbuild.Entry{}
+	for _, p := range packages {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		var file bytes.Buffer
+		entry, err := p.Write(&file, key)
+		if err != nil {
+			return nil, err
+		}
+		if err := os.WriteFile(filepath.Join(dir, entry.Filename()), file.Bytes(), 0o644); err != nil {
+			return nil, err
+		}
+		entries[p.Name] = entry
+	}
+	return entries, nil
+}
+
+// writeIndex writes the signed index of the entries.
+func (c *content) writeIndex(dir string, key *apkbuild.Key, entries map[string]apkbuild.Entry) error {
+	var sorted []apkbuild.Entry
+	for _, name := range slices.Sorted(maps.Keys(entries)) {
+		sorted = append(sorted, entries[name])
+		c.Packages = append(c.Packages, name+"-"+entries[name].Version)
+	}
+	var index bytes.Buffer
+	if err := apkbuild.WriteIndex(&index, key, "sov-mirror: Debian's programs as apk packages", sorted); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "APKINDEX.tar.gz"), index.Bytes(), 0o644)
+}
+
+// postgresMajor is the major version of the server among the packages.
+func postgresMajor(packages []*apkbuild.Package) string {
+	for _, p := range packages {
+		if rest, ok := strings.CutPrefix(p.Name, "postgresql"); ok && strings.Trim(rest, "0123456789") == "" {
+			return rest
+		}
+	}
+	return ""
+}

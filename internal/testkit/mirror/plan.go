@@ -1,0 +1,139 @@
+package mirror
+
+import (
+	"path"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/sovereign-sql/sov/internal/testkit/apkbuild"
+)
+
+// A part is the apk that is made of a Debian package, or of some of its files.
+type part struct {
+	name     string
+	takes    func(name string) bool // which files; nil: all that parts before it left
+	adapt    func([]apkbuild.File) []apkbuild.File
+	provides []string // names without versions, which are the package's own
+	depends  []string // beside those that its ELF files have
+	priority int      // among providers of a virtual name
+	scripts  map[string][]byte
+}
+
+// plan says which apks a Debian package becomes. A library becomes one of its
+// own name after "glibc-", so that it is not taken for Alpine's.
+func plan(debName string) []part {
+	switch debName {
+	case "libc6":
+		return []part{
+			// A fifth of libc6 by count and most of it by size; PostgreSQL
+			// converts character sets itself.
+			{name: "glibc-gconv", takes: inAny("usr/lib/*/gconv")},
+			{name: "glibc", depends: []string{"glibc-c-utf8"}},
+		}
+	case "libc-bin":
+		// The only locale that programs may expect to be there.
+		return []part{{name: "glibc-c-utf8", takes: inAny("usr/lib/locale/C.*")}}
+	case "e2fsprogs", "tzdata":
+		return []part{{name: debName}}
+	case "ca-certificates":
+		return []part{{name: "ca-certificates-bundle", takes: inAny("usr/share/ca-certificates"), adapt: bundleCertificates}}
+	case "busybox-static":
+		return []part{{name: "busybox", takes: inAny("bin", "usr/bin"), adapt: linkApplets, provides: []string{"/bin/sh"}}}
+	}
+	if serverPackage.MatchString(debName) {
+		return planPostgres(debName)
+	}
+	return []part{{name: "glibc-" + debName}}
+}
+
+// serverScript makes the user that the server runs as, with the numbers that
+// it has in Alpine.
+const serverScript = `#!/bin/sh
+addgroup -S -g 70 postgres 2>/dev/null
+adduser -S -D -H -u 70 -h /var/lib/postgresql -s /bin/sh -G postgres -g "PostgreSQL" postgres 2>/dev/null
+exit 0
+`
+
+// planPostgres divides PostgreSQL as Alpine does, under Alpine's names:
+// server, client and contrib. Debian has server and contrib in one package.
+func planPostgres(debName string) []part {
+	major := majorVersion(debName)
+	priority, _ := strconv.Atoi(major)
+	binaries := "usr/lib/postgresql/" + major + "/bin"
+	intoPath := func(files []apkbuild.File) []apkbuild.File { return linkInto("usr/bin", binaries, files) }
+	name := "postgresql" + major
+	if strings.Contains(debName, "-client-") {
+		return []part{{
+			name: name + "-client", adapt: intoPath,
+			provides: []string{"postgresql-client"}, priority: priority,
+		}}
+	}
+	return []part{
+		{
+			name: name + "-contrib", takes: isContrib, adapt: intoPath, depends: []string{name},
+			provides: []string{"postgresql-contrib"}, priority: priority,
+		},
+		{
+			name: name, adapt: intoPath, depends: []string{"tzdata"},
+			provides: []string{"postgresql"}, priority: priority,
+			scripts: map[string][]byte{".pre-install": []byte(serverScript)},
+		},
+	}
+}
+
+// majorVersion is the digits at the end of a Debian package's name.
+func majorVersion(debName string) string { return debName[strings.LastIndexByte(debName, '-')+1:] }
+
+// serverModule matches the modules in PostgreSQL's library folder that the
+// server has by itself: conversions, snowball, replication, PL/pgSQL.
+var serverModule = regexp.MustCompile(`^(.*_and_.*|euc2004_sjis2004|dict_snowball|libpqwalreceiver|pgoutput|plpgsql)\.so$`)
+
+// isContrib reports whether a file of Debian's server package comes from
+// PostgreSQL's contrib folder.
+func isContrib(name string) bool {
+	dir, base := path.Split(name)
+	switch path.Base(dir) {
+	case "bin":
+		return base == "oid2name" || base == "vacuumlo"
+	case "lib":
+		return !serverModule.MatchString(base)
+	case "extension":
+		return !strings.HasPrefix(base, "plpgsql")
+	case "contrib":
+		return true
+	case "tsearch_data":
+		return base == "unaccent.rules" || base == "xsyn_sample.rules"
+	}
+	return false
+}
+
+// inAny matches what stands in one of the folders, which are patterns of
+// path.Match.
+func inAny(folders ...string) func(string) bool {
+	return func(name string) bool {
+		for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
+			for _, folder := range folders {
+				if ok, _ := path.Match(folder, dir); ok {
+					return true
+				}
+			}
+		}
+		return false
+	}
+}
+
+// leaveOut is what no apk gets: documentation, translations, what other init
+// systems and package managers read, and just-in-time compilation, which
+// would bring 100 MB of LLVM along and which the server does without where
+// its module is missing.
+func leaveOut(name string) bool {
+	return notCarried(name+"/x") || path.Base(name) == "llvmjit.so" || path.Base(name) == "llvmjit_types.bc"
+}
+
+var notCarried = inAny(
+	"usr/share/doc", "usr/share/man", "usr/share/info", "usr/share/locale", "usr/share/postgresql/*/man",
+	"usr/share/lintian", "usr/share/bug", "usr/share/doc-base", "usr/share/apport", "usr/share/initramfs-tools",
+	"lib/systemd", "usr/lib/systemd", "lib/udev", "etc/init.d", "etc/cron.d", "etc/logrotate.d",
+	"usr/lib/postgresql/*/lib/bitcode",
+)

@@ -1,0 +1,227 @@
+package mirror
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sovereign-sql/sov/internal/testkit/apkbuild"
+)
+
+// A repackager turns the Debian packages of one architecture into apks: those
+// that the repository is about, and every library that something among them
+// links to.
+type repackager struct {
+	arch     arch
+	debs     map[string]*deb // by name
+	queue    []string        // names still to do
+	queued   map[string]bool
+	packages []*apkbuild.Package
+	offered  map[string]string // soname to the apk that has it
+	needed   map[string]string // soname to a file's apk that needs it
+}
+
+// repackage makes the apks from the packages in a folder. They are in the
+// order of their names.
+func repackage(ctx context.Context, dir string, a arch) ([]*apkbuild.Package, error) {
+	r := &repackager{
+		arch: a, debs: map[string]*deb{}, queued: map[string]bool{},
+		offered: map[string]string{}, needed: map[string]string{},
+	}
+	names, err := filepath.Glob(filepath.Join(dir, "*.deb"))
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		d, closeFile, err := openDebFile(name)
+		if err != nil {
+			return nil, err
+		}
+		defer closeFile()
+		r.debs[d.name] = d
+	}
+	if err := r.run(ctx); err != nil {
+		return nil, fmt.Errorf("repackage Debian's packages for %s: %w", a.alpine, err)
+	}
+	return r.packages, nil
+}
+
+func (r *repackager) run(ctx context.Context) error {
+	for _, name := range slices.Sorted(maps.Keys(r.debs)) {
+		if !libraryPackage.MatchString(name) || name == "libc-bin" {
+			r.enqueue(name)
+		}
+	}
+	for len(r.queue) > 0 {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		name := r.queue[0]
+		r.queue = r.queue[1:]
+		if err := r.repackage(r.debs[name]); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	for soname, by := range r.needed {
+		if _, ok := r.offered[soname]; !ok {
+			return fmt.Errorf("%s needs %s, which no fetched package has", by, soname)
+		}
+	}
+	if err := r.addICUData(); err != nil {
+		return err
+	}
+	slices.SortFunc(r.packages, func(a, b *apkbuild.Package) int { return cmp.Compare(a.Name, b.Name) })
+	return nil
+}
+
+func (r *repackager) enqueue(name string) {
+	if !r.queued[name] {
+		r.queued[name] = true
+		r.queue = append(r.queue, name)
+	}
+}
+
+// repackage makes the apks that the plan says a Debian package becomes, and
+// queues the packages of the libraries they need.
+func (r *repackager) repackage(d *deb) error {
+	version, err := apkVersion(d.version)
+	if err != nil {
+		return err
+	}
+	files, err := d.files(leaveOut)
+	if err != nil {
+		return err
+	}
+	files = slices.DeleteFunc(files, plainDirectory)
+	for _, part := range plan(d.name) {
+		var own []apkbuild.File
+		own, files = divide(files, part.takes)
+		if part.adapt != nil {
+			own = part.adapt(own)
+		}
+		p, err := r.assemble(d, part, version, own)
+		if err != nil {
+			return err
+		}
+		r.packages = append(r.packages, p)
+	}
+	return nil
+}
+
+// plainDirectory reports whether f is a directory as apkbuild adds it where
+// something stands in it.
+func plainDirectory(f apkbuild.File) bool {
+	return f.Type == apkbuild.Directory && f.Mode == 0o755 && f.UID == 0 && f.GID == 0
+}
+
+func divide(files []apkbuild.File, takes func(string) bool) (taken, left []apkbuild.File) {
+	for _, f := range files {
+		if takes == nil || takes(f.Name) {
+			taken = append(taken, f)
+		} else {
+			left = append(left, f)
+		}
+	}
+	return taken, left
+}
+
+func (r *repackager) assemble(d *deb, part part, version string, files []apkbuild.File) (*apkbuild.Package, error) {
+	linkage, err := linkageOf(files)
+	if err != nil {
+		return nil, err
+	}
+	p := &apkbuild.Package{
+		Info: apkbuild.Info{
+			Name: part.name, Version: version, Arch: r.arch.alpine,
+			Description: fmt.Sprintf("%s (Debian's %s %s)", d.summary, d.name, d.version),
+			URL:         d.homepage, Origin: d.source, Packager: "sov-mirror",
+			BuildTime:        newest(files),
+			ProviderPriority: part.priority,
+			Depends:          slices.Concat(part.depends, linkage.dependencies()),
+			Provides:         slices.Concat(withVersion(part.provides, version), commands(files, version), linkage.provisions()),
+		},
+		Scripts: part.scripts,
+		Files:   files,
+	}
+	if len(part.scripts) > 0 {
+		p.Depends = append(p.Depends, "/bin/sh")
+	}
+	for soname := range linkage.offers {
+		r.offered[soname] = p.Name
+	}
+	for soname := range linkage.needs {
+		r.needed[soname] = p.Name
+		for _, name := range slices.Sorted(maps.Keys(r.debs)) {
+			if slices.Contains(r.debs[name].sonames, soname) {
+				r.enqueue(name)
+				break
+			}
+		}
+	}
+	return p, nil
+}
+
+func newest(files []apkbuild.File) time.Time {
+	var t time.Time
+	for _, f := range files {
+		if f.ModTime.After(t) {
+			t = f.ModTime
+		}
+	}
+	return t
+}
+
+// withVersion gives provided names the package's version. A path has none.
+func withVersion(names []string, version string) []string {
+	var provides []string
+	for _, name := range names {
+		if !strings.HasPrefix(name, "/") {
+			name += "=" + version
+		}
+		provides = append(provides, name)
+	}
+	return provides
+}
+
+// commands are the "cmd:" provisions: the programs in the usual folders. Busybox
+// offers itself and the shell, as Alpine's does: its links stand in for programs
+// that other packages may bring, and two packages cannot offer one command.
+func commands(files []apkbuild.File, version string) []string {
+	var provides []string
+	for _, f := range files {
+		if f.Type == apkbuild.Symlink && path.Base(f.Target) == "busybox" && path.Base(f.Name) != "sh" {
+			continue
+		}
+		switch path.Dir(f.Name) {
+		case "bin", "sbin", "usr/bin", "usr/sbin":
+			if f.Type == apkbuild.Symlink || f.Mode&0o111 != 0 && f.Type != apkbuild.Directory {
+				provides = append(provides, "cmd:"+path.Base(f.Name)+"="+version)
+			}
+		}
+	}
+	slices.Sort(provides)
+	return slices.Compact(provides)
+}
+
+// addICUData adds the package by which recipes ask for ICU's full data, which
+// Debian's library always has: nothing but a dependency on that library.
+func (r *repackager) addICUData() error {
+	for _, p := range r.packages {
+		for _, provided := range p.Provides {
+			if strings.HasPrefix(provided, sonamePrefix+"libicudata.so.") {
+				info := p.Info
+				info.Name, info.Provides, info.Depends = "icu-data-full", nil, []string{p.Name + "=" + p.Version}
+				info.Description = "ICU's full data, by way of the library that has it"
+				r.packages = append(r.packages, &apkbuild.Package{Info: info})
+				return nil
+			}
+		}
+	}
+	return fmt.Errorf("no package has ICU's data, which PostgreSQL's collations need")
+}

@@ -1,0 +1,134 @@
+package mirror
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sovereign-sql/sov/internal/testkit/apkbuild"
+)
+
+func TestApkVersion(t *testing.T) {
+	cases := []struct{ debian, want string }{
+		{"15.20-0+deb12u1", "15.20-r1"},
+		{"1:2.38.1-5+deb12u3", "2.38.1-r503"},
+		{"2026f-0+deb12u1", "2026f-r1"},
+		{"20250419~deb12u2", "20250419-r2"},
+		{"3.0.22-1~deb12u2", "3.0.22-r102"},
+		{"1.2.13.dfsg-1", "1.2.13-r100"},
+		{"3.1-20221030-2", "3.1-r200"},
+		{"1:1.35.0-4+deb12u1+b1", "1.35.0-r402"},
+	}
+	for _, c := range cases {
+		if got, err := apkVersion(c.debian); got != c.want || err != nil {
+			t.Errorf("apkVersion(%q) = %q, %v; want %q", c.debian, got, err, c.want)
+		}
+	}
+	if got, err := apkVersion("git-2024"); err == nil {
+		t.Errorf("apkVersion(\"git-2024\") = %q, want an error", got)
+	}
+}
+
+func TestPlanDividesPostgres(t *testing.T) {
+	cases := []struct{ file, want string }{
+		{"usr/lib/postgresql/15/bin/postgres", "postgresql15"},
+		{"usr/lib/postgresql/15/bin/vacuumlo", "postgresql15-contrib"},
+		{"usr/lib/postgresql/15/lib/plpgsql.so", "postgresql15"},
+		{"usr/lib/postgresql/15/lib/utf8_and_big5.so", "postgresql15"},
+		{"usr/lib/postgresql/15/lib/pg_trgm.so", "postgresql15-contrib"},
+		{"usr/share/postgresql/15/extension/plpgsql.control", "postgresql15"},
+		{"usr/share/postgresql/15/extension/pg_trgm.control", "postgresql15-contrib"},
+		{"usr/share/postgresql/15/tsearch_data/english.stop", "postgresql15"},
+		{"usr/share/postgresql/15/tsearch_data/unaccent.rules", "postgresql15-contrib"},
+	}
+	for _, c := range cases {
+		got := ""
+		for _, part := range plan("postgresql-15") {
+			if part.takes == nil || part.takes(c.file) {
+				got = part.name
+				break
+			}
+		}
+		if got != c.want {
+			t.Errorf("%s goes to %q, want %q", c.file, got, c.want)
+		}
+	}
+}
+
+func TestLeaveOut(t *testing.T) {
+	for name, want := range map[string]bool{
+		"usr/share/doc":                              true,
+		"usr/share/doc/libc6/copyright":              true,
+		"usr/share/postgresql/15/man/man1/psql.1.gz": true,
+		"usr/lib/postgresql/15/lib/llvmjit.so":       true,
+		"usr/lib/postgresql/15/lib/bitcode/x/y.bc":   true,
+		"usr/share/postgresql/15/postgres.bki":       false,
+		"lib/aarch64-linux-gnu/libc.so.6":            false,
+	} {
+		if got := leaveOut(name); got != want {
+			t.Errorf("leaveOut(%q) = %v", name, got)
+		}
+	}
+}
+
+func TestBundleCertificates(t *testing.T) {
+	regular := func(name, content string) apkbuild.File {
+		return apkbuild.File{Name: name, Type: apkbuild.Regular, Data: []byte(content)}
+	}
+	files := bundleCertificates([]apkbuild.File{
+		regular("usr/share/ca-certificates/mozilla/b.crt", "B\n"),
+		regular("usr/share/ca-certificates/mozilla/a.crt", "A without an end"),
+		regular("usr/share/ca-certificates/README", "no certificate\n"),
+	})
+	if got, want := string(files[0].Data), "A without an end\nB\n"; got != want {
+		t.Errorf("bundle %q, want %q", got, want)
+	}
+}
+
+func TestApplets(t *testing.T) {
+	binary := "machine code\x00[\x00\xff" + "\x00[\x00[[\x00ash\x00busybox\x00mkfs.ext2\x00sh\x00\x00Not an applet"
+	if diff := cmp.Diff([]string{"[", "[[", "ash", "mkfs.ext2", "sh"}, applets([]byte(binary))); diff != "" {
+		t.Errorf("applets (-want +got):\n%s", diff)
+	}
+}
+
+func TestLinkInto(t *testing.T) {
+	files := linkInto("usr/bin", "usr/lib/postgresql/15/bin", []apkbuild.File{
+		{Name: "usr/lib/postgresql/15/bin/psql", Type: apkbuild.Regular},
+		{Name: "usr/lib/postgresql/15/lib/plpgsql.so", Type: apkbuild.Regular},
+	})
+	var links []string
+	for _, f := range files[2:] {
+		links = append(links, f.Name+" -> "+f.Target)
+	}
+	if got, want := strings.Join(links, "\n"), "usr/bin/psql -> ../../usr/lib/postgresql/15/bin/psql"; got != want {
+		t.Errorf("links %q, want %q", got, want)
+	}
+}
+
+func TestLibraryVersion(t *testing.T) {
+	for _, c := range []struct{ file, soname, want string }{
+		{"libz.so.1.2.13", "libz.so.1", "1.2.13"},
+		{"libc.so.6", "libc.so.6", "6"},
+		{"libsystemd.so.0.35.0", "libsystemd.so.0", "0.35.0"},
+		{"libBrokenLocale-2.36.so", "libBrokenLocale.so.1", "0"},
+	} {
+		if got := libraryVersion(c.file, c.soname); got != c.want {
+			t.Errorf("libraryVersion(%q, %q) = %q, want %q", c.file, c.soname, got, c.want)
+		}
+	}
+}
+
+func TestBusyboxOffersItselfAndTheShell(t *testing.T) {
+	files := []apkbuild.File{
+		{Name: "bin/busybox", Type: apkbuild.Regular, Mode: 0o755},
+		symlink("bin/sh", "busybox"), symlink("bin/mke2fs", "busybox"), symlink("usr/bin/env", "../../bin/busybox"),
+		symlink("usr/bin/psql", "../lib/postgresql/15/bin/psql"),
+	}
+	got := commands(files, "1-r0")
+	if want := []string{"cmd:busybox=1-r0", "cmd:psql=1-r0", "cmd:sh=1-r0"}; !slices.Equal(got, want) {
+		t.Errorf("offers %v, want %v", got, want)
+	}
+}
