@@ -22,7 +22,7 @@ func fixture(t testing.TB, name string) string {
 	t.Helper()
 	dir := os.Getenv("SOV_ALPINE_FIXTURES")
 	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "shared", "alpine")
+		dir = filepath.Join("..", "..", "..", "..", "shared", "alpine")
 	}
 	p := filepath.Join(dir, name)
 	if _, err := os.Stat(p); err != nil {

@@ -278,7 +278,7 @@ func manyFiles(t testing.TB) *tree.Tree {
 func alpine(t testing.TB, arch string) *tree.Tree {
 	dir := os.Getenv("SOV_ALPINE_FIXTURES")
 	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "shared", "alpine")
+		dir = filepath.Join("..", "..", "..", "..", "shared", "alpine")
 	}
 	f, err := os.Open(filepath.Join(dir, "alpine-minirootfs-3.20.3-"+arch+".tar.gz"))
 	if err != nil {

@@ -346,7 +346,7 @@ func TestWriteTarRoundTrip(t *testing.T) {
 func TestApplyTarOfAlpine(t *testing.T) {
 	fixtures := os.Getenv("SOV_ALPINE_FIXTURES")
 	if fixtures == "" {
-		fixtures = filepath.Join("..", "..", "..", "shared", "alpine")
+		fixtures = filepath.Join("..", "..", "..", "..", "shared", "alpine")
 	}
 	names, _ := filepath.Glob(filepath.Join(fixtures, "*.tar.gz"))
 	if len(names) == 0 {

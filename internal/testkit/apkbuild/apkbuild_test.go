@@ -62,7 +62,7 @@ func alpine(t *testing.T) string {
 	t.Helper()
 	fixtures := os.Getenv("SOV_ALPINE_FIXTURES")
 	if fixtures == "" {
-		fixtures = filepath.Join("..", "..", "..", "shared", "alpine")
+		fixtures = filepath.Join("..", "..", "..", "..", "shared", "alpine")
 	}
 	found, _ := filepath.Glob(filepath.Join(fixtures, "alpine-minirootfs-*-x86_64.tar.gz"))
 	if len(found) == 0 || os.Getuid() != 0 {
