@@ -38,6 +38,10 @@ endurance: deps build ## test again and again what is under chance: counts times
 	@.ci/artifacts
 	@.ci/endurance $(SCALE)
 
+interop: deps build ## test against programs and systems of others: registries, roots
+	@.ci/deps debootstrap
+	@cd internal/e2e/interop && ../../../.ci/test interop.log .
+
 bench: deps build ## measure against the peers
 	@.ci/bench
 
