@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"io/fs"
@@ -67,9 +68,12 @@ func forbidden(pkg, imported string) string {
 	return "it stands in none of the rooms: see docs/architecture.md"
 }
 
-// TestImports asks the go command what every package imports, those of the nested modules too.
-func TestImports(t *testing.T) {
-	edges := 0
+// An edge is an import of one of the project's packages by another, by their folders.
+type edge struct{ from, to string }
+
+// imports asks the go command what every package imports, those of the nested modules too.
+func imports(t *testing.T) (edges []edge) {
+	t.Helper()
 	for _, dir := range modules(t) {
 		command := exec.Command("go", "list", "-e", "-json=ImportPath,Imports", "./...")
 		command.Dir = dir
@@ -87,19 +91,85 @@ func TestImports(t *testing.T) {
 			} else if err != nil {
 				t.Fatal(err)
 			}
-			from := strings.TrimPrefix(pkg.ImportPath, module)
 			for _, path := range pkg.Imports {
 				if to, ours := strings.CutPrefix(path, module); ours {
-					edges++
-					if why := forbidden(from, to); why != "" {
-						t.Errorf("%s imports %s: %s", from, to, why)
-					}
+					edges = append(edges, edge{strings.TrimPrefix(pkg.ImportPath, module), to})
 				}
 			}
 		}
 	}
-	if edges < 200 {
-		t.Errorf("only %d imports were found: did it look at all?", edges)
+	if len(edges) < 200 {
+		t.Errorf("only %d imports were found: did it look at all?", len(edges))
+	}
+	return edges
+}
+
+func TestImports(t *testing.T) {
+	for _, e := range imports(t) {
+		if why := forbidden(e.from, e.to); why != "" {
+			t.Errorf("%s imports %s: %s", e.from, e.to, why)
+		}
+	}
+}
+
+// drawn are the folders that the drawing in docs/architecture.md shows, with the small libraries as one.
+var drawn = []string{"cmd/sov", "cmd/sov-runner", "cmd/sov-init", "cmd/sov-mirror", "internal/host", "internal/phone", "internal/guest", "stages", "pipeline",
+	"internal/artifact", "internal/contract", "internal/image", "kernel", "assets", "internal/testkit"}
+
+const libraries = "small libraries"
+
+// place is where in the drawing a package stands; "" is nowhere.
+func place(pkg string) string {
+	if slices.Contains(small, pkg) {
+		return libraries
+	}
+	if i := slices.IndexFunc(drawn, func(folder string) bool { return below(pkg, folder) }); i >= 0 {
+		return drawn[i]
+	}
+	return ""
+}
+
+// drawing is a line a place: what it imports.
+func drawing(edges []edge) string {
+	var b strings.Builder
+	for _, from := range drawn {
+		var to []string
+		for _, other := range append(slices.Clone(drawn), libraries) {
+			if other != from && slices.ContainsFunc(edges, func(e edge) bool { return place(e.from) == from && place(e.to) == other }) {
+				to = append(to, strings.TrimPrefix(other, "internal/"))
+			}
+		}
+		if len(to) == 0 {
+			to = []string{"nothing"}
+		}
+		fmt.Fprintf(&b, "    %-14s ─► %s\n", strings.TrimPrefix(from, "internal/"), strings.Join(to, ", "))
+	}
+	return b.String()
+}
+
+var update = flag.Bool("update", false, "rewrite the drawing in docs/architecture.md")
+
+// TestDrawing compares the drawing of docs/architecture.md with what the go command says.
+func TestDrawing(t *testing.T) {
+	const path, begin, end = "../docs/architecture.md", "<!-- what imports what: begin -->\n", "<!-- what imports what: end -->\n"
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, found := strings.Cut(string(text), begin)
+	got, after, closed := strings.Cut(rest, end)
+	if !found || !closed {
+		t.Fatalf("%s has no lines %s and %s", path, strings.TrimSpace(begin), strings.TrimSpace(end))
+	}
+	want := "\n" + drawing(imports(t)) + "\n"
+	if got == want {
+		return
+	}
+	if !*update {
+		t.Fatalf("%s draws\n%s\nand the code is\n%s\n(go test ./internal -update rewrites it)", path, got, want)
+	}
+	if err := os.WriteFile(path, []byte(before+begin+want+end+after), 0o644); err != nil {
+		t.Fatal(err)
 	}
 }
 
