@@ -13,7 +13,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,6 +21,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/guest/cluster"
+	"github.com/sovereign-sql/sov/internal/guest/process"
 )
 
 // streamPatience is how long a backup's or restore's stream may stand still. Both ends say every few seconds that they are
@@ -113,7 +113,15 @@ func (m *machine) serveStep(w http.ResponseWriter, r *http.Request, step string,
 		http.Error(w, err.Error(), http.StatusConflict)
 		return
 	}
-	s, err := m.startStep(spec, step, in != nil)
+	self, err := os.Executable()
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	s, err := process.Command{
+		Argv: []string{self, step, "--socket=" + spec.Ready.Postgres, "--bin=" + filepath.Dir(spec.Command[0])},
+		User: spec.User, Group: spec.Group, Path: m.supervisor.path, Env: spec.Env, Dir: "/",
+	}.Stream(m.reaper, in != nil)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
@@ -121,23 +129,23 @@ func (m *machine) serveStep(w http.ResponseWriter, r *http.Request, step string,
 	w.Header().Set("Content-Type", "application/octet-stream")
 	if in != nil {
 		go func() {
-			io.Copy(s.in, in) // cut off, the stream says so by itself
-			s.in.Close()
+			io.Copy(s.In, in) // cut off, the stream says so by itself
+			s.In.Close()
 		}()
 	}
-	_, err = io.Copy(&patientWriter{w: w, c: http.NewResponseController(w)}, s.out)
-	s.out.Close()
+	_, err = io.Copy(&patientWriter{w: w, c: http.NewResponseController(w)}, s.Out)
+	s.Out.Close()
 	if err != nil || r.Context().Err() != nil { // nobody is there any more
-		s.process.signal(unix.SIGTERM)
+		s.Signal(unix.SIGTERM)
 	}
 	select {
-	case <-s.process.ended:
+	case <-s.Ended:
 	case <-time.After(streamPatience):
-		s.process.signalGroup(unix.SIGKILL)
-		<-s.process.ended
+		s.SignalGroup(unix.SIGKILL)
+		<-s.Ended
 	}
-	if s.process.status.ExitStatus() != 0 {
-		m.console.log(warn, initName, step+" failed", "how", describe(s.process.status))
+	if s.Err() != nil {
+		m.console.log(warn, initName, step+" failed", "how", s.Outcome())
 	}
 }
 
@@ -152,66 +160,6 @@ func (m *machine) readyDatabase() (*guestspec.Service, error) {
 		return nil, fmt.Errorf("PostgreSQL is %s: %s", service.State, service.Reason)
 	}
 	return spec, nil
-}
-
-// A step is a process of this program's, with the machine's ends of its pipes.
-type step struct {
-	process *process
-	in, out *os.File
-}
-
-// startStep starts a step as the user of a service.
-func (m *machine) startStep(spec *guestspec.Service, name string, stdin bool) (_ *step, err error) {
-	cred, account, err := credential(spec.User, spec.Group)
-	if err != nil {
-		return nil, err
-	}
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	var open []*os.File
-	defer func() {
-		for _, f := range open {
-			f.Close()
-		}
-	}()
-	outRead, outWrite, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	open = append(open, outWrite)
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-	if err != nil {
-		outRead.Close()
-		return nil, err
-	}
-	open = append(open, null)
-	s := &step{out: outRead}
-	from := null
-	if stdin {
-		inRead, inWrite, err := os.Pipe()
-		if err != nil {
-			outRead.Close()
-			return nil, err
-		}
-		open = append(open, inRead)
-		from, s.in = inRead, inWrite
-	}
-	env := command{path: m.supervisor.path, env: spec.Env}.environment(account)
-	argv := []string{self, name, "--socket=" + spec.Ready.Postgres, "--bin=" + filepath.Dir(spec.Command[0])}
-	s.process, err = m.reaper.start(argv, &syscall.ProcAttr{
-		Dir: "/", Env: env, Files: []uintptr{from.Fd(), outWrite.Fd(), null.Fd()},
-		Sys: &syscall.SysProcAttr{Setsid: true, Credential: cred},
-	}, 0)
-	if err != nil {
-		outRead.Close()
-		if s.in != nil {
-			s.in.Close()
-		}
-		return nil, err
-	}
-	return s, nil
 }
 
 // A patientReader reads a body for as long as it goes on.

@@ -19,6 +19,8 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/contract/configdisk"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/guest/filesystem"
+	"github.com/sovereign-sql/sov/internal/guest/process"
 	"github.com/sovereign-sql/sov/internal/guest/timekeeper"
 )
 
@@ -27,7 +29,7 @@ type machine struct {
 	console *console
 	journal *journal
 	door    *doorkeeper // nil until the endpoint answers
-	reaper  *reaper
+	reaper  *process.Reaper
 	spec    guestspec.Config
 	config  configdisk.Config
 	link    string // the interface to the host; set before the endpoint answers
@@ -54,13 +56,13 @@ type spawn func(name string, fn func())
 func Run() {
 	unix.Umask(0o022)
 	os.Setenv("PATH", guestspec.DefaultPath) // for what is looked up before the specification is read
-	problems, err := mountKernel()
+	problems, err := filesystem.MountKernel()
 	m := &machine{console: newConsole(openConsole(), time.Now), requests: make(chan string, 1)}
 	m.journal = newJournal(m.spawn)
 	m.console.tee = m.journal.keep
-	m.reaper = newReaper(m.spawn)
+	m.reaper = process.NewReaper(m.spawn)
 	// The kernel spares a PID 1 anyway, as long as there is another; one that is not allowed to ask for it lives with that.
-	_ = m.reaper.protect()
+	_ = m.reaper.Protect()
 	watchSignals(m.spawn, m.request)
 	for _, p := range problems {
 		m.problem("", p)
@@ -80,7 +82,7 @@ func Run() {
 	cancel(errShutdown)
 	select {
 	case <-booted:
-	case <-time.After(killLimit): // e2fsck on a disk that does not answer
+	case <-time.After(process.KillLimit): // e2fsck on a disk that does not answer
 	}
 	m.shutDown(reason)
 }
@@ -119,7 +121,7 @@ func (m *machine) boot(ctx context.Context) error {
 	watchPowerButton(m.spawn, m.request)
 	m.problem("", m.setHostname())
 	for _, t := range spec.Tmpfs {
-		m.problem("", mountTmpfs(t))
+		m.problem("", filesystem.MountTmpfs(t))
 	}
 	m.problem("", upLoopback())
 	if configErr == nil {

@@ -3,19 +3,17 @@
 package guest
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"slices"
-	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/guest/filesystem"
+	"github.com/sovereign-sql/sov/internal/guest/process"
 )
 
 // e2fsckPath is where Alpine and Debian have it.
@@ -32,7 +30,7 @@ func (m *machine) mountData(ctx context.Context) error {
 		return err
 	}
 	// After an error the kernel is to write no more: PostgreSQL stops rather than spreads it.
-	err = mountOnce(device, m.spec.Data.Path, "ext4", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOATIME, "errors=remount-ro")
+	err = filesystem.MountOnce(device, m.spec.Data.Path, "ext4", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOATIME, "errors=remount-ro")
 	if err != nil {
 		return err
 	}
@@ -55,13 +53,13 @@ func (m *machine) checkData(ctx context.Context, device string) error {
 		m.console.log(warn, initName, "the image has no "+e2fsckPath+": the data disk is mounted unchecked")
 		return nil
 	}
-	check := command{
-		argv: []string{e2fsckPath, "-p", device}, user: "root", path: m.spec.Path, dir: "/", name: "e2fsck",
-		line: func(line string) { m.console.output("e2fsck", line) },
+	check := process.Command{
+		Argv: []string{e2fsckPath, "-p", device}, User: "root", Path: m.spec.Path, Dir: "/", Name: "e2fsck",
+		Line: func(line string) { m.console.output("e2fsck", line) },
 	}
-	err := check.run(ctx, m.reaper)
-	var end *exitError
-	if errors.As(err, &end) && end.status.Exited() && end.status.ExitStatus() < 4 {
+	err := check.Run(ctx, m.reaper)
+	var end *process.ExitError
+	if errors.As(err, &end) && end.Status.Exited() && end.Status.ExitStatus() < 4 {
 		m.console.log(warn, initName, "e2fsck repaired the data disk", "device", device)
 		return nil
 	}
@@ -74,7 +72,7 @@ func (m *machine) checkData(ctx context.Context, device string) error {
 // releaseData writes everything out and unmounts the data disk, or makes it read-only when a
 // process that cannot be killed still holds it.
 func (m *machine) releaseData() {
-	within(killLimit, m.journal.detach) // a disk that does not answer must not keep it
+	within(process.KillLimit, m.journal.detach) // a disk that does not answer must not keep it
 	unix.Sync()
 	m.mu.Lock()
 	mounted := m.dataMounted
@@ -83,7 +81,7 @@ func (m *machine) releaseData() {
 	if !mounted {
 		return
 	}
-	for _, path := range mountsBelow(m.spec.Data.Path) {
+	for _, path := range filesystem.MountsBelow(m.spec.Data.Path) {
 		if err := unix.Unmount(path, 0); err != nil {
 			m.console.log(warn, initName, "cannot unmount", "path", path, "error", err)
 		}
@@ -98,43 +96,6 @@ func (m *machine) releaseData() {
 		m.console.log(bad, initName, "cannot make the data disk read-only", "error", err)
 	}
 	unix.Sync()
-}
-
-// mountsBelow lists the mount points below path, the last mounted first.
-func mountsBelow(path string) []string {
-	f, err := os.Open("/proc/self/mountinfo")
-	if err != nil {
-		return nil
-	}
-	defer f.Close()
-	var list []string
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		fields := strings.Fields(lines.Text()) // proc(5): the fifth is the mount point
-		if len(fields) < 5 {
-			continue
-		}
-		if at := unescapeMount(fields[4]); strings.HasPrefix(at, path+"/") {
-			list = append(list, at)
-		}
-	}
-	slices.Reverse(list)
-	return list
-}
-
-// unescapeMount undoes the kernel's writing of spaces and the like as \040.
-func unescapeMount(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) {
-			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				b.WriteByte(byte(n))
-				i += 3
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
 }
 
 // dataStatus is the data disk's part of the status.

@@ -99,7 +99,7 @@ func (m *machine) status(ctx context.Context) guestapi.Status {
 		Data:     m.dataStatus(),
 		Services: services,
 		Memory:   memory(),
-		Orphans:  m.reaper.orphansReaped(),
+		Orphans:  m.reaper.Orphans(),
 		Network:  networkStatus(m.link),
 	}
 	asking, cancel := context.WithTimeout(ctx, guestapi.StatusTime)

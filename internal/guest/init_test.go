@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
@@ -149,14 +151,14 @@ func TestTasksEndBeforeWhatComesAfterThem(t *testing.T) {
 
 func TestSignalsShutDown(t *testing.T) {
 	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGPWR, syscall.SIGUSR2} {
-		t.Run(signalName(s), func(t *testing.T) {
+		t.Run(unix.SignalName(s), func(t *testing.T) {
 			b := newBox(t, sleeper("a"))
 			v := b.boot(t)
 			v.waitLine("out a: hello") // its trap is set
 			v.waitReady()
 			must(t, v.cmd.Process.Signal(s))
 			v.wantPowerOff()
-			v.waitLine("shutting down reason=" + signalName(s))
+			v.waitLine("shutting down reason=" + unix.SignalName(s))
 			v.waitLine("out a: bye")
 			b.wantCleanDisk(t)
 		})

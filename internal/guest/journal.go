@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/guest/filesystem"
 	"github.com/sovereign-sql/sov/internal/guest/logring"
 )
 
@@ -133,7 +134,7 @@ func (j *journal) store(r record) {
 // attach moves to the data disk that is mounted at data.
 func (j *journal) attach(data string) error {
 	dir := filepath.Join(data, journalDir)
-	if err := makeDirectory(guestspec.Directory{Path: dir, Mode: "0700", User: "root"}); err != nil {
+	if err := filesystem.MakeDirectory(guestspec.Directory{Path: dir, Mode: "0700", User: "root"}); err != nil {
 		return err
 	}
 	j.use(dir)

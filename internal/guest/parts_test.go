@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/guest/process"
 )
 
 func TestBackoff(t *testing.T) {
@@ -48,14 +49,6 @@ func TestReadEvents(t *testing.T) {
 	})
 	if presses != 1 {
 		t.Errorf("%d presses, want 1", presses)
-	}
-}
-
-func TestUnescapeMount(t *testing.T) {
-	for in, want := range map[string]string{"/data": "/data", `/a\040b\134c`: `/a b\c`, `/a\04`: `/a\04`, `/a\999`: `/a\999`} {
-		if got := unescapeMount(in); got != want {
-			t.Errorf("%q: %q, want %q", in, got, want)
-		}
 	}
 }
 
@@ -180,10 +173,10 @@ func FuzzAskPostgres(f *testing.F) {
 }
 
 func TestPermanent(t *testing.T) {
-	if permanent(nil) || permanent(errors.New("x")) || permanent(&exitError{"a", 1 << 8}) {
+	if permanent(nil) || permanent(errors.New("x")) || permanent(&process.ExitError{Program: "a", Status: 1 << 8}) {
 		t.Error("an ordinary end counts as permanent")
 	}
-	if !permanent(&exitError{"a", guestspec.ExitPermanent << 8}) {
+	if !permanent(&process.ExitError{Program: "a", Status: guestspec.ExitPermanent << 8}) {
 		t.Error("exit status 78 does not count as permanent")
 	}
 }

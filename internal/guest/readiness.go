@@ -58,7 +58,7 @@ func (s *service) probeOnce(ctx context.Context, r guestspec.Ready) error {
 	case r.Postgres != "":
 		return probeSocket(ctx, "tcp", r.Postgres, askPostgres)
 	case len(r.Command) > 0:
-		return s.command(r.Command, s.spec.User).run(ctx, s.sup.reaper)
+		return s.command(r.Command, s.spec.User).Run(ctx, s.sup.reaper)
 	default:
 		return nil
 	}

@@ -15,6 +15,8 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/guest/filesystem"
+	"github.com/sovereign-sql/sov/internal/guest/process"
 )
 
 // errShutdown is why a service's context is cancelled.
@@ -147,6 +149,12 @@ func (s *service) countFailure(err error) time.Duration {
 	return delay
 }
 
+// permanent reports whether err says that trying again cannot help.
+func permanent(err error) bool {
+	var e *process.ExitError
+	return errors.As(err, &e) && e.Status.ExitStatus() == guestspec.ExitPermanent
+}
+
 // backoff doubles from r.Backoff with each failure in a row, up to r.MaxBackoff.
 func backoff(r guestspec.Restart, failures int) time.Duration {
 	d := time.Duration(r.Backoff)
@@ -162,11 +170,11 @@ func (s *service) runOnce() error {
 	if err := s.prepare(); err != nil {
 		return err
 	}
-	t, err := s.command(s.spec.Command, s.spec.User).start(s.sup.reaper)
+	t, err := s.command(s.spec.Command, s.spec.User).Start(s.sup.reaper)
 	if err != nil {
 		return err
 	}
-	s.setStarted(t.pid)
+	s.setStarted(t.PID)
 	ctx, cancel := context.WithCancelCause(s.ctx)
 	ready := make(chan struct{})
 	s.sup.spawn("readiness of "+s.spec.Name, func() {
@@ -174,44 +182,41 @@ func (s *service) runOnce() error {
 		s.becomeReady(ctx)
 	})
 	select {
-	case <-t.ended:
+	case <-t.Ended:
 	case <-s.ctx.Done():
 		s.stop(t)
 	}
 	cancel(errors.New("the service ended"))
 	<-ready
-	t.cleanUp()
+	t.CleanUp()
 	return s.ended(t)
 }
 
 // stop ends a running service as it wants to be ended.
-func (s *service) stop(t *task) {
-	if !t.stop(unix.SignalNum(s.spec.Stop.Signal), time.Duration(s.spec.Stop.Timeout)) {
-		s.log(bad, "cannot be killed and is left behind", "pid", t.pid)
+func (s *service) stop(t *process.Task) {
+	if !t.Stop(unix.SignalNum(s.spec.Stop.Signal), time.Duration(s.spec.Stop.Timeout)) {
+		s.log(bad, "cannot be killed and is left behind", "pid", t.PID)
 	}
 }
 
 // ended says how t ended, to the log if it was asked to and to the caller if not.
-func (s *service) ended(t *task) error {
+func (s *service) ended(t *process.Task) error {
 	select {
-	case <-t.process.ended:
+	case <-t.Ended:
 	default:
 		return errShutdown // it cannot be killed
 	}
 	if s.ctx.Err() != nil {
-		s.log(info, "stopped", "end", describe(t.status))
+		s.log(info, "stopped", "end", t.Outcome())
 		return nil
 	}
-	if t.status.ExitStatus() != 0 {
-		return &exitError{s.spec.Command[0], t.status}
-	}
-	return nil
+	return t.Err()
 }
 
 // prepare makes ready what the service needs before it starts.
 func (s *service) prepare() error {
 	for _, d := range s.spec.Directories {
-		if err := makeDirectory(d); err != nil {
+		if err := filesystem.MakeDirectory(d); err != nil {
 			return err
 		}
 	}
@@ -221,7 +226,7 @@ func (s *service) prepare() error {
 		}
 	}
 	for _, t := range s.spec.Tmpfs {
-		if err := mountTmpfs(t); err != nil {
+		if err := filesystem.MountTmpfs(t); err != nil {
 			return err
 		}
 	}
@@ -273,7 +278,7 @@ func (s *service) isTask() bool {
 func (s *service) step(ctx context.Context, step guestspec.Step) error {
 	c := s.command(step.Command, step.User)
 	if step.User != s.spec.User {
-		c.group = ""
+		c.Group = ""
 	}
 	if step.Secret != "" {
 		secret, ok := s.sup.secrets[step.Secret]
@@ -281,18 +286,18 @@ func (s *service) step(ctx context.Context, step guestspec.Step) error {
 			s.log(warn, "a step is skipped: its secret is not on the config disk", "secret", step.Secret)
 			return nil
 		}
-		c.stdin = []byte(secret)
+		c.Stdin = []byte(secret)
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(step.Timeout), fmt.Errorf("it took longer than %s", step.Timeout))
 	defer cancel()
-	return c.run(ctx, s.sup.reaper)
+	return c.Run(ctx, s.sup.reaper)
 }
 
 // command is argv as it is run for this service.
-func (s *service) command(argv []string, user string) command {
-	return command{
-		argv: argv, user: user, group: s.spec.Group, path: s.sup.path, env: s.spec.Env, dir: s.spec.Dir,
-		name: s.spec.Name, oomScoreAdj: s.spec.OOMScoreAdj, line: s.printed,
+func (s *service) command(argv []string, user string) process.Command {
+	return process.Command{
+		Argv: argv, User: user, Group: s.spec.Group, Path: s.sup.path, Env: s.spec.Env, Dir: s.spec.Dir,
+		Name: s.spec.Name, OOMScoreAdj: s.spec.OOMScoreAdj, Line: s.printed,
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/guest/process"
 )
 
 // shutDown puts the machine to rest and switches it off. It does not return.
@@ -96,7 +97,7 @@ func (m *machine) end() {
 	}
 	m.console.log(info, initName, text, "uptime", uptime().Round(time.Millisecond))
 	m.console.flush(2 * time.Second)
-	within(killLimit, unix.Sync) // on a disk that does not answer it would never return
+	within(process.KillLimit, unix.Sync) // on a disk that does not answer it would never return
 	err := unix.Reboot(command)
 	m.console.log(bad, initName, "the machine cannot be switched off", "error", err)
 	select {}

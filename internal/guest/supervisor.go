@@ -10,11 +10,12 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/guest/process"
 )
 
 // A supervisor runs the services of a guest.
 type supervisor struct {
-	reaper  *reaper
+	reaper  *process.Reaper
 	console *console
 	path    string            // PATH of every process
 	secrets map[string]string // of the config disk
@@ -76,7 +77,7 @@ func (s *supervisor) stop() {
 func (s *supervisor) stopLimit() time.Duration {
 	var sum time.Duration
 	for _, service := range s.services {
-		sum += time.Duration(service.spec.Stop.Timeout) + killLimit
+		sum += time.Duration(service.spec.Stop.Timeout) + process.KillLimit
 	}
 	return sum
 }

@@ -1,6 +1,6 @@
 //go:build linux
 
-package guest
+package filesystem
 
 import (
 	"errors"
@@ -8,11 +8,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/guest/process"
 )
 
 // A mount is a file system of the kernel's own that every guest has.
@@ -33,18 +33,18 @@ var kernelMounts = []mount{
 	{"/dev/shm", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=1777", false},
 	{"/run", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=0755", false},
 	{"/tmp", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=1777", false},
-	{cgroupRoot, "cgroup2", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, "", true},
+	{process.CgroupRoot, "cgroup2", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, "", true},
 }
 
-// mountKernel makes kernelMounts and the links into /proc that shells expect in /dev. It returns
+// MountKernel makes kernelMounts and the links into /proc that shells expect in /dev. It returns
 // what could not be made: problems that the guest lives with, and an error if it cannot.
-func mountKernel() (problems []error, err error) {
+func MountKernel() (problems []error, err error) {
 	for _, m := range kernelMounts {
 		// Only on /dev can a directory be made; on the others this finds that it exists.
 		if err := os.Mkdir(m.path, 0o755); err != nil && !errors.Is(err, fs.ErrExist) && !m.optional {
 			return problems, fmt.Errorf("make the mount point of %s: %w", m.kind, err)
 		}
-		err := mountOnce(m.kind, m.path, m.kind, m.flags, m.options)
+		err := MountOnce(m.kind, m.path, m.kind, m.flags, m.options)
 		if err != nil && !m.optional {
 			return problems, err
 		}
@@ -60,8 +60,8 @@ func mountKernel() (problems []error, err error) {
 	return problems, nil
 }
 
-// mountOnce mounts unless path is a mount point already.
-func mountOnce(source, path, kind string, flags uintptr, options string) error {
+// MountOnce mounts unless path is a mount point already.
+func MountOnce(source, path, kind string, flags uintptr, options string) error {
 	mounted, err := isMountPoint(path)
 	if err != nil {
 		return fmt.Errorf("mount %s on %s: %w", kind, path, err)
@@ -90,10 +90,10 @@ func isMountPoint(path string) (bool, error) {
 	return here.Dev != above.Dev, nil
 }
 
-// mountTmpfs mounts t unless something is mounted there already: a service's tmpfs outlives its
+// MountTmpfs mounts t unless something is mounted there already: a service's tmpfs outlives its
 // restarts.
-func mountTmpfs(t guestspec.Tmpfs) error {
-	cred, _, err := credential(t.User, t.Group)
+func MountTmpfs(t guestspec.Tmpfs) error {
+	cred, _, err := process.Credential(t.User, t.Group)
 	if err != nil {
 		return fmt.Errorf("mount tmpfs on %s: %w", t.Path, err)
 	}
@@ -101,11 +101,5 @@ func mountTmpfs(t guestspec.Tmpfs) error {
 	if t.Size != "" {
 		options += ",size=" + t.Size
 	}
-	return mountOnce("tmpfs", t.Path, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, options)
-}
-
-// parseMode turns four octal digits, which guestspec has checked, into permission bits.
-func parseMode(octal string) uint32 {
-	n, _ := strconv.ParseUint(octal, 8, 32)
-	return uint32(n)
+	return MountOnce("tmpfs", t.Path, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, options)
 }

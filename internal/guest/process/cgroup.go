@@ -1,6 +1,6 @@
 //go:build linux
 
-package guest
+package process
 
 import (
 	"fmt"
@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// cgroupRoot is where cgroup2 is mounted.
-const cgroupRoot = "/sys/fs/cgroup"
+// CgroupRoot is where cgroup2 is mounted.
+const CgroupRoot = "/sys/fs/cgroup"
 
 // A cgroup holds the processes of one start of a service, wherever they went: PostgreSQL's make
 // sessions of their own, so that no process group would catch them all. A nil *cgroup, on a
@@ -29,7 +29,7 @@ var cgroupsMade atomic.Int64
 
 // newCgroup makes a cgroup for something of this name.
 func newCgroup(name string) (*cgroup, error) {
-	path := filepath.Join(cgroupRoot, fmt.Sprintf("%s.%d", name, cgroupsMade.Add(1)))
+	path := filepath.Join(CgroupRoot, fmt.Sprintf("%s.%d", name, cgroupsMade.Add(1)))
 	if err := os.Mkdir(path, 0o755); err != nil {
 		return nil, fmt.Errorf("make cgroup: %w", err)
 	}

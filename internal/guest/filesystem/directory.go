@@ -1,20 +1,22 @@
 //go:build linux
 
-package guest
+package filesystem
 
 import (
 	"fmt"
 	"os"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/guest/process"
 )
 
-// makeDirectory makes d, or gives it its owner and mode if it exists. A symbolic link in its
+// MakeDirectory makes d, or gives it its owner and mode if it exists. A symbolic link in its
 // place is an error: the service that owns the directory above could point it anywhere.
-func makeDirectory(d guestspec.Directory) error {
-	cred, _, err := credential(d.User, d.Group)
+func MakeDirectory(d guestspec.Directory) error {
+	cred, _, err := process.Credential(d.User, d.Group)
 	if err != nil {
 		return fmt.Errorf("make %s: %w", d.Path, err)
 	}
@@ -34,4 +36,10 @@ func makeDirectory(d guestspec.Directory) error {
 		return fmt.Errorf("make directory: chmod %s: %w", d.Path, err)
 	}
 	return nil
+}
+
+// parseMode turns four octal digits, which guestspec has checked, into permission bits.
+func parseMode(octal string) uint32 {
+	n, _ := strconv.ParseUint(octal, 8, 32)
+	return uint32(n)
 }
