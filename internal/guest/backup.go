@@ -21,6 +21,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/guest/cluster"
+	"github.com/sovereign-sql/sov/internal/guest/journal"
 	"github.com/sovereign-sql/sov/internal/guest/process"
 )
 
@@ -145,7 +146,7 @@ func (m *machine) serveStep(w http.ResponseWriter, r *http.Request, step string,
 		<-s.Ended
 	}
 	if s.Err() != nil {
-		m.console.log(warn, initName, step+" failed", "how", s.Outcome())
+		m.console.Log(journal.Warn, journal.InitName, step+" failed", "how", s.Outcome())
 	}
 }
 

@@ -20,14 +20,15 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/configdisk"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/guest/filesystem"
+	"github.com/sovereign-sql/sov/internal/guest/journal"
 	"github.com/sovereign-sql/sov/internal/guest/process"
 	"github.com/sovereign-sql/sov/internal/guest/timekeeper"
 )
 
 // A machine is the guest as PID 1 sees it.
 type machine struct {
-	console *console
-	journal *journal
+	console *journal.Console
+	journal *journal.Journal
 	door    *doorkeeper // nil until the endpoint answers
 	reaper  *process.Reaper
 	spec    guestspec.Config
@@ -57,9 +58,9 @@ func Run() {
 	unix.Umask(0o022)
 	os.Setenv("PATH", guestspec.DefaultPath) // for what is looked up before the specification is read
 	problems, err := filesystem.MountKernel()
-	m := &machine{console: newConsole(openConsole(), time.Now), requests: make(chan string, 1)}
-	m.journal = newJournal(m.spawn)
-	m.console.tee = m.journal.keep
+	m := &machine{console: journal.NewConsole(openConsole(), time.Now), requests: make(chan string, 1)}
+	m.journal = journal.New(m.spawn)
+	m.console.Tee(m.journal.Keep)
 	m.reaper = process.NewReaper(m.spawn)
 	// The kernel spares a PID 1 anyway, as long as there is another; one that is not allowed to ask for it lives with that.
 	_ = m.reaper.Protect()
@@ -108,7 +109,7 @@ func (m *machine) boot(ctx context.Context) error {
 	m.config = config
 	// Nothing that looks at the clock comes before this.
 	setBy, clockErr := setClock(config.Time)
-	m.console.log(info, initName, "starting", "image", spec.Image.Name, "version", spec.Image.Version,
+	m.console.Log(journal.Info, journal.InitName, "starting", "image", spec.Image.Name, "version", spec.Image.Version,
 		"kernel", kernelRelease(), "clock_set_by", setBy.Round(time.Millisecond))
 	m.problem("", configErr)
 	m.problem("", clockErr)
@@ -166,7 +167,7 @@ func (m *machine) goOnline() {
 		endpoint: m.spec.Endpoint.Port, open: m.spec.Firewall.Open,
 	}.apply())
 	address := m.config.Network.Address.Addr()
-	m.console.log(info, initName, "network configured", "interface", name, "address", m.config.Network.Address)
+	m.console.Log(journal.Info, journal.InitName, "network configured", "interface", name, "address", m.config.Network.Address)
 	if m.config.Token == "" || !address.IsValid() {
 		m.problem("endpoint", errors.New("the config disk gives no token or no address, so there is none"))
 		return
@@ -183,7 +184,7 @@ func (m *machine) problem(about string, err error) {
 	if about != "" {
 		text = about + ": " + text
 	}
-	m.console.log(bad, initName, text)
+	m.console.Log(journal.Error, journal.InitName, text)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.problems = append(m.problems, text)
@@ -191,7 +192,7 @@ func (m *machine) problem(about string, err error) {
 
 // reportReady is called when all services are ready for the first time.
 func (m *machine) reportReady() {
-	m.console.log(info, initName, "ready", "services", len(m.spec.Services), "uptime", fmt.Sprintf("%.3f", uptime().Seconds()))
+	m.console.Log(journal.Info, journal.InitName, "ready", "services", len(m.spec.Services), "uptime", fmt.Sprintf("%.3f", uptime().Seconds()))
 }
 
 // request asks for a shutdown; all requests but the first change nothing.
@@ -204,7 +205,7 @@ func (m *machine) request(reason string) {
 
 // die asks for the end that the specification wants after a fatal error.
 func (m *machine) die(err error) {
-	m.console.log(bad, initName, "cannot go on", "error", err)
+	m.console.Log(journal.Error, journal.InitName, "cannot go on", "error", err)
 	m.mu.Lock()
 	if m.fatal == nil {
 		m.fatal = err
@@ -219,7 +220,7 @@ func (m *machine) spawn(name string, fn func()) {
 		defer func() {
 			if p := recover(); p != nil {
 				for line := range strings.Lines(string(debug.Stack())) {
-					m.console.output(initName, strings.TrimSuffix(line, "\n"))
+					m.console.Output(journal.InitName, strings.TrimSuffix(line, "\n"))
 				}
 				m.die(fmt.Errorf("panic in %s: %v", name, p))
 			}

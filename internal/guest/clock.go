@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sovereign-sql/sov/internal/guest/journal"
 	"github.com/sovereign-sql/sov/internal/guest/timekeeper"
 )
 
@@ -42,7 +43,7 @@ func (m *machine) keepClock(ctx context.Context) {
 	}
 	keeper := &timekeeper.Keeper{
 		Sources: sources, Clock: timekeeper.Kernel{},
-		Log: func(text string, attrs ...any) { m.console.log(info, initName, text, attrs...) },
+		Log: func(text string, attrs ...any) { m.console.Log(journal.Info, journal.InitName, text, attrs...) },
 	}
 	m.mu.Lock()
 	m.clock = keeper

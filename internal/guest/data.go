@@ -8,11 +8,14 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/guest/filesystem"
+	"github.com/sovereign-sql/sov/internal/guest/journal"
 	"github.com/sovereign-sql/sov/internal/guest/process"
 )
 
@@ -37,11 +40,21 @@ func (m *machine) mountData(ctx context.Context) error {
 	m.mu.Lock()
 	m.dataMounted = true
 	m.mu.Unlock()
-	m.console.log(info, initName, "data disk mounted", "device", device, "path", m.spec.Data.Path)
-	if err := m.journal.attach(m.spec.Data.Path); err != nil {
+	m.console.Log(journal.Info, journal.InitName, "data disk mounted", "device", device, "path", m.spec.Data.Path)
+	if err := m.keepLogs(); err != nil {
 		m.problem("logs are not kept", err)
 	}
 	m.spawn("data disk's space", func() { m.watchSpace(ctx, device) })
+	return nil
+}
+
+// keepLogs has the log kept on the data disk from here on.
+func (m *machine) keepLogs() error {
+	dir := filepath.Join(m.spec.Data.Path, "log")
+	if err := filesystem.MakeDirectory(guestspec.Directory{Path: dir, Mode: "0700", User: "root"}); err != nil {
+		return err
+	}
+	m.journal.Attach(dir)
 	return nil
 }
 
@@ -50,17 +63,17 @@ func (m *machine) mountData(ctx context.Context) error {
 // rebooted, which this is not), from 4 on there is something left.
 func (m *machine) checkData(ctx context.Context, device string) error {
 	if _, err := os.Stat(e2fsckPath); errors.Is(err, fs.ErrNotExist) {
-		m.console.log(warn, initName, "the image has no "+e2fsckPath+": the data disk is mounted unchecked")
+		m.console.Log(journal.Warn, journal.InitName, "the image has no "+e2fsckPath+": the data disk is mounted unchecked")
 		return nil
 	}
 	check := process.Command{
 		Argv: []string{e2fsckPath, "-p", device}, User: "root", Path: m.spec.Path, Dir: "/", Name: "e2fsck",
-		Line: func(line string) { m.console.output("e2fsck", line) },
+		Line: func(line string) { m.console.Output("e2fsck", line) },
 	}
 	err := check.Run(ctx, m.reaper)
 	var end *process.ExitError
 	if errors.As(err, &end) && end.Status.Exited() && end.Status.ExitStatus() < 4 {
-		m.console.log(warn, initName, "e2fsck repaired the data disk", "device", device)
+		m.console.Log(journal.Warn, journal.InitName, "e2fsck repaired the data disk", "device", device)
 		return nil
 	}
 	if err != nil {
@@ -72,7 +85,7 @@ func (m *machine) checkData(ctx context.Context, device string) error {
 // releaseData writes everything out and unmounts the data disk, or makes it read-only when a
 // process that cannot be killed still holds it.
 func (m *machine) releaseData() {
-	within(process.KillLimit, m.journal.detach) // a disk that does not answer must not keep it
+	within(process.KillLimit, m.journal.Detach) // a disk that does not answer must not keep it
 	unix.Sync()
 	m.mu.Lock()
 	mounted := m.dataMounted
@@ -83,17 +96,17 @@ func (m *machine) releaseData() {
 	}
 	for _, path := range filesystem.MountsBelow(m.spec.Data.Path) {
 		if err := unix.Unmount(path, 0); err != nil {
-			m.console.log(warn, initName, "cannot unmount", "path", path, "error", err)
+			m.console.Log(journal.Warn, journal.InitName, "cannot unmount", "path", path, "error", err)
 		}
 	}
 	err := unix.Unmount(m.spec.Data.Path, 0)
 	if err == nil {
-		m.console.log(info, initName, "data disk unmounted")
+		m.console.Log(journal.Info, journal.InitName, "data disk unmounted")
 		return
 	}
-	m.console.log(warn, initName, "cannot unmount the data disk, making it read-only", "error", err)
+	m.console.Log(journal.Warn, journal.InitName, "cannot unmount the data disk, making it read-only", "error", err)
 	if err := unix.Mount("", m.spec.Data.Path, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
-		m.console.log(bad, initName, "cannot make the data disk read-only", "error", err)
+		m.console.Log(journal.Error, journal.InitName, "cannot make the data disk read-only", "error", err)
 	}
 	unix.Sync()
 }

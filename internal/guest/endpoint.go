@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/guest/journal"
 )
 
 const (
@@ -32,7 +33,7 @@ func (m *machine) serve(address netip.AddrPort) error {
 		return err
 	}
 	m.door = newDoorkeeper(m.config.Token, time.Now, func(refused int) {
-		m.console.log(warn, initName, "the endpoint was asked without its token", "requests", refused)
+		m.console.Log(journal.Warn, journal.InitName, "the endpoint was asked without its token", "requests", refused)
 	})
 	server := &http.Server{
 		Handler:           m.door.authorize(m.routes()),
@@ -41,13 +42,13 @@ func (m *machine) serve(address netip.AddrPort) error {
 		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          log.New(consoleWriter{m.console}, "", 0),
+		ErrorLog:          log.New(m.console.Warnings(), "", 0),
 	}
 	m.mu.Lock()
 	m.endpoint = server
 	m.mu.Unlock()
 	m.spawn("endpoint", func() { server.Serve(&limitedListener{Listener: l, slots: make(chan struct{}, maxConnections)}) })
-	m.console.log(info, initName, "endpoint listens", "address", address)
+	m.console.Log(journal.Info, journal.InitName, "endpoint listens", "address", address)
 	return nil
 }
 

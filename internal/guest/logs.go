@@ -13,6 +13,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/guest/journal"
 )
 
 const (
@@ -64,7 +65,7 @@ func (m *machine) serveLogs(w http.ResponseWriter, r *http.Request) {
 	}
 	lines, f, err := m.readLog(q)
 	switch {
-	case errors.Is(err, errTooMany):
+	case errors.Is(err, journal.ErrTooManyFollowers):
 		w.Header().Set("Retry-After", "10")
 		http.Error(w, err.Error(), http.StatusTooManyRequests)
 		return
@@ -73,7 +74,7 @@ func (m *machine) serveLogs(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if f != nil {
-		defer m.journal.leave(f)
+		defer m.journal.Leave(f)
 	}
 	if len(lines) == 0 && q.service != "" && !m.knowsService(q.service) {
 		http.Error(w, "there is no service "+q.service, http.StatusNotFound)
@@ -87,8 +88,8 @@ func (m *machine) serveLogs(w http.ResponseWriter, r *http.Request) {
 	}
 	for {
 		select {
-		case line := <-f.lines:
-			if n := f.missed.Swap(0); n > 0 {
+		case line := <-f.Lines:
+			if n := f.Missed(); n > 0 {
 				line += fmt.Sprintf("\n(%d lines are left out: they came too fast)", n)
 			}
 			if send(w, out, line) != nil {
@@ -100,17 +101,17 @@ func (m *machine) serveLogs(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (m *machine) readLog(q logQuery) ([]string, *follower, error) {
+func (m *machine) readLog(q logQuery) ([]string, *journal.Follower, error) {
 	if q.follow {
-		return m.journal.follow(q.service, q.lines)
+		return m.journal.Follow(q.service, q.lines)
 	}
-	lines, err := m.journal.tail(q.service, q.lines)
+	lines, err := m.journal.Tail(q.service, q.lines)
 	return lines, nil, err
 }
 
 // knowsService reports whether the log may be asked about a service.
 func (m *machine) knowsService(name string) bool {
-	return name == initName || slices.ContainsFunc(m.spec.Services, func(s guestspec.Service) bool { return s.Name == name })
+	return name == journal.InitName || slices.ContainsFunc(m.spec.Services, func(s guestspec.Service) bool { return s.Name == name })
 }
 
 // send writes lines to a reader that may be slow, and is given up when it does not read at all.

@@ -19,7 +19,7 @@ func (m *machine) serveMetrics(w http.ResponseWriter, r *http.Request) {
 	e := &exposition{}
 	e.status(m.status(r.Context()))
 	e.family("sov_log_lines_lost_total", "counter", "Lines of the log that were kept nowhere: too many at once, or no room.")
-	e.sample(float64(m.journal.lost.Load()))
+	e.sample(float64(m.journal.Lost()))
 	e.family("sov_endpoint_strangers_total", "counter", "Requests without the token of this boot.")
 	e.sample(float64(m.door.strangers()))
 	e.family("sov_init_descriptors", "gauge", "Open file descriptors of process 1.")

@@ -16,6 +16,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/guest/filesystem"
+	"github.com/sovereign-sql/sov/internal/guest/journal"
 	"github.com/sovereign-sql/sov/internal/guest/process"
 )
 
@@ -55,7 +56,7 @@ func (s *service) live() {
 		return
 	}
 	if reason := s.lacking(); reason != "" {
-		s.log(info, "is off", "reason", reason)
+		s.log(journal.Info, "is off", "reason", reason)
 		s.set(guestapi.StateOff, reason)
 		s.sup.reportReady()
 		return
@@ -105,17 +106,17 @@ func (s *service) again(err error) bool {
 	switch {
 	case permanent(err):
 		reason := s.lastLine(err.Error())
-		s.log(bad, "failed and is not started again", "error", reason)
+		s.log(journal.Error, "failed and is not started again", "error", reason)
 		s.set(guestapi.StateFailed, reason)
 		return false
 	case policy == guestspec.Always, policy == guestspec.OnFailure && err != nil:
 		return true
 	case err != nil:
-		s.log(bad, "failed", "error", err)
+		s.log(journal.Error, "failed", "error", err)
 		s.set(guestapi.StateFailed, err.Error())
 		return false
 	default:
-		s.log(info, "done")
+		s.log(journal.Info, "done")
 		s.set(guestapi.StateDone, "")
 		s.sup.reportReady()
 		return false
@@ -137,9 +138,9 @@ func (s *service) countFailure(err error) time.Duration {
 	failures := s.state.Failures
 	s.sup.mu.Unlock()
 	delay := backoff(r, failures)
-	s.log(warn, "ended", "reason", reason, "failures", failures, "next_start_in", delay)
+	s.log(journal.Warn, "ended", "reason", reason, "failures", failures, "next_start_in", delay)
 	if failures == r.Limit {
-		s.log(bad, "crashes again and again; it is still tried", "reason", reason)
+		s.log(journal.Error, "crashes again and again; it is still tried", "reason", reason)
 	}
 	state := guestapi.StateBackoff
 	if failures >= r.Limit {
@@ -195,7 +196,7 @@ func (s *service) runOnce() error {
 // stop ends a running service as it wants to be ended.
 func (s *service) stop(t *process.Task) {
 	if !t.Stop(unix.SignalNum(s.spec.Stop.Signal), time.Duration(s.spec.Stop.Timeout)) {
-		s.log(bad, "cannot be killed and is left behind", "pid", t.PID)
+		s.log(journal.Error, "cannot be killed and is left behind", "pid", t.PID)
 	}
 }
 
@@ -207,7 +208,7 @@ func (s *service) ended(t *process.Task) error {
 		return errShutdown // it cannot be killed
 	}
 	if s.ctx.Err() != nil {
-		s.log(info, "stopped", "end", t.Outcome())
+		s.log(journal.Info, "stopped", "end", t.Outcome())
 		return nil
 	}
 	return t.Err()
@@ -236,7 +237,7 @@ func (s *service) prepare() error {
 // becomeReady waits until the service does its work, runs the steps that follow and says so.
 func (s *service) becomeReady(ctx context.Context) {
 	late := time.AfterFunc(time.Duration(s.spec.Ready.Timeout), func() {
-		s.log(warn, "is not ready yet", "after", s.spec.Ready.Timeout)
+		s.log(journal.Warn, "is not ready yet", "after", s.spec.Ready.Timeout)
 		s.setReason(fmt.Sprintf("not ready %s after its start", s.spec.Ready.Timeout))
 	})
 	defer late.Stop()
@@ -252,7 +253,7 @@ func (s *service) becomeReady(ctx context.Context) {
 			if err == nil {
 				break
 			}
-			s.log(warn, "a step after its start failed", "error", err)
+			s.log(journal.Warn, "a step after its start failed", "error", err)
 			s.setReason("after its start: " + err.Error())
 			select {
 			case <-time.After(backoff(s.spec.Restart, failures)):
@@ -283,7 +284,7 @@ func (s *service) step(ctx context.Context, step guestspec.Step) error {
 	if step.Secret != "" {
 		secret, ok := s.sup.secrets[step.Secret]
 		if !ok && !step.SecretOptional {
-			s.log(warn, "a step is skipped: its secret is not on the config disk", "secret", step.Secret)
+			s.log(journal.Warn, "a step is skipped: its secret is not on the config disk", "secret", step.Secret)
 			return nil
 		}
 		c.Stdin = []byte(secret)
@@ -303,8 +304,8 @@ func (s *service) command(argv []string, user string) process.Command {
 
 // printed takes one line of the service's output.
 func (s *service) printed(line string) {
-	line = redact(s.sup.secrets, line)
-	s.sup.console.output(s.spec.Name, line)
+	line = journal.Redact(s.sup.secrets, line)
+	s.sup.console.Output(s.spec.Name, line)
 	s.sup.mu.Lock()
 	defer s.sup.mu.Unlock()
 	if len(s.tail) == tailLines {
@@ -324,7 +325,7 @@ func (s *service) lastLine(what string) string {
 }
 
 func (s *service) log(level, text string, attrs ...any) {
-	s.sup.console.log(level, s.spec.Name, text, attrs...)
+	s.sup.console.Log(level, s.spec.Name, text, attrs...)
 }
 
 // change alters the state under the lock and wakes whoever waits for it.
@@ -345,7 +346,7 @@ func (s *service) set(state, reason string) {
 
 // setStarted notes that the main process runs.
 func (s *service) setStarted(pid int) {
-	s.log(info, "started", "pid", pid)
+	s.log(journal.Info, "started", "pid", pid)
 	s.change(func(v *guestapi.Service) {
 		v.PID = pid
 		if s.starts++; s.starts > 1 {
@@ -371,7 +372,7 @@ func (s *service) setReady(ctx context.Context) {
 		}
 	})
 	if ready {
-		s.log(info, "ready")
+		s.log(journal.Info, "ready")
 		s.sup.reportReady()
 	}
 }

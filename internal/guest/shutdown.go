@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/guest/journal"
 	"github.com/sovereign-sql/sov/internal/guest/process"
 )
 
@@ -22,14 +23,14 @@ func (m *machine) shutDown(reason string) {
 	m.stopping = true
 	supervisor, endpoint := m.supervisor, m.endpoint
 	m.mu.Unlock()
-	m.console.log(info, initName, "shutting down", "reason", reason)
+	m.console.Log(journal.Info, journal.InitName, "shutting down", "reason", reason)
 	limit := time.Minute
 	if supervisor != nil {
 		limit += supervisor.stopLimit()
 	}
 	// Whatever gets stuck, a lock or a disk, the machine is to go off in the end.
 	watchdog := time.AfterFunc(limit, func() {
-		m.console.log(bad, initName, "the shutdown takes too long and is cut short", "limit", limit)
+		m.console.Log(journal.Error, journal.InitName, "the shutdown takes too long and is cut short", "limit", limit)
 		m.end()
 	})
 	if supervisor != nil {
@@ -89,17 +90,17 @@ func (m *machine) end() {
 	if fatal != nil {
 		switch m.spec.OnFatal {
 		case guestspec.Wait:
-			m.console.log(bad, initName, "waiting for a person", "error", fatal)
+			m.console.Log(journal.Error, journal.InitName, "waiting for a person", "error", fatal)
 			select {}
 		case guestspec.Reboot:
 			command, text = unix.LINUX_REBOOT_CMD_RESTART, "restart"
 		}
 	}
-	m.console.log(info, initName, text, "uptime", uptime().Round(time.Millisecond))
-	m.console.flush(2 * time.Second)
+	m.console.Log(journal.Info, journal.InitName, text, "uptime", uptime().Round(time.Millisecond))
+	m.console.Flush(2 * time.Second)
 	within(process.KillLimit, unix.Sync) // on a disk that does not answer it would never return
 	err := unix.Reboot(command)
-	m.console.log(bad, initName, "the machine cannot be switched off", "error", err)
+	m.console.Log(journal.Error, journal.InitName, "the machine cannot be switched off", "error", err)
 	select {}
 }
 

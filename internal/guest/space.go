@@ -11,6 +11,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sovereign-sql/sov/internal/guest/journal"
 )
 
 const (
@@ -32,9 +34,9 @@ func (m *machine) watchSpace(ctx context.Context, device string) {
 		if level := spaceLevel(data.Size, data.Free); level != warned {
 			warned = level
 			if data.Warning != "" {
-				m.console.log(warn, initName, data.Warning)
+				m.console.Log(journal.Warn, journal.InitName, data.Warning)
 			} else {
-				m.console.log(info, initName, "the data disk has room again", "free", mebibytes(data.Free))
+				m.console.Log(journal.Info, journal.InitName, "the data disk has room again", "free", mebibytes(data.Free))
 			}
 		}
 		select {
@@ -53,7 +55,7 @@ func (m *machine) growData(device string) bool {
 		return false
 	}
 	if to > from {
-		m.console.log(info, initName, "data disk enlarged", "from", mebibytes(from), "to", mebibytes(to))
+		m.console.Log(journal.Info, journal.InitName, "data disk enlarged", "from", mebibytes(from), "to", mebibytes(to))
 	}
 	return true
 }

@@ -10,13 +10,14 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/guest/journal"
 	"github.com/sovereign-sql/sov/internal/guest/process"
 )
 
 // A supervisor runs the services of a guest.
 type supervisor struct {
 	reaper  *process.Reaper
-	console *console
+	console *journal.Console
 	path    string            // PATH of every process
 	secrets map[string]string // of the config disk
 	now     func() time.Time

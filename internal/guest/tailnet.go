@@ -10,6 +10,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/guest/journal"
 	"github.com/sovereign-sql/sov/internal/guest/tailnet"
 )
 
@@ -54,11 +55,11 @@ func (m *machine) tailnetStatus(ctx context.Context, services []guestapi.Service
 		if service.State != guestapi.StateReady {
 			fault = fmt.Sprintf("tailscaled is %s: %s", service.State, service.Reason)
 		}
-		return &guestapi.Tailnet{State: tailnet.StateNoState, Fault: redact(m.config.Secrets, fault)}
+		return &guestapi.Tailnet{State: tailnet.StateNoState, Fault: journal.Redact(m.config.Secrets, fault)}
 	}
 	_, hasKey := m.config.Secrets[guestspec.ServiceTailscale]
 	told := describeTailnet(status, hasKey)
-	told.Fault = redact(m.config.Secrets, told.Fault)
+	told.Fault = journal.Redact(m.config.Secrets, told.Fault)
 	return &told
 }
 

@@ -1,6 +1,6 @@
 //go:build linux
 
-package guest
+package journal
 
 import (
 	"net/url"
@@ -8,13 +8,13 @@ import (
 )
 
 // minRedacted is the length from which a secret is looked for, in bytes. A shorter one may be an
-// ordinary word, and leaving that out everywhere would tell it rather than hide it.
+// ordinary word; removing that everywhere would reveal it rather than hide it.
 const minRedacted = 16
 
-// redact takes the config disk's secrets out of what others say: a control server that refuses a
-// key may repeat it, and so may a database the statement that it could not make sense of. What they
-// say comes in lines, and so does a secret.
-func redact(secrets map[string]string, text string) string {
+// Redact removes the config disk's secrets from text that other programs wrote: a control server
+// that refuses a key may repeat it, and a database may repeat a statement that it cannot parse. The
+// text comes in lines, so each line of a secret is looked for.
+func Redact(secrets map[string]string, text string) string {
 	for name, secret := range secrets {
 		for line := range strings.Lines(secret) {
 			line = strings.TrimSpace(line)

@@ -1,6 +1,6 @@
 //go:build linux
 
-package guest
+package journal
 
 import (
 	"errors"
@@ -14,14 +14,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/sovereign-sql/sov/internal/contract/guestspec"
-	"github.com/sovereign-sql/sov/internal/guest/filesystem"
-	"github.com/sovereign-sql/sov/internal/guest/logring"
+	"github.com/sovereign-sql/sov/internal/guest/journal/logring"
 )
 
 const (
-	// journalDir is below the data disk.
-	journalDir = "log"
 	// ringLimit bounds each of the two files of a service, in bytes: some ten thousand lines.
 	ringLimit = 1 << 20
 	// memoryLines are kept while there is no data disk.
@@ -31,10 +27,10 @@ const (
 	maxFollowers  = 8
 )
 
-// A journal keeps each service's lines of the log in a ring on the data disk, over restarts of the machine, and hands them
-// to followers. Like the console it holds nobody up: lines wait in a bounded queue, and those that do not fit, or that a
-// full disk does not take, are counted and lost.
-type journal struct {
+// A Journal keeps each service's lines of the log in a ring on the data disk, over restarts of the
+// machine, and hands them to followers. Like the console it never blocks a caller: lines wait in a
+// bounded queue, and those that do not fit, or that a full disk does not take, are counted and lost.
+type Journal struct {
 	queue chan record
 	lost  atomic.Int64
 
@@ -42,7 +38,7 @@ type journal struct {
 	dir       string // empty while there is no data disk
 	rings     map[string]*logring.Ring
 	memory    []record // what no ring has
-	followers map[*follower]bool
+	followers map[*Follower]bool
 }
 
 // A record of the queue is a line, or the question whether all before it are written.
@@ -51,15 +47,22 @@ type record struct {
 	written       chan<- struct{} // closed when it is reached; nil for a line
 }
 
-// A follower gets the lines of a service, or of all, as they come.
-type follower struct {
-	service string // empty: all
-	lines   chan string
+// A Follower gets the lines of a service, or of all, as they come.
+type Follower struct {
+	Lines <-chan string
+
+	service string      // empty: all
+	lines   chan string // Lines, for the journal to send on
 	missed  atomic.Int64
 }
 
-func newJournal(spawn spawn) *journal {
-	j := &journal{queue: make(chan record, queueLength), followers: make(map[*follower]bool)}
+// Missed returns how many lines did not fit into Lines since the last call.
+func (f *Follower) Missed() int64 { return f.missed.Swap(0) }
+
+// New starts a journal that keeps its lines in memory until Attach. spawn runs its second argument
+// in a goroutine; the first is the goroutine's name.
+func New(spawn func(name string, fn func())) *Journal {
+	j := &Journal{queue: make(chan record, queueLength), followers: make(map[*Follower]bool)}
 	spawn("journal", func() {
 		for r := range j.queue {
 			if r.written != nil {
@@ -72,8 +75,8 @@ func newJournal(spawn spawn) *journal {
 	return j
 }
 
-// keep takes a line of the log about a service.
-func (j *journal) keep(service, line string) {
+// Keep takes a line of the log about a service.
+func (j *Journal) Keep(service, line string) {
 	select {
 	case j.queue <- record{service: service, line: line}:
 	default:
@@ -81,8 +84,11 @@ func (j *journal) keep(service, line string) {
 	}
 }
 
-// flush waits until the lines kept so far are written, but no longer than limit.
-func (j *journal) flush(limit time.Duration) {
+// Lost is how many lines were kept nowhere: too many at once, or no room.
+func (j *Journal) Lost() int64 { return j.lost.Load() }
+
+// Flush waits until the lines kept so far are written, but no longer than limit.
+func (j *Journal) Flush(limit time.Duration) {
 	written := make(chan struct{})
 	select {
 	case j.queue <- record{written: written}:
@@ -95,7 +101,7 @@ func (j *journal) flush(limit time.Duration) {
 	}
 }
 
-func (j *journal) write(r record) {
+func (j *Journal) write(r record) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.store(r)
@@ -112,7 +118,7 @@ func (j *journal) write(r record) {
 }
 
 // store puts a line where it stays. The caller holds mu.
-func (j *journal) store(r record) {
+func (j *Journal) store(r record) {
 	if j.dir == "" {
 		if len(j.memory) == memoryLines {
 			j.memory = append(j.memory[:0], j.memory[1:]...)
@@ -131,18 +137,9 @@ func (j *journal) store(r record) {
 	}
 }
 
-// attach moves to the data disk that is mounted at data.
-func (j *journal) attach(data string) error {
-	dir := filepath.Join(data, journalDir)
-	if err := filesystem.MakeDirectory(guestspec.Directory{Path: dir, Mode: "0700", User: "root"}); err != nil {
-		return err
-	}
-	j.use(dir)
-	return nil
-}
-
-// use moves to a folder, with what there was none for.
-func (j *journal) use(dir string) {
+// Attach makes the journal keep its lines in dir, which is on the data disk, and moves the lines in
+// memory there.
+func (j *Journal) Attach(dir string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.dir, j.rings = dir, make(map[string]*logring.Ring)
@@ -152,9 +149,9 @@ func (j *journal) use(dir string) {
 	j.memory = nil
 }
 
-// detach lets go of the data disk, so that it can be unmounted.
-func (j *journal) detach() {
-	j.flush(time.Second)
+// Detach closes all files of the data disk, so that it can be unmounted.
+func (j *Journal) Detach() {
+	j.Flush(time.Second)
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for _, ring := range j.rings {
@@ -163,41 +160,43 @@ func (j *journal) detach() {
 	j.dir, j.rings = "", nil
 }
 
-// errTooMany says that a follower has to wait until another one leaves.
-var errTooMany = fmt.Errorf("%d readers follow the log already", maxFollowers)
+// ErrTooManyFollowers says that a follower has to wait until another one leaves.
+var ErrTooManyFollowers = fmt.Errorf("%d readers follow the log already", maxFollowers)
 
-// tail returns the last n lines of a service, or of all if it is empty, in the order of their time. A service of which
-// there is no line has none.
-func (j *journal) tail(service string, n int) ([]string, error) {
+// Tail returns the last n lines of a service, or of all if it is empty, in the order of their time.
+// A service of which there is no line has none.
+func (j *Journal) Tail(service string, n int) ([]string, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.read(service, n)
 }
 
-// follow is tail, and a follower of what comes after; leave ends it.
-func (j *journal) follow(service string, n int) ([]string, *follower, error) {
+// Follow is Tail, and a follower of the lines that come after; Leave ends it.
+func (j *Journal) Follow(service string, n int) ([]string, *Follower, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if len(j.followers) == maxFollowers {
-		return nil, nil, errTooMany
+		return nil, nil, ErrTooManyFollowers
 	}
-	lines, err := j.read(service, n)
+	last, err := j.read(service, n)
 	if err != nil {
 		return nil, nil, err
 	}
-	f := &follower{service: service, lines: make(chan string, followerLines)}
+	lines := make(chan string, followerLines)
+	f := &Follower{Lines: lines, service: service, lines: lines}
 	j.followers[f] = true
-	return lines, f, nil
+	return last, f, nil
 }
 
-func (j *journal) leave(f *follower) {
+// Leave ends a follower that Follow returned.
+func (j *Journal) Leave(f *Follower) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	delete(j.followers, f)
 }
 
-// read implements tail. The caller holds mu.
-func (j *journal) read(service string, n int) ([]string, error) {
+// read implements Tail. The caller holds mu.
+func (j *Journal) read(service string, n int) ([]string, error) {
 	if j.dir == "" {
 		var lines []string
 		for _, r := range j.memory {
@@ -241,8 +240,8 @@ func ringsIn(dir string) ([]string, error) {
 	return names, nil
 }
 
-// merge makes one log of several, by the time at which their lines begin: RFC 3339 of one length, which compares as text.
-// Lines of one log stay in its order, whatever the clock did.
+// merge makes one log of several, by the time at which their lines begin: RFC 3339 of one length,
+// which compares as text. Lines of one log stay in its order, whatever the clock did.
 func merge(logs [][]string) []string {
 	var all []string
 	for {

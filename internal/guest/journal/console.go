@@ -1,6 +1,6 @@
 //go:build linux
 
-package guest
+package journal
 
 import (
 	"fmt"
@@ -14,21 +14,21 @@ import (
 
 // The levels of a log line.
 const (
-	info   = "info"
-	warn   = "warn"
-	bad    = "error"
+	Info   = "info"
+	Warn   = "warn"
+	Error  = "error"
 	output = "out"
 )
 
-// initName stands for the service in lines about the init itself.
-const initName = "init"
+// InitName stands for the service in lines about the init itself.
+const InitName = "init"
 
-// A console writes the log. Lines wait in a bounded queue for a writer of their own, so that a
-// console that nobody reads holds up neither services nor the shutdown; lines that do not fit are
-// counted and dropped.
-type console struct {
+// A Console writes the log. Lines wait in a bounded queue for a writer of their own, so that an
+// unread console holds up neither services nor the shutdown; lines that do not fit are counted and
+// dropped.
+type Console struct {
 	now     func() time.Time
-	tee     func(service, line string) // gets every line, without its prefix; nil: nobody does
+	tee     func(service, line string) // gets every line, without its prefix; may be nil
 	queue   chan entry
 	dropped atomic.Int64
 }
@@ -42,9 +42,9 @@ type entry struct {
 // queueLength is enough for the chatter of a start, at some 100 bytes a line 200 KB.
 const queueLength = 2048
 
-// newConsole starts to write lines to w for as long as the process lives.
-func newConsole(w io.Writer, now func() time.Time) *console {
-	c := &console{now: now, queue: make(chan entry, queueLength)}
+// NewConsole starts to write lines to w for as long as the process lives.
+func NewConsole(w io.Writer, now func() time.Time) *Console {
+	c := &Console{now: now, queue: make(chan entry, queueLength)}
 	go func() {
 		for e := range c.queue {
 			if e.written != nil {
@@ -53,7 +53,7 @@ func newConsole(w io.Writer, now func() time.Time) *console {
 			}
 			line := e.line
 			if n := c.dropped.Swap(0); n > 0 {
-				line += c.format(warn, initName, "the console is too slow, lines were dropped", "lines", n)
+				line += c.format(Warn, InitName, "the console is too slow, lines were dropped", "lines", n)
 			}
 			io.WriteString(w, line) // there is nowhere to complain to
 		}
@@ -61,29 +61,35 @@ func newConsole(w io.Writer, now func() time.Time) *console {
 	return c
 }
 
-// log writes one line about service; attrs are pairs of a key and a value.
-func (c *console) log(level, service, text string, attrs ...any) {
+// Tee has fn called with every line, without its prefix. It is called before the first line.
+func (c *Console) Tee(fn func(service, line string)) { c.tee = fn }
+
+// Log writes one line about service; attrs are pairs of a key and a value.
+func (c *Console) Log(level, service, text string, attrs ...any) {
 	c.enqueue(service, c.format(level, service, text, attrs...))
 }
 
-// output writes one line that service printed.
-func (c *console) output(service, line string) {
+// Output writes one line that service printed.
+func (c *Console) Output(service, line string) {
 	c.enqueue(service, c.format(output, service, line))
 }
 
-// A consoleWriter makes a warning of the init of every write, which is how package log writes.
-type consoleWriter struct{ *console }
+// Warnings returns a writer that makes a warning of the init of every write, which is how package
+// log writes.
+func (c *Console) Warnings() io.Writer { return warnings{c} }
+
+type warnings struct{ *Console }
 
 // Write implements io.Writer.
-func (w consoleWriter) Write(p []byte) (int, error) {
-	w.log(warn, initName, strings.TrimSuffix(string(p), "\n"))
+func (w warnings) Write(p []byte) (int, error) {
+	w.Log(Warn, InitName, strings.TrimSuffix(string(p), "\n"))
 	return len(p), nil
 }
 
 // prefix tells the init's lines from the kernel's, which go to the console too.
 const prefix = "sov-init[1]: "
 
-func (c *console) enqueue(service, line string) {
+func (c *Console) enqueue(service, line string) {
 	if c.tee != nil {
 		c.tee(service, strings.TrimSuffix(strings.TrimPrefix(line, prefix), "\n"))
 	}
@@ -94,8 +100,8 @@ func (c *console) enqueue(service, line string) {
 	}
 }
 
-// flush waits until the lines logged so far are written, but no longer than limit.
-func (c *console) flush(limit time.Duration) {
+// Flush waits until the lines logged so far are written, but no longer than limit.
+func (c *Console) Flush(limit time.Duration) {
 	late := time.After(limit)
 	written := make(chan struct{})
 	select {
@@ -109,7 +115,7 @@ func (c *console) flush(limit time.Duration) {
 	}
 }
 
-func (c *console) format(level, service, text string, attrs ...any) string {
+func (c *Console) format(level, service, text string, attrs ...any) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, prefix+"%s %s %s: ", c.now().UTC().Format("2006-01-02T15:04:05.000Z07:00"), level, service)
 	escape(&b, text)

@@ -60,7 +60,7 @@ type Ring struct {
 // there is something to write.
 func New(path string, limit int64) *Ring { return &Ring{path: path, limit: limit} }
 
-// Append writes a line. One that cannot be written is lost, and the next call tries anew.
+// Append writes a line. One that cannot be written is lost, and the next call tries again.
 func (r *Ring) Append(text string) error {
 	line := frame(text)
 	if r.file != nil && r.size+int64(len(line)) > r.limit {

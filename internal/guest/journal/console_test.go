@@ -1,6 +1,6 @@
 //go:build linux
 
-package guest
+package journal
 
 import (
 	"bytes"
@@ -17,10 +17,10 @@ func at(second int) func() time.Time {
 
 func TestConsoleLines(t *testing.T) {
 	var b bytes.Buffer
-	c := newConsole(&b, at(7))
-	c.log(info, "init", "starting", "image", "sql", "error", "it is\nbroken", "empty", "", "n", 3)
-	c.output("postgres", "LOG:\tready \x1b[31mred\x1b[0m \xff\x00 é\u202e")
-	c.flush(time.Minute)
+	c := NewConsole(&b, at(7))
+	c.Log(Info, "init", "starting", "image", "sql", "error", "it is\nbroken", "empty", "", "n", 3)
+	c.Output("postgres", "LOG:\tready \x1b[31mred\x1b[0m \xff\x00 é\u202e")
+	c.Flush(time.Minute)
 	want := `sov-init[1]: 2026-07-01T12:00:07.005Z info init: starting image=sql error="it is\nbroken" empty="" n=3` + "\n" +
 		"sov-init[1]: 2026-07-01T12:00:07.005Z out postgres: LOG:\tready " + `\x1b[31mred\x1b[0m \xff\x00` + " é" + `\u202e` + "\n"
 	if b.String() != want {
@@ -44,13 +44,13 @@ func (s *stuck) Write(p []byte) (int, error) {
 
 func TestStuckConsoleHoldsNobodyUp(t *testing.T) {
 	s := &stuck{free: make(chan struct{})}
-	c := newConsole(s, at(0))
+	c := NewConsole(s, at(0))
 	for range queueLength + 100 {
-		c.output("a", "line")
+		c.Output("a", "line")
 	}
-	c.flush(10 * time.Millisecond)
+	c.Flush(10 * time.Millisecond)
 	close(s.free)
-	c.flush(time.Minute)
+	c.Flush(time.Minute)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if text := s.b.String(); !strings.Contains(text, "lines were dropped lines=") {
@@ -61,13 +61,13 @@ func TestStuckConsoleHoldsNobodyUp(t *testing.T) {
 // TestFlushWhileOthersLog has many lines in the making while others wait for theirs: a panic here
 // would be one of PID 1 at its very end.
 func TestFlushWhileOthersLog(t *testing.T) {
-	c := newConsole(io.Discard, at(0))
+	c := NewConsole(io.Discard, at(0))
 	var all sync.WaitGroup
 	for range 8 {
 		all.Go(func() {
 			for range 2000 {
-				c.output("a", "line")
-				c.flush(time.Minute)
+				c.Output("a", "line")
+				c.Flush(time.Minute)
 			}
 		})
 	}
@@ -78,8 +78,8 @@ func FuzzConsole(f *testing.F) {
 	f.Add("text", "value")
 	f.Add("\x1b]0;title\a", "\"")
 	f.Fuzz(func(t *testing.T, text, value string) {
-		c := &console{now: at(0)}
-		line := c.format(info, "init", text, "k", value)
+		c := &Console{now: at(0)}
+		line := c.format(Info, "init", text, "k", value)
 		if strings.Count(line, "\n") != 1 || !strings.HasSuffix(line, "\n") {
 			t.Errorf("not one line: %q", line)
 		}
