@@ -21,6 +21,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/guest/filesystem"
 	"github.com/sovereign-sql/sov/internal/guest/journal"
+	"github.com/sovereign-sql/sov/internal/guest/network"
 	"github.com/sovereign-sql/sov/internal/guest/process"
 	"github.com/sovereign-sql/sov/internal/guest/timekeeper"
 )
@@ -124,7 +125,7 @@ func (m *machine) boot(ctx context.Context) error {
 	for _, t := range spec.Tmpfs {
 		m.problem("", filesystem.MountTmpfs(t))
 	}
-	m.problem("", upLoopback())
+	m.problem("", network.UpLoopback())
 	if configErr == nil {
 		m.goOnline()
 	}
@@ -154,7 +155,7 @@ func (m *machine) setHostname() error {
 
 // goOnline configures the network and answers on it.
 func (m *machine) goOnline() {
-	name, err := configureNetwork(m.spec.Network, m.config.Network)
+	name, err := network.Configure(m.spec.Network, m.config.Network)
 	if err != nil {
 		m.problem("network", err)
 		return
@@ -162,10 +163,10 @@ func (m *machine) goOnline() {
 	m.link = name
 	// Before anything listens. Without the kernel's help the guest works all the same: everything
 	// that it runs asks who comes.
-	m.problem("firewall", firewall{
-		link: name, subnet: m.config.Network.Address, gateway: m.config.Network.Gateway,
-		endpoint: m.spec.Endpoint.Port, open: m.spec.Firewall.Open,
-	}.apply())
+	m.problem("firewall", network.Firewall{
+		Link: name, Subnet: m.config.Network.Address, Gateway: m.config.Network.Gateway,
+		Endpoint: m.spec.Endpoint.Port, Open: m.spec.Firewall.Open,
+	}.Apply())
 	address := m.config.Network.Address.Addr()
 	m.console.Log(journal.Info, journal.InitName, "network configured", "interface", name, "address", m.config.Network.Address)
 	if m.config.Token == "" || !address.IsValid() {

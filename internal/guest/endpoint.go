@@ -18,6 +18,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/guest/journal"
+	"github.com/sovereign-sql/sov/internal/guest/network"
 )
 
 const (
@@ -101,7 +102,7 @@ func (m *machine) status(ctx context.Context) guestapi.Status {
 		Services: services,
 		Memory:   memory(),
 		Orphans:  m.reaper.Orphans(),
-		Network:  networkStatus(m.link),
+		Network:  network.Status(m.link),
 	}
 	asking, cancel := context.WithTimeout(ctx, guestapi.StatusTime)
 	defer cancel()

@@ -25,7 +25,9 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
+	"github.com/sovereign-sql/sov/internal/guest/network"
 	"github.com/sovereign-sql/sov/internal/guest/tailnet"
+	"github.com/sovereign-sql/sov/internal/testkit/netnstest"
 	"github.com/sovereign-sql/sov/internal/testkit/tailscaletest"
 	"github.com/sovereign-sql/sov/stages/guestinit"
 )
@@ -60,9 +62,9 @@ func newWorld(t *testing.T) *world {
 	if _, err := os.Stat("/dev/net/tun"); err != nil {
 		t.Skip("there is no /dev/net/tun, which tailscaled needs")
 	}
-	w := &world{t: t, net: newNamespace(t), peer: newNamespace(t), socket: filepath.Join(t.TempDir(), "s")}
+	w := &world{t: t, net: netnstest.New(t), peer: netnstest.New(t), socket: filepath.Join(t.TempDir(), "s")}
 	w.tailscaled, w.client = tailscaletest.Programs(t)
-	must(t, inNamespace(w.net, func() error {
+	must(t, netnstest.In(w.net, func() error {
 		if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o644); err != nil {
 			return err
 		}
@@ -75,7 +77,7 @@ func newWorld(t *testing.T) *world {
 		}
 		return setLink("other", "192.168.101.1/24", "")
 	}))
-	must(t, inNamespace(w.peer, func() error {
+	must(t, netnstest.In(w.peer, func() error {
 		return setLink("eth0", "192.168.101.2/24", "192.168.101.1")
 	}))
 	w.startControl()
@@ -85,7 +87,7 @@ func newWorld(t *testing.T) *world {
 
 // setLink gives a link its address and brings it up, with lo.
 func setLink(name, address, gateway string) error {
-	if err := upLoopback(); err != nil {
+	if err := network.UpLoopback(); err != nil {
 		return err
 	}
 	link, err := netlink.LinkByName(name)
@@ -111,7 +113,7 @@ func (w *world) start(ns netns.NsHandle, cmd *exec.Cmd) {
 	// A pipe's end is the end of the control server, even if this process is killed.
 	stdin, err := cmd.StdinPipe()
 	must(w.t, err)
-	must(w.t, inNamespace(ns, cmd.Start))
+	must(w.t, netnstest.In(ns, cmd.Start))
 	w.t.Cleanup(func() {
 		stdin.Close()
 		cmd.Process.Kill()
@@ -122,7 +124,7 @@ func (w *world) start(ns netns.NsHandle, cmd *exec.Cmd) {
 func (w *world) startControl() {
 	program := filepath.Join(w.t.TempDir(), "control")
 	build := exec.Command("go", "build", "-o", program, "./control")
-	build.Dir = "../tailnettest" // a module of its own
+	build.Dir = "../testkit/tailnettest" // a module of its own
 	if out, err := build.CombinedOutput(); err != nil {
 		w.t.Fatalf("build the control server: %v\n%s", err, out)
 	}
@@ -180,7 +182,7 @@ func (w *world) connect(v *boot) {
 	v.waitLine("network configured")
 	// A connection that waits for its last acknowledgement may keep an earlier boot's namespace,
 	// and with it the link, for minutes.
-	must(w.t, inNamespace(w.net, func() error {
+	must(w.t, netnstest.In(w.net, func() error {
 		if old, err := netlink.LinkByName("peer"); err == nil {
 			return netlink.LinkDel(old)
 		}
@@ -189,14 +191,14 @@ func (w *world) connect(v *boot) {
 	guest, err := netns.GetFromPid(v.pid())
 	must(w.t, err)
 	defer guest.Close()
-	must(w.t, inNamespace(guest, func() error {
+	must(w.t, netnstest.In(guest, func() error {
 		peer, err := netlink.LinkByName("peer")
 		if err != nil {
 			return err
 		}
 		return netlink.LinkSetNsFd(peer, int(w.net))
 	}))
-	must(w.t, inNamespace(w.net, func() error { return setLink("peer", "192.168.100.1/24", "") }))
+	must(w.t, netnstest.In(w.net, func() error { return setLink("peer", "192.168.100.1/24", "") }))
 }
 
 // A node is a machine as the control server knows it.
@@ -219,7 +221,7 @@ func (w *world) control(method, path string) []byte {
 	must(w.t, err)
 	client := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, network, address string) (conn net.Conn, err error) {
-			err = inNamespace(w.net, func() error {
+			err = netnstest.In(w.net, func() error {
 				conn, err = (&net.Dialer{}).DialContext(ctx, network, address)
 				return err
 			})
@@ -260,7 +262,7 @@ func (w *world) query(name, password, sql string) (string, error) {
 
 // dial connects from the other machine.
 func (w *world) dial(ctx context.Context, network, address string) (conn net.Conn, err error) {
-	err = inNamespace(w.peer, func() error {
+	err = netnstest.In(w.peer, func() error {
 		conn, err = (&net.Dialer{Timeout: 3 * time.Second}).DialContext(ctx, network, address)
 		return err
 	})
@@ -409,7 +411,7 @@ func (w *world) interrupt(t *testing.T, v *boot) {
 	t.Helper()
 	set := func(fn func(netlink.Link) error) {
 		t.Helper()
-		must(t, inNamespace(w.net, func() error {
+		must(t, netnstest.In(w.net, func() error {
 			link, err := netlink.LinkByName("peer")
 			if err != nil {
 				return err
@@ -421,7 +423,7 @@ func (w *world) interrupt(t *testing.T, v *boot) {
 	if _, err := w.query("sovereign-sql", "c4n4ry of the database", "SELECT 1"); err == nil {
 		t.Error("the guest answers without a link")
 	}
-	must(t, inNamespace(w.peer, func() error {
+	must(t, netnstest.In(w.peer, func() error {
 		link, err := netlink.LinkByName("eth0")
 		if err != nil {
 			return err

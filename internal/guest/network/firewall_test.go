@@ -1,6 +1,6 @@
 //go:build linux
 
-package guest
+package network
 
 import (
 	"errors"
@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/testkit/netnstest"
 )
 
 // A link is two network namespaces with a wire between: the guest's and the host's.
@@ -33,8 +33,8 @@ func newLink(t *testing.T) *link {
 	if os.Geteuid() != 0 {
 		t.Skip("network namespaces need root")
 	}
-	l := &link{newNamespace(t), newNamespace(t)}
-	within := func(ns netns.NsHandle, fn func()) { must(t, inNamespace(ns, func() error { fn(); return nil })) }
+	l := &link{netnstest.New(t), netnstest.New(t)}
+	within := func(ns netns.NsHandle, fn func()) { must(t, netnstest.In(ns, func() error { fn(); return nil })) }
 	within(l.guest, func() {
 		must(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "enp7s0"}, PeerName: "tap", PeerNamespace: netlink.NsFd(l.host)}))
 	})
@@ -56,40 +56,10 @@ func newLink(t *testing.T) *link {
 	return l
 }
 
-func newNamespace(t *testing.T) netns.NsHandle {
-	t.Helper()
-	var ns netns.NsHandle
-	must(t, onThread(func() (err error) {
-		ns, err = netns.New()
-		return err
-	}))
-	t.Cleanup(func() { ns.Close() })
-	return ns
-}
-
-// onThread runs fn on a thread of its own, which ends with it.
-func onThread(fn func() error) error {
-	c := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		c <- fn()
-	}()
-	return <-c
-}
-
-func inNamespace(ns netns.NsHandle, fn func() error) error {
-	return onThread(func() error {
-		if err := netns.Set(ns); err != nil {
-			return err
-		}
-		return fn()
-	})
-}
-
 // listen accepts connections to every port of the guest that a test tries.
 func (l *link) listen(t *testing.T, ports ...int) {
 	t.Helper()
-	must(t, inNamespace(l.guest, func() error {
+	must(t, netnstest.In(l.guest, func() error {
 		for _, port := range ports {
 			listener, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
 			if err != nil {
@@ -100,6 +70,10 @@ func (l *link) listen(t *testing.T, ports ...int) {
 		return nil
 	}))
 }
+
+// patience bounds every wait for something that should happen within moments, on a computer that has
+// other things to do.
+const patience = 2 * time.Minute
 
 // refusal is how long a test waits for what is not to come.
 const refusal = 300 * time.Millisecond
@@ -114,7 +88,7 @@ func limit(let bool) time.Duration {
 
 // reaches connects from one of the host's addresses to the guest.
 func (l *link) reaches(from, to string, let bool) error {
-	return inNamespace(l.host, func() error {
+	return netnstest.In(l.host, func() error {
 		d := net.Dialer{Timeout: limit(let), LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
 		conn, err := d.Dial("tcp", to)
 		if err == nil {
@@ -127,9 +101,9 @@ func (l *link) reaches(from, to string, let bool) error {
 func TestFirewall(t *testing.T) {
 	l := newLink(t)
 	l.listen(t, 5432, 8377, 80, 22)
-	f := firewall{
-		link: "enp7s0", subnet: netip.MustParsePrefix("192.168.100.2/24"), gateway: netip.MustParseAddr("192.168.100.1"), endpoint: 8377,
-		open: []guestspec.Opening{
+	f := Firewall{
+		Link: "enp7s0", Subnet: netip.MustParsePrefix("192.168.100.2/24"), Gateway: netip.MustParseAddr("192.168.100.1"), Endpoint: 8377,
+		Open: []guestspec.Opening{
 			{Protocol: "tcp", Port: 5432, On: "link", From: []string{"subnet", "10.9.0.0/24", "fd00::/127"}},
 			{Protocol: "tcp", Port: 80, On: "link"},
 			{Protocol: "tcp", Port: 22, On: "tailnet"},
@@ -137,7 +111,7 @@ func TestFirewall(t *testing.T) {
 		},
 	}
 	for range 3 { // again and again is the same
-		must(t, inNamespace(l.guest, f.apply))
+		must(t, netnstest.In(l.guest, f.Apply))
 	}
 	for _, tt := range []struct {
 		from, to string
@@ -167,7 +141,7 @@ func TestFirewall(t *testing.T) {
 
 // converse tries what is let in for other reasons than an opened port.
 func (l *link) converse(t *testing.T) {
-	must(t, inNamespace(l.guest, func() error {
+	must(t, netnstest.In(l.guest, func() error {
 		for _, own := range []string{"127.0.0.1:22", "192.168.100.2:8377"} {
 			conn, err := net.DialTimeout("tcp", own, patience)
 			if err != nil {
@@ -178,17 +152,17 @@ func (l *link) converse(t *testing.T) {
 		return nil
 	}))
 	var host net.Listener
-	must(t, inNamespace(l.host, func() (err error) { host, err = net.Listen("tcp", "192.168.100.1:443"); return err }))
+	must(t, netnstest.In(l.host, func() (err error) { host, err = net.Listen("tcp", "192.168.100.1:443"); return err }))
 	defer host.Close()
-	must(t, inNamespace(l.guest, func() error { _, err := net.DialTimeout("tcp", "192.168.100.1:443", patience); return err }))
+	must(t, netnstest.In(l.guest, func() error { _, err := net.DialTimeout("tcp", "192.168.100.1:443", patience); return err }))
 	for port, let := range map[int]bool{41641: true, 41642: false} {
 		var guest net.PacketConn
-		must(t, inNamespace(l.guest, func() (err error) {
+		must(t, netnstest.In(l.guest, func() (err error) {
 			guest, err = net.ListenPacket("udp", fmt.Sprintf("192.168.100.2:%d", port))
 			return err
 		}))
 		defer guest.Close()
-		must(t, inNamespace(l.host, func() error {
+		must(t, netnstest.In(l.host, func() error {
 			conn, err := net.Dial("udp", fmt.Sprintf("192.168.100.2:%d", port))
 			if err != nil {
 				return err
@@ -203,7 +177,7 @@ func (l *link) converse(t *testing.T) {
 		}
 	}
 	// An echo request is answered: the host can tell a guest without services from one without a link.
-	must(t, inNamespace(l.host, func() error { return ping("192.168.100.2") }))
+	must(t, netnstest.In(l.host, func() error { return ping("192.168.100.2") }))
 }
 
 // ping sends an ICMP echo request and waits for the answer.
@@ -229,7 +203,7 @@ func ping(to string) error {
 }
 
 func (l *link) wantOneTable(t *testing.T) {
-	must(t, inNamespace(l.guest, func() error {
+	must(t, netnstest.In(l.guest, func() error {
 		conn, err := nftables.New()
 		if err != nil {
 			return err
@@ -250,8 +224,15 @@ func (l *link) wantOneTable(t *testing.T) {
 }
 
 func TestFirewallRefusesNonsense(t *testing.T) {
-	f := firewall{open: []guestspec.Opening{{From: []string{"everywhere"}}}}
-	if err := f.apply(); err == nil || !strings.Contains(err.Error(), "everywhere") {
+	f := Firewall{Open: []guestspec.Opening{{From: []string{"everywhere"}}}}
+	if err := f.Apply(); err == nil || !strings.Contains(err.Error(), "everywhere") {
 		t.Errorf("got %v", err)
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }

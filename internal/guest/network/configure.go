@@ -1,6 +1,6 @@
 //go:build linux
 
-package guest
+package network
 
 import (
 	"fmt"
@@ -12,18 +12,19 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"github.com/sovereign-sql/sov/internal/contract/configdisk"
-	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
+
+// pollInterval is the pause between two looks for the interface.
+const pollInterval = 20 * time.Millisecond
 
 // resolvConf is where /etc/resolv.conf of the image points to.
 const resolvConf = "/run/resolv.conf"
 
-// upLoopback gives the machine its 127.0.0.1.
-func upLoopback() error {
+// UpLoopback brings up lo, with 127.0.0.1.
+func UpLoopback() error {
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
 		return fmt.Errorf("bring up lo: %w", err)
@@ -34,9 +35,9 @@ func upLoopback() error {
 	return nil
 }
 
-// configureNetwork gives the guest's interface its address, routes and name servers, and returns
+// Configure gives the guest's interface its address, routes and name servers, and returns
 // the interface's name.
-func configureNetwork(spec guestspec.Network, n configdisk.Network) (string, error) {
+func Configure(spec guestspec.Network, n configdisk.Network) (string, error) {
 	name, err := findInterface(spec)
 	if err != nil {
 		return "", err
@@ -132,43 +133,4 @@ func writeResolvConf(servers []netip.Addr) error {
 		return fmt.Errorf("name the DNS servers: %w", err)
 	}
 	return nil
-}
-
-// networkStatus tells how an interface is at present.
-func networkStatus(name string) *guestapi.Network {
-	status := &guestapi.Network{Interface: name}
-	link, err := netlink.LinkByName(name)
-	if err != nil {
-		status.Fault = fmt.Sprintf("interface %s: %v", name, err)
-		return status
-	}
-	const up = unix.IFF_UP | unix.IFF_LOWER_UP
-	status.Up = link.Attrs().RawFlags&up == up
-	addresses, err := netlink.AddrList(link, netlink.FAMILY_V4)
-	if err != nil {
-		status.Fault = fmt.Sprintf("addresses of %s: %v", name, err)
-		return status
-	}
-	if len(addresses) > 0 {
-		status.Address = addresses[0].IPNet.String()
-	}
-	routes, err := netlink.RouteList(link, netlink.FAMILY_V4)
-	if err != nil {
-		status.Fault = fmt.Sprintf("routes of %s: %v", name, err)
-		return status
-	}
-	for _, r := range routes {
-		if ones, _ := maskOf(r.Dst); ones == 0 && r.Gw != nil {
-			status.Gateway = r.Gw.String()
-		}
-	}
-	return status
-}
-
-// maskOf is the length of a destination's prefix; netlink has none for the default route's.
-func maskOf(dst *net.IPNet) (ones, bits int) {
-	if dst == nil {
-		return 0, 0
-	}
-	return dst.Mask.Size()
 }

@@ -1,6 +1,6 @@
 //go:build linux
 
-package guest
+package network
 
 import (
 	"encoding/binary"
@@ -14,22 +14,22 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
-// firewallTable is the one nf_tables table that is the guest's own; what tailscaled makes stands
-// beside it and counts as well: a packet is in only when no table drops it.
+// firewallTable is the one nf_tables table that is the guest's own. The tables of tailscaled stand
+// beside it and count as well: a packet is let in only when no table drops it.
 const firewallTable = "sov"
 
-// A firewall is what the guest lets in.
-type firewall struct {
-	link     string       // the interface to the host
-	subnet   netip.Prefix // of the guest's address; invalid without one
-	gateway  netip.Addr   // the host
-	endpoint uint16       // TCP port that is the host's alone
-	open     []guestspec.Opening
+// A Firewall describes what the guest lets in.
+type Firewall struct {
+	Link     string       // the interface to the host
+	Subnet   netip.Prefix // of the guest's address; invalid without one
+	Gateway  netip.Addr   // the host
+	Endpoint uint16       // TCP port that only the host may connect to
+	Open     []guestspec.Opening
 }
 
-// apply puts the rules in place of those that an earlier call made, in one transaction: there is
-// no moment without them.
-func (f firewall) apply() error {
+// Apply replaces the rules that an earlier call made, in one transaction: there is no moment
+// without rules.
+func (f Firewall) Apply() error {
 	rules, err := f.rules()
 	if err != nil {
 		return fmt.Errorf("set up the firewall: %w", err)
@@ -58,7 +58,7 @@ func (f firewall) apply() error {
 
 // rules lists the rules in the order in which a packet meets them: those of running connections
 // first, which most packets belong to.
-func (f firewall) rules() ([][]expr.Any, error) {
+func (f Firewall) rules() ([][]expr.Any, error) {
 	rules := [][]expr.Any{
 		join(connection(expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), verdict(expr.VerdictAccept)),
 		join(arrivesOn("lo"), verdict(expr.VerdictAccept)),
@@ -67,11 +67,11 @@ func (f firewall) rules() ([][]expr.Any, error) {
 		join(transport(unix.IPPROTO_ICMP), verdict(expr.VerdictAccept)),
 		join(transport(unix.IPPROTO_ICMPV6), verdict(expr.VerdictAccept)),
 	}
-	if f.gateway.IsValid() {
-		host := netip.PrefixFrom(f.gateway, f.gateway.BitLen())
-		rules = append(rules, join(arrivesOn(f.link), source(host), port(unix.IPPROTO_TCP, f.endpoint), verdict(expr.VerdictAccept)))
+	if f.Gateway.IsValid() {
+		host := netip.PrefixFrom(f.Gateway, f.Gateway.BitLen())
+		rules = append(rules, join(arrivesOn(f.Link), source(host), port(unix.IPPROTO_TCP, f.Endpoint), verdict(expr.VerdictAccept)))
 	}
-	for _, o := range f.open {
+	for _, o := range f.Open {
 		opened, err := f.opening(o)
 		if err != nil {
 			return nil, err
@@ -82,8 +82,8 @@ func (f firewall) rules() ([][]expr.Any, error) {
 }
 
 // opening is one rule for each prefix of o.
-func (f firewall) opening(o guestspec.Opening) ([][]expr.Any, error) {
-	link, protocol := f.link, byte(unix.IPPROTO_TCP)
+func (f Firewall) opening(o guestspec.Opening) ([][]expr.Any, error) {
+	link, protocol := f.Link, byte(unix.IPPROTO_TCP)
 	if o.On == guestspec.OnTailnet {
 		link = guestspec.TailnetInterface
 	}
@@ -95,7 +95,7 @@ func (f firewall) opening(o guestspec.Opening) ([][]expr.Any, error) {
 	}
 	var rules [][]expr.Any
 	for _, from := range o.From {
-		prefix := f.subnet
+		prefix := f.Subnet
 		if from != guestspec.FromSubnet {
 			var err error
 			if prefix, err = netip.ParsePrefix(from); err != nil {
