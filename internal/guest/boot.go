@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/contract/configdisk"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/guest/disk"
 	"github.com/sovereign-sql/sov/internal/guest/filesystem"
 	"github.com/sovereign-sql/sov/internal/guest/journal"
 	"github.com/sovereign-sql/sov/internal/guest/network"
@@ -40,15 +42,14 @@ type machine struct {
 
 	saving sync.Mutex // held by the backup or restore that is under way
 
-	mu          sync.Mutex
-	supervisor  *supervisor        // nil until the specification is read
-	clock       *timekeeper.Keeper // nil until it is kept
-	endpoint    *http.Server
-	problems    []string
-	dataMounted bool
-	dataFault   string
-	stopping    bool
-	fatal       error // why the guest cannot go on
+	mu         sync.Mutex
+	supervisor *supervisor        // nil until the specification is read
+	data       *disk.Data         // nil until the specification is read
+	clock      *timekeeper.Keeper // nil until it is kept
+	endpoint   *http.Server
+	problems   []string
+	stopping   bool
+	fatal      error // why the guest cannot go on
 }
 
 // A spawn runs fn beside its caller. A panic of fn ends the guest in order instead of at once.
@@ -106,7 +107,7 @@ func (m *machine) boot(ctx context.Context) error {
 		return err
 	}
 	m.spec = spec
-	config, configErr := readConfigDisk(spec.ConfigDisk)
+	config, configErr := disk.ReadConfig(spec.ConfigDisk)
 	m.config = config
 	// Nothing that looks at the clock comes before this.
 	setBy, clockErr := setClock(config.Time)
@@ -115,6 +116,7 @@ func (m *machine) boot(ctx context.Context) error {
 	m.problem("", configErr)
 	m.problem("", clockErr)
 	m.mu.Lock()
+	m.data = &disk.Data{Spec: spec.Data, Path: spec.Path, Reaper: m.reaper, Console: m.console, Problem: m.problem}
 	m.supervisor = newSupervisor(&supervisor{
 		reaper: m.reaper, console: m.console, path: spec.Path, secrets: config.Secrets,
 		now: time.Now, spawn: m.spawn, onReady: m.reportReady,
@@ -130,15 +132,26 @@ func (m *machine) boot(ctx context.Context) error {
 		m.goOnline()
 	}
 	m.keepClock(ctx)
-	if err := m.mountData(ctx); err != nil {
-		m.mu.Lock()
-		m.dataFault = err.Error()
-		m.mu.Unlock()
+	if err := m.data.Mount(ctx); err != nil {
 		m.supervisor.block("the data disk is not mounted: " + err.Error())
 		m.problem("data disk", err)
 		return nil
 	}
+	if err := m.keepLogs(); err != nil {
+		m.problem("logs are not kept", err)
+	}
+	m.spawn("data disk's space", func() { m.data.Watch(ctx) })
 	m.supervisor.start()
+	return nil
+}
+
+// keepLogs has the log kept on the data disk from here on.
+func (m *machine) keepLogs() error {
+	dir := filepath.Join(m.spec.Data.Path, "log")
+	if err := filesystem.MakeDirectory(guestspec.Directory{Path: dir, Mode: "0700", User: "root"}); err != nil {
+		return err
+	}
+	m.journal.Attach(dir)
 	return nil
 }
 

@@ -98,7 +98,7 @@ func (m *machine) status(ctx context.Context) guestapi.Status {
 		Kernel:   kernelRelease(),
 		Time:     time.Now().UTC(),
 		Uptime:   uptime().Seconds(),
-		Data:     m.dataStatus(),
+		Data:     m.data.Status(),
 		Services: services,
 		Memory:   memory(),
 		Orphans:  m.reaper.Orphans(),

@@ -21,7 +21,7 @@ import (
 func (m *machine) shutDown(reason string) {
 	m.mu.Lock()
 	m.stopping = true
-	supervisor, endpoint := m.supervisor, m.endpoint
+	supervisor, data, endpoint := m.supervisor, m.data, m.endpoint
 	m.mu.Unlock()
 	m.console.Log(journal.Info, journal.InitName, "shutting down", "reason", reason)
 	limit := time.Minute
@@ -40,7 +40,10 @@ func (m *machine) shutDown(reason string) {
 		closeEndpoint(endpoint)
 	}
 	killAll()
-	m.releaseData()
+	within(process.KillLimit, m.journal.Detach) // a disk that does not answer must not block it
+	if data != nil {
+		data.Release()
+	}
 	watchdog.Stop()
 	m.end()
 }
@@ -57,7 +60,7 @@ func closeEndpoint(endpoint *http.Server) {
 // killAll ends every process but this one: what daemons of daemons may have left.
 func killAll() {
 	for _, s := range []unix.Signal{unix.SIGTERM, unix.SIGKILL} {
-		for deadline := time.Now().Add(2 * time.Second); time.Now().Before(deadline); time.Sleep(pollInterval) {
+		for deadline := time.Now().Add(2 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 			if !othersLive() {
 				return
 			}

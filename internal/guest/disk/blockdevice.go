@@ -1,17 +1,13 @@
 //go:build linux
 
-package guest
+package disk
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
-
-	"github.com/sovereign-sql/sov/internal/contract/configdisk"
 )
 
 // blockDevices lists the block devices that the kernel knows, preferred first, then by name.
@@ -34,13 +30,15 @@ func blockDevices(preferred string) []string {
 // The parts of ext4's superblock by which it is recognised: fs/ext4/ext4.h, struct
 // ext4_super_block, which begins 1,024 bytes into the device.
 const (
-	superOffset  = 1024
-	magicOffset  = superOffset + 0x38 // __le16 s_magic
-	labelOffset  = superOffset + 0x78 // char s_volume_name[16]
-	labelLength  = 16
-	ext4Magic    = "\x53\xef"
-	pollInterval = 20 * time.Millisecond
+	superOffset = 1024
+	magicOffset = superOffset + 0x38 // __le16 s_magic
+	labelOffset = superOffset + 0x78 // char s_volume_name[16]
+	labelLength = 16
+	ext4Magic   = "\x53\xef"
 )
+
+// pollInterval is the pause between two looks for the data disk.
+const pollInterval = 20 * time.Millisecond
 
 // ext4Label returns the label of the ext4 file system on the device, and whether there is one.
 func ext4Label(device string) (string, bool) {
@@ -72,27 +70,6 @@ func findExt4(label, preferred string, limit time.Duration) (string, error) {
 			return "", fmt.Errorf("no disk with the ext4 label %s, and no ext4 on %s: is the data disk attached, and was it made?", label, preferred)
 		}
 	}
-}
-
-// readConfigDisk finds the config disk and reads it.
-func readConfigDisk(preferred string) (configdisk.Config, error) {
-	for _, device := range blockDevices(preferred) {
-		magic, err := readAt(device, 0, len(configdisk.Magic))
-		if err != nil || magic != configdisk.Magic {
-			continue
-		}
-		f, err := os.Open(device)
-		if err != nil {
-			return configdisk.Config{}, err
-		}
-		defer f.Close()
-		size, err := f.Seek(0, io.SeekEnd) // a block device's size; stat says 0
-		if err != nil {
-			return configdisk.Config{}, err
-		}
-		return configdisk.Decode(f, size)
-	}
-	return configdisk.Config{}, errors.New("no disk begins as a config disk does: the guest has no address, no secrets and no endpoint")
 }
 
 // readAt reads n bytes of the named file.

@@ -1,6 +1,6 @@
 //go:build linux
 
-package guest
+package disk
 
 import (
 	"path/filepath"
@@ -9,27 +9,6 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/artifact/datadisk"
 )
-
-func TestSpaceWarning(t *testing.T) {
-	const gib = 1 << 30
-	for _, tt := range []struct {
-		size, free int64
-		want       string
-	}{
-		{0, 0, ""}, // not mounted
-		{8 * gib, 4 * gib, ""},
-		{8 * gib, 513 << 20, ""},
-		{8 * gib, 511 << 20, "nearly full: 511 MiB of 8192 MiB are free"},
-		{256 << 20, 40 << 20, ""},
-		{512 << 20, 50 << 20, "nearly full"},
-		{8 * gib, 31 << 20, "is full: 31 MiB"},
-	} {
-		got := spaceWarning(tt.size, tt.free)
-		if (tt.want == "") != (got == "") || !strings.Contains(got, tt.want) {
-			t.Errorf("%d of %d free: %q, want %q", tt.free, tt.size, got, tt.want)
-		}
-	}
-}
 
 // What is found in the superblock is what the disk was made with, and a disk that is no larger is left alone.
 func TestFileSystemSize(t *testing.T) {
@@ -48,5 +27,12 @@ func TestFileSystemSize(t *testing.T) {
 	}
 	if _, _, err := growFileSystem(name, "/proc"); err == nil || !strings.Contains(err.Error(), "from 1024 MiB to 2048 MiB") {
 		t.Errorf("what is no ext4 is enlarged: %v", err)
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }
