@@ -121,7 +121,7 @@ func (m *machine) serveStep(w http.ResponseWriter, r *http.Request, step string,
 	}
 	s, err := process.Command{
 		Argv: []string{self, step, "--socket=" + spec.Ready.Postgres, "--bin=" + filepath.Dir(spec.Command[0])},
-		User: spec.User, Group: spec.Group, Path: m.supervisor.path, Env: spec.Env, Dir: "/",
+		User: spec.User, Group: spec.Group, Path: m.spec.Path, Env: spec.Env, Dir: "/",
 	}.Stream(m.reaper, in != nil)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
@@ -152,7 +152,7 @@ func (m *machine) serveStep(w http.ResponseWriter, r *http.Request, step string,
 
 // readyDatabase describes the database's service, where that is ready.
 func (m *machine) readyDatabase() (*guestspec.Service, error) {
-	services, _ := m.supervisor.status()
+	services, _ := m.supervisor.Status()
 	spec, service := m.describedService(guestspec.ServicePostgres, services)
 	if spec == nil || !strings.HasPrefix(spec.Ready.Postgres, "/") {
 		return nil, errors.New("this machine has no PostgreSQL")

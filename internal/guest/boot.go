@@ -25,6 +25,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/guest/journal"
 	"github.com/sovereign-sql/sov/internal/guest/network"
 	"github.com/sovereign-sql/sov/internal/guest/process"
+	"github.com/sovereign-sql/sov/internal/guest/supervision"
 	"github.com/sovereign-sql/sov/internal/guest/timekeeper"
 )
 
@@ -43,14 +44,17 @@ type machine struct {
 	saving sync.Mutex // held by the backup or restore that is under way
 
 	mu         sync.Mutex
-	supervisor *supervisor        // nil until the specification is read
-	data       *disk.Data         // nil until the specification is read
-	clock      *timekeeper.Keeper // nil until it is kept
+	supervisor *supervision.Supervisor // nil until the specification is read
+	data       *disk.Data              // nil until the specification is read
+	clock      *timekeeper.Keeper      // nil until it is kept
 	endpoint   *http.Server
 	problems   []string
 	stopping   bool
 	fatal      error // why the guest cannot go on
 }
+
+// errShutdown is why work under way is cancelled.
+var errShutdown = errors.New("the guest shuts down")
 
 // A spawn runs fn beside its caller. A panic of fn ends the guest in order instead of at once.
 type spawn func(name string, fn func())
@@ -117,9 +121,9 @@ func (m *machine) boot(ctx context.Context) error {
 	m.problem("", clockErr)
 	m.mu.Lock()
 	m.data = &disk.Data{Spec: spec.Data, Path: spec.Path, Reaper: m.reaper, Console: m.console, Problem: m.problem}
-	m.supervisor = newSupervisor(&supervisor{
-		reaper: m.reaper, console: m.console, path: spec.Path, secrets: config.Secrets,
-		now: time.Now, spawn: m.spawn, onReady: m.reportReady,
+	m.supervisor = supervision.New(supervision.Config{
+		Reaper: m.reaper, Console: m.console, Path: spec.Path, Secrets: config.Secrets,
+		Now: time.Now, Uptime: uptime, Spawn: m.spawn, OnReady: m.reportReady,
 	}, spec.Services)
 	m.mu.Unlock()
 	watchPowerButton(m.spawn, m.request)
@@ -133,7 +137,7 @@ func (m *machine) boot(ctx context.Context) error {
 	}
 	m.keepClock(ctx)
 	if err := m.data.Mount(ctx); err != nil {
-		m.supervisor.block("the data disk is not mounted: " + err.Error())
+		m.supervisor.Block("the data disk is not mounted: " + err.Error())
 		m.problem("data disk", err)
 		return nil
 	}
@@ -141,7 +145,7 @@ func (m *machine) boot(ctx context.Context) error {
 		m.problem("logs are not kept", err)
 	}
 	m.spawn("data disk's space", func() { m.data.Watch(ctx) })
-	m.supervisor.start()
+	m.supervisor.Start()
 	return nil
 }
 

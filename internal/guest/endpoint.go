@@ -87,7 +87,7 @@ func writeJSON(w http.ResponseWriter, code int, v any) {
 
 // status gathers what the endpoint tells.
 func (m *machine) status(ctx context.Context) guestapi.Status {
-	services, ready := m.supervisor.status()
+	services, ready := m.supervisor.Status()
 	slices.SortFunc(services, func(a, b guestapi.Service) int { return strings.Compare(a.Name, b.Name) })
 	hostname, _ := os.Hostname()
 	s := guestapi.Status{

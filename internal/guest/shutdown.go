@@ -26,7 +26,7 @@ func (m *machine) shutDown(reason string) {
 	m.console.Log(journal.Info, journal.InitName, "shutting down", "reason", reason)
 	limit := time.Minute
 	if supervisor != nil {
-		limit += supervisor.stopLimit()
+		limit += supervisor.StopLimit()
 	}
 	// Whatever gets stuck, a lock or a disk, the machine is to go off in the end.
 	watchdog := time.AfterFunc(limit, func() {
@@ -34,7 +34,7 @@ func (m *machine) shutDown(reason string) {
 		m.end()
 	})
 	if supervisor != nil {
-		supervisor.stop()
+		supervisor.Stop(errShutdown)
 	}
 	if endpoint != nil { // only now, so that the shutdown can be watched
 		closeEndpoint(endpoint)

@@ -1,6 +1,6 @@
 //go:build linux
 
-package guest
+package supervision
 
 import (
 	"context"
@@ -14,15 +14,21 @@ import (
 	"github.com/sovereign-sql/sov/internal/guest/process"
 )
 
-// A supervisor runs the services of a guest.
-type supervisor struct {
-	reaper  *process.Reaper
-	console *journal.Console
-	path    string            // PATH of every process
-	secrets map[string]string // of the config disk
-	now     func() time.Time
-	spawn   spawn
-	onReady func() // called once, when all are ready for the first time
+// Config is what a Supervisor works with.
+type Config struct {
+	Reaper  *process.Reaper
+	Console *journal.Console
+	Path    string            // PATH of every process
+	Secrets map[string]string // of the config disk
+	Now     func() time.Time
+	Uptime  func() time.Duration
+	Spawn   func(name string, fn func()) // runs fn in a goroutine
+	OnReady func()                       // called once, when all are ready for the first time
+}
+
+// A Supervisor runs the services of a guest.
+type Supervisor struct {
+	config Config
 
 	mu       sync.Mutex
 	changed  chan struct{} // closed and replaced at each change of a state
@@ -30,52 +36,52 @@ type supervisor struct {
 	wasReady bool
 }
 
-// newSupervisor takes the services as they are described, to be started by start.
-func newSupervisor(s *supervisor, specs []guestspec.Service) *supervisor {
-	s.changed = make(chan struct{})
+// New returns a supervisor of the services that specs describes. Start starts them.
+func New(config Config, specs []guestspec.Service) *Supervisor {
+	s := &Supervisor{config: config, changed: make(chan struct{})}
 	for _, spec := range specs {
 		s.services = append(s.services, newService(s, spec))
 	}
 	return s
 }
 
-// start lets every service run, each when those it comes after are ready.
-func (s *supervisor) start() {
+// Start lets every service run, each when those it comes after are ready.
+func (s *Supervisor) Start() {
 	for _, service := range s.services {
-		s.spawn("service "+service.spec.Name, service.live)
+		s.config.Spawn("service "+service.spec.Name, service.live)
 	}
 	s.reportReady() // there may be no service at all
 }
 
-// block marks all services as failed because of reason, instead of starting them.
-func (s *supervisor) block(reason string) {
+// Block marks all services as failed because of reason, instead of starting them.
+func (s *Supervisor) Block(reason string) {
 	for _, service := range s.services {
 		service.set(guestapi.StateFailed, reason)
 		close(service.gone)
 	}
 }
 
-// stop stops all services, each once those that come after it have stopped.
-func (s *supervisor) stop() {
+// Stop stops all services because of cause, each once those that come after it have stopped.
+func (s *Supervisor) Stop(cause error) {
 	var all sync.WaitGroup
 	for _, service := range s.services {
 		all.Add(1)
-		s.spawn("stop "+service.spec.Name, func() {
+		s.config.Spawn("stop "+service.spec.Name, func() {
 			defer all.Done()
 			for _, other := range s.services {
 				if slices.Contains(other.spec.After, service.spec.Name) {
 					<-other.gone
 				}
 			}
-			service.cancel(errShutdown)
+			service.cancel(cause)
 			<-service.gone
 		})
 	}
 	all.Wait()
 }
 
-// stopLimit is more than stop takes when every process can be killed.
-func (s *supervisor) stopLimit() time.Duration {
+// StopLimit is longer than Stop takes when every process can be killed.
+func (s *Supervisor) StopLimit() time.Duration {
 	var sum time.Duration
 	for _, service := range s.services {
 		sum += time.Duration(service.spec.Stop.Timeout) + process.KillLimit
@@ -84,7 +90,7 @@ func (s *supervisor) stopLimit() time.Duration {
 }
 
 // await waits until the named services are ready, or until ctx is done.
-func (s *supervisor) await(ctx context.Context, names []string) error {
+func (s *Supervisor) await(ctx context.Context, names []string) error {
 	for {
 		s.mu.Lock()
 		changed := s.changed
@@ -106,24 +112,24 @@ func (s *supervisor) await(ctx context.Context, names []string) error {
 	}
 }
 
-// reportReady calls onReady when all services are ready for the first time.
-func (s *supervisor) reportReady() {
+// reportReady calls OnReady when all services are ready for the first time.
+func (s *Supervisor) reportReady() {
 	s.mu.Lock()
 	first := s.allReady() && !s.wasReady
 	s.wasReady = s.wasReady || first
 	s.mu.Unlock()
 	if first {
-		s.onReady()
+		s.config.OnReady()
 	}
 }
 
 // allReady reports whether all services are ready or done. The caller holds s.mu.
-func (s *supervisor) allReady() bool {
+func (s *Supervisor) allReady() bool {
 	return !slices.ContainsFunc(s.services, func(service *service) bool { return !service.usable() })
 }
 
-// status returns all services' states and whether all are ready.
-func (s *supervisor) status() ([]guestapi.Service, bool) {
+// Status returns all services' states and whether all are ready.
+func (s *Supervisor) Status() ([]guestapi.Service, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	list := make([]guestapi.Service, 0, len(s.services))

@@ -1,13 +1,12 @@
 //go:build linux
 
-package guest
+package supervision
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -20,15 +19,12 @@ import (
 	"github.com/sovereign-sql/sov/internal/guest/process"
 )
 
-// errShutdown is why a service's context is cancelled.
-var errShutdown = errors.New("the guest shuts down")
-
 // tailLines is how many lines of a service's output its status shows.
 const tailLines = 10
 
 // A service is one of the guest's services over all of its lives.
 type service struct {
-	sup  *supervisor
+	sup  *Supervisor
 	spec guestspec.Service
 
 	ctx    context.Context // done when the service is to stop
@@ -41,10 +37,10 @@ type service struct {
 	tail   []string
 }
 
-func newService(sup *supervisor, spec guestspec.Service) *service {
+func newService(sup *Supervisor, spec guestspec.Service) *service {
 	s := &service{sup: sup, spec: spec, gone: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
-	s.state = guestapi.Service{Name: spec.Name, State: guestapi.StateWaiting, Since: sup.now()}
+	s.state = guestapi.Service{Name: spec.Name, State: guestapi.StateWaiting, Since: sup.config.Now()}
 	return s
 }
 
@@ -85,7 +81,7 @@ func (s *service) lacking() string {
 	}
 	var missing []string
 	if c.Secret != "" {
-		if _, ok := s.sup.secrets[c.Secret]; ok {
+		if _, ok := s.sup.config.Secrets[c.Secret]; ok {
 			return ""
 		}
 		missing = append(missing, "no secret "+c.Secret+" on the config disk")
@@ -131,7 +127,7 @@ func (s *service) countFailure(err error) time.Duration {
 	}
 	r := s.spec.Restart
 	s.sup.mu.Lock()
-	if s.state.State == guestapi.StateReady && s.sup.now().Sub(s.state.Since) >= time.Duration(r.Reset) {
+	if s.state.State == guestapi.StateReady && s.sup.config.Now().Sub(s.state.Since) >= time.Duration(r.Reset) {
 		s.state.Failures = 0
 	}
 	s.state.Failures++
@@ -171,14 +167,14 @@ func (s *service) runOnce() error {
 	if err := s.prepare(); err != nil {
 		return err
 	}
-	t, err := s.command(s.spec.Command, s.spec.User).Start(s.sup.reaper)
+	t, err := s.command(s.spec.Command, s.spec.User).Start(s.sup.config.Reaper)
 	if err != nil {
 		return err
 	}
 	s.setStarted(t.PID)
 	ctx, cancel := context.WithCancelCause(s.ctx)
 	ready := make(chan struct{})
-	s.sup.spawn("readiness of "+s.spec.Name, func() {
+	s.sup.config.Spawn("readiness of "+s.spec.Name, func() {
 		defer close(ready)
 		s.becomeReady(ctx)
 	})
@@ -205,7 +201,7 @@ func (s *service) ended(t *process.Task) error {
 	select {
 	case <-t.Ended:
 	default:
-		return errShutdown // it cannot be killed
+		return context.Cause(s.ctx) // it cannot be killed
 	}
 	if s.ctx.Err() != nil {
 		s.log(journal.Info, "stopped", "end", t.Outcome())
@@ -282,7 +278,7 @@ func (s *service) step(ctx context.Context, step guestspec.Step) error {
 		c.Group = ""
 	}
 	if step.Secret != "" {
-		secret, ok := s.sup.secrets[step.Secret]
+		secret, ok := s.sup.config.Secrets[step.Secret]
 		if !ok && !step.SecretOptional {
 			s.log(journal.Warn, "a step is skipped: its secret is not on the config disk", "secret", step.Secret)
 			return nil
@@ -291,21 +287,21 @@ func (s *service) step(ctx context.Context, step guestspec.Step) error {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(step.Timeout), fmt.Errorf("it took longer than %s", step.Timeout))
 	defer cancel()
-	return c.Run(ctx, s.sup.reaper)
+	return c.Run(ctx, s.sup.config.Reaper)
 }
 
 // command is argv as it is run for this service.
 func (s *service) command(argv []string, user string) process.Command {
 	return process.Command{
-		Argv: argv, User: user, Group: s.spec.Group, Path: s.sup.path, Env: s.spec.Env, Dir: s.spec.Dir,
+		Argv: argv, User: user, Group: s.spec.Group, Path: s.sup.config.Path, Env: s.spec.Env, Dir: s.spec.Dir,
 		Name: s.spec.Name, OOMScoreAdj: s.spec.OOMScoreAdj, Line: s.printed,
 	}
 }
 
 // printed takes one line of the service's output.
 func (s *service) printed(line string) {
-	line = journal.Redact(s.sup.secrets, line)
-	s.sup.console.Output(s.spec.Name, line)
+	line = journal.Redact(s.sup.config.Secrets, line)
+	s.sup.config.Console.Output(s.spec.Name, line)
 	s.sup.mu.Lock()
 	defer s.sup.mu.Unlock()
 	if len(s.tail) == tailLines {
@@ -325,70 +321,5 @@ func (s *service) lastLine(what string) string {
 }
 
 func (s *service) log(level, text string, attrs ...any) {
-	s.sup.console.Log(level, s.spec.Name, text, attrs...)
-}
-
-// change alters the state under the lock and wakes whoever waits for it.
-func (s *service) change(alter func(*guestapi.Service)) {
-	s.sup.mu.Lock()
-	alter(&s.state)
-	close(s.sup.changed)
-	s.sup.changed = make(chan struct{})
-	s.sup.mu.Unlock()
-}
-
-// set enters a state in which no main process runs.
-func (s *service) set(state, reason string) {
-	s.change(func(v *guestapi.Service) {
-		v.State, v.Since, v.Reason, v.PID = state, s.sup.now(), reason, 0
-	})
-}
-
-// setStarted notes that the main process runs.
-func (s *service) setStarted(pid int) {
-	s.log(journal.Info, "started", "pid", pid)
-	s.change(func(v *guestapi.Service) {
-		v.PID = pid
-		if s.starts++; s.starts > 1 {
-			v.Restarts++
-		}
-	})
-}
-
-// setReason says why the service is not ready yet.
-func (s *service) setReason(reason string) {
-	s.change(func(v *guestapi.Service) { v.Reason = reason })
-}
-
-// setReady enters the state ready unless ctx is done: the service may have ended meanwhile.
-func (s *service) setReady(ctx context.Context) {
-	ready := false
-	s.change(func(v *guestapi.Service) {
-		if ready = ctx.Err() == nil; ready {
-			v.State, v.Since, v.Reason = guestapi.StateReady, s.sup.now(), ""
-			if v.ReadyIn == 0 {
-				v.ReadyIn = uptime().Seconds()
-			}
-		}
-	})
-	if ready {
-		s.log(journal.Info, "ready")
-		s.sup.reportReady()
-	}
-}
-
-// setComingUp notes that the service is on its way up. One that crashes again and again is
-// reported as that until it is ready.
-func (s *service) setComingUp() {
-	s.change(func(v *guestapi.Service) {
-		v.PID = 0
-		if v.State != guestapi.StateLooping {
-			v.State, v.Since, v.Reason = guestapi.StateStarting, s.sup.now(), ""
-		}
-	})
-}
-
-// usable reports whether services that come after this one may start. The caller holds sup.mu.
-func (s *service) usable() bool {
-	return slices.Contains([]string{guestapi.StateReady, guestapi.StateDone, guestapi.StateOff}, s.state.State)
+	s.sup.config.Console.Log(level, s.spec.Name, text, attrs...)
 }
