@@ -1,8 +1,10 @@
-// Package tailnet talks to this machine's tailscaled: it has the node join its tailnet, and says how it is there.
+// Package tailnet talks to this machine's tailscaled: it makes the node join its tailnet
+// ([Client.Up]) and describes its state there ([Report]).
 //
-// It speaks the daemon's local API, HTTP over a Unix socket, which `tailscale` itself uses; of Tailscale's own code
-// there is nothing here. So the key that lets a node join is never an argument of a process, and nothing ever waits
-// for the tailnet: joining is the daemon's to try again and again, and [Client.Status] says how far it is.
+// It speaks the daemon's local API, HTTP over a Unix socket, which `tailscale` itself uses, and
+// contains none of Tailscale's own code. So the key that lets a node join is never an argument of a
+// process. Nothing ever waits for the tailnet: the daemon tries to join again and again, and
+// [Client.Status] says how far it is. Running the daemon is left to package supervision.
 package tailnet
 
 import (
@@ -166,7 +168,7 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any) error
 	if err != nil {
 		return fail(err)
 	}
-	response, answer, err := c.exchange(ctx, request)
+	response, answer, err := c.roundTrip(ctx, request)
 	if err != nil {
 		return fail(err)
 	}
@@ -182,9 +184,9 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any) error
 	return nil
 }
 
-// exchange sends a request on a connection of its own. An http.Client would do the same and bring HTTP/2 and proxies
+// roundTrip sends a request on a connection of its own. An http.Client would do the same and bring HTTP/2 and proxies
 // into a program that has to be small: 0.6 MB of it.
-func (c *Client) exchange(ctx context.Context, request *http.Request) (*http.Response, []byte, error) {
+func (c *Client) roundTrip(ctx context.Context, request *http.Request) (*http.Response, []byte, error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", c.socket)
 	if err != nil {

@@ -1,16 +1,13 @@
 //go:build linux
 
-package guest
+package boot
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
-	"net/netip"
 	"os"
-	"path/filepath"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -21,9 +18,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/configdisk"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/guest/disk"
+	"github.com/sovereign-sql/sov/internal/guest/endpoint"
 	"github.com/sovereign-sql/sov/internal/guest/filesystem"
 	"github.com/sovereign-sql/sov/internal/guest/journal"
-	"github.com/sovereign-sql/sov/internal/guest/network"
 	"github.com/sovereign-sql/sov/internal/guest/process"
 	"github.com/sovereign-sql/sov/internal/guest/supervision"
 	"github.com/sovereign-sql/sov/internal/guest/timekeeper"
@@ -33,7 +30,6 @@ import (
 type machine struct {
 	console *journal.Console
 	journal *journal.Journal
-	door    *doorkeeper // nil until the endpoint answers
 	reaper  *process.Reaper
 	spec    guestspec.Config
 	config  configdisk.Config
@@ -41,13 +37,11 @@ type machine struct {
 
 	requests chan string // reasons to shut down; the first counts
 
-	saving sync.Mutex // held by the backup or restore that is under way
-
 	mu         sync.Mutex
 	supervisor *supervision.Supervisor // nil until the specification is read
 	data       *disk.Data              // nil until the specification is read
 	clock      *timekeeper.Keeper      // nil until it is kept
-	endpoint   *http.Server
+	endpoint   *endpoint.Server        // nil until it answers
 	problems   []string
 	stopping   bool
 	fatal      error // why the guest cannot go on
@@ -70,7 +64,7 @@ func Run() {
 	m.reaper = process.NewReaper(m.spawn)
 	// The kernel spares a PID 1 anyway, as long as there is another; one that is not allowed to ask for it lives with that.
 	_ = m.reaper.Protect()
-	watchSignals(m.spawn, m.request)
+	watchSignals(m.spawn, m.RequestShutdown)
 	for _, p := range problems {
 		m.problem("", p)
 	}
@@ -103,96 +97,6 @@ func openConsole() io.Writer {
 	return os.Stdout
 }
 
-// boot brings the machine up. It returns an error only if there is no use in going on; what else
-// goes wrong is a problem for the status to tell.
-func (m *machine) boot(ctx context.Context) error {
-	spec, err := guestspec.Load(os.DirFS("/"))
-	if err != nil {
-		return err
-	}
-	m.spec = spec
-	config, configErr := disk.ReadConfig(spec.ConfigDisk)
-	m.config = config
-	// Nothing that looks at the clock comes before this.
-	setBy, clockErr := setClock(config.Time)
-	m.console.Log(journal.Info, journal.InitName, "starting", "image", spec.Image.Name, "version", spec.Image.Version,
-		"kernel", kernelRelease(), "clock_set_by", setBy.Round(time.Millisecond))
-	m.problem("", configErr)
-	m.problem("", clockErr)
-	m.mu.Lock()
-	m.data = &disk.Data{Spec: spec.Data, Path: spec.Path, Reaper: m.reaper, Console: m.console, Problem: m.problem}
-	m.supervisor = supervision.New(supervision.Config{
-		Reaper: m.reaper, Console: m.console, Path: spec.Path, Secrets: config.Secrets,
-		Now: time.Now, Uptime: uptime, Spawn: m.spawn, OnReady: m.reportReady,
-	}, spec.Services)
-	m.mu.Unlock()
-	watchPowerButton(m.spawn, m.request)
-	m.problem("", m.setHostname())
-	for _, t := range spec.Tmpfs {
-		m.problem("", filesystem.MountTmpfs(t))
-	}
-	m.problem("", network.UpLoopback())
-	if configErr == nil {
-		m.goOnline()
-	}
-	m.keepClock(ctx)
-	if err := m.data.Mount(ctx); err != nil {
-		m.supervisor.Block("the data disk is not mounted: " + err.Error())
-		m.problem("data disk", err)
-		return nil
-	}
-	if err := m.keepLogs(); err != nil {
-		m.problem("logs are not kept", err)
-	}
-	m.spawn("data disk's space", func() { m.data.Watch(ctx) })
-	m.supervisor.Start()
-	return nil
-}
-
-// keepLogs has the log kept on the data disk from here on.
-func (m *machine) keepLogs() error {
-	dir := filepath.Join(m.spec.Data.Path, "log")
-	if err := filesystem.MakeDirectory(guestspec.Directory{Path: dir, Mode: "0700", User: "root"}); err != nil {
-		return err
-	}
-	m.journal.Attach(dir)
-	return nil
-}
-
-func (m *machine) setHostname() error {
-	name := m.spec.Hostname
-	if m.config.Hostname != "" {
-		name = m.config.Hostname
-	}
-	if err := unix.Sethostname([]byte(name)); err != nil {
-		return fmt.Errorf("set host name %s: %w", name, err)
-	}
-	return nil
-}
-
-// goOnline configures the network and answers on it.
-func (m *machine) goOnline() {
-	name, err := network.Configure(m.spec.Network, m.config.Network)
-	if err != nil {
-		m.problem("network", err)
-		return
-	}
-	m.link = name
-	// Before anything listens. Without the kernel's help the guest works all the same: everything
-	// that it runs asks who comes.
-	m.problem("firewall", network.Firewall{
-		Link: name, Subnet: m.config.Network.Address, Gateway: m.config.Network.Gateway,
-		Endpoint: m.spec.Endpoint.Port, Open: m.spec.Firewall.Open,
-	}.Apply())
-	address := m.config.Network.Address.Addr()
-	m.console.Log(journal.Info, journal.InitName, "network configured", "interface", name, "address", m.config.Network.Address)
-	if m.config.Token == "" || !address.IsValid() {
-		m.problem("endpoint", errors.New("the config disk gives no token or no address, so there is none"))
-		return
-	}
-	m.problem("endpoint", m.serve(netip.AddrPortFrom(address, m.spec.Endpoint.Port)))
-}
-
 // problem notes err, if there is one, for the log and the status; about may be empty.
 func (m *machine) problem(about string, err error) {
 	if err == nil {
@@ -213,8 +117,8 @@ func (m *machine) reportReady() {
 	m.console.Log(journal.Info, journal.InitName, "ready", "services", len(m.spec.Services), "uptime", fmt.Sprintf("%.3f", uptime().Seconds()))
 }
 
-// request asks for a shutdown; all requests but the first change nothing.
-func (m *machine) request(reason string) {
+// RequestShutdown implements endpoint.Machine. All requests but the first change nothing.
+func (m *machine) RequestShutdown(reason string) {
 	select {
 	case m.requests <- reason:
 	default:
@@ -229,7 +133,7 @@ func (m *machine) die(err error) {
 		m.fatal = err
 	}
 	m.mu.Unlock()
-	m.request("fatal error")
+	m.RequestShutdown("fatal error")
 }
 
 // spawn implements the type of the same name.
@@ -245,11 +149,4 @@ func (m *machine) spawn(name string, fn func()) {
 		}()
 		fn()
 	}()
-}
-
-// kernelRelease is what uname -r prints.
-func kernelRelease() string {
-	var u unix.Utsname
-	unix.Uname(&u) // cannot fail with a valid pointer
-	return unix.ByteSliceToString(u.Release[:])
 }

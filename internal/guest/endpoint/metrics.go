@@ -1,6 +1,6 @@
 //go:build linux
 
-package guest
+package endpoint
 
 import (
 	"fmt"
@@ -15,13 +15,13 @@ import (
 // metricsType is that of Prometheus' text format, version 0.0.4 (its documentation, "Exposition formats").
 const metricsType = "text/plain; version=0.0.4; charset=utf-8"
 
-func (m *machine) serveMetrics(w http.ResponseWriter, r *http.Request) {
+func (s *Server) serveMetrics(w http.ResponseWriter, r *http.Request) {
 	e := &exposition{}
-	e.status(m.status(r.Context()))
+	e.status(s.config.Machine.Status(r.Context()))
 	e.family("sov_log_lines_lost_total", "counter", "Lines of the log that were kept nowhere: too many at once, or no room.")
-	e.sample(float64(m.journal.Lost()))
+	e.sample(float64(s.config.Journal.Lost()))
 	e.family("sov_endpoint_strangers_total", "counter", "Requests without the token of this boot.")
-	e.sample(float64(m.door.strangers()))
+	e.sample(float64(s.limiter.unauthenticated()))
 	e.family("sov_init_descriptors", "gauge", "Open file descriptors of process 1.")
 	e.sample(float64(ownDescriptors()))
 	w.Header().Set("Content-Type", metricsType)

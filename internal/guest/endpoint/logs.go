@@ -1,6 +1,6 @@
 //go:build linux
 
-package guest
+package endpoint
 
 import (
 	"errors"
@@ -23,7 +23,7 @@ const (
 	writePatience = 30 * time.Second
 )
 
-// A logQuery is a request's of the log.
+// A logQuery says which lines of the log a request asks for.
 type logQuery struct {
 	service string // empty: all
 	lines   int
@@ -57,13 +57,13 @@ func parseLogQuery(r *http.Request) (logQuery, error) {
 }
 
 // serveLogs answers with lines of the log.
-func (m *machine) serveLogs(w http.ResponseWriter, r *http.Request) {
+func (s *Server) serveLogs(w http.ResponseWriter, r *http.Request) {
 	q, err := parseLogQuery(r)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	lines, f, err := m.readLog(q)
+	lines, f, err := s.readLog(q)
 	switch {
 	case errors.Is(err, journal.ErrTooManyFollowers):
 		w.Header().Set("Retry-After", "10")
@@ -74,9 +74,9 @@ func (m *machine) serveLogs(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if f != nil {
-		defer m.journal.Leave(f)
+		defer s.config.Journal.Leave(f)
 	}
-	if len(lines) == 0 && q.service != "" && !m.knowsService(q.service) {
+	if len(lines) == 0 && q.service != "" && !s.knowsService(q.service) {
 		http.Error(w, "there is no service "+q.service, http.StatusNotFound)
 		return
 	}
@@ -101,20 +101,20 @@ func (m *machine) serveLogs(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (m *machine) readLog(q logQuery) ([]string, *journal.Follower, error) {
+func (s *Server) readLog(q logQuery) ([]string, *journal.Follower, error) {
 	if q.follow {
-		return m.journal.Follow(q.service, q.lines)
+		return s.config.Journal.Follow(q.service, q.lines)
 	}
-	lines, err := m.journal.Tail(q.service, q.lines)
+	lines, err := s.config.Journal.Tail(q.service, q.lines)
 	return lines, nil, err
 }
 
 // knowsService reports whether the log may be asked about a service.
-func (m *machine) knowsService(name string) bool {
-	return name == journal.InitName || slices.ContainsFunc(m.spec.Services, func(s guestspec.Service) bool { return s.Name == name })
+func (s *Server) knowsService(name string) bool {
+	return name == journal.InitName || slices.ContainsFunc(s.config.Services, func(spec guestspec.Service) bool { return spec.Name == name })
 }
 
-// send writes lines to a reader that may be slow, and is given up when it does not read at all.
+// send writes lines to a reader that may be slow. It fails when the reader does not read at all.
 func send(w io.Writer, out *http.ResponseController, lines ...string) error {
 	for _, line := range lines {
 		_ = out.SetWriteDeadline(time.Now().Add(writePatience))

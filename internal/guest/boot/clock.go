@@ -1,6 +1,6 @@
 //go:build linux
 
-package guest
+package boot
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/guest/journal"
 	"github.com/sovereign-sql/sov/internal/guest/timekeeper"
 )
@@ -49,6 +50,17 @@ func (m *machine) keepClock(ctx context.Context) {
 	m.clock = keeper
 	m.mu.Unlock()
 	m.spawn("clock", func() { keeper.Run(ctx) })
+}
+
+// ReadClock implements endpoint.Machine.
+func (m *machine) ReadClock(ctx context.Context) (guestapi.Clock, bool) {
+	m.mu.Lock()
+	clock := m.clock
+	m.mu.Unlock()
+	if clock == nil {
+		return guestapi.Clock{}, false
+	}
+	return clock.Look(ctx), true
 }
 
 // uptime is the time since the kernel started, including what it slept.

@@ -1,5 +1,5 @@
 //go:build linux && race
 
-package guest
+package boot
 
 const raceEnabled = true

@@ -1,6 +1,6 @@
 //go:build linux
 
-package guest
+package boot
 
 import (
 	"bytes"
@@ -145,7 +145,7 @@ func buildInit(t *testing.T) string {
 		if raceEnabled {
 			args, env = append(args, "-race"), append(os.Environ(), "CGO_ENABLED=1")
 		}
-		cmd := exec.Command("go", append(args, "../../cmd/sov-init")...)
+		cmd := exec.Command("go", append(args, "../../../cmd/sov-init")...)
 		cmd.Env = env
 		if out, err := cmd.CombinedOutput(); err != nil {
 			program.err = fmt.Errorf("build sov-init: %w\n%s", err, out)

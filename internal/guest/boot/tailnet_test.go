@@ -1,15 +1,13 @@
 //go:build linux
 
-package guest
+package boot
 
 import (
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
-	"github.com/sovereign-sql/sov/internal/guest/tailnet"
 )
 
 // TestTailscaleWithoutKeyIsOff wants everything else to work, what comes after Tailscale included.
@@ -44,34 +42,4 @@ func TestTailscaleWithoutKeyIsOff(t *testing.T) {
 		t.Errorf("tailnet: %+v", s.Tailnet)
 	}
 	v.shutDown()
-}
-
-func TestDescribeTailnet(t *testing.T) {
-	expiry := time.Date(2027, 1, 2, 3, 4, 5, 0, time.UTC)
-	self := &tailnet.Self{HostName: "box", DNSName: "box-1.tail.example.", Online: true, KeyExpiry: &expiry}
-	for _, tt := range []struct {
-		name   string
-		status tailnet.Status
-		hasKey bool
-		fault  string // a part of it; empty: none
-	}{
-		{"running", tailnet.Status{State: "Running", HaveNodeKey: true, Self: self}, true, ""},
-		{"starting", tailnet.Status{State: "Starting", HaveNodeKey: true}, true, ""},
-		{"without an answer", tailnet.Status{State: "NoState", HaveNodeKey: true}, true, "waits for the control server"},
-		{"offline", tailnet.Status{State: "Running", Self: &tailnet.Self{}, Health: []string{"no route"}}, true, "not heard of; tailscaled says: no route"},
-		{"expired", tailnet.Status{State: "NeedsLogin", HaveNodeKey: true}, true, "renew it"},
-		{"keyless", tailnet.Status{State: "NeedsLogin"}, false, "no auth key"},
-		{"refused", tailnet.Status{State: "NeedsLogin", Health: []string{"invalid key"}}, true, "invalid key"},
-		{"unapproved", tailnet.Status{State: "NeedsMachineAuth"}, true, "approve"},
-		{"stopped", tailnet.Status{State: "Stopped"}, true, "tailscale up"},
-	} {
-		got := describeTailnet(&tt.status, tt.hasKey)
-		if got.State != tt.status.State || (got.Fault == "") != (tt.fault == "") || !strings.Contains(got.Fault, tt.fault) {
-			t.Errorf("%s: %+v", tt.name, got)
-		}
-	}
-	got := describeTailnet(&tailnet.Status{State: "Running", Self: self}, true)
-	if got.Hostname != "box-1" || !got.KeyExpiry.Equal(expiry) || !got.Online {
-		t.Errorf("got %+v", got)
-	}
 }

@@ -1,10 +1,8 @@
 //go:build linux
 
-package guest
+package boot
 
 import (
-	"context"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -37,7 +35,7 @@ func (m *machine) shutDown(reason string) {
 		supervisor.Stop(errShutdown)
 	}
 	if endpoint != nil { // only now, so that the shutdown can be watched
-		closeEndpoint(endpoint)
+		endpoint.Close()
 	}
 	killAll()
 	within(process.KillLimit, m.journal.Detach) // a disk that does not answer must not block it
@@ -46,15 +44,6 @@ func (m *machine) shutDown(reason string) {
 	}
 	watchdog.Stop()
 	m.end()
-}
-
-// closeEndpoint lets requests under way, such as the one for this shutdown, have their answers.
-func closeEndpoint(endpoint *http.Server) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	if endpoint.Shutdown(ctx) != nil {
-		endpoint.Close()
-	}
 }
 
 // killAll ends every process but this one: what daemons of daemons may have left.

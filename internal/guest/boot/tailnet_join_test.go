@@ -1,6 +1,6 @@
 //go:build linux
 
-package guest
+package boot
 
 import (
 	"bufio"
@@ -124,7 +124,7 @@ func (w *world) start(ns netns.NsHandle, cmd *exec.Cmd) {
 func (w *world) startControl() {
 	program := filepath.Join(w.t.TempDir(), "control")
 	build := exec.Command("go", "build", "-o", program, "./control")
-	build.Dir = "../testkit/tailnettest" // a module of its own
+	build.Dir = "../../testkit/tailnettest" // a module of its own
 	if out, err := build.CombinedOutput(); err != nil {
 		w.t.Fatalf("build the control server: %v\n%s", err, out)
 	}

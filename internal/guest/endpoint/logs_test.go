@@ -1,11 +1,12 @@
 //go:build linux
 
-package guest
+package endpoint
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -24,25 +25,28 @@ import (
 func beside(_ string, fn func()) { go fn() }
 
 // logServer is an endpoint with a journal in memory.
-func logServer(t testing.TB) (*machine, *guestapi.Client, string) {
+func logServer(t testing.TB) (*journal.Journal, *guestapi.Client) {
 	t.Helper()
-	m := &machine{journal: journal.New(beside), spec: guestspec.Config{Services: []guestspec.Service{{Name: "a"}, {Name: "silent"}}}}
-	m.door = newDoorkeeper(token, time.Now, func(int) {})
-	server := httptest.NewServer(m.door.authorize(m.routes()))
+	j := journal.New(beside)
+	s := New(Config{
+		Console: journal.NewConsole(io.Discard, time.Now), Journal: j, Token: token,
+		Services: []guestspec.Service{{Name: "a"}, {Name: "silent"}},
+	})
+	server := httptest.NewServer(s.handler())
 	t.Cleanup(server.Close)
 	u, err := url.Parse(server.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return m, guestapi.NewClient(netip.MustParseAddrPort(u.Host), token), server.URL
+	return j, guestapi.NewClient(netip.MustParseAddrPort(u.Host), token)
 }
 
 func TestLogsAreServed(t *testing.T) {
-	m, client, _ := logServer(t)
+	j, client := logServer(t)
 	for i := range 5 {
-		m.journal.Keep("a", fmt.Sprintf("%d line", i))
+		j.Keep("a", fmt.Sprintf("%d line", i))
 	}
-	m.journal.Flush(time.Minute)
+	j.Flush(time.Minute)
 	var b strings.Builder
 	must(t, client.Logs(t.Context(), guestapi.LogQuery{Service: "a", Lines: 2}, &b))
 	if b.String() != "3 line\n4 line\n" {
@@ -70,20 +74,20 @@ func (s sink) Write(p []byte) (int, error) {
 }
 
 func TestLogsAreFollowed(t *testing.T) {
-	m, client, _ := logServer(t)
-	m.journal.Keep("a", "1 before")
-	m.journal.Flush(time.Minute)
+	j, client := logServer(t)
+	j.Keep("a", "1 before")
+	j.Flush(time.Minute)
 	// All places but one are taken, so that the reader's place shows whether it is given back.
 	var others []*journal.Follower
 	for {
-		_, f, err := m.journal.Follow("", 0)
+		_, f, err := j.Follow("", 0)
 		if errors.Is(err, journal.ErrTooManyFollowers) {
 			break
 		}
 		must(t, err)
 		others = append(others, f)
 	}
-	m.journal.Leave(others[0])
+	j.Leave(others[0])
 	ctx, cancel := context.WithCancel(t.Context())
 	got := make(sink, 100)
 	done := make(chan error, 1)
@@ -91,7 +95,7 @@ func TestLogsAreFollowed(t *testing.T) {
 	if line := <-got; line != "1 before\n" {
 		t.Errorf("%q", line)
 	}
-	m.journal.Keep("a", "2 after")
+	j.Keep("a", "2 after")
 	if line := <-got; line != "2 after\n" {
 		t.Errorf("%q", line)
 	}
@@ -100,9 +104,9 @@ func TestLogsAreFollowed(t *testing.T) {
 		t.Errorf("a reader who leaves: %v", err)
 	}
 	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
-		_, last, err := m.journal.Follow("", 0)
+		_, last, err := j.Follow("", 0)
 		if err == nil {
-			m.journal.Leave(last)
+			j.Leave(last)
 			break
 		}
 		if time.Now().After(deadline) {
@@ -115,15 +119,16 @@ func FuzzLogQuery(f *testing.F) {
 	f.Add("service=postgres&lines=10&follow=1")
 	f.Add("lines=-1")
 	f.Add("service=..%2f..%2fetc&lines=1e9")
-	m := &machine{journal: journal.New(beside), spec: guestspec.Config{Services: []guestspec.Service{{Name: "a"}}}}
-	m.journal.Attach(f.TempDir())
+	j := journal.New(beside)
+	j.Attach(f.TempDir())
+	s := New(Config{Journal: j, Services: []guestspec.Service{{Name: "a"}}})
 	f.Fuzz(func(t *testing.T, query string) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel() // one who follows has left already
 		r := httptest.NewRequest(http.MethodGet, "/logs", nil).WithContext(ctx)
 		r.URL.RawQuery = query
 		w := httptest.NewRecorder()
-		m.serveLogs(w, r)
+		s.serveLogs(w, r)
 		if !slices.Contains([]int{200, 400, 404}, w.Code) {
 			t.Errorf("%d: %s", w.Code, w.Body)
 		}

@@ -1,6 +1,6 @@
 //go:build linux
 
-package guest
+package boot
 
 import (
 	"bufio"
@@ -246,7 +246,8 @@ func TestNothingIsLeftOfADeadService(t *testing.T) {
 	}
 }
 
-// A day of crashes, orphans, requests, followers who leave and strangers, in seconds: process 1 is as it was before.
+// A day of crashes, orphans, requests, readers who leave and unauthenticated requests, in seconds:
+// process 1 has the memory, the descriptors and the zombies that it had before.
 func TestADayLeavesNothingBehind(t *testing.T) {
 	orphans := shell("orphans", "for i in 1 2 3 4 5 6 7 8 9 10; do (sleep 0.01 & ) ; done; sleep 0.05; exit 1")
 	orphans.Restart = guestspec.Restart{Backoff: guestspec.Duration(time.Millisecond), MaxBackoff: guestspec.Duration(time.Millisecond)}
@@ -269,8 +270,8 @@ func TestADayLeavesNothingBehind(t *testing.T) {
 				t.Fatalf("request %d of %s: %d, %v", i, path, code, err)
 			}
 		}
-		if code, _, err := v.request(http.MethodGet, "/status", "stranger", nil); err != nil || code != 401 && code != 429 {
-			t.Fatalf("stranger %d: %d, %v", i, code, err)
+		if code, _, err := v.request(http.MethodGet, "/status", "wrong", nil); err != nil || code != 401 && code != 429 {
+			t.Fatalf("unauthenticated request %d: %d, %v", i, code, err)
 		}
 		v.followBriefly("/logs?follow=1")
 	}
