@@ -1,5 +1,5 @@
-// Package guest is the program sov-init: the init of a guest when it is PID 1, else one of the steps
-// around services' starts that it runs by its own name (main.go).
+// Package guest is the program sov-init: the init of a guest when it is PID 1, else one of the
+// steps around services' starts that it runs by its own name (main.go).
 //
 // It only reads the arguments. The rest is in the packages below:
 //

@@ -13,12 +13,12 @@ import (
 	"github.com/sovereign-sql/sov/internal/guest/timekeeper"
 )
 
-// clockSlack is how far ahead of the config disk's time the clock may be before it is set back to it: about what passes
-// between the disk's writing and the guest's reading of it.
+// clockSlack is how far ahead of the config disk's time the clock may be before it is set back to
+// it: about what passes between the disk's writing and the guest's reading of it.
 const clockSlack = 5 * time.Second
 
-// setClock sets the clock to t where it is behind or well ahead, and reports by how much. It is for the time before
-// anything has looked at the clock: afterwards it is never set back.
+// setClock sets the clock to t where it is behind or well ahead, and reports by how much. It is for
+// the time before anything has looked at the clock: afterwards it is never set back.
 func setClock(t time.Time) (by time.Duration, err error) {
 	by = time.Until(t)
 	if by <= 0 && -by <= clockSlack || t.IsZero() {

@@ -50,19 +50,20 @@ type machine struct {
 // errShutdown is why work under way is cancelled.
 var errShutdown = errors.New("the guest shuts down")
 
-// A spawn runs fn beside its caller. A panic of fn ends the guest in order instead of at once.
+// A spawn runs fn in a goroutine. A panic of fn shuts the guest down cleanly instead of at once.
 type spawn func(name string, fn func())
 
 // Run is PID 1's whole life. It does not return.
 func Run() {
 	unix.Umask(0o022)
-	os.Setenv("PATH", guestspec.DefaultPath) // for what is looked up before the specification is read
+	// For programs that are looked up before the specification is read.
+	os.Setenv("PATH", guestspec.DefaultPath)
 	problems, err := filesystem.MountKernel()
 	m := &machine{console: journal.NewConsole(openConsole(), time.Now), requests: make(chan string, 1)}
 	m.journal = journal.New(m.spawn)
 	m.console.Tee(m.journal.Keep)
 	m.reaper = process.NewReaper(m.spawn)
-	// The kernel spares a PID 1 anyway, as long as there is another; one that is not allowed to ask for it lives with that.
+	// The kernel prefers other processes to PID 1 anyway, so a lack of permission does not matter.
 	_ = m.reaper.Protect()
 	watchSignals(m.spawn, m.RequestShutdown)
 	for _, p := range problems {

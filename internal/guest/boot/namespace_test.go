@@ -38,7 +38,8 @@ import (
 const (
 	token        = "0123456789abcdef0123456789abcdef"
 	guestAddress = "192.168.100.2"
-	// patience bounds every wait for something that should happen within moments, on a computer that has other things to do.
+	// patience bounds every wait for something that should happen within moments, on a computer
+	// that has other things to do.
 	patience = 2 * time.Minute
 
 	stageVariable = "SOV_TEST_ROOT" // tells the test's program that it is a container's first process

@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// What services said is there after a restart of the machine, and no service can be read that is none.
+// What services said is there after a restart of the machine, and no service can be read that is
+// none.
 func TestLogsSurviveARestart(t *testing.T) {
 	b := newBox(t, sleeper("a"))
 	v := b.boot(t)

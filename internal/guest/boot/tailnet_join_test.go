@@ -364,7 +364,8 @@ func TestTailnet(t *testing.T) {
 	wantRow("sovereign-sql")
 	v.shutDown()
 
-	// Another root file system and another name, with the same disk; the key is there again and not used.
+	// Another root file system and another name, with the same disk; the key is there again and not
+	// used.
 	renamed := w.newTailnetBox(t, "hostname: renamed")
 	renamed.data = b.data
 	v = renamed.boot(t)

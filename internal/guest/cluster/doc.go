@@ -4,6 +4,6 @@
 //
 // These run as steps of the service (package guestspec), in processes of their own: sov-init calls
 // itself by the names postgres-prepare, postgres-account, postgres-role, postgres-backup and
-// postgres-restore. [Report] is the part of the guest's status about the server. Starting the server
-// and waiting until it is ready is left to package supervision.
+// postgres-restore. [Report] is the part of the guest's status about the server. Starting the
+// server and waiting until it is ready is left to package supervision.
 package cluster

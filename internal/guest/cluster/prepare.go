@@ -36,7 +36,7 @@ type Preparation struct {
 // power left in the way. It runs as root: the parent of Data is root's.
 //
 // The cluster is made under another name and renamed when complete, so that one whose making was
-// interrupted is made anew. A directory with anything else in it, or a cluster of another major
+// interrupted is re-created. A directory with anything else in it, or a cluster of another major
 // version, stays as it is and gives an error that wraps ErrPermanent.
 func (p Preparation) Run(ctx context.Context) error {
 	major, err := p.serverMajor(ctx)
@@ -148,12 +148,14 @@ func (p Preparation) initdb(ctx context.Context, dir string, owner *syscall.Cred
 	}, p.InitArgs...)
 	cmd := exec.CommandContext(ctx, filepath.Join(p.Bin, "initdb"), args...)
 	cmd.Dir = dir
-	// Without a time zone in its environment, initdb compares /etc/localtime with every zone that it knows, which takes
-	// an emulated machine 3 s (select_default_timezone in PostgreSQL's findtimezone.c).
+	// Without a time zone in its environment, initdb compares /etc/localtime with every zone that
+	// it knows, which takes an emulated machine 3 s (select_default_timezone in PostgreSQL's
+	// findtimezone.c).
 	cmd.Env = append(os.Environ(), "TZ=UTC")
 	cmd.Stdout, cmd.Stderr = p.Output, p.Output
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: owner}
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) } // it removes what it made
+	// On SIGTERM, initdb removes the files that it made.
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("make a cluster: %s: %w", cmd.Path, err)
 	}

@@ -11,7 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ioctlResize is EXT4_IOC_RESIZE_FS (fs/ext4/ext4.h): _IOW('f', 16, __u64), the new number of blocks.
+// ioctlResize is EXT4_IOC_RESIZE_FS (fs/ext4/ext4.h): _IOW('f', 16, __u64), the new number of
+// blocks.
 const ioctlResize = 0x40086610
 
 // growFileSystem makes the mounted ext4 file system on the device as large as the device, and
@@ -45,7 +46,8 @@ func growFileSystem(device, mounted string) (from, to int64, err error) {
 
 // ext4Size reads how many blocks of how many bytes the file system on the device has.
 func ext4Size(device string) (blocks, block int64, err error) {
-	// fs/ext4/ext4.h, struct ext4_super_block: __le32 s_blocks_count_lo, s_log_block_size, s_blocks_count_hi.
+	// fs/ext4/ext4.h, struct ext4_super_block: __le32 s_blocks_count_lo, s_log_block_size,
+	// s_blocks_count_hi.
 	const lowAt, logAt, highAt, maxLog = 0x04, 0x18, 0x150, 6
 	super, err := readAt(device, superOffset, 1024)
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 const (
 	// spacePoll is how often the data disk is looked at, for its size and for what is free.
 	spacePoll = 10 * time.Second
-	// A disk is nearly full below a tenth, or lowSpace bytes, and full below fullSpace: two segments
-	// of PostgreSQL's log, without which it stops.
+	// A disk is nearly full below a tenth, or lowSpace bytes, and full below fullSpace: two
+	// segments of PostgreSQL's log, without which it stops.
 	lowSpace, fullSpace = 512 << 20, 32 << 20
 )
 

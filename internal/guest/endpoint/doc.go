@@ -2,6 +2,6 @@
 // guestapi): status, metrics, the log, a look at the clock, backup and restore, shutdown.
 //
 // Every request needs the token of this boot; requests without it are refused and rate-limited
-// (ratelimit.go). The package gathers nothing itself: what it reports and what it may change are the
-// methods of [Machine], which package boot implements.
+// (ratelimit.go). The package gathers nothing itself: what it reports and what it may change are
+// the methods of [Machine], which package boot implements.
 package endpoint

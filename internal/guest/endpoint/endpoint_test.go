@@ -15,8 +15,8 @@ import (
 
 const (
 	token = "0123456789abcdef0123456789abcdef"
-	// patience bounds every wait for something that should happen within moments, on a computer that
-	// has other things to do.
+	// patience bounds every wait for something that should happen within moments, on a computer
+	// that has other things to do.
 	patience = 2 * time.Minute
 )
 

@@ -82,7 +82,8 @@ func (s *Server) serveLogs(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	out := http.NewResponseController(w)
-	_ = out.SetReadDeadline(time.Time{}) // nothing more is read; not every ResponseWriter has a deadline
+	// Nothing more is read. Not every ResponseWriter has a deadline.
+	_ = out.SetReadDeadline(time.Time{})
 	if err := send(w, out, lines...); err != nil || f == nil {
 		return
 	}

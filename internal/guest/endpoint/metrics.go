@@ -12,7 +12,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 )
 
-// metricsType is that of Prometheus' text format, version 0.0.4 (its documentation, "Exposition formats").
+// metricsType is that of Prometheus' text format, version 0.0.4 (its documentation, "Exposition
+// formats").
 const metricsType = "text/plain; version=0.0.4; charset=utf-8"
 
 func (s *Server) serveMetrics(w http.ResponseWriter, r *http.Request) {

@@ -43,8 +43,8 @@ func newRateLimiter(token string, now func() time.Time, report func(refused int)
 	}
 }
 
-// authorize passes requests on to next that carry the token and a body within the limit. Digests are
-// compared, so that the time taken does not depend on the token or its length.
+// authorize passes requests on to next that carry the token and a body within the limit. Digests
+// are compared, so that the time taken does not depend on the token or its length.
 func (l *rateLimiter) authorize(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		got := sha256.Sum256([]byte(r.Header.Get("Authorization")))

@@ -29,7 +29,8 @@ const (
 
 // A Journal keeps each service's lines of the log in a ring on the data disk, over restarts of the
 // machine, and hands them to followers. Like the console it never blocks a caller: lines wait in a
-// bounded queue, and those that do not fit, or that a full disk does not take, are counted and lost.
+// bounded queue, and those that do not fit, or that a full disk does not take, are counted and
+// lost.
 type Journal struct {
 	queue chan record
 	lost  atomic.Int64

@@ -51,7 +51,8 @@ func Configure(spec guestspec.Network, n configdisk.Network) (string, error) {
 // findInterface returns the interface that spec means, waiting for it to appear.
 func findInterface(spec guestspec.Network) (string, error) {
 	for deadline := time.Now().Add(time.Duration(spec.Wait)); ; time.Sleep(pollInterval) {
-		entries, err := os.ReadDir("/sys/class/net") // sorted: the first of several is always the same
+		// The entries are sorted: the first of several is always the same.
+		entries, err := os.ReadDir("/sys/class/net")
 		if err != nil {
 			return "", fmt.Errorf("list network interfaces: %w", err)
 		}
@@ -102,7 +103,8 @@ func configureInterface(name string, n configdisk.Network) error {
 	}
 	route := &netlink.Route{LinkIndex: link.Attrs().Index, Gw: n.Gateway.AsSlice(), Dst: ipNet(netip.PrefixFrom(unspecified(n.Gateway), 0))}
 	if !n.Address.Contains(n.Gateway) {
-		route.Flags = int(netlink.FLAG_ONLINK) // a gateway beyond the prefix is on this link all the same
+		// A gateway outside the prefix is on this link too.
+		route.Flags = int(netlink.FLAG_ONLINK)
 	}
 	if err := netlink.RouteReplace(route); err != nil {
 		return fmt.Errorf("add default route via %s: %w", n.Gateway, err)

@@ -71,8 +71,8 @@ func (l *link) listen(t *testing.T, ports ...int) {
 	}))
 }
 
-// patience bounds every wait for something that should happen within moments, on a computer that has
-// other things to do.
+// patience bounds every wait for something that should happen within moments, on a computer that
+// has other things to do.
 const patience = 2 * time.Minute
 
 // refusal is how long a test waits for what is not to come.
@@ -176,7 +176,8 @@ func (l *link) converse(t *testing.T) {
 			t.Errorf("a datagram to port %d: %v, want let in: %t", port, err, let)
 		}
 	}
-	// An echo request is answered: the host can tell a guest without services from one without a link.
+	// An echo request is answered: the host can tell a guest without services from one without a
+	// link.
 	must(t, netnstest.In(l.host, func() error { return ping("192.168.100.2") }))
 }
 

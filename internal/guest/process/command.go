@@ -84,7 +84,8 @@ func (c Command) environment(u *user.User) []string {
 		"PATH=" + c.Path, "HOME=" + u.HomeDir, "USER=" + u.Username, "LOGNAME=" + u.Username, "SHELL=/bin/sh",
 	}
 	for name, value := range c.Env {
-		env = append(env, name+"="+value) // execve keeps the order; the last of a name wins in libc and Go alike
+		// execve keeps the order; the last of a name wins in libc and Go alike.
+		env = append(env, name+"="+value)
 	}
 	return env
 }

@@ -25,7 +25,8 @@ import (
 const (
 	// host is what the daemon wants to be asked as: a web page of a browser could not.
 	host = "local-tailscaled.sock"
-	// maxAnswer bounds what is read of an answer, in bytes. One about this node alone has a few KiB.
+	// maxAnswer bounds what is read of an answer, in bytes. One about this node alone has a few
+	// KiB.
 	maxAnswer = 1 << 20
 )
 
@@ -59,7 +60,7 @@ type Self struct {
 	ID           string       `json:"ID"`
 	PublicKey    string       `json:"PublicKey"`
 	HostName     string       `json:"HostName"` // what the node calls itself
-	DNSName      string       `json:"DNSName"`  // what the tailnet calls it, with the tailnet's domain
+	DNSName      string       `json:"DNSName"`  // its name on the tailnet, with the domain
 	TailscaleIPs []netip.Addr `json:"TailscaleIPs"`
 	Online       bool         `json:"Online"`
 	KeyExpiry    *time.Time   `json:"KeyExpiry"` // nil: never
@@ -97,8 +98,9 @@ const (
 	NoKey   = "the node has not joined and there is no auth key"
 )
 
-// Up makes the node what it is to be, and returns what that took: Joining, Renamed, NoKey or nothing. A node that has
-// joined keeps its key: only its name is looked after, and the auth key is left alone.
+// Up makes the node what it is to be, and returns what that took: Joining, Renamed, NoKey or
+// nothing. A node that has joined keeps its key: only its name is looked after, and the auth key is
+// left alone.
 func (c *Client) Up(ctx context.Context, n Node) (did string, err error) {
 	status, err := c.Status(ctx)
 	if err != nil {
@@ -134,8 +136,8 @@ func (c *Client) join(ctx context.Context, prefs map[string]json.RawMessage, n N
 		"AdvertiseTags": n.Tags,
 		"WantRunning":   true,
 		"LoggedOut":     false,
-		// The machine serves its tailnet and takes nothing from it: neither names, for which it would have to write
-		// to its read-only root, nor routes.
+		// The machine serves its tailnet and takes nothing from it: neither names, for which it
+		// would have to write to its read-only root, nor routes.
 		"CorpDNS":  false,
 		"RouteAll": false,
 	} {
@@ -152,7 +154,8 @@ func (c *Client) join(ctx context.Context, prefs map[string]json.RawMessage, n N
 	return c.do(ctx, http.MethodPost, "login-interactive", nil, nil)
 }
 
-// do makes one request and decodes the answer into out, unless that is nil. What was sent is in no error.
+// do makes one request and decodes the answer into out, unless that is nil. What was sent is in no
+// error.
 func (c *Client) do(ctx context.Context, method, path string, in, out any) error {
 	name, _, _ := strings.Cut(path, "?")
 	fail := func(err error) error { return fmt.Errorf("ask tailscaled: %s %s: %w", method, name, err) }
@@ -184,8 +187,8 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any) error
 	return nil
 }
 
-// roundTrip sends a request on a connection of its own. An http.Client would do the same and bring HTTP/2 and proxies
-// into a program that has to be small: 0.6 MB of it.
+// roundTrip sends a request on a connection of its own. An http.Client would do the same and bring
+// HTTP/2 and proxies into a program that has to be small: 0.6 MB of it.
 func (c *Client) roundTrip(ctx context.Context, request *http.Request) (*http.Response, []byte, error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", c.socket)

@@ -1,12 +1,14 @@
-// Package logring keeps the last lines of a log in two files of bounded size: the one that is written, and the one before.
+// Package logring keeps the last lines of a log in two files of bounded size: the one that is
+// written, and the one before.
 //
-// Each line is followed by a checksum, so that what a power cut or a full disk has torn is told from what was written:
+// Each line is followed by a checksum, so that what a power cut or a full disk has torn is told
+// from what was written:
 //
 //	TEXT #xxxxxxxx\n
 //
-// where the eight digits are the CRC-32C (Castagnoli) of TEXT. A reader leaves out every line that does not fit its
-// checksum and goes on with the next; a writer that finds a torn end begins a new line. For a person with `cat` it is a
-// text file.
+// where the eight digits are the CRC-32C (Castagnoli) of TEXT. A reader leaves out every line that
+// does not fit its checksum and goes on with the next; a writer that finds a torn end begins a new
+// line. For a person with `cat` it is a text file.
 package logring
 
 import (
@@ -56,8 +58,8 @@ type Ring struct {
 	torn  bool // the file's last line may lack its end
 }
 
-// New returns the ring whose files are path and path.1, each of at most limit bytes and one line. They are opened when
-// there is something to write.
+// New returns the ring whose files are path and path.1, each of at most limit bytes and one line.
+// They are opened when there is something to write.
 func New(path string, limit int64) *Ring { return &Ring{path: path, limit: limit} }
 
 // Append writes a line. One that cannot be written is lost, and the next call tries again.
@@ -119,8 +121,8 @@ func (r *Ring) Close() error {
 	return f.Close()
 }
 
-// Tail returns the last n whole lines of the ring at path whose files have at most limit bytes, oldest first. A ring that
-// is not there has none.
+// Tail returns the last n whole lines of the ring at path whose files have at most limit bytes,
+// oldest first. A ring that is not there has none.
 func Tail(path string, limit int64, n int) ([]string, error) {
 	var lines []string
 	for _, name := range []string{path + ".1", path} {

@@ -147,8 +147,8 @@ func FuzzTail(f *testing.F) {
 	})
 }
 
-// However much of a log's end a power cut takes, or fills with zeros, what is whole before it and what is written after it
-// comes back.
+// However much of a log's end a power cut takes, or fills with zeros, what is whole before it and
+// what is written after it comes back.
 func FuzzTornEnd(f *testing.F) {
 	f.Add("one", "two", uint16(3), false)
 	f.Add("", "x #00000000", uint16(17), true)
