@@ -13,8 +13,8 @@ import (
 )
 
 // SetPassword makes password the one of role, in the server that listens on socket (a path that
-// ends in .s.PGSQL.PORT). The caller's user must be let in as the superuser by peer authentication. It reports
-// whether anything had to change: a verifier that matches stays as it is.
+// ends in .s.PGSQL.PORT). The caller's user must be let in as the superuser by peer authentication.
+// It reports whether anything had to change: a verifier that matches stays as it is.
 //
 // The server never sees the password, only its SCRAM verifier, so that no log, statistics view or
 // core of it can hold it.

@@ -1,8 +1,10 @@
-// Package tailnet talks to this machine's tailscaled: it has the node join its tailnet, and says how it is there.
+// Package tailnet talks to this machine's tailscaled: it makes the node join its tailnet
+// ([Client.Up]) and describes its state there ([Report]).
 //
-// It speaks the daemon's local API, HTTP over a Unix socket, which `tailscale` itself uses; of Tailscale's own code
-// there is nothing here. So the key that lets a node join is never an argument of a process, and nothing ever waits
-// for the tailnet: joining is the daemon's to try again and again, and [Client.Status] says how far it is.
+// It speaks the daemon's local API, HTTP over a Unix socket, which `tailscale` itself uses, and
+// contains none of Tailscale's own code. So the key that lets a node join is never an argument of a
+// process. Nothing ever waits for the tailnet: the daemon tries to join again and again, and
+// [Client.Status] says how far it is. Running the daemon is left to package supervision.
 package tailnet
 
 import (
@@ -23,7 +25,8 @@ import (
 const (
 	// host is what the daemon wants to be asked as: a web page of a browser could not.
 	host = "local-tailscaled.sock"
-	// maxAnswer bounds what is read of an answer, in bytes. One about this node alone has a few KiB.
+	// maxAnswer bounds what is read of an answer, in bytes. One about this node alone has a few
+	// KiB.
 	maxAnswer = 1 << 20
 )
 
@@ -57,7 +60,7 @@ type Self struct {
 	ID           string       `json:"ID"`
 	PublicKey    string       `json:"PublicKey"`
 	HostName     string       `json:"HostName"` // what the node calls itself
-	DNSName      string       `json:"DNSName"`  // what the tailnet calls it, with the tailnet's domain
+	DNSName      string       `json:"DNSName"`  // its name on the tailnet, with the domain
 	TailscaleIPs []netip.Addr `json:"TailscaleIPs"`
 	Online       bool         `json:"Online"`
 	KeyExpiry    *time.Time   `json:"KeyExpiry"` // nil: never
@@ -95,8 +98,9 @@ const (
 	NoKey   = "the node has not joined and there is no auth key"
 )
 
-// Up makes the node what it is to be, and returns what that took: Joining, Renamed, NoKey or nothing. A node that has
-// joined keeps its key: only its name is looked after, and the auth key is left alone.
+// Up makes the node what it is to be, and returns what that took: Joining, Renamed, NoKey or
+// nothing. A node that has joined keeps its key: only its name is looked after, and the auth key is
+// left alone.
 func (c *Client) Up(ctx context.Context, n Node) (did string, err error) {
 	status, err := c.Status(ctx)
 	if err != nil {
@@ -132,8 +136,8 @@ func (c *Client) join(ctx context.Context, prefs map[string]json.RawMessage, n N
 		"AdvertiseTags": n.Tags,
 		"WantRunning":   true,
 		"LoggedOut":     false,
-		// The machine serves its tailnet and takes nothing from it: neither names, for which it would have to write
-		// to its read-only root, nor routes.
+		// The machine serves its tailnet and takes nothing from it: neither names, for which it
+		// would have to write to its read-only root, nor routes.
 		"CorpDNS":  false,
 		"RouteAll": false,
 	} {
@@ -150,7 +154,8 @@ func (c *Client) join(ctx context.Context, prefs map[string]json.RawMessage, n N
 	return c.do(ctx, http.MethodPost, "login-interactive", nil, nil)
 }
 
-// do makes one request and decodes the answer into out, unless that is nil. What was sent is in no error.
+// do makes one request and decodes the answer into out, unless that is nil. What was sent is in no
+// error.
 func (c *Client) do(ctx context.Context, method, path string, in, out any) error {
 	name, _, _ := strings.Cut(path, "?")
 	fail := func(err error) error { return fmt.Errorf("ask tailscaled: %s %s: %w", method, name, err) }
@@ -166,7 +171,7 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any) error
 	if err != nil {
 		return fail(err)
 	}
-	response, answer, err := c.exchange(ctx, request)
+	response, answer, err := c.roundTrip(ctx, request)
 	if err != nil {
 		return fail(err)
 	}
@@ -182,9 +187,9 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any) error
 	return nil
 }
 
-// exchange sends a request on a connection of its own. An http.Client would do the same and bring HTTP/2 and proxies
-// into a program that has to be small: 0.6 MB of it.
-func (c *Client) exchange(ctx context.Context, request *http.Request) (*http.Response, []byte, error) {
+// roundTrip sends a request on a connection of its own. An http.Client would do the same and bring
+// HTTP/2 and proxies into a program that has to be small: 0.6 MB of it.
+func (c *Client) roundTrip(ctx context.Context, request *http.Request) (*http.Response, []byte, error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", c.socket)
 	if err != nil {
