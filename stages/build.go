@@ -154,7 +154,11 @@ func (b *builder) build(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	result := &Result{Lock: entry, LockWritten: written}
-	if result.Result, err = b.engine.Build(ctx, b.graph(entry, guest, phone)); err != nil {
+	list := b.graph(entry, guest, phone)
+	if err := checkTaken(list, b.engine.Deliver); err != nil {
+		return result, err
+	}
+	if result.Result, err = b.engine.Build(ctx, list); err != nil {
 		return result, err
 	}
 	if b.Out == "" {

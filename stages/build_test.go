@@ -601,30 +601,6 @@ func TestWorldWithoutPackages(t *testing.T) {
 	}
 }
 
-func TestGraphOfSQL(t *testing.T) {
-	r, text, err := LoadRecipe("sql")
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := newBuilder(t.Context(), Options{Recipe: r, RecipeText: text, Arch: arch, CacheDir: t.TempDir(),
-		Program: func(string, string) ([]byte, error) { return []byte("x"), nil }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var names []string
-	for _, st := range b.graph(&lock.Entry{}, []byte("x"), []byte("x")) {
-		names = append(names, st.Name())
-		if st.Name() == "rootfs" {
-			if got := strings.Join(st.Needs(), " "); got != "base packages tailscale guestinit postgres" {
-				t.Errorf("the root file system is made of %q", got)
-			}
-		}
-	}
-	if got := strings.Join(names, " "); got != "kernel tailscale base packages guestinit postgres runner rootfs bundle" {
-		t.Errorf("stages: %q", got)
-	}
-}
-
 func TestUnfitKernel(t *testing.T) {
 	w := newWorld(t)
 	unfit := strings.Replace(string(fitKernel(t)), "IKCFG_ST", "IKCFG_XX", 1)

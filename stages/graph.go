@@ -1,6 +1,7 @@
 package stages
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/sovereign-sql/sov/internal/contract/lock"
@@ -18,21 +19,28 @@ import (
 )
 
 // graph makes the stages of a build of what an entry pins, with a program for
-// the guest and one for the phone. The order is that in which they are shown,
-// and started where there is a choice: the long ones first.
+// the guest and one for the phone.
+//
+// The order of the list is the order in which shares are laid over each other,
+// in which stages are shown, and in which they start where there is a choice.
+// The kernel, which takes longest, comes first. Tailscale takes minutes, too;
+// the base image and the packages, which its files lie on, take seconds.
 func (b *builder) graph(entry *lock.Entry, guest, phone []byte) []pipeline.Stage {
-	list := []pipeline.Stage{b.kernelStage(entry)}
-	programs := []string{guestinit.Name}
+	base := b.base(entry)
+	packages := b.packages(entry)
+	below := overlay.Shares(base, packages)
+	list := []pipeline.Stage{b.kernelStage(entry), base, packages}
+
+	init := guestinit.New(guestinit.Options{Below: below, Program: guest, Recipe: b.Recipe})
+	programs := overlay.Shares(init)
 	if b.Recipe.Tailscale.Enabled {
-		list = append(list, tailscale.New(tailscale.Options{Arch: b.Arch, Offline: b.Offline, Anew: b.Anew, Supplies: b.supplies}))
-		programs = append(programs, tailscale.Name)
+		st := tailscale.New(tailscale.Options{Arch: b.Arch, Offline: b.Offline, Anew: b.Anew, Supplies: b.supplies})
+		list = append(list, st)
+		programs = append(programs, overlay.Shares(st)...)
 	}
-	list = append(list,
-		b.base(entry),
-		b.packages(entry),
-		guestinit.New(guestinit.Options{Program: guest, Recipe: b.Recipe}))
+	list = append(list, init)
 	if b.Recipe.Postgres.Enabled {
-		list = append(list, postgres.New(postgres.Options{Recipe: b.Recipe}))
+		list = append(list, postgres.New(postgres.Options{Below: below, Recipe: b.Recipe}))
 	}
 	list = append(list, runner.New(runner.Options{Program: phone}))
 	made := *entry
@@ -40,7 +48,7 @@ func (b *builder) graph(entry *lock.Entry, guest, phone []byte) []pipeline.Stage
 		made.Kernel = nil // the lock may name a source, which is not what this kernel was made from
 	}
 	list = append(list,
-		rootfs.New(rootfs.Options{Label: b.Recipe.Rootfs.Label, Free: b.Recipe.Rootfs.Free, Shares: shares(list)}),
+		rootfs.New(rootfs.Options{Label: b.Recipe.Rootfs.Label, Free: b.Recipe.Rootfs.Free, Shares: overlay.Shares(list...)}),
 		bundle.New(bundle.Options{Recipe: b.Recipe, RecipeText: b.RecipeText, Arch: b.Arch, Made: made, Builder: b.Builder, Programs: programs}))
 	for _, f := range formatList {
 		if slices.Contains(b.Formats, f.name) {
@@ -50,12 +58,28 @@ func (b *builder) graph(entry *lock.Entry, guest, phone []byte) []pipeline.Stage
 	return list
 }
 
+// checkTaken returns an error for a stage whose outputs go nowhere. Such a
+// stage most likely lacks its declaration as a share.
+func checkTaken(list []pipeline.Stage, deliver []string) error {
+	taken := slices.Clone(deliver)
+	for _, st := range list {
+		taken = append(taken, st.Needs()...)
+	}
+	for _, st := range list {
+		if !slices.Contains(taken, st.Name()) {
+			return fmt.Errorf("stage %s: no stage needs its outputs and the build does not deliver them: if they are files of the root file system, "+
+				"its constructor must return an overlay.Share, and the stage must stand before %s in the graph", st.Name(), rootfs.Name)
+		}
+	}
+	return nil
+}
+
 func (b *builder) base(entry *lock.Entry) pipeline.Stage {
 	return base.New(base.Options{Reference: b.image, Digest: entry.Image.Digest, Arch: b.Arch, Images: b.images, Supplies: b.supplies})
 }
 
 func (b *builder) packages(entry *lock.Entry) pipeline.Stage {
-	return packages.New(packages.Options{Packages: entry.Packages, Removed: entry.Removed, Install: b.Recipe.Packages.Install,
+	return packages.New(packages.Options{Below: overlay.Shares(b.base(entry)), Packages: entry.Packages, Removed: entry.Removed, Install: b.Recipe.Packages.Install,
 		Scripts: b.Recipe.Packages.Scripts, Arch: b.Arch, Client: b.client, Supplies: b.supplies})
 }
 
@@ -65,18 +89,4 @@ func (b *builder) kernelStage(entry *lock.Entry) pipeline.Stage {
 		o.Source = *entry.Kernel
 	}
 	return kernel.New(o)
-}
-
-// shares are those of the stages that put something into the root file system,
-// in the order in which it is applied.
-func shares(list []pipeline.Stage) []string {
-	var out []string
-	for _, name := range overlay.Order {
-		for _, st := range list {
-			if st.Name() == name {
-				out = append(out, name)
-			}
-		}
-	}
-	return out
 }

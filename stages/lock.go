@@ -11,7 +11,6 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/apk"
 	"github.com/sovereign-sql/sov/internal/image/tree"
 	"github.com/sovereign-sql/sov/pipeline"
-	"github.com/sovereign-sql/sov/stages/base"
 	"github.com/sovereign-sql/sov/stages/kernel"
 	"github.com/sovereign-sql/sov/stages/overlay"
 	"github.com/sovereign-sql/sov/stages/packages"
@@ -188,11 +187,12 @@ func (b *builder) updated(ctx context.Context, entry *lock.Entry, words []string
 
 // installed returns the packages that an entry comes to, base included.
 func (b *builder) installed(ctx context.Context, entry *lock.Entry) (list []*apk.Package, err error) {
-	result, err := b.buildBefore(ctx, b.base(entry), b.packages(entry))
+	alpine := []pipeline.Stage{b.base(entry), b.packages(entry)}
+	result, err := b.buildBefore(ctx, alpine...)
 	if err != nil {
 		return nil, err
 	}
-	all, err := overlay.Merge(finished{b.store, result}, base.Name, packages.Name)
+	all, err := overlay.Merge(finished{b.store, result}, overlay.Shares(alpine...)...)
 	if err != nil {
 		return nil, err
 	}

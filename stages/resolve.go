@@ -10,7 +10,6 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/oci"
 	"github.com/sovereign-sql/sov/internal/image/tree"
 	"github.com/sovereign-sql/sov/pipeline"
-	"github.com/sovereign-sql/sov/stages/base"
 	"github.com/sovereign-sql/sov/stages/kernel"
 	"github.com/sovereign-sql/sov/stages/overlay"
 	"github.com/sovereign-sql/sov/stages/packages"
@@ -145,12 +144,13 @@ func (b *builder) packageRequest(entry *lock.Entry, base *tree.Tree) packages.Re
 // onBase calls fn, as a task of that name, with the tree of an entry's base
 // image, which it has the base stage bring: the build finds it in the cache then.
 func (b *builder) onBase(ctx context.Context, entry *lock.Entry, name string, fn func(context.Context, *tree.Tree) error) error {
-	result, err := b.buildBefore(ctx, b.base(entry))
+	image := b.base(entry)
+	result, err := b.buildBefore(ctx, image)
 	if err != nil {
 		return err
 	}
 	return b.engine.Do(ctx, name, func(ctx context.Context, _ *pipeline.Task) error {
-		tree, err := overlay.Merge(finished{b.store, result}, base.Name)
+		tree, err := overlay.Merge(finished{b.store, result}, overlay.Shares(image)...)
 		if err != nil {
 			return err
 		}

@@ -18,6 +18,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/offline"
 	"github.com/sovereign-sql/sov/internal/image/oci"
 	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/stages/overlay"
 )
 
 // Name is the stage's name.
@@ -51,7 +52,7 @@ type Options struct {
 }
 
 // New returns the stage.
-func New(o Options) pipeline.Stage { return &stage{o} }
+func New(o Options) pipeline.Stage { return overlay.Share{Stage: &stage{o}, ImageLayers: true} }
 
 type stage struct{ Options }
 

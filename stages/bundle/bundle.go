@@ -44,9 +44,8 @@ type Options struct {
 	Arch       string // "arm64" or "amd64"
 	Made       lock.Entry
 	Builder    string // sov's version, for the provenance
-	// Programs are the stages whose shares hold Go programs, for the bill of
-	// materials.
-	Programs []string
+	// Programs are the shares that hold Go programs, for the bill of materials.
+	Programs []overlay.Share
 }
 
 // New returns the stage.
@@ -57,7 +56,7 @@ type stage struct{ Options }
 func (s *stage) Name() string { return Name }
 
 func (s *stage) Needs() []string {
-	return append([]string{rootfs.Name, kernel.Name, packages.Name, runner.Name}, s.Programs...)
+	return append([]string{rootfs.Name, kernel.Name, packages.Name, runner.Name}, overlay.Names(s.Programs)...)
 }
 
 func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {

@@ -16,6 +16,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/oci"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/kernel"
+	"github.com/sovereign-sql/sov/stages/overlay"
 	"github.com/sovereign-sql/sov/stages/packages"
 	"github.com/sovereign-sql/sov/stages/tailscale"
 )
@@ -60,7 +61,7 @@ func (s *stage) statement(j *pipeline.Job, files []manifest.File) ([]byte, error
 		}
 		dependencies = append(dependencies, r)
 	}
-	if slices.Contains(s.Programs, tailscale.Name) {
+	if slices.Contains(overlay.Names(s.Programs), tailscale.Name) {
 		var built tailscale.Info
 		if err := readJSON(j, tailscale.Name, tailscale.InfoOutput, &built); err != nil {
 			return nil, err

@@ -13,9 +13,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/internal/image/tree"
 	"github.com/sovereign-sql/sov/pipeline"
-	"github.com/sovereign-sql/sov/stages/base"
 	"github.com/sovereign-sql/sov/stages/overlay"
-	"github.com/sovereign-sql/sov/stages/packages"
 )
 
 // Name is the stage's name.
@@ -26,17 +24,18 @@ const ProgramPath = "/sbin/sov-init"
 
 // Options say what to start, and as what.
 type Options struct {
-	Program []byte // sov-init for the guest's architecture
+	Below   []overlay.Share // the base image and its packages
+	Program []byte          // sov-init for the guest's architecture
 	Recipe  *recipe.Recipe
 }
 
 // New returns the stage.
-func New(o Options) pipeline.Stage { return &stage{o} }
+func New(o Options) pipeline.Stage { return overlay.Share{Stage: &stage{o}} }
 
 type stage struct{ Options }
 
 func (s *stage) Name() string    { return Name }
-func (s *stage) Needs() []string { return []string{base.Name, packages.Name} }
+func (s *stage) Needs() []string { return overlay.Names(s.Below) }
 
 func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 	r := s.Recipe
@@ -90,7 +89,7 @@ func (s *stage) requiredUsers() []string {
 }
 
 func (s *stage) Run(_ context.Context, j *pipeline.Job) error {
-	below, err := overlay.Merge(j, base.Name, packages.Name)
+	below, err := overlay.Merge(j, s.Below...)
 	if err != nil {
 		return err
 	}

@@ -31,7 +31,6 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/apk"
 	"github.com/sovereign-sql/sov/internal/image/tree"
 	"github.com/sovereign-sql/sov/pipeline"
-	"github.com/sovereign-sql/sov/stages/base"
 	"github.com/sovereign-sql/sov/stages/overlay"
 )
 
@@ -59,11 +58,12 @@ type Installed struct {
 
 // Options say what to install.
 type Options struct {
-	Packages []lock.Package // in order, as Resolve returned them
-	Removed  []string       // "name-version" of the base's packages that go away
-	Install  []string       // as in the recipe; becomes part of /etc/apk/world
-	Scripts  []string       // patterns of packages whose scripts the recipe accounts for
-	Arch     string         // "arm64" or "amd64"
+	Below    []overlay.Share // the base image
+	Packages []lock.Package  // in order, as Resolve returned them
+	Removed  []string        // "name-version" of the base's packages that go away
+	Install  []string        // as in the recipe; becomes part of /etc/apk/world
+	Scripts  []string        // patterns of packages whose scripts the recipe accounts for
+	Arch     string          // "arm64" or "amd64"
 	Client   *fetch.Client
 	Supplies *offline.Bundle // asked before the repositories
 }
@@ -73,12 +73,12 @@ type Options struct {
 func FileOutput(p lock.Package) string { return p.Name + "-" + p.Version + ".apk" }
 
 // New returns the stage.
-func New(o Options) pipeline.Stage { return &stage{o} }
+func New(o Options) pipeline.Stage { return overlay.Share{Stage: &stage{o}} }
 
 type stage struct{ Options }
 
 func (s *stage) Name() string    { return Name }
-func (s *stage) Needs() []string { return []string{base.Name} }
+func (s *stage) Needs() []string { return overlay.Names(s.Below) }
 
 // Key leaves the repositories out: a checksum is the same package wherever it
 // is kept.
@@ -95,7 +95,7 @@ func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 }
 
 func (s *stage) Run(ctx context.Context, j *pipeline.Job) error {
-	below, err := overlay.Merge(j, base.Name)
+	below, err := overlay.Merge(j, s.Below...)
 	if err != nil {
 		return err
 	}
@@ -341,7 +341,7 @@ func (s *stage) install(j *pipeline.Job, below *tree.Tree, c apk.Changes, fetche
 // then says.
 func (s *stage) list(j *pipeline.Job, below *tree.Tree, c apk.Changes, db pipeline.Blob) error {
 	for _, a := range c.Add {
-		if err := below.ApplyTar(a.Data, a.Size, overlay.TarOptions(Name)); err != nil {
+		if err := overlay.Apply(below, a.Data, a.Size); err != nil {
 			return fmt.Errorf("apply package %s: %w", a.Package.ID(), err)
 		}
 	}
@@ -350,7 +350,7 @@ func (s *stage) list(j *pipeline.Job, below *tree.Tree, c apk.Changes, db pipeli
 		return err
 	}
 	defer f.Close()
-	if err := below.ApplyTar(f, db.Size, overlay.TarOptions(Name)); err != nil {
+	if err := overlay.Apply(below, f, db.Size); err != nil {
 		return fmt.Errorf("apply db%s: %w", overlay.Suffix, err)
 	}
 	return writeList(j, below)

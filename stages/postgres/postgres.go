@@ -16,10 +16,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/pipeline"
-	"github.com/sovereign-sql/sov/stages/base"
 	"github.com/sovereign-sql/sov/stages/guestinit"
 	"github.com/sovereign-sql/sov/stages/overlay"
-	"github.com/sovereign-sql/sov/stages/packages"
 )
 
 // Name is the stage's name.
@@ -30,16 +28,17 @@ const ServerFile = "postgres.json"
 
 // Options say what the server is to be like.
 type Options struct {
-	Recipe *recipe.Recipe // with PostgreSQL enabled
+	Below  []overlay.Share // the base image and its packages, one of which has the server
+	Recipe *recipe.Recipe  // with PostgreSQL enabled
 }
 
 // New returns the stage.
-func New(o Options) pipeline.Stage { return &stage{o} }
+func New(o Options) pipeline.Stage { return overlay.Share{Stage: &stage{o}} }
 
 type stage struct{ Options }
 
 func (s *stage) Name() string    { return Name }
-func (s *stage) Needs() []string { return []string{base.Name, packages.Name} }
+func (s *stage) Needs() []string { return overlay.Names(s.Below) }
 
 // Key has the service as some server would have it: what sov-init is told comes
 // from this program, and a cached share must not speak to an init of another.
@@ -63,7 +62,7 @@ func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 }
 
 func (s *stage) Run(_ context.Context, j *pipeline.Job) error {
-	below, err := overlay.Merge(j, base.Name, packages.Name)
+	below, err := overlay.Merge(j, s.Below...)
 	if err != nil {
 		return err
 	}

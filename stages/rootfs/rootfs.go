@@ -43,8 +43,8 @@ type Info struct {
 // Options shape the image.
 type Options struct {
 	Label  string
-	Free   recipe.Size // room left in the image; 0: as small as its content
-	Shares []string    // the stages whose shares are merged, in order
+	Free   recipe.Size     // room left in the image; 0: as small as its content
+	Shares []overlay.Share // in the order in which they are applied
 }
 
 // New returns the stage.
@@ -53,13 +53,13 @@ func New(o Options) pipeline.Stage { return &stage{o} }
 type stage struct{ Options }
 
 func (s *stage) Name() string    { return Name }
-func (s *stage) Needs() []string { return s.Shares }
+func (s *stage) Needs() []string { return overlay.Names(s.Shares) }
 
 func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 	k.Add("version", version)
 	k.Add("label", s.Label)
 	k.Add("free", int64(s.Free))
-	k.Add("shares", s.Shares)
+	k.Add("shares", overlay.Names(s.Shares))
 	return nil
 }
 

@@ -82,7 +82,7 @@ type Module struct {
 }
 
 // New returns the stage.
-func New(o Options) pipeline.Stage { return &stage{o} }
+func New(o Options) pipeline.Stage { return overlay.Share{Stage: &stage{o}} }
 
 type stage struct{ Options }
 
