@@ -12,6 +12,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/tree"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/kernel"
+	"github.com/sovereign-sql/sov/stages/output"
 	"github.com/sovereign-sql/sov/stages/overlay"
 	"github.com/sovereign-sql/sov/stages/packages"
 )
@@ -192,7 +193,7 @@ func (b *builder) installed(ctx context.Context, entry *lock.Entry) (list []*apk
 	if err != nil {
 		return nil, err
 	}
-	all, err := overlay.Merge(finished{b.store, result}, overlay.Shares(alpine...)...)
+	all, err := overlay.Merge(output.Of(result, b.store), overlay.Shares(alpine...)...)
 	if err != nil {
 		return nil, err
 	}

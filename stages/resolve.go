@@ -2,7 +2,6 @@ package stages
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 
@@ -11,6 +10,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/tree"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/kernel"
+	"github.com/sovereign-sql/sov/stages/output"
 	"github.com/sovereign-sql/sov/stages/overlay"
 	"github.com/sovereign-sql/sov/stages/packages"
 )
@@ -150,7 +150,7 @@ func (b *builder) onBase(ctx context.Context, entry *lock.Entry, name string, fn
 		return err
 	}
 	return b.engine.Do(ctx, name, func(ctx context.Context, _ *pipeline.Task) error {
-		tree, err := overlay.Merge(finished{b.store, result}, overlay.Shares(image)...)
+		tree, err := overlay.Merge(output.Of(result, b.store), overlay.Shares(image)...)
 		if err != nil {
 			return err
 		}
@@ -177,44 +177,4 @@ func (r withinBuild) Report(e pipeline.Event) {
 	if e.Type != pipeline.EventBuild && e.Type != pipeline.EventDone {
 		r.Reporter.Report(e)
 	}
-}
-
-// finished gives the outputs of a build that is over.
-type finished struct {
-	*pipeline.Store
-	result *pipeline.Result
-}
-
-// output returns one output of a stage.
-func (f finished) output(stage, name string) (pipeline.Blob, bool) {
-	for _, o := range f.Outputs(stage) {
-		if o.Name == name {
-			return o.Blob, true
-		}
-	}
-	return pipeline.Blob{}, false
-}
-
-// readJSON decodes a small output of a stage.
-func (f finished) readJSON(stage, name string, v any) error {
-	b, ok := f.output(stage, name)
-	if !ok {
-		return fmt.Errorf("stage %s has no output %q", stage, name)
-	}
-	file, err := f.Open(b)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	if err := json.NewDecoder(file).Decode(v); err != nil {
-		return fmt.Errorf("decode %s of stage %s: %w", name, stage, err)
-	}
-	return nil
-}
-
-func (f finished) Outputs(stage string) []pipeline.Output {
-	if st := f.result.Stage(stage); st != nil {
-		return st.Outputs
-	}
-	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/base"
 	"github.com/sovereign-sql/sov/stages/kernel"
+	"github.com/sovereign-sql/sov/stages/output"
 	"github.com/sovereign-sql/sov/stages/packages"
 	"github.com/sovereign-sql/sov/stages/tailscale"
 )
@@ -98,10 +99,11 @@ func (g *gathering) gather(ctx context.Context, entry *lock.Entry) error {
 	if err != nil {
 		return err
 	}
-	if err := g.image(finished{g.store, result}, entry); err != nil {
+	made := output.Of(result, g.store)
+	if err := g.image(made, entry); err != nil {
 		return err
 	}
-	if err := g.packageFiles(finished{g.store, result}, entry); err != nil {
+	if err := g.packageFiles(made, entry); err != nil {
 		return err
 	}
 	if entry.Kernel != nil && g.Kernel == "" {
@@ -115,20 +117,20 @@ func (g *gathering) gather(ctx context.Context, entry *lock.Entry) error {
 	return nil
 }
 
-func (g *gathering) image(made finished, entry *lock.Entry) error {
+func (g *gathering) image(made output.Source, entry *lock.Entry) error {
 	var about base.Image
-	if err := made.readJSON(base.Name, base.ImageFile, &about); err != nil {
+	if err := output.ReadJSON(made, base.Name, base.ImageFile, &about); err != nil {
 		return err
 	}
-	if b, ok := made.output(base.Name, base.ManifestFile); ok { // docker save's have none
+	if b, ok := output.Find(made, base.Name, base.ManifestFile); ok { // docker save's have none
 		g.addBlob(offline.ImageManifest, entry.Image.Digest, b)
 	}
-	if b, ok := made.output(base.Name, base.ConfigFile); ok {
+	if b, ok := output.Find(made, base.Name, base.ConfigFile); ok {
 		g.addBlob(offline.ImageConfig, entry.Image.Digest, b)
 	}
 	seen := map[string]bool{}
 	for i, id := range about.DiffIDs {
-		b, ok := made.output(base.Name, base.LayerFile(i))
+		b, ok := output.Find(made, base.Name, base.LayerFile(i))
 		if !ok {
 			return fmt.Errorf("layer %s of the image is missing", id)
 		}
@@ -140,9 +142,9 @@ func (g *gathering) image(made finished, entry *lock.Entry) error {
 	return nil
 }
 
-func (g *gathering) packageFiles(made finished, entry *lock.Entry) error {
+func (g *gathering) packageFiles(made output.Source, entry *lock.Entry) error {
 	for _, p := range entry.Packages {
-		b, ok := made.output(packages.Name, packages.FileOutput(p))
+		b, ok := output.Find(made, packages.Name, packages.FileOutput(p))
 		if !ok {
 			return fmt.Errorf("package %s-%s is missing", p.Name, p.Version)
 		}

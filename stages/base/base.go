@@ -18,6 +18,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/offline"
 	"github.com/sovereign-sql/sov/internal/image/oci"
 	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/stages/output"
 	"github.com/sovereign-sql/sov/stages/overlay"
 )
 
@@ -61,7 +62,7 @@ func (s *stage) Needs() []string { return nil }
 
 // Key leaves the reference out: a digest is the same image wherever it is kept.
 func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
-	k.Add("version", 2)
+	output.Version(k, 2)
 	k.Add("image", s.Digest)
 	k.Add("arch", s.Arch)
 	return nil
@@ -155,10 +156,5 @@ func (s *stage) write(j *pipeline.Job, img *oci.Image, blobs []pipeline.Blob) er
 	if _, err := j.Write(ConfigFile, img.Config); err != nil {
 		return err
 	}
-	text, err := json.MarshalIndent(about, "", "  ")
-	if err != nil {
-		return fmt.Errorf("encode %s: %w", ImageFile, err)
-	}
-	_, err = j.Write(ImageFile, append(text, '\n'))
-	return err
+	return output.WriteJSON(j, ImageFile, about)
 }

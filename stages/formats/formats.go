@@ -11,6 +11,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/image/simg"
 	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/stages/output"
 	"github.com/sovereign-sql/sov/stages/rootfs"
 )
 
@@ -37,7 +38,7 @@ func (s stage) Name() string    { return string(s) }
 func (s stage) Needs() []string { return []string{rootfs.Name} }
 
 func (s stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
-	k.Add("version", 1)
+	output.Version(k, 1)
 	return nil
 }
 

@@ -2,7 +2,6 @@ package kernel
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,6 +14,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/kconfig"
 	guest "github.com/sovereign-sql/sov/kernel"
 	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/stages/output"
 )
 
 // Name is the name of the stage.
@@ -99,12 +99,7 @@ func finish(j *pipeline.Job, what string, img *kconfig.Image, info Info) (kconfi
 	if _, err := j.Write(ConfigOutput, text); err != nil {
 		return nil, err
 	}
-	b, err := json.MarshalIndent(info, "", "  ")
-	if err != nil {
-		return nil, fmt.Errorf("describe kernel: %w", err)
-	}
-	_, err = j.Write(InfoOutput, append(b, '\n'))
-	return config, err
+	return config, output.WriteJSON(j, InfoOutput, info)
 }
 
 // A build is the stage that compiles a kernel.

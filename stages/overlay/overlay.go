@@ -13,13 +13,8 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/image/tree"
 	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/stages/output"
 )
-
-// A Source has the outputs of stages. *pipeline.Job is one.
-type Source interface {
-	Outputs(stage string) []pipeline.Output
-	Open(b pipeline.Blob) (*os.File, error)
-}
 
 // A Merged is a tree whose contents stand in open blobs.
 type Merged struct {
@@ -30,7 +25,7 @@ type Merged struct {
 // Merge applies the shares in the order given. Whiteouts in a share remove what
 // the shares before it have. The Merged must be closed; its contents cannot be
 // read after that.
-func Merge(src Source, shares ...Share) (*Merged, error) {
+func Merge(src output.Source, shares ...Share) (*Merged, error) {
 	m := &Merged{Tree: tree.New()}
 	for _, share := range shares {
 		for _, o := range src.Outputs(share.Name()) {
@@ -46,7 +41,7 @@ func Merge(src Source, shares ...Share) (*Merged, error) {
 	return m, nil
 }
 
-func (m *Merged) apply(src Source, b pipeline.Blob, share Share) error {
+func (m *Merged) apply(src output.Source, b pipeline.Blob, share Share) error {
 	f, err := src.Open(b)
 	if err != nil {
 		return err

@@ -26,7 +26,7 @@ func (named) Needs() []string                          { return nil }
 func (named) Key(*pipeline.Key, pipeline.Inputs) error { return nil }
 func (named) Run(context.Context, *pipeline.Job) error { return nil }
 
-// A shelf is a Source whose blobs are files.
+// A shelf is an output.Source whose blobs are files.
 type shelf struct {
 	t       *testing.T
 	outputs map[string][]pipeline.Output

@@ -12,7 +12,6 @@ package packages
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -31,6 +30,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/apk"
 	"github.com/sovereign-sql/sov/internal/image/tree"
 	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/stages/output"
 	"github.com/sovereign-sql/sov/stages/overlay"
 )
 
@@ -83,7 +83,7 @@ func (s *stage) Needs() []string { return overlay.Names(s.Below) }
 // Key leaves the repositories out: a checksum is the same package wherever it
 // is kept.
 func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
-	k.Add("version", version)
+	output.Version(k, version)
 	k.Add("arch", s.Arch)
 	for _, p := range s.Packages { // their order counts too
 		k.Add("package "+p.Name, p.Version+" "+p.Checksum)
@@ -367,10 +367,5 @@ func writeList(j *pipeline.Job, t *tree.Tree) error {
 			License: p.License, Description: p.Description, URL: p.URL, Origin: p.Origin}
 	}
 	slices.SortFunc(list, func(a, b Installed) int { return cmp.Compare(a.Name, b.Name) })
-	text, err := json.MarshalIndent(list, "", "  ")
-	if err != nil {
-		return fmt.Errorf("encode %s: %w", ListFile, err)
-	}
-	_, err = j.Write(ListFile, append(text, '\n'))
-	return err
+	return output.WriteJSON(j, ListFile, list)
 }

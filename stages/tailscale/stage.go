@@ -4,16 +4,16 @@ import (
 	"context"
 	"debug/buildinfo"
 	_ "embed"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 
 	"golang.org/x/mod/modfile"
 
 	"github.com/sovereign-sql/sov/internal/contract/offline"
+	"github.com/sovereign-sql/sov/internal/image/tree"
 	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/stages/output"
 	"github.com/sovereign-sql/sov/stages/overlay"
 )
 
@@ -126,10 +126,11 @@ func share(j *pipeline.Job, program string) error {
 	if err != nil {
 		return err
 	}
-	b := overlay.NewBuilder(time.Unix(0, 0))
-	b.File("usr/sbin/tailscaled", 0o755, content)
-	b.Symlink("usr/bin/tailscale", "../sbin/tailscaled")
-	return b.Commit(j, TarOutput)
+	return overlay.Write(j, TarOutput, nil, func(b *overlay.Builder, _ *tree.Tree) error {
+		b.File("usr/sbin/tailscaled", 0o755, content)
+		b.Symlink("usr/bin/tailscale", "../sbin/tailscaled")
+		return nil
+	})
 }
 
 // writeInfo takes the modules from the program itself.
@@ -145,10 +146,5 @@ func writeInfo(j *pipeline.Job, program string) error {
 		}
 		info.Modules = append(info.Modules, Module{m.Path, m.Version, m.Sum})
 	}
-	b, err := json.MarshalIndent(info, "", "  ")
-	if err != nil {
-		return err
-	}
-	_, err = j.Write(InfoOutput, append(b, '\n'))
-	return err
+	return output.WriteJSON(j, InfoOutput, info)
 }
