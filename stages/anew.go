@@ -11,7 +11,7 @@ import (
 // the network, of what a bundle has: nothing that another build made counts.
 // The artifact is in Result.Dir, below the folder.
 func BuildAnew(ctx context.Context, o Options, bundle, folder string, jobs int) (*Result, error) {
-	o.Bundle, o.Offline, o.Anew, o.NoCache, o.UpdateLock = bundle, true, true, false, false
+	o.Bundle, o.Offline, o.Fresh, o.NoCache, o.UpdateLock = bundle, true, true, false, false
 	o.CacheDir, o.LockPath, o.Out = filepath.Join(folder, "cache"), filepath.Join(folder, "sov.lock"), filepath.Join(folder, "out")
 	o.Jobs, o.Remotes = jobs, pipeline.Remotes{}
 	return Build(ctx, o)

@@ -17,6 +17,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/oci"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/bundle"
+	"github.com/sovereign-sql/sov/stages/export"
+	"github.com/sovereign-sql/sov/stages/formats"
 	"github.com/sovereign-sql/sov/stages/tailscale"
 )
 
@@ -87,7 +89,7 @@ func newBuilder(ctx context.Context, o Options) (_ *builder, err error) {
 	if o.Arch != "arm64" && o.Arch != "amd64" {
 		return nil, fmt.Errorf("build for %q: the architectures are arm64 and amd64", o.Arch)
 	}
-	if err := CheckFormats(o.Formats); err != nil {
+	if err := formats.Check(o.Formats); err != nil {
 		return nil, err
 	}
 	for _, repository := range o.Repositories {
@@ -165,7 +167,7 @@ func (b *builder) build(ctx context.Context) (*Result, error) {
 		return result, nil
 	}
 	dir := filepath.Join(b.Out, b.Recipe.Name, b.Arch)
-	result.Exported, err = Export(ctx, b.store, result.Result, dir)
+	result.Exported, err = export.Artifact(ctx, b.store, result.Result, dir)
 	if err == nil {
 		result.Dir = dir
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/base"
 	"github.com/sovereign-sql/sov/stages/bundle"
+	"github.com/sovereign-sql/sov/stages/formats"
 	"github.com/sovereign-sql/sov/stages/guestinit"
 	"github.com/sovereign-sql/sov/stages/kernel"
 	"github.com/sovereign-sql/sov/stages/overlay"
@@ -34,7 +35,7 @@ func (b *builder) graph(entry *lock.Entry, guest, phone []byte) []pipeline.Stage
 	init := guestinit.New(guestinit.Options{Below: below, Program: guest, Recipe: b.Recipe})
 	programs := overlay.Shares(init)
 	if b.Recipe.Tailscale.Enabled {
-		st := tailscale.New(tailscale.Options{Arch: b.Arch, Offline: b.Offline, Anew: b.Anew, Supplies: b.supplies})
+		st := tailscale.New(tailscale.Options{Arch: b.Arch, Offline: b.Offline, Fresh: b.Fresh, Bundle: b.supplies})
 		list = append(list, st)
 		programs = append(programs, overlay.Shares(st)...)
 	}
@@ -50,12 +51,7 @@ func (b *builder) graph(entry *lock.Entry, guest, phone []byte) []pipeline.Stage
 	list = append(list,
 		rootfs.New(rootfs.Options{Label: b.Recipe.Rootfs.Label, Free: b.Recipe.Rootfs.Free, Shares: overlay.Shares(list...)}),
 		bundle.New(bundle.Options{Recipe: b.Recipe, RecipeText: b.RecipeText, Arch: b.Arch, Made: made, Builder: b.Builder, Programs: programs}))
-	for _, f := range formatList {
-		if slices.Contains(b.Formats, f.name) {
-			list = append(list, f.stage())
-		}
-	}
-	return list
+	return append(list, formats.Stages(b.Formats)...)
 }
 
 // checkTaken returns an error for a stage whose outputs go nowhere. Such a
@@ -75,16 +71,16 @@ func checkTaken(list []pipeline.Stage, deliver []string) error {
 }
 
 func (b *builder) base(entry *lock.Entry) pipeline.Stage {
-	return base.New(base.Options{Reference: b.image, Digest: entry.Image.Digest, Arch: b.Arch, Images: b.images, Supplies: b.supplies})
+	return base.New(base.Options{Reference: b.image, Digest: entry.Image.Digest, Arch: b.Arch, Images: b.images, Bundle: b.supplies})
 }
 
 func (b *builder) packages(entry *lock.Entry) pipeline.Stage {
 	return packages.New(packages.Options{Below: overlay.Shares(b.base(entry)), Packages: entry.Packages, Removed: entry.Removed, Install: b.Recipe.Packages.Install,
-		Scripts: b.Recipe.Packages.Scripts, Arch: b.Arch, Client: b.client, Supplies: b.supplies})
+		Scripts: b.Recipe.Packages.Scripts, Arch: b.Arch, Client: b.client, Bundle: b.supplies})
 }
 
 func (b *builder) kernelStage(entry *lock.Entry) pipeline.Stage {
-	o := kernel.Options{Arch: b.Arch, Prebuilt: b.Kernel, Fetch: b.client, Supplies: b.supplies}
+	o := kernel.Options{Arch: b.Arch, Prebuilt: b.Kernel, Fetch: b.client, Bundle: b.supplies}
 	if entry.Kernel != nil {
 		o.Source = *entry.Kernel
 	}

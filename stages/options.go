@@ -27,6 +27,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/lock"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/stages/export"
 )
 
 // Options are what a build is asked for.
@@ -40,7 +41,7 @@ type Options struct {
 	Bundle     string // file of WriteBundle, asked before the network; its lock counts where LockPath has no entry
 	Offline    bool   // ask no network; what is not in the cache fails
 	NoCache    bool   // run every stage
-	Anew       bool   // compile with compilers' own caches empty, too
+	Fresh      bool   // compile with compilers' own caches empty, too
 	CacheDir   string // directory of the store
 	// Remotes are asked for what the store does not have, and given what the
 	// build makes. Their Warn is set here.
@@ -68,16 +69,9 @@ type Options struct {
 // A Result is what a build did.
 type Result struct {
 	*pipeline.Result
-	Dir         string         // the exported artifact; empty without Options.Out
-	Lock        *lock.Entry    // what the build was made of
-	LockWritten bool           // Options.LockPath has new content
-	Exported    []ExportedFile // in the order of their names; empty without Options.Out
-	Elapsed     time.Duration  // resolving and exporting included
-}
-
-// An ExportedFile is a file of the artifact.
-type ExportedFile struct {
-	Name string
-	pipeline.Blob
-	Changed bool // it was not there, or not the same, before
+	Dir         string        // the exported artifact; empty without Options.Out
+	Lock        *lock.Entry   // what the build was made of
+	LockWritten bool          // Options.LockPath has new content
+	Exported    []export.File // in the order of their names; empty without Options.Out
+	Elapsed     time.Duration // resolving and exporting included
 }

@@ -155,7 +155,7 @@ func (g *gathering) packageFiles(made output.Source, entry *lock.Entry) error {
 
 func (g *gathering) kernelArchive(ctx context.Context, k lock.Kernel) error {
 	return g.engine.Do(ctx, "kernel source", func(ctx context.Context, t *pipeline.Task) error {
-		b, err := kernel.FetchLocked(ctx, kernel.ResolveOptions{Store: g.store, Fetch: g.client, Supplies: g.supplies, Task: t}, k)
+		b, err := kernel.FetchLocked(ctx, kernel.ResolveOptions{Store: g.store, Fetch: g.client, Bundle: g.supplies, Task: t}, k)
 		if err == nil {
 			g.addBlob(offline.KernelSource, k.SHA256, b)
 		}
@@ -168,7 +168,7 @@ func (g *gathering) modules(ctx context.Context) (err error) {
 		return err
 	}
 	return g.engine.Do(ctx, "modules", func(ctx context.Context, t *pipeline.Task) error {
-		files, root, err := tailscale.Modules(ctx, tailscale.Options{Arch: g.Arch, Offline: g.Offline, Supplies: g.supplies}, g.scratch, t)
+		files, root, err := tailscale.Modules(ctx, tailscale.Options{Arch: g.Arch, Offline: g.Offline, Bundle: g.supplies}, g.scratch, t)
 		if err != nil {
 			return err
 		}

@@ -49,7 +49,7 @@ type Options struct {
 	Digest    string // of the image for Arch; decides what the stage makes
 	Arch      string
 	Images    oci.Options
-	Supplies  *offline.Bundle // asked before the reference
+	Bundle    *offline.Bundle // asked before the reference
 }
 
 // New returns the stage.
@@ -101,19 +101,19 @@ func (s *stage) Run(ctx context.Context, j *pipeline.Job) error {
 }
 
 func (s *stage) open(ctx context.Context) (*oci.Image, error) {
-	config, err := s.Supplies.Bytes(offline.ImageConfig, s.Digest)
+	config, err := s.Bundle.Bytes(offline.ImageConfig, s.Digest)
 	if errors.Is(err, fs.ErrNotExist) {
 		return oci.Open(ctx, s.Reference, s.Arch, s.Digest, s.Images)
 	}
 	if err != nil {
 		return nil, err
 	}
-	manifest, err := s.Supplies.Bytes(offline.ImageManifest, s.Digest)
+	manifest, err := s.Bundle.Bytes(offline.ImageManifest, s.Digest)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	img, err := oci.Assemble(s.Digest, s.Arch, manifest, config, func(diffID string) (io.ReadCloser, int64, error) {
-		return s.Supplies.Open(offline.Layer, diffID)
+		return s.Bundle.Open(offline.Layer, diffID)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("take image %s from the bundle: %w", s.Reference, err)

@@ -39,10 +39,10 @@ type Options struct {
 	// Prebuilt is the path of a finished image to take in place of Source.
 	Prebuilt string
 
-	Fetch    *fetch.Client   // for Source; nil: one with defaults
-	Supplies *offline.Bundle // asked for Source before that
-	Jobs     int             // compilers at a time; 0: one for each processor
-	Path     string          // $PATH, where the build tools are looked for; empty: the process's
+	Fetch  *fetch.Client   // for Source; nil: one with defaults
+	Bundle *offline.Bundle // asked for Source before that
+	Jobs   int             // compilers at a time; 0: one for each processor
+	Path   string          // $PATH, where the build tools are looked for; empty: the process's
 }
 
 // Info is the content of InfoOutput.

@@ -65,7 +65,7 @@ type Options struct {
 	Scripts  []string        // patterns of packages whose scripts the recipe accounts for
 	Arch     string          // "arm64" or "amd64"
 	Client   *fetch.Client
-	Supplies *offline.Bundle // asked before the repositories
+	Bundle   *offline.Bundle // asked before the repositories
 }
 
 // FileOutput is the name of a package's file, in a repository as among the
@@ -203,7 +203,7 @@ func (s *stage) download(ctx context.Context, w *pipeline.Writer, p lock.Package
 
 // receive writes a package's file to f and returns where it came from.
 func (s *stage) receive(ctx context.Context, f *os.File, p lock.Package) (location string, err error) {
-	body, size, err := s.Supplies.Open(offline.Package, p.Checksum)
+	body, size, err := s.Bundle.Open(offline.Package, p.Checksum)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		location = Locate(p.Repository, s.Arch, FileOutput(p))

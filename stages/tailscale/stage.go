@@ -60,11 +60,11 @@ func Version() string {
 // Options say how to build.
 type Options struct {
 	Arch    string // "arm64" or "amd64"
-	Offline bool   // take modules from Supplies and Go's module cache alone
-	Anew    bool   // compile every package, whatever Go's build cache has
+	Offline bool   // take modules from Bundle and Go's module cache alone
+	Fresh   bool   // compile every package, whatever Go's build cache has
 	Go      string // path of the go command; empty: the one in PATH
 
-	Supplies *offline.Bundle // modules in it are taken before others
+	Bundle *offline.Bundle // modules in it are taken before others
 }
 
 // Info is the content of InfoOutput.
