@@ -8,6 +8,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/lock"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/overlay"
+	"github.com/sovereign-sql/sov/stages/resolve"
 )
 
 func TestGraphOfSQL(t *testing.T) {
@@ -31,12 +32,13 @@ func sqlGraph(t *testing.T) []pipeline.Stage {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := newBuilder(t.Context(), Options{Recipe: r, RecipeText: text, Arch: "arm64", CacheDir: t.TempDir(),
-		Program: func(string, string) ([]byte, error) { return []byte("x"), nil }})
+	o := resolve.Options{Recipe: r, RecipeText: text, Arch: "arm64", CacheDir: t.TempDir()}
+	resolver, err := resolve.Open(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return b.graph(&lock.Entry{}, []byte("x"), []byte("x"))
+	t.Cleanup(func() { resolver.Close() })
+	return graph(Options{Options: o}, resolver, &lock.Entry{}, []byte("x"), []byte("x"))
 }
 
 // A motd is a stage as the documentation describes one: it writes /etc/motd.

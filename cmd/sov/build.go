@@ -18,6 +18,7 @@ import (
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages"
 	"github.com/sovereign-sql/sov/stages/formats"
+	"github.com/sovereign-sql/sov/stages/offlinebundle"
 )
 
 // buildFlags are the flags of `sov build` that are not options of stages.Build as they are.
@@ -169,7 +170,7 @@ func (f *buildFlags) loadRecipe(name string) (err error) {
 		f.Recipe, f.RecipeText, err = stages.LoadRecipe(name)
 		return err
 	}
-	if name, f.RecipeText, err = stages.BundleRecipe(f.Bundle); err == nil {
+	if name, f.RecipeText, err = offlinebundle.Recipe(f.Bundle); err == nil {
 		f.Recipe, err = recipe.Parse(f.Bundle+": "+name, f.RecipeText)
 	}
 	return err
