@@ -2,8 +2,8 @@
 // find what the recipe leaves open, makes the graph of stages, has package
 // pipeline run it, and has package export write the artifact.
 //
-// Each stage is a package of its own below this one and knows nothing of the
-// others but the names of the outputs it reads:
+// Each stage is a package below this one. It knows other stages only by the
+// names of the outputs that it reads:
 //
 //	base        layer-NNN.tar, image.json         the base image
 //	packages    NAME-VERSION.tar, db.tar, ...     Alpine packages
@@ -13,9 +13,9 @@
 //	kernel      kernel, config, kernel.json
 //	rootfs      rootfs.img, rootfs.json           all of the above but the kernel, as ext4
 //	bundle      the files of the artifact
-//	module      sov-NAME.zip                      for root managers; when asked for
-//	simg        rootfs.simg                       Android sparse; when asked for
-//	raw.zst     rootfs.img.zst                    when asked for
+//	module      sov-NAME.zip                      for root managers; on demand
+//	simg        rootfs.simg                       Android sparse; on demand
+//	raw.zst     rootfs.img.zst                    on demand
 //
 // To add a stage, write its package and give it to the graph. If it puts files
 // into the root file system, its constructor returns an overlay.Share and its
@@ -41,9 +41,9 @@ type Options struct {
 	resolve.Options
 
 	NoCache bool // run every stage
-	Fresh   bool // leave out the caches of compilers, too
+	Fresh   bool // do not use the caches of compilers
 
-	// Formats are other forms of the artifact that are made too, see formats.Names.
+	// Formats are other forms of the artifact to make, see formats.Names.
 	Formats []string
 
 	// Out is the folder for artifacts: the build exports to OUT/NAME/ARCH. Empty: no export.

@@ -90,7 +90,7 @@ func (s *stage) requiredUsers() []string {
 }
 
 func (s *stage) Run(_ context.Context, j *pipeline.Job) error {
-	return overlay.Write(j, Name+overlay.Suffix, s.Below, s.fill)
+	return overlay.Write(j, Name, s.Below, s.fill)
 }
 
 func (s *stage) fill(b *overlay.Builder, below *tree.Tree) error {

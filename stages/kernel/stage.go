@@ -27,8 +27,8 @@ const (
 	InfoOutput   = "kernel.json" // an Info
 )
 
-// format is part of the key: it changes when the same inputs give another
-// output.
+// format is the version of the outputs, see output.Version. Its label in the key
+// differs from that of other stages; keys in existing caches have it.
 const format = 1
 
 // Options say which kernel to make.

@@ -33,7 +33,7 @@ type Report struct {
 // Write writes one file with everything that a build of the recipe's lock
 // entry reads from outside: image, packages, the kernel's source, the modules of
 // Tailscale, the recipe and the lock. What the cache does not have is fetched
-// now. The file appears when it is complete; the same lock gives the same file.
+// now. The file gets its name when it is complete. The same lock gives the same file.
 func Write(ctx context.Context, o resolve.Options, path string) (*Report, error) {
 	r, err := resolve.Open(ctx, o)
 	if err != nil {

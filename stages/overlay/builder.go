@@ -77,8 +77,8 @@ func (b *Builder) WriteTar(w io.Writer) error {
 	return t.Close()
 }
 
-// Write makes the output called name a share of what fill adds. fill gets the
-// tree of the shares below, whose newest time the entries carry.
+// Write makes the files that fill adds a share: the output NAME.tar. fill gets
+// the tree of the shares below. The files carry the newest time in that tree.
 func Write(j *pipeline.Job, name string, below []Share, fill func(b *Builder, below *tree.Tree) error) error {
 	merged, err := Merge(j, below...)
 	if err != nil {
@@ -93,7 +93,7 @@ func Write(j *pipeline.Job, name string, below []Share, fill func(b *Builder, be
 	if err := fill(b, merged.Tree); err != nil {
 		return err
 	}
-	return b.commit(j, name)
+	return b.commit(j, name+Suffix)
 }
 
 func (b *Builder) commit(j *pipeline.Job, name string) error {

@@ -28,17 +28,29 @@ type Merged struct {
 func Merge(src output.Source, shares ...Share) (*Merged, error) {
 	m := &Merged{Tree: tree.New()}
 	for _, share := range shares {
-		for _, o := range src.Outputs(share.Name()) {
-			if !strings.HasSuffix(o.Name, Suffix) {
-				continue
-			}
-			if err := m.apply(src, o.Blob, share); err != nil {
-				m.Close()
-				return nil, fmt.Errorf("apply %s of stage %s: %w", o.Name, share.Name(), err)
-			}
+		if err := m.add(src, share); err != nil {
+			m.Close()
+			return nil, err
 		}
 	}
 	return m, nil
+}
+
+func (m *Merged) add(src output.Source, share Share) error {
+	empty := true
+	for _, o := range src.Outputs(share.Name()) {
+		if !strings.HasSuffix(o.Name, Suffix) {
+			continue
+		}
+		empty = false
+		if err := m.apply(src, o.Blob, share); err != nil {
+			return fmt.Errorf("apply %s of stage %s: %w", o.Name, share.Name(), err)
+		}
+	}
+	if empty && !share.MayBeEmpty {
+		return fmt.Errorf("stage %s is a share of the root file system and has no output named *%s", share.Name(), Suffix)
+	}
+	return nil
 }
 
 func (m *Merged) apply(src output.Source, b pipeline.Blob, share Share) error {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -102,6 +103,17 @@ func TestShares(t *testing.T) {
 	list := []pipeline.Stage{named("kernel"), Share{Stage: named("base")}, named("runner"), Share{Stage: named("last")}}
 	if got := Names(Shares(list...)); !slices.Equal(got, []string{"base", "last"}) {
 		t.Errorf("the shares are %q", got)
+	}
+}
+
+func TestMergeEmptyShare(t *testing.T) {
+	s := newShelf(t)
+	s.put("motd", "motd", []byte("not a tar"))
+	if _, err := Merge(s, Share{Stage: named("motd"), MayBeEmpty: true}); err != nil {
+		t.Error(err)
+	}
+	if _, err := Merge(s, Share{Stage: named("motd")}); err == nil || !strings.Contains(err.Error(), "stage motd ") {
+		t.Errorf("an empty share: %v", err)
 	}
 }
 

@@ -21,6 +21,9 @@ type Share struct {
 	// packages bring /sbin as a directory where a base image may have a link to
 	// /usr/sbin, and apk keeps the link.
 	ImageLayers bool
+	// MayBeEmpty says that the stage may have no files to add. Without it, a
+	// share without an output named *.tar is an error.
+	MayBeEmpty bool
 }
 
 // Shares returns the shares among stages, in the order of the stages. That is

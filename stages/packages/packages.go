@@ -73,7 +73,7 @@ type Options struct {
 func FileOutput(p lock.Package) string { return p.Name + "-" + p.Version + ".apk" }
 
 // New returns the stage.
-func New(o Options) pipeline.Stage { return overlay.Share{Stage: &stage{o}} }
+func New(o Options) pipeline.Stage { return overlay.Share{Stage: &stage{o}, MayBeEmpty: true} }
 
 type stage struct{ Options }
 

@@ -64,7 +64,7 @@ func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 
 func (s *stage) Run(_ context.Context, j *pipeline.Job) error {
 	var server *Server
-	err := overlay.Write(j, Name+overlay.Suffix, s.Below, func(b *overlay.Builder, below *tree.Tree) (err error) {
+	err := overlay.Write(j, Name, s.Below, func(b *overlay.Builder, below *tree.Tree) (err error) {
 		if server, err = findServer(below); err != nil {
 			return err
 		}

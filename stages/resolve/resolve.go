@@ -1,7 +1,6 @@
 // Package resolve finds out what a recipe leaves open: the digest of the base
-// image, the versions of packages, the kernel's source. The answers stand in the
-// lock; what is newer than the lock, and why a package is in it, is asked here,
-// too.
+// image, the versions of packages, the kernel's source. It writes the answers to
+// the lock, updates the lock, and says why the lock has a package.
 package resolve
 
 import (
@@ -80,7 +79,7 @@ func (r *Resolver) want() lock.Want {
 		Tailscale:    r.tailscaleVersion(),
 	}
 	if len(w.Packages) == 0 {
-		w.Repositories = nil // nothing is taken from them
+		w.Repositories = nil // unused
 	}
 	return w
 }
@@ -115,7 +114,7 @@ func (r *Resolver) resolveImage(ctx context.Context, entry *lock.Entry) error {
 
 func (r *Resolver) resolveKernel(ctx context.Context, entry *lock.Entry) error {
 	return r.Do(ctx, "resolve kernel", func(ctx context.Context, t *pipeline.Task) error {
-		// Before a source of over a hundred megabytes is fetched that could not be compiled. A remote cache may have the kernel.
+		// A source has over a hundred megabytes; without a compiler it is fetched in vain. A remote cache may have the kernel.
 		if err := kernel.CheckTools(ctx, r.Arch); err != nil && len(r.Remotes.From) == 0 {
 			return err
 		}

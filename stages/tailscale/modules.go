@@ -81,8 +81,8 @@ func before(env []string, folder string) []string {
 	return append(slices.Clone(env), "GOPROXY="+proxy)
 }
 
-// withBundle unpacks the bundle's modules into a folder and has it asked
-// first. What they contain is compared with go.sum, as that of any proxy.
+// withBundle unpacks the bundle's modules into a folder, which Go then asks
+// before other proxies. Go compares them with go.sum like those of any proxy.
 func (s *stage) withBundle(env []string, folder string) ([]string, error) {
 	if s.Bundle == nil {
 		return env, nil

@@ -22,7 +22,7 @@ const Name = "tailscale"
 
 // Names of the outputs.
 const (
-	TarOutput  = "tailscale.tar"
+	TarOutput  = Name + overlay.Suffix
 	InfoOutput = "tailscale.json" // an Info
 )
 
@@ -32,8 +32,8 @@ const (
 	command = "tailscale.com/cmd/tailscaled"
 )
 
-// format is part of the key: it changes when the same inputs give another
-// output.
+// format is the version of the outputs, see output.Version. Its label in the key
+// differs from that of other stages; keys in existing caches have it.
 const format = 2
 
 var (
@@ -60,8 +60,8 @@ func Version() string {
 // Options say how to build.
 type Options struct {
 	Arch    string // "arm64" or "amd64"
-	Offline bool   // take modules from Bundle and Go's module cache alone
-	Fresh   bool   // compile every package, whatever Go's build cache has
+	Offline bool   // take modules only from Bundle and Go's module cache
+	Fresh   bool   // compile every package; do not use Go's build cache
 	Go      string // path of the go command; empty: the one in PATH
 
 	Bundle *offline.Bundle // modules in it are taken before others
@@ -126,7 +126,7 @@ func share(j *pipeline.Job, program string) error {
 	if err != nil {
 		return err
 	}
-	return overlay.Write(j, TarOutput, nil, func(b *overlay.Builder, _ *tree.Tree) error {
+	return overlay.Write(j, Name, nil, func(b *overlay.Builder, _ *tree.Tree) error {
 		b.File("usr/sbin/tailscaled", 0o755, content)
 		b.Symlink("usr/bin/tailscale", "../sbin/tailscaled")
 		return nil

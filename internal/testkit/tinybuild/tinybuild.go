@@ -1,5 +1,5 @@
-// Package tinybuild gives tests a build that takes a second: everything that it
-// fetches, from servers on loopback, and a recipe for it.
+// Package tinybuild gives tests a build that takes a second: a small recipe, and
+// servers on loopback for everything that the build fetches.
 package tinybuild
 
 import (
@@ -37,9 +37,9 @@ import (
 	"github.com/sovereign-sql/sov/stages/resolve"
 )
 
-// A World is all that a build takes from outside: a registry with a base image,
+// A World is everything that a build takes from outside: a registry with a base image,
 // a signed package repository, and a kernel that meets the guest's needs. The
-// registry and the repository are real ones, on loopback, with small contents.
+// registry and the repository are real and have small contents.
 type World struct {
 	T        *testing.T
 	Host     string            // of the server, 127.0.0.1:PORT
@@ -88,7 +88,7 @@ func New(t *testing.T) *World {
 	return w
 }
 
-// signingKey is made once: a key takes longer than a build.
+// signingKey makes one key for all tests: making it takes longer than a build.
 var signingKey = func() func(*testing.T) *apkbuild.Key {
 	once := sync.OnceValues(func() (*apkbuild.Key, error) { return apkbuild.NewKey("test@example.org-1.rsa.pub") })
 	return func(t *testing.T) *apkbuild.Key {
@@ -109,8 +109,8 @@ func (w *World) Write(path string, content []byte) {
 	}
 }
 
-// FitKernel returns the least that passes for a kernel of arm64: the header, the
-// banner, and a configuration with every option that the guest needs.
+// FitKernel returns the smallest file that passes for a kernel of arm64: the
+// header, the banner, and a configuration with every option that the guest needs.
 func FitKernel(t *testing.T) []byte {
 	t.Helper()
 	var config strings.Builder
@@ -133,8 +133,8 @@ func FitKernel(t *testing.T) []byte {
 	return b.Bytes()
 }
 
-// BaseFiles are those of an image in Alpine's layout with one package in its
-// database.
+// BaseFiles returns the files of an image in Alpine's layout with one package in
+// its database.
 func (w *World) BaseFiles() map[string]string {
 	w.T.Helper()
 	public, err := w.key.PublicPEM()
@@ -230,7 +230,7 @@ func (w *World) withPlatform(img v1.Image) v1.Image {
 }
 
 // AddPostgres puts a server into the repository: the package, a library that it
-// needs, and one that has a script nobody accounted for.
+// needs, and a package with a script that the recipe does not account for.
 func (w *World) AddPostgres(version string) {
 	w.T.Helper()
 	number, _, _ := strings.Cut(version, "-")
@@ -250,7 +250,7 @@ func (w *World) AddPostgres(version string) {
 	})
 }
 
-// AddPackage writes a package into the repository, in place of one of its name.
+// AddPackage puts a package into the repository and removes one of the same name.
 func (w *World) AddPackage(p *apkbuild.Package) {
 	w.T.Helper()
 	p.Arch = AlpineName
@@ -286,7 +286,7 @@ func (w *World) serveRepository(rw http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// Asked returns and forgets the requests so far.
+// Asked returns the requests since the last call.
 func (w *World) Asked() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -295,14 +295,14 @@ func (w *World) Asked() []string {
 	return asked
 }
 
-// Answer has fn answer requests before the servers; nil ends that.
+// Answer lets fn answer requests before the servers do; nil ends that.
 func (w *World) Answer(fn func(path string, rw http.ResponseWriter) bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.spoil = fn
 }
 
-// Recipe is a small sql, with more YAML behind it.
+// Recipe returns a small sql recipe, with more YAML appended.
 func (w *World) Recipe(more string) string {
 	return `name: tiny
 version: "1"
@@ -319,8 +319,8 @@ users: [{name: postgres, uid: 70, gid: 70}]
 // WithPostgres is the part of a recipe that enables PostgreSQL.
 const WithPostgres = "postgres: {enabled: true}\n"
 
-// Options are those of a build in a directory with a lock, a cache and a
-// folder for artifacts.
+// Options returns the options of a build that keeps its lock, its cache and its
+// artifacts in dir.
 func (w *World) Options(dir, recipeText string) stages.Options {
 	w.T.Helper()
 	r, err := recipe.Parse("tiny.yaml", []byte(recipeText))
@@ -335,7 +335,7 @@ func (w *World) Options(dir, recipeText string) stages.Options {
 	}
 }
 
-// Build builds and fails the test if that does not work.
+// Build builds, and ends the test on an error.
 func (w *World) Build(o stages.Options) *stages.Result {
 	w.T.Helper()
 	result, err := stages.Build(context.Background(), o)
@@ -345,8 +345,7 @@ func (w *World) Build(o stages.Options) *stages.Result {
 	return result
 }
 
-// AddLibrary puts icu-libs of another version into the repository, in place of
-// the one that is there.
+// AddLibrary replaces icu-libs in the repository with another version.
 func (w *World) AddLibrary(version string) {
 	w.T.Helper()
 	w.AddPackage(&apkbuild.Package{
