@@ -41,20 +41,21 @@ func sqlGraph(t *testing.T) []pipeline.Stage {
 	return graph(Options{Options: o}, resolver, &lock.Entry{}, []byte("x"), []byte("x"))
 }
 
-// A motd is a stage as the documentation describes one: it writes /etc/motd.
-type motd struct{ text string }
+// An issueStage is a stage as the documentation describes one: it writes
+// /etc/issue.
+type issueStage struct{ text string }
 
-func (motd) Name() string    { return "motd" }
-func (motd) Needs() []string { return nil }
+func (issueStage) Name() string    { return "issue" }
+func (issueStage) Needs() []string { return nil }
 
-func (m motd) Key(k *pipeline.Key, _ pipeline.Inputs) error {
+func (m issueStage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 	k.Add("version", 1)
 	k.Add("text", m.text)
 	return nil
 }
 
-func (m motd) Run(_ context.Context, j *pipeline.Job) error {
-	_, err := j.Write("motd.tar", nil)
+func (m issueStage) Run(_ context.Context, j *pipeline.Job) error {
+	_, err := j.Write("issue.tar", nil)
 	return err
 }
 
@@ -67,8 +68,8 @@ func TestStageThatNobodyTakes(t *testing.T) {
 	if err := checkTaken(list, deliver); err != nil {
 		t.Error(err)
 	}
-	for what, st := range map[string]pipeline.Stage{"not a share": motd{}, "a share behind rootfs": overlay.Share{Stage: motd{}}} {
-		if err := checkTaken(append(list[:len(list):len(list)], st), deliver); err == nil || !strings.Contains(err.Error(), "stage motd: ") {
+	for what, st := range map[string]pipeline.Stage{"not a share": issueStage{}, "a share behind rootfs": overlay.Share{Stage: issueStage{}}} {
+		if err := checkTaken(append(list[:len(list):len(list)], st), deliver); err == nil || !strings.Contains(err.Error(), "stage issue: ") {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
