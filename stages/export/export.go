@@ -1,4 +1,7 @@
-package stages
+// Package export copies the artifact of a build out of the store. The files of
+// a directory are replaced together: a reader sees the artifact of before or the
+// new one, whatever interrupts the export.
+package export
 
 import (
 	"bytes"
@@ -17,11 +20,11 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/provenance"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/bundle"
+	"github.com/sovereign-sql/sov/stages/formats"
 	"github.com/sovereign-sql/sov/stages/runner"
 )
 
-// filePerm is the mode of a file of the artifact. The directory can be handed on
-// as it is.
+// filePerm returns the mode of a file of the artifact.
 func filePerm(name string) fs.FileMode {
 	if name == runner.File {
 		return 0o755
@@ -29,33 +32,39 @@ func filePerm(name string) fs.FileMode {
 	return 0o644
 }
 
-// Export makes dir the artifact that a build's bundle holds. The files are
-// gathered beside dir and take its place together: whatever goes wrong, dir is
-// the artifact of before or the new one, never some of each. Files that an
-// earlier artifact had and this one has not are gone afterwards; files that no
-// build wrote stay. If dir is the artifact already, nothing is written.
+// A File is a file of the artifact.
+type File struct {
+	Name string
+	pipeline.Blob
+	Changed bool // it did not exist, or had other content, before
+}
+
+// Artifact makes dir the artifact that a build's bundle holds, and returns the
+// files in the order of their names. Files of an earlier artifact that this one
+// does not have are removed; files that no build wrote stay. If dir is the
+// artifact already, nothing is written.
 //
-// Other forms of it that the build made (Options.Formats) lie beside its files. Those of an earlier build, which are of
-// another artifact or might be, are gone afterwards.
-func Export(ctx context.Context, store *pipeline.Store, result *pipeline.Result, dir string) ([]ExportedFile, error) {
+// Other formats of the artifact that the build made stand beside its files.
+// Those of an earlier build may be of another artifact and are removed.
+func Artifact(ctx context.Context, store *pipeline.Store, result *pipeline.Result, dir string) ([]File, error) {
 	st := result.Stage(bundle.Name)
 	if st == nil {
 		return nil, errors.New("export: the build has no bundle")
 	}
 	outputs := slices.Clone(st.Outputs)
-	for _, f := range formatList {
-		if st := result.Stage(f.name); st != nil {
+	for _, name := range formats.Names() {
+		if st := result.Stage(name); st != nil {
 			outputs = append(outputs, st.Outputs...)
 		}
 	}
-	files := make([]ExportedFile, 0, len(outputs))
+	files := make([]File, 0, len(outputs))
 	changed := len(staleFiles(dir, outputNames(outputs))) > 0
 	for _, o := range outputs {
-		f := ExportedFile{Name: o.Name, Blob: o.Blob, Changed: !store.Exported(o.Blob, filepath.Join(dir, o.Name), filePerm(o.Name))}
+		f := File{Name: o.Name, Blob: o.Blob, Changed: !store.Exported(o.Blob, filepath.Join(dir, o.Name), filePerm(o.Name))}
 		changed = changed || f.Changed
 		files = append(files, f)
 	}
-	slices.SortFunc(files, func(a, b ExportedFile) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Name, b.Name) })
 	if !changed {
 		return files, nil
 	}
@@ -69,15 +78,13 @@ func Export(ctx context.Context, store *pipeline.Store, result *pipeline.Result,
 func staleFiles(dir string, now []string) []string {
 	old, err := manifest.Load(dir)
 	if err != nil {
-		return nil // no artifact, or none that says what is its own
+		return nil // not an artifact, or one without a list of its files
 	}
 	var names, stale []string
 	for _, f := range old.Files {
 		names = append(names, f.Name)
 	}
-	for _, f := range formatList {
-		names = append(names, f.file(old.Name))
-	}
+	names = append(names, formats.Files(old.Name)...)
 	for _, name := range names {
 		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil && !slices.Contains(now, name) {
 			stale = append(stale, name)
@@ -94,7 +101,7 @@ func outputNames(outputs []pipeline.Output) []string {
 	return names
 }
 
-func exportAll(ctx context.Context, store *pipeline.Store, files []ExportedFile, dir string) error {
+func exportAll(ctx context.Context, store *pipeline.Store, files []File, dir string) error {
 	var names []string
 	for _, f := range files {
 		names = append(names, f.Name)
@@ -119,7 +126,7 @@ func exportAll(ctx context.Context, store *pipeline.Store, files []ExportedFile,
 }
 
 // Replace makes dir an artifact of the files that names lists and fill writes
-// into a directory beside it. They take dir's place together, as Export says.
+// into a directory beside it. That directory takes the place of dir at once.
 func Replace(dir string, names []string, fill func(staging string) error) error {
 	parent := filepath.Dir(dir)
 	if err := os.MkdirAll(parent, 0o755); err != nil {
@@ -138,7 +145,7 @@ func Replace(dir string, names []string, fill func(staging string) error) error 
 	if err != nil {
 		return err
 	}
-	// After the exchange this is what was there before.
+	// After the swap this is what was there before.
 	defer os.RemoveAll(staging)
 	if err := os.Chmod(staging, 0o755); err != nil {
 		return err
@@ -155,10 +162,10 @@ func Replace(dir string, names []string, fill func(staging string) error) error 
 			return err
 		}
 	}
-	if err := swap(staging, dir); err != nil {
+	if err := putInPlace(staging, dir); err != nil {
 		return err
 	}
-	return keepStrangers(staging, dir, stale)
+	return keepUnbuilt(staging, dir, stale)
 }
 
 func stagingPrefix(dir string) string { return "." + filepath.Base(dir) + ".new-" }
@@ -176,9 +183,9 @@ func lockDir(dir string) (unlock func(), err error) {
 	return func() { f.Close() }, nil
 }
 
-// finishInterrupted clears away what exports left that were killed. One that
-// was killed behind the exchange has yet to hand over the strangers' files; one
-// that was killed amid an exchange by renames, to give dir back.
+// finishInterrupted removes what killed exports left. An export that was killed
+// after the swap has not moved the files that no build wrote; one that was killed
+// during a swap by renames has not given dir back.
 func finishInterrupted(names []string, dir string) error {
 	left, err := filepath.Glob(filepath.Join(filepath.Dir(dir), stagingPrefix(dir)+"*"))
 	if err != nil {
@@ -194,7 +201,7 @@ func finishInterrupted(names []string, dir string) error {
 		}
 		if err == nil {
 			stale := append(staleFiles(old, nil), names...)
-			if err := keepStrangers(old, dir, stale); err != nil {
+			if err := keepUnbuilt(old, dir, stale); err != nil {
 				return err
 			}
 		}
@@ -214,9 +221,8 @@ func isWhole(dir string) bool {
 	})
 }
 
-// swap makes staging what stands at dir, and dir, if there was one, what stands
-// at staging.
-func swap(staging, dir string) error {
+// putInPlace gives staging the name dir. An earlier dir gets the name staging.
+func putInPlace(staging, dir string) error {
 	_, err := os.Lstat(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return os.Rename(staging, dir)
@@ -224,13 +230,13 @@ func swap(staging, dir string) error {
 	if err != nil {
 		return err
 	}
-	return exchange(staging, dir)
+	return swap(staging, dir)
 }
 
-// keepStrangers moves what no build wrote from the old directory to the new. A
-// signature goes along only if it is that of the new artifact, too.
+// keepUnbuilt moves the files that no build wrote from the old directory to the
+// new one. A signature is moved only if it is valid for the new artifact, too.
 // Names that begin with a dot are parts of files that were being written.
-func keepStrangers(old, dir string, stale []string) error {
+func keepUnbuilt(old, dir string, stale []string) error {
 	entries, err := os.ReadDir(old)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // there was no old one

@@ -1,13 +1,13 @@
-package stages
+package export
 
 import (
 	"errors"
 	"os"
 )
 
-// exchangeByRename swaps two directories. It puts b back if a cannot take its
+// swapByRename swaps two directories. It puts b back if a cannot take its
 // place.
-func exchangeByRename(a, b string) error {
+func swapByRename(a, b string) error {
 	aside := a + ".old"
 	if err := os.Rename(b, aside); err != nil {
 		return err

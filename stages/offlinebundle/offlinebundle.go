@@ -1,4 +1,6 @@
-package stages
+// Package offlinebundle writes offline bundles: one file with everything that a
+// locked build reads from outside. Package offline is their format.
+package offlinebundle
 
 import (
 	"bytes"
@@ -6,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -15,50 +16,44 @@ import (
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/base"
 	"github.com/sovereign-sql/sov/stages/kernel"
+	"github.com/sovereign-sql/sov/stages/output"
 	"github.com/sovereign-sql/sov/stages/packages"
+	"github.com/sovereign-sql/sov/stages/resolve"
 	"github.com/sovereign-sql/sov/stages/tailscale"
 )
 
-// lockItem is the name of a bundle's lock.
-const lockItem = "sov.lock"
-
-// A BundleReport says what a bundle came to.
-type BundleReport struct {
+// A Report describes a bundle that was written.
+type Report struct {
 	Path        string         `json:"path"`
 	Size        int64          `json:"size"`         // bytes
-	Items       map[string]int `json:"items"`        // how many of each kind
-	LockWritten bool           `json:"lock_written"` // there was no entry, and one was resolved
+	Items       map[string]int `json:"items"`        // number of each kind
+	LockWritten bool           `json:"lock_written"` // the lock had no entry, and one was resolved
 }
 
-// WriteBundle writes one file with everything that a build of the recipe's lock
+// Write writes one file with everything that a build of the recipe's lock
 // entry reads from outside: image, packages, the kernel's source, the modules of
 // Tailscale, the recipe and the lock. What the cache does not have is fetched
-// now. The file appears when it is complete; the same lock gives the same file.
-func WriteBundle(ctx context.Context, o Options, path string) (*BundleReport, error) {
-	b, err := newBuilder(ctx, o)
+// now. The file gets its name when it is complete. The same lock gives the same file.
+func Write(ctx context.Context, o resolve.Options, path string) (*Report, error) {
+	r, err := resolve.Open(ctx, o)
 	if err != nil {
 		return nil, err
 	}
-	defer b.supplies.Close()
-	release, err := b.use(ctx)
+	defer r.Close()
+	entry, written, err := r.Entry(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer release()
-	entry, written, err := b.lockEntry(ctx)
-	if err != nil {
-		return nil, err
-	}
-	g := &gathering{builder: b, open: map[offline.Item]func() (io.ReadCloser, error){}}
+	g := &gathering{Resolver: r, open: map[offline.Item]func() (io.ReadCloser, error){}}
 	defer func() { os.RemoveAll(g.scratch) }()
 	if err := g.gather(ctx, entry); err != nil {
-		return nil, fmt.Errorf("gather what recipe %s for %s is made from: %w", b.Recipe.Name, b.Arch, err)
+		return nil, fmt.Errorf("gather what recipe %s for %s is made from: %w", r.Recipe.Name, r.Arch, err)
 	}
-	report := &BundleReport{Path: path, Items: map[string]int{}, LockWritten: written}
+	report := &Report{Path: path, Items: map[string]int{}, LockWritten: written}
 	for _, i := range g.index.Items {
 		report.Items[string(i.Kind)]++
 	}
-	err = b.engine.Do(ctx, "write bundle", func(ctx context.Context, t *pipeline.Task) error {
+	err = r.Do(ctx, "write bundle", func(ctx context.Context, t *pipeline.Task) error {
 		report.Size, err = g.write(ctx, path, t)
 		return err
 	})
@@ -67,10 +62,10 @@ func WriteBundle(ctx context.Context, o Options, path string) (*BundleReport, er
 
 // A gathering collects the items of a bundle.
 type gathering struct {
-	*builder
+	*resolve.Resolver
 	index   offline.Index
 	open    map[offline.Item]func() (io.ReadCloser, error)
-	scratch string // folder that is removed at the end
+	scratch string // folder, removed at the end
 }
 
 func (g *gathering) add(kind offline.Kind, name string, b pipeline.Blob, open func() (io.ReadCloser, error)) {
@@ -85,7 +80,7 @@ func (g *gathering) addBytes(kind offline.Kind, name string, text []byte) {
 }
 
 func (g *gathering) addBlob(kind offline.Kind, name string, b pipeline.Blob) {
-	g.add(kind, name, b, func() (io.ReadCloser, error) { return g.store.Open(b) })
+	g.add(kind, name, b, func() (io.ReadCloser, error) { return g.Store.Open(b) })
 }
 
 func (g *gathering) gather(ctx context.Context, entry *lock.Entry) error {
@@ -93,15 +88,15 @@ func (g *gathering) gather(ctx context.Context, entry *lock.Entry) error {
 	var file lock.File
 	file.Put(*entry)
 	g.addBytes(offline.Recipe, g.Recipe.Name, g.RecipeText)
-	g.addBytes(offline.Lock, lockItem, file.Encode())
-	result, err := g.buildBefore(ctx, g.base(entry), g.packages(entry))
+	g.addBytes(offline.Lock, offline.LockName, file.Encode())
+	made, err := g.Run(ctx, g.Base(entry), g.Packages(entry))
 	if err != nil {
 		return err
 	}
-	if err := g.image(finished{g.store, result}, entry); err != nil {
+	if err := g.image(made, entry); err != nil {
 		return err
 	}
-	if err := g.packageFiles(finished{g.store, result}, entry); err != nil {
+	if err := g.packageFiles(made, entry); err != nil {
 		return err
 	}
 	if entry.Kernel != nil && g.Kernel == "" {
@@ -115,20 +110,20 @@ func (g *gathering) gather(ctx context.Context, entry *lock.Entry) error {
 	return nil
 }
 
-func (g *gathering) image(made finished, entry *lock.Entry) error {
+func (g *gathering) image(made output.Source, entry *lock.Entry) error {
 	var about base.Image
-	if err := made.readJSON(base.Name, base.ImageFile, &about); err != nil {
+	if err := output.ReadJSON(made, base.Name, base.ImageFile, &about); err != nil {
 		return err
 	}
-	if b, ok := made.output(base.Name, base.ManifestFile); ok { // docker save's have none
+	if b, ok := output.Find(made, base.Name, base.ManifestFile); ok { // an image written by docker save has none
 		g.addBlob(offline.ImageManifest, entry.Image.Digest, b)
 	}
-	if b, ok := made.output(base.Name, base.ConfigFile); ok {
+	if b, ok := output.Find(made, base.Name, base.ConfigFile); ok {
 		g.addBlob(offline.ImageConfig, entry.Image.Digest, b)
 	}
 	seen := map[string]bool{}
 	for i, id := range about.DiffIDs {
-		b, ok := made.output(base.Name, base.LayerFile(i))
+		b, ok := output.Find(made, base.Name, base.LayerFile(i))
 		if !ok {
 			return fmt.Errorf("layer %s of the image is missing", id)
 		}
@@ -140,9 +135,9 @@ func (g *gathering) image(made finished, entry *lock.Entry) error {
 	return nil
 }
 
-func (g *gathering) packageFiles(made finished, entry *lock.Entry) error {
+func (g *gathering) packageFiles(made output.Source, entry *lock.Entry) error {
 	for _, p := range entry.Packages {
-		b, ok := made.output(packages.Name, packages.FileOutput(p))
+		b, ok := output.Find(made, packages.Name, packages.FileOutput(p))
 		if !ok {
 			return fmt.Errorf("package %s-%s is missing", p.Name, p.Version)
 		}
@@ -152,8 +147,8 @@ func (g *gathering) packageFiles(made finished, entry *lock.Entry) error {
 }
 
 func (g *gathering) kernelArchive(ctx context.Context, k lock.Kernel) error {
-	return g.engine.Do(ctx, "kernel source", func(ctx context.Context, t *pipeline.Task) error {
-		b, err := kernel.FetchLocked(ctx, kernel.ResolveOptions{Store: g.store, Fetch: g.client, Supplies: g.supplies, Task: t}, k)
+	return g.Do(ctx, "kernel source", func(ctx context.Context, t *pipeline.Task) error {
+		b, err := kernel.FetchLocked(ctx, kernel.ResolveOptions{Store: g.Store, Fetch: g.Client, Bundle: g.OfflineBundle, Task: t}, k)
 		if err == nil {
 			g.addBlob(offline.KernelSource, k.SHA256, b)
 		}
@@ -165,8 +160,8 @@ func (g *gathering) modules(ctx context.Context) (err error) {
 	if g.scratch, err = os.MkdirTemp("", "sov-bundle-"); err != nil {
 		return err
 	}
-	return g.engine.Do(ctx, "modules", func(ctx context.Context, t *pipeline.Task) error {
-		files, root, err := tailscale.Modules(ctx, tailscale.Options{Arch: g.Arch, Offline: g.Offline, Supplies: g.supplies}, g.scratch, t)
+	return g.Do(ctx, "modules", func(ctx context.Context, t *pipeline.Task) error {
+		files, root, err := tailscale.Modules(ctx, tailscale.Options{Arch: g.Arch, Offline: g.Offline, Bundle: g.OfflineBundle}, g.scratch, t)
 		if err != nil {
 			return err
 		}
@@ -187,7 +182,7 @@ func blobOfFile(path string) (pipeline.Blob, error) {
 	return pipeline.Blob{Digest: pipeline.DigestOf(content), Size: int64(len(content))}, err
 }
 
-// write writes the file beside path and gives it its name when it is complete.
+// write writes a file beside path and renames it when it is complete.
 func (g *gathering) write(ctx context.Context, path string, t *pipeline.Task) (size int64, err error) {
 	for _, i := range g.index.Items {
 		t.Grow(i.Size)
@@ -227,59 +222,8 @@ func (g *gathering) write(ctx context.Context, path string, t *pipeline.Task) (s
 	return info.Size(), nil
 }
 
-// openSupplies opens the bundle that a build takes things from. If it was made
-// from this very recipe, it stands for the flags that it was made with, too: an
-// image, or repositories, in place of the recipe's.
-func (b *builder) openSupplies() (err error) {
-	if b.Bundle == "" {
-		return nil
-	}
-	if b.supplies, err = offline.Open(b.Bundle); err != nil {
-		return err
-	}
-	entry, err := b.bundleEntry()
-	if err != nil || entry == nil {
-		return err
-	}
-	text, err := b.supplies.Bytes(offline.Recipe, b.Recipe.Name)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if !bytes.Equal(text, b.RecipeText) {
-		return nil
-	}
-	if b.Image == "" {
-		b.Image = entry.Inputs.Image
-	}
-	if len(b.Repositories) == 0 {
-		b.Repositories = entry.Inputs.Repositories
-	}
-	if b.KernelSource == "" {
-		b.KernelSource = entry.Inputs.Kernel
-	}
-	return nil
-}
-
-// bundleEntry returns the bundle's lock entry for the recipe, nil where it has
-// none.
-func (b *builder) bundleEntry() (*lock.Entry, error) {
-	text, err := b.supplies.Bytes(offline.Lock, lockItem)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	file, err := lock.Parse(b.Bundle+": "+lockItem, text)
-	if err != nil {
-		return nil, err
-	}
-	entry, _ := file.Find(b.Recipe.Name, b.Arch)
-	return entry, nil
-}
-
-// BundleRecipe returns the source of the recipe in a bundle.
-func BundleRecipe(path string) (name string, text []byte, err error) {
+// Recipe returns the source of the recipe in a bundle.
+func Recipe(path string) (name string, text []byte, err error) {
 	b, err := offline.Open(path)
 	if err != nil {
 		return "", nil, err

@@ -1,4 +1,4 @@
-package stages
+package offlinebundle_test
 
 import (
 	"bytes"
@@ -14,13 +14,17 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/contract/lock"
 	"github.com/sovereign-sql/sov/internal/fetch"
+	"github.com/sovereign-sql/sov/internal/testkit/tinybuild"
+	"github.com/sovereign-sql/sov/stages"
+	"github.com/sovereign-sql/sov/stages/offlinebundle"
+	"github.com/sovereign-sql/sov/stages/resolve"
 )
 
 // writeBundle writes one for a build's options and returns its path.
-func writeBundle(t *testing.T, o Options) string {
+func writeBundle(t *testing.T, o stages.Options) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "sql.sovbundle")
-	if _, err := WriteBundle(context.Background(), o, path); err != nil {
+	if _, err := offlinebundle.Write(context.Background(), o.Options, path); err != nil {
 		t.Fatal(err)
 	}
 	return path
@@ -29,64 +33,64 @@ func writeBundle(t *testing.T, o Options) string {
 // TestBundle builds from a bundle in a place where nothing else is: no network,
 // no cache, no lock. What it was made of is gone from the mirror by then.
 func TestBundle(t *testing.T) {
-	w := newWorld(t)
-	here := w.options(t.TempDir(), w.recipe(withPostgres))
-	want := contents(t, w.build(here).Dir)
+	w := tinybuild.New(t)
+	here := w.Options(t.TempDir(), w.Recipe(tinybuild.WithPostgres))
+	want := tinybuild.Contents(t, w.Build(here).Dir)
 	path := writeBundle(t, here)
-	if again := writeBundle(t, here); readFile(t, again) != readFile(t, path) {
+	if again := writeBundle(t, here); tinybuild.ReadFile(t, again) != tinybuild.ReadFile(t, path) {
 		t.Error("the same lock makes another bundle")
 	}
 	cold := here
 	cold.CacheDir = t.TempDir()
-	if fetched := writeBundle(t, cold); readFile(t, fetched) != readFile(t, path) {
+	if fetched := writeBundle(t, cold); tinybuild.ReadFile(t, fetched) != tinybuild.ReadFile(t, path) {
 		t.Error("with an empty cache it is another bundle")
 	}
-	w.addLibrary("76.2-r0")
-	w.asked()
+	w.AddLibrary("76.2-r0")
+	w.Asked()
 
-	there := w.options(t.TempDir(), w.recipe(withPostgres))
+	there := w.Options(t.TempDir(), w.Recipe(tinybuild.WithPostgres))
 	there.Bundle, there.Offline = path, true
-	result := w.build(there)
-	if diff := cmp.Diff(want, contents(t, result.Dir)); diff != "" {
+	result := w.Build(there)
+	if diff := cmp.Diff(want, tinybuild.Contents(t, result.Dir)); diff != "" {
 		t.Error("from the bundle it is another artifact")
 	}
-	if asked := w.asked(); len(asked) > 0 {
+	if asked := w.Asked(); len(asked) > 0 {
 		t.Errorf("asked for %q", asked)
 	}
-	if !result.LockWritten || readFile(t, there.LockPath) != readFile(t, here.LockPath) {
+	if !result.LockWritten || tinybuild.ReadFile(t, there.LockPath) != tinybuild.ReadFile(t, here.LockPath) {
 		t.Error("the bundle's lock was not taken over")
 	}
-	if again := writeBundle(t, there); readFile(t, again) != readFile(t, path) {
+	if again := writeBundle(t, there); tinybuild.ReadFile(t, again) != tinybuild.ReadFile(t, path) {
 		t.Error("a bundle made of a bundle is another")
 	}
-	if again := w.build(there); again.LockWritten || len(ran(again)) > 0 {
-		t.Errorf("again: lock written %v, ran %q", again.LockWritten, ran(again))
+	if again := w.Build(there); again.LockWritten || len(tinybuild.Ran(again)) > 0 {
+		t.Errorf("again: lock written %v, ran %q", again.LockWritten, tinybuild.Ran(again))
 	}
 }
 
 // TestBundleWithFlags: a bundle of a build with another image and repository is
 // used without repeating the flags.
 func TestBundleWithFlags(t *testing.T) {
-	w := newWorld(t)
-	text := strings.Replace(w.recipe(withPostgres), w.host, "registry.invalid", -1)
-	here := w.options(t.TempDir(), text)
-	here.Image, here.Repositories = w.save("base:1", filepath.Join(t.TempDir(), "base.tar")), []string{"http://" + w.host + "/main"}
-	want := contents(t, w.build(here).Dir)
-	there := w.options(t.TempDir(), text)
+	w := tinybuild.New(t)
+	text := strings.Replace(w.Recipe(tinybuild.WithPostgres), w.Host, "registry.invalid", -1)
+	here := w.Options(t.TempDir(), text)
+	here.Image, here.Repositories = w.Save("base:1", filepath.Join(t.TempDir(), "base.tar")), []string{"http://" + w.Host + "/main"}
+	want := tinybuild.Contents(t, w.Build(here).Dir)
+	there := w.Options(t.TempDir(), text)
 	there.Bundle, there.Offline = writeBundle(t, here), true
 	if err := os.Remove(here.Image); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(want, contents(t, w.build(there).Dir)); diff != "" {
+	if diff := cmp.Diff(want, tinybuild.Contents(t, w.Build(there).Dir)); diff != "" {
 		t.Error("from the bundle it is another artifact")
 	}
-	changed := w.options(t.TempDir(), text+"# changed\n")
+	changed := w.Options(t.TempDir(), text+"# changed\n")
 	changed.Bundle, changed.Offline = there.Bundle, true
 	var stale *lock.StaleError
-	if _, err := Build(context.Background(), changed); !errors.As(err, &stale) {
+	if _, err := stages.Build(context.Background(), changed); !errors.As(err, &stale) {
 		t.Errorf("a recipe that the bundle was not made from: %v", err)
 	}
-	name, recipe, err := BundleRecipe(there.Bundle)
+	name, recipe, err := offlinebundle.Recipe(there.Bundle)
 	if err != nil || name != "tiny" || string(recipe) != text {
 		t.Errorf("the recipe in it: %q, %q, %v", name, recipe, err)
 	}
@@ -95,16 +99,16 @@ func TestBundleWithFlags(t *testing.T) {
 // TestDamagedBundle flips a bit of each item, and cuts the bundle off: no
 // artifact comes of it.
 func TestDamagedBundle(t *testing.T) {
-	w := newWorld(t)
-	here := w.options(t.TempDir(), w.recipe(withPostgres))
-	w.build(here)
-	good := []byte(readFile(t, writeBundle(t, here)))
+	w := tinybuild.New(t)
+	here := w.Options(t.TempDir(), w.Recipe(tinybuild.WithPostgres))
+	w.Build(here)
+	good := []byte(tinybuild.ReadFile(t, writeBundle(t, here)))
 	refuse := func(what string, content []byte) {
 		t.Helper()
-		there := w.options(t.TempDir(), w.recipe(withPostgres))
+		there := w.Options(t.TempDir(), w.Recipe(tinybuild.WithPostgres))
 		there.Bundle, there.Offline = filepath.Join(t.TempDir(), "bad"), true
-		w.write(there.Bundle, content)
-		if _, err := Build(context.Background(), there); err == nil || errors.Is(err, fetch.ErrOffline) {
+		w.Write(there.Bundle, content)
+		if _, err := stages.Build(context.Background(), there); err == nil || errors.Is(err, fetch.ErrOffline) {
 			t.Errorf("%s: %v", what, err)
 		}
 		if _, err := os.Stat(there.Out); !errors.Is(err, os.ErrNotExist) {
@@ -126,25 +130,25 @@ func TestDamagedBundle(t *testing.T) {
 
 // TestBundleLacks takes from the network what a bundle of another lock has not.
 func TestBundleLacks(t *testing.T) {
-	w := newWorld(t)
-	here := w.options(t.TempDir(), w.recipe(withPostgres))
-	w.build(here)
+	w := tinybuild.New(t)
+	here := w.Options(t.TempDir(), w.Recipe(tinybuild.WithPostgres))
+	w.Build(here)
 	old := writeBundle(t, here)
-	w.addLibrary("76.2-r0")
-	if _, err := UpdateLock(context.Background(), here, []string{"icu-libs"}); err != nil {
+	w.AddLibrary("76.2-r0")
+	if _, err := resolve.Update(context.Background(), here.Options, []string{"icu-libs"}); err != nil {
 		t.Fatal(err)
 	}
 	here.Bundle, here.CacheDir = old, t.TempDir()
-	w.answer(func(path string, rw http.ResponseWriter) bool {
+	w.Answer(func(path string, rw http.ResponseWriter) bool {
 		if strings.HasPrefix(path, "/v2/") || strings.Contains(path, "postgresql17") {
 			t.Errorf("asked for %s", path)
 		}
 		return false
 	})
-	w.build(here)
-	w.answer(nil)
+	w.Build(here)
+	w.Answer(nil)
 	here.Offline, here.CacheDir = true, t.TempDir()
-	if _, err := Build(context.Background(), here); !errors.Is(err, fetch.ErrOffline) || !strings.Contains(err.Error(), "icu-libs") {
+	if _, err := stages.Build(context.Background(), here); !errors.Is(err, fetch.ErrOffline) || !strings.Contains(err.Error(), "icu-libs") {
 		t.Errorf("offline: %v", err)
 	}
 }
