@@ -81,7 +81,7 @@ func restore(ctx context.Context, args []string, stdin io.Reader, stderr io.Writ
 	if err != nil {
 		return err
 	}
-	signal.Ignore(unix.SIGPIPE) // whoever asked may be gone: what was begun is undone all the same
+	signal.Ignore(unix.SIGPIPE) // the caller may be gone: a started restore is undone all the same
 	events := make(chan backup.Event)
 	go func() {
 		did, err := s.Restore(ctx, stdin, func(text string) { events <- backup.Event{Progress: text} })
@@ -92,11 +92,11 @@ func restore(ctx context.Context, args []string, stdin io.Reader, stderr io.Writ
 		}
 		close(events)
 	}()
-	return tell(events, os.Stdout)
+	return writeEvents(events, os.Stdout)
 }
 
-// tell writes events, and an empty one where there has been none for a while.
-func tell(events <-chan backup.Event, w io.Writer) error {
+// writeEvents writes events, and an empty one after a while without any.
+func writeEvents(events <-chan backup.Event, w io.Writer) error {
 	const quiet = 5 * time.Second
 	out := json.NewEncoder(w)
 	var failed error // to write: the restore goes on to its end all the same

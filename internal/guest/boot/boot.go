@@ -22,8 +22,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/guest/supervision"
 )
 
-// boot brings the machine up. It returns an error only if there is no use in going on; what else
-// goes wrong is a problem for the status to tell.
+// boot brings the machine up. It returns an error only if the guest cannot continue; any other
+// error becomes a problem in the status.
 func (m *machine) boot(ctx context.Context) error {
 	spec, err := guestspec.Load(os.DirFS("/"))
 	if err != nil {

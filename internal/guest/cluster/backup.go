@@ -19,7 +19,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/backup"
 )
 
-// A Server is a running server, for whoever saves and restores its databases.
+// A Server is a running server whose databases can be saved and restored.
 type Server struct {
 	Socket string // a path that ends in .s.PGSQL.PORT
 	Bin    string // directory of its programs; what is not there is looked for in $PATH

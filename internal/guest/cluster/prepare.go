@@ -140,7 +140,7 @@ func (p Preparation) create(ctx context.Context) error {
 }
 
 // initdb fills dir with a cluster whose local users are known by the system's names and whose
-// remote ones by passwords, of which there is none yet: nobody can log in from afar.
+// remote ones by passwords, of which there is none yet: no remote user can log in.
 func (p Preparation) initdb(ctx context.Context, dir string, owner *syscall.Credential) error {
 	args := append([]string{
 		"--pgdata=" + dir, "--username=postgres", "--encoding=UTF8", "--data-checksums",
@@ -162,8 +162,8 @@ func (p Preparation) initdb(ctx context.Context, dir string, owner *syscall.Cred
 	return nil
 }
 
-// removeStalePID removes the postmaster.pid of a server that is no more. After a power cut its
-// number may belong to any process, and the server would refuse to start.
+// removeStalePID removes the postmaster.pid of a server that does not run any more. After a power
+// cut its number may belong to any process, and the server would refuse to start.
 func (p Preparation) removeStalePID() error {
 	root, err := os.OpenRoot(p.Data)
 	if err != nil {

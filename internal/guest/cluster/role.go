@@ -68,7 +68,7 @@ func connectTo(ctx context.Context, socket, database string) (*pgconn.PgConn, er
 	}
 	config.Host, config.Port = filepath.Dir(socket), uint16(number)
 	config.User, config.Database, config.Password = superuser, database, ""
-	config.RuntimeParams["log_statement"] = "none" // verifiers are nobody's business
+	config.RuntimeParams["log_statement"] = "none" // the log must not hold verifiers
 	config.RuntimeParams["log_min_duration_statement"] = "-1"
 	config.RuntimeParams["log_min_error_statement"] = "panic"
 	return pgconn.ConnectConfig(ctx, config)

@@ -69,7 +69,7 @@ func (s *Server) serveStep(w http.ResponseWriter, r *http.Request, step string, 
 	}
 	_, err = io.Copy(&patientWriter{w: w, c: http.NewResponseController(w)}, p.Out)
 	p.Out.Close()
-	if err != nil || r.Context().Err() != nil { // nobody is there any more
+	if err != nil || r.Context().Err() != nil { // the caller has gone
 		p.Signal(unix.SIGTERM)
 	}
 	select {
@@ -83,7 +83,7 @@ func (s *Server) serveStep(w http.ResponseWriter, r *http.Request, step string, 
 	}
 }
 
-// A patientReader reads a body for as long as it goes on.
+// A patientReader reads a body of any length. It fails when nothing comes for streamPatience.
 type patientReader struct {
 	r io.Reader
 	c *http.ResponseController
@@ -97,7 +97,8 @@ func (p *patientReader) Read(b []byte) (int, error) {
 	return p.r.Read(b)
 }
 
-// A patientWriter writes an answer for as long as somebody takes it.
+// A patientWriter writes an answer of any length. It fails when the caller reads nothing for
+// streamPatience.
 type patientWriter struct {
 	w io.Writer
 	c *http.ResponseController

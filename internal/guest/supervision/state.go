@@ -10,7 +10,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/guest/journal"
 )
 
-// change alters the state under the lock and wakes whoever waits for it.
+// change alters the state under the lock and wakes the goroutines that wait for a change.
 func (s *service) change(alter func(*guestapi.Service)) {
 	s.sup.mu.Lock()
 	alter(&s.state)

@@ -4,7 +4,7 @@
 // It speaks the daemon's local API, HTTP over a Unix socket, which `tailscale` itself uses, and
 // contains none of Tailscale's own code. So the key that lets a node join is never an argument of a
 // process. Nothing ever waits for the tailnet: the daemon tries to join again and again, and
-// [Client.Status] says how far it is. Running the daemon is left to package supervision.
+// [Report] says how far it is. Running the daemon is left to package supervision.
 package tailnet
 
 import (
@@ -38,25 +38,25 @@ type Client struct {
 // NewClient returns a client of the daemon that listens on socket.
 func NewClient(socket string) *Client { return &Client{socket} }
 
-// A Status is what the daemon says of itself.
-type Status struct {
-	State       string   `json:"BackendState"` // such as StateRunning
-	HaveNodeKey bool     `json:"HaveNodeKey"`  // the node has joined once
-	Health      []string `json:"Health"`       // what is wrong, in a person's words
-	Self        *Self    `json:"Self"`
+// A daemonStatus is what the daemon says of itself.
+type daemonStatus struct {
+	State       string      `json:"BackendState"` // such as stateRunning
+	HaveNodeKey bool        `json:"HaveNodeKey"`  // the node has joined once
+	Health      []string    `json:"Health"`       // what is wrong, in a person's words
+	Self        *selfStatus `json:"Self"`
 }
 
 // States of a daemon.
 const (
-	StateNoState          = "NoState" // it has not heard from the control server yet
-	StateNeedsLogin       = "NeedsLogin"
-	StateNeedsMachineAuth = "NeedsMachineAuth"
-	StateStopped          = "Stopped"
-	StateRunning          = "Running"
+	stateNoState          = "NoState" // it has not heard from the control server yet
+	stateNeedsLogin       = "NeedsLogin"
+	stateNeedsMachineAuth = "NeedsMachineAuth"
+	stateStopped          = "Stopped"
+	stateRunning          = "Running"
 )
 
-// Self is this node as the tailnet has it.
-type Self struct {
+// selfStatus is this node as the tailnet has it.
+type selfStatus struct {
 	ID           string       `json:"ID"`
 	PublicKey    string       `json:"PublicKey"`
 	HostName     string       `json:"HostName"` // what the node calls itself
@@ -66,17 +66,17 @@ type Self struct {
 	KeyExpiry    *time.Time   `json:"KeyExpiry"` // nil: never
 }
 
-// Name is the node's name on the tailnet, which may carry a suffix where another has it already.
-func (s *Self) Name() string {
+// name is the node's name on the tailnet, which may carry a suffix where another has it already.
+func (s *selfStatus) name() string {
 	if name, _, _ := strings.Cut(s.DNSName, "."); name != "" {
 		return name
 	}
 	return s.HostName
 }
 
-// Status asks the daemon how it is.
-func (c *Client) Status(ctx context.Context) (*Status, error) {
-	var s Status
+// status asks the daemon how it is.
+func (c *Client) status(ctx context.Context) (*daemonStatus, error) {
+	var s daemonStatus
 	if err := c.do(ctx, http.MethodGet, "status?peers=false", nil, &s); err != nil {
 		return nil, err
 	}
@@ -88,21 +88,20 @@ type Node struct {
 	Hostname    string
 	LoginServer string   // URL; empty: Tailscale's own
 	Tags        []string // "tag:NAME"
-	AuthKey     string   // empty: there is none
+	AuthKey     string   // may be empty
 }
 
 // What Up did.
 const (
 	Joining = "the node joins its tailnet by its auth key"
-	Renamed = "the node's name was changed"
-	NoKey   = "the node has not joined and there is no auth key"
+	renamed = "the node's name was changed"
+	noKey   = "the node has not joined and there is no auth key"
 )
 
-// Up makes the node what it is to be, and returns what that took: Joining, Renamed, NoKey or
-// nothing. A node that has joined keeps its key: only its name is looked after, and the auth key is
-// left alone.
+// Up makes the node what it is to be, and returns a line about what that took, if anything. A node
+// that has joined keeps its key: only its name is looked after, and the auth key is left alone.
 func (c *Client) Up(ctx context.Context, n Node) (did string, err error) {
-	status, err := c.Status(ctx)
+	status, err := c.status(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -114,7 +113,7 @@ func (c *Client) Up(ctx context.Context, n Node) (did string, err error) {
 	case status.HaveNodeKey:
 		return c.rename(ctx, prefs, n.Hostname)
 	case n.AuthKey == "":
-		return NoKey, nil
+		return noKey, nil
 	}
 	return Joining, c.join(ctx, prefs, n)
 }
@@ -125,7 +124,7 @@ func (c *Client) rename(ctx context.Context, prefs map[string]json.RawMessage, n
 		return "", nil
 	}
 	change := map[string]any{"Hostname": name, "HostnameSet": true}
-	return Renamed, c.do(ctx, http.MethodPatch, "prefs", change, nil)
+	return renamed, c.do(ctx, http.MethodPatch, "prefs", change, nil)
 }
 
 // join does as `tailscale up` does, but for waiting.

@@ -70,7 +70,7 @@ type Keeper struct {
 	Log     func(text string, attrs ...any)
 
 	once sync.Once
-	look chan struct{} // somebody has looked besides Run
+	look chan struct{} // Look has read the sources
 
 	turn  sync.Mutex           // held for a round: there is one clock
 	next  map[string]time.Time // when a source that has answered is due again
@@ -101,8 +101,8 @@ func (k *Keeper) Run(ctx context.Context) {
 	}
 }
 
-// Look reads the sources now, for whoever knows that the clock may be wrong, and returns the status
-// after it.
+// Look reads the sources now, for a caller that knows that the clock may be wrong, and returns the
+// status after it.
 func (k *Keeper) Look(ctx context.Context) guestapi.Clock {
 	k.round(ctx, true)
 	select {
@@ -176,7 +176,7 @@ func (k *Keeper) coast(pause time.Duration) time.Duration {
 	return pause
 }
 
-// lost notes that no source answers. A clock that nobody looks at must not be braked.
+// lost notes that no source answers. A clock that is not compared must not be braked.
 func (k *Keeper) lost(ctx context.Context, faults []error) time.Duration {
 	if ctx.Err() != nil {
 		return 0
