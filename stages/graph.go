@@ -24,14 +24,14 @@ import (
 // The order of the list is the order in which shares are laid over each other,
 // in which stages are shown, and in which they start where there is a choice.
 // The kernel, which takes longest, comes first. Tailscale takes minutes, too;
-// the base image and the packages, which its files lie on, take seconds.
+// the base image and the packages, which its share lies on, take seconds.
 func graph(o Options, r *resolve.Resolver, entry *lock.Entry, guest, phone []byte) []pipeline.Stage {
 	base, packages := r.Base(entry), r.Packages(entry)
 	below := overlay.Shares(base, packages)
 	list := []pipeline.Stage{kernelStage(r, entry), base, packages}
 
 	init := guestinit.New(guestinit.Options{Below: below, Program: guest, Recipe: r.Recipe})
-	programs := overlay.Shares(init)
+	programs := overlay.Shares(init) // their order is part of the bundle's key
 	if r.Recipe.Tailscale.Enabled {
 		st := tailscale.New(tailscale.Options{Arch: r.Arch, Offline: r.Offline, Fresh: o.Fresh, Bundle: r.OfflineBundle})
 		list = append(list, st)

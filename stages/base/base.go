@@ -53,7 +53,9 @@ type Options struct {
 }
 
 // New returns the stage.
-func New(o Options) pipeline.Stage { return overlay.Share{Stage: &stage{o}, ImageLayers: true, MayBeEmpty: true} }
+func New(o Options) pipeline.Stage {
+	return overlay.Share{Stage: &stage{o}, ImageLayers: true, MayBeEmpty: true}
+}
 
 type stage struct{ Options }
 
