@@ -1,28 +1,18 @@
 package endurance
 
 import (
-	"math"
-	"os"
-	"strconv"
 	"testing"
 
 	"github.com/sovereign-sql/sov/internal/testkit/guesttest"
 	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
+	"github.com/sovereign-sql/sov/internal/testkit/repeat"
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// scale is what each count is multiplied by.
-const scale = "SOV_ENDURANCE"
-
-// times is a count, scaled. It is never less than one.
+// times is a count, scaled.
 func times(t *testing.T, n int) int {
 	t.Helper()
-	text := os.Getenv(scale)
-	factor, err := strconv.ParseFloat(text, 64)
-	if err != nil || factor < 0 || math.IsInf(factor, 0) || math.IsNaN(factor) {
-		t.Fatalf("$%s is %q, and should be a number such as 0.5", scale, text)
-	}
-	return max(1, int(math.Round(float64(n)*factor)))
+	return repeat.Times(t, 1, n)
 }
 
 func TestPowerCuts(t *testing.T) {

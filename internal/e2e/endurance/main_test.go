@@ -5,12 +5,13 @@ import (
 	"os"
 	"testing"
 
+	"github.com/sovereign-sql/sov/internal/testkit/repeat"
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv(scale) == "" {
-		fmt.Printf("endurance: not asked for: set $%s to a number, or run make endurance\n", scale)
+	if os.Getenv(repeat.Scale) == "" {
+		fmt.Printf("endurance: not asked for: set $%s to a number, or run make endurance\n", repeat.Scale)
 		return
 	}
 	sovtest.Main(m)

@@ -20,6 +20,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/phone/receive"
 	"github.com/sovereign-sql/sov/internal/phone/slots"
 	"github.com/sovereign-sql/sov/internal/testkit/artifacttest"
+	"github.com/sovereign-sql/sov/internal/testkit/repeat"
 )
 
 // A handset is a phone in this process: package receive on a folder, with a connection that breaks after some bytes.
@@ -172,14 +173,12 @@ func TestPush(t *testing.T) {
 	}
 }
 
-// cuts of the connection at random points.
-const cuts = 60
-
 // Wherever the connection is cut, what is current is the old version or the new one, whole, and the next push ends the work.
 func TestCut(t *testing.T) {
 	h := newHandset(t)
 	kernel := artifacttest.Noise(50_000, 1)
-	random := rand.New(rand.NewPCG(1, 1))
+	random := rand.New(rand.NewPCG(repeat.Seed(t), 1))
+	cuts := repeat.Times(t, 30, 500) // of the connection at random points
 	current := open(t, artifacttest.Make(t, "sql", "0", kernel, image(0)))
 	h.push(current)
 	h.good()

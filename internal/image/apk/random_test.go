@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/sovereign-sql/sov/internal/testkit/repeat"
 )
 
 // randomCase is a small repository with every kind of relation between its packages, and a world that wants some of them.
@@ -115,12 +117,9 @@ func otherThan(n string, provides []string, dep string) string {
 // its hash tables.
 func TestSolveRandom(t *testing.T) {
 	o := newOracle(t)
-	count := uint64(300)
-	if testing.Short() {
-		count = 50
-	}
+	count := repeat.Times(t, 100, 300)
 	refused := 0
-	for seed := range count {
+	for seed := range uint64(count) {
 		c := randomRepository(t, seed)
 		want, err := o.simulate(t, c.installed, c.world, c.packages)
 		if err != nil {

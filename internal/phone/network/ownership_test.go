@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sovereign-sql/sov/internal/testkit/repeat"
 )
 
 const (
@@ -246,9 +248,10 @@ func TestUplinkReturnsToOneOfTwo(t *testing.T) {
 
 // Two machines live through a random order of everything that happens to them; afterwards nothing of theirs is left.
 func TestRandomLife(t *testing.T) {
-	const lives, events = 6, 25
-	for life := range lives {
-		seed := rand.Uint64()
+	const events = 25
+	seeds := rand.New(rand.NewPCG(repeat.Seed(t), 0))
+	for life := range repeat.Times(t, 6, 150) {
+		seed := seeds.Uint64()
 		t.Run(fmt.Sprint(life), func(t *testing.T) {
 			t.Logf("seed %d", seed)
 			r := rand.New(rand.NewPCG(seed, 0))

@@ -1,0 +1,39 @@
+// Package repeat says how often a test repeats what is under chance: a few times, always the same, in `make test`; many times, never
+// the same, in `make endurance`.
+package repeat
+
+import (
+	"math"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+)
+
+// Scale is the environment variable that asks for endurance: a number, such as 0.1 or 10, by which counts are multiplied.
+const Scale = "SOV_ENDURANCE"
+
+// Times returns a few, or, where endurance is asked for, many, scaled: at least one.
+func Times(t testing.TB, few, many int) int {
+	t.Helper()
+	text := os.Getenv(Scale)
+	if text == "" {
+		return few
+	}
+	factor, err := strconv.ParseFloat(text, 64)
+	if err != nil || factor < 0 || math.IsInf(factor, 0) || math.IsNaN(factor) {
+		t.Fatalf("$%s is %q, and must be a number such as 0.5", Scale, text)
+	}
+	return max(1, int(math.Round(float64(many)*factor)))
+}
+
+// Seed returns a seed for random numbers and logs it: always the same, or, where endurance is asked for, another one each time.
+func Seed(t testing.TB) uint64 {
+	t.Helper()
+	seed := uint64(1)
+	if os.Getenv(Scale) != "" {
+		seed = rand.Uint64()
+	}
+	t.Logf("seed %d", seed)
+	return seed
+}
