@@ -15,6 +15,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/contract/backup"
 	"github.com/sovereign-sql/sov/internal/host/device"
+	"github.com/sovereign-sql/sov/internal/host/fleet"
 	"github.com/sovereign-sql/sov/pipeline"
 )
 
@@ -46,33 +47,33 @@ older one, when all has come and was checked. It holds the roles' password verif
 				return err
 			}
 			if f.several() {
-				return &usageError{errors.New("a file takes the backup of one phone: name one with --device")}
+				return usagef("a file takes the backup of one phone: name one with --device")
 			}
-			return f.each(c, func(ctx context.Context, s *site) error { return saveBackup(ctx, s, name, args[1]) })
+			return f.each(c, func(ctx context.Context, s *fleet.Site) error { return saveBackup(ctx, s, name, args[1]) })
 		},
 	}
 	f.add(c)
 	return c
 }
 
-func saveBackup(ctx context.Context, s *site, name, path string) error {
+func saveBackup(ctx context.Context, s *fleet.Site, name, path string) error {
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		return &usageError{fmt.Errorf("%s is no file", path)}
+		return usagef("%s is no file", path)
 	}
 	if _, err := os.Stat(filepath.Dir(path)); err != nil {
 		return fmt.Errorf("the backup's folder: %w", err)
 	}
-	fmt.Fprintf(s.errOut, "backup: saving the databases of %s on %s\n", name, s.Name())
+	fmt.Fprintf(s.ErrOut, "backup: saving the databases of %s on %s\n", name, s.Name())
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stream, in := io.Pipe()
 	ended := make(chan struct{})
 	go func() {
-		err := s.runner(ctx, device.Command{Stdout: in, Limit: device.NoLimit, Idle: streamIdle}, "backup", name)
+		err := s.Runner(ctx, device.Command{Stdout: in, Limit: device.NoLimit, Idle: streamIdle}, "backup", name)
 		in.CloseWithError(err) // where it went well the end of the file: the stream has one of its own
 		close(ended)
 	}()
-	counted := &counter{r: stream, say: transferred(s.errOut, "backup")}
+	counted := &counter{r: stream, say: transferred(s.ErrOut, "backup")}
 	made, err := backup.Create(path, backup.Backup{Machine: name, Time: time.Now().UTC().Truncate(time.Second)}, backup.NewReader(counted))
 	stream.CloseWithError(errors.New("the backup could not be written"))
 	cancel()
@@ -83,7 +84,7 @@ func saveBackup(ctx context.Context, s *site, name, path string) error {
 	return reportBackup(s, made, path)
 }
 
-func reportBackup(s *site, made *backup.Backup, path string) error {
+func reportBackup(s *fleet.Site, made *backup.Backup, path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
 		return err
@@ -94,10 +95,10 @@ func reportBackup(s *site, made *backup.Backup, path string) error {
 			r.Databases = append(r.Databases, file.Database.Name)
 		}
 	}
-	if s.asJSON {
-		return printJSON(s.out, r)
+	if s.AsJSON {
+		return printJSON(s.Out, r)
 	}
-	_, err = fmt.Fprintf(s.out, "%s: %s, databases %s\n", path, pipeline.FormatSize(r.Size), strings.Join(r.Databases, ", "))
+	_, err = fmt.Fprintf(s.Out, "%s: %s, databases %s\n", path, pipeline.FormatSize(r.Size), strings.Join(r.Databases, ", "))
 	return err
 }
 

@@ -1,15 +1,12 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"math"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/sovereign-sql/sov/internal/host/cache"
 	"github.com/sovereign-sql/sov/pipeline"
 )
 
@@ -49,22 +46,6 @@ func (cc *cacheCommand) open() (*pipeline.Store, error) {
 	return pipeline.OpenStore(dir)
 }
 
-// entryReport is one cache entry as `--json` prints it.
-type entryReport struct {
-	Key     string    `json:"key"`
-	Stage   string    `json:"stage"`
-	Memo    string    `json:"memo,omitempty"`
-	Created time.Time `json:"created"`
-	Used    time.Time `json:"used"`
-	Seconds float64   `json:"seconds"`          // that it took to make
-	Disk    int64     `json:"disk"`             // bytes
-	Remote  string    `json:"remote,omitempty"` // the remote cache it came from
-}
-
-func newEntryReport(e pipeline.Entry) entryReport {
-	return entryReport{e.Key, e.Stage, e.Memo, e.Created.UTC(), e.Used.UTC(), e.Took.Seconds(), e.Disk, e.Remote}
-}
-
 func (cc *cacheCommand) newLs() *cobra.Command {
 	return &cobra.Command{
 		Use:     "ls",
@@ -80,9 +61,9 @@ func (cc *cacheCommand) newLs() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			reports := make([]entryReport, 0, len(entries))
+			reports := make([]cache.Entry, 0, len(entries))
 			for _, e := range entries {
-				reports = append(reports, newEntryReport(e))
+				reports = append(reports, cache.NewEntry(e))
 			}
 			if cc.asJSON {
 				return printJSON(c.OutOrStdout(), reports)
@@ -156,17 +137,17 @@ recently used first. A build that runs is waited for.`,
 				if limit.text == "" {
 					continue
 				}
-				age, err := parseAge(limit.text)
+				age, err := cache.ParseAge(limit.text)
 				if err != nil {
-					return &usageError{fmt.Errorf("--%s %s: %w", limit.flag, limit.text, err)}
+					return usagef("--%s %s: %w", limit.flag, limit.text, err)
 				}
 				*limit.since = time.Now().Add(-age)
 			}
 			o.KeepScopes = o.Keep // a key is no recipe's name, nor the other way round
 			if maxSize != "" {
 				var err error
-				if o.MaxDisk, err = parseSize(maxSize); err != nil {
-					return &usageError{fmt.Errorf("--max-size %s: %w", maxSize, err)}
+				if o.MaxDisk, err = cache.ParseSize(maxSize); err != nil {
+					return usagef("--max-size %s: %w", maxSize, err)
 				}
 			}
 			o.OnWait = func() { fmt.Fprintln(c.ErrOrStderr(), "prune: waiting for a build that runs") }
@@ -194,9 +175,9 @@ recently used first. A build that runs is waited for.`,
 
 func (cc *cacheCommand) printPruned(c *cobra.Command, result pipeline.PruneResult, dryRun bool) error {
 	if cc.asJSON {
-		reports := make([]entryReport, 0, len(result.Entries))
+		reports := make([]cache.Entry, 0, len(result.Entries))
 		for _, e := range result.Entries {
-			reports = append(reports, newEntryReport(e))
+			reports = append(reports, cache.NewEntry(e))
 		}
 		return printJSON(c.OutOrStdout(), map[string]any{"entries": reports, "blobs": result.Blobs, "disk": result.Disk, "dry_run": dryRun})
 	}
@@ -260,39 +241,7 @@ func (cc *cacheCommand) printVerified(c *cobra.Command, result pipeline.VerifyRe
 		}
 	}
 	if n := len(result.Problems); n > 0 {
-		return &foundError{fmt.Sprintf("%d problem(s) in the cache", n)}
+		return foundf("%d problem(s) in the cache", n)
 	}
 	return nil
-}
-
-// parseAge reads a duration, with days ("30d") beside the units of time.ParseDuration.
-func parseAge(text string) (time.Duration, error) {
-	if days, ok := strings.CutSuffix(text, "d"); ok {
-		n, err := strconv.ParseUint(days, 10, 16)
-		if err != nil {
-			return 0, errors.New("want a number of days such as 30d")
-		}
-		return time.Duration(n) * 24 * time.Hour, nil
-	}
-	age, err := time.ParseDuration(text)
-	if err != nil || age < 0 {
-		return 0, errors.New("want a time such as 12h or 30d")
-	}
-	return age, nil
-}
-
-// sizeUnits are the factors of parseSize.
-var sizeUnits = map[string]int64{
-	"": 1, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40,
-}
-
-// parseSize reads a number of bytes with a decimal or binary unit: 512MB, 10GiB.
-func parseSize(text string) (int64, error) {
-	number := strings.TrimRight(text, "kKMGTiB")
-	unit, known := sizeUnits[text[len(number):]]
-	n, err := strconv.ParseInt(number, 10, 64)
-	if err != nil || !known || n <= 0 || n > math.MaxInt64/unit {
-		return 0, errors.New("want a size such as 512MB or 10GiB")
-	}
-	return n * unit, nil
 }

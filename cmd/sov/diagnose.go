@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 
+	"github.com/sovereign-sql/sov/internal/host/fleet"
 	"github.com/spf13/cobra"
 )
 
@@ -17,12 +18,12 @@ the cause, with what to do. --fix repairs what is the phone's: its network, and 
 Exit status: 0 when nothing is broken, 3 when something is.`,
 		example: "  sov diagnose sql\n  sov diagnose sql --fix",
 		flags:   func(c *cobra.Command) { c.Flags().BoolVar(&fix, "fix", false, "repair what is the phone's") },
-		do: func(ctx context.Context, s *site, name string) error {
+		do: func(ctx context.Context, s *fleet.Site, name string) error {
 			var args []string
 			if fix {
 				args = append(args, "--fix")
 			}
-			return s.show(ctx, startLimit, "diagnose", name, args...)
+			return show(ctx, s, startLimit, "diagnose", name, args...)
 		},
 	}.command()
 }

@@ -4,41 +4,14 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net/http"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
-	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
+	"github.com/sovereign-sql/sov/internal/host/doctor"
 	"github.com/sovereign-sql/sov/internal/host/preflight"
-	"github.com/sovereign-sql/sov/internal/host/qemu"
-	"github.com/sovereign-sql/sov/kernel"
-	"github.com/sovereign-sql/sov/pipeline"
-	kernelstage "github.com/sovereign-sql/sov/stages/kernel"
 )
-
-const (
-	// sourceBound is how long a public source may take to answer.
-	sourceBound = 3 * time.Second
-	// buildSpace is what a first build of one architecture needs in the cache folder, in bytes: the kernel's source
-	// unpacked and compiled takes 2 GiB, Go's build cache for Tailscale half of that.
-	buildSpace = 4 << 30
-)
-
-// A finding is the result of one check of `sov doctor`.
-type finding struct {
-	Check  string `json:"check"`
-	Group  string `json:"group"` // "tools", "cache", "sources" or "phone"
-	OK     bool   `json:"ok"`
-	Found  string `json:"found"`
-	Advice string `json:"advice,omitempty"` // what to do; only where OK is false
-}
 
 var doctorGroups = []string{"tools", "cache", "sources", "phone"}
 
@@ -69,7 +42,7 @@ Exit status: 0 when all is there, 3 when something is missing.`,
 			}
 			for _, group := range only {
 				if !slices.Contains(doctorGroups, group) {
-					return &usageError{fmt.Errorf("--only %s: know %s", group, strings.Join(doctorGroups, ", "))}
+					return usagef("--only %s: know %s", group, strings.Join(doctorGroups, ", "))
 				}
 			}
 			if c.Flags().Changed("device") && !slices.Contains(only, "phone") {
@@ -93,7 +66,7 @@ Exit status: 0 when all is there, 3 when something is missing.`,
 				}
 			}
 			if missing > 0 {
-				return &foundError{fmt.Sprintf("%d of %d checks found something", missing, len(findings))}
+				return foundf("%d of %d checks found something", missing, len(findings))
 			}
 			return nil
 		},
@@ -107,12 +80,12 @@ Exit status: 0 when all is there, 3 when something is missing.`,
 }
 
 // checkPhones looks at the phones that are meant.
-func checkPhones(c *cobra.Command, arch string, f phoneFlags) ([]finding, error) {
+func checkPhones(c *cobra.Command, arch string, f phoneFlags) ([]doctor.Finding, error) {
 	phones, err := f.choose(c)
 	if err != nil {
 		return nil, err
 	}
-	var findings []finding
+	var findings []doctor.Finding
 	for _, p := range phones {
 		found, err := preflight.Check(c.Context(), p, preflight.Need{Arch: arch})
 		if err != nil {
@@ -123,13 +96,13 @@ func checkPhones(c *cobra.Command, arch string, f phoneFlags) ([]finding, error)
 			if len(phones) > 1 {
 				name = p.Name() + " " + name
 			}
-			findings = append(findings, finding{Check: name, Group: "phone", OK: one.OK, Found: one.Found, Advice: one.Advice})
+			findings = append(findings, doctor.Finding{Check: name, Group: "phone", OK: one.OK, Found: one.Found, Advice: one.Advice})
 		}
 	}
 	return findings, nil
 }
 
-func printFindings(w io.Writer, findings []finding, asJSON bool) error {
+func printFindings(w io.Writer, findings []doctor.Finding, asJSON bool) error {
 	if asJSON {
 		return printJSON(w, findings)
 	}
@@ -150,120 +123,16 @@ func printFindings(w io.Writer, findings []finding, asJSON bool) error {
 	return nil
 }
 
-func diagnose(ctx context.Context, arch string, groups []string) []finding {
-	var findings []finding
+func diagnose(ctx context.Context, arch string, groups []string) []doctor.Finding {
+	var findings []doctor.Finding
 	if slices.Contains(groups, "tools") {
-		findings = append(findings, checkGo(ctx), checkKernelTools(ctx, arch), checkQEMU(arch))
+		findings = append(findings, doctor.CheckGo(ctx), doctor.CheckKernelTools(ctx, arch), doctor.CheckQEMU(arch))
 	}
 	if slices.Contains(groups, "cache") {
-		findings = append(findings, checkCache())
+		findings = append(findings, doctor.CheckCache(cacheDir))
 	}
 	if slices.Contains(groups, "sources") {
-		findings = append(findings, checkSources(ctx)...)
+		findings = append(findings, doctor.CheckSources(ctx)...)
 	}
 	return findings
-}
-
-func checkGo(ctx context.Context) finding {
-	f := finding{Check: "Go toolchain", Group: "tools"}
-	out, err := exec.CommandContext(ctx, "go", "version").Output()
-	if err != nil {
-		f.Found, f.Advice = "go is not there", "install Go from https://go.dev/dl: it compiles Tailscale for the guest"
-		return f
-	}
-	f.OK, f.Found = true, strings.TrimSpace(string(out))
-	return f
-}
-
-func checkKernelTools(ctx context.Context, arch string) finding {
-	f := finding{Check: "kernel compiler", Group: "tools", OK: true, Found: "everything is there"}
-	if err := kernelstage.CheckTools(ctx, arch); err != nil {
-		f.OK, f.Found, f.Advice = false, err.Error(), "or give a finished kernel: sov build --kernel IMAGE"
-	}
-	return f
-}
-
-func checkQEMU(arch string) finding {
-	f := finding{Check: "QEMU", Group: "tools"}
-	path, err := qemu.Find(arch)
-	if err != nil {
-		f.Found, f.Advice = err.Error(), "needed by `sov run` only"
-		return f
-	}
-	f.OK, f.Found = true, path
-	return f
-}
-
-func checkCache() finding {
-	f := finding{Check: "cache folder", Group: "cache", Advice: "set $SOV_CACHE_DIR to a folder on a larger or writable disk"}
-	dir, err := cacheDir()
-	if err == nil {
-		err = os.MkdirAll(dir, 0o755)
-	}
-	if err != nil {
-		f.Found = err.Error()
-		return f
-	}
-	probe, err := os.CreateTemp(dir, "doctor-")
-	if err != nil {
-		f.Found = err.Error()
-		return f
-	}
-	probe.Close()
-	os.Remove(probe.Name())
-	var stat unix.Statfs_t
-	if err := unix.Statfs(dir, &stat); err != nil {
-		f.Found = err.Error()
-		return f
-	}
-	free := int64(stat.Bavail) * int64(stat.Bsize)
-	f.Found = fmt.Sprintf("%s, %s free", filepath.Clean(dir), pipeline.FormatSize(free))
-	if free < buildSpace {
-		f.Found += fmt.Sprintf(", a first build needs %s", pipeline.FormatSize(buildSpace))
-		return f
-	}
-	f.OK, f.Advice = true, ""
-	return f
-}
-
-// checkSources asks all public sources at once whether they answer.
-func checkSources(ctx context.Context) []finding {
-	sources := []struct{ name, url, advice string }{
-		{"Docker Hub", "https://registry-1.docker.io/v2/", "use a mirror: sov build --image REF"},
-		{"Alpine packages", "https://dl-cdn.alpinelinux.org/alpine/MIRRORS.txt", "use a mirror: sov build --repository URL"},
-		{"kernel.org", kernel.SignatureURL(kernel.Version), "not needed where Debian's archive, a source (--with-kernel-source) or a kernel (--kernel) is at hand"},
-	}
-	findings := make([]finding, len(sources))
-	var wait sync.WaitGroup
-	for i, s := range sources {
-		wait.Go(func() {
-			findings[i] = finding{Check: s.name, Group: "sources"}
-			if err := answers(ctx, s.url); err != nil {
-				findings[i].Found, findings[i].Advice = err.Error(), s.advice
-				return
-			}
-			findings[i].OK, findings[i].Found = true, "answers"
-		})
-	}
-	wait.Wait()
-	return findings
-}
-
-// answers reports whether a server answers at all; what it says (a registry asks for a login) does not matter.
-func answers(ctx context.Context, url string) error {
-	ctx, cancel := context.WithTimeout(ctx, sourceBound)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodHead, url, nil)
-	if err != nil {
-		return err
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	if response.StatusCode >= 500 {
-		return fmt.Errorf("%s: %s", url, response.Status)
-	}
-	return nil
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -11,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sovereign-sql/sov/internal/host/device"
+	"github.com/sovereign-sql/sov/internal/host/fleet"
 )
 
 // maxForwarded bounds the connections at once: each is a process here and two on the phone.
@@ -43,9 +43,9 @@ Whoever works on this computer can connect to the port, and needs the password l
 				return err
 			}
 			if f.several() {
-				return &usageError{errors.New("a port leads to one phone: name one with --device")}
+				return usagef("a port leads to one phone: name one with --device")
 			}
-			return f.each(c, func(ctx context.Context, s *site) error { return forward(ctx, s, name, service, port) })
+			return f.each(c, func(ctx context.Context, s *fleet.Site) error { return forward(ctx, s, name, service, port) })
 		},
 	}
 	f.add(c)
@@ -54,7 +54,7 @@ Whoever works on this computer can connect to the port, and needs the password l
 	return c
 }
 
-func forward(ctx context.Context, s *site, name, service string, port uint16) error {
+func forward(ctx context.Context, s *fleet.Site, name, service string, port uint16) error {
 	listen, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(int(port))))
 	if err != nil {
 		return err
@@ -84,24 +84,24 @@ func forward(ctx context.Context, s *site, name, service string, port uint16) er
 			defer func() { <-slots }()
 			defer conn.Close()
 			c := device.Command{Stdin: conn, Stdout: conn, Limit: device.NoLimit}
-			if err := s.runner(ctx, c, "connect", name, "--service", service); err != nil && ctx.Err() == nil {
-				fmt.Fprintf(s.errOut, "forward: %v\n", err)
+			if err := s.Runner(ctx, c, "connect", name, "--service", service); err != nil && ctx.Err() == nil {
+				fmt.Fprintf(s.ErrOut, "forward: %v\n", err)
 			}
 		})
 	}
 }
 
-func (r forwardReport) print(s *site) error {
-	if s.asJSON {
-		return printJSON(s.out, r)
+func (r forwardReport) print(s *fleet.Site) error {
+	if s.AsJSON {
+		return printJSON(s.Out, r)
 	}
 	text := r.URL
 	if text == "" {
 		text = r.Address
 	}
-	if _, err := fmt.Fprintln(s.out, text); err != nil {
+	if _, err := fmt.Fprintln(s.Out, text); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintln(s.errOut, "forward: Ctrl-C ends it")
+	_, err := fmt.Fprintln(s.ErrOut, "forward: Ctrl-C ends it")
 	return err
 }

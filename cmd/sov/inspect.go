@@ -2,12 +2,10 @@ package main
 
 import (
 	"fmt"
-	"path"
-	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/image/ext4"
 )
 
@@ -27,21 +25,10 @@ checksums are verified on the way.`,
 	return c
 }
 
-// inside turns a path as people write it into one of io/fs.
-func inside(args []string) string {
-	if len(args) < 2 {
-		return "."
-	}
-	if clean := strings.TrimPrefix(path.Clean("/"+args[1]), "/"); clean != "" {
-		return clean
-	}
-	return "."
-}
-
 // withImage opens the image that the first argument names for as long as f takes.
 func withImage(f func(c *cobra.Command, filesystem *ext4.FS, args []string) error) func(*cobra.Command, []string) error {
 	return func(c *cobra.Command, args []string) error {
-		img, err := openImage(args[0])
+		img, err := built.OpenImage(args[0])
 		if err != nil {
 			return err
 		}
@@ -51,12 +38,4 @@ func withImage(f func(c *cobra.Command, filesystem *ext4.FS, args []string) erro
 		}
 		return nil
 	}
-}
-
-// shown is a name as a terminal should get it: quoted where it has characters that a terminal might obey.
-func shown(name string) string {
-	if quoted := strconv.Quote(name); strings.ContainsRune(quoted, '\\') {
-		return quoted
-	}
-	return name
 }

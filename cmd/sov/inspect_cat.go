@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sovereign-sql/sov/internal/host/inspect"
 	"github.com/sovereign-sql/sov/internal/image/ext4"
 )
 
@@ -16,7 +17,7 @@ func newInspectCat() *cobra.Command {
 		Args:    cobra.MinimumNArgs(2),
 		RunE: withImage(func(c *cobra.Command, filesystem *ext4.FS, args []string) error {
 			for i := range args[1:] {
-				file, err := filesystem.Open(inside([]string{args[0], args[1+i]}))
+				file, err := filesystem.Open(inspect.Inside(args[1+i]))
 				if err != nil {
 					return err
 				}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
+	"github.com/sovereign-sql/sov/internal/host/signing"
 )
 
 func newKey() *cobra.Command {
@@ -60,40 +61,13 @@ stays as it is.`,
 			if err != nil {
 				return err
 			}
-			if err := writeNewKey(path, key); err != nil {
+			if err := signing.WriteNewKey(path, key); err != nil {
 				return err
 			}
 			_, err = fmt.Fprintf(c.OutOrStdout(), "wrote %s, key %s\nkeep it to yourself; `sov key public %[1]s` prints what others need to check your signatures\n", path, key.Public().ID())
 			return err
 		},
 	}
-}
-
-// writeNewKey never replaces a file: there may be no other copy of the key in it.
-func writeNewKey(path string, key dsse.PrivateKey) error {
-	text, err := key.PEM()
-	if err != nil {
-		return err
-	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("make key: %s is there already and stays as it is; name another file", path)
-	}
-	if err != nil {
-		return fmt.Errorf("make key: %w", err)
-	}
-	_, err = f.Write(text)
-	if err == nil {
-		err = f.Sync()
-	}
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		os.Remove(path)
-		return fmt.Errorf("make key: %w", err)
-	}
-	return nil
 }
 
 func newKeyPublic() *cobra.Command {

@@ -1,141 +1,32 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/sovereign-sql/sov/internal/contract/phonepath"
+	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/host/device"
+	"github.com/sovereign-sql/sov/internal/host/fleet"
 )
-
-// Exit statuses of a shell that could not run a program (POSIX, Shell Command Language, 2.8.2), and sov-runner's own.
-const (
-	shellNotExecutable = 126
-	shellNotFound      = 127
-	runnerUsage        = 2
-	runnerFound        = 3
-)
-
-// runner runs sov-runner on the phone: verb NAME and what follows. What it says while it works goes to errOut, what it
-// complains of becomes the error.
-func (s *site) runner(ctx context.Context, c device.Command, verb, name string, args ...string) error {
-	argv := []string{s.Root().Runner()}
-	if s.Root() != phonepath.Default {
-		argv = append(argv, "--root", string(s.Root()))
-	}
-	c.Args = append(append(argv, verb, name), args...)
-	said := &complaint{to: s.errOut, program: s.Root().Runner()}
-	c.Stderr = said
-	err := s.Run(ctx, c)
-	said.flush()
-	var exit *device.ExitError
-	if !errors.As(err, &exit) {
-		return err
-	}
-	text := said.text()
-	switch {
-	case exit.Status == shellNotFound || exit.Status == shellNotExecutable:
-		return fmt.Errorf("%s: sov is not installed there (no %s): `sov push %s` installs it", s.Name(), s.Root().Runner(), name)
-	case exit.Status == runnerUsage && (strings.Contains(text, "unknown command") || strings.Contains(text, "unknown flag")):
-		return fmt.Errorf("%s: its sov-runner is older than this sov (%s): `sov push %s` brings the one that belongs to it", s.Name(), text, name)
-	case exit.Status == runnerFound:
-		return &foundError{fmt.Sprintf("%s on %s: %s found something", name, s.Name(), verb)}
-	case text != "":
-		return errors.New(text)
-	}
-	return err
-}
 
 // show runs sov-runner and prints what it answers: for people, or with --json its object, looked at before it is believed.
-func (s *site) show(ctx context.Context, limit time.Duration, verb, name string, args ...string) error {
-	if !s.asJSON {
-		return s.runner(ctx, device.Command{Stdout: s.out, Limit: limit}, verb, name, args...)
+func show(ctx context.Context, s *fleet.Site, limit time.Duration, verb, name string, args ...string) error {
+	if !s.AsJSON {
+		return s.Runner(ctx, device.Command{Stdout: s.Out, Limit: limit}, verb, name, args...)
 	}
-	text, err := s.ask(ctx, limit, verb, name, args...)
+	text, err := s.Ask(ctx, limit, verb, name, args...)
 	if text == nil {
 		return err
 	}
-	return errors.Join(printJSON(s.out, text), err)
+	return errors.Join(printJSON(s.Out, text), err)
 }
-
-// ask runs sov-runner with --json and returns its object, also where a check found something.
-func (s *site) ask(ctx context.Context, limit time.Duration, verb, name string, args ...string) (json.RawMessage, error) {
-	var out bytes.Buffer
-	err := s.runner(ctx, device.Command{Stdout: device.Limited(&out), Limit: limit}, verb, name, append(args, "--json")...)
-	if err != nil && !errors.As(err, new(*foundError)) {
-		return nil, err
-	}
-	if !json.Valid(out.Bytes()) {
-		return nil, fmt.Errorf("%s: sov-runner %s answered what is no JSON: does it belong to this sov? `sov push %s` brings the one that does", s.Name(), verb, name)
-	}
-	return out.Bytes(), err
-}
-
-// A complaint passes on what sov-runner says until it complains, which it does last, and holds the complaint.
-type complaint struct {
-	to   io.Writer
-	held []byte // an unfinished line
-	last []string
-
-	program string // that a shell may not find, which its exit status says
-}
-
-const complains = "sov-runner: "
-
-// Write implements io.Writer.
-func (c *complaint) Write(p []byte) (int, error) {
-	c.held = append(c.held, p...)
-	for {
-		line, rest, whole := bytes.Cut(c.held, []byte("\n"))
-		if !whole && len(c.held) < maxHeldLine {
-			return len(p), nil
-		}
-		if err := c.line(string(line)); err != nil {
-			return 0, err
-		}
-		c.held = append([]byte(nil), rest...)
-	}
-}
-
-func (c *complaint) line(line string) error {
-	const enough = 20 // lines
-	if after, ok := strings.CutPrefix(line, complains); ok {
-		c.last = append(c.last, harmless(after))
-		return nil
-	}
-	if len(c.last) > 0 {
-		if len(c.last) < enough {
-			c.last = append(c.last, harmless(line))
-		}
-		return nil
-	}
-	if strings.Contains(line, c.program+": ") && (strings.HasSuffix(line, "not found") || strings.HasSuffix(line, "No such file or directory")) {
-		return nil
-	}
-	_, err := io.WriteString(c.to, line+"\n")
-	return err
-}
-
-func (c *complaint) flush() {
-	if len(c.held) > 0 {
-		c.line(string(c.held))
-		c.held = nil
-	}
-}
-
-func (c *complaint) text() string { return strings.Join(c.last, "\n") }
 
 // machine returns the name of the machine that the command's first argument means.
 func machine(args []string) (string, error) {
-	name, _, err := secretsOf(args[0])
+	name, _, err := built.Machine(args[0])
 	return name, err
 }
 
@@ -143,7 +34,7 @@ func machine(args []string) (string, error) {
 type verb struct {
 	use, short, long, example string
 	flags                     func(c *cobra.Command)
-	do                        func(ctx context.Context, s *site, name string) error
+	do                        func(ctx context.Context, s *fleet.Site, name string) error
 }
 
 // command makes the command of a verb.
@@ -158,7 +49,7 @@ func (v verb) command() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return f.each(c, func(ctx context.Context, s *site) error { return v.do(ctx, s, name) })
+			return f.each(c, func(ctx context.Context, s *fleet.Site) error { return v.do(ctx, s, name) })
 		},
 	}
 	f.add(c)

@@ -2,18 +2,14 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/spf13/cobra"
 
-	"github.com/sovereign-sql/sov/internal/artifact/manifest"
+	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/host/publish"
 	"github.com/sovereign-sql/sov/pipeline"
 )
@@ -49,7 +45,7 @@ func (t *transfer) do(c *cobra.Command, what string, fn func(ctx context.Context
 func registryReference(text string) (name.Reference, error) {
 	ref, err := name.ParseReference(text)
 	if err != nil {
-		return nil, &usageError{fmt.Errorf("reference %q: %w; write HOST/REPOSITORY:TAG", text, err)}
+		return nil, usagef("reference %q: %w; write HOST/REPOSITORY:TAG", text, err)
 	}
 	return ref, nil
 }
@@ -76,9 +72,18 @@ Docker's: docker login, credential helpers, $DOCKER_CONFIG.`,
 				return err
 			}
 			if _, digest := ref.(name.Digest); digest {
-				return &usageError{fmt.Errorf("reference %q: publish under a tag; the digest follows from the content", args[1])}
+				return usagef("reference %q: publish under a tag; the digest follows from the content", args[1])
 			}
-			dirs, err := builtDirs(args[0], t.out, arches)
+			all := len(arches) == 0
+			if all {
+				arches = architectures
+			}
+			for _, arch := range arches {
+				if err := checkArch(arch); err != nil {
+					return err
+				}
+			}
+			dirs, err := built.Dirs(args[0], t.out, arches, all)
 			if err != nil {
 				return err
 			}
@@ -97,36 +102,6 @@ Docker's: docker login, credential helpers, $DOCKER_CONFIG.`,
 	c.Flags().StringSliceVar(&arches, "arch", nil, "architectures to publish (default: those that are built)")
 	complete(c, "arch", architectures...)
 	return c
-}
-
-// builtDirs are a recipe's artifacts, of the architectures named or of all that are built.
-func builtDirs(recipe, out string, arches []string) ([]string, error) {
-	all := len(arches) == 0
-	if all {
-		arches = architectures
-	}
-	var dirs []string
-	for _, arch := range arches {
-		if err := checkArch(arch); err != nil {
-			return nil, err
-		}
-		dir, err := artifactDir(recipe, out, arch)
-		if err != nil {
-			return nil, err
-		}
-		if _, err := os.Stat(filepath.Join(dir, manifest.Name)); errors.Is(err, fs.ErrNotExist) && all {
-			continue
-		} else if err != nil {
-			return nil, notBuilt(err)
-		}
-		if !slices.Contains(dirs, dir) { // a folder is what it is, whatever the architecture
-			dirs = append(dirs, dir)
-		}
-	}
-	if len(dirs) == 0 {
-		return nil, fmt.Errorf("%s has no built machine %s: build it with `sov build`, or name the out folder with -o", out, recipe)
-	}
-	return dirs, nil
 }
 
 func (t *transfer) printPublished(c *cobra.Command, p *publish.Published) error {

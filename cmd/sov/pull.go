@@ -65,7 +65,7 @@ Exit status: 0 when the machine is there, 3 when it is not signed by the key ask
 				return err
 			})
 			if errors.Is(err, publish.ErrUnproven) {
-				return &foundError{err.Error()}
+				return foundf("%s", err.Error())
 			}
 			if err != nil {
 				return err

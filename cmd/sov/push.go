@@ -8,12 +8,16 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
+	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/host/device"
 	"github.com/sovereign-sql/sov/internal/host/embedded"
+	"github.com/sovereign-sql/sov/internal/host/fleet"
+	"github.com/sovereign-sql/sov/internal/host/install"
 	"github.com/sovereign-sql/sov/internal/host/preflight"
 	"github.com/sovereign-sql/sov/internal/host/push"
 	"github.com/sovereign-sql/sov/pipeline"
@@ -91,7 +95,7 @@ func pushTo(c *cobra.Command, recipe string, f pushFlags) (err error) {
 	if err := errors.Join(checkArch(f.arch), excludeEachOther(c, "start", "restart")); err != nil {
 		return err
 	}
-	dir, err := artifactDir(recipe, f.out, f.arch)
+	dir, err := built.Dir(recipe, f.out, f.arch)
 	if err != nil {
 		return err
 	}
@@ -120,11 +124,11 @@ func pushTo(c *cobra.Command, recipe string, f pushFlags) (err error) {
 }
 
 // onPhone pushes to one phone.
-func (p *pusher) onPhone(ctx context.Context, s *site) (err error) {
-	shown := newPushProgress(p.reporter, s.Name())
+func (p *pusher) onPhone(ctx context.Context, s *fleet.Site) (err error) {
+	shown := install.NewProgress(p.reporter, s.Name(), time.Now)
 	report := &pushReport{Name: p.artifact.Manifest.Name, Version: p.artifact.Manifest.Version, Digest: p.artifact.Digest, Secrets: []string{}}
 	err = p.install(ctx, s, report, shown)
-	shown.end(ctx, err, report.Result)
+	shown.End(ctx, err, report.Result)
 	if err != nil {
 		return err
 	}
@@ -133,30 +137,30 @@ func (p *pusher) onPhone(ctx context.Context, s *site) (err error) {
 			return err
 		}
 	}
-	if s.asJSON {
-		return printJSON(s.out, report)
+	if s.AsJSON {
+		return printJSON(s.Out, report)
 	}
 	return p.print(ctx, s, report)
 }
 
-func (p *pusher) install(ctx context.Context, s *site, report *pushReport, shown *pushProgress) (err error) {
-	shown.step("look at the phone")
+func (p *pusher) install(ctx context.Context, s *fleet.Site, report *pushReport, shown *install.Progress) (err error) {
+	shown.Step("look at the phone")
 	if err := p.check(ctx, s); err != nil {
 		return err
 	}
-	shown.step("send sov-runner")
+	shown.Step("send sov-runner")
 	replaced, err := push.EnsureRunner(ctx, s, ownRunner(p.goBack))
 	if err != nil {
 		return err
 	}
 	report.Runner, report.Before = replaced.Changed, replaced.Before
-	shown.step("send secrets")
+	shown.Step("send secrets")
 	changed, err := push.SendSecrets(ctx, s, report.Name, p.secrets)
 	if err != nil {
 		return fmt.Errorf("send secrets: %w", err)
 	}
 	report.Secrets = append(report.Secrets, changed...)
-	report.Result, err = push.Send(ctx, s, p.artifact, shown.content)
+	report.Result, err = push.Send(ctx, s, p.artifact, shown.Content)
 	return err
 }
 
@@ -169,7 +173,7 @@ func ownRunner(goBack bool) push.Runner {
 }
 
 // check looks at the phone and complains of everything that is missing at once.
-func (p *pusher) check(ctx context.Context, s *site) error {
+func (p *pusher) check(ctx context.Context, s *fleet.Site) error {
 	need := preflight.Need{Arch: p.artifact.Manifest.Arch}
 	places, err := s.Root().VM(p.artifact.Manifest.Name)
 	if err != nil {
@@ -191,18 +195,18 @@ func (p *pusher) check(ctx context.Context, s *site) error {
 	for _, f := range failed {
 		lines = append(lines, fmt.Sprintf("  %s: %s: %s", f.Check, f.Found, f.Advice))
 	}
-	return &foundError{fmt.Sprintf("%s cannot run it yet, nothing was sent:\n%s", s.Name(), harmlessLines(lines))}
+	return foundf("%s cannot run it yet, nothing was sent:\n%s", s.Name(), harmlessLines(lines))
 }
 
 func harmlessLines(lines []string) string {
 	for i := range lines {
-		lines[i] = harmless(lines[i])
+		lines[i] = fleet.Harmless(lines[i])
 	}
 	return strings.Join(lines, "\n")
 }
 
 // boot starts what was pushed, where it does not run already.
-func (p *pusher) boot(ctx context.Context, s *site, report *pushReport) error {
+func (p *pusher) boot(ctx context.Context, s *fleet.Site, report *pushReport) error {
 	now, err := p.status(ctx, s)
 	if err != nil {
 		return err
@@ -215,15 +219,15 @@ func (p *pusher) boot(ctx context.Context, s *site, report *pushReport) error {
 		return nil
 	}
 	limit := startLimit + stopLimit + p.up.timeout
-	if !s.asJSON {
-		return s.show(ctx, limit, verb, report.Name, p.up.args()...)
+	if !s.AsJSON {
+		return show(ctx, s, limit, verb, report.Name, p.up.args()...)
 	}
-	report.State, err = s.ask(ctx, limit, verb, report.Name, p.up.args()...)
+	report.State, err = s.Ask(ctx, limit, verb, report.Name, p.up.args()...)
 	return err
 }
 
-func (p *pusher) status(ctx context.Context, s *site) (*runnerapi.Status, error) {
-	text, err := s.ask(ctx, device.DefaultLimit, "status", p.artifact.Manifest.Name)
+func (p *pusher) status(ctx context.Context, s *fleet.Site) (*runnerapi.Status, error) {
+	text, err := s.Ask(ctx, device.DefaultLimit, "status", p.artifact.Manifest.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -235,7 +239,7 @@ func (p *pusher) status(ctx context.Context, s *site) (*runnerapi.Status, error)
 }
 
 // print says what was done, and what is left to do.
-func (p *pusher) print(ctx context.Context, s *site, r *pushReport) error {
+func (p *pusher) print(ctx context.Context, s *fleet.Site, r *pushReport) error {
 	var done []string
 	switch {
 	case r.Before != "":
@@ -256,7 +260,7 @@ func (p *pusher) print(ctx context.Context, s *site, r *pushReport) error {
 		}
 		done = append(done, text)
 	}
-	_, err := fmt.Fprintf(s.out, "%s: %s (%s sent for %s, %.1f s)\n", r.Name, strings.Join(done, "; "),
+	_, err := fmt.Fprintf(s.Out, "%s: %s (%s sent for %s, %.1f s)\n", r.Name, strings.Join(done, "; "),
 		pipeline.FormatSize(r.Sent), pipeline.FormatSize(r.Size), r.Seconds)
 	if err != nil || p.start || p.restart {
 		return err
@@ -266,11 +270,11 @@ func (p *pusher) print(ctx context.Context, s *site, r *pushReport) error {
 	case err != nil:
 		return err
 	case !now.CrosvmAlive:
-		_, err = fmt.Fprintf(s.out, "%s: `sov start %[1]s` starts it\n", r.Name)
+		_, err = fmt.Fprintf(s.Out, "%s: `sov start %[1]s` starts it\n", r.Name)
 	case now.Slot != r.Slot:
-		_, err = fmt.Fprintf(s.out, "%s: version %s goes on running until `sov restart %[1]s`\n", r.Name, now.Version)
+		_, err = fmt.Fprintf(s.Out, "%s: version %s goes on running until `sov restart %[1]s`\n", r.Name, now.Version)
 	case r.Runner || len(r.Secrets) > 0:
-		_, err = fmt.Fprintf(s.out, "%s: what is new is taken at the next `sov restart %[1]s`\n", r.Name)
+		_, err = fmt.Fprintf(s.Out, "%s: what is new is taken at the next `sov restart %[1]s`\n", r.Name)
 	}
 	return err
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
 	"github.com/sovereign-sql/sov/internal/host/device"
+	"github.com/sovereign-sql/sov/internal/host/fleet"
 	"github.com/sovereign-sql/sov/internal/host/push"
 )
 
@@ -42,7 +43,7 @@ also later, when nothing but them is left. The last machine takes sov-runner alo
 					return err
 				}
 			}
-			return f.each(c, func(ctx context.Context, s *site) error { return s.uninstall(ctx, name, flags) })
+			return f.each(c, func(ctx context.Context, s *fleet.Site) error { return uninstall(ctx, s, name, flags) })
 		},
 	}
 	f.add(c)
@@ -53,7 +54,7 @@ also later, when nothing but them is left. The last machine takes sov-runner alo
 
 // uninstall removes a machine. Where an earlier removal has left its data and taken sov-runner along, one is sent for this,
 // which takes itself along again.
-func (s *site) uninstall(ctx context.Context, name string, flags []string) error {
+func uninstall(ctx context.Context, s *fleet.Site, name string, flags []string) error {
 	vm, err := s.Root().VM(name)
 	if err != nil {
 		return err
@@ -65,24 +66,24 @@ func (s *site) uninstall(ctx context.Context, name string, flags []string) error
 	}
 	switch strings.TrimSpace(string(found)) {
 	case "nothing":
-		if s.asJSON {
-			return printJSON(s.out, runnerapi.NewRemoval(name))
+		if s.AsJSON {
+			return printJSON(s.Out, runnerapi.NewRemoval(name))
 		}
-		_, err := fmt.Fprintf(s.out, "%s is not installed\n", name)
+		_, err := fmt.Fprintf(s.Out, "%s is not installed\n", name)
 		return err
 	case "data":
 		if _, err := push.EnsureRunner(ctx, s, ownRunner(false)); err != nil {
 			return err
 		}
 	}
-	return s.show(ctx, stopLimit, "remove", name, flags...)
+	return show(ctx, s, stopLimit, "remove", name, flags...)
 }
 
 // confirm asks a person at the terminal to type the machine's name. Nobody there to be asked is a refusal.
 func confirm(c *cobra.Command, name, loss string) error {
 	in, ok := c.InOrStdin().(*os.File)
 	if !ok || !term.IsTerminal(int(in.Fd())) {
-		return &usageError{fmt.Errorf("%s: there is nobody to ask: --yes says that it is meant", loss)}
+		return usagef("%s: there is nobody to ask: --yes says that it is meant", loss)
 	}
 	fmt.Fprintf(c.ErrOrStderr(), "%s: type %s to go on: ", loss, name)
 	line, err := unlessDone(c.Context(), func() ([]byte, error) { return readLine(in) })

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 
+	"github.com/sovereign-sql/sov/internal/host/fleet"
 	"github.com/spf13/cobra"
 )
 
@@ -15,8 +16,8 @@ func newRestart() *cobra.Command {
 and settings are taken too.`,
 		example: "  sov restart sql",
 		flags:   up.add,
-		do: func(ctx context.Context, s *site, name string) error {
-			return s.show(ctx, stopLimit+startLimit+up.timeout, "restart", name, up.args()...)
+		do: func(ctx context.Context, s *fleet.Site, name string) error {
+			return show(ctx, s, stopLimit+startLimit+up.timeout, "restart", name, up.args()...)
 		},
 	}.command()
 }

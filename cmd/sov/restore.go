@@ -15,6 +15,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/contract/backup"
 	"github.com/sovereign-sql/sov/internal/host/device"
+	"github.com/sovereign-sql/sov/internal/host/fleet"
 )
 
 func newRestore() *cobra.Command {
@@ -54,7 +55,7 @@ keep theirs. Replacing databases is asked about at the terminal, or meant by --y
 					return err
 				}
 			}
-			return f.each(c, func(ctx context.Context, s *site) error { return sendBackup(ctx, s, name, a, wanted) })
+			return f.each(c, func(ctx context.Context, s *fleet.Site) error { return sendBackup(ctx, s, name, a, wanted) })
 		},
 	}
 	f.add(c)
@@ -72,7 +73,7 @@ func openBackup(path string, databases []string) (*backup.Archive, error) {
 	err = a.Verify()
 	for _, d := range databases {
 		if err == nil && !slices.Contains(a.Databases(), d) {
-			err = &usageError{fmt.Errorf("--database %s: %s holds %s", d, path, shownList(a.Databases()))}
+			err = usagef("--database %s: %s holds %s", d, path, shownList(a.Databases()))
 		}
 	}
 	if err != nil {
@@ -90,7 +91,7 @@ func shownList(names []string) string {
 	return strings.Join(list, ", ")
 }
 
-func sendBackup(ctx context.Context, s *site, name string, a *backup.Archive, wanted []string) error {
+func sendBackup(ctx context.Context, s *fleet.Site, name string, a *backup.Archive, wanted []string) error {
 	out, in := io.Pipe()
 	go func() {
 		stream := backup.NewWriter(in)
@@ -104,12 +105,12 @@ func sendBackup(ctx context.Context, s *site, name string, a *backup.Archive, wa
 	events, answers := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		sent := &counter{r: out, say: transferred(s.errOut, "restore")}
-		err := s.runner(ctx, device.Command{Stdin: sent, Stdout: answers, Limit: device.NoLimit, Idle: streamIdle}, "restore", name, "--json")
+		sent := &counter{r: out, say: transferred(s.ErrOut, "restore")}
+		err := s.Runner(ctx, device.Command{Stdin: sent, Stdout: answers, Limit: device.NoLimit, Idle: streamIdle}, "restore", name, "--json")
 		answers.Close()
 		ended <- err
 	}()
-	did, fault := followRestore(events, s.errOut)
+	did, fault := followRestore(events, s.ErrOut)
 	events.CloseWithError(fault)
 	err := <-ended
 	if err == nil {
@@ -118,13 +119,13 @@ func sendBackup(ctx context.Context, s *site, name string, a *backup.Archive, wa
 	if err != nil {
 		return fmt.Errorf("restore %s: %w", name, err)
 	}
-	if s.asJSON {
-		return printJSON(s.out, did)
+	if s.AsJSON {
+		return printJSON(s.Out, did)
 	}
 	for _, w := range did.Warnings {
-		fmt.Fprintln(s.errOut, "warning:", w)
+		fmt.Fprintln(s.ErrOut, "warning:", w)
 	}
-	_, err = fmt.Fprintf(s.out, "restored: %s\n", shownList(did.Databases))
+	_, err = fmt.Fprintf(s.Out, "restored: %s\n", shownList(did.Databases))
 	return err
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 
+	"github.com/sovereign-sql/sov/internal/host/fleet"
 	"github.com/spf13/cobra"
 )
 
@@ -19,12 +20,12 @@ the same for both. A machine that runs is restarted, and a second rollback goes 
 			up.add(c)
 			c.Flags().BoolVar(&noRestart, "no-restart", false, "leave a machine that runs as it is until it is restarted")
 		},
-		do: func(ctx context.Context, s *site, name string) error {
+		do: func(ctx context.Context, s *fleet.Site, name string) error {
 			args := up.args()
 			if noRestart {
 				args = append(args, "--no-restart")
 			}
-			return s.show(ctx, stopLimit+startLimit+up.timeout, "rollback", name, args...)
+			return show(ctx, s, stopLimit+startLimit+up.timeout, "rollback", name, args...)
 		},
 	}.command()
 }

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -28,7 +26,7 @@ updates it on the phone.`,
 		SilenceErrors: true,
 	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return &usageError{fmt.Errorf("%w (see `%s --help`)", err, c.CommandPath())}
+		return usagef("%w (see `%s --help`)", err, c.CommandPath())
 	})
 	for _, g := range []struct {
 		title    string
@@ -64,7 +62,7 @@ func refuseStrayArguments(c *cobra.Command) {
 	}
 	c.Args = func(c *cobra.Command, args []string) error {
 		if err := check(c, args); err != nil {
-			return &usageError{fmt.Errorf("%w (see `%s --help`)", err, c.CommandPath())}
+			return usagef("%w (see `%s --help`)", err, c.CommandPath())
 		}
 		return nil
 	}
@@ -76,7 +74,17 @@ func refuseStrayArguments(c *cobra.Command) {
 // excludeEachOther returns a usage error when both flags are given.
 func excludeEachOther(c *cobra.Command, a, b string) error {
 	if c.Flags().Changed(a) && c.Flags().Changed(b) {
-		return &usageError{fmt.Errorf("--%s and --%s exclude each other (see `%s --help`)", a, b, c.CommandPath())}
+		return usagef("--%s and --%s exclude each other (see `%s --help`)", a, b, c.CommandPath())
+	}
+	return nil
+}
+
+// firstError returns the first of the errors that is one.
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -96,7 +104,7 @@ func checkArch(arch string) error {
 			return nil
 		}
 	}
-	return &usageError{fmt.Errorf("--arch %s: know %s", arch, strings.Join(architectures, " and "))}
+	return usagef("--arch %s: know %s", arch, strings.Join(architectures, " and "))
 }
 
 // complete gives a flag a fixed list of values for the shell's completion.
@@ -143,12 +151,4 @@ func stateDir() (string, error) {
 		return filepath.Join(home, "Library", "Application Support", "sov"), nil
 	}
 	return filepath.Join(home, ".local", "state", "sov"), nil
-}
-
-// printJSON writes a value as indented JSON and a newline.
-func printJSON(w io.Writer, value any) error {
-	encoder := json.NewEncoder(w)
-	encoder.SetIndent("", "  ")
-	encoder.SetEscapeHTML(false)
-	return encoder.Encode(value)
 }

@@ -13,10 +13,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/host/localvm"
-	"github.com/sovereign-sql/sov/stages"
 )
 
 // stopBound is how long an orderly shutdown may take. PostgreSQL writes a checkpoint of what is in memory; an emulated
@@ -83,27 +82,6 @@ architecture in the user's state folder.`,
 	return c
 }
 
-// artifactDir is where `sov build` put a recipe's artifact, which goes by the name in the recipe, or the folder itself
-// when it is one. A machine that was built from a recipe of one's own is found by its name, too.
-func artifactDir(recipe, out, arch string) (string, error) {
-	if _, err := os.Stat(filepath.Join(recipe, "vm.json")); err == nil {
-		return recipe, nil
-	}
-	if info, err := os.Stat(recipe); err == nil && info.IsDir() && strings.ContainsRune(recipe, '/') {
-		return "", fmt.Errorf("%s is not a built machine: it has no vm.json: build one with `sov build`", recipe)
-	}
-	if vmspec.ValidName(recipe) {
-		if built, err := os.Stat(filepath.Join(out, recipe)); err == nil && built.IsDir() {
-			return filepath.Join(out, recipe, arch), nil
-		}
-	}
-	r, _, err := stages.LoadRecipe(recipe)
-	if err != nil {
-		return "", err
-	}
-	return filepath.Join(out, r.Name, arch), nil
-}
-
 // runReport is what `sov run --json` prints when the machine is ready.
 type runReport struct {
 	URL     string           `json:"url"` // empty when the machine publishes no database
@@ -116,7 +94,7 @@ func run(c *cobra.Command, recipe string, f runFlags) (err error) {
 	if err := checkArch(f.arch); err != nil {
 		return err
 	}
-	artifact, err := artifactDir(recipe, f.out, f.arch)
+	artifact, err := built.Dir(recipe, f.out, f.arch)
 	if err != nil {
 		return err
 	}

@@ -7,10 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sovereign-sql/sov/internal/contract/recipe"
-	"github.com/sovereign-sql/sov/internal/host/localvm"
 	"github.com/sovereign-sql/sov/internal/host/secrets"
-	"github.com/sovereign-sql/sov/stages"
 )
 
 func newSecrets() *cobra.Command {
@@ -61,23 +58,6 @@ func openSecrets(identity string) (*secrets.Store, error) {
 	return secrets.Open(filepath.Join(dir, "secrets"), secrets.Keys{Identity: identity, Ask: askHidden}), nil
 }
 
-// secretsOf returns the name of the machine that an argument means, and its recipe where that is known: the argument is a
-// recipe, or an artifact's folder.
-func secretsOf(argument string) (string, *recipe.Recipe, error) {
-	if _, err := os.Stat(filepath.Join(argument, "vm.json")); err == nil {
-		spec, err := localvm.ReadSpec(argument)
-		if err != nil {
-			return "", nil, err
-		}
-		return spec.Name, nil, nil
-	}
-	r, _, err := stages.LoadRecipe(argument)
-	if err != nil {
-		return "", nil, err
-	}
-	return r.Name, r, nil
-}
-
 // secretNames completes the names of secrets behind the machine: those that its recipe uses or, if held is set, those that
 // are kept.
 func secretNames(held bool) cobra.CompletionFunc {
@@ -93,7 +73,7 @@ func secretNames(held bool) cobra.CompletionFunc {
 			var names []string
 			for _, secret := range list {
 				if secret.Set || !held {
-					names = append(names, secret.Name+"\t"+secret.state())
+					names = append(names, secret.Name+"\t"+secret.State())
 				}
 			}
 			return names, cobra.ShellCompDirectiveNoFileComp

@@ -3,37 +3,12 @@ package main
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"text/tabwriter"
-	"time"
 
+	"github.com/sovereign-sql/sov/internal/host/built"
+	"github.com/sovereign-sql/sov/internal/host/secrets"
 	"github.com/spf13/cobra"
 )
-
-// secretReport is one secret as `sov secrets list --json` prints it: one that is kept, or one that the recipe uses.
-type secretReport struct {
-	Name      string     `json:"name"`
-	Set       bool       `json:"set"`
-	Encrypted bool       `json:"encrypted"`
-	Changed   *time.Time `json:"changed"` // null where it is not set
-	Used      *bool      `json:"used"`    // by the recipe; null where that is not known
-}
-
-func (r secretReport) state() string {
-	var parts []string
-	switch {
-	case !r.Set:
-		parts = append(parts, "not set")
-	case r.Encrypted:
-		parts = append(parts, "encrypted")
-	default:
-		parts = append(parts, "plain")
-	}
-	if r.Used != nil && !*r.Used {
-		parts = append(parts, "not used by the recipe")
-	}
-	return strings.Join(parts, ", ")
-}
 
 func newSecretsList() *cobra.Command {
 	var asJSON bool
@@ -60,7 +35,7 @@ none is needed to be opened.`,
 				if secret.Changed != nil {
 					changed = secret.Changed.Local().Format("2006-01-02 15:04")
 				}
-				fmt.Fprintf(w, "%s\t%s\t%s\n", secret.Name, changed, secret.state())
+				fmt.Fprintf(w, "%s\t%s\t%s\n", secret.Name, changed, secret.State())
 			}
 			return w.Flush()
 		},
@@ -71,8 +46,8 @@ none is needed to be opened.`,
 
 // listSecrets describes the secrets of the machine that an argument means: those that its recipe uses, in that order, and
 // then the others that are kept.
-func listSecrets(machine string) ([]secretReport, error) {
-	vm, known, err := secretsOf(machine)
+func listSecrets(machine string) ([]secrets.Secret, error) {
+	vm, known, err := built.Machine(machine)
 	if err != nil {
 		return nil, err
 	}
@@ -84,17 +59,17 @@ func listSecrets(machine string) ([]secretReport, error) {
 	if err != nil {
 		return nil, err
 	}
-	list := []secretReport{}
+	list := []secrets.Secret{}
 	if known != nil {
 		for _, name := range known.Secrets() {
-			list = append(list, secretReport{Name: name, Used: new(true)})
+			list = append(list, secrets.Secret{Name: name, Used: new(true)})
 		}
 	}
 	for _, info := range kept {
-		i := slices.IndexFunc(list, func(r secretReport) bool { return r.Name == info.Name })
+		i := slices.IndexFunc(list, func(r secrets.Secret) bool { return r.Name == info.Name })
 		if i < 0 {
 			i = len(list)
-			list = append(list, secretReport{Name: info.Name})
+			list = append(list, secrets.Secret{Name: info.Name})
 			if known != nil {
 				list[i].Used = new(false)
 			}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/spf13/cobra"
 )
 
@@ -17,7 +18,7 @@ was set to, and a node that has joined a tailnet stays in it.`,
 		Args:              cobra.MinimumNArgs(2),
 		ValidArgsFunction: secretNames(true),
 		RunE: func(c *cobra.Command, args []string) error {
-			vm, _, err := secretsOf(args[0])
+			vm, _, err := built.Machine(args[0])
 			if err != nil {
 				return err
 			}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
+	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/host/secrets"
 )
 
@@ -56,7 +57,7 @@ func setSecret(c *cobra.Command, machine, name string, f secretsSetFlags) error 
 	if err := recipe.CheckSecret(name); err != nil {
 		return &usageError{err}
 	}
-	vm, known, err := secretsOf(machine)
+	vm, known, err := built.Machine(machine)
 	if err != nil {
 		return err
 	}

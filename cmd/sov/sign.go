@@ -8,6 +8,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/artifact/provenance"
+	"github.com/sovereign-sql/sov/internal/host/built"
 )
 
 func newSign() *cobra.Command {
@@ -33,7 +34,7 @@ same signature. One that is there is replaced.`,
 			}
 			problems, err := manifest.Verify(c.Context(), args[0])
 			if err != nil {
-				return notBuilt(err)
+				return built.NotBuilt(err)
 			}
 			verdict, err := provenance.Verify(args[0], nil)
 			if err != nil {
@@ -41,7 +42,7 @@ same signature. One that is there is replaced.`,
 			}
 			for _, p := range append(problems, verdict.Problems...) {
 				if p.File != provenance.Signed { // it is about to be replaced
-					return &foundError{fmt.Sprintf("not signed: %s is not sound: %v", args[0], p)}
+					return foundf("not signed: %s is not sound: %v", args[0], p)
 				}
 			}
 			changed, err := provenance.Sign(args[0], key)

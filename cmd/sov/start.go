@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/sovereign-sql/sov/internal/host/fleet"
 	"github.com/spf13/cobra"
 )
 
@@ -48,8 +49,8 @@ nothing happens. Ctrl-C ends the waiting, not the machine.`,
   sov start sql --device R58M12345 --json
   sov start sql --all --no-wait`,
 		flags: up.add,
-		do: func(ctx context.Context, s *site, name string) error {
-			return s.show(ctx, startLimit+up.timeout, "up", name, up.args()...)
+		do: func(ctx context.Context, s *fleet.Site, name string) error {
+			return show(ctx, s, startLimit+up.timeout, "up", name, up.args()...)
 		},
 	}.command()
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sovereign-sql/sov/internal/host/device"
+	"github.com/sovereign-sql/sov/internal/host/fleet"
 )
 
 func newStatus() *cobra.Command {
@@ -15,8 +16,8 @@ func newStatus() *cobra.Command {
 		long: `Say how a machine is: its phase and since when, the version that runs, its processes, its network, the services in it.
 It changes nothing and always answers, whatever state the machine is in; whether all is well is what ` + "`sov test`" + ` says.`,
 		example: "  sov status sql\n  sov status sql --all --json",
-		do: func(ctx context.Context, s *site, name string) error {
-			return s.show(ctx, device.DefaultLimit, "status", name)
+		do: func(ctx context.Context, s *fleet.Site, name string) error {
+			return show(ctx, s, device.DefaultLimit, "status", name)
 		},
 	}.command()
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 
+	"github.com/sovereign-sql/sov/internal/host/fleet"
 	"github.com/spf13/cobra"
 )
 
@@ -14,8 +15,8 @@ func newStop() *cobra.Command {
 network is as it was before. Where nothing runs, nothing happens. It is started again by ` + "`sov start`" + `, and when the phone
 restarts.`,
 		example: "  sov stop sql\n  sov stop sql --all",
-		do: func(ctx context.Context, s *site, name string) error {
-			return s.show(ctx, stopLimit, "down", name)
+		do: func(ctx context.Context, s *fleet.Site, name string) error {
+			return show(ctx, s, stopLimit, "down", name)
 		},
 	}.command()
 }

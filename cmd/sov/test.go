@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/sovereign-sql/sov/internal/host/fleet"
 	"github.com/spf13/cobra"
 )
 
@@ -21,8 +22,8 @@ check. It changes nothing.
 
 Exit status: 0 when all checks pass, 3 when one fails.`,
 		example: "  sov test sql\n  sov test sql --all --json",
-		do: func(ctx context.Context, s *site, name string) error {
-			return s.show(ctx, testLimit, "test", name)
+		do: func(ctx context.Context, s *fleet.Site, name string) error {
+			return show(ctx, s, testLimit, "test", name)
 		},
 	}.command()
 }

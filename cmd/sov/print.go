@@ -1,0 +1,54 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// A printer writes text for people and keeps the first error.
+type printer struct {
+	w   io.Writer
+	err error
+}
+
+func (p *printer) printf(format string, args ...any) {
+	if p.err == nil {
+		_, p.err = fmt.Fprintf(p.w, format, args...)
+	}
+}
+
+// printResult prints a command's result to w: as JSON, or as text prints it.
+func printResult(w io.Writer, asJSON bool, value any, text func(p *printer)) error {
+	if asJSON {
+		return printJSON(w, value)
+	}
+	p := &printer{w: w}
+	text(p)
+	return p.err
+}
+
+// printJSON writes a value as indented JSON and a newline.
+func printJSON(w io.Writer, value any) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(value)
+}
+
+// jsonFlag adds --json.
+func jsonFlag(c *cobra.Command, asJSON *bool) {
+	c.Flags().BoolVar(asJSON, "json", false, "print JSON")
+}
+
+// shown is a name as a terminal should get it: quoted where it has characters that a terminal might obey.
+func shown(name string) string {
+	if quoted := strconv.Quote(name); strings.ContainsRune(quoted, '\\') {
+		return quoted
+	}
+	return name
+}

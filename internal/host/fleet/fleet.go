@@ -1,0 +1,107 @@
+package fleet
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/sovereign-sql/sov/internal/host/device"
+)
+
+// A Site is one of a command's phones, and where to say what happens there.
+type Site struct {
+	device.Phone
+	Out, ErrOut io.Writer // standard output, and progress and complaints
+	AsJSON      bool
+}
+
+// An answer is one phone's among several, as --json prints it.
+type answer struct {
+	Device string          `json:"device"`
+	Result json.RawMessage `json:"result,omitempty"`
+	Error  string          `json:"error,omitempty"`
+	Found  bool            `json:"found,omitempty"` // a check found something
+	err    error
+}
+
+func newAnswer(device string, out []byte, err error) answer {
+	a := answer{Device: device, err: err}
+	if json.Valid(out) {
+		a.Result = out
+	}
+	if err != nil {
+		a.Error = err.Error()
+		a.Found = errors.As(err, new(*FoundError))
+	}
+	return a
+}
+
+// Sum is the end of a command on several phones: a failure is worse than something found.
+func Sum(answers []answer) error {
+	var failed []error
+	found := 0
+	for _, a := range answers {
+		switch {
+		case a.Found:
+			found++
+		case a.err != nil:
+			failed = append(failed, fmt.Errorf("%s: %w", a.Device, a.err))
+		}
+	}
+	if len(failed) > 0 {
+		return errors.Join(failed...)
+	}
+	if found > 0 {
+		return &FoundError{What: fmt.Sprintf("something was found on %d of %d phones", found, len(answers))}
+	}
+	return nil
+}
+
+// A FoundError is a check that worked and found something wrong.
+type FoundError struct{ What string }
+
+func (e *FoundError) Error() string { return e.What }
+
+// OnOne does something on one phone. What it writes to out and errOut comes as lines without anything that a terminal would
+// obey; JSON is written to out as it is.
+func OnOne(ctx context.Context, p device.Phone, out, errOut io.Writer, asJSON bool, do func(context.Context, *Site) error) error {
+	lines, errLines := &lineWriter{to: out}, &lineWriter{to: errOut}
+	s := &Site{Phone: p, Out: lines, ErrOut: errLines, AsJSON: asJSON}
+	if asJSON {
+		s.Out = out
+	}
+	err := do(ctx, s)
+	lines.flush()
+	errLines.flush()
+	return err
+}
+
+// OnAll does something on several phones at once and returns their answers in the order of the phones. Each line that is
+// written to out and errOut begins with the phone's name; JSON is in the answers only. A phone's failure does not keep the
+// others from theirs.
+func OnAll(ctx context.Context, phones []device.Phone, out, errOut io.Writer, asJSON bool, do func(context.Context, *Site) error) []answer {
+	answers := make([]answer, len(phones))
+	var writing sync.Mutex
+	var wait sync.WaitGroup
+	for i, p := range phones {
+		wait.Go(func() {
+			var object bytes.Buffer
+			errLines := &lineWriter{to: errOut, prefix: p.Name() + ": ", mu: &writing}
+			lines := &lineWriter{to: out, prefix: p.Name() + ": ", mu: &writing}
+			s := &Site{Phone: p, Out: lines, ErrOut: errLines, AsJSON: asJSON}
+			if asJSON {
+				s.Out = &object
+			}
+			err := do(ctx, s)
+			errLines.flush()
+			lines.flush()
+			answers[i] = newAnswer(p.Name(), object.Bytes(), err)
+		})
+	}
+	wait.Wait()
+	return answers
+}
