@@ -9,7 +9,7 @@ import (
 
 func newDiagnose() *cobra.Command {
 	var fix bool
-	return verb{
+	return phoneVerb{
 		use:   "diagnose",
 		short: "Say which layer of a machine on the phone is broken",
 		long: `Look at the eight layers that a machine stands on, from its process to PostgreSQL, and name the first that is broken as

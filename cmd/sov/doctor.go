@@ -1,22 +1,13 @@
 package main
 
 import (
-	"context"
-	"fmt"
-	"io"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sovereign-sql/sov/internal/host/doctor"
-	"github.com/sovereign-sql/sov/internal/host/preflight"
 )
-
-var doctorGroups = []string{"tools", "cache", "sources", "phone"}
-
-// usualGroups are looked at when nothing else is asked for: a phone is not needed to build.
-var usualGroups = doctorGroups[:3]
 
 func newDoctor() *cobra.Command {
 	var arch string
@@ -41,98 +32,49 @@ Exit status: 0 when all is there, 3 when something is missing.`,
 				return err
 			}
 			for _, group := range only {
-				if !slices.Contains(doctorGroups, group) {
-					return usagef("--only %s: know %s", group, strings.Join(doctorGroups, ", "))
+				if !slices.Contains(doctor.Groups, group) {
+					return usagef("--only %s: know %s", group, strings.Join(doctor.Groups, ", "))
 				}
 			}
 			if c.Flags().Changed("device") && !slices.Contains(only, "phone") {
 				only = append(only, "phone")
 			}
-			findings := diagnose(c.Context(), arch, only)
+			findings := doctor.Check(c.Context(), arch, only, cacheDir)
 			if slices.Contains(only, "phone") {
-				found, err := checkPhones(c, arch, phones)
+				chosen, err := phones.choose(c)
+				if err != nil {
+					return err
+				}
+				found, err := doctor.Phones(c.Context(), chosen, arch)
 				if err != nil {
 					return err
 				}
 				findings = append(findings, found...)
 			}
-			if err := printFindings(c.OutOrStdout(), findings, asJSON); err != nil {
-				return err
+			err := printResult(c.OutOrStdout(), asJSON, findings, func(p *printer) { printFindings(p, findings) })
+			if missing := doctor.Missing(findings); err == nil && missing > 0 {
+				err = foundf("%d of %d checks found something", missing, len(findings))
 			}
-			missing := 0
-			for _, f := range findings {
-				if !f.OK {
-					missing++
-				}
-			}
-			if missing > 0 {
-				return foundf("%d of %d checks found something", missing, len(findings))
-			}
-			return nil
+			return err
 		},
 	}
 	archFlag(c, &arch)
-	c.Flags().StringSliceVar(&only, "only", usualGroups, "what to check: tools, cache, sources, phone")
-	complete(c, "only", doctorGroups...)
-	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	c.Flags().StringSliceVar(&only, "only", doctor.UsualGroups, "what to check: tools, cache, sources, phone")
+	complete(c, "only", doctor.Groups...)
+	jsonFlag(c, &asJSON)
 	phones.addDevice(c)
 	return c
 }
 
-// checkPhones looks at the phones that are meant.
-func checkPhones(c *cobra.Command, arch string, f phoneFlags) ([]doctor.Finding, error) {
-	phones, err := f.choose(c)
-	if err != nil {
-		return nil, err
-	}
-	var findings []doctor.Finding
-	for _, p := range phones {
-		found, err := preflight.Check(c.Context(), p, preflight.Need{Arch: arch})
-		if err != nil {
-			return nil, err
-		}
-		for _, one := range found {
-			name := one.Check
-			if len(phones) > 1 {
-				name = p.Name() + " " + name
-			}
-			findings = append(findings, doctor.Finding{Check: name, Group: "phone", OK: one.OK, Found: one.Found, Advice: one.Advice})
-		}
-	}
-	return findings, nil
-}
-
-func printFindings(w io.Writer, findings []doctor.Finding, asJSON bool) error {
-	if asJSON {
-		return printJSON(w, findings)
-	}
+func printFindings(p *printer, findings []doctor.Finding) {
 	for _, f := range findings {
 		verdict := "ok     "
 		if !f.OK {
 			verdict = "MISSING"
 		}
-		if _, err := fmt.Fprintf(w, "%s  %-18s %s\n", verdict, f.Check, f.Found); err != nil {
-			return err
-		}
+		p.printf("%s  %-18s %s\n", verdict, f.Check, f.Found)
 		if f.Advice != "" {
-			if _, err := fmt.Fprintf(w, "         %-18s → %s\n", "", f.Advice); err != nil {
-				return err
-			}
+			p.printf("         %-18s → %s\n", "", f.Advice)
 		}
 	}
-	return nil
-}
-
-func diagnose(ctx context.Context, arch string, groups []string) []doctor.Finding {
-	var findings []doctor.Finding
-	if slices.Contains(groups, "tools") {
-		findings = append(findings, doctor.CheckGo(ctx), doctor.CheckKernelTools(ctx, arch), doctor.CheckQEMU(arch))
-	}
-	if slices.Contains(groups, "cache") {
-		findings = append(findings, doctor.CheckCache(cacheDir))
-	}
-	if slices.Contains(groups, "sources") {
-		findings = append(findings, doctor.CheckSources(ctx)...)
-	}
-	return findings
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/host/device"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
 )
@@ -24,7 +25,7 @@ with --runner the log of the program that looks after it on the phone. What woul
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: recipes,
 		RunE: func(c *cobra.Command, args []string) error {
-			name, err := machine(args)
+			name, _, err := built.Machine(args[0])
 			if err == nil {
 				err = excludeEachOther(c, "service", "runner")
 			}

@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -58,12 +57,7 @@ func (f *phoneFlags) choose(c *cobra.Command) ([]device.Phone, error) {
 	if in, ok := c.InOrStdin().(*os.File); ok && term.IsTerminal(int(in.Fd())) {
 		choice.Ask = func(devices []device.Device) (device.Device, error) { return askDevice(c, in, devices) }
 	}
-	phones, err := device.Choose(c.Context(), choice)
-	var unclear *device.ChoiceError
-	if errors.As(err, &unclear) {
-		return nil, &usageError{err}
-	}
-	return phones, err
+	return device.Choose(c.Context(), choice)
 }
 
 // askDevice lets a person at the terminal choose a phone by its number.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -24,33 +25,41 @@ func show(ctx context.Context, s *fleet.Site, limit time.Duration, verb, name st
 	return errors.Join(printJSON(s.Out, text), err)
 }
 
-// machine returns the name of the machine that the command's first argument means.
-func machine(args []string) (string, error) {
-	name, _, err := built.Machine(args[0])
-	return name, err
-}
-
-// A verb is a command that does one thing to a machine on a phone.
-type verb struct {
-	use, short, long, example string
-	flags                     func(c *cobra.Command)
-	do                        func(ctx context.Context, s *fleet.Site, name string) error
+// A phoneVerb is a command that does one thing to a machine on phones.
+type phoneVerb struct {
+	use                  string // its name, and what it takes besides a recipe
+	short, long, example string
+	args                 int    // how many it takes besides a recipe
+	single               string // why it is for one phone only; empty: it is for any number
+	flags                func(c *cobra.Command)
+	// prepare checks and asks before a phone is looked for, and may say what to do afterwards; nil: nothing.
+	prepare func(c *cobra.Command, name string, args []string) error
+	do      func(ctx context.Context, s *fleet.Site, name string) error
 }
 
 // command makes the command of a verb.
-func (v verb) command() *cobra.Command {
+func (v phoneVerb) command() *cobra.Command {
 	var f phoneFlags
+	word, more, _ := strings.Cut(v.use+" ", " ")
 	c := &cobra.Command{
-		Use: v.use + " RECIPE", Short: v.short, Long: v.long, Example: v.example,
-		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: recipes,
+		Use: strings.TrimSpace(word + " RECIPE " + more), Short: v.short, Long: v.long, Example: v.example,
+		Args: cobra.ExactArgs(1 + v.args),
 		RunE: func(c *cobra.Command, args []string) error {
-			name, err := machine(args)
+			name, _, err := built.Machine(args[0])
+			if err == nil && v.prepare != nil {
+				err = v.prepare(c, name, args[1:])
+			}
 			if err != nil {
 				return err
 			}
+			if v.single != "" && f.several() {
+				return usagef("%s: name one with --device", v.single)
+			}
 			return f.each(c, func(ctx context.Context, s *fleet.Site) error { return v.do(ctx, s, name) })
 		},
+	}
+	if v.args == 0 {
+		c.ValidArgsFunction = recipes
 	}
 	f.add(c)
 	if v.flags != nil {

@@ -9,7 +9,7 @@ import (
 
 func newRestart() *cobra.Command {
 	var up upFlags
-	return verb{
+	return phoneVerb{
 		use:   "restart",
 		short: "Shut a machine on the phone down in order and start it again",
 		long: `Shut a machine down in order and start what is installed now, which after ` + "`sov push`" + ` is the new version; new secrets

@@ -10,7 +10,7 @@ import (
 func newRollback() *cobra.Command {
 	var up upFlags
 	var noRestart bool
-	return verb{
+	return phoneVerb{
 		use:   "rollback",
 		short: "Go back to the version of a machine that ran before the last push",
 		long: `Go back to the version of a machine that is in the phone's other slot, which ran before the last ` + "`sov push`" + `. The data disk is

@@ -40,7 +40,7 @@ func (f *upFlags) args() []string {
 
 func newStart() *cobra.Command {
 	var up upFlags
-	return verb{
+	return phoneVerb{
 		use:   "start",
 		short: "Start a machine on the phone and wait until it is ready",
 		long: `Start a machine that ` + "`sov push`" + ` has installed, and wait until every service in it is ready. Where it runs already,

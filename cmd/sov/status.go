@@ -10,7 +10,7 @@ import (
 )
 
 func newStatus() *cobra.Command {
-	return verb{
+	return phoneVerb{
 		use:   "status",
 		short: "Say how a machine on the phone is",
 		long: `Say how a machine is: its phase and since when, the version that runs, its processes, its network, the services in it.

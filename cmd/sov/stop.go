@@ -8,7 +8,7 @@ import (
 )
 
 func newStop() *cobra.Command {
-	return verb{
+	return phoneVerb{
 		use:   "stop",
 		short: "Shut a machine on the phone down in order",
 		long: `Shut a machine down in order: its services are stopped, PostgreSQL with a checkpoint, its disks unmounted, and the phone's

@@ -12,7 +12,7 @@ import (
 const testLimit = 3 * time.Minute
 
 func newTest() *cobra.Command {
-	return verb{
+	return phoneVerb{
 		use:   "test",
 		short: "Check that a machine on the phone does what it is for",
 		long: `Check that a machine does what it is for, as somebody who uses it would: its process runs, its network interface stands,

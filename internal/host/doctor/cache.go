@@ -10,7 +10,8 @@ import (
 	"github.com/sovereign-sql/sov/pipeline"
 )
 
-func CheckCache(cacheDir func() (string, error)) Finding {
+// checkCache looks whether the cache folder can be written to and has room.
+func checkCache(cacheDir func() (string, error)) Finding {
 	f := Finding{Check: "cache folder", Group: "cache", Advice: "set $SOV_CACHE_DIR to a folder on a larger or writable disk"}
 	dir, err := cacheDir()
 	if err == nil {

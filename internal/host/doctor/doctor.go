@@ -1,3 +1,5 @@
+// Package doctor looks at what building and running need: tools, the cache folder and public sources of this computer, and
+// phones. It returns a finding for each check, with what to do; what a phone lacks is package preflight's to find.
 package doctor
 
 import (
@@ -5,10 +7,13 @@ import (
 	"fmt"
 	"net/http"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/sovereign-sql/sov/internal/host/device"
+	"github.com/sovereign-sql/sov/internal/host/preflight"
 	"github.com/sovereign-sql/sov/internal/host/qemu"
 	"github.com/sovereign-sql/sov/kernel"
 
@@ -23,7 +28,13 @@ const (
 	buildSpace = 4 << 30
 )
 
-// A Finding is the result of one check of `sov doctor`.
+// Groups are the groups of checks.
+var Groups = []string{"tools", "cache", "sources", "phone"}
+
+// UsualGroups are looked at when nothing else is asked for: a phone is not needed to build.
+var UsualGroups = Groups[:3]
+
+// A Finding is the result of one check.
 type Finding struct {
 	Check  string `json:"check"`
 	Group  string `json:"group"` // "tools", "cache", "sources" or "phone"
@@ -32,7 +43,53 @@ type Finding struct {
 	Advice string `json:"advice,omitempty"` // what to do; only where OK is false
 }
 
-func CheckGo(ctx context.Context) Finding {
+// Check looks at the groups, but for phones, see Phones. arch is the guest's; cacheDir returns the cache folder, which is
+// made if it is missing.
+func Check(ctx context.Context, arch string, groups []string, cacheDir func() (string, error)) []Finding {
+	var findings []Finding
+	if slices.Contains(groups, "tools") {
+		findings = append(findings, checkGo(ctx), checkKernelTools(ctx, arch), checkQEMU(arch))
+	}
+	if slices.Contains(groups, "cache") {
+		findings = append(findings, checkCache(cacheDir))
+	}
+	if slices.Contains(groups, "sources") {
+		findings = append(findings, checkSources(ctx)...)
+	}
+	return findings
+}
+
+// Phones looks at phones that are to run a machine for arch. The error is that of a phone that cannot be asked.
+func Phones(ctx context.Context, phones []device.Phone, arch string) ([]Finding, error) {
+	var findings []Finding
+	for _, p := range phones {
+		found, err := preflight.Check(ctx, p, preflight.Need{Arch: arch})
+		if err != nil {
+			return nil, err
+		}
+		for _, one := range found {
+			name := one.Check
+			if len(phones) > 1 {
+				name = p.Name() + " " + name
+			}
+			findings = append(findings, Finding{Check: name, Group: "phone", OK: one.OK, Found: one.Found, Advice: one.Advice})
+		}
+	}
+	return findings, nil
+}
+
+// Missing counts the checks that failed.
+func Missing(findings []Finding) int {
+	n := 0
+	for _, f := range findings {
+		if !f.OK {
+			n++
+		}
+	}
+	return n
+}
+
+func checkGo(ctx context.Context) Finding {
 	f := Finding{Check: "Go toolchain", Group: "tools"}
 	out, err := exec.CommandContext(ctx, "go", "version").Output()
 	if err != nil {
@@ -43,7 +100,7 @@ func CheckGo(ctx context.Context) Finding {
 	return f
 }
 
-func CheckKernelTools(ctx context.Context, arch string) Finding {
+func checkKernelTools(ctx context.Context, arch string) Finding {
 	f := Finding{Check: "kernel compiler", Group: "tools", OK: true, Found: "everything is there"}
 	if err := kernelstage.CheckTools(ctx, arch); err != nil {
 		f.OK, f.Found, f.Advice = false, err.Error(), "or give a finished kernel: sov build --kernel IMAGE"
@@ -51,7 +108,7 @@ func CheckKernelTools(ctx context.Context, arch string) Finding {
 	return f
 }
 
-func CheckQEMU(arch string) Finding {
+func checkQEMU(arch string) Finding {
 	f := Finding{Check: "QEMU", Group: "tools"}
 	path, err := qemu.Find(arch)
 	if err != nil {
@@ -62,8 +119,8 @@ func CheckQEMU(arch string) Finding {
 	return f
 }
 
-// CheckSources asks all public sources at once whether they answer.
-func CheckSources(ctx context.Context) []Finding {
+// checkSources asks all public sources at once whether they answer.
+func checkSources(ctx context.Context) []Finding {
 	sources := []struct{ name, url, advice string }{
 		{"Docker Hub", "https://registry-1.docker.io/v2/", "use a mirror: sov build --image REF"},
 		{"Alpine packages", "https://dl-cdn.alpinelinux.org/alpine/MIRRORS.txt", "use a mirror: sov build --repository URL"},

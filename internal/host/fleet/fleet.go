@@ -1,3 +1,6 @@
+// Package fleet runs sov-runner on one phone or on several at once: it passes on what each says, line by line and without
+// anything that a terminal would obey, and turns its complaints into errors. Which phones are meant is package device's to say,
+// what sov-runner does is the phone's.
 package fleet
 
 import (
@@ -12,15 +15,16 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/device"
 )
 
-// A Site is one of a command's phones, and where to say what happens there.
+// A Site is a phone, and where to write what happens there.
 type Site struct {
 	device.Phone
-	Out, ErrOut io.Writer // standard output, and progress and complaints
-	AsJSON      bool
+	Out    io.Writer // results
+	ErrOut io.Writer // progress and complaints
+	AsJSON bool      // results are one JSON object
 }
 
-// An answer is one phone's among several, as --json prints it.
-type answer struct {
+// An Answer is what came of one of several phones.
+type Answer struct {
 	Device string          `json:"device"`
 	Result json.RawMessage `json:"result,omitempty"`
 	Error  string          `json:"error,omitempty"`
@@ -28,8 +32,8 @@ type answer struct {
 	err    error
 }
 
-func newAnswer(device string, out []byte, err error) answer {
-	a := answer{Device: device, err: err}
+func newAnswer(device string, out []byte, err error) Answer {
+	a := Answer{Device: device, err: err}
 	if json.Valid(out) {
 		a.Result = out
 	}
@@ -40,8 +44,8 @@ func newAnswer(device string, out []byte, err error) answer {
 	return a
 }
 
-// Sum is the end of a command on several phones: a failure is worse than something found.
-func Sum(answers []answer) error {
+// Sum returns the error of what was done on several phones, nil if there is none. A failure is worse than something found.
+func Sum(answers []Answer) error {
 	var failed []error
 	found := 0
 	for _, a := range answers {
@@ -83,8 +87,8 @@ func OnOne(ctx context.Context, p device.Phone, out, errOut io.Writer, asJSON bo
 // OnAll does something on several phones at once and returns their answers in the order of the phones. Each line that is
 // written to out and errOut begins with the phone's name; JSON is in the answers only. A phone's failure does not keep the
 // others from theirs.
-func OnAll(ctx context.Context, phones []device.Phone, out, errOut io.Writer, asJSON bool, do func(context.Context, *Site) error) []answer {
-	answers := make([]answer, len(phones))
+func OnAll(ctx context.Context, phones []device.Phone, out, errOut io.Writer, asJSON bool, do func(context.Context, *Site) error) []Answer {
+	answers := make([]Answer, len(phones))
 	var writing sync.Mutex
 	var wait sync.WaitGroup
 	for i, p := range phones {

@@ -22,8 +22,8 @@ const (
 	runnerFound        = 3
 )
 
-// Runner runs sov-runner on the phone: verb NAME and what follows. What it says while it works goes to errOut, what it
-// complains of becomes the error.
+// Runner runs sov-runner on the phone: verb NAME and what follows. What it says while it works goes to ErrOut, and what it
+// complains of becomes the error, which is a *FoundError if a check found something.
 func (s *Site) Runner(ctx context.Context, c device.Command, verb, name string, args ...string) error {
 	argv := []string{s.Root().Runner()}
 	if s.Root() != phonepath.Default {

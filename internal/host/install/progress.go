@@ -13,7 +13,7 @@ import (
 // progressEvery is how often a push is shown anew.
 const progressEvery = 100 * time.Millisecond
 
-// A Progress shows how far the push to one phone is.
+// A Progress reports how far the push to one phone is.
 type Progress struct {
 	reporter pipeline.Reporter
 	name     string // the phone's
@@ -26,6 +26,7 @@ type Progress struct {
 	since time.Time // when phase began
 }
 
+// NewProgress begins to show the push to the phone of that name. now is the clock.
 func NewProgress(r pipeline.Reporter, name string, now func() time.Time) *Progress {
 	p := &Progress{reporter: r, name: name, now: now, begun: now()}
 	r.Report(pipeline.Event{Time: p.begun, Type: pipeline.EventStart, Stage: name})
@@ -39,8 +40,8 @@ func (p *Progress) show(now time.Time, step string, done, total int64, rate floa
 	}})
 }
 
-// Step says what is done, which takes a moment.
-func (p *Progress) Step(text string) {
+// step says what is done, which takes a moment.
+func (p *Progress) step(text string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.show(p.now(), text, 0, 0, 0)
@@ -49,8 +50,8 @@ func (p *Progress) Step(text string) {
 // phases are what the phases are called.
 var phases = map[push.Phase]string{push.Comparing: "compare", push.Sending: "send", push.Verifying: "verify"}
 
-// Content shows how far the content is. The rate is that of its phase so far.
-func (p *Progress) Content(now push.Progress) {
+// content shows how far the content is. The rate is that of its phase so far.
+func (p *Progress) content(now push.Progress) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	at := p.now()
@@ -72,8 +73,8 @@ func (p *Progress) Content(now push.Progress) {
 	p.show(at, step, now.Done, now.Total, rate)
 }
 
-// End says what came of it.
-func (p *Progress) End(ctx context.Context, err error, r *push.Result) {
+// end says what came of it.
+func (p *Progress) end(ctx context.Context, err error, r *push.Result) {
 	at := p.now()
 	e := pipeline.Event{Time: at, Type: pipeline.EventBuilt, Stage: p.name, Elapsed: at.Sub(p.begun)}
 	switch {
