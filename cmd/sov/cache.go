@@ -57,27 +57,20 @@ func (cc *cacheCommand) newLs() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			entries, err := store.List(c.Context())
+			found, err := store.List(c.Context())
 			if err != nil {
 				return err
 			}
-			reports := make([]cache.Entry, 0, len(entries))
-			for _, e := range entries {
-				reports = append(reports, cache.NewEntry(e))
-			}
-			if cc.asJSON {
-				return printJSON(c.OutOrStdout(), reports)
-			}
-			for _, r := range reports {
-				name := r.Stage
-				if r.Memo != "" {
-					name += " " + r.Memo
+			entries := cache.Entries(found)
+			return printResult(c.OutOrStdout(), cc.asJSON, entries, func(p *printer) {
+				for _, e := range entries {
+					name := e.Stage
+					if e.Memo != "" {
+						name += " " + e.Memo
+					}
+					p.printf("%.12s  %s  %10s  %s\n", e.Key, e.Used.Format("2006-01-02 15:04"), pipeline.FormatSize(e.Disk), name)
 				}
-				if _, err := fmt.Fprintf(c.OutOrStdout(), "%.12s  %s  %10s  %s\n", r.Key, r.Used.Format("2006-01-02 15:04"), pipeline.FormatSize(r.Disk), name); err != nil {
-					return err
-				}
-			}
-			return nil
+			})
 		},
 	}
 }
@@ -97,22 +90,15 @@ func (cc *cacheCommand) newDu() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if cc.asJSON {
-				return printJSON(c.OutOrStdout(), usage)
-			}
-			out := c.OutOrStdout()
-			for _, s := range usage.Stages {
-				if _, err := fmt.Fprintf(out, "%10s  %4d entries  %s\n", pipeline.FormatSize(s.Disk), s.Entries, s.Stage); err != nil {
-					return err
+			return printResult(c.OutOrStdout(), cc.asJSON, usage, func(p *printer) {
+				for _, s := range usage.Stages {
+					p.printf("%10s  %4d entries  %s\n", pipeline.FormatSize(s.Disk), s.Entries, s.Stage)
 				}
-			}
-			if usage.Unreferenced > 0 {
-				if _, err := fmt.Fprintf(out, "%10s  left by builds that failed: `sov cache prune` removes it\n", pipeline.FormatSize(usage.Unreferenced)); err != nil {
-					return err
+				if usage.Unreferenced > 0 {
+					p.printf("%10s  left by builds that failed: `sov cache prune` removes it\n", pipeline.FormatSize(usage.Unreferenced))
 				}
-			}
-			_, err = fmt.Fprintf(out, "%10s  in all, %d files in %s\n", pipeline.FormatSize(usage.Disk), usage.Blobs, store.Dir())
-			return err
+				p.printf("%10s  in all, %d files in %s\n", pipeline.FormatSize(usage.Disk), usage.Blobs, store.Dir())
+			})
 		},
 	}
 }
@@ -159,7 +145,14 @@ recently used first. A build that runs is waited for.`,
 			if err != nil {
 				return err
 			}
-			return cc.printPruned(c, result, o.DryRun)
+			value := map[string]any{"entries": cache.Entries(result.Entries), "blobs": result.Blobs, "disk": result.Disk, "dry_run": o.DryRun}
+			return printResult(c.OutOrStdout(), cc.asJSON, value, func(p *printer) {
+				verb := "removed"
+				if o.DryRun {
+					verb = "would remove"
+				}
+				p.printf("%s %d entries and %d files, %s\n", verb, len(result.Entries), result.Blobs, pipeline.FormatSize(result.Disk))
+			})
 		},
 	}
 	flags := c.Flags()
@@ -171,22 +164,6 @@ recently used first. A build that runs is waited for.`,
 	flags.BoolVar(&o.KeepLast, "keep-last", false, "keep what the last build of each recipe used")
 	flags.BoolVar(&o.DryRun, "dry-run", false, "say what would go and remove nothing")
 	return c
-}
-
-func (cc *cacheCommand) printPruned(c *cobra.Command, result pipeline.PruneResult, dryRun bool) error {
-	if cc.asJSON {
-		reports := make([]cache.Entry, 0, len(result.Entries))
-		for _, e := range result.Entries {
-			reports = append(reports, cache.NewEntry(e))
-		}
-		return printJSON(c.OutOrStdout(), map[string]any{"entries": reports, "blobs": result.Blobs, "disk": result.Disk, "dry_run": dryRun})
-	}
-	verb := "removed"
-	if dryRun {
-		verb = "would remove"
-	}
-	_, err := fmt.Fprintf(c.OutOrStdout(), "%s %d entries and %d files, %s\n", verb, len(result.Entries), result.Blobs, pipeline.FormatSize(result.Disk))
-	return err
 }
 
 func (cc *cacheCommand) newVerify() *cobra.Command {
@@ -209,39 +186,27 @@ Exit status: 0 when the cache is sound, 3 when it is not.`,
 			if err != nil {
 				return err
 			}
-			return cc.printVerified(c, result)
+			err = printResult(c.OutOrStdout(), cc.asJSON, result, func(p *printer) { printChecked(p, result) })
+			if n := len(result.Problems); err == nil && n > 0 {
+				err = foundf("%d problem(s) in the cache", n)
+			}
+			return err
 		},
 	}
 	c.Flags().BoolVar(&repair, "repair", false, "remove what is damaged")
 	return c
 }
 
-func (cc *cacheCommand) printVerified(c *cobra.Command, result pipeline.VerifyResult) error {
-	if cc.asJSON {
-		if err := printJSON(c.OutOrStdout(), result); err != nil {
-			return err
+func printChecked(p *printer, result pipeline.VerifyResult) {
+	for _, problem := range result.Problems {
+		verdict := "damaged"
+		if problem.Repaired {
+			verdict = "removed"
 		}
-	} else {
-		for _, p := range result.Problems {
-			verdict := "damaged"
-			if p.Repaired {
-				verdict = "removed"
-			}
-			if _, err := fmt.Fprintf(c.OutOrStdout(), "%s %s: %s\n", verdict, p.Path, p.What); err != nil {
-				return err
-			}
-		}
-		if result.Away > 0 {
-			if _, err := fmt.Fprintf(c.OutOrStdout(), "%d files are in remote caches and have not been needed here\n", result.Away); err != nil {
-				return err
-			}
-		}
-		if _, err := fmt.Fprintf(c.OutOrStdout(), "checked %d entries and %d files, %s\n", result.Entries, result.Blobs, pipeline.FormatSize(result.Bytes)); err != nil {
-			return err
-		}
+		p.printf("%s %s: %s\n", verdict, problem.Path, problem.What)
 	}
-	if n := len(result.Problems); n > 0 {
-		return foundf("%d problem(s) in the cache", n)
+	if result.Away > 0 {
+		p.printf("%d files are in remote caches and have not been needed here\n", result.Away)
 	}
-	return nil
+	p.printf("checked %d entries and %d files, %s\n", result.Entries, result.Blobs, pipeline.FormatSize(result.Bytes))
 }

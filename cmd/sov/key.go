@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -57,11 +56,8 @@ stays as it is.`,
 					return fmt.Errorf("make key: %w", err)
 				}
 			}
-			key, err := dsse.NewKey(rand.Reader)
+			key, err := signing.NewKey(path)
 			if err != nil {
-				return err
-			}
-			if err := signing.WriteNewKey(path, key); err != nil {
 				return err
 			}
 			_, err = fmt.Fprintf(c.OutOrStdout(), "wrote %s, key %s\nkeep it to yourself; `sov key public %[1]s` prints what others need to check your signatures\n", path, key.Public().ID())

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"os"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -23,16 +21,15 @@ type transfer struct {
 
 func (t *transfer) flags(c *cobra.Command) {
 	c.Flags().StringVarP(&t.out, "out", "o", "out", "folder for artifacts")
-	c.Flags().StringVar(&t.progress, "progress", "auto", "how to show progress: auto, tty, plain or json")
+	progressFlag(c, &t.progress)
 	c.Flags().BoolVar(&t.asJSON, "json", false, "print the result as JSON")
-	complete(c, "progress", "auto", "tty", "plain", "json")
 }
 
 // do runs fn with a line of progress of that name.
 func (t *transfer) do(c *cobra.Command, what string, fn func(ctx context.Context, task *pipeline.Task) error) error {
-	reporter, err := pipeline.NewReporter(t.progress, c.ErrOrStderr(), os.Getenv)
+	reporter, err := newReporter(c, t.progress)
 	if err != nil {
-		return &usageError{err}
+		return err
 	}
 	err = (&pipeline.Engine{Progress: reporter}).Do(c.Context(), what, fn)
 	if closeErr := reporter.Close(); err == nil {
@@ -104,17 +101,16 @@ Docker's: docker login, credential helpers, $DOCKER_CONFIG.`,
 	return c
 }
 
-func (t *transfer) printPublished(c *cobra.Command, p *publish.Published) error {
-	if t.asJSON {
-		return printJSON(c.OutOrStdout(), map[string]any{"reference": p.Reference, "arches": p.Arches, "signed": append([]string{}, p.Signed...)})
-	}
-	signed := "unsigned"
-	switch {
-	case len(p.Signed) == len(p.Arches):
-		signed = "signed"
-	case len(p.Signed) > 0:
-		signed = "signed for " + strings.Join(p.Signed, " and ") + " only"
-	}
-	_, err := fmt.Fprintf(c.OutOrStdout(), "published %s for %s, %s\n", p.Reference, strings.Join(p.Arches, " and "), signed)
-	return err
+func (t *transfer) printPublished(c *cobra.Command, pub *publish.Published) error {
+	value := map[string]any{"reference": pub.Reference, "arches": pub.Arches, "signed": append([]string{}, pub.Signed...)}
+	return printResult(c.OutOrStdout(), t.asJSON, value, func(p *printer) {
+		signed := "unsigned"
+		switch {
+		case len(pub.Signed) == len(pub.Arches):
+			signed = "signed"
+		case len(pub.Signed) > 0:
+			signed = "signed for " + strings.Join(pub.Signed, " and ") + " only"
+		}
+		p.printf("published %s for %s, %s\n", pub.Reference, strings.Join(pub.Arches, " and "), signed)
+	})
 }

@@ -7,8 +7,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -90,6 +88,14 @@ type runReport struct {
 	Status  *guestapi.Status `json:"status"`
 }
 
+// A runner runs a machine here, and says on standard error what it is doing.
+type runner struct {
+	runFlags
+	command *cobra.Command
+	vm      *localvm.VM
+	console string // path of its log
+}
+
 func run(c *cobra.Command, recipe string, f runFlags) (err error) {
 	if err := checkArch(f.arch); err != nil {
 		return err
@@ -105,7 +111,7 @@ func run(c *cobra.Command, recipe string, f runFlags) (err error) {
 	if _, ok := spec.Port(localvm.Postgres); !ok && len(f.queries) > 0 {
 		return fmt.Errorf("%s offers no PostgreSQL: list its port under network.publish in the recipe, and build it again", artifact)
 	}
-	secrets, err := f.secrets(c, spec)
+	secrets, err := f.secrets(c.Context(), spec.Name)
 	if err != nil {
 		return err
 	}
@@ -137,112 +143,122 @@ func run(c *cobra.Command, recipe string, f runFlags) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, vm.Close()) }()
-	say := func(format string, args ...any) { fmt.Fprintf(c.ErrOrStderr(), format+"\n", args...) }
-	say("run: started, console in %s", log.Name())
+	r := &runner{runFlags: f, command: c, vm: vm, console: log.Name()}
+	return r.run(started)
+}
 
-	status, err := awaitReady(c.Context(), vm, say)
+func (r *runner) say(format string, args ...any) {
+	fmt.Fprintf(r.command.ErrOrStderr(), format+"\n", args...)
+}
+
+// run waits until the machine is ready, and does with it what the flags ask for.
+func (r *runner) run(started time.Time) error {
+	c := r.command
+	r.say("run: started, console in %s", r.console)
+	status, err := r.awaitReady(c.Context())
 	if err != nil {
-		return notReady(c, vm, log.Name(), err, say)
+		return r.notReady(err)
 	}
-	say("run: ready in %.1f s", time.Since(started).Seconds())
-	if len(f.queries) > 0 {
-		return errors.Join(ask(c, vm, f), stop(vm, say))
+	r.say("run: ready in %.1f s", time.Since(started).Seconds())
+	if len(r.queries) > 0 {
+		return errors.Join(r.ask(), r.stop())
 	}
-	if f.asJSON {
-		err = printJSON(c.OutOrStdout(), runReport{URL: vm.URL(), PID: vm.PID(), Console: log.Name(), Status: status})
-	} else if url := vm.URL(); url != "" {
-		_, err = fmt.Fprintln(c.OutOrStdout(), url)
-		say("run: psql takes this URL, in quotes%s", whichPassword(vm))
-	}
+	report := runReport{URL: r.vm.URL(), PID: r.vm.PID(), Console: r.console, Status: status}
+	err = printResult(c.OutOrStdout(), r.asJSON, report, func(p *printer) {
+		if report.URL != "" {
+			p.printf("%s\n", report.URL)
+			r.say("run: psql takes this URL, in quotes%s", r.whichPassword())
+		}
+	})
 	if err != nil {
-		return errors.Join(err, stop(vm, say))
+		return errors.Join(err, r.stop())
 	}
-	say("run: Ctrl-C shuts it down")
+	r.say("run: Ctrl-C shuts it down")
 	select {
 	case <-c.Context().Done():
-		return stop(vm, say)
-	case <-vm.Done():
-		return vm.Wait()
+		return r.stop()
+	case <-r.vm.Done():
+		return r.vm.Wait()
 	}
 }
 
 // notReady ends a machine that did not come up, with the console's last lines unless the user did not want to wait.
-func notReady(c *cobra.Command, vm *localvm.VM, console string, err error, say func(string, ...any)) error {
-	if c.Context().Err() == nil {
-		err = errors.Join(err, tail(c.ErrOrStderr(), console))
+func (r *runner) notReady(err error) error {
+	if r.command.Context().Err() == nil {
+		lines, readErr := localvm.LastLines(r.console)
+		if readErr == nil {
+			r.say("--- the console's last lines\n%s\n---", lines)
+		}
+		err = errors.Join(err, readErr)
 	}
 	select {
-	case <-vm.Done():
+	case <-r.vm.Done():
 		return err // which says how it ended
 	default:
-		return errors.Join(err, stop(vm, say))
+		return errors.Join(err, r.stop())
 	}
 }
 
 // stateFolder returns the folder for what outlives the run, and what removes it where nothing should.
-func (f runFlags) stateFolder(artifact string) (string, func() error, error) {
+func (f runFlags) stateFolder(artifact string) (dir string, remove func() error, err error) {
 	nothing := func() error { return nil }
 	if f.ephemeral {
 		dir, err := os.MkdirTemp("", "sov-run-")
 		return dir, func() error { return os.RemoveAll(dir) }, err
 	}
-	dir := f.state
-	if dir == "" {
+	if f.state == "" {
 		base, err := stateDir()
 		if err != nil {
 			return "", nothing, err
 		}
-		if artifact, err = filepath.Abs(artifact); err != nil {
+		if f.state, err = localvm.StateFolder(base, artifact); err != nil {
 			return "", nothing, err
 		}
-		dir = filepath.Join(base, "run", filepath.Base(filepath.Dir(artifact))+"-"+filepath.Base(artifact))
 	}
-	return dir, nothing, os.MkdirAll(dir, 0o700)
+	return f.state, nothing, os.MkdirAll(f.state, 0o700)
 }
 
 // awaitReady waits for the guest and says how far it is: whenever that changes.
-func awaitReady(ctx context.Context, vm *localvm.VM, say func(string, ...any)) (*guestapi.Status, error) {
+func (r *runner) awaitReady(ctx context.Context) (*guestapi.Status, error) {
 	var last *guestapi.Status
 	var said string
-	err := vm.Ready(ctx, func(s *guestapi.Status) {
+	err := r.vm.Ready(ctx, func(s *guestapi.Status) {
 		last = s
-		if now := pending(s); now != said && now != "" {
+		if now := localvm.Unready(s); now != said && now != "" {
 			said = now
-			say("run: up for %.1f s, %s", s.Uptime, now)
+			r.say("run: up for %.1f s, %s", s.Uptime, now)
 		}
 	})
 	return last, err
 }
 
-// pending names the services that are not ready, with their states.
-func pending(s *guestapi.Status) string {
-	var parts []string
-	for _, service := range s.Services {
-		if !slices.Contains([]string{guestapi.StateReady, guestapi.StateDone, guestapi.StateOff}, service.State) {
-			parts = append(parts, service.Name+" is "+service.State)
-		}
-	}
-	return strings.Join(parts, ", ")
-}
-
 // stop shuts the machine down in order. It does not heed the command's context, which may be why it is called.
-func stop(vm *localvm.VM, say func(string, ...any)) error {
+func (r *runner) stop() error {
 	start := time.Now()
-	if err := vm.Shutdown(context.Background(), stopBound); err != nil {
+	if err := r.vm.Shutdown(context.Background(), stopBound); err != nil {
 		return err
 	}
-	say("run: shut down in %.1f s", time.Since(start).Seconds())
+	r.say("run: shut down in %.1f s", time.Since(start).Seconds())
 	return nil
 }
 
-// tail prints the console's last lines: what a person needs when the machine does not come up.
-func tail(w io.Writer, path string) error {
-	const lines = 20
-	text, err := os.ReadFile(path)
+// secrets are those that the user keeps for the machine and wants it to have.
+func (f runFlags) secrets(ctx context.Context, name string) (map[string]string, error) {
+	store, err := openSecrets(f.identity)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	all := strings.Split(strings.TrimRight(string(text), "\r\n"), "\n")
-	_, err = fmt.Fprintf(w, "--- the console's last lines\n%s\n---\n", strings.Join(all[max(0, len(all)-lines):], "\n"))
-	return err
+	kept, err := store.All(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return localvm.SecretsToGive(name, kept, f.tailnet)
+}
+
+// whichPassword says what a person has to give psql, besides the URL.
+func (r *runner) whichPassword() string {
+	if r.vm.HasPasswordFile() {
+		return ""
+	}
+	return "; the password is the secret postgres: it holds a line break, which no password file can"
 }

@@ -1,39 +1,31 @@
 package main
 
 import (
-	"fmt"
-	"io"
 	"strings"
 
-	"github.com/spf13/cobra"
-
-	"github.com/sovereign-sql/sov/internal/host/localvm"
 	"github.com/sovereign-sql/sov/internal/host/query"
 )
 
 // ask runs the queries in order, in one session, and prints what each of them answers.
-func ask(c *cobra.Command, vm *localvm.VM, f runFlags) error {
-	answers, err := query.Run(c.Context(), vm.URL(), vm.Password(), f.queries)
+func (r *runner) ask() error {
+	c := r.command
+	answers, err := query.Run(c.Context(), r.vm.URL(), r.vm.Password(), r.queries)
 	if err != nil {
 		return err
 	}
-	if f.asJSON {
-		return printJSON(c.OutOrStdout(), answers)
-	}
-	for _, answer := range answers {
-		if err := printTable(answer, c.OutOrStdout()); err != nil {
-			return err
+	return printResult(c.OutOrStdout(), r.asJSON, answers, func(p *printer) {
+		for _, answer := range answers {
+			printTable(p, answer)
 		}
-	}
-	return nil
+	})
 }
 
-// print writes rows as COPY's text format would, without its escapes: columns between tabs, \N for NULL. A statement
+// printTable prints rows as COPY's text format would, without its escapes: columns between tabs, \N for NULL. A statement
 // without rows prints its tag.
-func printTable(t query.Table, w io.Writer) error {
+func printTable(p *printer, t query.Table) {
 	if len(t.Columns) == 0 {
-		_, err := fmt.Fprintln(w, t.Tag)
-		return err
+		p.printf("%s\n", t.Tag)
+		return
 	}
 	for _, row := range t.Rows {
 		cells := make([]string, len(row))
@@ -43,9 +35,6 @@ func printTable(t query.Table, w io.Writer) error {
 				cells[i] = *cell
 			}
 		}
-		if _, err := fmt.Fprintln(w, strings.Join(cells, "\t")); err != nil {
-			return err
-		}
+		p.printf("%s\n", strings.Join(cells, "\t"))
 	}
-	return nil
 }

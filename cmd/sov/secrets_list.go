@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"slices"
 	"text/tabwriter"
 
 	"github.com/sovereign-sql/sov/internal/host/built"
@@ -26,26 +25,24 @@ none is needed to be opened.`,
 			if err != nil {
 				return err
 			}
-			if asJSON {
-				return printJSON(c.OutOrStdout(), list)
-			}
-			w := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
-			for _, secret := range list {
-				changed := ""
-				if secret.Changed != nil {
-					changed = secret.Changed.Local().Format("2006-01-02 15:04")
+			return printResult(c.OutOrStdout(), asJSON, list, func(p *printer) {
+				table := tabwriter.NewWriter(p.w, 0, 0, 2, ' ', 0)
+				for _, secret := range list {
+					changed := ""
+					if secret.Changed != nil {
+						changed = secret.Changed.Local().Format("2006-01-02 15:04")
+					}
+					fmt.Fprintf(table, "%s\t%s\t%s\n", secret.Name, changed, secret.State())
 				}
-				fmt.Fprintf(w, "%s\t%s\t%s\n", secret.Name, changed, secret.State())
-			}
-			return w.Flush()
+				p.err = table.Flush()
+			})
 		},
 	}
-	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	jsonFlag(c, &asJSON)
 	return c
 }
 
-// listSecrets describes the secrets of the machine that an argument means: those that its recipe uses, in that order, and
-// then the others that are kept.
+// listSecrets describes the secrets of the machine that an argument means.
 func listSecrets(machine string) ([]secrets.Secret, error) {
 	vm, known, err := built.Machine(machine)
 	if err != nil {
@@ -55,26 +52,9 @@ func listSecrets(machine string) ([]secrets.Secret, error) {
 	if err != nil {
 		return nil, err
 	}
-	kept, err := store.List(vm)
-	if err != nil {
-		return nil, err
-	}
-	list := []secrets.Secret{}
+	var uses []string
 	if known != nil {
-		for _, name := range known.Secrets() {
-			list = append(list, secrets.Secret{Name: name, Used: new(true)})
-		}
+		uses = known.Secrets()
 	}
-	for _, info := range kept {
-		i := slices.IndexFunc(list, func(r secrets.Secret) bool { return r.Name == info.Name })
-		if i < 0 {
-			i = len(list)
-			list = append(list, secrets.Secret{Name: info.Name})
-			if known != nil {
-				list[i].Used = new(false)
-			}
-		}
-		list[i].Set, list[i].Encrypted, list[i].Changed = true, info.Encrypted, new(info.Changed.UTC())
-	}
-	return list, nil
+	return store.Survey(vm, uses, known != nil)
 }

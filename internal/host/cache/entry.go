@@ -1,3 +1,5 @@
+// Package cache is what `sov cache` knows beside the store itself: limits as people write them, entries as they are reported,
+// and transfers with progress. To keep, prune and verify results is the store's.
 package cache
 
 import (
@@ -6,7 +8,7 @@ import (
 	"github.com/sovereign-sql/sov/pipeline"
 )
 
-// Entry is one cache entry as `--json` prints it.
+// An Entry describes an entry of the store.
 type Entry struct {
 	Key     string    `json:"key"`
 	Stage   string    `json:"stage"`
@@ -18,6 +20,11 @@ type Entry struct {
 	Remote  string    `json:"remote,omitempty"` // the remote cache it came from
 }
 
-func NewEntry(e pipeline.Entry) Entry {
-	return Entry{e.Key, e.Stage, e.Memo, e.Created.UTC(), e.Used.UTC(), e.Took.Seconds(), e.Disk, e.Remote}
+// Entries describes entries of the store.
+func Entries(entries []pipeline.Entry) []Entry {
+	list := make([]Entry, 0, len(entries))
+	for _, e := range entries {
+		list = append(list, Entry{e.Key, e.Stage, e.Memo, e.Created.UTC(), e.Used.UTC(), e.Took.Seconds(), e.Disk, e.Remote})
+	}
+	return list
 }

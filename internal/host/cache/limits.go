@@ -24,7 +24,7 @@ func ParseAge(text string) (time.Duration, error) {
 	return age, nil
 }
 
-// sizeUnits are the factors of parseSize.
+// sizeUnits are the factors of ParseSize.
 var sizeUnits = map[string]int64{
 	"": 1, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40,
 }

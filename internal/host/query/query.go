@@ -1,3 +1,4 @@
+// Package query runs SQL in a database and returns what it answers, as text.
 package query
 
 import (

@@ -1,11 +1,12 @@
 package secrets
 
 import (
+	"slices"
 	"strings"
 	"time"
 )
 
-// Secret is one secret as `sov secrets list --json` prints it: one that is kept, or one that the recipe uses.
+// A Secret is one that is kept for a machine, or one that its recipe uses.
 type Secret struct {
 	Name      string     `json:"name"`
 	Set       bool       `json:"set"`
@@ -14,6 +15,32 @@ type Secret struct {
 	Used      *bool      `json:"used"`    // by the recipe; null where that is not known
 }
 
+// Survey describes the secrets of a machine: those that its recipe uses, in that order, and then the others that are kept.
+// known says that the recipe is known, and with it what it uses.
+func (s *Store) Survey(vm string, uses []string, known bool) ([]Secret, error) {
+	kept, err := s.List(vm)
+	if err != nil {
+		return nil, err
+	}
+	list := []Secret{}
+	for _, name := range uses {
+		list = append(list, Secret{Name: name, Used: new(true)})
+	}
+	for _, info := range kept {
+		i := slices.IndexFunc(list, func(r Secret) bool { return r.Name == info.Name })
+		if i < 0 {
+			i = len(list)
+			list = append(list, Secret{Name: info.Name})
+			if known {
+				list[i].Used = new(false)
+			}
+		}
+		list[i].Set, list[i].Encrypted, list[i].Changed = true, info.Encrypted, new(info.Changed.UTC())
+	}
+	return list, nil
+}
+
+// State says in words how the secret is kept, and whether the recipe uses it.
 func (r Secret) State() string {
 	var parts []string
 	switch {

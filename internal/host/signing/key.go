@@ -1,6 +1,9 @@
+// Package signing makes key files and signs artifacts that are sound. Keys and envelopes are package dsse's, what a signature
+// says is package provenance's.
 package signing
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,8 +12,17 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 )
 
-// WriteNewKey never replaces a file: there may be no other copy of the key in it.
-func WriteNewKey(path string, key dsse.PrivateKey) error {
+// NewKey makes a key and writes it to a file that only its owner can read. It never replaces a file: there may be no other copy
+// of the key in it.
+func NewKey(path string) (dsse.PrivateKey, error) {
+	key, err := dsse.NewKey(rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	return key, writeKey(path, key)
+}
+
+func writeKey(path string, key dsse.PrivateKey) error {
 	text, err := key.PEM()
 	if err != nil {
 		return err
