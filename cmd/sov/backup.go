@@ -40,7 +40,7 @@ older one, when all has come and was checked. It holds the roles' password verif
 				return fmt.Errorf("the backup's folder: %w", err)
 			}
 			fmt.Fprintf(s.ErrOut, "backup: saving the databases of %s on %s\n", name, s.Name())
-			saved, err := databases.Save(ctx, s, name, path, time.Now(), transferred(s.ErrOut, "backup"))
+			saved, err := databases.Save(ctx, s, name, path, time.Now, transferred(s.ErrOut, "backup"))
 			if err != nil {
 				return err
 			}
@@ -51,14 +51,9 @@ older one, when all has come and was checked. It holds the roles' password verif
 	}.command()
 }
 
-// transferred returns what says how much has passed: once a few seconds.
-func transferred(w io.Writer, what string) func(int64) {
-	const often = 5 * time.Second
-	start, last := time.Now(), time.Now()
-	return func(n int64) {
-		if time.Since(last) >= often {
-			last = time.Now()
-			fmt.Fprintf(w, "%s: %s in %.0f s\n", what, pipeline.FormatSize(n), time.Since(start).Seconds())
-		}
+// transferred returns what says how much has passed.
+func transferred(w io.Writer, what string) databases.Passed {
+	return func(n int64, took time.Duration) {
+		fmt.Fprintf(w, "%s: %s in %.0f s\n", what, pipeline.FormatSize(n), took.Seconds())
 	}
 }

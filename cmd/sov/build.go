@@ -52,6 +52,9 @@ func progressFlag(c *cobra.Command, progress *string) {
 	complete(c, "progress", "auto", "tty", "plain", "json")
 }
 
+// kernelFlags are two ways to a kernel.
+var kernelFlags = [2]string{"kernel", "with-kernel-source"}
+
 // newReporter returns the reporter that --progress names.
 func newReporter(c *cobra.Command, progress string) (pipeline.Reporter, error) {
 	reporter, err := pipeline.NewReporter(progress, c.ErrOrStderr(), os.Getenv)
@@ -59,6 +62,19 @@ func newReporter(c *cobra.Command, progress string) (pipeline.Reporter, error) {
 		return nil, &usageError{err}
 	}
 	return reporter, nil
+}
+
+// withReporter runs fn with the reporter that --progress names.
+func withReporter(c *cobra.Command, progress string, fn func(pipeline.Reporter) error) error {
+	reporter, err := newReporter(c, progress)
+	if err != nil {
+		return err
+	}
+	err = fn(reporter)
+	if closeErr := reporter.Close(); err == nil {
+		err = closeErr
+	}
+	return err
 }
 
 // buildFlags are the flags of `sov build` that are not options of a build as they are.
@@ -135,8 +151,10 @@ Remote caches share results between computers: --cache-from is asked for what th
 }
 
 func runBuild(c *cobra.Command, name string, f buildFlags) (err error) {
-	if err := firstError(checkArch(f.Arch), excludeEachOther(c, "kernel", "with-kernel-source"),
-		excludeEachOther(c, "offline", "update-lock"), excludeEachOther(c, "bundle", "update-lock")); err != nil {
+	if err := checkArch(f.Arch); err != nil {
+		return err
+	}
+	if err := excludeEachOther(c, kernelFlags, [2]string{"offline", "update-lock"}, [2]string{"bundle", "update-lock"}); err != nil {
 		return err
 	}
 	if err := stages.CheckFormats(f.Formats); err != nil {

@@ -29,7 +29,7 @@ What the cache does not have is fetched. The same lock gives the same file.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: recipes,
 		RunE: func(c *cobra.Command, args []string) (err error) {
-			if err := errors.Join(checkArch(f.Arch), excludeEachOther(c, "kernel", "with-kernel-source")); err != nil {
+			if err := errors.Join(checkArch(f.Arch), excludeEachOther(c, kernelFlags)); err != nil {
 				return err
 			}
 			if file == "" {
@@ -38,11 +38,13 @@ What the cache does not have is fetched. The same lock gives the same file.`,
 			if err := f.load(args[0]); err != nil {
 				return err
 			}
-			if f.Reporter, err = newReporter(c, f.progress); err != nil {
+			var report *stages.BundleReport
+			err = withReporter(c, f.progress, func(reporter pipeline.Reporter) (err error) {
+				f.Reporter = reporter
+				report, err = stages.WriteBundle(c.Context(), f.Options, file)
 				return err
-			}
-			report, err := stages.WriteBundle(c.Context(), f.Options, file)
-			if err = errors.Join(err, f.Reporter.Close()); err != nil {
+			})
+			if err != nil {
 				return err
 			}
 			return printResult(c.OutOrStdout(), f.asJSON, report, func(p *printer) { printBundle(p, report, f.LockPath) })

@@ -105,7 +105,7 @@ func (cc *cacheCommand) newDu() *cobra.Command {
 
 func (cc *cacheCommand) newPrune() *cobra.Command {
 	var o pipeline.PruneOptions
-	var unusedFor, olderThan, maxSize string
+	var limits cache.Limits
 	c := &cobra.Command{
 		Use:   "prune",
 		Short: "Remove leftovers and, if told, entries by age or size",
@@ -116,26 +116,10 @@ recently used first. A build that runs is waited for.`,
   sov cache prune --max-size 10GiB --keep sql --keep mine/arm64 --dry-run`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			for _, limit := range []struct {
-				flag, text string
-				since      *time.Time
-			}{{"unused-for", unusedFor, &o.UnusedSince}, {"older-than", olderThan, &o.MadeBefore}} {
-				if limit.text == "" {
-					continue
-				}
-				age, err := cache.ParseAge(limit.text)
-				if err != nil {
-					return usagef("--%s %s: %w", limit.flag, limit.text, err)
-				}
-				*limit.since = time.Now().Add(-age)
+			if err := limits.Set(&o, time.Now()); err != nil {
+				return &usageError{err}
 			}
 			o.KeepScopes = o.Keep // a key is no recipe's name, nor the other way round
-			if maxSize != "" {
-				var err error
-				if o.MaxDisk, err = cache.ParseSize(maxSize); err != nil {
-					return usagef("--max-size %s: %w", maxSize, err)
-				}
-			}
 			o.OnWait = func() { fmt.Fprintln(c.ErrOrStderr(), "prune: waiting for a build that runs") }
 			store, err := cc.open()
 			if err != nil {
@@ -156,9 +140,9 @@ recently used first. A build that runs is waited for.`,
 		},
 	}
 	flags := c.Flags()
-	flags.StringVar(&unusedFor, "unused-for", "", "remove entries not used for this long, such as 12h or 30d")
-	flags.StringVar(&olderThan, "older-than", "", "remove entries made longer ago than this, used or not, such as 90d")
-	flags.StringVar(&maxSize, "max-size", "", "remove entries until the cache takes no more than this, such as 10GiB")
+	flags.StringVar(&limits.UnusedFor, "unused-for", "", "remove entries not used for this long, such as 12h or 30d")
+	flags.StringVar(&limits.OlderThan, "older-than", "", "remove entries made longer ago than this, used or not, such as 90d")
+	flags.StringVar(&limits.MaxSize, "max-size", "", "remove entries until the cache takes no more than this, such as 10GiB")
 	flags.BoolVar(&o.All, "all", false, "remove every entry")
 	flags.StringArrayVar(&o.Keep, "keep", nil, "what to keep: a recipe (sql or sql/arm64), for what its last build used, or an entry's key; may be repeated")
 	flags.BoolVar(&o.KeepLast, "keep-last", false, "keep what the last build of each recipe used")
@@ -187,10 +171,7 @@ Exit status: 0 when the cache is sound, 3 when it is not.`,
 				return err
 			}
 			err = printResult(c.OutOrStdout(), cc.asJSON, result, func(p *printer) { printChecked(p, result) })
-			if n := len(result.Problems); err == nil && n > 0 {
-				err = foundf("%d problem(s) in the cache", n)
-			}
-			return err
+			return orFound(err, len(result.Problems) > 0, "%d problem(s) in the cache", len(result.Problems))
 		},
 	}
 	c.Flags().BoolVar(&repair, "repair", false, "remove what is damaged")

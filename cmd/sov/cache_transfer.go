@@ -98,14 +98,11 @@ func (cc *cacheCommand) transfer(c *cobra.Command, verb string, run cache.Transf
 	if err != nil {
 		return err
 	}
-	reporter, err := newReporter(c, "auto")
-	if err != nil {
+	var report cache.Report
+	err = withReporter(c, "auto", func(reporter pipeline.Reporter) (err error) {
+		report, err = cache.Run(c.Context(), store, reporter, verb, run)
 		return err
-	}
-	report, err := cache.Run(c.Context(), store, reporter, verb, run)
-	if closeErr := reporter.Close(); err == nil {
-		err = closeErr
-	}
+	})
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,8 @@ import (
 // ciFiles are the CI recipes that people copy, and the project's own.
 var ciFiles = []string{"../../.github/workflows/ci.yml", "../../docs/ci/github.yml", "../../docs/ci/gitlab.yml"}
 
-// scripts returns every shell script of a CI recipe: GitHub's run, GitLab's script and before_script.
+// scripts returns every shell script of a CI recipe: GitHub's run, GitLab's script and
+// before_script.
 func scripts(t *testing.T, path string) []string {
 	t.Helper()
 	text, err := os.ReadFile(path)

@@ -1,11 +1,6 @@
 package main
 
-import (
-	"context"
-
-	"github.com/sovereign-sql/sov/internal/host/fleet"
-	"github.com/spf13/cobra"
-)
+import "github.com/spf13/cobra"
 
 func newDiagnose() *cobra.Command {
 	var fix bool
@@ -18,12 +13,8 @@ the cause, with what to do. --fix repairs what is the phone's: its network, and 
 Exit status: 0 when nothing is broken, 3 when something is.`,
 		example: "  sov diagnose sql\n  sov diagnose sql --fix",
 		flags:   func(c *cobra.Command) { c.Flags().BoolVar(&fix, "fix", false, "repair what is the phone's") },
-		do: func(ctx context.Context, s *fleet.Site, name string) error {
-			var args []string
-			if fix {
-				args = append(args, "--fix")
-			}
-			return show(ctx, s, startLimit, "diagnose", name, args...)
-		},
+		asks:    "diagnose",
+		within:  startLimit,
+		pass:    func() []string { return passIf(fix, "--fix") },
 	}.command()
 }

@@ -27,10 +27,7 @@ Exit status: 0 when they are identical, 3 when they differ.`,
 				return err
 			}
 			err = printResult(c.OutOrStdout(), asJSON, report, func(p *printer) { printDiff(p, report) })
-			if err == nil && !report.Identical {
-				err = foundf("%s and %s differ", args[0], args[1])
-			}
-			return err
+			return orFound(err, !report.Identical, "%s and %s differ", args[0], args[1])
 		},
 	}
 	jsonFlag(c, &asJSON)

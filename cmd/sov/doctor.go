@@ -52,10 +52,8 @@ Exit status: 0 when all is there, 3 when something is missing.`,
 				findings = append(findings, found...)
 			}
 			err := printResult(c.OutOrStdout(), asJSON, findings, func(p *printer) { printFindings(p, findings) })
-			if missing := doctor.Missing(findings); err == nil && missing > 0 {
-				err = foundf("%d of %d checks found something", missing, len(findings))
-			}
-			return err
+			missing := doctor.Missing(findings)
+			return orFound(err, missing > 0, "%d of %d checks found something", missing, len(findings))
 		},
 	}
 	archFlag(c, &arch)

@@ -26,7 +26,8 @@ sov sign); whoever has the public one can check (sov verify --key, sov pull --ke
 	return c
 }
 
-// keyFile is where a key is kept unless a file is named: the user's configuration folder, not a cache.
+// keyFile is where a key is kept unless a file is named: the user's configuration folder, not a
+// cache.
 func keyFile(args []string) (string, error) {
 	if len(args) > 0 {
 		return args[0], nil

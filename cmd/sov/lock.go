@@ -1,13 +1,13 @@
 package main
 
 import (
-	"errors"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sovereign-sql/sov/internal/contract/lock"
 	"github.com/sovereign-sql/sov/internal/host/build"
+	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages"
 )
 
@@ -63,28 +63,33 @@ func lockedFlags(c *cobra.Command, f *recipeFlags) {
 }
 
 func runLock(c *cobra.Command, recipe string, f lockFlags) (err error) {
-	if err := firstError(checkArch(f.Arch), excludeEachOther(c, "update", "check"), excludeEachOther(c, "update", "why"),
-		excludeEachOther(c, "check", "why"), excludeEachOther(c, "kernel", "with-kernel-source")); err != nil {
+	if err := checkArch(f.Arch); err != nil {
+		return err
+	}
+	if err := excludeEachOther(c, [2]string{"update", "check"}, [2]string{"update", "why"}, [2]string{"check", "why"}, kernelFlags); err != nil {
 		return err
 	}
 	if err := f.load(recipe); err != nil {
 		return err
 	}
-	if f.Reporter, err = newReporter(c, f.progress); err != nil {
-		return err
-	}
-	if f.why != "" {
-		why, err := build.WhyPackage(c.Context(), f.Options, f.why)
-		if err = errors.Join(err, f.Reporter.Close()); err != nil {
-			return err
+	var why build.Why
+	var report *stages.LockReport
+	err = withReporter(c, f.progress, func(reporter pipeline.Reporter) (err error) {
+		f.Reporter = reporter
+		if f.why != "" {
+			why, err = build.WhyPackage(c.Context(), f.Options, f.why)
+		} else {
+			report, err = build.Lock(c.Context(), f.Options, f.update, f.check)
 		}
-		return printResult(c.OutOrStdout(), f.asJSON, why, func(p *printer) { printWhy(p, why) })
-	}
-	report, err := build.Lock(c.Context(), f.Options, f.update, f.check)
-	if err = errors.Join(err, f.Reporter.Close()); err != nil {
 		return err
+	})
+	switch {
+	case err != nil:
+		return err
+	case report != nil:
+		return f.printLock(c, report, recipe)
 	}
-	return f.printLock(c, report, recipe)
+	return printResult(c.OutOrStdout(), f.asJSON, why, func(p *printer) { printWhy(p, why) })
 }
 
 func (f *lockFlags) printLock(c *cobra.Command, r *stages.LockReport, recipe string) error {

@@ -27,7 +27,7 @@ with --runner the log of the program that looks after it on the phone. What woul
 		RunE: func(c *cobra.Command, args []string) error {
 			name, _, err := built.Machine(args[0])
 			if err == nil {
-				err = excludeEachOther(c, "service", "runner")
+				err = excludeEachOther(c, [2]string{"service", "runner"})
 			}
 			if err != nil {
 				return err

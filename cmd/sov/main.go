@@ -1,5 +1,6 @@
-// Command sov turns an Alpine image into a flashable PostgreSQL virtual machine for a rooted Android phone, and runs
-// it. Each verb has a file of its own here; what it does lives in the packages below.
+// Command sov turns an Alpine image into a flashable PostgreSQL virtual machine for a rooted
+// Android phone, and runs it. Each verb has a file of its own here; what it does lives in the
+// packages below.
 package main
 
 import (
@@ -25,7 +26,8 @@ const (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// The first signal asks for an orderly end; once it came, the next one is the system's to handle: it kills.
+	// The first signal asks for an orderly end; once it came, the next one is the system's to
+	// handle: it kills.
 	context.AfterFunc(ctx, stop)
 	os.Exit(execute(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
@@ -61,6 +63,14 @@ func (e *usageError) Error() string { return e.err.Error() }
 func (e *usageError) Unwrap() error { return e.err }
 
 func usagef(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
+
+// orFound returns err or, without one, the error of a check that found something.
+func orFound(err error, found bool, format string, args ...any) error {
+	if err == nil && found {
+		return foundf(format, args...)
+	}
+	return err
+}
 
 // foundf is the error of a check that worked and found something wrong.
 func foundf(format string, args ...any) error {

@@ -28,7 +28,8 @@ func cli(t *testing.T, args ...string) (stdout, stderr string, status int) {
 	return out.String(), errOut.String(), status
 }
 
-// TestEveryCommandHelps: a summary, an example that begins with the command itself, and help that works.
+// TestEveryCommandHelps: a summary, an example that begins with the command itself, and help that
+// works.
 func TestEveryCommandHelps(t *testing.T) {
 	var visit func(c *cobra.Command)
 	visit = func(c *cobra.Command) {
@@ -101,7 +102,8 @@ func TestMissingArtifactSaysHowToBuildIt(t *testing.T) {
 	}
 }
 
-// TestRunRefusesQueriesToNobody: that there is no database to ask is said before a machine boots for it.
+// TestRunRefusesQueriesToNobody: that there is no database to ask is said before a machine boots
+// for it.
 func TestRunRefusesQueriesToNobody(t *testing.T) {
 	dir := t.TempDir()
 	spec := vmspec.Spec{

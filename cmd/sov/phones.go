@@ -48,10 +48,12 @@ func (f *phoneFlags) addDevice(c *cobra.Command) {
 	}
 }
 
-// several reports whether the user means any number of phones, whatever is attached: then answers name their phone.
+// several reports whether the user means any number of phones, whatever is attached: then answers
+// name their phone.
 func (f *phoneFlags) several() bool { return f.all || len(f.devices) > 1 }
 
-// choose returns the phones that are meant. Where several are and nobody has said which, a person is asked.
+// choose returns the phones that are meant. Where several are and nobody has said which, a person
+// is asked.
 func (f *phoneFlags) choose(c *cobra.Command) ([]device.Phone, error) {
 	choice := device.Choice{Devices: f.devices, All: f.all, Serial: os.Getenv("ANDROID_SERIAL")}
 	if in, ok := c.InOrStdin().(*os.File); ok && term.IsTerminal(int(in.Fd())) {
@@ -81,8 +83,9 @@ func askDevice(c *cobra.Command, in io.Reader, devices []device.Device) (device.
 	}
 }
 
-// each does something on every phone that is meant, on all at once. Where there are several, each line says whose it is,
-// one phone's failure does not keep the others from theirs, and the JSON is an array.
+// each does something on every phone that is meant, on all at once. Where there are several, each
+// line says whose it is, one phone's failure does not keep the others from theirs, and the JSON is
+// an array.
 func (f *phoneFlags) each(c *cobra.Command, do func(ctx context.Context, s *fleet.Site) error) error {
 	phones, err := f.choose(c)
 	if err != nil {

@@ -13,7 +13,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/fleet"
 )
 
-// show runs sov-runner and prints what it answers: for people, or with --json its object, looked at before it is believed.
+// show runs sov-runner and prints what it answers: for people, or with --json its object, looked at
+// before it is believed.
 func show(ctx context.Context, s *fleet.Site, limit time.Duration, verb, name string, args ...string) error {
 	if !s.AsJSON {
 		return s.Runner(ctx, device.Command{Stdout: s.Out, Limit: limit}, verb, name, args...)
@@ -32,14 +33,23 @@ type phoneVerb struct {
 	args                 int    // how many it takes besides a recipe
 	single               string // why it is for one phone only; empty: it is for any number
 	flags                func(c *cobra.Command)
-	// prepare checks and asks before a phone is looked for, and may say what to do afterwards; nil: nothing.
+	// prepare checks and asks before a phone is looked for, and may say what to do afterwards; nil:
+	// nothing.
 	prepare func(c *cobra.Command, name string, args []string) error
 	do      func(ctx context.Context, s *fleet.Site, name string) error
+	// In place of do: sov-runner's verb, how long that may take, and the flags to pass on.
+	asks   string
+	within time.Duration
+	up     *upFlags // nil: it does not wait for a machine
+	pass   func() []string
 }
 
 // command makes the command of a verb.
 func (v phoneVerb) command() *cobra.Command {
 	var f phoneFlags
+	if v.do == nil {
+		v.do = v.ask
+	}
 	word, more, _ := strings.Cut(v.use+" ", " ")
 	c := &cobra.Command{
 		Use: strings.TrimSpace(word + " RECIPE " + more), Short: v.short, Long: v.long, Example: v.example,
@@ -62,8 +72,33 @@ func (v phoneVerb) command() *cobra.Command {
 		c.ValidArgsFunction = recipes
 	}
 	f.add(c)
+	if v.up != nil {
+		v.up.add(c)
+	}
 	if v.flags != nil {
 		v.flags(c)
 	}
 	return c
+}
+
+// ask runs sov-runner and prints what it answers.
+func (v phoneVerb) ask(ctx context.Context, s *fleet.Site, name string) error {
+	var args []string
+	limit := v.within
+	if v.up != nil {
+		args = v.up.args()
+		limit += v.up.timeout
+	}
+	if v.pass != nil {
+		args = append(args, v.pass()...)
+	}
+	return show(ctx, s, limit, v.asks, name, args...)
+}
+
+// passIf is a flag for sov-runner, where it is set.
+func passIf(set bool, flag string) []string {
+	if set {
+		return []string{flag}
+	}
+	return nil
 }

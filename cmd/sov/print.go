@@ -45,7 +45,8 @@ func jsonFlag(c *cobra.Command, asJSON *bool) {
 	c.Flags().BoolVar(asJSON, "json", false, "print JSON")
 }
 
-// shown is a name as a terminal should get it: quoted where it has characters that a terminal might obey.
+// shown is a name as a terminal should get it: quoted where it has characters that a terminal might
+// obey.
 func shown(name string) string {
 	if quoted := strconv.Quote(name); strings.ContainsRune(quoted, '\\') {
 		return quoted

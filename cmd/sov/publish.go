@@ -27,15 +27,9 @@ func (t *transfer) flags(c *cobra.Command) {
 
 // do runs fn with a line of progress of that name.
 func (t *transfer) do(c *cobra.Command, what string, fn func(ctx context.Context, task *pipeline.Task) error) error {
-	reporter, err := newReporter(c, t.progress)
-	if err != nil {
-		return err
-	}
-	err = (&pipeline.Engine{Progress: reporter}).Do(c.Context(), what, fn)
-	if closeErr := reporter.Close(); err == nil {
-		err = closeErr
-	}
-	return err
+	return withReporter(c, t.progress, func(reporter pipeline.Reporter) error {
+		return (&pipeline.Engine{Progress: reporter}).Do(c.Context(), what, fn)
+	})
 }
 
 // registryReference reads a reference such as registry.example/team/sql:1.0.

@@ -67,7 +67,7 @@ not become ready is gone back from by itself, see sov status. sov rollback goes 
 }
 
 func pushTo(c *cobra.Command, recipe string, f pushFlags) (err error) {
-	if err := errors.Join(checkArch(f.arch), excludeEachOther(c, "start", "restart")); err != nil {
+	if err := errors.Join(checkArch(f.arch), excludeEachOther(c, [2]string{"start", "restart"})); err != nil {
 		return err
 	}
 	dir, err := built.Dir(recipe, f.out, f.arch)
@@ -91,23 +91,20 @@ func pushTo(c *cobra.Command, recipe string, f pushFlags) (err error) {
 			return err
 		}
 	}
-	reporter, err := newReporter(c, "auto")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, reporter.Close()) }()
-	return f.each(c, func(ctx context.Context, s *fleet.Site) error {
-		report, err := m.On(ctx, s, install.NewProgress(reporter, s.Name(), time.Now))
-		if err == nil && (f.start || f.restart) {
-			err = f.boot(ctx, s, report)
-		}
-		if err != nil {
-			return err
-		}
-		if s.AsJSON {
-			return printJSON(s.Out, report)
-		}
-		return f.printPushed(ctx, s, report)
+	return withReporter(c, "auto", func(reporter pipeline.Reporter) error {
+		return f.each(c, func(ctx context.Context, s *fleet.Site) error {
+			report, err := m.On(ctx, s, install.NewProgress(reporter, s.Name(), time.Now))
+			if err == nil && (f.start || f.restart) {
+				err = f.boot(ctx, s, report)
+			}
+			if err != nil {
+				return err
+			}
+			if s.AsJSON {
+				return printJSON(s.Out, report)
+			}
+			return f.printPushed(ctx, s, report)
+		})
 	})
 }
 

@@ -43,16 +43,13 @@ also later, when nothing but them is left. The last machine takes sov-runner alo
 			if !there {
 				return printResult(s.Out, s.AsJSON, runnerapi.NewRemoval(name), func(p *printer) { p.printf("%s is not installed\n", name) })
 			}
-			var flags []string
-			if data {
-				flags = append(flags, "--data")
-			}
-			return show(ctx, s, stopLimit, "remove", name, flags...)
+			return show(ctx, s, stopLimit, "remove", name, passIf(data, "--data")...)
 		},
 	}.command()
 }
 
-// confirm asks a person at the terminal to type the machine's name. Nobody there to be asked is a refusal.
+// confirm asks a person at the terminal to type the machine's name. Nobody there to be asked is a
+// refusal.
 func confirm(c *cobra.Command, name, loss string) error {
 	in, ok := c.InOrStdin().(*os.File)
 	if !ok || !term.IsTerminal(int(in.Fd())) {

@@ -66,7 +66,7 @@ keep theirs. Replacing databases is asked about at the terminal, or meant by --y
 }
 
 func restore(ctx context.Context, s *fleet.Site, name string, a *backup.Archive, wanted []string) error {
-	did, err := databases.Restore(ctx, s, name, a, wanted, transferred(s.ErrOut, "restore"),
+	did, err := databases.Restore(ctx, s, name, a, wanted, time.Now, transferred(s.ErrOut, "restore"),
 		func(progress string) { fmt.Fprintln(s.ErrOut, "restore:", progress) })
 	if err != nil {
 		return err

@@ -1,14 +1,8 @@
 package main
 
-import (
-	"context"
-
-	"github.com/sovereign-sql/sov/internal/host/fleet"
-	"github.com/spf13/cobra"
-)
+import "github.com/spf13/cobra"
 
 func newRollback() *cobra.Command {
-	var up upFlags
 	var noRestart bool
 	return phoneVerb{
 		use:   "rollback",
@@ -17,15 +11,11 @@ func newRollback() *cobra.Command {
 the same for both. A machine that runs is restarted, and a second rollback goes forward again.`,
 		example: "  sov rollback sql",
 		flags: func(c *cobra.Command) {
-			up.add(c)
 			c.Flags().BoolVar(&noRestart, "no-restart", false, "leave a machine that runs as it is until it is restarted")
 		},
-		do: func(ctx context.Context, s *fleet.Site, name string) error {
-			args := up.args()
-			if noRestart {
-				args = append(args, "--no-restart")
-			}
-			return show(ctx, s, stopLimit+startLimit+up.timeout, "rollback", name, args...)
-		},
+		asks:   "rollback",
+		within: stopLimit + startLimit,
+		up:     &upFlags{},
+		pass:   func() []string { return passIf(noRestart, "--no-restart") },
 	}.command()
 }

@@ -13,23 +13,20 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/host/built"
+	"github.com/sovereign-sql/sov/internal/host/folders"
 	"github.com/sovereign-sql/sov/internal/host/localvm"
 )
 
-// stopBound is how long an orderly shutdown may take. PostgreSQL writes a checkpoint of what is in memory; an emulated
-// processor and a slow disk make that seconds.
+// stopBound is how long an orderly shutdown may take. PostgreSQL writes a checkpoint of what is in
+// memory; an emulated processor and a slow disk make that seconds.
 const stopBound = 2 * time.Minute
 
 // runFlags are the flags of `sov run`.
 type runFlags struct {
+	localvm.Options
 	arch      string
 	out       string
-	state     string
 	ephemeral bool
-	port      uint16
-	memory    int
-	cpus      int
-	kvm       bool
 	console   bool
 	identity  string
 	tailnet   bool
@@ -66,12 +63,12 @@ architecture in the user's state folder.`,
 	flags := c.Flags()
 	archFlag(c, &f.arch)
 	flags.StringVarP(&f.out, "out", "o", "out", "folder that 'sov build' wrote to")
-	flags.StringVar(&f.state, "state", "", "folder for the data disk, password file and console log")
+	flags.StringVar(&f.State, "state", "", "folder for the data disk, password file and console log")
 	flags.BoolVar(&f.ephemeral, "ephemeral", false, "use a data disk that is thrown away at the end")
-	flags.Uint16Var(&f.port, "port", 0, "port of 127.0.0.1 for PostgreSQL; 0 takes a free one")
-	flags.IntVar(&f.memory, "memory", 0, "memory in MiB; 0 takes what the recipe says")
-	flags.IntVar(&f.cpus, "cpus", 0, "processors; 0 takes what the recipe says")
-	flags.BoolVar(&f.kvm, "kvm", false, "use this computer's processor instead of emulating one; it must be of the guest's architecture")
+	flags.Uint16Var(&f.Port, "port", 0, "port of 127.0.0.1 for PostgreSQL; 0 takes a free one")
+	flags.IntVar(&f.MemoryMiB, "memory", 0, "memory in MiB; 0 takes what the recipe says")
+	flags.IntVar(&f.CPUs, "cpus", 0, "processors; 0 takes what the recipe says")
+	flags.BoolVar(&f.KVM, "kvm", false, "use this computer's processor instead of emulating one; it must be of the guest's architecture")
 	flags.BoolVar(&f.console, "console", false, "show the guest's console")
 	flags.BoolVar(&f.tailnet, "tailnet", false, "give the machine the secret tailscale, so that it joins the tailnet")
 	identityFlag(c, &f.identity)
@@ -100,45 +97,39 @@ func run(c *cobra.Command, recipe string, f runFlags) (err error) {
 	if err := checkArch(f.arch); err != nil {
 		return err
 	}
-	artifact, err := built.Dir(recipe, f.out, f.arch)
-	if err != nil {
+	if f.Artifact, err = built.Dir(recipe, f.out, f.arch); err != nil {
 		return err
 	}
-	spec, err := localvm.ReadSpec(artifact)
+	spec, err := localvm.ReadSpec(f.Artifact)
 	if err != nil {
 		return err
 	}
 	if _, ok := spec.Port(localvm.Postgres); !ok && len(f.queries) > 0 {
-		return fmt.Errorf("%s offers no PostgreSQL: list its port under network.publish in the recipe, and build it again", artifact)
+		return fmt.Errorf("%s offers no PostgreSQL: list its port under network.publish in the recipe, and build it again", f.Artifact)
 	}
-	secrets, err := f.secrets(c.Context(), spec.Name)
-	if err != nil {
+	if f.Secrets, err = f.secrets(c.Context(), spec.Name); err != nil {
 		return err
 	}
-	state, remove, err := f.stateFolder(artifact)
+	remove, err := f.stateFolder()
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
-	log, err := os.OpenFile(filepath.Join(state, "console.log"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	log, err := os.OpenFile(filepath.Join(f.State, "console.log"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	console := io.Writer(log)
+	f.Now, f.Runtime, f.Console = time.Now, os.Getenv("XDG_RUNTIME_DIR"), log
 	if f.console {
-		console = io.MultiWriter(log, c.ErrOrStderr())
+		f.Console = io.MultiWriter(log, c.ErrOrStderr())
 	}
 
 	// The machine must outlive the first Ctrl-C by as long as its orderly shutdown takes.
 	power, cut := context.WithCancel(context.WithoutCancel(c.Context()))
 	defer cut()
 	started := time.Now()
-	vm, err := localvm.Start(power, localvm.Options{
-		Artifact: artifact, State: state, Now: time.Now, Port: f.port,
-		Console: console, MemoryMiB: f.memory, CPUs: f.cpus, KVM: f.kvm,
-		Secrets: secrets, Runtime: os.Getenv("XDG_RUNTIME_DIR"),
-	})
+	vm, err := localvm.Start(power, f.Options)
 	if err != nil {
 		return err
 	}
@@ -167,7 +158,11 @@ func (r *runner) run(started time.Time) error {
 	err = printResult(c.OutOrStdout(), r.asJSON, report, func(p *printer) {
 		if report.URL != "" {
 			p.printf("%s\n", report.URL)
-			r.say("run: psql takes this URL, in quotes%s", r.whichPassword())
+			password := "" // what a person has to give psql, besides the URL
+			if !r.vm.HasPasswordFile() {
+				password = "; the password is the secret postgres: it holds a line break, which no password file can"
+			}
+			r.say("run: psql takes this URL, in quotes%s", password)
 		}
 	})
 	if err != nil {
@@ -182,7 +177,8 @@ func (r *runner) run(started time.Time) error {
 	}
 }
 
-// notReady ends a machine that did not come up, with the console's last lines unless the user did not want to wait.
+// notReady ends a machine that did not come up, with the console's last lines unless the user did
+// not want to wait.
 func (r *runner) notReady(err error) error {
 	if r.command.Context().Err() == nil {
 		lines, readErr := localvm.LastLines(r.console)
@@ -199,23 +195,23 @@ func (r *runner) notReady(err error) error {
 	}
 }
 
-// stateFolder returns the folder for what outlives the run, and what removes it where nothing should.
-func (f runFlags) stateFolder(artifact string) (dir string, remove func() error, err error) {
-	nothing := func() error { return nil }
+// stateFolder makes the folder for what outlives the run, and returns what removes it where nothing
+// should.
+func (f *runFlags) stateFolder() (remove func() error, err error) {
 	if f.ephemeral {
-		dir, err := os.MkdirTemp("", "sov-run-")
-		return dir, func() error { return os.RemoveAll(dir) }, err
+		f.State, err = os.MkdirTemp("", "sov-run-")
+		return func() error { return os.RemoveAll(f.State) }, err
 	}
-	if f.state == "" {
-		base, err := stateDir()
+	if f.State == "" {
+		base, err := folders.State(os.Getenv)
 		if err != nil {
-			return "", nothing, err
+			return nil, err
 		}
-		if f.state, err = localvm.StateFolder(base, artifact); err != nil {
-			return "", nothing, err
+		if f.State, err = localvm.StateFolder(base, f.Artifact); err != nil {
+			return nil, err
 		}
 	}
-	return f.state, nothing, os.MkdirAll(f.state, 0o700)
+	return func() error { return nil }, os.MkdirAll(f.State, 0o700)
 }
 
 // awaitReady waits for the guest and says how far it is: whenever that changes.
@@ -232,7 +228,8 @@ func (r *runner) awaitReady(ctx context.Context) (*guestapi.Status, error) {
 	return last, err
 }
 
-// stop shuts the machine down in order. It does not heed the command's context, which may be why it is called.
+// stop shuts the machine down in order. It does not heed the command's context, which may be why it
+// is called.
 func (r *runner) stop() error {
 	start := time.Now()
 	if err := r.vm.Shutdown(context.Background(), stopBound); err != nil {
@@ -253,12 +250,4 @@ func (f runFlags) secrets(ctx context.Context, name string) (map[string]string, 
 		return nil, err
 	}
 	return localvm.SecretsToGive(name, kept, f.tailnet)
-}
-
-// whichPassword says what a person has to give psql, besides the URL.
-func (r *runner) whichPassword() string {
-	if r.vm.HasPasswordFile() {
-		return ""
-	}
-	return "; the password is the secret postgres: it holds a line break, which no password file can"
 }

@@ -20,8 +20,8 @@ func (r *runner) ask() error {
 	})
 }
 
-// printTable prints rows as COPY's text format would, without its escapes: columns between tabs, \N for NULL. A statement
-// without rows prints its tag.
+// printTable prints rows as COPY's text format would, without its escapes: columns between tabs, \N
+// for NULL. A statement without rows prints its tag.
 func printTable(p *printer, t query.Table) {
 	if len(t.Columns) == 0 {
 		p.printf("%s\n", t.Tag)

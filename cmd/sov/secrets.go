@@ -1,12 +1,16 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
 
+	"github.com/sovereign-sql/sov/internal/contract/recipe"
+	"github.com/sovereign-sql/sov/internal/host/built"
+	"github.com/sovereign-sql/sov/internal/host/folders"
 	"github.com/sovereign-sql/sov/internal/host/secrets"
 )
 
@@ -31,35 +35,23 @@ owner may read, encrypted with age if wished. See docs/secrets.md.`,
 	return c
 }
 
-// configDir is where sov keeps what the user has set: $SOV_CONFIG_DIR, else sov/ in the user's configuration folder.
-func configDir() (string, error) {
-	if dir := os.Getenv("SOV_CONFIG_DIR"); dir != "" {
-		return filepath.Abs(dir)
-	}
-	base, err := os.UserConfigDir()
-	if err != nil {
-		return "", fmt.Errorf("find the configuration folder: %w: set $SOV_CONFIG_DIR", err)
-	}
-	return filepath.Join(base, "sov"), nil
-}
-
 // identityFlag adds --identity, by whose file encrypted secrets are opened.
 func identityFlag(c *cobra.Command, identity *string) {
 	c.Flags().StringVar(identity, "identity", os.Getenv("SOV_IDENTITY"), "age identity file of encrypted secrets; $SOV_IDENTITY names it too")
 }
 
-// openSecrets returns the user's secrets; identity is what --identity says. A passphrase is asked for at the terminal when
-// one is needed.
+// openSecrets returns the user's secrets; identity is what --identity says. A passphrase is asked
+// for at the terminal when one is needed.
 func openSecrets(identity string) (*secrets.Store, error) {
-	dir, err := configDir()
+	dir, err := folders.Config(os.Getenv)
 	if err != nil {
 		return nil, err
 	}
 	return secrets.Open(filepath.Join(dir, "secrets"), secrets.Keys{Identity: identity, Ask: askHidden}), nil
 }
 
-// secretNames completes the names of secrets behind the machine: those that its recipe uses or, if held is set, those that
-// are kept.
+// secretNames completes the names of secrets behind the machine: those that its recipe uses or, if
+// held is set, those that are kept.
 func secretNames(held bool) cobra.CompletionFunc {
 	return func(c *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
 		switch len(args) {
@@ -79,5 +71,47 @@ func secretNames(held bool) cobra.CompletionFunc {
 			return names, cobra.ShellCompDirectiveNoFileComp
 		}
 		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// machineSecrets returns the machine that an argument means, its recipe where that is known, and the
+// user's secrets.
+func machineSecrets(argument string) (string, *recipe.Recipe, *secrets.Store, error) {
+	vm, known, err := built.Machine(argument)
+	if err != nil {
+		return "", nil, nil, err
+	}
+	store, err := openSecrets("")
+	return vm, known, store, err
+}
+
+func newSecretsRm() *cobra.Command {
+	return &cobra.Command{
+		Use:   "rm RECIPE NAME...",
+		Short: "Forget secrets",
+		Long: `Forget secrets. One that is not there is no error. A machine that has taken one keeps it: a role's password stays what it
+was set to, and a node that has joined a tailnet stays in it.`,
+		Example:           "  sov secrets rm sql tailscale",
+		Args:              cobra.MinimumNArgs(2),
+		ValidArgsFunction: secretNames(true),
+		RunE: func(c *cobra.Command, args []string) error {
+			vm, _, store, err := machineSecrets(args[0])
+			if err != nil {
+				return err
+			}
+			var failed error
+			for _, name := range args[1:] {
+				found, err := store.Remove(vm, name)
+				switch {
+				case err != nil:
+					failed = errors.Join(failed, err)
+				case found:
+					fmt.Fprintf(c.ErrOrStderr(), "secrets: %s of %s is forgotten\n", name, vm)
+				default:
+					fmt.Fprintf(c.ErrOrStderr(), "secrets: %s of %s was not set\n", name, vm)
+				}
+			}
+			return failed
+		},
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"text/tabwriter"
 
-	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/host/secrets"
 	"github.com/spf13/cobra"
 )
@@ -44,11 +43,7 @@ none is needed to be opened.`,
 
 // listSecrets describes the secrets of the machine that an argument means.
 func listSecrets(machine string) ([]secrets.Secret, error) {
-	vm, known, err := built.Machine(machine)
-	if err != nil {
-		return nil, err
-	}
-	store, err := openSecrets("")
+	vm, known, store, err := machineSecrets(machine)
 	if err != nil {
 		return nil, err
 	}

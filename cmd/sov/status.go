@@ -1,12 +1,9 @@
 package main
 
 import (
-	"context"
-
 	"github.com/spf13/cobra"
 
 	"github.com/sovereign-sql/sov/internal/host/device"
-	"github.com/sovereign-sql/sov/internal/host/fleet"
 )
 
 func newStatus() *cobra.Command {
@@ -16,8 +13,7 @@ func newStatus() *cobra.Command {
 		long: `Say how a machine is: its phase and since when, the version that runs, its processes, its network, the services in it.
 It changes nothing and always answers, whatever state the machine is in; whether all is well is what ` + "`sov test`" + ` says.`,
 		example: "  sov status sql\n  sov status sql --all --json",
-		do: func(ctx context.Context, s *fleet.Site, name string) error {
-			return show(ctx, s, device.DefaultLimit, "status", name)
-		},
+		asks:    "status",
+		within:  device.DefaultLimit,
 	}.command()
 }

@@ -1,9 +1,6 @@
 package main
 
 import (
-	"context"
-
-	"github.com/sovereign-sql/sov/internal/host/fleet"
 	"github.com/spf13/cobra"
 )
 
@@ -15,8 +12,7 @@ func newStop() *cobra.Command {
 network is as it was before. Where nothing runs, nothing happens. It is started again by ` + "`sov start`" + `, and when the phone
 restarts.`,
 		example: "  sov stop sql\n  sov stop sql --all",
-		do: func(ctx context.Context, s *fleet.Site, name string) error {
-			return show(ctx, s, stopLimit, "down", name)
-		},
+		asks:    "down",
+		within:  stopLimit,
 	}.command()
 }

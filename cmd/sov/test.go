@@ -1,10 +1,8 @@
 package main
 
 import (
-	"context"
 	"time"
 
-	"github.com/sovereign-sql/sov/internal/host/fleet"
 	"github.com/spf13/cobra"
 )
 
@@ -22,8 +20,7 @@ check. It changes nothing.
 
 Exit status: 0 when all checks pass, 3 when one fails.`,
 		example: "  sov test sql\n  sov test sql --all --json",
-		do: func(ctx context.Context, s *fleet.Site, name string) error {
-			return show(ctx, s, testLimit, "test", name)
-		},
+		asks:    "test",
+		within:  testLimit,
 	}.command()
 }

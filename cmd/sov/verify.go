@@ -37,10 +37,7 @@ Exit status: 0 when all is well, 3 with the list of what is not.`,
 				return err
 			}
 			err = printResult(c.OutOrStdout(), asJSON, report, func(p *printer) { printVerified(p, report) })
-			if n := len(report.Problems); err == nil && n > 0 {
-				err = foundf("%s: %d problem(s)", args[0], n)
-			}
-			return err
+			return orFound(err, len(report.Problems) > 0, "%s: %d problem(s)", args[0], len(report.Problems))
 		},
 	}
 	c.Flags().StringVar(&keyPath, "key", "", "public key that must have signed the artifact")

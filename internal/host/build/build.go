@@ -1,5 +1,6 @@
-// Package build is `sov build` and `sov lock` without their flags: it finds the recipe, its lock and the remote caches, builds,
-// compares with builds from nothing if asked to, and signs. What a build consists of is package stages'.
+// Package build is `sov build` and `sov lock` without their flags: it finds the recipe, its lock
+// and the remote caches, builds, compares with builds from nothing if asked to, and signs. What a
+// build consists of is package stages'.
 package build
 
 import (
@@ -21,8 +22,8 @@ type Options struct {
 	Sign              dsse.PrivateKey // signs the artifact; nil: it is not signed
 }
 
-// Run builds an artifact and closes the Reporter. An artifact that is not reproducible is not signed; the report says what
-// differs.
+// Run builds an artifact and closes the Reporter. An artifact that is not reproducible is not
+// signed; the report says what differs.
 func Run(ctx context.Context, o Options) (*Report, error) {
 	result, err := stages.Build(ctx, o.Options)
 	var rebuilt *reproducible.Report
@@ -41,7 +42,8 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	return newReport(result, rebuilt), nil
 }
 
-// LoadRecipe reads the recipe that name means and returns its source too. Without a name it is the recipe in the bundle.
+// LoadRecipe reads the recipe that name means and returns its source too. Without a name it is the
+// recipe in the bundle.
 func LoadRecipe(name, bundle string) (*recipe.Recipe, []byte, error) {
 	if name != "" {
 		return stages.LoadRecipe(name)
@@ -54,8 +56,8 @@ func LoadRecipe(name, bundle string) (*recipe.Recipe, []byte, error) {
 	return r, text, err
 }
 
-// LockBeside returns the path of a recipe's lock file: sov.lock in the folder of the recipe file, or in the current folder
-// for an embedded recipe.
+// LockBeside returns the path of a recipe's lock file: sov.lock in the folder of the recipe file,
+// or in the current folder for an embedded recipe.
 func LockBeside(recipe string) string {
 	if strings.ContainsRune(recipe, '/') {
 		return filepath.Join(filepath.Dir(recipe), "sov.lock")

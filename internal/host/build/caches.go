@@ -8,8 +8,9 @@ import (
 	"github.com/sovereign-sql/sov/pipeline/remote"
 )
 
-// Remotes opens the remote caches that --cache-from and --cache-to name. Where a flag is not given, those in SOV_CACHE_FROM
-// and SOV_CACHE_TO are used, separated by spaces: what a CI system sets once for all jobs.
+// Remotes opens the remote caches that --cache-from and --cache-to name. Where a flag is not given,
+// those in SOV_CACHE_FROM and SOV_CACHE_TO are used, separated by spaces: what a CI system sets
+// once for all jobs.
 func Remotes(cacheFrom, cacheTo []string, offline bool, getenv func(string) string) (pipeline.Remotes, error) {
 	from, err := specs("--cache-from", cacheFrom, "SOV_CACHE_FROM", offline, getenv, remote.ParseSource)
 	if err != nil {
@@ -22,8 +23,8 @@ func Remotes(cacheFrom, cacheTo []string, offline bool, getenv func(string) stri
 	return remote.Remotes(from, to)
 }
 
-// specs reads the remote caches that a flag or, in its place, a variable names. What is beyond the network is an error
-// in an offline build if it was asked for by the flag, and else left out.
+// specs reads the remote caches that a flag or, in its place, a variable names. What is beyond the
+// network is an error in an offline build if it was asked for by the flag, and else left out.
 func specs(flag string, values []string, variable string, offline bool, getenv func(string) string, parse func(string) (remote.Spec, error)) ([]remote.Spec, error) {
 	name := flag
 	if len(values) == 0 {

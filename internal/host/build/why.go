@@ -8,7 +8,8 @@ import (
 	"github.com/sovereign-sql/sov/stages"
 )
 
-// A Why says why a package is in the lock: the chains from what the recipe or the base image asks for to the package.
+// A Why says why a package is in the lock: the chains from what the recipe or the base image asks
+// for to the package.
 type Why struct {
 	Name    string      `json:"name"`
 	Version string      `json:"version"`

@@ -17,8 +17,9 @@ import (
 	"github.com/sovereign-sql/sov/stages"
 )
 
-// Dir returns the folder of an artifact for an architecture. What names it is the folder itself, a recipe, whose artifact
-// goes by the name in the recipe, or the name of a machine that was built into out.
+// Dir returns the folder of an artifact for an architecture. What names it is the folder itself, a
+// recipe, whose artifact goes by the name in the recipe, or the name of a machine that was built
+// into out.
 func Dir(recipe, out, arch string) (string, error) {
 	if _, err := os.Stat(filepath.Join(recipe, installed.SpecFile)); err == nil {
 		return recipe, nil
@@ -38,8 +39,8 @@ func Dir(recipe, out, arch string) (string, error) {
 	return filepath.Join(out, r.Name, arch), nil
 }
 
-// Dirs returns the folders of a recipe's artifacts, one for each architecture. With all, an architecture that is not
-// built is left out; otherwise it is an error.
+// Dirs returns the folders of a recipe's artifacts, one for each architecture. With all, an
+// architecture that is not built is left out; otherwise it is an error.
 func Dirs(recipe, out string, arches []string, all bool) ([]string, error) {
 	var dirs []string
 	for _, arch := range arches {
@@ -62,8 +63,8 @@ func Dirs(recipe, out string, arches []string, all bool) ([]string, error) {
 	return dirs, nil
 }
 
-// Machine returns the name of the machine that an argument means, and its recipe where that is known: the argument is a
-// recipe, or an artifact's folder.
+// Machine returns the name of the machine that an argument means, and its recipe where that is
+// known: the argument is a recipe, or an artifact's folder.
 func Machine(argument string) (string, *recipe.Recipe, error) {
 	if _, err := os.Stat(filepath.Join(argument, installed.SpecFile)); err == nil {
 		spec, err := localvm.ReadSpec(argument)

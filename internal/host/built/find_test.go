@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// TestRunFindsWhatBuildMade: an artifact goes by the name in the recipe, whatever the recipe's file is called.
+// TestRunFindsWhatBuildMade: an artifact goes by the name in the recipe, whatever the recipe's file
+// is called.
 func TestRunFindsWhatBuildMade(t *testing.T) {
 	dir := t.TempDir()
 	recipe := filepath.Join(dir, "mine.yaml")

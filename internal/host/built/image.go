@@ -45,7 +45,8 @@ func OpenImage(path string) (*ext4.File, error) {
 	return image, NotBuilt(err)
 }
 
-// NotBuilt adds to the error of a missing artifact what to do. Other errors, and nil, are returned as they are.
+// NotBuilt adds to the error of a missing artifact what to do. Other errors, and nil, are returned
+// as they are.
 func NotBuilt(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w: build it with `sov build`, or name an out folder or an image", err)

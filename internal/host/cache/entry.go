@@ -1,5 +1,6 @@
-// Package cache is what `sov cache` knows beside the store itself: limits as people write them, entries as they are reported,
-// and transfers with progress. To keep, prune and verify results is the store's.
+// Package cache is what `sov cache` knows beside the store itself: limits as people write them,
+// entries as they are reported, and transfers with progress. To keep, prune and verify results is
+// the store's.
 package cache
 
 import (

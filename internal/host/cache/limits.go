@@ -2,11 +2,46 @@ package cache
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/sovereign-sql/sov/pipeline"
 )
+
+// Limits say what is pruned, as people write it; an empty one does not count.
+type Limits struct {
+	UnusedFor string // remove what was not used for this long
+	OlderThan string // remove what was made longer ago than this
+	MaxSize   string // remove until no more than this is left
+}
+
+// Set sets o's limits. now is the moment from which ages count back.
+func (l Limits) Set(o *pipeline.PruneOptions, now time.Time) error {
+	for _, limit := range []struct {
+		flag, text string
+		since      *time.Time
+	}{{"unused-for", l.UnusedFor, &o.UnusedSince}, {"older-than", l.OlderThan, &o.MadeBefore}} {
+		if limit.text == "" {
+			continue
+		}
+		age, err := ParseAge(limit.text)
+		if err != nil {
+			return fmt.Errorf("--%s %s: %w", limit.flag, limit.text, err)
+		}
+		*limit.since = now.Add(-age)
+	}
+	if l.MaxSize == "" {
+		return nil
+	}
+	var err error
+	if o.MaxDisk, err = ParseSize(l.MaxSize); err != nil {
+		return fmt.Errorf("--max-size %s: %w", l.MaxSize, err)
+	}
+	return nil
+}
 
 // ParseAge reads a duration, with days ("30d") beside the units of time.ParseDuration.
 func ParseAge(text string) (time.Duration, error) {

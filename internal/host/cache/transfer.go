@@ -36,8 +36,8 @@ func Run(ctx context.Context, s *pipeline.Store, reporter pipeline.Reporter, nam
 	return Report{result.Entries, result.Blobs, result.Bytes, result.Away, result.Refused}, err
 }
 
-// Export writes a store into an archive, with last only what the last build of each recipe used. The archive appears when it
-// is complete.
+// Export writes a store into an archive, with last only what the last build of each recipe used.
+// The archive appears when it is complete.
 func Export(archive *remote.Archive, last bool) Transfer {
 	return func(ctx context.Context, s *pipeline.Store, o pipeline.TransferOptions) (pipeline.TransferResult, error) {
 		o.Last = last
@@ -64,7 +64,8 @@ func Pull(from pipeline.Remote) Transfer {
 	}
 }
 
-// OpenRemote opens the remote cache that a text describes, which parse reads: remote.ParseSource or remote.ParseTarget.
+// OpenRemote opens the remote cache that a text describes, which parse reads: remote.ParseSource or
+// remote.ParseTarget.
 func OpenRemote(text string, parse func(string) (remote.Spec, error)) (*remote.Cache, error) {
 	spec, err := parse(text)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"github.com/sovereign-sql/sov/internal/contract/backup"
 	"github.com/sovereign-sql/sov/internal/host/device"
@@ -27,9 +28,10 @@ func Open(path string) (*backup.Archive, error) {
 	return a, nil
 }
 
-// Restore makes the databases of a machine that runs what they are in a backup: those that wanted names, all or none. sent is
-// called with the number of bytes that have left so far, progress with what the guest says that it does.
-func Restore(ctx context.Context, s *fleet.Site, name string, a *backup.Archive, wanted []string, sent func(int64), progress func(string)) (*backup.Restoration, error) {
+// Restore makes the databases of a machine that runs what they are in a backup: those that wanted
+// names, all or none. progress is called with what the guest says that it does; now is the clock.
+func Restore(ctx context.Context, s *fleet.Site, name string, a *backup.Archive, wanted []string, now func() time.Time,
+	passed Passed, progress func(string)) (*backup.Restoration, error) {
 	out, in := io.Pipe()
 	go func() {
 		stream := backup.NewWriter(in)
@@ -43,7 +45,7 @@ func Restore(ctx context.Context, s *fleet.Site, name string, a *backup.Archive,
 	events, answers := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		c := device.Command{Stdin: &counter{r: out, report: sent}, Stdout: answers, Limit: device.NoLimit, Idle: idle}
+		c := device.Command{Stdin: count(out, now, passed), Stdout: answers, Limit: device.NoLimit, Idle: idle}
 		err := s.Runner(ctx, c, "restore", name, "--json")
 		answers.Close()
 		ended <- err

@@ -20,9 +20,9 @@ type Saved struct {
 	Databases []string `json:"databases"`
 }
 
-// Save writes the databases of a machine that runs to a file, which appears, or replaces an older one, when everything has
-// come and was checked. now is the time to note in it. report is called with the number of bytes that have come so far.
-func Save(ctx context.Context, s *fleet.Site, name, path string, now time.Time, report func(int64)) (*Saved, error) {
+// Save writes the databases of a machine that runs to a file, which appears, or replaces an older
+// one, when everything has come and was checked. now is the clock.
+func Save(ctx context.Context, s *fleet.Site, name, path string, now func() time.Time, passed Passed) (*Saved, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stream, in := io.Pipe()
@@ -32,8 +32,8 @@ func Save(ctx context.Context, s *fleet.Site, name, path string, now time.Time, 
 		in.CloseWithError(err) // where it went well the end of the file: the stream has one of its own
 		close(ended)
 	}()
-	about := backup.Backup{Machine: name, Time: now.UTC().Truncate(time.Second)}
-	made, err := backup.Create(path, about, backup.NewReader(&counter{r: stream, report: report}))
+	about := backup.Backup{Machine: name, Time: now().UTC().Truncate(time.Second)}
+	made, err := backup.Create(path, about, backup.NewReader(count(stream, now, passed)))
 	stream.CloseWithError(errors.New("the backup could not be written"))
 	cancel()
 	<-ended

@@ -1,5 +1,6 @@
-// Package doctor looks at what building and running need: tools, the cache folder and public sources of this computer, and
-// phones. It returns a finding for each check, with what to do; what a phone lacks is package preflight's to find.
+// Package doctor looks at what building and running need: tools, the cache folder and public
+// sources of this computer, and phones. It returns a finding for each check, with what to do; what
+// a phone lacks is package preflight's to find.
 package doctor
 
 import (
@@ -23,8 +24,9 @@ import (
 const (
 	// sourceBound is how long a public source may take to answer.
 	sourceBound = 3 * time.Second
-	// buildSpace is what a first build of one architecture needs in the cache folder, in bytes: the kernel's source
-	// unpacked and compiled takes 2 GiB, Go's build cache for Tailscale half of that.
+	// buildSpace is what a first build of one architecture needs in the cache folder, in bytes: the
+	// kernel's source unpacked and compiled takes 2 GiB, Go's build cache for Tailscale half of
+	// that.
 	buildSpace = 4 << 30
 )
 
@@ -43,8 +45,8 @@ type Finding struct {
 	Advice string `json:"advice,omitempty"` // what to do; only where OK is false
 }
 
-// Check looks at the groups, but for phones, see Phones. arch is the guest's; cacheDir returns the cache folder, which is
-// made if it is missing.
+// Check looks at the groups, but for phones, see Phones. arch is the guest's; cacheDir returns the
+// cache folder, which is made if it is missing.
 func Check(ctx context.Context, arch string, groups []string, cacheDir func() (string, error)) []Finding {
 	var findings []Finding
 	if slices.Contains(groups, "tools") {
@@ -59,7 +61,8 @@ func Check(ctx context.Context, arch string, groups []string, cacheDir func() (s
 	return findings
 }
 
-// Phones looks at phones that are to run a machine for arch. The error is that of a phone that cannot be asked.
+// Phones looks at phones that are to run a machine for arch. The error is that of a phone that
+// cannot be asked.
 func Phones(ctx context.Context, phones []device.Phone, arch string) ([]Finding, error) {
 	var findings []Finding
 	for _, p := range phones {
@@ -142,7 +145,8 @@ func checkSources(ctx context.Context) []Finding {
 	return findings
 }
 
-// answers reports whether a server answers at all; what it says (a registry asks for a login) does not matter.
+// answers reports whether a server answers at all; what it says (a registry asks for a login) does
+// not matter.
 func answers(ctx context.Context, url string) error {
 	ctx, cancel := context.WithTimeout(ctx, sourceBound)
 	defer cancel()

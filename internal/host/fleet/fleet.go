@@ -1,6 +1,6 @@
-// Package fleet runs sov-runner on one phone or on several at once: it passes on what each says, line by line and without
-// anything that a terminal would obey, and turns its complaints into errors. Which phones are meant is package device's to say,
-// what sov-runner does is the phone's.
+// Package fleet runs sov-runner on one phone or on several at once: it passes on what each says,
+// line by line and without anything that a terminal would obey, and turns its complaints into
+// errors. Which phones are meant is package device's to say, what sov-runner does is the phone's.
 package fleet
 
 import (
@@ -44,7 +44,8 @@ func newAnswer(device string, out []byte, err error) Answer {
 	return a
 }
 
-// Sum returns the error of what was done on several phones, nil if there is none. A failure is worse than something found.
+// Sum returns the error of what was done on several phones, nil if there is none. A failure is
+// worse than something found.
 func Sum(answers []Answer) error {
 	var failed []error
 	found := 0
@@ -70,8 +71,8 @@ type FoundError struct{ What string }
 
 func (e *FoundError) Error() string { return e.What }
 
-// OnOne does something on one phone. What it writes to out and errOut comes as lines without anything that a terminal would
-// obey; JSON is written to out as it is.
+// OnOne does something on one phone. What it writes to out and errOut comes as lines without
+// anything that a terminal would obey; JSON is written to out as it is.
 func OnOne(ctx context.Context, p device.Phone, out, errOut io.Writer, asJSON bool, do func(context.Context, *Site) error) error {
 	lines, errLines := &lineWriter{to: out}, &lineWriter{to: errOut}
 	s := &Site{Phone: p, Out: lines, ErrOut: errLines, AsJSON: asJSON}
@@ -84,9 +85,9 @@ func OnOne(ctx context.Context, p device.Phone, out, errOut io.Writer, asJSON bo
 	return err
 }
 
-// OnAll does something on several phones at once and returns their answers in the order of the phones. Each line that is
-// written to out and errOut begins with the phone's name; JSON is in the answers only. A phone's failure does not keep the
-// others from theirs.
+// OnAll does something on several phones at once and returns their answers in the order of the
+// phones. Each line that is written to out and errOut begins with the phone's name; JSON is in the
+// answers only. A phone's failure does not keep the others from theirs.
 func OnAll(ctx context.Context, phones []device.Phone, out, errOut io.Writer, asJSON bool, do func(context.Context, *Site) error) []Answer {
 	answers := make([]Answer, len(phones))
 	var writing sync.Mutex

@@ -12,8 +12,8 @@ import (
 // maxForwarded bounds the connections at once: each is a process here and two on the phone.
 const maxForwarded = 64
 
-// Forward passes every connection to listen on to a service of a machine, until ctx ends, which is no error. A connection
-// that fails is reported to ErrOut. Forward closes listen.
+// Forward passes every connection to listen on to a service of a machine, until ctx ends, which is
+// no error. A connection that fails is reported to ErrOut. Forward closes listen.
 func (s *Site) Forward(ctx context.Context, listen net.Listener, name, service string) error {
 	stop := context.AfterFunc(ctx, func() { listen.Close() })
 	defer stop()

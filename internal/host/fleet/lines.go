@@ -10,7 +10,8 @@ import (
 	"sync"
 )
 
-// A lineWriter passes on whole lines, each behind a prefix, and nothing that a terminal would obey: they come from a phone.
+// A lineWriter passes on whole lines, each behind a prefix, and nothing that a terminal would obey:
+// they come from a phone.
 type lineWriter struct {
 	to     io.Writer
 	prefix string
@@ -63,8 +64,8 @@ func (w *lineWriter) line(text []byte) error {
 	return err
 }
 
-// Harmless is a line without what steers a terminal: colours of a console's log are left out, the rest is shown as Go
-// writes it.
+// Harmless is a line without what steers a terminal: colours of a console's log are left out, the
+// rest is shown as Go writes it.
 func Harmless(line string) string {
 	line = strings.ToValidUTF8(strings.TrimRight(line, "\r"), "\ufffd") // some terminals obey bytes from 0x80 on
 	if !strings.ContainsFunc(line, unprintable) {

@@ -14,7 +14,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/device"
 )
 
-// Exit statuses of a shell that could not run a program (POSIX, Shell Command Language, 2.8.2), and sov-runner's own.
+// Exit statuses of a shell that could not run a program (POSIX, Shell Command Language, 2.8.2), and
+// sov-runner's own.
 const (
 	shellNotExecutable = 126
 	shellNotFound      = 127
@@ -22,8 +23,9 @@ const (
 	runnerFound        = 3
 )
 
-// Runner runs sov-runner on the phone: verb NAME and what follows. What it says while it works goes to ErrOut, and what it
-// complains of becomes the error, which is a *FoundError if a check found something.
+// Runner runs sov-runner on the phone: verb NAME and what follows. What it says while it works goes
+// to ErrOut, and what it complains of becomes the error, which is a *FoundError if a check found
+// something.
 func (s *Site) Runner(ctx context.Context, c device.Command, verb, name string, args ...string) error {
 	argv := []string{s.Root().Runner()}
 	if s.Root() != phonepath.Default {
@@ -65,7 +67,8 @@ func (s *Site) Ask(ctx context.Context, limit time.Duration, verb, name string, 
 	return out.Bytes(), err
 }
 
-// A complaint passes on what sov-runner says until it complains, which it does last, and holds the complaint.
+// A complaint passes on what sov-runner says until it complains, which it does last, and holds the
+// complaint.
 type complaint struct {
 	to   io.Writer
 	held []byte // an unfinished line

@@ -18,8 +18,8 @@ import (
 // ConfigParts are the parts of a machine's settings, in the order in which a machine meets them.
 var ConfigParts = []string{"vm", "kernel", "guest", "services", "postgres"}
 
-// UsualParts returns the parts to show of an out folder or an image when none is named: all that it has, but for the
-// kernel's, which is long.
+// UsualParts returns the parts to show of an out folder or an image when none is named: all that it
+// has, but for the kernel's, which is long.
 func UsualParts(from string) ([]string, error) {
 	info, err := os.Stat(from)
 	if err != nil {

@@ -1,6 +1,6 @@
-// Package install puts a machine on a phone with everything that it needs there: it looks at the phone, sends sov-runner, the
-// secrets and the artifact, and says what is running. Package preflight decides what a phone lacks, package push sends, and
-// package fleet runs sov-runner.
+// Package install puts a machine on a phone with everything that it needs there: it looks at the
+// phone, sends sov-runner, the secrets and the artifact, and says what is running. Package
+// preflight decides what a phone lacks, package push sends, and package fleet runs sov-runner.
 package install
 
 import (
@@ -35,8 +35,8 @@ type Report struct {
 	State json.RawMessage `json:"state,omitempty"` // of a machine that was started afterwards: what sov-runner says of it
 }
 
-// On installs the machine on one phone, or updates it there. Nothing is sent to a phone that cannot run it: then the error is
-// a *fleet.FoundError that names everything that is missing.
+// On installs the machine on one phone, or updates it there. Nothing is sent to a phone that cannot
+// run it: then the error is a *fleet.FoundError that names everything that is missing.
 func (m *Machine) On(ctx context.Context, s *fleet.Site, progress *Progress) (*Report, error) {
 	report, err := m.install(ctx, s, progress)
 	progress.end(ctx, err, report.Result)
@@ -73,7 +73,8 @@ func (m *Machine) check(ctx context.Context, s *fleet.Site) error {
 	if err != nil {
 		return err
 	}
-	// How much an update takes is the phone's to say, before anything of it is sent: it may give up its older version.
+	// How much an update takes is the phone's to say, before anything of it is sent: it may give up
+	// its older version.
 	if err := s.Run(ctx, device.Command{Args: []string{"test", "-e", places.Current()}}); err != nil {
 		need.Space = m.Artifact.Size()
 	}
@@ -104,8 +105,8 @@ func Status(ctx context.Context, s *fleet.Site, name string) (*runnerapi.Status,
 	return now, nil
 }
 
-// BootVerb returns the verb with which sov-runner makes a machine run the version in a slot. It is empty for a machine that
-// does not run, if only one that runs is to be restarted.
+// BootVerb returns the verb with which sov-runner makes a machine run the version in a slot. It is
+// empty for a machine that does not run, if only one that runs is to be restarted.
 func BootVerb(now *runnerapi.Status, slot string, onlyRestart bool) string {
 	switch {
 	case now.CrosvmAlive && now.Slot != slot:

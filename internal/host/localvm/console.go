@@ -5,7 +5,8 @@ import (
 	"strings"
 )
 
-// LastLines returns the last lines of a console's log: what a person needs when the machine does not come up.
+// LastLines returns the last lines of a console's log: what a person needs when the machine does
+// not come up.
 func LastLines(path string) (string, error) {
 	const lines = 20
 	text, err := os.ReadFile(path)

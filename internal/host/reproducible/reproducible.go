@@ -1,5 +1,5 @@
-// Package reproducible builds an artifact twice more from nothing and compares the results. To build is package stages', to
-// compare is package compare's.
+// Package reproducible builds an artifact twice more from nothing and compares the results. To
+// build is package stages', to compare is package compare's.
 package reproducible
 
 import (
@@ -30,8 +30,8 @@ var rebuilds = []struct {
 	{filepath.Join("another place", "with a longer name"), 1},
 }
 
-// Check builds twice from nothing, and compares the two results with each other and with dir, the artifact of the build
-// before. Downloads are fetched once.
+// Check builds twice from nothing, and compares the two results with each other and with dir, the
+// artifact of the build before. Downloads are fetched once.
 func Check(ctx context.Context, o stages.Options, dir string) (report *Report, err error) {
 	work, err := os.MkdirTemp("", "sov-anew-")
 	if err != nil {

@@ -15,8 +15,8 @@ type Secret struct {
 	Used      *bool      `json:"used"`    // by the recipe; null where that is not known
 }
 
-// Survey describes the secrets of a machine: those that its recipe uses, in that order, and then the others that are kept.
-// known says that the recipe is known, and with it what it uses.
+// Survey describes the secrets of a machine: those that its recipe uses, in that order, and then
+// the others that are kept. known says that the recipe is known, and with it what it uses.
 func (s *Store) Survey(vm string, uses []string, known bool) ([]Secret, error) {
 	kept, err := s.List(vm)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package signing makes key files and signs artifacts that are sound. Keys and envelopes are package dsse's, what a signature
-// says is package provenance's.
+// Package signing makes key files and signs artifacts that are sound. Keys and envelopes are
+// package dsse's, what a signature says is package provenance's.
 package signing
 
 import (
@@ -12,8 +12,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 )
 
-// NewKey makes a key and writes it to a file that only its owner can read. It never replaces a file: there may be no other copy
-// of the key in it.
+// NewKey makes a key and writes it to a file that only its owner can read. It never replaces a
+// file: there may be no other copy of the key in it.
 func NewKey(path string) (dsse.PrivateKey, error) {
 	key, err := dsse.NewKey(rand.Reader)
 	if err != nil {

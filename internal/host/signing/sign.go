@@ -10,7 +10,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/built"
 )
 
-// An UnsoundError is an artifact that is not what its manifest or its provenance says, and was not signed.
+// An UnsoundError is an artifact that is not what its manifest or its provenance says, and was not
+// signed.
 type UnsoundError struct {
 	Dir     string
 	Problem manifest.Problem // the first
@@ -20,8 +21,8 @@ func (e *UnsoundError) Error() string {
 	return fmt.Sprintf("not signed: %s is not sound: %v", e.Dir, e.Problem)
 }
 
-// Sign signs the artifact in dir after it was checked, and reports whether that changed anything. The error is an
-// *UnsoundError if the check found something.
+// Sign signs the artifact in dir after it was checked, and reports whether that changed anything.
+// The error is an *UnsoundError if the check found something.
 func Sign(ctx context.Context, dir string, key dsse.PrivateKey) (changed bool, err error) {
 	problems, err := manifest.Verify(ctx, dir)
 	if err != nil {

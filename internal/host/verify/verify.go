@@ -1,6 +1,7 @@
-// Package verify checks an artifact against its manifest, its provenance and itself: the root file system's own checksums, and
-// the kernel's configuration against what a guest requires. It returns everything that it finds. The signature's cryptography
-// is package dsse's, the rules of a root file system are package ext4's.
+// Package verify checks an artifact against its manifest, its provenance and itself: the root file
+// system's own checksums, and the kernel's configuration against what a guest requires. It returns
+// everything that it finds. The signature's cryptography is package dsse's, the rules of a root
+// file system are package ext4's.
 package verify
 
 import (
@@ -33,8 +34,8 @@ type Report struct {
 	Uncovered []string `json:"uncovered,omitempty"` // files in the folder for which neither manifest nor signature speaks
 }
 
-// Artifact checks the artifact in dir. With a key, it must be signed with that key. The error is that of an artifact that
-// cannot be read; what is wrong with one is in the report.
+// Artifact checks the artifact in dir. With a key, it must be signed with that key. The error is
+// that of an artifact that cannot be read; what is wrong with one is in the report.
 func Artifact(ctx context.Context, dir string, key dsse.PublicKey) (*Report, error) {
 	report := &Report{Dir: dir, Problems: []manifest.Problem{}}
 	m, err := manifest.Load(dir)
@@ -87,7 +88,8 @@ func (r *Report) provenance(dir string, key dsse.PublicKey) error {
 	return nil
 }
 
-// uncovered notes what lies beside the artifact's files: other forms of it, for instance, or what somebody has put there.
+// uncovered notes what lies beside the artifact's files: other forms of it, for instance, or what
+// somebody has put there.
 func (r *Report) uncovered(m *manifest.Manifest) error {
 	names, err := built.Files(r.Dir)
 	for _, name := range names {
