@@ -1,8 +1,11 @@
 package cache
 
 import (
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/sovereign-sql/sov/pipeline"
 )
 
 func TestParseSizeAndAge(t *testing.T) {
@@ -15,5 +18,16 @@ func TestParseSizeAndAge(t *testing.T) {
 		if got, err := ParseAge(text); err == nil && got != want || (err == nil) != (want >= 0) {
 			t.Errorf("age %q: %v, %v; want %v", text, got, err, want)
 		}
+	}
+}
+
+func TestLimits(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	var o pipeline.PruneOptions
+	if err := (Limits{UnusedFor: "1h", MaxSize: "1KiB"}).Set(&o, now); err != nil || !o.UnusedSince.Equal(now.Add(-time.Hour)) || o.MaxDisk != 1024 || !o.MadeBefore.IsZero() {
+		t.Errorf("%+v, %v", o, err)
+	}
+	if err := (Limits{OlderThan: "long"}).Set(&o, now); err == nil || !strings.HasPrefix(err.Error(), "--older-than long: ") {
+		t.Error(err)
 	}
 }
