@@ -11,71 +11,9 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 	"github.com/sovereign-sql/sov/internal/host/build"
-	"github.com/sovereign-sql/sov/internal/host/embedded"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages"
 )
-
-// recipeFlags are the flags of the commands that work with a recipe and its lock.
-type recipeFlags struct {
-	stages.Options
-	progress string
-	asJSON   bool
-}
-
-func (f *recipeFlags) add(c *cobra.Command) {
-	flags := c.Flags()
-	archFlag(c, &f.Arch)
-	flags.StringVar(&f.LockPath, "lock", "", "lock file (default: sov.lock beside the recipe, or here for an embedded one)")
-	flags.StringVar(&f.CacheDir, "cache", "", "cache folder (default: $SOV_CACHE_DIR, else sov in the user's cache folder)")
-	progressFlag(c, &f.progress)
-}
-
-// load reads the recipe that is named, or the one in the bundle, and fills in what no flag has set.
-func (f *recipeFlags) load(name string) (err error) {
-	if f.Recipe, f.RecipeText, err = build.LoadRecipe(name, f.Bundle); err != nil {
-		return err
-	}
-	if f.LockPath == "" {
-		f.LockPath = build.LockBeside(name)
-	}
-	if f.CacheDir == "" {
-		f.CacheDir, err = cacheDir()
-	}
-	f.Program = embedded.Program
-	return err
-}
-
-// progressFlag adds --progress.
-func progressFlag(c *cobra.Command, progress *string) {
-	c.Flags().StringVar(progress, "progress", "auto", "how to show progress: auto, tty, plain or json")
-	complete(c, "progress", "auto", "tty", "plain", "json")
-}
-
-// kernelFlags are two ways to a kernel.
-var kernelFlags = [2]string{"kernel", "with-kernel-source"}
-
-// newReporter returns the reporter that --progress names.
-func newReporter(c *cobra.Command, progress string) (pipeline.Reporter, error) {
-	reporter, err := pipeline.NewReporter(progress, c.ErrOrStderr(), os.Getenv)
-	if err != nil {
-		return nil, &usageError{err}
-	}
-	return reporter, nil
-}
-
-// withReporter runs fn with the reporter that --progress names.
-func withReporter(c *cobra.Command, progress string, fn func(pipeline.Reporter) error) error {
-	reporter, err := newReporter(c, progress)
-	if err != nil {
-		return err
-	}
-	err = fn(reporter)
-	if closeErr := reporter.Close(); err == nil {
-		err = closeErr
-	}
-	return err
-}
 
 // buildFlags are the flags of `sov build` that are not options of a build as they are.
 type buildFlags struct {
@@ -176,10 +114,12 @@ func runBuild(c *cobra.Command, name string, f buildFlags) (err error) {
 			return err
 		}
 	}
-	if f.Reporter, err = newReporter(c, f.progress); err != nil {
+	var report *build.Report
+	err = withReporter(c, f.progress, func(reporter pipeline.Reporter) (err error) {
+		f.Reporter = reporter
+		report, err = build.Run(c.Context(), build.Options{Options: f.Options, CheckReproducible: f.reproducible, Sign: key})
 		return err
-	}
-	report, err := build.Run(c.Context(), build.Options{Options: f.Options, CheckReproducible: f.reproducible, Sign: key})
+	})
 	if err != nil {
 		return err
 	}
@@ -189,8 +129,8 @@ func runBuild(c *cobra.Command, name string, f buildFlags) (err error) {
 		}
 	}
 	err = printResult(c.OutOrStdout(), f.asJSON, report, func(p *printer) { printBuild(p, report, f.LockPath) })
-	if rebuilt := report.Reproducible; err == nil && rebuilt != nil && !rebuilt.Identical {
-		err = foundf("the build is not reproducible: %s differ", rebuilt.Between)
+	if rebuilt := report.Reproducible; rebuilt != nil {
+		return orFound(err, !rebuilt.Identical, "the build is not reproducible: %s differ", rebuilt.Between)
 	}
 	return err
 }

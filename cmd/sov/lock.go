@@ -52,16 +52,6 @@ from what the recipe or the base image asks for to a package.`,
 	return c
 }
 
-// lockedFlags adds the flags of the commands that look at a locked build and make none.
-func lockedFlags(c *cobra.Command, f *recipeFlags) {
-	f.add(c)
-	jsonFlag(c, &f.asJSON)
-	flags := c.Flags()
-	flags.StringVar(&f.Image, "image", "", "base image in place of the recipe's, as for the build")
-	flags.StringArrayVar(&f.Repositories, "repository", nil, "package repository in place of the recipe's, as for the build; may be repeated")
-	flags.StringVar(&f.KernelSource, "with-kernel-source", "", "kernel source, as for the build")
-}
-
 func runLock(c *cobra.Command, recipe string, f lockFlags) (err error) {
 	if err := checkArch(f.Arch); err != nil {
 		return err

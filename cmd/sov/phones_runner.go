@@ -33,8 +33,7 @@ type phoneVerb struct {
 	args                 int    // how many it takes besides a recipe
 	single               string // why it is for one phone only; empty: it is for any number
 	flags                func(c *cobra.Command)
-	// prepare checks and asks before a phone is looked for, and may say what to do afterwards; nil:
-	// nothing.
+	// prepare takes what follows the recipe, checks it and asks, before a phone is looked for.
 	prepare func(c *cobra.Command, name string, args []string) error
 	do      func(ctx context.Context, s *fleet.Site, name string) error
 	// In place of do: sov-runner's verb, how long that may take, and the flags to pass on.

@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"strconv"
 	"strings"
 
+	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/spf13/cobra"
 )
 
@@ -43,6 +45,25 @@ func printJSON(w io.Writer, value any) error {
 // jsonFlag adds --json.
 func jsonFlag(c *cobra.Command, asJSON *bool) {
 	c.Flags().BoolVar(asJSON, "json", false, "print JSON")
+}
+
+// progressFlag adds --progress.
+func progressFlag(c *cobra.Command, progress *string) {
+	c.Flags().StringVar(progress, "progress", "auto", "how to show progress: auto, tty, plain or json")
+	complete(c, "progress", "auto", "tty", "plain", "json")
+}
+
+// withReporter runs fn with the reporter that --progress names.
+func withReporter(c *cobra.Command, progress string, fn func(pipeline.Reporter) error) error {
+	reporter, err := pipeline.NewReporter(progress, c.ErrOrStderr(), os.Getenv)
+	if err != nil {
+		return &usageError{err}
+	}
+	err = fn(reporter)
+	if closeErr := reporter.Close(); err == nil {
+		err = closeErr
+	}
+	return err
 }
 
 // shown is a name as a terminal should get it: quoted where it has characters that a terminal might

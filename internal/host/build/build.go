@@ -22,16 +22,12 @@ type Options struct {
 	Sign              dsse.PrivateKey // signs the artifact; nil: it is not signed
 }
 
-// Run builds an artifact and closes the Reporter. An artifact that is not reproducible is not
-// signed; the report says what differs.
+// Run builds an artifact. One that is not reproducible is not signed; the report says what differs.
 func Run(ctx context.Context, o Options) (*Report, error) {
 	result, err := stages.Build(ctx, o.Options)
 	var rebuilt *reproducible.Report
 	if err == nil && o.CheckReproducible {
 		rebuilt, err = reproducible.Check(ctx, o.Options, result.Dir)
-	}
-	if closeErr := o.Reporter.Close(); err == nil {
-		err = closeErr
 	}
 	if err == nil && o.Sign != nil && (rebuilt == nil || rebuilt.Identical) {
 		_, err = provenance.Sign(result.Dir, o.Sign)

@@ -101,8 +101,7 @@ func union(a, b []string) []string {
 	return slices.Compact(all)
 }
 
-// compareFile compares two files byte for byte.
-// compareFile compares a file of that name in both artifacts.
+// compareFile compares the files of that name in both artifacts, byte for byte.
 func compareFile(ctx context.Context, name, a, b string) (File, error) {
 	fileA, err := os.Open(a)
 	if err != nil {
@@ -175,6 +174,9 @@ func compareImages(ctx context.Context, a, b string) ([]Change, error) {
 		return nil, fmt.Errorf("%s: %w", b, err)
 	}
 	changes, err := tree.Diff(treeA, treeB)
+	if err != nil {
+		return nil, err
+	}
 	out := make([]Change, 0, len(changes))
 	for _, c := range changes {
 		p := Change{Change: c}
@@ -187,7 +189,7 @@ func compareImages(ctx context.Context, a, b string) ([]Change, error) {
 		}
 		out = append(out, p)
 	}
-	return out, err
+	return out, nil
 }
 
 // IgnoreUnbuilt leaves out what is only in B and no build makes, such as a signature.
