@@ -3,24 +3,18 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sovereign-sql/sov/pipeline"
-	"github.com/sovereign-sql/sov/stages"
 	"github.com/sovereign-sql/sov/stages/offlinebundle"
-	"github.com/sovereign-sql/sov/stages/resolve"
 )
 
 func newBundle() *cobra.Command {
-	var f struct {
-		resolve.Options
-		file, progress string
-		asJSON         bool
-	}
+	var f recipeFlags
+	var file string
 	c := &cobra.Command{
 		Use:   "bundle RECIPE -o FILE",
 		Short: "Write everything that a locked build reads into one file",
@@ -35,55 +29,43 @@ What the cache does not have is fetched. The same lock gives the same file.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: recipes,
 		RunE: func(c *cobra.Command, args []string) (err error) {
-			if err := errors.Join(checkArch(f.Arch), excludeEachOther(c, "kernel", "with-kernel-source")); err != nil {
+			if err := errors.Join(checkArch(f.Arch), excludeEachOther(c, kernelFlags)); err != nil {
 				return err
 			}
-			if f.file == "" {
-				return &usageError{errors.New("-o FILE: name the file to write")}
+			if file == "" {
+				return usagef("-o FILE: name the file to write")
 			}
-			if f.Recipe, f.RecipeText, err = stages.LoadRecipe(args[0]); err != nil {
+			if err := f.load(args[0]); err != nil {
 				return err
 			}
-			if f.LockPath == "" {
-				f.LockPath = lockBeside(args[0])
-			}
-			if f.CacheDir == "" {
-				if f.CacheDir, err = cacheDir(); err != nil {
-					return err
-				}
-			}
-			if f.Reporter, err = pipeline.NewReporter(f.progress, c.ErrOrStderr(), os.Getenv); err != nil {
-				return &usageError{err}
-			}
-			report, err := offlinebundle.Write(c.Context(), f.Options, f.file)
-			if err = errors.Join(err, f.Reporter.Close()); err != nil {
+			var report *offlinebundle.Report
+			err = withReporter(c, f.progress, func(reporter pipeline.Reporter) (err error) {
+				f.Reporter = reporter
+				report, err = offlinebundle.Write(c.Context(), f.Options.Options, file)
+				return err
+			})
+			if err != nil {
 				return err
 			}
-			if f.asJSON {
-				return printJSON(c.OutOrStdout(), report)
-			}
-			return printBundle(c, report, f.LockPath)
+			return printResult(c.OutOrStdout(), f.asJSON, report, func(p *printer) { printBundle(p, report, f.LockPath) })
 		},
 	}
 	flags := c.Flags()
-	lockedFlags(c, &f.Options, &f.progress, &f.asJSON)
-	flags.StringVarP(&f.file, "output", "o", "", "file to write")
+	lockedFlags(c, &f)
+	flags.StringVarP(&file, "output", "o", "", "file to write")
 	flags.BoolVar(&f.Offline, "offline", false, "use no network: what the caches do not hold is an error")
 	flags.StringVar(&f.Kernel, "kernel", "", "a finished kernel, as for the build: no kernel source goes into the bundle")
 	return c
 }
 
-func printBundle(c *cobra.Command, r *offlinebundle.Report, lockPath string) error {
+func printBundle(p *printer, r *offlinebundle.Report, lockPath string) {
 	var kinds []string
 	for kind, n := range r.Items {
 		kinds = append(kinds, fmt.Sprintf("%s %d", kind, n))
 	}
 	slices.Sort(kinds)
 	if r.LockWritten {
-		if _, err := fmt.Fprintf(c.OutOrStdout(), "wrote %s: commit it\n", lockPath); err != nil {
-			return err
-		}
+		p.printf("wrote %s: commit it\n", lockPath)
 	}
-	_, err := fmt.Fprintf(c.OutOrStdout(), "wrote %s, %s: %s\n", r.Path, pipeline.FormatSize(r.Size), strings.Join(kinds, ", "))
-	return err
+	p.printf("wrote %s, %s: %s\n", r.Path, pipeline.FormatSize(r.Size), strings.Join(kinds, ", "))
 }

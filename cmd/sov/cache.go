@@ -1,15 +1,12 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"math"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/sovereign-sql/sov/internal/host/cache"
 	"github.com/sovereign-sql/sov/pipeline"
 )
 
@@ -49,22 +46,6 @@ func (cc *cacheCommand) open() (*pipeline.Store, error) {
 	return pipeline.OpenStore(dir)
 }
 
-// entryReport is one cache entry as `--json` prints it.
-type entryReport struct {
-	Key     string    `json:"key"`
-	Stage   string    `json:"stage"`
-	Memo    string    `json:"memo,omitempty"`
-	Created time.Time `json:"created"`
-	Used    time.Time `json:"used"`
-	Seconds float64   `json:"seconds"`          // that it took to make
-	Disk    int64     `json:"disk"`             // bytes
-	Remote  string    `json:"remote,omitempty"` // the remote cache it came from
-}
-
-func newEntryReport(e pipeline.Entry) entryReport {
-	return entryReport{e.Key, e.Stage, e.Memo, e.Created.UTC(), e.Used.UTC(), e.Took.Seconds(), e.Disk, e.Remote}
-}
-
 func (cc *cacheCommand) newLs() *cobra.Command {
 	return &cobra.Command{
 		Use:     "ls",
@@ -76,27 +57,20 @@ func (cc *cacheCommand) newLs() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			entries, err := store.List(c.Context())
+			found, err := store.List(c.Context())
 			if err != nil {
 				return err
 			}
-			reports := make([]entryReport, 0, len(entries))
-			for _, e := range entries {
-				reports = append(reports, newEntryReport(e))
-			}
-			if cc.asJSON {
-				return printJSON(c.OutOrStdout(), reports)
-			}
-			for _, r := range reports {
-				name := r.Stage
-				if r.Memo != "" {
-					name += " " + r.Memo
+			entries := cache.Entries(found)
+			return printResult(c.OutOrStdout(), cc.asJSON, entries, func(p *printer) {
+				for _, e := range entries {
+					name := e.Stage
+					if e.Memo != "" {
+						name += " " + e.Memo
+					}
+					p.printf("%.12s  %s  %10s  %s\n", e.Key, e.Used.Format("2006-01-02 15:04"), pipeline.FormatSize(e.Disk), name)
 				}
-				if _, err := fmt.Fprintf(c.OutOrStdout(), "%.12s  %s  %10s  %s\n", r.Key, r.Used.Format("2006-01-02 15:04"), pipeline.FormatSize(r.Disk), name); err != nil {
-					return err
-				}
-			}
-			return nil
+			})
 		},
 	}
 }
@@ -116,29 +90,22 @@ func (cc *cacheCommand) newDu() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if cc.asJSON {
-				return printJSON(c.OutOrStdout(), usage)
-			}
-			out := c.OutOrStdout()
-			for _, s := range usage.Stages {
-				if _, err := fmt.Fprintf(out, "%10s  %4d entries  %s\n", pipeline.FormatSize(s.Disk), s.Entries, s.Stage); err != nil {
-					return err
+			return printResult(c.OutOrStdout(), cc.asJSON, usage, func(p *printer) {
+				for _, s := range usage.Stages {
+					p.printf("%10s  %4d entries  %s\n", pipeline.FormatSize(s.Disk), s.Entries, s.Stage)
 				}
-			}
-			if usage.Unreferenced > 0 {
-				if _, err := fmt.Fprintf(out, "%10s  left by builds that failed: `sov cache prune` removes it\n", pipeline.FormatSize(usage.Unreferenced)); err != nil {
-					return err
+				if usage.Unreferenced > 0 {
+					p.printf("%10s  left by builds that failed: `sov cache prune` removes it\n", pipeline.FormatSize(usage.Unreferenced))
 				}
-			}
-			_, err = fmt.Fprintf(out, "%10s  in all, %d files in %s\n", pipeline.FormatSize(usage.Disk), usage.Blobs, store.Dir())
-			return err
+				p.printf("%10s  in all, %d files in %s\n", pipeline.FormatSize(usage.Disk), usage.Blobs, store.Dir())
+			})
 		},
 	}
 }
 
 func (cc *cacheCommand) newPrune() *cobra.Command {
 	var o pipeline.PruneOptions
-	var unusedFor, olderThan, maxSize string
+	var limits cache.Limits
 	c := &cobra.Command{
 		Use:   "prune",
 		Short: "Remove leftovers and, if told, entries by age or size",
@@ -149,26 +116,10 @@ recently used first. A build that runs is waited for.`,
   sov cache prune --max-size 10GiB --keep sql --keep mine/arm64 --dry-run`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			for _, limit := range []struct {
-				flag, text string
-				since      *time.Time
-			}{{"unused-for", unusedFor, &o.UnusedSince}, {"older-than", olderThan, &o.MadeBefore}} {
-				if limit.text == "" {
-					continue
-				}
-				age, err := parseAge(limit.text)
-				if err != nil {
-					return &usageError{fmt.Errorf("--%s %s: %w", limit.flag, limit.text, err)}
-				}
-				*limit.since = time.Now().Add(-age)
+			if err := limits.Set(&o, time.Now()); err != nil {
+				return &usageError{err}
 			}
 			o.KeepScopes = o.Keep // a key is no recipe's name, nor the other way round
-			if maxSize != "" {
-				var err error
-				if o.MaxDisk, err = parseSize(maxSize); err != nil {
-					return &usageError{fmt.Errorf("--max-size %s: %w", maxSize, err)}
-				}
-			}
 			o.OnWait = func() { fmt.Fprintln(c.ErrOrStderr(), "prune: waiting for a build that runs") }
 			store, err := cc.open()
 			if err != nil {
@@ -178,34 +129,25 @@ recently used first. A build that runs is waited for.`,
 			if err != nil {
 				return err
 			}
-			return cc.printPruned(c, result, o.DryRun)
+			value := map[string]any{"entries": cache.Entries(result.Entries), "blobs": result.Blobs, "disk": result.Disk, "dry_run": o.DryRun}
+			return printResult(c.OutOrStdout(), cc.asJSON, value, func(p *printer) {
+				verb := "removed"
+				if o.DryRun {
+					verb = "would remove"
+				}
+				p.printf("%s %d entries and %d files, %s\n", verb, len(result.Entries), result.Blobs, pipeline.FormatSize(result.Disk))
+			})
 		},
 	}
 	flags := c.Flags()
-	flags.StringVar(&unusedFor, "unused-for", "", "remove entries not used for this long, such as 12h or 30d")
-	flags.StringVar(&olderThan, "older-than", "", "remove entries made longer ago than this, used or not, such as 90d")
-	flags.StringVar(&maxSize, "max-size", "", "remove entries until the cache takes no more than this, such as 10GiB")
+	flags.StringVar(&limits.UnusedFor, "unused-for", "", "remove entries not used for this long, such as 12h or 30d")
+	flags.StringVar(&limits.OlderThan, "older-than", "", "remove entries made longer ago than this, used or not, such as 90d")
+	flags.StringVar(&limits.MaxSize, "max-size", "", "remove entries until the cache takes no more than this, such as 10GiB")
 	flags.BoolVar(&o.All, "all", false, "remove every entry")
 	flags.StringArrayVar(&o.Keep, "keep", nil, "what to keep: a recipe (sql or sql/arm64), for what its last build used, or an entry's key; may be repeated")
 	flags.BoolVar(&o.KeepLast, "keep-last", false, "keep what the last build of each recipe used")
 	flags.BoolVar(&o.DryRun, "dry-run", false, "say what would go and remove nothing")
 	return c
-}
-
-func (cc *cacheCommand) printPruned(c *cobra.Command, result pipeline.PruneResult, dryRun bool) error {
-	if cc.asJSON {
-		reports := make([]entryReport, 0, len(result.Entries))
-		for _, e := range result.Entries {
-			reports = append(reports, newEntryReport(e))
-		}
-		return printJSON(c.OutOrStdout(), map[string]any{"entries": reports, "blobs": result.Blobs, "disk": result.Disk, "dry_run": dryRun})
-	}
-	verb := "removed"
-	if dryRun {
-		verb = "would remove"
-	}
-	_, err := fmt.Fprintf(c.OutOrStdout(), "%s %d entries and %d files, %s\n", verb, len(result.Entries), result.Blobs, pipeline.FormatSize(result.Disk))
-	return err
 }
 
 func (cc *cacheCommand) newVerify() *cobra.Command {
@@ -228,71 +170,24 @@ Exit status: 0 when the cache is sound, 3 when it is not.`,
 			if err != nil {
 				return err
 			}
-			return cc.printVerified(c, result)
+			err = printResult(c.OutOrStdout(), cc.asJSON, result, func(p *printer) { printChecked(p, result) })
+			return orFound(err, len(result.Problems) > 0, "%d problem(s) in the cache", len(result.Problems))
 		},
 	}
 	c.Flags().BoolVar(&repair, "repair", false, "remove what is damaged")
 	return c
 }
 
-func (cc *cacheCommand) printVerified(c *cobra.Command, result pipeline.VerifyResult) error {
-	if cc.asJSON {
-		if err := printJSON(c.OutOrStdout(), result); err != nil {
-			return err
+func printChecked(p *printer, result pipeline.VerifyResult) {
+	for _, problem := range result.Problems {
+		verdict := "damaged"
+		if problem.Repaired {
+			verdict = "removed"
 		}
-	} else {
-		for _, p := range result.Problems {
-			verdict := "damaged"
-			if p.Repaired {
-				verdict = "removed"
-			}
-			if _, err := fmt.Fprintf(c.OutOrStdout(), "%s %s: %s\n", verdict, p.Path, p.What); err != nil {
-				return err
-			}
-		}
-		if result.Away > 0 {
-			if _, err := fmt.Fprintf(c.OutOrStdout(), "%d files are in remote caches and have not been needed here\n", result.Away); err != nil {
-				return err
-			}
-		}
-		if _, err := fmt.Fprintf(c.OutOrStdout(), "checked %d entries and %d files, %s\n", result.Entries, result.Blobs, pipeline.FormatSize(result.Bytes)); err != nil {
-			return err
-		}
+		p.printf("%s %s: %s\n", verdict, problem.Path, problem.What)
 	}
-	if n := len(result.Problems); n > 0 {
-		return &foundError{fmt.Sprintf("%d problem(s) in the cache", n)}
+	if result.Away > 0 {
+		p.printf("%d files are in remote caches and have not been needed here\n", result.Away)
 	}
-	return nil
-}
-
-// parseAge reads a duration, with days ("30d") beside the units of time.ParseDuration.
-func parseAge(text string) (time.Duration, error) {
-	if days, ok := strings.CutSuffix(text, "d"); ok {
-		n, err := strconv.ParseUint(days, 10, 16)
-		if err != nil {
-			return 0, errors.New("want a number of days such as 30d")
-		}
-		return time.Duration(n) * 24 * time.Hour, nil
-	}
-	age, err := time.ParseDuration(text)
-	if err != nil || age < 0 {
-		return 0, errors.New("want a time such as 12h or 30d")
-	}
-	return age, nil
-}
-
-// sizeUnits are the factors of parseSize.
-var sizeUnits = map[string]int64{
-	"": 1, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40,
-}
-
-// parseSize reads a number of bytes with a decimal or binary unit: 512MB, 10GiB.
-func parseSize(text string) (int64, error) {
-	number := strings.TrimRight(text, "kKMGTiB")
-	unit, known := sizeUnits[text[len(number):]]
-	n, err := strconv.ParseInt(number, 10, 64)
-	if err != nil || !known || n <= 0 || n > math.MaxInt64/unit {
-		return 0, errors.New("want a size such as 512MB or 10GiB")
-	}
-	return n * unit, nil
+	p.printf("checked %d entries and %d files, %s\n", result.Entries, result.Blobs, pipeline.FormatSize(result.Bytes))
 }

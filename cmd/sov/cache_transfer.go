@@ -1,13 +1,12 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/sovereign-sql/sov/internal/host/cache"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/pipeline/remote"
 )
@@ -27,14 +26,7 @@ computer. The file appears when it is complete.`,
 				return err
 			}
 			defer archive.Abort()
-			return cc.transfer(c, "export", func(ctx context.Context, s *pipeline.Store, o pipeline.TransferOptions) (pipeline.TransferResult, error) {
-				o.Last = last
-				result, err := s.Push(ctx, archive, o)
-				if err == nil {
-					err = archive.Commit()
-				}
-				return result, err
-			})
+			return cc.transfer(c, "export", cache.Export(archive, last))
 		},
 	}
 	c.Flags().BoolVar(&last, "last", false, "only what the last build of each recipe used")
@@ -55,9 +47,7 @@ left out and named.`,
 				return err
 			}
 			defer file.Close()
-			return cc.transfer(c, "import", func(ctx context.Context, s *pipeline.Store, o pipeline.TransferOptions) (pipeline.TransferResult, error) {
-				return s.Pull(ctx, archive, o)
-			})
+			return cc.transfer(c, "import", cache.Pull(archive))
 		},
 	}
 }
@@ -72,18 +62,11 @@ type=dir,dest=PATH. What is there already is not sent again.`,
 		Example: "  sov cache push registry.example.com/team/sov-cache\n  sov cache push --last type=dir,dest=/mnt/share/sov-cache",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			spec, err := remote.ParseTarget(args[0])
+			to, err := cache.OpenRemote(args[0], remote.ParseTarget)
 			if err != nil {
 				return &usageError{err}
 			}
-			remote, err := new(remote.Opener).Open(spec)
-			if err != nil {
-				return &usageError{err}
-			}
-			return cc.transfer(c, "push", func(ctx context.Context, s *pipeline.Store, o pipeline.TransferOptions) (pipeline.TransferResult, error) {
-				o.Last = last
-				return s.Push(ctx, remote, o)
-			})
+			return cc.transfer(c, "push", cache.Push(to, last))
 		},
 	}
 	c.Flags().BoolVar(&last, "last", false, "only what the last build of each recipe used")
@@ -100,65 +83,34 @@ out and named.`,
 		Example: "  sov cache pull registry.example.com/team/sov-cache",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			spec, err := remote.ParseSource(args[0])
+			from, err := cache.OpenRemote(args[0], remote.ParseSource)
 			if err != nil {
 				return &usageError{err}
 			}
-			remote, err := new(remote.Opener).Open(spec)
-			if err != nil {
-				return &usageError{err}
-			}
-			return cc.transfer(c, "pull", func(ctx context.Context, s *pipeline.Store, o pipeline.TransferOptions) (pipeline.TransferResult, error) {
-				return s.Pull(ctx, remote, o)
-			})
+			return cc.transfer(c, "pull", cache.Pull(from))
 		},
 	}
 }
 
-// transferReport is what a transfer prints as JSON.
-type transferReport struct {
-	Entries int      `json:"entries"`
-	Files   int      `json:"files"`
-	Bytes   int64    `json:"bytes"`
-	Away    int      `json:"away,omitempty"` // files that the source does not have itself
-	Refused []string `json:"refused,omitempty"`
-}
-
 // transfer runs one, shows how far it is, and says what came of it.
-func (cc *cacheCommand) transfer(c *cobra.Command, verb string, run func(context.Context, *pipeline.Store, pipeline.TransferOptions) (pipeline.TransferResult, error)) error {
+func (cc *cacheCommand) transfer(c *cobra.Command, verb string, run cache.Transfer) error {
 	store, err := cc.open()
 	if err != nil {
 		return err
 	}
-	reporter, err := pipeline.NewReporter("auto", c.ErrOrStderr(), os.Getenv)
-	if err != nil {
-		return err
-	}
-	var result pipeline.TransferResult
-	engine := &pipeline.Engine{Store: store, Progress: reporter}
-	err = engine.Do(c.Context(), verb, func(ctx context.Context, t *pipeline.Task) error {
-		var done, total int64
-		var err error
-		result, err = run(ctx, store, pipeline.TransferOptions{Progress: func(d, n int64) {
-			t.Grow(n - total)
-			t.Add(d - done)
-			done, total = d, n
-		}})
+	var report cache.Report
+	err = withReporter(c, "auto", func(reporter pipeline.Reporter) (err error) {
+		report, err = cache.Run(c.Context(), store, reporter, verb, run)
 		return err
 	})
-	if closeErr := reporter.Close(); err == nil {
-		err = closeErr
-	}
 	if err != nil {
 		return err
 	}
-	if cc.asJSON {
-		err = printJSON(c.OutOrStdout(), transferReport{result.Entries, result.Blobs, result.Bytes, result.Away, result.Refused})
-	} else {
-		_, err = fmt.Fprintf(c.OutOrStdout(), "%d entries with %d files, %s\n", result.Entries, result.Blobs, pipeline.FormatSize(result.Bytes))
-	}
-	if err == nil && len(result.Refused) > 0 {
-		err = fmt.Errorf("%s: %d entries are damaged and were left out:\n  %s", verb, len(result.Refused), strings.Join(result.Refused, "\n  "))
+	err = printResult(c.OutOrStdout(), cc.asJSON, report, func(p *printer) {
+		p.printf("%d entries with %d files, %s\n", report.Entries, report.Files, pipeline.FormatSize(report.Bytes))
+	})
+	if err == nil && len(report.Refused) > 0 {
+		err = fmt.Errorf("%s: %d entries are damaged and were left out:\n  %s", verb, len(report.Refused), strings.Join(report.Refused, "\n  "))
 	}
 	return err
 }

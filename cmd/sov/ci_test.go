@@ -10,14 +10,13 @@ import (
 	"testing"
 
 	"github.com/goccy/go-yaml"
-
-	"github.com/sovereign-sql/sov/pipeline/remote"
 )
 
 // ciFiles are the CI recipes that people copy, and the project's own.
 var ciFiles = []string{"../../.github/workflows/ci.yml", "../../docs/ci/github.yml", "../../docs/ci/gitlab.yml"}
 
-// scripts returns every shell script of a CI recipe: GitHub's run, GitLab's script and before_script.
+// scripts returns every shell script of a CI recipe: GitHub's run, GitLab's script and
+// before_script.
 func scripts(t *testing.T, path string) []string {
 	t.Helper()
 	text, err := os.ReadFile(path)
@@ -163,26 +162,5 @@ func TestDocumentedCommands(t *testing.T) {
 	}
 	if n < 20 {
 		t.Errorf("found %d commands only", n)
-	}
-}
-
-func TestRemotesOfEnvironment(t *testing.T) {
-	env := map[string]string{"SOV_CACHE_FROM": "type=dir,src=/a registry.example.com/b", "SOV_CACHE_TO": "registry.example.com/b,mode=min"}
-	getenv := func(name string) string { return env[name] }
-	r, err := remotes(buildFlags{}, getenv)
-	if err != nil || len(r.From) != 2 || len(r.To) != 1 || r.To[0].Max || r.From[1] != r.To[0].Remote {
-		t.Errorf("%+v, %v", r, err)
-	}
-	var offline buildFlags
-	offline.Offline = true
-	if r, err := remotes(offline, getenv); err != nil || len(r.From) != 1 || len(r.To) != 0 {
-		t.Errorf("offline: %+v, %v", r, err)
-	}
-	offline.cacheFrom = []string{"registry.example.com/b"}
-	if _, err := remotes(offline, getenv); err == nil {
-		t.Error("a registry is taken offline")
-	}
-	if r, err := remotes(buildFlags{cacheFrom: []string{"type=dir,src=/c"}}, getenv); err != nil || len(r.From) != 1 || r.From[0].(*remote.Cache).Name() != "/c" {
-		t.Errorf("the flag does not come first: %+v, %v", r, err)
 	}
 }

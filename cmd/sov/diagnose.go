@@ -1,14 +1,10 @@
 package main
 
-import (
-	"context"
-
-	"github.com/spf13/cobra"
-)
+import "github.com/spf13/cobra"
 
 func newDiagnose() *cobra.Command {
 	var fix bool
-	return verb{
+	return phoneVerb{
 		use:   "diagnose",
 		short: "Say which layer of a machine on the phone is broken",
 		long: `Look at the eight layers that a machine stands on, from its process to PostgreSQL, and name the first that is broken as
@@ -17,12 +13,8 @@ the cause, with what to do. --fix repairs what is the phone's: its network, and 
 Exit status: 0 when nothing is broken, 3 when something is.`,
 		example: "  sov diagnose sql\n  sov diagnose sql --fix",
 		flags:   func(c *cobra.Command) { c.Flags().BoolVar(&fix, "fix", false, "repair what is the phone's") },
-		do: func(ctx context.Context, s *site, name string) error {
-			var args []string
-			if fix {
-				args = append(args, "--fix")
-			}
-			return s.show(ctx, startLimit, "diagnose", name, args...)
-		},
+		asks:    "diagnose",
+		within:  startLimit,
+		pass:    func() []string { return passIf(fix, "--fix") },
 	}.command()
 }

@@ -2,13 +2,14 @@ package main
 
 import (
 	"fmt"
-	"path"
-	"strconv"
-	"strings"
+	"io"
 
 	"github.com/spf13/cobra"
 
+	"github.com/sovereign-sql/sov/internal/host/built"
+	"github.com/sovereign-sql/sov/internal/host/inspect"
 	"github.com/sovereign-sql/sov/internal/image/ext4"
+	"github.com/sovereign-sql/sov/pipeline"
 )
 
 func newInspect() *cobra.Command {
@@ -27,21 +28,10 @@ checksums are verified on the way.`,
 	return c
 }
 
-// inside turns a path as people write it into one of io/fs.
-func inside(args []string) string {
-	if len(args) < 2 {
-		return "."
-	}
-	if clean := strings.TrimPrefix(path.Clean("/"+args[1]), "/"); clean != "" {
-		return clean
-	}
-	return "."
-}
-
 // withImage opens the image that the first argument names for as long as f takes.
 func withImage(f func(c *cobra.Command, filesystem *ext4.FS, args []string) error) func(*cobra.Command, []string) error {
 	return func(c *cobra.Command, args []string) error {
-		img, err := openImage(args[0])
+		img, err := built.OpenImage(args[0])
 		if err != nil {
 			return err
 		}
@@ -53,10 +43,48 @@ func withImage(f func(c *cobra.Command, filesystem *ext4.FS, args []string) erro
 	}
 }
 
-// shown is a name as a terminal should get it: quoted where it has characters that a terminal might obey.
-func shown(name string) string {
-	if quoted := strconv.Quote(name); strings.ContainsRune(quoted, '\\') {
-		return quoted
+func newInspectCat() *cobra.Command {
+	return &cobra.Command{
+		Use:     "cat IMAGE PATH...",
+		Short:   "Print files",
+		Example: "  sov inspect cat out/sql/arm64 /etc/os-release",
+		Args:    cobra.MinimumNArgs(2),
+		RunE: withImage(func(c *cobra.Command, filesystem *ext4.FS, args []string) error {
+			for i := range args[1:] {
+				file, err := filesystem.Open(inspect.Inside(args[1+i]))
+				if err != nil {
+					return err
+				}
+				_, err = io.Copy(c.OutOrStdout(), file)
+				file.Close()
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		}),
 	}
-	return name
+}
+
+func newInspectPackages() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use:     "packages IMAGE",
+		Short:   "List the installed Alpine packages",
+		Example: "  sov inspect packages out/sql/arm64",
+		Args:    cobra.ExactArgs(1),
+		RunE: withImage(func(c *cobra.Command, filesystem *ext4.FS, args []string) error {
+			packages, err := inspect.Packages(filesystem)
+			if err != nil {
+				return err
+			}
+			return printResult(c.OutOrStdout(), asJSON, packages, func(p *printer) {
+				for _, pkg := range packages {
+					p.printf("%-32s %-20s %10s  %s\n", pkg.Name, pkg.Version, pipeline.FormatSize(pkg.Size), pkg.License)
+				}
+			})
+		}),
+	}
+	jsonFlag(c, &asJSON)
+	return c
 }

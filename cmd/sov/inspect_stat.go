@@ -1,13 +1,13 @@
 package main
 
 import (
-	"fmt"
-	"io"
+	"maps"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/sovereign-sql/sov/internal/host/inspect"
 	"github.com/sovereign-sql/sov/internal/image/ext4"
 	"github.com/sovereign-sql/sov/pipeline"
 )
@@ -21,72 +21,35 @@ func newInspectStat() *cobra.Command {
 		Args:    cobra.RangeArgs(1, 2),
 		RunE: withImage(func(c *cobra.Command, filesystem *ext4.FS, args []string) error {
 			if len(args) == 1 {
-				return printSuper(c.OutOrStdout(), filesystem, asJSON)
+				super := inspect.Super(filesystem)
+				return printResult(c.OutOrStdout(), asJSON, super, func(p *printer) { printSuper(p, super) })
 			}
-			r, err := report(filesystem, inside(args))
+			entry, err := inspect.Describe(filesystem, inspect.Inside(args[1]))
 			if err != nil {
 				return err
 			}
-			if asJSON {
-				return printJSON(c.OutOrStdout(), r)
-			}
-			return r.print(c.OutOrStdout())
+			return printResult(c.OutOrStdout(), asJSON, entry, func(p *printer) { printEntry(p, entry) })
 		}),
 	}
-	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	jsonFlag(c, &asJSON)
 	return c
 }
 
-func (r *fileReport) print(w io.Writer) error {
-	var b strings.Builder
-	fmt.Fprintf(&b, "path    %s\ninode   %d\nmode    %s\nlinks   %d\nowner   %d:%d\nsize    %d\nblocks  %d\ntime    %s\n",
-		shown(r.Path), r.Inode, r.Mode, r.Links, r.UID, r.GID, r.Size, r.Blocks, r.Time)
-	if r.Device != "" {
-		fmt.Fprintf(&b, "device  %s\n", r.Device)
+func printEntry(p *printer, e *inspect.Entry) {
+	p.printf("path    %s\ninode   %d\nmode    %s\nlinks   %d\nowner   %d:%d\nsize    %d\nblocks  %d\ntime    %s\n",
+		shown(e.Path), e.Inode, e.Mode, e.Links, e.UID, e.GID, e.Size, e.Blocks, e.Time)
+	if e.Device != "" {
+		p.printf("device  %s\n", e.Device)
 	}
-	if r.Target != "" {
-		fmt.Fprintf(&b, "target  %s\n", shown(r.Target))
+	if e.Target != "" {
+		p.printf("target  %s\n", shown(e.Target))
 	}
-	names := make([]string, 0, len(r.Xattrs))
-	for name := range r.Xattrs {
-		names = append(names, name)
+	for _, name := range slices.Sorted(maps.Keys(e.Xattrs)) {
+		p.printf("xattr   %s=%s\n", shown(name), e.Xattrs[name])
 	}
-	slices.Sort(names)
-	for _, name := range names {
-		fmt.Fprintf(&b, "xattr   %s=%s\n", shown(name), r.Xattrs[name])
-	}
-	_, err := io.WriteString(w, b.String())
-	return err
 }
 
-// superReport is what `sov inspect stat IMAGE --json` prints.
-type superReport struct {
-	Label     string   `json:"label"`
-	UUID      string   `json:"uuid"`
-	BlockSize int      `json:"block_size"` // bytes
-	Size      int64    `json:"size"`       // bytes
-	Free      int64    `json:"free"`       // bytes
-	Inodes    uint32   `json:"inodes"`
-	FreeInode uint32   `json:"free_inodes"`
-	Features  []string `json:"features"`
-}
-
-func printSuper(w io.Writer, filesystem *ext4.FS, asJSON bool) error {
-	s := filesystem.Super()
-	r := superReport{
-		Label: s.Label, UUID: uuidString(s.UUID), BlockSize: s.BlockSize,
-		Size: int64(s.Blocks) * int64(s.BlockSize), Free: int64(s.FreeBlocks) * int64(s.BlockSize),
-		Inodes: s.Inodes, FreeInode: s.FreeInodes, Features: s.Features,
-	}
-	if asJSON {
-		return printJSON(w, r)
-	}
-	_, err := fmt.Fprintf(w, "label       %s\nuuid        %s\nblock size  %d\nsize        %s, %s free\ninodes      %d, %d free\nfeatures    %s\n",
-		r.Label, r.UUID, r.BlockSize, pipeline.FormatSize(r.Size), pipeline.FormatSize(r.Free), r.Inodes, r.FreeInode, strings.Join(r.Features, " "))
-	return err
-}
-
-// uuidString writes a UUID as RFC 9562 does.
-func uuidString(id [16]byte) string {
-	return fmt.Sprintf("%x-%x-%x-%x-%x", id[0:4], id[4:6], id[6:8], id[8:10], id[10:16])
+func printSuper(p *printer, s inspect.FileSystem) {
+	p.printf("label       %s\nuuid        %s\nblock size  %d\nsize        %s, %s free\ninodes      %d, %d free\nfeatures    %s\n",
+		s.Label, s.UUID, s.BlockSize, pipeline.FormatSize(s.Size), pipeline.FormatSize(s.Free), s.Inodes, s.FreeInode, strings.Join(s.Features, " "))
 }

@@ -1,14 +1,13 @@
 package main
 
 import (
-	"fmt"
-	"io"
-	"path"
+	"cmp"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/sovereign-sql/sov/internal/host/inspect"
 	"github.com/sovereign-sql/sov/internal/image/ext4"
 	"github.com/sovereign-sql/sov/pipeline"
 )
@@ -22,80 +21,37 @@ func newInspectTree() *cobra.Command {
 		Example: "  sov inspect tree --size --depth 2 out/sql/arm64 /usr",
 		Args:    cobra.RangeArgs(1, 2),
 		RunE: withImage(func(c *cobra.Command, filesystem *ext4.FS, args []string) error {
-			root, err := measure(filesystem, inside(args))
+			root, err := inspect.Measure(filesystem, inspect.Inside(strings.Join(args[1:], "")))
 			if err != nil {
 				return err
 			}
-			if asJSON {
-				return printJSON(c.OutOrStdout(), root)
-			}
-			return root.print(c.OutOrStdout(), 0, depth, withSize)
+			return printResult(c.OutOrStdout(), asJSON, root, func(p *printer) { printBranch(p, root, 0, depth, withSize) })
 		}),
 	}
 	c.Flags().BoolVar(&withSize, "size", false, "show the size of each file and, summed up, of each directory; the largest first")
 	c.Flags().IntVar(&depth, "depth", 0, "how many levels to print; 0 prints all")
-	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	jsonFlag(c, &asJSON)
 	return c
 }
 
-// A branch is a path with what is below it.
-type branch struct {
-	Name     string    `json:"name"`
-	Size     int64     `json:"size"` // bytes of content, of everything below for a directory
-	Dir      bool      `json:"dir,omitempty"`
-	Branches []*branch `json:"entries,omitempty"`
-}
-
-func measure(filesystem *ext4.FS, name string) (*branch, error) {
-	info, err := filesystem.Lstat(name)
-	if err != nil {
-		return nil, err
-	}
-	b := &branch{Name: path.Base(path.Join("/", name)), Dir: info.IsDir()}
-	if !info.IsDir() {
-		if info.Mode().IsRegular() {
-			b.Size = info.Size()
-		}
-		return b, nil
-	}
-	entries, err := filesystem.ReadDir(name)
-	if err != nil {
-		return nil, err
-	}
-	for _, e := range entries {
-		below, err := measure(filesystem, path.Join(name, e.Name()))
-		if err != nil {
-			return nil, err
-		}
-		b.Size += below.Size
-		b.Branches = append(b.Branches, below)
-	}
-	return b, nil
-}
-
-func (b *branch) print(w io.Writer, level, depth int, withSize bool) error {
-	name := strings.Repeat("  ", level) + shown(b.Name)
-	if b.Dir && b.Name != "/" {
-		name += "/"
-	}
+func printBranch(p *printer, b *inspect.Branch, level, depth int, withSize bool) {
 	if withSize {
-		name = fmt.Sprintf("%10s  %s", pipeline.FormatSize(b.Size), name)
+		p.printf("%10s  ", pipeline.FormatSize(b.Size))
 	}
-	if _, err := fmt.Fprintln(w, name); err != nil {
-		return err
+	p.printf("%s%s", strings.Repeat("  ", level), shown(b.Name))
+	if b.Dir && b.Name != "/" {
+		p.printf("/")
 	}
+	p.printf("\n")
 	if depth > 0 && level+1 >= depth {
-		return nil
+		return
 	}
 	branches := b.Branches
 	if withSize {
 		branches = slices.Clone(branches)
-		slices.SortStableFunc(branches, func(x, y *branch) int { return int(min(max(y.Size-x.Size, -1), 1)) })
+		slices.SortStableFunc(branches, func(x, y *inspect.Branch) int { return cmp.Compare(y.Size, x.Size) })
 	}
 	for _, below := range branches {
-		if err := below.print(w, level+1, depth, withSize); err != nil {
-			return err
-		}
+		printBranch(p, below, level+1, depth, withSize)
 	}
-	return nil
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
+	"github.com/sovereign-sql/sov/internal/host/signing"
 )
 
 func newKey() *cobra.Command {
@@ -26,7 +26,8 @@ sov sign); whoever has the public one can check (sov verify --key, sov pull --ke
 	return c
 }
 
-// keyFile is where a key is kept unless a file is named: the user's configuration folder, not a cache.
+// keyFile is where a key is kept unless a file is named: the user's configuration folder, not a
+// cache.
 func keyFile(args []string) (string, error) {
 	if len(args) > 0 {
 		return args[0], nil
@@ -56,44 +57,14 @@ stays as it is.`,
 					return fmt.Errorf("make key: %w", err)
 				}
 			}
-			key, err := dsse.NewKey(rand.Reader)
+			key, err := signing.NewKey(path)
 			if err != nil {
-				return err
-			}
-			if err := writeNewKey(path, key); err != nil {
 				return err
 			}
 			_, err = fmt.Fprintf(c.OutOrStdout(), "wrote %s, key %s\nkeep it to yourself; `sov key public %[1]s` prints what others need to check your signatures\n", path, key.Public().ID())
 			return err
 		},
 	}
-}
-
-// writeNewKey never replaces a file: there may be no other copy of the key in it.
-func writeNewKey(path string, key dsse.PrivateKey) error {
-	text, err := key.PEM()
-	if err != nil {
-		return err
-	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("make key: %s is there already and stays as it is; name another file", path)
-	}
-	if err != nil {
-		return fmt.Errorf("make key: %w", err)
-	}
-	_, err = f.Write(text)
-	if err == nil {
-		err = f.Sync()
-	}
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		os.Remove(path)
-		return fmt.Errorf("make key: %w", err)
-	}
-	return nil
 }
 
 func newKeyPublic() *cobra.Command {

@@ -2,12 +2,13 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 
 	"github.com/spf13/cobra"
 
+	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/host/device"
+	"github.com/sovereign-sql/sov/internal/host/fleet"
 )
 
 func newLogs() *cobra.Command {
@@ -24,15 +25,15 @@ with --runner the log of the program that looks after it on the phone. What woul
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: recipes,
 		RunE: func(c *cobra.Command, args []string) error {
-			name, err := machine(args)
+			name, _, err := built.Machine(args[0])
 			if err == nil {
-				err = excludeEachOther(c, "service", "runner")
+				err = excludeEachOther(c, [2]string{"service", "runner"})
 			}
 			if err != nil {
 				return err
 			}
 			if lines < 0 {
-				return &usageError{fmt.Errorf("--lines %d: it is less than none", lines)}
+				return usagef("--lines %d: it is less than none", lines)
 			}
 			flags := []string{"--lines", strconv.Itoa(lines)}
 			idle := device.DefaultLimit // none for who reads it in a pager
@@ -46,8 +47,8 @@ with --runner the log of the program that looks after it on the phone. What woul
 			if runner {
 				flags = append(flags, "--runner")
 			}
-			err = f.each(c, func(ctx context.Context, s *site) error {
-				return s.runner(ctx, device.Command{Stdout: s.out, Limit: device.NoLimit, Idle: idle}, "logs", name, flags...)
+			err = f.each(c, func(ctx context.Context, s *fleet.Site) error {
+				return s.Runner(ctx, device.Command{Stdout: s.Out, Limit: device.NoLimit, Idle: idle}, "logs", name, flags...)
 			})
 			if follow && c.Context().Err() != nil {
 				return nil // Ctrl-C is how it ends

@@ -1,5 +1,6 @@
-// Command sov turns an Alpine image into a flashable PostgreSQL virtual machine for a rooted Android phone, and runs
-// it. Each verb has a file of its own here; what it does lives in the packages below.
+// Command sov turns an Alpine image into a flashable PostgreSQL virtual machine for a rooted
+// Android phone, and runs it. Each verb has a file of its own here; what it does lives in the
+// packages below.
 package main
 
 import (
@@ -10,6 +11,9 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/sovereign-sql/sov/internal/host/device"
+	"github.com/sovereign-sql/sov/internal/host/fleet"
 )
 
 // The exit statuses of every command.
@@ -22,7 +26,8 @@ const (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// The first signal asks for an orderly end; once it came, the next one is the system's to handle: it kills.
+	// The first signal asks for an orderly end; once it came, the next one is the system's to
+	// handle: it kills.
 	context.AfterFunc(ctx, stop)
 	os.Exit(execute(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
@@ -35,24 +40,20 @@ func execute(ctx context.Context, args []string, in io.Reader, out, errOut io.Wr
 	root.SetOut(out)
 	root.SetErr(errOut)
 	err := root.ExecuteContext(ctx)
-	var found *foundError
-	var usage *usageError
-	switch {
-	case err == nil:
+	if err == nil {
 		return exitDone
-	case errors.As(err, &found):
-		fmt.Fprintf(errOut, "sov: %v\n", err)
-		return exitFound
-	case errors.As(err, &usage):
-		fmt.Fprintf(errOut, "sov: %v\n", err)
-		return exitUsage
-	case ctx.Err() != nil && errors.Is(err, context.Canceled):
-		fmt.Fprintln(errOut, "sov: interrupted")
-		return exitFailed
-	default:
-		fmt.Fprintf(errOut, "sov: %v\n", err)
-		return exitFailed
 	}
+	status := exitFailed
+	switch {
+	case errors.As(err, new(*fleet.FoundError)):
+		status = exitFound
+	case errors.As(err, new(*usageError)), errors.As(err, new(*device.ChoiceError)):
+		status = exitUsage
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		err = errors.New("interrupted")
+	}
+	fmt.Fprintf(errOut, "sov: %v\n", err)
+	return status
 }
 
 // A usageError is a command line that cannot be meant.
@@ -61,7 +62,17 @@ type usageError struct{ err error }
 func (e *usageError) Error() string { return e.err.Error() }
 func (e *usageError) Unwrap() error { return e.err }
 
-// A foundError is a check that worked and found something wrong.
-type foundError struct{ what string }
+func usagef(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
 
-func (e *foundError) Error() string { return e.what }
+// orFound returns err or, without one, the error of a check that found something.
+func orFound(err error, found bool, format string, args ...any) error {
+	if err == nil && found {
+		return foundf(format, args...)
+	}
+	return err
+}
+
+// foundf is the error of a check that worked and found something wrong.
+func foundf(format string, args ...any) error {
+	return &fleet.FoundError{What: fmt.Sprintf(format, args...)}
+}

@@ -14,6 +14,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+	"github.com/sovereign-sql/sov/internal/host/built"
+	"github.com/sovereign-sql/sov/internal/host/compare"
 	"github.com/sovereign-sql/sov/internal/image/ext4"
 	"github.com/sovereign-sql/sov/internal/image/tree"
 )
@@ -26,7 +28,8 @@ func cli(t *testing.T, args ...string) (stdout, stderr string, status int) {
 	return out.String(), errOut.String(), status
 }
 
-// TestEveryCommandHelps: a summary, an example that begins with the command itself, and help that works.
+// TestEveryCommandHelps: a summary, an example that begins with the command itself, and help that
+// works.
 func TestEveryCommandHelps(t *testing.T) {
 	var visit func(c *cobra.Command)
 	visit = func(c *cobra.Command) {
@@ -99,42 +102,13 @@ func TestMissingArtifactSaysHowToBuildIt(t *testing.T) {
 	}
 }
 
-// TestRunFindsWhatBuildMade: an artifact goes by the name in the recipe, whatever the recipe's file is called.
-func TestRunFindsWhatBuildMade(t *testing.T) {
-	dir := t.TempDir()
-	recipe := filepath.Join(dir, "mine.yaml")
-	text := "name: other\nversion: \"1\"\nbase:\n  image: docker.io/library/alpine:3.22\n"
-	if err := os.WriteFile(recipe, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, test := range []struct{ recipe, want string }{
-		{recipe, "out/other/arm64"}, {"sql", "out/sql/arm64"},
-	} {
-		if got, err := artifactDir(test.recipe, "out", "arm64"); err != nil || got != test.want {
-			t.Errorf("%s: %s, %v; want %s", test.recipe, got, err, test.want)
-		}
-	}
-	if _, err := artifactDir(dir, "out", "arm64"); err == nil || !strings.Contains(err.Error(), "vm.json") {
-		t.Errorf("a folder without a machine: %v", err)
-	}
-	built := filepath.Join(dir, "out", "other", "arm64")
-	if err := os.MkdirAll(built, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := artifactDir("other", filepath.Join(dir, "out"), "arm64"); err != nil || got != built {
-		t.Errorf("by the name of what was built: %s, %v", got, err)
-	}
-	if _, err := artifactDir("another", filepath.Join(dir, "out"), "arm64"); err == nil || !strings.Contains(err.Error(), "built-in recipes") {
-		t.Errorf("a name of nothing: %v", err)
-	}
-}
-
-// TestRunRefusesQueriesToNobody: that there is no database to ask is said before a machine boots for it.
+// TestRunRefusesQueriesToNobody: that there is no database to ask is said before a machine boots
+// for it.
 func TestRunRefusesQueriesToNobody(t *testing.T) {
 	dir := t.TempDir()
 	spec := vmspec.Spec{
 		Format: vmspec.Format, Name: "mute", Arch: "arm64", Kernel: "kernel", MemoryMiB: 64, CPUs: 1,
-		Disks: []vmspec.Disk{{Role: vmspec.RoleRootfs, File: rootfsName, ReadOnly: true}},
+		Disks: []vmspec.Disk{{Role: vmspec.RoleRootfs, File: built.Rootfs, ReadOnly: true}},
 		Network: vmspec.Network{TAP: "vm", Host: netip.MustParsePrefix("192.168.100.1/24"), Guest: netip.MustParsePrefix("192.168.100.2/24"),
 			MTU: 1500, Hostname: "mute", Routing: vmspec.MainFirst},
 		Ready: vmspec.Ready{Port: vmspec.StatusPort, TimeoutSeconds: 1},
@@ -291,38 +265,14 @@ func TestDiff(t *testing.T) {
 		t.Fatal(err)
 	}
 	out, _, status = cli(t, "diff", "--json", folderA, folderB)
-	var report diffReport
+	var report compare.Report
 	if err := json.Unmarshal([]byte(out), &report); err != nil {
 		t.Fatal(err)
 	}
-	if status != exitFound || report.Identical || len(report.Files) != 2 || report.Files[0].Status != onlyInA || len(report.Changes) == 0 {
+	if status != exitFound || report.Identical || len(report.Files) != 2 || report.Files[0].Status != compare.OnlyInA || len(report.Changes) == 0 {
 		t.Errorf("status %d: %s", status, out)
 	}
 	if _, _, status := cli(t, "diff", a, folderB); status != exitFailed {
 		t.Errorf("an image beside a folder: status %d", status)
-	}
-}
-
-func TestModeString(t *testing.T) {
-	for mode, want := range map[uint32]string{
-		0o100644: "-rw-r--r--", 0o040755: "drwxr-xr-x", 0o120777: "lrwxrwxrwx", 0o020666: "crw-rw-rw-", 0o060600: "brw-------",
-		0o010644: "prw-r--r--", 0o140755: "srwxr-xr-x", 0o104755: "-rwsr-xr-x", 0o102745: "-rwxr-Sr-x", 0o041777: "drwxrwxrwt", 0o041776: "drwxrwxrwT",
-	} {
-		if got := modeString(mode); got != want {
-			t.Errorf("%o: %s, want %s", mode, got, want)
-		}
-	}
-}
-
-func TestParseSizeAndAge(t *testing.T) {
-	for text, want := range map[string]int64{"1": 1, "512KiB": 512 << 10, "10GiB": 10 << 30, "10GB": 10e9, "": 0, "10G": 0, "GiB": 0, "-1": 0, "1.5G": 0, "9999999999TiB": 0, "10XB": 0} {
-		if got, err := parseSize(text); got != want || (err == nil) != (want > 0) {
-			t.Errorf("size %q: %d, %v; want %d", text, got, err, want)
-		}
-	}
-	for text, want := range map[string]time.Duration{"12h": 12 * time.Hour, "30d": 720 * time.Hour, "d": -1, "-1h": -1, "x": -1} {
-		if got, err := parseAge(text); err == nil && got != want || (err == nil) != (want >= 0) {
-			t.Errorf("age %q: %v, %v; want %v", text, got, err, want)
-		}
 	}
 }

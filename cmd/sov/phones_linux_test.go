@@ -197,7 +197,8 @@ func TestRemove(t *testing.T) {
 	left("")
 }
 
-// What serves all machines stays for as long as there is another one, and goes with the last; the user's files stay.
+// What serves all machines stays for as long as there is another one, and goes with the last; the
+// user's files stay.
 func TestRemoveOneOfTwo(t *testing.T) {
 	s := useADB(t)
 	p := androidtest.New(t, androidtest.Options{})
@@ -229,7 +230,8 @@ func TestRemoveOneOfTwo(t *testing.T) {
 	}
 }
 
-// At a terminal, a person is asked which of several phones is meant, and whether data is to be lost.
+// At a terminal, a person is asked which of several phones is meant, and whether data is to be
+// lost.
 func TestPhoneQuestions(t *testing.T) {
 	server := useADB(t)
 	one, two := androidtest.New(t, androidtest.Options{}), androidtest.New(t, androidtest.Options{})

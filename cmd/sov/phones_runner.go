@@ -1,169 +1,103 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/sovereign-sql/sov/internal/contract/phonepath"
+	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/host/device"
+	"github.com/sovereign-sql/sov/internal/host/fleet"
 )
 
-// Exit statuses of a shell that could not run a program (POSIX, Shell Command Language, 2.8.2), and sov-runner's own.
-const (
-	shellNotExecutable = 126
-	shellNotFound      = 127
-	runnerUsage        = 2
-	runnerFound        = 3
-)
-
-// runner runs sov-runner on the phone: verb NAME and what follows. What it says while it works goes to errOut, what it
-// complains of becomes the error.
-func (s *site) runner(ctx context.Context, c device.Command, verb, name string, args ...string) error {
-	argv := []string{s.Root().Runner()}
-	if s.Root() != phonepath.Default {
-		argv = append(argv, "--root", string(s.Root()))
+// show runs sov-runner and prints what it answers: for people, or with --json its object, looked at
+// before it is believed.
+func show(ctx context.Context, s *fleet.Site, limit time.Duration, verb, name string, args ...string) error {
+	if !s.AsJSON {
+		return s.Runner(ctx, device.Command{Stdout: s.Out, Limit: limit}, verb, name, args...)
 	}
-	c.Args = append(append(argv, verb, name), args...)
-	said := &complaint{to: s.errOut, program: s.Root().Runner()}
-	c.Stderr = said
-	err := s.Run(ctx, c)
-	said.flush()
-	var exit *device.ExitError
-	if !errors.As(err, &exit) {
-		return err
-	}
-	text := said.text()
-	switch {
-	case exit.Status == shellNotFound || exit.Status == shellNotExecutable:
-		return fmt.Errorf("%s: sov is not installed there (no %s): `sov push %s` installs it", s.Name(), s.Root().Runner(), name)
-	case exit.Status == runnerUsage && (strings.Contains(text, "unknown command") || strings.Contains(text, "unknown flag")):
-		return fmt.Errorf("%s: its sov-runner is older than this sov (%s): `sov push %s` brings the one that belongs to it", s.Name(), text, name)
-	case exit.Status == runnerFound:
-		return &foundError{fmt.Sprintf("%s on %s: %s found something", name, s.Name(), verb)}
-	case text != "":
-		return errors.New(text)
-	}
-	return err
-}
-
-// show runs sov-runner and prints what it answers: for people, or with --json its object, looked at before it is believed.
-func (s *site) show(ctx context.Context, limit time.Duration, verb, name string, args ...string) error {
-	if !s.asJSON {
-		return s.runner(ctx, device.Command{Stdout: s.out, Limit: limit}, verb, name, args...)
-	}
-	text, err := s.ask(ctx, limit, verb, name, args...)
+	text, err := s.Ask(ctx, limit, verb, name, args...)
 	if text == nil {
 		return err
 	}
-	return errors.Join(printJSON(s.out, text), err)
+	return errors.Join(printJSON(s.Out, text), err)
 }
 
-// ask runs sov-runner with --json and returns its object, also where a check found something.
-func (s *site) ask(ctx context.Context, limit time.Duration, verb, name string, args ...string) (json.RawMessage, error) {
-	var out bytes.Buffer
-	err := s.runner(ctx, device.Command{Stdout: device.Limited(&out), Limit: limit}, verb, name, append(args, "--json")...)
-	if err != nil && !errors.As(err, new(*foundError)) {
-		return nil, err
-	}
-	if !json.Valid(out.Bytes()) {
-		return nil, fmt.Errorf("%s: sov-runner %s answered what is no JSON: does it belong to this sov? `sov push %s` brings the one that does", s.Name(), verb, name)
-	}
-	return out.Bytes(), err
-}
-
-// A complaint passes on what sov-runner says until it complains, which it does last, and holds the complaint.
-type complaint struct {
-	to   io.Writer
-	held []byte // an unfinished line
-	last []string
-
-	program string // that a shell may not find, which its exit status says
-}
-
-const complains = "sov-runner: "
-
-// Write implements io.Writer.
-func (c *complaint) Write(p []byte) (int, error) {
-	c.held = append(c.held, p...)
-	for {
-		line, rest, whole := bytes.Cut(c.held, []byte("\n"))
-		if !whole && len(c.held) < maxHeldLine {
-			return len(p), nil
-		}
-		if err := c.line(string(line)); err != nil {
-			return 0, err
-		}
-		c.held = append([]byte(nil), rest...)
-	}
-}
-
-func (c *complaint) line(line string) error {
-	const enough = 20 // lines
-	if after, ok := strings.CutPrefix(line, complains); ok {
-		c.last = append(c.last, harmless(after))
-		return nil
-	}
-	if len(c.last) > 0 {
-		if len(c.last) < enough {
-			c.last = append(c.last, harmless(line))
-		}
-		return nil
-	}
-	if strings.Contains(line, c.program+": ") && (strings.HasSuffix(line, "not found") || strings.HasSuffix(line, "No such file or directory")) {
-		return nil
-	}
-	_, err := io.WriteString(c.to, line+"\n")
-	return err
-}
-
-func (c *complaint) flush() {
-	if len(c.held) > 0 {
-		c.line(string(c.held))
-		c.held = nil
-	}
-}
-
-func (c *complaint) text() string { return strings.Join(c.last, "\n") }
-
-// machine returns the name of the machine that the command's first argument means.
-func machine(args []string) (string, error) {
-	name, _, err := secretsOf(args[0])
-	return name, err
-}
-
-// A verb is a command that does one thing to a machine on a phone.
-type verb struct {
-	use, short, long, example string
-	flags                     func(c *cobra.Command)
-	do                        func(ctx context.Context, s *site, name string) error
+// A phoneVerb is a command that does one thing to a machine on phones.
+type phoneVerb struct {
+	use                  string // its name, and what it takes besides a recipe
+	short, long, example string
+	args                 int    // how many it takes besides a recipe
+	single               string // why it is for one phone only; empty: it is for any number
+	flags                func(c *cobra.Command)
+	// prepare takes what follows the recipe, checks it and asks, before a phone is looked for.
+	prepare func(c *cobra.Command, name string, args []string) error
+	do      func(ctx context.Context, s *fleet.Site, name string) error
+	// In place of do: sov-runner's verb, how long that may take, and the flags to pass on.
+	asks   string
+	within time.Duration
+	up     *upFlags // nil: it does not wait for a machine
+	pass   func() []string
 }
 
 // command makes the command of a verb.
-func (v verb) command() *cobra.Command {
+func (v phoneVerb) command() *cobra.Command {
 	var f phoneFlags
+	if v.do == nil {
+		v.do = v.ask
+	}
+	word, more, _ := strings.Cut(v.use+" ", " ")
 	c := &cobra.Command{
-		Use: v.use + " RECIPE", Short: v.short, Long: v.long, Example: v.example,
-		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: recipes,
+		Use: strings.TrimSpace(word + " RECIPE " + more), Short: v.short, Long: v.long, Example: v.example,
+		Args: cobra.ExactArgs(1 + v.args),
 		RunE: func(c *cobra.Command, args []string) error {
-			name, err := machine(args)
+			name, _, err := built.Machine(args[0])
+			if err == nil && v.prepare != nil {
+				err = v.prepare(c, name, args[1:])
+			}
 			if err != nil {
 				return err
 			}
-			return f.each(c, func(ctx context.Context, s *site) error { return v.do(ctx, s, name) })
+			if v.single != "" && f.several() {
+				return usagef("%s: name one with --device", v.single)
+			}
+			return f.each(c, func(ctx context.Context, s *fleet.Site) error { return v.do(ctx, s, name) })
 		},
 	}
+	if v.args == 0 {
+		c.ValidArgsFunction = recipes
+	}
 	f.add(c)
+	if v.up != nil {
+		v.up.add(c)
+	}
 	if v.flags != nil {
 		v.flags(c)
 	}
 	return c
+}
+
+// ask runs sov-runner and prints what it answers.
+func (v phoneVerb) ask(ctx context.Context, s *fleet.Site, name string) error {
+	var args []string
+	limit := v.within
+	if v.up != nil {
+		args = v.up.args()
+		limit += v.up.timeout
+	}
+	if v.pass != nil {
+		args = append(args, v.pass()...)
+	}
+	return show(ctx, s, limit, v.asks, name, args...)
+}
+
+// passIf is a flag for sov-runner, where it is set.
+func passIf(set bool, flag string) []string {
+	if set {
+		return []string{flag}
+	}
+	return nil
 }

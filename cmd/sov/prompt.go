@@ -11,8 +11,9 @@ import (
 	"golang.org/x/term"
 )
 
-// askHidden asks at the terminal that the program runs in, wherever its standard input comes from, and shows nothing of
-// the answer; twice where a slip of the finger would go unseen. It ends with ctx and leaves the terminal as it was.
+// askHidden asks at the terminal that the program runs in, wherever its standard input comes from,
+// and shows nothing of the answer; twice where a slip of the finger would go unseen. It ends with
+// ctx and leaves the terminal as it was.
 func askHidden(ctx context.Context, what string, twice bool) (string, error) {
 	terminal, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err != nil {
@@ -51,8 +52,8 @@ func silence(fd int) error {
 	return unix.IoctlSetTermios(fd, setTermios, state)
 }
 
-// readHidden asks at a terminal that is silent. It does not touch the terminal's state, as term.ReadPassword would: that might
-// come after ctx has ended and the state was put back.
+// readHidden asks at a terminal that is silent. It does not touch the terminal's state, as
+// term.ReadPassword would: that might come after ctx has ended and the state was put back.
 func readHidden(ctx context.Context, terminal *os.File, what string) (string, error) {
 	fmt.Fprintf(terminal, "%s: ", what)
 	answer, err := unlessDone(ctx, func() ([]byte, error) { return readLine(terminal) })
@@ -79,8 +80,8 @@ func readLine(r io.Reader) ([]byte, error) {
 	}
 }
 
-// unlessDone returns what read does, or ctx's error as soon as that is done: a read of a terminal or a pipe cannot be
-// called back, and ends with the program.
+// unlessDone returns what read does, or ctx's error as soon as that is done: a read of a terminal
+// or a pipe cannot be called back, and ends with the program.
 func unlessDone(ctx context.Context, read func() ([]byte, error)) ([]byte, error) {
 	type result struct {
 		content []byte

@@ -13,7 +13,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
 )
 
-// TestMain runs the command line in place of the tests where a test wants it in a process of its own.
+// TestMain runs the command line in place of the tests where a test wants it in a process of its
+// own.
 func TestMain(m *testing.M) {
 	if os.Getenv("SOV_TEST_RUN_CLI") != "" {
 		main()

@@ -2,18 +2,12 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/spf13/cobra"
 
-	"github.com/sovereign-sql/sov/internal/artifact/manifest"
+	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/host/publish"
 	"github.com/sovereign-sql/sov/pipeline"
 )
@@ -27,29 +21,22 @@ type transfer struct {
 
 func (t *transfer) flags(c *cobra.Command) {
 	c.Flags().StringVarP(&t.out, "out", "o", "out", "folder for artifacts")
-	c.Flags().StringVar(&t.progress, "progress", "auto", "how to show progress: auto, tty, plain or json")
+	progressFlag(c, &t.progress)
 	c.Flags().BoolVar(&t.asJSON, "json", false, "print the result as JSON")
-	complete(c, "progress", "auto", "tty", "plain", "json")
 }
 
 // do runs fn with a line of progress of that name.
 func (t *transfer) do(c *cobra.Command, what string, fn func(ctx context.Context, task *pipeline.Task) error) error {
-	reporter, err := pipeline.NewReporter(t.progress, c.ErrOrStderr(), os.Getenv)
-	if err != nil {
-		return &usageError{err}
-	}
-	err = (&pipeline.Engine{Progress: reporter}).Do(c.Context(), what, fn)
-	if closeErr := reporter.Close(); err == nil {
-		err = closeErr
-	}
-	return err
+	return withReporter(c, t.progress, func(reporter pipeline.Reporter) error {
+		return (&pipeline.Engine{Progress: reporter}).Do(c.Context(), what, fn)
+	})
 }
 
 // registryReference reads a reference such as registry.example/team/sql:1.0.
 func registryReference(text string) (name.Reference, error) {
 	ref, err := name.ParseReference(text)
 	if err != nil {
-		return nil, &usageError{fmt.Errorf("reference %q: %w; write HOST/REPOSITORY:TAG", text, err)}
+		return nil, usagef("reference %q: %w; write HOST/REPOSITORY:TAG", text, err)
 	}
 	return ref, nil
 }
@@ -76,9 +63,18 @@ Docker's: docker login, credential helpers, $DOCKER_CONFIG.`,
 				return err
 			}
 			if _, digest := ref.(name.Digest); digest {
-				return &usageError{fmt.Errorf("reference %q: publish under a tag; the digest follows from the content", args[1])}
+				return usagef("reference %q: publish under a tag; the digest follows from the content", args[1])
 			}
-			dirs, err := builtDirs(args[0], t.out, arches)
+			all := len(arches) == 0
+			if all {
+				arches = architectures
+			}
+			for _, arch := range arches {
+				if err := checkArch(arch); err != nil {
+					return err
+				}
+			}
+			dirs, err := built.Dirs(args[0], t.out, arches, all)
 			if err != nil {
 				return err
 			}
@@ -99,47 +95,16 @@ Docker's: docker login, credential helpers, $DOCKER_CONFIG.`,
 	return c
 }
 
-// builtDirs are a recipe's artifacts, of the architectures named or of all that are built.
-func builtDirs(recipe, out string, arches []string) ([]string, error) {
-	all := len(arches) == 0
-	if all {
-		arches = architectures
-	}
-	var dirs []string
-	for _, arch := range arches {
-		if err := checkArch(arch); err != nil {
-			return nil, err
+func (t *transfer) printPublished(c *cobra.Command, pub *publish.Published) error {
+	value := map[string]any{"reference": pub.Reference, "arches": pub.Arches, "signed": append([]string{}, pub.Signed...)}
+	return printResult(c.OutOrStdout(), t.asJSON, value, func(p *printer) {
+		signed := "unsigned"
+		switch {
+		case len(pub.Signed) == len(pub.Arches):
+			signed = "signed"
+		case len(pub.Signed) > 0:
+			signed = "signed for " + strings.Join(pub.Signed, " and ") + " only"
 		}
-		dir, err := artifactDir(recipe, out, arch)
-		if err != nil {
-			return nil, err
-		}
-		if _, err := os.Stat(filepath.Join(dir, manifest.Name)); errors.Is(err, fs.ErrNotExist) && all {
-			continue
-		} else if err != nil {
-			return nil, notBuilt(err)
-		}
-		if !slices.Contains(dirs, dir) { // a folder is what it is, whatever the architecture
-			dirs = append(dirs, dir)
-		}
-	}
-	if len(dirs) == 0 {
-		return nil, fmt.Errorf("%s has no built machine %s: build it with `sov build`, or name the out folder with -o", out, recipe)
-	}
-	return dirs, nil
-}
-
-func (t *transfer) printPublished(c *cobra.Command, p *publish.Published) error {
-	if t.asJSON {
-		return printJSON(c.OutOrStdout(), map[string]any{"reference": p.Reference, "arches": p.Arches, "signed": append([]string{}, p.Signed...)})
-	}
-	signed := "unsigned"
-	switch {
-	case len(p.Signed) == len(p.Arches):
-		signed = "signed"
-	case len(p.Signed) > 0:
-		signed = "signed for " + strings.Join(p.Signed, " and ") + " only"
-	}
-	_, err := fmt.Fprintf(c.OutOrStdout(), "published %s for %s, %s\n", p.Reference, strings.Join(p.Arches, " and "), signed)
-	return err
+		p.printf("published %s for %s, %s\n", pub.Reference, strings.Join(pub.Arches, " and "), signed)
+	})
 }

@@ -12,18 +12,6 @@ import (
 	"github.com/sovereign-sql/sov/stages/export"
 )
 
-// pullReport is what `sov pull --json` prints.
-type pullReport struct {
-	Dir       string `json:"dir"`
-	Reference string `json:"reference"` // with the digest
-	Name      string `json:"name"`
-	Version   string `json:"version"`
-	Arch      string `json:"arch"`
-	SignedBy  string `json:"signed_by,omitempty"` // ID of the key
-	Proven    bool   `json:"proven"`              // that key is the one asked for
-	Changed   bool   `json:"changed"`
-}
-
 func newPull() *cobra.Command {
 	var t transfer
 	var arch, keyPath string
@@ -53,24 +41,18 @@ Exit status: 0 when the machine is there, 3 when it is not signed by the key ask
 			if err != nil {
 				return err
 			}
-			report := pullReport{Arch: arch}
-			err = t.do(c, "pull", func(ctx context.Context, task *pipeline.Task) error {
-				m, err := publish.Open(ctx, ref, arch, key, publish.Options{Task: task})
-				if err != nil {
-					return err
-				}
-				report.Reference, report.Name, report.Version = m.Reference, m.Manifest.Name, m.Manifest.Version
-				report.SignedBy, report.Proven = m.SignedBy, key != nil
-				report.Dir, report.Changed, err = m.Place(ctx, t.out, export.Replace)
+			var fetched *publish.Fetched
+			err = t.do(c, "pull", func(ctx context.Context, task *pipeline.Task) (err error) {
+				fetched, err = publish.Fetch(ctx, ref, arch, key, t.out, export.Replace, publish.Options{Task: task})
 				return err
 			})
 			if errors.Is(err, publish.ErrUnproven) {
-				return &foundError{err.Error()}
+				return foundf("%s", err.Error())
 			}
 			if err != nil {
 				return err
 			}
-			return t.printPulled(c, report)
+			return printResult(c.OutOrStdout(), t.asJSON, fetched, func(p *printer) { printPulled(p, fetched) })
 		},
 	}
 	t.flags(c)
@@ -79,21 +61,17 @@ Exit status: 0 when the machine is there, 3 when it is not signed by the key ask
 	return c
 }
 
-func (t *transfer) printPulled(c *cobra.Command, r pullReport) error {
-	if t.asJSON {
-		return printJSON(c.OutOrStdout(), r)
-	}
+func printPulled(p *printer, f *publish.Fetched) {
 	signed := "unsigned"
 	switch {
-	case r.Proven:
-		signed = fmt.Sprintf("signed by key %.16s…", r.SignedBy)
-	case r.SignedBy != "":
-		signed = fmt.Sprintf("it says it was signed by key %.16s…; --key checks", r.SignedBy)
+	case f.Proven:
+		signed = fmt.Sprintf("signed by key %.16s…", f.SignedBy)
+	case f.SignedBy != "":
+		signed = fmt.Sprintf("it says it was signed by key %.16s…; --key checks", f.SignedBy)
 	}
 	verb := "is ready"
-	if !r.Changed {
+	if !f.Changed {
 		verb = "is up to date"
 	}
-	_, err := fmt.Fprintf(c.OutOrStdout(), "%s %s: %s %s, %s\n", r.Dir, verb, r.Name, r.Version, signed)
-	return err
+	p.printf("%s %s: %s %s, %s\n", f.Dir, verb, f.Name, f.Version, signed)
 }

@@ -1,22 +1,16 @@
 package main
 
-import (
-	"context"
-
-	"github.com/spf13/cobra"
-)
+import "github.com/spf13/cobra"
 
 func newRestart() *cobra.Command {
-	var up upFlags
-	return verb{
+	return phoneVerb{
 		use:   "restart",
 		short: "Shut a machine on the phone down in order and start it again",
 		long: `Shut a machine down in order and start what is installed now, which after ` + "`sov push`" + ` is the new version; new secrets
 and settings are taken too.`,
 		example: "  sov restart sql",
-		flags:   up.add,
-		do: func(ctx context.Context, s *site, name string) error {
-			return s.show(ctx, stopLimit+startLimit+up.timeout, "restart", name, up.args()...)
-		},
+		asks:    "restart",
+		within:  stopLimit + startLimit,
+		up:      &upFlags{},
 	}.command()
 }

@@ -1,12 +1,8 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
@@ -14,12 +10,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sovereign-sql/sov/internal/contract/backup"
-	"github.com/sovereign-sql/sov/internal/host/device"
+	"github.com/sovereign-sql/sov/internal/host/built"
+	"github.com/sovereign-sql/sov/internal/host/databases"
+	"github.com/sovereign-sql/sov/internal/host/fleet"
 )
 
 func newRestore() *cobra.Command {
 	var f phoneFlags
-	var databases []string
+	var wanted []string
 	var yes bool
 	c := &cobra.Command{
 		Use:   "restore RECIPE FILE",
@@ -35,18 +33,22 @@ keep theirs. Replacing databases is asked about at the terminal, or meant by --y
   sov restore sql sql.zip --database shop --yes`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
-			name, err := machine(args)
+			name, _, err := built.Machine(args[0])
 			if err != nil {
 				return err
 			}
-			a, err := openBackup(args[1], databases)
+			a, err := databases.Open(args[1])
 			if err != nil {
 				return err
 			}
 			defer a.Close()
-			wanted := a.Databases()
-			if len(databases) > 0 {
-				wanted = databases
+			for _, d := range wanted {
+				if !slices.Contains(a.Databases(), d) {
+					return usagef("--database %s: %s holds %s", d, args[1], shownList(a.Databases()))
+				}
+			}
+			if len(wanted) == 0 {
+				wanted = a.Databases()
 			}
 			if !yes {
 				loss := fmt.Sprintf("on the phone, %s become what they were at %s", shownList(wanted), a.Time.Local().Format(time.DateTime))
@@ -54,32 +56,27 @@ keep theirs. Replacing databases is asked about at the terminal, or meant by --y
 					return err
 				}
 			}
-			return f.each(c, func(ctx context.Context, s *site) error { return sendBackup(ctx, s, name, a, wanted) })
+			return f.each(c, func(ctx context.Context, s *fleet.Site) error { return restore(ctx, s, name, a, wanted) })
 		},
 	}
 	f.add(c)
-	c.Flags().StringArrayVar(&databases, "database", nil, "restore only this one; may be repeated (default: all that the file holds)")
+	c.Flags().StringArrayVar(&wanted, "database", nil, "restore only this one; may be repeated (default: all that the file holds)")
 	c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	return c
 }
 
-// openBackup opens a backup and checks all of it.
-func openBackup(path string, databases []string) (*backup.Archive, error) {
-	a, err := backup.Open(path)
+func restore(ctx context.Context, s *fleet.Site, name string, a *backup.Archive, wanted []string) error {
+	did, err := databases.Restore(ctx, s, name, a, wanted, time.Now, transferred(s.ErrOut, "restore"),
+		func(progress string) { fmt.Fprintln(s.ErrOut, "restore:", progress) })
 	if err != nil {
-		return nil, err
+		return err
 	}
-	err = a.Verify()
-	for _, d := range databases {
-		if err == nil && !slices.Contains(a.Databases(), d) {
-			err = &usageError{fmt.Errorf("--database %s: %s holds %s", d, path, shownList(a.Databases()))}
+	return printResult(s.Out, s.AsJSON, did, func(p *printer) {
+		for _, w := range did.Warnings {
+			fmt.Fprintln(s.ErrOut, "warning:", w)
 		}
-	}
-	if err != nil {
-		a.Close()
-		return nil, err
-	}
-	return a, nil
+		p.printf("restored: %s\n", shownList(did.Databases))
+	})
 }
 
 func shownList(names []string) string {
@@ -88,69 +85,4 @@ func shownList(names []string) string {
 		list[i] = shown(n)
 	}
 	return strings.Join(list, ", ")
-}
-
-func sendBackup(ctx context.Context, s *site, name string, a *backup.Archive, wanted []string) error {
-	out, in := io.Pipe()
-	go func() {
-		stream := backup.NewWriter(in)
-		err := a.Send(stream, func(database string) bool { return slices.Contains(wanted, database) })
-		if err != nil {
-			stream.Fail(err.Error())
-		}
-		in.Close()
-	}()
-	defer out.CloseWithError(errors.New("nobody reads it any more"))
-	events, answers := io.Pipe()
-	ended := make(chan error, 1)
-	go func() {
-		sent := &counter{r: out, say: transferred(s.errOut, "restore")}
-		err := s.runner(ctx, device.Command{Stdin: sent, Stdout: answers, Limit: device.NoLimit, Idle: streamIdle}, "restore", name, "--json")
-		answers.Close()
-		ended <- err
-	}()
-	did, fault := followRestore(events, s.errOut)
-	events.CloseWithError(fault)
-	err := <-ended
-	if err == nil {
-		err = fault
-	}
-	if err != nil {
-		return fmt.Errorf("restore %s: %w", name, err)
-	}
-	if s.asJSON {
-		return printJSON(s.out, did)
-	}
-	for _, w := range did.Warnings {
-		fmt.Fprintln(s.errOut, "warning:", w)
-	}
-	_, err = fmt.Fprintf(s.out, "restored: %s\n", shownList(did.Databases))
-	return err
-}
-
-// followRestore reads what the guest says until it is done. What went wrong there is sov-runner's error.
-func followRestore(r io.Reader, w io.Writer) (*backup.Restoration, error) {
-	const maxLine = 4 << 20 // bytes
-	lines := bufio.NewScanner(r)
-	lines.Buffer(nil, maxLine)
-	var did *backup.Restoration
-	for lines.Scan() {
-		var e backup.Event
-		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
-			return nil, fmt.Errorf("sov-runner answered what is no JSON: %w", err)
-		}
-		if e.Progress != "" {
-			fmt.Fprintln(w, "restore:", e.Progress)
-		}
-		if e.Done != nil {
-			did = e.Done
-		}
-	}
-	if err := lines.Err(); err != nil {
-		return nil, err
-	}
-	if did == nil {
-		return nil, errors.New("it did not say that it is done")
-	}
-	return did, nil
 }

@@ -1,14 +1,11 @@
 package main
 
 import (
-	"encoding/json"
-	"fmt"
-	"io"
 	"os"
-	"path/filepath"
-	"runtime"
+	"slices"
 	"strings"
 
+	"github.com/sovereign-sql/sov/internal/host/folders"
 	"github.com/spf13/cobra"
 )
 
@@ -28,7 +25,7 @@ updates it on the phone.`,
 		SilenceErrors: true,
 	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return &usageError{fmt.Errorf("%w (see `%s --help`)", err, c.CommandPath())}
+		return usagef("%w (see `%s --help`)", err, c.CommandPath())
 	})
 	for _, g := range []struct {
 		title    string
@@ -53,9 +50,9 @@ updates it on the phone.`,
 	return root
 }
 
-// refuseStrayArguments makes every complaint about a command's arguments a usage error that names its help. A command
-// that only groups others prints its help when called by itself; without a run function, cobra would do so for a
-// misspelt verb below it too.
+// refuseStrayArguments makes every complaint about a command's arguments a usage error that names
+// its help. A command that only groups others prints its help when called by itself; without a run
+// function, cobra would do so for a misspelt verb below it too.
 func refuseStrayArguments(c *cobra.Command) {
 	check := c.Args
 	if c.HasSubCommands() {
@@ -64,7 +61,7 @@ func refuseStrayArguments(c *cobra.Command) {
 	}
 	c.Args = func(c *cobra.Command, args []string) error {
 		if err := check(c, args); err != nil {
-			return &usageError{fmt.Errorf("%w (see `%s --help`)", err, c.CommandPath())}
+			return usagef("%w (see `%s --help`)", err, c.CommandPath())
 		}
 		return nil
 	}
@@ -73,10 +70,12 @@ func refuseStrayArguments(c *cobra.Command) {
 	}
 }
 
-// excludeEachOther returns a usage error when both flags are given.
-func excludeEachOther(c *cobra.Command, a, b string) error {
-	if c.Flags().Changed(a) && c.Flags().Changed(b) {
-		return &usageError{fmt.Errorf("--%s and --%s exclude each other (see `%s --help`)", a, b, c.CommandPath())}
+// excludeEachOther returns a usage error when both flags of one of the pairs are given.
+func excludeEachOther(c *cobra.Command, pairs ...[2]string) error {
+	for _, p := range pairs {
+		if c.Flags().Changed(p[0]) && c.Flags().Changed(p[1]) {
+			return usagef("--%s and --%s exclude each other (see `%s --help`)", p[0], p[1], c.CommandPath())
+		}
 	}
 	return nil
 }
@@ -91,12 +90,10 @@ func archFlag(c *cobra.Command, arch *string) {
 }
 
 func checkArch(arch string) error {
-	for _, known := range architectures {
-		if arch == known {
-			return nil
-		}
+	if slices.Contains(architectures, arch) {
+		return nil
 	}
-	return &usageError{fmt.Errorf("--arch %s: know %s", arch, strings.Join(architectures, " and "))}
+	return usagef("--arch %s: know %s", arch, strings.Join(architectures, " and "))
 }
 
 // complete gives a flag a fixed list of values for the shell's completion.
@@ -114,41 +111,5 @@ func recipes(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCo
 	return []string{"sql"}, cobra.ShellCompDirectiveDefault
 }
 
-// cacheDir is where sov keeps its cache: $SOV_CACHE_DIR, else sov/ in the user's cache folder.
-func cacheDir() (string, error) {
-	if dir := os.Getenv("SOV_CACHE_DIR"); dir != "" {
-		return filepath.Abs(dir)
-	}
-	base, err := os.UserCacheDir()
-	if err != nil {
-		return "", fmt.Errorf("find the cache folder: %w: set $SOV_CACHE_DIR or --cache", err)
-	}
-	return filepath.Join(base, "sov"), nil
-}
-
-// stateDir is where sov keeps what must outlive a cache, such as the data disks of machines run here: $SOV_STATE_DIR,
-// else sov/ in $XDG_STATE_HOME (the XDG Base Directory Specification), else ~/.local/state/sov.
-func stateDir() (string, error) {
-	if dir := os.Getenv("SOV_STATE_DIR"); dir != "" {
-		return filepath.Abs(dir)
-	}
-	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
-		return filepath.Join(dir, "sov"), nil
-	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return "", fmt.Errorf("find the state folder: %w: set $SOV_STATE_DIR", err)
-	}
-	if runtime.GOOS == "darwin" {
-		return filepath.Join(home, "Library", "Application Support", "sov"), nil
-	}
-	return filepath.Join(home, ".local", "state", "sov"), nil
-}
-
-// printJSON writes a value as indented JSON and a newline.
-func printJSON(w io.Writer, value any) error {
-	encoder := json.NewEncoder(w)
-	encoder.SetIndent("", "  ")
-	encoder.SetEscapeHTML(false)
-	return encoder.Encode(value)
-}
+// cacheDir is where sov keeps its cache unless --cache says otherwise.
+func cacheDir() (string, error) { return folders.Cache(os.Getenv) }

@@ -7,32 +7,26 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/host/built"
+	"github.com/sovereign-sql/sov/internal/host/folders"
 	"github.com/sovereign-sql/sov/internal/host/localvm"
-	"github.com/sovereign-sql/sov/stages"
 )
 
-// stopBound is how long an orderly shutdown may take. PostgreSQL writes a checkpoint of what is in memory; an emulated
-// processor and a slow disk make that seconds.
+// stopBound is how long an orderly shutdown may take. PostgreSQL writes a checkpoint of what is in
+// memory; an emulated processor and a slow disk make that seconds.
 const stopBound = 2 * time.Minute
 
 // runFlags are the flags of `sov run`.
 type runFlags struct {
+	localvm.Options
 	arch      string
 	out       string
-	state     string
 	ephemeral bool
-	port      uint16
-	memory    int
-	cpus      int
-	kvm       bool
 	console   bool
 	identity  string
 	tailnet   bool
@@ -69,39 +63,18 @@ architecture in the user's state folder.`,
 	flags := c.Flags()
 	archFlag(c, &f.arch)
 	flags.StringVarP(&f.out, "out", "o", "out", "folder that 'sov build' wrote to")
-	flags.StringVar(&f.state, "state", "", "folder for the data disk, password file and console log")
+	flags.StringVar(&f.State, "state", "", "folder for the data disk, password file and console log")
 	flags.BoolVar(&f.ephemeral, "ephemeral", false, "use a data disk that is thrown away at the end")
-	flags.Uint16Var(&f.port, "port", 0, "port of 127.0.0.1 for PostgreSQL; 0 takes a free one")
-	flags.IntVar(&f.memory, "memory", 0, "memory in MiB; 0 takes what the recipe says")
-	flags.IntVar(&f.cpus, "cpus", 0, "processors; 0 takes what the recipe says")
-	flags.BoolVar(&f.kvm, "kvm", false, "use this computer's processor instead of emulating one; it must be of the guest's architecture")
+	flags.Uint16Var(&f.Port, "port", 0, "port of 127.0.0.1 for PostgreSQL; 0 takes a free one")
+	flags.IntVar(&f.MemoryMiB, "memory", 0, "memory in MiB; 0 takes what the recipe says")
+	flags.IntVar(&f.CPUs, "cpus", 0, "processors; 0 takes what the recipe says")
+	flags.BoolVar(&f.KVM, "kvm", false, "use this computer's processor instead of emulating one; it must be of the guest's architecture")
 	flags.BoolVar(&f.console, "console", false, "show the guest's console")
 	flags.BoolVar(&f.tailnet, "tailnet", false, "give the machine the secret tailscale, so that it joins the tailnet")
 	identityFlag(c, &f.identity)
 	flags.StringArrayVar(&f.queries, "query", nil, "run this SQL, print its rows, and shut down; may be repeated")
 	flags.BoolVar(&f.asJSON, "json", false, "print JSON: with --query the rows, else one object when the machine is ready")
 	return c
-}
-
-// artifactDir is where `sov build` put a recipe's artifact, which goes by the name in the recipe, or the folder itself
-// when it is one. A machine that was built from a recipe of one's own is found by its name, too.
-func artifactDir(recipe, out, arch string) (string, error) {
-	if _, err := os.Stat(filepath.Join(recipe, "vm.json")); err == nil {
-		return recipe, nil
-	}
-	if info, err := os.Stat(recipe); err == nil && info.IsDir() && strings.ContainsRune(recipe, '/') {
-		return "", fmt.Errorf("%s is not a built machine: it has no vm.json: build one with `sov build`", recipe)
-	}
-	if vmspec.ValidName(recipe) {
-		if built, err := os.Stat(filepath.Join(out, recipe)); err == nil && built.IsDir() {
-			return filepath.Join(out, recipe, arch), nil
-		}
-	}
-	r, _, err := stages.LoadRecipe(recipe)
-	if err != nil {
-		return "", err
-	}
-	return filepath.Join(out, r.Name, arch), nil
 }
 
 // runReport is what `sov run --json` prints when the machine is ready.
@@ -112,159 +85,169 @@ type runReport struct {
 	Status  *guestapi.Status `json:"status"`
 }
 
+// A runner runs a machine here, and says on standard error what it is doing.
+type runner struct {
+	runFlags
+	command *cobra.Command
+	vm      *localvm.VM
+	console string // path of its log
+}
+
 func run(c *cobra.Command, recipe string, f runFlags) (err error) {
 	if err := checkArch(f.arch); err != nil {
 		return err
 	}
-	artifact, err := artifactDir(recipe, f.out, f.arch)
-	if err != nil {
+	if f.Artifact, err = built.Dir(recipe, f.out, f.arch); err != nil {
 		return err
 	}
-	spec, err := localvm.ReadSpec(artifact)
+	spec, err := localvm.ReadSpec(f.Artifact)
 	if err != nil {
 		return err
 	}
 	if _, ok := spec.Port(localvm.Postgres); !ok && len(f.queries) > 0 {
-		return fmt.Errorf("%s offers no PostgreSQL: list its port under network.publish in the recipe, and build it again", artifact)
+		return fmt.Errorf("%s offers no PostgreSQL: list its port under network.publish in the recipe, and build it again", f.Artifact)
 	}
-	secrets, err := f.secrets(c, spec)
-	if err != nil {
+	if f.Secrets, err = f.secrets(c.Context(), spec.Name); err != nil {
 		return err
 	}
-	state, remove, err := f.stateFolder(artifact)
+	remove, err := f.stateFolder()
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
-	log, err := os.OpenFile(filepath.Join(state, "console.log"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	log, err := os.OpenFile(filepath.Join(f.State, "console.log"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	console := io.Writer(log)
+	f.Now, f.Runtime, f.Console = time.Now, os.Getenv("XDG_RUNTIME_DIR"), log
 	if f.console {
-		console = io.MultiWriter(log, c.ErrOrStderr())
+		f.Console = io.MultiWriter(log, c.ErrOrStderr())
 	}
 
 	// The machine must outlive the first Ctrl-C by as long as its orderly shutdown takes.
 	power, cut := context.WithCancel(context.WithoutCancel(c.Context()))
 	defer cut()
 	started := time.Now()
-	vm, err := localvm.Start(power, localvm.Options{
-		Artifact: artifact, State: state, Now: time.Now, Port: f.port,
-		Console: console, MemoryMiB: f.memory, CPUs: f.cpus, KVM: f.kvm,
-		Secrets: secrets, Runtime: os.Getenv("XDG_RUNTIME_DIR"),
-	})
+	vm, err := localvm.Start(power, f.Options)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, vm.Close()) }()
-	say := func(format string, args ...any) { fmt.Fprintf(c.ErrOrStderr(), format+"\n", args...) }
-	say("run: started, console in %s", log.Name())
+	r := &runner{runFlags: f, command: c, vm: vm, console: log.Name()}
+	return r.run(started)
+}
 
-	status, err := awaitReady(c.Context(), vm, say)
+func (r *runner) say(format string, args ...any) {
+	fmt.Fprintf(r.command.ErrOrStderr(), format+"\n", args...)
+}
+
+// run waits until the machine is ready, and does with it what the flags ask for.
+func (r *runner) run(started time.Time) error {
+	c := r.command
+	r.say("run: started, console in %s", r.console)
+	status, err := r.awaitReady(c.Context())
 	if err != nil {
-		return notReady(c, vm, log.Name(), err, say)
+		return r.notReady(err)
 	}
-	say("run: ready in %.1f s", time.Since(started).Seconds())
-	if len(f.queries) > 0 {
-		return errors.Join(ask(c, vm, f), stop(vm, say))
+	r.say("run: ready in %.1f s", time.Since(started).Seconds())
+	if len(r.queries) > 0 {
+		return errors.Join(r.ask(), r.stop())
 	}
-	if f.asJSON {
-		err = printJSON(c.OutOrStdout(), runReport{URL: vm.URL(), PID: vm.PID(), Console: log.Name(), Status: status})
-	} else if url := vm.URL(); url != "" {
-		_, err = fmt.Fprintln(c.OutOrStdout(), url)
-		say("run: psql takes this URL, in quotes%s", whichPassword(vm))
-	}
+	report := runReport{URL: r.vm.URL(), PID: r.vm.PID(), Console: r.console, Status: status}
+	err = printResult(c.OutOrStdout(), r.asJSON, report, func(p *printer) {
+		if report.URL != "" {
+			p.printf("%s\n", report.URL)
+			password := "" // what a person has to give psql, besides the URL
+			if !r.vm.HasPasswordFile() {
+				password = "; the password is the secret postgres: it holds a line break, which no password file can"
+			}
+			r.say("run: psql takes this URL, in quotes%s", password)
+		}
+	})
 	if err != nil {
-		return errors.Join(err, stop(vm, say))
+		return errors.Join(err, r.stop())
 	}
-	say("run: Ctrl-C shuts it down")
+	r.say("run: Ctrl-C shuts it down")
 	select {
 	case <-c.Context().Done():
-		return stop(vm, say)
-	case <-vm.Done():
-		return vm.Wait()
+		return r.stop()
+	case <-r.vm.Done():
+		return r.vm.Wait()
 	}
 }
 
-// notReady ends a machine that did not come up, with the console's last lines unless the user did not want to wait.
-func notReady(c *cobra.Command, vm *localvm.VM, console string, err error, say func(string, ...any)) error {
-	if c.Context().Err() == nil {
-		err = errors.Join(err, tail(c.ErrOrStderr(), console))
+// notReady ends a machine that did not come up, with the console's last lines unless the user did
+// not want to wait.
+func (r *runner) notReady(err error) error {
+	if r.command.Context().Err() == nil {
+		lines, readErr := localvm.LastLines(r.console)
+		if readErr == nil {
+			r.say("--- the console's last lines\n%s\n---", lines)
+		}
+		err = errors.Join(err, readErr)
 	}
 	select {
-	case <-vm.Done():
+	case <-r.vm.Done():
 		return err // which says how it ended
 	default:
-		return errors.Join(err, stop(vm, say))
+		return errors.Join(err, r.stop())
 	}
 }
 
-// stateFolder returns the folder for what outlives the run, and what removes it where nothing should.
-func (f runFlags) stateFolder(artifact string) (string, func() error, error) {
-	nothing := func() error { return nil }
+// stateFolder makes the folder for what outlives the run, and returns what removes it where nothing
+// should.
+func (f *runFlags) stateFolder() (remove func() error, err error) {
 	if f.ephemeral {
-		dir, err := os.MkdirTemp("", "sov-run-")
-		return dir, func() error { return os.RemoveAll(dir) }, err
+		f.State, err = os.MkdirTemp("", "sov-run-")
+		return func() error { return os.RemoveAll(f.State) }, err
 	}
-	dir := f.state
-	if dir == "" {
-		base, err := stateDir()
+	if f.State == "" {
+		base, err := folders.State(os.Getenv)
 		if err != nil {
-			return "", nothing, err
+			return nil, err
 		}
-		if artifact, err = filepath.Abs(artifact); err != nil {
-			return "", nothing, err
+		if f.State, err = localvm.StateFolder(base, f.Artifact); err != nil {
+			return nil, err
 		}
-		dir = filepath.Join(base, "run", filepath.Base(filepath.Dir(artifact))+"-"+filepath.Base(artifact))
 	}
-	return dir, nothing, os.MkdirAll(dir, 0o700)
+	return func() error { return nil }, os.MkdirAll(f.State, 0o700)
 }
 
 // awaitReady waits for the guest and says how far it is: whenever that changes.
-func awaitReady(ctx context.Context, vm *localvm.VM, say func(string, ...any)) (*guestapi.Status, error) {
+func (r *runner) awaitReady(ctx context.Context) (*guestapi.Status, error) {
 	var last *guestapi.Status
 	var said string
-	err := vm.Ready(ctx, func(s *guestapi.Status) {
+	err := r.vm.Ready(ctx, func(s *guestapi.Status) {
 		last = s
-		if now := pending(s); now != said && now != "" {
+		if now := localvm.Unready(s); now != said && now != "" {
 			said = now
-			say("run: up for %.1f s, %s", s.Uptime, now)
+			r.say("run: up for %.1f s, %s", s.Uptime, now)
 		}
 	})
 	return last, err
 }
 
-// pending names the services that are not ready, with their states.
-func pending(s *guestapi.Status) string {
-	var parts []string
-	for _, service := range s.Services {
-		if !slices.Contains([]string{guestapi.StateReady, guestapi.StateDone, guestapi.StateOff}, service.State) {
-			parts = append(parts, service.Name+" is "+service.State)
-		}
-	}
-	return strings.Join(parts, ", ")
-}
-
-// stop shuts the machine down in order. It does not heed the command's context, which may be why it is called.
-func stop(vm *localvm.VM, say func(string, ...any)) error {
+// stop shuts the machine down in order. It does not heed the command's context, which may be why it
+// is called.
+func (r *runner) stop() error {
 	start := time.Now()
-	if err := vm.Shutdown(context.Background(), stopBound); err != nil {
+	if err := r.vm.Shutdown(context.Background(), stopBound); err != nil {
 		return err
 	}
-	say("run: shut down in %.1f s", time.Since(start).Seconds())
+	r.say("run: shut down in %.1f s", time.Since(start).Seconds())
 	return nil
 }
 
-// tail prints the console's last lines: what a person needs when the machine does not come up.
-func tail(w io.Writer, path string) error {
-	const lines = 20
-	text, err := os.ReadFile(path)
+// secrets are those that the user keeps for the machine and wants it to have.
+func (f runFlags) secrets(ctx context.Context, name string) (map[string]string, error) {
+	store, err := openSecrets(f.identity)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	all := strings.Split(strings.TrimRight(string(text), "\r\n"), "\n")
-	_, err = fmt.Fprintf(w, "--- the console's last lines\n%s\n---\n", strings.Join(all[max(0, len(all)-lines):], "\n"))
-	return err
+	kept, err := store.All(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return localvm.SecretsToGive(name, kept, f.tailnet)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -8,9 +9,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
-	"github.com/sovereign-sql/sov/internal/host/localvm"
+	"github.com/sovereign-sql/sov/internal/host/built"
+	"github.com/sovereign-sql/sov/internal/host/folders"
 	"github.com/sovereign-sql/sov/internal/host/secrets"
-	"github.com/sovereign-sql/sov/stages"
 )
 
 func newSecrets() *cobra.Command {
@@ -34,52 +35,23 @@ owner may read, encrypted with age if wished. See docs/secrets.md.`,
 	return c
 }
 
-// configDir is where sov keeps what the user has set: $SOV_CONFIG_DIR, else sov/ in the user's configuration folder.
-func configDir() (string, error) {
-	if dir := os.Getenv("SOV_CONFIG_DIR"); dir != "" {
-		return filepath.Abs(dir)
-	}
-	base, err := os.UserConfigDir()
-	if err != nil {
-		return "", fmt.Errorf("find the configuration folder: %w: set $SOV_CONFIG_DIR", err)
-	}
-	return filepath.Join(base, "sov"), nil
-}
-
 // identityFlag adds --identity, by whose file encrypted secrets are opened.
 func identityFlag(c *cobra.Command, identity *string) {
 	c.Flags().StringVar(identity, "identity", os.Getenv("SOV_IDENTITY"), "age identity file of encrypted secrets; $SOV_IDENTITY names it too")
 }
 
-// openSecrets returns the user's secrets; identity is what --identity says. A passphrase is asked for at the terminal when
-// one is needed.
+// openSecrets returns the user's secrets; identity is what --identity says. A passphrase is asked
+// for at the terminal when one is needed.
 func openSecrets(identity string) (*secrets.Store, error) {
-	dir, err := configDir()
+	dir, err := folders.Config(os.Getenv)
 	if err != nil {
 		return nil, err
 	}
 	return secrets.Open(filepath.Join(dir, "secrets"), secrets.Keys{Identity: identity, Ask: askHidden}), nil
 }
 
-// secretsOf returns the name of the machine that an argument means, and its recipe where that is known: the argument is a
-// recipe, or an artifact's folder.
-func secretsOf(argument string) (string, *recipe.Recipe, error) {
-	if _, err := os.Stat(filepath.Join(argument, "vm.json")); err == nil {
-		spec, err := localvm.ReadSpec(argument)
-		if err != nil {
-			return "", nil, err
-		}
-		return spec.Name, nil, nil
-	}
-	r, _, err := stages.LoadRecipe(argument)
-	if err != nil {
-		return "", nil, err
-	}
-	return r.Name, r, nil
-}
-
-// secretNames completes the names of secrets behind the machine: those that its recipe uses or, if held is set, those that
-// are kept.
+// secretNames completes the names of secrets behind the machine: those that its recipe uses or, if
+// held is set, those that are kept.
 func secretNames(held bool) cobra.CompletionFunc {
 	return func(c *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
 		switch len(args) {
@@ -93,11 +65,53 @@ func secretNames(held bool) cobra.CompletionFunc {
 			var names []string
 			for _, secret := range list {
 				if secret.Set || !held {
-					names = append(names, secret.Name+"\t"+secret.state())
+					names = append(names, secret.Name+"\t"+secret.State())
 				}
 			}
 			return names, cobra.ShellCompDirectiveNoFileComp
 		}
 		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// machineSecrets returns the machine that an argument means, its recipe where that is known, and the
+// user's secrets.
+func machineSecrets(argument string) (string, *recipe.Recipe, *secrets.Store, error) {
+	vm, known, err := built.Machine(argument)
+	if err != nil {
+		return "", nil, nil, err
+	}
+	store, err := openSecrets("")
+	return vm, known, store, err
+}
+
+func newSecretsRm() *cobra.Command {
+	return &cobra.Command{
+		Use:   "rm RECIPE NAME...",
+		Short: "Forget secrets",
+		Long: `Forget secrets. One that is not there is no error. A machine that has taken one keeps it: a role's password stays what it
+was set to, and a node that has joined a tailnet stays in it.`,
+		Example:           "  sov secrets rm sql tailscale",
+		Args:              cobra.MinimumNArgs(2),
+		ValidArgsFunction: secretNames(true),
+		RunE: func(c *cobra.Command, args []string) error {
+			vm, _, store, err := machineSecrets(args[0])
+			if err != nil {
+				return err
+			}
+			var failed error
+			for _, name := range args[1:] {
+				found, err := store.Remove(vm, name)
+				switch {
+				case err != nil:
+					failed = errors.Join(failed, err)
+				case found:
+					fmt.Fprintf(c.ErrOrStderr(), "secrets: %s of %s is forgotten\n", name, vm)
+				default:
+					fmt.Fprintf(c.ErrOrStderr(), "secrets: %s of %s was not set\n", name, vm)
+				}
+			}
+			return failed
+		},
 	}
 }

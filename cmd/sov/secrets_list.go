@@ -2,38 +2,11 @@ package main
 
 import (
 	"fmt"
-	"slices"
-	"strings"
 	"text/tabwriter"
-	"time"
 
+	"github.com/sovereign-sql/sov/internal/host/secrets"
 	"github.com/spf13/cobra"
 )
-
-// secretReport is one secret as `sov secrets list --json` prints it: one that is kept, or one that the recipe uses.
-type secretReport struct {
-	Name      string     `json:"name"`
-	Set       bool       `json:"set"`
-	Encrypted bool       `json:"encrypted"`
-	Changed   *time.Time `json:"changed"` // null where it is not set
-	Used      *bool      `json:"used"`    // by the recipe; null where that is not known
-}
-
-func (r secretReport) state() string {
-	var parts []string
-	switch {
-	case !r.Set:
-		parts = append(parts, "not set")
-	case r.Encrypted:
-		parts = append(parts, "encrypted")
-	default:
-		parts = append(parts, "plain")
-	}
-	if r.Used != nil && !*r.Used {
-		parts = append(parts, "not used by the recipe")
-	}
-	return strings.Join(parts, ", ")
-}
 
 func newSecretsList() *cobra.Command {
 	var asJSON bool
@@ -51,55 +24,32 @@ none is needed to be opened.`,
 			if err != nil {
 				return err
 			}
-			if asJSON {
-				return printJSON(c.OutOrStdout(), list)
-			}
-			w := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
-			for _, secret := range list {
-				changed := ""
-				if secret.Changed != nil {
-					changed = secret.Changed.Local().Format("2006-01-02 15:04")
+			return printResult(c.OutOrStdout(), asJSON, list, func(p *printer) {
+				table := tabwriter.NewWriter(p.w, 0, 0, 2, ' ', 0)
+				for _, secret := range list {
+					changed := ""
+					if secret.Changed != nil {
+						changed = secret.Changed.Local().Format("2006-01-02 15:04")
+					}
+					fmt.Fprintf(table, "%s\t%s\t%s\n", secret.Name, changed, secret.State())
 				}
-				fmt.Fprintf(w, "%s\t%s\t%s\n", secret.Name, changed, secret.state())
-			}
-			return w.Flush()
+				p.err = table.Flush()
+			})
 		},
 	}
-	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	jsonFlag(c, &asJSON)
 	return c
 }
 
-// listSecrets describes the secrets of the machine that an argument means: those that its recipe uses, in that order, and
-// then the others that are kept.
-func listSecrets(machine string) ([]secretReport, error) {
-	vm, known, err := secretsOf(machine)
+// listSecrets describes the secrets of the machine that an argument means.
+func listSecrets(machine string) ([]secrets.Secret, error) {
+	vm, known, store, err := machineSecrets(machine)
 	if err != nil {
 		return nil, err
 	}
-	store, err := openSecrets("")
-	if err != nil {
-		return nil, err
-	}
-	kept, err := store.List(vm)
-	if err != nil {
-		return nil, err
-	}
-	list := []secretReport{}
+	var uses []string
 	if known != nil {
-		for _, name := range known.Secrets() {
-			list = append(list, secretReport{Name: name, Used: new(true)})
-		}
+		uses = known.Secrets()
 	}
-	for _, info := range kept {
-		i := slices.IndexFunc(list, func(r secretReport) bool { return r.Name == info.Name })
-		if i < 0 {
-			i = len(list)
-			list = append(list, secretReport{Name: info.Name})
-			if known != nil {
-				list[i].Used = new(false)
-			}
-		}
-		list[i].Set, list[i].Encrypted, list[i].Changed = true, info.Encrypted, new(info.Changed.UTC())
-	}
-	return list, nil
+	return store.Survey(vm, uses, known != nil)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
+	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/host/secrets"
 )
 
@@ -50,13 +51,13 @@ a passphrase opens: this one, all that are there already, and all that will be s
 }
 
 func setSecret(c *cobra.Command, machine, name string, f secretsSetFlags) error {
-	if err := excludeEachOther(c, "identity", "passphrase"); err != nil {
+	if err := excludeEachOther(c, [2]string{"identity", "passphrase"}); err != nil {
 		return err
 	}
 	if err := recipe.CheckSecret(name); err != nil {
 		return &usageError{err}
 	}
-	vm, known, err := secretsOf(machine)
+	vm, known, err := built.Machine(machine)
 	if err != nil {
 		return err
 	}
@@ -87,26 +88,15 @@ func (f secretsSetFlags) open(c *cobra.Command) (*secrets.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	wanted := f.passphrase || c.Flags().Changed("identity")
-	if !wanted && f.identity != "" { // of the environment: to open them with, and to begin with
-		encrypts, err := store.Encrypts()
-		if err != nil {
-			return nil, err
-		}
-		wanted = !encrypts
-	}
-	if !wanted {
-		return store, nil
-	}
-	n, err := store.Encrypt(c.Context())
+	n, err := store.EncryptIfWanted(c.Context(), f.passphrase || c.Flags().Changed("identity"))
 	if n > 0 {
 		fmt.Fprintf(c.ErrOrStderr(), "secrets: encrypted %d that were kept plain\n", n)
 	}
 	return store, err
 }
 
-// readSecret asks for a secret or, where the standard input is no terminal, reads it from there: without the newline that
-// ends it, unless exact is set.
+// readSecret asks for a secret or, where the standard input is no terminal, reads it from there:
+// without the newline that ends it, unless exact is set.
 func readSecret(c *cobra.Command, what string, exact bool) ([]byte, error) {
 	in := c.InOrStdin()
 	if f, ok := in.(*os.File); ok && term.IsTerminal(int(f.Fd())) {

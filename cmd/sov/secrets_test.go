@@ -70,7 +70,7 @@ func TestSecretsListAndRm(t *testing.T) {
 		t.Errorf("list: status %d:\n%s", status, out)
 	}
 	out, _, _ = cliWith("", "secrets", "list", recipe, "--json")
-	var list []secretReport
+	var list []secrets.Secret
 	if err := json.Unmarshal([]byte(out), &list); err != nil || len(list) != 3 || list[0].Set || !list[1].Set || list[1].Name != "role-app" || *list[2].Used {
 		t.Errorf("list --json: %v\n%s", err, out)
 	}

@@ -1,13 +1,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
-	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/artifact/provenance"
+	"github.com/sovereign-sql/sov/internal/host/signing"
 )
 
 func newSign() *cobra.Command {
@@ -23,7 +24,11 @@ same signature. One that is there is replaced.`,
   printf '%s' "$SIGNING_KEY" | sov sign out/sql/arm64 --key /dev/stdin`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			path, err := keyFile(nonEmpty(keyPath))
+			var named []string
+			if keyPath != "" {
+				named = []string{keyPath}
+			}
+			path, err := keyFile(named)
 			if err != nil {
 				return err
 			}
@@ -31,43 +36,21 @@ same signature. One that is there is replaced.`,
 			if err != nil {
 				return err
 			}
-			problems, err := manifest.Verify(c.Context(), args[0])
-			if err != nil {
-				return notBuilt(err)
+			changed, err := signing.Sign(c.Context(), args[0], key)
+			if errors.As(err, new(*signing.UnsoundError)) {
+				return foundf("%v", err)
 			}
-			verdict, err := provenance.Verify(args[0], nil)
-			if err != nil {
-				return err
-			}
-			for _, p := range append(problems, verdict.Problems...) {
-				if p.File != provenance.Signed { // it is about to be replaced
-					return &foundError{fmt.Sprintf("not signed: %s is not sound: %v", args[0], p)}
-				}
-			}
-			changed, err := provenance.Sign(args[0], key)
 			if err != nil {
 				return err
 			}
-			return printSigned(c, args[0], key, changed)
+			verb := "signed"
+			if !changed {
+				verb = "was signed already:"
+			}
+			_, err = fmt.Fprintf(c.OutOrStdout(), "%s %s with key %.16s…\n", verb, args[0], key.Public().ID())
+			return err
 		},
 	}
 	c.Flags().StringVar(&keyPath, "key", "", "private key (default: sov/key.pem in the user's configuration folder)")
 	return c
-}
-
-func printSigned(c *cobra.Command, dir string, key dsse.PrivateKey, changed bool) error {
-	verb := "signed"
-	if !changed {
-		verb = "was signed already:"
-	}
-	_, err := fmt.Fprintf(c.OutOrStdout(), "%s %s with key %.16s…\n", verb, dir, key.Public().ID())
-	return err
-}
-
-// nonEmpty is a list of the text, or of nothing.
-func nonEmpty(text string) []string {
-	if text == "" {
-		return nil
-	}
-	return []string{text}
 }

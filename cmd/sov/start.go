@@ -1,17 +1,17 @@
 package main
 
 import (
-	"context"
 	"time"
 
 	"github.com/spf13/cobra"
 )
 
 const (
-	// startLimit is for a start as a whole: a phone that is booting is waited for, ten minutes by the runner's settings, and
-	// then the machine.
+	// startLimit is for a start as a whole: a phone that is booting is waited for, ten minutes by
+	// the runner's settings, and then the machine.
 	startLimit = 30 * time.Minute
-	// stopLimit is for an orderly shutdown: the runner has bounds of its own for each step, and ends with killing.
+	// stopLimit is for an orderly shutdown: the runner has bounds of its own for each step, and
+	// ends with killing.
 	stopLimit = 10 * time.Minute
 )
 
@@ -38,8 +38,7 @@ func (f *upFlags) args() []string {
 }
 
 func newStart() *cobra.Command {
-	var up upFlags
-	return verb{
+	return phoneVerb{
 		use:   "start",
 		short: "Start a machine on the phone and wait until it is ready",
 		long: `Start a machine that ` + "`sov push`" + ` has installed, and wait until every service in it is ready. Where it runs already,
@@ -47,9 +46,8 @@ nothing happens. Ctrl-C ends the waiting, not the machine.`,
 		example: `  sov start sql
   sov start sql --device R58M12345 --json
   sov start sql --all --no-wait`,
-		flags: up.add,
-		do: func(ctx context.Context, s *site, name string) error {
-			return s.show(ctx, startLimit+up.timeout, "up", name, up.args()...)
-		},
+		asks:   "up",
+		within: startLimit,
+		up:     &upFlags{},
 	}.command()
 }

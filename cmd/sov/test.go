@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -11,7 +10,7 @@ import (
 const testLimit = 3 * time.Minute
 
 func newTest() *cobra.Command {
-	return verb{
+	return phoneVerb{
 		use:   "test",
 		short: "Check that a machine on the phone does what it is for",
 		long: `Check that a machine does what it is for, as somebody who uses it would: its process runs, its network interface stands,
@@ -21,8 +20,7 @@ check. It changes nothing.
 
 Exit status: 0 when all checks pass, 3 when one fails.`,
 		example: "  sov test sql\n  sov test sql --all --json",
-		do: func(ctx context.Context, s *site, name string) error {
-			return s.show(ctx, testLimit, "test", name)
-		},
+		asks:    "test",
+		within:  testLimit,
 	}.command()
 }

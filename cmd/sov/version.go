@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"runtime"
 	"runtime/debug"
 
@@ -36,13 +35,11 @@ func newVersion() *cobra.Command {
 					}
 				}
 			}
-			if asJSON {
-				return printJSON(c.OutOrStdout(), report)
-			}
-			_, err := fmt.Fprintf(c.OutOrStdout(), "sov %s (%s, %s/%s)\n", report.Version, report.Go, report.OS, report.Arch)
-			return err
+			return printResult(c.OutOrStdout(), asJSON, report, func(p *printer) {
+				p.printf("sov %s (%s, %s/%s)\n", report.Version, report.Go, report.OS, report.Arch)
+			})
 		},
 	}
-	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	jsonFlag(c, &asJSON)
 	return c
 }

@@ -152,3 +152,12 @@ func write(path string, content []byte) error {
 	}
 	return os.Rename(temporary, path)
 }
+
+// StateFolder returns the folder below base that keeps an artifact's data: one for each recipe and architecture.
+func StateFolder(base, artifact string) (string, error) {
+	artifact, err := filepath.Abs(artifact)
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(base, "run", filepath.Base(filepath.Dir(artifact))+"-"+filepath.Base(artifact)), nil
+}

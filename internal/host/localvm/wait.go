@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
@@ -76,6 +78,17 @@ func pending(status *guestapi.Status) string {
 		return "its endpoint never answered; the console log says how far it came"
 	}
 	return status.Describe(guestapi.StateWaiting, guestapi.StateStarting, guestapi.StateBackoff, guestapi.StateLooping)
+}
+
+// Unready names the services that are not ready, with their states.
+func Unready(s *guestapi.Status) string {
+	var parts []string
+	for _, service := range s.Services {
+		if !slices.Contains([]string{guestapi.StateReady, guestapi.StateDone, guestapi.StateOff}, service.State) {
+			parts = append(parts, service.Name+" is "+service.State)
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 // Shutdown asks the guest for an orderly end and waits for it, for at most bound; then it pulls the plug and says so.

@@ -35,6 +35,22 @@ var ErrLocked = errors.New("it is encrypted")
 
 func isEncrypted(content []byte) bool { return bytes.HasPrefix(content, []byte(ageHeader)) }
 
+// EncryptIfWanted does what Encrypt does if it is wanted. An identity that Keys name without that, such as one of the
+// environment, opens secrets, and begins the encryption of a store that does not encrypt yet.
+func (s *Store) EncryptIfWanted(ctx context.Context, wanted bool) (int, error) {
+	if !wanted && s.keys.Identity != "" {
+		encrypts, err := s.Encrypts()
+		if err != nil {
+			return 0, err
+		}
+		wanted = !encrypts
+	}
+	if !wanted {
+		return 0, nil
+	}
+	return s.Encrypt(ctx)
+}
+
 // Encrypts reports whether secrets that are set will be encrypted.
 func (s *Store) Encrypts() (bool, error) {
 	recipients, err := s.recipients()

@@ -1,4 +1,4 @@
-package main
+package fleet
 
 import (
 	"bytes"
@@ -7,7 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// FuzzLineWriter: whatever a phone says, and however it comes, a terminal gets lines without anything that it would obey.
+// FuzzLineWriter: whatever a phone says, and however it comes, a terminal gets lines without
+// anything that it would obey.
 func FuzzLineWriter(f *testing.F) {
 	f.Add("plain\n\x1b[31mred\x1b[0m\r\n", 3)
 	f.Add("\x9b2J\x00\xff\u202etext", 1)

@@ -1,4 +1,4 @@
-package main
+package build
 
 import (
 	"fmt"
@@ -8,22 +8,23 @@ import (
 	"github.com/sovereign-sql/sov/pipeline/remote"
 )
 
-// remotes opens the remote caches that --cache-from and --cache-to name or, where a flag is not given, SOV_CACHE_FROM and
-// SOV_CACHE_TO, separated by spaces: what a CI system sets once for all jobs.
-func remotes(f buildFlags, getenv func(string) string) (pipeline.Remotes, error) {
-	from, err := specs("--cache-from", f.cacheFrom, "SOV_CACHE_FROM", f.Offline, getenv, remote.ParseSource)
+// Remotes opens the remote caches that --cache-from and --cache-to name. Where a flag is not given,
+// those in SOV_CACHE_FROM and SOV_CACHE_TO are used, separated by spaces: what a CI system sets
+// once for all jobs.
+func Remotes(cacheFrom, cacheTo []string, offline bool, getenv func(string) string) (pipeline.Remotes, error) {
+	from, err := specs("--cache-from", cacheFrom, "SOV_CACHE_FROM", offline, getenv, remote.ParseSource)
 	if err != nil {
 		return pipeline.Remotes{}, err
 	}
-	to, err := specs("--cache-to", f.cacheTo, "SOV_CACHE_TO", f.Offline, getenv, remote.ParseTarget)
+	to, err := specs("--cache-to", cacheTo, "SOV_CACHE_TO", offline, getenv, remote.ParseTarget)
 	if err != nil {
 		return pipeline.Remotes{}, err
 	}
 	return remote.Remotes(from, to)
 }
 
-// specs reads the remote caches that a flag or, in its place, a variable names. What is beyond the network is an error
-// in an offline build if it was asked for by the flag, and else left out.
+// specs reads the remote caches that a flag or, in its place, a variable names. What is beyond the
+// network is an error in an offline build if it was asked for by the flag, and else left out.
 func specs(flag string, values []string, variable string, offline bool, getenv func(string) string, parse func(string) (remote.Spec, error)) ([]remote.Spec, error) {
 	name := flag
 	if len(values) == 0 {

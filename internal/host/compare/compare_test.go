@@ -1,4 +1,4 @@
-package main
+package compare
 
 import (
 	"strings"
@@ -14,7 +14,7 @@ func TestFirstDifference(t *testing.T) {
 		{"", "", -1}, {"abc", "abc", -1}, {long, long, -1}, {"abc", "abd", 2}, {"abc", "ab", 2}, {"", "a", 0},
 		{long, long + "x", 300 << 10}, {long + "a", long + "b", 300 << 10}, {"y" + long, "z" + long, 0}, {long[:256<<10], long, 256 << 10},
 	} {
-		at, err := firstDifference(strings.NewReader(tt.a), strings.NewReader(tt.b))
+		at, err := firstDifference(t.Context(), strings.NewReader(tt.a), strings.NewReader(tt.b))
 		got := int64(-1)
 		if at != nil {
 			got = *at

@@ -1,4 +1,4 @@
-package main
+package install
 
 import (
 	"context"
@@ -13,10 +13,11 @@ import (
 // progressEvery is how often a push is shown anew.
 const progressEvery = 100 * time.Millisecond
 
-// A pushProgress shows how far the push to one phone is.
-type pushProgress struct {
+// A Progress reports how far the push to one phone is.
+type Progress struct {
 	reporter pipeline.Reporter
 	name     string // the phone's
+	now      func() time.Time
 	begun    time.Time
 
 	mu    sync.Mutex
@@ -25,13 +26,14 @@ type pushProgress struct {
 	since time.Time // when phase began
 }
 
-func newPushProgress(r pipeline.Reporter, name string) *pushProgress {
-	p := &pushProgress{reporter: r, name: name, begun: time.Now()}
+// NewProgress begins to show the push to the phone of that name. now is the clock.
+func NewProgress(r pipeline.Reporter, name string, now func() time.Time) *Progress {
+	p := &Progress{reporter: r, name: name, now: now, begun: now()}
 	r.Report(pipeline.Event{Time: p.begun, Type: pipeline.EventStart, Stage: name})
 	return p
 }
 
-func (p *pushProgress) show(now time.Time, step string, done, total int64, rate float64) {
+func (p *Progress) show(now time.Time, step string, done, total int64, rate float64) {
 	p.shown = now
 	p.reporter.Report(pipeline.Event{Time: now, Type: pipeline.EventProgress, Running: []pipeline.Progress{
 		{Stage: p.name, Step: step, Done: done, Total: total, Rate: rate, Elapsed: now.Sub(p.begun)},
@@ -39,20 +41,20 @@ func (p *pushProgress) show(now time.Time, step string, done, total int64, rate 
 }
 
 // step says what is done, which takes a moment.
-func (p *pushProgress) step(text string) {
+func (p *Progress) step(text string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.show(time.Now(), text, 0, 0, 0)
+	p.show(p.now(), text, 0, 0, 0)
 }
 
 // phases are what the phases are called.
 var phases = map[push.Phase]string{push.Comparing: "compare", push.Sending: "send", push.Verifying: "verify"}
 
 // content shows how far the content is. The rate is that of its phase so far.
-func (p *pushProgress) content(now push.Progress) {
+func (p *Progress) content(now push.Progress) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	at := time.Now()
+	at := p.now()
 	changed := now.Phase != p.phase
 	if changed {
 		p.phase, p.since = now.Phase, at
@@ -72,9 +74,9 @@ func (p *pushProgress) content(now push.Progress) {
 }
 
 // end says what came of it.
-func (p *pushProgress) end(ctx context.Context, err error, r *push.Result) {
-	now := time.Now()
-	e := pipeline.Event{Time: now, Type: pipeline.EventBuilt, Stage: p.name, Elapsed: now.Sub(p.begun)}
+func (p *Progress) end(ctx context.Context, err error, r *push.Result) {
+	at := p.now()
+	e := pipeline.Event{Time: at, Type: pipeline.EventBuilt, Stage: p.name, Elapsed: at.Sub(p.begun)}
 	switch {
 	case ctx.Err() != nil:
 		e.Type = pipeline.EventCancelled

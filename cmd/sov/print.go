@@ -1,0 +1,76 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/spf13/cobra"
+)
+
+// A printer writes text for people and keeps the first error.
+type printer struct {
+	w   io.Writer
+	err error
+}
+
+func (p *printer) printf(format string, args ...any) {
+	if p.err == nil {
+		_, p.err = fmt.Fprintf(p.w, format, args...)
+	}
+}
+
+// printResult prints a command's result to w: as JSON, or as text prints it.
+func printResult(w io.Writer, asJSON bool, value any, text func(p *printer)) error {
+	if asJSON {
+		return printJSON(w, value)
+	}
+	p := &printer{w: w}
+	text(p)
+	return p.err
+}
+
+// printJSON writes a value as indented JSON and a newline.
+func printJSON(w io.Writer, value any) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(value)
+}
+
+// jsonFlag adds --json.
+func jsonFlag(c *cobra.Command, asJSON *bool) {
+	c.Flags().BoolVar(asJSON, "json", false, "print JSON")
+}
+
+// progressFlag adds --progress.
+func progressFlag(c *cobra.Command, progress *string) {
+	c.Flags().StringVar(progress, "progress", "auto", "how to show progress: auto, tty, plain or json")
+	complete(c, "progress", "auto", "tty", "plain", "json")
+}
+
+// withReporter runs fn with the reporter that --progress names.
+func withReporter(c *cobra.Command, progress string, fn func(pipeline.Reporter) error) error {
+	reporter, err := pipeline.NewReporter(progress, c.ErrOrStderr(), os.Getenv)
+	if err != nil {
+		return &usageError{err}
+	}
+	err = fn(reporter)
+	if closeErr := reporter.Close(); err == nil {
+		err = closeErr
+	}
+	return err
+}
+
+// shown is a name as a terminal should get it: quoted where it has characters that a terminal might
+// obey.
+func shown(name string) string {
+	if quoted := strconv.Quote(name); strings.ContainsRune(quoted, '\\') {
+		return quoted
+	}
+	return name
+}

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/sovereign-sql/sov/internal/host/build"
+	"github.com/sovereign-sql/sov/internal/host/embedded"
+	"github.com/sovereign-sql/sov/stages"
+)
+
+// recipeFlags are the flags of the commands that work with a recipe and its lock.
+type recipeFlags struct {
+	stages.Options
+	progress string
+	asJSON   bool
+}
+
+func (f *recipeFlags) add(c *cobra.Command) {
+	flags := c.Flags()
+	archFlag(c, &f.Arch)
+	flags.StringVar(&f.LockPath, "lock", "", "lock file (default: sov.lock beside the recipe, or here for an embedded one)")
+	flags.StringVar(&f.CacheDir, "cache", "", "cache folder (default: $SOV_CACHE_DIR, else sov in the user's cache folder)")
+	progressFlag(c, &f.progress)
+}
+
+// load reads the recipe that is named, or the one in the bundle, and fills in what no flag has set.
+func (f *recipeFlags) load(name string) (err error) {
+	if f.Recipe, f.RecipeText, err = build.LoadRecipe(name, f.Bundle); err != nil {
+		return err
+	}
+	if f.LockPath == "" {
+		f.LockPath = build.LockBeside(name)
+	}
+	if f.CacheDir == "" {
+		f.CacheDir, err = cacheDir()
+	}
+	f.Program = embedded.Program
+	return err
+}
+
+// kernelFlags are two ways to a kernel.
+var kernelFlags = [2]string{"kernel", "with-kernel-source"}
+
+// lockedFlags adds the flags of the commands that look at a locked build and make none.
+func lockedFlags(c *cobra.Command, f *recipeFlags) {
+	f.add(c)
+	jsonFlag(c, &f.asJSON)
+	flags := c.Flags()
+	flags.StringVar(&f.Image, "image", "", "base image in place of the recipe's, as for the build")
+	flags.StringArrayVar(&f.Repositories, "repository", nil, "package repository in place of the recipe's, as for the build; may be repeated")
+	flags.StringVar(&f.KernelSource, "with-kernel-source", "", "kernel source, as for the build")
+}

@@ -1,0 +1,63 @@
+// Package build is `sov build` and `sov lock` without their flags: it finds the recipe, its lock
+// and the remote caches, builds, compares with builds from nothing if asked to, and signs. What a
+// build consists of is package stages'.
+package build
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+
+	"github.com/sovereign-sql/sov/internal/artifact/dsse"
+	"github.com/sovereign-sql/sov/internal/artifact/provenance"
+	"github.com/sovereign-sql/sov/internal/contract/recipe"
+	"github.com/sovereign-sql/sov/internal/host/reproducible"
+	"github.com/sovereign-sql/sov/stages"
+	"github.com/sovereign-sql/sov/stages/offlinebundle"
+)
+
+// Options say what to build, and what else to do with the artifact.
+type Options struct {
+	stages.Options
+	CheckReproducible bool            // build twice more from nothing and compare
+	Sign              dsse.PrivateKey // signs the artifact; nil: it is not signed
+}
+
+// Run builds an artifact. One that is not reproducible is not signed; the report says what differs.
+func Run(ctx context.Context, o Options) (*Report, error) {
+	result, err := stages.Build(ctx, o.Options)
+	var rebuilt *reproducible.Report
+	if err == nil && o.CheckReproducible {
+		rebuilt, err = reproducible.Check(ctx, o.Options, result.Dir)
+	}
+	if err == nil && o.Sign != nil && (rebuilt == nil || rebuilt.Identical) {
+		_, err = provenance.Sign(result.Dir, o.Sign)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return newReport(result, rebuilt), nil
+}
+
+// LoadRecipe reads the recipe that name means and returns its source too. Without a name it is the
+// recipe in the bundle.
+func LoadRecipe(name, bundle string) (*recipe.Recipe, []byte, error) {
+	if name != "" {
+		return stages.LoadRecipe(name)
+	}
+	name, text, err := offlinebundle.Recipe(bundle)
+	if err != nil {
+		return nil, nil, err
+	}
+	r, err := recipe.Parse(bundle+": "+name, text)
+	return r, text, err
+}
+
+// LockBeside returns the path of a recipe's lock file: sov.lock in the folder of the recipe file,
+// or in the current folder for an embedded recipe.
+func LockBeside(recipe string) string {
+	if strings.ContainsRune(recipe, '/') {
+		return filepath.Join(filepath.Dir(recipe), "sov.lock")
+	}
+	return "sov.lock"
+}

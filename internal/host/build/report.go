@@ -1,0 +1,51 @@
+package build
+
+import (
+	"github.com/sovereign-sql/sov/internal/host/reproducible"
+	"github.com/sovereign-sql/sov/stages"
+)
+
+// A Report is what a build made.
+type Report struct {
+	Dir         string  `json:"dir"`
+	LockWritten bool    `json:"lock_written"`
+	Seconds     float64 `json:"seconds"`
+	Stages      []Stage `json:"stages"`
+	Files       []File  `json:"files"`
+
+	Reproducible *reproducible.Report `json:"reproducible,omitempty"` // only with CheckReproducible
+
+	Result *stages.Result `json:"-"` // for its explanation
+}
+
+// A Stage is what became of one stage.
+type Stage struct {
+	Name     string   `json:"name"`
+	Key      string   `json:"key"`
+	Status   string   `json:"status"`           // "cached" or "built"
+	Reason   string   `json:"reason,omitempty"` // why it ran
+	Remote   string   `json:"remote,omitempty"` // the remote cache it came from
+	Seconds  float64  `json:"seconds"`
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// A File is one file of the artifact.
+type File struct {
+	Name    string `json:"name"`
+	Size    int64  `json:"size"` // bytes
+	Digest  string `json:"digest"`
+	Changed bool   `json:"changed"` // since the last export to this folder
+}
+
+func newReport(r *stages.Result, rebuilt *reproducible.Report) *Report {
+	report := &Report{Dir: r.Dir, LockWritten: r.LockWritten, Seconds: r.Elapsed.Seconds(), Reproducible: rebuilt, Result: r}
+	for _, s := range r.Stages {
+		report.Stages = append(report.Stages, Stage{
+			Name: s.Name, Key: s.Key, Status: string(s.Status), Reason: s.Reason, Remote: s.Remote, Seconds: s.Elapsed.Seconds(), Warnings: s.Warnings,
+		})
+	}
+	for _, file := range r.Exported {
+		report.Files = append(report.Files, File{file.Name, file.Size, string(file.Digest), file.Changed})
+	}
+	return report
+}

@@ -1,0 +1,55 @@
+package built
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/sovereign-sql/sov/internal/image/ext4"
+)
+
+// Files lists the regular files of a folder; nil when the path is a file.
+func Files(path string) ([]string, error) {
+	info, err := os.Stat(path)
+	if err != nil || !info.IsDir() {
+		return nil, err
+	}
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return nil, err
+	}
+	names := []string{}
+	for _, e := range entries {
+		if e.Type().IsRegular() {
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil
+}
+
+// Rootfs is the root filesystem's image in an out folder.
+const Rootfs = "rootfs.img"
+
+// OpenImage opens an image, or the root filesystem of an out folder.
+func OpenImage(path string) (*ext4.File, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, NotBuilt(err)
+	}
+	if info.IsDir() {
+		path = filepath.Join(path, Rootfs)
+	}
+	image, err := ext4.OpenFile(path)
+	return image, NotBuilt(err)
+}
+
+// NotBuilt adds to the error of a missing artifact what to do. Other errors, and nil, are returned
+// as they are.
+func NotBuilt(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: build it with `sov build`, or name an out folder or an image", err)
+	}
+	return err
+}

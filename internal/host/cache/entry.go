@@ -1,0 +1,31 @@
+// Package cache is what `sov cache` knows beside the store itself: limits as people write them,
+// entries as they are reported, and transfers with progress. To keep, prune and verify results is
+// the store's.
+package cache
+
+import (
+	"time"
+
+	"github.com/sovereign-sql/sov/pipeline"
+)
+
+// An Entry describes an entry of the store.
+type Entry struct {
+	Key     string    `json:"key"`
+	Stage   string    `json:"stage"`
+	Memo    string    `json:"memo,omitempty"`
+	Created time.Time `json:"created"`
+	Used    time.Time `json:"used"`
+	Seconds float64   `json:"seconds"`          // that it took to make
+	Disk    int64     `json:"disk"`             // bytes
+	Remote  string    `json:"remote,omitempty"` // the remote cache it came from
+}
+
+// Entries describes entries of the store.
+func Entries(entries []pipeline.Entry) []Entry {
+	list := make([]Entry, 0, len(entries))
+	for _, e := range entries {
+		list = append(list, Entry{e.Key, e.Stage, e.Memo, e.Created.UTC(), e.Used.UTC(), e.Took.Seconds(), e.Disk, e.Remote})
+	}
+	return list
+}

@@ -1,0 +1,75 @@
+package cache
+
+import (
+	"context"
+
+	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/remote"
+)
+
+// A Report is what a transfer did.
+type Report struct {
+	Entries int      `json:"entries"`
+	Files   int      `json:"files"`
+	Bytes   int64    `json:"bytes"`
+	Away    int      `json:"away,omitempty"` // files that the source does not have itself
+	Refused []string `json:"refused,omitempty"`
+}
+
+// A Transfer moves entries between a store and something else: it calls the store's Push or Pull.
+type Transfer func(ctx context.Context, s *pipeline.Store, o pipeline.TransferOptions) (pipeline.TransferResult, error)
+
+// Run runs a transfer, whose progress is reported under a name.
+func Run(ctx context.Context, s *pipeline.Store, reporter pipeline.Reporter, name string, run Transfer) (Report, error) {
+	var result pipeline.TransferResult
+	engine := &pipeline.Engine{Store: s, Progress: reporter}
+	err := engine.Do(ctx, name, func(ctx context.Context, t *pipeline.Task) error {
+		var done, total int64
+		var err error
+		result, err = run(ctx, s, pipeline.TransferOptions{Progress: func(d, n int64) {
+			t.Grow(n - total)
+			t.Add(d - done)
+			done, total = d, n
+		}})
+		return err
+	})
+	return Report{result.Entries, result.Blobs, result.Bytes, result.Away, result.Refused}, err
+}
+
+// Export writes a store into an archive, with last only what the last build of each recipe used.
+// The archive appears when it is complete.
+func Export(archive *remote.Archive, last bool) Transfer {
+	return func(ctx context.Context, s *pipeline.Store, o pipeline.TransferOptions) (pipeline.TransferResult, error) {
+		o.Last = last
+		result, err := s.Push(ctx, archive, o)
+		if err == nil {
+			err = archive.Commit()
+		}
+		return result, err
+	}
+}
+
+// Push sends a store to a remote cache, with last only what the last build of each recipe used.
+func Push(to pipeline.Remote, last bool) Transfer {
+	return func(ctx context.Context, s *pipeline.Store, o pipeline.TransferOptions) (pipeline.TransferResult, error) {
+		o.Last = last
+		return s.Push(ctx, to, o)
+	}
+}
+
+// Pull takes everything over from a remote cache.
+func Pull(from pipeline.Remote) Transfer {
+	return func(ctx context.Context, s *pipeline.Store, o pipeline.TransferOptions) (pipeline.TransferResult, error) {
+		return s.Pull(ctx, from, o)
+	}
+}
+
+// OpenRemote opens the remote cache that a text describes, which parse reads: remote.ParseSource or
+// remote.ParseTarget.
+func OpenRemote(text string, parse func(string) (remote.Spec, error)) (*remote.Cache, error) {
+	spec, err := parse(text)
+	if err != nil {
+		return nil, err
+	}
+	return new(remote.Opener).Open(spec)
+}

@@ -1,0 +1,54 @@
+package databases
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/sovereign-sql/sov/internal/contract/backup"
+	"github.com/sovereign-sql/sov/internal/host/device"
+	"github.com/sovereign-sql/sov/internal/host/fleet"
+)
+
+// A Saved is a backup that was written.
+type Saved struct {
+	File      string   `json:"file"`
+	Size      int64    `json:"size"` // bytes
+	Databases []string `json:"databases"`
+}
+
+// Save writes the databases of a machine that runs to a file, which appears, or replaces an older
+// one, when everything has come and was checked. now is the clock.
+func Save(ctx context.Context, s *fleet.Site, name, path string, now func() time.Time, passed Passed) (*Saved, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, in := io.Pipe()
+	ended := make(chan struct{})
+	go func() {
+		err := s.Runner(ctx, device.Command{Stdout: in, Limit: device.NoLimit, Idle: idle}, "backup", name)
+		in.CloseWithError(err) // where it went well the end of the file: the stream has one of its own
+		close(ended)
+	}()
+	about := backup.Backup{Machine: name, Time: now().UTC().Truncate(time.Second)}
+	made, err := backup.Create(path, about, backup.NewReader(count(stream, now, passed)))
+	stream.CloseWithError(errors.New("the backup could not be written"))
+	cancel()
+	<-ended
+	if err != nil {
+		return nil, fmt.Errorf("back up %s: %w", name, err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	saved := &Saved{File: path, Size: info.Size(), Databases: []string{}}
+	for _, file := range made.Files {
+		if file.Kind == backup.KindDatabase {
+			saved.Databases = append(saved.Databases, file.Database.Name)
+		}
+	}
+	return saved, nil
+}

@@ -1,0 +1,89 @@
+package fleet
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+// A lineWriter passes on whole lines, each behind a prefix, and nothing that a terminal would obey:
+// they come from a phone.
+type lineWriter struct {
+	to     io.Writer
+	prefix string
+	mu     *sync.Mutex // of all who write to the same place; nil: this one alone does
+
+	holding sync.Mutex
+	held    []byte
+}
+
+// maxHeldLine is where a line is broken, in bytes.
+const maxHeldLine = 64 << 10
+
+// Write implements io.Writer.
+func (w *lineWriter) Write(p []byte) (int, error) {
+	w.holding.Lock()
+	defer w.holding.Unlock()
+	w.held = append(w.held, p...)
+	for {
+		n := bytes.IndexByte(w.held, '\n')
+		if n < 0 && len(w.held) < maxHeldLine {
+			return len(p), nil
+		}
+		line := w.held
+		rest := []byte(nil)
+		if n >= 0 {
+			line, rest = w.held[:n], w.held[n+1:]
+		}
+		if err := w.line(line); err != nil {
+			return 0, err
+		}
+		w.held = append([]byte(nil), rest...)
+	}
+}
+
+func (w *lineWriter) flush() {
+	w.holding.Lock()
+	defer w.holding.Unlock()
+	if len(w.held) > 0 {
+		w.line(w.held)
+		w.held = nil
+	}
+}
+
+func (w *lineWriter) line(text []byte) error {
+	if w.mu != nil {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+	}
+	_, err := fmt.Fprintf(w.to, "%s%s\n", w.prefix, Harmless(string(text)))
+	return err
+}
+
+// Harmless is a line without what steers a terminal: colours of a console's log are left out, the
+// rest is shown as Go writes it.
+func Harmless(line string) string {
+	line = strings.ToValidUTF8(strings.TrimRight(line, "\r"), "\ufffd") // some terminals obey bytes from 0x80 on
+	if !strings.ContainsFunc(line, unprintable) {
+		return line
+	}
+	var b strings.Builder
+	for _, r := range ansi.ReplaceAllString(line, "") {
+		if unprintable(r) {
+			quoted := strconv.QuoteRune(r)
+			b.WriteString(quoted[1 : len(quoted)-1])
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+func unprintable(r rune) bool { return r != '\t' && !strconv.IsPrint(r) }
+
+// ansi are the control sequences of ECMA-48, 5.4, which colours are.
+var ansi = regexp.MustCompile("\x1b\\[[0-?]*[ -/]*[@-~]")

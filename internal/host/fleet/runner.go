@@ -1,0 +1,123 @@
+package fleet
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/sovereign-sql/sov/internal/contract/phonepath"
+	"github.com/sovereign-sql/sov/internal/host/device"
+)
+
+// Exit statuses of a shell that could not run a program (POSIX, Shell Command Language, 2.8.2), and
+// sov-runner's own.
+const (
+	shellNotExecutable = 126
+	shellNotFound      = 127
+	runnerUsage        = 2
+	runnerFound        = 3
+)
+
+// Runner runs sov-runner on the phone: verb NAME and what follows. What it says while it works goes
+// to ErrOut, and what it complains of becomes the error, which is a *FoundError if a check found
+// something.
+func (s *Site) Runner(ctx context.Context, c device.Command, verb, name string, args ...string) error {
+	argv := []string{s.Root().Runner()}
+	if s.Root() != phonepath.Default {
+		argv = append(argv, "--root", string(s.Root()))
+	}
+	c.Args = append(append(argv, verb, name), args...)
+	said := &complaint{to: s.ErrOut, program: s.Root().Runner()}
+	c.Stderr = said
+	err := s.Run(ctx, c)
+	said.flush()
+	var exit *device.ExitError
+	if !errors.As(err, &exit) {
+		return err
+	}
+	text := said.text()
+	switch {
+	case exit.Status == shellNotFound || exit.Status == shellNotExecutable:
+		return fmt.Errorf("%s: sov is not installed there (no %s): `sov push %s` installs it", s.Name(), s.Root().Runner(), name)
+	case exit.Status == runnerUsage && (strings.Contains(text, "unknown command") || strings.Contains(text, "unknown flag")):
+		return fmt.Errorf("%s: its sov-runner is older than this sov (%s): `sov push %s` brings the one that belongs to it", s.Name(), text, name)
+	case exit.Status == runnerFound:
+		return &FoundError{What: fmt.Sprintf("%s on %s: %s found something", name, s.Name(), verb)}
+	case text != "":
+		return errors.New(text)
+	}
+	return err
+}
+
+// Ask runs sov-runner with --json and returns its object, also where a check found something.
+func (s *Site) Ask(ctx context.Context, limit time.Duration, verb, name string, args ...string) (json.RawMessage, error) {
+	var out bytes.Buffer
+	err := s.Runner(ctx, device.Command{Stdout: device.Limited(&out), Limit: limit}, verb, name, append(args, "--json")...)
+	if err != nil && !errors.As(err, new(*FoundError)) {
+		return nil, err
+	}
+	if !json.Valid(out.Bytes()) {
+		return nil, fmt.Errorf("%s: sov-runner %s answered what is no JSON: does it belong to this sov? `sov push %s` brings the one that does", s.Name(), verb, name)
+	}
+	return out.Bytes(), err
+}
+
+// A complaint passes on what sov-runner says until it complains, which it does last, and holds the
+// complaint.
+type complaint struct {
+	to   io.Writer
+	held []byte // an unfinished line
+	last []string
+
+	program string // that a shell may not find, which its exit status says
+}
+
+const complains = "sov-runner: "
+
+// Write implements io.Writer.
+func (c *complaint) Write(p []byte) (int, error) {
+	c.held = append(c.held, p...)
+	for {
+		line, rest, whole := bytes.Cut(c.held, []byte("\n"))
+		if !whole && len(c.held) < maxHeldLine {
+			return len(p), nil
+		}
+		if err := c.line(string(line)); err != nil {
+			return 0, err
+		}
+		c.held = append([]byte(nil), rest...)
+	}
+}
+
+func (c *complaint) line(line string) error {
+	const enough = 20 // lines
+	if after, ok := strings.CutPrefix(line, complains); ok {
+		c.last = append(c.last, Harmless(after))
+		return nil
+	}
+	if len(c.last) > 0 {
+		if len(c.last) < enough {
+			c.last = append(c.last, Harmless(line))
+		}
+		return nil
+	}
+	if strings.Contains(line, c.program+": ") && (strings.HasSuffix(line, "not found") || strings.HasSuffix(line, "No such file or directory")) {
+		return nil
+	}
+	_, err := io.WriteString(c.to, line+"\n")
+	return err
+}
+
+func (c *complaint) flush() {
+	if len(c.held) > 0 {
+		c.line(string(c.held))
+		c.held = nil
+	}
+}
+
+func (c *complaint) text() string { return strings.Join(c.last, "\n") }

@@ -1,0 +1,98 @@
+package inspect
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/sovereign-sql/sov/internal/artifact/installed"
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/host/built"
+	"github.com/sovereign-sql/sov/internal/image/kconfig"
+)
+
+// ConfigParts are the parts of a machine's settings, in the order in which a machine meets them.
+var ConfigParts = []string{"vm", "kernel", "guest", "services", "postgres"}
+
+// UsualParts returns the parts to show of an out folder or an image when none is named: all that it
+// has, but for the kernel's, which is long.
+func UsualParts(from string) ([]string, error) {
+	info, err := os.Stat(from)
+	if err != nil {
+		return nil, built.NotBuilt(err)
+	}
+	if info.IsDir() {
+		return []string{"vm", "guest", "services", "postgres"}, nil
+	}
+	return []string{"guest", "services", "postgres"}, nil
+}
+
+// A ConfigFile is a file with settings.
+type ConfigFile struct {
+	Name string // where one of several files of the image; empty: the part is this file
+	Text []byte
+}
+
+// Config returns the files of a part of an out folder's settings, or of an image's.
+func Config(from, part string) ([]ConfigFile, error) {
+	switch part {
+	case "vm":
+		text, err := os.ReadFile(filepath.Join(from, installed.SpecFile))
+		return []ConfigFile{{Text: text}}, built.NotBuilt(err)
+	case "kernel":
+		text, err := kernelConfig(from)
+		return []ConfigFile{{Text: text}}, err
+	}
+	img, err := built.OpenImage(from)
+	if err != nil {
+		return nil, err
+	}
+	defer img.Close()
+	switch part {
+	case "guest":
+		text, err := fs.ReadFile(img.FS, strings.TrimPrefix(guestspec.ConfigPath, "/"))
+		return []ConfigFile{{Text: text}}, err
+	case "services":
+		return configFolder(img.FS, guestspec.ServicesDir)
+	default:
+		return configFolder(img.FS, "/etc/sov/postgres")
+	}
+}
+
+func kernelConfig(dir string) ([]byte, error) {
+	text, err := os.ReadFile(filepath.Join(dir, installed.SpecFile))
+	if err != nil {
+		return nil, built.NotBuilt(err)
+	}
+	spec, err := vmspec.Decode(text)
+	if err != nil {
+		return nil, err
+	}
+	image, err := kconfig.OpenFile(filepath.Join(dir, spec.Kernel))
+	if err != nil {
+		return nil, err
+	}
+	return image.Config()
+}
+
+// configFolder reads every file of a folder of the image. The folder may be missing.
+func configFolder(filesystem fs.FS, dir string) ([]ConfigFile, error) {
+	entries, err := fs.ReadDir(filesystem, strings.TrimPrefix(dir, "/"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var files []ConfigFile
+	for _, e := range entries {
+		name := path.Join(dir, e.Name())
+		text, err := fs.ReadFile(filesystem, strings.TrimPrefix(name, "/"))
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, ConfigFile{Name: name, Text: text})
+	}
+	return files, err
+}

@@ -1,0 +1,118 @@
+// Package install puts a machine on a phone with everything that it needs there: it looks at the
+// phone, sends sov-runner, the secrets and the artifact, and says what is running. Package
+// preflight decides what a phone lacks, package push sends, and package fleet runs sov-runner.
+package install
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
+	"github.com/sovereign-sql/sov/internal/host/device"
+	"github.com/sovereign-sql/sov/internal/host/fleet"
+	"github.com/sovereign-sql/sov/internal/host/preflight"
+	"github.com/sovereign-sql/sov/internal/host/push"
+)
+
+// A Machine is what phones are given.
+type Machine struct {
+	Artifact *push.Artifact
+	Secrets  map[string][]byte // none: the phone's stay as they are
+	Runner   push.Runner
+}
+
+// A Report is what was done on one phone.
+type Report struct {
+	Name    string   `json:"name"`
+	Version string   `json:"version"`
+	Digest  string   `json:"digest"`                  // SHA-256 of its manifest.json
+	Runner  bool     `json:"runner"`                  // sov-runner was another, or not there
+	Before  string   `json:"runner_before,omitempty"` // which other: its release, or "a development build"
+	Secrets []string `json:"secrets"`                 // that were new
+	*push.Result
+	State json.RawMessage `json:"state,omitempty"` // of a machine that was started afterwards: what sov-runner says of it
+}
+
+// On installs the machine on one phone, or updates it there. Nothing is sent to a phone that cannot
+// run it: then the error is a *fleet.FoundError that names everything that is missing.
+func (m *Machine) On(ctx context.Context, s *fleet.Site, progress *Progress) (*Report, error) {
+	report, err := m.install(ctx, s, progress)
+	progress.end(ctx, err, report.Result)
+	return report, err
+}
+
+func (m *Machine) install(ctx context.Context, s *fleet.Site, progress *Progress) (*Report, error) {
+	about := m.Artifact.Manifest
+	report := &Report{Name: about.Name, Version: about.Version, Digest: m.Artifact.Digest, Secrets: []string{}}
+	progress.step("look at the phone")
+	if err := m.check(ctx, s); err != nil {
+		return report, err
+	}
+	progress.step("send sov-runner")
+	replaced, err := push.EnsureRunner(ctx, s, m.Runner)
+	if err != nil {
+		return report, err
+	}
+	report.Runner, report.Before = replaced.Changed, replaced.Before
+	progress.step("send secrets")
+	changed, err := push.SendSecrets(ctx, s, report.Name, m.Secrets)
+	if err != nil {
+		return report, fmt.Errorf("send secrets: %w", err)
+	}
+	report.Secrets = append(report.Secrets, changed...)
+	report.Result, err = push.Send(ctx, s, m.Artifact, progress.content)
+	return report, err
+}
+
+// check looks at the phone and complains of everything that is missing at once.
+func (m *Machine) check(ctx context.Context, s *fleet.Site) error {
+	need := preflight.Need{Arch: m.Artifact.Manifest.Arch}
+	places, err := s.Root().VM(m.Artifact.Manifest.Name)
+	if err != nil {
+		return err
+	}
+	// How much an update takes is the phone's to say, before anything of it is sent: it may give up
+	// its older version.
+	if err := s.Run(ctx, device.Command{Args: []string{"test", "-e", places.Current()}}); err != nil {
+		need.Space = m.Artifact.Size()
+	}
+	findings, err := preflight.Check(ctx, s, need)
+	if err != nil {
+		return err
+	}
+	var lines []string
+	for _, f := range preflight.Failed(findings) {
+		lines = append(lines, fleet.Harmless(fmt.Sprintf("  %s: %s: %s", f.Check, f.Found, f.Advice)))
+	}
+	if len(lines) == 0 {
+		return nil
+	}
+	return &fleet.FoundError{What: fmt.Sprintf("%s cannot run it yet, nothing was sent:\n%s", s.Name(), strings.Join(lines, "\n"))}
+}
+
+// Status asks a phone how a machine is.
+func Status(ctx context.Context, s *fleet.Site, name string) (*runnerapi.Status, error) {
+	text, err := s.Ask(ctx, device.DefaultLimit, "status", name)
+	if err != nil {
+		return nil, err
+	}
+	now := &runnerapi.Status{}
+	if err := json.Unmarshal(text, now); err != nil {
+		return nil, fmt.Errorf("%s: the status of %s: %w", s.Name(), name, err)
+	}
+	return now, nil
+}
+
+// BootVerb returns the verb with which sov-runner makes a machine run the version in a slot. It is
+// empty for a machine that does not run, if only one that runs is to be restarted.
+func BootVerb(now *runnerapi.Status, slot string, onlyRestart bool) string {
+	switch {
+	case now.CrosvmAlive && now.Slot != slot:
+		return "restart"
+	case !now.CrosvmAlive && onlyRestart:
+		return ""
+	}
+	return "up"
+}

@@ -1,0 +1,18 @@
+package localvm
+
+import (
+	"os"
+	"strings"
+)
+
+// LastLines returns the last lines of a console's log: what a person needs when the machine does
+// not come up.
+func LastLines(path string) (string, error) {
+	const lines = 20
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	all := strings.Split(strings.TrimRight(string(text), "\r\n"), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n"), nil
+}

@@ -1,0 +1,35 @@
+package publish
+
+import (
+	"context"
+
+	"github.com/google/go-containerregistry/pkg/name"
+
+	"github.com/sovereign-sql/sov/internal/artifact/dsse"
+)
+
+// A Fetched machine is one that was brought from a registry.
+type Fetched struct {
+	Dir       string `json:"dir"`
+	Reference string `json:"reference"` // with the digest
+	Name      string `json:"name"`
+	Version   string `json:"version"`
+	Arch      string `json:"arch"`
+	SignedBy  string `json:"signed_by,omitempty"` // ID of the key
+	Proven    bool   `json:"proven"`              // that key is the one asked for
+	Changed   bool   `json:"changed"`
+}
+
+// Fetch makes OUT/NAME/ARCH the machine for an architecture under a reference, see Open and Place.
+func Fetch(ctx context.Context, ref name.Reference, arch string, key dsse.PublicKey, out string, replace Replacer, o Options) (*Fetched, error) {
+	m, err := Open(ctx, ref, arch, key, o)
+	if err != nil {
+		return nil, err
+	}
+	f := &Fetched{
+		Reference: m.Reference, Name: m.Manifest.Name, Version: m.Manifest.Version, Arch: arch,
+		SignedBy: m.SignedBy, Proven: key != nil,
+	}
+	f.Dir, f.Changed, err = m.Place(ctx, out, replace)
+	return f, err
+}

@@ -1,0 +1,58 @@
+package secrets
+
+import (
+	"slices"
+	"strings"
+	"time"
+)
+
+// A Secret is one that is kept for a machine, or one that its recipe uses.
+type Secret struct {
+	Name      string     `json:"name"`
+	Set       bool       `json:"set"`
+	Encrypted bool       `json:"encrypted"`
+	Changed   *time.Time `json:"changed"` // null where it is not set
+	Used      *bool      `json:"used"`    // by the recipe; null where that is not known
+}
+
+// Survey describes the secrets of a machine: those that its recipe uses, in that order, and then
+// the others that are kept. known says that the recipe is known, and with it what it uses.
+func (s *Store) Survey(vm string, uses []string, known bool) ([]Secret, error) {
+	kept, err := s.List(vm)
+	if err != nil {
+		return nil, err
+	}
+	list := []Secret{}
+	for _, name := range uses {
+		list = append(list, Secret{Name: name, Used: new(true)})
+	}
+	for _, info := range kept {
+		i := slices.IndexFunc(list, func(r Secret) bool { return r.Name == info.Name })
+		if i < 0 {
+			i = len(list)
+			list = append(list, Secret{Name: info.Name})
+			if known {
+				list[i].Used = new(false)
+			}
+		}
+		list[i].Set, list[i].Encrypted, list[i].Changed = true, info.Encrypted, new(info.Changed.UTC())
+	}
+	return list, nil
+}
+
+// State says in words how the secret is kept, and whether the recipe uses it.
+func (r Secret) State() string {
+	var parts []string
+	switch {
+	case !r.Set:
+		parts = append(parts, "not set")
+	case r.Encrypted:
+		parts = append(parts, "encrypted")
+	default:
+		parts = append(parts, "plain")
+	}
+	if r.Used != nil && !*r.Used {
+		parts = append(parts, "not used by the recipe")
+	}
+	return strings.Join(parts, ", ")
+}

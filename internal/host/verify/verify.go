@@ -1,0 +1,156 @@
+// Package verify checks an artifact against its manifest, its provenance and itself: the root file
+// system's own checksums, and the kernel's configuration against what a guest requires. It returns
+// everything that it finds. The signature's cryptography is package dsse's, the rules of a root
+// file system are package ext4's.
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/sovereign-sql/sov/internal/artifact/dsse"
+	"github.com/sovereign-sql/sov/internal/artifact/installed"
+	"github.com/sovereign-sql/sov/internal/artifact/manifest"
+	"github.com/sovereign-sql/sov/internal/artifact/provenance"
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+	"github.com/sovereign-sql/sov/internal/host/built"
+	"github.com/sovereign-sql/sov/internal/image/kconfig"
+	"github.com/sovereign-sql/sov/kernel"
+)
+
+// A Report is what was checked of an artifact, and what was found.
+type Report struct {
+	Dir      string             `json:"dir"`
+	SignedBy string             `json:"signed_by,omitempty"` // ID of the key that the signature names
+	Proven   bool               `json:"proven"`              // it is the key asked for, and its signature holds
+	Checks   []string           `json:"checks"`              // what was looked at
+	Problems []manifest.Problem `json:"problems"`            // what was found
+
+	Uncovered []string `json:"uncovered,omitempty"` // files in the folder for which neither manifest nor signature speaks
+}
+
+// Artifact checks the artifact in dir. With a key, it must be signed with that key. The error is
+// that of an artifact that cannot be read; what is wrong with one is in the report.
+func Artifact(ctx context.Context, dir string, key dsse.PublicKey) (*Report, error) {
+	report := &Report{Dir: dir, Problems: []manifest.Problem{}}
+	m, err := manifest.Load(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, built.NotBuilt(err)
+	}
+	if err != nil {
+		report.found(manifest.Name, "%v", err)
+		return report, nil
+	}
+	report.Checks = append(report.Checks, fmt.Sprintf("%d files against %s", len(m.Files), manifest.Name))
+	problems, err := manifest.Verify(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	report.Problems = append(report.Problems, problems...)
+	if err := report.provenance(dir, key); err != nil {
+		return nil, err
+	}
+	if err := report.uncovered(m); err != nil {
+		return nil, err
+	}
+	report.Checks = append(report.Checks, "the root filesystem's checksums, bitmaps and links")
+	if err := report.rootfs(ctx, dir); err != nil {
+		return nil, err
+	}
+	report.Checks = append(report.Checks, fmt.Sprintf("the kernel's %d required options", len(kernel.Requirements(m.Arch))))
+	return report, report.kernel(dir, m.Arch)
+}
+
+func (r *Report) found(file, format string, args ...any) {
+	r.Problems = append(r.Problems, manifest.Problem{File: file, What: fmt.Sprintf(format, args...)})
+}
+
+func (r *Report) provenance(dir string, key dsse.PublicKey) error {
+	verdict, err := provenance.Verify(dir, key)
+	if err != nil {
+		return err
+	}
+	r.SignedBy, r.Proven = verdict.SignedBy, verdict.Proven
+	r.Problems = append(r.Problems, verdict.Problems...)
+	check := "manifest and files against " + provenance.Name
+	switch {
+	case verdict.Proven:
+		check += fmt.Sprintf(", signed by key %.16s…", verdict.SignedBy)
+	case key == nil && verdict.SignedBy != "":
+		check += fmt.Sprintf("; who signed it (it says: key %.16s…) was not checked, --key does", verdict.SignedBy)
+	}
+	r.Checks = append(r.Checks, check)
+	return nil
+}
+
+// uncovered notes what lies beside the artifact's files: other forms of it, for instance, or what
+// somebody has put there.
+func (r *Report) uncovered(m *manifest.Manifest) error {
+	names, err := built.Files(r.Dir)
+	for _, name := range names {
+		_, listed := m.File(name)
+		if !listed && !slices.Contains([]string{manifest.Name, manifest.Sums, provenance.Name, provenance.Signed}, name) {
+			r.Uncovered = append(r.Uncovered, name)
+		}
+	}
+	return err
+}
+
+// rootfs leaves a missing image alone: the manifest's check has named it.
+func (r *Report) rootfs(ctx context.Context, dir string) error {
+	if _, err := os.Stat(filepath.Join(dir, built.Rootfs)); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	img, err := built.OpenImage(dir)
+	if err != nil {
+		r.found(built.Rootfs, "cannot be read: %v", err)
+		return nil
+	}
+	defer img.Close()
+	problems, err := img.Check(ctx)
+	for _, p := range problems {
+		r.found(built.Rootfs, "%v", p)
+	}
+	return err
+}
+
+func (r *Report) kernel(dir, arch string) error {
+	text, err := os.ReadFile(filepath.Join(dir, installed.SpecFile))
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	spec, err := vmspec.Decode(text)
+	if err != nil {
+		r.found(installed.SpecFile, "%v", err)
+		return nil
+	}
+	image, err := kconfig.OpenFile(filepath.Join(dir, spec.Kernel))
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			r.found(spec.Kernel, "%v", err)
+		}
+		return nil
+	}
+	text, err = image.Config()
+	if err != nil {
+		r.found(spec.Kernel, "%v", err)
+		return nil
+	}
+	config, err := kconfig.Parse(text)
+	if err != nil {
+		r.found(spec.Kernel, "%v", err)
+		return nil
+	}
+	for _, missing := range kernel.Check(arch, config) {
+		r.found(spec.Kernel, "%v", missing)
+	}
+	return nil
+}
