@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
 // parallelBlobs is how many blobs of one record are transferred at once. Most
@@ -20,13 +22,13 @@ func (r *stageRun) deliver(ctx context.Context, a *action) error {
 		return err
 	}
 	tr := r.build.tracker
-	task := tr.begin(r.name)
-	tr.report(Event{Type: EventStart, Stage: r.name, Key: a.Key, Reason: "its files are in " + a.Remote})
+	task := tr.Begin(r.name)
+	tr.Report(progress.Event{Type: progress.EventStart, Stage: r.name, Key: a.Key, Reason: "its files are in " + a.Remote})
 	if err := r.bring(ctx, task, away); err != nil {
-		tr.ended(ctx, task, a.Key, 0, err)
+		ended(ctx, tr, task, a.Key, 0, err)
 		return err
 	}
-	tr.end(task)
+	tr.End(task)
 	return nil
 }
 

@@ -8,6 +8,8 @@ import (
 	"runtime"
 	"slices"
 	"time"
+
+	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
 // An Engine builds stages with the help of a store. It may be used for one
@@ -27,9 +29,9 @@ type Engine struct {
 	// same can say what changed. If empty, nothing is remembered.
 	Scope string
 	// Progress shows what happens; nil shows nothing. Build does not close it.
-	Progress Reporter
-	// Clock is SystemClock if nil.
-	Clock Clock
+	Progress progress.Reporter
+	// Clock is progress.SystemClock if nil.
+	Clock progress.Clock
 }
 
 // Build runs the stages whose results the store does not have. If it fails,
@@ -49,28 +51,28 @@ func (e *Engine) Explain(ctx context.Context, stages []Stage) (*Result, error) {
 // Do runs fn as a step that is shown like a stage, but is no part of a build
 // and never cached.
 func (e *Engine) Do(ctx context.Context, name string, fn func(ctx context.Context, t *Task) error) error {
-	tr := newTracker(e.clock(), e.reporter())
-	defer tr.close()
-	task := tr.begin(name)
-	tr.report(Event{Type: EventStart, Stage: name})
+	tr := progress.NewTracker(e.clock(), e.reporter())
+	defer tr.Close()
+	task := tr.Begin(name)
+	tr.Report(progress.Event{Type: progress.EventStart, Stage: name})
 	err := fn(ctx, task)
-	tr.ended(ctx, task, "", 0, err)
+	ended(ctx, tr, task, "", 0, err)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	return nil
 }
 
-func (e *Engine) clock() Clock {
+func (e *Engine) clock() progress.Clock {
 	if e.Clock == nil {
-		return SystemClock{}
+		return progress.SystemClock{}
 	}
 	return e.Clock
 }
 
-func (e *Engine) reporter() Reporter {
+func (e *Engine) reporter() progress.Reporter {
 	if e.Progress == nil {
-		return Silent{}
+		return progress.Silent{}
 	}
 	return e.Progress
 }
@@ -78,8 +80,8 @@ func (e *Engine) reporter() Reporter {
 // A build is one run of Build or Explain.
 type build struct {
 	store   *Store
-	clock   Clock
-	tracker *tracker
+	clock   progress.Clock
+	tracker *progress.Tracker
 	ws      lazyWorkspace
 	graph   *graph
 	jobs    int
@@ -104,13 +106,13 @@ func (e *Engine) build(ctx context.Context, stages []Stage, explain bool) (res *
 	}
 	reporter := e.reporter()
 	if explain {
-		reporter = Silent{}
+		reporter = progress.Silent{}
 	}
-	b.tracker = newTracker(b.clock, reporter)
-	defer b.tracker.close()
+	b.tracker = progress.NewTracker(b.clock, reporter)
+	defer b.tracker.Close()
 
 	release, err := b.store.Use(ctx, func(holder string) {
-		b.tracker.report(Event{Type: EventWait, Text: "the cache is being pruned by " + holder})
+		b.tracker.Report(progress.Event{Type: progress.EventWait, Text: "the cache is being pruned by " + holder})
 	})
 	if err != nil {
 		return &Result{}, err
@@ -120,7 +122,7 @@ func (e *Engine) build(ctx context.Context, stages []Stage, explain bool) (res *
 	b.last = b.store.readLast(e.Scope)
 	// Leftovers are in nobody's way, so trouble with them is no reason to stop.
 	if err := b.store.sweepWorkspaces(); err != nil && !explain {
-		b.tracker.report(Event{Type: EventWarning, Text: err.Error()})
+		b.tracker.Report(progress.Event{Type: progress.EventWarning, Text: err.Error()})
 	}
 	return b.run(ctx, e.Scope)
 }
@@ -128,19 +130,19 @@ func (e *Engine) build(ctx context.Context, stages []Stage, explain bool) (res *
 // run runs the graph with everything around it that users see.
 func (b *build) run(ctx context.Context, scope string) (*Result, error) {
 	started := b.clock.Now()
-	b.tracker.report(Event{Type: EventBuild, Stages: len(b.graph.stages)})
+	b.tracker.Report(progress.Event{Type: progress.EventBuild, Stages: len(b.graph.stages)})
 	results, err := b.schedule(ctx)
 	if !b.explain {
 		// Only explanations depend on it, so it is no reason to fail.
 		if err := b.store.writeLast(&b.ws, scope, b.last, results); err != nil {
-			b.tracker.report(Event{Type: EventWarning, Text: err.Error()})
+			b.tracker.Report(progress.Event{Type: progress.EventWarning, Text: err.Error()})
 		}
 	}
 	b.uploads.finish(ctx, results)
 	err = errors.Join(err, b.ws.close())
 
 	res := &Result{Elapsed: b.clock.Now().Sub(started)}
-	done := Event{Type: EventDone, Elapsed: res.Elapsed}
+	done := progress.Event{Type: progress.EventDone, Elapsed: res.Elapsed}
 	for _, r := range results {
 		if r == nil {
 			continue
@@ -156,7 +158,7 @@ func (b *build) run(ctx context.Context, scope string) (*Result, error) {
 	if err != nil {
 		done.Text, done.Stopped = err.Error(), ctx.Err() != nil
 	}
-	b.tracker.report(done)
+	b.tracker.Report(done)
 	return res, err
 }
 
@@ -221,7 +223,7 @@ func (b *build) retry(q *queue, end stageEnd, results []*StageResult) bool {
 	if len(makers) > 0 {
 		text = fmt.Sprintf("%v; making it again with %s", lost, b.graph.stages[makers[0]].Name())
 	}
-	b.tracker.report(Event{Type: EventWarning, Stage: name, Text: text})
+	b.tracker.Report(progress.Event{Type: progress.EventWarning, Stage: name, Text: text})
 	q.again(end.index, makers)
 	return true
 }
@@ -297,17 +299,17 @@ func (b *build) inputsOf(index int, results []*StageResult) *inputs {
 }
 
 // ended reports how a task ended and returns how long it took.
-func (tr *tracker) ended(ctx context.Context, t *Task, key string, size int64, err error) time.Duration {
-	e := Event{Type: EventBuilt, Stage: t.name, Key: key, Size: size, Elapsed: tr.end(t)}
+func ended(ctx context.Context, tr *progress.Tracker, t *Task, key string, size int64, err error) time.Duration {
+	e := progress.Event{Type: progress.EventBuilt, Stage: t.Name(), Key: key, Size: size, Elapsed: tr.End(t)}
 	var lost *BlobError
 	switch {
 	case errors.As(err, &lost): // it may run again; if not, the build says why
-		e.Type = EventCancelled
+		e.Type = progress.EventCancelled
 	case err != nil && ctx.Err() != nil && followsCancellation(ctx, err):
-		e.Type = EventCancelled
+		e.Type = progress.EventCancelled
 	case err != nil:
-		e.Type, e.Text = EventFailed, err.Error()
+		e.Type, e.Text = progress.EventFailed, err.Error()
 	}
-	tr.report(e)
+	tr.Report(e)
 	return e.Elapsed
 }

@@ -13,7 +13,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
+
+	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
 // A testStage is a stage made of functions.
@@ -72,11 +73,11 @@ func concat(name string, needs ...string) *testStage {
 // An eventLog remembers events.
 type eventLog struct {
 	mu     sync.Mutex
-	events []Event
-	on     func(Event) // may be nil
+	events []progress.Event
+	on     func(progress.Event) // may be nil
 }
 
-func (l *eventLog) Report(e Event) {
+func (l *eventLog) Report(e progress.Event) {
 	l.mu.Lock()
 	l.events = append(l.events, e)
 	l.mu.Unlock()
@@ -87,7 +88,7 @@ func (l *eventLog) Report(e Event) {
 
 func (l *eventLog) Close() error { return nil }
 
-func (l *eventLog) texts(t EventType) []string {
+func (l *eventLog) texts(t progress.EventType) []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var all []string
@@ -227,7 +228,7 @@ func TestNoCacheNoticesIrreproducibleStages(t *testing.T) {
 	mustBuild(t, &Engine{Store: s}, st)
 	log := &eventLog{}
 	mustBuild(t, &Engine{Store: s, NoCache: true, Progress: log}, st)
-	if w := log.texts(EventWarning); len(w) != 1 || !strings.Contains(w[0], "not reproducible") {
+	if w := log.texts(progress.EventWarning); len(w) != 1 || !strings.Contains(w[0], "not reproducible") {
 		t.Errorf("warnings: %q", w)
 	}
 }
@@ -322,7 +323,7 @@ func TestOneJobKeepsTheGivenOrder(t *testing.T) {
 	mustBuild(t, &Engine{Store: openStore(t, t.TempDir()), Jobs: 1, Progress: log}, stages...)
 	var order []string
 	for _, e := range log.events {
-		if e.Type == EventStart {
+		if e.Type == progress.EventStart {
 			order = append(order, e.Stage)
 		}
 	}
@@ -420,7 +421,7 @@ func TestFirstErrorStopsTheOthers(t *testing.T) {
 	if err == nil || err.Error() != "stage bad: boom" {
 		t.Errorf("error %v, want only that of the stage that failed", err)
 	}
-	if n := len(log.texts(EventCancelled)); n != len(stopped) {
+	if n := len(log.texts(progress.EventCancelled)); n != len(stopped) {
 		t.Errorf("%d stages were reported as cancelled, want %d", n, len(stopped))
 	}
 }
@@ -482,7 +483,7 @@ func TestCancellationLeavesNothing(t *testing.T) {
 	if inv, err := s.inventory(context.Background()); err != nil || len(inv.blobs)+len(inv.actions) != 0 {
 		t.Errorf("%d blobs and %d records are left (%v)", len(inv.blobs), len(inv.actions), err)
 	}
-	if len(log.texts(EventCancelled)) != 1 {
+	if len(log.texts(progress.EventCancelled)) != 1 {
 		t.Error("the stage was not reported as cancelled")
 	}
 }
@@ -536,7 +537,7 @@ func TestWarningsAreShownAgain(t *testing.T) {
 	for i, want := range []Status{Built, Cached} {
 		log := &eventLog{}
 		res := mustBuild(t, &Engine{Store: s, Progress: log}, st)
-		if got := log.texts(EventWarning); !slices.Equal(got, []string{"package x has scripts"}) {
+		if got := log.texts(progress.EventWarning); !slices.Equal(got, []string{"package x has scripts"}) {
 			t.Errorf("build %d showed %q", i, got)
 		}
 		if r := res.Stage("a"); r.Status != want || len(r.Warnings) != 1 {
@@ -591,7 +592,7 @@ func TestDamageIsHealed(t *testing.T) {
 			if res.Stage("a").Status != Built {
 				t.Errorf("the damaged stage was not built again: %s", statuses(res))
 			}
-			if w := strings.Join(log.texts(EventWarning), "\n"); !strings.Contains(w, c.want) {
+			if w := strings.Join(log.texts(progress.EventWarning), "\n"); !strings.Contains(w, c.want) {
 				t.Errorf("warnings %q, want %q", w, c.want)
 			}
 			if v, err := s.Verify(context.Background(), VerifyOptions{}); err != nil || len(v.Problems) > 0 {
@@ -614,40 +615,10 @@ func TestDoIsShownAndNotCached(t *testing.T) {
 	if err == nil || err.Error() != "resolve: no route" {
 		t.Errorf("error %v", err)
 	}
-	if got := log.texts(EventLog); !slices.Equal(got, []string{"asking mirror"}) {
+	if got := log.texts(progress.EventLog); !slices.Equal(got, []string{"asking mirror"}) {
 		t.Errorf("log %q", got)
 	}
-	if len(log.texts(EventFailed)) != 1 {
+	if len(log.texts(progress.EventFailed)) != 1 {
 		t.Error("failure not reported")
-	}
-}
-
-func TestNilTask(t *testing.T) {
-	var task *Task
-	task.Total(1)
-	task.Grow(1)
-	task.Add(1)
-	task.Step("x")
-	task.Logf("x")
-	if b, err := io.ReadAll(task.Reader(strings.NewReader("abc"))); err != nil || string(b) != "abc" {
-		t.Errorf("%q, %v", b, err)
-	}
-}
-
-func TestRate(t *testing.T) {
-	at := time.Unix(1000, 0)
-	task := &Task{name: "a", started: at, seenAt: at}
-	task.Total(1000)
-	for range 50 { // 10 s of 100 bytes/s, then a new count
-		at = at.Add(200 * time.Millisecond)
-		task.Add(20)
-		task.progress(at)
-	}
-	if p := task.progress(at); p.Done != 1000 || p.Rate < 99 || p.Rate > 101 || p.Elapsed != 10*time.Second {
-		t.Errorf("steady: %+v", p)
-	}
-	task.Total(500)
-	if p := task.progress(at.Add(time.Second)); p.Rate != 0 || p.Done != 0 || p.Total != 500 {
-		t.Errorf("new count: %+v", p)
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"os"
 	"slices"
 	"sync"
+
+	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
 // A Job is one run of a stage: where it finds its inputs and leaves its
@@ -61,7 +63,7 @@ func (j *Job) Open(b Blob) (*os.File, error) {
 	if err == nil || len(j.build.store.behind.live()) == 0 {
 		return f, err
 	}
-	defer j.task.interlude("fetch from the remote cache")()
+	defer j.task.Interlude("fetch from the remote cache")()
 	return j.build.store.Open(b)
 }
 
@@ -204,7 +206,7 @@ func (j *Job) Warnf(format string, args ...any) {
 	j.mu.Lock()
 	j.warnings = append(j.warnings, text)
 	j.mu.Unlock()
-	j.build.tracker.report(Event{Type: EventWarning, Stage: j.stage, Text: text})
+	j.build.tracker.Report(progress.Event{Type: progress.EventWarning, Stage: j.stage, Text: text})
 }
 
 // Memo returns the blob that fn writes, or the one that it wrote when a stage

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
 // childEnv tells the test binary to be a building process instead: "loop" or
@@ -213,8 +215,8 @@ func checkAfterKill(t *testing.T, root string, kill, round int) {
 // buildWhenTold builds one slow stage whose Run says "run" and goes on when it
 // reads a line. Waiting for another process is said as "wait".
 func buildWhenTold(s *Store) error {
-	log := &eventLog{on: func(e Event) {
-		if e.Type == EventWait {
+	log := &eventLog{on: func(e progress.Event) {
+		if e.Type == progress.EventWait {
 			fmt.Println("wait")
 		}
 	}}

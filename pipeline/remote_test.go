@@ -13,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
 // A memoryRemote is a Remote that can be made to fail.
@@ -169,7 +171,7 @@ func newMachine(t *testing.T) *machine {
 func (m *machine) engine(from []Remote, to ...Target) *Engine {
 	m.warnings = &eventLog{}
 	store := m.store.Connect(m.t.Context(), Remotes{From: from, To: to,
-		Warn: func(text string) { m.warnings.Report(Event{Type: EventWarning, Text: text}) }})
+		Warn: func(text string) { m.warnings.Report(progress.Event{Type: progress.EventWarning, Text: text}) }})
 	return &Engine{Store: store, Jobs: 4, Scope: "team/x", Deliver: []string{"d"}, Progress: m.warnings}
 }
 
@@ -196,7 +198,7 @@ func (m *machine) build(tm *team, dText string, from []Remote, to ...Target) *Re
 
 func (m *machine) wantWarnings(n int, part string) {
 	m.t.Helper()
-	got := m.warnings.texts(EventWarning)
+	got := m.warnings.texts(progress.EventWarning)
 	if len(got) != n || n > 0 && !slices.ContainsFunc(got, func(w string) bool { return strings.Contains(w, part) }) {
 		m.t.Errorf("%d warnings, want %d with %q: %q", len(got), n, part, got)
 	}
@@ -263,13 +265,13 @@ func TestRemoteGoesAway(t *testing.T) {
 		t.Errorf("ran %q, the memo %d times", tm.ran(), tm.memoRuns)
 	}
 	n := 0
-	for _, w := range m.warnings.texts(EventWarning) {
+	for _, w := range m.warnings.texts(progress.EventWarning) {
 		if strings.Contains(w, "connection refused") {
 			n++
 		}
 	}
 	if n != 1 {
-		t.Errorf("it is warned %d times: %q", n, m.warnings.texts(EventWarning))
+		t.Errorf("it is warned %d times: %q", n, m.warnings.texts(progress.EventWarning))
 	}
 	assertNothingHalfMade(t, m.store)
 }
@@ -349,7 +351,7 @@ func TestRemoteIsWrong(t *testing.T) {
 			if tm.c.runs.Load() == 0 {
 				t.Errorf("only %q ran", tm.ran())
 			}
-			if got := strings.Join(m.warnings.texts(EventWarning), "\n"); !strings.Contains(got, tt.reason) {
+			if got := strings.Join(m.warnings.texts(progress.EventWarning), "\n"); !strings.Contains(got, tt.reason) {
 				t.Errorf("warnings: %s", got)
 			}
 			if v, err := m.store.Verify(t.Context(), VerifyOptions{}); err != nil || len(v.Problems) > 0 {

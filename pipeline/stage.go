@@ -1,6 +1,10 @@
 package pipeline
 
-import "context"
+import (
+	"context"
+
+	"github.com/sovereign-sql/sov/pipeline/progress"
+)
 
 // A Stage turns inputs into outputs. The engine calls Key, and Run only when
 // the store has no result for that key.
@@ -28,3 +32,6 @@ type Inputs interface {
 	// them. Asking for a stage that Needs does not name fails the build.
 	Outputs(stage string) []Output
 }
+
+// A Task shows what a running stage does.
+type Task = progress.Task

@@ -7,6 +7,8 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+
+	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
 // A stageRun takes one stage through a build.
@@ -57,9 +59,9 @@ func (r *stageRun) run(ctx context.Context) (*StageResult, error) {
 		return res, nil
 	}
 	res.Status, res.Reason = Cached, ""
-	b.tracker.report(Event{Type: EventCached, Stage: r.name, Key: res.Key, Remote: a.Remote})
+	b.tracker.Report(progress.Event{Type: progress.EventCached, Stage: r.name, Key: res.Key, Remote: a.Remote})
 	for _, w := range a.Warnings {
-		b.tracker.report(Event{Type: EventWarning, Stage: r.name, Text: w})
+		b.tracker.Report(progress.Event{Type: progress.EventWarning, Stage: r.name, Text: w})
 	}
 	return res, nil
 }
@@ -110,8 +112,8 @@ func (r *stageRun) explain(res *StageResult) error {
 // make runs the stage.
 func (r *stageRun) make(ctx context.Context, res *StageResult, fields []Field) (*action, error) {
 	tr := r.build.tracker
-	task := tr.begin(r.name)
-	tr.report(Event{Type: EventStart, Stage: r.name, Key: res.Key, Reason: res.Reason})
+	task := tr.Begin(r.name)
+	tr.Report(progress.Event{Type: progress.EventStart, Stage: r.name, Key: res.Key, Reason: res.Reason})
 	a, err := r.runJob(ctx, task)
 	if err == nil && a.Remote != "" {
 		err = r.complete(ctx, task, a)
@@ -120,7 +122,7 @@ func (r *stageRun) make(ctx context.Context, res *StageResult, fields []Field) (
 	if a != nil {
 		size = totalSize(a.Outputs)
 	}
-	res.Elapsed = tr.ended(ctx, task, res.Key, size, err)
+	res.Elapsed = ended(ctx, tr, task, res.Key, size, err)
 	if err != nil {
 		return nil, err
 	}
@@ -208,11 +210,11 @@ func (b *build) resolve(ctx context.Context, key, stage string, fields []Field, 
 		}
 		why = miss
 		if why.damage {
-			b.tracker.report(Event{Type: EventWarning, Stage: stage, Text: why.text + "; making it again"})
+			b.tracker.Report(progress.Event{Type: progress.EventWarning, Stage: stage, Text: why.text + "; making it again"})
 		}
 	}
 	lock, err := waitLock(ctx, b.store.lockPath(key), exclusive, true, func(holder string) {
-		b.tracker.report(Event{Type: EventWait, Stage: stage, Text: "waiting for " + holder + ", which is making the same"})
+		b.tracker.Report(progress.Event{Type: progress.EventWait, Stage: stage, Text: "waiting for " + holder + ", which is making the same"})
 	})
 	if err != nil {
 		return nil, false, fmt.Errorf("lock its place in the cache: %w", err)
@@ -269,7 +271,7 @@ func (b *build) makeAndSave(key, stage string, makeAction func() (*action, error
 	}
 	b.promises.make(a)
 	if before != nil && !slices.Equal(before.Outputs, a.Outputs) {
-		b.tracker.report(Event{Type: EventWarning, Stage: stage,
+		b.tracker.Report(progress.Event{Type: progress.EventWarning, Stage: stage,
 			Text: "the same inputs gave another result than before: it is not reproducible"})
 	}
 	return a, nil

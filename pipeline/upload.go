@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
 // smallBlob is the size, in bytes, up to which a blob goes to a remote that
@@ -27,6 +29,7 @@ type uploads struct {
 	slots   chan struct{}
 
 	total, done atomic.Int64 // bytes
+	task        atomic.Pointer[Task]
 }
 
 // A target is a remote that is given results until it fails.
@@ -77,14 +80,15 @@ func (u *uploads) finish(ctx context.Context, results []*StageResult) {
 		return
 	}
 	tr := u.build.tracker
-	task := tr.begin("remote cache")
-	tr.report(Event{Type: EventStart, Stage: task.name, Reason: "sending what it does not have"})
-	task.follow(&u.done, &u.total)
+	task := tr.Begin("remote cache")
+	tr.Report(progress.Event{Type: progress.EventStart, Stage: task.Name(), Reason: "sending what it does not have"})
+	u.task.Store(task)
+	task.Set(u.done.Load(), u.total.Load())
 	if ctx.Err() == nil {
 		u.sendLeast(results)
 	}
 	u.group.Wait()
-	tr.ended(ctx, task, "", u.done.Load(), ctx.Err())
+	ended(ctx, tr, task, "", u.done.Load(), ctx.Err())
 }
 
 // sendLeast sends all records, with the blobs of what is delivered and small
@@ -122,15 +126,15 @@ func (u *uploads) send(t *target, a *action, wanted func(Blob) bool) {
 	if t.down.Load() || ctx.Err() != nil || !t.first(a.Key) {
 		return
 	}
-	progress := func(n int64) { u.done.Add(n) }
-	err := u.build.store.put(ctx, t.Remote, a, wanted, func(n int64) { u.total.Add(n) }, progress)
+	advance := func(n int64) { u.count(n, 0) }
+	err := u.build.store.put(ctx, t.Remote, a, wanted, func(n int64) { u.count(0, n) }, advance)
 	var here *localError
 	switch {
 	case err == nil || ctx.Err() != nil:
 	case errors.As(err, &here):
-		u.build.tracker.report(Event{Type: EventWarning, Stage: a.Stage, Text: fmt.Sprintf("not sent to remote cache %s: %v", t.Name(), err)})
+		u.build.tracker.Report(progress.Event{Type: progress.EventWarning, Stage: a.Stage, Text: fmt.Sprintf("not sent to remote cache %s: %v", t.Name(), err)})
 	case t.down.CompareAndSwap(false, true):
-		u.build.tracker.report(Event{Type: EventWarning,
+		u.build.tracker.Report(progress.Event{Type: progress.EventWarning,
 			Text: fmt.Sprintf("remote cache %s takes nothing, the build goes on without it: %v", t.Name(), err)})
 	}
 }
@@ -180,4 +184,9 @@ func (s *Store) put(ctx context.Context, remote Remote, a *action, wanted func(B
 		return here
 	}
 	return err
+}
+
+func (u *uploads) count(done, total int64) {
+	d, n := u.done.Add(done), u.total.Add(total)
+	u.task.Load().Set(d, n)
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/fetch"
 	"github.com/sovereign-sql/sov/internal/image/oci"
 	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/progress"
 	"github.com/sovereign-sql/sov/stages/bundle"
 	"github.com/sovereign-sql/sov/stages/tailscale"
 )
@@ -64,7 +65,7 @@ func Build(ctx context.Context, o Options) (*Result, error) {
 // release is called.
 func (b *builder) use(ctx context.Context) (release func(), err error) {
 	return b.store.Use(ctx, func(holder string) {
-		b.reporter.Report(pipeline.Event{Time: time.Now(), Type: pipeline.EventWait, Text: "the cache is being pruned by " + holder})
+		b.reporter.Report(progress.Event{Time: time.Now(), Type: progress.EventWait, Text: "the cache is being pruned by " + holder})
 	})
 }
 
@@ -73,7 +74,7 @@ type builder struct {
 	Options
 	store    *pipeline.Store
 	engine   *pipeline.Engine
-	reporter pipeline.Reporter
+	reporter progress.Reporter
 	image    oci.Reference // of the base
 	images   oci.Options
 	client   *fetch.Client // for everything that is no image
@@ -97,7 +98,7 @@ func newBuilder(ctx context.Context, o Options) (_ *builder, err error) {
 	}
 	b := &builder{Options: o, reporter: o.Reporter}
 	if b.reporter == nil {
-		b.reporter = pipeline.Silent{}
+		b.reporter = progress.Silent{}
 	}
 	defer func() {
 		if err != nil {
@@ -115,7 +116,7 @@ func newBuilder(ctx context.Context, o Options) (_ *builder, err error) {
 	}
 	if len(o.Remotes.From)+len(o.Remotes.To) > 0 {
 		o.Remotes.Warn = func(text string) {
-			b.reporter.Report(pipeline.Event{Time: time.Now(), Type: pipeline.EventWarning, Text: text})
+			b.reporter.Report(progress.Event{Time: time.Now(), Type: progress.EventWarning, Text: text})
 		}
 		b.store = b.store.Connect(ctx, o.Remotes)
 	}

@@ -27,6 +27,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/lock"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
 // Options are what a build is asked for.
@@ -60,7 +61,7 @@ type Options struct {
 	Out string
 
 	Builder  string            // sov's version, for the provenance
-	Reporter pipeline.Reporter // nil: silent
+	Reporter progress.Reporter // nil: silent
 	// Program returns one of the programs that run elsewhere, "sov-init" or "sov-runner", for an architecture.
 	Program func(name, arch string) ([]byte, error)
 }

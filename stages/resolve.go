@@ -10,6 +10,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/oci"
 	"github.com/sovereign-sql/sov/internal/image/tree"
 	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/progress"
 	"github.com/sovereign-sql/sov/stages/base"
 	"github.com/sovereign-sql/sov/stages/kernel"
 	"github.com/sovereign-sql/sov/stages/overlay"
@@ -171,10 +172,10 @@ func (b *builder) buildBefore(ctx context.Context, list ...pipeline.Stage) (*pip
 
 // withinBuild leaves out the beginning and the end of a build that is only a
 // part of another.
-type withinBuild struct{ pipeline.Reporter }
+type withinBuild struct{ progress.Reporter }
 
-func (r withinBuild) Report(e pipeline.Event) {
-	if e.Type != pipeline.EventBuild && e.Type != pipeline.EventDone {
+func (r withinBuild) Report(e progress.Event) {
+	if e.Type != progress.EventBuild && e.Type != progress.EventDone {
 		r.Reporter.Report(e)
 	}
 }

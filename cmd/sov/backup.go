@@ -15,7 +15,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/contract/backup"
 	"github.com/sovereign-sql/sov/internal/host/device"
-	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
 // streamIdle is how long a backup or restore may stand still: both sides say every few seconds that they are at work.
@@ -97,7 +97,7 @@ func reportBackup(s *site, made *backup.Backup, path string) error {
 	if s.asJSON {
 		return printJSON(s.out, r)
 	}
-	_, err = fmt.Fprintf(s.out, "%s: %s, databases %s\n", path, pipeline.FormatSize(r.Size), strings.Join(r.Databases, ", "))
+	_, err = fmt.Fprintf(s.out, "%s: %s, databases %s\n", path, progress.FormatSize(r.Size), strings.Join(r.Databases, ", "))
 	return err
 }
 
@@ -108,7 +108,7 @@ func transferred(w io.Writer, what string) func(int64) {
 	return func(n int64) {
 		if time.Since(last) >= often {
 			last = time.Now()
-			fmt.Fprintf(w, "%s: %s in %.0f s\n", what, pipeline.FormatSize(n), time.Since(start).Seconds())
+			fmt.Fprintf(w, "%s: %s in %.0f s\n", what, progress.FormatSize(n), time.Since(start).Seconds())
 		}
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/provenance"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/internal/host/embedded"
-	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/progress"
 	"github.com/sovereign-sql/sov/stages"
 )
 
@@ -129,7 +129,7 @@ func build(c *cobra.Command, name string, f buildFlags) (err error) {
 	if err != nil {
 		return err
 	}
-	if f.Reporter, err = pipeline.NewReporter(f.progress, c.ErrOrStderr(), os.Getenv); err != nil {
+	if f.Reporter, err = progress.NewReporter(f.progress, c.ErrOrStderr(), os.Getenv); err != nil {
 		return &usageError{err}
 	}
 	result, err := stages.Build(c.Context(), f.Options)
@@ -257,7 +257,7 @@ func printBuild(w io.Writer, r *stages.Result, f buildFlags) error {
 		return err
 	}
 	for _, file := range r.Exported {
-		if _, err := fmt.Fprintf(w, "  %-16s %10s  sha256:%.12s…\n", file.Name, pipeline.FormatSize(file.Size), file.Digest.Hex()); err != nil {
+		if _, err := fmt.Fprintf(w, "  %-16s %10s  sha256:%.12s…\n", file.Name, progress.FormatSize(file.Size), file.Digest.Hex()); err != nil {
 			return err
 		}
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sovereign-sql/sov/internal/host/embedded"
-	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/progress"
 	"github.com/sovereign-sql/sov/stages"
 )
 
@@ -52,7 +52,7 @@ What the cache does not have is fetched. The same lock gives the same file.`,
 				}
 			}
 			f.Program = embedded.Program
-			if f.Reporter, err = pipeline.NewReporter(f.progress, c.ErrOrStderr(), os.Getenv); err != nil {
+			if f.Reporter, err = progress.NewReporter(f.progress, c.ErrOrStderr(), os.Getenv); err != nil {
 				return &usageError{err}
 			}
 			report, err := stages.WriteBundle(c.Context(), f.Options, f.file)
@@ -84,6 +84,6 @@ func printBundle(c *cobra.Command, r *stages.BundleReport, lockPath string) erro
 			return err
 		}
 	}
-	_, err := fmt.Fprintf(c.OutOrStdout(), "wrote %s, %s: %s\n", r.Path, pipeline.FormatSize(r.Size), strings.Join(kinds, ", "))
+	_, err := fmt.Fprintf(c.OutOrStdout(), "wrote %s, %s: %s\n", r.Path, progress.FormatSize(r.Size), strings.Join(kinds, ", "))
 	return err
 }

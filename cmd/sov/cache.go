@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
 // A cacheCommand is what the commands below `sov cache` share.
@@ -92,7 +93,7 @@ func (cc *cacheCommand) newLs() *cobra.Command {
 				if r.Memo != "" {
 					name += " " + r.Memo
 				}
-				if _, err := fmt.Fprintf(c.OutOrStdout(), "%.12s  %s  %10s  %s\n", r.Key, r.Used.Format("2006-01-02 15:04"), pipeline.FormatSize(r.Disk), name); err != nil {
+				if _, err := fmt.Fprintf(c.OutOrStdout(), "%.12s  %s  %10s  %s\n", r.Key, r.Used.Format("2006-01-02 15:04"), progress.FormatSize(r.Disk), name); err != nil {
 					return err
 				}
 			}
@@ -121,16 +122,16 @@ func (cc *cacheCommand) newDu() *cobra.Command {
 			}
 			out := c.OutOrStdout()
 			for _, s := range usage.Stages {
-				if _, err := fmt.Fprintf(out, "%10s  %4d entries  %s\n", pipeline.FormatSize(s.Disk), s.Entries, s.Stage); err != nil {
+				if _, err := fmt.Fprintf(out, "%10s  %4d entries  %s\n", progress.FormatSize(s.Disk), s.Entries, s.Stage); err != nil {
 					return err
 				}
 			}
 			if usage.Unreferenced > 0 {
-				if _, err := fmt.Fprintf(out, "%10s  left by builds that failed: `sov cache prune` removes it\n", pipeline.FormatSize(usage.Unreferenced)); err != nil {
+				if _, err := fmt.Fprintf(out, "%10s  left by builds that failed: `sov cache prune` removes it\n", progress.FormatSize(usage.Unreferenced)); err != nil {
 					return err
 				}
 			}
-			_, err = fmt.Fprintf(out, "%10s  in all, %d files in %s\n", pipeline.FormatSize(usage.Disk), usage.Blobs, store.Dir())
+			_, err = fmt.Fprintf(out, "%10s  in all, %d files in %s\n", progress.FormatSize(usage.Disk), usage.Blobs, store.Dir())
 			return err
 		},
 	}
@@ -204,7 +205,7 @@ func (cc *cacheCommand) printPruned(c *cobra.Command, result pipeline.PruneResul
 	if dryRun {
 		verb = "would remove"
 	}
-	_, err := fmt.Fprintf(c.OutOrStdout(), "%s %d entries and %d files, %s\n", verb, len(result.Entries), result.Blobs, pipeline.FormatSize(result.Disk))
+	_, err := fmt.Fprintf(c.OutOrStdout(), "%s %d entries and %d files, %s\n", verb, len(result.Entries), result.Blobs, progress.FormatSize(result.Disk))
 	return err
 }
 
@@ -255,7 +256,7 @@ func (cc *cacheCommand) printVerified(c *cobra.Command, result pipeline.VerifyRe
 				return err
 			}
 		}
-		if _, err := fmt.Fprintf(c.OutOrStdout(), "checked %d entries and %d files, %s\n", result.Entries, result.Blobs, pipeline.FormatSize(result.Bytes)); err != nil {
+		if _, err := fmt.Fprintf(c.OutOrStdout(), "checked %d entries and %d files, %s\n", result.Entries, result.Blobs, progress.FormatSize(result.Bytes)); err != nil {
 			return err
 		}
 	}

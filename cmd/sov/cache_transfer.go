@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/progress"
 	"github.com/sovereign-sql/sov/pipeline/remote"
 )
 
@@ -130,7 +131,7 @@ func (cc *cacheCommand) transfer(c *cobra.Command, verb string, run func(context
 	if err != nil {
 		return err
 	}
-	reporter, err := pipeline.NewReporter("auto", c.ErrOrStderr(), os.Getenv)
+	reporter, err := progress.NewReporter("auto", c.ErrOrStderr(), os.Getenv)
 	if err != nil {
 		return err
 	}
@@ -155,7 +156,7 @@ func (cc *cacheCommand) transfer(c *cobra.Command, verb string, run func(context
 	if cc.asJSON {
 		err = printJSON(c.OutOrStdout(), transferReport{result.Entries, result.Blobs, result.Bytes, result.Away, result.Refused})
 	} else {
-		_, err = fmt.Fprintf(c.OutOrStdout(), "%d entries with %d files, %s\n", result.Entries, result.Blobs, pipeline.FormatSize(result.Bytes))
+		_, err = fmt.Fprintf(c.OutOrStdout(), "%d entries with %d files, %s\n", result.Entries, result.Blobs, progress.FormatSize(result.Bytes))
 	}
 	if err == nil && len(result.Refused) > 0 {
 		err = fmt.Errorf("%s: %d entries are damaged and were left out:\n  %s", verb, len(result.Refused), strings.Join(result.Refused, "\n  "))

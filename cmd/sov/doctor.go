@@ -19,7 +19,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/preflight"
 	"github.com/sovereign-sql/sov/internal/host/qemu"
 	"github.com/sovereign-sql/sov/kernel"
-	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/progress"
 	kernelstage "github.com/sovereign-sql/sov/stages/kernel"
 )
 
@@ -217,9 +217,9 @@ func checkCache() finding {
 		return f
 	}
 	free := int64(stat.Bavail) * int64(stat.Bsize)
-	f.Found = fmt.Sprintf("%s, %s free", filepath.Clean(dir), pipeline.FormatSize(free))
+	f.Found = fmt.Sprintf("%s, %s free", filepath.Clean(dir), progress.FormatSize(free))
 	if free < buildSpace {
-		f.Found += fmt.Sprintf(", a first build needs %s", pipeline.FormatSize(buildSpace))
+		f.Found += fmt.Sprintf(", a first build needs %s", progress.FormatSize(buildSpace))
 		return f
 	}
 	f.OK, f.Advice = true, ""

@@ -7,7 +7,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/image/apk"
 	"github.com/sovereign-sql/sov/internal/image/ext4"
-	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
 // packageReport is one installed package as `--json` prints it.
@@ -44,7 +44,7 @@ func newInspectPackages() *cobra.Command {
 				return printJSON(c.OutOrStdout(), reports)
 			}
 			for _, p := range reports {
-				if _, err := fmt.Fprintf(c.OutOrStdout(), "%-32s %-20s %10s  %s\n", p.Name, p.Version, pipeline.FormatSize(p.Size), p.License); err != nil {
+				if _, err := fmt.Fprintf(c.OutOrStdout(), "%-32s %-20s %10s  %s\n", p.Name, p.Version, progress.FormatSize(p.Size), p.License); err != nil {
 					return err
 				}
 			}

@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sovereign-sql/sov/internal/image/ext4"
-	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
 func newInspectStat() *cobra.Command {
@@ -82,7 +82,7 @@ func printSuper(w io.Writer, filesystem *ext4.FS, asJSON bool) error {
 		return printJSON(w, r)
 	}
 	_, err := fmt.Fprintf(w, "label       %s\nuuid        %s\nblock size  %d\nsize        %s, %s free\ninodes      %d, %d free\nfeatures    %s\n",
-		r.Label, r.UUID, r.BlockSize, pipeline.FormatSize(r.Size), pipeline.FormatSize(r.Free), r.Inodes, r.FreeInode, strings.Join(r.Features, " "))
+		r.Label, r.UUID, r.BlockSize, progress.FormatSize(r.Size), progress.FormatSize(r.Free), r.Inodes, r.FreeInode, strings.Join(r.Features, " "))
 	return err
 }
 

@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sovereign-sql/sov/internal/image/ext4"
-	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
 func newInspectTree() *cobra.Command {
@@ -79,7 +79,7 @@ func (b *branch) print(w io.Writer, level, depth int, withSize bool) error {
 		name += "/"
 	}
 	if withSize {
-		name = fmt.Sprintf("%10s  %s", pipeline.FormatSize(b.Size), name)
+		name = fmt.Sprintf("%10s  %s", progress.FormatSize(b.Size), name)
 	}
 	if _, err := fmt.Fprintln(w, name); err != nil {
 		return err

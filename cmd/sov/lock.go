@@ -13,7 +13,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/lock"
 	"github.com/sovereign-sql/sov/internal/host/embedded"
 	"github.com/sovereign-sql/sov/internal/image/apk"
-	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/progress"
 	"github.com/sovereign-sql/sov/stages"
 )
 
@@ -93,7 +93,7 @@ func runLock(c *cobra.Command, recipe string, f lockFlags) (err error) {
 		}
 	}
 	f.Program = embedded.Program
-	if f.Reporter, err = pipeline.NewReporter(f.progress, c.ErrOrStderr(), os.Getenv); err != nil {
+	if f.Reporter, err = progress.NewReporter(f.progress, c.ErrOrStderr(), os.Getenv); err != nil {
 		return &usageError{err}
 	}
 	if f.why != "" {

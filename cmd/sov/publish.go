@@ -16,6 +16,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/host/publish"
 	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
 // A transfer is what `sov publish` and `sov pull` have in common.
@@ -34,7 +35,7 @@ func (t *transfer) flags(c *cobra.Command) {
 
 // do runs fn with a line of progress of that name.
 func (t *transfer) do(c *cobra.Command, what string, fn func(ctx context.Context, task *pipeline.Task) error) error {
-	reporter, err := pipeline.NewReporter(t.progress, c.ErrOrStderr(), os.Getenv)
+	reporter, err := progress.NewReporter(t.progress, c.ErrOrStderr(), os.Getenv)
 	if err != nil {
 		return &usageError{err}
 	}

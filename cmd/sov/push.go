@@ -16,7 +16,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/embedded"
 	"github.com/sovereign-sql/sov/internal/host/preflight"
 	"github.com/sovereign-sql/sov/internal/host/push"
-	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
 // pushFlags are the flags of `sov push`.
@@ -84,7 +84,7 @@ type pusher struct {
 	pushFlags
 	artifact *push.Artifact
 	secrets  map[string][]byte
-	reporter pipeline.Reporter
+	reporter progress.Reporter
 }
 
 func pushTo(c *cobra.Command, recipe string, f pushFlags) (err error) {
@@ -112,7 +112,7 @@ func pushTo(c *cobra.Command, recipe string, f pushFlags) (err error) {
 			return err
 		}
 	}
-	if p.reporter, err = pipeline.NewReporter("auto", c.ErrOrStderr(), os.Getenv); err != nil {
+	if p.reporter, err = progress.NewReporter("auto", c.ErrOrStderr(), os.Getenv); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.reporter.Close()) }()
@@ -252,12 +252,12 @@ func (p *pusher) print(ctx context.Context, s *site, r *pushReport) error {
 	default:
 		text := fmt.Sprintf("version %s (%.12s) into slot %s", r.Version, r.Digest, r.Slot)
 		if r.Resumed > 0 {
-			text += fmt.Sprintf(", %s of it from an interrupted push", pipeline.FormatSize(r.Resumed))
+			text += fmt.Sprintf(", %s of it from an interrupted push", progress.FormatSize(r.Resumed))
 		}
 		done = append(done, text)
 	}
 	_, err := fmt.Fprintf(s.out, "%s: %s (%s sent for %s, %.1f s)\n", r.Name, strings.Join(done, "; "),
-		pipeline.FormatSize(r.Sent), pipeline.FormatSize(r.Size), r.Seconds)
+		progress.FormatSize(r.Sent), progress.FormatSize(r.Size), r.Seconds)
 	if err != nil || p.start || p.restart {
 		return err
 	}

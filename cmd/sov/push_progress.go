@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/sovereign-sql/sov/internal/host/push"
-	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
 // progressEvery is how often a push is shown anew.
@@ -15,7 +15,7 @@ const progressEvery = 100 * time.Millisecond
 
 // A pushProgress shows how far the push to one phone is.
 type pushProgress struct {
-	reporter pipeline.Reporter
+	reporter progress.Reporter
 	name     string // the phone's
 	begun    time.Time
 
@@ -25,15 +25,15 @@ type pushProgress struct {
 	since time.Time // when phase began
 }
 
-func newPushProgress(r pipeline.Reporter, name string) *pushProgress {
+func newPushProgress(r progress.Reporter, name string) *pushProgress {
 	p := &pushProgress{reporter: r, name: name, begun: time.Now()}
-	r.Report(pipeline.Event{Time: p.begun, Type: pipeline.EventStart, Stage: name})
+	r.Report(progress.Event{Time: p.begun, Type: progress.EventStart, Stage: name})
 	return p
 }
 
 func (p *pushProgress) show(now time.Time, step string, done, total int64, rate float64) {
 	p.shown = now
-	p.reporter.Report(pipeline.Event{Time: now, Type: pipeline.EventProgress, Running: []pipeline.Progress{
+	p.reporter.Report(progress.Event{Time: now, Type: progress.EventProgress, Running: []progress.State{
 		{Stage: p.name, Step: step, Done: done, Total: total, Rate: rate, Elapsed: now.Sub(p.begun)},
 	}})
 }
@@ -74,12 +74,12 @@ func (p *pushProgress) content(now push.Progress) {
 // end says what came of it.
 func (p *pushProgress) end(ctx context.Context, err error, r *push.Result) {
 	now := time.Now()
-	e := pipeline.Event{Time: now, Type: pipeline.EventBuilt, Stage: p.name, Elapsed: now.Sub(p.begun)}
+	e := progress.Event{Time: now, Type: progress.EventBuilt, Stage: p.name, Elapsed: now.Sub(p.begun)}
 	switch {
 	case ctx.Err() != nil:
-		e.Type = pipeline.EventCancelled
+		e.Type = progress.EventCancelled
 	case err != nil:
-		e.Type = pipeline.EventFailed
+		e.Type = progress.EventFailed
 	default:
 		e.Size = r.Sent
 	}

@@ -20,6 +20,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/testkit/registrytest"
 	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
 // random returns n bytes that do not compress and that follow from seed.
@@ -60,8 +61,8 @@ type warnings struct {
 	text []string
 }
 
-func (w *warnings) Report(e pipeline.Event) {
-	if e.Type == pipeline.EventWarning {
+func (w *warnings) Report(e progress.Event) {
+	if e.Type == progress.EventWarning {
 		w.add(e.Text)
 	}
 }

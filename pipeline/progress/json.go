@@ -1,4 +1,4 @@
-package pipeline
+package progress
 
 import (
 	"encoding/json"
@@ -78,7 +78,7 @@ func (j *jsonReporter) Report(e Event) {
 	j.write(line)
 }
 
-func (j *jsonReporter) progress(now time.Time, p Progress) {
+func (j *jsonReporter) progress(now time.Time, p State) {
 	if p.Elapsed < j.shown[p.Stage]+jsonInterval {
 		return
 	}

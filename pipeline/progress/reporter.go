@@ -1,15 +1,32 @@
-package pipeline
+package progress
 
 import (
 	"fmt"
 	"io"
 	"os"
 	"strings"
-	"time"
 	"unicode"
 
 	"golang.org/x/term"
 )
+
+// A Reporter shows events to someone. Report may be called by several
+// goroutines at once and returns quickly.
+type Reporter interface {
+	Report(Event)
+	// Close leaves the output in order: a live display is replaced by plain
+	// lines. It returns the first error met while writing.
+	Close() error
+}
+
+// Silent is a Reporter that shows nothing.
+type Silent struct{}
+
+// Report does nothing.
+func (Silent) Report(Event) {}
+
+// Close does nothing.
+func (Silent) Close() error { return nil }
 
 // NewReporter returns a reporter that writes to w.
 //
@@ -87,51 +104,9 @@ func cleanLines(s string) []string {
 	return lines
 }
 
-// FormatSize writes a number of bytes as people read it, in powers of 1000.
-func FormatSize(n int64) string { return formatSize(float64(n)) }
-
-func formatSize(n float64) string {
-	if n < 999.5 {
-		return fmt.Sprintf("%.0f B", n)
-	}
-	for _, unit := range []string{"kB", "MB", "GB"} {
-		n /= 1000
-		if n < 99.95 {
-			return fmt.Sprintf("%.1f %s", n, unit)
-		}
-		if n < 999.5 {
-			return fmt.Sprintf("%.0f %s", n, unit)
-		}
-	}
-	return fmt.Sprintf("%.1f TB", n/1000)
-}
-
-// durationText writes a duration as people read it: 0.31s, 12.3s, 3m05s.
-func durationText(d time.Duration) string {
-	switch s := d.Seconds(); {
-	case s < 9.995:
-		return fmt.Sprintf("%.2fs", s)
-	case s < 59.95:
-		return fmt.Sprintf("%.1fs", s)
-	}
-	d = d.Round(time.Second)
-	if d < time.Hour {
-		return fmt.Sprintf("%dm%02ds", d/time.Minute, d%time.Minute/time.Second)
-	}
-	return fmt.Sprintf("%dh%02dm", d/time.Hour, d%time.Hour/time.Minute)
-}
-
-// clockText writes a running time without the flicker of fractions: 4s, 3m05s.
-func clockText(d time.Duration) string {
-	if d < time.Minute {
-		return fmt.Sprintf("%ds", d/time.Second)
-	}
-	return durationText(d.Truncate(time.Second))
-}
-
 // bytesText says how far a stage is: "12.3 of 45.0 MB, 8.1 MB/s", or "" if it
 // counts no bytes.
-func bytesText(p Progress) string {
+func bytesText(p State) string {
 	if p.Total <= 0 && p.Done <= 0 {
 		return ""
 	}

@@ -1,4 +1,4 @@
-package pipeline
+package progress
 
 import (
 	"io"
@@ -60,7 +60,7 @@ func (p *plainReporter) Report(e Event) {
 }
 
 // progress writes a line about a running stage if it is time for one.
-func (p *plainReporter) progress(s Progress) {
+func (p *plainReporter) progress(s State) {
 	interval := plainInterval
 	if p.shown[s.Stage] >= plainLong {
 		interval = plainLongInterval

@@ -1,9 +1,8 @@
-package pipeline
+package progress
 
 import "time"
 
-// A Clock tells the engine the time, which it uses for progress, durations
-// and the bookkeeping of the cache, never for outputs.
+// A Clock gives the time.
 type Clock interface {
 	Now() time.Time
 	// Ticker sends the time on c every d until stop is called.

@@ -1,4 +1,4 @@
-package pipeline
+package progress
 
 import (
 	"fmt"
@@ -18,7 +18,7 @@ type ttyReporter struct {
 
 	mu      sync.Mutex
 	out     output
-	running []Progress
+	running []State
 	drawn   []int // the length of each line of the live display, in columns
 	closed  bool
 }
@@ -44,7 +44,7 @@ func (t *ttyReporter) Report(e Event) {
 	switch e.Type {
 	case EventBuild:
 	case EventStart:
-		t.running = append(t.running, Progress{Stage: e.Stage})
+		t.running = append(t.running, State{Stage: e.Stage})
 		t.redraw()
 	case EventProgress:
 		t.update(e.Running)
@@ -79,7 +79,7 @@ func endColor(t EventType) string {
 
 // update takes over the state of stages that are on the display. A snapshot
 // may still hold a stage that has been reported as over.
-func (t *ttyReporter) update(now []Progress) {
+func (t *ttyReporter) update(now []State) {
 	for i := range t.running {
 		for _, p := range now {
 			if p.Stage == t.running[i].Stage {
@@ -176,7 +176,7 @@ const (
 // liveLine describes a running stage in at most columns columns. Where that
 // is too little, the step is cut, then the bar left out, then the step, and
 // what remains is cut.
-func liveLine(p Progress, nameWidth, columns int) string {
+func liveLine(p State, nameWidth, columns int) string {
 	name := fmt.Sprintf("%-*s ", nameWidth, p.Stage)
 	elapsed := fmt.Sprintf("%6s", clockText(p.Elapsed))
 	counts := bytesText(p)
@@ -208,7 +208,7 @@ func joinNonEmpty(parts ...string) string {
 }
 
 // barText draws how much of the total is done.
-func barText(p Progress) string {
+func barText(p State) string {
 	share := min(1, max(0, float64(p.Done)/float64(p.Total)))
 	full := int(share * barWidth)
 	return fmt.Sprintf("[%s%s] %3.0f%%", strings.Repeat("#", full), strings.Repeat("-", barWidth-full), float64(int(share*100)))

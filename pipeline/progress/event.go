@@ -1,4 +1,4 @@
-package pipeline
+package progress
 
 import "time"
 
@@ -35,14 +35,14 @@ type Event struct {
 	Elapsed time.Duration // since the stage or build began
 	Size    int64         // bytes of all outputs of a stage
 	Stages  int
-	Built   int        // stages that ran
-	Cached  int        // stages that did not have to
-	Stopped bool       // the build failed because it was told to stop
-	Running []Progress // every stage that runs, in the order they started
+	Built   int     // stages that ran
+	Cached  int     // stages that did not have to
+	Stopped bool    // the build failed because it was told to stop
+	Running []State // every stage that runs, in the order they started
 }
 
-// Progress is the state of a running stage.
-type Progress struct {
+// A State says how far a running stage is.
+type State struct {
 	Stage   string
 	Step    string        // what it is doing; may be ""
 	Done    int64         // bytes
@@ -50,21 +50,3 @@ type Progress struct {
 	Rate    float64       // bytes per second, over the last seconds
 	Elapsed time.Duration // since the stage began
 }
-
-// A Reporter shows events to someone. Report may be called by several
-// goroutines at once and returns quickly.
-type Reporter interface {
-	Report(Event)
-	// Close leaves the output in order: a live display is replaced by plain
-	// lines. It returns the first error met while writing.
-	Close() error
-}
-
-// Silent is a Reporter that shows nothing.
-type Silent struct{}
-
-// Report does nothing.
-func (Silent) Report(Event) {}
-
-// Close does nothing.
-func (Silent) Close() error { return nil }

@@ -1,4 +1,4 @@
-package pipeline
+package progress
 
 import (
 	"errors"
@@ -37,11 +37,11 @@ func compareGolden(t *testing.T, name, got string) {
 func story() []Event {
 	start := time.Date(2024, 1, 2, 3, 4, 5, 0, time.UTC)
 	at := func(d time.Duration, e Event) Event { e.Time = start.Add(d); return e }
-	kernel := func(d time.Duration, step string) Progress {
-		return Progress{Stage: "kernel", Step: step, Elapsed: d}
+	kernel := func(d time.Duration, step string) State {
+		return State{Stage: "kernel", Step: step, Elapsed: d}
 	}
-	packages := func(d time.Duration, done int64) Progress {
-		return Progress{Stage: "packages", Step: "fetch postgresql17-17.5-r0", Done: done, Total: 52_000_000, Rate: 8.1e6, Elapsed: d}
+	packages := func(d time.Duration, done int64) State {
+		return State{Stage: "packages", Step: "fetch postgresql17-17.5-r0", Done: done, Total: 52_000_000, Rate: 8.1e6, Elapsed: d}
 	}
 	const s, key = time.Second, "3b1f4f0d2a"
 	return []Event{
@@ -50,15 +50,15 @@ func story() []Event {
 		at(0, Event{Type: EventWarning, Stage: "base", Text: "the image is two years old"}),
 		at(0, Event{Type: EventStart, Stage: "kernel", Key: key, Reason: "1 input changed"}),
 		at(0, Event{Type: EventStart, Stage: "packages", Key: key, Reason: "not in the cache yet"}),
-		at(s/10, Event{Type: EventProgress, Running: []Progress{kernel(s/10, ""), packages(s/10, 0)}}),
-		at(2*s, Event{Type: EventProgress, Running: []Progress{kernel(2*s, "configure"), packages(2*s, 15_300_000)}}),
+		at(s/10, Event{Type: EventProgress, Running: []State{kernel(s/10, ""), packages(s/10, 0)}}),
+		at(2*s, Event{Type: EventProgress, Running: []State{kernel(2*s, "configure"), packages(2*s, 15_300_000)}}),
 		at(3*s, Event{Type: EventLog, Stage: "packages", Text: "mirror is slow\x1b[2J\a\ntrying the next\r\n"}),
-		at(6*s, Event{Type: EventProgress, Running: []Progress{kernel(6*s, "compile"), packages(6*s, 45_000_000)}}),
+		at(6*s, Event{Type: EventProgress, Running: []State{kernel(6*s, "compile"), packages(6*s, 45_000_000)}}),
 		at(7*s, Event{Type: EventWarning, Stage: "packages", Text: "scripts of postgresql17 are not run"}),
 		at(7*s, Event{Type: EventBuilt, Stage: "packages", Key: key, Elapsed: 7 * s, Size: 171_000_000}),
 		at(7*s, Event{Type: EventWait, Stage: "tailscale", Text: "waiting for process 4711, which is making the same"}),
 		at(8*s, Event{Type: EventStart, Stage: "rootfs", Key: key}),
-		at(75*s, Event{Type: EventProgress, Running: []Progress{kernel(75*s, "compile"), {Stage: "rootfs", Done: 9_000, Rate: 300, Elapsed: 67 * s}}}),
+		at(75*s, Event{Type: EventProgress, Running: []State{kernel(75*s, "compile"), {Stage: "rootfs", Done: 9_000, Rate: 300, Elapsed: 67 * s}}}),
 		at(76*s, Event{Type: EventFailed, Stage: "kernel", Key: key, Elapsed: 76 * s, Text: "make: exit status 2"}),
 		at(76*s, Event{Type: EventCancelled, Stage: "rootfs", Key: key, Elapsed: 68 * s}),
 		at(76*s, Event{Type: EventDone, Elapsed: 76 * s, Built: 1, Cached: 1, Text: "stage kernel: make: exit status 2"}),
@@ -90,7 +90,7 @@ func TestPlainLinesGetRarer(t *testing.T) {
 	r := newPlainReporter(&out)
 	r.Report(Event{Type: EventStart, Stage: "kernel"})
 	for elapsed := time.Duration(0); elapsed <= 10*time.Minute; elapsed += progressInterval {
-		r.Report(Event{Type: EventProgress, Running: []Progress{{Stage: "kernel", Elapsed: elapsed}}})
+		r.Report(Event{Type: EventProgress, Running: []State{{Stage: "kernel", Elapsed: elapsed}}})
 	}
 	if got, want := strings.Count(out.String(), "running for"), 60/5+9*60/30; got != want {
 		t.Errorf("%d lines, want %d:\n%s", got, want, out.String())
@@ -122,7 +122,7 @@ func TestTTYResize(t *testing.T) {
 	r.Report(Event{Type: EventLog, Text: "a line above"})
 	r.Report(Event{Type: EventStart, Stage: "kernel"})
 	r.Report(Event{Type: EventStart, Stage: "rootfs"})
-	running := []Progress{
+	running := []State{
 		{Stage: "kernel", Step: strings.Repeat("compile ", 7), Total: 100, Done: 50, Elapsed: time.Second},
 		{Stage: "rootfs", Step: "lay out", Elapsed: time.Second}}
 	for _, columns := range []int{90, 40, 13, 60, 90, 5, 90} {
