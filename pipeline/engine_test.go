@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/sovereign-sql/sov/pipeline/progress"
+	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
 // A testStage is a stage made of functions.
@@ -102,7 +104,7 @@ func (l *eventLog) texts(t progress.EventType) []string {
 
 func openStore(t testing.TB, dir string) *Store {
 	t.Helper()
-	s, err := OpenStore(dir)
+	s, err := store.Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,16 +144,32 @@ func content(t testing.TB, s *Store, res *Result, stage, name string) string {
 func assertNothingHalfMade(t testing.TB, s *Store) {
 	t.Helper()
 	for _, dir := range []string{"tmp", "locks"} {
-		entries, err := os.ReadDir(filepath.Join(s.dir, dir))
+		entries, err := os.ReadDir(filepath.Join(s.Dir(), dir))
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, e := range entries {
-			if dir == "tmp" || isHex64(e.Name()) {
+			if dir == "tmp" || len(e.Name()) == 64 {
 				t.Errorf("%s/%s is left", dir, e.Name())
 			}
 		}
 	}
+}
+
+func blobPath(s *Store, d Digest) string {
+	return filepath.Join(s.Dir(), "blobs", "sha256", d.Hex()[:2], d.Hex())
+}
+
+func recordPath(s *Store, key string) string {
+	return filepath.Join(s.Dir(), "actions", key+".json")
+}
+
+func randomBytes(seed uint64, n int) []byte {
+	var key [32]byte
+	key[0], key[1] = byte(seed), byte(seed>>8)
+	b := make([]byte, n)
+	rand.NewChaCha8(key).Read(b)
+	return b
 }
 
 func statuses(res *Result) string {
@@ -373,7 +391,7 @@ func TestFaultyStages(t *testing.T) {
 		{"reads what it does not need", run(func(_ context.Context, j *Job) error { j.Outputs("other"); return nil }), `it reads outputs of ["other"] without naming them`},
 		{"key reads what it does not need", &testStage{name: "bad", key: func(_ *Key, in Inputs) error { in.Outputs("other"); return nil }}, "without naming them"},
 		{"attaches what is not there", run(func(_ context.Context, j *Job) error {
-			return j.Attach("x", Blob{DigestOf([]byte("?")), 1})
+			return j.Attach("x", Blob{Digest: DigestOf([]byte("?")), Size: 1})
 		}), "is missing from the cache"},
 		{"label twice", &testStage{name: "bad", key: func(k *Key, _ Inputs) error { k.Add("a", 1); k.Add("a", 2); return nil }}, `key field "a" is added twice`},
 		{"unwritable key", &testStage{name: "bad", key: func(k *Key, _ Inputs) error { k.Add("a", make(chan int)); return nil }}, `key field "a"`},
@@ -480,8 +498,8 @@ func TestCancellationLeavesNothing(t *testing.T) {
 		t.Errorf("error %v, want context.Canceled", err)
 	}
 	assertNothingHalfMade(t, s)
-	if inv, err := s.inventory(context.Background()); err != nil || len(inv.blobs)+len(inv.actions) != 0 {
-		t.Errorf("%d blobs and %d records are left (%v)", len(inv.blobs), len(inv.actions), err)
+	if u, err := s.Usage(context.Background()); err != nil || u.Blobs+u.Entries != 0 {
+		t.Errorf("%d blobs and %d records are left (%v)", u.Blobs, u.Entries, err)
 	}
 	if len(log.texts(progress.EventCancelled)) != 1 {
 		t.Error("the stage was not reported as cancelled")
@@ -550,7 +568,7 @@ func TestDamageIsHealed(t *testing.T) {
 	build := func(t *testing.T, s *Store, log *eventLog) *Result {
 		return mustBuild(t, &Engine{Store: s, Progress: log}, writes("a", "AAAA"), concat("b", "a"))
 	}
-	blob := func(s *Store) string { return s.blobPath(DigestOf([]byte("AAAA"))) }
+	blob := func(s *Store) string { return blobPath(s, DigestOf([]byte("AAAA"))) }
 	flip := func(t *testing.T, path string) {
 		t.Helper()
 		b, err := os.ReadFile(path)
@@ -573,11 +591,11 @@ func TestDamageIsHealed(t *testing.T) {
 		{"flipped bit", func(t *testing.T, s *Store, _ *Result) { flip(t, blob(s)) }, "was damaged (its content has the digest"},
 		{"cut short", func(t *testing.T, s *Store, _ *Result) { os.Truncate(blob(s), 2) }, "was damaged (it has 2 bytes instead of 4)"},
 		{"missing", func(t *testing.T, s *Store, _ *Result) { os.Remove(blob(s)) }, "is missing from the cache"},
-		{"record flipped", func(t *testing.T, s *Store, res *Result) { flip(t, s.actionPath(res.Stage("a").Key)) }, "its record in the cache is damaged"},
-		{"record empty", func(t *testing.T, s *Store, res *Result) { os.Truncate(s.actionPath(res.Stage("a").Key), 0) }, "its record in the cache is damaged"},
+		{"record flipped", func(t *testing.T, s *Store, res *Result) { flip(t, recordPath(s, res.Stage("a").Key)) }, "its record in the cache is damaged"},
+		{"record empty", func(t *testing.T, s *Store, res *Result) { os.Truncate(recordPath(s, res.Stage("a").Key), 0) }, "its record in the cache is damaged"},
 		{"record of another", func(t *testing.T, s *Store, res *Result) {
-			b, _ := os.ReadFile(s.actionPath(res.Stage("b").Key))
-			os.WriteFile(s.actionPath(res.Stage("a").Key), b, 0o644)
+			b, _ := os.ReadFile(recordPath(s, res.Stage("b").Key))
+			os.WriteFile(recordPath(s, res.Stage("a").Key), b, 0o644)
 		}, "it is the record of"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -595,7 +613,7 @@ func TestDamageIsHealed(t *testing.T) {
 			if w := strings.Join(log.texts(progress.EventWarning), "\n"); !strings.Contains(w, c.want) {
 				t.Errorf("warnings %q, want %q", w, c.want)
 			}
-			if v, err := s.Verify(context.Background(), VerifyOptions{}); err != nil || len(v.Problems) > 0 {
+			if v, err := s.Verify(context.Background(), store.VerifyOptions{}); err != nil || len(v.Problems) > 0 {
 				t.Errorf("verify after healing: %+v, %v", v, err)
 			}
 			if res := build(t, s, &eventLog{}); res.Count(Cached) != 2 {

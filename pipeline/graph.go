@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
 // A graph is a checked set of stages.
@@ -11,15 +13,16 @@ type graph struct {
 	stages     []Stage
 	needs      [][]int // for each stage, the stages it needs
 	dependents [][]int // for each stage, the stages that need it
+	delivered  []bool  // for each stage, whether the build is for its outputs
 }
 
 // newGraph checks that names are valid and unique, needs exist, and no stage
 // needs itself through others.
-func newGraph(stages []Stage) (*graph, error) {
+func newGraph(stages []Stage, deliver []string) (*graph, error) {
 	index := map[string]int{}
 	for i, st := range stages {
 		name := st.Name()
-		if !validName(name) {
+		if !store.ValidName(name) {
 			return nil, fmt.Errorf("stage %q: bad name", name)
 		}
 		if _, ok := index[name]; ok {
@@ -27,7 +30,7 @@ func newGraph(stages []Stage) (*graph, error) {
 		}
 		index[name] = i
 	}
-	g := &graph{stages, make([][]int, len(stages)), make([][]int, len(stages))}
+	g := &graph{stages, make([][]int, len(stages)), make([][]int, len(stages)), make([]bool, len(stages))}
 	for i, st := range stages {
 		for _, need := range st.Needs() {
 			n, ok := index[need]
@@ -39,6 +42,9 @@ func newGraph(stages []Stage) (*graph, error) {
 				g.dependents[n] = append(g.dependents[n], i)
 			}
 		}
+	}
+	for i, st := range stages {
+		g.delivered[i] = slices.Contains(deliver, st.Name()) || len(deliver) == 0 && len(g.dependents[i]) == 0
 	}
 	if cycle := g.cycle(); cycle != nil {
 		return nil, fmt.Errorf("stages need each other in a circle: %s", strings.Join(cycle, " needs "))

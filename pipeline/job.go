@@ -9,7 +9,7 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/sovereign-sql/sov/pipeline/progress"
+	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
 // A Job is one run of a stage: where it finds its inputs and leaves its
@@ -25,8 +25,8 @@ type Job struct {
 	outputs  []*pendingOutput // in the order they were created
 	warnings []string
 	memos    []string
-	scratch  []string
-	remote   string // has blobs that were attached without being here
+	scratch  []func() error // remove scratch directories
+	remote   string         // has blobs that were attached without being here
 	finished bool
 }
 
@@ -56,14 +56,12 @@ func (j *Job) Output(stage, name string) (Blob, error) {
 	return Blob{}, fmt.Errorf("stage %s has no output %q", stage, name)
 }
 
-// Open opens a blob for reading after checking that it is what its digest
-// says; see the package comment for how often it is hashed.
+// Open opens a blob for reading after checking that it is what its digest says; package store says
+// how often it is hashed.
 func (j *Job) Open(b Blob) (*os.File, error) {
-	f, err := j.build.store.openHere(b)
-	if err == nil || len(j.build.store.behind.live()) == 0 {
-		return f, err
+	if !j.build.store.Local().Has(b.Digest) {
+		defer j.task.Interlude("fetch from the remote cache")()
 	}
-	defer j.task.Interlude("fetch from the remote cache")()
 	return j.build.store.Open(b)
 }
 
@@ -91,7 +89,7 @@ func (j *Job) Create(name string) (*Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	w, err := j.newWriter(func(b Blob, err error) { j.settle(p, b, err) })
+	w, err := j.build.store.Local().Create(func(b Blob, err error) { j.settle(p, b, err) })
 	if err != nil {
 		j.settle(p, Blob{}, err)
 		return nil, fmt.Errorf("create output %s: %w", name, err)
@@ -100,14 +98,6 @@ func (j *Job) Create(name string) (*Writer, error) {
 	p.writer = w
 	j.mu.Unlock()
 	return w, nil
-}
-
-func (j *Job) newWriter(done func(Blob, error)) (*Writer, error) {
-	ws, err := j.build.ws.get()
-	if err != nil {
-		return nil, err
-	}
-	return newWriter(j.build.store, ws, done)
 }
 
 // Write makes b the output called name.
@@ -126,9 +116,10 @@ func (j *Job) Write(name string, b []byte) (Blob, error) {
 // Attach makes a blob that is in the store, such as one from Memo or an
 // input, the output called name.
 func (j *Job) Attach(name string, b Blob) error {
-	if err := j.build.store.check(b); err != nil {
-		remote, promised := j.build.promises.origin(b.Digest)
-		if !promised {
+	local := j.build.store.Local()
+	if err := local.Check(b); err != nil {
+		remote := j.in.remotes[b.Digest]
+		if remote == "" || local.Lost(b.Digest) {
 			return fmt.Errorf("attach output %s: %w", name, err)
 		}
 		j.mu.Lock()
@@ -150,7 +141,7 @@ func (j *Job) reserve(name string) (*pendingOutput, error) {
 	if j.finished {
 		return nil, errJobFinished
 	}
-	if !validName(name) {
+	if !store.ValidName(name) {
 		return nil, fmt.Errorf("output %q: the name of an output is that of a file, without directories", name)
 	}
 	for _, o := range j.outputs {
@@ -182,17 +173,13 @@ func (j *Job) settle(p *pendingOutput, b Blob, err error) {
 // Scratch makes an empty directory on the cache's disk, private to this run,
 // that is removed after it.
 func (j *Job) Scratch() (string, error) {
-	ws, err := j.build.ws.get()
+	dir, release, err := j.build.store.Local().Scratch(j.stage)
 	if err != nil {
 		return "", err
 	}
-	dir, err := ws.scratch(j.stage)
-	if err != nil {
-		return "", j.build.store.advise(fmt.Errorf("make scratch directory: %w", err))
-	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.scratch = append(j.scratch, dir)
+	j.scratch = append(j.scratch, release)
 	return dir, nil
 }
 
@@ -206,7 +193,7 @@ func (j *Job) Warnf(format string, args ...any) {
 	j.mu.Lock()
 	j.warnings = append(j.warnings, text)
 	j.mu.Unlock()
-	j.build.tracker.Report(progress.Event{Type: progress.EventWarning, Stage: j.stage, Text: text})
+	j.build.warn(j.stage, text)
 }
 
 // Memo returns the blob that fn writes, or the one that it wrote when a stage
@@ -223,46 +210,50 @@ func (j *Job) Memo(ctx context.Context, key string, fn func(w *Writer) error) (B
 	if err != nil {
 		return Blob{}, err
 	}
-	a, err := j.memo(ctx, sum, key, k.fields, fn)
+	b, err := j.memo(ctx, store.Query{Key: sum, Stage: j.stage, Fields: k.fields}, key, fn)
 	if err != nil {
 		return Blob{}, err
 	}
 	j.mu.Lock()
 	j.memos = append(j.memos, sum)
 	j.mu.Unlock()
-	return a.Outputs[0].Blob, nil
+	return b, nil
 }
 
-// memo finds or makes a memo, with its blob in the store: who asks for one is
-// about to read it. If no remote gives the blob after all, it is made here and
-// now.
-func (j *Job) memo(ctx context.Context, sum, key string, fields []Field, fn func(w *Writer) error) (*action, error) {
+// memo finds or makes a memo, with its blob in the local store: a stage that asks for one is about
+// to read it. If the blob cannot be had after all, it is made here and now.
+func (j *Job) memo(ctx context.Context, q store.Query, key string, fn func(w *Writer) error) (Blob, error) {
+	b := j.build
 	for {
-		a, _, err := j.build.resolve(ctx, sum, j.stage, fields, func(*missReason) (*action, error) {
-			started := j.build.clock.Now()
-			b, err := j.writeMemo(fn)
+		rec, _, err := b.resolve(ctx, q, func(string) (*store.Record, error) {
+			started := b.clock.Now()
+			blob, err := j.writeMemo(fn)
 			if err != nil {
 				return nil, err
 			}
-			now := j.build.clock.Now()
-			return &action{Key: sum, Stage: j.stage, Memo: key, Created: now, Seconds: now.Sub(started).Seconds(),
-				Fields: fields, Outputs: []Output{{"memo", b}}}, nil
+			now := b.clock.Now()
+			return &store.Record{Key: q.Key, Stage: q.Stage, Memo: key, Created: now, Seconds: now.Sub(started).Seconds(),
+				Fields: q.Fields, Outputs: []Output{{Name: "memo", Blob: blob}}}, nil
 		})
 		if err != nil {
-			return nil, err
+			return Blob{}, err
 		}
-		if len(a.Outputs) != 1 {
-			return nil, fmt.Errorf("record %s is not that of a memo", shortKey(sum))
+		if len(rec.Outputs) != 1 {
+			return Blob{}, fmt.Errorf("record %s is not that of a memo", store.ShortKey(q.Key))
 		}
-		err = j.build.store.ensure(a.Outputs[0].Blob, nil)
-		if err == nil || !j.build.breakPromise(err) {
-			return a, err
+		blob := rec.Outputs[0].Blob
+		f, err := b.store.Open(blob)
+		if err == nil {
+			return blob, f.Close()
+		}
+		if _, first := b.again("memo "+q.Key, err); !first {
+			return Blob{}, err
 		}
 	}
 }
 
 func (j *Job) writeMemo(fn func(w *Writer) error) (Blob, error) {
-	w, err := j.newWriter(func(Blob, error) {})
+	w, err := j.build.store.Local().Create(nil)
 	if err != nil {
 		return Blob{}, err
 	}
@@ -290,8 +281,8 @@ func (j *Job) finish() ([]Output, error) {
 		}
 		outputs = append(outputs, p.Output)
 	}
-	for _, dir := range j.scratch {
-		errs = append(errs, removeAll(dir))
+	for _, remove := range j.scratch {
+		errs = append(errs, remove())
 	}
 	slices.Sort(j.memos)
 	j.memos = slices.Compact(j.memos)

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"hash"
 	"unicode/utf8"
+
+	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
 // engineFormat is part of every key. It changes when the engine's own idea of
@@ -26,20 +28,10 @@ const maxFieldText = 4 << 10
 // the kind of its value and the value, each preceded by its length in 8
 // bytes, so no two lists of fields give the same bytes.
 type Key struct {
-	fields []Field
+	fields []store.Field
 	labels map[string]bool
 	hash   hash.Hash
 	err    error
-}
-
-// A Field is one labelled value of a key as action records keep it.
-type Field struct {
-	Label string `json:"label"`
-	// Kind says how Value is written: "string", "int", "bool", "bytes"
-	// (hex), "json", or "digest" for a value too long to keep, which is
-	// then "<kind> <length in bytes> <digest>".
-	Kind  string `json:"kind"`
-	Value string `json:"value"`
 }
 
 func newKey() *Key {
@@ -112,12 +104,12 @@ func canonical(value any) (kind string, text []byte, err error) {
 }
 
 // recordedField shortens a field for the action record.
-func recordedField(label, kind string, text []byte) Field {
+func recordedField(label, kind string, text []byte) store.Field {
 	switch {
 	case len(text) > maxFieldText || kind == "string" && !utf8.Valid(text):
-		return Field{label, "digest", fmt.Sprintf("%s %d %s", kind, len(text), DigestOf(text))}
+		return store.Field{Label: label, Kind: "digest", Value: fmt.Sprintf("%s %d %s", kind, len(text), DigestOf(text))}
 	case kind == "bytes":
-		return Field{label, kind, hex.EncodeToString(text)}
+		return store.Field{Label: label, Kind: kind, Value: hex.EncodeToString(text)}
 	}
-	return Field{label, kind, string(text)}
+	return store.Field{Label: label, Kind: kind, Value: string(text)}
 }

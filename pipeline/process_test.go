@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/sovereign-sql/sov/pipeline/progress"
+	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
 // childEnv tells the test binary to be a building process instead: "loop" or
@@ -33,7 +34,7 @@ func TestMain(m *testing.M) {
 }
 
 func child(mode, firstRound, dir string) error {
-	s, err := OpenStore(dir)
+	s, err := store.Open(dir)
 	if err != nil {
 		return err
 	}
@@ -141,7 +142,7 @@ func buildForever(s *Store, round int) error {
 		if err != nil {
 			return err
 		}
-		if _, err := s.Export(ctx, b, filepath.Join(filepath.Dir(s.dir), "image"), 0o644); err != nil {
+		if _, err := s.Export(ctx, b, filepath.Join(filepath.Dir(s.Dir()), "image"), 0o644); err != nil {
 			return err
 		}
 		fmt.Println(round)
@@ -176,7 +177,7 @@ func TestKilledAtAnyPoint(t *testing.T) {
 		checkAfterKill(t, root, kill, round)
 		round++
 		if kill%5 == 4 { // hashing all of it takes longer and longer
-			if _, err := openStore(t, dir).Prune(context.Background(), PruneOptions{All: true}); err != nil {
+			if _, err := openStore(t, dir).Prune(context.Background(), store.PruneOptions{All: true}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -188,7 +189,7 @@ func TestKilledAtAnyPoint(t *testing.T) {
 func checkAfterKill(t *testing.T, root string, kill, round int) {
 	t.Helper()
 	s := openStore(t, filepath.Join(root, "cache"))
-	v, err := s.Verify(context.Background(), VerifyOptions{})
+	v, err := s.Verify(context.Background(), store.VerifyOptions{})
 	if err != nil || len(v.Problems) > 0 {
 		t.Fatalf("kill %d: verify: %v %+v", kill, err, v.Problems)
 	}
@@ -207,7 +208,7 @@ func checkAfterKill(t *testing.T, root string, kill, round int) {
 	if left, _ := filepath.Glob(filepath.Join(root, ".image.*")); len(left) > 0 {
 		t.Fatalf("kill %d: half an export is left: %v", kill, left)
 	}
-	if left, _ := os.ReadDir(filepath.Join(s.dir, "tmp")); len(left) > 0 {
+	if left, _ := os.ReadDir(filepath.Join(s.Dir(), "tmp")); len(left) > 0 {
 		t.Fatalf("kill %d: tmp is not empty after the next build", kill)
 	}
 }

@@ -63,6 +63,6 @@ func (q *queue) again(index int, first []int) {
 // makers returns the stages that index needs and that made a blob.
 func (q *queue) makers(index int, d Digest, results []*StageResult) []int {
 	return slices.DeleteFunc(slices.Clone(q.graph.needs[index]), func(n int) bool {
-		return results[n] == nil || !slices.ContainsFunc(results[n].Outputs, func(o Output) bool { return o.Digest == d })
+		return results[n] == nil || !results[n].made(d)
 	})
 }

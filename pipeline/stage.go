@@ -2,8 +2,6 @@ package pipeline
 
 import (
 	"context"
-
-	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
 // A Stage turns inputs into outputs. The engine calls Key, and Run only when
@@ -32,6 +30,3 @@ type Inputs interface {
 	// them. Asking for a stage that Needs does not name fails the build.
 	Outputs(stage string) []Output
 }
-
-// A Task shows what a running stage does.
-type Task = progress.Task

@@ -4,7 +4,7 @@ import (
 	"context"
 	"path/filepath"
 
-	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/remote"
 )
 
 // BuildAnew makes the artifact in an empty folder with an empty cache, without
@@ -13,6 +13,6 @@ import (
 func BuildAnew(ctx context.Context, o Options, bundle, folder string, jobs int) (*Result, error) {
 	o.Bundle, o.Offline, o.Anew, o.NoCache, o.UpdateLock = bundle, true, true, false, false
 	o.CacheDir, o.LockPath, o.Out = filepath.Join(folder, "cache"), filepath.Join(folder, "sov.lock"), filepath.Join(folder, "out")
-	o.Jobs, o.Remotes = jobs, pipeline.Remotes{}
+	o.Jobs, o.Remotes = jobs, remote.Options{}
 	return Build(ctx, o)
 }

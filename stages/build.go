@@ -17,6 +17,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/oci"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/pipeline/progress"
+	"github.com/sovereign-sql/sov/pipeline/remote"
+	"github.com/sovereign-sql/sov/pipeline/store"
 	"github.com/sovereign-sql/sov/stages/bundle"
 	"github.com/sovereign-sql/sov/stages/tailscale"
 )
@@ -111,16 +113,17 @@ func newBuilder(ctx context.Context, o Options) (_ *builder, err error) {
 	if b.image, err = oci.Parse(b.imageName()); err != nil {
 		return nil, err
 	}
-	if b.store, err = pipeline.OpenStore(o.CacheDir); err != nil {
+	if b.store, err = store.Open(o.CacheDir); err != nil {
 		return nil, err
 	}
+	var cache pipeline.Cache = b.store
 	if len(o.Remotes.From)+len(o.Remotes.To) > 0 {
-		o.Remotes.Warn = func(text string) {
-			b.reporter.Report(progress.Event{Time: time.Now(), Type: progress.EventWarning, Text: text})
+		o.Remotes.Warn = func(stage, text string) {
+			b.reporter.Report(progress.Event{Time: time.Now(), Type: progress.EventWarning, Stage: stage, Text: text})
 		}
-		b.store = b.store.Connect(ctx, o.Remotes)
+		cache = remote.Wrap(ctx, b.store, o.Remotes)
 	}
-	b.engine = &pipeline.Engine{Store: b.store, Jobs: o.Jobs, NoCache: o.NoCache, Deliver: append([]string{bundle.Name}, o.Formats...),
+	b.engine = &pipeline.Engine{Store: cache, Jobs: o.Jobs, NoCache: o.NoCache, Deliver: append([]string{bundle.Name}, o.Formats...),
 		Scope: o.Recipe.Name + "/" + o.Arch, Progress: b.reporter}
 	return b, b.connect()
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/artifact/provenance"
 	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/store"
 	"github.com/sovereign-sql/sov/stages/bundle"
 	"github.com/sovereign-sql/sov/stages/runner"
 )
@@ -37,7 +38,7 @@ func filePerm(name string) fs.FileMode {
 //
 // Other forms of it that the build made (Options.Formats) lie beside its files. Those of an earlier build, which are of
 // another artifact or might be, are gone afterwards.
-func Export(ctx context.Context, store *pipeline.Store, result *pipeline.Result, dir string) ([]ExportedFile, error) {
+func Export(ctx context.Context, from *pipeline.Store, result *pipeline.Result, dir string) ([]ExportedFile, error) {
 	st := result.Stage(bundle.Name)
 	if st == nil {
 		return nil, errors.New("export: the build has no bundle")
@@ -51,7 +52,7 @@ func Export(ctx context.Context, store *pipeline.Store, result *pipeline.Result,
 	files := make([]ExportedFile, 0, len(outputs))
 	changed := len(staleFiles(dir, outputNames(outputs))) > 0
 	for _, o := range outputs {
-		f := ExportedFile{Name: o.Name, Blob: o.Blob, Changed: !store.Exported(o.Blob, filepath.Join(dir, o.Name), filePerm(o.Name))}
+		f := ExportedFile{Name: o.Name, Blob: o.Blob, Changed: !from.Exported(o.Blob, filepath.Join(dir, o.Name), filePerm(o.Name))}
 		changed = changed || f.Changed
 		files = append(files, f)
 	}
@@ -59,8 +60,8 @@ func Export(ctx context.Context, store *pipeline.Store, result *pipeline.Result,
 	if !changed {
 		return files, nil
 	}
-	if err := exportAll(ctx, store, files, dir); err != nil {
-		return nil, pipeline.Advise(fmt.Errorf("export artifact to %s: %w", dir, err), filepath.Dir(dir))
+	if err := exportAll(ctx, from, files, dir); err != nil {
+		return nil, store.Advise(fmt.Errorf("export artifact to %s: %w", dir, err), filepath.Dir(dir))
 	}
 	return files, nil
 }

@@ -28,6 +28,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/pipeline/progress"
+	"github.com/sovereign-sql/sov/pipeline/remote"
 )
 
 // Options are what a build is asked for.
@@ -45,7 +46,7 @@ type Options struct {
 	CacheDir   string // directory of the store
 	// Remotes are asked for what the store does not have, and given what the
 	// build makes. Their Warn is set here.
-	Remotes pipeline.Remotes
+	Remotes remote.Options
 	Jobs    int // stages at a time; 0: as many as there are processors
 
 	// These override the recipe.

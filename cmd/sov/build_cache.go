@@ -4,20 +4,19 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/pipeline/remote"
 )
 
 // remotes opens the remote caches that --cache-from and --cache-to name or, where a flag is not given, SOV_CACHE_FROM and
 // SOV_CACHE_TO, separated by spaces: what a CI system sets once for all jobs.
-func remotes(f buildFlags, getenv func(string) string) (pipeline.Remotes, error) {
+func remotes(f buildFlags, getenv func(string) string) (remote.Options, error) {
 	from, err := specs("--cache-from", f.cacheFrom, "SOV_CACHE_FROM", f.Offline, getenv, remote.ParseSource)
 	if err != nil {
-		return pipeline.Remotes{}, err
+		return remote.Options{}, err
 	}
 	to, err := specs("--cache-to", f.cacheTo, "SOV_CACHE_TO", f.Offline, getenv, remote.ParseTarget)
 	if err != nil {
-		return pipeline.Remotes{}, err
+		return remote.Options{}, err
 	}
 	return remote.Remotes(from, to)
 }

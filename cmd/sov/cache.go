@@ -12,6 +12,7 @@ import (
 
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/pipeline/progress"
+	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
 // A cacheCommand is what the commands below `sov cache` share.
@@ -47,7 +48,7 @@ func (cc *cacheCommand) open() (*pipeline.Store, error) {
 			return nil, err
 		}
 	}
-	return pipeline.OpenStore(dir)
+	return store.Open(dir)
 }
 
 // entryReport is one cache entry as `--json` prints it.
@@ -62,7 +63,7 @@ type entryReport struct {
 	Remote  string    `json:"remote,omitempty"` // the remote cache it came from
 }
 
-func newEntryReport(e pipeline.Entry) entryReport {
+func newEntryReport(e store.Entry) entryReport {
 	return entryReport{e.Key, e.Stage, e.Memo, e.Created.UTC(), e.Used.UTC(), e.Took.Seconds(), e.Disk, e.Remote}
 }
 
@@ -138,7 +139,7 @@ func (cc *cacheCommand) newDu() *cobra.Command {
 }
 
 func (cc *cacheCommand) newPrune() *cobra.Command {
-	var o pipeline.PruneOptions
+	var o store.PruneOptions
 	var unusedFor, olderThan, maxSize string
 	c := &cobra.Command{
 		Use:   "prune",
@@ -193,7 +194,7 @@ recently used first. A build that runs is waited for.`,
 	return c
 }
 
-func (cc *cacheCommand) printPruned(c *cobra.Command, result pipeline.PruneResult, dryRun bool) error {
+func (cc *cacheCommand) printPruned(c *cobra.Command, result store.PruneResult, dryRun bool) error {
 	if cc.asJSON {
 		reports := make([]entryReport, 0, len(result.Entries))
 		for _, e := range result.Entries {
@@ -221,11 +222,11 @@ Exit status: 0 when the cache is sound, 3 when it is not.`,
 		Example: "  sov cache verify\n  sov cache verify --repair",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			store, err := cc.open()
+			s, err := cc.open()
 			if err != nil {
 				return err
 			}
-			result, err := store.Verify(c.Context(), pipeline.VerifyOptions{Repair: repair})
+			result, err := s.Verify(c.Context(), store.VerifyOptions{Repair: repair})
 			if err != nil {
 				return err
 			}
@@ -236,7 +237,7 @@ Exit status: 0 when the cache is sound, 3 when it is not.`,
 	return c
 }
 
-func (cc *cacheCommand) printVerified(c *cobra.Command, result pipeline.VerifyResult) error {
+func (cc *cacheCommand) printVerified(c *cobra.Command, result store.VerifyResult) error {
 	if cc.asJSON {
 		if err := printJSON(c.OutOrStdout(), result); err != nil {
 			return err

@@ -28,9 +28,9 @@ computer. The file appears when it is complete.`,
 				return err
 			}
 			defer archive.Abort()
-			return cc.transfer(c, "export", func(ctx context.Context, s *pipeline.Store, o pipeline.TransferOptions) (pipeline.TransferResult, error) {
+			return cc.transfer(c, "export", func(ctx context.Context, s *pipeline.Store, o remote.TransferOptions) (remote.TransferResult, error) {
 				o.Last = last
-				result, err := s.Push(ctx, archive, o)
+				result, err := remote.Push(ctx, s, archive, o)
 				if err == nil {
 					err = archive.Commit()
 				}
@@ -56,8 +56,8 @@ left out and named.`,
 				return err
 			}
 			defer file.Close()
-			return cc.transfer(c, "import", func(ctx context.Context, s *pipeline.Store, o pipeline.TransferOptions) (pipeline.TransferResult, error) {
-				return s.Pull(ctx, archive, o)
+			return cc.transfer(c, "import", func(ctx context.Context, s *pipeline.Store, o remote.TransferOptions) (remote.TransferResult, error) {
+				return remote.Pull(ctx, s, archive, o)
 			})
 		},
 	}
@@ -77,13 +77,13 @@ type=dir,dest=PATH. What is there already is not sent again.`,
 			if err != nil {
 				return &usageError{err}
 			}
-			remote, err := new(remote.Opener).Open(spec)
+			cache, err := new(remote.Opener).Open(spec)
 			if err != nil {
 				return &usageError{err}
 			}
-			return cc.transfer(c, "push", func(ctx context.Context, s *pipeline.Store, o pipeline.TransferOptions) (pipeline.TransferResult, error) {
+			return cc.transfer(c, "push", func(ctx context.Context, s *pipeline.Store, o remote.TransferOptions) (remote.TransferResult, error) {
 				o.Last = last
-				return s.Push(ctx, remote, o)
+				return remote.Push(ctx, s, cache, o)
 			})
 		},
 	}
@@ -105,12 +105,12 @@ out and named.`,
 			if err != nil {
 				return &usageError{err}
 			}
-			remote, err := new(remote.Opener).Open(spec)
+			cache, err := new(remote.Opener).Open(spec)
 			if err != nil {
 				return &usageError{err}
 			}
-			return cc.transfer(c, "pull", func(ctx context.Context, s *pipeline.Store, o pipeline.TransferOptions) (pipeline.TransferResult, error) {
-				return s.Pull(ctx, remote, o)
+			return cc.transfer(c, "pull", func(ctx context.Context, s *pipeline.Store, o remote.TransferOptions) (remote.TransferResult, error) {
+				return remote.Pull(ctx, s, cache, o)
 			})
 		},
 	}
@@ -126,7 +126,7 @@ type transferReport struct {
 }
 
 // transfer runs one, shows how far it is, and says what came of it.
-func (cc *cacheCommand) transfer(c *cobra.Command, verb string, run func(context.Context, *pipeline.Store, pipeline.TransferOptions) (pipeline.TransferResult, error)) error {
+func (cc *cacheCommand) transfer(c *cobra.Command, verb string, run func(context.Context, *pipeline.Store, remote.TransferOptions) (remote.TransferResult, error)) error {
 	store, err := cc.open()
 	if err != nil {
 		return err
@@ -135,12 +135,12 @@ func (cc *cacheCommand) transfer(c *cobra.Command, verb string, run func(context
 	if err != nil {
 		return err
 	}
-	var result pipeline.TransferResult
+	var result remote.TransferResult
 	engine := &pipeline.Engine{Store: store, Progress: reporter}
 	err = engine.Do(c.Context(), verb, func(ctx context.Context, t *pipeline.Task) error {
 		var done, total int64
 		var err error
-		result, err = run(ctx, store, pipeline.TransferOptions{Progress: func(d, n int64) {
+		result, err = run(ctx, store, remote.TransferOptions{Progress: func(d, n int64) {
 			t.Grow(n - total)
 			t.Add(d - done)
 			done, total = d, n

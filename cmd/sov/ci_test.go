@@ -10,8 +10,6 @@ import (
 	"testing"
 
 	"github.com/goccy/go-yaml"
-
-	"github.com/sovereign-sql/sov/pipeline/remote"
 )
 
 // ciFiles are the CI recipes that people copy, and the project's own.
@@ -170,7 +168,7 @@ func TestRemotesOfEnvironment(t *testing.T) {
 	env := map[string]string{"SOV_CACHE_FROM": "type=dir,src=/a registry.example.com/b", "SOV_CACHE_TO": "registry.example.com/b,mode=min"}
 	getenv := func(name string) string { return env[name] }
 	r, err := remotes(buildFlags{}, getenv)
-	if err != nil || len(r.From) != 2 || len(r.To) != 1 || r.To[0].Max || r.From[1] != r.To[0].Remote {
+	if err != nil || len(r.From) != 2 || len(r.To) != 1 || r.To[0].Max || r.From[1] != r.To[0].Cache {
 		t.Errorf("%+v, %v", r, err)
 	}
 	var offline buildFlags
@@ -182,7 +180,7 @@ func TestRemotesOfEnvironment(t *testing.T) {
 	if _, err := remotes(offline, getenv); err == nil {
 		t.Error("a registry is taken offline")
 	}
-	if r, err := remotes(buildFlags{cacheFrom: []string{"type=dir,src=/c"}}, getenv); err != nil || len(r.From) != 1 || r.From[0].(*remote.Cache).Name() != "/c" {
+	if r, err := remotes(buildFlags{cacheFrom: []string{"type=dir,src=/c"}}, getenv); err != nil || len(r.From) != 1 || r.From[0].Name() != "/c" {
 		t.Errorf("the flag does not come first: %+v, %v", r, err)
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
 // Names in a directory and in a file; see the package comment.
@@ -22,12 +22,12 @@ const (
 
 func indexName(key string) string { return "index/" + key + ".json" }
 
-func pieceName(d pipeline.Digest) string { return "pieces/" + d.Hex()[:2] + "/" + d.Hex() }
+func pieceName(d store.Digest) string { return "pieces/" + d.Hex()[:2] + "/" + d.Hex() }
 
 // keyOf returns the key of an index's name, or "".
 func keyOf(name string) string {
 	key := strings.TrimSuffix(strings.TrimPrefix(name, "index/"), ".json")
-	if _, err := pipeline.ParseDigest("sha256:" + key); err != nil || indexName(key) != name {
+	if _, err := store.ParseDigest("sha256:" + key); err != nil || indexName(key) != name {
 		return ""
 	}
 	return key
@@ -35,7 +35,7 @@ func keyOf(name string) string {
 
 // Dir returns the cache in a directory, which is made when something is put
 // there. Files appear in it whole; several computers may share it.
-func Dir(path string) *Cache { return newCache(path, &dir{root: path}) }
+func Dir(path string) *PieceCache { return newCache(path, &dir{root: path}) }
 
 type dir struct {
 	root  string
@@ -83,7 +83,7 @@ func (d *dir) read(name string, limit int64) ([]byte, error) {
 func readAtMost(r io.Reader, limit int64) ([]byte, error) {
 	b, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if err == nil && int64(len(b)) > limit {
-		err = fmt.Errorf("%w: it is longer than %d bytes", pipeline.ErrRefused, limit)
+		err = fmt.Errorf("%w: it is longer than %d bytes", ErrRefused, limit)
 	}
 	return b, err
 }

@@ -10,7 +10,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
-	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
 // Bounds of a piece's length, in bytes. A root file system comes to about a
@@ -111,20 +111,20 @@ func repack(content []byte) (piece, []byte) { return packWith(otherEncoder(), co
 
 func packWith(e *zstd.Encoder, content []byte) (piece, []byte) {
 	stored := e.EncodeAll(content, nil)
-	return piece{Digest: pipeline.DigestOf(stored), Size: int64(len(stored)), Length: int64(len(content))}, stored
+	return piece{Digest: store.DigestOf(stored), Size: int64(len(stored)), Length: int64(len(content))}, stored
 }
 
 // unpack checks a piece's compressed form and returns its content.
 func unpack(p piece, stored []byte) ([]byte, error) {
 	if int64(len(stored)) != p.Size {
-		return nil, fmt.Errorf("%w: piece %s has %d bytes in place of %d", pipeline.ErrRefused, p.Digest.Short(), len(stored), p.Size)
+		return nil, fmt.Errorf("%w: piece %s has %d bytes in place of %d", ErrRefused, p.Digest.Short(), len(stored), p.Size)
 	}
-	if got := pipeline.DigestOf(stored); got != p.Digest {
-		return nil, fmt.Errorf("%w: piece %s has the digest %s", pipeline.ErrRefused, p.Digest.Short(), got.Short())
+	if got := store.DigestOf(stored); got != p.Digest {
+		return nil, fmt.Errorf("%w: piece %s has the digest %s", ErrRefused, p.Digest.Short(), got.Short())
 	}
 	content, err := decoder().DecodeAll(stored, make([]byte, 0, p.Length))
 	if err != nil || int64(len(content)) != p.Length {
-		return nil, fmt.Errorf("%w: piece %s does not decompress to %d bytes", pipeline.ErrRefused, p.Digest.Short(), p.Length)
+		return nil, fmt.Errorf("%w: piece %s does not decompress to %d bytes", ErrRefused, p.Digest.Short(), p.Length)
 	}
 	return content, nil
 }

@@ -23,7 +23,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/sovereign-sql/sov/internal/fetch"
-	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
 // Media types of what is kept in a registry.
@@ -61,7 +61,7 @@ type RegistryOptions struct {
 
 // Registry returns the cache in a repository, such as
 // "registry.example.com/team/sov-cache". It has no tag: keys are the tags.
-func Registry(repository string, o RegistryOptions) (*Cache, error) {
+func Registry(repository string, o RegistryOptions) (*PieceCache, error) {
 	repo, err := name.NewRepository(repository)
 	if err != nil {
 		return nil, fmt.Errorf("remote cache %q: %w; write HOST/REPOSITORY, without a tag", repository, err)
@@ -213,17 +213,17 @@ func (r *registry) index(ctx context.Context, key string) (encoded []byte, err e
 		}
 		var m manifest
 		if err := json.Unmarshal(got.Manifest, &m); err != nil {
-			return fmt.Errorf("%w: decode its manifest: %w", pipeline.ErrRefused, err)
+			return fmt.Errorf("%w: decode its manifest: %w", ErrRefused, err)
 		}
 		if m.ArtifactType != artifactType || m.Config.MediaType != indexType {
-			return fmt.Errorf("%w: its manifest is of something else", pipeline.ErrRefused)
+			return fmt.Errorf("%w: its manifest is of something else", ErrRefused)
 		}
 		encoded = m.Config.Data
 		if encoded == nil {
 			encoded, err = r.read(ctx, puller, m.Config.Digest, maxIndex)
 		}
-		if err == nil && string(pipeline.DigestOf(encoded)) != m.Config.Digest.String() {
-			err = fmt.Errorf("%w: its index does not have the digest that its manifest says", pipeline.ErrRefused)
+		if err == nil && string(store.DigestOf(encoded)) != m.Config.Digest.String() {
+			err = fmt.Errorf("%w: its index does not have the digest that its manifest says", ErrRefused)
 		}
 		return err
 	})
@@ -240,7 +240,7 @@ func (r *registry) piece(ctx context.Context, p piece) (stored []byte, err error
 		return err
 	})
 	if errors.Is(err, io.ErrUnexpectedEOF) {
-		err = fmt.Errorf("%w: piece %s is cut off after %d of %d bytes", pipeline.ErrRefused, p.Digest.Short(), len(stored), p.Size)
+		err = fmt.Errorf("%w: piece %s is cut off after %d of %d bytes", ErrRefused, p.Digest.Short(), len(stored), p.Size)
 	}
 	return stored, err
 }
@@ -261,7 +261,7 @@ func (r *registry) read(ctx context.Context, puller *remote.Puller, digest v1.Ha
 	// At the end the library compares digests. An error that is not the
 	// network's comes of that.
 	if err != nil && ctx.Err() == nil && !fetch.Passing(err) && !fetch.Unreachable(err) {
-		err = fmt.Errorf("%w: %w", pipeline.ErrRefused, err)
+		err = fmt.Errorf("%w: %w", ErrRefused, err)
 	}
 	return b, err
 }
@@ -325,7 +325,7 @@ type layer struct {
 }
 
 func newLayer(content []byte, mediaType types.MediaType) (*layer, error) {
-	digest, err := v1.NewHash(string(pipeline.DigestOf(content)))
+	digest, err := v1.NewHash(string(store.DigestOf(content)))
 	if err != nil {
 		return nil, err
 	}

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/sovereign-sql/sov/pipeline"
 )
 
 // A Spec is a remote cache as a person writes it.
@@ -90,11 +88,11 @@ func (s *Spec) set(name, value, pathField string, known []string) (err error) {
 // An Opener opens each cache once, so that what is learnt about one that is
 // both read and written counts for both.
 type Opener struct {
-	caches map[Spec]*Cache
+	caches map[Spec]*PieceCache
 }
 
 // Open returns the cache that a Spec names. Nothing is asked of it yet.
-func (o *Opener) Open(s Spec) (*Cache, error) {
+func (o *Opener) Open(s Spec) (*PieceCache, error) {
 	s.Max = false
 	if c := o.caches[s]; c != nil {
 		return c, nil
@@ -107,15 +105,15 @@ func (o *Opener) Open(s Spec) (*Cache, error) {
 		}
 	}
 	if o.caches == nil {
-		o.caches = map[Spec]*Cache{}
+		o.caches = map[Spec]*PieceCache{}
 	}
 	o.caches[s] = c
 	return c, nil
 }
 
 // Remotes are the remotes of a build, from what a person wrote.
-func Remotes(from, to []Spec) (pipeline.Remotes, error) {
-	var out pipeline.Remotes
+func Remotes(from, to []Spec) (Options, error) {
+	var out Options
 	var opener Opener
 	for _, s := range from {
 		c, err := opener.Open(s)
@@ -129,7 +127,7 @@ func Remotes(from, to []Spec) (pipeline.Remotes, error) {
 		if err != nil {
 			return out, err
 		}
-		out.To = append(out.To, pipeline.Target{Remote: c, Max: s.Max})
+		out.To = append(out.To, Target{Cache: c, Max: s.Max})
 	}
 	return out, nil
 }

@@ -1,4 +1,4 @@
-package pipeline
+package store
 
 import (
 	"errors"
@@ -31,9 +31,8 @@ func Advise(err error, place string) error {
 	return err
 }
 
-// advise is Advise for errors that come from the cache's disk rather than from
-// the build.
-func (s *Store) advise(err error) error { return Advise(err, "the cache "+s.dir) }
+// Advise is the function Advise for errors of the disk that holds the store.
+func (s *Store) Advise(err error) error { return Advise(err, "the cache "+s.dir) }
 
 // diskAdvice returns what to do about an error of the disk that holds place,
 // or "" if err is about something else.

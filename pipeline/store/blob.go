@@ -1,4 +1,4 @@
-package pipeline
+package store
 
 import (
 	"context"
@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -31,12 +30,7 @@ func (e *BlobError) Error() string {
 
 // Put stores what r gives.
 func (s *Store) Put(ctx context.Context, r io.Reader) (Blob, error) {
-	ws, err := s.newWorkspace()
-	if err != nil {
-		return Blob{}, err
-	}
-	defer ws.close()
-	w, err := newWriter(s, ws, func(Blob, error) {})
+	w, err := s.Create(nil)
 	if err != nil {
 		return Blob{}, err
 	}
@@ -47,23 +41,14 @@ func (s *Store) Put(ctx context.Context, r io.Reader) (Blob, error) {
 	return w.Commit()
 }
 
-// Open opens a blob for reading, after checking it as the package comment
-// says. A blob that is missing or damaged is fetched if a remote has it; else
-// the error is a *BlobError.
+// Open opens a blob for reading, after checking it as the package comment says. If it is missing
+// or damaged, the error is a *BlobError.
 func (s *Store) Open(b Blob) (*os.File, error) {
-	f, err := s.openHere(b)
-	var bad *BlobError
-	if !errors.As(err, &bad) || len(s.behind.live()) == 0 {
-		return f, err
-	}
-	if err := s.ensure(b, nil); err != nil {
-		return nil, err
-	}
-	return s.openHere(b)
+	f, err := s.openChecked(b)
+	return f, s.losing(b, err)
 }
 
-// openHere is Open without remotes.
-func (s *Store) openHere(b Blob) (*os.File, error) {
+func (s *Store) openChecked(b Blob) (*os.File, error) {
 	if _, err := ParseDigest(string(b.Digest)); err != nil {
 		return nil, err
 	}
@@ -81,13 +66,19 @@ func (s *Store) openHere(b Blob) (*os.File, error) {
 	return f, nil
 }
 
-// check is openHere for callers that only want to know.
-func (s *Store) check(b Blob) error {
-	f, err := s.openHere(b)
+// Check is Open for callers that only want to know whether a blob is here.
+func (s *Store) Check(b Blob) error {
+	f, err := s.openChecked(b)
 	if err != nil {
 		return err
 	}
 	return f.Close()
+}
+
+// Has reports whether a blob is here, good or not.
+func (s *Store) Has(d Digest) bool {
+	_, err := os.Stat(s.blobPath(d))
+	return err == nil
 }
 
 // verify checks the open blob f. A damaged blob is removed.
@@ -140,7 +131,7 @@ func (s *Store) removeDamaged(f *os.File, d Digest, detail string) error {
 		return os.Remove(f.Name())
 	})
 	if err != nil {
-		return s.advise(fmt.Errorf("blob %s is damaged (%s); remove it: %w", d.Short(), detail, err))
+		return s.Advise(fmt.Errorf("blob %s is damaged (%s); remove it: %w", d.Short(), detail, err))
 	}
 	return &BlobError{Digest: d, Detail: detail}
 }
@@ -148,7 +139,7 @@ func (s *Store) removeDamaged(f *os.File, d Digest, detail string) error {
 // install moves the complete temporary file f to its place as blob b. If the
 // blob is there and good, the temporary file is dropped.
 func (s *Store) install(f *os.File, b Blob) error {
-	if s.check(b) == nil {
+	if s.Check(b) == nil {
 		return os.Remove(f.Name())
 	}
 	if err := f.Chmod(0o444); err != nil {
@@ -199,61 +190,4 @@ func (c contextReader) Read(p []byte) (int, error) {
 		return 0, context.Cause(c.ctx)
 	}
 	return c.r.Read(p)
-}
-
-// A stamp is what stat(2) says about a file that changes whenever its content
-// does. The zero stamp matches no file.
-type stamp struct {
-	size         int64
-	inode        uint64
-	mtime, ctime int64 // ns since 1970
-}
-
-func stampOf(f *os.File) (stamp, error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return stamp{}, &os.PathError{Op: "stat", Path: f.Name(), Err: err}
-	}
-	return stampOfStat(&st), nil
-}
-
-func stampOfStat(st *unix.Stat_t) stamp {
-	return stamp{st.Size, st.Ino, st.Mtim.Nano(), st.Ctim.Nano()}
-}
-
-const stampFormat = "1 size=%d inode=%d mtime=%d ctime=%d\n"
-
-func (st stamp) String() string {
-	return fmt.Sprintf(stampFormat, st.size, st.inode, st.mtime, st.ctime)
-}
-
-func parseStamp(text string) stamp {
-	var st stamp
-	fmt.Sscanf(text, stampFormat, &st.size, &st.inode, &st.mtime, &st.ctime)
-	if st.String() != text {
-		return stamp{}
-	}
-	return st
-}
-
-func (s *Store) readStamp(d Digest) stamp {
-	b, err := os.ReadFile(s.stampPath(d))
-	if err != nil {
-		return stamp{}
-	}
-	return parseStamp(string(b))
-}
-
-// writeStamp records that a blob was found good. A stamp that is lost or torn
-// costs one more hashing, so it is neither synced nor an error.
-func (s *Store) writeStamp(d Digest, st stamp) {
-	path := s.stampPath(d)
-	os.Mkdir(filepath.Dir(path), 0o755)
-	os.WriteFile(path, []byte(st.String()), 0o644)
-}
-
-// touch notes that the action under key was used at now. A store that cannot
-// be written forgets it.
-func (s *Store) touch(key string, now time.Time) {
-	os.Chtimes(s.actionPath(key), now, now)
 }

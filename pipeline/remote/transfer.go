@@ -1,4 +1,4 @@
-package pipeline
+package remote
 
 import (
 	"context"
@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
 // TransferOptions say what Push and Pull transfer.
@@ -33,18 +35,18 @@ type TransferResult struct {
 
 // transfer is one Push or Pull.
 type transfer struct {
-	store   *Store
-	remote  Remote
+	local   *store.Store
+	remote  Cache
 	options TransferOptions
 
 	mu          sync.Mutex
 	done, total int64
 	res         TransferResult
-	blobs       map[Digest]bool
+	blobs       map[store.Digest]bool
 }
 
-func (s *Store) newTransfer(remote Remote, o TransferOptions) *transfer {
-	return &transfer{store: s, remote: remote, options: o, blobs: map[Digest]bool{}}
+func newTransfer(local *store.Store, remote Cache, o TransferOptions) *transfer {
+	return &transfer{local: local, remote: remote, options: o, blobs: map[store.Digest]bool{}}
 }
 
 func (t *transfer) grow(n int64)     { t.advance(0, n) }
@@ -61,7 +63,7 @@ func (t *transfer) advance(done, total int64) {
 }
 
 // count adds a record and those of its blobs that are in the store.
-func (t *transfer) count(a *action) {
+func (t *transfer) count(a *store.Record) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.res.Entries++
@@ -69,7 +71,7 @@ func (t *transfer) count(a *action) {
 		switch {
 		case t.blobs[o.Digest]:
 			continue
-		case t.store.check(o.Blob) == nil:
+		case t.local.Check(o.Blob) == nil:
 			t.res.Blobs++
 			t.res.Bytes += o.Size
 		default:
@@ -87,34 +89,27 @@ func (t *transfer) refuse(what string, err error) {
 
 // Push gives a remote all results, or those of the last builds, with their
 // blobs. What is there already is not sent again.
-func (s *Store) Push(ctx context.Context, remote Remote, o TransferOptions) (TransferResult, error) {
-	release, err := s.Use(ctx, nil)
+func Push(ctx context.Context, local *store.Store, remote Cache, o TransferOptions) (TransferResult, error) {
+	release, err := local.Use(ctx, nil)
 	if err != nil {
 		return TransferResult{}, err
 	}
 	defer release()
-	inv, err := s.inventory(ctx)
+	records, err := local.Records(ctx, o.Last)
 	if err != nil {
 		return TransferResult{}, err
 	}
-	var kept map[string]bool
-	if o.Last {
-		kept = s.keptKeys(inv, PruneOptions{KeepLast: true})
-	}
 	// A record promises its memos: those go first.
-	slices.SortStableFunc(inv.actions, func(a, b storedAction) int { return len(a.Memos) - len(b.Memos) })
-	t := s.newTransfer(remote, o)
+	slices.SortStableFunc(records, func(a, b *store.Record) int { return len(a.Memos) - len(b.Memos) })
+	t := newTransfer(local, remote, o)
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(parallelRecords)
-	for _, a := range inv.actions {
-		if o.Last && !kept[a.Key] {
-			continue
-		}
+	for _, a := range records {
 		group.Go(func() error {
-			if err := s.put(ctx, remote, a.action, nil, t.grow, t.progress); err != nil {
-				return fmt.Errorf("send %s %s to %s: %w", a.Stage, shortKey(a.Key), remote.Name(), err)
+			if err := put(ctx, local, remote, a, nil, t.grow, t.progress); err != nil {
+				return fmt.Errorf("send %s %s to %s: %w", a.Stage, store.ShortKey(a.Key), remote.Name(), err)
 			}
-			t.count(a.action)
+			t.count(a)
 			return nil
 		})
 	}
@@ -123,8 +118,8 @@ func (s *Store) Push(ctx context.Context, remote Remote, o TransferOptions) (Tra
 
 // Pull takes everything over that a remote has. Entries that turn out to be
 // damaged are left out and named in the result.
-func (s *Store) Pull(ctx context.Context, remote Remote, o TransferOptions) (TransferResult, error) {
-	release, err := s.Use(ctx, nil)
+func Pull(ctx context.Context, local *store.Store, remote Cache, o TransferOptions) (TransferResult, error) {
+	release, err := local.Use(ctx, nil)
 	if err != nil {
 		return TransferResult{}, err
 	}
@@ -133,13 +128,13 @@ func (s *Store) Pull(ctx context.Context, remote Remote, o TransferOptions) (Tra
 	if err != nil {
 		return TransferResult{}, fmt.Errorf("list %s: %w", remote.Name(), err)
 	}
-	t := s.newTransfer(remote, o)
+	t := newTransfer(local, remote, o)
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(parallelRecords)
 	for _, key := range keys {
 		group.Go(func() error {
 			if err := t.pull(ctx, key); err != nil {
-				return fmt.Errorf("get %s from %s: %w", shortKey(key), remote.Name(), err)
+				return fmt.Errorf("get %s from %s: %w", store.ShortKey(key), remote.Name(), err)
 			}
 			return nil
 		})
@@ -155,14 +150,14 @@ func (t *transfer) end(err error) (TransferResult, error) {
 // pull takes one record over, blobs first.
 func (t *transfer) pull(ctx context.Context, key string) error {
 	raw, err := t.remote.Record(ctx, key)
-	var a *action
+	var a *store.Record
 	if err == nil {
-		if a, err = parseAction(raw, key); err != nil {
+		if a, err = store.ParseRecord(raw, key); err != nil {
 			err = fmt.Errorf("%w: %w", ErrRefused, err)
 		}
 	}
 	if err != nil {
-		return t.forgive("record "+shortKey(key), err)
+		return t.forgive("record "+store.ShortKey(key), err)
 	}
 	for _, o := range a.Outputs {
 		err := t.pullBlob(ctx, key, o.Blob)
@@ -171,21 +166,16 @@ func (t *transfer) pull(ctx context.Context, key string) error {
 			continue
 		}
 		if err != nil {
-			return t.forgive(fmt.Sprintf("%s of %s %s", o.Name, a.Stage, shortKey(key)), err)
+			return t.forgive(fmt.Sprintf("%s of %s %s", o.Name, a.Stage, store.ShortKey(key)), err)
 		}
 	}
 	// A result of this computer is not overwritten by one of another.
-	have, _, err := t.store.lookup(key, func(*action, Digest) bool { return false })
-	if err != nil || have != nil {
+	have, _, err := t.local.Load(key)
+	if err != nil || have != nil && t.local.Complete(have) {
 		t.count(a)
 		return err
 	}
-	ws, err := t.store.newWorkspace()
-	if err != nil {
-		return err
-	}
-	defer ws.close()
-	if err := t.store.save(ws, a); err != nil {
+	if err := t.local.Save(a); err != nil {
 		return err
 	}
 	t.count(a)
@@ -206,18 +196,18 @@ func (t *transfer) forgive(what string, err error) error {
 }
 
 // pullBlob brings a blob into the store, of several that want it only one.
-func (t *transfer) pullBlob(ctx context.Context, key string, b Blob) error {
-	if t.store.check(b) == nil {
+func (t *transfer) pullBlob(ctx context.Context, key string, b store.Blob) error {
+	if t.local.Check(b) == nil {
 		return nil
 	}
-	lock, err := waitLock(ctx, t.store.lockPath(fetchLock(b.Digest)), exclusive, true, nil)
+	release, err := t.local.LockBlob(ctx, b.Digest)
 	if err != nil {
-		return t.store.advise(err)
+		return t.local.Advise(err)
 	}
-	defer lock.release()
-	if t.store.check(b) == nil {
+	defer release()
+	if t.local.Check(b) == nil {
 		return nil
 	}
 	t.grow(b.Size)
-	return t.store.fetchFrom(ctx, t.remote, key, b, t.progress)
+	return fetchFrom(ctx, t.local, t.remote, key, b, t.progress)
 }

@@ -1,4 +1,4 @@
-package pipeline
+package store
 
 import (
 	"crypto/sha256"
@@ -17,7 +17,7 @@ import (
 type Writer struct {
 	store  *Store
 	f      *os.File
-	done   func(Blob, error) // tells the job that the writer is finished
+	done   func(Blob, error) // is called when the writer is finished
 	closed bool
 
 	sequential hash.Hash // of the first `end` bytes
@@ -34,10 +34,14 @@ var (
 // errWriterClosed is what a Writer says after Commit or Abort.
 var errWriterClosed = errors.New("blob writer used after Commit or Abort")
 
-func newWriter(s *Store, ws *workspace, done func(Blob, error)) (*Writer, error) {
-	f, err := ws.create()
+// Create begins a blob. done, if not nil, is called when the writer is finished.
+func (s *Store) Create(done func(Blob, error)) (*Writer, error) {
+	f, err := s.createTemp()
 	if err != nil {
-		return nil, s.advise(fmt.Errorf("create temporary file: %w", err))
+		return nil, err
+	}
+	if done == nil {
+		done = func(Blob, error) {}
 	}
 	return &Writer{store: s, f: f, done: done, sequential: sha256.New()}, nil
 }
@@ -50,7 +54,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 	n, err := w.f.WriteAt(p, w.end)
 	w.sequential.Write(p[:n])
 	w.end += int64(n)
-	return n, w.store.advise(err)
+	return n, w.store.Advise(err)
 }
 
 // WriteAt writes p at offset off.
@@ -60,7 +64,7 @@ func (w *Writer) WriteAt(p []byte, off int64) (int, error) {
 	}
 	w.markRandom()
 	n, err := w.f.WriteAt(p, off)
-	return n, w.store.advise(err)
+	return n, w.store.Advise(err)
 }
 
 // Truncate sets the size of the blob, with zeros (a hole) where it grows.
@@ -69,7 +73,7 @@ func (w *Writer) Truncate(size int64) error {
 		return errWriterClosed
 	}
 	w.markRandom()
-	return w.store.advise(w.f.Truncate(size))
+	return w.store.Advise(w.f.Truncate(size))
 }
 
 // File returns the file behind the writer, for code that wants an *os.File
@@ -89,9 +93,11 @@ func (w *Writer) markRandom() {
 // is left behind.
 func (w *Writer) Commit() (Blob, error) { return w.finish(nil) }
 
-// commitAs is Commit for content that should be b. The error matches
-// ErrRefused if it is not.
-func (w *Writer) commitAs(b Blob) error {
+// ErrRefused is in the error of CommitAs about other content.
+var ErrRefused = errors.New("refused")
+
+// CommitAs is Commit for content that should be b. The error matches ErrRefused if it is not.
+func (w *Writer) CommitAs(b Blob) error {
 	_, err := w.finish(&b)
 	return err
 }
@@ -105,7 +111,7 @@ func (w *Writer) finish(want *Blob) (Blob, error) {
 	w.f.Close()
 	if err != nil {
 		os.Remove(w.f.Name())
-		err = w.store.advise(fmt.Errorf("store blob: %w", err))
+		err = w.store.Advise(fmt.Errorf("store blob: %w", err))
 	}
 	w.done(b, err)
 	return b, err

@@ -1,11 +1,10 @@
-package pipeline
+package store
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -60,7 +59,7 @@ func (s *Store) Prune(ctx context.Context, o PruneOptions) (PruneResult, error) 
 		}
 	})
 	if err != nil {
-		return PruneResult{}, s.advise(fmt.Errorf("prune cache: lock it: %w", err))
+		return PruneResult{}, s.Advise(fmt.Errorf("prune cache: lock it: %w", err))
 	}
 	defer lock.release()
 	inv, err := s.inventory(ctx)
@@ -82,7 +81,7 @@ func (s *Store) Prune(ctx context.Context, o PruneOptions) (PruneResult, error) 
 		return res, nil
 	}
 	if err := s.remove(ctx, inv, removed, unnamed); err != nil {
-		return res, s.advise(fmt.Errorf("prune cache: %w", err))
+		return res, s.Advise(fmt.Errorf("prune cache: %w", err))
 	}
 	return res, nil
 }
@@ -101,7 +100,7 @@ func (s *Store) keptKeys(inv *inventory, o PruneOptions) map[string]bool {
 			kept[k] = true
 		}
 	}
-	for _, a := range inv.actions {
+	for _, a := range inv.records {
 		if kept[a.Key] {
 			for _, m := range a.Memos {
 				kept[m] = true
@@ -111,38 +110,17 @@ func (s *Store) keptKeys(inv *inventory, o PruneOptions) map[string]bool {
 	return kept
 }
 
-// lastKeys returns the keys of the last build of every scope. A scope whose
-// name is too long to be a file's goes by its digest.
-func (s *Store) lastKeys() map[string][]string {
-	paths, _ := filepath.Glob(filepath.Join(s.dir, "last", "*.json"))
-	keys := map[string][]string{}
-	for _, p := range paths {
-		var last lastBuild
-		if b, err := os.ReadFile(p); err != nil || unseal(b, &last) != nil {
-			continue
-		}
-		scope, err := url.PathUnescape(strings.TrimSuffix(filepath.Base(p), ".json"))
-		if err != nil {
-			continue
-		}
-		for _, st := range last.Stages {
-			keys[scope] = append(keys[scope], st.Key)
-		}
-	}
-	return keys
-}
-
 // choose divides the actions into those that go and those that stay.
-func choose(inv *inventory, o PruneOptions, keep map[string]bool) (removed, kept []storedAction) {
+func choose(inv *inventory, o PruneOptions, keep map[string]bool) (removed, kept []storedRecord) {
 	names := map[Digest]int{} // how many remaining actions name a blob
 	var disk int64
-	for _, a := range inv.actions {
+	for _, a := range inv.records {
 		if !keep[a.Key] && (o.All || a.used.Before(o.UnusedSince) || a.Created.Before(o.MadeBefore)) {
 			removed = append(removed, a)
 			continue
 		}
 		kept = append(kept, a)
-		for d := range a.digests() {
+		for d := range a.Digests() {
 			if names[d]++; names[d] == 1 {
 				disk += inv.blobs[d]
 			}
@@ -159,7 +137,7 @@ func choose(inv *inventory, o PruneOptions, keep map[string]bool) (removed, kept
 			continue
 		}
 		removed = append(removed, a)
-		for d := range a.digests() {
+		for d := range a.Digests() {
 			if names[d]--; names[d] == 0 {
 				disk -= inv.blobs[d]
 			}
@@ -169,10 +147,10 @@ func choose(inv *inventory, o PruneOptions, keep map[string]bool) (removed, kept
 }
 
 // unnamedBlobs returns the blobs that none of the actions names.
-func unnamedBlobs(inv *inventory, actions []storedAction) []Digest {
+func unnamedBlobs(inv *inventory, actions []storedRecord) []Digest {
 	named := map[Digest]bool{}
 	for _, a := range actions {
-		for d := range a.digests() {
+		for d := range a.Digests() {
 			named[d] = true
 		}
 	}
@@ -188,10 +166,10 @@ func unnamedBlobs(inv *inventory, actions []storedAction) []Digest {
 
 // remove removes records before blobs, so that a record never names a blob
 // that was pruned, wherever it is interrupted.
-func (s *Store) remove(ctx context.Context, inv *inventory, actions []storedAction, blobs []Digest) error {
+func (s *Store) remove(ctx context.Context, inv *inventory, actions []storedRecord, blobs []Digest) error {
 	var paths []string
 	for _, a := range actions {
-		paths = append(paths, s.actionPath(a.Key))
+		paths = append(paths, s.recordPath(a.Key))
 	}
 	for _, d := range inv.damaged {
 		paths = append(paths, d.path)
@@ -209,7 +187,7 @@ func (s *Store) remove(ctx context.Context, inv *inventory, actions []storedActi
 			return err
 		}
 	}
-	return s.sweepWorkspaces()
+	return s.Sweep()
 }
 
 // staleNotes returns locks of actions and blobs, which nobody can hold now, and notes

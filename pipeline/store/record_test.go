@@ -1,4 +1,4 @@
-package pipeline
+package store
 
 import (
 	"bytes"
@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-func sampleAction() *action {
-	return &action{
+func sampleRecord() *Record {
+	return &Record{
 		Key: strings.Repeat("ab", 32), Stage: "packages", Created: time.Unix(1700000000, 0).UTC(), Seconds: 1.5,
 		Fields:   []Field{{"recipe", "json", `{"html":"<&>","line":"\u2028"}`}, {"version", "int", "3"}},
 		Outputs:  []Output{{"db.tar", Blob{DigestOf([]byte("x")), 1}}},
@@ -20,12 +20,12 @@ func sampleAction() *action {
 }
 
 func TestActionRecordRoundTrip(t *testing.T) {
-	want := sampleAction()
+	want := sampleRecord()
 	b, err := seal(want)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := parseAction(b, want.Key)
+	got, err := ParseRecord(b, want.Key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,7 +36,7 @@ func TestActionRecordRoundTrip(t *testing.T) {
 
 // Every single flipped bit and every cut of a record is noticed.
 func TestActionRecordDamage(t *testing.T) {
-	a := sampleAction()
+	a := sampleRecord()
 	b, err := seal(a)
 	if err != nil {
 		t.Fatal(err)
@@ -45,18 +45,18 @@ func TestActionRecordDamage(t *testing.T) {
 		for bit := range 8 {
 			bad := bytes.Clone(b)
 			bad[i] ^= 1 << bit
-			if got, err := parseAction(bad, a.Key); err == nil && !reflect.DeepEqual(got, a) {
+			if got, err := ParseRecord(bad, a.Key); err == nil && !reflect.DeepEqual(got, a) {
 				t.Errorf("bit %d of byte %d flipped: accepted as %+v", bit, i, got)
 			}
 		}
-		if _, err := parseAction(b[:i], a.Key); err == nil {
+		if _, err := ParseRecord(b[:i], a.Key); err == nil {
 			t.Errorf("cut after %d bytes: accepted", i)
 		}
 	}
 }
 
 func FuzzActionRecord(f *testing.F) {
-	a := sampleAction()
+	a := sampleRecord()
 	good, err := seal(a)
 	if err != nil {
 		f.Fatal(err)
@@ -77,7 +77,7 @@ func FuzzActionRecord(f *testing.F) {
 
 // check parses b and holds what is accepted to what lookup relies on.
 func check(t *testing.T, b []byte, key string) {
-	a, err := parseAction(b, key)
+	a, err := ParseRecord(b, key)
 	if err != nil {
 		return
 	}
@@ -85,7 +85,7 @@ func check(t *testing.T, b []byte, key string) {
 		t.Errorf("key %q", a.Key)
 	}
 	for _, o := range a.Outputs {
-		if _, err := ParseDigest(string(o.Digest)); err != nil || !validName(o.Name) || o.Size < 0 {
+		if _, err := ParseDigest(string(o.Digest)); err != nil || !ValidName(o.Name) || o.Size < 0 {
 			t.Errorf("output %+v was accepted", o)
 		}
 	}
@@ -93,7 +93,7 @@ func check(t *testing.T, b []byte, key string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := parseAction(again, key); err != nil {
+	if _, err := ParseRecord(again, key); err != nil {
 		t.Errorf("accepted once, refused when written again: %v", err)
 	}
 }

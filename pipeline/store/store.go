@@ -1,4 +1,4 @@
-package pipeline
+package store
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,8 +16,10 @@ import (
 // comment describes its layout and guarantees. Its methods may be called from
 // several goroutines, and several processes may use one directory.
 type Store struct {
-	dir    string
-	behind *behind // nil: nothing
+	dir string
+
+	mu   sync.Mutex
+	lost map[Digest]bool // blobs that were looked for in vain
 }
 
 // cacheDirTag tells backup programs to leave a directory out
@@ -24,18 +27,18 @@ type Store struct {
 const cacheDirTag = "Signature: 8a477f597d28d172789f06886806bc55\n" +
 	"# This directory is a build cache: everything in it can be made again.\n"
 
-// OpenStore opens the store in dir, making it if it is not there. A store on
+// Open opens the store in dir, making it if it is not there. A store on
 // a read-only file system can be opened; builds that find everything in it
 // succeed, and anything that has to be written fails with an error that says
 // what to do.
-func OpenStore(dir string) (*Store, error) {
+func Open(dir string) (*Store, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open cache %s: %w", dir, err)
 	}
 	s := &Store{dir: abs}
 	if err := s.layout(); err != nil && !s.usableReadOnly(err) {
-		return nil, s.advise(fmt.Errorf("open cache: %w", err))
+		return nil, s.Advise(fmt.Errorf("open cache: %w", err))
 	}
 	return s, nil
 }
@@ -77,7 +80,7 @@ func (s *Store) stampPath(d Digest) string {
 	return filepath.Join(s.dir, "stamps", h[:2], h)
 }
 
-func (s *Store) actionPath(key string) string {
+func (s *Store) recordPath(key string) string {
 	return filepath.Join(s.dir, "actions", key+".json")
 }
 
@@ -95,15 +98,14 @@ func (s *Store) Use(ctx context.Context, onWait func(holder string)) (release fu
 		return func() {}, nil // nothing can be pruned from it through here
 	}
 	if err != nil {
-		return nil, s.advise(fmt.Errorf("lock cache: %w", err))
+		return nil, s.Advise(fmt.Errorf("lock cache: %w", err))
 	}
 	return l.release, nil
 }
 
-// writeFileAtomic gives path the content b, synced, or leaves it as it was.
-// The temporary file is made in ws.
-func writeFileAtomic(ws *workspace, path string, b []byte) error {
-	f, err := ws.create()
+// writeFile gives path, in the store, the content b, synced, or leaves it as it was.
+func (s *Store) writeFile(path string, b []byte) error {
+	f, err := s.createTemp()
 	if err != nil {
 		return err
 	}
@@ -111,11 +113,11 @@ func writeFileAtomic(ws *workspace, path string, b []byte) error {
 	if err == nil {
 		err = f.Sync()
 	}
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
 	if err == nil {
 		err = os.Rename(f.Name(), path)
+	}
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
 	}
 	if err != nil {
 		os.Remove(f.Name())

@@ -1,4 +1,4 @@
-package pipeline
+package store
 
 import (
 	"context"
@@ -53,7 +53,7 @@ func (s *Store) Verify(ctx context.Context, o VerifyOptions) (VerifyResult, erro
 	if err != nil {
 		return VerifyResult{}, err
 	}
-	v := &verification{store: s, options: o, res: VerifyResult{Entries: len(inv.actions), Blobs: len(inv.blobs)}}
+	v := &verification{store: s, options: o, res: VerifyResult{Entries: len(inv.records), Blobs: len(inv.blobs)}}
 	for _, d := range inv.damaged {
 		v.problem(d.path, fmt.Sprintf("damaged record: %v", d.err))
 	}
@@ -62,9 +62,9 @@ func (s *Store) Verify(ctx context.Context, o VerifyOptions) (VerifyResult, erro
 	}
 	gone, err := v.blobs(ctx, slices.Sorted(maps.Keys(inv.blobs)))
 	if err != nil {
-		return v.res, s.advise(fmt.Errorf("verify cache: %w", err))
+		return v.res, s.Advise(fmt.Errorf("verify cache: %w", err))
 	}
-	for _, a := range inv.actions {
+	for _, a := range inv.records {
 		v.action(a, gone)
 	}
 	return v.res, nil
@@ -154,8 +154,8 @@ func (v *verification) isAway(b Blob, bad map[Digest]bool) bool {
 }
 
 // action checks that a record's blobs are there in the right size.
-func (v *verification) action(a storedAction, bad map[Digest]bool) {
-	path := v.store.actionPath(a.Key)
+func (v *verification) action(a storedRecord, bad map[Digest]bool) {
+	path := v.store.recordPath(a.Key)
 	for _, o := range a.Outputs {
 		if a.Remote != "" && v.isAway(o.Blob, bad) {
 			v.res.Away++

@@ -1,4 +1,4 @@
-package pipeline
+package store
 
 import (
 	"bytes"
@@ -13,6 +13,32 @@ import (
 
 	"golang.org/x/sys/unix"
 )
+
+func openStore(t testing.TB, dir string) *Store {
+	t.Helper()
+	s, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// assertNothingHalfMade checks that no temporary file and no lock of an
+// action is left.
+func assertNothingHalfMade(t testing.TB, s *Store) {
+	t.Helper()
+	for _, dir := range []string{"tmp", "locks"} {
+		entries, err := os.ReadDir(filepath.Join(s.dir, dir))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if dir == "tmp" || isHex64(e.Name()) {
+				t.Errorf("%s/%s is left", dir, e.Name())
+			}
+		}
+	}
+}
 
 func put(t testing.TB, s *Store, b []byte) Blob {
 	t.Helper()
@@ -67,22 +93,26 @@ func TestWriterAtRandom(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := openStore(t, t.TempDir())
-			st := &testStage{name: "a", run: func(_ context.Context, j *Job) error {
-				w, err := j.Create("out")
-				if err != nil {
-					return err
-				}
-				defer w.Abort()
-				c.write(w)
-				b, err := w.Commit()
-				if err == nil && b.Digest != DigestOf([]byte(c.want)) {
-					t.Errorf("digest of something else than %q", c.want)
-				}
-				return err
-			}}
-			res := mustBuild(t, &Engine{Store: s}, st)
-			if got := content(t, s, res, "a", "out"); got != c.want {
-				t.Errorf("%q, want %q", got, c.want)
+			w, err := s.Create(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer w.Abort()
+			c.write(w)
+			b, err := w.Commit()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b.Digest != DigestOf([]byte(c.want)) {
+				t.Errorf("digest of something else than %q", c.want)
+			}
+			f, err := s.Open(b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			if got, err := io.ReadAll(f); err != nil || string(got) != c.want {
+				t.Errorf("%q, want %q (%v)", got, c.want, err)
 			}
 		})
 	}
@@ -110,7 +140,7 @@ func TestStampIsRenewed(t *testing.T) {
 		if err := os.WriteFile(s.stampPath(b.Digest), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.check(b); err != nil {
+		if err := s.Check(b); err != nil {
 			t.Errorf("stamp %q: %v", text, err)
 		}
 		if got := s.readStamp(b.Digest); got != want {
@@ -121,23 +151,31 @@ func TestStampIsRenewed(t *testing.T) {
 
 func TestSweepTakesOnlyTheDead(t *testing.T) {
 	s := openStore(t, t.TempDir())
-	alive, err := s.newWorkspace()
+	alive, release, err := s.Scratch("a")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer alive.close()
+	defer release()
+	w, err := s.Create(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Abort()
 	dead := filepath.Join(s.dir, "tmp", "dead")
 	if err := os.MkdirAll(filepath.Join(dead, "scratch-a"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.sweepWorkspaces(); err != nil {
+	if err := s.Sweep(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(dead); !os.IsNotExist(err) {
 		t.Error("the leftover of a dead process is still there")
 	}
-	if _, err := os.Stat(alive.dir); err != nil {
+	if _, err := os.Stat(alive); err != nil {
 		t.Error("the directory of a running build was removed")
+	}
+	if _, err := w.Commit(); err != nil {
+		t.Errorf("the file of a running build was removed: %v", err)
 	}
 }
 
@@ -169,7 +207,7 @@ func TestExport(t *testing.T) {
 	}
 	os.Chtimes(path, info.ModTime(), info.ModTime())
 	export(b, true)
-	if err := s.check(b); err != nil {
+	if err := s.Check(b); err != nil {
 		t.Errorf("writing to the exported file reached the store: %v", err)
 	}
 
@@ -195,19 +233,18 @@ func TestExport(t *testing.T) {
 func TestExportKeepsHoles(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	const size = 64 << 20
-	st := &testStage{name: "a", run: func(_ context.Context, j *Job) error {
-		w, err := j.Create("out")
-		if err != nil {
-			return err
-		}
-		defer w.Abort()
-		w.Truncate(size)
-		w.WriteAt([]byte("start"), 0)
-		w.WriteAt([]byte("middle"), size/2)
-		_, err = w.Commit()
-		return err
-	}}
-	b, _ := mustBuild(t, &Engine{Store: s}, st).Output("a", "out")
+	w, err := s.Create(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Abort()
+	w.Truncate(size)
+	w.WriteAt([]byte("start"), 0)
+	w.WriteAt([]byte("middle"), size/2)
+	b, err := w.Commit()
+	if err != nil {
+		t.Fatal(err)
+	}
 	path := filepath.Join(t.TempDir(), "sparse")
 	if _, err := s.Export(context.Background(), b, path, 0o644); err != nil {
 		t.Fatal(err)

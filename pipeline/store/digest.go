@@ -1,4 +1,4 @@
-package pipeline
+package store
 
 import (
 	"crypto/sha256"
@@ -36,9 +36,10 @@ func ParseDigest(s string) (Digest, error) {
 func (d Digest) Hex() string { return strings.TrimPrefix(string(d), digestPrefix) }
 
 // Short returns the first 12 hex digits, enough to tell people's blobs apart.
-func (d Digest) Short() string { return shortKey(d.Hex()) }
+func (d Digest) Short() string { return ShortKey(d.Hex()) }
 
-func shortKey(hex string) string {
+// ShortKey returns the first 12 digits of a key.
+func ShortKey(hex string) string {
 	if len(hex) > 12 {
 		return hex[:12]
 	}

@@ -1,4 +1,4 @@
-package pipeline
+package remote
 
 import (
 	"context"
@@ -8,28 +8,31 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/pipeline/progress"
+	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
-// A memoryRemote is a Remote that can be made to fail.
+// A memoryRemote is a Cache that can be made to fail.
 type memoryRemote struct {
 	mu      sync.Mutex
 	records map[string][]byte
-	blobs   map[string]map[Digest][]byte // by key
-	fetched []Digest
+	blobs   map[string]map[pipeline.Digest][]byte // by key
+	fetched []pipeline.Digest
 	asked   int
 	fail    error                                      // of every call
 	onFetch func(content []byte) (out []byte, e error) // may be nil
 }
 
 func newMemoryRemote() *memoryRemote {
-	return &memoryRemote{records: map[string][]byte{}, blobs: map[string]map[Digest][]byte{}}
+	return &memoryRemote{records: map[string][]byte{}, blobs: map[string]map[pipeline.Digest][]byte{}}
 }
 
 func (m *memoryRemote) Name() string { return "memory" }
@@ -53,7 +56,7 @@ func (m *memoryRemote) Record(_ context.Context, key string) ([]byte, error) {
 	return m.records[key], nil
 }
 
-func (m *memoryRemote) Fetch(_ context.Context, key string, b Blob, w io.WriterAt, _ func(int64)) error {
+func (m *memoryRemote) Fetch(_ context.Context, key string, b pipeline.Blob, w io.WriterAt, _ func(int64)) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.fail != nil {
@@ -74,7 +77,7 @@ func (m *memoryRemote) Fetch(_ context.Context, key string, b Blob, w io.WriterA
 	return err
 }
 
-func (m *memoryRemote) Put(_ context.Context, key string, record []byte, blobs []Blob, open func(Blob) (*os.File, error), _ func(int64)) error {
+func (m *memoryRemote) Put(_ context.Context, key string, record []byte, blobs []pipeline.Blob, open func(pipeline.Blob) (*os.File, error), _ func(int64)) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.fail != nil {
@@ -82,7 +85,7 @@ func (m *memoryRemote) Put(_ context.Context, key string, record []byte, blobs [
 	}
 	m.records[key] = record
 	if m.blobs[key] == nil {
-		m.blobs[key] = map[Digest][]byte{}
+		m.blobs[key] = map[pipeline.Digest][]byte{}
 	}
 	for _, b := range blobs {
 		f, err := open(b)
@@ -117,8 +120,8 @@ type team struct {
 
 func newTeam(dText string) *team {
 	tm := &team{b: writes("b", strings.Repeat("b", 2<<20)), c: concat("c", "a", "b")}
-	tm.a = &testStage{name: "a", run: func(ctx context.Context, j *Job) error {
-		b, err := j.Memo(ctx, "download", func(w *Writer) error {
+	tm.a = &testStage{name: "a", run: func(ctx context.Context, j *pipeline.Job) error {
+		b, err := j.Memo(ctx, "download", func(w *pipeline.Writer) error {
 			tm.memoRuns++
 			_, err := io.WriteString(w, "a")
 			return err
@@ -129,8 +132,8 @@ func newTeam(dText string) *team {
 		return j.Attach("out", b)
 	}}
 	tm.d = &testStage{name: "d", needs: []string{"c"},
-		key: func(k *Key, in Inputs) error { k.Add("text", dText); return nil },
-		run: func(ctx context.Context, j *Job) error {
+		key: func(k *pipeline.Key, in pipeline.Inputs) error { k.Add("text", dText); return nil },
+		run: func(ctx context.Context, j *pipeline.Job) error {
 			c, err := j.Output("c", "out")
 			if err != nil {
 				return err
@@ -144,7 +147,7 @@ func newTeam(dText string) *team {
 	return tm
 }
 
-func (tm *team) stages() []Stage { return []Stage{tm.a, tm.b, tm.c, tm.d} }
+func (tm *team) stages() []pipeline.Stage { return []pipeline.Stage{tm.a, tm.b, tm.c, tm.d} }
 
 // ran names the stages that have run.
 func (tm *team) ran() string {
@@ -160,7 +163,7 @@ func (tm *team) ran() string {
 // A machine is a store with remotes.
 type machine struct {
 	t        *testing.T
-	store    *Store
+	store    *store.Store
 	warnings *eventLog
 }
 
@@ -168,15 +171,16 @@ func newMachine(t *testing.T) *machine {
 	return &machine{t, openStore(t, t.TempDir()), &eventLog{}}
 }
 
-func (m *machine) engine(from []Remote, to ...Target) *Engine {
+func (m *machine) engine(from []Cache, to ...Target) *pipeline.Engine {
 	m.warnings = &eventLog{}
-	store := m.store.Connect(m.t.Context(), Remotes{From: from, To: to,
-		Warn: func(text string) { m.warnings.Report(progress.Event{Type: progress.EventWarning, Text: text}) }})
-	return &Engine{Store: store, Jobs: 4, Scope: "team/x", Deliver: []string{"d"}, Progress: m.warnings}
+	cache := Wrap(m.t.Context(), m.store, Options{From: from, To: to, Warn: func(stage, text string) {
+		m.warnings.Report(progress.Event{Type: progress.EventWarning, Stage: stage, Text: text})
+	}})
+	return &pipeline.Engine{Store: cache, Jobs: 4, Scope: "team/x", Deliver: []string{"d"}, Progress: m.warnings}
 }
 
 // build builds a team, checks what came out, and returns the engine's store.
-func (m *machine) build(tm *team, dText string, from []Remote, to ...Target) *Result {
+func (m *machine) build(tm *team, dText string, from []Cache, to ...Target) *pipeline.Result {
 	m.t.Helper()
 	e := m.engine(from, to...)
 	res := mustBuild(m.t, e, tm.stages()...)
@@ -185,7 +189,7 @@ func (m *machine) build(tm *team, dText string, from []Remote, to ...Target) *Re
 		if err != nil {
 			m.t.Fatal(err)
 		}
-		if err := m.store.check(b); err != nil {
+		if err := m.store.Check(b); err != nil {
 			m.t.Errorf("%s is not delivered: %v", name, err)
 		}
 		if got := content(m.t, m.store, res, "d", name); got != want {
@@ -216,9 +220,9 @@ func TestRemoteHit(t *testing.T) {
 	for _, max := range []bool{true, false} {
 		remote := filled(t, max)
 		m, tm := newMachine(t), newTeam("d")
-		res := m.build(tm, "d", []Remote{remote})
-		if tm.ran() != "" || res.Count(Cached) != 4 || res.Stage("a").Remote != "memory" {
-			t.Errorf("max %v: ran %q, %d cached", max, tm.ran(), res.Count(Cached))
+		res := m.build(tm, "d", []Cache{remote})
+		if tm.ran() != "" || res.Count(pipeline.Cached) != 4 || res.Stage("a").Remote != "memory" {
+			t.Errorf("max %v: ran %q, %d cached", max, tm.ran(), res.Count(pipeline.Cached))
 		}
 		// c's blob is d's: nothing else crosses the network.
 		if n := remote.took(); n != 2 {
@@ -226,7 +230,7 @@ func TestRemoteHit(t *testing.T) {
 		}
 		m.wantWarnings(0, "")
 		before := remote.asked
-		m.build(tm, "d", []Remote{remote})
+		m.build(tm, "d", []Cache{remote})
 		if remote.asked != before || remote.took() != 0 {
 			t.Error("a second build asked again")
 		}
@@ -236,8 +240,8 @@ func TestRemoteHit(t *testing.T) {
 func TestRemoteIsAskedOnlyForWhatRuns(t *testing.T) {
 	remote := filled(t, true)
 	m, tm := newMachine(t), newTeam("other")
-	tm.b.key = func(k *Key, in Inputs) error { k.Add("text", "another key"); return nil }
-	m.build(tm, "other", []Remote{remote})
+	tm.b.key = func(k *pipeline.Key, in pipeline.Inputs) error { k.Add("text", "another key"); return nil }
+	m.build(tm, "other", []Cache{remote})
 	// b ran with another key and the same output, so only d is new, which
 	// passes c's blob on.
 	if tm.ran() != "b1 d1" || tm.memoRuns != 0 || remote.took() != 1 {
@@ -248,10 +252,10 @@ func TestRemoteIsAskedOnlyForWhatRuns(t *testing.T) {
 func TestRemoteGoesAway(t *testing.T) {
 	remote := filled(t, true)
 	m, tm := newMachine(t), newTeam("other")
-	e := m.engine([]Remote{remote})
+	e := m.engine([]Cache{remote})
 	// Once all records have been found, nothing more is to be had.
 	inner := tm.d.run
-	tm.d.run = func(ctx context.Context, j *Job) error {
+	tm.d.run = func(ctx context.Context, j *pipeline.Job) error {
 		remote.mu.Lock()
 		remote.fail = errors.New("connection refused")
 		remote.mu.Unlock()
@@ -279,22 +283,22 @@ func TestRemoteGoesAway(t *testing.T) {
 func TestRemoteIsNotNeededLater(t *testing.T) {
 	remote := filled(t, true)
 	m := newMachine(t)
-	m.build(newTeam("d"), "d", []Remote{remote})
+	m.build(newTeam("d"), "d", []Cache{remote})
 
 	tm := newTeam("d")
 	m.build(tm, "d", nil)
 	if tm.ran() != "" {
 		t.Errorf("without the remote %q ran", tm.ran())
 	}
-	if v, err := m.store.Verify(t.Context(), VerifyOptions{}); err != nil || len(v.Problems) > 0 || v.Away == 0 {
+	if v, err := m.store.Verify(t.Context(), store.VerifyOptions{}); err != nil || len(v.Problems) > 0 || v.Away == 0 {
 		t.Errorf("verify: %+v, %v", v, err)
 	}
-	if _, err := m.store.Prune(t.Context(), PruneOptions{}); err != nil {
+	if _, err := m.store.Prune(t.Context(), store.PruneOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	// c was fetched, as d's. With another b, c runs and needs a, which is not here.
 	tm = newTeam("d")
-	tm.c.key = func(k *Key, in Inputs) error { k.Add("version", 2); return nil }
+	tm.c.key = func(k *pipeline.Key, in pipeline.Inputs) error { k.Add("version", 2); return nil }
 	m.build(tm, "d", nil)
 	if tm.ran() != "a1 b1 c3" && tm.ran() != "a1 b1 c2" {
 		t.Errorf("after a change %q ran", tm.ran())
@@ -333,12 +337,12 @@ func TestRemoteIsWrong(t *testing.T) {
 		}, "record of"},
 		{"a record about other inputs", func(m *memoryRemote) {
 			for key, raw := range m.records {
-				a, err := parseAction(raw, key)
+				a, err := store.ParseRecord(raw, key)
 				if err != nil {
 					panic(err)
 				}
 				a.Fields = nil
-				m.records[key], _ = a.portable()
+				m.records[key], _ = a.Encode()
 			}
 		}, "other inputs"},
 	}
@@ -347,14 +351,14 @@ func TestRemoteIsWrong(t *testing.T) {
 			remote := filled(t, true)
 			tt.spoil(remote)
 			m, tm := newMachine(t), newTeam("d")
-			m.build(tm, "d", []Remote{remote})
+			m.build(tm, "d", []Cache{remote})
 			if tm.c.runs.Load() == 0 {
 				t.Errorf("only %q ran", tm.ran())
 			}
 			if got := strings.Join(m.warnings.texts(progress.EventWarning), "\n"); !strings.Contains(got, tt.reason) {
 				t.Errorf("warnings: %s", got)
 			}
-			if v, err := m.store.Verify(t.Context(), VerifyOptions{}); err != nil || len(v.Problems) > 0 {
+			if v, err := m.store.Verify(t.Context(), store.VerifyOptions{}); err != nil || len(v.Problems) > 0 {
 				t.Errorf("verify: %+v, %v", v, err)
 			}
 		})
@@ -365,7 +369,7 @@ func TestRemoteThatNeverWorks(t *testing.T) {
 	remote := newMemoryRemote()
 	remote.fail = errors.New("no route to host")
 	m, tm := newMachine(t), newTeam("d")
-	m.build(tm, "d", []Remote{remote}, Target{remote, true})
+	m.build(tm, "d", []Cache{remote}, Target{remote, true})
 	m.wantWarnings(2, "no route to host") // once for reading, once for writing
 	if tm.ran() != "a1 b1 c1 d1" {
 		t.Errorf("ran %q", tm.ran())
@@ -380,14 +384,14 @@ func TestDamageIsFetchedAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := m.store.blobPath(b.Digest)
+	path := filepath.Join(m.store.Dir(), "blobs", "sha256", b.Digest.Hex()[:2], b.Digest.Hex())
 	if err := os.Chmod(path, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(path, []byte("spoilt"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	m.build(tm, "d", []Remote{remote})
+	m.build(tm, "d", []Cache{remote})
 	if tm.ran() != "a1 b1 c1 d1" || remote.took() != 1 {
 		t.Errorf("ran %q", tm.ran())
 	}
@@ -397,8 +401,8 @@ func TestDamageIsFetchedAgain(t *testing.T) {
 func TestExplainWithRemote(t *testing.T) {
 	remote := filled(t, true)
 	m, tm := newMachine(t), newTeam("d")
-	res, err := m.engine([]Remote{remote}).Explain(t.Context(), tm.stages())
-	if err != nil || res.Count(Cached) != 4 || remote.took() != 0 {
+	res, err := m.engine([]Cache{remote}).Explain(t.Context(), tm.stages())
+	if err != nil || res.Count(pipeline.Cached) != 4 || remote.took() != 0 {
 		t.Fatalf("%+v, %v", res, err)
 	}
 	if entries, err := m.store.List(t.Context()); err != nil || len(entries) != 0 {
@@ -411,15 +415,15 @@ func TestPushAndPull(t *testing.T) {
 	one, other := newMachine(t), newMachine(t)
 	one.build(newTeam("old"), "old", nil)
 	one.build(newTeam("d"), "d", nil)
-	if res, err := one.store.Push(t.Context(), remote, TransferOptions{Last: true}); err != nil || res.Entries != 5 {
+	if res, err := Push(t.Context(), one.store, remote, TransferOptions{Last: true}); err != nil || res.Entries != 5 {
 		t.Fatalf("push the last build: %+v, %v", res, err)
 	}
-	res, err := one.store.Push(t.Context(), remote, TransferOptions{})
+	res, err := Push(t.Context(), one.store, remote, TransferOptions{})
 	if err != nil || res.Entries != 6 || res.Blobs != 5 {
 		t.Fatalf("push: %+v, %v", res, err)
 	}
 	var done, total int64
-	res, err = other.store.Pull(t.Context(), remote, TransferOptions{Progress: func(d, n int64) { done, total = d, n }})
+	res, err = Pull(t.Context(), other.store, remote, TransferOptions{Progress: func(d, n int64) { done, total = d, n }})
 	if err != nil || res.Entries != 6 || res.Blobs != 5 || len(res.Refused) > 0 || total == 0 || done > total {
 		t.Fatalf("pull: %+v, %v; %d of %d", res, err, done, total)
 	}
@@ -428,7 +432,7 @@ func TestPushAndPull(t *testing.T) {
 	if tm.ran() != "" {
 		t.Errorf("ran %q", tm.ran())
 	}
-	if entries, err := other.store.List(t.Context()); err != nil || slices.ContainsFunc(entries, func(e Entry) bool { return e.Remote != "" }) {
+	if entries, err := other.store.List(t.Context()); err != nil || slices.ContainsFunc(entries, func(e store.Entry) bool { return e.Remote != "" }) {
 		t.Errorf("%+v, %v", entries, err)
 	}
 }
@@ -442,7 +446,7 @@ func TestPullRefuses(t *testing.T) {
 		return b, nil
 	}
 	m := newMachine(t)
-	res, err := m.store.Pull(t.Context(), remote, TransferOptions{})
+	res, err := Pull(t.Context(), m.store, remote, TransferOptions{})
 	if err != nil || len(res.Refused) != 3 || res.Entries != 2 {
 		t.Errorf("%+v, %v", res, err)
 	}
@@ -452,12 +456,12 @@ func TestPruneKeepsScopes(t *testing.T) {
 	m := newMachine(t)
 	m.build(newTeam("d"), "d", nil)
 	for _, keep := range []string{"team", "team/x"} {
-		res, err := m.store.Prune(t.Context(), PruneOptions{All: true, KeepScopes: []string{keep}, DryRun: true})
+		res, err := m.store.Prune(t.Context(), store.PruneOptions{All: true, KeepScopes: []string{keep}, DryRun: true})
 		if err != nil || len(res.Entries) != 0 {
 			t.Errorf("keeping %s: %d go, %v", keep, len(res.Entries), err)
 		}
 	}
-	for _, o := range []PruneOptions{{All: true, KeepScopes: []string{"tea"}}, {MadeBefore: time.Now().Add(time.Hour)}} {
+	for _, o := range []store.PruneOptions{{All: true, KeepScopes: []string{"tea"}}, {MadeBefore: time.Now().Add(time.Hour)}} {
 		o.DryRun = true
 		if res, err := m.store.Prune(t.Context(), o); err != nil || len(res.Entries) != 5 {
 			t.Errorf("%+v: %d go, %v", o, len(res.Entries), err)
@@ -470,9 +474,9 @@ func TestManyDamagedMemos(t *testing.T) {
 	const memos = 20
 	made := 0
 	downloads := func() *testStage {
-		return &testStage{name: "downloads", run: func(ctx context.Context, j *Job) error {
+		return &testStage{name: "downloads", run: func(ctx context.Context, j *pipeline.Job) error {
 			for i := range memos {
-				b, err := j.Memo(ctx, fmt.Sprint(i), func(w *Writer) error {
+				b, err := j.Memo(ctx, fmt.Sprint(i), func(w *pipeline.Writer) error {
 					made++
 					_, err := fmt.Fprint(w, "content ", i)
 					return err
@@ -497,13 +501,13 @@ func TestManyDamagedMemos(t *testing.T) {
 		return nil, fmt.Errorf("%w: spoilt", ErrRefused)
 	}
 	for key := range remote.records { // of the stage itself; the memos stay
-		if len(remote.blobs[key]) == 1 && remote.blobs[key][DigestOf(nil)] != nil {
+		if len(remote.blobs[key]) == 1 && remote.blobs[key][pipeline.DigestOf(nil)] != nil {
 			delete(remote.records, key)
 		}
 	}
 	made = 0
 	m, st := newMachine(t), downloads()
-	mustBuild(t, m.engine([]Remote{remote}), st)
+	mustBuild(t, m.engine([]Cache{remote}), st)
 	if st.runs.Load() != 1 || made != memos || asked != maxRefused {
 		t.Errorf("it ran %d times and made %d memos, after %d tries", st.runs.Load(), made, asked)
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/registrytest"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/pipeline/progress"
+	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
 // random returns n bytes that do not compress and that follow from seed.
@@ -78,22 +79,21 @@ func (w *warnings) add(text string) {
 func (w *warnings) String() string { return strings.Join(w.text, "\n") }
 
 // build builds into an empty store and checks what came out.
-func build(t *testing.T, st *results, r pipeline.Remotes) (ran bool, said *warnings) {
+func build(t *testing.T, st *results, r Options) (ran bool, said *warnings) {
 	t.Helper()
 	return buildIn(t, t.TempDir(), st, r)
 }
 
-func buildIn(t *testing.T, dir string, st *results, r pipeline.Remotes) (ran bool, said *warnings) {
+func buildIn(t *testing.T, dir string, st *results, r Options) (ran bool, said *warnings) {
 	t.Helper()
 	said = &warnings{}
-	r.Warn = said.add
-	store, err := pipeline.OpenStore(dir)
+	r.Warn = func(_, text string) { said.add(text) }
+	local, err := store.Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	before := st.runs.Load()
-	connected := store.Connect(t.Context(), r)
-	e := &pipeline.Engine{Store: connected, Deliver: []string{st.name}, Progress: said}
+	e := &pipeline.Engine{Store: Wrap(t.Context(), local, r), Deliver: []string{st.name}, Progress: said}
 	res, err := e.Build(t.Context(), []pipeline.Stage{st})
 	if err != nil {
 		t.Fatal(err)
@@ -103,7 +103,7 @@ func buildIn(t *testing.T, dir string, st *results, r pipeline.Remotes) (ran boo
 		if err != nil {
 			t.Fatal(err)
 		}
-		f, err := store.Open(b)
+		f, err := local.Open(b)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -122,7 +122,7 @@ var (
 	hasty = RegistryOptions{Patience: 300 * time.Millisecond, Pause: time.Millisecond}
 )
 
-func open(t *testing.T, r *registrytest.Registry, o RegistryOptions) *Cache {
+func open(t *testing.T, r *registrytest.Registry, o RegistryOptions) *PieceCache {
 	t.Helper()
 	c, err := Registry(r.Repository("team/cache"), o)
 	if err != nil {
@@ -131,18 +131,18 @@ func open(t *testing.T, r *registrytest.Registry, o RegistryOptions) *Cache {
 	return c
 }
 
-func from(c *Cache) pipeline.Remotes { return pipeline.Remotes{From: []pipeline.Remote{c}} }
+func from(c *PieceCache) Options { return Options{From: []Cache{c}} }
 
-func to(c *Cache) pipeline.Remotes {
-	return pipeline.Remotes{To: []pipeline.Target{{Remote: c, Max: true}}}
+func to(c *PieceCache) Options {
+	return Options{To: []Target{{Cache: c, Max: true}}}
 }
 
 func TestThereAndBack(t *testing.T) {
 	registry := registrytest.Start(t)
 	dir := filepath.Join(t.TempDir(), "a", "cache")
-	for name, reopen := range map[string]func() *Cache{
-		"registry":  func() *Cache { return open(t, registry, RegistryOptions{}) },
-		"directory": func() *Cache { return Dir(dir) },
+	for name, reopen := range map[string]func() *PieceCache{
+		"registry":  func() *PieceCache { return open(t, registry, RegistryOptions{}) },
+		"directory": func() *PieceCache { return Dir(dir) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			st := newResults()
@@ -240,7 +240,7 @@ func TestBadRegistries(t *testing.T) {
 			}
 			c := open(t, registry, options)
 			start := time.Now()
-			ran, said := build(t, st, pipeline.Remotes{From: from(c).From, To: to(c).To})
+			ran, said := build(t, st, Options{From: from(c).From, To: to(c).To})
 			if !ran || !strings.Contains(said.String(), tt.want) {
 				t.Errorf("it ran: %v; warnings: %s", ran, said)
 			}
@@ -262,7 +262,7 @@ func TestSpoiltIsReplaced(t *testing.T) {
 		t.Fatal("nothing to spoil")
 	}
 	c := open(t, registry, quick)
-	if ran, _ := build(t, st, pipeline.Remotes{From: from(c).From, To: to(c).To}); !ran {
+	if ran, _ := build(t, st, Options{From: from(c).From, To: to(c).To}); !ran {
 		t.Fatal("it did not run")
 	}
 	if ran, said := build(t, st, from(open(t, registry, quick))); ran || said.String() != "" {
@@ -359,7 +359,7 @@ func TestSpoiltDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := Dir(dir)
-	if ran, said := build(t, st, pipeline.Remotes{From: from(c).From, To: to(c).To}); !ran || !strings.Contains(said.String(), "refused") {
+	if ran, said := build(t, st, Options{From: from(c).From, To: to(c).To}); !ran || !strings.Contains(said.String(), "refused") {
 		t.Errorf("it ran: %v; warnings: %s", ran, said)
 	}
 	if ran, _ := build(t, st, from(Dir(dir))); ran {

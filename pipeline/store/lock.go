@@ -1,4 +1,4 @@
-package pipeline
+package store
 
 import (
 	"context"
@@ -123,6 +123,24 @@ func (l *fileLock) release() {
 	}
 	l.f.Close()
 }
+
+// Lock keeps other builds from making the result under a key until release is called. onWait, if
+// not nil, is called once, with the holder of the lock, if there is something to wait for.
+func (s *Store) Lock(ctx context.Context, key string, onWait func(holder string)) (release func(), err error) {
+	l, err := waitLock(ctx, s.lockPath(key), exclusive, true, onWait)
+	if err != nil {
+		return nil, err
+	}
+	return l.release, nil
+}
+
+// LockBlob keeps others from fetching a blob until release is called.
+func (s *Store) LockBlob(ctx context.Context, d Digest) (release func(), err error) {
+	return s.Lock(ctx, fetchLockPrefix+d.Hex(), nil)
+}
+
+// fetchLockPrefix sets the locks of blobs apart from those of records.
+const fetchLockPrefix = "fetch-"
 
 // notePID writes this process's id into a lock file, for people who wait.
 func notePID(f *os.File) {

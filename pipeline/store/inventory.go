@@ -1,4 +1,4 @@
-package pipeline
+package store
 
 import (
 	"context"
@@ -58,11 +58,11 @@ func (s *Store) List(ctx context.Context) ([]Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	entries := make([]Entry, 0, len(inv.actions))
-	for _, a := range inv.actions {
+	entries := make([]Entry, 0, len(inv.records))
+	for _, a := range inv.records {
 		e := Entry{Key: a.Key, Stage: a.Stage, Memo: a.Memo, Created: a.Created, Used: a.used,
 			Took: time.Duration(a.Seconds * float64(time.Second)), Outputs: a.Outputs, Remote: a.Remote}
-		for d := range a.digests() {
+		for d := range a.Digests() {
 			e.Disk += inv.blobs[d]
 		}
 		entries = append(entries, e)
@@ -77,17 +77,17 @@ func (s *Store) Usage(ctx context.Context) (Usage, error) {
 	if err != nil {
 		return Usage{}, err
 	}
-	u := Usage{Entries: len(inv.actions), Blobs: len(inv.blobs)}
+	u := Usage{Entries: len(inv.records), Blobs: len(inv.blobs)}
 	users := map[Digest]map[string]bool{} // which stages name a blob
 	stages := map[string]*StageUsage{}
-	for _, a := range inv.actions {
+	for _, a := range inv.records {
 		st := stages[a.Stage]
 		if st == nil {
 			st = &StageUsage{Stage: a.Stage}
 			stages[a.Stage] = st
 		}
 		st.Entries++
-		for d := range a.digests() {
+		for d := range a.Digests() {
 			if users[d] == nil {
 				users[d] = map[string]bool{}
 			}
@@ -112,46 +112,57 @@ func (s *Store) Usage(ctx context.Context) (Usage, error) {
 	return u, nil
 }
 
+// Records returns all records or, if last is true, those that the last build of each scope used,
+// the least recently used first.
+func (s *Store) Records(ctx context.Context, last bool) ([]*Record, error) {
+	inv, err := s.inventory(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var kept map[string]bool
+	if last {
+		kept = s.keptKeys(inv, PruneOptions{KeepLast: true})
+	}
+	var all []*Record
+	for _, r := range inv.records {
+		if !last || kept[r.Key] {
+			all = append(all, r.Record)
+		}
+	}
+	return all, nil
+}
+
 // An inventory is what lies in a store.
 type inventory struct {
-	actions []storedAction   // least recently used first
-	damaged []damagedAction  // records that cannot be read
+	records []storedRecord   // least recently used first
+	damaged []damagedRecord  // records that cannot be read
 	blobs   map[Digest]int64 // bytes on the disk
 	strange []string         // paths under blobs that are no blobs
 }
 
-type storedAction struct {
-	*action
+type storedRecord struct {
+	*Record
 	used time.Time
 }
 
-type damagedAction struct {
+type damagedRecord struct {
 	path string
 	err  error
 }
 
-// digests returns the blobs that an action names, each once.
-func (a *action) digests() map[Digest]bool {
-	all := map[Digest]bool{}
-	for _, o := range a.Outputs {
-		all[o.Digest] = true
-	}
-	return all
-}
-
 func (s *Store) inventory(ctx context.Context) (*inventory, error) {
 	inv := &inventory{blobs: map[Digest]int64{}}
-	if err := s.readActions(ctx, inv); err != nil {
+	if err := s.readRecords(ctx, inv); err != nil {
 		return nil, fmt.Errorf("list cache: %w", err)
 	}
 	if err := s.findBlobs(ctx, inv); err != nil {
 		return nil, fmt.Errorf("list cache: %w", err)
 	}
-	slices.SortStableFunc(inv.actions, func(a, b storedAction) int { return a.used.Compare(b.used) })
+	slices.SortStableFunc(inv.records, func(a, b storedRecord) int { return a.used.Compare(b.used) })
 	return inv, nil
 }
 
-func (s *Store) readActions(ctx context.Context, inv *inventory) error {
+func (s *Store) readRecords(ctx context.Context, inv *inventory) error {
 	dir := filepath.Join(s.dir, "actions")
 	names, err := os.ReadDir(dir)
 	if err != nil {
@@ -162,20 +173,20 @@ func (s *Store) readActions(ctx context.Context, inv *inventory) error {
 			return context.Cause(ctx)
 		}
 		path := filepath.Join(dir, e.Name())
-		a, used, err := readAction(path)
+		a, used, err := readRecord(path)
 		switch {
 		case errors.Is(err, fs.ErrNotExist): // removed meanwhile
 		case err != nil:
-			inv.damaged = append(inv.damaged, damagedAction{path, err})
+			inv.damaged = append(inv.damaged, damagedRecord{path, err})
 		default:
-			inv.actions = append(inv.actions, storedAction{a, used})
+			inv.records = append(inv.records, storedRecord{a, used})
 		}
 	}
 	return nil
 }
 
-// readAction reads the record at path and when it was last used.
-func readAction(path string) (*action, time.Time, error) {
+// readRecord reads the record at path and when it was last used.
+func readRecord(path string) (*Record, time.Time, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, time.Time{}, err
@@ -184,7 +195,7 @@ func readAction(path string) (*action, time.Time, error) {
 	if err != nil {
 		return nil, time.Time{}, err
 	}
-	a, err := parseAction(b, strings.TrimSuffix(filepath.Base(path), ".json"))
+	a, err := ParseRecord(b, strings.TrimSuffix(filepath.Base(path), ".json"))
 	return a, info.ModTime(), err
 }
 
