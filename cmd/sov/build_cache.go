@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/sovereign-sql/sov/internal/host/credentials"
 	"github.com/sovereign-sql/sov/pipeline/remote"
 )
 
@@ -18,7 +19,8 @@ func remotes(f buildFlags, getenv func(string) string) (remote.Options, error) {
 	if err != nil {
 		return remote.Options{}, err
 	}
-	return remote.Remotes(from, to)
+	opener := remote.Opener{Keychain: credentials.Keychain(getenv)}
+	return opener.Options(from, to)
 }
 
 // specs reads the remote caches that a flag or, in its place, a variable names. What is beyond the network is an error

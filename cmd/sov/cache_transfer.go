@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sovereign-sql/sov/internal/host/credentials"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/pipeline/progress"
 	"github.com/sovereign-sql/sov/pipeline/remote"
@@ -77,7 +78,7 @@ type=dir,dest=PATH. What is there already is not sent again.`,
 			if err != nil {
 				return &usageError{err}
 			}
-			cache, err := new(remote.Opener).Open(spec)
+			cache, err := (&remote.Opener{Keychain: credentials.Keychain(os.Getenv)}).Open(spec)
 			if err != nil {
 				return &usageError{err}
 			}
@@ -105,7 +106,7 @@ out and named.`,
 			if err != nil {
 				return &usageError{err}
 			}
-			cache, err := new(remote.Opener).Open(spec)
+			cache, err := (&remote.Opener{Keychain: credentials.Keychain(os.Getenv)}).Open(spec)
 			if err != nil {
 				return &usageError{err}
 			}

@@ -56,7 +56,7 @@ type RegistryOptions struct {
 	Patience  time.Duration
 	Pause     time.Duration     // before a second try; 0: as fetch.Retry has it
 	Transport http.RoundTripper // nil: one with Patience
-	Keychain  authn.Keychain    // nil: see Keychain
+	Keychain  authn.Keychain    // nil: no credentials
 }
 
 // Registry returns the cache in a repository, such as
@@ -73,7 +73,7 @@ func Registry(repository string, o RegistryOptions) (*PieceCache, error) {
 		o.Transport = fetch.NewTransport(fetch.Timeouts{Connect: o.Patience, Header: o.Patience, Idle: o.Patience})
 	}
 	if o.Keychain == nil {
-		o.Keychain = Keychain
+		o.Keychain = authn.NewMultiKeychain() // anonymous
 	}
 	return newCache(repo.Name(), &registry{repo: repo, options: o}), nil
 }

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/google/go-containerregistry/pkg/authn"
 )
 
 // A Spec is a remote cache as a person writes it.
@@ -88,7 +90,8 @@ func (s *Spec) set(name, value, pathField string, known []string) (err error) {
 // An Opener opens each cache once, so that what is learnt about one that is
 // both read and written counts for both.
 type Opener struct {
-	caches map[Spec]*PieceCache
+	Keychain authn.Keychain // credentials for registries; nil: none
+	caches   map[Spec]*PieceCache
 }
 
 // Open returns the cache that a Spec names. Nothing is asked of it yet.
@@ -100,7 +103,7 @@ func (o *Opener) Open(s Spec) (*PieceCache, error) {
 	c := Dir(s.Path)
 	if !s.Local() {
 		var err error
-		if c, err = Registry(s.Repository, RegistryOptions{Patience: s.Patience}); err != nil {
+		if c, err = Registry(s.Repository, RegistryOptions{Patience: s.Patience, Keychain: o.Keychain}); err != nil {
 			return nil, err
 		}
 	}
@@ -111,19 +114,18 @@ func (o *Opener) Open(s Spec) (*PieceCache, error) {
 	return c, nil
 }
 
-// Remotes are the remotes of a build, from what a person wrote.
-func Remotes(from, to []Spec) (Options, error) {
+// Options returns the remote caches of a build, from what a person wrote.
+func (o *Opener) Options(from, to []Spec) (Options, error) {
 	var out Options
-	var opener Opener
 	for _, s := range from {
-		c, err := opener.Open(s)
+		c, err := o.Open(s)
 		if err != nil {
 			return out, err
 		}
 		out.From = append(out.From, c)
 	}
 	for _, s := range to {
-		c, err := opener.Open(s)
+		c, err := o.Open(s)
 		if err != nil {
 			return out, err
 		}

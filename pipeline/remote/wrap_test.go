@@ -495,7 +495,9 @@ func TestManyDamagedMemos(t *testing.T) {
 		}}
 	}
 	remote, asked := newMemoryRemote(), 0
-	mustBuild(t, newMachine(t).engine(nil, Target{remote, true}), downloads())
+	e := newMachine(t).engine(nil, Target{remote, true})
+	e.Deliver = []string{"downloads"}
+	mustBuild(t, e, downloads())
 	remote.onFetch = func([]byte) ([]byte, error) {
 		asked++
 		return nil, fmt.Errorf("%w: spoilt", ErrRefused)
@@ -507,7 +509,9 @@ func TestManyDamagedMemos(t *testing.T) {
 	}
 	made = 0
 	m, st := newMachine(t), downloads()
-	mustBuild(t, m.engine([]Cache{remote}), st)
+	e = m.engine([]Cache{remote})
+	e.Deliver = []string{"downloads"}
+	mustBuild(t, e, st)
 	if st.runs.Load() != 1 || made != memos || asked != maxRefused {
 		t.Errorf("it ran %d times and made %d memos, after %d tries", st.runs.Load(), made, asked)
 	}

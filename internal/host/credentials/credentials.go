@@ -1,23 +1,24 @@
-package remote
+// Package credentials finds what a registry asks for before it lets somebody in. It does not talk
+// to registries.
+package credentials
 
 import (
-	"os"
-
 	"github.com/google/go-containerregistry/pkg/authn"
 )
 
-// Keychain finds a registry's credentials where CI systems and people put them:
-// in SOV_REGISTRY_USER and SOV_REGISTRY_PASSWORD for the registry that
-// SOV_REGISTRY names, in what a GitLab job is given for its project's registry,
-// in what a GitHub job may hand on for GitHub's, and in Docker's configuration,
-// credential helpers included.
-var Keychain = authn.NewMultiKeychain(environment(os.Getenv), authn.DefaultKeychain)
+// Keychain finds a registry's credentials where CI systems and people put them: in
+// SOV_REGISTRY_USER and SOV_REGISTRY_PASSWORD for the registry that SOV_REGISTRY names, in what a
+// GitLab job is given for its project's registry, in what a GitHub job may hand on for GitHub's, and
+// in Docker's configuration, credential helpers included. getenv reads the environment.
+func Keychain(getenv func(name string) string) authn.Keychain {
+	return authn.NewMultiKeychain(environment(getenv), authn.DefaultKeychain)
+}
 
 // environment is the keychain of environment variables.
 type environment func(name string) string
 
-// sets are the variables that name a registry, a user and a password. The first
-// set that names the registry and has a password counts.
+// sets are the variables that name a registry, a user and a password. The first set that names the
+// registry and has a password counts.
 var sets = []struct{ registry, host, user, fallback, password string }{
 	{registry: "SOV_REGISTRY", user: "SOV_REGISTRY_USER", password: "SOV_REGISTRY_PASSWORD"},
 	// https://docs.gitlab.com/ci/variables/predefined_variables/
