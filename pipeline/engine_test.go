@@ -371,6 +371,32 @@ func TestBadGraphs(t *testing.T) {
 	}
 }
 
+// A stage whose output nothing takes is a mistake: it was left out of the Needs of another.
+func TestStageThatNothingTakes(t *testing.T) {
+	const forgotten = "stage motd: nothing takes its output: name it in the Needs of another stage or in Deliver"
+	stages := []Stage{concat("bundle", "a"), writes("a", "A"), writes("motd", "hello")}
+	for _, c := range []struct {
+		name    string
+		deliver []string
+		want    string // "" if it builds
+	}{
+		{"forgotten", []string{"bundle"}, forgotten},
+		{"needed by no other but delivered", []string{"bundle", "motd"}, ""},
+		{"no Deliver", nil, ""},
+		{"Deliver names nothing", []string{"bundle", "motd", "simg"}, "cannot deliver stage simg: it is not part of this build"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			e := &Engine{Store: openStore(t, t.TempDir()), Deliver: c.deliver}
+			for what, run := range map[string]func(context.Context, []Stage) (*Result, error){"Explain": e.Explain, "Build": e.Build} {
+				_, err := run(context.Background(), stages)
+				if c.want == "" && err != nil || c.want != "" && (err == nil || err.Error() != c.want) {
+					t.Errorf("%s: error %v, want %q", what, err, c.want)
+				}
+			}
+		})
+	}
+}
+
 func TestFaultyStages(t *testing.T) {
 	run := func(f func(ctx context.Context, j *Job) error) *testStage { return &testStage{name: "bad", run: f} }
 	for _, c := range []struct {
