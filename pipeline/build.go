@@ -32,7 +32,8 @@ type retrial struct {
 	blob Digest
 }
 
-// again reports whether err is about a blob that cannot be had, for the first time for what.
+// again reports whether err is about a blob that the cache does not give, for the first time for
+// what.
 func (b *build) again(what string, err error) (*store.BlobError, bool) {
 	var lost *store.BlobError
 	if !errors.As(err, &lost) {
@@ -71,7 +72,7 @@ func (e *Engine) build(ctx context.Context, stages []Stage, explain bool) (res *
 	}
 	defer release()
 	b.last = local.Last(e.Scope)
-	// Leftovers are in nobody's way, so trouble with them is no reason to stop.
+	// Leftovers do no harm, so a build does not fail because of them.
 	if err := local.Sweep(); err != nil && !explain {
 		b.warn("", err.Error())
 	}
@@ -105,8 +106,8 @@ func (b *build) run(ctx context.Context, scope string) (*Result, error) {
 	return res, err
 }
 
-// remember notes the keys of stages that have been built or found, in addition to what was noted
-// of others. Only explanations depend on that, so trouble with it is no reason to fail.
+// remember notes the keys of stages that have been built or found, in addition to what was noted of
+// others. Only explanations depend on that, so a build does not fail because of it.
 func (b *build) remember(scope string, results []*StageResult) {
 	now := maps.Clone(b.last)
 	if now == nil {

@@ -21,7 +21,7 @@ type Cache interface {
 	Touch(r *store.Record, now time.Time) error
 	// Save stores the record of a result that was made.
 	Save(r *store.Record) error
-	// Open opens a blob of a record. If it cannot be had, the error is a *store.BlobError, and Get
+	// Open opens a blob of a record. If it is nowhere, the error is a *store.BlobError, and Get
 	// does not return the record again.
 	Open(b Blob) (*os.File, error)
 	// Deliver is Open for a blob that the build is for: it is in the local store afterwards.

@@ -139,8 +139,7 @@ func content(t testing.TB, s *Store, res *Result, stage, name string) string {
 	return string(text)
 }
 
-// assertNothingHalfMade checks that no temporary file and no lock of an
-// action is left.
+// assertNothingHalfMade checks that no temporary file and no lock of an action is left.
 func assertNothingHalfMade(t testing.TB, s *Store) {
 	t.Helper()
 	for _, dir := range []string{"tmp", "locks"} {

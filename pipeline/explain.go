@@ -13,8 +13,8 @@ import (
 	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
-// WriteExplanation writes for people, for each stage, its status and key and,
-// if it was not cached, why, and what changed since the last build.
+// WriteExplanation writes for people, for each stage, its status and key and, if it was not cached,
+// why, and what changed since the last build.
 func (r *Result) WriteExplanation(w io.Writer) error {
 	width := 0
 	for _, st := range r.Stages {
@@ -42,12 +42,11 @@ func (r *Result) WriteExplanation(w io.Writer) error {
 	return err
 }
 
-// A change is one input that differs from the last build. Old or New is ""
-// if the input was not there.
+// A change is one input that differs from the last build. Old or New is "" if the input was not
+// there.
 type change struct {
-	// Label is the label of the key's field; for a field that is structured
-	// (JSON), followed by the path to the part that changed, as in
-	// "settings.shared_buffers".
+	// Label is the label of the key's field; for a field that is structured (JSON), followed by the
+	// path to the part that changed, as in "settings.shared_buffers".
 	Label    string
 	Old, New string
 }
@@ -88,8 +87,8 @@ func explain(last map[string]store.StageKey, stage, key string, fields []store.F
 	return fmt.Sprintf("%d inputs changed", len(changed)), changed
 }
 
-// compareFields lists the differences, in the order of the new fields and
-// then of the old ones that are gone.
+// compareFields lists the differences, in the order of the new fields and then of the old ones that
+// are gone.
 func compareFields(before, after []store.Field) []change {
 	was := map[string]string{}
 	var order []string
@@ -112,8 +111,7 @@ func compareFields(before, after []store.Field) []change {
 	return changed
 }
 
-// shownChange shortens both values, keeping the first runes that differ in
-// sight.
+// shownChange shortens both values, keeping the first runes that differ in sight.
 func shownChange(label, before, after string) change {
 	from := commonPrefix(before, after)
 	if before == "" || after == "" || from < maxChangeText/2 {
@@ -132,8 +130,7 @@ func commonPrefix(a, b string) int {
 	return n
 }
 
-// shorten returns at most maxChangeText runes of s, beginning shortly before
-// rune number from.
+// shorten returns at most maxChangeText runes of s, beginning shortly before rune number from.
 func shorten(s string, from int) string {
 	runes := []rune(s)
 	if len(runes) <= maxChangeText {

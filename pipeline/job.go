@@ -12,9 +12,8 @@ import (
 	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
-// A Job is one run of a stage: where it finds its inputs and leaves its
-// outputs. Its methods may be called by several goroutines. What has not been
-// committed when Run returns is removed.
+// A Job is one run of a stage: where it finds its inputs and leaves its outputs. Its methods may be
+// called by several goroutines. What has not been committed when Run returns is removed.
 type Job struct {
 	build *build
 	stage string
@@ -82,8 +81,8 @@ func (j *Job) ReadFile(stage, name string) ([]byte, error) {
 	return io.ReadAll(f)
 }
 
-// Create begins the output called name. Outputs keep the order in which they
-// were created, whichever is committed first.
+// Create begins the output called name. Outputs keep the order in which they were created,
+// whichever is committed first.
 func (j *Job) Create(name string) (*Writer, error) {
 	p, err := j.reserve(name)
 	if err != nil {
@@ -113,8 +112,8 @@ func (j *Job) Write(name string, b []byte) (Blob, error) {
 	return w.Commit()
 }
 
-// Attach makes a blob that is in the store, such as one from Memo or an
-// input, the output called name.
+// Attach makes a blob that is in the store, such as one from Memo or an input, the output called
+// name.
 func (j *Job) Attach(name string, b Blob) error {
 	local := j.build.store.Local()
 	if err := local.Check(b); err != nil {
@@ -170,8 +169,8 @@ func (j *Job) settle(p *pendingOutput, b Blob, err error) {
 	}
 }
 
-// Scratch makes an empty directory on the cache's disk, private to this run,
-// that is removed after it.
+// Scratch makes an empty directory on the cache's disk, private to this run, that is removed after
+// it.
 func (j *Job) Scratch() (string, error) {
 	dir, release, err := j.build.store.Local().Scratch(j.stage)
 	if err != nil {
@@ -186,8 +185,8 @@ func (j *Job) Scratch() (string, error) {
 // Progress returns the stage's line on the display.
 func (j *Job) Progress() *Task { return j.task }
 
-// Warnf warns the user now and, because the warning becomes part of the
-// result, whenever the result is taken from the cache.
+// Warnf warns the user now and, because the warning becomes part of the result, whenever the result
+// is taken from the cache.
 func (j *Job) Warnf(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	j.mu.Lock()
@@ -196,11 +195,10 @@ func (j *Job) Warnf(format string, args ...any) {
 	j.build.warn(j.stage, text)
 }
 
-// Memo returns the blob that fn writes, or the one that it wrote when a stage
-// of this name last asked for key. key says everything that decides the
-// content, such as the digest of a download. Unlike the stage's outputs, the
-// blob survives changes of the stage's own key. Memo commits the writer; fn
-// must not, and must not call Memo.
+// Memo returns the blob that fn writes, or the one that it wrote when a stage of this name last
+// asked for key. key says everything that decides the content, such as the digest of a download.
+// Unlike the stage's outputs, the blob survives changes of the stage's own key. Memo commits the
+// writer; fn must not, and must not call Memo.
 func (j *Job) Memo(ctx context.Context, key string, fn func(w *Writer) error) (Blob, error) {
 	k := newKey()
 	k.Add("engine", engineFormat)
@@ -221,7 +219,7 @@ func (j *Job) Memo(ctx context.Context, key string, fn func(w *Writer) error) (B
 }
 
 // memo finds or makes a memo, with its blob in the local store: a stage that asks for one is about
-// to read it. If the blob cannot be had after all, it is made here and now.
+// to read it. If no cache gives the blob after all, it is made here and now.
 func (j *Job) memo(ctx context.Context, q store.Query, key string, fn func(w *Writer) error) (Blob, error) {
 	b := j.build
 	for {
@@ -264,8 +262,8 @@ func (j *Job) writeMemo(fn func(w *Writer) error) (Blob, error) {
 	return w.Commit()
 }
 
-// finish ends the job, removes what it leaves behind, and returns its
-// outputs. An output that was never committed is an error.
+// finish ends the job, removes what it leaves behind, and returns its outputs. An output that was
+// never committed is an error.
 func (j *Job) finish() ([]Output, error) {
 	j.mu.Lock()
 	j.finished = true

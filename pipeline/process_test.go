@@ -18,8 +18,8 @@ import (
 	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
-// childEnv tells the test binary to be a building process instead: "loop" or
-// "once", the first round, and the directory of the store.
+// childEnv tells the test binary to be a building process instead: "loop" or "once", the first
+// round, and the directory of the store.
 const childEnv = "PIPELINE_TEST_CHILD"
 
 func TestMain(m *testing.M) {
@@ -75,9 +75,9 @@ func startChild(t *testing.T, mode string, round int, dir string) (*exec.Cmd, io
 	return cmd, stdin, bufio.NewScanner(stdout)
 }
 
-// roundStages is a build in which everything that the store does happens:
-// outputs from front to back and at random, a memo, a scratch directory, two
-// stages at once. Its content follows from round.
+// roundStages is a build in which everything that the store does happens: outputs from front to
+// back and at random, a memo, a scratch directory, two stages at once. Its content follows from
+// round.
 func roundStages(round int) []Stage {
 	part := func(name string) *testStage {
 		return &testStage{name: name,
@@ -149,8 +149,8 @@ func buildForever(s *Store, round int) error {
 	}
 }
 
-// A process that builds is killed fifty times, at any point. The store is
-// sound after each, and the next build is right.
+// A process that builds is killed fifty times, at any point. The store is sound after each, and the
+// next build is right.
 func TestKilledAtAnyPoint(t *testing.T) {
 	root := t.TempDir()
 	dir := filepath.Join(root, "cache")
@@ -184,8 +184,8 @@ func TestKilledAtAnyPoint(t *testing.T) {
 	}
 }
 
-// checkAfterKill checks that the store is sound, and that a build of round is
-// right and leaves nothing of what the killed process had begun.
+// checkAfterKill checks that the store is sound, and that a build of round is right and leaves
+// nothing of what the killed process had begun.
 func checkAfterKill(t *testing.T, root string, kill, round int) {
 	t.Helper()
 	s := openStore(t, filepath.Join(root, "cache"))
@@ -213,8 +213,8 @@ func checkAfterKill(t *testing.T, root string, kill, round int) {
 	}
 }
 
-// buildWhenTold builds one slow stage whose Run says "run" and goes on when it
-// reads a line. Waiting for another process is said as "wait".
+// buildWhenTold builds one slow stage whose Run says "run" and goes on when it reads a line.
+// Waiting for another process is said as "wait".
 func buildWhenTold(s *Store) error {
 	log := &eventLog{on: func(e progress.Event) {
 		if e.Type == progress.EventWait {

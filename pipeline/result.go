@@ -22,8 +22,8 @@ const (
 
 // A Result says what a build did.
 type Result struct {
-	// Stages stand in the order given to Build, without those that were not
-	// reached because of an error.
+	// Stages stand in the order given to Build, without those that were not reached because of an
+	// error.
 	Stages  []StageResult
 	Elapsed time.Duration
 }
@@ -37,8 +37,8 @@ type StageResult struct {
 	Reason string
 	// Changed lists what is different from the last build of the scope: "label: old → new".
 	Changed []string
-	// Remote is the remote cache that the result came from; "" if it was made
-	// here. Its blobs may not have been needed yet.
+	// Remote is the remote cache that the result came from; "" if it was made here. Its blobs may
+	// not have been needed yet.
 	Remote   string
 	fields   []store.Field // of the key
 	Elapsed  time.Duration // how long it ran; 0 if it did not

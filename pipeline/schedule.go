@@ -5,25 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
-	"slices"
-	"time"
-
-	"github.com/sovereign-sql/sov/pipeline/progress"
-	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
-// A stageEnd is what a stage's goroutine sends when it is over.
+// A stageEnd is what a stage's goroutine sends when it has ended.
 type stageEnd struct {
 	index int
 	res   *StageResult
 	err   error
 }
 
-// schedule runs every stage once those it needs are done, at most b.jobs at a
-// time, in the given order where there is a choice. The first error stops the
-// others. A stage that wanted a blob which cannot be had runs again, after what
-// makes the blob. The results stand in the order of the
-// stages; those of stages that were never reached are nil.
+// schedule runs every stage once those it needs are done, at most b.jobs at a time, in the given
+// order where there is a choice. The first error stops the others. A stage that wanted a blob which
+// the cache does not give runs again, after the stage that makes the blob. The results stand in the
+// order of the stages; those of stages that were never reached are nil.
 func (b *build) schedule(parent context.Context) ([]*StageResult, error) {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
@@ -59,9 +53,9 @@ func (b *build) schedule(parent context.Context) ([]*StageResult, error) {
 	}
 }
 
-// retry has a stage run again that failed because a blob cannot be had, and before it the stages
-// that made the blob. It returns false if neither the stage nor those that it needs made the blob,
-// or if the stage has run again for its sake before.
+// retry has a stage run again that failed because the cache does not give a blob, and before it the
+// stages that made the blob. It returns false if neither the stage nor those that it needs made the
+// blob, or if the stage has run again for its sake before.
 func (b *build) retry(q *queue, end stageEnd, results []*StageResult) bool {
 	name := b.graph.stages[end.index].Name()
 	lost, first := b.again("stage "+name, end.err)
@@ -91,23 +85,21 @@ func joinStageErrors(parent context.Context, errs []error) error {
 	return errors.Join(errs...)
 }
 
-// followsCancellation reports whether err is what a stage says because ctx
-// told it to stop: the context's error or cause, or a command that was killed.
+// followsCancellation reports whether err is what a stage says because ctx told it to stop: the
+// context's error or cause, or a command that was killed.
 func followsCancellation(ctx context.Context, err error) bool {
 	var exit *exec.ExitError
 	return errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx)) ||
 		errors.As(err, &exit) && exit.ExitCode() == -1
 }
 
-// A stopError says that the context of a build ended. It is both the
-// context's error and its cause.
+// A stopError says that the context of a build ended. It is both the context's error and its cause.
 type stopError struct{ err, cause error }
 
 func (e *stopError) Error() string   { return "build stopped: " + e.cause.Error() }
 func (e *stopError) Unwrap() []error { return []error{e.err, e.cause} }
 
-// goStage runs a stage and sends its end, even if the stage panics or calls
-// runtime.Goexit.
+// goStage runs a stage and sends its end, even if the stage panics or calls runtime.Goexit.
 func (b *build) goStage(ctx context.Context, index int, in *inputs, ends chan<- stageEnd) {
 	st := b.graph.stages[index]
 	end := stageEnd{index, nil, fmt.Errorf("stage %s ended its goroutine", st.Name())}
@@ -118,56 +110,4 @@ func (b *build) goStage(ctx context.Context, index int, in *inputs, ends chan<- 
 		err = b.store.Local().Advise(fmt.Errorf("stage %s: %w", st.Name(), err))
 	}
 	end.res, end.err = res, err
-}
-
-// inputs are the outputs of the stages that one stage needs.
-type inputs struct {
-	needs   []string // in the order of Needs
-	outputs map[string][]Output
-	remotes map[Digest]string  // the remote cache that a blob comes from, which need not be here
-	unknown bool               // a needed stage has not run, in Explain
-	strange func(stage string) // is told of stages asked for that are not needed
-}
-
-// Outputs implements Inputs.
-func (in *inputs) Outputs(stage string) []Output {
-	if !slices.Contains(in.needs, stage) {
-		in.strange(stage)
-		return nil
-	}
-	return slices.Clone(in.outputs[stage])
-}
-
-func (b *build) inputsOf(index int, results []*StageResult) *inputs {
-	in := &inputs{outputs: map[string][]Output{}, remotes: map[Digest]string{}}
-	for _, n := range b.graph.needs[index] {
-		r := results[n]
-		in.needs = append(in.needs, r.Name)
-		in.outputs[r.Name] = r.Outputs
-		if r.Remote != "" {
-			for _, o := range r.Outputs {
-				in.remotes[o.Digest] = r.Remote
-			}
-		}
-		if r.Status != Built && r.Status != Cached {
-			in.unknown = true
-		}
-	}
-	return in
-}
-
-// ended reports how a task ended and returns how long it took.
-func ended(ctx context.Context, tr *progress.Tracker, t *Task, key string, size int64, err error) time.Duration {
-	e := progress.Event{Type: progress.EventBuilt, Stage: t.Name(), Key: key, Size: size, Elapsed: tr.End(t)}
-	var lost *store.BlobError
-	switch {
-	case errors.As(err, &lost): // it may run again; if not, the build says why
-		e.Type = progress.EventCancelled
-	case err != nil && ctx.Err() != nil && followsCancellation(ctx, err):
-		e.Type = progress.EventCancelled
-	case err != nil:
-		e.Type, e.Text = progress.EventFailed, err.Error()
-	}
-	tr.Report(e)
-	return e.Elapsed
 }

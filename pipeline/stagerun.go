@@ -23,14 +23,14 @@ type stageRun struct {
 	in        *inputs
 	delivered bool // the build is for its outputs
 
-	mu      sync.Mutex
-	strange []string // stages whose outputs were asked for without being needed
+	mu         sync.Mutex
+	undeclared []string // stages whose outputs were asked for without being needed
 }
 
 // run finds the stage's result in the cache or makes it.
 func (r *stageRun) run(ctx context.Context) (*StageResult, error) {
 	res := &StageResult{Name: r.name, Status: Failed}
-	r.in.strange = r.noteStrange
+	r.in.undeclared = r.noteUndeclared
 	if r.in.unknown {
 		res.Status, res.Reason = Unknown, "depends on what an earlier stage makes"
 		return res, nil
@@ -85,7 +85,7 @@ func (r *stageRun) key(res *StageResult) (k *Key, err error) {
 	if err := r.stage.Key(k, r.in); err != nil {
 		return nil, err
 	}
-	if err := r.strangeError(); err != nil {
+	if err := r.undeclaredError(); err != nil {
 		return nil, err
 	}
 	res.Key, err = k.sum()
@@ -94,19 +94,21 @@ func (r *stageRun) key(res *StageResult) (k *Key, err error) {
 
 // explain completes res without running the stage.
 func (r *stageRun) explain(res *StageResult, q store.Query) error {
+	res.Status = Missing
+	if r.build.noCache {
+		res.Reason = reasonNoCache
+		return nil
+	}
 	rec, miss, err := r.build.store.Get(q)
 	switch {
 	case err != nil:
+		res.Status = Failed
 		return err
-	case r.build.noCache:
-		res.Reason = reasonNoCache
 	case rec != nil:
 		res.Status, res.Reason, res.Remote, res.Outputs, res.Warnings = Cached, "", rec.Remote, rec.Outputs, rec.Warnings
-		return nil
 	case miss.Reason != "":
 		res.Reason = miss.Reason
 	}
-	res.Status = Missing
 	return nil
 }
 
@@ -165,11 +167,11 @@ func (r *stageRun) away(rec *store.Record) map[Digest]bool {
 	return away
 }
 
-// parallelBlobs is how many blobs of one record are fetched at once. Most are small, and the way
-// to a registry is long.
+// parallelBlobs is how many blobs of one record are fetched at once. Most are small, and the way to
+// a registry is long.
 const parallelBlobs = 4
 
-// bring has the cache deliver the outputs of a record, of which some are away.
+// bring has the cache deliver the outputs of a record. Those in away are fetched.
 func (r *stageRun) bring(ctx context.Context, task *Task, rec *store.Record, away map[Digest]bool) error {
 	if len(away) > 0 {
 		task.Step("fetch")
@@ -207,7 +209,7 @@ func (r *stageRun) runJob(ctx context.Context, task *Task) (*store.Record, error
 	outputs, finishErr := j.finish()
 	finished = true
 	if err == nil {
-		err = errors.Join(ctx.Err(), r.strangeError(), finishErr)
+		err = errors.Join(ctx.Err(), r.undeclaredError(), finishErr)
 	}
 	if err != nil {
 		return nil, err
@@ -227,83 +229,22 @@ func recoverTo(err *error) {
 	}
 }
 
-func (r *stageRun) noteStrange(stage string) {
+func (r *stageRun) noteUndeclared(stage string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !slices.Contains(r.strange, stage) {
-		r.strange = append(r.strange, stage)
+	if !slices.Contains(r.undeclared, stage) {
+		r.undeclared = append(r.undeclared, stage)
 	}
 }
 
-// strangeError is an error if the stage read what its key does not cover.
-func (r *stageRun) strangeError() error {
+// undeclaredError is an error if the stage read what its key does not cover.
+func (r *stageRun) undeclaredError() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.strange) == 0 {
+	if len(r.undeclared) == 0 {
 		return nil
 	}
-	return fmt.Errorf("it reads outputs of %q without naming them in Needs", r.strange)
-}
-
-const reasonNoCache = "the cache is not asked"
-
-// resolve returns the record that q asks for and true if the cache has it. Otherwise it has
-// makeRecord make it, while other builds that want the same wait, and stores it.
-func (b *build) resolve(ctx context.Context, q store.Query, makeRecord func(why string) (*store.Record, error)) (rec *store.Record, hit bool, err error) {
-	local := b.store.Local()
-	why := reasonNoCache
-	if !b.noCache {
-		rec, miss, err := local.Get(q)
-		if rec != nil || err != nil {
-			return b.found(rec, err)
-		}
-		why = miss.Reason
-		if miss.Damage {
-			b.warn(q.Stage, why+"; making it again")
-		}
-	}
-	release, err := local.Lock(ctx, q.Key, func(holder string) {
-		b.tracker.Report(progress.Event{Type: progress.EventWait, Stage: q.Stage, Text: "waiting for " + holder + ", which is making the same"})
-	})
-	if err != nil {
-		return nil, false, fmt.Errorf("lock its place in the cache: %w", err)
-	}
-	defer release()
-	if !b.noCache {
-		// Another build may have made it meanwhile, or another computer.
-		if rec, _, err := b.store.Get(q); rec != nil || err != nil {
-			return b.found(rec, err)
-		}
-	}
-	rec, err = b.makeAndSave(q, func() (*store.Record, error) { return makeRecord(why) })
-	return rec, false, err
-}
-
-// found notes the use of a record.
-func (b *build) found(rec *store.Record, err error) (*store.Record, bool, error) {
-	if err == nil {
-		err = b.store.Touch(rec, b.clock.Now())
-	}
-	return rec, err == nil, err
-}
-
-// makeAndSave stores what makeRecord returns, and warns if it is not what the same key gave before.
-func (b *build) makeAndSave(q store.Query, makeRecord func() (*store.Record, error)) (*store.Record, error) {
-	before, _, err := b.store.Local().Load(q.Key)
-	if err != nil {
-		return nil, err
-	}
-	rec, err := makeRecord()
-	if err != nil {
-		return nil, err
-	}
-	if err := b.store.Save(rec); err != nil {
-		return nil, err
-	}
-	if before != nil && !slices.Equal(before.Outputs, rec.Outputs) {
-		b.warn(q.Stage, "the same inputs gave another result than before: it is not reproducible")
-	}
-	return rec, nil
+	return fmt.Errorf("it reads outputs of %q without naming them in Needs", r.undeclared)
 }
 
 func totalSize(outputs []Output) (n int64) {

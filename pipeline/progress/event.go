@@ -5,9 +5,9 @@ import "time"
 // An EventType says what an Event is about. The values stand in JSON output.
 type EventType string
 
-// The events of a build. Each stage has at most one Start and exactly one of
-// Cached, Built, Failed and Cancelled, or none if it was never reached. Where a
-// remote cache does not give what it promised, stages begin once more.
+// The events of a build. Each stage has at most one Start and exactly one of Cached, Built, Failed
+// and Cancelled, or none if it was never reached. Where a remote cache does not give what it
+// promised, stages begin once more.
 const (
 	EventBuild     EventType = "build"     // a build begins; Stages
 	EventStart     EventType = "start"     // a stage runs; Reason
@@ -19,11 +19,10 @@ const (
 	EventBuilt     EventType = "built"     // a stage ran; Elapsed, Size
 	EventFailed    EventType = "failed"    // a stage failed; Text is the error, Elapsed
 	EventCancelled EventType = "cancelled" // a stage was stopped; Elapsed
-	EventDone      EventType = "done"      // the build is over; Elapsed, Built, Cached, Text if it failed, Stopped
+	EventDone      EventType = "done"      // the build has ended; Elapsed, Built, Cached, Text if it failed, Stopped
 )
 
-// An Event is one thing that happened. Fields that its type does not mention
-// are zero.
+// An Event is one thing that happened. Fields that its type does not mention are zero.
 type Event struct {
 	Time    time.Time
 	Type    EventType

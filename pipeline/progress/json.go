@@ -8,13 +8,12 @@ import (
 	"time"
 )
 
-// A JSONEvent is one line of JSON progress. Programs that read it ignore
-// members and events that they do not know; what is described here stays.
+// A JSONEvent is one line of JSON progress. Programs that read it ignore members and events that
+// they do not know; what is described here stays.
 //
-// Events, in the order in which they come: one "build"; for each stage either
-// "cached", or "start", any number of "progress" (at most one a second),
-// "wait", "log" and "warning", and then one of "built", "failed" and
-// "cancelled"; one "done". "wait", "log" and "warning" may come at any time.
+// Events, in the order in which they come: one "build"; for each stage either "cached", or "start",
+// any number of "progress" (at most one a second), "wait", "log" and "warning", and then one of
+// "built", "failed" and "cancelled"; one "done". "wait", "log" and "warning" may come at any time.
 type JSONEvent struct {
 	Time  time.Time `json:"time"`  // RFC 3339, UTC
 	Event EventType `json:"event"` // see above
@@ -27,13 +26,13 @@ type JSONEvent struct {
 	Reason  string `json:"reason,omitempty"` // start: why it is not taken from the cache
 	Remote  string `json:"remote,omitempty"` // cached: the remote cache that the result came from
 	Step    string `json:"step,omitempty"`   // progress: what the stage is doing
-	// Done and Total count bytes of a stage in progress; Total is absent if
-	// unknown. Rate is in bytes per second.
+	// Done and Total count bytes of a stage in progress; Total is absent if unknown. Rate is in
+	// bytes per second.
 	Done  int64 `json:"done,omitempty"`
 	Total int64 `json:"total,omitempty"`
 	Rate  int64 `json:"rate,omitempty"`
-	// Seconds is how long the stage (progress, built, failed, cancelled) or
-	// the build (done) has taken.
+	// Seconds is how long the stage (progress, built, failed, cancelled) or the build (done) has
+	// taken.
 	Seconds float64 `json:"seconds,omitempty"`
 	Size    int64   `json:"size,omitempty"`   // built: bytes of all outputs
 	Stages  int     `json:"stages,omitempty"` // build: how many stages there are

@@ -10,12 +10,12 @@ import (
 	"golang.org/x/term"
 )
 
-// A Reporter shows events to someone. Report may be called by several
-// goroutines at once and returns quickly.
+// A Reporter shows events to someone. Report may be called by several goroutines at once and
+// returns quickly.
 type Reporter interface {
 	Report(Event)
-	// Close leaves the output in order: a live display is replaced by plain
-	// lines. It returns the first error met while writing.
+	// Close leaves the output in order: a live display is replaced by plain lines. It returns the
+	// first error met while writing.
 	Close() error
 }
 
@@ -30,11 +30,10 @@ func (Silent) Close() error { return nil }
 
 // NewReporter returns a reporter that writes to w.
 //
-// Modes are "tty" (a live display for a terminal), "plain" (a line at the
-// start and end of each stage, and every few seconds in between), "json" (one
-// object a line, described at JSONEvent) and "auto": tty if w is a terminal
-// that can move its cursor, plain otherwise. getenv is asked for TERM,
-// NO_COLOR, COLUMNS and LINES; nil means that nothing is set.
+// Modes are "tty" (a live display for a terminal), "plain" (a line at the start and end of each
+// stage, and every few seconds in between), "json" (one object a line, described at JSONEvent) and
+// "auto": tty if w is a terminal that can move its cursor, plain otherwise. getenv is asked for
+// TERM, NO_COLOR, COLUMNS and LINES; nil means that nothing is set.
 func NewReporter(mode string, w io.Writer, getenv func(string) string) (Reporter, error) {
 	if getenv == nil {
 		getenv = func(string) string { return "" }
@@ -56,8 +55,8 @@ func NewReporter(mode string, w io.Writer, getenv func(string) string) (Reporter
 	return nil, fmt.Errorf("progress mode %q: want auto, tty, plain or json", mode)
 }
 
-// terminalSize returns a function that asks the terminal each time, so that a
-// resized window is noticed.
+// terminalSize returns a function that asks the terminal each time, so that a resized window is
+// noticed.
 func terminalSize(w io.Writer, getenv func(string) string) func() (columns, lines int) {
 	columns, lines := 80, 24
 	fmt.Sscan(getenv("COLUMNS"), &columns)
@@ -84,8 +83,8 @@ func (o *output) print(s string) {
 	}
 }
 
-// clean makes text safe for one line of a terminal: control characters, which
-// could move the cursor or come from a package's description, become spaces.
+// clean makes text safe for one line of a terminal: control characters, which could move the cursor
+// or come from a package's description, become spaces.
 func clean(s string) string {
 	return strings.TrimSpace(strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
@@ -104,8 +103,7 @@ func cleanLines(s string) []string {
 	return lines
 }
 
-// bytesText says how far a stage is: "12.3 of 45.0 MB, 8.1 MB/s", or "" if it
-// counts no bytes.
+// bytesText says how far a stage is: "12.3 of 45.0 MB, 8.1 MB/s", or "" if it counts no bytes.
 func bytesText(p State) string {
 	if p.Total <= 0 && p.Done <= 0 {
 		return ""
@@ -120,8 +118,7 @@ func bytesText(p State) string {
 	return text
 }
 
-// endText is the line for a stage that is over, without its name; "" if the
-// event is another.
+// endText is the line for a stage that has ended, without its name; "" if the event is another.
 func endText(e Event) string {
 	switch e.Type {
 	case EventCached:

@@ -234,9 +234,9 @@ func TestTextForPeople(t *testing.T) {
 	}
 }
 
-// A fakeTerminal keeps the lines of a terminal of endless height. It knows
-// text that ends in line feeds, colors, "up n rows", carriage return and
-// "erase below", and that a line wider than the window takes several rows.
+// A fakeTerminal keeps the lines of a terminal of endless height. It knows text that ends in line
+// feeds, colors, "up n rows", carriage return and "erase below", and that a line wider than the
+// window takes several rows.
 type fakeTerminal struct {
 	t             *testing.T
 	columns, rows int

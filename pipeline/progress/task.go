@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// A Task is how a running stage tells what it is doing. Its methods may be
-// called by several goroutines, and on a nil *Task, where they do nothing.
+// A Task is how a running stage tells what it is doing. Its methods may be called by several
+// goroutines, and on a nil *Task, where they do nothing.
 type Task struct {
 	name    string
 	tracker *Tracker
@@ -24,8 +24,7 @@ type Task struct {
 	rate     float64
 }
 
-// Total begins a count of n bytes at zero. n is 0 if it is not known how many
-// there will be.
+// Total begins a count of n bytes at zero. n is 0 if it is not known how many there will be.
 func (t *Task) Total(n int64) {
 	if t != nil {
 		t.done.Store(0)
@@ -55,16 +54,15 @@ func (t *Task) Add(n int64) {
 	}
 }
 
-// Step names what the stage is doing now, in a few words ("compile", "pull
-// layer 2 of 3").
+// Step names what the stage is doing now, in a few words ("compile", "pull layer 2 of 3").
 func (t *Task) Step(text string) {
 	if t != nil {
 		t.step.Store(&text)
 	}
 }
 
-// Interlude is Step for something in between. The function that it returns restores the step
-// that was shown before.
+// Interlude is Step for something in between. The function that it returns restores the step that
+// was shown before.
 func (t *Task) Interlude(text string) (back func()) {
 	if t == nil {
 		return func() {}

@@ -8,10 +8,9 @@ import (
 	"unicode/utf8"
 )
 
-// A ttyReporter keeps a line for each running stage at the bottom of a
-// terminal; everything else scrolls by above. Each update is one write. The
-// cursor rests below the last line and stays visible, so a program that dies
-// leaves nothing to repair.
+// A ttyReporter keeps a line for each running stage at the bottom of a terminal; everything else
+// scrolls by above. Each update is one write. The cursor rests below the last line and stays
+// visible, so a program that dies leaves nothing to repair.
 type ttyReporter struct {
 	size  func() (columns, lines int)
 	color bool
@@ -77,8 +76,8 @@ func endColor(t EventType) string {
 	return escDim
 }
 
-// update takes over the state of stages that are on the display. A snapshot
-// may still hold a stage that has been reported as over.
+// update takes over the state of stages that are on the display. A snapshot may still hold a stage
+// that has been reported as over.
 func (t *ttyReporter) update(now []State) {
 	for i := range t.running {
 		for _, p := range now {
@@ -112,8 +111,8 @@ func (t *ttyReporter) lines(stage, prefix, color, text string) {
 
 func (t *ttyReporter) redraw() { t.frame("") }
 
-// frame writes, at once: the removal of the live display, the text above, and
-// the live display anew.
+// frame writes, at once: the removal of the live display, the text above, and the live display
+// anew.
 func (t *ttyReporter) frame(above string) {
 	columns, lines := t.size()
 	var b strings.Builder
@@ -127,8 +126,8 @@ func (t *ttyReporter) frame(above string) {
 	}
 }
 
-// erase removes what is drawn. If the window has become narrower, the
-// terminal has wrapped the lines, and they take more rows than before.
+// erase removes what is drawn. If the window has become narrower, the terminal has wrapped the
+// lines, and they take more rows than before.
 func (t *ttyReporter) erase(columns int) string {
 	rows := 0
 	for _, length := range t.drawn {
@@ -173,9 +172,8 @@ const (
 	minStep  = 10 // columns below which a step is not worth showing
 )
 
-// liveLine describes a running stage in at most columns columns. Where that
-// is too little, the step is cut, then the bar left out, then the step, and
-// what remains is cut.
+// liveLine describes a running stage in at most columns columns. Where that is too little, the step
+// is cut, then the bar left out, then the step, and what remains is cut.
 func liveLine(p State, nameWidth, columns int) string {
 	name := fmt.Sprintf("%-*s ", nameWidth, p.Stage)
 	elapsed := fmt.Sprintf("%6s", clockText(p.Elapsed))
@@ -232,8 +230,8 @@ func (t *ttyReporter) paint(color, text string) string {
 	return "\x1b[" + color + "m" + text + "\x1b[0m"
 }
 
-// Close implements Reporter. The lines of stages that are still running
-// disappear; what is reported later scrolls by as plain lines.
+// Close implements Reporter. The lines of stages that are still running disappear; what is reported
+// later scrolls by as plain lines.
 func (t *ttyReporter) Close() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()

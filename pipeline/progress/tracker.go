@@ -5,12 +5,11 @@ import (
 	"time"
 )
 
-// progressInterval is how often running stages are reported. Reporters that
-// want fewer skip some.
+// progressInterval is how often running stages are reported. Reporters that want fewer skip some.
 const progressInterval = 100 * time.Millisecond
 
-// A Tracker follows running tasks: it reports their progress at short intervals, and passes
-// events on with the time.
+// A Tracker follows running tasks: it reports their progress at short intervals, and passes events
+// on with the time.
 type Tracker struct {
 	clock    Clock
 	reporter Reporter

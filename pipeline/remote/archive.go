@@ -22,8 +22,8 @@ type Archive struct {
 	out *writtenArchive
 }
 
-// Create begins a file. Commit gives it its name; Abort, which may be deferred,
-// removes what there is of it.
+// Create begins a file. Commit gives it its name; Abort, which may be deferred, removes what there
+// is of it.
 func Create(path string) (*Archive, error) {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".part-")
 	if err != nil {
@@ -165,8 +165,8 @@ func readArchive(f archiveFile) (*readableArchive, error) {
 		if first && (h.Name != formatFile || !isFormat(t)) {
 			return nil, errors.New("it was not written by a `sov cache export` that this version knows")
 		}
-		// The reader takes no more than a header at a time, so that this is
-		// where the content begins.
+		// The reader takes no more than a header at a time, so that this is where the content
+		// begins.
 		offset, err := f.Seek(0, io.SeekCurrent)
 		if err != nil {
 			return nil, err

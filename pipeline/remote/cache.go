@@ -24,9 +24,9 @@ type Cache interface {
 	// Fetch writes a blob that the record under key names to w, in any order. progress, which may
 	// be nil, is called with bytes as they arrive.
 	Fetch(ctx context.Context, key string, b store.Blob, w io.WriterAt, progress func(n int64)) error
-	// Put stores a record with those of its blobs that are given, blobs first. What is there already
-	// stays as it is. open opens a blob; progress, which may be nil, is called with bytes that are
-	// dealt with.
+	// Put stores a record with those of its blobs that are given, blobs first. What is there
+	// already stays as it is. open opens a blob; progress, which may be nil, is called with bytes
+	// that are dealt with.
 	Put(ctx context.Context, key string, record []byte, blobs []store.Blob, open func(store.Blob) (*os.File, error), progress func(n int64)) error
 }
 

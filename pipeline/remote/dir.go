@@ -33,8 +33,8 @@ func keyOf(name string) string {
 	return key
 }
 
-// Dir returns the cache in a directory, which is made when something is put
-// there. Files appear in it whole; several computers may share it.
+// Dir returns the cache in a directory, which is made when something is put there. Files appear in
+// it whole; several computers may share it.
 func Dir(path string) *PieceCache { return newCache(path, &dir{root: path}) }
 
 type dir struct {
@@ -106,8 +106,8 @@ func (d *dir) putIndex(ctx context.Context, key string, encoded []byte, _ []piec
 	return d.write(indexName(key), encoded)
 }
 
-// removeAbandoned removes what others were writing when they died. If it
-// cannot, that is in nobody's way.
+// removeAbandoned removes what others were writing when they died. If it cannot, that is in
+// nobody's way.
 func (d *dir) removeAbandoned() {
 	entries, _ := os.ReadDir(d.path("tmp"))
 	for _, e := range entries {
@@ -117,12 +117,11 @@ func (d *dir) removeAbandoned() {
 	}
 }
 
-// abandoned is the age at which a temporary file of a few megabytes is nobody's
-// any more.
+// abandoned is the age at which a temporary file of a few megabytes is nobody's any more.
 const abandoned = 24 * time.Hour
 
-// write gives a file its content, or leaves it as it was. Nothing is synced:
-// what a power cut tears is found when it is read, and made again.
+// write gives a file its content, or leaves it as it was. Nothing is synced: what a power cut tears
+// is found when it is read, and made again.
 func (d *dir) write(name string, content []byte) error {
 	for _, sub := range []string{"tmp", filepath.Dir(name)} {
 		if err := os.MkdirAll(d.path(sub), 0o755); err != nil {

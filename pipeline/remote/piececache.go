@@ -18,9 +18,9 @@ import (
 // parallel is how many pieces of one cache travel at once.
 const parallel = 6
 
-// A backend keeps indexes and pieces. What is not there is an error that
-// matches fs.ErrNotExist. Methods may be called from several goroutines; they
-// try again what may pass and are bounded in time.
+// A backend keeps indexes and pieces. What is not there is an error that matches fs.ErrNotExist.
+// Methods may be called from several goroutines; they try again what may pass and are bounded in
+// time.
 type backend interface {
 	keys(ctx context.Context) ([]string, error)
 	index(ctx context.Context, key string) ([]byte, error)
@@ -164,8 +164,8 @@ func (c *PieceCache) fetchPiece(ctx context.Context, p piece, w io.WriterAt, off
 	return err
 }
 
-// suspect remembers that a blob has to be sent again: where one piece is not
-// what it should be, the others have not been looked at.
+// suspect remembers that a blob has to be sent again: where one piece is not what it should be, the
+// others have not been looked at.
 func (c *PieceCache) suspect(b *keptBlob) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -224,8 +224,8 @@ func (c *PieceCache) Put(ctx context.Context, key string, record []byte, blobs [
 	return err
 }
 
-// sound returns the index that is kept under key without blobs that are known
-// to be damaged, or nil if there is none that says the same as record.
+// sound returns the index that is kept under key without blobs that are known to be damaged, or nil
+// if there is none that says the same as record.
 func (c *PieceCache) sound(ctx context.Context, key string, record []byte) (*index, error) {
 	x, err := c.lookup(ctx, key)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrRefused) {

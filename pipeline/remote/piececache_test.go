@@ -244,8 +244,8 @@ func TestBadRegistries(t *testing.T) {
 			if !ran || !strings.Contains(said.String(), tt.want) {
 				t.Errorf("it ran: %v; warnings: %s", ran, said)
 			}
-			// Each of reading and writing gives up after four times the patience,
-			// or twice the patience and what the pieces may take.
+			// Each of reading and writing gives up after four times the patience, or twice the
+			// patience and what the pieces may take.
 			if took := time.Since(start); took > time.Minute {
 				t.Errorf("it took %s", took)
 			}

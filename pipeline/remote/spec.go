@@ -21,18 +21,16 @@ type Spec struct {
 // Local reports whether no network is needed.
 func (s Spec) Local() bool { return s.Repository == "" }
 
-// ParseSource reads where a cache is to be read from: a repository, optionally
-// with ",timeout=TIME", or "type=dir,src=PATH".
+// ParseSource reads where a cache is to be read from: a repository, optionally with
+// ",timeout=TIME", or "type=dir,src=PATH".
 func ParseSource(text string) (Spec, error) { return parse(text, "src", "timeout") }
 
-// ParseTarget reads where a cache is to be written to: a repository or
-// "type=dir,dest=PATH", optionally with ",mode=min" or ",mode=max", which is the
-// default, and ",timeout=TIME".
+// ParseTarget reads where a cache is to be written to: a repository or "type=dir,dest=PATH",
+// optionally with ",mode=min" or ",mode=max", which is the default, and ",timeout=TIME".
 func ParseTarget(text string) (Spec, error) { return parse(text, "dest", "timeout", "mode") }
 
-// parse reads fields that are separated by commas. The first may be a
-// repository alone, as people write it; "type=registry,ref=" is what BuildKit
-// calls the same.
+// parse reads fields that are separated by commas. The first may be a repository alone, as people
+// write it; "type=registry,ref=" is what BuildKit calls the same.
 func parse(text, pathField string, more ...string) (Spec, error) {
 	fields := map[string]string{}
 	for i, part := range strings.Split(text, ",") {
@@ -87,8 +85,8 @@ func (s *Spec) set(name, value, pathField string, known []string) (err error) {
 	return nil
 }
 
-// An Opener opens each cache once, so that what is learnt about one that is
-// both read and written counts for both.
+// An Opener opens each cache once, so that what is learnt about one that is both read and written
+// counts for both.
 type Opener struct {
 	Keychain authn.Keychain // credentials for registries; nil: none
 	caches   map[Spec]*PieceCache

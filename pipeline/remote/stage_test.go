@@ -134,8 +134,7 @@ func content(t testing.TB, s *store.Store, res *pipeline.Result, stage, name str
 	return string(text)
 }
 
-// assertNothingHalfMade checks that no temporary file and no lock of an
-// action is left.
+// assertNothingHalfMade checks that no temporary file and no lock of an action is left.
 func assertNothingHalfMade(t testing.TB, s *store.Store) {
 	t.Helper()
 	for _, dir := range []string{"tmp", "locks"} {

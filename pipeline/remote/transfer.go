@@ -17,8 +17,8 @@ import (
 type TransferOptions struct {
 	// Last has Push send only what the last build of each scope used.
 	Last bool
-	// Progress, if not nil, is called with the bytes dealt with so far and
-	// those known to be ahead in all, one call at a time.
+	// Progress, if not nil, is called with the bytes dealt with so far and those known to be ahead
+	// in all, one call at a time.
 	Progress func(done, total int64)
 }
 
@@ -28,8 +28,7 @@ type TransferResult struct {
 	Blobs   int   // of these records, each counted once
 	Bytes   int64 // of those blobs
 	Away    int   // blobs that the source names and does not have
-	// Refused are entries that were not what they should be, and were left
-	// out.
+	// Refused are entries that were not what they should be, and were left out.
 	Refused []string
 }
 
@@ -87,8 +86,8 @@ func (t *transfer) refuse(what string, err error) {
 	t.res.Refused = append(t.res.Refused, fmt.Sprintf("%s: %v", what, err))
 }
 
-// Push gives a remote all results, or those of the last builds, with their
-// blobs. What is there already is not sent again.
+// Push gives a remote all results, or those of the last builds, with their blobs. What is there
+// already is not sent again.
 func Push(ctx context.Context, local *store.Store, remote Cache, o TransferOptions) (TransferResult, error) {
 	release, err := local.Use(ctx, nil)
 	if err != nil {
@@ -116,8 +115,8 @@ func Push(ctx context.Context, local *store.Store, remote Cache, o TransferOptio
 	return t.end(group.Wait())
 }
 
-// Pull takes everything over that a remote has. Entries that turn out to be
-// damaged are left out and named in the result.
+// Pull takes everything over that a remote has. Entries that turn out to be damaged are left out
+// and named in the result.
 func Pull(ctx context.Context, local *store.Store, remote Cache, o TransferOptions) (TransferResult, error) {
 	release, err := local.Use(ctx, nil)
 	if err != nil {
@@ -182,8 +181,7 @@ func (t *transfer) pull(ctx context.Context, key string) error {
 	return nil
 }
 
-// forgive notes what is wrong with an entry, or passes on an error that ends
-// the transfer.
+// forgive notes what is wrong with an entry, or passes on an error that ends the transfer.
 func (t *transfer) forgive(what string, err error) error {
 	switch {
 	case errors.Is(err, ErrRefused):

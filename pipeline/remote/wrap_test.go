@@ -111,8 +111,7 @@ func (m *memoryRemote) took() int {
 	return n
 }
 
-// A team is stages that count their runs: a and b, c of both, and d of c. a
-// uses a memo.
+// A team is stages that count their runs: a and b, c of both, and d of c. a uses a memo.
 type team struct {
 	a, b, c, d *testStage
 	memoRuns   int
@@ -242,8 +241,7 @@ func TestRemoteIsAskedOnlyForWhatRuns(t *testing.T) {
 	m, tm := newMachine(t), newTeam("other")
 	tm.b.key = func(k *pipeline.Key, in pipeline.Inputs) error { k.Add("text", "another key"); return nil }
 	m.build(tm, "other", []Cache{remote})
-	// b ran with another key and the same output, so only d is new, which
-	// passes c's blob on.
+	// b ran with another key and the same output, so only d is new, which passes c's blob on.
 	if tm.ran() != "b1 d1" || tm.memoRuns != 0 || remote.took() != 1 {
 		t.Errorf("ran %q, the memo %d times", tm.ran(), tm.memoRuns)
 	}
@@ -469,7 +467,8 @@ func TestPruneKeepsScopes(t *testing.T) {
 	}
 }
 
-// TestManyDamagedMemos: a stage does not begin again for each of them, and a remote that is damaged all over is left alone.
+// TestManyDamagedMemos: a stage does not begin again for each of them, and a remote that is damaged
+// all over is left alone.
 func TestManyDamagedMemos(t *testing.T) {
 	const memos = 20
 	made := 0

@@ -20,8 +20,8 @@ const smallBlob = 1 << 20
 // parallelRecords is how many records are transferred at once.
 const parallelRecords = 4
 
-// uploads send results to targets. What goes wrong there is warned about, once for a target, and
-// is not an error.
+// uploads send results to targets. What goes wrong there is warned about, once for a target, and is
+// not an error.
 type uploads struct {
 	store   *Store
 	targets []*target
@@ -32,7 +32,7 @@ type uploads struct {
 	keys        []string // of stages' results, in the order in which they were found or made
 	delivered   map[store.Digest]bool
 	done, total int64                   // bytes
-	shown       func(done, total int64) // nil: nobody is watching
+	shown       func(done, total int64) // nil: nothing is shown
 }
 
 // A target is a cache that is given results until it fails.
@@ -52,8 +52,8 @@ func newUploads(s *Store, to []Target) *uploads {
 	return u
 }
 
-// add notes the result of a stage. It begins to send it to the targets that want everything,
-// unless some of its blobs may still be fetched: those results wait for flush.
+// add notes the result of a stage. It begins to send it to the targets that want everything, unless
+// some of its blobs may still be fetched: those results wait for flush.
 func (u *uploads) add(r *store.Record) {
 	if len(u.targets) == 0 || r.Memo != "" {
 		return
@@ -116,6 +116,9 @@ func (u *uploads) flush(ctx context.Context, show func(name, reason string) func
 		}
 	}
 	u.group.Wait()
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.done, u.total, u.shown = 0, 0, nil
 }
 
 // sendLeast sends a result, with the blobs that are delivered and small ones, to the targets that
@@ -183,7 +186,7 @@ func put(ctx context.Context, local *store.Store, to Cache, r *store.Record, wan
 	}
 	blobs := map[store.Digest]store.Blob{}
 	for _, o := range r.Outputs {
-		// What another cache keeps, and nobody has needed here, would cross the network twice. It
+		// What another cache keeps, and no stage has needed here, would cross the network twice. It
 		// goes with a result that this computer has.
 		if (wanted == nil || wanted(o.Blob)) && local.Check(o.Blob) == nil {
 			blobs[o.Digest] = o.Blob

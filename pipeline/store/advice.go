@@ -17,9 +17,8 @@ type advisedError struct {
 func (e *advisedError) Error() string { return e.err.Error() + " (" + e.advice + ")" }
 func (e *advisedError) Unwrap() error { return e.err }
 
-// Advise adds what the user can do to an error of the disk that holds place:
-// that it is full, read-only or somebody else's. Other errors, and those that
-// carry advice already, are left alone.
+// Advise adds what the user can do to an error of the disk that holds place: that it is full,
+// read-only or somebody else's. Other errors, and those that carry advice already, are left alone.
 func Advise(err error, place string) error {
 	var done *advisedError
 	if err == nil || errors.As(err, &done) {
@@ -34,8 +33,8 @@ func Advise(err error, place string) error {
 // Advise is the function Advise for errors of the disk that holds the store.
 func (s *Store) Advise(err error) error { return Advise(err, "the cache "+s.dir) }
 
-// diskAdvice returns what to do about an error of the disk that holds place,
-// or "" if err is about something else.
+// diskAdvice returns what to do about an error of the disk that holds place, or "" if err is about
+// something else.
 func diskAdvice(err error, place string) string {
 	switch {
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):

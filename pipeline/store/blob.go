@@ -15,8 +15,8 @@ import (
 // A BlobError says that a blob cannot be used.
 type BlobError struct {
 	Digest Digest
-	// Missing is true if the blob is not there, false if it was there with
-	// the wrong content and has been removed.
+	// Missing is true if the blob is not there, false if it was there with the wrong content and
+	// has been removed.
 	Missing bool
 	Detail  string
 }
@@ -41,8 +41,8 @@ func (s *Store) Put(ctx context.Context, r io.Reader) (Blob, error) {
 	return w.Commit()
 }
 
-// Open opens a blob for reading, after checking it as the package comment says. If it is missing
-// or damaged, the error is a *BlobError.
+// Open opens a blob for reading, after checking it as the package comment says. If it is missing or
+// damaged, the error is a *BlobError.
 func (s *Store) Open(b Blob) (*os.File, error) {
 	f, err := s.openChecked(b)
 	return f, s.losing(b, err)
@@ -93,8 +93,8 @@ func (s *Store) verify(f *os.File, b Blob) error {
 	return nil
 }
 
-// inspect compares the open blob f with its stamp or, if that does not match
-// or rehash is set, hashes it. It returns what is wrong, or "".
+// inspect compares the open blob f with its stamp or, if that does not match or rehash is set,
+// hashes it. It returns what is wrong, or "".
 func (s *Store) inspect(f *os.File, b Blob, rehash bool) (damage string, err error) {
 	before, err := stampOf(f)
 	if err != nil {
@@ -121,8 +121,8 @@ func (s *Store) inspect(f *os.File, b Blob, rehash bool) (damage string, err err
 	return "", nil
 }
 
-// removeDamaged removes the blob that is open as f, unless another process
-// has put a good one in its place, and returns the *BlobError.
+// removeDamaged removes the blob that is open as f, unless another process has put a good one in
+// its place, and returns the *BlobError.
 func (s *Store) removeDamaged(f *os.File, d Digest, detail string) error {
 	err := s.withBlobsLocked(func() error {
 		if !samePath(f, f.Name()) {
@@ -136,8 +136,8 @@ func (s *Store) removeDamaged(f *os.File, d Digest, detail string) error {
 	return &BlobError{Digest: d, Detail: detail}
 }
 
-// install moves the complete temporary file f to its place as blob b. If the
-// blob is there and good, the temporary file is dropped.
+// install moves the complete temporary file f to its place as blob b. If the blob is there and
+// good, the temporary file is dropped.
 func (s *Store) install(f *os.File, b Blob) error {
 	if s.Check(b) == nil {
 		return os.Remove(f.Name())
@@ -165,8 +165,8 @@ func (s *Store) install(f *os.File, b Blob) error {
 	return nil
 }
 
-// withBlobsLocked runs fn while no other process gives a blob its name or
-// takes it away, so that a damaged blob is not confused with its successor.
+// withBlobsLocked runs fn while no other process gives a blob its name or takes it away, so that a
+// damaged blob is not confused with its successor.
 func (s *Store) withBlobsLocked(fn func() error) error {
 	f, err := os.OpenFile(s.lockPath("blobs"), os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {

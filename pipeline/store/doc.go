@@ -21,9 +21,10 @@
 //
 // Every use of a blob compares stat(2) with the blob's stamp: size, inode, mtime and ctime. Equal
 // means that nothing wrote to the file since it was hashed (a program cannot set ctime), and the
-// content is taken as verified. Anything else (a restored backup, a write by another program, a lost
-// stamp) has the blob hashed again. A blob that fails is removed and reported as damaged. Decay
-// below the file system, which leaves ctime alone, is found by Verify, which hashes everything.
+// content is taken as verified. Anything else (a restored backup, a write by another program, a
+// lost stamp) has the blob hashed again. A blob that fails is removed and reported as damaged.
+// Decay below the file system, which leaves ctime alone, is found by Verify, which hashes
+// everything.
 //
 // # Blobs that are elsewhere
 //

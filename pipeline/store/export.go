@@ -13,21 +13,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// An exported file is remembered by what stat(2) said about it, so that
-// exporting the same blob again can be skipped.
+// An exported file is remembered by what stat(2) said about it, so that exporting the same blob
+// again can be skipped.
 type exported struct {
 	Path   string `json:"path"`
 	Digest Digest `json:"digest"`
 	Stamp  string `json:"stamp"`
 }
 
-// Export makes path a copy of a blob, and returns false if it was one
-// already. The copy shares the blob's disk blocks where the file system can
-// do that, is never a hard link, keeps holes, and appears complete, synced
-// and with the mode perm, or not at all. The directory of path must exist.
+// Export makes path a copy of a blob, and returns false if it was one already. The copy shares the
+// blob's disk blocks where the file system can do that, is never a hard link, keeps holes, and
+// appears complete, synced and with the mode perm, or not at all. The directory of path must exist.
 //
-// A file that Export left at path is recognised by size, inode, mtime and
-// ctime; any other of the right size by its digest.
+// A file that Export left at path is recognised by size, inode, mtime and ctime; any other of the
+// right size by its digest.
 func (s *Store) Export(ctx context.Context, b Blob, path string, perm fs.FileMode) (written bool, err error) {
 	path, err = filepath.Abs(path)
 	if err != nil {
@@ -53,8 +52,8 @@ func (s *Store) Exported(b Blob, path string, perm fs.FileMode) bool {
 	return err == nil && s.isExported(b, path, perm)
 }
 
-// isExported reports whether path is a plain file with the content of b. It
-// gives such a file the mode perm.
+// isExported reports whether path is a plain file with the content of b. It gives such a file the
+// mode perm.
 func (s *Store) isExported(b Blob, path string, perm fs.FileMode) bool {
 	info, err := os.Lstat(path)
 	if err != nil || !info.Mode().IsRegular() || info.Size() != b.Size {
@@ -82,8 +81,8 @@ func (s *Store) isExported(b Blob, path string, perm fs.FileMode) bool {
 	return true
 }
 
-// exportFile copies src beside path, locked so that others can tell it from
-// a leftover, and renames it.
+// exportFile copies src beside path, locked so that others can tell it from a leftover, and renames
+// it.
 func (s *Store) exportFile(ctx context.Context, src *os.File, b Blob, path string, perm fs.FileMode) error {
 	dir := filepath.Dir(path)
 	pattern := "." + filepath.Base(path) + ".part-"
@@ -141,9 +140,8 @@ func removeLeftovers(dir, prefix string) {
 // copyChunk is how much is copied between two looks at the context.
 const copyChunk = 16 << 20
 
-// copySparse copies size bytes from src to the empty file dst, leaving out
-// holes. Between plain files io.Copy is copy_file_range(2), which shares
-// blocks where it can.
+// copySparse copies size bytes from src to the empty file dst, leaving out holes. Between plain
+// files io.Copy is copy_file_range(2), which shares blocks where it can.
 func copySparse(ctx context.Context, dst, src *os.File, size int64) error {
 	for at := int64(0); at < size; {
 		start, end, err := nextData(src, at, size)
@@ -171,8 +169,7 @@ func copySparse(ctx context.Context, dst, src *os.File, size int64) error {
 	return dst.Truncate(size)
 }
 
-// nextData returns the first run of data at or after at; start and end are
-// size if there is none.
+// nextData returns the first run of data at or after at; start and end are size if there is none.
 func nextData(f *os.File, at, size int64) (start, end int64, err error) {
 	start, err = f.Seek(at, unix.SEEK_DATA)
 	if errors.Is(err, unix.ENXIO) {

@@ -15,8 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// An Entry is one result in a store: that of a stage, or of a memo that a
-// stage made.
+// An Entry is one result in a store: that of a stage, or of a memo that a stage made.
 type Entry struct {
 	Key     string
 	Stage   string
@@ -27,8 +26,8 @@ type Entry struct {
 	Outputs []Output
 	// Remote is the remote cache it came from; "" if it was made here.
 	Remote string
-	// Disk is what its blobs take on the disk, in bytes. Blobs that entries
-	// share count for each of them.
+	// Disk is what its blobs take on the disk, in bytes. Blobs that entries share count for each of
+	// them.
 	Disk int64
 }
 
@@ -45,14 +44,14 @@ type Usage struct {
 	Entries int
 	Blobs   int
 	Disk    int64 // bytes on the disk of all blobs, each counted once
-	// Unreferenced are the bytes of blobs that no entry names, left by
-	// builds that failed. Prune removes them.
+	// Unreferenced are the bytes of blobs that no entry names, left by builds that failed. Prune
+	// removes them.
 	Unreferenced int64
 	Stages       []StageUsage // by name
 }
 
-// List returns all entries, the most recently used first. Records that are
-// damaged are left out; Verify finds those.
+// List returns all entries, the most recently used first. Records that are damaged are left out;
+// Verify finds those.
 func (s *Store) List(ctx context.Context) ([]Entry, error) {
 	inv, err := s.inventory(ctx)
 	if err != nil {
@@ -137,7 +136,7 @@ type inventory struct {
 	records []storedRecord   // least recently used first
 	damaged []damagedRecord  // records that cannot be read
 	blobs   map[Digest]int64 // bytes on the disk
-	strange []string         // paths under blobs that are no blobs
+	foreign []string         // paths under blobs that are not blobs
 }
 
 type storedRecord struct {
@@ -212,7 +211,7 @@ func (s *Store) findBlobs(ctx context.Context, inv *inventory) error {
 		}
 		d, err := ParseDigest(digestPrefix + e.Name())
 		if err != nil || s.blobPath(d) != path || !e.Type().IsRegular() {
-			inv.strange = append(inv.strange, path)
+			inv.foreign = append(inv.foreign, path)
 			return nil
 		}
 		var st unix.Stat_t

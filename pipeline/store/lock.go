@@ -13,9 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A fileLock is a flock(2) on a file of the locks directory. The kernel drops
-// it when its process dies, however it dies. Two locks in one process exclude
-// each other like those of two processes.
+// A fileLock is a flock(2) on a file of the locks directory. The kernel drops it when its process
+// dies, however it dies. Two locks in one process exclude each other like those of two processes.
 type fileLock struct {
 	f    *os.File
 	mode lockMode
@@ -34,8 +33,8 @@ const (
 // errLockBusy says that someone else holds a lock.
 var errLockBusy = errors.New("locked by another process")
 
-// lockPollInterval is how often a wanted lock is tried. flock(2) can wait by
-// itself, but not be cancelled.
+// lockPollInterval is how often a wanted lock is tried. flock(2) can wait by itself, but not be
+// cancelled.
 const lockPollInterval = 20 * time.Millisecond
 
 func flock(f *os.File, how int) error {
@@ -60,8 +59,8 @@ func samePath(f *os.File, path string) bool {
 	return errA == nil && errB == nil && os.SameFile(a, b)
 }
 
-// tryLock locks path, creating the file, or fails with errLockBusy. On a
-// read-only file system a shared lock is taken on the file as it is.
+// tryLock locks path, creating the file, or fails with errLockBusy. On a read-only file system a
+// shared lock is taken on the file as it is.
 func tryLock(path string, mode lockMode, transient bool) (*fileLock, error) {
 	for {
 		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
@@ -77,8 +76,8 @@ func tryLock(path string, mode lockMode, transient bool) (*fileLock, error) {
 			f.Close()
 			return nil, err
 		}
-		// The holder before may have removed the file on release, which
-		// leaves this lock on a file that nobody else will find.
+		// The holder before may have removed the file on release, which leaves this lock on a file
+		// that no other process will find.
 		if !samePath(f, path) {
 			f.Close()
 			continue
@@ -90,8 +89,8 @@ func tryLock(path string, mode lockMode, transient bool) (*fileLock, error) {
 	}
 }
 
-// waitLock is tryLock until it succeeds or ctx ends. onWait, if not nil, is
-// called once, with who holds the lock, when there is something to wait for.
+// waitLock is tryLock until it succeeds or ctx ends. onWait, if not nil, is called once, with the
+// holder of the lock, when there is something to wait for.
 func waitLock(ctx context.Context, path string, mode lockMode, transient bool, onWait func(holder string)) (*fileLock, error) {
 	l, err := tryLock(path, mode, transient)
 	if !errors.Is(err, errLockBusy) {

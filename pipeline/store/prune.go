@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// PruneOptions say what Prune removes. With none of All, UnusedSince,
-// MadeBefore and MaxDisk set it removes only what nothing refers to: leftovers of builds
-// that failed, unreadable records, locks and notes that mean nothing any more.
+// PruneOptions say what Prune removes. With none of All, UnusedSince, MadeBefore and MaxDisk set it
+// removes only what nothing refers to: leftovers of builds that failed, unreadable records, locks
+// and notes that mean nothing any more.
 type PruneOptions struct {
 	// All removes every entry that is not kept.
 	All bool
@@ -22,20 +22,19 @@ type PruneOptions struct {
 	UnusedSince time.Time
 	// MadeBefore, if not zero, removes entries made before it, used or not.
 	MadeBefore time.Time
-	// MaxDisk, if not zero, is how many bytes the blobs may take on the disk.
-	// The least recently used entries go until they do.
+	// MaxDisk, if not zero, is how many bytes the blobs may take on the disk. The least recently
+	// used entries go until they do.
 	MaxDisk int64
 	// Keep lists keys of entries that stay whatever else is said.
 	Keep []string
-	// KeepScopes keeps what the last build of these scopes used: "sql/arm64",
-	// or "sql" for all that begin with "sql/".
+	// KeepScopes keeps what the last build of these scopes used: "sql/arm64", or "sql" for all that
+	// begin with "sql/".
 	KeepScopes []string
 	// KeepLast keeps what the last build of each scope used.
 	KeepLast bool
 	// DryRun removes nothing, waits for no build, and returns what would go.
 	DryRun bool
-	// OnWait, if not nil, is called once if a build is running, which Prune
-	// waits for.
+	// OnWait, if not nil, is called once if a build is running, which Prune waits for.
 	OnWait func()
 }
 
@@ -46,8 +45,8 @@ type PruneResult struct {
 	Disk    int64 // bytes on the disk that the blobs took
 }
 
-// Prune removes entries, and blobs that no entry names. Entries that are in
-// use by a running build are safe: it waits until none is running.
+// Prune removes entries, and blobs that no entry names. Entries that are in use by a running build
+// are safe: it waits until none is running.
 func (s *Store) Prune(ctx context.Context, o PruneOptions) (PruneResult, error) {
 	mode := exclusive
 	if o.DryRun {
@@ -164,8 +163,8 @@ func unnamedBlobs(inv *inventory, actions []storedRecord) []Digest {
 	return unnamed
 }
 
-// remove removes records before blobs, so that a record never names a blob
-// that was pruned, wherever it is interrupted.
+// remove removes records before blobs, so that a record never names a blob that was pruned,
+// wherever it is interrupted.
 func (s *Store) remove(ctx context.Context, inv *inventory, actions []storedRecord, blobs []Digest) error {
 	var paths []string
 	for _, a := range actions {
@@ -174,7 +173,7 @@ func (s *Store) remove(ctx context.Context, inv *inventory, actions []storedReco
 	for _, d := range inv.damaged {
 		paths = append(paths, d.path)
 	}
-	paths = append(paths, inv.strange...)
+	paths = append(paths, inv.foreign...)
 	for _, d := range blobs {
 		paths = append(paths, s.blobPath(d), s.stampPath(d))
 	}
@@ -190,8 +189,8 @@ func (s *Store) remove(ctx context.Context, inv *inventory, actions []storedReco
 	return s.Sweep()
 }
 
-// staleNotes returns locks of actions and blobs, which nobody can hold now, and notes
-// about exported files that are gone.
+// staleNotes returns locks of actions and blobs, which no process can hold now, and notes about
+// exported files that are gone.
 func (s *Store) staleNotes() []string {
 	var stale []string
 	locks, _ := os.ReadDir(filepath.Join(s.dir, "locks"))

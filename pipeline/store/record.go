@@ -8,8 +8,7 @@ import (
 	"time"
 )
 
-// A Record is what is stored under a key: which blobs came out, and enough to tell people about
-// it.
+// A Record is what is stored under a key: which blobs came out, and enough to tell people about it.
 type Record struct {
 	Key     string    `json:"key"`
 	Stage   string    `json:"stage"`
@@ -22,8 +21,8 @@ type Record struct {
 	Warnings []string `json:"warnings,omitempty"`
 	// Memos are keys of the memos used, which live as long as this is used.
 	Memos []string `json:"memos,omitempty"`
-	// Remote is the remote cache that has, or had, blobs that may not be
-	// here; "" if they all were when this was written.
+	// Remote is the remote cache that has, or had, blobs that may not be here; "" if they all were
+	// when this was written.
 	Remote string `json:"remote,omitempty"`
 }
 
@@ -53,8 +52,7 @@ func (r *Record) Encode() ([]byte, error) {
 	return seal(out)
 }
 
-// A sealed file is JSON with the digest of the part that matters, by which
-// damage is recognised.
+// A sealed file is JSON with the digest of the part that matters, by which damage is recognised.
 type sealed struct {
 	Digest  Digest          `json:"digest"`
 	Content json.RawMessage `json:"content"`

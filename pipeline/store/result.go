@@ -43,8 +43,8 @@ func (s *Store) Load(key string) (*Record, Miss, error) {
 }
 
 // Get returns the record under the key of q if it and its blobs are good, or nil. A blob that is
-// not here is good enough if the record came from a remote cache and nobody has looked for the
-// blob in vain. The error is for troubles other than that.
+// not here is good enough if the record came from a remote cache, until Lose is called for the
+// blob.
 func (s *Store) Get(q Query) (*Record, Miss, error) {
 	r, miss, err := s.Load(q.Key)
 	if r == nil {
@@ -113,8 +113,8 @@ func (s *Store) losing(b Blob, err error) error {
 	return err
 }
 
-// Lose remembers that a blob was looked for in vain: a record that names it is not good enough for
-// Get any more while the blob is missing.
+// Lose remembers that no cache gives a blob: Get does not return a record that names it while the
+// blob is missing.
 func (s *Store) Lose(d Digest) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -124,7 +124,7 @@ func (s *Store) Lose(d Digest) {
 	s.lost[d] = true
 }
 
-// Lost reports whether a blob was looked for in vain. It may have been made since.
+// Lost reports whether Lose was called for a blob. It may have been made since.
 func (s *Store) Lost(d Digest) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

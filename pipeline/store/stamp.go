@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A stamp is what stat(2) says about a file that changes whenever its content
-// does. The zero stamp matches no file.
+// A stamp is what stat(2) says about a file that changes whenever its content does. The zero stamp
+// matches no file.
 type stamp struct {
 	size         int64
 	inode        uint64
@@ -51,8 +51,8 @@ func (s *Store) readStamp(d Digest) stamp {
 	return parseStamp(string(b))
 }
 
-// writeStamp records that a blob was found good. A stamp that is lost or torn
-// costs one more hashing, so it is neither synced nor an error.
+// writeStamp records that a blob was found good. A stamp that is lost or torn costs one more
+// hashing, so it is neither synced nor an error.
 func (s *Store) writeStamp(d Digest, st stamp) {
 	path := s.stampPath(d)
 	os.Mkdir(filepath.Dir(path), 0o755)

@@ -12,25 +12,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Store is a directory that holds blobs and action records; the package
-// comment describes its layout and guarantees. Its methods may be called from
-// several goroutines, and several processes may use one directory.
+// A Store is a directory that holds blobs and action records; the package comment describes its
+// layout and guarantees. Its methods may be called from several goroutines, and several processes
+// may use one directory.
 type Store struct {
 	dir string
 
 	mu   sync.Mutex
-	lost map[Digest]bool // blobs that were looked for in vain
+	lost map[Digest]bool // blobs that no cache gives
 }
 
-// cacheDirTag tells backup programs to leave a directory out
-// (https://bford.info/cachedir/).
+// cacheDirTag tells backup programs to leave a directory out (https://bford.info/cachedir/).
 const cacheDirTag = "Signature: 8a477f597d28d172789f06886806bc55\n" +
 	"# This directory is a build cache: everything in it can be made again.\n"
 
-// Open opens the store in dir, making it if it is not there. A store on
-// a read-only file system can be opened; builds that find everything in it
-// succeed, and anything that has to be written fails with an error that says
-// what to do.
+// Open opens the store in dir, making it if it is not there. A store on a read-only file system can
+// be opened; builds that find everything in it succeed, and anything that has to be written fails
+// with an error that says what to do.
 func Open(dir string) (*Store, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
@@ -60,8 +58,7 @@ func (s *Store) layout() error {
 	return os.WriteFile(tag, []byte(cacheDirTag), 0o644)
 }
 
-// usableReadOnly reports whether err is only about writing and there is a
-// store to read.
+// usableReadOnly reports whether err is only about writing and there is a store to read.
 func (s *Store) usableReadOnly(err error) bool {
 	if !errors.Is(err, unix.EROFS) && !errors.Is(err, fs.ErrPermission) {
 		return false
@@ -88,10 +85,9 @@ func (s *Store) lockPath(name string) string {
 	return filepath.Join(s.dir, "locks", name)
 }
 
-// Use keeps everything in the store from being pruned until release is
-// called. Build does so for as long as it runs; a caller that goes on to use
-// a build's outputs calls Use before Build. onWait, which may be nil, is told
-// once if there is a Prune to wait for.
+// Use keeps everything in the store from being pruned until release is called. Build does so for as
+// long as it runs; a caller that goes on to use a build's outputs calls Use before Build. onWait,
+// which may be nil, is called once if there is a Prune to wait for.
 func (s *Store) Use(ctx context.Context, onWait func(holder string)) (release func(), err error) {
 	l, err := waitLock(ctx, s.lockPath("store"), shared, false, onWait)
 	if errors.Is(err, unix.EROFS) {

@@ -23,8 +23,7 @@ func openStore(t testing.TB, dir string) *Store {
 	return s
 }
 
-// assertNothingHalfMade checks that no temporary file and no lock of an
-// action is left.
+// assertNothingHalfMade checks that no temporary file and no lock of an action is left.
 func assertNothingHalfMade(t testing.TB, s *Store) {
 	t.Helper()
 	for _, dir := range []string{"tmp", "locks"} {
@@ -127,8 +126,7 @@ func TestBlobsOfWrongNameAreRefused(t *testing.T) {
 	}
 }
 
-// A blob whose stamp is lost or from elsewhere is hashed, found good, and
-// stamped again.
+// A blob whose stamp is lost or from elsewhere is hashed, found good, and stamped again.
 func TestStampIsRenewed(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	b := put(t, s, []byte("content"))

@@ -55,8 +55,8 @@ func (s *Store) Scratch(stage string) (dir string, release func() error, err err
 	}
 }
 
-// hold locks a new temporary file or directory. It closes f and returns false if a sweep by
-// another process came between its creation and the lock.
+// hold locks a new temporary file or directory. It closes f and returns false if a sweep by another
+// process came between its creation and the lock.
 func hold(f *os.File) (bool, error) {
 	err := flock(f, unix.LOCK_EX|unix.LOCK_NB)
 	if err == nil && samePath(f, f.Name()) {
@@ -106,8 +106,8 @@ func removeIfDead(path string) error {
 	return removeAll(path)
 }
 
-// removeAll is os.RemoveAll that also gets rid of directories without write
-// permission, such as those of a Go module cache.
+// removeAll is os.RemoveAll that also gets rid of directories without write permission, such as
+// those of a Go module cache.
 func removeAll(dir string) error {
 	err := os.RemoveAll(dir)
 	if err == nil || !errors.Is(err, fs.ErrPermission) {

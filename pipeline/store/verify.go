@@ -12,11 +12,10 @@ import (
 
 // VerifyOptions say how Verify goes about it.
 type VerifyOptions struct {
-	// Repair removes what is damaged, and records of which a blob is gone,
-	// so that the next build makes them again.
+	// Repair removes what is damaged, and records whose blobs are gone, so that the next build
+	// makes them again.
 	Repair bool
-	// Progress, if not nil, is called with the bytes hashed so far and those
-	// to be hashed in all.
+	// Progress, if not nil, is called with the bytes hashed so far and those to be hashed in all.
 	Progress func(done, total int64)
 }
 
@@ -35,14 +34,12 @@ type VerifyResult struct {
 	Entries int
 	Blobs   int
 	Bytes   int64 // hashed
-	// Away are blobs that entries from a remote cache name and that nothing
-	// has needed here yet.
+	// Away are blobs that entries from a remote cache name and that nothing has needed here yet.
 	Away     int
 	Problems []Problem
 }
 
-// Verify reads every record and hashes every blob. Damage is no error but a
-// Problem.
+// Verify reads every record and hashes every blob. Damage is a Problem, not an error.
 func (s *Store) Verify(ctx context.Context, o VerifyOptions) (VerifyResult, error) {
 	release, err := s.Use(ctx, nil)
 	if err != nil {
@@ -57,7 +54,7 @@ func (s *Store) Verify(ctx context.Context, o VerifyOptions) (VerifyResult, erro
 	for _, d := range inv.damaged {
 		v.problem(d.path, fmt.Sprintf("damaged record: %v", d.err))
 	}
-	for _, p := range inv.strange {
+	for _, p := range inv.foreign {
 		v.problem(p, "not a blob")
 	}
 	gone, err := v.blobs(ctx, slices.Sorted(maps.Keys(inv.blobs)))
@@ -146,8 +143,7 @@ func (v *verification) blob(b Blob, bad map[Digest]bool) error {
 	return nil
 }
 
-// isAway reports whether a blob is not here, or will not be once damage is
-// removed.
+// isAway reports whether a blob is not here, or will not be once damage is removed.
 func (v *verification) isAway(b Blob, bad map[Digest]bool) bool {
 	_, err := os.Stat(v.store.blobPath(b.Digest))
 	return bad[b.Digest] || errors.Is(err, fs.ErrNotExist)

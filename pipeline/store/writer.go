@@ -10,10 +10,9 @@ import (
 	"sync"
 )
 
-// A Writer makes one blob. It can be written from front to back, in which
-// case the digest is computed on the way, or at random, in which case Commit
-// reads the file once more. It is not for use by several goroutines at once,
-// except for WriteAt.
+// A Writer makes one blob. It can be written from front to back, in which case the digest is
+// computed on the way, or at random, in which case Commit reads the file once more. It is not for
+// use by several goroutines at once, except for WriteAt.
 type Writer struct {
 	store  *Store
 	f      *os.File
@@ -76,8 +75,8 @@ func (w *Writer) Truncate(size int64) error {
 	return w.store.Advise(w.f.Truncate(size))
 }
 
-// File returns the file behind the writer, for code that wants an *os.File
-// or passes it to another program. It must not be closed.
+// File returns the file behind the writer, for code that wants an *os.File or passes it to another
+// program. It must not be closed.
 func (w *Writer) File() *os.File {
 	w.markRandom()
 	return w.f
@@ -89,8 +88,7 @@ func (w *Writer) markRandom() {
 	w.mu.Unlock()
 }
 
-// Commit syncs the content and moves it into the store. On an error nothing
-// is left behind.
+// Commit syncs the content and moves it into the store. On an error nothing is left behind.
 func (w *Writer) Commit() (Blob, error) { return w.finish(nil) }
 
 // ErrRefused is in the error of CommitAs about other content.
@@ -138,8 +136,7 @@ func (w *Writer) commit(want *Blob) (Blob, error) {
 	return b, w.store.install(w.f, b)
 }
 
-// Abort drops what was written. After Commit it does nothing, so it can be
-// deferred.
+// Abort drops what was written. After Commit it does nothing, so it can be deferred.
 func (w *Writer) Abort() {
 	if w.closed {
 		return
@@ -152,8 +149,7 @@ func (w *Writer) Abort() {
 
 var errWriterAborted = errors.New("aborted")
 
-// hashFile returns the digest of the first size bytes of f without moving
-// its offset.
+// hashFile returns the digest of the first size bytes of f without moving its offset.
 func hashFile(f *os.File, size int64) (Digest, error) {
 	h := sha256.New()
 	n, err := io.CopyBuffer(onlyWriter{h}, io.NewSectionReader(f, 0, size), make([]byte, 1<<20))

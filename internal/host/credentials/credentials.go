@@ -8,8 +8,8 @@ import (
 
 // Keychain finds a registry's credentials where CI systems and people put them: in
 // SOV_REGISTRY_USER and SOV_REGISTRY_PASSWORD for the registry that SOV_REGISTRY names, in what a
-// GitLab job is given for its project's registry, in what a GitHub job may hand on for GitHub's, and
-// in Docker's configuration, credential helpers included. getenv reads the environment.
+// GitLab job is given for its project's registry, in what a GitHub job may hand on for GitHub's,
+// and in Docker's configuration, credential helpers included. getenv reads the environment.
 func Keychain(getenv func(name string) string) authn.Keychain {
 	return authn.NewMultiKeychain(environment(getenv), authn.DefaultKeychain)
 }
