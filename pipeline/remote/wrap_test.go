@@ -278,6 +278,34 @@ func TestRemoteGoesAway(t *testing.T) {
 	assertNothingHalfMade(t, m.store)
 }
 
+// A blob is lost that one stage made, another passed on, and two others read.
+func TestLostBlobThatWasPassedOn(t *testing.T) {
+	remote := filled(t, true)
+	remote.onFetch = func([]byte) ([]byte, error) { return nil, fmt.Errorf("%w: spoilt", ErrRefused) }
+	m, tm := newMachine(t), newTeam("d")
+	reads := func(name string) *testStage {
+		return &testStage{name: name, needs: []string{"d"}, run: func(_ context.Context, j *pipeline.Job) error {
+			b, err := j.ReadFile("d", "whole")
+			if err == nil {
+				_, err = j.Write("out", b)
+			}
+			return err
+		}}
+	}
+	e := m.engine([]Cache{remote})
+	e.Deliver = []string{"e", "f"}
+	res := mustBuild(t, e, append(tm.stages(), reads("e"), reads("f"))...)
+	for _, name := range e.Deliver {
+		if got := content(t, m.store, res, name, "out"); len(got) != 1+2<<20 {
+			t.Errorf("%s has %d bytes", name, len(got))
+		}
+	}
+	if tm.c.runs.Load() == 0 || res.Stage("c").Remote != "" {
+		t.Errorf("ran %q, c is from %q", tm.ran(), res.Stage("c").Remote)
+	}
+	assertNothingHalfMade(t, m.store)
+}
+
 func TestRemoteIsNotNeededLater(t *testing.T) {
 	remote := filled(t, true)
 	m := newMachine(t)
