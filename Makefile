@@ -32,11 +32,15 @@ demo: deps build ## build the PostgreSQL machine, boot it in QEMU, query it
 test: deps build ## test every behaviour once
 	@echo "test: building sql for both architectures (kernel and Tailscale are compiled once), then every test"
 	@.ci/artifacts
-	@.ci/test test.log
+	@.ci/test test.log ./...
 
 endurance: deps build ## test again and again what is under chance: counts times SCALE
 	@.ci/artifacts
 	@.ci/endurance $(SCALE)
+
+interop: deps build ## test against programs and systems of others: registries, roots
+	@.ci/deps debootstrap
+	@cd internal/e2e/interop && ../../../.ci/test interop.log .
 
 bench: deps build ## measure against the peers
 	@.ci/bench

@@ -1,4 +1,4 @@
-package stages
+package stages_test
 
 import (
 	"bytes"
@@ -17,7 +17,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -30,64 +29,25 @@ import (
 	"github.com/sovereign-sql/sov/internal/fetch"
 	"github.com/sovereign-sql/sov/internal/image/ext4"
 	"github.com/sovereign-sql/sov/internal/testkit/apkbuild"
-	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/internal/testkit/tinybuild"
+	"github.com/sovereign-sql/sov/stages"
 )
-
-var someTime = time.Unix(1700000000, 0)
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
-// contents returns the files of a directory.
-func contents(t *testing.T, dir string) map[string]string {
-	t.Helper()
-	out := map[string]string{}
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range entries {
-		b, err := os.ReadFile(filepath.Join(dir, e.Name()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		out[e.Name()] = string(b)
-	}
-	return out
-}
-
-func readFile(t *testing.T, path string) string {
-	t.Helper()
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
-}
-
-// ran lists the stages that were not cached.
-func ran(r *Result) []string {
-	var out []string
-	for _, s := range r.Stages {
-		if s.Status != pipeline.Cached {
-			out = append(out, s.Name)
-		}
-	}
-	return out
-}
-
 func TestBuild(t *testing.T) {
-	w := newWorld(t)
+	w := tinybuild.New(t)
 	dir := t.TempDir()
-	result := w.build(w.options(dir, w.recipe(withPostgres)))
+	result := w.Build(w.Options(dir, w.Recipe(tinybuild.WithPostgres)))
 
-	if want := filepath.Join(dir, "out", "tiny", arch); result.Dir != want {
+	if want := filepath.Join(dir, "out", "tiny", tinybuild.Arch); result.Dir != want {
 		t.Errorf("exported to %s, want %s", result.Dir, want)
 	}
 	problems, err := manifest.Verify(context.Background(), result.Dir)
 	if err != nil || len(problems) > 0 {
 		t.Errorf("manifest: %v, %v", problems, err)
 	}
-	got := sortedKeys(contents(t, result.Dir))
+	got := sortedKeys(tinybuild.Contents(t, result.Dir))
 	want := []string{"SHA256SUMS", "kernel", "manifest.json", "provenance.json", "rootfs.img", "sbom.cdx.json", "sov-runner", "vm.json"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("files (-want +got)\n%s", diff)
@@ -142,7 +102,7 @@ func checkRootfs(t *testing.T, path string) {
 
 func checkDescriptions(t *testing.T, dir string) {
 	t.Helper()
-	files := contents(t, dir)
+	files := tinybuild.Contents(t, dir)
 	vm, err := vmspec.Decode([]byte(files["vm.json"]))
 	if err != nil {
 		t.Fatal(err)
@@ -170,28 +130,28 @@ func checkDescriptions(t *testing.T, dir string) {
 }
 
 func TestSecondBuildDoesNothing(t *testing.T) {
-	w := newWorld(t)
-	o := w.options(t.TempDir(), w.recipe(withPostgres))
-	first := w.build(o)
-	if !first.LockWritten || len(ran(first)) != len(first.Stages)-1 { // resolving has brought the base
-		t.Errorf("first: lock written %v, ran %q", first.LockWritten, ran(first))
+	w := tinybuild.New(t)
+	o := w.Options(t.TempDir(), w.Recipe(tinybuild.WithPostgres))
+	first := w.Build(o)
+	if !first.LockWritten || len(tinybuild.Ran(first)) != len(first.Stages)-1 { // resolving has brought the base
+		t.Errorf("first: lock written %v, ran %q", first.LockWritten, tinybuild.Ran(first))
 	}
-	before := contents(t, first.Dir)
-	w.asked()
+	before := tinybuild.Contents(t, first.Dir)
+	w.Asked()
 
-	second := w.build(o)
-	if asked := w.asked(); len(asked) > 0 {
+	second := w.Build(o)
+	if asked := w.Asked(); len(asked) > 0 {
 		t.Errorf("asked for %q", asked)
 	}
-	if second.LockWritten || len(ran(second)) > 0 {
-		t.Errorf("lock written %v, ran %q", second.LockWritten, ran(second))
+	if second.LockWritten || len(tinybuild.Ran(second)) > 0 {
+		t.Errorf("lock written %v, ran %q", second.LockWritten, tinybuild.Ran(second))
 	}
 	for _, f := range second.Exported {
 		if f.Changed {
 			t.Errorf("%s was written again", f.Name)
 		}
 	}
-	if diff := cmp.Diff(before, contents(t, second.Dir)); diff != "" {
+	if diff := cmp.Diff(before, tinybuild.Contents(t, second.Dir)); diff != "" {
 		t.Error("the artifact changed")
 	}
 	if len(second.Stage("packages").Warnings) != 1 {
@@ -201,27 +161,27 @@ func TestSecondBuildDoesNothing(t *testing.T) {
 
 // TestWhatRunsAgain changes one thing after the other.
 func TestWhatRunsAgain(t *testing.T) {
-	w := newWorld(t)
+	w := tinybuild.New(t)
 	dir := t.TempDir()
-	w.build(w.options(dir, w.recipe(withPostgres)))
+	w.Build(w.Options(dir, w.Recipe(tinybuild.WithPostgres)))
 	tests := []struct {
 		name, more string
 		want       string
 	}{
 		{"a setting", "postgres: {enabled: true, settings: {work_mem: 8MB}}\n", "postgres rootfs bundle"},
 		{"a network", "postgres: {enabled: true, networks: [tap]}\n", "postgres rootfs bundle"},
-		{"memory, which settings follow", withPostgres + "vm: {memory: 512MiB}\n", "postgres rootfs bundle"},
-		{"processors", withPostgres + "vm: {cpus: 4}\n", "bundle"},
-		{"a port", withPostgres + "network: {publish: [5432]}\n", "bundle"},
-		{"the label", withPostgres + "rootfs: {label: other}\n", "rootfs bundle"},
-		{"a directory", withPostgres + "directories: [{path: /srv}]\n", "guestinit rootfs bundle"},
-		{"a comment", withPostgres + "# nothing\n", "bundle"}, // the manifest has the recipe's digest
+		{"memory, which settings follow", tinybuild.WithPostgres + "vm: {memory: 512MiB}\n", "postgres rootfs bundle"},
+		{"processors", tinybuild.WithPostgres + "vm: {cpus: 4}\n", "bundle"},
+		{"a port", tinybuild.WithPostgres + "network: {publish: [5432]}\n", "bundle"},
+		{"the label", tinybuild.WithPostgres + "rootfs: {label: other}\n", "rootfs bundle"},
+		{"a directory", tinybuild.WithPostgres + "directories: [{path: /srv}]\n", "guestinit rootfs bundle"},
+		{"a comment", tinybuild.WithPostgres + "# nothing\n", "bundle"}, // the manifest has the recipe's digest
 		{"no PostgreSQL", "", "guestinit rootfs bundle"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			result := w.build(w.options(dir, w.recipe(tt.more)))
-			if got := strings.Join(ran(result), " "); got != tt.want {
+			result := w.Build(w.Options(dir, w.Recipe(tt.more)))
+			if got := strings.Join(tinybuild.Ran(result), " "); got != tt.want {
 				t.Errorf("ran %q, want %q", got, tt.want)
 			}
 		})
@@ -229,30 +189,30 @@ func TestWhatRunsAgain(t *testing.T) {
 }
 
 func TestSameBytes(t *testing.T) {
-	w := newWorld(t)
+	w := tinybuild.New(t)
 	one, other := t.TempDir(), filepath.Join(t.TempDir(), "a", "deeper", "place")
 	if err := os.MkdirAll(other, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	o := w.options(one, w.recipe(withPostgres))
+	o := w.Options(one, w.Recipe(tinybuild.WithPostgres))
 	o.Jobs = 1
-	first := w.build(o)
-	w.write(filepath.Join(other, "sov.lock"), []byte(readFile(t, filepath.Join(one, "sov.lock"))))
-	o = w.options(other, w.recipe(withPostgres))
+	first := w.Build(o)
+	w.Write(filepath.Join(other, "sov.lock"), []byte(tinybuild.ReadFile(t, filepath.Join(one, "sov.lock"))))
+	o = w.Options(other, w.Recipe(tinybuild.WithPostgres))
 	o.Jobs = 8
-	second := w.build(o)
-	a, b := contents(t, first.Dir), contents(t, second.Dir)
+	second := w.Build(o)
+	a, b := tinybuild.Contents(t, first.Dir), tinybuild.Contents(t, second.Dir)
 	for _, name := range sortedKeys(a) {
 		if a[name] != b[name] {
 			t.Errorf("%s differs", name)
 		}
 	}
 	o.NoCache = true
-	third := w.build(o)
-	if len(ran(third)) != len(third.Stages) {
-		t.Errorf("with NoCache only %q ran", ran(third))
+	third := w.Build(o)
+	if len(tinybuild.Ran(third)) != len(third.Stages) {
+		t.Errorf("with NoCache only %q ran", tinybuild.Ran(third))
 	}
-	if diff := cmp.Diff(b, contents(t, third.Dir)); diff != "" {
+	if diff := cmp.Diff(b, tinybuild.Contents(t, third.Dir)); diff != "" {
 		t.Error("a build without the cache differs")
 	}
 }
@@ -260,19 +220,19 @@ func TestSameBytes(t *testing.T) {
 // TestProvenance has the statement name what the artifact is made of, and a
 // signature stay with the artifact it is of.
 func TestProvenance(t *testing.T) {
-	w := newWorld(t)
-	o := w.options(t.TempDir(), w.recipe(withPostgres))
+	w := tinybuild.New(t)
+	o := w.Options(t.TempDir(), w.Recipe(tinybuild.WithPostgres))
 	o.Builder = "v1.2.3"
-	result := w.build(o)
-	statement, err := provenance.Decode([]byte(readFile(t, filepath.Join(result.Dir, provenance.Name))))
+	result := w.Build(o)
+	statement, err := provenance.Decode([]byte(tinybuild.ReadFile(t, filepath.Join(result.Dir, provenance.Name))))
 	if err != nil {
 		t.Fatal(err)
 	}
-	sum := sha256.Sum256(w.packages["icu-libs-76.1-r0.apk"])
+	sum := sha256.Sum256(w.Packages["icu-libs-76.1-r0.apk"])
 	found := false
 	for _, d := range statement.Predicate.BuildDefinition.ResolvedDependencies {
 		found = found || d.Name == "icu-libs-76.1-r0.apk" && d.Digest["sha256"] == hex.EncodeToString(sum[:]) &&
-			d.DownloadLocation == "http://"+w.host+"/main/aarch64/icu-libs-76.1-r0.apk"
+			d.DownloadLocation == "http://"+w.Host+"/main/aarch64/icu-libs-76.1-r0.apk"
 	}
 	if !found || statement.Version() != "v1.2.3" || statement.Predicate.BuildDefinition.ExternalParameters.Kernel != provenance.KernelFinished {
 		t.Errorf("the statement: %+v", statement)
@@ -289,33 +249,33 @@ func TestProvenance(t *testing.T) {
 	if err := os.Remove(filepath.Join(result.Dir, "vm.json")); err != nil {
 		t.Fatal(err)
 	}
-	w.build(o)
+	w.Build(o)
 	if v, err := provenance.Verify(result.Dir, key.Public()); err != nil || !v.Proven {
 		t.Errorf("after the same build again: %+v, %v", v, err)
 	}
 	o.Recipe.VM.CPUs = 7
-	w.build(o)
+	w.Build(o)
 	if _, err := os.Lstat(signature); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a signature outlived the artifact it is of: %v", err)
 	}
 }
 
 func TestLockHolds(t *testing.T) {
-	w := newWorld(t)
+	w := tinybuild.New(t)
 	dir := t.TempDir()
-	o := w.options(dir, w.recipe(withPostgres))
-	first := w.build(o)
+	o := w.Options(dir, w.Recipe(tinybuild.WithPostgres))
+	first := w.Build(o)
 
-	w.addPostgres("17.7-r0")
-	w.push("base:1", map[string]string{"etc/other": "tag moved"})
-	second := w.build(o)
-	if diff := cmp.Diff(first.Lock, second.Lock); diff != "" || len(ran(second)) > 0 {
-		t.Errorf("ran %q, lock (-first +second)\n%s", ran(second), diff)
+	w.AddPostgres("17.7-r0")
+	w.Push("base:1", map[string]string{"etc/other": "tag moved"})
+	second := w.Build(o)
+	if diff := cmp.Diff(first.Lock, second.Lock); diff != "" || len(tinybuild.Ran(second)) > 0 {
+		t.Errorf("ran %q, lock (-first +second)\n%s", tinybuild.Ran(second), diff)
 	}
 
-	w.push("base:1", w.baseFiles())
+	w.Push("base:1", w.BaseFiles())
 	o.UpdateLock = true
-	third := w.build(o)
+	third := w.Build(o)
 	i := slices.IndexFunc(third.Lock.Packages, func(p lock.Package) bool { return p.Name == "postgresql17" })
 	if !third.LockWritten || i < 0 || third.Lock.Packages[i].Version != "17.7-r0" {
 		t.Errorf("--update-lock gave %+v", third.Lock)
@@ -323,47 +283,47 @@ func TestLockHolds(t *testing.T) {
 }
 
 func TestStaleLock(t *testing.T) {
-	w := newWorld(t)
+	w := tinybuild.New(t)
 	dir := t.TempDir()
-	w.build(w.options(dir, w.recipe(withPostgres)))
-	before := readFile(t, filepath.Join(dir, "sov.lock"))
-	for name, change := range map[string]func(*Options){
-		"image":      func(o *Options) { o.Image = w.host + "/other:2" },
-		"repository": func(o *Options) { o.Repositories = []string{"/srv/packages"} },
-		"package":    func(o *Options) { o.Recipe.Packages.Install = []string{"postgresql", "icu-libs"} },
-		"kernel":     func(o *Options) { o.Kernel = "" },
+	w.Build(w.Options(dir, w.Recipe(tinybuild.WithPostgres)))
+	before := tinybuild.ReadFile(t, filepath.Join(dir, "sov.lock"))
+	for name, change := range map[string]func(*stages.Options){
+		"image":      func(o *stages.Options) { o.Image = w.Host + "/other:2" },
+		"repository": func(o *stages.Options) { o.Repositories = []string{"/srv/packages"} },
+		"package":    func(o *stages.Options) { o.Recipe.Packages.Install = []string{"postgresql", "icu-libs"} },
+		"kernel":     func(o *stages.Options) { o.Kernel = "" },
 	} {
-		o := w.options(dir, w.recipe(withPostgres))
+		o := w.Options(dir, w.Recipe(tinybuild.WithPostgres))
 		change(&o)
-		_, err := Build(context.Background(), o)
+		_, err := stages.Build(context.Background(), o)
 		var stale *lock.StaleError
 		if !errors.As(err, &stale) || !strings.Contains(err.Error(), "--update-lock") {
 			t.Errorf("another %s: %v", name, err)
 		}
 	}
-	if readFile(t, filepath.Join(dir, "sov.lock")) != before {
+	if tinybuild.ReadFile(t, filepath.Join(dir, "sov.lock")) != before {
 		t.Error("the lock was changed")
 	}
 }
 
 func TestOffline(t *testing.T) {
-	w := newWorld(t)
+	w := tinybuild.New(t)
 	dir := t.TempDir()
-	o := w.options(dir, w.recipe(withPostgres))
+	o := w.Options(dir, w.Recipe(tinybuild.WithPostgres))
 	o.Offline = true
-	if _, err := Build(context.Background(), o); !errors.Is(err, fetch.ErrOffline) || !strings.Contains(err.Error(), "has no entry for it") {
+	if _, err := stages.Build(context.Background(), o); !errors.Is(err, fetch.ErrOffline) || !strings.Contains(err.Error(), "has no entry for it") {
 		t.Errorf("without a lock: %v", err)
 	}
 	o.Offline = false
-	w.build(o)
+	w.Build(o)
 	o.Offline = true
-	w.asked()
-	w.build(o)
+	w.Asked()
+	w.Build(o)
 	o.CacheDir = filepath.Join(dir, "empty")
-	if _, err := Build(context.Background(), o); !errors.Is(err, fetch.ErrOffline) || !strings.Contains(err.Error(), "run once without --offline") {
+	if _, err := stages.Build(context.Background(), o); !errors.Is(err, fetch.ErrOffline) || !strings.Contains(err.Error(), "run once without --offline") {
 		t.Errorf("with an empty cache: %v", err)
 	}
-	if asked := w.asked(); len(asked) > 0 {
+	if asked := w.Asked(); len(asked) > 0 {
 		t.Errorf("asked for %q", asked)
 	}
 }
@@ -377,33 +337,33 @@ func TestBadPeers(t *testing.T) {
 	}
 	tests := []struct {
 		name string
-		bad  func(w *world) func(path string, rw http.ResponseWriter) bool
+		bad  func(w *tinybuild.World) func(path string, rw http.ResponseWriter) bool
 		want string
 	}{
-		{"a flipped bit in the index", func(w *world) func(string, http.ResponseWriter) bool {
-			return replace("APKINDEX.tar.gz", flip(w.packages["APKINDEX.tar.gz"]))
+		{"a flipped bit in the index", func(w *tinybuild.World) func(string, http.ResponseWriter) bool {
+			return replace("APKINDEX.tar.gz", flip(w.Packages["APKINDEX.tar.gz"]))
 		}, "APKINDEX.tar.gz"},
-		{"an index that somebody else signed", func(w *world) func(string, http.ResponseWriter) bool {
+		{"an index that somebody else signed", func(w *tinybuild.World) func(string, http.ResponseWriter) bool {
 			key, err := apkbuild.NewKey("other.rsa.pub")
 			if err != nil {
-				w.t.Fatal(err)
+				w.T.Fatal(err)
 			}
 			var index bytes.Buffer
-			if err := apkbuild.WriteIndex(&index, key, "test", w.entries); err != nil {
-				w.t.Fatal(err)
+			if err := apkbuild.WriteIndex(&index, key, "test", w.Entries); err != nil {
+				w.T.Fatal(err)
 			}
 			return replace("APKINDEX.tar.gz", index.Bytes())
 		}, "packages.keys"},
-		{"an index of somebody else", func(w *world) func(string, http.ResponseWriter) bool {
+		{"an index of somebody else", func(w *tinybuild.World) func(string, http.ResponseWriter) bool {
 			return replace("APKINDEX.tar.gz", []byte("<html>"))
 		}, "APKINDEX.tar.gz"},
-		{"a flipped bit in a package", func(w *world) func(string, http.ResponseWriter) bool {
-			return replace("icu-libs-76.1-r0.apk", flip(w.packages["icu-libs-76.1-r0.apk"]))
+		{"a flipped bit in a package", func(w *tinybuild.World) func(string, http.ResponseWriter) bool {
+			return replace("icu-libs-76.1-r0.apk", flip(w.Packages["icu-libs-76.1-r0.apk"]))
 		}, "icu-libs"},
-		{"another package", func(w *world) func(string, http.ResponseWriter) bool {
-			return replace("icu-libs-76.1-r0.apk", w.packages["postgresql17-17.6-r0.apk"])
+		{"another package", func(w *tinybuild.World) func(string, http.ResponseWriter) bool {
+			return replace("icu-libs-76.1-r0.apk", w.Packages["postgresql17-17.6-r0.apk"])
 		}, "icu-libs-76.1-r0.apk"},
-		{"a package that is gone", func(w *world) func(string, http.ResponseWriter) bool {
+		{"a package that is gone", func(w *tinybuild.World) func(string, http.ResponseWriter) bool {
 			return func(path string, rw http.ResponseWriter) bool {
 				if strings.HasSuffix(path, ".apk") {
 					rw.WriteHeader(http.StatusNotFound)
@@ -412,7 +372,7 @@ func TestBadPeers(t *testing.T) {
 				return false
 			}
 		}, "sov lock RECIPE --update "},
-		{"a layer of somebody else", func(w *world) func(string, http.ResponseWriter) bool {
+		{"a layer of somebody else", func(w *tinybuild.World) func(string, http.ResponseWriter) bool {
 			return func(path string, rw http.ResponseWriter) bool {
 				if strings.Contains(path, "/blobs/") {
 					fmt.Fprint(rw, strings.Repeat("x", 4000))
@@ -424,18 +384,18 @@ func TestBadPeers(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			w := newWorld(t)
-			o := w.options(t.TempDir(), w.recipe(withPostgres))
-			w.answer(tt.bad(w))
-			_, err := Build(context.Background(), o)
+			w := tinybuild.New(t)
+			o := w.Options(t.TempDir(), w.Recipe(tinybuild.WithPostgres))
+			w.Answer(tt.bad(w))
+			_, err := stages.Build(context.Background(), o)
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want %s", err, tt.want)
 			}
 			if _, err := os.Stat(o.Out); err == nil {
 				t.Error("something was exported")
 			}
-			w.answer(nil)
-			w.build(o) // nothing of it is kept
+			w.Answer(nil)
+			w.Build(o) // nothing of it is kept
 		})
 	}
 }
@@ -451,10 +411,10 @@ func replace(name string, content []byte) func(string, http.ResponseWriter) bool
 }
 
 func TestUnknownPackage(t *testing.T) {
-	w := newWorld(t)
-	o := w.options(t.TempDir(), w.recipe(withPostgres))
+	w := tinybuild.New(t)
+	o := w.Options(t.TempDir(), w.Recipe(tinybuild.WithPostgres))
 	o.Recipe.Packages.Install = []string{"postgresql", "postgrsql-contrib"}
-	_, err := Build(context.Background(), o)
+	_, err := stages.Build(context.Background(), o)
 	if err == nil || !strings.Contains(err.Error(), "postgrsql-contrib") {
 		t.Errorf("got %v", err)
 	}
@@ -464,10 +424,10 @@ func TestUnknownPackage(t *testing.T) {
 }
 
 func TestHostileLayer(t *testing.T) {
-	w := newWorld(t)
-	o := w.options(t.TempDir(), w.recipe(withPostgres))
-	o.Image = w.push("hostile:1", map[string]string{"../../etc/cron.d/x": "boom"})
-	_, err := Build(context.Background(), o)
+	w := tinybuild.New(t)
+	o := w.Options(t.TempDir(), w.Recipe(tinybuild.WithPostgres))
+	o.Image = w.Push("hostile:1", map[string]string{"../../etc/cron.d/x": "boom"})
+	_, err := stages.Build(context.Background(), o)
 	if err == nil || !strings.Contains(err.Error(), "leads out of the tree") {
 		t.Errorf("got %v", err)
 	}
@@ -476,16 +436,16 @@ func TestHostileLayer(t *testing.T) {
 // TestImageWithServer builds from images like Docker Hub's postgres, to which
 // nothing is added.
 func TestImageWithServer(t *testing.T) {
-	w := newWorld(t)
+	w := tinybuild.New(t)
 	files := map[string]string{
 		"etc/passwd":             "root:x:0:0::/:/bin/sh\npostgres:x:999:999::/:/bin/sh\n",
 		"etc/group":              "postgres:x:999:\n",
 		"usr/local/bin/initdb":   "initdb",
 		"usr/local/bin/postgres": "postgres (PostgreSQL) 16.10\n",
 	}
-	image := w.push("postgres:16", files)
+	image := w.Push("postgres:16", files)
 	text := "name: tiny\nbase: {image: \"" + image + "\"}\npostgres: {enabled: true}\n"
-	result := w.build(w.options(t.TempDir(), text))
+	result := w.Build(w.Options(t.TempDir(), text))
 	if len(result.Lock.Packages) != 0 {
 		t.Errorf("packages: %+v", result.Lock.Packages)
 	}
@@ -495,9 +455,9 @@ func TestImageWithServer(t *testing.T) {
 	}
 
 	delete(files, "usr/local/bin/postgres")
-	image = w.push("none:16", files)
+	image = w.Push("none:16", files)
 	text = "name: tiny\nbase: {image: \"" + image + "\"}\npostgres: {enabled: true}\n"
-	if _, err := Build(context.Background(), w.options(t.TempDir(), text)); err == nil || !strings.Contains(err.Error(), "there is no PostgreSQL server") {
+	if _, err := stages.Build(context.Background(), w.Options(t.TempDir(), text)); err == nil || !strings.Contains(err.Error(), "there is no PostgreSQL server") {
 		t.Errorf("without a server: %v", err)
 	}
 }
@@ -505,41 +465,41 @@ func TestImageWithServer(t *testing.T) {
 // TestLocalSources builds without any network, from an image in a tarball and a
 // repository in a directory.
 func TestLocalSources(t *testing.T) {
-	w := newWorld(t)
+	w := tinybuild.New(t)
 	dir := t.TempDir()
-	repository := filepath.Join(dir, "packages", alpineName)
+	repository := filepath.Join(dir, "packages", tinybuild.AlpineName)
 	if err := os.MkdirAll(repository, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for name, content := range w.packages {
-		w.write(filepath.Join(repository, name), content)
+	for name, content := range w.Packages {
+		w.Write(filepath.Join(repository, name), content)
 	}
-	o := w.options(dir, w.recipe(withPostgres))
-	o.Image = w.save("base:1", filepath.Join(dir, "base.tar"))
+	o := w.Options(dir, w.Recipe(tinybuild.WithPostgres))
+	o.Image = w.Save("base:1", filepath.Join(dir, "base.tar"))
 	o.Repositories = []string{filepath.Dir(repository)}
 	o.Offline = true
-	w.asked()
-	result := w.build(o)
-	if asked := w.asked(); len(asked) > 0 {
+	w.Asked()
+	result := w.Build(o)
+	if asked := w.Asked(); len(asked) > 0 {
 		t.Errorf("asked for %q", asked)
 	}
-	if text := readFile(t, filepath.Join(result.Dir, "manifest.json")); strings.Contains(text, dir) {
+	if text := tinybuild.ReadFile(t, filepath.Join(result.Dir, "manifest.json")); strings.Contains(text, dir) {
 		t.Error("the manifest names a directory of this computer")
 	}
 }
 
 // TestPackageGoesAway has the recipe refuse a package of the base image.
 func TestPackageGoesAway(t *testing.T) {
-	w := newWorld(t)
-	files := w.baseFiles()
+	w := tinybuild.New(t)
+	files := w.BaseFiles()
 	files["etc/apk/world"] = "musl\nold\n"
 	files["usr/share/old"] = "old"
-	files["lib/apk/db/installed"] += "C:Q1" + strings.Repeat("B", 26) + "A=\nP:old\nV:1-r0\nA:" + alpineName + "\nS:3\nI:3\nT:old\nU:x\nL:MIT\no:old\n" +
+	files["lib/apk/db/installed"] += "C:Q1" + strings.Repeat("B", 26) + "A=\nP:old\nV:1-r0\nA:" + tinybuild.AlpineName + "\nS:3\nI:3\nT:old\nU:x\nL:MIT\no:old\n" +
 		"F:usr\nF:usr/share\nR:old\n\n"
-	o := w.options(t.TempDir(), w.recipe(withPostgres))
-	o.Image = w.push("old:1", files)
+	o := w.Options(t.TempDir(), w.Recipe(tinybuild.WithPostgres))
+	o.Image = w.Push("old:1", files)
 	o.Recipe.Packages.Install = append(o.Recipe.Packages.Install, "!old")
-	result := w.build(o)
+	result := w.Build(o)
 	if diff := cmp.Diff([]string{"old-1-r0"}, result.Lock.Removed); diff != "" {
 		t.Errorf("removed (-want +got)\n%s", diff)
 	}
@@ -560,34 +520,34 @@ func TestPackageGoesAway(t *testing.T) {
 // TestFinishedKernel has a lock with a kernel's source, and a build that takes a
 // finished kernel instead.
 func TestFinishedKernel(t *testing.T) {
-	w := newWorld(t)
-	o := w.options(t.TempDir(), w.recipe(""))
-	entry := *w.build(o).Lock
+	w := tinybuild.New(t)
+	o := w.Options(t.TempDir(), w.Recipe(""))
+	entry := *w.Build(o).Lock
 	entry.Kernel = &lock.Kernel{Version: "6.1.1", Source: "https://example.org/linux.tar.xz", SHA256: strings.Repeat("ab", 32), Size: 1}
 	if _, err := lock.Update(o.LockPath, entry); err != nil {
 		t.Fatal(err)
 	}
-	m, err := manifest.Load(w.build(o).Dir)
+	m, err := manifest.Load(w.Build(o).Dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if i := slices.IndexFunc(m.Inputs, func(in manifest.Input) bool { return in.Kind == "kernel" }); i >= 0 {
 		t.Errorf("the manifest says that it was made from %+v", m.Inputs[i])
 	}
-	if again := w.build(o).Lock; again.Kernel == nil {
+	if again := w.Build(o).Lock; again.Kernel == nil {
 		t.Error("the lock forgot the source")
 	}
 }
 
 // TestWorldWithoutPackages asks for a package that the base image has already.
 func TestWorldWithoutPackages(t *testing.T) {
-	w := newWorld(t)
-	files := w.baseFiles()
+	w := tinybuild.New(t)
+	files := w.BaseFiles()
 	files["etc/apk/world"] = ""
-	o := w.options(t.TempDir(), w.recipe(""))
-	o.Image = w.push("bare:1", files)
+	o := w.Options(t.TempDir(), w.Recipe(""))
+	o.Image = w.Push("bare:1", files)
 	o.Recipe.Packages.Install = []string{"musl"}
-	result := w.build(o)
+	result := w.Build(o)
 	if len(result.Lock.Packages) > 0 {
 		t.Errorf("added %+v", result.Lock.Packages)
 	}
@@ -601,55 +561,31 @@ func TestWorldWithoutPackages(t *testing.T) {
 	}
 }
 
-func TestGraphOfSQL(t *testing.T) {
-	r, text, err := LoadRecipe("sql")
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := newBuilder(t.Context(), Options{Recipe: r, RecipeText: text, Arch: arch, CacheDir: t.TempDir(),
-		Program: func(string, string) ([]byte, error) { return []byte("x"), nil }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var names []string
-	for _, st := range b.graph(&lock.Entry{}, []byte("x"), []byte("x")) {
-		names = append(names, st.Name())
-		if st.Name() == "rootfs" {
-			if got := strings.Join(st.Needs(), " "); got != "base packages tailscale guestinit postgres" {
-				t.Errorf("the root file system is made of %q", got)
-			}
-		}
-	}
-	if got := strings.Join(names, " "); got != "kernel tailscale base packages guestinit postgres runner rootfs bundle" {
-		t.Errorf("stages: %q", got)
-	}
-}
-
 func TestUnfitKernel(t *testing.T) {
-	w := newWorld(t)
-	unfit := strings.Replace(string(fitKernel(t)), "IKCFG_ST", "IKCFG_XX", 1)
-	w.write(w.kernel, []byte(unfit))
-	_, err := Build(context.Background(), w.options(t.TempDir(), w.recipe(withPostgres)))
+	w := tinybuild.New(t)
+	unfit := strings.Replace(string(tinybuild.FitKernel(t)), "IKCFG_ST", "IKCFG_XX", 1)
+	w.Write(w.Kernel, []byte(unfit))
+	_, err := stages.Build(context.Background(), w.Options(t.TempDir(), w.Recipe(tinybuild.WithPostgres)))
 	if err == nil || !strings.Contains(err.Error(), "CONFIG_IKCONFIG") {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestLoadRecipe(t *testing.T) {
-	if r, text, err := LoadRecipe("sql"); err != nil || r.Name != "sql" || len(text) == 0 {
+	if r, text, err := stages.LoadRecipe("sql"); err != nil || r.Name != "sql" || len(text) == 0 {
 		t.Errorf("sql: %v", err)
 	}
-	if _, _, err := LoadRecipe("mysql"); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "the built-in recipes are sql") {
+	if _, _, err := stages.LoadRecipe("mysql"); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "the built-in recipes are sql") {
 		t.Errorf("mysql: %v", err)
 	}
 	path := filepath.Join(t.TempDir(), "mine.yaml")
 	if err := os.WriteFile(path, []byte("name: mine\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := LoadRecipe(path); err == nil || !strings.Contains(err.Error(), "base.image: is missing") {
+	if _, _, err := stages.LoadRecipe(path); err == nil || !strings.Contains(err.Error(), "base.image: is missing") {
 		t.Errorf("%s: %v", path, err)
 	}
-	if _, _, err := LoadRecipe("./none.yaml"); !errors.Is(err, fs.ErrNotExist) {
+	if _, _, err := stages.LoadRecipe("./none.yaml"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("none: %v", err)
 	}
 }

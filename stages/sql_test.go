@@ -1,4 +1,4 @@
-package stages
+package stages_test
 
 import (
 	"context"
@@ -15,30 +15,34 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/internal/image/ext4"
 	"github.com/sovereign-sql/sov/internal/testkit/mirror/mirrortest"
+	"github.com/sovereign-sql/sov/internal/testkit/tinybuild"
+	"github.com/sovereign-sql/sov/stages"
+	"github.com/sovereign-sql/sov/stages/resolve"
 )
 
 // TestSQL builds the recipe that comes with sov from real programs. What is
 // left out is what other packages' tests build: the kernel, of which the least
 // is given that passes for one, and Tailscale.
 func TestSQL(t *testing.T) {
-	peer := mirrortest.Start(t, arch)
-	r, text, err := LoadRecipe("sql")
+	peer := mirrortest.Start(t, tinybuild.Arch)
+	r, text, err := stages.LoadRecipe("sql")
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.Tailscale.Enabled = false
 	dir := t.TempDir()
 	kernel := filepath.Join(dir, "Image")
-	if err := os.WriteFile(kernel, fitKernel(t), 0o644); err != nil {
+	if err := os.WriteFile(kernel, tinybuild.FitKernel(t), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	o := Options{
-		Recipe: r, RecipeText: text, Arch: arch, Kernel: kernel,
-		Image: peer.Image(), Repositories: peer.Repositories(),
-		LockPath: filepath.Join(dir, "sov.lock"), CacheDir: filepath.Join(dir, "cache"), Out: filepath.Join(dir, "out"),
+	o := stages.Options{
+		Options: resolve.Options{Recipe: r, RecipeText: text, Arch: tinybuild.Arch, Kernel: kernel,
+			Image: peer.Image(), Repositories: peer.Repositories(),
+			LockPath: filepath.Join(dir, "sov.lock"), CacheDir: filepath.Join(dir, "cache")},
+		Out:     filepath.Join(dir, "out"),
 		Program: func(name, _ string) ([]byte, error) { return []byte("#!" + name), nil },
 	}
-	result, err := Build(context.Background(), o)
+	result, err := stages.Build(context.Background(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,21 +55,21 @@ func TestSQL(t *testing.T) {
 	}
 	checkSQLImage(t, filepath.Join(result.Dir, "rootfs.img"))
 
-	again, err := Build(context.Background(), o)
+	again, err := stages.Build(context.Background(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(ran(again)) > 0 {
-		t.Errorf("the second build ran %q", ran(again))
+	if len(tinybuild.Ran(again)) > 0 {
+		t.Errorf("the second build ran %q", tinybuild.Ran(again))
 	}
 	t.Logf("second build: %s", again.Elapsed.Round(time.Millisecond))
 
 	r.Postgres.Settings = map[string]recipe.Setting{"work_mem": "8MB"}
-	changed, err := Build(context.Background(), o)
+	changed, err := stages.Build(context.Background(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := strings.Join(ran(changed), " "); got != "postgres rootfs bundle" {
+	if got := strings.Join(tinybuild.Ran(changed), " "); got != "postgres rootfs bundle" {
 		t.Errorf("after a changed setting %q ran", got)
 	}
 	t.Logf("build after a changed setting: %s", changed.Elapsed.Round(time.Millisecond))

@@ -17,6 +17,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/embedded"
 	"github.com/sovereign-sql/sov/pipeline/progress"
 	"github.com/sovereign-sql/sov/stages"
+	"github.com/sovereign-sql/sov/stages/formats"
+	"github.com/sovereign-sql/sov/stages/offlinebundle"
 )
 
 // buildFlags are the flags of `sov build` that are not options of stages.Build as they are.
@@ -93,7 +95,7 @@ Remote caches share results between computers: --cache-from is asked for what th
 	flags.BoolVar(&f.checkAnew, "check-reproducible", false, "build twice more from nothing, in empty folders with empty caches, and compare: exit status 3 on any difference")
 	flags.StringSliceVar(&f.Formats, "format", nil, "also make: module (a zip for root managers), simg (Android sparse image), raw.zst; may be repeated")
 	flags.StringVar(&f.signKey, "sign", "", "sign the artifact with this private key (see sov key)")
-	complete(c, "format", stages.Formats()...)
+	complete(c, "format", formats.Names()...)
 	complete(c, "progress", "auto", "tty", "plain", "json")
 	return c
 }
@@ -104,7 +106,7 @@ func build(c *cobra.Command, name string, f buildFlags) (err error) {
 			return err
 		}
 	}
-	if err := stages.CheckFormats(f.Formats); err != nil {
+	if err := formats.Check(f.Formats); err != nil {
 		return &usageError{fmt.Errorf("--format: %w", err)}
 	}
 	if f.Jobs < 1 {
@@ -168,7 +170,7 @@ func (f *buildFlags) loadRecipe(name string) (err error) {
 		f.Recipe, f.RecipeText, err = stages.LoadRecipe(name)
 		return err
 	}
-	if name, f.RecipeText, err = stages.BundleRecipe(f.Bundle); err == nil {
+	if name, f.RecipeText, err = offlinebundle.Recipe(f.Bundle); err == nil {
 		f.Recipe, err = recipe.Parse(f.Bundle+": "+name, f.RecipeText)
 	}
 	return err

@@ -9,14 +9,15 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sovereign-sql/sov/internal/host/embedded"
 	"github.com/sovereign-sql/sov/pipeline/progress"
 	"github.com/sovereign-sql/sov/stages"
+	"github.com/sovereign-sql/sov/stages/offlinebundle"
+	"github.com/sovereign-sql/sov/stages/resolve"
 )
 
 func newBundle() *cobra.Command {
 	var f struct {
-		stages.Options
+		resolve.Options
 		file, progress string
 		asJSON         bool
 	}
@@ -51,11 +52,10 @@ What the cache does not have is fetched. The same lock gives the same file.`,
 					return err
 				}
 			}
-			f.Program = embedded.Program
 			if f.Reporter, err = progress.NewReporter(f.progress, c.ErrOrStderr(), os.Getenv); err != nil {
 				return &usageError{err}
 			}
-			report, err := stages.WriteBundle(c.Context(), f.Options, f.file)
+			report, err := offlinebundle.Write(c.Context(), f.Options, f.file)
 			if err = errors.Join(err, f.Reporter.Close()); err != nil {
 				return err
 			}
@@ -73,7 +73,7 @@ What the cache does not have is fetched. The same lock gives the same file.`,
 	return c
 }
 
-func printBundle(c *cobra.Command, r *stages.BundleReport, lockPath string) error {
+func printBundle(c *cobra.Command, r *offlinebundle.Report, lockPath string) error {
 	var kinds []string
 	for kind, n := range r.Items {
 		kinds = append(kinds, fmt.Sprintf("%s %d", kind, n))

@@ -11,15 +11,15 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sovereign-sql/sov/internal/contract/lock"
-	"github.com/sovereign-sql/sov/internal/host/embedded"
 	"github.com/sovereign-sql/sov/internal/image/apk"
 	"github.com/sovereign-sql/sov/pipeline/progress"
 	"github.com/sovereign-sql/sov/stages"
+	"github.com/sovereign-sql/sov/stages/resolve"
 )
 
 // lockFlags are the flags of `sov lock` that are not options of a build.
 type lockFlags struct {
-	stages.Options
+	resolve.Options
 	update   []string
 	check    bool
 	why      string
@@ -56,12 +56,12 @@ from what the recipe or the base image asks for to a package.`,
 	flags.StringVar(&f.why, "why", "", "say why this package is there")
 	flags.BoolVar(&f.Offline, "offline", false, "use no network: enough for --why when the cache has the packages")
 	flags.StringVar(&f.Kernel, "kernel", "", "a finished kernel, as for the build: its source is not looked at")
-	complete(c, "update", stages.UpdateAll, stages.UpdateImage, stages.UpdateKernel, stages.UpdateTailscale)
+	complete(c, "update", resolve.UpdateAll, resolve.UpdateImage, resolve.UpdateKernel, resolve.UpdateTailscale)
 	return c
 }
 
 // lockedFlags adds what the commands that look at a locked build, and make none, have in common with `sov build`.
-func lockedFlags(c *cobra.Command, o *stages.Options, progress *string, asJSON *bool) {
+func lockedFlags(c *cobra.Command, o *resolve.Options, progress *string, asJSON *bool) {
 	flags := c.Flags()
 	archFlag(c, &o.Arch)
 	flags.StringVar(&o.LockPath, "lock", "", "lock file (default: sov.lock beside the recipe, or here for an embedded one)")
@@ -92,12 +92,11 @@ func runLock(c *cobra.Command, recipe string, f lockFlags) (err error) {
 			return err
 		}
 	}
-	f.Program = embedded.Program
 	if f.Reporter, err = progress.NewReporter(f.progress, c.ErrOrStderr(), os.Getenv); err != nil {
 		return &usageError{err}
 	}
 	if f.why != "" {
-		reason, err := stages.WhyPackage(c.Context(), f.Options, f.why)
+		reason, err := resolve.Why(c.Context(), f.Options, f.why)
 		if err = errors.Join(err, f.Reporter.Close()); err != nil {
 			return err
 		}
@@ -111,21 +110,21 @@ func runLock(c *cobra.Command, recipe string, f lockFlags) (err error) {
 }
 
 // compare does what --update or --check ask for, or neither.
-func (f *lockFlags) compare(c *cobra.Command) (*stages.LockReport, error) {
+func (f *lockFlags) compare(c *cobra.Command) (*resolve.Report, error) {
 	if len(f.update) > 0 {
-		return stages.UpdateLock(c.Context(), f.Options, f.update)
+		return resolve.Update(c.Context(), f.Options, f.update)
 	}
-	report, err := stages.NewestLock(c.Context(), f.Options)
+	report, err := resolve.Newest(c.Context(), f.Options)
 	switch {
-	case !errors.Is(err, stages.ErrNoEntry):
+	case !errors.Is(err, resolve.ErrNoEntry):
 		return report, err
 	case f.check:
-		return &stages.LockReport{Stale: err}, nil
+		return &resolve.Report{Stale: err}, nil
 	}
-	return stages.UpdateLock(c.Context(), f.Options, []string{stages.UpdateAll})
+	return resolve.Update(c.Context(), f.Options, []string{resolve.UpdateAll})
 }
 
-func (f *lockFlags) printLock(w io.Writer, r *stages.LockReport, recipe string) error {
+func (f *lockFlags) printLock(w io.Writer, r *resolve.Report, recipe string) error {
 	stale := ""
 	if r.Stale != nil {
 		stale = r.Stale.Error()
@@ -150,7 +149,7 @@ func (f *lockFlags) printLock(w io.Writer, r *stages.LockReport, recipe string) 
 	return nil
 }
 
-func (f *lockFlags) printChanges(w io.Writer, r *stages.LockReport, recipe string) error {
+func (f *lockFlags) printChanges(w io.Writer, r *resolve.Report, recipe string) error {
 	for _, c := range r.Changes {
 		if _, err := fmt.Fprintln(w, c); err != nil {
 			return err
@@ -186,7 +185,7 @@ type whyLink struct {
 	Reason  string `json:"reason"` // what asks for it
 }
 
-func (f *lockFlags) printReason(w io.Writer, r *stages.Reason) error {
+func (f *lockFlags) printReason(w io.Writer, r *resolve.Reason) error {
 	report := whyReport{Name: r.Package.Name, Version: r.Package.Version, Chains: [][]whyLink{}}
 	for _, chain := range r.Chains {
 		var links []whyLink

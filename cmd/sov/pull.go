@@ -9,7 +9,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/host/publish"
 	"github.com/sovereign-sql/sov/pipeline"
-	"github.com/sovereign-sql/sov/stages"
+	"github.com/sovereign-sql/sov/stages/export"
 )
 
 // pullReport is what `sov pull --json` prints.
@@ -61,7 +61,7 @@ Exit status: 0 when the machine is there, 3 when it is not signed by the key ask
 				}
 				report.Reference, report.Name, report.Version = m.Reference, m.Manifest.Name, m.Manifest.Version
 				report.SignedBy, report.Proven = m.SignedBy, key != nil
-				report.Dir, report.Changed, err = m.Place(ctx, t.out, stages.Replace)
+				report.Dir, report.Changed, err = m.Place(ctx, t.out, export.Replace)
 				return err
 			})
 			if errors.Is(err, publish.ErrUnproven) {

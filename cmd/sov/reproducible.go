@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 
 	"github.com/sovereign-sql/sov/stages"
+	"github.com/sovereign-sql/sov/stages/offlinebundle"
+	"github.com/sovereign-sql/sov/stages/reproducible"
 )
 
 // anewReport is what `sov build --check-reproducible` has to say.
@@ -42,7 +44,7 @@ func checkReproducible(ctx context.Context, o stages.Options, dir string) (repor
 	}()
 	o.UpdateLock = false // it has been, if it was to be
 	bundle := filepath.Join(work, "bundle")
-	if _, err := stages.WriteBundle(ctx, o, bundle); err != nil {
+	if _, err := offlinebundle.Write(ctx, o.Options, bundle); err != nil {
 		return nil, err
 	}
 	var made []string
@@ -51,7 +53,7 @@ func checkReproducible(ctx context.Context, o stages.Options, dir string) (repor
 		if err := os.MkdirAll(folder, 0o755); err != nil {
 			return nil, err
 		}
-		result, err := stages.BuildAnew(ctx, o, bundle, folder, b.jobs)
+		result, err := reproducible.Build(ctx, o, bundle, folder, b.jobs)
 		if err != nil {
 			return nil, fmt.Errorf("build from nothing in %s: %w", folder, err)
 		}

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/guest/boot"
 	"github.com/sovereign-sql/sov/internal/guest/cluster"
 )
 
@@ -32,7 +33,7 @@ const usage = `sov-init is PID 1 of a sovereign-sql guest. By hand it only runs 
 // returns the exit status.
 func Main(args []string, stdin io.Reader, stderr io.Writer) int {
 	if os.Getpid() == 1 {
-		Run()
+		boot.Run()
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
 	defer stop()
@@ -59,7 +60,7 @@ func Main(args []string, stdin io.Reader, stderr io.Writer) int {
 		return 2
 	default:
 		fmt.Fprintln(stderr, err)
-		if errors.Is(err, cluster.ErrHopeless) {
+		if errors.Is(err, cluster.ErrPermanent) {
 			return guestspec.ExitPermanent
 		}
 		return 1
@@ -68,54 +69,6 @@ func Main(args []string, stdin io.Reader, stderr io.Writer) int {
 
 // errUsage is a command line that is wrong; what about it has been said.
 var errUsage = errors.New("wrong usage")
-
-func preparePostgres(ctx context.Context, args []string, _ io.Reader, stderr io.Writer) error {
-	p := cluster.Preparation{Output: stderr}
-	flags := newFlags("postgres-prepare", stderr)
-	flags.StringVar(&p.Data, "data", "", "the data `directory`")
-	flags.StringVar(&p.Bin, "bin", "", "the `directory` of postgres and initdb")
-	flags.StringVar(&p.User, "user", "", "the `user` to whom the cluster belongs")
-	if err := parse(flags, args); err != nil {
-		return err
-	}
-	p.InitArgs = flags.Args()
-	return p.Run(ctx)
-}
-
-func ensureAccount(ctx context.Context, args []string, _ io.Reader, stderr io.Writer) error {
-	var a cluster.Account
-	flags := newFlags("postgres-account", stderr)
-	socket := flags.String("socket", "", "the `path` of the server's socket")
-	flags.StringVar(&a.Role, "role", "", "the `role` that may log in")
-	flags.StringVar(&a.Database, "database", "", "the `name` of its database")
-	flags.BoolVar(&a.Superuser, "superuser", false, "the role may do everything")
-	if err := parse(flags, args); err != nil {
-		return err
-	}
-	did, err := a.Ensure(ctx, *socket)
-	for _, line := range did {
-		fmt.Fprintln(stderr, line)
-	}
-	return err
-}
-
-func setPassword(ctx context.Context, args []string, stdin io.Reader, stderr io.Writer) error {
-	flags := newFlags("postgres-role", stderr)
-	socket := flags.String("socket", "", "the `path` of the server's socket")
-	role := flags.String("role", "", "the `role` to change")
-	if err := parse(flags, args); err != nil {
-		return err
-	}
-	password, err := io.ReadAll(io.LimitReader(stdin, guestspec.MaxSecret)) // no secret is longer
-	if err != nil {
-		return fmt.Errorf("read the password: %w", err)
-	}
-	changed, err := cluster.SetPassword(ctx, *socket, *role, string(password))
-	if changed {
-		fmt.Fprintf(stderr, "the password of role %s was set\n", *role)
-	}
-	return err
-}
 
 func newFlags(name string, stderr io.Writer) *flag.FlagSet {
 	flags := flag.NewFlagSet("sov-init "+name, flag.ContinueOnError)

@@ -18,6 +18,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/offline"
 	"github.com/sovereign-sql/sov/internal/image/oci"
 	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/stages/output"
+	"github.com/sovereign-sql/sov/stages/overlay"
 )
 
 // Name is the stage's name.
@@ -47,11 +49,13 @@ type Options struct {
 	Digest    string // of the image for Arch; decides what the stage makes
 	Arch      string
 	Images    oci.Options
-	Supplies  *offline.Bundle // asked before the reference
+	Bundle    *offline.Bundle // asked before the reference
 }
 
 // New returns the stage.
-func New(o Options) pipeline.Stage { return &stage{o} }
+func New(o Options) pipeline.Stage {
+	return overlay.Share{Stage: &stage{o}, ImageLayers: true, MayBeEmpty: true}
+}
 
 type stage struct{ Options }
 
@@ -60,7 +64,7 @@ func (s *stage) Needs() []string { return nil }
 
 // Key leaves the reference out: a digest is the same image wherever it is kept.
 func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
-	k.Add("version", 2)
+	output.Version(k, 2)
 	k.Add("image", s.Digest)
 	k.Add("arch", s.Arch)
 	return nil
@@ -99,19 +103,19 @@ func (s *stage) Run(ctx context.Context, j *pipeline.Job) error {
 }
 
 func (s *stage) open(ctx context.Context) (*oci.Image, error) {
-	config, err := s.Supplies.Bytes(offline.ImageConfig, s.Digest)
+	config, err := s.Bundle.Bytes(offline.ImageConfig, s.Digest)
 	if errors.Is(err, fs.ErrNotExist) {
 		return oci.Open(ctx, s.Reference, s.Arch, s.Digest, s.Images)
 	}
 	if err != nil {
 		return nil, err
 	}
-	manifest, err := s.Supplies.Bytes(offline.ImageManifest, s.Digest)
+	manifest, err := s.Bundle.Bytes(offline.ImageManifest, s.Digest)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	img, err := oci.Assemble(s.Digest, s.Arch, manifest, config, func(diffID string) (io.ReadCloser, int64, error) {
-		return s.Supplies.Open(offline.Layer, diffID)
+		return s.Bundle.Open(offline.Layer, diffID)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("take image %s from the bundle: %w", s.Reference, err)
@@ -154,10 +158,5 @@ func (s *stage) write(j *pipeline.Job, img *oci.Image, blobs []pipeline.Blob) er
 	if _, err := j.Write(ConfigFile, img.Config); err != nil {
 		return err
 	}
-	text, err := json.MarshalIndent(about, "", "  ")
-	if err != nil {
-		return fmt.Errorf("encode %s: %w", ImageFile, err)
-	}
-	_, err = j.Write(ImageFile, append(text, '\n'))
-	return err
+	return output.WriteJSON(j, ImageFile, about)
 }

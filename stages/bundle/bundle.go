@@ -7,8 +7,6 @@ package bundle
 import (
 	"bytes"
 	"context"
-	"encoding/json"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -20,6 +18,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/kernel"
+	"github.com/sovereign-sql/sov/stages/output"
 	"github.com/sovereign-sql/sov/stages/overlay"
 	"github.com/sovereign-sql/sov/stages/packages"
 	"github.com/sovereign-sql/sov/stages/rootfs"
@@ -44,9 +43,8 @@ type Options struct {
 	Arch       string // "arm64" or "amd64"
 	Made       lock.Entry
 	Builder    string // sov's version, for the provenance
-	// Programs are the stages whose shares hold Go programs, for the bill of
-	// materials.
-	Programs []string
+	// Programs are the shares that hold Go programs, for the bill of materials.
+	Programs []overlay.Share
 }
 
 // New returns the stage.
@@ -57,7 +55,7 @@ type stage struct{ Options }
 func (s *stage) Name() string { return Name }
 
 func (s *stage) Needs() []string {
-	return append([]string{rootfs.Name, kernel.Name, packages.Name, runner.Name}, s.Programs...)
+	return append([]string{rootfs.Name, kernel.Name, packages.Name, runner.Name}, overlay.Names(s.Programs)...)
 }
 
 func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
@@ -65,7 +63,7 @@ func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 	if err != nil {
 		return err
 	}
-	k.Add("version", 3)
+	output.Version(k, 3)
 	k.Add("artifact", map[string]string{"name": s.Recipe.Name, "version": s.Recipe.Version, "description": s.Recipe.Description, "arch": s.Arch})
 	k.Add("vm", vm)
 	for _, in := range s.inputs() {
@@ -148,11 +146,11 @@ func (s *stage) vm(*pipeline.Job) ([]byte, error) {
 
 func (s *stage) sbom(j *pipeline.Job) ([]byte, error) {
 	var list []packages.Installed
-	if err := readJSON(j, packages.Name, packages.ListFile, &list); err != nil {
+	if err := output.ReadJSON(j, packages.Name, packages.ListFile, &list); err != nil {
 		return nil, err
 	}
 	var info kernel.Info
-	if err := readJSON(j, kernel.Name, kernel.InfoOutput, &info); err != nil {
+	if err := output.ReadJSON(j, kernel.Name, kernel.InfoOutput, &info); err != nil {
 		return nil, err
 	}
 	components := append(packageComponents(list), kernelComponent(info))
@@ -178,15 +176,4 @@ func (s *stage) modules(j *pipeline.Job) ([]cdx.Component, error) {
 		return nil, err
 	}
 	return append(components, modulesOf(bytes.NewReader(program))...), nil
-}
-
-func readJSON(j *pipeline.Job, stage, name string, v any) error {
-	b, err := j.ReadFile(stage, name)
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(b, v); err != nil {
-		return fmt.Errorf("decode %s of stage %s: %w", name, stage, err)
-	}
-	return nil
 }

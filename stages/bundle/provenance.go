@@ -16,6 +16,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/oci"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/kernel"
+	"github.com/sovereign-sql/sov/stages/output"
+	"github.com/sovereign-sql/sov/stages/overlay"
 	"github.com/sovereign-sql/sov/stages/packages"
 	"github.com/sovereign-sql/sov/stages/tailscale"
 )
@@ -45,7 +47,7 @@ func (s *stage) parameters() provenance.External {
 func (s *stage) statement(j *pipeline.Job, files []manifest.File) ([]byte, error) {
 	var internal provenance.Internal
 	var info kernel.Info
-	if err := readJSON(j, kernel.Name, kernel.InfoOutput, &info); err != nil {
+	if err := output.ReadJSON(j, kernel.Name, kernel.InfoOutput, &info); err != nil {
 		return nil, err
 	}
 	internal.KernelCompiler = info.Compiler
@@ -60,9 +62,9 @@ func (s *stage) statement(j *pipeline.Job, files []manifest.File) ([]byte, error
 		}
 		dependencies = append(dependencies, r)
 	}
-	if slices.Contains(s.Programs, tailscale.Name) {
+	if slices.Contains(overlay.Names(s.Programs), tailscale.Name) {
 		var built tailscale.Info
-		if err := readJSON(j, tailscale.Name, tailscale.InfoOutput, &built); err != nil {
+		if err := output.ReadJSON(j, tailscale.Name, tailscale.InfoOutput, &built); err != nil {
 			return nil, err
 		}
 		internal.Go = built.Go

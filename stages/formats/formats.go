@@ -1,84 +1,69 @@
-// Package formats are stages that give an artifact's root file system in other forms, for tools that want one: Android's
-// sparse image, and the raw image compressed. They are made when they are asked for.
+// Package formats lists the other forms of an artifact that a build makes on
+// demand, and makes those of the root file system: Android's sparse image, and
+// the raw image compressed.
 package formats
 
 import (
-	"context"
 	"fmt"
-	"io"
+	"slices"
+	"strings"
 
-	"github.com/klauspost/compress/zstd"
-
-	"github.com/sovereign-sql/sov/internal/image/simg"
 	"github.com/sovereign-sql/sov/pipeline"
-	"github.com/sovereign-sql/sov/stages/rootfs"
+	"github.com/sovereign-sql/sov/stages/module"
 )
 
-// Names of the stages, which are what --format calls the forms.
-const (
-	Simg = "simg"
-	Zstd = "raw.zst"
-)
-
-// File is what a form's file is called.
-func File(form string) string {
-	if form == Simg {
-		return "rootfs.simg"
-	}
-	return rootfs.ImageFile + ".zst"
+// A format is a form of an artifact, made by a stage of the same name.
+type format struct {
+	name string
+	file func(machine string) string
+	new  func() pipeline.Stage
 }
 
-// New returns the stage of a form.
-func New(form string) pipeline.Stage { return stage(form) }
+var list = []format{
+	{module.Name, module.File, module.New},
+	image(Simg),
+	image(Zstd),
+}
 
-type stage string
+func image(name string) format {
+	return format{name, func(string) string { return ImageFile(name) }, func() pipeline.Stage { return NewImage(name) }}
+}
 
-func (s stage) Name() string    { return string(s) }
-func (s stage) Needs() []string { return []string{rootfs.Name} }
+// Names returns the names of all formats.
+func Names() []string {
+	var names []string
+	for _, f := range list {
+		names = append(names, f.name)
+	}
+	return names
+}
 
-func (s stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
-	k.Add("version", 1)
+// Files returns the file of each format, in the order of Names.
+func Files(machine string) []string {
+	var files []string
+	for _, f := range list {
+		files = append(files, f.file(machine))
+	}
+	return files
+}
+
+// Stages returns the stages that make the named formats, in the order of Names.
+func Stages(names []string) []pipeline.Stage {
+	var stages []pipeline.Stage
+	for _, f := range list {
+		if slices.Contains(names, f.name) {
+			stages = append(stages, f.new())
+		}
+	}
+	return stages
+}
+
+// Check returns an error for a name that is not a format's.
+func Check(names []string) error {
+	for _, name := range names {
+		if !slices.Contains(Names(), name) {
+			return fmt.Errorf("format %q: must be one of %s", name, strings.Join(Names(), ", "))
+		}
+	}
 	return nil
-}
-
-func (s stage) Run(_ context.Context, j *pipeline.Job) error {
-	b, err := j.Output(rootfs.Name, rootfs.ImageFile)
-	if err != nil {
-		return err
-	}
-	image, err := j.Open(b)
-	if err != nil {
-		return err
-	}
-	defer image.Close()
-	w, err := j.Create(File(string(s)))
-	if err != nil {
-		return err
-	}
-	defer w.Abort()
-	switch s {
-	case Simg:
-		err = simg.Write(w, image, b.Size)
-	case Zstd:
-		err = compress(w, j.Progress().Reader(image))
-	default:
-		err = fmt.Errorf("there is no form %q", string(s))
-	}
-	if err != nil {
-		return err
-	}
-	_, err = w.Commit()
-	return err
-}
-
-// compress compresses the image, by one goroutine: where the blocks end does not depend on how many processors there are.
-func compress(w io.Writer, image io.Reader) error {
-	z, err := zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedBetterCompression), zstd.WithEncoderConcurrency(1))
-	if err != nil {
-		return err
-	}
-	if _, err := io.Copy(z, image); err != nil {
-		return err
-	}
-	return z.Close()
 }

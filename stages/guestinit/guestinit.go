@@ -13,9 +13,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/internal/image/tree"
 	"github.com/sovereign-sql/sov/pipeline"
-	"github.com/sovereign-sql/sov/stages/base"
+	"github.com/sovereign-sql/sov/stages/output"
 	"github.com/sovereign-sql/sov/stages/overlay"
-	"github.com/sovereign-sql/sov/stages/packages"
 )
 
 // Name is the stage's name.
@@ -26,21 +25,22 @@ const ProgramPath = "/sbin/sov-init"
 
 // Options say what to start, and as what.
 type Options struct {
-	Program []byte // sov-init for the guest's architecture
+	Below   []overlay.Share // the base image and its packages
+	Program []byte          // sov-init for the guest's architecture
 	Recipe  *recipe.Recipe
 }
 
 // New returns the stage.
-func New(o Options) pipeline.Stage { return &stage{o} }
+func New(o Options) pipeline.Stage { return overlay.Share{Stage: &stage{o}} }
 
 type stage struct{ Options }
 
 func (s *stage) Name() string    { return Name }
-func (s *stage) Needs() []string { return []string{base.Name, packages.Name} }
+func (s *stage) Needs() []string { return overlay.Names(s.Below) }
 
 func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 	r := s.Recipe
-	k.Add("version", 1)
+	output.Version(k, 1)
 	k.Add("sov-init", pipeline.DigestOf(s.Program))
 	k.Add("guest", s.config())
 	k.Add("users", r.Users)
@@ -90,20 +90,7 @@ func (s *stage) requiredUsers() []string {
 }
 
 func (s *stage) Run(_ context.Context, j *pipeline.Job) error {
-	below, err := overlay.Merge(j, base.Name, packages.Name)
-	if err != nil {
-		return err
-	}
-	defer below.Close()
-	newest, err := overlay.Newest(below.Tree)
-	if err != nil {
-		return err
-	}
-	b := overlay.NewBuilder(newest)
-	if err := s.fill(b, below.Tree); err != nil {
-		return err
-	}
-	return b.Commit(j, Name+overlay.Suffix)
+	return overlay.Write(j, Name, s.Below, s.fill)
 }
 
 func (s *stage) fill(b *overlay.Builder, below *tree.Tree) error {
@@ -131,7 +118,7 @@ func (s *stage) describe(b *overlay.Builder) error {
 	if err := config.Validate(); err != nil {
 		return err
 	}
-	text, err := encode(config)
+	text, err := output.JSON(config)
 	if err != nil {
 		return err
 	}

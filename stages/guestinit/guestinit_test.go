@@ -63,7 +63,7 @@ func apply(t *testing.T, root *tree.Tree, r *recipe.Recipe) error {
 	if err := b.WriteTar(&share); err != nil {
 		t.Fatal(err)
 	}
-	if err := root.ApplyTar(bytes.NewReader(share.Bytes()), int64(share.Len()), overlay.TarOptions(Name)); err != nil {
+	if err := overlay.Apply(root, bytes.NewReader(share.Bytes()), int64(share.Len())); err != nil {
 		t.Fatal(err)
 	}
 	return nil

@@ -1,11 +1,9 @@
 package guestinit
 
 import (
-	"encoding/json"
-	"fmt"
-
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
+	"github.com/sovereign-sql/sov/stages/output"
 )
 
 // service turns a recipe's service into what the init reads.
@@ -33,13 +31,5 @@ func EncodeService(s guestspec.Service) ([]byte, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	return encode(s)
-}
-
-func encode(v any) ([]byte, error) {
-	b, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		return nil, fmt.Errorf("encode guest specification: %w", err)
-	}
-	return append(b, '\n'), nil
+	return output.JSON(s)
 }

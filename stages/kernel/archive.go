@@ -104,7 +104,7 @@ func (s *build) fetchSource(ctx context.Context, j *pipeline.Job) (pipeline.Blob
 			_, err = io.Copy(w, f)
 			return err
 		}
-		body, _, err := s.Supplies.Open(offline.KernelSource, s.Source.SHA256)
+		body, _, err := s.Bundle.Open(offline.KernelSource, s.Source.SHA256)
 		if err == nil {
 			defer body.Close()
 			_, err = io.Copy(w, body)
@@ -129,7 +129,7 @@ func FetchLocked(ctx context.Context, o ResolveOptions, k lock.Kernel) (pipeline
 	if f, err := o.Store.Open(want); err == nil {
 		return want, f.Close()
 	}
-	body, _, err := o.Supplies.Open(offline.KernelSource, k.SHA256)
+	body, _, err := o.Bundle.Open(offline.KernelSource, k.SHA256)
 	if err == nil {
 		defer body.Close()
 		return o.Store.Put(ctx, body)

@@ -27,11 +27,11 @@ type ResolveOptions struct {
 	// package, then the archive that the package leaves in /usr/src.
 	Source string
 
-	Store    *pipeline.Store // keeps the archive for the build
-	Fetch    *fetch.Client   // nil: one with defaults
-	Supplies *offline.Bundle // asked by FetchLocked before the network
-	Task     *pipeline.Task  // shows progress; nil: nobody is told
-	Path     string          // $PATH, for xz, apt-get and dpkg-deb; empty: the process's
+	Store  *pipeline.Store // keeps the archive for the build
+	Fetch  *fetch.Client   // nil: one with defaults
+	Bundle *offline.Bundle // asked by FetchLocked before the network
+	Task   *pipeline.Task  // shows progress; nil: nobody is told
+	Path   string          // $PATH, for xz, apt-get and dpkg-deb; empty: the process's
 }
 
 // Resolve finds the source archive that a build is to take and describes it

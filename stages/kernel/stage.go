@@ -2,7 +2,6 @@ package kernel
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,6 +14,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/kconfig"
 	guest "github.com/sovereign-sql/sov/kernel"
 	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/stages/output"
 )
 
 // Name is the name of the stage.
@@ -27,8 +27,8 @@ const (
 	InfoOutput   = "kernel.json" // an Info
 )
 
-// format is part of the key: it changes when the same inputs give another
-// output.
+// format is the version of the outputs, see output.Version. Its label in the key
+// differs from that of other stages; keys in existing caches have it.
 const format = 1
 
 // Options say which kernel to make.
@@ -39,10 +39,10 @@ type Options struct {
 	// Prebuilt is the path of a finished image to take in place of Source.
 	Prebuilt string
 
-	Fetch    *fetch.Client   // for Source; nil: one with defaults
-	Supplies *offline.Bundle // asked for Source before that
-	Jobs     int             // compilers at a time; 0: one for each processor
-	Path     string          // $PATH, where the build tools are looked for; empty: the process's
+	Fetch  *fetch.Client   // for Source; nil: one with defaults
+	Bundle *offline.Bundle // asked for Source before that
+	Jobs   int             // compilers at a time; 0: one for each processor
+	Path   string          // $PATH, where the build tools are looked for; empty: the process's
 }
 
 // Info is the content of InfoOutput.
@@ -99,12 +99,7 @@ func finish(j *pipeline.Job, what string, img *kconfig.Image, info Info) (kconfi
 	if _, err := j.Write(ConfigOutput, text); err != nil {
 		return nil, err
 	}
-	b, err := json.MarshalIndent(info, "", "  ")
-	if err != nil {
-		return nil, fmt.Errorf("describe kernel: %w", err)
-	}
-	_, err = j.Write(InfoOutput, append(b, '\n'))
-	return config, err
+	return config, output.WriteJSON(j, InfoOutput, info)
 }
 
 // A build is the stage that compiles a kernel.

@@ -203,7 +203,7 @@ func TestSourceFromBundle(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer bundle.Close()
-	_, err = runStage(t, t.Context(), store(t), Options{Arch: "arm64", Source: k, Supplies: bundle, Fetch: &fetch.Client{Transport: fetch.Offline}})
+	_, err = runStage(t, t.Context(), store(t), Options{Arch: "arm64", Source: k, Bundle: bundle, Fetch: &fetch.Client{Transport: fetch.Offline}})
 	if err == nil || errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "build Linux 6.1.7") {
 		t.Errorf("got %v", err)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/bundle"
+	"github.com/sovereign-sql/sov/stages/output"
 )
 
 // Name is the stage's name, and what --format calls it.
@@ -32,7 +33,7 @@ func (s *stage) Name() string    { return Name }
 func (s *stage) Needs() []string { return []string{bundle.Name} }
 
 func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
-	k.Add("version", 1)
+	output.Version(k, 1)
 	return fs.WalkDir(assets.Module, ".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err

@@ -77,8 +77,26 @@ func (b *Builder) WriteTar(w io.Writer) error {
 	return t.Close()
 }
 
-// Commit writes the share as an output of a job.
-func (b *Builder) Commit(j *pipeline.Job, name string) error {
+// Write makes the files that fill adds a share: the output NAME.tar. fill gets
+// the tree of the shares below. The files carry the newest time in that tree.
+func Write(j *pipeline.Job, name string, below []Share, fill func(b *Builder, below *tree.Tree) error) error {
+	merged, err := Merge(j, below...)
+	if err != nil {
+		return err
+	}
+	defer merged.Close()
+	newest, err := Newest(merged.Tree)
+	if err != nil {
+		return err
+	}
+	b := NewBuilder(newest)
+	if err := fill(b, merged.Tree); err != nil {
+		return err
+	}
+	return b.commit(j, name+Suffix)
+}
+
+func (b *Builder) commit(j *pipeline.Job, name string) error {
 	w, err := j.Create(name)
 	if err != nil {
 		return err

@@ -1,7 +1,6 @@
-// Package overlay puts the file trees that stages make on top of each other. A
-// stage's share of the root file system is its outputs named *.tar, applied in
-// the order in which it wrote them; the shares of several stages are applied in
-// the order in which the stages are named.
+// Package overlay lays the files that stages make over each other. A stage that
+// puts files into the root file system is a Share. The graph's list of stages is
+// the one order in which shares are applied.
 package overlay
 
 import (
@@ -14,27 +13,8 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/image/tree"
 	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/stages/output"
 )
-
-// Suffix marks the outputs that are a share of the root file system.
-const Suffix = ".tar"
-
-// TarOptions is how the share of a stage is applied. In the layers of an image a
-// directory takes the place of a symbolic link, as the OCI image specification
-// has it. Elsewhere it never does: packages bring /sbin as a directory where a
-// base image may have a link to /usr/sbin, and apk keeps the link.
-func TarOptions(stage string) tree.TarOptions {
-	return tree.TarOptions{Whiteouts: true, KeepDirSymlinks: stage != Order[0]}
-}
-
-// A Source has the outputs of stages. *pipeline.Job is one.
-type Source interface {
-	Outputs(stage string) []pipeline.Output
-	Open(b pipeline.Blob) (*os.File, error)
-}
-
-// Order is the order in which the stages' shares make the root file system.
-var Order = []string{"base", "packages", "tailscale", "guestinit", "postgres"}
 
 // A Merged is a tree whose contents stand in open blobs.
 type Merged struct {
@@ -42,32 +22,44 @@ type Merged struct {
 	files []*os.File
 }
 
-// Merge applies the shares of the stages in the order given. Whiteouts in any
-// of them take away what the ones before have. The Merged must be closed, after
-// which its contents cannot be read any more.
-func Merge(src Source, stages ...string) (*Merged, error) {
+// Merge applies the shares in the order given. Whiteouts in a share remove what
+// the shares before it have. The Merged must be closed; its contents cannot be
+// read after that.
+func Merge(src output.Source, shares ...Share) (*Merged, error) {
 	m := &Merged{Tree: tree.New()}
-	for _, stage := range stages {
-		for _, o := range src.Outputs(stage) {
-			if !strings.HasSuffix(o.Name, Suffix) {
-				continue
-			}
-			if err := m.apply(src, o.Blob, TarOptions(stage)); err != nil {
-				m.Close()
-				return nil, fmt.Errorf("apply %s of stage %s: %w", o.Name, stage, err)
-			}
+	for _, share := range shares {
+		if err := m.add(src, share); err != nil {
+			m.Close()
+			return nil, err
 		}
 	}
 	return m, nil
 }
 
-func (m *Merged) apply(src Source, b pipeline.Blob, o tree.TarOptions) error {
+func (m *Merged) add(src output.Source, share Share) error {
+	empty := true
+	for _, o := range src.Outputs(share.Name()) {
+		if !strings.HasSuffix(o.Name, Suffix) {
+			continue
+		}
+		empty = false
+		if err := m.apply(src, o.Blob, share); err != nil {
+			return fmt.Errorf("apply %s of stage %s: %w", o.Name, share.Name(), err)
+		}
+	}
+	if empty && !share.MayBeEmpty {
+		return fmt.Errorf("stage %s is a share of the root file system and has no output named *%s", share.Name(), Suffix)
+	}
+	return nil
+}
+
+func (m *Merged) apply(src output.Source, b pipeline.Blob, share Share) error {
 	f, err := src.Open(b)
 	if err != nil {
 		return err
 	}
 	m.files = append(m.files, f)
-	return m.ApplyTar(f, b.Size, o)
+	return share.apply(m.Tree, f, b.Size)
 }
 
 // Close closes the blobs.

@@ -3,10 +3,13 @@ package overlay
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,7 +19,15 @@ import (
 
 var someTime = time.Unix(1700000000, 0)
 
-// A shelf is a Source whose blobs are files.
+// named is a stage of which only the name is used.
+type named string
+
+func (n named) Name() string                           { return string(n) }
+func (named) Needs() []string                          { return nil }
+func (named) Key(*pipeline.Key, pipeline.Inputs) error { return nil }
+func (named) Run(context.Context, *pipeline.Job) error { return nil }
+
+// A shelf is an output.Source whose blobs are files.
 type shelf struct {
 	t       *testing.T
 	outputs map[string][]pipeline.Output
@@ -66,7 +77,7 @@ func TestMergeOrderAndLinks(t *testing.T) {
 	s.share("packages", "a-1.tar", tar.Header{Name: "sbin/", Typeflag: tar.TypeDir}, tar.Header{Name: "sbin/tool", Typeflag: tar.TypeReg})
 	s.share("elsewhere", "x.tar", tar.Header{Name: "x", Typeflag: tar.TypeReg})
 
-	m, err := Merge(s, "base", "packages")
+	m, err := Merge(s, Share{Stage: named("base"), ImageLayers: true}, Share{Stage: named("packages")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,11 +99,29 @@ func TestMergeOrderAndLinks(t *testing.T) {
 	}
 }
 
+func TestShares(t *testing.T) {
+	list := []pipeline.Stage{named("kernel"), Share{Stage: named("base")}, named("runner"), Share{Stage: named("last")}}
+	if got := Names(Shares(list...)); !slices.Equal(got, []string{"base", "last"}) {
+		t.Errorf("the shares are %q", got)
+	}
+}
+
+func TestMergeEmptyShare(t *testing.T) {
+	s := newShelf(t)
+	s.put("motd", "motd", []byte("not a tar"))
+	if _, err := Merge(s, Share{Stage: named("motd"), MayBeEmpty: true}); err != nil {
+		t.Error(err)
+	}
+	if _, err := Merge(s, Share{Stage: named("motd")}); err == nil || !strings.Contains(err.Error(), "stage motd ") {
+		t.Errorf("an empty share: %v", err)
+	}
+}
+
 func TestMergeRefusesHostileShares(t *testing.T) {
 	for _, name := range []string{"../escape", "/absolute"} {
 		s := newShelf(t)
 		s.share("base", "layer-000.tar", tar.Header{Name: name, Typeflag: tar.TypeReg})
-		if m, err := Merge(s, "base"); err == nil {
+		if m, err := Merge(s, Share{Stage: named("base"), ImageLayers: true}); err == nil {
 			m.Close()
 			t.Errorf("%s was applied", name)
 		}
@@ -127,7 +156,7 @@ func TestBuilder(t *testing.T) {
 	if err := below.Put("etc", etc); err != nil {
 		t.Fatal(err)
 	}
-	if err := below.ApplyTar(bytes.NewReader(one), int64(len(one)), TarOptions("guestinit")); err != nil {
+	if err := Apply(below, bytes.NewReader(one), int64(len(one))); err != nil {
 		t.Fatal(err)
 	}
 	if n, _ := below.Lookup("etc"); n.Mode != tree.S_IFDIR|0o711 || n.UID != 5 {

@@ -12,7 +12,6 @@ package packages
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -31,7 +30,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/apk"
 	"github.com/sovereign-sql/sov/internal/image/tree"
 	"github.com/sovereign-sql/sov/pipeline"
-	"github.com/sovereign-sql/sov/stages/base"
+	"github.com/sovereign-sql/sov/stages/output"
 	"github.com/sovereign-sql/sov/stages/overlay"
 )
 
@@ -59,13 +58,14 @@ type Installed struct {
 
 // Options say what to install.
 type Options struct {
-	Packages []lock.Package // in order, as Resolve returned them
-	Removed  []string       // "name-version" of the base's packages that go away
-	Install  []string       // as in the recipe; becomes part of /etc/apk/world
-	Scripts  []string       // patterns of packages whose scripts the recipe accounts for
-	Arch     string         // "arm64" or "amd64"
+	Below    []overlay.Share // the base image
+	Packages []lock.Package  // in order, as Resolve returned them
+	Removed  []string        // "name-version" of the base's packages that go away
+	Install  []string        // as in the recipe; becomes part of /etc/apk/world
+	Scripts  []string        // patterns of packages whose scripts the recipe accounts for
+	Arch     string          // "arm64" or "amd64"
 	Client   *fetch.Client
-	Supplies *offline.Bundle // asked before the repositories
+	Bundle   *offline.Bundle // asked before the repositories
 }
 
 // FileOutput is the name of a package's file, in a repository as among the
@@ -73,17 +73,17 @@ type Options struct {
 func FileOutput(p lock.Package) string { return p.Name + "-" + p.Version + ".apk" }
 
 // New returns the stage.
-func New(o Options) pipeline.Stage { return &stage{o} }
+func New(o Options) pipeline.Stage { return overlay.Share{Stage: &stage{o}, MayBeEmpty: true} }
 
 type stage struct{ Options }
 
 func (s *stage) Name() string    { return Name }
-func (s *stage) Needs() []string { return []string{base.Name} }
+func (s *stage) Needs() []string { return overlay.Names(s.Below) }
 
 // Key leaves the repositories out: a checksum is the same package wherever it
 // is kept.
 func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
-	k.Add("version", version)
+	output.Version(k, version)
 	k.Add("arch", s.Arch)
 	for _, p := range s.Packages { // their order counts too
 		k.Add("package "+p.Name, p.Version+" "+p.Checksum)
@@ -95,7 +95,7 @@ func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 }
 
 func (s *stage) Run(ctx context.Context, j *pipeline.Job) error {
-	below, err := overlay.Merge(j, base.Name)
+	below, err := overlay.Merge(j, s.Below...)
 	if err != nil {
 		return err
 	}
@@ -203,7 +203,7 @@ func (s *stage) download(ctx context.Context, w *pipeline.Writer, p lock.Package
 
 // receive writes a package's file to f and returns where it came from.
 func (s *stage) receive(ctx context.Context, f *os.File, p lock.Package) (location string, err error) {
-	body, size, err := s.Supplies.Open(offline.Package, p.Checksum)
+	body, size, err := s.Bundle.Open(offline.Package, p.Checksum)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		location = Locate(p.Repository, s.Arch, FileOutput(p))
@@ -341,7 +341,7 @@ func (s *stage) install(j *pipeline.Job, below *tree.Tree, c apk.Changes, fetche
 // then says.
 func (s *stage) list(j *pipeline.Job, below *tree.Tree, c apk.Changes, db pipeline.Blob) error {
 	for _, a := range c.Add {
-		if err := below.ApplyTar(a.Data, a.Size, overlay.TarOptions(Name)); err != nil {
+		if err := overlay.Apply(below, a.Data, a.Size); err != nil {
 			return fmt.Errorf("apply package %s: %w", a.Package.ID(), err)
 		}
 	}
@@ -350,7 +350,7 @@ func (s *stage) list(j *pipeline.Job, below *tree.Tree, c apk.Changes, db pipeli
 		return err
 	}
 	defer f.Close()
-	if err := below.ApplyTar(f, db.Size, overlay.TarOptions(Name)); err != nil {
+	if err := overlay.Apply(below, f, db.Size); err != nil {
 		return fmt.Errorf("apply db%s: %w", overlay.Suffix, err)
 	}
 	return writeList(j, below)
@@ -367,10 +367,5 @@ func writeList(j *pipeline.Job, t *tree.Tree) error {
 			License: p.License, Description: p.Description, URL: p.URL, Origin: p.Origin}
 	}
 	slices.SortFunc(list, func(a, b Installed) int { return cmp.Compare(a.Name, b.Name) })
-	text, err := json.MarshalIndent(list, "", "  ")
-	if err != nil {
-		return fmt.Errorf("encode %s: %w", ListFile, err)
-	}
-	_, err = j.Write(ListFile, append(text, '\n'))
-	return err
+	return output.WriteJSON(j, ListFile, list)
 }

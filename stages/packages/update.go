@@ -23,7 +23,7 @@ type UpdateRequest struct {
 	Metadata func(context.Context) ([]*apk.Package, error)
 }
 
-// Update resolves anew with every package of Locked and of the base kept in its
+// Update resolves again with every package of Locked and of the base kept in its
 // version, but for those named. Where one of them needs another version of a
 // kept one, that moves too.
 func Update(ctx context.Context, r UpdateRequest) (*Resolution, error) {
@@ -87,7 +87,7 @@ func (r UpdateRequest) moving(there []*apk.Package, world []apk.Dep) (map[string
 				moving[p.Name], found = true, true
 			}
 		}
-		// What the recipe asks for anew is not there yet.
+		// A package that is new in the recipe is not installed yet.
 		asked := slices.ContainsFunc(world, func(d apk.Dep) bool { return d.Name == name })
 		if !found && !asked {
 			return nil, fmt.Errorf("update %s: no package of that name is installed (image, kernel, tailscale and all are the other words)", name)

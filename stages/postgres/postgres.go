@@ -8,18 +8,17 @@ package postgres
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"time"
 
 	"github.com/sovereign-sql/sov/assets"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
+	"github.com/sovereign-sql/sov/internal/image/tree"
 	"github.com/sovereign-sql/sov/pipeline"
-	"github.com/sovereign-sql/sov/stages/base"
 	"github.com/sovereign-sql/sov/stages/guestinit"
+	"github.com/sovereign-sql/sov/stages/output"
 	"github.com/sovereign-sql/sov/stages/overlay"
-	"github.com/sovereign-sql/sov/stages/packages"
 )
 
 // Name is the stage's name.
@@ -30,16 +29,17 @@ const ServerFile = "postgres.json"
 
 // Options say what the server is to be like.
 type Options struct {
-	Recipe *recipe.Recipe // with PostgreSQL enabled
+	Below  []overlay.Share // the base image and its packages, one of which has the server
+	Recipe *recipe.Recipe  // with PostgreSQL enabled
 }
 
 // New returns the stage.
-func New(o Options) pipeline.Stage { return &stage{o} }
+func New(o Options) pipeline.Stage { return overlay.Share{Stage: &stage{o}} }
 
 type stage struct{ Options }
 
 func (s *stage) Name() string    { return Name }
-func (s *stage) Needs() []string { return []string{base.Name, packages.Name} }
+func (s *stage) Needs() []string { return overlay.Names(s.Below) }
 
 // Key has the service as some server would have it: what sov-init is told comes
 // from this program, and a cached share must not speak to an init of another.
@@ -52,7 +52,7 @@ func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 	if err != nil {
 		return err
 	}
-	k.Add("version", 1)
+	output.Version(k, 1)
 	k.Add("template", assets.PostgresConf)
 	k.Add("settings", settings(s.Recipe))
 	k.Add("pg_hba.conf", access)
@@ -63,33 +63,18 @@ func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 }
 
 func (s *stage) Run(_ context.Context, j *pipeline.Job) error {
-	below, err := overlay.Merge(j, base.Name, packages.Name)
+	var server *Server
+	err := overlay.Write(j, Name, s.Below, func(b *overlay.Builder, below *tree.Tree) (err error) {
+		if server, err = findServer(below); err != nil {
+			return err
+		}
+		j.Progress().Logf("found PostgreSQL %s in %s", server.Version, server.Dir)
+		return s.fill(b, server)
+	})
 	if err != nil {
 		return err
 	}
-	defer below.Close()
-	server, err := findServer(below.Tree)
-	if err != nil {
-		return err
-	}
-	j.Progress().Logf("found PostgreSQL %s in %s", server.Version, server.Dir)
-	newest, err := overlay.Newest(below.Tree)
-	if err != nil {
-		return err
-	}
-	b := overlay.NewBuilder(newest)
-	if err := s.fill(b, server); err != nil {
-		return err
-	}
-	if err := b.Commit(j, Name+overlay.Suffix); err != nil {
-		return err
-	}
-	text, err := json.MarshalIndent(server, "", "  ")
-	if err != nil {
-		return fmt.Errorf("encode %s: %w", ServerFile, err)
-	}
-	_, err = j.Write(ServerFile, append(text, '\n'))
-	return err
+	return output.WriteJSON(j, ServerFile, server)
 }
 
 func (s *stage) fill(b *overlay.Builder, server *Server) error {

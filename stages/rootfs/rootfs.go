@@ -5,7 +5,6 @@ package rootfs
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"syscall"
@@ -14,6 +13,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/ext4"
 	"github.com/sovereign-sql/sov/internal/image/tree"
 	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/stages/output"
 	"github.com/sovereign-sql/sov/stages/overlay"
 )
 
@@ -43,8 +43,8 @@ type Info struct {
 // Options shape the image.
 type Options struct {
 	Label  string
-	Free   recipe.Size // room left in the image; 0: as small as its content
-	Shares []string    // the stages whose shares are merged, in order
+	Free   recipe.Size     // room left in the image; 0: as small as its content
+	Shares []overlay.Share // in the order in which they are applied
 }
 
 // New returns the stage.
@@ -53,13 +53,13 @@ func New(o Options) pipeline.Stage { return &stage{o} }
 type stage struct{ Options }
 
 func (s *stage) Name() string    { return Name }
-func (s *stage) Needs() []string { return s.Shares }
+func (s *stage) Needs() []string { return overlay.Names(s.Shares) }
 
 func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
-	k.Add("version", version)
+	output.Version(k, version)
 	k.Add("label", s.Label)
 	k.Add("free", int64(s.Free))
-	k.Add("shares", s.Shares)
+	k.Add("shares", overlay.Names(s.Shares))
 	return nil
 }
 
@@ -143,13 +143,8 @@ const (
 
 func (s *stage) describe(j *pipeline.Job, stats ext4.Stats, entries int) error {
 	u := stats.UUID
-	text, err := json.MarshalIndent(Info{
+	return output.WriteJSON(j, StatsFile, Info{
 		Label: s.Label, Size: stats.Size, FreeBytes: stats.FreeBytes, Inodes: stats.Inodes, Files: entries,
 		UUID: fmt.Sprintf("%x-%x-%x-%x-%x", u[0:4], u[4:6], u[6:8], u[8:10], u[10:16]),
-	}, "", "  ")
-	if err != nil {
-		return fmt.Errorf("encode %s: %w", StatsFile, err)
-	}
-	_, err = j.Write(StatsFile, append(text, '\n'))
-	return err
+	})
 }

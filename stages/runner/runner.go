@@ -5,6 +5,7 @@ import (
 	"context"
 
 	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/stages/output"
 )
 
 // Name is the stage's name.
@@ -27,7 +28,7 @@ func (s *stage) Name() string    { return Name }
 func (s *stage) Needs() []string { return nil }
 
 func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
-	k.Add("version", 1)
+	output.Version(k, 1)
 	k.Add("sov-runner", pipeline.DigestOf(s.Program))
 	return nil
 }

@@ -99,10 +99,10 @@ func (s *stage) compile(ctx context.Context, dir, output string, task *pipeline.
 	if err != nil {
 		return err
 	}
-	if env, err = s.withSupplies(env, filepath.Join(dir, "proxy")); err != nil {
+	if env, err = s.withBundle(env, filepath.Join(dir, "proxy")); err != nil {
 		return err
 	}
-	if s.Anew {
+	if s.Fresh {
 		env = append(env, "GOCACHE="+filepath.Join(dir, "gocache"))
 	}
 	src, err := writeModule(dir)

@@ -33,7 +33,7 @@ func Modules(ctx context.Context, o Options, dir string, task *pipeline.Task) (f
 	if err != nil {
 		return nil, "", err
 	}
-	if env, err = s.withSupplies(env, filepath.Join(dir, "proxy")); err != nil {
+	if env, err = s.withBundle(env, filepath.Join(dir, "proxy")); err != nil {
 		return nil, "", err
 	}
 	src, err := writeModule(dir)
@@ -81,14 +81,14 @@ func before(env []string, folder string) []string {
 	return append(slices.Clone(env), "GOPROXY="+proxy)
 }
 
-// withSupplies unpacks the bundle's modules into a folder and has it asked
-// first. What they contain is compared with go.sum, as that of any proxy.
-func (s *stage) withSupplies(env []string, folder string) ([]string, error) {
-	if s.Supplies == nil {
+// withBundle unpacks the bundle's modules into a folder, which Go then asks
+// before other proxies. Go compares them with go.sum like those of any proxy.
+func (s *stage) withBundle(env []string, folder string) ([]string, error) {
+	if s.Bundle == nil {
 		return env, nil
 	}
 	found := false
-	for _, i := range s.Supplies.Items {
+	for _, i := range s.Bundle.Items {
 		if i.Kind != offline.Module {
 			continue
 		}
@@ -104,7 +104,7 @@ func (s *stage) withSupplies(env []string, folder string) ([]string, error) {
 }
 
 func (s *stage) unpack(name, path string) error {
-	body, _, err := s.Supplies.Open(offline.Module, name)
+	body, _, err := s.Bundle.Open(offline.Module, name)
 	if err != nil {
 		return err
 	}

@@ -4,16 +4,16 @@ import (
 	"context"
 	"debug/buildinfo"
 	_ "embed"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 
 	"golang.org/x/mod/modfile"
 
 	"github.com/sovereign-sql/sov/internal/contract/offline"
+	"github.com/sovereign-sql/sov/internal/image/tree"
 	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/stages/output"
 	"github.com/sovereign-sql/sov/stages/overlay"
 )
 
@@ -22,7 +22,7 @@ const Name = "tailscale"
 
 // Names of the outputs.
 const (
-	TarOutput  = "tailscale.tar"
+	TarOutput  = Name + overlay.Suffix
 	InfoOutput = "tailscale.json" // an Info
 )
 
@@ -32,8 +32,8 @@ const (
 	command = "tailscale.com/cmd/tailscaled"
 )
 
-// format is part of the key: it changes when the same inputs give another
-// output.
+// format is the version of the outputs, see output.Version. Its label in the key
+// differs from that of other stages; keys in existing caches have it.
 const format = 2
 
 var (
@@ -60,11 +60,11 @@ func Version() string {
 // Options say how to build.
 type Options struct {
 	Arch    string // "arm64" or "amd64"
-	Offline bool   // take modules from Supplies and Go's module cache alone
-	Anew    bool   // compile every package, whatever Go's build cache has
+	Offline bool   // take modules only from Bundle and Go's module cache
+	Fresh   bool   // compile every package; do not use Go's build cache
 	Go      string // path of the go command; empty: the one in PATH
 
-	Supplies *offline.Bundle // modules in it are taken before others
+	Bundle *offline.Bundle // modules in it are taken before others
 }
 
 // Info is the content of InfoOutput.
@@ -82,7 +82,7 @@ type Module struct {
 }
 
 // New returns the stage.
-func New(o Options) pipeline.Stage { return &stage{o} }
+func New(o Options) pipeline.Stage { return overlay.Share{Stage: &stage{o}} }
 
 type stage struct{ Options }
 
@@ -126,10 +126,11 @@ func share(j *pipeline.Job, program string) error {
 	if err != nil {
 		return err
 	}
-	b := overlay.NewBuilder(time.Unix(0, 0))
-	b.File("usr/sbin/tailscaled", 0o755, content)
-	b.Symlink("usr/bin/tailscale", "../sbin/tailscaled")
-	return b.Commit(j, TarOutput)
+	return overlay.Write(j, Name, nil, func(b *overlay.Builder, _ *tree.Tree) error {
+		b.File("usr/sbin/tailscaled", 0o755, content)
+		b.Symlink("usr/bin/tailscale", "../sbin/tailscaled")
+		return nil
+	})
 }
 
 // writeInfo takes the modules from the program itself.
@@ -145,10 +146,5 @@ func writeInfo(j *pipeline.Job, program string) error {
 		}
 		info.Modules = append(info.Modules, Module{m.Path, m.Version, m.Sum})
 	}
-	b, err := json.MarshalIndent(info, "", "  ")
-	if err != nil {
-		return err
-	}
-	_, err = j.Write(InfoOutput, append(b, '\n'))
-	return err
+	return output.WriteJSON(j, InfoOutput, info)
 }

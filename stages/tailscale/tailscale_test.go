@@ -167,7 +167,7 @@ func TestModulesFromBundle(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if env, err = s.withSupplies(env, filepath.Join(dir, "a proxy")); err != nil {
+		if env, err = s.withBundle(env, filepath.Join(dir, "a proxy")); err != nil {
 			t.Fatal(err)
 		}
 		src, err := writeModule(dir)
@@ -182,7 +182,7 @@ func TestModulesFromBundle(t *testing.T) {
 	if out, err := list(&stage{Options{Arch: "arm64", Offline: true}}); err == nil {
 		t.Errorf("without the bundle: %s", out)
 	}
-	if out, err := list(&stage{Options{Arch: "arm64", Offline: true, Supplies: bundle}}); err != nil || !strings.Contains(out, command) {
+	if out, err := list(&stage{Options{Arch: "arm64", Offline: true, Bundle: bundle}}); err != nil || !strings.Contains(out, command) {
 		t.Errorf("with the bundle: %v\n%s", err, out)
 	}
 }

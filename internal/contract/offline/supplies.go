@@ -1,4 +1,4 @@
-// Package supplies is the format of bundles: one file with everything that a
+// Package offline is the format of bundles: one file with everything that a
 // locked build reads from outside, so that it can be made where there is no
 // network, or no longer what the lock names.
 //
@@ -41,7 +41,7 @@ type Kind string
 // Kinds of items.
 const (
 	Recipe        Kind = "recipe"         // its source; the name is the recipe's
-	Lock          Kind = "lock"           // a lock with one entry; the name is "sov.lock"
+	Lock          Kind = "lock"           // a lock with one entry; the name is LockName
 	ImageManifest Kind = "image-manifest" // of the base image; the name is the image's digest
 	ImageConfig   Kind = "image-config"   // likewise
 	Layer         Kind = "layer"          // a layer's uncompressed tar; the name is its diff ID
@@ -49,6 +49,9 @@ const (
 	KernelSource  Kind = "kernel-source"  // an archive; the name is its SHA-256
 	Module        Kind = "module"         // a file of a Go module; the name is its path below a module proxy
 )
+
+// LockName is the name of a bundle's lock.
+const LockName = "sov.lock"
 
 // An Item is one thing in a bundle.
 type Item struct {

@@ -37,7 +37,7 @@ func benchmarkPush(b *testing.B, rate int64) {
 	var whole, initial, update cost
 	var firstPush, change push.Result
 	for b.Loop() {
-		if err := os.RemoveAll(p.File(filepath.Dir(p.Vm.Dir()))); err != nil {
+		if err := os.RemoveAll(p.File(filepath.Dir(p.VM.Dir()))); err != nil {
 			b.Fatal(err)
 		}
 		p.Shell("rm -rf /data/local/tmp/sql; mkdir -p -m 777 /data/local/tmp; sync")

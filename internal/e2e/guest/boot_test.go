@@ -30,6 +30,7 @@ func TestFirstAndLaterStarts(t *testing.T) {
 	t.Parallel()
 	for _, arch := range []string{"arm64", "amd64"} {
 		t.Run(arch, func(t *testing.T) {
+			t.Parallel()
 			options := localvm.Options{Artifact: sovtest.Artifact(t, arch), State: t.TempDir(), ClockChip: time.Unix(0, 0)}
 
 			first := guesttest.Boot(t, options)

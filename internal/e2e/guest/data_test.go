@@ -35,7 +35,7 @@ func TestImageThatHasPostgreSQL(t *testing.T) {
 // TestDataOutlivesTheImage changes the recipe, builds another root filesystem, and boots it on the data of the first.
 func TestDataOutlivesTheImage(t *testing.T) {
 	t.Parallel()
-	dir, state := t.TempDir(), t.TempDir()
+	dir, state := t.TempDir(), guesttest.Seeded(t, "arm64")
 	kernel := filepath.Join(sovtest.Artifact(t, "arm64"), "kernel")
 	out := filepath.Join(dir, "out/small/arm64")
 	if result := sovtest.SmallBuild(t, dir, nil, "--kernel", kernel); result.Status != 0 {
@@ -62,7 +62,7 @@ func TestDataOutlivesTheImage(t *testing.T) {
 // TestOtherMajorVersionIsLeftAlone: a cluster that another major version made is reported, and not touched.
 func TestOtherMajorVersionIsLeftAlone(t *testing.T) {
 	t.Parallel()
-	state := t.TempDir()
+	state := guesttest.Seeded(t, "arm64")
 	first := guesttest.Boot(t, localvm.Options{Artifact: sovtest.Artifact(t, "arm64"), State: state})
 	first.Shell(t, "echo 14 > /data/postgres/PG_VERSION; md5sum /data/postgres/PG_VERSION")
 	first.Stop(t)

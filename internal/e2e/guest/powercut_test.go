@@ -6,8 +6,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/guesttest"
 )
 
+// TestPowerCuts cuts the power three times. Many times, and those of an amd64 machine, are among the tests of endurance.
 func TestPowerCuts(t *testing.T) {
 	t.Parallel()
-	t.Run("arm64", func(t *testing.T) { guesttest.CutPower(t, "arm64", 3) })
-	t.Run("amd64", func(t *testing.T) { guesttest.CutPower(t, "amd64", 1) })
+	guesttest.CutPower(t, "arm64", 3)
 }

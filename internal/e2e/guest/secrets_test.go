@@ -18,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/sovereign-sql/sov/internal/testkit/canary"
+	"github.com/sovereign-sql/sov/internal/testkit/guesttest"
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 	"github.com/sovereign-sql/sov/internal/testkit/tailscaletest"
 )
@@ -192,6 +193,9 @@ func TestSecrets(t *testing.T) {
 	}
 	begin := time.Now().Add(-time.Second) // file systems round
 	k := newKeeper(t)
+	if err := os.Rename(guesttest.Seeded(t, "arm64"), filepath.Join(k.dir, "state")); err != nil {
+		t.Fatal(err)
+	}
 	k.set("postgres", passwords["postgres"])
 	k.set("role-app", passwords["app"])
 	k.set("role-big", passwords["big"])

@@ -79,7 +79,7 @@ func TestPush(t *testing.T) {
 
 	// Back to the first, twice interrupted. Its files are in slot a, so that nothing would travel: they go first.
 	before := p.Whole()
-	if err := os.RemoveAll(p.File(p.Vm.Slot("a"))); err != nil {
+	if err := os.RemoveAll(p.File(p.VM.Slot("a"))); err != nil {
 		t.Fatal(err)
 	}
 	kernel := bytes.Clone(artifacttest.Noise(6<<20, 1)) // content that the phone has nowhere

@@ -195,7 +195,7 @@ func TestAndroidsKillers(t *testing.T) {
 func TestCrashLoop(t *testing.T) {
 	t.Parallel()
 	h := phonetest.New(t, androidtest.Options{}, `, "crash_loop": 2`)
-	kernel := filepath.Join(h.File(h.Vm.Slot("a")), "vm.json")
+	kernel := filepath.Join(h.File(h.VM.Slot("a")), "vm.json")
 	text, err := os.ReadFile(kernel)
 	if err != nil {
 		t.Fatal(err)

@@ -82,7 +82,7 @@ func TestEnds(t *testing.T) {
 				t.Errorf("diagnose: %+v", report)
 			}
 			// What was mended meanwhile counts at the next start, settings as well.
-			h.Script(h.Vm, lightguest.Script{})
+			h.Script(h.VM, lightguest.Script{})
 			h.Put(phonepath.Default.Settings(), `{"vms": {"sql": {"memory_mib": 77}}}`, 0o644)
 			h.Do("up", "sql")
 			if s = h.Status(); s.Phase != runnerapi.Ready || s.Failures != 0 {
@@ -109,15 +109,15 @@ func TestEndsOfAReadyMachine(t *testing.T) {
 		s := h.Status()
 		return s.Phase == runnerapi.Ready && s.Crosvm != first.Crosvm && s.Restarts == 1 && s.LastExit.Signal == 9
 	})
-	h.Shell("/apex/com.android.virt/bin/crosvm stop " + h.Vm.Socket())
+	h.Shell("/apex/com.android.virt/bin/crosvm stop " + h.VM.Socket())
 	h.Eventually("off", func() bool { return h.Status().Phase == runnerapi.Off })
 	phonetest.SameNetwork(t, "while it is off", before, h.Snapshot())
 	h.Do("up", "sql")
 	// Failures in a row: the pause is seconds by now, and grows, and up does not wait for its end.
-	h.Script(h.Vm, lightguest.Script{Panics: true, Status: 33})
+	h.Script(h.VM, lightguest.Script{Panics: true, Status: 33})
 	h.Shell(fmt.Sprintf("kill -9 %d", h.Status().Crosvm))
 	h.Eventually("waiting", func() bool { s := h.Status(); return s.Phase == runnerapi.Backoff && s.Failures >= 4 })
-	h.Script(h.Vm, lightguest.Script{})
+	h.Script(h.VM, lightguest.Script{})
 	h.Do("up", "sql")
 	if s := h.Status(); s.Failures != 0 {
 		t.Errorf("started afresh: %+v", s)
@@ -221,16 +221,16 @@ func TestDaemonRepairs(t *testing.T) {
 func TestSecretsOnThePhone(t *testing.T) {
 	t.Parallel()
 	h := phonetest.NewLight(t, vmspec.MainFirst, lightguest.Script{Deaf: []string{"endpoint"}}, `{"shutdown_timeout": 1}`)
-	if err := os.MkdirAll(h.File(h.Vm.Secrets()), 0o700); err != nil {
+	if err := os.MkdirAll(h.File(h.VM.Secrets()), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	const secret = "a-very-secret-word"
-	h.Put(h.Vm.Secrets()+"/postgres", secret, 0o600)
+	h.Put(h.VM.Secrets()+"/postgres", secret, 0o600)
 	h.Do("up", "sql", "--no-wait")
 	h.Eventually("booting", func() bool { return h.Status().Phase == runnerapi.Booting })
-	disk := h.File(h.Vm.ConfigDisk())
-	for path, want := range map[string]os.FileMode{h.File(h.Vm.Run()): 0o700, disk: 0o600, h.File(h.Vm.Token()): 0o600,
-		h.File(h.Vm.State()): 0o600, h.File(h.Vm.Log()): 0o600} {
+	disk := h.File(h.VM.ConfigDisk())
+	for path, want := range map[string]os.FileMode{h.File(h.VM.Run()): 0o700, disk: 0o600, h.File(h.VM.Token()): 0o600,
+		h.File(h.VM.State()): 0o600, h.File(h.VM.Log()): 0o600} {
 		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
 			t.Errorf("%s: %v, %v; want mode %#o", path, info.Mode(), err, want)
 		}
@@ -238,7 +238,7 @@ func TestSecretsOnThePhone(t *testing.T) {
 	if text, err := os.ReadFile(disk); err != nil || !strings.Contains(string(text), secret) {
 		t.Errorf("the config disk does not hold the secret: %v", err)
 	}
-	token, err := os.ReadFile(h.File(h.Vm.Token()))
+	token, err := os.ReadFile(h.File(h.VM.Token()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -249,11 +249,11 @@ func TestSecretsOnThePhone(t *testing.T) {
 		}
 	}
 	h.Do("down", "sql")
-	h.Script(h.Vm, lightguest.Script{})
+	h.Script(h.VM, lightguest.Script{})
 	h.Do("up", "sql")
 	h.Eventually("without the config disk", func() bool { _, err := os.Stat(disk); return os.IsNotExist(err) })
 	h.Do("down", "sql")
-	if left, err := filepath.Glob(h.File(h.Vm.Run()) + "/[ct.]*"); err != nil || len(left) > 0 {
+	if left, err := filepath.Glob(h.File(h.VM.Run()) + "/[ct.]*"); err != nil || len(left) > 0 {
 		t.Errorf("down left %v, %v", left, err)
 	}
 }
@@ -262,12 +262,12 @@ func TestSecretsOnThePhone(t *testing.T) {
 func TestLeftovers(t *testing.T) {
 	t.Parallel()
 	h := phonetest.NewLight(t, vmspec.MainFirst, lightguest.Script{}, `{}`)
-	if err := os.MkdirAll(h.File(h.Vm.Run()), 0o700); err != nil {
+	if err := os.MkdirAll(h.File(h.VM.Run()), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	before := h.Snapshot()
-	h.Put(h.Vm.State(), "", 0o600) // a power cut
-	stale, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: h.File(h.Vm.Socket()), Net: "unixpacket"})
+	h.Put(h.VM.State(), "", 0o600) // a power cut
+	stale, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: h.File(h.VM.Socket()), Net: "unixpacket"})
 	if err != nil {
 		t.Fatal(err)
 	}

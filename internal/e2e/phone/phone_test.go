@@ -17,7 +17,7 @@ func TestPhone(t *testing.T) {
 	for _, routing := range []string{"main-first", "scoped"} {
 		t.Run(routing, func(t *testing.T) {
 			h := phonetest.New(t, androidtest.Options{}, `, "vms": {"sql": {"routing": "`+routing+`"}}`)
-			if err := os.Remove(h.File(h.Vm.Data())); err != nil { // nothing has started before
+			if err := os.Remove(h.File(h.VM.Data())); err != nil { // nothing has started before
 				t.Fatal(err)
 			}
 			before := h.Snapshot()
@@ -49,7 +49,7 @@ func TestPhone(t *testing.T) {
 			h.Do("down", "sql")
 			phonetest.SameNetwork(t, "after down", before, h.Snapshot())
 			h.Do("down", "sql")
-			if left := h.Shell("ls -A " + h.Vm.Run()); strings.Contains(left, "sock") || strings.Contains(left, "token") || strings.Contains(left, "config") {
+			if left := h.Shell("ls -A " + h.VM.Run()); strings.Contains(left, "sock") || strings.Contains(left, "token") || strings.Contains(left, "config") {
 				t.Errorf("down left %s", left)
 			}
 		})

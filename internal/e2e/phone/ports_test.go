@@ -46,11 +46,11 @@ func answers(dial func(context.Context, string, string) (net.Conn, error), addre
 func TestPortsAndPeers(t *testing.T) {
 	t.Parallel()
 	h := phonetest.New(t, androidtest.Options{}, "")
-	if err := os.RemoveAll(h.File(h.Vm.Dir())); err != nil { // the data of the other network as well
+	if err := os.RemoveAll(h.File(h.VM.Dir())); err != nil { // the data of the other network as well
 		t.Fatal(err)
 	}
 	for name, dir := range peers(t) {
-		h.Install(dir, name)
+		h.Seed(h.Install(dir, name))
 	}
 	before := h.Snapshot()
 	h.Do("up", "sql")

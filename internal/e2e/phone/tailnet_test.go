@@ -162,7 +162,7 @@ func (n *tailnet) wantSQL(when string) {
 // setKey pushes the auth key, or takes it away.
 func (n *tailnet) setKey(key string) {
 	n.T.Helper()
-	path := n.Vm.Secrets() + "/tailscale"
+	path := n.VM.Secrets() + "/tailscale"
 	if key != "" {
 		n.Put(path, key, 0o600)
 	} else if err := os.Remove(n.File(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -298,8 +298,8 @@ func (n *tailnet) wantVerdict(want acceptance.Verdict) {
 // switchSlot installs another version in the other slot and makes it the current one.
 func (n *tailnet) switchSlot() {
 	n.T.Helper()
-	guesttest.CopySparse(n.T, tailnetSQL(n.T, "2"), n.File(n.Vm.Slot("b")))
-	current := n.File(n.Vm.Current())
+	guesttest.CopySparse(n.T, tailnetSQL(n.T, "2"), n.File(n.VM.Slot("b")))
+	current := n.File(n.VM.Current())
 	if err := errors.Join(os.Symlink(phonepath.SlotLink("b"), current+".new"), os.Rename(current+".new", current)); err != nil {
 		n.T.Fatal(err)
 	}
@@ -309,11 +309,11 @@ func (n *tailnet) switchSlot() {
 // every process.
 func (n *tailnet) wantNoSecret(begin time.Time) {
 	n.T.Helper()
-	if _, err := os.Stat(n.File(n.Vm.ConfigDisk())); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(n.File(n.VM.ConfigDisk())); !errors.Is(err, fs.ErrNotExist) {
 		n.T.Errorf("the config disk is there after the guest has read it (%v)", err)
 	}
 	found := phonetest.Canary.InFiles(n.T, begin, n.File("/data/sovereign"), tailscaletest.CacheDir(n.T))
-	secrets := n.File(n.Vm.Secrets()) + "/"
+	secrets := n.File(n.VM.Secrets()) + "/"
 	kept := 0
 	for _, place := range append(found, phonetest.Canary.InProcesses(n.T)...) {
 		switch {

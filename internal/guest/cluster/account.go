@@ -79,30 +79,6 @@ func (a Account) ensureDatabase(ctx context.Context, conn *pgconn.PgConn, did []
 	return append(did, done), nil
 }
 
-// A Health is how a server is.
-type Health struct {
-	Version     string // such as "17.6"
-	Connections int    // of clients, without the one that asks
-}
-
-// Examine asks the server that listens on socket how it is.
-func Examine(ctx context.Context, socket string) (Health, error) {
-	conn, err := connect(ctx, socket)
-	if err != nil {
-		return Health{}, fmt.Errorf("ask the server how it is: %w", err)
-	}
-	defer conn.Close(ctx)
-	h := Health{Version: conn.ParameterStatus("server_version")}
-	rows, err := query(ctx, conn, "SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_catalog.pg_backend_pid()")
-	if err == nil && len(rows) == 1 {
-		_, err = fmt.Sscan(rows[0][0], &h.Connections)
-	}
-	if err != nil {
-		return h, fmt.Errorf("ask the server how it is: %w", err)
-	}
-	return h, nil
-}
-
 // query returns the rows of a statement as text; a NULL is empty.
 func query(ctx context.Context, conn *pgconn.PgConn, sql string, args ...string) ([][]string, error) {
 	var values [][]byte

@@ -96,11 +96,11 @@ func TestExamine(t *testing.T) {
 	conn, err := connect(t.Context(), s.socket)
 	must(t, err)
 	defer conn.Close(context.Background())
-	h, err := Examine(t.Context(), s.socket)
+	h, err := examine(t.Context(), s.socket)
 	if err != nil || h.Connections != 1 || !strings.HasPrefix(h.Version, "1") {
 		t.Errorf("got %+v, %v", h, err)
 	}
-	if _, err := Examine(t.Context(), "/nowhere/.s.PGSQL.5432"); err == nil {
+	if _, err := examine(t.Context(), "/nowhere/.s.PGSQL.5432"); err == nil {
 		t.Error("a server that is not there is well")
 	}
 }

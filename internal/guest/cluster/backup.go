@@ -19,7 +19,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/backup"
 )
 
-// A Server is a running server, for whoever saves and restores its databases.
+// A Server is a running server whose databases can be saved and restored.
 type Server struct {
 	Socket string // a path that ends in .s.PGSQL.PORT
 	Bin    string // directory of its programs; what is not there is looked for in $PATH
@@ -28,8 +28,8 @@ type Server struct {
 // alive is how often a stream says that more is to come.
 const alive = 5 * time.Second
 
-// Backup writes all roles and databases to w as a stream of package backup, each database as it was at one moment. What goes
-// wrong ends the stream with the reason, and is returned.
+// Backup writes all roles and databases to w as a stream of package backup, each database as it was
+// at one moment. What goes wrong ends the stream with the reason, and is returned.
 func (s Server) Backup(ctx context.Context, w io.Writer) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -73,7 +73,8 @@ func (s Server) backup(ctx context.Context, stream *backup.Writer) error {
 		if err := stream.Begin(backup.Part{Kind: backup.KindDatabase, Database: d}); err != nil {
 			return err
 		}
-		// Some compression: the link is slower than a phone's processor, which has other things to do.
+		// Some compression: the link is slower than a phone's processor, which has other things to
+		// do.
 		if err := s.run(ctx, nil, stream, "pg_dump", "--format=custom", "--compress=3", "--dbname="+conninfo(d.Name)); err != nil {
 			return fmt.Errorf("database %s: %w", d.Name, err)
 		}
@@ -84,13 +85,14 @@ func (s Server) backup(ctx context.Context, stream *backup.Writer) error {
 	return stream.Close()
 }
 
-// conninfo makes a connection string of a database's name, which may hold anything (libpq, Connection Strings).
+// conninfo makes a connection string of a database's name, which may hold anything (libpq,
+// Connection Strings).
 func conninfo(database string) string {
 	return "dbname='" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(database) + "'"
 }
 
-// databasesSQL lists what pg_dump leaves out of each database. The columns of collations differ between versions, so they
-// are taken from the row as JSON.
+// databasesSQL lists what pg_dump leaves out of each database. The columns of collations differ
+// between versions, so they are taken from the row as JSON.
 const databasesSQL = `SELECT pg_catalog.json_build_object(
 	'name', d.datname, 'owner', pg_catalog.pg_get_userbyid(d.datdba), 'size', pg_catalog.pg_database_size(d.oid),
 	'encoding', pg_catalog.pg_encoding_to_char(d.encoding), 'collate', d.datcollate, 'ctype', d.datctype, 'limit', d.datconnlimit,

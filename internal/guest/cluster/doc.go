@@ -1,8 +1,9 @@
-// Package cluster does for a PostgreSQL cluster what has to be done around the server's start: it
-// makes the cluster once and never again ([Preparation]), makes roles and their databases ([Account])
-// and sets their passwords ([SetPassword]).
+// Package cluster does the work on a PostgreSQL cluster that surrounds its server: it makes the
+// cluster once and never again ([Preparation]), makes roles and their databases ([Account]), sets
+// their passwords ([SetPassword]), and saves and restores the databases ([Server]).
 //
 // These run as steps of the service (package guestspec), in processes of their own: sov-init calls
-// itself by the names postgres-prepare, postgres-account and postgres-role. [Examine] tells the
-// guest's status how the server is.
+// itself by the names postgres-prepare, postgres-account, postgres-role, postgres-backup and
+// postgres-restore. [Report] is the part of the guest's status about the server. Starting the
+// server and waiting until it is ready is left to package supervision.
 package cluster

@@ -19,8 +19,8 @@ import (
 	"syscall"
 )
 
-// ErrHopeless is wrapped by errors that another try will not change: a person has to look.
-var ErrHopeless = errors.New("nothing was changed")
+// ErrPermanent is wrapped by errors that another try will not change: a person has to look.
+var ErrPermanent = errors.New("nothing was changed")
 
 // A Preparation makes a data directory fit for a server to start in.
 type Preparation struct {
@@ -36,8 +36,8 @@ type Preparation struct {
 // power left in the way. It runs as root: the parent of Data is root's.
 //
 // The cluster is made under another name and renamed when complete, so that one whose making was
-// interrupted is made anew. A directory with anything else in it, or a cluster of another major
-// version, stays as it is and gives an error that wraps ErrHopeless.
+// interrupted is re-created. A directory with anything else in it, or a cluster of another major
+// version, stays as it is and gives an error that wraps ErrPermanent.
 func (p Preparation) Run(ctx context.Context) error {
 	major, err := p.serverMajor(ctx)
 	if err != nil {
@@ -52,7 +52,7 @@ func (p Preparation) Run(ctx context.Context) error {
 	case found != major:
 		return fmt.Errorf("%s holds a cluster of PostgreSQL %s and this image brings PostgreSQL %s: "+
 			"run an image with PostgreSQL %s, or dump the data there and load it into a new disk here: %w",
-			p.Data, found, major, found, ErrHopeless)
+			p.Data, found, major, found, ErrPermanent)
 	}
 	return p.removeStalePID()
 }
@@ -91,7 +91,7 @@ func clusterMajor(dir string) (string, error) {
 	f, err := root.Open("PG_VERSION")
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("%s is not empty and holds no PostgreSQL cluster (there is no PG_VERSION): "+
-			"move it away, or choose another data disk: %w", dir, ErrHopeless)
+			"move it away, or choose another data disk: %w", dir, ErrPermanent)
 	}
 	if err != nil {
 		return "", fmt.Errorf("look for a cluster: %w", err)
@@ -103,7 +103,7 @@ func clusterMajor(dir string) (string, error) {
 	}
 	version := strings.TrimSpace(string(b))
 	if _, err := strconv.ParseFloat(version, 32); err != nil { // "17", or "9.6" of old
-		return "", fmt.Errorf("%s/PG_VERSION does not hold a version: the cluster is damaged: %w", dir, ErrHopeless)
+		return "", fmt.Errorf("%s/PG_VERSION does not hold a version: the cluster is damaged: %w", dir, ErrPermanent)
 	}
 	return version, nil
 }
@@ -140,7 +140,7 @@ func (p Preparation) create(ctx context.Context) error {
 }
 
 // initdb fills dir with a cluster whose local users are known by the system's names and whose
-// remote ones by passwords, of which there is none yet: nobody can log in from afar.
+// remote ones by passwords, of which there is none yet: no remote user can log in.
 func (p Preparation) initdb(ctx context.Context, dir string, owner *syscall.Credential) error {
 	args := append([]string{
 		"--pgdata=" + dir, "--username=postgres", "--encoding=UTF8", "--data-checksums",
@@ -148,20 +148,22 @@ func (p Preparation) initdb(ctx context.Context, dir string, owner *syscall.Cred
 	}, p.InitArgs...)
 	cmd := exec.CommandContext(ctx, filepath.Join(p.Bin, "initdb"), args...)
 	cmd.Dir = dir
-	// Without a time zone in its environment, initdb compares /etc/localtime with every zone that it knows, which takes
-	// an emulated machine 3 s (select_default_timezone in PostgreSQL's findtimezone.c).
+	// Without a time zone in its environment, initdb compares /etc/localtime with every zone that
+	// it knows, which takes an emulated machine 3 s (select_default_timezone in PostgreSQL's
+	// findtimezone.c).
 	cmd.Env = append(os.Environ(), "TZ=UTC")
 	cmd.Stdout, cmd.Stderr = p.Output, p.Output
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: owner}
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) } // it removes what it made
+	// On SIGTERM, initdb removes the files that it made.
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("make a cluster: %s: %w", cmd.Path, err)
 	}
 	return nil
 }
 
-// removeStalePID removes the postmaster.pid of a server that is no more. After a power cut its
-// number may belong to any process, and the server would refuse to start.
+// removeStalePID removes the postmaster.pid of a server that does not run any more. After a power
+// cut its number may belong to any process, and the server would refuse to start.
 func (p Preparation) removeStalePID() error {
 	root, err := os.OpenRoot(p.Data)
 	if err != nil {

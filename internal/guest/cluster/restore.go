@@ -28,12 +28,14 @@ const (
 	swaps    = 5        // attempts: a client may connect between being put out and the swap
 )
 
-// Restore reads a stream of package backup and makes the databases in it what they were. Each is restored under another
-// name first, with every error an end to it, and only when the stream has ended whole do they take their names, all in one
-// transaction; clients of the old ones are put out. Until then, and if anything fails, everything is as it was. Databases
-// that are not in the stream are left alone.
+// Restore reads a stream of package backup and replaces the databases that are in it. Each is
+// restored under another name first, and the first error ends the restore. Once the stream has
+// ended and is whole, all databases get their names in one transaction, and existing connections to
+// the replaced ones are closed. Until then, and if anything fails, the old databases stay.
+// Databases that are not in the stream are not changed.
 func (s Server) Restore(ctx context.Context, r io.Reader, report func(string)) (*backup.Restoration, error) {
-	conn, err := connectTo(ctx, s.Socket, "template1") // nobody's work is in it, and it keeps its name
+	// template1 holds no user's data, and it is not renamed.
+	conn, err := connectTo(ctx, s.Socket, "template1")
 	if err != nil {
 		return nil, fmt.Errorf("restore: %w", err)
 	}
@@ -130,7 +132,8 @@ func (t *restore) undo(ctx context.Context) error {
 // roleStatement is how pg_dumpall begins to make a role.
 var roleStatement = regexp.MustCompile(`^(CREATE|ALTER) ROLE ("(?:[^"]|"")+"|[^" ;]+)[ ;]`)
 
-// roles makes those roles that are not there. It is one transaction: the server takes several statements as one.
+// roles makes those roles that are not there. It is one transaction: the server takes several
+// statements as one.
 func (t *restore) roles(ctx context.Context, content io.Reader) error {
 	text, err := io.ReadAll(io.LimitReader(content, maxRoles+1))
 	if err != nil {
@@ -155,8 +158,8 @@ func (t *restore) roles(ctx context.Context, content io.Reader) error {
 	return nil
 }
 
-// missingRoles returns the SQL of pg_dumpall --roles-only without what makes or changes roles that are there, and without
-// psql's own commands; and the roles that it makes.
+// missingRoles returns the SQL of pg_dumpall --roles-only without what makes or changes roles that
+// are there, and without psql's own commands; and the roles that it makes.
 func missingRoles(text string, there map[string]bool) (sql string, made []string) {
 	var b strings.Builder
 	for line := range strings.Lines(text) {
@@ -198,7 +201,8 @@ func (t *restore) stage(ctx context.Context, d *backup.Database, content io.Read
 	return nil
 }
 
-// reserve is what has to stay free on the data disk, in bytes: a server that cannot write its log stops.
+// reserve is what has to stay free on the data disk, in bytes: a server that cannot write its log
+// stops.
 const reserve = 128 << 20
 
 // checkSpace refuses a database for which there is no room beside the one that it will replace.
@@ -221,7 +225,8 @@ func literal(text string) string {
 	return `E'` + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(text) + `'`
 }
 
-// providers are the names of collation providers by pg_database.datlocprovider, and the options for their locales.
+// providers are the names of collation providers by pg_database.datlocprovider, and the options for
+// their locales.
 var providers = map[string]struct{ name, locale string }{
 	"i": {"icu", "ICU_LOCALE"}, "b": {"builtin", "BUILTIN_LOCALE"},
 }
@@ -276,12 +281,14 @@ func (t *restore) trySwap(ctx context.Context) error {
 		fmt.Fprintf(&b, "ALTER DATABASE %s RENAME TO %s;\n", quoteIdentifier(fmt.Sprint(staged, i)), quoteIdentifier(d.Name))
 		b.WriteString(propertiesSQL(d))
 	}
-	// One message of several statements is one transaction (PostgreSQL's documentation, "Simple Query").
+	// One message of several statements is one transaction (PostgreSQL's documentation, "Simple
+	// Query").
 	return t.exec(ctx, b.String())
 }
 
-// listed are settings whose stored values are lists of quoted names, which are taken as they are; others are one text each
-// (GUC_LIST_QUOTE in PostgreSQL's guc_tables.c, as pg_dump knows them: variable_is_guc_list_quote in dumputils.c).
+// listed are settings whose stored values are lists of quoted names, which are taken as they are;
+// others are one text each (GUC_LIST_QUOTE in PostgreSQL's guc_tables.c, as pg_dump knows them:
+// variable_is_guc_list_quote in dumputils.c).
 var listed = map[string]bool{
 	"local_preload_libraries": true, "search_path": true, "session_preload_libraries": true, "shared_preload_libraries": true,
 	"temp_tablespaces": true, "unix_socket_directories": true,

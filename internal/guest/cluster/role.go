@@ -13,8 +13,8 @@ import (
 )
 
 // SetPassword makes password the one of role, in the server that listens on socket (a path that
-// ends in .s.PGSQL.PORT). The caller's user must be let in as the superuser by peer authentication. It reports
-// whether anything had to change: a verifier that matches stays as it is.
+// ends in .s.PGSQL.PORT). The caller's user must be let in as the superuser by peer authentication.
+// It reports whether anything had to change: a verifier that matches stays as it is.
 //
 // The server never sees the password, only its SCRAM verifier, so that no log, statistics view or
 // core of it can hold it.
@@ -68,7 +68,7 @@ func connectTo(ctx context.Context, socket, database string) (*pgconn.PgConn, er
 	}
 	config.Host, config.Port = filepath.Dir(socket), uint16(number)
 	config.User, config.Database, config.Password = superuser, database, ""
-	config.RuntimeParams["log_statement"] = "none" // verifiers are nobody's business
+	config.RuntimeParams["log_statement"] = "none" // the log must not hold verifiers
 	config.RuntimeParams["log_min_duration_statement"] = "-1"
 	config.RuntimeParams["log_min_error_statement"] = "panic"
 	return pgconn.ConnectConfig(ctx, config)

@@ -12,7 +12,8 @@ import (
 )
 
 const (
-	// scramIterations is PostgreSQL's own default (scram_iterations); RFC 7677 asks for at least it.
+	// scramIterations is PostgreSQL's own default (scram_iterations); RFC 7677 asks for at least
+	// it.
 	scramIterations = 4096
 	// maxIterations bounds the work that a stored verifier can ask for: seconds.
 	maxIterations = 1 << 22

@@ -56,7 +56,8 @@ func TestSetPasswordAgainstServer(t *testing.T) {
 	}
 }
 
-// A server is a PostgreSQL server in a folder of its own, that lets every local user in as its superuser.
+// A server is a PostgreSQL server in a folder of its own, that lets every local user in as its
+// superuser.
 type server struct {
 	bin, socket string
 	port        int
@@ -122,7 +123,8 @@ func (s server) logIn(role, password string) (string, error) {
 	return string(out), err
 }
 
-// TestTimeZoneIsUTC checks that initdb takes the time zone that it is given, and does not look for the computer's.
+// TestTimeZoneIsUTC checks that initdb takes the time zone that it is given, and does not look for
+// the computer's.
 func TestTimeZoneIsUTC(t *testing.T) {
 	t.Setenv("TZ", "Asia/Tokyo")
 	s := startServer(t)

@@ -1,8 +1,10 @@
-// Package tailnet talks to this machine's tailscaled: it has the node join its tailnet, and says how it is there.
+// Package tailnet talks to this machine's tailscaled: it makes the node join its tailnet
+// ([Client.Up]) and describes its state there ([Report]).
 //
-// It speaks the daemon's local API, HTTP over a Unix socket, which `tailscale` itself uses; of Tailscale's own code
-// there is nothing here. So the key that lets a node join is never an argument of a process, and nothing ever waits
-// for the tailnet: joining is the daemon's to try again and again, and [Client.Status] says how far it is.
+// It speaks the daemon's local API, HTTP over a Unix socket, which `tailscale` itself uses, and
+// contains none of Tailscale's own code. So the key that lets a node join is never an argument of a
+// process. Nothing ever waits for the tailnet: the daemon tries to join again and again, and
+// [Report] says how far it is. Running the daemon is left to package supervision.
 package tailnet
 
 import (
@@ -23,7 +25,8 @@ import (
 const (
 	// host is what the daemon wants to be asked as: a web page of a browser could not.
 	host = "local-tailscaled.sock"
-	// maxAnswer bounds what is read of an answer, in bytes. One about this node alone has a few KiB.
+	// maxAnswer bounds what is read of an answer, in bytes. One about this node alone has a few
+	// KiB.
 	maxAnswer = 1 << 20
 )
 
@@ -35,45 +38,45 @@ type Client struct {
 // NewClient returns a client of the daemon that listens on socket.
 func NewClient(socket string) *Client { return &Client{socket} }
 
-// A Status is what the daemon says of itself.
-type Status struct {
-	State       string   `json:"BackendState"` // such as StateRunning
-	HaveNodeKey bool     `json:"HaveNodeKey"`  // the node has joined once
-	Health      []string `json:"Health"`       // what is wrong, in a person's words
-	Self        *Self    `json:"Self"`
+// A daemonStatus is what the daemon says of itself.
+type daemonStatus struct {
+	State       string      `json:"BackendState"` // such as stateRunning
+	HaveNodeKey bool        `json:"HaveNodeKey"`  // the node has joined once
+	Health      []string    `json:"Health"`       // what is wrong, in a person's words
+	Self        *selfStatus `json:"Self"`
 }
 
 // States of a daemon.
 const (
-	StateNoState          = "NoState" // it has not heard from the control server yet
-	StateNeedsLogin       = "NeedsLogin"
-	StateNeedsMachineAuth = "NeedsMachineAuth"
-	StateStopped          = "Stopped"
-	StateRunning          = "Running"
+	stateNoState          = "NoState" // it has not heard from the control server yet
+	stateNeedsLogin       = "NeedsLogin"
+	stateNeedsMachineAuth = "NeedsMachineAuth"
+	stateStopped          = "Stopped"
+	stateRunning          = "Running"
 )
 
-// Self is this node as the tailnet has it.
-type Self struct {
+// selfStatus is this node as the tailnet has it.
+type selfStatus struct {
 	ID           string       `json:"ID"`
 	PublicKey    string       `json:"PublicKey"`
 	HostName     string       `json:"HostName"` // what the node calls itself
-	DNSName      string       `json:"DNSName"`  // what the tailnet calls it, with the tailnet's domain
+	DNSName      string       `json:"DNSName"`  // its name on the tailnet, with the domain
 	TailscaleIPs []netip.Addr `json:"TailscaleIPs"`
 	Online       bool         `json:"Online"`
 	KeyExpiry    *time.Time   `json:"KeyExpiry"` // nil: never
 }
 
-// Name is the node's name on the tailnet, which may carry a suffix where another has it already.
-func (s *Self) Name() string {
+// name is the node's name on the tailnet, which may carry a suffix where another has it already.
+func (s *selfStatus) name() string {
 	if name, _, _ := strings.Cut(s.DNSName, "."); name != "" {
 		return name
 	}
 	return s.HostName
 }
 
-// Status asks the daemon how it is.
-func (c *Client) Status(ctx context.Context) (*Status, error) {
-	var s Status
+// status asks the daemon how it is.
+func (c *Client) status(ctx context.Context) (*daemonStatus, error) {
+	var s daemonStatus
 	if err := c.do(ctx, http.MethodGet, "status?peers=false", nil, &s); err != nil {
 		return nil, err
 	}
@@ -85,20 +88,20 @@ type Node struct {
 	Hostname    string
 	LoginServer string   // URL; empty: Tailscale's own
 	Tags        []string // "tag:NAME"
-	AuthKey     string   // empty: there is none
+	AuthKey     string   // may be empty
 }
 
 // What Up did.
 const (
 	Joining = "the node joins its tailnet by its auth key"
-	Renamed = "the node's name was changed"
-	NoKey   = "the node has not joined and there is no auth key"
+	renamed = "the node's name was changed"
+	noKey   = "the node has not joined and there is no auth key"
 )
 
-// Up makes the node what it is to be, and returns what that took: Joining, Renamed, NoKey or nothing. A node that has
-// joined keeps its key: only its name is looked after, and the auth key is left alone.
+// Up makes the node what it is to be, and returns a line about what that took, if anything. A node
+// that has joined keeps its key: only its name is looked after, and the auth key is left alone.
 func (c *Client) Up(ctx context.Context, n Node) (did string, err error) {
-	status, err := c.Status(ctx)
+	status, err := c.status(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -110,7 +113,7 @@ func (c *Client) Up(ctx context.Context, n Node) (did string, err error) {
 	case status.HaveNodeKey:
 		return c.rename(ctx, prefs, n.Hostname)
 	case n.AuthKey == "":
-		return NoKey, nil
+		return noKey, nil
 	}
 	return Joining, c.join(ctx, prefs, n)
 }
@@ -121,7 +124,7 @@ func (c *Client) rename(ctx context.Context, prefs map[string]json.RawMessage, n
 		return "", nil
 	}
 	change := map[string]any{"Hostname": name, "HostnameSet": true}
-	return Renamed, c.do(ctx, http.MethodPatch, "prefs", change, nil)
+	return renamed, c.do(ctx, http.MethodPatch, "prefs", change, nil)
 }
 
 // join does as `tailscale up` does, but for waiting.
@@ -132,8 +135,8 @@ func (c *Client) join(ctx context.Context, prefs map[string]json.RawMessage, n N
 		"AdvertiseTags": n.Tags,
 		"WantRunning":   true,
 		"LoggedOut":     false,
-		// The machine serves its tailnet and takes nothing from it: neither names, for which it would have to write
-		// to its read-only root, nor routes.
+		// The machine serves its tailnet and takes nothing from it: neither names, for which it
+		// would have to write to its read-only root, nor routes.
 		"CorpDNS":  false,
 		"RouteAll": false,
 	} {
@@ -150,7 +153,8 @@ func (c *Client) join(ctx context.Context, prefs map[string]json.RawMessage, n N
 	return c.do(ctx, http.MethodPost, "login-interactive", nil, nil)
 }
 
-// do makes one request and decodes the answer into out, unless that is nil. What was sent is in no error.
+// do makes one request and decodes the answer into out, unless that is nil. What was sent is in no
+// error.
 func (c *Client) do(ctx context.Context, method, path string, in, out any) error {
 	name, _, _ := strings.Cut(path, "?")
 	fail := func(err error) error { return fmt.Errorf("ask tailscaled: %s %s: %w", method, name, err) }
@@ -166,7 +170,7 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any) error
 	if err != nil {
 		return fail(err)
 	}
-	response, answer, err := c.exchange(ctx, request)
+	response, answer, err := c.roundTrip(ctx, request)
 	if err != nil {
 		return fail(err)
 	}
@@ -182,9 +186,9 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any) error
 	return nil
 }
 
-// exchange sends a request on a connection of its own. An http.Client would do the same and bring HTTP/2 and proxies
-// into a program that has to be small: 0.6 MB of it.
-func (c *Client) exchange(ctx context.Context, request *http.Request) (*http.Response, []byte, error) {
+// roundTrip sends a request on a connection of its own. An http.Client would do the same and bring
+// HTTP/2 and proxies into a program that has to be small: 0.6 MB of it.
+func (c *Client) roundTrip(ctx context.Context, request *http.Request) (*http.Response, []byte, error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", c.socket)
 	if err != nil {

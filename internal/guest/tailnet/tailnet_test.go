@@ -79,9 +79,9 @@ func TestUp(t *testing.T) {
 		did          string
 		asked        []string
 	}{
-		{"without a key", `{"BackendState":"NeedsLogin"}`, keyless, NoKey, nil},
+		{"without a key", `{"BackendState":"NeedsLogin"}`, keyless, noKey, nil},
 		{"joined", `{"BackendState":"Running","HaveNodeKey":true}`, same, "", nil},
-		{"joined under another name", `{"BackendState":"Running","HaveNodeKey":true}`, node, Renamed,
+		{"joined under another name", `{"BackendState":"Running","HaveNodeKey":true}`, node, renamed,
 			[]string{`PATCH prefs {"Hostname":"box","HostnameSet":true}`}},
 		{"not joined yet", `{"BackendState":"NeedsLogin"}`, node, Joining, []string{
 			`POST start {"AuthKey":"tskey-x","UpdatePrefs":{"AdvertiseTags":["tag:sql"],"ControlURL":"https://control.example","CorpDNS":false,` +
@@ -103,25 +103,25 @@ func TestUp(t *testing.T) {
 func TestStatus(t *testing.T) {
 	d := &daemon{status: `{"BackendState":"Running","HaveNodeKey":true,"Health":["slow"],"Self":{"HostName":"box","DNSName":"box-1.tail.example.",
 		"TailscaleIPs":["100.64.0.1","fd7a:115c:a1e0::1"],"Online":true,"KeyExpiry":"2027-01-02T03:04:05Z"}}`}
-	s, err := d.start(t).Status(t.Context())
+	s, err := d.start(t).status(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.State != StateRunning || s.Self.Name() != "box-1" || len(s.Self.TailscaleIPs) != 2 || s.Self.KeyExpiry.Year() != 2027 {
+	if s.State != stateRunning || s.Self.name() != "box-1" || len(s.Self.TailscaleIPs) != 2 || s.Self.KeyExpiry.Year() != 2027 {
 		t.Errorf("got %+v %+v", s, s.Self)
 	}
-	if name := (&Self{HostName: "box"}).Name(); name != "box" {
+	if name := (&selfStatus{HostName: "box"}).name(); name != "box" {
 		t.Errorf("a node that the tailnet has not named is %q", name)
 	}
 }
 
 func TestFailures(t *testing.T) {
-	if _, err := NewClient(filepath.Join(t.TempDir(), "s")).Status(t.Context()); err == nil {
+	if _, err := NewClient(filepath.Join(t.TempDir(), "s")).status(t.Context()); err == nil {
 		t.Error("nobody listens and answers")
 	}
 	for name, status := range map[string]string{"no JSON": "hello", "too much": `{"BackendState":"` + strings.Repeat("x", maxAnswer) + `"}`} {
 		d := &daemon{status: status}
-		if _, err := d.start(t).Status(t.Context()); err == nil {
+		if _, err := d.start(t).status(t.Context()); err == nil {
 			t.Errorf("an answer that is %s passes", name)
 		}
 	}
@@ -134,7 +134,7 @@ func TestFailures(t *testing.T) {
 	defer l.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, err := NewClient(socket).Status(ctx); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := NewClient(socket).status(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a daemon that says nothing: %v", err)
 	}
 }
@@ -143,9 +143,9 @@ func FuzzStatus(f *testing.F) {
 	f.Add([]byte(`{"BackendState":"Running","Self":{"TailscaleIPs":["100.64.0.1"],"KeyExpiry":"2027-01-02T03:04:05Z"}}`))
 	f.Add([]byte(`{"Self":{}}`))
 	f.Fuzz(func(_ *testing.T, answer []byte) {
-		var s Status
+		var s daemonStatus
 		if json.Unmarshal(answer, &s) == nil && s.Self != nil {
-			_ = s.Self.Name()
+			_ = s.Self.name()
 		}
 	})
 }

@@ -12,7 +12,8 @@ import (
 // Kernel is the clock of this machine.
 type Kernel struct{}
 
-// The lengths of a tick in microseconds (adjtimex(2), USER_HZ being 100 everywhere): as it should be, and the shortest.
+// The lengths of a tick in microseconds (adjtimex(2), USER_HZ being 100 everywhere): as it should
+// be, and the shortest.
 const (
 	fullTick   = 10000
 	brakedTick = fullTick - fullTick/brakeShare

@@ -14,17 +14,19 @@ import (
 )
 
 const (
-	hostEvery    = 64 * time.Second
-	hostPatience = 3 * time.Second // it is one link away, but may have just woken up with a lot to do
+	hostEvery = 64 * time.Second
+	// The host is one link away, but may be busy after it has woken up.
+	hostPatience = 3 * time.Second
 	hostSamples  = 3
 	hostAgain    = time.Second // for each sample after the first, which only makes it better
 
-	// Pools ask not to be asked more than every few minutes; 17 are the longest pause of an ordinary client (2^10 s,
-	// RFC 5905, MAXPOLL).
+	// Pools ask not to be asked more than every few minutes; 17 are the longest pause of an
+	// ordinary client (2^10 s, RFC 5905, MAXPOLL).
 	poolEvery    = 1024 * time.Second
 	poolPatience = 5 * time.Second
 	poolServers  = 4 // of which most have to agree
-	// agreement is how far servers may be apart that are said to agree: as much as slow mobile data makes them.
+	// agreement is how far servers may be apart that are said to agree: as much as slow mobile data
+	// makes them.
 	agreement = time.Second
 	// rateRest is how long a server that says that it is asked too often is left alone.
 	rateRest = time.Hour
@@ -45,7 +47,8 @@ func Host(servers []netip.AddrPort) Source {
 	}}
 }
 
-// askOften asks a server that is near some times and returns the answer that was on its way for the shortest time.
+// askOften asks a server that is near some times and returns the answer that was on its way for the
+// shortest time.
 func askOften(ctx context.Context, server netip.AddrPort) (Reading, error) {
 	var best Reading
 	for i := range hostSamples {
@@ -84,8 +87,9 @@ type pool struct {
 	resting map[netip.Addr]time.Time // servers that refused, and until when they are left alone
 }
 
-// Public is the source of public servers, which are asked by name (or address). Some of them are asked at once, and most
-// of those that answer have to agree: each of them could be wrong, and what they say is not authenticated.
+// Public is the source of public servers, which are asked by name (or address). Some of them are
+// asked at once, and most of those that answer have to agree: each of them could be wrong, and what
+// they say is not authenticated.
 func Public(names []string) Source {
 	p := &pool{names: names, port: sntp.Port, resolve: func(ctx context.Context, name string) ([]netip.Addr, error) {
 		return net.DefaultResolver.LookupNetIP(ctx, "ip4", name)

@@ -18,20 +18,23 @@ import (
 )
 
 const (
-	// hostClock is the name of the one PTP clock that shows the host's own time (drivers/ptp/ptp_kvm_common.c): those of
-	// network cards begin anywhere and are set by whoever cares.
+	// hostClock is the name of the one PTP clock that shows the host's own time
+	// (drivers/ptp/ptp_kvm_common.c): those of network cards begin anywhere and are set by whoever
+	// cares.
 	hostClock = "KVM virtual PTP"
 	ptpEvery  = 16 * time.Second // it costs a call of the kernel's
 	// ptpSamples is how often the clock is read in one go; the quickest reading is the truest.
 	ptpSamples = 5
-	// maxWindow is how long a reading may take to be believed: processors are taken away in the middle of one.
+	// maxWindow is how long a reading may take to be believed: processors are taken away in the
+	// middle of one.
 	maxWindow = 10 * time.Millisecond
 )
 
-// FindPTP returns the host's clock as a source, if the kernel offers it; sys and dev are where sysfs and the device
-// nodes are.
+// FindPTP returns the host's clock as a source, if the kernel offers it; sys and dev are where
+// sysfs and the device nodes are.
 func FindPTP(sys, dev string) (Source, bool) {
-	names, _ := filepath.Glob(filepath.Join(sys, "class/ptp/ptp*/clock_name")) // the pattern is sound
+	// The pattern is valid, so there is no error.
+	names, _ := filepath.Glob(filepath.Join(sys, "class/ptp/ptp*/clock_name"))
 	for _, name := range names {
 		b, err := os.ReadFile(name)
 		if err != nil || strings.TrimSpace(string(b)) != hostClock {
@@ -55,7 +58,8 @@ func readPTP(device string) (Reading, error) {
 		return Reading{}, err
 	}
 	defer f.Close()
-	if p, err := unix.IoctlPtpSysOffsetPrecise(int(f.Fd())); err == nil { // both clocks at one moment of the counter
+	// This reads both clocks at one moment of the counter.
+	if p, err := unix.IoctlPtpSysOffsetPrecise(int(f.Fd())); err == nil {
 		return judge(device, ptpTime(p.Realtime), ptpTime(p.Device), 0)
 	}
 	samples := unix.PtpSysOffset{Samples: ptpSamples}
@@ -65,8 +69,8 @@ func readPTP(device string) (Reading, error) {
 	return best(device, samples.Ts[:2*ptpSamples+1])
 }
 
-// best takes the quickest of the readings of PTP_SYS_OFFSET: times of the system's clock, with one of the PTP clock
-// between each two (include/uapi/linux/ptp_clock.h).
+// best takes the quickest of the readings of PTP_SYS_OFFSET: times of the system's clock, with one
+// of the PTP clock between each two (include/uapi/linux/ptp_clock.h).
 func best(device string, times []unix.PtpClockTime) (Reading, error) {
 	var before, host time.Time
 	window := time.Duration(-1)

@@ -1,10 +1,11 @@
-// Package timekeeper keeps a guest's clock by the best source that answers: the host's clock through the kernel (PTP),
-// the host over the network (SNTP), public servers.
+// Package timekeeper keeps a guest's clock by the best source that answers: the host's clock
+// through the kernel (PTP), the host over the network (SNTP), public servers.
 //
-// A clock that is behind is set forward at once; that is the case after a phone slept. It is never set back while the
-// guest runs, for that would confuse every lease, log and transaction that has seen the later time: a clock that is ahead
-// runs slower until it is right, and where that takes long the status says so. The one time at which a clock may be set
-// back is before the first service has started; the guest's boot does that, not this package.
+// A clock that is behind is set forward at once; that is the case after a phone slept. It is never
+// set back while the guest runs, for that would confuse every lease, log and transaction that has
+// seen the later time: a clock that is ahead runs slower until it is right, and where that takes
+// long the status says so. The one time at which a clock may be set back is before the first
+// service has started; the guest's boot does that, not this package.
 package timekeeper
 
 import (
@@ -37,8 +38,8 @@ type Source struct {
 type Clock interface {
 	// Forward sets the clock forward by d, which is positive.
 	Forward(d time.Duration) error
-	// Drift corrects the clock by d in the course of time, at most 0.5 ms a second, without its ever standing still.
-	// A later call takes the place of an earlier one.
+	// Drift corrects the clock by d in the course of time, at most 0.5 ms a second, without its
+	// ever standing still. A later call takes the place of an earlier one.
 	Drift(d time.Duration) error
 	// Brake makes the clock run slower, by one part in brakeShare, or as fast as it should again.
 	Brake(on bool) error
@@ -47,12 +48,14 @@ type Clock interface {
 const (
 	// stepAbove is the offset from which a clock is set rather than led (STEPT of RFC 5905).
 	stepAbove = 128 * time.Millisecond
-	// brakeShare is the part by which a braked clock is slower: what the kernel takes at most (a tick of 9000 in place
-	// of 10000 microseconds, adjtimex(2)).
+	// brakeShare is the part by which a braked clock is slower: what the kernel takes at most (a
+	// tick of 9000 in place of 10000 microseconds, adjtimex(2)).
 	brakeShare = 10
-	// longBrake is the offset from which it is a fault that the clock is ahead: some minutes of braking.
+	// longBrake is the offset from which it is a fault that the clock is ahead: some minutes of
+	// braking.
 	longBrake = 10 * time.Second
-	// maxAhead is more than will ever be waited for, and keeps what is computed from it within a Duration.
+	// maxAhead is more than will ever be waited for, and keeps what is computed from it within a
+	// Duration.
 	maxAhead = 20 * 365 * 24 * time.Hour
 	// While the clock is braked it is looked at more often.
 	brakeLook = 16 * time.Second
@@ -67,7 +70,7 @@ type Keeper struct {
 	Log     func(text string, attrs ...any)
 
 	once sync.Once
-	look chan struct{} // somebody has looked besides Run
+	look chan struct{} // Look has read the sources
 
 	turn  sync.Mutex           // held for a round: there is one clock
 	next  map[string]time.Time // when a source that has answered is due again
@@ -98,7 +101,8 @@ func (k *Keeper) Run(ctx context.Context) {
 	}
 }
 
-// Look reads the sources now, for whoever knows that the clock may be wrong, and returns the status after it.
+// Look reads the sources now, for a caller that knows that the clock may be wrong, and returns the
+// status after it.
 func (k *Keeper) Look(ctx context.Context) guestapi.Clock {
 	k.round(ctx, true)
 	select {
@@ -123,8 +127,8 @@ func (k *Keeper) Status() guestapi.Clock {
 	return k.status
 }
 
-// round reads the first source that answers, corrects the clock and returns when the next round is due. Sources that are
-// not due yet are left alone; with now set, only those that are shared.
+// round reads the first source that answers, corrects the clock and returns when the next round is
+// due. Sources that are not due yet are left alone; with now set, only those that are shared.
 func (k *Keeper) round(ctx context.Context, now bool) time.Duration {
 	k.turn.Lock()
 	defer k.turn.Unlock()
@@ -132,7 +136,8 @@ func (k *Keeper) round(ctx context.Context, now bool) time.Duration {
 		k.next = make(map[string]time.Time)
 	}
 	var faults []error
-	soon := func(pause time.Duration) time.Duration { // where a better source does not answer, which it may do any moment
+	// soon shortens a pause while a better source does not answer: it may answer at any moment.
+	soon := func(pause time.Duration) time.Duration {
 		if len(faults) > 0 {
 			return min(pause, lastRetry)
 		}
@@ -156,7 +161,8 @@ func (k *Keeper) round(ctx context.Context, now bool) time.Duration {
 	return k.lost(ctx, faults)
 }
 
-// coast lets a braked clock that is not looked at go when it should be right, and returns the time until the next round.
+// coast lets a braked clock that is not looked at go when it should be right, and returns the time
+// until the next round.
 func (k *Keeper) coast(pause time.Duration) time.Duration {
 	if !k.slow {
 		return pause
@@ -170,7 +176,7 @@ func (k *Keeper) coast(pause time.Duration) time.Duration {
 	return pause
 }
 
-// lost notes that no source answers. A clock that nobody looks at must not be braked.
+// lost notes that no source answers. A clock that is not compared must not be braked.
 func (k *Keeper) lost(ctx context.Context, faults []error) time.Duration {
 	if ctx.Err() != nil {
 		return 0

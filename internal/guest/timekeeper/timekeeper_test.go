@@ -58,8 +58,8 @@ func (w *world) Brake(on bool) error {
 	return w.refuses
 }
 
-// ahead is how far the clock is ahead. A bubble's time is not slowed down, so that a brake of nine tenths of the real
-// one's strength is what its timers fit.
+// ahead is how far the clock is ahead. A bubble's time is not slowed down, so that a brake of nine
+// tenths of the real one's strength is what its timers fit.
 func (w *world) ahead() time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -234,7 +234,8 @@ func TestSourcesInOrder(t *testing.T) {
 	})
 }
 
-// A clock that a look finds to be a little ahead is not braked for longer than it needs, though Run had gone to sleep.
+// A clock that a look finds to be a little ahead is not braked for longer than it needs, though Run
+// had gone to sleep.
 func TestLookBetweenRounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{}
@@ -259,7 +260,8 @@ func TestLookBetweenRounds(t *testing.T) {
 	})
 }
 
-// The phone slept: the next look, or the first round after it at the latest, sets the clock forward.
+// The phone slept: the next look, or the first round after it at the latest, sets the clock
+// forward.
 func TestHostSlept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{}

@@ -179,7 +179,7 @@ func TestClearSocket(t *testing.T) {
 func TestStandInIsStrict(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "crosvm")
-	if out, err := exec.Command("go", "build", "-o", path, "../androidtest/crosvm").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", path, "../../testkit/androidtest/crosvm").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	kernel := filepath.Join(dir, "kernel")

@@ -179,6 +179,11 @@ func (h *Host) ensure(l *ledger, owner string, t thing, report *Report) error {
 	if err := h.note(l, owner, t, exists); err != nil {
 		return err
 	}
+	if exists && t.Kind == kindRoute && !l.Entries[l.find(t)].Found {
+		if exists, err = h.comeFirst(t); err != nil {
+			return err
+		}
+	}
 	if exists || t.Kind == kindChain {
 		return nil
 	}
@@ -188,6 +193,20 @@ func (h *Host) ensure(l *ledger, owner string, t thing, report *Report) error {
 	h.step(t.String())
 	report.Changed = append(report.Changed, "made "+t.String())
 	return nil
+}
+
+// comeFirst removes a route of ours that stands behind another of ours, so that it is made again in front: a machine whose
+// daemon is dead may still own the route of an uplink that has gone, and come back. It reports whether the route stays.
+func (h *Host) comeFirst(t thing) (stays bool, err error) {
+	routes, err := defaultRoutes(t.Table)
+	if err != nil || len(routes) == 0 || routes[0].Protocol != protoEverything {
+		return true, err
+	}
+	link, err := findLink(t.Link)
+	if err != nil || link != nil && routes[0].LinkIndex == link.Attrs().Index && gatewayOf(routes[0]) == t.Gateway {
+		return true, err
+	}
+	return false, h.undo(t, "")
 }
 
 // note sees to it that the ledger on the disk tells of t, of owner, and of what is about to be replaced.

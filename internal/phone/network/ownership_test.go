@@ -223,6 +223,27 @@ func TestFullDisk(t *testing.T) {
 	})
 }
 
+// A machine whose daemon is dead keeps the route of an uplink that was there for a while. The other machine's comes first again
+// once its uplink is back.
+func TestUplinkReturnsToOneOfTwo(t *testing.T) {
+	for _, flavour := range flavours {
+		t.Run(flavour, func(t *testing.T) {
+			p := newPhone(t, flavour)
+			before := p.snapshot()
+			p.up(other(MainFirst))
+			p.sh(toCell)
+			p.up(sql(MainFirst))
+			p.sh(toWLAN)
+			p.up(other(MainFirst))
+			p.whole(other(MainFirst))
+			p.down("sql")
+			p.whole(other(MainFirst))
+			p.down("other")
+			p.same("after down", before, p.snapshot())
+		})
+	}
+}
+
 // Two machines live through a random order of everything that happens to them; afterwards nothing of theirs is left.
 func TestRandomLife(t *testing.T) {
 	const lives, events = 6, 25

@@ -65,7 +65,7 @@ func CutPushes(t *testing.T, cuts int) {
 		current = now
 	}
 	t.Logf("%d of %d versions came through, %d pushes went on from what had come", whole, cuts, resumed)
-	if _, err := os.Stat(p.File(p.Vm.Data())); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(p.File(p.VM.Data())); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a push made a data disk: %v", err)
 	}
 }

@@ -34,7 +34,7 @@ var Password = "the superuser's, for a phone: '\"\\ ü " + Canary.Text
 type Handset struct {
 	*androidtest.Phone
 	T  testing.TB
-	Vm phonepath.VM
+	VM phonepath.VM
 }
 
 // settings are the runner's for these tests: the machine is an arm64 one, whatever this computer is.
@@ -51,14 +51,20 @@ func New(t testing.TB, o androidtest.Options, more string) *Handset {
 func NewWith(t testing.TB, dir string, o androidtest.Options, more string) *Handset {
 	t.Helper()
 	h := &Handset{Phone: androidtest.New(t, o), T: t}
-	h.Vm = h.Install(dir, "sql")
+	h.VM = h.Install(dir, "sql")
 	h.Put(phonepath.Default.Settings(), fmt.Sprintf(handsetSettings, more), 0o644)
-	if err := os.MkdirAll(h.File(h.Vm.Secrets()), 0o700); err != nil {
+	if err := os.MkdirAll(h.File(h.VM.Secrets()), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	h.Put(h.Vm.Secrets()+"/postgres", Password, 0o600)
-	guesttest.CopySparse(t, filepath.Join(guesttest.Seed(t, "arm64"), "data.img"), h.File(h.Vm.Data()))
+	h.Put(h.VM.Secrets()+"/postgres", Password, 0o600)
+	h.Seed(h.VM)
 	return h
+}
+
+// Seed gives a machine the data of an earlier start.
+func (h *Handset) Seed(vm phonepath.VM) {
+	h.T.Helper()
+	guesttest.CopySparse(h.T, filepath.Join(guesttest.Seed(h.T, "arm64"), "data.img"), h.File(vm.Data()))
 }
 
 func (h *Handset) Put(path, text string, mode os.FileMode) {
@@ -93,7 +99,7 @@ func (h *Handset) Do(args ...string) sovtest.Outcome {
 // Logs are what the phone's side wrote last.
 func (h *Handset) Logs() string {
 	var out strings.Builder
-	for _, path := range []string{h.Vm.Log(), h.Vm.Console()} {
+	for _, path := range []string{h.VM.Log(), h.VM.Console()} {
 		text, _ := os.ReadFile(h.File(path))
 		fmt.Fprintf(&out, "--- %s\n%s\n", filepath.Base(path), text[max(0, len(text)-4000):])
 	}
@@ -230,7 +236,7 @@ func (h *Handset) Sabotage(script string) {
 
 // RunnerLog is what the runner wrote on the phone.
 func (h *Handset) RunnerLog() string {
-	text, _ := os.ReadFile(h.File(h.Vm.Log()))
+	text, _ := os.ReadFile(h.File(h.VM.Log()))
 	return string(text)
 }
 

@@ -24,7 +24,7 @@ import (
 func NewLight(t testing.TB, routing vmspec.Routing, s lightguest.Script, settings string) *Handset {
 	t.Helper()
 	h := &Handset{Phone: androidtest.New(t, androidtest.Options{InMemory: true}), T: t}
-	h.Vm = h.InstallLight("sql", routing, s)
+	h.VM = h.InstallLight("sql", routing, s)
 	h.Put(phonepath.Default.Settings(), settings, 0o644)
 	return h
 }
@@ -58,7 +58,7 @@ func (h *Handset) Settles(what, want string) {
 // phaseOnDisk is the phase that the daemon wrote last.
 func (h *Handset) phaseOnDisk() runnerapi.Phase {
 	h.T.Helper()
-	text, err := os.ReadFile(h.File(h.Vm.State()))
+	text, err := os.ReadFile(h.File(h.VM.State()))
 	if err != nil {
 		return "before the first state"
 	}

@@ -30,7 +30,7 @@ func NewPushed(t testing.TB, server *androidtest.ADBServer) *Pushed {
 	t.Helper()
 	h := &Handset{Phone: androidtest.New(t, androidtest.Options{}), T: t}
 	var err error
-	if h.Vm, err = phonepath.Default.VM("sql"); err != nil {
+	if h.VM, err = phonepath.Default.VM("sql"); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.RemoveAll(h.File(filepath.Dir(phonepath.Default.Runner()))); err != nil {
@@ -75,11 +75,11 @@ func (p *Pushed) Push(dir string, flags ...string) push.Result {
 // Whole is the digest of the version that is current on the phone, every byte of which was compared with its manifest.
 func (p *Pushed) Whole() string {
 	p.T.Helper()
-	target, err := os.Readlink(p.File(p.Vm.Current()))
+	target, err := os.Readlink(p.File(p.VM.Current()))
 	if err != nil {
 		p.T.Fatal(err)
 	}
-	dir := filepath.Join(p.File(p.Vm.Dir()), target)
+	dir := filepath.Join(p.File(p.VM.Dir()), target)
 	a, err := installed.Load(dir)
 	if err != nil {
 		p.T.Fatal(err)

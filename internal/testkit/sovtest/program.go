@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -47,7 +48,8 @@ func run(m *testing.M) (status int, err error) {
 		return 1, err
 	}
 	Program = filepath.Join(Shared, "sov")
-	compile := exec.Command("go", "build", "-o", Program, "github.com/sovereign-sql/sov/cmd/sov")
+	compile := exec.Command("go", "build", "-o", Program, "./cmd/sov")
+	compile.Dir = root()
 	if out, err := compile.CombinedOutput(); err != nil {
 		return 1, fmt.Errorf("compile sov: %w: %s", err, out)
 	}
@@ -59,6 +61,12 @@ func run(m *testing.M) (status int, err error) {
 	}
 	defer func() { err = errors.Join(err, Sources.Close()) }()
 	return m.Run(), nil
+}
+
+// root is the folder of the module: a test of a nested module has another one around it.
+func root() string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Join(filepath.Dir(file), "..", "..", "..")
 }
 
 // An Outcome is what a run of sov left.

@@ -9,7 +9,7 @@
 // Where KERNEL is a script of package lightguest in place of a kernel, the machine is that guest, without QEMU.
 //
 // CROSVM_DIALECT=old in the environment makes it a version of before 2023, which knows other flags.
-package crosvm
+package main
 
 import (
 	"context"

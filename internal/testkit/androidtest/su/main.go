@@ -1,6 +1,6 @@
 // Command su stands in for the su of a rooted phone, set-user-ID root. The file /system/etc/su says whose it is: "debug" is
 // that of Android's own debuggable builds, "denied" a root manager that says no, and anything else KernelSU's or Magisk's.
-package su
+package main
 
 import (
 	"fmt"

@@ -1,0 +1,128 @@
+//go:build linux
+
+package boot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/guest/disk"
+	"github.com/sovereign-sql/sov/internal/guest/endpoint"
+	"github.com/sovereign-sql/sov/internal/guest/filesystem"
+	"github.com/sovereign-sql/sov/internal/guest/journal"
+	"github.com/sovereign-sql/sov/internal/guest/network"
+	"github.com/sovereign-sql/sov/internal/guest/supervision"
+)
+
+// boot brings the machine up. It returns an error only if the guest cannot continue; any other
+// error becomes a problem in the status.
+func (m *machine) boot(ctx context.Context) error {
+	spec, err := guestspec.Load(os.DirFS("/"))
+	if err != nil {
+		return err
+	}
+	m.spec = spec
+	config, configErr := disk.ReadConfig(spec.ConfigDisk)
+	m.config = config
+	// Nothing that looks at the clock comes before this.
+	setBy, clockErr := setClock(config.Time)
+	m.console.Log(journal.Info, journal.InitName, "starting", "image", spec.Image.Name, "version", spec.Image.Version,
+		"kernel", kernelRelease(), "clock_set_by", setBy.Round(time.Millisecond))
+	m.problem("", configErr)
+	m.problem("", clockErr)
+	m.mu.Lock()
+	m.data = &disk.Data{Spec: spec.Data, Path: spec.Path, Reaper: m.reaper, Console: m.console, Problem: m.problem}
+	m.supervisor = supervision.New(supervision.Config{
+		Reaper: m.reaper, Console: m.console, Path: spec.Path, Secrets: config.Secrets,
+		Now: time.Now, Uptime: uptime, Spawn: m.spawn, OnReady: m.reportReady,
+	}, spec.Services)
+	m.mu.Unlock()
+	watchPowerButton(m.spawn, m.RequestShutdown)
+	m.problem("", m.setHostname())
+	for _, t := range spec.Tmpfs {
+		m.problem("", filesystem.MountTmpfs(t))
+	}
+	m.problem("", network.UpLoopback())
+	if configErr == nil {
+		m.goOnline()
+	}
+	m.keepClock(ctx)
+	if err := m.data.Mount(ctx); err != nil {
+		m.supervisor.Block("the data disk is not mounted: " + err.Error())
+		m.problem("data disk", err)
+		return nil
+	}
+	if err := m.keepLogs(); err != nil {
+		m.problem("logs are not kept", err)
+	}
+	m.spawn("data disk's space", func() { m.data.Watch(ctx) })
+	m.supervisor.Start()
+	return nil
+}
+
+// keepLogs has the log kept on the data disk from here on.
+func (m *machine) keepLogs() error {
+	dir := filepath.Join(m.spec.Data.Path, "log")
+	if err := filesystem.MakeDirectory(guestspec.Directory{Path: dir, Mode: "0700", User: "root"}); err != nil {
+		return err
+	}
+	m.journal.Attach(dir)
+	return nil
+}
+
+func (m *machine) setHostname() error {
+	name := m.spec.Hostname
+	if m.config.Hostname != "" {
+		name = m.config.Hostname
+	}
+	if err := unix.Sethostname([]byte(name)); err != nil {
+		return fmt.Errorf("set host name %s: %w", name, err)
+	}
+	return nil
+}
+
+// goOnline configures the network and answers on it.
+func (m *machine) goOnline() {
+	name, err := network.Configure(m.spec.Network, m.config.Network)
+	if err != nil {
+		m.problem("network", err)
+		return
+	}
+	m.link = name
+	// Before anything listens. Without the kernel's help the guest works all the same: everything
+	// that it runs asks who comes.
+	m.problem("firewall", network.Firewall{
+		Link: name, Subnet: m.config.Network.Address, Gateway: m.config.Network.Gateway,
+		Endpoint: m.spec.Endpoint.Port, Open: m.spec.Firewall.Open,
+	}.Apply())
+	address := m.config.Network.Address.Addr()
+	m.console.Log(journal.Info, journal.InitName, "network configured", "interface", name, "address", m.config.Network.Address)
+	if m.config.Token == "" || !address.IsValid() {
+		m.problem("endpoint", errors.New("the config disk gives no token or no address, so there is none"))
+		return
+	}
+	m.problem("endpoint", m.serve(netip.AddrPortFrom(address, m.spec.Endpoint.Port)))
+}
+
+// serve answers on address until the guest shuts down.
+func (m *machine) serve(address netip.AddrPort) error {
+	server := endpoint.New(endpoint.Config{
+		Machine: m, Console: m.console, Journal: m.journal, Reaper: m.reaper,
+		Path: m.spec.Path, Services: m.spec.Services, Token: m.config.Token,
+	})
+	if err := server.Listen(address, m.spawn); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.endpoint = server
+	return nil
+}

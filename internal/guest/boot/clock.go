@@ -1,0 +1,71 @@
+//go:build linux
+
+package boot
+
+import (
+	"context"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/guest/journal"
+	"github.com/sovereign-sql/sov/internal/guest/timekeeper"
+)
+
+// clockSlack is how far ahead of the config disk's time the clock may be before it is set back to
+// it: about what passes between the disk's writing and the guest's reading of it.
+const clockSlack = 5 * time.Second
+
+// setClock sets the clock to t where it is behind or well ahead, and reports by how much. It is for
+// the time before anything has looked at the clock: afterwards it is never set back.
+func setClock(t time.Time) (by time.Duration, err error) {
+	by = time.Until(t)
+	if by <= 0 && -by <= clockSlack || t.IsZero() {
+		return 0, nil
+	}
+	if err := (timekeeper.Kernel{}).Set(t); err != nil {
+		return 0, err
+	}
+	return by, nil
+}
+
+// keepClock keeps the clock from here on until ctx is done.
+func (m *machine) keepClock(ctx context.Context) {
+	var sources []timekeeper.Source
+	if ptp, ok := timekeeper.FindPTP("/sys", "/dev"); ok {
+		sources = append(sources, ptp)
+	}
+	if servers := m.config.TimeServers; len(servers) > 0 {
+		sources = append(sources, timekeeper.Host(servers))
+	}
+	if names := m.spec.TimeServers; len(names) > 0 {
+		sources = append(sources, timekeeper.Public(names))
+	}
+	keeper := &timekeeper.Keeper{
+		Sources: sources, Clock: timekeeper.Kernel{},
+		Log: func(text string, attrs ...any) { m.console.Log(journal.Info, journal.InitName, text, attrs...) },
+	}
+	m.mu.Lock()
+	m.clock = keeper
+	m.mu.Unlock()
+	m.spawn("clock", func() { keeper.Run(ctx) })
+}
+
+// ReadClock implements endpoint.Machine.
+func (m *machine) ReadClock(ctx context.Context) (guestapi.Clock, bool) {
+	m.mu.Lock()
+	clock := m.clock
+	m.mu.Unlock()
+	if clock == nil {
+		return guestapi.Clock{}, false
+	}
+	return clock.Look(ctx), true
+}
+
+// uptime is the time since the kernel started, including what it slept.
+func uptime() time.Duration {
+	var ts unix.Timespec
+	unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts) // cannot fail on Linux
+	return time.Duration(ts.Nano())
+}

@@ -1,0 +1,350 @@
+//go:build linux
+
+package boot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/testkit/mounttest"
+)
+
+// postgresBin is the directory of this computer's PostgreSQL server.
+func postgresBin(t *testing.T) string {
+	t.Helper()
+	found, err := filepath.Glob("/usr/lib/postgresql/*/bin")
+	must(t, err)
+	if len(found) == 0 {
+		t.Skip("no PostgreSQL server in /usr/lib/postgresql (apt install postgresql)")
+	}
+	return found[len(found)-1]
+}
+
+// newPostgresBox makes a guest with PostgreSQL as the sql recipe describes it.
+func newPostgresBox(t *testing.T) *box {
+	t.Helper()
+	bin := postgresBin(t)
+	s := guestspec.Service{
+		Name:        "postgres",
+		Command:     []string{bin + "/postgres", "-D", "/data/postgres", "-c", "config_file=/etc/sov/postgres/postgresql.conf"},
+		User:        "postgres",
+		Directories: []guestspec.Directory{{Path: "/run/postgresql", Mode: "2775", User: "postgres"}},
+		Prepare: []guestspec.Step{{
+			Command: []string{"/init/sov-init", "postgres-prepare", "--user=postgres", "--data=/data/postgres", "--bin=" + bin,
+				"--", "--locale-provider=icu", "--icu-locale=und", "--locale=C.UTF-8"},
+			User: "root",
+		}},
+		Tmpfs: []guestspec.Tmpfs{{Path: "/data/postgres/pg_dynshmem", Mode: "0700", User: "postgres"}},
+		Ready: guestspec.Ready{Postgres: "/run/postgresql/.s.PGSQL.5432"},
+		PostReady: []guestspec.Step{{
+			Command: []string{"/init/sov-init", "postgres-role", "--socket=/run/postgresql/.s.PGSQL.5432", "--role=postgres"},
+			Secret:  "postgres",
+		}, {
+			Command: []string{"/init/sov-init", "postgres-account", "--socket=/run/postgresql/.s.PGSQL.5432", "--role=app", "--database=shop"},
+		}, {
+			Command: []string{"/init/sov-init", "postgres-role", "--socket=/run/postgresql/.s.PGSQL.5432", "--role=app"},
+			Secret:  "role-app",
+		}},
+		Stop: guestspec.Stop{Signal: "SIGINT", Timeout: guestspec.Duration(30 * time.Second)},
+	}
+	b := newBox(t, s)
+	must(t, os.MkdirAll(filepath.Join(b.root, "etc/sov/postgres"), 0o755))
+	b.write(t, "etc/sov/postgres/postgresql.conf", `
+listen_addresses = '*'
+unix_socket_directories = '/run/postgresql'
+dynamic_shared_memory_type = mmap
+password_encryption = scram-sha-256
+hba_file = '/etc/sov/postgres/pg_hba.conf'
+ident_file = '/etc/sov/postgres/pg_ident.conf'
+log_statement = all
+shared_buffers = 16MB
+`)
+	b.write(t, "etc/sov/postgres/pg_hba.conf", "local all all peer map=sov\nhost all all all scram-sha-256\n")
+	b.write(t, "etc/sov/postgres/pg_ident.conf", "sov postgres postgres\nsov root postgres\n")
+	return b
+}
+
+// query asks the guest's server over TCP, as postgres with this password.
+func (v *boot) query(password, sql string) (string, error) {
+	return v.queryAs("user=postgres dbname=postgres", password, sql)
+}
+
+func (v *boot) queryAs(who, password, sql string) (string, error) {
+	config, err := pgconn.ParseConfig("sslmode=disable host=" + guestAddress + " " + who)
+	if err != nil {
+		return "", err
+	}
+	config.Password, config.DialFunc = password, v.dial
+	config.LookupFunc = func(context.Context, string) ([]string, error) { return []string{guestAddress}, nil }
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	conn, err := pgconn.ConnectConfig(ctx, config)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close(ctx)
+	results, err := conn.Exec(ctx, sql).ReadAll()
+	if err != nil {
+		return "", err
+	}
+	var rows []string
+	for _, row := range results[len(results)-1].Rows {
+		rows = append(rows, string(row[0]))
+	}
+	return strings.Join(rows, "\n"), nil
+}
+
+func TestPostgres(t *testing.T) {
+	b := newPostgresBox(t)
+	const first, second = "c4n4ry 'quoted' \"twice\" \\ \n and é ﬁ ٣", "c4n4ry of another kind"
+	b.config.Secrets = map[string]string{"postgres": first}
+
+	t.Run("first start", func(t *testing.T) {
+		v := b.boot(t)
+		v.waitReady()
+		v.waitLine("out postgres: a new cluster was made in /data/postgres")
+		for sql, want := range map[string]string{
+			"SHOW dynamic_shared_memory_type": "mmap",
+			"SHOW fsync":                      "on",
+			"SHOW data_checksums":             "on",
+			"SELECT datlocprovider FROM pg_database WHERE datname = 'postgres'":                        "i",
+			"SELECT rolpassword LIKE 'SCRAM-SHA-256_4096:%' FROM pg_authid WHERE rolname = 'postgres'": "t",
+		} {
+			if got, err := v.query(first, sql); err != nil || got != want {
+				t.Errorf("%s: %q, %v, want %q", sql, got, err, want)
+			}
+		}
+		if _, err := v.query("wrong", "SELECT 1"); err == nil {
+			t.Error("a wrong password is good enough")
+		}
+		if got, _ := v.run("/usr/bin/stat", "-fc", "%T", "/data/postgres/pg_dynshmem"); got != "tmpfs" {
+			t.Errorf("pg_dynshmem is on %s", got)
+		}
+		if _, err := v.query(first, "CREATE TABLE kept (n int); INSERT INTO kept SELECT generate_series(1, 1000)"); err != nil {
+			t.Error(err)
+		}
+		v.shutDown()
+		v.waitLine("database system is shut down")
+		if strings.Contains(v.text(), "could not receive data from client") {
+			t.Error("the server has reason to complain of whoever asked whether it is ready")
+		}
+		wantNoSecret(t, v)
+		b.wantCleanDisk(t)
+	})
+
+	t.Run("second start with another password", func(t *testing.T) {
+		b.config.Secrets["postgres"] = second
+		v := b.boot(t)
+		v.waitReady()
+		v.waitLine("the password of role postgres was set")
+		if got, err := v.query(second, "SELECT count(*) FROM kept"); err != nil || got != "1000" {
+			t.Errorf("the table has %q rows, %v", got, err)
+		}
+		if _, err := v.query(first, "SELECT 1"); err == nil {
+			t.Error("the old password still opens")
+		}
+		v.shutDown()
+		wantNoSecret(t, v)
+	})
+
+	t.Run("power cut and a stale postmaster.pid", func(t *testing.T) {
+		v := b.boot(t)
+		v.waitReady()
+		if strings.Contains(v.text(), "the password of role postgres was set") {
+			t.Error("a password that has not changed was set anew")
+		}
+		if _, err := v.query(second, "INSERT INTO kept VALUES (0)"); err != nil {
+			t.Error(err)
+		}
+		// Killing PID 1 kills the rest at once; the pid file stays, with a number that is another
+		// process's on the next boot.
+		must(t, v.cmd.Process.Kill())
+		v.wantEnd(syscall.SIGKILL)
+		v = b.boot(t)
+		v.waitReady()
+		v.waitLine("the postmaster.pid of a server that was not shut down was removed")
+		v.waitLine("database system was not properly shut down; automatic recovery in progress")
+		if got, err := v.query(second, "SELECT count(*) FROM kept"); err != nil || got != "1001" {
+			t.Errorf("the table has %q rows, %v", got, err)
+		}
+		v.shutDown()
+	})
+
+	t.Run("every process killed in turn", func(t *testing.T) {
+		v := b.boot(t)
+		v.waitReady()
+		pids, err := v.run("/usr/bin/pgrep", "-u", "postgres")
+		must(t, err)
+		for pid := range strings.FieldsSeq(pids) {
+			v.run("/bin/kill", "-9", pid) // an earlier one's end may have been this one's
+			v.waitService("postgres", "ready", func(s guestapi.Service) bool { return s.State == guestapi.StateReady })
+			waitQuery(t, v, second)
+		}
+		v.shutDown()
+	})
+
+	t.Run("another major version is left alone", func(t *testing.T) {
+		withData(t, b, func(data string) {
+			must(t, os.WriteFile(filepath.Join(data, "postgres/PG_VERSION"), []byte("11\n"), 0o600))
+		})
+		before := digest(t, b)
+		v := b.boot(t)
+		s := v.waitService("postgres", "failed", func(s guestapi.Service) bool { return s.State == guestapi.StateFailed })
+		if !strings.Contains(s.Reason, "/data/postgres holds a cluster of PostgreSQL 11 and this image brings PostgreSQL") {
+			t.Errorf("reason: %q", s.Reason)
+		}
+		if p := v.status().Postgres; p == nil || p.Ready || !strings.HasPrefix(p.Fault, "the server is failed: /data/postgres holds") {
+			t.Errorf("status: %+v", p)
+		}
+		v.shutDown()
+		if after := digest(t, b); after != before {
+			t.Errorf("the cluster was touched:\n%s\n%s", before, after)
+		}
+	})
+
+	t.Run("something else is left alone", func(t *testing.T) {
+		withData(t, b, func(data string) { must(t, os.Remove(filepath.Join(data, "postgres/PG_VERSION"))) })
+		v := b.boot(t)
+		s := v.waitService("postgres", "failed", func(s guestapi.Service) bool { return s.State == guestapi.StateFailed })
+		if !strings.Contains(s.Reason, "holds no PostgreSQL cluster") {
+			t.Errorf("reason: %q", s.Reason)
+		}
+		v.shutDown()
+	})
+}
+
+func TestInterruptedFirstStartStartsOver(t *testing.T) {
+	b := newPostgresBox(t)
+	b.config.Secrets = map[string]string{"postgres": "c4n4ry"}
+	for inTheMiddle := false; !inTheMiddle; { // initdb takes a second, which may pass before the line is read
+		v := b.boot(t)
+		v.waitLine("out postgres: creating configuration files")
+		must(t, v.cmd.Process.Kill())
+		v.wantEnd(syscall.SIGKILL)
+		withData(t, b, func(data string) {
+			if _, err := os.Stat(filepath.Join(data, "postgres/PG_VERSION")); err == nil {
+				if _, err := os.Stat(filepath.Join(data, "postgres.new")); err == nil {
+					t.Fatal("half a cluster has the name of a whole one")
+				}
+				must(t, os.RemoveAll(filepath.Join(data, "postgres")))
+				return
+			}
+			inTheMiddle = true
+			if _, err := os.Stat(filepath.Join(data, "postgres.new")); err != nil {
+				t.Errorf("initdb was not in the middle: %v", err)
+			}
+			if _, err := os.Stat(filepath.Join(data, "postgres")); err == nil {
+				t.Error("half a cluster has the name of a whole one")
+			}
+		})
+	}
+	v := b.boot(t)
+	v.waitReady()
+	if got, err := v.query("c4n4ry", "SELECT 1"); err != nil || got != "1" {
+		t.Errorf("%q, %v", got, err)
+	}
+	v.shutDown()
+	withData(t, b, func(data string) {
+		if _, err := os.Stat(filepath.Join(data, "postgres.new")); err == nil {
+			t.Error("postgres.new is still there")
+		}
+	})
+}
+
+// TestAccountsOfTheRecipe has a role and its database made and its password changed by what the
+// config disk says, at each start; nothing else writes.
+func TestAccountsOfTheRecipe(t *testing.T) {
+	b := newPostgresBox(t)
+	first, second := "c4n4ry 'quoted' \"twice\" \\ \n é "+strings.Repeat("ü", 500), "c4n4ry of another kind"
+	ask := func(v *boot, password string) (string, error) {
+		return v.queryAs("user=app dbname=shop", password, "SELECT current_user || ' in ' || current_database()")
+	}
+	v := b.boot(t) // without any secret: the role is there and has no password
+	v.waitReady()
+	v.waitLine("out postgres: role app was made")
+	v.waitLine("out postgres: database shop was made")
+	if _, err := ask(v, "c4n4ry"); err == nil {
+		t.Error("a role without a password may log in")
+	}
+	if s := v.status().Postgres; s == nil || !s.Ready || s.Version == "" || s.Connections != 0 {
+		t.Errorf("status: %+v", s)
+	}
+	v.shutDown()
+	for _, password := range []string{first, second} {
+		b.config.Secrets = map[string]string{"role-app": password}
+		v = b.boot(t)
+		v.waitReady()
+		v.waitLine("the password of role app was set")
+		if got, err := ask(v, password); err != nil || got != "app in shop" {
+			t.Errorf("%q, %v", got, err)
+		}
+		v.shutDown()
+		wantNoSecret(t, v)
+	}
+	v = b.boot(t)
+	v.waitReady()
+	if _, err := ask(v, first); err == nil {
+		t.Error("the old password still opens")
+	}
+	v.shutDown()
+	for _, line := range []string{"was set", "was made", "was changed"} {
+		if strings.Contains(v.text(), line) {
+			t.Errorf("something that %s, and nothing had to", line)
+		}
+	}
+}
+
+// waitQuery asks until the server answers: it may be replaying its log.
+func waitQuery(t *testing.T, v *boot, password string) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		got, err := v.query(password, "SELECT count(*) FROM kept")
+		if err == nil && got == "1001" {
+			return
+		}
+		var refused *pgconn.PgError
+		if errors.As(err, &refused) && refused.Code == "28P01" || time.Now().After(deadline) {
+			t.Fatalf("query: %q, %v", got, err)
+		}
+	}
+}
+
+// wantNoSecret fails if a password is in the guest's log.
+func wantNoSecret(t *testing.T, v *boot) {
+	t.Helper()
+	if log := v.text(); strings.Contains(log, "c4n4ry") || strings.Contains(log, "SCRAM-SHA-256$") {
+		t.Error("the password or its verifier is in the log")
+	}
+}
+
+// withData mounts the data disk while the guest does not run.
+func withData(t *testing.T, b *box, fn func(data string)) {
+	t.Helper()
+	mnt, unmount := mounttest.Loop(t, b.data, "")
+	defer unmount()
+	fn(mnt)
+}
+
+// digest sums up names, modes, times and contents of the cluster.
+func digest(t *testing.T, b *box) (sum string) {
+	t.Helper()
+	withData(t, b, func(data string) {
+		out, err := exec.Command("/bin/sh", "-c", fmt.Sprintf(
+			"cd %s && { find postgres -printf '%%p %%M %%U %%T@\\n' | sort; find postgres -type f -print0 | sort -z | xargs -0 cat; } | sha256sum", data)).CombinedOutput()
+		must(t, err)
+		sum = string(out)
+	})
+	return sum
+}

@@ -1,0 +1,51 @@
+//go:build linux
+
+package cluster
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+)
+
+// Report is PostgreSQL's part of the guest's status. The server listens on socket and runs as
+// service.
+func Report(ctx context.Context, socket string, service guestapi.Service) *guestapi.Postgres {
+	if service.State != guestapi.StateReady {
+		fault := "the server is " + service.State
+		if service.Reason != "" {
+			fault += ": " + service.Reason
+		}
+		return &guestapi.Postgres{Fault: fault}
+	}
+	h, err := examine(ctx, socket)
+	if err != nil {
+		return &guestapi.Postgres{Version: h.Version, Fault: fmt.Sprintf("the server runs and does not answer: %v", err)}
+	}
+	return &guestapi.Postgres{Ready: true, Version: h.Version, Connections: h.Connections}
+}
+
+// health describes how a server is.
+type health struct {
+	Version     string // such as "17.6"
+	Connections int    // of clients, without the one that asks
+}
+
+// examine asks the server that listens on socket how it is.
+func examine(ctx context.Context, socket string) (health, error) {
+	conn, err := connect(ctx, socket)
+	if err != nil {
+		return health{}, fmt.Errorf("ask the server how it is: %w", err)
+	}
+	defer conn.Close(ctx)
+	h := health{Version: conn.ParameterStatus("server_version")}
+	rows, err := query(ctx, conn, "SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_catalog.pg_backend_pid()")
+	if err == nil && len(rows) == 1 {
+		_, err = fmt.Sscan(rows[0][0], &h.Connections)
+	}
+	if err != nil {
+		return h, fmt.Errorf("ask the server how it is: %w", err)
+	}
+	return h, nil
+}

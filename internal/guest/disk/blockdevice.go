@@ -1,0 +1,85 @@
+//go:build linux
+
+package disk
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// blockDevices lists the block devices that the kernel knows, preferred first, then by name.
+func blockDevices(preferred string) []string {
+	list := []string{preferred}
+	entries, err := os.ReadDir("/sys/class/block") // sorted
+	if err != nil {
+		return list
+	}
+	for _, e := range entries {
+		// A slash in a device's name is an exclamation mark in sysfs.
+		name := filepath.Join("/dev", strings.ReplaceAll(e.Name(), "!", "/"))
+		if name != preferred {
+			list = append(list, name)
+		}
+	}
+	return list
+}
+
+// The parts of ext4's superblock by which it is recognised: fs/ext4/ext4.h, struct
+// ext4_super_block, which begins 1,024 bytes into the device.
+const (
+	superOffset = 1024
+	magicOffset = superOffset + 0x38 // __le16 s_magic
+	labelOffset = superOffset + 0x78 // char s_volume_name[16]
+	labelLength = 16
+	ext4Magic   = "\x53\xef"
+)
+
+// pollInterval is the pause between two looks for the data disk.
+const pollInterval = 20 * time.Millisecond
+
+// ext4Label returns the label of the ext4 file system on the device, and whether there is one.
+func ext4Label(device string) (string, bool) {
+	magic, err := readAt(device, magicOffset, len(ext4Magic))
+	if err != nil || magic != ext4Magic {
+		return "", false
+	}
+	label, err := readAt(device, labelOffset, labelLength)
+	if err != nil {
+		return "", false
+	}
+	label, _, _ = strings.Cut(label, "\x00")
+	return label, true
+}
+
+// findExt4 returns the device that carries the label, or else preferred if it holds ext4. It
+// waits up to limit for one to appear.
+func findExt4(label, preferred string, limit time.Duration) (string, error) {
+	for deadline := time.Now().Add(limit); ; time.Sleep(pollInterval) {
+		for _, device := range blockDevices(preferred) {
+			if found, ok := ext4Label(device); ok && found == label {
+				return device, nil
+			}
+		}
+		if _, ok := ext4Label(preferred); ok {
+			return preferred, nil
+		}
+		if time.Now().After(deadline) {
+			return "", fmt.Errorf("no disk with the ext4 label %s, and no ext4 on %s: is the data disk attached, and was it made?", label, preferred)
+		}
+	}
+}
+
+// readAt reads n bytes of the named file.
+func readAt(name string, offset int64, n int) (string, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	b := make([]byte, n)
+	_, err = f.ReadAt(b, offset)
+	return string(b), err
+}

@@ -1,0 +1,32 @@
+//go:build linux
+
+package disk
+
+import (
+	"errors"
+	"io"
+	"os"
+
+	"github.com/sovereign-sql/sov/internal/contract/configdisk"
+)
+
+// ReadConfig finds the config disk and reads it. The device preferred is looked at first.
+func ReadConfig(preferred string) (configdisk.Config, error) {
+	for _, device := range blockDevices(preferred) {
+		magic, err := readAt(device, 0, len(configdisk.Magic))
+		if err != nil || magic != configdisk.Magic {
+			continue
+		}
+		f, err := os.Open(device)
+		if err != nil {
+			return configdisk.Config{}, err
+		}
+		defer f.Close()
+		size, err := f.Seek(0, io.SeekEnd) // a block device's size; stat says 0
+		if err != nil {
+			return configdisk.Config{}, err
+		}
+		return configdisk.Decode(f, size)
+	}
+	return configdisk.Config{}, errors.New("no disk begins as a config disk does: the guest has no address, no secrets and no endpoint")
+}

@@ -1,0 +1,132 @@
+//go:build linux
+
+package disk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/guest/filesystem"
+	"github.com/sovereign-sql/sov/internal/guest/journal"
+	"github.com/sovereign-sql/sov/internal/guest/process"
+)
+
+// e2fsckPath is where Alpine and Debian have it.
+const e2fsckPath = "/sbin/e2fsck"
+
+// Data is the data disk. Its exported fields are set before Mount and not changed.
+type Data struct {
+	Spec    guestspec.Data
+	Path    string // PATH of e2fsck
+	Reaper  *process.Reaper
+	Console *journal.Console
+	Problem func(about string, err error) // gets what the status has to show
+
+	mu      sync.Mutex
+	device  string
+	mounted bool
+	fault   string // why it is not mounted
+}
+
+// Mount finds, checks and mounts the data disk. It formats nothing: whatever is wrong with the
+// disk, what is on it is the user's.
+func (d *Data) Mount(ctx context.Context) error {
+	device, err := d.mount(ctx)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err != nil {
+		d.fault = err.Error()
+		return err
+	}
+	d.device, d.mounted = device, true
+	d.Console.Log(journal.Info, journal.InitName, "data disk mounted", "device", device, "path", d.Spec.Path)
+	return nil
+}
+
+func (d *Data) mount(ctx context.Context) (device string, err error) {
+	device, err = findExt4(d.Spec.Label, d.Spec.Device, d.Spec.Wait.Or(0))
+	if err != nil {
+		return "", err
+	}
+	if err := d.check(ctx, device); err != nil {
+		return "", err
+	}
+	// After an error the kernel is to write no more: PostgreSQL stops rather than spreads it.
+	err = filesystem.MountOnce(device, d.Spec.Path, "ext4", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOATIME, "errors=remount-ro")
+	return device, err
+}
+
+// check replays the journal and repairs what can be repaired without a decision. The exit
+// status of e2fsck(8) is a sum: 1 and 2 are faults that it corrected (2: a mounted root must be
+// rebooted, which this is not), from 4 on there is something left.
+func (d *Data) check(ctx context.Context, device string) error {
+	if _, err := os.Stat(e2fsckPath); errors.Is(err, fs.ErrNotExist) {
+		d.Console.Log(journal.Warn, journal.InitName, "the image has no "+e2fsckPath+": the data disk is mounted unchecked")
+		return nil
+	}
+	check := process.Command{
+		Argv: []string{e2fsckPath, "-p", device}, User: "root", Path: d.Path, Dir: "/", Name: "e2fsck",
+		Line: func(line string) { d.Console.Output("e2fsck", line) },
+	}
+	err := check.Run(ctx, d.Reaper)
+	var end *process.ExitError
+	if errors.As(err, &end) && end.Status.Exited() && end.Status.ExitStatus() < 4 {
+		d.Console.Log(journal.Warn, journal.InitName, "e2fsck repaired the data disk", "device", device)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("check the data disk %s: %w: it needs e2fsck by hand, from a copy", device, err)
+	}
+	return nil
+}
+
+// Release writes everything out and unmounts the data disk, or makes it read-only when a process
+// that cannot be killed still holds it.
+func (d *Data) Release() {
+	unix.Sync()
+	d.mu.Lock()
+	mounted := d.mounted
+	d.mounted = false
+	d.mu.Unlock()
+	if !mounted {
+		return
+	}
+	for _, path := range filesystem.MountsBelow(d.Spec.Path) {
+		if err := unix.Unmount(path, 0); err != nil {
+			d.Console.Log(journal.Warn, journal.InitName, "cannot unmount", "path", path, "error", err)
+		}
+	}
+	err := unix.Unmount(d.Spec.Path, 0)
+	if err == nil {
+		d.Console.Log(journal.Info, journal.InitName, "data disk unmounted")
+		return
+	}
+	d.Console.Log(journal.Warn, journal.InitName, "cannot unmount the data disk, making it read-only", "error", err)
+	if err := unix.Mount("", d.Spec.Path, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+		d.Console.Log(journal.Error, journal.InitName, "cannot make the data disk read-only", "error", err)
+	}
+	unix.Sync()
+}
+
+// Status is the data disk's part of the guest's status.
+func (d *Data) Status() guestapi.Data {
+	d.mu.Lock()
+	data := guestapi.Data{Path: d.Spec.Path, Fault: d.fault}
+	mounted := d.mounted
+	d.mu.Unlock()
+	var s unix.Statfs_t
+	if mounted && unix.Statfs(data.Path, &s) == nil {
+		data.Size = int64(s.Blocks) * s.Bsize
+		data.Free = int64(s.Bavail) * s.Bsize
+		data.Warning = spaceWarning(data.Size, data.Free)
+	}
+	return data
+}

@@ -1,0 +1,86 @@
+//go:build linux
+
+package disk
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/sovereign-sql/sov/internal/guest/journal"
+)
+
+const (
+	// spacePoll is how often the data disk is looked at, for its size and for what is free.
+	spacePoll = 10 * time.Second
+	// A disk is nearly full below a tenth, or lowSpace bytes, and full below fullSpace: two
+	// segments of PostgreSQL's log, without which it stops.
+	lowSpace, fullSpace = 512 << 20, 32 << 20
+)
+
+// Watch enlarges the file system of the mounted data disk when its device has grown, and logs when
+// it fills up, until ctx is done.
+func (d *Data) Watch(ctx context.Context) {
+	warned, grows := "", true
+	for {
+		if grows {
+			grows = d.grow()
+		}
+		data := d.Status()
+		if level := spaceLevel(data.Size, data.Free); level != warned {
+			warned = level
+			if data.Warning != "" {
+				d.Console.Log(journal.Warn, journal.InitName, data.Warning)
+			} else {
+				d.Console.Log(journal.Info, journal.InitName, "the data disk has room again", "free", mebibytes(data.Free))
+			}
+		}
+		select {
+		case <-time.After(spacePoll):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// grow makes the file system as large as its device, and reports whether to try it again some time.
+func (d *Data) grow() bool {
+	from, to, err := growFileSystem(d.device, d.Spec.Path)
+	if err != nil {
+		d.Problem("data disk", err)
+		return false
+	}
+	if to > from {
+		d.Console.Log(journal.Info, journal.InitName, "data disk enlarged", "from", mebibytes(from), "to", mebibytes(to))
+	}
+	return true
+}
+
+// spaceLevel is "full", "nearly full" or "".
+func spaceLevel(size, free int64) string {
+	switch {
+	case size == 0:
+		return ""
+	case free < fullSpace:
+		return "full"
+	case free < min(size/10, lowSpace):
+		return "nearly full"
+	}
+	return ""
+}
+
+// spaceWarning says what a person has to know about the room that is left, "" if nothing.
+func spaceWarning(size, free int64) string {
+	level := spaceLevel(size, free)
+	if level == "" {
+		return ""
+	}
+	text := fmt.Sprintf("the data disk is %s: %s of %s are free. Make room, or enlarge it (vm.data in the recipe, data_mib in the phone's settings)",
+		level, mebibytes(free), mebibytes(size))
+	if level == "full" {
+		text += "; PostgreSQL stops when it can write no more, and comes back when there is room"
+	}
+	return text
+}
+
+func mebibytes(n int64) string { return fmt.Sprintf("%d MiB", n>>20) }

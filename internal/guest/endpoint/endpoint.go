@@ -1,0 +1,127 @@
+//go:build linux
+
+package endpoint
+
+import (
+	"context"
+	"encoding/json"
+	"log"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/guest/journal"
+	"github.com/sovereign-sql/sov/internal/guest/process"
+)
+
+const (
+	maxBody        = 4096 // bytes of a request other than a restore
+	maxHeader      = 8192 // bytes
+	maxConnections = 32   // at once; a service that leaks some must not exhaust PID 1's descriptors
+)
+
+// A Machine is the guest that an endpoint describes and acts on.
+type Machine interface {
+	Status(context.Context) guestapi.Status
+	// ReadClock reads the time sources now and returns the status after it. It reports false while
+	// the clock is not kept.
+	ReadClock(context.Context) (guestapi.Clock, bool)
+	// RequestShutdown returns at once.
+	RequestShutdown(reason string)
+	// ReadyDatabase describes PostgreSQL's service. It returns an error where that is not ready.
+	ReadyDatabase() (*guestspec.Service, error)
+}
+
+// Config is what a Server works with.
+type Config struct {
+	Machine  Machine
+	Console  *journal.Console
+	Journal  *journal.Journal
+	Reaper   *process.Reaper     // starts the steps of a backup or restore
+	Path     string              // PATH of these steps
+	Services []guestspec.Service // whose logs may be read
+	Token    string              // of this boot
+}
+
+// A Server is the endpoint.
+type Server struct {
+	config  Config
+	limiter *rateLimiter
+	http    *http.Server
+	saving  sync.Mutex // held by the backup or restore that is under way
+}
+
+// New returns a server that answers once Listen is called.
+func New(config Config) *Server {
+	s := &Server{config: config}
+	s.limiter = newRateLimiter(config.Token, time.Now, func(refused int) {
+		config.Console.Log(journal.Warn, journal.InitName, "the endpoint was asked without its token", "requests", refused)
+	})
+	return s
+}
+
+// Listen answers on address, in a goroutine that spawn starts, until Close.
+func (s *Server) Listen(address netip.AddrPort, spawn func(name string, fn func())) error {
+	l, err := net.Listen("tcp", address.String())
+	if err != nil {
+		return err
+	}
+	s.http = &http.Server{
+		Handler:           s.handler(),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          log.New(s.config.Console.Warnings(), "", 0),
+	}
+	spawn("endpoint", func() { s.http.Serve(&limitedListener{Listener: l, slots: make(chan struct{}, maxConnections)}) })
+	s.config.Console.Log(journal.Info, journal.InitName, "endpoint listens", "address", address)
+	return nil
+}
+
+// Close lets requests under way, such as the one for the shutdown, have their answers.
+func (s *Server) Close() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if s.http.Shutdown(ctx) != nil {
+		s.http.Close()
+	}
+}
+
+// handler is the routes behind the check of the token.
+func (s *Server) handler() http.Handler { return s.limiter.authorize(s.routes()) }
+
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+guestapi.PathStatus, func(w http.ResponseWriter, r *http.Request) {
+		writeJSON(w, http.StatusOK, s.config.Machine.Status(r.Context()))
+	})
+	mux.HandleFunc("GET "+guestapi.PathLogs, s.serveLogs)
+	mux.HandleFunc("GET "+guestapi.PathMetrics, s.serveMetrics)
+	mux.HandleFunc("POST "+guestapi.PathClock, func(w http.ResponseWriter, r *http.Request) {
+		clock, kept := s.config.Machine.ReadClock(r.Context())
+		if !kept {
+			http.Error(w, "the clock is not kept yet", http.StatusServiceUnavailable)
+			return
+		}
+		writeJSON(w, http.StatusOK, clock)
+	})
+	mux.HandleFunc("POST "+guestapi.PathShutdown, func(w http.ResponseWriter, _ *http.Request) {
+		s.config.Machine.RequestShutdown("endpoint")
+		writeJSON(w, http.StatusAccepted, struct{}{})
+	})
+	mux.HandleFunc("GET "+guestapi.PathBackup, s.serveBackup)
+	mux.HandleFunc("POST "+guestapi.PathRestore, s.serveRestore)
+	return mux
+}
+
+func writeJSON(w http.ResponseWriter, code int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	json.NewEncoder(w).Encode(v) // an error is the client's going away
+}

@@ -1,0 +1,138 @@
+//go:build linux
+
+package endpoint
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+)
+
+// metricsType is that of Prometheus' text format, version 0.0.4 (its documentation, "Exposition
+// formats").
+const metricsType = "text/plain; version=0.0.4; charset=utf-8"
+
+func (s *Server) serveMetrics(w http.ResponseWriter, r *http.Request) {
+	e := &exposition{}
+	e.status(s.config.Machine.Status(r.Context()))
+	e.family("sov_log_lines_lost_total", "counter", "Lines of the log that were kept nowhere: too many at once, or no room.")
+	e.sample(float64(s.config.Journal.Lost()))
+	e.family("sov_endpoint_strangers_total", "counter", "Requests without the token of this boot.")
+	e.sample(float64(s.limiter.unauthenticated()))
+	e.family("sov_init_descriptors", "gauge", "Open file descriptors of process 1.")
+	e.sample(float64(ownDescriptors()))
+	w.Header().Set("Content-Type", metricsType)
+	_, _ = w.Write([]byte(e.text.String())) // an error is the client's going away
+}
+
+// An exposition is the text that is answered.
+type exposition struct {
+	text strings.Builder
+	name string // of the family that samples are added to
+}
+
+// family begins a metric.
+func (e *exposition) family(name, kind, help string) {
+	e.name = name
+	fmt.Fprintf(&e.text, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, kind)
+}
+
+// sample adds a value; labels are pairs of a name and a value.
+func (e *exposition) sample(value float64, labels ...string) {
+	e.text.WriteString(e.name)
+	for i := 0; i+1 < len(labels); i += 2 {
+		separator := byte(',')
+		if i == 0 {
+			separator = '{'
+		}
+		e.text.WriteByte(separator)
+		fmt.Fprintf(&e.text, `%s="%s"`, labels[i], labelEscape.Replace(labels[i+1]))
+	}
+	if len(labels) > 0 {
+		e.text.WriteByte('}')
+	}
+	fmt.Fprintf(&e.text, " %g\n", value)
+}
+
+// labelEscape does what the format asks for in the value of a label.
+var labelEscape = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func (e *exposition) status(s guestapi.Status) {
+	e.family("sov_info", "gauge", "What runs: always 1.")
+	e.sample(1, "image", s.Image, "version", s.Version, "kernel", s.Kernel)
+	e.family("sov_ready", "gauge", "1 when every service is ready.")
+	e.sample(truth(s.Ready))
+	e.family("sov_uptime_seconds", "gauge", "Time since the kernel started.")
+	e.sample(s.Uptime)
+	e.family("sov_problems", "gauge", "Problems in the status.")
+	e.sample(float64(len(s.Problems)))
+	e.family("sov_orphans_reaped_total", "counter", "Processes reaped that no service had started itself.")
+	e.sample(float64(s.Orphans))
+	e.family("sov_memory_bytes", "gauge", "The machine's memory.")
+	e.sample(float64(s.Memory.Total), "kind", "total")
+	e.sample(float64(s.Memory.Available), "kind", "available")
+	e.family("sov_data_bytes", "gauge", "The data disk's file system.")
+	e.sample(float64(s.Data.Size), "kind", "size")
+	e.sample(float64(s.Data.Free), "kind", "free")
+	e.family("sov_data_low", "gauge", "1 when the data disk is nearly full.")
+	e.sample(truth(s.Data.Warning != ""))
+	e.services(s.Services)
+	e.clock(s.Clock)
+	if p := s.Postgres; p != nil {
+		e.family("sov_postgres_ready", "gauge", "1 when PostgreSQL answers.")
+		e.sample(truth(p.Ready))
+		e.family("sov_postgres_connections", "gauge", "Connections of clients.")
+		e.sample(float64(p.Connections))
+	}
+	if t := s.Tailnet; t != nil {
+		e.family("sov_tailnet_online", "gauge", "1 when the node's control server was heard of lately.")
+		e.sample(truth(t.Online), "state", t.State)
+	}
+}
+
+func (e *exposition) services(services []guestapi.Service) {
+	e.family("sov_service_ready", "gauge", "1 when a service is ready, or did what it runs once for.")
+	for _, s := range services {
+		e.sample(truth(s.State == guestapi.StateReady || s.State == guestapi.StateDone), "service", s.Name, "state", s.State)
+	}
+	e.family("sov_service_restarts_total", "counter", "Starts of a service after the first.")
+	for _, s := range services {
+		e.sample(float64(s.Restarts), "service", s.Name)
+	}
+	e.family("sov_service_failures", "gauge", "Ends in a row that nobody asked for.")
+	for _, s := range services {
+		e.sample(float64(s.Failures), "service", s.Name)
+	}
+}
+
+func (e *exposition) clock(c *guestapi.Clock) {
+	if c == nil {
+		return
+	}
+	e.family("sov_clock_kept", "gauge", "1 when a source keeps the clock and nothing is wrong with it.")
+	e.sample(truth(c.Fault == "" && !c.LastSync.IsZero()), "source", c.Source)
+	if c.LastSync.IsZero() {
+		return
+	}
+	e.family("sov_clock_offset_seconds", "gauge", "How far the clock was behind when it was last compared.")
+	e.sample(c.Offset)
+	e.family("sov_clock_compared_timestamp_seconds", "gauge", "When that was.")
+	e.sample(float64(c.LastSync.UnixMilli()) / float64(time.Second/time.Millisecond))
+}
+
+// ownDescriptors is how many file descriptors this process has open, beside the one that finds out.
+func ownDescriptors() int {
+	entries, _ := os.ReadDir("/proc/self/fd")
+	return len(entries) - 1
+}

@@ -1,0 +1,138 @@
+//go:build linux
+
+package network
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/sovereign-sql/sov/internal/contract/configdisk"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+)
+
+// pollInterval is the pause between two looks for the interface.
+const pollInterval = 20 * time.Millisecond
+
+// resolvConf is where /etc/resolv.conf of the image points to.
+const resolvConf = "/run/resolv.conf"
+
+// UpLoopback brings up lo, with 127.0.0.1.
+func UpLoopback() error {
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return fmt.Errorf("bring up lo: %w", err)
+	}
+	if err := netlink.LinkSetUp(lo); err != nil {
+		return fmt.Errorf("bring up lo: %w", err)
+	}
+	return nil
+}
+
+// Configure gives the guest's interface its address, routes and name servers, and returns
+// the interface's name.
+func Configure(spec guestspec.Network, n configdisk.Network) (string, error) {
+	name, err := findInterface(spec)
+	if err != nil {
+		return "", err
+	}
+	if err := configureInterface(name, n); err != nil {
+		return "", fmt.Errorf("configure %s: %w", name, err)
+	}
+	return name, writeResolvConf(n.DNS)
+}
+
+// findInterface returns the interface that spec means, waiting for it to appear.
+func findInterface(spec guestspec.Network) (string, error) {
+	for deadline := time.Now().Add(time.Duration(spec.Wait)); ; time.Sleep(pollInterval) {
+		// The entries are sorted: the first of several is always the same.
+		entries, err := os.ReadDir("/sys/class/net")
+		if err != nil {
+			return "", fmt.Errorf("list network interfaces: %w", err)
+		}
+		for _, e := range entries {
+			if e.Name() == spec.Interface || spec.Interface == "" && driver(e.Name()) == spec.Driver {
+				return e.Name(), nil
+			}
+		}
+		if time.Now().After(deadline) {
+			if spec.Interface != "" {
+				return "", fmt.Errorf("there is no network interface %s", spec.Interface)
+			}
+			return "", fmt.Errorf("there is no network interface of the driver %s", spec.Driver)
+		}
+	}
+}
+
+// driver is the name of the kernel driver behind an interface, empty for a virtual one.
+func driver(name string) string {
+	target, err := os.Readlink(filepath.Join("/sys/class/net", name, "device/driver"))
+	if err != nil {
+		return ""
+	}
+	return filepath.Base(target)
+}
+
+func configureInterface(name string, n configdisk.Network) error {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	if n.MTU != 0 {
+		if err := netlink.LinkSetMTU(link, n.MTU); err != nil {
+			return fmt.Errorf("set MTU %d: %w", n.MTU, err)
+		}
+	}
+	if err := netlink.LinkSetUp(link); err != nil {
+		return fmt.Errorf("bring up: %w", err)
+	}
+	if !n.Address.IsValid() {
+		return nil
+	}
+	if err := netlink.AddrReplace(link, &netlink.Addr{IPNet: ipNet(n.Address)}); err != nil {
+		return fmt.Errorf("add address %s: %w", n.Address, err)
+	}
+	if !n.Gateway.IsValid() {
+		return nil
+	}
+	route := &netlink.Route{LinkIndex: link.Attrs().Index, Gw: n.Gateway.AsSlice(), Dst: ipNet(netip.PrefixFrom(unspecified(n.Gateway), 0))}
+	if !n.Address.Contains(n.Gateway) {
+		// A gateway outside the prefix is on this link too.
+		route.Flags = int(netlink.FLAG_ONLINK)
+	}
+	if err := netlink.RouteReplace(route); err != nil {
+		return fmt.Errorf("add default route via %s: %w", n.Gateway, err)
+	}
+	return nil
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+// unspecified is the all-zero address of a's family.
+func unspecified(a netip.Addr) netip.Addr {
+	if a.Is4() {
+		return netip.IPv4Unspecified()
+	}
+	return netip.IPv6Unspecified()
+}
+
+// writeResolvConf names the servers in the file that libc and Go read.
+func writeResolvConf(servers []netip.Addr) error {
+	var b strings.Builder
+	b.WriteString("# written by sov-init from the config disk\n")
+	for _, s := range servers {
+		fmt.Fprintf(&b, "nameserver %s\n", s)
+	}
+	if err := os.WriteFile(resolvConf, []byte(b.String()), 0o644); err != nil {
+		return fmt.Errorf("name the DNS servers: %w", err)
+	}
+	return nil
+}

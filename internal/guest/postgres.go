@@ -1,0 +1,125 @@
+//go:build linux
+
+package guest
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sovereign-sql/sov/internal/contract/backup"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/guest/cluster"
+)
+
+func preparePostgres(ctx context.Context, args []string, _ io.Reader, stderr io.Writer) error {
+	p := cluster.Preparation{Output: stderr}
+	flags := newFlags("postgres-prepare", stderr)
+	flags.StringVar(&p.Data, "data", "", "the data `directory`")
+	flags.StringVar(&p.Bin, "bin", "", "the `directory` of postgres and initdb")
+	flags.StringVar(&p.User, "user", "", "the `user` to whom the cluster belongs")
+	if err := parse(flags, args); err != nil {
+		return err
+	}
+	p.InitArgs = flags.Args()
+	return p.Run(ctx)
+}
+
+func ensureAccount(ctx context.Context, args []string, _ io.Reader, stderr io.Writer) error {
+	var a cluster.Account
+	flags := newFlags("postgres-account", stderr)
+	socket := flags.String("socket", "", "the `path` of the server's socket")
+	flags.StringVar(&a.Role, "role", "", "the `role` that may log in")
+	flags.StringVar(&a.Database, "database", "", "the `name` of its database")
+	flags.BoolVar(&a.Superuser, "superuser", false, "the role may do everything")
+	if err := parse(flags, args); err != nil {
+		return err
+	}
+	did, err := a.Ensure(ctx, *socket)
+	for _, line := range did {
+		fmt.Fprintln(stderr, line)
+	}
+	return err
+}
+
+func setPassword(ctx context.Context, args []string, stdin io.Reader, stderr io.Writer) error {
+	flags := newFlags("postgres-role", stderr)
+	socket := flags.String("socket", "", "the `path` of the server's socket")
+	role := flags.String("role", "", "the `role` to change")
+	if err := parse(flags, args); err != nil {
+		return err
+	}
+	password, err := io.ReadAll(io.LimitReader(stdin, guestspec.MaxSecret)) // no secret is longer
+	if err != nil {
+		return fmt.Errorf("read the password: %w", err)
+	}
+	changed, err := cluster.SetPassword(ctx, *socket, *role, string(password))
+	if changed {
+		fmt.Fprintf(stderr, "the password of role %s was set\n", *role)
+	}
+	return err
+}
+
+// backUp is the step postgres-backup.
+func backUp(ctx context.Context, args []string, _ io.Reader, stderr io.Writer) error {
+	s, err := serverOf("postgres-backup", args, stderr)
+	if err != nil {
+		return err
+	}
+	return s.Backup(ctx, os.Stdout)
+}
+
+// restore is the step postgres-restore.
+func restore(ctx context.Context, args []string, stdin io.Reader, stderr io.Writer) error {
+	s, err := serverOf("postgres-restore", args, stderr)
+	if err != nil {
+		return err
+	}
+	signal.Ignore(unix.SIGPIPE) // the caller may be gone: a started restore is undone all the same
+	events := make(chan backup.Event)
+	go func() {
+		did, err := s.Restore(ctx, stdin, func(text string) { events <- backup.Event{Progress: text} })
+		if err != nil {
+			events <- backup.Event{Fault: err.Error()}
+		} else {
+			events <- backup.Event{Done: did}
+		}
+		close(events)
+	}()
+	return writeEvents(events, os.Stdout)
+}
+
+// writeEvents writes events, and an empty one after a while without any.
+func writeEvents(events <-chan backup.Event, w io.Writer) error {
+	const quiet = 5 * time.Second
+	out := json.NewEncoder(w)
+	var failed error // to write: the restore goes on to its end all the same
+	for {
+		var e backup.Event
+		select {
+		case next, more := <-events:
+			if !more {
+				return failed
+			}
+			e = next
+		case <-time.After(quiet):
+		}
+		if err := out.Encode(e); err != nil {
+			failed = err
+		}
+	}
+}
+
+func serverOf(step string, args []string, stderr io.Writer) (cluster.Server, error) {
+	var s cluster.Server
+	flags := newFlags(step, stderr)
+	flags.StringVar(&s.Socket, "socket", "", "the `path` of the server's socket")
+	flags.StringVar(&s.Bin, "bin", "", "the `directory` of the server's programs")
+	return s, parse(flags, args)
+}

@@ -1,0 +1,180 @@
+//go:build linux
+
+package process
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strconv"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Reaper starts processes and waits for them, and for every orphan that the kernel hands to
+// PID 1. Only one place may wait: a second one would race it for the same status.
+type Reaper struct {
+	// mu is held while a process is forked and entered into children, and while statuses are
+	// collected: a process that ends at once is in the map before its status is looked for, and
+	// one that is signalled is not yet reaped, so its number cannot have passed to another.
+	mu       sync.Mutex
+	children map[int]*Process
+	orphans  int // reaped so far
+	ownScore int // oom_score_adj of this process
+
+	spawn func(name string, fn func())
+}
+
+// A Process is a child that a Reaper started.
+type Process struct {
+	PID   int
+	Ended <-chan struct{} // closed once the process has ended and is reaped
+
+	reaper  *Reaper
+	program string
+	ended   chan struct{}      // Ended, for the reaper to close
+	status  syscall.WaitStatus // valid after ended
+}
+
+// NewReaper starts to collect the children of this process. There can be only one. spawn runs its
+// second argument in a goroutine; the first is the goroutine's name.
+func NewReaper(spawn func(name string, fn func())) *Reaper {
+	r := &Reaper{children: map[int]*Process{}, spawn: spawn}
+	signals := make(chan os.Signal, 1) // one pending is enough: collect takes all there are
+	signal.Notify(signals, syscall.SIGCHLD)
+	spawn("reaper", func() {
+		r.collect() // what ended before
+		for range signals {
+			r.collect()
+		}
+	})
+	return r
+}
+
+// collect takes the status of every child that has ended.
+func (r *Reaper) collect() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for {
+		var status syscall.WaitStatus
+		pid, err := syscall.Wait4(-1, &status, syscall.WNOHANG, nil)
+		if errors.Is(err, syscall.EINTR) {
+			continue
+		}
+		if err != nil || pid <= 0 { // ECHILD: there are none; 0: none has ended
+			return
+		}
+		p, ours := r.children[pid]
+		if !ours {
+			r.orphans++
+			continue
+		}
+		delete(r.children, pid)
+		p.status = status
+		close(p.ended)
+	}
+}
+
+// start runs the program argv[0]. oomScoreAdj becomes the process's own before its first
+// instruction, by way of being that of PID 1 at the fork.
+func (r *Reaper) start(argv []string, attr *syscall.ProcAttr, oomScoreAdj int) (*Process, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if oomScoreAdj != r.ownScore {
+		if err := setOOMScoreAdj(oomScoreAdj); err != nil {
+			return nil, err
+		}
+		defer setOOMScoreAdj(r.ownScore)
+	}
+	pid, err := syscall.ForkExec(argv[0], argv, attr)
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", argv[0], err)
+	}
+	ended := make(chan struct{})
+	p := &Process{PID: pid, Ended: ended, reaper: r, program: argv[0], ended: ended}
+	r.children[pid] = p
+	return p, nil
+}
+
+// Protect exempts this process from the kernel's OOM killer: if PID 1 is killed, the machine stops.
+func (r *Reaper) Protect() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := setOOMScoreAdj(neverKilled); err != nil {
+		return err
+	}
+	r.ownScore = neverKilled
+	return nil
+}
+
+// neverKilled is OOM_SCORE_ADJ_MIN (include/uapi/linux/oom.h).
+const neverKilled = -1000
+
+func setOOMScoreAdj(n int) error {
+	if err := os.WriteFile("/proc/self/oom_score_adj", []byte(strconv.Itoa(n)), 0); err != nil {
+		return fmt.Errorf("set the OOM score of a process to be: %w", err)
+	}
+	return nil
+}
+
+// Orphans is the number of processes reaped so far that this Reaper did not start.
+func (r *Reaper) Orphans() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.orphans
+}
+
+// Signal sends s to p. It does nothing when p has ended.
+func (p *Process) Signal(s syscall.Signal) {
+	p.signalTarget(p.PID, s)
+}
+
+// SignalGroup sends s to p's process group while p is its unreaped leader.
+func (p *Process) SignalGroup(s syscall.Signal) {
+	p.signalTarget(-p.PID, s)
+}
+
+func (p *Process) signalTarget(target int, s syscall.Signal) {
+	p.reaper.mu.Lock()
+	defer p.reaper.mu.Unlock()
+	if p.reaper.children[p.PID] == p {
+		syscall.Kill(target, s) // it may be a zombie: that is not worth an error
+	}
+}
+
+// Outcome says how p ended, as in "exit status 1" or "killed by SIGSEGV". p has ended.
+func (p *Process) Outcome() string { return describe(p.status) }
+
+// Err returns an *ExitError unless p ended with exit status 0. p has ended.
+func (p *Process) Err() error {
+	if p.status.ExitStatus() != 0 {
+		return &ExitError{p.program, p.status}
+	}
+	return nil
+}
+
+// An ExitError says that a process ended with another status than exit status 0.
+type ExitError struct {
+	Program string
+	Status  syscall.WaitStatus
+}
+
+func (e *ExitError) Error() string { return e.Program + ": " + describe(e.Status) }
+
+func describe(status syscall.WaitStatus) string {
+	if status.Signaled() {
+		return "killed by " + signalName(status.Signal())
+	}
+	return "exit status " + strconv.Itoa(status.ExitStatus())
+}
+
+// signalName is the name of s, such as SIGTERM.
+func signalName(s syscall.Signal) string {
+	if name := unix.SignalName(s); name != "" {
+		return name
+	}
+	return s.String()
+}

@@ -1,0 +1,325 @@
+//go:build linux
+
+package supervision
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/guest/filesystem"
+	"github.com/sovereign-sql/sov/internal/guest/journal"
+	"github.com/sovereign-sql/sov/internal/guest/process"
+)
+
+// tailLines is how many lines of a service's output its status shows.
+const tailLines = 10
+
+// A service is one of the guest's services over all of its lives.
+type service struct {
+	sup  *Supervisor
+	spec guestspec.Service
+
+	ctx    context.Context // done when the service is to stop
+	cancel context.CancelCauseFunc
+	gone   chan struct{} // closed when it will not run again
+
+	// Guarded by sup.mu.
+	state  guestapi.Service
+	starts int
+	tail   []string
+}
+
+func newService(sup *Supervisor, spec guestspec.Service) *service {
+	s := &service{sup: sup, spec: spec, gone: make(chan struct{})}
+	s.ctx, s.cancel = context.WithCancelCause(context.Background())
+	s.state = guestapi.Service{Name: spec.Name, State: guestapi.StateWaiting, Since: sup.config.Now()}
+	return s
+}
+
+// live runs the service until it is not to run again.
+func (s *service) live() {
+	defer close(s.gone)
+	if err := s.sup.await(s.ctx, s.spec.After); err != nil {
+		s.set(guestapi.StateStopped, "")
+		return
+	}
+	if reason := s.lacking(); reason != "" {
+		s.log(journal.Info, "is off", "reason", reason)
+		s.set(guestapi.StateOff, reason)
+		s.sup.reportReady()
+		return
+	}
+	for s.ctx.Err() == nil {
+		err := s.runOnce()
+		if s.ctx.Err() != nil {
+			break
+		}
+		if !s.again(err) {
+			return
+		}
+		select {
+		case <-time.After(s.countFailure(err)):
+		case <-s.ctx.Done():
+		}
+	}
+	s.set(guestapi.StateStopped, "")
+}
+
+// lacking says what keeps the service from being started at all, if anything.
+func (s *service) lacking() string {
+	c := s.spec.StartIf
+	if c == nil {
+		return ""
+	}
+	var missing []string
+	if c.Secret != "" {
+		if _, ok := s.sup.config.Secrets[c.Secret]; ok {
+			return ""
+		}
+		missing = append(missing, "no secret "+c.Secret+" on the config disk")
+	}
+	if c.File != "" {
+		if st, err := os.Stat(c.File); err == nil && st.Size() > 0 {
+			return ""
+		}
+		missing = append(missing, "no "+c.File)
+	}
+	return "there is " + strings.Join(missing, " and ")
+}
+
+// again decides whether a service that ended with err (nil: exit status 0) runs again, and notes
+// its state if not.
+func (s *service) again(err error) bool {
+	policy := s.spec.Restart.Policy
+	switch {
+	case permanent(err):
+		reason := s.lastLine(err.Error())
+		s.log(journal.Error, "failed and is not started again", "error", reason)
+		s.set(guestapi.StateFailed, reason)
+		return false
+	case policy == guestspec.Always, policy == guestspec.OnFailure && err != nil:
+		return true
+	case err != nil:
+		s.log(journal.Error, "failed", "error", err)
+		s.set(guestapi.StateFailed, err.Error())
+		return false
+	default:
+		s.log(journal.Info, "done")
+		s.set(guestapi.StateDone, "")
+		s.sup.reportReady()
+		return false
+	}
+}
+
+// countFailure notes that the service ended and returns how long to wait before the next start.
+func (s *service) countFailure(err error) time.Duration {
+	reason := "exit status 0"
+	if err != nil {
+		reason = err.Error()
+	}
+	r := s.spec.Restart
+	s.sup.mu.Lock()
+	if s.state.State == guestapi.StateReady && s.sup.config.Now().Sub(s.state.Since) >= time.Duration(r.Reset) {
+		s.state.Failures = 0
+	}
+	s.state.Failures++
+	failures := s.state.Failures
+	s.sup.mu.Unlock()
+	delay := backoff(r, failures)
+	s.log(journal.Warn, "ended", "reason", reason, "failures", failures, "next_start_in", delay)
+	if failures == r.Limit {
+		s.log(journal.Error, "crashes again and again; it is still tried", "reason", reason)
+	}
+	state := guestapi.StateBackoff
+	if failures >= r.Limit {
+		state = guestapi.StateLooping
+	}
+	s.set(state, reason)
+	return delay
+}
+
+// permanent reports whether err says that trying again cannot help.
+func permanent(err error) bool {
+	var e *process.ExitError
+	return errors.As(err, &e) && e.Status.ExitStatus() == guestspec.ExitPermanent
+}
+
+// backoff doubles from r.Backoff with each failure in a row, up to r.MaxBackoff.
+func backoff(r guestspec.Restart, failures int) time.Duration {
+	d := time.Duration(r.Backoff)
+	for ; failures > 1 && d < time.Duration(r.MaxBackoff); failures-- {
+		d *= 2
+	}
+	return min(d, time.Duration(r.MaxBackoff))
+}
+
+// runOnce is one life of the service, from its preparation to the end of all its processes.
+func (s *service) runOnce() error {
+	s.setComingUp()
+	if err := s.prepare(); err != nil {
+		return err
+	}
+	t, err := s.command(s.spec.Command, s.spec.User).Start(s.sup.config.Reaper)
+	if err != nil {
+		return err
+	}
+	s.setStarted(t.PID)
+	ctx, cancel := context.WithCancelCause(s.ctx)
+	ready := make(chan struct{})
+	s.sup.config.Spawn("readiness of "+s.spec.Name, func() {
+		defer close(ready)
+		s.becomeReady(ctx)
+	})
+	select {
+	case <-t.Ended:
+	case <-s.ctx.Done():
+		s.stop(t)
+	}
+	cancel(errors.New("the service ended"))
+	<-ready
+	t.CleanUp()
+	return s.ended(t)
+}
+
+// stop ends a running service as it wants to be ended.
+func (s *service) stop(t *process.Task) {
+	if !t.Stop(unix.SignalNum(s.spec.Stop.Signal), time.Duration(s.spec.Stop.Timeout)) {
+		s.log(journal.Error, "cannot be killed and is left behind", "pid", t.PID)
+	}
+}
+
+// ended says how t ended, to the log if it was asked to and to the caller if not.
+func (s *service) ended(t *process.Task) error {
+	select {
+	case <-t.Ended:
+	default:
+		return context.Cause(s.ctx) // it cannot be killed
+	}
+	if s.ctx.Err() != nil {
+		s.log(journal.Info, "stopped", "end", t.Outcome())
+		return nil
+	}
+	return t.Err()
+}
+
+// prepare makes ready what the service needs before it starts.
+func (s *service) prepare() error {
+	for _, d := range s.spec.Directories {
+		if err := filesystem.MakeDirectory(d); err != nil {
+			return err
+		}
+	}
+	for _, step := range s.spec.Prepare {
+		if err := s.step(s.ctx, step); err != nil {
+			return fmt.Errorf("prepare: %w", err)
+		}
+	}
+	for _, t := range s.spec.Tmpfs {
+		if err := filesystem.MountTmpfs(t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// becomeReady waits until the service does its work, runs the steps that follow and says so.
+func (s *service) becomeReady(ctx context.Context) {
+	late := time.AfterFunc(time.Duration(s.spec.Ready.Timeout), func() {
+		s.log(journal.Warn, "is not ready yet", "after", s.spec.Ready.Timeout)
+		s.setReason(fmt.Sprintf("not ready %s after its start", s.spec.Ready.Timeout))
+	})
+	defer late.Stop()
+	if err := s.probe(ctx); err != nil {
+		return
+	}
+	for _, step := range s.spec.PostReady {
+		for failures := 1; ; failures++ {
+			err := s.step(ctx, step)
+			if ctx.Err() != nil {
+				return
+			}
+			if err == nil {
+				break
+			}
+			s.log(journal.Warn, "a step after its start failed", "error", err)
+			s.setReason("after its start: " + err.Error())
+			select {
+			case <-time.After(backoff(s.spec.Restart, failures)):
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+	if s.isTask() {
+		return // it is done when it has ended well
+	}
+	s.setReady(ctx)
+}
+
+// isTask reports whether the service does its work by ending, so that nothing that comes after it
+// may start before.
+func (s *service) isTask() bool {
+	r := s.spec.Ready
+	return s.spec.Restart.Policy == guestspec.Never && r.TCP == "" && r.Unix == "" && r.Postgres == "" && len(r.Command) == 0
+}
+
+// step runs one step to its end.
+func (s *service) step(ctx context.Context, step guestspec.Step) error {
+	c := s.command(step.Command, step.User)
+	if step.User != s.spec.User {
+		c.Group = ""
+	}
+	if step.Secret != "" {
+		secret, ok := s.sup.config.Secrets[step.Secret]
+		if !ok && !step.SecretOptional {
+			s.log(journal.Warn, "a step is skipped: its secret is not on the config disk", "secret", step.Secret)
+			return nil
+		}
+		c.Stdin = []byte(secret)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(step.Timeout), fmt.Errorf("it took longer than %s", step.Timeout))
+	defer cancel()
+	return c.Run(ctx, s.sup.config.Reaper)
+}
+
+// command is argv as it is run for this service.
+func (s *service) command(argv []string, user string) process.Command {
+	return process.Command{
+		Argv: argv, User: user, Group: s.spec.Group, Path: s.sup.config.Path, Env: s.spec.Env, Dir: s.spec.Dir,
+		Name: s.spec.Name, OOMScoreAdj: s.spec.OOMScoreAdj, Line: s.printed,
+	}
+}
+
+// printed takes one line of the service's output.
+func (s *service) printed(line string) {
+	line = journal.Redact(s.sup.config.Secrets, line)
+	s.sup.config.Console.Output(s.spec.Name, line)
+	s.sup.mu.Lock()
+	defer s.sup.mu.Unlock()
+	if len(s.tail) == tailLines {
+		s.tail = append(s.tail[:0], s.tail[1:]...)
+	}
+	s.tail = append(s.tail, line)
+}
+
+// lastLine is the last line that the service printed, or else what.
+func (s *service) lastLine(what string) string {
+	s.sup.mu.Lock()
+	defer s.sup.mu.Unlock()
+	if len(s.tail) == 0 {
+		return what
+	}
+	return s.tail[len(s.tail)-1]
+}
+
+func (s *service) log(level, text string, attrs ...any) {
+	s.sup.config.Console.Log(level, s.spec.Name, text, attrs...)
+}

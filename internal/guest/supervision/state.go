@@ -1,0 +1,76 @@
+//go:build linux
+
+package supervision
+
+import (
+	"context"
+	"slices"
+
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/guest/journal"
+)
+
+// change alters the state under the lock and wakes the goroutines that wait for a change.
+func (s *service) change(alter func(*guestapi.Service)) {
+	s.sup.mu.Lock()
+	alter(&s.state)
+	close(s.sup.changed)
+	s.sup.changed = make(chan struct{})
+	s.sup.mu.Unlock()
+}
+
+// set enters a state in which no main process runs.
+func (s *service) set(state, reason string) {
+	s.change(func(v *guestapi.Service) {
+		v.State, v.Since, v.Reason, v.PID = state, s.sup.config.Now(), reason, 0
+	})
+}
+
+// setStarted notes that the main process runs.
+func (s *service) setStarted(pid int) {
+	s.log(journal.Info, "started", "pid", pid)
+	s.change(func(v *guestapi.Service) {
+		v.PID = pid
+		if s.starts++; s.starts > 1 {
+			v.Restarts++
+		}
+	})
+}
+
+// setReason says why the service is not ready yet.
+func (s *service) setReason(reason string) {
+	s.change(func(v *guestapi.Service) { v.Reason = reason })
+}
+
+// setReady enters the state ready unless ctx is done: the service may have ended meanwhile.
+func (s *service) setReady(ctx context.Context) {
+	ready := false
+	s.change(func(v *guestapi.Service) {
+		if ready = ctx.Err() == nil; ready {
+			v.State, v.Since, v.Reason = guestapi.StateReady, s.sup.config.Now(), ""
+			if v.ReadyIn == 0 {
+				v.ReadyIn = s.sup.config.Uptime().Seconds()
+			}
+		}
+	})
+	if ready {
+		s.log(journal.Info, "ready")
+		s.sup.reportReady()
+	}
+}
+
+// setComingUp notes that the service is on its way up. One that crashes again and again is
+// reported as that until it is ready.
+func (s *service) setComingUp() {
+	s.change(func(v *guestapi.Service) {
+		v.PID = 0
+		if v.State != guestapi.StateLooping {
+			v.State, v.Since, v.Reason = guestapi.StateStarting, s.sup.config.Now(), ""
+		}
+	})
+}
+
+// usable reports whether services that come after this one may start. The caller holds sup.mu.
+func (s *service) usable() bool {
+	return slices.Contains([]string{guestapi.StateReady, guestapi.StateDone, guestapi.StateOff}, s.state.State)
+}

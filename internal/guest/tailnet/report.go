@@ -1,0 +1,69 @@
+package tailnet
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+)
+
+// Report is the tailnet's part of the guest's status. The daemon listens on socket and runs as
+// service; hasKey says whether the config disk has an auth key. A fault may repeat what the control
+// server said, and with it the key: the caller redacts it.
+func Report(ctx context.Context, socket string, service guestapi.Service, hasKey bool) guestapi.Tailnet {
+	if service.State == guestapi.StateOff {
+		return guestapi.Tailnet{State: guestapi.TailnetOff, Fault: service.Reason + ": to join a tailnet, set the secret tailscale to an auth key and restart"}
+	}
+	status, err := NewClient(socket).status(ctx)
+	if err != nil {
+		fault := err.Error()
+		if service.State != guestapi.StateReady {
+			fault = fmt.Sprintf("tailscaled is %s: %s", service.State, service.Reason)
+		}
+		return guestapi.Tailnet{State: stateNoState, Fault: fault}
+	}
+	return describe(status, hasKey)
+}
+
+// describe puts into the endpoint's words what tailscaled says of itself.
+func describe(s *daemonStatus, hasKey bool) guestapi.Tailnet {
+	t := guestapi.Tailnet{State: s.State, Fault: fault(s, hasKey)}
+	if s.Self == nil {
+		return t
+	}
+	t.Hostname, t.Online = s.Self.name(), s.Self.Online
+	for _, address := range s.Self.TailscaleIPs {
+		t.Addresses = append(t.Addresses, address.String())
+	}
+	if s.Self.KeyExpiry != nil {
+		t.KeyExpiry = *s.Self.KeyExpiry
+	}
+	return t
+}
+
+// fault says what keeps the node from its tailnet, and what to do.
+func fault(s *daemonStatus, hasKey bool) string {
+	said := ""
+	if len(s.Health) > 0 {
+		said = "; tailscaled says: " + strings.Join(s.Health, "; ")
+	}
+	switch {
+	case s.State == stateNeedsMachineAuth:
+		return "the node waits for an administrator of the tailnet to approve it"
+	case s.State == stateStopped:
+		return "the node was taken off its tailnet by hand: `tailscale up` brings it back"
+	case s.State == stateNeedsLogin && s.HaveNodeKey:
+		return "the tailnet does not take the node's key any more (it has expired, or the machine was removed): renew it in the tailnet's " +
+			"administration, or remove /data/tailscale/tailscaled.state and give a new auth key as the secret tailscale" + said
+	case s.State == stateNeedsLogin && !hasKey:
+		return "the node has not joined and there is no auth key: set the secret tailscale and restart"
+	case s.State == stateNeedsLogin:
+		return "the node has not joined yet: the auth key may be used up, expired or wrong, or the control server out of reach" + said
+	case s.State == stateNoState:
+		return "the node waits for the control server to answer" + said
+	case s.State == stateRunning && (s.Self == nil || !s.Self.Online):
+		return "the control server is not heard of" + said
+	}
+	return ""
+}

@@ -1,0 +1,234 @@
+// Package offlinebundle writes offline bundles: one file with everything that a
+// locked build reads from outside. Package offline is their format.
+package offlinebundle
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/sovereign-sql/sov/internal/contract/lock"
+	"github.com/sovereign-sql/sov/internal/contract/offline"
+	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/stages/base"
+	"github.com/sovereign-sql/sov/stages/kernel"
+	"github.com/sovereign-sql/sov/stages/output"
+	"github.com/sovereign-sql/sov/stages/packages"
+	"github.com/sovereign-sql/sov/stages/resolve"
+	"github.com/sovereign-sql/sov/stages/tailscale"
+)
+
+// A Report describes a bundle that was written.
+type Report struct {
+	Path        string         `json:"path"`
+	Size        int64          `json:"size"`         // bytes
+	Items       map[string]int `json:"items"`        // number of each kind
+	LockWritten bool           `json:"lock_written"` // the lock had no entry, and one was resolved
+}
+
+// Write writes one file with everything that a build of the recipe's lock
+// entry reads from outside: image, packages, the kernel's source, the modules of
+// Tailscale, the recipe and the lock. What the cache does not have is fetched
+// now. The file gets its name when it is complete. The same lock gives the same file.
+func Write(ctx context.Context, o resolve.Options, path string) (*Report, error) {
+	r, err := resolve.Open(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	entry, written, err := r.Entry(ctx)
+	if err != nil {
+		return nil, err
+	}
+	g := &gathering{Resolver: r, open: map[offline.Item]func() (io.ReadCloser, error){}}
+	defer func() { os.RemoveAll(g.scratch) }()
+	if err := g.gather(ctx, entry); err != nil {
+		return nil, fmt.Errorf("gather what recipe %s for %s is made from: %w", r.Recipe.Name, r.Arch, err)
+	}
+	report := &Report{Path: path, Items: map[string]int{}, LockWritten: written}
+	for _, i := range g.index.Items {
+		report.Items[string(i.Kind)]++
+	}
+	err = r.Do(ctx, "write bundle", func(ctx context.Context, t *pipeline.Task) error {
+		report.Size, err = g.write(ctx, path, t)
+		return err
+	})
+	return report, err
+}
+
+// A gathering collects the items of a bundle.
+type gathering struct {
+	*resolve.Resolver
+	index   offline.Index
+	open    map[offline.Item]func() (io.ReadCloser, error)
+	scratch string // folder, removed at the end
+}
+
+func (g *gathering) add(kind offline.Kind, name string, b pipeline.Blob, open func() (io.ReadCloser, error)) {
+	item := offline.Item{Kind: kind, Name: name, Size: b.Size, SHA256: b.Digest.Hex()}
+	g.index.Items = append(g.index.Items, item)
+	g.open[item] = open
+}
+
+func (g *gathering) addBytes(kind offline.Kind, name string, text []byte) {
+	g.add(kind, name, pipeline.Blob{Digest: pipeline.DigestOf(text), Size: int64(len(text))},
+		func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(text)), nil })
+}
+
+func (g *gathering) addBlob(kind offline.Kind, name string, b pipeline.Blob) {
+	g.add(kind, name, b, func() (io.ReadCloser, error) { return g.Store.Open(b) })
+}
+
+func (g *gathering) gather(ctx context.Context, entry *lock.Entry) error {
+	g.index.Format, g.index.Recipe, g.index.Arch = offline.Format, g.Recipe.Name, g.Arch
+	var file lock.File
+	file.Put(*entry)
+	g.addBytes(offline.Recipe, g.Recipe.Name, g.RecipeText)
+	g.addBytes(offline.Lock, offline.LockName, file.Encode())
+	made, err := g.Run(ctx, g.Base(entry), g.Packages(entry))
+	if err != nil {
+		return err
+	}
+	if err := g.image(made, entry); err != nil {
+		return err
+	}
+	if err := g.packageFiles(made, entry); err != nil {
+		return err
+	}
+	if entry.Kernel != nil && g.Kernel == "" {
+		if err := g.kernelArchive(ctx, *entry.Kernel); err != nil {
+			return err
+		}
+	}
+	if g.Recipe.Tailscale.Enabled {
+		return g.modules(ctx)
+	}
+	return nil
+}
+
+func (g *gathering) image(made output.Source, entry *lock.Entry) error {
+	var about base.Image
+	if err := output.ReadJSON(made, base.Name, base.ImageFile, &about); err != nil {
+		return err
+	}
+	if b, ok := output.Find(made, base.Name, base.ManifestFile); ok { // an image written by docker save has none
+		g.addBlob(offline.ImageManifest, entry.Image.Digest, b)
+	}
+	if b, ok := output.Find(made, base.Name, base.ConfigFile); ok {
+		g.addBlob(offline.ImageConfig, entry.Image.Digest, b)
+	}
+	seen := map[string]bool{}
+	for i, id := range about.DiffIDs {
+		b, ok := output.Find(made, base.Name, base.LayerFile(i))
+		if !ok {
+			return fmt.Errorf("layer %s of the image is missing", id)
+		}
+		if !seen[id] {
+			g.addBlob(offline.Layer, id, b)
+		}
+		seen[id] = true
+	}
+	return nil
+}
+
+func (g *gathering) packageFiles(made output.Source, entry *lock.Entry) error {
+	for _, p := range entry.Packages {
+		b, ok := output.Find(made, packages.Name, packages.FileOutput(p))
+		if !ok {
+			return fmt.Errorf("package %s-%s is missing", p.Name, p.Version)
+		}
+		g.addBlob(offline.Package, p.Checksum, b)
+	}
+	return nil
+}
+
+func (g *gathering) kernelArchive(ctx context.Context, k lock.Kernel) error {
+	return g.Do(ctx, "kernel source", func(ctx context.Context, t *pipeline.Task) error {
+		b, err := kernel.FetchLocked(ctx, kernel.ResolveOptions{Store: g.Store, Fetch: g.Client, Bundle: g.OfflineBundle, Task: t}, k)
+		if err == nil {
+			g.addBlob(offline.KernelSource, k.SHA256, b)
+		}
+		return err
+	})
+}
+
+func (g *gathering) modules(ctx context.Context) (err error) {
+	if g.scratch, err = os.MkdirTemp("", "sov-bundle-"); err != nil {
+		return err
+	}
+	return g.Do(ctx, "modules", func(ctx context.Context, t *pipeline.Task) error {
+		files, root, err := tailscale.Modules(ctx, tailscale.Options{Arch: g.Arch, Offline: g.Offline, Bundle: g.OfflineBundle}, g.scratch, t)
+		if err != nil {
+			return err
+		}
+		for _, name := range files {
+			path := filepath.Join(root, filepath.FromSlash(name))
+			b, err := blobOfFile(path)
+			if err != nil {
+				return err
+			}
+			g.add(offline.Module, name, b, func() (io.ReadCloser, error) { return os.Open(path) })
+		}
+		return nil
+	})
+}
+
+func blobOfFile(path string) (pipeline.Blob, error) {
+	content, err := os.ReadFile(path)
+	return pipeline.Blob{Digest: pipeline.DigestOf(content), Size: int64(len(content))}, err
+}
+
+// write writes a file beside path and renames it when it is complete.
+func (g *gathering) write(ctx context.Context, path string, t *pipeline.Task) (size int64, err error) {
+	for _, i := range g.index.Items {
+		t.Grow(i.Size)
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".new-")
+	if err != nil {
+		return 0, fmt.Errorf("write bundle: %w", err)
+	}
+	defer os.Remove(tmp.Name())
+	defer tmp.Close()
+	err = offline.Write(tmp, &g.index, func(i offline.Item) (io.ReadCloser, error) {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		body, err := g.open[i]()
+		if err != nil {
+			return nil, err
+		}
+		return struct {
+			io.Reader
+			io.Closer
+		}{t.Reader(body), body}, nil
+	})
+	if err == nil {
+		err = errors.Join(tmp.Chmod(0o644), tmp.Sync())
+	}
+	if err != nil {
+		return 0, err
+	}
+	info, err := tmp.Stat()
+	if err == nil {
+		err = os.Rename(tmp.Name(), path)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("write bundle: %w", err)
+	}
+	return info.Size(), nil
+}
+
+// Recipe returns the source of the recipe in a bundle.
+func Recipe(path string) (name string, text []byte, err error) {
+	b, err := offline.Open(path)
+	if err != nil {
+		return "", nil, err
+	}
+	defer b.Close()
+	text, err = b.Bytes(offline.Recipe, b.Recipe)
+	return b.Recipe, text, err
+}

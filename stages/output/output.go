@@ -1,0 +1,100 @@
+// Package output reads and writes what stages hand to each other besides files
+// of the root file system: small JSON files that describe what a stage made.
+package output
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/sovereign-sql/sov/pipeline"
+)
+
+// Version adds the version of a stage's outputs to its key, as the first field.
+// A stage raises its version when the same inputs come to other bytes, so that
+// what older versions of sov left in caches is not used.
+func Version(k *pipeline.Key, version int) { k.Add("version", version) }
+
+// JSON encodes v for people to read: indented, with a newline at the end.
+func JSON(v any) ([]byte, error) {
+	text, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	return append(text, '\n'), nil
+}
+
+// WriteJSON makes v the output called name.
+func WriteJSON(j *pipeline.Job, name string, v any) error {
+	text, err := JSON(v)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", name, err)
+	}
+	_, err = j.Write(name, text)
+	return err
+}
+
+// An Opener opens blobs.
+type Opener interface {
+	Open(b pipeline.Blob) (*os.File, error)
+}
+
+// A Source has the outputs of stages. *pipeline.Job is one.
+type Source interface {
+	Opener
+	Outputs(stage string) []pipeline.Output
+}
+
+// Of returns the outputs of a finished build.
+func Of(result *pipeline.Result, blobs Opener) Source { return finished{blobs, result} }
+
+type finished struct {
+	Opener
+	result *pipeline.Result
+}
+
+func (f finished) Outputs(stage string) []pipeline.Output {
+	if st := f.result.Stage(stage); st != nil {
+		return st.Outputs
+	}
+	return nil
+}
+
+// Find returns an output of a stage.
+func Find(src Source, stage, name string) (pipeline.Blob, bool) {
+	for _, o := range src.Outputs(stage) {
+		if o.Name == name {
+			return o.Blob, true
+		}
+	}
+	return pipeline.Blob{}, false
+}
+
+// maxJSON bounds what ReadJSON reads. The list of an image's packages has some
+// hundred KiB.
+const maxJSON = 64 << 20
+
+// ReadJSON decodes an output of a stage.
+func ReadJSON(src Source, stage, name string, v any) error {
+	b, ok := Find(src, stage, name)
+	if !ok {
+		return fmt.Errorf("stage %s has no output %q", stage, name)
+	}
+	if b.Size > maxJSON {
+		return fmt.Errorf("read %s of stage %s: it has %d bytes, more than %d", name, stage, b.Size, maxJSON)
+	}
+	f, err := src.Open(b)
+	if err != nil {
+		return fmt.Errorf("read %s of stage %s: %w", name, stage, err)
+	}
+	defer f.Close()
+	text, err := io.ReadAll(f)
+	if err != nil {
+		return fmt.Errorf("read %s of stage %s: %w", name, stage, err)
+	}
+	if err := json.Unmarshal(text, v); err != nil {
+		return fmt.Errorf("decode %s of stage %s: %w", name, stage, err)
+	}
+	return nil
+}

@@ -1,0 +1,55 @@
+package overlay
+
+import (
+	"io"
+
+	"github.com/sovereign-sql/sov/internal/image/tree"
+	"github.com/sovereign-sql/sov/pipeline"
+)
+
+// Suffix marks the outputs of a share that hold its files.
+const Suffix = ".tar"
+
+// A Share is a stage that puts files into the root file system: its outputs
+// named *.tar, applied in the order in which the stage wrote them. The
+// constructor of such a stage returns a Share; that is the whole declaration.
+type Share struct {
+	pipeline.Stage
+	// ImageLayers says that the tars are the layers of a container image, where
+	// a directory replaces a symbolic link (OCI image specification,
+	// layer.md, "Applying Changesets"). In other shares the link stays:
+	// packages bring /sbin as a directory where a base image may have a link to
+	// /usr/sbin, and apk keeps the link.
+	ImageLayers bool
+	// MayBeEmpty says that the stage may have no files to add. Without it, a
+	// share without an output named *.tar is an error.
+	MayBeEmpty bool
+}
+
+// Shares returns the shares among stages, in the order of the stages. That is
+// the order in which Merge lays them over each other.
+func Shares(stages ...pipeline.Stage) []Share {
+	var shares []Share
+	for _, st := range stages {
+		if s, ok := st.(Share); ok {
+			shares = append(shares, s)
+		}
+	}
+	return shares
+}
+
+// Names returns the names of the shares, for Needs.
+func Names(shares []Share) []string {
+	var names []string
+	for _, s := range shares {
+		names = append(names, s.Name())
+	}
+	return names
+}
+
+func (s Share) apply(t *tree.Tree, tar io.ReaderAt, size int64) error {
+	return t.ApplyTar(tar, size, tree.TarOptions{Whiteouts: true, KeepDirSymlinks: !s.ImageLayers})
+}
+
+// Apply lays one tar of a share over a tree. The tree reads from the tar.
+func Apply(t *tree.Tree, tar io.ReaderAt, size int64) error { return Share{}.apply(t, tar, size) }

@@ -1,0 +1,164 @@
+// Package resolve finds out what a recipe leaves open: the digest of the base
+// image, the versions of packages, the kernel's source. It writes the answers to
+// the lock, updates the lock, and says why the lock has a package.
+package resolve
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/sovereign-sql/sov/internal/contract/lock"
+	"github.com/sovereign-sql/sov/internal/image/oci"
+	"github.com/sovereign-sql/sov/internal/image/tree"
+	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/stages/kernel"
+	"github.com/sovereign-sql/sov/stages/overlay"
+	"github.com/sovereign-sql/sov/stages/packages"
+)
+
+// Entry returns what a build is made of: the entry of the lock or of the bundle,
+// or one that is resolved now. It writes to the lock what the lock does not have.
+func (r *Resolver) Entry(ctx context.Context) (entry *lock.Entry, written bool, err error) {
+	if r.LockPath != "" && !r.UpdateLock {
+		file, err := lock.Load(r.LockPath)
+		if err != nil {
+			return nil, false, err
+		}
+		if entry, ok := file.Find(r.Recipe.Name, r.Arch); ok {
+			return entry, false, entry.Check(r.LockPath, r.want())
+		}
+	}
+	if r.OfflineBundle != nil && !r.UpdateLock {
+		entry, err := r.bundleEntry()
+		if err != nil {
+			return nil, false, err
+		}
+		if entry != nil {
+			return r.adopt(entry)
+		}
+	}
+	entry, err = r.resolve(ctx)
+	if err != nil {
+		return nil, false, fmt.Errorf("resolve recipe %s for %s: %w", r.Recipe.Name, r.Arch, r.adviseOffline(err))
+	}
+	if r.LockPath != "" {
+		written, err = lock.Update(r.LockPath, *entry)
+	}
+	return entry, written, err
+}
+
+// adopt writes a bundle's entry to the lock.
+func (r *Resolver) adopt(entry *lock.Entry) (_ *lock.Entry, written bool, err error) {
+	if err := entry.Check(r.Bundle, r.want()); err != nil {
+		return nil, false, err
+	}
+	if r.LockPath != "" {
+		written, err = lock.Update(r.LockPath, *entry)
+	}
+	return entry, written, err
+}
+
+func (r *Resolver) adviseOffline(err error) error {
+	if r.Offline && r.LockPath != "" {
+		return fmt.Errorf("%w (offline, and %s has no entry for it)", err, r.LockPath)
+	}
+	return err
+}
+
+// want returns what the lock must have for the recipe and the options.
+func (r *Resolver) want() lock.Want {
+	w := lock.Want{
+		Inputs: lock.Inputs{
+			Image:        r.imageName(),
+			Repositories: r.repositories(),
+			Packages:     slices.Clone(r.Recipe.Packages.Install),
+			Kernel:       r.kernelSource(),
+		},
+		KernelSource: r.Kernel == "",
+		Tailscale:    r.tailscaleVersion(),
+	}
+	if len(w.Packages) == 0 {
+		w.Repositories = nil // unused
+	}
+	return w
+}
+
+// resolve makes an entry of what the registry, the repositories and the kernel's
+// source have today.
+func (r *Resolver) resolve(ctx context.Context) (*lock.Entry, error) {
+	want := r.want()
+	entry := &lock.Entry{Recipe: r.Recipe.Name, Arch: r.Arch, Inputs: want.Inputs, Tailscale: want.Tailscale}
+	if err := r.resolveImage(ctx, entry); err != nil {
+		return nil, err
+	}
+	if err := r.resolvePackages(ctx, entry); err != nil {
+		return nil, err
+	}
+	if !want.KernelSource {
+		entry.Inputs.Kernel = ""
+		return entry, nil
+	}
+	return entry, r.resolveKernel(ctx, entry)
+}
+
+func (r *Resolver) resolveImage(ctx context.Context, entry *lock.Entry) error {
+	return r.Do(ctx, "resolve image", func(ctx context.Context, _ *pipeline.Task) error {
+		img, err := oci.Open(ctx, r.image, r.Arch, "", r.images)
+		if err == nil {
+			entry.Image = lock.Image{Reference: entry.Inputs.Image, Digest: img.Digest}
+		}
+		return err
+	})
+}
+
+func (r *Resolver) resolveKernel(ctx context.Context, entry *lock.Entry) error {
+	return r.Do(ctx, "resolve kernel", func(ctx context.Context, t *pipeline.Task) error {
+		// A source has over a hundred megabytes; without a compiler it is fetched in vain. A remote cache may have the kernel.
+		if err := kernel.CheckTools(ctx, r.Arch); err != nil && len(r.Remotes.From) == 0 {
+			return err
+		}
+		k, err := kernel.Resolve(ctx, kernel.ResolveOptions{Source: entry.Inputs.Kernel, Store: r.Store, Fetch: r.Client, Task: t})
+		entry.Kernel = &k
+		return err
+	})
+}
+
+// resolvePackages solves for the packages on top of the base image.
+func (r *Resolver) resolvePackages(ctx context.Context, entry *lock.Entry) error {
+	if len(entry.Inputs.Packages) == 0 {
+		return nil
+	}
+	return r.onBase(ctx, entry, "resolve packages", func(ctx context.Context, base *tree.Tree) error {
+		solution, err := packages.Resolve(ctx, r.packageRequest(entry, base))
+		if err != nil {
+			return err
+		}
+		entry.Packages, entry.Removed = solution.Packages, solution.Removed
+		return nil
+	})
+}
+
+func (r *Resolver) packageRequest(entry *lock.Entry, base *tree.Tree) packages.Request {
+	return packages.Request{Base: base, Repositories: entry.Inputs.Repositories, Install: entry.Inputs.Packages,
+		Keys: r.Recipe.Packages.Keys, Arch: r.Arch, Client: r.Client}
+}
+
+// onBase calls fn, as a task of that name, with the tree of an entry's base
+// image. The base stage fetches the image, so that the build finds it in the
+// store.
+func (r *Resolver) onBase(ctx context.Context, entry *lock.Entry, name string, fn func(context.Context, *tree.Tree) error) error {
+	image := r.Base(entry)
+	outputs, err := r.Run(ctx, image)
+	if err != nil {
+		return err
+	}
+	return r.Do(ctx, name, func(ctx context.Context, _ *pipeline.Task) error {
+		merged, err := overlay.Merge(outputs, overlay.Shares(image)...)
+		if err != nil {
+			return err
+		}
+		defer merged.Close()
+		return fn(ctx, merged.Tree)
+	})
+}

@@ -1,0 +1,192 @@
+package resolve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/sovereign-sql/sov/internal/contract/lock"
+	"github.com/sovereign-sql/sov/internal/image/apk"
+	"github.com/sovereign-sql/sov/internal/image/tree"
+	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/stages/kernel"
+	"github.com/sovereign-sql/sov/stages/overlay"
+	"github.com/sovereign-sql/sov/stages/packages"
+)
+
+// Words of Update that do not name a package.
+const (
+	UpdateAll       = "all"
+	UpdateImage     = lock.KindImage
+	UpdateKernel    = lock.KindKernel
+	UpdateTailscale = lock.KindTailscale
+)
+
+// ErrNoEntry is in the error for a lock without an entry for the recipe.
+var ErrNoEntry = errors.New("has no entry for it")
+
+// A Report compares a lock's entry with another one.
+type Report struct {
+	Changes []lock.Change // from the entry to the other
+	Stale   error         // a *lock.StaleError: the entry was made for other inputs than the recipe has now
+	Written bool          // the lock has the other entry now
+}
+
+// Newest reports what is newer than the lock, and changes nothing. A stale entry
+// is not compared.
+func Newest(ctx context.Context, o Options) (*Report, error) {
+	var report Report
+	err := withLock(ctx, o, func(r *Resolver, entry *lock.Entry) error {
+		if report.Stale = entry.Check(r.LockPath, r.want()); report.Stale != nil {
+			return nil
+		}
+		newest, err := r.newest(ctx, entry)
+		if err != nil {
+			return fmt.Errorf("ask what is newer for recipe %s on %s: %w", r.Recipe.Name, r.Arch, err)
+		}
+		report.Changes = lock.Diff(entry, newest)
+		return nil
+	})
+	return &report, err
+}
+
+// withLock calls fn with the recipe's entry in the lock.
+func withLock(ctx context.Context, o Options, fn func(*Resolver, *lock.Entry) error) error {
+	r, err := Open(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	file, err := lock.Load(r.LockPath)
+	if err != nil {
+		return err
+	}
+	entry, ok := file.Find(r.Recipe.Name, r.Arch)
+	if !ok {
+		return fmt.Errorf("recipe %s for %s: %s %w", r.Recipe.Name, r.Arch, r.LockPath, ErrNoEntry)
+	}
+	return fn(r, entry)
+}
+
+// newest resolves an entry again. It asks for the newest version of the kernel's
+// source and does not fetch the source.
+func (r *Resolver) newest(ctx context.Context, entry *lock.Entry) (*lock.Entry, error) {
+	out := *entry
+	if err := r.resolveImage(ctx, &out); err != nil {
+		return nil, err
+	}
+	if err := r.resolvePackages(ctx, &out); err != nil {
+		return nil, err
+	}
+	if entry.Kernel == nil || r.Kernel != "" {
+		return &out, nil
+	}
+	return &out, r.Do(ctx, "ask for kernels", func(ctx context.Context, t *pipeline.Task) error {
+		version, newer, err := kernel.Newest(ctx, kernel.ResolveOptions{Source: entry.Inputs.Kernel, Fetch: r.Client, Task: t}, *entry.Kernel)
+		if newer {
+			out.Kernel = &lock.Kernel{Version: version}
+		}
+		return err
+	})
+}
+
+// Update replaces what the words name with the newest version, keeps everything
+// else as the lock has it, and writes the lock. A word is the name of a package
+// or one of the words above. With UpdateAll the lock may lack an entry.
+func Update(ctx context.Context, o Options, words []string) (*Report, error) {
+	if slices.Contains(words, UpdateAll) {
+		return updateAll(ctx, o)
+	}
+	var report Report
+	err := withLock(ctx, o, func(r *Resolver, entry *lock.Entry) error {
+		updated, err := r.updated(ctx, entry, words)
+		if err != nil {
+			return fmt.Errorf("update the lock of recipe %s for %s: %w", r.Recipe.Name, r.Arch, err)
+		}
+		report.Changes = lock.Diff(entry, updated)
+		// The words may leave other changes of the recipe unanswered.
+		if err := updated.Check(r.LockPath, r.want()); err != nil {
+			return err
+		}
+		report.Written, err = lock.Update(r.LockPath, *updated)
+		return err
+	})
+	return &report, err
+}
+
+func updateAll(ctx context.Context, o Options) (*Report, error) {
+	r, err := Open(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	file, err := lock.Load(r.LockPath)
+	if err != nil {
+		return nil, err
+	}
+	before, ok := file.Find(r.Recipe.Name, r.Arch)
+	if !ok {
+		before = &lock.Entry{}
+	}
+	report := &Report{}
+	was := *before
+	r.UpdateLock = true
+	entry, written, err := r.Entry(ctx)
+	if err == nil {
+		report.Changes, report.Written = lock.Diff(&was, entry), written
+	}
+	return report, err
+}
+
+// updated returns an entry with the newest version of what the words name.
+func (r *Resolver) updated(ctx context.Context, entry *lock.Entry, words []string) (*lock.Entry, error) {
+	out := *entry
+	want := r.want()
+	var names []string
+	for _, word := range words {
+		var err error
+		switch word {
+		case UpdateImage:
+			out.Inputs.Image = want.Image
+			err = r.resolveImage(ctx, &out)
+		case UpdateKernel:
+			out.Inputs.Kernel = want.Kernel
+			err = r.resolveKernel(ctx, &out)
+		case UpdateTailscale:
+			out.Tailscale = want.Tailscale
+		default:
+			names = append(names, word)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	if len(names) == 0 && out.Image == entry.Image {
+		return &out, nil
+	}
+	out.Inputs.Packages, out.Inputs.Repositories = want.Packages, want.Repositories
+	return &out, r.onBase(ctx, &out, "resolve packages", func(ctx context.Context, base *tree.Tree) error {
+		solution, err := packages.Update(ctx, packages.UpdateRequest{Request: r.packageRequest(&out, base), Locked: entry.Packages, Names: names,
+			Metadata: func(ctx context.Context) ([]*apk.Package, error) { return r.installed(ctx, entry) }})
+		if err == nil {
+			out.Packages, out.Removed = solution.Packages, solution.Removed
+		}
+		return err
+	})
+}
+
+// installed returns all packages of an entry, those of the base image included.
+func (r *Resolver) installed(ctx context.Context, entry *lock.Entry) (list []*apk.Package, err error) {
+	stages := []pipeline.Stage{r.Base(entry), r.Packages(entry)}
+	outputs, err := r.Run(ctx, stages...)
+	if err != nil {
+		return nil, err
+	}
+	all, err := overlay.Merge(outputs, overlay.Shares(stages...)...)
+	if err != nil {
+		return nil, err
+	}
+	defer all.Close()
+	return apk.Installed(all.Tree)
+}
