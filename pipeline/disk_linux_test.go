@@ -3,7 +3,6 @@ package pipeline
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sovereign-sql/sov/internal/testkit/mounttest"
+	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
 func TestDiskFull(t *testing.T) {
@@ -51,26 +51,13 @@ func TestDiskFull(t *testing.T) {
 			if !errors.Is(err, unix.ENOSPC) {
 				t.Fatalf("error %v, want ENOSPC", err)
 			}
-			want := "the disk that holds the cache " + s.dir + " is full: free some space"
+			want := "the disk that holds the cache " + s.Dir() + " is full: free some space"
 			if got := err.Error(); !strings.HasPrefix(got, "stage big: ") || strings.Count(got, want) != 1 {
 				t.Errorf("error %q, want it to say once %q", got, want)
 			}
 			assertNothingHalfMade(t, s)
 			mustBuild(t, e, writes("small", "fits"))
 		})
-	}
-}
-
-func TestExportToFullDisk(t *testing.T) {
-	s := openStore(t, t.TempDir())
-	b := put(t, s, randomBytes(1, 2<<20))
-	out := mounttest.Tmpfs(t, "1m")
-	_, err := s.Export(context.Background(), b, filepath.Join(out, "rootfs.img"), 0o644)
-	if !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), "the disk that holds "+out+" is full") {
-		t.Errorf("error %v", err)
-	}
-	if entries, _ := os.ReadDir(out); len(entries) > 0 {
-		t.Errorf("left: %v", entries)
 	}
 }
 
@@ -90,20 +77,10 @@ func TestReadOnlyCache(t *testing.T) {
 	if !errors.Is(err, unix.EROFS) || !strings.Contains(err.Error(), want) {
 		t.Errorf("build: error %v, want %q", err, want)
 	}
-	if _, err := e.Store.Prune(context.Background(), PruneOptions{All: true}); err == nil || !strings.Contains(err.Error(), want) {
+	if _, err := e.Store.Local().Prune(context.Background(), store.PruneOptions{All: true}); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("prune: error %v, want %q", err, want)
 	}
-	if _, err := OpenStore(filepath.Join(dir, "new")); err == nil || !strings.Contains(err.Error(), "read-only file system") {
+	if _, err := store.Open(filepath.Join(dir, "new")); err == nil || !strings.Contains(err.Error(), "read-only file system") {
 		t.Errorf("open a new one: error %v", err)
-	}
-}
-
-func TestOpenStoreWhereAFileIs(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "file")
-	os.WriteFile(file, nil, 0o644)
-	_, err := OpenStore(file)
-	var pathErr *fs.PathError
-	if !errors.As(err, &pathErr) || !strings.Contains(err.Error(), file) {
-		t.Errorf("error %v", err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,7 +14,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
+
+	"github.com/sovereign-sql/sov/pipeline/progress"
+	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
 // A testStage is a stage made of functions.
@@ -72,11 +75,11 @@ func concat(name string, needs ...string) *testStage {
 // An eventLog remembers events.
 type eventLog struct {
 	mu     sync.Mutex
-	events []Event
-	on     func(Event) // may be nil
+	events []progress.Event
+	on     func(progress.Event) // may be nil
 }
 
-func (l *eventLog) Report(e Event) {
+func (l *eventLog) Report(e progress.Event) {
 	l.mu.Lock()
 	l.events = append(l.events, e)
 	l.mu.Unlock()
@@ -87,7 +90,7 @@ func (l *eventLog) Report(e Event) {
 
 func (l *eventLog) Close() error { return nil }
 
-func (l *eventLog) texts(t EventType) []string {
+func (l *eventLog) texts(t progress.EventType) []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var all []string
@@ -101,7 +104,7 @@ func (l *eventLog) texts(t EventType) []string {
 
 func openStore(t testing.TB, dir string) *Store {
 	t.Helper()
-	s, err := OpenStore(dir)
+	s, err := store.Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,21 +139,36 @@ func content(t testing.TB, s *Store, res *Result, stage, name string) string {
 	return string(text)
 }
 
-// assertNothingHalfMade checks that no temporary file and no lock of an
-// action is left.
+// assertNothingHalfMade checks that no temporary file and no lock of an action is left.
 func assertNothingHalfMade(t testing.TB, s *Store) {
 	t.Helper()
 	for _, dir := range []string{"tmp", "locks"} {
-		entries, err := os.ReadDir(filepath.Join(s.dir, dir))
+		entries, err := os.ReadDir(filepath.Join(s.Dir(), dir))
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, e := range entries {
-			if dir == "tmp" || isHex64(e.Name()) {
+			if dir == "tmp" || len(e.Name()) == 64 {
 				t.Errorf("%s/%s is left", dir, e.Name())
 			}
 		}
 	}
+}
+
+func blobPath(s *Store, d Digest) string {
+	return filepath.Join(s.Dir(), "blobs", "sha256", d.Hex()[:2], d.Hex())
+}
+
+func recordPath(s *Store, key string) string {
+	return filepath.Join(s.Dir(), "actions", key+".json")
+}
+
+func randomBytes(seed uint64, n int) []byte {
+	var key [32]byte
+	key[0], key[1] = byte(seed), byte(seed>>8)
+	b := make([]byte, n)
+	rand.NewChaCha8(key).Read(b)
+	return b
 }
 
 func statuses(res *Result) string {
@@ -227,7 +245,7 @@ func TestNoCacheNoticesIrreproducibleStages(t *testing.T) {
 	mustBuild(t, &Engine{Store: s}, st)
 	log := &eventLog{}
 	mustBuild(t, &Engine{Store: s, NoCache: true, Progress: log}, st)
-	if w := log.texts(EventWarning); len(w) != 1 || !strings.Contains(w[0], "not reproducible") {
+	if w := log.texts(progress.EventWarning); len(w) != 1 || !strings.Contains(w[0], "not reproducible") {
 		t.Errorf("warnings: %q", w)
 	}
 }
@@ -322,7 +340,7 @@ func TestOneJobKeepsTheGivenOrder(t *testing.T) {
 	mustBuild(t, &Engine{Store: openStore(t, t.TempDir()), Jobs: 1, Progress: log}, stages...)
 	var order []string
 	for _, e := range log.events {
-		if e.Type == EventStart {
+		if e.Type == progress.EventStart {
 			order = append(order, e.Stage)
 		}
 	}
@@ -352,6 +370,32 @@ func TestBadGraphs(t *testing.T) {
 	}
 }
 
+// A stage whose output nothing takes is a mistake: it was left out of the Needs of another.
+func TestStageThatNothingTakes(t *testing.T) {
+	const forgotten = "stage motd: nothing takes its output: name it in the Needs of another stage or in Deliver"
+	stages := []Stage{concat("bundle", "a"), writes("a", "A"), writes("motd", "hello")}
+	for _, c := range []struct {
+		name    string
+		deliver []string
+		want    string // "" if it builds
+	}{
+		{"forgotten", []string{"bundle"}, forgotten},
+		{"needed by no other but delivered", []string{"bundle", "motd"}, ""},
+		{"no Deliver", nil, ""},
+		{"Deliver names nothing", []string{"bundle", "motd", "simg"}, "cannot deliver stage simg: it is not part of this build"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			e := &Engine{Store: openStore(t, t.TempDir()), Deliver: c.deliver}
+			for what, run := range map[string]func(context.Context, []Stage) (*Result, error){"Explain": e.Explain, "Build": e.Build} {
+				_, err := run(context.Background(), stages)
+				if c.want == "" && err != nil || c.want != "" && (err == nil || err.Error() != c.want) {
+					t.Errorf("%s: error %v, want %q", what, err, c.want)
+				}
+			}
+		})
+	}
+}
+
 func TestFaultyStages(t *testing.T) {
 	run := func(f func(ctx context.Context, j *Job) error) *testStage { return &testStage{name: "bad", run: f} }
 	for _, c := range []struct {
@@ -372,7 +416,7 @@ func TestFaultyStages(t *testing.T) {
 		{"reads what it does not need", run(func(_ context.Context, j *Job) error { j.Outputs("other"); return nil }), `it reads outputs of ["other"] without naming them`},
 		{"key reads what it does not need", &testStage{name: "bad", key: func(_ *Key, in Inputs) error { in.Outputs("other"); return nil }}, "without naming them"},
 		{"attaches what is not there", run(func(_ context.Context, j *Job) error {
-			return j.Attach("x", Blob{DigestOf([]byte("?")), 1})
+			return j.Attach("x", Blob{Digest: DigestOf([]byte("?")), Size: 1})
 		}), "is missing from the cache"},
 		{"label twice", &testStage{name: "bad", key: func(k *Key, _ Inputs) error { k.Add("a", 1); k.Add("a", 2); return nil }}, `key field "a" is added twice`},
 		{"unwritable key", &testStage{name: "bad", key: func(k *Key, _ Inputs) error { k.Add("a", make(chan int)); return nil }}, `key field "a"`},
@@ -420,7 +464,7 @@ func TestFirstErrorStopsTheOthers(t *testing.T) {
 	if err == nil || err.Error() != "stage bad: boom" {
 		t.Errorf("error %v, want only that of the stage that failed", err)
 	}
-	if n := len(log.texts(EventCancelled)); n != len(stopped) {
+	if n := len(log.texts(progress.EventCancelled)); n != len(stopped) {
 		t.Errorf("%d stages were reported as cancelled, want %d", n, len(stopped))
 	}
 }
@@ -479,10 +523,10 @@ func TestCancellationLeavesNothing(t *testing.T) {
 		t.Errorf("error %v, want context.Canceled", err)
 	}
 	assertNothingHalfMade(t, s)
-	if inv, err := s.inventory(context.Background()); err != nil || len(inv.blobs)+len(inv.actions) != 0 {
-		t.Errorf("%d blobs and %d records are left (%v)", len(inv.blobs), len(inv.actions), err)
+	if u, err := s.Usage(context.Background()); err != nil || u.Blobs+u.Entries != 0 {
+		t.Errorf("%d blobs and %d records are left (%v)", u.Blobs, u.Entries, err)
 	}
-	if len(log.texts(EventCancelled)) != 1 {
+	if len(log.texts(progress.EventCancelled)) != 1 {
 		t.Error("the stage was not reported as cancelled")
 	}
 }
@@ -536,7 +580,7 @@ func TestWarningsAreShownAgain(t *testing.T) {
 	for i, want := range []Status{Built, Cached} {
 		log := &eventLog{}
 		res := mustBuild(t, &Engine{Store: s, Progress: log}, st)
-		if got := log.texts(EventWarning); !slices.Equal(got, []string{"package x has scripts"}) {
+		if got := log.texts(progress.EventWarning); !slices.Equal(got, []string{"package x has scripts"}) {
 			t.Errorf("build %d showed %q", i, got)
 		}
 		if r := res.Stage("a"); r.Status != want || len(r.Warnings) != 1 {
@@ -549,7 +593,7 @@ func TestDamageIsHealed(t *testing.T) {
 	build := func(t *testing.T, s *Store, log *eventLog) *Result {
 		return mustBuild(t, &Engine{Store: s, Progress: log}, writes("a", "AAAA"), concat("b", "a"))
 	}
-	blob := func(s *Store) string { return s.blobPath(DigestOf([]byte("AAAA"))) }
+	blob := func(s *Store) string { return blobPath(s, DigestOf([]byte("AAAA"))) }
 	flip := func(t *testing.T, path string) {
 		t.Helper()
 		b, err := os.ReadFile(path)
@@ -572,11 +616,11 @@ func TestDamageIsHealed(t *testing.T) {
 		{"flipped bit", func(t *testing.T, s *Store, _ *Result) { flip(t, blob(s)) }, "was damaged (its content has the digest"},
 		{"cut short", func(t *testing.T, s *Store, _ *Result) { os.Truncate(blob(s), 2) }, "was damaged (it has 2 bytes instead of 4)"},
 		{"missing", func(t *testing.T, s *Store, _ *Result) { os.Remove(blob(s)) }, "is missing from the cache"},
-		{"record flipped", func(t *testing.T, s *Store, res *Result) { flip(t, s.actionPath(res.Stage("a").Key)) }, "its record in the cache is damaged"},
-		{"record empty", func(t *testing.T, s *Store, res *Result) { os.Truncate(s.actionPath(res.Stage("a").Key), 0) }, "its record in the cache is damaged"},
+		{"record flipped", func(t *testing.T, s *Store, res *Result) { flip(t, recordPath(s, res.Stage("a").Key)) }, "its record in the cache is damaged"},
+		{"record empty", func(t *testing.T, s *Store, res *Result) { os.Truncate(recordPath(s, res.Stage("a").Key), 0) }, "its record in the cache is damaged"},
 		{"record of another", func(t *testing.T, s *Store, res *Result) {
-			b, _ := os.ReadFile(s.actionPath(res.Stage("b").Key))
-			os.WriteFile(s.actionPath(res.Stage("a").Key), b, 0o644)
+			b, _ := os.ReadFile(recordPath(s, res.Stage("b").Key))
+			os.WriteFile(recordPath(s, res.Stage("a").Key), b, 0o644)
 		}, "it is the record of"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -591,10 +635,10 @@ func TestDamageIsHealed(t *testing.T) {
 			if res.Stage("a").Status != Built {
 				t.Errorf("the damaged stage was not built again: %s", statuses(res))
 			}
-			if w := strings.Join(log.texts(EventWarning), "\n"); !strings.Contains(w, c.want) {
+			if w := strings.Join(log.texts(progress.EventWarning), "\n"); !strings.Contains(w, c.want) {
 				t.Errorf("warnings %q, want %q", w, c.want)
 			}
-			if v, err := s.Verify(context.Background(), VerifyOptions{}); err != nil || len(v.Problems) > 0 {
+			if v, err := s.Verify(context.Background(), store.VerifyOptions{}); err != nil || len(v.Problems) > 0 {
 				t.Errorf("verify after healing: %+v, %v", v, err)
 			}
 			if res := build(t, s, &eventLog{}); res.Count(Cached) != 2 {
@@ -614,40 +658,10 @@ func TestDoIsShownAndNotCached(t *testing.T) {
 	if err == nil || err.Error() != "resolve: no route" {
 		t.Errorf("error %v", err)
 	}
-	if got := log.texts(EventLog); !slices.Equal(got, []string{"asking mirror"}) {
+	if got := log.texts(progress.EventLog); !slices.Equal(got, []string{"asking mirror"}) {
 		t.Errorf("log %q", got)
 	}
-	if len(log.texts(EventFailed)) != 1 {
+	if len(log.texts(progress.EventFailed)) != 1 {
 		t.Error("failure not reported")
-	}
-}
-
-func TestNilTask(t *testing.T) {
-	var task *Task
-	task.Total(1)
-	task.Grow(1)
-	task.Add(1)
-	task.Step("x")
-	task.Logf("x")
-	if b, err := io.ReadAll(task.Reader(strings.NewReader("abc"))); err != nil || string(b) != "abc" {
-		t.Errorf("%q, %v", b, err)
-	}
-}
-
-func TestRate(t *testing.T) {
-	at := time.Unix(1000, 0)
-	task := &Task{name: "a", started: at, seenAt: at}
-	task.Total(1000)
-	for range 50 { // 10 s of 100 bytes/s, then a new count
-		at = at.Add(200 * time.Millisecond)
-		task.Add(20)
-		task.progress(at)
-	}
-	if p := task.progress(at); p.Done != 1000 || p.Rate < 99 || p.Rate > 101 || p.Elapsed != 10*time.Second {
-		t.Errorf("steady: %+v", p)
-	}
-	task.Total(500)
-	if p := task.progress(at.Add(time.Second)); p.Rate != 0 || p.Done != 0 || p.Total != 500 {
-		t.Errorf("new count: %+v", p)
 	}
 }

@@ -4,29 +4,58 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
-	"net/url"
-	"os"
-	"path/filepath"
 	"slices"
+	"strings"
 	"unicode/utf8"
+
+	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
-// A Change is one input that differs from the last build. Old or New is ""
-// if the input was not there.
-type Change struct {
-	// Label is the label of the key's field; for a field that is structured
-	// (JSON), followed by the path to the part that changed, as in
-	// "settings.shared_buffers".
+// WriteExplanation writes for people, for each stage, its status and key and, if it was not cached,
+// why, and what changed since the last build.
+func (r *Result) WriteExplanation(w io.Writer) error {
+	width := 0
+	for _, st := range r.Stages {
+		width = max(width, len(st.Name))
+	}
+	var b strings.Builder
+	for _, st := range r.Stages {
+		key := st.Key
+		if key == "" {
+			key = "(key not known yet)"
+		}
+		fmt.Fprintf(&b, "%-*s  %-7s  %s\n", width, st.Name, st.Status, key)
+		indent := strings.Repeat(" ", width+2)
+		if st.Remote != "" {
+			fmt.Fprintf(&b, "%sfrom %s\n", indent, st.Remote)
+		}
+		if st.Reason != "" {
+			fmt.Fprintf(&b, "%s%s\n", indent, st.Reason)
+		}
+		for _, c := range st.Changed {
+			fmt.Fprintf(&b, "%s  %s\n", indent, c)
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// A change is one input that differs from the last build. Old or New is "" if the input was not
+// there.
+type change struct {
+	// Label is the label of the key's field; for a field that is structured (JSON), followed by the
+	// path to the part that changed, as in "settings.shared_buffers".
 	Label    string
 	Old, New string
 }
 
-// maxChangeText is how much of a value a Change shows, in runes.
+// maxChangeText is how much of a value a change shows, in runes.
 const maxChangeText = 60
 
 // String returns the change for people: `label: old → new`.
-func (c Change) String() string {
+func (c change) String() string {
 	switch {
 	case c.Old == "":
 		return fmt.Sprintf("%s: added, %s", c.Label, c.New)
@@ -36,83 +65,19 @@ func (c Change) String() string {
 	return fmt.Sprintf("%s: %s → %s", c.Label, c.Old, c.New)
 }
 
-// A lastBuild remembers the keys of a scope's last build.
-type lastBuild struct {
-	Stages map[string]lastStage `json:"stages"`
-}
-
-type lastStage struct {
-	Key    string  `json:"key"`
-	Fields []Field `json:"fields"`
-}
-
-func (s *Store) lastPath(scope string) string {
-	name := url.PathEscape(scope)
-	if len(name) > 200 {
-		name = DigestOf([]byte(scope)).Hex()
-	}
-	return filepath.Join(s.dir, "last", name+".json")
-}
-
-// readLast returns what is remembered of scope. Nothing depends on it but
-// explanations, so what cannot be read is as if it were not there.
-func (s *Store) readLast(scope string) *lastBuild {
-	none := &lastBuild{Stages: map[string]lastStage{}}
-	if scope == "" {
-		return none
-	}
-	b, err := os.ReadFile(s.lastPath(scope))
-	if err != nil {
-		return none
-	}
-	var last lastBuild
-	if err := unseal(b, &last); err != nil || last.Stages == nil {
-		return none
-	}
-	return &last
-}
-
-// writeLast remembers the stages of results that have been built or found, in
-// addition to what was remembered of others. When all are as remembered,
-// nothing is written.
-func (s *Store) writeLast(ws *lazyWorkspace, scope string, before *lastBuild, results []*StageResult) error {
-	now := lastBuild{maps.Clone(before.Stages)}
-	changed := false
-	for _, r := range results {
-		if r == nil || r.Status != Built && r.Status != Cached || now.Stages[r.Name].Key == r.Key {
-			continue
-		}
-		now.Stages[r.Name] = lastStage{r.Key, r.fields}
-		changed = true
-	}
-	if scope == "" || !changed {
-		return nil
-	}
-	b, err := seal(now)
-	if err != nil {
-		return err
-	}
-	w, err := ws.get()
-	if err == nil {
-		err = writeFileAtomic(w, s.lastPath(scope), b)
-	}
-	if err != nil {
-		return fmt.Errorf("remember this build of %s: %w", scope, err)
-	}
-	return nil
-}
-
-// explain says why a stage with this key and these fields could be missing
-// from the store, as far as the last build tells.
-func (l *lastBuild) explain(stage, key string, fields []Field) (reason string, changed []Change) {
-	before, ok := l.Stages[stage]
+// explain says why a stage with this key and these fields could be missing from the store, as far
+// as the last build tells.
+func explain(last map[string]store.StageKey, stage, key string, fields []store.Field) (reason string, changed []string) {
+	before, ok := last[stage]
 	switch {
 	case !ok:
 		return "not in the cache yet", nil
 	case before.Key == key:
 		return "its result is no longer in the cache", nil
 	}
-	changed = compareFields(before.Fields, fields)
+	for _, c := range compareFields(before.Fields, fields) {
+		changed = append(changed, c.String())
+	}
 	switch len(changed) {
 	case 0:
 		return "the order of its inputs changed", nil
@@ -122,16 +87,16 @@ func (l *lastBuild) explain(stage, key string, fields []Field) (reason string, c
 	return fmt.Sprintf("%d inputs changed", len(changed)), changed
 }
 
-// compareFields lists the differences, in the order of the new fields and
-// then of the old ones that are gone.
-func compareFields(before, after []Field) []Change {
+// compareFields lists the differences, in the order of the new fields and then of the old ones that
+// are gone.
+func compareFields(before, after []store.Field) []change {
 	was := map[string]string{}
 	var order []string
 	for _, v := range leaves(before) {
 		was[v.label] = v.text
 		order = append(order, v.label)
 	}
-	var changed []Change
+	var changed []change
 	for _, v := range leaves(after) {
 		if old := was[v.label]; old != v.text {
 			changed = append(changed, shownChange(v.label, old, v.text))
@@ -146,14 +111,13 @@ func compareFields(before, after []Field) []Change {
 	return changed
 }
 
-// shownChange shortens both values, keeping the first runes that differ in
-// sight.
-func shownChange(label, before, after string) Change {
+// shownChange shortens both values, keeping the first runes that differ in sight.
+func shownChange(label, before, after string) change {
 	from := commonPrefix(before, after)
 	if before == "" || after == "" || from < maxChangeText/2 {
 		from = 0
 	}
-	return Change{label, shorten(before, from), shorten(after, from)}
+	return change{label, shorten(before, from), shorten(after, from)}
 }
 
 // commonPrefix returns how many runes two strings have in common at the start.
@@ -166,8 +130,7 @@ func commonPrefix(a, b string) int {
 	return n
 }
 
-// shorten returns at most maxChangeText runes of s, beginning shortly before
-// rune number from.
+// shorten returns at most maxChangeText runes of s, beginning shortly before rune number from.
 func shorten(s string, from int) string {
 	runes := []rune(s)
 	if len(runes) <= maxChangeText {
@@ -187,7 +150,7 @@ func shorten(s string, from int) string {
 // A leaf is a field, or a part of a structured one.
 type leaf struct{ label, text string }
 
-func leaves(fields []Field) []leaf {
+func leaves(fields []store.Field) []leaf {
 	var all []leaf
 	for _, f := range fields {
 		switch f.Kind {
@@ -203,7 +166,7 @@ func leaves(fields []Field) []leaf {
 }
 
 // appendJSONLeaves takes a structured field apart.
-func appendJSONLeaves(all []leaf, f Field) []leaf {
+func appendJSONLeaves(all []leaf, f store.Field) []leaf {
 	d := json.NewDecoder(bytes.NewReader([]byte(f.Value)))
 	d.UseNumber()
 	var v any

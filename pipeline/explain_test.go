@@ -3,9 +3,12 @@ package pipeline
 import (
 	"context"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
 type settings struct {
@@ -18,14 +21,6 @@ func configured(name string, v settings, needs ...string) *testStage {
 	return &testStage{name: name, needs: needs,
 		key: func(k *Key, _ Inputs) error { k.Add("version", 2); k.Add("settings", v); return nil },
 		run: func(_ context.Context, j *Job) error { _, err := j.Write("out", []byte(v.Shared)); return err }}
-}
-
-func changes(st *StageResult) []string {
-	var all []string
-	for _, c := range st.Changed {
-		all = append(all, c.String())
-	}
-	return all
 }
 
 func TestExplainNamesTheInputThatChanged(t *testing.T) {
@@ -49,14 +44,14 @@ func TestExplainNamesTheInputThatChanged(t *testing.T) {
 	}
 	for _, r := range []*Result{plan, res} {
 		want := []string{"settings.listen[1]: added, ::", "settings.shared_buffers: 128MB → 256MB", "settings.extra.gone: removed, was 1"}
-		if got := changes(r.Stage("postgres")); !slices.Equal(got, want) {
+		if got := r.Stage("postgres").Changed; !slices.Equal(got, want) {
 			t.Errorf("changes %q, want %q", got, want)
 		}
 	}
-	if got := changes(res.Stage("rootfs")); len(got) != 1 || !strings.HasPrefix(got[0], "input postgres/out: sha256:") {
+	if got := res.Stage("rootfs").Changed; len(got) != 1 || !strings.HasPrefix(got[0], "input postgres/out: sha256:") {
 		t.Errorf("changes of rootfs: %q", got)
 	}
-	if got := changes(res.Stage("kernel")); got != nil {
+	if got := res.Stage("kernel").Changed; got != nil {
 		t.Errorf("changes of kernel: %q", got)
 	}
 	var text strings.Builder
@@ -83,13 +78,13 @@ func TestExplainReasons(t *testing.T) {
 	if got := reason(&Engine{Store: s, NoCache: true}); got != reasonNoCache {
 		t.Errorf("no cache: %q", got)
 	}
-	if _, err := s.Prune(context.Background(), PruneOptions{All: true}); err != nil {
+	if _, err := s.Prune(context.Background(), store.PruneOptions{All: true}); err != nil {
 		t.Fatal(err)
 	}
 	if got := reason(e); got != "its result is no longer in the cache" {
 		t.Errorf("pruned: %q", got)
 	}
-	os.WriteFile(s.lastPath("x"), []byte("garbage"), 0o644)
+	os.WriteFile(filepath.Join(s.Dir(), "last", "x.json"), []byte("garbage"), 0o644)
 	if got := mustBuild(t, e, writes("a", "2")).Stage("a").Reason; got != "not in the cache yet" {
 		t.Errorf("with an unreadable memory: %q", got)
 	}
@@ -103,11 +98,11 @@ func TestExplainIsDry(t *testing.T) {
 	if _, err := e.Explain(context.Background(), []Stage{a}); err != nil {
 		t.Fatal(err)
 	}
-	inv, err := s.inventory(context.Background())
-	if a.runs.Load() != 0 || err != nil || len(inv.blobs)+len(inv.actions) != 0 {
+	u, err := s.Usage(context.Background())
+	if a.runs.Load() != 0 || err != nil || u.Blobs+u.Entries != 0 {
 		t.Error("explain ran the stage")
 	}
-	if _, err := os.Stat(s.lastPath("x")); err == nil {
+	if _, err := os.Stat(filepath.Join(s.Dir(), "last", "x.json")); err == nil {
 		t.Error("explain changed what is remembered")
 	}
 }
@@ -122,7 +117,7 @@ func TestChangeText(t *testing.T) {
 		{long + "1", long + "2", "v: …" + long[:59] + "1 → …" + long[:59] + "2"},
 		{long, "y", "v: " + long[:60] + "… → y"},
 	} {
-		got := compareFields([]Field{{"v", "string", c.before}}, []Field{{"v", "string", c.after}})
+		got := compareFields([]store.Field{{Label: "v", Kind: "string", Value: c.before}}, []store.Field{{Label: "v", Kind: "string", Value: c.after}})
 		if len(got) != 1 || got[0].String() != c.want {
 			t.Errorf("%q → %q: %v, want %s", c.before, c.after, got, c.want)
 		}
@@ -130,9 +125,9 @@ func TestChangeText(t *testing.T) {
 }
 
 func TestLongFieldsAreComparedByDigest(t *testing.T) {
-	field := func(text string) Field { return recordedField("v", "string", []byte(text)) }
+	field := func(text string) store.Field { return recordedField("v", "string", []byte(text)) }
 	a, b := strings.Repeat("a", maxFieldText+1), strings.Repeat("b", maxFieldText+1)
-	if field(a).Kind != "digest" || len(compareFields([]Field{field(a)}, []Field{field(b)})) != 1 {
+	if field(a).Kind != "digest" || len(compareFields([]store.Field{field(a)}, []store.Field{field(b)})) != 1 {
 		t.Error("a change of a long value is not seen")
 	}
 	if field("\xff").Kind != "digest" {

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
 // A graph is a checked set of stages.
@@ -11,15 +13,16 @@ type graph struct {
 	stages     []Stage
 	needs      [][]int // for each stage, the stages it needs
 	dependents [][]int // for each stage, the stages that need it
+	delivered  []bool  // for each stage, whether the build is for its outputs
 }
 
-// newGraph checks that names are valid and unique, needs exist, and no stage
-// needs itself through others.
-func newGraph(stages []Stage) (*graph, error) {
+// newGraph checks that names are valid and unique, needs exist, no stage needs itself through
+// others, and every output is taken.
+func newGraph(stages []Stage, deliver []string) (*graph, error) {
 	index := map[string]int{}
 	for i, st := range stages {
 		name := st.Name()
-		if !validName(name) {
+		if !store.ValidName(name) {
 			return nil, fmt.Errorf("stage %q: bad name", name)
 		}
 		if _, ok := index[name]; ok {
@@ -27,7 +30,7 @@ func newGraph(stages []Stage) (*graph, error) {
 		}
 		index[name] = i
 	}
-	g := &graph{stages, make([][]int, len(stages)), make([][]int, len(stages))}
+	g := &graph{stages, make([][]int, len(stages)), make([][]int, len(stages)), make([]bool, len(stages))}
 	for i, st := range stages {
 		for _, need := range st.Needs() {
 			n, ok := index[need]
@@ -43,7 +46,26 @@ func newGraph(stages []Stage) (*graph, error) {
 	if cycle := g.cycle(); cycle != nil {
 		return nil, fmt.Errorf("stages need each other in a circle: %s", strings.Join(cycle, " needs "))
 	}
-	return g, nil
+	return g, g.deliver(deliver)
+}
+
+// deliver marks the stages that are named as those that the build is for or, if none is named,
+// those that no other needs. A stage that no other needs must be named then: if it was forgotten,
+// its output would be missing without a word.
+func (g *graph) deliver(names []string) error {
+	for _, name := range names {
+		if !slices.ContainsFunc(g.stages, func(st Stage) bool { return st.Name() == name }) {
+			return fmt.Errorf("cannot deliver stage %s: it is not part of this build", name)
+		}
+	}
+	for i, st := range g.stages {
+		unused := len(g.dependents[i]) == 0
+		g.delivered[i] = slices.Contains(names, st.Name()) || len(names) == 0 && unused
+		if unused && !g.delivered[i] {
+			return fmt.Errorf("stage %s: nothing takes its output: name it in the Needs of another stage or in Deliver", st.Name())
+		}
+	}
+	return nil
 }
 
 // cycle returns the names along a circle, the first one twice, or nil.

@@ -8,11 +8,12 @@ import (
 	"os"
 	"slices"
 	"sync"
+
+	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
-// A Job is one run of a stage: where it finds its inputs and leaves its
-// outputs. Its methods may be called by several goroutines. What has not been
-// committed when Run returns is removed.
+// A Job is one run of a stage: where it finds its inputs and leaves its outputs. Its methods may be
+// called by several goroutines. What has not been committed when Run returns is removed.
 type Job struct {
 	build *build
 	stage string
@@ -23,8 +24,8 @@ type Job struct {
 	outputs  []*pendingOutput // in the order they were created
 	warnings []string
 	memos    []string
-	scratch  []string
-	remote   string // has blobs that were attached without being here
+	scratch  []func() error // remove scratch directories
+	remote   string         // has blobs that were attached without being here
 	finished bool
 }
 
@@ -54,14 +55,12 @@ func (j *Job) Output(stage, name string) (Blob, error) {
 	return Blob{}, fmt.Errorf("stage %s has no output %q", stage, name)
 }
 
-// Open opens a blob for reading after checking that it is what its digest
-// says; see the package comment for how often it is hashed.
+// Open opens a blob for reading after checking that it is what its digest says; package store says
+// how often it is hashed.
 func (j *Job) Open(b Blob) (*os.File, error) {
-	f, err := j.build.store.openHere(b)
-	if err == nil || len(j.build.store.behind.live()) == 0 {
-		return f, err
+	if !j.build.store.Local().Has(b.Digest) {
+		defer j.task.Interlude("fetch from the remote cache")()
 	}
-	defer j.task.interlude("fetch from the remote cache")()
 	return j.build.store.Open(b)
 }
 
@@ -82,14 +81,14 @@ func (j *Job) ReadFile(stage, name string) ([]byte, error) {
 	return io.ReadAll(f)
 }
 
-// Create begins the output called name. Outputs keep the order in which they
-// were created, whichever is committed first.
+// Create begins the output called name. Outputs keep the order in which they were created,
+// whichever is committed first.
 func (j *Job) Create(name string) (*Writer, error) {
 	p, err := j.reserve(name)
 	if err != nil {
 		return nil, err
 	}
-	w, err := j.newWriter(func(b Blob, err error) { j.settle(p, b, err) })
+	w, err := j.build.store.Local().Create(func(b Blob, err error) { j.settle(p, b, err) })
 	if err != nil {
 		j.settle(p, Blob{}, err)
 		return nil, fmt.Errorf("create output %s: %w", name, err)
@@ -98,14 +97,6 @@ func (j *Job) Create(name string) (*Writer, error) {
 	p.writer = w
 	j.mu.Unlock()
 	return w, nil
-}
-
-func (j *Job) newWriter(done func(Blob, error)) (*Writer, error) {
-	ws, err := j.build.ws.get()
-	if err != nil {
-		return nil, err
-	}
-	return newWriter(j.build.store, ws, done)
 }
 
 // Write makes b the output called name.
@@ -121,12 +112,13 @@ func (j *Job) Write(name string, b []byte) (Blob, error) {
 	return w.Commit()
 }
 
-// Attach makes a blob that is in the store, such as one from Memo or an
-// input, the output called name.
+// Attach makes a blob that is in the store, such as one from Memo or an input, the output called
+// name.
 func (j *Job) Attach(name string, b Blob) error {
-	if err := j.build.store.check(b); err != nil {
-		remote, promised := j.build.promises.origin(b.Digest)
-		if !promised {
+	local := j.build.store.Local()
+	if err := local.Check(b); err != nil {
+		remote := j.in.remotes[b.Digest]
+		if remote == "" || local.Lost(b.Digest) {
 			return fmt.Errorf("attach output %s: %w", name, err)
 		}
 		j.mu.Lock()
@@ -148,7 +140,7 @@ func (j *Job) reserve(name string) (*pendingOutput, error) {
 	if j.finished {
 		return nil, errJobFinished
 	}
-	if !validName(name) {
+	if !store.ValidName(name) {
 		return nil, fmt.Errorf("output %q: the name of an output is that of a file, without directories", name)
 	}
 	for _, o := range j.outputs {
@@ -177,41 +169,36 @@ func (j *Job) settle(p *pendingOutput, b Blob, err error) {
 	}
 }
 
-// Scratch makes an empty directory on the cache's disk, private to this run,
-// that is removed after it.
+// Scratch makes an empty directory on the cache's disk, private to this run, that is removed after
+// it.
 func (j *Job) Scratch() (string, error) {
-	ws, err := j.build.ws.get()
+	dir, release, err := j.build.store.Local().Scratch(j.stage)
 	if err != nil {
 		return "", err
 	}
-	dir, err := ws.scratch(j.stage)
-	if err != nil {
-		return "", j.build.store.advise(fmt.Errorf("make scratch directory: %w", err))
-	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.scratch = append(j.scratch, dir)
+	j.scratch = append(j.scratch, release)
 	return dir, nil
 }
 
 // Progress returns the stage's line on the display.
 func (j *Job) Progress() *Task { return j.task }
 
-// Warnf warns the user now and, because the warning becomes part of the
-// result, whenever the result is taken from the cache.
+// Warnf warns the user now and, because the warning becomes part of the result, whenever the result
+// is taken from the cache.
 func (j *Job) Warnf(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	j.mu.Lock()
 	j.warnings = append(j.warnings, text)
 	j.mu.Unlock()
-	j.build.tracker.report(Event{Type: EventWarning, Stage: j.stage, Text: text})
+	j.build.warn(j.stage, text)
 }
 
-// Memo returns the blob that fn writes, or the one that it wrote when a stage
-// of this name last asked for key. key says everything that decides the
-// content, such as the digest of a download. Unlike the stage's outputs, the
-// blob survives changes of the stage's own key. Memo commits the writer; fn
-// must not, and must not call Memo.
+// Memo returns the blob that fn writes, or the one that it wrote when a stage of this name last
+// asked for key. key says everything that decides the content, such as the digest of a download.
+// Unlike the stage's outputs, the blob survives changes of the stage's own key. Memo commits the
+// writer; fn must not, and must not call Memo.
 func (j *Job) Memo(ctx context.Context, key string, fn func(w *Writer) error) (Blob, error) {
 	k := newKey()
 	k.Add("engine", engineFormat)
@@ -221,46 +208,50 @@ func (j *Job) Memo(ctx context.Context, key string, fn func(w *Writer) error) (B
 	if err != nil {
 		return Blob{}, err
 	}
-	a, err := j.memo(ctx, sum, key, k.fields, fn)
+	b, err := j.memo(ctx, store.Query{Key: sum, Stage: j.stage, Fields: k.fields}, key, fn)
 	if err != nil {
 		return Blob{}, err
 	}
 	j.mu.Lock()
 	j.memos = append(j.memos, sum)
 	j.mu.Unlock()
-	return a.Outputs[0].Blob, nil
+	return b, nil
 }
 
-// memo finds or makes a memo, with its blob in the store: who asks for one is
-// about to read it. If no remote gives the blob after all, it is made here and
-// now.
-func (j *Job) memo(ctx context.Context, sum, key string, fields []Field, fn func(w *Writer) error) (*action, error) {
+// memo finds or makes a memo, with its blob in the local store: a stage that asks for one is about
+// to read it. If no cache gives the blob after all, it is made here and now.
+func (j *Job) memo(ctx context.Context, q store.Query, key string, fn func(w *Writer) error) (Blob, error) {
+	b := j.build
 	for {
-		a, _, err := j.build.resolve(ctx, sum, j.stage, fields, func(*missReason) (*action, error) {
-			started := j.build.clock.Now()
-			b, err := j.writeMemo(fn)
+		rec, _, err := b.resolve(ctx, q, func(string) (*store.Record, error) {
+			started := b.clock.Now()
+			blob, err := j.writeMemo(fn)
 			if err != nil {
 				return nil, err
 			}
-			now := j.build.clock.Now()
-			return &action{Key: sum, Stage: j.stage, Memo: key, Created: now, Seconds: now.Sub(started).Seconds(),
-				Fields: fields, Outputs: []Output{{"memo", b}}}, nil
+			now := b.clock.Now()
+			return &store.Record{Key: q.Key, Stage: q.Stage, Memo: key, Created: now, Seconds: now.Sub(started).Seconds(),
+				Fields: q.Fields, Outputs: []Output{{Name: "memo", Blob: blob}}}, nil
 		})
 		if err != nil {
-			return nil, err
+			return Blob{}, err
 		}
-		if len(a.Outputs) != 1 {
-			return nil, fmt.Errorf("record %s is not that of a memo", shortKey(sum))
+		if len(rec.Outputs) != 1 {
+			return Blob{}, fmt.Errorf("record %s is not that of a memo", store.ShortKey(q.Key))
 		}
-		err = j.build.store.ensure(a.Outputs[0].Blob, nil)
-		if err == nil || !j.build.breakPromise(err) {
-			return a, err
+		blob := rec.Outputs[0].Blob
+		f, err := b.store.Open(blob)
+		if err == nil {
+			return blob, f.Close()
+		}
+		if _, first := b.again("memo "+q.Key, err); !first {
+			return Blob{}, err
 		}
 	}
 }
 
 func (j *Job) writeMemo(fn func(w *Writer) error) (Blob, error) {
-	w, err := j.newWriter(func(Blob, error) {})
+	w, err := j.build.store.Local().Create(nil)
 	if err != nil {
 		return Blob{}, err
 	}
@@ -271,8 +262,8 @@ func (j *Job) writeMemo(fn func(w *Writer) error) (Blob, error) {
 	return w.Commit()
 }
 
-// finish ends the job, removes what it leaves behind, and returns its
-// outputs. An output that was never committed is an error.
+// finish ends the job, removes what it leaves behind, and returns its outputs. An output that was
+// never committed is an error.
 func (j *Job) finish() ([]Output, error) {
 	j.mu.Lock()
 	j.finished = true
@@ -288,8 +279,8 @@ func (j *Job) finish() ([]Output, error) {
 		}
 		outputs = append(outputs, p.Output)
 	}
-	for _, dir := range j.scratch {
-		errs = append(errs, removeAll(dir))
+	for _, remove := range j.scratch {
+		errs = append(errs, remove())
 	}
 	slices.Sort(j.memos)
 	j.memos = slices.Compact(j.memos)

@@ -9,47 +9,38 @@ import (
 	"fmt"
 	"hash"
 	"unicode/utf8"
+
+	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
-// engineFormat is part of every key. It changes when the engine's own idea of
-// keys or records does, which makes everything cached before invisible.
+// engineFormat is part of every key. It changes when the engine's own idea of keys or records does,
+// which makes everything cached before invisible.
 const engineFormat = 1
 
-// maxFieldText is the length in bytes up to which a field's value is kept in
-// the action record as it is, to be shown when it changes. Longer ones are
-// kept as their digest.
+// maxFieldText is the length in bytes up to which a field's value is kept in the action record as
+// it is, to be shown when it changes. Longer ones are kept as their digest.
 const maxFieldText = 4 << 10
 
 // A Key collects the fields that decide a stage's output and hashes them.
 //
-// The hash is SHA-256 over, for each field in the order of adding, its label,
-// the kind of its value and the value, each preceded by its length in 8
-// bytes, so no two lists of fields give the same bytes.
+// The hash is SHA-256 over, for each field in the order of adding, its label, the kind of its value
+// and the value, each preceded by its length in 8 bytes, so no two lists of fields give the same
+// bytes.
 type Key struct {
-	fields []Field
+	fields []store.Field
 	labels map[string]bool
 	hash   hash.Hash
 	err    error
-}
-
-// A Field is one labelled value of a key as action records keep it.
-type Field struct {
-	Label string `json:"label"`
-	// Kind says how Value is written: "string", "int", "bool", "bytes"
-	// (hex), "json", or "digest" for a value too long to keep, which is
-	// then "<kind> <length in bytes> <digest>".
-	Kind  string `json:"kind"`
-	Value string `json:"value"`
 }
 
 func newKey() *Key {
 	return &Key{labels: map[string]bool{}, hash: sha256.New()}
 }
 
-// Add adds a field. Labels are unique within a key, and the order of adding
-// counts. A value is a string, []byte, bool, integer or Digest, or anything
-// else that encoding/json can write; maps are written in the order of their
-// keys. A bad value or a repeated label fails the build when Key returns.
+// Add adds a field. Labels are unique within a key, and the order of adding counts. A value is a
+// string, []byte, bool, integer or Digest, or anything else that encoding/json can write; maps are
+// written in the order of their keys. A bad value or a repeated label fails the build when Key
+// returns.
 func (k *Key) Add(label string, value any) {
 	if k.err != nil {
 		return
@@ -112,12 +103,12 @@ func canonical(value any) (kind string, text []byte, err error) {
 }
 
 // recordedField shortens a field for the action record.
-func recordedField(label, kind string, text []byte) Field {
+func recordedField(label, kind string, text []byte) store.Field {
 	switch {
 	case len(text) > maxFieldText || kind == "string" && !utf8.Valid(text):
-		return Field{label, "digest", fmt.Sprintf("%s %d %s", kind, len(text), DigestOf(text))}
+		return store.Field{Label: label, Kind: "digest", Value: fmt.Sprintf("%s %d %s", kind, len(text), DigestOf(text))}
 	case kind == "bytes":
-		return Field{label, kind, hex.EncodeToString(text)}
+		return store.Field{Label: label, Kind: kind, Value: hex.EncodeToString(text)}
 	}
-	return Field{label, kind, string(text)}
+	return store.Field{Label: label, Kind: kind, Value: string(text)}
 }

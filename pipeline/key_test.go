@@ -69,9 +69,8 @@ func TestKeysThatMustNotDiffer(t *testing.T) {
 	}
 }
 
-// Two lists of string fields have one key only if they are equal. The strings
-// are made of what separates fields in the hashed bytes, so that many lists
-// agree but for the lengths.
+// Two lists of string fields have one key only if they are equal. The strings are made of what
+// separates fields in the hashed bytes, so that many lists agree but for the lengths.
 func TestKeyIsUnambiguous(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	pieces := []string{"a", "\x00", "\x00\x00\x00\x00\x00\x00\x00\x00", "\x00\x00\x00\x00\x00\x00\x00\x01", "\x00\x00\x00\x00\x00\x00\x00\x06string", "string"}

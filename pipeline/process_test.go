@@ -13,10 +13,13 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sovereign-sql/sov/pipeline/progress"
+	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
-// childEnv tells the test binary to be a building process instead: "loop" or
-// "once", the first round, and the directory of the store.
+// childEnv tells the test binary to be a building process instead: "loop" or "once", the first
+// round, and the directory of the store.
 const childEnv = "PIPELINE_TEST_CHILD"
 
 func TestMain(m *testing.M) {
@@ -31,7 +34,7 @@ func TestMain(m *testing.M) {
 }
 
 func child(mode, firstRound, dir string) error {
-	s, err := OpenStore(dir)
+	s, err := store.Open(dir)
 	if err != nil {
 		return err
 	}
@@ -72,9 +75,9 @@ func startChild(t *testing.T, mode string, round int, dir string) (*exec.Cmd, io
 	return cmd, stdin, bufio.NewScanner(stdout)
 }
 
-// roundStages is a build in which everything that the store does happens:
-// outputs from front to back and at random, a memo, a scratch directory, two
-// stages at once. Its content follows from round.
+// roundStages is a build in which everything that the store does happens: outputs from front to
+// back and at random, a memo, a scratch directory, two stages at once. Its content follows from
+// round.
 func roundStages(round int) []Stage {
 	part := func(name string) *testStage {
 		return &testStage{name: name,
@@ -139,15 +142,15 @@ func buildForever(s *Store, round int) error {
 		if err != nil {
 			return err
 		}
-		if _, err := s.Export(ctx, b, filepath.Join(filepath.Dir(s.dir), "image"), 0o644); err != nil {
+		if _, err := s.Export(ctx, b, filepath.Join(filepath.Dir(s.Dir()), "image"), 0o644); err != nil {
 			return err
 		}
 		fmt.Println(round)
 	}
 }
 
-// A process that builds is killed fifty times, at any point. The store is
-// sound after each, and the next build is right.
+// A process that builds is killed fifty times, at any point. The store is sound after each, and the
+// next build is right.
 func TestKilledAtAnyPoint(t *testing.T) {
 	root := t.TempDir()
 	dir := filepath.Join(root, "cache")
@@ -174,19 +177,19 @@ func TestKilledAtAnyPoint(t *testing.T) {
 		checkAfterKill(t, root, kill, round)
 		round++
 		if kill%5 == 4 { // hashing all of it takes longer and longer
-			if _, err := openStore(t, dir).Prune(context.Background(), PruneOptions{All: true}); err != nil {
+			if _, err := openStore(t, dir).Prune(context.Background(), store.PruneOptions{All: true}); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
 }
 
-// checkAfterKill checks that the store is sound, and that a build of round is
-// right and leaves nothing of what the killed process had begun.
+// checkAfterKill checks that the store is sound, and that a build of round is right and leaves
+// nothing of what the killed process had begun.
 func checkAfterKill(t *testing.T, root string, kill, round int) {
 	t.Helper()
 	s := openStore(t, filepath.Join(root, "cache"))
-	v, err := s.Verify(context.Background(), VerifyOptions{})
+	v, err := s.Verify(context.Background(), store.VerifyOptions{})
 	if err != nil || len(v.Problems) > 0 {
 		t.Fatalf("kill %d: verify: %v %+v", kill, err, v.Problems)
 	}
@@ -205,16 +208,16 @@ func checkAfterKill(t *testing.T, root string, kill, round int) {
 	if left, _ := filepath.Glob(filepath.Join(root, ".image.*")); len(left) > 0 {
 		t.Fatalf("kill %d: half an export is left: %v", kill, left)
 	}
-	if left, _ := os.ReadDir(filepath.Join(s.dir, "tmp")); len(left) > 0 {
+	if left, _ := os.ReadDir(filepath.Join(s.Dir(), "tmp")); len(left) > 0 {
 		t.Fatalf("kill %d: tmp is not empty after the next build", kill)
 	}
 }
 
-// buildWhenTold builds one slow stage whose Run says "run" and goes on when it
-// reads a line. Waiting for another process is said as "wait".
+// buildWhenTold builds one slow stage whose Run says "run" and goes on when it reads a line.
+// Waiting for another process is said as "wait".
 func buildWhenTold(s *Store) error {
-	log := &eventLog{on: func(e Event) {
-		if e.Type == EventWait {
+	log := &eventLog{on: func(e progress.Event) {
+		if e.Type == progress.EventWait {
 			fmt.Println("wait")
 		}
 	}}

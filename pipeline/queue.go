@@ -2,8 +2,8 @@ package pipeline
 
 import "slices"
 
-// A queue says which stage is next: one whose needs are all done, the first
-// in the order of the graph.
+// A queue says which stage is next: one whose needs are all done, the first in the order of the
+// graph.
 type queue struct {
 	graph *graph
 	state []stageState
@@ -40,7 +40,7 @@ func (q *queue) next() (index int, ok bool) {
 	return 0, false
 }
 
-// done says that a running stage is over.
+// done says that a running stage has ended.
 func (q *queue) done(index int) {
 	q.state[index] = stageDone
 	for _, d := range q.graph.dependents[index] {
@@ -48,8 +48,8 @@ func (q *queue) done(index int) {
 	}
 }
 
-// again has a running stage run once more, after the stages in first, which
-// it needs and which run again too.
+// again has a running stage run once more, after the stages in first, which it needs and which run
+// again too.
 func (q *queue) again(index int, first []int) {
 	q.state[index] = stageWaits
 	for _, n := range first {
@@ -63,6 +63,6 @@ func (q *queue) again(index int, first []int) {
 // makers returns the stages that index needs and that made a blob.
 func (q *queue) makers(index int, d Digest, results []*StageResult) []int {
 	return slices.DeleteFunc(slices.Clone(q.graph.needs[index]), func(n int) bool {
-		return results[n] == nil || !slices.ContainsFunc(results[n].Outputs, func(o Output) bool { return o.Digest == d })
+		return results[n] == nil || !results[n].made(d)
 	})
 }

@@ -2,9 +2,10 @@ package pipeline
 
 import (
 	"fmt"
-	"io"
-	"strings"
+	"slices"
 	"time"
+
+	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
 // A Status says what became of a stage.
@@ -21,8 +22,8 @@ const (
 
 // A Result says what a build did.
 type Result struct {
-	// Stages stand in the order given to Build, without those that were not
-	// reached because of an error.
+	// Stages stand in the order given to Build, without those that were not reached because of an
+	// error.
 	Stages  []StageResult
 	Elapsed time.Duration
 }
@@ -34,15 +35,20 @@ type StageResult struct {
 	Status Status
 	// Reason says in a few words why a stage was not taken from the store.
 	Reason string
-	// Changed lists what is different from the last build of the scope.
-	Changed []Change
-	// Remote is the remote cache that the result came from; "" if it was made
-	// here. Its blobs may not have been needed yet.
+	// Changed lists what is different from the last build of the scope: "label: old → new".
+	Changed []string
+	// Remote is the remote cache that the result came from; "" if it was made here. Its blobs may
+	// not have been needed yet.
 	Remote   string
-	fields   []Field       // of the key
+	fields   []store.Field // of the key
 	Elapsed  time.Duration // how long it ran; 0 if it did not
 	Outputs  []Output
 	Warnings []string
+}
+
+// made reports whether a blob is one of the stage's outputs.
+func (r *StageResult) made(d Digest) bool {
+	return slices.ContainsFunc(r.Outputs, func(o Output) bool { return o.Digest == d })
 }
 
 // Stage returns the result of the stage called name, or nil.
@@ -76,33 +82,4 @@ func (r *Result) Count(s Status) int {
 		}
 	}
 	return n
-}
-
-// WriteExplanation writes for people, for each stage, its status and key and,
-// if it was not cached, why, and what changed since the last build.
-func (r *Result) WriteExplanation(w io.Writer) error {
-	width := 0
-	for _, st := range r.Stages {
-		width = max(width, len(st.Name))
-	}
-	var b strings.Builder
-	for _, st := range r.Stages {
-		key := st.Key
-		if key == "" {
-			key = "(key not known yet)"
-		}
-		fmt.Fprintf(&b, "%-*s  %-7s  %s\n", width, st.Name, st.Status, key)
-		indent := strings.Repeat(" ", width+2)
-		if st.Remote != "" {
-			fmt.Fprintf(&b, "%sfrom %s\n", indent, st.Remote)
-		}
-		if st.Reason != "" {
-			fmt.Fprintf(&b, "%s%s\n", indent, st.Reason)
-		}
-		for _, c := range st.Changed {
-			fmt.Fprintf(&b, "%s  %s\n", indent, c)
-		}
-	}
-	_, err := io.WriteString(w, b.String())
-	return err
 }

@@ -7,23 +7,30 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sovereign-sql/sov/pipeline/progress"
+	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
 // A stageRun takes one stage through a build.
 type stageRun struct {
-	build *build
-	stage Stage
-	name  string
-	in    *inputs
+	build     *build
+	stage     Stage
+	name      string
+	in        *inputs
+	delivered bool // the build is for its outputs
 
-	mu      sync.Mutex
-	strange []string // stages whose outputs were asked for without being needed
+	mu         sync.Mutex
+	undeclared []string // stages whose outputs were asked for without being needed
 }
 
-// run finds the stage's result in the store or makes it.
+// run finds the stage's result in the cache or makes it.
 func (r *stageRun) run(ctx context.Context) (*StageResult, error) {
 	res := &StageResult{Name: r.name, Status: Failed}
-	r.in.strange = r.noteStrange
+	r.in.undeclared = r.noteUndeclared
 	if r.in.unknown {
 		res.Status, res.Reason = Unknown, "depends on what an earlier stage makes"
 		return res, nil
@@ -34,32 +41,32 @@ func (r *stageRun) run(ctx context.Context) (*StageResult, error) {
 	}
 	b := r.build
 	res.fields = key.fields
-	res.Reason, res.Changed = b.last.explain(r.name, res.Key, key.fields)
+	res.Reason, res.Changed = explain(b.last, r.name, res.Key, key.fields)
+	q := store.Query{Key: res.Key, Stage: r.name, Fields: key.fields}
 	if b.explain {
-		return res, r.explain(res)
+		return res, r.explain(res, q)
 	}
-	a, hit, err := b.resolve(ctx, res.Key, r.name, key.fields, func(why *missReason) (*action, error) {
-		if why.text != "" {
-			res.Reason = why.text
+	rec, hit, err := b.resolve(ctx, q, func(why string) (*store.Record, error) {
+		if why != "" {
+			res.Reason = why
 		}
-		return r.make(ctx, res, key.fields)
+		return r.make(ctx, res, q)
 	})
-	if hit {
-		err = r.deliver(ctx, a)
-	}
 	if err != nil {
 		return res, err
 	}
-	res.Outputs, res.Warnings, res.Remote = a.Outputs, a.Warnings, a.Remote
-	b.uploads.add(a)
+	res.Outputs, res.Warnings, res.Remote = rec.Outputs, rec.Warnings, rec.Remote
 	if !hit {
 		res.Status = Built
 		return res, nil
 	}
+	if err := r.deliver(ctx, rec); err != nil {
+		return res, err
+	}
 	res.Status, res.Reason = Cached, ""
-	b.tracker.report(Event{Type: EventCached, Stage: r.name, Key: res.Key, Remote: a.Remote})
-	for _, w := range a.Warnings {
-		b.tracker.report(Event{Type: EventWarning, Stage: r.name, Text: w})
+	b.tracker.Report(progress.Event{Type: progress.EventCached, Stage: r.name, Key: res.Key, Remote: rec.Remote})
+	for _, w := range rec.Warnings {
+		b.warn(r.name, w)
 	}
 	return res, nil
 }
@@ -78,7 +85,7 @@ func (r *stageRun) key(res *StageResult) (k *Key, err error) {
 	if err := r.stage.Key(k, r.in); err != nil {
 		return nil, err
 	}
-	if err := r.strangeError(); err != nil {
+	if err := r.undeclaredError(); err != nil {
 		return nil, err
 	}
 	res.Key, err = k.sum()
@@ -86,65 +93,111 @@ func (r *stageRun) key(res *StageResult) (k *Key, err error) {
 }
 
 // explain completes res without running the stage.
-func (r *stageRun) explain(res *StageResult) error {
-	b := r.build
-	a, why, err := b.store.lookup(res.Key, b.promises.expected)
-	if err == nil && a == nil && !b.noCache {
-		a = b.ask(res.Key, r.name, res.fields)
+func (r *stageRun) explain(res *StageResult, q store.Query) error {
+	res.Status = Missing
+	if r.build.noCache {
+		res.Reason = reasonNoCache
+		return nil
 	}
+	rec, miss, err := r.build.store.Get(q)
 	switch {
 	case err != nil:
+		res.Status = Failed
 		return err
-	case a != nil && !b.noCache:
-		res.Status, res.Reason, res.Remote, res.Outputs, res.Warnings = Cached, "", a.Remote, a.Outputs, a.Warnings
-		return nil
-	case b.noCache:
-		res.Reason = reasonNoCache
-	case why.text != "":
-		res.Reason = why.text
+	case rec != nil:
+		res.Status, res.Reason, res.Remote, res.Outputs, res.Warnings = Cached, "", rec.Remote, rec.Outputs, rec.Warnings
+	case miss.Reason != "":
+		res.Reason = miss.Reason
 	}
-	res.Status = Missing
 	return nil
 }
 
 // make runs the stage.
-func (r *stageRun) make(ctx context.Context, res *StageResult, fields []Field) (*action, error) {
+func (r *stageRun) make(ctx context.Context, res *StageResult, q store.Query) (*store.Record, error) {
 	tr := r.build.tracker
-	task := tr.begin(r.name)
-	tr.report(Event{Type: EventStart, Stage: r.name, Key: res.Key, Reason: res.Reason})
-	a, err := r.runJob(ctx, task)
-	if err == nil && a.Remote != "" {
-		err = r.complete(ctx, task, a)
+	task := tr.Begin(r.name)
+	tr.Report(progress.Event{Type: progress.EventStart, Stage: r.name, Key: res.Key, Reason: res.Reason})
+	rec, err := r.runJob(ctx, task)
+	if err == nil && r.delivered {
+		// A stage may pass a blob on that is still in a remote cache.
+		err = r.bring(ctx, task, rec, r.away(rec))
+		rec.Remote = ""
 	}
 	var size int64
-	if a != nil {
-		size = totalSize(a.Outputs)
+	if rec != nil {
+		size = totalSize(rec.Outputs)
 	}
-	res.Elapsed = tr.ended(ctx, task, res.Key, size, err)
+	res.Elapsed = ended(ctx, tr, task, res.Key, size, err)
 	if err != nil {
 		return nil, err
 	}
-	a.Key, a.Stage, a.Fields = res.Key, r.name, fields
-	a.Created, a.Seconds = r.build.clock.Now(), res.Elapsed.Seconds()
-	return a, nil
+	rec.Key, rec.Stage, rec.Fields = q.Key, q.Stage, q.Fields
+	rec.Created, rec.Seconds = r.build.clock.Now(), res.Elapsed.Seconds()
+	return rec, nil
 }
 
-// complete brings blobs that the stage only passed on, if the build is to
-// deliver them.
-func (r *stageRun) complete(ctx context.Context, task *Task, a *action) error {
-	away, err := r.away(a)
-	if err != nil || len(away) == 0 {
+// deliver has the outputs of a result from the cache be here, if the build is for them.
+func (r *stageRun) deliver(ctx context.Context, rec *store.Record) error {
+	if !r.delivered {
+		return nil
+	}
+	away := r.away(rec)
+	if len(away) == 0 {
+		return r.bring(ctx, nil, rec, nil)
+	}
+	tr := r.build.tracker
+	task := tr.Begin(r.name)
+	tr.Report(progress.Event{Type: progress.EventStart, Stage: r.name, Key: rec.Key, Reason: "its files are in " + rec.Remote})
+	if err := r.bring(ctx, task, rec, away); err != nil {
+		ended(ctx, tr, task, rec.Key, 0, err)
 		return err
 	}
-	if err := r.bring(ctx, task, away); err != nil {
-		return err
-	}
-	a.Remote = ""
+	tr.End(task)
 	return nil
 }
 
+// away returns the blobs of a record that are not here.
+func (r *stageRun) away(rec *store.Record) map[Digest]bool {
+	away := map[Digest]bool{}
+	for _, o := range rec.Outputs {
+		if !r.build.store.Local().Has(o.Digest) {
+			away[o.Digest] = true
+		}
+	}
+	return away
+}
+
+// parallelBlobs is how many blobs of one record are fetched at once. Most are small, and the way to
+// a registry is long.
+const parallelBlobs = 4
+
+// bring has the cache deliver the outputs of a record. Those in away are fetched.
+func (r *stageRun) bring(ctx context.Context, task *Task, rec *store.Record, away map[Digest]bool) error {
+	if len(away) > 0 {
+		task.Step("fetch")
+	}
+	for _, o := range rec.Outputs {
+		if away[o.Digest] {
+			task.Grow(o.Size)
+		}
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(parallelBlobs)
+	for _, o := range rec.Outputs {
+		group.Go(func() error {
+			var done atomic.Int64
+			err := r.build.store.Deliver(o.Blob, func(n int64) { done.Add(n); task.Add(n) })
+			if away[o.Digest] {
+				task.Add(o.Size - done.Load()) // where another process has brought it
+			}
+			return errors.Join(err, ctx.Err())
+		})
+	}
+	return group.Wait()
+}
+
 // runJob calls the stage's Run and collects what it made.
-func (r *stageRun) runJob(ctx context.Context, task *Task) (*action, error) {
+func (r *stageRun) runJob(ctx context.Context, task *Task) (*store.Record, error) {
 	j := &Job{build: r.build, stage: r.name, in: r.in, task: task}
 	finished := false
 	defer func() {
@@ -156,12 +209,12 @@ func (r *stageRun) runJob(ctx context.Context, task *Task) (*action, error) {
 	outputs, finishErr := j.finish()
 	finished = true
 	if err == nil {
-		err = errors.Join(ctx.Err(), r.strangeError(), finishErr)
+		err = errors.Join(ctx.Err(), r.undeclaredError(), finishErr)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return &action{Outputs: outputs, Warnings: j.warnings, Memos: j.memos, Remote: j.remote}, nil
+	return &store.Record{Outputs: outputs, Warnings: j.warnings, Memos: j.memos, Remote: j.remote}, nil
 }
 
 func runStage(ctx context.Context, st Stage, j *Job) (err error) {
@@ -176,103 +229,22 @@ func recoverTo(err *error) {
 	}
 }
 
-func (r *stageRun) noteStrange(stage string) {
+func (r *stageRun) noteUndeclared(stage string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !slices.Contains(r.strange, stage) {
-		r.strange = append(r.strange, stage)
+	if !slices.Contains(r.undeclared, stage) {
+		r.undeclared = append(r.undeclared, stage)
 	}
 }
 
-// strangeError is an error if the stage read what its key does not cover.
-func (r *stageRun) strangeError() error {
+// undeclaredError is an error if the stage read what its key does not cover.
+func (r *stageRun) undeclaredError() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.strange) == 0 {
+	if len(r.undeclared) == 0 {
 		return nil
 	}
-	return fmt.Errorf("it reads outputs of %q without naming them in Needs", r.strange)
-}
-
-const reasonNoCache = "the cache is not asked"
-
-// resolve returns the action under key and true if the store has it.
-// Otherwise it has makeAction make it, while other builds that want the same
-// wait, and stores it. fields are those of the key.
-func (b *build) resolve(ctx context.Context, key, stage string, fields []Field, makeAction func(*missReason) (*action, error)) (*action, bool, error) {
-	why := &missReason{text: reasonNoCache}
-	if !b.noCache {
-		a, miss, err := b.cached(key)
-		if a != nil || err != nil {
-			return a, a != nil, err
-		}
-		why = miss
-		if why.damage {
-			b.tracker.report(Event{Type: EventWarning, Stage: stage, Text: why.text + "; making it again"})
-		}
-	}
-	lock, err := waitLock(ctx, b.store.lockPath(key), exclusive, true, func(holder string) {
-		b.tracker.report(Event{Type: EventWait, Stage: stage, Text: "waiting for " + holder + ", which is making the same"})
-	})
-	if err != nil {
-		return nil, false, fmt.Errorf("lock its place in the cache: %w", err)
-	}
-	defer lock.release()
-	if !b.noCache {
-		a, _, err := b.cached(key)
-		if a == nil && err == nil {
-			a, err = b.adopt(key, stage, fields)
-			b.found(a)
-		}
-		if a != nil || err != nil {
-			return a, a != nil, err
-		}
-	}
-	a, err := b.makeAndSave(key, stage, func() (*action, error) { return makeAction(why) })
-	return a, false, err
-}
-
-// cached is lookup that notes the use.
-func (b *build) cached(key string) (*action, *missReason, error) {
-	a, miss, err := b.store.lookup(key, b.promises.expected)
-	b.found(a)
-	return a, miss, err
-}
-
-// found notes the use of an action, which may be nil.
-func (b *build) found(a *action) {
-	if a == nil {
-		return
-	}
-	b.promises.make(a)
-	b.store.behind.note(a)
-	b.store.use(a, b.clock.Now())
-}
-
-// makeAndSave stores what makeAction returns, and warns if it is not what the
-// same key gave before.
-func (b *build) makeAndSave(key, stage string, makeAction func() (*action, error)) (*action, error) {
-	before, _, err := b.store.load(key)
-	if err != nil {
-		return nil, err
-	}
-	a, err := makeAction()
-	if err != nil {
-		return nil, err
-	}
-	ws, err := b.ws.get()
-	if err != nil {
-		return nil, err
-	}
-	if err := b.store.save(ws, a); err != nil {
-		return nil, err
-	}
-	b.promises.make(a)
-	if before != nil && !slices.Equal(before.Outputs, a.Outputs) {
-		b.tracker.report(Event{Type: EventWarning, Stage: stage,
-			Text: "the same inputs gave another result than before: it is not reproducible"})
-	}
-	return a, nil
+	return fmt.Errorf("it reads outputs of %q without naming them in Needs", r.undeclared)
 }
 
 func totalSize(outputs []Output) (n int64) {

@@ -74,7 +74,7 @@ func build(ctx context.Context, o Options, r *resolve.Resolver) (*Result, error)
 		return nil, err
 	}
 	result := &Result{Lock: entry, LockWritten: written}
-	engine := &pipeline.Engine{Store: r.Store, Jobs: r.Jobs, NoCache: o.NoCache, Deliver: append([]string{bundle.Name}, o.Formats...),
+	engine := &pipeline.Engine{Store: r.Cache, Jobs: r.Jobs, NoCache: o.NoCache, Deliver: append([]string{bundle.Name}, o.Formats...),
 		Scope: r.Recipe.Name + "/" + r.Arch, Progress: r.Reporter}
 	list := graph(o, r, entry, guest, phone)
 	if err := checkTaken(list, engine.Deliver); err != nil {

@@ -13,7 +13,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/host/databases"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
-	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
 func newBackup() *cobra.Command {
@@ -45,7 +45,7 @@ older one, when all has come and was checked. It holds the roles' password verif
 				return err
 			}
 			return printResult(s.Out, s.AsJSON, saved, func(p *printer) {
-				p.printf("%s: %s, databases %s\n", path, pipeline.FormatSize(saved.Size), strings.Join(saved.Databases, ", "))
+				p.printf("%s: %s, databases %s\n", path, progress.FormatSize(saved.Size), strings.Join(saved.Databases, ", "))
 			})
 		},
 	}.command()
@@ -54,6 +54,6 @@ older one, when all has come and was checked. It holds the roles' password verif
 // transferred returns what says how much has passed.
 func transferred(w io.Writer, what string) databases.Passed {
 	return func(n int64, took time.Duration) {
-		fmt.Fprintf(w, "%s: %s in %.0f s\n", what, pipeline.FormatSize(n), took.Seconds())
+		fmt.Fprintf(w, "%s: %s in %.0f s\n", what, progress.FormatSize(n), took.Seconds())
 	}
 }

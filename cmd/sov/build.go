@@ -11,7 +11,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 	"github.com/sovereign-sql/sov/internal/host/build"
-	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/progress"
 	"github.com/sovereign-sql/sov/stages/formats"
 )
 
@@ -115,7 +115,7 @@ func runBuild(c *cobra.Command, name string, f buildFlags) (err error) {
 		}
 	}
 	var report *build.Report
-	err = withReporter(c, f.progress, func(reporter pipeline.Reporter) (err error) {
+	err = withReporter(c, f.progress, func(reporter progress.Reporter) (err error) {
 		f.Reporter = reporter
 		report, err = build.Run(c.Context(), build.Options{Options: f.Options, CheckReproducible: f.reproducible, Sign: key})
 		return err
@@ -143,7 +143,7 @@ func printBuild(p *printer, r *build.Report, lockPath string) {
 		p.printf("%s is up to date (%.2f s)\n", r.Dir, r.Seconds)
 	} else {
 		for _, file := range r.Files {
-			p.printf("  %-16s %10s  %.19s…\n", file.Name, pipeline.FormatSize(file.Size), file.Digest)
+			p.printf("  %-16s %10s  %.19s…\n", file.Name, progress.FormatSize(file.Size), file.Digest)
 		}
 		p.printf("%s is ready (%.1f s)\n", r.Dir, r.Seconds)
 	}

@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/progress"
 	"github.com/sovereign-sql/sov/stages/offlinebundle"
 )
 
@@ -39,7 +39,7 @@ What the cache does not have is fetched. The same lock gives the same file.`,
 				return err
 			}
 			var report *offlinebundle.Report
-			err = withReporter(c, f.progress, func(reporter pipeline.Reporter) (err error) {
+			err = withReporter(c, f.progress, func(reporter progress.Reporter) (err error) {
 				f.Reporter = reporter
 				report, err = offlinebundle.Write(c.Context(), f.Options.Options, file)
 				return err
@@ -67,5 +67,5 @@ func printBundle(p *printer, r *offlinebundle.Report, lockPath string) {
 	if r.LockWritten {
 		p.printf("wrote %s: commit it\n", lockPath)
 	}
-	p.printf("wrote %s, %s: %s\n", r.Path, pipeline.FormatSize(r.Size), strings.Join(kinds, ", "))
+	p.printf("wrote %s, %s: %s\n", r.Path, progress.FormatSize(r.Size), strings.Join(kinds, ", "))
 }

@@ -8,6 +8,8 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/host/cache"
 	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/progress"
+	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
 // A cacheCommand is what the commands below `sov cache` share.
@@ -43,7 +45,7 @@ func (cc *cacheCommand) open() (*pipeline.Store, error) {
 			return nil, err
 		}
 	}
-	return pipeline.OpenStore(dir)
+	return store.Open(dir)
 }
 
 func (cc *cacheCommand) newLs() *cobra.Command {
@@ -68,7 +70,7 @@ func (cc *cacheCommand) newLs() *cobra.Command {
 					if e.Memo != "" {
 						name += " " + e.Memo
 					}
-					p.printf("%.12s  %s  %10s  %s\n", e.Key, e.Used.Format("2006-01-02 15:04"), pipeline.FormatSize(e.Disk), name)
+					p.printf("%.12s  %s  %10s  %s\n", e.Key, e.Used.Format("2006-01-02 15:04"), progress.FormatSize(e.Disk), name)
 				}
 			})
 		},
@@ -92,19 +94,19 @@ func (cc *cacheCommand) newDu() *cobra.Command {
 			}
 			return printResult(c.OutOrStdout(), cc.asJSON, usage, func(p *printer) {
 				for _, s := range usage.Stages {
-					p.printf("%10s  %4d entries  %s\n", pipeline.FormatSize(s.Disk), s.Entries, s.Stage)
+					p.printf("%10s  %4d entries  %s\n", progress.FormatSize(s.Disk), s.Entries, s.Stage)
 				}
 				if usage.Unreferenced > 0 {
-					p.printf("%10s  left by builds that failed: `sov cache prune` removes it\n", pipeline.FormatSize(usage.Unreferenced))
+					p.printf("%10s  left by builds that failed: `sov cache prune` removes it\n", progress.FormatSize(usage.Unreferenced))
 				}
-				p.printf("%10s  in all, %d files in %s\n", pipeline.FormatSize(usage.Disk), usage.Blobs, store.Dir())
+				p.printf("%10s  in all, %d files in %s\n", progress.FormatSize(usage.Disk), usage.Blobs, store.Dir())
 			})
 		},
 	}
 }
 
 func (cc *cacheCommand) newPrune() *cobra.Command {
-	var o pipeline.PruneOptions
+	var o store.PruneOptions
 	var limits cache.Limits
 	c := &cobra.Command{
 		Use:   "prune",
@@ -135,7 +137,7 @@ recently used first. A build that runs is waited for.`,
 				if o.DryRun {
 					verb = "would remove"
 				}
-				p.printf("%s %d entries and %d files, %s\n", verb, len(result.Entries), result.Blobs, pipeline.FormatSize(result.Disk))
+				p.printf("%s %d entries and %d files, %s\n", verb, len(result.Entries), result.Blobs, progress.FormatSize(result.Disk))
 			})
 		},
 	}
@@ -162,11 +164,11 @@ Exit status: 0 when the cache is sound, 3 when it is not.`,
 		Example: "  sov cache verify\n  sov cache verify --repair",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			store, err := cc.open()
+			s, err := cc.open()
 			if err != nil {
 				return err
 			}
-			result, err := store.Verify(c.Context(), pipeline.VerifyOptions{Repair: repair})
+			result, err := s.Verify(c.Context(), store.VerifyOptions{Repair: repair})
 			if err != nil {
 				return err
 			}
@@ -178,7 +180,7 @@ Exit status: 0 when the cache is sound, 3 when it is not.`,
 	return c
 }
 
-func printChecked(p *printer, result pipeline.VerifyResult) {
+func printChecked(p *printer, result store.VerifyResult) {
 	for _, problem := range result.Problems {
 		verdict := "damaged"
 		if problem.Repaired {
@@ -189,5 +191,5 @@ func printChecked(p *printer, result pipeline.VerifyResult) {
 	if result.Away > 0 {
 		p.printf("%d files are in remote caches and have not been needed here\n", result.Away)
 	}
-	p.printf("checked %d entries and %d files, %s\n", result.Entries, result.Blobs, pipeline.FormatSize(result.Bytes))
+	p.printf("checked %d entries and %d files, %s\n", result.Entries, result.Blobs, progress.FormatSize(result.Bytes))
 }

@@ -2,12 +2,13 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sovereign-sql/sov/internal/host/cache"
-	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/progress"
 	"github.com/sovereign-sql/sov/pipeline/remote"
 )
 
@@ -62,7 +63,7 @@ type=dir,dest=PATH. What is there already is not sent again.`,
 		Example: "  sov cache push registry.example.com/team/sov-cache\n  sov cache push --last type=dir,dest=/mnt/share/sov-cache",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			to, err := cache.OpenRemote(args[0], remote.ParseTarget)
+			to, err := cache.OpenRemote(args[0], remote.ParseTarget, os.Getenv)
 			if err != nil {
 				return &usageError{err}
 			}
@@ -83,7 +84,7 @@ out and named.`,
 		Example: "  sov cache pull registry.example.com/team/sov-cache",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			from, err := cache.OpenRemote(args[0], remote.ParseSource)
+			from, err := cache.OpenRemote(args[0], remote.ParseSource, os.Getenv)
 			if err != nil {
 				return &usageError{err}
 			}
@@ -99,7 +100,7 @@ func (cc *cacheCommand) transfer(c *cobra.Command, verb string, run cache.Transf
 		return err
 	}
 	var report cache.Report
-	err = withReporter(c, "auto", func(reporter pipeline.Reporter) (err error) {
+	err = withReporter(c, "auto", func(reporter progress.Reporter) (err error) {
 		report, err = cache.Run(c.Context(), store, reporter, verb, run)
 		return err
 	})
@@ -107,7 +108,7 @@ func (cc *cacheCommand) transfer(c *cobra.Command, verb string, run cache.Transf
 		return err
 	}
 	err = printResult(c.OutOrStdout(), cc.asJSON, report, func(p *printer) {
-		p.printf("%d entries with %d files, %s\n", report.Entries, report.Files, pipeline.FormatSize(report.Bytes))
+		p.printf("%d entries with %d files, %s\n", report.Entries, report.Files, progress.FormatSize(report.Bytes))
 	})
 	if err == nil && len(report.Refused) > 0 {
 		err = fmt.Errorf("%s: %d entries are damaged and were left out:\n  %s", verb, len(report.Refused), strings.Join(report.Refused, "\n  "))

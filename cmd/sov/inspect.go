@@ -9,7 +9,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/host/inspect"
 	"github.com/sovereign-sql/sov/internal/image/ext4"
-	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
 func newInspect() *cobra.Command {
@@ -80,7 +80,7 @@ func newInspectPackages() *cobra.Command {
 			}
 			return printResult(c.OutOrStdout(), asJSON, packages, func(p *printer) {
 				for _, pkg := range packages {
-					p.printf("%-32s %-20s %10s  %s\n", pkg.Name, pkg.Version, pipeline.FormatSize(pkg.Size), pkg.License)
+					p.printf("%-32s %-20s %10s  %s\n", pkg.Name, pkg.Version, progress.FormatSize(pkg.Size), pkg.License)
 				}
 			})
 		}),

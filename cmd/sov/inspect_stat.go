@@ -9,7 +9,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/host/inspect"
 	"github.com/sovereign-sql/sov/internal/image/ext4"
-	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
 func newInspectStat() *cobra.Command {
@@ -51,5 +51,5 @@ func printEntry(p *printer, e *inspect.Entry) {
 
 func printSuper(p *printer, s inspect.FileSystem) {
 	p.printf("label       %s\nuuid        %s\nblock size  %d\nsize        %s, %s free\ninodes      %d, %d free\nfeatures    %s\n",
-		s.Label, s.UUID, s.BlockSize, pipeline.FormatSize(s.Size), pipeline.FormatSize(s.Free), s.Inodes, s.FreeInode, strings.Join(s.Features, " "))
+		s.Label, s.UUID, s.BlockSize, progress.FormatSize(s.Size), progress.FormatSize(s.Free), s.Inodes, s.FreeInode, strings.Join(s.Features, " "))
 }

@@ -9,7 +9,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/host/inspect"
 	"github.com/sovereign-sql/sov/internal/image/ext4"
-	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
 func newInspectTree() *cobra.Command {
@@ -36,7 +36,7 @@ func newInspectTree() *cobra.Command {
 
 func printBranch(p *printer, b *inspect.Branch, level, depth int, withSize bool) {
 	if withSize {
-		p.printf("%10s  ", pipeline.FormatSize(b.Size))
+		p.printf("%10s  ", progress.FormatSize(b.Size))
 	}
 	p.printf("%s%s", strings.Repeat("  ", level), shown(b.Name))
 	if b.Dir && b.Name != "/" {

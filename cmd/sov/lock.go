@@ -7,7 +7,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/contract/lock"
 	"github.com/sovereign-sql/sov/internal/host/build"
-	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/progress"
 	"github.com/sovereign-sql/sov/stages/resolve"
 )
 
@@ -64,7 +64,7 @@ func runLock(c *cobra.Command, recipe string, f lockFlags) (err error) {
 	}
 	var why build.Why
 	var report *resolve.Report
-	err = withReporter(c, f.progress, func(reporter pipeline.Reporter) (err error) {
+	err = withReporter(c, f.progress, func(reporter progress.Reporter) (err error) {
 		f.Reporter = reporter
 		if f.why != "" {
 			why, err = build.WhyPackage(c.Context(), f.Options.Options, f.why)

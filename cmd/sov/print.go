@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/progress"
 	"github.com/spf13/cobra"
 )
 
@@ -48,14 +48,14 @@ func jsonFlag(c *cobra.Command, asJSON *bool) {
 }
 
 // progressFlag adds --progress.
-func progressFlag(c *cobra.Command, progress *string) {
-	c.Flags().StringVar(progress, "progress", "auto", "how to show progress: auto, tty, plain or json")
+func progressFlag(c *cobra.Command, kind *string) {
+	c.Flags().StringVar(kind, "progress", "auto", "how to show progress: auto, tty, plain or json")
 	complete(c, "progress", "auto", "tty", "plain", "json")
 }
 
 // withReporter runs fn with the reporter that --progress names.
-func withReporter(c *cobra.Command, progress string, fn func(pipeline.Reporter) error) error {
-	reporter, err := pipeline.NewReporter(progress, c.ErrOrStderr(), os.Getenv)
+func withReporter(c *cobra.Command, kind string, fn func(progress.Reporter) error) error {
+	reporter, err := progress.NewReporter(kind, c.ErrOrStderr(), os.Getenv)
 	if err != nil {
 		return &usageError{err}
 	}

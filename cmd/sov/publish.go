@@ -10,6 +10,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/host/publish"
 	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
 // A transfer is what `sov publish` and `sov pull` have in common.
@@ -27,7 +28,7 @@ func (t *transfer) flags(c *cobra.Command) {
 
 // do runs fn with a line of progress of that name.
 func (t *transfer) do(c *cobra.Command, what string, fn func(ctx context.Context, task *pipeline.Task) error) error {
-	return withReporter(c, t.progress, func(reporter pipeline.Reporter) error {
+	return withReporter(c, t.progress, func(reporter progress.Reporter) error {
 		return (&pipeline.Engine{Progress: reporter}).Do(c.Context(), what, fn)
 	})
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/fleet"
 	"github.com/sovereign-sql/sov/internal/host/install"
 	"github.com/sovereign-sql/sov/internal/host/push"
-	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
 // pushFlags are the flags of `sov push`.
@@ -91,7 +91,7 @@ func pushTo(c *cobra.Command, recipe string, f pushFlags) (err error) {
 			return err
 		}
 	}
-	return withReporter(c, "auto", func(reporter pipeline.Reporter) error {
+	return withReporter(c, "auto", func(reporter progress.Reporter) error {
 		return f.each(c, func(ctx context.Context, s *fleet.Site) error {
 			report, err := m.On(ctx, s, install.NewProgress(reporter, s.Name(), time.Now))
 			if err == nil && (f.start || f.restart) {
@@ -137,7 +137,7 @@ func (f *pushFlags) boot(ctx context.Context, s *fleet.Site, r *install.Report) 
 // printPushed says what was done, and what is left to do.
 func (f *pushFlags) printPushed(ctx context.Context, s *fleet.Site, r *install.Report) error {
 	p := &printer{w: s.Out}
-	p.printf("%s: %s (%s sent for %s, %.1f s)\n", r.Name, done(r), pipeline.FormatSize(r.Sent), pipeline.FormatSize(r.Size), r.Seconds)
+	p.printf("%s: %s (%s sent for %s, %.1f s)\n", r.Name, done(r), progress.FormatSize(r.Sent), progress.FormatSize(r.Size), r.Seconds)
 	if p.err != nil || f.start || f.restart {
 		return p.err
 	}
@@ -172,7 +172,7 @@ func done(r *install.Report) string {
 	case r.Unchanged:
 		text = fmt.Sprintf("version %s (%.12s) is there already, whole, in slot %s", r.Version, r.Digest, r.Slot)
 	case r.Resumed > 0:
-		text += fmt.Sprintf(", %s of it from an interrupted push", pipeline.FormatSize(r.Resumed))
+		text += fmt.Sprintf(", %s of it from an interrupted push", progress.FormatSize(r.Resumed))
 	}
 	return strings.Join(append(list, text), "; ")
 }

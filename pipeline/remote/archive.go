@@ -11,8 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-
-	"github.com/sovereign-sql/sov/pipeline"
 )
 
 // errReadOnly is what reading and writing say to the other.
@@ -20,12 +18,12 @@ var errReadOnly = errors.New("the file is open for the other direction")
 
 // An Archive is a cache in one file, a tar, that is being written.
 type Archive struct {
-	*Cache
+	*PieceCache
 	out *writtenArchive
 }
 
-// Create begins a file. Commit gives it its name; Abort, which may be deferred,
-// removes what there is of it.
+// Create begins a file. Commit gives it its name; Abort, which may be deferred, removes what there
+// is of it.
 func Create(path string) (*Archive, error) {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".part-")
 	if err != nil {
@@ -121,7 +119,7 @@ func (w *writtenArchive) abort() {
 }
 
 // Open opens a file that Create has written. It must be closed.
-func Open(path string) (cache *Cache, closer io.Closer, err error) {
+func Open(path string) (cache *PieceCache, closer io.Closer, err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, nil, err
@@ -167,8 +165,8 @@ func readArchive(f archiveFile) (*readableArchive, error) {
 		if first && (h.Name != formatFile || !isFormat(t)) {
 			return nil, errors.New("it was not written by a `sov cache export` that this version knows")
 		}
-		// The reader takes no more than a header at a time, so that this is
-		// where the content begins.
+		// The reader takes no more than a header at a time, so that this is where the content
+		// begins.
 		offset, err := f.Seek(0, io.SeekCurrent)
 		if err != nil {
 			return nil, err
@@ -206,11 +204,11 @@ func (a *readableArchive) read(name string, limit int64) ([]byte, error) {
 		return nil, fs.ErrNotExist
 	}
 	if s.size > limit {
-		return nil, fmt.Errorf("%w: %s has %d bytes", pipeline.ErrRefused, name, s.size)
+		return nil, fmt.Errorf("%w: %s has %d bytes", ErrRefused, name, s.size)
 	}
 	b := make([]byte, s.size)
 	if _, err := a.r.ReadAt(b, s.offset); err != nil && !(errors.Is(err, io.EOF) && s.size == 0) {
-		return nil, fmt.Errorf("%w: %s: %w", pipeline.ErrRefused, name, err)
+		return nil, fmt.Errorf("%w: %s: %w", ErrRefused, name, err)
 	}
 	return b, nil
 }

@@ -2,309 +2,43 @@ package remote
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"slices"
-	"sync"
 
-	"golang.org/x/sync/errgroup"
-
-	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
-// parallel is how many pieces of one cache travel at once.
-const parallel = 6
-
-// A backend keeps indexes and pieces. What is not there is an error that
-// matches fs.ErrNotExist. Methods may be called from several goroutines; they
-// try again what may pass and are bounded in time.
-type backend interface {
-	keys(ctx context.Context) ([]string, error)
-	index(ctx context.Context, key string) ([]byte, error)
-	piece(ctx context.Context, p piece) ([]byte, error)
-	// putPiece keeps a piece unless it is there already.
-	putPiece(ctx context.Context, p piece, stored []byte) (sent bool, err error)
-	// putIndex keeps an index whose pieces are all there.
-	putIndex(ctx context.Context, key string, encoded []byte, pieces []piece) error
+// A Cache is a place beyond this computer, such as a registry, where several stores keep records
+// and the blobs that they name. Its methods may be called from several goroutines.
+//
+// A Cache tries again what may pass, and bounds how long anything takes. An error that matches
+// fs.ErrNotExist says that it does not have what was asked for; one that matches ErrRefused, that
+// what it has is not what it should be. Any other says that it cannot be used.
+type Cache interface {
+	// Name is what people call it.
+	Name() string
+	// Keys lists the keys of all records.
+	Keys(ctx context.Context) ([]string, error)
+	// Record returns the record under key as Put was given it.
+	Record(ctx context.Context, key string) ([]byte, error)
+	// Fetch writes a blob that the record under key names to w, in any order. progress, which may
+	// be nil, is called with bytes as they arrive.
+	Fetch(ctx context.Context, key string, b store.Blob, w io.WriterAt, progress func(n int64)) error
+	// Put stores a record with those of its blobs that are given, blobs first. What is there
+	// already stays as it is. open opens a blob; progress, which may be nil, is called with bytes
+	// that are dealt with.
+	Put(ctx context.Context, key string, record []byte, blobs []store.Blob, open func(store.Blob) (*os.File, error), progress func(n int64)) error
 }
 
-// A Cache is a remote cache; see the package comment.
-type Cache struct {
-	name  string
-	kept  backend
-	slots chan struct{}
+// ErrRefused is in the error of a Cache that holds something other than what its name or digest
+// says.
+var ErrRefused = store.ErrRefused
 
-	mu      sync.Mutex
-	indexes map[string]*index
-	sent    map[pipeline.Digest]keptBlob // blobs that are kept, whatever the key
-	damaged map[pipeline.Digest]bool     // pieces that may not be what they should be
-	moved   Moved
-}
-
-// Moved counts what crossed the network, in bytes of compressed pieces.
-type Moved struct{ Sent, Received int64 }
-
-var _ pipeline.Remote = (*Cache)(nil)
-
-func newCache(name string, kept backend) *Cache {
-	return &Cache{name: name, kept: kept, slots: make(chan struct{}, parallel), indexes: map[string]*index{}, sent: map[pipeline.Digest]keptBlob{}, damaged: map[pipeline.Digest]bool{}}
-}
-
-// Name implements pipeline.Remote.
-func (c *Cache) Name() string { return c.name }
-
-// Moved returns what has been sent and received so far.
-func (c *Cache) Moved() Moved {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.moved
-}
-
-// Keys implements pipeline.Remote.
-func (c *Cache) Keys(ctx context.Context) ([]string, error) { return c.kept.keys(ctx) }
-
-// Record implements pipeline.Remote.
-func (c *Cache) Record(ctx context.Context, key string) ([]byte, error) {
-	x, err := c.lookup(ctx, key)
-	if err != nil {
-		return nil, err
-	}
-	return x.Record, nil
-}
-
-// lookup returns the index under key, which is asked for once.
-func (c *Cache) lookup(ctx context.Context, key string) (*index, error) {
-	c.mu.Lock()
-	x := c.indexes[key]
-	c.mu.Unlock()
-	if x != nil {
-		return x, nil
-	}
-	c.slots <- struct{}{}
-	b, err := c.kept.index(ctx, key)
-	<-c.slots
-	if err != nil {
-		return nil, err
-	}
-	x, err = decodeIndex(b)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", pipeline.ErrRefused, err)
-	}
-	c.remember(key, x)
-	return x, nil
-}
-
-func (c *Cache) remember(key string, x *index) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.indexes[key] = x
-}
-
-// Fetch implements pipeline.Remote.
-func (c *Cache) Fetch(ctx context.Context, key string, b pipeline.Blob, w io.WriterAt, progress func(n int64)) error {
-	x, err := c.lookup(ctx, key)
-	if err != nil {
-		return err
-	}
-	blob := x.blob(b.Digest)
-	if blob == nil {
-		return fmt.Errorf("%s keeps no blob %s: %w", c.name, b.Digest.Short(), fs.ErrNotExist)
-	}
-	if blob.Size != b.Size {
-		return fmt.Errorf("%w: blob %s is said to have %d bytes, not %d", pipeline.ErrRefused, b.Digest.Short(), blob.Size, b.Size)
-	}
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(parallel)
-	var at int64
-	for _, p := range blob.Pieces {
-		off := at
-		at += p.Length
-		group.Go(func() error {
-			if err := c.fetchPiece(ctx, p, w, off); err != nil {
-				return err
-			}
-			if progress != nil {
-				progress(p.Length)
-			}
-			return nil
-		})
-	}
-	err = group.Wait()
-	if errors.Is(err, pipeline.ErrRefused) {
-		c.suspect(blob)
-	}
-	return err
-}
-
-func (c *Cache) fetchPiece(ctx context.Context, p piece, w io.WriterAt, off int64) error {
-	c.slots <- struct{}{}
-	defer func() { <-c.slots }()
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	stored, err := c.kept.piece(ctx, p)
-	if errors.Is(err, fs.ErrNotExist) {
-		// The index promised it: something took it away.
-		err = fmt.Errorf("%w: piece %s is gone", pipeline.ErrRefused, p.Digest.Short())
-	}
-	var content []byte
-	if err == nil {
-		content, err = unpack(p, stored)
-	}
-	if err != nil {
-		return err
-	}
-	c.mu.Lock()
-	c.moved.Received += p.Size
-	c.mu.Unlock()
-	_, err = w.WriteAt(content, off)
-	return err
-}
-
-// suspect remembers that a blob has to be sent again: where one piece is not
-// what it should be, the others have not been looked at.
-func (c *Cache) suspect(b *keptBlob) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, p := range b.Pieces {
-		c.damaged[p.Digest] = true
-	}
-}
-
-func (c *Cache) isDamaged(d pipeline.Digest) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.damaged[d]
-}
-
-// Put implements pipeline.Remote.
-func (c *Cache) Put(ctx context.Context, key string, record []byte, blobs []pipeline.Blob, open func(pipeline.Blob) (*os.File, error), progress func(n int64)) error {
-	if progress == nil {
-		progress = func(int64) {}
-	}
-	out := &index{Format: format, Record: record}
-	before, err := c.sound(ctx, key, record)
-	if err != nil {
-		return err
-	}
-	missing := slices.Clone(blobs)
-	if before != nil {
-		out.Blobs = slices.Clone(before.Blobs)
-		missing = slices.DeleteFunc(missing, func(b pipeline.Blob) bool {
-			kept := before.blob(b.Digest) != nil
-			if kept {
-				progress(b.Size)
-			}
-			return kept
-		})
-		if len(missing) == 0 {
-			return nil
-		}
-	}
-	for _, b := range missing {
-		kept, err := c.putBlob(ctx, b, open, progress)
-		if err != nil {
-			return err
-		}
-		out.Blobs = append(out.Blobs, kept)
-	}
-	encoded, err := out.encode()
-	if err != nil {
-		return err
-	}
-	c.slots <- struct{}{}
-	err = c.kept.putIndex(ctx, key, encoded, out.pieces())
-	<-c.slots
-	if err == nil {
-		c.remember(key, out)
-	}
-	return err
-}
-
-// sound returns the index that is kept under key without blobs that are known
-// to be damaged, or nil if there is none that says the same as record.
-func (c *Cache) sound(ctx context.Context, key string, record []byte) (*index, error) {
-	x, err := c.lookup(ctx, key)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, pipeline.ErrRefused) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	if !pipeline.SameResult(x.Record, record, key) {
-		return nil, nil
-	}
-	good := *x
-	good.Blobs = slices.DeleteFunc(slices.Clone(x.Blobs), func(b keptBlob) bool {
-		return slices.ContainsFunc(b.Pieces, func(p piece) bool { return c.isDamaged(p.Digest) })
-	})
-	return &good, nil
-}
-
-// putBlob cuts a blob into pieces and keeps those that are not there.
-func (c *Cache) putBlob(ctx context.Context, b pipeline.Blob, open func(pipeline.Blob) (*os.File, error), progress func(n int64)) (keptBlob, error) {
-	c.mu.Lock()
-	kept, known := c.sent[b.Digest]
-	c.mu.Unlock()
-	if known {
-		progress(b.Size)
-		return kept, nil
-	}
-	f, err := open(b)
-	if err != nil {
-		return keptBlob{}, err
-	}
-	defer f.Close()
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(parallel)
-	var pieces []*piece
-	err = split(f, func(content []byte) error {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		p := new(piece)
-		pieces = append(pieces, p)
-		group.Go(func() (err error) {
-			*p, err = c.putPiece(ctx, content)
-			progress(int64(len(content)))
-			return err
-		})
-		return nil
-	})
-	if failed := group.Wait(); failed != nil {
-		err = failed
-	}
-	if err != nil {
-		return keptBlob{}, err
-	}
-	kept = keptBlob{Blob: b}
-	for _, p := range pieces {
-		kept.Pieces = append(kept.Pieces, *p)
-	}
-	if err := kept.check(); err != nil {
-		return keptBlob{}, err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.sent[b.Digest] = kept
-	return kept, nil
-}
-
-func (c *Cache) putPiece(ctx context.Context, content []byte) (piece, error) {
-	c.slots <- struct{}{}
-	defer func() { <-c.slots }()
-	p, stored := pack(content)
-	if c.isDamaged(p.Digest) {
-		p, stored = repack(content)
-	}
-	sent, err := c.kept.putPiece(ctx, p, stored)
-	if sent && err == nil {
-		c.mu.Lock()
-		c.moved.Sent += p.Size
-		c.mu.Unlock()
-	}
-	return p, err
+// A Target is a cache to which the results of a build go.
+type Target struct {
+	Cache
+	// Max has everything sent: results of all stages and memos, with all their blobs. Otherwise all
+	// stages' records go, but only the blobs that the build delivers and small ones: enough for a
+	// build in which nothing has changed.
+	Max bool
 }

@@ -11,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
 // Names in a directory and in a file; see the package comment.
@@ -22,20 +22,20 @@ const (
 
 func indexName(key string) string { return "index/" + key + ".json" }
 
-func pieceName(d pipeline.Digest) string { return "pieces/" + d.Hex()[:2] + "/" + d.Hex() }
+func pieceName(d store.Digest) string { return "pieces/" + d.Hex()[:2] + "/" + d.Hex() }
 
 // keyOf returns the key of an index's name, or "".
 func keyOf(name string) string {
 	key := strings.TrimSuffix(strings.TrimPrefix(name, "index/"), ".json")
-	if _, err := pipeline.ParseDigest("sha256:" + key); err != nil || indexName(key) != name {
+	if _, err := store.ParseDigest("sha256:" + key); err != nil || indexName(key) != name {
 		return ""
 	}
 	return key
 }
 
-// Dir returns the cache in a directory, which is made when something is put
-// there. Files appear in it whole; several computers may share it.
-func Dir(path string) *Cache { return newCache(path, &dir{root: path}) }
+// Dir returns the cache in a directory, which is made when something is put there. Files appear in
+// it whole; several computers may share it.
+func Dir(path string) *PieceCache { return newCache(path, &dir{root: path}) }
 
 type dir struct {
 	root  string
@@ -83,7 +83,7 @@ func (d *dir) read(name string, limit int64) ([]byte, error) {
 func readAtMost(r io.Reader, limit int64) ([]byte, error) {
 	b, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if err == nil && int64(len(b)) > limit {
-		err = fmt.Errorf("%w: it is longer than %d bytes", pipeline.ErrRefused, limit)
+		err = fmt.Errorf("%w: it is longer than %d bytes", ErrRefused, limit)
 	}
 	return b, err
 }
@@ -106,8 +106,8 @@ func (d *dir) putIndex(ctx context.Context, key string, encoded []byte, _ []piec
 	return d.write(indexName(key), encoded)
 }
 
-// removeAbandoned removes what others were writing when they died. If it
-// cannot, that is in nobody's way.
+// removeAbandoned removes what others were writing when they died. If it cannot, that is in
+// nobody's way.
 func (d *dir) removeAbandoned() {
 	entries, _ := os.ReadDir(d.path("tmp"))
 	for _, e := range entries {
@@ -117,12 +117,11 @@ func (d *dir) removeAbandoned() {
 	}
 }
 
-// abandoned is the age at which a temporary file of a few megabytes is nobody's
-// any more.
+// abandoned is the age at which a temporary file of a few megabytes is nobody's any more.
 const abandoned = 24 * time.Hour
 
-// write gives a file its content, or leaves it as it was. Nothing is synced:
-// what a power cut tears is found when it is read, and made again.
+// write gives a file its content, or leaves it as it was. Nothing is synced: what a power cut tears
+// is found when it is read, and made again.
 func (d *dir) write(name string, content []byte) error {
 	for _, sub := range []string{"tmp", filepath.Dir(name)} {
 		if err := os.MkdirAll(d.path(sub), 0o755); err != nil {

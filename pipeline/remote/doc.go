@@ -1,22 +1,31 @@
-// Package remotecache keeps results of builds where several computers find
-// them: in a repository of an OCI registry, in a directory that they share, or
-// in one file that is carried from one to the other. A Cache is a
-// pipeline.Remote.
+// Package remote shares results of builds between computers. Wrap returns a store that reads
+// through to remote caches and writes through to them; Push and Pull copy whole stores. It is up to
+// package store what is in a record, and to the engine what runs when a cache does not help.
+//
+// A Cache is a place that several computers reach. This package has one kind, PieceCache, in a
+// repository of an OCI registry, in a directory that they share, or in one file that is carried
+// from one to the other.
+//
+// # How a store is wrapped
+//
+// A record that the local store lacks is looked for in the caches, and stored, marked with the name
+// of the cache, before any of its blobs: a blob crosses the network when a stage opens it, or at
+// the end if the build delivers it. A blob that no cache gives is a *store.BlobError.
+//
+// A cache that fails is warned about once and left alone from then on. An entry that is not what it
+// should be is refused, and after a few of them the cache is left alone too.
 //
 // # What is kept
 //
-// A blob is cut into pieces of about a megabyte, at places that its content
-// decides, and each piece is compressed with zstd. Two root file systems that
-// differ in one file have all other pieces in common, and what has them
-// already need not be sent them again. Pieces are named by the SHA-256 of their
-// compressed form. An index says for a key: the action record as package
-// pipeline writes it, and of which pieces its blobs consist. Pieces are there
-// before the index that names them.
+// A blob is cut into pieces of about a megabyte, at places that its content decides, and each piece
+// is compressed with zstd. Two root file systems that differ in one file have all other pieces in
+// common, and a cache that has those is not sent them again. Pieces are named by the SHA-256 of
+// their compressed form. An index says for a key: the record as package store writes it, and the
+// pieces of its blobs. Pieces are there before the index that names them.
 //
-// In a registry an index is the configuration of an OCI artifact that is tagged
-// with the key, and embedded in its manifest, so that one request finds it; the
-// pieces are the artifact's layers, which the registry stores once. In a
-// directory or file:
+// In a registry an index is the configuration of an OCI artifact that is tagged with the key, and
+// embedded in its manifest, so that one request finds it; the pieces are the artifact's layers,
+// which the registry stores once. In a directory or file:
 //
 //	sov-cache.json           the format's version
 //	index/<key>.json         indexes
@@ -24,8 +33,8 @@
 //
 // # What is believed
 //
-// Nothing: a piece has to have the digest and length that its index says, and
-// package pipeline checks what they come to. Whoever can write to a remote cache
-// can, however, put any result under any key, as with every shared cache: let
+// Nothing: a piece must have the digest and length that its index says, a blob the digest that its
+// record says, and a record must be about the inputs that were asked for. A computer that can write
+// to a remote cache can, however, put any result under any key, as with every shared cache: let
 // only builds that are trusted write to it.
 package remote

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
 // format is the version of indexes and of what surrounds them.
@@ -18,14 +18,14 @@ const maxIndex = 8 << 20
 
 // A piece is a part of a blob as it is kept.
 type piece struct {
-	Digest pipeline.Digest `json:"digest"` // of the compressed form
-	Size   int64           `json:"size"`   // of the compressed form, in bytes
-	Length int64           `json:"length"` // of the content, in bytes
+	Digest store.Digest `json:"digest"` // of the compressed form
+	Size   int64        `json:"size"`   // of the compressed form, in bytes
+	Length int64        `json:"length"` // of the content, in bytes
 }
 
 // A keptBlob is a blob and what it is put together from, in order.
 type keptBlob struct {
-	pipeline.Blob
+	store.Blob
 	Pieces []piece `json:"pieces"`
 }
 
@@ -63,12 +63,12 @@ func decodeIndex(b []byte) (*index, error) {
 }
 
 func (b keptBlob) check() error {
-	if _, err := pipeline.ParseDigest(string(b.Digest)); err != nil {
+	if _, err := store.ParseDigest(string(b.Digest)); err != nil {
 		return err
 	}
 	rest := b.Size
 	for _, p := range b.Pieces {
-		if _, err := pipeline.ParseDigest(string(p.Digest)); err != nil {
+		if _, err := store.ParseDigest(string(p.Digest)); err != nil {
 			return err
 		}
 		if p.Length <= 0 || p.Length > maxPiece || p.Size <= 0 || p.Size > maxStored {
@@ -83,7 +83,7 @@ func (b keptBlob) check() error {
 }
 
 // blob returns how a blob is put together, or nil if it is not kept.
-func (x *index) blob(d pipeline.Digest) *keptBlob {
+func (x *index) blob(d store.Digest) *keptBlob {
 	i := slices.IndexFunc(x.Blobs, func(b keptBlob) bool { return b.Digest == d })
 	if i < 0 {
 		return nil
@@ -93,7 +93,7 @@ func (x *index) blob(d pipeline.Digest) *keptBlob {
 
 // pieces returns all pieces, each once.
 func (x *index) pieces() []piece {
-	seen := map[pipeline.Digest]bool{}
+	seen := map[store.Digest]bool{}
 	var all []piece
 	for _, b := range x.Blobs {
 		for _, p := range b.Pieces {

@@ -7,10 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-containerregistry/pkg/authn"
-	"github.com/google/go-containerregistry/pkg/name"
-
 	"github.com/sovereign-sql/sov/pipeline"
 )
 
@@ -51,34 +47,6 @@ func TestOpenOnce(t *testing.T) {
 	}
 	if other, err := o.Open(Spec{Path: "/c", Max: true}); err != nil || other != one {
 		t.Error("the same cache is opened twice")
-	}
-}
-
-func TestKeychain(t *testing.T) {
-	env := map[string]string{
-		"SOV_REGISTRY": "mine.example.com", "SOV_REGISTRY_USER": "me", "SOV_REGISTRY_PASSWORD": "secret",
-		"CI_REGISTRY": "gitlab.example.com", "CI_REGISTRY_USER": "job", "CI_REGISTRY_PASSWORD": "token",
-		"GITHUB_TOKEN": "github",
-	}
-	keychain := environment(func(name string) string { return env[name] })
-	for repository, want := range map[string]authn.AuthConfig{
-		"mine.example.com/a":   {Username: "me", Password: "secret"},
-		"gitlab.example.com/a": {Username: "job", Password: "token"},
-		"ghcr.io/a":            {Username: "unset", Password: "github"},
-		"other.example.com/a":  {},
-		"mine.example.com:1/a": {},
-	} {
-		repo, err := name.NewRepository(repository)
-		if err != nil {
-			t.Fatal(err)
-		}
-		auth, err := keychain.Resolve(repo)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got, err := auth.Authorization(); err != nil || !cmp.Equal(*got, want) {
-			t.Errorf("%s: %+v, %v", repository, got, err)
-		}
 	}
 }
 

@@ -10,25 +10,23 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
-	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
-// Bounds of a piece's length, in bytes. A root file system comes to about a
-// hundred pieces: few enough for one manifest and one request each, and small
-// enough that a changed file costs a few. docs/performance.md has the measured
-// growth.
+// Bounds of a piece's length, in bytes. A root file system comes to about a hundred pieces: few
+// enough for one manifest and one request each, and small enough that a changed file costs a few.
+// docs/performance.md has the measured growth.
 const (
 	minPiece = 256 << 10
 	maxPiece = 4 << 20
-	// cutMask has as many bits as make a cut fall about every 1 MiB after the
-	// minimum.
+	// cutMask has as many bits as make a cut fall about every 1 MiB after the minimum.
 	cutMask = (1<<20 - 1) << 43
 	// maxStored is what a piece can grow to that does not compress.
 	maxStored = maxPiece + 64<<10
 )
 
-// gear has a number for each byte that nothing but chance relates to it. The
-// rolling hash below is that of FastCDC (Xia et al., USENIX ATC 2016).
+// gear has a number for each byte that nothing but chance relates to it. The rolling hash below is
+// that of FastCDC (Xia et al., USENIX ATC 2016).
 var gear = func() (table [256]uint64) {
 	for i := range table {
 		sum := sha256.Sum256([]byte{'g', 'e', 'a', 'r', byte(i)})
@@ -54,8 +52,7 @@ func cut(b []byte) int {
 	return end
 }
 
-// split calls fn with the pieces of what r gives, one after the other. fn may
-// keep what it gets.
+// split calls fn with the pieces of what r gives, one after the other. fn may keep what it gets.
 func split(r io.Reader, fn func(content []byte) error) error {
 	buffer := make([]byte, 0, 2*maxPiece)
 	for {
@@ -78,9 +75,9 @@ func split(r io.Reader, fn func(content []byte) error) error {
 	}
 }
 
-// The level is the fastest: what counts is the time until the bytes are on the
-// other side. Contents that one encoder of one version compresses come out the
-// same, which is what has pieces found again.
+// The level is the fastest: what counts is the time until the bytes are on the other side. Contents
+// that one encoder of one version compresses come out the same, which is what has pieces found
+// again.
 var encoder = sync.OnceValue(func() *zstd.Encoder { return newEncoder(false) })
 
 // otherEncoder gives another compressed form of the same content.
@@ -105,26 +102,26 @@ var decoder = sync.OnceValue(func() *zstd.Decoder {
 // pack returns a piece and its compressed form.
 func pack(content []byte) (piece, []byte) { return packWith(encoder(), content) }
 
-// repack is pack with another digest, for a piece that is kept damaged under
-// the first: a registry takes no second content under a digest that it has.
+// repack is pack with another digest, for a piece that is kept damaged under the first: a registry
+// takes no second content under a digest that it has.
 func repack(content []byte) (piece, []byte) { return packWith(otherEncoder(), content) }
 
 func packWith(e *zstd.Encoder, content []byte) (piece, []byte) {
 	stored := e.EncodeAll(content, nil)
-	return piece{Digest: pipeline.DigestOf(stored), Size: int64(len(stored)), Length: int64(len(content))}, stored
+	return piece{Digest: store.DigestOf(stored), Size: int64(len(stored)), Length: int64(len(content))}, stored
 }
 
 // unpack checks a piece's compressed form and returns its content.
 func unpack(p piece, stored []byte) ([]byte, error) {
 	if int64(len(stored)) != p.Size {
-		return nil, fmt.Errorf("%w: piece %s has %d bytes in place of %d", pipeline.ErrRefused, p.Digest.Short(), len(stored), p.Size)
+		return nil, fmt.Errorf("%w: piece %s has %d bytes in place of %d", ErrRefused, p.Digest.Short(), len(stored), p.Size)
 	}
-	if got := pipeline.DigestOf(stored); got != p.Digest {
-		return nil, fmt.Errorf("%w: piece %s has the digest %s", pipeline.ErrRefused, p.Digest.Short(), got.Short())
+	if got := store.DigestOf(stored); got != p.Digest {
+		return nil, fmt.Errorf("%w: piece %s has the digest %s", ErrRefused, p.Digest.Short(), got.Short())
 	}
 	content, err := decoder().DecodeAll(stored, make([]byte, 0, p.Length))
 	if err != nil || int64(len(content)) != p.Length {
-		return nil, fmt.Errorf("%w: piece %s does not decompress to %d bytes", pipeline.ErrRefused, p.Digest.Short(), p.Length)
+		return nil, fmt.Errorf("%w: piece %s does not decompress to %d bytes", ErrRefused, p.Digest.Short(), p.Length)
 	}
 	return content, nil
 }

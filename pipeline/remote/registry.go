@@ -23,7 +23,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/sovereign-sql/sov/internal/fetch"
-	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
 // Media types of what is kept in a registry.
@@ -33,35 +33,34 @@ const (
 	pieceType    = types.MediaType("application/vnd.sov.cache.piece.v1+zstd")
 )
 
-// maxEmbedded is the size of an index, in bytes, up to which it stands in the
-// manifest too. Registries take manifests of 4 MiB, and base64 makes three
-// bytes four.
+// maxEmbedded is the size of an index, in bytes, up to which it stands in the manifest too.
+// Registries take manifests of 4 MiB, and base64 makes three bytes four.
 const maxEmbedded = 1 << 20
 
 // DefaultPatience is how long a registry may be silent.
 const DefaultPatience = 10 * time.Second
 
-// leastRate is the speed, in bytes per second, that a registry has to have for
-// each of the pieces that travel at once.
+// leastRate is the speed, in bytes per second, that a registry has to have for each of the pieces
+// that travel at once.
 const leastRate = 64 << 10
 
-// attempts is how often something is tried. With the pauses of fetch.Retry a
-// registry that starts anew is waited for some three seconds.
+// attempts is how often something is tried. With the pauses of fetch.Retry a registry that restarts
+// is waited for some three seconds.
 const attempts = 4
 
 // RegistryOptions say how a registry is reached.
 type RegistryOptions struct {
-	// Patience is how long a connection, an answer or a byte of it may take;
-	// 0: DefaultPatience. After four times that the registry is given up.
+	// Patience is how long a connection, an answer or a byte of it may take; 0: DefaultPatience.
+	// After four times that the registry is given up.
 	Patience  time.Duration
 	Pause     time.Duration     // before a second try; 0: as fetch.Retry has it
 	Transport http.RoundTripper // nil: one with Patience
-	Keychain  authn.Keychain    // nil: see Keychain
+	Keychain  authn.Keychain    // nil: no credentials
 }
 
-// Registry returns the cache in a repository, such as
-// "registry.example.com/team/sov-cache". It has no tag: keys are the tags.
-func Registry(repository string, o RegistryOptions) (*Cache, error) {
+// Registry returns the cache in a repository, such as "registry.example.com/team/sov-cache". It has
+// no tag: keys are the tags.
+func Registry(repository string, o RegistryOptions) (*PieceCache, error) {
 	repo, err := name.NewRepository(repository)
 	if err != nil {
 		return nil, fmt.Errorf("remote cache %q: %w; write HOST/REPOSITORY, without a tag", repository, err)
@@ -73,7 +72,7 @@ func Registry(repository string, o RegistryOptions) (*Cache, error) {
 		o.Transport = fetch.NewTransport(fetch.Timeouts{Connect: o.Patience, Header: o.Patience, Idle: o.Patience})
 	}
 	if o.Keychain == nil {
-		o.Keychain = Keychain
+		o.Keychain = authn.NewMultiKeychain() // anonymous
 	}
 	return newCache(repo.Name(), &registry{repo: repo, options: o}), nil
 }
@@ -83,8 +82,7 @@ type registry struct {
 	options RegistryOptions
 
 	mu sync.Mutex
-	// Both remember that they are let in, and what went wrong. After an
-	// error they are made anew.
+	// Both remember that they are let in, and what went wrong. After an error they are re-created.
 	puller *remote.Puller
 	pusher *remote.Pusher
 }
@@ -118,8 +116,8 @@ func (r *registry) clients() (*remote.Puller, *remote.Pusher, error) {
 	return puller, pusher, nil
 }
 
-// try calls fn until it succeeds, at most a few times and each time for as long
-// as size bytes may take.
+// try calls fn until it succeeds, at most a few times and each time for as long as size bytes may
+// take.
 func (r *registry) try(ctx context.Context, size int64, fn func(context.Context, *remote.Puller, *remote.Pusher) error) error {
 	limit := 2*r.options.Patience + time.Duration(size)*time.Second/leastRate
 	return fetch.Retry(ctx, attempts, r.options.Pause, func() error {
@@ -142,16 +140,15 @@ func (r *registry) try(ctx context.Context, size int64, fn func(context.Context,
 	})
 }
 
-// tooSlow says how long something took in vain. Trying it again would be so
-// again.
+// tooSlow says how long an operation took without success. A second try would take as long.
 type tooSlow time.Duration
 
 func (e tooSlow) Error() string {
 	return fmt.Sprintf("it is too slow: not done within %s", time.Duration(e).Round(time.Second))
 }
 
-// An awayError is a connection that was refused or broke. For fetch.Passing that
-// is as good as one that timed out: the registry may be about to start.
+// An awayError is a connection that was refused or broke. For fetch.Passing that is as good as one
+// that timed out: the registry may be about to start.
 type awayError struct{ err error }
 
 func (e *awayError) Error() string { return e.err.Error() }
@@ -165,8 +162,7 @@ func isAway(err error) bool {
 		!errors.Is(err, fetch.ErrInsecure) && !errors.Is(err, context.Canceled)
 }
 
-// explain turns a registry's error into one that says what to do, and that
-// fetch.Passing knows.
+// explain turns a registry's error into one that says what to do, and that fetch.Passing knows.
 func explain(err error) error {
 	var answer *transport.Error
 	if !errors.As(err, &answer) {
@@ -213,17 +209,17 @@ func (r *registry) index(ctx context.Context, key string) (encoded []byte, err e
 		}
 		var m manifest
 		if err := json.Unmarshal(got.Manifest, &m); err != nil {
-			return fmt.Errorf("%w: decode its manifest: %w", pipeline.ErrRefused, err)
+			return fmt.Errorf("%w: decode its manifest: %w", ErrRefused, err)
 		}
 		if m.ArtifactType != artifactType || m.Config.MediaType != indexType {
-			return fmt.Errorf("%w: its manifest is of something else", pipeline.ErrRefused)
+			return fmt.Errorf("%w: its manifest is of something else", ErrRefused)
 		}
 		encoded = m.Config.Data
 		if encoded == nil {
 			encoded, err = r.read(ctx, puller, m.Config.Digest, maxIndex)
 		}
-		if err == nil && string(pipeline.DigestOf(encoded)) != m.Config.Digest.String() {
-			err = fmt.Errorf("%w: its index does not have the digest that its manifest says", pipeline.ErrRefused)
+		if err == nil && string(store.DigestOf(encoded)) != m.Config.Digest.String() {
+			err = fmt.Errorf("%w: its index does not have the digest that its manifest says", ErrRefused)
 		}
 		return err
 	})
@@ -240,13 +236,12 @@ func (r *registry) piece(ctx context.Context, p piece) (stored []byte, err error
 		return err
 	})
 	if errors.Is(err, io.ErrUnexpectedEOF) {
-		err = fmt.Errorf("%w: piece %s is cut off after %d of %d bytes", pipeline.ErrRefused, p.Digest.Short(), len(stored), p.Size)
+		err = fmt.Errorf("%w: piece %s is cut off after %d of %d bytes", ErrRefused, p.Digest.Short(), len(stored), p.Size)
 	}
 	return stored, err
 }
 
-// read returns a blob of the registry of at most limit bytes. Its digest is the
-// caller's to check.
+// read returns a blob of the registry of at most limit bytes. Its digest is the caller's to check.
 func (r *registry) read(ctx context.Context, puller *remote.Puller, digest v1.Hash, limit int64) ([]byte, error) {
 	layer, err := puller.Layer(ctx, r.repo.Digest(digest.String()))
 	if err != nil {
@@ -258,10 +253,9 @@ func (r *registry) read(ctx context.Context, puller *remote.Puller, digest v1.Ha
 	}
 	defer body.Close()
 	b, err := readAtMost(body, limit)
-	// At the end the library compares digests. An error that is not the
-	// network's comes of that.
+	// At the end the library compares digests. An error that is not the network's comes of that.
 	if err != nil && ctx.Err() == nil && !fetch.Passing(err) && !fetch.Unreachable(err) {
-		err = fmt.Errorf("%w: %w", pipeline.ErrRefused, err)
+		err = fmt.Errorf("%w: %w", ErrRefused, err)
 	}
 	return b, err
 }
@@ -325,7 +319,7 @@ type layer struct {
 }
 
 func newLayer(content []byte, mediaType types.MediaType) (*layer, error) {
-	digest, err := v1.NewHash(string(pipeline.DigestOf(content)))
+	digest, err := v1.NewHash(string(store.DigestOf(content)))
 	if err != nil {
 		return nil, err
 	}

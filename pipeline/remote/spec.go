@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/google/go-containerregistry/pkg/authn"
 )
 
 // A Spec is a remote cache as a person writes it.
@@ -21,18 +21,16 @@ type Spec struct {
 // Local reports whether no network is needed.
 func (s Spec) Local() bool { return s.Repository == "" }
 
-// ParseSource reads where a cache is to be read from: a repository, optionally
-// with ",timeout=TIME", or "type=dir,src=PATH".
+// ParseSource reads where a cache is to be read from: a repository, optionally with
+// ",timeout=TIME", or "type=dir,src=PATH".
 func ParseSource(text string) (Spec, error) { return parse(text, "src", "timeout") }
 
-// ParseTarget reads where a cache is to be written to: a repository or
-// "type=dir,dest=PATH", optionally with ",mode=min" or ",mode=max", which is the
-// default, and ",timeout=TIME".
+// ParseTarget reads where a cache is to be written to: a repository or "type=dir,dest=PATH",
+// optionally with ",mode=min" or ",mode=max", which is the default, and ",timeout=TIME".
 func ParseTarget(text string) (Spec, error) { return parse(text, "dest", "timeout", "mode") }
 
-// parse reads fields that are separated by commas. The first may be a
-// repository alone, as people write it; "type=registry,ref=" is what BuildKit
-// calls the same.
+// parse reads fields that are separated by commas. The first may be a repository alone, as people
+// write it; "type=registry,ref=" is what BuildKit calls the same.
 func parse(text, pathField string, more ...string) (Spec, error) {
 	fields := map[string]string{}
 	for i, part := range strings.Split(text, ",") {
@@ -87,14 +85,15 @@ func (s *Spec) set(name, value, pathField string, known []string) (err error) {
 	return nil
 }
 
-// An Opener opens each cache once, so that what is learnt about one that is
-// both read and written counts for both.
+// An Opener opens each cache once, so that what is learnt about one that is both read and written
+// counts for both.
 type Opener struct {
-	caches map[Spec]*Cache
+	Keychain authn.Keychain // credentials for registries; nil: none
+	caches   map[Spec]*PieceCache
 }
 
 // Open returns the cache that a Spec names. Nothing is asked of it yet.
-func (o *Opener) Open(s Spec) (*Cache, error) {
+func (o *Opener) Open(s Spec) (*PieceCache, error) {
 	s.Max = false
 	if c := o.caches[s]; c != nil {
 		return c, nil
@@ -102,34 +101,33 @@ func (o *Opener) Open(s Spec) (*Cache, error) {
 	c := Dir(s.Path)
 	if !s.Local() {
 		var err error
-		if c, err = Registry(s.Repository, RegistryOptions{Patience: s.Patience}); err != nil {
+		if c, err = Registry(s.Repository, RegistryOptions{Patience: s.Patience, Keychain: o.Keychain}); err != nil {
 			return nil, err
 		}
 	}
 	if o.caches == nil {
-		o.caches = map[Spec]*Cache{}
+		o.caches = map[Spec]*PieceCache{}
 	}
 	o.caches[s] = c
 	return c, nil
 }
 
-// Remotes are the remotes of a build, from what a person wrote.
-func Remotes(from, to []Spec) (pipeline.Remotes, error) {
-	var out pipeline.Remotes
-	var opener Opener
+// Options returns the remote caches of a build, from what a person wrote.
+func (o *Opener) Options(from, to []Spec) (Options, error) {
+	var out Options
 	for _, s := range from {
-		c, err := opener.Open(s)
+		c, err := o.Open(s)
 		if err != nil {
 			return out, err
 		}
 		out.From = append(out.From, c)
 	}
 	for _, s := range to {
-		c, err := opener.Open(s)
+		c, err := o.Open(s)
 		if err != nil {
 			return out, err
 		}
-		out.To = append(out.To, pipeline.Target{Remote: c, Max: s.Max})
+		out.To = append(out.To, Target{Cache: c, Max: s.Max})
 	}
 	return out, nil
 }

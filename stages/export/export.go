@@ -19,6 +19,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/artifact/provenance"
 	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/store"
 	"github.com/sovereign-sql/sov/stages/bundle"
 	"github.com/sovereign-sql/sov/stages/formats"
 	"github.com/sovereign-sql/sov/stages/runner"
@@ -46,7 +47,7 @@ type File struct {
 //
 // Other formats of the artifact that the build made stand beside its files.
 // Those of an earlier build may be of another artifact and are removed.
-func Artifact(ctx context.Context, store *pipeline.Store, result *pipeline.Result, dir string) ([]File, error) {
+func Artifact(ctx context.Context, from *pipeline.Store, result *pipeline.Result, dir string) ([]File, error) {
 	st := result.Stage(bundle.Name)
 	if st == nil {
 		return nil, errors.New("export: the build has no bundle")
@@ -60,7 +61,7 @@ func Artifact(ctx context.Context, store *pipeline.Store, result *pipeline.Resul
 	files := make([]File, 0, len(outputs))
 	changed := len(staleFiles(dir, outputNames(outputs))) > 0
 	for _, o := range outputs {
-		f := File{Name: o.Name, Blob: o.Blob, Changed: !store.Exported(o.Blob, filepath.Join(dir, o.Name), filePerm(o.Name))}
+		f := File{Name: o.Name, Blob: o.Blob, Changed: !from.Exported(o.Blob, filepath.Join(dir, o.Name), filePerm(o.Name))}
 		changed = changed || f.Changed
 		files = append(files, f)
 	}
@@ -68,8 +69,8 @@ func Artifact(ctx context.Context, store *pipeline.Store, result *pipeline.Resul
 	if !changed {
 		return files, nil
 	}
-	if err := exportAll(ctx, store, files, dir); err != nil {
-		return nil, pipeline.Advise(fmt.Errorf("export artifact to %s: %w", dir, err), filepath.Dir(dir))
+	if err := exportAll(ctx, from, files, dir); err != nil {
+		return nil, store.Advise(fmt.Errorf("export artifact to %s: %w", dir, err), filepath.Dir(dir))
 	}
 	return files, nil
 }

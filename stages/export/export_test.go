@@ -17,6 +17,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/testkit/mounttest"
 	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/store"
 	"github.com/sovereign-sql/sov/stages/bundle"
 	"github.com/sovereign-sql/sov/stages/formats"
 )
@@ -68,7 +69,7 @@ func bundled(t *testing.T, store *pipeline.Store, files map[string]string) *pipe
 
 func openStore(t *testing.T) *pipeline.Store {
 	t.Helper()
-	store, err := pipeline.OpenStore(t.TempDir())
+	store, err := store.Open(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,14 +150,14 @@ func TestExportTwiceWritesOnce(t *testing.T) {
 }
 
 func TestExportFails(t *testing.T) {
-	store := openStore(t)
+	s := openStore(t)
 	dir := filepath.Join(t.TempDir(), "tiny")
-	old := bundled(t, store, map[string]string{"a": "1", "b": "2"})
-	if _, err := Artifact(context.Background(), store, old, dir); err != nil {
+	old := bundled(t, s, map[string]string{"a": "1", "b": "2"})
+	if _, err := Artifact(context.Background(), s, old, dir); err != nil {
 		t.Fatal(err)
 	}
 	before := contents(t, dir)
-	next := bundled(t, store, map[string]string{"a": "new", "b": "new too"})
+	next := bundled(t, s, map[string]string{"a": "new", "b": "new too"})
 
 	check := func(what string, err error, want error) {
 		t.Helper()
@@ -172,14 +173,14 @@ func TestExportFails(t *testing.T) {
 	}
 	cancelled, cancel := context.WithCancel(context.Background())
 	cancel()
-	_, err := Artifact(cancelled, store, next, dir)
+	_, err := Artifact(cancelled, s, next, dir)
 	check("cancelled", err, context.Canceled)
 
 	missing := *next
 	missing.Stages[0].Outputs = slices.Clone(missing.Stages[0].Outputs)
 	missing.Stages[0].Outputs[1].Digest = pipeline.DigestOf([]byte("never stored"))
-	_, err = Artifact(context.Background(), store, &missing, dir)
-	var bad *pipeline.BlobError
+	var bad *store.BlobError
+	_, err = Artifact(context.Background(), s, &missing, dir)
 	if !errors.As(err, &bad) {
 		t.Errorf("missing blob: %v", err)
 	}

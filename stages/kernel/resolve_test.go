@@ -24,6 +24,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/fetch"
 	guest "github.com/sovereign-sql/sov/kernel"
 	"github.com/sovereign-sql/sov/pipeline"
+	blobs "github.com/sovereign-sql/sov/pipeline/store"
 )
 
 const makefileHead = "# SPDX-License-Identifier: GPL-2.0\nVERSION = 6\nPATCHLEVEL = 1\nSUBLEVEL = 7\nEXTRAVERSION =\nNAME = x\n"
@@ -73,7 +74,7 @@ func write(t *testing.T, name string, b []byte) string {
 
 func store(t *testing.T) *pipeline.Store {
 	t.Helper()
-	s, err := pipeline.OpenStore(t.TempDir())
+	s, err := blobs.Open(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
 // A writer is a stage that describes itself.
@@ -24,7 +25,7 @@ func (writer) Run(_ context.Context, j *pipeline.Job) error {
 }
 
 func TestJSON(t *testing.T) {
-	store, err := pipeline.OpenStore(t.TempDir())
+	store, err := store.Open(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,7 +2,8 @@ package resolve
 
 import (
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
-	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/progress"
+	"github.com/sovereign-sql/sov/pipeline/remote"
 )
 
 // Options say which recipe is resolved, and where its inputs come from.
@@ -18,7 +19,7 @@ type Options struct {
 	CacheDir   string // directory of the store
 	// Remotes are asked for what the store does not have, and given what the
 	// build makes. Their Warn is set here.
-	Remotes pipeline.Remotes
+	Remotes remote.Options
 	Jobs    int // stages at a time; 0: as many as there are processors
 
 	// These override the recipe.
@@ -27,5 +28,5 @@ type Options struct {
 	Kernel       string   // a finished kernel image to take instead of building one
 	KernelSource string   // path, URL or deb:NAME of the kernel's source
 
-	Reporter pipeline.Reporter // nil: silent
+	Reporter progress.Reporter // nil: silent
 }

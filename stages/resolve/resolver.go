@@ -14,6 +14,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/fetch"
 	"github.com/sovereign-sql/sov/internal/image/oci"
 	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/progress"
+	"github.com/sovereign-sql/sov/pipeline/remote"
+	"github.com/sovereign-sql/sov/pipeline/store"
 	"github.com/sovereign-sql/sov/stages/base"
 	"github.com/sovereign-sql/sov/stages/output"
 	"github.com/sovereign-sql/sov/stages/overlay"
@@ -27,6 +30,7 @@ import (
 type Resolver struct {
 	Options
 	Store         *pipeline.Store
+	Cache         pipeline.Cache  // Store, with remote caches behind it if there are any
 	Client        *fetch.Client   // for everything but images
 	OfflineBundle *offline.Bundle // Options.Bundle; nil without one
 
@@ -50,7 +54,7 @@ func Open(ctx context.Context, o Options) (_ *Resolver, err error) {
 		}
 	}
 	if o.Reporter == nil {
-		o.Reporter = pipeline.Silent{}
+		o.Reporter = progress.Silent{}
 	}
 	r := &Resolver{Options: o}
 	defer func() {
@@ -71,17 +75,18 @@ func Open(ctx context.Context, o Options) (_ *Resolver, err error) {
 }
 
 func (r *Resolver) openStore(ctx context.Context) (err error) {
-	if r.Store, err = pipeline.OpenStore(r.CacheDir); err != nil {
+	if r.Store, err = store.Open(r.CacheDir); err != nil {
 		return err
 	}
+	r.Cache = r.Store
 	if len(r.Remotes.From)+len(r.Remotes.To) > 0 {
-		r.Remotes.Warn = func(text string) {
-			r.Reporter.Report(pipeline.Event{Time: time.Now(), Type: pipeline.EventWarning, Text: text})
+		r.Remotes.Warn = func(stage, text string) {
+			r.Reporter.Report(progress.Event{Time: time.Now(), Type: progress.EventWarning, Stage: stage, Text: text})
 		}
-		r.Store = r.Store.Connect(ctx, r.Remotes)
+		r.Cache = remote.Wrap(ctx, r.Store, r.Remotes)
 	}
 	r.release, err = r.Store.Use(ctx, func(holder string) {
-		r.Reporter.Report(pipeline.Event{Time: time.Now(), Type: pipeline.EventWait, Text: "the cache is being pruned by " + holder})
+		r.Reporter.Report(progress.Event{Time: time.Now(), Type: progress.EventWait, Text: "the cache is being pruned by " + holder})
 	})
 	return err
 }
@@ -128,7 +133,7 @@ func (r *Resolver) Do(ctx context.Context, name string, fn func(context.Context,
 
 // Run runs stages before a build, which then finds their outputs in the store.
 func (r *Resolver) Run(ctx context.Context, stages ...pipeline.Stage) (output.Source, error) {
-	e := &pipeline.Engine{Store: r.Store, Jobs: r.Jobs, Progress: withinBuild{r.Reporter}}
+	e := &pipeline.Engine{Store: r.Cache, Jobs: r.Jobs, Progress: withinBuild{r.Reporter}}
 	for _, st := range stages {
 		e.Deliver = append(e.Deliver, st.Name())
 	}
@@ -141,10 +146,10 @@ func (r *Resolver) Run(ctx context.Context, stages ...pipeline.Stage) (output.So
 
 // withinBuild omits the beginning and the end of a build that is only a part of
 // another.
-type withinBuild struct{ pipeline.Reporter }
+type withinBuild struct{ progress.Reporter }
 
-func (w withinBuild) Report(e pipeline.Event) {
-	if e.Type != pipeline.EventBuild && e.Type != pipeline.EventDone {
+func (w withinBuild) Report(e progress.Event) {
+	if e.Type != progress.EventBuild && e.Type != progress.EventDone {
 		w.Reporter.Report(e)
 	}
 }

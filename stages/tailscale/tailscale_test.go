@@ -22,6 +22,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/offline"
 	"github.com/sovereign-sql/sov/internal/image/tree"
 	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
 func TestVersion(t *testing.T) {
@@ -188,7 +189,7 @@ func TestModulesFromBundle(t *testing.T) {
 
 func build(t *testing.T, ctx context.Context, stages ...pipeline.Stage) (*pipeline.Store, *pipeline.Result, error) {
 	t.Helper()
-	store, err := pipeline.OpenStore(t.TempDir())
+	store, err := store.Open(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}

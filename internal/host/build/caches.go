@@ -4,23 +4,24 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/internal/host/credentials"
 	"github.com/sovereign-sql/sov/pipeline/remote"
 )
 
 // Remotes opens the remote caches that --cache-from and --cache-to name. Where a flag is not given,
 // those in SOV_CACHE_FROM and SOV_CACHE_TO are used, separated by spaces: what a CI system sets
 // once for all jobs.
-func Remotes(cacheFrom, cacheTo []string, offline bool, getenv func(string) string) (pipeline.Remotes, error) {
+func Remotes(cacheFrom, cacheTo []string, offline bool, getenv func(string) string) (remote.Options, error) {
 	from, err := specs("--cache-from", cacheFrom, "SOV_CACHE_FROM", offline, getenv, remote.ParseSource)
 	if err != nil {
-		return pipeline.Remotes{}, err
+		return remote.Options{}, err
 	}
 	to, err := specs("--cache-to", cacheTo, "SOV_CACHE_TO", offline, getenv, remote.ParseTarget)
 	if err != nil {
-		return pipeline.Remotes{}, err
+		return remote.Options{}, err
 	}
-	return remote.Remotes(from, to)
+	opener := remote.Opener{Keychain: credentials.Keychain(getenv)}
+	return opener.Options(from, to)
 }
 
 // specs reads the remote caches that a flag or, in its place, a variable names. What is beyond the

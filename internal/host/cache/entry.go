@@ -6,7 +6,7 @@ package cache
 import (
 	"time"
 
-	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
 // An Entry describes an entry of the store.
@@ -22,7 +22,7 @@ type Entry struct {
 }
 
 // Entries describes entries of the store.
-func Entries(entries []pipeline.Entry) []Entry {
+func Entries(entries []store.Entry) []Entry {
 	list := make([]Entry, 0, len(entries))
 	for _, e := range entries {
 		list = append(list, Entry{e.Key, e.Stage, e.Memo, e.Created.UTC(), e.Used.UTC(), e.Took.Seconds(), e.Disk, e.Remote})

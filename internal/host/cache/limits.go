@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
 // Limits say what is pruned, as people write it; an empty one does not count.
@@ -19,7 +19,7 @@ type Limits struct {
 }
 
 // Set sets o's limits. now is the moment from which ages count back.
-func (l Limits) Set(o *pipeline.PruneOptions, now time.Time) error {
+func (l Limits) Set(o *store.PruneOptions, now time.Time) error {
 	for _, limit := range []struct {
 		flag, text string
 		since      *time.Time

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
 func TestParseSizeAndAge(t *testing.T) {
@@ -23,7 +23,7 @@ func TestParseSizeAndAge(t *testing.T) {
 
 func TestLimits(t *testing.T) {
 	now := time.Unix(1e9, 0)
-	var o pipeline.PruneOptions
+	var o store.PruneOptions
 	if err := (Limits{UnusedFor: "1h", MaxSize: "1KiB"}).Set(&o, now); err != nil || !o.UnusedSince.Equal(now.Add(-time.Hour)) || o.MaxDisk != 1024 || !o.MadeBefore.IsZero() {
 		t.Errorf("%+v, %v", o, err)
 	}

@@ -3,7 +3,9 @@ package cache
 import (
 	"context"
 
+	"github.com/sovereign-sql/sov/internal/host/credentials"
 	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/progress"
 	"github.com/sovereign-sql/sov/pipeline/remote"
 )
 
@@ -16,17 +18,17 @@ type Report struct {
 	Refused []string `json:"refused,omitempty"`
 }
 
-// A Transfer moves entries between a store and something else: it calls the store's Push or Pull.
-type Transfer func(ctx context.Context, s *pipeline.Store, o pipeline.TransferOptions) (pipeline.TransferResult, error)
+// A Transfer moves entries between a store and something else: it calls remote.Push or remote.Pull.
+type Transfer func(ctx context.Context, s *pipeline.Store, o remote.TransferOptions) (remote.TransferResult, error)
 
 // Run runs a transfer, whose progress is reported under a name.
-func Run(ctx context.Context, s *pipeline.Store, reporter pipeline.Reporter, name string, run Transfer) (Report, error) {
-	var result pipeline.TransferResult
+func Run(ctx context.Context, s *pipeline.Store, reporter progress.Reporter, name string, run Transfer) (Report, error) {
+	var result remote.TransferResult
 	engine := &pipeline.Engine{Store: s, Progress: reporter}
 	err := engine.Do(ctx, name, func(ctx context.Context, t *pipeline.Task) error {
 		var done, total int64
 		var err error
-		result, err = run(ctx, s, pipeline.TransferOptions{Progress: func(d, n int64) {
+		result, err = run(ctx, s, remote.TransferOptions{Progress: func(d, n int64) {
 			t.Grow(n - total)
 			t.Add(d - done)
 			done, total = d, n
@@ -39,9 +41,9 @@ func Run(ctx context.Context, s *pipeline.Store, reporter pipeline.Reporter, nam
 // Export writes a store into an archive, with last only what the last build of each recipe used.
 // The archive appears when it is complete.
 func Export(archive *remote.Archive, last bool) Transfer {
-	return func(ctx context.Context, s *pipeline.Store, o pipeline.TransferOptions) (pipeline.TransferResult, error) {
+	return func(ctx context.Context, s *pipeline.Store, o remote.TransferOptions) (remote.TransferResult, error) {
 		o.Last = last
-		result, err := s.Push(ctx, archive, o)
+		result, err := remote.Push(ctx, s, archive, o)
 		if err == nil {
 			err = archive.Commit()
 		}
@@ -50,26 +52,27 @@ func Export(archive *remote.Archive, last bool) Transfer {
 }
 
 // Push sends a store to a remote cache, with last only what the last build of each recipe used.
-func Push(to pipeline.Remote, last bool) Transfer {
-	return func(ctx context.Context, s *pipeline.Store, o pipeline.TransferOptions) (pipeline.TransferResult, error) {
+func Push(to remote.Cache, last bool) Transfer {
+	return func(ctx context.Context, s *pipeline.Store, o remote.TransferOptions) (remote.TransferResult, error) {
 		o.Last = last
-		return s.Push(ctx, to, o)
+		return remote.Push(ctx, s, to, o)
 	}
 }
 
 // Pull takes everything over from a remote cache.
-func Pull(from pipeline.Remote) Transfer {
-	return func(ctx context.Context, s *pipeline.Store, o pipeline.TransferOptions) (pipeline.TransferResult, error) {
-		return s.Pull(ctx, from, o)
+func Pull(from remote.Cache) Transfer {
+	return func(ctx context.Context, s *pipeline.Store, o remote.TransferOptions) (remote.TransferResult, error) {
+		return remote.Pull(ctx, s, from, o)
 	}
 }
 
 // OpenRemote opens the remote cache that a text describes, which parse reads: remote.ParseSource or
-// remote.ParseTarget.
-func OpenRemote(text string, parse func(string) (remote.Spec, error)) (*remote.Cache, error) {
+// remote.ParseTarget. A registry gets the credentials that the environment has.
+func OpenRemote(text string, parse func(string) (remote.Spec, error), getenv func(string) string) (remote.Cache, error) {
 	spec, err := parse(text)
 	if err != nil {
 		return nil, err
 	}
-	return new(remote.Opener).Open(spec)
+	opener := remote.Opener{Keychain: credentials.Keychain(getenv)}
+	return opener.Open(spec)
 }

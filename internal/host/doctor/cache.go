@@ -5,9 +5,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/sovereign-sql/sov/pipeline/progress"
 	"golang.org/x/sys/unix"
-
-	"github.com/sovereign-sql/sov/pipeline"
 )
 
 // checkCache looks whether the cache folder can be written to and has room.
@@ -34,9 +33,9 @@ func checkCache(cacheDir func() (string, error)) Finding {
 		return f
 	}
 	free := int64(stat.Bavail) * int64(stat.Bsize)
-	f.Found = fmt.Sprintf("%s, %s free", filepath.Clean(dir), pipeline.FormatSize(free))
+	f.Found = fmt.Sprintf("%s, %s free", filepath.Clean(dir), progress.FormatSize(free))
 	if free < buildSpace {
-		f.Found += fmt.Sprintf(", a first build needs %s", pipeline.FormatSize(buildSpace))
+		f.Found += fmt.Sprintf(", a first build needs %s", progress.FormatSize(buildSpace))
 		return f
 	}
 	f.OK, f.Advice = true, ""

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/sovereign-sql/sov/internal/host/push"
-	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
 // progressEvery is how often a push is shown anew.
@@ -15,7 +15,7 @@ const progressEvery = 100 * time.Millisecond
 
 // A Progress reports how far the push to one phone is.
 type Progress struct {
-	reporter pipeline.Reporter
+	reporter progress.Reporter
 	name     string // the phone's
 	now      func() time.Time
 	begun    time.Time
@@ -27,15 +27,15 @@ type Progress struct {
 }
 
 // NewProgress begins to show the push to the phone of that name. now is the clock.
-func NewProgress(r pipeline.Reporter, name string, now func() time.Time) *Progress {
+func NewProgress(r progress.Reporter, name string, now func() time.Time) *Progress {
 	p := &Progress{reporter: r, name: name, now: now, begun: now()}
-	r.Report(pipeline.Event{Time: p.begun, Type: pipeline.EventStart, Stage: name})
+	r.Report(progress.Event{Time: p.begun, Type: progress.EventStart, Stage: name})
 	return p
 }
 
 func (p *Progress) show(now time.Time, step string, done, total int64, rate float64) {
 	p.shown = now
-	p.reporter.Report(pipeline.Event{Time: now, Type: pipeline.EventProgress, Running: []pipeline.Progress{
+	p.reporter.Report(progress.Event{Time: now, Type: progress.EventProgress, Running: []progress.State{
 		{Stage: p.name, Step: step, Done: done, Total: total, Rate: rate, Elapsed: now.Sub(p.begun)},
 	}})
 }
@@ -76,12 +76,12 @@ func (p *Progress) content(now push.Progress) {
 // end says what came of it.
 func (p *Progress) end(ctx context.Context, err error, r *push.Result) {
 	at := p.now()
-	e := pipeline.Event{Time: at, Type: pipeline.EventBuilt, Stage: p.name, Elapsed: at.Sub(p.begun)}
+	e := progress.Event{Time: at, Type: progress.EventBuilt, Stage: p.name, Elapsed: at.Sub(p.begun)}
 	switch {
 	case ctx.Err() != nil:
-		e.Type = pipeline.EventCancelled
+		e.Type = progress.EventCancelled
 	case err != nil:
-		e.Type = pipeline.EventFailed
+		e.Type = progress.EventFailed
 	default:
 		e.Size = r.Sent
 	}

@@ -6,7 +6,7 @@ import (
 	"strings"
 
 	"github.com/sovereign-sql/sov/internal/host/device"
-	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
 // A Need is what somebody wants of a phone.
@@ -143,13 +143,13 @@ func (f facts) checkTUN() Finding {
 
 func (f facts) checkSpace(space int64) Finding {
 	const check = "space"
-	have := fmt.Sprintf("%s free in %s", pipeline.FormatSize(f.free), f.folder)
+	have := fmt.Sprintf("%s free in %s", progress.FormatSize(f.free), f.folder)
 	if space == 0 && f.free > 0 {
 		return found(check, have)
 	}
 	if need := space + reserve; f.free < need {
-		return missed(check, fmt.Sprintf("%s, %s are needed (%s of them stay free)", have, pipeline.FormatSize(need), pipeline.FormatSize(reserve)),
-			fmt.Sprintf("free %s on the phone", pipeline.FormatSize(need-f.free)))
+		return missed(check, fmt.Sprintf("%s, %s are needed (%s of them stay free)", have, progress.FormatSize(need), progress.FormatSize(reserve)),
+			fmt.Sprintf("free %s on the phone", progress.FormatSize(need-f.free)))
 	}
 	return found(check, have)
 }

@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 
 	"github.com/sovereign-sql/sov/internal/host/compare"
-	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/remote"
 	"github.com/sovereign-sql/sov/stages"
 	"github.com/sovereign-sql/sov/stages/offlinebundle"
 )
@@ -72,7 +72,7 @@ func Check(ctx context.Context, o stages.Options, dir string) (report *Report, e
 func build(ctx context.Context, o stages.Options, bundle, folder string, jobs int) (*stages.Result, error) {
 	o.Bundle, o.Offline, o.Fresh, o.NoCache, o.UpdateLock = bundle, true, true, false, false
 	o.CacheDir, o.LockPath, o.Out = filepath.Join(folder, "cache"), filepath.Join(folder, "sov.lock"), filepath.Join(folder, "out")
-	o.Jobs, o.Remotes = jobs, pipeline.Remotes{}
+	o.Jobs, o.Remotes = jobs, remote.Options{}
 	return stages.Build(ctx, o)
 }
 

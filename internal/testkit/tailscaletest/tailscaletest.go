@@ -12,6 +12,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/image/tree"
 	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/store"
 	"github.com/sovereign-sql/sov/stages/tailscale"
 )
 
@@ -19,7 +20,7 @@ import (
 // compiled into it.
 func Programs(t testing.TB) (daemon, client string) {
 	t.Helper()
-	store, err := pipeline.OpenStore(CacheDir(t))
+	store, err := store.Open(CacheDir(t))
 	if err != nil {
 		t.Fatal(err)
 	}

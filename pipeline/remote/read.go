@@ -1,0 +1,162 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"sync/atomic"
+
+	"github.com/sovereign-sql/sov/pipeline/store"
+)
+
+// A source is a cache that is asked until it fails.
+type source struct {
+	Cache
+	down    atomic.Bool
+	refused atomic.Int64 // entries
+}
+
+// maxRefused is how many damaged entries it takes for a cache to be left alone: where there are
+// several, more are to be expected, and each one costs time.
+const maxRefused = 5
+
+// live returns the sources that can be asked.
+func (s *Store) live() []*source {
+	return slices.DeleteFunc(slices.Clone(s.from), func(src *source) bool { return src.down.Load() })
+}
+
+// blame deals with a source's error about what: it warns, and leaves the source alone from now on
+// unless the error is about one entry only.
+func (s *Store) blame(src *source, what string, err error) {
+	switch {
+	case s.ctx.Err() != nil || errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, ErrRefused):
+		s.warn("", fmt.Sprintf("remote cache %s: %s: %v", src.Name(), what, err))
+		if src.refused.Add(1) >= maxRefused && src.down.CompareAndSwap(false, true) {
+			s.warn("", fmt.Sprintf("remote cache %s cannot be used, the build goes on without it: too much of it is damaged", src.Name()))
+		}
+	case src.down.CompareAndSwap(false, true):
+		s.warn("", fmt.Sprintf("remote cache %s cannot be used, the build goes on without it: %v", src.Name(), err))
+	}
+}
+
+// ask looks for a record in the caches and returns the first good one, or nil.
+func (s *Store) ask(q store.Query) *store.Record {
+	for _, src := range s.live() {
+		r, err := s.askFor(src, q)
+		if err != nil {
+			s.blame(src, "record of "+q.Stage, err)
+			continue
+		}
+		s.mu.Lock()
+		s.adopted[r.Key] = true
+		s.mu.Unlock()
+		return r
+	}
+	return nil
+}
+
+// askFor gets a record from one cache. What a record says cannot be checked by its key alone, but
+// it must be about the same inputs.
+func (s *Store) askFor(src *source, q store.Query) (*store.Record, error) {
+	raw, err := src.Record(s.ctx, q.Key)
+	if err != nil {
+		return nil, err
+	}
+	r, err := store.ParseRecord(raw, q.Key)
+	if err == nil && (r.Stage != q.Stage || !slices.Equal(r.Fields, q.Fields)) {
+		err = errors.New("it is about other inputs")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrRefused, err)
+	}
+	r.Remote = src.Name()
+	for _, o := range r.Outputs {
+		if s.local.Lost(o.Digest) && s.local.Check(o.Blob) != nil {
+			return nil, fs.ErrNotExist // no cache gave its blob before
+		}
+	}
+	return r, nil
+}
+
+// fetch gets a blob from the first cache that gives it, and returns false if none does. Of several
+// processes that want the same blob one fetches it.
+func (s *Store) fetch(b store.Blob, progress func(n int64)) (found bool, err error) {
+	s.mu.Lock()
+	keys := slices.Clone(s.keys[b.Digest])
+	s.mu.Unlock()
+	if len(keys) == 0 || len(s.live()) == 0 {
+		return false, nil
+	}
+	release, err := s.local.LockBlob(s.ctx, b.Digest)
+	if err != nil {
+		return false, s.local.Advise(fmt.Errorf("fetch blob %s: %w", b.Digest.Short(), err))
+	}
+	defer release()
+	if s.local.Check(b) == nil {
+		return true, nil
+	}
+	for _, src := range s.live() {
+		for _, key := range keys {
+			err := fetchFrom(s.ctx, s.local, src, key, b, progress)
+			var here *localError
+			if err == nil || errors.As(err, &here) || s.ctx.Err() != nil {
+				return err == nil, err
+			}
+			s.blame(src, "blob "+b.Digest.Short(), err)
+			if src.down.Load() {
+				break
+			}
+		}
+	}
+	return false, nil
+}
+
+// fetchFrom gets a blob that the record under key names from one cache. A *localError is not the
+// cache's.
+func fetchFrom(ctx context.Context, local *store.Store, from Cache, key string, b store.Blob, progress func(n int64)) error {
+	w, err := local.Create(nil)
+	if err != nil {
+		return &localError{err}
+	}
+	defer w.Abort()
+	target := &bounded{w: w, size: b.Size}
+	if err := from.Fetch(ctx, key, b, target, progress); err != nil {
+		if failed := target.failed.Load(); failed != nil {
+			return failed
+		}
+		return err
+	}
+	if err := w.Truncate(b.Size); err != nil {
+		return &localError{err}
+	}
+	return w.CommitAs(b)
+}
+
+// A localError is trouble of this computer in the middle of a transfer, for which the cache is not
+// to blame.
+type localError struct{ err error }
+
+func (e *localError) Error() string { return e.err.Error() }
+func (e *localError) Unwrap() error { return e.err }
+
+// bounded writes no further than size, and tells the disk's errors from the cache's.
+type bounded struct {
+	w      io.WriterAt
+	size   int64
+	failed atomic.Pointer[localError]
+}
+
+func (b *bounded) WriteAt(p []byte, off int64) (int, error) {
+	if off < 0 || off > b.size-int64(len(p)) {
+		return 0, fmt.Errorf("%w: it is longer than the %d bytes it should have", ErrRefused, b.size)
+	}
+	n, err := b.w.WriteAt(p, off)
+	if err != nil {
+		b.failed.Store(&localError{err})
+	}
+	return n, err
+}

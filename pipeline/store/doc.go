@@ -1,0 +1,42 @@
+// Package store keeps results on disk: blobs by SHA-256 and, by key, records that name blobs. It
+// stores, checks, locks, lists, prunes, verifies and copies out. It does not know what a key means,
+// and does not reach beyond this computer: package remote wraps a Store for that.
+//
+// # The store on disk
+//
+//	blobs/sha256/ab/<hex>    contents, read-only files, named by their SHA-256
+//	stamps/ab/<hex>          what stat(2) said about a blob when it was last hashed
+//	actions/<key>.json       records: key, fields, outputs, warnings
+//	exports/<hex>            what stat(2) said about files copied out of the store
+//	last/<scope>.json        keys and fields of a scope's last build
+//	locks/                   flock(2) files: one per result being made and blob being fetched, and "store"
+//	tmp/                     files and directories that are being written, each held by a flock
+//
+// A blob or record is written under tmp, synced, renamed into place, and its directory synced. A
+// process that is killed at any point leaves at worst a file or directory under tmp, which the next
+// build removes because no process holds its lock. Blobs that are made here are complete before the
+// record that names them exists.
+//
+// # When a blob is trusted
+//
+// Every use of a blob compares stat(2) with the blob's stamp: size, inode, mtime and ctime. Equal
+// means that nothing wrote to the file since it was hashed (a program cannot set ctime), and the
+// content is taken as verified. Anything else (a restored backup, a write by another program, a
+// lost stamp) has the blob hashed again. A blob that fails is removed and reported as damaged.
+// Decay below the file system, which leaves ctime alone, is found by Verify, which hashes
+// everything.
+//
+// # Blobs that are elsewhere
+//
+// A record from a remote cache carries the name of that cache, and only such a record may name
+// blobs that are not in the store. Get returns it all the same. When Open finds that such a blob is
+// missing, Get does not return the record again until the blob is here.
+//
+// # Several processes
+//
+// A build holds "locks/store" shared for as long as it runs, and Prune holds it alone, so nothing
+// that a build has seen disappears under it. A result that is being made is locked by its key: a
+// second build that wants the same result waits and then finds it.
+//
+// The package runs on Linux and other Unix systems whose file system has flock(2).
+package store

@@ -1,0 +1,120 @@
+package store
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// A Record is what is stored under a key: which blobs came out, and enough to tell people about it.
+type Record struct {
+	Key     string    `json:"key"`
+	Stage   string    `json:"stage"`
+	Memo    string    `json:"memo,omitempty"` // the memo's own key; "" for the result of a stage
+	Created time.Time `json:"created"`
+	Seconds float64   `json:"seconds"` // how long it took to make
+	Fields  []Field   `json:"fields"`
+	Outputs []Output  `json:"outputs"`
+	// Warnings are shown again whenever the record is used.
+	Warnings []string `json:"warnings,omitempty"`
+	// Memos are keys of the memos used, which live as long as this is used.
+	Memos []string `json:"memos,omitempty"`
+	// Remote is the remote cache that has, or had, blobs that may not be here; "" if they all were
+	// when this was written.
+	Remote string `json:"remote,omitempty"`
+}
+
+// A Field is one labelled value of a key.
+type Field struct {
+	Label string `json:"label"`
+	// Kind says how Value is written: "string", "int", "bool", "bytes" (hex), "json", or "digest"
+	// for a value too long to keep, which is then "<kind> <length in bytes> <digest>".
+	Kind  string `json:"kind"`
+	Value string `json:"value"`
+}
+
+// Digests returns the blobs that a record names, each once.
+func (r *Record) Digests() map[Digest]bool {
+	all := map[Digest]bool{}
+	for _, o := range r.Outputs {
+		all[o.Digest] = true
+	}
+	return all
+}
+
+// Encode returns the record as ParseRecord reads it, without the name of a remote cache: where it
+// came from is the business of one store.
+func (r *Record) Encode() ([]byte, error) {
+	out := *r
+	out.Remote = ""
+	return seal(out)
+}
+
+// A sealed file is JSON with the digest of the part that matters, by which damage is recognised.
+type sealed struct {
+	Digest  Digest          `json:"digest"`
+	Content json.RawMessage `json:"content"`
+}
+
+func seal(v any) ([]byte, error) {
+	content, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	b, err := json.Marshal(sealed{DigestOf(content), content})
+	return append(b, '\n'), err
+}
+
+// unseal decodes what seal made into v.
+func unseal(b []byte, v any) error {
+	var s sealed
+	if err := strictJSON(b, &s); err != nil {
+		return err
+	}
+	if DigestOf(s.Content) != s.Digest {
+		return errors.New("its content does not match its digest")
+	}
+	return strictJSON(s.Content, v)
+}
+
+// strictJSON decodes the single value in b and refuses unknown fields.
+func strictJSON(b []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return err
+	}
+	if d.More() {
+		return errors.New("there is more after the end")
+	}
+	return nil
+}
+
+// ParseRecord decodes and checks a record that should be about key.
+func ParseRecord(b []byte, key string) (*Record, error) {
+	var a Record
+	if err := unseal(b, &a); err != nil {
+		return nil, err
+	}
+	if a.Key != key {
+		return nil, fmt.Errorf("it is the record of %.64q", a.Key)
+	}
+	names := map[string]bool{}
+	for _, o := range a.Outputs {
+		if _, err := ParseDigest(string(o.Digest)); err != nil {
+			return nil, fmt.Errorf("output %q: %w", o.Name, err)
+		}
+		if !ValidName(o.Name) || names[o.Name] || o.Size < 0 {
+			return nil, fmt.Errorf("output %q of %d bytes: bad or repeated name, or bad size", o.Name, o.Size)
+		}
+		names[o.Name] = true
+	}
+	for _, m := range a.Memos {
+		if !isHex64(m) {
+			return nil, fmt.Errorf("memo %.64q is not a key", m)
+		}
+	}
+	return &a, nil
+}

@@ -1,0 +1,132 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+)
+
+// A Query asks for the result of a stage.
+type Query struct {
+	Key    string
+	Stage  string  // whose result it must be
+	Fields []Field // of the key
+}
+
+// A Miss says why a store has no usable record.
+type Miss struct {
+	Reason string // "" if there never was one, or no longer is
+	// Damage is true if there was one, and it or one of its blobs was bad.
+	Damage bool
+}
+
+// Local returns s. It is the local store of a cache that wraps it.
+func (s *Store) Local() *Store { return s }
+
+// Load returns the record under a key without a look at its blobs, or nil.
+func (s *Store) Load(key string) (*Record, Miss, error) {
+	b, err := os.ReadFile(s.recordPath(key))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, Miss{}, nil
+	}
+	if err != nil {
+		return nil, Miss{}, err
+	}
+	r, err := ParseRecord(b, key)
+	if err != nil {
+		return nil, Miss{fmt.Sprintf("its record in the cache is damaged: %v", err), true}, nil
+	}
+	return r, Miss{}, nil
+}
+
+// Get returns the record under the key of q if it and its blobs are good, or nil. A blob that is
+// not here is good enough if the record came from a remote cache, until Lose is called for the
+// blob.
+func (s *Store) Get(q Query) (*Record, Miss, error) {
+	r, miss, err := s.Load(q.Key)
+	if r == nil {
+		return nil, miss, err
+	}
+	for _, o := range r.Outputs {
+		err := s.Check(o.Blob)
+		var bad *BlobError
+		switch {
+		case err == nil:
+		case !errors.As(err, &bad):
+			return nil, Miss{}, fmt.Errorf("check %s: %w", o.Name, err)
+		case !bad.Missing || r.Remote == "":
+			return nil, Miss{fmt.Sprintf("%s: %v", o.Name, bad), true}, nil
+		case s.Lost(o.Digest):
+			return nil, Miss{Reason: fmt.Sprintf("%s is not here, and %s does not give it", o.Name, r.Remote)}, nil
+		}
+	}
+	return r, Miss{}, nil
+}
+
+// Complete reports whether all blobs of a record are here and good.
+func (s *Store) Complete(r *Record) bool {
+	for _, o := range r.Outputs {
+		if s.Check(o.Blob) != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// Touch notes that a record and the memos behind it were used at now. A store that cannot be
+// written forgets it.
+func (s *Store) Touch(r *Record, now time.Time) error {
+	for _, key := range append([]string{r.Key}, r.Memos...) {
+		os.Chtimes(s.recordPath(key), now, now)
+	}
+	return nil
+}
+
+// Save stores a record whose blobs are in the store, or come from r.Remote.
+func (s *Store) Save(r *Record) error {
+	b, err := seal(r)
+	if err == nil {
+		err = s.writeFile(s.recordPath(r.Key), b)
+	}
+	if err != nil {
+		return s.Advise(fmt.Errorf("record result: %w", err))
+	}
+	os.Chtimes(s.recordPath(r.Key), r.Created, r.Created)
+	return nil
+}
+
+// Deliver is nil if a blob is here and good. A store alone has no other place to get it from.
+func (s *Store) Deliver(b Blob, _ func(n int64)) error { return s.losing(b, s.Check(b)) }
+
+// Flush returns at once. A store alone sends nothing.
+func (s *Store) Flush(context.Context, func(name, reason string) (count func(done, total int64))) {}
+
+// losing is Lose if err says that a blob cannot be used. It returns err.
+func (s *Store) losing(b Blob, err error) error {
+	var bad *BlobError
+	if errors.As(err, &bad) {
+		s.Lose(b.Digest)
+	}
+	return err
+}
+
+// Lose remembers that no cache gives a blob: Get does not return a record that names it while the
+// blob is missing.
+func (s *Store) Lose(d Digest) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lost == nil {
+		s.lost = map[Digest]bool{}
+	}
+	s.lost[d] = true
+}
+
+// Lost reports whether Lose was called for a blob. It may have been made since.
+func (s *Store) Lost(d Digest) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lost[d]
+}

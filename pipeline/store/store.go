@@ -1,0 +1,148 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Store is a directory that holds blobs and action records; the package comment describes its
+// layout and guarantees. Its methods may be called from several goroutines, and several processes
+// may use one directory.
+type Store struct {
+	dir string
+
+	mu   sync.Mutex
+	lost map[Digest]bool // blobs that no cache gives
+}
+
+// cacheDirTag tells backup programs to leave a directory out (https://bford.info/cachedir/).
+const cacheDirTag = "Signature: 8a477f597d28d172789f06886806bc55\n" +
+	"# This directory is a build cache: everything in it can be made again.\n"
+
+// Open opens the store in dir, making it if it is not there. A store on a read-only file system can
+// be opened; builds that find everything in it succeed, and anything that has to be written fails
+// with an error that says what to do.
+func Open(dir string) (*Store, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open cache %s: %w", dir, err)
+	}
+	s := &Store{dir: abs}
+	if err := s.layout(); err != nil && !s.usableReadOnly(err) {
+		return nil, s.Advise(fmt.Errorf("open cache: %w", err))
+	}
+	return s, nil
+}
+
+// Dir returns the absolute path of the store.
+func (s *Store) Dir() string { return s.dir }
+
+// layout makes the directories of a store.
+func (s *Store) layout() error {
+	for _, sub := range []string{"blobs/sha256", "stamps", "actions", "exports", "last", "locks", "tmp"} {
+		if err := os.MkdirAll(filepath.Join(s.dir, sub), 0o755); err != nil {
+			return err
+		}
+	}
+	tag := filepath.Join(s.dir, "CACHEDIR.TAG")
+	if _, err := os.Stat(tag); err == nil {
+		return nil
+	}
+	return os.WriteFile(tag, []byte(cacheDirTag), 0o644)
+}
+
+// usableReadOnly reports whether err is only about writing and there is a store to read.
+func (s *Store) usableReadOnly(err error) bool {
+	if !errors.Is(err, unix.EROFS) && !errors.Is(err, fs.ErrPermission) {
+		return false
+	}
+	_, statErr := os.Stat(filepath.Join(s.dir, "actions"))
+	return statErr == nil
+}
+
+func (s *Store) blobPath(d Digest) string {
+	h := d.Hex()
+	return filepath.Join(s.dir, "blobs", "sha256", h[:2], h)
+}
+
+func (s *Store) stampPath(d Digest) string {
+	h := d.Hex()
+	return filepath.Join(s.dir, "stamps", h[:2], h)
+}
+
+func (s *Store) recordPath(key string) string {
+	return filepath.Join(s.dir, "actions", key+".json")
+}
+
+func (s *Store) lockPath(name string) string {
+	return filepath.Join(s.dir, "locks", name)
+}
+
+// Use keeps everything in the store from being pruned until release is called. Build does so for as
+// long as it runs; a caller that goes on to use a build's outputs calls Use before Build. onWait,
+// which may be nil, is called once if there is a Prune to wait for.
+func (s *Store) Use(ctx context.Context, onWait func(holder string)) (release func(), err error) {
+	l, err := waitLock(ctx, s.lockPath("store"), shared, false, onWait)
+	if errors.Is(err, unix.EROFS) {
+		return func() {}, nil // nothing can be pruned from it through here
+	}
+	if err != nil {
+		return nil, s.Advise(fmt.Errorf("lock cache: %w", err))
+	}
+	return l.release, nil
+}
+
+// writeFile gives path, in the store, the content b, synced, or leaves it as it was.
+func (s *Store) writeFile(path string, b []byte) error {
+	f, err := s.createTemp()
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		os.Remove(f.Name())
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// syncDir makes the names in dir durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil && !errors.Is(err, unix.EINVAL) { // some network file systems cannot
+		return err
+	}
+	return nil
+}
+
+// mkdirSynced makes dir, whose parent exists, and makes its name durable.
+func mkdirSynced(dir string) error {
+	err := os.Mkdir(dir, 0o755)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(dir))
+}
