@@ -1,4 +1,4 @@
-// Command sov-runner keeps a virtual machine running on the phone that it is on. See package runner.
+// Command sov-runner keeps a virtual machine running on the phone that it is on. See package daemon.
 package main
 
 import (

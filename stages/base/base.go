@@ -37,7 +37,7 @@ func LayerFile(i int) string { return fmt.Sprintf("layer-%03d.tar", i) }
 
 // An Image is what later stages may want to know of the base image.
 type Image struct {
-	Digest  string          `json:"digest"`   // see package ociref
+	Digest  string          `json:"digest"`   // see package oci
 	Arch    string          `json:"arch"`     // "arm64" or "amd64"
 	DiffIDs []string        `json:"diff_ids"` // of the layers, the lowest first
 	Config  json.RawMessage `json:"config"`   // the image's configuration

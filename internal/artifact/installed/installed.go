@@ -1,3 +1,5 @@
+// Package installed reads the artifact that a folder holds, as it is installed on a phone: manifest.json, vm.json, and which of the
+// files a machine is started from. It looks at the files of an artifact and at nothing else of the phone.
 package installed
 
 import (
@@ -77,7 +79,7 @@ func Parse(manifestText, specText []byte) (*Artifact, error) {
 }
 
 // Streamed are an artifact's files that travel in a delta's stream, in their order there: all that a slot holds but those
-// that an offer has in it (package delta).
+// that an offer has in it (package pushapi).
 func Streamed(a *Artifact) []manifest.File {
 	var out []manifest.File
 	for _, f := range a.Files {

@@ -78,7 +78,7 @@ type Network struct {
 	Peers []string `json:"peers,omitempty"`
 }
 
-// A Routing is a way of leading a guest's packets through a phone's policy routing; see package hostnet.
+// A Routing is a way of leading a guest's packets through a phone's policy routing; see package network.
 type Routing string
 
 // Ways of routing.

@@ -1,10 +1,10 @@
-// Package layout names the places of everything on the phone, so that the runner, the module and whoever pushes to the
+// Package phonepath names the places of everything on the phone, so that the runner, the module and whoever pushes to the
 // phone agree on them:
 //
 //	/data/sovereign/
 //	  bin/sov-runner
 //	  settings.json            the runner's own settings; may be absent
-//	  network.json             what was changed in the phone's network, see package hostnet
+//	  network.json             what was changed in the phone's network, see package network
 //	  secrets/NAME/SECRET      mode 0700 and 0600: one secret a file, its bytes as they are
 //	  vms/NAME/
 //	    slots/{a,b}/           an artifact each: vm.json, rootfs.img, kernel, manifest.json; see package slots
@@ -37,7 +37,7 @@ func (r Root) Runner() string { return r.path("bin", "sov-runner") }
 // Settings is the runner's settings file.
 func (r Root) Settings() string { return r.path("settings.json") }
 
-// Ledger is package hostnet's.
+// Ledger is package network's.
 func (r Root) Ledger() string { return r.path("network.json") }
 
 // VM returns the places of a machine. The name may come from outside: one that is no name of a machine is refused.

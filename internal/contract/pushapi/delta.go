@@ -1,4 +1,4 @@
-// Package delta is what `sov push` and `sov-runner receive` say to each other, over one stream each way:
+// Package pushapi is what `sov push` and `sov-runner receive` say to each other, over one stream each way:
 //
 //	phone     hello    who it is, what it has installed, how much room there is
 //	computer  offer    the new version's manifest.json and vm.json, and how much of its files is not zeros

@@ -1,4 +1,4 @@
-// Package phone talks to the computer that a machine runs on: a phone by the real adb program, a phone or server by the
+// Package device talks to the computer that a machine runs on: a phone by the real adb program, a phone or server by the
 // real ssh program, or this computer itself. All of them are a shell in which commands run as root, so one way of running
 // a command serves all.
 //

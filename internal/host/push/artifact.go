@@ -1,5 +1,5 @@
 // Package push is the computer's part of installing a machine on a phone: it sends the runner, the version's content, of
-// which only what the phone has not, and secrets. What the two sides say to each other is package delta's, what the phone
+// which only what the phone has not, and secrets. What the two sides say to each other is package pushapi's, what the phone
 // does package receive's.
 package push
 

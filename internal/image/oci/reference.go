@@ -1,4 +1,4 @@
-// Package ociref finds container images and hands out their layers: in a
+// Package oci finds container images and hands out their layers: in a
 // registry by tag or digest, in an OCI layout directory, or in a tarball. It
 // picks the image of one platform, verifies every layer against its digest and
 // its diff ID, and uses credentials and mirrors as Docker is configured to.

@@ -1,4 +1,4 @@
-// Package accept is the test of a machine that a user trusts: it does what the machine is for, as somebody who uses it
+// Package acceptance is the test of a machine that a user trusts: it does what the machine is for, as somebody who uses it
 // would, and says for each step whether it went well. The layers below are package diagnose's, which looks for causes.
 package acceptance
 

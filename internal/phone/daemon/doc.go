@@ -1,4 +1,4 @@
-// Package runner keeps a machine running on the phone that this program is on. It composes what the other packages
+// Package daemon keeps a machine running on the phone that this program is on. It composes what the other packages
 // know: hostnet the network, crosvm the machine monitor, android the phone's killers, datadisk and configdisk the
 // disks, guestapi the guest.
 //

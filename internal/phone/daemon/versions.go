@@ -48,7 +48,7 @@ func runningSlot(vm phonepath.VM) string {
 	return state.Slot
 }
 
-// Receive installs a version that `sov push` sends, see package delta. A refusal has been sent when it is returned.
+// Receive installs a version that `sov push` sends, see package pushapi. A refusal has been sent when it is returned.
 func Receive(ctx context.Context, root phonepath.Root, name, version string, in io.Reader, out io.Writer) error {
 	r, err := newReceiver(root, name, version)
 	if err != nil {

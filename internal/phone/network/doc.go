@@ -1,4 +1,4 @@
-// Package hostnet gives a virtual machine its place in the network of the phone (or any Linux computer) that runs it:
+// Package network gives a virtual machine its place in the network of the phone (or any Linux computer) that runs it:
 // a TAP interface with the host's address, policy rules and routes by which the guest's packets leave and come back,
 // forwarding, address translation and the sysctls that all of it needs. IPv4 only.
 //

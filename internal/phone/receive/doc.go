@@ -1,5 +1,5 @@
 // Package receive is the phone's part of installing a version of a machine: from a computer that sends what is missing, see
-// package delta, or from a folder or an archive that holds all of it. Either way the files are put together in a folder
+// package pushapi, or from a folder or an archive that holds all of it. Either way the files are put together in a folder
 // beside the slots, synced, read back and compared with manifest.json, and take a slot's name after that; package slots
 // says how.
 //
