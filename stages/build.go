@@ -76,11 +76,7 @@ func build(ctx context.Context, o Options, r *resolve.Resolver) (*Result, error)
 	result := &Result{Lock: entry, LockWritten: written}
 	engine := &pipeline.Engine{Store: r.Cache, Jobs: r.Jobs, NoCache: o.NoCache, Deliver: append([]string{bundle.Name}, o.Formats...),
 		Scope: r.Recipe.Name + "/" + r.Arch, Progress: r.Reporter}
-	list := graph(o, r, entry, guest, phone)
-	if err := checkTaken(list, engine.Deliver); err != nil {
-		return nil, err
-	}
-	if result.Result, err = engine.Build(ctx, list); err != nil {
+	if result.Result, err = engine.Build(ctx, graph(o, r, entry, guest, phone)); err != nil {
 		return result, err
 	}
 	if o.Out == "" {

@@ -1,9 +1,6 @@
 package stages
 
 import (
-	"fmt"
-	"slices"
-
 	"github.com/sovereign-sql/sov/internal/contract/lock"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/bundle"
@@ -65,20 +62,4 @@ func madeOf(r *resolve.Resolver, entry *lock.Entry) lock.Entry {
 		made.Kernel = nil
 	}
 	return made
-}
-
-// checkTaken returns an error for a stage whose outputs go nowhere. Such a
-// stage most likely lacks its declaration as a share.
-func checkTaken(list []pipeline.Stage, deliver []string) error {
-	taken := slices.Clone(deliver)
-	for _, st := range list {
-		taken = append(taken, st.Needs()...)
-	}
-	for _, st := range list {
-		if !slices.Contains(taken, st.Name()) {
-			return fmt.Errorf("stage %s: no stage needs its outputs and the build does not deliver them: if they are files of the root file system, "+
-				"its constructor must return an overlay.Share, and the stage must stand before %s in the graph", st.Name(), rootfs.Name)
-		}
-	}
-	return nil
 }

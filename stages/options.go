@@ -23,8 +23,8 @@
 // it in Needs. A stage whose outputs nobody takes is an error of the build.
 //
 // Other packages below this one are not stages: overlay and output are what
-// stages share; resolve, export, formats, offlinebundle and reproducible are the
-// steps around a build.
+// stages share; resolve, export, formats and offlinebundle are the steps around a
+// build.
 package stages
 
 import (
