@@ -173,6 +173,7 @@ func (n *tailnet) setKey(key string) {
 // The machine on a tailnet, as its user lives with it: without a key, with one that is refused, with the right one; over
 // a switched uplink, a restart, a new root filesystem in the other slot. It stays one machine with one key.
 func TestTailnet(t *testing.T) {
+	t.Parallel()
 	begin := time.Now().Add(-time.Second)
 	h := phonetest.NewWith(t, tailnetSQL(t, "1"), androidtest.Options{}, "")
 	before := h.Snapshot()
