@@ -7,15 +7,16 @@ import (
 	"testing"
 )
 
-// earlierLedger is testdata/ledger.json: the file that commit 3e066a9 wrote in everyKind. Phones have such files. The boot ID
-// in it is replaced by earlierBoot.
+// earlierLedger is the file that commit 3e066a9 wrote in everyKind, with earlierBoot as boot ID.
+// Phones have such files.
 const (
 	earlierLedger = "testdata/ledger.json"
 	earlierBoot   = "00000000-0000-0000-0000-000000000000"
 )
 
-// everyKind sets up three machines, so that the ledger has every kind of entry with every combination of its fields: rules
-// for all packets, to a subnet and from an interface, one of them found; routes with and without a gateway; replaced values.
+// everyKind sets up three machines, so that the ledger has every kind of resource with every
+// combination of fields: rules for all packets, to a subnet and from an interface, one of them
+// found; routes with and without a gateway; sysctls that replaced a value.
 func (p *phone) everyKind() {
 	p.Helper()
 	third := VM{Name: "third", TAP: "vm_third", Host: netip.MustParsePrefix("192.168.102.1/24"),
