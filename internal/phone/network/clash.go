@@ -7,7 +7,8 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// clashes returns the other interfaces with an address in vm's subnet: to the kernel, the guest would be behind one of them.
+// clashes returns the other interfaces with an address in vm's subnet. The kernel would look for
+// the guest behind one of them.
 func clashes(vm VM) ([]netlink.Link, error) {
 	addresses, err := netlink.AddrList(nil, netlink.FAMILY_V4)
 	if err != nil {
@@ -26,7 +27,8 @@ func clashes(vm VM) ([]netlink.Link, error) {
 	return out, nil
 }
 
-// refuseClash refuses the subnet of another machine. One of the phone's own networks comes and goes: Check tells of it.
+// refuseClash refuses the subnet of another machine. A network of the phone's own comes and goes:
+// Check reports it.
 func refuseClash(vm VM) error {
 	links, err := clashes(vm)
 	if err != nil {

@@ -10,7 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// aliasPrefix begins the alias (ip link show) of interfaces that are ours; the machine's name follows.
+// aliasPrefix begins the alias (ip link show) of interfaces that are ours. The machine's name
+// follows.
 const aliasPrefix = "sov:"
 
 // A tap is a TAP interface.
@@ -32,7 +33,8 @@ func (t tap) exists(*Host) (bool, error) {
 	return link != nil, err
 }
 
-// make makes a persistent interface with the flags that crosvm opens it with. crosvm finds it by name.
+// make makes a persistent interface with the flags that crosvm opens it with. crosvm finds it by
+// name.
 func (t tap) make(*Host) error {
 	link := &netlink.Tuntap{
 		LinkAttrs: netlink.LinkAttrs{Name: t.Link},
@@ -72,8 +74,8 @@ func mayBeOurs(link netlink.Link) bool {
 	return isTAP && (alias == "" || strings.HasPrefix(alias, aliasPrefix))
 }
 
-// checkOwner refuses an interface that is not a TAP interface with the owner's alias. One without an
-// alias is accepted if it is in the ledger: its maker was killed before it set the alias.
+// checkOwner refuses an interface that is not a TAP interface with the owner's alias. One without
+// an alias is accepted if it is in the ledger: its maker was killed before it set the alias.
 func (t tap) checkOwner(owner string, inLedger bool) error {
 	link, err := netlink.LinkByName(t.Link)
 	if err != nil {
@@ -92,11 +94,13 @@ func (t tap) missing() Finding {
 		"someone deleted it; the machine that had it open has no network until it is restarted", true}
 }
 
-// hasCarrier tells whether a process has a TAP interface open (drivers/net/tun.c: tun_attach turns the carrier on).
+// hasCarrier reports whether a process has a TAP interface open (drivers/net/tun.c: tun_attach
+// turns the carrier on).
 func hasCarrier(attrs *netlink.LinkAttrs) bool { return attrs.RawFlags&unix.IFF_LOWER_UP != 0 }
 
-// neighbour are the parameters by which the host looks for the guest on a TAP interface (ip-sysctl, neigh/): every 200 ms
-// in place of every second, so that a guest that has just booted is found at once, and for 3 seconds as usual.
+// neighbour are the parameters by which the host looks for the guest on a TAP interface (ip-sysctl,
+// neigh/): every 200 ms instead of every second, so that a guest that has just booted is found at
+// once, and for 3 seconds as usual.
 var neighbour = map[string]string{"retrans_time_ms": "200", "mcast_solicit": "15"}
 
 // tune gives the TAP interface its alias and MTU and brings it up.
