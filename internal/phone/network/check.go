@@ -70,17 +70,16 @@ func (h *Host) check(vm VM) (Uplink, []Finding, error) {
 		out = append(out, Finding{LayerTAP, fmt.Sprintf("%s has an address in %s, too", link.Attrs().Name, vm.Subnet()),
 			"the phone is in a network with the machine's addresses: give the machine others, network.host and network.guest in its recipe", false})
 	}
-	for _, t := range vm.things(u) {
-		ofTAP := t.Kind == kindAddress || t.Path == rpFilter(vm.TAP)
-		if t.Kind == kindTAP || ofTAP && !usable {
-			continue // told of already
+	for _, r := range vm.resources(u) {
+		if r == vm.tap() || !usable && slices.Contains(vm.onTAP(), r) {
+			continue // checkTAP has reported it
 		}
-		exists, err := h.exists(t)
+		exists, err := r.exists(h)
 		if err != nil {
 			return u, nil, err
 		}
 		if !exists {
-			out = append(out, missing(t))
+			out = append(out, r.missing())
 		}
 	}
 	if u.Interface != "" && vm.Routing == MainFirst {
@@ -101,11 +100,10 @@ func checkTAP(vm VM) (out []Finding, usable bool, err error) {
 		return nil, false, err
 	}
 	if link == nil {
-		return []Finding{{LayerTAP, "there is no interface " + vm.TAP,
-			"someone deleted it; the machine that had it open has no network until it is restarted", true}}, false, nil
+		return []Finding{vm.tap().missing()}, false, nil
 	}
 	attrs := link.Attrs()
-	if err := ownTAP(vm.TAP, vm.Name, false); err != nil {
+	if err := vm.tap().checkOwner(vm.Name, false); err != nil {
 		return []Finding{{LayerTAP, err.Error(), "another program made an interface of this name", false}}, false, nil
 	}
 	if attrs.Flags&net.FlagUp == 0 {
@@ -118,24 +116,6 @@ func checkTAP(vm VM) (out []Finding, usable bool, err error) {
 		out = append(out, Finding{LayerTAP, vm.TAP + " has no carrier", "no crosvm has it open: the machine does not run, or was started before the interface was made anew; restart it", false})
 	}
 	return out, true, nil
-}
-
-func missing(t thing) Finding {
-	switch t.Kind {
-	case kindAddress:
-		return Finding{LayerTAP, "the " + t.String() + " is missing", "someone removed it", true}
-	case kindRule:
-		return Finding{LayerRouting, "the rule \"" + t.ruleText() + "\" is missing",
-			"someone removed it; without it Android's rules end the guest's packets at \"unreachable\"", true}
-	case kindRoute:
-		return Finding{LayerRouting, "the " + t.String() + " is missing",
-			"the uplink has just changed, or someone removed it; while the daemon runs it comes back within seconds", true}
-	case kindSysctl:
-		return Finding{LayerForwarding, "sysctl " + t.String() + " does not hold",
-			"Android's tethering or another program set it back", true}
-	default:
-		return Finding{LayerForwarding, "the " + t.String() + " is missing", "Android's netd or a firewall app rebuilt the table", true}
-	}
 }
 
 // staleDefaults finds a default route in main that comes before the uplink's.
@@ -159,15 +139,15 @@ func staleDefaults(u Uplink) ([]Finding, error) {
 func (h *Host) checkChains(vm VM, u Uplink) ([]Finding, error) {
 	var out []Finding
 	for _, c := range vm.chains(u) {
-		have, err := h.tables.content(c.IPTable, c.Chain)
+		have, err := h.tables.content(c.Table, c.Name)
 		if err != nil {
 			return nil, err
 		}
-		jumps, err := h.tables.jumps(c.IPTable, c.From, c.Chain)
+		jumps, err := h.tables.jumps(c.Table, c.From, c.Name)
 		if err != nil {
 			return nil, err
 		}
-		exists, err := h.tables.has(c.IPTable, c.Chain)
+		exists, err := c.exists(h)
 		if err != nil {
 			return nil, err
 		}
@@ -181,9 +161,9 @@ func (h *Host) checkChains(vm VM, u Uplink) ([]Finding, error) {
 		switch {
 		case !exists:
 		case jumps.count == 0:
-			out = append(out, Finding{LayerForwarding, fmt.Sprintf("%s does not jump to %s", c.From, c.Chain), "someone flushed " + c.From + ", or netd rebuilt it", true})
+			out = append(out, Finding{LayerForwarding, fmt.Sprintf("%s does not jump to %s", c.From, c.Name), "someone flushed " + c.From + ", or netd rebuilt it", true})
 		case !jumps.inPlace():
-			out = append(out, Finding{LayerForwarding, fmt.Sprintf("the jump from %s to %s is not at the top, or there are several", c.From, c.Chain),
+			out = append(out, Finding{LayerForwarding, fmt.Sprintf("the jump from %s to %s is not at the top, or there are several", c.From, c.Name),
 				"netd or another program put rules above it, which may drop the guest's packets", true})
 		}
 	}

@@ -8,7 +8,7 @@
 //
 // # Ownership
 //
-// What another made is never touched. Each thing that Up is about to make is first written to a ledger, synced to the
+// What another made is never touched. Each resource that Up is about to make is first written to a ledger, synced to the
 // disk, with its owners (the names of machines) and, where a value is replaced, the value before; so a process that is
 // killed at any point leaves nothing of which the next one does not know. A rule, route or value that was there before
 // is noted as found, and stays when the last owner goes. The ledger carries the kernel's boot ID: after a reboot there

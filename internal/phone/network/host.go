@@ -107,20 +107,20 @@ func (h *Host) up(ctx context.Context, vm VM) (report Report, err error) {
 		return report, err
 	}
 	before, known := l.Uplinks[vm.Name]
-	want := vm.things(report.Uplink)
+	want := vm.resources(report.Uplink)
 	if err := h.release(ctx, l, vm.Name, want, &report); err != nil {
 		return report, err
 	}
-	for _, t := range want {
+	for _, r := range want {
 		if err := ctx.Err(); err != nil {
 			return report, err
 		}
-		if err := h.ensure(l, vm.Name, t, &report); err != nil {
-			return report, fmt.Errorf("%s: %w", t, err)
+		if err := h.ensure(l, vm.Name, r, &report); err != nil {
+			return report, fmt.Errorf("%s: %w", r, err)
 		}
-		if t.Kind == kindTAP {
+		if r == vm.tap() {
 			if err := h.tune(vm, &report); err != nil {
-				return report, fmt.Errorf("%s: %w", t, err)
+				return report, fmt.Errorf("%s: %w", r, err)
 			}
 		}
 	}
@@ -137,86 +137,76 @@ func (h *Host) up(ctx context.Context, vm VM) (report Report, err error) {
 	return report, h.save(l)
 }
 
-// things are what vm needs, in the order in which they can be made.
-func (vm VM) things(u Uplink) []thing {
-	out := []thing{
-		{Kind: kindSysctl, Path: "net/ipv4/ip_forward", Value: "1"},
-		{Kind: kindSysctl, Path: rpFilter("all"), Value: "0"},
-		{Kind: kindTAP, Link: vm.TAP},
-		{Kind: kindAddress, Link: vm.TAP, Prefix: vm.Host},
-		{Kind: kindSysctl, Path: rpFilter(vm.TAP), Value: "0"},
-	}
+// resources are what vm needs, in the order in which they can be made.
+func (vm VM) resources(u Uplink) []resource {
+	out := []resource{sysctl{Path: "net/ipv4/ip_forward", Value: "1"}, rpFilter("all"), vm.tap()}
+	out = append(out, vm.onTAP()...)
 	// Chains come before routes: from the first packet on, only what they let through passes.
 	for _, c := range vm.chains(u) {
-		out = append(out, c.thing)
+		out = append(out, c.chain)
 	}
 	if vm.Routing == Scoped {
-		out = append(out, thing{Kind: kindRule, Priority: 1, Table: unix.RT_TABLE_MAIN, Prefix: vm.Subnet()})
+		out = append(out, rule{Priority: 1, Table: unix.RT_TABLE_MAIN, Prefix: vm.Subnet()})
 		if u.Interface != "" {
-			out = append(out, thing{Kind: kindRule, Priority: 2, Table: u.Table, Link: vm.TAP})
+			out = append(out, rule{Priority: 2, Table: u.Table, Link: vm.TAP})
 		}
 		return out
 	}
 	if u.Interface != "" {
-		out = append(out, thing{Kind: kindRoute, Table: unix.RT_TABLE_MAIN, Link: u.Interface, Gateway: u.Gateway})
+		out = append(out, route{Link: u.Interface, Gateway: u.Gateway, Table: unix.RT_TABLE_MAIN})
 	}
-	return append(out, thing{Kind: kindRule, Priority: 1, Table: unix.RT_TABLE_MAIN})
+	return append(out, rule{Priority: 1, Table: unix.RT_TABLE_MAIN})
 }
 
-func rpFilter(link string) string { return "net/ipv4/conf/" + link + "/rp_filter" }
+func (vm VM) tap() tap { return tap{Link: vm.TAP} }
 
-// ensure notes that owner needs t, and makes it when it is not there.
-func (h *Host) ensure(l *ledger, owner string, t thing, report *Report) error {
-	exists, err := h.exists(t)
+// onTAP are the resources that the kernel removes with the TAP interface.
+func (vm VM) onTAP() []resource {
+	return []resource{address{Link: vm.TAP, Prefix: vm.Host}, rpFilter(vm.TAP)}
+}
+
+// ensure notes that owner needs r, and makes r if it does not exist.
+func (h *Host) ensure(l *ledger, owner string, r resource, report *Report) error {
+	exists, err := r.exists(h)
 	if err != nil {
 		return err
 	}
-	if t.Kind == kindTAP && exists {
-		if err := ownTAP(t.Link, owner, l.find(t) >= 0); err != nil {
+	if c, ok := r.(claimed); ok && exists {
+		if err := c.checkOwner(owner, l.find(r) >= 0); err != nil {
 			return err
 		}
 	}
-	if err := h.note(l, owner, t, exists); err != nil {
+	if err := h.note(l, owner, r, exists); err != nil {
 		return err
 	}
-	if exists && t.Kind == kindRoute && !l.Entries[l.find(t)].Found {
-		if exists, err = h.comeFirst(t); err != nil {
+	if o, ok := r.(ordered); ok && exists && !l.Entries[l.find(r)].Found {
+		if exists, err = o.inPlace(); err != nil {
 			return err
 		}
+		if !exists {
+			if err := r.undo(h, ""); err != nil {
+				return err
+			}
+		}
 	}
-	if exists || t.Kind == kindChain {
-		return nil
+	if _, isChain := r.(chain); exists || isChain {
+		return nil // fillChains makes a chain with its rules
 	}
-	if err := h.make(t); err != nil {
+	if err := r.make(h); err != nil {
 		return err
 	}
-	h.step(t.String())
-	report.Changed = append(report.Changed, "made "+t.String())
+	h.step(r.String())
+	report.Changed = append(report.Changed, "made "+r.String())
 	return nil
 }
 
-// comeFirst removes a route of ours that stands behind another of ours, so that it is made again in front: a machine whose
-// daemon is dead may still own the route of an uplink that has gone, and come back. It reports whether the route stays.
-func (h *Host) comeFirst(t thing) (stays bool, err error) {
-	routes, err := defaultRoutes(t.Table)
-	if err != nil || len(routes) == 0 || routes[0].Protocol != protoEverything {
-		return true, err
-	}
-	link, err := findLink(t.Link)
-	if err != nil || link != nil && routes[0].LinkIndex == link.Attrs().Index && gatewayOf(routes[0]) == t.Gateway {
-		return true, err
-	}
-	return false, h.undo(t, "")
-}
-
-// note sees to it that the ledger on the disk tells of t, of owner, and of what is about to be replaced.
-func (h *Host) note(l *ledger, owner string, t thing, exists bool) error {
-	i := l.find(t)
+// note makes sure that the ledger on the disk has r, its owner, and the value that r is about to
+// replace.
+func (h *Host) note(l *ledger, owner string, r resource, exists bool) error {
+	i := l.find(r)
 	known := i >= 0
 	if !known {
-		// What stands on an interface of ours, or carries our name, is ours.
-		found := exists && (t.Kind == kindRule || t.Kind == kindRoute || t.Kind == kindSysctl)
-		l.Entries = append(l.Entries, entry{thing: t, Found: found})
+		l.Entries = append(l.Entries, entry{resource: r, Found: exists && r.foreign()})
 		i = len(l.Entries) - 1
 	}
 	e := &l.Entries[i]
@@ -224,9 +214,9 @@ func (h *Host) note(l *ledger, owner string, t thing, exists bool) error {
 	if !exists {
 		e.Found = false // or no longer: its maker took it away, and what is made now is ours
 	}
-	if t.Kind == kindSysctl && !(known && exists) {
-		// The last value that somebody else set is the one to put back.
-		before, err := h.readSysctl(t.Path)
+	if v, ok := r.(replacing); ok && !(known && exists) {
+		// The last value that somebody else set is the one to restore.
+		before, err := v.current(h)
 		if err != nil {
 			return err
 		}
@@ -242,36 +232,37 @@ func (h *Host) note(l *ledger, owner string, t thing, exists bool) error {
 }
 
 // release removes owner from everything in the ledger but keep, and undoes what has no owner left, the last made first.
-func (h *Host) release(ctx context.Context, l *ledger, owner string, keep []thing, report *Report) error {
+func (h *Host) release(ctx context.Context, l *ledger, owner string, keep []resource, report *Report) error {
 	var faults []error
-	for _, t := range l.owned(owner) {
-		if slices.Contains(keep, t) {
+	for _, r := range l.owned(owner) {
+		if slices.Contains(keep, r) {
 			continue
 		}
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := h.leave(l, owner, t, report); err != nil {
-			faults = append(faults, fmt.Errorf("remove %s: %w", t, err))
+		if err := h.leave(l, owner, r, report); err != nil {
+			faults = append(faults, fmt.Errorf("remove %s: %w", r, err))
 		}
 	}
 	return errors.Join(faults...)
 }
 
-// leave undoes t unless another owner needs it or it was found; the ledger forgets it afterwards, not before.
-func (h *Host) leave(l *ledger, owner string, t thing, report *Report) error {
-	i := l.find(t)
+// leave undoes r unless another owner needs it or it was found. The ledger drops it afterwards, not
+// before.
+func (h *Host) leave(l *ledger, owner string, r resource, report *Report) error {
+	i := l.find(r)
 	e := &l.Entries[i]
 	if len(e.Owners) > 1 {
 		e.Owners = slices.DeleteFunc(e.Owners, func(o string) bool { return o == owner })
 		return h.save(l)
 	}
 	if !e.Found {
-		if err := h.undo(t, e.Before); err != nil {
+		if err := r.undo(h, e.Before); err != nil {
 			return err
 		}
-		h.step(t.String())
-		report.Changed = append(report.Changed, "removed "+t.String())
+		h.step(r.String())
+		report.Changed = append(report.Changed, "removed "+r.String())
 	}
 	l.Entries = slices.Delete(l.Entries, i, i+1)
 	return h.save(l)

@@ -2,12 +2,14 @@ package network
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -618,9 +620,18 @@ func FuzzLedger(f *testing.F) {
 			return
 		}
 		for _, e := range l.Entries {
-			if e.Kind == kindSysctl && !filepath.IsLocal(e.Path) || e.Kind == kindChain && !isOurChain(e.Chain) {
-				t.Errorf("would undo %s", e.thing)
+			s, isSysctl := e.resource.(sysctl)
+			c, isChain := e.resource.(chain)
+			if isSysctl && !filepath.IsLocal(s.Path) || isChain && !isOurChain(c.Name) {
+				t.Errorf("would undo %s", e.resource)
 			}
+		}
+		text, err := json.Marshal(l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, err := decodeLedger(text); err != nil || !reflect.DeepEqual(again, l) {
+			t.Errorf("%s is read as %+v, %v, and was %+v", text, again, err, l)
 		}
 	})
 }

@@ -18,16 +18,8 @@ import (
 
 const (
 	ledgerFormat = 1
-	maxLedger    = 1 << 20 // bytes; a machine's things take some 3 KiB
+	maxLedger    = 1 << 20 // bytes; a machine's entries take some 3 KiB
 )
-
-// An entry is a thing with those who need it.
-type entry struct {
-	thing
-	Owners []string `json:"owners"`           // names of machines; the last one to leave takes the thing along
-	Found  bool     `json:"found,omitempty"`  // it was there before us, and stays
-	Before string   `json:"before,omitempty"` // sysctl: its value before ours
-}
 
 // A ledger is what was done to the network since the kernel started.
 type ledger struct {
@@ -37,60 +29,48 @@ type ledger struct {
 	Uplinks map[string]Uplink `json:"uplinks"` // by machine, as last set up
 }
 
-func (l *ledger) find(t thing) int {
-	return slices.IndexFunc(l.Entries, func(e entry) bool { return e.thing == t })
+func (l *ledger) find(r resource) int {
+	return slices.IndexFunc(l.Entries, func(e entry) bool { return e.resource == r })
 }
 
-// owned returns the things of an owner, the last made first.
-func (l *ledger) owned(owner string) []thing {
-	var out []thing
+// owned returns the resources of an owner, the last made first.
+func (l *ledger) owned(owner string) []resource {
+	var out []resource
 	for _, e := range slices.Backward(l.Entries) {
 		if slices.Contains(e.Owners, owner) {
-			out = append(out, e.thing)
+			out = append(out, e.resource)
 		}
 	}
 	return out
 }
 
-// decodeLedger reads what encode wrote. Nothing in it is trusted to be sound: the file may be damaged.
+// decodeLedger reads what save wrote. It trusts nothing in the file, which may be damaged.
 func decodeLedger(src []byte) (*ledger, error) {
+	var file struct {
+		ledger
+		Entries []json.RawMessage `json:"entries"`
+	}
 	d := json.NewDecoder(bytes.NewReader(src))
 	d.DisallowUnknownFields()
-	l := new(ledger)
-	if err := d.Decode(l); err != nil {
+	if err := d.Decode(&file); err != nil {
 		return nil, err
 	}
 	if _, err := d.Token(); err != io.EOF {
 		return nil, errors.New("there is text after the object")
 	}
+	l := &file.ledger
 	if l.Format != ledgerFormat {
 		return nil, fmt.Errorf("its format is %d, this program reads %d", l.Format, ledgerFormat)
 	}
-	for i, e := range l.Entries {
-		if err := e.check(); err != nil {
+	l.Entries = make([]entry, 0, len(file.Entries))
+	for i, text := range file.Entries {
+		e, err := decodeEntry(text)
+		if err != nil {
 			return nil, fmt.Errorf("entry %d: %w", i, err)
 		}
+		l.Entries = append(l.Entries, e)
 	}
 	return l, nil
-}
-
-// check refuses what this package never writes: undoing it could do harm.
-func (e entry) check() error {
-	if len(e.Owners) == 0 || slices.ContainsFunc(e.Owners, func(o string) bool { return !namePattern.MatchString(o) }) {
-		return errors.New("it has no owner")
-	}
-	known := map[kind]bool{
-		kindTAP:     e.Link != "",
-		kindAddress: e.Link != "" && e.Prefix.IsValid() && e.Prefix.Addr().Is4(),
-		kindRule:    e.Priority > 0 && e.Table > 0 && (!e.Prefix.IsValid() || e.Prefix.Addr().Is4()),
-		kindRoute:   e.Link != "" && e.Table > 0 && (!e.Gateway.IsValid() || e.Gateway.Is4()),
-		kindSysctl:  e.Path != "" && filepath.IsLocal(e.Path) && e.Value != "",
-		kindChain:   isOurChain(e.Chain) && (e.IPTable == tableFilter || e.IPTable == tableNAT) && isBuiltIn(e.From),
-	}
-	if !known[e.Kind] {
-		return fmt.Errorf("it describes no %q that this program makes", e.Kind)
-	}
-	return nil
 }
 
 // Suffixes of the files beside a ledger: its lock, the next one while it is written, and one that was damaged.

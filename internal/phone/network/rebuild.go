@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 )
 
 func (h *Host) emptyLedger() *ledger {
@@ -29,39 +28,46 @@ func (h *Host) rebuild(name string) (*ledger, error) {
 		return nil, err
 	}
 	l := h.emptyLedger()
-	add := func(t thing, owners ...string) {
-		l.Entries = append(l.Entries, entry{thing: t, Owners: slices.Clone(owners)})
+	add := func(r resource, owners ...string) {
+		l.Entries = append(l.Entries, entry{resource: r, Owners: slices.Clone(owners)})
 	}
 	machines := []string{name}
 	for _, r := range remnants {
-		add(thing{Kind: kindTAP, Link: r.tap}, r.owner)
+		add(tap{Link: r.tap}, r.owner)
 		if !slices.Contains(machines, r.owner) {
 			machines = append(machines, r.owner)
 		}
 	}
 	for _, m := range machines {
-		for _, t := range allChains(m) {
-			exists, err := h.exists(t)
+		for _, c := range allChains(m) {
+			exists, err := c.exists(h)
 			if err != nil {
 				return nil, err
 			}
 			if exists {
-				add(t, m)
+				add(c, m)
 			}
 		}
+	}
+	rules, err := markedRules()
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range rules {
+		owners := machines
+		for _, left := range remnants {
+			if r.Link == left.tap || slices.Contains(left.subnets, r.Prefix) {
+				owners = []string{left.owner}
+			}
+		}
+		add(r, owners...)
 	}
 	routes, err := markedRoutes()
 	if err != nil {
 		return nil, err
 	}
-	for _, t := range routes {
-		owners := machines
-		for _, r := range remnants {
-			if t.Kind == kindRule && (t.Link == r.tap || slices.Contains(r.subnets, t.Prefix)) {
-				owners = []string{r.owner}
-			}
-		}
-		add(t, owners...)
+	for _, r := range routes {
+		add(r, machines...)
 	}
 	return l, nil
 }
@@ -86,31 +92,6 @@ func findRemnants() ([]remnant, error) {
 			r.subnets = append(r.subnets, prefixOf(a.IPNet).Masked())
 		}
 		out = append(out, r)
-	}
-	return out, nil
-}
-
-// markedRoutes are the policy rules, and main's default routes, that have our protocols.
-func markedRoutes() ([]thing, error) {
-	rules, err := netlink.RuleList(netlink.FAMILY_V4)
-	if err != nil {
-		return nil, fmt.Errorf("read the policy rules: %w", err)
-	}
-	var out []thing
-	for _, r := range rules {
-		if r.Protocol == protoEverything || r.Protocol == protoScoped {
-			out = append(out, thing{Kind: kindRule, Priority: r.Priority, Table: r.Table, Prefix: prefixOf(r.Dst), Link: r.IifName})
-		}
-	}
-	routes, err := defaultRoutes(unix.RT_TABLE_MAIN)
-	if err != nil {
-		return nil, err
-	}
-	for _, r := range routes {
-		link, err := netlink.LinkByIndex(r.LinkIndex)
-		if err == nil && r.Protocol == protoEverything {
-			out = append(out, thing{Kind: kindRoute, Table: unix.RT_TABLE_MAIN, Link: link.Attrs().Name, Gateway: gatewayOf(r)})
-		}
 	}
 	return out, nil
 }

@@ -5,9 +5,9 @@ import (
 	"net/netip"
 )
 
-// A chain is one of a machine's chains with its rules.
-type chain struct {
-	thing
+// A filledChain is one of a machine's chains with its rules.
+type filledChain struct {
+	chain
 	rules []string // as iptables -S prints them, without "-A CHAIN"
 }
 
@@ -18,7 +18,7 @@ const (
 
 // chains are vm's. What comes from the guest leaves by the uplink or goes to a peer, and what reaches it is an answer,
 // from a peer, or for a published port; the rest is dropped.
-func (vm VM) chains(u Uplink) []chain {
+func (vm VM) chains(u Uplink) []filledChain {
 	subnet, guest := vm.Subnet(), netip.PrefixFrom(vm.Guest.Addr(), 32)
 	forward := []string{"-i " + vm.TAP + " " + established, "-o " + vm.TAP + " " + established}
 	var in []string
@@ -44,28 +44,28 @@ func (vm VM) chains(u Uplink) []chain {
 		post = append(post, fmt.Sprintf("-s %s -o %s -j MASQUERADE", subnet, u.Interface))
 	}
 	all := allChains(vm.Name)
-	out := []chain{{all[0], forward}, {all[1], post}}
+	out := []filledChain{{all[0], forward}, {all[1], post}}
 	if len(pre) > 0 {
-		out = append(out, chain{all[2], pre})
+		out = append(out, filledChain{all[2], pre})
 	}
 	return out
 }
 
 // allChains are those a machine may have: for what is forwarded, for what leaves, and for what is led to the guest.
-func allChains(name string) [3]thing {
-	return [...]thing{
-		{Kind: kindChain, IPTable: tableFilter, From: "FORWARD", Chain: chainName(name, "fwd")},
-		{Kind: kindChain, IPTable: tableNAT, From: "POSTROUTING", Chain: chainName(name, "post")},
-		{Kind: kindChain, IPTable: tableNAT, From: "PREROUTING", Chain: chainName(name, "pre")},
+func allChains(name string) [3]chain {
+	return [...]chain{
+		{Table: tableFilter, From: "FORWARD", Name: chainName(name, "fwd")},
+		{Table: tableNAT, From: "POSTROUTING", Name: chainName(name, "post")},
+		{Table: tableNAT, From: "PREROUTING", Name: chainName(name, "pre")},
 	}
 }
 
 // fillChains makes the chains, which the ledger has already, hold their rules.
 func (h *Host) fillChains(vm VM, u Uplink, report *Report) error {
 	for _, c := range vm.chains(u) {
-		changed, err := h.tables.fill(c.IPTable, c.From, c.Chain, c.rules)
+		changed, err := h.tables.fill(c.Table, c.From, c.Name, c.rules)
 		if err != nil {
-			return fmt.Errorf("%s: %w", c.thing, err)
+			return fmt.Errorf("%s: %w", c.chain, err)
 		}
 		if changed {
 			h.step(c.String())

@@ -1,0 +1,98 @@
+package network
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// An entry is a resource with its owners. In the ledger it is one flat object: the resource's kind
+// and fields, then the entry's own. Every release since the first writes the same keys.
+type entry struct {
+	resource `json:"-"`
+	Owners   []string `json:"owners"`           // names of machines; the resource goes with the last of them
+	Found    bool     `json:"found,omitempty"`  // it was there before us, and stays
+	Before   string   `json:"before,omitempty"` // sysctl: its value before ours
+}
+
+type (
+	// entryKind is the part of an entry that selects the resource's type.
+	entryKind struct {
+		Kind string `json:"kind"`
+	}
+	// entryFields are the entry's own: an entry without its method MarshalJSON.
+	entryFields entry
+)
+
+// entryKeys are the keys of entryKind and entryFields. All others are the resource's.
+var entryKeys = []string{"kind", "owners", "found", "before"}
+
+// kinds decode the fields of a resource, by the name of its kind.
+var kinds = map[string]func(fields []byte) (resource, error){
+	tap{}.kind():     decodeFields[tap],
+	address{}.kind(): decodeFields[address],
+	rule{}.kind():    decodeFields[rule],
+	route{}.kind():   decodeFields[route],
+	sysctl{}.kind():  decodeFields[sysctl],
+	chain{}.kind():   decodeFields[chain],
+}
+
+func decodeFields[R resource](fields []byte) (resource, error) {
+	d := json.NewDecoder(bytes.NewReader(fields))
+	d.DisallowUnknownFields()
+	var r R
+	err := d.Decode(&r)
+	return r, err
+}
+
+// MarshalJSON joins three objects, none of which is empty, into one.
+func (e entry) MarshalJSON() ([]byte, error) {
+	var members [][]byte
+	for _, part := range []any{entryKind{e.kind()}, e.resource, entryFields(e)} {
+		object, err := json.Marshal(part)
+		if err != nil {
+			return nil, err
+		}
+		members = append(members, object[1:len(object)-1])
+	}
+	return slices.Concat([]byte("{"), bytes.Join(members, []byte(",")), []byte("}")), nil
+}
+
+// decodeEntry reads what MarshalJSON wrote. It refuses what this package never writes: undoing it
+// could do harm.
+func decodeEntry(src []byte) (entry, error) {
+	var own struct {
+		entryKind
+		entryFields
+	}
+	if err := json.Unmarshal(src, &own); err != nil {
+		return entry{}, err
+	}
+	e := entry(own.entryFields)
+	if len(e.Owners) == 0 || slices.ContainsFunc(e.Owners, func(o string) bool { return !namePattern.MatchString(o) }) {
+		return e, errors.New("it has no owner")
+	}
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(src, &fields); err != nil {
+		return e, err
+	}
+	for _, key := range entryKeys {
+		delete(fields, key)
+	}
+	rest, err := json.Marshal(fields)
+	if err != nil {
+		return e, err
+	}
+	decode, known := kinds[own.Kind]
+	if known {
+		if e.resource, err = decode(rest); err != nil {
+			return e, err
+		}
+	}
+	if !known || !e.valid() {
+		return e, fmt.Errorf("it describes no %q that this program makes", own.Kind)
+	}
+	return e, nil
+}

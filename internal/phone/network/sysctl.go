@@ -1,0 +1,58 @@
+package network
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// A sysctl is a value of a kernel parameter.
+type sysctl struct {
+	Path  string `json:"path"` // below /proc/sys
+	Value string `json:"value"`
+}
+
+func (s sysctl) String() string { return strings.ReplaceAll(s.Path, "/", ".") + "=" + s.Value }
+
+func (s sysctl) kind() string { return "sysctl" }
+
+func (s sysctl) valid() bool { return s.Path != "" && filepath.IsLocal(s.Path) && s.Value != "" }
+
+func (s sysctl) foreign() bool { return true }
+
+func (s sysctl) exists(h *Host) (bool, error) {
+	value, err := s.current(h)
+	return value == s.Value, err
+}
+
+func (s sysctl) current(h *Host) (string, error) { return h.readSysctl(s.Path) }
+
+func (s sysctl) make(h *Host) error { return h.writeSysctl(s.Path, s.Value) }
+
+// undo restores the value before, unless someone has set another one since.
+func (s sysctl) undo(h *Host, before string) error {
+	now, err := s.current(h)
+	if err != nil || now != s.Value || before == s.Value {
+		return ignoreAbsent(err)
+	}
+	return ignoreAbsent(h.writeSysctl(s.Path, before))
+}
+
+func (s sysctl) missing() Finding {
+	return Finding{LayerForwarding, "sysctl " + s.String() + " does not hold",
+		"Android's tethering or another program set it back", true}
+}
+
+// rpFilter is an interface's check of source addresses (ip-sysctl, conf/*/rp_filter), switched off.
+func rpFilter(link string) sysctl {
+	return sysctl{Path: "net/ipv4/conf/" + link + "/rp_filter", Value: "0"}
+}
+
+func (h *Host) readSysctl(path string) (string, error) {
+	text, err := os.ReadFile(filepath.Join(h.proc, "sys", path))
+	return strings.TrimSpace(string(text)), err
+}
+
+func (h *Host) writeSysctl(path, value string) error {
+	return os.WriteFile(filepath.Join(h.proc, "sys", path), []byte(value+"\n"), 0)
+}
