@@ -289,7 +289,7 @@ func TestCommittedFileStaysOpen(t *testing.T) {
 	if err := f.Commit(); err != nil {
 		t.Fatal(err)
 	}
-	if !samePath(f.File, path) {
+	if !SameFile(f.File, path) {
 		t.Error("the open file is not the one at the path")
 	}
 	if err := f.Close(); err != nil {

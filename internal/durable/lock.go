@@ -92,15 +92,12 @@ func acquire(path string, mode Mode, o LockOptions, how int) (*Lock, error) {
 		l := &Lock{f, o.Transient, o.NotePID && mode == Exclusive}
 		// The holder before may have removed the file, which leaves this lock on a file that no other
 		// process will find.
-		if !samePath(f, path) {
+		if !SameFile(f, path) {
 			l.unlock()
 			continue
 		}
 		if l.noted {
-			if err := note(f); err != nil {
-				l.Release()
-				return nil, fmt.Errorf("lock %s: %w", path, err)
-			}
+			note(f) // on a full disk the holder stays unknown
 		}
 		return l, nil
 	}
@@ -160,20 +157,18 @@ func flock(f *os.File, how int) error {
 	}
 }
 
-// samePath reports whether path still leads to the open file f.
-func samePath(f *os.File, path string) bool {
+// SameFile reports whether path still leads to the open file f.
+func SameFile(f *os.File, path string) bool {
 	a, errA := f.Stat()
 	b, errB := os.Stat(path)
 	return errA == nil && errB == nil && os.SameFile(a, b)
 }
 
 // note writes this process's id into a lock file.
-func note(f *os.File) error {
-	if err := f.Truncate(0); err != nil {
-		return err
+func note(f *os.File) {
+	if err := f.Truncate(0); err == nil {
+		f.WriteAt(fmt.Appendln(nil, os.Getpid()), 0)
 	}
-	_, err := f.WriteAt(fmt.Appendln(nil, os.Getpid()), 0)
-	return err
 }
 
 // Holder returns the process id that the holder of a lock has noted, or 0.

@@ -61,7 +61,7 @@ func CreateTemp(dir, pattern string) (*os.File, error) {
 			return nil, err
 		}
 		// Between its creation and the lock the file may have been removed as a leftover.
-		if !errors.Is(err, ErrBusy) && samePath(f, f.Name()) {
+		if !errors.Is(err, ErrBusy) && SameFile(f, f.Name()) {
 			return f, nil
 		}
 		f.Close()
