@@ -200,7 +200,7 @@ func finishInterrupted(names []string, dir string) error {
 	for _, old := range left {
 		_, err := os.Lstat(dir)
 		if errors.Is(err, fs.ErrNotExist) && isWhole(old) {
-			if err := os.Rename(old, dir); err != nil {
+			if err := durable.Rename(old, dir); err != nil {
 				return err
 			}
 			continue

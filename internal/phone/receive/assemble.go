@@ -21,8 +21,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/phone/slots"
 )
 
-// A writer makes one file, from its beginning to its end. Zeros become holes. It is not a durable.File, because what a
-// transfer that was cut off has written must stay: it is the folder that gets its name when all is complete and synced.
+// A writer makes one file, from its beginning to its end. Zeros become holes. It is not a durable.File: an interrupted
+// transfer keeps what it has written. The folder gets its name when all of its files are complete and synced.
 type writer struct {
 	file *os.File
 	buf  *bufio.Writer
