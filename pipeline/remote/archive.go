@@ -8,9 +8,10 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
+
+	"github.com/sovereign-sql/sov/internal/durable"
 )
 
 // errReadOnly is what reading and writing say to the other.
@@ -25,9 +26,9 @@ type Archive struct {
 // Create begins a file. Commit gives it its name; Abort, which may be deferred, removes what there
 // is of it.
 func Create(path string) (*Archive, error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".part-")
+	f, err := durable.Create(path, 0o644)
 	if err != nil {
-		return nil, fmt.Errorf("write %s: %w", path, err)
+		return nil, err
 	}
 	out := &writtenArchive{f: f, path: path, tar: tar.NewWriter(f), has: map[string]bool{}}
 	if err := out.add(formatFile, []byte(formatText)); err != nil {
@@ -48,7 +49,7 @@ type writtenArchive struct {
 	path string
 
 	mu  sync.Mutex
-	f   *os.File // nil: over
+	f   *durable.File // nil: over
 	tar *tar.Writer
 	has map[string]bool
 }
@@ -97,15 +98,11 @@ func (w *writtenArchive) commit() error {
 	defer w.mu.Unlock()
 	f := w.f
 	w.f = nil
-	err := errors.Join(w.tar.Close(), f.Chmod(0o644), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), w.path)
-	}
-	if err != nil {
-		os.Remove(f.Name())
+	defer f.Close()
+	if err := w.tar.Close(); err != nil {
 		return fmt.Errorf("write %s: %w", w.path, err)
 	}
-	return nil
+	return f.Commit()
 }
 
 func (w *writtenArchive) abort() {
@@ -113,7 +110,6 @@ func (w *writtenArchive) abort() {
 	defer w.mu.Unlock()
 	if w.f != nil {
 		w.f.Close()
-		os.Remove(w.f.Name())
 		w.f = nil
 	}
 }

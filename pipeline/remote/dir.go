@@ -2,7 +2,6 @@ package remote
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -11,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sovereign-sql/sov/internal/durable"
 	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
@@ -106,7 +106,8 @@ func (d *dir) putIndex(ctx context.Context, key string, encoded []byte, _ []piec
 	return d.write(indexName(key), encoded)
 }
 
-// removeAbandoned removes what others were writing when they died. If it cannot, that is in
+// removeAbandoned removes what others were writing when they died. It goes by age: a lock on a share
+// may be one of this computer only. If it cannot, that is in
 // nobody's way.
 func (d *dir) removeAbandoned() {
 	entries, _ := os.ReadDir(d.path("tmp"))
@@ -121,24 +122,12 @@ func (d *dir) removeAbandoned() {
 const abandoned = 24 * time.Hour
 
 // write gives a file its content, or leaves it as it was. Nothing is synced: what a power cut tears
-// is found when it is read, and made again.
+// is found when it is read, and made again, and a share may take long to sync megabytes.
 func (d *dir) write(name string, content []byte) error {
 	for _, sub := range []string{"tmp", filepath.Dir(name)} {
 		if err := os.MkdirAll(d.path(sub), 0o755); err != nil {
 			return err
 		}
 	}
-	f, err := os.CreateTemp(d.path("tmp"), "")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(content)
-	err = errors.Join(err, f.Chmod(0o644), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), d.path(name))
-	}
-	if err != nil {
-		os.Remove(f.Name())
-	}
-	return err
+	return durable.WriteFile(d.path(name), content, 0o644, durable.In(d.path("tmp")), durable.NoSync())
 }

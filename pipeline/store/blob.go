@@ -9,7 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
+	"github.com/sovereign-sql/sov/internal/durable"
 )
 
 // A BlobError says that a blob cannot be used.
@@ -125,7 +125,7 @@ func (s *Store) inspect(f *os.File, b Blob, rehash bool) (damage string, err err
 // its place, and returns the *BlobError.
 func (s *Store) removeDamaged(f *os.File, d Digest, detail string) error {
 	err := s.withBlobsLocked(func() error {
-		if !samePath(f, f.Name()) {
+		if !durable.SameFile(f, f.Name()) {
 			return nil
 		}
 		return os.Remove(f.Name())
@@ -137,7 +137,8 @@ func (s *Store) removeDamaged(f *os.File, d Digest, detail string) error {
 }
 
 // install moves the complete temporary file f to its place as blob b. If the blob is there and
-// good, the temporary file is dropped.
+// good, the temporary file is dropped. A blob's name is known when its content is complete, and it is
+// given under a lock that must not wait for a sync, so the steps of durable.File are taken here.
 func (s *Store) install(f *os.File, b Blob) error {
 	if s.Check(b) == nil {
 		return os.Remove(f.Name())
@@ -149,14 +150,14 @@ func (s *Store) install(f *os.File, b Blob) error {
 		return err
 	}
 	path := s.blobPath(b.Digest)
-	if err := mkdirSynced(filepath.Dir(path)); err != nil {
+	if err := durable.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
 	err := s.withBlobsLocked(func() error { return os.Rename(f.Name(), path) })
 	if err != nil {
 		return err
 	}
-	if err := syncDir(filepath.Dir(path)); err != nil {
+	if err := durable.SyncDir(filepath.Dir(path)); err != nil {
 		return err
 	}
 	if st, err := stampOf(f); err == nil {
@@ -168,14 +169,12 @@ func (s *Store) install(f *os.File, b Blob) error {
 // withBlobsLocked runs fn while no other process gives a blob its name or takes it away, so that a
 // damaged blob is not confused with its successor.
 func (s *Store) withBlobsLocked(fn func() error) error {
-	f, err := os.OpenFile(s.lockPath("blobs"), os.O_RDWR|os.O_CREATE, 0o644)
+	// Held for as long as a rename takes: there is nothing to cancel.
+	l, err := durable.WaitLock(context.Background(), s.lockPath("blobs"), durable.Exclusive, durable.LockOptions{Perm: 0o644})
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	if err := flock(f, unix.LOCK_EX); err != nil {
-		return err
-	}
+	defer l.Release()
 	return fn()
 }
 

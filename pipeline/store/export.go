@@ -8,9 +8,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sovereign-sql/sov/internal/durable"
 )
 
 // An exported file is remembered by what stat(2) said about it, so that exporting the same blob
@@ -81,60 +82,21 @@ func (s *Store) isExported(b Blob, path string, perm fs.FileMode) bool {
 	return true
 }
 
-// exportFile copies src beside path, locked so that others can tell it from a leftover, and renames
-// it.
+// exportFile makes path a copy of src.
 func (s *Store) exportFile(ctx context.Context, src *os.File, b Blob, path string, perm fs.FileMode) error {
-	dir := filepath.Dir(path)
-	pattern := "." + filepath.Base(path) + ".part-"
-	removeLeftovers(dir, pattern)
-	tmp, err := os.CreateTemp(dir, pattern)
+	f, err := durable.Create(path, perm)
 	if err != nil {
 		return err
 	}
-	defer tmp.Close()
-	err = flock(tmp, unix.LOCK_EX|unix.LOCK_NB)
-	if err == nil {
-		err = copySparse(ctx, tmp, src, b.Size)
-	}
-	if err == nil {
-		err = tmp.Chmod(perm)
-	}
-	if err == nil {
-		err = tmp.Sync()
-	}
-	if err == nil {
-		err = os.Rename(tmp.Name(), path)
-	}
-	if err != nil {
-		os.Remove(tmp.Name())
+	defer f.Close()
+	if err := copySparse(ctx, f.File, src, b.Size); err != nil {
 		return err
 	}
-	if err := syncDir(dir); err != nil {
+	if err := f.Commit(); err != nil {
 		return err
 	}
-	s.noteExported(tmp, b, path)
+	s.noteExported(f.File, b, path)
 	return nil
-}
-
-// removeLeftovers removes temporary files of exports whose process died.
-func removeLeftovers(dir, prefix string) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return
-	}
-	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), prefix) || !e.Type().IsRegular() {
-			continue
-		}
-		f, err := os.Open(filepath.Join(dir, e.Name()))
-		if err != nil {
-			continue
-		}
-		if flock(f, unix.LOCK_EX|unix.LOCK_NB) == nil {
-			os.Remove(f.Name())
-		}
-		f.Close()
-	}
 }
 
 // copyChunk is how much is copied between two looks at the context.
@@ -197,7 +159,8 @@ func (s *Store) readExported(path string) (e exported) {
 	return e
 }
 
-// noteExported remembers what path is. Forgetting it costs one hashing.
+// noteExported remembers what path is. A note that is lost or torn costs one more hashing, so it is
+// neither synced nor an error.
 func (s *Store) noteExported(f *os.File, b Blob, path string) {
 	st, err := stampOf(f)
 	if err != nil {

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/sovereign-sql/sov/internal/durable"
 )
 
 // PruneOptions say what Prune removes. With none of All, UnusedSince, MadeBefore and MaxDisk set it
@@ -48,11 +50,11 @@ type PruneResult struct {
 // Prune removes entries, and blobs that no entry names. Entries that are in use by a running build
 // are safe: it waits until none is running.
 func (s *Store) Prune(ctx context.Context, o PruneOptions) (PruneResult, error) {
-	mode := exclusive
+	mode := durable.Exclusive
 	if o.DryRun {
-		mode = shared
+		mode = durable.Shared
 	}
-	lock, err := waitLock(ctx, s.lockPath("store"), mode, false, func(string) {
+	lock, err := s.lock(ctx, "store", mode, durable.LockOptions{}, func(string) {
 		if o.OnWait != nil {
 			o.OnWait()
 		}
@@ -60,7 +62,7 @@ func (s *Store) Prune(ctx context.Context, o PruneOptions) (PruneResult, error) 
 	if err != nil {
 		return PruneResult{}, s.Advise(fmt.Errorf("prune cache: lock it: %w", err))
 	}
-	defer lock.release()
+	defer lock.Release()
 	inv, err := s.inventory(ctx)
 	if err != nil {
 		return PruneResult{}, err

@@ -10,6 +10,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sovereign-sql/sov/internal/durable"
 )
 
 // A Store is a directory that holds blobs and action records; the package comment describes its
@@ -55,6 +57,7 @@ func (s *Store) layout() error {
 	if _, err := os.Stat(tag); err == nil {
 		return nil
 	}
+	// Not synced: it is written again at the next start.
 	return os.WriteFile(tag, []byte(cacheDirTag), 0o644)
 }
 
@@ -89,60 +92,17 @@ func (s *Store) lockPath(name string) string {
 // long as it runs; a caller that goes on to use a build's outputs calls Use before Build. onWait,
 // which may be nil, is called once if there is a Prune to wait for.
 func (s *Store) Use(ctx context.Context, onWait func(holder string)) (release func(), err error) {
-	l, err := waitLock(ctx, s.lockPath("store"), shared, false, onWait)
+	l, err := s.lock(ctx, "store", durable.Shared, durable.LockOptions{}, onWait)
 	if errors.Is(err, unix.EROFS) {
 		return func() {}, nil // nothing can be pruned from it through here
 	}
 	if err != nil {
 		return nil, s.Advise(fmt.Errorf("lock cache: %w", err))
 	}
-	return l.release, nil
+	return l.Release, nil
 }
 
 // writeFile gives path, in the store, the content b, synced, or leaves it as it was.
 func (s *Store) writeFile(path string, b []byte) error {
-	f, err := s.createTemp()
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		os.Remove(f.Name())
-		return err
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-// syncDir makes the names in dir durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil && !errors.Is(err, unix.EINVAL) { // some network file systems cannot
-		return err
-	}
-	return nil
-}
-
-// mkdirSynced makes dir, whose parent exists, and makes its name durable.
-func mkdirSynced(dir string) error {
-	err := os.Mkdir(dir, 0o755)
-	if errors.Is(err, fs.ErrExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(dir))
+	return durable.WriteFile(path, b, 0o600, durable.In(s.tmp()))
 }

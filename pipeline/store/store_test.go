@@ -268,7 +268,7 @@ func TestExportRemovesLeftoversAndStops(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	b := put(t, s, randomBytes(1, 1<<20))
 	dir := t.TempDir()
-	leftover := filepath.Join(dir, ".x.part-123")
+	leftover := filepath.Join(dir, ".x.new-123")
 	os.WriteFile(leftover, nil, 0o600)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()

@@ -8,26 +8,16 @@ import (
 	"path/filepath"
 	"strings"
 
-	"golang.org/x/sys/unix"
+	"github.com/sovereign-sql/sov/internal/durable"
 )
 
-// createTemp makes an empty file under tmp. It carries a flock while it is open, by which other
-// processes know that it is in use.
+// createTemp makes an empty file under tmp, by whose lock other processes know that it is in use.
 func (s *Store) createTemp() (*os.File, error) {
-	for {
-		f, err := os.CreateTemp(s.tmp(), "file-")
-		if err != nil {
-			return nil, s.Advise(fmt.Errorf("create temporary file: %w", err))
-		}
-		held, err := hold(f)
-		if err != nil {
-			os.Remove(f.Name())
-			return nil, fmt.Errorf("lock temporary file: %w", err)
-		}
-		if held {
-			return f, nil
-		}
+	f, err := durable.CreateTemp(s.tmp(), "file-")
+	if err != nil {
+		return nil, s.Advise(fmt.Errorf("create temporary file: %w", err))
 	}
+	return f, nil
 }
 
 // Scratch makes an empty directory on the disk of the store, for a stage. release removes it.
@@ -37,36 +27,16 @@ func (s *Store) Scratch(stage string) (dir string, release func() error, err err
 		if err != nil {
 			return "", nil, s.Advise(fmt.Errorf("make scratch directory: %w", err))
 		}
-		f, err := os.Open(dir)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		held := false
+		l, err := durable.TryLock(dir, durable.Exclusive, durable.LockOptions{Existing: true})
 		if err == nil {
-			held, err = hold(f)
+			return dir, func() error { defer l.Release(); return removeAll(dir) }, nil
 		}
-		if err != nil {
+		// A sweep by another process may have come between.
+		if !errors.Is(err, durable.ErrBusy) && !errors.Is(err, fs.ErrNotExist) {
 			os.Remove(dir)
 			return "", nil, fmt.Errorf("lock scratch directory: %w", err)
 		}
-		if held {
-			return dir, func() error { defer f.Close(); return removeAll(dir) }, nil
-		}
 	}
-}
-
-// hold locks a new temporary file or directory. It closes f and returns false if a sweep by another
-// process came between its creation and the lock.
-func hold(f *os.File) (bool, error) {
-	err := flock(f, unix.LOCK_EX|unix.LOCK_NB)
-	if err == nil && samePath(f, f.Name()) {
-		return true, nil
-	}
-	f.Close()
-	if errors.Is(err, errLockBusy) {
-		err = nil
-	}
-	return false, err
 }
 
 func (s *Store) tmp() string { return filepath.Join(s.dir, "tmp") }
@@ -88,21 +58,14 @@ func (s *Store) Sweep() error {
 
 // removeIfDead removes a temporary file or directory that no process holds.
 func removeIfDead(path string) error {
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	l, err := durable.TryLock(path, durable.Exclusive, durable.LockOptions{Existing: true})
+	if errors.Is(err, durable.ErrBusy) || errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	err = flock(f, unix.LOCK_EX|unix.LOCK_NB)
-	if errors.Is(err, errLockBusy) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
+	defer l.Release()
 	return removeAll(path)
 }
 

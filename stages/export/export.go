@@ -14,10 +14,9 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/artifact/provenance"
+	"github.com/sovereign-sql/sov/internal/durable"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/pipeline/store"
 	"github.com/sovereign-sql/sov/stages/bundle"
@@ -130,14 +129,15 @@ func exportAll(ctx context.Context, store *pipeline.Store, files []File, dir str
 // into a directory beside it. That directory takes the place of dir at once.
 func Replace(dir string, names []string, fill func(staging string) error) error {
 	parent := filepath.Dir(dir)
-	if err := os.MkdirAll(parent, 0o755); err != nil {
+	if err := durable.MkdirAll(parent, 0o755); err != nil {
 		return err
 	}
-	unlock, err := lockDir(parent)
+	// Waits until no other process exports below the directory.
+	lock, err := durable.WaitLock(context.Background(), parent, durable.Exclusive, durable.LockOptions{Existing: true})
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	defer lock.Release()
 	if err := finishInterrupted(names, dir); err != nil {
 		return err
 	}
@@ -155,34 +155,39 @@ func Replace(dir string, names []string, fill func(staging string) error) error 
 		return err
 	}
 	for _, name := range names {
-		path := filepath.Join(staging, name)
-		if info, err := os.Lstat(path); err == nil && info.Mode().Perm() == filePerm(name) {
-			continue
-		}
-		if err := os.Chmod(path, filePerm(name)); err != nil {
+		if err := setPerm(filepath.Join(staging, name), filePerm(name)); err != nil {
 			return err
 		}
 	}
+	// What fill wrote is synced; the names and the exchange of the directories are synced here.
+	if err := durable.SyncDir(staging); err != nil {
+		return err
+	}
 	if err := putInPlace(staging, dir); err != nil {
+		return err
+	}
+	if err := durable.SyncDir(parent); err != nil {
 		return err
 	}
 	return keepUnbuilt(staging, dir, stale)
 }
 
-func stagingPrefix(dir string) string { return "." + filepath.Base(dir) + ".new-" }
-
-// lockDir waits until no other process exports below a directory.
-func lockDir(dir string) (unlock func(), err error) {
-	f, err := os.Open(dir)
+// setPerm gives a file a mode, durably.
+func setPerm(path string, perm fs.FileMode) error {
+	if info, err := os.Lstat(path); err == nil && info.Mode().Perm() == perm {
+		return nil
+	}
+	if err := os.Chmod(path, perm); err != nil {
+		return err
+	}
+	f, err := os.Open(path)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("lock %s: %w", dir, err)
-	}
-	return func() { f.Close() }, nil
+	return errors.Join(f.Sync(), f.Close())
 }
+
+func stagingPrefix(dir string) string { return "." + filepath.Base(dir) + ".new-" }
 
 // finishInterrupted removes what killed exports left. An export that was killed
 // after the swap has not moved the files that no build wrote; one that was killed
@@ -195,7 +200,7 @@ func finishInterrupted(names []string, dir string) error {
 	for _, old := range left {
 		_, err := os.Lstat(dir)
 		if errors.Is(err, fs.ErrNotExist) && isWhole(old) {
-			if err := os.Rename(old, dir); err != nil {
+			if err := durable.Rename(old, dir); err != nil {
 				return err
 			}
 			continue
@@ -256,7 +261,7 @@ func keepUnbuilt(old, dir string, stale []string) error {
 			return err
 		}
 	}
-	return nil
+	return durable.SyncDir(dir)
 }
 
 func sameProvenance(a, b string) bool {

@@ -5,7 +5,6 @@ package offlinebundle
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/contract/lock"
 	"github.com/sovereign-sql/sov/internal/contract/offline"
+	"github.com/sovereign-sql/sov/internal/durable"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/base"
 	"github.com/sovereign-sql/sov/stages/kernel"
@@ -182,16 +182,15 @@ func blobOfFile(path string) (pipeline.Blob, error) {
 	return pipeline.Blob{Digest: pipeline.DigestOf(content), Size: int64(len(content))}, err
 }
 
-// write writes a file beside path and renames it when it is complete.
+// write writes the bundle, which appears at path when it is complete.
 func (g *gathering) write(ctx context.Context, path string, t *pipeline.Task) (size int64, err error) {
 	for _, i := range g.index.Items {
 		t.Grow(i.Size)
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".new-")
+	tmp, err := durable.Create(path, 0o644)
 	if err != nil {
 		return 0, fmt.Errorf("write bundle: %w", err)
 	}
-	defer os.Remove(tmp.Name())
 	defer tmp.Close()
 	err = offline.Write(tmp, &g.index, func(i offline.Item) (io.ReadCloser, error) {
 		if err := ctx.Err(); err != nil {
@@ -206,15 +205,12 @@ func (g *gathering) write(ctx context.Context, path string, t *pipeline.Task) (s
 			io.Closer
 		}{t.Reader(body), body}, nil
 	})
-	if err == nil {
-		err = errors.Join(tmp.Chmod(0o644), tmp.Sync())
-	}
 	if err != nil {
 		return 0, err
 	}
 	info, err := tmp.Stat()
 	if err == nil {
-		err = os.Rename(tmp.Name(), path)
+		err = tmp.Commit()
 	}
 	if err != nil {
 		return 0, fmt.Errorf("write bundle: %w", err)

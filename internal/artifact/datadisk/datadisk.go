@@ -18,12 +18,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 
 	"github.com/diskfs/go-diskfs/backend/file"
 	"github.com/diskfs/go-diskfs/filesystem/ext4"
 
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/durable"
 )
 
 const (
@@ -46,7 +46,7 @@ const (
 // Create makes a data disk of size bytes, rounded down to whole 128 MiB, at path. The file is sparse,
 // of mode 0600, complete and synced before it appears under its name; when path exists already,
 // Create leaves it alone and returns an error that wraps fs.ErrExist. A cancelled or failed
-// Create leaves nothing behind; a killed one at most a file named .NAME.*.tmp beside path.
+// Create leaves nothing behind, and what a killed one leaves the next one removes.
 func Create(ctx context.Context, path string, size int64) (err error) {
 	defer func() {
 		if err != nil {
@@ -57,31 +57,22 @@ func Create(ctx context.Context, path string, size int64) (err error) {
 	if size < MinSize || size > MaxSize {
 		return fmt.Errorf("%d bytes are not between %d (128 MiB) and %d (1 TiB)", size, int64(MinSize), int64(MaxSize))
 	}
-	// Asked first to save the work; os.Link below is what keeps an existing disk.
+	// Asked first to save the work; KeepExisting is what keeps an existing disk.
 	if _, err := os.Lstat(path); err == nil {
 		return fs.ErrExist
 	}
-	dir, name := filepath.Split(path)
-	if dir == "" {
-		dir = "."
+	f, err := durable.Create(path, 0o600, durable.KeepExisting())
+	if err == nil {
+		defer f.Close()
+		err = format(ctx, f.File, size)
 	}
-	f, err := os.CreateTemp(dir, "."+name+".*.tmp") // of mode 0600
-	if err != nil {
-		return err
+	if err == nil {
+		err = f.Commit()
 	}
-	defer os.Remove(f.Name())
-	defer f.Close()
-	if err := format(ctx, f, size); err != nil {
-		return err
+	if place := new(fs.PathError); errors.As(err, &place) && place.Path == path {
+		return place.Err // this function's error names the path already
 	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	// A link, unlike a rename, never replaces what came into being meanwhile.
-	if err := os.Link(f.Name(), path); err != nil {
-		return errors.Unwrap(err) // of both names only the given one means something to the user
-	}
-	return syncDirectory(dir)
+	return err
 }
 
 // format makes f an empty ext4 file system of size bytes.
@@ -106,14 +97,4 @@ func format(ctx context.Context, f *os.File, size int64) error {
 		return fmt.Errorf("format as ext4: %w", err)
 	}
 	return nil
-}
-
-// syncDirectory makes the names in dir durable.
-func syncDirectory(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

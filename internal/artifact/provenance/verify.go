@@ -11,6 +11,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
+	"github.com/sovereign-sql/sov/internal/durable"
 )
 
 // maxFile bounds the statement, and the envelope, that is read. A statement has
@@ -137,28 +138,8 @@ func Sign(dir string, key dsse.PrivateKey) (changed bool, err error) {
 	if old, err := readFile(dir, Signed); err == nil && bytes.Equal(old, envelope) {
 		return false, nil
 	}
-	if err := replace(dir, envelope); err != nil {
+	if err := durable.WriteFile(filepath.Join(dir, Signed), envelope, 0o644); err != nil {
 		return false, fmt.Errorf("sign %s: %w", dir, err)
 	}
 	return true, nil
-}
-
-// replace writes the envelope whole or not at all.
-func replace(dir string, envelope []byte) error {
-	tmp, err := os.CreateTemp(dir, "."+Signed+".new-")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name())
-	defer tmp.Close()
-	if _, err := tmp.Write(envelope); err != nil {
-		return err
-	}
-	if err := tmp.Chmod(0o644); err != nil {
-		return err
-	}
-	if err := tmp.Sync(); err != nil {
-		return err
-	}
-	return os.Rename(tmp.Name(), filepath.Join(dir, Signed))
 }

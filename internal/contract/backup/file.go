@@ -8,10 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"regexp"
 	"time"
+
+	"github.com/sovereign-sql/sov/internal/durable"
 )
 
 // Format is the version of backup.json.
@@ -44,17 +44,13 @@ var plain = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_-]{0,62}$`)
 // Create writes what a stream brings into an archive at path, which appears, or takes an older one's place, when all has
 // come and was checked. Only its owner may read it: it holds passwords' verifiers.
 func Create(path string, b Backup, stream *Reader) (_ *Backup, err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".part-") // with mode 0600
+	f, err := durable.Create(path, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	defer os.Remove(f.Name()) // it has another name by then
 	defer f.Close()
 	b.Format = Format
 	if err := b.write(f, stream); err != nil {
-		return nil, err
-	}
-	if err := f.Sync(); err != nil {
 		return nil, err
 	}
 	again, err := Open(f.Name()) // what was written is what will be read
@@ -65,10 +61,10 @@ func Create(path string, b Backup, stream *Reader) (_ *Backup, err error) {
 	if err := again.Verify(); err != nil {
 		return nil, err
 	}
-	return &b, os.Rename(f.Name(), path)
+	return &b, f.Commit()
 }
 
-func (b *Backup) write(f *os.File, stream *Reader) error {
+func (b *Backup) write(f io.Writer, stream *Reader) error {
 	archive := zip.NewWriter(f)
 	for {
 		part, content, err := stream.Next()

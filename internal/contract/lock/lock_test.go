@@ -143,7 +143,7 @@ func TestLoadMissing(t *testing.T) {
 func TestUpdateTogether(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "sov.lock")
 	killed := strings.Repeat("left by a build that was killed\n", 1000)
-	if err := os.WriteFile(filepath.Join(filepath.Dir(path), ".sov.lock.new"), []byte(killed), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(filepath.Dir(path), ".sov.lock.new-1"), []byte(killed), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	var wait sync.WaitGroup

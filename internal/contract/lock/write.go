@@ -2,6 +2,7 @@ package lock
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,7 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 
-	"golang.org/x/sys/unix"
+	"github.com/sovereign-sql/sov/internal/durable"
 )
 
 const heading = `# What sov takes for its recipes, down to the byte. Written by sov build; commit it.
@@ -94,14 +95,11 @@ func Update(path string, e Entry) (changed bool, err error) {
 }
 
 func update(path string, e Entry) (bool, error) {
-	dir, err := os.Open(filepath.Dir(path))
+	dir, err := durable.WaitLock(context.Background(), filepath.Dir(path), durable.Exclusive, durable.LockOptions{Existing: true})
 	if err != nil {
 		return false, err
 	}
-	defer dir.Close()
-	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX); err != nil {
-		return false, fmt.Errorf("lock its directory: %w", err)
-	}
+	defer dir.Release()
 	f, err := Load(path)
 	if err != nil {
 		return false, err
@@ -111,28 +109,5 @@ func update(path string, e Entry) (bool, error) {
 	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, content) {
 		return false, nil
 	}
-	return true, replace(path, content)
-}
-
-// replace gives path new content by way of a synced temporary file. There is
-// one at a time, as the directory is locked, and its name is fixed so that one
-// which a killed build left is taken over.
-func replace(path string, content []byte) error {
-	name := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
-	tmp, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name())
-	defer tmp.Close()
-	if _, err := tmp.Write(content); err != nil {
-		return err
-	}
-	if err := tmp.Chmod(0o644); err != nil {
-		return err
-	}
-	if err := tmp.Sync(); err != nil {
-		return err
-	}
-	return os.Rename(tmp.Name(), path)
+	return true, durable.WriteFile(path, content, 0o644)
 }

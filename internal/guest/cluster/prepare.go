@@ -17,6 +17,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/sovereign-sql/sov/internal/durable"
 )
 
 // ErrPermanent is wrapped by errors that another try will not change: a person has to look.
@@ -129,10 +131,7 @@ func (p Preparation) create(ctx context.Context) error {
 	}
 	// initdb has synced all that is in the directory. Data may be there as an empty directory,
 	// which a rename replaces.
-	if err := os.Rename(unfinished, p.Data); err != nil {
-		return fmt.Errorf("make a cluster: %w", err)
-	}
-	if err := syncDirectory(filepath.Dir(p.Data)); err != nil {
+	if err := durable.Rename(unfinished, p.Data); err != nil {
 		return fmt.Errorf("make a cluster: %w", err)
 	}
 	fmt.Fprintf(p.Output, "a new cluster was made in %s\n", p.Data)
@@ -219,14 +218,4 @@ func lookUp(name string) (*syscall.Credential, error) {
 		return nil, err
 	}
 	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
-}
-
-// syncDirectory makes the names in dir durable.
-func syncDirectory(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

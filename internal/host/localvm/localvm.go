@@ -17,6 +17,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/configdisk"
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/durable"
 	"github.com/sovereign-sql/sov/internal/host/qemu"
 )
 
@@ -162,7 +163,7 @@ func writeConfig(s *state, spec *vmspec.Spec, network qemu.Network, timePort uin
 	if err != nil {
 		return fmt.Errorf("config disk: %w", err)
 	}
-	return write(s.private(configName), disk)
+	return durable.WriteFile(s.private(configName), disk, 0o600)
 }
 
 // disks are vm.json's, in its order.

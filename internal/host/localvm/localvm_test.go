@@ -109,6 +109,22 @@ func TestFailedStartLeavesNoSecretAndNoLock(t *testing.T) {
 	}
 }
 
+// Secrets that killed runs were writing go away at the next start, those of earlier versions too.
+func TestOpenStateRemovesSecretsOfKilledRuns(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"config.img", "config.img.new", ".config.img.new-1", "passfile", "passfile.new", ".passfile.new-23", "pgpass"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("secret"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := openState(dir, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	wantOnly(t, dir, "lock", "pgpass")
+}
+
 // block puts a directory that is not empty where the machine's state wants a file.
 func block(t *testing.T, o Options, name string) {
 	t.Helper()

@@ -8,11 +8,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"syscall"
 
 	"github.com/sovereign-sql/sov/internal/artifact/datadisk"
+	"github.com/sovereign-sql/sov/internal/durable"
 )
 
 // A state is the folder in which a machine's data outlives its runs: the data disk and the password that its cluster
@@ -20,38 +19,28 @@ import (
 type state struct {
 	dir     string
 	runtime string // folder for what ends with the run; dir, or one in memory
-	lock    *os.File
+	lock    *durable.Lock
 }
 
 // Names of files with secrets that end with the run.
 const (
 	configName   = "config.img"
 	passfileName = "passfile"
-	newSuffix    = ".new" // of a file that is being written
 )
 
 // errBusy is returned where another process runs a machine on the same data.
 var errBusy = errors.New("a machine is running on this data already")
 
 func openState(dir, runtime string) (*state, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := durable.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
+	path := filepath.Join(dir, "lock")
+	lock, err := durable.TryLock(path, durable.Exclusive, durable.LockOptions{NotePID: true})
+	if errors.Is(err, durable.ErrBusy) {
+		return nil, fmt.Errorf("%s: %w (process %d): stop that one, or use --ephemeral or another --state", dir, errBusy, durable.Holder(path))
 	}
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		defer lock.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			holder, _ := os.ReadFile(lock.Name())
-			return nil, fmt.Errorf("%s: %w (process %s): stop that one, or use --ephemeral or another --state", dir, errBusy, strings.TrimSpace(string(holder)))
-		}
-		return nil, fmt.Errorf("lock %s: %w", lock.Name(), err)
-	}
-	err = errors.Join(lock.Truncate(0), writeAt(lock, strconv.Itoa(os.Getpid())+"\n"))
 	if err != nil {
-		lock.Close()
 		return nil, err
 	}
 	s := &state{dir, dir, lock}
@@ -64,29 +53,26 @@ func openState(dir, runtime string) (*state, error) {
 	return s, nil
 }
 
-func writeAt(f *os.File, text string) error {
-	_, err := f.WriteAt([]byte(text), 0)
-	return err
-}
-
 // close gives the folder free for the next machine. A second call does nothing.
 func (s *state) close() error {
 	err := s.removePrivate()
 	if s.runtime != s.dir {
 		err = errors.Join(err, os.RemoveAll(s.runtime))
 	}
-	if closeErr := s.lock.Close(); !errors.Is(closeErr, os.ErrClosed) {
-		err = errors.Join(err, closeErr)
-	}
+	s.lock.Release()
 	return err
 }
 
 func (s *state) removePrivate() error {
 	var failed error
-	for _, name := range []string{configName, configName + newSuffix, passfileName, passfileName + newSuffix} {
-		if err := os.Remove(s.private(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			failed = errors.Join(failed, err)
+	for _, name := range []string{configName, passfileName} {
+		path := s.private(name)
+		for _, path := range []string{path, path + ".new"} { // the second is what earlier versions left when they were killed
+			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				failed = errors.Join(failed, err)
+			}
 		}
+		failed = errors.Join(failed, durable.RemoveLeftovers(path))
 	}
 	return failed
 }
@@ -121,7 +107,7 @@ func (s *state) password(given string) (password, file string, err error) {
 	}
 	if given != "" {
 		file = s.private(passfileName)
-		return given, file, write(file, passfile(given))
+		return given, file, durable.WriteFile(file, passfile(given), 0o600)
 	}
 	file = s.path("pgpass")
 	line, err := os.ReadFile(file)
@@ -136,21 +122,11 @@ func (s *state) password(given string) (password, file string, err error) {
 		return "", "", err
 	}
 	password = rand.Text()
-	return password, file, write(file, passfile(password))
+	return password, file, durable.WriteFile(file, passfile(password), 0o600)
 }
 
 func passfile(password string) []byte {
 	return []byte("*:*:*:postgres:" + strings.NewReplacer(`\`, `\\`, ":", `\:`).Replace(password) + "\n")
-}
-
-// write replaces a file that only its owner may read.
-func write(path string, content []byte) error {
-	temporary := path + newSuffix
-	defer os.Remove(temporary) // what a failure leaves; a success has renamed it
-	if err := os.WriteFile(temporary, content, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(temporary, path)
 }
 
 // StateFolder returns the folder below base that keeps an artifact's data: one for each recipe and architecture.

@@ -5,12 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
+	"github.com/sovereign-sql/sov/internal/durable"
 )
 
 // A Replacer makes dir an artifact of the files that names lists and fill writes
@@ -28,20 +28,14 @@ func (m *Machine) Place(ctx context.Context, out string, replace Replacer) (dir 
 		return dir, false, err
 	}
 	partial := filepath.Join(parent, "."+m.Manifest.Arch+".pull-"+m.Reference[len(m.Reference)-12:])
-	if err := os.MkdirAll(partial, 0o755); err != nil {
-		return dir, false, fmt.Errorf("pull to %s: %w", dir, err)
-	}
-	unlock, err := lock(partial, unix.LOCK_EX)
+	lock, err := lockPartial(ctx, partial)
 	if err != nil {
 		return dir, false, fmt.Errorf("pull to %s: %w", dir, err)
 	}
-	defer unlock()
-	// Who was waited for may have done it all, and taken the directory away.
+	defer lock.Release()
+	// The pull that held the lock before may have done it all.
 	if same, err := m.isAt(ctx, dir); same || err != nil {
 		return dir, false, errors.Join(err, os.RemoveAll(partial))
-	}
-	if err := os.MkdirAll(partial, 0o755); err != nil {
-		return dir, false, fmt.Errorf("pull to %s: %w", dir, err)
 	}
 	if err := m.seed(ctx, partial, dir); err != nil {
 		return dir, false, fmt.Errorf("pull to %s: %w", dir, err)
@@ -108,17 +102,18 @@ func copyFile(ctx context.Context, to, from string) error {
 	return errors.Join(err, dst.Close())
 }
 
-// lock takes a lock on a directory that ends with the process at the latest.
-func lock(dir string, how int) (unlock func(), err error) {
-	f, err := os.Open(dir)
-	if err != nil {
-		return nil, err
+// lockPartial makes the directory of a pull and locks it. The holder before may remove it, and then it
+// is made again.
+func lockPartial(ctx context.Context, dir string) (*durable.Lock, error) {
+	for {
+		if err := durable.MkdirAll(dir, 0o755); err != nil {
+			return nil, err
+		}
+		l, err := durable.WaitLock(ctx, dir, durable.Exclusive, durable.LockOptions{Existing: true})
+		if !errors.Is(err, fs.ErrNotExist) {
+			return l, err
+		}
 	}
-	if err := unix.Flock(int(f.Fd()), how); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("lock %s: %w", dir, err)
-	}
-	return func() { f.Close() }, nil
 }
 
 // removeOthers clears away what interrupted pulls of other machines to the same
@@ -130,12 +125,12 @@ func removeOthers(partial string) error {
 		return err
 	}
 	for _, other := range others {
-		unlock, err := lock(other, unix.LOCK_EX|unix.LOCK_NB)
+		l, err := durable.TryLock(other, durable.Exclusive, durable.LockOptions{Existing: true})
 		if err != nil {
 			continue
 		}
 		err = os.RemoveAll(other)
-		unlock()
+		l.Release()
 		if err != nil {
 			return err
 		}

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -20,6 +19,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/artifact/provenance"
+	"github.com/sovereign-sql/sov/internal/durable"
 	"github.com/sovereign-sql/sov/internal/fetch"
 	"github.com/sovereign-sql/sov/internal/image/oci"
 )
@@ -274,5 +274,5 @@ func (m *Machine) Names() []string {
 
 // write puts a document into a directory.
 func (m *Machine) write(dir, name string) error {
-	return os.WriteFile(filepath.Join(dir, name), m.documents[name], 0o644)
+	return durable.WriteFile(filepath.Join(dir, name), m.documents[name], 0o644)
 }

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"github.com/sovereign-sql/sov/internal/durable"
 )
 
 // open opens a file of the store, which like the folders above it, up to the store's own, must be the user's alone.
@@ -95,38 +97,13 @@ func readAll(r io.Reader, limit int64) ([]byte, error) {
 }
 
 // write replaces a file of the store in one step, and makes its folder.
-func (s *Store) write(path string, content []byte) (err error) {
+func (s *Store) write(path string, content []byte) error {
 	folder := filepath.Dir(path)
-	if err := os.MkdirAll(folder, 0o700); err != nil {
+	if err := durable.MkdirAll(folder, 0o700); err != nil {
 		return err
 	}
 	if err := s.checkFolders(folder); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(folder, ".new-*") // of mode 0600
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			os.Remove(f.Name())
-		}
-	}()
-	_, err = f.Write(content)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return syncFolder(folder)
-}
-
-func syncFolder(path string) error {
-	folder, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer folder.Close()
-	return folder.Sync()
+	return durable.WriteFile(path, content, 0o600)
 }

@@ -7,9 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
+	"github.com/sovereign-sql/sov/internal/durable"
 )
 
 // NewKey makes a key and writes it to a file that only its owner can read. It never replaces a
@@ -27,22 +27,11 @@ func writeKey(path string, key dsse.PrivateKey) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	err = durable.WriteFile(path, text, 0o600, durable.KeepExisting())
 	if errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("make key: %s is there already and stays as it is; name another file", path)
 	}
 	if err != nil {
-		return fmt.Errorf("make key: %w", err)
-	}
-	_, err = f.Write(text)
-	if err == nil {
-		err = f.Sync()
-	}
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		os.Remove(path)
 		return fmt.Errorf("make key: %w", err)
 	}
 	return nil

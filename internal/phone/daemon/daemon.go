@@ -51,7 +51,7 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer lock.release()
+	defer lock.Release()
 	d.open()
 	for {
 		if err = d.keep(ctx); !errors.Is(err, errAgain) {

@@ -211,7 +211,26 @@ func TestLockHolder(t *testing.T) {
 	if err != nil {
 		t.Fatalf("the lock of a process that was killed: %v", err)
 	}
-	lock.release()
+	lock.Release()
+}
+
+// What a daemon was writing when it was killed may hold secrets and goes away, and so does what earlier versions left.
+func TestRemoveRunFiles(t *testing.T) {
+	vm := newVM(t)
+	for _, path := range []string{vm.ConfigDisk(), vm.Token()} {
+		dir, name := filepath.Split(path)
+		for _, name := range []string{name, name + ".new", "." + name + ".new-1"} {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte("secret"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := removeRunFiles(vm); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(vm.Run()); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
 }
 
 func TestRunsMachine(t *testing.T) {

@@ -4,67 +4,33 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
+	"github.com/sovereign-sql/sov/internal/durable"
 )
 
 // errRunning says that a daemon keeps the machine already.
 var errRunning = errors.New("a daemon runs already")
 
-// A daemonLock is held by a machine's daemon, or by whoever cleans up after one. It is a lock of the process (fcntl(2),
-// F_SETLK), which the kernel lets go when the process ends in whatever way, and of which it names the holder.
-type daemonLock struct{ file *os.File }
-
-var wholeFile = unix.Flock_t{Type: unix.F_WRLCK}
-
-// takeLock takes the machine's lock. The error wraps errRunning when another process has it. A process must not look
-// for the holder (lockHolder) of a lock that it holds: closing the file would let it go.
-func takeLock(vm phonepath.VM) (*daemonLock, error) {
-	if err := os.MkdirAll(vm.Run(), 0o700); err != nil {
+// takeLock takes the machine's lock, which a machine's daemon holds, or the process that cleans up after one. The error
+// wraps errRunning when another process has it. A process must not look for the holder (lockHolder) of a lock that it
+// holds, see durable.ProcessLock.
+func takeLock(vm phonepath.VM) (*durable.ProcessLock, error) {
+	if err := durable.MkdirAll(vm.Run(), 0o700); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(vm.Lock(), os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
-	if err != nil {
-		return nil, err
+	l, err := durable.TryProcessLock(vm.Lock())
+	if errors.Is(err, durable.ErrBusy) {
+		return nil, fmt.Errorf("lock %s: %w", vm.Lock(), errRunning)
 	}
-	want := wholeFile
-	if err := unix.FcntlFlock(f.Fd(), unix.F_SETLK, &want); err != nil {
-		f.Close()
-		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
-			err = errRunning
-		}
-		return nil, fmt.Errorf("lock %s: %w", vm.Lock(), err)
-	}
-	return &daemonLock{f}, nil
+	return l, err
 }
-
-// release lets the lock go. The file stays: removing it would let two processes lock two files of one name.
-func (l *daemonLock) release() { l.file.Close() }
 
 // lockHolder returns the process that holds the machine's lock, or 0.
-func lockHolder(vm phonepath.VM) (int, error) {
-	f, err := os.OpenFile(vm.Lock(), os.O_RDWR|unix.O_CLOEXEC, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	found := wholeFile
-	if err := unix.FcntlFlock(f.Fd(), unix.F_GETLK, &found); err != nil {
-		return 0, fmt.Errorf("ask who holds %s: %w", vm.Lock(), err)
-	}
-	if found.Type == unix.F_UNLCK {
-		return 0, nil
-	}
-	return int(found.Pid), nil
-}
+func lockHolder(vm phonepath.VM) (int, error) { return durable.ProcessLockHolder(vm.Lock()) }
 
 // A daemonProcess is a machine's daemon, held in a way that cannot mistake another process for it.
 type daemonProcess struct {

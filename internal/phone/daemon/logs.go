@@ -41,7 +41,7 @@ func rotateLogs(ctx context.Context, log func(string), paths ...string) {
 }
 
 // rotate moves a log's content to PATH.1, and older parts on, where it has more than limit bytes. Of a guest that has
-// written far more meanwhile, the last is kept.
+// written far more meanwhile, the last is kept. Nothing is synced: a power cut may cost lines of a log.
 func rotate(path string, limit int64) error {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() <= limit {

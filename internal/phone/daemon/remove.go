@@ -12,6 +12,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
+	"github.com/sovereign-sql/sov/internal/durable"
 	"github.com/sovereign-sql/sov/internal/phone/network"
 )
 
@@ -64,7 +65,7 @@ func (r *removal) machine(ctx context.Context, root phonepath.Root, vm phonepath
 	if err != nil {
 		return err
 	}
-	defer lock.release()
+	defer lock.Release()
 	if err := r.remove(vm.Current()); err != nil {
 		return err
 	}
@@ -101,6 +102,9 @@ func (r *removal) program(root phonepath.Root) error {
 		if err := r.remove(path); err != nil {
 			return err
 		}
+	}
+	if err := durable.RemoveLeftovers(root.Ledger()); err != nil {
+		return err
 	}
 	if _, err := os.Lstat(root.Settings()); err == nil {
 		r.Kept = append(r.Kept, root.Settings())

@@ -19,6 +19,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/configdisk"
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
+	"github.com/sovereign-sql/sov/internal/durable"
 	"github.com/sovereign-sql/sov/internal/phone/crosvm"
 )
 
@@ -99,10 +100,10 @@ func writeConfigDisk(vm phonepath.VM, spec *vmspec.Spec, secrets map[string]stri
 	if err != nil {
 		return err
 	}
-	if err := replaceFile(vm.ConfigDisk(), disk); err != nil {
+	if err := durable.WriteFile(vm.ConfigDisk(), disk, 0o600); err != nil {
 		return fmt.Errorf("config disk: %w", err)
 	}
-	if err := replaceFile(vm.Token(), []byte(token)); err != nil {
+	if err := durable.WriteFile(vm.Token(), []byte(token), 0o600); err != nil {
 		return fmt.Errorf("the endpoint's token: %w", err)
 	}
 	return nil
@@ -150,8 +151,13 @@ func (r *run) wait(ctx context.Context) bool {
 // was killed a moment ago first gives back the guest's memory, and has no arguments any more by which to be found.
 func removeRunFiles(vm phonepath.VM) error {
 	var faults []error
-	for _, path := range []string{vm.ConfigDisk(), vm.ConfigDisk() + newSuffix, vm.Token(), vm.Token() + newSuffix} {
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	for _, path := range []string{vm.ConfigDisk(), vm.Token()} {
+		for _, path := range []string{path, path + ".new"} { // the second is what earlier versions left when they were killed
+			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				faults = append(faults, err)
+			}
+		}
+		if err := durable.RemoveLeftovers(path); err != nil {
 			faults = append(faults, err)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
+	"github.com/sovereign-sql/sov/internal/durable"
 )
 
 // A stateFile is state.json and what it will say next.
@@ -26,8 +27,7 @@ type stateFile struct {
 	state runnerapi.State
 }
 
-// change alters the state and makes it durable enough for readers: a whole file takes the old one's place. It is not
-// synced, since a reboot makes it void. What cannot be written is logged: the machine's life does not hang on it.
+// change alters the state and the file. What cannot be written is logged: the machine's life does not hang on it.
 func (f *stateFile) change(alter func(*runnerapi.State)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -55,24 +55,7 @@ func writeFile(path string, v any) error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(path, append(text, '\n'))
-}
-
-// newSuffix is of a file that is being written. A daemon that is killed in the middle leaves one, to be written over or
-// removed under its name: it may hold secrets.
-const newSuffix = ".new"
-
-// replaceFile gives a file, mode 0600, new content at once. Whoever calls it holds the machine's lock.
-func replaceFile(path string, content []byte) error {
-	temporary := path + newSuffix
-	err := os.WriteFile(temporary, content, 0o600)
-	if err == nil {
-		err = os.Rename(temporary, path)
-	}
-	if err != nil {
-		return errors.Join(err, os.RemoveAll(temporary))
-	}
-	return nil
+	return durable.WriteFile(path, append(text, '\n'), 0o600)
 }
 
 const maxState = 1 << 20 // bytes
@@ -91,7 +74,7 @@ func readState(vm phonepath.VM) (*runnerapi.State, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !json.Valid(text) { // a power cut may leave an empty file, of a boot that is over
+	if !json.Valid(text) { // earlier versions did not sync: a power cut may have left an empty file, of a boot that is over
 		return downState(vm), nil
 	}
 	return runnerapi.Decode(text)

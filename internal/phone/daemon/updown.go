@@ -14,6 +14,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
+	"github.com/sovereign-sql/sov/internal/durable"
 	"github.com/sovereign-sql/sov/internal/phone/network"
 )
 
@@ -102,7 +103,7 @@ func startDaemon(ctx context.Context, root phonepath.Root, vm phonepath.VM, o Up
 		}
 		return nil, nil
 	}
-	if err := os.MkdirAll(vm.Run(), 0o700); err != nil {
+	if err := durable.MkdirAll(vm.Run(), 0o700); err != nil {
 		return nil, err
 	}
 	log, err := os.OpenFile(vm.Log(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
@@ -279,7 +280,7 @@ func down(ctx context.Context, root phonepath.Root, vm phonepath.VM, report func
 	if err != nil {
 		return err
 	}
-	defer lock.release()
+	defer lock.Release()
 	// A daemon that ended by itself has left nothing; one that was killed may have left anything.
 	if err := stopOrphans(ctx, vm, settings, report); err != nil {
 		return err

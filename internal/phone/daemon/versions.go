@@ -12,6 +12,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 	"github.com/sovereign-sql/sov/internal/contract/pushapi"
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
+	"github.com/sovereign-sql/sov/internal/durable"
 	"github.com/sovereign-sql/sov/internal/phone/receive"
 	"github.com/sovereign-sql/sov/internal/phone/slots"
 )
@@ -26,7 +27,7 @@ func newReceiver(root phonepath.Root, name, version string) (*receive.Receiver, 
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(vm.Dir(), 0o755); err != nil {
+	if err := durable.MkdirAll(vm.Dir(), 0o755); err != nil {
 		return nil, err
 	}
 	if err := checkTrusted(string(root), vm.Dir()); err != nil {

@@ -16,7 +16,7 @@ import (
 
 // Options say where a Host keeps its ledger and what it drives.
 type Options struct {
-	Ledger string // file; its folder exists. FILE.lock and FILE.new stand beside it
+	Ledger string // file; its folder exists. FILE.lock stands beside it
 	// IPTables is the program; empty means Android's, else the one in PATH. iptables-restore is its neighbour.
 	IPTables string
 	Log      func(string) // takes a line for the user; nil: none

@@ -9,11 +9,10 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/sovereign-sql/sov/internal/durable"
 )
 
 const (
@@ -73,47 +72,31 @@ func decodeLedger(src []byte) (*ledger, error) {
 	return l, nil
 }
 
-// Suffixes of the files beside a ledger: its lock, the next one while it is written, and one that was damaged.
+// Suffixes of the files beside a ledger: its lock, what an earlier version left when it was killed amid writing, and one
+// that was damaged.
 const (
 	lockSuffix    = ".lock"
 	newSuffix     = ".new"
 	damagedSuffix = ".damaged"
 )
 
-// LedgerFiles are all files that there may be of a ledger.
+// LedgerFiles are all files that there may be of a ledger, but for what durable.RemoveLeftovers removes.
 func LedgerFiles(ledger string) []string {
 	return []string{ledger, ledger + lockSuffix, ledger + newSuffix, ledger + damagedSuffix}
 }
 
 // lock waits until no other process works on the network, and returns the function that lets the next one.
 func (h *Host) lock(ctx context.Context) (func(), error) {
-	path := h.path + lockSuffix
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
+	ctx, cancel := context.WithTimeoutCause(ctx, lockTimeout, fmt.Errorf("another sov-runner has held it for %v", lockTimeout))
+	defer cancel()
+	l, err := durable.WaitLock(ctx, h.path+lockSuffix, durable.Exclusive, durable.LockOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("lock the network's ledger: %w", err)
 	}
-	for deadline := time.Now().Add(lockTimeout); ; {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return func() { f.Close() }, nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) || time.Now().After(deadline) {
-			f.Close()
-			return nil, fmt.Errorf("lock %s, which another sov-runner holds: %w", path, err)
-		}
-		select {
-		case <-ctx.Done():
-			f.Close()
-			return nil, fmt.Errorf("lock %s: %w", path, ctx.Err())
-		case <-time.After(lockPoll):
-		}
-	}
+	return l.Release, nil
 }
 
-const (
-	lockTimeout = time.Minute // iptables may wait for Android's netd, and netd is slow at boot
-	lockPoll    = 20 * time.Millisecond
-)
+const lockTimeout = time.Minute // iptables may wait for Android's netd, and netd is slow at boot
 
 // load reads the ledger on behalf of a machine. One of an earlier boot is empty: the kernel forgot all that it tells of.
 // A damaged one is moved aside and said to be so; what carries our marks is found again without it.
@@ -135,7 +118,7 @@ func (h *Host) load(name string) (*ledger, error) {
 		aside := h.path + damagedSuffix
 		h.log(fmt.Sprintf("the network's ledger %s is damaged (%v): moved to %s, and made anew from what carries our marks; "+
 			"the sysctls net.ipv4.ip_forward and net.ipv4.conf.all.rp_filter stay as they are", h.path, err, aside))
-		if err := os.Rename(h.path, aside); err != nil {
+		if err := durable.Rename(h.path, aside); err != nil {
 			return nil, fmt.Errorf("move the damaged ledger aside: %w", err)
 		}
 		return h.rebuild(name)
@@ -160,23 +143,9 @@ func (h *Host) save(l *ledger) (err error) {
 	if err != nil {
 		return err
 	}
-	temporary := h.path + newSuffix
-	f, err := os.OpenFile(temporary, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(text, '\n'))
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return errors.Join(err, os.Remove(temporary))
-	}
-	if err := os.Rename(temporary, h.path); err != nil {
+	if err := durable.WriteFile(h.path, append(text, '\n'), 0o600); err != nil {
 		return err
 	}
 	h.step("ledger")
-	dir, err := os.Open(filepath.Dir(h.path))
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return dir.Sync()
+	return nil
 }

@@ -17,10 +17,12 @@ import (
 	"github.com/sovereign-sql/sov/internal/chunk"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 	"github.com/sovereign-sql/sov/internal/contract/pushapi"
+	"github.com/sovereign-sql/sov/internal/durable"
 	"github.com/sovereign-sql/sov/internal/phone/slots"
 )
 
-// A writer makes one file, from its beginning to its end. Zeros become holes.
+// A writer makes one file, from its beginning to its end. Zeros become holes. It is not a durable.File: an interrupted
+// transfer keeps what it has written. The folder gets its name when all of its files are complete and synced.
 type writer struct {
 	file *os.File
 	buf  *bufio.Writer
@@ -108,7 +110,7 @@ func begin(r *Receiver, a *installed.Artifact, data []int64, report func(pushapi
 	if len(data) != len(s.files) {
 		return nil, fmt.Errorf("%d sizes for %d files", len(data), len(s.files))
 	}
-	if err := os.MkdirAll(r.VM.Incoming(), 0o755); err != nil {
+	if err := durable.MkdirAll(r.VM.Incoming(), 0o755); err != nil {
 		return nil, err
 	}
 	var err error
@@ -138,7 +140,7 @@ func (s *assembly) finish(ctx context.Context) error {
 	names := map[string]bool{}
 	for i, name := range []string{manifest.Name, installed.SpecFile} {
 		names[name] = true
-		if err := slots.WriteFile(s.path(name), s.artifact.Texts[i], 0o644); err != nil {
+		if err := durable.WriteFile(s.path(name), s.artifact.Texts[i], 0o644); err != nil {
 			return explainWrite(err)
 		}
 	}

@@ -7,17 +7,16 @@
 package receive
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/sovereign-sql/sov/internal/artifact/installed"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 	"github.com/sovereign-sql/sov/internal/contract/pushapi"
+	"github.com/sovereign-sql/sov/internal/durable"
 )
 
 // A Receiver installs versions of one machine.
@@ -32,27 +31,20 @@ type Receiver struct {
 const lockPatience = 10 * time.Second
 
 // lock keeps every other transfer of the machine away. It makes the machine's folders.
-func (r *Receiver) lock() (unlock func(), err error) {
-	if err := os.MkdirAll(r.VM.Slots(), 0o755); err != nil {
+func (r *Receiver) lock(ctx context.Context) (*durable.Lock, error) {
+	if err := durable.MkdirAll(r.VM.Slots(), 0o755); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(filepath.Join(r.VM.Slots(), ".receive.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	patient, cancel := context.WithTimeout(ctx, lockPatience)
+	defer cancel()
+	l, err := durable.WaitLock(patient, filepath.Join(r.VM.Slots(), ".receive.lock"), durable.Exclusive, durable.LockOptions{})
+	if errors.Is(err, durable.ErrBusy) && ctx.Err() == nil {
+		return nil, &pushapi.Refusal{Code: pushapi.CodeBusy, Text: "another version of " + r.VM.Name + " is being installed: try again when that has ended"}
+	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("lock the slots: %w", err)
 	}
-	for deadline := time.Now().Add(lockPatience); ; time.Sleep(50 * time.Millisecond) {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return func() { f.Close() }, nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline) {
-			f.Close()
-			if errors.Is(err, unix.EWOULDBLOCK) {
-				return nil, &pushapi.Refusal{Code: pushapi.CodeBusy, Text: "another version of " + r.VM.Name + " is being installed: try again when that has ended"}
-			}
-			return nil, fmt.Errorf("lock the slots: %w", err)
-		}
-	}
+	return l, nil
 }
 
 // parse checks what an offer or a folder says of itself against this phone.

@@ -18,11 +18,11 @@ func (r *Receiver) Install(ctx context.Context, from fs.FS, report func(pushapi.
 	if report == nil {
 		report = func(pushapi.Progress) {}
 	}
-	unlock, err := r.lock()
+	lock, err := r.lock(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer unlock()
+	defer lock.Release()
 	var texts [2][]byte
 	for i, name := range []string{manifest.Name, installed.SpecFile} {
 		if texts[i], err = readText(from, name); err != nil {

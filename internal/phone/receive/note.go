@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sovereign-sql/sov/internal/chunk"
-	"github.com/sovereign-sql/sov/internal/phone/slots"
+	"github.com/sovereign-sql/sov/internal/durable"
 )
 
 // A note is a file's list of chunks, kept beside it so that it need not be cut again: a line of JSON, and the list as
@@ -56,7 +56,7 @@ func keepNote(f *os.File, l chunk.List) error {
 	if err != nil {
 		return err
 	}
-	return slots.WriteFile(notePath(f.Name()), append(append(head, '\n'), list...), 0o600)
+	return durable.WriteFile(notePath(f.Name()), append(append(head, '\n'), list...), 0o600)
 }
 
 // readNote returns the list of a file's note; an error is a reason to cut the file.

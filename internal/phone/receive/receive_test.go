@@ -158,19 +158,19 @@ func TestRoom(t *testing.T) {
 // Two at once: the second waits, and is told in the end.
 func TestBusy(t *testing.T) {
 	r := newReceiver(t, t.TempDir())
-	unlock, err := r.lock()
+	first, err := r.lock(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	ended := make(chan error, 1)
 	go func() {
-		again, err := r.lock()
+		again, err := r.lock(t.Context())
 		if err == nil {
-			again()
+			again.Release()
 		}
 		ended <- err
 	}()
-	unlock()
+	first.Release()
 	if err := <-ended; err != nil {
 		t.Errorf("after the first: %v", err)
 	}

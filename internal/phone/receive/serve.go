@@ -90,11 +90,11 @@ func (r *Receiver) receive(ctx context.Context, c *pushapi.Conn) (*pushapi.Done,
 	if err := c.Open(); err != nil {
 		return nil, err
 	}
-	unlock, err := r.lock()
+	lock, err := r.lock(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer unlock()
+	defer lock.Release()
 	free, err := room(r.VM.Slots())
 	if err != nil {
 		return nil, err

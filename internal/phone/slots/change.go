@@ -9,6 +9,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
+	"github.com/sovereign-sql/sov/internal/durable"
 )
 
 // ErrTrial is wrapped by the error of a change that would take from a version on trial what it falls back to.
@@ -20,11 +21,11 @@ var ErrTrial = errors.New("a new version is being tried")
 // Where the current version is new or bad and the other one is good, it is the new one that gives way, unless it is being
 // tried right now: the other one is made current first.
 func Target(vm phonepath.VM, running string) (string, error) {
-	unlock, err := lock(vm)
+	lock, err := lock(vm)
 	if err != nil {
 		return "", err
 	}
-	defer unlock()
+	defer lock.Release()
 	slot, err := Current(vm)
 	if errors.Is(err, ErrNone) {
 		return Names[0], nil
@@ -45,18 +46,18 @@ func Target(vm phonepath.VM, running string) (string, error) {
 
 // Commit makes the folder vm.Incoming, whose files were verified and are synced, the slot target, and makes that current.
 func Commit(vm phonepath.VM, target string) error {
-	unlock, err := lock(vm)
+	lock, err := lock(vm)
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	defer lock.Release()
 	if current, err := Current(vm); err == nil && current == target {
 		return fmt.Errorf("install into slot %s of %s: it has become the current one meanwhile", target, vm.Name)
 	}
 	if err := os.Remove(filepath.Join(vm.Incoming(), markFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	if err := SyncDir(vm.Incoming()); err != nil {
+	if err := durable.SyncDir(vm.Incoming()); err != nil {
 		return err
 	}
 	// The folder that gives way is nobody's from here on; what is left of it goes with the next version.
@@ -67,10 +68,7 @@ func Commit(vm phonepath.VM, target string) error {
 	if err := os.Rename(vm.Slot(target), old); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	if err := os.Rename(vm.Incoming(), vm.Slot(target)); err != nil {
-		return err
-	}
-	if err := SyncDir(vm.Slots()); err != nil {
+	if err := durable.Rename(vm.Incoming(), vm.Slot(target)); err != nil { // syncs both renames
 		return err
 	}
 	if err := point(vm, target); err != nil {
@@ -81,11 +79,11 @@ func Commit(vm phonepath.VM, target string) error {
 
 // Drop removes what a slot holds, to make room. The current one is refused.
 func Drop(vm phonepath.VM, slot string) error {
-	unlock, err := lock(vm)
+	lock, err := lock(vm)
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	defer lock.Release()
 	if current, err := Current(vm); err == nil && current == slot {
 		return fmt.Errorf("remove slot %s of %s: it is the current one", slot, vm.Name)
 	}
@@ -94,11 +92,11 @@ func Drop(vm phonepath.VM, slot string) error {
 
 // RollBack makes the other slot current because somebody wants it, and returns it.
 func RollBack(vm phonepath.VM) (runnerapi.Slot, error) {
-	unlock, err := lock(vm)
+	lock, err := lock(vm)
 	if err != nil {
 		return runnerapi.Slot{}, err
 	}
-	defer unlock()
+	defer lock.Release()
 	slot, err := Current(vm)
 	if err != nil {
 		return runnerapi.Slot{}, err
@@ -187,18 +185,18 @@ func (t *Trial) GiveUp(reason string) (*runnerapi.RollBack, error) {
 	if !t.CanGiveUp() {
 		return nil, errors.New("there is no version to go back to")
 	}
-	unlock, err := lock(t.vm)
+	lock, err := lock(t.vm)
 	if err != nil {
 		return nil, err
 	}
-	defer unlock()
+	defer lock.Release()
 	if current, err := Current(t.vm); err != nil || current != t.slot {
 		return nil, errors.Join(err, fmt.Errorf("slot %s is not current any more", t.slot))
 	}
 	now := time.Now().UTC()
 	back := &runnerapi.RollBack{From: t.slot, Version: Look(t.vm, t.slot).Version, To: t.fallback, Reason: reason, At: now}
 	// The note first: between the two, whoever looks goes on with the second.
-	err = os.MkdirAll(t.vm.Slot(t.slot), 0o755) // of a slot that somebody has removed
+	err = durable.MkdirAll(t.vm.Slot(t.slot), 0o755) // of a slot that somebody has removed
 	if err == nil {
 		err = writeMark(t.vm.Slot(t.slot), mark{State: runnerapi.SlotBad, Reason: reason, Since: now})
 	}

@@ -11,6 +11,7 @@
 package slots
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,11 +21,10 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sovereign-sql/sov/internal/artifact/installed"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
+	"github.com/sovereign-sql/sov/internal/durable"
 )
 
 // Names are the slots'.
@@ -85,7 +85,7 @@ func writeMark(dir string, m mark) error {
 	if err != nil {
 		return err
 	}
-	return WriteFile(filepath.Join(dir, markFile), append(text, '\n'), 0o600)
+	return durable.WriteFile(filepath.Join(dir, markFile), append(text, '\n'), 0o600)
 }
 
 // Look returns what a slot holds; the error of what is not whole is in it.
@@ -123,21 +123,13 @@ func List(vm phonepath.VM) []runnerapi.Slot {
 	return out
 }
 
-// lock makes the caller the only one who changes slots, until it is called back.
-func lock(vm phonepath.VM) (unlock func(), err error) {
-	if err := os.MkdirAll(vm.Slots(), 0o755); err != nil {
+// lock makes the caller the only one who changes slots, until it is released.
+func lock(vm phonepath.VM) (*durable.Lock, error) {
+	if err := durable.MkdirAll(vm.Slots(), 0o755); err != nil {
 		return nil, err
 	}
-	dir, err := os.Open(vm.Slots())
-	if err != nil {
-		return nil, err
-	}
-	// Held for as long as a few renames take.
-	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX); err != nil {
-		dir.Close()
-		return nil, fmt.Errorf("lock %s: %w", vm.Slots(), err)
-	}
-	return func() { dir.Close() }, nil
+	// Held for as long as a few renames take: there is nothing to cancel.
+	return durable.WaitLock(context.Background(), vm.Slots(), durable.Exclusive, durable.LockOptions{Existing: true})
 }
 
 // point makes a slot the current one, durably.
@@ -149,39 +141,5 @@ func point(vm phonepath.VM, slot string) error {
 	if err := os.Symlink(phonepath.SlotLink(slot), next); err != nil {
 		return err
 	}
-	if err := os.Rename(next, vm.Current()); err != nil {
-		return err
-	}
-	return SyncDir(vm.Dir())
-}
-
-// SyncDir makes what was renamed in a folder durable.
-func SyncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
-}
-
-// WriteFile gives a file new content, whole, durably and at once.
-func WriteFile(path string, content []byte, mode fs.FileMode) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(content)
-	if err == nil {
-		err = f.Chmod(mode)
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return SyncDir(filepath.Dir(path))
+	return durable.Rename(next, vm.Current())
 }

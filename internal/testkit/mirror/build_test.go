@@ -96,7 +96,7 @@ func TestStaleContentGoes(t *testing.T) {
 	if err := contents["served"].lock(); err != nil {
 		t.Fatal(err)
 	}
-	defer contents["served"].inUse.Close()
+	defer contents["served"].inUse.Release()
 	if err := m.removeStale(a, contents["current"]); err != nil {
 		t.Fatal(err)
 	}

@@ -10,10 +10,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/sovereign-sql/sov/internal/durable"
 	"github.com/sovereign-sql/sov/internal/testkit/apkbuild"
 )
 
@@ -55,34 +53,16 @@ func (c cache) path(elem ...string) string {
 	return filepath.Join(append([]string{c.dir}, elem...)...)
 }
 
-// lockPoll is how often a lock that another process holds is tried.
-const lockPoll = 50 * time.Millisecond
-
 // lock waits until no other process prepares anything in the cache.
 func (c cache) lock(ctx context.Context, log func(string, ...any)) (unlock func(), err error) {
-	f, err := os.OpenFile(c.path("lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	l, err := durable.WaitLock(ctx, c.path("lock"), durable.Exclusive, durable.LockOptions{
+		Perm:   0o644,
+		OnWait: func(int) { log("waiting for another mirror that is preparing %s", c.dir) },
+	})
 	if err != nil {
 		return nil, fmt.Errorf("lock the mirror's cache: %w", err)
 	}
-	for waiting := false; ; waiting = true {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return func() { f.Close() }, nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) {
-			f.Close()
-			return nil, fmt.Errorf("lock the mirror's cache %s: %w", f.Name(), err)
-		}
-		if !waiting {
-			log("waiting for another mirror that is preparing %s", c.dir)
-		}
-		select {
-		case <-ctx.Done():
-			f.Close()
-			return nil, fmt.Errorf("wait for the mirror's cache %s: %w", c.dir, ctx.Err())
-		case <-time.After(lockPoll):
-		}
-	}
+	return l.Release, nil
 }
 
 // clean removes what an interrupted mirror left behind. The lock is held.
@@ -157,16 +137,7 @@ func (c cache) newKey() ([]byte, error) {
 
 // writeFile writes a file that appears whole.
 func (c cache) writeFile(name string, data []byte, mode fs.FileMode) error {
-	f, err := os.CreateTemp(c.path("tmp"), filepath.Base(name)+"-")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(data)
-	if err := errors.Join(err, f.Chmod(mode), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), name)
+	return durable.WriteFile(name, data, mode, durable.In(c.path("tmp")))
 }
 
 // fileDigest is the SHA-256 of a file in hexadecimal.

@@ -16,8 +16,8 @@ import (
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/v1"
-	"golang.org/x/sys/unix"
 
+	"github.com/sovereign-sql/sov/internal/durable"
 	"github.com/sovereign-sql/sov/internal/testkit/apkbuild"
 )
 
@@ -33,7 +33,7 @@ const contentFormat = 4
 type content struct {
 	dir   string
 	arch  arch
-	inUse *os.File // the folder, locked, while the content is served
+	inUse *durable.Lock // of the folder, while the content is served
 
 	// Format is the contentFormat it was made in.
 	Format int `json:"format"`
@@ -101,16 +101,9 @@ func (m *maker) prepare(ctx context.Context, a arch, refresh bool) (*content, er
 
 // lock keeps the content from being removed as stale while it is served.
 func (c *content) lock() error {
-	f, err := os.Open(c.dir)
-	if err != nil {
-		return err
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_SH); err != nil {
-		f.Close()
-		return fmt.Errorf("lock %s: %w", c.dir, err)
-	}
-	c.inUse = f
-	return nil
+	var err error
+	c.inUse, err = durable.WaitLock(context.Background(), c.dir, durable.Shared, durable.LockOptions{Existing: true})
+	return err
 }
 
 // removeStale removes the architecture's contents that were made from other
@@ -125,14 +118,15 @@ func (m *maker) removeStale(a arch, current *content) error {
 		if err == nil && c.Format == current.Format && slices.Equal(c.Debian, current.Debian) {
 			continue
 		}
-		f, err := os.Open(dir)
-		if err != nil {
-			return err
+		l, err := durable.TryLock(dir, durable.Exclusive, durable.LockOptions{Existing: true})
+		if errors.Is(err, durable.ErrBusy) {
+			continue
 		}
-		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+		if err == nil {
 			err = os.RemoveAll(dir)
+			l.Release()
 		}
-		if err := errors.Join(err, f.Close()); err != nil {
+		if err != nil {
 			return fmt.Errorf("remove stale content: %w", err)
 		}
 	}

@@ -135,7 +135,7 @@ func (m *Mirror) prepare(ctx context.Context, o Options, wanted []arch) (http.Ha
 func (m *Mirror) release() {
 	for _, c := range m.contents {
 		if c != nil && c.inUse != nil {
-			c.inUse.Close()
+			c.inUse.Release()
 		}
 	}
 }

@@ -1,0 +1,190 @@
+package durable
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrBusy is wrapped by the error about a lock that another holder has.
+var ErrBusy = errors.New("locked by another process")
+
+// A Mode is how a lock is held.
+type Mode int
+
+// Any number of holders share a lock; an exclusive one has one holder.
+const (
+	Shared    Mode = unix.LOCK_SH
+	Exclusive Mode = unix.LOCK_EX
+)
+
+// LockOptions say what is locked, and how. The zero value is a file that is created with mode 0600 if
+// it does not exist and that stays.
+type LockOptions struct {
+	Existing  bool             // a file or a folder that exists, and that is not written to
+	Perm      fs.FileMode      // of a new file; 0 is 0600
+	Transient bool             // the holder removes the file when it releases the lock
+	NotePID   bool             // an exclusive lock's file holds its holder's process id, for Holder
+	OnWait    func(holder int) // called once by WaitLock if it has to wait; the holder is 0 if unknown
+}
+
+// A Lock is a flock(2) on a file or a folder. Two locks in one process exclude each other like those of
+// two processes.
+type Lock struct {
+	f         *os.File
+	transient bool
+	noted     bool
+}
+
+// TryLock locks the file or folder at path. The error wraps ErrBusy if another holder has it.
+func TryLock(path string, mode Mode, o LockOptions) (*Lock, error) {
+	return acquire(path, mode, o, unix.LOCK_NB)
+}
+
+// lockPoll is how often a wanted lock is tried. flock(2) can wait by itself, but not be cancelled.
+const lockPoll = 20 * time.Millisecond
+
+// WaitLock is TryLock that waits for the other holders to release the lock. If ctx ends first, the
+// error wraps ErrBusy and the context's cause.
+func WaitLock(ctx context.Context, path string, mode Mode, o LockOptions) (*Lock, error) {
+	l, err := TryLock(path, mode, o)
+	if !errors.Is(err, ErrBusy) {
+		return l, err
+	}
+	if o.OnWait != nil {
+		o.OnWait(Holder(path))
+	}
+	if ctx.Done() == nil { // it never ends
+		return acquire(path, mode, o, 0)
+	}
+	poll := time.NewTicker(lockPoll)
+	defer poll.Stop()
+	for errors.Is(err, ErrBusy) {
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: %w", err, context.Cause(ctx))
+		case <-poll.C:
+		}
+		l, err = TryLock(path, mode, o)
+	}
+	return l, err
+}
+
+// acquire takes the lock; how is 0 or LOCK_NB.
+func acquire(path string, mode Mode, o LockOptions, how int) (*Lock, error) {
+	for {
+		f, err := openLock(path, mode, o)
+		if err != nil {
+			return nil, err
+		}
+		if err := flock(f, int(mode)|how); err != nil {
+			f.Close()
+			return nil, fmt.Errorf("lock %s: %w", path, err)
+		}
+		l := &Lock{f, o.Transient, o.NotePID && mode == Exclusive}
+		// The holder before may have removed the file, which leaves this lock on a file that no other
+		// process will find.
+		if !SameFile(f, path) {
+			l.unlock()
+			continue
+		}
+		if l.noted {
+			note(f) // on a full disk the holder stays unknown
+		}
+		return l, nil
+	}
+}
+
+func openLock(path string, mode Mode, o LockOptions) (*os.File, error) {
+	if o.Existing {
+		return os.Open(path)
+	}
+	perm := o.Perm
+	if perm == 0 {
+		perm = 0o600
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, perm)
+	if err != nil && mode == Shared {
+		// On a read-only file system a file that is there can still be shared.
+		if readable, openErr := os.Open(path); openErr == nil {
+			return readable, nil
+		}
+	}
+	return f, err
+}
+
+// Release gives the lock up. A second call does nothing.
+func (l *Lock) Release() {
+	switch {
+	case l.f == nil:
+		return
+	case l.transient:
+		os.Remove(l.f.Name())
+	case l.noted:
+		l.f.Truncate(0)
+	}
+	l.unlock()
+}
+
+// unlock releases before it closes: a program that another goroutine has forked, and that has not begun
+// yet, shares the open file and would keep the lock for a moment.
+func (l *Lock) unlock() {
+	flock(l.f, unix.LOCK_UN)
+	l.f.Close()
+	l.f = nil
+}
+
+func flock(f *os.File, how int) error {
+	for {
+		err := unix.Flock(int(f.Fd()), how)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.EWOULDBLOCK):
+			return ErrBusy
+		case err != nil:
+			return os.NewSyscallError("flock", err)
+		default:
+			return nil
+		}
+	}
+}
+
+// SameFile reports whether path still leads to the open file f.
+func SameFile(f *os.File, path string) bool {
+	a, errA := f.Stat()
+	b, errB := os.Stat(path)
+	return errA == nil && errB == nil && os.SameFile(a, b)
+}
+
+// note writes this process's id into a lock file.
+func note(f *os.File) {
+	if err := f.Truncate(0); err == nil {
+		f.WriteAt(fmt.Appendln(nil, os.Getpid()), 0)
+	}
+}
+
+// Holder returns the process id that the holder of a lock has noted, or 0.
+func Holder(path string) int {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, 32))
+	if err != nil {
+		return 0
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil || pid < 0 {
+		return 0
+	}
+	return pid
+}
