@@ -202,22 +202,19 @@ func TestFullDisk(t *testing.T) {
 
 func TestUnwritableFolder(t *testing.T) {
 	for name, attempt := range map[string]struct {
-		dir  func(dir string)
+		dir  func(t *testing.T, dir string)
 		want error
 	}{
-		"missing":   {func(dir string) { os.RemoveAll(dir) }, fs.ErrNotExist},
-		"a file":    {func(dir string) { os.RemoveAll(dir); os.WriteFile(dir, nil, 0o600) }, unix.ENOTDIR},
-		"read-only": {func(dir string) { os.Chmod(dir, 0o500) }, fs.ErrPermission},
+		"missing":   {func(_ *testing.T, dir string) { os.RemoveAll(dir) }, fs.ErrNotExist},
+		"a file":    {func(_ *testing.T, dir string) { os.RemoveAll(dir); os.WriteFile(dir, nil, 0o600) }, unix.ENOTDIR},
+		"read-only": {makeReadOnly, fs.ErrPermission},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if name == "read-only" && os.Geteuid() == 0 {
-				t.Skip("root writes everywhere; TestReadOnlyFileSystem is the same for it")
-			}
 			dir := filepath.Join(t.TempDir(), "dir")
 			if err := os.Mkdir(dir, 0o700); err != nil {
 				t.Fatal(err)
 			}
-			attempt.dir(dir)
+			attempt.dir(t, dir)
 			path := filepath.Join(dir, "file")
 			err := WriteFile(path, nil, 0o600)
 			if place := new(fs.PathError); !errors.Is(err, attempt.want) || !errors.As(err, &place) || place.Path != path {
@@ -225,6 +222,20 @@ func TestUnwritableFolder(t *testing.T) {
 			}
 		})
 	}
+}
+
+// makeReadOnly takes away the right to write into a folder. Root, who needs no such right, is kept out by the flag that
+// nothing in the folder may change (chattr(1)).
+func makeReadOnly(t *testing.T, dir string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		os.Chmod(dir, 0o500)
+		return
+	}
+	if out, err := exec.Command("chattr", "+i", dir).CombinedOutput(); err != nil {
+		t.Fatalf("chattr: %v: %s", err, out)
+	}
+	t.Cleanup(func() { exec.Command("chattr", "-i", dir).Run() })
 }
 
 func TestReadOnlyFileSystem(t *testing.T) {
