@@ -21,6 +21,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sovereign-sql/sov/internal/arch"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
@@ -169,7 +170,7 @@ func (s *Spec) Validate() error {
 	}
 	require(s.Format == Format, "format is %d, this program reads %d", s.Format, Format)
 	require(ValidName(s.Name), "name %q is not up to 32 lower-case letters, digits and hyphens", s.Name)
-	require(s.Arch == "arm64" || s.Arch == "amd64", "arch %q is neither arm64 nor amd64", s.Arch)
+	require(arch.Valid(s.Arch), "arch %q: must be %s", s.Arch, arch.Allowed())
 	require(isFileName(s.Kernel), "kernel %q is not the name of a file beside vm.json", s.Kernel)
 	for _, p := range s.Parameters {
 		require(p != "" && !strings.ContainsAny(p, " \t\n\""), "kernel parameter %q has spaces or quotes", p)

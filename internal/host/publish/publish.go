@@ -28,6 +28,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	"github.com/sovereign-sql/sov/internal/arch"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/artifact/provenance"
 	"github.com/sovereign-sql/sov/internal/image/oci"
@@ -217,8 +218,8 @@ func checkFiles(m *v1.Manifest, documents map[string][]byte) (*manifest.Manifest
 	if !machineName.MatchString(own.Name) {
 		return nil, fmt.Errorf("%s: %.80q is no name of a machine", manifest.Name, own.Name)
 	}
-	if own.Arch != "arm64" && own.Arch != "amd64" {
-		return nil, fmt.Errorf("%s: %.80q is no architecture of a machine", manifest.Name, own.Arch)
+	if _, err := arch.Get(own.Arch); err != nil {
+		return nil, fmt.Errorf("%s: %w", manifest.Name, err)
 	}
 	want := slices.Clone(own.Files)
 	for name, b := range documents {

@@ -12,12 +12,13 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/sovereign-sql/sov/internal/arch"
 	"github.com/sovereign-sql/sov/internal/host/release"
 )
 
 func main() {
 	for _, name := range []string{"sov-init", "sov-runner"} {
-		for _, arch := range []string{"arm64", "amd64"} {
+		for _, arch := range arch.Names() {
 			if err := generate(name, arch); err != nil {
 				fmt.Fprintf(os.Stderr, "generate %s for %s: %v\n", name, arch, err)
 				os.Exit(1)
