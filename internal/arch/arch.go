@@ -19,9 +19,9 @@ const (
 type Arch struct {
 	Go string // GOARCH, an OCI platform's architecture
 	// Uname are the answers of `uname -m` on a computer whose kernel runs programs for this architecture.
-	Uname  []string
-	Alpine string // a folder of a package repository, and the arch field of its packages
-	Debian string // dpkg --print-architecture
+	Uname     []string
+	Alpine    string // a folder of a package repository, and the arch field of its packages
+	Debian    string // dpkg --print-architecture
 	Triplet   string // GNU's, with which the names of cross compilers begin
 	Kernel    string // ARCH= of the kernel's make
 	QEMU      string // the end of qemu-system-NAME

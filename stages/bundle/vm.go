@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/stages/guestinit"
 	"github.com/sovereign-sql/sov/stages/rootfs"
@@ -47,7 +48,7 @@ func spec(r *recipe.Recipe, arch string) (*vmspec.Spec, error) {
 	for _, port := range r.Network.Publish {
 		p := vmspec.Port{Port: port, Forward: slices.Contains(r.Network.Forward, port)}
 		if r.Postgres.Enabled && port == r.Postgres.Port {
-			p.Service = recipe.ServicePostgres
+			p.Service = guestspec.ServicePostgres
 		}
 		s.Ports = append(s.Ports, p)
 	}

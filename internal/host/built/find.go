@@ -9,9 +9,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/installed"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
-	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/internal/host/localvm"
 	"github.com/sovereign-sql/sov/stages"
@@ -27,7 +27,7 @@ func Dir(recipe, out, arch string) (string, error) {
 	if info, err := os.Stat(recipe); err == nil && info.IsDir() && strings.ContainsRune(recipe, '/') {
 		return "", fmt.Errorf("%s is not a built machine: it has no vm.json: build one with `sov build`", recipe)
 	}
-	if vmspec.ValidName(recipe) {
+	if artifact.ValidName(recipe) {
 		if built, err := os.Stat(filepath.Join(out, recipe)); err == nil && built.IsDir() {
 			return filepath.Join(out, recipe, arch), nil
 		}

@@ -29,6 +29,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/sovereign-sql/sov/internal/arch"
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/artifact/provenance"
 	"github.com/sovereign-sql/sov/internal/image/oci"
@@ -158,10 +159,7 @@ func newArtifact(artifactType string, subject *v1.Descriptor, annotations map[st
 	return partial.CompressedToImage(a)
 }
 
-var (
-	fileName    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+-]{0,127}$`)
-	machineName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
-)
+var fileName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+-]{0,127}$`)
 
 // parseMachine reads the OCI manifest of a machine. Of what it says only that
 // can be used which is checked here.
@@ -215,8 +213,8 @@ func checkFiles(m *v1.Manifest, documents map[string][]byte) (*manifest.Manifest
 	if err != nil {
 		return nil, err
 	}
-	if !machineName.MatchString(own.Name) {
-		return nil, fmt.Errorf("%s: %.80q is no name of a machine", manifest.Name, own.Name)
+	if err := artifact.CheckName(own.Name); err != nil {
+		return nil, fmt.Errorf("%s: %w", manifest.Name, err)
 	}
 	if _, err := arch.Get(own.Arch); err != nil {
 		return nil, fmt.Errorf("%s: %w", manifest.Name, err)

@@ -104,7 +104,7 @@ func testKey(t testing.TB, seed byte) dsse.PrivateKey {
 }
 
 // artifact writes a machine, and signs it if there is a key.
-func artifact(t *testing.T, arch string, key dsse.PrivateKey) string {
+func makeArtifact(t *testing.T, arch string, key dsse.PrivateKey) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "sql", arch)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -189,7 +189,7 @@ func TestThereAndBack(t *testing.T) {
 	for name, o := range map[string][]registry.Option{"referrers": {registry.WithReferrersSupport(true)}, "tags": nil} {
 		t.Run(name, func(t *testing.T) {
 			p := newPeer(t, o...)
-			arm, amd := artifact(t, "arm64", key), artifact(t, "amd64", nil)
+			arm, amd := makeArtifact(t, "arm64", key), makeArtifact(t, "amd64", nil)
 			one := push(t, p.ref("one"), arm)
 			both := push(t, p.ref("both"), arm, amd)
 			if diff := cmp.Diff([]string{"arm64"}, both.Signed); diff != "" || len(one.Arches) != 1 {
@@ -239,7 +239,7 @@ func TestThereAndBack(t *testing.T) {
 // stays the same one.
 func TestSignedLater(t *testing.T) {
 	p, key := newPeer(t, registry.WithReferrersSupport(true)), testKey(t, 1)
-	dir := artifact(t, "arm64", nil)
+	dir := makeArtifact(t, "arm64", nil)
 	before := push(t, p.ref("1"), dir)
 	for _, k := range []dsse.PrivateKey{testKey(t, 2), key} {
 		if _, err := provenance.Sign(dir, k); err != nil {
@@ -263,9 +263,9 @@ func TestSignedLater(t *testing.T) {
 // there is what was signed.
 func TestFlippedBits(t *testing.T) {
 	p, key := newPeer(t, registry.WithReferrersSupport(true)), testKey(t, 1)
-	arm := artifact(t, "arm64", key)
+	arm := makeArtifact(t, "arm64", key)
 	want := contents(t, arm)
-	push(t, p.ref("1"), arm, artifact(t, "amd64", key))
+	push(t, p.ref("1"), arm, makeArtifact(t, "amd64", key))
 	p.asked()
 	if _, _, err := pull(p.ref("1"), "arm64", key.Public(), t.TempDir()); err != nil {
 		t.Fatal(err)
@@ -335,7 +335,7 @@ func spoil(path string, at int) func(http.ResponseWriter, *http.Request, http.Ha
 // a pull, and between two.
 func TestResume(t *testing.T) {
 	p := newPeer(t)
-	dir := artifact(t, "arm64", nil)
+	dir := makeArtifact(t, "arm64", nil)
 	want := contents(t, dir)
 	push(t, p.ref("1"), dir)
 	var rootfs manifest.File
@@ -391,7 +391,7 @@ func TestResume(t *testing.T) {
 // TestSeed pulls a new version over an old one: what they share is not fetched.
 func TestSeed(t *testing.T) {
 	p := newPeer(t)
-	dir, out := artifact(t, "arm64", nil), t.TempDir()
+	dir, out := makeArtifact(t, "arm64", nil), t.TempDir()
 	push(t, p.ref("1"), dir)
 	if _, _, err := pull(p.ref("1"), "arm64", nil, out); err != nil {
 		t.Fatal(err)
@@ -442,7 +442,7 @@ func rewrite(t *testing.T, dir string, m *manifest.Manifest) {
 // TestPullsAtOnce has several pulls to one place wait for each other.
 func TestPullsAtOnce(t *testing.T) {
 	p := newPeer(t)
-	dir, out := artifact(t, "arm64", nil), t.TempDir()
+	dir, out := makeArtifact(t, "arm64", nil), t.TempDir()
 	push(t, p.ref("1"), dir)
 	var wait sync.WaitGroup
 	for range 6 {
@@ -464,7 +464,7 @@ func TestPullsAtOnce(t *testing.T) {
 // TestHostile has registries that hold what no sov has pushed.
 func TestHostile(t *testing.T) {
 	p := newPeer(t)
-	dir := artifact(t, "arm64", nil)
+	dir := makeArtifact(t, "arm64", nil)
 	_, files, err := soundFiles(context.Background(), dir)
 	if err != nil {
 		t.Fatal(err)
@@ -532,7 +532,7 @@ func TestHugeManifest(t *testing.T) {
 
 func TestPushRefuses(t *testing.T) {
 	p := newPeer(t)
-	dir := artifact(t, "arm64", nil)
+	dir := makeArtifact(t, "arm64", nil)
 	if err := os.WriteFile(filepath.Join(dir, "kernel"), []byte("kernel of amd64"), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -540,7 +540,7 @@ func TestPushRefuses(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	p.between(func(w http.ResponseWriter, r *http.Request, _ http.Handler) { w.WriteHeader(http.StatusForbidden) })
-	if _, err := Push(context.Background(), p.ref("1"), []string{artifact(t, "arm64", nil)}, options()); err == nil || !strings.Contains(err.Error(), "docker login") {
+	if _, err := Push(context.Background(), p.ref("1"), []string{makeArtifact(t, "arm64", nil)}, options()); err == nil || !strings.Contains(err.Error(), "docker login") {
 		t.Errorf("a registry that says no: %v", err)
 	}
 }

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sovereign-sql/sov/internal/artifact"
 )
 
 const (
@@ -76,8 +78,13 @@ func decodeLedger(src []byte) (*ledger, error) {
 
 // check refuses what this package never writes: undoing it could do harm.
 func (e entry) check() error {
-	if len(e.Owners) == 0 || slices.ContainsFunc(e.Owners, func(o string) bool { return !namePattern.MatchString(o) }) {
+	if len(e.Owners) == 0 {
 		return errors.New("it has no owner")
+	}
+	for _, owner := range e.Owners {
+		if err := artifact.CheckName(owner); err != nil {
+			return fmt.Errorf("its owner: %w", err)
+		}
 	}
 	known := map[kind]bool{
 		kindTAP:     e.Link != "",
