@@ -1,6 +1,7 @@
 package artifact
 
-// Names of an artifact's files.
+// Names of an artifact's files. The list in the manifest leaves out the manifest, the sums and the
+// provenance: a file cannot hold its own digest, nor that of a file which holds its.
 const (
 	RootfsFile     = "rootfs.img"           // the root file system
 	KernelFile     = "kernel"               // a raw arm64 Image or a bzImage

@@ -16,6 +16,7 @@ import (
 
 	"github.com/sovereign-sql/sov/assets"
 	"github.com/sovereign-sql/sov/internal/arch"
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 )
 
@@ -60,10 +61,10 @@ func Write(ctx context.Context, w io.Writer, m *manifest.Manifest, files []manif
 			return err
 		}
 	}
-	if err := a.copy("sov-runner", 0o755, "sov-runner", open); err != nil {
+	if err := a.copy(artifact.RunnerFile, 0o755, artifact.RunnerFile, open); err != nil {
 		return err
 	}
-	for _, f := range append([]manifest.File{{Name: manifest.Name}}, files...) {
+	for _, f := range append([]manifest.File{{Name: artifact.ManifestFile}}, files...) {
 		if err := a.copy(ArtifactFolder+"/"+f.Name, 0o644, f.Name, open); err != nil {
 			return err
 		}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 )
@@ -31,13 +32,13 @@ type Verdict struct {
 // not there is passed over. The files themselves are for manifest.Verify.
 func Verify(dir string, key dsse.PublicKey) (*Verdict, error) {
 	v := &Verdict{}
-	text, err := readFile(dir, Name)
+	text, err := readFile(dir, artifact.ProvenanceFile)
 	if err != nil {
 		return nil, err
 	}
 	if text == nil {
 		if key != nil {
-			v.found(Name, "is missing")
+			v.found(artifact.ProvenanceFile, "is missing")
 		}
 		return v, nil
 	}
@@ -54,29 +55,29 @@ func (v *Verdict) found(file, format string, args ...any) {
 func (v *Verdict) statement(dir string, text []byte) error {
 	s, err := Decode(text)
 	if err != nil {
-		v.found(Name, "%v", err)
+		v.found(artifact.ProvenanceFile, "%v", err)
 		return nil
 	}
 	m, err := manifest.Load(dir)
 	if err != nil {
 		return err
 	}
-	raw, err := readFile(dir, manifest.Name)
+	raw, err := readFile(dir, artifact.ManifestFile)
 	if err != nil {
 		return err
 	}
-	v.Problems = append(v.Problems, s.Check(append([]manifest.File{manifest.Describe(manifest.Name, raw)}, m.Files...))...)
+	v.Problems = append(v.Problems, s.Check(append([]manifest.File{manifest.Describe(artifact.ManifestFile, raw)}, m.Files...))...)
 	return nil
 }
 
 func (v *Verdict) envelope(dir string, text []byte, key dsse.PublicKey) error {
-	file, err := readFile(dir, Signed)
+	file, err := readFile(dir, artifact.SignedFile)
 	if err != nil {
 		return err
 	}
 	if file == nil {
 		if key != nil {
-			v.found(Signed, "is missing: the artifact is not signed")
+			v.found(artifact.SignedFile, "is missing: the artifact is not signed")
 		}
 		return nil
 	}
@@ -89,9 +90,9 @@ func (v *Verdict) envelope(dir string, text []byte, key dsse.PublicKey) error {
 	}
 	switch {
 	case err != nil:
-		v.found(Signed, "%v", err)
+		v.found(artifact.SignedFile, "%v", err)
 	case !bytes.Equal(payload, text):
-		v.found(Signed, "is about another statement than %s", Name)
+		v.found(artifact.SignedFile, "is about another statement than %s", artifact.ProvenanceFile)
 	default:
 		v.Proven = key != nil
 	}
@@ -123,9 +124,9 @@ func readFile(dir, name string) ([]byte, error) {
 // signed has been compared with the artifact's files before: the caller has
 // built it just now, or has called manifest.Verify and Verify.
 func Sign(dir string, key dsse.PrivateKey) (changed bool, err error) {
-	text, err := readFile(dir, Name)
+	text, err := readFile(dir, artifact.ProvenanceFile)
 	if err == nil && text == nil {
-		err = fmt.Errorf("%s has no %s: build it again with this sov", dir, Name)
+		err = fmt.Errorf("%s has no %s: build it again with this sov", dir, artifact.ProvenanceFile)
 	}
 	if err != nil {
 		return false, err
@@ -134,7 +135,7 @@ func Sign(dir string, key dsse.PrivateKey) (changed bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if old, err := readFile(dir, Signed); err == nil && bytes.Equal(old, envelope) {
+	if old, err := readFile(dir, artifact.SignedFile); err == nil && bytes.Equal(old, envelope) {
 		return false, nil
 	}
 	if err := replace(dir, envelope); err != nil {
@@ -145,7 +146,7 @@ func Sign(dir string, key dsse.PrivateKey) (changed bool, err error) {
 
 // replace writes the envelope whole or not at all.
 func replace(dir string, envelope []byte) error {
-	tmp, err := os.CreateTemp(dir, "."+Signed+".new-")
+	tmp, err := os.CreateTemp(dir, "."+artifact.SignedFile+".new-")
 	if err != nil {
 		return err
 	}
@@ -160,5 +161,5 @@ func replace(dir string, envelope []byte) error {
 	if err := tmp.Sync(); err != nil {
 		return err
 	}
-	return os.Rename(tmp.Name(), filepath.Join(dir, Signed))
+	return os.Rename(tmp.Name(), filepath.Join(dir, artifact.SignedFile))
 }

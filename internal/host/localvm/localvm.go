@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/configdisk"
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
@@ -51,14 +52,14 @@ type VM struct {
 }
 
 // ReadSpec reads what an out folder says of its machine.
-func ReadSpec(artifact string) (*vmspec.Spec, error) {
-	text, err := os.ReadFile(filepath.Join(artifact, "vm.json"))
+func ReadSpec(dir string) (*vmspec.Spec, error) {
+	text, err := os.ReadFile(filepath.Join(dir, artifact.SpecFile))
 	if err != nil {
-		return nil, fmt.Errorf("run %s: %w: build it with `sov build`", artifact, err)
+		return nil, fmt.Errorf("run %s: %w: build it with `sov build`", dir, err)
 	}
 	spec, err := vmspec.Decode(text)
 	if err != nil {
-		return nil, fmt.Errorf("run %s: %w", artifact, err)
+		return nil, fmt.Errorf("run %s: %w", dir, err)
 	}
 	return spec, nil
 }

@@ -5,8 +5,8 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
-	"github.com/sovereign-sql/sov/internal/artifact/provenance"
 	"github.com/sovereign-sql/sov/internal/testkit/nametest"
 )
 
@@ -17,8 +17,8 @@ func TestNames(t *testing.T) {
 			return err
 		}
 		statement := []byte("{}")
-		sums := manifest.SumsFile([]manifest.File{manifest.Describe(manifest.Name, text), manifest.Describe(provenance.Name, statement)})
-		documents := map[string][]byte{manifest.Name: text, provenance.Name: statement, manifest.Sums: sums}
+		sums := manifest.SumsFile([]manifest.File{manifest.Describe(artifact.ManifestFile, text), manifest.Describe(artifact.ProvenanceFile, statement)})
+		documents := map[string][]byte{artifact.ManifestFile: text, artifact.ProvenanceFile: statement, artifact.SumsFile: sums}
 		m := &v1.Manifest{}
 		for file, content := range documents {
 			c := bytesContent(fileType, content)

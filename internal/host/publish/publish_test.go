@@ -25,6 +25,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/artifact/provenance"
@@ -116,18 +117,18 @@ func makeArtifact(t *testing.T, arch string, key dsse.PrivateKey) string {
 		}
 		return manifest.Describe(name, content)
 	}
-	files := []manifest.File{put("kernel", []byte("kernel of "+arch)), put("rootfs.img", bytes.Repeat([]byte(arch), 200_000)), put(SBOMFile, []byte("{}"))}
+	files := []manifest.File{put("kernel", []byte("kernel of "+arch)), put("rootfs.img", bytes.Repeat([]byte(arch), 200_000)), put(artifact.SBOMFile, []byte("{}"))}
 	m := &manifest.Manifest{Format: manifest.Format, Name: "sql", Version: "1", Arch: arch, Files: files}
 	text, err := m.Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
-	files = slices.Insert(slices.Clone(files), 1, put(manifest.Name, text))
+	files = slices.Insert(slices.Clone(files), 1, put(artifact.ManifestFile, text))
 	statement, err := provenance.New(files, "v1", provenance.External{Arch: arch}, provenance.Internal{}, nil).Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
-	put(manifest.Sums, manifest.SumsFile(append(files, put(provenance.Name, statement))))
+	put(artifact.SumsFile, manifest.SumsFile(append(files, put(artifact.ProvenanceFile, statement))))
 	if key != nil {
 		if _, err := provenance.Sign(dir, key); err != nil {
 			t.Fatal(err)
@@ -426,13 +427,13 @@ func rewrite(t *testing.T, dir string, m *manifest.Manifest) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files := append(slices.Clone(m.Files), manifest.Describe(manifest.Name, text))
+	files := append(slices.Clone(m.Files), manifest.Describe(artifact.ManifestFile, text))
 	statement, err := provenance.New(files, "v1", provenance.External{}, provenance.Internal{}, nil).Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, content := range map[string][]byte{manifest.Name: text, provenance.Name: statement,
-		manifest.Sums: manifest.SumsFile(append(files, manifest.Describe(provenance.Name, statement)))} {
+	for name, content := range map[string][]byte{artifact.ManifestFile: text, artifact.ProvenanceFile: statement,
+		artifact.SumsFile: manifest.SumsFile(append(files, manifest.Describe(artifact.ProvenanceFile, statement)))} {
 		if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -554,7 +555,7 @@ func FuzzParseMachine(f *testing.F) {
 		}
 		return out
 	}
-	for _, names := range [][]string{{manifest.Name, manifest.Sums, provenance.Name, "kernel"}, {"../x"}} {
+	for _, names := range [][]string{{artifact.ManifestFile, artifact.SumsFile, artifact.ProvenanceFile, "kernel"}, {"../x"}} {
 		img, err := newArtifact(ArtifactType, nil, nil, layers(names...)...)
 		if err != nil {
 			f.Fatal(err)
@@ -575,7 +576,7 @@ func FuzzParseMachine(f *testing.F) {
 				t.Errorf("took %q for a name", name)
 			}
 		}
-		_, _ = checkFiles(m, map[string][]byte{manifest.Name: own, manifest.Sums: nil, provenance.Name: nil})
+		_, _ = checkFiles(m, map[string][]byte{artifact.ManifestFile: own, artifact.SumsFile: nil, artifact.ProvenanceFile: nil})
 		_, _ = forArch(raw, "arm64")
 	})
 }
