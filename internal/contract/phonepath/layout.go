@@ -31,7 +31,7 @@ func (r Root) path(parts ...string) string {
 }
 
 // Runner is the program on the phone.
-func (r Root) Runner() string { return r.path("bin", "sov-runner") }
+func (r Root) Runner() string { return r.path("bin", artifact.RunnerFile) }
 
 // Settings is the runner's settings file.
 func (r Root) Settings() string { return r.path("settings.json") }

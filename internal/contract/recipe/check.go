@@ -19,7 +19,7 @@ import (
 // Words that Postgres.Networks takes besides prefixes.
 const (
 	NetworkTAP     = "tap"     // the subnet of network.host
-	NetworkTailnet = "tailnet" // 100.64.0.0/10 and fd7a:115c:a1e0::/48
+	NetworkTailnet = "tailnet" // guestspec.Tailnet4 and Tailnet6
 )
 
 var (

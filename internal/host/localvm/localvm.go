@@ -18,6 +18,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/configdisk"
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/host/qemu"
 )
 
@@ -83,11 +84,11 @@ func Start(ctx context.Context, o Options) (*VM, error) {
 }
 
 func start(ctx context.Context, o Options, spec *vmspec.Spec, s *state) (vm *VM, err error) {
-	password, passfile, err := s.password(o.Secrets[Postgres])
+	password, passfile, err := s.password(o.Secrets[guestspec.ServicePostgres])
 	if err != nil {
 		return nil, err
 	}
-	secrets := map[string]string{Postgres: password}
+	secrets := map[string]string{guestspec.ServicePostgres: password}
 	maps.Copy(secrets, o.Secrets)
 	clock, err := startTimeServer(o.Now)
 	if err != nil {
@@ -138,16 +139,13 @@ func network(spec *vmspec.Spec, port uint16) qemu.Network {
 	}
 	for _, p := range spec.Ports {
 		forward := qemu.Forward{Guest: uint16(p.Port)}
-		if p.Service == Postgres {
+		if p.Service == guestspec.ServicePostgres {
 			forward.Port = port
 		}
 		n.Forward = append(n.Forward, forward)
 	}
 	return n
 }
-
-// Postgres is the name of the database's service in vm.json, and of its secret on the config disk.
-const Postgres = "postgres"
 
 func writeConfig(s *state, spec *vmspec.Spec, network qemu.Network, timePort uint16, now time.Time, token string, secrets map[string]string) error {
 	disk, err := configdisk.Encode(configdisk.Config{
@@ -216,7 +214,7 @@ func (vm *VM) HasPasswordFile() bool { return vm.passfile != "" }
 // Address returns where PostgreSQL listens on this computer, HOST:PORT; it is empty when the artifact
 // publishes no database.
 func (vm *VM) Address() string {
-	port, ok := vm.spec.Port(Postgres)
+	port, ok := vm.spec.Port(guestspec.ServicePostgres)
 	if !ok {
 		return ""
 	}
