@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sovereign-sql/sov/assets"
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/bundle"
@@ -65,7 +66,7 @@ func build(ctx context.Context, o Options, r *resolve.Resolver) (*Result, error)
 	if err != nil {
 		return nil, err
 	}
-	phone, err := o.Program("sov-runner", r.Arch)
+	phone, err := o.Program(artifact.RunnerFile, r.Arch)
 	if err != nil {
 		return nil, err
 	}

@@ -20,6 +20,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/artifact/provenance"
@@ -224,7 +225,7 @@ func TestProvenance(t *testing.T) {
 	o := w.Options(t.TempDir(), w.Recipe(tinybuild.WithPostgres))
 	o.Builder = "v1.2.3"
 	result := w.Build(o)
-	statement, err := provenance.Decode([]byte(tinybuild.ReadFile(t, filepath.Join(result.Dir, provenance.Name))))
+	statement, err := provenance.Decode([]byte(tinybuild.ReadFile(t, filepath.Join(result.Dir, artifact.ProvenanceFile))))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -245,7 +246,7 @@ func TestProvenance(t *testing.T) {
 	if _, err := provenance.Sign(result.Dir, key); err != nil {
 		t.Fatal(err)
 	}
-	signature := filepath.Join(result.Dir, provenance.Signed)
+	signature := filepath.Join(result.Dir, artifact.SignedFile)
 	if err := os.Remove(filepath.Join(result.Dir, "vm.json")); err != nil {
 		t.Fatal(err)
 	}

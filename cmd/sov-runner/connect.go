@@ -5,11 +5,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/phone/daemon"
 )
 
 func newConnect(o *options) *cobra.Command {
-	service := "postgres"
+	service := guestspec.ServicePostgres
 	c := &cobra.Command{
 		Use:     "connect NAME",
 		Short:   "Connect standard input and output to a service of a machine, for sov forward",

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
 )
 
@@ -18,7 +19,7 @@ type forwardReport struct {
 
 func newForward() *cobra.Command {
 	var port uint16
-	service := "postgres"
+	service := guestspec.ServicePostgres
 	return phoneVerb{
 		use:   "forward",
 		short: "Reach a machine's database on the phone from this computer",
@@ -40,7 +41,7 @@ Whoever works on this computer can connect to the port, and needs the password l
 			}
 			report := forwardReport{Address: listen.Addr().String()}
 			text := report.Address
-			if service == "postgres" {
+			if service == guestspec.ServicePostgres {
 				report.URL = "postgresql://postgres@" + report.Address + "/postgres?sslmode=disable"
 				text = report.URL
 			}

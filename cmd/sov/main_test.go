@@ -13,8 +13,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
-	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/host/compare"
 	"github.com/sovereign-sql/sov/internal/image/ext4"
 	"github.com/sovereign-sql/sov/internal/image/tree"
@@ -108,7 +108,7 @@ func TestRunRefusesQueriesToNobody(t *testing.T) {
 	dir := t.TempDir()
 	spec := vmspec.Spec{
 		Format: vmspec.Format, Name: "mute", Arch: "arm64", Kernel: "kernel", MemoryMiB: 64, CPUs: 1,
-		Disks: []vmspec.Disk{{Role: vmspec.RoleRootfs, File: built.Rootfs, ReadOnly: true}},
+		Disks: []vmspec.Disk{{Role: vmspec.RoleRootfs, File: artifact.RootfsFile, ReadOnly: true}},
 		Network: vmspec.Network{TAP: "vm", Host: netip.MustParsePrefix("192.168.100.1/24"), Guest: netip.MustParsePrefix("192.168.100.2/24"),
 			MTU: 1500, Hostname: "mute", Routing: vmspec.MainFirst},
 		Ready: vmspec.Ready{Port: vmspec.StatusPort, TimeoutSeconds: 1},

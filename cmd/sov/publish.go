@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/spf13/cobra"
 
+	"github.com/sovereign-sql/sov/internal/arch"
 	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/host/publish"
 	"github.com/sovereign-sql/sov/pipeline"
@@ -68,10 +69,10 @@ Docker's: docker login, credential helpers, $DOCKER_CONFIG.`,
 			}
 			all := len(arches) == 0
 			if all {
-				arches = architectures
+				arches = arch.Names()
 			}
-			for _, arch := range arches {
-				if err := checkArch(arch); err != nil {
+			for _, name := range arches {
+				if err := checkArch(name); err != nil {
 					return err
 				}
 			}
@@ -92,7 +93,7 @@ Docker's: docker login, credential helpers, $DOCKER_CONFIG.`,
 	}
 	t.flags(c)
 	c.Flags().StringSliceVar(&arches, "arch", nil, "architectures to publish (default: those that are built)")
-	complete(c, "arch", architectures...)
+	complete(c, "arch", arch.Names()...)
 	return c
 }
 

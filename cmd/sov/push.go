@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/host/embedded"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
@@ -111,7 +112,7 @@ func pushTo(c *cobra.Command, recipe string, f pushFlags) (err error) {
 // ownRunner is the sov-runner that this program carries.
 func ownRunner(goBack bool) push.Runner {
 	return push.Runner{
-		Program: func(arch string) ([]byte, error) { return embedded.Program("sov-runner", arch) },
+		Program: func(arch string) ([]byte, error) { return embedded.Program(artifact.RunnerFile, arch) },
 		Release: version, GoBack: goBack,
 	}
 }

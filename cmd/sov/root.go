@@ -2,9 +2,8 @@ package main
 
 import (
 	"os"
-	"slices"
-	"strings"
 
+	"github.com/sovereign-sql/sov/internal/arch"
 	"github.com/sovereign-sql/sov/internal/host/folders"
 	"github.com/spf13/cobra"
 )
@@ -80,20 +79,17 @@ func excludeEachOther(c *cobra.Command, pairs ...[2]string) error {
 	return nil
 }
 
-// architectures are the guest's, as Go names them.
-var architectures = []string{"arm64", "amd64"}
-
 // archFlag adds --arch, whose default is a phone's.
-func archFlag(c *cobra.Command, arch *string) {
-	c.Flags().StringVar(arch, "arch", "arm64", "the guest's architecture: arm64 or amd64")
-	complete(c, "arch", architectures...)
+func archFlag(c *cobra.Command, value *string) {
+	c.Flags().StringVar(value, "arch", arch.ARM64, "the guest's architecture: "+arch.Allowed())
+	complete(c, "arch", arch.Names()...)
 }
 
-func checkArch(arch string) error {
-	if slices.Contains(architectures, arch) {
+func checkArch(value string) error {
+	if arch.Valid(value) {
 		return nil
 	}
-	return usagef("--arch %s: know %s", arch, strings.Join(architectures, " and "))
+	return usagef("--arch %s: must be %s", value, arch.Allowed())
 }
 
 // complete gives a flag a fixed list of values for the shell's completion.

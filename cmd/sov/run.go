@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/host/folders"
 	"github.com/sovereign-sql/sov/internal/host/localvm"
@@ -104,7 +105,7 @@ func run(c *cobra.Command, recipe string, f runFlags) (err error) {
 	if err != nil {
 		return err
 	}
-	if _, ok := spec.Port(localvm.Postgres); !ok && len(f.queries) > 0 {
+	if _, ok := spec.Port(guestspec.ServicePostgres); !ok && len(f.queries) > 0 {
 		return fmt.Errorf("%s offers no PostgreSQL: list its port under network.publish in the recipe, and build it again", f.Artifact)
 	}
 	if f.Secrets, err = f.secrets(c.Context(), spec.Name); err != nil {

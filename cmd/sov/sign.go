@@ -6,8 +6,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
-	"github.com/sovereign-sql/sov/internal/artifact/provenance"
 	"github.com/sovereign-sql/sov/internal/host/signing"
 )
 
@@ -17,7 +17,7 @@ func newSign() *cobra.Command {
 		Use:   "sign DIR",
 		Short: "Sign a built machine",
 		Long: `Sign a built machine: check that its files are what its manifest and its provenance say, and write the provenance with a
-signature to ` + provenance.Signed + ` beside them. No other byte of the artifact changes; the same key and artifact give the
+signature to ` + artifact.SignedFile + ` beside them. No other byte of the artifact changes; the same key and artifact give the
 same signature. One that is there is replaced.`,
 		Example: `  sov sign out/sql/arm64
   sov sign out/sql/arm64 --key release.pem

@@ -12,8 +12,8 @@ import (
 
 	cdx "github.com/CycloneDX/cyclonedx-go"
 
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
-	"github.com/sovereign-sql/sov/internal/artifact/provenance"
 	"github.com/sovereign-sql/sov/internal/contract/lock"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/pipeline"
@@ -27,14 +27,6 @@ import (
 
 // Name is the stage's name.
 const Name = "bundle"
-
-// Names of files of the artifact that this stage gives; see also package
-// manifest and rootfs.ImageFile.
-const (
-	KernelFile = "kernel"
-	VMFile     = "vm.json"
-	SBOMFile   = "sbom.cdx.json"
-)
 
 // Options say what the artifact is.
 type Options struct {
@@ -77,9 +69,9 @@ func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 func (s *stage) Run(_ context.Context, j *pipeline.Job) error {
 	var files []manifest.File
 	for _, from := range []struct{ stage, output, name string }{
-		{rootfs.Name, rootfs.ImageFile, rootfs.ImageFile},
-		{kernel.Name, kernel.ImageOutput, KernelFile},
-		{runner.Name, runner.File, runner.File},
+		{rootfs.Name, artifact.RootfsFile, artifact.RootfsFile},
+		{kernel.Name, kernel.ImageOutput, artifact.KernelFile},
+		{runner.Name, artifact.RunnerFile, artifact.RunnerFile},
 	} {
 		b, err := j.Output(from.stage, from.output)
 		if err != nil {
@@ -93,7 +85,7 @@ func (s *stage) Run(_ context.Context, j *pipeline.Job) error {
 	for _, part := range []struct {
 		name string
 		make func(*pipeline.Job) ([]byte, error)
-	}{{VMFile, s.vm}, {SBOMFile, s.sbom}} {
+	}{{artifact.SpecFile, s.vm}, {artifact.SBOMFile, s.sbom}} {
 		content, err := part.make(j)
 		if err != nil {
 			return err
@@ -120,19 +112,19 @@ func (s *stage) seal(j *pipeline.Job, files []manifest.File) error {
 	if err != nil {
 		return err
 	}
-	b, err := j.Write(manifest.Name, text)
+	b, err := j.Write(artifact.ManifestFile, text)
 	if err != nil {
 		return err
 	}
-	all := append(files, entry(manifest.Name, b))
+	all := append(files, entry(artifact.ManifestFile, b))
 	slices.SortFunc(all, func(a, b manifest.File) int { return strings.Compare(a.Name, b.Name) })
 	if text, err = s.statement(j, all); err != nil {
 		return err
 	}
-	if b, err = j.Write(provenance.Name, text); err != nil {
+	if b, err = j.Write(artifact.ProvenanceFile, text); err != nil {
 		return err
 	}
-	_, err = j.Write(manifest.Sums, manifest.SumsFile(append(all, entry(provenance.Name, b))))
+	_, err = j.Write(artifact.SumsFile, manifest.SumsFile(append(all, entry(artifact.ProvenanceFile, b))))
 	return err
 }
 
@@ -171,7 +163,7 @@ func (s *stage) modules(j *pipeline.Job) ([]cdx.Component, error) {
 	if err != nil {
 		return nil, err
 	}
-	program, err := j.ReadFile(runner.Name, runner.File)
+	program, err := j.ReadFile(runner.Name, artifact.RunnerFile)
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 
 	cdx "github.com/CycloneDX/cyclonedx-go"
 
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/internal/image/tree"
 	"github.com/sovereign-sql/sov/stages/kernel"
@@ -40,7 +41,7 @@ func sbom(r *recipe.Recipe, arch string, components []cdx.Component) ([]byte, er
 func encodeBOM(bom *cdx.BOM) ([]byte, error) {
 	var b bytes.Buffer
 	if err := cdx.NewBOMEncoder(&b, cdx.BOMFileFormatJSON).SetPretty(true).SetEscapeHTML(false).Encode(bom); err != nil {
-		return nil, fmt.Errorf("encode %s: %w", SBOMFile, err)
+		return nil, fmt.Errorf("encode %s: %w", artifact.SBOMFile, err)
 	}
 	return b.Bytes(), nil
 }

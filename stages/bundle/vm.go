@@ -5,10 +5,11 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/stages/guestinit"
-	"github.com/sovereign-sql/sov/stages/rootfs"
 )
 
 // readyTimeout is how long a start may take before whoever started the machine
@@ -31,12 +32,12 @@ func spec(r *recipe.Recipe, arch string) (*vmspec.Spec, error) {
 		Format:     vmspec.Format,
 		Name:       r.Name,
 		Arch:       arch,
-		Kernel:     KernelFile,
+		Kernel:     artifact.KernelFile,
 		Parameters: append(append([]string{}, parameters...), r.Kernel.Parameters...),
 		MemoryMiB:  int(r.VM.Memory / recipe.MiB),
 		CPUs:       r.VM.CPUs,
 		Disks: []vmspec.Disk{
-			{Role: vmspec.RoleRootfs, File: rootfs.ImageFile, ReadOnly: true},
+			{Role: vmspec.RoleRootfs, File: artifact.RootfsFile, ReadOnly: true},
 			{Role: vmspec.RoleData, Size: int64(r.VM.Data)},
 			{Role: vmspec.RoleConfig, ReadOnly: true},
 		},
@@ -47,7 +48,7 @@ func spec(r *recipe.Recipe, arch string) (*vmspec.Spec, error) {
 	for _, port := range r.Network.Publish {
 		p := vmspec.Port{Port: port, Forward: slices.Contains(r.Network.Forward, port)}
 		if r.Postgres.Enabled && port == r.Postgres.Port {
-			p.Service = recipe.ServicePostgres
+			p.Service = guestspec.ServicePostgres
 		}
 		s.Ports = append(s.Ports, p)
 	}

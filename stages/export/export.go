@@ -14,19 +14,18 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
-	"github.com/sovereign-sql/sov/internal/artifact/provenance"
 	"github.com/sovereign-sql/sov/internal/durable"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/pipeline/store"
 	"github.com/sovereign-sql/sov/stages/bundle"
 	"github.com/sovereign-sql/sov/stages/formats"
-	"github.com/sovereign-sql/sov/stages/runner"
 )
 
 // filePerm returns the mode of a file of the artifact.
 func filePerm(name string) fs.FileMode {
-	if name == runner.File {
+	if name == artifact.RunnerFile {
 		return 0o755
 	}
 	return 0o644
@@ -251,7 +250,7 @@ func keepUnbuilt(old, dir string, stale []string) error {
 		return err
 	}
 	for _, e := range entries {
-		if e.Name() == provenance.Signed && !sameProvenance(old, dir) {
+		if e.Name() == artifact.SignedFile && !sameProvenance(old, dir) {
 			continue
 		}
 		if _, err := os.Lstat(filepath.Join(dir, e.Name())); err == nil || slices.Contains(stale, e.Name()) || strings.HasPrefix(e.Name(), ".") {
@@ -265,10 +264,10 @@ func keepUnbuilt(old, dir string, stale []string) error {
 }
 
 func sameProvenance(a, b string) bool {
-	one, err := os.ReadFile(filepath.Join(a, provenance.Name))
+	one, err := os.ReadFile(filepath.Join(a, artifact.ProvenanceFile))
 	if err != nil {
 		return false
 	}
-	other, err := os.ReadFile(filepath.Join(b, provenance.Name))
+	other, err := os.ReadFile(filepath.Join(b, artifact.ProvenanceFile))
 	return err == nil && bytes.Equal(one, other)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/testkit/mounttest"
 	"github.com/sovereign-sql/sov/pipeline"
@@ -63,7 +64,7 @@ func bundled(t *testing.T, store *pipeline.Store, files map[string]string) *pipe
 	if err != nil {
 		t.Fatal(err)
 	}
-	put(manifest.Name, string(text))
+	put(artifact.ManifestFile, string(text))
 	return &pipeline.Result{Stages: []pipeline.StageResult{st}}
 }
 
@@ -80,7 +81,7 @@ func openStore(t *testing.T) *pipeline.Store {
 func others(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	files := contents(t, dir)
-	delete(files, manifest.Name)
+	delete(files, artifact.ManifestFile)
 	return files
 }
 
@@ -108,7 +109,7 @@ func TestExportReplacesAsAWhole(t *testing.T) {
 			changed = append(changed, f.Name)
 		}
 	}
-	if !slices.Equal(changed, []string{"a", "added", manifest.Name}) {
+	if !slices.Equal(changed, []string{"a", "added", artifact.ManifestFile}) {
 		t.Errorf("changed: %q", changed)
 	}
 	left, err := os.ReadDir(filepath.Dir(dir))

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/module"
 )
@@ -20,7 +21,7 @@ type format struct {
 }
 
 var list = []format{
-	{module.Name, module.File, module.New},
+	{module.Name, artifact.ModuleFile, module.New},
 	image(Simg),
 	image(Zstd),
 }

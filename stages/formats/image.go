@@ -7,6 +7,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/image/simg"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/output"
@@ -24,7 +25,7 @@ func ImageFile(form string) string {
 	if form == Simg {
 		return "rootfs.simg"
 	}
-	return rootfs.ImageFile + ".zst"
+	return artifact.RootfsFile + ".zst"
 }
 
 // NewImage returns the stage that makes a form of the root file system.
@@ -41,7 +42,7 @@ func (s stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 }
 
 func (s stage) Run(_ context.Context, j *pipeline.Job) error {
-	b, err := j.Output(rootfs.Name, rootfs.ImageFile)
+	b, err := j.Output(rootfs.Name, artifact.RootfsFile)
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/sovereign-sql/sov/internal/arch"
 	"github.com/sovereign-sql/sov/internal/image/kconfig"
 	guest "github.com/sovereign-sql/sov/kernel"
 	"github.com/sovereign-sql/sov/pipeline"
@@ -30,14 +31,14 @@ type sourceTree struct {
 	task      *pipeline.Task
 }
 
-// kernelArch is how the kernel's makefiles call an architecture, image what
-// they make and where, steps roughly how many lines they print meanwhile.
+// image is what the kernel's makefiles make and where, steps roughly how many lines they print
+// meanwhile.
 var targets = map[string]struct {
-	kernelArch, image string
-	steps             int
+	image string
+	steps int
 }{
-	"arm64": {"arm64", "arch/arm64/boot/Image", 1540},
-	"amd64": {"x86_64", "arch/x86/boot/bzImage", 1730},
+	arch.ARM64: {"arch/arm64/boot/Image", 1540},
+	arch.AMD64: {"arch/x86/boot/bzImage", 1730},
 }
 
 // makeImage unpacks, configures and compiles.
@@ -129,9 +130,13 @@ func (t *sourceTree) compile(ctx context.Context) error {
 // make runs make with everything fixed that would otherwise come from this
 // machine and moment.
 func (t *sourceTree) make(ctx context.Context, onLine func(string), args ...string) error {
+	target, err := arch.Get(t.arch)
+	if err != nil {
+		return err
+	}
 	fixed := []string{
 		"--no-print-directory", "-C", t.dir,
-		"ARCH=" + targets[t.arch].kernelArch,
+		"ARCH=" + target.Kernel,
 		"CROSS_COMPILE=" + t.tools.prefix(),
 		"KBUILD_BUILD_TIMESTAMP=Thu Jan  1 00:00:00 UTC 1970",
 		"KBUILD_BUILD_USER=sov",

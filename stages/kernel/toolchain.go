@@ -10,6 +10,8 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+
+	"github.com/sovereign-sql/sov/internal/arch"
 )
 
 // A toolchain is the set of programs that compile a kernel for one
@@ -32,7 +34,11 @@ func (t toolchain) prefix() string {
 	if t.arch == runtime.GOARCH {
 		return ""
 	}
-	return map[string]string{"arm64": "aarch64-linux-gnu-", "amd64": "x86_64-linux-gnu-"}[t.arch]
+	a, err := arch.Get(t.arch)
+	if err != nil {
+		return ""
+	}
+	return a.Triplet + "-"
 }
 
 // A tool is a program or header and the Debian package that has it.
@@ -45,8 +51,8 @@ func (t toolchain) programs() []tool {
 		{"tar", "tar"}, {"xz", "xz-utils"}, {"gzip", "gzip"},
 	}
 	if p := t.prefix(); p != "" {
-		debianArch := map[string]string{"arm64": "aarch64-linux-gnu", "amd64": "x86-64-linux-gnu"}[t.arch]
-		tools = append(tools, tool{p + "gcc", "gcc-" + debianArch}, tool{p + "ld", "binutils-" + debianArch})
+		target := strings.ReplaceAll(strings.TrimSuffix(p, "-"), "_", "-") // as Debian's packages have it
+		tools = append(tools, tool{p + "gcc", "gcc-" + target}, tool{p + "ld", "binutils-" + target})
 	}
 	return tools
 }
@@ -54,7 +60,7 @@ func (t toolchain) programs() []tool {
 // headers returns what programs that the build compiles for itself include.
 func (t toolchain) headers() []tool {
 	headers := []tool{{"stdlib.h", "libc6-dev"}}
-	if t.arch == "amd64" { // objtool
+	if t.arch == arch.AMD64 { // objtool
 		headers = append(headers, tool{"gelf.h", "libelf-dev"})
 	}
 	return headers

@@ -15,6 +15,8 @@ import (
 	"github.com/klauspost/compress/flate"
 
 	"github.com/sovereign-sql/sov/assets"
+	"github.com/sovereign-sql/sov/internal/arch"
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 )
 
@@ -33,6 +35,10 @@ var written = time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC)
 // Write writes the module of an artifact: the scripts, sov-runner, and those of the artifact's files that a slot holds.
 // scratch is a folder for what is compressed before its size is known. The same content makes the same bytes.
 func Write(ctx context.Context, w io.Writer, m *manifest.Manifest, files []manifest.File, open Source, scratch string) error {
+	target, err := arch.Get(m.Arch)
+	if err != nil {
+		return err
+	}
 	z := zip.NewWriter(w)
 	a := &archive{ctx, z, scratch}
 	for _, f := range []struct{ name, asset string }{
@@ -49,16 +55,16 @@ func Write(ctx context.Context, w io.Writer, m *manifest.Manifest, files []manif
 	}
 	for _, f := range []struct{ name, text string }{
 		{"META-INF/com/google/android/updater-script", "#MAGISK\n"}, // by which Magisk knows a module
-		{"module.prop", properties(m)},
+		{"module.prop", properties(m, target)},
 	} {
 		if err := a.add(f.name, 0o644, strings.NewReader(f.text)); err != nil {
 			return err
 		}
 	}
-	if err := a.copy("sov-runner", 0o755, "sov-runner", open); err != nil {
+	if err := a.copy(artifact.RunnerFile, 0o755, artifact.RunnerFile, open); err != nil {
 		return err
 	}
-	for _, f := range append([]manifest.File{{Name: manifest.Name}}, files...) {
+	for _, f := range append([]manifest.File{{Name: artifact.ManifestFile}}, files...) {
 		if err := a.copy(ArtifactFolder+"/"+f.Name, 0o644, f.Name, open); err != nil {
 			return err
 		}
@@ -66,18 +72,15 @@ func Write(ctx context.Context, w io.Writer, m *manifest.Manifest, files []manif
 	return z.Close()
 }
 
-// architectures are what root managers call them.
-var architectures = map[string]string{"arm64": "arm64", "amd64": "x64"}
-
 // properties is module.prop: what the root manager shows of it. sovArch is customize.sh's.
-func properties(m *manifest.Manifest) string {
+func properties(m *manifest.Manifest, target arch.Arch) string {
 	description := m.Description
 	if description == "" {
 		description = "a virtual machine"
 	}
 	line := func(s string) string { return strings.Join(strings.Fields(s), " ") }
 	return fmt.Sprintf("id=sov-%s\nname=sov: %s\nversion=%s\nversionCode=%d\nauthor=sov\ndescription=%s\nsovArch=%s\n",
-		m.Name, m.Name, line(m.Version), versionCode(m.Version), line(description), architectures[m.Arch])
+		m.Name, m.Name, line(m.Version), versionCode(m.Version), line(description), target.Installer)
 }
 
 // versionCode is the number that a version begins with, by which root managers tell a newer one; 1 where it begins with none.

@@ -11,8 +11,8 @@ import (
 	"io/fs"
 
 	"github.com/sovereign-sql/sov/assets"
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/installed"
-	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/bundle"
 	"github.com/sovereign-sql/sov/stages/output"
@@ -20,9 +20,6 @@ import (
 
 // Name is the stage's name, and what --format calls it.
 const Name = "module"
-
-// File is what a machine's module is called.
-func File(machine string) string { return "sov-" + machine + ".zip" }
 
 // New returns the stage.
 func New() pipeline.Stage { return &stage{} }
@@ -46,7 +43,7 @@ func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 
 func (s *stage) Run(ctx context.Context, j *pipeline.Job) error {
 	var texts [2][]byte
-	for i, name := range []string{manifest.Name, installed.SpecFile} {
+	for i, name := range []string{artifact.ManifestFile, artifact.SpecFile} {
 		var err error
 		if texts[i], err = j.ReadFile(bundle.Name, name); err != nil {
 			return err
@@ -60,7 +57,7 @@ func (s *stage) Run(ctx context.Context, j *pipeline.Job) error {
 	if err != nil {
 		return err
 	}
-	w, err := j.Create(File(a.Manifest.Name))
+	w, err := j.Create(artifact.ModuleFile(a.Manifest.Name))
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sovereign-sql/sov/internal/arch"
 	"github.com/sovereign-sql/sov/internal/artifact/installed"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/testkit/artifacttest"
@@ -94,7 +95,7 @@ func TestWrite(t *testing.T) {
 
 func TestProperties(t *testing.T) {
 	for version, code := range map[string]string{"1": "1", "v2.4": "2", "main": "1", "17-1": "17", "99999999999999": "999999999", "0": "1"} {
-		text := properties(&manifest.Manifest{Name: "sql", Version: version, Description: "two\nlines", Arch: "arm64"})
+		text := properties(&manifest.Manifest{Name: "sql", Version: version, Description: "two\nlines", Arch: "arm64"}, arch.Arch{Installer: "arm64"})
 		if !strings.Contains(text, "\nversionCode="+code+"\n") || !strings.Contains(text, "\ndescription=two lines\n") || !strings.HasSuffix(text, "\nsovArch=arm64\n") {
 			t.Errorf("%s: %s", version, text)
 		}

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/sovereign-sql/sov/internal/arch"
 	"github.com/sovereign-sql/sov/internal/contract/lock"
 	"github.com/sovereign-sql/sov/internal/fetch"
 	"github.com/sovereign-sql/sov/internal/image/apk"
@@ -171,12 +172,10 @@ func Locate(repository, arch, file string) string {
 }
 
 // AlpineArch returns Alpine's name of an architecture.
-func AlpineArch(arch string) string {
-	switch arch {
-	case "arm64":
-		return "aarch64"
-	case "amd64":
-		return "x86_64"
+func AlpineArch(name string) string {
+	a, err := arch.Get(name)
+	if err != nil {
+		return name
 	}
-	return arch
+	return a.Alpine
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 )
 
@@ -88,10 +89,6 @@ func render(template string, values map[string]string) string {
 	return b.String()
 }
 
-// tailnet are the addresses that Tailscale gives to nodes: the shared address
-// space of RFC 6598, and Tailscale's unique local prefix.
-var tailnet = []netip.Prefix{netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("fd7a:115c:a1e0::/48")}
-
 // hba is pg_hba.conf: who may connect, from where, and how they prove it.
 func hba(r *recipe.Recipe) (string, error) {
 	var b strings.Builder
@@ -114,7 +111,7 @@ func hba(r *recipe.Recipe) (string, error) {
 func expand(network string, n recipe.Network) ([]netip.Prefix, error) {
 	switch network {
 	case recipe.NetworkTailnet:
-		return tailnet, nil
+		return []netip.Prefix{guestspec.Tailnet4, guestspec.Tailnet6}, nil
 	case recipe.NetworkTAP:
 		network = n.Host
 	}

@@ -96,7 +96,7 @@ func (s *stage) fill(b *overlay.Builder, server *Server) error {
 	b.File(hbaFile, 0o644, []byte(access))
 	b.File(identFile, 0o644, []byte(ident(s.Recipe.Postgres.User)))
 	b.Directory(guestspec.ServicesDir, 0o755, 0, 0)
-	b.File(guestspec.ServicesDir+"/"+Name+".json", 0o644, description)
+	b.File(guestspec.ServicesDir+"/"+guestspec.ServicePostgres+".json", 0o644, description)
 	return nil
 }
 
@@ -110,7 +110,7 @@ func (s *stage) service(server *Server) (guestspec.Service, error) {
 	socket := fmt.Sprintf("%s/.s.PGSQL.%d", socketDir, p.Port)
 	prepare := []string{guestinit.ProgramPath, "postgres-prepare", "--user=" + p.User, "--data=" + p.Data, "--bin=" + server.Dir, "--"}
 	return guestspec.Service{
-		Name: Name,
+		Name: guestspec.ServicePostgres,
 		Command: []string{server.Dir + "/postgres", "-D", p.Data, "-c", "config_file=" + configFile,
 			// Above postgresql.auto.conf, which ALTER SYSTEM writes.
 			"-c", "fsync=on"},

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sovereign-sql/sov/internal/arch"
 	"github.com/sovereign-sql/sov/internal/contract/lock"
 	"github.com/sovereign-sql/sov/internal/contract/offline"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
@@ -45,8 +46,8 @@ func Open(ctx context.Context, o Options) (_ *Resolver, err error) {
 	if o.Recipe == nil {
 		return nil, errors.New("resolve: a recipe is required")
 	}
-	if o.Arch != "arm64" && o.Arch != "amd64" {
-		return nil, fmt.Errorf("architecture %q: must be arm64 or amd64", o.Arch)
+	if _, err := arch.Get(o.Arch); err != nil {
+		return nil, err
 	}
 	for _, repository := range o.Repositories {
 		if err := recipe.CheckRepository(repository); err != nil {

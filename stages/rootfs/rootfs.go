@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"syscall"
 
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/internal/image/ext4"
 	"github.com/sovereign-sql/sov/internal/image/tree"
@@ -20,11 +21,8 @@ import (
 // Name is the stage's name.
 const Name = "rootfs"
 
-// Names of the outputs.
-const (
-	ImageFile = "rootfs.img"
-	StatsFile = "rootfs.json" // an Info
-)
+// StatsFile is the output beside artifact.RootfsFile: an Info.
+const StatsFile = "rootfs.json"
 
 // version is part of the key. It is raised when the same tree comes to another
 // image, be it by a change of package ext4; the tests notice when it does.
@@ -74,7 +72,7 @@ func (s *stage) Run(ctx context.Context, j *pipeline.Job) error {
 	if err != nil {
 		return err
 	}
-	w, err := j.Create(ImageFile)
+	w, err := j.Create(artifact.RootfsFile)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/internal/image/tree"
 )
@@ -30,7 +31,7 @@ func TestFreeRoom(t *testing.T) {
 	}
 	for _, free := range []recipe.Size{0, 64 * recipe.KiB, 100 * recipe.MiB, 3 * recipe.GiB} {
 		t.Run(free.String(), func(t *testing.T) {
-			f, err := os.Create(filepath.Join(t.TempDir(), ImageFile))
+			f, err := os.Create(filepath.Join(t.TempDir(), artifact.RootfsFile))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -77,7 +78,7 @@ func TestVersion(t *testing.T) {
 	if err := root.Link("usr/bin/a", "usr/bin/c"); err != nil {
 		t.Fatal(err)
 	}
-	f, err := os.Create(filepath.Join(t.TempDir(), ImageFile))
+	f, err := os.Create(filepath.Join(t.TempDir(), artifact.RootfsFile))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,15 +4,13 @@ package runner
 import (
 	"context"
 
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/output"
 )
 
 // Name is the stage's name.
 const Name = "runner"
-
-// File is the program's name in the artifact, and the stage's only output.
-const File = "sov-runner"
 
 // Options say what the program is.
 type Options struct {
@@ -34,6 +32,6 @@ func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 }
 
 func (s *stage) Run(_ context.Context, j *pipeline.Job) error {
-	_, err := j.Write(File, s.Program)
+	_, err := j.Write(artifact.RunnerFile, s.Program)
 	return err
 }

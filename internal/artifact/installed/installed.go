@@ -13,16 +13,13 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 )
 
-const (
-	// SpecFile is the file that says what a machine needs, see package vmspec.
-	SpecFile = "vm.json"
-	// MaxText bounds manifest.json and vm.json, in bytes.
-	MaxText = 4 << 20
-)
+// MaxText bounds manifest.json and vm.json, in bytes.
+const MaxText = 4 << 20
 
 // Files returns which of an artifact's files a slot holds, beside manifest.json: vm.json, and what that names. It checks that
 // the two belong together.
@@ -30,7 +27,7 @@ func Files(m *manifest.Manifest, spec *vmspec.Spec) ([]manifest.File, error) {
 	if m.Name != spec.Name || m.Arch != spec.Arch {
 		return nil, fmt.Errorf("manifest.json is of %s for %s, vm.json of %s for %s", m.Name, m.Arch, spec.Name, spec.Arch)
 	}
-	names := []string{SpecFile, spec.Kernel}
+	names := []string{artifact.SpecFile, spec.Kernel}
 	for _, d := range spec.Disks {
 		if d.Role == vmspec.RoleRootfs {
 			names = append(names, d.File)
@@ -72,7 +69,7 @@ func Parse(manifestText, specText []byte) (*Artifact, error) {
 	if a.Files, err = Files(a.Manifest, a.Spec); err != nil {
 		return nil, err
 	}
-	if f, _ := a.Manifest.File(SpecFile); manifest.Describe(SpecFile, specText) != f {
+	if f, _ := a.Manifest.File(artifact.SpecFile); manifest.Describe(artifact.SpecFile, specText) != f {
 		return nil, errors.New("vm.json is not the one that manifest.json lists")
 	}
 	return a, nil
@@ -83,7 +80,7 @@ func Parse(manifestText, specText []byte) (*Artifact, error) {
 func Streamed(a *Artifact) []manifest.File {
 	var out []manifest.File
 	for _, f := range a.Files {
-		if f.Name != SpecFile {
+		if f.Name != artifact.SpecFile {
 			out = append(out, f)
 		}
 	}
@@ -92,11 +89,11 @@ func Streamed(a *Artifact) []manifest.File {
 
 // Load reads the artifact in a folder. It looks at the sizes of its files, not into them; see Verify.
 func Load(dir string) (*Artifact, error) {
-	manifestText, err := ReadFile(filepath.Join(dir, manifest.Name))
+	manifestText, err := ReadFile(filepath.Join(dir, artifact.ManifestFile))
 	if err != nil {
 		return nil, err
 	}
-	specText, err := ReadFile(filepath.Join(dir, SpecFile))
+	specText, err := ReadFile(filepath.Join(dir, artifact.SpecFile))
 	if err != nil {
 		return nil, err
 	}

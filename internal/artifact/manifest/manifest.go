@@ -15,18 +15,12 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/sovereign-sql/sov/internal/artifact"
 )
 
 // Format is the version written and read.
 const Format = 1
-
-// Names of the files that the list of files leaves out: a file cannot hold its
-// own digest, nor that of a file which holds its.
-const (
-	Name       = "manifest.json"   // the manifest
-	Sums       = "SHA256SUMS"      // what sha256sum -c reads: all files, the manifest and the provenance too
-	Provenance = "provenance.json" // see package provenance
-)
 
 // A Manifest is the content of manifest.json.
 type Manifest struct {
@@ -74,7 +68,7 @@ func (m *Manifest) Encode() ([]byte, error) {
 	e.SetEscapeHTML(false) // ">" is common in package constraints
 	e.SetIndent("", "  ")
 	if err := e.Encode(m); err != nil {
-		return nil, fmt.Errorf("encode %s: %w", Name, err)
+		return nil, fmt.Errorf("encode %s: %w", artifact.ManifestFile, err)
 	}
 	return b.Bytes(), nil
 }
@@ -85,10 +79,10 @@ func Decode(src []byte) (*Manifest, error) {
 	d := json.NewDecoder(bytes.NewReader(src))
 	m := &Manifest{}
 	if err := d.Decode(m); err != nil {
-		return nil, fmt.Errorf("decode %s: %w", Name, err)
+		return nil, fmt.Errorf("decode %s: %w", artifact.ManifestFile, err)
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return nil, fmt.Errorf("decode %s: text after the object", Name)
+		return nil, fmt.Errorf("decode %s: text after the object", artifact.ManifestFile)
 	}
 	if err := m.validate(); err != nil {
 		return nil, err
@@ -103,7 +97,7 @@ func (m *Manifest) validate() error {
 	}
 	last := ""
 	for _, f := range m.Files {
-		if path.Base(f.Name) != f.Name || f.Name == "" || f.Name == "." || f.Name == ".." || strings.ContainsAny(f.Name, "\n\\") || f.Name == Name || f.Name == Sums || f.Name == Provenance {
+		if path.Base(f.Name) != f.Name || f.Name == "" || f.Name == "." || f.Name == ".." || strings.ContainsAny(f.Name, "\n\\") || f.Name == artifact.ManifestFile || f.Name == artifact.SumsFile || f.Name == artifact.ProvenanceFile {
 			faults = append(faults, fmt.Errorf("file %q is not the name of a file beside the manifest", f.Name))
 		}
 		if f.Name <= last {
@@ -115,7 +109,7 @@ func (m *Manifest) validate() error {
 		last = f.Name
 	}
 	if len(faults) > 0 {
-		return fmt.Errorf("%s: %w", Name, errors.Join(faults...))
+		return fmt.Errorf("%s: %w", artifact.ManifestFile, errors.Join(faults...))
 	}
 	return nil
 }

@@ -10,10 +10,12 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/sovereign-sql/sov/internal/artifact"
 )
 
 // artifact writes a directory with two files, their manifest and SHA256SUMS.
-func artifact(t *testing.T) (dir string, m *Manifest) {
+func makeArtifact(t *testing.T) (dir string, m *Manifest) {
 	t.Helper()
 	dir = t.TempDir()
 	contents := map[string][]byte{"kernel": []byte("not a kernel"), "rootfs.img": bytes.Repeat([]byte("x"), 3<<20)}
@@ -27,8 +29,8 @@ func artifact(t *testing.T) (dir string, m *Manifest) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	write(t, dir, Name, text)
-	write(t, dir, Sums, SumsFile(append([]File{Describe(Name, text)}, m.Files...)))
+	write(t, dir, artifact.ManifestFile, text)
+	write(t, dir, artifact.SumsFile, SumsFile(append([]File{Describe(artifact.ManifestFile, text)}, m.Files...)))
 	return dir, m
 }
 
@@ -40,7 +42,7 @@ func write(t *testing.T, dir, name string, content []byte) {
 }
 
 func TestLoad(t *testing.T) {
-	dir, want := artifact(t)
+	dir, want := makeArtifact(t)
 	got, err := Load(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -57,8 +59,8 @@ func TestSumsAreWhatCoreutilsReads(t *testing.T) {
 	if _, err := exec.LookPath("sha256sum"); err != nil {
 		t.Skip("sha256sum is not installed")
 	}
-	dir, _ := artifact(t)
-	c := exec.Command("sha256sum", "--check", "--strict", Sums)
+	dir, _ := makeArtifact(t)
+	c := exec.Command("sha256sum", "--check", "--strict", artifact.SumsFile)
 	c.Dir = dir
 	if out, err := c.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
@@ -80,12 +82,12 @@ func TestVerify(t *testing.T) {
 			os.Rename(filepath.Join(dir, "kernel"), filepath.Join(dir, "elsewhere"))
 			os.Symlink("elsewhere", filepath.Join(dir, "kernel"))
 		}, []string{"kernel: is not a regular file"}},
-		{"other sums", func(t *testing.T, dir string) { write(t, dir, Sums, []byte("x")) }, []string{"SHA256SUMS: does not agree"}},
-		{"no sums", func(t *testing.T, dir string) { os.Remove(filepath.Join(dir, Sums)) }, []string{"SHA256SUMS: is missing"}},
+		{"other sums", func(t *testing.T, dir string) { write(t, dir, artifact.SumsFile, []byte("x")) }, []string{"SHA256SUMS: does not agree"}},
+		{"no sums", func(t *testing.T, dir string) { os.Remove(filepath.Join(dir, artifact.SumsFile)) }, []string{"SHA256SUMS: is missing"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			dir, _ := artifact(t)
+			dir, _ := makeArtifact(t)
 			tt.spoil(t, dir)
 			problems, err := Verify(context.Background(), dir)
 			if err != nil {
@@ -107,7 +109,7 @@ func TestDecodeRefuses(t *testing.T) {
 	good := File{Name: "a", SHA256: strings.Repeat("0", 64)}
 	for name, files := range map[string][]File{
 		"path":    {{Name: "../a", SHA256: good.SHA256}},
-		"itself":  {{Name: Name, SHA256: good.SHA256}},
+		"itself":  {{Name: artifact.ManifestFile, SHA256: good.SHA256}},
 		"twice":   {good, good},
 		"no hash": {{Name: "a", SHA256: "00"}},
 		"size":    {{Name: "a", SHA256: good.SHA256, Size: -1}},

@@ -10,6 +10,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/sovereign-sql/sov/internal/artifact"
 )
 
 // maxManifest bounds what Load reads. A manifest is some ten KiB.
@@ -25,7 +27,7 @@ func (p Problem) String() string { return p.File + ": " + p.What }
 
 // Load reads the manifest of an artifact's directory.
 func Load(dir string) (*Manifest, error) {
-	b, err := readFile(filepath.Join(dir, Name))
+	b, err := readFile(filepath.Join(dir, artifact.ManifestFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s is not a built artifact: %w", dir, err)
 	}
@@ -55,10 +57,10 @@ func Verify(ctx context.Context, dir string) ([]Problem, error) {
 	}
 	what, err := compareSums(dir, m)
 	if err != nil {
-		return problems, fmt.Errorf("verify %s: %w", Sums, err)
+		return problems, fmt.Errorf("verify %s: %w", artifact.SumsFile, err)
 	}
 	if what != "" {
-		problems = append(problems, Problem{Sums, what})
+		problems = append(problems, Problem{artifact.SumsFile, what})
 	}
 	return problems, nil
 }
@@ -87,7 +89,7 @@ func compare(ctx context.Context, path string, want File) (string, error) {
 }
 
 func compareSums(dir string, m *Manifest) (string, error) {
-	got, err := readFile(filepath.Join(dir, Sums))
+	got, err := readFile(filepath.Join(dir, artifact.SumsFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return "is missing", nil
 	}
@@ -95,9 +97,9 @@ func compareSums(dir string, m *Manifest) (string, error) {
 		return "", err
 	}
 	listed := append([]File{}, m.Files...)
-	for _, name := range []string{Name, Provenance} {
+	for _, name := range []string{artifact.ManifestFile, artifact.ProvenanceFile} {
 		raw, err := readFile(filepath.Join(dir, name))
-		if name == Provenance && errors.Is(err, fs.ErrNotExist) {
+		if name == artifact.ProvenanceFile && errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {

@@ -21,13 +21,8 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
-)
-
-// Names of the files in an artifact's directory.
-const (
-	Name   = manifest.Provenance    // the statement
-	Signed = "provenance.dsse.json" // the statement in a DSSE envelope
 )
 
 // Identifiers that the specifications, or this program, have fixed.
@@ -131,7 +126,7 @@ func (s *Statement) Encode() ([]byte, error) {
 	e.SetEscapeHTML(false) // ">" is common in package constraints
 	e.SetIndent("", "  ")
 	if err := e.Encode(s); err != nil {
-		return nil, fmt.Errorf("encode %s: %w", Name, err)
+		return nil, fmt.Errorf("encode %s: %w", artifact.ProvenanceFile, err)
 	}
 	return b.Bytes(), nil
 }
@@ -142,13 +137,13 @@ func Decode(src []byte) (*Statement, error) {
 	d := json.NewDecoder(bytes.NewReader(src))
 	s := &Statement{}
 	if err := d.Decode(s); err != nil {
-		return nil, fmt.Errorf("decode %s: %w", Name, err)
+		return nil, fmt.Errorf("decode %s: %w", artifact.ProvenanceFile, err)
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return nil, fmt.Errorf("decode %s: text after the object", Name)
+		return nil, fmt.Errorf("decode %s: text after the object", artifact.ProvenanceFile)
 	}
 	if err := s.validate(); err != nil {
-		return nil, fmt.Errorf("%s: %w", Name, err)
+		return nil, fmt.Errorf("%s: %w", artifact.ProvenanceFile, err)
 	}
 	return s, nil
 }
@@ -184,15 +179,15 @@ func (s *Statement) Check(files []manifest.File) []manifest.Problem {
 	for _, f := range files {
 		switch sum, ok := said[f.Name]; {
 		case !ok:
-			problems = append(problems, manifest.Problem{File: f.Name, What: "is not among the subjects of " + Name})
+			problems = append(problems, manifest.Problem{File: f.Name, What: "is not among the subjects of " + artifact.ProvenanceFile})
 		case sum != f.SHA256:
-			problems = append(problems, manifest.Problem{File: f.Name, What: fmt.Sprintf("has SHA-256 %s, %s says %s", f.SHA256, Name, sum)})
+			problems = append(problems, manifest.Problem{File: f.Name, What: fmt.Sprintf("has SHA-256 %s, %s says %s", f.SHA256, artifact.ProvenanceFile, sum)})
 		}
 		delete(said, f.Name)
 	}
 	for _, f := range s.Subject {
 		if _, ok := said[f.Name]; ok {
-			problems = append(problems, manifest.Problem{File: f.Name, What: "is a subject of " + Name + " and not in the manifest"})
+			problems = append(problems, manifest.Problem{File: f.Name, What: "is a subject of " + artifact.ProvenanceFile + " and not in the manifest"})
 		}
 	}
 	return problems

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 )
@@ -33,7 +34,7 @@ func example(subjects []manifest.File) *Statement {
 }
 
 // artifact writes a small one, unsigned.
-func artifact(t testing.TB) string {
+func makeArtifact(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
 	put := func(name string, content []byte) manifest.File {
@@ -48,12 +49,12 @@ func artifact(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files = slices.Insert(slices.Clone(files), 1, put(manifest.Name, text))
+	files = slices.Insert(slices.Clone(files), 1, put(artifact.ManifestFile, text))
 	statement, err := example(files).Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
-	put(manifest.Sums, manifest.SumsFile(append(files, put(Name, statement))))
+	put(artifact.SumsFile, manifest.SumsFile(append(files, put(artifact.ProvenanceFile, statement))))
 	return dir
 }
 
@@ -79,7 +80,7 @@ func faults(t *testing.T, dir string, key dsse.PublicKey) []string {
 }
 
 func TestSignVerify(t *testing.T) {
-	dir, key := artifact(t), testKey(t, 1)
+	dir, key := makeArtifact(t), testKey(t, 1)
 	if got := faults(t, dir, nil); len(got) > 0 {
 		t.Errorf("unsigned, without a key: %q", got)
 	}
@@ -93,7 +94,7 @@ func TestSignVerify(t *testing.T) {
 		}
 	}
 	after := contents(t, dir)
-	delete(after, Signed)
+	delete(after, artifact.SignedFile)
 	if diff := cmp.Diff(before, after); diff != "" {
 		t.Errorf("signing changed more than the envelope:\n%s", diff)
 	}
@@ -128,7 +129,7 @@ func contents(t *testing.T, dir string) map[string]string {
 // TestFlippedBits flips a bit in every fifth byte of each file of a signed
 // artifact, and removes each file. Package dsse tries every bit of an envelope.
 func TestFlippedBits(t *testing.T) {
-	dir, key := artifact(t), testKey(t, 1)
+	dir, key := makeArtifact(t), testKey(t, 1)
 	if _, err := Sign(dir, key); err != nil {
 		t.Fatal(err)
 	}
@@ -160,20 +161,20 @@ func TestFlippedBits(t *testing.T) {
 // every file says so, but for the signature.
 func TestForged(t *testing.T) {
 	key := testKey(t, 1)
-	dir, other := artifact(t), artifact(t)
+	dir, other := makeArtifact(t), makeArtifact(t)
 	if _, err := Sign(dir, key); err != nil {
 		t.Fatal(err)
 	}
 	forged := contents(t, other)
-	delete(forged, manifest.Sums)
-	envelope, err := os.ReadFile(filepath.Join(dir, Signed))
+	delete(forged, artifact.SumsFile)
+	envelope, err := os.ReadFile(filepath.Join(dir, artifact.SignedFile))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(other, Signed), envelope, 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(other, artifact.SignedFile), envelope, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	statement, err := Decode([]byte(forged[Name]))
+	statement, err := Decode([]byte(forged[artifact.ProvenanceFile]))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +183,7 @@ func TestForged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(other, Name), text, 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(other, artifact.ProvenanceFile), text, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	v, err := Verify(other, key.Public())

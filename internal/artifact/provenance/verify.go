@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/durable"
@@ -32,13 +33,13 @@ type Verdict struct {
 // not there is passed over. The files themselves are for manifest.Verify.
 func Verify(dir string, key dsse.PublicKey) (*Verdict, error) {
 	v := &Verdict{}
-	text, err := readFile(dir, Name)
+	text, err := readFile(dir, artifact.ProvenanceFile)
 	if err != nil {
 		return nil, err
 	}
 	if text == nil {
 		if key != nil {
-			v.found(Name, "is missing")
+			v.found(artifact.ProvenanceFile, "is missing")
 		}
 		return v, nil
 	}
@@ -55,29 +56,29 @@ func (v *Verdict) found(file, format string, args ...any) {
 func (v *Verdict) statement(dir string, text []byte) error {
 	s, err := Decode(text)
 	if err != nil {
-		v.found(Name, "%v", err)
+		v.found(artifact.ProvenanceFile, "%v", err)
 		return nil
 	}
 	m, err := manifest.Load(dir)
 	if err != nil {
 		return err
 	}
-	raw, err := readFile(dir, manifest.Name)
+	raw, err := readFile(dir, artifact.ManifestFile)
 	if err != nil {
 		return err
 	}
-	v.Problems = append(v.Problems, s.Check(append([]manifest.File{manifest.Describe(manifest.Name, raw)}, m.Files...))...)
+	v.Problems = append(v.Problems, s.Check(append([]manifest.File{manifest.Describe(artifact.ManifestFile, raw)}, m.Files...))...)
 	return nil
 }
 
 func (v *Verdict) envelope(dir string, text []byte, key dsse.PublicKey) error {
-	file, err := readFile(dir, Signed)
+	file, err := readFile(dir, artifact.SignedFile)
 	if err != nil {
 		return err
 	}
 	if file == nil {
 		if key != nil {
-			v.found(Signed, "is missing: the artifact is not signed")
+			v.found(artifact.SignedFile, "is missing: the artifact is not signed")
 		}
 		return nil
 	}
@@ -90,9 +91,9 @@ func (v *Verdict) envelope(dir string, text []byte, key dsse.PublicKey) error {
 	}
 	switch {
 	case err != nil:
-		v.found(Signed, "%v", err)
+		v.found(artifact.SignedFile, "%v", err)
 	case !bytes.Equal(payload, text):
-		v.found(Signed, "is about another statement than %s", Name)
+		v.found(artifact.SignedFile, "is about another statement than %s", artifact.ProvenanceFile)
 	default:
 		v.Proven = key != nil
 	}
@@ -124,9 +125,9 @@ func readFile(dir, name string) ([]byte, error) {
 // signed has been compared with the artifact's files before: the caller has
 // built it just now, or has called manifest.Verify and Verify.
 func Sign(dir string, key dsse.PrivateKey) (changed bool, err error) {
-	text, err := readFile(dir, Name)
+	text, err := readFile(dir, artifact.ProvenanceFile)
 	if err == nil && text == nil {
-		err = fmt.Errorf("%s has no %s: build it again with this sov", dir, Name)
+		err = fmt.Errorf("%s has no %s: build it again with this sov", dir, artifact.ProvenanceFile)
 	}
 	if err != nil {
 		return false, err
@@ -135,10 +136,10 @@ func Sign(dir string, key dsse.PrivateKey) (changed bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if old, err := readFile(dir, Signed); err == nil && bytes.Equal(old, envelope) {
+	if old, err := readFile(dir, artifact.SignedFile); err == nil && bytes.Equal(old, envelope) {
 		return false, nil
 	}
-	if err := durable.WriteFile(filepath.Join(dir, Signed), envelope, 0o644); err != nil {
+	if err := durable.WriteFile(filepath.Join(dir, artifact.SignedFile), envelope, 0o644); err != nil {
 		return false, fmt.Errorf("sign %s: %w", dir, err)
 	}
 	return true, nil

@@ -16,11 +16,12 @@ import (
 	"io"
 	"net/netip"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/sovereign-sql/sov/internal/arch"
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
@@ -168,8 +169,10 @@ func (s *Spec) Validate() error {
 		}
 	}
 	require(s.Format == Format, "format is %d, this program reads %d", s.Format, Format)
-	require(ValidName(s.Name), "name %q is not up to 32 lower-case letters, digits and hyphens", s.Name)
-	require(s.Arch == "arm64" || s.Arch == "amd64", "arch %q is neither arm64 nor amd64", s.Arch)
+	if err := artifact.CheckName(s.Name); err != nil {
+		faults = append(faults, fmt.Errorf("name %w", err))
+	}
+	require(arch.Valid(s.Arch), "arch %q: must be %s", s.Arch, arch.Allowed())
 	require(isFileName(s.Kernel), "kernel %q is not the name of a file beside vm.json", s.Kernel)
 	for _, p := range s.Parameters {
 		require(p != "" && !strings.ContainsAny(p, " \t\n\""), "kernel parameter %q has spaces or quotes", p)
@@ -197,8 +200,8 @@ func (s *Spec) Validate() error {
 
 func (n Network) faults() []error {
 	var faults []error
-	if n.TAP == "" || len(n.TAP) > 15 {
-		faults = append(faults, fmt.Errorf("network.tap %q is not an interface name of 1 to 15 bytes", n.TAP))
+	if err := artifact.CheckInterface(n.TAP); err != nil {
+		faults = append(faults, fmt.Errorf("network.tap: %w", err))
 	}
 	if !n.Host.IsValid() || !n.Guest.IsValid() || n.Host.Masked() != n.Guest.Masked() || n.Host == n.Guest {
 		faults = append(faults, fmt.Errorf("network.host %s and network.guest %s are not two addresses of one subnet", n.Host, n.Guest))
@@ -207,8 +210,8 @@ func (n Network) faults() []error {
 		faults = append(faults, fmt.Errorf("network.routing %q is neither %s nor %s", n.Routing, MainFirst, Scoped))
 	}
 	for _, peer := range n.Peers {
-		if !ValidName(peer) {
-			faults = append(faults, fmt.Errorf("network.peers: %q is no name of a machine", peer))
+		if err := artifact.CheckName(peer); err != nil {
+			faults = append(faults, fmt.Errorf("network.peers: %w", err))
 		}
 	}
 	if n.MTU < 1280 || n.MTU > 65521 {
@@ -216,11 +219,6 @@ func (n Network) faults() []error {
 	}
 	return faults
 }
-
-// ValidName reports whether name can be a machine's: it names folders, chains and interfaces.
-func ValidName(name string) bool { return nameForm.MatchString(name) }
-
-var nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
 
 // isFileName reports whether name stays in its directory.
 func isFileName(name string) bool {

@@ -58,7 +58,7 @@ func TestParseFaults(t *testing.T) {
 		{"checksum", "Q1abc=", "abc", "neither a Q1 nor a Q2 checksum"},
 		{"kernel", "cdcd", "xyz", "is not 64 hexadecimal digits"},
 		{"twice", `"postgresql17"`, `"musl"`, `package "musl" is listed twice`},
-		{"arch", `"arm64"`, `"mips"`, "neither arm64 nor amd64"},
+		{"arch", `"arm64"`, `"mips"`, "must be arm64 or amd64"},
 		{"merge conflict", "version: 1\n", "<<<<<<< HEAD\nversion: 1\n", "sov.lock:"},
 	}
 	var f File

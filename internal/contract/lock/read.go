@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/sovereign-sql/sov/internal/arch"
 	"github.com/sovereign-sql/sov/internal/strictyaml"
 )
 
@@ -61,7 +62,7 @@ func (c checker) require(ok bool, path, format string, args ...any) {
 
 func (c checker) entry(at string, e Entry) {
 	c.require(e.Recipe != "", at+".recipe", "is missing")
-	c.require(e.Arch == "arm64" || e.Arch == "amd64", at+".arch", "%q is neither arm64 nor amd64", e.Arch)
+	c.require(arch.Valid(e.Arch), at+".arch", "%q: must be %s", e.Arch, arch.Allowed())
 	c.require(e.Image.Reference != "", at+".image", "has no reference")
 	c.require(isSHA256(strings.TrimPrefix(e.Image.Digest, "sha256:")) && strings.HasPrefix(e.Image.Digest, "sha256:"),
 		at+".image.digest", "%q is not sha256: and 64 hexadecimal digits", e.Image.Digest)

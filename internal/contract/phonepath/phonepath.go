@@ -15,10 +15,9 @@
 package phonepath
 
 import (
-	"fmt"
 	"path/filepath"
 
-	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+	"github.com/sovereign-sql/sov/internal/artifact"
 )
 
 // Default is where everything is on a phone.
@@ -32,7 +31,7 @@ func (r Root) path(parts ...string) string {
 }
 
 // Runner is the program on the phone.
-func (r Root) Runner() string { return r.path("bin", "sov-runner") }
+func (r Root) Runner() string { return r.path("bin", artifact.RunnerFile) }
 
 // Settings is the runner's settings file.
 func (r Root) Settings() string { return r.path("settings.json") }
@@ -42,8 +41,8 @@ func (r Root) Ledger() string { return r.path("network.json") }
 
 // VM returns the places of a machine. The name may come from outside: one that is no name of a machine is refused.
 func (r Root) VM(name string) (VM, error) {
-	if !vmspec.ValidName(name) {
-		return VM{}, fmt.Errorf("%q is no name of a machine: up to 32 lower-case letters, digits and hyphens", name)
+	if err := artifact.CheckName(name); err != nil {
+		return VM{}, err
 	}
 	return VM{root: r, Name: name}, nil
 }

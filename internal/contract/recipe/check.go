@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/strictyaml"
 )
@@ -18,16 +19,16 @@ import (
 // Words that Postgres.Networks takes besides prefixes.
 const (
 	NetworkTAP     = "tap"     // the subnet of network.host
-	NetworkTailnet = "tailnet" // 100.64.0.0/10 and fd7a:115c:a1e0::/48
+	NetworkTailnet = "tailnet" // guestspec.Tailnet4 and Tailnet6
 )
 
 var (
-	nameForm      = regexp.MustCompile(`^[a-z][a-z0-9-]{0,30}$`)
-	accountForm   = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}$`)
-	hostnameForm  = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?$`)
-	interfaceForm = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,15}$`)
-	packageForm   = regexp.MustCompile(`^!?[a-zA-Z0-9][a-zA-Z0-9+._:/-]*([<>=~]{1,2}[0-9][a-zA-Z0-9._-]*)?$`)
+	accountForm = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}$`)
+	packageForm = regexp.MustCompile(`^!?[a-zA-Z0-9][a-zA-Z0-9+._:/-]*([<>=~]{1,2}[0-9][a-zA-Z0-9._-]*)?$`)
 )
+
+// maxLabel is the size of s_volume_name in ext4's superblock, in bytes.
+const maxLabel = 16
 
 // mountpoints are where the guest mounts over the root file system, so that
 // what the image holds below them is never seen.
@@ -59,12 +60,19 @@ func (c *checker) require(ok bool, path, format string, args ...any) {
 	}
 }
 
+// check records err, if any, as a fault of the value at path.
+func (c *checker) check(path string, err error) {
+	if err != nil {
+		c.doc.Faultf(path, "%v", err)
+	}
+}
+
 func (c *checker) identity() {
-	c.require(nameForm.MatchString(c.Name), "name", "%q is not a recipe name; use up to 31 lower-case letters, digits and hyphens, a letter first", c.Name)
+	c.check("name", artifact.CheckName(c.Name))
 	c.require(c.Version != "" && plain(c.Version), "version", "must be one line of text")
 	c.require(plain(c.Description), "description", "must be one line of text")
 	c.require(c.Base.Image != "", "base.image", "is missing; name an image, such as docker.io/library/alpine:3.22")
-	c.require(len(c.Rootfs.Label) <= 16, "rootfs.label", "%q is longer than the 16 bytes that ext4 has for it", c.Rootfs.Label)
+	c.require(len(c.Rootfs.Label) <= maxLabel, "rootfs.label", "%q is longer than the %d bytes that ext4 has for it", c.Rootfs.Label, maxLabel)
 }
 
 func (c *checker) packages() {
@@ -163,9 +171,9 @@ func (c *checker) machine() {
 
 func (c *checker) network() {
 	n := c.Network
-	// A host name that is another key's value has been judged there.
-	c.require(n.Hostname == c.Name || hostnameForm.MatchString(n.Hostname), "network.hostname", "%q is not a host name: letters, digits and hyphens, at most 63", n.Hostname)
-	c.require(interfaceForm.MatchString(n.TAP), "network.tap", "%q is not an interface name of at most 15 letters, digits, _ . -", n.TAP)
+	// A host name that follows from another key has been judged there.
+	c.require(n.Hostname == hostnameOf(c.Name) || guestspec.ValidHostname(n.Hostname), "network.hostname", "%q is not a host name: letters, digits and hyphens, at most 63", n.Hostname)
+	c.check("network.tap", artifact.CheckInterface(n.TAP))
 	c.require(n.MTU >= 1280 && n.MTU <= 65521, "network.mtu", "%d is not between 1280 and 65521", n.MTU)
 	host, err := netip.ParsePrefix(n.Host)
 	if err != nil || !host.Addr().Is4() || host.Bits() > 30 || host.Addr() == host.Masked().Addr() {
@@ -192,7 +200,9 @@ func (c *checker) network() {
 	}
 	c.require(n.Routing == RoutingMainFirst || n.Routing == RoutingScoped, "network.routing", "%q is neither %s nor %s", n.Routing, RoutingMainFirst, RoutingScoped)
 	for i, peer := range n.Peers {
-		c.require(nameForm.MatchString(peer) && peer != c.Name, strictyaml.Index("network.peers", i), "%q is not the name of another machine", peer)
+		at := strictyaml.Index("network.peers", i)
+		c.check(at, artifact.CheckName(peer))
+		c.require(peer != c.Name, at, "%q is this machine; name others", peer)
 	}
 }
 

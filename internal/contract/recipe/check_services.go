@@ -5,17 +5,12 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/strictyaml"
 )
 
-// Names that no other service may have where the recipe has these enabled.
-const (
-	ServicePostgres  = "postgres"
-	ServiceTailscale = "tailscale"
-)
-
 func (c *checker) services() {
-	known := map[string]bool{ServicePostgres: c.Postgres.Enabled, ServiceTailscale: c.Tailscale.Enabled}
+	known := map[string]bool{guestspec.ServicePostgres: c.Postgres.Enabled, guestspec.ServiceTailscale: c.Tailscale.Enabled}
 	for i, s := range c.Services {
 		at := strictyaml.Index("services", i)
 		c.require(!known[s.Name], at+".name", "there is another service %q", s.Name)
@@ -33,7 +28,8 @@ func (c *checker) services() {
 }
 
 func (c *checker) service(at string, s Service) {
-	c.require(nameForm.MatchString(s.Name), at+".name", "%q is not a service name; use lower-case letters, digits and hyphens", s.Name)
+	c.require(guestspec.ValidServiceName(s.Name), at+".name",
+		"%q is not the name of a service; use 1 to 32 lower-case letters, digits and hyphens, the first a letter or a digit", s.Name)
 	c.require(s.Name != "init" && s.Name != "kernel", at+".name", "%q is what the log calls the guest's own messages", s.Name)
 	c.require(len(s.Command) > 0 && path.IsAbs(s.Command[0]), at+".command", "must begin with the absolute path of a program")
 	for i, command := range s.Prepare {

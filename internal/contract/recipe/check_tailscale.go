@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"slices"
 
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/strictyaml"
 )
 
@@ -13,8 +14,8 @@ var tagForm = regexp.MustCompile(`^tag:[a-zA-Z][a-zA-Z0-9-]{0,49}$`)
 
 func (c *checker) tailscale() {
 	t := c.Tailscale
-	// A host name that is another key's value has been judged there.
-	c.require(t.Hostname == c.Network.Hostname || hostnameForm.MatchString(t.Hostname), "tailscale.hostname",
+	// A host name that follows from another key has been judged there.
+	c.require(t.Hostname == c.Network.Hostname || guestspec.ValidHostname(t.Hostname), "tailscale.hostname",
 		"%q is not a host name: letters, digits and hyphens, at most 63", t.Hostname)
 	if t.LoginServer != "" {
 		u, err := url.Parse(t.LoginServer)

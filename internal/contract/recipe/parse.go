@@ -1,6 +1,7 @@
 package recipe
 
 import (
+	"strings"
 	"time"
 
 	"github.com/sovereign-sql/sov/internal/strictyaml"
@@ -54,9 +55,9 @@ func defaults() *Recipe {
 
 // complete fills in the values that follow from others.
 func (r *Recipe) complete() {
-	setDefault(&r.Network.Hostname, r.Name)
+	setDefault(&r.Network.Hostname, hostnameOf(r.Name))
 	setDefault(&r.Tailscale.Hostname, r.Network.Hostname)
-	setDefault(&r.Rootfs.Label, r.Name)
+	setDefault(&r.Rootfs.Label, r.Name[:min(len(r.Name), maxLabel)])
 	for i := range r.Postgres.Roles {
 		setDefault(&r.Postgres.Roles[i].Database, r.Postgres.Roles[i].Name)
 	}
@@ -84,6 +85,10 @@ func (r *Recipe) complete() {
 		}
 	}
 }
+
+// hostnameOf is the host name of a machine whose recipe gives none. A DNS label does not end with a hyphen, a
+// machine's name may.
+func hostnameOf(name string) string { return strings.TrimRight(name, "-") }
 
 func setDefault[T comparable](v *T, otherwise T) {
 	var zero T

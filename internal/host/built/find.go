@@ -9,9 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/sovereign-sql/sov/internal/artifact/installed"
-	"github.com/sovereign-sql/sov/internal/artifact/manifest"
-	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/internal/host/localvm"
 	"github.com/sovereign-sql/sov/stages"
@@ -21,13 +19,13 @@ import (
 // recipe, whose artifact goes by the name in the recipe, or the name of a machine that was built
 // into out.
 func Dir(recipe, out, arch string) (string, error) {
-	if _, err := os.Stat(filepath.Join(recipe, installed.SpecFile)); err == nil {
+	if _, err := os.Stat(filepath.Join(recipe, artifact.SpecFile)); err == nil {
 		return recipe, nil
 	}
 	if info, err := os.Stat(recipe); err == nil && info.IsDir() && strings.ContainsRune(recipe, '/') {
 		return "", fmt.Errorf("%s is not a built machine: it has no vm.json: build one with `sov build`", recipe)
 	}
-	if vmspec.ValidName(recipe) {
+	if artifact.ValidName(recipe) {
 		if built, err := os.Stat(filepath.Join(out, recipe)); err == nil && built.IsDir() {
 			return filepath.Join(out, recipe, arch), nil
 		}
@@ -48,7 +46,7 @@ func Dirs(recipe, out string, arches []string, all bool) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		if _, err := os.Stat(filepath.Join(dir, manifest.Name)); errors.Is(err, fs.ErrNotExist) && all {
+		if _, err := os.Stat(filepath.Join(dir, artifact.ManifestFile)); errors.Is(err, fs.ErrNotExist) && all {
 			continue
 		} else if err != nil {
 			return nil, NotBuilt(err)
@@ -66,7 +64,7 @@ func Dirs(recipe, out string, arches []string, all bool) ([]string, error) {
 // Machine returns the name of the machine that an argument means, and its recipe where that is
 // known: the argument is a recipe, or an artifact's folder.
 func Machine(argument string) (string, *recipe.Recipe, error) {
-	if _, err := os.Stat(filepath.Join(argument, installed.SpecFile)); err == nil {
+	if _, err := os.Stat(filepath.Join(argument, artifact.SpecFile)); err == nil {
 		spec, err := localvm.ReadSpec(argument)
 		if err != nil {
 			return "", nil, err

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/image/ext4"
 )
 
@@ -29,9 +30,6 @@ func Files(path string) ([]string, error) {
 	return names, nil
 }
 
-// Rootfs is the root filesystem's image in an out folder.
-const Rootfs = "rootfs.img"
-
 // OpenImage opens an image, or the root filesystem of an out folder.
 func OpenImage(path string) (*ext4.File, error) {
 	info, err := os.Stat(path)
@@ -39,7 +37,7 @@ func OpenImage(path string) (*ext4.File, error) {
 		return nil, NotBuilt(err)
 	}
 	if info.IsDir() {
-		path = filepath.Join(path, Rootfs)
+		path = filepath.Join(path, artifact.RootfsFile)
 	}
 	image, err := ext4.OpenFile(path)
 	return image, NotBuilt(err)

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/image/tree"
 )
@@ -45,7 +46,7 @@ func Artifacts(ctx context.Context, a, b string) (*Report, error) {
 	for _, f := range files {
 		report.Identical = report.Identical && f.Status == Identical
 	}
-	if report.Identical || !slices.ContainsFunc(files, func(f File) bool { return f.Name == built.Rootfs && f.Status == Different }) {
+	if report.Identical || !slices.ContainsFunc(files, func(f File) bool { return f.Name == artifact.RootfsFile && f.Status == Different }) {
 		return report, nil
 	}
 	report.Changes, err = compareImages(ctx, a, b)
@@ -74,7 +75,7 @@ func compareFiles(ctx context.Context, a, b string) ([]File, error) {
 		return nil, fmt.Errorf("%s and %s are not of a kind: compare two folders or two images", a, b)
 	}
 	if namesA == nil {
-		f, err := compareFile(ctx, built.Rootfs, a, b)
+		f, err := compareFile(ctx, artifact.RootfsFile, a, b)
 		return []File{f}, err
 	}
 	var files []File

@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/sovereign-sql/sov/internal/artifact/installed"
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/host/built"
@@ -41,7 +41,7 @@ type ConfigFile struct {
 func Config(from, part string) ([]ConfigFile, error) {
 	switch part {
 	case "vm":
-		text, err := os.ReadFile(filepath.Join(from, installed.SpecFile))
+		text, err := os.ReadFile(filepath.Join(from, artifact.SpecFile))
 		return []ConfigFile{{Text: text}}, built.NotBuilt(err)
 	case "kernel":
 		text, err := kernelConfig(from)
@@ -64,7 +64,7 @@ func Config(from, part string) ([]ConfigFile, error) {
 }
 
 func kernelConfig(dir string) ([]byte, error) {
-	text, err := os.ReadFile(filepath.Join(dir, installed.SpecFile))
+	text, err := os.ReadFile(filepath.Join(dir, artifact.SpecFile))
 	if err != nil {
 		return nil, built.NotBuilt(err)
 	}

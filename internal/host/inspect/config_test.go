@@ -7,16 +7,15 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sovereign-sql/sov/internal/artifact/installed"
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
-	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/image/ext4"
 	"github.com/sovereign-sql/sov/internal/image/tree"
 )
 
 func TestConfig(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, installed.SpecFile), []byte("{}"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, artifact.SpecFile), []byte("{}"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	tr := tree.New()
@@ -29,7 +28,7 @@ func TestConfig(t *testing.T) {
 		}
 		put(t, tr, strings.Join(parts, "/"), &tree.Inode{Mode: tree.S_IFREG | 0o644, Content: tree.Bytes([]byte(name))})
 	}
-	image, err := os.Create(filepath.Join(dir, built.Rootfs))
+	image, err := os.Create(filepath.Join(dir, artifact.RootfsFile))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,9 +14,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/configdisk"
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/durable"
 	"github.com/sovereign-sql/sov/internal/host/qemu"
 )
@@ -52,14 +54,14 @@ type VM struct {
 }
 
 // ReadSpec reads what an out folder says of its machine.
-func ReadSpec(artifact string) (*vmspec.Spec, error) {
-	text, err := os.ReadFile(filepath.Join(artifact, "vm.json"))
+func ReadSpec(dir string) (*vmspec.Spec, error) {
+	text, err := os.ReadFile(filepath.Join(dir, artifact.SpecFile))
 	if err != nil {
-		return nil, fmt.Errorf("run %s: %w: build it with `sov build`", artifact, err)
+		return nil, fmt.Errorf("run %s: %w: build it with `sov build`", dir, err)
 	}
 	spec, err := vmspec.Decode(text)
 	if err != nil {
-		return nil, fmt.Errorf("run %s: %w", artifact, err)
+		return nil, fmt.Errorf("run %s: %w", dir, err)
 	}
 	return spec, nil
 }
@@ -83,11 +85,11 @@ func Start(ctx context.Context, o Options) (*VM, error) {
 }
 
 func start(ctx context.Context, o Options, spec *vmspec.Spec, s *state) (vm *VM, err error) {
-	password, passfile, err := s.password(o.Secrets[Postgres])
+	password, passfile, err := s.password(o.Secrets[guestspec.ServicePostgres])
 	if err != nil {
 		return nil, err
 	}
-	secrets := map[string]string{Postgres: password}
+	secrets := map[string]string{guestspec.ServicePostgres: password}
 	maps.Copy(secrets, o.Secrets)
 	clock, err := startTimeServer(o.Now)
 	if err != nil {
@@ -138,16 +140,13 @@ func network(spec *vmspec.Spec, port uint16) qemu.Network {
 	}
 	for _, p := range spec.Ports {
 		forward := qemu.Forward{Guest: uint16(p.Port)}
-		if p.Service == Postgres {
+		if p.Service == guestspec.ServicePostgres {
 			forward.Port = port
 		}
 		n.Forward = append(n.Forward, forward)
 	}
 	return n
 }
-
-// Postgres is the name of the database's service in vm.json, and of its secret on the config disk.
-const Postgres = "postgres"
 
 func writeConfig(s *state, spec *vmspec.Spec, network qemu.Network, timePort uint16, now time.Time, token string, secrets map[string]string) error {
 	disk, err := configdisk.Encode(configdisk.Config{
@@ -216,7 +215,7 @@ func (vm *VM) HasPasswordFile() bool { return vm.passfile != "" }
 // Address returns where PostgreSQL listens on this computer, HOST:PORT; it is empty when the artifact
 // publishes no database.
 func (vm *VM) Address() string {
-	port, ok := vm.spec.Port(Postgres)
+	port, ok := vm.spec.Port(guestspec.ServicePostgres)
 	if !ok {
 		return ""
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/host/qemu"
 )
 
@@ -185,7 +186,7 @@ func TestSecretsEndWithTheRun(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			o := options(t, idle)
 			o.Runtime = t.TempDir()
-			o.Secrets = map[string]string{Postgres: tt.password, "role-app": "c4n4ry of the app"}
+			o.Secrets = map[string]string{guestspec.ServicePostgres: tt.password, "role-app": "c4n4ry of the app"}
 			vm, err := Start(t.Context(), o)
 			if err != nil {
 				t.Fatal(err)

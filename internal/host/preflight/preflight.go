@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/sovereign-sql/sov/internal/arch"
 	"github.com/sovereign-sql/sov/internal/host/device"
 	"github.com/sovereign-sql/sov/pipeline/progress"
 )
@@ -77,22 +78,20 @@ func (f facts) checkSystem() Finding {
 	return missed(check, "Android "+f.android, "update the phone: Android 13 is the first that can run virtual machines")
 }
 
-// goArch is what Go calls a machine of uname's.
-var goArch = map[string]string{"aarch64": "arm64", "armv8l": "arm64", "x86_64": "amd64"}
-
 func (f facts) checkArch(want string) Finding {
 	const check = "processor"
-	arch := f.arch
-	if arch == "" {
-		arch = goArch[f.machine]
+	have := f.arch
+	if have == "" {
+		a, err := arch.OfUname(f.machine)
+		if err != nil {
+			return missed(check, "it is "+f.machine, "use another phone: its processor must be "+arch.Allowed())
+		}
+		have = a.Go
 	}
-	switch {
-	case arch == "":
-		return missed(check, "it is "+f.machine, "only arm64 and amd64 can run a machine")
-	case want != "" && want != arch:
-		return missed(check, fmt.Sprintf("it is %s, the machine is for %s", arch, want), "build for it: sov build --arch "+arch)
+	if want != "" && want != have {
+		return missed(check, fmt.Sprintf("it is %s, the machine is for %s", have, want), "build for it: sov build --arch "+have)
 	}
-	return found(check, arch)
+	return found(check, have)
 }
 
 func (f facts) checkCrosvm() Finding {

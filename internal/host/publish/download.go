@@ -18,7 +18,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/sovereign-sql/sov/internal/artifact/provenance"
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/fetch"
 	"github.com/sovereign-sql/sov/internal/image/oci"
 )
@@ -44,8 +44,8 @@ func (m *Machine) Download(ctx context.Context, dir string) error {
 		})
 	}
 	err := group.Wait()
-	if err == nil && m.documents[provenance.Signed] != nil {
-		err = m.write(dir, provenance.Signed)
+	if err == nil && m.documents[artifact.SignedFile] != nil {
+		err = m.write(dir, artifact.SignedFile)
 	}
 	return err
 }

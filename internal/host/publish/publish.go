@@ -28,6 +28,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	"github.com/sovereign-sql/sov/internal/arch"
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/artifact/provenance"
 	"github.com/sovereign-sql/sov/internal/image/oci"
@@ -50,9 +52,6 @@ const (
 	titleKey = "org.opencontainers.image.title"
 )
 
-// SBOMFile is the bill of materials among the artifact's files.
-const SBOMFile = "sbom.cdx.json"
-
 // Bounds on what a registry may have us take.
 const (
 	maxManifest  = 1 << 20  // bytes of an OCI manifest; one has some KiB
@@ -71,11 +70,11 @@ type Options struct {
 // mediaType is that of a file of the artifact.
 func mediaType(name string) types.MediaType {
 	switch name {
-	case manifest.Name:
+	case artifact.ManifestFile:
 		return manifestType
-	case SBOMFile:
+	case artifact.SBOMFile:
 		return sbomType
-	case provenance.Name:
+	case artifact.ProvenanceFile:
 		return statementType
 	}
 	return fileType
@@ -157,10 +156,7 @@ func newArtifact(artifactType string, subject *v1.Descriptor, annotations map[st
 	return partial.CompressedToImage(a)
 }
 
-var (
-	fileName    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+-]{0,127}$`)
-	machineName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
-)
+var fileName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+-]{0,127}$`)
 
 // parseMachine reads the OCI manifest of a machine. Of what it says only that
 // can be used which is checked here.
@@ -192,7 +188,7 @@ func parseMachine(raw []byte) (*v1.Manifest, error) {
 		}
 		names = append(names, name)
 	}
-	for _, name := range []string{manifest.Name, manifest.Sums, provenance.Name} {
+	for _, name := range []string{artifact.ManifestFile, artifact.SumsFile, artifact.ProvenanceFile} {
 		if !slices.Contains(names, name) {
 			return nil, fmt.Errorf("it has no %s", name)
 		}
@@ -203,22 +199,22 @@ func parseMachine(raw []byte) (*v1.Manifest, error) {
 // isDocument reports whether a file is read into memory before the others are
 // fetched.
 func isDocument(name string) bool {
-	return name == manifest.Name || name == manifest.Sums || name == provenance.Name
+	return name == artifact.ManifestFile || name == artifact.SumsFile || name == artifact.ProvenanceFile
 }
 
 // checkFiles compares the files that an OCI manifest lists with those that the
 // artifact's own manifest does. They have to be the same, so that neither a
 // file too many nor one too few can come along.
 func checkFiles(m *v1.Manifest, documents map[string][]byte) (*manifest.Manifest, error) {
-	own, err := manifest.Decode(documents[manifest.Name])
+	own, err := manifest.Decode(documents[artifact.ManifestFile])
 	if err != nil {
 		return nil, err
 	}
-	if !machineName.MatchString(own.Name) {
-		return nil, fmt.Errorf("%s: %.80q is no name of a machine", manifest.Name, own.Name)
+	if err := artifact.CheckName(own.Name); err != nil {
+		return nil, fmt.Errorf("%s: %w", artifact.ManifestFile, err)
 	}
-	if own.Arch != "arm64" && own.Arch != "amd64" {
-		return nil, fmt.Errorf("%s: %.80q is no architecture of a machine", manifest.Name, own.Arch)
+	if _, err := arch.Get(own.Arch); err != nil {
+		return nil, fmt.Errorf("%s: %w", artifact.ManifestFile, err)
 	}
 	want := slices.Clone(own.Files)
 	for name, b := range documents {
@@ -232,11 +228,11 @@ func checkFiles(m *v1.Manifest, documents map[string][]byte) (*manifest.Manifest
 	slices.SortFunc(want, byName)
 	slices.SortFunc(have, byName)
 	if !slices.Equal(want, have) {
-		return nil, fmt.Errorf("its layers are not the files that its %s lists", manifest.Name)
+		return nil, fmt.Errorf("its layers are not the files that its %s lists", artifact.ManifestFile)
 	}
-	listed := append(own.Files, manifest.Describe(manifest.Name, documents[manifest.Name]), manifest.Describe(provenance.Name, documents[provenance.Name]))
-	if !bytes.Equal(manifest.SumsFile(listed), documents[manifest.Sums]) {
-		return nil, errors.New(manifest.Sums + " does not agree with the files")
+	listed := append(own.Files, manifest.Describe(artifact.ManifestFile, documents[artifact.ManifestFile]), manifest.Describe(artifact.ProvenanceFile, documents[artifact.ProvenanceFile]))
+	if !bytes.Equal(manifest.SumsFile(listed), documents[artifact.SumsFile]) {
+		return nil, errors.New(artifact.SumsFile + " does not agree with the files")
 	}
 	return own, nil
 }

@@ -25,6 +25,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/artifact/provenance"
@@ -104,7 +105,7 @@ func testKey(t testing.TB, seed byte) dsse.PrivateKey {
 }
 
 // artifact writes a machine, and signs it if there is a key.
-func artifact(t *testing.T, arch string, key dsse.PrivateKey) string {
+func makeArtifact(t *testing.T, arch string, key dsse.PrivateKey) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "sql", arch)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -116,18 +117,18 @@ func artifact(t *testing.T, arch string, key dsse.PrivateKey) string {
 		}
 		return manifest.Describe(name, content)
 	}
-	files := []manifest.File{put("kernel", []byte("kernel of "+arch)), put("rootfs.img", bytes.Repeat([]byte(arch), 200_000)), put(SBOMFile, []byte("{}"))}
+	files := []manifest.File{put("kernel", []byte("kernel of "+arch)), put("rootfs.img", bytes.Repeat([]byte(arch), 200_000)), put(artifact.SBOMFile, []byte("{}"))}
 	m := &manifest.Manifest{Format: manifest.Format, Name: "sql", Version: "1", Arch: arch, Files: files}
 	text, err := m.Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
-	files = slices.Insert(slices.Clone(files), 1, put(manifest.Name, text))
+	files = slices.Insert(slices.Clone(files), 1, put(artifact.ManifestFile, text))
 	statement, err := provenance.New(files, "v1", provenance.External{Arch: arch}, provenance.Internal{}, nil).Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
-	put(manifest.Sums, manifest.SumsFile(append(files, put(provenance.Name, statement))))
+	put(artifact.SumsFile, manifest.SumsFile(append(files, put(artifact.ProvenanceFile, statement))))
 	if key != nil {
 		if _, err := provenance.Sign(dir, key); err != nil {
 			t.Fatal(err)
@@ -189,7 +190,7 @@ func TestThereAndBack(t *testing.T) {
 	for name, o := range map[string][]registry.Option{"referrers": {registry.WithReferrersSupport(true)}, "tags": nil} {
 		t.Run(name, func(t *testing.T) {
 			p := newPeer(t, o...)
-			arm, amd := artifact(t, "arm64", key), artifact(t, "amd64", nil)
+			arm, amd := makeArtifact(t, "arm64", key), makeArtifact(t, "amd64", nil)
 			one := push(t, p.ref("one"), arm)
 			both := push(t, p.ref("both"), arm, amd)
 			if diff := cmp.Diff([]string{"arm64"}, both.Signed); diff != "" || len(one.Arches) != 1 {
@@ -239,7 +240,7 @@ func TestThereAndBack(t *testing.T) {
 // stays the same one.
 func TestSignedLater(t *testing.T) {
 	p, key := newPeer(t, registry.WithReferrersSupport(true)), testKey(t, 1)
-	dir := artifact(t, "arm64", nil)
+	dir := makeArtifact(t, "arm64", nil)
 	before := push(t, p.ref("1"), dir)
 	for _, k := range []dsse.PrivateKey{testKey(t, 2), key} {
 		if _, err := provenance.Sign(dir, k); err != nil {
@@ -263,9 +264,9 @@ func TestSignedLater(t *testing.T) {
 // there is what was signed.
 func TestFlippedBits(t *testing.T) {
 	p, key := newPeer(t, registry.WithReferrersSupport(true)), testKey(t, 1)
-	arm := artifact(t, "arm64", key)
+	arm := makeArtifact(t, "arm64", key)
 	want := contents(t, arm)
-	push(t, p.ref("1"), arm, artifact(t, "amd64", key))
+	push(t, p.ref("1"), arm, makeArtifact(t, "amd64", key))
 	p.asked()
 	if _, _, err := pull(p.ref("1"), "arm64", key.Public(), t.TempDir()); err != nil {
 		t.Fatal(err)
@@ -335,7 +336,7 @@ func spoil(path string, at int) func(http.ResponseWriter, *http.Request, http.Ha
 // a pull, and between two.
 func TestResume(t *testing.T) {
 	p := newPeer(t)
-	dir := artifact(t, "arm64", nil)
+	dir := makeArtifact(t, "arm64", nil)
 	want := contents(t, dir)
 	push(t, p.ref("1"), dir)
 	var rootfs manifest.File
@@ -391,7 +392,7 @@ func TestResume(t *testing.T) {
 // TestSeed pulls a new version over an old one: what they share is not fetched.
 func TestSeed(t *testing.T) {
 	p := newPeer(t)
-	dir, out := artifact(t, "arm64", nil), t.TempDir()
+	dir, out := makeArtifact(t, "arm64", nil), t.TempDir()
 	push(t, p.ref("1"), dir)
 	if _, _, err := pull(p.ref("1"), "arm64", nil, out); err != nil {
 		t.Fatal(err)
@@ -426,13 +427,13 @@ func rewrite(t *testing.T, dir string, m *manifest.Manifest) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files := append(slices.Clone(m.Files), manifest.Describe(manifest.Name, text))
+	files := append(slices.Clone(m.Files), manifest.Describe(artifact.ManifestFile, text))
 	statement, err := provenance.New(files, "v1", provenance.External{}, provenance.Internal{}, nil).Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, content := range map[string][]byte{manifest.Name: text, provenance.Name: statement,
-		manifest.Sums: manifest.SumsFile(append(files, manifest.Describe(provenance.Name, statement)))} {
+	for name, content := range map[string][]byte{artifact.ManifestFile: text, artifact.ProvenanceFile: statement,
+		artifact.SumsFile: manifest.SumsFile(append(files, manifest.Describe(artifact.ProvenanceFile, statement)))} {
 		if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -442,7 +443,7 @@ func rewrite(t *testing.T, dir string, m *manifest.Manifest) {
 // TestPullsAtOnce has several pulls to one place wait for each other.
 func TestPullsAtOnce(t *testing.T) {
 	p := newPeer(t)
-	dir, out := artifact(t, "arm64", nil), t.TempDir()
+	dir, out := makeArtifact(t, "arm64", nil), t.TempDir()
 	push(t, p.ref("1"), dir)
 	var wait sync.WaitGroup
 	for range 6 {
@@ -464,7 +465,7 @@ func TestPullsAtOnce(t *testing.T) {
 // TestHostile has registries that hold what no sov has pushed.
 func TestHostile(t *testing.T) {
 	p := newPeer(t)
-	dir := artifact(t, "arm64", nil)
+	dir := makeArtifact(t, "arm64", nil)
 	_, files, err := soundFiles(context.Background(), dir)
 	if err != nil {
 		t.Fatal(err)
@@ -532,7 +533,7 @@ func TestHugeManifest(t *testing.T) {
 
 func TestPushRefuses(t *testing.T) {
 	p := newPeer(t)
-	dir := artifact(t, "arm64", nil)
+	dir := makeArtifact(t, "arm64", nil)
 	if err := os.WriteFile(filepath.Join(dir, "kernel"), []byte("kernel of amd64"), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -540,7 +541,7 @@ func TestPushRefuses(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	p.between(func(w http.ResponseWriter, r *http.Request, _ http.Handler) { w.WriteHeader(http.StatusForbidden) })
-	if _, err := Push(context.Background(), p.ref("1"), []string{artifact(t, "arm64", nil)}, options()); err == nil || !strings.Contains(err.Error(), "docker login") {
+	if _, err := Push(context.Background(), p.ref("1"), []string{makeArtifact(t, "arm64", nil)}, options()); err == nil || !strings.Contains(err.Error(), "docker login") {
 		t.Errorf("a registry that says no: %v", err)
 	}
 }
@@ -554,7 +555,7 @@ func FuzzParseMachine(f *testing.F) {
 		}
 		return out
 	}
-	for _, names := range [][]string{{manifest.Name, manifest.Sums, provenance.Name, "kernel"}, {"../x"}} {
+	for _, names := range [][]string{{artifact.ManifestFile, artifact.SumsFile, artifact.ProvenanceFile, "kernel"}, {"../x"}} {
 		img, err := newArtifact(ArtifactType, nil, nil, layers(names...)...)
 		if err != nil {
 			f.Fatal(err)
@@ -575,7 +576,7 @@ func FuzzParseMachine(f *testing.F) {
 				t.Errorf("took %q for a name", name)
 			}
 		}
-		_, _ = checkFiles(m, map[string][]byte{manifest.Name: own, manifest.Sums: nil, provenance.Name: nil})
+		_, _ = checkFiles(m, map[string][]byte{artifact.ManifestFile: own, artifact.SumsFile: nil, artifact.ProvenanceFile: nil})
 		_, _ = forArch(raw, "arm64")
 	})
 }

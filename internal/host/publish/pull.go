@@ -16,6 +16,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/artifact/provenance"
@@ -182,11 +183,11 @@ func (e *corruptError) Unwrap() error {
 
 // prove compares the provenance with the files, and its signature with the key.
 func (m *Machine) prove(ctx context.Context, digest v1.Hash, key dsse.PublicKey) error {
-	statement, err := provenance.Decode(m.documents[provenance.Name])
+	statement, err := provenance.Decode(m.documents[artifact.ProvenanceFile])
 	if err != nil {
 		return err
 	}
-	files := append(slices.Clone(m.Manifest.Files), manifest.Describe(manifest.Name, m.documents[manifest.Name]))
+	files := append(slices.Clone(m.Manifest.Files), manifest.Describe(artifact.ManifestFile, m.documents[artifact.ManifestFile]))
 	if problems := statement.Check(files); len(problems) > 0 {
 		return errors.New(problems[0].String())
 	}
@@ -200,11 +201,11 @@ func (m *Machine) prove(ctx context.Context, digest v1.Hash, key dsse.PublicKey)
 		if err == nil && key != nil {
 			payload, err = dsse.Open(key, provenance.PayloadType, file)
 		}
-		if err == nil && !bytes.Equal(payload, m.documents[provenance.Name]) {
+		if err == nil && !bytes.Equal(payload, m.documents[artifact.ProvenanceFile]) {
 			err = errors.New("its signature is about another artifact")
 		}
 		if err == nil {
-			m.SignedBy, m.documents[provenance.Signed] = e.Signatures[0].KeyID, file
+			m.SignedBy, m.documents[artifact.SignedFile] = e.Signatures[0].KeyID, file
 			return nil
 		}
 		refused = fmt.Errorf("%w: %w", ErrUnproven, err)
@@ -265,8 +266,8 @@ func (m *Machine) Names() []string {
 	for _, l := range m.layers {
 		out = append(out, l.Annotations[titleKey])
 	}
-	if m.documents[provenance.Signed] != nil {
-		out = append(out, provenance.Signed)
+	if m.documents[artifact.SignedFile] != nil {
+		out = append(out, artifact.SignedFile)
 	}
 	slices.Sort(out)
 	return out

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/artifact/provenance"
 	"github.com/sovereign-sql/sov/internal/fetch"
@@ -128,7 +129,7 @@ func soundFiles(ctx context.Context, dir string) (*manifest.Manifest, []manifest
 		return nil, nil, err
 	}
 	var files []manifest.File
-	for _, name := range []string{manifest.Name, manifest.Sums, provenance.Name} {
+	for _, name := range []string{artifact.ManifestFile, artifact.SumsFile, artifact.ProvenanceFile} {
 		b, err := os.ReadFile(filepath.Join(dir, name))
 		if errors.Is(err, fs.ErrNotExist) {
 			err = fmt.Errorf("it has no %s: build it again with this sov", name)
@@ -157,9 +158,9 @@ func (p *pusher) attach(ctx context.Context, dir string, img v1.Image) (signed b
 		artifactType, file string
 		mediaType          types.MediaType
 	}{
-		{sbomType, SBOMFile, sbomType},
-		{statementType, provenance.Name, statementType},
-		{statementType, provenance.Signed, envelopeType},
+		{sbomType, artifact.SBOMFile, sbomType},
+		{statementType, artifact.ProvenanceFile, statementType},
+		{statementType, artifact.SignedFile, envelopeType},
 	} {
 		b, err := os.ReadFile(filepath.Join(dir, r.file))
 		if errors.Is(err, fs.ErrNotExist) {
@@ -182,7 +183,7 @@ func (p *pusher) attach(ctx context.Context, dir string, img v1.Image) (signed b
 		if err := p.push(ctx, p.repository.Digest(id.String()), referrer); err != nil {
 			return false, fmt.Errorf("attach %s: %w", r.file, err)
 		}
-		signed = signed || r.file == provenance.Signed
+		signed = signed || r.file == artifact.SignedFile
 	}
 	return signed, nil
 }

@@ -9,13 +9,11 @@ import (
 	"path"
 	"strings"
 
+	"github.com/sovereign-sql/sov/internal/arch"
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
 	"github.com/sovereign-sql/sov/internal/host/device"
 	"github.com/sovereign-sql/sov/internal/host/release"
 )
-
-// architectures are what `uname -m` says, and what Go calls it.
-var architectures = map[string]string{"aarch64": "arm64", "arm64": "arm64", "x86_64": "amd64"}
 
 // A Runner is the sov-runner that this computer has for phones.
 type Runner struct {
@@ -39,11 +37,11 @@ func EnsureRunner(ctx context.Context, p device.Phone, r Runner) (Replacement, e
 		return done, err
 	}
 	machine := strings.TrimSpace(string(answer))
-	arch, ok := architectures[machine]
-	if !ok {
-		return done, fmt.Errorf("%s: its processor is %.20q: sov knows arm64 and x86_64", p.Name(), machine)
+	a, err := arch.OfUname(machine)
+	if err != nil {
+		return done, fmt.Errorf("%s: %w", p.Name(), err)
 	}
-	content, err := r.Program(arch)
+	content, err := r.Program(a.Go)
 	if err != nil {
 		return done, err
 	}

@@ -1,6 +1,7 @@
 package push
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -102,5 +103,41 @@ func TestEnsureRunnerThatDoesNotRun(t *testing.T) {
 	}
 	if now, err := os.ReadFile(root.Runner()); err != nil || string(now) != string(good) {
 		t.Errorf("there is now %q, %v", now, err)
+	}
+}
+
+// A phoneOf answers `uname -m` with the name of a machine.
+type phoneOf struct {
+	device.Phone
+	machine string
+}
+
+func (p phoneOf) Run(ctx context.Context, c device.Command) error {
+	if c.Args[0] == "uname" {
+		_, err := fmt.Fprintln(c.Stdout, p.machine)
+		return err
+	}
+	return p.Phone.Run(ctx, c)
+}
+
+// Each phone gets the sov-runner of its kernel: a kernel for arm64 answers a 32-bit shell with armv8l, and runs a 64-bit
+// program all the same.
+func TestRunnerForProcessor(t *testing.T) {
+	for machine, want := range map[string]string{
+		"aarch64": "arm64", "armv8l": "arm64", "arm64": "arm64", "x86_64": "amd64",
+		"armv7l": "", "i686": "", "riscv64": "", "": "",
+	} {
+		root := phonepath.Root(t.TempDir())
+		got := ""
+		_, err := EnsureRunner(t.Context(), phoneOf{device.Local(root, nil), machine}, Runner{Program: func(arch string) ([]byte, error) {
+			got = arch
+			return script("", arch), nil
+		}})
+		if got != want || (err == nil) != (want != "") {
+			t.Errorf("%q: sov-runner for %q, want %q: %v", machine, got, want, err)
+		}
+		if err != nil && !strings.Contains(err.Error(), "must be arm64 or amd64") {
+			t.Errorf("%q: the refusal does not say what is allowed: %v", machine, err)
+		}
 	}
 }

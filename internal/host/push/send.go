@@ -14,6 +14,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/chunk"
@@ -228,7 +229,7 @@ func (s *session) greet() error {
 		phone, own int
 	}{
 		{"the protocol", hello.Protocol, pushapi.Version}, {"the way of cutting", hello.Chunks, chunk.Version},
-		{"manifest.json", hello.Manifest, manifest.Format}, {"vm.json", hello.Spec, vmspec.Format},
+		{artifact.ManifestFile, hello.Manifest, manifest.Format}, {artifact.SpecFile, hello.Spec, vmspec.Format},
 	} {
 		if v.phone != v.own {
 			return fmt.Errorf("the phone's sov-runner (%.40q) and this sov do not fit together: %s has version %d there and %d here: push with the newest sov, which brings its runner along",

@@ -16,6 +16,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/sovereign-sql/sov/internal/arch"
 )
 
 // A Machine describes a virtual machine to start.
@@ -67,7 +69,6 @@ type Forward struct {
 // board holds what differs between the architectures. The arm64 one is QEMU's generic board with a GICv3, the amd64
 // one a PC with PCI Express.
 type board struct {
-	program   string
 	threads   string // of the emulator
 	packet    string // the Debian package that has the program
 	machine   string
@@ -81,19 +82,20 @@ type board struct {
 // itself while it runs (jump labels), had put there and taken away again, and the guest's kernel panics (seen once in some
 // fifty boots with QEMU 7.2).
 var boards = map[string]board{
-	"arm64": {"qemu-system-aarch64", "multi", "qemu-system-arm", "virt,gic-version=3", "max,pauth-impdef=on"},
-	"amd64": {"qemu-system-x86_64", "single", "qemu-system-x86", "q35", "max"},
+	arch.ARM64: {"multi", "qemu-system-arm", "virt,gic-version=3", "max,pauth-impdef=on"},
+	arch.AMD64: {"single", "qemu-system-x86", "q35", "max"},
 }
 
 // Find returns the path of the QEMU program for an architecture, or an error that says how to install it.
-func Find(arch string) (string, error) {
-	b, ok := boards[arch]
-	if !ok {
-		return "", fmt.Errorf("no QEMU machine for architecture %q: know arm64 and amd64", arch)
-	}
-	path, err := exec.LookPath(b.program)
+func Find(name string) (string, error) {
+	a, err := arch.Get(name)
 	if err != nil {
-		return "", fmt.Errorf("%s is not installed: apt-get install %s", b.program, b.packet)
+		return "", fmt.Errorf("find QEMU: %w", err)
+	}
+	program := "qemu-system-" + a.QEMU
+	path, err := exec.LookPath(program)
+	if err != nil {
+		return "", fmt.Errorf("%s is not installed: apt-get install %s", program, boards[a.Go].packet)
 	}
 	return path, nil
 }

@@ -14,7 +14,7 @@ import (
 
 	"filippo.io/age"
 
-	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
@@ -164,7 +164,7 @@ func (s *Store) encryptPlain() (int, error) {
 	}
 	changed := 0
 	for _, machine := range machines {
-		if !vmspec.ValidName(machine.Name()) {
+		if !artifact.ValidName(machine.Name()) {
 			continue
 		}
 		list, err := s.List(machine.Name())

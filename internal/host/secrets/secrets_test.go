@@ -108,7 +108,7 @@ func TestPlainSecrets(t *testing.T) {
 
 func TestRefusedNamesAndValues(t *testing.T) {
 	for name, tt := range map[string]struct{ vm, name, value, want string }{
-		"machine":     {"../sql", "postgres", canary, "no name of a machine"},
+		"machine":     {"../sql", "postgres", canary, "not the name of a machine"},
 		"name":        {"sql", "../postgres", canary, "no secret's name"},
 		"hidden name": {"sql", ".new-1", canary, "no secret's name"},
 		"empty":       {"sql", "postgres", "", "is empty"},

@@ -13,7 +13,7 @@ import (
 
 	"filippo.io/age"
 
-	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
@@ -181,8 +181,8 @@ func (s *Store) path(vm, name string) (string, error) {
 }
 
 func (s *Store) folder(vm string) (string, error) {
-	if !vmspec.ValidName(vm) {
-		return "", fmt.Errorf("%q is no name of a machine: up to 32 lower-case letters, digits and hyphens", vm)
+	if err := artifact.CheckName(vm); err != nil {
+		return "", err
 	}
 	return filepath.Join(s.dir, vm), nil
 }

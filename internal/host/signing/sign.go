@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/artifact/provenance"
@@ -33,7 +34,7 @@ func Sign(ctx context.Context, dir string, key dsse.PrivateKey) (changed bool, e
 		return false, err
 	}
 	for _, p := range append(problems, verdict.Problems...) {
-		if p.File != provenance.Signed { // it is about to be replaced
+		if p.File != artifact.SignedFile { // it is about to be replaced
 			return false, &UnsoundError{Dir: dir, Problem: p}
 		}
 	}

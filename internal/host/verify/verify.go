@@ -13,8 +13,8 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
-	"github.com/sovereign-sql/sov/internal/artifact/installed"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/artifact/provenance"
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
@@ -43,10 +43,10 @@ func Artifact(ctx context.Context, dir string, key dsse.PublicKey) (*Report, err
 		return nil, built.NotBuilt(err)
 	}
 	if err != nil {
-		report.found(manifest.Name, "%v", err)
+		report.found(artifact.ManifestFile, "%v", err)
 		return report, nil
 	}
-	report.Checks = append(report.Checks, fmt.Sprintf("%d files against %s", len(m.Files), manifest.Name))
+	report.Checks = append(report.Checks, fmt.Sprintf("%d files against %s", len(m.Files), artifact.ManifestFile))
 	problems, err := manifest.Verify(ctx, dir)
 	if err != nil {
 		return nil, err
@@ -77,7 +77,7 @@ func (r *Report) provenance(dir string, key dsse.PublicKey) error {
 	}
 	r.SignedBy, r.Proven = verdict.SignedBy, verdict.Proven
 	r.Problems = append(r.Problems, verdict.Problems...)
-	check := "manifest and files against " + provenance.Name
+	check := "manifest and files against " + artifact.ProvenanceFile
 	switch {
 	case verdict.Proven:
 		check += fmt.Sprintf(", signed by key %.16s…", verdict.SignedBy)
@@ -94,7 +94,7 @@ func (r *Report) uncovered(m *manifest.Manifest) error {
 	names, err := built.Files(r.Dir)
 	for _, name := range names {
 		_, listed := m.File(name)
-		if !listed && !slices.Contains([]string{manifest.Name, manifest.Sums, provenance.Name, provenance.Signed}, name) {
+		if !listed && !slices.Contains([]string{artifact.ManifestFile, artifact.SumsFile, artifact.ProvenanceFile, artifact.SignedFile}, name) {
 			r.Uncovered = append(r.Uncovered, name)
 		}
 	}
@@ -103,24 +103,24 @@ func (r *Report) uncovered(m *manifest.Manifest) error {
 
 // rootfs leaves a missing image alone: the manifest's check has named it.
 func (r *Report) rootfs(ctx context.Context, dir string) error {
-	if _, err := os.Stat(filepath.Join(dir, built.Rootfs)); errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(filepath.Join(dir, artifact.RootfsFile)); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	img, err := built.OpenImage(dir)
 	if err != nil {
-		r.found(built.Rootfs, "cannot be read: %v", err)
+		r.found(artifact.RootfsFile, "cannot be read: %v", err)
 		return nil
 	}
 	defer img.Close()
 	problems, err := img.Check(ctx)
 	for _, p := range problems {
-		r.found(built.Rootfs, "%v", p)
+		r.found(artifact.RootfsFile, "%v", p)
 	}
 	return err
 }
 
 func (r *Report) kernel(dir, arch string) error {
-	text, err := os.ReadFile(filepath.Join(dir, installed.SpecFile))
+	text, err := os.ReadFile(filepath.Join(dir, artifact.SpecFile))
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
@@ -129,7 +129,7 @@ func (r *Report) kernel(dir, arch string) error {
 	}
 	spec, err := vmspec.Decode(text)
 	if err != nil {
-		r.found(installed.SpecFile, "%v", err)
+		r.found(artifact.SpecFile, "%v", err)
 		return nil
 	}
 	image, err := kconfig.OpenFile(filepath.Join(dir, spec.Kernel))

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
-	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/testkit/artifacttest"
 )
 
@@ -30,14 +30,14 @@ func TestArtifact(t *testing.T) {
 	if report.Proven || report.Dir != dir || len(report.Checks) != 4 || !slices.Equal(report.Uncovered, []string{"beside"}) {
 		t.Errorf("%+v", report)
 	}
-	for _, want := range []string{"kernel", built.Rootfs} {
+	for _, want := range []string{"kernel", artifact.RootfsFile} {
 		found := slices.ContainsFunc(report.Problems, func(p manifest.Problem) bool { return p.File == want })
 		if !found {
 			t.Errorf("no problem with %s in %+v", want, report.Problems)
 		}
 	}
-	write(manifest.Name)
-	if report, err := Artifact(t.Context(), dir, nil); err != nil || len(report.Problems) != 1 || report.Problems[0].File != manifest.Name {
+	write(artifact.ManifestFile)
+	if report, err := Artifact(t.Context(), dir, nil); err != nil || len(report.Problems) != 1 || report.Problems[0].File != artifact.ManifestFile {
 		t.Errorf("a manifest that is none: %+v, %v", report, err)
 	}
 	if _, err := Artifact(t.Context(), filepath.Join(dir, "absent"), nil); err == nil || !strings.Contains(err.Error(), "sov build") {

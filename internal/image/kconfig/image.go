@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"github.com/sovereign-sql/sov/internal/arch"
 )
 
 // maxImage bounds the size of an image, compressed or not, in bytes. A
@@ -65,10 +67,10 @@ func open(b []byte, limit int) (*Image, error) {
 	img := &Image{Wrapper: wrapper, Bytes: b}
 	switch {
 	case isARM64(b):
-		img.Arch, img.kernel = "arm64", b
+		img.Arch, img.kernel = arch.ARM64, b
 		return img, nil
 	case isBzImage(b):
-		img.Arch = "amd64"
+		img.Arch = arch.AMD64
 		var err error
 		img.kernel, err = bzImagePayload(b, limit)
 		return img, err

@@ -207,13 +207,3 @@ func (r Report) Print(w io.Writer) error {
 	_, err := io.WriteString(w, b.String())
 	return err
 }
-
-// cgnat and ula are where Tailscale's addresses are (RFC 6598; Tailscale's own part of RFC 4193's).
-var (
-	cgnat = netip.MustParsePrefix("100.64.0.0/10")
-	ula   = netip.MustParsePrefix("fd7a:115c:a1e0::/48")
-)
-
-// IsTailnet reports whether an address is one of a tailnet's. A network that uses carrier-grade NAT has such addresses as
-// well.
-func IsTailnet(a netip.Addr) bool { return cgnat.Contains(a.Unmap()) || ula.Contains(a) }

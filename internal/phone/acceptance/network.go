@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
 // OnTailnet reports whether this computer has an interface on a tailnet: Tailscale's are tunnels, with one address by
@@ -27,7 +29,7 @@ func OnTailnet() bool {
 			continue
 		}
 		for _, a := range addresses {
-			if prefix, err := netip.ParsePrefix(a.String()); err == nil && prefix.IsSingleIP() && IsTailnet(prefix.Addr()) {
+			if prefix, err := netip.ParsePrefix(a.String()); err == nil && prefix.IsSingleIP() && guestspec.IsTailnet(prefix.Addr()) {
 				return true
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 	"github.com/sovereign-sql/sov/internal/phone/acceptance"
 	"github.com/sovereign-sql/sov/internal/phone/diagnose"
@@ -37,7 +38,7 @@ func (c *candidate) Ping(ctx context.Context) (time.Duration, error) {
 
 // Database implements accept.Sources.
 func (c *candidate) Database(ctx context.Context) (tap netip.AddrPort, tailnet []netip.AddrPort) {
-	port, ok := c.patient.artifact.spec.Port("postgres")
+	port, ok := c.patient.artifact.spec.Port(guestspec.ServicePostgres)
 	if !ok {
 		return netip.AddrPort{}, nil
 	}
@@ -47,7 +48,7 @@ func (c *candidate) Database(ctx context.Context) (tap netip.AddrPort, tailnet [
 		return tap, nil
 	}
 	for _, text := range status.Guest.Tailnet.Addresses {
-		if a, err := netip.ParseAddr(text); err == nil && acceptance.IsTailnet(a) {
+		if a, err := netip.ParseAddr(text); err == nil && guestspec.IsTailnet(a) {
 			tailnet = append(tailnet, netip.AddrPortFrom(a, uint16(port)))
 		}
 	}
@@ -60,7 +61,7 @@ func (c *candidate) Query(ctx context.Context, address netip.AddrPort) (string, 
 	if err != nil {
 		return "", err
 	}
-	password, ok := secrets["postgres"]
+	password, ok := secrets[guestspec.ServicePostgres]
 	if !ok {
 		return "", acceptance.ErrNoPassword
 	}

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	names "github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
@@ -35,7 +36,7 @@ func loadArtifact(root phonepath.Root, s Settings, vm phonepath.VM) (*artifact, 
 
 func loadSlot(root phonepath.Root, s Settings, vm phonepath.VM, slot string) (*artifact, error) {
 	a := &artifact{slot: slot, dir: vm.Slot(slot)}
-	text, err := readTrusted(string(root), filepath.Join(a.dir, "vm.json"), maxSpec)
+	text, err := readTrusted(string(root), filepath.Join(a.dir, names.SpecFile), maxSpec)
 	if err != nil {
 		return nil, fmt.Errorf("%s: slot %s: %w", vm.Name, slot, err)
 	}

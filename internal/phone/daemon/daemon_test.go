@@ -338,7 +338,7 @@ func TestSettings(t *testing.T) {
 		`{"colour": "red"}`:                         "unknown field",
 		`{} {}`:                                     "text after",
 		`{"boot_timeout": -1}`:                      "not between",
-		`{"vms": {"../x": {}}}`:                     "not valid",
+		`{"vms": {"../x": {}}}`:                     "not the name of a machine",
 		`{"vms": {"sql": {"routing": "wherever"}}}`: "not valid",
 		`{"vms": {"sql": {"cpus": -1}}}`:            "not valid",
 	} {

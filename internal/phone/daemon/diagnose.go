@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
 	"github.com/sovereign-sql/sov/internal/phone/diagnose"
@@ -125,7 +126,7 @@ var sslRequest = binary.BigEndian.AppendUint32([]byte{0, 0, 0, 8}, 80877103)
 
 // Postgres implements diagnose.Sources.
 func (p *patient) Postgres(ctx context.Context) error {
-	i := slices.IndexFunc(p.artifact.spec.Ports, func(port vmspec.Port) bool { return port.Service == "postgres" })
+	i := slices.IndexFunc(p.artifact.spec.Ports, func(port vmspec.Port) bool { return port.Service == guestspec.ServicePostgres })
 	if i < 0 {
 		return diagnose.ErrNoPostgres
 	}

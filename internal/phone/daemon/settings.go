@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"time"
 
+	names "github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/datadisk"
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
@@ -108,9 +109,12 @@ func decodeSettings(text []byte) (Settings, error) {
 		if vm.DataMiB != 0 && (vm.DataMiB < datadisk.MinSize>>20 || vm.DataMiB > datadisk.MaxSize>>20) {
 			return s, fmt.Errorf("settings.json: vms.%s: data_mib is %d, not between %d and %d", name, vm.DataMiB, datadisk.MinSize>>20, datadisk.MaxSize>>20)
 		}
-		if !vmspec.ValidName(name) || vm.MemoryMiB < 0 || vm.CPUs < 0 ||
+		if err := names.CheckName(name); err != nil {
+			return s, fmt.Errorf("settings.json: vms: %w", err)
+		}
+		if vm.MemoryMiB < 0 || vm.CPUs < 0 ||
 			vm.Routing != "" && vm.Routing != vmspec.MainFirst && vm.Routing != vmspec.Scoped {
-			return s, fmt.Errorf("settings.json: vms.%s: the name, memory_mib, cpus or routing (%s, %s) is not valid", name, vmspec.MainFirst, vmspec.Scoped)
+			return s, fmt.Errorf("settings.json: vms.%s: memory_mib, cpus or routing (%s, %s) is not valid", name, vmspec.MainFirst, vmspec.Scoped)
 		}
 	}
 	return s, nil

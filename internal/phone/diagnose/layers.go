@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
 	"github.com/sovereign-sql/sov/internal/phone/network"
 )
@@ -258,7 +259,7 @@ func (l *looker) postgres() Result {
 		r.Verdict, r.Found = Off, err.Error()
 		return r
 	}
-	i := slices.IndexFunc(l.status.Guest.Services, func(s guestapi.Service) bool { return s.Name == "postgres" })
+	i := slices.IndexFunc(l.status.Guest.Services, func(s guestapi.Service) bool { return s.Name == guestspec.ServicePostgres })
 	saidReady := i < 0 || l.status.Guest.Services[i].State == guestapi.StateReady
 	if err == nil && saidReady {
 		r.Verdict, r.Found = OK, "it answers"

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/sovereign-sql/sov/internal/artifact"
 )
 
 // An entry is a resource with its owners. In the ledger it is one flat object: the resource's kind
@@ -71,8 +73,13 @@ func decodeEntry(src []byte) (entry, error) {
 		return entry{}, err
 	}
 	e := entry(own.entryFields)
-	if len(e.Owners) == 0 || slices.ContainsFunc(e.Owners, func(o string) bool { return !namePattern.MatchString(o) }) {
+	if len(e.Owners) == 0 {
 		return e, errors.New("it has no owner")
+	}
+	for _, owner := range e.Owners {
+		if err := artifact.CheckName(owner); err != nil {
+			return e, fmt.Errorf("its owner: %w", err)
+		}
 	}
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(src, &fields); err != nil {

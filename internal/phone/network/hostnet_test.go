@@ -586,12 +586,12 @@ func TestUnwritableLedger(t *testing.T) {
 
 func TestRefusals(t *testing.T) {
 	for want, change := range map[string]func(*VM){
-		"no name of a machine":    func(vm *VM) { vm.Name = "../x" },
-		"no name of an interface": func(vm *VM) { vm.TAP = "a b" },
-		"not two IPv4 addresses":  func(vm *VM) { vm.Guest = netip.MustParsePrefix("10.0.0.2/24") },
-		"MTU":                     func(vm *VM) { vm.MTU = 5 },
-		"neither":                 func(vm *VM) { vm.Routing = "all" },
-		"port 0":                  func(vm *VM) { vm.Publish = []Port{{}} },
+		"not the name of a machine":    func(vm *VM) { vm.Name = "../x" },
+		"not the name of an interface": func(vm *VM) { vm.TAP = "a b" },
+		"not two IPv4 addresses":       func(vm *VM) { vm.Guest = netip.MustParsePrefix("10.0.0.2/24") },
+		"MTU":                          func(vm *VM) { vm.MTU = 5 },
+		"neither":                      func(vm *VM) { vm.Routing = "all" },
+		"port 0":                       func(vm *VM) { vm.Publish = []Port{{}} },
 	} {
 		vm := sql(MainFirst)
 		change(&vm)

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
+
+	"github.com/sovereign-sql/sov/internal/artifact"
 )
 
 func (h *Host) emptyLedger() *ledger {
@@ -80,7 +82,7 @@ func findRemnants() ([]remnant, error) {
 	var out []remnant
 	for _, link := range links {
 		owner, ours := strings.CutPrefix(link.Attrs().Alias, aliasPrefix)
-		if _, tap := link.(*netlink.Tuntap); !tap || !ours || !namePattern.MatchString(owner) {
+		if _, tap := link.(*netlink.Tuntap); !tap || !ours || !artifact.ValidName(owner) {
 			continue
 		}
 		r := remnant{owner: owner, tap: link.Attrs().Name}

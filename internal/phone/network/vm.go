@@ -4,8 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"regexp"
 	"slices"
+
+	"github.com/sovereign-sql/sov/internal/artifact"
 )
 
 // A Routing is how a guest's packets find the uplink, and their answers the guest.
@@ -39,15 +40,15 @@ type Port struct {
 	Forward bool // also reachable at the host's own address on the uplink, under the same number
 }
 
-var namePattern = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
-
 func (vm VM) validate() error {
 	subnet := vm.Host.Masked()
+	if err := artifact.CheckName(vm.Name); err != nil {
+		return err
+	}
+	if err := artifact.CheckInterface(vm.TAP); err != nil {
+		return err
+	}
 	switch {
-	case !namePattern.MatchString(vm.Name):
-		return fmt.Errorf("%q is no name of a machine: up to 32 lower-case letters, digits and dashes", vm.Name)
-	case !regexp.MustCompile(`^[A-Za-z0-9_.-]{1,15}$`).MatchString(vm.TAP):
-		return fmt.Errorf("%q is no name of an interface: up to 15 letters, digits, dots, dashes and underscores", vm.TAP)
 	case !vm.Host.IsValid() || !vm.Host.Addr().Is4() || !subnet.Contains(vm.Guest.Addr()) || vm.Host.Addr() == vm.Guest.Addr():
 		return fmt.Errorf("host %s and guest %s are not two IPv4 addresses of one subnet", vm.Host, vm.Guest)
 	case vm.MTU < 576 || vm.MTU > 65521:

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/installed"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/chunk"
@@ -138,7 +139,7 @@ func (s *assembly) note(written int64) {
 // finish verifies what was made and makes it the slot.
 func (s *assembly) finish(ctx context.Context) error {
 	names := map[string]bool{}
-	for i, name := range []string{manifest.Name, installed.SpecFile} {
+	for i, name := range []string{artifact.ManifestFile, artifact.SpecFile} {
 		names[name] = true
 		if err := durable.WriteFile(s.path(name), s.artifact.Texts[i], 0o644); err != nil {
 			return explainWrite(err)

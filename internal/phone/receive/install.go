@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/installed"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/chunk"
@@ -24,7 +25,7 @@ func (r *Receiver) Install(ctx context.Context, from fs.FS, report func(pushapi.
 	}
 	defer lock.Release()
 	var texts [2][]byte
-	for i, name := range []string{manifest.Name, installed.SpecFile} {
+	for i, name := range []string{artifact.ManifestFile, artifact.SpecFile} {
 		if texts[i], err = readText(from, name); err != nil {
 			return nil, fmt.Errorf("install %s: %w", r.VM.Name, err)
 		}

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/installed"
-	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
 	"github.com/sovereign-sql/sov/internal/testkit/artifacttest"
@@ -219,16 +219,16 @@ func TestParseRefuses(t *testing.T) {
 		}
 		return text
 	}
-	if _, err := installed.Parse(read(one, manifest.Name), read(one, installed.SpecFile)); err != nil {
+	if _, err := installed.Parse(read(one, artifact.ManifestFile), read(one, artifact.SpecFile)); err != nil {
 		t.Fatal(err)
 	}
 	replaced := strings.ReplaceAll
 	for name, texts := range map[string][2]string{
-		"another machine's vm.json": {string(read(one, manifest.Name)), string(read(other, installed.SpecFile))},
-		"an altered vm.json":        {string(read(one, manifest.Name)), string(read(one, installed.SpecFile)) + "\n"},
-		"a file that is not listed": {replaced(string(read(one, manifest.Name)), `"kernel"`, `"kernem"`), string(read(one, installed.SpecFile))},
-		"a later format":            {replaced(string(read(one, manifest.Name)), `"format": 1`, `"format": 2`), string(read(one, installed.SpecFile))},
-		"a path":                    {replaced(string(read(one, manifest.Name)), `"kernel"`, `"../kernel"`), replaced(string(read(one, installed.SpecFile)), `"kernel"`, `"../kernel"`)},
+		"another machine's vm.json": {string(read(one, artifact.ManifestFile)), string(read(other, artifact.SpecFile))},
+		"an altered vm.json":        {string(read(one, artifact.ManifestFile)), string(read(one, artifact.SpecFile)) + "\n"},
+		"a file that is not listed": {replaced(string(read(one, artifact.ManifestFile)), `"kernel"`, `"kernem"`), string(read(one, artifact.SpecFile))},
+		"a later format":            {replaced(string(read(one, artifact.ManifestFile)), `"format": 1`, `"format": 2`), string(read(one, artifact.SpecFile))},
+		"a path":                    {replaced(string(read(one, artifact.ManifestFile)), `"kernel"`, `"../kernel"`), replaced(string(read(one, artifact.SpecFile)), `"kernel"`, `"../kernel"`)},
 	} {
 		if _, err := installed.Parse([]byte(texts[0]), []byte(texts[1])); err == nil {
 			t.Errorf("%s was taken", name)
@@ -238,8 +238,8 @@ func TestParseRefuses(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	dir := artifacttest.Make(f, "sql", "1", []byte("k"), []byte("r"))
-	m, _ := os.ReadFile(filepath.Join(dir, manifest.Name))
-	s, _ := os.ReadFile(filepath.Join(dir, installed.SpecFile))
+	m, _ := os.ReadFile(filepath.Join(dir, artifact.ManifestFile))
+	s, _ := os.ReadFile(filepath.Join(dir, artifact.SpecFile))
 	f.Add(m, s)
 	f.Fuzz(func(t *testing.T, m, s []byte) {
 		a, err := installed.Parse(m, s)

@@ -22,7 +22,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/lightguest"
 )
@@ -315,11 +317,11 @@ func (p *Phone) Install(artifact, name string) phonepath.VM {
 // of the sql recipe, in the routing mode given.
 func (p *Phone) InstallLight(name string, routing vmspec.Routing, s lightguest.Script) phonepath.VM {
 	p.t.Helper()
-	spec := &vmspec.Spec{Format: vmspec.Format, Name: name, Arch: runtime.GOARCH, Kernel: "kernel", MemoryMiB: 64, CPUs: 1,
-		Disks: []vmspec.Disk{{Role: vmspec.RoleRootfs, File: "rootfs.img", ReadOnly: true}, {Role: vmspec.RoleConfig, ReadOnly: true}},
+	spec := &vmspec.Spec{Format: vmspec.Format, Name: name, Arch: runtime.GOARCH, Kernel: artifact.KernelFile, MemoryMiB: 64, CPUs: 1,
+		Disks: []vmspec.Disk{{Role: vmspec.RoleRootfs, File: artifact.RootfsFile, ReadOnly: true}, {Role: vmspec.RoleConfig, ReadOnly: true}},
 		Network: vmspec.Network{TAP: "vm_" + name, Host: netip.MustParsePrefix("192.168.100.1/24"), Guest: netip.MustParsePrefix("192.168.100.2/24"),
 			MTU: 1500, Hostname: name, Routing: routing},
-		Ports: []vmspec.Port{{Service: "postgres", Port: lightguest.PostgresPort}},
+		Ports: []vmspec.Port{{Service: guestspec.ServicePostgres, Port: lightguest.PostgresPort}},
 		Ready: vmspec.Ready{Port: vmspec.StatusPort, TimeoutSeconds: 30}}
 	text, err := spec.Encode()
 	if err != nil {

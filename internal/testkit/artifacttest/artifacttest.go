@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 )
@@ -30,8 +31,8 @@ func Noise(n int, seed uint64) []byte {
 // Spec is the vm.json of an artifact for arm64.
 func Spec(name string) *vmspec.Spec {
 	return &vmspec.Spec{
-		Format: vmspec.Format, Name: name, Arch: "arm64", Kernel: "kernel", Parameters: []string{"ro"}, MemoryMiB: 64, CPUs: 1,
-		Disks: []vmspec.Disk{{Role: vmspec.RoleRootfs, File: "rootfs.img", ReadOnly: true}},
+		Format: vmspec.Format, Name: name, Arch: "arm64", Kernel: artifact.KernelFile, Parameters: []string{"ro"}, MemoryMiB: 64, CPUs: 1,
+		Disks: []vmspec.Disk{{Role: vmspec.RoleRootfs, File: artifact.RootfsFile, ReadOnly: true}},
 		Network: vmspec.Network{TAP: "vm_" + name, Host: netip.MustParsePrefix("192.168.100.1/24"), Guest: netip.MustParsePrefix("192.168.100.2/24"),
 			MTU: 1500, DNS: []netip.Addr{}, Hostname: name, Routing: vmspec.MainFirst},
 		Ports: []vmspec.Port{}, Ready: vmspec.Ready{Port: vmspec.StatusPort, TimeoutSeconds: 60},
@@ -46,7 +47,7 @@ func Make(t testing.TB, name, version string, kernel, rootfs []byte) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for file, content := range map[string][]byte{"vm.json": spec, "kernel": kernel, "rootfs.img": rootfs} {
+	for file, content := range map[string][]byte{artifact.SpecFile: spec, artifact.KernelFile: kernel, artifact.RootfsFile: rootfs} {
 		if err := os.WriteFile(filepath.Join(dir, file), content, 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -58,7 +59,7 @@ func Make(t testing.TB, name, version string, kernel, rootfs []byte) string {
 // Seal makes a manifest describe the files of a folder that it lists or, where it lists none, those of Make, and writes it.
 func Seal(t testing.TB, dir string, m *manifest.Manifest) {
 	t.Helper()
-	names := []string{"kernel", "rootfs.img", "vm.json"}
+	names := []string{artifact.KernelFile, artifact.RootfsFile, artifact.SpecFile}
 	if len(m.Files) > 0 {
 		names = nil
 		for _, f := range m.Files {
@@ -78,8 +79,8 @@ func Seal(t testing.TB, dir string, m *manifest.Manifest) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sums := manifest.SumsFile(append([]manifest.File{manifest.Describe(manifest.Name, text)}, m.Files...))
-	for name, content := range map[string][]byte{manifest.Name: text, manifest.Sums: sums} {
+	sums := manifest.SumsFile(append([]manifest.File{manifest.Describe(artifact.ManifestFile, text)}, m.Files...))
+	for name, content := range map[string][]byte{artifact.ManifestFile: text, artifact.SumsFile: sums} {
 		if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -87,17 +88,17 @@ func Seal(t testing.TB, dir string, m *manifest.Manifest) {
 }
 
 // Change makes a folder a copy of an artifact whose vm.json was altered, as another version.
-func Change(t testing.TB, artifact, version string, alter func(*vmspec.Spec)) string {
+func Change(t testing.TB, from, version string, alter func(*vmspec.Spec)) string {
 	t.Helper()
 	dir := t.TempDir()
-	if err := os.CopyFS(dir, os.DirFS(artifact)); err != nil {
+	if err := os.CopyFS(dir, os.DirFS(from)); err != nil {
 		t.Fatal(err)
 	}
 	m, err := manifest.Load(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := os.ReadFile(filepath.Join(dir, "vm.json"))
+	text, err := os.ReadFile(filepath.Join(dir, artifact.SpecFile))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +111,7 @@ func Change(t testing.TB, artifact, version string, alter func(*vmspec.Spec)) st
 	if text, err = json.Marshal(spec); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "vm.json"), text, 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, artifact.SpecFile), text, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	m.Version = version

@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/sovereign-sql/sov/internal/arch"
 )
 
 // wanted are the Debian packages whose content the repository is about; what
@@ -43,7 +45,7 @@ const adviceOnSources = "check that this computer reaches the Debian mirrors in 
 // reads the sources, the keys and the proxy settings, and writes nothing.
 type aptState struct {
 	dir  string
-	arch arch
+	arch arch.Arch
 }
 
 // fetchDebs downloads, verified by apt, every package that may be repackaged,
@@ -55,7 +57,7 @@ func fetchDebs(ctx context.Context, state aptState, to string, log func(string, 
 	if err := state.prepare(ctx); err != nil {
 		return err
 	}
-	log("%s: reading Debian's package lists", state.arch.goarch)
+	log("%s: reading Debian's package lists", state.arch.Go)
 	// A source of the host that does not answer is an error only if it is
 	// missed: it may have nothing to do with Debian.
 	_, updateErr := state.run(ctx, "", "apt-get", "update", "--quiet", "--option", "APT::Update::Error-Mode=any")
@@ -66,7 +68,7 @@ func fetchDebs(ctx context.Context, state aptState, to string, log func(string, 
 	if err != nil {
 		return fmt.Errorf("%w: %w\n%s", ErrUnavailable, cmp.Or(updateErr, err), adviceOnSources)
 	}
-	log("%s: downloading %d Debian packages", state.arch.goarch, len(names))
+	log("%s: downloading %d Debian packages", state.arch.Go, len(names))
 	if _, err = state.run(ctx, to, "apt-get", append([]string{"download", "--quiet"}, names...)...); err != nil {
 		return fmt.Errorf("%w: %w\n%s", ErrUnavailable, err, adviceOnSources)
 	}
@@ -110,8 +112,8 @@ func (s aptState) config(ctx context.Context) ([]byte, error) {
 	}
 	inState := func(name string) string { return filepath.Join(s.dir, name) }
 	for _, setting := range [][2]string{
-		{"APT::Architecture", s.arch.debian},
-		{"APT::Architectures", s.arch.debian},
+		{"APT::Architecture", s.arch.Debian},
+		{"APT::Architectures", s.arch.Debian},
 		{"APT::Sandbox::User", "root"}, // _apt cannot write below a private folder
 		{"Acquire::Languages", "none"},
 		{"Dir::State", s.dir},
@@ -140,7 +142,7 @@ func (s aptState) run(ctx context.Context, dir, name string, args ...string) (st
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
-		return "", fmt.Errorf("%s %s for %s: %w\n%s", name, args[0], s.arch.debian, err, strings.TrimSpace(stderr.String()))
+		return "", fmt.Errorf("%s %s for %s: %w\n%s", name, args[0], s.arch.Debian, err, strings.TrimSpace(stderr.String()))
 	}
 	return stdout.String(), nil
 }
@@ -168,7 +170,7 @@ func (s aptState) closure(ctx context.Context) ([]string, error) {
 	}
 	slices.Sort(names)
 	if !slices.ContainsFunc(names, serverPackage.MatchString) {
-		return nil, fmt.Errorf("find Debian's PostgreSQL for %s: apt lists no server among what \"postgresql\" needs; are Debian's own sources in /etc/apt?", s.arch.debian)
+		return nil, fmt.Errorf("find Debian's PostgreSQL for %s: apt lists no server among what \"postgresql\" needs; are Debian's own sources in /etc/apt?", s.arch.Debian)
 	}
 	return names, nil
 }

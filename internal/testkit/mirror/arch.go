@@ -1,34 +1,21 @@
 package mirror
 
-import "fmt"
-
-// An arch is one architecture under each of its names.
-type arch struct {
-	goarch string // in options and image platforms
-	alpine string
-	debian string
-}
-
-var arches = []arch{
-	{goarch: "arm64", alpine: "aarch64", debian: "arm64"},
-	{goarch: "amd64", alpine: "x86_64", debian: "amd64"},
-}
+import (
+	"github.com/sovereign-sql/sov/internal/arch"
+)
 
 // archesByName returns the named ones, all where none is named.
-func archesByName(names []string) ([]arch, error) {
+func archesByName(names []string) ([]arch.Arch, error) {
 	if len(names) == 0 {
-		return arches, nil
+		return arch.All(), nil
 	}
-	var found []arch
-next:
+	var found []arch.Arch
 	for _, name := range names {
-		for _, a := range arches {
-			if a.goarch == name {
-				found = append(found, a)
-				continue next
-			}
+		a, err := arch.Get(name)
+		if err != nil {
+			return nil, err
 		}
-		return nil, fmt.Errorf("architecture %q is not served (arm64 and amd64 are)", name)
+		found = append(found, a)
 	}
 	return found, nil
 }

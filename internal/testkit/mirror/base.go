@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/klauspost/compress/gzip"
 
+	"github.com/sovereign-sql/sov/internal/arch"
 	"github.com/sovereign-sql/sov/internal/image/tree"
 	"github.com/sovereign-sql/sov/internal/testkit/apkbuild"
 )
@@ -32,11 +33,11 @@ type base struct {
 
 // minirootfs finds Alpine's minirootfs for the architecture; the newest, if
 // there are several. It is "" without one.
-func minirootfs(fixtures string, a arch) string {
+func minirootfs(fixtures string, a arch.Arch) string {
 	if fixtures == "" {
 		return ""
 	}
-	found, _ := filepath.Glob(filepath.Join(fixtures, "alpine-minirootfs-*-"+a.alpine+".tar.gz"))
+	found, _ := filepath.Glob(filepath.Join(fixtures, "alpine-minirootfs-*-"+a.Alpine+".tar.gz"))
 	if len(found) == 0 {
 		return ""
 	}
@@ -71,7 +72,7 @@ func alpineBase(file string) (*base, error) {
 
 // busyboxBase is a root in Alpine's layout: the package "mirror-baselayout",
 // Debian's static busybox, and apk's database saying so.
-func busyboxBase(a arch, packages []*apkbuild.Package, entries map[string]apkbuild.Entry) (*base, error) {
+func busyboxBase(a arch.Arch, packages []*apkbuild.Package, entries map[string]apkbuild.Entry) (*base, error) {
 	busybox := packageNamed(packages, "busybox")
 	if busybox == nil {
 		return nil, errors.New("make the base image: no busybox among the packages")
@@ -86,7 +87,7 @@ func busyboxBase(a arch, packages []*apkbuild.Package, entries map[string]apkbui
 	for name, content := range map[string]string{
 		"lib/apk/db/installed": "", "lib/apk/db/triggers": "", "lib/apk/db/lock": "",
 		"lib/apk/db/scripts.tar": strings.Repeat("\x00", 1024), // an empty tar
-		"etc/apk/arch":           a.alpine + "\n",
+		"etc/apk/arch":           a.Alpine + "\n",
 		"etc/apk/repositories":   "# sov-mirror's address changes: give it with --repository\n",
 		"etc/apk/world":          "",
 	} {
@@ -109,7 +110,7 @@ func busyboxBase(a arch, packages []*apkbuild.Package, entries map[string]apkbui
 }
 
 // baselayout is what alpine-baselayout and alpine-release are for Alpine.
-func baselayout(a arch) *apkbuild.Package {
+func baselayout(a arch.Arch) *apkbuild.Package {
 	dir := func(name string, mode int64) apkbuild.File {
 		return apkbuild.File{Name: name, Type: apkbuild.Directory, Mode: mode}
 	}
@@ -118,7 +119,7 @@ func baselayout(a arch) *apkbuild.Package {
 	}
 	return &apkbuild.Package{
 		Info: apkbuild.Info{
-			Name: "mirror-baselayout", Version: "1-r0", Arch: a.alpine,
+			Name: "mirror-baselayout", Version: "1-r0", Arch: a.Alpine,
 			Description: "Base folders and files of sov-mirror's base image",
 		},
 		Files: []apkbuild.File{

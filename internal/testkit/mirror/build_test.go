@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/sovereign-sql/sov/internal/arch"
 )
 
 // cached starts a mirror of the cache that mirrortest uses, filling it if
@@ -76,10 +78,10 @@ func fileNames(t *testing.T, dir string) []string {
 // ones: one that nobody uses goes, one that is being served stays.
 func TestStaleContentGoes(t *testing.T) {
 	m := &maker{cache: newCache(t), log: noLog}
-	a := arches[0]
+	a := arch.All()[0]
 	contents := map[string]*content{}
 	for _, name := range []string{"current", "unused", "served"} {
-		dir := m.cache.path("content", a.goarch+"-"+name)
+		dir := m.cache.path("content", a.Go+"-"+name)
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -118,7 +120,7 @@ func TestFetchLeavesTheHostAlone(t *testing.T) {
 	}
 	before := hostState(t)
 	dir := t.TempDir()
-	state := aptState{dir: filepath.Join(dir, "apt"), arch: arches[0]}
+	state := aptState{dir: filepath.Join(dir, "apt"), arch: arch.All()[0]}
 	debs := filepath.Join(dir, "debs")
 	if err := os.Mkdir(debs, 0o755); err != nil {
 		t.Fatal(err)

@@ -15,8 +15,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/google/go-containerregistry/pkg/v1"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/sovereign-sql/sov/internal/arch"
 	"github.com/sovereign-sql/sov/internal/durable"
 	"github.com/sovereign-sql/sov/internal/testkit/apkbuild"
 )
@@ -32,7 +33,7 @@ const contentFormat = 4
 //	images/         an OCI image layout
 type content struct {
 	dir   string
-	arch  arch
+	arch  arch.Arch
 	inUse *durable.Lock // of the folder, while the content is served
 
 	// Format is the contentFormat it was made in.
@@ -48,7 +49,7 @@ type content struct {
 }
 
 // loadContent reads a content that was made before.
-func loadContent(dir string, a arch) (*content, error) {
+func loadContent(dir string, a arch.Arch) (*content, error) {
 	data, err := os.ReadFile(filepath.Join(dir, "content.json"))
 	if err != nil {
 		return nil, err
@@ -71,21 +72,21 @@ type maker struct {
 // prepare returns the content for an architecture, made from Debian's
 // packages where it is not there yet, which are fetched where they are not
 // there yet, or where refresh asks for newer ones.
-func (m *maker) prepare(ctx context.Context, a arch, refresh bool) (*content, error) {
-	debs := m.cache.path("debs", a.goarch)
+func (m *maker) prepare(ctx context.Context, a arch.Arch, refresh bool) (*content, error) {
+	debs := m.cache.path("debs", a.Go)
 	if _, err := os.Stat(debs); refresh || errors.Is(err, fs.ErrNotExist) {
 		if err := m.fetch(ctx, a, debs); err != nil {
-			return nil, fmt.Errorf("fetch Debian's packages for %s: %w", a.goarch, err)
+			return nil, fmt.Errorf("fetch Debian's packages for %s: %w", a.Go, err)
 		}
 	}
 	id, err := m.identity(a, debs)
 	if err != nil {
 		return nil, err
 	}
-	dir := m.cache.path("content", a.goarch+"-"+id)
+	dir := m.cache.path("content", a.Go+"-"+id)
 	c, err := loadContent(dir, a)
 	if errors.Is(err, fs.ErrNotExist) {
-		m.log("%s: making apk packages and images of them", a.goarch)
+		m.log("%s: making apk packages and images of them", a.Go)
 		if err := m.cache.create(dir, func(dir string) error { return m.build(ctx, a, debs, dir) }); err != nil {
 			return nil, err
 		}
@@ -108,8 +109,8 @@ func (c *content) lock() error {
 
 // removeStale removes the architecture's contents that were made from other
 // packages of Debian than the current one, unless a mirror serves them.
-func (m *maker) removeStale(a arch, current *content) error {
-	dirs, err := filepath.Glob(m.cache.path("content", a.goarch+"-*"))
+func (m *maker) removeStale(a arch.Arch, current *content) error {
+	dirs, err := filepath.Glob(m.cache.path("content", a.Go+"-*"))
 	if err != nil {
 		return err
 	}
@@ -135,8 +136,8 @@ func (m *maker) removeStale(a arch, current *content) error {
 
 // fetch makes the folder of Debian's packages. What apt needs for it goes
 // when it is done.
-func (m *maker) fetch(ctx context.Context, a arch, debs string) error {
-	dir, err := os.MkdirTemp(m.cache.path("tmp"), "apt-"+a.goarch+"-")
+func (m *maker) fetch(ctx context.Context, a arch.Arch, debs string) error {
+	dir, err := os.MkdirTemp(m.cache.path("tmp"), "apt-"+a.Go+"-")
 	if err != nil {
 		return err
 	}
@@ -146,7 +147,7 @@ func (m *maker) fetch(ctx context.Context, a arch, debs string) error {
 }
 
 // identity names everything that decides a content.
-func (m *maker) identity(a arch, debs string) (string, error) {
+func (m *maker) identity(a arch.Arch, debs string) (string, error) {
 	h := sha256.New()
 	fmt.Fprintf(h, "format %d\nkey %s\n", contentFormat, m.key.Name)
 	names, err := debNames(debs)
@@ -180,7 +181,7 @@ func debNames(dir string) ([]string, error) {
 }
 
 // build fills a content's folder.
-func (m *maker) build(ctx context.Context, a arch, debs, dir string) error {
+func (m *maker) build(ctx context.Context, a arch.Arch, debs, dir string) error {
 	packages, err := repackage(ctx, debs, a)
 	if err != nil {
 		return err
@@ -215,7 +216,7 @@ func (m *maker) build(ctx context.Context, a arch, debs, dir string) error {
 	return os.WriteFile(filepath.Join(dir, "content.json"), append(data, '\n'), 0o644)
 }
 
-func (m *maker) base(a arch, packages []*apkbuild.Package, entries map[string]apkbuild.Entry) (*base, error) {
+func (m *maker) base(a arch.Arch, packages []*apkbuild.Package, entries map[string]apkbuild.Entry) (*base, error) {
 	var b *base
 	var err error
 	if file := minirootfs(m.fixtures, a); file != "" {
@@ -230,7 +231,7 @@ func (m *maker) base(a arch, packages []*apkbuild.Package, entries map[string]ap
 }
 
 // writeImages makes the images of the architecture.
-func (c *content) writeImages(dir string, a arch, b *base, packages []*apkbuild.Package, entries map[string]apkbuild.Entry) error {
+func (c *content) writeImages(dir string, a arch.Arch, b *base, packages []*apkbuild.Package, entries map[string]apkbuild.Entry) error {
 	alpine, err := imageOf(a, b.layers, []string{searchPath}, "/bin/sh")
 	if err != nil {
 		return fmt.Errorf("make the base image: %w", err)

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	"github.com/sovereign-sql/sov/internal/arch"
 	"github.com/sovereign-sql/sov/internal/image/tree"
 	"github.com/sovereign-sql/sov/internal/testkit/apkbuild"
 )
@@ -24,7 +25,7 @@ const searchPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 const titleAnnotation = "org.opencontainers.image.ref.name"
 
 // imageOf is an image of the layers.
-func imageOf(a arch, layers []v1.Layer, env []string, cmd ...string) (v1.Image, error) {
+func imageOf(a arch.Arch, layers []v1.Layer, env []string, cmd ...string) (v1.Image, error) {
 	img := mutate.MediaType(empty.Image, types.OCIManifestSchema1)
 	img = mutate.ConfigMediaType(img, types.OCIConfigJSON)
 	img, err := mutate.AppendLayers(img, layers...)
@@ -36,16 +37,16 @@ func imageOf(a arch, layers []v1.Layer, env []string, cmd ...string) (v1.Image, 
 		return nil, err
 	}
 	config = config.DeepCopy()
-	config.OS, config.Architecture, config.Variant = "linux", a.goarch, platformOf(a).Variant
+	config.OS, config.Architecture, config.Variant = "linux", a.Go, platformOf(a).Variant
 	config.Created = v1.Time{Time: time.Unix(0, 0).UTC()}
 	config.Config.Env, config.Config.Cmd = env, cmd
 	return mutate.ConfigFile(img, config)
 }
 
 // platformOf is the platform under which an index lists the architecture.
-func platformOf(a arch) v1.Platform {
-	p := v1.Platform{OS: "linux", Architecture: a.goarch}
-	if a.goarch == "arm64" {
+func platformOf(a arch.Arch) v1.Platform {
+	p := v1.Platform{OS: "linux", Architecture: a.Go}
+	if a.Go == arch.ARM64 {
 		p.Variant = "v8"
 	}
 	return p
@@ -53,7 +54,7 @@ func platformOf(a arch) v1.Platform {
 
 // postgresImage is the base with PostgreSQL in it, as the images of the name
 // "postgres:N-alpine" are.
-func postgresImage(a arch, b *base, packages []*apkbuild.Package, entries map[string]apkbuild.Entry, major string) (v1.Image, error) {
+func postgresImage(a arch.Arch, b *base, packages []*apkbuild.Package, entries map[string]apkbuild.Entry, major string) (v1.Image, error) {
 	name := "postgresql" + major
 	world := []string{name, name + "-client", name + "-contrib", "icu-data-full", "tzdata"}
 	overlay := tree.New()

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/sovereign-sql/sov/internal/arch"
 )
 
 // repositoryPath is where the repository stands, as on Alpine's own mirrors.
@@ -97,7 +99,7 @@ func listen(ctx context.Context, address string) (net.Listener, error) {
 
 // prepare makes the contents ready, the architectures side by side, and
 // returns what serves them.
-func (m *Mirror) prepare(ctx context.Context, o Options, wanted []arch) (http.Handler, error) {
+func (m *Mirror) prepare(ctx context.Context, o Options, wanted []arch.Arch) (http.Handler, error) {
 	cache, err := openCache(o.Dir)
 	if err != nil {
 		return nil, err
@@ -162,7 +164,7 @@ func (m *Mirror) handler() (http.Handler, error) {
 	mux := http.NewServeMux()
 	mux.Handle("/v2/", images)
 	for _, c := range m.contents {
-		prefix := repositoryPath + "/" + c.arch.alpine + "/"
+		prefix := repositoryPath + "/" + c.arch.Alpine + "/"
 		mux.Handle(prefix, http.StripPrefix(prefix, http.FileServerFS(os.DirFS(filepath.Join(c.dir, "repository")))))
 	}
 	mux.HandleFunc("/{$}", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, m.Describe()) })
@@ -213,7 +215,7 @@ func (m *Mirror) Describe() string {
 	fmt.Fprintf(&text, "This is not Alpine: it is a mirror on this computer for places that cannot reach Docker Hub and Alpine's packages.\n")
 	for _, c := range m.contents {
 		fmt.Fprintf(&text, "%s: the base image is %s; the %d packages are Debian's programs (PostgreSQL %s among them) as signed apk files.\n",
-			c.arch.goarch, c.Base, len(c.Packages), c.PostgresMajor)
+			c.arch.Go, c.Base, len(c.Packages), c.PostgresMajor)
 	}
 	fmt.Fprintf(&text, "Just-in-time compilation (LLVM), documentation and translations are left out.\n\n")
 	fmt.Fprintf(&text, "image       %s\n", m.Image())
@@ -235,7 +237,7 @@ func FindFixtures(getenv func(string) string, candidates ...string) string {
 		return dir
 	}
 	for _, dir := range candidates {
-		for _, a := range arches {
+		for _, a := range arch.All() {
 			if minirootfs(dir, a) != "" {
 				return dir
 			}

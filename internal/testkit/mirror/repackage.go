@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sovereign-sql/sov/internal/arch"
 	"github.com/sovereign-sql/sov/internal/testkit/apkbuild"
 )
 
@@ -18,7 +19,7 @@ import (
 // that the repository is about, and every library that something among them
 // links to.
 type repackager struct {
-	arch     arch
+	arch     arch.Arch
 	debs     map[string]*deb // by name
 	queue    []string        // names still to do
 	queued   map[string]bool
@@ -29,7 +30,7 @@ type repackager struct {
 
 // repackage makes the apks from the packages in a folder. They are in the
 // order of their names.
-func repackage(ctx context.Context, dir string, a arch) ([]*apkbuild.Package, error) {
+func repackage(ctx context.Context, dir string, a arch.Arch) ([]*apkbuild.Package, error) {
 	r := &repackager{
 		arch: a, debs: map[string]*deb{}, queued: map[string]bool{},
 		offered: map[string]string{}, needed: map[string]string{},
@@ -47,7 +48,7 @@ func repackage(ctx context.Context, dir string, a arch) ([]*apkbuild.Package, er
 		r.debs[d.name] = d
 	}
 	if err := r.run(ctx); err != nil {
-		return nil, fmt.Errorf("repackage Debian's packages for %s: %w", a.alpine, err)
+		return nil, fmt.Errorf("repackage Debian's packages for %s: %w", a.Alpine, err)
 	}
 	return r.packages, nil
 }
@@ -138,7 +139,7 @@ func (r *repackager) assemble(d *deb, part part, version string, files []apkbuil
 	}
 	p := &apkbuild.Package{
 		Info: apkbuild.Info{
-			Name: part.name, Version: version, Arch: r.arch.alpine,
+			Name: part.name, Version: version, Arch: r.arch.Alpine,
 			Description: fmt.Sprintf("%s (Debian's %s %s)", d.summary, d.name, d.version),
 			URL:         d.homepage, Origin: d.source, Packager: "sov-mirror",
 			BuildTime:        newest(files),

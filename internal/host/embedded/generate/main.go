@@ -12,13 +12,15 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/sovereign-sql/sov/internal/arch"
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/durable"
 	"github.com/sovereign-sql/sov/internal/host/release"
 )
 
 func main() {
-	for _, name := range []string{"sov-init", "sov-runner"} {
-		for _, arch := range []string{"arm64", "amd64"} {
+	for _, name := range []string{"sov-init", artifact.RunnerFile} {
+		for _, arch := range arch.Names() {
 			if err := generate(name, arch); err != nil {
 				fmt.Fprintf(os.Stderr, "generate %s for %s: %v\n", name, arch, err)
 				os.Exit(1)
@@ -37,7 +39,7 @@ func generate(name, arch string) error {
 	program := filepath.Join(scratch, name)
 	// The guest's endpoint speaks HTTP/1.1 and has no use for HTTP/2, 0.4 MB of every image.
 	flags := "-s -w -buildid="
-	if v := os.Getenv("SOV_VERSION"); name == "sov-runner" && release.Is(v) {
+	if v := os.Getenv("SOV_VERSION"); name == artifact.RunnerFile && release.Is(v) {
 		flags += " -X main.release=" + v
 	}
 	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags="+flags, "-tags=nethttpomithttp2",

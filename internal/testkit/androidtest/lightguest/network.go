@@ -169,7 +169,7 @@ func (g *Guest) shutDown(w http.ResponseWriter, _ *http.Request) {
 
 func (g *Guest) tell() guestapi.Status {
 	up := time.Since(g.started)
-	service := guestapi.Service{Name: "postgres", State: guestapi.StateStarting, Since: g.started}
+	service := guestapi.Service{Name: guestspec.ServicePostgres, State: guestapi.StateStarting, Since: g.started}
 	if g.script.Ready >= 0 && up >= g.script.Ready {
 		service.State = guestapi.StateReady
 	}

@@ -1,0 +1,18 @@
+package artifact
+
+// Names of an artifact's files. The list in the manifest leaves out the manifest, the sums and the
+// provenance: a file cannot hold its own digest, nor that of a file which holds its.
+const (
+	RootfsFile     = "rootfs.img"           // the root file system
+	KernelFile     = "kernel"               // a raw arm64 Image or a bzImage
+	SpecFile       = "vm.json"              // see package vmspec
+	RunnerFile     = "sov-runner"           // the program that runs the machine on a phone
+	SBOMFile       = "sbom.cdx.json"        // the bill of materials, in CycloneDX's format
+	ManifestFile   = "manifest.json"        // see package manifest
+	ProvenanceFile = "provenance.json"      // see package provenance
+	SignedFile     = "provenance.dsse.json" // the provenance in a DSSE envelope
+	SumsFile       = "SHA256SUMS"           // what sha256sum -c reads: all files, the manifest and the provenance too
+)
+
+// ModuleFile is the name of a machine's module for root managers.
+func ModuleFile(machine string) string { return "sov-" + machine + ".zip" }
