@@ -45,12 +45,22 @@ func NewPushed(t testing.TB, server *androidtest.ADBServer) *Pushed {
 // Sov runs the program for this phone.
 func (p *Pushed) Sov(args ...string) sovtest.Outcome {
 	p.T.Helper()
-	return sovtest.Run(p.T, func(c *exec.Cmd) {
-		c.Env = p.Environ()
-		if args[0] == "secrets" {
-			c.Stdin = strings.NewReader(Password)
-		}
-	}, args...)
+	return p.SovBy(sovtest.Program, args...)
+}
+
+// SovBy is Sov by another program, such as that of an earlier version.
+func (p *Pushed) SovBy(program string, args ...string) sovtest.Outcome {
+	p.T.Helper()
+	command := exec.Command(program, args...)
+	command.Dir, command.Env = p.T.TempDir(), p.Environ()
+	if args[0] == "secrets" {
+		command.Stdin = strings.NewReader(Password)
+	}
+	result, err := sovtest.Finish(command)
+	if err != nil {
+		p.T.Fatalf("%s %s: %v", program, strings.Join(args, " "), err)
+	}
+	return result
 }
 
 // Environ is the environment of the phone's user, who has the test's adb.

@@ -1,0 +1,91 @@
+package phone
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
+	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
+	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
+)
+
+// installedBase is the version that people have.
+const installedBase = "b65ef00"
+
+// TestInstalledBase takes a phone with a machine that an earlier version has built, installed and started to this one by `sov push`,
+// and its user with it: the recipe, the lock, the secret, the settings on the phone, the data, the earlier version in the other slot and
+// a backup go on working, and nothing of the earlier version's network stays behind.
+func TestInstalledBase(t *testing.T) {
+	t.Parallel()
+	sources, old := sovtest.Release(t, installedBase)
+	p := phonetest.NewPushed(t, androidtest.NewADBServer(t))
+	serial := []string{"--device", p.ADB.Serial()}
+	before := p.Snapshot()
+	folder := t.TempDir() // the user's
+	recipe, lock, backup := filepath.Join(folder, "sql.yaml"), filepath.Join(folder, "sov.lock"), filepath.Join(folder, "sql.zip")
+	text, err := os.ReadFile(filepath.Join(sources, "assets", "sql.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(recipe, text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	by := func(program string, args ...string) sovtest.Outcome {
+		t.Helper()
+		o := p.SovBy(program, args...)
+		if o.Status != 0 {
+			t.Fatalf("%s %s: %v\n%s", filepath.Base(filepath.Dir(program)), strings.Join(args, " "), o, p.Logs())
+		}
+		return o
+	}
+	build := func(program, out string) string {
+		t.Helper()
+		by(program, append([]string{"build", recipe, "--arch", "arm64", "-o", filepath.Join(folder, out)}, sovtest.FromMirror()...)...)
+		return filepath.Join(folder, out, "sql", "arm64")
+	}
+
+	first := build(old, "old")
+	locked, err := os.ReadFile(lock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	by(old, "secrets", "set", "sql", "postgres")
+	by(old, append([]string{"push", first, "--start"}, serial...)...)
+	p.Ask("create table journey (stop text); insert into journey values ('with the earlier version')")
+	by(old, append([]string{"backup", "sql", backup}, serial...)...)
+
+	second := build(sovtest.Program, "new")
+	if now, err := os.ReadFile(lock); err != nil || !bytes.Equal(now, locked) {
+		t.Errorf("the lock was written again: %v", err)
+	}
+	by(sovtest.Program, append([]string{"status", "sql"}, serial...)...) // while the earlier version runs
+	if r := p.Push(second); r.Slot != "b" {
+		t.Errorf("pushed: %+v", r)
+	}
+	journey := func(when, want string) {
+		t.Helper()
+		if got := strings.Join(p.Ask("select stop from journey order by 1"), ", "); got != want {
+			t.Errorf("%s: %q, want %q", when, got, want)
+		}
+	}
+	by(sovtest.Program, append([]string{"restart", "sql"}, serial...)...)
+	if s := p.Status(); s.Slot != "b" || s.Phase != runnerapi.Ready {
+		t.Errorf("after the update: %+v", s)
+	}
+	journey("after the update", "with the earlier version")
+	p.Ask("insert into journey values ('with this version')")
+	by(sovtest.Program, append([]string{"test", "sql"}, serial...)...)
+	by(sovtest.Program, append([]string{"rollback", "sql"}, serial...)...)
+	if s := p.Status(); s.Slot != "a" || s.Phase != runnerapi.Ready {
+		t.Errorf("rolled back: %+v", s)
+	}
+	journey("rolled back", "with the earlier version, with this version")
+	by(sovtest.Program, append([]string{"restore", "sql", backup, "--yes"}, serial...)...)
+	journey("restored", "with the earlier version")
+	by(sovtest.Program, append([]string{"stop", "sql"}, serial...)...)
+	phonetest.SameNetwork(t, "stopped", before, p.Snapshot())
+}
