@@ -454,3 +454,73 @@ func useDevice(t *testing.T, device string, want *tree.Tree) {
 	mounted = false
 	checkByE2fsckAfterUse(t, device)
 }
+
+// TestCheckResize has the resize inodes of mke2fs, which are sound, those of go-diskfs, which are not, and damaged ones.
+// e2fsck looks at the first quarter of the reserved blocks alone (e2fsck/super.c, check_resize_inode), the kernel at each
+// when it comes to use it.
+func TestCheckResize(t *testing.T) {
+	needTools(t, "mke2fs")
+	for _, blockSize := range []string{"1024", "4096"} {
+		wantClean(t, open(t, mke2fs(t, "1500M", "-b", blockSize, "-O", "64bit,metadata_csum")))
+	}
+	for _, size := range []int64{300 << 20, 33 << 30} {
+		image := filepath.Join(t.TempDir(), "image")
+		out, err := os.Create(image)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer out.Close()
+		if err := out.Truncate(size); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := diskfs.Create(diskfsfile.New(out, false), size, 0, 512, &diskfs.Params{
+			SectorsPerBlock: 8,
+			Features:        []diskfs.FeatureOpt{diskfs.WithFeatureReservedGDTBlocksForExpansion(true)},
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if !hasProblem(t, image, "inode 7") {
+			t.Errorf("go-diskfs, %d MiB: no problem with inode 7 is found", size>>20)
+		}
+	}
+
+	for name, damage := range map[string]func(f *FS) int64{ // where a pointer is changed
+		"given as block":              func(f *FS) int64 { return resizeMap(t, f) + 4 },
+		"the copy of reserved":        func(f *FS) int64 { return f.blockOffset(3) + 4 },
+		"reserved descriptor block 5": func(f *FS) int64 { return resizeMap(t, f) + 4*5 },
+	} {
+		image, _ := writeImage(t, tree.New(), growing(1<<30))
+		at := damage(open(t, image))
+		f, err := os.OpenFile(image, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteAt([]byte{0xFF}, at); err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+		if !hasProblem(t, image, name) {
+			t.Errorf("no problem with %q is found", name)
+		}
+	}
+}
+
+// resizeMap gives where the resize inode's block of pointers stands.
+func resizeMap(t *testing.T, f *FS) int64 {
+	t.Helper()
+	nd, err := f.node(inodeResize)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f.blockOffset(uint64(le.Uint32(nd.Block[resizeDouble*pointerSize:])))
+}
+
+// hasProblem reports whether a check finds a problem with what in its text.
+func hasProblem(t *testing.T, image, what string) bool {
+	t.Helper()
+	problems, err := open(t, image).Check(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.ContainsFunc(problems, func(p Problem) bool { return strings.Contains(p.String(), what) })
+}

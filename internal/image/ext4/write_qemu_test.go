@@ -200,7 +200,7 @@ func boot(t *testing.T, kernel, root, image string) string {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	args := []string{"-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio", "-m", "512", "-cpu", "max",
-		"-kernel", kernel, "-append", "console=ttyS0 console=ttyAMA0 quiet panic=-1 root=/dev/vda ro init=/init",
+		"-kernel", kernel, "-append", "console=ttyS0 console=ttyAMA0 no_timer_check quiet panic=-1 root=/dev/vda ro init=/init",
 		"-drive", "if=none,id=r,format=raw,readonly=on,file=" + root, "-device", "virtio-blk-pci,drive=r",
 		"-drive", "if=none,id=d,format=raw,discard=unmap,file=" + image, "-device", "virtio-blk-pci,drive=d"}
 	if runtime.GOARCH == "arm64" {
