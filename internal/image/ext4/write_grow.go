@@ -14,9 +14,9 @@ const resizeDouble = directPointers + 1
 
 // JournalSize returns the size in bytes of the journal for a file system of size bytes that is
 // written to: what mke2fs chooses for blocks of 4 KiB (e2fsprogs, lib/ext2fs/mkjournal.c,
-// ext2fs_default_journal_size), but at most 64 MiB, which is its choice from 2 to 16 GiB. Once the
-// kernel has been through a journal, all of it takes room, and the larger ones of mke2fs are for
-// machines that change far more metadata at once than databases do.
+// ext2fs_default_journal_size), but at most 64 MiB, which is its choice from 2 to 16 GiB. A journal
+// takes all of its room in a sparse file once the kernel has reached its end; the larger ones of
+// mke2fs are for machines that change far more metadata at once than databases do.
 func JournalSize(size int64) int64 {
 	switch {
 	case size < 128<<20:
@@ -32,8 +32,9 @@ func JournalSize(size int64) int64 {
 // lazy reports whether groups without content are left uninitialised.
 func (o Options) lazy() bool { return o.GrowTo > 0 || o.Device }
 
-// hashSeed is s_hash_seed. A file system that grows is one that strangers may choose names in:
-// with a seed of its own, they cannot choose names that collide. All zero is the default seed.
+// hashSeed is s_hash_seed. Users of a service may choose the names of files on a file system that
+// grows: its own seed keeps them from choosing names whose hashes collide. A seed of zeros stands
+// for the default one.
 func (o Options) hashSeed() (seed [4]uint32) {
 	if o.GrowTo > 0 {
 		for i := range seed {
@@ -44,9 +45,9 @@ func (o Options) hashSeed() (seed [4]uint32) {
 }
 
 // reservedDescBlocks is how many blocks behind the descriptors, in each copy, are kept for the
-// descriptors of groups to come (s_reserved_gdt_blocks). The kernel and e2fsck accept no more than
-// a block has pointers. One is kept in any case: without a sound resize inode the kernel enlarges a
-// file system with this feature by nothing.
+// descriptors of groups to come (s_reserved_gdt_blocks). The kernel and e2fsck accept at most as many
+// as a block has pointers. At least one is reserved: the kernel does not enlarge a file system that
+// has the feature and an empty resize inode.
 func (l *layout) reservedDescBlocks() uint64 {
 	if l.growTo == 0 {
 		return 0
