@@ -1,8 +1,8 @@
 package ext4
 
 // writeBitmaps writes all groups' bitmaps and returns the descriptors.
-// Bitmaps that are all zero need no writing to a new file, and those of groups without
-// inodes are marked as not there, as are those of groups left uninitialised.
+// Bitmaps that are all zero need no writing, and those of groups without
+// inodes are marked as not there.
 func (w *imageWriter) writeBitmaps() ([]groupDesc, error) {
 	l := w.l
 	descs := make([]groupDesc, l.groups)
@@ -10,18 +10,11 @@ func (w *imageWriter) writeBitmaps() ([]groupDesc, error) {
 	for g := range l.groups {
 		d := &descs[g]
 		d.BlockBitmap, d.InodeBitmap, d.InodeTable = l.blockBitmaps[g], l.inodeBitmaps[g], l.inodeTables[g]
-		if !w.p.o.Device {
-			d.Flags = groupInodeZeroed
-		}
-		if l.untouched(g) {
-			d.Flags |= groupBlockUninit
-			d.FreeBlocksCount = uint32(l.groupBlocks(g) - l.copySize(g))
-			continue
-		}
+		d.Flags = groupInodeZeroed
 		free := l.bitmap(g, bitmap)
 		d.FreeBlocksCount = uint32(free)
 		d.BlockBitmapChecksum = bitmapChecksum(w.seed, bitmap[:l.blocksPerGroup/8])
-		if free < 8*l.blockSize || w.p.o.Device {
+		if free < 8*l.blockSize {
 			if err := w.out.write(d.BlockBitmap, bitmap); err != nil {
 				return nil, err
 			}
@@ -63,7 +56,7 @@ func (l *layout) usedInodes(g uint64, p *plan) uint64 {
 }
 
 // writeInodeTables writes the part of the inode tables that is in use; the
-// rest is zero already, or on a device marked as not zeroed.
+// rest is zero already.
 func (w *imageWriter) writeInodeTables() error {
 	perBlock := w.l.blockSize / defaultInodeSize
 	for g := range w.l.groups {
