@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -56,28 +57,28 @@ func fill(t *testing.T, g *guesttest.Guest) {
 	if d := dataOf(t, g); !strings.Contains(d.Warning, "nearly full") {
 		t.Errorf("with %d MiB left the status warns %q", d.Free>>20, d.Warning)
 	}
-	// PostgreSQL may be gone when its room is: what makes room again is started before, and waits until the host hangs up.
+	// PostgreSQL may be gone when its room is: what makes room again is started before, and looks again and again whether the host
+	// still lets it in.
 	room, err := net.Listen("tcp", "127.0.0.1:0") // the guest reaches it at its host's address
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer room.Close()
-	if err := room.(*net.TCPListener).SetDeadline(time.Now().Add(sovtest.WaitLimit)); err != nil {
-		t.Fatal(err)
+	waits := make(chan struct{})
+	go letIn(room, sync.OnceFunc(func() { close(waits) }))
+	g.Shell(t, fmt.Sprintf("echo 'while nc 192.168.100.1 %d </dev/null >/dev/null; do sleep 0.2; done; rm %s' >/run/sabotage", room.Addr().(*net.TCPAddr).Port, ballast))
+	select {
+	case <-waits:
+	case <-time.After(sovtest.WaitLimit):
+		t.Fatal("the saboteur does not wait")
 	}
-	g.Shell(t, fmt.Sprintf("echo 'nc 192.168.100.1 %d </dev/null >/dev/null; rm %s' >/run/sabotage", room.Addr().(*net.TCPAddr).Port, ballast))
-	waiting, err := room.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer waiting.Close()
 	g.Ask(t, "create table filler (n int, text text)")
 	acknowledged := writeUntilFull(t, g)
 	if acknowledged < 1 {
 		t.Error("nothing could be written with room left")
 	}
 	until(t, g, "told to be full", func(d guestapi.Data) bool { return strings.Contains(d.Warning, "is full") })
-	waiting.Close()
+	room.Close()
 	until(t, g, "emptied", func(d guestapi.Data) bool { return d.Warning == "" })
 	if err := g.Ready(t.Context(), nil); err != nil {
 		t.Fatalf("after there was room again: %v\n%s", err, g.Log(t))
@@ -86,6 +87,18 @@ func fill(t *testing.T, g *guesttest.Guest) {
 		t.Errorf("%d rows are there, %d were acknowledged, %v", got, acknowledged, err)
 	}
 	g.Ask(t, "insert into filler values (0, 'again')")
+}
+
+// letIn accepts connections and closes them, until the listener is closed, and reports each.
+func letIn(l net.Listener, seen func()) {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		conn.Close()
+		seen()
+	}
 }
 
 // writeUntilFull inserts rows of a megabyte until the server refuses, and returns how many it took.
