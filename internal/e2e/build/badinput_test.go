@@ -231,7 +231,7 @@ var mishaps = []mishap{
 	{
 		name:    "An unknown architecture",
 		prepare: func(_ *testing.T, a *attempt) { a.flags("--arch", "riscv64") },
-		says:    []string{"riscv64", "arm64 and amd64"},
+		says:    []string{"riscv64", "arm64 or amd64"},
 		status:  2,
 	},
 }
