@@ -19,7 +19,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 )
 
-// release is the release of sov that this program belongs to, which internal/embedded/generate writes here. It is empty in
+// release is the release of sov that this program belongs to, which internal/host/embedded/generate writes here. It is empty in
 // every other build, so that what does not change the sources does not change the program.
 var release string
 

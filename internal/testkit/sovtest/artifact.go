@@ -1,6 +1,7 @@
 package sovtest
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,29 +26,26 @@ func Artifact(t testing.TB, arch string) string {
 func Variant(t testing.TB, arch, name string, replace ...string) string {
 	t.Helper()
 	recipe := ChangedRecipe(t, replace...)
-	once, _ := made.LoadOrStore(arch+"/"+name, sync.OnceValues(func() (string, Outcome) {
+	once, _ := made.LoadOrStore(arch+"/"+name, sync.OnceValues(func() (string, error) {
 		dir := filepath.Join(Shared, arch, name)
 		path := filepath.Join(dir, "recipe.yaml")
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return "", Outcome{Status: 1, Stderr: err.Error()}
-		}
-		if err := os.WriteFile(path, recipe, 0o644); err != nil {
-			return "", Outcome{Status: 1, Stderr: err.Error()}
+		if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(path, recipe, 0o644)); err != nil {
+			return "", err
 		}
 		command := exec.Command(Program, append([]string{"build", path, "--arch", arch, "--lock", SharedLock(arch), "-o", dir}, FromMirror()...)...)
 		result, err := Finish(command)
-		if err != nil {
-			return "", Outcome{Status: 1, Stderr: err.Error()}
-		}
 		folders, _ := filepath.Glob(filepath.Join(dir, "*", arch)) // the pattern is well formed
-		if len(folders) != 1 {
-			return "", Outcome{Status: 1, Stderr: result.String()}
+		if err == nil && (result.Status != 0 || len(folders) != 1) {
+			err = errors.New(result.String())
 		}
-		return folders[0], result
+		if err != nil {
+			return "", err
+		}
+		return folders[0], nil
 	}))
-	dir, result := once.(func() (string, Outcome))()
-	if result.Status != 0 {
-		t.Fatalf("build %s for %s: %v", name, arch, result)
+	dir, err := once.(func() (string, error))()
+	if err != nil {
+		t.Fatalf("build %s for %s: %v", name, arch, err)
 	}
 	return dir
 }
