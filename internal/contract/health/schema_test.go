@@ -94,7 +94,9 @@ func TestMachineFitsSchema(t *testing.T) {
 	m.AddGuest(&guestapi.Status{Services: []guestapi.Service{{Name: "postgres"}}, Network: &guestapi.Network{}, Clock: &guestapi.Clock{}, Tailnet: &guestapi.Tailnet{}, Postgres: &guestapi.Postgres{}})
 	m.Slots, m.Backup, m.Certificate, m.Power = []runnerapi.Slot{{Slot: "a"}}, &Backup{At: now, Databases: []string{}}, &Certificate{}, &Power{}
 	m.Layers, m.Checks = []finding.Finding{finding.Pass("tap", "it is up")}, []finding.Finding{finding.Skip("Tailscale", "no key")}
-	for _, m := range []*Machine{New("sql"), m} {
+	down := New("sql")
+	down.Phase = runnerapi.Down
+	for _, m := range []*Machine{down, m} {
 		if err := fits(m); err != nil {
 			t.Error(err)
 		}
