@@ -33,7 +33,7 @@ func BenchmarkUp(b *testing.B) {
 		for b.Loop() {
 			begin := time.Now()
 			h.Do("up", "sql", "--no-wait")
-			var s health.Machine
+			var s *health.Machine
 			h.Eventually("started", func() bool { s = h.Status(); return s.StartedAt.After(begin) })
 			total += s.StartedAt.Sub(begin)
 			b.StopTimer()
