@@ -1,0 +1,113 @@
+package datadisk
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/diskfs/go-diskfs/backend/file"
+	diskfs "github.com/diskfs/go-diskfs/filesystem/ext4"
+
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/image/ext4"
+	"github.com/sovereign-sql/sov/internal/testkit/mounttest"
+)
+
+// earlierDisk makes a data disk as earlier versions did, with go-diskfs.
+func earlierDisk(t testing.TB, size int64) (name string) {
+	t.Helper()
+	name = filepath.Join(t.TempDir(), "data.img")
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := f.Truncate(size); err != nil {
+		t.Fatal(err)
+	}
+	_, err = diskfs.Create(file.New(f, false), size, 0, 512, &diskfs.Params{
+		VolumeName:      guestspec.DataLabel,
+		SectorsPerBlock: 8,
+		InodeRatio:      inodeRatio,
+		Features: []diskfs.FeatureOpt{
+			diskfs.WithFeatureDirectoryIndices(true),
+			diskfs.WithFeatureReservedGDTBlocksForExpansion(false),
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// TestEarlierDisk enlarges a disk of an earlier version, with files on it, and uses it.
+func TestEarlierDisk(t *testing.T) {
+	const size, larger = 256 << 20, 16 << 30
+	name := earlierDisk(t, size)
+	mnt, umount := mounttest.Loop(t, name, "")
+	content := bytes.Repeat([]byte("kept\n"), 20_000)
+	write := func(dir string, from, to int) {
+		t.Helper()
+		for i := from; i < to; i++ {
+			if err := os.WriteFile(filepath.Join(dir, fmt.Sprint("file ", i)), content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	write(mnt, 0, 100)
+	umount()
+	if grown, err := Grow(name, larger); err != nil || !grown {
+		t.Fatalf("grow: %v, %v", grown, err)
+	}
+	mnt, umount = mounttest.Loop(t, name, "")
+	if mounttest.CanGrow() {
+		mounttest.Grow(t, name, mnt, larger)
+	}
+	write(mnt, 100, 200)
+	umount()
+	if out, err := exec.Command("e2fsck", "-fn", name).CombinedOutput(); err != nil {
+		t.Errorf("e2fsck -fn: %v\n%s", err, out)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	fs, err := ext4.Open(f, larger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 200 {
+		if got, err := fs.ReadFile(fmt.Sprint("file ", i)); err != nil || !bytes.Equal(got, content) {
+			t.Errorf("file %d comes back as %d bytes, %v", i, len(got), err)
+		}
+	}
+}
+
+// TestUUIDsDiffer keeps disks apart that one computer has attached.
+func TestUUIDsDiffer(t *testing.T) {
+	seen := map[[16]byte]bool{}
+	for range 3 {
+		name := filepath.Join(t.TempDir(), "data.img")
+		if err := Create(t.Context(), name, MinSize); err != nil {
+			t.Fatal(err)
+		}
+		f, err := os.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		fs, err := ext4.Open(f, MinSize)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := fs.Super()
+		if seen[s.UUID] || s.UUID[6]>>4 != 4 || s.UUID[8]>>6 != 2 || s.Label != guestspec.DataLabel {
+			t.Errorf("UUID %x, label %q", s.UUID, s.Label)
+		}
+		seen[s.UUID] = true
+	}
+}
