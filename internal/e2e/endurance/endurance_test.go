@@ -17,7 +17,7 @@ func times(t *testing.T, n int) int {
 
 func TestPowerCuts(t *testing.T) {
 	t.Parallel()
-	t.Run("arm64", func(t *testing.T) { guesttest.CutPower(t, "arm64", times(t, 40)) })
+	t.Run("arm64", func(t *testing.T) { guesttest.CutPower(t, "arm64", times(t, 50)) })
 	t.Run("amd64", func(t *testing.T) { guesttest.CutPower(t, "amd64", times(t, 10)) })
 }
 
