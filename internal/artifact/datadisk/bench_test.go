@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+
+	"github.com/sovereign-sql/sov/internal/testkit/diskfstest"
 )
 
 // BenchmarkCreate makes data disks beside go-diskfs, as earlier versions did, and mkfs.ext4, and reports the bytes of each new
@@ -22,7 +24,10 @@ func BenchmarkCreate(b *testing.B) {
 			}
 			return name
 		}},
-		{"go-diskfs", func(b *testing.B, _ string, size int64) string { return earlierDisk(b, size) }},
+		{"go-diskfs", func(b *testing.B, name string, size int64) string {
+			diskfstest.DataDisk(b, name, size)
+			return name
+		}},
 		{"mkfs.ext4", func(b *testing.B, name string, size int64) string {
 			out, err := exec.Command("mkfs.ext4", "-q", "-F", "-m", "0", "-i", fmt.Sprint(inodeRatio), name, fmt.Sprintf("%dk", size>>10)).CombinedOutput()
 			if err != nil {

@@ -8,45 +8,17 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/diskfs/go-diskfs/backend/file"
-	diskfs "github.com/diskfs/go-diskfs/filesystem/ext4"
-
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/image/ext4"
+	"github.com/sovereign-sql/sov/internal/testkit/diskfstest"
 	"github.com/sovereign-sql/sov/internal/testkit/mounttest"
 )
 
-// earlierDisk makes a data disk as earlier versions did, with go-diskfs.
-func earlierDisk(t testing.TB, size int64) (name string) {
-	t.Helper()
-	name = filepath.Join(t.TempDir(), "data.img")
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if err := f.Truncate(size); err != nil {
-		t.Fatal(err)
-	}
-	_, err = diskfs.Create(file.New(f, false), size, 0, 512, &diskfs.Params{
-		VolumeName:      guestspec.DataLabel,
-		SectorsPerBlock: 8,
-		InodeRatio:      inodeRatio,
-		Features: []diskfs.FeatureOpt{
-			diskfs.WithFeatureDirectoryIndices(true),
-			diskfs.WithFeatureReservedGDTBlocksForExpansion(false),
-		},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return name
-}
-
-// TestEarlierDisk enlarges a disk of an earlier version, with files on it, and uses it.
+// TestEarlierDisk uses a disk of an earlier version before and after it is enlarged. The guest enlarges the file system.
 func TestEarlierDisk(t *testing.T) {
 	const size, larger = 256 << 20, 16 << 30
-	name := earlierDisk(t, size)
+	name := filepath.Join(t.TempDir(), "data.img")
+	diskfstest.DataDisk(t, name, size)
 	mnt, umount := mounttest.Loop(t, name, "")
 	content := bytes.Repeat([]byte("kept\n"), 20_000)
 	write := func(dir string, from, to int) {
@@ -63,9 +35,6 @@ func TestEarlierDisk(t *testing.T) {
 		t.Fatalf("grow: %v, %v", grown, err)
 	}
 	mnt, umount = mounttest.Loop(t, name, "")
-	if mounttest.CanGrow() {
-		mounttest.Grow(t, name, mnt, larger)
-	}
 	write(mnt, 100, 200)
 	umount()
 	if out, err := exec.Command("e2fsck", "-fn", name).CombinedOutput(); err != nil {

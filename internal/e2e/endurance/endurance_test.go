@@ -21,6 +21,13 @@ func TestPowerCuts(t *testing.T) {
 	t.Run("amd64", func(t *testing.T) { guesttest.CutPower(t, "amd64", times(t, 10)) })
 }
 
+// TestLargeDataDisksGrow enlarges large data disks while their guests write to them. A scale below one takes the first.
+func TestLargeDataDisksGrow(t *testing.T) {
+	t.Parallel()
+	growths := guesttest.LargeGrowths()
+	guesttest.GrowUnderWriter(t, growths[:min(len(growths), times(t, len(growths)))])
+}
+
 // TestEveryPairKilled kills two processes of the guest at once. A scale below one takes the first of the pairs.
 func TestEveryPairKilled(t *testing.T) {
 	t.Parallel()
