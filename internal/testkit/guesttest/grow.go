@@ -184,7 +184,7 @@ func wantWritten(t *testing.T, image string, growth Growth, paths []string) {
 			t.Errorf("%s, which was synced, comes back as %d bytes of %d, %v", path, len(got), len(want), err)
 		}
 	}
-	t.Logf("%d files, none lost", len(paths))
+	t.Logf("%d files were synced; lost: %t", len(paths), t.Failed())
 }
 
 // Growths are a disk enlarged to 64 times its size, one of an earlier version, and one in steps that end within a block group.
