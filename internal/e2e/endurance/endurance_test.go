@@ -17,8 +17,15 @@ func times(t *testing.T, n int) int {
 
 func TestPowerCuts(t *testing.T) {
 	t.Parallel()
-	t.Run("arm64", func(t *testing.T) { guesttest.CutPower(t, "arm64", times(t, 40)) })
+	t.Run("arm64", func(t *testing.T) { guesttest.CutPower(t, "arm64", times(t, 50)) })
 	t.Run("amd64", func(t *testing.T) { guesttest.CutPower(t, "amd64", times(t, 10)) })
+}
+
+// TestLargeDataDisksGrow enlarges large data disks while their guests write to them. A scale below one takes the first.
+func TestLargeDataDisksGrow(t *testing.T) {
+	t.Parallel()
+	growths := guesttest.LargeGrowths()
+	guesttest.GrowUnderWriter(t, growths[:min(len(growths), times(t, len(growths)))])
 }
 
 // TestEveryPairKilled kills two processes of the guest at once. A scale below one takes the first of the pairs.

@@ -46,6 +46,12 @@ func TestDataDisk(t *testing.T) {
 	guesttest.Fsck(t, image)
 }
 
+// TestDataDiskGrowsUnderWriter enlarges data disks while the guest writes to them.
+func TestDataDiskGrowsUnderWriter(t *testing.T) {
+	t.Parallel()
+	guesttest.GrowUnderWriter(t, guesttest.Growths())
+}
+
 // fill takes all room but a little, writes until that is gone, and waits for the server to be back.
 func fill(t *testing.T, g *guesttest.Guest) {
 	t.Helper()

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -236,6 +237,23 @@ func (vm *VM) Kill() error { return vm.machine.Kill() }
 
 // PowerButton presses the machine's power button.
 func (vm *VM) PowerButton(ctx context.Context) error { return vm.machine.PowerButton(ctx) }
+
+// GrowData makes the data disk of the running machine one of size bytes. The guest makes its file system as large within
+// seconds; Status tells. It is never made smaller.
+func (vm *VM) GrowData(ctx context.Context, size int64) error {
+	i := slices.IndexFunc(vm.spec.Disks, func(d vmspec.Disk) bool { return d.Role == vmspec.RoleData })
+	if i < 0 {
+		return fmt.Errorf("enlarge the data disk of %s: it has none", vm.spec.Name)
+	}
+	info, err := os.Stat(vm.state.path(dataName))
+	if err == nil && info.Size() < size {
+		err = vm.machine.ResizeDisk(ctx, i, size)
+	}
+	if err != nil {
+		return fmt.Errorf("enlarge the data disk of %s to %d bytes: %w", vm.spec.Name, size, err)
+	}
+	return nil
+}
 
 // Status asks the guest how it is.
 func (vm *VM) Status(ctx context.Context) (*guestapi.Status, error) { return vm.status.Status(ctx) }

@@ -177,6 +177,33 @@ func TestStateOutlivesTheMachine(t *testing.T) {
 	}
 }
 
+func TestGrowData(t *testing.T) {
+	o := options(t, idle)
+	vm, err := Start(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer vm.Close()
+	for _, tt := range []struct{ to, want int64 }{{256 << 20, 256 << 20}, {128 << 20, 256 << 20}} { // never smaller
+		if err := vm.GrowData(t.Context(), tt.to); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(filepath.Join(o.State, "data.img"))
+		if err != nil || info.Size() != tt.want {
+			t.Errorf("to %d: it has %d bytes, %v, want %d", tt.to, info.Size(), err, tt.want)
+		}
+	}
+	for _, name := range []string{"rootfs.img", "kernel"} { // another disk is left as it is
+		if info, err := os.Stat(filepath.Join(o.Artifact, name)); err != nil || info.Size() != 4096 {
+			t.Errorf("%s: %d bytes, %v", name, info.Size(), err)
+		}
+	}
+	vm.Kill()
+	if err := vm.GrowData(t.Context(), 512<<20); err == nil || !strings.Contains(err.Error(), "test") {
+		t.Errorf("of a machine that has ended: %v", err)
+	}
+}
+
 func TestSecretsEndWithTheRun(t *testing.T) {
 	const colon = `c4n4ry of: "'\\ the user`
 	for name, tt := range map[string]struct{ password, line string }{

@@ -22,6 +22,9 @@ type state struct {
 	lock    *durable.Lock
 }
 
+// dataName is the data disk's file.
+const dataName = "data.img"
+
 // Names of files with secrets that end with the run.
 const (
 	configName   = "config.img"
@@ -84,7 +87,7 @@ func (s *state) path(name string) string { return filepath.Join(s.dir, name) }
 
 // data returns the path of the data disk, which it makes on the first call, and enlarges where it is smaller than size.
 func (s *state) data(ctx context.Context, size int64) (string, error) {
-	path := s.path("data.img")
+	path := s.path(dataName)
 	_, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = datadisk.Create(ctx, path, size)

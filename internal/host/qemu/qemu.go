@@ -147,14 +147,17 @@ func (m Machine) arguments() []string {
 		args = append(args, "-rtc", "base="+m.Clock.UTC().Format("2006-01-02T15:04:05"))
 	}
 	for i, disk := range m.Disks {
-		drive := fmt.Sprintf("if=none,id=disk%d,format=raw,discard=unmap,file=%s", i, escape(disk.Path))
+		drive := fmt.Sprintf("if=none,id=%s,format=raw,discard=unmap,file=%s", diskName(i), escape(disk.Path))
 		if disk.ReadOnly {
 			drive += ",readonly=on"
 		}
-		args = append(args, "-drive", drive, "-device", fmt.Sprintf("virtio-blk-pci,drive=disk%d", i))
+		args = append(args, "-drive", drive, "-device", "virtio-blk-pci,drive="+diskName(i))
 	}
 	return args
 }
+
+// diskName is what QEMU calls a disk, by its place.
+func diskName(i int) string { return fmt.Sprintf("disk%d", i) }
 
 func (n Network) argument() string {
 	if n.TAP != "" {

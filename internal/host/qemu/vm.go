@@ -154,6 +154,13 @@ func (vm *VM) Resume(ctx context.Context) error {
 	return err
 }
 
+// ResizeDisk makes a disk of the running machine, by its place in Machine.Disks, and its image one of size bytes. The guest's
+// kernel is notified.
+func (vm *VM) ResizeDisk(ctx context.Context, disk int, size int64) error {
+	_, err := vm.monitor.execute(ctx, "block_resize", map[string]any{"device": diskName(disk), "size": size})
+	return err
+}
+
 // Kill ends the machine as a power cut would and waits until it is gone.
 func (vm *VM) Kill() error {
 	if err := vm.process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {

@@ -32,11 +32,11 @@ const maxProblems = 1000
 
 // Check compares everything that the file system says about itself: all
 // checksums, the use of each block and inode with the bitmaps and counts,
-// blocks that two owners claim, the form of directories and of their hash
+// blocks that two owners claim, the blocks reserved for growth, the form of directories and of their hash
 // indexes, "." and "..", link counts, inodes without a name, extended
 // attributes, the journal's superblock, and what the superblock says of how
 // the file system was left. It does not look into what only writers use: what
-// the journal holds, quotas, blocks reserved for growth. Nor does it read the
+// the journal holds, quotas. Nor does it read the
 // bytes of files, which ext4 keeps no checksums of.
 //
 // It returns a failed finding for each problem, at most a thousand. The error is one of reading the image,

@@ -76,17 +76,6 @@ func (c *checker) checkInode(nd *vnode) error {
 	return c.checkXattrs(nd)
 }
 
-// claimResize claims what the resize inode owns: one block, with pointers to
-// blocks of pointers that are all among those reserved for descriptors.
-func (c *checker) claimResize(nd *vnode) error {
-	const double = directPointers + 1
-	if p := le.Uint32(nd.Block[double*pointerSize:]); p != 0 {
-		_, err := c.claimFor(nd.number, "block of pointers", uint64(p), 1)
-		return err
-	}
-	return nil
-}
-
 // claimMap claims the blocks of an inode's data and of their map, and gives
 // how many sectors they are.
 func (c *checker) claimMap(nd *vnode) (sectors uint64, err error) {

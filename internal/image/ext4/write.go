@@ -33,6 +33,18 @@ type Options struct {
 	// reserved. 0: as many as the content takes and, with a Size, one more
 	// for each 16 KiB.
 	Inodes int64
+	// GrowTo is the length in bytes up to which descriptor blocks are reserved, so that the kernel
+	// can enlarge the file system while it is mounted (EXT4_IOC_RESIZE_FS) as it usually does. The
+	// resize inode holds as many as lead to about 8 TiB with blocks of 4 KiB. The kernel enlarges
+	// further, and where there are none reserved, by changing the layout of descriptors (meta_bg).
+	// Such a file system also stops being written to after an error, whatever the mount options,
+	// and its groups without content are initialised by the kernel when it comes to use them.
+	// It needs a Size. 0: none are reserved.
+	GrowTo int64
+	// Device says that w is a block device of at least Size bytes, which may hold anything: w is
+	// not truncated, nothing on it is taken for zeros, and the kernel zeroes the unused
+	// parts of the inode tables in the background while it is mounted.
+	Device bool
 	// ModTime is when the file system says it was made. Zero: the Unix epoch.
 	ModTime time.Time
 	// Progress, if set, is told the bytes written since it was last called.
@@ -65,8 +77,12 @@ func (o Options) withDefaults() (Options, error) {
 		return o, fmt.Errorf("block size %d is not a power of two from %d to %d", bs, minBlockSize, maxBlockSize)
 	case len(o.Label) > len(superblock{}.VolumeName):
 		return o, fmt.Errorf("label %q has more than the %d bytes there are for it", o.Label, len(superblock{}.VolumeName))
-	case o.Size < 0 || o.Journal < 0 || o.Inodes < 0:
-		return o, errors.New("size, journal and inodes cannot be negative")
+	case o.Size < 0 || o.Journal < 0 || o.Inodes < 0 || o.GrowTo < 0:
+		return o, errors.New("size, journal, inodes and the size to grow to cannot be negative")
+	case o.Size == 0 && (o.GrowTo > 0 || o.Device):
+		return o, errors.New("a file system that grows or is on a device needs a size")
+	case o.GrowTo > 0 && o.Size/int64(bs) > maxResizeBlocks:
+		return o, fmt.Errorf("%d bytes are more than the %d blocks that a file system with a resize inode can have", o.Size, int64(maxResizeBlocks))
 	case o.Journal > 0 && o.Journal/int64(bs) < journalMinBlocks:
 		return o, fmt.Errorf("a journal needs at least %d blocks, %d bytes", journalMinBlocks, journalMinBlocks*bs)
 	}

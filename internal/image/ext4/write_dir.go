@@ -18,6 +18,7 @@ const (
 // to right.
 type dirPlan struct {
 	blockSize int
+	seed      [4]uint32  // of the hash
 	entries   []dirEntry // but for "." and ".."
 	leaves    []dirLeaf  // nil without a hash tree
 	nodes     []int      // index nodes by level, from the root down
@@ -38,8 +39,8 @@ type dirLeaf struct {
 	hash       uint32
 }
 
-func newDirPlan(blockSize, entries int) *dirPlan {
-	return &dirPlan{blockSize: blockSize, entries: make([]dirEntry, 0, entries)}
+func newDirPlan(o Options, entries int) *dirPlan {
+	return &dirPlan{blockSize: o.BlockSize, seed: o.hashSeed(), entries: make([]dirEntry, 0, entries)}
 }
 
 func (d *dirPlan) add(name string, n *node) {
@@ -76,7 +77,7 @@ func (d *dirPlan) arrange() error {
 func (d *dirPlan) sortByHash() {
 	for i := range d.entries {
 		e := &d.entries[i]
-		e.hash, e.minor, _ = dirHash(e.name, hashHalfMD4, [4]uint32{})
+		e.hash, e.minor, _ = dirHash(e.name, hashHalfMD4, d.seed)
 	}
 	sort.Slice(d.entries, func(i, j int) bool {
 		a, b := &d.entries[i], &d.entries[j]

@@ -1,8 +1,8 @@
 package ext4
 
 // writeBitmaps writes all groups' bitmaps and returns the descriptors.
-// Bitmaps that are all zero need no writing, and those of groups without
-// inodes are marked as not there.
+// Bitmaps that are all zero need no writing to a new file, and those of groups without
+// inodes are marked as not there, as are those of groups left uninitialised.
 func (w *imageWriter) writeBitmaps() ([]groupDesc, error) {
 	l := w.l
 	descs := make([]groupDesc, l.groups)
@@ -10,11 +10,18 @@ func (w *imageWriter) writeBitmaps() ([]groupDesc, error) {
 	for g := range l.groups {
 		d := &descs[g]
 		d.BlockBitmap, d.InodeBitmap, d.InodeTable = l.blockBitmaps[g], l.inodeBitmaps[g], l.inodeTables[g]
-		d.Flags = groupInodeZeroed
+		if !w.p.o.Device {
+			d.Flags = groupInodeZeroed
+		}
+		if l.untouched(g) {
+			d.Flags |= groupBlockUninit
+			d.FreeBlocksCount = uint32(l.groupBlocks(g) - l.copySize(g))
+			continue
+		}
 		free := l.bitmap(g, bitmap)
 		d.FreeBlocksCount = uint32(free)
 		d.BlockBitmapChecksum = bitmapChecksum(w.seed, bitmap[:l.blocksPerGroup/8])
-		if free < 8*l.blockSize {
+		if free < 8*l.blockSize || w.p.o.Device {
 			if err := w.out.write(d.BlockBitmap, bitmap); err != nil {
 				return nil, err
 			}
@@ -56,7 +63,7 @@ func (l *layout) usedInodes(g uint64, p *plan) uint64 {
 }
 
 // writeInodeTables writes the part of the inode tables that is in use; the
-// rest is zero already.
+// rest is zero already, or on a device marked as not zeroed.
 func (w *imageWriter) writeInodeTables() error {
 	perBlock := w.l.blockSize / defaultInodeSize
 	for g := range w.l.groups {

@@ -3,6 +3,7 @@ package ext4
 import (
 	"context"
 	"fmt"
+	"slices"
 )
 
 // An imageWriter writes a plan, laid out, to its target.
@@ -22,10 +23,8 @@ func newImageWriter(ctx context.Context, target Target, p *plan, l *layout) *ima
 }
 
 func (w *imageWriter) write() error {
-	for _, size := range []int64{0, w.l.imageSize} {
-		if err := w.target.Truncate(size); err != nil {
-			return fmt.Errorf("set the image's length to %d: %w", size, err)
-		}
+	if err := w.prepare(); err != nil {
+		return err
 	}
 	front, err := w.sb.encodeWithChecksum(0)
 	if err != nil {
@@ -72,6 +71,11 @@ func (w *imageWriter) writeNode(n *node) error {
 	var err error
 	switch {
 	case n == w.p.journal: // its superblock has the UUID; the rest is zero
+		if w.p.o.Device {
+			err = w.clearJournal()
+		}
+	case n == w.p.resize:
+		err = w.writeResize(n)
 	case n.dir != nil:
 		err = w.writeDir(n, iseed)
 	default:
@@ -95,8 +99,8 @@ func (w *imageWriter) writeNode(n *node) error {
 	return nil
 }
 
-// writeFront writes what depends on all else: superblock and descriptors,
-// their copies, and the journal's superblock.
+// writeFront writes what depends on all else: the journal's superblock, superblocks and
+// descriptors. The superblock by which the image is known comes last.
 func (w *imageWriter) writeFront(descs []groupDesc) error {
 	if j := w.p.journal; j != nil {
 		root, err := encodeExtentTree(j, w.p.o.BlockSize, 0, nil)
@@ -113,26 +117,32 @@ func (w *imageWriter) writeFront(descs []groupDesc) error {
 		}
 	}
 	table := w.encodeDescriptors(descs)
-	for g := range w.l.groups {
-		if !hasSuperCopy(g) {
-			continue
-		}
-		b, err := w.sb.encodeWithChecksum(g)
-		if err != nil {
-			return err
-		}
-		at := w.offset(w.l.groupStart(g))
-		if g == 0 {
-			at = superblockOffset
-		}
-		if _, err := w.target.WriteAt(b, at); err != nil {
-			return fmt.Errorf("write the superblock of group %d: %w", g, err)
-		}
+	for _, g := range slices.Backward(append([]uint64{0}, w.l.copyGroups()...)) {
 		if _, err := w.target.WriteAt(table, w.offset(w.l.groupStart(g)+1)); err != nil {
 			return fmt.Errorf("write the group descriptors in group %d: %w", g, err)
 		}
+		if err := w.writeSuperblock(g); err != nil {
+			return fmt.Errorf("write the superblock of group %d: %w", g, err)
+		}
 	}
 	return nil
+}
+
+// writeSuperblock writes the superblock as it stands in a group, with the rest of its block. In
+// group 0 the boot sector comes before it.
+func (w *imageWriter) writeSuperblock(g uint64) error {
+	b, err := w.sb.encodeWithChecksum(g)
+	if err != nil {
+		return err
+	}
+	at, offset := w.offset(w.l.groupStart(g)), 0
+	if g == 0 {
+		at, offset = 0, superblockOffset
+	}
+	block := make([]byte, max(w.l.blockSize, uint64(offset+len(b))))
+	copy(block[offset:], b)
+	_, err = w.target.WriteAt(block, at)
+	return err
 }
 
 func (w *imageWriter) offset(block uint64) int64 { return int64(block * w.l.blockSize) }

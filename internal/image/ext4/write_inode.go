@@ -27,6 +27,10 @@ func (w *imageWriter) encodeInode(n *node, b []byte) error {
 	}
 	iseed := inodeSeed(w.seed, n.ino, in.Generation)
 	switch {
+	case n == w.p.resize:
+		var blocks uint64
+		in.Block, blocks = w.encodeResize(n)
+		in.Blocks = blocks * uint64(w.p.o.BlockSize) / inodeSectorSize
 	case n.in.IsDevice():
 		in.encodeDevice(n.in.Major, n.in.Minor)
 	case n.in.IsSymlink() && len(n.extents) == 0:

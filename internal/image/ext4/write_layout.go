@@ -25,6 +25,8 @@ type layout struct {
 	inodesPerGroup uint64
 	groups         uint64
 	blocks         uint64 // in the file system
+	growTo         uint64 // bytes for which descriptors are reserved
+	lazy           bool   // groups without content are left uninitialised
 	imageSize      int64  // of which a part of a block at the end may not belong to it
 
 	blockBitmaps []uint64 // by group
@@ -47,7 +49,7 @@ var errNoSpace = fmt.Errorf("no room left in the image, make it larger: %w", sys
 // layOut finds the layout for a plan.
 func (p *plan) layOut() (*layout, error) {
 	bs := uint64(p.o.BlockSize)
-	l := &layout{blockSize: bs, blocksPerGroup: min(8*bs, maxBlocksPerGroup)}
+	l := &layout{blockSize: bs, blocksPerGroup: min(8*bs, maxBlocksPerGroup), growTo: uint64(p.o.GrowTo), lazy: p.o.lazy()}
 	if bs == minBlockSize {
 		l.firstDataBlock = 1 // block 0 is the boot sector's, the superblock comes after it
 	}
@@ -122,7 +124,7 @@ func (l *layout) place(p *plan, inodes uint64) error {
 	if l.inodesPerGroup*l.groups > math.MaxUint32 {
 		return fmt.Errorf("%d inodes are more than ext4 can have", l.inodesPerGroup*l.groups)
 	}
-	if l.descBlocks()+1 > l.blocksPerGroup/2 {
+	if l.copySize(0) > l.blocksPerGroup/2 {
 		return fmt.Errorf("%d block groups are too many for blocks of %d bytes, take larger ones", l.groups, l.blockSize)
 	}
 	l.next, l.gaps = l.firstDataBlock, nil
@@ -256,12 +258,12 @@ func (l *layout) inodeTableBlocks() uint64 {
 func (l *layout) inodes() uint64 { return l.inodesPerGroup * l.groups }
 
 // copySize is how many blocks at the start of a group hold the superblock and
-// the descriptors, or a copy of them.
+// the descriptors, or a copy of them, and are reserved for more descriptors.
 func (l *layout) copySize(g uint64) uint64 {
 	if !hasSuperCopy(g) {
 		return 0
 	}
-	return 1 + l.descBlocks()
+	return 1 + l.descBlocks() + l.reservedDescBlocks()
 }
 
 // hasSuperCopy reports whether a group has the superblock and descriptors, or

@@ -32,10 +32,12 @@ const (
 // A plan is a tree as inodes with their numbers, and what each needs.
 type plan struct {
 	o     Options
-	nodes []*node // by inode number, from firstInode on, except for the root and the journal
+	nodes []*node // by inode number, from firstInode on
 	root  *node
-	// journal is nil if there is none. It is not part of the tree.
+	// journal and resize, the inode that holds the blocks reserved for growth, are nil if there are
+	// none. They are not part of the tree.
 	journal  *node
+	resize   *node
 	linked   map[*tree.Inode]*node // files with several names
 	largeDir bool                  // some directory has an index of three levels
 }
@@ -81,6 +83,9 @@ func newPlan(t *tree.Tree, o Options) (*plan, error) {
 	if o.Journal > 0 {
 		p.planJournal()
 	}
+	if o.GrowTo > 0 {
+		p.planResize()
+	}
 	lost, err := p.planLostAndFound(t.Root())
 	if err != nil {
 		return nil, err
@@ -106,7 +111,7 @@ func (p *plan) planLostAndFound(root *tree.Inode) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n.dir = newDirPlan(p.o.BlockSize, 0)
+	n.dir = newDirPlan(p.o, 0)
 	if err := n.dir.arrange(); err != nil {
 		return nil, err
 	}
@@ -118,7 +123,7 @@ func (p *plan) planLostAndFound(root *tree.Inode) (*node, error) {
 // fill plans everything in a directory. lost is lost+found in the root, which
 // has its node already, and elsewhere nil.
 func (p *plan) fill(dir, lost *node) error {
-	dir.dir = newDirPlan(p.o.BlockSize, dir.in.Len())
+	dir.dir = newDirPlan(p.o, dir.in.Len())
 	if lost != nil && lost.dir != nil { // it is not in the tree
 		dir.dir.add(lostAndFoundName, lost)
 		dir.links++
@@ -254,6 +259,8 @@ func (n *node) measureFile(blockSize int64) error {
 func (p *plan) ranges(n *node) []blockRange {
 	bs := int64(p.o.BlockSize)
 	switch {
+	case n == p.resize: // its own block of pointers; the others are reserved in the groups' copies
+		return []blockRange{{0, 1}}
 	case n.in.IsRegular() && n != p.journal:
 		return contentRanges(n.in.Content, bs)
 	case n.in.IsSymlink() && n.size <= fastSymlinkMax: // it is in the inode
@@ -295,16 +302,16 @@ func (p *plan) planJournal() {
 }
 
 // inOrder calls fn for each inode in the order in which they stand on disk:
-// the journal, the directories together so that looking for a name reads
-// little, then the rest.
+// the journal and the resize inode, the directories together so that looking for
+// a name reads little, then the rest.
 func (p *plan) inOrder(fn func(*node) error) error {
-	if p.journal != nil {
-		if err := fn(p.journal); err != nil {
+	for _, n := range []*node{p.journal, p.resize, p.root} {
+		if n == nil {
+			continue
+		}
+		if err := fn(n); err != nil {
 			return err
 		}
-	}
-	if err := fn(p.root); err != nil {
-		return err
 	}
 	for _, directories := range []bool{true, false} {
 		for _, n := range p.nodes {
@@ -326,6 +333,8 @@ func (p *plan) byNumber(ino uint32) *node {
 		return p.root
 	case ino == inodeJournal:
 		return p.journal
+	case ino == inodeResize:
+		return p.resize
 	case ino >= firstInode && ino <= p.lastInode():
 		return p.nodes[ino-firstInode]
 	}

@@ -58,6 +58,12 @@ func newSuperblock(p *plan, l *layout) superblock {
 		UUID: p.o.UUID,
 	}
 	copy(sb.VolumeName[:], p.o.Label)
+	if p.resize != nil {
+		sb.FeatureCompat |= compatResizeInode
+		sb.ReservedGDTBlocks = uint16(l.reservedDescBlocks())
+		sb.HashSeed = p.o.hashSeed()
+		sb.Errors = errorsRemountRO
+	}
 	if p.largeDir {
 		sb.FeatureIncompat |= incompatLargedir
 	}

@@ -1,0 +1,241 @@
+package guesttest
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sovereign-sql/sov/internal/artifact"
+	"github.com/sovereign-sql/sov/internal/artifact/datadisk"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/host/localvm"
+	"github.com/sovereign-sql/sov/internal/image/ext4"
+	"github.com/sovereign-sql/sov/internal/image/tree"
+	"github.com/sovereign-sql/sov/internal/testkit/diskfstest"
+	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
+)
+
+// writerRecipe is a machine with one service, which writes files onto the data disk, each synced before the next, and says
+// so. Each boot has a folder of its own. In a file is its number, again and again.
+const writerRecipe = `name: small
+version: "1"
+base:
+  image: docker.io/library/alpine:3.22
+packages:
+  repositories: [https://dl-cdn.alpinelinux.org/alpine/v3.22/main]
+  install: [e2fsprogs]
+  scripts: ["*"]
+vm:
+  memory: 512MiB
+  cpus: 1
+  data: 256MiB
+services:
+  - name: writer
+    command:
+      - /bin/sh
+      - -c
+      - |
+        boot=$(cat /proc/sys/kernel/random/boot_id)
+        i=0
+        while i=$((i + 1)); do
+          folder=$boot/$((i % 40))
+          mkdir -p /data/written/$folder
+          yes $i | head -n 3000 >/data/written/$folder/$i && fsync /data/written/$folder/$i && echo synced $folder/$i
+        done
+`
+
+// synced is what the writer says of a file.
+var synced = regexp.MustCompile(`(?m) writer: synced (\S+)\r?$`)
+
+// A Growth is a data disk and the sizes in bytes that it is enlarged to while the machine runs and writes to it.
+type Growth struct {
+	Name  string
+	Make  func(t *testing.T, path string)
+	Steps []int64
+	// Midway cuts the power as soon as the file system has begun to grow, too: it goes on at the next start.
+	Midway bool
+	// ResizeInode is whether the blocks reserved for descriptors suffice: beyond these the kernel changes the layout.
+	ResizeInode bool
+}
+
+// GrowUnderWriter enlarges data disks of running machines that write to them, and then cuts the power: the file systems are
+// sound, and every file that was synced is there.
+func GrowUnderWriter(t *testing.T, growths []Growth) {
+	t.Helper()
+	dir := t.TempDir()
+	kernel := filepath.Join(sovtest.Artifact(t, "arm64"), artifact.KernelFile)
+	if o := sovtest.SmallBuild(t, dir, func(string) string { return writerRecipe }, "--kernel", kernel); o.Status != 0 {
+		t.Fatal(o)
+	}
+	for _, growth := range growths {
+		t.Run(growth.Name, func(t *testing.T) {
+			t.Parallel()
+			growUnderWriter(t, filepath.Join(dir, "out/small/arm64"), growth)
+		})
+	}
+}
+
+func growUnderWriter(t *testing.T, artifact string, growth Growth) {
+	t.Helper()
+	options := localvm.Options{Artifact: artifact, State: filepath.Join(t.TempDir(), "state")}
+	if err := os.Mkdir(options.State, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	image := filepath.Join(options.State, "data.img")
+	growth.Make(t, image)
+	g := Boot(t, options)
+	var written []string
+	cut := func() {
+		g.CutPower(t)
+		written = append(written, g.synced(t)...)
+		Fsck(t, image)
+	}
+	for _, to := range growth.Steps {
+		g.awaitSynced(t, 1)
+		before, from := len(g.synced(t)), fileSystemSize(t, g)
+		if err := g.GrowData(t.Context(), to); err != nil {
+			t.Fatal(err)
+		}
+		g.awaitSize(t, from+1)
+		began, first := time.Now(), len(g.synced(t))
+		if growth.Midway {
+			t.Logf("the power is cut at %d MiB of %d MiB", fileSystemSize(t, g)>>20, to>>20)
+			cut()
+			g = Boot(t, options)
+			began, before, first = time.Now(), 0, 0
+		}
+		g.awaitSize(t, to-to/10)
+		last := len(g.synced(t))
+		t.Logf("from %d MiB to %d MiB: %v from the first new group on; files synced: %d until then, %d until its end",
+			from>>20, to>>20, time.Since(began).Round(time.Millisecond), first-before, last-first)
+		if last == before {
+			t.Error("nothing was written meanwhile")
+		}
+		g.awaitSynced(t, last+20)
+	}
+	cut()
+	Replay(t, image)
+	wantWritten(t, image, growth, written)
+}
+
+// awaitSize waits for a file system of so many bytes, as long as it grows.
+func (g *Guest) awaitSize(t *testing.T, size int64) {
+	t.Helper()
+	for have := fileSystemSize(t, g); have < size; {
+		from := have
+		sovtest.Await(t, sovtest.WaitLimit, fmt.Sprintf("a file system of more than %d bytes, to become %d", from, size), func() bool {
+			have = fileSystemSize(t, g)
+			return have > from
+		})
+	}
+}
+
+// synced lists the files that are synced.
+func (g *Guest) synced(t *testing.T) (paths []string) {
+	t.Helper()
+	for _, match := range synced.FindAllStringSubmatch(g.Log(t), -1) {
+		paths = append(paths, match[1])
+	}
+	return paths
+}
+
+func (g *Guest) awaitSynced(t *testing.T, files int) {
+	t.Helper()
+	sovtest.Await(t, sovtest.WaitLimit, fmt.Sprintf("%d synced files", files), func() bool { return len(g.synced(t)) >= files })
+}
+
+func fileSystemSize(t *testing.T, g *Guest) int64 {
+	t.Helper()
+	status, err := g.Status(t.Context())
+	if err != nil || len(status.Problems) > 0 {
+		t.Fatalf("%v, %q\nconsole:\n%s", err, status.Problems, g.Log(t))
+	}
+	return status.Data.Size
+}
+
+// wantWritten looks for the synced files in a sound file system.
+func wantWritten(t *testing.T, image string, growth Growth, paths []string) {
+	t.Helper()
+	f, err := os.Open(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	size := growth.Steps[len(growth.Steps)-1]
+	fs, err := ext4.Open(f, size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	problems, err := fs.Check(t.Context())
+	if err != nil || len(problems) > 0 {
+		t.Errorf("check: %v, %v", problems, err)
+	}
+	if got := slices.Contains(fs.Super().Features, "resize_inode"); got != growth.ResizeInode {
+		t.Errorf("features: %q", fs.Super().Features)
+	}
+	for _, path := range paths {
+		want := strings.Repeat(filepath.Base(path)+"\n", 3000)
+		if got, err := fs.ReadFile("written/" + path); err != nil || string(got) != want {
+			t.Errorf("%s, which was synced, comes back as %d bytes of %d, %v", path, len(got), len(want), err)
+		}
+	}
+	t.Logf("%d files were synced; lost: %t", len(paths), t.Failed())
+}
+
+// Growths are a disk enlarged to 64 times its size, one of an earlier version, and one in steps that end within a block group.
+func Growths() []Growth {
+	return []Growth{
+		{Name: "to 64 times its size", Make: made(256 << 20), Steps: []int64{16 << 30}, ResizeInode: true},
+		{Name: "of an earlier version", Make: earlier(256 << 20), Steps: []int64{16 << 30}},
+		{Name: "in steps, cut groups", Make: laidOut(300<<20+12345, 64), Steps: []int64{600<<20 + 54321, 5<<30 + 77<<20 + 4096}, ResizeInode: true},
+	}
+}
+
+// LargeGrowths are the usual disk, one of 64 GiB, one of an earlier version, and one that grows beyond the blocks reserved.
+func LargeGrowths() []Growth {
+	return []Growth{
+		{Name: "8 GiB to 512 GiB", Make: made(8 << 30), Steps: []int64{512 << 30}, Midway: true, ResizeInode: true},
+		{Name: "64 GiB to 4 TiB", Make: made(64 << 30), Steps: []int64{4 << 40}, ResizeInode: true},
+		{Name: "of an earlier version, 8 GiB to 512 GiB", Make: earlier(8 << 30), Steps: []int64{512 << 30}, Midway: true},
+		{Name: "beyond the reserved", Make: laidOut(1<<30, 64), Steps: []int64{200 << 30}, Midway: true},
+	}
+}
+
+// earlier makes a disk as earlier versions did.
+func earlier(size int64) func(*testing.T, string) {
+	return func(t *testing.T, path string) {
+		t.Helper()
+		diskfstest.DataDisk(t, path, size)
+	}
+}
+
+// made makes a disk as every caller does.
+func made(size int64) func(*testing.T, string) {
+	return func(t *testing.T, path string) {
+		t.Helper()
+		if err := datadisk.Create(t.Context(), path, size); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// laidOut makes a disk of a size that data disks do not have, to grow to factor times its size.
+func laidOut(size, factor int64) func(*testing.T, string) {
+	return func(t *testing.T, path string) {
+		t.Helper()
+		f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		o := ext4.Options{Size: size, Journal: ext4.JournalSize(size), Inodes: size / 32768, GrowTo: factor * size, Label: guestspec.DataLabel}
+		if _, err := ext4.Write(t.Context(), f, tree.New(), o); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
