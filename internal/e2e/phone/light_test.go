@@ -53,28 +53,29 @@ func TestUpWhileTheDaemonEnds(t *testing.T) {
 // Each of crosvm's ends, when the guest was never ready: what follows, and that the phone's network is left meanwhile.
 func TestEnds(t *testing.T) {
 	t.Parallel()
-	for status, want := range map[int]struct {
-		kind  string
-		phase runnerapi.Phase
+	for end, want := range map[lightguest.End]struct {
+		kind   string
+		status int
+		phase  runnerapi.Phase
 	}{
-		0:  {"stopped", runnerapi.CrashLoop},
-		1:  {"failed", runnerapi.CrashLoop},
-		32: {"reset", runnerapi.CrashLoop},
-		33: {"crash", runnerapi.CrashLoop},
-		34: {"panic", runnerapi.CrashLoop},
-		35: {"invalid-arguments", runnerapi.Failed},
-		36: {"watchdog", runnerapi.CrashLoop},
+		lightguest.Off:      {"stopped", 0, runnerapi.CrashLoop},
+		lightguest.Failed:   {"failed", 1, runnerapi.CrashLoop},
+		lightguest.Reset:    {"reset", 32, runnerapi.CrashLoop},
+		lightguest.Crash:    {"crash", 33, runnerapi.CrashLoop},
+		lightguest.Panic:    {"panic", 34, runnerapi.CrashLoop},
+		lightguest.Refused:  {"invalid-arguments", 35, runnerapi.Failed},
+		lightguest.Watchdog: {"watchdog", 36, runnerapi.CrashLoop},
 	} {
 		t.Run(want.kind, func(t *testing.T) {
 			t.Parallel()
-			h := phonetest.NewLight(t, vmspec.MainFirst, lightguest.Script{Panics: true, Status: status}, `{"crash_loop": 2}`)
+			h := phonetest.NewLight(t, vmspec.MainFirst, lightguest.Script{End: end}, `{"crash_loop": 2}`)
 			before := h.Snapshot()
 			o := h.Runner("up", "sql")
 			if o.Status != 1 || !strings.Contains(o.Stderr, string(want.phase)) {
 				t.Errorf("up: %v", o)
 			}
 			s := h.Status()
-			if s.Phase != want.phase || s.LastExit == nil || s.LastExit.Kind != want.kind || s.LastExit.Code != status || s.CrosvmAlive || !s.DaemonAlive {
+			if s.Phase != want.phase || s.LastExit == nil || s.LastExit.Kind != want.kind || s.LastExit.Code != want.status || s.CrosvmAlive || !s.DaemonAlive {
 				t.Errorf("status: %+v", s)
 			}
 			phonetest.SameNetwork(t, "while it is left alone", before, h.Snapshot())
@@ -114,7 +115,7 @@ func TestEndsOfAReadyMachine(t *testing.T) {
 	phonetest.SameNetwork(t, "while it is off", before, h.Snapshot())
 	h.Do("up", "sql")
 	// Failures in a row: the pause is seconds by now, and grows, and up does not wait for its end.
-	h.Script(h.VM, lightguest.Script{Panics: true, Status: 33})
+	h.Script(h.VM, lightguest.Script{End: lightguest.Crash})
 	h.Shell(fmt.Sprintf("kill -9 %d", h.Status().Crosvm))
 	h.Eventually("waiting", func() bool { s := h.Status(); return s.Phase == runnerapi.Backoff && s.Failures >= 4 })
 	h.Script(h.VM, lightguest.Script{})
