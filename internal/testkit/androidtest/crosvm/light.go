@@ -33,8 +33,8 @@ func (l light) quit(context.Context) {
 		l.Cut()
 	}
 }
-func (l light) pause(context.Context) error  { return errors.ErrUnsupported }
-func (l light) resume(context.Context) error { return errors.ErrUnsupported }
+func (l light) pause(context.Context) error  { l.Pause(true); return nil }
+func (l light) resume(context.Context) error { l.Pause(false); return nil }
 
 // runLight runs a machine whose kernel is a script.
 func (r *running) runLight(s lightguest.Script, t terminals) (outcome, error) {

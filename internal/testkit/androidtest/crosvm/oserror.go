@@ -14,8 +14,11 @@ func osError(err error) string {
 		return err.Error()
 	}
 	text := number.Error()
-	if number == syscall.ENOTSUP {
+	switch number {
+	case syscall.ENOTSUP:
 		text = "operation not supported on transport endpoint"
+	case syscall.ENOMEM:
+		text = "out of memory"
 	}
 	return fmt.Sprintf("%s (os error %d)", strings.ToUpper(text[:1])+text[1:], int(number))
 }

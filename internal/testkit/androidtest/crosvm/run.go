@@ -117,7 +117,7 @@ func (r *running) openKernel() (*os.File, *lightguest.Script, error) {
 
 // nodes are the hypervisors in the order in which crosvm looks for one.
 var nodes = []struct{ kind, device, failure string }{
-	{"kvm", "/dev/kvm", "failed to open KVM device"},
+	{"kvm", "/dev/kvm", "failed to open KVM device /dev/kvm"},
 	{"geniezone", "/dev/gzvm", "failed to open GenieZone device"},
 	{"gunyah", "/dev/gunyah", "failed to open gunyah device"},
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"github.com/sovereign-sql/sov/internal/contract/configdisk"
 )
@@ -61,6 +62,8 @@ type Guest struct {
 	once sync.Once
 	done chan struct{}
 	end  End
+
+	paused atomic.Bool
 }
 
 const maxConfig = 128 << 10 // bytes of a config disk
@@ -120,7 +123,7 @@ func (g *Guest) fromGuest(tap *os.File, buffer []byte) {
 		case err != nil:
 			g.ends(Crash) // the guest's process was killed
 			return
-		case kind == kindFrame:
+		case kind == kindFrame && !g.paused.Load():
 			tap.Write(content) // an interface that is down drops it, as a wire would
 		case kind == kindEnd:
 			g.ends(End(content))
@@ -135,7 +138,9 @@ func (g *Guest) toGuest(tap *os.File) {
 		if err != nil {
 			return
 		}
-		g.wire.send(kindFrame, frame[:n])
+		if !g.paused.Load() {
+			g.wire.send(kindFrame, frame[:n])
+		}
 	}
 }
 
@@ -152,6 +157,9 @@ func (g *Guest) Wait() End {
 	<-g.done
 	return g.end
 }
+
+// Pause cuts the guest off from the world, or joins it again, as one whose processors stand still is.
+func (g *Guest) Pause(paused bool) { g.paused.Store(paused) }
 
 // Cut ends the guest at once; it learns nothing of it.
 func (g *Guest) Cut() { g.ends(Cut) }
