@@ -144,6 +144,10 @@ func (r *running) openHypervisor() error {
 	if err != nil {
 		return because(err, "%s", n.failure)
 	}
+	if r.build.RootOnly && os.Geteuid() != 0 {
+		f.Close()
+		return because(syscall.EPERM, "failed to initialize virtual machine")
+	}
 	if !r.build.Supports(r.Protection) {
 		f.Close()
 		return because(syscall.ENODEV, "failed to initialize virtual machine")

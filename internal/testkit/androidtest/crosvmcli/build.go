@@ -16,6 +16,8 @@ type Build struct {
 	Unprotected     bool `json:"unprotected"`
 	Protected       bool `json:"protected"`
 	WithoutFirmware bool `json:"without_firmware"`
+
+	RootOnly bool `json:"root_only,omitempty"` // the phone's kernel lets root alone make machines
 }
 
 // Table is the flags of this build.

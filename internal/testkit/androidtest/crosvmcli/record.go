@@ -25,6 +25,7 @@ type Record struct {
 	MemoryLock        uint64   // RLIMIT_MEMLOCK, in bytes
 	Dev               []string // paths below /dev of all that is there
 	Files             []string // what its descriptors are, after the standard ones
+	Blocking          []string // those of Files whose reader waits
 }
 
 // NewRecord looks at this process.
@@ -58,6 +59,9 @@ func NewRecord(cmdline string) Record {
 		target, err := os.Readlink("/proc/self/fd/" + fd.Name())
 		if n, _ := strconv.Atoi(fd.Name()); err == nil && n > 2 && !strings.HasPrefix(target, "/proc/") && !strings.HasPrefix(target, "anon_inode:") {
 			r.Files = append(r.Files, target)
+			if flags, err := unix.FcntlInt(uintptr(n), unix.F_GETFL, 0); err == nil && flags&unix.O_NONBLOCK == 0 {
+				r.Blocking = append(r.Blocking, target)
+			}
 		}
 	}
 	slices.Sort(r.Files)
