@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -47,6 +48,7 @@ type launch struct {
 	LockMemory bool   `json:"lock_memory,omitempty"` // crosvm may lock as much memory as it needs
 	TAP        int    `json:"tap,omitempty"`         // descriptor that crosvm reads until there is nothing more
 	Requests   int    `json:"requests,omitempty"`    // descriptor that crosvm waits for
+	Last       int    `json:"last"`                  // descriptor that crosvm is given
 }
 
 // launcher is the name under which this program is started again to become crosvm.
@@ -58,7 +60,7 @@ const confineMark = "confine: "
 // launch returns the command that becomes crosvm, and the file in which the launcher says why it could not.
 func (p *Program) launch(m Machine, user *User, args []string, files *inheritance) (*exec.Cmd, *os.File, error) {
 	// Gunyah lends the guest its memory, which counts as locked; init leaves scripts 64 KiB (rootdir/init.rc).
-	l := launch{LockMemory: m.Hypervisor == Gunyah, TAP: files.tap, Requests: files.requests}
+	l := launch{LockMemory: m.Hypervisor == Gunyah, TAP: files.tap, Requests: files.requests, Last: firstInherited + len(files.files) - 1}
 	if user != nil {
 		folder := filepath.Dir(m.Socket)
 		l.User, l.Node, l.Folder, l.Inside = user.ID, m.Hypervisor.Node(), folder, filepath.Dir(Inside(m.Socket))
@@ -106,6 +108,7 @@ func become(instructions, program string, argv []string) string {
 	if l.Requests != 0 {
 		unix.SetNonblock(l.Requests, false)
 	}
+	closeAfter(l.Last)
 	if l.User != 0 {
 		if err := l.confine(); err != nil {
 			return confineMark + err.Error()
@@ -116,6 +119,19 @@ func become(instructions, program string, argv []string) string {
 		return fmt.Sprintf("%s%s: %v", confineMark, program, err)
 	}
 	return fmt.Sprintf("%s: %v", program, err)
+}
+
+// closeAfter closes, with the launcher, what it was given besides what crosvm is meant to have, by whoever started the runner.
+func closeAfter(last int) {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		if fd, err := strconv.Atoi(e.Name()); err == nil && fd > last {
+			unix.CloseOnExec(fd)
+		}
+	}
 }
 
 // unlockMemory lets this process lock as much memory as it may be let. Where that is too little, crosvm says so.

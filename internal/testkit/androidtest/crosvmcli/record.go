@@ -28,6 +28,9 @@ type Record struct {
 	Blocking          []string // those of Files whose reader waits
 }
 
+// recordFile is where this is written to, on a simulated phone.
+const recordFile = "/calls/crosvm"
+
 // NewRecord looks at this process.
 func NewRecord(cmdline string) Record {
 	r := Record{PID: os.Getpid(), ProcessGroup: unix.Getpgrp(), UID: os.Geteuid(), GID: os.Getegid(), Args: os.Args, Cmdline: cmdline}
@@ -57,7 +60,7 @@ func NewRecord(cmdline string) Record {
 	fds, _ := os.ReadDir("/proc/self/fd")
 	for _, fd := range fds {
 		target, err := os.Readlink("/proc/self/fd/" + fd.Name())
-		if n, _ := strconv.Atoi(fd.Name()); err == nil && n > 2 && !strings.HasPrefix(target, "/proc/") && !strings.HasPrefix(target, "anon_inode:") {
+		if n, _ := strconv.Atoi(fd.Name()); err == nil && n > 2 && !strings.HasPrefix(target, "/proc/") && !strings.HasPrefix(target, "anon_inode:") && target != recordFile {
 			r.Files = append(r.Files, target)
 			if flags, err := unix.FcntlInt(uintptr(n), unix.F_GETFL, 0); err == nil && flags&unix.O_NONBLOCK == 0 {
 				r.Blocking = append(r.Blocking, target)
