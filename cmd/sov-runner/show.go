@@ -56,7 +56,14 @@ func printStatus(w io.Writer, s *health.Machine) {
 		row("daemon", "process %d, %d restarts of crosvm", s.Daemon, s.Restarts)
 	}
 	if s.CrosvmAlive {
-		row("crosvm", "process %d, since %s", s.Crosvm, s.StartedAt.Local().Format(time.DateTime))
+		user := "root"
+		if s.CrosvmUser != 0 {
+			user = fmt.Sprintf("user %d", s.CrosvmUser)
+		}
+		row("crosvm", "process %d of %s, since %s", s.Crosvm, user, s.StartedAt.Local().Format(time.DateTime))
+		if s.Unconfined != "" {
+			row("", "it has root's rights, which it need not have: %s", s.Unconfined)
+		}
 	}
 	if s.LastExit != nil {
 		row("last end", "%s, %s", s.LastExit.At.Local().Format(time.DateTime), s.LastExit.Text)

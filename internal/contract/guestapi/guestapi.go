@@ -33,6 +33,12 @@ const (
 	PathRestore  = "/restore"
 )
 
+// The guest's second console, hvc1, takes lines. It is the way to the guest that does not need its network.
+const (
+	ConsoleDevice   = "/dev/hvc1" // in the guest
+	ConsoleShutdown = "shutdown"  // the line that asks for what PathShutdown does
+)
+
 // Keys of the query for PathLogs.
 const (
 	QueryService = "service"

@@ -95,8 +95,17 @@ func (v VM) State() string { return v.run("state.json") }
 // kernel names the holder.
 func (v VM) Lock() string { return v.run("daemon.lock") }
 
+// Machine is the folder that belongs to the user that crosvm runs as.
+func (v VM) Machine() string { return v.run("machine") }
+
 // Socket is crosvm's control socket.
-func (v VM) Socket() string { return v.run("crosvm.sock") }
+func (v VM) Socket() string { return filepath.Join(v.Machine(), "crosvm.sock") }
+
+// OldSocket is where earlier versions had the control socket.
+func (v VM) OldSocket() string { return v.run("crosvm.sock") }
+
+// Requests is the pipe by which the guest is asked without its network.
+func (v VM) Requests() string { return v.run("requests") }
 
 // ConfigDisk is the config disk, which exists while the machine starts.
 func (v VM) ConfigDisk() string { return v.run("config.img") }

@@ -15,6 +15,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/finding"
 	"github.com/sovereign-sql/sov/internal/phone/diagnose"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest/crosvmcli"
 	"github.com/sovereign-sql/sov/internal/testkit/guesttest"
 	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
@@ -150,7 +151,7 @@ func checkSleep(h *phonetest.Handset) {
 // an old one.
 func TestAndroidsKillers(t *testing.T) {
 	t.Parallel()
-	h := phonetest.New(t, androidtest.Options{StillBooting: true, OldCrosvm: true, UntrackedAfter: time.Second}, "")
+	h := phonetest.New(t, androidtest.Options{StillBooting: true, Build: androidtest.DefaultBuild(crosvmcli.Android13), UntrackedAfter: time.Second}, "")
 	h.Do("up", "sql", "--no-wait")
 	h.Eventually("waiting for Android", func() bool { return strings.Contains(h.Logs(), "Android is still starting") })
 	if s := h.Status(); s.Phase != runnerapi.Starting || s.CrosvmAlive {

@@ -46,6 +46,7 @@ func (m *machine) boot(ctx context.Context) error {
 	}, spec.Services)
 	m.mu.Unlock()
 	watchPowerButton(m.spawn, m.RequestShutdown)
+	watchConsole(m.spawn, m.RequestShutdown)
 	m.problem("", m.setHostname())
 	for _, t := range spec.Tmpfs {
 		m.problem("", filesystem.MountTmpfs(t))

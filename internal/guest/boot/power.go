@@ -3,14 +3,18 @@
 package boot
 
 import (
+	"bufio"
 	"encoding/binary"
 	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 )
 
 // stopSignals ask an init to stop: SIGINT is what the kernel sends for Ctrl-Alt-Del, SIGPWR what
@@ -67,6 +71,28 @@ func watchPowerButton(spawn spawn, request func(reason string)) int {
 		})
 	}
 	return watched
+}
+
+// watchConsole takes requests from the guest's second console, which the host reaches when the network does not work. A guest
+// that has none, or whose host says nothing, is not asked there.
+func watchConsole(spawn spawn, request func(reason string)) {
+	f, err := os.OpenFile(guestapi.ConsoleDevice, os.O_RDONLY|unix.O_NOCTTY, 0)
+	if err != nil {
+		return
+	}
+	spawn("console", func() {
+		defer f.Close()
+		readRequests(f, request)
+	})
+}
+
+// readRequests reads lines until there are no more. What is not a request is left alone.
+func readRequests(r io.Reader, request func(reason string)) {
+	for lines := bufio.NewScanner(r); lines.Scan(); {
+		if strings.TrimSpace(lines.Text()) == guestapi.ConsoleShutdown {
+			request("console")
+		}
+	}
 }
 
 // readEvents calls fn for each event of r until r ends.

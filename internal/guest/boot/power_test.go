@@ -5,6 +5,7 @@ package boot
 import (
 	"bytes"
 	"encoding/binary"
+	"strings"
 	"testing"
 )
 
@@ -28,5 +29,13 @@ func TestReadEvents(t *testing.T) {
 	})
 	if presses != 1 {
 		t.Errorf("%d presses, want 1", presses)
+	}
+}
+
+func TestReadRequests(t *testing.T) {
+	var asked []string
+	readRequests(strings.NewReader("noise\n\x00\nshutdown\r\nshutdown now\nshutdown"), func(reason string) { asked = append(asked, reason) })
+	if strings.Join(asked, " ") != "console console" {
+		t.Errorf("asked %q", asked)
 	}
 }

@@ -27,11 +27,11 @@ func TestCheck(t *testing.T) {
 		want    map[string]string // of checks that fail: words of what was found and of the advice
 	}{
 		{name: "sound", need: Need{Arch: "amd64", Space: 1 << 20}},
-		{name: "gunyah", phone: androidtest.Options{Hypervisor: "gunyah"}},
-		{name: "old and bare", phone: androidtest.Options{Hypervisor: "none"}, need: Need{Arch: "riscv64", Space: 1 << 60},
+		{name: "gunyah", phone: androidtest.Options{Hypervisor: androidtest.Gunyah}},
+		{name: "old and bare", phone: androidtest.Options{Hypervisor: androidtest.NoHypervisor}, need: Need{Arch: "riscv64", Space: 1 << 60},
 			prepare: func(p *androidtest.Phone) {
 				p.SetProp("ro.build.version.sdk", "30")
-				p.Shell("rm /apex/com.android.virt/bin/crosvm; umount /dev/net/tun; rm /dev/net/tun")
+				p.Shell("rm /apex/com.android.virt/bin/crosvm; rm /dev/net/tun /dev/tun")
 			},
 			want: map[string]string{"system": "Android 13", "processor": "sov build --arch", "crosvm": "virtualization module",
 				"hypervisor": "pkvm", "TAP": "CONFIG_TUN", "space": "free "}},

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -29,7 +30,9 @@ type Machine struct {
 	CPUs      int
 	Disks     []Disk    // vda, vdb, … in this order
 	Network   Network   // the one interface
-	Console   io.Writer // takes what the guest writes to hvc0; nil discards it
+	Console   io.Writer // takes what the guest writes to hvc0; nil discards it. Not with Ports
+	Ports     []Port    // in place of Console: consoles hvc0, hvc1, … in this order, and the board's serial port
+	Panics    bool      // the guest has a device by which its kernel says that it panics, see VM.Panicked
 	Clock     time.Time // what the guest's clock chip shows at power-on; zero is the present
 	KVM       bool      // run on the host's processor instead of emulating one; needs a host of the guest's architecture
 }
@@ -37,7 +40,14 @@ type Machine struct {
 // A Disk is a raw image attached as a virtio block device.
 type Disk struct {
 	Path     string
+	File     *os.File // in place of Path: the image, open for what the guest may do
 	ReadOnly bool
+}
+
+// A Port is a console of the guest.
+type Port struct {
+	Serial bool     // the board's own serial port, not a virtio console
+	Socket *os.File // an end of a stream socket pair, which the caller closes; the other end is the terminal
 }
 
 // A Network is a subnet that QEMU itself plays the router of (no privilege needed): the guest reaches the host's
@@ -45,7 +55,7 @@ type Disk struct {
 //
 // With a TAP interface, the computer itself is the router and the rest of a Network is not looked at.
 type Network struct {
-	TAP     string // name of an interface that exists; needs the right to open it
+	TAP     *os.File // an open TAP interface with IFF_VNET_HDR; nil: none
 	Subnet  netip.Prefix
 	Host    netip.Addr
 	Guest   netip.Addr
@@ -107,7 +117,8 @@ func (m Machine) Start(ctx context.Context) (*VM, error) {
 	if err != nil {
 		return nil, err
 	}
-	vm, err := launch(ctx, program, m.arguments(), m.Console)
+	args, files := m.arguments()
+	vm, err := launch(ctx, program, args, m.Console, files)
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", program, err)
 	}
@@ -123,46 +134,73 @@ func (m Machine) Start(ctx context.Context) (*VM, error) {
 }
 
 // arguments are QEMU's. The machine stands still until it is resumed: one that ends at once would be gone before it could be
-// asked for its ports, or tell why. File descriptor 3 is the QMP socket that launch makes.
-func (m Machine) arguments() []string {
+// asked for its ports, or tell why. File descriptor 3 is the QMP socket that launch makes; the files that are returned
+// follow it.
+func (m Machine) arguments() (args []string, files []*os.File) {
+	pass := func(f *os.File) int {
+		files = append(files, f)
+		return firstFile + len(files) - 1
+	}
 	machine, processor := boards[m.Arch].machine, boards[m.Arch].processor
 	accelerator := "tcg,thread=" + boards[m.Arch].threads
 	if m.KVM {
 		accelerator, processor = "kvm", "host"
 	}
-	args := []string{
+	args = []string{
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-S",
 		"-machine", machine, "-accel", accelerator, "-cpu", processor,
 		"-smp", strconv.Itoa(m.CPUs), "-m", strconv.Itoa(m.MemoryMiB) + "M",
 		"-kernel", m.Kernel, "-append", m.Cmdline,
 		"-chardev", "socket,id=qmp,fd=3", "-mon", "chardev=qmp,mode=control",
-		"-chardev", "stdio,id=console,signal=off",
-		"-device", "virtio-serial-pci", "-device", "virtconsole,chardev=console",
 		"-device", "virtio-rng-pci",
-		"-netdev", m.Network.argument(),
-		// The boot ROM is of no use to a machine that is given its kernel.
-		"-device", "virtio-net-pci,netdev=net,romfile=" + m.Network.hardwareAddress(),
+	}
+	if m.Network.TAP != nil {
+		args = append(args, "-netdev", fmt.Sprintf("tap,id=net,fd=%d", pass(m.Network.TAP)))
+	} else {
+		args = append(args, "-netdev", m.Network.argument())
+	}
+	// The boot ROM is of no use to a machine that is given its kernel.
+	args = append(args, "-device", "virtio-net-pci,netdev=net,romfile="+m.Network.hardwareAddress())
+	if len(m.Ports) == 0 {
+		args = append(args, "-chardev", "stdio,id=console,signal=off", "-device", "virtio-serial-pci", "-device", "virtconsole,chardev=console")
+	}
+	for i, p := range m.Ports {
+		args = append(args, "-chardev", fmt.Sprintf("socket,id=port%d,fd=%d", i, pass(p.Socket)))
+		if p.Serial {
+			args = append(args, "-serial", fmt.Sprintf("chardev:port%d", i))
+			continue
+		}
+		// A bus for each with one port: a bus with more announces its ports one after another, while the guest counts them.
+		args = append(args, "-device", fmt.Sprintf("virtio-serial-pci,id=bus%d,max_ports=1", i), "-device", fmt.Sprintf("virtconsole,bus=bus%d.0,chardev=port%d", i, i))
+	}
+	if m.Panics {
+		args = append(args, "-device", "pvpanic-pci", "-action", "panic=none")
 	}
 	if !m.Clock.IsZero() {
 		args = append(args, "-rtc", "base="+m.Clock.UTC().Format("2006-01-02T15:04:05"))
 	}
 	for i, disk := range m.Disks {
-		drive := fmt.Sprintf("if=none,id=%s,format=raw,discard=unmap,file=%s", diskName(i), escape(disk.Path))
+		path := escape(disk.Path)
+		if disk.File != nil {
+			args = append(args, "-add-fd", fmt.Sprintf("fd=%d,set=%d", pass(disk.File), i))
+			path = fmt.Sprintf("/dev/fdset/%d", i)
+		}
+		drive := fmt.Sprintf("if=none,id=%s,format=raw,discard=unmap,file=%s", diskName(i), path)
 		if disk.ReadOnly {
 			drive += ",readonly=on"
 		}
 		args = append(args, "-drive", drive, "-device", "virtio-blk-pci,drive="+diskName(i))
 	}
-	return args
+	return args, files
 }
 
 // diskName is what QEMU calls a disk, by its place.
 func diskName(i int) string { return fmt.Sprintf("disk%d", i) }
 
+// firstFile is the descriptor in QEMU's process of the first file that is passed on.
+const firstFile = 4
+
 func (n Network) argument() string {
-	if n.TAP != "" {
-		return "tap,id=net,script=no,downscript=no,ifname=" + escape(n.TAP)
-	}
 	// QEMU insists on addresses for services that this network does not use (DHCP) or that must not collide with
 	// the guest's (DNS, which it forwards to the host's resolver).
 	var b strings.Builder

@@ -21,6 +21,8 @@ type monitor struct {
 	id     int          // of the last command
 	answer chan message // takes its answer
 	reason string       // of the SHUTDOWN event
+
+	panicked bool // there was a GUEST_PANICKED event
 }
 
 // message is any of the objects that QEMU sends.
@@ -81,6 +83,8 @@ func (m *monitor) read(greeting chan<- error) {
 		switch {
 		case next.Event == "SHUTDOWN":
 			m.reason = next.Data.Reason
+		case next.Event == "GUEST_PANICKED":
+			m.panicked = true
 		case next.Event == "" && next.ID == m.id: // else the one who asked has given up
 			m.answer <- next
 		}

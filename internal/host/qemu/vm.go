@@ -24,8 +24,9 @@ type VM struct {
 	err     error // set before done is closed
 }
 
-// launch runs QEMU with one end of a socket pair as its file descriptor 3 and says hello over the other.
-func launch(ctx context.Context, program string, args []string, console io.Writer) (*VM, error) {
+// launch runs QEMU with one end of a socket pair as its file descriptor 3, and files as those that follow, and says hello over
+// the other end.
+func launch(ctx context.Context, program string, args []string, console io.Writer, files []*os.File) (*VM, error) {
 	ours, theirs, err := socketPair()
 	if err != nil {
 		return nil, err
@@ -35,7 +36,7 @@ func launch(ctx context.Context, program string, args []string, console io.Write
 	command := exec.CommandContext(ctx, program, args...)
 	command.Stdout = console
 	command.Stderr = &complaint
-	command.ExtraFiles = []*os.File{theirs}
+	command.ExtraFiles = append([]*os.File{theirs}, files...)
 	command.SysProcAttr = attributes()
 
 	vm := &VM{done: make(chan struct{}), ports: make(map[uint16]uint16)}
@@ -128,6 +129,13 @@ func (vm *VM) ShutdownReason() string {
 	<-vm.done
 	<-vm.monitor.closed
 	return vm.monitor.shutdownReason()
+}
+
+// Panicked tells whether the guest's kernel has said that it panics; only of a machine with Panics.
+func (vm *VM) Panicked() bool {
+	vm.monitor.mu.Lock()
+	defer vm.monitor.mu.Unlock()
+	return vm.monitor.panicked
 }
 
 // Quit ends the machine at once and lets QEMU close its files.

@@ -2,55 +2,111 @@ package crosvm
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest/crosvmcli"
 )
 
-func machine() Machine {
-	return Machine{Name: "sql", Kernel: "/s/kernel", Params: []string{"root=/dev/vda", "ro"}, MemoryMiB: 1024, CPUs: 2,
-		Disks: []Disk{{"/s/rootfs.img", true}, {"/v/data.img", false}}, TAP: "vm_sql", MAC: MACFor("sql"), Socket: "/r/crosvm.sock", Console: "/r/console.log"}
+// descriptors is a machine as Start describes it: all that it works on is open already.
+func descriptors() Machine {
+	return Machine{Name: "sql", Kernel: "/proc/self/fd/4", Params: []string{"root=/dev/vda", "ro"}, MemoryMiB: 1024, CPUs: 2,
+		Disks: []Disk{{"/proc/self/fd/5", true}, {"/proc/self/fd/6", false}}, TAP: "vm_sql", MAC: MACFor("sql"), Socket: "/dev/sov/0/crosvm.sock",
+		Console: "/proc/self/fd/7", Requests: "/proc/self/fd/8", Hypervisor: KVM, Balloon: true}
 }
 
+// machine is one on files of a folder.
+func machine(t *testing.T) Machine {
+	t.Helper()
+	dir := t.TempDir()
+	kernel := filepath.Join(dir, "kernel")
+	if err := os.WriteFile(kernel, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return Machine{Name: "sql", Kernel: kernel, MemoryMiB: 64, CPUs: 1, Socket: filepath.Join(dir, "crosvm.sock")}
+}
+
+// kinds are the machines whose arguments are in testdata/args, by the second part of a file's name.
+var kinds = map[string]func(*Machine){
+	"kvm":           func(*Machine) {},
+	"kvm-protected": func(m *Machine) { m.Protection, m.Balloon = Protected, false },
+	"gunyah": func(m *Machine) {
+		m.Hypervisor, m.Protection, m.SwiotlbMiB, m.Balloon = Gunyah, WithoutFirmware, 64, false
+	},
+	"geniezone": func(m *Machine) { m.Hypervisor, m.HugePages = GenieZone, true },
+}
+
+var update = flag.Bool("update", false, "rewrite the files in testdata")
+
+// of returns the crosvm of a release.
+func of(r crosvmcli.Release) *Program {
+	return &Program{Path: AndroidPath, Flags: ParseHelp(crosvmcli.Facts().Help(r, "run"))}
+}
+
+// The arguments for each release of Android and each hypervisor: that release takes them, and an older one does not where they
+// have a flag that it does not know.
 func TestArgs(t *testing.T) {
-	for name, tt := range map[string]struct {
-		program Program
-		want    string
-	}{
-		"present": {Program{}, "run --disable-sandbox --mem 1024 --cpus 2 --socket /r/crosvm.sock --name sql --block path=/s/rootfs.img,ro --block path=/v/data.img " +
-			"--net tap-name=vm_sql,mac=" + MACFor("sql") + " --serial type=file,hardware=virtio-console,num=1,console=true,path=/r/console.log " +
-			"--params root=/dev/vda --params ro /s/kernel"},
-		"old": {Program{Old: true}, "run --disable-sandbox --mem 1024 --cpus 2 --socket /r/crosvm.sock --disk /s/rootfs.img --rwdisk /v/data.img " +
-			"--tap-name vm_sql --serial type=file,hardware=virtio-console,num=1,console=true,path=/r/console.log " +
-			"--params root=/dev/vda --params ro /s/kernel"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			args, err := tt.program.Args(machine())
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got := strings.Join(args, " "); got != tt.want {
-				t.Errorf("got\n%s\nwant\n%s", got, tt.want)
-			}
-		})
+	table := crosvmcli.Facts()
+	nothing := func(path string) bool { return strings.HasPrefix(path, "/proc/") }
+	for _, r := range crosvmcli.Releases {
+		for kind, change := range kinds {
+			t.Run(string(r)+"-"+kind, func(t *testing.T) {
+				m := descriptors()
+				change(&m)
+				args, err := of(r).args(m, 9)
+				if r == crosvmcli.Android13 && m.Hypervisor != KVM {
+					if !errors.Is(err, ErrLacks) {
+						t.Errorf("Android 13 knows KVM alone: %v", err)
+					}
+					return
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				text := strings.Join(args, "\n") + "\n"
+				path := filepath.Join("testdata", "args", string(r)+"-"+kind+".txt")
+				if *update {
+					if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if want, err := os.ReadFile(path); err != nil || string(want) != text {
+					t.Errorf("got\n%s\nwant\n%s%v (go test -update rewrites it)", text, want, err)
+				}
+				for _, other := range crosvmcli.Releases {
+					newer := slices.ContainsFunc(args, func(a string) bool {
+						_, known := table.Find(other, a)
+						return strings.HasPrefix(a, "--") && a != "--extended-status" && !known
+					})
+					_, err := table.Parse(other, args, nothing)
+					if taken := err == nil; taken == newer || other == r && !taken {
+						t.Errorf("Android %s: %v", other, err)
+					}
+				}
+			})
+		}
 	}
 }
 
 func TestArgsRefuse(t *testing.T) {
+	p := of(crosvmcli.Android15)
+	p.Flags["--protected-vm"], p.Flags["--swiotlb"] = false, false
 	for want, change := range map[string]func(*Machine){
-		"comma":          func(m *Machine) { m.Disks[0].Path = "/a,ro" },
-		"has a comma":    func(m *Machine) { m.Console = "/a,b" },
 		"kernel":         func(m *Machine) { m.Kernel = "" },
 		"control socket": func(m *Machine) { m.Socket = "" },
+		"--protected-vm": func(m *Machine) { m.Protection = Protected },
+		"--swiotlb":      func(m *Machine) { m.SwiotlbMiB = 64 },
 	} {
-		m := machine()
+		m := descriptors()
 		change(&m)
-		if _, err := new(Program).Args(m); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := p.args(m, 9); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want something about %q", err, want)
 		}
 	}
@@ -79,32 +135,31 @@ func program(t *testing.T, script string) string {
 }
 
 func TestFind(t *testing.T) {
-	const present, old = "echo '  --block\n  --net'", "echo '  -d, --disk\n  --rwdisk PATH'; exit 1"
-	for name, tt := range map[string]struct {
-		script   string
-		old, env bool
-	}{
-		"present":         {present, false, false},
-		"old":             {old, true, false},
-		"needs libraries": {`[ -n "$LD_LIBRARY_PATH" ] || { echo 'CANNOT LINK EXECUTABLE' >&2; exit 1; }; ` + present, false, true},
-	} {
-		t.Run(name, func(t *testing.T) {
+	for _, r := range crosvmcli.Releases {
+		for name, before := range map[string]string{"plain": "", "needs libraries": `[ -n "$LD_LIBRARY_PATH" ] || { echo 'CANNOT LINK EXECUTABLE' >&2; exit 1; }; `} {
 			t.Setenv("LD_LIBRARY_PATH", "")
-			p, err := Find(t.Context(), program(t, tt.script))
+			path := program(t, before+"cat <<'END'\n"+crosvmcli.Facts().Help(r, "run")+"END\nexit 1\n")
+			p, err := Find(t.Context(), path)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if p.Old != tt.old || (len(p.Env) > 0) != tt.env {
-				t.Errorf("found %+v", p)
+			for _, flag := range []string{"--disk", "--block", "--net", "--name", "--no-pmu", "--no-i8042", "--hypervisor"} {
+				if _, has := crosvmcli.Facts().Find(r, flag); p.Flags[flag] != has {
+					t.Errorf("Android %s, %s: %s found: %t", r, name, flag, p.Flags[flag])
+				}
 			}
-		})
+			if (len(p.Env) > 0) != (name != "plain") {
+				t.Errorf("Android %s, %s: %q", r, name, p.Env)
+			}
+		}
 	}
 }
 
 func TestFindFails(t *testing.T) {
 	for script, want := range map[string]string{
 		"echo 'CANNOT LINK EXECUTABLE: libfoo.so not found' >&2; exit 1": "libfoo.so not found",
-		"echo hello": "neither --block nor --rwdisk",
+		"echo hello": "lists no flags",
+		"cat <<'END'\n" + strings.NewReplacer("--net ", "--nyet", "--tap-fd", "--cap-fd").Replace(crosvmcli.Facts().Help(crosvmcli.Android15, "run")) + "END": "a network card (--net, --tap-fd)",
 	} {
 		if _, err := Find(t.Context(), program(t, script)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %q", script, err, want)
@@ -127,7 +182,7 @@ func TestExit(t *testing.T) {
 		"kill -9 $$": {Kind: Killed, Code: -1, Signal: syscall.SIGKILL},
 	} {
 		p := &Program{Path: program(t, script)}
-		process, err := p.Start(machine(), os.Stderr)
+		process, err := p.Start(machine(t), nil, os.Stderr)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -175,43 +230,58 @@ func TestClearSocket(t *testing.T) {
 	}
 }
 
-// The stand-in that tests of the whole run is as strict as crosvm.
-func TestStandInIsStrict(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "crosvm")
-	if out, err := exec.Command("go", "build", "-o", path, "../../testkit/androidtest/crosvm").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
+// What the guest's console and crosvm's own words tell of an exit status.
+func TestExplain(t *testing.T) {
+	const off, restart, panics = "x\n[ 9.9] reboot: Power down\n", "[ 9.9] reboot: Restarting system\n", "[ 9.9] Kernel panic - not syncing: x\n"
+	for _, tt := range []struct {
+		kind          Kind
+		announced     bool
+		console, said string
+		want          Kind
+		reason        string
+	}{
+		{Stopped, false, off, "", Stopped, ""},
+		{Stopped, true, "", "", Stopped, ""}, // the phone is full: its log takes no more
+		{Stopped, false, "nothing", "[2026-01-01T00:00:00.000000000+00:00 INFO  crosvm] system crash event on vcpu 0\n[2026-01-01T00:00:00.000000000+00:00 INFO  crosvm] exiting with success\n", Vanished, "system crash event on vcpu 0"},
+		{Stopped, false, off + restart, "", Vanished, ""},
+		{Reset, false, restart, "", Reset, ""},
+		{Reset, false, panics, "", Panic, ""}, // without a driver for pvpanic
+		{Reset, false, "", "", Crash, ""},
+		{Panic, false, panics, "", Panic, ""},
+		{Failed, false, "", "[ERROR:src/main.rs:3] crosvm has exited with error: a: b: c\n", Failed, "a: b: c"},
+		{Failed, false, "", "[2026-01-01T00:00:00.000000000+00:00 ERROR crosvm] exiting with error 1: a\n\nCaused by:\n    b (os error 2)\n", Failed, "a: b (os error 2)"},
+		{Failed, false, "", "[2026-01-01T00:00:00.000000000+00:00 ERROR crosvm] exiting with error 1: old\n[2026-01-01T00:00:00.000000000+00:00 ERROR crosvm] exiting with error 1: a\n\nCaused by:\n    0: b\n    1: c\n2026-01-02T03:04:05.000Z booting\n    not of it\n", Failed, "a: b: c"},
+		{Failed, false, "", "CANNOT LINK EXECUTABLE: libx.so not found\n2026-01-02T03:04:05.000Z booting\n", Failed, "CANNOT LINK EXECUTABLE: libx.so not found"},
+		{InvalidArguments, false, "", "[2026-01-01T00:00:00.000000000+00:00 ERROR crosvm] arg parsing failed: Unrecognized argument: --x\n[2026-01-01T00:00:00.000000000+00:00 INFO  crosvm] invalid argument\n", InvalidArguments, "Unrecognized argument: --x"},
+	} {
+		e := Exit{Kind: tt.kind, Announced: tt.announced}.Explain(tt.console, tt.said)
+		if e.Kind != tt.want || e.Reason != tt.reason {
+			t.Errorf("%s after %q and %q: %+v, want %s: %s", tt.kind, tt.console, tt.said, e, tt.want, tt.reason)
+		}
 	}
-	kernel := filepath.Join(dir, "kernel")
-	if err := os.WriteFile(kernel, make([]byte, 1024), 0o644); err != nil {
+}
+
+// A request reaches whoever has the pipe, and nobody waits where there is none.
+func TestRequest(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "requests")
+	if err := Request(path, "x"); err == nil {
+		t.Error("there is no pipe")
+	}
+	f, err := makeRequests(path)
+	if err != nil {
 		t.Fatal(err)
 	}
-	for args, want := range map[string]int{
-		"run --bogus " + kernel:                                  35,
-		"run --block path=/nowhere " + kernel:                    35,
-		"run --block path=" + kernel + ",colour=red " + kernel:   35,
-		"run --net tap-name=none0 " + kernel:                     35,
-		"run --mem lots " + kernel:                               35,
-		"run --serial type=carrier-pigeon " + kernel:             35,
-		"run " + kernel + " " + kernel:                           35,
-		"run --rwdisk " + kernel + " " + kernel:                  35,
-		"run":                                                    35,
-		"fly":                                                    35,
-		"run --socket " + filepath.Join(dir, "s") + " " + kernel: 1, // no kernel in it
-		"stop " + filepath.Join(dir, "nobody"):                   1,
-		"version":                                                0,
-	} {
-		err := exec.Command(path, strings.Fields(args)...).Run()
-		if got := exitOf(err); got.Code != want {
-			t.Errorf("%s: exit status %d, want %d", args, got.Code, want)
-		}
+	if err := Request(path, "shutdown"); err != nil {
+		t.Fatal(err)
 	}
-	for dialect, old := range map[string]bool{"": false, "old": true} {
-		t.Setenv("CROSVM_DIALECT", dialect)
-		p, err := Find(t.Context(), path)
-		if err != nil || p.Old != old {
-			t.Errorf("dialect %q: %+v, %v", dialect, p, err)
-		}
+	line := make([]byte, 64)
+	n, err := f.Read(line)
+	if err != nil || string(line[:n]) != "shutdown\n" {
+		t.Errorf("%q, %v", line[:n], err)
+	}
+	f.Close()
+	if err := Request(path, "shutdown"); err == nil {
+		t.Error("nobody reads there")
 	}
 }
 

@@ -6,21 +6,26 @@ import (
 	"fmt"
 	"net"
 	"strconv"
-	"strings"
 )
 
 // A Machine is what to run.
 type Machine struct {
-	Name      string
-	Kernel    string   // path of an arm64 Image or an x86-64 bzImage
-	Params    []string // of the kernel's command line
-	MemoryMiB int
-	CPUs      int
-	Disks     []Disk // vda, vdb, … in this order
-	TAP       string // name of an interface that exists
-	MAC       string // the guest's hardware address; crosvm of before 2023 takes one of its own
-	Socket    string // path of the control socket, which crosvm makes
-	Console   string // path of a file to which crosvm appends what the guest writes to hvc0
+	Name       string
+	Kernel     string   // path of an arm64 Image or an x86-64 bzImage
+	Params     []string // of the kernel's command line
+	MemoryMiB  int
+	CPUs       int
+	Disks      []Disk     // vda, vdb, … in this order
+	TAP        string     // name of an interface that exists; empty: no network
+	MAC        string     // the guest's hardware address; on Android 13 crosvm takes one of its own
+	Socket     string     // path of the control socket, which crosvm makes in a folder of its own
+	Console    string     // path of a file to which crosvm appends what the guest writes to hvc0
+	Requests   string     // path of a pipe whose lines the guest reads at hvc1, see Request
+	Hypervisor Hypervisor // that crosvm is to use
+	Protection Protection
+	SwiotlbMiB int  // memory through which a protected guest and its devices speak; 0: as crosvm has it
+	Balloon    bool // the guest gives memory back that it does not use
+	HugePages  bool // the guest's memory is backed by huge pages where the kernel has them
 }
 
 // A Disk is a raw image.
@@ -29,30 +34,54 @@ type Disk struct {
 	ReadOnly bool
 }
 
-// Args returns the program's arguments for m. Its root disk is not told to crosvm as such: the kernel's parameters name
-// it. Paths with commas cannot be told and are refused.
-func (p *Program) Args(m Machine) ([]string, error) {
-	for _, path := range append([]string{m.Console}, diskPaths(m.Disks)...) {
-		if strings.Contains(path, ",") {
-			return nil, fmt.Errorf("crosvm: the path %s has a comma, which ends a value in crosvm's arguments", path)
-		}
-	}
+// A Protection is what keeps the phone's own system out of a guest's memory.
+type Protection string
+
+// Protections. Which of them a phone can do is the hypervisor's business.
+const (
+	Unprotected     Protection = "none"
+	Protected       Protection = "protected"                  // behind the phone's own firmware for protected machines (pvmfw)
+	WithoutFirmware Protection = "protected-without-firmware" // the kernel is started as it is
+)
+
+// protectionFlags are crosvm's.
+var protectionFlags = map[Protection]string{Protected: "--protected-vm", WithoutFirmware: "--protected-vm-without-firmware"}
+
+// args returns the program's words for m, whose paths are as crosvm is to open them, with its TAP interface at a descriptor.
+// A machine that this program cannot run is an error that wraps ErrLacks.
+//
+// Its root disk is not told to crosvm as such: the kernel's parameters name it.
+func (p *Program) args(m Machine, tap int) ([]string, error) {
 	if m.Kernel == "" || m.Socket == "" {
 		return nil, errors.New("crosvm: a machine needs a kernel and a control socket")
 	}
+	// Every release knows --extended-status as its first word, and no other place is known to Android 13. Without it, all ends of
+	// a guest look the same.
+	//
 	// No sandbox: it needs minijail's seccomp policies, which Android does not ship for this use.
-	args := []string{"run", "--disable-sandbox", "--mem", strconv.Itoa(m.MemoryMiB), "--cpus", strconv.Itoa(m.CPUs), "--socket", m.Socket}
-	if !p.Old {
+	args := []string{"--extended-status", "run", "--disable-sandbox", "--mem", strconv.Itoa(m.MemoryMiB), "--cpus", strconv.Itoa(m.CPUs), "--socket", m.Socket}
+	if p.Flags["--name"] {
 		args = append(args, "--name", m.Name)
 	}
+	if p.Flags["--no-usb"] {
+		args = append(args, "--no-usb")
+	}
+	hypervisor, err := p.hypervisor(m)
+	if err != nil {
+		return nil, err
+	}
+	args = append(args, hypervisor...)
 	for _, d := range m.Disks {
 		args = append(args, p.disk(d)...)
 	}
 	if m.TAP != "" {
-		args = append(args, p.network(m)...)
+		args = append(args, p.network(m, tap)...)
 	}
 	if m.Console != "" {
 		args = append(args, "--serial", "type=file,hardware=virtio-console,num=1,console=true,path="+m.Console)
+	}
+	if m.Requests != "" {
+		args = append(args, "--serial", "type=sink,hardware=virtio-console,num=2,input="+m.Requests)
 	}
 	for _, param := range m.Params {
 		args = append(args, "--params", param)
@@ -60,19 +89,44 @@ func (p *Program) Args(m Machine) ([]string, error) {
 	return append(args, m.Kernel), nil
 }
 
-func diskPaths(disks []Disk) []string {
-	var out []string
-	for _, d := range disks {
-		out = append(out, d.Path)
+// hypervisor returns the words about the hypervisor, protection and memory.
+func (p *Program) hypervisor(m Machine) ([]string, error) {
+	var args []string
+	lacks := func(flag string) error {
+		return fmt.Errorf("crosvm: %s: %w %s", p.Path, ErrLacks, flag)
 	}
-	return out
+	switch {
+	case p.Flags["--hypervisor"] && m.Hypervisor != "":
+		args = append(args, "--hypervisor", string(m.Hypervisor))
+	case m.Hypervisor != "" && m.Hypervisor != KVM: // what does not know the flag, knows KVM alone
+		return nil, lacks("--hypervisor")
+	}
+	if flag := protectionFlags[m.Protection]; flag != "" {
+		if !p.Flags[flag] {
+			return nil, lacks(flag)
+		}
+		args = append(args, flag)
+	}
+	if m.SwiotlbMiB > 0 {
+		if !p.Flags["--swiotlb"] {
+			return nil, lacks("--swiotlb")
+		}
+		args = append(args, "--swiotlb", strconv.Itoa(m.SwiotlbMiB))
+	}
+	if !m.Balloon && p.Flags["--no-balloon"] {
+		args = append(args, "--no-balloon")
+	}
+	if m.HugePages && p.Flags["--hugepages"] {
+		args = append(args, "--hugepages")
+	}
+	return args, nil
 }
 
 func (p *Program) disk(d Disk) []string {
 	switch {
-	case !p.Old && d.ReadOnly:
+	case p.Flags["--block"] && d.ReadOnly:
 		return []string{"--block", "path=" + d.Path + ",ro"}
-	case !p.Old:
+	case p.Flags["--block"]:
 		return []string{"--block", "path=" + d.Path}
 	case d.ReadOnly:
 		return []string{"--disk", d.Path}
@@ -81,14 +135,14 @@ func (p *Program) disk(d Disk) []string {
 	}
 }
 
-func (p *Program) network(m Machine) []string {
+func (p *Program) network(m Machine, tap int) []string {
 	switch {
-	case p.Old:
-		return []string{"--tap-name", m.TAP}
+	case !p.Flags["--net"]:
+		return []string{"--tap-fd", strconv.Itoa(tap)}
 	case m.MAC == "":
-		return []string{"--net", "tap-name=" + m.TAP}
+		return []string{"--net", fmt.Sprintf("tap-fd=%d", tap)}
 	default:
-		return []string{"--net", "tap-name=" + m.TAP + ",mac=" + m.MAC}
+		return []string{"--net", fmt.Sprintf("tap-fd=%d,mac=%s", tap, m.MAC)}
 	}
 }
 

@@ -1,10 +1,12 @@
 package crosvm
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"strings"
 	"syscall"
 )
 
@@ -16,18 +18,44 @@ type Process struct {
 }
 
 // Start runs m. What crosvm says goes to output; the guest's console goes to m.Console. The process is the caller's
-// child in a process group of its own, so that a signal of the terminal does not reach it.
-func (p *Program) Start(m Machine, output io.Writer) (*Process, error) {
-	args, err := p.Args(m)
+// child in a process group of its own: a signal of the terminal does not reach it, and the SIGKILL that crosvm may send to its
+// group at its end does not reach the caller.
+//
+// All that crosvm works on is opened here and passed on as descriptors (AOSP's own virtmgr does so in each release), which the
+// caller does not keep: a copy would hold crosvm's locks. With a user, crosvm runs as that one, without root's rights; an error
+// that wraps ErrConfine says that the phone does not let it.
+func (p *Program) Start(m Machine, user *User, output io.Writer) (*Process, error) {
+	files := &inheritance{}
+	defer files.close()
+	inside, err := files.open(m, user)
 	if err != nil {
 		return nil, err
 	}
-	command := exec.Command(p.Path, args...)
-	command.Env = append(os.Environ(), p.Env...)
+	args, err := p.args(inside, files.tap)
+	if err != nil {
+		return nil, err
+	}
+	command, failure, err := p.launch(m, user, args, files)
+	if err != nil {
+		return nil, err
+	}
+	defer failure.Close()
 	command.Stdout, command.Stderr = output, output
-	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := command.Start(); err != nil {
+		if user != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, fmt.Errorf("%w: %w", ErrConfine, err) // a mount namespace is made with the process
+		}
 		return nil, fmt.Errorf("start crosvm: %w", err)
+	}
+	command.ExtraFiles[0].Close()
+	text, err := io.ReadAll(failure)
+	if said := string(text); err != nil || said != "" {
+		command.Process.Kill()
+		command.Wait()
+		if reason, ok := strings.CutPrefix(said, confineMark); ok {
+			return nil, fmt.Errorf("%w: %s", ErrConfine, reason)
+		}
+		return nil, fmt.Errorf("start crosvm: %s%w", said, err)
 	}
 	process := &Process{command: command, done: make(chan struct{})}
 	go func() {
@@ -53,4 +81,13 @@ func (p *Process) Wait() Exit {
 func (p *Process) Kill() Exit {
 	p.command.Process.Kill() // it may have ended by itself
 	return p.Wait()
+}
+
+// attributes of the process: a group of its own, and for a user a mount namespace of its own.
+func attributes(user *User) *syscall.SysProcAttr {
+	a := &syscall.SysProcAttr{Setpgid: true}
+	if user != nil {
+		a.Cloneflags = syscall.CLONE_NEWNS
+	}
+	return a
 }

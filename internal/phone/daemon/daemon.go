@@ -33,7 +33,9 @@ type Daemon struct {
 	policy   policy
 	renewed  chan struct{} // the TAP interface was made anew under the machine that runs
 	starts   int           // of crosvm
-	trial    *slots.Trial  // of the version that is started; nil: it has been ready before
+
+	confinement confinement
+	trial       *slots.Trial // of the version that is started; nil: it has been ready before
 }
 
 // Run runs the daemon. It returns when ctx ends, after the machine was shut down in order and its network taken down; an
@@ -222,7 +224,7 @@ func (d *Daemon) follow(ctx context.Context, v verdict, reason string) error {
 	case stayOff:
 		d.rest(runnerapi.Off, reason+" and stays off until it is started again")
 	case giveUp:
-		d.rest(runnerapi.Failed, reason+": "+d.complaint())
+		d.rest(runnerapi.Failed, reason)
 	case crashLoop:
 		d.rest(runnerapi.CrashLoop, fmt.Sprintf("%d failures in a row, the last: %s. It is left alone until it is started again", failures, reason))
 	case restartLater:
@@ -237,15 +239,6 @@ func (d *Daemon) follow(ctx context.Context, v verdict, reason string) error {
 		return nil
 	}
 	return d.await(ctx)
-}
-
-// complaint is the last that crosvm said.
-func (d *Daemon) complaint() string {
-	lines, err := tail(d.vm.Log(), 5)
-	if err != nil {
-		return "see " + d.vm.Log()
-	}
-	return lastComplaint(lines)
 }
 
 // errRenewed says that a machine was shut down because its TAP interface was made anew.
@@ -279,7 +272,7 @@ func (d *Daemon) live(ctx context.Context) (exit crosvm.Exit, ready time.Duratio
 	}
 	d.noteNetwork(a, report, nil)
 	program, err := crosvm.Find(ctx, d.settings.Crosvm)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, crosvm.ErrLacks) {
 		return exit, 0, unfitError{err}
 	}
 	if err != nil { // a busy phone may be too slow to answer
@@ -289,19 +282,40 @@ func (d *Daemon) live(ctx context.Context) (exit crosvm.Exit, ready time.Duratio
 	if err != nil {
 		return exit, 0, err
 	}
+	if machine.Hypervisor, err = crosvm.FindHypervisor(); err != nil {
+		d.log(err.Error()) // crosvm may know another one, and says else what it misses
+	}
 	if err := d.trial.Begin(); err != nil {
 		return exit, 0, errors.Join(err, removeRunFiles(d.vm))
 	}
-	r, err := start(program, machine, a, token, d.Output)
+	began := d.mark()
+	r, err := start(program, machine, d.confinement.user(d.Name), a, token, d.Output)
+	if errors.Is(err, crosvm.ErrConfine) {
+		d.confinement.refused = err.Error()
+		d.log(err.Error() + ": it runs as root")
+		r, err = start(program, machine, nil, a, token, d.Output)
+	}
+	if errors.Is(err, crosvm.ErrLacks) {
+		err = unfitError{err}
+	}
 	if err != nil {
 		return exit, 0, errors.Join(err, removeRunFiles(d.vm))
 	}
+	user := d.confinement.user(d.Name)
 	d.protect(r.process.PID())
 	d.starts++
 	d.state.change(func(s *runnerapi.State) {
 		s.Phase, s.Crosvm, s.StartedAt, s.Restarts = runnerapi.Booting, r.process.PID(), time.Now().UTC(), d.starts-1
+		s.CrosvmUser, s.Unconfined = 0, d.confinement.refused
+		if user != nil {
+			s.CrosvmUser = user.ID
+		}
 	})
-	exit, ready, err = d.attend(ctx, r, a, network)
+	exit, ready, answered, err := d.attend(ctx, r, a, network)
+	exit = d.explain(exit, began)
+	if exit.Kind == crosvm.Failed && !answered && ctx.Err() == nil {
+		d.confinement.learn(exit)
+	}
 	d.state.change(func(s *runnerapi.State) {
 		s.Crosvm = 0
 		s.LastExit = &runnerapi.Exit{Kind: string(exit.Kind), Code: exit.Code, Signal: int(exit.Signal), Text: exit.String(), At: time.Now().UTC()}
@@ -310,7 +324,7 @@ func (d *Daemon) live(ctx context.Context) (exit crosvm.Exit, ready time.Duratio
 }
 
 // attend looks after a machine that runs: its network, its guest, its logs, and its end.
-func (d *Daemon) attend(ctx context.Context, r *run, a *artifact, network network.VM) (crosvm.Exit, time.Duration, error) {
+func (d *Daemon) attend(ctx context.Context, r *run, a *artifact, network network.VM) (exit crosvm.Exit, ready time.Duration, answered bool, err error) {
 	select {
 	case <-d.renewed: // under the machine before
 	default:
@@ -333,7 +347,6 @@ func (d *Daemon) attend(ctx context.Context, r *run, a *artifact, network networ
 			<-done
 		}
 	}()
-	var err error
 	select {
 	case <-r.process.Done():
 	case <-ctx.Done():
@@ -345,16 +358,16 @@ func (d *Daemon) attend(ctx context.Context, r *run, a *artifact, network networ
 		r.cutOff = true
 	}
 	if hasEnded(r.process.Done()) || r.cutOff && ended(ctx, r) { // by itself: the interface lost its carrier for that
-		return r.process.Wait(), watch.readyFor(), nil
+		return watch.end(r.process.Wait()), watch.readyFor(), watch.answered.Load(), nil
 	}
 	d.state.change(func(s *runnerapi.State) { s.Phase, s.Reason = runnerapi.Stopping, "" })
 	cancel() // the guest is not to be asked how it is any more
 	how, failure := shutDown(context.WithoutCancel(ctx), r, d.settings.shutdownTimeout(), d.log)
 	if failure != nil {
-		return crosvm.Exit{Kind: crosvm.Failed, Code: -1}, 0, errors.Join(err, failure)
+		return crosvm.Exit{Kind: crosvm.Failed, Code: -1}, 0, true, errors.Join(err, failure)
 	}
 	d.log(how)
-	return r.process.Wait(), watch.readyFor(), err
+	return watch.end(r.process.Wait()), watch.readyFor(), true, err
 }
 
 // noteNetwork tells the state what Up has done.

@@ -34,8 +34,8 @@ func TestPolicy(t *testing.T) {
 	for name, ends := range map[string][]end{
 		"off after ready":      {{crosvm.Stopped, long, stayOff}},
 		"off before ready":     {{crosvm.Stopped, never, restartLater}},
-		"reboots":              {{crosvm.Reset, long, restartNow}, {crosvm.Reset, long, restartNow}, {crosvm.Reset, briefly, restartLater}},
-		"reboots all the time": {{crosvm.Reset, briefly, restartLater}, {crosvm.Reset, briefly, restartLater}, {crosvm.Reset, briefly, crashLoop}},
+		"reboots":              {{crosvm.Reset, long, restartNow}, {crosvm.Reset, briefly, restartNow}, {crosvm.Reset, briefly, restartNow}},
+		"given up":             {{crosvm.Vanished, long, restartLater}, {crosvm.Vanished, briefly, restartLater}, {crosvm.Vanished, never, crashLoop}},
 		"reboots at boot":      {{crosvm.Reset, never, restartLater}, {crosvm.Reset, never, restartLater}, {crosvm.Reset, never, crashLoop}},
 		"arguments":            {{crosvm.InvalidArguments, never, giveUp}},
 		"crash loop":           {{crosvm.Panic, never, restartLater}, {crosvm.Crash, never, restartLater}, {crosvm.Watchdog, never, crashLoop}},
@@ -81,11 +81,11 @@ func (m *stubborn) ask(way string) error {
 	return nil
 }
 
-func (m *stubborn) askGuest(context.Context) error    { return m.ask("guest") }
-func (m *stubborn) pressButton(context.Context) error { return m.ask("button") }
-func (m *stubborn) stopCrosvm(context.Context) error  { return m.ask("stop") }
-func (m *stubborn) kill() error                       { return m.ask("kill") }
-func (m *stubborn) wait(context.Context) bool         { return m.gone }
+func (m *stubborn) askGuest(context.Context) error   { return m.ask("guest") }
+func (m *stubborn) askConsole() error                { return m.ask("console") }
+func (m *stubborn) stopCrosvm(context.Context) error { return m.ask("stop") }
+func (m *stubborn) kill() error                      { return m.ask("kill") }
+func (m *stubborn) wait(context.Context) bool        { return m.gone }
 
 func TestShutDown(t *testing.T) {
 	for name, tt := range map[string]struct {
@@ -94,10 +94,10 @@ func TestShutDown(t *testing.T) {
 		how     string
 	}{
 		"in order":       {stubborn{endsAt: "guest"}, "guest", "in order"},
-		"guest is deaf":  {stubborn{endsAt: "button", refuses: map[string]bool{"guest": true}}, "guest button", "power button"},
-		"guest hangs":    {stubborn{endsAt: "stop"}, "guest button stop", "did not answer"},
-		"crosvm hangs":   {stubborn{endsAt: "kill", refuses: map[string]bool{"stop": true}}, "guest button stop kill", "killed"},
-		"kernel hangs":   {stubborn{}, "guest button stop kill", ""},
+		"guest is deaf":  {stubborn{endsAt: "console", refuses: map[string]bool{"guest": true}}, "guest console", "at its console"},
+		"guest hangs":    {stubborn{endsAt: "stop"}, "guest console stop", "did not answer"},
+		"crosvm hangs":   {stubborn{endsAt: "kill", refuses: map[string]bool{"stop": true}}, "guest console stop kill", "killed"},
+		"kernel hangs":   {stubborn{}, "guest console stop kill", ""},
 		"was on its way": {stubborn{gone: true, refuses: map[string]bool{"guest": true}}, "guest", "in order"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -235,11 +235,16 @@ func TestRemoveRunFiles(t *testing.T) {
 
 func TestRunsMachine(t *testing.T) {
 	for line, want := range map[string]bool{
-		"/apex/crosvm run --socket /r/s /kernel": true,
-		"/apex/crosvm run --socket /r/other /k":  false,
-		"/apex/crosvm stop /r/s":                 false,
-		"sov-runner up sql":                      false,
-		"":                                       false,
+		"/apex/crosvm run --socket /r/s /kernel":                                    true,
+		"/apex/crosvm --extended-status run --socket /r/s /kernel":                  true,
+		"/apex/crosvm --extended-status --log-level debug run -k --socket /r/s /k":  true,
+		`sov-crosvm {"user":5001} /apex/crosvm --extended-status run --socket /r/s`: true, // about to become it
+		"/apex/crosvm run --socket /r/other /k":                                     false,
+		"/apex/crosvm run --params /r/s --socket /r/other /k":                       false,
+		"/apex/crosvm stop /r/s":                                                    false,
+		"/apex/crosvm --socket /r/s run":                                            false,
+		"sov-runner up sql":                                                         false,
+		"":                                                                          false,
 	} {
 		if got := runsMachine([]byte(strings.ReplaceAll(line, " ", "\x00")+"\x00"), "/r/s"); got != want {
 			t.Errorf("%q: %v", line, got)
@@ -554,13 +559,6 @@ func TestPeers(t *testing.T) {
 	write()
 	if got := peers(root, Settings{}, a.spec, log); len(got) != 1 || got[0].String() != "192.168.101.0/24" {
 		t.Errorf("peers: %v, %q", got, said)
-	}
-}
-
-func TestLastComplaint(t *testing.T) {
-	lines := []string{"crosvm: invalid arguments: --bogus", "2026-01-02T03:04:05.000Z booting", ""}
-	if got := lastComplaint(lines); got != lines[0] {
-		t.Errorf("got %q", got)
 	}
 }
 

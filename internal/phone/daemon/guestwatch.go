@@ -3,10 +3,12 @@ package daemon
 import (
 	"context"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
+	"github.com/sovereign-sql/sov/internal/phone/crosvm"
 )
 
 // A guestWatch asks the guest how it is, and tells the state.
@@ -16,10 +18,19 @@ type guestWatch struct {
 	artifact *artifact
 	readyAt  chan time.Time // holds when the guest was first ready
 	ready    chan struct{}  // closed then
+
+	answered atomic.Bool // the guest has, once
+	stopping atomic.Bool // the guest has said that it shuts down
+}
+
+// end is how crosvm ended, as the guest has announced it.
+func (w *guestWatch) end(exit crosvm.Exit) crosvm.Exit {
+	exit.Announced = w.stopping.Load()
+	return exit
 }
 
 func newGuestWatch(d *Daemon, r *run, a *artifact) *guestWatch {
-	return &guestWatch{d, r, a, make(chan time.Time, 1), make(chan struct{})}
+	return &guestWatch{daemon: d, machine: r, artifact: a, readyAt: make(chan time.Time, 1), ready: make(chan struct{})}
 }
 
 // How often the guest is asked: often while it may become ready at any moment, so that whoever waits need not, and
@@ -50,10 +61,14 @@ func (w *guestWatch) run(ctx context.Context) {
 		}
 		if err == nil && !answered {
 			answered = true
+			w.answered.Store(true)
 			// The guest has read its config disk: what is secret in it need not have a name any longer.
 			if err := os.Remove(w.daemon.vm.ConfigDisk()); err != nil {
 				w.daemon.log(err.Error())
 			}
+		}
+		if err == nil && status.Stopping {
+			w.stopping.Store(true)
 		}
 		if err == nil && status.Ready && !wasReady {
 			wasReady = true

@@ -136,18 +136,6 @@ func followLog(ctx context.Context, path string, at int64, w io.Writer) error {
 	}
 }
 
-// lastComplaint is the last line that is not the runner's own, which begins with its time.
-func lastComplaint(lines []string) string {
-	for i := len(lines) - 1; i >= 0; i-- {
-		line := strings.TrimSpace(lines[i])
-		stamp, _, _ := strings.Cut(line, " ")
-		if _, err := time.Parse(time.RFC3339, stamp); err != nil && line != "" {
-			return line
-		}
-	}
-	return "it did not say why"
-}
-
 // printLines writes lines, each ended.
 func printLines(w io.Writer, lines []string) error {
 	b := bufio.NewWriter(w)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
@@ -13,23 +14,27 @@ import (
 // An orphan is a crosvm whose daemon has died. It cannot be taken over: only its parent learns how it ends, and Android
 // kills it before long. So it is shut down in order.
 type orphan struct {
-	pid     int
-	life    string // of this process, see lifeOf
-	proc    string
-	socket  string
-	program *crosvm.Program  // nil: crosvm itself cannot be asked
-	guest   *guestapi.Client // nil: the guest cannot be asked
+	pid      int
+	life     string // of this process, see lifeOf
+	proc     string
+	socket   string
+	requests string
+	program  *crosvm.Program  // nil: crosvm itself cannot be asked
+	guest    *guestapi.Client // nil: the guest cannot be asked
 }
 
 // stopOrphans shuts down every crosvm that runs this machine. The caller holds the machine's lock: no daemon lives.
 func stopOrphans(ctx context.Context, vm phonepath.VM, s Settings, log func(string)) error {
-	pids, err := crosvmsOf("/proc", vm.Socket())
+	pids, err := crosvmsOf("/proc", vm)
 	if err != nil {
 		return fmt.Errorf("look for what an earlier daemon has left: %w", err)
 	}
 	for _, pid := range pids {
 		log(fmt.Sprintf("crosvm, process %d, has lost its daemon: shutting it down", pid))
-		o := &orphan{pid: pid, life: lifeOf("/proc", pid), proc: "/proc", socket: vm.Socket()}
+		o := &orphan{pid: pid, life: lifeOf("/proc", pid), proc: "/proc", socket: vm.Socket(), requests: vm.Requests()}
+		if _, err := os.Stat(o.socket); err != nil {
+			o.socket = vm.OldSocket()
+		}
 		if program, err := crosvm.Find(ctx, s.Crosvm); err == nil {
 			o.program = program
 		}
@@ -56,12 +61,7 @@ func (o *orphan) askGuest(ctx context.Context) error {
 	return o.guest.Shutdown(ctx)
 }
 
-func (o *orphan) pressButton(ctx context.Context) error {
-	if o.program == nil {
-		return fmt.Errorf("press the power button: %w", errUnknown)
-	}
-	return o.program.PowerButton(ctx, o.socket)
-}
+func (o *orphan) askConsole() error { return askConsole(o.requests) }
 
 func (o *orphan) stopCrosvm(ctx context.Context) error {
 	if o.program == nil {

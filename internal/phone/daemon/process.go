@@ -8,14 +8,18 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sovereign-sql/sov/internal/contract/phonepath"
+	"github.com/sovereign-sql/sov/internal/phone/crosvm"
 )
 
-// crosvmsOf returns the processes that run a machine on this control socket. They are found by their arguments, so that
-// one is found whose daemon died before it could note it.
-func crosvmsOf(proc, socket string) ([]int, error) {
+// crosvmsOf returns the processes that run a machine. They are found by their arguments, so that one is found whose daemon
+// died before it could note it.
+func crosvmsOf(proc string, vm phonepath.VM) ([]int, error) {
 	entries, err := os.ReadDir(proc)
 	if err != nil {
 		return nil, err
@@ -30,18 +34,32 @@ func crosvmsOf(proc, socket string) ([]int, error) {
 		if err != nil {
 			continue // it has ended meanwhile
 		}
-		if runsMachine(text, socket) {
+		if runsMachine(text, sockets(vm)...) {
 			pids = append(pids, pid)
 		}
 	}
 	return pids, nil
 }
 
-// runsMachine tells whether a command line, as /proc/PID/cmdline has it, is that of a crosvm with this control socket.
-func runsMachine(cmdline []byte, socket string) bool {
-	args := bytes.Split(cmdline, []byte{0})
-	return len(args) > 1 && string(args[1]) == "run" &&
-		slices.ContainsFunc(args, func(a []byte) bool { return string(a) == socket })
+// sockets are the names under which a crosvm may know a machine's control socket.
+func sockets(vm phonepath.VM) []string {
+	return []string{vm.Socket(), crosvm.Inside(vm.Socket()), vm.OldSocket()}
+}
+
+// runsMachine tells whether a command line, as /proc/PID/cmdline has it, is that of a crosvm with one of these control sockets:
+// whatever the program is called and comes before the word run, which has a value "--socket" of that name after it.
+func runsMachine(cmdline []byte, sockets ...string) bool {
+	args := strings.Split(string(cmdline), "\x00")
+	run := slices.Index(args[1:], "run")
+	if run < 0 {
+		return false
+	}
+	for i, arg := range args[run+1:] {
+		if slices.Contains(sockets, arg) && args[run+i] == "--socket" {
+			return true
+		}
+	}
+	return false
 }
 
 // lifeOf names a process's life: when it began, in the kernel's ticks, which a later process of its number does not share.

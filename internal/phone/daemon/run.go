@@ -29,7 +29,7 @@ type run struct {
 	program *crosvm.Program
 	process *crosvm.Process
 	guest   *guestapi.Client
-	socket  string
+	machine crosvm.Machine
 	cutOff  bool // the guest has no network any more
 }
 
@@ -37,7 +37,7 @@ type run struct {
 func prepare(ctx context.Context, root phonepath.Root, vm phonepath.VM, a *artifact, log func(string)) (crosvm.Machine, string, error) {
 	m := crosvm.Machine{
 		Name: vm.Name, Kernel: filepath.Join(a.dir, a.spec.Kernel), Params: a.spec.Parameters, MemoryMiB: a.spec.MemoryMiB, CPUs: a.spec.CPUs,
-		TAP: a.spec.Network.TAP, MAC: crosvm.MACFor(vm.Name), Socket: vm.Socket(), Console: vm.Console(),
+		TAP: a.spec.Network.TAP, MAC: crosvm.MACFor(vm.Name), Socket: vm.Socket(), Console: vm.Console(), Requests: vm.Requests(), Balloon: true,
 	}
 	secrets, err := loadSecrets(root, vm)
 	if err != nil {
@@ -62,7 +62,18 @@ func prepare(ctx context.Context, root phonepath.Root, vm phonepath.VM, a *artif
 		}
 		m.Disks = append(m.Disks, disk)
 	}
-	return m, token, crosvm.ClearSocket(vm.Socket())
+	if err := makeMachineFolder(vm); err != nil {
+		return m, "", err
+	}
+	return m, token, errors.Join(crosvm.ClearSocket(vm.Socket()), crosvm.ClearSocket(vm.OldSocket()))
+}
+
+// makeMachineFolder makes the folder of the control socket.
+func makeMachineFolder(vm phonepath.VM) error {
+	if err := os.Mkdir(vm.Machine(), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
 }
 
 // ensureData makes the data disk unless there is one, and enlarges one that is smaller than it should be.
@@ -124,13 +135,62 @@ func databaseOf(spec *vmspec.Spec) netip.AddrPort {
 	return netip.AddrPortFrom(spec.Network.Guest.Addr(), uint16(port))
 }
 
+// A confinement is whether crosvm runs without root's rights. A phone may not let it be started so, or it may fail in a way
+// that cannot be told from others: then it is tried the other way at the next start.
+type confinement struct {
+	refused string // why crosvm runs as root; empty: it does not
+}
+
+// user is whom crosvm of a machine runs as; nil: root.
+func (c *confinement) user(name string) *crosvm.User {
+	if c.refused != "" {
+		return nil
+	}
+	return crosvm.UserFor(name)
+}
+
+// learn takes notice of a crosvm that failed before its guest said anything.
+func (c *confinement) learn(exit crosvm.Exit) {
+	if c.refused != "" {
+		c.refused = ""
+		return
+	}
+	c.refused = exit.String()
+}
+
+// A mark is where two logs ended when a machine was started: what comes after it is of this life.
+type mark struct{ console, said int64 }
+
+func (d *Daemon) mark() mark { return mark{size(d.vm.Console()), size(d.vm.Log())} }
+
+// explain reads from the logs what an exit status does not tell.
+func (d *Daemon) explain(exit crosvm.Exit, m mark) crosvm.Exit {
+	return exit.Explain(since(d.vm.Console(), m.console), since(d.vm.Log(), m.said))
+}
+
+// maxSince bounds what is read of a log, in bytes.
+const maxSince = 64 << 10
+
+// since is the end of what was written to a log since it had a size. A log that is smaller was emptied meanwhile.
+func since(path string, at int64) string {
+	now := size(path)
+	if now < at {
+		at = 0
+	}
+	text, err := readEnd(path, min(now-at, maxSince))
+	if err != nil {
+		return ""
+	}
+	return string(text)
+}
+
 // start starts crosvm. What it says is kept in the log.
-func start(program *crosvm.Program, m crosvm.Machine, a *artifact, token string, output io.Writer) (*run, error) {
-	process, err := program.Start(m, output)
+func start(program *crosvm.Program, m crosvm.Machine, user *crosvm.User, a *artifact, token string, output io.Writer) (*run, error) {
+	process, err := program.Start(m, user, output)
 	if err != nil {
 		return nil, err
 	}
-	return &run{program: program, process: process, guest: guestapi.NewClient(endpoint(a.spec), token), socket: m.Socket}, nil
+	return &run{program: program, process: process, guest: guestapi.NewClient(endpoint(a.spec), token), machine: m}, nil
 }
 
 func (r *run) askGuest(ctx context.Context) error {
@@ -140,8 +200,8 @@ func (r *run) askGuest(ctx context.Context) error {
 	return r.guest.Shutdown(ctx)
 }
 
-func (r *run) pressButton(ctx context.Context) error { return r.program.PowerButton(ctx, r.socket) }
-func (r *run) stopCrosvm(ctx context.Context) error  { return r.program.Stop(ctx, r.socket) }
+func (r *run) askConsole() error                    { return askConsole(r.machine.Requests) }
+func (r *run) stopCrosvm(ctx context.Context) error { return r.program.Stop(ctx, r.machine.Socket) }
 
 func (r *run) kill() error {
 	r.process.Kill()
@@ -161,7 +221,7 @@ func (r *run) wait(ctx context.Context) bool {
 // was killed a moment ago first gives back the guest's memory, and has no arguments any more by which to be found.
 func removeRunFiles(vm phonepath.VM) error {
 	var faults []error
-	for _, path := range []string{vm.ConfigDisk(), vm.Token()} {
+	for _, path := range []string{vm.ConfigDisk(), vm.Token(), vm.Requests()} {
 		for _, path := range []string{path, path + ".new"} { // the second is what earlier versions left when they were killed
 			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				faults = append(faults, err)
@@ -171,10 +231,11 @@ func removeRunFiles(vm phonepath.VM) error {
 			faults = append(faults, err)
 		}
 	}
-	err := crosvm.ClearSocket(vm.Socket())
+	clear := func() error { return errors.Join(crosvm.ClearSocket(vm.Socket()), crosvm.ClearSocket(vm.OldSocket())) }
+	err := clear()
 	for deadline := time.Now().Add(socketTimeout); errors.Is(err, crosvm.ErrSocketHeld) && time.Now().Before(deadline); {
 		time.Sleep(lockPoll)
-		err = crosvm.ClearSocket(vm.Socket())
+		err = clear()
 	}
 	return errors.Join(append(faults, err)...)
 }

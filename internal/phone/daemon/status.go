@@ -30,7 +30,7 @@ func Status(ctx context.Context, root phonepath.Root, name string) (*health.Mach
 	s, err := lookAt(ctx, vm)
 	if err == nil && s.GuestFault != "" {
 		// A crosvm that was killed a moment before is seen no more: a guest is not silent that has gone meanwhile.
-		if pids, gone := crosvmsOf("/proc", vm.Socket()); gone == nil && len(pids) == 0 {
+		if pids, gone := crosvmsOf("/proc", vm); gone == nil && len(pids) == 0 {
 			s, err = lookAt(ctx, vm)
 		}
 	}
@@ -57,7 +57,7 @@ func lookAt(ctx context.Context, vm phonepath.VM) (*health.Machine, error) {
 		return nil, err
 	}
 	m.DaemonAlive = holder != 0 && holder == state.Daemon
-	pids, err := crosvmsOf("/proc", vm.Socket())
+	pids, err := crosvmsOf("/proc", vm)
 	if err != nil {
 		return nil, err
 	}

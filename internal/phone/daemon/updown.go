@@ -314,7 +314,7 @@ func endDaemon(ctx context.Context, vm phonepath.VM, s Settings, report func(str
 	if err := d.signal(unix.SIGTERM); err != nil && !errors.Is(err, unix.ESRCH) {
 		return err
 	}
-	bound := s.shutdownTimeout() + buttonTimeout + stopTimeout + killTimeout + 30*time.Second
+	bound := s.shutdownTimeout() + consoleTimeout + stopTimeout + killTimeout + 30*time.Second
 	waiting, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
 	err = d.wait(waiting, vm)

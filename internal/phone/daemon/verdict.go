@@ -28,10 +28,11 @@ const (
 //
 //	stopped            a guest that was ready has switched itself off: it stays off.
 //	                   One that never was ready gave up at boot: a failure.
-//	reset              a guest that was ready for a minute reboots: at once. Else a failure: where crosvm is not told
-//	                   of panics, they look like this.
-//	crash, panic,
-//	watchdog, killed   a failure: started again after a pause of 1 s, doubling up to 1 min
+//	reset              a guest that was ready reboots: it is started again at once.
+//	                   One that never was ready would do so for ever: a failure.
+//	vanished, crash,
+//	panic, watchdog,
+//	killed             a failure: started again after a pause of 1 s, doubling up to 1 min
 //	invalid arguments  starting again cannot help
 //	failed             crosvm itself failed, such as for want of memory: a failure
 //
@@ -52,7 +53,7 @@ func (p *policy) after(exit crosvm.Exit, ready time.Duration) verdict {
 		return giveUp
 	case exit.Kind == crosvm.Stopped && ready > 0:
 		return stayOff
-	case exit.Kind == crosvm.Reset && ready >= sound:
+	case exit.Kind == crosvm.Reset && ready > 0:
 		return restartNow
 	}
 	p.failures++

@@ -1,6 +1,8 @@
 package androidtest
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest/lightguest"
 )
 
 // keeperName is the name under which the test binary is started again as a phone's first process.
@@ -41,6 +45,9 @@ func keep(args []string) error {
 			return fmt.Errorf("make the phone's root: %w", err)
 		}
 		go kill(untracked)
+		if err := lightguest.Serve(); err != nil {
+			return fmt.Errorf("make light guests: %w", err)
+		}
 	}
 	fmt.Println("ready")
 	go func() {
@@ -74,7 +81,7 @@ func makeRoot(dir string) error {
 			return err
 		}
 	}
-	if err := makeDev(filepath.Join(root, "dev"), filepath.Join(dir, "hypervisor")); err != nil {
+	if err := makeDev(filepath.Join(root, "dev"), filepath.Join(dir, "nodes")); err != nil {
 		return err
 	}
 	for _, m := range []struct{ source, target string }{{"proc", "proc"}, {"sysfs", "sys"}, {"tmpfs", "tmp"}, {"tmpfs", "run"}, {"tmpfs", "var"}} {
@@ -101,9 +108,17 @@ func makeRoot(dir string) error {
 	return os.Remove("/old")
 }
 
-// makeDev makes a /dev of the computer's devices that programs on a phone use, and of the phone's hypervisor, whose name
-// is in a file. That device is there to be seen; what opens it gets what this computer has.
-func makeDev(dev, hypervisor string) error {
+// A node is a device of the phone's own.
+type node struct {
+	Name     string
+	Mode     uint32
+	UID, GID int
+}
+
+// makeDev makes a /dev of the computer's devices that programs on a phone use, and of the nodes that a file lists as JSON.
+// Those are there to be seen and opened; whoever opens one gets what /dev/null is. ueventd makes the node of TAP interfaces
+// at /dev/tun, and init a link to it at the place where programs look (rootdir/init.rc).
+func makeDev(dev, list string) error {
 	if err := os.Mkdir(dev, 0o755); err != nil {
 		return err
 	}
@@ -115,7 +130,7 @@ func makeDev(dev, hypervisor string) error {
 			return err
 		}
 	}
-	for _, name := range []string{"null", "zero", "full", "random", "urandom", "tty", "net/tun"} {
+	for _, name := range []string{"null", "zero", "full", "random", "urandom", "tty"} {
 		target := filepath.Join(dev, name)
 		if err := os.WriteFile(target, nil, 0o644); err != nil {
 			return err
@@ -124,16 +139,44 @@ func makeDev(dev, hypervisor string) error {
 			return fmt.Errorf("bind /dev/%s: %w", name, err)
 		}
 	}
-	if err := os.Symlink("/proc/self/fd", filepath.Join(dev, "fd")); err != nil {
+	for name, target := range map[string]string{"fd": "/proc/self/fd", "net/tun": "../tun"} {
+		if err := os.Symlink(target, filepath.Join(dev, name)); err != nil {
+			return err
+		}
+	}
+	text, err := os.ReadFile(list)
+	if err != nil {
 		return err
 	}
-	name, err := os.ReadFile(hypervisor)
-	if err != nil || len(name) == 0 {
+	nodes := []node{{"tun", 0o660, aidSystem, aidVPN}}
+	var more []node
+	if err := json.Unmarshal(text, &more); err != nil {
 		return err
 	}
-	const misc, kvm = 10, 232 // Documentation/admin-guide/devices.txt
-	return unix.Mknod(filepath.Join(dev, string(name)), unix.S_IFCHR|0o600, int(unix.Mkdev(misc, kvm)))
+	for _, n := range append(nodes, more...) {
+		device := unix.Mkdev(1, 3) // /dev/null, Documentation/admin-guide/devices.txt
+		if n.Name == "tun" {
+			device = unix.Mkdev(10, 200)
+		}
+		path := filepath.Join(dev, n.Name)
+		if err := unix.Mknod(path, unix.S_IFCHR|n.Mode, int(device)); err != nil {
+			return fmt.Errorf("make /dev/%s: %w", n.Name, err)
+		}
+		if err := os.Chown(path, n.UID, n.GID); err != nil {
+			return err
+		}
+		if err := os.Chmod(path, os.FileMode(n.Mode)); err != nil { // whatever the umask is
+			return err
+		}
+	}
+	return nil
 }
+
+// Users of Android (android_filesystem_config.h).
+const (
+	aidSystem = 1000
+	aidVPN    = 1016
+)
 
 // borrow makes a folder of the computer's visible, read-only, or its symbolic link.
 func borrow(from, to string) error {
@@ -200,7 +243,8 @@ func note(path, line string) {
 	fmt.Fprintln(f, line)
 }
 
-// orphanedCrosvms are the processes called crosvm that were adopted by the first process.
+// orphanedCrosvms are the processes of the program crosvm, whatever they call themselves, that were adopted by the first
+// process.
 func orphanedCrosvms() map[int]bool {
 	out := map[int]bool{}
 	entries, err := os.ReadDir("/proc")
@@ -212,14 +256,17 @@ func orphanedCrosvms() map[int]bool {
 		if err != nil {
 			continue
 		}
+		program, err := os.Readlink(filepath.Join("/proc", e.Name(), "exe"))
+		if err != nil || filepath.Base(program) != "crosvm" {
+			continue
+		}
 		// proc(5): pid (comm) state ppid …
 		text, err := os.ReadFile(filepath.Join("/proc", e.Name(), "stat"))
 		if err != nil {
 			continue
 		}
-		_, rest, ok := strings.Cut(string(text), "(crosvm) ")
-		fields := strings.Fields(rest)
-		if ok && len(fields) > 1 && fields[0] != "Z" && fields[1] == "1" {
+		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+		if len(fields) > 1 && fields[0] != "Z" && fields[1] == "1" {
 			out[pid] = true
 		}
 	}

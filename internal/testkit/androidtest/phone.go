@@ -26,17 +26,18 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest/crosvmcli"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/lightguest"
 )
 
 // Options shape a phone. The zero value is a phone that has started, of Android's usual make.
 type Options struct {
-	IPTables       string        // "iptables-legacy", as Android's (the default), or "iptables-nft"
-	UntrackedAfter time.Duration // how long an orphaned crosvm lives; 0: 90 s
-	StillBooting   bool          // sys.boot_completed is not set: SetProp does that
-	OldCrosvm      bool          // its crosvm knows the flags of before 2023
-	InMemory       bool          // its files are in memory where there is room: small ones that are synced all the time
-	Hypervisor     string        // its device in /dev, such as "gunyah"; empty: "kvm"; "none": it has none
+	IPTables       string          // "iptables-legacy", as Android's (the default), or "iptables-nft"
+	UntrackedAfter time.Duration   // how long an orphaned crosvm lives; 0: 90 s
+	StillBooting   bool            // sys.boot_completed is not set: SetProp does that
+	Build          crosvmcli.Build // its crosvm; without a release, that of DefaultRelease, whose hypervisor runs what it can
+	InMemory       bool            // its files are in memory where there is room: small ones that are synced all the time
+	Hypervisor     Hypervisor      // empty: KVM
 }
 
 // A Phone is a simulated phone. Its methods fail the test when they cannot do what they are for.
@@ -71,6 +72,12 @@ func New(t testing.TB, o Options) *Phone {
 	}
 	if o.IPTables == "" {
 		o.IPTables = "iptables-legacy"
+	}
+	if o.Build.Release == "" {
+		o.Build = DefaultBuild(DefaultRelease())
+		if o.Hypervisor == Gunyah {
+			o.Build.Unprotected, o.Build.Protected = false, false
+		}
 	}
 	if o.UntrackedAfter == 0 {
 		o.UntrackedAfter = 90 * time.Second
@@ -197,24 +204,28 @@ func (p *Phone) furnish(o Options) {
 		}
 	}
 	crosvm := "apex/com.android.virt/bin/crosvm"
-	if o.OldCrosvm {
-		p.copy(filepath.Join(built, "crosvm"), "apex/com.android.virt/bin/new/crosvm")
-		p.write(crosvm, "#!/bin/sh\nCROSVM_DIALECT=old exec /apex/com.android.virt/bin/new/crosvm \"$@\"\n", 0o755)
-	} else {
-		p.copy(filepath.Join(built, "crosvm"), crosvm)
+	p.copy(filepath.Join(built, "crosvm"), crosvm)
+	build, err := json.Marshal(o.Build)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.write(crosvm+".json", string(build), 0o644)
+	p.write("calls/crosvm", "", 0o666) // which crosvm writes, whoever it is
+	if err := os.Chmod(p.path("calls/crosvm"), 0o666); err != nil {
+		p.t.Fatal(err)
 	}
 	p.copy(filepath.Join(built, "sov-runner"), "data/sovereign/bin/sov-runner")
-	switch o.Hypervisor {
-	case "":
-		p.write("hypervisor", "kvm", 0o644)
-	case "none":
-		p.write("hypervisor", "", 0o644)
-	default:
-		p.write("hypervisor", o.Hypervisor, 0o644)
+	nodes, err := json.Marshal(o.nodes())
+	if err != nil {
+		p.t.Fatal(err)
 	}
+	p.write("nodes", string(nodes), 0o644)
 	p.SetProp("apexd.status", "ready")
-	p.SetProp("ro.build.version.release", "15")
-	p.SetProp("ro.build.version.sdk", "35")
+	p.SetProp("ro.build.version.release", o.Build.Release.Version())
+	p.SetProp("ro.build.version.sdk", map[string]string{"13": "33", "14": "34", "15": "35"}[o.Build.Release.Version()])
+	for name, value := range o.hypervisorProps() {
+		p.SetProp(name, value)
+	}
 	p.SetProp("ro.product.model", "Simulated Phone")
 	if !o.StillBooting {
 		p.SetProp("sys.boot_completed", "1")

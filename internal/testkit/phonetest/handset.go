@@ -241,8 +241,8 @@ func (h *Handset) KillSomebody(random *rand.Rand, late time.Duration) {
 	<-pause.C
 	who := [][]string{{"sov-runner"}, {"crosvm"}, {"sov-runner", "crosvm"}, {"crosvm", "sov-runner"}}[random.IntN(4)]
 	for _, name := range who {
-		// By name, in the phone's own processes.
-		h.Shell("for p in /proc/[0-9]*; do if [ \"$(cat $p/comm 2>/dev/null)\" = " + name + " ]; then kill -9 ${p#/proc/} 2>/dev/null || true; fi; done")
+		// By program, in the phone's own processes: crosvm may call itself otherwise.
+		h.Shell("for p in /proc/[0-9]*; do if [ \"$(basename $(readlink $p/exe) 2>/dev/null)\" = " + name + " ]; then kill -9 ${p#/proc/} 2>/dev/null || true; fi; done")
 	}
 }
 

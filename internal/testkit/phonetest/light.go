@@ -23,7 +23,14 @@ import (
 // NewLight returns a phone with a light machine; settings are the runner's.
 func NewLight(t testing.TB, routing vmspec.Routing, s lightguest.Script, settings string) *Handset {
 	t.Helper()
-	h := &Handset{Phone: androidtest.New(t, androidtest.Options{InMemory: true}), T: t}
+	return NewLightOn(t, androidtest.Options{}, routing, s, settings)
+}
+
+// NewLightOn is NewLight on a certain phone.
+func NewLightOn(t testing.TB, o androidtest.Options, routing vmspec.Routing, s lightguest.Script, settings string) *Handset {
+	t.Helper()
+	o.InMemory = true
+	h := &Handset{Phone: androidtest.New(t, o), T: t}
 	h.VM = h.InstallLight("sql", routing, s)
 	h.Put(phonepath.Default.Settings(), settings, 0o644)
 	return h
@@ -84,6 +91,19 @@ func (h *Handset) GoOut() string {
 	answer, _ := io.ReadAll(conn)
 	_, body, _ := strings.Cut(string(answer), "\r\n\r\n")
 	return strings.TrimSpace(body)
+}
+
+// End has the guest end in one of its ways.
+func (h *Handset) End(how lightguest.End) {
+	h.T.Helper()
+	ctx, cancel := context.WithTimeout(h.T.Context(), sovtest.WaitLimit)
+	defer cancel()
+	conn, err := h.Dial(ctx, "tcp", net.JoinHostPort("192.168.100.2", strconv.Itoa(lightguest.LifePort)))
+	if err != nil {
+		h.T.Fatalf("connect to the guest: %v\n%s", err, h.Logs())
+	}
+	defer conn.Close()
+	fmt.Fprintln(conn, how)
 }
 
 // KillInBetween starts a machine and kills somebody that many times: down leaves the phone as it was, to the line.

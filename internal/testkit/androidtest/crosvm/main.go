@@ -1,71 +1,65 @@
-// Command crosvm stands in for Android's program of that name in tests. It takes the real one's flags as strictly as
-// that does, gives the machine the same devices by way of QEMU, holds a control socket of the same kind, and ends with
-// the same exit statuses. A machine ends with it, however it is killed.
+// Command crosvm stands in for Android's program of that name in tests. It plays the crosvm of one release of Android on an
+// arm64 phone, whatever this computer is: it takes that release's words (package crosvmcli), gives the machine the same
+// devices by way of QEMU, holds a control socket of the same kind, says what it does in the same form, and ends with the
+// same exit statuses. A machine ends with it, however it is killed.
 //
-//	crosvm run [flags] KERNEL
-//	crosvm stop|suspend|resume|powerbtn SOCKET
-//	crosvm version
+// Which release it is, and what the phone's hypervisor can do, stands in a file beside it whose name has .json after the
+// program's; see crosvmcli.Build.
 //
 // Where KERNEL is a script of package lightguest in place of a kernel, the machine is that guest, without QEMU.
-//
-// CROSVM_DIALECT=old in the environment makes it a version of before 2023, which knows other flags.
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
-)
+	"os/signal"
+	"syscall"
 
-// Exit statuses of crosvm (src/crosvm/sys.rs, CommandStatus).
-const (
-	statusStopped          = 0
-	statusFailed           = 1
-	statusReset            = 32
-	statusCrash            = 33
-	statusPanic            = 34
-	statusInvalidArguments = 35
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest/crosvmcli"
 )
-
-// errArguments is wrapped by errors about the command line.
-var errArguments = errors.New("invalid arguments")
 
 func main() {
-	status, err := perform(os.Args[1:])
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "crosvm:", err)
-		if errors.Is(err, errArguments) {
-			status = statusInvalidArguments
-		}
-	}
-	os.Exit(status)
+	signal.Ignore(syscall.SIGPIPE) // as Rust's runtime does
+	os.Exit(perform(os.Args[1:]))
 }
 
-func perform(args []string) (int, error) {
-	if len(args) == 0 {
-		return statusFailed, fmt.Errorf("%w: a command is needed: run, stop, suspend, resume, powerbtn, version", errArguments)
+// perform returns the exit status.
+func perform(words []string) int {
+	build, err := crosvmcli.OwnBuild()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "stand-in for crosvm:", err)
+		return crosvmcli.StatusFailed
 	}
-	d := dialects[os.Getenv("CROSVM_DIALECT") == "old"]
-	switch verb := args[0]; {
-	case verb == "version":
-		fmt.Println("crosvm 0.1.0 (stand-in on QEMU)")
-		return 0, nil
-	case verb == "run" && len(args) == 2 && args[1] == "--help":
-		fmt.Print(d.help())
-		return 0, nil
-	case verb == "run":
-		m, err := d.parse(args[1:])
-		if err != nil {
-			return statusInvalidArguments, err
-		}
-		return run(context.Background(), m)
-	case requests[verb] != "" && len(args) == 2:
-		if err := ask(args[1], requests[verb]); err != nil {
-			return statusFailed, err
-		}
-		return 0, nil
-	default:
-		return statusFailed, fmt.Errorf("%w: unrecognized argument: %s", errArguments, verb)
+	l := newLogger(build.Release, "info")
+	table := build.Table()
+	c, err := table.Parse(build.Release, words, exists)
+	var refusal *crosvmcli.Refusal
+	if errors.As(err, &refusal) {
+		l.refuse(refusal)
+		return refusal.Status
 	}
+	if c.Help {
+		fmt.Print(table.Help(build.Release, c.Verb))
+		return 0
+	}
+	l = newLogger(build.Release, c.Log)
+	switch c.Verb {
+	case "version":
+		fmt.Println("crosvm 0.1.0")
+		return 0
+	case "run":
+		for _, flag := range c.Machine.Deprecated {
+			l.say("WARN", "crosvm::crosvm::cmdline", fmt.Sprintf("%s is deprecated", flag))
+		}
+		r := &running{Machine: c.Machine, build: build, log: l}
+		o, err := r.run()
+		return l.end(o, err, c.Extended)
+	}
+	return client(build.Release, l, c.Verb, c.Args)
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }

@@ -1,127 +1,285 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"strings"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"syscall"
 
-	"github.com/sovereign-sql/sov/internal/host/qemu"
+	"golang.org/x/sys/unix"
+
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest/crosvmcli"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/lightguest"
 )
 
-// run runs the machine to its end and returns crosvm's status for it.
-func run(ctx context.Context, m *machine) (int, error) {
-	if script, err := lightguest.Load(m.kernel); script != nil || err != nil {
-		return runLight(m, script, err)
-	}
-	arch, err := architecture(m.kernel)
-	if err != nil {
-		return statusFailed, err
-	}
-	console, err := openConsole(m.console)
-	if err != nil {
-		return statusFailed, err
-	}
-	defer console.Close()
-	begin, err := console.Seek(0, io.SeekEnd)
-	if err != nil {
-		begin = 0 // no file: nothing of it is read later
-	}
-	control, err := listen(m.socket)
-	if err != nil {
-		return statusFailed, err
-	}
-	defer control.Close()
-	described := qemu.Machine{
-		Arch: arch, Kernel: m.kernel, Cmdline: strings.Join(append(m.params, "panic=-1"), " "), MemoryMiB: m.mem, CPUs: m.cpus,
-		Network: qemu.Network{TAP: m.tap, MAC: m.mac}, Console: console,
-	}
-	for _, d := range m.disks {
-		described.Disks = append(described.Disks, qemu.Disk{Path: d.path, ReadOnly: d.readOnly})
-	}
-	vm, err := described.Start(ctx)
-	if err != nil {
-		return statusFailed, err
-	}
-	go control.serve(vm)
-	err = vm.Wait()
-	switch reason := vm.ShutdownReason(); {
-	case reason == "guest-shutdown" || reason == "host-qmp-quit":
-		return statusStopped, nil
-	case reason == "guest-panic" || reason == "guest-reset" && panicked(m.console, begin):
-		return statusPanic, nil
-	case reason == "guest-reset":
-		return statusReset, nil
-	default:
-		return statusCrash, err
-	}
+// A running is a machine and what it holds open.
+type running struct {
+	*crosvmcli.Machine
+	build   crosvmcli.Build
+	log     *logger
+	control *control
+	disks   []*os.File
+	tap     *os.File // nil: no network
+	mac     string
 }
 
-// runLight runs a machine whose kernel is a script.
-func runLight(m *machine, script *lightguest.Script, err error) (int, error) {
+// run runs the machine to its end.
+func (r *running) run() (outcome, error) {
+	if r.Name != "" {
+		// The main thread's, which is the process's; it keeps 15 bytes.
+		if err := os.WriteFile("/proc/self/comm", []byte(r.Name), 0); err != nil {
+			return failure, err
+		}
+	}
+	r.record()
+	kernel, script, err := r.openKernel()
 	if err != nil {
-		return statusFailed, err
+		return failure, err
 	}
-	control, err := listen(m.socket)
+	defer kernel.Close()
+	if r.control, err = listen(r.Socket); err != nil {
+		return failure, err
+	}
+	defer r.control.Close()
+	for _, acquire := range []func() error{r.openHypervisor, r.openVsock, r.openDisks, r.openTAP} {
+		if err := acquire(); err != nil {
+			return failure, err
+		}
+	}
+	terminals, err := r.terminals()
 	if err != nil {
-		return statusFailed, err
+		return failure, err
 	}
-	defer control.Close()
-	var disks []string
-	for _, d := range m.disks {
-		disks = append(disks, d.path)
+	defer terminals.Close()
+	switch {
+	case script != nil:
+		return r.runLight(*script, terminals)
+	case kernel == nil:
+		return r.hang()
 	}
-	guest, err := lightguest.Start(*script, m.tap, m.mac, disks)
-	if err != nil {
-		return statusFailed, err
-	}
-	go control.serve(guest)
-	return guest.Wait(), nil
+	return r.runQEMU(kernel, terminals)
 }
 
-func openConsole(path string) (*os.File, error) {
-	if path == "" {
-		path = os.DevNull
+var descriptor = regexp.MustCompile(`^/proc/self/fd/(\d+)$`)
+
+// open opens a file, or copies the descriptor that its path names: the file is then as whoever passed it on had opened it.
+func open(path string, flags int) (*os.File, error) {
+	fd := descriptor.FindStringSubmatch(path)
+	if fd == nil {
+		f, err := os.OpenFile(path, flags, 0o666)
+		return f, cutPath(err)
 	}
-	return os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o600)
+	n, err := strconv.Atoi(fd[1])
+	if err != nil {
+		return nil, err
+	}
+	if n, err = unix.FcntlInt(uintptr(n), unix.F_DUPFD_CLOEXEC, 0); err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(n), path), nil
 }
 
-// architecture reads whose kernel a file is: the magic of an arm64 Image (Documentation/arch/arm64/booting.rst) or of a
-// bzImage (Documentation/arch/x86/boot.rst).
-func architecture(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", fmt.Errorf("failed to open kernel image: %w", err)
+// cutPath leaves the system's error, as Rust's std::io::Error does.
+func cutPath(err error) error {
+	var e *os.PathError
+	if errors.As(err, &e) {
+		return e.Err
 	}
-	defer f.Close()
-	header := make([]byte, 0x210)
-	if _, err := io.ReadFull(f, header); err != nil {
-		return "", fmt.Errorf("failed to load kernel: %w", err)
+	return err
+}
+
+// openKernel opens the kernel and looks whether it is one for arm64 (Documentation/arch/arm64/booting.rst). Android 13 does
+// not look: the kernel is nil then, and the guest never says a word.
+func (r *running) openKernel() (*os.File, *lightguest.Script, error) {
+	f, err := open(r.Kernel, os.O_RDONLY)
+	if err != nil {
+		return nil, nil, because(err, "failed to open kernel image %s", r.Kernel)
+	}
+	script, err := lightguest.Load(f)
+	if script != nil || err != nil {
+		return f, script, err
+	}
+	magic := make([]byte, 4)
+	if _, err := f.ReadAt(magic, 56); err == nil && string(magic) == "ARM\x64" {
+		return f, nil, nil
+	}
+	f.Close()
+	if r.build.Release == crosvmcli.Android13 {
+		return nil, nil, nil
+	}
+	return nil, nil, because(because(errors.New("invalid magic number"), "kernel could not be loaded"), "the architecture failed to build the vm")
+}
+
+// nodes are the hypervisors in the order in which crosvm looks for one.
+var nodes = []struct{ kind, device, failure string }{
+	{"kvm", "/dev/kvm", "failed to open KVM device /dev/kvm"},
+	{"geniezone", "/dev/gzvm", "failed to open GenieZone device"},
+	{"gunyah", "/dev/gunyah", "failed to open gunyah device"},
+}
+
+// openHypervisor opens the hypervisor's device and asks for a machine with this protection.
+func (r *running) openHypervisor() error {
+	chosen := -1
+	for i, n := range nodes {
+		if r.Hypervisor == n.kind || r.Hypervisor == "" && chosen < 0 && exists(n.device) && (i == 0 || r.build.Release != crosvmcli.Android13) {
+			chosen = i
+		}
 	}
 	switch {
-	case string(header[56:60]) == "ARM\x64":
-		return "arm64", nil
-	case string(header[0x202:0x206]) == "HdrS":
-		return "amd64", nil
+	case chosen < 0 && r.build.Release == crosvmcli.Android13:
+		chosen = 0
+	case chosen < 0:
+		return errors.New("no enabled hypervisor")
 	}
-	return "", errors.New("failed to load kernel: invalid magic number")
+	n := nodes[chosen]
+	if r.Device != "" {
+		n.device = r.Device
+	}
+	f, err := open(n.device, os.O_RDWR)
+	if err != nil {
+		return because(err, "%s", n.failure)
+	}
+	if r.build.RootOnly && os.Geteuid() != 0 {
+		f.Close()
+		return because(syscall.EPERM, "failed to initialize virtual machine")
+	}
+	if !r.build.Supports(r.Protection) {
+		f.Close()
+		return because(syscall.ENODEV, "failed to initialize virtual machine")
+	}
+	if n.kind == "gunyah" { // it lends the guest its memory, which counts as locked
+		var limit unix.Rlimit
+		if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit); err != nil {
+			return err
+		}
+		if limit.Cur < uint64(r.MemoryMiB)<<20 {
+			return because(syscall.ENOMEM, "failed to initialize virtual machine")
+		}
+	}
+	return nil // the device stays open until the end
 }
 
-// panicked tells whether the guest's kernel said on its console, since this machine started, that it panics. The real
-// crosvm has a device by which the kernel tells; QEMU only sees the reset that follows.
-func panicked(path string, begin int64) bool {
-	f, err := os.Open(path)
+func (r *running) openVsock() error {
+	if r.VsockCID == 0 {
+		return nil
+	}
+	if _, err := open("/dev/vhost-vsock", os.O_RDWR); err != nil {
+		return because(err, "failed to set up virtual socket device")
+	}
+	return nil
+}
+
+func (r *running) openDisks() error {
+	for _, d := range r.Disks {
+		r.log.say("INFO", "disk", "Trying to attach block device: "+d.Path)
+		flags, lock := os.O_RDWR, unix.LOCK_EX
+		if d.ReadOnly {
+			flags, lock = os.O_RDONLY, unix.LOCK_SH
+		}
+		f, err := open(d.Path, flags)
+		if err != nil {
+			return because(err, "failed to open disk file %q", d.Path)
+		}
+		if d.Lock {
+			if err := unix.Flock(int(f.Fd()), lock|unix.LOCK_NB); err != nil && r.build.Release.AtLeast(crosvmcli.Android15) {
+				return because(because(err, "failed to lock file"), "failed to open disk file %q", d.Path)
+			} else if err != nil {
+				return because(err, "failed to lock disk image")
+			}
+		}
+		size, err := f.Seek(0, io.SeekEnd)
+		if err != nil {
+			return because(err, "failed to open disk file %q", d.Path)
+		}
+		r.log.say("INFO", "disk", fmt.Sprintf("disk size %d", size))
+		r.disks = append(r.disks, f)
+	}
+	return nil
+}
+
+// openTAP opens the machine's TAP interface. One that does not exist is made, where the caller may: without an address, and
+// gone with the process (net_util/src/sys/linux/tap.rs).
+func (r *running) openTAP() error {
+	if len(r.Nets) == 0 {
+		return nil
+	}
+	n := r.Nets[0]
+	r.mac = n.MAC
+	if n.FD >= 0 {
+		f, err := open(fmt.Sprintf("/proc/self/fd/%d", n.FD), 0)
+		if err != nil {
+			return because(err, "failed to open tap device")
+		}
+		request, err := unix.NewIfreq("")
+		if err == nil {
+			err = unix.IoctlIfreq(int(f.Fd()), unix.TUNGETIFF, request)
+		}
+		if err == nil && request.Uint16()&unix.IFF_VNET_HDR == 0 {
+			err = syscall.EINVAL
+		}
+		if err != nil {
+			return because(err, "failed to open tap device")
+		}
+		r.tap = f
+		return nil
+	}
+	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return false
+		return because(because(err, "failed to open /dev/net/tun"), "failed to open tap device")
+	}
+	request, err := unix.NewIfreq(n.TAP)
+	if err == nil {
+		request.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
+		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, request)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return because(err, "failed to open tap device")
+	}
+	r.tap = os.NewFile(uintptr(fd), n.TAP)
+	return nil
+}
+
+// hang is the life of a guest whose kernel is none: it does nothing until it is told to stop.
+func (r *running) hang() (outcome, error) {
+	h := make(hanging)
+	go r.control.serve(h, r.Balloon)
+	<-h
+	return stop, nil
+}
+
+type hanging chan struct{}
+
+func (h hanging) quit(context.Context)         { close(h) }
+func (h hanging) pause(context.Context) error  { return nil }
+func (h hanging) resume(context.Context) error { return nil }
+
+// recordFile takes a line of JSON for each machine that is started, where a phone has it.
+const recordFile = "/calls/crosvm"
+
+// record notes what this process is and can do.
+func (r *running) record() {
+	f, err := os.OpenFile(recordFile, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return // not on a simulated phone
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err != nil || info.Size() < begin {
-		begin = 0 // the log was rotated meanwhile
+	f.Write(append(crosvmcli.NewRecord(r.Cmdline(r.build.Release)).Encode(), '\n'))
+}
+
+// terminal's files are made with the modes of crosvm's own.
+const terminalMode = 0o644
+
+// appendTo opens a file to which a port appends: it is made where there is none, and never emptied.
+func appendTo(path string) (*os.File, error) {
+	if descriptor.MatchString(path) {
+		return open(path, os.O_WRONLY)
 	}
-	text, _ := io.ReadAll(io.NewSectionReader(f, begin, 64<<20))
-	return bytes.Contains(text, []byte("Kernel panic - not syncing"))
+	f, err := os.OpenFile(filepath.Clean(path), os.O_WRONLY|os.O_APPEND|os.O_CREATE, terminalMode)
+	return f, cutPath(err)
 }

@@ -1,21 +1,20 @@
 // Package lightguest is a guest without a kernel, for tests of what looks after a machine: to its host it is one that
 // boots within milliseconds. It answers ARP, holds the endpoint of package guestapi with the token from its config disk,
-// listens at PostgreSQL's port, reaches out by the host, and ends as its script says. Its place is a network namespace of
-// its own, joined to the host's TAP interface frame by frame.
+// listens at PostgreSQL's port, reaches out by the host, and ends as its script, or a line at LifePort, says.
+//
+// The guest itself is a process in a network namespace of its own, which the simulated phone starts (Serve): the stand-in for
+// crosvm may have no right to any of that. The two are joined frame by frame, and the guest ends with the stand-in (Start).
 package lightguest
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
-	"sync"
 	"time"
 
-	"github.com/sovereign-sql/sov/internal/contract/configdisk"
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 )
 
@@ -23,104 +22,59 @@ import (
 type Script struct {
 	Ready   time.Duration     `json:"ready"`             // from the start until its service is ready; negative: never
 	Tailnet *guestapi.Tailnet `json:"tailnet,omitempty"` // what it tells of its tailnet
-	Deaf    []string          `json:"deaf,omitempty"`    // requests to end that it ignores: "guest", "powerbtn", "stop"; "endpoint": it never answers there
-	Panics  bool              `json:"panics,omitempty"`  // it ends at once with Status
-	Status  int               `json:"status,omitempty"`  // crosvm's, where it panics
+	Deaf    []string          `json:"deaf,omitempty"`    // requests to end that it ignores: "guest", "console", "stop"; "endpoint": it never answers there
+	End     End               `json:"end,omitempty"`     // it ends at once like this
+}
+
+// IsDeaf tells whether the guest ignores a request to end.
+func (s Script) IsDeaf(request string) bool { return slices.Contains(s.Deaf, request) }
+
+// An End is how a guest ends.
+type End string
+
+// Ends of guests.
+const (
+	Off         End = "off"          // it powers off
+	Reset       End = "reset"        // it reboots
+	Panic       End = "panic"        // its kernel panics, and has a driver for crosvm's pvpanic device
+	BarePanic   End = "bare-panic"   // its kernel panics, without that driver: crosvm sees a reboot
+	Crash       End = "crash"        // its processor cannot go on
+	Watchdog    End = "watchdog"     // its processors stand still
+	SystemCrash End = "system-crash" // the hypervisor gives it up: crosvm takes that for a power-off
+	Cut         End = "cut"          // crosvm was told to stop
+	Failed      End = "failed"       // crosvm cannot start it
+	Refused     End = "refused"      // crosvm does not understand what it is told
+)
+
+// LastWords is what a guest's kernel writes to its console at an end (kernel/reboot.c, kernel/panic.c).
+func LastWords(e End) string {
+	switch e {
+	case Off:
+		return "[   10.000000] reboot: Power down\n"
+	case Reset:
+		return "[   10.000000] reboot: Restarting system\n"
+	case Panic, BarePanic:
+		return "[   10.000000] Kernel panic - not syncing: the script says so\n"
+	}
+	return ""
 }
 
 // maxScript bounds a script, in bytes.
 const maxScript = 64 << 10
 
 // Load reads the script from a kernel's file. It returns nil when that holds a real kernel.
-func Load(path string) (*Script, error) {
-	info, err := os.Stat(path)
+func Load(f *os.File) (*Script, error) {
+	info, err := f.Stat()
 	if err != nil || info.Size() > maxScript {
 		return nil, err
 	}
-	text, err := os.ReadFile(path)
+	text, err := io.ReadAll(io.NewSectionReader(f, 0, maxScript))
 	if err != nil || !bytes.HasPrefix(text, []byte("{")) {
 		return nil, err
 	}
 	s := new(Script)
 	if err := json.Unmarshal(text, s); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", f.Name(), err)
 	}
 	return s, nil
 }
-
-// A Guest is one that runs. Its methods are those of a virtual machine for whoever holds its control socket.
-type Guest struct {
-	script  Script
-	config  configdisk.Config
-	started time.Time
-	there   chan func() // is run on the thread in the guest's namespace
-	once    sync.Once
-	done    chan struct{}
-	status  int
-}
-
-// Start starts a guest on a TAP interface, with the first of its disks that is a config disk.
-func Start(s Script, tap, mac string, disks []string) (*Guest, error) {
-	g := &Guest{script: s, started: time.Now(), there: make(chan func()), done: make(chan struct{})}
-	if s.Panics {
-		g.end(s.Status)
-		return g, nil
-	}
-	if !slices.ContainsFunc(disks, g.readConfig) {
-		return nil, errors.New("no disk is a config disk")
-	}
-	return g, g.join(tap, mac)
-}
-
-func (g *Guest) readConfig(path string) bool {
-	f, err := os.Open(path)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return false
-	}
-	g.config, err = configdisk.Decode(f, info.Size())
-	return err == nil
-}
-
-// end ends the guest with one of crosvm's statuses. The first end counts.
-func (g *Guest) end(status int) {
-	g.once.Do(func() {
-		g.status = status
-		close(g.done)
-	})
-}
-
-// Wait waits for the guest's end and returns crosvm's status for it.
-func (g *Guest) Wait() int {
-	<-g.done
-	return g.status
-}
-
-// asked ends the guest in order, unless it is deaf to this request.
-func (g *Guest) asked(request string) {
-	if !slices.Contains(g.script.Deaf, request) {
-		g.end(0)
-	}
-}
-
-// Quit ends the guest at once.
-func (g *Guest) Quit(context.Context) error {
-	g.asked("stop")
-	return nil
-}
-
-// PowerButton asks the guest to end.
-func (g *Guest) PowerButton(context.Context) error {
-	g.asked("powerbtn")
-	return nil
-}
-
-// Pause is refused: this guest has no processors that could stand still.
-func (g *Guest) Pause(context.Context) error { return errors.ErrUnsupported }
-
-// Resume is refused, too.
-func (g *Guest) Resume(context.Context) error { return errors.ErrUnsupported }

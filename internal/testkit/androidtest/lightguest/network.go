@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -27,6 +26,8 @@ const (
 	// RelayPort takes a line with an IPv4 address and port, and passes on what is said to and from there: the way in which a
 	// test sends the guest out.
 	RelayPort = 7
+	// LifePort takes a line with an End, and the guest ends so.
+	LifePort = 8
 )
 
 const (
@@ -34,12 +35,8 @@ const (
 	patience = 10 * time.Second
 )
 
-// join makes the guest's network and opens its ports there.
-func (g *Guest) join(tap, mac string) error {
-	host, err := openTAP(tap)
-	if err != nil {
-		return err
-	}
+// join makes the guest's network, opens its ports there and returns its network card.
+func (g *resident) join(mac string) (card *os.File, err error) {
 	ready := make(chan error)
 	go func() {
 		runtime.LockOSThread() // and never unlocked: the thread ends with the process, and the namespace with it
@@ -47,31 +44,31 @@ func (g *Guest) join(tap, mac string) error {
 			ready <- fmt.Errorf("a network namespace: %w", err)
 			return
 		}
-		ready <- g.inside(host, mac)
+		var err error
+		if card, err = openTAP("eth0"); err == nil {
+			err = g.inside(mac)
+		}
+		ready <- err
 		for do := range g.there {
 			do()
 		}
 	}()
-	return <-ready
+	err = <-ready
+	return card, err
 }
 
 // inside is what is to be done on the thread in the guest's namespace: sockets stay where they were opened.
-func (g *Guest) inside(host *os.File, mac string) error {
-	card, err := openTAP("eth0")
-	if err != nil {
-		return err
-	}
+func (g *resident) inside(mac string) error {
 	if err := g.configure(mac); err != nil {
 		return err
 	}
-	go pass(host, card)
-	go pass(card, host)
 	ports := map[int]func(net.Listener){
 		guestspec.EndpointPort: func(l net.Listener) { http.Serve(l, g.endpoint()) },
 		PostgresPort:           func(l net.Listener) { accept(l, answerPostgres) },
 		RelayPort:              func(l net.Listener) { accept(l, g.relay) },
+		LifePort:               func(l net.Listener) { accept(l, g.obey) },
 	}
-	if slices.Contains(g.script.Deaf, "endpoint") {
+	if g.script.IsDeaf("endpoint") {
 		delete(ports, guestspec.EndpointPort)
 	}
 	for port, serve := range ports {
@@ -84,7 +81,7 @@ func (g *Guest) inside(host *os.File, mac string) error {
 	return nil
 }
 
-func (g *Guest) listen(port int) (net.Listener, error) {
+func (g *resident) listen(port int) (net.Listener, error) {
 	return net.Listen("tcp", net.JoinHostPort(g.config.Network.Address.Addr().String(), strconv.Itoa(port)))
 }
 
@@ -107,7 +104,7 @@ func openTAP(name string) (*os.File, error) {
 }
 
 // configure gives the interface what the config disk says.
-func (g *Guest) configure(mac string) error {
+func (g *resident) configure(mac string) error {
 	link, err := netlink.LinkByName("eth0")
 	if err != nil {
 		return err
@@ -128,19 +125,7 @@ func (g *Guest) configure(mac string) error {
 	return netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: n.Gateway.AsSlice()})
 }
 
-// pass carries frames one way, until one end is gone.
-func pass(from, to *os.File) {
-	frame := make([]byte, maxFrame)
-	for {
-		n, err := from.Read(frame)
-		if err != nil {
-			return
-		}
-		to.Write(frame[:n]) // one that is down drops it, as a wire would
-	}
-}
-
-func (g *Guest) endpoint() http.Handler {
+func (g *resident) endpoint() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+guestapi.PathStatus, func(w http.ResponseWriter, _ *http.Request) { json.NewEncoder(w).Encode(g.tell()) })
 	mux.HandleFunc("POST "+guestapi.PathShutdown, g.shutDown)
@@ -154,7 +139,7 @@ func (g *Guest) endpoint() http.Handler {
 }
 
 // shutDown agrees, and ends the guest once whoever asked has heard of it, which is when that hangs up.
-func (g *Guest) shutDown(w http.ResponseWriter, _ *http.Request) {
+func (g *resident) shutDown(w http.ResponseWriter, _ *http.Request) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
@@ -167,7 +152,7 @@ func (g *Guest) shutDown(w http.ResponseWriter, _ *http.Request) {
 	g.asked("guest")
 }
 
-func (g *Guest) tell() guestapi.Status {
+func (g *resident) tell() guestapi.Status {
 	up := time.Since(g.started)
 	service := guestapi.Service{Name: guestspec.ServicePostgres, State: guestapi.StateStarting, Since: g.started}
 	if g.script.Ready >= 0 && up >= g.script.Ready {
@@ -201,7 +186,13 @@ func answerPostgres(conn net.Conn) {
 	}
 }
 
-func (g *Guest) relay(conn net.Conn) {
+func (g *resident) obey(conn net.Conn) {
+	if line, err := bufio.NewReader(conn).ReadString('\n'); err == nil {
+		g.end(End(strings.TrimSpace(line)))
+	}
+}
+
+func (g *resident) relay(conn net.Conn) {
 	r := bufio.NewReaderSize(conn, 128)
 	line, err := r.ReadSlice('\n')
 	if err != nil {
@@ -218,7 +209,7 @@ func (g *Guest) relay(conn net.Conn) {
 }
 
 // dial connects from the guest's namespace.
-func (g *Guest) dial(address string) (conn net.Conn, err error) {
+func (g *resident) dial(address string) (conn net.Conn, err error) {
 	done := make(chan struct{})
 	g.there <- func() {
 		defer close(done)

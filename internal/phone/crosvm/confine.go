@@ -1,0 +1,255 @@
+package crosvm
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// A User is whom crosvm runs as instead of root: without capabilities, without a way to get any, and with a /dev that holds
+// the hypervisor's device, those that every program has, and the folder of its control socket.
+type User struct {
+	ID int // of user and group
+}
+
+// UserFor returns the user for a machine's name, the same each time: of the range that Android leaves to makers of devices
+// (AID_OEM_RESERVED_2_START to _END, 5000 to 5999), which no app ever has.
+func UserFor(name string) *User {
+	sum := sha256.Sum256([]byte("sov user " + name))
+	return &User{ID: 5000 + int(binary.BigEndian.Uint32(sum[:])%1000)}
+}
+
+// ErrConfine is wrapped by the error of a phone that does not let crosvm be run as another user.
+var ErrConfine = errors.New("run crosvm without root's rights")
+
+// Inside is where a crosvm that runs as another user than root finds its control socket: the folders on the way to it are
+// root's alone.
+func Inside(socket string) string {
+	sum := sha256.Sum256([]byte(filepath.Dir(socket)))
+	return filepath.Join("/dev/sov", hex.EncodeToString(sum[:8]), filepath.Base(socket))
+}
+
+// A launch is what the launcher does before it becomes crosvm.
+type launch struct {
+	User       int    `json:"user,omitempty"`        // 0: it stays root
+	Node       string `json:"node,omitempty"`        // the hypervisor's device
+	Folder     string `json:"folder,omitempty"`      // of the control socket
+	Inside     string `json:"inside,omitempty"`      // where that folder is seen
+	LockMemory bool   `json:"lock_memory,omitempty"` // crosvm may lock as much memory as it needs
+	TAP        int    `json:"tap,omitempty"`         // descriptor that crosvm reads until there is nothing more
+	Requests   int    `json:"requests,omitempty"`    // descriptor that crosvm waits for
+	Last       int    `json:"last"`                  // descriptor that crosvm is given
+}
+
+// launcher is the name under which this program is started again to become crosvm.
+const launcher = "sov-crosvm"
+
+// confineMark begins what the launcher says of a phone that does not let it.
+const confineMark = "confine: "
+
+// launch returns the command that becomes crosvm, and the file in which the launcher says why it could not.
+func (p *Program) launch(m Machine, user *User, args []string, files *inheritance) (*exec.Cmd, *os.File, error) {
+	// Gunyah lends the guest its memory, which counts as locked; init leaves scripts 64 KiB (rootdir/init.rc).
+	l := launch{LockMemory: m.Hypervisor == Gunyah, TAP: files.tap, Requests: files.requests, Last: firstInherited + len(files.files) - 1}
+	if user != nil {
+		folder := filepath.Dir(m.Socket)
+		l.User, l.Node, l.Folder, l.Inside = user.ID, m.Hypervisor.Node(), folder, filepath.Dir(Inside(m.Socket))
+		if err := os.Chown(folder, user.ID, user.ID); err != nil {
+			return nil, nil, fmt.Errorf("%w: %w", ErrConfine, err)
+		}
+	}
+	text, err := json.Marshal(l)
+	if err != nil {
+		return nil, nil, err
+	}
+	failure, report, err := os.Pipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	command := &exec.Cmd{Path: "/proc/self/exe", Args: append([]string{launcher, string(text), p.Path}, args...), Env: append(os.Environ(), p.Env...),
+		ExtraFiles: append([]*os.File{report}, files.files...), SysProcAttr: attributes(user)}
+	return command, failure, nil
+}
+
+func init() {
+	if len(os.Args) < 3 || os.Args[0] != launcher {
+		return
+	}
+	runtime.LockOSThread() // some of what follows is the thread's, not the process's
+	report := os.NewFile(firstInherited-1, "report")
+	unix.CloseOnExec(firstInherited - 1)
+	fmt.Fprint(report, become(os.Args[1], os.Args[2], os.Args[2:]))
+	os.Exit(1)
+}
+
+// become makes this process crosvm. It returns only where that fails, with what to say.
+func become(instructions, program string, argv []string) string {
+	var l launch
+	if err := json.Unmarshal([]byte(instructions), &l); err != nil {
+		return err.Error()
+	}
+	if l.LockMemory {
+		unlockMemory()
+	}
+	// How a descriptor is read belongs to what it stands for, and os/exec has changed it.
+	if l.TAP != 0 {
+		unix.SetNonblock(l.TAP, true)
+	}
+	if l.Requests != 0 {
+		unix.SetNonblock(l.Requests, false)
+	}
+	closeAfter(l.Last)
+	if l.User != 0 {
+		if err := l.confine(); err != nil {
+			return confineMark + err.Error()
+		}
+	}
+	err := unix.Exec(program, argv, os.Environ())
+	if l.User != 0 {
+		return fmt.Sprintf("%s%s: %v", confineMark, program, err)
+	}
+	return fmt.Sprintf("%s: %v", program, err)
+}
+
+// closeAfter closes, with the launcher, what it was given besides what crosvm is meant to have, by whoever started the runner.
+func closeAfter(last int) {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		if fd, err := strconv.Atoi(e.Name()); err == nil && fd > last {
+			unix.CloseOnExec(fd)
+		}
+	}
+}
+
+// unlockMemory lets this process lock as much memory as it may be let. Where that is too little, crosvm says so.
+func unlockMemory() {
+	const infinity = ^uint64(0)
+	if unix.Setrlimit(unix.RLIMIT_MEMLOCK, &unix.Rlimit{Cur: infinity, Max: infinity}) == nil {
+		return
+	}
+	var limit unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit) == nil {
+		limit.Cur = limit.Max
+		_ = unix.Setrlimit(unix.RLIMIT_MEMLOCK, &limit) // up to the hard limit is always allowed
+	}
+}
+
+// commonNodes are the devices that every program may expect.
+var commonNodes = []string{"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"}
+
+// shared are things of Android's in /dev that its C library uses: properties, and the log.
+var shared = []string{"/dev/__properties__", "/dev/socket/logdw"}
+
+// confine gives up root's rights.
+func (l launch) confine() error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("a mount namespace: %w", err)
+	}
+	unix.Umask(0)
+	if err := l.makeDev(); err != nil {
+		return err
+	}
+	unix.Umask(0o077)
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("no new privileges: %w", err)
+	}
+	for c := 0; c <= unix.CAP_LAST_CAP; c++ {
+		if err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(c), 0, 0, 0); err != nil && err != unix.EINVAL { // an older kernel has fewer
+			return fmt.Errorf("drop capability %d: %w", c, err)
+		}
+	}
+	if err := unix.Setgroups([]int{}); err != nil {
+		return fmt.Errorf("leave groups: %w", err)
+	}
+	if err := unix.Setresgid(l.User, l.User, l.User); err != nil {
+		return fmt.Errorf("become group %d: %w", l.User, err)
+	}
+	if err := unix.Setresuid(l.User, l.User, l.User); err != nil { // and with it all capabilities go
+		return fmt.Errorf("become user %d: %w", l.User, err)
+	}
+	return nil
+}
+
+// makeDev gives this process a /dev of its own. What it takes from the present one it holds open first: that is covered.
+func (l launch) makeDev() error {
+	type binding struct {
+		handle int
+		target string
+		folder bool
+	}
+	var bindings []binding
+	hold := func(path, target string) error {
+		handle, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+		if err == unix.ENOENT && path != l.Folder {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		var info unix.Stat_t
+		if err := unix.Fstat(handle, &info); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		bindings = append(bindings, binding{handle, target, info.Mode&unix.S_IFMT == unix.S_IFDIR})
+		return nil
+	}
+	if err := hold(l.Folder, l.Inside); err != nil {
+		return err
+	}
+	for _, path := range shared {
+		if err := hold(path, path); err != nil {
+			return err
+		}
+	}
+	nodes := append([]string{l.Node}, commonNodes...)
+	devices := map[string]uint64{}
+	for _, path := range nodes {
+		var info unix.Stat_t
+		if err := unix.Stat(path, &info); err == nil {
+			devices[path] = uint64(info.Rdev)
+		}
+	}
+	if err := unix.Mount("tmpfs", "/dev", "tmpfs", unix.MS_NOSUID|unix.MS_NOEXEC, "mode=755,size=64k"); err != nil {
+		return fmt.Errorf("mount a /dev: %w", err)
+	}
+	for path, device := range devices {
+		if err := unix.Mknod(path, unix.S_IFCHR|0o600, int(device)); err != nil {
+			return fmt.Errorf("make %s: %w", path, err)
+		}
+		if err := os.Chown(path, l.User, l.User); err != nil {
+			return err
+		}
+	}
+	for _, b := range bindings {
+		if err := os.MkdirAll(filepath.Dir(b.target), 0o755); err != nil {
+			return err
+		}
+		var err error
+		if b.folder {
+			err = os.Mkdir(b.target, 0o755)
+		} else {
+			err = os.WriteFile(b.target, nil, 0o644)
+		}
+		if err != nil {
+			return err
+		}
+		if err := unix.Mount(fmt.Sprintf("/proc/self/fd/%d", b.handle), b.target, "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("bind %s: %w", b.target, err)
+		}
+		unix.Close(b.handle)
+	}
+	return nil
+}

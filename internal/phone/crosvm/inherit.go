@@ -1,0 +1,100 @@
+package crosvm
+
+import (
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// firstInherited is the first descriptor that crosvm inherits besides the standard ones; the launcher has the one before.
+const firstInherited = 4
+
+// An inheritance is the files that are passed on to crosvm.
+type inheritance struct {
+	files         []*os.File
+	tap, requests int // descriptors in crosvm's process; 0: none
+}
+
+// add takes a file and returns its descriptor in crosvm's process.
+func (i *inheritance) add(f *os.File) int {
+	i.files = append(i.files, f)
+	return firstInherited + len(i.files) - 1
+}
+
+func (i *inheritance) path(name string, flags int) (string, error) {
+	f, err := os.OpenFile(name, flags, 0o600)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("/proc/self/fd/%d", i.add(f)), nil
+}
+
+// open opens what a machine works on, and returns the machine as crosvm sees it.
+func (i *inheritance) open(m Machine, user *User) (Machine, error) {
+	inside := m
+	var err error
+	if inside.Kernel, err = i.path(m.Kernel, os.O_RDONLY); err != nil {
+		return m, fmt.Errorf("kernel: %w", err)
+	}
+	inside.Disks = nil
+	for _, d := range m.Disks {
+		flags := os.O_RDWR
+		if d.ReadOnly {
+			flags = os.O_RDONLY
+		}
+		path, err := i.path(d.Path, flags)
+		if err != nil {
+			return m, fmt.Errorf("disk: %w", err)
+		}
+		inside.Disks = append(inside.Disks, Disk{Path: path, ReadOnly: d.ReadOnly})
+	}
+	if m.Console != "" {
+		if inside.Console, err = i.path(m.Console, os.O_WRONLY|os.O_APPEND|os.O_CREATE); err != nil {
+			return m, fmt.Errorf("console: %w", err)
+		}
+	}
+	if m.Requests != "" {
+		f, err := makeRequests(m.Requests)
+		if err != nil {
+			return m, err
+		}
+		i.requests = i.add(f)
+		inside.Requests = fmt.Sprintf("/proc/self/fd/%d", i.requests)
+	}
+	if m.TAP != "" {
+		f, err := openTAP(m.TAP)
+		if err != nil {
+			return m, err
+		}
+		i.tap = i.add(f)
+	}
+	if user != nil {
+		inside.Socket = Inside(m.Socket)
+	}
+	return inside, nil
+}
+
+func (i *inheritance) close() {
+	for _, f := range i.files {
+		f.Close()
+	}
+}
+
+// openTAP opens a TAP interface with the flags of crosvm's own (net_util/src/sys/linux/tap.rs).
+func openTAP(name string) (*os.File, error) {
+	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("TAP interface %s: open /dev/net/tun: %w", name, err)
+	}
+	request, err := unix.NewIfreq(name)
+	if err == nil {
+		request.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
+		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, request)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("TAP interface %s: %w", name, err)
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}

@@ -1,0 +1,61 @@
+package crosvmcli
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// A Release is a release of Android, by its column in the table. Android 14 QPR1 has the crosvm of Android 14.
+type Release string
+
+// Releases of Android with a crosvm of their own.
+const (
+	Android13     Release = "13"
+	Android14     Release = "14"
+	Android14QPR2 Release = "14Q2"
+	Android14QPR3 Release = "14Q3"
+	Android15     Release = "15"
+	Android15QPR1 Release = "15Q1"
+	Android15QPR2 Release = "15Q2" // the nearest to Android 16 that was published
+)
+
+// Releases are all of them, the oldest first.
+var Releases = []Release{Android13, Android14, Android14QPR2, Android14QPR3, Android15, Android15QPR1, Android15QPR2}
+
+// ParseRelease returns the release of a name, such as "14Q2".
+func ParseRelease(name string) (Release, error) {
+	if i := slices.Index(Releases, Release(name)); i >= 0 {
+		return Releases[i], nil
+	}
+	return "", fmt.Errorf("release %q: must be one of %v", name, Releases)
+}
+
+// Version is the release's ro.build.version.release.
+func (r Release) Version() string { return string(r[:2]) }
+
+// AtLeast tells whether r is as new as other.
+func (r Release) AtLeast(other Release) bool {
+	return slices.Index(Releases, r) >= slices.Index(Releases, other)
+}
+
+// upstream is the day of the newest commit of crosvm's own repository in each release: keys of values that came later are
+// not known.
+var upstream = map[Release]string{Android13: "2022-04-11", Android14: "2023-04-10", Android14QPR2: "2023-10-23", Android14QPR3: "2024-02-05",
+	Android15: "2024-04-12", Android15QPR1: "2024-09-23", Android15QPR2: "2024-11-22"}
+
+// features are those with which Android builds each release's crosvm (Android.bp, rust_binary crosvm). Android 13 has balloon
+// and net without features of these names, Android 14 net.
+var features = map[Release]string{
+	Android13:     "audio usb balloon net",
+	Android14:     "android-sparse audio balloon gdb geniezone gunyah qcow usb net",
+	Android14QPR2: "android-sparse audio balloon gdb geniezone gunyah qcow usb net",
+	Android14QPR3: "android-sparse audio balloon gdb geniezone gunyah qcow usb net config-file gfxstream gpu virgl_renderer",
+	Android15:     "android-sparse audio balloon gdb geniezone gunyah qcow usb net config-file gfxstream gpu virgl_renderer android_display audio_aaudio",
+	Android15QPR1: "android-sparse audio balloon gdb geniezone gunyah qcow usb net config-file gfxstream gpu virgl_renderer android_display audio_aaudio",
+	Android15QPR2: "android-sparse audio balloon gdb geniezone gunyah qcow usb net config-file gfxstream gpu virgl_renderer android_display audio_aaudio fs_runtime_ugid_map",
+}
+
+func (r Release) hasFeature(name string) bool {
+	return slices.Contains(strings.Fields(features[r]), name)
+}

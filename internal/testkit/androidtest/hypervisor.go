@@ -1,0 +1,85 @@
+package androidtest
+
+import (
+	"encoding/json"
+	"os"
+	"strconv"
+
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest/crosvmcli"
+)
+
+// A Hypervisor is a phone's, by its device in /dev.
+type Hypervisor string
+
+// Hypervisors.
+const (
+	KVM          Hypervisor = "kvm"
+	Gunyah       Hypervisor = "gunyah" // Qualcomm's
+	GenieZone    Hypervisor = "gzvm"   // MediaTek's
+	NoHypervisor Hypervisor = "none"
+)
+
+// DefaultRelease is the release of phones for which a test names none: 15 QPR2, or the one in the environment.
+func DefaultRelease() crosvmcli.Release {
+	if r, err := crosvmcli.ParseRelease(os.Getenv("ANDROIDTEST_RELEASE")); err == nil {
+		return r
+	}
+	return crosvmcli.Android15QPR2
+}
+
+// DefaultBuild is a release's crosvm, with a hypervisor that runs every kind of machine.
+func DefaultBuild(r crosvmcli.Release) crosvmcli.Build {
+	return crosvmcli.Build{Release: r, Unprotected: true, Protected: true, WithoutFirmware: true}
+}
+
+// nodes are the phone's own devices, with the modes that ueventd gives them (rootdir/ueventd.rc; for those of vendors no
+// source says).
+func (o Options) nodes() []node {
+	mode, owner := uint32(0o666), 0
+	if o.Build.Release == crosvmcli.Android13 {
+		mode, owner = 0o600, aidSystem
+	}
+	var nodes []node
+	switch o.Hypervisor {
+	case "", KVM:
+		nodes = append(nodes, node{"kvm", mode, owner, owner}, node{"vhost-vsock", mode, owner, owner})
+	case NoHypervisor:
+	default:
+		nodes = append(nodes, node{string(o.Hypervisor), 0o600, aidSystem, aidSystem}, node{"vhost-vsock", mode, owner, owner})
+	}
+	return nodes
+}
+
+// hypervisorProps are the properties by which Android's boot loader tells of the hypervisor.
+func (o Options) hypervisorProps() map[string]string {
+	props := map[string]string{"ro.boot.hypervisor.vm.supported": strconv.FormatBool(o.Build.Unprotected),
+		"ro.boot.hypervisor.protected_vm.supported": strconv.FormatBool(o.Build.Protected || o.Build.WithoutFirmware)}
+	switch o.Hypervisor {
+	case "", KVM:
+		props["ro.boot.hypervisor.version"] = "kvm.arm-protected"
+	case Gunyah:
+		props["ro.boot.hypervisor.version"] = "gunyah-v1.0"
+	case GenieZone:
+		props["ro.boot.hypervisor.version"] = "GenieZone"
+	case NoHypervisor:
+		return nil
+	}
+	return props
+}
+
+// CrosvmStarts are what each crosvm that ran a machine was, the last one last.
+func (p *Phone) CrosvmStarts() []crosvmcli.Record {
+	p.t.Helper()
+	var out []crosvmcli.Record
+	for _, line := range p.Calls("crosvm") {
+		var r crosvmcli.Record
+		if line == "" {
+			continue
+		}
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			p.t.Fatal(err)
+		}
+		out = append(out, r)
+	}
+	return out
+}

@@ -1,0 +1,172 @@
+package lightguest
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"github.com/sovereign-sql/sov/internal/contract/configdisk"
+)
+
+// address is where the phone's first process makes guests: an abstract socket of the phone's network namespace.
+const address = "@androidtest-lightguest"
+
+// Kinds of messages between the stand-in for crosvm and the guest's process, by their first byte.
+const (
+	kindStart = 'S' // a beginning, as JSON
+	kindReady = 'R' // the guest's network is there; text: an error
+	kindFrame = 'F' // an Ethernet frame with its virtio_net_hdr
+	kindSaid  = 'A' // a line that came in at a port of the guest
+	kindEnd   = 'E' // an End
+)
+
+// A beginning is what a guest's process has to know.
+type beginning struct {
+	Script Script
+	MAC    string
+	Config []byte // the config disk
+}
+
+// A wire carries messages.
+type wire struct {
+	conn    *net.UnixConn
+	writing sync.Mutex
+}
+
+func (w *wire) send(kind byte, content []byte) error {
+	w.writing.Lock()
+	defer w.writing.Unlock()
+	_, err := w.conn.Write(append([]byte{kind}, content...))
+	return err
+}
+
+// receive returns the next message; its content is good until the next one.
+func (w *wire) receive(buffer []byte) (kind byte, content []byte, err error) {
+	n, err := w.conn.Read(buffer)
+	if err == nil && n == 0 {
+		err = net.ErrClosed
+	}
+	if err != nil {
+		return 0, nil, err
+	}
+	return buffer[0], buffer[1:n], nil
+}
+
+// A Guest is the stand-in's end of a guest that runs.
+type Guest struct {
+	wire *wire
+	once sync.Once
+	done chan struct{}
+	end  End
+
+	paused atomic.Bool
+}
+
+const maxConfig = 128 << 10 // bytes of a config disk
+
+// Start starts a guest on an open TAP interface, with the first of its disks that is a config disk.
+func Start(s Script, tap *os.File, mac string, disks []*os.File) (*Guest, error) {
+	g := &Guest{done: make(chan struct{})}
+	if s.End != "" {
+		g.ends(s.End)
+		return g, nil
+	}
+	b := beginning{Script: s, MAC: mac}
+	for _, f := range disks {
+		info, err := f.Stat()
+		if err != nil || info.Size() > maxConfig {
+			continue
+		}
+		if _, err := configdisk.Decode(f, info.Size()); err == nil {
+			b.Config = make([]byte, info.Size())
+			if _, err := f.ReadAt(b.Config, 0); err != nil {
+				return nil, err
+			}
+			break
+		}
+	}
+	if b.Config == nil {
+		return nil, errors.New("no disk is a config disk")
+	}
+	if tap == nil {
+		return nil, errors.New("the light guest needs a network")
+	}
+	text, err := json.Marshal(b)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: address, Net: "unixpacket"})
+	if err != nil {
+		return nil, fmt.Errorf("start a light guest: %w", err)
+	}
+	g.wire = &wire{conn: conn}
+	buffer := make([]byte, maxFrame)
+	if err := g.wire.send(kindStart, text); err != nil {
+		return nil, err
+	}
+	if kind, content, err := g.wire.receive(buffer); err != nil || kind != kindReady || len(content) > 0 {
+		return nil, fmt.Errorf("start a light guest: %s: %v", content, err)
+	}
+	go g.fromGuest(tap, buffer)
+	go g.toGuest(tap)
+	return g, nil
+}
+
+func (g *Guest) fromGuest(tap *os.File, buffer []byte) {
+	for {
+		kind, content, err := g.wire.receive(buffer)
+		switch {
+		case err != nil:
+			g.ends(Crash) // the guest's process was killed
+			return
+		case kind == kindFrame && !g.paused.Load():
+			tap.Write(content) // an interface that is down drops it, as a wire would
+		case kind == kindEnd:
+			g.ends(End(content))
+		}
+	}
+}
+
+func (g *Guest) toGuest(tap *os.File) {
+	frame := make([]byte, maxFrame)
+	for {
+		n, err := tap.Read(frame)
+		if err != nil {
+			return
+		}
+		if !g.paused.Load() {
+			g.wire.send(kindFrame, frame[:n])
+		}
+	}
+}
+
+// ends notes how the guest ended. The first end counts.
+func (g *Guest) ends(e End) {
+	g.once.Do(func() {
+		g.end = e
+		close(g.done)
+	})
+}
+
+// Wait waits for the guest's end.
+func (g *Guest) Wait() End {
+	<-g.done
+	return g.end
+}
+
+// Pause cuts the guest off from the world, or joins it again, as one whose processors stand still is.
+func (g *Guest) Pause(paused bool) { g.paused.Store(paused) }
+
+// Cut ends the guest at once; it learns nothing of it.
+func (g *Guest) Cut() { g.ends(Cut) }
+
+// Said passes on a line that came in at a port of the guest.
+func (g *Guest) Said(line string) {
+	if g.wire != nil {
+		g.wire.send(kindSaid, []byte(line))
+	}
+}
