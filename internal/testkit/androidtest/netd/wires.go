@@ -3,6 +3,7 @@ package netd
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -122,7 +123,12 @@ func (n *Netd) linkUp(name string, only6 bool) {
 // join makes a wire where its ends belong: the computer's own network never sees it.
 func (n *Netd) join(near string, index int, far string, pid int) {
 	n.t.Helper()
-	n.o.Phone.Shell(fmt.Sprintf("ip link add %s index %d type veth peer name %s netns %d", near, index, far, pid))
+	// From outside: the phone's processes do not see those of others.
+	out, err := exec.Command("ip", "link", "add", near, "index", strconv.Itoa(index), "netns", strconv.Itoa(n.o.Phone.PID),
+		"type", "veth", "peer", "name", far, "netns", strconv.Itoa(pid)).CombinedOutput()
+	if err != nil {
+		n.t.Fatalf("make %s: %v: %s", near, err, out)
+	}
 }
 
 // offer connects a client to an interface of the phone's.
@@ -170,12 +176,6 @@ func (n *Netd) addRoutes(name string, only6 bool) {
 		add("ip -6 route replace default dev %s table %d proto static", name, table)
 	}
 	n.o.Phone.Shell(script.String())
-}
-
-// ChangeGateway gives wlan0 another gateway, as roaming between access points may.
-func (n *Netd) ChangeGateway() {
-	n.t.Helper()
-	n.o.Phone.Shell(fmt.Sprintf("ip route replace default via %s dev wlan0 table %d proto static", Gateway2, n.table("wlan0")))
 }
 
 // ndc is the program of that name, as far as forwarding goes (server/NdcDispatcher.cpp, server/TetherController.cpp): who
