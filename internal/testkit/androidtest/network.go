@@ -79,7 +79,7 @@ var volatile = regexp.MustCompile(`\[\d+:\d+\]|(?m)^#.*\n|@\w+|qlen \d+| linkdow
 // of the carrier in its own time (net/core/link_watch.c): the operational state and what follows from it.
 func (p *Phone) Snapshot() string {
 	p.t.Helper()
-	return volatile.ReplaceAllString(p.Shell(`ip -4 rule; ip -6 rule; ip -4 route show table all | sort; ip -brief link; ip -brief -4 addr
+	return volatile.ReplaceAllString(p.Shell(`ip -4 rule; ip -6 rule; ip -4 route show table all | sort; ip -brief link | sort; ip -brief -4 addr | sort
 		/system/bin/iptables-save; /system/bin/ip6tables-save; ip -6 route show table all proto static | sort
 		cd /proc/sys/net/ipv4; grep -s . ip_forward conf/*/rp_filter || true # an interface may go meanwhile`), "")
 }

@@ -390,6 +390,9 @@ func (p *Phone) output(command *exec.Cmd, what string) string {
 	return out.String()
 }
 
+// PID is the phone's first process, as the computer numbers it.
+func (p *Phone) PID() int { return p.phone.Process.Pid }
+
 // InNetwork runs do in the phone's network, on a thread of its own.
 func (p *Phone) InNetwork(do func() error) error { return netd.InNetwork(p.phone.Process.Pid, do) }
 

@@ -215,6 +215,13 @@ func (n *Netd) StartVPN(v VPN) {
 	n.addRoutes(v.Name, false)
 }
 
+// RestoreVPN brings the VPN's interface up again, after it was down.
+func (n *Netd) RestoreVPN() {
+	n.t.Helper()
+	n.linkUp(n.vpn.Name, false)
+	n.addRoutes(n.vpn.Name, false)
+}
+
 // StopVPN ends it.
 func (n *Netd) StopVPN() {
 	n.t.Helper()
@@ -371,6 +378,12 @@ func (n *Netd) ProtectedMark() int {
 		mark |= n.find(n.defaults[0]).netID
 	}
 	return mark
+}
+
+// Forwarding is the phone's ip_forward.
+func (n *Netd) Forwarding() string {
+	n.t.Helper()
+	return strings.TrimSpace(n.o.Phone.Shell("cat /proc/sys/net/ipv4/ip_forward"))
 }
 
 // Bytes is how many an interface of the phone has sent.

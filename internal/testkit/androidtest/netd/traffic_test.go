@@ -72,10 +72,6 @@ func TestAppsTraffic(t *testing.T) {
 	}
 }
 
-func (n *Netd) forwarding() string {
-	return strings.TrimSpace(n.o.Phone.Shell("cat /proc/sys/net/ipv4/ip_forward"))
-}
-
 // A hotspot's client goes out by the network that it is led to while there is a hotspot. Its end switches forwarding off,
 // unless somebody else has asked for it; netd's start forgets who has.
 func TestHotspot(t *testing.T) {
@@ -90,12 +86,12 @@ func TestHotspot(t *testing.T) {
 	}
 	for scene, want := range map[string]string{Hotspot.Name: MobileIP, HotspotIPv6.Name: ClatIP} {
 		n.ToScene(Scenes[slices.IndexFunc(Scenes, func(s Scene) bool { return s.Name == scene })])
-		if got := ask("wlan1"); got != want || n.forwarding() != "1" {
-			t.Errorf("%s: a client is seen as %s, want %s; ip_forward is %s", scene, got, want, n.forwarding())
+		if got := ask("wlan1"); got != want || n.Forwarding() != "1" {
+			t.Errorf("%s: a client is seen as %s, want %s; ip_forward is %s", scene, got, want, n.Forwarding())
 		}
 		n.ToScene(Cellular)
-		if got := ask("wlan1"); got != "nothing" || n.forwarding() != "0" {
-			t.Errorf("after %s, a client is seen as %s; ip_forward is %s", scene, got, n.forwarding())
+		if got := ask("wlan1"); got != "nothing" || n.Forwarding() != "0" {
+			t.Errorf("after %s, a client is seen as %s; ip_forward is %s", scene, got, n.Forwarding())
 		}
 	}
 	n.ToScene(HotspotAndUSB)
@@ -103,16 +99,16 @@ func TestHotspot(t *testing.T) {
 		t.Errorf("clients of hotspot and USB are seen as %s and %s", hotspot, usb)
 	}
 	n.StopTether("wlan1")
-	if hotspot, usb := ask("wlan1"), ask("rndis0"); hotspot != "nothing" || usb != WLANIP || n.forwarding() != "1" {
-		t.Errorf("without the hotspot, clients are seen as %s and %s; ip_forward is %s", hotspot, usb, n.forwarding())
+	if hotspot, usb := ask("wlan1"), ask("rndis0"); hotspot != "nothing" || usb != WLANIP || n.Forwarding() != "1" {
+		t.Errorf("without the hotspot, clients are seen as %s and %s; ip_forward is %s", hotspot, usb, n.Forwarding())
 	}
 	n.requester("enable", "somebody")
 	n.ToScene(Cellular)
-	if n.forwarding() != "1" {
+	if n.Forwarding() != "1" {
 		t.Error("the hotspot's end switched off forwarding that somebody else had asked for")
 	}
 	n.Restart()
-	if n.forwarding() != "0" {
+	if n.Forwarding() != "0" {
 		t.Error("netd's start left forwarding on")
 	}
 }
