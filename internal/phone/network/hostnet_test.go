@@ -19,6 +19,8 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/finding"
 	"golang.org/x/sys/unix"
+
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest/netd"
 )
 
 func sql(routing Routing) VM {
@@ -231,7 +233,7 @@ func TestUplinkChanges(t *testing.T) {
 		before := p.snapshot()
 		p.up(sql(routing))
 		one := p.snapshot()
-		p.sh("ip rule add pref 31000 fwmark 0x0/0xffff iif lo lookup 1011; ip rule del pref 31000 fwmark 0x0/0xffff iif lo lookup 1010")
+		p.net.SetDefault("rmnet0")
 		if report := p.up(sql(routing)); report.Uplink != (Uplink{Interface: "rmnet0", Table: 1011}) {
 			p.Errorf("uplink %v", report.Uplink)
 		}
@@ -239,14 +241,14 @@ func TestUplinkChanges(t *testing.T) {
 		if strings.Contains(p.sh("ip rule; ip route show table main; $IPTABLES -S; $IPTABLES -t nat -S | grep sov_"), "-o wlan0") {
 			p.Error("something of the old uplink is left")
 		}
-		p.sh("ip rule del pref 31000")
+		p.net.SetDefault()
 		if report := p.up(sql(routing)); report.Uplink != (Uplink{}) {
 			p.Errorf("uplink %v, want none", report.Uplink)
 		}
 		if _, err := p.host().Uplink(); !errors.Is(err, ErrNoUplink) {
 			p.Errorf("got %v, want %v", err, ErrNoUplink)
 		}
-		p.sh("ip rule add pref 31000 fwmark 0x0/0xffff iif lo lookup 1010")
+		p.net.SetDefault("wlan0")
 		p.up(sql(routing))
 		p.same("back on the first uplink", one, p.snapshot())
 		p.sh("ip route replace default via 192.168.1.254 dev wlan0 table 1010")
@@ -254,7 +256,7 @@ func TestUplinkChanges(t *testing.T) {
 			p.Errorf("uplink %v", report.Uplink)
 		}
 		p.whole(sql(routing))
-		p.sh("ip route replace default via 192.168.1.1 dev wlan0 table 1010")
+		p.sh("ip route replace default via 192.168.1.1 dev wlan0 table 1010 proto static")
 		p.down("sql")
 		p.same("after down", before, p.snapshot())
 	})
@@ -263,9 +265,7 @@ func TestUplinkChanges(t *testing.T) {
 // A VPN app's rules come before the default network's and name another table; the uplink stays what carries the VPN.
 func TestVPNIsNotTheUplink(t *testing.T) {
 	p := newPhone(t, flavours[0])
-	p.sh(`ip link add tun0 type veth peer name vpn0; ip link set vpn0 up; ip addr add 10.8.0.2/32 dev tun0; ip link set tun0 up; ip route add default dev tun0 table 1012
-		ip rule add pref 11000 iif lo oif tun0 uidrange 0-0 lookup 1012
-		ip rule add pref 13000 fwmark 0x0/0x20000 iif lo uidrange 0-99999 lookup 1012`)
+	p.net.StartVPN(netd.VPN{Name: "tun0"})
 	if report := p.up(sql(Scoped)); report.Uplink.Interface != "wlan0" {
 		t.Errorf("uplink %v", report.Uplink)
 	}
@@ -283,15 +283,19 @@ func TestFollow(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			// One round of changes after each report; Follow has to stay on this thread, which is in the namespace.
-			rounds := []struct{ script, want string }{
-				{"echo 0 >/proc/sys/net/ipv4/ip_forward", "wlan0"},
-				{"echo 2 >/proc/sys/net/ipv4/conf/all/rp_filter", "wlan0"},
-				{"ip rule del pref 1", "wlan0"},
-				{"ip rule add pref 31000 fwmark 0x0/0xffff iif lo lookup 1011; ip rule del pref 31000 fwmark 0x0/0xffff iif lo lookup 1010", "rmnet0"},
-				{"ip link set rmnet0 down", ""},
-				{"ip link set rmnet0 up; ip route add default dev rmnet0 table 1011", "rmnet0"},
-				{"ip link del vm_sql", "rmnet0"},
-				{"ip rule add pref 31000 fwmark 0x0/0xffff iif lo lookup 1010; ip rule del pref 31000 fwmark 0x0/0xffff iif lo lookup 1011", "wlan0"},
+			sh := func(script string) func() { return func() { p.sh(script) } }
+			rounds := []struct {
+				change func()
+				want   string
+			}{
+				{sh("echo 0 >/proc/sys/net/ipv4/ip_forward"), "wlan0"},
+				{sh("echo 2 >/proc/sys/net/ipv4/conf/all/rp_filter"), "wlan0"},
+				{sh("ip rule del pref 1"), "wlan0"},
+				{func() { p.net.SetDefault("rmnet0") }, "rmnet0"},
+				{sh("ip link set rmnet0 down"), ""},
+				{sh("ip link set rmnet0 up; ip route add default dev rmnet0 table 1011"), "rmnet0"},
+				{sh("ip link del vm_sql"), "rmnet0"},
+				{func() { p.net.SetDefault("wlan0") }, "wlan0"},
 			}
 			var since time.Time
 			want := "wlan0"
@@ -316,7 +320,7 @@ func TestFollow(t *testing.T) {
 					cancel()
 					return
 				}
-				p.sh(rounds[0].script)
+				rounds[0].change()
 				want, since = rounds[0].want, time.Now()
 				rounds = rounds[1:]
 			})
@@ -344,21 +348,21 @@ func TestSlowPoll(t *testing.T) {
 			h.watch, h.poll = watch, 20*time.Millisecond
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer cancel()
-			scripts := []string{toCell, "$IPTABLES -F sov_sql_fwd", "ip link set vm_sql down"}
+			changes := []func(){func() { p.net.SetDefault("rmnet0") }, func() { p.sh("$IPTABLES -F sov_sql_fwd") }, func() { p.sh("ip link set vm_sql down") }}
 			h.Follow(ctx, sql(MainFirst), func(_ Report, err error) {
 				if err != nil {
 					t.Error(err)
 				}
 				p.whole(sql(MainFirst))
-				if len(scripts) == 0 {
+				if len(changes) == 0 {
 					cancel()
 					return
 				}
-				p.sh(scripts[0])
-				scripts = scripts[1:]
+				changes[0]()
+				changes = changes[1:]
 			})
-			if len(scripts) > 0 {
-				t.Errorf("ended with %d changes not found", len(scripts))
+			if len(changes) > 0 {
+				t.Errorf("ended with %d changes not found", len(changes))
 			}
 		})
 	}

@@ -23,9 +23,9 @@ func (p *phone) everyKind() {
 		Guest: netip.MustParsePrefix("192.168.102.2/24"), MTU: 1500, Routing: MainFirst}
 	p.up(sql(MainFirst))
 	p.up(other(Scoped))
-	p.sh(toCell)
+	p.net.SetDefault("rmnet0")
 	p.up(third)
-	p.sh(toWLAN)
+	p.net.SetDefault("wlan0")
 }
 
 func TestLedgerOfAnEarlierRelease(t *testing.T) {

@@ -7,27 +7,37 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest/netd"
 )
 
 // flavours of iptables; Android has the first.
 var flavours = []string{"iptables-legacy", "iptables-nft"}
 
-// A phone is a network namespace that routes as Android does: tables for wlan0 and rmnet0, netd's rules, a final
-// unreachable, and a FORWARD chain that drops.
+// A phone is a network namespace with the network of a simulated Android phone: see package netd.
 type phone struct {
 	testing.TB
+	net      *netd.Netd
 	dir      string
 	iptables string
 	lock     string // of iptables in this phone's scripts
 }
 
-// newPhone moves the test's thread into a namespace of its own; it ends with the test.
+// newPhone moves the test's thread into a namespace of its own; it ends with the test. Wi-Fi and mobile data are
+// connected. It checks source addresses, as the files of some vendors have it.
 func newPhone(t testing.TB, iptables string) *phone {
+	t.Helper()
+	return newPhoneOf(t, iptables, netd.AOSP)
+}
+
+func newPhoneOf(t testing.TB, iptables string, system netd.System) *phone {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("needs root: makes a network namespace")
@@ -40,27 +50,38 @@ func newPhone(t testing.TB, iptables string) *phone {
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		t.Fatal(err)
 	}
-	p := &phone{t, memoryDir(t), path, filepath.Join(t.TempDir(), "xtables.lock")}
-	p.sh(`
-		echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6; ip link set lo up # its addresses appear when they like
-		ip link add wlan0 type veth peer name ap0; ip link set ap0 up; ip addr add 192.168.1.50/24 dev wlan0; ip link set wlan0 up
-		ip link add rmnet0 type veth peer name cell0; ip link set cell0 up; ip addr add 10.20.30.40/32 dev rmnet0; ip link set rmnet0 up
-		ip route add 192.168.1.0/24 dev wlan0 table 1010; ip route add default via 192.168.1.1 dev wlan0 table 1010
-		ip route add default dev rmnet0 table 1011
-		ip rule del pref 32766; ip rule del pref 32767
-		ip rule add pref 10000 fwmark 0xc0000/0xd0000 lookup 99
-		ip rule add pref 16000 fwmark 0x10064/0x1ffff iif lo lookup 1010
-		ip rule add pref 16000 fwmark 0x10065/0x1ffff iif lo lookup 1011
-		ip rule add pref 17000 iif lo oif wlan0 lookup 1010
-		ip rule add pref 17000 iif lo oif rmnet0 lookup 1011
-		ip rule add pref 31000 fwmark 0x0/0xffff iif lo lookup 1010
-		ip rule add pref 32000 unreachable
-		echo 0 >/proc/sys/net/ipv4/ip_forward
-		echo 1 >/proc/sys/net/ipv4/conf/all/rp_filter
-		$IPTABLES -P FORWARD DROP; $IPTABLES -N tetherctrl_FORWARD; $IPTABLES -A FORWARD -j tetherctrl_FORWARD
-		$IPTABLES -A tetherctrl_FORWARD -j DROP
-		$IPTABLES -t nat -N tetherctrl_nat_POSTROUTING; $IPTABLES -t nat -A POSTROUTING -j tetherctrl_nat_POSTROUTING`)
+	p := &phone{TB: t, dir: memoryDir(t), iptables: path, lock: filepath.Join(t.TempDir(), "xtables.lock")}
+	requesters := filepath.Join(p.dir, "ipfwd")
+	if err := os.Mkdir(requesters, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := netd.WriteNDC(p.ndc(), requesters); err != nil {
+		t.Fatal(err)
+	}
+	p.net = netd.New(t, netd.Options{System: system, State: requesters, Internet: p.place(), NewPlace: p.place,
+		Phone: netd.Place{PID: unix.Gettid(), Shell: p.sh}})
+	p.net.ToScene(netd.Both)
+	p.sh("echo 1 >/proc/sys/net/ipv4/conf/all/rp_filter")
 	return p
+}
+
+// ndc is the program of that name. Only a host that is told of it finds it.
+func (p *phone) ndc() string { return filepath.Join(p.dir, "ndc") }
+
+// place makes a network namespace beside the phone, which ends with the test.
+func (p *phone) place() netd.Place {
+	p.Helper()
+	keeper := exec.Command("sleep", "infinity")
+	keeper.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+	if err := keeper.Start(); err != nil {
+		p.Fatal(err)
+	}
+	p.Cleanup(func() { keeper.Process.Kill(); keeper.Wait() })
+	pid := keeper.Process.Pid
+	return netd.Place{PID: pid, Shell: func(script string) string {
+		p.Helper()
+		return p.run(exec.Command("nsenter", "--net", "--target", strconv.Itoa(pid), "sh", "-euc", script), script)
+	}}
 }
 
 // memoryDir is a folder in memory where there is one: the ledger is synced at each change, and a disk would be waited for
@@ -76,13 +97,17 @@ func memoryDir(t testing.TB) string {
 
 func (p *phone) sh(script string) string {
 	p.Helper()
-	command := exec.Command("sh", "-euc", script)
+	return p.run(exec.Command("sh", "-euc", script), script)
+}
+
+func (p *phone) run(command *exec.Cmd, what string) string {
+	p.Helper()
 	// The tests of this file run side by side, and without -w iptables gives up where another holds the lock.
-	command.Env = append(os.Environ(), "IPTABLES="+p.iptables, "XTABLES_LOCKFILE="+p.lock)
+	command.Env = append(os.Environ(), "IPTABLES="+p.iptables, "IP6TABLES="+strings.Replace(p.iptables, "iptables", "ip6tables", 1), "XTABLES_LOCKFILE="+p.lock)
 	var out, said bytes.Buffer
 	command.Stdout, command.Stderr = &out, &said
 	if err := command.Run(); err != nil {
-		p.Fatalf("%s: %v: %s", script, err, said.String())
+		p.Fatalf("%s: %v: %s", what, err, said.String())
 	}
 	return out.String()
 }
@@ -101,10 +126,11 @@ func (p *phone) host() *Host {
 var volatile = regexp.MustCompile(`\[\d+:\d+\]|(?m)^#.*\n|^\d+: |@if\d+|qlen \d+| linkdown|NO-CARRIER,|\b(UP|DOWN|UNKNOWN) +`)
 
 // snapshot is the whole of what hostnet may touch, as text. What the kernel makes of a change of the carrier in its own time
-// (net/core/link_watch.c) is left out: the operational state and what follows from it, and the far ends of the uplinks.
+// (net/core/link_watch.c) is left out: the operational state and what follows from it.
 func (p *phone) snapshot() string {
 	p.Helper()
-	return volatile.ReplaceAllString(p.sh(`ip rule; ip route show table all | sort; ip -br link | grep -v -e ^ap0 -e ^cell0; ip -br -4 addr; $IPTABLES-save;
+	return volatile.ReplaceAllString(p.sh(`ip -4 rule; ip -6 rule; ip -4 route show table all | sort; ip -6 route show table all proto static | sort; ip -br link | sort
+		ip -br -4 addr | sort; $IPTABLES-save; $IP6TABLES-save
 		cd /proc/sys/net/ipv4; grep . ip_forward conf/*/rp_filter`), "")
 }
 

@@ -14,11 +14,6 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/repeat"
 )
 
-const (
-	toCell = "ip rule add pref 31000 fwmark 0x0/0xffff iif lo lookup 1011; ip rule del pref 31000 fwmark 0x0/0xffff iif lo lookup 1010"
-	toWLAN = "ip rule add pref 31000 fwmark 0x0/0xffff iif lo lookup 1010; ip rule del pref 31000 fwmark 0x0/0xffff iif lo lookup 1011"
-)
-
 // The kernel takes a rule without a destination for one with any destination, when it looks for equals: "from all" and
 // "from all to SUBNET" must neither keep each other out nor be removed for one another.
 func TestMachinesInDifferentModes(t *testing.T) {
@@ -83,19 +78,19 @@ func TestUplinkChangesUnderTwoMachines(t *testing.T) {
 		a, b := sql(routing), other(routing)
 		p.up(a)
 		p.up(b)
-		p.sh(toCell)
+		p.net.SetDefault("rmnet0")
 		p.up(a)
 		p.whole(a)
-		p.sh(toWLAN)
+		p.net.SetDefault("wlan0")
 		p.up(a)
 		p.whole(a)
 		p.whole(b)
-		p.sh(toCell)
+		p.net.SetDefault("rmnet0")
 		p.up(b)
 		p.up(a)
 		p.whole(a)
 		p.whole(b)
-		p.sh(toWLAN)
+		p.net.SetDefault("wlan0")
 		p.down("sql")
 		p.down("other")
 		p.same("after down", before, p.snapshot())
@@ -233,9 +228,9 @@ func TestUplinkReturnsToOneOfTwo(t *testing.T) {
 			p := newPhone(t, flavour)
 			before := p.snapshot()
 			p.up(other(MainFirst))
-			p.sh(toCell)
+			p.net.SetDefault("rmnet0")
 			p.up(sql(MainFirst))
-			p.sh(toWLAN)
+			p.net.SetDefault("wlan0")
 			p.up(other(MainFirst))
 			p.whole(other(MainFirst))
 			p.down("sql")
@@ -274,7 +269,7 @@ func TestRandomLife(t *testing.T) {
 				case 3:
 					p.dies([]string{"up", "down"}[r.IntN(2)], vms[0].Routing, 1+r.IntN(25))
 				case 4:
-					p.sh("{ " + []string{toCell, toWLAN}[r.IntN(2)] + "; } 2>/dev/null || :")
+					p.net.SetDefault([]string{"rmnet0", "wlan0"}[r.IntN(2)])
 				case 5:
 					p.sh([]string{
 						"ip link del " + vm.TAP, "ip rule del pref 1", "ip route del default", "ip rule del pref 2",
@@ -285,8 +280,8 @@ func TestRandomLife(t *testing.T) {
 					t.Fatalf("after %s", strings.Join(story, " "))
 				}
 			}
-			p.sh(`ip rule del pref 31000; ip rule add pref 31000 fwmark 0x0/0xffff iif lo lookup 1010
-				$IPTABLES -F FORWARD; $IPTABLES -A FORWARD -j tetherctrl_FORWARD
+			p.net.SetDefault("wlan0")
+			p.sh(`$IPTABLES -F FORWARD; for c in oem_fwd fw_FORWARD bw_FORWARD tetherctrl_FORWARD; do $IPTABLES -A FORWARD -j $c; done
 				$IPTABLES -t nat -F POSTROUTING; $IPTABLES -t nat -A POSTROUTING -j tetherctrl_nat_POSTROUTING`)
 			p.down("sql")
 			p.down("other")

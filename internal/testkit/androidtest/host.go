@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest/netd"
 )
 
 // HostIP is the address of the internet's other machine, once there is one.
@@ -41,7 +43,7 @@ func (h *Host) Command(ctx context.Context, argv ...string) *exec.Cmd {
 
 // Dial connects from the host; it fits pgconn.Config.DialFunc.
 func (h *Host) Dial(ctx context.Context, network, address string) (conn net.Conn, err error) {
-	err = inNetwork(h.process.Process.Pid, func() error {
+	err = netd.InNetwork(h.process.Process.Pid, func() error {
 		conn, err = new(net.Dialer).DialContext(ctx, network, address)
 		return err
 	})

@@ -28,6 +28,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/crosvmcli"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/lightguest"
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest/netd"
 )
 
 // Options shape a phone. The zero value is a phone that has started, of Android's usual make.
@@ -38,6 +39,8 @@ type Options struct {
 	Build          crosvmcli.Build // its crosvm; without a release, that of DefaultRelease, whose hypervisor runs what it can
 	InMemory       bool            // its files are in memory where there is room: small ones that are synced all the time
 	Hypervisor     Hypervisor      // empty: KVM
+	System         netd.System     // whose netd it has; zero: AOSP's
+	NoNDC          bool            // the program ndc is not on its image
 }
 
 // A Phone is a simulated phone. Its methods fail the test when they cannot do what they are for.
@@ -47,22 +50,9 @@ type Phone struct {
 	iptables string
 	phone    *exec.Cmd // first process of the phone
 	internet *exec.Cmd // a process in the internet's network
-	limited  bool      // /data/sovereign is a file system that the computer does not see
+	Net      *netd.Netd
+	limited  bool // /data/sovereign is a file system that the computer does not see
 }
-
-// Addresses of the simulated network.
-const (
-	ServerIP  = "203.0.113.10" // of the internet's only server
-	WLANIP    = "192.168.1.50" // of the phone on wlan0
-	MobileIP  = "10.20.30.40"  // of the phone on rmnet0
-	VPNIP     = "10.8.0.2"     // of the phone on tun0, once there is a VPN
-	VPNUID    = 10100          // of the app whose traffic goes through the VPN
-	gateway   = "192.168.1.1"
-	gateway2  = "192.168.1.254"
-	wlanTable = "1010"
-	cellTable = "1011"
-	vpnTable  = "1012"
-)
 
 // New starts a phone, which ends with the test. It skips the test where it is not root's.
 func New(t testing.TB, o Options) *Phone {
@@ -79,6 +69,9 @@ func New(t testing.TB, o Options) *Phone {
 			o.Build.Unprotected, o.Build.Protected = false, false
 		}
 	}
+	if o.System == (netd.System{}) {
+		o.System = netd.AOSP
+	}
 	if o.UntrackedAfter == 0 {
 		o.UntrackedAfter = 90 * time.Second
 	}
@@ -91,7 +84,7 @@ func New(t testing.TB, o Options) *Phone {
 	const spaces = syscall.CLONE_NEWNET | syscall.CLONE_NEWNS | syscall.CLONE_NEWUTS | syscall.CLONE_NEWPID
 	p.phone = p.keeper(spaces, p.dir, o.UntrackedAfter)
 	p.internet = p.keeper(syscall.CLONE_NEWNET, "", 0)
-	p.connect()
+	p.connect(o)
 	return p
 }
 
@@ -198,9 +191,13 @@ func (p *Phone) furnish(o Options) {
 	for _, name := range []string{"getprop", "device_config", "settings"} {
 		p.write("system/bin/"+name, fmt.Sprintf(stub, name), 0o755)
 	}
-	for _, name := range []string{"iptables", "iptables-restore", "iptables-save"} {
-		if err := os.Symlink(p.iptables+strings.TrimPrefix(name, "iptables"), p.path("system/bin/"+name)); err != nil {
-			p.t.Fatal(err)
+	for _, verb := range []string{"", "-restore", "-save"} {
+		four := p.iptables + verb
+		six := strings.Replace(four, "iptables", "ip6tables", 1)
+		for name, target := range map[string]string{"iptables": four, "ip6tables": six} {
+			if err := os.Symlink(target, p.path("system/bin/"+name+verb)); err != nil {
+				p.t.Fatal(err)
+			}
 		}
 	}
 	crosvm := "apex/com.android.virt/bin/crosvm"
@@ -378,7 +375,7 @@ var environment = []string{"PATH=/system/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HO
 // Command returns a command that runs as root in the phone.
 func (p *Phone) Command(ctx context.Context, argv ...string) *exec.Cmd {
 	command := enter(ctx, p.phone.Process.Pid, []string{"--mount", "--net", "--uts", "--pid", "--root", "--wd"}, argv)
-	command.Env = append(environment, "IPTABLES=/system/bin/iptables")
+	command.Env = append(environment, "IPTABLES=/system/bin/iptables", "IP6TABLES=/system/bin/ip6tables")
 	return command
 }
 
@@ -404,26 +401,11 @@ func (p *Phone) output(command *exec.Cmd, what string) string {
 	return out.String()
 }
 
-// inNetwork runs do in the network of a process. Sockets that do opens stay there.
-func inNetwork(pid int, do func() error) error {
-	result := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		space, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
-		if err == nil {
-			err = unix.Setns(int(space.Fd()), unix.CLONE_NEWNET)
-			space.Close()
-		}
-		if err == nil {
-			err = do()
-		}
-		result <- err
-	}()
-	return <-result
-}
+// PID is the phone's first process, as the computer numbers it.
+func (p *Phone) PID() int { return p.phone.Process.Pid }
 
 // InNetwork runs do in the phone's network, on a thread of its own.
-func (p *Phone) InNetwork(do func() error) error { return inNetwork(p.phone.Process.Pid, do) }
+func (p *Phone) InNetwork(do func() error) error { return netd.InNetwork(p.phone.Process.Pid, do) }
 
 // Dial connects from the phone's network; it fits pgconn.Config.DialFunc.
 func (p *Phone) Dial(ctx context.Context, network, address string) (conn net.Conn, err error) {
@@ -436,7 +418,7 @@ func (p *Phone) Dial(ctx context.Context, network, address string) (conn net.Con
 
 // DialFromInternet connects from the internet's server.
 func (p *Phone) DialFromInternet(ctx context.Context, network, address string) (conn net.Conn, err error) {
-	err = inNetwork(p.internet.Process.Pid, func() error {
+	err = netd.InNetwork(p.internet.Process.Pid, func() error {
 		conn, err = new(net.Dialer).DialContext(ctx, network, address)
 		return err
 	})
@@ -447,7 +429,7 @@ func (p *Phone) DialFromInternet(ctx context.Context, network, address string) (
 func (p *Phone) ServeUDP(port int, got func(from net.Addr)) {
 	p.t.Helper()
 	var conn net.PacketConn
-	err := inNetwork(p.internet.Process.Pid, func() (err error) {
+	err := netd.InNetwork(p.internet.Process.Pid, func() (err error) {
 		conn, err = net.ListenPacket("udp", net.JoinHostPort(ServerIP, strconv.Itoa(port)))
 		return err
 	})
@@ -472,7 +454,7 @@ func (p *Phone) ServeUDP(port int, got func(from net.Addr)) {
 func (p *Phone) Serve(port int, handle func(net.Conn)) {
 	p.t.Helper()
 	var listener net.Listener
-	err := inNetwork(p.internet.Process.Pid, func() (err error) {
+	err := netd.InNetwork(p.internet.Process.Pid, func() (err error) {
 		listener, err = net.Listen("tcp", net.JoinHostPort(ServerIP, strconv.Itoa(port)))
 		return err
 	})

@@ -1,0 +1,133 @@
+package netd
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"runtime"
+	"strconv"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	platPort = 4646
+	// clatMark is that of clatd's own socket: it has chosen the carrier's network, is protected from VPNs, and the
+	// system's.
+	clatMark = explicit | protected | system
+)
+
+// startClat makes v4-NAME. Its packets travel inside UDP over IPv6 by NAME to the other end of the tunnel, where they
+// leave by an address of the internet's server.
+func (n *Netd) startClat(name string, netID int) {
+	n.t.Helper()
+	near := clatPrefix + name
+	n.o.Phone.Shell(fmt.Sprintf("ip tuntap add %s mode tun; ip addr add %s/32 dev %[1]s; ip link set %[1]s mtu %[3]d; ip link set %[1]s up", near, ClatIP, clatMTU))
+	n.o.Internet.Shell("ip tuntap add plat0 mode tun; ip link set plat0 up; ip route add " + ClatIP + " dev plat0")
+	n.readIndexes()
+	var ends [2]*os.File
+	var sockets [2]*net.UDPConn
+	open := func(i int, pid int, device string, dial func() (*net.UDPConn, error)) {
+		err := InNetwork(pid, func() (err error) {
+			if ends[i], err = openTUN(device); err != nil {
+				return err
+			}
+			sockets[i], err = dial()
+			return err
+		})
+		if err != nil {
+			n.t.Fatalf("start clat: %v", err)
+		}
+	}
+	server := &net.UDPAddr{IP: net.ParseIP(ServerIP6), Port: platPort}
+	open(0, n.o.Phone.PID, near, func() (*net.UDPConn, error) {
+		conn, err := Dialer{Mark: clatMark | netID}.Dial("udp6", server.String())
+		if err != nil {
+			return nil, err
+		}
+		return conn.(*net.UDPConn), nil
+	})
+	open(1, n.o.Internet.PID, "plat0", func() (*net.UDPConn, error) { return net.ListenUDP("udp6", server) })
+	peer := sockets[0].LocalAddr().(*net.UDPAddr)
+	var passing sync.WaitGroup
+	pass := func(read func([]byte) (int, error), write func([]byte) (int, error)) {
+		passing.Go(func() {
+			packet := make([]byte, 64<<10)
+			for {
+				count, err := read(packet)
+				if err != nil {
+					return
+				}
+				write(packet[:count]) // a wire that is down loses it
+			}
+		})
+	}
+	toPeer := func(b []byte) (int, error) { return sockets[1].WriteTo(b, peer) }
+	pass(ends[0].Read, sockets[0].Write)
+	pass(ends[1].Read, toPeer)
+	pass(patient(sockets[0].Read), ends[0].Write)
+	pass(patient(sockets[1].Read), ends[1].Write)
+	closeAll := sync.OnceFunc(func() {
+		for i := range ends {
+			ends[i].Close()
+			sockets[i].Close()
+		}
+		passing.Wait()
+	})
+	n.t.Cleanup(closeAll)
+	n.stopClat = func() {
+		closeAll()
+		n.o.Phone.Shell("ip link del " + near)
+		n.o.Internet.Shell("ip link del plat0")
+		n.stopClat = nil
+	}
+}
+
+// patient reads on after what a socket is told of unreachable peers.
+func patient(read func([]byte) (int, error)) func([]byte) (int, error) {
+	return func(b []byte) (int, error) {
+		for {
+			count, err := read(b)
+			if err == nil || errors.Is(err, net.ErrClosed) {
+				return count, err
+			}
+		}
+	}
+}
+
+func openTUN(name string) (*os.File, error) {
+	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	request, err := unix.NewIfreq(name)
+	if err == nil {
+		request.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI)
+		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, request)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("open %s: %w", name, err)
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+// InNetwork runs do in the network of a process or thread. Sockets that do opens stay there.
+func InNetwork(pid int, do func() error) error {
+	result := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		space, err := os.Open("/proc/" + strconv.Itoa(pid) + "/ns/net")
+		if err == nil {
+			err = unix.Setns(int(space.Fd()), unix.CLONE_NEWNET)
+			space.Close()
+		}
+		if err == nil {
+			err = do()
+		}
+		result <- err
+	}()
+	return <-result
+}

@@ -1,0 +1,398 @@
+package netd
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// A Place is a network namespace: that of a process or thread, and a shell in it that fails the test when the script does.
+type Place struct {
+	PID   int
+	Shell func(script string) string
+}
+
+// Options say whose netd it is.
+type Options struct {
+	System   System
+	Phone    Place // its shell has iptables and ip6tables in $IPTABLES and $IP6TABLES
+	Internet Place
+	// State is a folder of the phone's with the names of those who asked for forwarding, see [WriteNDC].
+	State string
+	// NewPlace makes the namespace of a hotspot's client.
+	NewPlace func() Place
+}
+
+// A Netd is a phone's. Its methods fail the test when they cannot do what they are for.
+type Netd struct {
+	t         testing.TB
+	o         Options
+	index     map[string]int // of interfaces that exist
+	networks  []*network     // that are connected, in the order of connecting
+	defaults  []string       // interfaces of the default network
+	vpn       VPN
+	vpnRules  []string
+	tethers   []Tether
+	clients   map[string]Place
+	nextNetID int
+	fallen    map[string][]string // rules by which a VPN's rest falls to a default interface
+	stopClat  func()
+}
+
+// A network is one that is connected.
+type network struct {
+	Network
+	netID  int
+	rules  map[string][]string // by interface
+	tables map[string]int
+}
+
+// interfaces are the network's: with clat, a carrier has two.
+func (n *network) interfaces() []string {
+	if n.IPv6Only {
+		return []string{n.Interface, clatPrefix + n.Interface}
+	}
+	return []string{n.Interface}
+}
+
+const clatPrefix = "v4-"
+
+// New plugs the phone in and starts netd. The scene is [Offline].
+func New(t testing.TB, o Options) *Netd {
+	t.Helper()
+	n := &Netd{t: t, o: o, index: map[string]int{}, clients: map[string]Place{}, fallen: map[string][]string{}}
+	n.plug()
+	n.start()
+	return n
+}
+
+// start is netd's start, which is the same at boot and after a crash: forwarding off, chains, then all rules anew.
+func (n *Netd) start() {
+	n.t.Helper()
+	n.o.Phone.Shell(`rm -f ` + n.o.State + `/*
+		echo 0 >/proc/sys/net/ipv4/ip_forward; echo 0 >/proc/sys/net/ipv6/conf/all/forwarding
+		echo 0 >/proc/sys/net/ipv4/conf/all/accept_redirects`)
+	n.startChains()
+	n.nextNetID = firstNetID
+	for _, family := range []string{"-4", "-6"} {
+		n.o.Phone.Shell(`ip ` + family + ` rule | while IFS=: read -r pref rest; do [ "$pref" = 0 ] || echo "rule del pref $pref"; done | ip ` + family + ` -batch -`)
+	}
+	dummy := n.table("dummy0")
+	n.rule("add", slices.Concat(coreRules(), []string{
+		fmt.Sprintf("pref %d iif lo oif dummy0 uidrange 0-0 lookup %d", prioVPNOverrideOIF, dummy),
+		fmt.Sprintf("pref %d iif lo oif dummy0 lookup %d", prioOutputInterface, dummy),
+	})...)
+	n.o.Phone.Shell(fmt.Sprintf("ip route replace default dev dummy0 table %d proto static; ip -6 route replace default dev dummy0 table %[1]d proto static", dummy))
+}
+
+// rule adds or deletes rules of both families, each as one netlink message.
+func (n *Netd) rule(verb string, rules ...string) {
+	n.t.Helper()
+	if len(rules) == 0 {
+		return
+	}
+	var batch strings.Builder
+	for _, r := range rules {
+		fmt.Fprintf(&batch, "rule %s %s\n", verb, r)
+	}
+	n.o.Phone.Shell("ip -batch - <<'.'\n" + batch.String() + ".\nip -6 -batch - <<'.'\n" + batch.String() + ".")
+}
+
+// table is an interface's routing table.
+func (n *Netd) table(name string) int { return tableOffset + n.index[name] }
+
+// find returns the network that an interface belongs to.
+func (n *Netd) find(name string) *network {
+	for _, c := range n.networks {
+		if slices.Contains(c.interfaces(), name) {
+			return c
+		}
+	}
+	return nil
+}
+
+// Connect brings a network up.
+func (n *Netd) Connect(w Network) {
+	n.t.Helper()
+	c := &network{Network: w, netID: n.nextNetID, rules: map[string][]string{}, tables: map[string]int{}}
+	n.nextNetID++
+	n.networks = append(n.networks, c)
+	for _, name := range c.interfaces() {
+		if strings.HasPrefix(name, clatPrefix) {
+			n.startClat(w.Interface, c.netID)
+		} else {
+			n.linkUp(name, w.IPv6Only)
+		}
+		table := n.table(name)
+		c.rules[name], c.tables[name] = n.o.System.physical(name, table, c.netID, w.Restricted), table
+		n.mark("-A", name, c.netID)
+		n.rule("add", c.rules[name]...)
+		n.addRoutes(name, w.IPv6Only)
+	}
+}
+
+// Disconnect takes a network down.
+func (n *Netd) Disconnect(name string) {
+	n.t.Helper()
+	c := n.find(name)
+	if slices.Contains(n.defaults, c.Interface) {
+		n.SetDefault()
+	}
+	for _, name := range c.interfaces() {
+		n.mark("-D", name, c.netID)
+		n.rule("del", c.rules[name]...)
+		n.o.Phone.Shell(fmt.Sprintf("for f in -4 -6; do ip $f route flush table %d; ip $f route flush table %d; done 2>/dev/null || true",
+			c.tables[name], localTableOffset+c.tables[name]-tableOffset))
+	}
+	if c.IPv6Only {
+		n.stopClat()
+		delete(n.index, clatPrefix+c.Interface)
+	}
+	n.networks = slices.DeleteFunc(n.networks, func(o *network) bool { return o == c })
+}
+
+// SetDefault makes networks, by their interface, the default one: the new rules come before the old ones go. None leaves the
+// phone without.
+func (n *Netd) SetDefault(names ...string) {
+	n.t.Helper()
+	for _, name := range names {
+		if !slices.Contains(n.defaults, name) {
+			n.rule("add", n.defaultRules(name)...)
+			n.fall(name)
+		}
+	}
+	for _, name := range n.defaults {
+		if !slices.Contains(names, name) {
+			n.rule("del", n.defaultRules(name)...)
+			n.rule("del", n.fallen[name]...)
+			delete(n.fallen, name)
+		}
+	}
+	n.defaults = slices.Clone(names)
+}
+
+func (n *Netd) defaultRules(name string) []string {
+	var out []string
+	c := n.find(name)
+	for _, i := range c.interfaces() {
+		out = append(out, n.o.System.defaultNetwork(c.tables[i])...)
+	}
+	return out
+}
+
+// fall makes the rules by which what the VPN lets go falls to a default network.
+func (n *Netd) fall(name string) {
+	if n.vpn.Name == "" {
+		return
+	}
+	c := n.find(name)
+	for _, i := range c.interfaces() {
+		n.fallen[name] = append(n.fallen[name], n.o.System.fallthroughs(n.vpnNetID(), c.tables[i])...)
+	}
+	n.rule("add", n.fallen[name]...)
+}
+
+// vpnNetID is the one that the VPN has got.
+func (n *Netd) vpnNetID() int { return n.find(n.vpn.Name).netID }
+
+// StartVPN connects a VPN.
+func (n *Netd) StartVPN(v VPN) {
+	n.t.Helper()
+	n.linkUp(v.Name, false)
+	table := n.table(v.Name)
+	n.vpn = v
+	c := &network{Network: Network{Interface: v.Name}, netID: n.nextNetID, tables: map[string]int{v.Name: table}}
+	n.networks = append(n.networks, c)
+	n.nextNetID++
+	for _, name := range n.defaults {
+		n.fall(name)
+	}
+	n.mark("-A", v.Name, c.netID)
+	n.vpnRules = v.virtual(v.Name, table, c.netID)
+	n.rule("add", n.vpnRules...)
+	n.addRoutes(v.Name, false)
+}
+
+// RestoreVPN brings the VPN's interface up again, after it was down.
+func (n *Netd) RestoreVPN() {
+	n.t.Helper()
+	n.linkUp(n.vpn.Name, false)
+	n.addRoutes(n.vpn.Name, false)
+}
+
+// StopVPN ends it.
+func (n *Netd) StopVPN() {
+	n.t.Helper()
+	c := n.find(n.vpn.Name)
+	n.mark("-D", n.vpn.Name, c.netID)
+	n.rule("del", n.vpnRules...)
+	for name, rules := range n.fallen {
+		n.rule("del", rules...)
+		delete(n.fallen, name)
+	}
+	n.o.Phone.Shell("ip link del " + n.vpn.Name)
+	delete(n.index, n.vpn.Name)
+	n.networks = slices.DeleteFunc(n.networks, func(o *network) bool { return o == c })
+	n.vpn, n.vpnRules = VPN{}, nil
+}
+
+// StartTether offers a network to clients: forwarding first, then the interface, filter and address translation, and the rule
+// that leads the clients on.
+func (n *Netd) StartTether(t Tether) {
+	n.t.Helper()
+	n.linkUp(t.Down, false)
+	n.requester("enable", "Tethering")
+	local := tableLocalNetwork
+	n.rule("add", fmt.Sprintf("pref %d iif lo oif %s uidrange 0-0 lookup %d", prioVPNOverrideOIF, t.Down, local),
+		fmt.Sprintf("pref %d iif lo oif %s lookup %d", prioOutputInterface, t.Down, local))
+	n.o.Phone.Shell(fmt.Sprintf("ip route replace %s dev %s table %d proto static; ip -6 route append fe80::/64 dev %[2]s table %[3]d proto static 2>/dev/null || true",
+		downstream[t.Down].subnet, t.Down, local))
+	n.tethers = append(n.tethers, t)
+	for _, up := range n.upstreams(t) {
+		n.tetherChains(t.Down, up)
+		n.rule("add", n.tetherRule(t.Down, up))
+	}
+}
+
+// upstreams are the interfaces of a tether's network, that with IPv4 first: the order is not known of a phone.
+func (n *Netd) upstreams(t Tether) []string {
+	out := n.find(t.Up).interfaces()
+	slices.Reverse(out)
+	return out
+}
+
+func (n *Netd) tetherRule(down, up string) string {
+	return fmt.Sprintf("pref %d iif %s lookup %d", prioTethering, down, n.table(up))
+}
+
+// StopTether ends it. Forwarding ends with the last that asked for it, whoever else needs it and did not ask.
+func (n *Netd) StopTether(down string) {
+	n.t.Helper()
+	i := slices.IndexFunc(n.tethers, func(t Tether) bool { return t.Down == down })
+	t := n.tethers[i]
+	n.tethers = slices.Delete(n.tethers, i, i+1)
+	for _, up := range n.upstreams(t) {
+		n.rule("del", n.tetherRule(down, up))
+	}
+	n.resetTetherChains()
+	for _, left := range n.tethers {
+		for _, up := range n.upstreams(left) {
+			n.tetherChains(left.Down, up)
+		}
+	}
+	n.rule("del", fmt.Sprintf("pref %d iif lo oif %s uidrange 0-0 lookup %d", prioVPNOverrideOIF, down, tableLocalNetwork),
+		fmt.Sprintf("pref %d iif lo oif %s lookup %d", prioOutputInterface, down, tableLocalNetwork))
+	n.o.Phone.Shell(fmt.Sprintf("for f in -4 -6; do ip $f route flush table %d dev %s; done; ip link set %[2]s down", tableLocalNetwork, down))
+	verb := "disable"
+	if len(n.tethers) > 0 {
+		verb = "enable"
+	}
+	n.requester(verb, "Tethering")
+}
+
+// Restart is netd's crash: it starts again, and with it the framework, which knows of no network any more. The scene is
+// [Offline]; ToScene connects everything anew, with netIds from 100 again.
+func (n *Netd) Restart() {
+	n.t.Helper()
+	if n.stopClat != nil {
+		n.stopClat()
+	}
+	if n.vpn.Name != "" {
+		n.o.Phone.Shell("ip link del " + n.vpn.Name)
+	}
+	n.start()
+	n.networks, n.defaults, n.tethers, n.vpn, n.vpnRules = nil, nil, nil, VPN{}, nil
+	clear(n.fallen)
+	n.index = map[string]int{}
+	n.readIndexes()
+}
+
+// ToScene changes from what there is to a scene, by the events that would: what is new comes before what is old goes.
+func (n *Netd) ToScene(s Scene) {
+	n.t.Helper()
+	for _, t := range slices.Clone(n.tethers) {
+		if !slices.Contains(s.Tethers, t) || !slices.Contains(s.Networks, n.find(t.Up).Network) {
+			n.StopTether(t.Down)
+		}
+	}
+	if n.vpn.Name != "" && n.vpn != s.VPN {
+		n.StopVPN()
+	}
+	old := slices.DeleteFunc(slices.Clone(n.networks), func(c *network) bool { return c.Interface == n.vpn.Name || slices.Contains(s.Networks, c.Network) })
+	for _, w := range s.Networks {
+		if c := n.find(w.Interface); c != nil && c.Network != w { // a carrier's change of families is a reconnect
+			n.Disconnect(w.Interface)
+		}
+		if n.find(w.Interface) == nil {
+			n.Connect(w)
+		}
+	}
+	n.SetDefault(s.Default...)
+	for _, c := range old {
+		if slices.Contains(n.networks, c) {
+			n.Disconnect(c.Interface)
+		}
+	}
+	if s.VPN.Name != "" && n.vpn != s.VPN {
+		n.StartVPN(s.VPN)
+	}
+	for _, t := range s.Tethers {
+		if !slices.Contains(n.tethers, t) {
+			n.StartTether(t)
+		}
+	}
+}
+
+// Airplane switches every radio off: the interfaces are down at once, and then the framework lets the networks go.
+func (n *Netd) Airplane() {
+	n.t.Helper()
+	for _, c := range n.networks {
+		if c.Interface != n.vpn.Name {
+			n.o.Phone.Shell("ip link set " + c.Interface + " down")
+		}
+	}
+	n.ToScene(Offline)
+}
+
+// Mark is that of a socket of an app which has chosen no network: of what netd gives it at its connect. On LineageOS it
+// has none.
+func (n *Netd) Mark(uid int) int {
+	switch {
+	case n.o.System.Lineage || len(n.defaults) == 0:
+		return 0
+	case n.vpn.Carries(uid):
+		return n.vpnNetID()
+	}
+	return n.find(n.defaults[0]).netID
+}
+
+// ExplicitMark is that of a socket whose app has chosen the network of an interface.
+func (n *Netd) ExplicitMark(name string) int { return explicit | n.find(name).netID }
+
+// ProtectedMark is that of a socket which the VPN app has taken out of its own VPN.
+func (n *Netd) ProtectedMark() int {
+	mark := protected
+	if len(n.defaults) > 0 && !n.o.System.Lineage {
+		mark |= n.find(n.defaults[0]).netID
+	}
+	return mark
+}
+
+// Forwarding is the phone's ip_forward.
+func (n *Netd) Forwarding() string {
+	n.t.Helper()
+	return strings.TrimSpace(n.o.Phone.Shell("cat /proc/sys/net/ipv4/ip_forward"))
+}
+
+// Bytes is how many an interface of the phone has sent.
+func (n *Netd) Bytes(name string) int {
+	n.t.Helper()
+	text := strings.TrimSpace(n.o.Phone.Shell("ip -s -o link show " + name + ` | sed 's/.*TX:[^\\]*\\ *//; s/ .*//'`))
+	count, err := strconv.Atoi(text)
+	if err != nil {
+		n.t.Fatalf("bytes sent by %s: %v", name, err)
+	}
+	return count
+}

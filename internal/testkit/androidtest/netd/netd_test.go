@@ -1,0 +1,160 @@
+package netd
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// newNetd gives the test's thread a network namespace of its own, with a netd; both end with the test.
+func newNetd(t *testing.T, s System) *Netd {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("needs root: makes network namespaces")
+	}
+	for _, program := range []string{"iptables-legacy", "ip6tables-legacy"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("needs %s: %v", program, err)
+		}
+	}
+	runtime.LockOSThread() // and never unlocked: the thread ends with the test, and the namespace with it
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		t.Fatal(err)
+	}
+	state, err := os.MkdirTemp("", "netd-") // a test's own has the characters of its name
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(state) })
+	return New(t, Options{System: s, Phone: Place{unix.Gettid(), func(script string) string { return run(t, nil, script) }},
+		Internet: place(t), State: state, NewPlace: func() Place { return place(t) }})
+}
+
+// place is a namespace that ends with the test.
+func place(t *testing.T) Place {
+	t.Helper()
+	keeper := exec.Command("sleep", "infinity")
+	keeper.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+	if err := keeper.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { keeper.Process.Kill(); keeper.Wait() })
+	pid := keeper.Process.Pid
+	return Place{pid, func(script string) string {
+		return run(t, []string{"nsenter", "--net", "--target", fmt.Sprint(pid)}, script)
+	}}
+}
+
+func run(t *testing.T, prefix []string, script string) string {
+	t.Helper()
+	argv := append(prefix, "sh", "-euc", script)
+	command := exec.Command(argv[0], argv[1:]...)
+	command.Env = append(os.Environ(), "IPTABLES=iptables-legacy", "IP6TABLES=ip6tables-legacy", "XTABLES_LOCKFILE="+lockFile)
+	var out, said bytes.Buffer
+	command.Stdout, command.Stderr = &out, &said
+	if err := command.Run(); err != nil {
+		t.Fatalf("%s: %v: %s", script, err, said.String())
+	}
+	return out.String()
+}
+
+// list is what a file of rules says of a scene.
+func list(t *testing.T, s System, scene Scene) string {
+	t.Helper()
+	file := "testdata/aosp-13-to-16.txt"
+	if s.Lineage {
+		file = "testdata/lineageos-20-to-22-calyxos.txt"
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for section := range strings.SplitSeq(string(text), "\n### ") {
+		if heading, rules, _ := strings.Cut(section, "\n"); strings.HasPrefix(heading, scene.Name) {
+			if s.Lineage && s.Release == 13 { // as the file's head says
+				rules = strings.ReplaceAll(rules, "/0xdffff lookup wlan0", "/0xcffff lookup wlan0")
+				rules = strings.ReplaceAll(rules, "0xd0064/0xcffff", "0xd0064/0xdffff")
+			}
+			return strings.TrimSpace(rules)
+		}
+	}
+	t.Fatalf("%s has no scene %q", file, scene.Name)
+	return ""
+}
+
+var (
+	lookup = regexp.MustCompile(`lookup (\d+)`)
+	perUID = regexp.MustCompile(`(?m)^30\d\d\d:.*\n`)
+)
+
+// dump is what `ip rule` prints, with the tables' names, in the form of the lists.
+func (n *Netd) dump(family string) string {
+	names := map[string]string{"97": "local_network", "98": "legacy_network", "99": "legacy_system"}
+	for name, index := range n.index {
+		names[fmt.Sprint(1000+index)] = name
+		names[fmt.Sprint(1000000000+index)] = name + "_local"
+	}
+	text := n.o.Phone.Shell("ip " + family + " rule")
+	text = perUID.ReplaceAllString(text, "") // the lists leave them out
+	text = strings.NewReplacer("fwmark 0/", "fwmark 0x0/", " [detached]", "").Replace(text)
+	text = lookup.ReplaceAllStringFunc(text, func(s string) string {
+		if name, ok := names[strings.TrimPrefix(s, "lookup ")]; ok {
+			return "lookup " + name
+		}
+		return s
+	})
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	for i, line := range lines {
+		lines[i] = strings.TrimSpace(regexp.MustCompile(` proto \S+`).ReplaceAllString(line, ""))
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Each scene of the lists comes about by events, from a phone that has just booted.
+func TestScenesAreThoseOfTheLists(t *testing.T) {
+	for _, s := range Systems {
+		t.Run(s.Name, func(t *testing.T) {
+			t.Parallel()
+			for _, scene := range Scenes {
+				t.Run(scene.Name, func(t *testing.T) {
+					n := newNetd(t, s)
+					n.ToScene(scene)
+					want := list(t, s, scene)
+					for _, family := range []string{"-4", "-6"} {
+						if got := n.dump(family); got != want {
+							t.Errorf("ip %s rule:\n%s\nwant:\n%s", family, got, want)
+						}
+					}
+				})
+			}
+		})
+	}
+}
+
+// The lists have no scene that the simulation does not.
+func TestEveryListedSceneIsPlayed(t *testing.T) {
+	for _, file := range []string{"testdata/aosp-13-to-16.txt", "testdata/lineageos-20-to-22-calyxos.txt"} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, section := range strings.Split(string(text), "\n### ")[1:] {
+			heading, _, _ := strings.Cut(section, "\n")
+			if !slices.ContainsFunc(Scenes, func(s Scene) bool { return strings.HasPrefix(heading, s.Name) }) {
+				t.Errorf("%s: %s is not played", file, heading)
+			}
+		}
+	}
+}
+
+// lockFile is iptables' lock for all tests of this package: they wait for each other.
+const lockFile = "/dev/shm/netd-test.lock"

@@ -1,0 +1,212 @@
+package netd
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// Addresses of the simulated network.
+const (
+	ServerIP  = "203.0.113.10"    // of the internet's only server
+	ServerIP6 = "2001:db8:10::10" // the same
+	WLANIP    = "192.168.1.50"    // of the phone on wlan0
+	WLANIP6   = "2001:db8:1::50"  // the same
+	MobileIP  = "10.20.30.40"     // of the phone on rmnet0
+	MobileIP6 = "2001:db8:2::40"  // the same
+	VPNIP     = "10.8.0.2"        // of the phone on tun0
+	VPNIP6    = "fd00:8::2"       // the same
+	ClatIP    = "192.0.0.4"       // of the phone on v4-rmnet0 (RFC 7335), as the internet sees it as well
+	Gateway   = "192.168.1.1"     // of wlan0
+	Gateway2  = "192.168.1.254"   // another one of wlan0's
+	gateway6  = "2001:db8:1::1"   // of wlan0
+	LANHost   = "192.168.1.77"    // another computer on the Wi-Fi, which is the internet's server as well
+	imsIP6    = "2001:db8:3::40"  // of the phone on rmnet1
+	imsIP     = "10.20.31.40"     // the same
+	wlanMTU   = 1500
+	mobileMTU = 1500
+	clatMTU   = mobileMTU - 28 // the difference of the headers, and room for a fragment's (clatd)
+)
+
+// A wire connects an interface of the phone with the internet.
+type wire struct {
+	far       string // the interface at the other end
+	index     int    // of the near one; 0: the kernel's choice
+	net4      string // of the near one, with prefix
+	net6      string
+	gateway4  string // zero: point to point
+	gateway6  string
+	farScript string // addresses and routes at the other end
+}
+
+func pointToPoint(far, net4, net6 string) string {
+	address4, _, _ := strings.Cut(net4, "/")
+	address6, _, _ := strings.Cut(net6, "/")
+	// Such a link has no neighbours: the far end takes every address.
+	return fmt.Sprintf(`ip addr add %[4]s/128 dev %[1]s nodad; ip link set %[1]s up; ip route add %[2]s dev %[1]s; ip -6 route add %[3]s dev %[1]s
+		echo 1 >/proc/sys/net/ipv4/conf/%[1]s/proxy_arp`, far, address4, address6, ServerIP6)
+}
+
+var wires = map[string]wire{
+	"wlan0": {"ap0", 10, WLANIP + "/24", WLANIP6 + "/64", Gateway, gateway6,
+		"for a in " + Gateway + " " + Gateway2 + " " + LANHost + "; do ip addr add $a/24 dev ap0; done; ip addr add " + gateway6 + "/64 dev ap0 nodad; ip link set ap0 up"},
+	"rmnet0": {"cell0", 11, MobileIP + "/32", MobileIP6 + "/64", "", "", pointToPoint("cell0", MobileIP, MobileIP6)},
+	"rmnet1": {"ims0", 14, imsIP + "/32", imsIP6 + "/64", "", "", pointToPoint("ims0", imsIP, imsIP6)},
+	"tun0":   {"vpn0", 12, VPNIP + "/32", VPNIP6 + "/128", "", "", pointToPoint("vpn0", VPNIP, VPNIP6)},
+}
+
+// downstream are the interfaces to clients.
+var downstream = map[string]struct {
+	index                   int
+	address, client, subnet string
+}{
+	"wlan1":  {13, "192.168.43.1/24", "192.168.43.10", "192.168.43.0/24"},
+	"rndis0": {15, "192.168.42.129/24", "192.168.42.10", "192.168.42.0/24"},
+}
+
+// ClientIP is the address of the client behind a hotspot's interface.
+func ClientIP(down string) string { return downstream[down].client }
+
+// quietIPv6 keeps addresses from appearing when they like.
+const quietIPv6 = `for c in all default; do echo 0 >/proc/sys/net/ipv6/conf/$c/accept_dad; echo 0 >/proc/sys/net/ipv6/conf/$c/dad_transmits
+	echo 0 >/proc/sys/net/ipv6/conf/$c/autoconf; echo 0 >/proc/sys/net/ipv6/conf/$c/router_solicitations; done 2>/dev/null
+	`
+
+// plug lays the wires between the phone and the internet.
+func (n *Netd) plug() {
+	n.t.Helper()
+	n.o.Internet.Shell(quietIPv6 + `echo 1 >/proc/sys/net/ipv4/ip_forward
+		ip link set lo up; ip addr add ` + ServerIP + `/32 dev lo; ip addr add ` + ServerIP6 + `/128 dev lo`)
+	// Tunnels stay without a carrier: nothing is behind this one.
+	n.o.Phone.Shell(quietIPv6 + `ip link set lo up; ip tuntap add dummy0 mode tun; ip link set dummy0 up`)
+	for _, name := range []string{"wlan0", "rmnet0", "rmnet1"} {
+		n.linkUp(name, false)
+	}
+	n.readIndexes()
+}
+
+func (n *Netd) readIndexes() {
+	for line := range strings.Lines(n.o.Phone.Shell("ip -o link")) {
+		number, rest, _ := strings.Cut(line, ": ")
+		name, _, _ := strings.Cut(rest, ":")
+		name, _, _ = strings.Cut(name, "@")
+		if index, err := strconv.Atoi(number); err == nil {
+			n.index[name] = index
+		}
+	}
+}
+
+// linkUp makes an interface where there is none, gives it its addresses and brings it up. One of a carrier without IPv4
+// has none.
+func (n *Netd) linkUp(name string, only6 bool) {
+	n.t.Helper()
+	if d, ok := downstream[name]; ok {
+		n.offer(name, d.index, d.address, d.client)
+		return
+	}
+	w := wires[name]
+	if _, exists := n.index[name]; !exists {
+		n.join(name, w.index, w.far, n.o.Internet.PID)
+		n.o.Internet.Shell(w.farScript)
+	}
+	script := "ip link set " + name + " up; ip -4 addr flush dev " + name + "; ip -6 addr replace " + w.net6 + " dev " + name + " nodad noprefixroute"
+	if !only6 {
+		script += "; ip addr add " + w.net4 + " dev " + name
+	}
+	n.o.Phone.Shell(script)
+	n.readIndexes()
+}
+
+// join makes a wire where its ends belong: the computer's own network never sees it.
+func (n *Netd) join(near string, index int, far string, pid int) {
+	n.t.Helper()
+	// From outside: the phone's processes do not see those of others.
+	out, err := exec.Command("ip", "link", "add", near, "index", strconv.Itoa(index), "netns", strconv.Itoa(n.o.Phone.PID),
+		"type", "veth", "peer", "name", far, "netns", strconv.Itoa(pid)).CombinedOutput()
+	if err != nil {
+		n.t.Fatalf("make %s: %v: %s", near, err, out)
+	}
+}
+
+// offer connects a client to an interface of the phone's.
+func (n *Netd) offer(name string, index int, address, client string) {
+	n.t.Helper()
+	host, _, _ := strings.Cut(address, "/")
+	if _, exists := n.clients[name]; !exists {
+		place := n.o.NewPlace()
+		n.join(name, index, "eth0", place.PID)
+		place.Shell(quietIPv6 + "ip link set lo up; ip addr add " + client + "/24 dev eth0; ip link set eth0 up; ip route add default via " + host)
+		n.clients[name] = place
+	}
+	n.o.Phone.Shell("ip link set " + name + " up; ip -4 addr flush dev " + name + "; ip addr add " + address + " dev " + name)
+	n.readIndexes()
+}
+
+// Client is the computer behind a hotspot's interface, once there was one.
+func (n *Netd) Client(down string) Place { return n.clients[down] }
+
+// addRoutes fills an interface's table, and its table of local routes. What netd's start has left in them stays.
+func (n *Netd) addRoutes(name string, only6 bool) {
+	n.t.Helper()
+	table, local := n.table(name), localTableOffset+n.index[name]
+	var script strings.Builder
+	add := func(format string, args ...any) { fmt.Fprintf(&script, format+"\n", args...) }
+	if strings.HasPrefix(name, clatPrefix) {
+		add("ip route replace default dev %s table %d proto static mtu %d", name, table, clatMTU)
+		n.o.Phone.Shell(script.String())
+		return
+	}
+	w := wires[name]
+	add("ip route replace 224.0.0.0/24 dev %s table %d proto static", name, local)
+	if !only6 {
+		if w.gateway4 != "" {
+			add("for t in %d %d; do ip route replace 192.168.1.0/24 dev %s table $t proto static; done", table, local, name)
+			add("ip route replace default via %s dev %s table %d proto static", w.gateway4, name, table)
+		} else {
+			add("ip route replace default dev %s table %d proto static", name, table)
+		}
+	}
+	if w.gateway6 != "" {
+		add("for t in %d %d; do ip -6 route replace 2001:db8:1::/64 dev %s table $t proto static; done", table, local, name)
+		add("ip -6 route replace default via %s dev %s table %d proto static", w.gateway6, name, table)
+	} else {
+		add("ip -6 route replace default dev %s table %d proto static", name, table)
+	}
+	n.o.Phone.Shell(script.String())
+}
+
+// ndc is the program of that name, as far as forwarding goes (server/NdcDispatcher.cpp, server/TetherController.cpp): who
+// asked for it is a set of names, and every call writes whether the set has any.
+const ndc = `#!/bin/sh
+dir=%s
+fail() { echo "$1"; exit 0; }
+case "$1 $2 $#" in
+"ipfwd enable 3") : >"$dir/$3" ;;
+"ipfwd disable 3") rm -f "$dir/$3" ;;
+"ipfwd status 2") for name in "$dir"/*; do [ -e "$name" ] && echo "211 0 ${name##*/}"; done; fail "200 0 ipfwd operation succeeded" ;;
+"ipfwd "*) fail "501 0 Unknown ipfwd cmd" ;;
+*) fail "500 0 Command not recognized" ;;
+esac
+on=0
+for name in "$dir"/*; do [ -e "$name" ] && on=1; done
+echo $on >/proc/sys/net/ipv4/ip_forward
+echo $on >/proc/sys/net/ipv6/conf/all/forwarding
+echo "200 0 ipfwd operation succeeded"
+`
+
+// WriteNDC writes the program ndc to a file. A phone may have it or not; netd does its part either way.
+func WriteNDC(path, state string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(path, fmt.Appendf(nil, ndc, state), 0o755)
+}
+
+// requester is what the framework asks of netd.
+func (n *Netd) requester(verb, name string) {
+	n.t.Helper()
+	n.o.Phone.Shell("set -- ipfwd " + verb + " " + name + "\n" + strings.TrimPrefix(fmt.Sprintf(ndc, n.o.State), "#!/bin/sh\n"))
+}

@@ -1,0 +1,272 @@
+package phonetest
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/contract/phonepath"
+	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest/lightguest"
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest/netd"
+)
+
+// refusal bounds a connection that is to come to nothing.
+const refusal = 700 * time.Millisecond
+
+// A Row is one phone in one scene.
+type Row struct {
+	System  netd.System
+	Scene   netd.Scene
+	Routing vmspec.Routing
+}
+
+func (r Row) String() string {
+	return fmt.Sprintf("%s, %s, %s", r.System.Name, r.Scene.Name, r.Routing)
+}
+
+// Rows are all systems in all scenes, and some scenes beyond the lists, in each of the routing modes.
+func Rows(routings ...vmspec.Routing) []Row {
+	var out []Row
+	for _, s := range netd.Systems {
+		for _, scene := range append(netd.Scenes, netd.HotspotAndUSB, netd.CellularVPN) {
+			for _, routing := range routings {
+				out = append(out, Row{s, scene, routing})
+			}
+		}
+	}
+	return out
+}
+
+// guestAddress is the light machine's.
+var guestAddress = "192.168.100.2"
+
+// LiveThrough starts a light machine on a phone that is in a scene, and stops it. The guest finds its way, nothing else on the
+// phone loses its own, and nobody but the runner finds the guest. Afterwards the phone is as before, to the line.
+func LiveThrough(t *testing.T, r Row) {
+	h := &Handset{Phone: androidtest.New(t, androidtest.Options{InMemory: true, System: r.System}), T: t}
+	h.VM = h.InstallLight("sql", r.Routing, lightguest.Script{})
+	h.Put(phonepath.Default.Settings(), `{"shutdown_timeout": 5}`, 0o644)
+	h.Net.ServeAddress()
+	h.ServeAddress()
+	h.Net.ToScene(r.Scene)
+	before := h.Snapshot()
+	ways := h.ways(r.Scene)
+	h.Do("up", "sql")
+	if s := h.Status(); s.Phase != runnerapi.Ready {
+		t.Errorf("%s: the machine is %s: %s", r, s.Phase, s.Reason)
+	}
+	if got, want := h.GoOut(), uplinkAddress(r.Scene); got != want {
+		t.Errorf("%s: the guest is seen as %q, want %q", r, got, want)
+	}
+	for who, was := range ways {
+		if is := h.ways(r.Scene)[who]; is != was {
+			t.Errorf("%s: %s was seen as %q before, and is as %q while the machine runs", r, who, was, is)
+		}
+	}
+	h.unreachable(r)
+	h.confined(r)
+	h.Do("down", "sql")
+	SameNetwork(t, fmt.Sprintf("%s: after down", r), before, h.Snapshot())
+	for who, was := range ways {
+		if is := h.ways(r.Scene)[who]; is != was {
+			t.Errorf("%s: %s was seen as %q before, and is as %q after down", r, who, was, is)
+		}
+	}
+}
+
+// uplinkAddress is by which a guest is seen in a scene.
+func uplinkAddress(s netd.Scene) string {
+	if len(s.Default) == 0 {
+		return ""
+	}
+	name := s.Default[0]
+	for _, n := range s.Networks {
+		if n.Interface == name && n.IPv6Only {
+			return netd.ClatIP
+		}
+	}
+	return map[string]string{"wlan0": netd.WLANIP, "rmnet0": netd.MobileIP}[name]
+}
+
+// ways are by which addresses others on the phone, and behind it, are seen.
+func (h *Handset) ways(s netd.Scene) map[string]string {
+	h.T.Helper()
+	seen := func(d netd.Dialer, server string, pid int) string {
+		d.Timeout = refusal
+		address, err := d.SeenAs(pid, server)
+		if err != nil {
+			return ""
+		}
+		return address
+	}
+	out := map[string]string{}
+	for _, server := range []string{netd.ServerIP, netd.ServerIP6} {
+		out["an app, by "+server] = seen(h.Net.App(netd.AppUID), server, h.PID())
+		out["root, by "+server] = seen(netd.Dialer{}, server, h.PID())
+		if s.VPN.App != 0 {
+			out["the VPN's app, by "+server] = seen(h.Net.App(s.VPN.App), server, h.PID())
+		}
+		for _, n := range s.Networks {
+			if !n.Restricted {
+				out["an app that chose "+n.Interface+", by "+server] = seen(netd.Dialer{UID: netd.AppUID, Mark: h.Net.ExplicitMark(n.Interface)}, server, h.PID())
+			}
+		}
+		if s.VPN.Lockdown {
+			h.Shell("ip link set tun0 down")
+			out["an app in lockdown without its VPN, by "+server] = seen(h.Net.App(netd.AppUID), server, h.PID())
+			h.Net.RestoreVPN()
+		}
+	}
+	for _, tether := range s.Tethers {
+		out["a client of "+tether.Down] = seen(netd.Dialer{}, netd.ServerIP, h.Net.Client(tether.Down).PID)
+	}
+	return out
+}
+
+// unreachable fails the test where an app reaches the guest, however it tries.
+func (h *Handset) unreachable(r Row) {
+	h.T.Helper()
+	tries := map[string]netd.Dialer{"an app": h.Net.App(netd.AppUID), "an app bound to the TAP interface": {UID: netd.AppUID, Device: "vm_sql"},
+		"an app without a mark": {UID: netd.AppUID}}
+	if len(r.Scene.Networks) > 0 {
+		tries["an app that chose its network"] = netd.Dialer{UID: netd.AppUID, Mark: h.Net.ExplicitMark(r.Scene.Networks[0].Interface)}
+	}
+	for who, d := range tries {
+		d.Timeout = refusal
+		for _, port := range []int{lightguest.PostgresPort, guestspec.EndpointPort} {
+			err := h.InNetwork(func() error {
+				conn, err := d.Dial("tcp", net.JoinHostPort(guestAddress, strconv.Itoa(port)))
+				if err == nil {
+					conn.Close()
+				}
+				return err
+			})
+			if err == nil {
+				h.T.Errorf("%s: %s reaches port %d of the guest", r, who, port)
+			}
+		}
+	}
+}
+
+// confined fails the test where the guest reaches the phone's own ports or another computer in its LAN.
+func (h *Handset) confined(r Row) {
+	h.T.Helper()
+	var own net.Listener
+	err := h.InNetwork(func() (err error) {
+		own, err = net.Listen("tcp", "0.0.0.0:22")
+		return err
+	})
+	if err != nil {
+		h.T.Fatal(err)
+	}
+	defer own.Close()
+	go func() {
+		for {
+			conn, err := own.Accept()
+			if err != nil {
+				return
+			}
+			fmt.Fprint(conn, "a port of the phone's")
+			conn.Close()
+		}
+	}()
+	for what, address := range map[string]string{
+		"the phone's port at the TAP interface": "192.168.100.1:22",
+		"the phone's port at the Wi-Fi":         netd.WLANIP + ":22",
+		"a computer in the LAN":                 net.JoinHostPort(netd.LANHost, strconv.Itoa(netd.EchoPort)),
+	} {
+		if got := h.ask(address, refusal); got != "" {
+			h.T.Errorf("%s: the guest reaches %s, which says %q", r, what, got)
+		}
+	}
+}
+
+// ask has the guest connect to an address, and returns what that says first.
+func (h *Handset) ask(address string, patience time.Duration) string {
+	h.T.Helper()
+	ctx, cancel := context.WithTimeout(h.T.Context(), time.Minute)
+	defer cancel()
+	conn, err := h.Dial(ctx, "tcp", net.JoinHostPort(guestAddress, strconv.Itoa(lightguest.RelayPort)))
+	if err != nil {
+		h.T.Fatalf("connect to the guest: %v\n%s", err, h.Logs())
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "%s\n", address)
+	conn.SetDeadline(time.Now().Add(patience))
+	answer := make([]byte, 256)
+	n, _ := conn.Read(answer)
+	return string(answer[:n])
+}
+
+// LiveWithHotspot starts a light machine on a phone whose user switches a hotspot on and off meanwhile, and leaves it on when
+// the machine stops. Neither takes the other's forwarding away.
+func LiveWithHotspot(t *testing.T, r Row, o androidtest.Options) {
+	o.InMemory, o.System = true, r.System
+	h := &Handset{Phone: androidtest.New(t, o), T: t}
+	h.VM = h.InstallLight("sql", r.Routing, lightguest.Script{})
+	h.Put(phonepath.Default.Settings(), `{"shutdown_timeout": 5}`, 0o644)
+	h.Net.ServeAddress()
+	h.ServeAddress()
+	h.Net.ToScene(netd.Cellular)
+	tether := netd.Tether{Down: "wlan1", Up: "rmnet0"}
+	client := func(when string) {
+		t.Helper()
+		d := netd.Dialer{Timeout: refusal}
+		if got, err := d.SeenAs(h.Net.Client(tether.Down).PID, netd.ServerIP); got != netd.MobileIP {
+			t.Errorf("%s: %s, the hotspot's client is seen as %q: %v", r, when, got, err)
+		}
+	}
+	h.Do("up", "sql")
+	h.Net.StartTether(tether)
+	client("beside the machine")
+	h.Net.StopTether(tether.Down)
+	stopped := time.Now()
+	h.Eventually("out after the hotspot's end", func() bool { return h.GoOut() == netd.MobileIP })
+	t.Logf("%s: the guest goes out %v after the hotspot's end", r, time.Since(stopped).Round(time.Millisecond))
+	h.Net.StartTether(tether)
+	h.Do("down", "sql")
+	client("after the machine's end")
+	h.Do("up", "sql")
+	client("with the machine started beside it")
+	h.Do("down", "sql")
+	client("after another end of the machine")
+	h.Net.StopTether(tether.Down)
+	if got := h.Net.Forwarding(); got != "0" {
+		t.Errorf("%s: with machine and hotspot gone, ip_forward is %s", r, got)
+	}
+}
+
+// OutliveNetd starts a light machine and crashes netd under it. As soon as the network is back, so is the guest.
+func OutliveNetd(t *testing.T, r Row) {
+	h := &Handset{Phone: androidtest.New(t, androidtest.Options{InMemory: true, System: r.System}), T: t}
+	h.VM = h.InstallLight("sql", r.Routing, lightguest.Script{})
+	h.Put(phonepath.Default.Settings(), `{"shutdown_timeout": 5}`, 0o644)
+	h.ServeAddress()
+	h.Net.ToScene(r.Scene)
+	h.Do("up", "sql")
+	h.Net.Restart()
+	h.Eventually("everything of ours but the way out", func() bool { return h.ours() })
+	crashed := time.Now()
+	h.Net.ToScene(r.Scene)
+	h.Eventually("out after netd's restart", func() bool { return h.GoOut() == uplinkAddress(r.Scene) })
+	t.Logf("%s: the guest goes out %v after the network's return", r, time.Since(crashed).Round(time.Millisecond))
+	h.Do("down", "sql")
+	if left := h.Shell("ip rule; ip -6 rule; /system/bin/iptables-save; /system/bin/ip6tables-save"); strings.Contains(left, "sov_") || strings.Contains(left, "proto 11") {
+		t.Errorf("%s: after down:\n%s", r, left)
+	}
+}
+
+// ours tells whether the machine's rule for answers and its chains stand.
+func (h *Handset) ours() bool {
+	h.T.Helper()
+	text := h.Shell("ip rule; cat /proc/sys/net/ipv4/ip_forward; /system/bin/iptables-save")
+	return strings.Contains(text, "-A FORWARD -j sov_sql_fwd") && strings.Contains(text, "-A POSTROUTING -j sov_sql_post") && strings.Contains(text, "proto 11") && strings.Contains(text, "\n1\n")
+}
