@@ -109,7 +109,7 @@ func (h *Handset) Logs() string {
 func (h *Handset) Status() runnerapi.Status {
 	h.T.Helper()
 	var s runnerapi.Status
-	if err := json.Unmarshal([]byte(h.Do("status", "sql", "--json").Stdout), &s); err != nil {
+	if err := json.Unmarshal([]byte(h.Do("status", h.VM.Name, "--json").Stdout), &s); err != nil {
 		h.T.Fatal(err)
 	}
 	return s
@@ -219,6 +219,14 @@ func SameNetwork(t testing.TB, what, before, after string) {
 	t.Errorf("%s: the phone's network differs", what)
 	for _, line := range androidtest.Differences(before, after) {
 		t.Error(line)
+	}
+}
+
+// Left fails the test unless these are the files below /data/sovereign, and no crosvm runs.
+func Left(t testing.TB, h *Handset, when, want string) {
+	t.Helper()
+	if got := strings.Join(strings.Fields(h.Shell("cd /data/sovereign; find . ! -type d | sort; ps -eo args | grep -c [c]rosvm || true")), " "); got != want+" 0" {
+		t.Errorf("%s: left: %s", when, got)
 	}
 }
 
