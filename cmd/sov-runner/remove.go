@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -9,21 +11,27 @@ import (
 )
 
 func newRemove(o *options) *cobra.Command {
-	var data bool
+	var remove daemon.RemoveOptions
 	c := &cobra.Command{
 		Use:   "remove NAME",
 		Short: "Shut a machine down and remove it from this phone",
 		Long: `Shut a machine down in order and remove it. Its data disk and its secrets stay, and a machine that is installed later under
-the same name takes them on; --data removes them too, for ever. The last machine takes this program along.`,
-		Example: "  sov-runner remove sql\n  sov-runner remove sql --data",
+the same name takes them on; --data removes them too, for ever. The last machine takes this program along. --force goes on past
+each step that fails and lists what is left; the exit status is 1 then.`,
+		Example: "  sov-runner remove sql\n  sov-runner remove sql --data\n  sov-runner remove sql --force",
 		Args:    oneName,
 		RunE: func(c *cobra.Command, args []string) error {
-			r, err := daemon.Remove(c.Context(), o.layout(), args[0], data, progress(c.ErrOrStderr(), args[0]))
+			remove.Report = progress(c.ErrOrStderr(), args[0])
+			r, err := daemon.Remove(c.Context(), o.layout(), args[0], remove)
 			if err != nil {
 				return err
 			}
+			var left error
+			if len(r.Left) > 0 {
+				left = fmt.Errorf("remove %s: left: %s", args[0], strings.Join(r.Left, "; "))
+			}
 			if o.json {
-				return printJSON(c.OutOrStdout(), r)
+				return errors.Join(printJSON(c.OutOrStdout(), r), left)
 			}
 			if !r.Found {
 				fmt.Fprintf(c.OutOrStdout(), "%s is not installed\n", r.Name)
@@ -33,9 +41,10 @@ the same name takes them on; --data removes them too, for ever. The last machine
 			for _, path := range r.Kept {
 				fmt.Fprintf(c.OutOrStdout(), "kept: %s\n", path)
 			}
-			return nil
+			return left
 		},
 	}
-	c.Flags().BoolVar(&data, "data", false, "remove its data disk and secrets as well")
+	c.Flags().BoolVar(&remove.Data, "data", false, "remove its data disk and secrets as well")
+	c.Flags().BoolVar(&remove.Force, "force", false, "go on past each step that fails, and list what is left")
 	return c
 }

@@ -126,6 +126,8 @@ type Removal struct {
 	Found   bool     `json:"found"`   // there was something of the machine to remove
 	Removed []string `json:"removed"` // paths
 	Kept    []string `json:"kept"`    // paths of what is the user's
+
+	Left []string `json:"left,omitempty"` // with --force: what could not be undone or removed, and why
 }
 
 // NewRemoval returns a removal that has done nothing.

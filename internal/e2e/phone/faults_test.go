@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sovereign-sql/sov/internal/contract/health"
+	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
 	"github.com/sovereign-sql/sov/internal/finding"
 	"github.com/sovereign-sql/sov/internal/phone/diagnose"
@@ -146,30 +147,21 @@ func checkSleep(h *phonetest.Handset) {
 	}
 }
 
-// What Android does to what it does not know, and how the runner lives with it: nothing starts before Android has, the
-// phantom-process killer is turned off once, a crosvm with its daemon lives, and one without is killed. Its crosvm is
-// an old one.
+// What Android does to processes that it has not started as services, and how the runner lives with it: nothing starts before
+// Android has; what a service or adbd has started dies with that, but the machine has left its control group; and a crosvm whose
+// daemon was killed lives on, until the next start shuts it down. Its crosvm is an old one.
 func TestAndroidsKillers(t *testing.T) {
 	t.Parallel()
-	h := phonetest.New(t, androidtest.Options{StillBooting: true, Build: androidtest.DefaultBuild(crosvmcli.Android13), UntrackedAfter: time.Second}, "")
-	h.Do("up", "sql", "--no-wait")
+	h := phonetest.New(t, androidtest.Options{StillBooting: true, Build: androidtest.DefaultBuild(crosvmcli.Android13)}, "")
+	if err := h.RunService(t.Context(), phonepath.Default.Runner(), "up", "sql", "--no-wait"); err != nil {
+		t.Fatal(err)
+	}
 	h.Eventually("waiting for Android", func() bool { return strings.Contains(h.Logs(), "Android is still starting") })
-	if s := h.Status(); s.Phase != runnerapi.Starting || s.CrosvmAlive {
+	if s := h.Status(); s.Phase != runnerapi.Starting || s.CrosvmAlive || !s.DaemonAlive {
 		t.Errorf("while Android starts: %+v", s)
 	}
 	h.SetProp("sys.boot_completed", "1")
 	h.Do("up", "sql")
-	writes := func() (n int) {
-		for _, program := range []string{"device_config", "settings"} {
-			for _, call := range h.Calls(program) {
-				if strings.HasPrefix(call, "put") || strings.HasPrefix(call, "set") {
-					n++
-				}
-			}
-		}
-		return n
-	}
-	h.Eventually("without its killer of phantoms", func() bool { return writes() == 3 }) // beside the machine's start
 	s := h.Status()
 	// A container may lack the right to protect anything (CAP_SYS_RESOURCE), which is to be said then.
 	mayProtect := strings.Contains(h.Shell("(echo -1000 >/proc/self/oom_score_adj) 2>/dev/null && echo yes || echo no"), "yes")
@@ -178,18 +170,17 @@ func TestAndroidsKillers(t *testing.T) {
 		if mayProtect && got != "-1000" || !mayProtect && !strings.Contains(h.RunnerLog(), fmt.Sprintf("protect process %d", pid)) {
 			t.Errorf("oom_score_adj of %d is %s", pid, got)
 		}
-	}
-	if killed := h.Calls("killer"); len(killed) > 0 {
-		t.Errorf("Android killed %q although the daemon lives", killed)
+		if got := h.Shell(fmt.Sprintf("tail -n 1 /proc/%d/cgroup", pid)); got != "0::/\n" {
+			t.Errorf("process %d is in the control group %s", pid, got)
+		}
 	}
 	h.Shell(fmt.Sprintf("kill -9 %d", s.Daemon))
 	h.Eventually("missing its daemon", func() bool { return h.Diagnose().Cause == diagnose.Process }) // which dies in its own time
-	h.Eventually("killed by Android", func() bool { return len(h.Calls("killer")) > 0 })
+	if now := h.Status(); !now.CrosvmAlive {
+		t.Errorf("crosvm died with its daemon: %+v", now)
+	}
 	h.Do("up", "sql")
 	h.Eventually("answering again", func() bool { return h.Status().Phase == runnerapi.Ready })
-	if writes() != 3 {
-		t.Error("the second start changed Android's settings again")
-	}
 	h.Do("down", "sql")
 }
 

@@ -2,15 +2,22 @@ package phone
 
 import (
 	"os"
+	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest/lightguest"
 	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
+
+// hardware matches addresses of interfaces, which are others after a restart.
+var hardware = regexp.MustCompile(`([0-9a-f]{2}:){5}[0-9a-f]{2}`)
 
 // The module alone makes a phone that runs the machine from boot on; sov push updates what it has installed, and flashing
 // again updates what sov push has; removed, it leaves nothing but what is the user's, which the next one takes on, and not
@@ -18,19 +25,11 @@ import (
 func TestModule(t *testing.T) {
 	t.Parallel()
 	p := phonetest.NewPushed(t, androidtest.NewADBServer(t))
-	other := androidtest.New(t, androidtest.Options{}) // for its runner
-	runner, err := os.ReadFile(other.File(phonepath.Default.Runner()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.Ash("mkdir -p /data/adb/magisk /data/adb/busybox; for a in unzip sed ash chmod chown mv rm mkdir; do ln -s /usr/bin/busybox /data/adb/busybox/$a; done")
-	if err := os.WriteFile(p.File("/data/adb/magisk/util_functions.sh"), []byte(phonetest.RootManager), 0o644); err != nil {
-		t.Fatal(err)
-	}
 	first := sovtest.Artifact(t, "arm64")
 	second := sovtest.ChangedSetting(t)
-	network := p.Snapshot()
-	t.Log(p.Flash(first, runner))
+	snapshot := func() string { return hardware.ReplaceAllString(p.Snapshot(), "") }
+	network := snapshot()
+	p.MustFlash(first)
 	if s := p.Slot("a"); s.State != runnerapi.SlotNew || !s.Current {
 		t.Errorf("flashed: %+v", s)
 	}
@@ -40,7 +39,7 @@ func TestModule(t *testing.T) {
 
 	boot := func() {
 		t.Helper()
-		p.Ash("ash /data/adb/modules/sov-sql/service.sh")
+		p.Reboot()
 		p.Ready()
 	}
 	boot()
@@ -50,41 +49,103 @@ func TestModule(t *testing.T) {
 	if got := p.Ask("show log_min_duration_statement"); strings.Join(got, "") != "250ms" {
 		t.Errorf("after the update: %q", got)
 	}
-	t.Log(p.Flash(second, runner))
+	p.MustFlash(second)
 	if s := p.Slot("b"); s.State != runnerapi.SlotGood || !s.Current {
 		t.Errorf("flashed what is installed: %+v", s)
 	}
-	p.Flash(first, runner)
+	p.MustFlash(first)
 	if s := p.Status(); !s.Slots[0].Current || s.Slot != "b" || s.Phase != runnerapi.Ready {
 		t.Errorf("flashed the first again: %+v", s)
 	}
 
 	p.Ask("create table journey as select 'written before'::text as stop")
-	left := func(when, want string) {
-		t.Helper()
-		if got := strings.Join(strings.Fields(p.Shell("cd /data/sovereign; find . ! -type d | sort; ps -eo args | grep -c [c]rosvm || true")), " "); got != want+" 0" {
-			t.Errorf("%s: left: %s", when, got)
-		}
-	}
+	p.RemoveModule("sov-sql")
+	p.Reboot()
+	phonetest.SameNetwork(t, "uninstalled", network, snapshot())
 	const users = "./secrets/sql/postgres ./settings.json ./vms/sql/data.img"
-	uninstall := "ash /data/adb/modules/sov-sql/uninstall.sh"
-	p.Ash(uninstall)
-	phonetest.SameNetwork(t, "uninstalled", network, p.Snapshot())
-	left("uninstalled", users)
+	phonetest.Left(t, p.Handset, "uninstalled", users)
 	for what, again := range map[string]func(){
-		"flashed again": func() { p.Flash(first, runner); boot() },
+		"flashed again": func() { p.MustFlash(first); boot() },
 		"pushed again":  func() { p.Push(second, "--no-secrets", "--start") },
 	} {
 		again()
 		if got := p.Ask("select stop from journey"); strings.Join(got, "") != "written before" {
 			t.Errorf("%s: %q", what, got)
 		}
-		p.Ash(uninstall)
-		left(what+" and uninstalled", users)
+		if o := p.Sov("remove", "sql", "--device", p.ADB.Serial()); o.Status != 0 {
+			t.Fatal(o)
+		}
+		phonetest.Left(t, p.Handset, what+" and removed", users)
 	}
-	p.Flash(first, runner)
-	p.Shell("touch /data/sovereign/vms/sql/erase-data; busybox " + uninstall)
-	left("with the data erased", "./settings.json")
-	p.Shell("cd /data/sovereign; mkdir -p vms/sql secrets/sql; touch vms/sql/data.img vms/sql/erase-data secrets/sql/postgres; busybox " + uninstall)
-	left("with the data erased, of a machine that was removed before", "./settings.json")
+}
+
+// The module's life under each root manager, with a guest that boots in no time.
+func TestModuleByManager(t *testing.T) {
+	t.Parallel()
+	for _, manager := range []androidtest.Superuser{androidtest.Magisk, androidtest.KernelSU, androidtest.APatch} {
+		t.Run(string(manager), func(t *testing.T) {
+			t.Parallel()
+			h := &phonetest.Handset{Phone: androidtest.New(t, androidtest.Options{Superuser: manager, InMemory: true}), T: t}
+			if runtime.GOARCH == "amd64" {
+				h.SetProp("ro.product.cpu.abi", "x86_64")
+			}
+			if err := os.RemoveAll(h.File("/data/sovereign")); err != nil {
+				t.Fatal(err)
+			}
+			var err error
+			if h.VM, err = phonepath.Default.VM("light"); err != nil {
+				t.Fatal(err)
+			}
+			version := func(s lightguest.Script) string {
+				dir := t.TempDir()
+				androidtest.LightArtifact(t, dir, "light", vmspec.MainFirst, s)
+				return dir
+			}
+			h.MustFlash(version(lightguest.Script{}))
+			h.Reboot(false)
+			h.Eventually("started by the boot", func() bool { return h.Status().Phase == runnerapi.Ready })
+			booted := h.Status()
+
+			// An update while the machine runs takes nothing from it, and is what the next boot starts.
+			h.MustFlash(version(lightguest.Script{Deaf: []string{"powerbtn"}}))
+			if s := h.Status(); s.Daemon != booted.Daemon || s.Crosvm != booted.Crosvm || s.Phase != runnerapi.Ready {
+				t.Errorf("while the update was installed: %+v", s)
+			}
+			h.Reboot(false)
+			h.Eventually("started by the next boot", func() bool { s := h.Status(); return s.Phase == runnerapi.Ready && s.Slot == "b" })
+			if got := h.Shell("ls /data/adb/modules/sov-light"); got != "module.prop\nservice.sh\nuninstall.sh\n" {
+				t.Errorf("in the module's folder: %s", got)
+			}
+
+			h.DisableModule("sov-light")
+			h.Reboot(false)
+			if s := h.Status(); s.DaemonAlive || s.Phase != runnerapi.Down {
+				t.Errorf("switched off: %+v", s)
+			}
+			if err := os.Remove(h.File("/data/adb/modules/sov-light/disable")); err != nil {
+				t.Fatal(err)
+			}
+			h.Reboot(true)
+			if s := h.Status(); s.DaemonAlive {
+				t.Errorf("safe mode: %+v", s)
+			}
+			if err := os.Remove(h.File("/data/adb/modules/sov-light/disable")); err != nil {
+				t.Fatal(err)
+			}
+			h.Reboot(false)
+			h.Eventually("back", func() bool { return h.Status().Phase == runnerapi.Ready })
+
+			h.Put("/data/sovereign/settings.json", "{}", 0o644)
+			h.RemoveModule("sov-light")
+			h.Reboot(false)
+			phonetest.Left(t, h, "uninstalled", "./settings.json")
+			h.MustFlash(version(lightguest.Script{}))
+			h.Put("/data/sovereign/vms/light/data.img", "", 0o600)
+			h.Put("/data/sovereign/vms/light/erase-data", "", 0o600)
+			h.Reboot(false)
+			h.RemoveModule("sov-light")
+			h.Reboot(false)
+			phonetest.Left(t, h, "with the data erased", "./settings.json")
+		})
+	}
 }

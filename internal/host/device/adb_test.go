@@ -142,13 +142,15 @@ func TestADBRoot(t *testing.T) {
 		says      string // empty: it works
 	}{
 		{androidtest.Magisk, ""},
-		{androidtest.Debug, ""},
+		{androidtest.KernelSU, ""},
+		{androidtest.APatch, ""},
+		{androidtest.AOSP, ""},
 		{androidtest.RootShell, ""},
 		{androidtest.Denied, "Permission denied"},
 		{androidtest.Unrooted, "inaccessible or not found"},
 	} {
 		t.Run(string(c.superuser), func(t *testing.T) {
-			a := androidtest.New(t, androidtest.Options{}).ServeADB(androidtest.ADBOptions{Superuser: c.superuser})
+			a := androidtest.New(t, androidtest.Options{Superuser: c.superuser}).ServeADB(androidtest.ADBOptions{})
 			s.Connect(a)
 			p := device.ADB(s.Program(), a.Serial())
 			out, err := device.Output(t.Context(), p, "sh", "-c", `echo "$(id -u) it's $1"`, "sh", `a "b" $c`)

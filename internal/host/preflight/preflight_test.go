@@ -31,11 +31,11 @@ func TestCheck(t *testing.T) {
 		{name: "old and bare", phone: androidtest.Options{Hypervisor: androidtest.NoHypervisor}, need: Need{Arch: "riscv64", Space: 1 << 60},
 			prepare: func(p *androidtest.Phone) {
 				p.SetProp("ro.build.version.sdk", "30")
-				p.Shell("rm /apex/com.android.virt/bin/crosvm; rm /dev/net/tun /dev/tun")
+				p.Shell("rm /apex/com.android.virt/bin/crosvm; rm /dev/tun")
 			},
 			want: map[string]string{"system": "Android 13", "processor": "sov build --arch", "crosvm": "virtualization module",
 				"hypervisor": "pkvm", "TAP": "CONFIG_TUN", "space": "free "}},
-		{name: "no root", adb: androidtest.ADBOptions{Superuser: androidtest.Unrooted}, want: map[string]string{"root": "KernelSU"}},
+		{name: "no root", phone: androidtest.Options{Superuser: androidtest.Unrooted}, want: map[string]string{"root": "KernelSU"}},
 		{name: "full", need: Need{Space: 10 << 20}, prepare: func(p *androidtest.Phone) { p.LimitDisk(200 << 20) },
 			want: map[string]string{"space": "of them stay free"}},
 		{name: "settings", need: Need{Arch: "arm64"},

@@ -16,62 +16,92 @@ import (
 	"github.com/sovereign-sql/sov/internal/phone/network"
 )
 
-// A removal collects what Remove did.
-type removal struct{ runnerapi.Removal }
+// RemoveOptions say how a machine is removed.
+type RemoveOptions struct {
+	Data   bool         // its data disk and secrets as well
+	Force  bool         // go on past what fails, and list it in Removal.Left
+	Report func(string) // takes lines about progress; nil: none
+}
 
-// Remove shuts a machine down and removes it from the phone: all but its data disk and secrets, or with data those as
+// A removal collects what Remove did.
+type removal struct {
+	runnerapi.Removal
+	RemoveOptions
+	network bool // the machine is out of the phone's network
+}
+
+// Remove shuts a machine down and removes it from the phone: all but its data disk and secrets, or with Data those as
 // well. The last machine that is installed takes this program and all that serves it along; the runner's settings stay.
-// Where nothing is installed, nothing happens.
-func Remove(ctx context.Context, root phonepath.Root, name string, data bool, report func(string)) (*runnerapi.Removal, error) {
-	r := &removal{runnerapi.NewRemoval(name)}
+// Where nothing is installed, nothing happens. Without Force, the first failure ends it.
+func Remove(ctx context.Context, root phonepath.Root, name string, o RemoveOptions) (*runnerapi.Removal, error) {
+	if o.Report == nil {
+		o.Report = func(string) {}
+	}
+	r := &removal{Removal: runnerapi.NewRemoval(name), RemoveOptions: o, network: true}
 	vm, err := root.VM(name)
 	if err != nil {
 		return nil, err
 	}
-	if err := r.all(ctx, root, vm, data, report); err != nil {
+	if err := r.all(ctx, root, vm); err != nil {
 		return nil, fmt.Errorf("remove %s: %w", name, err)
 	}
 	return &r.Removal, nil
 }
 
-func (r *removal) all(ctx context.Context, root phonepath.Root, vm phonepath.VM, data bool, report func(string)) error {
+// pass returns a failure, or with Force notes it and returns nil.
+func (r *removal) pass(what string, err error) error {
+	if err == nil || !r.Force {
+		return err
+	}
+	r.Left = append(r.Left, fmt.Sprintf("%s: %v", what, err))
+	return nil
+}
+
+func (r *removal) all(ctx context.Context, root phonepath.Root, vm phonepath.VM) error {
 	before, err := os.ReadDir(vm.Dir())
 	switch {
 	case err == nil:
-		err = r.machine(ctx, root, vm, before, data, report)
+		err = r.machine(ctx, root, vm, before)
 	case errors.Is(err, fs.ErrNotExist):
 		err = nil
+	default:
+		err = r.pass(vm.Dir(), err)
 	}
 	if err != nil {
 		return err
 	}
-	if err := r.secrets(vm, data); err != nil {
+	if err := r.secrets(vm); err != nil {
 		return err
 	}
-	r.Found = len(r.Removed) > 0
+	r.Found = len(r.Removed)+len(r.Left) > 0
 	if err := r.program(root); err != nil {
 		return err
 	}
-	return removeEmpty(vm.Secrets(), filepath.Dir(vm.Secrets()), vm.Dir(), root.VMs(), string(root))
+	return r.pass(string(root), removeEmpty(vm.Secrets(), filepath.Dir(vm.Secrets()), vm.Dir(), root.VMs(), string(root)))
 }
 
 // machine removes what is in the machine's folder; before is what was there when nothing had been done yet. The link to
 // what is started goes first: what is half removed cannot be started.
-func (r *removal) machine(ctx context.Context, root phonepath.Root, vm phonepath.VM, before []fs.DirEntry, data bool, report func(string)) error {
-	if err := Down(ctx, root, vm.Name, report); err != nil {
+func (r *removal) machine(ctx context.Context, root phonepath.Root, vm phonepath.VM, before []fs.DirEntry) error {
+	if err := down(ctx, root, vm, r.Report, func(step string, err error) error {
+		r.network = r.network && (err == nil || step != stepNetwork)
+		return r.pass(step, err)
+	}); err != nil {
 		return err
 	}
 	lock, err := takeLock(vm)
-	if err != nil {
+	if err != nil && !r.Force { // with Force, down has tried it and noted why not
 		return err
 	}
-	defer lock.Release()
+	if err == nil {
+		defer lock.Release()
+	}
 	if err := r.remove(vm.Current()); err != nil {
 		return err
 	}
 	for _, e := range before {
 		path := filepath.Join(vm.Dir(), e.Name())
-		if path == vm.Data() && !data {
+		if path == vm.Data() && !r.Data {
 			r.Kept = append(r.Kept, path)
 			continue
 		}
@@ -79,11 +109,11 @@ func (r *removal) machine(ctx context.Context, root phonepath.Root, vm phonepath
 			return err
 		}
 	}
-	return os.RemoveAll(vm.Run()) // which Down has made where it was not there
+	return r.pass(vm.Run(), os.RemoveAll(vm.Run())) // which Down has made where it was not there
 }
 
-func (r *removal) secrets(vm phonepath.VM, data bool) error {
-	if data {
+func (r *removal) secrets(vm phonepath.VM) error {
+	if r.Data {
 		return r.remove(vm.Secrets())
 	}
 	if files, err := os.ReadDir(vm.Secrets()); err == nil && len(files) > 0 {
@@ -96,14 +126,18 @@ func (r *removal) secrets(vm phonepath.VM, data bool) error {
 func (r *removal) program(root phonepath.Root) error {
 	another, err := anyInstalled(root)
 	if another || err != nil {
-		return err
+		return r.pass(root.VMs(), err)
+	}
+	if !r.network { // what is written down there is still to be undone, by this program
+		r.Left = append(r.Left, root.Ledger(), root.Runner())
+		return nil
 	}
 	for _, path := range append(network.LedgerFiles(root.Ledger()), filepath.Dir(root.Runner())) {
 		if err := r.remove(path); err != nil {
 			return err
 		}
 	}
-	if err := durable.RemoveLeftovers(root.Ledger()); err != nil {
+	if err := r.pass(root.Ledger(), durable.RemoveLeftovers(root.Ledger())); err != nil {
 		return err
 	}
 	if _, err := os.Lstat(root.Settings()); err == nil {
@@ -143,7 +177,7 @@ func (r *removal) remove(path string) error {
 		return nil
 	}
 	if err := os.RemoveAll(path); err != nil {
-		return err
+		return r.pass(path, err)
 	}
 	r.Removed = append(r.Removed, path)
 	return nil

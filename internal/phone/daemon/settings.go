@@ -90,6 +90,17 @@ func loadSettings(root phonepath.Root) (Settings, error) {
 	return s, s.checkPrograms()
 }
 
+// settingsOrDefaults is loadSettings for what has to go on whatever the file says, such as a stop. Settings that cannot be used are
+// reported, and the defaults hold.
+func settingsOrDefaults(root phonepath.Root, report func(string)) Settings {
+	s, err := loadSettings(root)
+	if err != nil {
+		report(fmt.Sprintf("warning: %v: going on with the default settings", err))
+		return Settings{}
+	}
+	return s
+}
+
 func decodeSettings(text []byte) (Settings, error) {
 	var s Settings
 	d := json.NewDecoder(bytes.NewReader(text))

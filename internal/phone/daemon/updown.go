@@ -258,42 +258,37 @@ func Down(ctx context.Context, root phonepath.Root, name string, report func(str
 	if report == nil {
 		report = func(string) {}
 	}
-	if err := down(ctx, root, vm, report); err != nil {
+	if err := down(ctx, root, vm, report, func(_ string, err error) error { return err }); err != nil {
 		return fmt.Errorf("stop %s: %w", name, err)
 	}
 	return nil
 }
 
-func down(ctx context.Context, root phonepath.Root, vm phonepath.VM, report func(string)) error {
+// down ends a machine. pass decides about the failure of a step: what it returns ends down, and with nil the next step follows.
+func down(ctx context.Context, root phonepath.Root, vm phonepath.VM, report func(string), pass func(step string, err error) error) error {
 	if _, err := os.Stat(vm.Dir()); errors.Is(err, os.ErrNotExist) {
 		report("nothing of it is installed")
 		return nil
 	}
-	settings, err := loadSettings(root)
-	if err != nil {
-		return err
-	}
-	if err := endDaemon(ctx, vm, settings, report); err != nil {
+	settings := settingsOrDefaults(root, report)
+	if err := pass("the daemon", endDaemon(ctx, vm, settings, report)); err != nil {
 		return err
 	}
 	lock, err := takeLock(vm)
-	if err != nil {
+	if err == nil {
+		defer lock.Release()
+	}
+	if err := pass(vm.Lock(), err); err != nil {
 		return err
 	}
-	defer lock.Release()
 	// A daemon that ended by itself has left nothing; one that was killed may have left anything.
-	if err := stopOrphans(ctx, vm, settings, report); err != nil {
+	if err := pass("crosvm", stopOrphans(ctx, vm, settings, report)); err != nil {
 		return err
 	}
-	host, err := network.Open(network.Options{Ledger: root.Ledger(), IPTables: settings.IPTables, Log: report})
-	if err != nil {
+	if err := pass(stepNetwork, leaveNetwork(ctx, root, vm, settings, report)); err != nil {
 		return err
 	}
-	changes, err := host.Down(ctx, vm.Name)
-	for _, change := range changes.Changed {
-		report("network: " + change)
-	}
-	if err = errors.Join(err, removeRunFiles(vm)); err != nil {
+	if err := pass(vm.Run(), removeRunFiles(vm)); err != nil {
 		return err
 	}
 	state, err := readState(vm)
@@ -301,6 +296,22 @@ func down(ctx context.Context, root phonepath.Root, vm phonepath.VM, report func
 		return nil
 	}
 	return writeFile(vm.State(), runnerapi.State{Format: runnerapi.Format, Name: vm.Name, Phase: runnerapi.Down, Since: time.Now().UTC()})
+}
+
+// stepNetwork is the step of down in the phone's network.
+const stepNetwork = "the machine's place in the phone's network"
+
+// leaveNetwork takes a machine of which nothing runs out of the phone's network.
+func leaveNetwork(ctx context.Context, root phonepath.Root, vm phonepath.VM, s Settings, report func(string)) error {
+	host, err := network.Open(network.Options{Ledger: root.Ledger(), IPTables: s.IPTables, Log: report})
+	if err != nil {
+		return err
+	}
+	changes, err := host.Down(ctx, vm.Name)
+	for _, change := range changes.Changed {
+		report("network: " + change)
+	}
+	return err
 }
 
 // endDaemon tells the daemon to end and waits for it; one that does not end is killed, and its work left to the caller.

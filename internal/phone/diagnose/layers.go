@@ -58,17 +58,22 @@ func (l *looker) process() finding.Finding {
 	}
 	s := l.status
 	switch {
+	case s.DaemonAlive && s.CrosvmAlive && l.serviceFails():
+		r.Fixable = false // starting what runs is no repair, and the guest has restarted the service itself
+		r.Found = fmt.Sprintf("daemon %d, crosvm %d, %s: %s", s.Daemon, s.Crosvm, s.Phase, s.Reason)
+		r.Cause = "a service of the guest does not become ready: sov logs --service shows what it says"
 	case s.DaemonAlive && s.CrosvmAlive:
 		r.Verdict, r.Fixable = finding.OK, false
 		r.Found = fmt.Sprintf("daemon %d, crosvm %d, %s", s.Daemon, s.Crosvm, s.Phase)
 	case s.CrosvmAlive:
 		r.Found = fmt.Sprintf("crosvm %d runs without its daemon", s.Crosvm)
-		r.Cause = "the daemon was killed; Android kills a crosvm whose parent has gone after some 90 s"
+		r.Cause = "the daemon was killed, by a person or for want of memory"
 	case s.DaemonAlive && s.Phase == runnerapi.Backoff:
 		r.Found = "crosvm has ended: " + s.Reason
 		r.Cause = fmt.Sprintf("failure %d in a row; the daemon starts it again at %s", s.Failures, s.NextStart.Local().Format(time.TimeOnly))
 	case s.DaemonAlive && (s.Phase == runnerapi.CrashLoop || s.Phase == runnerapi.Failed || s.Phase == runnerapi.Off):
 		r.Found, r.Cause = string(s.Phase)+": "+s.Reason, "read the console (sov-runner logs "+s.Name+"); starting it again tries once more"
+		r.Fixable = s.Phase == runnerapi.Off // what failed again and again fails again, until somebody has mended what it says
 	case s.DaemonAlive:
 		r.Found, r.Cause = fmt.Sprintf("the daemon (%d, %s) has no crosvm", s.Daemon, s.Phase), "crosvm has just been killed or is being started; or the daemon is suspended"
 	default:
@@ -78,6 +83,17 @@ func (l *looker) process() finding.Finding {
 		}
 	}
 	return r
+}
+
+// serviceFails tells whether the guest answers that a service without a layer of its own keeps it from being ready.
+func (l *looker) serviceFails() bool {
+	if l.status.Phase != runnerapi.NotReady || l.status.Guest == nil || l.status.Guest.Ready {
+		return false
+	}
+	ownLayer := func(s guestapi.Service) bool {
+		return s.Name == guestspec.ServicePostgres && s.State != guestapi.StateReady
+	}
+	return !slices.ContainsFunc(l.status.Services, ownLayer)
 }
 
 // onPhone judges a layer of the phone's network by its findings.

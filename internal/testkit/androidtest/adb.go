@@ -13,21 +13,8 @@ import (
 	"sync"
 )
 
-// Superuser is what the phone makes of somebody who wants to be root.
-type Superuser string
-
-// Superusers.
-const (
-	Magisk    Superuser = ""       // `su -c COMMAND`, as KernelSU's too
-	Debug     Superuser = "debug"  // `su 0 PROGRAM ARGUMENTS`, as of Android's own debuggable builds
-	RootShell Superuser = "shell"  // adbd's shell is root
-	Denied    Superuser = "denied" // the root manager says no
-	Unrooted  Superuser = "none"   // there is no su
-)
-
 // ADBOptions shape a phone's adb daemon.
 type ADBOptions struct {
-	Superuser    Superuser
 	Unauthorized bool // nobody has allowed USB debugging for any computer
 	Silent       bool // it takes connections and says nothing
 }
@@ -42,18 +29,21 @@ type ADB struct {
 	o      ADBOptions
 	listen net.Listener
 	faults faults
+
+	mu    sync.Mutex
+	group *group // of its children
 }
 
 // ServeADB starts the phone's adb daemon, which ends with the test.
 func (p *Phone) ServeADB(o ADBOptions) *ADB {
 	p.t.Helper()
-	p.installSu(o.Superuser)
 	listen, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	a := &ADB{p: p, o: o, listen: listen}
+	a := &ADB{p: p, o: o, listen: listen, group: p.newGroup(0)}
 	a.faults.init()
+	p.daemons = append(p.daemons, a)
 	ctx, cancel := context.WithCancel(context.Background())
 	var connections sync.WaitGroup
 	connections.Go(func() {
@@ -222,14 +212,30 @@ func (t *transport) service(name string) func(*adbStream) {
 	return nil
 }
 
+// RestartDaemon ends adbd and starts another, as `adb root`, `adb tcpip`, and a change of what USB is for do: init kills all
+// that adbd has started (system/core/init/service.cpp). Connect connects again.
+func (a *ADB) RestartDaemon() {
+	a.p.t.Helper()
+	a.mu.Lock()
+	old := a.group
+	a.group = a.p.newGroup(0)
+	a.mu.Unlock()
+	if err := old.kill(); err != nil {
+		a.p.t.Fatal(err)
+	}
+	a.Cut()
+}
+
 // asShell returns a command that runs in the phone as what adbd starts does.
 func (t *transport) asShell(argv ...string) *exec.Cmd {
-	if t.a.o.Superuser == RootShell {
-		return t.a.p.Command(t.ctx, argv...)
-	}
-	user := strconv.Itoa(shellUser)
 	command := t.a.p.Command(t.ctx, argv...)
-	command.Args = append([]string{command.Args[0], "--setuid", user, "--setgid", user}, command.Args[1:]...)
+	if t.a.p.superuser != RootShell {
+		user := strconv.Itoa(shellUser)
+		command.Args = append([]string{command.Args[0], "--setuid", user, "--setgid", user}, command.Args[1:]...)
+	}
+	t.a.mu.Lock()
+	defer t.a.mu.Unlock()
+	command.SysProcAttr = t.a.group.attributes()
 	return command
 }
 

@@ -5,14 +5,24 @@ import (
 	"path/filepath"
 )
 
-// unrooted is what Android's shell says of a program that is not there.
-const unrooted = "#!/bin/sh\necho '/system/bin/sh: su: inaccessible or not found' >&2\nexit 127\n"
+// A Superuser is how a phone lets somebody be root.
+type Superuser string
 
-// installSu gives the phone its su.
+// Superusers.
+const (
+	Magisk    Superuser = "magisk"
+	KernelSU  Superuser = "kernelsu"
+	APatch    Superuser = "apatch"
+	AOSP      Superuser = "aosp"   // the su of Android's own userdebug builds: `su 0 PROGRAM ARGUMENTS`
+	RootShell Superuser = "shell"  // adbd's shell is root, as after `adb root`
+	Denied    Superuser = "denied" // Magisk's, whose user has said no
+	Unrooted  Superuser = "none"   // there is no su
+)
+
+// installSu gives the phone its su. One that KernelSU or APatch does not grant is not there for the caller either.
 func (p *Phone) installSu(kind Superuser) {
 	p.t.Helper()
-	if kind == Unrooted {
-		p.write("system/bin/su", unrooted, 0o755)
+	if kind == Unrooted || kind == RootShell {
 		return
 	}
 	built, err := programs()

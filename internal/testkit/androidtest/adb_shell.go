@@ -57,7 +57,7 @@ type shellProcess struct {
 // startShell starts a shell command. Its pipes are files, so that the process's end does not close what a child of its
 // still holds.
 func (t *transport) startShell(script string, together bool) (*shellProcess, error) {
-	p := &shellProcess{command: t.asShell("/bin/sh", "-c", script)}
+	p := &shellProcess{command: t.asShell(shell, "-c", script)}
 	var theirs, ours []*os.File
 	pipe := func(towards bool) *os.File {
 		r, w, err := os.Pipe()

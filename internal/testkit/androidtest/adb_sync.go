@@ -88,7 +88,7 @@ func (f *syncService) fail(err error) {
 // output runs a command with a path as its last argument.
 func (f *syncService) output(command, path string) (string, error) {
 	var out, said bytes.Buffer
-	run := f.t.asShell("/bin/sh", "-c", command+` -- "$1"`, "sh", path)
+	run := f.t.asShell("/usr/bin/env", "PATH=/usr/bin", "sh", "-c", command+` -- "$1"`, "sh", path)
 	run.Stdout, run.Stderr = &out, &said
 	if err := run.Run(); err != nil {
 		return "", fmt.Errorf("%s", strings.TrimSpace(said.String()))
@@ -178,7 +178,7 @@ func (f *syncService) list(id, path string) error {
 
 // receive sends a file.
 func (f *syncService) receive(path string) error {
-	run := f.t.asShell("cat", "--", path)
+	run := f.t.asShell("/usr/bin/cat", "--", path)
 	var said bytes.Buffer
 	out, err := run.StdoutPipe()
 	run.Stderr = &said
@@ -217,7 +217,7 @@ func (f *syncService) store(request string) error {
 	if err != nil {
 		return fmt.Errorf("%q is no mode", request[comma+1:])
 	}
-	run := f.t.asShell("/bin/sh", "-c", `cat >"$1" && chmod "$2" "$1"`, "sh", path, fmt.Sprintf("%o", mode&0o777))
+	run := f.t.asShell("/usr/bin/env", "PATH=/usr/bin", "sh", "-c", `cat >"$1" && chmod "$2" "$1"`, "sh", path, fmt.Sprintf("%o", mode&0o777))
 	var said bytes.Buffer
 	run.Stderr = &said
 	in, err := run.StdinPipe()

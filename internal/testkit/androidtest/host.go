@@ -23,7 +23,7 @@ type Host struct {
 // AddHost adds a machine to the internet, at HostIP. The internet's server forwards what the phone and it send each other.
 func (p *Phone) AddHost() *Host {
 	p.t.Helper()
-	h := &Host{p, p.keeper(syscall.CLONE_NEWNET|syscall.CLONE_NEWNS, "", 0)}
+	h := &Host{p, p.keeper(syscall.CLONE_NEWNET|syscall.CLONE_NEWNS, "", nil)}
 	out, err := exec.Command("ip", "link", "add", "eth0", "netns", strconv.Itoa(h.process.Process.Pid), "type", "veth",
 		"peer", "name", "host0", "netns", strconv.Itoa(p.internet.Process.Pid)).CombinedOutput()
 	if err != nil {

@@ -32,24 +32,6 @@ func DefaultBuild(r crosvmcli.Release) crosvmcli.Build {
 	return crosvmcli.Build{Release: r, Unprotected: true, Protected: true, WithoutFirmware: true}
 }
 
-// nodes are the phone's own devices, with the modes that ueventd gives them (rootdir/ueventd.rc; for those of vendors no
-// source says).
-func (o Options) nodes() []node {
-	mode, owner := uint32(0o666), 0
-	if o.Build.Release == crosvmcli.Android13 {
-		mode, owner = 0o600, aidSystem
-	}
-	var nodes []node
-	switch o.Hypervisor {
-	case "", KVM:
-		nodes = append(nodes, node{"kvm", mode, owner, owner}, node{"vhost-vsock", mode, owner, owner})
-	case NoHypervisor:
-	default:
-		nodes = append(nodes, node{string(o.Hypervisor), 0o600, aidSystem, aidSystem}, node{"vhost-vsock", mode, owner, owner})
-	}
-	return nodes
-}
-
 // hypervisorProps are the properties by which Android's boot loader tells of the hypervisor.
 func (o Options) hypervisorProps() map[string]string {
 	props := map[string]string{"ro.boot.hypervisor.vm.supported": strconv.FormatBool(o.Build.Unprotected),

@@ -1,13 +1,14 @@
 package androidtest
 
 import (
-	"bytes"
-	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
-	"strconv"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,9 +18,6 @@ import (
 
 // keeperName is the name under which the test binary is started again as a phone's first process.
 const keeperName = "androidtest-keeper"
-
-// killerPoll is how often the killer looks.
-const killerPoll = 100 * time.Millisecond
 
 func init() {
 	if os.Args[0] != keeperName {
@@ -32,22 +30,17 @@ func init() {
 	os.Exit(0)
 }
 
-// keep is the life of a phone's first process: it makes the phone's root file system of the folder given first, says so,
-// reaps what is left to it, and kills what Android does not know after the time given second. It ends with the pipe that
-// is its standard input.
+// keep is the life of a phone's first process: it makes the phone's root file system of the folder given first, says so, and
+// reaps what is left to it. It ends with the pipe that is its standard input.
 func keep(args []string) error {
-	untracked, err := time.ParseDuration(args[1])
-	if err != nil {
-		return err
-	}
 	if args[0] != "" {
 		if err := makeRoot(args[0]); err != nil {
 			return fmt.Errorf("make the phone's root: %w", err)
 		}
-		go kill(untracked)
 		if err := lightguest.Serve(); err != nil {
 			return fmt.Errorf("make light guests: %w", err)
 		}
+		go keepWakeLocks("/sys/power", "/calls/wake_locks")
 	}
 	fmt.Println("ready")
 	go func() {
@@ -71,10 +64,20 @@ func makeRoot(dir string) error {
 	if err := unix.Mount("tmpfs", root, "tmpfs", 0, "mode=755"); err != nil {
 		return err
 	}
-	for _, name := range []string{"usr", "bin", "sbin", "lib", "lib64", "etc"} {
+	// Debian's programs are for the tests: a phone's own $PATH does not lead to /usr. Its programs are linked with Debian's
+	// libraries.
+	for _, name := range []string{"usr", "lib", "lib64", "etc"} {
 		if err := borrow("/"+name, filepath.Join(root, name)); err != nil {
 			return err
 		}
+	}
+	for _, name := range []string{"passwd", "group"} {
+		if err := unix.Mount(filepath.Join(dir, name), filepath.Join(root, "etc", name), "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("bind /etc/%s: %w", name, err)
+		}
+	}
+	if err := os.Symlink("/system/bin", filepath.Join(root, "bin")); err != nil {
+		return err
 	}
 	for _, name := range []string{"data", "apex", "system", "calls", "props"} {
 		if err := bind(filepath.Join(dir, name), filepath.Join(root, name), 0); err != nil {
@@ -84,7 +87,7 @@ func makeRoot(dir string) error {
 	if err := makeDev(filepath.Join(root, "dev"), filepath.Join(dir, "nodes")); err != nil {
 		return err
 	}
-	for _, m := range []struct{ source, target string }{{"proc", "proc"}, {"sysfs", "sys"}, {"tmpfs", "tmp"}, {"tmpfs", "run"}, {"tmpfs", "var"}} {
+	for _, m := range []struct{ source, target string }{{"proc", "proc"}, {"tmpfs", "tmp"}, {"tmpfs", "run"}, {"tmpfs", "var"}} {
 		target := filepath.Join(root, m.target)
 		if err := os.Mkdir(target, 0o755); err != nil {
 			return err
@@ -92,6 +95,12 @@ func makeRoot(dir string) error {
 		if err := unix.Mount(m.source, target, m.source, 0, ""); err != nil {
 			return fmt.Errorf("mount %s: %w", m.target, err)
 		}
+	}
+	if err := makeSys(filepath.Join(root, "sys"), filepath.Join(dir, "sys")); err != nil {
+		return fmt.Errorf("make /sys: %w", err)
+	}
+	if err := unix.Mount(filepath.Join(dir, "boot_id"), filepath.Join(root, "proc/sys/kernel/random/boot_id"), "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("bind boot_id: %w", err)
 	}
 	if err := os.Mkdir(filepath.Join(root, "old"), 0o755); err != nil {
 		return err
@@ -108,17 +117,9 @@ func makeRoot(dir string) error {
 	return os.Remove("/old")
 }
 
-// A node is a device of the phone's own.
-type node struct {
-	Name     string
-	Mode     uint32
-	UID, GID int
-}
-
-// makeDev makes a /dev of the computer's devices that programs on a phone use, and of the nodes that a file lists as JSON.
-// Those are there to be seen and opened; whoever opens one gets what /dev/null is. ueventd makes the node of TAP interfaces
-// at /dev/tun, and init a link to it at the place where programs look (rootdir/init.rc).
-func makeDev(dev, list string) error {
+// makeDev makes a /dev of the computer's devices that programs on a phone use, and of the nodes in a file, a line each: name,
+// mode, owner, group, major and minor number. What opens one of these gets what this computer has.
+func makeDev(dev, nodes string) error {
 	if err := os.Mkdir(dev, 0o755); err != nil {
 		return err
 	}
@@ -139,44 +140,72 @@ func makeDev(dev, list string) error {
 			return fmt.Errorf("bind /dev/%s: %w", name, err)
 		}
 	}
+	// The second is init's (rootdir/init.rc); ueventd makes the node itself /dev/tun.
 	for name, target := range map[string]string{"fd": "/proc/self/fd", "net/tun": "../tun"} {
 		if err := os.Symlink(target, filepath.Join(dev, name)); err != nil {
 			return err
 		}
 	}
-	text, err := os.ReadFile(list)
+	text, err := os.ReadFile(nodes)
 	if err != nil {
 		return err
 	}
-	nodes := []node{{"tun", 0o660, aidSystem, aidVPN}}
-	var more []node
-	if err := json.Unmarshal(text, &more); err != nil {
-		return err
-	}
-	for _, n := range append(nodes, more...) {
-		device := unix.Mkdev(1, 3) // /dev/null, Documentation/admin-guide/devices.txt
-		if n.Name == "tun" {
-			device = unix.Mkdev(10, 200)
+	for line := range strings.Lines(string(text)) {
+		var name string
+		var mode uint32
+		var uid, gid int
+		var major, minor uint32
+		if _, err := fmt.Sscanf(line, "%s %o %d %d %d %d", &name, &mode, &uid, &gid, &major, &minor); err != nil {
+			return fmt.Errorf("%s: %q: %w", nodes, line, err)
 		}
-		path := filepath.Join(dev, n.Name)
-		if err := unix.Mknod(path, unix.S_IFCHR|n.Mode, int(device)); err != nil {
-			return fmt.Errorf("make /dev/%s: %w", n.Name, err)
+		path := filepath.Join(dev, name)
+		if err := unix.Mknod(path, unix.S_IFCHR|mode, int(unix.Mkdev(major, minor))); err != nil {
+			return fmt.Errorf("make %s: %w", name, err)
 		}
-		if err := os.Chown(path, n.UID, n.GID); err != nil {
-			return err
-		}
-		if err := os.Chmod(path, os.FileMode(n.Mode)); err != nil { // whatever the umask is
+		if err := errors.Join(os.Chown(path, uid, gid), os.Chmod(path, os.FileMode(mode))); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// Users of Android (android_filesystem_config.h).
-const (
-	aidSystem = 1000
-	aidVPN    = 1016
-)
+// makeSys makes a /sys of this kernel's network interfaces, the phone's control groups, and what a folder holds: power and
+// class/power_supply are the test's to change.
+func makeSys(sys, own string) error {
+	if err := os.Mkdir(sys, 0o755); err != nil {
+		return err
+	}
+	if err := unix.Mount("tmpfs", sys, "tmpfs", 0, "mode=755"); err != nil {
+		return err
+	}
+	real := filepath.Join(sys, "real")
+	if err := os.Mkdir(real, 0o700); err != nil {
+		return err
+	}
+	if err := unix.Mount("sysfs", real, "sysfs", 0, ""); err != nil {
+		return err
+	}
+	for _, name := range []string{"class", "fs", "fs/cgroup"} {
+		if err := os.Mkdir(filepath.Join(sys, name), 0o755); err != nil {
+			return err
+		}
+	}
+	for name, from := range map[string]string{"devices": real + "/devices", "class/net": real + "/class/net", "power": own + "/power",
+		"class/power_supply": own + "/power_supply", "class/thermal": own + "/thermal"} {
+		if err := bind(from, filepath.Join(sys, name), 0); err != nil {
+			return err
+		}
+	}
+	if err := errors.Join(unix.Unmount(real, 0), os.Remove(real)); err != nil {
+		return err
+	}
+	// This process is in the phone's group, which becomes the root of what it sees (cgroup_namespaces(7)). Package
+	// initialization runs on the main thread, of which others take the namespace.
+	if err := unix.Unshare(unix.CLONE_NEWCGROUP); err != nil {
+		return fmt.Errorf("unshare the control groups: %w", err)
+	}
+	return unix.Mount("cgroup2", filepath.Join(sys, "fs/cgroup"), "cgroup2", 0, "")
+}
 
 // borrow makes a folder of the computer's visible, read-only, or its symbolic link.
 func borrow(from, to string) error {
@@ -210,27 +239,35 @@ func bind(from, to string, flags uintptr) error {
 	return nil
 }
 
-// kill ends every crosvm that has been without a parent of its own for a while, as Android does, and notes it.
-func kill(after time.Duration) {
-	seen := map[int]time.Time{}
-	for ; ; time.Sleep(killerPoll) {
-		orphans := orphanedCrosvms()
-		for pid := range seen {
-			if !orphans[pid] {
-				delete(seen, pid)
-			}
+// keepWakeLocks plays kernel/power/wakelock.c: a name written to wake_lock is held until it is written to wake_unlock. The two
+// are pipes here; which names are held stands in a file, a line each.
+func keepWakeLocks(power, held string) {
+	var mu sync.Mutex
+	names := map[string]bool{}
+	for file, hold := range map[string]bool{"wake_lock": true, "wake_unlock": false} {
+		f, err := os.OpenFile(filepath.Join(power, file), os.O_RDWR, 0) // of both ends: it never comes to an end
+		if err != nil {
+			continue // a phone whose kernel has none
 		}
-		for pid := range orphans {
-			if seen[pid].IsZero() {
-				seen[pid] = time.Now()
+		go func() {
+			text := make([]byte, 4096)
+			for {
+				n, err := f.Read(text)
+				if err != nil {
+					return
+				}
+				mu.Lock()
+				for line := range strings.Lines(string(text[:n])) {
+					name, _, _ := strings.Cut(strings.TrimSpace(line), " ") // from how long, in nanoseconds
+					delete(names, name)
+					if hold && name != "" {
+						names[name] = true
+					}
+				}
+				os.WriteFile(held, []byte(strings.Join(slices.Sorted(maps.Keys(names)), "\n")), 0o644)
+				mu.Unlock()
 			}
-			if time.Since(seen[pid]) < after {
-				continue
-			}
-			unix.Kill(pid, unix.SIGKILL)
-			note("/calls/killer", fmt.Sprintf("Untracked process crosvm %d SIGKILL", pid))
-			delete(seen, pid)
-		}
+		}()
 	}
 }
 
@@ -241,34 +278,4 @@ func note(path, line string) {
 	}
 	defer f.Close()
 	fmt.Fprintln(f, line)
-}
-
-// orphanedCrosvms are the processes of the program crosvm, whatever they call themselves, that were adopted by the first
-// process.
-func orphanedCrosvms() map[int]bool {
-	out := map[int]bool{}
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return out
-	}
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		program, err := os.Readlink(filepath.Join("/proc", e.Name(), "exe"))
-		if err != nil || filepath.Base(program) != "crosvm" {
-			continue
-		}
-		// proc(5): pid (comm) state ppid …
-		text, err := os.ReadFile(filepath.Join("/proc", e.Name(), "stat"))
-		if err != nil {
-			continue
-		}
-		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
-		if len(fields) > 1 && fields[0] != "Z" && fields[1] == "1" {
-			out[pid] = true
-		}
-	}
-	return out
 }

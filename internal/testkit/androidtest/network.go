@@ -1,6 +1,7 @@
 package androidtest
 
 import (
+	"errors"
 	"os"
 	"regexp"
 	"slices"
@@ -27,9 +28,11 @@ const (
 // connect plugs the phone in, starts its netd and connects Wi-Fi and mobile data.
 func (p *Phone) connect(o Options) {
 	p.t.Helper()
-	if err := os.Mkdir(p.path(requesters), 0o755); err != nil {
+	// netd keeps its requesters in memory: they go with a boot.
+	if err := errors.Join(os.RemoveAll(p.path(requesters)), os.Mkdir(p.path(requesters), 0o755)); err != nil {
 		p.t.Fatal(err)
 	}
+	os.Remove(p.path(ndcProgram)) // of the boot before
 	if !o.NoNDC {
 		if err := netd.WriteNDC(p.path(ndcProgram), "/"+requesters); err != nil {
 			p.t.Fatal(err)
@@ -44,7 +47,7 @@ func (p *Phone) connect(o Options) {
 	p.Net = netd.New(p.t, netd.Options{
 		System: o.System, State: "/" + requesters, Internet: place(p.internet.Process.Pid),
 		Phone:    netd.Place{PID: p.phone.Process.Pid, Shell: p.Shell},
-		NewPlace: func() netd.Place { return place(p.keeper(syscall.CLONE_NEWNET, "", 0).Process.Pid) },
+		NewPlace: func() netd.Place { return place(p.keeper(syscall.CLONE_NEWNET, "", nil).Process.Pid) },
 	})
 	p.Net.ToScene(netd.Both)
 }

@@ -3,7 +3,9 @@ package androidtest
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -13,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,6 +26,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sovereign-sql/sov/internal/artifact"
+	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
@@ -33,25 +37,29 @@ import (
 
 // Options shape a phone. The zero value is a phone that has started, of Android's usual make.
 type Options struct {
-	IPTables       string          // "iptables-legacy", as Android's (the default), or "iptables-nft"
-	UntrackedAfter time.Duration   // how long an orphaned crosvm lives; 0: 90 s
-	StillBooting   bool            // sys.boot_completed is not set: SetProp does that
-	Build          crosvmcli.Build // its crosvm; without a release, that of DefaultRelease, whose hypervisor runs what it can
-	InMemory       bool            // its files are in memory where there is room: small ones that are synced all the time
-	Hypervisor     Hypervisor      // empty: KVM
-	System         netd.System     // whose netd it has; zero: AOSP's
-	NoNDC          bool            // the program ndc is not on its image
+	IPTables     string          // "iptables-legacy", as Android's (the default), or "iptables-nft"
+	Superuser    Superuser       // empty: Magisk
+	StillBooting bool            // sys.boot_completed is not set: SetProp does that
+	Build        crosvmcli.Build // its crosvm, and with that its release; without one, that of DefaultRelease, whose hypervisor runs what it can
+	InMemory     bool            // its files are in memory where there is room: small ones that are synced all the time
+	Hypervisor   Hypervisor      // empty: KVM
+	System       netd.System     // whose netd it has; zero: AOSP's
+	NoNDC        bool            // the program ndc is not on its image
 }
 
 // A Phone is a simulated phone. Its methods fail the test when they cannot do what they are for.
 type Phone struct {
-	t        testing.TB
-	dir      string // the phone's folders, on the computer
-	iptables string
-	phone    *exec.Cmd // first process of the phone
-	internet *exec.Cmd // a process in the internet's network
-	Net      *netd.Netd
-	limited  bool // /data/sovereign is a file system that the computer does not see
+	t         testing.TB
+	dir       string // the phone's folders, on the computer
+	iptables  string
+	superuser Superuser
+	cgroup    *group    // root of its control groups
+	phone     *exec.Cmd // first process of the phone
+	internet  *exec.Cmd // a process in the internet's network
+	daemons   []*ADB
+	Net       *netd.Netd
+	options   Options
+	limited   bool // /data/sovereign is a file system that the computer does not see
 }
 
 // New starts a phone, which ends with the test. It skips the test where it is not root's.
@@ -72,20 +80,45 @@ func New(t testing.TB, o Options) *Phone {
 	if o.System == (netd.System{}) {
 		o.System = netd.AOSP
 	}
-	if o.UntrackedAfter == 0 {
-		o.UntrackedAfter = 90 * time.Second
-	}
-	p := &Phone{t: t, dir: folder(t, o.InMemory)}
+	p := &Phone{t: t, dir: folder(t, o.InMemory), superuser: cmp.Or(o.Superuser, Magisk), options: o}
 	var err error
 	if p.iptables, err = exec.LookPath(o.IPTables); err != nil {
 		t.Skipf("needs %s: %v", o.IPTables, err)
 	}
+	p.makeCgroup()
 	p.furnish(o)
-	const spaces = syscall.CLONE_NEWNET | syscall.CLONE_NEWNS | syscall.CLONE_NEWUTS | syscall.CLONE_NEWPID
-	p.phone = p.keeper(spaces, p.dir, o.UntrackedAfter)
-	p.internet = p.keeper(syscall.CLONE_NEWNET, "", 0)
-	p.connect(o)
+	p.powerOn()
 	return p
+}
+
+// powerOn starts the phone's first process, and the network around it.
+func (p *Phone) powerOn() {
+	p.t.Helper()
+	p.write("boot_id", uuid()+"\n", 0o444)
+	const spaces = syscall.CLONE_NEWNET | syscall.CLONE_NEWNS | syscall.CLONE_NEWUTS | syscall.CLONE_NEWPID
+	p.phone = p.keeper(spaces, p.dir, p.cgroup)
+	p.internet = p.keeper(syscall.CLONE_NEWNET, "", nil)
+	p.connect(p.options)
+}
+
+// powerOff ends every process at once.
+func (p *Phone) powerOff() {
+	p.t.Helper()
+	for _, process := range []*exec.Cmd{p.phone, p.internet} {
+		process.Process.Kill() // and with the first process of a namespace, all of it
+		process.Wait()
+	}
+	for _, a := range p.daemons {
+		a.Cut()
+	}
+	p.limited = false
+}
+
+// uuid is a name for a boot, as the kernel makes them (drivers/char/random.c).
+func uuid() string {
+	b := make([]byte, 16)
+	rand.Read(b)
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
 // folder is where a phone's folders are.
@@ -104,10 +137,13 @@ func folder(t testing.TB, inMemory bool) string {
 }
 
 // keeper starts a process of the test binary's in new namespaces. It ends with the test, and with the test binary.
-func (p *Phone) keeper(spaces uintptr, dir string, untracked time.Duration) *exec.Cmd {
+func (p *Phone) keeper(spaces uintptr, dir string, in *group) *exec.Cmd {
 	p.t.Helper()
-	command := &exec.Cmd{Path: "/proc/self/exe", Args: []string{keeperName, dir, untracked.String()}, Stderr: os.Stderr,
-		SysProcAttr: &syscall.SysProcAttr{Cloneflags: spaces}}
+	command := &exec.Cmd{Path: "/proc/self/exe", Args: []string{keeperName, dir}, Stderr: os.Stderr, SysProcAttr: &syscall.SysProcAttr{}}
+	if in != nil {
+		command.SysProcAttr = in.attributes()
+	}
+	command.SysProcAttr.Cloneflags = spaces
 	hold, err := command.StdinPipe()
 	if err != nil {
 		p.t.Fatal(err)
@@ -160,73 +196,14 @@ func RemovePrograms() {
 
 var compiled bool
 
-// stub is a program of Android's that keeps values in files of /props and notes each call.
-const stub = `#!/bin/sh
-echo "$*" >>/calls/%[1]s
-case "%[1]s $1" in
-"getprop "*) cat "/props/$1" 2>/dev/null || echo ;;
-"device_config get_sync_disabled_for_tests") cat /props/sync 2>/dev/null || echo none ;;
-"device_config set_sync_disabled_for_tests") echo "$2" >/props/sync ;;
-*" get") cat "/props/$2.$3" 2>/dev/null || echo null ;;
-*" put") echo "$4" >"/props/$2.$3" ;;
-*) echo "%[1]s: unknown: $*" >&2; exit 255 ;;
-esac
-`
-
-// furnish makes the phone's folders.
-func (p *Phone) furnish(o Options) {
-	p.t.Helper()
+// Runner is where this computer has the sov-runner of phones that are simulated here.
+func Runner(t testing.TB) string {
+	t.Helper()
 	built, err := programs()
 	if err != nil {
-		p.t.Fatal(err)
+		t.Fatal(err)
 	}
-	for _, dir := range []string{"root", "data", "calls", "props", "system/bin", "apex/com.android.virt/bin", "data/sovereign/bin", "data/local/tmp"} {
-		if err := os.MkdirAll(p.path(dir), 0o755); err != nil {
-			p.t.Fatal(err)
-		}
-	}
-	if err := os.Chown(p.path("data/local/tmp"), shellUser, shellUser); err != nil {
-		p.t.Fatal(err)
-	}
-	for _, name := range []string{"getprop", "device_config", "settings"} {
-		p.write("system/bin/"+name, fmt.Sprintf(stub, name), 0o755)
-	}
-	for _, verb := range []string{"", "-restore", "-save"} {
-		four := p.iptables + verb
-		six := strings.Replace(four, "iptables", "ip6tables", 1)
-		for name, target := range map[string]string{"iptables": four, "ip6tables": six} {
-			if err := os.Symlink(target, p.path("system/bin/"+name+verb)); err != nil {
-				p.t.Fatal(err)
-			}
-		}
-	}
-	crosvm := "apex/com.android.virt/bin/crosvm"
-	p.copy(filepath.Join(built, "crosvm"), crosvm)
-	build, err := json.Marshal(o.Build)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	p.write(crosvm+".json", string(build), 0o644)
-	p.write("calls/crosvm", "", 0o666) // which crosvm writes, whoever it is
-	if err := os.Chmod(p.path("calls/crosvm"), 0o666); err != nil {
-		p.t.Fatal(err)
-	}
-	p.copy(filepath.Join(built, "sov-runner"), "data/sovereign/bin/sov-runner")
-	nodes, err := json.Marshal(o.nodes())
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	p.write("nodes", string(nodes), 0o644)
-	p.SetProp("apexd.status", "ready")
-	p.SetProp("ro.build.version.release", o.Build.Release.Version())
-	p.SetProp("ro.build.version.sdk", map[string]string{"13": "33", "14": "34", "15": "35"}[o.Build.Release.Version()])
-	for name, value := range o.hypervisorProps() {
-		p.SetProp(name, value)
-	}
-	p.SetProp("ro.product.model", "Simulated Phone")
-	if !o.StillBooting {
-		p.SetProp("sys.boot_completed", "1")
-	}
+	return filepath.Join(built, "sov-runner")
 }
 
 func (p *Phone) path(name string) string { return filepath.Join(p.dir, name) }
@@ -325,6 +302,17 @@ func (p *Phone) Install(artifact, name string) phonepath.VM {
 // of the sql recipe, in the routing mode given.
 func (p *Phone) InstallLight(name string, routing vmspec.Routing, s lightguest.Script) phonepath.VM {
 	p.t.Helper()
+	dir := p.t.TempDir()
+	LightArtifact(p.t, dir, name, routing, s)
+	if err := os.Remove(filepath.Join(dir, artifact.ManifestFile)); err != nil { // so that Script may change what is installed
+		p.t.Fatal(err)
+	}
+	return p.Install(dir, name)
+}
+
+// LightArtifact makes a folder an artifact of a machine with a light guest.
+func LightArtifact(t testing.TB, dir, name string, routing vmspec.Routing, s lightguest.Script) {
+	t.Helper()
 	spec := &vmspec.Spec{Format: vmspec.Format, Name: name, Arch: runtime.GOARCH, Kernel: artifact.KernelFile, MemoryMiB: 64, CPUs: 1,
 		Disks: []vmspec.Disk{{Role: vmspec.RoleRootfs, File: artifact.RootfsFile, ReadOnly: true}, {Role: vmspec.RoleConfig, ReadOnly: true}},
 		Network: vmspec.Network{TAP: "vm_" + name, Host: netip.MustParsePrefix("192.168.100.1/24"), Guest: netip.MustParsePrefix("192.168.100.2/24"),
@@ -333,22 +321,28 @@ func (p *Phone) InstallLight(name string, routing vmspec.Routing, s lightguest.S
 		Ready: vmspec.Ready{Port: vmspec.StatusPort, TimeoutSeconds: 30}}
 	text, err := spec.Encode()
 	if err != nil {
-		p.t.Fatal(err)
+		t.Fatal(err)
 	}
-	vm, err := phonepath.Default.VM(name)
+	kernel, err := json.Marshal(s)
 	if err != nil {
-		p.t.Fatal(err)
+		t.Fatal(err)
 	}
-	if err := os.MkdirAll(p.File(vm.Slot("a")), 0o755); err != nil {
-		p.t.Fatal(err)
+	m := &manifest.Manifest{Format: manifest.Format, Name: name, Version: "1", Arch: runtime.GOARCH}
+	for _, f := range []struct {
+		name    string
+		content []byte
+	}{{artifact.KernelFile, kernel}, {artifact.RootfsFile, make([]byte, 512)}, {artifact.SpecFile, text}} {
+		m.Files = append(m.Files, manifest.Describe(f.name, f.content))
+		if err := os.WriteFile(filepath.Join(dir, f.name), f.content, 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
-	p.put(vm.Slot("a")+"/vm.json", text)
-	p.put(vm.Slot("a")+"/rootfs.img", make([]byte, 512))
-	p.Script(vm, s)
-	if err := os.Symlink(phonepath.SlotLink("a"), p.File(vm.Current())); err != nil {
-		p.t.Fatal(err)
+	if text, err = m.Encode(); err == nil {
+		err = os.WriteFile(filepath.Join(dir, artifact.ManifestFile), text, 0o644)
 	}
-	return vm
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // Script gives a light machine's guest another life from its next start on.
@@ -369,20 +363,21 @@ func (p *Phone) put(path string, content []byte) {
 	}
 }
 
-// environment is that of a root shell on Android.
-var environment = []string{"PATH=/system/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/", "LANG=C"}
-
-// Command returns a command that runs as root in the phone.
+// Command returns a command that runs as root in the phone, as one of a root shell's that is in no service's control group.
 func (p *Phone) Command(ctx context.Context, argv ...string) *exec.Cmd {
-	command := enter(ctx, p.phone.Process.Pid, []string{"--mount", "--net", "--uts", "--pid", "--root", "--wd"}, argv)
-	command.Env = append(environment, "IPTABLES=/system/bin/iptables", "IP6TABLES=/system/bin/ip6tables")
+	command := enter(ctx, p.phone.Process.Pid, []string{"--mount", "--net", "--uts", "--pid", "--cgroup", "--root", "--wd"}, argv)
+	command.Env = append(slices.Clone(environment), "IPTABLES=/system/bin/iptables", "IP6TABLES=/system/bin/ip6tables")
+	command.SysProcAttr = p.cgroup.attributes()
 	return command
 }
 
-// Shell runs a script in the phone and returns what it prints; it fails the test when the script fails.
+// Shell runs a script with Debian's programs in the phone and returns what it prints; it fails the test when the script
+// fails. It is for what a test does to a phone; what a phone's shells do, Su and Ash tell.
 func (p *Phone) Shell(script string) string {
 	p.t.Helper()
-	return p.output(p.Command(p.t.Context(), "/bin/sh", "-euc", script), script)
+	command := p.Command(p.t.Context(), "/usr/bin/sh", "-euc", script)
+	command.Env = append(command.Env, "PATH=/usr/sbin:/usr/bin:/system/bin", "HOME=/", "LANG=C")
+	return p.output(command, script)
 }
 
 // InternetShell runs a script in the internet's network, with the computer's own files.

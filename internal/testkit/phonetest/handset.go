@@ -108,7 +108,7 @@ func (h *Handset) Logs() string {
 // Status is what sov-runner says of the machine sql.
 func (h *Handset) Status() *health.Machine {
 	h.T.Helper()
-	return Health(h.T, h.Do("status", "sql", "--json").Stdout)
+	return Health(h.T, h.Do("status", h.VM.Name, "--json").Stdout)
 }
 
 // Eventually waits until a condition holds.
@@ -212,6 +212,14 @@ func SameNetwork(t testing.TB, what, before, after string) {
 	t.Errorf("%s: the phone's network differs", what)
 	for _, line := range androidtest.Differences(before, after) {
 		t.Error(line)
+	}
+}
+
+// Left fails the test unless these are the files below /data/sovereign, and no crosvm runs.
+func Left(t testing.TB, h *Handset, when, want string) {
+	t.Helper()
+	if got := strings.Join(strings.Fields(h.Shell("cd /data/sovereign; find . ! -type d | sort; ps -eo args | grep -c [c]rosvm || true")), " "); got != want+" 0" {
+		t.Errorf("%s: left: %s", when, got)
 	}
 }
 

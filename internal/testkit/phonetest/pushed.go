@@ -42,6 +42,13 @@ func NewPushed(t testing.TB, server *androidtest.ADBServer) *Pushed {
 	return p
 }
 
+// Reboot restarts the phone, and connects to it.
+func (p *Pushed) Reboot() {
+	p.T.Helper()
+	p.Phone.Reboot(false)
+	p.Server.Connect(p.ADB)
+}
+
 // Sov runs the program for this phone.
 func (p *Pushed) Sov(args ...string) sovtest.Outcome {
 	p.T.Helper()

@@ -1,60 +1,232 @@
-// Command su stands in for the su of a rooted phone, set-user-ID root. The file /system/etc/su says whose it is: "debug" is
-// that of Android's own debuggable builds, "denied" a root manager that says no, and anything else KernelSU's or Magisk's.
+// Command su stands in for the su of a rooted phone, set-user-ID root. /system/etc/su says whose it is: "magisk", "kernelsu",
+// "apatch", "aosp" (that of Android's own userdebug builds), or "denied": Magisk's, whose user has said no. Options, the
+// joining of words, messages and exit statuses are those of the programs' sources; where these do not say, su refuses.
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 )
 
+const shell = "/system/bin/sh"
+
 func main() {
 	text, _ := os.ReadFile("/system/etc/su")
 	kind := strings.TrimSpace(string(text))
+	m, ok := managers[kind]
+	if kind == "aosp" {
+		fail(1, os.Stderr, aosp(os.Args[1:]))
+	}
+	if !ok {
+		fail(1, os.Stderr, fmt.Errorf("su: unknown kind %q", kind))
+	}
 	if kind == "denied" {
-		fmt.Fprintln(os.Stderr, "Permission denied")
-		os.Exit(1)
+		fail(int(syscall.EACCES), os.Stderr, errors.New("Permission denied")) //nolint:staticcheck // Magisk's words
 	}
-	argv, err := command(kind, os.Args[1:])
-	if err == nil {
-		err = run(argv)
+	r, err := m.parse(os.Args[1:])
+	if err != nil {
+		to := os.Stderr
+		if m.complainsOnStdout {
+			to = os.Stdout
+		}
+		fail(m.badOption, to, err)
 	}
-	fmt.Fprintln(os.Stderr, err)
-	os.Exit(1)
+	fail(1, os.Stderr, m.run(r))
 }
 
-// command returns what is to be run as root.
-func command(kind string, args []string) ([]string, error) {
-	switch {
-	case kind == "debug" && len(args) >= 2 && args[0] == "0":
-		return args[1:], nil
-	case kind == "debug" && len(args) >= 1:
-		return nil, fmt.Errorf("su: invalid uid/gid '%s'", args[0])
-	case len(args) == 2 && args[0] == "-c":
-		return []string{"/bin/sh", "-c", args[1]}, nil
-	}
-	return nil, fmt.Errorf("usage: su -c COMMAND")
+func fail(status int, to io.Writer, err error) {
+	fmt.Fprintln(to, err)
+	os.Exit(status)
 }
 
-func run(argv []string) error {
-	for _, become := range []func() error{
-		func() error { return syscall.Setgroups(nil) },
-		func() error { return syscall.Setgid(0) },
-		func() error { return syscall.Setuid(0) },
-	} {
-		if err := become(); err != nil {
-			return fmt.Errorf("su: become root: %w", err)
+// A manager is a root manager as far as its su goes.
+type manager struct {
+	flags             string // options without a value
+	values            string // options with one
+	long              map[string]byte
+	badOption         int
+	complainsOnStdout bool
+	path              string // added to the end of $PATH
+	env               string // "NAME=FILE" of the shell's start file, where FILE is there
+	programs          bool   // su UID PROGRAM ARGUMENTS runs the program
+	version           string
+	unclear           bool // what its sources say of words after a UID is not known
+}
+
+var long = map[string]byte{"command": 'c', "help": 'h', "login": 'l', "preserve-environment": 'p', "shell": 's', "mount-master": 'M',
+	"group": 'g', "supp-group": 'G', "context": 'Z', "version": 'v'}
+
+var managers = map[string]manager{
+	"magisk": {flags: "hilmpMvV", values: "cgGZts", long: long, badOption: 2, path: "/debug_ramdisk", version: "28.1:MAGISKSU"},
+	"denied": {},
+	"kernelsu": {flags: "hlpMWvV", values: "csgGZ", long: map[string]byte{"ksu-no-new-privs": 'W'}, badOption: 255, complainsOnStdout: true,
+		path: "/data/adb/ksu/bin", env: "ENV=/data/adb/ksu/.ksurc", programs: true, version: "3.1.0:KernelSU"},
+	"apatch": {flags: "hlpMPvV", values: "csgGZ", long: map[string]byte{"no-pty": 'P'}, badOption: 255, complainsOnStdout: true,
+		path: "/data/adb/ap/bin", env: "ENV=/data/adb/ap/.aprc", unclear: true, version: "11142:APatch"},
+}
+
+// A request is what is to run, and as whom.
+type request struct {
+	uid     int
+	command string   // for the shell; only where hasCommand
+	program []string // in place of a shell
+	shell   string
+	has     bool
+	version bool
+}
+
+// parse reads su's words: getopt's options, then a user, then words that depend on the manager. After -c all that is left
+// is one command, joined with spaces: what quotes kept together comes apart.
+func (m manager) parse(args []string) (request, error) {
+	r := request{shell: shell}
+	for len(args) > 0 {
+		word := args[0]
+		args = args[1:]
+		if word == "-" {
+			continue // a login shell
+		}
+		if !strings.HasPrefix(word, "-") {
+			uid, err := strconv.Atoi(word)
+			if err != nil {
+				return r, fmt.Errorf("su: unknown user %s", word)
+			}
+			r.uid = uid
+			switch {
+			case len(args) > 0 && strings.HasPrefix(args[0], "-"):
+			case m.unclear && len(args) > 0:
+				return r, fmt.Errorf("su: what this su makes of %q after a user is not known", args[0])
+			case m.programs:
+				r.program = args
+				return r, nil
+			default: // the rest is not looked at
+				return r, nil
+			}
+			continue
+		}
+		option, rest, inline := word[1], "", false
+		if name, isLong := strings.CutPrefix(word, "--"); isLong {
+			var known bool
+			name, rest, inline = strings.Cut(name, "=")
+			if option, known = m.long[name]; !known {
+				if option, known = long[name]; !known {
+					return r, fmt.Errorf("su: unrecognized option '%s'", word)
+				}
+			}
+		} else if len(word) > 2 {
+			if strings.IndexByte(m.flags, option) >= 0 { // -mm and the like
+				args = append([]string{"-" + word[2:]}, args...)
+			} else {
+				rest, inline = word[2:], true
+			}
+		}
+		switch {
+		case strings.IndexByte(m.flags, option) >= 0:
+			r.version = r.version || option == 'v' || option == 'V'
+			continue
+		case strings.IndexByte(m.values, option) < 0:
+			return r, fmt.Errorf("su: invalid option -- '%c'", option)
+		case inline:
+		case len(args) == 0:
+			return r, fmt.Errorf("su: option requires an argument -- '%c'", option)
+		default:
+			rest, args = args[0], args[1:]
+		}
+		switch option {
+		case 'c':
+			r.command, r.has = strings.Join(append([]string{rest}, args...), " "), true
+			return r, nil
+		case 's':
+			r.shell = rest
 		}
 	}
+	return r, nil
+}
+
+// run becomes root, or whoever is asked for, outside of the caller's cgroup, and runs the request.
+func (m manager) run(r request) error {
+	if r.version {
+		fmt.Println(m.version)
+		os.Exit(0)
+	}
+	os.Setenv("PATH", os.Getenv("PATH")+":"+m.path)
+	if name, file, ok := strings.Cut(m.env, "="); ok {
+		if _, err := os.Stat(file); err == nil {
+			os.Setenv(name, file)
+		}
+	}
+	argv := r.program
+	if len(argv) == 0 {
+		argv = []string{r.shell}
+		if r.has {
+			argv = append(argv, "-c", r.command)
+		}
+	}
+	if err := becomeRoot(); err != nil {
+		return err
+	}
+	// Magisk's daemon, whose child the shell is, lives at the root of the hierarchy; KernelSU's and APatch's su move there.
+	if err := os.WriteFile("/sys/fs/cgroup/cgroup.procs", []byte("0"), 0); err != nil {
+		return fmt.Errorf("su: %w", err)
+	}
+	if r.uid != 0 {
+		if err := errors.Join(syscall.Setgroups([]int{r.uid}), syscall.Setgid(r.uid), syscall.Setuid(r.uid)); err != nil {
+			return fmt.Errorf("su: become %d: %w", r.uid, err)
+		}
+	}
+	return execute(argv)
+}
+
+// aosp is Android's own su (system/extras/su/su.cpp): no options, a user, then a program. The program stays in its cgroup.
+func aosp(args []string) error {
+	if uid := os.Getuid(); uid != 0 && uid != 2000 {
+		return errors.New("su: not allowed")
+	}
+	uid, argv := 0, []string{shell}
+	if len(args) > 0 {
+		var err error
+		if uid, err = strconv.Atoi(args[0]); err != nil && args[0] != "root" {
+			return fmt.Errorf("su: invalid uid/gid '%s'", args[0])
+		}
+	}
+	if len(args) > 1 {
+		argv = args[1:]
+	}
+	if err := becomeRoot(); err != nil {
+		return err
+	}
+	if uid != 0 {
+		if err := errors.Join(syscall.Setgid(uid), syscall.Setuid(uid)); err != nil {
+			return fmt.Errorf("su: setuid: %w", err)
+		}
+	}
+	return execute(argv)
+}
+
+func becomeRoot() error {
+	if err := errors.Join(syscall.Setgroups(nil), syscall.Setgid(0), syscall.Setuid(0)); err != nil {
+		return fmt.Errorf("su: become root: %w", err)
+	}
+	return nil
+}
+
+// execute runs a program, which is looked for in $PATH.
+func execute(argv []string) error {
 	path := argv[0]
-	for _, dir := range strings.Split(os.Getenv("PATH"), ":") {
-		if strings.Contains(path, "/") {
-			break
-		}
-		if info, err := os.Stat(dir + "/" + argv[0]); err == nil && info.Mode().IsRegular() {
-			path = dir + "/" + argv[0]
+	if !strings.Contains(path, "/") {
+		dirs := strings.Split(os.Getenv("PATH"), ":")
+		i := slices.IndexFunc(dirs, func(dir string) bool {
+			info, err := os.Stat(dir + "/" + argv[0])
+			return err == nil && info.Mode().IsRegular()
+		})
+		if i >= 0 {
+			path = dirs[i] + "/" + argv[0]
 		}
 	}
-	return fmt.Errorf("su: %s: %w", path, syscall.Exec(path, argv, os.Environ()))
+	return fmt.Errorf("su: failed to exec %s: %w", argv[0], syscall.Exec(path, argv, os.Environ()))
 }

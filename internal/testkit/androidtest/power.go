@@ -1,0 +1,46 @@
+package androidtest
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// furnishPower makes the parts of /sys that tell of the battery and its temperatures, and the files that take wake locks
+// (Documentation/ABI/testing/sysfs-class-power, sysfs-power): 80 % and not plugged in.
+func (p *Phone) furnishPower() {
+	p.t.Helper()
+	const radio, wakelock = 1001, 3010 // android_filesystem_config.h, and rootdir/init.rc for the files' owners
+	for _, name := range []string{"wake_lock", "wake_unlock"} {
+		path := p.path("sys/power/" + name)
+		if err := unix.Mkfifo(path, 0o660); err != nil {
+			p.t.Fatal(err)
+		}
+		if err := errors.Join(os.Chown(path, radio, wakelock), os.Chmod(path, 0o660)); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+	for file, text := range map[string]string{"power_supply/battery/type": "Battery", "power_supply/usb/type": "USB", "power_supply/usb/online": "0",
+		"thermal/thermal_zone0/type": "battery", "thermal/thermal_zone0/temp": "31200"} {
+		if err := os.MkdirAll(filepath.Dir(p.path("sys/"+file)), 0o755); err != nil {
+			p.t.Fatal(err)
+		}
+		p.write("sys/"+file, text+"\n", 0o444)
+	}
+	p.SetBattery(80, "Discharging")
+}
+
+// SetBattery says how full the battery is, in percent, and its status: "Charging", "Discharging", "Not charging" or "Full".
+func (p *Phone) SetBattery(percent int, status string) {
+	p.t.Helper()
+	for file, text := range map[string]string{"capacity": strconv.Itoa(percent), "status": status} {
+		p.write("sys/power_supply/battery/"+file, text+"\n", 0o644)
+	}
+}
+
+// WakeLocks are the names of the wake locks that are held.
+func (p *Phone) WakeLocks() []string { return strings.Fields(strings.Join(p.Calls("wake_locks"), " ")) }
