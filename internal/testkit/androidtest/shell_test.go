@@ -3,6 +3,8 @@ package androidtest
 import (
 	"strings"
 	"testing"
+
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest/crosvmcli"
 )
 
 // What su makes of its words, and how it ends, by whose it is.
@@ -96,16 +98,16 @@ func TestShells(t *testing.T) {
 
 // The nodes by release, and who may open them.
 func TestNodes(t *testing.T) {
-	for release, want := range map[string]string{
-		"13": "600 1000 1000 kvm\n600 1000 1000 vhost-vsock\n660 1000 1016 tun\n",
-		"14": "666 0 0 kvm\n666 0 0 vhost-vsock\n660 1000 1016 tun\n",
-		"16": "666 0 0 kvm\n666 0 0 vhost-vsock\n660 1000 1016 tun\n",
+	for release, want := range map[crosvmcli.Release]string{
+		crosvmcli.Android13:     "600 1000 1000 kvm\n600 1000 1000 vhost-vsock\n660 1000 1016 tun\n",
+		crosvmcli.Android14:     "666 0 0 kvm\n666 0 0 vhost-vsock\n660 1000 1016 tun\n",
+		crosvmcli.Android15QPR2: "666 0 0 kvm\n666 0 0 vhost-vsock\n660 1000 1016 tun\n",
 	} {
-		p := New(t, Options{Android: release, InMemory: true})
+		p := New(t, Options{Build: DefaultBuild(release), InMemory: true})
 		if got, _, _ := p.Su("-c", "cd /dev; stat -c '%a %u %g %n' kvm vhost-vsock tun"); got != want {
 			t.Errorf("Android %s: %q, want %q", release, got, want)
 		}
-		if got, _, _ := p.Su("-c", "getprop ro.build.version.release; getprop | grep -c '^\\[ro.boot.hypervisor.version\\]: \\[kvm.arm-protected\\]$'"); got != release+"\n1\n" {
+		if got, _, _ := p.Su("-c", "getprop ro.build.version.release; getprop | grep -c '^\\[ro.boot.hypervisor.version\\]: \\[kvm.arm-protected\\]$'"); got != release.Version()+"\n1\n" {
 			t.Errorf("properties: %q", got)
 		}
 		if got := p.Shell("stat -c '%a %u %g' /sys/power/wake_lock"); got != "660 1001 3010\n" {
