@@ -183,7 +183,8 @@ func (m Machine) arguments() (args []string, files []*os.File) {
 		path := escape(disk.Path)
 		if disk.File != nil {
 			args = append(args, "-add-fd", fmt.Sprintf("fd=%d,set=%d", pass(disk.File), i))
-			path = fmt.Sprintf("/dev/fdset/%d", i)
+			// QEMU opens what is to be written read-only at first, if it may, for which it would need a second descriptor.
+			path = fmt.Sprintf("/dev/fdset/%d,auto-read-only=off", i)
 		}
 		drive := fmt.Sprintf("if=none,id=%s,format=raw,discard=unmap,file=%s", diskName(i), path)
 		if disk.ReadOnly {
