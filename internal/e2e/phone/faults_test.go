@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/contract/health"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"

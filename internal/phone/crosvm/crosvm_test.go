@@ -14,7 +14,7 @@ import (
 
 func machine() Machine {
 	return Machine{Name: "sql", Kernel: "/s/kernel", Params: []string{"root=/dev/vda", "ro"}, MemoryMiB: 1024, CPUs: 2,
-		Disks: []Disk{{"/s/rootfs.img", true}, {"/v/data.img", false}}, TAP: "vm_sql", MAC: MACFor("sql"), Socket: "/r/crosvm.sock", Console: "/r/console.log"}
+		Disks: []Disk{{"/s/rootfs.img", true}, {"/v/data.img", false}}, TAP: "vm_sql", MAC: MACFor("sql"), Socket: "/r/crosvm.sock", Console: "/r/console.log", Early: "/r/early.log"}
 }
 
 func TestArgs(t *testing.T) {
@@ -24,9 +24,11 @@ func TestArgs(t *testing.T) {
 	}{
 		"present": {Program{}, "run --disable-sandbox --mem 1024 --cpus 2 --socket /r/crosvm.sock --name sql --block path=/s/rootfs.img,ro --block path=/v/data.img " +
 			"--net tap-name=vm_sql,mac=" + MACFor("sql") + " --serial type=file,hardware=virtio-console,num=1,console=true,path=/r/console.log " +
+			"--serial type=file,hardware=serial,num=1,earlycon=true,path=/r/early.log " +
 			"--params root=/dev/vda --params ro /s/kernel"},
 		"old": {Program{Old: true}, "run --disable-sandbox --mem 1024 --cpus 2 --socket /r/crosvm.sock --disk /s/rootfs.img --rwdisk /v/data.img " +
 			"--tap-name vm_sql --serial type=file,hardware=virtio-console,num=1,console=true,path=/r/console.log " +
+			"--serial type=file,hardware=serial,num=1,earlycon=true,path=/r/early.log " +
 			"--params root=/dev/vda --params ro /s/kernel"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -21,6 +21,7 @@ type Machine struct {
 	MAC       string // the guest's hardware address; crosvm of before 2023 takes one of its own
 	Socket    string // path of the control socket, which crosvm makes
 	Console   string // path of a file to which crosvm appends what the guest writes to hvc0
+	Early     string // path of a file to which crosvm appends what the guest's kernel writes before hvc0 is there; empty: none
 }
 
 // A Disk is a raw image.
@@ -32,7 +33,7 @@ type Disk struct {
 // Args returns the program's arguments for m. Its root disk is not told to crosvm as such: the kernel's parameters name
 // it. Paths with commas cannot be told and are refused.
 func (p *Program) Args(m Machine) ([]string, error) {
-	for _, path := range append([]string{m.Console}, diskPaths(m.Disks)...) {
+	for _, path := range append([]string{m.Console, m.Early}, diskPaths(m.Disks)...) {
 		if strings.Contains(path, ",") {
 			return nil, fmt.Errorf("crosvm: the path %s has a comma, which ends a value in crosvm's arguments", path)
 		}
@@ -53,6 +54,10 @@ func (p *Program) Args(m Machine) ([]string, error) {
 	}
 	if m.Console != "" {
 		args = append(args, "--serial", "type=file,hardware=virtio-console,num=1,console=true,path="+m.Console)
+	}
+	if m.Early != "" {
+		// crosvm adds the kernel's parameter earlycon for it. The kernel leaves it once hvc0 is its console.
+		args = append(args, "--serial", "type=file,hardware=serial,num=1,earlycon=true,path="+m.Early)
 	}
 	for _, param := range m.Params {
 		args = append(args, "--params", param)

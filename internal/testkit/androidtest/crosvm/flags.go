@@ -21,6 +21,7 @@ type machine struct {
 	mac     string
 	socket  string
 	console string
+	early   string // file of the serial port that is the kernel's early console
 }
 
 type disk struct {
@@ -211,6 +212,9 @@ func serial(m *machine, value string) error {
 			return fmt.Errorf("file path is required")
 		}
 		m.console = k["path"]
+	}
+	if k["type"] == "file" && (k["hardware"] == "" || k["hardware"] == "serial") && has(k, "earlycon") {
+		m.early = k["path"]
 	}
 	return nil
 }

@@ -75,6 +75,14 @@ func runLight(m *machine, script *lightguest.Script, err error) (int, error) {
 	for _, d := range m.disks {
 		disks = append(disks, d.path)
 	}
+	if m.early != "" {
+		early, err := openConsole(m.early)
+		if err != nil {
+			return statusFailed, err
+		}
+		early.WriteString(script.Early)
+		early.Close()
+	}
 	guest, err := lightguest.Start(*script, m.tap, m.mac, disks)
 	if err != nil {
 		return statusFailed, err

@@ -24,6 +24,7 @@ type Script struct {
 	Ready   time.Duration     `json:"ready"`             // from the start until its service is ready; negative: never
 	Tailnet *guestapi.Tailnet `json:"tailnet,omitempty"` // what it tells of its tailnet
 	Deaf    []string          `json:"deaf,omitempty"`    // requests to end that it ignores: "guest", "powerbtn", "stop"; "endpoint": it never answers there
+	Early   string            `json:"early,omitempty"`   // what it writes to its early console
 	Panics  bool              `json:"panics,omitempty"`  // it ends at once with Status
 	Status  int               `json:"status,omitempty"`  // crosvm's, where it panics
 }
