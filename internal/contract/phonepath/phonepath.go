@@ -116,5 +116,8 @@ func (v VM) Token() string { return v.run("token") }
 // Console is the guest's console log; older parts of it carry .1, .2, ….
 func (v VM) Console() string { return v.run("console.log") }
 
+// Early is what the guest's kernel wrote at this start before hvc0 was there, see Console.
+func (v VM) Early() string { return v.run("early.log") }
+
 // Log is the runner's own log, rotated in the same way.
 func (v VM) Log() string { return v.run("runner.log") }

@@ -19,7 +19,7 @@ import (
 func descriptors() Machine {
 	return Machine{Name: "sql", Kernel: "/proc/self/fd/4", Params: []string{"root=/dev/vda", "ro"}, MemoryMiB: 1024, CPUs: 2,
 		Disks: []Disk{{"/proc/self/fd/5", true}, {"/proc/self/fd/6", false}}, TAP: "vm_sql", MAC: MACFor("sql"), Socket: "/dev/sov/0/crosvm.sock",
-		Console: "/proc/self/fd/7", Requests: "/proc/self/fd/8", Hypervisor: KVM, Balloon: true}
+		Console: "/proc/self/fd/7", Requests: "/proc/self/fd/8", Early: "/proc/self/fd/10", Hypervisor: KVM, Balloon: true}
 }
 
 // machine is one on files of a folder.

@@ -49,8 +49,14 @@ func (i *inheritance) open(m Machine, user *User) (Machine, error) {
 		}
 		inside.Disks = append(inside.Disks, Disk{Path: path, ReadOnly: d.ReadOnly})
 	}
-	if m.Console != "" {
-		if inside.Console, err = i.path(m.Console, os.O_WRONLY|os.O_APPEND|os.O_CREATE); err != nil {
+	for _, log := range []struct {
+		from string
+		to   *string
+	}{{m.Console, &inside.Console}, {m.Early, &inside.Early}} {
+		if log.from == "" {
+			continue
+		}
+		if *log.to, err = i.path(log.from, os.O_WRONLY|os.O_APPEND|os.O_CREATE); err != nil {
 			return m, fmt.Errorf("console: %w", err)
 		}
 	}

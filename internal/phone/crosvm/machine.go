@@ -20,6 +20,7 @@ type Machine struct {
 	MAC        string     // the guest's hardware address; on Android 13 crosvm takes one of its own
 	Socket     string     // path of the control socket, which crosvm makes in a folder of its own
 	Console    string     // path of a file to which crosvm appends what the guest writes to hvc0
+	Early      string     // path of a file to which crosvm appends what the kernel writes before hvc0 is there; empty: none
 	Requests   string     // path of a pipe whose lines the guest reads at hvc1, see Request
 	Hypervisor Hypervisor // that crosvm is to use
 	Protection Protection
@@ -82,6 +83,10 @@ func (p *Program) args(m Machine, tap int) ([]string, error) {
 	}
 	if m.Requests != "" {
 		args = append(args, "--serial", "type=sink,hardware=virtio-console,num=2,input="+m.Requests)
+	}
+	if m.Early != "" {
+		// crosvm adds the kernel's parameter earlycon for it. The kernel leaves it once hvc0 is its console.
+		args = append(args, "--serial", "type=file,hardware=serial,num=1,earlycon=true,path="+m.Early)
 	}
 	for _, param := range m.Params {
 		args = append(args, "--params", param)

@@ -33,6 +33,7 @@ type Daemon struct {
 	policy   policy
 	renewed  chan struct{} // the TAP interface was made anew under the machine that runs
 	starts   int           // of crosvm
+	console  int64         // size of the console's log when crosvm was started
 
 	confinement confinement
 	trial       *slots.Trial // of the version that is started; nil: it has been ready before
@@ -198,7 +199,7 @@ func (d *Daemon) loop(ctx context.Context) error {
 		case err != nil: // nothing ran, for what may pass, such as a full disk
 			exit, ready = crosvm.Exit{Kind: crosvm.Failed, Code: -1}, 0
 		}
-		reason := exit.String()
+		reason := exit.String() + d.earlyWords()
 		if err != nil {
 			reason = err.Error()
 		}
@@ -285,7 +286,7 @@ func (d *Daemon) live(ctx context.Context) (exit crosvm.Exit, ready time.Duratio
 	if machine.Hypervisor, err = crosvm.FindHypervisor(); err != nil {
 		d.log(err.Error()) // crosvm may know another one, and says else what it misses
 	}
-	if err := d.trial.Begin(); err != nil {
+	if err := errors.Join(d.trial.Begin(), d.openConsoles()); err != nil {
 		return exit, 0, errors.Join(err, removeRunFiles(d.vm))
 	}
 	began := d.mark()
@@ -337,7 +338,7 @@ func (d *Daemon) attend(ctx context.Context, r *run, a *artifact, network networ
 		func(ctx context.Context) { d.followNetwork(ctx, a, network) },
 		func(ctx context.Context) { serveTime(ctx, a.spec, d.log) },
 		d.watchSpace,
-		func(ctx context.Context) { rotateLogs(ctx, d.log, d.vm.Console(), d.vm.Log()) },
+		func(ctx context.Context) { rotateLogs(ctx, d.log, d.vm.Console(), d.vm.Early(), d.vm.Log()) },
 	} {
 		go func() { look(attending); done <- struct{}{} }()
 	}

@@ -172,6 +172,11 @@ func Logs(ctx context.Context, root phonepath.Root, name string, o LogOptions, w
 	if err != nil {
 		return fmt.Errorf("logs of %s: %w", name, err)
 	}
+	if lines == nil && !o.Follow && !o.Runner { // it ended before its console was there, or has not come that far
+		if lines, err = tail(vm.Early(), o.Lines); err != nil {
+			return fmt.Errorf("logs of %s: %w", name, err)
+		}
+	}
 	if lines == nil && !o.Follow {
 		return fmt.Errorf("logs of %s: there is nothing in %s", name, path)
 	}

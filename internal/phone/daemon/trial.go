@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
@@ -110,10 +111,34 @@ func (d *Daemon) fault(exit crosvm.Exit, err error) string {
 	if errors.Is(err, errTooLate) {
 		reason = err.Error()
 	}
+	if early := d.earlyWords(); early != "" {
+		return reason + early
+	}
 	if last := lastWords(d.vm.Console()); last != "" {
 		reason += " (the last on its console: " + last + ")"
 	}
 	return reason
+}
+
+// openConsoles notes where this start's console begins, and empties the early one, which holds one start.
+func (d *Daemon) openConsoles() error {
+	d.console = size(d.vm.Console())
+	f, err := os.OpenFile(d.vm.Early(), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("early console: %w", err)
+	}
+	return f.Close()
+}
+
+// earlyWords is what a guest that ended before it wrote to its console said last; "" for one that did write there.
+func (d *Daemon) earlyWords() string {
+	if size(d.vm.Console()) != d.console {
+		return ""
+	}
+	if last := lastWords(d.vm.Early()); last != "" {
+		return " before its console was there (the last on its early console: " + last + ")"
+	}
+	return ""
 }
 
 // maxWords bounds a line of the console that is kept as a reason, in bytes.

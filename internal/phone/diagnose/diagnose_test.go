@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -68,6 +69,14 @@ func TestRun(t *testing.T) {
 		"crash loop": {func(s *scene) {
 			s.status.CrosvmAlive, s.status.Phase, s.status.Reason = false, runnerapi.CrashLoop, "panics"
 		}, Process, "crash-loop: panics"},
+		"service fails": {func(s *scene) {
+			s.status.Phase, s.status.Reason, s.status.Guest.Ready = runnerapi.NotReady, "forge is backoff: exit status 1", false
+			s.status.Services = append(s.status.Services, guestapi.Service{Name: "forge", State: guestapi.StateBackoff})
+		}, Process, "not-ready: forge is backoff: exit status 1"},
+		"database fails first": {func(s *scene) {
+			s.status.Phase, s.status.Reason, s.status.Guest.Ready = runnerapi.NotReady, "postgres is backoff", false
+			s.status.Services[0].State = guestapi.StateBackoff
+		}, Postgres, "the service is backoff"},
 		"no TAP": {func(s *scene) {
 			s.findings = []finding.Finding{{Check: network.LayerTAP, Verdict: finding.Failed, Found: "gone", Fixable: true}}
 			s.deaf(syscall.EHOSTUNREACH)
@@ -117,6 +126,9 @@ func TestRun(t *testing.T) {
 			}
 			if !strings.Contains(text.String(), tt.says) {
 				t.Errorf("it does not say %q:\n%s", tt.says, text.String())
+			}
+			if p := report.Layers[0]; p.Fixable && (report.Cause == Process && slices.Contains([]string{"service fails", "crash loop", "not installed"}, name)) {
+				t.Errorf("it promises that --fix repairs %+v", p)
 			}
 			for _, l := range report.Layers {
 				if (l.Verdict == finding.Unknown || l.Verdict == finding.Failed) && l.Check != report.Cause && l.ConsequenceOf == "" {

@@ -47,9 +47,14 @@ func (r *running) runLight(s lightguest.Script, t terminals) (outcome, error) {
 		if x.Hardware == "virtio-console" && x.input != nil {
 			go listenTo(guest, x.input)
 		}
+		if x.Hardware == "serial" && x.output != nil {
+			io.WriteString(x.output, s.Early)
+		}
 	}
 	end := guest.Wait()
-	io.WriteString(t.console(), lightguest.LastWords(end))
+	if s.Early == "" { // else it ended before it had a console
+		io.WriteString(t.console(), lightguest.LastWords(end))
+	}
 	if text := says[end]; text != "" {
 		r.log.say("INFO", "crosvm::crosvm::sys::linux", text)
 	}

@@ -23,6 +23,7 @@ type Script struct {
 	Ready   time.Duration     `json:"ready"`             // from the start until its service is ready; negative: never
 	Tailnet *guestapi.Tailnet `json:"tailnet,omitempty"` // what it tells of its tailnet
 	Deaf    []string          `json:"deaf,omitempty"`    // requests to end that it ignores: "guest", "console", "stop"; "endpoint": it never answers there
+	Early   string            `json:"early,omitempty"`   // what it writes to its early console
 	End     End               `json:"end,omitempty"`     // it ends at once like this
 }
 
