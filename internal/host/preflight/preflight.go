@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/sovereign-sql/sov/internal/arch"
+	"github.com/sovereign-sql/sov/internal/finding"
 	"github.com/sovereign-sql/sov/internal/host/device"
 	"github.com/sovereign-sql/sov/pipeline/progress"
 )
@@ -16,14 +17,6 @@ type Need struct {
 	Space int64  // bytes that will be written at most, the data disk's growth left out; 0: nothing is sent
 }
 
-// A Finding is the result of one check.
-type Finding struct {
-	Check  string `json:"check"`
-	OK     bool   `json:"ok"`
-	Found  string `json:"found"`
-	Advice string `json:"advice,omitempty"` // what to do; only where OK is false
-}
-
 const (
 	minSDK = 33 // Android 13, the first whose phones may have com.android.virt
 	// reserve is what stays free beside what is written, in bytes: Android itself gets into trouble on a full disk, and the
@@ -32,40 +25,27 @@ const (
 )
 
 // Check looks at everything. The error is that of a phone that cannot be asked.
-func Check(ctx context.Context, p device.Phone, n Need) ([]Finding, error) {
+func Check(ctx context.Context, p device.Phone, n Need) ([]finding.Finding, error) {
 	f, err := ask(ctx, p)
 	if err != nil {
 		return nil, fmt.Errorf("look at the phone: %w", err)
 	}
-	findings := []Finding{f.checkRoot(), f.checkSystem(), f.checkArch(n.Arch), f.checkCrosvm(), f.checkHypervisor(), f.checkTUN()}
+	findings := []finding.Finding{f.checkRoot(), f.checkSystem(), f.checkArch(n.Arch), f.checkCrosvm(), f.checkHypervisor(), f.checkTUN()}
 	return append(findings, f.checkSpace(n.Space)), nil
 }
 
-// Failed returns those findings that are not OK.
-func Failed(findings []Finding) []Finding {
-	var failed []Finding
-	for _, f := range findings {
-		if !f.OK {
-			failed = append(failed, f)
-		}
-	}
-	return failed
-}
+func found(check, what string) finding.Finding { return finding.Pass(check, "%s", what) }
 
-func found(check, what string) Finding { return Finding{Check: check, OK: true, Found: what} }
+func missed(check, what, advice string) finding.Finding { return finding.Fail(check, what, advice) }
 
-func missed(check, what, advice string) Finding {
-	return Finding{Check: check, Found: what, Advice: advice}
-}
-
-func (f facts) checkRoot() Finding {
+func (f facts) checkRoot() finding.Finding {
 	if !f.root {
 		return missed("root", f.noRoot, `root the phone with KernelSU or Magisk, and in its app allow superuser rights to "Shell" (com.android.shell), or to the ssh server's app`)
 	}
 	return found("root", "commands run as root")
 }
 
-func (f facts) checkSystem() Finding {
+func (f facts) checkSystem() finding.Finding {
 	const check = "system"
 	switch {
 	case f.linux != "":
@@ -78,7 +58,7 @@ func (f facts) checkSystem() Finding {
 	return missed(check, "Android "+f.android, "update the phone: Android 13 is the first that can run virtual machines")
 }
 
-func (f facts) checkArch(want string) Finding {
+func (f facts) checkArch(want string) finding.Finding {
 	const check = "processor"
 	have := f.arch
 	if have == "" {
@@ -94,7 +74,7 @@ func (f facts) checkArch(want string) Finding {
 	return found(check, have)
 }
 
-func (f facts) checkCrosvm() Finding {
+func (f facts) checkCrosvm() finding.Finding {
 	const check = "crosvm"
 	switch {
 	case f.there:
@@ -111,7 +91,7 @@ func (f facts) checkCrosvm() Finding {
 // hypervisors by their devices: KVM (pKVM on phones), Qualcomm's Gunyah, MediaTek's GenieZone.
 var hypervisors = map[string]string{"kvm": "KVM", "gunyah": "Gunyah", "gzvm": "GenieZone"}
 
-func (f facts) checkHypervisor() Finding {
+func (f facts) checkHypervisor() finding.Finding {
 	const check = "hypervisor"
 	var names []string
 	for _, d := range f.devices {
@@ -129,7 +109,7 @@ func (f facts) checkHypervisor() Finding {
 		"the phone's kernel or boot loader offers no virtual machines: a custom kernel may lack it; on some phones `fastboot oem pkvm enable` switches it on")
 }
 
-func (f facts) checkTUN() Finding {
+func (f facts) checkTUN() finding.Finding {
 	const check = "TAP"
 	switch {
 	case f.tun:
@@ -140,7 +120,7 @@ func (f facts) checkTUN() Finding {
 	return missed(check, "there is neither /dev/tun nor /dev/net/tun", "the kernel lacks CONFIG_TUN, without which the machine has no network: use the phone's stock kernel")
 }
 
-func (f facts) checkSpace(space int64) Finding {
+func (f facts) checkSpace(space int64) finding.Finding {
 	const check = "space"
 	have := fmt.Sprintf("%s free in %s", progress.FormatSize(f.free), f.folder)
 	if space == 0 && f.free > 0 {

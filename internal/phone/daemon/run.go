@@ -18,6 +18,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/configdisk"
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 	"github.com/sovereign-sql/sov/internal/durable"
 	"github.com/sovereign-sql/sov/internal/phone/crosvm"
@@ -112,6 +113,15 @@ func writeConfigDisk(vm phonepath.VM, spec *vmspec.Spec, secrets map[string]stri
 // endpoint is where the guest answers.
 func endpoint(spec *vmspec.Spec) netip.AddrPort {
 	return netip.AddrPortFrom(spec.Network.Guest.Addr(), uint16(spec.Ready.Port))
+}
+
+// databaseOf is where PostgreSQL listens on the machine's network; not valid where the machine publishes none.
+func databaseOf(spec *vmspec.Spec) netip.AddrPort {
+	port, ok := spec.Port(guestspec.ServicePostgres)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(spec.Network.Guest.Addr(), uint16(port))
 }
 
 // start starts crosvm. What it says is kept in the log.
