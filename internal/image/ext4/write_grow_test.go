@@ -22,6 +22,7 @@ import (
 	diskfs "github.com/diskfs/go-diskfs/filesystem/ext4"
 	"golang.org/x/sys/unix"
 
+	"github.com/sovereign-sql/sov/internal/finding"
 	"github.com/sovereign-sql/sov/internal/image/tree"
 	"github.com/sovereign-sql/sov/internal/testkit/mounttest"
 )
@@ -455,5 +456,5 @@ func hasProblem(t *testing.T, image, what string) bool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return slices.ContainsFunc(problems, func(p Problem) bool { return strings.Contains(p.String(), what) })
+	return slices.ContainsFunc(problems, func(f finding.Finding) bool { return strings.Contains(f.String(), what) })
 }
