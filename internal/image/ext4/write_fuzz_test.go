@@ -59,6 +59,7 @@ func FuzzWriteReadsBack(f *testing.F) {
 		many = append(many, &tar.Header{Typeflag: tar.TypeReg, Name: "d/" + strings.Repeat(string(rune('a'+i)), 60)})
 	}
 	f.Add(memoryTar(f, many...), uint8(3))
+	f.Add(memoryTar(f, many...), uint8(8))
 	f.Fuzz(func(t *testing.T, archive []byte, flags uint8) {
 		want := tree.New()
 		if err := want.ApplyTar(bytes.NewReader(archive), int64(len(archive)), tree.TarOptions{}); err != nil {
@@ -67,6 +68,9 @@ func FuzzWriteReadsBack(f *testing.F) {
 		o := Options{BlockSize: 1024 << (flags & 3)}
 		if flags&4 != 0 {
 			o.Size = 4 << 20
+		}
+		if flags&8 != 0 {
+			o.Size, o.GrowTo, o.UUID = 16<<20, 1<<30, [16]byte{1, 2, 3, 4, 5, 6, 0x47, 8, 0x89}
 		}
 		target := &memory{}
 		stats, err := Write(context.Background(), &limited{target, 64 << 20}, want, o)

@@ -456,5 +456,5 @@ func hasProblem(t *testing.T, image, what string) bool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return slices.ContainsFunc(problems, func(p finding.Finding) bool { return strings.Contains(p.String(), what) })
+	return slices.ContainsFunc(problems, func(f finding.Finding) bool { return strings.Contains(f.String(), what) })
 }
