@@ -28,6 +28,7 @@ var requirements = []Requirement{
 	{"ARM_GIC_V3", "arm64", "The interrupt controller of crosvm and QEMU would have no driver, and the kernel would stop without a word."},
 	{"ARM_PSCI_FW", "arm64", "The guest could neither power off nor start its second processor."},
 	{"ARM_ARCH_TIMER", "arm64", "There would be no clock interrupt, and the kernel would hang while starting."},
+	{"DMA_RESTRICTED_POOL", "arm64", "A protected guest, which is all that Gunyah runs on most phones, would give its devices memory that the phone cannot see: no disk would be found."},
 	{"ACPI", "amd64", "The kernel would not find its devices, nor be able to power off."},
 	{"VIRTIO_PCI", "", "No virtio device on the PCI bus would be found: no disks, no network, no console."},
 	{"VIRTIO_BLK", "", "The root file system is a virtio disk; the kernel would stop with \"Unable to mount root fs\"."},

@@ -36,6 +36,7 @@ func spec(r *recipe.Recipe, arch string) (*vmspec.Spec, error) {
 		Parameters: append(append([]string{}, parameters...), r.Kernel.Parameters...),
 		MemoryMiB:  int(r.VM.Memory / recipe.MiB),
 		CPUs:       r.VM.CPUs,
+		Options:    r.VM.Options(),
 		Disks: []vmspec.Disk{
 			{Role: vmspec.RoleRootfs, File: artifact.RootfsFile, ReadOnly: true},
 			{Role: vmspec.RoleData, Size: int64(r.VM.Data)},

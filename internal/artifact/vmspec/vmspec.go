@@ -22,6 +22,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/arch"
 	"github.com/sovereign-sql/sov/internal/artifact"
+	"github.com/sovereign-sql/sov/internal/contract/avf"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
@@ -41,10 +42,11 @@ type Spec struct {
 	Parameters []string `json:"parameters"` // kernel command line, in order
 	MemoryMiB  int      `json:"memory_mib"`
 	CPUs       int      `json:"cpus"`
-	Disks      []Disk   `json:"disks"` // attached in order: vda, vdb, vdc
-	Network    Network  `json:"network"`
-	Ports      []Port   `json:"ports"` // what the guest offers
-	Ready      Ready    `json:"ready"`
+	avf.Options
+	Disks   []Disk  `json:"disks"` // attached in order: vda, vdb, vdc
+	Network Network `json:"network"`
+	Ports   []Port  `json:"ports"` // what the guest offers
+	Ready   Ready   `json:"ready"`
 }
 
 // A Disk is one virtio block device.
@@ -179,6 +181,9 @@ func (s *Spec) Validate() error {
 	}
 	require(s.MemoryMiB > 0, "memory_mib is %d", s.MemoryMiB)
 	require(s.CPUs > 0, "cpus is %d", s.CPUs)
+	if err := s.Options.Validate(); err != nil {
+		faults = append(faults, err)
+	}
 	require(len(s.Disks) > 0 && s.Disks[0].Role == RoleRootfs, "the first disk is not the rootfs, which the kernel mounts as /dev/vda")
 	for i, d := range s.Disks {
 		require(d.Role != RoleRootfs || isFileName(d.File), "disk %d: file %q is not the name of a file beside vm.json", i, d.File)

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sovereign-sql/sov/internal/contract/avf"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/strictyaml"
 )
@@ -198,6 +199,18 @@ type VM struct {
 	Memory Size `yaml:"memory"` // whole MiB
 	CPUs   int  `yaml:"cpus"`
 	Data   Size `yaml:"data"` // of the data disk, when it is first made
+	// What follows is for phones, and may be left to them.
+	Hypervisor string `yaml:"hypervisor"` // "kvm", "geniezone" or "gunyah"
+	Protection string `yaml:"protection"` // "none", "protected" or "protected-without-firmware"
+	Swiotlb    Size   `yaml:"swiotlb"`    // whole MiB, of memory through which a protected guest and its devices speak
+	Balloon    *bool  `yaml:"balloon"`    // the guest gives unused memory back; absent: where it is not protected
+	HugePages  bool   `yaml:"huge_pages"` // the guest's memory is backed by huge pages
+}
+
+// Options are what the recipe says of the phone's hypervisor.
+func (v VM) Options() avf.Options {
+	return avf.Options{Hypervisor: avf.Hypervisor(v.Hypervisor), Protection: avf.Protection(v.Protection), SwiotlbMiB: int(v.Swiotlb / MiB),
+		Balloon: v.Balloon, HugePages: v.HugePages}
 }
 
 // Ways in which a phone routes the guest's packets; docs/networking.md draws both.

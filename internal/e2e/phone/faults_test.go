@@ -98,6 +98,9 @@ func TestDiagnoseNamesTheLayer(t *testing.T) {
 			} else {
 				h.Do("restart", "sql")
 			}
+			if fault.name == "guest network down" && !strings.Contains(h.RunnerLog(), "the guest shut down when it was asked at its console") {
+				t.Error("a guest without a network was not asked at its console")
+			}
 			h.Eventually("whole again", func() bool { return h.Diagnose().Cause == "" })
 		})
 	}

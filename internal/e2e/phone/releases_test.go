@@ -136,3 +136,62 @@ func TestUnconfined(t *testing.T) {
 		})
 	}
 }
+
+// Machines on each hypervisor: what crosvm is told, with the machine's own choices and without.
+func TestHypervisors(t *testing.T) {
+	t.Parallel()
+	elite := crosvmcli.Build{Release: crosvmcli.Android15QPR1, WithoutFirmware: true}
+	protected := crosvmcli.Build{Release: crosvmcli.Android14QPR3, Protected: true}
+	for name, tt := range map[string]struct {
+		phone    androidtest.Options
+		settings string // of the machine
+		has      string
+		hasNot   string
+	}{
+		// The memory that Gunyah lends is locked, and a container may lock no more than 8 MiB.
+		"gunyah":       {androidtest.Options{Build: elite, Hypervisor: androidtest.Gunyah}, `"memory_mib": 4`, "--hypervisor gunyah --protected-vm-without-firmware --no-balloon", "--swiotlb"},
+		"gunyah, more": {androidtest.Options{Build: elite, Hypervisor: androidtest.Gunyah}, `"memory_mib": 4, "swiotlb_mib": 14, "huge_pages": true`, "--swiotlb 14 --no-balloon --hugepages", ""},
+		"geniezone":    {androidtest.Options{Hypervisor: androidtest.GenieZone}, `"memory_mib": 64`, "--hypervisor geniezone", "--protected-vm"},
+		"pKVM":         {androidtest.Options{Build: protected}, `"protection": "protected", "balloon": true`, "--protected-vm --", "--no-balloon"},
+		"KVM on 13":    {androidtest.Options{Build: androidtest.DefaultBuild(crosvmcli.Android13)}, `"hypervisor": "kvm", "balloon": false`, "--no-balloon", "--hypervisor"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := phonetest.NewLightOn(t, tt.phone, vmspec.Scoped, lightguest.Script{}, `{"vms": {"sql": {`+tt.settings+`}}}`)
+			h.Shell("ulimit -S -l 64; " + phonepath.Default.Runner() + " up sql") // as init leaves scripts
+			starts := h.CrosvmStarts()
+			words := strings.Join(starts[len(starts)-1].Args, " ")
+			if !strings.Contains(words, tt.has) || tt.hasNot != "" && strings.Contains(words, tt.hasNot) {
+				t.Errorf("crosvm is told %s; want %q, and not %q", words, tt.has, tt.hasNot)
+			}
+			if s := h.Status(); s.Unconfined != "" || s.CrosvmUser == 0 {
+				t.Errorf("%+v", s)
+			}
+			h.Do("down", "sql")
+		})
+	}
+}
+
+// A crosvm that cannot run the machine is named as that, and it is not tried again and again.
+func TestCrosvmLacks(t *testing.T) {
+	t.Parallel()
+	build := androidtest.DefaultBuild(crosvmcli.Android15)
+	build.Without = []string{"--net", "--tap-fd"}
+	for name, tt := range map[string]struct {
+		phone androidtest.Options
+		says  string
+	}{
+		"network":      {androidtest.Options{Build: build}, "built without a network card"},
+		"gunyah on 13": {androidtest.Options{Build: androidtest.DefaultBuild(crosvmcli.Android13), Hypervisor: androidtest.Gunyah}, "built without Gunyah (--hypervisor)"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := phonetest.NewLightOn(t, tt.phone, vmspec.Scoped, lightguest.Script{}, `{}`)
+			o := h.Runner("up", "sql")
+			if s := h.Status(); o.Status != 1 || s.Phase != runnerapi.Failed || !strings.Contains(s.Reason, tt.says) {
+				t.Errorf("%v, %+v", o, s)
+			}
+			h.Do("down", "sql")
+		})
+	}
+}

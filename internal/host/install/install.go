@@ -69,7 +69,7 @@ func (m *Machine) install(ctx context.Context, s *fleet.Site, progress *Progress
 
 // check looks at the phone and complains of everything that is missing at once.
 func (m *Machine) check(ctx context.Context, s *fleet.Site) error {
-	need := preflight.Need{Arch: m.Artifact.Manifest.Arch}
+	need := preflight.Need{Arch: m.Artifact.Manifest.Arch, Name: m.Artifact.Manifest.Name, AVF: m.Artifact.Spec.Options}
 	places, err := s.Root().VM(m.Artifact.Manifest.Name)
 	if err != nil {
 		return err

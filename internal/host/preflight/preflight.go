@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/sovereign-sql/sov/internal/arch"
+	"github.com/sovereign-sql/sov/internal/contract/avf"
 	"github.com/sovereign-sql/sov/internal/finding"
 	"github.com/sovereign-sql/sov/internal/host/device"
 	"github.com/sovereign-sql/sov/pipeline/progress"
@@ -13,8 +14,10 @@ import (
 
 // A Need is what somebody wants of a phone.
 type Need struct {
-	Arch  string // of the machine that is to run, as Go names it; empty: any
-	Space int64  // bytes that will be written at most, the data disk's growth left out; 0: nothing is sent
+	Arch  string      // of the machine that is to run, as Go names it; empty: any
+	Name  string      // of that machine; empty: none in particular
+	AVF   avf.Options // that it was built with; the phone's settings.json overrides them
+	Space int64       // bytes that will be written at most, the data disk's growth left out; 0: nothing is sent
 }
 
 const (
@@ -30,7 +33,8 @@ func Check(ctx context.Context, p device.Phone, n Need) ([]finding.Finding, erro
 	if err != nil {
 		return nil, fmt.Errorf("look at the phone: %w", err)
 	}
-	findings := []finding.Finding{f.checkRoot(), f.checkSystem(), f.checkArch(n.Arch), f.checkCrosvm(), f.checkHypervisor(), f.checkTUN()}
+	options := f.vms[n.Name].Over(n.AVF)
+	findings := []finding.Finding{f.checkRoot(), f.checkSystem(), f.checkArch(n.Arch), f.checkCrosvm(options), f.checkHypervisor(options), f.checkTUN()}
 	return append(findings, f.checkSpace(n.Space)), nil
 }
 
@@ -74,39 +78,45 @@ func (f facts) checkArch(want string) finding.Finding {
 	return found(check, have)
 }
 
-func (f facts) checkCrosvm() finding.Finding {
+func (f facts) checkCrosvm(o avf.Options) finding.Finding {
 	const check = "crosvm"
 	switch {
-	case f.there:
-		return found(check, f.crosvm)
-	case !f.root:
+	case !f.there && !f.root:
 		return missed(check, f.crosvm+" is not to be seen without root", "get root first, then look again")
-	case f.linux != "":
+	case !f.there && f.linux != "":
 		return missed(check, f.crosvm+" is not there", `install crosvm and name it in the runner's settings.json: {"crosvm": "/usr/bin/crosvm"}`)
+	case !f.there:
+		return missed(check, f.crosvm+" is not there",
+			"this Android has no virtualization module: it takes a phone that came with Android 13 or later and has AVF (Pixel 6 and later, many others), or a crosvm named in settings.json")
+	case !f.root:
+		return found(check, f.crosvm)
 	}
-	return missed(check, f.crosvm+" is not there",
-		"this Android has no virtualization module: it takes a phone that came with Android 13 or later and has AVF (Pixel 6 and later, many others), or a crosvm named in settings.json")
+	const other = "name another crosvm in the runner's settings.json"
+	flags := avf.ParseHelp(f.help)
+	if len(flags) == 0 {
+		return missed(check, fmt.Sprintf("%s does not run: %s", f.crosvm, f.said), other)
+	}
+	if h := f.avf.Hypervisor(); h != "" {
+		o = o.On(h)
+	}
+	if lacks := avf.Lacks(flags, o); lacks != "" {
+		return missed(check, fmt.Sprintf("%s was built without %s", f.crosvm, lacks), other)
+	}
+	return found(check, f.crosvm)
 }
 
-// hypervisors by their devices: KVM (pKVM on phones), Qualcomm's Gunyah, MediaTek's GenieZone.
-var hypervisors = map[string]string{"kvm": "KVM", "gunyah": "Gunyah", "gzvm": "GenieZone"}
-
-func (f facts) checkHypervisor() finding.Finding {
+// checkHypervisor says what is known of a machine with these options on this phone.
+func (f facts) checkHypervisor(o avf.Options) finding.Finding {
 	const check = "hypervisor"
-	var names []string
-	for _, d := range f.devices {
-		if name := hypervisors[d]; name != "" {
-			names = append(names, name+" (/dev/"+d+")")
-		}
-	}
-	switch {
-	case len(names) > 0:
-		return found(check, strings.Join(names, ", "))
-	case !f.root:
+	if len(f.avf.Devices) == 0 && !f.root {
 		return missed(check, "none is to be seen without root", "get root first, then look again")
 	}
-	return missed(check, "there is neither /dev/kvm nor /dev/gunyah nor /dev/gzvm",
-		"the phone's kernel or boot loader offers no virtual machines: a custom kernel may lack it; on some phones `fastboot oem pkvm enable` switches it on")
+	v := f.avf.Judge(o)
+	text := fmt.Sprintf("%s: %s", v.Class, v.Reason)
+	if v.OK() {
+		return found(check, text)
+	}
+	return missed(check, text, v.Advice)
 }
 
 func (f facts) checkTUN() finding.Finding {

@@ -5,9 +5,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sovereign-sql/sov/internal/contract/avf"
 	"github.com/sovereign-sql/sov/internal/finding"
 	"github.com/sovereign-sql/sov/internal/host/device"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest/crosvmcli"
 )
 
 func TestMain(m *testing.M) {
@@ -25,9 +27,31 @@ func TestCheck(t *testing.T) {
 		need    Need
 		prepare func(*androidtest.Phone)
 		want    map[string]string // of checks that fail: words of what was found and of the advice
+		says    map[string]string // of others: words of what was found
 	}{
 		{name: "sound", need: Need{Arch: "amd64", Space: 1 << 20}},
-		{name: "gunyah", phone: androidtest.Options{Hypervisor: androidtest.Gunyah}},
+		{name: "gunyah", phone: androidtest.Options{Hypervisor: androidtest.Gunyah}, says: map[string]string{"hypervisor": "untested: Gunyah"}},
+		{name: "8 Elite", phone: androidtest.Options{Hypervisor: androidtest.Gunyah}, prepare: func(p *androidtest.Phone) { p.SetProp("ro.soc.model", "SM8750") },
+			says: map[string]string{"hypervisor": "runs: Gunyah"}},
+		{name: "8 Gen 3", phone: androidtest.Options{Hypervisor: androidtest.Gunyah}, prepare: func(p *androidtest.Phone) { p.SetProp("ro.soc.model", "SM8650") },
+			want: map[string]string{"hypervisor": "unsupported: Gunyah"}},
+		{name: "unprotected on gunyah", phone: androidtest.Options{Hypervisor: androidtest.Gunyah}, need: Need{Name: "sql", AVF: avf.Options{Protection: avf.Unprotected}},
+			want: map[string]string{"hypervisor": "protected only: Gunyah"}},
+		{name: "settings override the artifact", phone: androidtest.Options{Hypervisor: androidtest.Gunyah}, need: Need{Name: "sql", AVF: avf.Options{Protection: avf.Unprotected}},
+			prepare: func(p *androidtest.Phone) {
+				p.Shell(`echo '{"vms": {"sql": {"memory_mib": 512, "protection": "protected-without-firmware"}}}' >/data/sovereign/settings.json`)
+			}},
+		{name: "gunyah on 13", phone: androidtest.Options{Hypervisor: androidtest.Gunyah, Build: androidtest.DefaultBuild(crosvmcli.Android13)},
+			want: map[string]string{"crosvm": "built without Gunyah (--hypervisor)"}},
+		{name: "geniezone", phone: androidtest.Options{Hypervisor: androidtest.GenieZone}, says: map[string]string{"hypervisor": "untested: GenieZone"}},
+		{name: "protected only", phone: androidtest.Options{Build: crosvmcli.Build{Release: crosvmcli.Android15, WithoutFirmware: true}},
+			want: map[string]string{"hypervisor": "protected only: KVM"}},
+		{name: "13", phone: androidtest.Options{Build: androidtest.DefaultBuild(crosvmcli.Android13)}, says: map[string]string{"hypervisor": "runs: KVM"}},
+		{name: "no network in crosvm", phone: androidtest.Options{Build: crosvmcli.Build{Release: crosvmcli.Android15, Unprotected: true, Without: []string{"--net", "--tap-fd", "--tap-name"}}},
+			want: map[string]string{"crosvm": "built without a network card (--net, --tap-fd)"}},
+		{name: "crosvm does not link", want: map[string]string{"crosvm": "does not run: CANNOT LINK EXECUTABLE"}, prepare: func(p *androidtest.Phone) {
+			p.Shell(`printf '#!/bin/sh\necho "CANNOT LINK EXECUTABLE \"crosvm\": library \"libx.so\" not found" >&2; exit 1\n' >/apex/com.android.virt/bin/crosvm`)
+		}},
 		{name: "old and bare", phone: androidtest.Options{Hypervisor: androidtest.NoHypervisor}, need: Need{Arch: "riscv64", Space: 1 << 60},
 			prepare: func(p *androidtest.Phone) {
 				p.SetProp("ro.build.version.sdk", "30")
@@ -45,6 +69,7 @@ func TestCheck(t *testing.T) {
 			want: map[string]string{"crosvm": "/nowhere/crosvm"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			p := androidtest.New(t, c.phone)
 			a := p.ServeADB(c.adb)
 			s.Connect(a)
@@ -63,6 +88,9 @@ func TestCheck(t *testing.T) {
 			}
 			for _, f := range findings {
 				words, fails := c.want[f.Check]
+				if !strings.Contains(f.Found, c.says[f.Check]) {
+					t.Errorf("%+v, want %q", f, c.says[f.Check])
+				}
 				if fails != (f.Verdict == finding.Failed) || fails && !strings.Contains(f.Found+" "+f.Advice, words) || fails != (f.Advice != "") {
 					t.Errorf("%+v, want failed: %t, with %q", f, fails, words)
 				}
@@ -84,7 +112,7 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		facts.root = true
-		for _, found := range []finding.Finding{facts.checkSystem(), facts.checkArch("arm64"), facts.checkCrosvm(), facts.checkHypervisor(), facts.checkTUN(), facts.checkSpace(1)} {
+		for _, found := range []finding.Finding{facts.checkSystem(), facts.checkArch("arm64"), facts.checkCrosvm(avf.Options{}), facts.checkHypervisor(avf.Options{}), facts.checkTUN(), facts.checkSpace(1)} {
 			if strings.ContainsAny(found.Found+found.Advice, "\n\x00\x1b") || facts.free < 0 {
 				t.Errorf("%q: %+v", text, found)
 			}

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/sovereign-sql/sov/internal/contract/avf"
 	"github.com/sovereign-sql/sov/internal/host/device"
 )
 
@@ -21,13 +22,22 @@ if command -v getprop >/dev/null 2>&1; then
 	say android "$(getprop ro.build.version.release)"
 	say sdk "$(getprop ro.build.version.sdk)"
 	say model "$(getprop ro.product.model)"
+	say hypervisor_version "$(getprop ro.boot.hypervisor.version)"
+	say hypervisor_vm "$(getprop ro.boot.hypervisor.vm.supported)"
+	say hypervisor_protected "$(getprop ro.boot.hypervisor.protected_vm.supported)"
+	say soc "$(getprop ro.soc.model)"
 else
 	say linux "$(uname -r)"
 fi
 c=$2
 [ -n "$c" ] || c=/apex/com.android.virt/bin/crosvm
 say crosvm "$c"
-if [ -f "$c" ] && [ -x "$c" ]; then say crosvm_there 1; fi
+if [ -f "$c" ] && [ -x "$c" ]; then
+	say crosvm_there 1
+	help=$("$c" run --help 2>&1) || help=$(LD_LIBRARY_PATH=/apex/com.android.virt/lib64:/system/lib64 "$c" run --help 2>&1)
+	printf '%s\n' "$help" | grep -E '^ {1,8}(-., )?--' | cut -c 1-60 | while IFS= read -r line; do say flag "$line"; done
+	say crosvm_said "$(printf '%s\n' "$help" | grep -v '^ *$' | tail -n 1)"
+fi
 for d in kvm gunyah gzvm; do if [ -c /dev/$d ]; then say hypervisor $d; fi; done
 if [ -c /dev/net/tun ] || [ -c /dev/tun ]; then say tun 1; fi
 f=$1
@@ -46,11 +56,14 @@ type facts struct {
 	model   string
 	crosvm  string // path
 	there   bool   // crosvm is
-	devices []string
+	help    string // lines of its help that name a flag
+	said    string // the last line of that, or of why it did not run
+	avf     avf.Phone
 	tun     bool
-	folder  string // that exists, of those on the way to everything
-	free    int64  // bytes there
-	arch    string // of what crosvm runs, where the runner's settings say so
+	folder  string                 // that exists, of those on the way to everything
+	free    int64                  // bytes there
+	vms     map[string]avf.Options // what the runner's settings say of machines
+	arch    string                 // of what crosvm runs, where the runner's settings say so
 }
 
 const (
@@ -92,10 +105,22 @@ func (f *facts) set(name, value string) {
 		f.crosvm = value
 	case "crosvm_there":
 		f.there = value == "1"
+	case "flag":
+		f.help += value + "\n"
+	case "crosvm_said":
+		f.said = value
 	case "hypervisor":
-		if len(f.devices) < 3 {
-			f.devices = append(f.devices, value)
+		if len(f.avf.Devices) < 3 {
+			f.avf.Devices = append(f.avf.Devices, value)
 		}
+	case "hypervisor_version":
+		f.avf.Version = value
+	case "hypervisor_vm":
+		f.avf.VM = value
+	case "hypervisor_protected":
+		f.avf.Protected = value
+	case "soc":
+		f.avf.SoC = value
 	case "tun":
 		f.tun = value == "1"
 	case "folder":
@@ -135,7 +160,7 @@ func ask(ctx context.Context, p device.Phone) (facts, error) {
 	if err != nil {
 		return facts{}, fmt.Errorf("%s: %w", p.Name(), err)
 	}
-	f.root, f.arch = root == nil, settings.Arch
+	f.root, f.arch, f.vms = root == nil, settings.Arch, settings.VMs
 	if root != nil {
 		f.noRoot = root.Said
 	}
@@ -144,8 +169,9 @@ func ask(ctx context.Context, p device.Phone) (facts, error) {
 
 // settings are those of the runner's that decide what is needed of the phone.
 type settings struct {
-	Crosvm string `json:"crosvm"`
-	Arch   string `json:"arch"`
+	Crosvm string                 `json:"crosvm"`
+	Arch   string                 `json:"arch"`
+	VMs    map[string]avf.Options `json:"vms"`
 }
 
 // askSettings reads the runner's settings. Where they cannot be read, the runner itself will say why.

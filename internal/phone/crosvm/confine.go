@@ -14,6 +14,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sovereign-sql/sov/internal/contract/avf"
 )
 
 // A User is whom crosvm runs as instead of root: without capabilities, without a way to get any, and with a /dev that holds
@@ -60,10 +62,10 @@ const confineMark = "confine: "
 // launch returns the command that becomes crosvm, and the file in which the launcher says why it could not.
 func (p *Program) launch(m Machine, user *User, args []string, files *inheritance) (*exec.Cmd, *os.File, error) {
 	// Gunyah lends the guest its memory, which counts as locked; init leaves scripts 64 KiB (rootdir/init.rc).
-	l := launch{LockMemory: m.Hypervisor == Gunyah, TAP: files.tap, Requests: files.requests, Last: firstInherited + len(files.files) - 1}
+	l := launch{LockMemory: m.Options.Hypervisor == avf.Gunyah, TAP: files.tap, Requests: files.requests, Last: firstInherited + len(files.files) - 1}
 	if user != nil {
 		folder := filepath.Dir(m.Socket)
-		l.User, l.Node, l.Folder, l.Inside = user.ID, m.Hypervisor.Node(), folder, filepath.Dir(Inside(m.Socket))
+		l.User, l.Node, l.Folder, l.Inside = user.ID, node(m.Options.Hypervisor), folder, filepath.Dir(Inside(m.Socket))
 		if err := os.Chown(folder, user.ID, user.ID); err != nil {
 			return nil, nil, fmt.Errorf("%w: %w", ErrConfine, err)
 		}

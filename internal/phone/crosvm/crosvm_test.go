@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/sovereign-sql/sov/internal/contract/avf"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/crosvmcli"
 )
 
@@ -19,7 +20,7 @@ import (
 func descriptors() Machine {
 	return Machine{Name: "sql", Kernel: "/proc/self/fd/4", Params: []string{"root=/dev/vda", "ro"}, MemoryMiB: 1024, CPUs: 2,
 		Disks: []Disk{{"/proc/self/fd/5", true}, {"/proc/self/fd/6", false}}, TAP: "vm_sql", MAC: MACFor("sql"), Socket: "/dev/sov/0/crosvm.sock",
-		Console: "/proc/self/fd/7", Requests: "/proc/self/fd/8", Early: "/proc/self/fd/10", Hypervisor: KVM, Balloon: true}
+		Console: "/proc/self/fd/7", Requests: "/proc/self/fd/8", Early: "/proc/self/fd/10", Options: avf.Options{}.On(avf.KVM)}
 }
 
 // machine is one on files of a folder.
@@ -34,20 +35,18 @@ func machine(t *testing.T) Machine {
 }
 
 // kinds are the machines whose arguments are in testdata/args, by the second part of a file's name.
-var kinds = map[string]func(*Machine){
-	"kvm":           func(*Machine) {},
-	"kvm-protected": func(m *Machine) { m.Protection, m.Balloon = Protected, false },
-	"gunyah": func(m *Machine) {
-		m.Hypervisor, m.Protection, m.SwiotlbMiB, m.Balloon = Gunyah, WithoutFirmware, 64, false
-	},
-	"geniezone": func(m *Machine) { m.Hypervisor, m.HugePages = GenieZone, true },
+var kinds = map[string]avf.Options{
+	"kvm":           avf.Options{}.On(avf.KVM),
+	"kvm-protected": avf.Options{Protection: avf.Protected}.On(avf.KVM),
+	"gunyah":        avf.Options{SwiotlbMiB: 64}.On(avf.Gunyah),
+	"geniezone":     avf.Options{HugePages: true}.On(avf.GenieZone),
 }
 
 var update = flag.Bool("update", false, "rewrite the files in testdata")
 
 // of returns the crosvm of a release.
 func of(r crosvmcli.Release) *Program {
-	return &Program{Path: AndroidPath, Flags: ParseHelp(crosvmcli.Facts().Help(r, "run"))}
+	return &Program{Path: AndroidPath, Flags: avf.ParseHelp(crosvmcli.Facts().Help(r, "run"))}
 }
 
 // The arguments for each release of Android and each hypervisor: that release takes them, and an older one does not where they
@@ -56,12 +55,12 @@ func TestArgs(t *testing.T) {
 	table := crosvmcli.Facts()
 	nothing := func(path string) bool { return strings.HasPrefix(path, "/proc/") }
 	for _, r := range crosvmcli.Releases {
-		for kind, change := range kinds {
+		for kind, options := range kinds {
 			t.Run(string(r)+"-"+kind, func(t *testing.T) {
 				m := descriptors()
-				change(&m)
+				m.Options = options
 				args, err := of(r).args(m, 9)
-				if r == crosvmcli.Android13 && m.Hypervisor != KVM {
+				if r == crosvmcli.Android13 && options.Hypervisor != avf.KVM {
 					if !errors.Is(err, ErrLacks) {
 						t.Errorf("Android 13 knows KVM alone: %v", err)
 					}
@@ -101,8 +100,8 @@ func TestArgsRefuse(t *testing.T) {
 	for want, change := range map[string]func(*Machine){
 		"kernel":         func(m *Machine) { m.Kernel = "" },
 		"control socket": func(m *Machine) { m.Socket = "" },
-		"--protected-vm": func(m *Machine) { m.Protection = Protected },
-		"--swiotlb":      func(m *Machine) { m.SwiotlbMiB = 64 },
+		"--protected-vm": func(m *Machine) { m.Options.Protection = avf.Protected },
+		"--swiotlb":      func(m *Machine) { m.Options.SwiotlbMiB = 64 },
 	} {
 		m := descriptors()
 		change(&m)
@@ -181,7 +180,7 @@ func TestExit(t *testing.T) {
 		"exit 1":     {Kind: Failed, Code: 1},
 		"kill -9 $$": {Kind: Killed, Code: -1, Signal: syscall.SIGKILL},
 	} {
-		p := &Program{Path: program(t, script)}
+		p := &Program{Path: program(t, script), Flags: of(crosvmcli.Android15).Flags}
 		process, err := p.Start(machine(t), nil, os.Stderr)
 		if err != nil {
 			t.Fatal(err)

@@ -6,27 +6,25 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+
+	"github.com/sovereign-sql/sov/internal/contract/avf"
 )
 
 // A Machine is what to run.
 type Machine struct {
-	Name       string
-	Kernel     string   // path of an arm64 Image or an x86-64 bzImage
-	Params     []string // of the kernel's command line
-	MemoryMiB  int
-	CPUs       int
-	Disks      []Disk     // vda, vdb, … in this order
-	TAP        string     // name of an interface that exists; empty: no network
-	MAC        string     // the guest's hardware address; on Android 13 crosvm takes one of its own
-	Socket     string     // path of the control socket, which crosvm makes in a folder of its own
-	Console    string     // path of a file to which crosvm appends what the guest writes to hvc0
-	Early      string     // path of a file to which crosvm appends what the kernel writes before hvc0 is there; empty: none
-	Requests   string     // path of a pipe whose lines the guest reads at hvc1, see Request
-	Hypervisor Hypervisor // that crosvm is to use
-	Protection Protection
-	SwiotlbMiB int  // memory through which a protected guest and its devices speak; 0: as crosvm has it
-	Balloon    bool // the guest gives memory back that it does not use
-	HugePages  bool // the guest's memory is backed by huge pages where the kernel has them
+	Name      string
+	Kernel    string   // path of an arm64 Image or an x86-64 bzImage
+	Params    []string // of the kernel's command line
+	MemoryMiB int
+	CPUs      int
+	Disks     []Disk      // vda, vdb, … in this order
+	TAP       string      // name of an interface that exists; empty: no network
+	MAC       string      // the guest's hardware address; on Android 13 crosvm takes one of its own
+	Socket    string      // path of the control socket, which crosvm makes in a folder of its own
+	Console   string      // path of a file to which crosvm appends what the guest writes to hvc0
+	Early     string      // path of a file to which crosvm appends what the kernel writes before hvc0 is there; empty: none
+	Requests  string      // path of a pipe whose lines the guest reads at hvc1, see Request
+	Options   avf.Options // with nothing left open, see avf.Options.On; no hypervisor: the phone shows none
 }
 
 // A Disk is a raw image.
@@ -34,19 +32,6 @@ type Disk struct {
 	Path     string
 	ReadOnly bool
 }
-
-// A Protection is what keeps the phone's own system out of a guest's memory.
-type Protection string
-
-// Protections. Which of them a phone can do is the hypervisor's business.
-const (
-	Unprotected     Protection = "none"
-	Protected       Protection = "protected"                  // behind the phone's own firmware for protected machines (pvmfw)
-	WithoutFirmware Protection = "protected-without-firmware" // the kernel is started as it is
-)
-
-// protectionFlags are crosvm's.
-var protectionFlags = map[Protection]string{Protected: "--protected-vm", WithoutFirmware: "--protected-vm-without-firmware"}
 
 // args returns the program's words for m, whose paths are as crosvm is to open them, with its TAP interface at a descriptor.
 // A machine that this program cannot run is an error that wraps ErrLacks.
@@ -67,11 +52,10 @@ func (p *Program) args(m Machine, tap int) ([]string, error) {
 	if p.Flags["--no-usb"] {
 		args = append(args, "--no-usb")
 	}
-	hypervisor, err := p.hypervisor(m)
-	if err != nil {
+	if err := p.Lacks(m.Options); err != nil {
 		return nil, err
 	}
-	args = append(args, hypervisor...)
+	args = append(args, p.virtualization(m.Options)...)
 	for _, d := range m.Disks {
 		args = append(args, p.disk(d)...)
 	}
@@ -94,37 +78,25 @@ func (p *Program) args(m Machine, tap int) ([]string, error) {
 	return append(args, m.Kernel), nil
 }
 
-// hypervisor returns the words about the hypervisor, protection and memory.
-func (p *Program) hypervisor(m Machine) ([]string, error) {
+// virtualization returns the words about the hypervisor, protection and memory.
+func (p *Program) virtualization(o avf.Options) []string {
 	var args []string
-	lacks := func(flag string) error {
-		return fmt.Errorf("crosvm: %s: %w %s", p.Path, ErrLacks, flag)
+	if o.Hypervisor != "" && p.Flags["--hypervisor"] {
+		args = append(args, "--hypervisor", string(o.Hypervisor))
 	}
-	switch {
-	case p.Flags["--hypervisor"] && m.Hypervisor != "":
-		args = append(args, "--hypervisor", string(m.Hypervisor))
-	case m.Hypervisor != "" && m.Hypervisor != KVM: // what does not know the flag, knows KVM alone
-		return nil, lacks("--hypervisor")
-	}
-	if flag := protectionFlags[m.Protection]; flag != "" {
-		if !p.Flags[flag] {
-			return nil, lacks(flag)
-		}
+	if flag := avf.ProtectionFlag(o.Protection); flag != "" {
 		args = append(args, flag)
 	}
-	if m.SwiotlbMiB > 0 {
-		if !p.Flags["--swiotlb"] {
-			return nil, lacks("--swiotlb")
-		}
-		args = append(args, "--swiotlb", strconv.Itoa(m.SwiotlbMiB))
+	if o.SwiotlbMiB > 0 {
+		args = append(args, "--swiotlb", strconv.Itoa(o.SwiotlbMiB))
 	}
-	if !m.Balloon && p.Flags["--no-balloon"] {
+	if o.Balloon != nil && !*o.Balloon && p.Flags["--no-balloon"] {
 		args = append(args, "--no-balloon")
 	}
-	if m.HugePages && p.Flags["--hugepages"] {
+	if o.HugePages && p.Flags["--hugepages"] {
 		args = append(args, "--hugepages")
 	}
-	return args, nil
+	return args
 }
 
 func (p *Program) disk(d Disk) []string {

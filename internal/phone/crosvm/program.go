@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"regexp"
 	"strings"
 	"time"
+
+	"github.com/sovereign-sql/sov/internal/contract/avf"
 )
 
 // AndroidPath is where Android's virtualization module has crosvm.
@@ -31,18 +32,6 @@ const probeTimeout = 10 * time.Second
 // ErrLacks is wrapped by errors about a crosvm that runs, and that was built without what a machine needs.
 var ErrLacks = errors.New("this crosvm was built without")
 
-// needs are the flags of which a crosvm must know one each, and what they are for.
-var needs = []struct {
-	any  []string
-	what string
-}{
-	{[]string{"--block", "--rwdisk"}, "disks"},
-	{[]string{"--net", "--tap-fd"}, "a network card"},
-	{[]string{"--serial"}, "consoles"},
-	{[]string{"--socket"}, "a control socket"},
-	{[]string{"--params"}, "kernel parameters"},
-}
-
 // Find asks the crosvm at path, or Android's where path is empty, which flags it knows. The error says what is wrong
 // when it does not run at all; it wraps ErrLacks where a machine cannot be run with it.
 func Find(ctx context.Context, path string) (*Program, error) {
@@ -57,12 +46,9 @@ func Find(ctx context.Context, path string) (*Program, error) {
 	for _, env := range [][]string{nil, {libraryPath}} {
 		p := &Program{Path: path, Env: env}
 		help, err := p.ask(ctx, "run", "--help")
-		p.Flags = ParseHelp(help)
+		p.Flags = avf.ParseHelp(help)
 		if len(p.Flags) > 0 { // some versions exit with an error after printing help
-			if lacks := Lacks(p.Flags); lacks != "" {
-				return nil, fmt.Errorf("find crosvm: %s: %w %s: name another crosvm in settings.json", path, ErrLacks, lacks)
-			}
-			return p, nil
+			return p, p.Lacks(avf.Options{})
 		}
 		if err == nil {
 			err = errors.New("`run --help` lists no flags")
@@ -72,34 +58,12 @@ func Find(ctx context.Context, path string) (*Program, error) {
 	return nil, fmt.Errorf("find crosvm: %s does not run: %w", path, failures[len(failures)-1])
 }
 
-// flagLine is a line of help that begins with a flag. Android 13 writes ` -d, --disk        =PATH`, later ones
-// `  -b, --block       parameters…`; descriptions that mention other flags are indented further.
-var flagLine = regexp.MustCompile(`(?m)^ {1,8}(?:-\w, )?(--[a-z0-9][a-z0-9_-]*)`)
-
-// ParseHelp returns the flags that the text of `run --help` lists.
-func ParseHelp(text string) map[string]bool {
-	flags := map[string]bool{}
-	for _, m := range flagLine.FindAllStringSubmatch(text, -1) {
-		if m[1] != "--help" {
-			flags[m[1]] = true
-		}
+// Lacks returns an error that wraps ErrLacks where the program cannot run a machine with options that leave nothing open.
+func (p *Program) Lacks(o avf.Options) error {
+	if lacks := avf.Lacks(p.Flags, o); lacks != "" {
+		return fmt.Errorf("find crosvm: %s: %w %s: name another crosvm in settings.json", p.Path, ErrLacks, lacks)
 	}
-	return flags
-}
-
-// Lacks names what a crosvm with these flags cannot give a machine; "" where nothing is missing.
-func Lacks(flags map[string]bool) string {
-	var lacks []string
-	for _, n := range needs {
-		there := false
-		for _, flag := range n.any {
-			there = there || flags[flag]
-		}
-		if !there {
-			lacks = append(lacks, fmt.Sprintf("%s (%s)", n.what, strings.Join(n.any, ", ")))
-		}
-	}
-	return strings.Join(lacks, ", ")
+	return nil
 }
 
 // ask runs the program to its end and returns all that it says.

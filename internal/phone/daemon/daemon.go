@@ -283,9 +283,11 @@ func (d *Daemon) live(ctx context.Context) (exit crosvm.Exit, ready time.Duratio
 	if err != nil {
 		return exit, 0, err
 	}
-	if machine.Hypervisor, err = crosvm.FindHypervisor(); err != nil {
+	hypervisor, err := crosvm.FindHypervisor()
+	if err != nil {
 		d.log(err.Error()) // crosvm may know another one, and says else what it misses
 	}
+	machine.Options = a.spec.Options.On(hypervisor)
 	if err := errors.Join(d.trial.Begin(), d.openConsoles()); err != nil {
 		return exit, 0, errors.Join(err, removeRunFiles(d.vm))
 	}

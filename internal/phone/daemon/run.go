@@ -37,7 +37,7 @@ type run struct {
 func prepare(ctx context.Context, root phonepath.Root, vm phonepath.VM, a *artifact, log func(string)) (crosvm.Machine, string, error) {
 	m := crosvm.Machine{
 		Name: vm.Name, Kernel: filepath.Join(a.dir, a.spec.Kernel), Params: a.spec.Parameters, MemoryMiB: a.spec.MemoryMiB, CPUs: a.spec.CPUs,
-		TAP: a.spec.Network.TAP, MAC: crosvm.MACFor(vm.Name), Socket: vm.Socket(), Console: vm.Console(), Early: vm.Early(), Requests: vm.Requests(), Balloon: true,
+		TAP: a.spec.Network.TAP, MAC: crosvm.MACFor(vm.Name), Socket: vm.Socket(), Console: vm.Console(), Early: vm.Early(), Requests: vm.Requests(),
 	}
 	secrets, err := loadSecrets(root, vm)
 	if err != nil {

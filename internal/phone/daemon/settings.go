@@ -15,6 +15,7 @@ import (
 	names "github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/datadisk"
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+	"github.com/sovereign-sql/sov/internal/contract/avf"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 )
 
@@ -38,6 +39,7 @@ type VMSettings struct {
 	CPUs      int            `json:"cpus,omitempty"`
 	DataMiB   int64          `json:"data_mib,omitempty"` // the data disk is made, or enlarged, to this; never made smaller
 	Routing   vmspec.Routing `json:"routing,omitempty"`
+	avf.Options
 }
 
 const (
@@ -123,6 +125,9 @@ func decodeSettings(text []byte) (Settings, error) {
 		if err := names.CheckName(name); err != nil {
 			return s, fmt.Errorf("settings.json: vms: %w", err)
 		}
+		if err := vm.Options.Validate(); err != nil {
+			return s, fmt.Errorf("settings.json: vms.%s: %w", name, err)
+		}
 		if vm.MemoryMiB < 0 || vm.CPUs < 0 ||
 			vm.Routing != "" && vm.Routing != vmspec.MainFirst && vm.Routing != vmspec.Scoped {
 			return s, fmt.Errorf("settings.json: vms.%s: memory_mib, cpus or routing (%s, %s) is not valid", name, vmspec.MainFirst, vmspec.Scoped)
@@ -145,6 +150,7 @@ func (s Settings) apply(spec *vmspec.Spec) {
 			spec.Disks[i].Size = vm.DataMiB << 20
 		}
 	}
+	spec.Options = vm.Options.Over(spec.Options)
 	if vm.Routing != "" {
 		spec.Network.Routing = vm.Routing
 	}

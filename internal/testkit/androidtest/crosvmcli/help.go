@@ -36,7 +36,7 @@ func (t Table) Help(r Release, verb string) string {
 			if f.Kind == "option" {
 				value = "=VALUE"
 			}
-			fmt.Fprintf(&b, "%s--%-12s%-11s%s\n", short, name, value, describe(f))
+			fmt.Fprintf(&b, "%s--%-12s%-11s%s\n", short, name, value, r.describe(f))
 		}
 		fmt.Fprintf(&b, "%s--%-12s%-11s%s\n", " -h, ", "help", "", "Print help message.")
 	default:
@@ -50,19 +50,19 @@ func (t Table) Help(r Release, verb string) string {
 				name = f.Short + ", " + name
 			}
 			if len(name) > 15 {
-				fmt.Fprintf(&b, "  %s\n%20s%s\n", name, "", describe(f))
+				fmt.Fprintf(&b, "  %s\n%20s%s\n", name, "", r.describe(f))
 				continue
 			}
-			fmt.Fprintf(&b, "  %-16s  %s\n", name, describe(f))
+			fmt.Fprintf(&b, "  %-16s  %s\n", name, r.describe(f))
 		}
 		b.WriteString("  --help            display usage information\n")
 	}
 	return b.String()
 }
 
-func describe(f Flag) string {
+func (r Release) describe(f Flag) string {
 	switch {
-	case f.Deprecated != "":
+	case r.deprecates(f):
 		return "(DEPRECATED) see --block, --net, --vsock"
 	case f.Kind == "switch":
 		return "switch"

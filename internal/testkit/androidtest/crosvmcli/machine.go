@@ -64,7 +64,7 @@ func (r Release) machine(used []use, exists Exists) (*Machine, error) {
 	given := map[string]bool{}
 	for _, u := range used {
 		given[u.Name] = true
-		if _, day, ok := strings.Cut(u.Deprecated, " "); ok && day <= upstream[r] {
+		if r.deprecates(u.Flag) {
 			m.Deprecated = append(m.Deprecated, u.Name)
 		}
 		if err := r.apply(m, u, exists); err != nil {

@@ -2,6 +2,7 @@ package crosvmcli
 
 import (
 	"errors"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -139,6 +140,11 @@ func TestCmdline(t *testing.T) {
 func TestHelp(t *testing.T) {
 	for _, r := range Releases {
 		help := Facts().Help(r, "run")
+		for _, name := range regexp.MustCompile(`--[a-z0-9_-]+`).FindAllString(help, -1) {
+			if _, known := Facts().Find(r, strings.ReplaceAll(name, "_", "-")); !known && name != "--help" {
+				t.Errorf("Android %s: help tells of %s", r, name)
+			}
+		}
 		for name, first := range map[string]Release{"--disk": Android13, "--block": Android14, "--hypervisor": Android14, "--name": Android15QPR2} {
 			listed := strings.Contains(help, name+" ") || strings.Contains(help, name+"\n")
 			if listed != r.AtLeast(first) {

@@ -59,3 +59,9 @@ var features = map[Release]string{
 func (r Release) hasFeature(name string) bool {
 	return slices.Contains(strings.Fields(features[r]), name)
 }
+
+// deprecates tells whether a release's crosvm warns of a flag, which goes on working.
+func (r Release) deprecates(f Flag) bool {
+	_, day, ok := strings.Cut(f.Deprecated, " ")
+	return ok && day <= upstream[r]
+}
