@@ -32,8 +32,9 @@ type Daemon struct {
 	state    *stateFile
 	policy   policy
 	renewed  chan struct{} // the TAP interface was made anew under the machine that runs
-	starts   int           // of crosvm
-	trial    *slots.Trial  // of the version that is started; nil: it has been ready before
+	routing  network.Decision
+	starts   int          // of crosvm
+	trial    *slots.Trial // of the version that is started; nil: it has been ready before
 }
 
 // Run runs the daemon. It returns when ctx ends, after the machine was shut down in order and its network taken down; an
@@ -273,10 +274,14 @@ func (d *Daemon) live(ctx context.Context) (exit crosvm.Exit, ready time.Duratio
 	}
 	d.settings.apply(a.spec)
 	network := a.network(d.Root, d.settings, d.log)
-	report, err := d.host.Up(ctx, network)
+	decision, report, err := d.host.Decide(ctx, network)
 	if err != nil {
 		return exit, 0, err
 	}
+	if network.Routing != decision.Routing {
+		d.log(fmt.Sprintf("network: routing %s: %s", decision.Routing, decision.Reason))
+	}
+	network.Routing, d.routing = decision.Routing, decision
 	d.noteNetwork(a, report, nil)
 	program, err := crosvm.Find(ctx, d.settings.Crosvm)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -365,7 +370,8 @@ func (d *Daemon) noteNetwork(a *artifact, report network.Report, fault error) {
 	n := a.spec.Network
 	d.state.change(func(s *runnerapi.State) {
 		s.Slot, s.Version = a.slot, a.version
-		s.Network = runnerapi.Network{TAP: n.TAP, Host: n.Host, Guest: n.Guest, Routing: string(n.Routing), Endpoint: endpoint(a.spec)}
+		s.Network = runnerapi.Network{TAP: n.TAP, Host: n.Host, Guest: n.Guest, Routing: string(d.routing.Routing), Reason: d.routing.Reason,
+			Takes: report.Takes, Endpoint: endpoint(a.spec)}
 		if report.Uplink.Interface != "" {
 			s.Network.Uplink = report.Uplink.String()
 		}

@@ -1,6 +1,9 @@
 package network
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // A chain is one of iptables, with the jumps to it from a built-in chain. Its rules are not part of
 // the resource, see filledChain.
@@ -15,7 +18,7 @@ func (c chain) String() string { return fmt.Sprintf("chain %s of table %s", c.Na
 func (c chain) kind() string { return "chain" }
 
 func (c chain) valid() bool {
-	return isOurChain(c.Name) && (c.Table == tableFilter || c.Table == tableNAT) && isBuiltIn(c.From)
+	return isOurChain(c.Name) && slices.Contains(tables, c.Table) && isBuiltIn(c.From)
 }
 
 // What has our name is ours.

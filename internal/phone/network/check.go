@@ -50,6 +50,11 @@ func (h *Host) check(vm VM) (Uplink, []Finding, error) {
 		defer unlock()
 	}
 	h.tables.forget()
+	if vm.Routing == Auto {
+		if vm.Routing, err = standingRouting(vm); err != nil {
+			return Uplink{}, nil, err
+		}
+	}
 	var out []Finding
 	u, err := findUplink(vm.Uplink)
 	if errors.Is(err, ErrNoUplink) {
@@ -57,7 +62,7 @@ func (h *Host) check(vm VM) (Uplink, []Finding, error) {
 	} else if err != nil {
 		return u, nil, err
 	}
-	tap, usable, err := checkTAP(vm)
+	tap, usable, err := h.checkTAP(vm)
 	if err != nil {
 		return u, nil, err
 	}
@@ -70,7 +75,7 @@ func (h *Host) check(vm VM) (Uplink, []Finding, error) {
 		out = append(out, Finding{LayerTAP, fmt.Sprintf("%s has an address in %s, too", link.Attrs().Name, vm.Subnet()),
 			"the phone is in a network with the machine's addresses: give the machine others, network.host and network.guest in its recipe", false})
 	}
-	for _, r := range vm.resources(u) {
+	for _, r := range h.resources(vm, u) {
 		if r == vm.tap() || !usable && slices.Contains(vm.onTAP(), r) {
 			continue // checkTAP has reported it
 		}
@@ -94,7 +99,7 @@ func (h *Host) check(vm VM) (Uplink, []Finding, error) {
 }
 
 // checkTAP looks at the interface itself, and tells whether there is one of ours.
-func checkTAP(vm VM) (out []Finding, usable bool, err error) {
+func (h *Host) checkTAP(vm VM) (out []Finding, usable bool, err error) {
 	link, err := findLink(vm.TAP)
 	if err != nil {
 		return nil, false, err
@@ -111,6 +116,9 @@ func checkTAP(vm VM) (out []Finding, usable bool, err error) {
 	}
 	if attrs.MTU != vm.MTU {
 		out = append(out, Finding{LayerTAP, fmt.Sprintf("%s has an MTU of %d bytes, not %d", vm.TAP, attrs.MTU, vm.MTU), "someone changed it", true})
+	}
+	if h.hasIPv6(vm.TAP) {
+		out = append(out, Finding{LayerTAP, vm.TAP + " has IPv6, which the machine's rules do not cover", "someone switched it on", true})
 	}
 	if attrs.Flags&net.FlagUp != 0 && !hasCarrier(attrs) {
 		out = append(out, Finding{LayerTAP, vm.TAP + " has no carrier", "no crosvm has it open: the machine does not run, or was started before the interface was made anew; restart it", false})
