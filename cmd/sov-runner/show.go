@@ -73,7 +73,11 @@ func printStatus(w io.Writer, s *health.Machine) {
 		if uplink == "" {
 			uplink = "none"
 		}
-		row("network", "%s, host %s, guest %s, %s, uplink %s", n.TAP, n.Host, n.Guest.Addr(), n.Routing, uplink)
+		row("network", "%s, host %s, guest %s, uplink %s, IPv4 only", n.TAP, n.Host, n.Guest.Addr(), uplink)
+		row("routing", "%s: %s", n.Routing, n.Reason)
+		for _, taken := range n.Takes {
+			row("warning", "%s", taken)
+		}
 		if n.Fault != "" {
 			row("", "%s", n.Fault)
 		}

@@ -66,7 +66,8 @@ func network(n recipe.Network) (vmspec.Network, error) {
 		return vmspec.Network{}, fmt.Errorf("network.guest: %w", err)
 	}
 	out := vmspec.Network{TAP: n.TAP, Host: host, Guest: netip.PrefixFrom(guest, host.Bits()), MTU: n.MTU,
-		DNS: []netip.Addr{}, Hostname: n.Hostname, Routing: vmspec.Routing(n.Routing), Peers: n.Peers}
+		DNS: []netip.Addr{}, Hostname: n.Hostname, Routing: vmspec.Routing(n.Routing), Peers: n.Peers,
+		Phone: n.Phone, Egress: n.Egress}
 	for _, server := range n.DNS {
 		addr, err := netip.ParseAddr(server)
 		if err != nil {

@@ -79,16 +79,30 @@ type Network struct {
 	// Peers are names of other machines on the same host whose guests and this one's may talk. Both have to name
 	// each other.
 	Peers []string `json:"peers,omitempty"`
+	// Phone are TCP ports of the guest that the phone's apps may reach.
+	Phone []int `json:"phone,omitempty"`
+	// Egress is what the guest may reach besides the internet: EgressLAN, EgressPhone.
+	Egress []string `json:"egress,omitempty"`
 }
+
+// What a guest may reach besides the internet.
+const (
+	EgressLAN   = "lan"   // private networks by the phone's uplink
+	EgressPhone = "phone" // the phone's own ports
+)
 
 // A Routing is a way of leading a guest's packets through a phone's policy routing; see package network.
 type Routing string
 
 // Ways of routing.
 const (
+	Auto      Routing = "auto"       // Scoped, or, where a round trip shows that only MainFirst carries, that
 	MainFirst Routing = "main-first" // every packet of the phone looks into the table main first
 	Scoped    Routing = "scoped"     // only the guest's packets are led elsewhere than Android leads them
 )
+
+// Valid reports whether r is one of the ways.
+func (r Routing) Valid() bool { return r == Auto || r == MainFirst || r == Scoped }
 
 // Subnet is the prefix that both ends are in.
 func (n Network) Subnet() netip.Prefix { return n.Host.Masked() }
@@ -211,8 +225,18 @@ func (n Network) faults() []error {
 	if !n.Host.IsValid() || !n.Guest.IsValid() || n.Host.Masked() != n.Guest.Masked() || n.Host == n.Guest {
 		faults = append(faults, fmt.Errorf("network.host %s and network.guest %s are not two addresses of one subnet", n.Host, n.Guest))
 	}
-	if n.Routing != MainFirst && n.Routing != Scoped {
-		faults = append(faults, fmt.Errorf("network.routing %q is neither %s nor %s", n.Routing, MainFirst, Scoped))
+	if !n.Routing.Valid() {
+		faults = append(faults, fmt.Errorf("network.routing %q must be %s, %s or %s", n.Routing, Auto, Scoped, MainFirst))
+	}
+	for _, port := range n.Phone {
+		if port < 1 || port > 65535 {
+			faults = append(faults, fmt.Errorf("network.phone: port %d is out of range", port))
+		}
+	}
+	for _, to := range n.Egress {
+		if to != EgressLAN && to != EgressPhone {
+			faults = append(faults, fmt.Errorf("network.egress: %q must be %s or %s", to, EgressLAN, EgressPhone))
+		}
 	}
 	for _, peer := range n.Peers {
 		if err := artifact.CheckName(peer); err != nil {

@@ -200,7 +200,18 @@ func (c *checker) network() {
 		c.require(slices.Contains(n.Publish, port), at, "port %d is not one of network.publish", port)
 		c.require(slices.Index(n.Forward, port) == i, at, "port %d is listed twice", port)
 	}
-	c.require(n.Routing == RoutingMainFirst || n.Routing == RoutingScoped, "network.routing", "%q is neither %s nor %s", n.Routing, RoutingMainFirst, RoutingScoped)
+	for i, port := range n.Phone {
+		at := strictyaml.Index("network.phone", i)
+		c.require(validPort(port), at, "%d is not a port", port)
+		c.require(slices.Index(n.Phone, port) == i, at, "port %d is listed twice", port)
+	}
+	for i, to := range n.Egress {
+		at := strictyaml.Index("network.egress", i)
+		c.require(to == EgressLAN || to == EgressPhone, at, "%q must be %s or %s", to, EgressLAN, EgressPhone)
+		c.require(slices.Index(n.Egress, to) == i, at, "%q is listed twice", to)
+	}
+	c.require(slices.Contains([]string{RoutingAuto, RoutingScoped, RoutingMainFirst}, n.Routing), "network.routing", "%q must be %s, %s or %s",
+		n.Routing, RoutingAuto, RoutingScoped, RoutingMainFirst)
 	for i, peer := range n.Peers {
 		at := strictyaml.Index("network.peers", i)
 		c.check(at, artifact.CheckName(peer))

@@ -213,10 +213,17 @@ func (v VM) Options() avf.Options {
 		Balloon: v.Balloon, HugePages: v.HugePages}
 }
 
-// Ways in which a phone routes the guest's packets; docs/networking.md draws both.
+// Ways in which a phone routes the guest's packets; docs/networking.md draws them.
 const (
+	RoutingAuto      = "auto"
 	RoutingMainFirst = "main-first"
 	RoutingScoped    = "scoped"
+)
+
+// What a guest may reach besides the internet.
+const (
+	EgressLAN   = "lan"
+	EgressPhone = "phone"
 )
 
 // Network is the link between host and guest.
@@ -228,9 +235,11 @@ type Network struct {
 	MTU      int      `yaml:"mtu"`      // bytes
 	DNS      []string `yaml:"dns"`      // name servers of the guest
 	Time     []string `yaml:"time"`     // public NTP servers, for when the host tells no time
-	Publish  []int    `yaml:"publish"`  // TCP ports of the guest offered on the host
+	Publish  []int    `yaml:"publish"`  // TCP ports of the guest for sov, peers, the tailnet and Forward
 	Forward  []int    `yaml:"forward"`  // those of Publish that the phone also offers at its own address
-	Routing  string   `yaml:"routing"`  // "main-first" or "scoped"; empty: main-first
+	Phone    []int    `yaml:"phone"`    // TCP ports of the guest that the phone's apps may reach
+	Egress   []string `yaml:"egress"`   // what the guest may reach besides the internet: "lan", "phone"
+	Routing  string   `yaml:"routing"`  // "auto", "scoped" or "main-first"
 	Peers    []string `yaml:"peers"`    // other machines whose guests may talk with this one
 }
 

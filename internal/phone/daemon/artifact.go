@@ -75,7 +75,11 @@ func (a *artifact) network(root phonepath.Root, s Settings, log func(string)) ne
 	n := a.spec.Network
 	vm := network.VM{
 		Name: a.spec.Name, TAP: n.TAP, Host: n.Host, Guest: n.Guest, MTU: n.MTU, Routing: network.Routing(n.Routing), Uplink: s.Uplink,
-		Peers: peers(root, s, a.spec, log),
+		Peers: peers(root, s, a.spec, log), DNS: n.DNS,
+		Egress: network.Egress{LAN: slices.Contains(n.Egress, vmspec.EgressLAN), Phone: slices.Contains(n.Egress, vmspec.EgressPhone)},
+	}
+	for _, port := range n.Phone {
+		vm.Phone = append(vm.Phone, uint16(port))
 	}
 	for _, p := range a.spec.Ports {
 		vm.Publish = append(vm.Publish, network.Port{Port: uint16(p.Port), Forward: p.Forward})

@@ -32,8 +32,9 @@ type Daemon struct {
 	state    *stateFile
 	policy   policy
 	renewed  chan struct{} // the TAP interface was made anew under the machine that runs
-	starts   int           // of crosvm
-	console  int64         // size of the console's log when crosvm was started
+	routing  network.Decision
+	starts   int   // of crosvm
+	console  int64 // size of the console's log when crosvm was started
 
 	confinement confinement
 	trial       *slots.Trial // of the version that is started; nil: it has been ready before
@@ -267,10 +268,14 @@ func (d *Daemon) live(ctx context.Context) (exit crosvm.Exit, ready time.Duratio
 	}
 	d.settings.apply(a.spec)
 	network := a.network(d.Root, d.settings, d.log)
-	report, err := d.host.Up(ctx, network)
+	decision, report, err := d.host.Decide(ctx, network)
 	if err != nil {
 		return exit, 0, err
 	}
+	if network.Routing != decision.Routing {
+		d.log(fmt.Sprintf("network: routing %s: %s", decision.Routing, decision.Reason))
+	}
+	network.Routing, d.routing = decision.Routing, decision
 	d.noteNetwork(a, report, nil)
 	program, err := crosvm.Find(ctx, d.settings.Crosvm)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, crosvm.ErrLacks) {
@@ -381,7 +386,8 @@ func (d *Daemon) noteNetwork(a *artifact, report network.Report, fault error) {
 	n := a.spec.Network
 	d.state.change(func(s *runnerapi.State) {
 		s.Slot, s.Version = a.slot, a.version
-		s.Network = runnerapi.Network{TAP: n.TAP, Host: n.Host, Guest: n.Guest, Routing: string(n.Routing), Endpoint: endpoint(a.spec), Database: databaseOf(a.spec)}
+		s.Network = runnerapi.Network{TAP: n.TAP, Host: n.Host, Guest: n.Guest, Routing: string(d.routing.Routing), Reason: d.routing.Reason,
+			Takes: report.Takes, Endpoint: endpoint(a.spec), Database: databaseOf(a.spec)}
 		if report.Uplink.Interface != "" {
 			s.Network.Uplink = report.Uplink.String()
 		}

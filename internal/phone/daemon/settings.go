@@ -129,8 +129,8 @@ func decodeSettings(text []byte) (Settings, error) {
 			return s, fmt.Errorf("settings.json: vms.%s: %w", name, err)
 		}
 		if vm.MemoryMiB < 0 || vm.CPUs < 0 ||
-			vm.Routing != "" && vm.Routing != vmspec.MainFirst && vm.Routing != vmspec.Scoped {
-			return s, fmt.Errorf("settings.json: vms.%s: memory_mib, cpus or routing (%s, %s) is not valid", name, vmspec.MainFirst, vmspec.Scoped)
+			vm.Routing != "" && !vm.Routing.Valid() {
+			return s, fmt.Errorf("settings.json: vms.%s: memory_mib, cpus or routing (%s, %s, %s) is not valid", name, vmspec.Auto, vmspec.Scoped, vmspec.MainFirst)
 		}
 	}
 	return s, nil

@@ -175,6 +175,9 @@ func awaitReady(ctx context.Context, vm phonepath.VM, o UpOptions, died <-chan s
 			if text := describeState(state); text != said {
 				said = text
 				o.Report(text)
+				for _, taken := range state.Network.Takes {
+					o.Report("warning: " + taken)
+				}
 			}
 			switch {
 			case o.fallback == nil:

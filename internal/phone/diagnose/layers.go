@@ -134,7 +134,13 @@ func (l *looker) tap() finding.Finding {
 }
 
 func (l *looker) routing() finding.Finding {
-	return l.onPhone(network.LayerRouting, "the policy rules, the default route, the uplink", "the rules are there, the uplink is "+l.uplink.String())
+	whole := "the rules are there, the uplink is " + l.uplink.String()
+	if l.fault == nil {
+		for _, taken := range l.status.Network.Takes {
+			whole += "; warning: " + taken
+		}
+	}
+	return l.onPhone(network.LayerRouting, "the policy rules, the default route, the uplink", whole)
 }
 
 func (l *looker) forwarding() finding.Finding {

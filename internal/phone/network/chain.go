@@ -2,6 +2,7 @@ package network
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/sovereign-sql/sov/internal/finding"
 )
@@ -19,7 +20,7 @@ func (c chain) String() string { return fmt.Sprintf("chain %s of table %s", c.Na
 func (c chain) kind() string { return "chain" }
 
 func (c chain) valid() bool {
-	return isOurChain(c.Name) && (c.Table == tableFilter || c.Table == tableNAT) && isBuiltIn(c.From)
+	return isOurChain(c.Name) && slices.Contains(tables, c.Table) && isBuiltIn(c.From)
 }
 
 // What has our name is ours.

@@ -52,6 +52,11 @@ func (h *Host) check(vm VM) (Uplink, []finding.Finding, error) {
 		defer unlock()
 	}
 	h.tables.forget()
+	if vm.Routing == Auto {
+		if vm.Routing, err = standingRouting(vm); err != nil {
+			return Uplink{}, nil, err
+		}
+	}
 	var out []finding.Finding
 	u, err := findUplink(vm.Uplink)
 	if errors.Is(err, ErrNoUplink) {
@@ -59,7 +64,7 @@ func (h *Host) check(vm VM) (Uplink, []finding.Finding, error) {
 	} else if err != nil {
 		return u, nil, err
 	}
-	tap, usable, err := checkTAP(vm)
+	tap, usable, err := h.checkTAP(vm)
 	if err != nil {
 		return u, nil, err
 	}
@@ -72,7 +77,7 @@ func (h *Host) check(vm VM) (Uplink, []finding.Finding, error) {
 		out = append(out, obstructed(LayerTAP, fmt.Sprintf("%s has an address in %s, too", link.Attrs().Name, vm.Subnet()),
 			"the phone is in a network with the machine's addresses: give the machine others, network.host and network.guest in its recipe"))
 	}
-	for _, r := range vm.resources(u) {
+	for _, r := range h.resources(vm, u) {
 		if r == vm.tap() || !usable && slices.Contains(vm.onTAP(), r) {
 			continue // checkTAP has reported it
 		}
@@ -96,7 +101,7 @@ func (h *Host) check(vm VM) (Uplink, []finding.Finding, error) {
 }
 
 // checkTAP looks at the interface itself, and tells whether there is one of ours.
-func checkTAP(vm VM) (out []finding.Finding, usable bool, err error) {
+func (h *Host) checkTAP(vm VM) (out []finding.Finding, usable bool, err error) {
 	link, err := findLink(vm.TAP)
 	if err != nil {
 		return nil, false, err
@@ -113,6 +118,9 @@ func checkTAP(vm VM) (out []finding.Finding, usable bool, err error) {
 	}
 	if attrs.MTU != vm.MTU {
 		out = append(out, broken(LayerTAP, fmt.Sprintf("%s has an MTU of %d bytes, not %d", vm.TAP, attrs.MTU, vm.MTU), "someone changed it"))
+	}
+	if h.hasIPv6(vm.TAP) {
+		out = append(out, broken(LayerTAP, vm.TAP+" has IPv6, which the machine's rules do not cover", "someone switched it on"))
 	}
 	if attrs.Flags&net.FlagUp != 0 && !hasCarrier(attrs) {
 		out = append(out, obstructed(LayerTAP, vm.TAP+" has no carrier", "no crosvm has it open: the machine does not run, or was started before the interface was made anew; restart it"))

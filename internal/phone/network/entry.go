@@ -33,12 +33,13 @@ var entryKeys = []string{"kind", "owners", "found", "before"}
 
 // kinds decode the fields of a resource, by the name of its kind.
 var kinds = map[string]func(fields []byte) (resource, error){
-	tap{}.kind():     decodeFields[tap],
-	address{}.kind(): decodeFields[address],
-	rule{}.kind():    decodeFields[rule],
-	route{}.kind():   decodeFields[route],
-	sysctl{}.kind():  decodeFields[sysctl],
-	chain{}.kind():   decodeFields[chain],
+	tap{}.kind():       decodeFields[tap],
+	address{}.kind():   decodeFields[address],
+	rule{}.kind():      decodeFields[rule],
+	route{}.kind():     decodeFields[route],
+	sysctl{}.kind():    decodeFields[sysctl],
+	chain{}.kind():     decodeFields[chain],
+	requester{}.kind(): decodeFields[requester],
 }
 
 func decodeFields[R resource](fields []byte) (resource, error) {

@@ -13,62 +13,144 @@ type filledChain struct {
 
 const (
 	established = "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
-	newTCP      = "-p tcp -m tcp --dport %d -m conntrack --ctstate NEW -j ACCEPT"
+	// notRoot matches what any user's socket but root's sends. What the kernel itself sends has no owner and does not match
+	// (net/netfilter/xt_owner.c). All ones are not a user (setresuid(2)).
+	notRoot = "-m owner --uid-owner 1-4294967294"
+
+	ntpPort = 123
+	dnsPort = 53
+	// tcpHeaders is what IPv4 and TCP take of a packet.
+	tcpHeaders = 40
 )
 
-// chains are vm's. What comes from the guest leaves by the uplink or goes to a peer, and what reaches it is an answer,
-// from a peer, or for a published port; the rest is dropped.
+// lan are the addresses of networks that are not the internet: private ones (RFC 1918), link-local (RFC 3927), a carrier's own
+// (RFC 6598), and groups (RFC 5771).
+var lan = []string{"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10", "224.0.0.0/4"}
+
+// tables are those of iptables that have chains of ours, in the order in which they are filled: what holds off comes first.
+var tables = []string{tableFilter, tableMangle, tableNAT}
+
+// chains are vm's.
 func (vm VM) chains(u Uplink) []filledChain {
-	subnet, guest := vm.Subnet(), netip.PrefixFrom(vm.Guest.Addr(), 32)
-	forward := []string{"-i " + vm.TAP + " " + established, "-o " + vm.TAP + " " + established}
-	var in []string
-	for _, peer := range vm.Peers {
-		forward = append(forward, fmt.Sprintf("-s %s -d %s -i %s -j ACCEPT", subnet, peer.Masked(), vm.TAP))
-		in = append(in, fmt.Sprintf("-s %s -d %s -o %s -j ACCEPT", peer.Masked(), subnet, vm.TAP))
-	}
+	all := allChains(vm.Name)
+	out := []filledChain{{all[0], vm.forwarded(u)}, {all[1], vm.fromPhone()}, {all[2], vm.toPhone()}}
+	var mss, post, pre []string
 	if u.Interface != "" {
-		forward = append(forward, fmt.Sprintf("-s %s -i %s -o %s -j ACCEPT", subnet, vm.TAP, u.Interface))
+		post = append(post, fmt.Sprintf("-s %s -o %s -j MASQUERADE", vm.Subnet(), u.Interface))
+		if size := u.MTU - tcpHeaders; u.MTU > 0 && u.MTU < vm.MTU {
+			const syn = "-p tcp -m tcp --tcp-flags SYN,RST SYN -j TCPMSS --set-mss"
+			mss = append(mss, fmt.Sprintf("-i %s -o %s %s %d", vm.TAP, u.Interface, syn, size), fmt.Sprintf("-i %s -o %s %s %d", u.Interface, vm.TAP, syn, size))
+		}
 	}
-	forward = append(forward, in...)
-	var pre []string
 	for _, p := range vm.Publish {
-		forward = append(forward, fmt.Sprintf("-d %s -o %s "+newTCP, guest, vm.TAP, p.Port))
 		if p.Forward && u.Interface != "" {
 			pre = append(pre, fmt.Sprintf("-i %s -p tcp -m tcp --dport %d -m addrtype --dst-type LOCAL -j DNAT --to-destination %s:%d",
 				u.Interface, p.Port, vm.Guest.Addr(), p.Port))
 		}
 	}
-	forward = append(forward, "-i "+vm.TAP+" -j DROP", "-o "+vm.TAP+" -j DROP")
-	var post []string
-	if u.Interface != "" {
-		post = append(post, fmt.Sprintf("-s %s -o %s -j MASQUERADE", subnet, u.Interface))
+	out = append(out, filledChain{all[4], post})
+	if len(mss) > 0 {
+		out = append(out, filledChain{all[3], mss})
 	}
-	all := allChains(vm.Name)
-	out := []filledChain{{all[0], forward}, {all[1], post}}
 	if len(pre) > 0 {
-		out = append(out, filledChain{all[2], pre})
+		out = append(out, filledChain{all[5], pre})
 	}
 	return out
 }
 
-// allChains are those a machine may have: for what is forwarded, for what leaves, and for what is led to the guest.
-func allChains(name string) [3]chain {
+// forwarded are the rules for what goes through the phone. What comes from the guest leaves by the uplink, for the internet,
+// or goes to a peer, and what reaches it is an answer, from a peer, or for a port that the phone offers at its own address;
+// the rest is dropped.
+func (vm VM) forwarded(u Uplink) []string {
+	subnet, guest := vm.Subnet(), netip.PrefixFrom(vm.Guest.Addr(), 32)
+	out := []string{"-i " + vm.TAP + " " + established, "-o " + vm.TAP + " " + established}
+	var in []string
+	for _, peer := range vm.Peers {
+		out = append(out, fmt.Sprintf("-s %s -d %s -i %s -j ACCEPT", subnet, peer.Masked(), vm.TAP))
+		in = append(in, fmt.Sprintf("-s %s -d %s -o %s -j ACCEPT", peer.Masked(), subnet, vm.TAP))
+	}
+	if u.Interface != "" {
+		if !vm.Egress.LAN {
+			for _, server := range vm.DNS {
+				if server.Is4() {
+					for _, protocol := range []string{"udp", "tcp"} {
+						out = append(out, fmt.Sprintf("-s %s -d %s/32 -i %s -o %s -p %s -m %[5]s --dport %d -j ACCEPT", subnet, server, vm.TAP, u.Interface, protocol, dnsPort))
+					}
+				}
+			}
+			for _, network := range lan {
+				out = append(out, fmt.Sprintf("-s %s -d %s -i %s -o %s -j DROP", subnet, network, vm.TAP, u.Interface))
+			}
+		}
+		out = append(out, fmt.Sprintf("-s %s -i %s -o %s -j ACCEPT", subnet, vm.TAP, u.Interface))
+	}
+	out = append(out, in...)
+	for _, p := range vm.Publish {
+		if p.Forward {
+			out = append(out, fmt.Sprintf("-d %s -o %s -p tcp -m tcp --dport %d -m conntrack --ctstate DNAT -j ACCEPT", guest, vm.TAP, p.Port))
+		}
+	}
+	return append(out, "-i "+vm.TAP+" -j DROP", "-o "+vm.TAP+" -j DROP")
+}
+
+// fromPhone are the rules for what the phone itself sends to the guest: root does, and of everybody else only what is for a
+// port that is opened to apps, and answers to what the guest was let ask.
+func (vm VM) fromPhone() []string {
+	guest := netip.PrefixFrom(vm.Guest.Addr(), 32)
+	var out []string
+	for _, port := range vm.Phone {
+		out = append(out, fmt.Sprintf("-d %s -o %s -p tcp -m tcp --dport %d -j RETURN", guest, vm.TAP, port))
+	}
+	if vm.Egress.Phone {
+		out = append(out, "-o "+vm.TAP+" -m conntrack --ctstate RELATED,ESTABLISHED -j RETURN")
+	}
+	return append(out, "-o "+vm.TAP+" "+notRoot+" -j REJECT --reject-with icmp-port-unreachable")
+}
+
+// toPhone are the rules for what the guest sends to the phone itself: answers, and questions for the time, and for names
+// where the recipe names the phone as a name server.
+func (vm VM) toPhone() []string {
+	host := netip.PrefixFrom(vm.Host.Addr(), 32)
+	out := []string{"-i " + vm.TAP + " " + established}
+	if vm.Egress.Phone {
+		return out
+	}
+	out = append(out, fmt.Sprintf("-d %s -i %s -p udp -m udp --dport %d -j ACCEPT", host, vm.TAP, ntpPort))
+	for _, server := range vm.DNS {
+		if server == vm.Host.Addr() {
+			for _, protocol := range []string{"udp", "tcp"} {
+				out = append(out, fmt.Sprintf("-d %s -i %s -p %s -m %[3]s --dport %d -j ACCEPT", host, vm.TAP, protocol, dnsPort))
+			}
+		}
+	}
+	return append(out, "-i "+vm.TAP+" -j DROP")
+}
+
+// allChains are those a machine may have: for what is forwarded, for what the phone sends and receives, for the size of
+// segments, for what leaves, and for what is led to the guest.
+func allChains(name string) [6]chain {
 	return [...]chain{
 		{Table: tableFilter, From: "FORWARD", Name: chainName(name, "fwd")},
+		{Table: tableFilter, From: "OUTPUT", Name: chainName(name, "out")},
+		{Table: tableFilter, From: "INPUT", Name: chainName(name, "in")},
+		{Table: tableMangle, From: "FORWARD", Name: chainName(name, "mss")},
 		{Table: tableNAT, From: "POSTROUTING", Name: chainName(name, "post")},
 		{Table: tableNAT, From: "PREROUTING", Name: chainName(name, "pre")},
 	}
 }
 
-// fillChains makes the chains, which the ledger has already, hold their rules.
+// fillChains makes the chains, which the ledger has already, hold their rules: one transaction for each table.
 func (h *Host) fillChains(vm VM, u Uplink, report *Report) error {
-	for _, c := range vm.chains(u) {
-		changed, err := h.tables.fill(c.Table, c.From, c.Name, c.rules)
+	chains := vm.chains(u)
+	for _, table := range tables {
+		changed, err := h.tables.fill(table, chains)
 		if err != nil {
-			return fmt.Errorf("%s: %w", c.chain, err)
+			return fmt.Errorf("table %s: %w", table, err)
 		}
-		if changed {
-			h.step(c.String())
+		if len(changed) > 0 {
+			h.step("table " + table)
+		}
+		for _, c := range changed {
 			report.Changed = append(report.Changed, "filled "+c.String())
 		}
 	}

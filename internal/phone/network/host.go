@@ -19,7 +19,9 @@ type Options struct {
 	Ledger string // file; its folder exists. FILE.lock stands beside it
 	// IPTables is the program; empty means Android's, else the one in PATH. iptables-restore is its neighbour.
 	IPTables string
-	Log      func(string) // takes a line for the user; nil: none
+	// NDC is the program that asks netd; empty means Android's. There need not be one.
+	NDC string
+	Log func(string) // takes a line for the user; nil: none
 }
 
 // A Host is the network of the computer that this program runs on. Its methods may be called by several processes at
@@ -29,6 +31,8 @@ type Host struct {
 	proc   string
 	bootID string
 	tables *iptables
+	ndc    string  // empty: there is none
+	held   *ledger // by the Up or Down that works, nil else
 	log    func(string)
 	step   func(string) // called between any two changes; tests die there
 	// How Follow learns of changes, and how often it looks without; tests have their own.
@@ -36,8 +40,11 @@ type Host struct {
 	poll  time.Duration
 }
 
-// androidIPTables is where Android keeps the program.
-const androidIPTables = "/system/bin/iptables"
+// Where Android keeps the programs.
+const (
+	androidIPTables = "/system/bin/iptables"
+	androidNDC      = "/system/bin/ndc"
+)
 
 // Open returns the host. It changes nothing.
 func Open(o Options) (*Host, error) {
@@ -64,6 +71,12 @@ func Open(o Options) (*Host, error) {
 		return nil, err
 	}
 	h.tables = &iptables{program: program, state: map[string][]string{}}
+	if h.ndc = o.NDC; h.ndc == "" {
+		h.ndc = androidNDC
+	}
+	if _, err := os.Stat(h.ndc); err != nil {
+		h.ndc = ""
+	}
 	return h, nil
 }
 
@@ -72,6 +85,7 @@ type Report struct {
 	Uplink  Uplink   // zero when there is none
 	Changed []string // what was made, replaced or removed, in a person's words
 	Carrier bool     // a process has the TAP interface open
+	Takes   []string // what the mode takes from others on the phone, see [Takes]
 }
 
 // Up brings the network to the state that vm wants: what is missing is made, what vm no longer needs is removed, and
@@ -99,6 +113,8 @@ func (h *Host) up(ctx context.Context, vm VM) (report Report, err error) {
 	if err != nil {
 		return report, err
 	}
+	h.held = l
+	defer func() { h.held = nil }()
 	if err := refuseClash(vm); err != nil {
 		return report, err
 	}
@@ -106,14 +122,29 @@ func (h *Host) up(ctx context.Context, vm VM) (report Report, err error) {
 	if err != nil && !errors.Is(err, ErrNoUplink) {
 		return report, err
 	}
+	if vm.Routing == Auto {
+		vm.Routing = l.routing(vm.Name)
+	}
+	if vm.Routing == MainFirst && report.Uplink.Interface != "" {
+		if report.Takes, err = Takes(report.Uplink); err != nil {
+			return report, err
+		}
+	}
 	before, known := l.Uplinks[vm.Name]
-	want := vm.resources(report.Uplink)
+	want := h.resources(vm, report.Uplink)
 	if err := h.release(ctx, l, vm.Name, want, &report); err != nil {
 		return report, err
 	}
+	filled := false
 	for _, r := range want {
 		if err := ctx.Err(); err != nil {
 			return report, err
+		}
+		if _, isChain := r.(chain); !isChain && !filled {
+			if err := h.fillChains(vm, report.Uplink, &report); err != nil {
+				return report, err
+			}
+			filled = true
 		}
 		if err := h.ensure(l, vm.Name, r, &report); err != nil {
 			return report, fmt.Errorf("%s: %w", r, err)
@@ -124,10 +155,10 @@ func (h *Host) up(ctx context.Context, vm VM) (report Report, err error) {
 			}
 		}
 	}
-	if err := h.fillChains(vm, report.Uplink, &report); err != nil {
-		return report, err
+	if len(report.Changed) > 0 {
+		h.askAgain()
 	}
-	if known && before == report.Uplink {
+	if known && before.same(report.Uplink) {
 		return report, nil
 	}
 	if known {
@@ -138,13 +169,15 @@ func (h *Host) up(ctx context.Context, vm VM) (report Report, err error) {
 }
 
 // resources are what vm needs, in the order in which they can be made.
-func (vm VM) resources(u Uplink) []resource {
-	out := []resource{sysctl{Path: "net/ipv4/ip_forward", Value: "1"}, rpFilter("all"), vm.tap()}
-	out = append(out, vm.onTAP()...)
-	// Chains come before routes: from the first packet on, only what they let through passes.
+func (h *Host) resources(vm VM, u Uplink) []resource {
+	var out []resource
+	// Chains come before everything else: from the first packet on, only what they let through passes.
 	for _, c := range vm.chains(u) {
 		out = append(out, c.chain)
 	}
+	out = append(out, rpFilter("all"), vm.tap())
+	out = append(out, vm.onTAP()...)
+	out = append(out, h.forwarding())
 	if vm.Routing == Scoped {
 		out = append(out, rule{Priority: 1, Table: unix.RT_TABLE_MAIN, Prefix: vm.Subnet()})
 		if u.Interface != "" {

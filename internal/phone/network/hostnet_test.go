@@ -234,7 +234,7 @@ func TestUplinkChanges(t *testing.T) {
 		p.up(sql(routing))
 		one := p.snapshot()
 		p.net.SetDefault("rmnet0")
-		if report := p.up(sql(routing)); report.Uplink != (Uplink{Interface: "rmnet0", Table: 1011}) {
+		if report := p.up(sql(routing)); !report.Uplink.same(Uplink{Interface: "rmnet0", Table: 1011}) {
 			p.Errorf("uplink %v", report.Uplink)
 		}
 		p.whole(sql(routing))
@@ -271,7 +271,7 @@ func TestVPNIsNotTheUplink(t *testing.T) {
 	}
 	named := sql(Scoped)
 	named.Uplink = "rmnet0"
-	if report := p.up(named); report.Uplink != (Uplink{Interface: "rmnet0", Table: 1011}) {
+	if report := p.up(named); !report.Uplink.same(Uplink{Interface: "rmnet0", Table: 1011}) {
 		t.Errorf("uplink %v, want the one named", report.Uplink)
 	}
 }
@@ -595,7 +595,7 @@ func TestRefusals(t *testing.T) {
 		"not the name of an interface": func(vm *VM) { vm.TAP = "a b" },
 		"not two IPv4 addresses":       func(vm *VM) { vm.Guest = netip.MustParsePrefix("10.0.0.2/24") },
 		"MTU":                          func(vm *VM) { vm.MTU = 5 },
-		"neither":                      func(vm *VM) { vm.Routing = "all" },
+		"is not auto":                  func(vm *VM) { vm.Routing = "all" },
 		"port 0":                       func(vm *VM) { vm.Publish = []Port{{}} },
 	} {
 		vm := sql(MainFirst)

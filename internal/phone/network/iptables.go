@@ -15,6 +15,7 @@ import (
 const (
 	tableFilter = "filter"
 	tableNAT    = "nat"
+	tableMangle = "mangle"
 
 	chainPrefix = "sov_"
 	// maxChain is the longest name of a chain: XT_EXTENSION_MAXNAMELEN less its end (linux/netfilter/x_tables.h).
@@ -40,7 +41,7 @@ func isOurChain(name string) bool {
 }
 
 func isBuiltIn(name string) bool {
-	return slices.Contains([]string{"FORWARD", "POSTROUTING", "PREROUTING"}, name)
+	return slices.Contains([]string{"INPUT", "OUTPUT", "FORWARD", "POSTROUTING", "PREROUTING"}, name)
 }
 
 // iptables speaks with the phone's own iptables programs, which know the flavour that its kernel has and the lock
@@ -84,41 +85,56 @@ func (p *iptables) content(table, chain string) ([]string, error) {
 	return out, err
 }
 
-// fill makes a chain hold exactly these rules, with one jump to it from the built-in chain, no deeper than after the
-// jumps to chains of other machines. One transaction: no packet meets a chain half-filled.
-func (p *iptables) fill(table, from, chain string, want []string) (changed bool, err error) {
-	have, err := p.content(table, chain)
-	if err != nil {
-		return false, err
-	}
-	jumps, err := p.jumps(table, from, chain)
-	if err != nil {
-		return false, err
-	}
-	exists, err := p.has(table, chain)
-	if err != nil {
-		return false, err
-	}
-	full := slices.EqualFunc(have, want, sameRule)
-	if exists && full && jumps.inPlace() {
-		return false, nil
-	}
+// fill makes chains of a table hold exactly their rules, each with one jump to it from its built-in chain, no deeper than
+// after the jumps to chains of other machines, and returns those that were not so. One transaction: no packet meets a chain
+// half-filled, or one chain without the other.
+func (p *iptables) fill(table string, chains []filledChain) (changed []filledChain, err error) {
 	var script strings.Builder
-	fmt.Fprintf(&script, "*%s\n", table)
-	if !exists || !full {
-		fmt.Fprintf(&script, ":%s - [0:0]\n", chain) // with --noflush: makes it, or empties this one
-		for _, rule := range want {
-			fmt.Fprintf(&script, "-A %s %s\n", chain, rule)
+	for _, c := range chains {
+		if c.Table != table {
+			continue
+		}
+		before := script.Len()
+		if err := p.script(&script, c); err != nil {
+			return nil, err
+		}
+		if script.Len() > before {
+			changed = append(changed, c)
+		}
+	}
+	if len(changed) == 0 {
+		return nil, nil
+	}
+	return changed, p.restore("*" + table + "\n" + script.String() + "COMMIT\n")
+}
+
+// script writes the lines of iptables-restore that put a chain right; none where it is.
+func (p *iptables) script(w *strings.Builder, c filledChain) error {
+	have, err := p.content(c.Table, c.Name)
+	if err != nil {
+		return err
+	}
+	jumps, err := p.jumps(c.Table, c.From, c.Name)
+	if err != nil {
+		return err
+	}
+	exists, err := p.has(c.Table, c.Name)
+	if err != nil {
+		return err
+	}
+	if !exists || !slices.EqualFunc(have, c.rules, sameRule) {
+		fmt.Fprintf(w, ":%s - [0:0]\n", c.Name) // with --noflush: makes it, or empties this one
+		for _, rule := range c.rules {
+			fmt.Fprintf(w, "-A %s %s\n", c.Name, rule)
 		}
 	}
 	if !jumps.inPlace() {
 		for range jumps.count {
-			fmt.Fprintf(&script, "-D %s -j %s\n", from, chain)
+			fmt.Fprintf(w, "-D %s -j %s\n", c.From, c.Name)
 		}
-		fmt.Fprintf(&script, "-I %s 1 -j %s\n", from, chain)
+		fmt.Fprintf(w, "-I %s 1 -j %s\n", c.From, c.Name)
 	}
-	script.WriteString("COMMIT\n")
-	return true, p.restore(script.String())
+	return nil
 }
 
 // jumps tells where the jumps to a chain stand.

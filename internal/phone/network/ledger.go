@@ -12,6 +12,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sovereign-sql/sov/internal/durable"
 )
 
@@ -30,6 +32,14 @@ type ledger struct {
 
 func (l *ledger) find(r resource) int {
 	return slices.IndexFunc(l.Entries, func(e entry) bool { return e.resource == r })
+}
+
+// routing is the mode in which a machine stands that leaves the choice to the host.
+func (l *ledger) routing(owner string) Routing {
+	if slices.Contains(l.owned(owner), resource(rule{Priority: 1, Table: unix.RT_TABLE_MAIN})) {
+		return MainFirst
+	}
+	return Scoped
 }
 
 // owned returns the resources of an owner, the last made first.

@@ -1,18 +1,19 @@
 package network
 
 import (
+	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
 
-// earlierLedger is the file that commit 3e066a9 wrote in everyKind, with earlierBoot as boot ID.
-// Phones have such files.
-const (
-	earlierLedger = "testdata/ledger.json"
-	earlierBoot   = "00000000-0000-0000-0000-000000000000"
-)
+// ledgers are files that releases have written in everyKind, with earlierBoot as boot ID: of commit 3e066a9, and of the first
+// with chains for the phone's own packets. Phones have such files.
+var ledgers = []string{"testdata/ledger.json", "testdata/ledger-confined.json"}
+
+const earlierBoot = "00000000-0000-0000-0000-000000000000"
 
 // everyKind sets up three machines, so that the ledger has every kind of resource with every
 // combination of fields: rules for all packets, to a subnet and from an interface, one of them
@@ -28,46 +29,81 @@ func (p *phone) everyKind() {
 	p.net.SetDefault("wlan0")
 }
 
+// replay makes what a ledger tells of, as the release that wrote it did.
+func (p *phone) replay(text string) {
+	p.Helper()
+	l, err := decodeLedger([]byte(text))
+	if err != nil {
+		p.Fatal(err)
+	}
+	for _, e := range l.Entries {
+		if e.Found {
+			continue
+		}
+		switch r := e.resource.(type) {
+		case chain:
+			p.sh(fmt.Sprintf("$IPTABLES -w -t %s -N %s; $IPTABLES -w -t %[1]s -A %[2]s -j RETURN; $IPTABLES -w -t %[1]s -I %[3]s 1 -j %[2]s", r.Table, r.Name, r.From))
+		default:
+			if err := r.make(p.host()); err != nil {
+				p.Fatalf("%s: %v", r, err)
+			}
+		}
+		if t, ok := e.resource.(tap); ok {
+			p.sh(fmt.Sprintf("ip link set %s alias sov:%s; ip link set %[1]s up", t.Link, e.Owners[0]))
+		}
+	}
+	if err := os.WriteFile(p.ledger(), []byte(text), 0o600); err != nil {
+		p.Fatal(err)
+	}
+}
+
 func TestLedgerOfAnEarlierRelease(t *testing.T) {
-	for _, flavour := range flavours {
-		t.Run(flavour, func(t *testing.T) {
-			p := newPhone(t, flavour)
-			p.sh("echo 2 >/proc/sys/net/ipv4/conf/default/rp_filter; ip rule add pref 1 to 192.168.101.0/24 lookup main")
-			before := p.snapshot()
-			p.everyKind()
-			earlier, err := os.ReadFile(earlierLedger)
-			if err != nil {
-				t.Fatal(err)
-			}
-			text := strings.ReplaceAll(string(earlier), earlierBoot, p.host().bootID)
-			if written := p.readLedger(); written != text {
-				t.Errorf("this release writes\n%s\nand the earlier one wrote\n%s", written, text)
-			}
-			if err := os.WriteFile(p.ledger(), []byte(text), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			p.down("third")
-			left := p.readLedger()
-			for _, vm := range []VM{sql(MainFirst), other(Scoped)} {
-				if report := p.up(vm); len(report.Changed) > 0 {
-					t.Errorf("up of %s with the earlier ledger changed %v", vm.Name, report.Changed)
+	for _, file := range ledgers {
+		for _, flavour := range flavours {
+			t.Run(filepath.Base(file)+"/"+flavour, func(t *testing.T) {
+				p := newPhone(t, flavour)
+				p.sh("echo 2 >/proc/sys/net/ipv4/conf/default/rp_filter; ip rule add pref 1 to 192.168.101.0/24 lookup main")
+				before := p.snapshot()
+				earlier, err := os.ReadFile(file)
+				if err != nil {
+					t.Fatal(err)
 				}
-				p.whole(vm)
-			}
-			if now := p.readLedger(); now != left {
-				t.Errorf("an up with nothing to do rewrote the ledger:\n%s", now)
-			}
-			p.down("sql")
-			p.down("other")
-			p.same("all down with the earlier ledger", before, p.snapshot())
-			l, err := decodeLedger([]byte(p.readLedger()))
-			if err != nil || len(l.Entries) > 0 || len(l.Uplinks) > 0 {
-				t.Errorf("left in the ledger: %v, %v, %v", l.Entries, l.Uplinks, err)
-			}
-			if _, err := os.Stat(p.ledger() + damagedSuffix); err == nil {
-				t.Error("the earlier ledger was taken for damaged")
-			}
-		})
+				p.replay(strings.ReplaceAll(string(earlier), earlierBoot, p.host().bootID))
+				p.down("third")
+				for _, vm := range []VM{sql(MainFirst), other(Scoped)} {
+					p.up(vm)
+					p.whole(vm)
+					left := p.readLedger()
+					if report := p.up(vm); len(report.Changed) > 0 || p.readLedger() != left {
+						t.Errorf("another up of %s changed %v, or the ledger", vm.Name, report.Changed)
+					}
+				}
+				p.down("sql")
+				p.down("other")
+				p.same("all down with the earlier ledger", before, p.snapshot())
+				l, err := decodeLedger([]byte(p.readLedger()))
+				if err != nil || len(l.Entries) > 0 || len(l.Uplinks) > 0 {
+					t.Errorf("left in the ledger: %v, %v, %v", l.Entries, l.Uplinks, err)
+				}
+				if _, err := os.Stat(p.ledger() + damagedSuffix); err == nil {
+					t.Error("the earlier ledger was taken for damaged")
+				}
+			})
+		}
+	}
+}
+
+// What this release writes is what the last of the files has.
+func TestLedgerForm(t *testing.T) {
+	p := newPhone(t, flavours[0])
+	p.sh("echo 2 >/proc/sys/net/ipv4/conf/default/rp_filter; ip rule add pref 1 to 192.168.101.0/24 lookup main")
+	p.everyKind()
+	want, err := os.ReadFile(ledgers[len(ledgers)-1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.ReplaceAll(p.readLedger(), p.host().bootID, earlierBoot); got != string(want) {
+		t.Errorf("this release writes\n%s\nwant\n%s", got, want)
 	}
 }
 
@@ -89,7 +125,8 @@ func TestLedgerRefusesUnknownEntries(t *testing.T) {
 		`{"kind":"rule","table":254,"owners":["sql"]}`:                                      `entry 0: it describes no "rule" that this program makes`,
 		`{"kind":"route","link":"x","owners":["sql"]}`:                                      `entry 0: it describes no "route" that this program makes`,
 		`{"kind":"sysctl","path":"../x","value":"1","owners":["sql"]}`:                      `entry 0: it describes no "sysctl" that this program makes`,
-		`{"kind":"chain","ip_table":"nat","from":"INPUT","chain":"sov_x","owners":["sql"]}`: `entry 0: it describes no "chain" that this program makes`,
+		`{"kind":"chain","ip_table":"nat","from":"other","chain":"sov_x","owners":["sql"]}`: `entry 0: it describes no "chain" that this program makes`,
+		`{"kind":"ipfwd","requester":"Tethering","owners":["sql"]}`:                         `entry 0: it describes no "ipfwd" that this program makes`,
 		`{"kind":"tap","link":"x"}`:                                                         `entry 0: it has no owner`,
 		`null`:                                                                              `entry 0: it has no owner`,
 		`{"kind":"tap","link":"x","owners":["sql"],"colour":"red"}`:                         `unknown field "colour"`,

@@ -51,6 +51,9 @@ func (h *Host) rebuild(name string) (*ledger, error) {
 			}
 		}
 	}
+	if h.ndc != "" {
+		add(requester{requesterName}, machines...)
+	}
 	rules, err := markedRules()
 	if err != nil {
 		return nil, err

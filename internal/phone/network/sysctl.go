@@ -31,11 +31,16 @@ func (s sysctl) current(h *Host) (string, error) { return h.readSysctl(s.Path) }
 
 func (s sysctl) make(h *Host) error { return h.writeSysctl(s.Path, s.Value) }
 
-// undo restores the value before, unless someone has set another one since.
+// undo restores the value before, unless someone has set another one since, or needs ours by now.
 func (s sysctl) undo(h *Host, before string) error {
 	now, err := s.current(h)
 	if err != nil || now != s.Value || before == s.Value {
 		return ignoreAbsent(err)
+	}
+	if s == ipForward {
+		if tethers, err := h.tethers(); tethers || err != nil {
+			return err
+		}
 	}
 	return ignoreAbsent(h.writeSysctl(s.Path, before))
 }

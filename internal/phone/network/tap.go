@@ -104,7 +104,16 @@ func hasCarrier(attrs *netlink.LinkAttrs) bool { return attrs.RawFlags&unix.IFF_
 // once, and for 3 seconds as usual.
 var neighbour = map[string]string{"retrans_time_ms": "200", "mcast_solicit": "15"}
 
-// tune gives the TAP interface its alias and MTU and brings it up.
+// ipv6Off is the parameter that keeps IPv6 from an interface: without it, guest and phone would reach each other by link-local
+// addresses, past the rules for IPv4 (ip-sysctl, conf/*/disable_ipv6). A kernel without IPv6 has none.
+func ipv6Off(link string) string { return "net/ipv6/conf/" + link + "/disable_ipv6" }
+
+func (h *Host) hasIPv6(link string) bool {
+	value, err := h.readSysctl(ipv6Off(link))
+	return err == nil && value != "1"
+}
+
+// tune gives the TAP interface its alias and MTU, takes IPv6 from it and brings it up.
 func (h *Host) tune(vm VM, report *Report) error {
 	link, err := netlink.LinkByName(vm.TAP)
 	if err != nil {
@@ -121,6 +130,12 @@ func (h *Host) tune(vm VM, report *Report) error {
 			return fmt.Errorf("set its MTU to %d bytes: %w", vm.MTU, err)
 		}
 		report.Changed = append(report.Changed, fmt.Sprintf("set the MTU of %s to %d", vm.TAP, vm.MTU))
+	}
+	if h.hasIPv6(vm.TAP) {
+		if err := h.writeSysctl(ipv6Off(vm.TAP), "1"); err != nil {
+			return fmt.Errorf("switch IPv6 off: %w", err)
+		}
+		report.Changed = append(report.Changed, "switched IPv6 off on "+vm.TAP)
 	}
 	if attrs.Flags&net.FlagUp == 0 {
 		if err := netlink.LinkSetUp(link); err != nil {

@@ -16,11 +16,18 @@ type Uplink struct {
 	Interface string     `json:"interface"`
 	Table     int        `json:"table"`            // the routing table that has its default route
 	Gateway   netip.Addr `json:"gateway,omitzero"` // zero on point-to-point links, such as mobile ones
+	MTU       int        `json:"-"`                // bytes, of the interface or its default route, whichever is smaller
+}
+
+// same reports whether u is the way that v is. The size of packets may differ.
+func (u Uplink) same(v Uplink) bool {
+	u.MTU = v.MTU
+	return u == v
 }
 
 func (u Uplink) String() string {
 	switch {
-	case u == Uplink{}:
+	case u.Interface == "":
 		return "none"
 	case !u.Gateway.IsValid():
 		return fmt.Sprintf("%s (table %d)", u.Interface, u.Table)
@@ -32,10 +39,13 @@ func (u Uplink) String() string {
 // ErrNoUplink says that the host has no way to the internet at present.
 var ErrNoUplink = errors.New("the phone has no default network: neither Wi-Fi nor mobile data is connected")
 
-// defaultNetworkMask is that of netd's rule for the default network, "fwmark 0x0/0xffff iif lo lookup TABLE": packets
-// whose socket has chosen no network, of which the low 16 bits of the mark are the netId
-// (system/netd/server/RouteController.cpp, addDefaultNetworkRule; Fwmark.h).
-const defaultNetworkMask = 0xffff
+// The rule for the default network is netd's "fwmark 0x0/0xffff iif lo lookup TABLE": for packets whose socket has chosen no
+// network, of which the low 16 bits of the mark are the netId (system/netd/server/RouteController.cpp, modifyDefaultNetwork;
+// Fwmark.h). LineageOS and CalyxOS demand the permission of the system as well, bits 18 and 19: "fwmark 0xc0000/0xcffff".
+const (
+	netIDMask      = 0xffff
+	permissionMask = 0xc0000
+)
 
 // Uplink returns the interface of Android's default network. It is named by netd's rules, in which it has the priority
 // 31000 (22000 up to Android 11), and not by a table that any program reads: the rule is told by its mark and mask. A
@@ -76,7 +86,7 @@ func findUplink(only string) (Uplink, error) {
 }
 
 func isDefaultNetwork(r netlink.Rule) bool {
-	return r.Mark == 0 && r.Mask != nil && *r.Mask == defaultNetworkMask && r.IifName == "lo" && r.OifName == "" &&
+	return r.Mark&^permissionMask == 0 && r.Mask != nil && *r.Mask&^permissionMask == netIDMask && r.IifName == "lo" && r.OifName == "" &&
 		r.UIDRange == nil && !r.Invert
 }
 
@@ -95,7 +105,11 @@ func uplinkIn(table int, only string) (Uplink, bool, error) {
 		if r.Protocol == protoEverything || only != "" && name != only || strings.HasPrefix(link.Attrs().Alias, aliasPrefix) {
 			continue
 		}
-		return Uplink{Interface: name, Table: table, Gateway: gatewayOf(r)}, true, nil
+		mtu := link.Attrs().MTU
+		if r.MTU > 0 {
+			mtu = min(mtu, r.MTU)
+		}
+		return Uplink{Interface: name, Table: table, Gateway: gatewayOf(r), MTU: mtu}, true, nil
 	}
 	return Uplink{}, false, nil
 }

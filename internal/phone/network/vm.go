@@ -14,6 +14,8 @@ type Routing string
 
 // Routing modes.
 const (
+	// Auto is Scoped, or, where a round trip shows that this does not carry and MainFirst does, MainFirst. See [Host.Decide].
+	Auto Routing = "auto"
 	// MainFirst lets every packet of the phone look into the table main first, and keeps the uplink's default route
 	// there. It is what is proven on phones, and it takes the traffic of VPN apps along.
 	MainFirst Routing = "main-first"
@@ -29,15 +31,24 @@ type VM struct {
 	Guest   netip.Prefix // the guest's address
 	MTU     int          // bytes
 	Routing Routing
-	Publish []Port         // what may be reached from outside of the host
+	Publish []Port         // what peers reach, and the host offers at its own address where it is forwarded
+	Phone   []uint16       // TCP ports of the guest that the host's users other than root may reach
+	Egress  Egress         // what the guest may reach besides the internet
+	DNS     []netip.Addr   // its name servers, which it may reach in any case, and which answer to a round trip
 	Peers   []netip.Prefix // subnets of machines whose guests may talk with this one
 	Uplink  string         // name of an interface, or "" or "auto" to follow Android's default network
 }
 
-// A Port is a TCP port of the guest that other computers may reach, where they have a route to it.
+// An Egress is what a guest may reach besides the internet, its peers and the time.
+type Egress struct {
+	Phone bool // the host's own ports
+	LAN   bool // private networks by the uplink
+}
+
+// A Port is a TCP port of the guest that is published.
 type Port struct {
 	Port    uint16
-	Forward bool // also reachable at the host's own address on the uplink, under the same number
+	Forward bool // reachable at the host's own address on the uplink, under the same number
 }
 
 func (vm VM) validate() error {
@@ -53,9 +64,9 @@ func (vm VM) validate() error {
 		return fmt.Errorf("host %s and guest %s are not two IPv4 addresses of one subnet", vm.Host, vm.Guest)
 	case vm.MTU < 576 || vm.MTU > 65521:
 		return fmt.Errorf("an MTU of %d bytes is not between 576 and 65521", vm.MTU)
-	case vm.Routing != MainFirst && vm.Routing != Scoped:
-		return fmt.Errorf("routing %q is neither %s nor %s", vm.Routing, MainFirst, Scoped)
-	case slices.ContainsFunc(vm.Publish, func(p Port) bool { return p.Port == 0 }):
+	case !slices.Contains([]Routing{Auto, MainFirst, Scoped}, vm.Routing):
+		return fmt.Errorf("routing %q is not %s, %s or %s", vm.Routing, Auto, Scoped, MainFirst)
+	case slices.ContainsFunc(vm.Publish, func(p Port) bool { return p.Port == 0 }) || slices.Contains(vm.Phone, 0):
 		return errors.New("port 0 cannot be published")
 	}
 	return nil

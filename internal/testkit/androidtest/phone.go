@@ -316,7 +316,7 @@ func LightArtifact(t testing.TB, dir, name string, routing vmspec.Routing, s lig
 	spec := &vmspec.Spec{Format: vmspec.Format, Name: name, Arch: runtime.GOARCH, Kernel: artifact.KernelFile, MemoryMiB: 64, CPUs: 1,
 		Disks: []vmspec.Disk{{Role: vmspec.RoleRootfs, File: artifact.RootfsFile, ReadOnly: true}, {Role: vmspec.RoleConfig, ReadOnly: true}},
 		Network: vmspec.Network{TAP: "vm_" + name, Host: netip.MustParsePrefix("192.168.100.1/24"), Guest: netip.MustParsePrefix("192.168.100.2/24"),
-			MTU: 1500, Hostname: name, Routing: routing},
+			MTU: 1500, Hostname: name, Routing: routing, DNS: []netip.Addr{netip.MustParseAddr(ServerIP)}},
 		Ports: []vmspec.Port{{Service: guestspec.ServicePostgres, Port: lightguest.PostgresPort}},
 		Ready: vmspec.Ready{Port: vmspec.StatusPort, TimeoutSeconds: 30}}
 	text, err := spec.Encode()

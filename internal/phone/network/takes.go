@@ -1,0 +1,61 @@
+package network
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Bits of a packet's mark (system/netd/include/Fwmark.h).
+const (
+	explicitMark  = 0x10000 // its app has chosen the network
+	protectedMark = 0x20000 // its app is the VPN's own
+	localNetID    = 99
+)
+
+// Takes tells what the mode MainFirst takes from others on the phone as it is connected now, a line each: the traffic of a VPN,
+// the protection of a lockdown, what apps send by a network that they have chosen. The other mode takes nothing.
+func Takes(u Uplink) ([]string, error) {
+	rules, err := netlink.RuleList(netlink.FAMILY_V4)
+	if err != nil {
+		return nil, fmt.Errorf("read the policy rules: %w", err)
+	}
+	var out []string
+	say := func(format string, args ...any) {
+		if line := fmt.Sprintf(format, args...); !slices.Contains(out, line) {
+			out = append(out, line)
+		}
+	}
+	for _, r := range rules {
+		if r.Priority == tetheringPriority && r.Table > 0 && r.Table != u.Table && linkOf(r.Table) != u.Interface {
+			say("routing main-first takes what clients of %s send by %s: it leaves by %s instead. Use network.routing: scoped", r.IifName, linkOf(r.Table), u)
+		}
+		if r.Mask == nil || r.IifName != "lo" || r.OifName != "" {
+			continue
+		}
+		unprotected := r.Mark == 0 && *r.Mask&protectedMark != 0 && r.UIDRange != nil
+		chosen := r.Mark&explicitMark != 0 && r.Mark&netIDMask != localNetID && r.UIDRange == nil && r.Table != u.Table
+		switch {
+		case unprotected && r.Type == unix.RTN_PROHIBIT:
+			say("routing main-first goes past the phone's lockdown: apps reach the internet without their VPN. Use network.routing: scoped")
+		case unprotected && r.Table > 0:
+			say("routing main-first takes the traffic of the VPN on %s: it leaves by %s instead. Use network.routing: scoped", linkOf(r.Table), u)
+		case chosen && r.Table > 0:
+			say("routing main-first takes what apps send by %s, which they chose: it leaves by %s instead. Use network.routing: scoped", linkOf(r.Table), u)
+		}
+	}
+	return out, nil
+}
+
+// linkOf names the interface of a routing table's default route.
+func linkOf(table int) string {
+	routes, err := defaultRoutes(table)
+	if err == nil && len(routes) > 0 {
+		if link, err := netlink.LinkByIndex(routes[0].LinkIndex); err == nil {
+			return link.Attrs().Name
+		}
+	}
+	return fmt.Sprintf("table %d", table)
+}
