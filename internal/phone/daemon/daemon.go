@@ -43,6 +43,9 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	if d.vm, err = d.Root.VM(d.Name); err != nil {
 		return err
 	}
+	// Before anybody learns that there is a daemon: what has started it may end then, and its control group with it.
+	d.phone = android.Phone{Log: d.log}
+	d.phone.LeaveCgroup()
 	if err := checkTrusted(string(d.Root), d.vm.Dir()); errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%s is not installed: %w", d.Name, err)
 	} else if err != nil {
@@ -112,8 +115,6 @@ func (d *Daemon) leaveNetwork() error {
 
 // keep prepares the phone and keeps the machine running.
 func (d *Daemon) keep(ctx context.Context) error {
-	d.phone = android.Phone{Log: d.log}
-	d.phone.LeaveCgroup()
 	d.protect(os.Getpid())
 	var err error
 	if d.settings, err = loadSettings(d.Root); err != nil {
@@ -130,7 +131,7 @@ func (d *Daemon) keep(ctx context.Context) error {
 	}
 	var beside sync.WaitGroup
 	defer beside.Wait()
-	if !d.settings.KeepPhantoms { // Android takes its time for it, and the machine need not wait
+	if d.settings.LiftPhantoms { // Android takes its time for it, and the machine need not wait
 		beside.Go(func() { d.phone.LiftPhantomLimit(ctx) })
 	}
 	if err := stopOrphans(ctx, d.vm, d.settings, d.log); err != nil {

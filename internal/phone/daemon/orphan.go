@@ -10,8 +10,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/phone/crosvm"
 )
 
-// An orphan is a crosvm whose daemon has died. It cannot be taken over: only its parent learns how it ends, and Android
-// kills it before long. So it is shut down in order.
+// An orphan is a crosvm whose daemon has died. It cannot be taken over: only its parent learns how it ends.
+// So it is shut down in order.
 type orphan struct {
 	pid     int
 	life    string // of this process, see lifeOf

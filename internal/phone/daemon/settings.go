@@ -28,7 +28,8 @@ type Settings struct {
 	BootTimeout     int                   `json:"boot_timeout,omitempty"`     // for Android to start; 0: 600
 	ShutdownTimeout int                   `json:"shutdown_timeout,omitempty"` // for the guest's orderly shutdown; 0: 60
 	CrashLoop       int                   `json:"crash_loop,omitempty"`       // failures in a row after which a machine is left alone; 0: 5
-	KeepPhantoms    bool                  `json:"keep_phantoms,omitempty"`    // leave Android's phantom-process killer as it is
+	LiftPhantoms    bool                  `json:"lift_phantoms,omitempty"`    // turn Android's phantom-process killer off, for all apps
+	KeepPhantoms    bool                  `json:"keep_phantoms,omitempty"`    // of earlier versions: what is the default now
 	VMs             map[string]VMSettings `json:"vms,omitempty"`              // by name
 }
 

@@ -23,7 +23,14 @@ import (
 // NewLight returns a phone with a light machine; settings are the runner's.
 func NewLight(t testing.TB, routing vmspec.Routing, s lightguest.Script, settings string) *Handset {
 	t.Helper()
-	h := &Handset{Phone: androidtest.New(t, androidtest.Options{InMemory: true}), T: t}
+	return NewLightOn(t, androidtest.Options{}, routing, s, settings)
+}
+
+// NewLightOn is NewLight on a phone of some make.
+func NewLightOn(t testing.TB, o androidtest.Options, routing vmspec.Routing, s lightguest.Script, settings string) *Handset {
+	t.Helper()
+	o.InMemory = true
+	h := &Handset{Phone: androidtest.New(t, o), T: t}
 	h.VM = h.InstallLight("sql", routing, s)
 	h.Put(phonepath.Default.Settings(), settings, 0o644)
 	return h
