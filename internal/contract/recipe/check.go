@@ -160,6 +160,7 @@ func (c *checker) machine() {
 	c.require(vm.Memory%MiB == 0 && vm.Memory >= 128*MiB && vm.Memory <= TiB, "vm.memory", "%s is not a whole number of MiB from 128MiB to 1TiB", vm.Memory)
 	c.require(vm.CPUs >= 1 && vm.CPUs <= 64, "vm.cpus", "%d is not between 1 and 64", vm.CPUs)
 	c.require(vm.Data%MiB == 0 && vm.Data >= 256*MiB && vm.Data <= 16*TiB, "vm.data", "%s is not a whole number of MiB from 256MiB to 16TiB", vm.Data)
+	c.require(slices.Contains([]string{"always", "charging", "never"}, vm.Awake), "vm.awake", "%q is none of always, charging and never", vm.Awake)
 	c.require(c.Rootfs.Free >= 0 && c.Rootfs.Free <= 16*TiB, "rootfs.free", "%s is more than an image can hold", c.Rootfs.Free)
 	for i, parameter := range c.Kernel.Parameters {
 		at := strictyaml.Index("kernel.parameters", i)

@@ -198,6 +198,8 @@ type VM struct {
 	Memory Size `yaml:"memory"` // whole MiB
 	CPUs   int  `yaml:"cpus"`
 	Data   Size `yaml:"data"` // of the data disk, when it is first made
+	// Awake says when a phone is kept from sleeping while the machine runs: "always", "charging" or "never".
+	Awake string `yaml:"awake"`
 }
 
 // Ways in which a phone routes the guest's packets; docs/networking.md draws both.

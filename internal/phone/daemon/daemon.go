@@ -61,6 +61,8 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 		if err = d.keep(ctx); !errors.Is(err, errAgain) {
 			break
 		}
+		// Whoever asked waits for another phase, and the next may be the one that it was.
+		d.state.change(func(s *runnerapi.State) { s.Phase, s.Reason = runnerapi.Starting, "" })
 	}
 	if ctx.Err() != nil {
 		err = nil // it was told to stop
@@ -183,6 +185,11 @@ var errAgain = errors.New("start afresh")
 // loop starts the machine, again and again.
 func (d *Daemon) loop(ctx context.Context) error {
 	for {
+		if reason := batteryLow(android.Power("/sys"), d.settings.batteryStop()); reason != "" {
+			if err := d.charge(ctx, reason); err != nil {
+				return err
+			}
+		}
 		exit, ready, err := d.live(ctx)
 		if d.judge(ctx, exit, ready, err) {
 			continue
@@ -192,6 +199,8 @@ func (d *Daemon) loop(ctx context.Context) error {
 			return ctx.Err()
 		case errors.Is(err, errRenewed):
 			d.log("starting it again, with the new interface")
+			continue
+		case errors.Is(err, errBatteryLow):
 			continue
 		case errors.As(err, new(unfitError)):
 			return d.fail(ctx, err)
@@ -303,7 +312,9 @@ func (d *Daemon) live(ctx context.Context) (exit crosvm.Exit, ready time.Duratio
 	d.state.change(func(s *runnerapi.State) {
 		s.Phase, s.Crosvm, s.StartedAt, s.Restarts = runnerapi.Booting, r.process.PID(), time.Now().UTC(), d.starts-1
 	})
+	let := d.stayAwake(a.spec.Awake)
 	exit, ready, err = d.attend(ctx, r, a, network)
+	let()
 	d.state.change(func(s *runnerapi.State) {
 		s.Crosvm = 0
 		s.LastExit = &runnerapi.Exit{Kind: string(exit.Kind), Code: exit.Code, Signal: int(exit.Signal), Text: exit.String(), At: time.Now().UTC()}
@@ -342,6 +353,9 @@ func (d *Daemon) attend(ctx context.Context, r *run, a *artifact, network networ
 		err = ctx.Err()
 	case <-d.tooLate(attending, watch, a):
 		err = fmt.Errorf("%w (%v): %s", errTooLate, a.spec.Ready.Timeout(), describeState(new(d.state.get())))
+	case <-d.watchBattery(attending):
+		d.log(batteryLow(android.Power("/sys"), d.settings.batteryStop()))
+		err = errBatteryLow
 	case <-d.renewed:
 		err = errRenewed
 		r.cutOff = true

@@ -7,6 +7,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
+	"github.com/sovereign-sql/sov/internal/phone/android"
 	"github.com/sovereign-sql/sov/internal/phone/crosvm"
 )
 
@@ -27,6 +28,8 @@ func stopOrphans(ctx context.Context, vm phonepath.VM, s Settings, log func(stri
 	if err != nil {
 		return fmt.Errorf("look for what an earlier daemon has left: %w", err)
 	}
+	// The kernel holds the wake lock of a daemon that was killed; where it holds none, that is an error.
+	defer android.Phone{}.WakeUnlock(wakeLock(vm.Name))
 	for _, pid := range pids {
 		log(fmt.Sprintf("crosvm, process %d, has lost its daemon: shutting it down", pid))
 		o := &orphan{pid: pid, life: lifeOf("/proc", pid), proc: "/proc", socket: vm.Socket()}

@@ -48,7 +48,7 @@ func lookAt(ctx context.Context, vm phonepath.VM) (*health.Machine, error) {
 	}
 	m := health.New(vm.Name)
 	m.State, m.Asked, m.Slots = *state, time.Now().UTC(), slots.List(vm)
-	m.Power = android.Power("/sys")
+	m.Power, m.Thermal, m.Phone = android.Power("/sys"), android.Thermal("/sys"), android.Phone{}.Describe(ctx)
 	if m.Backup, err = lastBackup(vm); err != nil {
 		m.Warnings = append(m.Warnings, err.Error())
 	}
