@@ -6,7 +6,7 @@
 SKIPUNZIP=1
 root=/data/sovereign
 
-unzip -o "$ZIPFILE" module.prop service.sh uninstall.sh -d "$MODPATH" >&2 || abort "! The archive cannot be unpacked"
+unzip -o "$ZIPFILE" module.prop service.sh boot-completed.sh uninstall.sh -d "$MODPATH" >&2 || abort "! The archive cannot be unpacked"
 name=$(sed -n 's/^id=sov-//p' "$MODPATH/module.prop")
 arch=$(sed -n 's/^sovArch=//p' "$MODPATH/module.prop")
 [ "$ARCH" = "$arch" ] || abort "! This module is for $arch, the phone is $ARCH: build it with --arch"
@@ -22,5 +22,5 @@ said=$("$runner.new" install "$name" "$ZIPFILE" 2>&1) || { rm -f "$runner.new"; 
 ui_print "- $said"
 mv -f "$runner.new" "$runner" && sync || abort "! sov-runner cannot be put in place"
 
-chmod 755 "$MODPATH/service.sh" "$MODPATH/uninstall.sh"
+chmod 755 "$MODPATH/service.sh" "$MODPATH/boot-completed.sh" "$MODPATH/uninstall.sh"
 ui_print "- It starts with the phone. Now: su -c '$runner up $name'"

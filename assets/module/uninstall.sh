@@ -1,5 +1,5 @@
 #!/system/bin/sh
-# Run by the root manager when the module is removed: shuts the machine down and removes all that is not the user's. The
+# Run by the root manager at the first boot after the module was removed: shuts the machine down and removes all that is not the user's. The
 # database is: its disk and the secrets stay, unless there is a file erase-data in the machine's folder.
 module=${0%/*}
 name=$(sed -n 's/^id=sov-//p' "$module/module.prop")
@@ -8,7 +8,9 @@ root=/data/sovereign
 erase=
 [ ! -e "$root/vms/$name/erase-data" ] || erase=--data
 if [ -x "$root/bin/sov-runner" ]; then
-	exec "$root/bin/sov-runner" remove "$name" $erase
+	# The module goes whatever happens: nobody would come back for the rest. An older sov-runner does not know --force.
+	"$root/bin/sov-runner" remove "$name" $erase --force || "$root/bin/sov-runner" remove "$name" $erase
+	exit
 fi
 # `sov remove` has been here before.
 [ -z "$erase" ] || rm -rf "$root/vms/$name" "$root/secrets/$name"

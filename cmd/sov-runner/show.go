@@ -124,6 +124,42 @@ func printStatus(w io.Writer, s *health.Machine) {
 		}
 		row("battery", "%d %%, %s", p.Battery, charging)
 	}
+	if a := s.Awake; a != nil {
+		row("awake", "%s", awakeLine(a))
+	}
+	for _, z := range s.Thermal { // a phone has dozens, of which people know this one
+		if z.Type == "battery" {
+			row("thermal", "%s: %s, as the kernel shows it", z.Type, z.Temp)
+		}
+	}
+	if p := s.Phone; p != nil {
+		row("phone", "%s", phoneLine(p))
+	}
+}
+
+// awakeLine is how the phone is kept from sleeping.
+func awakeLine(a *runnerapi.Awake) string {
+	switch {
+	case a.Fault != "":
+		return "the phone may sleep, and the machine with it: " + a.Fault
+	case a.Held:
+		return "the phone is kept from sleeping (" + a.Mode + ")"
+	}
+	return "the phone may sleep, and the machine with it, until it is being charged"
+}
+
+// phoneLine is what the machine runs on.
+func phoneLine(p *health.Phone) string {
+	line := "Linux " + p.Kernel
+	if p.Android != "" {
+		line = "Android " + p.Android + ", kernel " + p.Kernel
+	}
+	for _, part := range append(p.RootManager, p.Hypervisor) {
+		if part != "" {
+			line += ", " + part
+		}
+	}
+	return line
 }
 
 // diskLine is how a disk is: what is free of it, and what is wrong with it.

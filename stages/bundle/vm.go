@@ -46,6 +46,9 @@ func spec(r *recipe.Recipe, arch string) (*vmspec.Spec, error) {
 		Ports:   []vmspec.Port{},
 		Ready:   vmspec.Ready{Port: vmspec.StatusPort, TimeoutSeconds: readyTimeout},
 	}
+	if awake := vmspec.Awake(r.VM.Awake); awake != vmspec.AwakeAlways { // what an older sov-runner need not know
+		s.Awake = awake
+	}
 	for _, port := range r.Network.Publish {
 		p := vmspec.Port{Port: port, Forward: slices.Contains(r.Network.Forward, port)}
 		if r.Postgres.Enabled && port == r.Postgres.Port {

@@ -43,7 +43,7 @@ func Write(ctx context.Context, w io.Writer, m *manifest.Manifest, files []manif
 	a := &archive{ctx, z, scratch}
 	for _, f := range []struct{ name, asset string }{
 		{"META-INF/com/google/android/update-binary", "update-binary"},
-		{"customize.sh", "customize.sh"}, {"service.sh", "service.sh"}, {"uninstall.sh", "uninstall.sh"},
+		{"customize.sh", "customize.sh"}, {"service.sh", "service.sh"}, {"boot-completed.sh", "boot-completed.sh"}, {"uninstall.sh", "uninstall.sh"},
 	} {
 		text, err := assets.Module.ReadFile("module/" + f.asset)
 		if err != nil {

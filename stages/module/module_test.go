@@ -66,6 +66,7 @@ func TestWrite(t *testing.T) {
 		"module.prop":            "id=sov-sql\nname=sov: sql\nversion=12.3\nversionCode=12\nauthor=sov\n",
 		"customize.sh":           "install",
 		"service.sh":             "up",
+		"boot-completed.sh":      "service.sh",
 		"uninstall.sh":           "remove",
 		"sov-runner":             "runner",
 		"artifact/manifest.json": `"version": "12.3"`,
@@ -77,7 +78,7 @@ func TestWrite(t *testing.T) {
 			t.Errorf("%s has no %q: %.200q", name, has, got[name])
 		}
 	}
-	if len(got) != 11 {
+	if len(got) != 12 {
 		t.Errorf("%d files", len(got))
 	}
 	busybox, err := exec.LookPath("busybox")

@@ -47,6 +47,22 @@ type Spec struct {
 	Network Network `json:"network"`
 	Ports   []Port  `json:"ports"` // what the guest offers
 	Ready   Ready   `json:"ready"`
+	Awake   Awake   `json:"awake,omitempty"` // while it runs; empty: AwakeAlways
+}
+
+// An Awake says when a phone is kept from sleeping for a machine that runs.
+type Awake string
+
+// Values of Awake.
+const (
+	AwakeAlways   Awake = "always"
+	AwakeCharging Awake = "charging" // while the phone is being charged
+	AwakeNever    Awake = "never"    // the guest stands still while the phone sleeps
+)
+
+// Valid reports whether a is empty or one of those.
+func (a Awake) Valid() bool {
+	return a == "" || a == AwakeAlways || a == AwakeCharging || a == AwakeNever
 }
 
 // A Disk is one virtio block device.
@@ -198,6 +214,7 @@ func (s *Spec) Validate() error {
 	if err := s.Options.Validate(); err != nil {
 		faults = append(faults, err)
 	}
+	require(s.Awake.Valid(), "awake %q is none of %s, %s and %s", s.Awake, AwakeAlways, AwakeCharging, AwakeNever)
 	require(len(s.Disks) > 0 && s.Disks[0].Role == RoleRootfs, "the first disk is not the rootfs, which the kernel mounts as /dev/vda")
 	for i, d := range s.Disks {
 		require(d.Role != RoleRootfs || isFileName(d.File), "disk %d: file %q is not the name of a file beside vm.json", i, d.File)

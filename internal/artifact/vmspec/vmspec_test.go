@@ -60,6 +60,7 @@ func TestValidate(t *testing.T) {
 		{func(s *Spec) { s.Parameters = []string{"a b"} }, `kernel parameter "a b"`},
 		{func(s *Spec) { s.MemoryMiB = 0 }, "memory_mib"},
 		{func(s *Spec) { s.CPUs = -1 }, "cpus"},
+		{func(s *Spec) { s.Awake = "sometimes" }, `awake "sometimes"`},
 		{func(s *Spec) { s.Disks = s.Disks[1:] }, "the first disk"},
 		{func(s *Spec) { s.Disks[0].File = "/etc/passwd" }, `"/etc/passwd"`},
 		{func(s *Spec) { s.Disks[1].Size = 0 }, "has no size"},

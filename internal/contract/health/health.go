@@ -35,6 +35,8 @@ type Machine struct {
 	Backup      *Backup            `json:"backup,omitempty"`      // the last one; absent: none is known on this phone
 	Certificate *Certificate       `json:"certificate,omitempty"` // of the database's port; absent: it does not offer TLS
 	Power       *Power             `json:"power,omitempty"`       // absent: the phone does not say
+	Thermal     []Zone             `json:"thermal,omitempty"`     // as the phone's kernel shows them
+	Phone       *Phone             `json:"phone,omitempty"`       // what the machine runs on
 
 	Layers []finding.Finding `json:"layers,omitempty"` // what diagnose and test found: the eight layers in their order
 	Cause  string            `json:"cause,omitempty"`  // the check of the first failed layer; absent: none failed
@@ -93,6 +95,20 @@ type Certificate struct {
 type Power struct {
 	Battery  int  `json:"battery"`  // charge in percent
 	Charging bool `json:"charging"` // on an external supply: the battery charges, or is full
+}
+
+// A Zone is one of the temperatures that the phone's kernel shows.
+type Zone struct {
+	Type string `json:"type"` // the vendor's name for the zone
+	Temp string `json:"temp"` // as it is shown; its unit is the vendor's
+}
+
+// A Phone is what the machine runs on, as far as the phone says.
+type Phone struct {
+	Android     string   `json:"android,omitempty"`      // release, such as "15"; absent: another Linux
+	Kernel      string   `json:"kernel"`                 // release, as uname -r prints it
+	RootManager []string `json:"root_manager,omitempty"` // those whose programs are there: "Magisk", "KernelSU", "APatch"
+	Hypervisor  string   `json:"hypervisor,omitempty"`   // ro.boot.hypervisor.version
 }
 
 // New returns the health of a machine of which nothing is known yet.

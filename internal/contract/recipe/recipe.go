@@ -199,6 +199,8 @@ type VM struct {
 	Memory Size `yaml:"memory"` // whole MiB
 	CPUs   int  `yaml:"cpus"`
 	Data   Size `yaml:"data"` // of the data disk, when it is first made
+	// Awake says when a phone is kept from sleeping while the machine runs: "always", "charging" or "never".
+	Awake string `yaml:"awake"`
 	// What follows is for phones, and may be left to them.
 	Hypervisor string `yaml:"hypervisor"` // "kvm", "geniezone" or "gunyah"
 	Protection string `yaml:"protection"` // "none", "protected" or "protected-without-firmware"

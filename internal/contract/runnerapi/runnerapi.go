@@ -27,6 +27,8 @@ const (
 	CrashLoop Phase = "crash-loop" // it ended again and again without becoming ready and is left alone
 	Failed    Phase = "failed"     // starting it again cannot help: a person has to look
 	Off       Phase = "off"        // the guest powered itself off
+
+	LowBattery Phase = "low-battery" // it was shut down for the battery's sake and is started again once that holds enough
 )
 
 // A State is how a machine is.
@@ -55,7 +57,15 @@ type State struct {
 	LastExit  *Exit     `json:"last_exit,omitempty"` //
 	RollBack  *RollBack `json:"roll_back,omitempty"` // the last that this daemon did
 	Network   Network   `json:"network"`             //
+	Awake     *Awake    `json:"awake,omitempty"`     // absent: the machine does not run, or may sleep with the phone
 	Warnings  []string  `json:"warnings,omitempty"`  // what does not keep it from running
+}
+
+// An Awake is how the phone is kept from sleeping.
+type Awake struct {
+	Mode  string `json:"mode"` // "always" or "charging"
+	Held  bool   `json:"held"` // the wake lock is
+	Fault string `json:"fault,omitempty"`
 }
 
 // An Exit is how a run of crosvm ended.

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/health"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
@@ -17,6 +18,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/phone/diagnose"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/crosvmcli"
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest/lightguest"
 	"github.com/sovereign-sql/sov/internal/testkit/guesttest"
 	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
@@ -155,7 +157,7 @@ func checkSleep(h *phonetest.Handset) {
 // daemon was killed lives on, until the next start shuts it down. Its crosvm is an old one.
 func TestAndroidsKillers(t *testing.T) {
 	t.Parallel()
-	h := phonetest.New(t, androidtest.Options{StillBooting: true, Build: androidtest.DefaultBuild(crosvmcli.Android13)}, "")
+	h := phonetest.NewLightOn(t, androidtest.Options{StillBooting: true, Build: androidtest.DefaultBuild(crosvmcli.Android13)}, vmspec.MainFirst, lightguest.Script{}, `{"shutdown_timeout": 5}`)
 	if err := h.RunService(t.Context(), phonepath.Default.Runner(), "up", "sql", "--no-wait"); err != nil {
 		t.Fatal(err)
 	}
@@ -184,6 +186,17 @@ func TestAndroidsKillers(t *testing.T) {
 	}
 	h.Do("up", "sql")
 	h.Eventually("answering again", func() bool { return h.Status().Phase == runnerapi.Ready })
+	if calls := append(h.Calls("device_config"), h.Calls("settings")...); len(calls) > 0 {
+		t.Errorf("settings of the whole phone were changed: %q", calls)
+	}
+	h.Do("down", "sql")
+	h.Put(phonepath.Default.Settings(), `{"lift_phantoms": true}`, 0o644)
+	h.Do("up", "sql")
+	h.Eventually("without the killer of phantoms", func() bool { return len(h.Calls("device_config"))+len(h.Calls("settings")) == 3 })
+	h.Do("restart", "sql")
+	if calls := append(h.Calls("device_config"), h.Calls("settings")...); len(calls) != 3 {
+		t.Errorf("the second start changed Android's settings again: %q", calls)
+	}
 	h.Do("down", "sql")
 }
 

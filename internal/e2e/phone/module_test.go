@@ -113,7 +113,7 @@ func TestModuleByManager(t *testing.T) {
 			}
 			h.Reboot(false)
 			h.Eventually("started by the next boot", func() bool { s := h.Status(); return s.Phase == runnerapi.Ready && s.Slot == "b" })
-			if got := h.Shell("ls /data/adb/modules/sov-light"); got != "module.prop\nservice.sh\nuninstall.sh\n" {
+			if got := h.Shell("ls /data/adb/modules/sov-light"); got != "boot-completed.sh\nmodule.prop\nservice.sh\nuninstall.sh\n" {
 				t.Errorf("in the module's folder: %s", got)
 			}
 
@@ -135,10 +135,11 @@ func TestModuleByManager(t *testing.T) {
 			h.Reboot(false)
 			h.Eventually("back", func() bool { return h.Status().Phase == runnerapi.Ready })
 
-			h.Put("/data/sovereign/settings.json", "{}", 0o644)
+			h.Put("/data/sovereign/settings.json", "{a typo", 0o644)
 			h.RemoveModule("sov-light")
 			h.Reboot(false)
 			phonetest.Left(t, h, "uninstalled", "./settings.json")
+			h.Put("/data/sovereign/settings.json", "{}", 0o644)
 			h.MustFlash(version(lightguest.Script{}))
 			h.Put("/data/sovereign/vms/light/data.img", "", 0o600)
 			h.Put("/data/sovereign/vms/light/erase-data", "", 0o600)

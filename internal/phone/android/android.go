@@ -17,6 +17,7 @@ import (
 type Phone struct {
 	Bin  string       // folder of getprop, device_config and settings; "" is /system/bin
 	Proc string       // "" is /proc
+	Root string       // folder before the paths of control groups; "" is /
 	Log  func(string) // takes a line for the user; nil: none
 }
 
@@ -100,8 +101,9 @@ func (p Phone) notBooted(ctx context.Context) string {
 	return ""
 }
 
-// phantom is how the phantom-process killer (Android 12 and later) is kept from what this program starts. Each setting
-// is read first: one that holds is not written, so that a second call changes nothing.
+// phantom is how the phantom-process killer (Android 12 and later) is turned off, for the whole phone. It counts children of
+// apps' processes; whether it ever counts what root has started is not known. Each setting is read first: one that holds is
+// not written, so that a second call changes nothing.
 var phantom = []struct {
 	program     string
 	read, write []string
@@ -115,16 +117,16 @@ var phantom = []struct {
 	{
 		"device_config", []string{"get", "activity_manager", "max_phantom_processes"},
 		[]string{"put", "activity_manager", "max_phantom_processes", "2147483647"}, "2147483647",
-		"Android may kill the machine when more than 32 processes run",
+		"Android may kill processes when more than 32 of apps run",
 	},
 	{
 		"settings", []string{"get", "global", "settings_enable_monitor_phantom_procs"},
 		[]string{"put", "global", "settings_enable_monitor_phantom_procs", "false"}, "false",
-		"Android may kill the machine as a phantom process",
+		"Android may kill processes as phantom ones",
 	},
 }
 
-// LiftPhantomLimit turns the phantom-process killer off. What cannot be set is logged and holds nothing up: older
+// LiftPhantomLimit turns the phantom-process killer off for all apps. What cannot be set is logged and holds nothing up: older
 // Androids know neither the killer nor its settings. The settings stay when the machine is gone, as a person's would.
 func (p Phone) LiftPhantomLimit(ctx context.Context) {
 	if !p.Is() {
@@ -159,18 +161,22 @@ func (p Phone) proc() string {
 	return p.Proc
 }
 
-// LeaveCgroup moves the calling process to the root of the cgroup hierarchies. Android's init ends a service with its
-// cgroup: what a shell of adbd has started would go with adbd when that restarts, daemon or not. Hierarchies that are
-// not there are passed over, and on other systems than Android nothing is done.
+// hierarchies are where Android may have control groups by which it ends processes: version 2, and version 1 of older
+// releases. Root managers leave the groups in the same places.
+var hierarchies = []string{"/sys/fs/cgroup", "/acct", "/dev/cg2_bpf", "/dev/memcg/apps"}
+
+// LeaveCgroup moves the calling process to the root of the cgroup hierarchies. When a service ends, Android's init kills all
+// that is in its group, whoever its parent is by then (system/core/init/service.cpp, Service::Reap): what a shell of adbd has
+// started ends when adbd restarts, and what an app has started ends with the app. Hierarchies that do not exist are passed
+// over, and on other systems than Android nothing is done.
 func (p Phone) LeaveCgroup() {
 	if !p.Is() {
 		return
 	}
-	pid := []byte(strconv.Itoa(os.Getpid()))
-	for _, root := range []string{"/sys/fs/cgroup", "/acct"} { // version 2; version 1 of older Androids
-		err := os.WriteFile(filepath.Join(root, "cgroup.procs"), pid, 0)
+	for _, root := range hierarchies {
+		err := os.WriteFile(filepath.Join(p.Root, root, "cgroup.procs"), []byte(strconv.Itoa(os.Getpid())), 0)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			p.log("leave the cgroup of whoever started this: %v: a restart of adbd may end the machine", err)
+			p.log("leave the control group: %v: the machine ends with what started it, such as adbd", err)
 		}
 	}
 }

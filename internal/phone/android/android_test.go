@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -105,6 +106,25 @@ func TestNotAndroid(t *testing.T) {
 	}
 	p.LiftPhantomLimit(t.Context())
 	p.LeaveCgroup()
+}
+
+// The calling process leaves its group in every hierarchy that there is.
+func TestLeaveCgroup(t *testing.T) {
+	p, _ := fake(t, nil)
+	p.Root = t.TempDir()
+	there := []string{"/sys/fs/cgroup", "/dev/cg2_bpf", "/dev/memcg/apps"}
+	for _, dir := range there {
+		if err := os.MkdirAll(filepath.Join(p.Root, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.Log = func(line string) { t.Error(line) }
+	p.LeaveCgroup()
+	for _, dir := range there {
+		if got, err := os.ReadFile(filepath.Join(p.Root, dir, "cgroup.procs")); err != nil || string(got) != strconv.Itoa(os.Getpid()) {
+			t.Errorf("%s: %q, %v", dir, got, err)
+		}
+	}
 }
 
 func TestProtectFromOOM(t *testing.T) {

@@ -142,7 +142,7 @@ func (e Exit) text() string {
 // killer names who ends processes with a signal on a phone.
 func killer(s syscall.Signal) string {
 	if s == syscall.SIGKILL {
-		return ": by a person, for want of memory, or by Android as a process that it does not know"
+		return ": by a person, for want of memory, or by Android with the control group that it was in"
 	}
 	return ""
 }

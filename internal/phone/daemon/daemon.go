@@ -46,6 +46,9 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	if d.vm, err = d.Root.VM(d.Name); err != nil {
 		return err
 	}
+	// Before anybody learns that there is a daemon: what has started it may end then, and its control group with it.
+	d.phone = android.Phone{Log: d.log}
+	d.phone.LeaveCgroup()
 	if err := checkTrusted(string(d.Root), d.vm.Dir()); errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%s is not installed: %w", d.Name, err)
 	} else if err != nil {
@@ -61,6 +64,8 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 		if err = d.keep(ctx); !errors.Is(err, errAgain) {
 			break
 		}
+		// Whoever asked waits for another phase, and the next may be the one that it was.
+		d.state.change(func(s *runnerapi.State) { s.Phase, s.Reason = runnerapi.Starting, "" })
 	}
 	if ctx.Err() != nil {
 		err = nil // it was told to stop
@@ -115,8 +120,6 @@ func (d *Daemon) leaveNetwork() error {
 
 // keep prepares the phone and keeps the machine running.
 func (d *Daemon) keep(ctx context.Context) error {
-	d.phone = android.Phone{Log: d.log}
-	d.phone.LeaveCgroup()
 	d.protect(os.Getpid())
 	var err error
 	if d.settings, err = loadSettings(d.Root); err != nil {
@@ -133,7 +136,7 @@ func (d *Daemon) keep(ctx context.Context) error {
 	}
 	var beside sync.WaitGroup
 	defer beside.Wait()
-	if !d.settings.KeepPhantoms { // Android takes its time for it, and the machine need not wait
+	if d.settings.LiftPhantoms { // Android takes its time for it, and the machine need not wait
 		beside.Go(func() { d.phone.LiftPhantomLimit(ctx) })
 	}
 	if err := stopOrphans(ctx, d.vm, d.settings, d.log); err != nil {
@@ -185,6 +188,11 @@ var errAgain = errors.New("start afresh")
 // loop starts the machine, again and again.
 func (d *Daemon) loop(ctx context.Context) error {
 	for {
+		if reason := batteryLow(android.Power("/sys"), d.settings.batteryStop()); reason != "" {
+			if err := d.charge(ctx, reason); err != nil {
+				return err
+			}
+		}
 		exit, ready, err := d.live(ctx)
 		if d.judge(ctx, exit, ready, err) {
 			continue
@@ -194,6 +202,8 @@ func (d *Daemon) loop(ctx context.Context) error {
 			return ctx.Err()
 		case errors.Is(err, errRenewed):
 			d.log("starting it again, with the new interface")
+			continue
+		case errors.Is(err, errBatteryLow):
 			continue
 		case errors.As(err, new(unfitError)):
 			return d.fail(ctx, err)
@@ -319,7 +329,9 @@ func (d *Daemon) live(ctx context.Context) (exit crosvm.Exit, ready time.Duratio
 			s.CrosvmUser = user.ID
 		}
 	})
+	let := d.stayAwake(a.spec.Awake)
 	exit, ready, answered, err := d.attend(ctx, r, a, network)
+	let()
 	exit = d.explain(exit, began)
 	if exit.Kind == crosvm.Failed && !answered && ctx.Err() == nil {
 		d.confinement.learn(exit)
@@ -361,6 +373,9 @@ func (d *Daemon) attend(ctx context.Context, r *run, a *artifact, network networ
 		err = ctx.Err()
 	case <-d.tooLate(attending, watch, a):
 		err = fmt.Errorf("%w (%v): %s", errTooLate, a.spec.Ready.Timeout(), describeState(new(d.state.get())))
+	case <-d.watchBattery(attending):
+		d.log(batteryLow(android.Power("/sys"), d.settings.batteryStop()))
+		err = errBatteryLow
 	case <-d.renewed:
 		err = errRenewed
 		r.cutOff = true

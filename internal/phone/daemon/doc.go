@@ -1,5 +1,5 @@
 // Package daemon keeps a machine running on the phone that this program is on. It composes what the other packages
-// know: hostnet the network, crosvm the machine monitor, android the phone's killers, datadisk and configdisk the
+// know: hostnet the network, crosvm the machine monitor, android what Android does to processes, datadisk and configdisk the
 // disks, guestapi the guest.
 //
 // One daemon per machine holds a lock for as long as it lives, is crosvm's parent, and writes state.json at each

@@ -8,11 +8,12 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
+	"github.com/sovereign-sql/sov/internal/phone/android"
 	"github.com/sovereign-sql/sov/internal/phone/crosvm"
 )
 
-// An orphan is a crosvm whose daemon has died. It cannot be taken over: only its parent learns how it ends, and Android
-// kills it before long. So it is shut down in order.
+// An orphan is a crosvm whose daemon has died. It cannot be taken over: only its parent learns how it ends.
+// So it is shut down in order.
 type orphan struct {
 	pid      int
 	life     string // of this process, see lifeOf
@@ -29,6 +30,8 @@ func stopOrphans(ctx context.Context, vm phonepath.VM, s Settings, log func(stri
 	if err != nil {
 		return fmt.Errorf("look for what an earlier daemon has left: %w", err)
 	}
+	// The kernel holds the wake lock of a daemon that was killed; where it holds none, that is an error.
+	defer android.Phone{}.WakeUnlock(wakeLock(vm.Name))
 	for _, pid := range pids {
 		log(fmt.Sprintf("crosvm, process %d, has lost its daemon: shutting it down", pid))
 		o := &orphan{pid: pid, life: lifeOf("/proc", pid), proc: "/proc", socket: vm.Socket(), requests: vm.Requests()}

@@ -29,7 +29,9 @@ type Settings struct {
 	BootTimeout     int                   `json:"boot_timeout,omitempty"`     // for Android to start; 0: 600
 	ShutdownTimeout int                   `json:"shutdown_timeout,omitempty"` // for the guest's orderly shutdown; 0: 60
 	CrashLoop       int                   `json:"crash_loop,omitempty"`       // failures in a row after which a machine is left alone; 0: 5
-	KeepPhantoms    bool                  `json:"keep_phantoms,omitempty"`    // leave Android's phantom-process killer as it is
+	BatteryStop     int                   `json:"battery_stop,omitempty"`     // charge in percent below which machines are stopped; 0: 5, -1: never
+	LiftPhantoms    bool                  `json:"lift_phantoms,omitempty"`    // turn Android's phantom-process killer off, for all apps
+	KeepPhantoms    bool                  `json:"keep_phantoms,omitempty"`    // of earlier versions: what is the default now
 	VMs             map[string]VMSettings `json:"vms,omitempty"`              // by name
 }
 
@@ -39,6 +41,7 @@ type VMSettings struct {
 	CPUs      int            `json:"cpus,omitempty"`
 	DataMiB   int64          `json:"data_mib,omitempty"` // the data disk is made, or enlarged, to this; never made smaller
 	Routing   vmspec.Routing `json:"routing,omitempty"`
+	Awake     vmspec.Awake   `json:"awake,omitempty"`
 	avf.Options
 }
 
@@ -66,6 +69,13 @@ func seconds(n, otherwise int) time.Duration {
 		n = otherwise
 	}
 	return time.Duration(n) * time.Second
+}
+
+func (s Settings) batteryStop() int {
+	if s.BatteryStop == 0 {
+		return defaultBatteryStop
+	}
+	return s.BatteryStop
 }
 
 func (s Settings) crashLoop() int {
@@ -118,7 +128,13 @@ func decodeSettings(text []byte) (Settings, error) {
 			return s, fmt.Errorf("settings.json: %d is not between 0 and 86400", n)
 		}
 	}
+	if s.BatteryStop < -1 || s.BatteryStop > 100-batteryMargin {
+		return s, fmt.Errorf("settings.json: battery_stop is %d, not between -1 and %d", s.BatteryStop, 100-batteryMargin)
+	}
 	for name, vm := range s.VMs {
+		if !vm.Awake.Valid() {
+			return s, fmt.Errorf("settings.json: vms.%s: awake is %q, none of always, charging and never", name, vm.Awake)
+		}
 		if vm.DataMiB != 0 && (vm.DataMiB < datadisk.MinSize>>20 || vm.DataMiB > datadisk.MaxSize>>20) {
 			return s, fmt.Errorf("settings.json: vms.%s: data_mib is %d, not between %d and %d", name, vm.DataMiB, datadisk.MinSize>>20, datadisk.MaxSize>>20)
 		}
@@ -153,6 +169,12 @@ func (s Settings) apply(spec *vmspec.Spec) {
 	spec.Options = vm.Options.Over(spec.Options)
 	if vm.Routing != "" {
 		spec.Network.Routing = vm.Routing
+	}
+	if vm.Awake != "" {
+		spec.Awake = vm.Awake
+	}
+	if spec.Awake == "" {
+		spec.Awake = vmspec.AwakeAlways
 	}
 }
 

@@ -48,7 +48,7 @@ func lookAt(ctx context.Context, vm phonepath.VM) (*health.Machine, error) {
 	}
 	m := health.New(vm.Name)
 	m.State, m.Asked, m.Slots = *state, time.Now().UTC(), slots.List(vm)
-	m.Power = android.Power("/sys")
+	m.Power, m.Thermal, m.Phone = android.Power("/sys"), android.Thermal("/sys"), android.Phone{}.Describe(ctx)
 	if m.Backup, err = lastBackup(vm); err != nil {
 		m.Warnings = append(m.Warnings, err.Error())
 	}
@@ -101,7 +101,7 @@ func correct(s *health.Machine, pids []int) {
 	case s.DaemonAlive || s.Phase == runnerapi.Down && !s.CrosvmAlive:
 	case s.CrosvmAlive:
 		s.Crosvm = pids[0]
-		s.Reason = fmt.Sprintf("its daemon was killed, crosvm (process %d) lives on until Android kills it: start it again, which shuts that one down in order", pids[0])
+		s.Reason = fmt.Sprintf("its daemon was killed, crosvm (process %d) lives on, and nobody looks after it: start it again, which shuts that one down in order", pids[0])
 		s.Phase = runnerapi.NotReady
 	default:
 		s.Reason = "its daemon was killed, or the phone was restarted"

@@ -75,7 +75,7 @@ func (d *Daemon) judge(ctx context.Context, exit crosvm.Exit, ready time.Duratio
 	if ready > 0 || !d.trial.CanGiveUp() {
 		return false
 	}
-	if ctx.Err() != nil || errors.Is(err, errRenewed) {
+	if ctx.Err() != nil || errors.Is(err, errRenewed) || errors.Is(err, errBatteryLow) {
 		// Ended for another reason; a version that is always stopped before it is ready is not a bad one.
 		if err := d.trial.Undo(); err != nil {
 			d.log(err.Error())

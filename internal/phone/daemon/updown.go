@@ -131,7 +131,7 @@ func startDaemon(ctx context.Context, root phonepath.Root, vm phonepath.VM, o Up
 
 // rests tells whether a daemon in this phase waits for a person.
 func rests(p runnerapi.Phase) bool {
-	return p == runnerapi.Failed || p == runnerapi.CrashLoop || p == runnerapi.Off
+	return p == runnerapi.Failed || p == runnerapi.CrashLoop || p == runnerapi.Off || p == runnerapi.LowBattery
 }
 
 // awaitChange waits until the daemon has left the phase of a state, or has gone.

@@ -243,7 +243,7 @@ func (p *Phone) SetProp(name, value string) {
 	p.write("props/"+name, value+"\n", 0o644)
 }
 
-// Calls returns the calls of one of Android's programs, a line of arguments each; of "killer", what was killed.
+// Calls returns the calls of one of Android's programs, a line of arguments each.
 func (p *Phone) Calls(program string) []string {
 	p.t.Helper()
 	text, err := os.ReadFile(p.path("calls/" + program))

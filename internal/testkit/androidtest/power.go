@@ -37,9 +37,8 @@ func (p *Phone) furnishPower() {
 // SetBattery says how full the battery is, in percent, and its status: "Charging", "Discharging", "Not charging" or "Full".
 func (p *Phone) SetBattery(percent int, status string) {
 	p.t.Helper()
-	for file, text := range map[string]string{"capacity": strconv.Itoa(percent), "status": status} {
-		p.write("sys/power_supply/battery/"+file, text+"\n", 0o644)
-	}
+	p.write("sys/power_supply/battery/status", status+"\n", 0o644)
+	p.write("sys/power_supply/battery/capacity", strconv.Itoa(percent)+"\n", 0o644)
 }
 
 // WakeLocks are the names of the wake locks that are held.

@@ -26,7 +26,7 @@ func NewLight(t testing.TB, routing vmspec.Routing, s lightguest.Script, setting
 	return NewLightOn(t, androidtest.Options{}, routing, s, settings)
 }
 
-// NewLightOn is NewLight on a certain phone.
+// NewLightOn is NewLight on a phone of some make.
 func NewLightOn(t testing.TB, o androidtest.Options, routing vmspec.Routing, s lightguest.Script, settings string) *Handset {
 	t.Helper()
 	o.InMemory = true

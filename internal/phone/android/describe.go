@@ -1,0 +1,41 @@
+package android
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sovereign-sql/sov/internal/contract/health"
+)
+
+// managers are the programs by which a root manager is known: each has its own busybox for modules' scripts.
+var managers = []struct{ name, busybox string }{
+	{"Magisk", "/data/adb/magisk/busybox"},
+	{"KernelSU", "/data/adb/ksu/bin/busybox"}, // its forks too
+	{"APatch", "/data/adb/ap/bin/busybox"},
+}
+
+// Describe says what this program runs on: kernel, and on Android the release, the root managers and the hypervisor that the
+// bootloader names.
+func (p Phone) Describe(ctx context.Context) *health.Phone {
+	d := &health.Phone{}
+	var uts unix.Utsname
+	if unix.Uname(&uts) == nil {
+		d.Kernel = string(bytes.TrimRight(uts.Release[:], "\x00"))
+	}
+	if !p.Is() {
+		return d
+	}
+	// A property that is not set is empty, as one that cannot be read is here.
+	d.Android, _ = p.run(ctx, "getprop", "ro.build.version.release")
+	d.Hypervisor, _ = p.run(ctx, "getprop", "ro.boot.hypervisor.version")
+	for _, m := range managers {
+		if _, err := os.Stat(filepath.Join(p.Root, m.busybox)); err == nil {
+			d.RootManager = append(d.RootManager, m.name)
+		}
+	}
+	return d
+}

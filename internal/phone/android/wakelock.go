@@ -1,0 +1,30 @@
+package android
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// WakeLock holds the wake lock of that name, so that the phone does not suspend and stop every processor, the guest's among
+// them. The kernel holds it until WakeUnlock, whoever has died meanwhile. Kernels without CONFIG_PM_WAKELOCKS have none.
+func (p Phone) WakeLock(name string) error { return p.writeLock("wake_lock", name) }
+
+// WakeUnlock lets the wake lock of that name go. One that is not held is an error.
+func (p Phone) WakeUnlock(name string) error { return p.writeLock("wake_unlock", name) }
+
+// writeLock writes a name to one of the kernel's two files (Documentation/ABI/testing/sysfs-power).
+func (p Phone) writeLock(file, name string) error {
+	f, err := os.OpenFile(filepath.Join(p.Root, "/sys/power", file), os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(name + "\n")
+	if closed := f.Close(); err == nil {
+		err = closed
+	}
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", file, name, err)
+	}
+	return nil
+}
