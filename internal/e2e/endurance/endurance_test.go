@@ -1,8 +1,11 @@
 package endurance
 
 import (
+	"slices"
 	"testing"
 
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest/crosvmcli"
 	"github.com/sovereign-sql/sov/internal/testkit/guesttest"
 	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
 	"github.com/sovereign-sql/sov/internal/testkit/repeat"
@@ -54,4 +57,28 @@ func TestKilledAndStartedAgain(t *testing.T) {
 func TestPushCut(t *testing.T) {
 	t.Parallel()
 	phonetest.CutPushes(t, times(t, 200))
+}
+
+// TestCover is the life of a light machine on every phone of the cover. A scale below one takes the first.
+func TestCover(t *testing.T) {
+	t.Parallel()
+	makes := phonetest.Cover()
+	for _, m := range makes[:min(len(makes), times(t, len(makes)))] {
+		t.Run(m.String(), func(t *testing.T) { t.Parallel(); m.Live(t) })
+	}
+}
+
+// TestReleases has the real guest on each release of Android, up to SQL.
+func TestReleases(t *testing.T) {
+	t.Parallel()
+	for _, r := range crosvmcli.Releases[:min(len(crosvmcli.Releases), times(t, len(crosvmcli.Releases)))] {
+		t.Run(string(r), func(t *testing.T) {
+			h := phonetest.New(t, androidtest.Options{Build: androidtest.DefaultBuild(r)}, "")
+			h.Do("up", "sql")
+			if got := h.Ask("select 41 + 1"); !slices.Equal(got, []string{"42"}) {
+				t.Errorf("Android %s: %q", r, got)
+			}
+			h.Do("down", "sql")
+		})
+	}
 }

@@ -115,7 +115,7 @@ func TestEndsOfAReadyMachine(t *testing.T) {
 	h.Shell(fmt.Sprintf("kill -9 %d", first.Crosvm))
 	h.Eventually("started again", func() bool {
 		s := h.Status()
-		return s.Phase == runnerapi.Ready && s.Crosvm != first.Crosvm && s.Restarts == 1 && s.LastExit.Signal == 9
+		return s.Phase == runnerapi.Ready && s.Crosvm != 0 && s.Crosvm != first.Crosvm && s.Restarts == 1 && s.LastExit.Signal == 9
 	})
 	// crosvm says that the guest stopped, and the guest did not say so: as when a hypervisor gives up on it.
 	for i, end := range []func(){
@@ -126,14 +126,14 @@ func TestEndsOfAReadyMachine(t *testing.T) {
 		end()
 		h.Eventually("started again", func() bool {
 			s := h.Status()
-			return s.Phase == runnerapi.Ready && s.Crosvm != before.Crosvm && s.LastExit.Kind == "vanished" && s.Failures == i+2
+			return s.Phase == runnerapi.Ready && s.Crosvm != 0 && s.Crosvm != before.Crosvm && s.LastExit.Kind == "vanished" && s.Failures == i+2
 		})
 	}
 	before2 := h.Status()
 	h.End(lightguest.Reset)
 	h.Eventually("rebooted", func() bool {
 		s := h.Status()
-		return s.Phase == runnerapi.Ready && s.Crosvm != before2.Crosvm && s.LastExit.Kind == "reset" && s.Failures == before2.Failures
+		return s.Phase == runnerapi.Ready && s.Crosvm != 0 && s.Crosvm != before2.Crosvm && s.LastExit.Kind == "reset" && s.Failures == before2.Failures
 	})
 	h.End(lightguest.Off)
 	h.Eventually("off", func() bool { return h.Status().Phase == runnerapi.Off })

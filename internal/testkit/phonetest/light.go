@@ -79,18 +79,27 @@ func (h *Handset) phaseOnDisk() runnerapi.Phase {
 // GoOut has the guest connect to the internet's server and returns by which address that sees it, or "".
 func (h *Handset) GoOut() string {
 	h.T.Helper()
+	address, err := h.goOut()
+	if err != nil {
+		h.T.Fatalf("connect to the guest: %v\n%s", err, h.Logs())
+	}
+	return address
+}
+
+// goOut is GoOut; the error is that of a guest which is not reached.
+func (h *Handset) goOut() (string, error) {
 	ctx, cancel := context.WithTimeout(h.T.Context(), sovtest.WaitLimit)
 	defer cancel()
 	conn, err := h.Dial(ctx, "tcp", net.JoinHostPort("192.168.100.2", strconv.Itoa(lightguest.RelayPort)))
 	if err != nil {
-		h.T.Fatalf("connect to the guest: %v\n%s", err, h.Logs())
+		return "", err
 	}
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(time.Minute))
 	fmt.Fprintf(conn, "%s:80\nGET / HTTP/1.0\r\n\r\n", androidtest.ServerIP)
 	answer, _ := io.ReadAll(conn)
 	_, body, _ := strings.Cut(string(answer), "\r\n\r\n")
-	return strings.TrimSpace(body)
+	return strings.TrimSpace(body), nil
 }
 
 // End has the guest end in one of its ways.

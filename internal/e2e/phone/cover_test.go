@@ -1,0 +1,19 @@
+package phone
+
+import (
+	"testing"
+
+	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
+)
+
+// Three phones of the cover, far from each other; all of them are among the tests of endurance.
+func TestCover(t *testing.T) {
+	t.Parallel()
+	makes := phonetest.Cover()
+	for _, m := range []phonetest.Make{makes[0], makes[len(makes)/2], makes[len(makes)-1]} {
+		t.Run(m.String(), func(t *testing.T) {
+			t.Parallel()
+			m.Live(t)
+		})
+	}
+}
