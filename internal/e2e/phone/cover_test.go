@@ -10,7 +10,7 @@ import (
 func TestCover(t *testing.T) {
 	t.Parallel()
 	makes := phonetest.Cover()
-	for _, m := range []phonetest.Make{makes[0], makes[len(makes)/2], makes[len(makes)-1]} {
+	for _, m := range []phonetest.Make{makes[11], makes[46], makes[82]} {
 		t.Run(m.String(), func(t *testing.T) {
 			t.Parallel()
 			m.Live(t)

@@ -87,7 +87,7 @@ func Cover() []Make {
 		v[p.one], v[p.two] = p.oneValue, p.twoValue
 		for i := range properties {
 			if v[i] < 0 {
-				v[i] = bestValue(v, i, sizes[i], left)
+				v[i] = bestValue(v, i, sizes[i], len(out), left)
 			}
 		}
 		for _, q := range pairsOf(v) {
@@ -101,22 +101,24 @@ func Cover() []Make {
 // open are values of which none is chosen.
 func open() [properties]int { return [properties]int{-1, -1, -1, -1, -1} }
 
-// bestValue is the value of property i that adds the most pairs which are left to those that are chosen.
-func bestValue(v [properties]int, i, size int, left map[pair]bool) int {
+// bestValue is the value of property i that adds the most pairs which are left to those that are chosen; of several, another one
+// at each turn.
+func bestValue(v [properties]int, i, size, turn int, left map[pair]bool) int {
 	best, most := 0, -1
-	for value := range size {
+	for n := range size {
+		value := (n + turn) % size
 		v[i] = value
 		if !exists(v) {
 			continue
 		}
-		n := 0
+		added := 0
 		for _, q := range pairsOf(v) {
 			if left[q] && (q.one == i || q.two == i) {
-				n++
+				added++
 			}
 		}
-		if n > most {
-			best, most = value, n
+		if added > most {
+			best, most = value, added
 		}
 	}
 	return best
