@@ -115,6 +115,7 @@ func (d *Daemon) leaveNetwork() error {
 func (d *Daemon) keep(ctx context.Context) error {
 	d.phone = android.Phone{Log: d.log}
 	d.phone.LeaveCgroup()
+	d.confinement.android = d.phone.Is()
 	d.protect(os.Getpid())
 	var err error
 	if d.settings, err = loadSettings(d.Root); err != nil {
@@ -315,7 +316,7 @@ func (d *Daemon) live(ctx context.Context) (exit crosvm.Exit, ready time.Duratio
 	})
 	exit, ready, answered, err := d.attend(ctx, r, a, network)
 	exit = d.explain(exit, began)
-	if exit.Kind == crosvm.Failed && !answered && ctx.Err() == nil {
+	if !answered && ctx.Err() == nil {
 		d.confinement.learn(exit)
 	}
 	d.state.change(func(s *runnerapi.State) {

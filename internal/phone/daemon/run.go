@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/sovereign-sql/sov/internal/artifact/datadisk"
@@ -128,24 +129,28 @@ func endpoint(spec *vmspec.Spec) netip.AddrPort {
 // A confinement is whether crosvm runs without root's rights. A phone may not let it be started so, or it may fail in a way
 // that cannot be told from others: then it is tried the other way at the next start.
 type confinement struct {
-	refused string // why crosvm runs as root; empty: it does not
+	android bool   // elsewhere, the user may be a person's
+	refused string // why crosvm runs as root on a phone; empty: it does not
 }
 
 // user is whom crosvm of a machine runs as; nil: root.
 func (c *confinement) user(name string) *crosvm.User {
-	if c.refused != "" {
+	if !c.android || c.refused != "" {
 		return nil
 	}
 	return crosvm.UserFor(name)
 }
 
-// learn takes notice of a crosvm that failed before its guest said anything.
+// learn takes notice of a crosvm that ended before its guest said anything.
 func (c *confinement) learn(exit crosvm.Exit) {
-	if c.refused != "" {
+	gaveUp := slices.Contains([]syscall.Signal{syscall.SIGABRT, syscall.SIGSEGV, syscall.SIGBUS, syscall.SIGILL, syscall.SIGTRAP, syscall.SIGSYS}, exit.Signal)
+	switch {
+	case !c.android || exit.Kind != crosvm.Failed && !gaveUp:
+	case c.refused != "":
 		c.refused = ""
-		return
+	default:
+		c.refused = exit.String()
 	}
-	c.refused = exit.String()
 }
 
 // A mark is where two logs ended when a machine was started: what comes after it is of this life.
