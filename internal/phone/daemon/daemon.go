@@ -309,9 +309,9 @@ func (d *Daemon) live(ctx context.Context) (exit crosvm.Exit, ready time.Duratio
 	d.starts++
 	d.state.change(func(s *runnerapi.State) {
 		s.Phase, s.Crosvm, s.StartedAt, s.Restarts = runnerapi.Booting, r.process.PID(), time.Now().UTC(), d.starts-1
-		s.CrosvmUser, s.Unconfined = 0, d.confinement.refused
+		s.UID, s.AsRoot = 0, d.confinement.refused
 		if user != nil {
-			s.CrosvmUser = user.ID
+			s.UID = user.ID
 		}
 	})
 	exit, ready, answered, err := d.attend(ctx, r, a, network)

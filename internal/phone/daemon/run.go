@@ -62,18 +62,16 @@ func prepare(ctx context.Context, root phonepath.Root, vm phonepath.VM, a *artif
 		}
 		m.Disks = append(m.Disks, disk)
 	}
-	if err := makeMachineFolder(vm); err != nil {
+	// The folder of the control socket.
+	if err := os.Mkdir(vm.Machine(), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return m, "", err
 	}
-	return m, token, errors.Join(crosvm.ClearSocket(vm.Socket()), crosvm.ClearSocket(vm.OldSocket()))
+	return m, token, clearSockets(vm)
 }
 
-// makeMachineFolder makes the folder of the control socket.
-func makeMachineFolder(vm phonepath.VM) error {
-	if err := os.Mkdir(vm.Machine(), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return nil
+// clearSockets removes control sockets that nobody holds.
+func clearSockets(vm phonepath.VM) error {
+	return errors.Join(crosvm.ClearSocket(vm.Socket()), crosvm.ClearSocket(vm.OldSocket()))
 }
 
 // ensureData makes the data disk unless there is one, and enlarges one that is smaller than it should be.
@@ -226,11 +224,10 @@ func removeRunFiles(vm phonepath.VM) error {
 			faults = append(faults, err)
 		}
 	}
-	clear := func() error { return errors.Join(crosvm.ClearSocket(vm.Socket()), crosvm.ClearSocket(vm.OldSocket())) }
-	err := clear()
+	err := clearSockets(vm)
 	for deadline := time.Now().Add(socketTimeout); errors.Is(err, crosvm.ErrSocketHeld) && time.Now().Before(deadline); {
 		time.Sleep(lockPoll)
-		err = clear()
+		err = clearSockets(vm)
 	}
 	return errors.Join(append(faults, err)...)
 }
