@@ -57,12 +57,12 @@ func printStatus(w io.Writer, s *health.Machine) {
 	}
 	if s.CrosvmAlive {
 		user := "root"
-		if s.CrosvmUser != 0 {
-			user = fmt.Sprintf("user %d", s.CrosvmUser)
+		if s.UID != 0 {
+			user = fmt.Sprintf("user %d", s.UID)
 		}
 		row("crosvm", "process %d of %s, since %s", s.Crosvm, user, s.StartedAt.Local().Format(time.DateTime))
-		if s.Unconfined != "" {
-			row("", "it has root's rights, which it need not have: %s", s.Unconfined)
+		if s.AsRoot != "" {
+			row("", "it has root's rights, which it need not have: %s", s.AsRoot)
 		}
 	}
 	if s.LastExit != nil {

@@ -35,19 +35,19 @@ const StatusPort = guestspec.EndpointPort
 
 // A Spec is the content of vm.json.
 type Spec struct {
-	Format     int      `json:"format"`
-	Name       string   `json:"name"`
-	Arch       string   `json:"arch"`       // "arm64" or "amd64"
-	Kernel     string   `json:"kernel"`     // file beside vm.json
-	Parameters []string `json:"parameters"` // kernel command line, in order
-	MemoryMiB  int      `json:"memory_mib"`
-	CPUs       int      `json:"cpus"`
-	avf.Options
-	Disks   []Disk  `json:"disks"` // attached in order: vda, vdb, vdc
-	Network Network `json:"network"`
-	Ports   []Port  `json:"ports"` // what the guest offers
-	Ready   Ready   `json:"ready"`
-	Awake   Awake   `json:"awake,omitempty"` // while it runs; empty: AwakeAlways
+	Format      int      `json:"format"`
+	Name        string   `json:"name"`
+	Arch        string   `json:"arch"`       // "arm64" or "amd64"
+	Kernel      string   `json:"kernel"`     // file beside vm.json
+	Parameters  []string `json:"parameters"` // kernel command line, in order
+	MemoryMiB   int      `json:"memory_mib"`
+	CPUs        int      `json:"cpus"`
+	Disks       []Disk   `json:"disks"` // attached in order: vda, vdb, vdc
+	Network     Network  `json:"network"`
+	Ports       []Port   `json:"ports"` // what the guest offers
+	Ready       Ready    `json:"ready"`
+	Awake       Awake    `json:"awake,omitempty"` // while it runs; empty: AwakeAlways
+	avf.Options          // what it asks of a phone's hypervisor
 }
 
 // An Awake says when a phone is kept from sleeping for a machine that runs.

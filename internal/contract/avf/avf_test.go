@@ -27,7 +27,7 @@ func TestJudge(t *testing.T) {
 		{"8 Gen 3", gunyah("SM8650"), Options{}, Unsupported, "8 Gen 2 and 3"},
 		{"8 Gen 2", gunyah("SM8550P"), Options{}, Unsupported, "8 Gen 2 and 3"},
 		{"other Snapdragon", gunyah("SM8450"), Options{}, Untested, "8 Elite"},
-		{"Snapdragon, unprotected", gunyah("SM8750"), Options{Protection: Unprotected}, ProtectedOnly, "protected machines only"},
+		{"Snapdragon, unprotected", gunyah("SM8750"), Options{Protection: Unprotected}, ProtectedOnly, "in all reports"},
 		{"Snapdragon that says nothing", Phone{Devices: []string{"gunyah"}}, Options{Protection: Unprotected}, ProtectedOnly, "in all reports"},
 		{"Snapdragon behind firmware", gunyah("SM8750"), Options{Protection: Protected}, Unsupported, "signed"},
 		{"Helio", Phone{Devices: []string{"gzvm"}, VM: "1", Version: "GenieZone"}, Options{}, Untested, "Helio G85"},

@@ -83,16 +83,16 @@ func (p Phone) describe(h Hypervisor) string {
 func (p Phone) judge(o Options) Verdict {
 	says := "the phone says that it runs machines of this kind"
 	switch {
-	case o.Protection == Unprotected && no(p.VM) && yes(p.Protected):
-		return Verdict{ProtectedOnly, "the phone runs protected machines only",
-			"set `protection: protected-without-firmware` in the recipe's vm, or in settings.json"}
-	case o.Protection == Unprotected && no(p.VM):
-		return Verdict{Unsupported, "the phone says that it runs no machines (ro.boot.hypervisor.vm.supported)", "use another phone, or one with a boot loader that offers them"}
 	case o.Protection != Unprotected && no(p.Protected):
 		return Verdict{Unsupported, "the phone says that it runs no protected machines (ro.boot.hypervisor.protected_vm.supported)",
 			"set `protection: none` in the recipe's vm, or in settings.json"}
 	case o.Hypervisor == Gunyah:
 		return p.judgeGunyah(o)
+	case o.Protection == Unprotected && no(p.VM) && yes(p.Protected):
+		return Verdict{ProtectedOnly, "the phone runs protected machines only",
+			"set `protection: protected-without-firmware` in the recipe's vm, or in settings.json"}
+	case o.Protection == Unprotected && no(p.VM):
+		return Verdict{Unsupported, "the phone says that it runs no machines (ro.boot.hypervisor.vm.supported)", "use another phone, or one with a boot loader that offers them"}
 	case o.Protection == Protected:
 		return Verdict{Untested, "its firmware may want a signed system, which this is not", ""}
 	case o.Hypervisor == KVM && o.Protection == Unprotected && yes(p.VM):

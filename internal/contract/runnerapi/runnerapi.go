@@ -33,22 +33,20 @@ const (
 
 // A State is how a machine is.
 type State struct {
-	Format  int       `json:"format"`
-	Name    string    `json:"name"`
-	Phase   Phase     `json:"phase"`
-	Reason  string    `json:"reason,omitempty"`  // in a person's words, where Phase is not Ready
-	Since   time.Time `json:"since,omitzero"`    // when it entered Phase
-	Slot    string    `json:"slot,omitempty"`    // "a" or "b": what was started last
-	Version string    `json:"version,omitempty"` // of that artifact
-	Trial   bool      `json:"trial,omitempty"`   // that slot was never ready; where it does not become so, the other is started
-	Runner  string    `json:"runner,omitempty"`  // the daemon's version
-	BootID  string    `json:"boot_id,omitempty"` // of the phone's kernel when this was written
-	Daemon  int       `json:"daemon,omitempty"`  // process ID
-	Crosvm  int       `json:"crosvm,omitempty"`  // process ID
-	// CrosvmUser is whom crosvm runs as; 0 is root, and Unconfined says why.
-	CrosvmUser int    `json:"crosvm_user,omitempty"`
-	Unconfined string `json:"unconfined,omitempty"`
-
+	Format    int       `json:"format"`
+	Name      string    `json:"name"`
+	Phase     Phase     `json:"phase"`
+	Reason    string    `json:"reason,omitempty"`    // in a person's words, where Phase is not Ready
+	Since     time.Time `json:"since,omitzero"`      // when it entered Phase
+	Slot      string    `json:"slot,omitempty"`      // "a" or "b": what was started last
+	Version   string    `json:"version,omitempty"`   // of that artifact
+	Trial     bool      `json:"trial,omitempty"`     // that slot was never ready; where it does not become so, the other is started
+	Runner    string    `json:"runner,omitempty"`    // the daemon's version
+	BootID    string    `json:"boot_id,omitempty"`   // of the phone's kernel when this was written
+	Daemon    int       `json:"daemon,omitempty"`    // process ID
+	Crosvm    int       `json:"crosvm,omitempty"`    // process ID
+	UID       int       `json:"uid,omitempty"`       // whom crosvm runs as; 0: root
+	AsRoot    string    `json:"as_root,omitempty"`   // on a phone, why that is root
 	StartedAt time.Time `json:"started_at,omitzero"` // crosvm, last
 	ReadyAt   time.Time `json:"ready_at,omitzero"`   // the guest, last
 	Restarts  int       `json:"restarts"`            // of crosvm, since the daemon started

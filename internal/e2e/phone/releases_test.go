@@ -72,8 +72,8 @@ func checkConfined(h *phonetest.Handset) {
 	starts := h.CrosvmStarts()
 	c := starts[len(starts)-1]
 	s := h.Status()
-	if c.UID < 5000 || c.UID > 5999 || c.GID != c.UID || len(c.Groups) > 0 || s.CrosvmUser != c.UID || s.Unconfined != "" {
-		h.T.Errorf("crosvm is user %d, group %d, with %v; status says user %d, %s", c.UID, c.GID, c.Groups, s.CrosvmUser, s.Unconfined)
+	if c.UID < 5000 || c.UID > 5999 || c.GID != c.UID || len(c.Groups) > 0 || s.UID != c.UID || s.AsRoot != "" {
+		h.T.Errorf("crosvm is user %d, group %d, with %v; status says user %d, %s", c.UID, c.GID, c.Groups, s.UID, s.AsRoot)
 	}
 	if const0 := "0000000000000000"; c.Capabilities != const0 || c.Bounding != const0 || !c.NoNewPrivs {
 		h.T.Errorf("crosvm has capabilities %s of %s; no new privileges: %t", c.Capabilities, c.Bounding, c.NoNewPrivs)
@@ -126,7 +126,7 @@ func TestUnconfined(t *testing.T) {
 			h.Do("up", "sql")
 			starts := h.CrosvmStarts()
 			s := h.Status()
-			if starts[len(starts)-1].UID != 0 || s.CrosvmUser != 0 || !strings.Contains(s.Unconfined, tt.because) {
+			if starts[len(starts)-1].UID != 0 || s.UID != 0 || !strings.Contains(s.AsRoot, tt.because) {
 				t.Errorf("%+v, status %+v", starts[len(starts)-1], s)
 			}
 			if text := h.Do("status", "sql").Stdout; !strings.Contains(text, "of root") || !strings.Contains(text, tt.because) {
@@ -164,7 +164,7 @@ func TestHypervisors(t *testing.T) {
 			if !strings.Contains(words, tt.has) || tt.hasNot != "" && strings.Contains(words, tt.hasNot) {
 				t.Errorf("crosvm is told %s; want %q, and not %q", words, tt.has, tt.hasNot)
 			}
-			if s := h.Status(); s.Unconfined != "" || s.CrosvmUser == 0 {
+			if s := h.Status(); s.AsRoot != "" || s.UID == 0 {
 				t.Errorf("%+v", s)
 			}
 			h.Do("down", "sql")

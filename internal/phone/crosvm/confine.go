@@ -48,7 +48,6 @@ type launch struct {
 	Folder     string `json:"folder,omitempty"`      // of the control socket
 	Inside     string `json:"inside,omitempty"`      // where that folder is seen
 	LockMemory bool   `json:"lock_memory,omitempty"` // crosvm may lock as much memory as it needs
-	TAP        int    `json:"tap,omitempty"`         // descriptor that crosvm reads until there is nothing more
 	Requests   int    `json:"requests,omitempty"`    // descriptor that crosvm waits for
 	Last       int    `json:"last"`                  // descriptor that crosvm is given
 }
@@ -62,7 +61,7 @@ const confineMark = "confine: "
 // launch returns the command that becomes crosvm, and the file in which the launcher says why it could not.
 func (p *Program) launch(m Machine, user *User, args []string, files *inheritance) (*exec.Cmd, *os.File, error) {
 	// Gunyah lends the guest its memory, which counts as locked; init leaves scripts 64 KiB (rootdir/init.rc).
-	l := launch{LockMemory: m.Options.Hypervisor == avf.Gunyah, TAP: files.tap, Requests: files.requests, Last: firstInherited + len(files.files) - 1}
+	l := launch{LockMemory: m.Options.Hypervisor == avf.Gunyah, Requests: files.requests, Last: firstInherited + len(files.files) - 1}
 	if user != nil {
 		folder := filepath.Dir(m.Socket)
 		l.User, l.Node, l.Folder, l.Inside = user.ID, node(m.Options.Hypervisor), folder, filepath.Dir(Inside(m.Socket))
@@ -103,12 +102,8 @@ func become(instructions, program string, argv []string) string {
 	if l.LockMemory {
 		unlockMemory()
 	}
-	// How a descriptor is read belongs to what it stands for, and os/exec has changed it.
-	if l.TAP != 0 {
-		unix.SetNonblock(l.TAP, true)
-	}
 	if l.Requests != 0 {
-		unix.SetNonblock(l.Requests, false)
+		unix.SetNonblock(l.Requests, false) // package os has set it for its own use
 	}
 	closeAfter(l.Last)
 	if l.User != 0 {

@@ -193,6 +193,25 @@ func TestExit(t *testing.T) {
 	}
 }
 
+func TestStartFails(t *testing.T) {
+	p := &Program{Path: "/nowhere/crosvm", Flags: of(crosvmcli.Android15).Flags}
+	if _, err := p.Start(machine(t), nil, os.Stderr); err == nil || err.Error() != "start crosvm: /nowhere/crosvm: no such file or directory" {
+		t.Errorf("as root: %v", err)
+	}
+	if os.Getuid() != 0 {
+		t.Skip("needs root: becomes another user")
+	}
+	_, err := p.Start(machine(t), UserFor("sql"), os.Stderr)
+	if !errors.Is(err, ErrConfine) || !strings.Contains(err.Error(), "/nowhere/crosvm") {
+		t.Errorf("as another user: %v", err)
+	}
+	m := machine(t)
+	m.Kernel = "/nowhere/kernel"
+	if _, err := p.Start(m, nil, os.Stderr); err == nil || !strings.Contains(err.Error(), "kernel: open /nowhere/kernel") {
+		t.Errorf("without a kernel: %v", err)
+	}
+}
+
 func TestClearSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "crosvm.sock")
 	if err := ClearSocket(path); err != nil {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
 	"strings"
 	"syscall"
@@ -41,21 +40,25 @@ func (p *Program) Start(m Machine, user *User, output io.Writer) (*Process, erro
 	}
 	defer failure.Close()
 	command.Stdout, command.Stderr = output, output
-	if err := command.Start(); err != nil {
-		if user != nil && !errors.Is(err, os.ErrNotExist) {
-			return nil, fmt.Errorf("%w: %w", ErrConfine, err) // a mount namespace is made with the process
-		}
+	err = command.Start()
+	command.ExtraFiles[0].Close() // else the launcher's end would not be seen
+	if err != nil && user != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfine, err) // a mount namespace is made with the process
+	}
+	if err != nil {
 		return nil, fmt.Errorf("start crosvm: %w", err)
 	}
-	command.ExtraFiles[0].Close()
-	text, err := io.ReadAll(failure)
-	if said := string(text); err != nil || said != "" {
+	said, err := io.ReadAll(failure)
+	if err == nil && len(said) > 0 {
+		err = errors.New(string(said))
+	}
+	if err != nil {
 		command.Process.Kill()
 		command.Wait()
-		if reason, ok := strings.CutPrefix(said, confineMark); ok {
+		if reason, ok := strings.CutPrefix(string(said), confineMark); ok {
 			return nil, fmt.Errorf("%w: %s", ErrConfine, reason)
 		}
-		return nil, fmt.Errorf("start crosvm: %s%w", said, err)
+		return nil, fmt.Errorf("start crosvm: %w", err)
 	}
 	process := &Process{command: command, done: make(chan struct{})}
 	go func() {

@@ -120,6 +120,7 @@ func (d *Daemon) leaveNetwork() error {
 
 // keep prepares the phone and keeps the machine running.
 func (d *Daemon) keep(ctx context.Context) error {
+	d.confinement.android = d.phone.Is()
 	d.protect(os.Getpid())
 	var err error
 	if d.settings, err = loadSettings(d.Root); err != nil {
@@ -324,16 +325,16 @@ func (d *Daemon) live(ctx context.Context) (exit crosvm.Exit, ready time.Duratio
 	d.starts++
 	d.state.change(func(s *runnerapi.State) {
 		s.Phase, s.Crosvm, s.StartedAt, s.Restarts = runnerapi.Booting, r.process.PID(), time.Now().UTC(), d.starts-1
-		s.CrosvmUser, s.Unconfined = 0, d.confinement.refused
+		s.UID, s.AsRoot = 0, d.confinement.refused
 		if user != nil {
-			s.CrosvmUser = user.ID
+			s.UID = user.ID
 		}
 	})
 	let := d.stayAwake(a.spec.Awake)
 	exit, ready, answered, err := d.attend(ctx, r, a, network)
 	let()
 	exit = d.explain(exit, began)
-	if exit.Kind == crosvm.Failed && !answered && ctx.Err() == nil {
+	if !answered && ctx.Err() == nil {
 		d.confinement.learn(exit)
 	}
 	d.state.change(func(s *runnerapi.State) {

@@ -562,6 +562,30 @@ func TestPeers(t *testing.T) {
 	}
 }
 
+// A crosvm that ends before its guest says anything is tried the other way, root's rights or not, at the next start.
+func TestConfinement(t *testing.T) {
+	failed := crosvm.Exit{Kind: crosvm.Failed, Code: 1, Reason: "no"}
+	aborted := crosvm.Exit{Kind: crosvm.Killed, Code: -1, Signal: syscall.SIGABRT}
+	killed := crosvm.Exit{Kind: crosvm.Killed, Code: -1, Signal: syscall.SIGKILL}
+	c := confinement{android: true}
+	for i, step := range []struct {
+		exit crosvm.Exit
+		root bool // at the start after it
+	}{{killed, false}, {crosvm.Exit{Kind: crosvm.Panic}, false}, {failed, true}, {killed, true}, {failed, false}, {aborted, true}} {
+		c.learn(step.exit)
+		if root := c.user("sql") == nil; root != step.root || (c.refused != "") != root {
+			t.Errorf("after end %d: root: %t (%s)", i, root, c.refused)
+		}
+	}
+	elsewhere := confinement{}
+	if elsewhere.learn(failed); elsewhere.user("sql") != nil || elsewhere.refused != "" {
+		t.Errorf("not on Android: %+v", elsewhere)
+	}
+	if a, b := crosvm.UserFor("sql"), crosvm.UserFor("vault"); a.ID == b.ID || a.ID < 5000 || a.ID > 5999 {
+		t.Errorf("users %d and %d", a.ID, b.ID)
+	}
+}
+
 func TestStatusOfAKilledDaemon(t *testing.T) {
 	vm := newVM(t)
 	state := runnerapi.State{Format: runnerapi.Format, Name: "sql", Phase: runnerapi.Ready, Daemon: 1 << 22, Crosvm: 1<<22 + 1}

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/sovereign-sql/sov/internal/artifact/datadisk"
@@ -62,18 +63,16 @@ func prepare(ctx context.Context, root phonepath.Root, vm phonepath.VM, a *artif
 		}
 		m.Disks = append(m.Disks, disk)
 	}
-	if err := makeMachineFolder(vm); err != nil {
+	// The folder of the control socket.
+	if err := os.Mkdir(vm.Machine(), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return m, "", err
 	}
-	return m, token, errors.Join(crosvm.ClearSocket(vm.Socket()), crosvm.ClearSocket(vm.OldSocket()))
+	return m, token, clearSockets(vm)
 }
 
-// makeMachineFolder makes the folder of the control socket.
-func makeMachineFolder(vm phonepath.VM) error {
-	if err := os.Mkdir(vm.Machine(), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return nil
+// clearSockets removes control sockets that nobody holds.
+func clearSockets(vm phonepath.VM) error {
+	return errors.Join(crosvm.ClearSocket(vm.Socket()), crosvm.ClearSocket(vm.OldSocket()))
 }
 
 // ensureData makes the data disk unless there is one, and enlarges one that is smaller than it should be.
@@ -138,24 +137,28 @@ func databaseOf(spec *vmspec.Spec) netip.AddrPort {
 // A confinement is whether crosvm runs without root's rights. A phone may not let it be started so, or it may fail in a way
 // that cannot be told from others: then it is tried the other way at the next start.
 type confinement struct {
-	refused string // why crosvm runs as root; empty: it does not
+	android bool   // elsewhere, the user may be a person's
+	refused string // why crosvm runs as root on a phone; empty: it does not
 }
 
 // user is whom crosvm of a machine runs as; nil: root.
 func (c *confinement) user(name string) *crosvm.User {
-	if c.refused != "" {
+	if !c.android || c.refused != "" {
 		return nil
 	}
 	return crosvm.UserFor(name)
 }
 
-// learn takes notice of a crosvm that failed before its guest said anything.
+// learn takes notice of a crosvm that ended before its guest said anything.
 func (c *confinement) learn(exit crosvm.Exit) {
-	if c.refused != "" {
+	gaveUp := slices.Contains([]syscall.Signal{syscall.SIGABRT, syscall.SIGSEGV, syscall.SIGBUS, syscall.SIGILL, syscall.SIGTRAP, syscall.SIGSYS}, exit.Signal)
+	switch {
+	case !c.android || exit.Kind != crosvm.Failed && !gaveUp:
+	case c.refused != "":
 		c.refused = ""
-		return
+	default:
+		c.refused = exit.String()
 	}
-	c.refused = exit.String()
 }
 
 // A mark is where two logs ended when a machine was started: what comes after it is of this life.
@@ -231,11 +234,10 @@ func removeRunFiles(vm phonepath.VM) error {
 			faults = append(faults, err)
 		}
 	}
-	clear := func() error { return errors.Join(crosvm.ClearSocket(vm.Socket()), crosvm.ClearSocket(vm.OldSocket())) }
-	err := clear()
+	err := clearSockets(vm)
 	for deadline := time.Now().Add(socketTimeout); errors.Is(err, crosvm.ErrSocketHeld) && time.Now().Before(deadline); {
 		time.Sleep(lockPoll)
-		err = clear()
+		err = clearSockets(vm)
 	}
 	return errors.Join(append(faults, err)...)
 }

@@ -28,8 +28,8 @@ const (
 )
 
 // shutDown ends a machine: the guest is asked by its network first, then at its console, then crosvm is told to stop, and
-// killed at last. (A power button is ACPI's: crosvm has none on arm64.) Each way has a bound, so that the whole takes at most the guest's plus a minute. It returns how it
-// ended; the error says that even killing it did not help.
+// killed at last. (A power button is ACPI's: crosvm has none on arm64.) Each way has a bound, so that the whole takes at
+// most the guest's plus a minute. It returns how it ended; the error says that even killing it did not help.
 func shutDown(ctx context.Context, m stopper, guest time.Duration, log func(string)) (how string, err error) {
 	ways := []struct {
 		how      string

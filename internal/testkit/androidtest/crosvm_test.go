@@ -224,3 +224,16 @@ func TestCrosvmHypervisors(t *testing.T) {
 	old := newBench(t, Options{Build: DefaultBuild(crosvmcli.Android13), Hypervisor: Gunyah}) // which 13 does not know
 	old.expect(old.run(""), 1, "/dev/kvm")
 }
+
+// The modes of the phone's nodes.
+func TestNodes(t *testing.T) {
+	onEachRelease(t, func(t *testing.T, b *bench, old bool) {
+		want := "666 0 0\n666 0 0\n660 1000 1016\n../tun\n"
+		if old {
+			want = "600 1000 1000\n600 1000 1000\n660 1000 1016\n../tun\n"
+		}
+		if got := b.Shell("stat -c '%a %u %g' /dev/kvm /dev/vhost-vsock /dev/tun; readlink /dev/net/tun"); got != want {
+			t.Errorf("Android %s: %q, want %q", b.release, got, want)
+		}
+	})
+}

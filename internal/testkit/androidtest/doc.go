@@ -1,8 +1,9 @@
 // Package androidtest is a rooted Android phone for tests, as far as a machine that runs on it can tell: namespaces of
 // its own for processes, mounts and network; uplinks wlan0 and rmnet0 to an internet of one server; netd's policy rules
 // and tables with the final unreachable, a FORWARD chain that drops; mksh and toybox in /system/bin, with stand-ins for
-// getprop, device_config, settings and crosvm; device nodes and properties by release; control groups that end with a
-// service; the su and the modules of four root managers, which run in a standalone busybox; a battery, and wake locks.
+// getprop, device_config, settings and crosvm, which plays the release of Android that a test names (package crosvmcli);
+// device nodes and properties by release; control groups that end with a service; the su and the modules of four root
+// managers, which run in a standalone busybox; a battery, and wake locks.
 //
 // What it does is what the sources of Android and of the root managers say, by release. Where they do not say it, it
 // refuses.
