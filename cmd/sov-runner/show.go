@@ -67,8 +67,8 @@ func printStatus(w io.Writer, s *runnerapi.Status) {
 		}
 		row("network", "%s, host %s, guest %s, uplink %s, IPv4 only", n.TAP, n.Host, n.Guest.Addr(), uplink)
 		row("routing", "%s: %s", n.Routing, n.Reason)
-		for _, taken := range n.Takes {
-			row("warning", "%s", taken)
+		for _, warning := range n.Warnings {
+			row("warning", "%s", warning)
 		}
 		if n.Fault != "" {
 			row("", "%s", n.Fault)

@@ -146,7 +146,7 @@ func staleDefaults(u Uplink) ([]Finding, error) {
 // checkChains compares what is in the chains and where they are jumped to.
 func (h *Host) checkChains(vm VM, u Uplink) ([]Finding, error) {
 	var out []Finding
-	for _, c := range vm.chains(u) {
+	for _, c := range h.chains(vm, u) {
 		have, err := h.tables.content(c.Table, c.Name)
 		if err != nil {
 			return nil, err

@@ -69,8 +69,8 @@ func LiveThrough(t *testing.T, r Row) {
 		t.Errorf("%s: the guest is seen as %q, want %q", r, got, want)
 	}
 	taken := differences(ways, h.ways(r))
-	if (len(taken) > 0) != (len(s.Network.Takes) > 0) || len(taken) > 0 && r.Routing != vmspec.MainFirst {
-		t.Errorf("%s: while the machine runs, %q; status tells of %q", r, taken, s.Network.Takes)
+	if (len(taken) > 0) != (len(s.Network.Warnings) > 0) || len(taken) > 0 && r.Routing != vmspec.MainFirst {
+		t.Errorf("%s: while the machine runs, %q; status tells of %q", r, taken, s.Network.Warnings)
 	}
 	h.carried(r)
 	h.unreachable(r)
