@@ -1,8 +1,10 @@
 package endurance
 
 import (
+	"math/rand/v2"
 	"testing"
 
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/testkit/guesttest"
 	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
 	"github.com/sovereign-sql/sov/internal/testkit/repeat"
@@ -41,6 +43,20 @@ func TestKilledAndStartedAgain(t *testing.T) {
 	t.Parallel()
 	for _, routing := range phonetest.BothRoutings {
 		t.Run(string(routing), func(t *testing.T) { phonetest.KillAndStartAgain(t, routing, times(t, 100)) })
+	}
+}
+
+// TestScenes has a machine live through every scene of every system. A scale below one takes some of them, others each time.
+func TestScenes(t *testing.T) {
+	t.Parallel()
+	rows := phonetest.Rows(vmspec.Auto, vmspec.MainFirst)
+	random := rand.New(rand.NewPCG(repeat.Seed(t), 0))
+	random.Shuffle(len(rows), func(i, j int) { rows[i], rows[j] = rows[j], rows[i] })
+	for _, r := range rows[:min(len(rows), times(t, len(rows)))] {
+		t.Run(r.String(), func(t *testing.T) {
+			t.Parallel()
+			phonetest.LiveThrough(t, r)
+		})
 	}
 }
 

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -46,6 +47,21 @@ func takes(u Uplink) ([]string, error) {
 		}
 	}
 	return out, nil
+}
+
+// Foresee is what a machine would take from others on the phone if it were started now, a sentence each.
+func Foresee(vm VM) ([]string, error) {
+	if vm.Routing != MainFirst {
+		return nil, nil
+	}
+	u, err := findUplink(vm.Uplink)
+	if errors.Is(err, ErrNoUplink) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return takes(u)
 }
 
 // linkOf names the interface of a routing table's default route.

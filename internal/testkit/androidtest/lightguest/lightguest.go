@@ -53,7 +53,7 @@ type Guest struct {
 	script  Script
 	config  configdisk.Config
 	started time.Time
-	there   chan func() // is run on the thread in the guest's namespace
+	space   *os.File // the guest's network namespace
 	once    sync.Once
 	done    chan struct{}
 	status  int
@@ -61,7 +61,7 @@ type Guest struct {
 
 // Start starts a guest on a TAP interface, with the first of its disks that is a config disk.
 func Start(s Script, tap, mac string, disks []string) (*Guest, error) {
-	g := &Guest{script: s, started: time.Now(), there: make(chan func()), done: make(chan struct{})}
+	g := &Guest{script: s, started: time.Now(), done: make(chan struct{})}
 	if s.Panics {
 		g.end(s.Status)
 		return g, nil

@@ -42,15 +42,17 @@ func (g *Guest) join(tap, mac string) error {
 	}
 	ready := make(chan error)
 	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the process, and the namespace with it
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			ready <- fmt.Errorf("a network namespace: %w", err)
 			return
 		}
-		ready <- g.inside(host, mac)
-		for do := range g.there {
-			do()
+		var err error
+		if g.space, err = os.Open("/proc/thread-self/ns/net"); err != nil {
+			ready <- err
+			return
 		}
+		ready <- g.inside(host, mac)
 	}()
 	return <-ready
 }
@@ -217,13 +219,16 @@ func (g *Guest) relay(conn net.Conn) {
 	io.Copy(conn, out)
 }
 
-// dial connects from the guest's namespace.
+// dial connects from the guest's namespace, on a thread of its own: one connection that comes to nothing holds up no other.
 func (g *Guest) dial(address string) (conn net.Conn, err error) {
 	done := make(chan struct{})
-	g.there <- func() {
+	go func() {
 		defer close(done)
-		conn, err = net.DialTimeout("tcp4", address, patience)
-	}
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		if err = unix.Setns(int(g.space.Fd()), unix.CLONE_NEWNET); err == nil {
+			conn, err = net.DialTimeout("tcp4", address, patience)
+		}
+	}()
 	<-done
 	return conn, err
 }
