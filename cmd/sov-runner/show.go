@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -74,15 +75,14 @@ func printStatus(w io.Writer, s *health.Machine) {
 			uplink = "none"
 		}
 		row("network", "%s, host %s, guest %s, uplink %s, IPv4 only", n.TAP, n.Host, n.Guest.Addr(), uplink)
-		row("routing", "%s: %s", n.Routing, n.Reason)
-		for _, taken := range n.Takes {
-			row("warning", "%s", taken)
+		if n.Reason != "" {
+			row("routing", "%s: %s", n.Routing, n.Reason)
 		}
 		if n.Fault != "" {
 			row("", "%s", n.Fault)
 		}
 	}
-	for _, warning := range s.Warnings {
+	for _, warning := range append(slices.Clone(s.Network.Warnings), s.Warnings...) {
 		row("warning", "%s", warning)
 	}
 	if s.GuestFault != "" {

@@ -143,9 +143,13 @@ func (f *pushFlags) printPushed(ctx context.Context, s *fleet.Site, r *install.R
 		return p.err
 	}
 	now, err := install.Status(ctx, s, r.Name)
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
+	}
+	for _, warning := range now.Network.Warnings {
+		p.printf("%s: warning: %s\n", r.Name, warning)
+	}
+	switch {
 	case !now.CrosvmAlive:
 		p.printf("%s: `sov start %[1]s` starts it\n", r.Name)
 	case now.Slot != r.Slot:

@@ -80,11 +80,11 @@ type Network struct {
 	TAP      string         `json:"tap,omitempty"`
 	Host     netip.Prefix   `json:"host,omitzero"`
 	Guest    netip.Prefix   `json:"guest,omitzero"`
-	Routing  string         `json:"routing,omitempty"` // the mode that it stands in
-	Reason   string         `json:"reason,omitempty"`  // why that mode, for people
-	Takes    []string       `json:"takes,omitempty"`   // what that mode takes from others on the phone, a sentence each
-	Uplink   string         `json:"uplink,omitempty"`  // interface, gateway and table; empty: none
-	Fault    string         `json:"fault,omitempty"`   // why it is not as it should be
+	Routing  string         `json:"routing,omitempty"`  // the mode that it stands in
+	Reason   string         `json:"reason,omitempty"`   // why that mode, for people
+	Warnings []string       `json:"warnings,omitempty"` // what it takes from others on the phone, or does not keep from them, a sentence each
+	Uplink   string         `json:"uplink,omitempty"`   // interface, gateway and table; empty: none
+	Fault    string         `json:"fault,omitempty"`    // why it is not as it should be
 	Endpoint netip.AddrPort `json:"endpoint,omitzero"`
 	Database netip.AddrPort `json:"database,omitzero"` // PostgreSQL's, where the machine publishes one
 }

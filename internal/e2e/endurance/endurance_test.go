@@ -1,9 +1,11 @@
 package endurance
 
 import (
+	"math/rand/v2"
 	"slices"
 	"testing"
 
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/crosvmcli"
 	"github.com/sovereign-sql/sov/internal/testkit/guesttest"
@@ -51,6 +53,20 @@ func TestKilledAndStartedAgain(t *testing.T) {
 	t.Parallel()
 	for _, routing := range phonetest.BothRoutings {
 		t.Run(string(routing), func(t *testing.T) { phonetest.KillAndStartAgain(t, routing, times(t, 100)) })
+	}
+}
+
+// TestScenes has a machine live through every scene of every system. A scale below one takes some of them, others each time.
+func TestScenes(t *testing.T) {
+	t.Parallel()
+	rows := phonetest.Rows(vmspec.Auto, vmspec.MainFirst)
+	random := rand.New(rand.NewPCG(repeat.Seed(t), 0))
+	random.Shuffle(len(rows), func(i, j int) { rows[i], rows[j] = rows[j], rows[i] })
+	for _, r := range rows[:min(len(rows), times(t, len(rows)))] {
+		t.Run(r.String(), func(t *testing.T) {
+			t.Parallel()
+			phonetest.LiveThrough(t, r)
+		})
 	}
 }
 

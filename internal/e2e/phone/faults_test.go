@@ -40,7 +40,7 @@ var faults = []struct {
 	{"TAP deleted", "ip link del vm_sql", "", false, diagnose.TAP, true},
 	{"TAP down", "ip link set vm_sql down", "", false, diagnose.TAP, true},
 	{"rule deleted", "ip rule del pref 1", "", false, diagnose.Routing, true},
-	{"default route deleted", "ip route del default", "", false, diagnose.Routing, true},
+	{"way out deleted", "ip rule del pref 2 2>/dev/null || ip route del default", "", false, diagnose.Routing, true},
 	{"chain flushed", "$IPTABLES -w -F sov_sql_fwd", "", false, diagnose.Forwarding, true},
 	{"forwarding off", "echo 0 >/proc/sys/net/ipv4/ip_forward", "", false, diagnose.Forwarding, true},
 	{"VM killed", "kill -9 PID", "", false, diagnose.Process, true},

@@ -1,10 +1,14 @@
 package phone
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest/lightguest"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/netd"
 	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
 )
@@ -48,4 +52,67 @@ func TestNetdRestartsUnderTheMachine(t *testing.T) {
 			phonetest.OutliveNetd(t, r)
 		})
 	}
+}
+
+// Apps reach a port that the recipe opens to them, and no other; the guest reaches what the recipe lets it.
+func TestReachThatTheRecipeGives(t *testing.T) {
+	t.Parallel()
+	const database, endpoint = lightguest.PostgresPort, guestspec.EndpointPort
+	for name, tt := range map[string]struct {
+		reach  phonetest.Reach
+		beyond map[string]bool
+	}{
+		"a port":    {phonetest.Reach{Phone: []int{database}}, nil},
+		"the LAN":   {phonetest.Reach{Egress: []string{vmspec.EgressLAN}}, map[string]bool{phonetest.LANHost: true}},
+		"the phone": {phonetest.Reach{Egress: []string{vmspec.EgressPhone}}, map[string]bool{phonetest.TAPPort: true, phonetest.WiFiPort: true}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := phonetest.NewLight(t, vmspec.Auto, lightguest.Script{}, `{}`)
+			h.Net.ServeAddress()
+			h.Allow(tt.reach)
+			before := h.Snapshot()
+			h.Do("up", "sql")
+			for port, open := range map[int]bool{database: len(tt.reach.Phone) > 0, endpoint: false} {
+				for who, err := range h.Apps(netd.Both, port) {
+					if (err == nil) != open {
+						t.Errorf("%s, port %d: %v; open should be %t", who, port, err, open)
+					}
+				}
+			}
+			for what, answer := range h.Beyond() {
+				if (answer != "") != tt.beyond[what] {
+					t.Errorf("the guest at %s: %q; reached should be %t", what, answer, tt.beyond[what])
+				}
+			}
+			h.Do("down", "sql")
+			phonetest.SameNetwork(t, "after down", before, h.Snapshot())
+		})
+	}
+}
+
+// Where only main-first carries, a machine that leaves the choice to the phone runs in that mode, and its status says so and
+// what it takes from a VPN.
+func TestOnlyMainFirstCarries(t *testing.T) {
+	t.Parallel()
+	h := phonetest.NewLight(t, vmspec.Auto, lightguest.Script{}, `{}`)
+	h.ServeAddress()
+	h.Net.ToScene(netd.FullVPN)
+	h.Shell("ip rule add pref 2 iif vm_sql prohibit") // a vendor's
+	before := h.Snapshot()
+	if o := h.Do("up", "sql"); !strings.Contains(o.Stderr, "warning: routing main-first takes the traffic of the VPN on tun0") {
+		t.Errorf("up does not warn: %s", o.Stderr)
+	}
+	s := h.Status().Network
+	if s.Routing != string(vmspec.MainFirst) || !strings.Contains(s.Reason, "no answer came back") || len(s.Warnings) == 0 {
+		t.Errorf("status: %+v", s)
+	}
+	if got := h.GoOut(); got != androidtest.WLANIP {
+		t.Errorf("the guest is seen as %q", got)
+	}
+	if report := h.Diagnose(); report.Cause != "" || !strings.Contains(fmt.Sprint(report), "takes the traffic of the VPN on tun0") {
+		t.Errorf("diagnose: %+v", report)
+	}
+	h.Do("down", "sql")
+	phonetest.SameNetwork(t, "after down", before, h.Snapshot())
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
 	"github.com/sovereign-sql/sov/internal/phone/android"
+	"github.com/sovereign-sql/sov/internal/phone/network"
 	"github.com/sovereign-sql/sov/internal/phone/slots"
 	"golang.org/x/sys/unix"
 )
@@ -37,7 +38,29 @@ func Status(ctx context.Context, root phonepath.Root, name string) (*health.Mach
 	if err != nil {
 		return nil, fmt.Errorf("status of %s: %w", name, err)
 	}
+	if !s.CrosvmAlive {
+		s.Network.Warnings = foresee(root, vm)
+	}
 	return s, nil
+}
+
+// foresee is what the version that is started next would take from others on the phone as it is connected now; nothing where
+// that cannot be told.
+func foresee(root phonepath.Root, vm phonepath.VM) []string {
+	settings, err := loadSettings(root)
+	if err != nil {
+		return nil
+	}
+	a, err := loadArtifact(root, settings, vm)
+	if err != nil {
+		return nil
+	}
+	settings.apply(a.spec)
+	warnings, err := network.Foresee(a.network(root, settings, func(string) {}))
+	if err != nil {
+		return nil
+	}
+	return warnings
 }
 
 // lookAt looks at the machine's files and processes, and asks its guest.

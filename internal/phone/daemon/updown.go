@@ -175,8 +175,8 @@ func awaitReady(ctx context.Context, vm phonepath.VM, o UpOptions, died <-chan s
 			if text := describeState(state); text != said {
 				said = text
 				o.Report(text)
-				for _, taken := range state.Network.Takes {
-					o.Report("warning: " + taken)
+				for _, warning := range state.Network.Warnings {
+					o.Report("warning: " + warning)
 				}
 			}
 			switch {

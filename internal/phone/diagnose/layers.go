@@ -138,8 +138,8 @@ func (l *looker) tap() finding.Finding {
 func (l *looker) routing() finding.Finding {
 	whole := "the rules are there, the uplink is " + l.uplink.String()
 	if l.fault == nil {
-		for _, taken := range l.status.Network.Takes {
-			whole += "; warning: " + taken
+		for _, warning := range l.status.Network.Warnings {
+			whole += "; warning: " + warning
 		}
 	}
 	return l.onPhone(network.LayerRouting, "the policy rules, the default route, the uplink", whole)

@@ -148,7 +148,7 @@ func staleDefaults(u Uplink) ([]finding.Finding, error) {
 // checkChains compares what is in the chains and where they are jumped to.
 func (h *Host) checkChains(vm VM, u Uplink) ([]finding.Finding, error) {
 	var out []finding.Finding
-	for _, c := range vm.chains(u) {
+	for _, c := range h.chains(vm, u) {
 		have, err := h.tables.content(c.Table, c.Name)
 		if err != nil {
 			return nil, err

@@ -19,7 +19,7 @@ const (
 )
 
 // Follow keeps the network as vm wants it until ctx ends, and calls report after each Up that changed something or
-// failed, when the TAP interface gained or lost its carrier, and when it takes something else from others.
+// failed, when the TAP interface gained or lost its carrier, and when it warns of something else.
 func (h *Host) Follow(ctx context.Context, vm VM, report func(Report, error)) {
 	changes, err := h.watch(ctx)
 	if err != nil {
@@ -34,7 +34,7 @@ func (h *Host) Follow(ctx context.Context, vm VM, report func(Report, error)) {
 		if ctx.Err() != nil {
 			return
 		}
-		said := fmt.Sprint(err, r.Takes)
+		said := fmt.Sprint(err, r.Warnings)
 		if len(r.Changed) > 0 || said != last || r.Carrier != carrier { // the same failure again and again is told once
 			report(r, err)
 		}

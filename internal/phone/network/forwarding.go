@@ -3,6 +3,7 @@ package network
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // A filledChain is one of a machine's chains with its rules.
@@ -139,20 +140,42 @@ func allChains(name string) [6]chain {
 	}
 }
 
+// chains are vm's, without those that the kernel cannot have.
+func (h *Host) chains(vm VM, u Uplink) []filledChain {
+	return slices.DeleteFunc(vm.chains(u), func(c filledChain) bool { return h.noOwner && c.From == "OUTPUT" })
+}
+
 // fillChains makes the chains, which the ledger has already, hold their rules: one transaction for each table.
 func (h *Host) fillChains(vm VM, u Uplink, report *Report) error {
-	chains := vm.chains(u)
+	chains := h.chains(vm, u)
 	for _, table := range tables {
 		changed, err := h.tables.fill(table, chains)
+		if err != nil && table == tableFilter && !h.noOwner {
+			h.noOwner = true
+			without := h.chains(vm, u)
+			if changed, again := h.tables.fill(table, without); again == nil {
+				chains, err = without, nil
+				h.noteFilled(changed, table, report)
+				continue
+			}
+			h.noOwner = false // that was not it
+		}
 		if err != nil {
 			return fmt.Errorf("table %s: %w", table, err)
 		}
-		if len(changed) > 0 {
-			h.step("table " + table)
-		}
-		for _, c := range changed {
-			report.Changed = append(report.Changed, "filled "+c.String())
-		}
+		h.noteFilled(changed, table, report)
+	}
+	if h.noOwner {
+		report.Warnings = append(report.Warnings, "this phone's iptables cannot tell users apart (no match \"owner\"): its apps reach every port of the guest")
 	}
 	return nil
+}
+
+func (h *Host) noteFilled(changed []filledChain, table string, report *Report) {
+	if len(changed) > 0 {
+		h.step("table " + table)
+	}
+	for _, c := range changed {
+		report.Changed = append(report.Changed, "filled "+c.String())
+	}
 }

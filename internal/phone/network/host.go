@@ -31,10 +31,12 @@ type Host struct {
 	proc   string
 	bootID string
 	tables *iptables
-	ndc    string  // empty: there is none
-	held   *ledger // by the Up or Down that works, nil else
-	log    func(string)
-	step   func(string) // called between any two changes; tests die there
+	ndc    string // empty: there is none
+	// noOwner says that the kernel's iptables cannot tell a packet's user.
+	noOwner bool
+	held    *ledger // by the Up or Down that works, nil else
+	log     func(string)
+	step    func(string) // called between any two changes; tests die there
 	// How Follow learns of changes, and how often it looks without; tests have their own.
 	watch func(context.Context) (<-chan struct{}, error)
 	poll  time.Duration
@@ -82,10 +84,10 @@ func Open(o Options) (*Host, error) {
 
 // A Report is what an Up found and did.
 type Report struct {
-	Uplink  Uplink   // zero when there is none
-	Changed []string // what was made, replaced or removed, in a person's words
-	Carrier bool     // a process has the TAP interface open
-	Takes   []string // what the mode takes from others on the phone, see [Takes]
+	Uplink   Uplink   // zero when there is none
+	Changed  []string // what was made, replaced or removed, in a person's words
+	Carrier  bool     // a process has the TAP interface open
+	Warnings []string // what works, and not as one may expect, a sentence each
 }
 
 // Up brings the network to the state that vm wants: what is missing is made, what vm no longer needs is removed, and
@@ -126,7 +128,7 @@ func (h *Host) up(ctx context.Context, vm VM) (report Report, err error) {
 		vm.Routing = l.routing(vm.Name)
 	}
 	if vm.Routing == MainFirst && report.Uplink.Interface != "" {
-		if report.Takes, err = Takes(report.Uplink); err != nil {
+		if report.Warnings, err = takes(report.Uplink); err != nil {
 			return report, err
 		}
 	}
@@ -172,7 +174,7 @@ func (h *Host) up(ctx context.Context, vm VM) (report Report, err error) {
 func (h *Host) resources(vm VM, u Uplink) []resource {
 	var out []resource
 	// Chains come before everything else: from the first packet on, only what they let through passes.
-	for _, c := range vm.chains(u) {
+	for _, c := range h.chains(vm, u) {
 		out = append(out, c.chain)
 	}
 	out = append(out, rpFilter("all"), vm.tap())

@@ -1,11 +1,11 @@
 package network
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 )
 
 // Bits of a packet's mark (system/netd/include/Fwmark.h).
@@ -15,9 +15,9 @@ const (
 	localNetID    = 99
 )
 
-// Takes tells what the mode MainFirst takes from others on the phone as it is connected now, a line each: the traffic of a VPN,
+// takes tells what the mode MainFirst takes from others on the phone as it is connected now, a line each: the traffic of a VPN,
 // the protection of a lockdown, what apps send by a network that they have chosen. The other mode takes nothing.
-func Takes(u Uplink) ([]string, error) {
+func takes(u Uplink) ([]string, error) {
 	rules, err := netlink.RuleList(netlink.FAMILY_V4)
 	if err != nil {
 		return nil, fmt.Errorf("read the policy rules: %w", err)
@@ -38,7 +38,7 @@ func Takes(u Uplink) ([]string, error) {
 		unprotected := r.Mark == 0 && *r.Mask&protectedMark != 0 && r.UIDRange != nil
 		chosen := r.Mark&explicitMark != 0 && r.Mark&netIDMask != localNetID && r.UIDRange == nil && r.Table != u.Table
 		switch {
-		case unprotected && r.Type == unix.RTN_PROHIBIT:
+		case unprotected && r.Table <= 0: // prohibited
 			say("routing main-first goes past the phone's lockdown: apps reach the internet without their VPN. Use network.routing: scoped")
 		case unprotected && r.Table > 0:
 			say("routing main-first takes the traffic of the VPN on %s: it leaves by %s instead. Use network.routing: scoped", linkOf(r.Table), u)
@@ -47,6 +47,21 @@ func Takes(u Uplink) ([]string, error) {
 		}
 	}
 	return out, nil
+}
+
+// Foresee is what a machine would take from others on the phone if it were started now, a sentence each.
+func Foresee(vm VM) ([]string, error) {
+	if vm.Routing != MainFirst {
+		return nil, nil
+	}
+	u, err := findUplink(vm.Uplink)
+	if errors.Is(err, ErrNoUplink) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return takes(u)
 }
 
 // linkOf names the interface of a routing table's default route.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -17,6 +18,31 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/lightguest"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/netd"
 )
+
+// Reach is what apps and the guest may reach of each other and of the phone's networks, see package vmspec.
+type Reach struct {
+	Phone  []int
+	Egress []string
+}
+
+// Allow writes it into what a light machine is started with next.
+func (h *Handset) Allow(r Reach) {
+	h.T.Helper()
+	path := h.VM.Slot("a") + "/vm.json"
+	text, err := os.ReadFile(h.File(path))
+	if err != nil {
+		h.T.Fatal(err)
+	}
+	spec, err := vmspec.Decode(text)
+	if err != nil {
+		h.T.Fatal(err)
+	}
+	spec.Network.Phone, spec.Network.Egress = r.Phone, r.Egress
+	if text, err = spec.Encode(); err != nil {
+		h.T.Fatal(err)
+	}
+	h.Put(path, string(text), 0o644)
+}
 
 // refusal bounds a connection that is to come to nothing.
 const refusal = 700 * time.Millisecond
@@ -46,7 +72,7 @@ func Rows(routings ...vmspec.Routing) []Row {
 }
 
 // guestAddress is the light machine's.
-var guestAddress = "192.168.100.2"
+const guestAddress = "192.168.100.2"
 
 // LiveThrough starts a light machine on a phone that is in a scene, and stops it. The guest finds its way, nobody but the
 // runner finds the guest, and nothing else on the phone loses its own way, but for what the mode main-first takes and says so.
@@ -69,8 +95,8 @@ func LiveThrough(t *testing.T, r Row) {
 		t.Errorf("%s: the guest is seen as %q, want %q", r, got, want)
 	}
 	taken := differences(ways, h.ways(r))
-	if (len(taken) > 0) != (len(s.Network.Takes) > 0) || len(taken) > 0 && r.Routing != vmspec.MainFirst {
-		t.Errorf("%s: while the machine runs, %q; status tells of %q", r, taken, s.Network.Takes)
+	if (len(taken) > 0) != (len(s.Network.Warnings) > 0) || len(taken) > 0 && r.Routing != vmspec.MainFirst {
+		t.Errorf("%s: while the machine runs, %q; status tells of %q", r, taken, s.Network.Warnings)
 	}
 	h.carried(r)
 	h.unreachable(r)
@@ -103,15 +129,18 @@ func (h *Handset) carried(r Row) {
 	if r.Routing == vmspec.MainFirst || !r.Scene.VPN.Carries(app) {
 		return
 	}
-	const handshake, stray = 200, 150 // bytes: a connection that is opened and closed takes more, and address resolution less
+	// Connections that are opened and closed take at least so many bytes together; address resolution and the like take less.
+	const connections, handshake = 8, 200
 	tunnel, uplink := h.Net.Bytes(r.Scene.VPN.Name), h.Net.Bytes(r.Scene.Default[0])
-	if _, err := h.Net.App(app).SeenAs(h.PID(), netd.ServerIP); err != nil {
-		h.T.Errorf("%s: %v", r, err)
+	for range connections {
+		if _, err := h.Net.App(app).SeenAs(h.PID(), netd.ServerIP); err != nil {
+			h.T.Errorf("%s: %v", r, err)
+		}
 	}
 	tunnel, uplink = h.Net.Bytes(r.Scene.VPN.Name)-tunnel, h.Net.Bytes(r.Scene.Default[0])-uplink
-	h.T.Logf("%s: an app's connection took %d bytes by the VPN, %d by %s", r, tunnel, uplink, r.Scene.Default[0])
-	if tunnel < handshake || uplink > stray {
-		h.T.Errorf("%s: an app's connection took %d bytes by the VPN, and %d past it", r, tunnel, uplink)
+	h.T.Logf("%s: an app's connections took %d bytes by the VPN, %d by %s", r, tunnel, uplink, r.Scene.Default[0])
+	if tunnel < connections*handshake || uplink > connections*handshake/2 {
+		h.T.Errorf("%s: an app's connections took %d bytes by the VPN, and %d past it", r, tunnel, uplink)
 	}
 }
 
@@ -169,30 +198,62 @@ func (h *Handset) ways(r Row) map[string]string {
 // unreachable fails the test where an app reaches the guest, however it tries.
 func (h *Handset) unreachable(r Row) {
 	h.T.Helper()
-	tries := map[string]netd.Dialer{"an app": h.Net.App(netd.AppUID), "an app bound to the TAP interface": {UID: netd.AppUID, Device: "vm_sql"},
-		"an app without a mark": {UID: netd.AppUID}}
-	if len(r.Scene.Networks) > 0 {
-		tries["an app that chose its network"] = netd.Dialer{UID: netd.AppUID, Mark: h.Net.ExplicitMark(r.Scene.Networks[0].Interface)}
-	}
-	for who, d := range tries {
-		d.Timeout = refusal
-		for _, port := range []int{lightguest.PostgresPort, guestspec.EndpointPort} {
-			err := h.InNetwork(func() error {
-				conn, err := d.Dial("tcp", net.JoinHostPort(guestAddress, strconv.Itoa(port)))
-				if err == nil {
-					conn.Close()
-				}
-				return err
-			})
+	for _, port := range []int{lightguest.PostgresPort, guestspec.EndpointPort} {
+		for who, err := range h.Apps(r.Scene, port) {
 			if err == nil {
 				h.T.Errorf("%s: %s reaches port %d of the guest", r, who, port)
 			}
 		}
 	}
+	if got := h.Shell("ip -6 address show dev vm_sql; cat /proc/sys/net/ipv6/conf/vm_sql/disable_ipv6"); strings.TrimSpace(got) != "1" {
+		h.T.Errorf("%s: the TAP interface has IPv6: %s", r, got)
+	}
 }
+
+// Apps has apps connect to a port of the guest in every way that they have, and returns what became of each.
+func (h *Handset) Apps(s netd.Scene, port int) map[string]error {
+	h.T.Helper()
+	tries := map[string]netd.Dialer{"an app": h.Net.App(netd.AppUID), "an app bound to the TAP interface": {UID: netd.AppUID, Device: "vm_sql"},
+		"an app without a mark": {UID: netd.AppUID}, "the shell": {UID: shellUser}}
+	if len(s.Networks) > 0 {
+		tries["an app that chose its network"] = netd.Dialer{UID: netd.AppUID, Mark: h.Net.ExplicitMark(s.Networks[0].Interface)}
+	}
+	out := map[string]error{}
+	for who, d := range tries {
+		d.Timeout = refusal
+		out[who] = h.InNetwork(func() error {
+			conn, err := d.Dial("tcp", net.JoinHostPort(guestAddress, strconv.Itoa(port)))
+			if err == nil {
+				conn.Close()
+			}
+			return err
+		})
+	}
+	return out
+}
+
+// shellUser is Android's AID_SHELL.
+const shellUser = 2000
 
 // confined fails the test where the guest reaches the phone's own ports or another computer in its LAN.
 func (h *Handset) confined(r Row) {
+	h.T.Helper()
+	for what, answer := range h.Beyond() {
+		if answer != "" {
+			h.T.Errorf("%s: the guest reaches %s, which says %q", r, what, answer)
+		}
+	}
+}
+
+// Places that a guest may reach where its recipe says so.
+const (
+	TAPPort  = "the phone's port at the TAP interface"
+	WiFiPort = "the phone's port at the Wi-Fi"
+	LANHost  = "a computer in the LAN"
+)
+
+// Beyond has the guest connect to the phone's own ports and to another computer in its LAN, and returns what each says first.
+func (h *Handset) Beyond() map[string]string {
 	h.T.Helper()
 	var own net.Listener
 	err := h.InNetwork(func() (err error) {
@@ -213,15 +274,8 @@ func (h *Handset) confined(r Row) {
 			conn.Close()
 		}
 	}()
-	for what, address := range map[string]string{
-		"the phone's port at the TAP interface": "192.168.100.1:22",
-		"the phone's port at the Wi-Fi":         netd.WLANIP + ":22",
-		"a computer in the LAN":                 net.JoinHostPort(netd.LANHost, strconv.Itoa(netd.EchoPort)),
-	} {
-		if got := h.ask(address, refusal); got != "" {
-			h.T.Errorf("%s: the guest reaches %s, which says %q", r, what, got)
-		}
-	}
+	return map[string]string{TAPPort: h.ask("192.168.100.1:22", refusal), WiFiPort: h.ask(netd.WLANIP+":22", refusal),
+		LANHost: h.ask(net.JoinHostPort(netd.LANHost, strconv.Itoa(netd.EchoPort)), refusal)}
 }
 
 // ask has the guest connect to an address, and returns what that says first.

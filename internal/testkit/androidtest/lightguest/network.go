@@ -39,19 +39,20 @@ const (
 func (g *resident) join(mac string) (card *os.File, err error) {
 	ready := make(chan error)
 	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the process, and the namespace with it
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			ready <- fmt.Errorf("a network namespace: %w", err)
 			return
 		}
 		var err error
+		if g.space, err = os.Open("/proc/thread-self/ns/net"); err != nil {
+			ready <- err
+			return
+		}
 		if card, err = openTAP("eth0"); err == nil {
 			err = g.inside(mac)
 		}
 		ready <- err
-		for do := range g.there {
-			do()
-		}
 	}()
 	err = <-ready
 	return card, err
@@ -208,13 +209,16 @@ func (g *resident) relay(conn net.Conn) {
 	io.Copy(conn, out)
 }
 
-// dial connects from the guest's namespace.
+// dial connects from the guest's namespace, on a thread of its own: one connection that comes to nothing holds up no other.
 func (g *resident) dial(address string) (conn net.Conn, err error) {
 	done := make(chan struct{})
-	g.there <- func() {
+	go func() {
 		defer close(done)
-		conn, err = net.DialTimeout("tcp4", address, patience)
-	}
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		if err = unix.Setns(int(g.space.Fd()), unix.CLONE_NEWNET); err == nil {
+			conn, err = net.DialTimeout("tcp4", address, patience)
+		}
+	}()
 	<-done
 	return conn, err
 }

@@ -60,7 +60,7 @@ type resident struct {
 	config  configdisk.Config
 	started time.Time
 	wire    *wire
-	there   chan func() // is run on the thread in the guest's namespace
+	space   *os.File // the guest's network namespace
 }
 
 // maxBeginning bounds the first message, in bytes: it holds a config disk in base64.
@@ -78,7 +78,7 @@ func live() error {
 	if !ok {
 		return fmt.Errorf("descriptor 3 is a %T", c)
 	}
-	g := &resident{started: time.Now(), wire: &wire{conn: conn}, there: make(chan func())}
+	g := &resident{started: time.Now(), wire: &wire{conn: conn}}
 	buffer := make([]byte, maxBeginning)
 	_, content, err := g.wire.receive(buffer)
 	if err != nil {

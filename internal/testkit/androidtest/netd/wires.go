@@ -75,11 +75,12 @@ const quietIPv6 = `for c in all default; do echo 0 >/proc/sys/net/ipv6/conf/$c/a
 	echo 0 >/proc/sys/net/ipv6/conf/$c/autoconf; echo 0 >/proc/sys/net/ipv6/conf/$c/router_solicitations; done 2>/dev/null
 	`
 
-// plug lays the wires between the phone and the internet.
+// plug lays the wires between the phone and the internet. The server is also at the addresses of the name servers that recipes
+// name by default; it refuses what they are asked.
 func (n *Netd) plug() {
 	n.t.Helper()
 	n.o.Internet.Shell(quietIPv6 + `echo 1 >/proc/sys/net/ipv4/ip_forward
-		ip link set lo up; ip addr add ` + ServerIP + `/32 dev lo; ip addr add ` + ServerIP6 + `/128 dev lo`)
+		ip link set lo up; for a in ` + ServerIP + ` 1.1.1.1 9.9.9.9; do ip addr add $a/32 dev lo; done; ip addr add ` + ServerIP6 + `/128 dev lo`)
 	// Tunnels stay without a carrier: nothing is behind this one.
 	n.o.Phone.Shell(quietIPv6 + `ip link set lo up; ip tuntap add dummy0 mode tun; ip link set dummy0 up`)
 	for _, name := range []string{"wlan0", "rmnet0", "rmnet1"} {
