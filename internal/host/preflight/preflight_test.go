@@ -2,6 +2,7 @@ package preflight
 
 import (
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -24,10 +25,12 @@ func TestCheck(t *testing.T) {
 		adb     androidtest.ADBOptions
 		need    Need
 		prepare func(*androidtest.Phone)
+		finds   map[string]string // of checks: what is found
 		want    map[string]string // of checks that fail: words of what was found and of the advice
 	}{
 		{name: "sound", need: Need{Arch: "amd64", Space: 1 << 20}},
-		{name: "gunyah", phone: androidtest.Options{Hypervisor: "gunyah"}},
+		{name: "gunyah", phone: androidtest.Options{Hypervisor: "gunyah", Superuser: androidtest.KernelSU},
+			finds: map[string]string{"root": "commands run as root, KernelSU", "system": "Android 15 Simulated Phone, kernel " + kernelRelease(t)}},
 		{name: "old and bare", phone: androidtest.Options{Hypervisor: "none"}, need: Need{Arch: "riscv64", Space: 1 << 60},
 			prepare: func(p *androidtest.Phone) {
 				p.SetProp("ro.build.version.sdk", "30")
@@ -62,6 +65,9 @@ func TestCheck(t *testing.T) {
 				t.Errorf("%d findings, want 7 whatever fails", len(findings))
 			}
 			for _, f := range findings {
+				if want := c.finds[f.Check]; want != "" && f.Found != want {
+					t.Errorf("%s: %q, want %q", f.Check, f.Found, want)
+				}
 				words, fails := c.want[f.Check]
 				if fails != (f.Verdict == finding.Failed) || fails && !strings.Contains(f.Found+" "+f.Advice, words) || fails != (f.Advice != "") {
 					t.Errorf("%+v, want failed: %t, with %q", f, fails, words)
@@ -72,6 +78,15 @@ func TestCheck(t *testing.T) {
 			}
 		})
 	}
+}
+
+func kernelRelease(t *testing.T) string {
+	t.Helper()
+	out, err := exec.Command("uname", "-r").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(out))
 }
 
 // FuzzParse: whatever a phone says, there is a finding for each check, without control characters.
