@@ -30,6 +30,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
+	"github.com/sovereign-sql/sov/internal/host/phonereport"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/lightguest"
 )
 
@@ -42,6 +43,8 @@ type Options struct {
 	OldCrosvm    bool      // its crosvm knows the flags of before 2023
 	InMemory     bool      // its files are in memory where there is room: small ones that are synced all the time
 	Hypervisor   string    // its device in /dev, such as "gunyah"; empty: "kvm"; "none": it has none
+
+	Report *phonereport.Report // of a phone that this one is like, in place of Android, Superuser and Hypervisor; nil: none
 }
 
 // A Phone is a simulated phone. Its methods fail the test when they cannot do what they are for.
@@ -50,6 +53,7 @@ type Phone struct {
 	dir       string // the phone's folders, on the computer
 	iptables  string
 	superuser Superuser
+	report    *phonereport.Report
 	cgroup    *group    // root of its control groups
 	phone     *exec.Cmd // first process of the phone
 	internet  *exec.Cmd // a process in the internet's network
@@ -80,7 +84,8 @@ func New(t testing.TB, o Options) *Phone {
 	if o.IPTables == "" {
 		o.IPTables = "iptables-legacy"
 	}
-	p := &Phone{t: t, dir: folder(t, o.InMemory), superuser: cmp.Or(o.Superuser, Magisk)}
+	o = o.withReport()
+	p := &Phone{t: t, dir: folder(t, o.InMemory), superuser: cmp.Or(o.Superuser, Magisk), report: o.Report}
 	var err error
 	if p.iptables, err = exec.LookPath(o.IPTables); err != nil {
 		t.Skipf("needs %s: %v", o.IPTables, err)
@@ -99,6 +104,9 @@ func (p *Phone) powerOn() {
 	p.phone = p.keeper(spaces, p.dir, p.cgroup)
 	p.internet = p.keeper(syscall.CLONE_NEWNET, "", nil)
 	p.connect()
+	if p.report != nil {
+		p.applyReport(p.report)
+	}
 }
 
 // powerOff ends every process at once.
