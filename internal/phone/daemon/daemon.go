@@ -33,6 +33,7 @@ type Daemon struct {
 	policy   policy
 	renewed  chan struct{} // the TAP interface was made anew under the machine that runs
 	starts   int           // of crosvm
+	awake    func()        // ends stayAwake; nil: the phone may sleep
 	console  int64         // size of the console's log when crosvm was started
 	trial    *slots.Trial  // of the version that is started; nil: it has been ready before
 }
@@ -61,7 +62,7 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 		if err = d.keep(ctx); !errors.Is(err, errAgain) {
 			break
 		}
-		// Whoever asked waits for another phase, and the next may be the one that it was.
+		// The caller waits for another phase, and the next one may be the same.
 		d.state.change(func(s *runnerapi.State) { s.Phase, s.Reason = runnerapi.Starting, "" })
 	}
 	if ctx.Err() != nil {
@@ -86,6 +87,7 @@ func (d *Daemon) open() {
 
 // close leaves the phone as it was.
 func (d *Daemon) close() error {
+	d.letSleep()
 	err := errors.Join(d.leaveNetwork(), removeRunFiles(d.vm))
 	d.state.change(func(s *runnerapi.State) {
 		s.Phase, s.Reason, s.Daemon, s.Crosvm = runnerapi.Down, "", 0, 0
@@ -163,6 +165,9 @@ func (d *Daemon) fail(ctx context.Context, err error) error {
 
 // rest notes that the machine does not run, and will not before a while or before it is told to.
 func (d *Daemon) rest(phase runnerapi.Phase, reason string) {
+	if phase != runnerapi.Backoff {
+		d.letSleep()
+	}
 	if err := d.leaveNetwork(); err != nil {
 		d.log(err.Error())
 	}
@@ -283,6 +288,7 @@ func (d *Daemon) live(ctx context.Context) (exit crosvm.Exit, ready time.Duratio
 		return exit, 0, unfitError{versionError{err}}
 	}
 	d.settings.apply(a.spec)
+	d.stayAwake(a.spec.Awake)
 	network := a.network(d.Root, d.settings, d.log)
 	report, err := d.host.Up(ctx, network)
 	if err != nil {
@@ -312,9 +318,7 @@ func (d *Daemon) live(ctx context.Context) (exit crosvm.Exit, ready time.Duratio
 	d.state.change(func(s *runnerapi.State) {
 		s.Phase, s.Crosvm, s.StartedAt, s.Restarts = runnerapi.Booting, r.process.PID(), time.Now().UTC(), d.starts-1
 	})
-	let := d.stayAwake(a.spec.Awake)
 	exit, ready, err = d.attend(ctx, r, a, network)
-	let()
 	d.state.change(func(s *runnerapi.State) {
 		s.Crosvm = 0
 		s.LastExit = &runnerapi.Exit{Kind: string(exit.Kind), Code: exit.Code, Signal: int(exit.Signal), Text: exit.String(), At: time.Now().UTC()}
