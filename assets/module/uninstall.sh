@@ -8,7 +8,7 @@ root=/data/sovereign
 erase=
 [ ! -e "$root/vms/$name/erase-data" ] || erase=--data
 if [ -x "$root/bin/sov-runner" ]; then
-	# The module goes whatever happens: nobody would come back for the rest. An older sov-runner does not know --force.
+	# There is no second run: the module's folder is removed whatever happens here. An older sov-runner does not know --force.
 	"$root/bin/sov-runner" remove "$name" $erase --force || "$root/bin/sov-runner" remove "$name" $erase
 	exit
 fi

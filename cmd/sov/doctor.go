@@ -11,7 +11,7 @@ import (
 )
 
 func newDoctor() *cobra.Command {
-	var arch string
+	var arch, report string
 	var only []string
 	var asJSON bool
 	var phones phoneFlags
@@ -20,12 +20,14 @@ func newDoctor() *cobra.Command {
 		Short: "Check that this computer has what building and running need",
 		Long: `Check that this computer has what building and running need: tools (a Go toolchain, a compiler for the kernel, QEMU),
 the cache folder and its space, and that the public sources answer. With --only phone, or a --device, that the phone can run
-a machine: root, Android's version, processor, crosvm, hypervisor, TAP interfaces, free space.
+a machine: root, Android's version, processor, crosvm, hypervisor, TAP interfaces, free space. With --report, write what the
+phone is like to a file: read it, then attach it to an issue. The same file takes the phone's network in further scenes.
 
 Exit status: 0 when all is there, 3 when something is missing.`,
 		Example: `  sov doctor
   sov doctor --arch amd64 --only tools
   sov doctor --only phone
+  sov doctor --report phone.txt
   sov doctor --json`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -37,7 +39,7 @@ Exit status: 0 when all is there, 3 when something is missing.`,
 					return usagef("--only %s: know %s", group, strings.Join(doctor.Groups, ", "))
 				}
 			}
-			if c.Flags().Changed("device") && !slices.Contains(only, "phone") {
+			if (c.Flags().Changed("device") || report != "") && !slices.Contains(only, "phone") {
 				only = append(only, "phone")
 			}
 			findings := doctor.Check(c.Context(), arch, only, cacheDir)
@@ -45,6 +47,9 @@ Exit status: 0 when all is there, 3 when something is missing.`,
 				chosen, err := phones.choose(c)
 				if err != nil {
 					return err
+				}
+				if report != "" {
+					return doctor.Report(c.Context(), chosen, report)
 				}
 				found, err := doctor.Phones(c.Context(), chosen, arch)
 				if err != nil {
@@ -61,6 +66,7 @@ Exit status: 0 when all is there, 3 when something is missing.`,
 	c.Flags().StringSliceVar(&only, "only", doctor.UsualGroups, "what to check: tools, cache, sources, phone")
 	complete(c, "only", doctor.Groups...)
 	jsonFlag(c, &asJSON)
+	c.Flags().StringVar(&report, "report", "", "describe the phone in this `file`, for an issue")
 	phones.addDevice(c)
 	return c
 }

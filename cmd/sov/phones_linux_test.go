@@ -269,6 +269,13 @@ func TestDoctorLooksAtPhones(t *testing.T) {
 	if out, _, _ = cli(t, "doctor", "--only", "cache", "--device", a.Serial(), "--json"); strings.Count(out, `"group": "phone"`) != 7 {
 		t.Errorf("with --device: %s", out)
 	}
+	file := filepath.Join(t.TempDir(), "phone.txt")
+	if out, errOut, status := cli(t, "doctor", "--report", file); status != exitDone {
+		t.Errorf("--report: status %d: %s%s", status, out, errOut)
+	}
+	if text, err := os.ReadFile(file); err != nil || !strings.Contains(string(text), "[ro.product.model]: [Simulated Phone]") {
+		t.Errorf("--report: %s, %v", text, err)
+	}
 }
 
 // Connections pass through the phone's link, several at once, and Ctrl-C ends it with all of them.

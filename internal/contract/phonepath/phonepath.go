@@ -23,6 +23,13 @@ import (
 // Default is where everything is on a phone.
 const Default Root = "/data/sovereign"
 
+// RootManagers are the root managers by the busybox that each brings for the scripts of modules.
+var RootManagers = []struct{ Name, Busybox string }{
+	{"Magisk", "/data/adb/magisk/busybox"},
+	{"KernelSU", "/data/adb/ksu/bin/busybox"}, // its forks have the same
+	{"APatch", "/data/adb/ap/bin/busybox"},
+}
+
 // A Root is the folder that holds everything.
 type Root string
 

@@ -12,9 +12,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
 )
 
-// These tests are of what must go on whatever somebody has written or broken, with a guest that boots in no time.
+// These tests are of what must go on after mistakes and failures of others, with a guest that boots in no time.
 
-// A mistake in settings.json keeps nobody from stopping and removing a machine.
+// A mistake in settings.json blocks neither stop nor remove.
 func TestMistakeInTheSettings(t *testing.T) {
 	t.Parallel()
 	h := phonetest.NewLight(t, vmspec.MainFirst, lightguest.Script{}, `{}`)
@@ -61,7 +61,7 @@ func TestRemoveForce(t *testing.T) {
 	h.Do("remove", "sql")
 }
 
-// A start that takes too long is given up by whoever waits; the machine goes on starting, and a second start leaves it alone.
+// A start that takes too long is given up by its caller; the machine goes on starting, and a second start leaves it alone.
 func TestStartTimesOut(t *testing.T) {
 	t.Parallel()
 	h := phonetest.NewLight(t, vmspec.MainFirst, lightguest.Script{Deaf: []string{"endpoint"}}, `{"shutdown_timeout": 1}`)

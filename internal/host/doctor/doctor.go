@@ -15,6 +15,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/finding"
 	"github.com/sovereign-sql/sov/internal/host/device"
+	"github.com/sovereign-sql/sov/internal/host/phonereport"
 	"github.com/sovereign-sql/sov/internal/host/preflight"
 	"github.com/sovereign-sql/sov/internal/host/qemu"
 	"github.com/sovereign-sql/sov/kernel"
@@ -57,6 +58,14 @@ func Check(ctx context.Context, arch string, groups []string, cacheDir func() (s
 		add("sources", checkSources(ctx)...)
 	}
 	return findings
+}
+
+// Report writes what a phone is like to a file, see package phonereport.
+func Report(ctx context.Context, phones []device.Phone, file string) error {
+	if len(phones) != 1 {
+		return fmt.Errorf("a report is of one phone, and %d are meant: choose one with --device", len(phones))
+	}
+	return phonereport.Save(ctx, phones[0], file)
 }
 
 // Phones looks at phones that are to run a machine for arch. The error is that of a phone that

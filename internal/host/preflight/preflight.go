@@ -46,7 +46,7 @@ func (f facts) checkRoot() finding.Finding {
 	if !f.root {
 		return missed("root", f.noRoot, `root the phone with KernelSU or Magisk, and in its app allow superuser rights to "Shell" (com.android.shell), or to the ssh server's app`)
 	}
-	return found("root", "commands run as root")
+	return found("root", strings.Join(append([]string{"commands run as root"}, f.manager...), ", "))
 }
 
 func (f facts) checkSystem() finding.Finding {
@@ -55,7 +55,7 @@ func (f facts) checkSystem() finding.Finding {
 	case f.linux != "":
 		return found(check, "Linux "+f.linux+", no Android")
 	case f.sdk >= minSDK:
-		return found(check, strings.TrimSpace("Android "+f.android+" "+f.model))
+		return found(check, strings.TrimSpace("Android "+f.android+" "+f.model)+", kernel "+f.kernel)
 	case f.sdk == 0:
 		return missed(check, "its version is unknown", "see `getprop ro.build.version.sdk` on the phone: 33 (Android 13) is needed")
 	}

@@ -2,6 +2,7 @@ package preflight
 
 import (
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -26,11 +27,13 @@ func TestCheck(t *testing.T) {
 		adb     androidtest.ADBOptions
 		need    Need
 		prepare func(*androidtest.Phone)
+		finds   map[string]string // of checks: what is found
 		want    map[string]string // of checks that fail: words of what was found and of the advice
 		says    map[string]string // of others: words of what was found
 	}{
 		{name: "sound", need: Need{Arch: "amd64", Space: 1 << 20}},
-		{name: "gunyah", phone: androidtest.Options{Hypervisor: androidtest.Gunyah}, says: map[string]string{"hypervisor": "untested: Gunyah"}},
+		{name: "gunyah", phone: androidtest.Options{Hypervisor: androidtest.Gunyah, Superuser: androidtest.KernelSU},
+			finds: map[string]string{"root": "commands run as root, KernelSU", "system": "Android 15 Simulated Phone, kernel " + kernelRelease(t)}, says: map[string]string{"hypervisor": "untested: Gunyah"}},
 		{name: "8 Elite", phone: androidtest.Options{Hypervisor: androidtest.Gunyah}, prepare: func(p *androidtest.Phone) { p.SetProp("ro.soc.model", "SM8750") },
 			says: map[string]string{"hypervisor": "runs: Gunyah"}},
 		{name: "8 Gen 3", phone: androidtest.Options{Hypervisor: androidtest.Gunyah}, prepare: func(p *androidtest.Phone) { p.SetProp("ro.soc.model", "SM8650") },
@@ -87,6 +90,9 @@ func TestCheck(t *testing.T) {
 				t.Errorf("%d findings, want 7 whatever fails", len(findings))
 			}
 			for _, f := range findings {
+				if want := c.finds[f.Check]; want != "" && f.Found != want {
+					t.Errorf("%s: %q, want %q", f.Check, f.Found, want)
+				}
 				words, fails := c.want[f.Check]
 				if !strings.Contains(f.Found, c.says[f.Check]) {
 					t.Errorf("%+v, want %q", f, c.says[f.Check])
@@ -100,6 +106,15 @@ func TestCheck(t *testing.T) {
 			}
 		})
 	}
+}
+
+func kernelRelease(t *testing.T) string {
+	t.Helper()
+	out, err := exec.Command("uname", "-r").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(out))
 }
 
 // FuzzParse: whatever a phone says, there is a finding for each check, without control characters.

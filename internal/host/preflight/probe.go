@@ -11,13 +11,15 @@ import (
 	"strings"
 
 	"github.com/sovereign-sql/sov/internal/contract/avf"
+	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 	"github.com/sovereign-sql/sov/internal/host/device"
 )
 
 // script prints what is looked at, NAME=VALUE a line. It takes the folder that holds everything, which may not be there
 // yet, and uses what both Android's toybox and a Linux server have.
-const script = `say() { printf '%s=%s\n' "$1" "$2"; }
+var script = `say() { printf '%s=%s\n' "$1" "$2"; }
 say machine "$(uname -m)"
+say kernel "$(uname -r)"
 if command -v getprop >/dev/null 2>&1; then
 	say android "$(getprop ro.build.version.release)"
 	say sdk "$(getprop ro.build.version.sdk)"
@@ -43,14 +45,25 @@ if [ -c /dev/net/tun ] || [ -c /dev/tun ]; then say tun 1; fi
 f=$1
 while [ ! -d "$f" ]; do f=${f%/*}; [ -n "$f" ] || f=/; done
 say folder "$f"
-say free "$(stat -f -c '%a %S' "$f")"`
+say free "$(stat -f -c '%a %S' "$f")"` + managers()
+
+// managers is a part of the script that names the root managers whose programs are there.
+func managers() string {
+	var out strings.Builder
+	for _, m := range phonepath.RootManagers {
+		fmt.Fprintf(&out, "\nif [ -e %s ]; then say manager %s; fi", m.Busybox, m.Name)
+	}
+	return out.String()
+}
 
 // facts are what a phone says of itself.
 type facts struct {
 	root    bool   // the answers are root's
 	noRoot  string // why not
 	machine string // as uname -m
+	kernel  string // release
 	linux   string // release of a computer that is no Android
+	manager []string
 	android string // version
 	sdk     int    // API level
 	model   string
@@ -93,8 +106,14 @@ func (f *facts) set(name, value string) {
 	switch name {
 	case "machine":
 		f.machine = value
+	case "kernel":
+		f.kernel = value
 	case "linux":
 		f.linux = value
+	case "manager":
+		if len(f.manager) < len(phonepath.RootManagers) {
+			f.manager = append(f.manager, value)
+		}
 	case "android":
 		f.android = value
 	case "sdk":

@@ -9,14 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sovereign-sql/sov/internal/contract/health"
+	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 )
-
-// managers are the programs by which a root manager is known: each has its own busybox for modules' scripts.
-var managers = []struct{ name, busybox string }{
-	{"Magisk", "/data/adb/magisk/busybox"},
-	{"KernelSU", "/data/adb/ksu/bin/busybox"}, // its forks too
-	{"APatch", "/data/adb/ap/bin/busybox"},
-}
 
 // Describe says what this program runs on: kernel, and on Android the release, the root managers and the hypervisor that the
 // bootloader names.
@@ -32,9 +26,9 @@ func (p Phone) Describe(ctx context.Context) *health.Phone {
 	// A property that is not set is empty, as one that cannot be read is here.
 	d.Android, _ = p.run(ctx, "getprop", "ro.build.version.release")
 	d.Hypervisor, _ = p.run(ctx, "getprop", "ro.boot.hypervisor.version")
-	for _, m := range managers {
-		if _, err := os.Stat(filepath.Join(p.Root, m.busybox)); err == nil {
-			d.RootManager = append(d.RootManager, m.name)
+	for _, m := range phonepath.RootManagers {
+		if _, err := os.Stat(filepath.Join(p.Root, m.Busybox)); err == nil {
+			d.RootManager = append(d.RootManager, m.Name)
 		}
 	}
 	return d

@@ -27,50 +27,59 @@ var errBatteryLow = errors.New("the battery is low")
 // wakeLock is the name of a machine's wake lock.
 func wakeLock(machine string) string { return "sov_" + machine }
 
-// stayAwake holds the phone's wake lock while the machine runs, as its mode says. The function that it returns lets it go.
-func (d *Daemon) stayAwake(mode vmspec.Awake) (let func()) {
+// stayAwake holds the phone's wake lock as a mode says, until letSleep. It goes on between two runs of crosvm: a phone that
+// slept in the pause would not start the next one.
+func (d *Daemon) stayAwake(mode vmspec.Awake) {
+	d.letSleep()
 	if mode == vmspec.AwakeNever || !d.phone.Is() {
-		return func() {}
+		return
 	}
-	name := wakeLock(d.Name)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
+	d.awake = func() { cancel(); <-done }
 	go func() {
 		defer close(done)
-		held := false
-		set := func(hold bool) {
-			lock := d.phone.WakeUnlock
-			if hold {
-				lock = d.phone.WakeLock
-			}
-			fault := ""
-			if err := lock(name); err != nil {
-				fault = err.Error()
-				d.log(fmt.Sprintf("wake lock: %v: the machine stands still while the phone sleeps", err))
-				hold = false
-			}
-			held = hold
-			d.state.change(func(s *runnerapi.State) { s.Awake = &runnerapi.Awake{Mode: string(mode), Held: hold, Fault: fault} })
-		}
+		held := d.setWakeLock(mode, mode == vmspec.AwakeAlways || charges(android.Power("/sys")))
 		ticker := time.NewTicker(powerPoll)
 		defer ticker.Stop()
-		set(mode == vmspec.AwakeAlways || charges(android.Power("/sys")))
 		for {
 			select {
 			case <-ctx.Done():
 				if held {
-					set(false)
+					d.setWakeLock(mode, false)
 				}
 				d.state.change(func(s *runnerapi.State) { s.Awake = nil })
 				return
 			case <-ticker.C:
 				if hold := charges(android.Power("/sys")); mode == vmspec.AwakeCharging && hold != held {
-					set(hold)
+					held = d.setWakeLock(mode, hold)
 				}
 			}
 		}
 	}()
-	return func() { cancel(); <-done }
+}
+
+// letSleep ends stayAwake.
+func (d *Daemon) letSleep() {
+	if d.awake != nil {
+		d.awake()
+		d.awake = nil
+	}
+}
+
+// setWakeLock holds the wake lock or lets it go, notes that in the state, and returns whether it is held.
+func (d *Daemon) setWakeLock(mode vmspec.Awake, hold bool) (held bool) {
+	lock := d.phone.WakeUnlock
+	if hold {
+		lock = d.phone.WakeLock
+	}
+	fault := ""
+	if err := lock(wakeLock(d.Name)); err != nil {
+		fault, hold = err.Error(), false
+		d.log(fmt.Sprintf("wake lock: %v: the machine stands still while the phone sleeps", err))
+	}
+	d.state.change(func(s *runnerapi.State) { s.Awake = &runnerapi.Awake{Mode: string(mode), Held: hold, Fault: fault} })
+	return hold
 }
 
 // charges tells whether the phone is on an external supply; a phone that shows no battery is.

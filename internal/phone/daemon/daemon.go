@@ -33,8 +33,9 @@ type Daemon struct {
 	policy   policy
 	renewed  chan struct{} // the TAP interface was made anew under the machine that runs
 	routing  network.Decision
-	starts   int   // of crosvm
-	console  int64 // size of the console's log when crosvm was started
+	starts   int    // of crosvm
+	awake    func() // ends stayAwake; nil: the phone may sleep
+	console  int64  // size of the console's log when crosvm was started
 
 	confinement confinement
 	trial       *slots.Trial // of the version that is started; nil: it has been ready before
@@ -64,7 +65,7 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 		if err = d.keep(ctx); !errors.Is(err, errAgain) {
 			break
 		}
-		// Whoever asked waits for another phase, and the next may be the one that it was.
+		// The caller waits for another phase, and the next one may be the same.
 		d.state.change(func(s *runnerapi.State) { s.Phase, s.Reason = runnerapi.Starting, "" })
 	}
 	if ctx.Err() != nil {
@@ -89,6 +90,7 @@ func (d *Daemon) open() {
 
 // close leaves the phone as it was.
 func (d *Daemon) close() error {
+	d.letSleep()
 	err := errors.Join(d.leaveNetwork(), removeRunFiles(d.vm))
 	d.state.change(func(s *runnerapi.State) {
 		s.Phase, s.Reason, s.Daemon, s.Crosvm = runnerapi.Down, "", 0, 0
@@ -167,6 +169,9 @@ func (d *Daemon) fail(ctx context.Context, err error) error {
 
 // rest notes that the machine does not run, and will not before a while or before it is told to.
 func (d *Daemon) rest(phase runnerapi.Phase, reason string) {
+	if phase != runnerapi.Backoff {
+		d.letSleep()
+	}
 	if err := d.leaveNetwork(); err != nil {
 		d.log(err.Error())
 	}
@@ -278,6 +283,7 @@ func (d *Daemon) live(ctx context.Context) (exit crosvm.Exit, ready time.Duratio
 		return exit, 0, unfitError{versionError{err}}
 	}
 	d.settings.apply(a.spec)
+	d.stayAwake(a.spec.Awake)
 	network := a.network(d.Root, d.settings, d.log)
 	decision, report, err := d.host.Decide(ctx, network)
 	if err != nil {
@@ -330,9 +336,7 @@ func (d *Daemon) live(ctx context.Context) (exit crosvm.Exit, ready time.Duratio
 			s.UID = user.ID
 		}
 	})
-	let := d.stayAwake(a.spec.Awake)
 	exit, ready, answered, err := d.attend(ctx, r, a, network)
-	let()
 	exit = d.explain(exit, began)
 	if !answered && ctx.Err() == nil {
 		d.confinement.learn(exit)

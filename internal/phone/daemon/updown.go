@@ -203,7 +203,7 @@ func awaitReady(ctx context.Context, vm phonepath.VM, o UpOptions, died <-chan s
 		case gone && pid == 0:
 			return *state, fmt.Errorf("%w: its daemon ended: %s", ErrNotReady, lastOf(vm.Log()))
 		case time.Now().After(deadline):
-			return *state, fmt.Errorf("%w within %v: %s; the last on its console: %s", ErrNotReady, o.Timeout, describeState(state), lastOf(vm.Console()))
+			return *state, fmt.Errorf("%w within %v: %s; the last on its console: %s", ErrNotReady, o.Timeout, describeState(state), lastOf(vm.Console(), vm.Early()))
 		}
 		select {
 		case <-ctx.Done():
@@ -234,12 +234,14 @@ func hasEnded(died <-chan struct{}) bool {
 	}
 }
 
-func lastOf(path string) string {
-	lines, err := tail(path, 1)
-	if err != nil || len(lines) == 0 {
-		return "nothing"
+// lastOf is the last line of the first log that has one.
+func lastOf(paths ...string) string {
+	for _, path := range paths {
+		if lines, err := tail(path, 1); err == nil && len(lines) > 0 {
+			return strings.TrimSpace(lines[0])
+		}
 	}
-	return strings.TrimSpace(lines[0])
+	return "nothing"
 }
 
 // describeState is a line about a machine, for people.

@@ -102,7 +102,7 @@ func (p *Phone) InstallModule(archive string) (said string, err error) {
 	if p.superuser == Magisk {
 		script = `unzip -p ` + archive + ` META-INF/com/google/android/update-binary >/dev/update-binary && sh /dev/update-binary dummy 1 ` + archive
 	}
-	command := p.script(p.t.Context(), m, "", append(m.install, "BOOTMODE=true", "ARCH="+architectures[p.prop("ro.product.cpu.abi")], "API="+p.prop("ro.build.version.sdk")), "-c", script)
+	command := p.script(p.t.Context(), m, "", "", append(m.install, "BOOTMODE=true", "ARCH="+architectures[p.prop("ro.product.cpu.abi")], "API="+p.prop("ro.build.version.sdk")), "-c", script)
 	out, err := command.CombinedOutput()
 	if err != nil {
 		return string(out), fmt.Errorf("install %s: %w: %s", archive, err, out)
@@ -127,7 +127,7 @@ func (p *Phone) metamoduleBlocks(archive string) error {
 // metamodule is the module that mounts the folders of the others, "" where there is none.
 func (p *Phone) metamodule() string {
 	p.t.Helper()
-	for _, id := range p.moduleIDs(modules) {
+	for _, id := range p.names(modules) {
 		text, _ := os.ReadFile(p.File(filepath.Join(modules, id, "module.prop")))
 		if strings.Contains("\n"+string(text), "\nmetamodule=1\n") {
 			return id
@@ -142,11 +142,11 @@ func (p *Phone) prop(name string) string {
 }
 
 // script returns a command of the manager's busybox, in standalone mode, where its own applets come before every program:
-// sh with arguments, for a module or, where that is "", for none.
-func (p *Phone) script(ctx context.Context, m manager, module string, env []string, args ...string) *exec.Cmd {
+// sh with arguments, for a module or, where that is "", for none. dir is the script's folder, "" for a script that is no file.
+func (p *Phone) script(ctx context.Context, m manager, module, dir string, env []string, args ...string) *exec.Cmd {
 	argv := append([]string{m.dir + "/busybox", "sh"}, args...)
-	if m.ownFolder && module != "" {
-		argv = append([]string{"/usr/bin/env", "--chdir", filepath.Join(modules, module)}, argv...)
+	if m.ownFolder && dir != "" {
+		argv = append([]string{"/usr/bin/env", "--chdir", dir}, argv...)
 	}
 	command := p.Command(ctx, argv...)
 	command.Env = append([]string{"ASH_STANDALONE=1", "PATH=" + shellPath + ":" + m.path, "ANDROID_ROOT=/system", "ANDROID_DATA=/data"}, append(m.env, env...)...)
@@ -159,7 +159,7 @@ func (p *Phone) script(ctx context.Context, m manager, module string, env []stri
 // Ash runs a command as a script of the phone's root manager does, and returns what it prints.
 func (p *Phone) Ash(script string) string {
 	p.t.Helper()
-	return p.output(p.script(p.t.Context(), managers[p.superuser], "", nil, "-euc", script), script)
+	return p.output(p.script(p.t.Context(), managers[p.superuser], "", "", nil, "-euc", script), script)
 }
 
 // Su runs a command by the phone's su, from a shell that belongs to the user shell, as `adb shell` does. What stands in words
@@ -191,7 +191,7 @@ func (p *Phone) Reboot(safeMode bool) {
 	p.powerOn()
 	m, managed := managers[p.superuser]
 	if managed && safeMode {
-		for _, id := range p.moduleIDs(modules) {
+		for _, id := range p.names(modules) {
 			p.DisableModule(id)
 		}
 	} else if managed {
@@ -208,7 +208,7 @@ func (p *Phone) Reboot(safeMode bool) {
 // update takes on what was installed: an old version's folder goes whole.
 func (p *Phone) update(m manager) {
 	p.t.Helper()
-	for _, id := range p.moduleIDs(modulesUpdate) {
+	for _, id := range p.names(modulesUpdate) {
 		from, to := filepath.Join(p.File(modulesUpdate), id), filepath.Join(p.File(modules), id)
 		for _, mark := range m.carries {
 			if _, err := os.Stat(filepath.Join(to, mark)); err == nil {
@@ -221,8 +221,8 @@ func (p *Phone) update(m manager) {
 	}
 }
 
-// moduleIDs are the folders in a folder, in its own order.
-func (p *Phone) moduleIDs(dir string) []string {
+// names are what is in a folder, in its own order.
+func (p *Phone) names(dir string) []string {
 	p.t.Helper()
 	f, err := os.Open(p.File(dir))
 	if err != nil {
@@ -239,7 +239,7 @@ func (p *Phone) moduleIDs(dir string) []string {
 // uninstall runs uninstall.sh of modules that were removed, and removes them.
 func (p *Phone) uninstall(m manager) {
 	p.t.Helper()
-	for _, id := range p.moduleIDs(modules) {
+	for _, id := range p.names(modules) {
 		dir := filepath.Join(modules, id)
 		if !p.exists(dir + "/remove") {
 			continue
@@ -274,19 +274,28 @@ func (p *Phone) stages(m manager) {
 	p.stage(m, "service", false)
 }
 
-// stage runs NAME.sh of every module that is on; blocking: one after the other, each for as long as the manager waits.
+// stage runs the scripts in NAME.d that may be executed, then NAME.sh of every module that is on; blocking: one after the
+// other, each for as long as the manager waits.
 func (p *Phone) stage(m manager, name string, blocking bool) {
 	p.t.Helper()
-	for _, id := range p.moduleIDs(modules) {
+	run := func(id, path string) { p.startScript(m, id, path) }
+	if blocking {
+		run = func(id, path string) { p.runScript(m, id, path) }
+	}
+	common := "/data/adb/" + name + ".d"
+	if p.exists(common) {
+		for _, file := range p.names(common) {
+			path := filepath.Join(common, file)
+			if info, err := os.Stat(p.File(path)); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+				run("", path)
+			}
+		}
+	}
+	for _, id := range p.names(modules) {
 		dir := filepath.Join(modules, id)
-		if p.exists(dir+"/disable") || p.exists(dir+"/remove") || !p.exists(dir+"/"+name+".sh") {
-			continue
+		if script := dir + "/" + name + ".sh"; !p.exists(dir+"/disable") && !p.exists(dir+"/remove") && p.exists(script) {
+			run(id, script)
 		}
-		if blocking {
-			p.runScript(m, id, dir+"/"+name+".sh")
-			continue
-		}
-		p.startScript(m, id, dir+"/"+name+".sh")
 	}
 }
 
@@ -307,7 +316,7 @@ func (p *Phone) runScript(m manager, id, path string, args ...string) {
 // startScript starts a script. The channel is closed at its end.
 func (p *Phone) startScript(m manager, id, path string, args ...string) <-chan struct{} {
 	p.t.Helper()
-	command := p.script(context.Background(), m, id, nil, append([]string{path}, args...)...)
+	command := p.script(context.Background(), m, id, filepath.Dir(path), nil, append([]string{path}, args...)...)
 	if err := command.Start(); err != nil {
 		p.t.Fatalf("start %s: %v", path, err)
 	}

@@ -66,6 +66,8 @@ func TestModules(t *testing.T) {
 				os.Remove(p.File("/data/adb/seen"))
 				return string(text)
 			}
+			p.Shell(`mkdir -p /data/adb/service.d; cd /data/adb/service.d
+				for f in runs lacks-its-bit; do echo "echo \$0 in \$PWD >>/data/adb/common" >$f.sh; done; chmod 755 runs.sh`)
 			zip := archive(t, p, "m", nil)
 			if _, err := p.InstallModule(zip); err != nil {
 				t.Fatal(err)
@@ -91,6 +93,13 @@ func TestModules(t *testing.T) {
 			}
 			if n := strings.Count(ran, "\n"); n != len(scripts) {
 				t.Errorf("boot: %d scripts ran: %s", n, ran)
+			}
+
+			common := func() string { text, _ := os.ReadFile(p.File("/data/adb/common")); return string(text) }
+			p.Eventually("the common script has run", func() bool { return common() != "" })
+			in := map[bool]string{true: "/data/adb/service.d", false: "/"}[kind != Magisk]
+			if want := "/data/adb/service.d/runs.sh in " + in + "\n"; common() != want {
+				t.Errorf("common scripts: %q, want %q", common(), want)
 			}
 
 			// An update takes the whole folder at the next boot, and nothing before.

@@ -30,6 +30,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
+	"github.com/sovereign-sql/sov/internal/host/phonereport"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/crosvmcli"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/lightguest"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/netd"
@@ -45,6 +46,8 @@ type Options struct {
 	Hypervisor   Hypervisor      // empty: KVM
 	System       netd.System     // whose netd it has; zero: AOSP's
 	NoNDC        bool            // the program ndc is not on its image
+
+	Report *phonereport.Report // of a phone that this one is like, in place of Build, Superuser and Hypervisor; nil: none
 }
 
 // A Phone is a simulated phone. Its methods fail the test when they cannot do what they are for.
@@ -71,6 +74,7 @@ func New(t testing.TB, o Options) *Phone {
 	if o.IPTables == "" {
 		o.IPTables = "iptables-legacy"
 	}
+	o = o.withReport()
 	if o.Build.Release == "" {
 		o.Build = DefaultBuild(DefaultRelease())
 		if o.Hypervisor == Gunyah {
@@ -99,6 +103,9 @@ func (p *Phone) powerOn() {
 	p.phone = p.keeper(spaces, p.dir, p.cgroup)
 	p.internet = p.keeper(syscall.CLONE_NEWNET, "", nil)
 	p.connect(p.options)
+	if p.options.Report != nil {
+		p.applyReport(p.options.Report)
+	}
 }
 
 // powerOff ends every process at once.

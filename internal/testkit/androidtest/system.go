@@ -122,7 +122,11 @@ func (p *Phone) furnish(o Options) {
 		p.t.Fatal(err)
 	}
 	p.copy(filepath.Join(built, "sov-runner"), "data/sovereign/bin/sov-runner")
-	p.furnishRelease(o)
+	if o.Report != nil {
+		p.furnishReport(o.Report)
+	} else {
+		p.furnishRelease(o)
+	}
 	p.furnishPower()
 	p.furnishModules()
 }
