@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"strconv"
 
@@ -9,6 +10,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
+	"github.com/sovereign-sql/sov/internal/host/install"
 )
 
 // forwardReport is what `sov forward --json` prints when it listens.
@@ -35,6 +37,13 @@ Whoever works on this computer can connect to the port, and needs the password l
 			c.Flags().StringVar(&service, "service", service, "what to reach, of what the machine offers")
 		},
 		do: func(ctx context.Context, s *fleet.Site, name string) error {
+			now, err := install.Status(ctx, s, name)
+			if err != nil {
+				return err
+			}
+			if !now.CrosvmAlive {
+				return fmt.Errorf("forward %s: it does not run on %s: sov start %[1]s", name, s.Name())
+			}
 			listen, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(int(port))))
 			if err != nil {
 				return err

@@ -23,7 +23,7 @@ func newLogs() *cobra.Command {
 with --runner the log of the program that looks after it on the phone. What would steer the terminal is left out.`,
 		Example:           "  sov logs sql -f\n  sov logs sql --service postgres -n 200\n  sov logs sql --runner",
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: recipes,
+		ValidArgsFunction: machines,
 		RunE: func(c *cobra.Command, args []string) error {
 			name, _, err := built.Machine(args[0])
 			if err == nil {

@@ -68,7 +68,7 @@ func (l *looker) process() finding.Finding {
 		r.Found = "crosvm has ended: " + s.Reason
 		r.Cause = fmt.Sprintf("failure %d in a row; the daemon starts it again at %s", s.Failures, s.NextStart.Local().Format(time.TimeOnly))
 	case s.DaemonAlive && (s.Phase == runnerapi.CrashLoop || s.Phase == runnerapi.Failed || s.Phase == runnerapi.Off):
-		r.Found, r.Cause = string(s.Phase)+": "+s.Reason, "read the console (sov-runner logs "+s.Name+"); starting it again tries once more"
+		r.Found, r.Cause = string(s.Phase)+": "+s.Reason, "read the console (sov logs "+s.Name+"); sov start "+s.Name+" tries once more"
 	case s.DaemonAlive:
 		r.Found, r.Cause = fmt.Sprintf("the daemon (%d, %s) has no crosvm", s.Daemon, s.Phase), "crosvm has just been killed or is being started; or the daemon is suspended"
 	default:
