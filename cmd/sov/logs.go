@@ -17,7 +17,7 @@ func newLogs() *cobra.Command {
 	var service string
 	var lines int
 	c := &cobra.Command{
-		Use:   "logs RECIPE",
+		Use:   "logs NAME",
 		Short: "Show the console of a machine on the phone",
 		Long: `Show what a machine has written to its console, from boot to shutdown, with --service what one of its services has said, or
 with --runner the log of the program that looks after it on the phone. What would steer the terminal is left out.`,

@@ -88,7 +88,7 @@ func machineSecrets(argument string) (string, *recipe.Recipe, *secrets.Store, er
 
 func newSecretsRm() *cobra.Command {
 	return &cobra.Command{
-		Use:   "rm RECIPE NAME...",
+		Use:   "rm MACHINE SECRET...",
 		Short: "Forget secrets",
 		Long: `Forget secrets. One that the machine's recipe uses and that is not set is not an error. A machine that has taken one keeps it: a role's password stays what it
 was set to, and a node that has joined a tailnet stays in it.`,

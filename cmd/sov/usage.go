@@ -43,7 +43,8 @@ func argumentsError(c *cobra.Command, args []string, err error) error {
 		return usagef("%s is missing: type `%s %s` (see `%s --help`)", strings.Join(required[len(args):], " and "), c.CommandPath(),
 			strings.Join(append(append([]string{}, args...), required[len(args):]...), " "), c.CommandPath())
 	case all < len(args):
-		return usagef("unexpected argument %q: type `%s` (see `%s --help`)", args[all], c.UseLine(), c.CommandPath())
+		// Without the argument itself: somebody may have typed a password.
+		return usagef("too many arguments: type `%s %s` (see `%s --help`)", c.CommandPath(), strings.Join(strings.Fields(c.Use)[1:], " "), c.CommandPath())
 	}
 	return usagef("%w (see `%s --help`)", err, c.CommandPath())
 }
