@@ -38,25 +38,30 @@ Whoever works on this computer can connect to the port, and needs the password l
 			c.Flags().StringVar(&service, "service", service, "what to reach, of what the machine offers")
 		},
 		do: func(ctx context.Context, s *fleet.Site, name string) error {
-			return forwarding(ctx, s, name, service, port, func(ctx context.Context, address net.Addr) error {
-				report := forwardReport{Address: address.String()}
-				text := report.Address
-				if service == guestspec.ServicePostgres {
-					report.URL = "postgresql://postgres@" + report.Address + "/postgres?sslmode=disable"
-					text = report.URL
-				}
-				errOut := &printer{w: s.ErrOut}
-				err := printResult(s.Out, s.AsJSON, report, func(p *printer) {
-					p.printf("%s\n", text)
-					errOut.printf("forward: Ctrl-C ends it\n")
-				})
-				if err == nil {
-					<-ctx.Done()
-				}
-				return err
-			})
+			return forwardTo(ctx, s, name, service, port)
 		},
 	}.command()
+}
+
+// forwardTo makes a service reachable and says where, until ctx ends.
+func forwardTo(ctx context.Context, s *fleet.Site, name, service string, port uint16) error {
+	return forwarding(ctx, s, name, service, port, func(ctx context.Context, address net.Addr) error {
+		report := forwardReport{Address: address.String()}
+		text := report.Address
+		if service == guestspec.ServicePostgres {
+			report.URL = "postgresql://postgres@" + report.Address + "/postgres?sslmode=disable"
+			text = report.URL
+		}
+		errOut := &printer{w: s.ErrOut}
+		err := printResult(s.Out, s.AsJSON, report, func(p *printer) {
+			p.printf("%s\n", text)
+			errOut.printf("forward: Ctrl-C ends it\n")
+		})
+		if err == nil {
+			<-ctx.Done()
+		}
+		return err
+	})
 }
 
 // forwarding passes connections to a port of this computer on to a service of a machine that runs

@@ -17,7 +17,8 @@ func newRoot() *cobra.Command {
 		Long: `sov turns an Alpine image, Alpine packages, PostgreSQL, Tailscale and a kernel into one virtual machine for a
 rooted Android phone, byte for byte the same wherever it is built, boots it on this computer to try it, and installs and
 updates it on the phone.`,
-		Example: `  sov build sql                              build the PostgreSQL machine into out/sql/arm64
+		Example: `  sov up sql                                 all of it: build, install on the phone, start, test
+  sov build sql                              build the PostgreSQL machine into out/sql/arm64
   sov run sql --query 'select version()'     boot it here in QEMU and ask it something
   sov secrets set sql postgres               give it a password
   sov push sql --start                       install it on the phone that is plugged in, and start it
@@ -34,7 +35,7 @@ updates it on the phone.`,
 	}{
 		{"Build", []*cobra.Command{newBuild(), newLock(), newBundle(), newCache(), newList()}},
 		{"On this computer", []*cobra.Command{newRun(), newSecrets(), newInspect(), newVerify(), newDiff()}},
-		{"On the phone", []*cobra.Command{newPush(), newStart(), newStop(), newRestart(), newStatus(), newLogs(), newTest(), newDiagnose(),
+		{"On the phone", []*cobra.Command{newUp(), newPush(), newStart(), newStop(), newRestart(), newStatus(), newLogs(), newTest(), newDiagnose(),
 			newRollback(), newForward(), newPsql(), newBackup(), newRestore(), newRemove()}},
 		{"Hand out", []*cobra.Command{newKey(), newSign(), newPublish(), newPull()}},
 		{"About sov", []*cobra.Command{newDoctor(), newVersion()}},
