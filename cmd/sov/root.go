@@ -33,7 +33,7 @@ updates it on the phone.`,
 		title    string
 		commands []*cobra.Command
 	}{
-		{"Build", []*cobra.Command{newBuild(), newLock(), newBundle(), newCache(), newList()}},
+		{"Build", []*cobra.Command{newInit(), newRecipe(), newBuild(), newLock(), newBundle(), newCache(), newList()}},
 		{"On this computer", []*cobra.Command{newRun(), newSecrets(), newInspect(), newVerify(), newDiff()}},
 		{"On the phone", []*cobra.Command{newUp(), newPush(), newStart(), newStop(), newRestart(), newStatus(), newLogs(), newTest(), newDiagnose(),
 			newRollback(), newForward(), newPsql(), newBackup(), newRestore(), newRemove()}},
