@@ -171,7 +171,11 @@ func diskLine(d health.Disk) string {
 		return d.Warning
 	}
 	const mib = 1 << 20
-	return fmt.Sprintf("%d of %d MiB free", d.Free/mib, d.Size/mib)
+	text := fmt.Sprintf("takes %d MiB of the phone", d.Allocated/mib)
+	if d.Size > 0 {
+		text = fmt.Sprintf("%d of %d MiB free, ", d.Free/mib, d.Size/mib) + text
+	}
+	return text
 }
 
 // tailnetLine is how the guest is on its tailnet: its state, who it is there, and what keeps it away.

@@ -22,6 +22,9 @@ Exit status: 0 when they are identical, 3 when they differ.`,
   sov diff old.img new.img --json`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
+			if err := findBuilt(args); err != nil {
+				return err
+			}
 			report, err := compare.Artifacts(c.Context(), args[0], args[1])
 			if err != nil {
 				return err

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net"
 	"strconv"
 
@@ -9,6 +11,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
+	"github.com/sovereign-sql/sov/internal/host/install"
 )
 
 // forwardReport is what `sov forward --json` prints when it listens.
@@ -35,26 +38,53 @@ Whoever works on this computer can connect to the port, and needs the password l
 			c.Flags().StringVar(&service, "service", service, "what to reach, of what the machine offers")
 		},
 		do: func(ctx context.Context, s *fleet.Site, name string) error {
-			listen, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(int(port))))
-			if err != nil {
-				return err
-			}
-			report := forwardReport{Address: listen.Addr().String()}
-			text := report.Address
-			if service == guestspec.ServicePostgres {
-				report.URL = "postgresql://postgres@" + report.Address + "/postgres?sslmode=disable"
-				text = report.URL
-			}
-			errOut := &printer{w: s.ErrOut}
-			err = printResult(s.Out, s.AsJSON, report, func(p *printer) {
-				p.printf("%s\n", text)
-				errOut.printf("forward: Ctrl-C ends it\n")
-			})
-			if err != nil {
-				listen.Close()
-				return err
-			}
-			return s.Forward(ctx, listen, name, service)
+			return forwardTo(ctx, s, name, service, port)
 		},
 	}.command()
+}
+
+// forwardTo makes a service reachable and says where, until ctx ends.
+func forwardTo(ctx context.Context, s *fleet.Site, name, service string, port uint16) error {
+	return forwarding(ctx, s, name, service, port, func(ctx context.Context, address net.Addr) error {
+		report := forwardReport{Address: address.String()}
+		text := report.Address
+		if service == guestspec.ServicePostgres {
+			report.URL = "postgresql://postgres@" + report.Address + "/postgres?sslmode=disable"
+			text = report.URL
+		}
+		errOut := &printer{w: s.ErrOut}
+		err := printResult(s.Out, s.AsJSON, report, func(p *printer) {
+			p.printf("%s\n", text)
+			errOut.printf("forward: Ctrl-C ends it\n")
+		})
+		if err == nil {
+			<-ctx.Done()
+		}
+		return err
+	})
+}
+
+// forwarding passes connections to a port of this computer on to a service of a machine that runs
+// while use is at work. Port 0 takes a free one.
+func forwarding(ctx context.Context, s *fleet.Site, name, service string, port uint16, use func(context.Context, net.Addr) error) error {
+	now, err := install.Status(ctx, s, name)
+	if err != nil {
+		return err
+	}
+	if !now.CrosvmAlive {
+		return fmt.Errorf("%s does not run on %s: sov start %[1]s", name, s.Name())
+	}
+	listen, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(int(port))))
+	if err != nil {
+		return err
+	}
+	ctx, end := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- s.Forward(ctx, listen, name, service)
+		end()
+	}()
+	err = use(ctx, listen.Addr())
+	end()
+	return errors.Join(err, <-ended)
 }

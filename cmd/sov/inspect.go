@@ -21,16 +21,29 @@ checksums are verified on the way.`,
 		Example: `  sov inspect ls out/sql/arm64 /etc
   sov inspect cat out/sql/arm64 /etc/sov/postgres/postgresql.conf
   sov inspect tree --size out/sql/arm64 /usr
-  sov inspect packages out/sql/arm64
+  sov inspect packages sql
   sov inspect config out/sql/arm64`,
 	}
 	c.AddCommand(newInspectLs(), newInspectCat(), newInspectStat(), newInspectTree(), newInspectPackages(), newInspectConfig())
 	return c
 }
 
+// findBuilt replaces each argument that is the name of a machine by the folder it was built into.
+func findBuilt(args []string) (err error) {
+	for i := range args {
+		if args[i], err = built.Find(args[i]); err != nil {
+			return usagef("%w", err)
+		}
+	}
+	return nil
+}
+
 // withImage opens the image that the first argument names for as long as f takes.
 func withImage(f func(c *cobra.Command, filesystem *ext4.FS, args []string) error) func(*cobra.Command, []string) error {
 	return func(c *cobra.Command, args []string) error {
+		if err := findBuilt(args[:1]); err != nil {
+			return err
+		}
 		img, err := built.OpenImage(args[0])
 		if err != nil {
 			return err

@@ -32,6 +32,9 @@ Without PART all of them but the kernel's are printed.`,
 			return nil, cobra.ShellCompDirectiveDefault
 		},
 		RunE: func(c *cobra.Command, args []string) (err error) {
+			if err := findBuilt(args[:1]); err != nil {
+				return err
+			}
 			parts := args[1:]
 			if len(parts) == 0 {
 				if parts, err = inspect.UsualParts(args[0]); err != nil {

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -81,9 +79,6 @@ in PEM.`,
 				return err
 			}
 			key, err := dsse.LoadPrivate(path)
-			if errors.Is(err, fs.ErrNotExist) {
-				err = fmt.Errorf("%w (sov key new makes one)", err)
-			}
 			if err != nil {
 				return err
 			}

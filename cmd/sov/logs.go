@@ -17,13 +17,13 @@ func newLogs() *cobra.Command {
 	var service string
 	var lines int
 	c := &cobra.Command{
-		Use:   "logs RECIPE",
+		Use:   "logs NAME",
 		Short: "Show the console of a machine on the phone",
 		Long: `Show what a machine has written to its console, from boot to shutdown, with --service what one of its services has said, or
 with --runner the log of the program that looks after it on the phone. What would steer the terminal is left out.`,
 		Example:           "  sov logs sql -f\n  sov logs sql --service postgres -n 200\n  sov logs sql --runner",
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: recipes,
+		ValidArgsFunction: machines,
 		RunE: func(c *cobra.Command, args []string) error {
 			name, _, err := built.Machine(args[0])
 			if err == nil {

@@ -44,7 +44,9 @@ func execute(ctx context.Context, args []string, in io.Reader, out, errOut io.Wr
 		return exitDone
 	}
 	status := exitFailed
-	switch {
+	switch other := new(statusError); {
+	case errors.As(err, &other):
+		return other.status
 	case errors.As(err, new(*fleet.FoundError)):
 		status = exitFound
 	case errors.As(err, new(*usageError)), errors.As(err, new(*device.ChoiceError)):
@@ -55,6 +57,12 @@ func execute(ctx context.Context, args []string, in io.Reader, out, errOut io.Wr
 	fmt.Fprintf(errOut, "sov: %v\n", err)
 	return status
 }
+
+// A statusError is the exit status of a program that was run for the user and has said itself what
+// happened.
+type statusError struct{ status int }
+
+func (e *statusError) Error() string { return fmt.Sprintf("exit status %d", e.status) }
 
 // A usageError is a command line that cannot be meant.
 type usageError struct{ err error }

@@ -3,9 +3,11 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 
@@ -58,6 +60,27 @@ func (f *phoneFlags) choose(c *cobra.Command) ([]device.Phone, error) {
 	choice := device.Choice{Devices: f.devices, All: f.all, Serial: os.Getenv("ANDROID_SERIAL")}
 	if in, ok := c.InOrStdin().(*os.File); ok && term.IsTerminal(int(in.Fd())) {
 		choice.Ask = func(devices []device.Device) (device.Device, error) { return askDevice(c, in, devices) }
+	}
+	return device.Choose(c.Context(), choice)
+}
+
+// reachable returns the phones that --device names or, without it, all that are attached and can be
+// used, which may be none.
+func (f *phoneFlags) reachable(c *cobra.Command) ([]device.Phone, error) {
+	choice := device.Choice{Devices: f.devices}
+	if len(f.devices) == 0 {
+		attached, err := device.Devices(c.Context(), "adb")
+		if err != nil && !errors.Is(err, exec.ErrNotFound) {
+			return nil, err
+		}
+		for _, d := range attached {
+			if d.Usable() {
+				choice.Devices = append(choice.Devices, "adb:"+d.Serial)
+			}
+		}
+		if len(choice.Devices) == 0 {
+			return nil, nil
+		}
 	}
 	return device.Choose(c.Context(), choice)
 }

@@ -283,7 +283,7 @@ func TestForward(t *testing.T) {
 	s := useADB(t)
 	p := androidtest.New(t, androidtest.Options{})
 	s.Connect(p.ServeADB(androidtest.ADBOptions{}))
-	pretend(t, p, "exec cat")
+	pretend(t, p, `case "$*" in *status*) echo "{\"crosvm_alive\": true}";; *) exec cat;; esac`)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	said, out := io.Pipe()

@@ -28,12 +28,12 @@ func show(ctx context.Context, s *fleet.Site, limit time.Duration, verb, name st
 
 // A phoneVerb is a command that does one thing to a machine on phones.
 type phoneVerb struct {
-	use                  string // its name, and what it takes besides a recipe
+	use                  string // its name, and what it takes besides a machine
 	short, long, example string
-	args                 int    // how many it takes besides a recipe
+	args                 int    // how many it takes besides a machine
 	single               string // why it is for one phone only; empty: it is for any number
 	flags                func(c *cobra.Command)
-	// prepare takes what follows the recipe, checks it and asks, before a phone is looked for.
+	// prepare takes what follows the machine, checks it and asks, before a phone is looked for.
 	prepare func(c *cobra.Command, name string, args []string) error
 	do      func(ctx context.Context, s *fleet.Site, name string) error
 	// In place of do: sov-runner's verb, how long that may take, and the flags to pass on.
@@ -51,7 +51,7 @@ func (v phoneVerb) command() *cobra.Command {
 	}
 	word, more, _ := strings.Cut(v.use+" ", " ")
 	c := &cobra.Command{
-		Use: strings.TrimSpace(word + " RECIPE " + more), Short: v.short, Long: v.long, Example: v.example,
+		Use: strings.TrimSpace(word + " NAME " + more), Short: v.short, Long: v.long, Example: v.example,
 		Args: cobra.ExactArgs(1 + v.args),
 		RunE: func(c *cobra.Command, args []string) error {
 			name, _, err := built.Machine(args[0])
@@ -68,7 +68,7 @@ func (v phoneVerb) command() *cobra.Command {
 		},
 	}
 	if v.args == 0 {
-		c.ValidArgsFunction = recipes
+		c.ValidArgsFunction = machines
 	}
 	f.add(c)
 	if v.up != nil {

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sovereign-sql/sov/internal/artifact"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/host/embedded"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
@@ -35,10 +37,11 @@ type pushFlags struct {
 func newPush() *cobra.Command {
 	var f pushFlags
 	c := &cobra.Command{
-		Use:   "push RECIPE|DIR",
+		Use:   "push NAME|RECIPE|DIR",
 		Short: "Install or update a built machine on a phone, sending only what changed",
 		Long: `Install a built machine on a phone, or update it there. The phone is looked at first, and everything that is missing is
-named at once. Then it gets sov-runner, the secrets that are kept for the machine (see sov secrets), and the machine: only
+named at once. Then it gets sov-runner, the secrets that are kept for the machine (see sov secrets; a password of the
+database's superuser is generated if there is none), and the machine: only
 what neither of the two versions that it may have already holds is sent. The new version goes into the slot that is not
 current, is verified there, byte for byte, and becomes current in one step; it is what the next start boots. The data disk
 is never touched. A sov-runner of a newer release of sov than this one is not replaced unless with --replace-runner.
@@ -88,9 +91,17 @@ func pushTo(c *cobra.Command, recipe string, f pushFlags) (err error) {
 		if err != nil {
 			return err
 		}
-		if m.Secrets, err = store.All(c.Context(), m.Artifact.Manifest.Name); err != nil {
+		name := m.Artifact.Manifest.Name
+		if m.Secrets, err = store.All(c.Context(), name); err != nil {
 			return err
 		}
+		m.MakePassword = sync.OnceValues(func() ([]byte, error) { // one for all phones
+			password, path, err := store.Generate(name, guestspec.ServicePostgres)
+			if err == nil {
+				fmt.Fprintf(c.ErrOrStderr(), "push: the superuser of %s had no password: one was generated, it is kept in %s\n", name, path)
+			}
+			return password, err
+		})
 	}
 	return withReporter(c, "auto", func(reporter progress.Reporter) error {
 		return f.each(c, func(ctx context.Context, s *fleet.Site) error {

@@ -20,7 +20,7 @@ func newRestore() *cobra.Command {
 	var wanted []string
 	var yes bool
 	c := &cobra.Command{
-		Use:   "restore RECIPE FILE",
+		Use:   "restore NAME FILE",
 		Short: "Make the databases of a machine on the phone what they are in a backup",
 		Long: `Make the databases of a machine that runs what they were when ` + "`sov backup`" + ` saved them to a file. The file is checked first.
 Each database is restored under another name, and only when all of them are whole do they take the places of those that

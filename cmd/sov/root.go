@@ -4,6 +4,8 @@ import (
 	"os"
 
 	"github.com/sovereign-sql/sov/internal/arch"
+	"github.com/sovereign-sql/sov/internal/host/built"
+	"github.com/sovereign-sql/sov/internal/host/fleet"
 	"github.com/sovereign-sql/sov/internal/host/folders"
 	"github.com/spf13/cobra"
 )
@@ -15,7 +17,8 @@ func newRoot() *cobra.Command {
 		Long: `sov turns an Alpine image, Alpine packages, PostgreSQL, Tailscale and a kernel into one virtual machine for a
 rooted Android phone, byte for byte the same wherever it is built, boots it on this computer to try it, and installs and
 updates it on the phone.`,
-		Example: `  sov build sql                              build the PostgreSQL machine into out/sql/arm64
+		Example: `  sov up sql                                 all of it: build, install on the phone, start, test
+  sov build sql                              build the PostgreSQL machine into out/sql/arm64
   sov run sql --query 'select version()'     boot it here in QEMU and ask it something
   sov secrets set sql postgres               give it a password
   sov push sql --start                       install it on the phone that is plugged in, and start it
@@ -23,17 +26,17 @@ updates it on the phone.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return usagef("%w (see `%s --help`)", err, c.CommandPath())
-	})
+	root.SetFlagErrorFunc(flagError)
+	root.Version = version
+	root.SetVersionTemplate("sov {{.Version}}\n")
 	for _, g := range []struct {
 		title    string
 		commands []*cobra.Command
 	}{
-		{"Build", []*cobra.Command{newBuild(), newLock(), newBundle(), newCache()}},
+		{"Build", []*cobra.Command{newInit(), newRecipe(), newBuild(), newLock(), newBundle(), newCache(), newList()}},
 		{"On this computer", []*cobra.Command{newRun(), newSecrets(), newInspect(), newVerify(), newDiff()}},
-		{"On the phone", []*cobra.Command{newPush(), newStart(), newStop(), newRestart(), newStatus(), newLogs(), newTest(), newDiagnose(),
-			newRollback(), newForward(), newBackup(), newRestore(), newRemove()}},
+		{"On the phone", []*cobra.Command{newUp(), newPush(), newStart(), newStop(), newRestart(), newStatus(), newLogs(), newTest(), newDiagnose(),
+			newRollback(), newForward(), newPsql(), newBackup(), newRestore(), newRemove()}},
 		{"Hand out", []*cobra.Command{newKey(), newSign(), newPublish(), newPull()}},
 		{"About sov", []*cobra.Command{newDoctor(), newVersion()}},
 	} {
@@ -60,7 +63,7 @@ func refuseStrayArguments(c *cobra.Command) {
 	}
 	c.Args = func(c *cobra.Command, args []string) error {
 		if err := check(c, args); err != nil {
-			return usagef("%w (see `%s --help`)", err, c.CommandPath())
+			return argumentsError(c, args, err)
 		}
 		return nil
 	}
@@ -105,6 +108,29 @@ func recipes(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCo
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	return []string{"sql"}, cobra.ShellCompDirectiveDefault
+}
+
+// machines completes the names of the machines that are built here and of those on the phones that
+// are attached.
+func machines(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	names := []string{"sql"}
+	for _, a := range built.List("out") {
+		names = append(names, a.Name+"\t"+a.Dir)
+	}
+	var f phoneFlags
+	if devices, err := c.Flags().GetStringArray("device"); err == nil {
+		f.devices = devices
+	}
+	phones, _ := f.reachable(c) // without a phone the names from here are all that there is to offer
+	for _, phone := range fleet.List(c.Context(), phones) {
+		for _, m := range phone.Machines {
+			names = append(names, m.Name+"\t"+phone.Device)
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 // cacheDir is where sov keeps its cache unless --cache says otherwise.

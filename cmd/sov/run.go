@@ -38,7 +38,7 @@ type runFlags struct {
 func newRun() *cobra.Command {
 	var f runFlags
 	c := &cobra.Command{
-		Use:   "run RECIPE|DIR",
+		Use:   "run NAME|RECIPE|DIR",
 		Short: "Boot a built machine on this computer, in QEMU",
 		Long: `Boot a built machine on this computer, in QEMU, as a phone would: the same kernel and root filesystem, a data disk
 that is made on the first run and kept, a config disk written afresh. PostgreSQL is reachable at 127.0.0.1; the URL that

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"strings"
 
 	"github.com/sovereign-sql/sov/internal/host/query"
@@ -10,14 +11,14 @@ import (
 func (r *runner) ask() error {
 	c := r.command
 	answers, err := query.Run(c.Context(), r.vm.URL(), r.vm.Password(), r.queries)
-	if err != nil {
+	if answers == nil {
 		return err
 	}
-	return printResult(c.OutOrStdout(), r.asJSON, answers, func(p *printer) {
+	return errors.Join(printResult(c.OutOrStdout(), r.asJSON, answers, func(p *printer) {
 		for _, answer := range answers {
 			printTable(p, answer)
 		}
-	})
+	}), err)
 }
 
 // printTable prints rows as COPY's text format would, without its escapes: columns between tabs, \N

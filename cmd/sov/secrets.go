@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -87,15 +88,15 @@ func machineSecrets(argument string) (string, *recipe.Recipe, *secrets.Store, er
 
 func newSecretsRm() *cobra.Command {
 	return &cobra.Command{
-		Use:   "rm RECIPE NAME...",
+		Use:   "rm MACHINE SECRET...",
 		Short: "Forget secrets",
-		Long: `Forget secrets. One that is not there is no error. A machine that has taken one keeps it: a role's password stays what it
+		Long: `Forget secrets. One that the machine's recipe uses and that is not set is not an error. A machine that has taken one keeps it: a role's password stays what it
 was set to, and a node that has joined a tailnet stays in it.`,
 		Example:           "  sov secrets rm sql tailscale",
 		Args:              cobra.MinimumNArgs(2),
 		ValidArgsFunction: secretNames(true),
 		RunE: func(c *cobra.Command, args []string) error {
-			vm, _, store, err := machineSecrets(args[0])
+			vm, known, store, err := machineSecrets(args[0])
 			if err != nil {
 				return err
 			}
@@ -107,8 +108,10 @@ was set to, and a node that has joined a tailnet stays in it.`,
 					failed = errors.Join(failed, err)
 				case found:
 					fmt.Fprintf(c.ErrOrStderr(), "secrets: %s of %s is forgotten\n", name, vm)
-				default:
+				case known != nil && slices.Contains(known.Secrets(), name):
 					fmt.Fprintf(c.ErrOrStderr(), "secrets: %s of %s was not set\n", name, vm)
+				default:
+					failed = errors.Join(failed, fmt.Errorf("secrets: %s has no secret %s: sov secrets list %[1]s", vm, name))
 				}
 			}
 			return failed

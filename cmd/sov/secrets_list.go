@@ -11,7 +11,7 @@ import (
 func newSecretsList() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
-		Use:   "list RECIPE",
+		Use:   "list MACHINE",
 		Short: "List a machine's secrets, and what its recipe uses besides, without their values",
 		Long: `List the secrets that are kept for a machine, and those that its recipe uses and that are not set. No value is shown, and
 none is needed to be opened.`,

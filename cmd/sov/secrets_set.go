@@ -27,7 +27,7 @@ type secretsSetFlags struct {
 func newSecretsSet() *cobra.Command {
 	var f secretsSetFlags
 	c := &cobra.Command{
-		Use:   "set RECIPE NAME",
+		Use:   "set MACHINE SECRET",
 		Short: "Keep a secret, in place of the one that has its name",
 		Long: `Keep a secret, in place of the one that has its name. It is asked for twice, without echo; where the standard input is no
 terminal it is read from there to the end, without the newline that ends it (--exact keeps that). It is never an argument,

@@ -123,7 +123,7 @@ func TestRefusedSecrets(t *testing.T) {
 		"misspelt":       {[]string{"sql", "postgre"}, exitUsage, `did you mean "postgres"?`},
 		"role":           {[]string{"sql", "role-A B"}, exitUsage, "no secret's name"},
 		"recipe":         {[]string{"./absent.yaml", "postgres"}, exitFailed, "read recipe"},
-		"value":          {[]string{"sql", "postgres", "c4n4ry"}, exitUsage, "accepts 2 arg(s)"},
+		"value":          {[]string{"sql", "postgres", "c4n4ry"}, exitUsage, "too many arguments"},
 		"two keys":       {[]string{"sql", "postgres", "--identity", "x", "--passphrase"}, exitUsage, "exclude each other"},
 		"no such key":    {[]string{"sql", "postgres", "--identity", "/absent"}, exitFailed, "/absent"},
 		"empty secret":   {[]string{"sql", "tailscale"}, exitFailed, "is empty"},

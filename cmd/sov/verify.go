@@ -13,7 +13,7 @@ func newVerify() *cobra.Command {
 	var asJSON bool
 	var keyPath string
 	c := &cobra.Command{
-		Use:   "verify DIR",
+		Use:   "verify NAME|DIR",
 		Short: "Check a built machine against its manifest and itself",
 		Long: `Check a built machine: every file against the manifest's sizes and SHA-256, manifest and files against the provenance,
 the root filesystem against its own checksums, bitmaps and link counts, the kernel's embedded configuration against what
@@ -23,13 +23,16 @@ With --key the artifact has to be signed, too, by the key whose public half is g
 it, in whatever file, is found, and so is an artifact that nobody signed.
 
 Exit status: 0 when all is well, 3 with the list of what is not.`,
-		Example: `  sov verify out/sql/arm64
+		Example: `  sov verify sql
   sov verify out/sql/arm64 --key sov.pub
   sov verify out/sql/arm64 --json`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			key, err := publicKey(keyPath)
 			if err != nil {
+				return err
+			}
+			if err := findBuilt(args); err != nil {
 				return err
 			}
 			report, err := verify.Artifact(c.Context(), args[0], key)

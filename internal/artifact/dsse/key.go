@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 )
 
@@ -106,6 +107,9 @@ func LoadPublic(path string) (PublicKey, error) {
 
 func readKey(path string, secret bool) ([]byte, error) {
 	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w: sov key new makes one", err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +136,7 @@ func ParsePrivate(file []byte) (PrivateKey, error) {
 	}
 	k, ok := key.(ed25519.PrivateKey)
 	if !ok {
-		return nil, errors.New("it is no Ed25519 key; sov key new makes one")
+		return nil, errors.New("it is not an Ed25519 key: sov key new makes one")
 	}
 	return PrivateKey(k), nil
 }
@@ -149,7 +153,7 @@ func ParsePublic(file []byte) (PublicKey, error) {
 	}
 	k, ok := key.(ed25519.PublicKey)
 	if !ok {
-		return nil, errors.New("it is no Ed25519 key")
+		return nil, errors.New("it is not an Ed25519 key")
 	}
 	return PublicKey(k), nil
 }
@@ -162,6 +166,8 @@ func onlyBlock(file []byte, want string) ([]byte, error) {
 		return nil, errors.New("it is not in PEM")
 	case block.Type == privateBlock && want == publicBlock:
 		return nil, errors.New("it is a private key; sov key public prints the public one")
+	case block.Type == publicBlock && want == privateBlock:
+		return nil, errors.New("it is a public key, which cannot sign: name the private one, which sov key new made")
 	case block.Type != want:
 		return nil, fmt.Errorf("it is a %.40q, not a %s", block.Type, want)
 	}

@@ -9,7 +9,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sovereign-sql/sov/internal/arch"
 	"github.com/sovereign-sql/sov/internal/artifact"
+	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/internal/host/localvm"
 	"github.com/sovereign-sql/sov/stages"
@@ -62,7 +64,8 @@ func Dirs(recipe, out string, arches []string, all bool) ([]string, error) {
 }
 
 // Machine returns the name of the machine that an argument means, and its recipe where that is
-// known: the argument is a recipe, or an artifact's folder.
+// known: the argument is a recipe, an artifact's folder, or the name of a machine, which need not
+// be known here: a phone knows others.
 func Machine(argument string) (string, *recipe.Recipe, error) {
 	if _, err := os.Stat(filepath.Join(argument, artifact.SpecFile)); err == nil {
 		spec, err := localvm.ReadSpec(argument)
@@ -72,8 +75,71 @@ func Machine(argument string) (string, *recipe.Recipe, error) {
 		return spec.Name, nil, nil
 	}
 	r, _, err := stages.LoadRecipe(argument)
+	if errors.Is(err, fs.ErrNotExist) && artifact.ValidName(argument) {
+		return argument, nil, nil
+	}
 	if err != nil {
 		return "", nil, err
 	}
 	return r.Name, r, nil
+}
+
+// An Artifact is a machine that was built.
+type Artifact struct {
+	Name    string `json:"name"`
+	Arch    string `json:"arch"`
+	Version string `json:"version"`
+	Dir     string `json:"dir"`
+	Size    int64  `json:"size"` // of its files together, in bytes
+}
+
+// List returns the machines that were built into out, by name and architecture. What cannot be read
+// is left out: package verify says what is wrong with it.
+func List(out string) []Artifact {
+	list := []Artifact{}
+	entries, _ := os.ReadDir(out)
+	for _, e := range entries {
+		if !artifact.ValidName(e.Name()) {
+			continue
+		}
+		for _, a := range arches(filepath.Join(out, e.Name())) {
+			dir := filepath.Join(out, e.Name(), a)
+			m, err := manifest.Load(dir)
+			if err != nil {
+				continue
+			}
+			one := Artifact{Name: m.Name, Arch: m.Arch, Version: m.Version, Dir: dir}
+			for _, f := range m.Files {
+				one.Size += f.Size
+			}
+			list = append(list, one)
+		}
+	}
+	return list
+}
+
+// arches returns the architectures for which a machine was built into dir.
+func arches(dir string) []string {
+	return slices.DeleteFunc(arch.Names(), func(a string) bool {
+		_, err := os.Stat(filepath.Join(dir, a, artifact.ManifestFile))
+		return err != nil
+	})
+}
+
+// Find returns the path that an argument of a command means that looks at what was built: a folder
+// or an image as it is, or the name of a machine that was built into the folder out here. The error
+// of a machine for several architectures names their folders.
+func Find(argument string) (string, error) {
+	const out = "out"
+	if _, err := os.Lstat(argument); err == nil || !artifact.ValidName(argument) {
+		return argument, nil // what is not there is told by who opens it
+	}
+	switch found := arches(filepath.Join(out, argument)); len(found) {
+	case 0:
+		return argument, nil
+	case 1:
+		return filepath.Join(out, argument, found[0]), nil
+	default:
+		return "", fmt.Errorf("%s was built for several architectures: name one: %s", argument, filepath.Join(out, argument, strings.Join(found, ", "+filepath.Join(out, argument)+"/")))
+	}
 }

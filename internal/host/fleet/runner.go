@@ -23,7 +23,10 @@ const (
 	runnerFound        = 3
 )
 
-// Runner runs sov-runner on the phone: verb NAME and what follows. What it says while it works goes
+// ErrNoRunner is that a phone has no sov-runner.
+var ErrNoRunner = errors.New("sov is not installed there")
+
+// Runner runs sov-runner on the phone: verb NAME and what follows; an empty name is left out. What it says while it works goes
 // to ErrOut, and what it complains of becomes the error, which is a *FoundError if a check found
 // something.
 func (s *Site) Runner(ctx context.Context, c device.Command, verb, name string, args ...string) error {
@@ -31,7 +34,11 @@ func (s *Site) Runner(ctx context.Context, c device.Command, verb, name string, 
 	if s.Root() != phonepath.Default {
 		argv = append(argv, "--root", string(s.Root()))
 	}
-	c.Args = append(append(argv, verb, name), args...)
+	argv = append(argv, verb)
+	if name != "" {
+		argv = append(argv, name)
+	}
+	c.Args = append(argv, args...)
 	said := &complaint{to: s.ErrOut, program: s.Root().Runner()}
 	c.Stderr = said
 	err := s.Run(ctx, c)
@@ -43,7 +50,7 @@ func (s *Site) Runner(ctx context.Context, c device.Command, verb, name string, 
 	text := said.text()
 	switch {
 	case exit.Status == shellNotFound || exit.Status == shellNotExecutable:
-		return fmt.Errorf("%s: sov is not installed there (no %s): `sov push %s` installs it", s.Name(), s.Root().Runner(), name)
+		return fmt.Errorf("%s: %w (no %s): `sov push %s` installs it", s.Name(), ErrNoRunner, s.Root().Runner(), name)
 	case exit.Status == runnerUsage && (strings.Contains(text, "unknown command") || strings.Contains(text, "unknown flag")):
 		return fmt.Errorf("%s: its sov-runner is older than this sov (%s): `sov push %s` brings the one that belongs to it", s.Name(), text, name)
 	case exit.Status == runnerFound:

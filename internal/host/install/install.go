@@ -7,8 +7,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strings"
 
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/contract/health"
 	"github.com/sovereign-sql/sov/internal/finding"
 	"github.com/sovereign-sql/sov/internal/host/device"
@@ -22,6 +24,9 @@ type Machine struct {
 	Artifact *push.Artifact
 	Secrets  map[string][]byte // none: the phone's stay as they are
 	Runner   push.Runner
+	// MakePassword makes and keeps a password for the database's superuser. It is called if the
+	// machine offers PostgreSQL, and neither Secrets nor the phone has one. Nil: none is made.
+	MakePassword func() ([]byte, error)
 }
 
 // A Report is what was done on one phone.
@@ -32,6 +37,8 @@ type Report struct {
 	Runner  bool     `json:"runner"`                  // sov-runner was another, or not there
 	Before  string   `json:"runner_before,omitempty"` // which other: its release, or "a development build"
 	Secrets []string `json:"secrets"`                 // that were new
+	// Generated is the secret that was made because there was none; empty: none was.
+	Generated string `json:"generated,omitempty"`
 	*push.Result
 	State json.RawMessage `json:"state,omitempty"` // of a machine that was started afterwards: what sov-runner says of it
 }
@@ -58,13 +65,41 @@ func (m *Machine) install(ctx context.Context, s *fleet.Site, progress *Progress
 	}
 	report.Runner, report.Before = replaced.Changed, replaced.Before
 	progress.step("send secrets")
-	changed, err := push.SendSecrets(ctx, s, report.Name, m.Secrets)
+	secrets, err := m.secrets(ctx, s, report)
+	if err != nil {
+		return report, err
+	}
+	changed, err := push.SendSecrets(ctx, s, report.Name, secrets)
 	if err != nil {
 		return report, fmt.Errorf("send secrets: %w", err)
 	}
 	report.Secrets = append(report.Secrets, changed...)
 	report.Result, err = push.Send(ctx, s, m.Artifact, progress.content)
 	return report, err
+}
+
+// secrets returns what is sent to the phone: the machine's secrets and, where nobody could log in
+// without it, a new password.
+func (m *Machine) secrets(ctx context.Context, s *fleet.Site, report *Report) (map[string][]byte, error) {
+	const name = guestspec.ServicePostgres
+	_, offered := m.Artifact.Spec.Port(name)
+	if _, has := m.Secrets[name]; !offered || has || m.MakePassword == nil {
+		return m.Secrets, nil
+	}
+	there, err := push.HasSecret(ctx, s, report.Name, name)
+	if err != nil || there {
+		return m.Secrets, err
+	}
+	password, err := m.MakePassword()
+	if err != nil {
+		return nil, fmt.Errorf("make a password: %w", err)
+	}
+	all := maps.Clone(m.Secrets)
+	if all == nil {
+		all = map[string][]byte{}
+	}
+	all[name], report.Generated = password, name
+	return all, nil
 }
 
 // check looks at the phone and complains of everything that is missing at once.

@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -74,6 +76,9 @@ func Start(ctx context.Context, o Options) (*VM, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := o.check(spec); err != nil {
+		return nil, fmt.Errorf("run %s: %w", spec.Name, err)
+	}
 	s, err := openState(o.State, o.Runtime)
 	if err != nil {
 		return nil, fmt.Errorf("run %s: %w", spec.Name, err)
@@ -83,6 +88,29 @@ func Start(ctx context.Context, o Options) (*VM, error) {
 		return nil, errors.Join(fmt.Errorf("run %s: %w", spec.Name, err), s.close())
 	}
 	return vm, nil
+}
+
+// check refuses what QEMU would refuse in words of its own.
+func (o *Options) check(spec *vmspec.Spec) error {
+	if o.KVM && spec.Arch != runtime.GOARCH {
+		return fmt.Errorf("--kvm: this computer's processor is %s, the machine is for %s: leave --kvm out, or build it with --arch %[1]s", runtime.GOARCH, spec.Arch)
+	}
+	if o.KVM {
+		kvm, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
+		if err != nil {
+			return fmt.Errorf("--kvm: %w: leave --kvm out, or let your user open the device (group kvm)", err)
+		}
+		kvm.Close()
+	}
+	if o.Port == 0 {
+		return nil
+	}
+	// QEMU opens the port after this: what comes in between is told in its words.
+	listen, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: loopback.AsSlice(), Port: int(o.Port)})
+	if err != nil {
+		return fmt.Errorf("--port %d: %w: choose another one; without --port a free one is taken", o.Port, err)
+	}
+	return listen.Close()
 }
 
 func start(ctx context.Context, o Options, spec *vmspec.Spec, s *state) (vm *VM, err error) {

@@ -28,7 +28,7 @@ func TestUnready(t *testing.T) {
 		{Name: "a", State: guestapi.StateReady}, {Name: "b", State: guestapi.StateStarting}, {Name: "c", State: guestapi.StateOff},
 		{Name: "d", State: guestapi.StateWaiting},
 	}}
-	if got := Unready(s); got != "b is starting, d is waiting" {
+	if got := Unready(s); got != "b is starting; d is waiting" {
 		t.Error(got)
 	}
 }

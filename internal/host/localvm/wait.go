@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
@@ -68,27 +66,21 @@ func (vm *VM) ask(ctx context.Context, patience time.Duration) (*guestapi.Status
 	return vm.status.Status(ctx)
 }
 
-// failed names the services that will not come up by themselves.
+// failed says why services will not come up by themselves: they need a person, or end again and again.
 func failed(status *guestapi.Status) string {
-	return status.Describe(guestapi.StateFailed)
+	return status.Describe(guestapi.StateFailed, guestapi.StateLooping)
 }
 
 func pending(status *guestapi.Status) string {
 	if status == nil {
 		return "its endpoint never answered; the console log says how far it came"
 	}
-	return status.Describe(guestapi.StateWaiting, guestapi.StateStarting, guestapi.StateBackoff, guestapi.StateLooping)
+	return Unready(status)
 }
 
-// Unready names the services that are not ready, with their states.
+// Unready says how those services are that are not ready, and why.
 func Unready(s *guestapi.Status) string {
-	var parts []string
-	for _, service := range s.Services {
-		if !slices.Contains([]string{guestapi.StateReady, guestapi.StateDone, guestapi.StateOff}, service.State) {
-			parts = append(parts, service.Name+" is "+service.State)
-		}
-	}
-	return strings.Join(parts, ", ")
+	return s.Describe(guestapi.StateWaiting, guestapi.StateStarting, guestapi.StateBackoff, guestapi.StateLooping, guestapi.StateFailed, guestapi.StateStopped)
 }
 
 // Shutdown asks the guest for an orderly end and waits for it, for at most bound; then it pulls the plug and says so.

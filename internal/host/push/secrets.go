@@ -46,3 +46,16 @@ func SendSecrets(ctx context.Context, p device.Phone, vm string, secrets map[str
 	}
 	return changed, nil
 }
+
+// HasSecret reports whether a machine on a phone has been given a secret.
+func HasSecret(ctx context.Context, p device.Phone, vm, name string) (bool, error) {
+	places, err := p.Root().VM(vm)
+	if err != nil {
+		return false, err
+	}
+	err = p.Run(ctx, device.Command{Args: []string{"test", "-s", path.Join(places.Secrets(), name)}})
+	if errors.As(err, new(*device.ExitError)) {
+		return false, nil
+	}
+	return err == nil, err
+}

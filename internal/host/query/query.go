@@ -15,7 +15,8 @@ type Table struct {
 	Tag     string      `json:"tag"`  // such as "SELECT 1"
 }
 
-// Run uses the simple protocol, so that one text may hold several statements, as psql's -c does.
+// Run sends texts one after the other in one session, and returns the answers. With an error it returns those that came before
+// it. It uses the simple protocol, so that one text may hold several statements, as psql's -c does.
 func Run(ctx context.Context, url, password string, texts []string) ([]Table, error) {
 	config, err := pgconn.ParseConfig(url)
 	if err != nil {
@@ -31,7 +32,7 @@ func Run(ctx context.Context, url, password string, texts []string) ([]Table, er
 	for _, text := range texts {
 		results, err := conn.Exec(ctx, text).ReadAll()
 		if err != nil {
-			return nil, fmt.Errorf("query %q: %w", text, err)
+			return answers, fmt.Errorf("query %q: %w", text, err)
 		}
 		for _, result := range results {
 			answers = append(answers, tableOf(result))

@@ -2,6 +2,7 @@ package secrets
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -81,6 +82,16 @@ func (s *Store) Set(vm, name string, value []byte) error {
 		}
 	}
 	return s.write(path, value)
+}
+
+// Generate makes a password of 128 bits or more, keeps it under a name, and returns it with the path
+// of its file.
+func (s *Store) Generate(vm, name string) (password []byte, path string, err error) {
+	if path, err = s.path(vm, name); err != nil {
+		return nil, "", err
+	}
+	password = []byte(rand.Text())
+	return password, path, s.Set(vm, name, password)
 }
 
 // Remove forgets a secret. It reports whether there was one.

@@ -45,13 +45,21 @@ type Sources interface {
 // bound is for each check.
 const bound = 20 * time.Second
 
-// Run makes all checks of the machine, one after the other, and returns its status with their findings.
+// Run makes all checks of the machine, one after the other, and returns its status with their findings. Where the machine
+// does not run, that is the only one: its addresses may be somebody else's then.
 func Run(ctx context.Context, name string, s Sources) *health.Machine {
 	t := &test{ctx: ctx, s: s, m: health.New(name)}
 	t.check(Process, func(ctx context.Context) finding.Finding {
 		t.m = s.Diagnose(ctx)
-		return t.of(diagnose.Process)
+		f := t.of(diagnose.Process)
+		if f.Verdict == finding.Failed && !t.m.CrosvmAlive {
+			f.Advice = "it does not run: sov start " + name
+		}
+		return f
 	})
+	if !t.m.CrosvmAlive {
+		return t.m
+	}
 	t.check(Network, func(context.Context) finding.Finding {
 		return t.of(diagnose.TAP, diagnose.Routing, diagnose.Forwarding)
 	})
@@ -104,15 +112,7 @@ func (t *test) of(layers ...string) finding.Finding {
 	return found
 }
 
-// notRunning is found where a check needs the guest and no machine runs: its addresses are somebody else's then.
-func notRunning() finding.Finding {
-	return finding.Finding{Verdict: finding.Unknown, Found: "the machine does not run"}
-}
-
 func (t *test) ping(ctx context.Context) finding.Finding {
-	if !t.m.CrosvmAlive {
-		return notRunning()
-	}
 	took, err := t.s.Ping(ctx)
 	if err != nil {
 		return failed(err.Error(), seeDiagnose)
@@ -125,9 +125,6 @@ const noDatabase = "this machine offers no PostgreSQL"
 
 func (t *test) sql(ctx context.Context) finding.Finding {
 	address := t.m.Network.Database
-	if !t.m.CrosvmAlive {
-		return notRunning()
-	}
 	if !address.IsValid() {
 		return skipped(noDatabase)
 	}

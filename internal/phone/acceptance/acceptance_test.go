@@ -62,15 +62,15 @@ func TestRun(t *testing.T) {
 		"no database":  {scene{}, map[string]finding.Verdict{SQL: finding.Skipped, TailscaleSQL: finding.Skipped}, "offers no"},
 		"no password":  {scene{database: tap, tailnet: tailnet, query: ErrNoPassword}, map[string]finding.Verdict{SQL: finding.Failed, TailscaleSQL: finding.Skipped}, "sov secrets set sql postgres"},
 		"no answer":    {scene{database: tap, tailnet: tailnet, onTailnet: true, ping: errors.New("silence"), query: errors.New("refused")}, map[string]finding.Verdict{Ping: finding.Failed, SQL: finding.Failed, TailscaleSQL: finding.Failed}, "refused"},
-		"process":      {scene{database: tap, tailnet: tailnet, onTailnet: true, layers: broken(diagnose.Process)}, map[string]finding.Verdict{Process: finding.Failed, Ping: finding.Unknown, SQL: finding.Unknown}, "the cause"},
+		"process":      {scene{database: tap, tailnet: tailnet, onTailnet: true, layers: broken(diagnose.Process)}, map[string]finding.Verdict{Process: finding.Failed}, "sov start sql"},
 		"routing":      {scene{database: tap, tailnet: tailnet, onTailnet: true, layers: broken(diagnose.Routing)}, map[string]finding.Verdict{Network: finding.Failed}, "routing: bad"},
 		"clock":        {scene{database: tap, tailnet: tailnet, onTailnet: true, layers: broken(diagnose.GuestClock)}, map[string]finding.Verdict{Clock: finding.Failed}, "bad"},
 		"Tailscale":    {scene{database: tap, tailnet: tailnet, onTailnet: true, layers: broken(diagnose.Tailscale)}, map[string]finding.Verdict{Tailscale: finding.Failed, TailscaleSQL: finding.Failed}, "not connected"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			report := Run(t.Context(), "sql", &c.scene)
-			if len(report.Checks) != 7 {
-				t.Errorf("%d checks, want 7", len(report.Checks))
+			if want := 7; len(report.Checks) != want && (name != "process" || len(report.Checks) != 1) {
+				t.Errorf("%d checks, want %d, or one of a machine that does not run", len(report.Checks), want)
 			}
 			fails := false
 			for _, check := range report.Checks {

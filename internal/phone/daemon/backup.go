@@ -31,7 +31,7 @@ const maxBackupNote = 1 << 20
 // NoteBackup records that a computer has saved a backup of the machine: r has a health.Backup in JSON, whose time is
 // replaced by the phone's.
 func NoteBackup(root phonepath.Root, name string, r io.Reader) error {
-	vm, err := root.VM(name)
+	vm, err := lookUp(root, name)
 	if err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func Restore(ctx context.Context, root phonepath.Root, name string, r io.Reader,
 
 // clientOf returns a client of the guest of a machine that runs.
 func clientOf(root phonepath.Root, name string) (*guestapi.Client, error) {
-	vm, err := root.VM(name)
+	vm, err := lookUp(root, name)
 	if err != nil {
 		return nil, err
 	}

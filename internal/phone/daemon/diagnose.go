@@ -46,7 +46,7 @@ func newPatient(root phonepath.Root, name string, log func(string)) (*patient, e
 	if log == nil {
 		log = func(string) {}
 	}
-	vm, err := root.VM(name)
+	vm, err := lookUp(root, name)
 	if err != nil {
 		return nil, err
 	}

@@ -17,7 +17,7 @@ func serviceLog(ctx context.Context, vm phonepath.VM, o LogOptions, w io.Writer)
 	}
 	token := readToken(vm)
 	if token == "" || !state.Network.Endpoint.IsValid() {
-		return fmt.Errorf("logs of %s: it does not run (%s), and the log of a service is the guest's to tell: `sov-runner logs %s` shows its console, `sov-runner up %s` starts it",
+		return fmt.Errorf("logs of %s: it does not run (%s), and the log of a service is the guest's to tell: `sov logs %s` shows its console, `sov start %s` starts it",
 			vm.Name, state.Phase, vm.Name, vm.Name)
 	}
 	query := guestapi.LogQuery{Service: o.Service, Lines: o.Lines, Follow: o.Follow}

@@ -156,7 +156,7 @@ type LogOptions struct {
 
 // Logs prints a log of the machine.
 func Logs(ctx context.Context, root phonepath.Root, name string, o LogOptions, w io.Writer) error {
-	vm, err := root.VM(name)
+	vm, err := lookUp(root, name)
 	if err != nil {
 		return err
 	}

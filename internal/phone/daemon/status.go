@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
@@ -21,12 +20,9 @@ const guestPatience = guestapi.StatusTime + 3*time.Second
 
 // Status tells how the machine is, as its daemon and its guest say, and whether the processes are there.
 func Status(ctx context.Context, root phonepath.Root, name string) (*health.Machine, error) {
-	vm, err := root.VM(name)
+	vm, err := lookUp(root, name)
 	if err != nil {
 		return nil, err
-	}
-	if _, err := os.Stat(vm.Dir()); err != nil {
-		return nil, fmt.Errorf("status of %s: it is not installed: %w", name, err)
 	}
 	s, err := lookAt(ctx, vm)
 	if err == nil && s.GuestFault != "" {
@@ -87,13 +83,19 @@ func lookAt(ctx context.Context, vm phonepath.VM) (*health.Machine, error) {
 	m.CrosvmAlive = len(pids) > 0
 	correct(m, pids)
 	if token := readToken(vm); m.CrosvmAlive && token != "" && state.Network.Endpoint.IsValid() {
-		askGuest(ctx, m, guestapi.NewClient(state.Network.Endpoint, token), vm)
+		askGuest(ctx, m, guestapi.NewClient(state.Network.Endpoint, token))
+	}
+	if size := allocated(vm.Data()); size > 0 {
+		if len(m.Disks) == 0 { // the guest does not answer
+			m.Disks = []health.Disk{{Name: "data"}}
+		}
+		m.Disks[0].Allocated = size
 	}
 	return m, nil
 }
 
 // askGuest adds what the guest says, and the certificate that its database shows.
-func askGuest(ctx context.Context, m *health.Machine, guest *guestapi.Client, vm phonepath.VM) {
+func askGuest(ctx context.Context, m *health.Machine, guest *guestapi.Client) {
 	ctx, cancel := context.WithTimeout(ctx, guestPatience)
 	defer cancel()
 	status, err := guest.Status(ctx)
@@ -102,7 +104,6 @@ func askGuest(ctx context.Context, m *health.Machine, guest *guestapi.Client, vm
 		return
 	}
 	m.AddGuest(status)
-	m.Disks[0].Allocated = allocated(vm.Data())
 	databaseAt(m, m.Network.Database)
 	if m.Database != nil && m.Database.Ready && m.Database.Address.IsValid() {
 		m.Certificate, _ = probeDatabase(ctx, m.Database.Address) // a server that is ready and does not answer is for test and diagnose

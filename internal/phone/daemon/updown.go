@@ -39,7 +39,7 @@ type UpOptions struct {
 // Up makes sure that the machine runs, and waits until it is ready. It starts a daemon unless there is one. When ctx
 // ends, the waiting does, and the machine goes on starting.
 func Up(ctx context.Context, root phonepath.Root, name string, o UpOptions) (runnerapi.State, error) {
-	vm, err := root.VM(name)
+	vm, err := lookUp(root, name)
 	if err != nil {
 		return runnerapi.State{}, err
 	}

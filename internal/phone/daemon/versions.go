@@ -88,12 +88,9 @@ func Install(ctx context.Context, root phonepath.Root, name, version, from strin
 
 // Slots tells what both slots of a machine hold.
 func Slots(root phonepath.Root, name string) ([]runnerapi.Slot, error) {
-	vm, err := root.VM(name)
+	vm, err := lookUp(root, name)
 	if err != nil {
 		return nil, err
-	}
-	if _, err := os.Stat(vm.Dir()); err != nil {
-		return nil, fmt.Errorf("slots of %s: it is not installed: %w", name, err)
 	}
 	return slots.List(vm), nil
 }
@@ -101,7 +98,7 @@ func Slots(root phonepath.Root, name string) ([]runnerapi.Slot, error) {
 // RollBack makes the other version of a machine what is started next, and tells whether a machine runs that has to be
 // restarted for it.
 func RollBack(root phonepath.Root, name string) (slot runnerapi.Slot, running bool, err error) {
-	vm, err := root.VM(name)
+	vm, err := lookUp(root, name)
 	if err != nil {
 		return slot, false, err
 	}

@@ -74,7 +74,7 @@ func (l *looker) process() finding.Finding {
 	case s.DaemonAlive && s.Phase == runnerapi.LowBattery:
 		r.Found, r.Cause, r.Fixable = "the machine was shut down", s.Reason, false
 	case s.DaemonAlive && (s.Phase == runnerapi.CrashLoop || s.Phase == runnerapi.Failed || s.Phase == runnerapi.Off):
-		r.Found, r.Cause = string(s.Phase)+": "+s.Reason, "read the console (sov-runner logs "+s.Name+"); starting it again tries once more"
+		r.Found, r.Cause = string(s.Phase)+": "+s.Reason, "read the console (sov logs "+s.Name+"); sov start "+s.Name+" tries once more"
 		r.Fixable = s.Phase == runnerapi.Off // what failed again and again fails again, until somebody has mended what it says
 	case s.DaemonAlive:
 		r.Found, r.Cause = fmt.Sprintf("the daemon (%d, %s) has no crosvm", s.Daemon, s.Phase), "crosvm has just been killed or is being started; or the daemon is suspended"

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/sovereign-sql/sov/internal/host/build"
+)
+
+// initFlags are the flags of `sov init`, and the lock's.
+type initFlags struct {
+	build.Template
+	lock   lockFlags
+	noLock bool
+}
+
+func newInit() *cobra.Command {
+	var f initFlags
+	c := &cobra.Command{
+		Use:   "init [NAME]",
+		Short: "Write a recipe of your own, and its lock",
+		Long: `Write NAME.yaml, a recipe of your own that begins as a copy of the built-in one for PostgreSQL, and the lock for it. At a
+terminal it asks for what no flag has said; elsewhere what is not said is as in the built-in recipe. A file that exists is
+not replaced.`,
+		Example: `  sov init
+  sov init shop --memory 2GiB --data 32GiB --package postgresql-pgvector
+  sov init shop --tailscale=false --no-lock`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			f.Name = strings.Join(args, "")
+			if err := f.ask(c); err != nil {
+				return err
+			}
+			if f.Name == "" {
+				return usagef("NAME is missing: type `sov init NAME` (see `sov init --help`)")
+			}
+			text, err := f.Recipe()
+			if err != nil {
+				return usagef("%w", err)
+			}
+			path := "./" + f.Name + ".yaml"
+			file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+			if errors.Is(err, fs.ErrExist) {
+				return fmt.Errorf("%s exists: edit it, or choose another name", path)
+			}
+			if err == nil {
+				_, err = file.Write(text)
+				err = errors.Join(err, file.Close())
+			}
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(c.OutOrStdout(), "wrote %s\n", path)
+			if !f.noLock {
+				if err := runLock(c, path, f.lock); err != nil {
+					return err
+				}
+			}
+			fmt.Fprintf(c.ErrOrStderr(), "next: sov up %s\n", path)
+			return nil
+		},
+	}
+	flags := c.Flags()
+	flags.StringVar(&f.Memory, "memory", "", "the machine's memory, such as 2GiB")
+	flags.StringVar(&f.Data, "data", "", "size of the data disk, such as 32GiB; it takes what is written")
+	flags.StringArrayVar(&f.Packages, "package", nil, "Alpine package to add; may be repeated")
+	flags.BoolVar(&f.Tailscale, "tailscale", true, "join a tailnet when an auth key is set")
+	flags.BoolVar(&f.noLock, "no-lock", false, "do not resolve versions now: the first build does")
+	lockedFlags(c, &f.lock.recipeFlags)
+	return c
+}
+
+// ask asks a person at the terminal for what no flag has said.
+func (f *initFlags) ask(c *cobra.Command) error {
+	in, ok := c.InOrStdin().(*os.File)
+	if !ok || !term.IsTerminal(int(in.Fd())) {
+		return nil
+	}
+	lines := bufio.NewReader(in)
+	question := func(flag, text, usual string) (string, error) {
+		if flag != "" && c.Flags().Changed(flag) {
+			return "", nil
+		}
+		fmt.Fprintf(c.ErrOrStderr(), "%s [%s]: ", text, usual)
+		line, err := unlessDone(c.Context(), func() ([]byte, error) { return lines.ReadBytes('\n') })
+		answer := strings.TrimSpace(string(line))
+		if answer == "" && err == nil {
+			answer = usual
+		}
+		return answer, err
+	}
+	if f.Name == "" {
+		name, err := question("", "Name of the machine", "mine")
+		if err != nil {
+			return err
+		}
+		f.Name = name
+	}
+	memory, err := question("memory", "Memory", "1GiB")
+	if err != nil {
+		return err
+	}
+	data, err := question("data", "Size of the data disk", "8GiB")
+	if err != nil {
+		return err
+	}
+	tailscale, err := question("tailscale", "Join a tailnet with Tailscale, yes or no", "yes")
+	if err != nil {
+		return err
+	}
+	packages, err := question("package", "More Alpine packages, with spaces between", "none")
+	if err != nil {
+		return err
+	}
+	if memory != "" {
+		f.Memory = memory
+	}
+	if data != "" {
+		f.Data = data
+	}
+	if tailscale != "" {
+		f.Tailscale = strings.HasPrefix(strings.ToLower(tailscale), "y")
+	}
+	if packages != "" && packages != "none" {
+		f.Packages = strings.Fields(packages)
+	}
+	return nil
+}
+
+func newRecipe() *cobra.Command {
+	c := &cobra.Command{
+		Use:     "recipe",
+		Short:   "Look at recipes: show, check",
+		Long:    "Look at recipes. docs/recipe.md describes their keys; sov init writes one of your own.",
+		Example: "  sov recipe show sql > mine.yaml\n  sov recipe check ./mine.yaml",
+	}
+	c.AddCommand(&cobra.Command{
+		Use:               "show RECIPE",
+		Short:             "Print a built-in recipe, or a file after it was checked",
+		Example:           "  sov recipe show sql",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: recipes,
+		RunE: func(c *cobra.Command, args []string) error {
+			_, text, err := build.LoadRecipe(args[0], "")
+			if err != nil {
+				return err
+			}
+			_, err = c.OutOrStdout().Write(text)
+			return err
+		},
+	}, &cobra.Command{
+		Use:               "check RECIPE",
+		Short:             "Check a recipe without building it",
+		Long:              "Check a recipe without building it: its keys, their values, and whether they fit together. Errors name line and column.",
+		Example:           "  sov recipe check ./mine.yaml",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: recipes,
+		RunE: func(c *cobra.Command, args []string) error {
+			r, _, err := build.LoadRecipe(args[0], "")
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(c.OutOrStdout(), "%s is a valid recipe for the machine %s\n", args[0], r.Name)
+			return err
+		},
+	})
+	return c
+}

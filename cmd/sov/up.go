@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/host/fleet"
+)
+
+func newUp() *cobra.Command {
+	var b buildFlags
+	var p pushFlags
+	var forward bool
+	c := &cobra.Command{
+		Use:   "up RECIPE",
+		Short: "Build a machine, install it on the phone, start it and test it",
+		Long: `Build a machine from a recipe, install it on the phone that is plugged in, start it and test it: sov build, sov push --start
+and sov test in one. What is up to date already takes seconds. A password of the database's superuser is generated if there is none.
+With --forward the database is then reachable at the URL that is printed, until Ctrl-C; the machine goes on running.
+
+Exit status: 0 when the machine passes its test, 3 when a check fails.`,
+		Example: `  sov up sql
+  sov up sql --forward
+  sov up ./mine.yaml --device R58M12345`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: recipes,
+		RunE: func(c *cobra.Command, args []string) error {
+			b.Jobs = runtime.NumCPU()
+			p.start, p.arch, p.out = true, b.Arch, b.Out
+			if forward && p.several() {
+				return usagef("--forward: a port leads to one phone: name one with --device")
+			}
+			// One answer to "which phone?" is for all that follows.
+			phones, err := p.choose(c)
+			if err != nil {
+				return err
+			}
+			p.devices, p.all = nil, false
+			for _, phone := range phones {
+				p.devices = append(p.devices, phone.Name())
+			}
+			if err := runBuild(c, args[0], b); err != nil {
+				return err
+			}
+			if err := pushTo(c, args[0], p); err != nil {
+				return err
+			}
+			return p.each(c, func(ctx context.Context, s *fleet.Site) error {
+				name := b.Recipe.Name
+				if err := show(ctx, s, testLimit, "test", name); err != nil {
+					return err
+				}
+				if !forward {
+					fmt.Fprintf(s.ErrOut, "next: sov psql %s, or sov forward %[1]s for other programs\n", name)
+					return nil
+				}
+				return forwardTo(ctx, s, name, guestspec.ServicePostgres, 0)
+			})
+		},
+	}
+	b.add(c)
+	p.addDevice(c)
+	p.up.add(c)
+	identityFlag(c, &p.identity)
+	flags := c.Flags()
+	flags.BoolVar(&p.all, "all", false, "every phone that adb sees")
+	flags.StringVarP(&b.Out, "out", "o", "out", "folder for artifacts")
+	flags.StringVar(&b.Image, "image", "", "base image in place of the recipe's, as for the build")
+	flags.StringArrayVar(&b.Repositories, "repository", nil, "package repository in place of the recipe's, as for the build; may be repeated")
+	flags.StringVar(&b.Kernel, "kernel", "", "a finished kernel in place of building one")
+	flags.BoolVar(&forward, "forward", false, "make the database reachable at a port of this computer until Ctrl-C")
+	return c
+}
