@@ -12,7 +12,8 @@ import (
 )
 
 func newBackup(o *options) *cobra.Command {
-	return &cobra.Command{
+	var saved bool
+	c := &cobra.Command{
 		Use:   "backup NAME",
 		Short: "Write a machine's databases to standard output, for sov backup",
 		Long: `Write all roles and databases of a machine that runs to standard output, as a stream that "sov backup" makes an archive
@@ -20,11 +21,16 @@ of. Its end says whether it is whole.`,
 		Example: "  sov-runner backup sql >sql.stream",
 		Args:    oneName,
 		RunE: func(c *cobra.Command, args []string) error {
+			if saved {
+				return daemon.NoteBackup(o.layout(), args[0], os.Stdin)
+			}
 			ctx, cancel := whileRead(c.Context(), os.Stdout)
 			defer cancel()
 			return daemon.Backup(ctx, o.layout(), args[0], os.Stdout)
 		},
 	}
+	c.Flags().BoolVar(&saved, "saved", false, "write nothing: record the backup that standard input describes, for status")
+	return c
 }
 
 func newRestore(o *options) *cobra.Command {

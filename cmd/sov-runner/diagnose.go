@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sovereign-sql/sov/internal/phone/daemon"
+	"github.com/sovereign-sql/sov/internal/phone/diagnose"
 )
 
 func newDiagnose(o *options) *cobra.Command {
@@ -27,18 +28,18 @@ when something is broken.`,
 			}
 			up := daemon.UpOptions{Program: program, Report: progress(c.ErrOrStderr(), args[0])}
 			report, fault := daemon.Diagnose(c.Context(), o.layout(), args[0], fix, up)
-			if report.Layers == nil {
+			if report == nil {
 				return fault
 			}
 			if o.json {
 				err = printJSON(c.OutOrStdout(), report)
 			} else {
-				err = report.Print(c.OutOrStdout())
+				err = diagnose.Print(c.OutOrStdout(), report)
 			}
 			if fault != nil {
 				fmt.Fprintln(c.ErrOrStderr(), "sov-runner:", fault)
 			}
-			if err == nil && report.Broken() {
+			if err == nil && report.Cause != "" {
 				err = errFound
 			}
 			return err

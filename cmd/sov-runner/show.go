@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/health"
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
 	"github.com/sovereign-sql/sov/internal/phone/daemon"
 )
@@ -36,7 +37,7 @@ func newStatus(o *options) *cobra.Command {
 	}
 }
 
-func printStatus(w io.Writer, s *runnerapi.Status) {
+func printStatus(w io.Writer, s *health.Machine) {
 	row := func(key, format string, args ...any) { fmt.Fprintf(w, "%-10s %s\n", key, fmt.Sprintf(format, args...)) }
 	since := ""
 	if !s.Since.IsZero() {
@@ -85,26 +86,52 @@ func printStatus(w io.Writer, s *runnerapi.Status) {
 	}
 	if g := s.Guest; g != nil {
 		row("guest", "%s version %s, up for %.0f s", g.Image, g.Version, g.Uptime)
-		for _, service := range g.Services {
-			reason := ""
-			if service.Reason != "" {
-				reason = ": " + service.Reason
-			}
-			row("", "%s is %s%s", service.Name, service.State, reason)
+		for _, service := range s.Services {
+			row("", "%s", strings.TrimSuffix(service.Name+" is "+service.State+": "+service.Reason, ": "))
 		}
 		if c := g.Clock; c != nil && c.Fault != "" {
 			row("", "clock: %s", c.Fault)
 		}
-		if g.Data.Warning != "" {
-			row("", "%s", g.Data.Warning)
-		}
 		for _, problem := range g.Problems {
 			row("", "%s", problem)
 		}
-		if g.Tailnet != nil {
-			row("tailnet", "%s", tailnetLine(g.Tailnet))
-		}
 	}
+	for _, d := range s.Disks {
+		row("disk "+d.Name, "%s", diskLine(d))
+	}
+	if d := s.Database; d != nil && d.Ready {
+		row("database", "PostgreSQL %s, %d connections", d.Version, d.Connections)
+	}
+	if c := s.Certificate; c != nil {
+		row("", "certificate of %s until %s", c.Subject, c.NotAfter.Local().Format(time.DateOnly))
+	}
+	if s.Tailnet != nil {
+		row("tailnet", "%s", tailnetLine(s.Tailnet))
+	}
+	if b := s.Backup; b != nil {
+		row("backup", "%s, %d databases", b.At.Local().Format(time.DateTime), len(b.Databases))
+	} else if s.Database != nil {
+		row("backup", "none yet: sov backup %s FILE", s.Name)
+	}
+	if p := s.Power; p != nil {
+		charging := "discharging"
+		if p.Charging {
+			charging = "charging"
+		}
+		row("battery", "%d %%, %s", p.Battery, charging)
+	}
+}
+
+// diskLine is how a disk is: what is free of it, and what is wrong with it.
+func diskLine(d health.Disk) string {
+	switch {
+	case d.Fault != "":
+		return d.Fault
+	case d.Warning != "":
+		return d.Warning
+	}
+	const mib = 1 << 20
+	return fmt.Sprintf("%d of %d MiB free", d.Free/mib, d.Size/mib)
 }
 
 // tailnetLine is how the guest is on its tailnet: its state, who it is there, and what keeps it away.

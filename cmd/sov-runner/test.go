@@ -3,6 +3,8 @@ package main
 import (
 	"github.com/spf13/cobra"
 
+	"github.com/sovereign-sql/sov/internal/finding"
+	"github.com/sovereign-sql/sov/internal/phone/acceptance"
 	"github.com/sovereign-sql/sov/internal/phone/daemon"
 )
 
@@ -22,9 +24,9 @@ clock, Tailscale where it is configured. Exit status 3 when a check fails.`,
 			if o.json {
 				err = printJSON(c.OutOrStdout(), report)
 			} else {
-				err = report.Print(c.OutOrStdout())
+				err = acceptance.Print(c.OutOrStdout(), report)
 			}
-			if err == nil && report.Failed() {
+			if err == nil && len(finding.Failures(report.Checks)) > 0 {
 				err = errFound
 			}
 			return err

@@ -183,10 +183,10 @@ Exit status: 0 when the cache is sound, 3 when it is not.`,
 func printChecked(p *printer, result store.VerifyResult) {
 	for _, problem := range result.Problems {
 		verdict := "damaged"
-		if problem.Repaired {
+		if problem.Fixed {
 			verdict = "removed"
 		}
-		p.printf("%s %s: %s\n", verdict, problem.Path, problem.What)
+		p.printf("%s %s: %s\n", verdict, problem.Check, problem.Found)
 	}
 	if result.Away > 0 {
 		p.printf("%d files are in remote caches and have not been needed here\n", result.Away)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sovereign-sql/sov/internal/finding"
 	"github.com/sovereign-sql/sov/internal/host/doctor"
 )
 
@@ -51,9 +52,9 @@ Exit status: 0 when all is there, 3 when something is missing.`,
 				}
 				findings = append(findings, found...)
 			}
-			err := printResult(c.OutOrStdout(), asJSON, findings, func(p *printer) { printFindings(p, findings) })
-			missing := doctor.Missing(findings)
-			return orFound(err, missing > 0, "%d of %d checks found something", missing, len(findings))
+			err := printResult(c.OutOrStdout(), asJSON, findings, func(p *printer) { p.findings(findings) })
+			failed := len(finding.Failures(findings))
+			return orFound(err, failed > 0, "%d of %d checks failed", failed, len(findings))
 		},
 	}
 	archFlag(c, &arch)
@@ -62,17 +63,4 @@ Exit status: 0 when all is there, 3 when something is missing.`,
 	jsonFlag(c, &asJSON)
 	phones.addDevice(c)
 	return c
-}
-
-func printFindings(p *printer, findings []doctor.Finding) {
-	for _, f := range findings {
-		verdict := "ok     "
-		if !f.OK {
-			verdict = "MISSING"
-		}
-		p.printf("%s  %-18s %s\n", verdict, f.Check, f.Found)
-		if f.Advice != "" {
-			p.printf("         %-18s → %s\n", "", f.Advice)
-		}
-	}
 }

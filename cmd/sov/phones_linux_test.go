@@ -263,7 +263,7 @@ func TestDoctorLooksAtPhones(t *testing.T) {
 	s.Connect(a)
 	p.Shell(`echo '{"arch": "arm64"}' >/data/sovereign/settings.json`)
 	out, errOut, status := cli(t, "doctor", "--only", "phone")
-	if status != exitFound || !strings.Contains(out, "MISSING  hypervisor") || !strings.Contains(out, "ok       root") || !strings.Contains(errOut, "1 of 7 checks") {
+	if status != exitFound || !strings.Contains(out, "FAILED   hypervisor") || !strings.Contains(out, "ok       root") || !strings.Contains(errOut, "1 of 7 checks") {
 		t.Errorf("status %d: %s%s", status, out, errOut)
 	}
 	if out, _, _ = cli(t, "doctor", "--only", "cache", "--device", a.Serial(), "--json"); strings.Count(out, `"group": "phone"`) != 7 {

@@ -8,8 +8,10 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/sovereign-sql/sov/pipeline/progress"
 	"github.com/spf13/cobra"
+
+	"github.com/sovereign-sql/sov/internal/finding"
+	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
 // A printer writes text for people and keeps the first error.
@@ -21,6 +23,13 @@ type printer struct {
 func (p *printer) printf(format string, args ...any) {
 	if p.err == nil {
 		_, p.err = fmt.Fprintf(p.w, format, args...)
+	}
+}
+
+// findings prints a table of findings.
+func (p *printer) findings(findings []finding.Finding) {
+	if p.err == nil {
+		p.err = finding.Print(p.w, findings)
 	}
 }
 

@@ -196,7 +196,7 @@ func TestVerifyFindsAndRepairs(t *testing.T) {
 			t.Errorf("repair %v: %d problems, want %d: %+v", c.repair, len(v.Problems), c.want, v.Problems)
 		}
 		for _, p := range v.Problems {
-			if _, err := os.Stat(p.Path); p.Repaired != c.repair || os.IsNotExist(err) != c.repair {
+			if _, err := os.Stat(p.Check); p.Fixed != c.repair || os.IsNotExist(err) != c.repair {
 				t.Errorf("repair %v: %+v", c.repair, p)
 			}
 		}

@@ -8,6 +8,8 @@ import (
 	"maps"
 	"os"
 	"slices"
+
+	"github.com/sovereign-sql/sov/internal/finding"
 )
 
 // VerifyOptions say how Verify goes about it.
@@ -19,24 +21,15 @@ type VerifyOptions struct {
 	Progress func(done, total int64)
 }
 
-// A Problem is something in a store that is not as it should be.
-type Problem struct {
-	// Path is the file in the store.
-	Path string
-	// What is wrong with it.
-	What string
-	// Repaired is true if it has been removed.
-	Repaired bool
-}
-
 // VerifyResult is what Verify looked at and found.
 type VerifyResult struct {
 	Entries int
 	Blobs   int
 	Bytes   int64 // hashed
 	// Away are blobs that entries from a remote cache name and that nothing has needed here yet.
-	Away     int
-	Problems []Problem
+	Away int
+	// Problems are failed findings, each of a file in the store.
+	Problems []finding.Finding
 }
 
 // Verify reads every record and hashes every blob. Damage is a Problem, not an error.
@@ -76,12 +69,12 @@ type verification struct {
 
 // problem notes a problem and, if asked to, removes the file.
 func (v *verification) problem(path, what string) {
-	p := Problem{Path: path, What: what}
+	p := finding.Fail(path, what, "")
 	if v.options.Repair {
 		if err := removeAll(path); err != nil {
-			p.What += fmt.Sprintf("; remove it: %v", err)
+			p.Found += fmt.Sprintf("; remove it: %v", err)
 		} else {
-			p.Repaired = true
+			p.Fixed = true
 		}
 	}
 	v.res.Problems = append(v.res.Problems, p)
@@ -130,13 +123,13 @@ func (v *verification) blob(b Blob, bad map[Digest]bool) error {
 		return err
 	}
 	bad[b.Digest] = true
-	p := Problem{Path: f.Name(), What: "damaged blob: " + damage}
+	p := finding.Fail(f.Name(), "damaged blob: "+damage, "")
 	if v.options.Repair {
 		var removed *BlobError
 		if err := v.store.removeDamaged(f, b.Digest, damage); errors.As(err, &removed) {
-			p.Repaired = true
+			p.Fixed = true
 		} else {
-			p.What += fmt.Sprintf("; %v", err)
+			p.Found += fmt.Sprintf("; %v", err)
 		}
 	}
 	v.res.Problems = append(v.res.Problems, p)

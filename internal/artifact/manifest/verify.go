@@ -12,18 +12,11 @@ import (
 	"path/filepath"
 
 	"github.com/sovereign-sql/sov/internal/artifact"
+	"github.com/sovereign-sql/sov/internal/finding"
 )
 
 // maxManifest bounds what Load reads. A manifest is some ten KiB.
 const maxManifest = 16 << 20
-
-// A Problem is one way in which a directory is not what its manifest says.
-type Problem struct {
-	File string `json:"file"`
-	What string `json:"what"`
-}
-
-func (p Problem) String() string { return p.File + ": " + p.What }
 
 // Load reads the manifest of an artifact's directory.
 func Load(dir string) (*Manifest, error) {
@@ -38,21 +31,21 @@ func Load(dir string) (*Manifest, error) {
 }
 
 // Verify compares every file of an artifact with its manifest, and the manifest
-// and the provenance with SHA256SUMS. Other files are left alone. The error is
-// for what kept it from looking; what it found are the problems.
-func Verify(ctx context.Context, dir string) ([]Problem, error) {
+// and the provenance with SHA256SUMS. Other files are left alone. It returns a failed
+// finding for each file that differs; the error says why it could not compare.
+func Verify(ctx context.Context, dir string) ([]finding.Finding, error) {
 	m, err := Load(dir)
 	if err != nil {
 		return nil, err
 	}
-	var problems []Problem
+	var problems []finding.Finding
 	for _, f := range m.Files {
 		what, err := compare(ctx, filepath.Join(dir, f.Name), f)
 		if err != nil {
 			return problems, fmt.Errorf("verify %s: %w", f.Name, err)
 		}
 		if what != "" {
-			problems = append(problems, Problem{f.Name, what})
+			problems = append(problems, finding.Fail(f.Name, what, ""))
 		}
 	}
 	what, err := compareSums(dir, m)
@@ -60,7 +53,7 @@ func Verify(ctx context.Context, dir string) ([]Problem, error) {
 		return problems, fmt.Errorf("verify %s: %w", artifact.SumsFile, err)
 	}
 	if what != "" {
-		problems = append(problems, Problem{artifact.SumsFile, what})
+		problems = append(problems, finding.Fail(artifact.SumsFile, what, ""))
 	}
 	return problems, nil
 }

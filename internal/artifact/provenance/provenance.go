@@ -23,6 +23,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
+	"github.com/sovereign-sql/sov/internal/finding"
 )
 
 // Identifiers that the specifications, or this program, have fixed.
@@ -170,8 +171,8 @@ func (s *Statement) validate() error {
 
 // Check compares the subjects with an artifact's files, which are the
 // manifest's and the manifest itself.
-func (s *Statement) Check(files []manifest.File) []manifest.Problem {
-	var problems []manifest.Problem
+func (s *Statement) Check(files []manifest.File) []finding.Finding {
+	var problems []finding.Finding
 	said := map[string]string{}
 	for _, f := range s.Subject {
 		said[f.Name] = f.Digest["sha256"]
@@ -179,15 +180,15 @@ func (s *Statement) Check(files []manifest.File) []manifest.Problem {
 	for _, f := range files {
 		switch sum, ok := said[f.Name]; {
 		case !ok:
-			problems = append(problems, manifest.Problem{File: f.Name, What: "is not among the subjects of " + artifact.ProvenanceFile})
+			problems = append(problems, finding.Fail(f.Name, "is not among the subjects of "+artifact.ProvenanceFile, ""))
 		case sum != f.SHA256:
-			problems = append(problems, manifest.Problem{File: f.Name, What: fmt.Sprintf("has SHA-256 %s, %s says %s", f.SHA256, artifact.ProvenanceFile, sum)})
+			problems = append(problems, finding.Fail(f.Name, fmt.Sprintf("has SHA-256 %s, %s says %s", f.SHA256, artifact.ProvenanceFile, sum), ""))
 		}
 		delete(said, f.Name)
 	}
 	for _, f := range s.Subject {
 		if _, ok := said[f.Name]; ok {
-			problems = append(problems, manifest.Problem{File: f.Name, What: "is a subject of " + artifact.ProvenanceFile + " and not in the manifest"})
+			problems = append(problems, finding.Fail(f.Name, "is a subject of "+artifact.ProvenanceFile+" and not in the manifest", ""))
 		}
 	}
 	return problems

@@ -187,7 +187,7 @@ func TestForged(t *testing.T) {
 		t.Fatal(err)
 	}
 	v, err := Verify(other, key.Public())
-	if err != nil || len(v.Problems) != 1 || !strings.Contains(v.Problems[0].What, "is about another statement") {
+	if err != nil || len(v.Problems) != 1 || !strings.Contains(v.Problems[0].Found, "is about another statement") {
 		t.Errorf("got %+v, %v", v, err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/durable"
+	"github.com/sovereign-sql/sov/internal/finding"
 )
 
 // maxFile bounds the statement, and the envelope, that is read. A statement has
@@ -23,7 +24,7 @@ const maxFile = 16 << 20
 type Verdict struct {
 	SignedBy string // ID of the key that the envelope names; empty: there is no envelope
 	Proven   bool   // that key is the one asked for and its signature holds
-	Problems []manifest.Problem
+	Problems []finding.Finding
 }
 
 // Verify checks the provenance of the artifact in dir: that its statement is
@@ -50,7 +51,7 @@ func Verify(dir string, key dsse.PublicKey) (*Verdict, error) {
 }
 
 func (v *Verdict) found(file, format string, args ...any) {
-	v.Problems = append(v.Problems, manifest.Problem{File: file, What: fmt.Sprintf(format, args...)})
+	v.Problems = append(v.Problems, finding.Fail(file, fmt.Sprintf(format, args...), ""))
 }
 
 func (v *Verdict) statement(dir string, text []byte) error {

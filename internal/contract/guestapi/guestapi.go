@@ -134,7 +134,7 @@ type Service struct {
 	PID        int       `json:"pid,omitempty"`         // of the main process
 	Restarts   int       `json:"restarts"`              // since boot
 	ReadyIn    float64   `json:"ready_in,omitempty"`    // seconds from the kernel's start to the first time it was ready
-	Since      time.Time `json:"since"`                 // when it entered State
+	Since      time.Time `json:"since,omitzero"`        // when it entered State
 	Failures   int       `json:"failures,omitempty"`    // ends in a row that nobody asked for
 	LastOutput []string  `json:"last_output,omitempty"` // the last lines it printed, where State is not StateReady
 }

@@ -77,6 +77,9 @@ func SlotLink(s string) string { return filepath.Join("slots", s) }
 // Data is the data disk.
 func (v VM) Data() string { return filepath.Join(v.Dir(), "data.img") }
 
+// Backup is the record of the last backup that a computer saved.
+func (v VM) Backup() string { return filepath.Join(v.Dir(), "backup.json") }
+
 // Secrets is the folder with the machine's secrets.
 func (v VM) Secrets() string { return v.root.path("secrets", v.Name) }
 

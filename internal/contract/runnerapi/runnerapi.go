@@ -1,5 +1,5 @@
-// Package runnerapi is what sov-runner tells other programs: the content of state.json, which `sov-runner status --json`
-// prints too. Whoever reads state.json sees a whole file, the last one or the next.
+// Package runnerapi is what sov-runner tells other programs: the content of state.json, slots, versions, removals. A reader
+// of state.json sees a whole file, the last one or the next. What status, test and diagnose print is package health's.
 package runnerapi
 
 import (
@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
-
-	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 )
 
 // Format is the version of State.
@@ -37,7 +35,7 @@ type State struct {
 	Name      string    `json:"name"`
 	Phase     Phase     `json:"phase"`
 	Reason    string    `json:"reason,omitempty"`    // in a person's words, where Phase is not Ready
-	Since     time.Time `json:"since"`               // when it entered Phase
+	Since     time.Time `json:"since,omitzero"`      // when it entered Phase
 	Slot      string    `json:"slot,omitempty"`      // "a" or "b": what was started last
 	Version   string    `json:"version,omitempty"`   // of that artifact
 	Trial     bool      `json:"trial,omitempty"`     // that slot was never ready; where it does not become so, the other is started
@@ -76,6 +74,7 @@ type Network struct {
 	Uplink   string         `json:"uplink,omitempty"` // interface, gateway and table; empty: none
 	Fault    string         `json:"fault,omitempty"`  // why it is not as it should be
 	Endpoint netip.AddrPort `json:"endpoint,omitzero"`
+	Database netip.AddrPort `json:"database,omitzero"` // PostgreSQL's, where the machine publishes one
 }
 
 // A RollBack is a return from a version that did not work to the one before.
@@ -110,16 +109,6 @@ const (
 	SlotBad    SlotState = "bad"    // it was tried and given up
 	SlotBroken SlotState = "broken" // it is not whole
 )
-
-// A Status is what `sov-runner status --json` prints.
-type Status struct {
-	State
-	Slots       []Slot           `json:"slots"` // a and b
-	DaemonAlive bool             `json:"daemon_alive"`
-	CrosvmAlive bool             `json:"crosvm_alive"`
-	Guest       *guestapi.Status `json:"guest,omitempty"`       // nil: it did not answer
-	GuestFault  string           `json:"guest_fault,omitempty"` // why
-}
 
 // A Version is what `sov-runner version --json` prints.
 type Version struct {

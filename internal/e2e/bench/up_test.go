@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
+	"github.com/sovereign-sql/sov/internal/contract/health"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
 	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
 )
@@ -33,7 +33,7 @@ func BenchmarkUp(b *testing.B) {
 		for b.Loop() {
 			begin := time.Now()
 			h.Do("up", "sql", "--no-wait")
-			var s runnerapi.Status
+			var s *health.Machine
 			h.Eventually("started", func() bool { s = h.Status(); return s.StartedAt.After(begin) })
 			total += s.StartedAt.Sub(begin)
 			b.StopTimer()

@@ -5,12 +5,16 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/sovereign-sql/sov/internal/contract/health"
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
+	"github.com/sovereign-sql/sov/internal/finding"
 	"github.com/sovereign-sql/sov/internal/phone/acceptance"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
 	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
@@ -34,16 +38,13 @@ func TestPhoneFromAComputer(t *testing.T) {
 		}
 		return o
 	}
-	report := func(want int) (r acceptance.Report) {
+	report := func(want int) *health.Machine {
 		t.Helper()
-		if err := json.Unmarshal([]byte(run(want, "test", "sql", "--json").Stdout), &r); err != nil {
-			t.Fatal(err)
-		}
-		return r
+		return phonetest.Health(t, run(want, "test", "sql", "--json").Stdout)
 	}
 
 	for _, c := range report(3).Checks { // nothing runs yet
-		if c.Name == acceptance.Process && c.Verdict != acceptance.Failed {
+		if c.Check == acceptance.Process && c.Verdict != finding.Failed {
 			t.Errorf("before the start: %+v", c)
 		}
 	}
@@ -52,14 +53,13 @@ func TestPhoneFromAComputer(t *testing.T) {
 		t.Errorf("start: %v", o)
 	}
 	for _, c := range report(0).Checks {
-		skipped := c.Name == acceptance.Tailscale || c.Name == acceptance.TailscaleSQL // no key was given
-		if skipped != (c.Verdict == acceptance.Skipped) || !skipped && c.Verdict != acceptance.Passed {
+		skipped := c.Check == acceptance.Tailscale || c.Check == acceptance.TailscaleSQL // no key was given
+		if skipped != (c.Verdict == finding.Skipped) || !skipped && c.Verdict != finding.OK {
 			t.Errorf("%+v", c)
 		}
 	}
-	var status runnerapi.Status
-	if err := json.Unmarshal([]byte(run(0, "status", "sql", "--json").Stdout), &status); err != nil || status.Phase != runnerapi.Ready {
-		t.Errorf("status: %+v, %v", status, err)
+	if status := phonetest.Health(t, run(0, "status", "sql", "--json").Stdout); status.Phase != runnerapi.Ready || status.Backup != nil || !status.Database.Ready {
+		t.Errorf("status: %+v", status)
 	}
 	if o := run(0, "logs", "sql", "-n", "1000"); !strings.Contains(o.Stdout, "sov-init[1]") || strings.Contains(o.Stdout, "\x1b") {
 		t.Errorf("logs: %v", o)
@@ -75,6 +75,13 @@ func TestPhoneFromAComputer(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "sql.zip")
 	if o := run(0, "backup", "sql", file); !strings.Contains(o.Stdout, "postgres, shop") {
 		t.Errorf("backup: %v", o)
+	}
+	status := phonetest.Health(t, run(0, "status", "sql", "--json").Stdout)
+	if b := status.Backup; b == nil || time.Since(b.At).Abs() > time.Minute || !slices.Equal(b.Databases, []string{"postgres", "shop"}) {
+		t.Errorf("the status does not know the backup: %+v", b)
+	}
+	if d := status.Disks; len(d) != 1 || d[0].Allocated == 0 || d[0].Allocated > d[0].Size || d[0].Free == 0 {
+		t.Errorf("disks: %+v", d)
 	}
 	list, err := exec.Command("pg_restore", "--list", unzip(t, file, "postgres.dump")).CombinedOutput()
 	if err != nil || !strings.Contains(string(list), "TABLE DATA public journey") {

@@ -10,8 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/health"
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
+	"github.com/sovereign-sql/sov/internal/finding"
 	"github.com/sovereign-sql/sov/internal/phone/diagnose"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/crosvmcli"
@@ -30,7 +31,7 @@ var faults = []struct {
 	phone   string // script on the phone; PID is crosvm's
 	guest   string // script in the guest, as root
 	passes  bool   // once the phone's server at releasePort hangs up; else a restart of the machine undoes what is the guest's
-	layer   diagnose.Layer
+	layer   string
 	fixable bool
 }{
 	{"TAP deleted", "ip link del vm_sql", "", false, diagnose.TAP, true},
@@ -57,7 +58,7 @@ func TestDiagnoseNamesTheLayer(t *testing.T) {
 	t.Cleanup(release)
 	h.Serve(releasePort, func(net.Conn) { <-held })
 	h.Do("up", "sql")
-	if report := h.Diagnose(); report.Broken() {
+	if report := h.Diagnose(); report.Cause != "" {
 		t.Fatalf("before anything was broken: %+v", report)
 	}
 	for _, fault := range faults {
@@ -71,24 +72,24 @@ func TestDiagnoseNamesTheLayer(t *testing.T) {
 				resume = h.Suspend()
 				h.Shell(strings.ReplaceAll(fault.phone, "PID", fmt.Sprint(h.Status().Crosvm)))
 			}
-			var report diagnose.Report
-			h.Eventually("seen", func() bool { report = h.Diagnose(); return report.Broken() })
+			var report *health.Machine
+			h.Eventually("seen", func() bool { report = h.Diagnose(); return report.Cause != "" })
 			if report.Cause != fault.layer {
 				t.Errorf("the cause is %s, want %s: %+v", report.Cause, fault.layer, report.Layers)
 			}
 			for _, l := range report.Layers {
-				if l.Layer == fault.layer {
+				if l.Check == fault.layer {
 					t.Logf("%s: %s (%s)", l.Title, l.Found, l.Cause)
 					if l.Fixable != fault.fixable {
 						t.Errorf("fixable: %v, want %v", l.Fixable, fault.fixable)
 					}
-				} else if l.Verdict == diagnose.Broken && l.ConsequenceOf == "" {
+				} else if l.Verdict == finding.Failed && l.ConsequenceOf == "" {
 					t.Errorf("%s is broken by itself: %s", l.Title, l.Found)
 				}
 			}
 			resume()
 			if fault.fixable {
-				h.Eventually("repaired", func() bool { return !h.Diagnose("--fix").Broken() })
+				h.Eventually("repaired", func() bool { return h.Diagnose("--fix").Cause == "" })
 				return
 			}
 			if fault.passes {
@@ -99,7 +100,7 @@ func TestDiagnoseNamesTheLayer(t *testing.T) {
 			if fault.name == "guest network down" && !strings.Contains(h.RunnerLog(), "the guest shut down when it was asked at its console") {
 				t.Error("a guest without a network was not asked at its console")
 			}
-			h.Eventually("whole again", func() bool { return !h.Diagnose().Broken() })
+			h.Eventually("whole again", func() bool { return h.Diagnose().Cause == "" })
 		})
 	}
 	checkSleep(h)
@@ -133,7 +134,7 @@ func checkSleep(h *phonetest.Handset) {
 		}
 		return false
 	})
-	var guest *guestapi.Status
+	var guest *health.Guest
 	var off time.Duration
 	h.Eventually("answering", func() bool {
 		asked := time.Now()

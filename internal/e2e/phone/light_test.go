@@ -11,6 +11,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
+	"github.com/sovereign-sql/sov/internal/finding"
 	"github.com/sovereign-sql/sov/internal/phone/diagnose"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/crosvmcli"
@@ -85,7 +86,7 @@ func TestEnds(t *testing.T) {
 				t.Errorf("status: %+v", s)
 			}
 			phonetest.SameNetwork(t, "while it is left alone", before, h.Snapshot())
-			if report := h.Diagnose(); report.Cause != diagnose.Process || report.Layers[1].Verdict != diagnose.Unknown {
+			if report := h.Diagnose(); report.Cause != diagnose.Process || report.Layers[1].Verdict != finding.Unknown {
 				t.Errorf("diagnose: %+v", report)
 			}
 			// What was mended meanwhile counts at the next start, settings as well.
@@ -198,7 +199,7 @@ func TestStartOffline(t *testing.T) {
 			if s := h.Status(); s.Phase != runnerapi.Ready || s.Network.Uplink != "" {
 				t.Errorf("offline: %+v", s)
 			}
-			if report := h.Diagnose(); report.Cause != diagnose.Routing || report.Layers[7].Verdict != diagnose.OK {
+			if report := h.Diagnose(); report.Cause != diagnose.Routing || report.Layers[7].Verdict != finding.OK {
 				t.Errorf("offline: %+v", report)
 			}
 			h.SwitchUplink("wlan0")

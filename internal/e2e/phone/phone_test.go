@@ -39,7 +39,7 @@ func TestPhone(t *testing.T) {
 			if again := h.Do("up", "sql"); !strings.Contains(again.Stdout, "ready") {
 				t.Errorf("up again: %v", again)
 			}
-			if report := h.Diagnose(); report.Broken() {
+			if report := h.Diagnose(); report.Cause != "" {
 				t.Errorf("diagnose: %+v", report)
 			}
 			h.Do("restart", "sql")

@@ -21,6 +21,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
+	"github.com/sovereign-sql/sov/internal/finding"
 	"github.com/sovereign-sql/sov/internal/phone/acceptance"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
 	"github.com/sovereign-sql/sov/internal/testkit/controltest"
@@ -122,8 +123,8 @@ func (n *tailnet) awaitTailnet(what string, holds func(guestapi.Tailnet) bool) g
 	n.T.Helper()
 	var last guestapi.Tailnet
 	n.awhile(what, func() bool {
-		if status := n.Status(); status.Guest != nil && status.Guest.Tailnet != nil {
-			last = *status.Guest.Tailnet
+		if status := n.Status(); status.Tailnet != nil {
+			last = *status.Tailnet
 		}
 		return holds(last)
 	})
@@ -214,7 +215,7 @@ func TestTailnet(t *testing.T) {
 	if !strings.Contains(expired.Fault, "renew it") {
 		t.Errorf("with an expired key: %+v", expired)
 	}
-	n.wantVerdict(acceptance.Failed)
+	n.wantVerdict(finding.Failed)
 	n.SwitchUplink("wlan0")
 	n.Do("down", "sql")
 	phonetest.SameNetwork(t, "after down", before, n.Snapshot())
@@ -253,7 +254,7 @@ func (n *tailnet) join() controltest.Node {
 	n.Do("restart", "sql")
 	joined := n.awaitTailnet("online", controltest.Online)
 	n.wantSQL("after joining")
-	n.wantVerdict(acceptance.Passed)
+	n.wantVerdict(finding.OK)
 	n.wantDirect(androidtest.WLANIP)
 	machine := n.control.Joined()
 	if len(joined.Addresses) != 2 {
@@ -277,21 +278,17 @@ func (n *tailnet) cutPower() {
 }
 
 // wantVerdict wants the acceptance test to see the machine's place on the tailnet so, and all else well.
-func (n *tailnet) wantVerdict(want acceptance.Verdict) {
+func (n *tailnet) wantVerdict(want finding.Verdict) {
 	n.T.Helper()
 	o := n.Runner("test", "sql", "--json")
-	var report acceptance.Report
-	if err := json.Unmarshal([]byte(o.Stdout), &report); err != nil {
-		n.T.Fatalf("%v: %v", err, o)
-	}
-	for _, c := range report.Checks {
-		ofTailnet := c.Name == acceptance.Tailscale || c.Name == acceptance.TailscaleSQL // which needs the other
+	for _, c := range phonetest.Health(n.T, o.Stdout).Checks {
+		ofTailnet := c.Check == acceptance.Tailscale || c.Check == acceptance.TailscaleSQL // which needs the other
 		switch {
-		case c.Name == acceptance.Tailscale && c.Verdict != want, c.Verdict == acceptance.Failed && !(ofTailnet && want == acceptance.Failed):
+		case c.Check == acceptance.Tailscale && c.Verdict != want, c.Verdict == finding.Failed && !(ofTailnet && want == finding.Failed):
 			n.T.Errorf("test: %+v", c)
 		}
 	}
-	if failed := want == acceptance.Failed; (o.Status == 3) != failed || o.Status != 0 && o.Status != 3 {
+	if failed := want == finding.Failed; (o.Status == 3) != failed || o.Status != 0 && o.Status != 3 {
 		n.T.Errorf("test: exit status %d", o.Status)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/health"
 )
 
 // metricsType is that of Prometheus' text format, version 0.0.4 (its documentation, "Exposition
@@ -18,7 +19,10 @@ const metricsType = "text/plain; version=0.0.4; charset=utf-8"
 
 func (s *Server) serveMetrics(w http.ResponseWriter, r *http.Request) {
 	e := &exposition{}
-	e.status(s.config.Machine.Status(r.Context()))
+	status := s.config.Machine.Status(r.Context())
+	m := health.New(status.Image)
+	m.AddGuest(&status)
+	e.machine(m)
 	e.family("sov_log_lines_lost_total", "counter", "Lines of the log that were kept nowhere: too many at once, or no room.")
 	e.sample(float64(s.config.Journal.Lost()))
 	e.family("sov_endpoint_strangers_total", "counter", "Requests without the token of this boot.")
@@ -68,34 +72,37 @@ func truth(b bool) float64 {
 	return 0
 }
 
-func (e *exposition) status(s guestapi.Status) {
+func (e *exposition) machine(m *health.Machine) {
+	g := m.Guest
 	e.family("sov_info", "gauge", "What runs: always 1.")
-	e.sample(1, "image", s.Image, "version", s.Version, "kernel", s.Kernel)
+	e.sample(1, "image", g.Image, "version", g.Version, "kernel", g.Kernel)
 	e.family("sov_ready", "gauge", "1 when every service is ready.")
-	e.sample(truth(s.Ready))
+	e.sample(truth(g.Ready))
 	e.family("sov_uptime_seconds", "gauge", "Time since the kernel started.")
-	e.sample(s.Uptime)
+	e.sample(g.Uptime)
 	e.family("sov_problems", "gauge", "Problems in the status.")
-	e.sample(float64(len(s.Problems)))
+	e.sample(float64(len(g.Problems)))
 	e.family("sov_orphans_reaped_total", "counter", "Processes reaped that no service had started itself.")
-	e.sample(float64(s.Orphans))
+	e.sample(float64(g.Orphans))
 	e.family("sov_memory_bytes", "gauge", "The machine's memory.")
-	e.sample(float64(s.Memory.Total), "kind", "total")
-	e.sample(float64(s.Memory.Available), "kind", "available")
-	e.family("sov_data_bytes", "gauge", "The data disk's file system.")
-	e.sample(float64(s.Data.Size), "kind", "size")
-	e.sample(float64(s.Data.Free), "kind", "free")
-	e.family("sov_data_low", "gauge", "1 when the data disk is nearly full.")
-	e.sample(truth(s.Data.Warning != ""))
-	e.services(s.Services)
-	e.clock(s.Clock)
-	if p := s.Postgres; p != nil {
-		e.family("sov_postgres_ready", "gauge", "1 when PostgreSQL answers.")
-		e.sample(truth(p.Ready))
-		e.family("sov_postgres_connections", "gauge", "Connections of clients.")
-		e.sample(float64(p.Connections))
+	e.sample(float64(g.Memory.Total), "kind", "total")
+	e.sample(float64(g.Memory.Available), "kind", "available")
+	for _, d := range m.Disks {
+		e.family("sov_"+d.Name+"_bytes", "gauge", "The file system of the disk.")
+		e.sample(float64(d.Size), "kind", "size")
+		e.sample(float64(d.Free), "kind", "free")
+		e.family("sov_"+d.Name+"_low", "gauge", "1 when the disk is nearly full.")
+		e.sample(truth(d.Warning != ""))
 	}
-	if t := s.Tailnet; t != nil {
+	e.services(m.Services)
+	e.clock(g.Clock)
+	if d := m.Database; d != nil {
+		e.family("sov_postgres_ready", "gauge", "1 when PostgreSQL answers.")
+		e.sample(truth(d.Ready))
+		e.family("sov_postgres_connections", "gauge", "Connections of clients.")
+		e.sample(float64(d.Connections))
+	}
+	if t := m.Tailnet; t != nil {
 		e.family("sov_tailnet_online", "gauge", "1 when the node's control server was heard of lately.")
 		e.sample(truth(t.Online), "state", t.State)
 	}

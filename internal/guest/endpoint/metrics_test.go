@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/health"
 )
 
 // Prometheus' own parser reads what is exposed, whatever the strings in it hold.
@@ -28,7 +29,9 @@ func TestMetricsAreReadByPrometheus(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := &exposition{}
-			e.status(status)
+			m := health.New("sql")
+			m.AddGuest(&status)
+			e.machine(m)
 			parser := expfmt.NewTextParser(model.LegacyValidation)
 			families, err := parser.TextToMetricFamilies(strings.NewReader(e.text.String()))
 			if err != nil {

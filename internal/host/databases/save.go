@@ -1,7 +1,9 @@
 package databases
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sovereign-sql/sov/internal/contract/backup"
+	"github.com/sovereign-sql/sov/internal/contract/health"
 	"github.com/sovereign-sql/sov/internal/host/device"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
 )
@@ -23,6 +26,7 @@ type Saved struct {
 // Save writes the databases of a machine that runs to a file, which appears, or replaces an older
 // one, when everything has come and was checked. now is the clock.
 func Save(ctx context.Context, s *fleet.Site, name, path string, now func() time.Time, passed Passed) (*Saved, error) {
+	asked := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stream, in := io.Pipe()
@@ -49,6 +53,13 @@ func Save(ctx context.Context, s *fleet.Site, name, path string, now func() time
 		if file.Kind == backup.KindDatabase {
 			saved.Databases = append(saved.Databases, file.Database.Name)
 		}
+	}
+	note, err := json.Marshal(health.Backup{Size: saved.Size, Databases: saved.Databases})
+	if err == nil {
+		err = s.Runner(context.WithoutCancel(asked), device.Command{Stdin: bytes.NewReader(note), Limit: device.DefaultLimit}, "backup", name, "--saved")
+	}
+	if err != nil { // the backup is whole without it
+		fmt.Fprintf(s.ErrOut, "backup: the phone could not record it for sov status: %v\n", err)
 	}
 	return saved, nil
 }

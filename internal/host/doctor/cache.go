@@ -5,39 +5,38 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/sovereign-sql/sov/internal/finding"
 	"github.com/sovereign-sql/sov/pipeline/progress"
 	"golang.org/x/sys/unix"
 )
 
 // checkCache looks whether the cache folder can be written to and has room.
-func checkCache(cacheDir func() (string, error)) Finding {
-	f := Finding{Check: "cache folder", Group: "cache", Advice: "set $SOV_CACHE_DIR to a folder on a larger or writable disk"}
+func checkCache(cacheDir func() (string, error)) finding.Finding {
+	const check = "cache folder"
+	failed := func(what string) finding.Finding {
+		return finding.Fail(check, what, "set $SOV_CACHE_DIR to a folder on a larger or writable disk")
+	}
 	dir, err := cacheDir()
 	if err == nil {
 		err = os.MkdirAll(dir, 0o755)
 	}
 	if err != nil {
-		f.Found = err.Error()
-		return f
+		return failed(err.Error())
 	}
 	probe, err := os.CreateTemp(dir, "doctor-")
 	if err != nil {
-		f.Found = err.Error()
-		return f
+		return failed(err.Error())
 	}
 	probe.Close()
 	os.Remove(probe.Name())
 	var stat unix.Statfs_t
 	if err := unix.Statfs(dir, &stat); err != nil {
-		f.Found = err.Error()
-		return f
+		return failed(err.Error())
 	}
 	free := int64(stat.Bavail) * int64(stat.Bsize)
-	f.Found = fmt.Sprintf("%s, %s free", filepath.Clean(dir), progress.FormatSize(free))
+	found := fmt.Sprintf("%s, %s free", filepath.Clean(dir), progress.FormatSize(free))
 	if free < buildSpace {
-		f.Found += fmt.Sprintf(", a first build needs %s", progress.FormatSize(buildSpace))
-		return f
+		return failed(fmt.Sprintf("%s, a first build needs %s", found, progress.FormatSize(buildSpace)))
 	}
-	f.OK, f.Advice = true, ""
-	return f
+	return finding.Pass(check, "%s", found)
 }

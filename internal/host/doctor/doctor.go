@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sovereign-sql/sov/internal/finding"
 	"github.com/sovereign-sql/sov/internal/host/device"
 	"github.com/sovereign-sql/sov/internal/host/preflight"
 	"github.com/sovereign-sql/sov/internal/host/qemu"
@@ -36,109 +37,90 @@ var Groups = []string{"tools", "cache", "sources", "phone"}
 // UsualGroups are looked at when nothing else is asked for: a phone is not needed to build.
 var UsualGroups = Groups[:3]
 
-// A Finding is the result of one check.
-type Finding struct {
-	Check  string `json:"check"`
-	Group  string `json:"group"` // "tools", "cache", "sources" or "phone"
-	OK     bool   `json:"ok"`
-	Found  string `json:"found"`
-	Advice string `json:"advice,omitempty"` // what to do; only where OK is false
-}
-
-// Check looks at the groups, but for phones, see Phones. arch is the guest's; cacheDir returns the
-// cache folder, which is made if it is missing.
-func Check(ctx context.Context, arch string, groups []string, cacheDir func() (string, error)) []Finding {
-	var findings []Finding
+// Check makes the checks of the groups, but for those of phones, see Phones. arch is the guest's;
+// cacheDir returns the cache folder, which is made if it is missing.
+func Check(ctx context.Context, arch string, groups []string, cacheDir func() (string, error)) []finding.Finding {
+	var findings []finding.Finding
+	add := func(group string, found ...finding.Finding) {
+		for _, f := range found {
+			f.Group = group
+			findings = append(findings, f)
+		}
+	}
 	if slices.Contains(groups, "tools") {
-		findings = append(findings, checkGo(ctx), checkKernelTools(ctx, arch), checkQEMU(arch))
+		add("tools", checkGo(ctx), checkKernelTools(ctx, arch), checkQEMU(arch))
 	}
 	if slices.Contains(groups, "cache") {
-		findings = append(findings, checkCache(cacheDir))
+		add("cache", checkCache(cacheDir))
 	}
 	if slices.Contains(groups, "sources") {
-		findings = append(findings, checkSources(ctx)...)
+		add("sources", checkSources(ctx)...)
 	}
 	return findings
 }
 
 // Phones looks at phones that are to run a machine for arch. The error is that of a phone that
 // cannot be asked.
-func Phones(ctx context.Context, phones []device.Phone, arch string) ([]Finding, error) {
-	var findings []Finding
+func Phones(ctx context.Context, phones []device.Phone, arch string) ([]finding.Finding, error) {
+	var findings []finding.Finding
 	for _, p := range phones {
 		found, err := preflight.Check(ctx, p, preflight.Need{Arch: arch})
 		if err != nil {
 			return nil, err
 		}
 		for _, one := range found {
-			name := one.Check
 			if len(phones) > 1 {
-				name = p.Name() + " " + name
+				one.Title = p.Name() + " " + one.Check
 			}
-			findings = append(findings, Finding{Check: name, Group: "phone", OK: one.OK, Found: one.Found, Advice: one.Advice})
+			one.Group = "phone"
+			findings = append(findings, one)
 		}
 	}
 	return findings, nil
 }
 
-// Missing counts the checks that failed.
-func Missing(findings []Finding) int {
-	n := 0
-	for _, f := range findings {
-		if !f.OK {
-			n++
-		}
-	}
-	return n
-}
-
-func checkGo(ctx context.Context) Finding {
-	f := Finding{Check: "Go toolchain", Group: "tools"}
+func checkGo(ctx context.Context) finding.Finding {
+	const check = "Go toolchain"
 	out, err := exec.CommandContext(ctx, "go", "version").Output()
 	if err != nil {
-		f.Found, f.Advice = "go is not there", "install Go from https://go.dev/dl: it compiles Tailscale for the guest"
-		return f
+		return finding.Fail(check, "go is not installed", "install Go from https://go.dev/dl: it compiles Tailscale for the guest")
 	}
-	f.OK, f.Found = true, strings.TrimSpace(string(out))
-	return f
+	return finding.Pass(check, "%s", strings.TrimSpace(string(out)))
 }
 
-func checkKernelTools(ctx context.Context, arch string) Finding {
-	f := Finding{Check: "kernel compiler", Group: "tools", OK: true, Found: "everything is there"}
+func checkKernelTools(ctx context.Context, arch string) finding.Finding {
+	const check = "kernel compiler"
 	if err := kernelstage.CheckTools(ctx, arch); err != nil {
-		f.OK, f.Found, f.Advice = false, err.Error(), "or give a finished kernel: sov build --kernel IMAGE"
+		return finding.Fail(check, err.Error(), "or give a finished kernel: sov build --kernel IMAGE")
 	}
-	return f
+	return finding.Pass(check, "everything is there")
 }
 
-func checkQEMU(arch string) Finding {
-	f := Finding{Check: "QEMU", Group: "tools"}
+// checkQEMU warns only: nothing but sov run needs it.
+func checkQEMU(arch string) finding.Finding {
+	const check = "QEMU"
 	path, err := qemu.Find(arch)
 	if err != nil {
-		f.Found, f.Advice = err.Error(), "needed by `sov run` only"
-		return f
+		return finding.Finding{Check: check, Verdict: finding.Warning, Found: err.Error(), Advice: "only `sov run` needs it"}
 	}
-	f.OK, f.Found = true, path
-	return f
+	return finding.Pass(check, "%s", path)
 }
 
 // checkSources asks all public sources at once whether they answer.
-func checkSources(ctx context.Context) []Finding {
+func checkSources(ctx context.Context) []finding.Finding {
 	sources := []struct{ name, url, advice string }{
 		{"Docker Hub", "https://registry-1.docker.io/v2/", "use a mirror: sov build --image REF"},
 		{"Alpine packages", "https://dl-cdn.alpinelinux.org/alpine/MIRRORS.txt", "use a mirror: sov build --repository URL"},
 		{"kernel.org", kernel.SignatureURL(kernel.Version), "not needed where Debian's archive, a source (--with-kernel-source) or a kernel (--kernel) is at hand"},
 	}
-	findings := make([]Finding, len(sources))
+	findings := make([]finding.Finding, len(sources))
 	var wait sync.WaitGroup
 	for i, s := range sources {
 		wait.Go(func() {
-			findings[i] = Finding{Check: s.name, Group: "sources"}
+			findings[i] = finding.Pass(s.name, "answers")
 			if err := answers(ctx, s.url); err != nil {
-				findings[i].Found, findings[i].Advice = err.Error(), s.advice
-				return
+				findings[i] = finding.Fail(s.name, err.Error(), s.advice)
 			}
-			findings[i].OK, findings[i].Found = true, "answers"
 		})
 	}
 	wait.Wait()

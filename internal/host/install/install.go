@@ -9,7 +9,8 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
+	"github.com/sovereign-sql/sov/internal/contract/health"
+	"github.com/sovereign-sql/sov/internal/finding"
 	"github.com/sovereign-sql/sov/internal/host/device"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
 	"github.com/sovereign-sql/sov/internal/host/preflight"
@@ -83,7 +84,7 @@ func (m *Machine) check(ctx context.Context, s *fleet.Site) error {
 		return err
 	}
 	var lines []string
-	for _, f := range preflight.Failed(findings) {
+	for _, f := range finding.Failures(findings) {
 		lines = append(lines, fleet.Harmless(fmt.Sprintf("  %s: %s: %s", f.Check, f.Found, f.Advice)))
 	}
 	if len(lines) == 0 {
@@ -93,12 +94,12 @@ func (m *Machine) check(ctx context.Context, s *fleet.Site) error {
 }
 
 // Status asks a phone how a machine is.
-func Status(ctx context.Context, s *fleet.Site, name string) (*runnerapi.Status, error) {
+func Status(ctx context.Context, s *fleet.Site, name string) (*health.Machine, error) {
 	text, err := s.Ask(ctx, device.DefaultLimit, "status", name)
 	if err != nil {
 		return nil, err
 	}
-	now := &runnerapi.Status{}
+	now := &health.Machine{}
 	if err := json.Unmarshal(text, now); err != nil {
 		return nil, fmt.Errorf("%s: the status of %s: %w", s.Name(), name, err)
 	}
@@ -107,7 +108,7 @@ func Status(ctx context.Context, s *fleet.Site, name string) (*runnerapi.Status,
 
 // BootVerb returns the verb with which sov-runner makes a machine run the version in a slot. It is
 // empty for a machine that does not run, if only one that runs is to be restarted.
-func BootVerb(now *runnerapi.Status, slot string, onlyRestart bool) string {
+func BootVerb(now *health.Machine, slot string, onlyRestart bool) string {
 	switch {
 	case now.CrosvmAlive && now.Slot != slot:
 		return "restart"

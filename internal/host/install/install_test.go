@@ -3,7 +3,7 @@ package install
 import (
 	"testing"
 
-	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
+	"github.com/sovereign-sql/sov/internal/contract/health"
 )
 
 func TestBootVerb(t *testing.T) {
@@ -20,7 +20,7 @@ func TestBootVerb(t *testing.T) {
 		{alive: true, slot: "b", want: "up"},
 		{alive: true, slot: "b", onlyRestart: true, want: "up"},
 	} {
-		now := &runnerapi.Status{CrosvmAlive: c.alive}
+		now := &health.Machine{CrosvmAlive: c.alive}
 		now.Slot = c.slot
 		if got := BootVerb(now, "b", c.onlyRestart); got != c.want {
 			t.Errorf("%+v: %q", c, got)

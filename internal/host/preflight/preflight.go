@@ -7,6 +7,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/arch"
 	"github.com/sovereign-sql/sov/internal/contract/avf"
+	"github.com/sovereign-sql/sov/internal/finding"
 	"github.com/sovereign-sql/sov/internal/host/device"
 	"github.com/sovereign-sql/sov/pipeline/progress"
 )
@@ -19,14 +20,6 @@ type Need struct {
 	Space int64       // bytes that will be written at most, the data disk's growth left out; 0: nothing is sent
 }
 
-// A Finding is the result of one check.
-type Finding struct {
-	Check  string `json:"check"`
-	OK     bool   `json:"ok"`
-	Found  string `json:"found"`
-	Advice string `json:"advice,omitempty"` // what to do; only where OK is false
-}
-
 const (
 	minSDK = 33 // Android 13, the first whose phones may have com.android.virt
 	// reserve is what stays free beside what is written, in bytes: Android itself gets into trouble on a full disk, and the
@@ -35,41 +28,28 @@ const (
 )
 
 // Check looks at everything. The error is that of a phone that cannot be asked.
-func Check(ctx context.Context, p device.Phone, n Need) ([]Finding, error) {
+func Check(ctx context.Context, p device.Phone, n Need) ([]finding.Finding, error) {
 	f, err := ask(ctx, p)
 	if err != nil {
 		return nil, fmt.Errorf("look at the phone: %w", err)
 	}
 	options := f.vms[n.Name].Over(n.AVF)
-	findings := []Finding{f.checkRoot(), f.checkSystem(), f.checkArch(n.Arch), f.checkCrosvm(options), f.checkHypervisor(options), f.checkTUN()}
+	findings := []finding.Finding{f.checkRoot(), f.checkSystem(), f.checkArch(n.Arch), f.checkCrosvm(options), f.checkHypervisor(options), f.checkTUN()}
 	return append(findings, f.checkSpace(n.Space)), nil
 }
 
-// Failed returns those findings that are not OK.
-func Failed(findings []Finding) []Finding {
-	var failed []Finding
-	for _, f := range findings {
-		if !f.OK {
-			failed = append(failed, f)
-		}
-	}
-	return failed
-}
+func found(check, what string) finding.Finding { return finding.Pass(check, "%s", what) }
 
-func found(check, what string) Finding { return Finding{Check: check, OK: true, Found: what} }
+func missed(check, what, advice string) finding.Finding { return finding.Fail(check, what, advice) }
 
-func missed(check, what, advice string) Finding {
-	return Finding{Check: check, Found: what, Advice: advice}
-}
-
-func (f facts) checkRoot() Finding {
+func (f facts) checkRoot() finding.Finding {
 	if !f.root {
 		return missed("root", f.noRoot, `root the phone with KernelSU or Magisk, and in its app allow superuser rights to "Shell" (com.android.shell), or to the ssh server's app`)
 	}
 	return found("root", "commands run as root")
 }
 
-func (f facts) checkSystem() Finding {
+func (f facts) checkSystem() finding.Finding {
 	const check = "system"
 	switch {
 	case f.linux != "":
@@ -82,7 +62,7 @@ func (f facts) checkSystem() Finding {
 	return missed(check, "Android "+f.android, "update the phone: Android 13 is the first that can run virtual machines")
 }
 
-func (f facts) checkArch(want string) Finding {
+func (f facts) checkArch(want string) finding.Finding {
 	const check = "processor"
 	have := f.arch
 	if have == "" {
@@ -98,7 +78,7 @@ func (f facts) checkArch(want string) Finding {
 	return found(check, have)
 }
 
-func (f facts) checkCrosvm(o avf.Options) Finding {
+func (f facts) checkCrosvm(o avf.Options) finding.Finding {
 	const check = "crosvm"
 	switch {
 	case !f.there && !f.root:
@@ -126,20 +106,23 @@ func (f facts) checkCrosvm(o avf.Options) Finding {
 }
 
 // checkHypervisor says what is known of a machine with these options on this phone.
-func (f facts) checkHypervisor(o avf.Options) Finding {
+func (f facts) checkHypervisor(o avf.Options) finding.Finding {
 	const check = "hypervisor"
 	if len(f.avf.Devices) == 0 && !f.root {
 		return missed(check, "none is to be seen without root", "get root first, then look again")
 	}
 	v := f.avf.Judge(o)
-	text := fmt.Sprintf("%s: %s", v.Class, v.Reason)
-	if v.OK() {
-		return found(check, text)
+	verdict := finding.Failed
+	switch v.Class {
+	case avf.Runs:
+		verdict = finding.OK
+	case avf.Untested:
+		verdict = finding.Warning
 	}
-	return missed(check, text, v.Advice)
+	return finding.Finding{Check: check, Verdict: verdict, Found: fmt.Sprintf("%s: %s", v.Class, v.Reason), Advice: v.Advice}
 }
 
-func (f facts) checkTUN() Finding {
+func (f facts) checkTUN() finding.Finding {
 	const check = "TAP"
 	switch {
 	case f.tun:
@@ -150,7 +133,7 @@ func (f facts) checkTUN() Finding {
 	return missed(check, "there is neither /dev/tun nor /dev/net/tun", "the kernel lacks CONFIG_TUN, without which the machine has no network: use the phone's stock kernel")
 }
 
-func (f facts) checkSpace(space int64) Finding {
+func (f facts) checkSpace(space int64) finding.Finding {
 	const check = "space"
 	have := fmt.Sprintf("%s free in %s", progress.FormatSize(f.free), f.folder)
 	if space == 0 && f.free > 0 {

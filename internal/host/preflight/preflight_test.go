@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/sovereign-sql/sov/internal/contract/avf"
+	"github.com/sovereign-sql/sov/internal/finding"
 	"github.com/sovereign-sql/sov/internal/host/device"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/crosvmcli"
@@ -87,15 +88,15 @@ func TestCheck(t *testing.T) {
 			}
 			for _, f := range findings {
 				words, fails := c.want[f.Check]
-				if !strings.Contains(f.Found, c.says[f.Check]) {
+				if !strings.Contains(f.Found, c.says[f.Check]) || (f.Verdict == finding.Warning) != strings.HasPrefix(f.Found, "untested") {
 					t.Errorf("%+v, want %q", f, c.says[f.Check])
 				}
-				if fails != !f.OK || fails && !strings.Contains(f.Found+" "+f.Advice, words) || f.OK != (f.Advice == "") {
+				if fails != (f.Verdict == finding.Failed) || fails && !strings.Contains(f.Found+" "+f.Advice, words) || fails != (f.Advice != "") {
 					t.Errorf("%+v, want failed: %t, with %q", f, fails, words)
 				}
 			}
-			if len(Failed(findings)) != len(c.want) {
-				t.Errorf("%d failed, want %d", len(Failed(findings)), len(c.want))
+			if len(finding.Failures(findings)) != len(c.want) {
+				t.Errorf("%d failed, want %d", len(finding.Failures(findings)), len(c.want))
 			}
 		})
 	}
@@ -111,9 +112,9 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		facts.root = true
-		for _, finding := range []Finding{facts.checkSystem(), facts.checkArch("arm64"), facts.checkCrosvm(avf.Options{}), facts.checkHypervisor(avf.Options{}), facts.checkTUN(), facts.checkSpace(1)} {
-			if strings.ContainsAny(finding.Found+finding.Advice, "\n\x00\x1b") || facts.free < 0 {
-				t.Errorf("%q: %+v", text, finding)
+		for _, found := range []finding.Finding{facts.checkSystem(), facts.checkArch("arm64"), facts.checkCrosvm(avf.Options{}), facts.checkHypervisor(avf.Options{}), facts.checkTUN(), facts.checkSpace(1)} {
+			if strings.ContainsAny(found.Found+found.Advice, "\n\x00\x1b") || facts.free < 0 {
+				t.Errorf("%q: %+v", text, found)
 			}
 		}
 	})

@@ -8,6 +8,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/artifact/provenance"
+	"github.com/sovereign-sql/sov/internal/finding"
 	"github.com/sovereign-sql/sov/internal/host/built"
 )
 
@@ -15,7 +16,7 @@ import (
 // signed.
 type UnsoundError struct {
 	Dir     string
-	Problem manifest.Problem // the first
+	Problem finding.Finding // the first
 }
 
 func (e *UnsoundError) Error() string {
@@ -34,7 +35,7 @@ func Sign(ctx context.Context, dir string, key dsse.PrivateKey) (changed bool, e
 		return false, err
 	}
 	for _, p := range append(problems, verdict.Problems...) {
-		if p.File != artifact.SignedFile { // it is about to be replaced
+		if p.Check != artifact.SignedFile { // it is about to be replaced
 			return false, &UnsoundError{Dir: dir, Problem: p}
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/artifact/provenance"
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+	"github.com/sovereign-sql/sov/internal/finding"
 	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/image/kconfig"
 	"github.com/sovereign-sql/sov/kernel"
@@ -25,11 +26,11 @@ import (
 
 // A Report is what was checked of an artifact, and what was found.
 type Report struct {
-	Dir      string             `json:"dir"`
-	SignedBy string             `json:"signed_by,omitempty"` // ID of the key that the signature names
-	Proven   bool               `json:"proven"`              // it is the key asked for, and its signature holds
-	Checks   []string           `json:"checks"`              // what was looked at
-	Problems []manifest.Problem `json:"problems"`            // what was found
+	Dir      string            `json:"dir"`
+	SignedBy string            `json:"signed_by,omitempty"` // ID of the key that the signature names
+	Proven   bool              `json:"proven"`              // it is the key asked for, and its signature holds
+	Checks   []string          `json:"checks"`              // what was looked at
+	Problems []finding.Finding `json:"problems"`            // what was found
 
 	Uncovered []string `json:"uncovered,omitempty"` // files in the folder for which neither manifest nor signature speaks
 }
@@ -37,7 +38,7 @@ type Report struct {
 // Artifact checks the artifact in dir. With a key, it must be signed with that key. The error is
 // that of an artifact that cannot be read; what is wrong with one is in the report.
 func Artifact(ctx context.Context, dir string, key dsse.PublicKey) (*Report, error) {
-	report := &Report{Dir: dir, Problems: []manifest.Problem{}}
+	report := &Report{Dir: dir, Problems: []finding.Finding{}}
 	m, err := manifest.Load(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, built.NotBuilt(err)
@@ -67,7 +68,7 @@ func Artifact(ctx context.Context, dir string, key dsse.PublicKey) (*Report, err
 }
 
 func (r *Report) found(file, format string, args ...any) {
-	r.Problems = append(r.Problems, manifest.Problem{File: file, What: fmt.Sprintf(format, args...)})
+	r.Problems = append(r.Problems, finding.Fail(file, fmt.Sprintf(format, args...), ""))
 }
 
 func (r *Report) provenance(dir string, key dsse.PublicKey) error {

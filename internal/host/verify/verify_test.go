@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/sovereign-sql/sov/internal/artifact"
-	"github.com/sovereign-sql/sov/internal/artifact/manifest"
+	"github.com/sovereign-sql/sov/internal/finding"
 	"github.com/sovereign-sql/sov/internal/testkit/artifacttest"
 )
 
@@ -31,13 +31,13 @@ func TestArtifact(t *testing.T) {
 		t.Errorf("%+v", report)
 	}
 	for _, want := range []string{"kernel", artifact.RootfsFile} {
-		found := slices.ContainsFunc(report.Problems, func(p manifest.Problem) bool { return p.File == want })
+		found := slices.ContainsFunc(report.Problems, func(p finding.Finding) bool { return p.Check == want })
 		if !found {
 			t.Errorf("no problem with %s in %+v", want, report.Problems)
 		}
 	}
 	write(artifact.ManifestFile)
-	if report, err := Artifact(t.Context(), dir, nil); err != nil || len(report.Problems) != 1 || report.Problems[0].File != artifact.ManifestFile {
+	if report, err := Artifact(t.Context(), dir, nil); err != nil || len(report.Problems) != 1 || report.Problems[0].Check != artifact.ManifestFile {
 		t.Errorf("a manifest that is none: %+v, %v", report, err)
 	}
 	if _, err := Artifact(t.Context(), filepath.Join(dir, "absent"), nil); err == nil || !strings.Contains(err.Error(), "sov build") {

@@ -6,24 +6,25 @@ import (
 	"fmt"
 	"path"
 	"slices"
+
+	"github.com/sovereign-sql/sov/internal/finding"
 )
 
-// Problem is one thing that is wrong with a file system.
-type Problem struct {
-	Path  string // a name of the inode, relative to the root; empty if it has none
-	Inode uint32 // inode the problem is with; 0 if it is with none
-	What  string
+// subject names what a problem is with: an inode, by the first name found of it, or the file system.
+func (c *checker) subject(inode uint32) string {
+	if inode == 0 {
+		return "file system"
+	}
+	if path := c.pathOf(inode); path != "" {
+		return fmt.Sprintf("%s (inode %d)", path, inode)
+	}
+	return fmt.Sprintf("inode %d", inode)
 }
 
-// String gives the problem as one line.
-func (p Problem) String() string {
-	switch {
-	case p.Inode == 0:
-		return p.What
-	case p.Path == "":
-		return fmt.Sprintf("inode %d: %s", p.Inode, p.What)
-	}
-	return fmt.Sprintf("%s (inode %d): %s", p.Path, p.Inode, p.What)
+// A problem is something wrong with an inode, or with none in particular where that is 0.
+type problem struct {
+	inode uint32
+	what  string
 }
 
 // maxProblems is how many problems Check lists before it gives up.
@@ -38,10 +39,10 @@ const maxProblems = 1000
 // the journal holds, quotas, blocks reserved for growth. Nor does it read the
 // bytes of files, which ext4 keeps no checksums of.
 //
-// It lists at most a thousand problems. The error is one of reading the image,
+// It returns a failed finding for each problem, at most a thousand. The error is one of reading the image,
 // or that of ctx. Memory: a bit for each block, some 100 bytes for each inode
 // in use and what its name takes.
-func (f *FS) Check(ctx context.Context) ([]Problem, error) {
+func (f *FS) Check(ctx context.Context) ([]finding.Finding, error) {
 	c := &checker{
 		fs: f, ctx: ctx,
 		used:        make([][]byte, len(f.groups)),
@@ -63,10 +64,11 @@ func (f *FS) Check(ctx context.Context) ([]Problem, error) {
 			return nil, fmt.Errorf("check ext4: %w", err)
 		}
 	}
-	for i := range c.problems {
-		c.problems[i].Path = c.pathOf(c.problems[i].Inode)
+	findings := make([]finding.Finding, len(c.problems))
+	for i, p := range c.problems {
+		findings[i] = finding.Fail(c.subject(p.inode), p.what, "")
 	}
-	return c.problems, nil
+	return findings, nil
 }
 
 var errTooMany = errors.New("too many problems")
@@ -75,7 +77,7 @@ var errTooMany = errors.New("too many problems")
 type checker struct {
 	fs       *FS
 	ctx      context.Context
-	problems []Problem
+	problems []problem
 
 	used     [][]byte // a bitmap for each group, nil while it is empty
 	metadata []uint32 // how many blocks of each group are its own
@@ -103,7 +105,7 @@ type inodeUse struct {
 
 // report adds a problem with an inode, or with inode 0 none in particular.
 func (c *checker) report(inode uint32, format string, args ...any) error {
-	c.problems = append(c.problems, Problem{Inode: inode, What: fmt.Sprintf(format, args...)})
+	c.problems = append(c.problems, problem{inode, fmt.Sprintf(format, args...)})
 	if len(c.problems) >= maxProblems {
 		return errTooMany
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sovereign-sql/sov/internal/finding"
 	"github.com/sovereign-sql/sov/internal/image/tree"
 )
 
@@ -102,7 +103,7 @@ func TestCheckDamage(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !slices.ContainsFunc(problems, func(p Problem) bool { return strings.Contains(p.String(), c.want) }) {
+			if !slices.ContainsFunc(problems, func(p finding.Finding) bool { return strings.Contains(p.String(), c.want) }) {
 				t.Errorf("problems %v have no %q; e2fsck:\n%s", problems, c.want, fsck)
 			}
 		})
@@ -153,10 +154,10 @@ func TestSharedInodeTable(t *testing.T) {
 	}
 	tables := 0
 	for _, p := range problems {
-		if strings.HasPrefix(p.What, "inode table: ") {
+		if strings.HasPrefix(p.Found, "inode table: ") {
 			tables++
 		}
-		if strings.HasPrefix(p.What, "data: ") {
+		if strings.HasPrefix(p.Found, "data: ") {
 			t.Errorf("an inode was met twice: %v", p)
 		}
 	}

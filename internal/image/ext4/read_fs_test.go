@@ -251,7 +251,7 @@ func TestNeedsRecovery(t *testing.T) {
 		t.Errorf("RequireClean: %v", err)
 	}
 	problems, err := f.Check(t.Context())
-	if err != nil || len(problems) != 1 || !strings.Contains(problems[0].What, "journal holds changes") {
+	if err != nil || len(problems) != 1 || !strings.Contains(problems[0].Found, "journal holds changes") {
 		t.Errorf("Check: %v, %v", problems, err)
 	}
 }

@@ -10,12 +10,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sovereign-sql/sov/internal/contract/health"
+	"github.com/sovereign-sql/sov/internal/finding"
 	"github.com/sovereign-sql/sov/internal/phone/diagnose"
 )
 
 // scene is a machine as a test wants it.
 type scene struct {
-	layers    map[diagnose.Layer]diagnose.Result
+	layers    map[string]finding.Finding
 	ping      error
 	query     error
 	database  netip.AddrPort
@@ -23,48 +25,47 @@ type scene struct {
 	onTailnet bool
 }
 
-func (s *scene) Diagnose(context.Context) diagnose.Report {
-	r := diagnose.Report{Name: "sql"}
-	for _, l := range []diagnose.Layer{diagnose.Process, diagnose.TAP, diagnose.Routing, diagnose.Forwarding, diagnose.GuestNetwork,
+func (s *scene) Diagnose(context.Context) *health.Machine {
+	m := health.New("sql")
+	m.CrosvmAlive = s.layers[diagnose.Process].Verdict != finding.Failed
+	m.Network.Database, m.Database = s.database, &health.Database{Tailnet: s.tailnet}
+	for _, l := range []string{diagnose.Process, diagnose.TAP, diagnose.Routing, diagnose.Forwarding, diagnose.GuestNetwork,
 		diagnose.GuestClock, diagnose.Tailscale, diagnose.Postgres} {
 		result, ok := s.layers[l]
 		if !ok {
-			result = diagnose.Result{Verdict: diagnose.OK, Found: "well"}
+			result = finding.Finding{Verdict: finding.OK, Found: "well"}
 		}
-		result.Layer, result.Title = l, string(l)
-		r.Layers = append(r.Layers, result)
+		result.Check, result.Title = l, l
+		m.Layers = append(m.Layers, result)
 	}
-	return r
+	return m
 }
 
-func (s *scene) Ping(context.Context) (time.Duration, error) { return time.Millisecond, s.ping }
-func (s *scene) Database(context.Context) (netip.AddrPort, []netip.AddrPort) {
-	return s.database, s.tailnet
-}
+func (s *scene) Ping(context.Context) (time.Duration, error)           { return time.Millisecond, s.ping }
 func (s *scene) Query(context.Context, netip.AddrPort) (string, error) { return "17.5", s.query }
 func (s *scene) OnTailnet() bool                                       { return s.onTailnet }
 
 func TestRun(t *testing.T) {
 	tap := netip.MustParseAddrPort("192.168.100.2:5432")
 	tailnet := []netip.AddrPort{netip.MustParseAddrPort("100.64.0.3:5432")}
-	broken := func(l diagnose.Layer) map[diagnose.Layer]diagnose.Result {
-		return map[diagnose.Layer]diagnose.Result{l: {Verdict: diagnose.Broken, Found: "bad", Cause: "the cause"}}
+	broken := func(l string) map[string]finding.Finding {
+		return map[string]finding.Finding{l: {Verdict: finding.Failed, Found: "bad", Cause: "the cause"}}
 	}
 	for name, c := range map[string]struct {
 		scene scene
-		want  map[string]Verdict // of checks that do not pass
+		want  map[string]finding.Verdict // of checks that do not pass
 		says  string
 	}{
 		"well":         {scene: scene{database: tap, tailnet: tailnet, onTailnet: true}},
-		"not on it":    {scene{database: tap, tailnet: tailnet}, map[string]Verdict{TailscaleSQL: Skipped}, "psql -h 100.64.0.3"},
-		"no Tailscale": {scene{database: tap, layers: map[diagnose.Layer]diagnose.Result{diagnose.Tailscale: {Verdict: diagnose.Off, Found: "no key"}}}, map[string]Verdict{Tailscale: Skipped, TailscaleSQL: Skipped}, "no key"},
-		"no database":  {scene{}, map[string]Verdict{SQL: Skipped, TailscaleSQL: Skipped}, "offers no"},
-		"no password":  {scene{database: tap, tailnet: tailnet, query: ErrNoPassword}, map[string]Verdict{SQL: Failed, TailscaleSQL: Skipped}, "sov secrets set sql postgres"},
-		"no answer":    {scene{database: tap, tailnet: tailnet, onTailnet: true, ping: errors.New("silence"), query: errors.New("refused")}, map[string]Verdict{Ping: Failed, SQL: Failed, TailscaleSQL: Failed}, "refused"},
-		"process":      {scene{database: tap, tailnet: tailnet, onTailnet: true, layers: broken(diagnose.Process)}, map[string]Verdict{Process: Failed}, "the cause"},
-		"routing":      {scene{database: tap, tailnet: tailnet, onTailnet: true, layers: broken(diagnose.Routing)}, map[string]Verdict{Network: Failed}, "routing: bad"},
-		"clock":        {scene{database: tap, tailnet: tailnet, onTailnet: true, layers: broken(diagnose.GuestClock)}, map[string]Verdict{Clock: Failed}, "bad"},
-		"Tailscale":    {scene{database: tap, tailnet: tailnet, onTailnet: true, layers: broken(diagnose.Tailscale)}, map[string]Verdict{Tailscale: Failed, TailscaleSQL: Failed}, "not connected"},
+		"not on it":    {scene{database: tap, tailnet: tailnet}, map[string]finding.Verdict{TailscaleSQL: finding.Skipped}, "psql -h 100.64.0.3"},
+		"no Tailscale": {scene{database: tap, layers: map[string]finding.Finding{diagnose.Tailscale: {Verdict: finding.Skipped, Found: "no key"}}}, map[string]finding.Verdict{Tailscale: finding.Skipped, TailscaleSQL: finding.Skipped}, "no key"},
+		"no database":  {scene{}, map[string]finding.Verdict{SQL: finding.Skipped, TailscaleSQL: finding.Skipped}, "offers no"},
+		"no password":  {scene{database: tap, tailnet: tailnet, query: ErrNoPassword}, map[string]finding.Verdict{SQL: finding.Failed, TailscaleSQL: finding.Skipped}, "sov secrets set sql postgres"},
+		"no answer":    {scene{database: tap, tailnet: tailnet, onTailnet: true, ping: errors.New("silence"), query: errors.New("refused")}, map[string]finding.Verdict{Ping: finding.Failed, SQL: finding.Failed, TailscaleSQL: finding.Failed}, "refused"},
+		"process":      {scene{database: tap, tailnet: tailnet, onTailnet: true, layers: broken(diagnose.Process)}, map[string]finding.Verdict{Process: finding.Failed, Ping: finding.Unknown, SQL: finding.Unknown}, "the cause"},
+		"routing":      {scene{database: tap, tailnet: tailnet, onTailnet: true, layers: broken(diagnose.Routing)}, map[string]finding.Verdict{Network: finding.Failed}, "routing: bad"},
+		"clock":        {scene{database: tap, tailnet: tailnet, onTailnet: true, layers: broken(diagnose.GuestClock)}, map[string]finding.Verdict{Clock: finding.Failed}, "bad"},
+		"Tailscale":    {scene{database: tap, tailnet: tailnet, onTailnet: true, layers: broken(diagnose.Tailscale)}, map[string]finding.Verdict{Tailscale: finding.Failed, TailscaleSQL: finding.Failed}, "not connected"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			report := Run(t.Context(), "sql", &c.scene)
@@ -73,21 +74,21 @@ func TestRun(t *testing.T) {
 			}
 			fails := false
 			for _, check := range report.Checks {
-				want, ok := c.want[check.Name]
+				want, ok := c.want[check.Check]
 				if !ok {
-					want = Passed
+					want = finding.OK
 				}
-				fails = fails || want == Failed
+				fails = fails || want == finding.Failed
 				if check.Verdict != want {
 					t.Errorf("%+v, want %s", check, want)
 				}
 			}
 			var out bytes.Buffer
-			if err := report.Print(&out); err != nil {
+			if err := Print(&out, report); err != nil {
 				t.Fatal(err)
 			}
-			if report.Failed() != fails || !strings.Contains(out.String(), c.says) || fails != strings.Contains(out.String(), "FAILED") {
-				t.Errorf("failed: %t, want %t; it says\n%s", report.Failed(), fails, out.String())
+			if (len(finding.Failures(report.Checks)) > 0) != fails || !strings.Contains(out.String(), c.says) || fails != strings.Contains(out.String(), "FAILED") {
+				t.Errorf("want failed: %t; it says\n%s", fails, out.String())
 			}
 		})
 	}

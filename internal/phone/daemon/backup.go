@@ -2,12 +2,17 @@ package daemon
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
+	"time"
 
 	"github.com/sovereign-sql/sov/internal/contract/backup"
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/health"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 )
 
@@ -18,6 +23,44 @@ func Backup(ctx context.Context, root phonepath.Root, name string, w io.Writer) 
 		return fmt.Errorf("back up %s: %w", name, err)
 	}
 	return client.Backup(ctx, w)
+}
+
+// maxBackupNote bounds the record of a backup, in bytes.
+const maxBackupNote = 1 << 20
+
+// NoteBackup records that a computer has saved a backup of the machine: r has a health.Backup in JSON, whose time is
+// replaced by the phone's.
+func NoteBackup(root phonepath.Root, name string, r io.Reader) error {
+	vm, err := root.VM(name)
+	if err != nil {
+		return err
+	}
+	text, err := io.ReadAll(io.LimitReader(r, maxBackupNote))
+	if err != nil {
+		return fmt.Errorf("record the backup of %s: %w", name, err)
+	}
+	var note health.Backup
+	if err := json.Unmarshal(text, &note); err != nil {
+		return fmt.Errorf("record the backup of %s: %w", name, err)
+	}
+	note.At = time.Now().UTC().Truncate(time.Second)
+	return writeFile(vm.Backup(), note)
+}
+
+// lastBackup returns the record of the last backup, or nil.
+func lastBackup(vm phonepath.VM) (*health.Backup, error) {
+	text, err := os.ReadFile(vm.Backup())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	note := new(health.Backup)
+	if err == nil {
+		err = json.Unmarshal(text, note)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the record of the last backup: %w", err)
+	}
+	return note, nil
 }
 
 // Restore makes the databases of a machine that runs what they are in a stream, and reports the guest's events.

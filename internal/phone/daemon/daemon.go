@@ -381,7 +381,7 @@ func (d *Daemon) noteNetwork(a *artifact, report network.Report, fault error) {
 	n := a.spec.Network
 	d.state.change(func(s *runnerapi.State) {
 		s.Slot, s.Version = a.slot, a.version
-		s.Network = runnerapi.Network{TAP: n.TAP, Host: n.Host, Guest: n.Guest, Routing: string(n.Routing), Endpoint: endpoint(a.spec)}
+		s.Network = runnerapi.Network{TAP: n.TAP, Host: n.Host, Guest: n.Guest, Routing: string(n.Routing), Endpoint: endpoint(a.spec), Database: databaseOf(a.spec)}
 		if report.Uplink.Interface != "" {
 			s.Network.Uplink = report.Uplink.String()
 		}

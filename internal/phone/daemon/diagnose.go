@@ -2,19 +2,13 @@ package daemon
 
 import (
 	"context"
-	"encoding/binary"
-	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/netip"
 	"slices"
 	"time"
 
-	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
-	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/contract/health"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
-	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
+	"github.com/sovereign-sql/sov/internal/finding"
 	"github.com/sovereign-sql/sov/internal/phone/diagnose"
 	"github.com/sovereign-sql/sov/internal/phone/network"
 )
@@ -30,13 +24,13 @@ type patient struct {
 
 // Diagnose finds out which layer of a machine is broken. With fix, what the phone can repair is repaired first: its
 // network, and a machine that does not run, which is started. Where that fails, the report tells how things are then.
-func Diagnose(ctx context.Context, root phonepath.Root, name string, fix bool, up UpOptions) (diagnose.Report, error) {
+func Diagnose(ctx context.Context, root phonepath.Root, name string, fix bool, up UpOptions) (*health.Machine, error) {
 	p, err := newPatient(root, name, up.Report)
 	if err != nil {
-		return diagnose.Report{}, fmt.Errorf("diagnose %s: %w", name, err)
+		return nil, fmt.Errorf("diagnose %s: %w", name, err)
 	}
 	report := diagnose.Run(ctx, name, p)
-	if !fix || !slices.ContainsFunc(report.Layers, func(r diagnose.Result) bool { return r.Fixable }) {
+	if !fix || !slices.ContainsFunc(report.Layers, func(f finding.Finding) bool { return f.Fixable }) {
 		return report, nil
 	}
 	done, err := p.fix(ctx, report, up)
@@ -73,7 +67,7 @@ func newPatient(root phonepath.Root, name string, log func(string)) (*patient, e
 }
 
 // fix repairs what the phone can, and returns what was done.
-func (p *patient) fix(ctx context.Context, report diagnose.Report, up UpOptions) ([]string, error) {
+func (p *patient) fix(ctx context.Context, report *health.Machine, up UpOptions) ([]string, error) {
 	var done []string
 	if p.networkIsBroken(report) {
 		changes, err := p.host.Up(ctx, p.network)
@@ -83,25 +77,31 @@ func (p *patient) fix(ctx context.Context, report diagnose.Report, up UpOptions)
 		}
 	}
 	state, err := Up(ctx, p.root, p.vm.Name, up)
-	if err == nil && report.Layers[0].Verdict == diagnose.Broken {
+	if err == nil && report.Layers[0].Verdict == finding.Failed {
 		done = append(done, "started the machine, which is "+string(state.Phase))
 	}
 	return done, err
 }
 
-func (p *patient) networkIsBroken(report diagnose.Report) bool {
-	return slices.ContainsFunc(report.Layers, func(r diagnose.Result) bool {
-		return r.Fixable && r.Layer != diagnose.Process
+func (p *patient) networkIsBroken(report *health.Machine) bool {
+	return slices.ContainsFunc(report.Layers, func(f finding.Finding) bool {
+		return f.Fixable && f.Check != diagnose.Process
 	})
 }
 
 // Status implements diagnose.Sources.
-func (p *patient) Status(ctx context.Context) (*runnerapi.Status, error) {
-	return Status(ctx, p.root, p.vm.Name)
+func (p *patient) Status(ctx context.Context) (*health.Machine, error) {
+	m, err := Status(ctx, p.root, p.vm.Name)
+	if err == nil && m.CrosvmAlive && !m.Network.Database.IsValid() {
+		// The daemon is of an earlier version, which did not write where the database is.
+		m.Network.Database = databaseOf(p.artifact.spec)
+		databaseAt(m, m.Network.Database)
+	}
+	return m, err
 }
 
 // Network implements diagnose.Sources.
-func (p *patient) Network(context.Context) (network.Uplink, []network.Finding, error) {
+func (p *patient) Network(context.Context) (network.Uplink, []finding.Finding, error) {
 	return p.host.Check(p.network)
 }
 
@@ -114,44 +114,13 @@ func (p *patient) Reach(ctx context.Context) error {
 	return conn.Close()
 }
 
-func dial(ctx context.Context, address netip.AddrPort) (net.Conn, error) {
-	// An unanswered ARP request is given up after 3 s, which says more than a timeout before.
-	d := net.Dialer{Timeout: 5 * time.Second}
-	return d.DialContext(ctx, "tcp", address.String())
-}
-
-// sslRequest asks a PostgreSQL server whether it speaks TLS, to which every server answers with one byte (PostgreSQL's
-// documentation, "Message Formats", SSLRequest).
-var sslRequest = binary.BigEndian.AppendUint32([]byte{0, 0, 0, 8}, 80877103)
-
 // Postgres implements diagnose.Sources.
 func (p *patient) Postgres(ctx context.Context) error {
-	i := slices.IndexFunc(p.artifact.spec.Ports, func(port vmspec.Port) bool { return port.Service == guestspec.ServicePostgres })
-	if i < 0 {
+	address := databaseOf(p.artifact.spec)
+	if !address.IsValid() {
 		return diagnose.ErrNoPostgres
 	}
-	address := netip.AddrPortFrom(p.network.Guest.Addr(), uint16(p.artifact.spec.Ports[i].Port))
-	conn, err := dial(ctx, address)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	answer := make([]byte, 1)
-	err = errors.Join(conn.SetDeadline(time.Now().Add(guestPatience)), send(conn, sslRequest))
-	if err == nil {
-		_, err = io.ReadFull(conn, answer)
-	}
-	if err != nil {
-		return fmt.Errorf("ask the server at %s: %w", address, err)
-	}
-	if !slices.Contains([]byte("SN"), answer[0]) {
-		return fmt.Errorf("what answers at %s is no PostgreSQL server", address)
-	}
-	return nil
-}
-
-func send(w io.Writer, message []byte) error {
-	_, err := w.Write(message)
+	_, err := probeDatabase(ctx, address)
 	return err
 }
 

@@ -7,16 +7,19 @@ import (
 	"time"
 
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/health"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
+	"github.com/sovereign-sql/sov/internal/phone/android"
 	"github.com/sovereign-sql/sov/internal/phone/slots"
+	"golang.org/x/sys/unix"
 )
 
 // guestPatience bounds a question to the guest.
 const guestPatience = guestapi.StatusTime + 3*time.Second
 
 // Status tells how the machine is, as its daemon and its guest say, and whether the processes are there.
-func Status(ctx context.Context, root phonepath.Root, name string) (*runnerapi.Status, error) {
+func Status(ctx context.Context, root phonepath.Root, name string) (*health.Machine, error) {
 	vm, err := root.VM(name)
 	if err != nil {
 		return nil, err
@@ -38,35 +41,62 @@ func Status(ctx context.Context, root phonepath.Root, name string) (*runnerapi.S
 }
 
 // lookAt looks at the machine's files and processes, and asks its guest.
-func lookAt(ctx context.Context, vm phonepath.VM) (*runnerapi.Status, error) {
+func lookAt(ctx context.Context, vm phonepath.VM) (*health.Machine, error) {
 	state, err := readState(vm)
 	if err != nil {
 		return nil, err
 	}
-	s := &runnerapi.Status{State: *state, Slots: slots.List(vm)}
+	m := health.New(vm.Name)
+	m.State, m.Asked, m.Slots = *state, time.Now().UTC(), slots.List(vm)
+	m.Power = android.Power("/sys")
+	if m.Backup, err = lastBackup(vm); err != nil {
+		m.Warnings = append(m.Warnings, err.Error())
+	}
 	holder, err := lockHolder(vm)
 	if err != nil {
 		return nil, err
 	}
-	s.DaemonAlive = holder != 0 && holder == state.Daemon
+	m.DaemonAlive = holder != 0 && holder == state.Daemon
 	pids, err := crosvmsOf("/proc", vm)
 	if err != nil {
 		return nil, err
 	}
-	s.CrosvmAlive = len(pids) > 0
-	correct(s, pids)
-	if token := readToken(vm); s.CrosvmAlive && token != "" && state.Network.Endpoint.IsValid() {
-		asking, cancel := context.WithTimeout(ctx, guestPatience)
-		defer cancel()
-		if s.Guest, err = guestapi.NewClient(state.Network.Endpoint, token).Status(asking); err != nil {
-			s.GuestFault = err.Error()
-		}
+	m.CrosvmAlive = len(pids) > 0
+	correct(m, pids)
+	if token := readToken(vm); m.CrosvmAlive && token != "" && state.Network.Endpoint.IsValid() {
+		askGuest(ctx, m, guestapi.NewClient(state.Network.Endpoint, token), vm)
 	}
-	return s, nil
+	return m, nil
+}
+
+// askGuest adds what the guest says, and the certificate that its database shows.
+func askGuest(ctx context.Context, m *health.Machine, guest *guestapi.Client, vm phonepath.VM) {
+	ctx, cancel := context.WithTimeout(ctx, guestPatience)
+	defer cancel()
+	status, err := guest.Status(ctx)
+	if err != nil {
+		m.GuestFault = err.Error()
+		return
+	}
+	m.AddGuest(status)
+	m.Disks[0].Allocated = allocated(vm.Data())
+	databaseAt(m, m.Network.Database)
+	if m.Database != nil && m.Database.Ready && m.Database.Address.IsValid() {
+		m.Certificate, _ = probeDatabase(ctx, m.Database.Address) // a server that is ready and does not answer is for test and diagnose
+	}
+}
+
+// allocated returns the space that a file takes, in bytes; 0 if that cannot be told.
+func allocated(path string) int64 {
+	var stat unix.Stat_t
+	if unix.Stat(path, &stat) != nil {
+		return 0
+	}
+	return stat.Blocks * 512 // the unit of st_blocks, whatever the file system's block size
 }
 
 // correct makes a state that a killed daemon has left say what is the case.
-func correct(s *runnerapi.Status, pids []int) {
+func correct(s *health.Machine, pids []int) {
 	switch {
 	case s.DaemonAlive || s.Phase == runnerapi.Down && !s.CrosvmAlive:
 	case s.CrosvmAlive:

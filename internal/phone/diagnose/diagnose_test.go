@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/health"
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
+	"github.com/sovereign-sql/sov/internal/finding"
 	"github.com/sovereign-sql/sov/internal/phone/network"
 )
 
@@ -18,15 +20,15 @@ var now = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
 // scene is a machine and what is wrong with it.
 type scene struct {
-	status   runnerapi.Status
+	status   health.Machine
 	fault    error
-	findings []network.Finding
+	findings []finding.Finding
 	reach    error
 	postgres error
 }
 
-func (s *scene) Status(context.Context) (*runnerapi.Status, error) { return &s.status, s.fault }
-func (s *scene) Network(context.Context) (network.Uplink, []network.Finding, error) {
+func (s *scene) Status(context.Context) (*health.Machine, error) { return &s.status, s.fault }
+func (s *scene) Network(context.Context) (network.Uplink, []finding.Finding, error) {
 	return network.Uplink{Interface: "wlan0", Table: 1010}, s.findings, nil
 }
 func (s *scene) Reach(context.Context) error    { return s.reach }
@@ -38,10 +40,10 @@ func whole() *scene {
 	s.status.Name, s.status.Phase, s.status.Daemon, s.status.Crosvm = "sql", runnerapi.Ready, 10, 11
 	s.status.DaemonAlive, s.status.CrosvmAlive = true, true
 	s.status.Network.TAP = "vm_sql"
-	s.status.Guest = &guestapi.Status{Time: now, Ready: true,
+	s.status.AddGuest(&guestapi.Status{Time: now, Ready: true,
 		Network:  &guestapi.Network{Interface: "eth0", Up: true, Address: "192.168.100.2/24", Gateway: "192.168.100.1"},
 		Tailnet:  &guestapi.Tailnet{State: "Running", Hostname: "sovereign-sql", Addresses: []string{"100.64.0.1"}},
-		Services: []guestapi.Service{{Name: "postgres", State: guestapi.StateReady}}}
+		Services: []guestapi.Service{{Name: "postgres", State: guestapi.StateReady}}})
 	return s
 }
 
@@ -52,12 +54,12 @@ func (s *scene) deaf(reach error) {
 func TestRun(t *testing.T) {
 	for name, tt := range map[string]struct {
 		change func(*scene)
-		cause  Layer
+		cause  string
 		says   string // somewhere in the text
 	}{
 		"whole":         {func(*scene) {}, "", "nothing is broken"},
 		"not installed": {func(s *scene) { s.fault = errors.New("no such machine") }, Process, "no such machine"},
-		"down":          {func(s *scene) { s.status = runnerapi.Status{}; s.status.Phase = runnerapi.Down }, Process, "nothing runs"},
+		"down":          {func(s *scene) { s.status = health.Machine{}; s.status.Phase = runnerapi.Down }, Process, "nothing runs"},
 		"orphan":        {func(s *scene) { s.status.DaemonAlive = false }, Process, "runs without its daemon"},
 		"killed":        {func(s *scene) { s.status.CrosvmAlive = false; s.deaf(errors.New("x")) }, Process, "has no crosvm"},
 		"back-off": {func(s *scene) {
@@ -67,11 +69,15 @@ func TestRun(t *testing.T) {
 			s.status.CrosvmAlive, s.status.Phase, s.status.Reason = false, runnerapi.CrashLoop, "panics"
 		}, Process, "crash-loop: panics"},
 		"no TAP": {func(s *scene) {
-			s.findings = []network.Finding{{Layer: network.LayerTAP, Found: "gone", Fixable: true}}
+			s.findings = []finding.Finding{{Check: network.LayerTAP, Verdict: finding.Failed, Found: "gone", Fixable: true}}
 			s.deaf(syscall.EHOSTUNREACH)
 		}, TAP, "--fix repairs this"},
-		"no rule":       {func(s *scene) { s.findings = []network.Finding{{Layer: network.LayerRouting, Found: "no rule"}} }, Routing, "no rule"},
-		"no forwarding": {func(s *scene) { s.findings = []network.Finding{{Layer: network.LayerForwarding, Found: "flushed"}} }, Forwarding, "flushed"},
+		"no rule": {func(s *scene) {
+			s.findings = []finding.Finding{{Check: network.LayerRouting, Verdict: finding.Failed, Found: "no rule"}}
+		}, Routing, "no rule"},
+		"no forwarding": {func(s *scene) {
+			s.findings = []finding.Finding{{Check: network.LayerForwarding, Verdict: finding.Failed, Found: "flushed"}}
+		}, Forwarding, "flushed"},
 		"guest hangs":   {func(s *scene) { s.deaf(syscall.EHOSTUNREACH) }, GuestNetwork, "no answer to ARP"},
 		"endpoint dead": {func(s *scene) { s.deaf(syscall.ECONNREFUSED) }, GuestNetwork, "refuses the connection"},
 		"booting":       {func(s *scene) { s.deaf(syscall.EHOSTUNREACH); s.status.Phase = runnerapi.Booting }, GuestNetwork, "still booting"},
@@ -86,15 +92,15 @@ func TestRun(t *testing.T) {
 			s.status.Guest.Clock = &guestapi.Clock{Source: "sntp", LastSync: now, Fault: "it is ahead and runs slower"}
 		}, GuestClock, "runs slower"},
 		"clock a bit off": {func(s *scene) { s.status.Guest.Time = now.Add(-10 * time.Second) }, "", "10s behind"},
-		"login needed":    {func(s *scene) { s.status.Guest.Tailnet.State = "NeedsLogin" }, Tailscale, "its key has expired"},
-		"no key":          {func(s *scene) { s.status.Guest.Tailnet.State = guestapi.TailnetOff }, "", "secrets/sql/tailscale"},
-		"no Tailscale":    {func(s *scene) { s.status.Guest.Tailnet = nil }, "", "does not keep a tailnet"},
+		"login needed":    {func(s *scene) { s.status.Tailnet.State = "NeedsLogin" }, Tailscale, "its key has expired"},
+		"no key":          {func(s *scene) { s.status.Tailnet.State = guestapi.TailnetOff }, "", "secrets/sql/tailscale"},
+		"no Tailscale":    {func(s *scene) { s.status.Tailnet = nil }, "", "does not keep a tailnet"},
 		"database deaf":   {func(s *scene) { s.postgres = errors.New("timeout") }, Postgres, "timeout"},
 		"database failed": {func(s *scene) {
-			s.status.Guest.Services[0] = guestapi.Service{Name: "postgres", State: "failed", Reason: "other major version"}
+			s.status.Services[0] = guestapi.Service{Name: "postgres", State: "failed", Reason: "other major version"}
 		}, Postgres, "other major version"},
 		"disk full": {func(s *scene) {
-			s.postgres, s.status.Guest.Data = errors.New("x"), guestapi.Data{Size: 8 << 30, Free: 1, Warning: "the data disk is full: make room"}
+			s.postgres, s.status.Disks[0].Data = errors.New("x"), guestapi.Data{Size: 8 << 30, Free: 1, Warning: "the data disk is full: make room"}
 		}, Postgres, "data disk is full"},
 		"no database at all": {func(s *scene) { s.postgres = ErrNoPostgres }, "", "publishes no PostgreSQL"},
 	} {
@@ -103,18 +109,18 @@ func TestRun(t *testing.T) {
 			tt.change(s)
 			report := Run(t.Context(), "sql", s)
 			var text strings.Builder
-			if err := report.Print(&text); err != nil {
+			if err := Print(&text, report); err != nil {
 				t.Fatal(err)
 			}
-			if report.Cause != tt.cause || report.Broken() != (tt.cause != "") {
+			if report.Cause != tt.cause {
 				t.Errorf("the cause is %q, want %q\n%s", report.Cause, tt.cause, text.String())
 			}
 			if !strings.Contains(text.String(), tt.says) {
 				t.Errorf("it does not say %q:\n%s", tt.says, text.String())
 			}
 			for _, l := range report.Layers {
-				if (l.Verdict == Unknown || l.Verdict == Broken) && l.Layer != report.Cause && l.ConsequenceOf == "" {
-					t.Errorf("%s is %s, and no consequence of anything", l.Layer, l.Verdict)
+				if (l.Verdict == finding.Unknown || l.Verdict == finding.Failed) && l.Check != report.Cause && l.ConsequenceOf == "" {
+					t.Errorf("%s is %s, and no consequence of anything", l.Check, l.Verdict)
 				}
 			}
 		})
@@ -124,10 +130,10 @@ func TestRun(t *testing.T) {
 // Two layers that do not stand on each other may both be broken.
 func TestTwoCauses(t *testing.T) {
 	s := whole()
-	s.findings = []network.Finding{{Layer: network.LayerForwarding, Found: "flushed"}}
+	s.findings = []finding.Finding{{Check: network.LayerForwarding, Verdict: finding.Failed, Found: "flushed"}}
 	s.postgres = errors.New("timeout")
 	report := Run(t.Context(), "sql", s)
-	if report.Cause != Forwarding || report.Layers[7].Verdict != Broken || report.Layers[7].ConsequenceOf != "" {
+	if report.Cause != Forwarding || report.Layers[7].Verdict != finding.Failed || report.Layers[7].ConsequenceOf != "" {
 		t.Errorf("%+v", report)
 	}
 }
@@ -148,7 +154,7 @@ type fading struct {
 	asked bool
 }
 
-func (f *fading) Status(ctx context.Context) (*runnerapi.Status, error) {
+func (f *fading) Status(ctx context.Context) (*health.Machine, error) {
 	if f.asked {
 		f.deaf(syscall.EHOSTUNREACH)
 	}
@@ -156,28 +162,28 @@ func (f *fading) Status(ctx context.Context) (*runnerapi.Status, error) {
 	return f.scene.Status(ctx)
 }
 
-func ExampleReport_Print() {
+func ExamplePrint() {
 	s := whole()
-	s.findings = []network.Finding{{Layer: network.LayerTAP, Found: "there is no interface vm_sql", Cause: "someone deleted it", Fixable: true}}
+	s.findings = []finding.Finding{{Check: network.LayerTAP, Verdict: finding.Failed, Found: "there is no interface vm_sql", Cause: "someone deleted it", Fixable: true}}
 	s.deaf(syscall.EHOSTUNREACH)
 	var text strings.Builder
-	Run(context.Background(), "sql", s).Print(&text)
+	_ = Print(&text, Run(context.Background(), "sql", s))
 	fmt.Print(text.String())
 	// Output:
-	// 1 VM process          ok      daemon 10, crosvm 11, ready
-	// 2 TAP interface       BROKEN  there is no interface vm_sql
-	//                               likely: someone deleted it
-	//                               --fix repairs this
-	// 3 policy routing      ok      the rules are there, the uplink is wlan0 (table 1010)
-	// 4 NAT and forwarding  ok      packets are let through and translated
-	// 5 guest network       BROKEN  no answer to ARP on the TAP interface
-	//                               a consequence of TAP interface
-	// 6 guest clock         ?       the guest does not answer
-	//                               a consequence of TAP interface
-	// 7 Tailscale           ?       the guest does not answer
-	//                               a consequence of TAP interface
-	// 8 PostgreSQL          ?       the guest does not answer
-	//                               a consequence of TAP interface
+	// ok       VM process          daemon 10, crosvm 11, ready
+	// FAILED   TAP interface       there is no interface vm_sql
+	//                              likely: someone deleted it
+	//                              --fix repairs this
+	// ok       policy routing      the rules are there, the uplink is wlan0 (table 1010)
+	// ok       NAT and forwarding  packets are let through and translated
+	// FAILED   guest network       no answer to ARP on the TAP interface
+	//                              a consequence of TAP interface
+	// ?        guest clock         the guest does not answer
+	//                              a consequence of TAP interface
+	// ?        Tailscale           the guest does not answer
+	//                              a consequence of TAP interface
+	// ?        PostgreSQL          the guest does not answer
+	//                              a consequence of TAP interface
 	//
 	// sql: the cause is TAP interface
 }

@@ -11,7 +11,9 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/contract/health"
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
+	"github.com/sovereign-sql/sov/internal/finding"
 	"github.com/sovereign-sql/sov/internal/phone/network"
 )
 
@@ -30,11 +32,11 @@ const (
 type looker struct {
 	ctx           context.Context
 	sources       Sources
-	status        *runnerapi.Status
+	status        *health.Machine
 	fault         error // of learning status
 	before, after time.Time
 	uplink        network.Uplink
-	network       []network.Finding
+	network       []finding.Finding
 	networkFault  error
 	reached       bool
 	doubtful      bool // PostgreSQL is silent that the guest says to be ready
@@ -48,8 +50,8 @@ func (l *looker) networked() bool {
 	return l.fault == nil && !slices.Contains([]runnerapi.Phase{runnerapi.Down, runnerapi.Backoff, runnerapi.Off, runnerapi.CrashLoop, runnerapi.Failed}, l.status.Phase)
 }
 
-func (l *looker) process() Result {
-	r := Result{Checked: "the daemon's lock and state, crosvm among the processes", Verdict: Broken, Fixable: true}
+func (l *looker) process() finding.Finding {
+	r := finding.Finding{Examined: "the daemon's lock and state, crosvm among the processes", Verdict: finding.Failed, Fixable: true}
 	if l.fault != nil {
 		r.Found, r.Cause, r.Fixable = l.fault.Error(), "the machine is not installed, or its folder was changed by hand", false
 		return r
@@ -57,7 +59,7 @@ func (l *looker) process() Result {
 	s := l.status
 	switch {
 	case s.DaemonAlive && s.CrosvmAlive:
-		r.Verdict, r.Fixable = OK, false
+		r.Verdict, r.Fixable = finding.OK, false
 		r.Found = fmt.Sprintf("daemon %d, crosvm %d, %s", s.Daemon, s.Crosvm, s.Phase)
 	case s.CrosvmAlive:
 		r.Found = fmt.Sprintf("crosvm %d runs without its daemon", s.Crosvm)
@@ -79,35 +81,35 @@ func (l *looker) process() Result {
 }
 
 // onPhone judges a layer of the phone's network by its findings.
-func (l *looker) onPhone(layer network.Layer, checked, whole string) Result {
-	r := Result{Checked: checked, Verdict: OK, Found: whole}
+func (l *looker) onPhone(layer string, examined, whole string) finding.Finding {
+	r := finding.Finding{Examined: examined, Verdict: finding.OK, Found: whole}
 	switch {
 	case !l.networked():
-		r.Verdict, r.Found = Unknown, "nothing runs, and so there is no network for it"
+		r.Verdict, r.Found = finding.Unknown, "nothing runs, and so there is no network for it"
 		return r
 	case l.networkFault != nil:
-		r.Verdict, r.Found = Unknown, l.networkFault.Error()
+		r.Verdict, r.Found = finding.Unknown, l.networkFault.Error()
 		return r
 	}
 	var found, causes []string
 	for _, f := range l.network {
-		if f.Layer != layer {
+		if f.Check != layer {
 			continue
 		}
-		r.Verdict = Broken
+		r.Verdict = finding.Failed
 		found = append(found, f.Found)
 		if !slices.Contains(causes, f.Cause) {
 			causes = append(causes, f.Cause)
 		}
 		r.Fixable = r.Fixable || f.Fixable
 	}
-	if r.Verdict == Broken {
+	if r.Verdict == finding.Failed {
 		r.Found, r.Cause = strings.Join(found, "; "), strings.Join(causes, "; ")
 	}
 	return r
 }
 
-func (l *looker) tap() Result {
+func (l *looker) tap() finding.Finding {
 	whole := "is up, has its address, and crosvm has it open"
 	if l.fault == nil {
 		whole = l.status.Network.TAP + " " + whole
@@ -115,18 +117,18 @@ func (l *looker) tap() Result {
 	return l.onPhone(network.LayerTAP, "the interface, its address, MTU and carrier", whole)
 }
 
-func (l *looker) routing() Result {
+func (l *looker) routing() finding.Finding {
 	return l.onPhone(network.LayerRouting, "the policy rules, the default route, the uplink", "the rules are there, the uplink is "+l.uplink.String())
 }
 
-func (l *looker) forwarding() Result {
+func (l *looker) forwarding() finding.Finding {
 	return l.onPhone(network.LayerForwarding, "ip_forward, rp_filter, the machine's chains and the jumps to them", "packets are let through and translated")
 }
 
-func (l *looker) guestNetwork() Result {
-	r := Result{Checked: "the guest's endpoint over the TAP interface, and its own view of the link", Verdict: Broken}
+func (l *looker) guestNetwork() finding.Finding {
+	r := finding.Finding{Examined: "the guest's endpoint over the TAP interface, and its own view of the link", Verdict: finding.Failed}
 	if !l.runs() {
-		r.Verdict, r.Found = Unknown, "no machine runs"
+		r.Verdict, r.Found = finding.Unknown, "no machine runs"
 		return r
 	}
 	if l.status.Guest != nil {
@@ -152,14 +154,14 @@ func (l *looker) guestNetwork() Result {
 }
 
 // ownView is what the guest says of its link, which works as far as the phone.
-func ownView(r Result, n *guestapi.Network) Result {
-	r.Verdict, r.Found = OK, "the guest answers"
+func ownView(r finding.Finding, n *guestapi.Network) finding.Finding {
+	r.Verdict, r.Found = finding.OK, "the guest answers"
 	switch {
 	case n == nil:
 	case n.Fault != "":
-		r.Verdict, r.Found, r.Cause = Broken, n.Fault, "the guest could not set up its link; its console says why"
+		r.Verdict, r.Found, r.Cause = finding.Failed, n.Fault, "the guest could not set up its link; its console says why"
 	case n.Gateway == "":
-		r.Verdict, r.Found, r.Cause = Broken, n.Interface+" has no default route", "someone in the guest removed it; restart the machine"
+		r.Verdict, r.Found, r.Cause = finding.Failed, n.Interface+" has no default route", "someone in the guest removed it; restart the machine"
 	default:
 		r.Found = fmt.Sprintf("the guest answers: %s %s via %s", n.Interface, n.Address, n.Gateway)
 	}
@@ -167,11 +169,11 @@ func ownView(r Result, n *guestapi.Network) Result {
 }
 
 // unreached is the result of a layer that only the guest can tell of.
-func (l *looker) unreached(checked string) (Result, bool) {
-	return Result{Checked: checked, Verdict: Unknown, Found: "the guest does not answer"}, !l.reached
+func (l *looker) unreached(examined string) (finding.Finding, bool) {
+	return finding.Finding{Examined: examined, Verdict: finding.Unknown, Found: "the guest does not answer"}, !l.reached
 }
 
-func (l *looker) guestClock() Result {
+func (l *looker) guestClock() finding.Finding {
 	r, unreached := l.unreached("the guest's clock beside the phone's")
 	if unreached {
 		return r
@@ -184,7 +186,7 @@ func (l *looker) guestClock() Result {
 	case now.After(l.after):
 		offset = now.Sub(l.after)
 	}
-	r.Verdict, r.Found = OK, "within "+max(l.after.Sub(l.before), time.Millisecond).Round(time.Millisecond).String()+" of the phone's"
+	r.Verdict, r.Found = finding.OK, "within "+max(l.after.Sub(l.before), time.Millisecond).Round(time.Millisecond).String()+" of the phone's"
 	if offset.Abs() > clockTolerance {
 		r.Found = fmt.Sprintf("%s %s the phone's", offset.Abs().Round(time.Second), direction(offset))
 	}
@@ -193,7 +195,7 @@ func (l *looker) guestClock() Result {
 		r.Found += "; " + keptBy(c)
 	}
 	if offset.Abs() > clockBroken {
-		r.Verdict = Broken
+		r.Verdict = finding.Failed
 		r.Cause = "the phone slept, or its clock was set, and the guest has not heard of it yet: TLS and Tailscale fail; a minute later it has"
 		if offset > 0 {
 			r.Cause = "the phone's clock was set back, or the guest's forward: TLS and Tailscale fail; it is not set back while services run, but at a restart of the machine"
@@ -224,21 +226,21 @@ func direction(offset time.Duration) string {
 	return "ahead of"
 }
 
-func (l *looker) tailscale() Result {
+func (l *looker) tailscale() finding.Finding {
 	r, unreached := l.unreached("tailscaled's state, as the guest tells it")
 	if unreached {
 		return r
 	}
-	t := l.status.Guest.Tailnet
+	t := l.status.Tailnet
 	switch {
 	case t == nil:
-		r.Verdict, r.Found = Off, "this image does not keep a tailnet connection"
+		r.Verdict, r.Found = finding.Skipped, "this image does not keep a tailnet connection"
 	case t.State == guestapi.TailnetOff:
-		r.Verdict, r.Found = Off, "no auth key was given: one in secrets/"+l.status.Name+"/tailscale puts it on the tailnet"
+		r.Verdict, r.Found = finding.Skipped, "no auth key was given: one in secrets/"+l.status.Name+"/tailscale puts it on the tailnet"
 	case t.State == "Running" && t.Fault == "":
-		r.Verdict, r.Found = OK, fmt.Sprintf("%s at %s", t.Hostname, strings.Join(t.Addresses, ", "))
+		r.Verdict, r.Found = finding.OK, fmt.Sprintf("%s at %s", t.Hostname, strings.Join(t.Addresses, ", "))
 	default:
-		r.Verdict, r.Found, r.Cause = Broken, "tailscaled is "+t.State, "the guest has no way to the control server, or is waiting for it"
+		r.Verdict, r.Found, r.Cause = finding.Failed, "tailscaled is "+t.State, "the guest has no way to the control server, or is waiting for it"
 		if t.State == "NeedsLogin" {
 			r.Cause = "its key has expired, or its auth key was refused: put a new one into secrets/" + l.status.Name + "/tailscale and restart the machine"
 		}
@@ -249,38 +251,39 @@ func (l *looker) tailscale() Result {
 	return r
 }
 
-func (l *looker) postgres() Result {
+func (l *looker) postgres() finding.Finding {
 	r, unreached := l.unreached("the server's first answer over the TAP interface, and its service in the guest")
 	if unreached {
 		return r
 	}
 	err := l.sources.Postgres(l.ctx)
 	if errors.Is(err, ErrNoPostgres) {
-		r.Verdict, r.Found = Off, err.Error()
+		r.Verdict, r.Found = finding.Skipped, err.Error()
 		return r
 	}
-	i := slices.IndexFunc(l.status.Guest.Services, func(s guestapi.Service) bool { return s.Name == guestspec.ServicePostgres })
-	saidReady := i < 0 || l.status.Guest.Services[i].State == guestapi.StateReady
+	service := l.status.Service(guestspec.ServicePostgres)
+	saidReady := service == nil || service.State == guestapi.StateReady
 	if err == nil && saidReady {
-		r.Verdict, r.Found = OK, "it answers"
-		if p := l.status.Guest.Postgres; p != nil && p.Version != "" {
-			r.Found = fmt.Sprintf("PostgreSQL %s answers, %d connections", p.Version, p.Connections)
+		r.Verdict, r.Found = finding.OK, "it answers"
+		if d := l.status.Database; d != nil && d.Version != "" {
+			r.Found = fmt.Sprintf("PostgreSQL %s answers, %d connections", d.Version, d.Connections)
 		}
 		return r
 	}
 	l.doubtful = saidReady
-	r.Verdict, r.Found = Broken, fmt.Sprint(err)
+	r.Verdict, r.Found = finding.Failed, fmt.Sprint(err)
 	r.Cause = "its port is not let through in the guest, or it listens elsewhere"
 	if !saidReady {
-		service := l.status.Guest.Services[i]
 		r.Found = "the service is " + service.State
 		r.Cause = service.Reason
 		if len(service.LastOutput) > 0 {
 			r.Cause = strings.TrimPrefix(r.Cause+"; it said last: "+service.LastOutput[len(service.LastOutput)-1], "; ")
 		}
 	}
-	if w := l.status.Guest.Data.Warning; w != "" {
-		r.Cause = w
+	for _, d := range l.status.Disks {
+		if d.Warning != "" {
+			r.Cause = d.Warning
+		}
 	}
 	return r
 }

@@ -3,47 +3,25 @@ package diagnose
 import (
 	"fmt"
 	"io"
-	"strings"
+
+	"github.com/sovereign-sql/sov/internal/contract/health"
+	"github.com/sovereign-sql/sov/internal/finding"
 )
 
-// marks are the verdicts as they stand in the first column.
-var marks = map[Verdict]string{OK: "ok", Broken: "BROKEN", Unknown: "?", Off: "off"}
-
-// Print writes a report for people.
-func (r Report) Print(w io.Writer) error {
-	var b strings.Builder
-	for _, done := range r.Fixed {
-		fmt.Fprintf(&b, "fixed: %s\n", done)
+// Print writes what a diagnosis found, for people.
+func Print(w io.Writer, m *health.Machine) error {
+	for _, done := range m.Fixed {
+		fmt.Fprintf(w, "fixed: %s\n", done)
 	}
-	for i, l := range r.Layers {
-		fmt.Fprintf(&b, "%d %-18s  %-6s  %s\n", i+1, l.Title, marks[l.Verdict], l.Found)
-		if l.Verdict == Broken && l.ConsequenceOf == "" {
-			indent := strings.Repeat(" ", 30)
-			if l.Cause != "" {
-				fmt.Fprintf(&b, "%slikely: %s\n", indent, l.Cause)
-			}
-			if l.Fixable {
-				fmt.Fprintf(&b, "%s--fix repairs this\n", indent)
-			}
-		}
-		if l.ConsequenceOf != "" {
-			fmt.Fprintf(&b, "%sa consequence of %s\n", strings.Repeat(" ", 30), title(l.ConsequenceOf))
+	if err := finding.Print(w, m.Layers); err != nil {
+		return err
+	}
+	verdict := "nothing is broken"
+	for _, f := range m.Layers {
+		if f.Check == m.Cause {
+			verdict = "the cause is " + f.Title
 		}
 	}
-	if !r.Broken() {
-		fmt.Fprintf(&b, "\n%s: nothing is broken\n", r.Name)
-	} else {
-		fmt.Fprintf(&b, "\n%s: the cause is %s\n", r.Name, title(r.Cause))
-	}
-	_, err := io.WriteString(w, b.String())
+	_, err := fmt.Fprintf(w, "\n%s: %s\n", m.Name, verdict)
 	return err
-}
-
-func title(layer Layer) string {
-	for _, t := range titles {
-		if t.layer == layer {
-			return t.title
-		}
-	}
-	return string(layer)
 }

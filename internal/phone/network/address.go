@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	"github.com/sovereign-sql/sov/internal/finding"
 	"github.com/vishvananda/netlink"
 )
 
@@ -52,6 +53,6 @@ func (a address) undo(*Host, string) error {
 	return ignoreAbsent(netlink.AddrDel(link, &netlink.Addr{IPNet: ipNet(a.Prefix)}))
 }
 
-func (a address) missing() Finding {
-	return Finding{LayerTAP, "the " + a.String() + " is missing", "someone removed it", true}
+func (a address) missing() finding.Finding {
+	return broken(LayerTAP, "the "+a.String()+" is missing", "someone removed it")
 }

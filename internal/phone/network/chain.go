@@ -1,6 +1,10 @@
 package network
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/sovereign-sql/sov/internal/finding"
+)
 
 // A chain is one of iptables, with the jumps to it from a built-in chain. Its rules are not part of
 // the resource, see filledChain.
@@ -30,6 +34,6 @@ func (c chain) undo(h *Host, _ string) error {
 	return ignoreAbsent(h.tables.drop(c.Table, c.From, c.Name))
 }
 
-func (c chain) missing() Finding {
-	return Finding{LayerForwarding, "the " + c.String() + " is missing", "Android's netd or a firewall app rebuilt the table", true}
+func (c chain) missing() finding.Finding {
+	return broken(LayerForwarding, "the "+c.String()+" is missing", "Android's netd or a firewall app rebuilt the table")
 }

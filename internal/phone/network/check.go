@@ -7,30 +7,32 @@ import (
 	"net"
 	"slices"
 
+	"github.com/sovereign-sql/sov/internal/finding"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
-// A Layer is a part of the network that can be whole while the next is broken.
-type Layer string
-
-// Layers, from the guest outwards.
+// Layers of the phone's network, from the guest outwards, as the Check of a finding names them.
 const (
-	LayerTAP        Layer = "tap"
-	LayerRouting    Layer = "routing"
-	LayerForwarding Layer = "forwarding"
+	LayerTAP        = "tap"
+	LayerRouting    = "routing"
+	LayerForwarding = "forwarding"
 )
 
-// A Finding is one thing that is not as a machine wants it.
-type Finding struct {
-	Layer   Layer
-	Found   string // what is wrong
-	Cause   string // the most likely one, with what to do where the phone cannot repair it
-	Fixable bool   // Up repairs it
+// broken is the finding of a thing that is not as a machine wants it, which Up repairs.
+func broken(layer, found, cause string) finding.Finding {
+	return finding.Finding{Check: layer, Verdict: finding.Failed, Found: found, Cause: cause, Fixable: true}
+}
+
+// obstructed is the finding of one that the phone cannot repair.
+func obstructed(layer, found, cause string) finding.Finding {
+	f := broken(layer, found, cause)
+	f.Fixable = false
+	return f
 }
 
 // Check compares the network with what vm wants, and changes nothing. No findings: it is as Up would leave it.
-func (h *Host) Check(vm VM) (Uplink, []Finding, error) {
+func (h *Host) Check(vm VM) (Uplink, []finding.Finding, error) {
 	u, findings, err := h.check(vm)
 	if err != nil {
 		err = fmt.Errorf("check the network of %s: %w", vm.Name, err)
@@ -38,7 +40,7 @@ func (h *Host) Check(vm VM) (Uplink, []Finding, error) {
 	return u, findings, err
 }
 
-func (h *Host) check(vm VM) (Uplink, []Finding, error) {
+func (h *Host) check(vm VM) (Uplink, []finding.Finding, error) {
 	if err := vm.validate(); err != nil {
 		return Uplink{}, nil, err
 	}
@@ -50,10 +52,10 @@ func (h *Host) check(vm VM) (Uplink, []Finding, error) {
 		defer unlock()
 	}
 	h.tables.forget()
-	var out []Finding
+	var out []finding.Finding
 	u, err := findUplink(vm.Uplink)
 	if errors.Is(err, ErrNoUplink) {
-		out = append(out, Finding{LayerRouting, "no uplink", err.Error() + ": connect it; the rest follows by itself", false})
+		out = append(out, obstructed(LayerRouting, "no uplink", err.Error()+": connect it; the rest follows by itself"))
 	} else if err != nil {
 		return u, nil, err
 	}
@@ -67,8 +69,8 @@ func (h *Host) check(vm VM) (Uplink, []Finding, error) {
 		return u, nil, err
 	}
 	for _, link := range links {
-		out = append(out, Finding{LayerTAP, fmt.Sprintf("%s has an address in %s, too", link.Attrs().Name, vm.Subnet()),
-			"the phone is in a network with the machine's addresses: give the machine others, network.host and network.guest in its recipe", false})
+		out = append(out, obstructed(LayerTAP, fmt.Sprintf("%s has an address in %s, too", link.Attrs().Name, vm.Subnet()),
+			"the phone is in a network with the machine's addresses: give the machine others, network.host and network.guest in its recipe"))
 	}
 	for _, r := range vm.resources(u) {
 		if r == vm.tap() || !usable && slices.Contains(vm.onTAP(), r) {
@@ -94,32 +96,32 @@ func (h *Host) check(vm VM) (Uplink, []Finding, error) {
 }
 
 // checkTAP looks at the interface itself, and tells whether there is one of ours.
-func checkTAP(vm VM) (out []Finding, usable bool, err error) {
+func checkTAP(vm VM) (out []finding.Finding, usable bool, err error) {
 	link, err := findLink(vm.TAP)
 	if err != nil {
 		return nil, false, err
 	}
 	if link == nil {
-		return []Finding{vm.tap().missing()}, false, nil
+		return []finding.Finding{vm.tap().missing()}, false, nil
 	}
 	attrs := link.Attrs()
 	if err := vm.tap().checkOwner(vm.Name, false); err != nil {
-		return []Finding{{LayerTAP, err.Error(), "another program made an interface of this name", false}}, false, nil
+		return []finding.Finding{obstructed(LayerTAP, err.Error(), "another program made an interface of this name")}, false, nil
 	}
 	if attrs.Flags&net.FlagUp == 0 {
-		out = append(out, Finding{LayerTAP, vm.TAP + " is down", "someone switched it off (ip link set " + vm.TAP + " down)", true})
+		out = append(out, broken(LayerTAP, vm.TAP+" is down", "someone switched it off (ip link set "+vm.TAP+" down)"))
 	}
 	if attrs.MTU != vm.MTU {
-		out = append(out, Finding{LayerTAP, fmt.Sprintf("%s has an MTU of %d bytes, not %d", vm.TAP, attrs.MTU, vm.MTU), "someone changed it", true})
+		out = append(out, broken(LayerTAP, fmt.Sprintf("%s has an MTU of %d bytes, not %d", vm.TAP, attrs.MTU, vm.MTU), "someone changed it"))
 	}
 	if attrs.Flags&net.FlagUp != 0 && !hasCarrier(attrs) {
-		out = append(out, Finding{LayerTAP, vm.TAP + " has no carrier", "no crosvm has it open: the machine does not run, or was started before the interface was made anew; restart it", false})
+		out = append(out, obstructed(LayerTAP, vm.TAP+" has no carrier", "no crosvm has it open: the machine does not run, or was started before the interface was made anew; restart it"))
 	}
 	return out, true, nil
 }
 
 // staleDefaults finds a default route in main that comes before the uplink's.
-func staleDefaults(u Uplink) ([]Finding, error) {
+func staleDefaults(u Uplink) ([]finding.Finding, error) {
 	routes, err := defaultRoutes(unix.RT_TABLE_MAIN)
 	if err != nil {
 		return nil, err
@@ -131,13 +133,13 @@ func staleDefaults(u Uplink) ([]Finding, error) {
 	if err != nil || link.Attrs().Name == u.Interface && gatewayOf(routes[0]) == u.Gateway {
 		return nil, nil
 	}
-	return []Finding{{LayerRouting, fmt.Sprintf("the default route in main leaves by %s, the uplink is %s", link.Attrs().Name, u),
-		"the uplink has just changed; while the daemon runs it is corrected within seconds", true}}, nil
+	return []finding.Finding{broken(LayerRouting, fmt.Sprintf("the default route in main leaves by %s, the uplink is %s", link.Attrs().Name, u),
+		"the uplink has just changed; while the daemon runs it is corrected within seconds")}, nil
 }
 
 // checkChains compares what is in the chains and where they are jumped to.
-func (h *Host) checkChains(vm VM, u Uplink) ([]Finding, error) {
-	var out []Finding
+func (h *Host) checkChains(vm VM, u Uplink) ([]finding.Finding, error) {
+	var out []finding.Finding
 	for _, c := range vm.chains(u) {
 		have, err := h.tables.content(c.Table, c.Name)
 		if err != nil {
@@ -154,17 +156,17 @@ func (h *Host) checkChains(vm VM, u Uplink) ([]Finding, error) {
 		switch {
 		case !exists: // said already
 		case len(have) == 0 && len(c.rules) > 0:
-			out = append(out, Finding{LayerForwarding, c.String() + " is empty", "someone flushed it (iptables -F)", true})
+			out = append(out, broken(LayerForwarding, c.String()+" is empty", "someone flushed it (iptables -F)"))
 		case !slices.EqualFunc(have, c.rules, sameRule):
-			out = append(out, Finding{LayerForwarding, c.String() + " holds other rules than it should", "the uplink has just changed, or someone edited it", true})
+			out = append(out, broken(LayerForwarding, c.String()+" holds other rules than it should", "the uplink has just changed, or someone edited it"))
 		}
 		switch {
 		case !exists:
 		case jumps.count == 0:
-			out = append(out, Finding{LayerForwarding, fmt.Sprintf("%s does not jump to %s", c.From, c.Name), "someone flushed " + c.From + ", or netd rebuilt it", true})
+			out = append(out, broken(LayerForwarding, fmt.Sprintf("%s does not jump to %s", c.From, c.Name), "someone flushed "+c.From+", or netd rebuilt it"))
 		case !jumps.inPlace():
-			out = append(out, Finding{LayerForwarding, fmt.Sprintf("the jump from %s to %s is not at the top, or there are several", c.From, c.Name),
-				"netd or another program put rules above it, which may drop the guest's packets", true})
+			out = append(out, broken(LayerForwarding, fmt.Sprintf("the jump from %s to %s is not at the top, or there are several", c.From, c.Name),
+				"netd or another program put rules above it, which may drop the guest's packets"))
 		}
 	}
 	return out, nil

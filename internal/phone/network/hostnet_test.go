@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sovereign-sql/sov/internal/finding"
 	"golang.org/x/sys/unix"
 )
 
@@ -49,19 +50,19 @@ func (p *phone) down(name string) Report {
 }
 
 // findings are Check's without the missing carrier: no machine runs in these tests.
-func (p *phone) findings(vm VM) []Finding {
+func (p *phone) findings(vm VM) []finding.Finding {
 	p.Helper()
 	_, findings, err := p.host().Check(vm)
 	if err != nil {
 		p.Fatal(err)
 	}
-	return slices.DeleteFunc(findings, func(f Finding) bool { return strings.Contains(f.Found, "no carrier") })
+	return slices.DeleteFunc(findings, func(f finding.Finding) bool { return strings.Contains(f.Found, "no carrier") })
 }
 
 func (p *phone) whole(vm VM) {
 	p.Helper()
 	for _, f := range p.findings(vm) {
-		p.Errorf("%s: %s (%s)", f.Layer, f.Found, f.Cause)
+		p.Errorf("%s: %s (%s)", f.Check, f.Found, f.Cause)
 	}
 }
 
@@ -184,7 +185,7 @@ func TestTwoMachines(t *testing.T) {
 var breakages = []struct {
 	name, script string
 	only         Routing
-	layer        Layer
+	layer        string
 }{
 	{"TAP deleted", "ip link del vm_sql", "", LayerTAP},
 	{"TAP down", "ip link set vm_sql down", "", LayerTAP},
@@ -213,7 +214,7 @@ func TestCheckFindsAndUpRepairs(t *testing.T) {
 			}
 			p.sh(b.script)
 			findings := p.findings(sql(routing))
-			if len(findings) == 0 || findings[0].Layer != b.layer || !findings[0].Fixable {
+			if len(findings) == 0 || findings[0].Check != b.layer || !findings[0].Fixable {
 				p.Errorf("%s: found %+v", b.name, findings)
 			}
 			p.up(sql(routing))
@@ -496,7 +497,7 @@ func TestForeignInterfaceInItsPlace(t *testing.T) {
 	p := newPhone(t, flavours[0])
 	p.up(sql(MainFirst))
 	p.sh("ip link del vm_sql; ip link add vm_sql type veth peer name vm_peer; ip addr add 10.1.2.3/24 dev vm_sql")
-	if findings := p.findings(sql(MainFirst)); len(findings) == 0 || findings[0].Layer != LayerTAP || findings[0].Fixable {
+	if findings := p.findings(sql(MainFirst)); len(findings) == 0 || findings[0].Check != LayerTAP || findings[0].Fixable {
 		t.Errorf("found %+v", findings)
 	}
 	p.down("sql")
@@ -525,7 +526,7 @@ func TestClash(t *testing.T) {
 	p.sh("ip addr add 192.168.100.77/24 dev wlan0")
 	p.up(sql(MainFirst))
 	findings := p.findings(sql(MainFirst))
-	if len(findings) != 1 || findings[0].Layer != LayerTAP || findings[0].Fixable || !strings.Contains(findings[0].Found, "wlan0 has an address in 192.168.100.0/24") {
+	if len(findings) != 1 || findings[0].Check != LayerTAP || findings[0].Fixable || !strings.Contains(findings[0].Found, "wlan0 has an address in 192.168.100.0/24") {
 		t.Errorf("found %+v", findings)
 	}
 	p.down("sql")

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 
+	"github.com/sovereign-sql/sov/internal/finding"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -31,7 +32,7 @@ type resource interface {
 	// undo removes the resource, if it exists. Before is the value that a replacing one replaced.
 	undo(h *Host, before string) error
 	// missing is what Check reports when the resource does not exist.
-	missing() Finding
+	missing() finding.Finding
 }
 
 // Some kinds of resource do more.

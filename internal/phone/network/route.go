@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/sovereign-sql/sov/internal/finding"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -95,9 +96,9 @@ func (r route) request() (*netlink.Route, error) {
 	return out, nil
 }
 
-func (r route) missing() Finding {
-	return Finding{LayerRouting, "the " + r.String() + " is missing",
-		"the uplink has just changed, or someone removed it; while the daemon runs it comes back within seconds", true}
+func (r route) missing() finding.Finding {
+	return broken(LayerRouting, "the "+r.String()+" is missing",
+		"the uplink has just changed, or someone removed it; while the daemon runs it comes back within seconds")
 }
 
 var anywhere = netip.MustParsePrefix("0.0.0.0/0")

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	"github.com/sovereign-sql/sov/internal/finding"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -77,9 +78,9 @@ func (r rule) request() *netlink.Rule {
 	return out
 }
 
-func (r rule) missing() Finding {
-	return Finding{LayerRouting, "the rule \"" + r.text() + "\" is missing",
-		"someone removed it; without it Android's rules end the guest's packets at \"unreachable\"", true}
+func (r rule) missing() finding.Finding {
+	return broken(LayerRouting, "the rule \""+r.text()+"\" is missing",
+		"someone removed it; without it Android's rules end the guest's packets at \"unreachable\"")
 }
 
 // markedRules are the policy rules that have our protocols.

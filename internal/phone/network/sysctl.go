@@ -4,6 +4,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/sovereign-sql/sov/internal/finding"
 )
 
 // A sysctl is a value of a kernel parameter.
@@ -38,9 +40,9 @@ func (s sysctl) undo(h *Host, before string) error {
 	return ignoreAbsent(h.writeSysctl(s.Path, before))
 }
 
-func (s sysctl) missing() Finding {
-	return Finding{LayerForwarding, "sysctl " + s.String() + " does not hold",
-		"Android's tethering or another program set it back", true}
+func (s sysctl) missing() finding.Finding {
+	return broken(LayerForwarding, "sysctl "+s.String()+" does not hold",
+		"Android's tethering or another program set it back")
 }
 
 // rpFilter is an interface's check of source addresses (ip-sysctl, conf/*/rp_filter), switched off.

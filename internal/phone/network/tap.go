@@ -6,6 +6,7 @@ import (
 	"net"
 	"strings"
 
+	"github.com/sovereign-sql/sov/internal/finding"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -89,9 +90,9 @@ func (t tap) checkOwner(owner string, inLedger bool) error {
 		"another name for its own, network.tap in the recipe", t.Link, link.Type(), t.Link)
 }
 
-func (t tap) missing() Finding {
-	return Finding{LayerTAP, "there is no interface " + t.Link,
-		"someone deleted it; the machine that had it open has no network until it is restarted", true}
+func (t tap) missing() finding.Finding {
+	return broken(LayerTAP, "there is no interface "+t.Link,
+		"someone deleted it; the machine that had it open has no network until it is restarted")
 }
 
 // hasCarrier reports whether a process has a TAP interface open (drivers/net/tun.c: tun_attach

@@ -2,7 +2,6 @@ package phonetest
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -16,9 +15,9 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/sovereign-sql/sov/internal/contract/health"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
-	"github.com/sovereign-sql/sov/internal/phone/diagnose"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
 	"github.com/sovereign-sql/sov/internal/testkit/canary"
 	"github.com/sovereign-sql/sov/internal/testkit/guesttest"
@@ -106,13 +105,10 @@ func (h *Handset) Logs() string {
 	return out.String()
 }
 
-func (h *Handset) Status() runnerapi.Status {
+// Status is what sov-runner says of the machine sql.
+func (h *Handset) Status() *health.Machine {
 	h.T.Helper()
-	var s runnerapi.Status
-	if err := json.Unmarshal([]byte(h.Do("status", "sql", "--json").Stdout), &s); err != nil {
-		h.T.Fatal(err)
-	}
-	return s
+	return Health(h.T, h.Do("status", "sql", "--json").Stdout)
 }
 
 // Eventually waits until a condition holds.
@@ -197,14 +193,11 @@ func (h *Handset) ServeAddress() {
 // FetchAddress is what the guest runs to learn by which of the phone's addresses it is seen.
 const FetchAddress = "wget -q -O - -T 30 http://" + androidtest.ServerIP + "/ 2>&1 || true"
 
-func (h *Handset) Diagnose(flags ...string) diagnose.Report {
+func (h *Handset) Diagnose(flags ...string) *health.Machine {
 	h.T.Helper()
 	o := h.Runner(append([]string{"diagnose", "sql", "--json"}, flags...)...)
-	var report diagnose.Report
-	if err := json.Unmarshal([]byte(o.Stdout), &report); err != nil {
-		h.T.Fatalf("%v: %v", err, o)
-	}
-	if (o.Status == 3) != report.Broken() || o.Status != 0 && o.Status != 3 {
+	report := Health(h.T, o.Stdout)
+	if (o.Status == 3) != (report.Cause != "") || o.Status != 0 && o.Status != 3 {
 		h.T.Errorf("exit status %d for %+v", o.Status, report)
 	}
 	return report

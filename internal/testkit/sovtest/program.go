@@ -49,7 +49,7 @@ func run(m *testing.M) (status int, err error) {
 	}
 	Program = filepath.Join(Shared, "sov")
 	compile := exec.Command("go", "build", "-o", Program, "./cmd/sov")
-	compile.Dir = root()
+	compile.Dir = Root()
 	if out, err := compile.CombinedOutput(); err != nil {
 		return 1, fmt.Errorf("compile sov: %w: %s", err, out)
 	}
@@ -63,8 +63,8 @@ func run(m *testing.M) (status int, err error) {
 	return m.Run(), nil
 }
 
-// root is the folder of the module: a test of a nested module has another one around it.
-func root() string {
+// Root is the folder of the module: a test of a nested module has another one around it.
+func Root() string {
 	_, file, _, _ := runtime.Caller(0)
 	return filepath.Join(filepath.Dir(file), "..", "..", "..")
 }

@@ -1,0 +1,124 @@
+// Package health is the one model of a machine's health: its phase, layers, services, disks, database, backup,
+// certificate, network and power. `sov status`, `sov test` and `sov diagnose` print it, with --json as it is; the guest's
+// metrics are a view of it. docs/health.schema.json is its JSON Schema.
+package health
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
+	"github.com/sovereign-sql/sov/internal/finding"
+)
+
+// Format is the version of a Machine's JSON. Fields are added under the same version.
+const Format = 2
+
+// A Machine is the health of one machine on a phone.
+type Machine struct {
+	// State is what the machine's daemon wrote last; its fields are those of the object itself. Where the daemon was
+	// killed, phase and reason say what is the case now.
+	runnerapi.State
+	Format      int              `json:"format"`          // Format
+	Asked       time.Time        `json:"asked,omitzero"`  // the phone's clock when the machine was looked at
+	Slots       []runnerapi.Slot `json:"slots,omitempty"` // both, a and b
+	DaemonAlive bool             `json:"daemon_alive"`
+	CrosvmAlive bool             `json:"crosvm_alive"`
+
+	Guest       *Guest             `json:"guest,omitempty"`       // absent: the guest did not answer
+	GuestFault  string             `json:"guest_fault,omitempty"` // why the guest did not answer
+	Services    []guestapi.Service `json:"services,omitempty"`    // in order of name
+	Disks       []Disk             `json:"disks,omitempty"`
+	Database    *Database          `json:"database,omitempty"`    // absent: the machine has no PostgreSQL, or the guest did not answer
+	Tailnet     *guestapi.Tailnet  `json:"tailnet,omitempty"`     // absent: the image has no Tailscale, or the guest did not answer
+	Backup      *Backup            `json:"backup,omitempty"`      // the last one; absent: none is known on this phone
+	Certificate *Certificate       `json:"certificate,omitempty"` // of the database's port; absent: it does not offer TLS
+	Power       *Power             `json:"power,omitempty"`       // absent: the phone does not say
+
+	Layers []finding.Finding `json:"layers,omitempty"` // what diagnose and test found: the eight layers in their order
+	Cause  string            `json:"cause,omitempty"`  // the check of the first failed layer; absent: none failed
+	Checks []finding.Finding `json:"checks,omitempty"` // what test found
+	Fixed  []string          `json:"fixed,omitempty"`  // what diagnose --fix did
+}
+
+// A Guest is what the guest says of itself.
+type Guest struct {
+	Image    string            `json:"image"`              // the recipe's name
+	Version  string            `json:"version"`            // of the image
+	Hostname string            `json:"hostname"`           //
+	BootID   string            `json:"boot_id"`            // changes with each boot
+	Kernel   string            `json:"kernel"`             // release, as uname -r prints it
+	Time     time.Time         `json:"time"`               // the guest's clock when it answered
+	Uptime   float64           `json:"uptime"`             // seconds since the kernel started
+	Ready    bool              `json:"ready"`              // every service is ready (or, if it runs once, done)
+	Stopping bool              `json:"stopping"`           // a shutdown is under way
+	Memory   guestapi.Memory   `json:"memory"`             //
+	Problems []string          `json:"problems,omitempty"` // what went wrong at boot and keeps the guest from part of its work
+	Orphans  int               `json:"orphans"`            // processes reaped that no service had started itself
+	Network  *guestapi.Network `json:"network,omitempty"`  // the guest's end of the link
+	Clock    *guestapi.Clock   `json:"clock,omitempty"`    // absent: nothing keeps the guest's clock
+}
+
+// A Disk is a disk on which the machine keeps data.
+type Disk struct {
+	Name string `json:"name"` // "data"
+	guestapi.Data
+	// Allocated is the space that the disk's file takes on the phone, in bytes. 0: unknown.
+	Allocated int64 `json:"allocated,omitempty"`
+}
+
+// A Database is the machine's PostgreSQL.
+type Database struct {
+	guestapi.Postgres
+	Address netip.AddrPort   `json:"address,omitzero"`  // on the phone's side of the network
+	Tailnet []netip.AddrPort `json:"tailnet,omitempty"` // on the tailnet
+}
+
+// A Backup is the last backup that a computer saved of the machine on this phone.
+type Backup struct {
+	At        time.Time `json:"at"`        // when the backup was complete, by the phone's clock
+	Size      int64     `json:"size"`      // of its file, in bytes
+	Databases []string  `json:"databases"` // that it holds
+}
+
+// A Certificate is what a server shows to its clients.
+type Certificate struct {
+	Subject   string    `json:"subject"` // as RFC 2253 writes it
+	NotBefore time.Time `json:"not_before"`
+	NotAfter  time.Time `json:"not_after"`
+}
+
+// Power is the phone's supply.
+type Power struct {
+	Battery  int  `json:"battery"`  // charge in percent
+	Charging bool `json:"charging"` // on an external supply: the battery charges, or is full
+}
+
+// New returns the health of a machine of which nothing is known yet.
+func New(name string) *Machine {
+	return &Machine{State: runnerapi.State{Name: name}, Format: Format}
+}
+
+// AddGuest puts a guest's answer into the model.
+func (m *Machine) AddGuest(s *guestapi.Status) {
+	m.Guest = &Guest{
+		Image: s.Image, Version: s.Version, Hostname: s.Hostname, BootID: s.BootID, Kernel: s.Kernel, Time: s.Time, Uptime: s.Uptime,
+		Ready: s.Ready, Stopping: s.Stopping, Memory: s.Memory, Problems: s.Problems, Orphans: s.Orphans, Network: s.Network, Clock: s.Clock,
+	}
+	m.Services, m.Tailnet = s.Services, s.Tailnet
+	m.Disks = []Disk{{Name: "data", Data: s.Data}}
+	if s.Postgres != nil {
+		m.Database = &Database{Postgres: *s.Postgres}
+	}
+}
+
+// Service returns the named service, or nil.
+func (m *Machine) Service(name string) *guestapi.Service {
+	for i := range m.Services {
+		if m.Services[i].Name == name {
+			return &m.Services[i]
+		}
+	}
+	return nil
+}
