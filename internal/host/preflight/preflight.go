@@ -112,11 +112,14 @@ func (f facts) checkHypervisor(o avf.Options) finding.Finding {
 		return missed(check, "none is to be seen without root", "get root first, then look again")
 	}
 	v := f.avf.Judge(o)
-	text := fmt.Sprintf("%s: %s", v.Class, v.Reason)
-	if v.OK() {
-		return found(check, text)
+	verdict := finding.Failed
+	switch v.Class {
+	case avf.Runs:
+		verdict = finding.OK
+	case avf.Untested:
+		verdict = finding.Warning
 	}
-	return missed(check, text, v.Advice)
+	return finding.Finding{Check: check, Verdict: verdict, Found: fmt.Sprintf("%s: %s", v.Class, v.Reason), Advice: v.Advice}
 }
 
 func (f facts) checkTUN() finding.Finding {

@@ -94,7 +94,7 @@ func TestCheck(t *testing.T) {
 					t.Errorf("%s: %q, want %q", f.Check, f.Found, want)
 				}
 				words, fails := c.want[f.Check]
-				if !strings.Contains(f.Found, c.says[f.Check]) {
+				if !strings.Contains(f.Found, c.says[f.Check]) || (f.Verdict == finding.Warning) != strings.HasPrefix(f.Found, "untested") {
 					t.Errorf("%+v, want %q", f, c.says[f.Check])
 				}
 				if fails != (f.Verdict == finding.Failed) || fails && !strings.Contains(f.Found+" "+f.Advice, words) || fails != (f.Advice != "") {

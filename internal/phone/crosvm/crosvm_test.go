@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/sovereign-sql/sov/internal/contract/avf"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/crosvmcli"
@@ -290,6 +291,9 @@ func TestRequest(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := Request(path, "shutdown"); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	line := make([]byte, 64)

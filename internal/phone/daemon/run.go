@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/sovereign-sql/sov/internal/artifact/datadisk"
@@ -132,59 +131,6 @@ func databaseOf(spec *vmspec.Spec) netip.AddrPort {
 		return netip.AddrPort{}
 	}
 	return netip.AddrPortFrom(spec.Network.Guest.Addr(), uint16(port))
-}
-
-// A confinement is whether crosvm runs without root's rights. A phone may not let it be started so, or it may fail in a way
-// that cannot be told from others: then it is tried the other way at the next start.
-type confinement struct {
-	android bool   // elsewhere, the user may be a person's
-	refused string // why crosvm runs as root on a phone; empty: it does not
-}
-
-// user is whom crosvm of a machine runs as; nil: root.
-func (c *confinement) user(name string) *crosvm.User {
-	if !c.android || c.refused != "" {
-		return nil
-	}
-	return crosvm.UserFor(name)
-}
-
-// learn takes notice of a crosvm that ended before its guest said anything.
-func (c *confinement) learn(exit crosvm.Exit) {
-	gaveUp := slices.Contains([]syscall.Signal{syscall.SIGABRT, syscall.SIGSEGV, syscall.SIGBUS, syscall.SIGILL, syscall.SIGTRAP, syscall.SIGSYS}, exit.Signal)
-	switch {
-	case !c.android || exit.Kind != crosvm.Failed && !gaveUp:
-	case c.refused != "":
-		c.refused = ""
-	default:
-		c.refused = exit.String()
-	}
-}
-
-// A mark is where two logs ended when a machine was started: what comes after it is of this life.
-type mark struct{ console, said int64 }
-
-func (d *Daemon) mark() mark { return mark{size(d.vm.Console()), size(d.vm.Log())} }
-
-// explain reads from the logs what an exit status does not tell.
-func (d *Daemon) explain(exit crosvm.Exit, m mark) crosvm.Exit {
-	return exit.Explain(since(d.vm.Console(), m.console), since(d.vm.Log(), m.said))
-}
-
-// maxSince bounds what is read of a log, in bytes.
-const maxSince = 64 << 10
-
-// since is the end of what was written to a log since it had a size. A log that is smaller was emptied meanwhile.
-func since(path string, at int64) string {
-	now := size(path)
-	if now < at {
-		at = 0
-	}
-	text, err := readEnd(path, min(now-at, maxSince))
-	if err != nil {
-		return ""
-	}
-	return string(text)
 }
 
 // start starts crosvm. What it says is kept in the log.
