@@ -189,6 +189,15 @@ func TestForwardingIsNotTakenFromATether(t *testing.T) {
 				t.Fatal(err)
 			}
 			p.forwarding("down", tt.leaves)
+			if _, err := host().Up(t.Context(), sql(Scoped)); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Remove(p.ledger()); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := host().Down(t.Context(), "sql"); err != nil {
+				t.Errorf("down without the ledger: %v", err)
+			}
 		})
 	}
 }
