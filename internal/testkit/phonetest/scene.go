@@ -184,9 +184,7 @@ func (h *Handset) ways(r Row) map[string]string {
 			out["the VPN's app, by "+server] = seen(h.Net.App(app), server, h.PID())
 		}
 		for _, n := range r.Scene.Networks {
-			if !n.Restricted {
-				out["an app that chose "+n.Interface+", by "+server] = seen(netd.Dialer{UID: netd.AppUID, Mark: h.Net.ExplicitMark(n.Interface)}, server, h.PID())
-			}
+			out["who chose "+n.Interface+", by "+server] = seen(netd.Dialer{UID: netd.AppUID, Mark: h.Net.ExplicitMark(n.Interface)}, server, h.PID())
 		}
 		if r.Scene.VPN.Lockdown {
 			h.Shell("ip link set tun0 down")
