@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -160,6 +161,7 @@ func awaitReady(ctx context.Context, vm phonepath.VM, o UpOptions, died <-chan s
 	begun := time.Now()
 	deadline := begun.Add(o.Timeout)
 	said := ""
+	var warned []string
 	for {
 		gone := hasEnded(died)
 		state, err := readState(vm)
@@ -175,7 +177,10 @@ func awaitReady(ctx context.Context, vm phonepath.VM, o UpOptions, died <-chan s
 			if text := describeState(state); text != said {
 				said = text
 				o.Report(text)
-				for _, warning := range state.Network.Warnings {
+			}
+			for _, warning := range state.Network.Warnings {
+				if !slices.Contains(warned, warning) {
+					warned = append(warned, warning)
 					o.Report("warning: " + warning)
 				}
 			}

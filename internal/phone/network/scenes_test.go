@@ -189,6 +189,15 @@ func TestForwardingIsNotTakenFromATether(t *testing.T) {
 				t.Fatal(err)
 			}
 			p.forwarding("down", tt.leaves)
+			if _, err := host().Up(t.Context(), sql(Scoped)); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Remove(p.ledger()); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := host().Down(t.Context(), "sql"); err != nil {
+				t.Errorf("down without the ledger: %v", err)
+			}
 		})
 	}
 }
@@ -272,7 +281,7 @@ func TestDecide(t *testing.T) {
 
 // What main-first takes from others is told; scoped takes nothing.
 func TestWarnings(t *testing.T) {
-	const vpn, lockdown, chosen = "the traffic of the VPN on tun0", "past the phone's lockdown", "apps send by rmnet0, which they chose"
+	const vpn, lockdown, chosen = "the traffic of the VPN on tun0", "past the phone's lockdown", "send by rmnet0, which they chose"
 	for _, s := range []netd.System{netd.AOSP, netd.LineageOS} {
 		t.Run(s.Name, func(t *testing.T) {
 			p := newPhoneOf(t, flavours[0], s)
@@ -280,7 +289,8 @@ func TestWarnings(t *testing.T) {
 				scene netd.Scene
 				want  []string
 			}{
-				{netd.Offline, nil}, {netd.WiFi, nil}, {netd.Cellular, nil}, {netd.Hotspot, nil},
+				{netd.Offline, nil}, {netd.WiFi, nil}, {netd.Cellular, nil}, {netd.Hotspot, nil}, {netd.IPv6Only, nil}, {netd.HotspotIPv6, nil},
+				{netd.IMS, []string{"send by rmnet1, which they chose"}},
 				{netd.Both, []string{chosen}},
 				{netd.FullVPN, []string{vpn}},
 				{netd.Lockdown, []string{vpn, lockdown}},

@@ -34,7 +34,7 @@ func (s sysctl) make(h *Host) error { return h.writeSysctl(s.Path, s.Value) }
 // undo restores the value before, unless someone has set another one since, or needs ours by now.
 func (s sysctl) undo(h *Host, before string) error {
 	now, err := s.current(h)
-	if err != nil || now != s.Value || before == s.Value {
+	if err != nil || now != s.Value || before == s.Value || before == "" { // the ledger that had it was lost
 		return ignoreAbsent(err)
 	}
 	if s == ipForward {

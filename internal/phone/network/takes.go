@@ -29,21 +29,23 @@ func takes(u Uplink) ([]string, error) {
 		}
 	}
 	for _, r := range rules {
-		if r.Priority == tetheringPriority && r.Table > 0 && r.Table != u.Table && linkOf(r.Table) != u.Interface {
-			say("routing main-first takes what clients of %s send by %s: it leaves by %s instead. Use network.routing: scoped", r.IifName, linkOf(r.Table), u)
+		name := linkOf(r.Table)
+		elsewhere := name != "" && name != u.Interface // a table without a default route takes no packets
+		if r.Priority == tetheringPriority && elsewhere {
+			say("routing main-first takes what clients of %s send by %s: it leaves by %s instead. Use network.routing: scoped", r.IifName, name, u)
 		}
 		if r.Mask == nil || r.IifName != "lo" || r.OifName != "" {
 			continue
 		}
 		unprotected := r.Mark == 0 && *r.Mask&protectedMark != 0 && r.UIDRange != nil
-		chosen := r.Mark&explicitMark != 0 && r.Mark&netIDMask != localNetID && r.UIDRange == nil && r.Table != u.Table
+		chosen := r.Mark&explicitMark != 0 && r.Mark&netIDMask != localNetID && r.UIDRange == nil
 		switch {
 		case unprotected && r.Table <= 0: // prohibited
 			say("routing main-first goes past the phone's lockdown: apps reach the internet without their VPN. Use network.routing: scoped")
-		case unprotected && r.Table > 0:
-			say("routing main-first takes the traffic of the VPN on %s: it leaves by %s instead. Use network.routing: scoped", linkOf(r.Table), u)
-		case chosen && r.Table > 0:
-			say("routing main-first takes what apps send by %s, which they chose: it leaves by %s instead. Use network.routing: scoped", linkOf(r.Table), u)
+		case unprotected && elsewhere:
+			say("routing main-first takes the traffic of the VPN on %s: it leaves by %s instead. Use network.routing: scoped", name, u)
+		case chosen && elsewhere:
+			say("routing main-first takes what apps or the system send by %s, which they chose: it leaves by %s instead. Use network.routing: scoped", name, u)
 		}
 	}
 	return out, nil
@@ -64,13 +66,18 @@ func Foresee(vm VM) ([]string, error) {
 	return takes(u)
 }
 
-// linkOf names the interface of a routing table's default route.
+// linkOf names the interface of a routing table's default route; "" where it has none.
 func linkOf(table int) string {
-	routes, err := defaultRoutes(table)
-	if err == nil && len(routes) > 0 {
-		if link, err := netlink.LinkByIndex(routes[0].LinkIndex); err == nil {
-			return link.Attrs().Name
-		}
+	if table <= 0 {
+		return ""
 	}
-	return fmt.Sprintf("table %d", table)
+	routes, err := defaultRoutes(table)
+	if err != nil || len(routes) == 0 {
+		return ""
+	}
+	link, err := netlink.LinkByIndex(routes[0].LinkIndex)
+	if err != nil {
+		return ""
+	}
+	return link.Attrs().Name
 }

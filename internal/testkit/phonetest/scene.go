@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -86,8 +87,12 @@ func LiveThrough(t *testing.T, r Row) {
 	h.Net.ToScene(r.Scene)
 	before := h.Snapshot()
 	ways := h.ways(r)
+	foreseen := h.Status().Network.Warnings
 	h.Do("up", "sql")
 	s := h.Status()
+	if !slices.Equal(foreseen, s.Network.Warnings) {
+		t.Errorf("%s: before the start, status tells of %q, and then of %q", r, foreseen, s.Network.Warnings)
+	}
 	if want := map[vmspec.Routing]vmspec.Routing{vmspec.Auto: vmspec.Scoped}[r.Routing]; s.Phase != runnerapi.Ready || want != "" && s.Network.Routing != string(want) {
 		t.Errorf("%s: the machine is %s, %s, routed by %s, %s", r, s.Phase, s.Reason, s.Network.Routing, s.Network.Reason)
 	}
@@ -179,9 +184,7 @@ func (h *Handset) ways(r Row) map[string]string {
 			out["the VPN's app, by "+server] = seen(h.Net.App(app), server, h.PID())
 		}
 		for _, n := range r.Scene.Networks {
-			if !n.Restricted {
-				out["an app that chose "+n.Interface+", by "+server] = seen(netd.Dialer{UID: netd.AppUID, Mark: h.Net.ExplicitMark(n.Interface)}, server, h.PID())
-			}
+			out["who chose "+n.Interface+", by "+server] = seen(netd.Dialer{UID: netd.AppUID, Mark: h.Net.ExplicitMark(n.Interface)}, server, h.PID())
 		}
 		if r.Scene.VPN.Lockdown {
 			h.Shell("ip link set tun0 down")

@@ -368,8 +368,14 @@ func (n *Netd) Mark(uid int) int {
 	return n.find(n.defaults[0]).netID
 }
 
-// ExplicitMark is that of a socket whose app has chosen the network of an interface.
-func (n *Netd) ExplicitMark(name string) int { return explicit | n.find(name).netID }
+// ExplicitMark is that of a socket whose app has chosen the network of an interface; one that is restricted only the system can.
+func (n *Netd) ExplicitMark(name string) int {
+	c := n.find(name)
+	if c.Restricted {
+		return explicit | system | c.netID
+	}
+	return explicit | c.netID
+}
 
 // ProtectedMark is that of a socket which the VPN app has taken out of its own VPN.
 func (n *Netd) ProtectedMark() int {

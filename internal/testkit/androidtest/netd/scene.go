@@ -1,7 +1,5 @@
 package netd
 
-import "slices"
-
 // A Scene is what a phone is connected to.
 type Scene struct {
 	Name     string // in the lists of rules
@@ -84,8 +82,4 @@ const (
 // Carries tells whether the VPN carries the traffic of an app.
 func (v VPN) Carries(uid int) bool {
 	return v.Name != "" && (v.App == 0 || uid == v.App || uid == v.App+10000)
-}
-
-func (s Scene) has(name string) bool {
-	return slices.ContainsFunc(s.Networks, func(n Network) bool { return n.Interface == name })
 }
