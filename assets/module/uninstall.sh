@@ -1,6 +1,6 @@
 #!/system/bin/sh
-# Run by the root manager at the first boot after the module was removed: shuts the machine down and removes all that is not the user's. The
-# database is: its disk and the secrets stay, unless there is a file erase-data in the machine's folder.
+# Run by the root manager at the first boot after the module was removed: shuts the machine down and removes all that is not
+# the user's. The database is: its disk and the secrets stay, unless there is a file erase-data in the machine's folder.
 module=${0%/*}
 name=$(sed -n 's/^id=sov-//p' "$module/module.prop")
 root=/data/sovereign

@@ -49,7 +49,7 @@ Exit status: 0 when all is there, 3 when something is missing.`,
 					return err
 				}
 				if report != "" {
-					return doctor.Report(c.Context(), chosen, report)
+					return doctor.Report(c.Context(), chosen, report, c.OutOrStdout())
 				}
 				found, err := doctor.Phones(c.Context(), chosen, arch)
 				if err != nil {

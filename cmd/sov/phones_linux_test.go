@@ -270,7 +270,7 @@ func TestDoctorLooksAtPhones(t *testing.T) {
 		t.Errorf("with --device: %s", out)
 	}
 	file := filepath.Join(t.TempDir(), "phone.txt")
-	if out, errOut, status := cli(t, "doctor", "--report", file); status != exitDone {
+	if out, errOut, status := cli(t, "doctor", "--report", file); status != exitDone || !strings.Contains(out, "read it before you attach it") {
 		t.Errorf("--report: status %d: %s%s", status, out, errOut)
 	}
 	if text, err := os.ReadFile(file); err != nil || !strings.Contains(string(text), "[ro.product.model]: [Simulated Phone]") {

@@ -30,10 +30,14 @@ func wakeLock(machine string) string { return "sov_" + machine }
 // stayAwake holds the phone's wake lock as a mode says, until letSleep. It goes on between two runs of crosvm: a phone that
 // slept in the pause would not start the next one.
 func (d *Daemon) stayAwake(mode vmspec.Awake) {
+	if d.awake != nil && d.awakeMode == mode {
+		return
+	}
 	d.letSleep()
 	if mode == vmspec.AwakeNever || !d.phone.Is() {
 		return
 	}
+	d.awakeMode = mode
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	d.awake = func() { cancel(); <-done }
@@ -76,7 +80,7 @@ func (d *Daemon) setWakeLock(mode vmspec.Awake, hold bool) (held bool) {
 	fault := ""
 	if err := lock(wakeLock(d.Name)); err != nil {
 		fault, hold = err.Error(), false
-		d.log(fmt.Sprintf("wake lock: %v: the machine stands still while the phone sleeps", err))
+		d.log(fmt.Sprintf("keep the phone awake: %v: the machine stands still while it sleeps", err))
 	}
 	d.state.change(func(s *runnerapi.State) { s.Awake = &runnerapi.Awake{Mode: string(mode), Held: hold, Fault: fault} })
 	return hold

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
 	"github.com/sovereign-sql/sov/internal/phone/android"
@@ -25,17 +26,18 @@ type Daemon struct {
 	Output  *os.File        // takes log lines and what crosvm says
 	Again   <-chan struct{} // a value starts a machine that was given up, or is off, afresh
 
-	vm       phonepath.VM
-	settings Settings
-	phone    android.Phone
-	host     *network.Host
-	state    *stateFile
-	policy   policy
-	renewed  chan struct{} // the TAP interface was made anew under the machine that runs
-	routing  network.Decision
-	starts   int    // of crosvm
-	awake    func() // ends stayAwake; nil: the phone may sleep
-	console  int64  // size of the console's log when crosvm was started
+	vm        phonepath.VM
+	settings  Settings
+	phone     android.Phone
+	host      *network.Host
+	state     *stateFile
+	policy    policy
+	renewed   chan struct{} // the TAP interface was made anew under the machine that runs
+	routing   network.Decision
+	starts    int    // of crosvm
+	awake     func() // ends stayAwake, which has awakeMode; nil: the phone may sleep
+	awakeMode vmspec.Awake
+	console   int64 // size of the console's log when crosvm was started
 
 	confinement confinement
 	trial       *slots.Trial // of the version that is started; nil: it has been ready before

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -240,35 +239,50 @@ func bind(from, to string, flags uintptr) error {
 }
 
 // keepWakeLocks plays kernel/power/wakelock.c: a name written to wake_lock is held until it is written to wake_unlock. The two
-// are pipes here; which names are held stands in a file, a line each.
+// are pipes here; the names that are held stand in a file, a line each.
 func keepWakeLocks(power, held string) {
-	var mu sync.Mutex
 	names := map[string]bool{}
-	for file, hold := range map[string]bool{"wake_lock": true, "wake_unlock": false} {
-		f, err := os.OpenFile(filepath.Join(power, file), os.O_RDWR, 0) // of both ends: it never comes to an end
+	var pipes []unix.PollFd
+	for _, file := range []string{"wake_lock", "wake_unlock"} {
+		// Open at both ends, so that it never comes to an end.
+		fd, err := unix.Open(filepath.Join(power, file), unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 		if err != nil {
-			continue // a phone whose kernel has none
+			return // a phone whose kernel has none
 		}
-		go func() {
-			text := make([]byte, 4096)
-			for {
-				n, err := f.Read(text)
-				if err != nil {
-					return
-				}
-				mu.Lock()
-				for line := range strings.Lines(string(text[:n])) {
-					name, _, _ := strings.Cut(strings.TrimSpace(line), " ") // from how long, in nanoseconds
-					delete(names, name)
-					if hold && name != "" {
-						names[name] = true
-					}
-				}
-				os.WriteFile(held, []byte(strings.Join(slices.Sorted(maps.Keys(names)), "\n")), 0o644)
-				mu.Unlock()
-			}
-		}()
+		pipes = append(pipes, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
 	}
+	for {
+		if _, err := unix.Poll(pipes, -1); err != nil {
+			continue
+		}
+		for _, i := range writtenOrder(pipes) {
+			text := make([]byte, 4096)
+			n, err := unix.Read(int(pipes[i].Fd), text)
+			if err != nil {
+				continue // nothing was written to this one
+			}
+			for line := range strings.Lines(string(text[:n])) {
+				name, _, _ := strings.Cut(strings.TrimSpace(line), " ") // from how long, in nanoseconds
+				delete(names, name)
+				if i == 0 && name != "" {
+					names[name] = true
+				}
+			}
+		}
+		os.WriteFile(held, []byte(strings.Join(slices.Sorted(maps.Keys(names)), "\n")), 0o644)
+	}
+}
+
+// writtenOrder is the order in which two pipes were written last.
+func writtenOrder(pipes []unix.PollFd) []int {
+	var stats [2]unix.Stat_t
+	for i := range stats {
+		unix.Fstat(int(pipes[i].Fd), &stats[i])
+	}
+	if stats[0].Mtim.Nano() < stats[1].Mtim.Nano() {
+		return []int{0, 1}
+	}
+	return []int{1, 0}
 }
 
 func note(path, line string) {

@@ -91,7 +91,7 @@ func (p *Phone) InstallModule(archive string) (said string, err error) {
 	case !ok:
 		return "", fmt.Errorf("%s has no modules", p.superuser)
 	case m.bootCompleted && p.prop("sys.boot_completed") != "1":
-		return "", errors.New("Error: Android is Booting!") //nolint:staticcheck // what the program says
+		return "", fmt.Errorf("install %s: Android is still starting", archive)
 	case m.bootCompleted:
 		if err := p.metamoduleBlocks(archive); err != nil {
 			return "", err

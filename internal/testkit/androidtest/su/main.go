@@ -17,7 +17,7 @@ import (
 const shell = "/system/bin/sh"
 
 func main() {
-	text, _ := os.ReadFile("/system/etc/su")
+	text, _ := os.ReadFile("/system/etc/su") // without it the kind is unknown
 	kind := strings.TrimSpace(string(text))
 	m, ok := managers[kind]
 	if kind == "aosp" {
@@ -27,7 +27,8 @@ func main() {
 		fail(1, os.Stderr, fmt.Errorf("su: unknown kind %q", kind))
 	}
 	if kind == "denied" {
-		fail(int(syscall.EACCES), os.Stderr, errors.New("Permission denied")) //nolint:staticcheck // Magisk's words
+		fmt.Fprintln(os.Stderr, "Permission denied")
+		os.Exit(int(syscall.EACCES))
 	}
 	r, err := m.parse(os.Args[1:])
 	if err != nil {
