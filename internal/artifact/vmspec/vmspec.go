@@ -92,6 +92,8 @@ type Network struct {
 	DNS      []netip.Addr `json:"dns"`      // name servers for the guest
 	Hostname string       `json:"hostname"` // for the config disk
 	Routing  Routing      `json:"routing"`  // how a phone routes the guest's packets
+	// RoutingUnset says that the recipe does not name a way: a phone on which another version of the machine has one keeps it.
+	RoutingUnset bool `json:"routing_unset,omitempty"`
 	// Peers are names of other machines on the same host whose guests and this one's may talk. Both have to name
 	// each other.
 	Peers []string `json:"peers,omitempty"`

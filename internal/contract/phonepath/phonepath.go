@@ -87,6 +87,9 @@ func (v VM) Data() string { return filepath.Join(v.Dir(), "data.img") }
 // Backup is the record of the last backup that a computer saved.
 func (v VM) Backup() string { return filepath.Join(v.Dir(), "backup.json") }
 
+// Routing is the record of the way of routing that the machine keeps while its recipe does not name one.
+func (v VM) Routing() string { return filepath.Join(v.Dir(), "routing") }
+
 // Secrets is the folder with the machine's secrets.
 func (v VM) Secrets() string { return v.root.path("secrets", v.Name) }
 

@@ -211,7 +211,7 @@ func (c *checker) network() {
 		c.require(to == EgressLAN || to == EgressPhone, at, "%q must be %s or %s", to, EgressLAN, EgressPhone)
 		c.require(slices.Index(n.Egress, to) == i, at, "%q is listed twice", to)
 	}
-	c.require(slices.Contains([]string{RoutingAuto, RoutingScoped, RoutingMainFirst}, n.Routing), "network.routing", "%q must be %s, %s or %s",
+	c.require(slices.Contains([]string{"", RoutingAuto, RoutingScoped, RoutingMainFirst}, n.Routing), "network.routing", "%q must be %s, %s or %s",
 		n.Routing, RoutingAuto, RoutingScoped, RoutingMainFirst)
 	for i, peer := range n.Peers {
 		at := strictyaml.Index("network.peers", i)

@@ -46,7 +46,6 @@ func defaults() *Recipe {
 			Host:    "192.168.100.1/24",
 			Guest:   "192.168.100.2",
 			MTU:     1500,
-			Routing: RoutingAuto,
 			DNS:     []string{"1.1.1.1", "9.9.9.9"},
 			Time:    []string{"pool.ntp.org"},
 		},

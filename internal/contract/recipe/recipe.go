@@ -241,7 +241,7 @@ type Network struct {
 	Forward  []int    `yaml:"forward"`  // those of Publish that the phone also offers at its own address
 	Phone    []int    `yaml:"phone"`    // TCP ports of the guest that the phone's apps may reach
 	Egress   []string `yaml:"egress"`   // what the guest may reach besides the internet: "lan", "phone"
-	Routing  string   `yaml:"routing"`  // "auto", "scoped" or "main-first"
+	Routing  string   `yaml:"routing"`  // "auto", "scoped" or "main-first"; empty: as the phone's machine has it, or "auto"
 	Peers    []string `yaml:"peers"`    // other machines whose guests may talk with this one
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
 	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
@@ -73,7 +74,7 @@ func TestInstalledBase(t *testing.T) {
 		}
 	}
 	by(sovtest.Program, append([]string{"restart", "sql"}, serial...)...)
-	if s := p.Status(); s.Slot != "b" || s.Phase != runnerapi.Ready {
+	if s := p.Status(); s.Slot != "b" || s.Phase != runnerapi.Ready || s.Network.Routing != string(vmspec.MainFirst) { // the recipe names no other way
 		t.Errorf("after the update: %+v", s)
 	}
 	journey("after the update", "with the earlier version")

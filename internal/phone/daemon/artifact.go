@@ -46,6 +46,9 @@ func loadSlot(root phonepath.Root, s Settings, vm phonepath.VM, slot string) (*a
 	if a.spec.Name != vm.Name {
 		return nil, fmt.Errorf("%s: slot %s holds the machine %s", vm.Name, slot, a.spec.Name)
 	}
+	if a.spec.Network.RoutingUnset {
+		a.spec.Network.Routing = keptRouting(root, vm, slot)
+	}
 	if arch := s.arch(); a.spec.Arch != arch {
 		return nil, fmt.Errorf("%s: slot %s is for %s, this phone is %s: build it with --arch %s", vm.Name, slot, a.spec.Arch, arch, arch)
 	}

@@ -284,6 +284,9 @@ func (d *Daemon) live(ctx context.Context) (exit crosvm.Exit, ready time.Duratio
 	if err != nil {
 		return exit, 0, unfitError{versionError{err}}
 	}
+	if err := recordRouting(d.vm, a.spec.Network); err != nil {
+		d.log("keep the way of routing: " + err.Error())
+	}
 	d.settings.apply(a.spec)
 	d.stayAwake(a.spec.Awake)
 	network := a.network(d.Root, d.settings, d.log)

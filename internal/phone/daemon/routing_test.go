@@ -1,0 +1,68 @@
+package daemon
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+)
+
+// A machine whose recipe names no way of routing keeps that of the version before, over any number of versions, until a recipe
+// names one.
+func TestKeptRouting(t *testing.T) {
+	root, vm := installed(t)
+	install := func(slot string, routing vmspec.Routing, unset bool) {
+		t.Helper()
+		a, err := loadSlot(root, Settings{}, vm, "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.spec.Network.Routing, a.spec.Network.RoutingUnset = routing, unset
+		text, err := a.spec.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(vm.Slot(slot), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for name, content := range map[string][]byte{"vm.json": text, "kernel": []byte("k"), "rootfs.img": []byte("r")} {
+			if err := os.WriteFile(filepath.Join(vm.Slot(slot), name), content, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	start := func(slot string) vmspec.Routing {
+		t.Helper()
+		a, err := loadSlot(root, Settings{}, vm, slot)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := recordRouting(vm, a.spec.Network); err != nil {
+			t.Fatal(err)
+		}
+		return a.spec.Network.Routing
+	}
+	install("a", vmspec.Auto, true)
+	if got := start("a"); got != vmspec.Auto {
+		t.Errorf("a new machine: %s", got)
+	}
+	install("a", vmspec.MainFirst, false) // as earlier releases wrote it
+	install("b", vmspec.Auto, true)
+	if got := start("b"); got != vmspec.MainFirst {
+		t.Errorf("after an update of an earlier release: %s", got)
+	}
+	install("a", vmspec.Auto, true)
+	if got := start("a"); got != vmspec.MainFirst {
+		t.Errorf("after another update: %s", got)
+	}
+	install("b", vmspec.Scoped, false)
+	if got := start("b"); got != vmspec.Scoped {
+		t.Errorf("its recipe names one: %s", got)
+	}
+	install("a", vmspec.Auto, true)
+	install("b", vmspec.Auto, true)
+	if got := start("a"); got != vmspec.Auto {
+		t.Errorf("neither names one: %s", got)
+	}
+}
