@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -23,32 +24,44 @@ func (h *Host) forgetFlows(vm VM) {
 		h.log(fmt.Sprintf("read the guest's connections over the old uplink: %v; they end by themselves", err))
 		return // a kernel without ctnetlink
 	}
-	guest := net.IP(vm.Guest.Addr().AsSlice())
-	for _, side := range []netlink.ConntrackFilterType{netlink.ConntrackOrigSrcIP, netlink.ConntrackReplySrcIP} {
-		filter := &netlink.ConntrackFilter{}
-		if err := filter.AddIP(side, guest); err != nil {
-			continue // never: it has no address yet
-		}
-		if _, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, netlink.FAMILY_V4, filter); err != nil {
-			h.log(fmt.Sprintf("end the guest's connections over the old uplink: %v; they end by themselves", err))
-			return
-		}
+	if _, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, netlink.FAMILY_V4, overUplink{vm}); err != nil {
+		h.log(fmt.Sprintf("end the guest's connections over the old uplink: %v; they end by themselves", err))
+		return
 	}
 	var peers []netip.AddrPort
 	var ports []uint16
 	for _, f := range flows {
-		if f.Forward.Protocol == unix.IPPROTO_TCP && f.Forward.SrcIP.Equal(guest) {
-			peer, _ := netip.AddrFromSlice(f.Forward.DstIP.To4())
-			if vm.Subnet().Contains(peer) {
-				continue
-			}
-			peers = append(peers, netip.AddrPortFrom(peer, f.Forward.DstPort))
+		if f.Forward.Protocol == unix.IPPROTO_TCP && addrOf(f.Forward.SrcIP) == vm.Guest.Addr() && (overUplink{vm}).MatchConntrackFlow(f) {
+			peers = append(peers, netip.AddrPortFrom(addrOf(f.Forward.DstIP), f.Forward.DstPort))
 			ports = append(ports, f.Forward.SrcPort)
 		}
 	}
 	if err := prod(vm, peers, ports); err != nil {
 		h.log(fmt.Sprintf("tell the guest of its connections' end: %v; they end by themselves", err))
 	}
+}
+
+// overUplink matches the connections of a guest that leave the host. Those with the host itself and with peers go on: without its
+// entry, what the guest sends on such a connection would be dropped as the beginning of one that it is not allowed.
+type overUplink struct{ vm VM }
+
+// MatchConntrackFlow implements netlink.CustomConntrackFilter.
+func (o overUplink) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
+	var other netip.Addr
+	switch o.vm.Guest.Addr() {
+	case addrOf(f.Forward.SrcIP):
+		other = addrOf(f.Forward.DstIP)
+	case addrOf(f.Reverse.SrcIP):
+		other = addrOf(f.Forward.SrcIP)
+	default:
+		return false
+	}
+	return !slices.ContainsFunc(append([]netip.Prefix{o.vm.Subnet()}, o.vm.Peers...), func(near netip.Prefix) bool { return near.Contains(other) })
+}
+
+func addrOf(ip net.IP) netip.Addr {
+	addr, _ := netip.AddrFromSlice(ip)
+	return addr.Unmap()
 }
 
 // prod sends the guest a segment for each of its connections, to ports, as if from peers. They go to the TAP interface

@@ -28,16 +28,21 @@ const (
 // (RFC 6598), and groups (RFC 5771).
 var lan = []string{"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10", "224.0.0.0/4"}
 
-// tables are those of iptables that have chains of ours, in the order in which they are filled: what holds off comes first.
-var tables = []string{tableFilter, tableMangle, tableNAT}
+// tables are those of iptables that have chains of ours, in the order in which they are filled: what lets packets through comes
+// after what translates them.
+var tables = []string{tableNAT, tableMangle, tableFilter}
 
 // chains are vm's.
 func (vm VM) chains(u Uplink) []filledChain {
 	all := allChains(vm.Name)
 	out := []filledChain{{all[0], vm.forwarded(u)}, {all[1], vm.fromPhone()}, {all[2], vm.toPhone()}}
+	// The same whatever the uplink is: a connection whose first packet left untranslated would stay so for good.
 	var mss, post, pre []string
+	for _, peer := range vm.Peers {
+		post = append(post, fmt.Sprintf("-s %s -d %s -j RETURN", vm.Subnet(), peer.Masked()))
+	}
+	post = append(post, fmt.Sprintf("-s %s ! -o %s -j MASQUERADE", vm.Subnet(), vm.TAP))
 	if u.Interface != "" {
-		post = append(post, fmt.Sprintf("-s %s -o %s -j MASQUERADE", vm.Subnet(), u.Interface))
 		if size := u.MTU - tcpHeaders; u.MTU > 0 && u.MTU < vm.MTU {
 			const syn = "-p tcp -m tcp --tcp-flags SYN,RST SYN -j TCPMSS --set-mss"
 			mss = append(mss, fmt.Sprintf("-i %s -o %s %s %d", vm.TAP, u.Interface, syn, size), fmt.Sprintf("-i %s -o %s %s %d", u.Interface, vm.TAP, syn, size))

@@ -336,6 +336,9 @@ func LiveWithHotspot(t *testing.T, r Row, o androidtest.Options) {
 	}
 }
 
+// lostConnection is below what the guest waits for a connection to be accepted.
+const lostConnection = 9 * time.Second
+
 // OutliveNetd starts a light machine and crashes netd under it. As soon as the network is back, so is the guest.
 func OutliveNetd(t *testing.T, r Row) {
 	h := &Handset{Phone: androidtest.New(t, androidtest.Options{InMemory: true, System: r.System}), T: t}
@@ -349,7 +352,11 @@ func OutliveNetd(t *testing.T, r Row) {
 	crashed := time.Now()
 	h.Net.ToScene(r.Scene)
 	h.Eventually("out after netd's restart", func() bool { return h.GoOut() == uplinkAddress(r.Scene) })
-	t.Logf("%s: the guest goes out %v after the network's return", r, time.Since(crashed).Round(time.Millisecond))
+	took := time.Since(crashed).Round(time.Millisecond)
+	t.Logf("%s: the guest goes out %v after the network's return", r, took)
+	if took > lostConnection {
+		t.Errorf("%s: the guest goes out %v after the network's return: connections that it tried meanwhile were lost", r, took)
+	}
 	h.Do("down", "sql")
 	if left := h.Shell("ip rule; ip -6 rule; /system/bin/iptables-save; /system/bin/ip6tables-save"); strings.Contains(left, "sov_") || strings.Contains(left, "proto 11") {
 		t.Errorf("%s: after down:\n%s", r, left)
