@@ -42,12 +42,12 @@ func defaults() *Recipe {
 		},
 		VM: VM{Memory: GiB, CPUs: 2, Data: 8 * GiB, Awake: "always"},
 		Network: Network{
-			TAP:     "vm_sql",
-			Host:    "192.168.100.1/24",
-			Guest:   "192.168.100.2",
-			MTU:     1500,
-			DNS:     []string{"1.1.1.1", "9.9.9.9"},
-			Time:    []string{"pool.ntp.org"},
+			TAP:   "vm_sql",
+			Host:  "192.168.100.1/24",
+			Guest: "192.168.100.2",
+			MTU:   1500,
+			DNS:   []string{"1.1.1.1", "9.9.9.9"},
+			Time:  []string{"pool.ntp.org"},
 		},
 	}
 }
