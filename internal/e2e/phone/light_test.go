@@ -279,7 +279,7 @@ func TestSecretsOnThePhone(t *testing.T) {
 	h.Do("up", "sql")
 	h.Eventually("without the config disk", func() bool { _, err := os.Stat(disk); return os.IsNotExist(err) })
 	h.Do("down", "sql")
-	if left, want := h.Shell("ls -A "+h.VM.Run()), "console.log\ndaemon.lock\nmachine\nrunner.log\nstate.json\n"; left != want {
+	if left, want := h.Shell("ls -A "+h.VM.Run()), "console.log\ndaemon.lock\nearly.log\nmachine\nrunner.log\nstate.json\n"; left != want {
 		t.Errorf("down left %q, want %q", left, want)
 	}
 }
