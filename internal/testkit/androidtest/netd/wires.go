@@ -79,7 +79,8 @@ const quietIPv6 = `for c in all default; do echo 0 >/proc/sys/net/ipv6/conf/$c/a
 // name by default; it refuses what they are asked.
 func (n *Netd) plug() {
 	n.t.Helper()
-	n.o.Internet.Shell(quietIPv6 + `echo 1 >/proc/sys/net/ipv4/ip_forward
+	// The kernel limits refusals to one a second and client (icmp(7)), whatever they are of: servers of a real internet share no limit.
+	n.o.Internet.Shell(quietIPv6 + `echo 0 >/proc/sys/net/ipv4/icmp_ratelimit; echo 1 >/proc/sys/net/ipv4/ip_forward
 		ip link set lo up; for a in ` + ServerIP + ` 1.1.1.1 9.9.9.9; do ip addr add $a/32 dev lo; done; ip addr add ` + ServerIP6 + `/128 dev lo`)
 	// Tunnels stay without a carrier: nothing is behind this one.
 	n.o.Phone.Shell(quietIPv6 + `ip link set lo up; ip tuntap add dummy0 mode tun; ip link set dummy0 up`)
