@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"os"
 
-	"golang.org/x/sys/unix"
+	"github.com/sovereign-sql/sov/internal/phone/tuntap"
 )
 
 // firstInherited is the first descriptor that crosvm inherits besides the standard ones; the launcher has the one before.
@@ -69,9 +69,9 @@ func (i *inheritance) open(m Machine, user *User) (Machine, error) {
 		inside.Requests = fmt.Sprintf("/proc/self/fd/%d", i.requests)
 	}
 	if m.TAP != "" {
-		f, err := openTAP(m.TAP)
+		f, err := tuntap.Open(m.TAP)
 		if err != nil {
-			return m, err
+			return m, fmt.Errorf("TAP interface %s: %w", m.TAP, err)
 		}
 		i.tap = i.add(f)
 	}
@@ -85,22 +85,4 @@ func (i *inheritance) close() {
 	for _, f := range i.files {
 		f.Close()
 	}
-}
-
-// openTAP opens a TAP interface with the flags of crosvm's own (net_util/src/sys/linux/tap.rs).
-func openTAP(name string) (*os.File, error) {
-	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, fmt.Errorf("TAP interface %s: open /dev/net/tun: %w", name, err)
-	}
-	request, err := unix.NewIfreq(name)
-	if err == nil {
-		request.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
-		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, request)
-	}
-	if err != nil {
-		unix.Close(fd)
-		return nil, fmt.Errorf("TAP interface %s: %w", name, err)
-	}
-	return os.NewFile(uintptr(fd), name), nil
 }

@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"time"
 
+	"github.com/sovereign-sql/sov/internal/phone/tuntap"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -42,11 +42,11 @@ func (h *Host) roundTrip(ctx context.Context, vm VM) error {
 	if err != nil {
 		return err
 	}
-	tap, err := openTAP(vm.TAP)
+	wire, err := tuntap.Open(vm.TAP)
 	if err != nil {
-		return err
+		return fmt.Errorf("open %s: %w", vm.TAP, err)
 	}
-	defer tap.Close()
+	defer wire.Close()
 	// The kernel need not ask for the guest's address, which nobody would answer. The entry goes before the guest comes.
 	guest := hardwareAddress(vm.TAP + " guest")
 	neighbour := &netlink.Neigh{LinkIndex: link.Attrs().Index, Family: netlink.FAMILY_V4, State: netlink.NUD_REACHABLE, IP: vm.Guest.Addr().AsSlice(), HardwareAddr: guest}
@@ -57,16 +57,16 @@ func (h *Host) roundTrip(ctx context.Context, vm VM) error {
 	for range questions {
 		for _, server := range servers {
 			frame := question(guest, link.Attrs().HardwareAddr, netip.AddrPortFrom(vm.Guest.Addr(), probePort), netip.AddrPortFrom(server, dnsPort))
-			if _, err := tap.Write(frame); err != nil {
+			if _, err := wire.Write(frame); err != nil {
 				return fmt.Errorf("send by %s: %w", vm.TAP, err)
 			}
 		}
-		if err := tap.SetReadDeadline(time.Now().Add(answerWait)); err != nil {
+		if err := wire.SetReadDeadline(time.Now().Add(answerWait)); err != nil {
 			return err
 		}
 		frame := make([]byte, maxFrameBytes)
 		for {
-			n, err := tap.Read(frame)
+			n, err := wire.Read(frame)
 			if err != nil {
 				break // the time is over
 			}
@@ -79,24 +79,6 @@ func (h *Host) roundTrip(ctx context.Context, vm VM) error {
 		}
 	}
 	return errNoAnswer
-}
-
-// openTAP opens an interface with the flags that it was made with.
-func openTAP(name string) (*os.File, error) {
-	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open /dev/net/tun: %w", err)
-	}
-	request, err := unix.NewIfreq(name)
-	if err == nil {
-		request.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
-		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, request)
-	}
-	if err != nil {
-		unix.Close(fd)
-		return nil, fmt.Errorf("open %s: %w", name, err)
-	}
-	return os.NewFile(uintptr(fd), name), nil
 }
 
 // rootServers is a DNS message that asks for the name servers of the root (RFC 1035, section 4): every resolver knows them.
