@@ -22,9 +22,10 @@ checksums are verified on the way.`,
   sov inspect cat out/sql/arm64 /etc/sov/postgres/postgresql.conf
   sov inspect tree --size out/sql/arm64 /usr
   sov inspect packages sql
+  sov inspect services sql
   sov inspect config out/sql/arm64`,
 	}
-	c.AddCommand(newInspectLs(), newInspectCat(), newInspectStat(), newInspectTree(), newInspectPackages(), newInspectConfig())
+	c.AddCommand(newInspectLs(), newInspectCat(), newInspectStat(), newInspectTree(), newInspectPackages(), newInspectServices(), newInspectConfig())
 	return c
 }
 

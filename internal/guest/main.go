@@ -17,6 +17,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/guest/boot"
 	"github.com/sovereign-sql/sov/internal/guest/cluster"
+	"github.com/sovereign-sql/sov/internal/guest/process"
 )
 
 const usage = `sov-init is PID 1 of a sovereign-sql guest. By hand it only runs the steps around services' starts:
@@ -34,6 +35,9 @@ const usage = `sov-init is PID 1 of a sovereign-sql guest. By hand it only runs 
 func Main(args []string, stdin io.Reader, stderr io.Writer) int {
 	if os.Getpid() == 1 {
 		boot.Run()
+	}
+	if args[0] == process.Confined {
+		return process.Become(args)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
 	defer stop()

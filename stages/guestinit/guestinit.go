@@ -82,6 +82,9 @@ func (s *stage) requiredUsers() []string {
 	var users []string
 	for _, service := range s.Recipe.Services {
 		users = append(users, service.User)
+		for _, d := range service.Directories {
+			users = append(users, d.Owner)
+		}
 	}
 	if s.Recipe.Postgres.Enabled {
 		users = append(users, s.Recipe.Postgres.User)

@@ -1,10 +1,16 @@
 package guestinit
 
 import (
+	"fmt"
+	"strconv"
+
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/stages/output"
 )
+
+// serviceMemory leaves PostgreSQL, Tailscale and sov-init theirs.
+const serviceMemory = "50%"
 
 // service turns a recipe's service into what the init reads.
 func service(s recipe.Service) guestspec.Service {
@@ -15,6 +21,17 @@ func service(s recipe.Service) guestspec.Service {
 		Stop:    guestspec.Stop{Signal: s.Stop.Signal, Timeout: guestspec.Duration(s.Stop.Timeout)},
 
 		OOMScoreAdj: *s.OOMScore,
+		Rights:      guestspec.Rights{Capabilities: s.Capabilities, Devices: s.Devices},
+		Limits:      guestspec.Limits{Memory: serviceMemory, Processes: s.Limits.Processes, CPU: s.Limits.CPU, Files: s.Limits.Files},
+	}
+	if s.Limits.Memory > 0 {
+		out.Limits.Memory = strconv.FormatInt(int64(s.Limits.Memory), 10)
+	}
+	if s.Directories == nil {
+		out.Rights.Write = []string{guestspec.DataPath}
+	}
+	for _, d := range s.Directories {
+		out.Directories = append(out.Directories, guestspec.Directory{Path: d.Path, Mode: fmt.Sprintf("%04o", d.Mode), User: d.Owner, Group: d.Group})
 	}
 	for _, command := range s.Prepare {
 		out.Prepare = append(out.Prepare, guestspec.Step{Command: command})

@@ -59,6 +59,12 @@ func TailscaleService(t recipe.Tailscale) guestspec.Service {
 		}},
 		// Before PostgreSQL, which is at -900, and after what a recipe adds.
 		OOMScoreAdj: -500,
+		Rights: guestspec.Rights{
+			Capabilities: []string{"net_admin", "net_raw"}, // its interface, routes and rules; the ICMP of its own netstack
+			Devices:      []string{"/dev/net/tun"},
+			Write:        []string{"/run/resolv.conf"}, // MagicDNS
+		},
+		Limits: guestspec.Limits{Memory: "50%", Processes: 512},
 	}
 }
 

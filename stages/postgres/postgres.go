@@ -124,13 +124,17 @@ func (s *stage) service(server *Server) (guestspec.Service, error) {
 			"PG_OOM_ADJUST_VALUE": "0",
 		},
 		Directories: []guestspec.Directory{{Path: socketDir, Mode: "2775", User: p.User}},
-		Prepare:     []guestspec.Step{{Command: append(prepare, collation...), User: "root"}},
+		Prepare:     []guestspec.Step{{Command: append(prepare, collation...), User: "root", Unconfined: true}},
 		Tmpfs:       []guestspec.Tmpfs{{Path: p.Data + "/pg_dynshmem", Mode: "0700", User: p.User}},
 		Ready:       guestspec.Ready{Postgres: socket},
 		PostReady:   accountSteps(p, socket),
 		// SIGINT is a fast shutdown: sessions end, a checkpoint is written.
 		Stop:        guestspec.Stop{Signal: "SIGINT", Timeout: guestspec.Duration(time.Minute)},
 		OOMScoreAdj: -900,
+		// All of the data disk that belongs to no other service: tablespaces and archives of WAL are where their owner put them.
+		Rights: guestspec.Rights{Write: []string{guestspec.DataPath, p.Data}},
+		// What is left is sov-init's and Tailscale's, by which the machine can still be reached.
+		Limits: guestspec.Limits{Memory: "90%", Processes: 4096},
 	}, nil
 }
 

@@ -196,6 +196,8 @@ type Service struct {
 	Restart     Restart `json:"restart"`
 	Stop        Stop    `json:"stop"`
 	OOMScoreAdj int     `json:"oom_score_adj,omitempty"` // -1000 (never killed) to 1000 (first)
+	Rights      Rights  `json:"rights,omitzero"`
+	Limits      Limits  `json:"limits,omitzero"`
 }
 
 // StartIf holds when any of what it names is there.
@@ -214,6 +216,9 @@ type Step struct {
 	Secret         string   `json:"secret,omitempty"`
 	SecretOptional bool     `json:"secret_optional,omitempty"`
 	Timeout        Duration `json:"timeout,omitempty"` // 0 means 5 min; the step is killed then
+	// Unconfined steps have the rights of sov-init, others those of their service. Only programs
+	// that the build put into the image itself run so.
+	Unconfined bool `json:"unconfined,omitempty"`
 }
 
 // Ready says how to tell that a started service does its work. At most one of the first four is

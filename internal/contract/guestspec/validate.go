@@ -156,6 +156,8 @@ func (p *problems) service(at string, s Service) {
 	for i, t := range s.Tmpfs {
 		p.tmpfs(fmt.Sprintf("%s.tmpfs[%d]", at, i), t)
 	}
+	p.rights(at+".rights", s.Rights)
+	p.limits(at+".limits", s.Limits)
 	p.steps(at+".prepare", s.Prepare)
 	p.steps(at+".post_ready", s.PostReady)
 	if c := s.StartIf; c != nil {

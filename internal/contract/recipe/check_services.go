@@ -48,6 +48,24 @@ func (c *checker) service(at string, s Service) {
 	c.require(ways <= 1, at+".ready", "give one of tcp, unix and command")
 	c.require(slices.Contains([]string{"always", "on-failure", "never"}, s.Restart.Policy), at+".restart.policy", "%q is none of always, on-failure, never", s.Restart.Policy)
 	c.require(slices.Contains(stopSignals, s.Stop.Signal), at+".stop.signal", "%q is none of %s", s.Stop.Signal, strings.Join(stopSignals, ", "))
+	for i, d := range s.Directories {
+		at := strictyaml.Index(at+".directories", i)
+		c.require(cleanAbsolute(d.Path), at+".path", "%q is not a clean absolute path", d.Path)
+		c.require(strings.HasPrefix(d.Path, "/data/") || strings.HasPrefix(d.Path, "/run/"), at+".path",
+			"%q is not below /data, which outlives a restart, or /run, which does not", d.Path)
+	}
+	for i, name := range s.Capabilities {
+		_, known := guestspec.Capability(name)
+		c.require(known, strictyaml.Index(at+".capabilities", i), "%q is not a capability; write it as capabilities(7) does, in lower case and without CAP_: net_bind_service", name)
+	}
+	for i, name := range s.Devices {
+		c.require(cleanAbsolute(name) && strings.HasPrefix(name, guestspec.DeviceDir+"/"), strictyaml.Index(at+".devices", i), "%q is not a path in /dev", name)
+	}
+	l := s.Limits
+	c.require(l.Memory == 0 || l.Memory >= MiB, at+".limits.memory", "%s is less than 1MiB", l.Memory)
+	c.require(l.Processes >= 1, at+".limits.processes", "%d is less than 1", l.Processes)
+	c.require(l.CPU >= 0, at+".limits.cpu", "%d is negative", l.CPU)
+	c.require(l.Files >= 0, at+".limits.files", "%d is negative", l.Files)
 	c.require(*s.OOMScore >= -1000 && *s.OOMScore <= 1000, at+".oom_score_adj", "%d is not between -1000 and 1000", *s.OOMScore)
 }
 

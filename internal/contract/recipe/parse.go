@@ -28,6 +28,9 @@ func Parse(name string, src []byte) (*Recipe, error) {
 // machine's memory more.
 const serviceOOMScore = 200
 
+// serviceProcesses is far more than a server needs, and far less than what the machine's other services would notice.
+const serviceProcesses = 512
+
 // defaults returns a recipe with the values of keys that are not given.
 func defaults() *Recipe {
 	return &Recipe{
@@ -79,6 +82,11 @@ func (r *Recipe) complete() {
 		setDefault(&s.Restart.Backoff, Duration(time.Second))
 		setDefault(&s.Stop.Signal, "SIGTERM")
 		setDefault(&s.Stop.Timeout, Duration(10*time.Second))
+		for j := range s.Directories {
+			setDefault(&s.Directories[j].Mode, 0o750)
+			setDefault(&s.Directories[j].Owner, s.User)
+		}
+		setDefault(&s.Limits.Processes, serviceProcesses)
 		if s.OOMScore == nil {
 			s.OOMScore = new(serviceOOMScore)
 		}

@@ -171,6 +171,21 @@ type Service struct {
 	Restart     Restart           `yaml:"restart"`
 	Stop        Stop              `yaml:"stop"`
 	OOMScore    *int              `yaml:"oom_score_adj"` // -1000 to 1000; absent: 200
+	// Directories below /data and /run are made before each start, for the service's user unless
+	// they say otherwise. They are all that it may write; absent, it may write what is on the data
+	// disk and belongs to no other service.
+	Directories  []Directory `yaml:"directories"`
+	Capabilities []string    `yaml:"capabilities"` // kept, as in "net_bind_service"
+	Devices      []string    `yaml:"devices"`      // paths in /dev
+	Limits       Limits      `yaml:"limits"`
+}
+
+// Limits bound what all processes of a service take together.
+type Limits struct {
+	Memory    Size `yaml:"memory"`    // absent: half of the machine's
+	Processes int  `yaml:"processes"` // and threads; absent: 512
+	CPU       int  `yaml:"cpu"`       // percent of one processor; absent: a fair share of all
+	Files     int  `yaml:"files"`     // that each process has open; absent: 1024 at first, 4096 at most
 }
 
 // Ready says when a service counts as ready. At most one of TCP, Unix and

@@ -55,7 +55,7 @@ services: [{name: app, command: [/bin/app]}]
 	}
 	wantService := Service{Name: "app", Command: []string{"/bin/app"}, User: "root", Directory: "/",
 		Ready: Ready{Timeout: Duration(time.Minute)}, Restart: Restart{Policy: "always", Backoff: Duration(time.Second)},
-		Stop: Stop{Signal: "SIGTERM", Timeout: Duration(10 * time.Second)}, OOMScore: new(200)}
+		Stop: Stop{Signal: "SIGTERM", Timeout: Duration(10 * time.Second)}, OOMScore: new(200), Limits: Limits{Processes: 512}}
 	if diff := cmp.Diff([]Service{wantService}, r.Services); diff != "" {
 		t.Error(diff)
 	}

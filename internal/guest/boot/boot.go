@@ -41,7 +41,7 @@ func (m *machine) boot(ctx context.Context) error {
 	m.mu.Lock()
 	m.data = &disk.Data{Spec: spec.Data, Path: spec.Path, Reaper: m.reaper, Console: m.console, Problem: m.problem}
 	m.supervisor = supervision.New(supervision.Config{
-		Reaper: m.reaper, Console: m.console, Path: spec.Path, Secrets: config.Secrets,
+		Reaper: m.reaper, Console: m.console, Path: spec.Path, Data: spec.Data.Path, Secrets: config.Secrets,
 		Now: time.Now, Uptime: uptime, Spawn: m.spawn, OnReady: m.reportReady,
 	}, spec.Services)
 	m.mu.Unlock()

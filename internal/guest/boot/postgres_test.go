@@ -44,10 +44,11 @@ func newPostgresBox(t *testing.T) *box {
 		Prepare: []guestspec.Step{{
 			Command: []string{"/init/sov-init", "postgres-prepare", "--user=postgres", "--data=/data/postgres", "--bin=" + bin,
 				"--", "--locale-provider=icu", "--icu-locale=und", "--locale=C.UTF-8"},
-			User: "root",
+			User: "root", Unconfined: true,
 		}},
-		Tmpfs: []guestspec.Tmpfs{{Path: "/data/postgres/pg_dynshmem", Mode: "0700", User: "postgres"}},
-		Ready: guestspec.Ready{Postgres: "/run/postgresql/.s.PGSQL.5432"},
+		Rights: guestspec.Rights{Write: []string{"/data", "/data/postgres"}},
+		Tmpfs:  []guestspec.Tmpfs{{Path: "/data/postgres/pg_dynshmem", Mode: "0700", User: "postgres"}},
+		Ready:  guestspec.Ready{Postgres: "/run/postgresql/.s.PGSQL.5432"},
 		PostReady: []guestspec.Step{{
 			Command: []string{"/init/sov-init", "postgres-role", "--socket=/run/postgresql/.s.PGSQL.5432", "--role=postgres"},
 			Secret:  "postgres",

@@ -36,7 +36,7 @@ var kernelMounts = []mount{
 	{process.CgroupRoot, "cgroup2", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, "", true},
 }
 
-// MountKernel makes kernelMounts and the links into /proc that shells expect in /dev. It returns
+// MountKernel makes kernelMounts, enables what limits services, and makes the links into /proc that shells expect in /dev. It returns
 // what could not be made: problems that the guest lives with, and an error if it cannot.
 func MountKernel() (problems []error, err error) {
 	for _, m := range kernelMounts {
@@ -51,6 +51,9 @@ func MountKernel() (problems []error, err error) {
 		if err != nil {
 			problems = append(problems, err)
 		}
+	}
+	if err := process.EnableControllers(); err != nil {
+		problems = append(problems, err)
 	}
 	for name, target := range map[string]string{"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"} {
 		if err := os.Symlink(target, filepath.Join("/dev", name)); err != nil && !errors.Is(err, fs.ErrExist) {

@@ -6,8 +6,15 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
 // CgroupRoot is where cgroup2 is mounted.
@@ -39,6 +46,75 @@ func newCgroup(name string) (*cgroup, error) {
 		return nil, fmt.Errorf("make cgroup: %w", err)
 	}
 	return &cgroup{path, dir}, nil
+}
+
+// controllers are what limits need of a cgroup.
+var controllers = []string{"cpu", "memory", "pids"}
+
+// EnableControllers gives the cgroups of services the controllers that this kernel has of those
+// that limits need. The build refuses a kernel that lacks one.
+func EnableControllers() error {
+	has, err := os.ReadFile(filepath.Join(CgroupRoot, "cgroup.controllers"))
+	if err != nil {
+		return fmt.Errorf("read the controllers of cgroups: %w", err)
+	}
+	for _, name := range strings.Fields(string(has)) {
+		if !slices.Contains(controllers, name) {
+			continue
+		}
+		if err := os.WriteFile(filepath.Join(CgroupRoot, "cgroup.subtree_control"), []byte("+"+name), 0); err != nil {
+			return fmt.Errorf("enable the cgroup controller %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// limit sets what all processes in c may take together. A controller that is not enabled limits nothing.
+func (c *cgroup) limit(l guestspec.Limits) error {
+	memory, err := memoryLimit(l.Memory)
+	if err != nil {
+		return err
+	}
+	const period = 100_000 // microseconds: the kernel's default
+	for file, value := range map[string]string{
+		"memory.max": memory,
+		"pids.max":   number(l.Processes),
+		"cpu.max":    number(l.CPU * period / 100),
+	} {
+		if value == "" {
+			continue
+		}
+		err := os.WriteFile(filepath.Join(c.path, file), []byte(value), 0)
+		if err != nil && !os.IsNotExist(err) {
+			return fmt.Errorf("set %s to %s: %w", file, value, err)
+		}
+	}
+	return nil
+}
+
+// number is n in decimal, or empty for 0.
+func number(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return strconv.Itoa(n)
+}
+
+// memoryLimit is text in bytes: a percentage is one of this machine's memory.
+func memoryLimit(text string) (string, error) {
+	percent, ok := strings.CutSuffix(text, "%")
+	if !ok {
+		return text, nil
+	}
+	n, err := strconv.ParseUint(percent, 10, 7)
+	if err != nil {
+		return "", fmt.Errorf("memory limit %s: %w", text, err)
+	}
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return "", fmt.Errorf("read the size of the memory: %w", err)
+	}
+	return strconv.FormatUint(uint64(info.Totalram)*uint64(info.Unit)/100*n, 10), nil
 }
 
 // kill sends SIGKILL to every process in c.

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
 // A Command describes a process to start.
@@ -23,7 +25,9 @@ type Command struct {
 	Stdin       []byte // nil: /dev/null
 	Name        string // of its cgroup
 	OOMScoreAdj int
-	Line        func(string) // gets every line of standard output and error
+	Confine     *Confinement     // nil: it has all that its user has
+	Limits      guestspec.Limits // of all that it starts; Files is Confine's
+	Line        func(string)     // gets every line of standard output and error
 }
 
 // Start runs c in a session of its own, so that no signal meant for it reaches anything else.
@@ -46,13 +50,25 @@ func (c Command) Start(r *Reaper) (*Task, error) {
 	group, err := newCgroup(c.Name)
 	if err == nil {
 		sys.UseCgroupFD, sys.CgroupFD = true, int(group.dir.Fd())
-	} // It also runs without a cgroup. The boot reports that cgroups cannot be mounted.
-	p, err := r.start(c.Argv, &syscall.ProcAttr{
+		err = group.limit(c.Limits)
+	} else {
+		err = nil // It also runs without a cgroup. The boot reports that cgroups cannot be mounted.
+	}
+	attr := &syscall.ProcAttr{
 		Dir:   c.Dir,
 		Env:   c.environment(account),
 		Files: []uintptr{stdin.Fd(), w.Fd(), w.Fd()},
 		Sys:   sys,
-	}, c.OOMScoreAdj)
+	}
+	var p *Process
+	switch {
+	case err != nil:
+		err = fmt.Errorf("start %s: %w", c.Argv[0], err)
+	case c.Confine != nil:
+		p, err = c.Confine.start(r, c.Argv, attr, c.OOMScoreAdj)
+	default:
+		p, err = r.start(c.Argv[0], c.Argv, attr, c.OOMScoreAdj)
+	}
 	if err != nil {
 		group.remove(0)
 		out.Close()

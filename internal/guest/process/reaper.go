@@ -78,9 +78,9 @@ func (r *Reaper) collect() {
 	}
 }
 
-// start runs the program argv[0]. oomScoreAdj becomes the process's own before its first
+// start runs the program at path. oomScoreAdj becomes the process's own before its first
 // instruction, by way of being that of PID 1 at the fork.
-func (r *Reaper) start(argv []string, attr *syscall.ProcAttr, oomScoreAdj int) (*Process, error) {
+func (r *Reaper) start(path string, argv []string, attr *syscall.ProcAttr, oomScoreAdj int) (*Process, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if oomScoreAdj != r.ownScore {
@@ -89,7 +89,7 @@ func (r *Reaper) start(argv []string, attr *syscall.ProcAttr, oomScoreAdj int) (
 		}
 		defer setOOMScoreAdj(r.ownScore)
 	}
-	pid, err := syscall.ForkExec(argv[0], argv, attr)
+	pid, err := syscall.ForkExec(path, argv, attr)
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", argv[0], err)
 	}

@@ -50,7 +50,7 @@ func (c Command) Stream(r *Reaper, stdin bool) (_ *Stream, err error) {
 		open = append(open, inRead)
 		from, s.In = inRead, inWrite
 	}
-	s.Process, err = r.start(c.Argv, &syscall.ProcAttr{
+	s.Process, err = r.start(c.Argv[0], c.Argv, &syscall.ProcAttr{
 		Dir: c.Dir, Env: c.environment(account), Files: []uintptr{from.Fd(), outWrite.Fd(), null.Fd()},
 		Sys: &syscall.SysProcAttr{Setsid: true, Credential: cred},
 	}, 0)

@@ -24,8 +24,9 @@ const tailLines = 10
 
 // A service is one of the guest's services over all of its lives.
 type service struct {
-	sup  *Supervisor
-	spec guestspec.Service
+	sup     *Supervisor
+	spec    guestspec.Service
+	confine *process.Confinement
 
 	ctx    context.Context // done when the service is to stop
 	cancel context.CancelCauseFunc
@@ -37,8 +38,13 @@ type service struct {
 	tail   []string
 }
 
-func newService(sup *Supervisor, spec guestspec.Service) *service {
+// newService returns one of the services that all describes.
+func newService(sup *Supervisor, spec guestspec.Service, all []guestspec.Service) *service {
 	s := &service{sup: sup, spec: spec, gone: make(chan struct{})}
+	s.confine = &process.Confinement{
+		Write: spec.Writable(), Hidden: spec.Hidden(all, sup.config.Data), Devices: spec.Rights.Devices,
+		Capabilities: spec.Rights.Capabilities, Files: spec.Limits.Files,
+	}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	s.state = guestapi.Service{Name: spec.Name, State: guestapi.StateWaiting, Since: sup.config.Now()}
 	return s
@@ -212,10 +218,8 @@ func (s *service) ended(t *process.Task) error {
 
 // prepare makes ready what the service needs before it starts.
 func (s *service) prepare() error {
-	for _, d := range s.spec.Directories {
-		if err := filesystem.MakeDirectory(d); err != nil {
-			return err
-		}
+	if err := s.makeDirectories(); err != nil {
+		return err
 	}
 	for _, step := range s.spec.Prepare {
 		if err := s.step(s.ctx, step); err != nil {
@@ -224,6 +228,16 @@ func (s *service) prepare() error {
 	}
 	for _, t := range s.spec.Tmpfs {
 		if err := filesystem.MountTmpfs(t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// makeDirectories makes the directories that are the service's own.
+func (s *service) makeDirectories() error {
+	for _, d := range s.spec.Directories {
+		if err := filesystem.MakeDirectory(d); err != nil {
 			return err
 		}
 	}
@@ -277,6 +291,9 @@ func (s *service) step(ctx context.Context, step guestspec.Step) error {
 	if step.User != s.spec.User {
 		c.Group = ""
 	}
+	if step.Unconfined {
+		c.Confine, c.Limits = nil, guestspec.Limits{}
+	}
 	if step.Secret != "" {
 		secret, ok := s.sup.config.Secrets[step.Secret]
 		if !ok && !step.SecretOptional {
@@ -294,7 +311,7 @@ func (s *service) step(ctx context.Context, step guestspec.Step) error {
 func (s *service) command(argv []string, user string) process.Command {
 	return process.Command{
 		Argv: argv, User: user, Group: s.spec.Group, Path: s.sup.config.Path, Env: s.spec.Env, Dir: s.spec.Dir,
-		Name: s.spec.Name, OOMScoreAdj: s.spec.OOMScoreAdj, Line: s.printed,
+		Name: s.spec.Name, OOMScoreAdj: s.spec.OOMScoreAdj, Confine: s.confine, Limits: s.spec.Limits, Line: s.printed,
 	}
 }
 

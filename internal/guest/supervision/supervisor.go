@@ -19,6 +19,7 @@ type Config struct {
 	Reaper  *process.Reaper
 	Console *journal.Console
 	Path    string            // PATH of every process
+	Data    string            // where the data disk is mounted
 	Secrets map[string]string // of the config disk
 	Now     func() time.Time
 	Uptime  func() time.Duration
@@ -40,13 +41,19 @@ type Supervisor struct {
 func New(config Config, specs []guestspec.Service) *Supervisor {
 	s := &Supervisor{config: config, changed: make(chan struct{})}
 	for _, spec := range specs {
-		s.services = append(s.services, newService(s, spec))
+		s.services = append(s.services, newService(s, spec, specs))
 	}
 	return s
 }
 
 // Start lets every service run, each when those it comes after are ready.
+//
+// All their directories are made first: one that did not exist when a service starts could not be
+// hidden from it.
 func (s *Supervisor) Start() {
+	for _, service := range s.services {
+		_ = service.makeDirectories() // each start of the service tries again and reports what fails
+	}
 	for _, service := range s.services {
 		s.config.Spawn("service "+service.spec.Name, service.live)
 	}

@@ -1,0 +1,46 @@
+package main
+
+import (
+	"cmp"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sovereign-sql/sov/internal/host/inspect"
+	"github.com/sovereign-sql/sov/internal/image/ext4"
+)
+
+func newInspectServices() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "services IMAGE",
+		Short: "List the services and what each may do",
+		Long: `List the services that the guest's init runs: their users, the capabilities that they keep, what they may write, their
+devices and their limits. No service can gain privileges, and none sees the directories of another.`,
+		Example: "  sov inspect services sql",
+		Args:    cobra.ExactArgs(1),
+		RunE: withImage(func(c *cobra.Command, filesystem *ext4.FS, args []string) error {
+			services, err := inspect.Services(filesystem)
+			if err != nil {
+				return err
+			}
+			return printResult(c.OutOrStdout(), asJSON, services, func(p *printer) {
+				table := tabwriter.NewWriter(p.w, 0, 0, 2, ' ', 0)
+				defer table.Flush()
+				inner := &printer{w: table}
+				inner.printf("SERVICE\tUSER\tCAPABILITIES\tMAY WRITE\tDEVICES\tMEMORY\tPROCESSES\n")
+				for _, s := range services {
+					inner.printf("%s\t%s\t%s\t%s\t%s\t%s\t%s\n", s.Name, s.User, listed(s.Capabilities), listed(s.Write), listed(s.Devices),
+						cmp.Or(s.Limits.Memory, "-"), cmp.Or(strings.TrimPrefix(strconv.Itoa(s.Limits.Processes), "0"), "-"))
+				}
+			})
+		}),
+	}
+	jsonFlag(c, &asJSON)
+	return c
+}
+
+// listed joins names for a column of a table.
+func listed(names []string) string { return cmp.Or(strings.Join(names, ","), "-") }

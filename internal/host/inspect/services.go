@@ -1,0 +1,44 @@
+package inspect
+
+import (
+	"io/fs"
+
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+)
+
+// A Service is what a service of an image may do.
+type Service struct {
+	Name         string           `json:"name"`
+	User         string           `json:"user"`
+	Capabilities []string         `json:"capabilities"`
+	Write        []string         `json:"write"`   // files and directories that it may write
+	Hidden       []string         `json:"hidden"`  // those of other services, which it does not see
+	Devices      []string         `json:"devices"` // besides null, zero, full, random and urandom
+	Limits       guestspec.Limits `json:"limits"`
+	// Unconfined are the commands around its start that have all rights of sov-init.
+	Unconfined [][]string `json:"unconfined,omitempty"`
+}
+
+// Services returns the services that the image's sov-init runs, as it orders them.
+func Services(image fs.FS) ([]Service, error) {
+	config, err := guestspec.Load(image)
+	if err != nil {
+		return nil, err
+	}
+	list := []Service{}
+	for _, s := range config.Services {
+		shown := Service{
+			Name: s.Name, User: s.User, Capabilities: s.Rights.Capabilities, Devices: s.Rights.Devices,
+			Write: s.Writable(), Hidden: s.Hidden(config.Services, config.Data.Path), Limits: s.Limits,
+		}
+		for _, steps := range [][]guestspec.Step{s.Prepare, s.PostReady} {
+			for _, step := range steps {
+				if step.Unconfined {
+					shown.Unconfined = append(shown.Unconfined, step.Command)
+				}
+			}
+		}
+		list = append(list, shown)
+	}
+	return list, nil
+}
