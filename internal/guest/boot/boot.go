@@ -51,11 +51,18 @@ func (m *machine) boot(ctx context.Context) error {
 	for _, t := range spec.Tmpfs {
 		m.problem("", filesystem.MountTmpfs(t))
 	}
+	m.problem("kernel settings", setSysctls())
 	m.problem("", network.UpLoopback())
+	var firewallErr error
 	if configErr == nil {
-		m.goOnline()
+		firewallErr = m.goOnline()
 	}
 	m.keepClock(ctx)
+	if firewallErr != nil {
+		m.supervisor.Block("the firewall is not loaded: " + firewallErr.Error())
+		m.problem("firewall", firewallErr)
+		return nil
+	}
 	if err := m.data.Mount(ctx); err != nil {
 		m.supervisor.Block("the data disk is not mounted: " + err.Error())
 		m.problem("data disk", err)
@@ -90,27 +97,27 @@ func (m *machine) setHostname() error {
 	return nil
 }
 
-// goOnline configures the network and answers on it.
-func (m *machine) goOnline() {
+// goOnline configures the network and answers on it. It returns an error if the firewall could not
+// be loaded, without which no service may run; the endpoint, which says so, answers all the same.
+func (m *machine) goOnline() (firewallErr error) {
 	name, err := network.Configure(m.spec.Network, m.config.Network)
 	if err != nil {
 		m.problem("network", err)
-		return
+		return nil
 	}
 	m.link = name
-	// Before anything listens. Without the kernel's help the guest works all the same: everything
-	// that it runs asks who comes.
-	m.problem("firewall", network.Firewall{
+	firewallErr = network.Firewall{
 		Link: name, Subnet: m.config.Network.Address, Gateway: m.config.Network.Gateway,
 		Endpoint: m.spec.Endpoint.Port, Open: m.spec.Firewall.Open,
-	}.Apply())
+	}.Apply()
 	address := m.config.Network.Address.Addr()
 	m.console.Log(journal.Info, journal.InitName, "network configured", "interface", name, "address", m.config.Network.Address)
 	if m.config.Token == "" || !address.IsValid() {
 		m.problem("endpoint", errors.New("the config disk gives no token or no address, so there is none"))
-		return
+		return firewallErr
 	}
 	m.problem("endpoint", m.serve(netip.AddrPortFrom(address, m.spec.Endpoint.Port)))
+	return firewallErr
 }
 
 // serve answers on address until the guest shuts down.

@@ -77,6 +77,11 @@ func TestMachineIsAsDescribed(t *testing.T) {
 			t.Errorf("%s: %q (%v), want %q", tt.what, got, err, tt.want)
 		}
 	}
+	for _, s := range sysctls {
+		if got, err := v.run("/bin/sh", "-c", "test ! -e "+sysctlFile(s.name)+" || cat "+sysctlFile(s.name)); err != nil || got != s.value && got != "" {
+			t.Errorf("%s is %q (%v), want %s", s.name, got, err, s.value)
+		}
+	}
 	status := v.status()
 	if !status.Ready || status.Stopping || status.Version != "1" || status.BootID == "" || status.Data.Size == 0 || status.Memory.Total == 0 || status.Uptime <= 0 {
 		t.Errorf("status: %+v", status)
@@ -471,4 +476,22 @@ func TestDamagedConfigDisk(t *testing.T) {
 	if strings.Contains(v.text(), "c4n4ry") {
 		t.Error("the secret is in the log")
 	}
+}
+
+// TestNoFirewallNoServices runs a guest whose kernel has no netfilter.
+func TestNoFirewallNoServices(t *testing.T) {
+	b := newBox(t, sleeper("a"))
+	b.noNetfilter = true
+	v := b.boot(t)
+	v.waitLine("firewall")
+	eventually(t, "its service fails", patience, func() error {
+		if s := v.service("a"); s.State != guestapi.StateFailed || !strings.HasPrefix(s.Reason, "the firewall is not loaded") {
+			return fmt.Errorf("service: %+v", s)
+		}
+		return nil
+	})
+	if status := v.status(); status.Ready {
+		t.Errorf("ready without a firewall: %+v", status)
+	}
+	v.shutDown()
 }

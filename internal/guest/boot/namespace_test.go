@@ -21,8 +21,10 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
 	"github.com/sovereign-sql/sov/internal/artifact/datadisk"
@@ -44,6 +46,8 @@ const (
 
 	stageVariable = "SOV_TEST_ROOT" // tells the test's program that it is a container's first process
 	loopVariable  = "SOV_TEST_LOOP"
+	// Set where the kernel is to answer as one without netfilter.
+	noNetfilterVariable = "SOV_TEST_NO_NETFILTER"
 )
 
 func TestMain(m *testing.M) {
@@ -103,6 +107,9 @@ func becomeInit(root, loop string) error {
 			return err
 		}
 	}
+	if err := keepSysctls(filepath.Join(root, "proc")); err != nil {
+		return err
+	}
 	// A pair of interfaces; the guest is told to take the one with the unusual name.
 	veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "enp7s0"}, PeerName: "peer"}
 	if err := netlink.LinkAdd(veth); err != nil {
@@ -125,7 +132,63 @@ func becomeInit(root, loop string) error {
 	if err := unix.Prctl(unix.PR_CAPBSET_DROP, unix.CAP_SYS_TIME, 0, 0, 0); err != nil {
 		return err
 	}
+	if os.Getenv(noNetfilterVariable) != "" {
+		if err := denyNetfilter(); err != nil {
+			return err
+		}
+	}
 	return syscall.Exec("/init/sov-init", []string{"/init/sov-init"}, nil)
+}
+
+// denyNetfilter lets this thread, and what it becomes, open no socket to netfilter.
+func denyNetfilter() error {
+	runtime.LockOSThread()
+	// Offsets of struct seccomp_data: 0 is the call, 16 its first argument, 32 its third.
+	raw, err := bpf.Assemble([]bpf.Instruction{
+		bpf.LoadAbsolute{Off: 0, Size: 4}, bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.SYS_SOCKET, SkipTrue: 5},
+		bpf.LoadAbsolute{Off: 16, Size: 4}, bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.AF_NETLINK, SkipTrue: 3},
+		bpf.LoadAbsolute{Off: 32, Size: 4}, bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.NETLINK_NETFILTER, SkipTrue: 1},
+		bpf.RetConstant{Val: unix.SECCOMP_RET_ERRNO | uint32(unix.EPROTONOSUPPORT)}, bpf.RetConstant{Val: unix.SECCOMP_RET_ALLOW},
+	})
+	if err != nil {
+		return err
+	}
+	filter := make([]unix.SockFilter, len(raw))
+	for i, r := range raw {
+		filter[i] = unix.SockFilter{Code: r.Op, Jt: r.Jt, Jf: r.Jf, K: r.K}
+	}
+	return unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]})), 0, 0)
+}
+
+// keepSysctls mounts a /proc in which the settings that are this computer's own are files.
+func keepSysctls(proc string) error {
+	if err := unix.Mount("proc", proc, "proc", 0, ""); err != nil {
+		return err
+	}
+	files, err := os.MkdirTemp("/tmp", "sysctl") // in the guest's own mount namespace
+	if err != nil {
+		return err
+	}
+	if err := unix.Mount("tmpfs", files, "tmpfs", 0, ""); err != nil {
+		return err
+	}
+	for _, s := range sysctls {
+		target := filepath.Join(proc, strings.TrimPrefix(sysctlFile(s.name), "/proc"))
+		if _, err := os.Stat(target); err != nil || strings.HasPrefix(s.name, "net.") {
+			continue
+		}
+		file := filepath.Join(files, s.name)
+		if err := os.WriteFile(file, nil, 0o644); err != nil {
+			return err
+		}
+		if err := unix.Mount(file, target, "", unix.MS_BIND, ""); err != nil {
+			return err
+		}
+	}
+	if err := unix.Unmount(files, unix.MNT_DETACH); err != nil {
+		return err
+	}
+	return os.Remove(files)
 }
 
 // program is sov-init as it is built for an image, made once for all tests.
@@ -164,6 +227,8 @@ type box struct {
 	spec       guestspec.Config
 	config     configdisk.Config
 	noData     bool
+	// noNetfilter has the kernel answer as one without it.
+	noNetfilter bool
 }
 
 // newBox makes a guest with these services.
@@ -246,6 +311,9 @@ func (b *box) boot(t *testing.T) *boot {
 	v.cmd.Env = []string{stageVariable + "=" + b.root}
 	if !b.noData {
 		v.cmd.Env = append(v.cmd.Env, loopVariable+"="+attach(t, b.data))
+	}
+	if b.noNetfilter {
+		v.cmd.Env = append(v.cmd.Env, noNetfilterVariable+"=yes")
 	}
 	v.cmd.Stdout, v.cmd.Stderr = v, v
 	group := newTestCgroup(t)
