@@ -79,7 +79,7 @@ func Start(ctx context.Context, o Options) (*VM, error) {
 	if err := o.check(spec); err != nil {
 		return nil, fmt.Errorf("run %s: %w", spec.Name, err)
 	}
-	s, err := openState(o.State, o.Runtime)
+	s, err := openState(ctx, o.State, o.Runtime)
 	if err != nil {
 		return nil, fmt.Errorf("run %s: %w", spec.Name, err)
 	}
@@ -149,7 +149,15 @@ func start(ctx context.Context, o Options, spec *vmspec.Spec, s *state) (vm *VM,
 		return nil, err
 	}
 	endpoint := netip.AddrPortFrom(loopback, machine.Port(uint16(spec.Ready.Port)))
-	return &VM{machine, s, clock, guestapi.NewClient(endpoint, token), spec, password, passfile}, nil
+	vm = &VM{machine: machine, state: s, time: clock, status: guestapi.NewClient(endpoint, token), spec: spec, password: password, passfile: passfile}
+	err = s.note(&Running{
+		Name: spec.Name, Arch: spec.Arch, PID: os.Getpid(), QEMU: machine.PID(), URL: vm.URL(), Started: o.Now(),
+		Endpoint: endpoint, Token: token,
+	})
+	if err != nil {
+		return nil, errors.Join(err, machine.Kill())
+	}
+	return vm, nil
 }
 
 var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
