@@ -24,8 +24,8 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-// A session is the program at a terminal of its own.
-type session struct {
+// A terminalRun is the program at a terminal of its own.
+type terminalRun struct {
 	t        *testing.T
 	command  *exec.Cmd
 	terminal *os.File // the user's side
@@ -33,7 +33,7 @@ type session struct {
 	shown    string
 }
 
-func atTerminal(t *testing.T, args ...string) *session {
+func atTerminal(t *testing.T, args ...string) *terminalRun {
 	t.Helper()
 	user, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
 	if err != nil {
@@ -67,11 +67,11 @@ func atTerminal(t *testing.T, args ...string) *session {
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
-	return &session{t: t, command: command, terminal: user, before: before}
+	return &terminalRun{t: t, command: command, terminal: user, before: before}
 }
 
 // expect waits until the program has shown a text since the last expect, and types an answer.
-func (s *session) expect(text, answer string) {
+func (s *terminalRun) expect(text, answer string) {
 	s.t.Helper()
 	buffer := make([]byte, 4096)
 	for !strings.Contains(s.shown, text) {
@@ -90,7 +90,7 @@ func (s *session) expect(text, answer string) {
 	}
 }
 
-func (s *session) wantStatus(want int) {
+func (s *terminalRun) wantStatus(want int) {
 	s.t.Helper()
 	s.command.Wait()
 	if got := s.command.ProcessState.ExitCode(); got != want {

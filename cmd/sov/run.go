@@ -116,11 +116,12 @@ func run(c *cobra.Command, recipe string, f runFlags) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
-	log, err := os.OpenFile(filepath.Join(f.State, "console.log"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	log, err := os.OpenFile(filepath.Join(f.State, localvm.ConsoleName), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
+	f.Notice = func(text string) { fmt.Fprintf(c.ErrOrStderr(), "run: %s\n", text) }
 	f.Now, f.Runtime, f.Console = time.Now, os.Getenv("XDG_RUNTIME_DIR"), log
 	if f.console {
 		f.Console = io.MultiWriter(log, c.ErrOrStderr())
