@@ -347,6 +347,7 @@ func (v *boot) followBriefly(path string) {
 func TestSecretsReachOnlyTheirStep(t *testing.T) {
 	const secret = "c4n4ry 'quoted' \"twice\"\nand é"
 	s := sleeper("a")
+	s.Rights.Write = []string{"/data"}
 	s.PostReady = []guestspec.Step{
 		{Command: []string{"/bin/sh", "-c", "cat > /data/got"}, Secret: "postgres"},
 		{Command: []string{"/bin/false"}, Secret: "absent"},

@@ -3,6 +3,7 @@
 package process
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -62,7 +63,7 @@ func EnableControllers() error {
 		if !slices.Contains(controllers, name) {
 			continue
 		}
-		if err := os.WriteFile(filepath.Join(CgroupRoot, "cgroup.subtree_control"), []byte("+"+name), 0); err != nil {
+		if err := writeControl(filepath.Join(CgroupRoot, "cgroup.subtree_control"), "+"+name); err != nil {
 			return fmt.Errorf("enable the cgroup controller %s: %w", name, err)
 		}
 	}
@@ -84,12 +85,21 @@ func (c *cgroup) limit(l guestspec.Limits) error {
 		if value == "" {
 			continue
 		}
-		err := os.WriteFile(filepath.Join(c.path, file), []byte(value), 0)
-		if err != nil && !os.IsNotExist(err) {
+		if err := writeControl(filepath.Join(c.path, file), value); err != nil && !os.IsNotExist(err) {
 			return fmt.Errorf("set %s to %s: %w", file, value, err)
 		}
 	}
 	return nil
+}
+
+// writeControl writes to a file of a cgroup. os.WriteFile would try to make one that does not exist.
+func writeControl(name, value string) error {
+	f, err := os.OpenFile(name, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(value)
+	return errors.Join(err, f.Close())
 }
 
 // number is n in decimal, or empty for 0.
@@ -120,7 +130,7 @@ func memoryLimit(text string) (string, error) {
 // kill sends SIGKILL to every process in c.
 func (c *cgroup) kill() {
 	if c != nil {
-		os.WriteFile(filepath.Join(c.path, "cgroup.kill"), []byte("1"), 0)
+		_ = writeControl(filepath.Join(c.path, "cgroup.kill"), "1") // remove tells whether it worked
 	}
 }
 
