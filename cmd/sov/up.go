@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
 )
 
@@ -50,7 +51,10 @@ Exit status: 0 when the machine passes its test, 3 when a check fails.`,
 				return err
 			}
 			return p.each(c, func(ctx context.Context, s *fleet.Site) error {
-				name := b.Recipe.Name
+				name, _, err := built.Machine(args[0])
+				if err != nil {
+					return err
+				}
 				if err := show(ctx, s, testLimit, "test", name); err != nil {
 					return err
 				}
