@@ -157,7 +157,7 @@ func (p *Phone) keeper(spaces uintptr, dir string, in *group) *exec.Cmd {
 	if in != nil {
 		command.SysProcAttr = in.attributes()
 	}
-	command.SysProcAttr.Cloneflags, command.SysProcAttr.Setpgid = spaces, true // the terminal's Ctrl-C is not the phone's
+	command.SysProcAttr.Cloneflags = spaces
 	hold, err := command.StdinPipe()
 	if err != nil {
 		p.t.Fatal(err)
