@@ -22,6 +22,8 @@ import (
 // Main is the program, called with these words. It returns the exit status.
 func Main(words []string) int {
 	signal.Ignore(syscall.SIGPIPE) // as Rust's runtime does
+	// A phone's $PATH does not lead to /usr, where QEMU is.
+	os.Setenv("PATH", os.Getenv("PATH")+":/usr/bin")
 	build, err := crosvmcli.OwnBuild()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "stand-in for crosvm:", err)
