@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -13,6 +14,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/arch"
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 	"github.com/sovereign-sql/sov/internal/host/build"
+	"github.com/sovereign-sql/sov/internal/host/device"
 	"github.com/sovereign-sql/sov/internal/host/settings"
 	"github.com/sovereign-sql/sov/pipeline/progress"
 	"github.com/sovereign-sql/sov/stages/formats"
@@ -61,7 +63,7 @@ Remote caches share results between computers: --cache-from is asked for what th
   sov build sql --cache-from registry.example.com/team/cache --cache-to registry.example.com/team/cache`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 && f.Bundle == "" {
-				return errors.New("name a recipe, such as sql")
+				return errors.New("RECIPE is missing: type `sov build sql`")
 			}
 			return cobra.MaximumNArgs(1)(c, args)
 		},
@@ -111,6 +113,15 @@ func nextOfBuilt(c *cobra.Command, asJSON bool, out, name, architecture string) 
 	default:
 		next(c, asJSON, "sov", "run", name)
 	}
+}
+
+// notBuilt is that a machine was not built where a command looks for it.
+func notBuilt(dir, recipe, architecture string) error {
+	words := []string{"sov", "build", recipe}
+	if architecture != arch.ARM64 {
+		words = append(words, "--arch", architecture)
+	}
+	return fmt.Errorf("%s does not exist: build it with `%s`", dir, device.Quote(words))
 }
 
 // runBuild builds. Afterwards f has the recipe.

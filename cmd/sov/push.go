@@ -90,7 +90,7 @@ func pushTo(c *cobra.Command, recipe string, f pushFlags) (todo followUp, err er
 	m := &install.Machine{Runner: ownRunner(f.goBack)}
 	m.Artifact, err = push.Open(c.Context(), dir, func(int64, int64) {})
 	if errors.Is(err, fs.ErrNotExist) {
-		return todo, fmt.Errorf("%w: build it with `sov build %s`", err, recipe)
+		return todo, notBuilt(dir, recipe, f.arch)
 	}
 	if err != nil {
 		return todo, err

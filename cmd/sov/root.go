@@ -47,8 +47,11 @@ updates it on the phone.`,
 			root.AddCommand(c)
 		}
 	}
+	root.SetHelpCommand(newHelp())
 	root.SetHelpCommandGroupID("About sov")
+	root.InitDefaultHelpCmd()
 	root.SetCompletionCommandGroupID("About sov")
+	root.InitDefaultCompletionCmd()
 	refuseStrayArguments(root)
 	return root
 }

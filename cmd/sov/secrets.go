@@ -121,7 +121,7 @@ was set to, and a node that has joined a tailnet stays in it.`,
 				case known != nil && slices.Contains(known.Secrets(), name):
 					fmt.Fprintf(c.ErrOrStderr(), "secrets: %s of %s was not set\n", name, vm)
 				default:
-					failed = errors.Join(failed, fmt.Errorf("secrets: %s has no secret %s: sov secrets list %[1]s", vm, name))
+					failed = errors.Join(failed, fmt.Errorf("%s has no secret %s: `sov secrets list %[1]s` shows those that it has", vm, name))
 				}
 			}
 			return failed

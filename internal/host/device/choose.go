@@ -131,11 +131,11 @@ func localDir(name string) (string, error) {
 	info, err := os.Stat(dir)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return "", fmt.Errorf("--device local:%s: there is no such folder: make it, as root and for root alone to write", name)
+		return "", fmt.Errorf("--device local:%s: the folder does not exist: make it as root, and let only root write to it", name)
 	case err != nil:
 		return "", err
 	case !info.IsDir():
-		return "", fmt.Errorf("--device local:%s: it is no folder", name)
+		return "", fmt.Errorf("--device local:%s: it is not a folder", name)
 	}
 	return dir, nil
 }
