@@ -16,14 +16,18 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/age"
+
+	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
+	"github.com/sovereign-sql/sov/internal/testkit/mirror/mirrortest"
 	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
 	"github.com/sovereign-sql/sov/internal/testkit/registrytest"
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
 // patience bounds one command.
-const patience = 5 * time.Minute
+const patience = 3 * time.Minute
 
 // needs are what a block of commands may ask for. Each function provides it, if it is not there.
 var needs map[string]func(*reader) error
@@ -40,8 +44,12 @@ func init() {
 		"registry": func(r *reader) error { r.registry(); return nil },
 		// A rooted phone at adb, on which the machine is installed and runs, and the built machine.
 		"phone": (*reader).attachPhone,
+		// The phone, and in its other slot an older version of the machine that was good.
+		"two versions": (*reader).twoVersions,
 		// The same phone: the block's commands run in its root shell, in /data/sovereign.
 		"phone shell": func(r *reader) error { r.onPhone = true; return r.attachPhone() },
+		// An empty PostgreSQL server on this computer, which psql and its kind find in the environment.
+		"postgres": (*reader).startPostgres,
 	}
 }
 
@@ -53,6 +61,9 @@ var substitutions = []struct {
 	{regexp.MustCompile(`REGISTRY|registry\.example(\.com)?`), func(r *reader) string { return r.registry().Repository("docs") }},
 	{regexp.MustCompile(`\bREMOTE\b`), func(r *reader) string { return r.registry().Repository("docs/cache") }},
 	{regexp.MustCompile(`ssh:(root|user)@(phone|host)|R58M12345|\b(OLD|NEW)\b`), func(r *reader) string { return r.phone().ADB.Serial() }},
+	{regexp.MustCompile(`\bpostgresql17\b`), func(*reader) string { return "postgresql15" }},
+	{regexp.MustCompile(`\bicu-libs\b`), func(*reader) string { return "e2fsprogs" }},
+	{regexp.MustCompile(`\bshop\.dump\b`), func(*reader) string { return "postgres.dump" }},
 	{regexp.MustCompile(`postgres:17-alpine`), func(*reader) string { return sovtest.Sources.PostgresImage() }},
 	{regexp.MustCompile(`127\.0\.0\.1:5080`), (*reader).freeAddress},
 	{regexp.MustCompile(`postgresql://[^' ]+`), func(r *reader) string { return r.url }},
@@ -66,7 +77,8 @@ var typed = []struct {
 	text    string
 }{
 	{regexp.MustCompile(`^sov secrets set|^read `), "correct horse\n"},
-	{regexp.MustCompile(`^sov psql|^psql`), "select 1;\n"},
+	{regexp.MustCompile(`^sov psql`), "select 1;\n"},
+	{regexp.MustCompile(`^psql`), "correct horse\nselect 1;\n"},
 	{regexp.MustCompile(`^sov shell`), "exit\n"},
 }
 
@@ -81,7 +93,7 @@ var foreground = []struct {
 	{regexp.MustCompile(`^sov up\b.* --forward`), nil, regexp.MustCompile(`postgresql://`), true},
 	{regexp.MustCompile(`^(sov|sov-runner) logs\b.* (-f|--follow)\b`), nil, regexp.MustCompile(`.\n`), false},
 	{regexp.MustCompile(`^sov status\b.* (-w|--watch)\b`), nil, regexp.MustCompile(`.\n`), false},
-	{regexp.MustCompile(`^sov-mirror\b`), nil, regexp.MustCompile(`--repository`), true},
+	{regexp.MustCompile(`^sov-mirror\b`), nil, regexp.MustCompile(`Serving until Ctrl-C`), true},
 }
 
 // computer is what the readers of all documents share. Everything is made when it is first asked for.
@@ -133,6 +145,11 @@ exec %s "$@"
 	if err := os.WriteFile(filepath.Join(c.bin, "sov"), []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
+	// A password manager, and an age identity.
+	const pass = "#!/bin/sh\necho tskey-auth-none\n"
+	if err := os.WriteFile(filepath.Join(c.bin, "pass"), []byte(pass), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	mirror := exec.Command("go", "build", "-o", filepath.Join(c.bin, "sov-mirror"), "./cmd/sov-mirror")
 	mirror.Dir = sovtest.Root()
 	if out, err := mirror.CombinedOutput(); err != nil {
@@ -167,7 +184,17 @@ func (c *computer) reader(t *testing.T) *reader {
 	for i, value := range strings.Fields(string(goEnv)) {
 		r.env = append(r.env, []string{"GOPATH", "GOCACHE", "GOMODCACHE"}[i]+"="+value)
 	}
-	r.env = append(r.env, "HOME="+home, "SOV_STATE_DIR="+c.state, "SOV_CACHE_DIR="+cache, "PATH="+c.bin+":"+os.Getenv("PATH"), "LC_ALL=C.UTF-8")
+	identity, err := age.GenerateX25519Identity()
+	if err == nil {
+		err = os.MkdirAll(filepath.Join(home, ".config/age"), 0o700)
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(home, ".config/age/key.txt"), []byte(identity.String()+"\n"), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.env = append(r.env, "HOME="+home, "SOV_MIRROR_DIR="+filepath.Join(cache, "mirror"), "SOV_ALPINE_FIXTURES="+mirrortest.Fixtures(), "SOV_STATE_DIR="+c.state, "SOV_CACHE_DIR="+cache, "PATH="+c.bin+":"+os.Getenv("PATH"), "LC_ALL=C.UTF-8")
 	return r
 }
 
@@ -205,11 +232,52 @@ func (r *reader) attachPhone() error {
 	p := r.phone()
 	r.setenv("PATH", filepath.Dir(p.Server.Program())+":"+r.bin+":"+os.Getenv("PATH"))
 	r.setenv("ANDROID_SERIAL", p.ADB.Serial())
+	// What a command before may have removed, or replaced: on this phone crosvm runs an arm64 machine whatever the computer is.
+	if err := os.MkdirAll(filepath.Dir(p.File(phonepath.Default.Settings())), 0o755); err != nil {
+		return err
+	}
+	p.Put(phonepath.Default.Settings(), `{"arch": "arm64"}`, 0o644)
+	settings := filepath.Join(r.dir, "settings.json")
+	if err := os.WriteFile(settings, []byte(`{"arch": "arm64", "vms": {"sql": {"memory_mib": 1024}}}`), 0o644); err != nil {
+		return err
+	}
 	const script = `sov secrets list sql --json | grep -q '"postgres"' && [ "$(sov status sql --json | jq -r .phase)" = ready ] && exit
 		sov secrets set sql postgres <<<'correct horse'
 		sov push sql --start`
 	_, err := r.bash(script, nil)
 	return err
+}
+
+func (r *reader) twoVersions() error {
+	if err := r.attachPhone(); err != nil {
+		return err
+	}
+	const script = `[ "$(sov status sql --json | jq '.slots | length')" = 2 ] && exit
+		sov push "$OLDER" --start && sov push sql --start`
+	r.setenv("OLDER", sovtest.ChangedSetting(r.t))
+	_, err := r.bash(script, nil)
+	return err
+}
+
+func (r *reader) startPostgres() error {
+	dir := filepath.Join(r.dir, "server")
+	const script = `bin=$(pg_config --bindir)
+		install -d -o postgres "$1"
+		cd "$1"
+		setpriv --reuid postgres --regid postgres --clear-groups "$bin/initdb" --no-sync -A trust -D "$1/data"
+		setpriv --reuid postgres --regid postgres --clear-groups "$bin/pg_ctl" -w -D "$1/data" -l "$1/log" -o "-k $1 -c listen_addresses= -c fsync=off" start`
+	r.t.Cleanup(func() {
+		exec.Command("setpriv", "--reuid", "postgres", "--clear-groups", "bash", "-c", `"$(pg_config --bindir)/pg_ctl" -m immediate -D "$1/data" stop`, "bash", dir).Run()
+	})
+	for part := dir; len(part) > len(os.TempDir()); part = filepath.Dir(part) { // the server's user comes through
+		os.Chmod(part, 0o755)
+	}
+	if out, err := exec.Command("bash", "-euc", script, "bash", dir).CombinedOutput(); err != nil {
+		return fmt.Errorf("start a PostgreSQL server: %w: %s", err, out)
+	}
+	r.setenv("PGHOST", dir)
+	r.setenv("PGUSER", "postgres")
+	return nil
 }
 
 // freeAddress is where sov-mirror may listen.
