@@ -41,7 +41,7 @@ func execute(ctx context.Context, args []string, in io.Reader, out, errOut io.Wr
 	root.SetOut(out)
 	root.SetErr(errOut)
 	addCompletion(root)
-	err := root.ExecuteContext(ctx)
+	ran, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitDone
 	}
@@ -55,6 +55,9 @@ func execute(ctx context.Context, args []string, in io.Reader, out, errOut io.Wr
 		status = exitUsage
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
 		err = errors.New("interrupted")
+		if text := afterInterrupt[ran.CommandPath()]; text != "" {
+			err = fmt.Errorf("%w: %s", err, text)
+		}
 	}
 	fmt.Fprintf(errOut, "sov: %v\n", err)
 	return status

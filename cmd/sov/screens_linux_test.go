@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -72,6 +73,48 @@ func TestScreens(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Chdir(packageDir)
+		}
+	}
+}
+
+// What takes long is shown at a terminal while it lasts, and is gone from the screen afterwards.
+func TestWorkingIsShown(t *testing.T) {
+	server := useADB(t)
+	p := androidtest.New(t, androidtest.Options{})
+	server.Connect(p.ServeADB(androidtest.ADBOptions{}))
+	pretend(t, p, "while [ ! -e /data/answer ]; do sleep 0.05; done; echo '[]'\n")
+	s := atTerminal(t, "list", "-o", t.TempDir())
+	s.expect("ask the phones", "")
+	if err := os.WriteFile(p.File("/data/answer"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.expect("\x1b[1A\r\x1b[J", "") // up a row, and erase from there
+	s.expect("no machine is built in this folder", "")
+	s.wantStatus(exitDone)
+}
+
+// Ctrl-C is answered by what it has left.
+func TestInterruptSaysWhatIsLeft(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	cache := t.TempDir()
+	if _, errOut, status := cli(t, "cache", "du", "--cache", cache); status != exitDone {
+		t.Fatal(errOut)
+	}
+	for want, args := range map[string][]string{
+		"sov: interrupted: no machine was changed": {"pull", "127.0.0.1:1/team/sql:1.0", "--progress", "json"},
+		"sov: interrupted: verify again":           {"cache", "verify", "--cache", cache},
+		"sov: interrupted: what was finished":      {"build", "sql", "--cache", cache, "--lock", filepath.Join(cache, "lock")},
+	} {
+		var out, errOut strings.Builder
+		if status := execute(ctx, args, strings.NewReader(""), &out, &errOut); status != exitFailed || !strings.Contains(errOut.String(), want) {
+			t.Errorf("%v: status %d: %s", args, status, errOut.String())
+		}
+	}
+	root := newRoot()
+	for path := range afterInterrupt {
+		if c, rest, err := root.Find(strings.Fields(path)[1:]); err != nil || len(rest) > 0 || c.CommandPath() != path {
+			t.Errorf("there is no command %s", path)
 		}
 	}
 }
