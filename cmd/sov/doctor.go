@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -8,6 +10,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/finding"
 	"github.com/sovereign-sql/sov/internal/host/doctor"
+	"github.com/sovereign-sql/sov/pipeline"
 )
 
 func newDoctor() *cobra.Command {
@@ -42,22 +45,36 @@ Exit status: 0 when all is there, 3 when something is missing.`,
 			if (c.Flags().Changed("device") || report != "") && !slices.Contains(only, "phone") {
 				only = append(only, "phone")
 			}
-			findings := doctor.Check(c.Context(), arch, only, cacheDir)
+			var findings []finding.Finding
+			err := working(c, "check", func(ctx context.Context, _ *pipeline.Task) error {
+				findings = doctor.Check(ctx, arch, only, cacheDir)
+				return nil
+			})
+			if err != nil {
+				return err
+			}
 			if slices.Contains(only, "phone") {
 				chosen, err := phones.choose(c)
 				if err != nil {
 					return err
 				}
-				if report != "" {
-					return doctor.Report(c.Context(), chosen, report, c.OutOrStdout())
-				}
-				found, err := doctor.Phones(c.Context(), chosen, arch)
+				err = working(c, "look at the phone", func(ctx context.Context, _ *pipeline.Task) error {
+					if report != "" {
+						return doctor.Report(ctx, chosen, report)
+					}
+					found, err := doctor.Phones(ctx, chosen, arch)
+					findings = append(findings, found...)
+					return err
+				})
 				if err != nil {
 					return err
 				}
-				findings = append(findings, found...)
+				if report != "" {
+					_, err = fmt.Fprintf(c.OutOrStdout(), "%s describes %s: read it before you attach it to an issue\n", report, chosen[0].Name())
+					return err
+				}
 			}
-			err := printResult(c.OutOrStdout(), asJSON, findings, func(p *printer) { p.findings(findings) })
+			err = printResult(c.OutOrStdout(), asJSON, findings, func(p *printer) { p.findings(findings) })
 			failed := len(finding.Failures(findings))
 			return orFound(err, failed > 0, "%d of %d checks failed", failed, len(findings))
 		},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"text/tabwriter"
@@ -11,6 +12,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/health"
 	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
+	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
@@ -35,7 +37,14 @@ state, the space they take, and the last backup. --device asks other phones, by 
 			if err != nil {
 				return err
 			}
-			report := listReport{Built: built.List(out), Phones: fleet.List(c.Context(), phones)}
+			report := listReport{Built: built.List(out)}
+			err = working(c, "ask the phones", func(ctx context.Context, _ *pipeline.Task) error {
+				report.Phones = fleet.List(ctx, phones)
+				return nil
+			})
+			if err != nil {
+				return err
+			}
 			return printResult(c.OutOrStdout(), f.asJSON, report, func(p *printer) { printList(p, report) })
 		},
 	}
