@@ -26,8 +26,8 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-// A session is the program at a terminal of its own.
-type session struct {
+// A terminalRun is the program at a terminal of its own.
+type terminalRun struct {
 	t        *testing.T
 	command  *exec.Cmd
 	terminal *os.File // the user's side
@@ -36,7 +36,7 @@ type session struct {
 	all      string // since the beginning
 }
 
-func atTerminal(t *testing.T, args ...string) *session {
+func atTerminal(t *testing.T, args ...string) *terminalRun {
 	t.Helper()
 	return atTerminalOf(t, 80, 24, args...)
 }
@@ -81,11 +81,11 @@ func atTerminalOf(t *testing.T, columns, rows int, args ...string) *session {
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
-	return &session{t: t, command: command, terminal: user, before: before}
+	return &terminalRun{t: t, command: command, terminal: user, before: before}
 }
 
 // expect waits until the program has shown a text since the last expect, and types an answer.
-func (s *session) expect(text, answer string) {
+func (s *terminalRun) expect(text, answer string) {
 	s.t.Helper()
 	buffer := make([]byte, 4096)
 	for !strings.Contains(s.shown, text) {
@@ -105,7 +105,7 @@ func (s *session) expect(text, answer string) {
 	}
 }
 
-func (s *session) wantStatus(want int) {
+func (s *terminalRun) wantStatus(want int) {
 	s.t.Helper()
 	s.command.Wait()
 	if got := s.command.ProcessState.ExitCode(); got != want {
