@@ -67,7 +67,7 @@ func (v phoneVerb) command() *cobra.Command {
 				return usagef("%s: name one with --device", v.single)
 			}
 			return f.each(c, func(ctx context.Context, s *fleet.Site) error {
-				if terminal(c) != nil && !s.AsJSON && v.note != "" {
+				if terminalOf(c) != nil && !s.AsJSON && v.note != "" {
 					fmt.Fprintf(s.ErrOut, "%s: %s\n", word, v.note)
 				}
 				return v.do(ctx, s, name)

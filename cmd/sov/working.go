@@ -13,8 +13,8 @@ import (
 	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
-// terminal returns the terminal that a command's standard error is, or nil.
-func terminal(c *cobra.Command) *os.File {
+// terminalOf returns the terminal that a command's standard error is, or nil.
+func terminalOf(c *cobra.Command) *os.File {
 	if f, ok := c.ErrOrStderr().(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		return f
 	}
@@ -24,7 +24,7 @@ func terminal(c *cobra.Command) *os.File {
 // working runs fn and meanwhile shows at a terminal what is being done, and for how long. Nothing of
 // it stays on the screen. Elsewhere fn's task is nil, which counts nothing.
 func working(c *cobra.Command, what string, fn func(ctx context.Context, task *pipeline.Task) error) error {
-	f := terminal(c)
+	f := terminalOf(c)
 	if f == nil || os.Getenv("TERM") == "dumb" {
 		return fn(c.Context(), nil)
 	}
@@ -45,7 +45,7 @@ func working(c *cobra.Command, what string, fn func(ctx context.Context, task *p
 
 // next says at a terminal which command comes next. Who reads JSON, or a log, has no use for it.
 func next(c *cobra.Command, asJSON bool, words ...string) {
-	if f := terminal(c); f != nil && !asJSON {
+	if f := terminalOf(c); f != nil && !asJSON {
 		fmt.Fprintf(f, "next: %s\n", device.Quote(words))
 	}
 }

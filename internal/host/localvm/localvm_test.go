@@ -245,7 +245,7 @@ func TestSecretsEndWithTheRun(t *testing.T) {
 func TestPathsOfAURLAreAbsolute(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)
-	s, err := openState("state", "")
+	s, err := openState(t.Context(), "state", "")
 	if err != nil {
 		t.Fatal(err)
 	}
