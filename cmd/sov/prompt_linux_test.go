@@ -42,7 +42,7 @@ func atTerminal(t *testing.T, args ...string) *terminalRun {
 }
 
 // atTerminalOf is atTerminal in a window of that size.
-func atTerminalOf(t *testing.T, columns, rows int, args ...string) *session {
+func atTerminalOf(t *testing.T, columns, rows int, args ...string) *terminalRun {
 	t.Helper()
 	user, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
 	if err != nil {

@@ -41,7 +41,7 @@ func TestScreens(t *testing.T) {
 	for _, columns := range []int{60, 120} {
 		for _, noColor := range []string{"", "1"} {
 			t.Setenv("NO_COLOR", noColor)
-			check := func(name string, s *session, status int) {
+			check := func(name string, s *terminalRun, status int) {
 				t.Helper()
 				s.wantStatus(status)
 				compareScreen(t, fmt.Sprintf("%s-%d", name, columns), columns, s.all)
