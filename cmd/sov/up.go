@@ -7,7 +7,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
-	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
 )
 
@@ -45,18 +44,9 @@ Exit status: 0 when the machine passes its test, 3 when a check fails.`,
 			if _, err := pushTo(c, args[0], p); err != nil {
 				return err
 			}
-<<<<<<< HEAD
 			name := b.Recipe.Name
 			err = p.each(c, func(ctx context.Context, s *fleet.Site) error {
 				if err := show(ctx, s, testLimit, "test", name); err != nil || !forward {
-=======
-			return p.each(c, func(ctx context.Context, s *fleet.Site) error {
-				name, _, err := built.Machine(args[0])
-				if err != nil {
-					return err
-				}
-				if err := show(ctx, s, testLimit, "test", name); err != nil {
->>>>>>> 675a5cd (sov up: name the machine that it tests)
 					return err
 				}
 				return forwardTo(ctx, s, name, guestspec.ServicePostgres, 0)

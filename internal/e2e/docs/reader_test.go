@@ -34,7 +34,8 @@ var needs map[string]func(*reader) error
 
 func init() {
 	needs = map[string]func(*reader) error{
-		// sov, in a folder with what earlier blocks of the document have left there.
+		// sov, which takes image and packages from the test's own sources, in a folder with what earlier blocks of the document have left
+		// there.
 		"sov": func(*reader) error { return nil },
 		// The built machine out/sql/arm64, its lock, and the same machine in other/arm64.
 		"built": (*reader).build,
@@ -130,19 +131,7 @@ func newComputer(t *testing.T) *computer {
 		_, err := r.bash("sov build sql", nil)
 		return dir, err
 	})
-	// What a document calls sov takes image and packages from the test's own sources, where a command does not say from where.
-	script := fmt.Sprintf(`#!/bin/sh
-case "$1 $*" in
-*" --image "* | *" --repository "* | *" --bundle "* | *" --help") ;;
-build\ * | bundle\ * | init\ * | lock\ * | up\ *)
-	verb=$1
-	shift
-	set -- "$verb" %s "$@"
-	;;
-esac
-exec %s "$@"
-`, strings.Join(sovtest.FromMirror(), " "), sovtest.Program)
-	if err := os.WriteFile(filepath.Join(c.bin, "sov"), []byte(script), 0o755); err != nil {
+	if err := os.Symlink(sovtest.Program, filepath.Join(c.bin, "sov")); err != nil {
 		t.Fatal(err)
 	}
 	// A password manager, and an age identity.
@@ -194,7 +183,8 @@ func (c *computer) reader(t *testing.T) *reader {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.env = append(r.env, "HOME="+home, "SOV_MIRROR_DIR="+filepath.Join(cache, "mirror"), "SOV_ALPINE_FIXTURES="+mirrortest.Fixtures(), "SOV_STATE_DIR="+c.state, "SOV_CACHE_DIR="+cache, "PATH="+c.bin+":"+os.Getenv("PATH"), "LC_ALL=C.UTF-8")
+	r.env = append(r.env, "SOV_IMAGE="+sovtest.Sources.Image(), "SOV_REPOSITORIES="+strings.Join(sovtest.Sources.Repositories(), " "),
+		"HOME="+home, "SOV_MIRROR_DIR="+filepath.Join(cache, "mirror"), "SOV_ALPINE_FIXTURES="+mirrortest.Fixtures(), "SOV_STATE_DIR="+c.state, "SOV_CACHE_DIR="+cache, "PATH="+c.bin+":"+os.Getenv("PATH"), "LC_ALL=C.UTF-8")
 	return r
 }
 
