@@ -114,3 +114,39 @@ func TestChangelog(t *testing.T) {
 		}
 	}
 }
+
+var codeSpan = regexp.MustCompile("`(sov [^`|<>$(…]+)`")
+
+// TestProse: the commands in sentences and tables have verbs and flags that sov knows.
+func TestProse(t *testing.T) {
+	root := sovtest.Root()
+	paths, err := documents(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, path := range paths {
+		if _, ok := elsewhere[path]; ok {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(root, path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, line := range strings.Split(string(text), "\n") {
+			for _, span := range codeSpan.FindAllStringSubmatch(line, -1) {
+				if seen[span[1]] {
+					continue
+				}
+				seen[span[1]] = true
+				o := sovtest.Run(t, nil, append([]string{"--help"}, strings.Fields(span[1])[1:]...)...)
+				if o.Status != 0 && !strings.Contains(o.Stderr, "needs a") { // a flag is named without its value
+					t.Errorf("%s:%d: %s: %s", path, i+1, span[1], o.Stderr)
+				}
+			}
+		}
+	}
+	if len(seen) < 50 {
+		t.Errorf("found %d commands only", len(seen))
+	}
+}
