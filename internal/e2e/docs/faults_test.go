@@ -139,8 +139,8 @@ func TestProse(t *testing.T) {
 					continue
 				}
 				seen[span[1]] = true
-				o := sovtest.Run(t, nil, append([]string{"--help"}, strings.Fields(span[1])[1:]...)...)
-				if o.Status != 0 && !strings.Contains(o.Stderr, "needs a") { // a flag is named without its value
+				o := sovtest.Run(t, nil, append(strings.Fields(span[1])[1:], "--help")...)
+				if o.Status != 0 && !strings.Contains(o.Stderr, " --help: ") { // a flag that is named without its value took that
 					t.Errorf("%s:%d: %s: %s", path, i+1, span[1], o.Stderr)
 				}
 			}
