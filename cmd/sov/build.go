@@ -11,6 +11,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 	"github.com/sovereign-sql/sov/internal/host/build"
+	"github.com/sovereign-sql/sov/internal/host/release"
 	"github.com/sovereign-sql/sov/pipeline/progress"
 	"github.com/sovereign-sql/sov/stages/formats"
 )
@@ -104,7 +105,7 @@ func runBuild(c *cobra.Command, name string, f buildFlags) (err error) {
 	if err := f.load(name); err != nil {
 		return err
 	}
-	f.Builder = version
+	f.Builder = release.Name(version)
 	if f.Remotes, err = build.Remotes(f.cacheFrom, f.cacheTo, f.Offline, os.Getenv); err != nil {
 		return &usageError{err}
 	}

@@ -78,7 +78,7 @@ func pushTo(c *cobra.Command, recipe string, f pushFlags) (err error) {
 	if err != nil {
 		return err
 	}
-	m := &install.Machine{Runner: ownRunner(f.goBack)}
+	m := &install.Machine{}
 	m.Artifact, err = push.Open(c.Context(), dir, func(int64, int64) {})
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w: build it with `sov build %s`", err, recipe)
@@ -104,6 +104,7 @@ func pushTo(c *cobra.Command, recipe string, f pushFlags) (err error) {
 		})
 	}
 	return withReporter(c, "auto", func(reporter progress.Reporter) error {
+		m.Runner = ownRunner(reporter, f.goBack)
 		return f.each(c, func(ctx context.Context, s *fleet.Site) error {
 			report, err := m.On(ctx, s, install.NewProgress(reporter, s.Name(), time.Now))
 			if err == nil && (f.start || f.restart) {
@@ -120,10 +121,12 @@ func pushTo(c *cobra.Command, recipe string, f pushFlags) (err error) {
 	})
 }
 
-// ownRunner is the sov-runner that this program carries.
-func ownRunner(goBack bool) push.Runner {
+// ownRunner is the sov-runner of this sov.
+func ownRunner(reporter progress.Reporter, goBack bool) push.Runner {
 	return push.Runner{
-		Program: func(arch string) ([]byte, error) { return embedded.Program(artifact.RunnerFile, arch) },
+		Program: func(ctx context.Context, arch string) ([]byte, error) {
+			return embedded.Source{CacheDir: cacheDir, Reporter: reporter}.Program(ctx, artifact.RunnerFile, arch)
+		},
 		Release: version, GoBack: goBack,
 	}
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+
 	"github.com/spf13/cobra"
 
 	"github.com/sovereign-sql/sov/internal/host/build"
@@ -34,7 +36,11 @@ func (f *recipeFlags) load(name string) (err error) {
 	if f.CacheDir == "" {
 		f.CacheDir, err = cacheDir()
 	}
-	f.Program = embedded.Program
+	f.Program = func(ctx context.Context, name, arch string) ([]byte, error) {
+		return embedded.Source{
+			CacheDir: func() (string, error) { return f.CacheDir, nil }, Offline: f.Offline, Reporter: f.Reporter,
+		}.Program(ctx, name, arch)
+	}
 	return err
 }
 

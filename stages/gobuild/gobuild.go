@@ -89,6 +89,23 @@ func Version(ctx context.Context, program string) (string, error) {
 	return version(ctx, program, append(os.Environ(), "GOTOOLCHAIN=local"))
 }
 
+// Check returns an error unless the go command, in an environment of Environment's, uses the
+// toolchain that it must use. One that it does not have is fetched.
+func (g Go) Check(ctx context.Context, env []string) error {
+	program, err := g.Path()
+	if err != nil {
+		return err
+	}
+	got, err := version(ctx, program, env)
+	if err == nil && got != g.Toolchain {
+		err = fmt.Errorf("%s is %s", program, got)
+	}
+	if err != nil {
+		return fmt.Errorf("toolchain %s: %w: install it from https://go.dev/dl/, or let the go command fetch it", g.Toolchain, err)
+	}
+	return nil
+}
+
 func version(ctx context.Context, program string, env []string) (string, error) {
 	cmd := exec.CommandContext(ctx, program, "env", "GOVERSION")
 	cmd.Env = env
