@@ -7,7 +7,7 @@ SCALE    ?= 1
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ACTIONLINT  = github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
-VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo development)
+VERSION := $(shell git describe --tags --always --dirty --abbrev=12 2>/dev/null || echo development)
 # The same sources make the same programs, wherever they are compiled.
 GOBUILD := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false
 

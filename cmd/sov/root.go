@@ -38,7 +38,7 @@ updates it on the phone.`,
 		{"On the phone", []*cobra.Command{newUp(), newPush(), newStart(), newStop(), newRestart(), newStatus(), newLogs(), newTest(), newDiagnose(),
 			newRollback(), newForward(), newPsql(), newBackup(), newRestore(), newRemove()}},
 		{"Hand out", []*cobra.Command{newKey(), newSign(), newPublish(), newPull()}},
-		{"About sov", []*cobra.Command{newDoctor(), newVersion()}},
+		{"About sov", []*cobra.Command{newDoctor(), newVersion(), newMan()}},
 	} {
 		root.AddGroup(&cobra.Group{ID: g.title, Title: g.title + ":"})
 		for _, c := range g.commands {

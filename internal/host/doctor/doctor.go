@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"os/exec"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -16,11 +17,13 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/finding"
 	"github.com/sovereign-sql/sov/internal/host/device"
+	"github.com/sovereign-sql/sov/internal/host/embedded"
 	"github.com/sovereign-sql/sov/internal/host/phonereport"
 	"github.com/sovereign-sql/sov/internal/host/preflight"
 	"github.com/sovereign-sql/sov/internal/host/qemu"
 	"github.com/sovereign-sql/sov/kernel"
 
+	"github.com/sovereign-sql/sov/stages/gobuild"
 	kernelstage "github.com/sovereign-sql/sov/stages/kernel"
 )
 
@@ -50,7 +53,7 @@ func Check(ctx context.Context, arch string, groups []string, cacheDir func() (s
 		}
 	}
 	if slices.Contains(groups, "tools") {
-		add("tools", checkGo(ctx), checkKernelTools(ctx, arch), checkQEMU(arch))
+		add("tools", checkGo(ctx), checkPrograms(), checkKernelTools(ctx, arch), checkQEMU(arch))
 	}
 	if slices.Contains(groups, "cache") {
 		add("cache", checkCache(cacheDir))
@@ -100,6 +103,25 @@ func checkGo(ctx context.Context) finding.Finding {
 		return finding.Fail(check, "go is not installed", "install Go from https://go.dev/dl: it compiles Tailscale for the guest")
 	}
 	return finding.Pass(check, "%s", strings.TrimSpace(string(out)))
+}
+
+// checkPrograms tells where the programs for guest and phone come from. A sov that compiles them
+// needs Go, see checkGo.
+func checkPrograms() finding.Finding {
+	const check = "sov-init, sov-runner"
+	if err := embedded.Complete(); err == nil {
+		return finding.Pass(check, "inside this sov")
+	}
+	info, _ := debug.ReadBuildInfo()
+	m, _, ok := embedded.Installed(info)
+	if !ok {
+		return finding.Fail(check, "this sov was compiled without them", "type `make build` in the folder of sov's sources: bin/sov has them")
+	}
+	if _, err := (gobuild.Go{}).Path(); err != nil {
+		return finding.Fail(check, "compiled from "+m.String()+" when they are needed, and "+err.Error(),
+			"install Go, or take sov from a release's archive, which has them")
+	}
+	return finding.Pass(check, "compiled from %s when they are needed", m)
 }
 
 func checkKernelTools(ctx context.Context, arch string) finding.Finding {

@@ -17,10 +17,13 @@ import (
 //go:embed all:bin
 var programs embed.FS
 
+// path is where a program is in programs.
+func path(name, arch string) string { return "bin/" + name + "-" + arch + ".zst" }
+
 // Program returns the bytes of a program ("sov-init", "sov-runner") for an architecture as Go names it ("arm64", "amd64").
 // The error is ErrAbsent where this sov was compiled without it.
 func Program(name, arch string) ([]byte, error) {
-	packed, err := programs.ReadFile("bin/" + name + "-" + arch + ".zst")
+	packed, err := programs.ReadFile(path(name, arch))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("this sov was compiled without %s for %s: %w", name, arch, ErrAbsent)
 	}

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"runtime/debug"
 
 	"golang.org/x/mod/module"
 
+	"github.com/sovereign-sql/sov/internal/arch"
 	"github.com/sovereign-sql/sov/internal/host/crosscompile"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/pipeline/progress"
@@ -42,6 +44,18 @@ func (s Source) Program(ctx context.Context, name, arch string) ([]byte, error) 
 		return nil, err
 	}
 	return s.compiled(ctx, &crosscompile.Stage{Program: name, Arch: arch, Module: m, Sum: sum, Offline: s.Offline})
+}
+
+// Complete returns nil where sov carries all of the programs, and ErrAbsent where not.
+func Complete() error {
+	for _, name := range crosscompile.Programs {
+		for _, arch := range arch.Names() {
+			if _, err := fs.Stat(programs, path(name, arch)); err != nil {
+				return ErrAbsent
+			}
+		}
+	}
+	return nil
 }
 
 // Installed returns the version of the module that a program was compiled from by `go install

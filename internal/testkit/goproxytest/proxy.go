@@ -18,7 +18,7 @@ import (
 	"golang.org/x/mod/zip"
 )
 
-// Add makes the folder proxy serve a version of a module whose files, slash-separated names, are below
+// Add makes the folder proxy serve one version of a module, whose files, slash-separated names, are below
 // the folder root.
 func Add(t testing.TB, proxy string, m module.Version, root string, names []string) {
 	t.Helper()
@@ -42,10 +42,11 @@ func Add(t testing.TB, proxy string, m module.Version, root string, names []stri
 	if err := os.MkdirAll(base, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for extension, content := range map[string][]byte{
-		".zip": archive.Bytes(), ".mod": goMod, ".info": fmt.Appendf(nil, `{"Version":%q}`, m.Version),
+	for name, content := range map[string][]byte{
+		m.Version + ".zip": archive.Bytes(), m.Version + ".mod": goMod, m.Version + ".info": fmt.Appendf(nil, `{"Version":%q}`, m.Version),
+		"list": []byte(m.Version + "\n"),
 	} {
-		if err := os.WriteFile(filepath.Join(base, m.Version+extension), content, 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(base, name), content, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
