@@ -51,7 +51,7 @@ fuzz: ## fuzz each parser for FUZZTIME
 reproducible: deps build ## build twice from nothing, in two places, and compare
 	@.ci/reproducible $(ARCH)
 
-release: ## compile sov for Linux and macOS into dist/
+release: ## make archives of sov for Linux and macOS in dist/, signed with $$SOV_RELEASE_KEY
 	@.ci/release
 
 lint: ## gofmt, vet, staticcheck, actionlint, shellcheck; sov for macOS compiles
