@@ -36,7 +36,7 @@ Exit status: 0 when all is there, 3 when something is missing.`,
 			}
 			for _, group := range only {
 				if !slices.Contains(doctor.Groups, group) {
-					return usagef("--only %s: know %s", group, strings.Join(doctor.Groups, ", "))
+					return usagef("--only %s: must be among %s", group, strings.Join(doctor.Groups, ", "))
 				}
 			}
 			if (c.Flags().Changed("device") || report != "") && !slices.Contains(only, "phone") {

@@ -62,7 +62,7 @@ func printList(p *printer, r listReport) {
 	}
 	_ = w.Flush() // into memory
 	if strings.Count(text.String(), "\n") == 1 {
-		p.printf("no machine is built in this folder, and none is on a phone that is attached: sov build sql\n")
+		p.printf("no machine is built in this folder, and none is on a phone that is attached: `sov build sql` builds one\n")
 		return
 	}
 	p.printf("%s", text.String())

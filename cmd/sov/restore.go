@@ -44,14 +44,14 @@ keep theirs. Replacing databases is asked about at the terminal, or meant by --y
 			defer a.Close()
 			for _, d := range wanted {
 				if !slices.Contains(a.Databases(), d) {
-					return usagef("--database %s: %s holds %s", d, args[1], shownList(a.Databases()))
+					return usagef("--database %s: must be one that %s holds: %s", d, args[1], shownList(a.Databases()))
 				}
 			}
 			if len(wanted) == 0 {
 				wanted = a.Databases()
 			}
 			if !yes {
-				loss := fmt.Sprintf("on the phone, %s become what they were at %s", shownList(wanted), a.Time.Local().Format(time.DateTime))
+				loss := fmt.Sprintf("This replaces the databases %s of %s on the phone by those of %s", shownList(wanted), name, a.Time.Local().Format(time.DateTime))
 				if err := confirm(c, name, loss); err != nil {
 					return err
 				}

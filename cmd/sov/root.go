@@ -7,6 +7,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
 	"github.com/sovereign-sql/sov/internal/host/folders"
+	"github.com/sovereign-sql/sov/internal/host/settings"
 	"github.com/spf13/cobra"
 )
 
@@ -38,7 +39,7 @@ updates it on the phone.`,
 		{"On the phone", []*cobra.Command{newUp(), newPush(), newStart(), newStop(), newRestart(), newStatus(), newLogs(), newTest(), newDiagnose(),
 			newRollback(), newForward(), newPsql(), newBackup(), newRestore(), newRemove()}},
 		{"Hand out", []*cobra.Command{newKey(), newSign(), newPublish(), newPull()}},
-		{"About sov", []*cobra.Command{newDoctor(), newVersion(), newMan()}},
+		{"About sov", []*cobra.Command{newDoctor(), newConfig(), newVersion(), newMan()}},
 	} {
 		root.AddGroup(&cobra.Group{ID: g.title, Title: g.title + ":"})
 		for _, c := range g.commands {
@@ -46,8 +47,11 @@ updates it on the phone.`,
 			root.AddCommand(c)
 		}
 	}
+	root.SetHelpCommand(newHelp())
 	root.SetHelpCommandGroupID("About sov")
+	root.InitDefaultHelpCmd()
 	root.SetCompletionCommandGroupID("About sov")
+	root.InitDefaultCompletionCmd()
 	refuseStrayArguments(root)
 	return root
 }
@@ -134,4 +138,13 @@ func machines(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellC
 }
 
 // cacheDir is where sov keeps its cache unless --cache says otherwise.
-func cacheDir() (string, error) { return folders.Cache(os.Getenv) }
+func cacheDir() (string, error) {
+	s, err := settings.Load(os.Getenv)
+	if err != nil {
+		return "", err
+	}
+	if dir := s.Get(settings.Cache).One(); dir != "" {
+		return dir, nil
+	}
+	return folders.Cache(os.Getenv)
+}

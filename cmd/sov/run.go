@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -102,6 +103,9 @@ func run(c *cobra.Command, recipe string, f runFlags) (err error) {
 		return err
 	}
 	spec, err := localvm.ReadSpec(f.Artifact)
+	if errors.Is(err, fs.ErrNotExist) {
+		return notBuilt(f.Artifact, recipe, f.arch)
+	}
 	if err != nil {
 		return err
 	}

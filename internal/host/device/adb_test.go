@@ -199,8 +199,6 @@ func TestChoose(t *testing.T) {
 		says   []string
 	}{
 		{name: "several", says: []string{"several phones", first.Serial(), second.Serial(), "--device"}},
-		{name: "serial", choice: device.Choice{Serial: second.Serial()}, want: second.Serial()},
-		{name: "device before serial", choice: device.Choice{Devices: []string{first.Serial()}, Serial: second.Serial()}, want: first.Serial()},
 		{name: "two, one of them twice", choice: device.Choice{Devices: []string{second.Serial(), "adb:" + first.Serial(), "adb:" + second.Serial()}}, want: second.Serial() + " " + first.Serial()},
 		{name: "unauthorized", choice: device.Choice{Devices: []string{locked.Serial()}}, says: []string{"unauthorized", "allow USB debugging"}},
 		{name: "all, but one cannot", choice: device.Choice{All: true}, says: []string{"--all", locked.Serial()}},
