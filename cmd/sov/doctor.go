@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"slices"
 	"strings"
 
@@ -42,7 +43,7 @@ Exit status: 0 when all is there, 3 when something is missing.`,
 			if (c.Flags().Changed("device") || report != "") && !slices.Contains(only, "phone") {
 				only = append(only, "phone")
 			}
-			findings := doctor.Check(c.Context(), arch, only, cacheDir)
+			findings, packages := doctor.Check(c.Context(), arch, only, cacheDir)
 			if slices.Contains(only, "phone") {
 				chosen, err := phones.choose(c)
 				if err != nil {
@@ -57,7 +58,12 @@ Exit status: 0 when all is there, 3 when something is missing.`,
 				}
 				findings = append(findings, found...)
 			}
-			err := printResult(c.OutOrStdout(), asJSON, findings, func(p *printer) { p.findings(findings) })
+			err := printResult(c.OutOrStdout(), asJSON, findings, func(p *printer) {
+				p.findings(findings)
+				if len(packages) > 0 {
+					p.printf("\nOn Debian, this installs what is missing:\n    %sapt-get install --no-install-recommends %s\n", asRoot(), strings.Join(packages, " "))
+				}
+			})
 			failed := len(finding.Failures(findings))
 			return orFound(err, failed > 0, "%d of %d checks failed", failed, len(findings))
 		},
@@ -69,4 +75,12 @@ Exit status: 0 when all is there, 3 when something is missing.`,
 	c.Flags().StringVar(&report, "report", "", "describe the phone in this `file`, for an issue")
 	phones.addDevice(c)
 	return c
+}
+
+// asRoot is what stands before a command that root has to type.
+func asRoot() string {
+	if os.Geteuid() == 0 {
+		return ""
+	}
+	return "sudo "
 }

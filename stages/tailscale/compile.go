@@ -35,7 +35,7 @@ func (s *stage) goVersion(ctx context.Context) (string, error) {
 
 // compile builds the program in dir, where it makes the pinned module.
 func (s *stage) compile(ctx context.Context, dir, output string, task *pipeline.Task) error {
-	if err := s.checkGo(ctx); err != nil {
+	if _, err := s.checkGo(ctx); err != nil {
 		return err
 	}
 	env, err := s.goCommand().Environment(ctx, s.Arch)
@@ -75,19 +75,22 @@ func writeModule(dir string) (src string, err error) {
 	return src, os.WriteFile(filepath.Join(src, "go.sum"), goSum, 0o644)
 }
 
+// CheckGo returns the version of the go command in PATH, "go1.26.8", or an error where it cannot
+// compile Tailscale.
+func CheckGo(ctx context.Context) (string, error) { return new(stage).checkGo(ctx) }
+
 // checkGo explains a toolchain that is too old before go build does it less
 // well.
-func (s *stage) checkGo(ctx context.Context) error {
-	have, err := s.goVersion(ctx)
-	if err != nil {
-		return err
+func (s *stage) checkGo(ctx context.Context) (have string, err error) {
+	if have, err = s.goVersion(ctx); err != nil {
+		return "", err
 	}
 	f, err := modfile.Parse("tailscaled.mod", goMod, nil)
 	if err != nil {
-		return err
+		return "", err
 	}
 	if goversion.Compare(have, "go"+f.Go.Version) < 0 {
-		return fmt.Errorf("needs Go %s or newer, and the go command here is %s; install a newer one from https://go.dev/dl/", f.Go.Version, have)
+		return "", fmt.Errorf("needs Go %s or newer, and the go command here is %s; install a newer one from https://go.dev/dl/", f.Go.Version, have)
 	}
-	return nil
+	return have, nil
 }

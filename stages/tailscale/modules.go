@@ -22,7 +22,7 @@ import (
 // from there.
 func Modules(ctx context.Context, o Options, dir string, task *pipeline.Task) (files []string, root string, err error) {
 	s := &stage{o}
-	if err := s.checkGo(ctx); err != nil {
+	if _, err := s.checkGo(ctx); err != nil {
 		return nil, "", err
 	}
 	env, err := s.goCommand().Environment(ctx, s.Arch)
