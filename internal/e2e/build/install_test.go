@@ -18,23 +18,9 @@ import (
 // from the module, the other carries them.
 func TestGoInstall(t *testing.T) {
 	const path, version = "github.com/sovereign-sql/sov", "v0.9.9-test"
-	names := strings.FieldsFunc(output(t, sovtest.Root(), nil, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"),
-		func(r rune) bool { return r == 0 })
-	checkout, proxy, bin := t.TempDir(), t.TempDir(), t.TempDir()
-	var there []string // a file that was deleted and not committed stands in the list
-	for _, name := range names {
-		content, err := os.ReadFile(filepath.Join(sovtest.Root(), name))
-		if os.IsNotExist(err) {
-			continue
-		}
-		info, statErr := os.Stat(filepath.Join(sovtest.Root(), name))
-		copied := filepath.Join(checkout, name)
-		if err != nil || statErr != nil || os.MkdirAll(filepath.Dir(copied), 0o755) != nil || os.WriteFile(copied, content, info.Mode()) != nil {
-			t.Fatalf("copy %s: %v, %v", name, err, statErr)
-		}
-		there = append(there, name)
-	}
-	goproxytest.Add(t, proxy, module.Version{Path: path, Version: version}, checkout, there)
+	checkout, names := sovtest.Checkout(t)
+	proxy, bin := t.TempDir(), t.TempDir()
+	goproxytest.Add(t, proxy, module.Version{Path: path, Version: version}, checkout, names)
 
 	output(t, checkout, nil, "make", "build", "VERSION="+version)
 	fetching := []string{"GOPROXY=" + goproxytest.URL(proxy) + "," + goproxytest.Downloaded(t) + ",off", "GONOSUMDB=" + path, "GOMODCACHE=" + t.TempDir(),
