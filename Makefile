@@ -10,7 +10,7 @@ ACTIONLINT  = github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 # The simulated phone is made of Linux's namespaces.
 PROGRAMS := ./cmd/sov ./cmd/sov-mirror $(if $(filter linux,$(shell $(GO) env GOOS)),./cmd/sov-simulator)
 
-VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo development)
+VERSION := $(shell git describe --tags --always --dirty --abbrev=12 2>/dev/null || echo development)
 # The same sources make the same programs, wherever they are compiled.
 GOBUILD := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false
 
@@ -54,7 +54,7 @@ fuzz: ## fuzz each parser for FUZZTIME
 reproducible: deps build ## build twice from nothing, in two places, and compare
 	@.ci/reproducible $(ARCH)
 
-release: ## compile sov for Linux and macOS into dist/
+release: ## make archives of sov for Linux and macOS in dist/, signed with $$SOV_RELEASE_KEY
 	@.ci/release
 
 lint: ## gofmt, vet, staticcheck, actionlint, shellcheck; sov for macOS compiles

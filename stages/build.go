@@ -81,11 +81,11 @@ func Build(ctx context.Context, o Options) (*Result, error) {
 }
 
 func build(ctx context.Context, o Options, r *resolve.Resolver) (*Result, error) {
-	guest, err := o.Program("sov-init", r.Arch)
+	guest, err := o.Program(ctx, "sov-init", r.Arch)
 	if err != nil {
 		return nil, err
 	}
-	phone, err := o.Program(artifact.RunnerFile, r.Arch)
+	phone, err := o.Program(ctx, artifact.RunnerFile, r.Arch)
 	if err != nil {
 		return nil, err
 	}

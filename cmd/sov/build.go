@@ -15,6 +15,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 	"github.com/sovereign-sql/sov/internal/host/build"
 	"github.com/sovereign-sql/sov/internal/host/device"
+	"github.com/sovereign-sql/sov/internal/host/release"
 	"github.com/sovereign-sql/sov/internal/host/settings"
 	"github.com/sovereign-sql/sov/pipeline/progress"
 	"github.com/sovereign-sql/sov/stages/formats"
@@ -141,7 +142,7 @@ func runBuild(c *cobra.Command, name string, f *buildFlags) (err error) {
 	if err := f.load(name); err != nil {
 		return err
 	}
-	f.Builder = version
+	f.Builder = release.Name(version)
 	if f.Remotes, err = build.Remotes(f.settings.Get(settings.CacheFrom, f.cacheFrom...), f.settings.Get(settings.CacheTo, f.cacheTo...), f.Offline, os.Getenv); err != nil {
 		return &usageError{err}
 	}

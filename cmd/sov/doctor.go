@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -46,8 +47,9 @@ Exit status: 0 when all is there, 3 when something is missing.`,
 				only = append(only, "phone")
 			}
 			var findings []finding.Finding
+			var packages []string
 			err := working(c, "check", func(ctx context.Context, _ *pipeline.Task) error {
-				findings = doctor.Check(ctx, arch, only, cacheDir)
+				findings, packages = doctor.Check(ctx, arch, only, cacheDir)
 				return nil
 			})
 			if err != nil {
@@ -74,7 +76,12 @@ Exit status: 0 when all is there, 3 when something is missing.`,
 					return err
 				}
 			}
-			err = printResult(c.OutOrStdout(), asJSON, findings, func(p *printer) { p.findings(findings) })
+			err = printResult(c.OutOrStdout(), asJSON, findings, func(p *printer) {
+				p.findings(findings)
+				if len(packages) > 0 {
+					p.printf("\nOn Debian, this installs what is missing:\n    %sapt-get install --no-install-recommends %s\n", asRoot(), strings.Join(packages, " "))
+				}
+			})
 			failed := len(finding.Failures(findings))
 			return orFound(err, failed > 0, "%d of %d checks failed", failed, len(findings))
 		},
@@ -86,4 +93,12 @@ Exit status: 0 when all is there, 3 when something is missing.`,
 	c.Flags().StringVar(&report, "report", "", "describe the phone in this `file`, for an issue")
 	phones.addDevice(c)
 	return c
+}
+
+// asRoot is what stands before a command that root has to type.
+func asRoot() string {
+	if os.Geteuid() == 0 {
+		return ""
+	}
+	return "sudo "
 }

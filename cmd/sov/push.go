@@ -88,7 +88,7 @@ func pushTo(c *cobra.Command, recipe string, f pushFlags) (todo followUp, err er
 	if err != nil {
 		return todo, err
 	}
-	m := &install.Machine{Runner: ownRunner(f.goBack)}
+	m := &install.Machine{}
 	err = working(c, "read "+dir, func(ctx context.Context, task *pipeline.Task) (err error) {
 		m.Artifact, err = push.Open(ctx, dir, task.Set)
 		return err
@@ -119,6 +119,7 @@ func pushTo(c *cobra.Command, recipe string, f pushFlags) (todo followUp, err er
 	}
 	var several sync.Mutex
 	return todo, withReporter(c, "auto", func(reporter progress.Reporter) error {
+		m.Runner = ownRunner(reporter, f.goBack)
 		return f.each(c, func(ctx context.Context, s *fleet.Site) error {
 			report, err := m.On(ctx, s, install.NewProgress(reporter, s.Name(), time.Now))
 			if err == nil && (f.start || f.restart) {
@@ -141,10 +142,12 @@ func pushTo(c *cobra.Command, recipe string, f pushFlags) (todo followUp, err er
 	})
 }
 
-// ownRunner is the sov-runner that this program carries.
-func ownRunner(goBack bool) push.Runner {
+// ownRunner is the sov-runner of this sov.
+func ownRunner(reporter progress.Reporter, goBack bool) push.Runner {
 	return push.Runner{
-		Program: func(arch string) ([]byte, error) { return embedded.Program(artifact.RunnerFile, arch) },
+		Program: func(ctx context.Context, arch string) ([]byte, error) {
+			return embedded.Source{CacheDir: cacheDir, Reporter: reporter}.Program(ctx, artifact.RunnerFile, arch)
+		},
 		Release: version, GoBack: goBack,
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -45,7 +46,11 @@ func (f *recipeFlags) load(name string) (err error) {
 	if f.CacheDir == "" {
 		f.CacheDir, err = cacheDir()
 	}
-	f.Program = embedded.Program
+	f.Program = func(ctx context.Context, name, arch string) ([]byte, error) {
+		return embedded.Source{
+			CacheDir: func() (string, error) { return f.CacheDir, nil }, Offline: f.Offline, Reporter: f.Reporter,
+		}.Program(ctx, name, arch)
+	}
 	return err
 }
 

@@ -39,8 +39,12 @@ each step that fails, such as a network that cannot be restored, and lists what 
 			return nil
 		},
 		do: func(ctx context.Context, s *fleet.Site, name string) error {
-			there, err := install.Removable(ctx, s, name, ownRunner(false))
+			reporter, err := progress.NewReporter("auto", s.ErrOut, os.Getenv)
 			if err != nil {
+				return err
+			}
+			there, err := install.Removable(ctx, s, name, ownRunner(reporter, false))
+			if err = errors.Join(err, reporter.Close()); err != nil {
 				return err
 			}
 			if !there {

@@ -39,7 +39,7 @@ updates it on the phone.`,
 		{"On the phone", []*cobra.Command{newUp(), newPush(), newStart(), newStop(), newRestart(), newStatus(), newLogs(), newTest(), newDiagnose(),
 			newRollback(), newForward(), newPsql(), newShell(), newExec(), newBackup(), newRestore(), newRemove()}},
 		{"Hand out", []*cobra.Command{newKey(), newSign(), newPublish(), newPull()}},
-		{"About sov", []*cobra.Command{newDoctor(), newConfig(), newVersion()}},
+		{"About sov", []*cobra.Command{newDoctor(), newConfig(), newVersion(), newMan()}},
 	} {
 		root.AddGroup(&cobra.Group{ID: g.title, Title: g.title + ":"})
 		for _, c := range g.commands {
