@@ -45,7 +45,7 @@ func (f *localFlags) meant() bool { return f.local || f.state != "" }
 func (f *localFlags) must(name string) (*localvm.Running, error) {
 	r, err := f.running(name)
 	if err == nil && r == nil {
-		err = fmt.Errorf("%s does not run on this computer: sov run %[1]s", name)
+		err = fmt.Errorf("%s does not run on this computer: `sov run %[1]s` starts it", name)
 	}
 	return r, err
 }

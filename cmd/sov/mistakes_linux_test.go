@@ -204,7 +204,7 @@ var mistakes = []string{
 	"sov forward mine --device local:phone --device local:new",
 	"sov exec",
 	"sov exec sql",
-	"sov exec sql df -h",
+	"sov exec sql df",
 	"sov exec nein --device local:phone -- df -h",
 	"sov exec sql --user Bad! --device local:phone -- df",
 	"sov shell",

@@ -61,7 +61,7 @@ func TestBackground(t *testing.T) {
 			syscall.Kill(r.PID, syscall.SIGKILL)
 		}
 	})
-	if o := d.sov(1, "", "exec", "sql", "--local", "--", "true"); !strings.Contains(o.Stderr, "sql does not run on this computer: sov run sql") {
+	if o := d.sov(1, "", "exec", "sql", "--local", "--", "true"); !strings.Contains(o.Stderr, "sql does not run on this computer: `sov run sql`") {
 		t.Errorf("before the start: %v", o)
 	}
 	first := d.sov(0, "", "run", artifact, "--detach")
