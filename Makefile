@@ -7,7 +7,10 @@ SCALE    ?= 1
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ACTIONLINT  = github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
-VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo development)
+# The simulated phone is made of Linux's namespaces.
+PROGRAMS := ./cmd/sov ./cmd/sov-mirror $(if $(filter linux,$(shell $(GO) env GOOS)),./cmd/sov-simulator)
+
+VERSION := $(shell git describe --tags --always --dirty --abbrev=12 2>/dev/null || echo development)
 # The same sources make the same programs, wherever they are compiled.
 GOBUILD := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false
 
@@ -21,10 +24,10 @@ deps: ## install the Debian packages that are missing
 	@.ci/deps
 
 build: ## compile the programs into bin/
-	@echo "build: compiling sov-init and sov-runner (arm64, amd64), sov and sov-mirror"
+	@echo "build: compiling sov-init and sov-runner (arm64, amd64), $(notdir $(PROGRAMS))"
 	@SOV_VERSION=$(VERSION) $(GO) generate ./internal/host/embedded
-	@$(GOBUILD) -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ ./cmd/sov ./cmd/sov-mirror
-	@echo "build: bin/sov and bin/sov-mirror are ready"
+	@$(GOBUILD) -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ $(PROGRAMS)
+	@echo "build: $(PROGRAMS:./cmd/%=bin/%) are ready"
 
 demo: deps build ## build the PostgreSQL machine, boot it in QEMU, query it
 	@.ci/demo $(ARCH)
@@ -51,7 +54,7 @@ fuzz: ## fuzz each parser for FUZZTIME
 reproducible: deps build ## build twice from nothing, in two places, and compare
 	@.ci/reproducible $(ARCH)
 
-release: ## compile sov for Linux and macOS into dist/
+release: ## make archives of sov for Linux and macOS in dist/, signed with $$SOV_RELEASE_KEY
 	@.ci/release
 
 lint: ## gofmt, vet, staticcheck, actionlint, shellcheck; sov for macOS compiles

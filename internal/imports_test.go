@@ -121,8 +121,24 @@ func TestImports(t *testing.T) {
 	}
 }
 
+// TestProgramsLeaveTesting: no program that people get depends on package testing, nor do the parts of testkit that one hands out.
+func TestProgramsLeaveTesting(t *testing.T) {
+	list := exec.Command("go", "list", "-deps", "-f", "{{.ImportPath}} {{join .Imports \" \"}}", "./cmd/...")
+	list.Dir = ".."
+	out, err := list.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	for line := range strings.Lines(string(out)) {
+		pkg, imports, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if slices.Contains(strings.Fields(imports), "testing") {
+			t.Errorf("%s imports testing, and a program of cmd depends on it: take a session.T", pkg)
+		}
+	}
+}
+
 // drawn are the folders that the drawing in docs/architecture.md shows, with the small libraries as one.
-var drawn = []string{"cmd/sov", "cmd/sov-runner", "cmd/sov-init", "cmd/sov-mirror", "internal/host", "internal/phone", "internal/guest", "stages", "pipeline",
+var drawn = []string{"cmd/sov", "cmd/sov-runner", "cmd/sov-init", "cmd/sov-mirror", "cmd/sov-simulator", "internal/host", "internal/phone", "internal/guest", "stages", "pipeline",
 	"internal/artifact", "internal/contract", "internal/image", "kernel", "assets", "internal/testkit"}
 
 const libraries = "small libraries"
@@ -151,7 +167,7 @@ func drawing(edges []edge) string {
 		if len(to) == 0 {
 			to = []string{"nothing"}
 		}
-		fmt.Fprintf(&b, "    %-14s ─► %s\n", strings.TrimPrefix(from, "internal/"), strings.Join(to, ", "))
+		fmt.Fprintf(&b, "    %-17s ─► %s\n", strings.TrimPrefix(from, "internal/"), strings.Join(to, ", "))
 	}
 	return b.String()
 }

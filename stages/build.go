@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"github.com/sovereign-sql/sov/assets"
 	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
+	"github.com/sovereign-sql/sov/internal/strictyaml"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/bundle"
 	"github.com/sovereign-sql/sov/stages/export"
@@ -33,10 +35,27 @@ func LoadRecipe(name string) (*recipe.Recipe, []byte, error) {
 		name += ".yaml"
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("read recipe: %w", err)
+		return nil, nil, fmt.Errorf("read recipe: %w%s", err, recipeHint(name, err))
 	}
 	r, err := recipe.Parse(name, text)
 	return r, text, err
+}
+
+// recipeHint says which recipe was meant by a file that does not exist: one beside it that is called alike, if there is one.
+func recipeHint(file string, err error) string {
+	if !errors.Is(err, fs.ErrNotExist) {
+		return ""
+	}
+	dir := filepath.Dir(file)
+	beside, _ := filepath.Glob(filepath.Join(dir, "*.yaml")) // a folder's name with a bad pattern finds nothing
+	var names []string
+	for _, path := range beside {
+		names = append(names, filepath.Base(path))
+	}
+	if near := strictyaml.Nearest(filepath.Base(file), names); near != "" {
+		return fmt.Sprintf("; did you mean %s?", dir+"/"+near)
+	}
+	return "; `sov init` writes a recipe"
 }
 
 // Build makes the artifact of a recipe. After a failure the Result, if there is
@@ -62,11 +81,11 @@ func Build(ctx context.Context, o Options) (*Result, error) {
 }
 
 func build(ctx context.Context, o Options, r *resolve.Resolver) (*Result, error) {
-	guest, err := o.Program("sov-init", r.Arch)
+	guest, err := o.Program(ctx, "sov-init", r.Arch)
 	if err != nil {
 		return nil, err
 	}
-	phone, err := o.Program(artifact.RunnerFile, r.Arch)
+	phone, err := o.Program(ctx, artifact.RunnerFile, r.Arch)
 	if err != nil {
 		return nil, err
 	}

@@ -28,6 +28,7 @@
 package stages
 
 import (
+	"context"
 	"time"
 
 	"github.com/sovereign-sql/sov/internal/contract/lock"
@@ -51,7 +52,7 @@ type Options struct {
 
 	Builder string // sov's version, for the provenance
 	// Program returns one of the programs that run elsewhere, "sov-init" or "sov-runner", for an architecture.
-	Program func(name, arch string) ([]byte, error)
+	Program func(ctx context.Context, name, arch string) ([]byte, error)
 }
 
 // A Result says what a build did.

@@ -40,7 +40,7 @@ func TestSQL(t *testing.T) {
 			Image: peer.Image(), Repositories: peer.Repositories(),
 			LockPath: filepath.Join(dir, "sov.lock"), CacheDir: filepath.Join(dir, "cache")},
 		Out:     filepath.Join(dir, "out"),
-		Program: func(name, _ string) ([]byte, error) { return []byte("#!" + name), nil },
+		Program: func(_ context.Context, name, _ string) ([]byte, error) { return []byte("#!" + name), nil },
 	}
 	result, err := stages.Build(context.Background(), o)
 	if err != nil {

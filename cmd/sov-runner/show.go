@@ -115,7 +115,7 @@ func printStatus(w io.Writer, s *health.Machine) {
 	if b := s.Backup; b != nil {
 		row("backup", "%s, %d databases", b.At.Local().Format(time.DateTime), len(b.Databases))
 	} else if s.Database != nil {
-		row("backup", "none yet: sov backup %s FILE", s.Name)
+		row("backup", "none yet: `sov backup %s FILE` makes one", s.Name)
 	}
 	if p := s.Power; p != nil {
 		charging := "discharging"
@@ -199,7 +199,7 @@ func newLogs(o *options) *cobra.Command {
 		Args:    oneName,
 		RunE: func(c *cobra.Command, args []string) error {
 			if l.Lines < 0 {
-				return &usageError{fmt.Errorf("--lines %d is less than none", l.Lines)}
+				return &usageError{fmt.Errorf("--lines %d: must be 0 or more", l.Lines)}
 			}
 			ctx, cancel := whileRead(c.Context(), os.Stdout)
 			defer cancel()

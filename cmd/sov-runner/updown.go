@@ -53,7 +53,7 @@ func up(c *cobra.Command, o *options, f *upFlags, name string) error {
 	report := progress(c.ErrOrStderr(), name)
 	state, err := daemon.Up(c.Context(), o.layout(), name, daemon.UpOptions{Program: program, NoWait: f.noWait, Timeout: f.timeout, Report: report})
 	if c.Context().Err() != nil {
-		return fmt.Errorf("no longer waiting; %s goes on starting: `sov-runner down %s` ends it", name, name)
+		return fmt.Errorf("interrupted: %s goes on starting: `sov stop %s` ends it", name, name)
 	}
 	if err != nil {
 		return err

@@ -28,17 +28,17 @@ older one, when all has come and was checked. It holds the roles' password verif
 		example: `  sov backup sql sql.zip
   sov backup sql "backups/$(date +%F).zip"`,
 		single: "a file takes the backup of one phone",
-		prepare: func(_ *cobra.Command, _ string, args []string) error {
+		prepare: func(_ *cobra.Command, name string, args []string) error {
 			path = args[0]
+			if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+				return usagef("%s is not a file: name a file to write, such as %[1]s/%s.zip", path, name)
+			}
+			if dir := filepath.Dir(path); !exists(dir) {
+				return fmt.Errorf("back up to %s: the folder %s does not exist: make it first", path, dir)
+			}
 			return nil
 		},
 		do: func(ctx context.Context, s *fleet.Site, name string) error {
-			if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-				return usagef("%s is no file", path)
-			}
-			if _, err := os.Stat(filepath.Dir(path)); err != nil {
-				return fmt.Errorf("the backup's folder: %w", err)
-			}
 			fmt.Fprintf(s.ErrOut, "backup: saving the databases of %s on %s\n", name, s.Name())
 			saved, err := databases.Save(ctx, s, name, path, time.Now, transferred(s.ErrOut, "backup"))
 			if err != nil {
@@ -49,6 +49,11 @@ older one, when all has come and was checked. It holds the roles' password verif
 			})
 		},
 	}.command()
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // transferred returns what says how much has passed.

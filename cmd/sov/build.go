@@ -2,15 +2,21 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/sovereign-sql/sov/internal/arch"
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 	"github.com/sovereign-sql/sov/internal/host/build"
+	"github.com/sovereign-sql/sov/internal/host/device"
+	"github.com/sovereign-sql/sov/internal/host/release"
+	"github.com/sovereign-sql/sov/internal/host/settings"
 	"github.com/sovereign-sql/sov/pipeline/progress"
 	"github.com/sovereign-sql/sov/stages/formats"
 )
@@ -58,12 +64,18 @@ Remote caches share results between computers: --cache-from is asked for what th
   sov build sql --cache-from registry.example.com/team/cache --cache-to registry.example.com/team/cache`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 && f.Bundle == "" {
-				return errors.New("name a recipe, such as sql")
+				return errors.New("RECIPE is missing: type `sov build sql`")
 			}
 			return cobra.MaximumNArgs(1)(c, args)
 		},
 		ValidArgsFunction: recipes,
-		RunE:              func(c *cobra.Command, args []string) error { return runBuild(c, strings.Join(args, ""), f) },
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := runBuild(c, strings.Join(args, ""), &f); err != nil {
+				return err
+			}
+			nextOfBuilt(c, f.asJSON, f.Out, f.Recipe.Name, f.Arch)
+			return nil
+		},
 	}
 	flags := c.Flags()
 	f.add(c)
@@ -88,7 +100,33 @@ Remote caches share results between computers: --cache-from is asked for what th
 	return c
 }
 
-func runBuild(c *cobra.Command, name string, f buildFlags) (err error) {
+// nextOfBuilt says what to do with a machine that is in the folder out now.
+func nextOfBuilt(c *cobra.Command, asJSON bool, out, name, architecture string) {
+	named := out == "out" // by which the other verbs find it
+	if !named {
+		name = filepath.Join(out, name, architecture)
+	}
+	switch {
+	case architecture == arch.ARM64: // a phone's
+		next(c, asJSON, "sov", "push", name, "--start")
+	case named:
+		next(c, asJSON, "sov", "run", name, "--arch", architecture)
+	default:
+		next(c, asJSON, "sov", "run", name)
+	}
+}
+
+// notBuilt is that a machine was not built where a command looks for it.
+func notBuilt(dir, recipe, architecture string) error {
+	words := []string{"sov", "build", recipe}
+	if architecture != arch.ARM64 {
+		words = append(words, "--arch", architecture)
+	}
+	return fmt.Errorf("%s does not exist: build it with `%s`", dir, device.Quote(words))
+}
+
+// runBuild builds. Afterwards f has the recipe.
+func runBuild(c *cobra.Command, name string, f *buildFlags) (err error) {
 	if err := checkArch(f.Arch); err != nil {
 		return err
 	}
@@ -104,8 +142,8 @@ func runBuild(c *cobra.Command, name string, f buildFlags) (err error) {
 	if err := f.load(name); err != nil {
 		return err
 	}
-	f.Builder = version
-	if f.Remotes, err = build.Remotes(f.cacheFrom, f.cacheTo, f.Offline, os.Getenv); err != nil {
+	f.Builder = release.Name(version)
+	if f.Remotes, err = build.Remotes(f.settings.Get(settings.CacheFrom, f.cacheFrom...), f.settings.Get(settings.CacheTo, f.cacheTo...), f.Offline, os.Getenv); err != nil {
 		return &usageError{err}
 	}
 	var key dsse.PrivateKey

@@ -33,7 +33,7 @@ What the cache does not have is fetched. The same lock gives the same file.`,
 				return err
 			}
 			if file == "" {
-				return usagef("-o FILE: name the file to write")
+				return usagef("the file to write is missing: type `sov bundle %s -o FILE` (see `sov bundle --help`)", args[0])
 			}
 			if err := f.load(args[0]); err != nil {
 				return err

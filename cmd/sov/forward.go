@@ -72,7 +72,7 @@ func forwarding(ctx context.Context, s *fleet.Site, name, service string, port u
 		return err
 	}
 	if !now.CrosvmAlive {
-		return fmt.Errorf("%s does not run on %s: sov start %[1]s", name, s.Name())
+		return fmt.Errorf("%s does not run on %s: `sov start %[1]s` starts it", name, s.Name())
 	}
 	listen, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(int(port))))
 	if err != nil {

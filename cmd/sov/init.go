@@ -63,7 +63,7 @@ not replaced.`,
 					return err
 				}
 			}
-			fmt.Fprintf(c.ErrOrStderr(), "next: sov up %s\n", path)
+			next(c, f.lock.asJSON, "sov", "up", path)
 			return nil
 		},
 	}

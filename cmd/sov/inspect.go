@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 
 	"github.com/spf13/cobra"
 
@@ -50,11 +52,22 @@ func withImage(f func(c *cobra.Command, filesystem *ext4.FS, args []string) erro
 			return err
 		}
 		defer img.Close()
-		if err := f(c, img.FS, args); err != nil {
-			return fmt.Errorf("%s: %w", args[0], err)
-		}
-		return nil
+		return insideImage(args[0], f(c, img.FS, args))
 	}
+}
+
+// insideImage says which image an error is of, and what to do about a path that is not in it.
+func insideImage(image string, err error) error {
+	path := new(fs.PathError)
+	switch {
+	case err == nil:
+		return nil
+	case !errors.As(err, &path):
+		return fmt.Errorf("%s: %w", image, err)
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s: /%s: %w: `sov inspect tree %[1]s` shows what there is", image, path.Path, path.Err)
+	}
+	return fmt.Errorf("%s: /%s: %w: `sov inspect ls %[1]s /%[2]s` lists it", image, path.Path, path.Err)
 }
 
 func newInspectCat() *cobra.Command {

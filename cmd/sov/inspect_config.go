@@ -41,7 +41,7 @@ Without PART all of them but the kernel's are printed.`,
 					return err
 				}
 			} else if !slices.Contains(inspect.ConfigParts, parts[0]) {
-				return usagef("part %q: know %s", parts[0], strings.Join(inspect.ConfigParts, ", "))
+				return usagef("part %q: must be one of %s", parts[0], strings.Join(inspect.ConfigParts, ", "))
 			}
 			p := &printer{w: c.OutOrStdout()}
 			for _, part := range parts {

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -43,7 +45,7 @@ func (f *localFlags) meant() bool { return f.local || f.state != "" }
 func (f *localFlags) must(name string) (*localvm.Running, error) {
 	r, err := f.running(name)
 	if err == nil && r == nil {
-		err = fmt.Errorf("%s does not run on this computer: sov run %[1]s", name)
+		err = fmt.Errorf("%s does not run on this computer: `sov run %[1]s` starts it", name)
 	}
 	return r, err
 }
@@ -68,4 +70,45 @@ func orLocal(c *cobra.Command, do func(c *cobra.Command, r *localvm.Running) err
 		return do(c, r)
 	}
 	return c
+}
+
+// A localMachine is one that runs on this computer, as `sov list` shows it.
+type localMachine struct {
+	Name    string `json:"name"`
+	Arch    string `json:"arch"`
+	Version string `json:"version"` // empty: its guest does not answer
+	State   string `json:"state"`   // "ready", "starting" or "silent"
+	PID     int    `json:"pid"`     // of the sov that runs it
+	URL     string `json:"url,omitempty"`
+	Folder  string `json:"folder"` // its state folder
+	Size    int64  `json:"size"`   // bytes that its data disk takes
+}
+
+// answerLimit is how long a guest is asked that may be starting.
+const answerLimit = 2 * time.Second
+
+// runningHere returns the machines that run on this computer.
+func runningHere(ctx context.Context) ([]localMachine, error) {
+	base, err := folders.State(os.Getenv)
+	if err != nil {
+		return nil, err
+	}
+	list, err := localvm.List(base)
+	if err != nil {
+		return nil, err
+	}
+	machines := []localMachine{}
+	for _, r := range list {
+		m := localMachine{Name: r.Name, Arch: r.Arch, State: "silent", PID: r.PID, URL: r.URL, Folder: r.State, Size: r.DataSize()}
+		asked, cancel := context.WithTimeout(ctx, answerLimit)
+		if status, err := r.Guest().Status(asked); err == nil {
+			m.Version, m.State = status.Version, "starting"
+			if status.Ready {
+				m.State = "ready"
+			}
+		}
+		cancel()
+		machines = append(machines, m)
+	}
+	return machines, nil
 }

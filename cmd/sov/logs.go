@@ -33,7 +33,7 @@ with --runner the log of the program that looks after it on the phone. What woul
 				return err
 			}
 			if lines < 0 {
-				return usagef("--lines %d: it is less than none", lines)
+				return usagef("--lines %d: must be 0 or more", lines)
 			}
 			flags := []string{"--lines", strconv.Itoa(lines)}
 			idle := device.DefaultLimit // none for who reads it in a pager

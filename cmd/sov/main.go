@@ -14,6 +14,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/host/device"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
+	"github.com/sovereign-sql/sov/internal/host/settings"
 )
 
 // The exit statuses of every command.
@@ -39,7 +40,8 @@ func execute(ctx context.Context, args []string, in io.Reader, out, errOut io.Wr
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(errOut)
-	err := root.ExecuteContext(ctx)
+	addCompletion(root)
+	ran, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitDone
 	}
@@ -49,10 +51,13 @@ func execute(ctx context.Context, args []string, in io.Reader, out, errOut io.Wr
 		return other.status
 	case errors.As(err, new(*fleet.FoundError)):
 		status = exitFound
-	case errors.As(err, new(*usageError)), errors.As(err, new(*device.ChoiceError)):
+	case errors.As(err, new(*usageError)), errors.As(err, new(*device.ChoiceError)), errors.As(err, new(*settings.Error)):
 		status = exitUsage
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
 		err = errors.New("interrupted")
+		if text := afterInterrupt[ran.CommandPath()]; text != "" {
+			err = fmt.Errorf("%w: %s", err, text)
+		}
 	}
 	fmt.Fprintf(errOut, "sov: %v\n", err)
 	return status

@@ -16,6 +16,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/host/device"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
+	"github.com/sovereign-sql/sov/internal/host/settings"
 )
 
 // phoneFlags choose the phones that a command is for.
@@ -23,6 +24,7 @@ type phoneFlags struct {
 	devices []string
 	all     bool
 	asJSON  bool
+	chosen  []device.Phone // that an earlier step of the command has asked for; nil: none has
 }
 
 func (f *phoneFlags) add(c *cobra.Command) {
@@ -54,10 +56,41 @@ func (f *phoneFlags) addDevice(c *cobra.Command) {
 // name their phone.
 func (f *phoneFlags) several() bool { return f.all || len(f.devices) > 1 }
 
+// named returns the names of phones that are given: by --device, else by the setting.
+func (f *phoneFlags) named() ([]string, error) {
+	if len(f.devices) > 0 || f.all {
+		return f.devices, nil
+	}
+	s, err := settings.Load(os.Getenv)
+	if err != nil {
+		return nil, err
+	}
+	return s.Get(settings.Device).Values, nil
+}
+
+// again are the flags by which another command is for the same phones.
+func (f *phoneFlags) again() []string {
+	if f.all {
+		return []string{"--all"}
+	}
+	var flags []string
+	for _, name := range f.devices {
+		flags = append(flags, "--device", name)
+	}
+	return flags
+}
+
 // choose returns the phones that are meant. Where several are and nobody has said which, a person
 // is asked.
 func (f *phoneFlags) choose(c *cobra.Command) ([]device.Phone, error) {
-	choice := device.Choice{Devices: f.devices, All: f.all, Serial: os.Getenv("ANDROID_SERIAL")}
+	if f.chosen != nil {
+		return f.chosen, nil
+	}
+	devices, err := f.named()
+	if err != nil {
+		return nil, err
+	}
+	choice := device.Choice{Devices: devices, All: f.all}
 	if in, ok := c.InOrStdin().(*os.File); ok && term.IsTerminal(int(in.Fd())) {
 		choice.Ask = func(devices []device.Device) (device.Device, error) { return askDevice(c, in, devices) }
 	}
@@ -67,8 +100,12 @@ func (f *phoneFlags) choose(c *cobra.Command) ([]device.Phone, error) {
 // reachable returns the phones that --device names or, without it, all that are attached and can be
 // used, which may be none.
 func (f *phoneFlags) reachable(c *cobra.Command) ([]device.Phone, error) {
-	choice := device.Choice{Devices: f.devices}
-	if len(f.devices) == 0 {
+	devices, err := f.named()
+	if err != nil {
+		return nil, err
+	}
+	choice := device.Choice{Devices: devices}
+	if len(devices) == 0 {
 		attached, err := device.Devices(c.Context(), "adb")
 		if err != nil && !errors.Is(err, exec.ErrNotFound) {
 			return nil, err

@@ -17,7 +17,7 @@ import (
 func askHidden(ctx context.Context, what string, twice bool) (string, error) {
 	terminal, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err != nil {
-		return "", fmt.Errorf("ask for the %s: there is no terminal: %w", what, err)
+		return "", fmt.Errorf("ask for the %s: no terminal: %w", what, err)
 	}
 	defer terminal.Close()
 	fd := int(terminal.Fd())

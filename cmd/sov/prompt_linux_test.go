@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -31,9 +33,16 @@ type terminalRun struct {
 	terminal *os.File // the user's side
 	before   *unix.Termios
 	shown    string
+	all      string // since the beginning
 }
 
 func atTerminal(t *testing.T, args ...string) *terminalRun {
+	t.Helper()
+	return atTerminalOf(t, 80, 24, args...)
+}
+
+// atTerminalOf is atTerminal in a window of that size.
+func atTerminalOf(t *testing.T, columns, rows int, args ...string) *terminalRun {
 	t.Helper()
 	user, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
 	if err != nil {
@@ -43,6 +52,9 @@ func atTerminal(t *testing.T, args ...string) *terminalRun {
 	number, err := unix.IoctlGetInt(int(user.Fd()), unix.TIOCGPTN)
 	if err == nil {
 		err = unix.IoctlSetPointerInt(int(user.Fd()), unix.TIOCSPTLCK, 0)
+	}
+	if err == nil {
+		err = unix.IoctlSetWinsize(int(user.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Col: uint16(columns), Row: uint16(rows)})
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -56,7 +68,9 @@ func atTerminal(t *testing.T, args ...string) *terminalRun {
 	if err != nil {
 		t.Fatal(err)
 	}
-	command := exec.CommandContext(t.Context(), program, args...)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // which ends a wait for words that do not come
+	t.Cleanup(cancel)
+	command := exec.CommandContext(ctx, program, args...)
 	command.Env = append(os.Environ(), "SOV_TEST_RUN_CLI=1")
 	command.Stdin, command.Stdout, command.Stderr = theirs, theirs, theirs
 	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
@@ -80,6 +94,7 @@ func (s *terminalRun) expect(text, answer string) {
 			s.t.Fatalf("waiting for %q: %v; shown: %q", text, err, s.shown)
 		}
 		s.shown += string(buffer[:n])
+		s.all += string(buffer[:n])
 	}
 	if strings.Contains(s.shown, "c4n4ry") {
 		s.t.Errorf("a secret is shown: %q", s.shown)

@@ -38,7 +38,7 @@ func (t *transfer) do(c *cobra.Command, what string, fn func(ctx context.Context
 func registryReference(text string) (name.Reference, error) {
 	ref, err := name.ParseReference(text)
 	if err != nil {
-		return nil, usagef("reference %q: %w; write HOST/REPOSITORY:TAG", text, err)
+		return nil, usagef("reference %q: write HOST/REPOSITORY:TAG, in lower case", text)
 	}
 	return ref, nil
 }
@@ -65,7 +65,7 @@ Docker's: docker login, credential helpers, $DOCKER_CONFIG.`,
 				return err
 			}
 			if _, digest := ref.(name.Digest); digest {
-				return usagef("reference %q: publish under a tag; the digest follows from the content", args[1])
+				return usagef("reference %q: write HOST/REPOSITORY:TAG: the digest follows from the content", args[1])
 			}
 			all := len(arches) == 0
 			if all {

@@ -52,7 +52,11 @@ Exit status: 0 when the machine is there, 3 when it is not signed by the key ask
 			if err != nil {
 				return err
 			}
-			return printResult(c.OutOrStdout(), t.asJSON, fetched, func(p *printer) { printPulled(p, fetched) })
+			if err := printResult(c.OutOrStdout(), t.asJSON, fetched, func(p *printer) { printPulled(p, fetched) }); err != nil {
+				return err
+			}
+			nextOfBuilt(c, t.asJSON, t.out, fetched.Name, fetched.Arch)
+			return nil
 		},
 	}
 	t.flags(c)

@@ -18,6 +18,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/fleet"
 	"github.com/sovereign-sql/sov/internal/host/install"
 	"github.com/sovereign-sql/sov/internal/host/push"
+	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
@@ -55,7 +56,13 @@ not become ready is gone back from by itself, see sov status. sov rollback goes 
   sov push sql --all --json`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: recipes,
-		RunE:              func(c *cobra.Command, args []string) error { return pushTo(c, args[0], f) },
+		RunE: func(c *cobra.Command, args []string) error {
+			todo, err := pushTo(c, args[0], f)
+			if err == nil {
+				next(c, f.asJSON, append([]string{"sov", todo.verb, todo.machine}, f.again()...)...)
+			}
+			return err
+		},
 	}
 	f.add(c)
 	flags := c.Flags()
@@ -70,30 +77,37 @@ not become ready is gone back from by itself, see sov status. sov rollback goes 
 	return c
 }
 
-func pushTo(c *cobra.Command, recipe string, f pushFlags) (err error) {
+// A followUp is what a push leaves to do: start or restart a machine, or test it.
+type followUp struct{ verb, machine string }
+
+func pushTo(c *cobra.Command, recipe string, f pushFlags) (todo followUp, err error) {
 	if err := errors.Join(checkArch(f.arch), excludeEachOther(c, [2]string{"start", "restart"})); err != nil {
-		return err
+		return todo, err
 	}
 	dir, err := built.Dir(recipe, f.out, f.arch)
 	if err != nil {
-		return err
+		return todo, err
 	}
-	m := &install.Machine{Runner: ownRunner(f.goBack)}
-	m.Artifact, err = push.Open(c.Context(), dir, func(int64, int64) {})
+	m := &install.Machine{}
+	err = working(c, "read "+dir, func(ctx context.Context, task *pipeline.Task) (err error) {
+		m.Artifact, err = push.Open(ctx, dir, task.Set)
+		return err
+	})
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: build it with `sov build %s`", err, recipe)
+		return todo, notBuilt(dir, recipe, f.arch)
 	}
 	if err != nil {
-		return err
+		return todo, err
 	}
+	name := m.Artifact.Manifest.Name
+	todo = followUp{"test", name}
 	if !f.noSecrets {
 		store, err := openSecrets(f.identity)
 		if err != nil {
-			return err
+			return todo, err
 		}
-		name := m.Artifact.Manifest.Name
 		if m.Secrets, err = store.All(c.Context(), name); err != nil {
-			return err
+			return todo, err
 		}
 		m.MakePassword = sync.OnceValues(func() ([]byte, error) { // one for all phones
 			password, path, err := store.Generate(name, guestspec.ServicePostgres)
@@ -103,7 +117,9 @@ func pushTo(c *cobra.Command, recipe string, f pushFlags) (err error) {
 			return password, err
 		})
 	}
-	return withReporter(c, "auto", func(reporter progress.Reporter) error {
+	var several sync.Mutex
+	return todo, withReporter(c, "auto", func(reporter progress.Reporter) error {
+		m.Runner = ownRunner(reporter, f.goBack)
 		return f.each(c, func(ctx context.Context, s *fleet.Site) error {
 			report, err := m.On(ctx, s, install.NewProgress(reporter, s.Name(), time.Now))
 			if err == nil && (f.start || f.restart) {
@@ -115,15 +131,23 @@ func pushTo(c *cobra.Command, recipe string, f pushFlags) (err error) {
 			if s.AsJSON {
 				return printJSON(s.Out, report)
 			}
-			return f.printPushed(ctx, s, report)
+			verb, err := f.printPushed(ctx, s, report)
+			several.Lock()
+			defer several.Unlock()
+			if todo.verb != "start" && verb != "" { // which is the first thing to do, if one phone lacks it
+				todo.verb = verb
+			}
+			return err
 		})
 	})
 }
 
-// ownRunner is the sov-runner that this program carries.
-func ownRunner(goBack bool) push.Runner {
+// ownRunner is the sov-runner of this sov.
+func ownRunner(reporter progress.Reporter, goBack bool) push.Runner {
 	return push.Runner{
-		Program: func(arch string) ([]byte, error) { return embedded.Program(artifact.RunnerFile, arch) },
+		Program: func(ctx context.Context, arch string) ([]byte, error) {
+			return embedded.Source{CacheDir: cacheDir, Reporter: reporter}.Program(ctx, artifact.RunnerFile, arch)
+		},
 		Release: version, GoBack: goBack,
 	}
 }
@@ -146,29 +170,33 @@ func (f *pushFlags) boot(ctx context.Context, s *fleet.Site, r *install.Report) 
 	return err
 }
 
-// printPushed says what was done, and what is left to do.
-func (f *pushFlags) printPushed(ctx context.Context, s *fleet.Site, r *install.Report) error {
+// printPushed says what was done, and returns the verb that is left to do, or "".
+func (f *pushFlags) printPushed(ctx context.Context, s *fleet.Site, r *install.Report) (string, error) {
 	p := &printer{w: s.Out}
 	p.printf("%s: %s (%s sent for %s, %.1f s)\n", r.Name, done(r), progress.FormatSize(r.Sent), progress.FormatSize(r.Size), r.Seconds)
 	if p.err != nil || f.start || f.restart {
-		return p.err
+		return "", p.err
 	}
 	now, err := install.Status(ctx, s, r.Name)
 	if err != nil {
-		return err
+		return "", err
 	}
 	for _, warning := range now.Network.Warnings {
 		p.printf("%s: warning: %s\n", r.Name, warning)
 	}
+	verb := ""
 	switch {
 	case !now.CrosvmAlive:
-		p.printf("%s: `sov start %[1]s` starts it\n", r.Name)
+		verb = "start"
+		p.printf("%s: it does not run: `sov start %[1]s` starts it\n", r.Name)
 	case now.Slot != r.Slot:
+		verb = "restart"
 		p.printf("%s: version %s goes on running until `sov restart %[1]s`\n", r.Name, now.Version)
 	case r.Runner || len(r.Secrets) > 0:
+		verb = "restart"
 		p.printf("%s: what is new is taken at the next `sov restart %[1]s`\n", r.Name)
 	}
-	return p.err
+	return verb, p.err
 }
 
 // done lists what a push has done.

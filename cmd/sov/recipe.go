@@ -1,16 +1,21 @@
 package main
 
 import (
+	"context"
+	"os"
+
 	"github.com/spf13/cobra"
 
 	"github.com/sovereign-sql/sov/internal/host/build"
 	"github.com/sovereign-sql/sov/internal/host/embedded"
+	"github.com/sovereign-sql/sov/internal/host/settings"
 	"github.com/sovereign-sql/sov/stages"
 )
 
 // recipeFlags are the flags of the commands that work with a recipe and its lock.
 type recipeFlags struct {
 	stages.Options
+	settings *settings.Settings // once load has read them
 	progress string
 	asJSON   bool
 }
@@ -25,8 +30,15 @@ func (f *recipeFlags) add(c *cobra.Command) {
 
 // load reads the recipe that is named, or the one in the bundle, and fills in what no flag has set.
 func (f *recipeFlags) load(name string) (err error) {
+	if f.settings, err = settings.Load(os.Getenv); err != nil {
+		return err
+	}
 	if f.Recipe, f.RecipeText, err = build.LoadRecipe(name, f.Bundle); err != nil {
 		return err
+	}
+	if f.Bundle == "" { // one has an image and repositories of its own
+		f.Image = f.settings.Get(settings.Image, f.Image).One()
+		f.Repositories = f.settings.Get(settings.Repositories, f.Repositories...).Values
 	}
 	if f.LockPath == "" {
 		f.LockPath = build.LockBeside(name)
@@ -34,7 +46,11 @@ func (f *recipeFlags) load(name string) (err error) {
 	if f.CacheDir == "" {
 		f.CacheDir, err = cacheDir()
 	}
-	f.Program = embedded.Program
+	f.Program = func(ctx context.Context, name, arch string) ([]byte, error) {
+		return embedded.Source{
+			CacheDir: func() (string, error) { return f.CacheDir, nil }, Offline: f.Offline, Reporter: f.Reporter,
+		}.Program(ctx, name, arch)
+	}
 	return err
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
 	"github.com/sovereign-sql/sov/internal/host/install"
+	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
 func newRemove() *cobra.Command {
@@ -33,13 +34,17 @@ each step that fails, such as a network that cannot be restored, and lists what 
 		},
 		prepare: func(c *cobra.Command, name string, _ []string) error {
 			if data && !yes {
-				return confirm(c, name, "every database and secret of it on the phone is lost")
+				return confirm(c, name, fmt.Sprintf("This deletes every database and secret of %s on the phone", name))
 			}
 			return nil
 		},
 		do: func(ctx context.Context, s *fleet.Site, name string) error {
-			there, err := install.Removable(ctx, s, name, ownRunner(false))
+			reporter, err := progress.NewReporter("auto", s.ErrOut, os.Getenv)
 			if err != nil {
+				return err
+			}
+			there, err := install.Removable(ctx, s, name, ownRunner(reporter, false))
+			if err = errors.Join(err, reporter.Close()); err != nil {
 				return err
 			}
 			if !there {
@@ -50,20 +55,24 @@ each step that fails, such as a network that cannot be restored, and lists what 
 	}.command()
 }
 
-// confirm asks a person at the terminal to type the machine's name. Nobody there to be asked is a
-// refusal.
+// confirm says what would be lost, and asks a person at the terminal to type the machine's name.
+// Without a terminal nothing is confirmed.
 func confirm(c *cobra.Command, name, loss string) error {
 	in, ok := c.InOrStdin().(*os.File)
 	if !ok || !term.IsTerminal(int(in.Fd())) {
-		return usagef("%s: there is nobody to ask: --yes says that it is meant", loss)
+		return usagef("%s, and this is not a terminal: pass --yes to confirm", loss)
 	}
-	fmt.Fprintf(c.ErrOrStderr(), "%s: type %s to go on: ", loss, name)
+	columns, _, err := term.GetSize(int(in.Fd()))
+	if err != nil {
+		columns = 0
+	}
+	fmt.Fprintf(c.ErrOrStderr(), "%s.\nType %s to continue: ", strings.Join(progress.Wrap(loss, columns-len("."), 0), "\n"), name)
 	line, err := unlessDone(c.Context(), func() ([]byte, error) { return readLine(in) })
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
 	if strings.TrimSpace(string(line)) != name {
-		return errors.New("nothing is done")
+		return errors.New("not confirmed: nothing was changed")
 	}
 	return nil
 }

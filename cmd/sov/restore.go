@@ -13,6 +13,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/host/databases"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
+	"github.com/sovereign-sql/sov/pipeline"
 )
 
 func newRestore() *cobra.Command {
@@ -37,21 +38,25 @@ keep theirs. Replacing databases is asked about at the terminal, or meant by --y
 			if err != nil {
 				return err
 			}
-			a, err := databases.Open(args[1])
+			var a *backup.Archive
+			err = working(c, "check "+args[1], func(context.Context, *pipeline.Task) (err error) {
+				a, err = databases.Open(args[1])
+				return err
+			})
 			if err != nil {
 				return err
 			}
 			defer a.Close()
 			for _, d := range wanted {
 				if !slices.Contains(a.Databases(), d) {
-					return usagef("--database %s: %s holds %s", d, args[1], shownList(a.Databases()))
+					return usagef("--database %s: must be one that %s holds: %s", d, args[1], shownList(a.Databases()))
 				}
 			}
 			if len(wanted) == 0 {
 				wanted = a.Databases()
 			}
 			if !yes {
-				loss := fmt.Sprintf("on the phone, %s become what they were at %s", shownList(wanted), a.Time.Local().Format(time.DateTime))
+				loss := fmt.Sprintf("This replaces the databases %s of %s on the phone by those of %s", shownList(wanted), name, a.Time.Local().Format(time.DateTime))
 				if err := confirm(c, name, loss); err != nil {
 					return err
 				}

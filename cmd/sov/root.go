@@ -7,6 +7,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
 	"github.com/sovereign-sql/sov/internal/host/folders"
+	"github.com/sovereign-sql/sov/internal/host/settings"
 	"github.com/spf13/cobra"
 )
 
@@ -38,7 +39,7 @@ updates it on the phone.`,
 		{"On the phone", []*cobra.Command{newUp(), newPush(), newStart(), newStop(), newRestart(), newStatus(), newLogs(), newTest(), newDiagnose(),
 			newRollback(), newForward(), newPsql(), newShell(), newExec(), newBackup(), newRestore(), newRemove()}},
 		{"Hand out", []*cobra.Command{newKey(), newSign(), newPublish(), newPull()}},
-		{"About sov", []*cobra.Command{newDoctor(), newVersion()}},
+		{"About sov", []*cobra.Command{newDoctor(), newConfig(), newVersion(), newMan()}},
 	} {
 		root.AddGroup(&cobra.Group{ID: g.title, Title: g.title + ":"})
 		for _, c := range g.commands {
@@ -46,10 +47,22 @@ updates it on the phone.`,
 			root.AddCommand(c)
 		}
 	}
+	root.SetHelpCommand(newHelp())
 	root.SetHelpCommandGroupID("About sov")
+	root.InitDefaultHelpCmd()
 	root.SetCompletionCommandGroupID("About sov")
 	refuseStrayArguments(root)
 	return root
+}
+
+// addCompletion adds cobra's completion command, which remembers root's output of this moment.
+func addCompletion(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		if c.Name() == "completion" {
+			refuseStrayArguments(c)
+		}
+	}
 }
 
 // refuseStrayArguments makes every complaint about a command's arguments a usage error that names
@@ -64,6 +77,9 @@ func refuseStrayArguments(c *cobra.Command) {
 	c.Args = func(c *cobra.Command, args []string) error {
 		if err := check(c, args); err != nil {
 			return argumentsError(c, args, err)
+		}
+		if err := c.ValidateFlagGroups(); err != nil {
+			return exclusionError(c, err)
 		}
 		return nil
 	}
@@ -134,4 +150,13 @@ func machines(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellC
 }
 
 // cacheDir is where sov keeps its cache unless --cache says otherwise.
-func cacheDir() (string, error) { return folders.Cache(os.Getenv) }
+func cacheDir() (string, error) {
+	s, err := settings.Load(os.Getenv)
+	if err != nil {
+		return "", err
+	}
+	if dir := s.Get(settings.Cache).One(); dir != "" {
+		return dir, nil
+	}
+	return folders.Cache(os.Getenv)
+}

@@ -13,6 +13,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/host/folders"
 	"github.com/sovereign-sql/sov/internal/host/secrets"
+	"github.com/sovereign-sql/sov/internal/host/settings"
 )
 
 func newSecrets() *cobra.Command {
@@ -38,12 +39,21 @@ owner may read, encrypted with age if wished. See docs/secrets.md.`,
 
 // identityFlag adds --identity, by whose file encrypted secrets are opened.
 func identityFlag(c *cobra.Command, identity *string) {
-	c.Flags().StringVar(identity, "identity", os.Getenv("SOV_IDENTITY"), "age identity file of encrypted secrets; $SOV_IDENTITY names it too")
+	c.Flags().StringVar(identity, "identity", "", "age identity file of encrypted secrets (default: $SOV_IDENTITY)")
 }
 
-// openSecrets returns the user's secrets; identity is what --identity says. A passphrase is asked
-// for at the terminal when one is needed.
+// openSecrets returns the user's secrets; identity is what --identity says.
 func openSecrets(identity string) (*secrets.Store, error) {
+	s, err := settings.Load(os.Getenv)
+	if err != nil {
+		return nil, err
+	}
+	return secretsOpenedBy(s.Get(settings.Identity, identity).One())
+}
+
+// secretsOpenedBy returns the user's secrets, which an identity file opens. A passphrase is asked
+// for at the terminal when one is needed.
+func secretsOpenedBy(identity string) (*secrets.Store, error) {
 	dir, err := folders.Config(os.Getenv)
 	if err != nil {
 		return nil, err
@@ -111,7 +121,7 @@ was set to, and a node that has joined a tailnet stays in it.`,
 				case known != nil && slices.Contains(known.Secrets(), name):
 					fmt.Fprintf(c.ErrOrStderr(), "secrets: %s of %s was not set\n", name, vm)
 				default:
-					failed = errors.Join(failed, fmt.Errorf("secrets: %s has no secret %s: sov secrets list %[1]s", vm, name))
+					failed = errors.Join(failed, fmt.Errorf("%s has no secret %s: `sov secrets list %[1]s` shows those that it has", vm, name))
 				}
 			}
 			return failed

@@ -81,10 +81,11 @@ func setSecret(c *cobra.Command, machine, name string, f secretsSetFlags) error 
 
 // open returns the store, which encrypts where the flags say so.
 func (f secretsSetFlags) open(c *cobra.Command) (*secrets.Store, error) {
-	if f.passphrase {
-		f.identity = "" // that of the environment
+	open := openSecrets
+	if f.passphrase { // opens them, whatever identity is set
+		open = secretsOpenedBy
 	}
-	store, err := openSecrets(f.identity)
+	store, err := open(f.identity)
 	if err != nil {
 		return nil, err
 	}

@@ -63,7 +63,12 @@ Exit status: the command's own; 126 and 127 if it cannot be started, 128 and a s
 		Example: `  sov exec sql -- df -h /data
   sov exec sql --user postgres -- psql -c 'select version()'
   sov exec sql -- sh -c 'cat >/tmp/notes' <notes`,
-		Args:              cobra.MinimumNArgs(2),
+		Args: func(c *cobra.Command, args []string) error {
+			if c.ArgsLenAtDash() != 1 || len(args) < 2 {
+				return usagef("the command follows --: type `%s NAME -- COMMAND` (see `%[1]s --help`)", c.CommandPath())
+			}
+			return nil
+		},
 		ValidArgsFunction: machines,
 		RunE: func(c *cobra.Command, args []string) error {
 			return f.run(c, args[0], session.Start{Command: args[1:], User: f.user})

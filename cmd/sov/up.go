@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"runtime"
 
 	"github.com/spf13/cobra"
@@ -35,31 +34,27 @@ Exit status: 0 when the machine passes its test, 3 when a check fails.`,
 				return usagef("--forward: a port leads to one phone: name one with --device")
 			}
 			// One answer to "which phone?" is for all that follows.
-			phones, err := p.choose(c)
-			if err != nil {
+			var err error
+			if p.chosen, err = p.choose(c); err != nil {
 				return err
 			}
-			p.devices, p.all = nil, false
-			for _, phone := range phones {
-				p.devices = append(p.devices, phone.Name())
-			}
-			if err := runBuild(c, args[0], b); err != nil {
+			if err := runBuild(c, args[0], &b); err != nil {
 				return err
 			}
-			if err := pushTo(c, args[0], p); err != nil {
+			if _, err := pushTo(c, args[0], p); err != nil {
 				return err
 			}
-			return p.each(c, func(ctx context.Context, s *fleet.Site) error {
-				name := b.Recipe.Name
-				if err := show(ctx, s, testLimit, "test", name); err != nil {
+			name := b.Recipe.Name
+			err = p.each(c, func(ctx context.Context, s *fleet.Site) error {
+				if err := show(ctx, s, testLimit, "test", name); err != nil || !forward {
 					return err
-				}
-				if !forward {
-					fmt.Fprintf(s.ErrOut, "next: sov psql %s, or sov forward %[1]s for other programs\n", name)
-					return nil
 				}
 				return forwardTo(ctx, s, name, guestspec.ServicePostgres, 0)
 			})
+			if err == nil && !forward && !p.several() {
+				next(c, false, append([]string{"sov", "psql", name}, p.again()...)...)
+			}
+			return err
 		},
 	}
 	b.add(c)

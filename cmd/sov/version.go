@@ -5,10 +5,20 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"github.com/sovereign-sql/sov/internal/host/embedded"
 )
 
-// version is what `make build` stamps with `git describe`.
+// version is what `make build` stamps with `git describe`; in a sov of `go install`, it is the
+// module's version.
 var version = "development"
+
+func init() {
+	info, _ := debug.ReadBuildInfo()
+	if m, _, ok := embedded.Installed(info); ok {
+		version = m.Version
+	}
+}
 
 // versionReport is what `sov version --json` prints.
 type versionReport struct {

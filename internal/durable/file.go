@@ -2,6 +2,7 @@ package durable
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -61,7 +62,9 @@ func Create(path string, perm fs.FileMode, options ...Option) (*File, error) {
 		RemoveLeftovers(path) // if it cannot, that does not prevent the write
 	}
 	var err error
-	if f.File, err = CreateTemp(f.dir, prefix(path)); err != nil {
+	if f.File, err = CreateTemp(f.dir, prefix(path)); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: make the folder %s first", f.fault(err), f.dir)
+	} else if err != nil {
 		return nil, f.fault(err)
 	}
 	f.step("created")

@@ -117,6 +117,9 @@ func (w *writtenArchive) abort() {
 // Open opens a file that Create has written. It must be closed.
 func Open(path string) (cache *PieceCache, closer io.Closer, err error) {
 	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w: `sov cache export FILE` writes one", err)
+	}
 	if err != nil {
 		return nil, nil, err
 	}

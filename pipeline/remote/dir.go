@@ -46,7 +46,7 @@ func (d *dir) path(name string) string { return filepath.Join(d.root, filepath.F
 
 func (d *dir) keys(ctx context.Context) ([]string, error) {
 	if _, err := d.read(formatFile, int64(len(formatText))); err != nil {
-		return nil, fmt.Errorf("%s is no cache that sov has written: %w", d.root, err)
+		return nil, fmt.Errorf("%s is not a cache: %w: `sov cache push type=dir,dest=%[1]s` makes one", d.root, err)
 	}
 	entries, err := os.ReadDir(d.path("index"))
 	if err != nil {

@@ -57,7 +57,7 @@ func parse(text, pathField string, more ...string) (Spec, error) {
 	case (kind == "" || kind == "registry") && (spec.Repository == "" || spec.Path != ""):
 		err = errors.New("a registry's is written HOST/REPOSITORY, or type=registry,ref=HOST/REPOSITORY")
 	case kind != "" && kind != "dir" && kind != "registry":
-		err = fmt.Errorf("type=%s: know registry and dir", kind)
+		err = fmt.Errorf("type=%s: must be registry or dir", kind)
 	}
 	if err != nil {
 		return Spec{}, fmt.Errorf("remote cache %q: %w", text, err)
@@ -68,6 +68,8 @@ func parse(text, pathField string, more ...string) (Spec, error) {
 func (s *Spec) set(name, value, pathField string, known []string) (err error) {
 	switch {
 	case name == "type":
+	case name == "ref" && strings.Contains(value, "://"):
+		return fmt.Errorf("write HOST/REPOSITORY without %s://", strings.SplitN(value, "://", 2)[0])
 	case name == "ref":
 		s.Repository = value
 	case name == pathField:
@@ -80,7 +82,7 @@ func (s *Spec) set(name, value, pathField string, known []string) (err error) {
 	case name == "mode" && slices.Contains(known, name) && (value == "min" || value == "max"):
 		s.Max = value == "max"
 	default:
-		return fmt.Errorf("%s=%s: know %s", name, value, strings.Join(known, ", "))
+		return fmt.Errorf("%s=%s: unknown; write type=dir,%s=PATH for a folder, or HOST/REPOSITORY", name, value, pathField)
 	}
 	return nil
 }

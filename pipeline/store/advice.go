@@ -18,7 +18,7 @@ func (e *advisedError) Error() string { return e.err.Error() + " (" + e.advice +
 func (e *advisedError) Unwrap() error { return e.err }
 
 // Advise adds what the user can do to an error of the disk that holds place: that it is full,
-// read-only or somebody else's. Other errors, and those that carry advice already, are left alone.
+// read-only, not a folder, or somebody else's. Other errors, and those that carry advice already, are left alone.
 func Advise(err error, place string) error {
 	var done *advisedError
 	if err == nil || errors.As(err, &done) {
@@ -41,6 +41,8 @@ func diskAdvice(err error, place string) string {
 		return fmt.Sprintf("the disk that holds %s is full: free some space, prune the cache, or use another disk", place)
 	case errors.Is(err, unix.EROFS):
 		return fmt.Sprintf("%s is on a read-only file system: make it writable or choose another directory", place)
+	case errors.Is(err, unix.ENOTDIR):
+		return fmt.Sprintf("%s is not a folder: choose another directory", place)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Sprintf("%s may not be written by this user: change its owner or choose another directory", place)
 	}

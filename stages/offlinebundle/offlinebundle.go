@@ -35,6 +35,11 @@ type Report struct {
 // Tailscale, the recipe and the lock. What the cache does not have is fetched
 // now. The file gets its name when it is complete. The same lock gives the same file.
 func Write(ctx context.Context, o resolve.Options, path string) (*Report, error) {
+	file, err := durable.Create(path, 0o644) // first: what is gathered takes long
+	if err != nil {
+		return nil, fmt.Errorf("write bundle: %w", err)
+	}
+	defer file.Close()
 	r, err := resolve.Open(ctx, o)
 	if err != nil {
 		return nil, err
@@ -54,7 +59,7 @@ func Write(ctx context.Context, o resolve.Options, path string) (*Report, error)
 		report.Items[string(i.Kind)]++
 	}
 	err = r.Do(ctx, "write bundle", func(ctx context.Context, t *pipeline.Task) error {
-		report.Size, err = g.write(ctx, path, t)
+		report.Size, err = g.write(ctx, file, t)
 		return err
 	})
 	return report, err
@@ -182,16 +187,11 @@ func blobOfFile(path string) (pipeline.Blob, error) {
 	return pipeline.Blob{Digest: pipeline.DigestOf(content), Size: int64(len(content))}, err
 }
 
-// write writes the bundle, which appears at path when it is complete.
-func (g *gathering) write(ctx context.Context, path string, t *pipeline.Task) (size int64, err error) {
+// write writes the bundle, which appears under its name when it is complete.
+func (g *gathering) write(ctx context.Context, tmp *durable.File, t *pipeline.Task) (size int64, err error) {
 	for _, i := range g.index.Items {
 		t.Grow(i.Size)
 	}
-	tmp, err := durable.Create(path, 0o644)
-	if err != nil {
-		return 0, fmt.Errorf("write bundle: %w", err)
-	}
-	defer tmp.Close()
 	err = offline.Write(tmp, &g.index, func(i offline.Item) (io.ReadCloser, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err

@@ -5,6 +5,7 @@ package resolve
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -26,7 +27,7 @@ func (r *Resolver) Entry(ctx context.Context) (entry *lock.Entry, written bool, 
 			return nil, false, err
 		}
 		if entry, ok := file.Find(r.Recipe.Name, r.Arch); ok {
-			return entry, false, entry.Check(r.LockPath, r.want())
+			return entry, false, r.check(entry, r.LockPath)
 		}
 	}
 	if r.OfflineBundle != nil && !r.UpdateLock {
@@ -50,7 +51,7 @@ func (r *Resolver) Entry(ctx context.Context) (entry *lock.Entry, written bool, 
 
 // adopt writes a bundle's entry to the lock.
 func (r *Resolver) adopt(entry *lock.Entry) (_ *lock.Entry, written bool, err error) {
-	if err := entry.Check(r.Bundle, r.want()); err != nil {
+	if err := r.check(entry, r.Bundle); err != nil {
 		return nil, false, err
 	}
 	if r.LockPath != "" {
@@ -62,6 +63,15 @@ func (r *Resolver) adopt(entry *lock.Entry) (_ *lock.Entry, written bool, err er
 func (r *Resolver) adviseOffline(err error) error {
 	if r.Offline && r.LockPath != "" {
 		return fmt.Errorf("%w (offline, and %s has no entry for it)", err, r.LockPath)
+	}
+	return err
+}
+
+// check fails unless an entry of the lock in a file is what the recipe and the options ask for.
+func (r *Resolver) check(entry *lock.Entry, path string) error {
+	err := entry.Check(path, r.want())
+	if stale := new(lock.StaleError); errors.As(err, &stale) {
+		stale.Offline = r.Offline
 	}
 	return err
 }

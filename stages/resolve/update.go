@@ -38,7 +38,7 @@ type Report struct {
 func Newest(ctx context.Context, o Options) (*Report, error) {
 	var report Report
 	err := withLock(ctx, o, func(r *Resolver, entry *lock.Entry) error {
-		if report.Stale = entry.Check(r.LockPath, r.want()); report.Stale != nil {
+		if report.Stale = r.check(entry, r.LockPath); report.Stale != nil {
 			return nil
 		}
 		newest, err := r.newest(ctx, entry)
@@ -106,7 +106,7 @@ func Update(ctx context.Context, o Options, words []string) (*Report, error) {
 		}
 		report.Changes = lock.Diff(entry, updated)
 		// The words may leave other changes of the recipe unanswered.
-		if err := updated.Check(r.LockPath, r.want()); err != nil {
+		if err := r.check(updated, r.LockPath); err != nil {
 			return err
 		}
 		report.Written, err = lock.Update(r.LockPath, *updated)

@@ -1,101 +1,44 @@
 package tailscale
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	goversion "go/version"
-	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
-	"time"
 
 	"golang.org/x/mod/modfile"
 
 	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/stages/gobuild"
 )
 
-// errNoGo says what to do where there is no Go.
-var errNoGo = errors.New("building Tailscale needs the go command, and there is none in PATH; " +
-	"install Go from https://go.dev/dl/, or turn Tailscale off in the recipe")
-
-func (s *stage) goCommand() (string, error) {
-	if s.Go != "" {
-		return s.Go, nil
-	}
-	path, err := exec.LookPath("go")
-	if err != nil {
-		return "", errNoGo
-	}
-	return filepath.Abs(path)
+// goCommand is the go command with its own toolchain, whose version is part of the key.
+func (s *stage) goCommand() gobuild.Go {
+	return gobuild.Go{Program: s.Go, Toolchain: "local", Offline: s.Offline}
 }
 
-// goVersion returns what `go env GOVERSION` says, "go1.26.8".
+// goVersion returns what `go env GOVERSION` says, "go1.26.8". Where there is no Go, the error says
+// what to do.
 func (s *stage) goVersion(ctx context.Context) (string, error) {
-	program, err := s.goCommand()
+	program, err := s.goCommand().Path()
+	if errors.Is(err, gobuild.ErrNoGo) {
+		return "", fmt.Errorf("%w, or turn Tailscale off in the recipe", err)
+	}
 	if err != nil {
 		return "", err
 	}
-	cmd := exec.CommandContext(ctx, program, "env", "GOVERSION")
-	cmd.Env = append(os.Environ(), "GOTOOLCHAIN=local")
-	cmd.Dir = os.TempDir() // not in a module that asks for another version
-	out, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("%s env GOVERSION: %w", program, err)
-	}
-	return strings.TrimSpace(string(out)), nil
-}
-
-// kept are the variables of Go's that say where to take modules from and where
-// to keep them; no other reaches the build.
-var kept = []string{"GOCACHE", "GOMODCACHE", "GOPATH", "GOPROXY", "GOSUMDB", "GONOSUMDB", "GOPRIVATE", "GONOPROXY", "GOINSECURE", "GOAUTH", "GOVCS"}
-
-// environment returns the build's environment: everything that decides what
-// comes out is fixed, and Go's settings in variables and its env file
-// (GOFLAGS, GOEXPERIMENT, GOARM64, ...) are dropped, but for the kept ones.
-func (s *stage) environment(ctx context.Context, program string) ([]string, error) {
-	cmd := exec.CommandContext(ctx, program, append([]string{"env", "-json"}, kept...)...)
-	cmd.Env = append(os.Environ(), "GOTOOLCHAIN=local")
-	cmd.Dir = os.TempDir()
-	out, err := cmd.Output()
-	if err != nil {
-		return nil, fmt.Errorf("go env: %w", err)
-	}
-	settings := map[string]string{}
-	if err := json.Unmarshal(out, &settings); err != nil {
-		return nil, fmt.Errorf("go env: %w", err)
-	}
-	var env []string
-	for _, v := range os.Environ() {
-		if !strings.HasPrefix(v, "GO") && !strings.HasPrefix(v, "CGO") {
-			env = append(env, v)
-		}
-	}
-	if s.Offline {
-		settings["GOPROXY"] = "off"
-	}
-	for _, name := range kept {
-		env = append(env, name+"="+settings[name])
-	}
-	return append(env, "GOENV=off", "GOTOOLCHAIN=local", "GOWORK=off", "GO111MODULE=on", "GOFLAGS=-mod=readonly",
-		"CGO_ENABLED=0", "GOOS=linux", "GOARCH="+s.Arch, "GOAMD64=v1", "GOARM64=v8.0"), nil
+	return gobuild.Version(ctx, program)
 }
 
 // compile builds the program in dir, where it makes the pinned module.
 func (s *stage) compile(ctx context.Context, dir, output string, task *pipeline.Task) error {
-	program, err := s.goCommand()
-	if err != nil {
+	if _, err := s.checkGo(ctx); err != nil {
 		return err
 	}
-	if err := s.checkGo(ctx); err != nil {
-		return err
-	}
-	env, err := s.environment(ctx, program)
+	env, err := s.goCommand().Environment(ctx, s.Arch)
 	if err != nil {
 		return err
 	}
@@ -111,7 +54,7 @@ func (s *stage) compile(ctx context.Context, dir, output string, task *pipeline.
 	}
 	version := strings.TrimPrefix(Version(), "v")
 	task.Step("compile")
-	err = runGo(ctx, src, env, task, program, "build", "-v", "-tags", buildTags(), "-trimpath", "-buildvcs=false",
+	err = s.goCommand().Run(ctx, src, env, task.Step, "build", "-v", "-tags", buildTags(), "-trimpath", "-buildvcs=false",
 		"-ldflags", "-s -w -buildid= -X tailscale.com/version.shortStamp="+version+" -X tailscale.com/version.longStamp="+version,
 		"-o", output, command)
 	if err != nil && s.Offline {
@@ -132,67 +75,22 @@ func writeModule(dir string) (src string, err error) {
 	return src, os.WriteFile(filepath.Join(src, "go.sum"), goSum, 0o644)
 }
 
+// CheckGo returns the version of the go command in PATH, "go1.26.8", or an error where it cannot
+// compile Tailscale.
+func CheckGo(ctx context.Context) (string, error) { return new(stage).checkGo(ctx) }
+
 // checkGo explains a toolchain that is too old before go build does it less
 // well.
-func (s *stage) checkGo(ctx context.Context) error {
-	have, err := s.goVersion(ctx)
-	if err != nil {
-		return err
+func (s *stage) checkGo(ctx context.Context) (have string, err error) {
+	if have, err = s.goVersion(ctx); err != nil {
+		return "", err
 	}
 	f, err := modfile.Parse("tailscaled.mod", goMod, nil)
 	if err != nil {
-		return err
+		return "", err
 	}
 	if goversion.Compare(have, "go"+f.Go.Version) < 0 {
-		return fmt.Errorf("needs Go %s or newer, and the go command here is %s; install a newer one from https://go.dev/dl/", f.Go.Version, have)
+		return "", fmt.Errorf("needs Go %s or newer, and the go command here is %s; install a newer one from https://go.dev/dl/", f.Go.Version, have)
 	}
-	return nil
-}
-
-// runGo runs the go command in a process group of its own, which is killed
-// when ctx ends. It prints the package it compiles, which becomes progress.
-func runGo(ctx context.Context, dir string, env []string, task *pipeline.Task, program string, args ...string) error {
-	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Dir, cmd.Env = dir, env
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = 10 * time.Second
-	r, w := io.Pipe()
-	cmd.Stdout, cmd.Stderr = w, w
-	complaints := make(chan []string, 1)
-	go func() { complaints <- readOutput(r, task) }()
-	err := cmd.Run()
-	w.Close()
-	said := <-complaints
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	if err != nil {
-		return fmt.Errorf("go build: %w:\n  %s", err, strings.Join(said, "\n  "))
-	}
-	return nil
-}
-
-// readOutput shows packages as progress and returns the last of the other
-// lines, which are complaints.
-func readOutput(r io.Reader, task *pipeline.Task) []string {
-	const keep = 20
-	var said []string
-	packages := 0
-	lines := bufio.NewScanner(r)
-	for lines.Scan() {
-		line := lines.Text()
-		switch {
-		case strings.HasPrefix(line, "go: downloading "):
-			task.Step(strings.TrimPrefix(line, "go: "))
-		case line != "" && !strings.ContainsAny(line, " :"):
-			packages++
-			task.Step(fmt.Sprintf("compile package %d, %s", packages, line))
-		default:
-			said = append(said, line)
-			said = said[max(0, len(said)-keep):]
-		}
-	}
-	_, _ = io.Copy(io.Discard, r) // past a line too long for the scanner
-	return said
+	return have, nil
 }

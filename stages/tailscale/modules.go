@@ -22,14 +22,10 @@ import (
 // from there.
 func Modules(ctx context.Context, o Options, dir string, task *pipeline.Task) (files []string, root string, err error) {
 	s := &stage{o}
-	program, err := s.goCommand()
-	if err != nil {
+	if _, err := s.checkGo(ctx); err != nil {
 		return nil, "", err
 	}
-	if err := s.checkGo(ctx); err != nil {
-		return nil, "", err
-	}
-	env, err := s.environment(ctx, program)
+	env, err := s.goCommand().Environment(ctx, s.Arch)
 	if err != nil {
 		return nil, "", err
 	}
@@ -44,7 +40,7 @@ func Modules(ctx context.Context, o Options, dir string, task *pipeline.Task) (f
 	root = filepath.Join(dir, "modules", "cache", "download")
 	env = append(before(env, have), "GOMODCACHE="+filepath.Join(dir, "modules"), "GOFLAGS=-mod=readonly -modcacherw")
 	task.Step("fetch modules")
-	if err := runGo(ctx, src, env, task, program, "list", "-deps", "-tags", buildTags(), "-f", "{{with .Error}}{{.}}{{end}}", command); err != nil {
+	if err := s.goCommand().Run(ctx, src, env, task.Step, "list", "-deps", "-tags", buildTags(), "-f", "{{with .Error}}{{.}}{{end}}", command); err != nil {
 		return nil, "", fmt.Errorf("fetch the modules of %s %s: %w", command, Version(), err)
 	}
 	err = filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {

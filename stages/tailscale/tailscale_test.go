@@ -3,7 +3,6 @@ package tailscale
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -23,6 +22,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/tree"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/pipeline/store"
+	"github.com/sovereign-sql/sov/stages/gobuild"
 )
 
 func TestVersion(t *testing.T) {
@@ -70,53 +70,6 @@ func goEnv(t *testing.T, name string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// TestEnvironment asks the go command itself what it makes of the environment.
-func TestEnvironment(t *testing.T) {
-	for name, value := range map[string]string{
-		"GOFLAGS": "-race", "GOEXPERIMENT": "arenas", "GOARM64": "v9.0", "GOAMD64": "v3", "CGO_ENABLED": "1", "CGO_CFLAGS": "-O0",
-		"GOWORK": "/somewhere/go.work", "GOPROXY": "https://proxy.example", "GOFIPS140": "latest",
-	} {
-		t.Setenv(name, value)
-	}
-	ask := func(s *stage) map[string]string {
-		t.Helper()
-		program, err := s.goCommand()
-		if err != nil {
-			t.Fatal(err)
-		}
-		env, err := s.environment(t.Context(), program)
-		if err != nil {
-			t.Fatal(err)
-		}
-		cmd := exec.Command(program, "env", "-json")
-		cmd.Env, cmd.Dir = env, t.TempDir()
-		out, err := cmd.Output()
-		if err != nil {
-			t.Fatal(err)
-		}
-		got := map[string]string{}
-		if err := json.Unmarshal(out, &got); err != nil {
-			t.Fatal(err)
-		}
-		return got
-	}
-	got := ask(&stage{Options{Arch: "arm64"}})
-	for name, want := range map[string]string{
-		"GOFLAGS": "-mod=readonly", "GOEXPERIMENT": "", "GOARM64": "v8.0", "CGO_ENABLED": "0", "CGO_CFLAGS": "-O2 -g", "GOWORK": "off",
-		"GOPROXY": "https://proxy.example", "GOFIPS140": "off", "GOOS": "linux", "GOARCH": "arm64", "GOTOOLCHAIN": "local",
-	} {
-		if got[name] != want {
-			t.Errorf("%s = %q in the build, want %q", name, got[name], want)
-		}
-	}
-	if got := ask(&stage{Options{Arch: "amd64"}}); got["GOAMD64"] != "v1" {
-		t.Errorf("GOAMD64 = %q in the build, want v1", got["GOAMD64"])
-	}
-	if got := ask(&stage{Options{Arch: "arm64", Offline: true}}); got["GOPROXY"] != "off" {
-		t.Errorf("GOPROXY = %q offline, want off", got["GOPROXY"])
-	}
-}
-
 // TestModulesFromBundle puts the modules of a build into a bundle and asks the go
 // command what it would compile, in a place where neither network nor module
 // cache have anything. Where the module cache here lacks them, they are fetched.
@@ -159,11 +112,11 @@ func TestModulesFromBundle(t *testing.T) {
 	})
 	list := func(s *stage) (string, error) {
 		dir := t.TempDir()
-		program, err := s.goCommand()
+		program, err := s.goCommand().Path()
 		if err != nil {
 			t.Fatal(err)
 		}
-		env, err := s.environment(t.Context(), program)
+		env, err := s.goCommand().Environment(t.Context(), s.Arch)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -199,8 +152,9 @@ func build(t *testing.T, ctx context.Context, stages ...pipeline.Stage) (*pipeli
 
 func TestNoGo(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
-	if _, _, err := build(t, t.Context(), New(Options{Arch: "arm64"})); !errors.Is(err, errNoGo) {
-		t.Errorf("without Go: %v, want errNoGo", err)
+	_, _, err := build(t, t.Context(), New(Options{Arch: "arm64"}))
+	if !errors.Is(err, gobuild.ErrNoGo) || !strings.Contains(err.Error(), "turn Tailscale off") {
+		t.Errorf("without Go: %v, want ErrNoGo", err)
 	}
 	missing := filepath.Join(t.TempDir(), "go")
 	if _, _, err := build(t, t.Context(), New(Options{Arch: "arm64", Go: missing})); !errors.Is(err, fs.ErrNotExist) {

@@ -81,7 +81,10 @@ const maxKeyFile = 64 << 10
 
 // LoadPrivate reads a private key's file, which nobody but its owner may read.
 func LoadPrivate(path string) (PrivateKey, error) {
-	b, err := readKey(path, true)
+	b, mode, err := readKey(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read key: %w: `sov key new %s` makes one", err, path)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read key: %w", err)
 	}
@@ -89,12 +92,18 @@ func LoadPrivate(path string) (PrivateKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read key %s: %w", path, err)
 	}
+	if mode.IsRegular() && mode.Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("read key: other users can read %s (mode %04o): run `chmod 600 %[1]s`, and make a new key if it has been so for long", path, mode.Perm())
+	}
 	return k, nil
 }
 
 // LoadPublic reads a public key's file.
 func LoadPublic(path string) (PublicKey, error) {
-	b, err := readKey(path, false)
+	b, _, err := readKey(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read public key: %w: `sov key public` prints that of a private key", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read public key: %w", err)
 	}
@@ -105,23 +114,18 @@ func LoadPublic(path string) (PublicKey, error) {
 	return k, nil
 }
 
-func readKey(path string, secret bool) ([]byte, error) {
+func readKey(path string) ([]byte, fs.FileMode, error) {
 	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%w: sov key new makes one", err)
-	}
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	if secret && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("%s can be read by others (mode %04o): chmod 600 %[1]s, and if it has been so for long, make a new key", path, info.Mode().Perm())
-	}
-	return io.ReadAll(io.LimitReader(f, maxKeyFile))
+	b, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
+	return b, info.Mode(), err
 }
 
 // ParsePrivate reads the content of a private key's file.
@@ -136,7 +140,7 @@ func ParsePrivate(file []byte) (PrivateKey, error) {
 	}
 	k, ok := key.(ed25519.PrivateKey)
 	if !ok {
-		return nil, errors.New("it is not an Ed25519 key: sov key new makes one")
+		return nil, errors.New("it is not an Ed25519 key: `sov key new` makes one")
 	}
 	return PrivateKey(k), nil
 }
@@ -163,11 +167,11 @@ func onlyBlock(file []byte, want string) ([]byte, error) {
 	block, rest := pem.Decode(file)
 	switch {
 	case block == nil:
-		return nil, errors.New("it is not in PEM")
+		return nil, errors.New("it is not a key in PEM: `sov key new` makes one")
 	case block.Type == privateBlock && want == publicBlock:
-		return nil, errors.New("it is a private key; sov key public prints the public one")
+		return nil, errors.New("it is a private key: `sov key public` prints its public half, which belongs here")
 	case block.Type == publicBlock && want == privateBlock:
-		return nil, errors.New("it is a public key, which cannot sign: name the private one, which sov key new made")
+		return nil, errors.New("it is a public key, which cannot sign: name the private one, which `sov key new` made")
 	case block.Type != want:
 		return nil, fmt.Errorf("it is a %.40q, not a %s", block.Type, want)
 	}

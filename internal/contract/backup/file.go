@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"regexp"
 	"time"
 
@@ -120,8 +121,11 @@ type Archive struct {
 // Open opens an archive and reads what it holds.
 func Open(path string) (*Archive, error) {
 	z, err := zip.OpenReader(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: `sov backup NAME FILE` writes one", err)
+	}
 	if errors.Is(err, zip.ErrFormat) {
-		return nil, fmt.Errorf("%s is no backup, or only a part of one: %w", path, err)
+		return nil, fmt.Errorf("%s is not a backup, or only a part of one: %w: `sov backup NAME FILE` writes one", path, err)
 	}
 	if err != nil {
 		return nil, err
@@ -132,7 +136,7 @@ func Open(path string) (*Archive, error) {
 	}
 	if err := a.readIndex(); err != nil {
 		z.Close()
-		return nil, fmt.Errorf("%s is no backup that this program reads: %w", path, err)
+		return nil, fmt.Errorf("%s is not a backup that this sov reads: %w", path, err)
 	}
 	return a, nil
 }

@@ -100,11 +100,15 @@ type StaleError struct {
 	Recipe  string   // the entry's recipe
 	Arch    string   // the entry's architecture
 	Changes []string // one sentence each
+	Offline bool     // the build may not use the network, and so cannot bring the lock up to date
 }
 
 func (e *StaleError) Error() string {
-	return fmt.Sprintf("%s is stale for recipe %q on %s: %s; sov lock --update all, or sov build --update-lock, resolves anew",
-		e.Path, e.Recipe, e.Arch, strings.Join(e.Changes, "; "))
+	advice := "run `sov lock RECIPE --update all` or `sov build RECIPE --update-lock`"
+	if e.Offline {
+		advice = "run `sov lock RECIPE --update all` where there is a network, without --offline; or undo the change"
+	}
+	return fmt.Sprintf("%s is stale for recipe %q on %s: %s: %s", e.Path, e.Recipe, e.Arch, strings.Join(e.Changes, "; "), advice)
 }
 
 // A Want is what a build needs of an entry.

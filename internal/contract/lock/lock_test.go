@@ -119,7 +119,7 @@ func TestCheck(t *testing.T) {
 			if !errors.As(err, &stale) {
 				t.Fatalf("got %v, want a StaleError", err)
 			}
-			want := `sov.lock is stale for recipe "sql" on arm64: ` + tt.want + "; sov lock --update all, or sov build --update-lock, resolves anew"
+			want := `sov.lock is stale for recipe "sql" on arm64: ` + tt.want + ": run `sov lock RECIPE --update all` or `sov build RECIPE --update-lock`"
 			if err.Error() != want {
 				t.Errorf("got  %s\nwant %s", err, want)
 			}

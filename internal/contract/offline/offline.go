@@ -177,6 +177,9 @@ type Bundle struct {
 // Open opens a bundle and checks that everything it lists is there.
 func Open(name string) (*Bundle, error) {
 	f, err := os.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("open bundle: %w: `sov bundle RECIPE -o FILE` writes one", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open bundle: %w", err)
 	}
@@ -189,7 +192,7 @@ func Open(name string) (*Bundle, error) {
 }
 
 // errNoBundle is what a file that begins otherwise gets.
-var errNoBundle = errors.New("it is no bundle of sov's: its first member is not " + IndexName)
+var errNoBundle = errors.New("it is not a bundle: its first member is not " + IndexName + ": `sov bundle RECIPE -o FILE` writes one")
 
 func read(f *os.File) (*Bundle, error) {
 	b := &Bundle{f: f, offsets: map[string]int64{}}

@@ -138,7 +138,7 @@ func CheckSecret(name string) error {
 	if role, ok := strings.CutPrefix(name, rolePrefix); ok && roleForm.MatchString(role) || slices.Contains(known, name) {
 		return nil
 	}
-	err := fmt.Errorf("%q is no secret's name: postgres, tailscale, or %sNAME for a role of the recipe", name, rolePrefix)
+	err := fmt.Errorf("secret %q: must be postgres, tailscale, or %sNAME for a role of the recipe", name, rolePrefix)
 	if near := strictyaml.Nearest(name, known); near != "" {
 		err = fmt.Errorf("%w; did you mean %q?", err, near)
 	}

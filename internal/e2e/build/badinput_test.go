@@ -323,7 +323,7 @@ func cell(message string) string {
 	return "`" + strings.ReplaceAll(message, "\n", "`<br>`") + "`"
 }
 
-// rewrite replaces the rows of the table in a document.
+// rewrite replaces the rows of the first table in a document.
 func rewrite(t *testing.T, path, rows string) {
 	t.Helper()
 	text, err := os.ReadFile(path)
@@ -331,11 +331,12 @@ func rewrite(t *testing.T, path, rows string) {
 		t.Fatal(err)
 	}
 	const rule = "| --- | --- | --- |\n"
-	head, _, found := strings.Cut(string(text), rule)
-	if !found {
-		t.Fatalf("%s has no table of three columns", path)
+	head, table, found := strings.Cut(string(text), rule)
+	_, tail, closed := strings.Cut(table, "\n\n")
+	if !found || !closed {
+		t.Fatalf("%s has no table of three columns with a line behind it", path)
 	}
-	if err := os.WriteFile(path, []byte(head+rule+rows), 0o644); err != nil {
+	if err := os.WriteFile(path, []byte(head+rule+rows+"\n"+tail), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -2,21 +2,21 @@ package build
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/sovereign-sql/sov/internal/host/credentials"
+	"github.com/sovereign-sql/sov/internal/host/settings"
 	"github.com/sovereign-sql/sov/pipeline/remote"
 )
 
-// Remotes opens the remote caches that --cache-from and --cache-to name. Where a flag is not given,
-// those in SOV_CACHE_FROM and SOV_CACHE_TO are used, separated by spaces: what a CI system sets
-// once for all jobs.
-func Remotes(cacheFrom, cacheTo []string, offline bool, getenv func(string) string) (remote.Options, error) {
-	from, err := specs("--cache-from", cacheFrom, "SOV_CACHE_FROM", offline, getenv, remote.ParseSource)
+// Remotes opens the remote caches that the settings cache_from and cache_to name. One that is
+// beyond the network is an error in an offline build if a flag asked for it, and else left out: a
+// CI system sets the variables once for all jobs.
+func Remotes(cacheFrom, cacheTo settings.Value, offline bool, getenv func(string) string) (remote.Options, error) {
+	from, err := specs(cacheFrom, offline, remote.ParseSource)
 	if err != nil {
 		return remote.Options{}, err
 	}
-	to, err := specs("--cache-to", cacheTo, "SOV_CACHE_TO", offline, getenv, remote.ParseTarget)
+	to, err := specs(cacheTo, offline, remote.ParseTarget)
 	if err != nil {
 		return remote.Options{}, err
 	}
@@ -24,23 +24,18 @@ func Remotes(cacheFrom, cacheTo []string, offline bool, getenv func(string) stri
 	return opener.Options(from, to)
 }
 
-// specs reads the remote caches that a flag or, in its place, a variable names. What is beyond the
-// network is an error in an offline build if it was asked for by the flag, and else left out.
-func specs(flag string, values []string, variable string, offline bool, getenv func(string) string, parse func(string) (remote.Spec, error)) ([]remote.Spec, error) {
-	name := flag
-	if len(values) == 0 {
-		name, values = "$"+variable, strings.Fields(getenv(variable))
-	}
+// specs reads the remote caches that a setting names.
+func specs(value settings.Value, offline bool, parse func(string) (remote.Spec, error)) ([]remote.Spec, error) {
 	var out []remote.Spec
-	for _, text := range values {
+	for _, text := range value.Values {
 		spec, err := parse(text)
 		switch {
 		case err != nil:
-			return nil, fmt.Errorf("%s: %w", name, err)
+			return nil, fmt.Errorf("%s: %w", value.Where, err)
 		case !offline || spec.Local():
 			out = append(out, spec)
-		case name == flag:
-			return nil, fmt.Errorf("--offline: %s %s is beyond the network", name, text)
+		case value.From == settings.FromFlag:
+			return nil, fmt.Errorf("--offline and %s %s exclude each other: this cache is beyond the network; one that is not is type=dir", value.Where, text)
 		}
 	}
 	return out, nil

@@ -25,7 +25,7 @@ func Dir(recipe, out, arch string) (string, error) {
 		return recipe, nil
 	}
 	if info, err := os.Stat(recipe); err == nil && info.IsDir() && strings.ContainsRune(recipe, '/') {
-		return "", fmt.Errorf("%s is not a built machine: it has no vm.json: build one with `sov build`", recipe)
+		return "", fmt.Errorf("%s is not a built machine: it has no vm.json: name the folder of an architecture, or build one with `sov build`", recipe)
 	}
 	if artifact.ValidName(recipe) {
 		if built, err := os.Stat(filepath.Join(out, recipe)); err == nil && built.IsDir() {
@@ -33,6 +33,9 @@ func Dir(recipe, out, arch string) (string, error) {
 		}
 	}
 	r, _, err := stages.LoadRecipe(recipe)
+	if ext := filepath.Ext(recipe); errors.Is(err, fs.ErrNotExist) && ext != ".yaml" && ext != ".yml" {
+		return "", fmt.Errorf("%s is neither a machine that was built into %s nor a recipe: `sov list` shows the machines", recipe, out)
+	}
 	if err != nil {
 		return "", err
 	}

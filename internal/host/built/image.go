@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/image/ext4"
@@ -40,14 +41,26 @@ func OpenImage(path string) (*ext4.File, error) {
 		path = filepath.Join(path, artifact.RootfsFile)
 	}
 	image, err := ext4.OpenFile(path)
+	if errors.Is(err, ext4.ErrCorrupt) {
+		err = fmt.Errorf("%w: name an out folder or an ext4 image", err)
+	}
 	return image, NotBuilt(err)
 }
 
 // NotBuilt adds to the error of a missing artifact what to do. Other errors, and nil, are returned
 // as they are.
 func NotBuilt(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: build it with `sov build`, or name an out folder or an image", err)
+	path := new(fs.PathError)
+	switch {
+	case !errors.As(err, &path):
+	case errors.Is(err, syscall.ENOTDIR):
+		return fmt.Errorf("%s is not the folder of a built machine: name one, or build it with `sov build`", filepath.Dir(path.Path))
+	case errors.Is(err, fs.ErrNotExist):
+		place := path.Path
+		if base := filepath.Base(place); base == artifact.ManifestFile || base == artifact.SpecFile {
+			place = filepath.Dir(place)
+		}
+		return fmt.Errorf("%s is neither a built machine nor an image: build one with `sov build`, or name the folder of one", place)
 	}
 	return err
 }

@@ -65,11 +65,11 @@ const (
 func compareFiles(ctx context.Context, a, b string) ([]File, error) {
 	namesA, err := built.Files(a)
 	if err != nil {
-		return nil, err
+		return nil, built.NotBuilt(err)
 	}
 	namesB, err := built.Files(b)
 	if err != nil {
-		return nil, err
+		return nil, built.NotBuilt(err)
 	}
 	if (namesA == nil) != (namesB == nil) {
 		return nil, fmt.Errorf("%s and %s are not of a kind: compare two folders or two images", a, b)

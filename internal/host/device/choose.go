@@ -13,11 +13,10 @@ import (
 
 // A Choice says which phones are meant.
 type Choice struct {
-	// Devices are names: adb:SERIAL, ssh:DESTINATION, local:FOLDER, or an adb serial by itself. None: Serial, else the only
-	// phone that is attached.
+	// Devices are names: adb:SERIAL, ssh:DESTINATION, local:FOLDER, or an adb serial by itself. None: the only phone that
+	// is attached.
 	Devices []string
-	All     bool   // every phone that is attached and usable
-	Serial  string // $ANDROID_SERIAL, which adb itself heeds
+	All     bool // every phone that is attached and usable
 
 	ADB, SSH string // programs; empty: "adb" and "ssh"
 	// Ask lets a person choose one of several phones; nil: nobody can be asked.
@@ -55,11 +54,7 @@ func Choose(ctx context.Context, c Choice) ([]Phone, error) {
 	if c.All && len(c.Devices) > 0 {
 		return nil, &ChoiceError{What: "--all and --device exclude each other"}
 	}
-	names := c.Devices
-	if len(names) == 0 && !c.All && c.Serial != "" {
-		names = []string{"adb:" + c.Serial}
-	}
-	if len(names) == 0 {
+	if len(c.Devices) == 0 {
 		return c.attached(ctx)
 	}
 	var phones []Phone
@@ -73,7 +68,7 @@ func Choose(ctx context.Context, c Choice) ([]Phone, error) {
 		}
 		return listed, err
 	}
-	for _, name := range names {
+	for _, name := range c.Devices {
 		p, key, err := c.named(name, list)
 		if err != nil {
 			return nil, err
@@ -136,11 +131,11 @@ func localDir(name string) (string, error) {
 	info, err := os.Stat(dir)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return "", fmt.Errorf("--device local:%s: there is no such folder: make it, as root and for root alone to write", name)
+		return "", fmt.Errorf("--device local:%s: the folder does not exist: make it as root, and let only root write to it", name)
 	case err != nil:
 		return "", err
 	case !info.IsDir():
-		return "", fmt.Errorf("--device local:%s: it is no folder", name)
+		return "", fmt.Errorf("--device local:%s: it is not a folder", name)
 	}
 	return dir, nil
 }

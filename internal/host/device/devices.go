@@ -54,6 +54,15 @@ const (
 	listLimit = 30 * time.Second
 )
 
+// missingADB is that there is no adb program. It matches exec.ErrNotFound.
+type missingADB struct{}
+
+func (missingADB) Error() string {
+	return "adb is not installed: install it (Debian: apt install adb; else Android's platform-tools), or use --device ssh:user@host"
+}
+
+func (missingADB) Unwrap() error { return exec.ErrNotFound }
+
 // Devices asks the adb program which phones are attached. It starts adb's server where there is none.
 func Devices(ctx context.Context, program string) ([]Device, error) {
 	ctx, cancel := context.WithTimeout(ctx, listLimit)
@@ -63,7 +72,7 @@ func Devices(ctx context.Context, program string) ([]Device, error) {
 	alone(start)
 	err := start.Run()
 	if errors.Is(err, exec.ErrNotFound) {
-		return nil, fmt.Errorf("%w: install adb (Debian: apt install adb; else Android's platform-tools), or use --device ssh:user@host", err)
+		return nil, missingADB{}
 	}
 	var out, said bytes.Buffer
 	list := exec.CommandContext(ctx, program, "devices", "-l")

@@ -13,7 +13,7 @@ import (
 // user@host, or a name of the user's ssh configuration, which says everything else. Nobody is asked for a password.
 func SSH(program, destination string) (Phone, error) {
 	if destination == "" || strings.HasPrefix(destination, "-") || strings.ContainsAny(destination, " \t\n\x00") {
-		return nil, fmt.Errorf("%q is no ssh destination: give user@host or a name of ~/.ssh/config", destination)
+		return nil, fmt.Errorf("%q is not an ssh destination: give user@host or a name of ~/.ssh/config", destination)
 	}
 	return &link{
 		name: destination, root: phonepath.Default,

@@ -5,10 +5,11 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os/exec"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -16,12 +17,15 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/finding"
 	"github.com/sovereign-sql/sov/internal/host/device"
+	"github.com/sovereign-sql/sov/internal/host/embedded"
 	"github.com/sovereign-sql/sov/internal/host/phonereport"
 	"github.com/sovereign-sql/sov/internal/host/preflight"
 	"github.com/sovereign-sql/sov/internal/host/qemu"
 	"github.com/sovereign-sql/sov/kernel"
 
+	"github.com/sovereign-sql/sov/stages/gobuild"
 	kernelstage "github.com/sovereign-sql/sov/stages/kernel"
+	"github.com/sovereign-sql/sov/stages/tailscale"
 )
 
 const (
@@ -40,9 +44,9 @@ var Groups = []string{"tools", "cache", "sources", "phone"}
 var UsualGroups = Groups[:3]
 
 // Check makes the checks of the groups, but for those of phones, see Phones. arch is the guest's;
-// cacheDir returns the cache folder, which is made if it is missing.
-func Check(ctx context.Context, arch string, groups []string, cacheDir func() (string, error)) []finding.Finding {
-	var findings []finding.Finding
+// cacheDir returns the cache folder, which is made if it is missing. packages are the Debian packages
+// that have what is missing, in their order.
+func Check(ctx context.Context, arch string, groups []string, cacheDir func() (string, error)) (findings []finding.Finding, packages []string) {
 	add := func(group string, found ...finding.Finding) {
 		for _, f := range found {
 			f.Group = group
@@ -50,7 +54,23 @@ func Check(ctx context.Context, arch string, groups []string, cacheDir func() (s
 		}
 	}
 	if slices.Contains(groups, "tools") {
-		add("tools", checkGo(ctx), checkKernelTools(ctx, arch), checkQEMU(arch))
+		add("tools", checkGo(ctx), checkPrograms())
+		for _, check := range []func() (finding.Finding, []string){
+			func() (finding.Finding, []string) { return checkKernelTools(ctx, arch) },
+			func() (finding.Finding, []string) { return checkQEMU(arch) },
+			func() (finding.Finding, []string) {
+				return optional("adb", "adb", "adb", "only a phone on a cable needs it")
+			},
+			func() (finding.Finding, []string) {
+				return optional("psql", "psql", "postgresql-client", "only `sov psql` needs it")
+			},
+		} {
+			found, missing := check()
+			add("tools", found)
+			packages = append(packages, missing...)
+		}
+		slices.Sort(packages)
+		packages = slices.Compact(packages)
 	}
 	if slices.Contains(groups, "cache") {
 		add("cache", checkCache(cacheDir))
@@ -58,19 +78,15 @@ func Check(ctx context.Context, arch string, groups []string, cacheDir func() (s
 	if slices.Contains(groups, "sources") {
 		add("sources", checkSources(ctx)...)
 	}
-	return findings
+	return findings, packages
 }
 
-// Report writes what a phone is like to a file, see package phonereport, and says to w what to do with it.
-func Report(ctx context.Context, phones []device.Phone, file string, w io.Writer) error {
+// Report writes what a phone is like to a file, see package phonereport.
+func Report(ctx context.Context, phones []device.Phone, file string) error {
 	if len(phones) != 1 {
 		return fmt.Errorf("a report is of one phone, and %d are meant: choose one with --device", len(phones))
 	}
-	if err := phonereport.Save(ctx, phones[0], file); err != nil {
-		return err
-	}
-	_, err := fmt.Fprintf(w, "%s describes %s: read it before you attach it to an issue\n", file, phones[0].Name())
-	return err
+	return phonereport.Save(ctx, phones[0], file)
 }
 
 // Phones looks at phones that are to run a machine for arch. The error is that of a phone that
@@ -95,29 +111,59 @@ func Phones(ctx context.Context, phones []device.Phone, arch string) ([]finding.
 
 func checkGo(ctx context.Context) finding.Finding {
 	const check = "Go toolchain"
-	out, err := exec.CommandContext(ctx, "go", "version").Output()
+	version, err := tailscale.CheckGo(ctx)
 	if err != nil {
-		return finding.Fail(check, "go is not installed", "install Go from https://go.dev/dl: it compiles Tailscale for the guest")
+		return finding.Fail(check, err.Error(), "it compiles Tailscale for the guest")
 	}
-	return finding.Pass(check, "%s", strings.TrimSpace(string(out)))
+	return finding.Pass(check, "%s", version)
 }
 
-func checkKernelTools(ctx context.Context, arch string) finding.Finding {
+// checkPrograms tells where the programs for guest and phone come from. A sov that compiles them
+// needs Go, see checkGo.
+func checkPrograms() finding.Finding {
+	const check = "sov-init, sov-runner"
+	if err := embedded.Complete(); err == nil {
+		return finding.Pass(check, "inside this sov")
+	}
+	info, _ := debug.ReadBuildInfo()
+	m, _, ok := embedded.Installed(info)
+	if !ok {
+		return finding.Fail(check, "this sov was compiled without them", "type `make build` in the folder of sov's sources: bin/sov has them")
+	}
+	if _, err := (gobuild.Go{}).Path(); err != nil {
+		return finding.Fail(check, "compiled from "+m.String()+" when they are needed, and "+err.Error(),
+			"install Go, or take sov from a release's archive, which has them")
+	}
+	return finding.Pass(check, "compiled from %s when they are needed", m)
+}
+
+func checkKernelTools(ctx context.Context, arch string) (_ finding.Finding, missing []string) {
 	const check = "kernel compiler"
-	if err := kernelstage.CheckTools(ctx, arch); err != nil {
-		return finding.Fail(check, err.Error(), "or give a finished kernel: sov build --kernel IMAGE")
+	err := kernelstage.CheckTools(ctx, arch)
+	if tools := new(kernelstage.MissingToolsError); errors.As(err, &tools) {
+		return finding.Fail(check, "missing: "+strings.Join(tools.Tools, ", "), "or give a finished kernel: sov build --kernel IMAGE"), tools.Packages
 	}
-	return finding.Pass(check, "everything is there")
+	if err != nil {
+		return finding.Fail(check, err.Error(), "or give a finished kernel: sov build --kernel IMAGE"), nil
+	}
+	return finding.Pass(check, "everything is there"), nil
 }
 
-// checkQEMU warns only: nothing but sov run needs it.
-func checkQEMU(arch string) finding.Finding {
-	const check = "QEMU"
-	path, err := qemu.Find(arch)
+func checkQEMU(arch string) (finding.Finding, []string) {
+	program, packet, err := qemu.Program(arch)
 	if err != nil {
-		return finding.Finding{Check: check, Verdict: finding.Warning, Found: err.Error(), Advice: "only `sov run` needs it"}
+		return finding.Fail("QEMU", err.Error(), ""), nil
 	}
-	return finding.Pass(check, "%s", path)
+	return optional("QEMU", program, packet, "only `sov run` needs it")
+}
+
+// optional looks for a program that only a part of sov needs, as advice says.
+func optional(check, program, packet, advice string) (_ finding.Finding, missing []string) {
+	path, err := exec.LookPath(program)
+	if err != nil {
+		return finding.Finding{Check: check, Verdict: finding.Warning, Found: program + " is not installed", Advice: advice}, []string{packet}
+	}
+	return finding.Pass(check, "%s", path), nil
 }
 
 // checkSources asks all public sources at once whether they answer.

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/durable"
 )
@@ -118,6 +120,16 @@ func (r *Running) Guest() *guestapi.Client { return guestapi.NewClient(r.Endpoin
 
 // Console returns the path of its console's log.
 func (r *Running) Console() string { return filepath.Join(r.State, ConsoleName) }
+
+// DataSize returns how many bytes its data disk takes of this computer's, which is less than the disk's
+// size.
+func (r *Running) DataSize() int64 {
+	var s unix.Stat_t
+	if unix.Stat(filepath.Join(r.State, dataName), &s) != nil {
+		return 0
+	}
+	return s.Blocks * 512 // stat(2): whatever the file system's blocks are
+}
 
 // Stop has the process that runs it shut it down in order, as Ctrl-C does, and waits until it is gone.
 func (r *Running) Stop(ctx context.Context, bound time.Duration) error {

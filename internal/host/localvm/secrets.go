@@ -11,7 +11,7 @@ import (
 // would join as a node of its own.
 func SecretsToGive(name string, kept map[string][]byte, tailnet bool) (map[string]string, error) {
 	if _, ok := kept[guestspec.ServiceTailscale]; tailnet && !ok {
-		return nil, fmt.Errorf("--tailnet: there is no auth key: sov secrets set %s %s", name, guestspec.ServiceTailscale)
+		return nil, fmt.Errorf("--tailnet: no auth key is set: type `sov secrets set %s %s`", name, guestspec.ServiceTailscale)
 	}
 	secrets := map[string]string{}
 	for secret, value := range kept {

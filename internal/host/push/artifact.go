@@ -43,7 +43,7 @@ func (a *Artifact) Size() int64 {
 func Open(ctx context.Context, dir string, report func(done, total int64)) (*Artifact, error) {
 	loaded, err := installed.Load(dir)
 	if err != nil {
-		return nil, fmt.Errorf("%s is no built machine that can be pushed: %w", dir, err)
+		return nil, fmt.Errorf("%s is not a built machine: %w", dir, err)
 	}
 	a := &Artifact{Artifact: loaded}
 	for _, f := range installed.Streamed(loaded) {

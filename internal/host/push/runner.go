@@ -17,9 +17,9 @@ import (
 
 // A Runner is the sov-runner that this computer has for phones.
 type Runner struct {
-	Program func(arch string) ([]byte, error) // for an architecture
-	Release string                            // of sov; what is no release has no place in their order, and replaces any
-	GoBack  bool                              // it also replaces one of a newer release
+	Program func(ctx context.Context, arch string) ([]byte, error) // for an architecture
+	Release string                                                 // of sov; what is no release has no place in their order, and replaces any
+	GoBack  bool                                                   // it also replaces one of a newer release
 }
 
 // A Replacement is what EnsureRunner did.
@@ -41,7 +41,7 @@ func EnsureRunner(ctx context.Context, p device.Phone, r Runner) (Replacement, e
 	if err != nil {
 		return done, fmt.Errorf("%s: %w", p.Name(), err)
 	}
-	content, err := r.Program(a.Go)
+	content, err := r.Program(ctx, a.Go)
 	if err != nil {
 		return done, err
 	}

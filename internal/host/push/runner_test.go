@@ -65,7 +65,7 @@ func TestEnsureRunner(t *testing.T) {
 			own := script(release, "own")
 			p := device.Local(root, nil)
 			got, err := EnsureRunner(t.Context(), p, Runner{
-				Program: func(string) ([]byte, error) { return own, nil }, Release: c.own, GoBack: c.goBack,
+				Program: func(context.Context, string) ([]byte, error) { return own, nil }, Release: c.own, GoBack: c.goBack,
 			})
 			want := own
 			if c.refused != "" {
@@ -91,7 +91,7 @@ func TestEnsureRunnerThatDoesNotRun(t *testing.T) {
 	root := phonepath.Root(t.TempDir())
 	p := device.Local(root, nil)
 	give := func(content []byte) error {
-		_, err := EnsureRunner(t.Context(), p, Runner{Program: func(string) ([]byte, error) { return content, nil }})
+		_, err := EnsureRunner(t.Context(), p, Runner{Program: func(context.Context, string) ([]byte, error) { return content, nil }})
 		return err
 	}
 	good := script("v1.2.0", "good")
@@ -129,7 +129,7 @@ func TestRunnerForProcessor(t *testing.T) {
 	} {
 		root := phonepath.Root(t.TempDir())
 		got := ""
-		_, err := EnsureRunner(t.Context(), phoneOf{device.Local(root, nil), machine}, Runner{Program: func(arch string) ([]byte, error) {
+		_, err := EnsureRunner(t.Context(), phoneOf{device.Local(root, nil), machine}, Runner{Program: func(_ context.Context, arch string) ([]byte, error) {
 			got = arch
 			return script("", arch), nil
 		}})

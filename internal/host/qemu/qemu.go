@@ -96,16 +96,24 @@ var boards = map[string]board{
 	arch.AMD64: {"single", "qemu-system-x86", "q35", "max"},
 }
 
-// Find returns the path of the QEMU program for an architecture, or an error that says how to install it.
-func Find(name string) (string, error) {
+// Program returns the name of the QEMU program for an architecture, and Debian's package that has it.
+func Program(name string) (program, packet string, err error) {
 	a, err := arch.Get(name)
 	if err != nil {
-		return "", fmt.Errorf("find QEMU: %w", err)
+		return "", "", fmt.Errorf("find QEMU: %w", err)
 	}
-	program := "qemu-system-" + a.QEMU
+	return "qemu-system-" + a.QEMU, boards[a.Go].packet, nil
+}
+
+// Find returns the path of the QEMU program for an architecture, or an error that says how to install it.
+func Find(name string) (string, error) {
+	program, packet, err := Program(name)
+	if err != nil {
+		return "", err
+	}
 	path, err := exec.LookPath(program)
 	if err != nil {
-		return "", fmt.Errorf("%s is not installed: apt-get install %s", program, boards[a.Go].packet)
+		return "", fmt.Errorf("%s is not installed: apt-get install %s", program, packet)
 	}
 	return path, nil
 }

@@ -5,6 +5,7 @@ package release
 import (
 	"regexp"
 
+	"golang.org/x/mod/module"
 	"golang.org/x/mod/semver"
 )
 
@@ -15,7 +16,21 @@ const maxLength = 64 // of a version: it may come from outside
 
 // Is tells whether a version is a release's. One that is consists of letters, digits, dots and hyphens.
 func Is(version string) bool {
-	return len(version) <= maxLength && semver.IsValid(version) && semver.Canonical(version) == version && !between.MatchString(version)
+	return len(version) <= maxLength && semver.IsValid(version) && semver.Canonical(version) == version &&
+		!between.MatchString(version) && !module.IsPseudoVersion(version)
+}
+
+// described is what `git describe` calls a commit behind a tag.
+var described = regexp.MustCompile(`^.+-[0-9]+-g([0-9a-f]+)(-dirty)?$`)
+
+// Name is what the sources of a build are called, whoever built it: a release's version or, between
+// two, the first digits of the commit, which `git describe --abbrev=12 --always` and the version of a
+// Go module (v1.2.1-0.20260102030405-abcdef012345) have, each in its own way.
+func Name(version string) string {
+	if commit, err := module.PseudoVersionRev(version); err == nil {
+		return commit
+	}
+	return described.ReplaceAllString(version, "$1$2")
 }
 
 // Newer tells whether both versions are of releases and the first is newer than the second.

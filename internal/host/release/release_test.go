@@ -10,11 +10,26 @@ func TestIs(t *testing.T) {
 		"v1.2.0": true, "v0.0.1": true, "v10.20.30": true, "v1.2.0-rc.1": true, "v1.2.0-beta": true,
 		"": false, "development": false, "e4da23f": false, "1.2.0": false, "v1.2": false, "v1": false, "v01.2.0": false,
 		"v1.2.0+build": false, "v1.2.0-5-gabcdef0": false, "v1.2.0-rc.1-5-gabcdef0": false, "v1.2.0-dirty": false,
-		"v1.2.0-5-gabcdef0-dirty": false, "v1.2.0\x1b": false, "v1.2.0 -X main.x=y": false, "v1.2.0\n": false,
+		"v0.0.0-20260102030405-abcdef012345": false, "v1.2.1-0.20260102030405-abcdef012345": false,
+		"v1.2.0-rc.1.0.20260102030405-abcdef012345": false, "v1.2.0-5-gabcdef0-dirty": false, "v1.2.0\x1b": false, "v1.2.0 -X main.x=y": false, "v1.2.0\n": false,
 		"v1.2.0-" + strings.Repeat("a", maxLength): false,
 	} {
 		if Is(version) != want {
 			t.Errorf("%q: %v", version, !want)
+		}
+	}
+}
+
+func TestName(t *testing.T) {
+	for version, want := range map[string]string{
+		"v1.2.0": "v1.2.0", "v1.2.0-rc.1": "v1.2.0-rc.1", "development": "development", "abcdef012345": "abcdef012345",
+		"v1.2.0-5-gabcdef012345": "abcdef012345", "v1.2.0-rc.1-5-gabcdef012345": "abcdef012345", "v1.2.0-gabcdef012345": "v1.2.0-gabcdef012345",
+		"v0.0.0-20260102030405-abcdef012345": "abcdef012345", "v1.2.1-0.20260102030405-abcdef012345": "abcdef012345",
+		"v1.2.0-rc.1.0.20260102030405-abcdef012345": "abcdef012345",
+		"v1.2.0-dirty": "v1.2.0-dirty", "abcdef012345-dirty": "abcdef012345-dirty", "v1.2.0-5-gabcdef012345-dirty": "abcdef012345-dirty",
+	} {
+		if got := Name(version); got != want {
+			t.Errorf("%s is called %s, want %s", version, got, want)
 		}
 	}
 }

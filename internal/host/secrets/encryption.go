@@ -219,13 +219,16 @@ func (s *Store) unlock(ctx context.Context) ([]age.Identity, error) {
 	if err == nil && isEncrypted(text) {
 		text, err = s.askAndDecrypt(ctx, text, path)
 	}
+	if errors.Is(err, fs.ErrNotExist) && s.keys.Identity != "" {
+		return nil, fmt.Errorf("identity: %w: `age-keygen -o %s` makes one", err, path)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("identity %s: %w", path, err)
 	}
 	s.identities, err = age.ParseIdentities(bytes.NewReader(text))
 	if err != nil {
 		// The errors of age quote what they cannot read.
-		return nil, fmt.Errorf("identity %s: it is no age identity file; age-keygen makes one", path)
+		return nil, fmt.Errorf("identity %s: it is not an age identity file: `age-keygen` makes one", path)
 	}
 	return s.identities, nil
 }
@@ -242,14 +245,14 @@ func readIdentity(path string) ([]byte, error) {
 		return nil, err
 	}
 	if info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("it is open to others (mode %#o): chmod go= '%s'", info.Mode().Perm(), path)
+		return nil, fmt.Errorf("other users can read it (mode %#o): run `chmod go= %s`", info.Mode().Perm(), path)
 	}
 	return readAll(f, maxKeys)
 }
 
 func (s *Store) ask(ctx context.Context, what string, isNew bool) (string, error) {
 	if s.keys.Ask == nil {
-		return "", errors.New("there is nobody to ask for the passphrase")
+		return "", errors.New("not a terminal: the passphrase cannot be asked for")
 	}
 	return s.keys.Ask(ctx, what, isNew)
 }

@@ -50,7 +50,7 @@ type Info struct {
 func Check(value []byte) error {
 	switch text := string(value); {
 	case text == "":
-		return errors.New("the secret is empty")
+		return errors.New("the secret is empty: type it at the terminal, or write it to the standard input")
 	case len(text) > guestspec.MaxSecret:
 		return fmt.Errorf("the secret has more than %d bytes", guestspec.MaxSecret)
 	case !utf8.ValidString(text):
@@ -186,7 +186,7 @@ func (s *Store) path(vm, name string) (string, error) {
 		return "", err
 	}
 	if !guestspec.ValidSecretName(name) {
-		return "", fmt.Errorf("%q is no secret's name: up to 64 letters, digits, dots, underscores and dashes", name)
+		return "", fmt.Errorf("secret %q: a name must be up to 64 letters, digits, dots, underscores and dashes", name)
 	}
 	return filepath.Join(folder, name), nil
 }

@@ -29,7 +29,7 @@ func writeKey(path string, key dsse.PrivateKey) error {
 	}
 	err = durable.WriteFile(path, text, 0o600, durable.KeepExisting())
 	if errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("make key: %s is there already and stays as it is; name another file", path)
+		return fmt.Errorf("make key: %s exists and is not replaced: name another file", path)
 	}
 	if err != nil {
 		return fmt.Errorf("make key: %w", err)

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 
 	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
@@ -40,7 +41,7 @@ type Report struct {
 func Artifact(ctx context.Context, dir string, key dsse.PublicKey) (*Report, error) {
 	report := &Report{Dir: dir, Problems: []finding.Finding{}}
 	m, err := manifest.Load(dir)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return nil, built.NotBuilt(err)
 	}
 	if err != nil {

@@ -53,7 +53,7 @@ func Run(ctx context.Context, name string, s Sources) *health.Machine {
 		t.m = s.Diagnose(ctx)
 		f := t.of(diagnose.Process)
 		if f.Verdict == finding.Failed && !t.m.CrosvmAlive {
-			f.Advice = "it does not run: sov start " + name
+			f.Advice = fmt.Sprintf("it does not run: `sov start %s` starts it", name)
 		}
 		return f
 	})
@@ -131,7 +131,7 @@ func (t *test) sql(ctx context.Context) finding.Finding {
 	version, err := t.s.Query(ctx, address)
 	switch {
 	case errors.Is(err, ErrNoPassword):
-		return failed(err.Error(), fmt.Sprintf("give it one, the secret postgres, and restart: sov secrets set %s postgres, sov push %[1]s", t.m.Name))
+		return failed(err.Error(), fmt.Sprintf("give it one and restart it: `sov secrets set %s postgres`, `sov push %[1]s --restart`", t.m.Name))
 	case err != nil:
 		return failed(fmt.Sprintf("%s: %v", address, err), seeDiagnose)
 	}

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"fmt"
 	"net/netip"
 	"time"
 
@@ -17,7 +16,7 @@ import (
 func Test(ctx context.Context, root phonepath.Root, name string) (*health.Machine, error) {
 	p, err := newPatient(root, name, nil)
 	if err != nil {
-		return nil, fmt.Errorf("test %s: %w", name, err)
+		return nil, err
 	}
 	return acceptance.Run(ctx, name, &candidate{patient: p}), nil
 }

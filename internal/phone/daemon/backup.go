@@ -20,7 +20,7 @@ import (
 func Backup(ctx context.Context, root phonepath.Root, name string, w io.Writer) error {
 	client, err := clientOf(root, name)
 	if err != nil {
-		return fmt.Errorf("back up %s: %w", name, err)
+		return err
 	}
 	return client.Backup(ctx, w)
 }
@@ -67,7 +67,7 @@ func lastBackup(vm phonepath.VM) (*health.Backup, error) {
 func Restore(ctx context.Context, root phonepath.Root, name string, r io.Reader, event func(backup.Event)) error {
 	client, err := clientOf(root, name)
 	if err != nil {
-		return fmt.Errorf("restore %s: %w", name, err)
+		return err
 	}
 	return client.Restore(ctx, r, event)
 }
@@ -84,7 +84,7 @@ func clientOf(root phonepath.Root, name string) (*guestapi.Client, error) {
 	}
 	token := readToken(vm)
 	if token == "" || !state.Network.Endpoint.IsValid() {
-		return nil, errors.New("it does not run: start it first")
+		return nil, fmt.Errorf("%s does not run: `sov start %[1]s` starts it", name)
 	}
 	return guestapi.NewClient(state.Network.Endpoint, token), nil
 }

@@ -27,7 +27,7 @@ type patient struct {
 func Diagnose(ctx context.Context, root phonepath.Root, name string, fix bool, up UpOptions) (*health.Machine, error) {
 	p, err := newPatient(root, name, up.Report)
 	if err != nil {
-		return nil, fmt.Errorf("diagnose %s: %w", name, err)
+		return nil, err
 	}
 	report := diagnose.Run(ctx, name, p)
 	if !fix || !slices.ContainsFunc(report.Layers, func(f finding.Finding) bool { return f.Fixable }) {

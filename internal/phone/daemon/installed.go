@@ -41,7 +41,7 @@ func lookUp(root phonepath.Root, name string) (phonepath.VM, error) {
 		return vm, err
 	}
 	if len(others) == 0 {
-		return vm, fmt.Errorf("%s is not installed on this phone, and no other machine is: sov push %[1]s", name)
+		return vm, fmt.Errorf("%s is not installed on this phone, and no other machine is: `sov push %[1]s` installs it", name)
 	}
-	return vm, fmt.Errorf("%s is not installed on this phone: installed: %s", name, strings.Join(others, ", "))
+	return vm, fmt.Errorf("%s is not installed on this phone: use a name that is, %s, or `sov push %[1]s`", name, strings.Join(others, ", "))
 }

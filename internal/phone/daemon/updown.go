@@ -277,7 +277,7 @@ func Down(ctx context.Context, root phonepath.Root, name string, report func(str
 // down ends a machine. pass decides about the failure of a step: what it returns ends down, and with nil the next step follows.
 func down(ctx context.Context, root phonepath.Root, vm phonepath.VM, report func(string), pass func(step string, err error) error) error {
 	if _, err := os.Stat(vm.Dir()); errors.Is(err, os.ErrNotExist) {
-		report("nothing of it is installed")
+		report("it is not installed: nothing to stop")
 		return nil
 	}
 	settings := settingsOrDefaults(root, report)

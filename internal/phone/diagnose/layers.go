@@ -61,7 +61,7 @@ func (l *looker) process() finding.Finding {
 	case s.DaemonAlive && s.CrosvmAlive && l.serviceFails():
 		r.Fixable = false // starting what runs is no repair, and the guest has restarted the service itself
 		r.Found = fmt.Sprintf("daemon %d, crosvm %d, %s: %s", s.Daemon, s.Crosvm, s.Phase, s.Reason)
-		r.Cause = "a service of the guest does not become ready: sov logs --service shows what it says"
+		r.Cause = "a service of the guest does not become ready: `sov logs --service` shows what it says"
 	case s.DaemonAlive && s.CrosvmAlive:
 		r.Verdict, r.Fixable = finding.OK, false
 		r.Found = fmt.Sprintf("daemon %d, crosvm %d, %s", s.Daemon, s.Crosvm, s.Phase)

@@ -17,6 +17,8 @@ import (
 type ADBOptions struct {
 	Unauthorized bool // nobody has allowed USB debugging for any computer
 	Silent       bool // it takes connections and says nothing
+
+	Listen net.Listener // on the computer's loopback, which the daemon closes; nil: at a free port
 }
 
 // shellUser is Android's user "shell", AID_SHELL.
@@ -37,9 +39,12 @@ type ADB struct {
 // ServeADB starts the phone's adb daemon, which ends with the test.
 func (p *Phone) ServeADB(o ADBOptions) *ADB {
 	p.t.Helper()
-	listen, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		p.t.Fatal(err)
+	listen := o.Listen
+	if listen == nil {
+		var err error
+		if listen, err = net.Listen("tcp4", "127.0.0.1:0"); err != nil {
+			p.t.Fatal(err)
+		}
 	}
 	a := &ADB{p: p, o: o, listen: listen, group: p.newGroup(0)}
 	a.faults.init()

@@ -1,9 +1,6 @@
 package androidtest
 
-import (
-	"os"
-	"path/filepath"
-)
+import "os"
 
 // A Superuser is how a phone lets somebody be root.
 type Superuser string
@@ -19,17 +16,16 @@ const (
 	Unrooted  Superuser = "none"   // there is no su
 )
 
+// Superusers are all of them.
+var Superusers = []Superuser{Magisk, KernelSU, APatch, AOSP, RootShell, Denied, Unrooted}
+
 // installSu gives the phone its su. One that KernelSU or APatch does not grant is not there for the caller either.
 func (p *Phone) installSu(kind Superuser) {
 	p.t.Helper()
 	if kind == Unrooted || kind == RootShell {
 		return
 	}
-	built, err := programs()
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	p.copy(filepath.Join(built, "su"), "system/bin/su")
+	p.copy(p.options.Program, "system/bin/su")
 	if err := os.Chmod(p.path("system/bin/su"), 0o755|os.ModeSetuid); err != nil {
 		p.t.Fatal(err)
 	}

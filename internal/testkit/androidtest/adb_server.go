@@ -12,8 +12,9 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
-	"testing"
 	"time"
+
+	"github.com/sovereign-sql/sov/internal/testkit/session"
 )
 
 // adbPatience bounds what a test asks of the adb program.
@@ -22,7 +23,7 @@ const adbPatience = 2 * time.Minute
 // An ADBServer is an adb server of the test's own, on a port and with keys of its own, which ends with the test: the
 // computer's is left alone.
 type ADBServer struct {
-	t       testing.TB
+	t       session.T
 	dir     string // holds the program, and the keys
 	port    string
 	command *exec.Cmd
@@ -30,7 +31,7 @@ type ADBServer struct {
 }
 
 // NewADBServer starts a server. It skips the test where there is no adb.
-func NewADBServer(t testing.TB) *ADBServer {
+func NewADBServer(t session.T) *ADBServer {
 	t.Helper()
 	real, err := exec.LookPath("adb")
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 // A bench is a phone with what a machine needs, to try the stand-in for crosvm on.
 type bench struct {
 	*Phone
+	t       *testing.T
 	release crosvmcli.Release
 }
 
@@ -36,7 +37,7 @@ func newBench(t *testing.T, o Options) *bench {
 	p.put("/data/config", config)
 	p.put("/data/disk", make([]byte, 4096))
 	p.put("/data/nothing", make([]byte, 4096))
-	b := &bench{p, o.Build.Release}
+	b := &bench{p, t, o.Build.Release}
 	b.script(lightguest.Script{})
 	return b
 }

@@ -2,10 +2,13 @@ package androidtest
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"strconv"
+	"strings"
 
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/crosvmcli"
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest/netd"
 )
 
 // A Hypervisor is a phone's, by its device in /dev.
@@ -30,6 +33,37 @@ func DefaultRelease() crosvmcli.Release {
 // DefaultBuild is a release's crosvm, with a hypervisor that runs every kind of machine.
 func DefaultBuild(r crosvmcli.Release) crosvmcli.Build {
 	return crosvmcli.Build{Release: r, Unprotected: true, Protected: true, WithoutFirmware: true}
+}
+
+// on is a build on a phone with a hypervisor.
+func on(b crosvmcli.Build, h Hypervisor) crosvmcli.Build {
+	if h == Gunyah { // of which no phone is known that runs others (gunyah-geniezone.md)
+		b.Unprotected, b.Protected = false, false
+	}
+	return b
+}
+
+// OptionsOf returns the options of a phone by its release, its hypervisor, and its system's name: "AOSP", "LineageOS" or
+// "CalyxOS". The error is that of a phone that does not exist.
+func OptionsOf(r crosvmcli.Release, h Hypervisor, system string) (Options, error) {
+	if r == crosvmcli.Android13 && (h == Gunyah || h == GenieZone) {
+		return Options{}, fmt.Errorf("Android 13 with %s: its crosvm knows KVM alone: take a release from 14 on", h)
+	}
+	var released []string
+	for _, s := range netd.Systems {
+		name, _, _ := strings.Cut(s.Name, " ")
+		if !strings.EqualFold(name, system) {
+			continue
+		}
+		if strconv.Itoa(s.Release) == r.Version() {
+			return Options{Build: on(DefaultBuild(r), h), Hypervisor: h, System: s}, nil
+		}
+		released = append(released, strconv.Itoa(s.Release))
+	}
+	if released == nil {
+		return Options{}, fmt.Errorf("system %q: must be AOSP, LineageOS or CalyxOS", system)
+	}
+	return Options{}, fmt.Errorf("%s of Android %s: it is known of Android %s alone: take one of these releases", system, r.Version(), strings.Join(released, ", "))
 }
 
 // hypervisorProps are the properties by which Android's boot loader tells of the hypervisor.

@@ -15,7 +15,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/lightguest"
 )
 
-// keeperName is the name under which the test binary is started again as a phone's first process.
+// keeperName is the name under which the program is started again as a phone's first process.
 const keeperName = "androidtest-keeper"
 
 func init() {

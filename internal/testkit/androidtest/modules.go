@@ -187,6 +187,12 @@ func (p *Phone) Su(words ...string) (stdout, stderr string, status int) {
 func (p *Phone) Reboot(safeMode bool) {
 	p.t.Helper()
 	p.powerOff()
+	p.boot(safeMode)
+}
+
+// boot starts the phone.
+func (p *Phone) boot(safeMode bool) {
+	p.t.Helper()
 	p.SetProp("sys.boot_completed", "0")
 	p.powerOn()
 	m, managed := managers[p.superuser]

@@ -18,9 +18,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
-	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -34,6 +32,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/crosvmcli"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/lightguest"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/netd"
+	"github.com/sovereign-sql/sov/internal/testkit/session"
 )
 
 // Options shape a phone. The zero value is a phone that has started, of Android's usual make.
@@ -47,12 +46,16 @@ type Options struct {
 	System       netd.System     // whose netd it has; zero: AOSP's
 	NoNDC        bool            // the program ndc is not on its image
 
+	Program string // sov-simulator; empty: one is compiled, and Runner with it
+	Runner  string // the sov-runner that is on the phone; empty: none
+	Data    string // a folder that is the phone's /data and outlives it; empty: one that goes with the phone
+
 	Report *phonereport.Report // of a phone that this one is like, in place of Build, Superuser and Hypervisor; nil: none
 }
 
 // A Phone is a simulated phone. Its methods fail the test when they cannot do what they are for.
 type Phone struct {
-	t         testing.TB
+	t         session.T
 	dir       string // the phone's folders, on the computer
 	iptables  string
 	superuser Superuser
@@ -66,20 +69,20 @@ type Phone struct {
 }
 
 // New starts a phone, which ends with the test. It skips the test where it is not root's.
-func New(t testing.TB, o Options) *Phone {
+func New(t session.T, o Options) *Phone {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("needs root: makes namespaces for a simulated phone")
+	}
+	if o.Program == "" {
+		o.Program, o.Runner = builtProgram(t, simulator), Runner(t)
 	}
 	if o.IPTables == "" {
 		o.IPTables = "iptables-legacy"
 	}
 	o = o.withReport()
 	if o.Build.Release == "" {
-		o.Build = DefaultBuild(DefaultRelease())
-		if o.Hypervisor == Gunyah {
-			o.Build.Unprotected, o.Build.Protected = false, false
-		}
+		o.Build = on(DefaultBuild(DefaultRelease()), o.Hypervisor)
 	}
 	if o.System == (netd.System{}) {
 		o.System = netd.AOSP
@@ -91,7 +94,11 @@ func New(t testing.TB, o Options) *Phone {
 	}
 	p.makeCgroup()
 	p.furnish(o)
-	p.powerOn()
+	if o.Data != "" {
+		p.boot(false)
+	} else {
+		p.powerOn()
+	}
 	return p
 }
 
@@ -129,7 +136,7 @@ func uuid() string {
 }
 
 // folder is where a phone's folders are.
-func folder(t testing.TB, inMemory bool) string {
+func folder(t session.T, inMemory bool) string {
 	const memory, enough = "/dev/shm", 1 << 30 // bytes; containers may have far less
 	var room unix.Statfs_t
 	if !inMemory || unix.Statfs(memory, &room) != nil || room.Bavail*uint64(room.Bsize) < enough {
@@ -172,45 +179,6 @@ func (p *Phone) keeper(spaces uintptr, dir string, in *group) *exec.Cmd {
 		p.t.Fatalf("start the phone: %s: %v", strings.TrimSpace(line), err)
 	}
 	return command
-}
-
-// programs are what the tests of a process need compiled, once: the stand-ins for crosvm and su, and sov-runner.
-var programs = sync.OnceValues(func() (string, error) {
-	compiled = true
-	dir, err := os.MkdirTemp("", "androidtest-")
-	if err != nil {
-		return "", err
-	}
-	for name, path := range map[string]string{"crosvm": "internal/testkit/androidtest/crosvm", "sov-runner": "cmd/sov-runner", "su": "internal/testkit/androidtest/su"} {
-		build := exec.Command("go", "build", "-tags=nethttpomithttp2", "-o", filepath.Join(dir, name), "github.com/sovereign-sql/sov/"+path)
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			return dir, fmt.Errorf("compile %s: %w: %s", name, err, out)
-		}
-	}
-	return dir, nil
-})
-
-// RemovePrograms removes what was compiled for phones. A TestMain calls it after all tests.
-func RemovePrograms() {
-	if !compiled {
-		return
-	}
-	if dir, _ := programs(); dir != "" {
-		os.RemoveAll(dir)
-	}
-}
-
-var compiled bool
-
-// Runner is where this computer has the sov-runner of phones that are simulated here.
-func Runner(t testing.TB) string {
-	t.Helper()
-	built, err := programs()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return filepath.Join(built, "sov-runner")
 }
 
 func (p *Phone) path(name string) string { return filepath.Join(p.dir, name) }
@@ -318,7 +286,7 @@ func (p *Phone) InstallLight(name string, routing vmspec.Routing, s lightguest.S
 }
 
 // LightArtifact makes a folder an artifact of a machine with a light guest.
-func LightArtifact(t testing.TB, dir, name string, routing vmspec.Routing, s lightguest.Script) {
+func LightArtifact(t session.T, dir, name string, routing vmspec.Routing, s lightguest.Script) {
 	t.Helper()
 	spec := &vmspec.Spec{Format: vmspec.Format, Name: name, Arch: runtime.GOARCH, Kernel: artifact.KernelFile, MemoryMiB: 64, CPUs: 1,
 		Disks: []vmspec.Disk{{Role: vmspec.RoleRootfs, File: artifact.RootfsFile, ReadOnly: true}, {Role: vmspec.RoleConfig, ReadOnly: true}},

@@ -6,10 +6,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
-	"testing"
 
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/crosvmcli"
+	"github.com/sovereign-sql/sov/internal/testkit/session"
 )
 
 const (
@@ -46,10 +47,23 @@ esac
 `
 
 // needed are Debian's programs that the phone's own are played by, and the packages that have them.
-var needed = map[string]string{"mksh": "mksh", "toybox": "toybox", "busybox": "busybox-static", "ip": "iproute2"}
+var needed = map[string]string{"mksh": "mksh", "toybox": "toybox", "busybox": "busybox-static", "ip": "iproute2", "iptables-legacy": "iptables",
+	"nsenter": "util-linux", "qemu-system-aarch64": "qemu-system-arm", "adb": "adb"}
+
+// Missing are Debian's packages that a phone needs and that are not installed.
+func Missing() []string {
+	var packages []string
+	for program, name := range needed {
+		if _, err := exec.LookPath(program); err != nil {
+			packages = append(packages, name)
+		}
+	}
+	slices.Sort(packages)
+	return packages
+}
 
 // find returns where the computer has a program.
-func find(t testing.TB, name string) string {
+func find(t session.T, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	if err != nil {
@@ -67,11 +81,12 @@ var users = map[string]int{"root": 0, "system": 1000, "radio": 1001, "vpn": 1016
 // furnish makes the phone's folders.
 func (p *Phone) furnish(o Options) {
 	p.t.Helper()
-	built, err := programs()
-	if err != nil {
-		p.t.Fatal(err)
+	if o.Data != "" {
+		if err := os.Symlink(o.Data, p.path("data")); err != nil {
+			p.t.Fatal(err)
+		}
 	}
-	for _, dir := range []string{"root", "data", "calls", "props", "system/bin", "apex/com.android.virt/bin", "data/sovereign/bin", "data/local/tmp",
+	for _, dir := range []string{"root", "data", "calls", "props", "system/bin", "apex/com.android.virt/bin", "data/local/tmp",
 		"sys/power", "sys/power_supply", "sys/thermal"} {
 		if err := os.MkdirAll(p.path(dir), 0o755); err != nil {
 			p.t.Fatal(err)
@@ -111,7 +126,7 @@ func (p *Phone) furnish(o Options) {
 	p.write("system/bin/getenforce", "#!/system/bin/sh\necho Enforcing\n", 0o755)
 	p.installSu(p.superuser)
 	crosvm := "apex/com.android.virt/bin/crosvm"
-	p.copy(filepath.Join(built, "crosvm"), crosvm)
+	p.copy(o.Program, crosvm)
 	build, err := json.Marshal(o.Build)
 	if err != nil {
 		p.t.Fatal(err)
@@ -121,7 +136,9 @@ func (p *Phone) furnish(o Options) {
 	if err := os.Chmod(p.path("calls/crosvm"), 0o666); err != nil {
 		p.t.Fatal(err)
 	}
-	p.copy(filepath.Join(built, "sov-runner"), "data/sovereign/bin/sov-runner")
+	if o.Runner != "" {
+		p.copy(o.Runner, "data/sovereign/bin/sov-runner")
+	}
 	if o.Report != nil {
 		p.furnishReport(o.Report)
 	} else {

@@ -27,12 +27,15 @@ type Make struct {
 	Scene      netd.Scene
 }
 
-func (m Make) String() string {
-	family := "AOSP"
+func (m Make) family() string {
 	if m.Lineage {
-		family = "LineageOS"
+		return "LineageOS"
 	}
-	return fmt.Sprintf("%s %s, %s, %s, %s", family, m.Release, m.Hypervisor, m.Superuser, m.Scene.Name)
+	return "AOSP"
+}
+
+func (m Make) String() string {
+	return fmt.Sprintf("%s %s, %s, %s, %s", m.family(), m.Release, m.Hypervisor, m.Superuser, m.Scene.Name)
 }
 
 // The values of each property of a Make.
@@ -138,17 +141,12 @@ func pairsOf(v [properties]int) []pair {
 
 // options are the phone's.
 func (m Make) options(t testing.TB) androidtest.Options {
-	build := androidtest.DefaultBuild(m.Release)
-	if m.Hypervisor == androidtest.Gunyah { // of which no phone is known that runs others (gunyah-geniezone.md)
-		build.Unprotected, build.Protected = false, false
+	o, err := androidtest.OptionsOf(m.Release, m.Hypervisor, m.family())
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, s := range netd.Systems {
-		if strconv.Itoa(s.Release) == m.Release.Version() && s.Lineage == m.Lineage {
-			return androidtest.Options{InMemory: true, Build: build, Hypervisor: m.Hypervisor, Superuser: m.Superuser, System: s}
-		}
-	}
-	t.Fatalf("no netd is played for %s", m)
-	return androidtest.Options{}
+	o.InMemory, o.Superuser = true, m.Superuser
+	return o
 }
 
 // asRoot runs sov-runner by the phone's su, in the form that its root manager takes.

@@ -331,7 +331,7 @@ func (w *World) Options(dir, recipeText string) stages.Options {
 		Options: resolve.Options{Recipe: r, RecipeText: []byte(recipeText), Arch: Arch, Kernel: w.Kernel,
 			LockPath: filepath.Join(dir, "sov.lock"), CacheDir: filepath.Join(dir, "cache")},
 		Out:     filepath.Join(dir, "out"),
-		Program: func(name, _ string) ([]byte, error) { return []byte("#!" + name), nil },
+		Program: func(_ context.Context, name, _ string) ([]byte, error) { return []byte("#!" + name), nil },
 	}
 }
 

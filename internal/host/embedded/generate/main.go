@@ -5,21 +5,20 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/sovereign-sql/sov/internal/arch"
-	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/durable"
-	"github.com/sovereign-sql/sov/internal/host/release"
+	"github.com/sovereign-sql/sov/internal/host/crosscompile"
 )
 
 func main() {
-	for _, name := range []string{"sov-init", artifact.RunnerFile} {
+	for _, name := range crosscompile.Programs {
 		for _, arch := range arch.Names() {
 			if err := generate(name, arch); err != nil {
 				fmt.Fprintf(os.Stderr, "generate %s for %s: %v\n", name, arch, err)
@@ -29,7 +28,9 @@ func main() {
 	}
 }
 
-// generate runs in internal/embedded, where `go generate` starts it.
+// root is the module's folder, seen from the one where `go generate` starts this program.
+const root = "../../.."
+
 func generate(name, arch string) error {
 	scratch, err := os.MkdirTemp("", "sov-generate-")
 	if err != nil {
@@ -37,16 +38,8 @@ func generate(name, arch string) error {
 	}
 	defer os.RemoveAll(scratch)
 	program := filepath.Join(scratch, name)
-	// The guest's endpoint speaks HTTP/1.1 and has no use for HTTP/2, 0.4 MB of every image.
-	flags := "-s -w -buildid="
-	if v := os.Getenv("SOV_VERSION"); name == artifact.RunnerFile && release.Is(v) {
-		flags += " -X main.release=" + v
-	}
-	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags="+flags, "-tags=nethttpomithttp2",
-		"-o", program, "github.com/sovereign-sql/sov/cmd/"+name)
-	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch, "GOFLAGS=")
-	build.Stderr = os.Stderr
-	if err := build.Run(); err != nil {
+	err = crosscompile.Program(context.Background(), false, root, name, arch, os.Getenv("SOV_VERSION"), program, func(string) {})
+	if err != nil {
 		return err
 	}
 	raw, err := os.ReadFile(program)

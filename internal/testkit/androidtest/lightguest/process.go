@@ -13,7 +13,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 )
 
-// processName is the name under which the test binary is started again as a guest.
+// processName is the name under which the program is started again as a guest.
 const processName = "androidtest-guest"
 
 func init() {

@@ -5,7 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"testing"
+
+	"github.com/sovereign-sql/sov/internal/testkit/session"
 )
 
 // A Place is a network namespace: that of a process or thread, and a shell in it that fails the test when the script does.
@@ -27,7 +28,7 @@ type Options struct {
 
 // A Netd is a phone's. Its methods fail the test when they cannot do what they are for.
 type Netd struct {
-	t         testing.TB
+	t         session.T
 	o         Options
 	index     map[string]int // of interfaces that exist
 	networks  []*network     // that are connected, in the order of connecting
@@ -60,7 +61,7 @@ func (n *network) interfaces() []string {
 const clatPrefix = "v4-"
 
 // New plugs the phone in and starts netd. The scene is [Offline].
-func New(t testing.TB, o Options) *Netd {
+func New(t session.T, o Options) *Netd {
 	t.Helper()
 	n := &Netd{t: t, o: o, index: map[string]int{}, clients: map[string]Place{}, fallen: map[string][]string{}}
 	n.plug()

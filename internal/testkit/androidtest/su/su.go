@@ -1,7 +1,7 @@
-// Command su stands in for the su of a rooted phone, set-user-ID root. /system/etc/su says whose it is: "magisk", "kernelsu",
+// Package su stands in for the su of a rooted phone, set-user-ID root. /system/etc/su says whose it is: "magisk", "kernelsu",
 // "apatch", "aosp" (that of Android's own userdebug builds), or "denied": Magisk's, whose user has said no. Options, the
 // joining of words, messages and exit statuses are those of the programs' sources; where these do not say, su refuses.
-package main
+package su
 
 import (
 	"errors"
@@ -16,12 +16,13 @@ import (
 
 const shell = "/system/bin/sh"
 
-func main() {
+// Main is the program, called with these words. It does not return.
+func Main(words []string) {
 	text, _ := os.ReadFile("/system/etc/su") // without it the kind is unknown
 	kind := strings.TrimSpace(string(text))
 	m, ok := managers[kind]
 	if kind == "aosp" {
-		fail(1, os.Stderr, aosp(os.Args[1:]))
+		fail(1, os.Stderr, aosp(words))
 	}
 	if !ok {
 		fail(1, os.Stderr, fmt.Errorf("su: unknown kind %q", kind))
@@ -30,7 +31,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "Permission denied")
 		os.Exit(int(syscall.EACCES))
 	}
-	r, err := m.parse(os.Args[1:])
+	r, err := m.parse(words)
 	if err != nil {
 		to := os.Stderr
 		if m.complainsOnStdout {

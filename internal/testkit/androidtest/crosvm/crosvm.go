@@ -1,4 +1,4 @@
-// Command crosvm stands in for Android's program of that name in tests. It plays the crosvm of one release of Android on an
+// Package crosvm stands in for Android's program of that name. It plays the crosvm of one release of Android on an
 // arm64 phone, whatever this computer is: it takes that release's words (package crosvmcli), gives the machine the same
 // devices by way of QEMU, holds a control socket of the same kind, says what it does in the same form, and ends with the
 // same exit statuses. A machine ends with it, however it is killed.
@@ -7,7 +7,7 @@
 // program's; see crosvmcli.Build.
 //
 // Where KERNEL is a script of package lightguest in place of a kernel, the machine is that guest, without QEMU.
-package main
+package crosvm
 
 import (
 	"errors"
@@ -19,13 +19,11 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/crosvmcli"
 )
 
-func main() {
+// Main is the program, called with these words. It returns the exit status.
+func Main(words []string) int {
 	signal.Ignore(syscall.SIGPIPE) // as Rust's runtime does
-	os.Exit(perform(os.Args[1:]))
-}
-
-// perform returns the exit status.
-func perform(words []string) int {
+	// A phone's $PATH does not lead to /usr, where QEMU is.
+	os.Setenv("PATH", os.Getenv("PATH")+":/usr/bin")
 	build, err := crosvmcli.OwnBuild()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "stand-in for crosvm:", err)

@@ -1,0 +1,271 @@
+//go:build linux
+
+// Sov-simulator plays a rooted Android phone on this computer, as an adb device on which every verb of sov works.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sovereign-sql/sov/internal/contract/phonepath"
+	"github.com/sovereign-sql/sov/internal/durable"
+	"github.com/sovereign-sql/sov/internal/host/phonereport"
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest/crosvmcli"
+	"github.com/sovereign-sql/sov/internal/testkit/session"
+)
+
+func main() {
+	androidtest.Play()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	if err := newCommand().ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "sov-simulator:", err)
+		os.Exit(1)
+	}
+}
+
+const longHelp = `Play a rooted Android phone on this computer, as an adb device on which every verb of sov works: push, start, status,
+psql, backup, ... A machine of sov build runs on it in QEMU, behind a stand-in for Android's crosvm; its processor is an
+emulated arm64, so it is slower than on a phone.
+
+Shell, root manager, device nodes, crosvm's flags and the rules of the network are those of a release of Android, as its
+sources have them. The phone reaches an internet of one simulated server, and nothing else.
+
+It runs as root, in namespaces of its own: the computer's network, mounts and processes stay as they are. adb sees it like
+any phone: it is connected to this computer's adb server, as the user of sudo, and disconnected at the end. Ctrl-C switches
+it off, as if its battery was removed, and removes all of it but the folder of --state.`
+
+const examples = `  sudo sov-simulator
+  sudo sov-simulator --state phone                          keep the phone's storage in the folder phone, for the next start
+  sudo sov-simulator --release 13 --root kernelsu
+  sudo sov-simulator --release 14Q3 --hypervisor gunyah --system lineageos
+  sudo sov-simulator --report phone.txt                     a phone like the one of sov doctor --report phone.txt`
+
+// defaultPort is none that adb looks for emulators at (5555 to 5585).
+const defaultPort = 16555
+
+// flags are the program's.
+type flags struct {
+	release, root, system, hypervisor string
+	report, state                     string
+	port                              int
+	noConnect, json                   bool
+}
+
+func newCommand() *cobra.Command {
+	var f flags
+	c := &cobra.Command{
+		Use:           "sov-simulator",
+		Short:         "Play a rooted Android phone on this computer, for sov",
+		Long:          longHelp,
+		Example:       examples,
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE: func(c *cobra.Command, _ []string) error {
+			o, err := f.options(c)
+			if err != nil {
+				return err
+			}
+			return f.simulate(c.Context(), o, c.OutOrStdout())
+		},
+	}
+	set := c.Flags()
+	set.StringVar(&f.release, "release", string(androidtest.DefaultRelease()), "release of Android: "+join(crosvmcli.Releases)+"; Q is a quarterly release")
+	set.StringVar(&f.root, "root", string(androidtest.Magisk), "root manager: "+join(androidtest.Superusers)+";\naosp is the su of userdebug builds, shell is adb root, denied is Magisk whose user said no")
+	set.StringVar(&f.system, "system", "aosp", "system: aosp, lineageos, calyxos")
+	set.StringVar(&f.hypervisor, "hypervisor", "kvm", "hypervisor: kvm, gunyah, geniezone, none")
+	set.StringVar(&f.report, "report", "", "file written by sov doctor --report: a phone like that one")
+	set.StringVar(&f.state, "state", "", "folder for the phone's storage, which is kept (default: a temporary one)")
+	set.IntVar(&f.port, "port", 0, fmt.Sprintf("port of the phone's adb daemon at 127.0.0.1 (default %d, or a free one if that is taken)", defaultPort))
+	set.BoolVar(&f.noConnect, "no-connect", false, "leave adb connect to the user")
+	set.BoolVar(&f.json, "json", false, "when the phone is ready, print one line of JSON instead of a description")
+	c.MarkFlagsMutuallyExclusive("report", "release")
+	c.MarkFlagsMutuallyExclusive("report", "root")
+	c.MarkFlagsMutuallyExclusive("report", "hypervisor")
+	return c
+}
+
+func join[S ~string](names []S) string {
+	var out []string
+	for _, name := range names {
+		out = append(out, string(name))
+	}
+	return strings.Join(out, ", ")
+}
+
+// hypervisors are the phone's by their names here.
+var hypervisors = map[string]androidtest.Hypervisor{"kvm": androidtest.KVM, "gunyah": androidtest.Gunyah, "geniezone": androidtest.GenieZone,
+	"none": androidtest.NoHypervisor}
+
+// options are the phone's.
+func (f flags) options(c *cobra.Command) (o androidtest.Options, err error) {
+	release, err := crosvmcli.ParseRelease(f.release)
+	if err != nil {
+		return o, err
+	}
+	superuser := androidtest.Superuser(f.root)
+	if !slices.Contains(androidtest.Superusers, superuser) {
+		return o, fmt.Errorf("root manager %q: must be one of %s", f.root, join(androidtest.Superusers))
+	}
+	hypervisor, known := hypervisors[f.hypervisor]
+	if !known {
+		return o, fmt.Errorf("hypervisor %q: must be kvm, gunyah, geniezone or none", f.hypervisor)
+	}
+	if o, err = androidtest.OptionsOf(release, hypervisor, f.system); err != nil {
+		return o, err
+	}
+	o.Superuser = superuser
+	if f.report != "" {
+		text, err := os.ReadFile(f.report)
+		if err != nil {
+			return o, err
+		}
+		if o.Report, err = phonereport.Parse(string(text)); err != nil {
+			return o, fmt.Errorf("%s: %w", f.report, err)
+		}
+	}
+	if os.Getuid() != 0 {
+		return o, fmt.Errorf("it needs root, to make namespaces of its own: sudo %s", strings.Join(os.Args, " "))
+	}
+	if missing := androidtest.Missing(); len(missing) > 0 {
+		return o, fmt.Errorf("programs are missing: apt install %s", strings.Join(missing, " "))
+	}
+	o.Program, err = os.Executable()
+	return o, err
+}
+
+// simulate runs the phone until ctx ends.
+func (f flags) simulate(ctx context.Context, o androidtest.Options, out io.Writer) error {
+	if f.state != "" {
+		lock, data, err := openState(f.state)
+		if err != nil {
+			return err
+		}
+		defer lock.Release()
+		o.Data = data
+	}
+	listen, err := f.listen()
+	if err != nil {
+		return err
+	}
+	defer listen.Close()
+	ready := false
+	err = session.Run(ctx, func(t session.T) {
+		p := androidtest.New(t, o)
+		if err := makeSettings(p.File(phonepath.Default.Settings())); err != nil {
+			t.Fatal(err)
+		}
+		serial := p.ServeADB(androidtest.ADBOptions{Listen: listen}).Serial()
+		client, others := findADB(), 0
+		if !f.noConnect {
+			// After the end of ctx: adb is to forget the phone.
+			t.Cleanup(func() { client.run(context.WithoutCancel(ctx), "disconnect", serial) })
+			var err error
+			if others, err = client.connect(ctx, serial); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := f.tell(out, serial, others); err != nil {
+			t.Fatal(err)
+		}
+		ready = true
+		<-ctx.Done()
+	})
+	if !ready && ctx.Err() != nil {
+		return errors.New("interrupted")
+	}
+	return err
+}
+
+// openState locks the folder of a phone that is kept, and returns its /data.
+func openState(dir string) (*durable.Lock, string, error) {
+	data, err := filepath.Abs(filepath.Join(dir, "data"))
+	if err == nil {
+		err = os.MkdirAll(data, 0o755)
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	lock, err := durable.TryLock(filepath.Join(dir, "lock"), durable.Exclusive, durable.LockOptions{})
+	if errors.Is(err, durable.ErrBusy) {
+		err = fmt.Errorf("%s: another sov-simulator runs this phone: use that one, or another folder", dir)
+	}
+	return lock, data, err
+}
+
+// listen opens the port of the phone's adb daemon.
+func (f flags) listen() (net.Listener, error) {
+	if f.port != 0 {
+		return net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", f.port))
+	}
+	l, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", defaultPort))
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return net.Listen("tcp4", "127.0.0.1:0")
+	}
+	return l, err
+}
+
+// makeSettings tells the phone's sov-runner, which is a program of this computer's architecture, that the phone runs arm64
+// machines. Settings that are there stay.
+func makeSettings(path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	err := durable.WriteFile(path, []byte(`{"arch": "arm64"}`+"\n"), 0o644, durable.KeepExisting())
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	return err
+}
+
+// tell says that the phone is ready, and what to type next. others is how many devices adb sees besides.
+func (f flags) tell(out io.Writer, serial string, others int) error {
+	if f.json {
+		return json.NewEncoder(out).Encode(map[string]string{"event": "ready", "serial": serial})
+	}
+	kept := "gone with it; --state DIR keeps it"
+	if f.state != "" {
+		kept = "kept in " + f.state
+	}
+	next, device := "", ""
+	if f.noConnect {
+		next = "  adb connect " + serial + "\n"
+	}
+	if f.noConnect || others > 0 {
+		device = " --device " + serial
+	}
+	_, err := fmt.Fprintf(out, `The phone has started: %s.
+Its storage is %s.
+adb sees it as %s.
+
+Next, in another terminal:
+%s  sov up sql%s
+
+Ctrl-C switches the phone off and removes it.
+`, f.phone(), kept, serial, next, device)
+	return err
+}
+
+// phone describes the phone that the flags ask for.
+func (f flags) phone() string {
+	if f.report != "" {
+		return "like that of " + f.report
+	}
+	system := map[string]string{"aosp": "AOSP", "lineageos": "LineageOS", "calyxos": "CalyxOS"}[strings.ToLower(f.system)]
+	return fmt.Sprintf("Android %s, %s, root by %s, hypervisor %s", strings.Replace(f.release, "Q", " QPR", 1), system, f.root, f.hypervisor)
+}

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sovereign-sql/sov/internal/host/settings"
+)
+
+// configReport is what `sov config --json` prints.
+type configReport struct {
+	File     string          `json:"file"`
+	Exists   bool            `json:"exists"`
+	Settings []configSetting `json:"settings"`
+}
+
+type configSetting struct {
+	Key      string          `json:"key"`
+	Values   []string        `json:"values"` // one, or those of a list; none: the default of the command
+	From     settings.Origin `json:"from"`
+	Where    string          `json:"where,omitempty"` // a variable, or the file's path and line
+	Flag     string          `json:"flag"`
+	Variable string          `json:"variable"`
+	Default  string          `json:"default"` // in words
+}
+
+func newConfig() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "config",
+		Short: "Show the settings, and where each comes from",
+		Long: `Show the values that flags need not repeat, and where each comes from: a variable of the environment, the configuration
+file, or the default. A flag is stronger than all of them. The file is $SOV_CONFIG, else config.yaml in sov's folder of the
+user's configuration (on Linux ~/.config/sov). docs/configuration.md describes it.`,
+		Example: "  sov config\n  sov config --json",
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			s, err := settings.Load(os.Getenv)
+			if err != nil {
+				return err
+			}
+			report := configReport{File: s.Path, Exists: s.Exists}
+			for _, setting := range settings.All {
+				v := s.Get(setting.Key)
+				report.Settings = append(report.Settings, configSetting{
+					Key: setting.Key, Values: append([]string{}, v.Values...), From: v.From, Where: v.Where,
+					Flag: setting.Flag, Variable: setting.Variable, Default: setting.Default,
+				})
+			}
+			return printResult(c.OutOrStdout(), asJSON, report, func(p *printer) { printConfig(p, report) })
+		},
+	}
+	jsonFlag(c, &asJSON)
+	return c
+}
+
+func printConfig(p *printer, r configReport) {
+	table := tabwriter.NewWriter(p.w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "SETTING\tVALUE\tFROM")
+	for _, s := range r.Settings {
+		if len(s.Values) == 0 {
+			fmt.Fprintf(table, "%s\t(%s)\tdefault\n", s.Key, s.Default)
+		}
+		for i, value := range s.Values {
+			key, where := s.Key, s.Where
+			if s.From == settings.FromDefault {
+				where = "default"
+			}
+			if i > 0 {
+				key, where = "", ""
+			}
+			fmt.Fprintf(table, "%s\t%s\t%s\n", key, value, where)
+		}
+	}
+	p.err = table.Flush()
+	if !r.Exists {
+		p.printf("there is no configuration file: write %s, see docs/configuration.md\n", r.File)
+	}
+}

@@ -1,0 +1,538 @@
+package docs
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"filippo.io/age"
+
+	"github.com/sovereign-sql/sov/internal/contract/phonepath"
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
+	"github.com/sovereign-sql/sov/internal/testkit/mirror/mirrortest"
+	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
+	"github.com/sovereign-sql/sov/internal/testkit/registrytest"
+	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
+)
+
+// patience bounds one command.
+const patience = 3 * time.Minute
+
+// needs are what a block of commands may ask for. Each function provides it, if it is not there.
+var needs map[string]func(*reader) error
+
+func init() {
+	needs = map[string]func(*reader) error{
+		// sov, which takes image and packages from the test's own sources, in a folder with what earlier blocks of the document have left
+		// there.
+		"sov": func(*reader) error { return nil },
+		// The built machine out/sql/arm64, its lock, and the same machine in other/arm64.
+		"built": (*reader).build,
+		// An empty cache of its own, in place of this computer's.
+		"own cache": (*reader).ownCache,
+		// A registry. Every document has the same one.
+		"registry": func(r *reader) error { r.registry(); return nil },
+		// A rooted phone at adb, on which the machine is installed and runs, and the built machine.
+		"phone": (*reader).attachPhone,
+		// The phone, and in its other slot an older version of the machine that was good.
+		"two versions": (*reader).twoVersions,
+		// The same phone: the block's commands run in its root shell, in /data/sovereign.
+		"phone shell": func(r *reader) error { r.onPhone = true; return r.attachPhone() },
+		// An empty PostgreSQL server on this computer, which psql and its kind find in the environment.
+		"postgres": (*reader).startPostgres,
+		// Files of pg_dump: dump.sql, and shop.dump in its custom format.
+		"dump": (*reader).dump,
+	}
+}
+
+// substitutions are what stands in documents for what a reader has, and what it is here.
+var substitutions = []struct {
+	placeholder *regexp.Regexp
+	here        func(*reader) string
+}{
+	{regexp.MustCompile(`REGISTRY|registry\.example(\.com)?`), func(r *reader) string { return r.registry().Repository("docs") }},
+	{regexp.MustCompile(`\bREMOTE\b`), func(r *reader) string { return r.registry().Repository("docs/cache") }},
+	{regexp.MustCompile(`ssh:(root|user)@(phone|host)|R58M12345|\b(OLD|NEW)\b`), func(r *reader) string { return r.phone().ADB.Serial() }},
+	{regexp.MustCompile(`\bpostgresql17\b`), func(*reader) string { return "postgresql15" }},
+	{regexp.MustCompile(`\bicu-libs\b`), func(*reader) string { return "e2fsprogs" }},
+	{regexp.MustCompile(`\bpostgresql-pgvector\b`), func(*reader) string { return "postgresql15-contrib" }},
+	{regexp.MustCompile(`postgres:17-alpine`), func(*reader) string { return sovtest.Sources.PostgresImage() }},
+	{regexp.MustCompile(`127\.0\.0\.1:5080`), (*reader).freeAddress},
+	{regexp.MustCompile(`postgresql://[^' ]+`), func(r *reader) string { return r.url }},
+	// A terminal is asked; here nobody is at one.
+	{regexp.MustCompile(`\bsov remove \S+ --data\b|\bsov restore \S+ \S+`), nil},
+}
+
+// typed is what a person would type at a command's prompt.
+var typed = []struct {
+	command *regexp.Regexp
+	text    string
+}{
+	{regexp.MustCompile(`^sov secrets set|^read `), "correct horse\n"},
+	{regexp.MustCompile(`^sov psql`), "select 1;\n"},
+	{regexp.MustCompile(`^psql|^pg_restore`), "correct horse\nselect 1;\n"},
+	{regexp.MustCompile(`^sov shell`), "exit\n"},
+}
+
+// foreground are commands that go on until Ctrl-C, which they get as soon as they have said ready; those with later are given it at
+// the end of the block, since what comes after them uses them.
+var foreground = []struct {
+	command, unless, ready *regexp.Regexp
+	later                  bool
+}{
+	{regexp.MustCompile(`^sov run\b`), regexp.MustCompile(`--(query|detach|systemd)\b`), regexp.MustCompile(`postgresql://`), false},
+	{regexp.MustCompile(`^sov forward\b`), nil, regexp.MustCompile(`postgresql://`), true},
+	{regexp.MustCompile(`^sov up\b.* --forward`), nil, regexp.MustCompile(`postgresql://`), true},
+	{regexp.MustCompile(`^(sov|sov-runner) logs\b.* (-f|--follow)\b`), nil, regexp.MustCompile(`.\n`), false},
+	{regexp.MustCompile(`^sov status\b.* (-w|--watch)\b`), nil, regexp.MustCompile(`.\n`), false},
+	{regexp.MustCompile(`^sov-mirror\b`), nil, regexp.MustCompile(`Serving until Ctrl-C`), true},
+}
+
+// computer is what the readers of all documents share. Everything is made when it is first asked for.
+type computer struct {
+	bin      string // a folder for PATH
+	state    string // of `sov run`: the first start of a machine is the slow one
+	registry func() *registrytest.Registry
+	phone    func() *phonetest.Pushed
+	built    func() (string, error)
+}
+
+// A reader types the commands of one document, in a folder and with a home of their own.
+type reader struct {
+	*computer
+	t   *testing.T
+	dir string
+	env []string
+	url string // that the last command has printed
+
+	// Of the block that is read:
+	onPhone bool
+	address string // for sov-mirror
+	running []*running
+}
+
+func newComputer(t *testing.T) *computer {
+	c := &computer{bin: t.TempDir(), state: t.TempDir()}
+	c.registry = sync.OnceValue(func() *registrytest.Registry { return registrytest.Start(t) })
+	c.phone = sync.OnceValue(func() *phonetest.Pushed { return phonetest.NewPushed(t, androidtest.NewADBServer(t)) })
+	c.built = sync.OnceValues(func() (string, error) {
+		dir := t.TempDir()
+		r := c.reader(t)
+		r.dir = dir
+		_, err := r.bash("sov build sql", nil)
+		return dir, err
+	})
+	if err := os.Symlink(sovtest.Program, filepath.Join(c.bin, "sov")); err != nil {
+		t.Fatal(err)
+	}
+	// A password manager, and an age identity.
+	const pass = "#!/bin/sh\necho tskey-auth-none\n"
+	if err := os.WriteFile(filepath.Join(c.bin, "pass"), []byte(pass), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	mirror := exec.Command("go", "build", "-o", filepath.Join(c.bin, "sov-mirror"), "./cmd/sov-mirror")
+	mirror.Dir = sovtest.Root()
+	if out, err := mirror.CombinedOutput(); err != nil {
+		t.Fatalf("compile sov-mirror: %v: %s", err, out)
+	}
+	return c
+}
+
+func (c *computer) reader(t *testing.T) *reader {
+	t.Helper()
+	r := &reader{computer: c, t: t, dir: t.TempDir()}
+	home := t.TempDir()
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache = filepath.Join(cache, "sov")
+	if dir := os.Getenv("SOV_CACHE_DIR"); dir != "" {
+		cache = dir
+	}
+	for _, v := range os.Environ() {
+		switch name, _, _ := strings.Cut(v, "="); {
+		case strings.HasPrefix(name, "SOV_"), strings.HasPrefix(name, "XDG_"), strings.HasPrefix(name, "PG"), name == "ANDROID_SERIAL":
+		default:
+			r.env = append(r.env, v)
+		}
+	}
+	goEnv, err := exec.Command("go", "env", "GOPATH", "GOCACHE", "GOMODCACHE").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, value := range strings.Fields(string(goEnv)) {
+		r.env = append(r.env, []string{"GOPATH", "GOCACHE", "GOMODCACHE"}[i]+"="+value)
+	}
+	identity, err := age.GenerateX25519Identity()
+	if err == nil {
+		err = os.MkdirAll(filepath.Join(home, ".config/age"), 0o700)
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(home, ".config/age/key.txt"), []byte(identity.String()+"\n"), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.env = append(r.env, "SOV_IMAGE="+sovtest.Sources.Image(), "SOV_REPOSITORIES="+strings.Join(sovtest.Sources.Repositories(), " "),
+		"HOME="+home, "SOV_MIRROR_DIR="+filepath.Join(cache, "mirror"), "SOV_ALPINE_FIXTURES="+mirrortest.Fixtures(), "SOV_STATE_DIR="+c.state, "SOV_CACHE_DIR="+cache, "PATH="+c.bin+":"+os.Getenv("PATH"), "LC_ALL=C.UTF-8")
+	return r
+}
+
+// setenv sets a variable for the rest of the document.
+func (r *reader) setenv(name, value string) {
+	r.env = append(r.env, name+"="+value)
+}
+
+// build gives the reader the built machine. Its files are links: sov replaces an artifact as a whole.
+func (r *reader) build() error {
+	from, err := r.built()
+	if err != nil {
+		return err
+	}
+	const script = `[ -e out/sql/arm64 ] || { mkdir -p out/sql && cp -al "$1/out/sql/arm64" out/sql/ && cp -n "$1/sov.lock" .; }
+		[ -e other ] || { mkdir -p other && cp -al "$1/out/sql/arm64" other/; }`
+	command := exec.Command("bash", "-euc", script, "bash", from)
+	command.Dir = r.dir
+	if out, err := command.CombinedOutput(); err != nil {
+		return fmt.Errorf("copy the built machine: %w: %s", err, out)
+	}
+	return nil
+}
+
+func (r *reader) ownCache() error {
+	r.setenv("SOV_CACHE_DIR", filepath.Join(r.dir, "cache"))
+	return nil
+}
+
+// attachPhone gives the reader the phone, on which the machine runs with the reader's own password.
+func (r *reader) attachPhone() error {
+	if err := r.build(); err != nil {
+		return err
+	}
+	p := r.phone()
+	r.setenv("PATH", filepath.Dir(p.Server.Program())+":"+r.bin+":"+os.Getenv("PATH"))
+	r.setenv("ANDROID_SERIAL", p.ADB.Serial())
+	// What a command before may have removed, or replaced: on this phone crosvm runs an arm64 machine whatever the computer is.
+	if err := os.MkdirAll(filepath.Dir(p.File(phonepath.Default.Settings())), 0o755); err != nil {
+		return err
+	}
+	p.Put(phonepath.Default.Settings(), `{"arch": "arm64"}`, 0o644)
+	settings := filepath.Join(r.dir, "settings.json")
+	if err := os.WriteFile(settings, []byte(`{"arch": "arm64", "vms": {"sql": {"memory_mib": 1024}}}`), 0o644); err != nil {
+		return err
+	}
+	const script = `sov secrets list sql --json | grep -q '"postgres"' && [ "$(sov status sql --json | jq -r .phase)" = ready ] && exit
+		sov secrets set sql postgres <<<'correct horse'
+		sov push sql --start`
+	_, err := r.bash(script, nil)
+	return err
+}
+
+func (r *reader) twoVersions() error {
+	if err := r.attachPhone(); err != nil {
+		return err
+	}
+	const script = `[ "$(sov status sql --json | jq '[.slots[] | select(.state == "good")] | length')" = 2 ] && exit
+		sov push "$OLDER" --start && sov push sql --start`
+	r.setenv("OLDER", sovtest.ChangedSetting(r.t))
+	_, err := r.bash(script, nil)
+	return err
+}
+
+func (r *reader) startPostgres() error {
+	dir := filepath.Join(r.dir, "server")
+	const script = `bin=$(pg_config --bindir)
+		install -d -o postgres "$1"
+		cd "$1"
+		setpriv --reuid postgres --regid postgres --clear-groups "$bin/initdb" --no-sync -A trust -D "$1/data"
+		setpriv --reuid postgres --regid postgres --clear-groups "$bin/pg_ctl" -w -D "$1/data" -l "$1/log" -o "-k $1 -c listen_addresses= -c fsync=off" start`
+	r.t.Cleanup(func() {
+		exec.Command("setpriv", "--reuid", "postgres", "--clear-groups", "bash", "-c", `"$(pg_config --bindir)/pg_ctl" -m immediate -D "$1/data" stop`, "bash", dir).Run()
+	})
+	for part := dir; len(part) > len(os.TempDir()); part = filepath.Dir(part) { // the server's user comes through
+		os.Chmod(part, 0o755)
+	}
+	if out, err := exec.Command("bash", "-euc", script, "bash", dir).CombinedOutput(); err != nil {
+		return fmt.Errorf("start a PostgreSQL server: %w: %s", err, out)
+	}
+	r.setenv("PGHOST", dir)
+	r.setenv("PGUSER", "postgres")
+	return nil
+}
+
+func (r *reader) dump() error {
+	env := r.env
+	defer func() { r.env = env }()
+	if err := r.startPostgres(); err != nil {
+		return err
+	}
+	_, err := r.bash("psql -c 'create table journey (stop text)' && pg_dump -f dump.sql && pg_dump -Fc -f shop.dump", nil)
+	return err
+}
+
+// freeAddress is where sov-mirror may listen.
+func (r *reader) freeAddress() string {
+	if r.address == "" {
+		listen, err := net.Listen("tcp4", "127.0.0.1:0")
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		defer listen.Close()
+		r.address = listen.Addr().String()
+	}
+	return r.address
+}
+
+// here puts what is here in place of what stands for it in a document.
+func (r *reader) here(text string) string {
+	for _, s := range substitutions {
+		text = s.placeholder.ReplaceAllStringFunc(text, func(found string) string {
+			if s.here == nil {
+				return found + " --yes"
+			}
+			return s.here(r)
+		})
+	}
+	return text
+}
+
+// read runs a block's commands and returns what is wrong with the first that is not as the document says.
+func (r *reader) read(b block) (err error) {
+	r.onPhone, r.address = false, ""
+	env := r.env
+	defer func() {
+		err = errors.Join(err, r.interrupt(true))
+		r.env = env
+	}()
+	if b.run {
+		for _, need := range b.needs {
+			if err := needs[need](r); err != nil {
+				return fmt.Errorf("%s: provide %q: %w", b.at, need, err)
+			}
+		}
+	}
+	state := filepath.Join(r.t.TempDir(), "state")
+	for _, c := range b.commands {
+		start := time.Now()
+		if err := r.command(b, c, state); err != nil {
+			return fmt.Errorf("%s: %s\n%w\nCorrect the document or the program; a command that cannot run in this test is excepted in the comment before its block, with the reason (see the documentation of internal/e2e/docs)",
+				c.at, c.text, err)
+		}
+		if took := time.Since(start); took > time.Second {
+			r.t.Logf("%5.1f s %s: %s", took.Seconds(), c.at, c.text)
+		}
+	}
+	return nil
+}
+
+// command runs one command of a block.
+func (r *reader) command(b block, c command, state string) error {
+	for text := range b.except {
+		if strings.Contains(c.text, text) {
+			return r.flags(c.text)
+		}
+	}
+	if !b.run {
+		return r.flags(c.text)
+	}
+	if err := r.interrupt(false); err != nil {
+		return err
+	}
+	status := 0
+	for text, want := range b.status {
+		if strings.Contains(c.text, text) {
+			status = want
+		}
+	}
+	out, err := r.bash(r.here(c.text), &state)
+	var exit *exec.ExitError
+	if status != 0 && errors.As(err, &exit) && exit.ExitCode() == status {
+		err = nil
+	} else if status != 0 && err == nil {
+		err = fmt.Errorf("exit status 0, not %d: %s", status, out)
+	}
+	if err != nil || c.output == nil {
+		return err
+	}
+	return compare(c.output, strings.Split(strings.TrimRight(out, "\n"), "\n"))
+}
+
+var (
+	notAnArgument = regexp.MustCompile(`\s(#|>|>>|\||&&|\|\||;|--|<)\s.*`)
+	sovCommand    = regexp.MustCompile(`^sov(-mirror)? `)
+)
+
+// flags looks whether sov knows verb and flags of a command that is not run.
+func (r *reader) flags(text string) error {
+	text, _, _ = strings.Cut(text, "   ")
+	text = notAnArgument.ReplaceAllString(text, "")
+	if !sovCommand.MatchString(text) {
+		return nil
+	}
+	_, err := r.bash(strings.TrimSuffix(text, `\`)+" --help", nil)
+	return err
+}
+
+// A running command is one in the foreground, which ends by Ctrl-C.
+type running struct {
+	text  string
+	later bool
+	*exec.Cmd
+	out *output
+}
+
+// interrupt presses Ctrl-C in every command that runs, or in those that nobody uses later, and waits for its end.
+func (r *reader) interrupt(all bool) (err error) {
+	left := r.running[:0]
+	for _, c := range r.running {
+		if c.later && !all {
+			left = append(left, c)
+			continue
+		}
+		syscall.Kill(-c.Process.Pid, syscall.SIGINT)
+		if e := c.Wait(); e != nil {
+			err = errors.Join(err, fmt.Errorf("%s, after Ctrl-C: %w: %s", c.text, e, c.out))
+		}
+	}
+	r.running = left
+	return err
+}
+
+var anyURL = regexp.MustCompile(`postgresql://[^\s"']+`)
+
+// bash runs a command, with the variables and in the folder that the block's commands before it have left in state, and returns what
+// it prints.
+func (r *reader) bash(text string, state *string) (string, error) {
+	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
+	script := text
+	c := exec.CommandContext(ctx, "bash", "-o", "pipefail", "-c", text)
+	if state != nil {
+		script = `set -a; [ ! -e "$1" ] || { . "$1"; cd "$PWD"; }; trap 'export -p >"$1"' EXIT; eval "$2"`
+		c = exec.CommandContext(ctx, "bash", "-o", "pipefail", "-c", script, "bash", *state, text)
+	}
+	if r.onPhone && state != nil {
+		c = r.phone().Command(ctx, "/usr/bin/sh", "-c", "cd /data/sovereign\n"+text)
+		c.Env = append(c.Env, "PATH=/data/sovereign/bin:/usr/sbin:/usr/bin:/system/bin", "HOME=/", "LANG=C")
+	} else {
+		c.Dir, c.Env = r.dir, r.env
+	}
+	if c.SysProcAttr == nil {
+		c.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	c.SysProcAttr.Setpgid = true
+	c.WaitDelay = 10 * time.Second
+	out := &output{grown: make(chan struct{}, 1)}
+	c.Stdout, c.Stderr = out, out
+	for _, t := range typed {
+		if t.command.MatchString(text) {
+			c.Stdin = strings.NewReader(t.text)
+		}
+	}
+	for _, f := range foreground {
+		if state == nil || !f.command.MatchString(text) || f.unless != nil && f.unless.MatchString(text) {
+			continue
+		}
+		if err := c.Start(); err != nil {
+			cancel()
+			return "", err
+		}
+		context.AfterFunc(r.t.Context(), cancel)
+		r.running = append(r.running, &running{text, f.later, c, out})
+		defer func() { r.url = max(anyURL.FindString(out.String()), r.url) }()
+		for !f.ready.MatchString(out.String()) {
+			select {
+			case <-out.grown:
+			case <-time.After(100 * time.Millisecond):
+				if syscall.Kill(c.Process.Pid, 0) != nil || ended(c.Process.Pid) {
+					return "", fmt.Errorf("it ended before it was ready: %s", out)
+				}
+			case <-ctx.Done():
+				return "", fmt.Errorf("it did not print %s within %v: %s", f.ready, patience, out)
+			}
+		}
+		return out.String(), nil
+	}
+	defer cancel()
+	err := c.Run()
+	if err != nil {
+		err = fmt.Errorf("%w: %s", err, out)
+	}
+	return out.String(), err
+}
+
+// ended reports whether a child that nobody has waited for is a zombie.
+func ended(pid int) bool {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err != nil || strings.Contains(string(text), ") Z ")
+}
+
+// output is what a command has printed so far.
+type output struct {
+	mu    sync.Mutex
+	text  bytes.Buffer
+	grown chan struct{}
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	select {
+	case o.grown <- struct{}{}:
+	default:
+	}
+	return o.text.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
+var (
+	digests = regexp.MustCompile(`\b[0-9a-f]{12,64}\b`)
+	numbers = regexp.MustCompile(`[0-9][0-9.,:+TZ-]*( ?(ns|µs|ms|s|min|h|B|[KkMG]i?B))?\b`)
+	blanks  = regexp.MustCompile(`[ \t]+`)
+)
+
+// normal is a line without what differs from run to run.
+func normal(line string) string {
+	line = digests.ReplaceAllString(line, "0")
+	line = numbers.ReplaceAllString(line, "0")
+	return strings.TrimSpace(blanks.ReplaceAllString(line, " "))
+}
+
+// compare says where a command's output is not what the document shows.
+func compare(want, got []string) error {
+	all, skip := got, false
+	for _, line := range want {
+		if strings.TrimSpace(line) == "…" {
+			skip = true
+			continue
+		}
+		i := 0
+		for skip && i < len(got) && normal(got[i]) != normal(line) {
+			i++
+		}
+		if i >= len(got) || normal(got[i]) != normal(line) {
+			return fmt.Errorf("it does not print the line %q, which the document shows, but:\n%s", line, strings.Join(all, "\n"))
+		}
+		got, skip = got[i+1:], false
+	}
+	if len(got) > 0 && !skip {
+		return fmt.Errorf("it prints more than the document shows (a line … stands for any lines):\n%s", strings.Join(all, "\n"))
+	}
+	return nil
+}

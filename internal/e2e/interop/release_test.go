@@ -1,0 +1,65 @@
+package interop
+
+import (
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
+)
+
+const releaseVersion = "v0.9.9-test"
+
+// makeRelease makes a release for this computer from the sources in a folder, signed with a key, and
+// returns its archive.
+func makeRelease(t *testing.T, checkout, key string) (archive string) {
+	t.Helper()
+	run(t, checkout, "env", "SOURCE_DATE_EPOCH=1700000000", "SOV_RELEASE_KEY="+key, ".ci/release", releaseVersion, "linux/"+runtime.GOARCH)
+	return filepath.Join(checkout, "dist", "sov-"+releaseVersion+"-linux-"+runtime.GOARCH+".tar.gz")
+}
+
+// TestRelease: a release is the same bytes in any folder, openssl finds its signature good, and what
+// is in its archive works.
+func TestRelease(t *testing.T) {
+	key, public := filepath.Join(t.TempDir(), "key.pem"), filepath.Join(t.TempDir(), "key.pub")
+	run(t, "", sovtest.Program, "key", "new", key)
+	if err := os.WriteFile(public, []byte(run(t, "", sovtest.Program, "key", "public", key)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	one, _ := sovtest.Checkout(t)
+	other, _ := sovtest.Checkout(t)
+	archive := makeRelease(t, one, key)
+	makeRelease(t, other, key)
+	run(t, "", "diff", "--recursive", filepath.Join(one, "dist"), filepath.Join(other, "dist"))
+
+	dist := filepath.Dir(archive)
+	run(t, dist, "sha256sum", "--check", "--strict", "SHA256SUMS")
+	run(t, dist, "openssl", "pkeyutl", "-verify", "-rawin", "-pubin", "-inkey", public, "-in", "SHA256SUMS", "-sigfile", "SHA256SUMS.sig")
+
+	prefix := t.TempDir()
+	run(t, "", "tar", "-xzf", archive, "--strip-components=1", "-C", prefix)
+	if got := run(t, "", filepath.Join(prefix, "bin/sov"), "version"); !strings.HasPrefix(got, "sov "+releaseVersion+" ") {
+		t.Errorf("its sov is %s", got)
+	}
+	for _, program := range []string{"sov-mirror", "sov-simulator"} {
+		if got := run(t, "", filepath.Join(prefix, "bin", program), "--help"); !strings.Contains(got, program) {
+			t.Errorf("%s --help: %s", program, got)
+		}
+	}
+	completion := `. "$1" && complete -p sov`
+	if got := run(t, "", "bash", "-c", completion, "bash", filepath.Join(prefix, "share/bash-completion/completions/sov")); !strings.Contains(got, "__start_sov") {
+		t.Errorf("bash completes with %s", got)
+	}
+	for _, file := range []string{"man/man1/sov.1", "man/man1/sov-cache-ls.1", "zsh/site-functions/_sov", "fish/vendor_completions.d/sov.fish", "doc/sov/CHANGELOG.md"} {
+		if info, err := os.Stat(filepath.Join(prefix, "share", file)); err != nil || info.Size() == 0 {
+			t.Errorf("%s: %v, %v", file, info, err)
+		}
+	}
+
+	// A version without a heading in the changelog is not released.
+	if out := run(t, one, "sh", "-c", ".ci/release v0.9.9 2>&1 || echo refused"); !strings.Contains(out, "## v0.9.9'\nrefused") {
+		t.Errorf("a release that the changelog does not know: %s", out)
+	}
+}

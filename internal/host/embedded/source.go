@@ -1,0 +1,110 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"runtime/debug"
+
+	"golang.org/x/mod/module"
+
+	"github.com/sovereign-sql/sov/internal/arch"
+	"github.com/sovereign-sql/sov/internal/host/crosscompile"
+	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/progress"
+	"github.com/sovereign-sql/sov/pipeline/store"
+	"github.com/sovereign-sql/sov/stages/output"
+)
+
+// ErrAbsent says that this sov does not carry a program.
+var ErrAbsent = errors.New("compile sov with `make build`")
+
+// A Source has the programs for a verb of sov: those that sov carries or, in a sov that `go install`
+// has compiled, which cannot carry any, the same ones compiled from the same version of its module.
+// They are compiled once; the cache keeps them.
+type Source struct {
+	CacheDir func() (string, error) // returns the folder of sov's cache
+	Offline  bool                   // take modules only from Go's module cache
+	Reporter progress.Reporter      // shows the compilation; nil: it is not shown
+}
+
+// Program returns the bytes of a program ("sov-init", "sov-runner") for an architecture as Go names
+// it ("arm64", "amd64"). The error is ErrAbsent where sov neither carries it nor is of a version of
+// its module.
+func (s Source) Program(ctx context.Context, name, arch string) ([]byte, error) {
+	content, err := Program(name, arch)
+	if !errors.Is(err, ErrAbsent) {
+		return content, err
+	}
+	info, _ := debug.ReadBuildInfo()
+	m, sum, ok := Installed(info)
+	if !ok {
+		return nil, err
+	}
+	return s.compiled(ctx, &crosscompile.Stage{Program: name, Arch: arch, Module: m, Sum: sum, Offline: s.Offline})
+}
+
+// Complete returns nil where sov carries all of the programs, and ErrAbsent where not.
+func Complete() error {
+	for _, name := range crosscompile.Programs {
+		for _, arch := range arch.Names() {
+			if _, err := fs.Stat(programs, path(name, arch)); err != nil {
+				return ErrAbsent
+			}
+		}
+	}
+	return nil
+}
+
+// Installed returns the version of the module that a program was compiled from by `go install
+// MODULE/cmd/sov@VERSION`, and the checksum of the module's zip. A program that was compiled in a
+// checkout has no such version.
+func Installed(info *debug.BuildInfo) (m module.Version, sum string, ok bool) {
+	if info == nil || info.Main.Sum == "" {
+		return m, "", false
+	}
+	return module.Version{Path: info.Main.Path, Version: info.Main.Version}, info.Main.Sum, true
+}
+
+// compiled returns what the stage makes, from the cache if it is there.
+func (s Source) compiled(ctx context.Context, stage *crosscompile.Stage) ([]byte, error) {
+	dir, err := s.CacheDir()
+	if err != nil {
+		return nil, err
+	}
+	cache, err := store.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if s.Reporter == nil {
+		s.Reporter = progress.Silent{}
+	}
+	result, err := (&pipeline.Engine{Store: cache, Progress: whatRuns{s.Reporter}}).Build(ctx, []pipeline.Stage{stage})
+	if err != nil {
+		return nil, err
+	}
+	blob, ok := output.Find(output.Of(result, cache), stage.Name(), stage.Program)
+	if !ok {
+		return nil, fmt.Errorf("%s was compiled, and is not in the cache", stage.Program)
+	}
+	f, err := cache.Open(blob)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(f)
+}
+
+// whatRuns shows a stage only when it runs: a program that is there already is no news, and the
+// build that wants it has a beginning and an end of its own.
+type whatRuns struct{ progress.Reporter }
+
+func (w whatRuns) Report(e progress.Event) {
+	switch e.Type {
+	case progress.EventBuild, progress.EventCached, progress.EventDone:
+	default:
+		w.Reporter.Report(e)
+	}
+}

@@ -1,0 +1,173 @@
+// Package gobuild runs the go command for programs that go into a machine. What they are made of and
+// which toolchain compiles them decide their bytes; nothing of the user's environment does. The
+// user's settings say only where modules come from and where Go keeps them.
+package gobuild
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// ErrNoGo says that there is no go command.
+var ErrNoGo = errors.New("there is no go command in PATH: install Go from https://go.dev/dl/")
+
+// A Go is a go command and how it is to be run.
+type Go struct {
+	Program   string // its path; empty: the one in PATH
+	Toolchain string // the toolchain it must use, "go1.26.8", which it fetches if it is another; "local": its own
+	Offline   bool   // take modules only from Go's module cache
+}
+
+// Path returns the path of the go command, or ErrNoGo.
+func (g Go) Path() (string, error) {
+	if g.Program != "" {
+		return g.Program, nil
+	}
+	path, err := exec.LookPath("go")
+	if err != nil {
+		return "", ErrNoGo
+	}
+	return filepath.Abs(path)
+}
+
+// kept are the variables of Go's that say where to take modules from and where to keep them; no
+// other reaches a build.
+var kept = []string{"GOCACHE", "GOMODCACHE", "GOPATH", "GOPROXY", "GOSUMDB", "GONOSUMDB", "GOPRIVATE", "GONOPROXY", "GOINSECURE", "GOAUTH", "GOVCS"}
+
+// Environment returns the environment of a build for an architecture: everything that decides what
+// comes out is fixed. Go's settings in variables and in its env file (GOFLAGS, GOEXPERIMENT,
+// GOARM64, ...) are dropped, but for those about fetching.
+func (g Go) Environment(ctx context.Context, arch string) ([]string, error) {
+	program, err := g.Path()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, program, append([]string{"env", "-json", "GOFLAGS"}, kept...)...)
+	cmd.Env = append(os.Environ(), "GOTOOLCHAIN=local")
+	cmd.Dir = os.TempDir() // not in a module that asks for another version
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("%s env: %w", program, err)
+	}
+	settings := map[string]string{}
+	if err := json.Unmarshal(out, &settings); err != nil {
+		return nil, fmt.Errorf("%s env: %w", program, err)
+	}
+	var env []string
+	for _, v := range os.Environ() {
+		if !strings.HasPrefix(v, "GO") && !strings.HasPrefix(v, "CGO") {
+			env = append(env, v)
+		}
+	}
+	if g.Offline {
+		settings["GOPROXY"] = "off"
+	}
+	for _, name := range kept {
+		env = append(env, name+"="+settings[name])
+	}
+	flags := "-mod=readonly"
+	if slices.Contains(strings.Fields(settings["GOFLAGS"]), "-modcacherw") {
+		flags += " -modcacherw" // how modules that are fetched lie on the disk
+	}
+	return append(env, "GOENV=off", "GOTOOLCHAIN="+g.Toolchain, "GOWORK=off", "GO111MODULE=on", "GOFLAGS="+flags,
+		"CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch, "GOAMD64=v1", "GOARM64=v8.0"), nil
+}
+
+// Version returns what a go command calls its own toolchain, "go1.26.8".
+func Version(ctx context.Context, program string) (string, error) {
+	return version(ctx, program, append(os.Environ(), "GOTOOLCHAIN=local"))
+}
+
+// Check returns an error unless the go command, in an environment of Environment's, uses the
+// toolchain that it must use. One that it does not have is fetched.
+func (g Go) Check(ctx context.Context, env []string) error {
+	program, err := g.Path()
+	if err != nil {
+		return err
+	}
+	got, err := version(ctx, program, env)
+	if err == nil && got != g.Toolchain {
+		err = fmt.Errorf("%s is %s", program, got)
+	}
+	if err != nil {
+		return fmt.Errorf("toolchain %s: %w: install it from https://go.dev/dl/, or let the go command fetch it", g.Toolchain, err)
+	}
+	return nil
+}
+
+func version(ctx context.Context, program string, env []string) (string, error) {
+	cmd := exec.CommandContext(ctx, program, "env", "GOVERSION")
+	cmd.Env = env
+	cmd.Dir = os.TempDir() // not in a module that asks for another version
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("%s env GOVERSION: %w: %s", program, err, strings.TrimSpace(stderr.String()))
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// Run runs the go command in a folder, in a process group of its own that is killed when ctx ends.
+// step is called with what it is doing: the packages that it prints, as with -v, and the modules
+// that it downloads.
+func (g Go) Run(ctx context.Context, dir string, env []string, step func(string), args ...string) error {
+	program, err := g.Path()
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Dir, cmd.Env = dir, env
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = 10 * time.Second
+	r, w := io.Pipe()
+	cmd.Stdout, cmd.Stderr = w, w
+	complaints := make(chan []string, 1)
+	go func() { complaints <- readOutput(r, step) }()
+	err = cmd.Run()
+	w.Close()
+	said := <-complaints
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
+		return fmt.Errorf("go %s: %w:\n  %s", args[0], err, strings.Join(said, "\n  "))
+	}
+	return nil
+}
+
+// readOutput calls step for packages and downloads, and returns the last of the other lines, which
+// are complaints.
+func readOutput(r io.Reader, step func(string)) []string {
+	const keep = 20
+	var said []string
+	packages := 0
+	lines := bufio.NewScanner(r)
+	for lines.Scan() {
+		line := lines.Text()
+		switch {
+		case strings.HasPrefix(line, "go: downloading "):
+			step(strings.TrimPrefix(line, "go: "))
+		case line != "" && !strings.ContainsAny(line, " :"):
+			packages++
+			step(fmt.Sprintf("compile package %d, %s", packages, line))
+		default:
+			said = append(said, line)
+			said = said[max(0, len(said)-keep):]
+		}
+	}
+	_, _ = io.Copy(io.Discard, r) // past a line too long for the scanner
+	return said
+}
