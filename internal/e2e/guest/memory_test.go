@@ -17,7 +17,7 @@ func TestOutOfMemory(t *testing.T) {
 	g := guesttest.Boot(t, guesttest.EveryService(t, 384))
 	before := guesttest.Restarts(t, g)
 	pids := guesttest.EveryProcess(t, g, "at first", "session")
-	guesttest.Sabotage(t, g, "awk \"BEGIN { s = 1234567890; for (i = 0; i < 10; i++) s = s s; while (1) a[n++] = s n }\"")
+	guesttest.Hostile(t, g, "awk \"BEGIN { s = 1234567890; for (i = 0; i < 10; i++) s = s s; while (1) a[n++] = s n }\"")
 	awaitLine(t, g, "Out of memory: Killed process")
 	guesttest.AwaitAll(t, g, func(guestapi.Service) bool { return true })
 	after := guesttest.Restarts(t, g)

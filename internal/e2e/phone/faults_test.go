@@ -45,7 +45,7 @@ var faults = []struct {
 	{"forwarding off", "echo 0 >/proc/sys/net/ipv4/ip_forward", "", false, diagnose.Forwarding, true},
 	{"VM killed", "kill -9 PID", "", false, diagnose.Process, true},
 	// It takes its own half a minute to be killed at a restart, so it is let go on instead, by a process started before.
-	{"PostgreSQL suspended", "", "p=$(head -n 1 /data/postgres/postmaster.pid); kill -STOP $p; (nc " + androidtest.ServerIP + " " + fmt.Sprint(releasePort) + " </dev/null; kill -CONT $p) &", true, diagnose.Postgres, false},
+	{"PostgreSQL suspended", "", "p=$(head -n 1 /data/postgres/postmaster.pid); kill -STOP $p; nc " + androidtest.ServerIP + " " + fmt.Sprint(releasePort) + " </dev/null; kill -CONT $p", true, diagnose.Postgres, false},
 	{"PostgreSQL stopped", "", "p=$(head -n 1 /data/postgres/postmaster.pid); mount --bind /dev/null $(readlink /proc/$p/exe); kill -INT $p", false, diagnose.Postgres, false},
 	{"clock ahead", "", "date -s 2035-01-01", false, diagnose.GuestClock, false},
 	{"guest's default route deleted", "", "ip route del default", false, diagnose.GuestNetwork, false},
@@ -55,7 +55,7 @@ var faults = []struct {
 // Each layer broken on purpose: diagnose names it, and repairs it where it is the phone's.
 func TestDiagnoseNamesTheLayer(t *testing.T) {
 	t.Parallel()
-	h := phonetest.NewWith(t, sovtest.Sabotageable(t), androidtest.Options{}, "")
+	h := phonetest.NewWith(t, sovtest.Artifact(t, "arm64"), androidtest.Options{}, "")
 	held := make(chan struct{})
 	release := sync.OnceFunc(func() { close(held) })
 	t.Cleanup(release)
@@ -68,7 +68,7 @@ func TestDiagnoseNamesTheLayer(t *testing.T) {
 		t.Run(fault.name, func(t *testing.T) {
 			h.Ready()
 			if fault.guest != "" {
-				h.Sabotage(fault.guest)
+				h.GuestBackground(fault.guest)
 			}
 			resume := func() {}
 			if fault.phone != "" {
@@ -133,7 +133,7 @@ func checkSleep(h *phonetest.Handset) {
 		}
 		// The guest looks by itself as well, and may have been the first.
 		if guest := h.Status().Guest; guest != nil && time.Since(guest.Time) < guesttest.ClockLimit {
-			h.Sabotage("date -s 2020-01-01")
+			h.GuestShell("date -s 2020-01-01")
 		}
 		return false
 	})

@@ -45,7 +45,7 @@ func TestReturnTrafficNeedsTheRule(t *testing.T) {
 			// sees that.
 			const gone = "while nc -w 5 192.168.100.1 9 </dev/null; do sleep 0.1; done"
 			ask := func(file, when string) {
-				h.GuestShell("(" + when + "; echo ping | nc -u -w 2 " + androidtest.ServerIP + " 7 >" + file + "; echo done >>" + file + ") >/dev/null 2>&1 &")
+				h.GuestBackground(when + "; echo ping | nc -u -w 2 " + androidtest.ServerIP + " 7 >" + file + "; echo done >>" + file)
 			}
 			answer := func(file string) string {
 				var text string
@@ -147,7 +147,7 @@ func TestUplinkSwitchDuringDownload(t *testing.T) {
 				return first[address], !first[address].IsZero()
 			}
 			h.Do("up", "sql")
-			h.GuestShell("(while :; do wget -q -O /dev/null -T 10 http://" + androidtest.ServerIP + "/; done) >/dev/null 2>&1 &")
+			h.GuestBackground("while :; do wget -q -O /dev/null -T 10 http://" + androidtest.ServerIP + "/; done")
 			h.Eventually("downloading", func() bool { _, ok := seen(androidtest.WLANIP); return ok })
 			h.SwitchUplink("rmnet0")
 			switched := time.Now()

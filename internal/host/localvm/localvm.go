@@ -304,6 +304,9 @@ func (vm *VM) GrowData(ctx context.Context, size int64) error {
 	return nil
 }
 
+// Client returns a client of the guest.
+func (vm *VM) Client() *guestapi.Client { return vm.status }
+
 // Status asks the guest how it is.
 func (vm *VM) Status(ctx context.Context) (*guestapi.Status, error) { return vm.status.Status(ctx) }
 

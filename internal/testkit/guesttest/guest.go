@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/sovereign-sql/sov/internal/contract/session"
 	"github.com/sovereign-sql/sov/internal/host/localvm"
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
@@ -127,12 +128,32 @@ func (g *Guest) One(t *testing.T, sql string) string {
 	return rows[0]
 }
 
-// Shell runs a command in the guest, as the database's user, and returns its lines.
-func (g *Guest) Shell(t *testing.T, command string) []string {
+// Shell runs a script in the guest, as root in a session, and returns its lines.
+func (g *Guest) Shell(t *testing.T, script string) []string {
 	t.Helper()
-	quoted := strings.ReplaceAll(command, "'", "''")
-	return g.Ask(t, "create temporary table shell (line text); "+
-		"copy shell from program '"+quoted+"' with (format csv, delimiter E'\\x01', quote E'\\x02'); select line from shell")
+	ctx, cancel := context.WithTimeout(t.Context(), sovtest.WaitLimit)
+	defer cancel()
+	conn, err := g.Client().Session(ctx)
+	if err != nil {
+		t.Fatalf("%s: %v", script, err)
+	}
+	out := strings.TrimSuffix(Script(t, ctx, session.NewConn(conn, conn, conn.Close), script), "\n")
+	if out == "" {
+		return nil
+	}
+	return strings.Split(out, "\n")
+}
+
+// Script runs a script at the other end of a session, and returns its output. A script that fails, fails the test.
+func Script(t testing.TB, ctx context.Context, conn *session.Conn, script string) string {
+	t.Helper()
+	var out, errors strings.Builder
+	start := session.Start{Command: []string{"/bin/sh", "-c", script}, Caller: "test"}
+	exit, err := session.Run(ctx, conn, start, session.Streams{In: strings.NewReader(""), Out: &out, Errors: &errors})
+	if err != nil || exit.Status != 0 {
+		t.Fatalf("%s: status %d %s, %v\n%s", script, exit.Status, exit.Fault, err, errors.String())
+	}
+	return out.String()
 }
 
 // Fsck fails the test unless e2fsck finds a data disk sound. The journal of a disk that was cut off is replayed first,

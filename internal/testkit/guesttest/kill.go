@@ -28,14 +28,14 @@ var victims = []victim{
 	{"logical replication launcher", "postgres: sov: logical replication launcher", "postgres"},
 	{"session", "postgres: sov: postgres postgres", "postgres"},
 	{"tailscaled", "/usr/sbin/tailscaled", "tailscale"},
-	{"service of the recipe", "/bin/sh -c mkfifo", "saboteur"},
+	{"service of the recipe", "/bin/sh -c mkfifo", "hostile"},
 }
 
 // EveryService is a machine on which every kind of service runs.
 func EveryService(t *testing.T, memoryMiB int) localvm.Options {
 	t.Helper()
 	// The key makes tailscaled run, and try to join.
-	return localvm.Options{Artifact: sovtest.Sabotageable(t), State: Seeded(t, "arm64"), MemoryMiB: memoryMiB, Secrets: map[string]string{"tailscale": "tskey-auth-nobody"}}
+	return localvm.Options{Artifact: sovtest.Hostile(t), State: Seeded(t, "arm64"), MemoryMiB: memoryMiB, Secrets: map[string]string{"tailscale": "tskey-auth-nobody"}}
 }
 
 // EachVictim are the victims by their places in the list, one at a time; EachPair are all pairs of two.
@@ -100,7 +100,7 @@ func killAndWait(t *testing.T, g *Guest, which ...int) time.Duration {
 		}
 	}
 	start := time.Now()
-	Sabotage(t, g, command)
+	g.Shell(t, command)
 	if hitsServer { // it ends all its sessions
 		ctx, cancel := context.WithTimeout(t.Context(), sovtest.WaitLimit)
 		defer cancel()
@@ -135,20 +135,10 @@ func EveryProcess(t *testing.T, g *Guest, when string, but ...string) map[string
 	}
 }
 
-// Sabotage lets the saboteur run a command. The server may be gone before it has said that it passed it on.
-func Sabotage(t *testing.T, g *Guest, command string) {
+// Hostile has the hostile service run a script.
+func Hostile(t *testing.T, g *Guest, script string) {
 	t.Helper()
-	conn := g.Connect(t)
-	defer conn.Close(context.Background())
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	_ = TellSaboteur(ctx, conn, command)
-}
-
-// TellSaboteur passes a script on to the saboteur of a machine.
-func TellSaboteur(ctx context.Context, conn *pgconn.PgConn, script string) error {
-	_, err := conn.Exec(ctx, "copy (select '"+strings.ReplaceAll(script, "'", "''")+"') to program 'cat >/run/sabotage'").ReadAll()
-	return err
+	g.Shell(t, "cat >/run/hostile/pipe <<'.'\n"+script+"\n.")
 }
 
 // processes finds the victims in the guest.

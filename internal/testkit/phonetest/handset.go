@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -18,6 +19,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/health"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
+	"github.com/sovereign-sql/sov/internal/contract/session"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
 	"github.com/sovereign-sql/sov/internal/testkit/canary"
 	"github.com/sovereign-sql/sov/internal/testkit/guesttest"
@@ -172,12 +174,49 @@ func (h *Handset) Ask(sql string) []string {
 	return column
 }
 
-// GuestShell runs a command in the guest, as the database's user, and returns its lines.
-func (h *Handset) GuestShell(command string) string {
+// GuestShell runs a script in the guest, as root in a session, and returns its output.
+func (h *Handset) GuestShell(script string) string {
 	h.T.Helper()
-	quoted := strings.ReplaceAll(command, "'", "''")
-	return strings.Join(h.Ask("create temporary table shell (line text); "+
-		"copy shell from program '"+quoted+"' with (format csv, delimiter E'\\x01', quote E'\\x02'); select line from shell"), "\n")
+	ctx, cancel := context.WithTimeout(h.T.Context(), sovtest.WaitLimit)
+	defer cancel()
+	conn, finish := h.session(ctx)
+	defer finish()
+	return strings.TrimSuffix(guesttest.Script(h.T, ctx, conn, script), "\n")
+}
+
+// GuestBackground starts a script in the guest, as root in a session, which goes on until it ends, the guest does, or the test.
+func (h *Handset) GuestBackground(script string) {
+	h.T.Helper()
+	conn, finish := h.session(h.T.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		defer finish()
+		session.Run(h.T.Context(), conn, session.Start{Command: []string{"/bin/sh", "-c", script}, Caller: "test"},
+			session.Streams{In: strings.NewReader(""), Out: io.Discard, Errors: io.Discard})
+	}()
+	h.T.Cleanup(func() { <-ended }) // the test's context is done by then
+}
+
+// session opens a session of the guest. The caller must call finish when it is over.
+func (h *Handset) session(ctx context.Context) (conn *session.Conn, finish func()) {
+	h.T.Helper()
+	command := h.Command(ctx, phonepath.Default.Runner(), "session", "sql")
+	in, err := command.StdinPipe()
+	if err != nil {
+		h.T.Fatal(err)
+	}
+	out, err := command.StdoutPipe()
+	if err != nil {
+		h.T.Fatal(err)
+	}
+	if err := command.Start(); err != nil {
+		h.T.Fatal(err)
+	}
+	return session.NewConn(out, in, in.Close), func() {
+		in.Close()
+		command.Wait()
+	}
 }
 
 // ServeAddress makes the internet's server tell every client its address as the server sees it.
@@ -220,18 +259,6 @@ func Left(t testing.TB, h *Handset, when, want string) {
 	t.Helper()
 	if got := strings.Join(strings.Fields(h.Shell("cd /data/sovereign; find . ! -type d | sort; ps -eo args | grep -c [c]rosvm || true")), " "); got != want+" 0" {
 		t.Errorf("%s: left: %s", when, got)
-	}
-}
-
-// Sabotage lets the saboteur run a script. The guest may be cut off before it has said that it passed it on.
-func (h *Handset) Sabotage(script string) {
-	h.T.Helper()
-	conn := h.connect()
-	ctx, cancel := context.WithTimeout(h.T.Context(), 20*time.Second)
-	defer cancel()
-	defer conn.Close(ctx)
-	if err := guesttest.TellSaboteur(ctx, conn, script); err != nil {
-		h.T.Logf("the saboteur's answer: %v", err)
 	}
 }
 

@@ -88,16 +88,17 @@ func OnTailnet(t testing.TB, arch, name, url string, replace ...string) string {
 		"hostname: sovereign-sql\n\npostgres:", "hostname: sovereign-sql\n  login_server: "+url+"\n  tags: [tag:sql]\n\npostgres:")...)
 }
 
-// saboteur is a service for the sql recipe that does, as root, what the database's user writes into a pipe.
-const saboteur = `
+// hostile is a service for the sql recipe that runs what is written into its pipe, as root and with the rights of a service.
+const hostile = `
 services:
-  - name: saboteur
-    command: [/bin/sh, -c, "mkfifo -m 622 /run/sabotage; while :; do /bin/sh </run/sabotage; done"]
+  - name: hostile
+    command: [/bin/sh, -c, "mkfifo /run/hostile/pipe; while :; do /bin/sh </run/hostile/pipe; done"]
+    directories: [{path: /run/hostile}]
 `
 
-// Sabotageable is the sql recipe's artifact with the saboteur in it. Its control server would be at the discard port of the
+// Hostile is the sql recipe's artifact with a hostile service in it. Its control server would be at the discard port of the
 // machine's host, where nobody answers: the tests do not bother Tailscale's own.
-func Sabotageable(t testing.TB) string {
+func Hostile(t testing.TB) string {
 	t.Helper()
-	return OnTailnet(t, "arm64", "sabotage", "http://192.168.100.1:9", "publish: [5432]", "publish: [5432]\n"+saboteur)
+	return OnTailnet(t, "arm64", "hostile", "http://192.168.100.1:9", "publish: [5432]", "publish: [5432]\n"+hostile)
 }
