@@ -20,7 +20,7 @@ func newBundle() *cobra.Command {
 		Short: "Write everything that a locked build reads into one file",
 		Long: `Write one file with everything that a build of the recipe reads from outside, as the lock has it: base image, packages, the
 kernel's source, Tailscale's modules, the recipe and the lock. "sov build --bundle FILE --offline" makes the same machine of
-it where there is no network, and years later, when mirrors have gone on. Compilers and Go are not in it.
+it where there is no network, and years later, after mirrors have dropped the packages. Compilers and Go are not in it.
 
 What the cache does not have is fetched. The same lock gives the same file.`,
 		Example: `  sov bundle sql -o sql.sovbundle

@@ -27,9 +27,9 @@ func newLock() *cobra.Command {
 		Long: `Say what is newer than what the lock has: the base image's digest, packages, the kernel's source, Tailscale. Nothing is
 changed, but for a lock that does not know the recipe: that is written.
 
---update takes what it names in its newest version and leaves everything else where it is: a package (and of those it needs
-what has to move), "image", "kernel", "tailscale", or "all". The lock is a list with a line for each package: what --update
-changed is what a review of the file sees.
+--update takes what it names in its newest version and leaves everything else where it is: a package, with those
+dependencies that must change with it, "image", "kernel", "tailscale", or "all". The lock is a list with a line for each
+package: what --update changed is what a review of the file sees.
 
 --check is for CI: exit status 3 when something is newer, or when the lock does not answer the recipe. --why shows the way
 from what the recipe or the base image asks for to a package.`,

@@ -48,7 +48,7 @@ current, is verified there, byte for byte, and becomes current in one step; it i
 is never touched. A sov-runner of a newer release of sov than this one is not replaced unless with --replace-runner.
 
 A push that is interrupted leaves the phone's version as it is; the next one goes on from there. A new version that does
-not become ready is gone back from by itself, see sov status. sov rollback goes back by hand.`,
+not become ready is rolled back automatically, see sov status. sov rollback does so by hand.`,
 		Example: `  sov push sql                              install or update it; a machine that runs goes on running the old version
   sov push sql --restart                    and restart it if it runs
   sov push sql --start                      and start or restart it

@@ -51,7 +51,7 @@ pulls the plug.
 
 With --query the machine is started, asked, and shut down: rows are printed as tab-separated text.
 
-The machine gets the secrets that 'sov secrets' keeps for it; without a superuser's password among them one is made. The
+The machine gets the secrets that 'sov secrets' keeps for it; a superuser password is generated if none is set. The
 auth key of a tailnet is left out unless --tailnet is given: it joins as a machine of its own, beside a phone's, and
 stays one with this data disk.
 
