@@ -114,6 +114,12 @@ func (d *desk) usesGuest(r *localvm.Running) {
 	if o := d.sov(0, "", "psql", "sql", "--local", "--", "-Atc", "select n from kept"); o.Stdout != "42\n" {
 		t.Errorf("psql: %v", o)
 	}
+	without := exec.Command(sovtest.Program, "psql", "sql", "--", "-Atc", "select n, current_user from kept")
+	d.prepare(without, "")
+	without.Env = append(without.Env, "PATH="+t.TempDir()) // a computer without psql
+	if o, err := sovtest.Finish(without); err != nil || o.Status != 0 || o.Stdout != "42|postgres\n" {
+		t.Errorf("psql in the guest: %v, %v", err, o)
+	}
 	// script(1) gives the shell a terminal, and passes its exit status on.
 	shell := exec.Command("script", "-qec", sovtest.Program+" shell sql", "/dev/null")
 	d.prepare(shell, "tty; echo I am $(id -un)\nexit 5\n")
