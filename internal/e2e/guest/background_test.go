@@ -78,6 +78,10 @@ func TestBackground(t *testing.T) {
 		t.Errorf("list: %v", list)
 	}
 
+	if o := d.sov(0, "", "status", "sql", "--local"); !strings.Contains(o.Stdout, "on this computer: ready") || !strings.Contains(o.Stdout, "service postgres: ready") {
+		t.Errorf("status: %v", o)
+	}
+
 	d.usesGuest(r)
 
 	if err := syscall.Kill(r.PID, syscall.SIGKILL); err != nil {
