@@ -23,13 +23,15 @@ const watchInterval = 2 * time.Second
 
 func newStatus() *cobra.Command {
 	var watch bool
-	return phoneVerb{
+	return orLocal(phoneVerb{
 		use:   "status",
 		short: "Say how a machine on the phone is",
 		long: `Say how a machine is: its phase and since when, the version that runs, its processes, its network, the services in it, its
 disk, database and last backup. It changes nothing and always answers, whatever state the machine is in; whether all is
-well is what ` + "`sov test`" + ` says. With --watch it is shown again and again until Ctrl-C.`,
-		example: "  sov status sql\n  sov status sql --watch\n  sov status sql --all --json",
+well is what ` + "`sov test`" + ` says. With --watch it is shown again and again until Ctrl-C.
+
+With --local it is the machine that ` + "`sov run`" + ` runs on this computer: what its guest says, once.`,
+		example: "  sov status sql\n  sov status sql --watch\n  sov status sql --all --json\n  sov status sql --local",
 		flags: func(c *cobra.Command) {
 			c.Flags().BoolVarP(&watch, "watch", "w", false, "show it again every two seconds, until Ctrl-C")
 		},
@@ -45,7 +47,7 @@ well is what ` + "`sov test`" + ` says. With --watch it is shown again and again
 			}
 			return watchStatus(ctx, s, name, os.Stdout)
 		},
-	}.command()
+	}.command(), statusHere)
 }
 
 // watchStatus shows a machine's status until ctx ends, which is not an error. A terminal shows the

@@ -199,6 +199,9 @@ services:
 	if c.Hostname != "box" || c.Image != (guestspec.Image{Name: "test", Version: "3"}) {
 		t.Errorf("got %+v", c)
 	}
+	if !c.Endpoint.Shell {
+		t.Error("the guest has no shell")
+	}
 	if len(c.Services) != 2 || c.Services[0].Name != "later" || fmt.Sprint(c.Services[0].After) != "[web]" {
 		t.Fatalf("services: %+v", c.Services)
 	}
@@ -206,6 +209,17 @@ services:
 	if web.User != "nobody" || web.Env["A"] != "b" || len(web.Prepare) != 2 || web.Ready.TCP != "127.0.0.1:80" ||
 		web.Restart.Policy != guestspec.OnFailure || web.Stop.Signal != "SIGINT" || web.OOMScoreAdj != 5 {
 		t.Errorf("web: %+v", web)
+	}
+}
+
+// TestNoShell: the recipe decides.
+func TestNoShell(t *testing.T) {
+	root := below(t, alpine)
+	if err := apply(t, root, parse(t, "vm: {shell: false}")); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := guestspec.Load(treeFS(t, root)); err != nil || c.Endpoint.Shell {
+		t.Errorf("%+v, %v", c.Endpoint, err)
 	}
 }
 

@@ -78,6 +78,10 @@ func TestBackground(t *testing.T) {
 		t.Errorf("list: %v", list)
 	}
 
+	if o := d.sov(0, "", "status", "sql", "--local"); !strings.Contains(o.Stdout, "on this computer: ready") || !strings.Contains(o.Stdout, "service postgres: ready") {
+		t.Errorf("status: %v", o)
+	}
+
 	d.usesGuest(r)
 
 	if err := syscall.Kill(r.PID, syscall.SIGKILL); err != nil {
@@ -113,6 +117,12 @@ func (d *desk) usesGuest(r *localvm.Running) {
 	}
 	if o := d.sov(0, "", "psql", "sql", "--local", "--", "-Atc", "select n from kept"); o.Stdout != "42\n" {
 		t.Errorf("psql: %v", o)
+	}
+	without := exec.Command(sovtest.Program, "psql", "sql", "--", "-Atc", "select n, current_user from kept")
+	d.prepare(without, "")
+	without.Env = append(without.Env, "PATH="+t.TempDir()) // a computer without psql
+	if o, err := sovtest.Finish(without); err != nil || o.Status != 0 || o.Stdout != "42|postgres\n" {
+		t.Errorf("psql in the guest: %v, %v", err, o)
 	}
 	// script(1) gives the shell a terminal, and passes its exit status on.
 	shell := exec.Command("script", "-qec", sovtest.Program+" shell sql", "/dev/null")

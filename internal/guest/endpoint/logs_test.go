@@ -9,8 +9,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
-	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -32,13 +30,7 @@ func logServer(t testing.TB) (*journal.Journal, *guestapi.Client) {
 		Console: journal.NewConsole(io.Discard, time.Now), Journal: j, Token: token,
 		Services: []guestspec.Service{{Name: "a"}, {Name: "silent"}},
 	})
-	server := httptest.NewServer(s.handler())
-	t.Cleanup(server.Close)
-	u, err := url.Parse(server.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return j, guestapi.NewClient(netip.MustParseAddrPort(u.Host), token)
+	return j, clientOf(t, s.handler(), token)
 }
 
 func TestLogsAreServed(t *testing.T) {
