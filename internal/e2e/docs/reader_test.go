@@ -157,13 +157,9 @@ func (c *computer) reader(t *testing.T) *reader {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cache = filepath.Join(cache, "sov")
-	if dir := os.Getenv("SOV_CACHE_DIR"); dir != "" {
-		cache = dir
-	}
 	for _, v := range os.Environ() {
 		switch name, _, _ := strings.Cut(v, "="); {
-		case strings.HasPrefix(name, "SOV_"), strings.HasPrefix(name, "XDG_"), strings.HasPrefix(name, "PG"), name == "ANDROID_SERIAL":
+		case strings.HasPrefix(name, "SOV_") && name != "SOV_CACHE_DIR", strings.HasPrefix(name, "XDG_"), strings.HasPrefix(name, "PG"), name == "ANDROID_SERIAL":
 		default:
 			r.env = append(r.env, v)
 		}
@@ -186,7 +182,7 @@ func (c *computer) reader(t *testing.T) *reader {
 		t.Fatal(err)
 	}
 	r.env = append(r.env, "SOV_IMAGE="+sovtest.Sources.Image(), "SOV_REPOSITORIES="+strings.Join(sovtest.Sources.Repositories(), " "),
-		"HOME="+home, "SOV_MIRROR_DIR="+filepath.Join(cache, "mirror"), "SOV_ALPINE_FIXTURES="+mirrortest.Fixtures(), "SOV_STATE_DIR="+c.state, "SOV_CACHE_DIR="+cache, "PATH="+c.bin+":"+os.Getenv("PATH"), "LC_ALL=C.UTF-8")
+		"HOME="+home, "SOV_ALPINE_FIXTURES="+mirrortest.Fixtures(), "SOV_STATE_DIR="+c.state, "XDG_CACHE_HOME="+cache, "PATH="+c.bin+":"+os.Getenv("PATH"), "LC_ALL=C.UTF-8")
 	return r
 }
 
