@@ -1,0 +1,202 @@
+package docs
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netns"
+
+	"github.com/sovereign-sql/sov/internal/testkit/netnstest"
+	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
+)
+
+// tryPatience bounds a command of docs/try.md. Where no test has built the machine before, one compiles a kernel.
+const tryPatience = 15 * time.Minute
+
+// ownTerminal are the commands for which the document opens a terminal: they go on until Ctrl-C.
+var ownTerminal = regexp.MustCompile(`^(sudo )?bin/sov-(simulator|mirror)\b`)
+
+// TestTry types docs/try.md, every command word for word, in a copy of the sources and on a computer that has neither a network
+// nor an adb server, and compares what is printed.
+func TestTry(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root: the simulated phone is made of namespaces")
+	}
+	found, faults := blocks(filepath.Join(sovtest.Root(), "docs/try.md"), "docs/try.md")
+	for _, fault := range faults {
+		t.Fatal(fault)
+	}
+	p := newPerson(t)
+	for _, b := range found {
+		for _, c := range b.commands {
+			if c.output == nil {
+				c.output = []string{} // what prints nothing is shown to print nothing
+			}
+			start := time.Now()
+			if err := p.types(c); err != nil {
+				t.Fatalf("%s: $ %s\n%v", c.at, c.text, err)
+			}
+			t.Logf("%5.1f s $ %s", time.Since(start).Seconds(), c.text)
+		}
+	}
+	for i := len(p.terminals) - 1; i >= 0; i-- {
+		p.terminals[i].interrupt()
+	}
+	if err := p.types(command{text: "adb devices", output: []string{"List of devices attached", ""}}); err != nil {
+		t.Errorf("after the end of the simulators: %v", err)
+	}
+}
+
+// A person has a computer with a terminal, and opens more of them.
+type person struct {
+	t         *testing.T
+	reader    *reader
+	network   netns.NsHandle
+	stdin     io.Writer
+	lines     chan string // that the terminal shows; a line that begins with told is the shell's
+	terminals []*terminal
+}
+
+// told begins the line by which the shell tells a command's exit status.
+const told = "\x01"
+
+// A terminal is one in which a command goes on until Ctrl-C.
+type terminal struct {
+	t       *testing.T
+	text    string
+	command *exec.Cmd
+	out     *output
+}
+
+func newPerson(t *testing.T) *person {
+	t.Helper()
+	p := &person{t: t, reader: newComputer(t).reader(t), network: netnstest.New(t), lines: make(chan string)}
+	p.reader.dir = t.TempDir()
+	const copySources = `git -C "$1" ls-files -z --cached --others --exclude-standard | tar -C "$1" --null --ignore-failed-read -T - -cf - | tar -x`
+	sources := exec.Command("bash", "-euc", copySources, "bash", sovtest.Root())
+	sources.Dir = p.reader.dir
+	if out, err := sources.CombinedOutput(); err != nil {
+		t.Fatalf("copy the sources: %v: %s", err, out)
+	}
+	// The test is root already, and sudo may not be installed.
+	bin := t.TempDir()
+	if err := os.WriteFile(filepath.Join(bin, "sudo"), []byte("#!/bin/sh\nexec \"$@\"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	p.reader.setenv("PATH", bin+":"+os.Getenv("PATH"))
+
+	shell := p.bash()
+	var err error
+	if p.stdin, err = shell.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	shell.Stdout, shell.Stderr = write, write
+	p.start(shell)
+	write.Close()
+	t.Cleanup(func() {
+		fmt.Fprintln(p.stdin, "ip link set lo up; adb kill-server; exit")
+		read.Close()
+	})
+	go func() {
+		defer close(p.lines)
+		for lines := bufio.NewScanner(read); lines.Scan(); {
+			p.lines <- lines.Text()
+		}
+	}()
+	if err := p.types(command{text: "ip link set lo up", output: []string{}}); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// bash returns a shell with arguments, in a process group of its own.
+func (p *person) bash(args ...string) *exec.Cmd {
+	c := exec.Command("bash", append([]string{"--norc"}, args...)...)
+	c.Dir, c.Env, c.SysProcAttr = p.reader.dir, p.reader.env, &syscall.SysProcAttr{Setpgid: true}
+	return c
+}
+
+// start starts a command in the computer's network. What is left of it when the test ends is killed.
+func (p *person) start(c *exec.Cmd) {
+	p.t.Helper()
+	if err := netnstest.In(p.network, c.Start); err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() {
+		syscall.Kill(-c.Process.Pid, syscall.SIGKILL) // where it has ended, nobody
+		c.Wait()
+	})
+}
+
+// types types a command and compares what it prints.
+func (p *person) types(c command) error {
+	if ownTerminal.MatchString(c.text) {
+		return p.opens(c)
+	}
+	// Nobody types anything while the command runs.
+	fmt.Fprintf(p.stdin, "{ %s\n} </dev/null; printf '\\001%%d\\n' $?\n", c.text)
+	var got []string
+	late := time.After(tryPatience)
+	for {
+		select {
+		case line, open := <-p.lines:
+			before, status, over := strings.Cut(line, told)
+			if before != "" || !over {
+				got = append(got, before)
+			}
+			if !open || over && status != "0" {
+				return fmt.Errorf("exit status %s: %s", status, strings.Join(got, "\n"))
+			}
+			if over {
+				return compare(c.output, got)
+			}
+		case <-late:
+			return fmt.Errorf("it has not ended within %v: %s", tryPatience, strings.Join(got, "\n"))
+		}
+	}
+}
+
+// opens types a command in a terminal of its own, and waits until it has printed what the document shows.
+func (p *person) opens(c command) error {
+	o := &terminal{t: p.t, text: c.text, command: p.bash("-c", c.text), out: &output{grown: make(chan struct{}, 1)}}
+	o.command.Stdout, o.command.Stderr, o.command.WaitDelay = o.out, o.out, 10*time.Second
+	p.start(o.command)
+	p.terminals = append(p.terminals, o)
+	late := time.After(tryPatience)
+	for {
+		err := compare(c.output, strings.Split(strings.TrimRight(o.out.String(), "\n"), "\n"))
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-o.out.grown:
+		case <-late:
+			return err
+		}
+	}
+}
+
+// interrupt presses Ctrl-C.
+func (o *terminal) interrupt() {
+	o.t.Helper()
+	if err := syscall.Kill(-o.command.Process.Pid, syscall.SIGINT); err != nil {
+		o.t.Error(err)
+	}
+	if err := o.command.Wait(); err != nil && !errors.Is(err, exec.ErrWaitDelay) {
+		o.t.Errorf("%s, after Ctrl-C: %v: %s", o.text, err, o.out)
+	}
+}
