@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -168,7 +169,11 @@ Exit status: 0 when the cache is sound, 3 when it is not.`,
 			if err != nil {
 				return err
 			}
-			result, err := s.Verify(c.Context(), store.VerifyOptions{Repair: repair})
+			var result store.VerifyResult
+			err = working(c, "verify", func(ctx context.Context, task *pipeline.Task) (err error) {
+				result, err = s.Verify(ctx, store.VerifyOptions{Repair: repair, Progress: task.Set})
+				return err
+			})
 			if err != nil {
 				return err
 			}

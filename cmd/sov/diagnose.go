@@ -13,6 +13,7 @@ the cause, with what to do. --fix repairs what is the phone's: its network, and 
 Exit status: 0 when nothing is broken, 3 when something is.`,
 		example: "  sov diagnose sql\n  sov diagnose sql --fix",
 		flags:   func(c *cobra.Command) { c.Flags().BoolVar(&fix, "fix", false, "repair what is the phone's") },
+		note:    "this takes some seconds",
 		asks:    "diagnose",
 		within:  startLimit,
 		pass:    func() []string { return passIf(fix, "--fix") },

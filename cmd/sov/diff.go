@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
 	"github.com/sovereign-sql/sov/internal/host/compare"
+	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/spf13/cobra"
 )
 
@@ -25,7 +27,11 @@ Exit status: 0 when they are identical, 3 when they differ.`,
 			if err := findBuilt(args); err != nil {
 				return err
 			}
-			report, err := compare.Artifacts(c.Context(), args[0], args[1])
+			var report *compare.Report
+			err := working(c, "compare", func(ctx context.Context, _ *pipeline.Task) (err error) {
+				report, err = compare.Artifacts(ctx, args[0], args[1])
+				return err
+			})
 			if err != nil {
 				return err
 			}

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -9,6 +11,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/finding"
 	"github.com/sovereign-sql/sov/internal/host/doctor"
+	"github.com/sovereign-sql/sov/pipeline"
 )
 
 func newDoctor() *cobra.Command {
@@ -43,22 +46,37 @@ Exit status: 0 when all is there, 3 when something is missing.`,
 			if (c.Flags().Changed("device") || report != "") && !slices.Contains(only, "phone") {
 				only = append(only, "phone")
 			}
-			findings, packages := doctor.Check(c.Context(), arch, only, cacheDir)
+			var findings []finding.Finding
+			var packages []string
+			err := working(c, "check", func(ctx context.Context, _ *pipeline.Task) error {
+				findings, packages = doctor.Check(ctx, arch, only, cacheDir)
+				return nil
+			})
+			if err != nil {
+				return err
+			}
 			if slices.Contains(only, "phone") {
 				chosen, err := phones.choose(c)
 				if err != nil {
 					return err
 				}
-				if report != "" {
-					return doctor.Report(c.Context(), chosen, report, c.OutOrStdout())
-				}
-				found, err := doctor.Phones(c.Context(), chosen, arch)
+				err = working(c, "look at the phone", func(ctx context.Context, _ *pipeline.Task) error {
+					if report != "" {
+						return doctor.Report(ctx, chosen, report)
+					}
+					found, err := doctor.Phones(ctx, chosen, arch)
+					findings = append(findings, found...)
+					return err
+				})
 				if err != nil {
 					return err
 				}
-				findings = append(findings, found...)
+				if report != "" {
+					_, err = fmt.Fprintf(c.OutOrStdout(), "%s describes %s: read it before you attach it to an issue\n", report, chosen[0].Name())
+					return err
+				}
 			}
-			err := printResult(c.OutOrStdout(), asJSON, findings, func(p *printer) {
+			err = printResult(c.OutOrStdout(), asJSON, findings, func(p *printer) {
 				p.findings(findings)
 				if len(packages) > 0 {
 					p.printf("\nOn Debian, this installs what is missing:\n    %sapt-get install --no-install-recommends %s\n", asRoot(), strings.Join(packages, " "))

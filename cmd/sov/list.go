@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"text/tabwriter"
@@ -11,12 +12,14 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/health"
 	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
+	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
 // listReport is what `sov list --json` prints.
 type listReport struct {
 	Built  []built.Artifact  `json:"built"`
+	Here   []localMachine    `json:"here"` // that run on this computer
 	Phones []fleet.Inventory `json:"phones"`
 }
 
@@ -26,7 +29,7 @@ func newList() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "list",
 		Short: "List the machines that are built here and those on each phone",
-		Long: `List the machines that sov build has written to the out folder, and the machines on each phone that is attached: version,
+		Long: `List the machines that sov build has written to the out folder, those that sov run runs here, and the machines on each phone that is attached: version,
 state, the space they take, and the last backup. --device asks other phones, by ssh for instance.`,
 		Example: "  sov list\n  sov list --device ssh:root@phone\n  sov list --json",
 		Args:    cobra.NoArgs,
@@ -35,7 +38,18 @@ state, the space they take, and the last backup. --device asks other phones, by 
 			if err != nil {
 				return err
 			}
-			report := listReport{Built: built.List(out), Phones: fleet.List(c.Context(), phones)}
+			here, err := runningHere(c.Context())
+			if err != nil {
+				return err
+			}
+			report := listReport{Built: built.List(out), Here: here}
+			err = working(c, "ask the phones", func(ctx context.Context, _ *pipeline.Task) error {
+				report.Phones = fleet.List(ctx, phones)
+				return nil
+			})
+			if err != nil {
+				return err
+			}
 			return printResult(c.OutOrStdout(), f.asJSON, report, func(p *printer) { printList(p, report) })
 		},
 	}
@@ -51,6 +65,9 @@ func printList(p *printer, r listReport) {
 	fmt.Fprintln(w, "MACHINE\tWHERE\tVERSION\tSTATE\tSIZE\tLAST BACKUP")
 	for _, a := range r.Built {
 		fmt.Fprintf(w, "%s\t%s\t%s\tbuilt\t%s\t\n", a.Name, a.Dir, a.Version, progress.FormatSize(a.Size))
+	}
+	for _, m := range r.Here {
+		fmt.Fprintf(w, "%s\tthis computer\t%s\t%s\t%s\t\n", m.Name, fleet.Harmless(m.Version), m.State, progress.FormatSize(m.Size))
 	}
 	for _, phone := range r.Phones {
 		for _, m := range phone.Machines {

@@ -40,7 +40,8 @@ func execute(ctx context.Context, args []string, in io.Reader, out, errOut io.Wr
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(errOut)
-	err := root.ExecuteContext(ctx)
+	addCompletion(root)
+	ran, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitDone
 	}
@@ -54,6 +55,9 @@ func execute(ctx context.Context, args []string, in io.Reader, out, errOut io.Wr
 		status = exitUsage
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
 		err = errors.New("interrupted")
+		if text := afterInterrupt[ran.CommandPath()]; text != "" {
+			err = fmt.Errorf("%w: %s", err, text)
+		}
 	}
 	fmt.Fprintf(errOut, "sov: %v\n", err)
 	return status

@@ -202,6 +202,17 @@ var mistakes = []string{
 	"sov forward mine --port 70000",
 	"sov forward nein --device local:phone",
 	"sov forward mine --device local:phone --device local:new",
+	"sov exec",
+	"sov exec sql",
+	"sov exec sql df -h",
+	"sov exec nein --device local:phone -- df -h",
+	"sov exec sql --user Bad! --device local:phone -- df",
+	"sov shell",
+	"sov shell sql df",
+	"sov shell nein --device local:phone",
+	"sov shell sql --usr postgres",
+	"sov run sql --detach --query 'select 1'",
+	"sov stop nein --local",
 	"sov psql",
 	"sov psql mine",
 	"sov psql mine -c 'select 1'",
@@ -306,6 +317,7 @@ func prepareMistakes(t *testing.T) (dir string, env []string) {
 func TestMistakes(t *testing.T) {
 	dir, env := prepareMistakes(t)
 	root := newRoot()
+	addCompletion(root)
 	rows := map[*cobra.Command][]string{}
 	for _, line := range mistakes {
 		verb := verbOf(root, line)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -40,6 +41,7 @@ type phoneVerb struct {
 	asks   string
 	within time.Duration
 	up     *upFlags // nil: it does not wait for a machine
+	note   string   // said at a terminal beforehand, where an answer takes long and comes at once; empty: nothing
 	pass   func() []string
 }
 
@@ -64,7 +66,12 @@ func (v phoneVerb) command() *cobra.Command {
 			if v.single != "" && f.several() {
 				return usagef("%s: name one with --device", v.single)
 			}
-			return f.each(c, func(ctx context.Context, s *fleet.Site) error { return v.do(ctx, s, name) })
+			return f.each(c, func(ctx context.Context, s *fleet.Site) error {
+				if terminalOf(c) != nil && !s.AsJSON && v.note != "" {
+					fmt.Fprintf(s.ErrOut, "%s: %s\n", word, v.note)
+				}
+				return v.do(ctx, s, name)
+			})
 		},
 	}
 	if v.args == 0 {

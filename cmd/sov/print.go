@@ -9,10 +9,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/sovereign-sql/sov/internal/finding"
-	"github.com/sovereign-sql/sov/internal/host/device"
 	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
@@ -32,13 +30,6 @@ func (p *printer) printf(format string, args ...any) {
 func (p *printer) findings(findings []finding.Finding) {
 	if p.err == nil {
 		p.err = finding.Print(p.w, findings)
-	}
-}
-
-// next says at a terminal which command comes next. Who reads JSON, or a log, has no use for it.
-func next(c *cobra.Command, asJSON bool, words ...string) {
-	if f, ok := c.ErrOrStderr().(*os.File); ok && !asJSON && term.IsTerminal(int(f.Fd())) {
-		fmt.Fprintf(f, "next: %s\n", device.Quote(words))
 	}
 }
 

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -24,16 +26,23 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-// A session is the program at a terminal of its own.
-type session struct {
+// A terminalRun is the program at a terminal of its own.
+type terminalRun struct {
 	t        *testing.T
 	command  *exec.Cmd
 	terminal *os.File // the user's side
 	before   *unix.Termios
 	shown    string
+	all      string // since the beginning
 }
 
-func atTerminal(t *testing.T, args ...string) *session {
+func atTerminal(t *testing.T, args ...string) *terminalRun {
+	t.Helper()
+	return atTerminalOf(t, 80, 24, args...)
+}
+
+// atTerminalOf is atTerminal in a window of that size.
+func atTerminalOf(t *testing.T, columns, rows int, args ...string) *terminalRun {
 	t.Helper()
 	user, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
 	if err != nil {
@@ -43,6 +52,9 @@ func atTerminal(t *testing.T, args ...string) *session {
 	number, err := unix.IoctlGetInt(int(user.Fd()), unix.TIOCGPTN)
 	if err == nil {
 		err = unix.IoctlSetPointerInt(int(user.Fd()), unix.TIOCSPTLCK, 0)
+	}
+	if err == nil {
+		err = unix.IoctlSetWinsize(int(user.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Col: uint16(columns), Row: uint16(rows)})
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -56,7 +68,9 @@ func atTerminal(t *testing.T, args ...string) *session {
 	if err != nil {
 		t.Fatal(err)
 	}
-	command := exec.CommandContext(t.Context(), program, args...)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // which ends a wait for words that do not come
+	t.Cleanup(cancel)
+	command := exec.CommandContext(ctx, program, args...)
 	command.Env = append(os.Environ(), "SOV_TEST_RUN_CLI=1")
 	command.Stdin, command.Stdout, command.Stderr = theirs, theirs, theirs
 	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
@@ -67,11 +81,11 @@ func atTerminal(t *testing.T, args ...string) *session {
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
-	return &session{t: t, command: command, terminal: user, before: before}
+	return &terminalRun{t: t, command: command, terminal: user, before: before}
 }
 
 // expect waits until the program has shown a text since the last expect, and types an answer.
-func (s *session) expect(text, answer string) {
+func (s *terminalRun) expect(text, answer string) {
 	s.t.Helper()
 	buffer := make([]byte, 4096)
 	for !strings.Contains(s.shown, text) {
@@ -80,6 +94,7 @@ func (s *session) expect(text, answer string) {
 			s.t.Fatalf("waiting for %q: %v; shown: %q", text, err, s.shown)
 		}
 		s.shown += string(buffer[:n])
+		s.all += string(buffer[:n])
 	}
 	if strings.Contains(s.shown, "c4n4ry") {
 		s.t.Errorf("a secret is shown: %q", s.shown)
@@ -90,7 +105,7 @@ func (s *session) expect(text, answer string) {
 	}
 }
 
-func (s *session) wantStatus(want int) {
+func (s *terminalRun) wantStatus(want int) {
 	s.t.Helper()
 	s.command.Wait()
 	if got := s.command.ProcessState.ExitCode(); got != want {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,19 +13,23 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
+	"github.com/sovereign-sql/sov/internal/contract/session"
 	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
 )
 
 func newPsql() *cobra.Command {
-	var f phoneFlags
+	var f sessionFlags
 	var identity, user, database string
 	c := &cobra.Command{
 		Use:   "psql NAME [-- ARGUMENT...]",
-		Short: "Open psql on a machine's database on the phone",
+		Short: "Open psql on a machine's database",
 		Long: `Run this computer's psql on the database of a machine on the phone, through the cable or ssh. What follows -- is passed on to
 psql. The password is the machine's secret; psql gets it in its environment, not as an argument. A role other than postgres has
 the secret role-NAME.
+
+Where this computer has no psql, and for a machine that 'sov run' runs here, the guest's own is run in the guest, as 'sov exec'
+would: as the superuser, and with the guest's files.
 
 Exit status: psql's own.`,
 		Example: `  sov psql sql
@@ -37,16 +42,23 @@ Exit status: psql's own.`,
 			if err != nil {
 				return err
 			}
-			psql, err := exec.LookPath("psql")
+			if f.several() {
+				return usagef("psql is for one phone: name one with --device")
+			}
+			here, err := f.here(name)
 			if err != nil {
-				return fmt.Errorf("psql is not installed here: install it (Debian: apt install postgresql-client), or use another client with `sov forward %s`", name)
+				return err
+			}
+			psql, missing := exec.LookPath("psql")
+			if missing != nil || here != nil {
+				if user != superuser {
+					return fmt.Errorf("psql in the guest is for the role %s: %w: install it (Debian: apt install postgresql-client) and use the machine's URL, or `sov forward %s`", superuser, cmp.Or(missing, errHere), name)
+				}
+				return f.run(c, name, inGuest(database, args[1:]))
 			}
 			password, err := secretOf(c.Context(), identity, name, user)
 			if err != nil {
 				return err
-			}
-			if f.several() {
-				return usagef("psql is for one phone: name one with --device")
 			}
 			return f.each(c, func(ctx context.Context, s *fleet.Site) error {
 				return forwarding(ctx, s, name, guestspec.ServicePostgres, 0, func(ctx context.Context, address net.Addr) error {
@@ -69,11 +81,28 @@ Exit status: psql's own.`,
 		},
 	}
 	f.addDevice(c)
+	f.localFlags.add(c)
 	identityFlag(c, &identity)
-	c.Flags().StringVarP(&user, "user", "U", "postgres", "role to log in as")
+	c.Flags().StringVarP(&user, "user", "U", superuser, "role to log in as")
 	c.Flags().StringVarP(&database, "database", "d", "postgres", "database to open")
 	return c
 }
+
+// superuser is the role that may do everything, and the guest's user that is let in as it without a password.
+const superuser = "postgres"
+
+// errHere is why this computer's psql is not used.
+var errHere = errors.New("the machine runs on this computer")
+
+// inGuest is the guest's own psql on a database.
+func inGuest(database string, args []string) session.Start {
+	return session.Start{Command: append([]string{"psql"}, args...), User: superuser, Env: map[string]string{
+		"PGHOST": guestSocket, "PGUSER": superuser, "PGDATABASE": database, "PGAPPNAME": "sov psql",
+	}}
+}
+
+// guestSocket is the folder of the server's socket in the guest (unix_socket_directories).
+const guestSocket = "/run/postgresql"
 
 // secretOf returns the password of a role of a machine, as it is kept here; empty if none is.
 func secretOf(ctx context.Context, identity, machine, role string) (string, error) {
@@ -83,7 +112,7 @@ func secretOf(ctx context.Context, identity, machine, role string) (string, erro
 	}
 	all, err := store.All(ctx, machine)
 	secret := recipe.Role{Name: role}.Secret()
-	if role == "postgres" {
+	if role == superuser {
 		secret = guestspec.ServicePostgres
 	}
 	return string(all[secret]), err

@@ -18,6 +18,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/fleet"
 	"github.com/sovereign-sql/sov/internal/host/install"
 	"github.com/sovereign-sql/sov/internal/host/push"
+	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
@@ -88,7 +89,10 @@ func pushTo(c *cobra.Command, recipe string, f pushFlags) (todo followUp, err er
 		return todo, err
 	}
 	m := &install.Machine{}
-	m.Artifact, err = push.Open(c.Context(), dir, func(int64, int64) {})
+	err = working(c, "read "+dir, func(ctx context.Context, task *pipeline.Task) (err error) {
+		m.Artifact, err = push.Open(ctx, dir, task.Set)
+		return err
+	})
 	if errors.Is(err, fs.ErrNotExist) {
 		return todo, notBuilt(dir, recipe, f.arch)
 	}

@@ -62,7 +62,11 @@ func confirm(c *cobra.Command, name, loss string) error {
 	if !ok || !term.IsTerminal(int(in.Fd())) {
 		return usagef("%s, and this is not a terminal: pass --yes to confirm", loss)
 	}
-	fmt.Fprintf(c.ErrOrStderr(), "%s.\nType %s to continue: ", loss, name)
+	columns, _, err := term.GetSize(int(in.Fd()))
+	if err != nil {
+		columns = 0
+	}
+	fmt.Fprintf(c.ErrOrStderr(), "%s.\nType %s to continue: ", strings.Join(progress.Wrap(loss, columns-len("."), 0), "\n"), name)
 	line, err := unlessDone(c.Context(), func() ([]byte, error) { return readLine(in) })
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err

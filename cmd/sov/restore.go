@@ -13,6 +13,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/host/databases"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
+	"github.com/sovereign-sql/sov/pipeline"
 )
 
 func newRestore() *cobra.Command {
@@ -37,7 +38,11 @@ keep theirs. Replacing databases is asked about at the terminal, or meant by --y
 			if err != nil {
 				return err
 			}
-			a, err := databases.Open(args[1])
+			var a *backup.Archive
+			err = working(c, "check "+args[1], func(context.Context, *pipeline.Task) (err error) {
+				a, err = databases.Open(args[1])
+				return err
+			})
 			if err != nil {
 				return err
 			}

@@ -37,7 +37,7 @@ updates it on the phone.`,
 		{"Build", []*cobra.Command{newInit(), newRecipe(), newBuild(), newLock(), newBundle(), newCache(), newList()}},
 		{"On this computer", []*cobra.Command{newRun(), newSecrets(), newInspect(), newVerify(), newDiff()}},
 		{"On the phone", []*cobra.Command{newUp(), newPush(), newStart(), newStop(), newRestart(), newStatus(), newLogs(), newTest(), newDiagnose(),
-			newRollback(), newForward(), newPsql(), newBackup(), newRestore(), newRemove()}},
+			newRollback(), newForward(), newPsql(), newShell(), newExec(), newBackup(), newRestore(), newRemove()}},
 		{"Hand out", []*cobra.Command{newKey(), newSign(), newPublish(), newPull()}},
 		{"About sov", []*cobra.Command{newDoctor(), newConfig(), newVersion(), newMan()}},
 	} {
@@ -51,9 +51,18 @@ updates it on the phone.`,
 	root.SetHelpCommandGroupID("About sov")
 	root.InitDefaultHelpCmd()
 	root.SetCompletionCommandGroupID("About sov")
-	root.InitDefaultCompletionCmd()
 	refuseStrayArguments(root)
 	return root
+}
+
+// addCompletion adds cobra's completion command, which remembers root's output of this moment.
+func addCompletion(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		if c.Name() == "completion" {
+			refuseStrayArguments(c)
+		}
+	}
 }
 
 // refuseStrayArguments makes every complaint about a command's arguments a usage error that names

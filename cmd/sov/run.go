@@ -17,6 +17,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/host/folders"
 	"github.com/sovereign-sql/sov/internal/host/localvm"
+	"github.com/sovereign-sql/sov/internal/host/systemd"
 )
 
 // stopBound is how long an orderly shutdown may take. PostgreSQL writes a checkpoint of what is in
@@ -34,6 +35,8 @@ type runFlags struct {
 	tailnet   bool
 	queries   []string
 	asJSON    bool
+	inBack    bool
+	unit      bool
 }
 
 func newRun() *cobra.Command {
@@ -52,11 +55,19 @@ The machine gets the secrets that 'sov secrets' keeps for it; without a superuse
 auth key of a tailnet is left out unless --tailnet is given: it joins as a machine of its own, beside a phone's, and
 stays one with this data disk.
 
+With --detach the machine runs in background: sov returns when it is ready, as without, and 'sov stop NAME --local' shuts it
+down in order. What it says is in run.log in the state folder. With --systemd nothing is started: a unit is printed with
+which systemd runs it.
+
+A full disk of this computer pauses the machine; it goes on when there is room.
+
 The data disk, its password file and the console's log live in --state, by default a folder for each recipe and
 architecture in the user's state folder.`,
 		Example: `  sov run sql
   sov run sql --query 'select version()'
   sov run sql --arch amd64 --kvm --port 5432
+  sov run sql --detach
+  sov run sql --systemd
   sov run out/sql/arm64 --ephemeral --console`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: recipes,
@@ -75,6 +86,14 @@ architecture in the user's state folder.`,
 	flags.BoolVar(&f.tailnet, "tailnet", false, "give the machine the secret tailscale, so that it joins the tailnet")
 	identityFlag(c, &f.identity)
 	flags.StringArrayVar(&f.queries, "query", nil, "run this SQL, print its rows, and shut down; may be repeated")
+	flags.BoolVarP(&f.inBack, "detach", "d", false, "run it in background, and return when it is ready")
+	flags.BoolVar(&f.unit, "systemd", false, "print a unit of systemd's that runs it, and start nothing")
+	for _, one := range []string{"detach", "systemd"} {
+		for _, other := range []string{"ephemeral", "console", "query"} {
+			c.MarkFlagsMutuallyExclusive(one, other)
+		}
+	}
+	c.MarkFlagsMutuallyExclusive("detach", "systemd")
 	flags.BoolVar(&f.asJSON, "json", false, "print JSON: with --query the rows, else one object when the machine is ready")
 	return c
 }
@@ -93,6 +112,7 @@ type runner struct {
 	command *cobra.Command
 	vm      *localvm.VM
 	console string // path of its log
+	manager string // socket of the service manager that started this; empty: none did
 }
 
 func run(c *cobra.Command, recipe string, f runFlags) (err error) {
@@ -112,19 +132,27 @@ func run(c *cobra.Command, recipe string, f runFlags) (err error) {
 	if _, ok := spec.Port(guestspec.ServicePostgres); !ok && len(f.queries) > 0 {
 		return fmt.Errorf("%s offers no PostgreSQL: list its port under network.publish in the recipe, and build it again", f.Artifact)
 	}
-	if f.Secrets, err = f.secrets(c.Context(), spec.Name); err != nil {
-		return err
-	}
 	remove, err := f.stateFolder()
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
-	log, err := os.OpenFile(filepath.Join(f.State, "console.log"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	switch {
+	case f.unit:
+		return f.printUnit(c, spec)
+	case f.inBack:
+		return f.detach(c, spec)
+	}
+	if f.Secrets, err = f.secrets(c.Context(), spec.Name); err != nil {
+		return err
+	}
+	log, err := os.OpenFile(filepath.Join(f.State, localvm.ConsoleName), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
+	r := &runner{runFlags: f, command: c, console: log.Name(), manager: os.Getenv(systemd.SocketVariable)}
+	f.Notice = func(text string) { r.say("run: %s", text) }
 	f.Now, f.Runtime, f.Console = time.Now, os.Getenv("XDG_RUNTIME_DIR"), log
 	if f.console {
 		f.Console = io.MultiWriter(log, c.ErrOrStderr())
@@ -139,12 +167,14 @@ func run(c *cobra.Command, recipe string, f runFlags) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, vm.Close()) }()
-	r := &runner{runFlags: f, command: c, vm: vm, console: log.Name()}
+	r.vm = vm
 	return r.run(started)
 }
 
 func (r *runner) say(format string, args ...any) {
-	fmt.Fprintf(r.command.ErrOrStderr(), format+"\n", args...)
+	line := fmt.Sprintf(format, args...)
+	fmt.Fprintln(r.command.ErrOrStderr(), line)
+	_ = systemd.Notify(r.manager, systemd.Status(line)) // nobody listens any more
 }
 
 // run waits until the machine is ready, and does with it what the flags ask for.
@@ -171,6 +201,9 @@ func (r *runner) run(started time.Time) error {
 		}
 	})
 	if err != nil {
+		return errors.Join(err, r.stop())
+	}
+	if err := systemd.Notify(r.manager, systemd.Ready); err != nil {
 		return errors.Join(err, r.stop())
 	}
 	r.say("run: Ctrl-C shuts it down")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -9,6 +10,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 	"github.com/sovereign-sql/sov/internal/host/signing"
+	"github.com/sovereign-sql/sov/pipeline"
 )
 
 func newSign() *cobra.Command {
@@ -36,7 +38,11 @@ same signature. One that is there is replaced.`,
 			if err != nil {
 				return err
 			}
-			changed, err := signing.Sign(c.Context(), args[0], key)
+			var changed bool
+			err = working(c, "check the artifact", func(ctx context.Context, _ *pipeline.Task) (err error) {
+				changed, err = signing.Sign(ctx, args[0], key)
+				return err
+			})
 			if errors.As(err, new(*signing.UnsoundError)) {
 				return foundf("%v", err)
 			}

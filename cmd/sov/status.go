@@ -3,9 +3,11 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/host/device"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
+	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
 // watchInterval is the pause between two looks: each is a command on the phone, which asks the guest.
@@ -30,6 +33,12 @@ well is what ` + "`sov test`" + ` says. With --watch it is shown again and again
 		flags: func(c *cobra.Command) {
 			c.Flags().BoolVarP(&watch, "watch", "w", false, "show it again every two seconds, until Ctrl-C")
 		},
+		prepare: func(c *cobra.Command, _ string, _ []string) error {
+			if devices, err := c.Flags().GetStringArray("device"); err != nil || watch && (len(devices) > 1 || c.Flags().Changed("all")) {
+				return errors.Join(err, usagef("--watch shows one phone: name one with --device"))
+			}
+			return nil
+		},
 		do: func(ctx context.Context, s *fleet.Site, name string) error {
 			if !watch {
 				return show(ctx, s, device.DefaultLimit, "status", name)
@@ -39,7 +48,8 @@ well is what ` + "`sov test`" + ` says. With --watch it is shown again and again
 	}.command()
 }
 
-// watchStatus shows a machine's status until ctx ends, which is not an error. A terminal is drawn anew each time.
+// watchStatus shows a machine's status until ctx ends, which is not an error. A terminal shows the
+// latest alone.
 func watchStatus(ctx context.Context, s *fleet.Site, name string, out *os.File) error {
 	draws := term.IsTerminal(int(out.Fd())) && !s.AsJSON
 	tick := time.NewTicker(watchInterval)
@@ -52,14 +62,12 @@ func watchStatus(ctx context.Context, s *fleet.Site, name string, out *os.File) 
 		if ctx.Err() != nil {
 			return nil
 		}
+		if err == nil && draws {
+			_, err = io.WriteString(out, screen(text.String(), out))
+		} else if err == nil {
+			_, err = io.Copy(s.Out, &text)
+		}
 		if err != nil {
-			return err
-		}
-		if draws {
-			const home, clear = "\x1b[H", "\x1b[2J" // ECMA-48, 8.3.21 and 8.3.39
-			fmt.Fprint(out, clear+home)
-		}
-		if _, err := io.Copy(s.Out, &text); err != nil {
 			return err
 		}
 		select {
@@ -68,4 +76,25 @@ func watchStatus(ctx context.Context, s *fleet.Site, name string, out *os.File) 
 		case <-tick.C:
 		}
 	}
+}
+
+// screen is a text of rows of a key and a value as a whole screen of a terminal: lines that are too
+// wide go on below their values, and lines that have no room are counted. Nothing in the text steers
+// the terminal.
+func screen(text string, terminal *os.File) string {
+	const clear, home = "\x1b[2J", "\x1b[H" // ECMA-48, 8.3.39 and 8.3.21
+	const keyWidth = 11                     // of sov-runner's status
+	columns, rows, err := term.GetSize(int(terminal.Fd()))
+	if err != nil {
+		columns, rows = 0, 0
+	}
+	var lines []string
+	for line := range strings.Lines(text) {
+		lines = append(lines, progress.Wrap(fleet.Harmless(strings.TrimSuffix(line, "\n")), columns, keyWidth)...)
+	}
+	if room := rows - 1; room > 1 && len(lines) > room { // the cursor takes the last row
+		hidden := len(lines) - room + 1
+		lines = append(lines[:room-1], fmt.Sprintf("and %d more lines", hidden))
+	}
+	return clear + home + strings.Join(lines, "\n") + "\n"
 }

@@ -20,6 +20,7 @@ check. It changes nothing.
 
 Exit status: 0 when all checks pass, 3 when one fails.`,
 		example: "  sov test sql\n  sov test sql --all --json",
+		note:    "this takes some seconds",
 		asks:    "test",
 		within:  testLimit,
 	}.command()

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 	"github.com/sovereign-sql/sov/internal/host/verify"
+	"github.com/sovereign-sql/sov/pipeline"
 )
 
 func newVerify() *cobra.Command {
@@ -35,7 +37,11 @@ Exit status: 0 when all is well, 3 with the list of what is not.`,
 			if err := findBuilt(args); err != nil {
 				return err
 			}
-			report, err := verify.Artifact(c.Context(), args[0], key)
+			var report *verify.Report
+			err = working(c, "verify", func(ctx context.Context, _ *pipeline.Task) (err error) {
+				report, err = verify.Artifact(ctx, args[0], key)
+				return err
+			})
 			if err != nil {
 				return err
 			}

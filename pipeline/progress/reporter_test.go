@@ -99,20 +99,52 @@ func TestPlainLinesGetRarer(t *testing.T) {
 
 // The screen is compared after each event.
 func TestTTYReporter(t *testing.T) {
-	for _, columns := range []int{90, 50, 20} {
+	for _, columns := range []int{120, 60, 20} {
 		t.Run(fmt.Sprint(columns), func(t *testing.T) {
-			term := &fakeTerminal{t: t, columns: columns, rows: 24}
-			r := newTTYReporter(term, term.size, true)
-			var screens strings.Builder
-			for _, e := range story() {
-				r.Report(e)
-				fmt.Fprintf(&screens, "--- %s %s\n%s", e.Type, e.Stage, term.text())
+			screens := map[bool]string{}
+			for _, color := range []bool{false, true} {
+				term := &fakeTerminal{t: t, columns: columns, rows: 24}
+				r := newTTYReporter(term, term.size, color)
+				for _, e := range story() {
+					r.Report(e)
+					screens[color] += fmt.Sprintf("--- %s %s\n%s", e.Type, e.Stage, term.text())
+					for _, line := range term.lines {
+						if width(line) > columns {
+							t.Errorf("wider than %d columns: %q", columns, line)
+						}
+					}
+				}
+				if err := r.Close(); err != nil {
+					t.Error(err)
+				}
 			}
-			if err := r.Close(); err != nil {
-				t.Error(err)
+			if plain := shownColor.ReplaceAllString(screens[true], ""); plain != screens[false] {
+				t.Errorf("the screens differ in more than colours:\n%s", plain)
 			}
-			compareGolden(t, fmt.Sprintf("progress.tty%d", columns), screens.String())
+			compareGolden(t, fmt.Sprintf("progress.tty%d", columns), screens[false])
+			compareGolden(t, fmt.Sprintf("progress.tty%d.color", columns), screens[true])
 		})
+	}
+}
+
+func TestWrap(t *testing.T) {
+	for _, c := range []struct {
+		line            string
+		columns, indent int
+		want            string
+	}{
+		{"short", 60, 2, "short"},
+		{"the width is not known", 0, 2, "the width is not known"},
+		{"one two three four five six", 20, 2, "one two three four|  five six"},
+		{"exactly twenty runes", 20, 2, "exactly twenty runes"},
+		{"key        " + strings.Repeat("v", 30), 24, 11, "key|           vvvvvvvvvvvvv|           vvvvvvvvvvvvv|           vvvv"},
+		{strings.Repeat("x", 25), 20, 0, strings.Repeat("x", 20) + "|xxxxx"},
+		{"äöü äöü äöü äöü äöü äöü", 20, 0, "äöü äöü äöü äöü äöü|äöü"},
+		{"narrow window", 5, 3, "narro|w win|dow"},
+	} {
+		if got := strings.Join(Wrap(c.line, c.columns, c.indent), "|"); got != c.want {
+			t.Errorf("%q in %d columns: %q, want %q", c.line, c.columns, got, c.want)
+		}
 	}
 }
 
@@ -250,8 +282,12 @@ func (f *fakeTerminal) text() string {
 
 var (
 	upAndErase = regexp.MustCompile(`^\x1b\[(\d+)A\r\x1b\[J`)
-	sgr        = regexp.MustCompile(`\x1b\[\d+m`)
+	sgr        = regexp.MustCompile(`\x1b\[(\d+)m`)
+	shownColor = regexp.MustCompile(`⟨\d+⟩`) // as lines have it
 )
+
+// width is how many columns a line takes.
+func width(line string) int { return utf8.RuneCountInString(shownColor.ReplaceAllString(line, "")) }
 
 func (f *fakeTerminal) Write(p []byte) (int, error) {
 	text := string(p)
@@ -260,7 +296,7 @@ func (f *fakeTerminal) Write(p []byte) (int, error) {
 		f.eraseRows(n)
 		text = text[len(m[0]):]
 	}
-	text = sgr.ReplaceAllString(text, "")
+	text = sgr.ReplaceAllString(text, "⟨$1⟩")
 	if strings.ContainsAny(text, "\x1b\r\a\x00") {
 		f.t.Errorf("stray control characters: %q", text)
 	}
@@ -278,7 +314,7 @@ func (f *fakeTerminal) Write(p []byte) (int, error) {
 func (f *fakeTerminal) eraseRows(n int) {
 	for n > 0 && len(f.lines) > 0 {
 		last := f.lines[len(f.lines)-1]
-		rows := max(1, (utf8.RuneCountInString(last)+f.columns-1)/f.columns)
+		rows := max(1, (width(last)+f.columns-1)/f.columns)
 		f.lines = f.lines[:len(f.lines)-1]
 		if rows > n {
 			f.lines = append(f.lines, string([]rune(last)[:(rows-n)*f.columns]))

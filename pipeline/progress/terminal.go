@@ -99,12 +99,21 @@ func (t *ttyReporter) remove(stage string) {
 
 // lines writes text above the live display.
 func (t *ttyReporter) lines(stage, prefix, color, text string) {
+	columns, _ := t.size()
+	name := ""
+	if stage != "" {
+		name = stage + "  "
+	}
 	var b strings.Builder
 	for _, l := range cleanLines(text) {
-		if stage != "" {
-			b.WriteString(t.paint(escBold, stage) + "  ")
+		// The name stands before the first part alone, and is not broken off it.
+		for i, part := range Wrap(name+prefix+l, columns, len(name)) {
+			if rest, ok := strings.CutPrefix(part, name); ok && i == 0 && name != "" {
+				b.WriteString(t.paint(escBold, stage) + "  ")
+				part = rest
+			}
+			b.WriteString(t.paint(color, part) + "\n")
 		}
-		b.WriteString(t.paint(color, prefix+l) + "\n")
 	}
 	t.frame(b.String())
 }

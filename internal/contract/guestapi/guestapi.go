@@ -11,6 +11,7 @@
 //	POST /shutdown   202; services are stopped in order, disks unmounted, and the machine powers off
 //	GET  /backup     200, the databases as a stream of package backup
 //	POST /restore    200, takes such a stream and answers with its events, a line of JSON each
+//	POST /session    101, and a shell or a command in frames of package session, as its Upgrade header asks for
 //
 // A missing or wrong token is answered with 401, and where there are many of them with 429. Where there is no database, or it is
 // not ready, or another backup or restore is under way, the answer is 409 and says so.
@@ -31,7 +32,11 @@ const (
 	PathShutdown = "/shutdown"
 	PathBackup   = "/backup"
 	PathRestore  = "/restore"
+	PathSession  = "/session"
 )
+
+// NoShell is the answer to PathSession, with status 404, of a guest whose image has no sessions.
+const NoShell = "its recipe leaves shells out (vm.shell: false)"
 
 // The guest's second console, hvc1, takes lines. It is the way to the guest that does not need its network.
 const (

@@ -104,7 +104,8 @@ type Network struct {
 
 // Endpoint describes the guest's HTTP endpoint.
 type Endpoint struct {
-	Port uint16 `json:"port,omitempty"` // 0 means EndpointPort
+	Port  uint16 `json:"port,omitempty"`  // 0 means EndpointPort
+	Shell bool   `json:"shell,omitempty"` // it also starts shells and commands for its callers
 }
 
 // Firewall is what the guest lets in besides answers to its own questions, ICMP, whatever comes

@@ -40,7 +40,7 @@ func defaults() *Recipe {
 			Collation: CollationAuto,
 			Networks:  []string{NetworkTAP, NetworkTailnet},
 		},
-		VM: VM{Memory: GiB, CPUs: 2, Data: 8 * GiB, Awake: "always"},
+		VM: VM{Memory: GiB, CPUs: 2, Data: 8 * GiB, Awake: "always", Shell: true},
 		Network: Network{
 			TAP:   "vm_sql",
 			Host:  "192.168.100.1/24",

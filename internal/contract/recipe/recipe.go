@@ -201,6 +201,7 @@ type VM struct {
 	Data   Size `yaml:"data"` // of the data disk, when it is first made
 	// Awake says when a phone is kept from sleeping while the machine runs: "always", "charging" or "never".
 	Awake string `yaml:"awake"`
+	Shell bool   `yaml:"shell"` // whoever runs the machine may start a shell in it; absent: true
 	// What follows is for phones, and may be left to them.
 	Hypervisor string `yaml:"hypervisor"` // "kvm", "geniezone" or "gunyah"
 	Protection string `yaml:"protection"` // "none", "protected" or "protected-without-firmware"

@@ -70,6 +70,16 @@ func TestPhoneFromAComputer(t *testing.T) {
 
 	forwarded(t, server)
 
+	if o := run(7, "exec", "sql", "--", "sh", "-c", "id -un; echo oops >&2; exit 7"); o.Stdout != "root\n" || o.Stderr != "oops\n" {
+		t.Errorf("exec: %v", o)
+	}
+	if o := run(0, "psql", "sql", "--", "-Atc", "select 41 + 1"); o.Stdout != "42\n" {
+		t.Errorf("psql: %v", o)
+	}
+	if o := run(0, "logs", "sql", "--service", "init"); !strings.Contains(o.Stdout, "session begins") || !strings.Contains(o.Stdout, `how="exit status 7"`) {
+		t.Errorf("the guest's journal: %v", o)
+	}
+
 	h.Ask("create database shop")
 	h.Ask("create table journey as select 'saved'::text as stop, repeat(md5(g::text), 100) as ballast from generate_series(1, 2000) g")
 	file := filepath.Join(t.TempDir(), "sql.zip")

@@ -117,7 +117,7 @@ func (m *machine) goOnline() {
 func (m *machine) serve(address netip.AddrPort) error {
 	server := endpoint.New(endpoint.Config{
 		Machine: m, Console: m.console, Journal: m.journal, Reaper: m.reaper,
-		Path: m.spec.Path, Services: m.spec.Services, Token: m.config.Token,
+		Path: m.spec.Path, Services: m.spec.Services, Token: m.config.Token, Shell: m.spec.Endpoint.Shell,
 	})
 	if err := server.Listen(address, m.spawn); err != nil {
 		return err

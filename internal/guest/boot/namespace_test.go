@@ -82,6 +82,10 @@ func becomeInit(root, loop string) error {
 			return err
 		}
 	}
+	ptmx := filepath.Join(dev, "ptmx")
+	if err := unix.Mknod(ptmx, unix.S_IFCHR|0o666, int(unix.Mkdev(5, 2))); err != nil {
+		return err
+	}
 	tun := filepath.Join(dev, "net/tun")
 	if err := os.Mkdir(filepath.Dir(tun), 0o755); err != nil {
 		return err

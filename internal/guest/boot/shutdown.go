@@ -22,6 +22,9 @@ func (m *machine) shutDown(reason string) {
 	supervisor, data, endpoint := m.supervisor, m.data, m.endpoint
 	m.mu.Unlock()
 	m.console.Log(journal.Info, journal.InitName, "shutting down", "reason", reason)
+	if endpoint != nil {
+		endpoint.EndSessions()
+	}
 	limit := time.Minute
 	if supervisor != nil {
 		limit += supervisor.StopLimit()

@@ -41,23 +41,25 @@ type Config struct {
 	Machine  Machine
 	Console  *journal.Console
 	Journal  *journal.Journal
-	Reaper   *process.Reaper     // starts the steps of a backup or restore
-	Path     string              // PATH of these steps
+	Reaper   *process.Reaper     // starts the steps of a backup or restore, and sessions
+	Path     string              // PATH of these steps and of sessions
 	Services []guestspec.Service // whose logs may be read
 	Token    string              // of this boot
+	Shell    bool                // sessions are answered
 }
 
 // A Server is the endpoint.
 type Server struct {
-	config  Config
-	limiter *rateLimiter
-	http    *http.Server
-	saving  sync.Mutex // held by the backup or restore that is under way
+	config   Config
+	limiter  *rateLimiter
+	http     *http.Server
+	saving   sync.Mutex // held by the backup or restore that is under way
+	sessions *sessions
 }
 
 // New returns a server that answers once Listen is called.
 func New(config Config) *Server {
-	s := &Server{config: config}
+	s := &Server{config: config, sessions: newSessions()}
 	s.limiter = newRateLimiter(config.Token, time.Now, func(refused int) {
 		config.Console.Log(journal.Warn, journal.InitName, "the endpoint was asked without its token", "requests", refused)
 	})
@@ -117,6 +119,7 @@ func (s *Server) routes() http.Handler {
 	})
 	mux.HandleFunc("GET "+guestapi.PathBackup, s.serveBackup)
 	mux.HandleFunc("POST "+guestapi.PathRestore, s.serveRestore)
+	mux.HandleFunc("POST "+guestapi.PathSession, s.serveSession)
 	return mux
 }
 

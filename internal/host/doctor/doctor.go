@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os/exec"
 	"runtime/debug"
@@ -82,16 +81,12 @@ func Check(ctx context.Context, arch string, groups []string, cacheDir func() (s
 	return findings, packages
 }
 
-// Report writes what a phone is like to a file, see package phonereport, and says to w what to do with it.
-func Report(ctx context.Context, phones []device.Phone, file string, w io.Writer) error {
+// Report writes what a phone is like to a file, see package phonereport.
+func Report(ctx context.Context, phones []device.Phone, file string) error {
 	if len(phones) != 1 {
 		return fmt.Errorf("a report is of one phone, and %d are meant: choose one with --device", len(phones))
 	}
-	if err := phonereport.Save(ctx, phones[0], file); err != nil {
-		return err
-	}
-	_, err := fmt.Fprintf(w, "%s describes %s: read it before you attach it to an issue\n", file, phones[0].Name())
-	return err
+	return phonereport.Save(ctx, phones[0], file)
 }
 
 // Phones looks at phones that are to run a machine for arch. The error is that of a phone that

@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/sovereign-sql/sov/internal/artifact"
@@ -33,6 +34,7 @@ type Options struct {
 	Now       func() time.Time // the clock that the guest's is set and kept by
 	Port      uint16           // of 127.0.0.1 for PostgreSQL; 0 takes a free one
 	Console   io.Writer        // takes the guest's console
+	Notice    func(string)     // called with what a person should know while the machine runs; may be nil
 	MemoryMiB int              // 0: what vm.json says
 	CPUs      int              // 0: what vm.json says
 	KVM       bool             // use this computer's processor; it must be of the guest's architecture
@@ -51,6 +53,9 @@ type VM struct {
 	time    *timeServer
 	status  *guestapi.Client
 	spec    *vmspec.Spec
+
+	notify func(string)
+	full   atomic.Bool // paused for want of room
 
 	password string // the superuser's
 	passfile string // with it; empty: no file can hold it
@@ -79,7 +84,7 @@ func Start(ctx context.Context, o Options) (*VM, error) {
 	if err := o.check(spec); err != nil {
 		return nil, fmt.Errorf("run %s: %w", spec.Name, err)
 	}
-	s, err := openState(o.State, o.Runtime)
+	s, err := openState(ctx, o.State, o.Runtime)
 	if err != nil {
 		return nil, fmt.Errorf("run %s: %w", spec.Name, err)
 	}
@@ -149,7 +154,16 @@ func start(ctx context.Context, o Options, spec *vmspec.Spec, s *state) (vm *VM,
 		return nil, err
 	}
 	endpoint := netip.AddrPortFrom(loopback, machine.Port(uint16(spec.Ready.Port)))
-	return &VM{machine, s, clock, guestapi.NewClient(endpoint, token), spec, password, passfile}, nil
+	vm = &VM{machine: machine, state: s, time: clock, status: guestapi.NewClient(endpoint, token), spec: spec, notify: o.Notice, password: password, passfile: passfile}
+	err = s.note(&Running{
+		Name: spec.Name, Arch: spec.Arch, PID: os.Getpid(), QEMU: machine.PID(), URL: vm.URL(), Started: o.Now(),
+		Endpoint: endpoint, Token: token,
+	})
+	if err != nil {
+		return nil, errors.Join(err, machine.Kill())
+	}
+	go vm.watchDisks()
+	return vm, nil
 }
 
 var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
@@ -214,6 +228,13 @@ func disks(ctx context.Context, artifact string, spec *vmspec.Spec, s *state) ([
 		disks = append(disks, disk)
 	}
 	return disks, nil
+}
+
+// notice tells whoever runs the machine something.
+func (vm *VM) notice(format string, args ...any) {
+	if vm.notify != nil {
+		vm.notify(fmt.Sprintf(format, args...))
+	}
 }
 
 // URL returns the address of the database's superuser session, for psql and every other client of libpq's kind. It

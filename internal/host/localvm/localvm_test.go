@@ -101,7 +101,7 @@ func TestFailedStartLeavesNoSecretAndNoLock(t *testing.T) {
 					t.Errorf("%s, which holds secrets, was left behind", name)
 				}
 			}
-			s, err := openState(o.State, "")
+			s, err := openState(t.Context(), o.State, "")
 			if err != nil {
 				t.Fatalf("the lock was left behind: %v", err)
 			}
@@ -118,7 +118,7 @@ func TestOpenStateRemovesSecretsOfKilledRuns(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s, err := openState(dir, "")
+	s, err := openState(t.Context(), dir, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +140,7 @@ func TestStateOutlivesTheMachine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantOnly(t, o.State, "data.img", "lock", "pgpass") // the config disk has no name any more
+	wantOnly(t, o.State, "data.img", "lock", "pgpass", "running.json") // the config disk has no name any more
 	if strings.Contains(vm.URL(), "password") || !strings.Contains(vm.URL(), "passfile=") {
 		t.Errorf("URL %s", vm.URL())
 	}
@@ -232,12 +232,26 @@ func TestSecretsEndWithTheRun(t *testing.T) {
 					t.Errorf("password file: %q, %v; want %q", line, err, tt.line)
 				}
 			}
-			wantOnly(t, o.State, "data.img", "lock")
+			wantOnly(t, o.State, "data.img", "lock", "running.json")
 			if err := vm.Close(); err != nil {
 				t.Fatal(err)
 			}
 			wantOnly(t, o.Runtime)
 		})
+	}
+}
+
+// A URL holds the password file's path, and is used in other folders.
+func TestPathsOfAURLAreAbsolute(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	s, err := openState(t.Context(), "state", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	if _, passfile, err := s.password("x"); err != nil || passfile != filepath.Join(dir, "state", passfileName) {
+		t.Errorf("the password file is %s, %v", passfile, err)
 	}
 }
 
@@ -258,7 +272,7 @@ func TestLeftSecretsAreRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer vm.Close()
-	wantOnly(t, o.State, "data.img", "lock", "pgpass")
+	wantOnly(t, o.State, "data.img", "lock", "pgpass", "running.json")
 }
 
 func TestMachineThatPowersOff(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/sovereign-sql/sov/internal/artifact/datadisk"
 	"github.com/sovereign-sql/sov/internal/durable"
@@ -34,12 +35,19 @@ const (
 // errBusy is returned where another process runs a machine on the same data.
 var errBusy = errors.New("a machine is running on this data already")
 
-func openState(dir, runtime string) (*state, error) {
+func openState(ctx context.Context, dir, runtime string) (*state, error) {
+	dir, err := filepath.Abs(dir) // the URL that names a file in it is used elsewhere
+	if err != nil {
+		return nil, err
+	}
 	if err := durable.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	path := filepath.Join(dir, "lock")
-	lock, err := durable.TryLock(path, durable.Exclusive, durable.LockOptions{NotePID: true})
+	path := filepath.Join(dir, lockName)
+	// At holds the lock for a moment.
+	patient, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	lock, err := durable.WaitLock(patient, path, durable.Exclusive, durable.LockOptions{NotePID: true})
 	if errors.Is(err, durable.ErrBusy) {
 		return nil, fmt.Errorf("%s: %w (process %d): stop that one, or use --ephemeral or another --state", dir, errBusy, durable.Holder(path))
 	}
@@ -47,7 +55,8 @@ func openState(dir, runtime string) (*state, error) {
 		return nil, err
 	}
 	s := &state{dir, dir, lock}
-	s.removePrivate() // what a run that was killed left
+	os.Remove(s.path(runningName)) // what a run that was killed left, like the rest
+	s.removePrivate()
 	if runtime != "" {
 		if made, err := os.MkdirTemp(runtime, "sov-"); err == nil {
 			s.runtime = made
@@ -58,7 +67,7 @@ func openState(dir, runtime string) (*state, error) {
 
 // close gives the folder free for the next machine. A second call does nothing.
 func (s *state) close() error {
-	err := s.removePrivate()
+	err := errors.Join(os.RemoveAll(s.path(runningName)), s.removePrivate())
 	if s.runtime != s.dir {
 		err = errors.Join(err, os.RemoveAll(s.runtime))
 	}
@@ -132,11 +141,14 @@ func passfile(password string) []byte {
 	return []byte("*:*:*:postgres:" + strings.NewReplacer(`\`, `\\`, ":", `\:`).Replace(password) + "\n")
 }
 
+// runFolder holds the state folders.
+const runFolder = "run"
+
 // StateFolder returns the folder below base that keeps an artifact's data: one for each recipe and architecture.
 func StateFolder(base, artifact string) (string, error) {
 	artifact, err := filepath.Abs(artifact)
 	if err != nil {
 		return "", err
 	}
-	return filepath.Join(base, "run", filepath.Base(filepath.Dir(artifact))+"-"+filepath.Base(artifact)), nil
+	return filepath.Join(base, runFolder, filepath.Base(filepath.Dir(artifact))+"-"+filepath.Base(artifact)), nil
 }

@@ -54,7 +54,7 @@ func (vm *VM) Ready(ctx context.Context, report func(*guestapi.Status)) error {
 			if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 				return ctx.Err()
 			}
-			return fmt.Errorf("%w within %v: %s", ErrNotReady, vm.spec.Ready.Timeout(), pending(last))
+			return fmt.Errorf("%w within %v: %s", ErrNotReady, vm.spec.Ready.Timeout(), vm.pending(last))
 		}
 	}
 }
@@ -71,7 +71,10 @@ func failed(status *guestapi.Status) string {
 	return status.Describe(guestapi.StateFailed, guestapi.StateLooping)
 }
 
-func pending(status *guestapi.Status) string {
+func (vm *VM) pending(status *guestapi.Status) string {
+	if vm.full.Load() {
+		return vm.fullDisk()
+	}
 	if status == nil {
 		return "its endpoint never answered; the console log says how far it came"
 	}
@@ -84,8 +87,11 @@ func Unready(s *guestapi.Status) string {
 }
 
 // Shutdown asks the guest for an orderly end and waits for it, for at most bound; then it pulls the plug and says so.
-// Several calls at once, or of a machine that has ended, are fine.
+// Several calls at once, or of a machine that has ended, are fine. A machine that is paused for want of room is switched off at once.
 func (vm *VM) Shutdown(ctx context.Context, bound time.Duration) error {
+	if vm.full.Load() {
+		return errors.Join(fmt.Errorf("orderly shutdown: %s, so it was switched off as by a power cut: what was committed is there at its next start", vm.fullDisk()), vm.Kill())
+	}
 	ctx, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
 	if err := vm.askToStop(ctx); err != nil {

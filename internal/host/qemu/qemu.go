@@ -194,7 +194,8 @@ func (m Machine) arguments() (args []string, files []*os.File) {
 			// QEMU opens what is to be written read-only at first, if it may, for which it would need a second descriptor.
 			path = fmt.Sprintf("/dev/fdset/%d,auto-read-only=off", i)
 		}
-		drive := fmt.Sprintf("if=none,id=%s,format=raw,discard=unmap,file=%s", diskName(i), path)
+		// A guest that was told of a full disk would take it for a broken one.
+		drive := fmt.Sprintf("if=none,id=%s,format=raw,discard=unmap,werror=enospc,file=%s", diskName(i), path)
 		if disk.ReadOnly {
 			drive += ",readonly=on"
 		}

@@ -23,6 +23,8 @@ type monitor struct {
 	reason string       // of the SHUTDOWN event
 
 	panicked bool // there was a GUEST_PANICKED event
+
+	blockErrors chan BlockError
 }
 
 // message is any of the objects that QEMU sends.
@@ -35,15 +37,32 @@ type message struct {
 	ID    int    `json:"id"`
 	Event string `json:"event"`
 	Data  struct {
-		Reason string `json:"reason"`
+		Reason    string `json:"reason"`
+		Device    string `json:"device"`
+		Operation string `json:"operation"`
+		Action    string `json:"action"`
 	} `json:"data"`
 }
+
+// A BlockError is a request of the guest's to a disk that failed on this computer (BLOCK_IO_ERROR in
+// qapi/block-core.json of QEMU).
+type BlockError struct {
+	Disk      string // such as "disk1"
+	Operation string // "read" or "write"
+	Reason    string // in QEMU's words
+	// Stopped is that the machine was paused for want of room: the request is repeated once the machine
+	// is resumed. Otherwise the guest was told.
+	Stopped bool
+}
+
+// keptBlockErrors bounds the errors that wait for whoever reads them; further ones say nothing new.
+const keptBlockErrors = 64
 
 // greetingTimeout bounds the time from QEMU's start to its first word. It takes some 50 ms on an idle machine.
 const greetingTimeout = 30 * time.Second
 
 func connect(conn net.Conn) (*monitor, error) {
-	m := &monitor{conn: conn, closed: make(chan struct{})}
+	m := &monitor{conn: conn, closed: make(chan struct{}), blockErrors: make(chan BlockError, keptBlockErrors)}
 	greeting := make(chan error, 1)
 	go m.read(greeting)
 	select {
@@ -85,6 +104,12 @@ func (m *monitor) read(greeting chan<- error) {
 			m.reason = next.Data.Reason
 		case next.Event == "GUEST_PANICKED":
 			m.panicked = true
+		case next.Event == "BLOCK_IO_ERROR":
+			e := BlockError{next.Data.Device, next.Data.Operation, next.Data.Reason, next.Data.Action == "stop"}
+			select {
+			case m.blockErrors <- e:
+			default:
+			}
 		case next.Event == "" && next.ID == m.id: // else the one who asked has given up
 			m.answer <- next
 		}

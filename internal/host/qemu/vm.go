@@ -162,6 +162,10 @@ func (vm *VM) Resume(ctx context.Context) error {
 	return err
 }
 
+// BlockErrors yields requests to disks that failed. Machines of which nobody reads it are paused and
+// told all the same.
+func (vm *VM) BlockErrors() <-chan BlockError { return vm.monitor.blockErrors }
+
 // ResizeDisk makes a disk of the running machine, by its place in Machine.Disks, and its image one of size bytes. The guest's
 // kernel is notified.
 func (vm *VM) ResizeDisk(ctx context.Context, disk int, size int64) error {

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sovereign-sql/sov/internal/host/built"
+	"github.com/sovereign-sql/sov/internal/host/folders"
+	"github.com/sovereign-sql/sov/internal/host/localvm"
+)
+
+// localFlags choose a machine that `sov run` runs on this computer in place of one on a phone.
+type localFlags struct {
+	local bool
+	state string
+}
+
+func (f *localFlags) add(c *cobra.Command) {
+	c.Flags().BoolVar(&f.local, "local", false, "the machine that `sov run` runs on this computer")
+	c.Flags().StringVar(&f.state, "state", "", "its state folder, if it was given one; implies --local")
+	c.MarkFlagsMutuallyExclusive("local", "device")
+	c.MarkFlagsMutuallyExclusive("state", "device")
+}
+
+// running returns the machine of a name that runs here; nil where none does.
+func (f *localFlags) running(name string) (*localvm.Running, error) {
+	if f.state != "" {
+		return localvm.At(f.state)
+	}
+	base, err := folders.State(os.Getenv)
+	if err != nil {
+		return nil, err
+	}
+	return localvm.Find(base, name)
+}
+
+// meant reports whether the flags choose a machine here.
+func (f *localFlags) meant() bool { return f.local || f.state != "" }
+
+// must returns the machine of a name that runs here.
+func (f *localFlags) must(name string) (*localvm.Running, error) {
+	r, err := f.running(name)
+	if err == nil && r == nil {
+		err = fmt.Errorf("%s does not run on this computer: sov run %[1]s", name)
+	}
+	return r, err
+}
+
+// orLocal gives a verb for phones the flag --local, with which do is called.
+func orLocal(c *cobra.Command, do func(c *cobra.Command, r *localvm.Running) error) *cobra.Command {
+	var f localFlags
+	f.add(c)
+	onPhone := c.RunE
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if !f.meant() {
+			return onPhone(c, args)
+		}
+		name, _, err := built.Machine(args[0])
+		if err != nil {
+			return err
+		}
+		r, err := f.must(name)
+		if err != nil {
+			return err
+		}
+		return do(c, r)
+	}
+	return c
+}
+
+// A localMachine is one that runs on this computer, as `sov list` shows it.
+type localMachine struct {
+	Name    string `json:"name"`
+	Arch    string `json:"arch"`
+	Version string `json:"version"` // empty: its guest does not answer
+	State   string `json:"state"`   // "ready", "starting" or "silent"
+	PID     int    `json:"pid"`     // of the sov that runs it
+	URL     string `json:"url,omitempty"`
+	Folder  string `json:"folder"` // its state folder
+	Size    int64  `json:"size"`   // bytes that its data disk takes
+}
+
+// answerLimit is how long a guest is asked that may be starting.
+const answerLimit = 2 * time.Second
+
+// runningHere returns the machines that run on this computer.
+func runningHere(ctx context.Context) ([]localMachine, error) {
+	base, err := folders.State(os.Getenv)
+	if err != nil {
+		return nil, err
+	}
+	list, err := localvm.List(base)
+	if err != nil {
+		return nil, err
+	}
+	machines := []localMachine{}
+	for _, r := range list {
+		m := localMachine{Name: r.Name, Arch: r.Arch, State: "silent", PID: r.PID, URL: r.URL, Folder: r.State, Size: r.DataSize()}
+		asked, cancel := context.WithTimeout(ctx, answerLimit)
+		if status, err := r.Guest().Status(asked); err == nil {
+			m.Version, m.State = status.Version, "starting"
+			if status.Ready {
+				m.State = "ready"
+			}
+		}
+		cancel()
+		machines = append(machines, m)
+	}
+	return machines, nil
+}

@@ -1,0 +1,196 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"os/user"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/session"
+	"github.com/sovereign-sql/sov/internal/host/built"
+	"github.com/sovereign-sql/sov/internal/host/fleet"
+	"github.com/sovereign-sql/sov/internal/host/localvm"
+	"github.com/sovereign-sql/sov/internal/host/terminal"
+)
+
+// whereSessions says in the help of shell and exec which machine they are for, and how they are kept.
+const whereSessions = `It is started in the machine that 'sov run' runs on this computer, if that is one of this name, else in the one on the
+phone; --local and --device say which. It goes through the cable, or ssh, and sov-runner to the guest's endpoint, which
+lets nobody in without the token of this boot. Each use is in the guest's journal ('sov logs NAME --service init'): who,
+what and the exit status, and nothing of what is typed.
+
+A recipe with 'shell: false' under vm makes images that have none.`
+
+func newShell() *cobra.Command {
+	var f sessionFlags
+	c := &cobra.Command{
+		Use:   "shell NAME",
+		Short: "Open a shell in the guest",
+		Long: `Open a shell in the guest, as root, with this terminal's keys, size and colours. It ends with exit, and with the connection:
+what it started ends with it.
+
+` + whereSessions + `
+
+Exit status: the shell's own.`,
+		Example:           "  sov shell sql\n  sov shell sql --user postgres",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: machines,
+		RunE: func(c *cobra.Command, args []string) error {
+			return f.run(c, args[0], session.Start{User: f.user})
+		},
+	}
+	f.add(c)
+	return c
+}
+
+func newExec() *cobra.Command {
+	var f sessionFlags
+	c := &cobra.Command{
+		Use:   "exec NAME -- COMMAND [ARGUMENT...]",
+		Short: "Run a command in the guest",
+		Long: `Run a command in the guest, as root: a program and its arguments, without a shell between. Standard input, output and error
+are this program's; where input and output are a terminal, the command gets one. Ctrl-C ends it, and the connection's end
+does.
+
+` + whereSessions + `
+
+Exit status: the command's own; 126 and 127 if it cannot be started, 128 and a signal's number if that ended it.`,
+		Example: `  sov exec sql -- df -h /data
+  sov exec sql --user postgres -- psql -c 'select version()'
+  sov exec sql -- sh -c 'cat >/tmp/notes' <notes`,
+		Args:              cobra.MinimumNArgs(2),
+		ValidArgsFunction: machines,
+		RunE: func(c *cobra.Command, args []string) error {
+			return f.run(c, args[0], session.Start{Command: args[1:], User: f.user})
+		},
+	}
+	f.add(c)
+	return c
+}
+
+// sessionFlags say in which machine's guest a session runs, and as whom.
+type sessionFlags struct {
+	phoneFlags
+	localFlags
+	user string
+}
+
+func (f *sessionFlags) add(c *cobra.Command) {
+	f.addDevice(c)
+	f.localFlags.add(c)
+	c.Flags().StringVarP(&f.user, "user", "u", session.DefaultUser, "user of the guest that it runs as")
+}
+
+// run runs a session in a machine and ends with its exit status.
+func (f *sessionFlags) run(c *cobra.Command, machine string, start session.Start) error {
+	name, _, err := built.Machine(machine)
+	if err != nil {
+		return err
+	}
+	if f.several() {
+		return usagef("%s is for one machine: name one phone with --device", c.Name())
+	}
+	return f.open(c, name, func(ctx context.Context, open opener) error { return interact(ctx, c, open, start) })
+}
+
+// An opener runs a session in a machine's guest.
+type opener func(context.Context, session.Start, session.Streams) (session.Exit, error)
+
+// open calls use with the way to the guest of the machine that is meant, here or on a phone.
+func (f *sessionFlags) open(c *cobra.Command, name string, use func(context.Context, opener) error) error {
+	here, err := f.here(name)
+	switch {
+	case err != nil:
+		return err
+	case here != nil:
+		return use(c.Context(), localSession(name, here.Guest()))
+	}
+	return f.each(c, func(ctx context.Context, s *fleet.Site) error {
+		return use(ctx, func(ctx context.Context, start session.Start, streams session.Streams) (session.Exit, error) {
+			return s.Session(ctx, name, start, streams)
+		})
+	})
+}
+
+// here returns the machine if it is one that runs here; nil if it is one on a phone.
+func (f *sessionFlags) here(name string) (*localvm.Running, error) {
+	switch {
+	case f.meant():
+		return f.must(name)
+	case len(f.devices) > 0:
+		return nil, nil
+	}
+	return f.running(name)
+}
+
+// localSession opens sessions of a machine that runs here.
+func localSession(name string, guest *guestapi.Client) opener {
+	return func(ctx context.Context, start session.Start, streams session.Streams) (session.Exit, error) {
+		conn, err := guest.Session(ctx)
+		if errors.Is(err, guestapi.ErrNoSessions) {
+			err = fmt.Errorf("%w: `sov build %s` builds one that has; then run that", err, name)
+		}
+		if err != nil {
+			return session.Exit{}, fmt.Errorf("shell in %s: %w", name, err)
+		}
+		return session.Run(ctx, session.NewConn(conn, conn, conn.Close), start, streams)
+	}
+}
+
+// interact runs a session with this program's standard streams, and on its terminal if it has one.
+func interact(ctx context.Context, c *cobra.Command, open opener, start session.Start) (err error) {
+	start.Caller = caller()
+	streams := session.Streams{In: c.InOrStdin(), Out: c.OutOrStdout(), Errors: c.ErrOrStderr()}
+	if t := terminal.Of(streams.In, streams.Out); t != nil {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		size := t.Size()
+		start.Terminal, streams.Sizes = &size, t.Sizes(ctx)
+		start.Env = withTerm(start.Env)
+		giveBack, lendErr := t.Lend()
+		if lendErr != nil {
+			return lendErr
+		}
+		defer func() { err = errors.Join(err, giveBack()) }()
+	}
+	exit, err := open(ctx, start, streams)
+	switch {
+	case err != nil:
+		return err
+	case exit.Fault != "":
+		fmt.Fprintf(streams.Errors, "sov: %s: %s\n", c.Name(), fleet.Harmless(exit.Fault))
+	}
+	if exit.Status != 0 {
+		return &statusError{exit.Status}
+	}
+	return nil
+}
+
+// withTerm adds the name of the kind of terminal that this program runs in.
+func withTerm(env map[string]string) map[string]string {
+	with := map[string]string{"TERM": "vt100"}
+	if kind := os.Getenv("TERM"); kind != "" {
+		with["TERM"] = kind
+	}
+	maps.Copy(with, env)
+	return with
+}
+
+// caller names whoever uses this program, for the guest's journal.
+func caller() string {
+	name := "unknown"
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	text := name + "@" + host
+	return text[:min(len(text), 200)]
+}

@@ -1,0 +1,284 @@
+//go:build linux
+
+package endpoint
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/session"
+	"github.com/sovereign-sql/sov/internal/guest/journal"
+	"github.com/sovereign-sql/sov/internal/guest/process"
+)
+
+const (
+	// maxSessions are open at once. Each takes one of the endpoint's connections, of which most
+	// stay for what has to be answered.
+	maxSessions = 8
+	// sessionOOMScore lets a session's processes go before the services.
+	sessionOOMScore = 300
+	// maxLoggedCommand bounds what the log shows of a command line, in bytes.
+	maxLoggedCommand = 400
+)
+
+// sessionShell is what a session runs that names no command: as at a login, so that /etc/profile is
+// read.
+var sessionShell = []string{"/bin/sh", "-l"}
+
+// sessions are the shells and commands that run for callers.
+type sessions struct {
+	slots  chan struct{}
+	number atomic.Int64 // of this boot
+	ending context.Context
+	end    context.CancelFunc
+}
+
+func newSessions() *sessions {
+	s := &sessions{slots: make(chan struct{}, maxSessions)}
+	s.ending, s.end = context.WithCancel(context.Background())
+	return s
+}
+
+// EndSessions ends all sessions and lets none begin. It does not wait for their end.
+func (s *Server) EndSessions() { s.sessions.end() }
+
+// serveSession turns a request into a session and runs it.
+func (s *Server) serveSession(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case !s.config.Shell:
+		http.Error(w, guestapi.NoShell, http.StatusNotFound)
+		return
+	case s.sessions.ending.Err() != nil:
+		http.Error(w, "the machine shuts down", http.StatusServiceUnavailable)
+		return
+	case r.Header.Get("Upgrade") != session.Protocol:
+		w.Header().Set("Upgrade", session.Protocol)
+		http.Error(w, "a session needs the protocol "+session.Protocol, http.StatusUpgradeRequired)
+		return
+	}
+	select {
+	case s.sessions.slots <- struct{}{}:
+		defer func() { <-s.sessions.slots }()
+	default:
+		http.Error(w, fmt.Sprintf("%d sessions are open, which is the limit: end one of them", maxSessions), http.StatusTooManyRequests)
+		return
+	}
+	conn, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	defer conn.Close()
+	if err := switchProtocol(conn); err != nil {
+		return // the caller has gone
+	}
+	s.runSession(session.NewConn(buffered.Reader, conn, conn.Close))
+}
+
+// switchProtocol answers a request whose connection is to carry frames from now on.
+func switchProtocol(conn net.Conn) error {
+	if err := conn.SetDeadline(time.Time{}); err != nil { // those of the server
+		return err
+	}
+	_, err := fmt.Fprintf(conn, "HTTP/1.1 %d %s\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n",
+		http.StatusSwitchingProtocols, http.StatusText(http.StatusSwitchingProtocols), session.Protocol)
+	return err
+}
+
+// runSession runs what the first frame asks for until it ends, its caller goes, or the machine shuts
+// down.
+func (s *Server) runSession(conn *session.Conn) {
+	first, err := conn.Receive()
+	if err != nil || first.Kind != session.Begin {
+		return
+	}
+	start, err := session.ParseStart(first.Payload)
+	if err != nil {
+		_ = conn.SendJSON(session.End, session.Exit{Status: session.StatusNotExecutable, Fault: err.Error()}) // or it has gone
+		return
+	}
+	log := func(text string, attrs ...any) {
+		s.config.Console.Log(journal.Info, journal.InitName, text, attrs...)
+	}
+	number := s.sessions.number.Add(1)
+	began := time.Now()
+	log("session begins", "session", number, "user", start.User, "caller", start.Caller, "terminal", start.Terminal != nil, "command", loggedCommand(start.Command))
+	exit, how := s.attend(conn, start)
+	log("session ended", "session", number, "how", how, "status", exit.Status, "after", time.Since(began).Round(time.Millisecond))
+	_ = conn.SendJSON(session.End, exit) // or the caller has gone
+}
+
+// loggedCommand is a command line as the log shows it.
+func loggedCommand(argv []string) string {
+	if len(argv) == 0 {
+		return "a shell"
+	}
+	line := strings.Join(argv, " ")
+	if len(line) > maxLoggedCommand {
+		line = strings.ToValidUTF8(line[:maxLoggedCommand], "") + "…"
+	}
+	return line
+}
+
+// attend runs a session's command. how is its end for the log.
+func (s *Server) attend(conn *session.Conn, start session.Start) (exit session.Exit, how string) {
+	p, err := s.startSession(start)
+	if err != nil {
+		exit = session.Exit{Status: session.StatusNotExecutable, Fault: err.Error()}
+		if errors.Is(err, fs.ErrNotExist) {
+			exit.Status = session.StatusNotFound
+		}
+		return exit, "not started: " + err.Error()
+	}
+	defer p.Close()
+	lost := make(chan struct{})
+	gone := sync.OnceFunc(func() {
+		conn.Close()
+		close(lost)
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		if conn.KeepAlive(ctx) != nil {
+			gone()
+		}
+	}()
+	go func() {
+		takeInput(conn, p, start.Terminal != nil)
+		gone()
+	}()
+	passed := make(chan struct{})
+	go func() {
+		defer close(passed)
+		passOutput(conn, p)
+	}()
+	select {
+	case <-p.Ended:
+		how = p.Outcome()
+	case <-lost:
+		how = "the caller has gone"
+	case <-s.sessions.ending.Done():
+		how = "the machine shuts down"
+		exit.Fault = how
+	}
+	p.End()
+	// What was printed last waits for a caller that reads slowly, but neither for one that has gone
+	// nor with the machine's end.
+	select {
+	case <-passed:
+	case <-lost:
+	case <-s.sessions.ending.Done():
+	}
+	select {
+	case <-p.Ended:
+		exit.Status = p.Status()
+	case <-time.After(process.KillLimit): // it waits for a disk that does not answer
+		exit.Fault = "it cannot be killed"
+	}
+	return exit, how
+}
+
+// startSession starts what a caller wants.
+func (s *Server) startSession(start session.Start) (*process.Attached, error) {
+	argv, env := start.Command, start.Env
+	if len(argv) == 0 {
+		argv = sessionShell
+	}
+	program, err := lookUp(argv[0], s.config.Path)
+	if err != nil {
+		return nil, err
+	}
+	dir := "/"
+	if _, account, err := process.Credential(start.User, ""); err == nil {
+		if info, err := os.Stat(account.HomeDir); err == nil && info.IsDir() {
+			dir = account.HomeDir
+		}
+	}
+	return process.Command{
+		Argv: append([]string{program}, argv[1:]...), User: start.User, Path: s.config.Path, Env: env, Dir: dir,
+		Name: "session", OOMScoreAdj: sessionOOMScore,
+	}.Attach(s.config.Reaper, winsize(start.Terminal))
+}
+
+// lookUp finds a program as a shell would (POSIX, Base Definitions, 8.3).
+func lookUp(name, path string) (string, error) {
+	if strings.Contains(name, "/") {
+		return name, nil
+	}
+	for _, dir := range filepath.SplitList(path) {
+		full := filepath.Join(dir, name)
+		if info, err := os.Stat(full); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+			return full, nil
+		}
+	}
+	return "", fmt.Errorf("%s: %w in %s", name, fs.ErrNotExist, path)
+}
+
+// takeInput hands the caller's frames on until the connection ends. A process that reads no more
+// loses what comes.
+func takeInput(conn *session.Conn, p *process.Attached, terminal bool) {
+	for {
+		f, err := conn.Receive()
+		if err != nil {
+			return
+		}
+		switch f.Kind {
+		case session.Input:
+			_, _ = p.In.Write(f.Payload)
+		case session.InputEnd:
+			if terminal {
+				return // the caller's terminal is gone
+			}
+			p.In.Close()
+		case session.Resize:
+			var size session.Size
+			if terminal && json.Unmarshal(f.Payload, &size) == nil {
+				_ = p.Resize(winsize(&size)) // the process has ended
+			}
+		default:
+			return
+		}
+	}
+}
+
+// passOutput sends what the process prints, until its end or the connection's.
+func passOutput(conn *session.Conn, p *process.Attached) {
+	var streams sync.WaitGroup
+	for kind, f := range map[session.Kind]*os.File{session.Output: p.Out, session.Errors: p.Err} {
+		if f != nil {
+			streams.Go(func() { _ = conn.Copy(kind, attachedReader{p, f}) }) // a caller that has gone shows elsewhere
+		}
+	}
+	streams.Wait()
+}
+
+// An attachedReader reads one of a process's outputs.
+type attachedReader struct {
+	p *process.Attached
+	f *os.File
+}
+
+// Read implements io.Reader.
+func (r attachedReader) Read(b []byte) (int, error) { return r.p.Read(r.f, b) }
+
+// winsize is a size as the kernel has it; nil for no terminal.
+func winsize(size *session.Size) *unix.Winsize {
+	if size == nil {
+		return nil
+	}
+	return &unix.Winsize{Row: size.Rows, Col: size.Columns}
+}

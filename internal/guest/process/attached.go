@@ -1,0 +1,184 @@
+//go:build linux
+
+package process
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// An Attached is a process whose standard streams are the caller's, by a terminal of its own or by
+// pipes, and a cgroup with all that it starts.
+type Attached struct {
+	*Process
+	In  *os.File // the terminal, or a pipe
+	Out *os.File // the terminal, or a pipe
+	Err *os.File // a pipe; nil with a terminal
+
+	cgroup *cgroup
+}
+
+// Attach starts c in a session of its own. With a size it gets a terminal that large. Stdin and Line
+// are not used.
+func (c Command) Attach(r *Reaper, size *unix.Winsize) (_ *Attached, err error) {
+	cred, account, err := Credential(c.User, c.Group)
+	if err != nil {
+		return nil, err
+	}
+	a := &Attached{}
+	sys := &syscall.SysProcAttr{Setsid: true, Credential: cred}
+	var theirs []*os.File // standard input, output and error
+	if size != nil {
+		theirs, err = a.openTerminal(size, int(cred.Uid))
+		sys.Setctty = true // on its descriptor 0
+	} else {
+		theirs, err = a.openPipes()
+	}
+	defer func() {
+		for _, f := range theirs {
+			f.Close()
+		}
+	}()
+	if err != nil {
+		return nil, err
+	}
+	if a.cgroup, err = newCgroup(c.Name); err == nil {
+		sys.UseCgroupFD, sys.CgroupFD = true, int(a.cgroup.dir.Fd())
+	} // As with a Task, it also runs without.
+	a.Process, err = r.start(c.Argv, &syscall.ProcAttr{
+		Dir: c.Dir, Env: c.environment(account), Files: []uintptr{theirs[0].Fd(), theirs[1].Fd(), theirs[2].Fd()}, Sys: sys,
+	}, c.OOMScoreAdj)
+	if err != nil {
+		a.cgroup.remove(0)
+		a.Close()
+		return nil, err
+	}
+	return a, nil
+}
+
+func (a *Attached) openPipes() (theirs []*os.File, err error) {
+	for _, ours := range []**os.File{&a.In, &a.Out, &a.Err} {
+		r, w, err := os.Pipe()
+		if err != nil {
+			a.Close()
+			return theirs, err
+		}
+		if ours == &a.In {
+			r, w = w, r
+		}
+		*ours, theirs = r, append(theirs, w)
+	}
+	return theirs, nil
+}
+
+// openTerminal makes a pseudoterminal (pty(7)) that belongs to a user.
+func (a *Attached) openTerminal(size *unix.Winsize, uid int) (theirs []*os.File, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("make a terminal: %w", err)
+			a.Close()
+		}
+	}()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, err
+	}
+	a.In, a.Out = master, master
+	var number int
+	err = control(master, func(fd int) (err error) {
+		if err = unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err == nil {
+			number, err = unix.IoctlGetInt(fd, unix.TIOCGPTN)
+		}
+		return err
+	})
+	if err == nil {
+		err = a.Resize(size)
+	}
+	if err != nil {
+		return nil, err
+	}
+	for range 3 {
+		f, err := os.OpenFile("/dev/pts/"+strconv.Itoa(number), os.O_RDWR|unix.O_NOCTTY, 0)
+		if err != nil {
+			return theirs, err
+		}
+		theirs = append(theirs, f)
+	}
+	return theirs, theirs[0].Chown(uid, -1)
+}
+
+// Resize sets the size of the terminal. Whoever has it in the foreground gets SIGWINCH.
+func (a *Attached) Resize(size *unix.Winsize) error {
+	return control(a.In, func(fd int) error { return unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, size) })
+}
+
+// control calls fn with a file's descriptor and leaves the file one that the runtime can wait for.
+func control(f *os.File, fn func(fd int) error) error {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	if err := raw.Control(func(fd uintptr) { failed = fn(int(fd)) }); err != nil {
+		return err
+	}
+	return failed
+}
+
+// hangUpLimit is how long a process that was told that its caller has gone may take to end. It also
+// bounds what a session may hold up a shutdown.
+const hangUpLimit = 250 * time.Millisecond
+
+// strayLimit is how long what was read from may be silent after its process has ended: without
+// cgroups a process that was left behind may hold it open.
+const strayLimit = time.Second
+
+// Read reads from Out or Err of a. After the process has ended it does not wait for long.
+func (a *Attached) Read(f *os.File, p []byte) (int, error) {
+	select {
+	case <-a.Ended:
+		_ = f.SetReadDeadline(time.Now().Add(strayLimit)) // one that cannot be set bounds nothing
+	default:
+	}
+	return f.Read(p)
+}
+
+// End ends a, which is told first, and all that it started. Out and Err end then; a read that waits
+// notices soon, also without cgroups.
+func (a *Attached) End() {
+	a.SignalGroup(unix.SIGHUP)
+	select {
+	case <-a.Ended:
+	case <-time.After(hangUpLimit):
+		a.SignalGroup(unix.SIGKILL)
+	}
+	a.cgroup.remove(time.Second)
+	for _, f := range []*os.File{a.Out, a.Err} {
+		if f != nil {
+			_ = f.SetReadDeadline(time.Now().Add(strayLimit))
+		}
+	}
+}
+
+// Close closes the caller's ends. It may be called more than once, while they are used.
+func (a *Attached) Close() {
+	for _, f := range []*os.File{a.In, a.Out, a.Err} {
+		if f != nil {
+			f.Close()
+		}
+	}
+}
+
+// Status is the exit status of a that a shell would report (POSIX, Shell Command Language, 2.8.2).
+// p has ended.
+func (p *Process) Status() int {
+	if p.status.Signaled() {
+		return 128 + int(p.status.Signal())
+	}
+	return p.status.ExitStatus()
+}

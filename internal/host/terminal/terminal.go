@@ -1,0 +1,77 @@
+// Package terminal lends the terminal that this program runs in to a command elsewhere: its keys go
+// there as they are typed, Ctrl-C among them, and its size follows. Whatever ends the command, the
+// terminal gets back the state that it had.
+package terminal
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"golang.org/x/term"
+
+	"github.com/sovereign-sql/sov/internal/contract/session"
+)
+
+// A Terminal is this program's, in the state in which a command elsewhere works on it.
+type Terminal struct {
+	in, out *os.File
+}
+
+// Of returns the terminal that both files are, or nil where they are not.
+func Of(in io.Reader, out io.Writer) *Terminal {
+	keys, ok := in.(*os.File)
+	if !ok || !term.IsTerminal(int(keys.Fd())) {
+		return nil
+	}
+	screen, ok := out.(*os.File)
+	if !ok || !term.IsTerminal(int(screen.Fd())) {
+		return nil
+	}
+	return &Terminal{in: keys, out: screen}
+}
+
+// Size returns the terminal's size; of one that has none, 24 lines of 80 columns.
+func (t *Terminal) Size() session.Size {
+	width, height, err := term.GetSize(int(t.out.Fd()))
+	if err != nil || width <= 0 || height <= 0 || width > 1<<16-1 || height > 1<<16-1 {
+		return session.Size{Rows: 24, Columns: 80}
+	}
+	return session.Size{Rows: uint16(height), Columns: uint16(width)}
+}
+
+// Lend puts the terminal into raw mode. The caller must call the function that is returned, which puts
+// it back.
+func (t *Terminal) Lend() (giveBack func() error, err error) {
+	before, err := term.MakeRaw(int(t.in.Fd()))
+	if err != nil {
+		return nil, fmt.Errorf("prepare the terminal: %w", err)
+	}
+	return func() error { return term.Restore(int(t.in.Fd()), before) }, nil
+}
+
+// Sizes sends the terminal's size whenever it has changed, until ctx ends.
+func (t *Terminal) Sizes(ctx context.Context) <-chan session.Size {
+	changed := make(chan os.Signal, 1)
+	signal.Notify(changed, syscall.SIGWINCH)
+	sizes := make(chan session.Size)
+	go func() {
+		defer signal.Stop(changed)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-changed:
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case sizes <- t.Size():
+			}
+		}
+	}()
+	return sizes
+}
