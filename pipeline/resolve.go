@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -12,13 +13,17 @@ import (
 const reasonNoCache = "the cache is not asked"
 
 // resolve returns the record that q asks for and true if the cache has it. Otherwise it has
-// makeRecord make it, while other builds that want the same wait, and stores it.
-func (b *build) resolve(ctx context.Context, q store.Query, makeRecord func(why string) (*store.Record, error)) (rec *store.Record, hit bool, err error) {
+// makeRecord make it, while other builds that want the same wait, and stores it. A record for which
+// check, if not nil, returns an error is discarded.
+func (b *build) resolve(ctx context.Context, q store.Query, check func(*store.Record) error, makeRecord func(why string) (*store.Record, error)) (rec *store.Record, hit bool, err error) {
 	local := b.store.Local()
 	why := reasonNoCache
 	if !b.noCache {
 		rec, miss, err := local.Get(q)
-		if rec != nil || err != nil {
+		if rec != nil && err == nil {
+			miss.Reason = b.unpinned(q, rec, check)
+		}
+		if rec != nil && miss.Reason == "" || err != nil {
 			return b.found(rec, err)
 		}
 		why = miss.Reason
@@ -35,12 +40,48 @@ func (b *build) resolve(ctx context.Context, q store.Query, makeRecord func(why 
 	defer release()
 	if !b.noCache {
 		// Another build may have made it meanwhile, or another computer.
-		if rec, _, err := b.store.Get(q); rec != nil || err != nil {
+		rec, _, err := b.store.Get(q)
+		reason := ""
+		if rec != nil && err == nil {
+			reason = b.unpinned(q, rec, check)
+		}
+		if rec != nil && reason == "" || err != nil {
 			return b.found(rec, err)
+		}
+		if reason != "" {
+			why = reason
 		}
 	}
 	rec, err = b.makeAndSave(q, func() (*store.Record, error) { return makeRecord(why) })
 	return rec, false, err
+}
+
+// unpinned returns why a record of the cache cannot be used although its key is right: check finds
+// that it is not what the stage pins. Such a record is reported and removed, so that neither this
+// build nor the next one takes it. The result is "" for a good record.
+func (b *build) unpinned(q store.Query, rec *store.Record, check func(*store.Record) error) string {
+	if check == nil {
+		return ""
+	}
+	err := check(rec)
+	if err == nil {
+		return ""
+	}
+	where := "the cache"
+	if rec.Remote != "" {
+		where = "remote cache " + rec.Remote
+	}
+	reason := fmt.Sprintf("what %s has is not what is pinned: %v", where, err)
+	var lost *store.BlobError
+	if errors.As(err, &lost) {
+		reason = fmt.Sprintf("what %s has cannot be compared with what is pinned: %v", where, err)
+	} else {
+		b.warn(q.Stage, reason+"; it is discarded and made again")
+	}
+	if err := b.store.Local().Forget(q.Key); err != nil {
+		b.warn(q.Stage, err.Error())
+	}
+	return reason
 }
 
 // found notes the use of a record.

@@ -46,7 +46,7 @@ func (r *stageRun) run(ctx context.Context) (*StageResult, error) {
 	if b.explain {
 		return res, r.explain(res, q)
 	}
-	rec, hit, err := b.resolve(ctx, q, func(why string) (*store.Record, error) {
+	rec, hit, err := b.resolve(ctx, q, r.checkPins(), func(why string) (*store.Record, error) {
 		if why != "" {
 			res.Reason = why
 		}
@@ -69,6 +69,19 @@ func (r *stageRun) run(ctx context.Context) (*StageResult, error) {
 		b.warn(r.name, w)
 	}
 	return res, nil
+}
+
+// checkPins returns what compares a record of the cache with what the stage pins, or nil if it does
+// not pin anything.
+func (r *stageRun) checkPins() func(*store.Record) error {
+	pinned, ok := r.stage.(Pinned)
+	if !ok {
+		return nil
+	}
+	return func(rec *store.Record) (err error) {
+		defer recoverTo(&err)
+		return pinned.CheckPins(rec.Outputs, r.build.store.Open)
+	}
 }
 
 // key computes the stage's key into res.
@@ -100,6 +113,11 @@ func (r *stageRun) explain(res *StageResult, q store.Query) error {
 		return nil
 	}
 	rec, miss, err := r.build.store.Get(q)
+	if check := r.checkPins(); err == nil && rec != nil && check != nil {
+		if err := check(rec); err != nil {
+			rec, miss.Reason = nil, fmt.Sprintf("what the cache has is not what is pinned: %v", err)
+		}
+	}
 	switch {
 	case err != nil:
 		res.Status = Failed

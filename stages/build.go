@@ -17,6 +17,7 @@ import (
 	"github.com/sovereign-sql/sov/stages/bundle"
 	"github.com/sovereign-sql/sov/stages/export"
 	"github.com/sovereign-sql/sov/stages/formats"
+	"github.com/sovereign-sql/sov/stages/output"
 	"github.com/sovereign-sql/sov/stages/resolve"
 )
 
@@ -79,6 +80,9 @@ func build(ctx context.Context, o Options, r *resolve.Resolver) (*Result, error)
 		Scope: r.Recipe.Name + "/" + r.Arch, Progress: r.Reporter}
 	if result.Result, err = engine.Build(ctx, graph(o, r, entry, guest, phone)); err != nil {
 		return result, err
+	}
+	if r.Complete(entry, output.Of(result.Result, r.Store)) {
+		result.LockWritten = true
 	}
 	if o.Out == "" {
 		return result, nil

@@ -61,17 +61,22 @@ func (s *Store) Get(q store.Query) (*store.Record, store.Miss, error) {
 	return r, miss, err
 }
 
+// name notes under which key the blobs of a record can be fetched. The lock is held.
+func (s *Store) name(r *store.Record) {
+	for d := range r.Digests() {
+		if !slices.Contains(s.keys[d], r.Key) {
+			s.keys[d] = append(s.keys[d], r.Key)
+		}
+	}
+}
+
 // Touch notes that the build goes on with a record, and stores it if it is from a remote cache. Its
 // blobs can be fetched from now on.
 func (s *Store) Touch(r *store.Record, now time.Time) error {
 	s.mu.Lock()
 	adopted := s.adopted[r.Key]
 	delete(s.adopted, r.Key)
-	for d := range r.Digests() {
-		if !slices.Contains(s.keys[d], r.Key) {
-			s.keys[d] = append(s.keys[d], r.Key)
-		}
-	}
+	s.name(r)
 	s.mu.Unlock()
 	if adopted {
 		if err := s.local.Save(r); err != nil {

@@ -66,6 +66,14 @@ func (s *Store) Get(q Query) (*Record, Miss, error) {
 	return r, Miss{}, nil
 }
 
+// Forget removes the record under a key. Its blobs stay until Prune.
+func (s *Store) Forget(key string) error {
+	if err := os.Remove(s.recordPath(key)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return s.Advise(fmt.Errorf("remove record %s: %w", ShortKey(key), err))
+	}
+	return nil
+}
+
 // Complete reports whether all blobs of a record are here and good.
 func (s *Store) Complete(r *Record) bool {
 	for _, o := range r.Outputs {

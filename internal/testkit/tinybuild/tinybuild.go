@@ -47,7 +47,8 @@ type World struct {
 	Packages map[string][]byte // the repository's files by name
 	Entries  []apkbuild.Entry  // of the repository's index
 
-	key *apkbuild.Key // signs the repository
+	key  *apkbuild.Key // signs the repository
+	made map[string]*apkbuild.Package
 
 	mu       sync.Mutex
 	requests []string                                      // paths asked for so far
@@ -64,7 +65,7 @@ const Arch, AlpineName = "arm64", "aarch64"
 // New starts the servers.
 func New(t *testing.T) *World {
 	t.Helper()
-	w := &World{T: t, key: signingKey(t), Packages: map[string][]byte{}}
+	w := &World{T: t, key: signingKey(t), Packages: map[string][]byte{}, made: map[string]*apkbuild.Package{}}
 	images := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
 	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		w.mu.Lock()
@@ -268,11 +269,27 @@ func (w *World) AddPackage(p *apkbuild.Package) {
 	}
 	w.Entries = append(w.Entries, entry)
 	w.Packages[entry.Filename()] = b.Bytes()
+	w.made[entry.Name] = p
 	b = bytes.Buffer{}
 	if err := apkbuild.WriteIndex(&b, w.key, "test", w.Entries); err != nil {
 		w.T.Fatal(err)
 	}
 	w.Packages["APKINDEX.tar.gz"] = b.Bytes()
+}
+
+// SignAgain has the repository hold the same packages with other, larger signatures, as after a
+// change of its key. It trusts the new key in no other way than the old one.
+func (w *World) SignAgain() {
+	w.T.Helper()
+	old := w.key
+	defer func() { w.key = old }()
+	again := *old
+	again.Name = strings.Repeat("again-", 10) + old.Name
+	again.SHA256 = true
+	w.key = &again
+	for _, p := range slices.Collect(maps.Values(w.made)) {
+		w.AddPackage(p)
+	}
 }
 
 func (w *World) serveRepository(rw http.ResponseWriter, r *http.Request) {
