@@ -26,6 +26,8 @@ type Job struct {
 	memos    []string
 	scratch  []func() error // remove scratch directories
 	remote   string         // has blobs that were attached without being here
+	from     string         // the remote cache of a memo that nothing but its key vouches for
+	signer   string         // of that memo
 	finished bool
 }
 
@@ -258,6 +260,11 @@ func (j *Job) memo(ctx context.Context, q store.Query, key string, check func(Bl
 		}
 		if len(rec.Outputs) != 1 {
 			return Blob{}, fmt.Errorf("record %s is not that of a memo", store.ShortKey(q.Key))
+		}
+		if from := rec.TakenFrom(); from != "" && check == nil {
+			j.mu.Lock()
+			j.from, j.signer = from, rec.Signer
+			j.mu.Unlock()
 		}
 		blob := rec.Outputs[0].Blob
 		f, err := b.store.Open(blob)

@@ -21,7 +21,7 @@ func (b *build) resolve(ctx context.Context, q store.Query, check func(*store.Re
 	if !b.noCache {
 		rec, miss, err := local.Get(q)
 		if rec != nil && err == nil {
-			miss.Reason = b.unpinned(q, rec, check)
+			miss.Reason = b.unusable(q, rec, check)
 		}
 		if rec != nil && miss.Reason == "" || err != nil {
 			return b.found(rec, err)
@@ -43,7 +43,7 @@ func (b *build) resolve(ctx context.Context, q store.Query, check func(*store.Re
 		rec, _, err := b.store.Get(q)
 		reason := ""
 		if rec != nil && err == nil {
-			reason = b.unpinned(q, rec, check)
+			reason = b.unusable(q, rec, check)
 		}
 		if rec != nil && reason == "" || err != nil {
 			return b.found(rec, err)
@@ -56,31 +56,42 @@ func (b *build) resolve(ctx context.Context, q store.Query, check func(*store.Re
 	return rec, false, err
 }
 
-// unpinned returns why a record of the cache cannot be used although its key is right: check finds
-// that it is not what the stage pins. Such a record is reported and removed, so that neither this
-// build nor the next one takes it. The result is "" for a good record.
-func (b *build) unpinned(q store.Query, rec *store.Record, check func(*store.Record) error) string {
-	if check == nil {
+// unusable returns why a record of the cache cannot be used although its key is right: it is not
+// signed as it has to be, or check finds that it is not what the stage pins. Such a record is
+// removed, so that neither this build nor the next one takes it. The result is "" for a good record.
+func (b *build) unusable(q store.Query, rec *store.Record, check func(*store.Record) error) string {
+	reason := ""
+	proven := check != nil && rec.Memo != "" // a signature would say less
+	if err := b.store.Believed(rec); err != nil && !proven {
+		reason = err.Error()
+	} else if check != nil {
+		reason = b.compare(q, rec, check)
+	}
+	if reason == "" {
 		return ""
 	}
+	if err := b.store.Local().Forget(q.Key); err != nil {
+		b.warn(q.Stage, err.Error())
+	}
+	return reason
+}
+
+// compare returns how a record differs from what its stage pins, or "".
+func (b *build) compare(q store.Query, rec *store.Record, check func(*store.Record) error) string {
 	err := check(rec)
 	if err == nil {
 		return ""
 	}
 	where := "the cache"
-	if rec.Remote != "" {
-		where = "remote cache " + rec.Remote
+	if from := rec.TakenFrom(); from != "" {
+		where = "remote cache " + from
 	}
-	reason := fmt.Sprintf("what %s has is not what is pinned: %v", where, err)
 	var lost *store.BlobError
 	if errors.As(err, &lost) {
-		reason = fmt.Sprintf("what %s has cannot be compared with what is pinned: %v", where, err)
-	} else {
-		b.warn(q.Stage, reason+"; it is discarded and made again")
+		return fmt.Sprintf("what %s has cannot be compared with what is pinned: %v", where, err)
 	}
-	if err := b.store.Local().Forget(q.Key); err != nil {
-		b.warn(q.Stage, err.Error())
-	}
+	reason := fmt.Sprintf("what %s has is not what is pinned: %v", where, err)
+	b.warn(q.Stage, reason+"; it is discarded and made again")
 	return reason
 }
 

@@ -56,6 +56,7 @@ func (r *stageRun) run(ctx context.Context) (*StageResult, error) {
 		return res, err
 	}
 	res.Outputs, res.Warnings, res.Remote = rec.Outputs, rec.Warnings, rec.Remote
+	res.From, res.Signer = rec.TakenFrom(), rec.Signer
 	if !hit {
 		res.Status = Built
 		return res, nil
@@ -232,7 +233,7 @@ func (r *stageRun) runJob(ctx context.Context, task *Task) (*store.Record, error
 	if err != nil {
 		return nil, err
 	}
-	return &store.Record{Outputs: outputs, Warnings: j.warnings, Memos: j.memos, Remote: j.remote}, nil
+	return &store.Record{Outputs: outputs, Warnings: j.warnings, Memos: j.memos, Remote: j.remote, From: j.from, Signer: j.signer}, nil
 }
 
 func runStage(ctx context.Context, st Stage, j *Job) (err error) {
