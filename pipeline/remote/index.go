@@ -33,9 +33,9 @@ type keptBlob struct {
 type index struct {
 	Format int             `json:"format"`
 	Record json.RawMessage `json:"record"` // as package pipeline made it
-	// Signature is of the record, see Trust; "" if there is none. It does not cover the rest, which
+	// Signature is of the record, see Trust; empty if there is none. It does not cover the rest, which
 	// is checked against the record.
-	Signature string     `json:"signature,omitempty"`
+	Signature []byte     `json:"signature,omitempty"`
 	Blobs     []keptBlob `json:"blobs"`
 }
 

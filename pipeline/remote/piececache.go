@@ -91,10 +91,10 @@ func (c *PieceCache) signer(x *index) (string, error) {
 	switch {
 	case c.trust.Verify == nil:
 		return "", nil
-	case x.Signature == "":
+	case len(x.Signature) == 0:
 		return "", ErrUnsigned
 	}
-	signer, err := c.trust.Verify(text(x.Record), []byte(x.Signature))
+	signer, err := c.trust.Verify(text(x.Record), x.Signature)
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", ErrUnsigned, err)
 	}
@@ -217,7 +217,7 @@ func (c *PieceCache) Put(ctx context.Context, key string, record []byte, blobs [
 		if err != nil {
 			return fmt.Errorf("sign record: %w", err)
 		}
-		out.Signature = string(signature)
+		out.Signature = signature
 	}
 	before, err := c.sound(ctx, key, record)
 	if err != nil {

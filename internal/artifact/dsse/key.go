@@ -118,10 +118,20 @@ func readKey(path string, secret bool) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if secret && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("%s can be read by others (mode %04o): chmod 600 %[1]s, and if it has been so for long, make a new key", path, info.Mode().Perm())
+	if secret {
+		if err := refuseOthers(path, info); err != nil {
+			return nil, err
+		}
 	}
 	return io.ReadAll(io.LimitReader(f, maxKeyFile))
+}
+
+// refuseOthers returns an error for a file that others than its owner may read.
+func refuseOthers(path string, info fs.FileInfo) error {
+	if info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
+		return fmt.Errorf("%s can be read by others (mode %04o): chmod 600 %[1]s, and if it has been so for long, make a new key", path, info.Mode().Perm())
+	}
+	return nil
 }
 
 // ParsePrivate reads the content of a private key's file.

@@ -10,8 +10,12 @@ import (
 
 // Remotes opens the remote caches that --cache-from and --cache-to name. Where a flag is not given,
 // those in SOV_CACHE_FROM and SOV_CACHE_TO are used, separated by spaces: what a CI system sets
-// once for all jobs.
-func Remotes(cacheFrom, cacheTo []string, offline bool, getenv func(string) string) (remote.Options, error) {
+// once for all jobs. LoadCacheKeys says what cacheKeys are.
+func Remotes(cacheFrom, cacheTo, cacheKeys []string, offline bool, getenv func(string) string) (remote.Options, error) {
+	keys, err := LoadCacheKeys(cacheKeys, getenv)
+	if err != nil {
+		return remote.Options{}, err
+	}
 	from, err := specs("--cache-from", cacheFrom, "SOV_CACHE_FROM", offline, getenv, remote.ParseSource)
 	if err != nil {
 		return remote.Options{}, err
@@ -20,8 +24,10 @@ func Remotes(cacheFrom, cacheTo []string, offline bool, getenv func(string) stri
 	if err != nil {
 		return remote.Options{}, err
 	}
-	opener := remote.Opener{Keychain: credentials.Keychain(getenv)}
-	return opener.Options(from, to)
+	opener := remote.Opener{Keychain: credentials.Keychain(getenv), Trust: keys.Trust()}
+	options, err := opener.Options(from, to)
+	options.Believe = keys.Believe()
+	return options, err
 }
 
 // specs reads the remote caches that a flag or, in its place, a variable names. What is beyond the

@@ -1,0 +1,39 @@
+package main
+
+import (
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sovereign-sql/sov/internal/artifact/taken"
+)
+
+// cacheKeyFlags adds the flags about signed results of remote caches. allow may be nil.
+func cacheKeyFlags(c *cobra.Command, keys *[]string, allow *bool) {
+	c.Flags().StringArrayVar(keys, "cache-key", nil, "take only results of remote caches that are signed with this key (a public key's file, see sov key); a private key also signs what is sent; may be repeated (default: $SOV_CACHE_KEY)")
+	if allow != nil {
+		allowUnsignedFlag(c, allow)
+	}
+}
+
+func allowUnsignedFlag(c *cobra.Command, allow *bool) {
+	c.Flags().BoolVar(allow, "allow-unsigned-cache", false, "vouch for a machine although parts of it were taken from remote caches without a signature")
+}
+
+// refuseUnsigned returns the error of a check for the first artifact with parts that were taken
+// unsigned from remote caches.
+func refuseUnsigned(allow bool, dirs ...string) error {
+	for _, dir := range dirs {
+		err := taken.Check(dir)
+		if errors.As(err, new(*taken.UnsignedError)) {
+			if allow {
+				continue
+			}
+			return foundf("%v", err)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
