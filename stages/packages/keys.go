@@ -23,7 +23,7 @@ func alpineKeys(arch string) (apk.Keys, error) {
 	dir := path.Join("alpine-keys", AlpineArch(arch))
 	files, err := alpineKeyFiles.ReadDir(dir)
 	if err != nil {
-		return nil, fmt.Errorf("Alpine's keys for %s: %w", arch, err)
+		return nil, fmt.Errorf("find the keys of Alpine for %s: %w", arch, err)
 	}
 	texts := map[string]string{}
 	for _, f := range files {
