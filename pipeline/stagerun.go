@@ -114,9 +114,13 @@ func (r *stageRun) explain(res *StageResult, q store.Query) error {
 		return nil
 	}
 	rec, miss, err := r.build.store.Get(q)
-	if check := r.checkPins(); err == nil && rec != nil && check != nil {
-		if err := check(rec); err != nil {
-			rec, miss.Reason = nil, fmt.Sprintf("what the cache has is not what is pinned: %v", err)
+	if err == nil && rec != nil {
+		unusable := r.build.store.Believed(rec)
+		if check := r.checkPins(); unusable == nil && check != nil {
+			unusable = check(rec)
+		}
+		if unusable != nil {
+			rec, miss.Reason = nil, "what the cache has cannot be used: "+unusable.Error()
 		}
 	}
 	switch {

@@ -2,6 +2,7 @@ package stages_test
 
 import (
 	"bytes"
+	"io"
 	"maps"
 	"path/filepath"
 	"regexp"
@@ -10,6 +11,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/sovereign-sql/sov/internal/contract/offline"
 	"github.com/sovereign-sql/sov/internal/testkit/tinybuild"
 	"github.com/sovereign-sql/sov/pipeline/progress"
 	"github.com/sovereign-sql/sov/pipeline/remote"
@@ -284,6 +286,88 @@ func TestResignedPackage(t *testing.T) {
 	}
 	there := w.Options(t.TempDir(), w.Recipe(tinybuild.WithPostgres))
 	there.Bundle, there.Offline = path, true
+	if got := tinybuild.Contents(t, w.Build(there).Dir); !maps.Equal(got, want) {
+		t.Error("from the bundle it is another artifact")
+	}
+}
+
+// TestPackagesOfOlderVersion: caches and bundles of older versions hold packages with their signature. They serve where the
+// repository has dropped the packages.
+func TestPackagesOfOlderVersion(t *testing.T) {
+	w := tinybuild.New(t)
+	o := w.Options(t.TempDir(), w.Recipe(tinybuild.WithPostgres))
+	want := tinybuild.Contents(t, w.Build(o).Dir)
+	path := filepath.Join(t.TempDir(), "new.sovbundle")
+	if _, err := offlinebundle.Write(t.Context(), o.Options, path); err != nil {
+		t.Fatal(err)
+	}
+	signed := func(content []byte) []byte {
+		for _, file := range w.Packages {
+			if bytes.HasSuffix(file, content) && len(file) > len(content) {
+				return file
+			}
+		}
+		t.Fatal("a package is not in the repository")
+		return nil
+	}
+
+	cache := openCache(t, o.CacheDir)
+	isFile := func(r *store.Record) bool { return strings.HasPrefix(r.Memo, "file ") }
+	if poison(t, cache, isFile, func(_ string, content []byte) []byte { return signed(content) }) != 2 {
+		t.Fatal("the packages are not in the cache")
+	}
+	for _, r := range recordsOf(t, cache) {
+		if r.Stage == "packages" && r.Memo == "" {
+			removeRecord(t, cache, r.Key)
+		}
+	}
+	files := w.Packages
+	w.Packages = map[string][]byte{}
+	w.Write(o.LockPath, []byte(withoutDigests(tinybuild.ReadFile(t, o.LockPath))))
+	var said warnings
+	o.Reporter = &said
+	if got := tinybuild.Contents(t, w.Build(o).Dir); !maps.Equal(got, want) || said.has("pinned") > 0 {
+		t.Errorf("from the cache: the same artifact: %v, warnings %q", maps.Equal(got, want), said.texts)
+	}
+
+	w.Packages = files
+	bundle, err := offline.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bundle.Close()
+	old, contents := bundle.Index, map[string][]byte{}
+	old.Items = slices.Clone(old.Items)
+	for i, item := range old.Items {
+		body, _, err := bundle.Open(item.Kind, item.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		content, err := io.ReadAll(body)
+		body.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch item.Kind {
+		case offline.Package:
+			content = signed(content)
+		case offline.Lock:
+			content = []byte(withoutDigests(string(content)))
+		}
+		old.Items[i].Size, old.Items[i].SHA256 = int64(len(content)), store.DigestOf(content).Hex()
+		contents[old.Items[i].SHA256] = content
+	}
+	w.Packages = map[string][]byte{}
+	var b bytes.Buffer
+	err = offline.Write(&b, &old, func(i offline.Item) (io.ReadCloser, error) {
+		return io.NopCloser(bytes.NewReader(contents[i.SHA256])), nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := w.Options(t.TempDir(), w.Recipe(tinybuild.WithPostgres))
+	there.Bundle, there.Offline = filepath.Join(t.TempDir(), "old.sovbundle"), true
+	w.Write(there.Bundle, b.Bytes())
 	if got := tinybuild.Contents(t, w.Build(there).Dir); !maps.Equal(got, want) {
 		t.Error("from the bundle it is another artifact")
 	}
