@@ -13,12 +13,15 @@ import (
 
 	"github.com/sovereign-sql/sov/assets"
 	"github.com/sovereign-sql/sov/internal/artifact"
+	"github.com/sovereign-sql/sov/internal/artifact/taken"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/internal/strictyaml"
 	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/stages/base"
 	"github.com/sovereign-sql/sov/stages/bundle"
 	"github.com/sovereign-sql/sov/stages/export"
 	"github.com/sovereign-sql/sov/stages/formats"
+	"github.com/sovereign-sql/sov/stages/output"
 	"github.com/sovereign-sql/sov/stages/resolve"
 )
 
@@ -99,13 +102,30 @@ func build(ctx context.Context, o Options, r *resolve.Resolver) (*Result, error)
 	if result.Result, err = engine.Build(ctx, graph(o, r, entry, guest, phone)); err != nil {
 		return result, err
 	}
+	if r.Complete(entry, output.Of(result.Result, r.Store)) {
+		result.LockWritten = true
+	}
 	if o.Out == "" {
 		return result, nil
 	}
 	dir := filepath.Join(o.Out, r.Recipe.Name, r.Arch)
 	result.Exported, err = export.Artifact(ctx, r.Store, result.Result, dir)
 	if err == nil {
+		err = taken.Write(dir, takenOf(result.Result))
+	}
+	if err == nil {
 		result.Dir = dir
 	}
 	return result, err
+}
+
+// takenOf lists what came from remote caches. The base image is left out: it is compared with the
+// lock as a whole, wherever it comes from.
+func takenOf(result *pipeline.Result) (list []taken.Result) {
+	for _, s := range result.Stages {
+		if s.From != "" && s.Name != base.Name {
+			list = append(list, taken.Result{Stage: s.Name, Remote: s.From, Signer: s.Signer})
+		}
+	}
+	return list
 }

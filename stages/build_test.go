@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"net/http"
@@ -28,6 +29,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/contract/lock"
 	"github.com/sovereign-sql/sov/internal/fetch"
+	"github.com/sovereign-sql/sov/internal/image/apk"
 	"github.com/sovereign-sql/sov/internal/image/ext4"
 	"github.com/sovereign-sql/sov/internal/testkit/apkbuild"
 	"github.com/sovereign-sql/sov/internal/testkit/tinybuild"
@@ -229,10 +231,18 @@ func TestProvenance(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sum := sha256.Sum256(w.Packages["icu-libs-76.1-r0.apk"])
+	file := w.Packages["icu-libs-76.1-r0.apk"]
+	pkg, err := apk.OpenPackage(bytes.NewReader(file), int64(len(file)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.New()
+	if _, err := io.Copy(sum, pkg.Content()); err != nil {
+		t.Fatal(err)
+	}
 	found := false
 	for _, d := range statement.Predicate.BuildDefinition.ResolvedDependencies {
-		found = found || d.Name == "icu-libs-76.1-r0.apk" && d.Digest["sha256"] == hex.EncodeToString(sum[:]) &&
+		found = found || d.Name == "icu-libs-76.1-r0.apk" && d.Digest["apkContent"] == hex.EncodeToString(sum.Sum(nil)) &&
 			d.DownloadLocation == "http://"+w.Host+"/main/aarch64/icu-libs-76.1-r0.apk"
 	}
 	if !found || statement.Version() != "v1.2.3" || statement.Predicate.BuildDefinition.ExternalParameters.Kernel != provenance.KernelFinished {

@@ -29,6 +29,8 @@ type buildFlags struct {
 	reproducible bool
 	cacheFrom    []string
 	cacheTo      []string
+	cacheKeys    []string
+	allowCache   bool
 }
 
 func newBuild() *cobra.Command {
@@ -51,7 +53,10 @@ runs, kernel and Tailscale are compiled. The first difference between the three 
 filesystem also by path. A machine that is not reproducible is not signed.
 
 Remote caches share results between computers: --cache-from is asked for what the cache here does not hold, and
---cache-to is given what was made or found. A remote cache that fails costs a warning and some time, never the build.`,
+--cache-to is given what was made or found. A remote cache that fails costs a warning and some time, never the build. What
+the lock pins is compared with the lock wherever it comes from. Everything else a remote cache could replace: with
+--cache-key only results that are signed with one of these keys are taken, and a private key signs what is sent. --sign
+refuses a machine with parts that were taken unsigned (out/NAME/ARCH/taken.json lists what was taken from where).`,
 		Example: `  sov build sql
   sov build sql --arch amd64 --explain
   sov build sql --update-lock
@@ -61,7 +66,8 @@ Remote caches share results between computers: --cache-from is asked for what th
   sov build sql --sign release.pem
   sov build sql --format module
   sov build sql --bundle sql.sovbundle --offline
-  sov build sql --cache-from registry.example.com/team/cache --cache-to registry.example.com/team/cache`,
+  sov build sql --cache-from registry.example.com/team/cache --cache-to registry.example.com/team/cache
+  sov build sql --cache-from registry.example.com/team/cache --cache-key team.pub`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 && f.Bundle == "" {
 				return errors.New("RECIPE is missing: type `sov build sql`")
@@ -86,6 +92,7 @@ Remote caches share results between computers: --cache-from is asked for what th
 	flags.BoolVar(&f.NoCache, "no-cache", false, "run every stage, whatever the cache holds")
 	flags.StringArrayVar(&f.cacheFrom, "cache-from", nil, "remote cache to read: HOST/REPOSITORY or type=dir,src=PATH; may be repeated (default: $SOV_CACHE_FROM)")
 	flags.StringArrayVar(&f.cacheTo, "cache-to", nil, "remote cache to fill: HOST/REPOSITORY or type=dir,dest=PATH, with ,mode=min or ,mode=max (the default); may be repeated (default: $SOV_CACHE_TO)")
+	cacheKeyFlags(c, &f.cacheKeys, &f.allowCache)
 	flags.IntVar(&f.Jobs, "jobs", runtime.NumCPU(), "stages to run side by side")
 	flags.BoolVar(&f.explain, "explain", false, "say for each stage its key, hit or miss, and what changed since the last build")
 	flags.BoolVar(&f.asJSON, "json", false, "print the result as JSON")
@@ -143,7 +150,8 @@ func runBuild(c *cobra.Command, name string, f *buildFlags) (err error) {
 		return err
 	}
 	f.Builder = release.Name(version)
-	if f.Remotes, err = build.Remotes(f.settings.Get(settings.CacheFrom, f.cacheFrom...), f.settings.Get(settings.CacheTo, f.cacheTo...), f.Offline, os.Getenv); err != nil {
+	if f.Remotes, err = build.Remotes(f.settings.Get(settings.CacheFrom, f.cacheFrom...), f.settings.Get(settings.CacheTo, f.cacheTo...),
+		f.settings.Get(settings.CacheKey, f.cacheKeys...), f.Offline, os.Getenv); err != nil {
 		return &usageError{err}
 	}
 	var key dsse.PrivateKey
@@ -155,7 +163,7 @@ func runBuild(c *cobra.Command, name string, f *buildFlags) (err error) {
 	var report *build.Report
 	err = withReporter(c, f.progress, func(reporter progress.Reporter) (err error) {
 		f.Reporter = reporter
-		report, err = build.Run(c.Context(), build.Options{Options: f.Options, CheckReproducible: f.reproducible, Sign: key})
+		report, err = build.Run(c.Context(), build.Options{Options: f.Options, CheckReproducible: f.reproducible, Sign: key, AllowUnsigned: f.allowCache})
 		return err
 	})
 	if err != nil {

@@ -46,6 +46,7 @@ func registryReference(text string) (name.Reference, error) {
 func newPublish() *cobra.Command {
 	var t transfer
 	var arches []string
+	var allowCache bool
 	c := &cobra.Command{
 		Use:   "publish RECIPE REF",
 		Short: "Push a built machine to a registry",
@@ -53,7 +54,8 @@ func newPublish() *cobra.Command {
 layers; if it has been built for several architectures, as an index of them. Bill of materials and provenance, signed if the machine is (sov sign),
 are attached as referrers.
 
-The artifact is checked first. What the registry has already is not sent again, and the tag is set last. Credentials are
+The artifact is checked first, and refused if its build took parts from remote caches without a signature (taken.json lists
+them), unless --allow-unsigned-cache says that they are good. What the registry has already is not sent again, and the tag is set last. Credentials are
 Docker's: docker login, credential helpers, $DOCKER_CONFIG.`,
 		Example: `  sov publish sql registry.example/team/sql:1.0
   sov publish sql registry.example/team/sql:1.0 --arch arm64`,
@@ -80,6 +82,9 @@ Docker's: docker login, credential helpers, $DOCKER_CONFIG.`,
 			if err != nil {
 				return err
 			}
+			if err := refuseUnsigned(allowCache, dirs...); err != nil {
+				return err
+			}
 			var published *publish.Published
 			err = t.do(c, "publish", func(ctx context.Context, task *pipeline.Task) (err error) {
 				published, err = publish.Push(ctx, ref, dirs, publish.Options{Task: task})
@@ -92,6 +97,7 @@ Docker's: docker login, credential helpers, $DOCKER_CONFIG.`,
 		},
 	}
 	t.flags(c)
+	allowUnsignedFlag(c, &allowCache)
 	c.Flags().StringSliceVar(&arches, "arch", nil, "architectures to publish (default: those that are built)")
 	complete(c, "arch", arch.Names()...)
 	return c

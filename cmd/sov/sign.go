@@ -15,12 +15,14 @@ import (
 
 func newSign() *cobra.Command {
 	var keyPath string
+	var allowCache bool
 	c := &cobra.Command{
 		Use:   "sign DIR",
 		Short: "Sign a built machine",
 		Long: `Sign a built machine: check that its files are what its manifest and its provenance say, and write the provenance with a
 signature to ` + artifact.SignedFile + ` beside them. No other byte of the artifact changes; the same key and artifact give the
-same signature. One that is there is replaced.`,
+same signature. One that is there is replaced. A machine with parts that its build took from remote caches without a
+signature (taken.json lists them) is refused, unless --allow-unsigned-cache says that they are good.`,
 		Example: `  sov sign out/sql/arm64
   sov sign out/sql/arm64 --key release.pem
   printf '%s' "$SIGNING_KEY" | sov sign out/sql/arm64 --key /dev/stdin`,
@@ -36,6 +38,9 @@ same signature. One that is there is replaced.`,
 			}
 			key, err := dsse.LoadPrivate(path)
 			if err != nil {
+				return err
+			}
+			if err := refuseUnsigned(allowCache, args[0]); err != nil {
 				return err
 			}
 			var changed bool
@@ -57,6 +62,7 @@ same signature. One that is there is replaced.`,
 			return err
 		},
 	}
+	allowUnsignedFlag(c, &allowCache)
 	c.Flags().StringVar(&keyPath, "key", "", "private key (default: sov/key.pem in the user's configuration folder)")
 	return c
 }

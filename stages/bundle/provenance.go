@@ -100,7 +100,9 @@ func kernelSource(k lock.Kernel) provenance.Resource {
 	return r
 }
 
-// packageFile names an Alpine package by its file's digest.
+// packageFile names an Alpine package by the SHA-256 of its content: of its control and data
+// members, without the signature, which a mirror may replace. A digest of the whole file would be
+// called sha256.
 func (s *stage) packageFile(j *pipeline.Job, p lock.Package) (provenance.Resource, error) {
 	file := packages.FileOutput(p)
 	b, err := j.Output(packages.Name, file)
@@ -108,7 +110,7 @@ func (s *stage) packageFile(j *pipeline.Job, p lock.Package) (provenance.Resourc
 		return provenance.Resource{}, err
 	}
 	r := provenance.Resource{Name: file, URI: fmt.Sprintf("pkg:apk/alpine/%s@%s?arch=%s", url.QueryEscape(p.Name), url.QueryEscape(p.Version), packages.AlpineArch(s.Arch)),
-		Digest: provenance.SHA256(b.Digest.Hex())}
+		Digest: map[string]string{"apkContent": b.Digest.Hex()}}
 	if location := packages.Locate(p.Repository, s.Arch, file); fetch.IsURL(location) {
 		r.DownloadLocation = location
 	}

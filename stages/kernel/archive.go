@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"time"
 
@@ -98,7 +99,7 @@ func (e *SourceChangedError) Error() string {
 // fetchSource returns the locked archive, from the store if it is there.
 func (s *build) fetchSource(ctx context.Context, j *pipeline.Job) (pipeline.Blob, error) {
 	want := blobOf(s.Source)
-	return j.Memo(ctx, "source "+string(want.Digest), func(w *pipeline.Writer) error {
+	return j.Pin(ctx, "source "+string(want.Digest), pipeline.IsDigest(want.Digest), func(w *pipeline.Writer) error {
 		if f, err := j.Open(want); err == nil {
 			defer f.Close()
 			_, err = io.Copy(w, f)
@@ -291,5 +292,13 @@ func makefileVersion(makefile string) (string, error) {
 	if part["SUBLEVEL"] != "" {
 		version += "." + part["SUBLEVEL"]
 	}
-	return version + part["EXTRAVERSION"], nil
+	version += part["EXTRAVERSION"]
+	if !validVersion.MatchString(version) {
+		return "", fmt.Errorf("not the source of a kernel: its Makefile says that it is version %.80q", version)
+	}
+	return version, nil
 }
+
+// validVersion is what a kernel's version may look like: it becomes part of the
+// lock, of file names and of messages.
+var validVersion = regexp.MustCompile(`^[0-9]{1,5}(\.[0-9]{1,5}){1,2}[A-Za-z0-9.+~_-]{0,64}$`)

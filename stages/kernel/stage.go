@@ -93,6 +93,9 @@ func finish(j *pipeline.Job, what string, img *kconfig.Image, info Info) (kconfi
 		return nil, &guest.UnfitError{Kernel: what, Missing: missing}
 	}
 	info.Release = img.Release()
+	if v := info.Version; v != "" && info.Release != v && !strings.HasPrefix(info.Release, v+"-") && !strings.HasPrefix(info.Release, v+"+") {
+		return nil, fmt.Errorf("%s is Linux %.80q, and its source is Linux %s", what, info.Release, v)
+	}
 	if _, err := j.Write(ImageOutput, img.Bytes); err != nil {
 		return nil, err
 	}

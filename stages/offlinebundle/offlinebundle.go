@@ -54,7 +54,7 @@ func Write(ctx context.Context, o resolve.Options, path string) (*Report, error)
 	if err := g.gather(ctx, entry); err != nil {
 		return nil, fmt.Errorf("gather what recipe %s for %s is made from: %w", r.Recipe.Name, r.Arch, err)
 	}
-	report := &Report{Path: path, Items: map[string]int{}, LockWritten: written}
+	report := &Report{Path: path, Items: map[string]int{}, LockWritten: written || g.lockWritten}
 	for _, i := range g.index.Items {
 		report.Items[string(i.Kind)]++
 	}
@@ -71,6 +71,8 @@ type gathering struct {
 	index   offline.Index
 	open    map[offline.Item]func() (io.ReadCloser, error)
 	scratch string // folder, removed at the end
+
+	lockWritten bool // the lock file had no digests of the packages
 }
 
 func (g *gathering) add(kind offline.Kind, name string, b pipeline.Blob, open func() (io.ReadCloser, error)) {
@@ -90,14 +92,17 @@ func (g *gathering) addBlob(kind offline.Kind, name string, b pipeline.Blob) {
 
 func (g *gathering) gather(ctx context.Context, entry *lock.Entry) error {
 	g.index.Format, g.index.Recipe, g.index.Arch = offline.Format, g.Recipe.Name, g.Arch
-	var file lock.File
-	file.Put(*entry)
-	g.addBytes(offline.Recipe, g.Recipe.Name, g.RecipeText)
-	g.addBytes(offline.Lock, offline.LockName, file.Encode())
 	made, err := g.Run(ctx, g.Base(entry), g.Packages(entry))
 	if err != nil {
 		return err
 	}
+	if g.Complete(entry, made) {
+		g.lockWritten = true
+	}
+	var file lock.File
+	file.Put(*entry)
+	g.addBytes(offline.Recipe, g.Recipe.Name, g.RecipeText)
+	g.addBytes(offline.Lock, offline.LockName, file.Encode())
 	if err := g.image(made, entry); err != nil {
 		return err
 	}

@@ -92,8 +92,8 @@ func LoadPrivate(path string) (PrivateKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read key %s: %w", path, err)
 	}
-	if mode.IsRegular() && mode.Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("read key: other users can read %s (mode %04o): run `chmod 600 %[1]s`, and make a new key if it has been so for long", path, mode.Perm())
+	if err := refuseOthers(path, mode); err != nil {
+		return nil, fmt.Errorf("read key: %w", err)
 	}
 	return k, nil
 }
@@ -126,6 +126,14 @@ func readKey(path string) ([]byte, fs.FileMode, error) {
 	}
 	b, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
 	return b, info.Mode(), err
+}
+
+// refuseOthers returns an error for a file that others than its owner may read.
+func refuseOthers(path string, mode fs.FileMode) error {
+	if mode.IsRegular() && mode.Perm()&0o077 != 0 {
+		return fmt.Errorf("other users can read %s (mode %04o): run `chmod 600 %[1]s`, and make a new key if it has been so for long", path, mode.Perm())
+	}
+	return nil
 }
 
 // ParsePrivate reads the content of a private key's file.

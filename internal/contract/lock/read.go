@@ -87,6 +87,8 @@ func (c checker) pkg(at string, p Package) {
 	c.require(strings.HasPrefix(p.Checksum, "Q1") || strings.HasPrefix(p.Checksum, "Q2"), at+".checksum", "%q is neither a Q1 nor a Q2 checksum", p.Checksum)
 	c.require(p.Size > 0, at+".size", "%d is not the size of a package", p.Size)
 	c.require(p.Repository != "", at+".repository", "is missing")
+	c.require(p.SHA256 == "" || isSHA256(p.SHA256), at+".sha256", "%q is not 64 hexadecimal digits", p.SHA256)
+	c.require(p.Files == "" || isSHA256(p.Files), at+".files", "%q is not 64 hexadecimal digits", p.Files)
 }
 
 func isSHA256(s string) bool {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 	"github.com/sovereign-sql/sov/internal/artifact/provenance"
+	"github.com/sovereign-sql/sov/internal/artifact/taken"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/internal/host/reproducible"
 	"github.com/sovereign-sql/sov/stages"
@@ -21,6 +22,9 @@ type Options struct {
 	stages.Options
 	CheckReproducible bool            // build twice more from nothing and compare
 	Sign              dsse.PrivateKey // signs the artifact; nil: it is not signed
+	// AllowUnsigned signs also what has parts that were taken from remote caches without a
+	// signature. Without it that is a *taken.UnsignedError.
+	AllowUnsigned bool
 }
 
 // Run builds an artifact. One that is not reproducible is not signed; the report says what differs.
@@ -31,7 +35,12 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		rebuilt, err = reproducible.Check(ctx, o.Options, result.Dir)
 	}
 	if err == nil && o.Sign != nil && (rebuilt == nil || rebuilt.Identical) {
-		_, err = provenance.Sign(result.Dir, o.Sign)
+		if !o.AllowUnsigned {
+			err = taken.Check(result.Dir)
+		}
+		if err == nil {
+			_, err = provenance.Sign(result.Dir, o.Sign)
+		}
 	}
 	if err != nil {
 		return nil, err

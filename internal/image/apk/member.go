@@ -63,7 +63,7 @@ const (
 var errNotPlain = errors.New("its compressed form carries more than its content: the file was damaged or tampered with")
 
 // checkPlain refuses a signature member with bits set that mean nothing, for example where deflate pads to a whole byte. Tools
-// that sign leave them zero. No signature covers the compressed form of this member, so one more check is all it can
+// that sign leave them zero, but for the header's time, which Alpine's had until 2016. No signature covers the compressed form of this member, so one more check is all it can
 // have: in a member that is stored and not compressed no bit is free after this; in a compressed one a few are that
 // choose between encodings of the same content.
 func checkPlain(r io.ReaderAt, m *member) error {
@@ -71,8 +71,7 @@ func checkPlain(r io.ReaderAt, m *member) error {
 	if _, err := r.ReadAt(raw, m.offset); err != nil {
 		return err
 	}
-	unixTime := raw[gzipTime:gzipEffort]
-	if raw[gzipFlags] != 0 || !bytes.Equal(unixTime, make([]byte, 4)) || raw[gzipOS] != gzipOSUnix && raw[gzipOS] != gzipOSUnknown {
+	if raw[gzipFlags] != 0 || raw[gzipOS] != gzipOSUnix && raw[gzipOS] != gzipOSUnknown {
 		return errNotPlain
 	}
 	stored, plain := storedBlocks(raw[gzipHeaderSize : len(raw)-gzipTrailerSize])
