@@ -8,10 +8,9 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/sovereign-sql/sov/internal/artifact/dsse"
-	"github.com/sovereign-sql/sov/internal/artifact/provenance"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/internal/host/reproducible"
+	"github.com/sovereign-sql/sov/internal/host/signing"
 	"github.com/sovereign-sql/sov/stages"
 	"github.com/sovereign-sql/sov/stages/offlinebundle"
 )
@@ -20,7 +19,7 @@ import (
 type Options struct {
 	stages.Options
 	CheckReproducible bool            // build twice more from nothing and compare
-	Sign              dsse.PrivateKey // signs the artifact; nil: it is not signed
+	Sign              *signing.Signer // signs the artifact; nil: it is not signed
 }
 
 // Run builds an artifact. One that is not reproducible is not signed; the report says what differs.
@@ -31,7 +30,10 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		rebuilt, err = reproducible.Check(ctx, o.Options, result.Dir)
 	}
 	if err == nil && o.Sign != nil && (rebuilt == nil || rebuilt.Identical) {
-		_, err = provenance.Sign(result.Dir, o.Sign)
+		_, _, err = o.Sign.Sign(ctx, result.Dir)
+	} else if err == nil {
+		// An artifact that has not changed keeps its signature, and the module was written again.
+		err = signing.SignModule(ctx, result.Dir, o.Recipe.Name)
 	}
 	if err != nil {
 		return nil, err

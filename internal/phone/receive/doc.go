@@ -25,6 +25,8 @@ type Receiver struct {
 	Arch    string        // of machines that this phone runs
 	Version string        // of this program
 	Running func() string // the slot of the machine that runs, or ""
+
+	AllowDowngrade bool // Install takes a signed version whose serial is lower than one before
 }
 
 // lockPatience is how long a push waits for another to end: that of a cable that was pulled ends when adb has noticed.
