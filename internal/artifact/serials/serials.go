@@ -117,13 +117,13 @@ func (m Memory) Note(serial int64, lines ...Line) error {
 }
 
 func (m Memory) read() (*content, error) {
-	c := &content{Format: format, Highest: map[string]map[string]int64{}}
+	empty := &content{Format: format, Highest: map[string]map[string]int64{}}
 	if m.path == "" {
-		return c, nil
+		return empty, nil
 	}
 	f, err := os.Open(m.path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return c, nil
+		return empty, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the serials of signed versions: %w", err)
@@ -133,6 +133,7 @@ func (m Memory) read() (*content, error) {
 	if err == nil && len(text) > maxFile {
 		err = fmt.Errorf("it has more than %d bytes", maxFile)
 	}
+	c := &content{}
 	if err == nil {
 		err = decode(text, c)
 	}
