@@ -59,6 +59,7 @@ func TestPublishedMachineIsTrustedByItsKey(t *testing.T) {
 	}
 	flipBits(t, filepath.Join(ours, "out/small/arm64"), func() sovtest.Outcome { return in(ours, "verify", "out/small/arm64", "--key", "sov.pub") })
 
+	verifiesWithoutSov(t, ours)
 	turnsBack(t, ref, func() {
 		second := func(recipe string) string { return strings.Replace(recipe, `version: "1"`, `version: "2"`, 1) }
 		if built := sovtest.SmallBuild(t, theirs, second, "--kernel", sovtest.ArmKernel(t, sovtest.AllOptions())); built.Status != 0 {
@@ -81,6 +82,30 @@ func TestPublishedMachineIsTrustedByItsKey(t *testing.T) {
 		if refused := in(ours, args...); refused.Status != 3 {
 			t.Errorf("another key, %s: %v", args[0], refused)
 		}
+	}
+}
+
+// verifiesWithoutSov runs the commands of docs/trust.md that need no sov on the artifact and the key in dir.
+func verifiesWithoutSov(t *testing.T, dir string) {
+	t.Helper()
+	for _, program := range []string{"jq", "openssl"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Logf("not verified without sov: %v", err)
+			return
+		}
+	}
+	text, err := os.ReadFile(filepath.Join(sovtest.Root(), "docs", "trust.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, block, _ := strings.Cut(string(text), "Without sov:\n\n")
+	block, _, found := strings.Cut(block, "\n\n")
+	script := strings.NewReplacer("out/sql/", "out/small/", "sov.pub", filepath.Join(dir, "sov.pub"), "/tmp/", t.TempDir()+"/").Replace(block)
+	c := exec.Command("bash", "-e", "-o", "pipefail", "-c", script)
+	c.Dir = dir
+	out, err := c.CombinedOutput()
+	if !found || err != nil || !strings.Contains(string(out), "Signature Verified Successfully") {
+		t.Errorf("%s\n%v: %s", script, err, out)
 	}
 }
 
