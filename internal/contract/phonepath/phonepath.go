@@ -9,7 +9,8 @@
 //	  trust/serials.json       the highest serial of each machine's signed versions, see package serials
 //	  secrets/NAME/SECRET      mode 0700 and 0600: one secret a file, its bytes as they are
 //	  vms/NAME/
-//	    slots/{a,b}/           an artifact each: vm.json, rootfs.img, kernel, manifest.json; see package slots
+//	    slots/{a,b}/           an artifact each: vm.json, rootfs.img, kernel, manifest.json, and its signature if there is one;
+//	                           see package slots
 //	    slots/incoming/        what has come of the next one
 //	    current                symbolic link to one of the slots
 //	    data.img               the data disk

@@ -1,7 +1,7 @@
 // Package pushapi is what `sov push` and `sov-runner receive` say to each other, over one stream each way:
 //
 //	phone     hello    who it is, what it has installed, how much room there is
-//	computer  offer    the new version's manifest.json and vm.json, and how much of its files is not zeros
+//	computer  offer    the new version's manifest.json, vm.json and signature, and how much of its files is not zeros
 //	phone     base …   for each file that it has and could copy from, the list of its chunks; then bases, or refusal, or done
 //	computer  data …   one zstd stream of instructions that make the files, one after the other; then end
 //	phone     progress now and then, of what was written and verified
