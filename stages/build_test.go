@@ -253,7 +253,7 @@ func TestProvenance(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := provenance.Sign(result.Dir, key); err != nil {
+	if _, err := provenance.Sign(result.Dir, key, provenance.Release{Name: "sql", Serial: 1}); err != nil {
 		t.Fatal(err)
 	}
 	signature := filepath.Join(result.Dir, artifact.SignedFile)

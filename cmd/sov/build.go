@@ -12,11 +12,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sovereign-sql/sov/internal/arch"
-	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 	"github.com/sovereign-sql/sov/internal/host/build"
 	"github.com/sovereign-sql/sov/internal/host/device"
 	"github.com/sovereign-sql/sov/internal/host/release"
 	"github.com/sovereign-sql/sov/internal/host/settings"
+	"github.com/sovereign-sql/sov/internal/host/signing"
 	"github.com/sovereign-sql/sov/pipeline/progress"
 	"github.com/sovereign-sql/sov/stages/formats"
 )
@@ -102,7 +102,7 @@ refuses a machine with parts that were taken unsigned (out/NAME/ARCH/taken.json 
 	flags.StringVar(&f.KernelSource, "with-kernel-source", "", "kernel source: a path, a URL or deb:NAME")
 	flags.BoolVar(&f.reproducible, "check-reproducible", false, "build twice more from nothing, in empty folders with empty caches, and compare: exit status 3 on any difference")
 	flags.StringSliceVar(&f.Formats, "format", nil, "also make: module (a zip for root managers), simg (Android sparse image), raw.zst; may be repeated")
-	flags.StringVar(&f.signKey, "sign", "", "sign the artifact with this private key (see sov key)")
+	flags.StringVar(&f.signKey, "sign", "", "sign the artifact with this private key, with a serial as sov sign chooses it (see sov key)")
 	complete(c, "format", formats.Names()...)
 	return c
 }
@@ -154,16 +154,16 @@ func runBuild(c *cobra.Command, name string, f *buildFlags) (err error) {
 		f.settings.Get(settings.CacheKey, f.cacheKeys...), f.Offline, os.Getenv); err != nil {
 		return &usageError{err}
 	}
-	var key dsse.PrivateKey
+	var signer *signing.Signer
 	if f.signKey != "" { // before a build whose result could not be signed
-		if key, err = dsse.LoadPrivate(f.signKey); err != nil {
+		if signer, err = newSigner(f.signKey, 0); err != nil {
 			return err
 		}
 	}
 	var report *build.Report
 	err = withReporter(c, f.progress, func(reporter progress.Reporter) (err error) {
 		f.Reporter = reporter
-		report, err = build.Run(c.Context(), build.Options{Options: f.Options, CheckReproducible: f.reproducible, Sign: key, AllowUnsigned: f.allowCache})
+		report, err = build.Run(c.Context(), build.Options{Options: f.Options, CheckReproducible: f.reproducible, Sign: signer, AllowUnsigned: f.allowCache})
 		return err
 	})
 	if err != nil {

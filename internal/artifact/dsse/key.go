@@ -50,14 +50,15 @@ func (k PrivateKey) PEM() ([]byte, error) {
 
 // PEM returns the key's file: SubjectPublicKeyInfo in PEM.
 func (k PublicKey) PEM() ([]byte, error) {
-	der, err := k.der()
+	der, err := k.DER()
 	if err != nil {
 		return nil, err
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: publicBlock, Bytes: der}), nil
 }
 
-func (k PublicKey) der() ([]byte, error) {
+// DER returns the key as SubjectPublicKeyInfo (RFC 5280, section 4.1).
+func (k PublicKey) DER() ([]byte, error) {
 	der, err := x509.MarshalPKIXPublicKey(ed25519.PublicKey(k))
 	if err != nil {
 		return nil, fmt.Errorf("encode public key: %w", err)
@@ -68,7 +69,7 @@ func (k PublicKey) der() ([]byte, error) {
 // ID names the key: the SHA-256 of its SubjectPublicKeyInfo in hexadecimal, as
 // `openssl pkey -pubin -outform DER | sha256sum` prints it.
 func (k PublicKey) ID() string {
-	der, err := k.der()
+	der, err := k.DER()
 	if err != nil {
 		panic(err) // a PublicKey has 32 bytes
 	}
@@ -159,7 +160,12 @@ func ParsePublic(file []byte) (PublicKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, err := x509.ParsePKIXPublicKey(block)
+	return ParseDER(block)
+}
+
+// ParseDER reads a public key as DER writes it.
+func ParseDER(der []byte) (PublicKey, error) {
+	key, err := x509.ParsePKIXPublicKey(der)
 	if err != nil {
 		return nil, err
 	}

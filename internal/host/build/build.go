@@ -8,11 +8,10 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/sovereign-sql/sov/internal/artifact/dsse"
-	"github.com/sovereign-sql/sov/internal/artifact/provenance"
 	"github.com/sovereign-sql/sov/internal/artifact/taken"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/internal/host/reproducible"
+	"github.com/sovereign-sql/sov/internal/host/signing"
 	"github.com/sovereign-sql/sov/stages"
 	"github.com/sovereign-sql/sov/stages/offlinebundle"
 )
@@ -21,7 +20,7 @@ import (
 type Options struct {
 	stages.Options
 	CheckReproducible bool            // build twice more from nothing and compare
-	Sign              dsse.PrivateKey // signs the artifact; nil: it is not signed
+	Sign              *signing.Signer // signs the artifact; nil: it is not signed
 	// AllowUnsigned signs also what has parts that were taken from remote caches without a
 	// signature. Without it that is a *taken.UnsignedError.
 	AllowUnsigned bool
@@ -39,8 +38,11 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 			err = taken.Check(result.Dir)
 		}
 		if err == nil {
-			_, err = provenance.Sign(result.Dir, o.Sign)
+			_, _, err = o.Sign.Sign(ctx, result.Dir)
 		}
+	} else if err == nil {
+		// An artifact that has not changed keeps its signature, and the module was written again.
+		err = signing.SignModule(ctx, result.Dir, o.Recipe.Name)
 	}
 	if err != nil {
 		return nil, err

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
+	"github.com/sovereign-sql/sov/internal/artifact/serials"
 	"github.com/sovereign-sql/sov/internal/artifact/taken"
 	"github.com/sovereign-sql/sov/internal/host/settings"
 	"github.com/sovereign-sql/sov/internal/host/signing"
@@ -116,7 +117,7 @@ func TestSignedCache(t *testing.T) {
 	lock := filepath.Join(t.TempDir(), "sov.lock")
 	run := func(from, to, keys []string, change func(*Options)) (string, *Report, error) {
 		t.Helper()
-		o := Options{Options: w.Options(t.TempDir(), w.Recipe(tinybuild.WithPostgres)), Sign: release.key}
+		o := Options{Options: w.Options(t.TempDir(), w.Recipe(tinybuild.WithPostgres)), Sign: &signing.Signer{Key: release.key, Serials: serials.At(filepath.Join(t.TempDir(), "serials.json"))}}
 		o.LockPath = lock
 		var err error
 		if o.Remotes, err = Remotes(flag(from), flag(to), flag(keys), false, none); err != nil {
