@@ -20,10 +20,8 @@ func TestVouchForUnsignedCache(t *testing.T) {
 		t.Fatal(err)
 	}
 	host := registrytest.Start(t)
-	commands := map[string][]string{
-		"sign":    {"sign", dir, "--key", key},
-		"publish": {"publish", dir, host.Repository("team/sql") + ":1"},
-	}
+	reference := host.Repository("team/sql") + ":1"
+	commands := [][]string{{"sign", dir, "--key", key, "--reference", reference}, {"publish", dir, reference}}
 	for _, tt := range []struct {
 		name    string
 		list    []taken.Result
@@ -38,10 +36,10 @@ func TestVouchForUnsignedCache(t *testing.T) {
 		if err := taken.Write(dir, tt.list); err != nil {
 			t.Fatal(err)
 		}
-		for verb, args := range commands {
+		for _, args := range commands {
 			_, stderr, status := cli(t, append(args, tt.more...)...)
 			if tt.refused && (status != exitFound || !strings.Contains(stderr, "rootfs from registry.example.com/cache")) || !tt.refused && status != exitDone {
-				t.Errorf("%s, %s: status %d, says %q", verb, tt.name, status, stderr)
+				t.Errorf("%s, %s: status %d, says %q", args[0], tt.name, status, stderr)
 			}
 		}
 	}

@@ -67,7 +67,7 @@ func runPhoneTrust(c *cobra.Command, args []string, f trustFlags) error {
 	var change trustapi.Change
 	switch given := len(args) + len(passIf(f.list, "")) + len(passIf(f.remove != "", "")); {
 	case given != 1:
-		return usagef("it takes one of KEY, --list and --remove")
+		return usagef("KEY is missing or is not all: type `sov phone trust KEY`, `sov phone trust --list` or `sov phone trust --remove KEY`")
 	case len(args) == 1:
 		key, err := dsse.LoadPublic(args[0])
 		if err == nil {

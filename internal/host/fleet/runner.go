@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -50,9 +51,9 @@ func (s *Site) Runner(ctx context.Context, c device.Command, verb, name string, 
 	text := said.text()
 	switch {
 	case exit.Status == shellNotFound || exit.Status == shellNotExecutable:
-		return fmt.Errorf("%s: %w (no %s): `sov push %s` installs it", s.Name(), ErrNoRunner, s.Root().Runner(), name)
+		return fmt.Errorf("%s: %w (no %s): `sov push %s` installs it", s.Name(), ErrNoRunner, s.Root().Runner(), cmp.Or(name, "NAME"))
 	case exit.Status == runnerUsage && (strings.Contains(text, "unknown command") || strings.Contains(text, "unknown flag")):
-		return fmt.Errorf("%s: its sov-runner is older than this sov (%s): `sov push %s` brings the one that belongs to it", s.Name(), text, name)
+		return fmt.Errorf("%s: its sov-runner is older than this sov (%s): `sov push %s` brings the one that belongs to it", s.Name(), text, cmp.Or(name, "NAME"))
 	case exit.Status == runnerFound:
 		return &FoundError{What: fmt.Sprintf("%s on %s: %s found something", name, s.Name(), verb)}
 	case text != "":
