@@ -420,7 +420,7 @@ func (r *reader) bash(text string, state *string) (string, error) {
 	}
 	if r.onPhone && state != nil {
 		c = r.phone().Command(ctx, "/usr/bin/sh", "-c", "cd /data/sovereign\n"+text)
-		c.Env = append(c.Env, "PATH=/data/sovereign/bin:/usr/sbin:/usr/bin:/system/bin", "HOME=/", "LANG=C")
+		c.Env = append(c.Env, "PATH=/data/sovereign/bin:/system/bin:/usr/sbin:/usr/bin", "HOME=/", "LANG=C")
 	} else {
 		c.Dir, c.Env = r.dir, r.env
 	}
