@@ -3,7 +3,6 @@ package main
 import (
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -130,37 +129,5 @@ func TestCICommands(t *testing.T) {
 		if checkCommand(words(bad)) == nil {
 			t.Errorf("sov %s is taken for good", bad)
 		}
-	}
-}
-
-// TestDocumentedCommands: so is every command line that stands by itself in README and docs.
-func TestDocumentedCommands(t *testing.T) {
-	files, err := filepath.Glob("../../docs/*.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := 0
-	for _, path := range append(files, "../../README.md") {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for line := range strings.Lines(string(text)) {
-			call, ok := strings.CutPrefix(strings.TrimRight(line, "\n"), "    sov ")
-			if !ok {
-				continue
-			}
-			// What explains a command stands after it.
-			call, _, _ = strings.Cut(call, " #")
-			call, _, _ = strings.Cut(call, "   ")
-			call, _, _ = strings.Cut(strings.TrimSuffix(call, "\\"), " > ")
-			n++
-			if err := checkCommand(words(call)); err != nil {
-				t.Errorf("%s: sov %s: %v", path, call, err)
-			}
-		}
-	}
-	if n < 20 {
-		t.Errorf("found %d commands only", n)
 	}
 }

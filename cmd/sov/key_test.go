@@ -35,7 +35,7 @@ func TestKeys(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, stderr, status := cli(t, append([]string{"key", "new"}, args...)...); status != exitFailed || !strings.Contains(stderr, "stays as it is") {
+		if _, stderr, status := cli(t, append([]string{"key", "new"}, args...)...); status != exitFailed || !strings.Contains(stderr, "is not replaced") {
 			t.Errorf("key new again: status %d, says %q", status, stderr)
 		}
 		if after, err := os.ReadFile(path); err != nil || string(after) != string(before) {

@@ -306,6 +306,7 @@ func prepareMistakes(t *testing.T) (dir string, env []string) {
 func TestMistakes(t *testing.T) {
 	dir, env := prepareMistakes(t)
 	root := newRoot()
+	addCompletion(root)
 	rows := map[*cobra.Command][]string{}
 	for _, line := range mistakes {
 		verb := verbOf(root, line)

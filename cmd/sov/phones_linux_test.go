@@ -246,12 +246,12 @@ func TestPhoneQuestions(t *testing.T) {
 	s.wantStatus(exitDone)
 
 	s = atTerminal(t, "remove", "sql", "--data", "--all")
-	s.expect("type sql to go on: ", "no\n")
-	s.expect("nothing is done", "")
+	s.expect("Type sql to continue: ", "no\n")
+	s.expect("nothing was changed", "")
 	s.wantStatus(exitFailed)
 
 	s = atTerminal(t, "remove", "sql", "--data", "--all")
-	s.expect("type sql to go on: ", "sql\n")
+	s.expect("Type sql to continue: ", "sql\n")
 	s.expect("done: remove sql --data", "")
 	s.wantStatus(exitDone)
 }

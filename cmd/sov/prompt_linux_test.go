@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -56,7 +58,9 @@ func atTerminal(t *testing.T, args ...string) *session {
 	if err != nil {
 		t.Fatal(err)
 	}
-	command := exec.CommandContext(t.Context(), program, args...)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // which ends a wait for words that do not come
+	t.Cleanup(cancel)
+	command := exec.CommandContext(ctx, program, args...)
 	command.Env = append(os.Environ(), "SOV_TEST_RUN_CLI=1")
 	command.Stdin, command.Stdout, command.Stderr = theirs, theirs, theirs
 	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}

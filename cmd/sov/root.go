@@ -51,9 +51,18 @@ updates it on the phone.`,
 	root.SetHelpCommandGroupID("About sov")
 	root.InitDefaultHelpCmd()
 	root.SetCompletionCommandGroupID("About sov")
-	root.InitDefaultCompletionCmd()
 	refuseStrayArguments(root)
 	return root
+}
+
+// addCompletion adds cobra's completion command, which remembers root's output of this moment.
+func addCompletion(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		if c.Name() == "completion" {
+			refuseStrayArguments(c)
+		}
+	}
 }
 
 // refuseStrayArguments makes every complaint about a command's arguments a usage error that names

@@ -121,13 +121,13 @@ func TestRefusedSecrets(t *testing.T) {
 		want   string
 	}{
 		"misspelt":       {[]string{"sql", "postgre"}, exitUsage, `did you mean "postgres"?`},
-		"role":           {[]string{"sql", "role-A B"}, exitUsage, "no secret's name"},
+		"role":           {[]string{"sql", "role-A B"}, exitUsage, "must be postgres"},
 		"recipe":         {[]string{"./absent.yaml", "postgres"}, exitFailed, "read recipe"},
 		"value":          {[]string{"sql", "postgres", "c4n4ry"}, exitUsage, "too many arguments"},
 		"two keys":       {[]string{"sql", "postgres", "--identity", "x", "--passphrase"}, exitUsage, "exclude each other"},
 		"no such key":    {[]string{"sql", "postgres", "--identity", "/absent"}, exitFailed, "/absent"},
 		"empty secret":   {[]string{"sql", "tailscale"}, exitFailed, "is empty"},
-		"unknown recipe": {[]string{"SQL", "postgres"}, exitFailed, "built-in recipes"},
+		"unknown recipe": {[]string{"SQL", "postgres"}, exitFailed, "built-in recipe"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, stderr, status := cliWith("", append([]string{"secrets", "set"}, tt.args...)...)

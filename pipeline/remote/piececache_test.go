@@ -365,7 +365,7 @@ func TestSpoiltDirectory(t *testing.T) {
 	if ran, _ := build(t, st, from(Dir(dir))); ran {
 		t.Error("what was spoilt is not replaced")
 	}
-	if _, err := Dir(t.TempDir()).Keys(t.Context()); err == nil || !strings.Contains(err.Error(), "no cache") {
+	if _, err := Dir(t.TempDir()).Keys(t.Context()); err == nil || !strings.Contains(err.Error(), "not a cache") {
 		t.Errorf("an empty directory: %v", err)
 	}
 }

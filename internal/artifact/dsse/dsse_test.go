@@ -127,7 +127,7 @@ func TestKeyFiles(t *testing.T) {
 		"swapped":  {func() error { _, err := LoadPublic(secret); return err }, "sov key public"},
 		"public":   {func() error { _, err := LoadPrivate(write("p", public, 0o600)); return err }, "is a public key, which cannot sign"},
 		"two":      {func() error { _, err := LoadPublic(write("two", append(public, public...), 0o644)); return err }, "more than one"},
-		"empty":    {func() error { _, err := LoadPublic(write("empty", nil, 0o644)); return err }, "not in PEM"},
+		"empty":    {func() error { _, err := LoadPublic(write("empty", nil, 0o644)); return err }, "not a key in PEM"},
 		"absent":   {func() error { _, err := LoadPublic(filepath.Join(dir, "x")); return err }, "no such file"},
 	} {
 		if err := fails.load(); err == nil || !strings.Contains(err.Error(), fails.want) {

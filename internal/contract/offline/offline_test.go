@@ -164,8 +164,8 @@ func TestHostile(t *testing.T) {
 		"wrong size":     {make(func(_ *Index, m map[string]string) { m[blobName(good.SHA256)] = "pack" }), "in place of"},
 		"nothing":        {make(func(_ *Index, m map[string]string) { clear(m) }), "cut off"},
 		"more":           {make(func(_ *Index, m map[string]string) { m["zzz"] = "x" }), ""},
-		"another tar":    {[]byte("nothing of the kind"), "it is no bundle"},
-		"empty":          {nil, "it is no bundle"},
+		"another tar":    {[]byte("nothing of the kind"), "it is not a bundle"},
+		"empty":          {nil, "it is not a bundle"},
 	} {
 		if err := readAll(file(t, tt.content)); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: got %v, want %q", name, err, tt.want)

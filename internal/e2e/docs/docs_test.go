@@ -11,7 +11,8 @@ func TestMain(m *testing.M) { sovtest.Main(m) }
 
 // elsewhere are documents whose commands another test runs.
 var elsewhere = map[string]string{
-	"docs/try.md": "the simulator's own test runs it word for word",
+	"docs/try.md":       "the simulator's own test runs it word for word",
+	"docs/bad-input.md": "its commands are mistakes, which tests type",
 }
 
 // TestDocuments runs the commands of every document.

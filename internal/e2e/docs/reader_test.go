@@ -34,7 +34,8 @@ var needs map[string]func(*reader) error
 
 func init() {
 	needs = map[string]func(*reader) error{
-		// sov, in a folder with what earlier blocks of the document have left there.
+		// sov, which takes image and packages from the test's own sources, in a folder with what earlier blocks of the document have left
+		// there.
 		"sov": func(*reader) error { return nil },
 		// The built machine out/sql/arm64, its lock, and the same machine in other/arm64.
 		"built": (*reader).build,
@@ -50,6 +51,8 @@ func init() {
 		"phone shell": func(r *reader) error { r.onPhone = true; return r.attachPhone() },
 		// An empty PostgreSQL server on this computer, which psql and its kind find in the environment.
 		"postgres": (*reader).startPostgres,
+		// Files of pg_dump: dump.sql, and shop.dump in its custom format.
+		"dump": (*reader).dump,
 	}
 }
 
@@ -63,7 +66,7 @@ var substitutions = []struct {
 	{regexp.MustCompile(`ssh:(root|user)@(phone|host)|R58M12345|\b(OLD|NEW)\b`), func(r *reader) string { return r.phone().ADB.Serial() }},
 	{regexp.MustCompile(`\bpostgresql17\b`), func(*reader) string { return "postgresql15" }},
 	{regexp.MustCompile(`\bicu-libs\b`), func(*reader) string { return "e2fsprogs" }},
-	{regexp.MustCompile(`\bshop\.dump\b`), func(*reader) string { return "postgres.dump" }},
+	{regexp.MustCompile(`\bpostgresql-pgvector\b`), func(*reader) string { return "postgresql15-contrib" }},
 	{regexp.MustCompile(`postgres:17-alpine`), func(*reader) string { return sovtest.Sources.PostgresImage() }},
 	{regexp.MustCompile(`127\.0\.0\.1:5080`), (*reader).freeAddress},
 	{regexp.MustCompile(`postgresql://[^' ]+`), func(r *reader) string { return r.url }},
@@ -78,7 +81,7 @@ var typed = []struct {
 }{
 	{regexp.MustCompile(`^sov secrets set|^read `), "correct horse\n"},
 	{regexp.MustCompile(`^sov psql`), "select 1;\n"},
-	{regexp.MustCompile(`^psql`), "correct horse\nselect 1;\n"},
+	{regexp.MustCompile(`^psql|^pg_restore`), "correct horse\nselect 1;\n"},
 	{regexp.MustCompile(`^sov shell`), "exit\n"},
 }
 
@@ -130,19 +133,7 @@ func newComputer(t *testing.T) *computer {
 		_, err := r.bash("sov build sql", nil)
 		return dir, err
 	})
-	// What a document calls sov takes image and packages from the test's own sources, where a command does not say from where.
-	script := fmt.Sprintf(`#!/bin/sh
-case "$1 $*" in
-*" --image "* | *" --repository "* | *" --bundle "* | *" --help") ;;
-build\ * | bundle\ * | init\ * | lock\ * | up\ *)
-	verb=$1
-	shift
-	set -- "$verb" %s "$@"
-	;;
-esac
-exec %s "$@"
-`, strings.Join(sovtest.FromMirror(), " "), sovtest.Program)
-	if err := os.WriteFile(filepath.Join(c.bin, "sov"), []byte(script), 0o755); err != nil {
+	if err := os.Symlink(sovtest.Program, filepath.Join(c.bin, "sov")); err != nil {
 		t.Fatal(err)
 	}
 	// A password manager, and an age identity.
@@ -166,13 +157,9 @@ func (c *computer) reader(t *testing.T) *reader {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cache = filepath.Join(cache, "sov")
-	if dir := os.Getenv("SOV_CACHE_DIR"); dir != "" {
-		cache = dir
-	}
 	for _, v := range os.Environ() {
 		switch name, _, _ := strings.Cut(v, "="); {
-		case strings.HasPrefix(name, "SOV_"), strings.HasPrefix(name, "XDG_"), strings.HasPrefix(name, "PG"), name == "ANDROID_SERIAL":
+		case strings.HasPrefix(name, "SOV_") && name != "SOV_CACHE_DIR", strings.HasPrefix(name, "XDG_"), strings.HasPrefix(name, "PG"), name == "ANDROID_SERIAL":
 		default:
 			r.env = append(r.env, v)
 		}
@@ -194,7 +181,8 @@ func (c *computer) reader(t *testing.T) *reader {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.env = append(r.env, "HOME="+home, "SOV_MIRROR_DIR="+filepath.Join(cache, "mirror"), "SOV_ALPINE_FIXTURES="+mirrortest.Fixtures(), "SOV_STATE_DIR="+c.state, "SOV_CACHE_DIR="+cache, "PATH="+c.bin+":"+os.Getenv("PATH"), "LC_ALL=C.UTF-8")
+	r.env = append(r.env, "SOV_IMAGE="+sovtest.Sources.Image(), "SOV_REPOSITORIES="+strings.Join(sovtest.Sources.Repositories(), " "),
+		"HOME="+home, "SOV_ALPINE_FIXTURES="+mirrortest.Fixtures(), "SOV_STATE_DIR="+c.state, "XDG_CACHE_HOME="+cache, "PATH="+c.bin+":"+os.Getenv("PATH"), "LC_ALL=C.UTF-8")
 	return r
 }
 
@@ -252,7 +240,7 @@ func (r *reader) twoVersions() error {
 	if err := r.attachPhone(); err != nil {
 		return err
 	}
-	const script = `[ "$(sov status sql --json | jq '.slots | length')" = 2 ] && exit
+	const script = `[ "$(sov status sql --json | jq '[.slots[] | select(.state == "good")] | length')" = 2 ] && exit
 		sov push "$OLDER" --start && sov push sql --start`
 	r.setenv("OLDER", sovtest.ChangedSetting(r.t))
 	_, err := r.bash(script, nil)
@@ -278,6 +266,16 @@ func (r *reader) startPostgres() error {
 	r.setenv("PGHOST", dir)
 	r.setenv("PGUSER", "postgres")
 	return nil
+}
+
+func (r *reader) dump() error {
+	env := r.env
+	defer func() { r.env = env }()
+	if err := r.startPostgres(); err != nil {
+		return err
+	}
+	_, err := r.bash("psql -c 'create table journey (stop text)' && pg_dump -f dump.sql && pg_dump -Fc -f shop.dump", nil)
+	return err
 }
 
 // freeAddress is where sov-mirror may listen.

@@ -33,7 +33,7 @@ func TestRunFindsWhatBuildMade(t *testing.T) {
 	if got, err := Dir("other", filepath.Join(dir, "out"), "arm64"); err != nil || got != built {
 		t.Errorf("by the name of what was built: %s, %v", got, err)
 	}
-	if _, err := Dir("another", filepath.Join(dir, "out"), "arm64"); err == nil || !strings.Contains(err.Error(), "built-in recipes") {
+	if _, err := Dir("another", filepath.Join(dir, "out"), "arm64"); err == nil || !strings.Contains(err.Error(), "nor a recipe") {
 		t.Errorf("a name of nothing: %v", err)
 	}
 }

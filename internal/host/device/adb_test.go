@@ -205,9 +205,9 @@ func TestChoose(t *testing.T) {
 		{name: "all and device", choice: device.Choice{All: true, Devices: []string{first.Serial()}}, says: []string{"exclude"}},
 		{name: "unknown", choice: device.Choice{Devices: []string{"nobody"}}, says: []string{"not attached", first.Serial()}},
 		{name: "ssh and local", choice: device.Choice{Devices: []string{"ssh:me@there", "local:" + dir}}, want: "me@there " + dir},
-		{name: "ssh option", choice: device.Choice{Devices: []string{"ssh:-oProxyCommand=x"}}, says: []string{"no ssh destination"}},
-		{name: "local nowhere", choice: device.Choice{Devices: []string{"local:" + dir + "/x"}}, says: []string{"no such folder"}},
-		{name: "local file", choice: device.Choice{Devices: []string{"local:" + s.Program()}}, says: []string{"no folder"}},
+		{name: "ssh option", choice: device.Choice{Devices: []string{"ssh:-oProxyCommand=x"}}, says: []string{"not an ssh destination"}},
+		{name: "local nowhere", choice: device.Choice{Devices: []string{"local:" + dir + "/x"}}, says: []string{"the folder does not exist"}},
+		{name: "local file", choice: device.Choice{Devices: []string{"local:" + s.Program()}}, says: []string{"not a folder"}},
 		{name: "asked", want: second.Serial(), choice: device.Choice{Ask: func(devices []device.Device) (device.Device, error) {
 			asked = len(devices)
 			return devices[slices.IndexFunc(devices, func(d device.Device) bool { return d.Serial == second.Serial() })], nil

@@ -241,6 +241,20 @@ func TestSecretsEndWithTheRun(t *testing.T) {
 	}
 }
 
+// A URL holds the password file's path, and is used in other folders.
+func TestPathsOfAURLAreAbsolute(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	s, err := openState("state", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	if _, passfile, err := s.password("x"); err != nil || passfile != filepath.Join(dir, "state", passfileName) {
+		t.Errorf("the password file is %s, %v", passfile, err)
+	}
+}
+
 // A run that was killed leaves files with secrets where no folder in memory took them: the next one removes them.
 func TestLeftSecretsAreRemoved(t *testing.T) {
 	o := options(t, idle)

@@ -35,6 +35,10 @@ const (
 var errBusy = errors.New("a machine is running on this data already")
 
 func openState(dir, runtime string) (*state, error) {
+	dir, err := filepath.Abs(dir) // the URL that names a file in it is used elsewhere
+	if err != nil {
+		return nil, err
+	}
 	if err := durable.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}

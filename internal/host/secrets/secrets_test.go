@@ -109,8 +109,8 @@ func TestPlainSecrets(t *testing.T) {
 func TestRefusedNamesAndValues(t *testing.T) {
 	for name, tt := range map[string]struct{ vm, name, value, want string }{
 		"machine":     {"../sql", "postgres", canary, "not the name of a machine"},
-		"name":        {"sql", "../postgres", canary, "no secret's name"},
-		"hidden name": {"sql", ".new-1", canary, "no secret's name"},
+		"name":        {"sql", "../postgres", canary, "a name must be"},
+		"hidden name": {"sql", ".new-1", canary, "a name must be"},
 		"empty":       {"sql", "postgres", "", "is empty"},
 		"long":        {"sql", "postgres", strings.Repeat(canary, guestspec.MaxSecret/len(canary)+1), "more than 65536 bytes"},
 		"not text":    {"sql", "postgres", canary + "\xff", "not UTF-8"},
@@ -288,8 +288,8 @@ func TestIdentityFilesThatAreNone(t *testing.T) {
 		mode    os.FileMode
 		want    string
 	}{
-		"open to others": {"AGE-SECRET-KEY-1c4n4ry", 0o644, "open to others"},
-		"no key":         {"AGE-SECRET-KEY-1c4n4ry", 0o600, "no age identity file"},
+		"open to others": {"AGE-SECRET-KEY-1c4n4ry", 0o644, "other users can read it"},
+		"no key":         {"AGE-SECRET-KEY-1c4n4ry", 0o600, "not an age identity file"},
 		"long":           {strings.Repeat("#c4n4ry\n", maxKeys/8+1), 0o600, "too long"},
 	} {
 		t.Run(name, func(t *testing.T) {

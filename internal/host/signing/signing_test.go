@@ -20,7 +20,7 @@ func TestNewKeyReplacesNothing(t *testing.T) {
 	if read, err := dsse.LoadPrivate(path); err != nil || read.Public().ID() != key.Public().ID() {
 		t.Errorf("%v, %v", read, err)
 	}
-	if _, err := NewKey(path); err == nil || !strings.Contains(err.Error(), "stays as it is") {
+	if _, err := NewKey(path); err == nil || !strings.Contains(err.Error(), "is not replaced") {
 		t.Errorf("again: %v", err)
 	}
 }

@@ -3,6 +3,7 @@ package mirror
 import (
 	"context"
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -111,6 +112,40 @@ func TestListenRefusesOtherComputers(t *testing.T) {
 		l.Close()
 		t.Error("listening on all addresses")
 	}
+}
+
+// Who connects before the contents are there is refused, and not kept waiting.
+func TestNoListenerBeforeContents(t *testing.T) {
+	c := newCache(t)
+	unlock, err := c.lock(t.Context(), noLog)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	free, err := listen(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := free.Addr().String()
+	free.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	waits := writerFunc(func(text []byte) { // for the lock
+		if peer, err := net.Dial("tcp", address); err == nil {
+			peer.Close()
+			t.Error("it listens before it can answer")
+		}
+		cancel()
+	})
+	if _, err := Start(ctx, Options{Dir: c.dir, Listen: address, Log: waits}); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v, want the context's", err)
+	}
+}
+
+type writerFunc func(text []byte)
+
+func (f writerFunc) Write(text []byte) (int, error) {
+	f(text)
+	return len(text), nil
 }
 
 func TestStartRefusesUnknownArchitecture(t *testing.T) {

@@ -61,17 +61,23 @@ func Start(ctx context.Context, o Options) (*Mirror, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start the mirror: %w", err)
 	}
-	listener, err := listen(ctx, o.Listen)
+	// Whether the address is free is known before the contents are fetched, but nobody is kept waiting there for an answer.
+	probe, err := listen(ctx, o.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("start the mirror: %w", err)
 	}
-	m := &Mirror{address: listener.Addr().String(), done: make(chan struct{})}
+	probe.Close()
+	m := &Mirror{done: make(chan struct{})}
 	handler, err := m.prepare(ctx, o, wanted)
+	var listener net.Listener
+	if err == nil {
+		listener, err = listen(ctx, o.Listen)
+	}
 	if err != nil {
-		listener.Close()
 		m.release()
 		return nil, fmt.Errorf("start the mirror: %w", err)
 	}
+	m.address = listener.Addr().String()
 	m.server = &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
 	go func() {
 		defer close(m.done)
