@@ -187,14 +187,16 @@ func (p *person) opens(c command) error {
 	o.command.Stdout, o.command.Stderr, o.command.WaitDelay = o.out, o.out, 10*time.Second
 	p.start(o.command)
 	p.terminals = append(p.terminals, o)
-	late := time.After(tryPatience)
+	late := time.After(patience)
 	for {
+		over := ended(o.command.Process.Pid)
 		err := compare(c.output, strings.Split(strings.TrimRight(o.out.String(), "\n"), "\n"))
-		if err == nil {
-			return nil
+		if err == nil || over {
+			return err
 		}
 		select {
 		case <-o.out.grown:
+		case <-time.After(100 * time.Millisecond):
 		case <-late:
 			return err
 		}
