@@ -10,6 +10,8 @@ import (
 	"io"
 	"strings"
 	"testing"
+
+	"github.com/sovereign-sql/sov/internal/bound"
 )
 
 const testKeyName = "tester-1234.rsa.pub"
@@ -213,7 +215,7 @@ func TestPackageBomb(t *testing.T) {
 	if err := checkPackage(file, nil, ""); err == nil || !strings.Contains(err.Error(), "take more than") {
 		t.Errorf("%d bytes that become %d: error %v", len(file), bomb.Size, err)
 	}
-	if _, err := readMember(bytes.NewReader(file), 0, int64(len(file)), 10); err == nil {
+	if _, err := readMember(bytes.NewReader(file), 0, int64(len(file)), bound.Limit{Bytes: 10, Free: 10}); err == nil {
 		t.Error("a member beyond its limit is accepted")
 	}
 }
