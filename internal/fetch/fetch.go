@@ -98,7 +98,7 @@ func Passing(err error) bool {
 		return status.Code >= 500 && status.Code != http.StatusNotImplemented ||
 			status.Code == http.StatusTooManyRequests || status.Code == http.StatusRequestTimeout
 	}
-	if errors.Is(err, ErrOffline) || errors.Is(err, context.Canceled) || errors.Is(err, ErrInsecure) {
+	if errors.Is(err, ErrOffline) || errors.Is(err, context.Canceled) || errors.Is(err, ErrInsecure) || errors.Is(err, ErrLocal) {
 		return false
 	}
 	var dns *net.DNSError

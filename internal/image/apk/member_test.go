@@ -212,7 +212,7 @@ func TestPackageBomb(t *testing.T) {
 	bomb.body = strings.Repeat("\x00", dataAllowance+5*4096)
 	bomb.Size = int64(len(bomb.body))
 	file := testPkg{name: "bomb", version: "1", files: []tarEntry{bomb}}.build(t)
-	if err := checkPackage(file, nil, ""); err == nil || !strings.Contains(err.Error(), "take more than") {
+	if err := checkPackage(file, nil, ""); err == nil || !strings.Contains(err.Error(), "out of proportion") {
 		t.Errorf("%d bytes that become %d: error %v", len(file), bomb.Size, err)
 	}
 	if _, err := readMember(bytes.NewReader(file), 0, int64(len(file)), bound.Limit{Bytes: 10, Free: 10}); err == nil {
