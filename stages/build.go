@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/sovereign-sql/sov/assets"
 	"github.com/sovereign-sql/sov/internal/artifact"
+	"github.com/sovereign-sql/sov/internal/bound"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/bundle"
@@ -20,6 +20,9 @@ import (
 	"github.com/sovereign-sql/sov/stages/resolve"
 )
 
+// maxRecipe bounds a recipe, in bytes; the examples have some 3 KiB.
+const maxRecipe = 1 << 20
+
 // LoadRecipe reads the built-in recipe of that name or, if name ends in .yaml
 // or .yml or has a slash, the file. It also returns the source text. Errors in
 // the recipe are of type strictyaml.Errors.
@@ -27,7 +30,7 @@ func LoadRecipe(name string) (*recipe.Recipe, []byte, error) {
 	var text []byte
 	var err error
 	if strings.ContainsRune(name, '/') || slices.Contains([]string{".yaml", ".yml"}, filepath.Ext(name)) {
-		text, err = os.ReadFile(name)
+		text, err = bound.ReadFile(name, maxRecipe)
 	} else {
 		text, err = assets.Recipe(name)
 		name += ".yaml"

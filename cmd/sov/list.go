@@ -11,6 +11,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/health"
 	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
+	"github.com/sovereign-sql/sov/internal/host/terminal"
 	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
@@ -54,7 +55,7 @@ func printList(p *printer, r listReport) {
 	}
 	for _, phone := range r.Phones {
 		for _, m := range phone.Machines {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", fleet.Harmless(m.Name), phone.Device, fleet.Harmless(installedVersion(m)), fleet.Harmless(string(m.Phase)), dataSize(m), backupTime(m))
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", terminal.Harmless(m.Name), phone.Device, terminal.Harmless(installedVersion(m)), terminal.Harmless(string(m.Phase)), dataSize(m), backupTime(m))
 		}
 		if phone.Error != "" {
 			fmt.Fprintf(w, "?\t%s\t\t%s\t\t\n", phone.Device, phone.Error)

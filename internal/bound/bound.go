@@ -40,7 +40,9 @@ func (s *Source) Count() int64 { return s.read }
 
 // Expanded returns a reader of r, the decompressed form of what is read from s, that fails with an error that wraps
 // ErrTooLarge when more comes out than the limit allows for what went in.
-func (l Limit) Expanded(r io.Reader, s *Source) io.Reader { return &expanded{r: r, source: s, limit: l} }
+func (l Limit) Expanded(r io.Reader, s *Source) io.Reader {
+	return &expanded{r: r, source: s, limit: l}
+}
 
 type expanded struct {
 	r      io.Reader

@@ -57,7 +57,7 @@ func (offline) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // ErrInsecure is in the error of a request that would go unencrypted over a
 // network.
-var ErrInsecure = errors.New("plain http is used for this computer's own addresses only")
+var ErrInsecure = errors.New("plain http is used for this computer's own addresses only: use https")
 
 // LoopbackHTTP wraps a transport so that plain http reaches loopback addresses
 // and nothing else.
