@@ -8,15 +8,15 @@ import (
 	"fmt"
 	goversion "go/version"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
-	"time"
 
 	"golang.org/x/mod/modfile"
 
+	"github.com/sovereign-sql/sov/internal/confine"
 	"github.com/sovereign-sql/sov/pipeline"
 )
 
@@ -41,12 +41,17 @@ func (s *stage) goVersion(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	cmd := exec.CommandContext(ctx, program, "env", "GOVERSION")
+	return s.goEnv(ctx, program, "GOVERSION")
+}
+
+// goEnv returns one of the go command's settings.
+func (s *stage) goEnv(ctx context.Context, program, name string) (string, error) {
+	cmd := exec.CommandContext(ctx, program, "env", name)
 	cmd.Env = append(os.Environ(), "GOTOOLCHAIN=local")
 	cmd.Dir = os.TempDir() // not in a module that asks for another version
 	out, err := cmd.Output()
 	if err != nil {
-		return "", fmt.Errorf("%s env GOVERSION: %w", program, err)
+		return "", fmt.Errorf("%s env %s: %w", program, name, err)
 	}
 	return strings.TrimSpace(string(out)), nil
 }
@@ -86,38 +91,81 @@ func (s *stage) environment(ctx context.Context, program string) ([]string, erro
 		"CGO_ENABLED=0", "GOOS=linux", "GOARCH="+s.Arch, "GOAMD64=v1", "GOARM64=v8.0"), nil
 }
 
-// compile builds the program in dir, where it makes the pinned module.
-func (s *stage) compile(ctx context.Context, dir, output string, task *pipeline.Task) error {
+// compile fetches the modules, and builds the program in dir, where it makes the
+// pinned module. Only the fetch has a network. It returns the program.
+func (s *stage) compile(ctx context.Context, dir string, plain bool, task *pipeline.Task) ([]byte, error) {
 	program, err := s.goCommand()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := s.checkGo(ctx); err != nil {
-		return err
+		return nil, err
 	}
 	env, err := s.environment(ctx, program)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if env, err = s.withBundle(env, filepath.Join(dir, "proxy")); err != nil {
-		return err
-	}
-	if s.Fresh {
-		env = append(env, "GOCACHE="+filepath.Join(dir, "gocache"))
+		return nil, err
 	}
 	src, err := writeModule(dir)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	task.Step("fetch modules")
+	err = runGo(ctx, listModules(program, src, env), task)
+	if err != nil && s.Offline {
+		return nil, fmt.Errorf("%w\n(offline: all of its modules have to be in Go's module cache; run once without --offline)", err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	out, tmp := filepath.Join(dir, "out"), filepath.Join(dir, "tmp")
+	cache, err := s.buildCache(setting(env, "GOCACHE"), dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range []string{out, tmp} {
+		if err := os.Mkdir(d, 0o755); err != nil {
+			return nil, err
+		}
+	}
+	root, err := s.goEnv(ctx, program, "GOROOT")
+	if err != nil {
+		return nil, err
 	}
 	version := strings.TrimPrefix(Version(), "v")
 	task.Step("compile")
-	err = runGo(ctx, src, env, task, program, "build", "-v", "-tags", buildTags(), "-trimpath", "-buildvcs=false",
-		"-ldflags", "-s -w -buildid= -X tailscale.com/version.shortStamp="+version+" -X tailscale.com/version.longStamp="+version,
-		"-o", output, command)
-	if err != nil && s.Offline {
-		return fmt.Errorf("%w\n(offline: all of its modules have to be in Go's module cache; run once without --offline)", err)
+	err = runGo(ctx, confine.Command{Path: program, Args: []string{"build", "-v", "-tags", buildTags(), "-trimpath", "-buildvcs=false",
+		"-ldflags", "-s -w -buildid= -X tailscale.com/version.shortStamp=" + version + " -X tailscale.com/version.longStamp=" + version,
+		"-o", filepath.Join(out, "tailscaled"), command},
+		Dir: src, Env: append(env, "GOPROXY=off", "GOCACHE="+cache, "GOTMPDIR="+tmp, "TMPDIR="+tmp, "HOME=/nonexistent"),
+		Read: []string{src, root, setting(env, "GOMODCACHE"), filepath.Dir(program)}, Write: []string{out, tmp, cache}, Plain: plain}, task)
+	if err != nil {
+		return nil, err
 	}
-	return err
+	return confine.ReadOutput(out, "tailscaled", maxProgram)
+}
+
+// maxProgram bounds tailscaled, in bytes. It has some 30 MiB.
+const maxProgram = 1 << 30
+
+// buildCache returns the folder for Go's build cache. The user's own is not it: what a compiler wrote there that a hostile
+// source has taken over would be in the user's other programs. The folder around it is closed to other users, nobody among
+// them.
+func (s *stage) buildCache(users, dir string) (string, error) {
+	around := filepath.Join(users, "sov")
+	if s.Fresh {
+		around = filepath.Join(dir, "gocache")
+	}
+	cache := filepath.Join(around, "cache")
+	if err := os.MkdirAll(around, 0o700); err != nil {
+		return "", err
+	}
+	if err := os.Mkdir(cache, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", err
+	}
+	return cache, nil
 }
 
 // writeModule makes the pinned module below dir.
@@ -149,26 +197,21 @@ func (s *stage) checkGo(ctx context.Context) error {
 	return nil
 }
 
-// runGo runs the go command in a process group of its own, which is killed
-// when ctx ends. It prints the package it compiles, which becomes progress.
-func runGo(ctx context.Context, dir string, env []string, task *pipeline.Task, program string, args ...string) error {
-	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Dir, cmd.Env = dir, env
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = 10 * time.Second
+// runGo runs the go command and ends it when ctx ends. It prints the package it
+// compiles, which becomes progress.
+func runGo(ctx context.Context, cmd confine.Command, task *pipeline.Task) error {
 	r, w := io.Pipe()
 	cmd.Stdout, cmd.Stderr = w, w
 	complaints := make(chan []string, 1)
 	go func() { complaints <- readOutput(r, task) }()
-	err := cmd.Run()
+	err := cmd.Run(ctx)
 	w.Close()
 	said := <-complaints
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	if err != nil {
-		return fmt.Errorf("go build: %w:\n  %s", err, strings.Join(said, "\n  "))
+		return fmt.Errorf("go %s: %w:\n  %s", cmd.Args[0], err, strings.Join(said, "\n  "))
 	}
 	return nil
 }
