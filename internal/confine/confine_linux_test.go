@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -104,34 +105,66 @@ func TestCancel(t *testing.T) {
 	available(t)
 	out := folder(t, "out")
 	fifo := filepath.Join(out, "alive")
-	if err := syscall.Mkfifo(fifo, 0o666); err != nil {
+	if err := errors.Join(syscall.Mkfifo(fifo, 0o666), os.Chmod(fifo, 0o666)); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
+	defer cancel()
+	ended := make(chan error, 1)
 	go func() {
-		done <- Command{Path: "/bin/sh", Args: []string{"-c", "setsid sh -c 'exec 3>alive; echo up >&3; sleep 1000' & wait"}, Env: []string{"PATH=/usr/bin:/bin"},
-			Dir: out, Write: []string{out}}.Run(ctx)
+		f, err := os.Open(fifo) // waits for a writer
+		if err == nil {
+			_, err = io.ReadFull(f, make([]byte, len("up\n")))
+			cancel()
+			io.Copy(io.Discard, f) // until the last writer is gone
+			f.Close()
+		}
+		ended <- err
 	}()
-	f, err := os.Open(fifo) // waits for the writer
-	if err != nil {
-		t.Fatal(err)
+	err := Command{Path: "/bin/sh", Args: []string{"-c", "setsid sh -c 'exec 3>alive; echo up >&3; sleep 1000' & wait"}, Env: []string{"PATH=/usr/bin:/bin"},
+		Dir: out, Write: []string{out}}.Run(ctx)
+	if !errors.Is(err, context.Canceled) {
+		t.Fatalf("got %v", err)
 	}
-	defer f.Close()
-	cancel()
-	ended := make(chan []byte, 1)
-	go func() {
-		var b bytes.Buffer
-		b.ReadFrom(f) // until the last writer is gone
-		ended <- b.Bytes()
-	}()
 	select {
-	case <-ended:
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
 	case <-time.After(20 * time.Second):
 		t.Error("a process goes on after the end")
 	}
-	if err := <-done; !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v", err)
+}
+
+// TestOutput leaves links and pipes where sov reads and writes.
+func TestOutput(t *testing.T) {
+	dir, outside := folder(t, "out"), filepath.Join(t.TempDir(), "outside")
+	if err := errors.Join(os.WriteFile(outside, []byte("c4n4ry"), 0o600), os.WriteFile(filepath.Join(dir, "file"), []byte("good"), 0o600),
+		os.Symlink(outside, filepath.Join(dir, "link")), os.Symlink("file", filepath.Join(dir, "inside")),
+		os.Symlink(filepath.Dir(outside), filepath.Join(dir, "way")), syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"file": "good", "inside": "good", "link": "", "way/outside": "", "pipe": "", "../outside": "", "missing": ""} {
+		if b, err := ReadOutput(dir, name, 4); string(b) != want || (err == nil) != (want != "") {
+			t.Errorf("%s: %q, %v", name, b, err)
+		}
+	}
+	if _, err := ReadOutput(dir, "file", 3); err == nil {
+		t.Error("a file that is too large is read")
+	}
+	for _, name := range []string{"link", "file", "new"} {
+		if err := WriteInput(dir, name, []byte("input")); err != nil {
+			t.Error(err)
+		}
+		if b, err := ReadOutput(dir, name, 5); string(b) != "input" {
+			t.Errorf("%s: %q, %v", name, b, err)
+		}
+	}
+	if err := WriteInput(dir, "way/new", nil); err == nil {
+		t.Error("written through a link")
+	}
+	if b, err := os.ReadFile(outside); string(b) != "c4n4ry" {
+		t.Errorf("outside is %q, %v", b, err)
 	}
 }
 
