@@ -25,7 +25,7 @@ func (f *recipeFlags) add(c *cobra.Command) {
 
 // load reads the recipe that is named, or the one in the bundle, and fills in what no flag has set.
 func (f *recipeFlags) load(name string) (err error) {
-	if f.Recipe, f.RecipeText, err = build.LoadRecipe(name, f.Bundle); err != nil {
+	if f.Recipe, f.RecipeText, err = build.LoadRecipe(name, f.Bundle, f.BundleKey); err != nil {
 		return err
 	}
 	if f.LockPath == "" {
