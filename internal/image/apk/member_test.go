@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/sovereign-sql/sov/internal/bound"
+	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
 const testKeyName = "tester-1234.rsa.pub"
@@ -224,6 +225,7 @@ func FuzzReadIndex(f *testing.F) {
 	f.Add(indexFile(f, testPackages(f, "a-1 D:b; p:c=1")))
 	f.Add(gzipTar(f, true, tarFile(".SIGN.RSA.k", "x")))
 	f.Fuzz(func(t *testing.T, data []byte) {
+		defer costtest.Text.Watch(t, len(data))()
 		index, err := ReadIndex(bytes.NewReader(data), nil)
 		if err != nil {
 			return
@@ -240,6 +242,7 @@ func FuzzReadIndex(f *testing.F) {
 func FuzzIndexText(f *testing.F) {
 	f.Add("C:Q1AAAAAAAAAAAAAAAAAAAAAAAAAAA=\nP:a\nV:1\nD:b !c>1 d~2\np:so:x=1 y\ni:e f\nk:3\n\n")
 	f.Fuzz(func(t *testing.T, text string) {
+		defer costtest.Text.Watch(t, len(text))()
 		packages, err := parseIndex(strings.NewReader(text))
 		if err != nil {
 			return
@@ -257,6 +260,7 @@ func FuzzOpenPackage(f *testing.F) {
 	f.Add(testPkg{name: "p", version: "1", files: entries("f: x")}.build(f))
 	f.Add(gzipTar(f, true, tarFile(".SIGN.RSA.k", "x"), tarFile(".SIGN.RSA256.k", "y")))
 	f.Fuzz(func(t *testing.T, data []byte) {
+		defer costtest.Text.Watch(t, len(data))()
 		p, err := OpenPackage(bytes.NewReader(data), int64(len(data)))
 		if err != nil {
 			return

@@ -378,6 +378,7 @@ func FuzzApplyTar(f *testing.F) {
 	f.Add(makeTar(f, tar.Header{Typeflag: tar.TypeReg, Name: strings.Repeat("g", 200), Uid: 1 << 30, Format: tar.FormatGNU}))
 	f.Add(sparseTar(f, "0,100,120,50", 200))
 	f.Fuzz(func(t *testing.T, archive []byte) {
+		defer costtest.Text.Watch(t, len(archive))()
 		// Without this nearly all that is tried ends at a wrong checksum.
 		archive = bytes.Clone(archive)
 		for b := archive; len(b) >= tarBlock; b = b[tarBlock:] {

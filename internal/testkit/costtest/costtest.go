@@ -21,10 +21,24 @@ func (b Budget) Run(t testing.TB, size int, parse func()) uint64 {
 	before := allocated()
 	parse()
 	cost := allocated() - before
+	b.check(t, size, cost)
+	return cost
+}
+
+func (b Budget) check(t testing.TB, size int, cost uint64) {
+	t.Helper()
 	if limit := b.Base + b.Ratio*uint64(size); cost > limit {
 		t.Errorf("allocated %d bytes for an input of %d bytes, more than the %d of its budget", cost, size, limit)
 	}
-	return cost
+}
+
+// Watch is Run for the rest of a function: defer budget.Watch(t, len(input))().
+func (b Budget) Watch(t testing.TB, size int) func() {
+	before := allocated()
+	return func() {
+		t.Helper()
+		b.check(t, size, allocated()-before)
+	}
 }
 
 // Output fails the test if a parser made more of an input of size bytes than the budget allows.
