@@ -57,6 +57,19 @@ func Version() string {
 	panic("tailscaled.mod does not require " + module)
 }
 
+// Requirements returns the modules that are pinned, Tailscale's own included. Not all of them end up in the program.
+func Requirements() []Module {
+	f, err := modfile.Parse("tailscaled.mod", goMod, nil)
+	if err != nil {
+		panic(err) // embedded, and read by the tests
+	}
+	var out []Module
+	for _, r := range f.Require {
+		out = append(out, Module{Path: r.Mod.Path, Version: r.Mod.Version})
+	}
+	return out
+}
+
 // Options say how to build.
 type Options struct {
 	Arch    string // "arm64" or "amd64"
