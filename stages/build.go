@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"github.com/sovereign-sql/sov/assets"
 	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/taken"
+	"github.com/sovereign-sql/sov/internal/bound"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/internal/strictyaml"
 	"github.com/sovereign-sql/sov/pipeline"
@@ -25,6 +25,9 @@ import (
 	"github.com/sovereign-sql/sov/stages/resolve"
 )
 
+// maxRecipe bounds a recipe, in bytes; the examples have some 3 KiB.
+const maxRecipe = 1 << 20
+
 // LoadRecipe reads the built-in recipe of that name or, if name ends in .yaml
 // or .yml or has a slash, the file. It also returns the source text. Errors in
 // the recipe are of type strictyaml.Errors.
@@ -32,7 +35,7 @@ func LoadRecipe(name string) (*recipe.Recipe, []byte, error) {
 	var text []byte
 	var err error
 	if strings.ContainsRune(name, '/') || slices.Contains([]string{".yaml", ".yml"}, filepath.Ext(name)) {
-		text, err = os.ReadFile(name)
+		text, err = bound.ReadFile(name, maxRecipe)
 	} else {
 		text, err = assets.Recipe(name)
 		name += ".yaml"

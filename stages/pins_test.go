@@ -259,7 +259,7 @@ func TestResignedPackage(t *testing.T) {
 	write := func(o resolve.Options) (path, content string) {
 		t.Helper()
 		path = filepath.Join(t.TempDir(), "tiny.sovbundle")
-		if _, err := offlinebundle.Write(t.Context(), o, path); err != nil {
+		if _, err := offlinebundle.Write(t.Context(), o, path, nil); err != nil {
 			t.Fatal(err)
 		}
 		return path, tinybuild.ReadFile(t, path)
@@ -298,7 +298,7 @@ func TestPackagesOfOlderVersion(t *testing.T) {
 	o := w.Options(t.TempDir(), w.Recipe(tinybuild.WithPostgres))
 	want := tinybuild.Contents(t, w.Build(o).Dir)
 	path := filepath.Join(t.TempDir(), "new.sovbundle")
-	if _, err := offlinebundle.Write(t.Context(), o.Options, path); err != nil {
+	if _, err := offlinebundle.Write(t.Context(), o.Options, path, nil); err != nil {
 		t.Fatal(err)
 	}
 	signed := func(content []byte) []byte {

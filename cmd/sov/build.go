@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sovereign-sql/sov/internal/arch"
+	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 	"github.com/sovereign-sql/sov/internal/host/build"
 	"github.com/sovereign-sql/sov/internal/host/device"
 	"github.com/sovereign-sql/sov/internal/host/release"
@@ -26,6 +27,7 @@ type buildFlags struct {
 	recipeFlags
 	explain      bool
 	signKey      string
+	bundleKey    string
 	reproducible bool
 	cacheFrom    []string
 	cacheTo      []string
@@ -88,6 +90,7 @@ refuses a machine with parts that were taken unsigned (out/NAME/ARCH/taken.json 
 	flags.StringVarP(&f.Out, "out", "o", "out", "folder for artifacts")
 	flags.BoolVar(&f.UpdateLock, "update-lock", false, "resolve everything anew and rewrite the lock")
 	flags.StringVar(&f.Bundle, "bundle", "", "a file written by sov bundle; its contents are used before the network. Its lock is used when the lock file has no entry")
+	flags.StringVar(&f.bundleKey, "key", "", "take only a bundle that the holder of this public key has signed (see sov bundle --sign)")
 	flags.BoolVar(&f.Offline, "offline", false, "use no network: what neither cache nor bundle holds is an error")
 	flags.BoolVar(&f.NoCache, "no-cache", false, "run every stage, whatever the cache holds")
 	flags.StringArrayVar(&f.cacheFrom, "cache-from", nil, "remote cache to read: HOST/REPOSITORY or type=dir,src=PATH; may be repeated (default: $SOV_CACHE_FROM)")
@@ -146,8 +149,16 @@ func runBuild(c *cobra.Command, name string, f *buildFlags) (err error) {
 	if f.Jobs < 1 {
 		return usagef("--jobs %d: at least one stage has to run", f.Jobs)
 	}
+	if f.bundleKey != "" {
+		if f.Bundle == "" {
+			return usagef("--key %s: it says who must have signed the bundle: name one with --bundle", f.bundleKey)
+		}
+		if f.BundleKey, err = dsse.LoadPublic(f.bundleKey); err != nil {
+			return err
+		}
+	}
 	if err := f.load(name); err != nil {
-		return err
+		return refusedIsFound(err)
 	}
 	f.Builder = release.Name(version)
 	if f.Remotes, err = build.Remotes(f.settings.Get(settings.CacheFrom, f.cacheFrom...), f.settings.Get(settings.CacheTo, f.cacheTo...),
@@ -167,7 +178,7 @@ func runBuild(c *cobra.Command, name string, f *buildFlags) (err error) {
 		return err
 	})
 	if err != nil {
-		return err
+		return refusedIsFound(err)
 	}
 	if f.explain && !f.asJSON {
 		if err := report.Result.WriteExplanation(c.OutOrStdout()); err != nil {
@@ -177,6 +188,14 @@ func runBuild(c *cobra.Command, name string, f *buildFlags) (err error) {
 	err = printResult(c.OutOrStdout(), f.asJSON, report, func(p *printer) { printBuild(p, report, f.LockPath) })
 	if rebuilt := report.Reproducible; rebuilt != nil {
 		return orFound(err, !rebuilt.Identical, "the build is not reproducible: %s differ", rebuilt.Between)
+	}
+	return err
+}
+
+// refusedIsFound makes a signature that does not hold what a check has found.
+func refusedIsFound(err error) error {
+	if errors.Is(err, dsse.ErrRefused) {
+		return foundf("%v", err)
 	}
 	return err
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
 	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
+	"github.com/sovereign-sql/sov/internal/host/terminal"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/pipeline/progress"
 )
@@ -69,13 +70,13 @@ func printList(p *printer, r listReport) {
 		fmt.Fprintf(w, "%s\t%s\t%s\tbuilt\t%s\t\t%s\n", a.Name, a.Dir, a.Version, progress.FormatSize(a.Size), signer(a.SignedBy, a.Serial))
 	}
 	for _, m := range r.Here {
-		fmt.Fprintf(w, "%s\tthis computer\t%s\t%s\t%s\t\n", m.Name, fleet.Harmless(m.Version), m.State, progress.FormatSize(m.Size))
+		fmt.Fprintf(w, "%s\tthis computer\t%s\t%s\t%s\t\n", m.Name, terminal.Harmless(m.Version), m.State, progress.FormatSize(m.Size))
 	}
 	for _, phone := range r.Phones {
 		for _, m := range phone.Machines {
 			current := currentSlot(m)
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", fleet.Harmless(m.Name), phone.Device, fleet.Harmless(cmp.Or(current.Version, "-")),
-				fleet.Harmless(string(m.Phase)), dataSize(m), backupTime(m), fleet.Harmless(signer(current.SignedBy, current.Serial)))
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", terminal.Harmless(m.Name), phone.Device, terminal.Harmless(cmp.Or(current.Version, "-")),
+				terminal.Harmless(string(m.Phase)), dataSize(m), backupTime(m), terminal.Harmless(signer(current.SignedBy, current.Serial)))
 		}
 		if phone.Error != "" {
 			fmt.Fprintf(w, "?\t%s\t\t%s\t\t\t\n", phone.Device, phone.Error)

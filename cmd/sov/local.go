@@ -10,9 +10,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sovereign-sql/sov/internal/host/built"
-	"github.com/sovereign-sql/sov/internal/host/fleet"
 	"github.com/sovereign-sql/sov/internal/host/folders"
 	"github.com/sovereign-sql/sov/internal/host/localvm"
+	"github.com/sovereign-sql/sov/internal/host/terminal"
 )
 
 // localFlags choose a machine that `sov run` runs on this computer in place of one on a phone.
@@ -131,16 +131,16 @@ func statusHere(c *cobra.Command, r *localvm.Running) error {
 		if status.Ready {
 			state = "ready"
 		}
-		p.printf("%s %s on this computer: %s, up for %.0f s, process %d\n", r.Name, fleet.Harmless(status.Version), state, status.Uptime, r.PID)
+		p.printf("%s %s on this computer: %s, up for %.0f s, process %d\n", r.Name, terminal.Harmless(status.Version), state, status.Uptime, r.PID)
 		if r.URL != "" {
 			p.printf("%s\n", r.URL)
 		}
 		for _, s := range status.Services {
-			p.printf("service %s: %s\n", fleet.Harmless(s.Name), fleet.Harmless(strings.TrimSuffix(s.State+": "+s.Reason, ": ")))
+			p.printf("service %s: %s\n", terminal.Harmless(s.Name), terminal.Harmless(strings.TrimSuffix(s.State+": "+s.Reason, ": ")))
 		}
 		for _, problem := range append(status.Problems, status.Data.Fault, status.Data.Warning) {
 			if problem != "" {
-				p.printf("problem: %s\n", fleet.Harmless(problem))
+				p.printf("problem: %s\n", terminal.Harmless(problem))
 			}
 		}
 	})

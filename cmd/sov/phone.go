@@ -15,6 +15,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/fleet"
 	"github.com/sovereign-sql/sov/internal/host/install"
 	"github.com/sovereign-sql/sov/internal/host/push"
+	"github.com/sovereign-sql/sov/internal/host/terminal"
 	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
@@ -135,7 +136,7 @@ func keyID(text string) (string, error) {
 
 // askTrust asks a person at the terminal whether a phone is to take only versions of a key.
 func askTrust(c *cobra.Command, in io.Reader, phone string, key dsse.PublicKey) (bool, error) {
-	fmt.Fprintf(c.ErrOrStderr(), "%s accepts versions from anyone. Accept only versions signed by key %.16s… from now on? [y/N] ", fleet.Harmless(phone), key.ID())
+	fmt.Fprintf(c.ErrOrStderr(), "%s accepts versions from anyone. Accept only versions signed by key %.16s… from now on? [y/N] ", terminal.Harmless(phone), key.ID())
 	line, err := unlessDone(c.Context(), func() ([]byte, error) { return readLine(in) })
 	if err != nil && !errors.Is(err, io.EOF) {
 		return false, err

@@ -16,6 +16,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/session"
 	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
+	"github.com/sovereign-sql/sov/internal/host/terminal"
 )
 
 func newPsql() *cobra.Command {
@@ -66,7 +67,7 @@ Exit status: psql's own.`,
 					return err
 				}
 				command := exec.CommandContext(ctx, psql, args[1:]...)
-				command.Stdin, command.Stdout, command.Stderr = c.InOrStdin(), c.OutOrStdout(), c.ErrOrStderr()
+				command.Stdin, command.Stdout, command.Stderr = c.InOrStdin(), terminal.Raw(c.OutOrStdout()), terminal.Raw(c.ErrOrStderr())
 				command.Env = append(os.Environ(), "PGHOST="+host, "PGPORT="+port, "PGUSER="+user, "PGDATABASE="+database,
 					"PGPASSWORD="+password, "PGSSLMODE=disable", "PGAPPNAME=sov psql")
 				if password == "" && passfile != "" {

@@ -14,6 +14,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
 	"github.com/sovereign-sql/sov/internal/host/install"
+	"github.com/sovereign-sql/sov/internal/host/terminal"
 	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
@@ -39,7 +40,7 @@ each step that fails, such as a network that cannot be restored, and lists what 
 			return nil
 		},
 		do: func(ctx context.Context, s *fleet.Site, name string) error {
-			reporter, err := progress.NewReporter("auto", s.ErrOut, os.Getenv)
+			reporter, err := progress.NewReporter("auto", terminal.Raw(s.ErrOut), os.Getenv)
 			if err != nil {
 				return err
 			}

@@ -152,7 +152,8 @@ func localSession(name string, guest *guestapi.Client) opener {
 func interact(ctx context.Context, c *cobra.Command, open opener, start session.Start) error {
 	start.Caller = caller()
 	giveBack := func() error { return nil }
-	streams := session.Streams{In: c.InOrStdin(), Out: c.OutOrStdout(), Errors: c.ErrOrStderr()}
+	// What runs in the guest draws on the terminal itself.
+	streams := session.Streams{In: c.InOrStdin(), Out: terminal.Raw(c.OutOrStdout()), Errors: terminal.Raw(c.ErrOrStderr())}
 	if t := terminal.Of(streams.In, streams.Out); t != nil {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
@@ -171,7 +172,7 @@ func interact(ctx context.Context, c *cobra.Command, open opener, start session.
 		return err
 	}
 	if exit.Fault != "" {
-		fmt.Fprintf(streams.Errors, "sov: %s: %s\n", c.Name(), fleet.Harmless(exit.Fault))
+		fmt.Fprintf(streams.Errors, "sov: %s: %s\n", c.Name(), terminal.Harmless(exit.Fault))
 	}
 	if exit.Status != 0 {
 		return &statusError{exit.Status}

@@ -28,7 +28,7 @@ func (s *Store) Local() *Store { return s }
 
 // Load returns the record under a key without a look at its blobs, or nil.
 func (s *Store) Load(key string) (*Record, Miss, error) {
-	b, err := os.ReadFile(s.recordPath(key))
+	b, err := readOwn(s.recordPath(key))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, Miss{}, nil
 	}

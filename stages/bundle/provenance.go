@@ -51,6 +51,9 @@ func (s *stage) statement(j *pipeline.Job, files []manifest.File) ([]byte, error
 		return nil, err
 	}
 	internal.KernelCompiler = info.Compiler
+	if info.Unconfined {
+		internal.Unconfined = append(internal.Unconfined, kernel.Name)
+	}
 	dependencies := []provenance.Resource{s.image()}
 	if k := s.Made.Kernel; k != nil {
 		dependencies = append(dependencies, kernelSource(*k))
@@ -68,6 +71,9 @@ func (s *stage) statement(j *pipeline.Job, files []manifest.File) ([]byte, error
 			return nil, err
 		}
 		internal.Go = built.Go
+		if built.Unconfined {
+			internal.Unconfined = append(internal.Unconfined, tailscale.Name)
+		}
 		for _, m := range built.Modules {
 			r, err := goModule(m)
 			if err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/internal/image/tree"
+	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 	"github.com/sovereign-sql/sov/stages/overlay"
 )
 
@@ -253,6 +254,7 @@ func FuzzAccounts(f *testing.F) {
 	f.Add(alpine["etc/passwd"])
 	f.Add("::::\n:\n\npostgres:x:-1:4294967296")
 	f.Fuzz(func(t *testing.T, passwd string) {
+		defer costtest.Text.Watch(t, len(passwd))()
 		a, err := readAccounts(below(t, map[string]string{"etc/passwd": passwd}))
 		if err != nil {
 			return

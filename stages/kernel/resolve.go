@@ -58,6 +58,7 @@ func newResolver(o ResolveOptions) *resolver {
 	if r.get.fetch == nil {
 		r.get.fetch = &fetch.Client{}
 	}
+	r.get.fetch = r.get.fetch.Encrypted() // no digest is known yet
 	return r
 }
 

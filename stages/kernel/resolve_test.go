@@ -46,6 +46,13 @@ func sourceTar(t *testing.T, files map[string]string) []byte {
 			t.Fatal(err)
 		}
 	}
+	for name := range files { // symbolic links, "name -> target"
+		if link, target, ok := strings.Cut(name, " -> "); ok {
+			if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeSymlink, Name: "linux-6.1.7/" + link, Linkname: target, Mode: 0o777}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}

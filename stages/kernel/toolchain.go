@@ -129,6 +129,21 @@ func (t toolchain) find(name string) (string, error) {
 	return "", &exec.Error{Name: name, Err: fs.ErrNotExist}
 }
 
+// folders are the folders of $PATH, and the one around the compiler's, which has its libraries where it is not the system's.
+func (t toolchain) folders() []string {
+	var out []string
+	for _, dir := range filepath.SplitList(t.path) {
+		if info, err := os.Stat(dir); filepath.IsAbs(dir) && err == nil && info.IsDir() {
+			out = append(out, filepath.Clean(dir))
+		}
+	}
+	compiler, err := t.find(t.prefix() + "gcc")
+	if around := filepath.Dir(filepath.Dir(compiler)); err == nil && around != "/" && filepath.Base(filepath.Dir(compiler)) == "bin" {
+		out = append(out, around)
+	}
+	return out
+}
+
 // environment is all that build commands see of the environment. What a user
 // has in CFLAGS, MAKEFLAGS, ARCH or LANG does not reach the kernel.
 func (t toolchain) environment() []string {

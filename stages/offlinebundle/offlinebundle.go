@@ -5,11 +5,14 @@ package offlinebundle
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
+	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 	"github.com/sovereign-sql/sov/internal/contract/lock"
 	"github.com/sovereign-sql/sov/internal/contract/offline"
 	"github.com/sovereign-sql/sov/internal/durable"
@@ -28,13 +31,15 @@ type Report struct {
 	Size        int64          `json:"size"`         // bytes
 	Items       map[string]int `json:"items"`        // number of each kind
 	LockWritten bool           `json:"lock_written"` // the lock had no entry, and one was resolved
+	Signed      bool           `json:"signed,omitempty"`
 }
 
 // Write writes one file with everything that a build of the recipe's lock
 // entry reads from outside: image, packages, the kernel's source, the modules of
 // Tailscale, the recipe and the lock. What the cache does not have is fetched
-// now. The file gets its name when it is complete. The same lock gives the same file.
-func Write(ctx context.Context, o resolve.Options, path string) (*Report, error) {
+// now. The file gets its name when it is complete. The same lock gives the same file. With a key, its signature is written
+// beside it.
+func Write(ctx context.Context, o resolve.Options, path string, key dsse.PrivateKey) (*Report, error) {
 	file, err := durable.Create(path, 0o644) // first: what is gathered takes long
 	if err != nil {
 		return nil, fmt.Errorf("write bundle: %w", err)
@@ -62,7 +67,18 @@ func Write(ctx context.Context, o resolve.Options, path string) (*Report, error)
 		report.Size, err = g.write(ctx, file, t)
 		return err
 	})
-	return report, err
+	if err != nil {
+		return report, err
+	}
+	if key != nil {
+		report.Signed = true
+		return report, offline.Sign(path, key)
+	}
+	// That of the bundle before it.
+	if err := os.Remove(offline.SignatureOf(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return report, err
+	}
+	return report, nil
 }
 
 // A gathering collects the items of a bundle.
@@ -223,9 +239,9 @@ func (g *gathering) write(ctx context.Context, tmp *durable.File, t *pipeline.Ta
 	return info.Size(), nil
 }
 
-// Recipe returns the source of the recipe in a bundle.
-func Recipe(path string) (name string, text []byte, err error) {
-	b, err := offline.Open(path)
+// Recipe returns the source of the recipe in a bundle, which key must have signed unless it is nil.
+func Recipe(path string, key dsse.PublicKey) (name string, text []byte, err error) {
+	b, err := offline.OpenSigned(path, key)
 	if err != nil {
 		return "", nil, err
 	}

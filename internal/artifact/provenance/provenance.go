@@ -91,6 +91,9 @@ const (
 type Internal struct {
 	KernelCompiler string `json:"kernelCompiler,omitempty"`
 	Go             string `json:"go,omitempty"` // toolchain that compiled Tailscale
+
+	// Unconfined names what was compiled where the sources could reach the rest of the builder's computer: "kernel", "tailscale".
+	Unconfined []string `json:"unconfined,omitempty"`
 }
 
 // RunDetails say who built.

@@ -16,6 +16,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
+	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
 func testKey(t testing.TB, seed byte) dsse.PrivateKey {
@@ -292,6 +293,7 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Add(good)
 	f.Fuzz(func(t *testing.T, src []byte) {
+		defer costtest.Text.Watch(t, len(src))()
 		s, err := Decode(src)
 		if err != nil {
 			return

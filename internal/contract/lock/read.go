@@ -5,16 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"strings"
 
 	"github.com/sovereign-sql/sov/internal/arch"
+	"github.com/sovereign-sql/sov/internal/bound"
 	"github.com/sovereign-sql/sov/internal/strictyaml"
 )
 
+// maxFile bounds a lock, in bytes: a build of a thousand packages has 300 KiB.
+const maxFile = 64 << 20
+
 // Load reads the lock file at path. A file that is not there is an empty lock.
 func Load(path string) (*File, error) {
-	src, err := os.ReadFile(path)
+	src, err := bound.ReadFile(path, maxFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return &File{Version: Version}, nil
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/guest/journal"
+	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
 // beside runs fn in a goroutine of the test's.
@@ -115,6 +116,7 @@ func FuzzLogQuery(f *testing.F) {
 	j.Attach(f.TempDir())
 	s := New(Config{Journal: j, Services: []guestspec.Service{{Name: "a"}}})
 	f.Fuzz(func(t *testing.T, query string) {
+		defer costtest.Text.Watch(t, len(query))()
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel() // one who follows has left already
 		r := httptest.NewRequest(http.MethodGet, "/logs", nil).WithContext(ctx)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 	"github.com/sovereign-sql/sov/internal/artifact/taken"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/internal/host/reproducible"
@@ -51,12 +52,12 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 }
 
 // LoadRecipe reads the recipe that name means and returns its source too. Without a name it is the
-// recipe in the bundle.
-func LoadRecipe(name, bundle string) (*recipe.Recipe, []byte, error) {
+// recipe in the bundle, which key must have signed unless it is nil.
+func LoadRecipe(name, bundle string, key dsse.PublicKey) (*recipe.Recipe, []byte, error) {
 	if name != "" {
 		return stages.LoadRecipe(name)
 	}
-	name, text, err := offlinebundle.Recipe(bundle)
+	name, text, err := offlinebundle.Recipe(bundle, key)
 	if err != nil {
 		return nil, nil, err
 	}

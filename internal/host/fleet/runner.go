@@ -13,6 +13,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 	"github.com/sovereign-sql/sov/internal/host/device"
+	"github.com/sovereign-sql/sov/internal/host/terminal"
 )
 
 // Exit statuses of a shell that could not run a program (POSIX, Shell Command Language, 2.8.2), and
@@ -105,12 +106,12 @@ func (c *complaint) Write(p []byte) (int, error) {
 func (c *complaint) line(line string) error {
 	const enough = 20 // lines
 	if after, ok := strings.CutPrefix(line, complains); ok {
-		c.last = append(c.last, Harmless(after))
+		c.last = append(c.last, terminal.Harmless(after))
 		return nil
 	}
 	if len(c.last) > 0 {
 		if len(c.last) < enough {
-			c.last = append(c.last, Harmless(line))
+			c.last = append(c.last, terminal.Harmless(line))
 		}
 		return nil
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/fleet"
 	"github.com/sovereign-sql/sov/internal/host/preflight"
 	"github.com/sovereign-sql/sov/internal/host/push"
+	"github.com/sovereign-sql/sov/internal/host/terminal"
 )
 
 // A Machine is what phones are given.
@@ -147,7 +148,7 @@ func (m *Machine) check(ctx context.Context, s *fleet.Site) (first bool, err err
 	}
 	var lines []string
 	for _, f := range finding.Failures(findings) {
-		lines = append(lines, fleet.Harmless(fmt.Sprintf("  %s: %s: %s", f.Check, f.Found, f.Advice)))
+		lines = append(lines, terminal.Harmless(fmt.Sprintf("  %s: %s: %s", f.Check, f.Found, f.Advice)))
 	}
 	if len(lines) == 0 {
 		return first, nil

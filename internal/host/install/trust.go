@@ -14,6 +14,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/trustapi"
 	"github.com/sovereign-sql/sov/internal/host/device"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
+	"github.com/sovereign-sql/sov/internal/host/terminal"
 )
 
 // Trusted asks a phone which keys it requires signatures of.
@@ -41,7 +42,7 @@ func ChangeTrust(ctx context.Context, s *fleet.Site, change trustapi.Change, by 
 	}
 	if len(now.Keys) > 0 && by == nil {
 		return &fleet.FoundError{What: fmt.Sprintf("%s trusts key %.64s: a change must be signed with a key that the phone trusts (--sign); "+
-			"without one, root removes %s in a terminal on the phone", s.Name(), fleet.Harmless(now.Keys[0]), s.Root().TrustedKeys())}
+			"without one, root removes %s in a terminal on the phone", s.Name(), terminal.Harmless(now.Keys[0]), s.Root().TrustedKeys())}
 	}
 	if len(now.Keys) == 0 {
 		by = nil

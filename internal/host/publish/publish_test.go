@@ -31,6 +31,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/provenance"
 	"github.com/sovereign-sql/sov/internal/fetch"
 	"github.com/sovereign-sql/sov/internal/image/oci"
+	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
 // A peer is a registry on loopback, and what stands between it and us.
@@ -594,6 +595,7 @@ func FuzzParseMachine(f *testing.F) {
 		f.Add(raw, []byte(`{"format":1,"name":"sql","arch":"arm64","files":[]}`))
 	}
 	f.Fuzz(func(t *testing.T, raw, own []byte) {
+		defer costtest.Text.Watch(t, len(raw)+len(own))()
 		m, err := parseMachine(raw)
 		if err != nil {
 			return

@@ -99,7 +99,7 @@ func open(ctx context.Context, ref name.Reference, arch string, key dsse.PublicK
 // get fetches a manifest. One that is asked for by digest has that digest.
 func (m *Machine) get(ctx context.Context, ref name.Reference) (desc *remote.Descriptor, err error) {
 	err = fetch.Retry(ctx, 0, m.o.Pause, func() error {
-		desc, err = remote.Get(ref, m.o.Remote(ctx)...)
+		desc, err = remote.Get(ref, m.o.Remote(ctx, m.repository.Registry)...)
 		return oci.ExplainAnswer(err)
 	})
 	return desc, err
@@ -272,7 +272,7 @@ func (m *Machine) accept(file []byte, key dsse.PublicKey) (*provenance.Signed, e
 func (m *Machine) envelopes(ctx context.Context, digest v1.Hash) ([][]byte, error) {
 	var index *v1.IndexManifest
 	err := fetch.Retry(ctx, 0, m.o.Pause, func() error {
-		referrers, err := remote.Referrers(m.repository.Digest(digest.String()), m.o.Remote(ctx)...)
+		referrers, err := remote.Referrers(m.repository.Digest(digest.String()), m.o.Remote(ctx, m.repository.Registry)...)
 		if err == nil {
 			index, err = referrers.IndexManifest()
 		}

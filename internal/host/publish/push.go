@@ -93,7 +93,7 @@ type pusher struct {
 
 func (p *pusher) push(ctx context.Context, ref name.Reference, what remote.Taggable) error {
 	return fetch.Retry(ctx, 0, p.Pause, func() error {
-		err := remote.Push(ref, what, append(p.Remote(ctx), remote.WithJobs(parallel))...)
+		err := remote.Push(ref, what, append(p.Remote(ctx, p.repository.Registry), remote.WithJobs(parallel))...)
 		return explainPush(err)
 	})
 }

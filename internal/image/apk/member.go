@@ -8,6 +8,8 @@ import (
 	"io"
 
 	"github.com/klauspost/compress/gzip"
+
+	"github.com/sovereign-sql/sov/internal/bound"
 )
 
 // A member is one of the gzip members that an index or package consists of: where it begins and ends in the file,
@@ -17,27 +19,20 @@ type member struct {
 	content     []byte
 }
 
-// readMember decompresses the gzip member at offset. Content beyond limit bytes is an error.
-func readMember(r io.ReaderAt, offset, size, limit int64) (*member, error) {
-	section := io.NewSectionReader(r, offset, size-offset)
-	buffered := bufio.NewReader(section)
+// readMember decompresses the gzip member at offset. Content beyond the limit is an error.
+func readMember(r io.ReaderAt, offset, size int64, limit bound.Limit) (*member, error) {
+	source := bound.NewSource(io.NewSectionReader(r, offset, size-offset))
+	buffered := bufio.NewReader(source)
 	z, err := gzip.NewReader(buffered)
 	if err != nil {
 		return nil, fmt.Errorf("gzip member at byte %d: %w", offset, noEOF(err))
 	}
 	z.Multistream(false)
-	content, err := io.ReadAll(io.LimitReader(z, limit+1))
+	content, err := io.ReadAll(limit.Expanded(z, source))
 	if err != nil {
 		return nil, fmt.Errorf("gzip member at byte %d: %w", offset, noEOF(err))
 	}
-	if int64(len(content)) > limit {
-		return nil, fmt.Errorf("gzip member at byte %d: holds more than %d bytes", offset, limit)
-	}
-	position, err := section.Seek(0, io.SeekCurrent)
-	if err != nil {
-		return nil, err
-	}
-	return &member{offset: offset, end: offset + position - int64(buffered.Buffered()), content: content}, nil
+	return &member{offset: offset, end: offset + source.Count() - int64(buffered.Buffered()), content: content}, nil
 }
 
 // noEOF turns an end in mid-stream into the error that says so.
@@ -115,7 +110,7 @@ func checkPadding(raw, content []byte) error {
 			continue
 		}
 		raw[last] ^= bit
-		again, err := readMember(bytes.NewReader(raw), 0, int64(len(raw)), int64(len(content)))
+		again, err := readMember(bytes.NewReader(raw), 0, int64(len(raw)), bound.Limit{Bytes: int64(len(content)), Free: int64(len(content))})
 		raw[last] ^= bit
 		if err == nil && again.end == int64(len(raw)) && bytes.Equal(again.content, content) {
 			return errNotPlain

@@ -10,6 +10,9 @@ import (
 	"io"
 	"strings"
 	"testing"
+
+	"github.com/sovereign-sql/sov/internal/bound"
+	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
 const testKeyName = "tester-1234.rsa.pub"
@@ -240,10 +243,10 @@ func TestPackageBomb(t *testing.T) {
 	bomb.body = strings.Repeat("\x00", dataAllowance+5*4096)
 	bomb.Size = int64(len(bomb.body))
 	file := testPkg{name: "bomb", version: "1", files: []tarEntry{bomb}}.build(t)
-	if err := checkPackage(file, nil, ""); err == nil || !strings.Contains(err.Error(), "take more than") {
+	if err := checkPackage(file, nil, ""); err == nil || !strings.Contains(err.Error(), "out of proportion") {
 		t.Errorf("%d bytes that become %d: error %v", len(file), bomb.Size, err)
 	}
-	if _, err := readMember(bytes.NewReader(file), 0, int64(len(file)), 10); err == nil {
+	if _, err := readMember(bytes.NewReader(file), 0, int64(len(file)), bound.Limit{Bytes: 10, Free: 10}); err == nil {
 		t.Error("a member beyond its limit is accepted")
 	}
 }
@@ -252,6 +255,7 @@ func FuzzReadIndex(f *testing.F) {
 	f.Add(indexFile(f, testPackages(f, "a-1 D:b; p:c=1")))
 	f.Add(gzipTar(f, true, tarFile(".SIGN.RSA.k", "x")))
 	f.Fuzz(func(t *testing.T, data []byte) {
+		defer costtest.Text.Watch(t, len(data))()
 		index, err := ReadIndex(bytes.NewReader(data), nil)
 		if err != nil {
 			return
@@ -268,6 +272,7 @@ func FuzzReadIndex(f *testing.F) {
 func FuzzIndexText(f *testing.F) {
 	f.Add("C:Q1AAAAAAAAAAAAAAAAAAAAAAAAAAA=\nP:a\nV:1\nD:b !c>1 d~2\np:so:x=1 y\ni:e f\nk:3\n\n")
 	f.Fuzz(func(t *testing.T, text string) {
+		defer costtest.Text.Watch(t, len(text))()
 		packages, err := parseIndex(strings.NewReader(text))
 		if err != nil {
 			return
@@ -285,6 +290,7 @@ func FuzzOpenPackage(f *testing.F) {
 	f.Add(testPkg{name: "p", version: "1", files: entries("f: x")}.build(f))
 	f.Add(gzipTar(f, true, tarFile(".SIGN.RSA.k", "x"), tarFile(".SIGN.RSA256.k", "y")))
 	f.Fuzz(func(t *testing.T, data []byte) {
+		defer costtest.Text.Watch(t, len(data))()
 		p, err := OpenPackage(bytes.NewReader(data), int64(len(data)))
 		if err != nil {
 			return
