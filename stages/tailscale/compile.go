@@ -38,12 +38,12 @@ func (s *stage) goVersion(ctx context.Context) (string, error) {
 // compile fetches the modules, and builds the program in dir, where it makes the
 // pinned module. Only the fetch has a network. It returns the program.
 func (s *stage) compile(ctx context.Context, dir string, plain bool, task *pipeline.Task) ([]byte, error) {
+	if _, err := s.checkGo(ctx); err != nil {
+		return nil, err
+	}
 	g := s.goCommand()
 	program, err := g.Path()
 	if err != nil {
-		return nil, err
-	}
-	if _, err := s.checkGo(ctx); err != nil {
 		return nil, err
 	}
 	env, err := g.Environment(ctx, s.Arch)
