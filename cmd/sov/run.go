@@ -206,7 +206,9 @@ func (r *runner) run(started time.Time) error {
 	if err := systemd.Notify(r.manager, systemd.Ready); err != nil {
 		return errors.Join(err, r.stop())
 	}
-	r.say("run: Ctrl-C shuts it down")
+	if r.manager == "" {
+		r.say("run: Ctrl-C shuts it down")
+	}
 	select {
 	case <-c.Context().Done():
 		return r.stop()

@@ -28,7 +28,7 @@ func FullHostDisk(t *testing.T) {
 	}
 	t.Cleanup(func() { unix.Unmount(state, unix.MNT_DETACH) })
 	notices := make(chan string, 100)
-	options := localvm.Options{Artifact: buildWriter(t), State: state, Notice: func(text string) { notices <- text }}
+	options := localvm.Options{Artifact: BuildWriter(t), State: state, Notice: func(text string) { notices <- text }}
 	g := Boot(t, options)
 	g.awaitSynced(t, 5)
 

@@ -67,7 +67,7 @@ type Growth struct {
 // sound, and every file that was synced is there.
 func GrowUnderWriter(t *testing.T, growths []Growth) {
 	t.Helper()
-	artifact := buildWriter(t)
+	artifact := BuildWriter(t)
 	for _, growth := range growths {
 		t.Run(growth.Name, func(t *testing.T) {
 			t.Parallel()
@@ -76,8 +76,9 @@ func GrowUnderWriter(t *testing.T, growths []Growth) {
 	}
 }
 
-// buildWriter builds the machine of writerRecipe.
-func buildWriter(t *testing.T) string {
+// BuildWriter builds a small machine, whose one service writes to its data disk, and returns the artifact's folder. It is named
+// small.
+func BuildWriter(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	kernel := filepath.Join(sovtest.Artifact(t, "arm64"), artifact.KernelFile)
