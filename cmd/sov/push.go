@@ -118,7 +118,7 @@ func pushTo(c *cobra.Command, recipe string, f pushFlags) (todo followUp, err er
 		})
 	}
 	var several sync.Mutex
-	return todo, withReporter(c, "auto", func(reporter progress.Reporter) error {
+	err = withReporter(c, "auto", func(reporter progress.Reporter) error {
 		return f.each(c, func(ctx context.Context, s *fleet.Site) error {
 			report, err := m.On(ctx, s, install.NewProgress(reporter, s.Name(), time.Now))
 			if err == nil && (f.start || f.restart) {
@@ -139,6 +139,7 @@ func pushTo(c *cobra.Command, recipe string, f pushFlags) (todo followUp, err er
 			return err
 		})
 	})
+	return todo, err
 }
 
 // ownRunner is the sov-runner that this program carries.
