@@ -132,7 +132,11 @@ func notBuilt(dir, recipe, architecture string) error {
 	if architecture != arch.ARM64 {
 		words = append(words, "--arch", architecture)
 	}
-	return fmt.Errorf("%s does not exist: build it with `%s`", dir, device.Quote(words))
+	what := "does not exist"
+	if exists(dir) {
+		what = "lacks a file of the machine"
+	}
+	return fmt.Errorf("%s %s: build it with `%s`", dir, what, device.Quote(words))
 }
 
 // runBuild builds. Afterwards f has the recipe.

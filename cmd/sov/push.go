@@ -135,7 +135,7 @@ func pushTo(c *cobra.Command, recipe string, f pushFlags) (todo followUp, err er
 		})
 	}
 	var several sync.Mutex
-	return todo, withReporter(c, "auto", func(reporter progress.Reporter) error {
+	err = withReporter(c, "auto", func(reporter progress.Reporter) error {
 		m.Runner = ownRunner(reporter, f.goBack)
 		return f.each(c, func(ctx context.Context, s *fleet.Site) error {
 			report, err := m.On(ctx, s, install.NewProgress(reporter, s.Name(), time.Now))
@@ -157,6 +157,7 @@ func pushTo(c *cobra.Command, recipe string, f pushFlags) (todo followUp, err er
 			return err
 		})
 	})
+	return todo, err
 }
 
 // ownRunner is the sov-runner of this sov.
