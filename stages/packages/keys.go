@@ -59,8 +59,8 @@ func isAlpines(repository string) bool {
 }
 
 // trustedKeys returns the keys that may sign a repository's index: for Alpine's own servers those that
-// this program has, for others those of the base image, and the recipe's for both. A base image
-// that was exchanged can so not bring packages of another signer as Alpine's.
+// this program has, for others those of the base image, and the recipe's for both. So a replaced
+// base image cannot pass off packages of another signer as Alpine's.
 func (r Request) trustedKeys(repository string) (apk.Keys, error) {
 	keys, err := parseKeys("the recipe", r.Keys)
 	if err != nil {
@@ -76,7 +76,7 @@ func (r Request) trustedKeys(repository string) (apk.Keys, error) {
 		return nil, err
 	}
 	for name, key := range maps.All(more) {
-		if keys[name] == nil { // the recipe's word counts more
+		if keys[name] == nil { // the recipe's key of that name is used first
 			keys[name] = key
 		}
 	}

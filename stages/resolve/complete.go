@@ -29,8 +29,8 @@ func (r *Resolver) Complete(entry *lock.Entry, made output.Source) (written bool
 	return written
 }
 
-// digests fetches the packages of an entry and adds their digests to it. Packages that are not to
-// be had any more, and which the lock keeps, are no reason not to write the lock.
+// digests fetches the packages of an entry and adds their digests to it. The lock may keep packages
+// that no repository has any more; it is written without digests then, with a warning.
 func (r *Resolver) digests(ctx context.Context, entry *lock.Entry) error {
 	if !lacksDigests(entry) {
 		return nil

@@ -22,7 +22,7 @@ import (
 type Result struct {
 	Stage  string `json:"stage"`
 	Remote string `json:"remote"`           // the remote cache, or the file, that had it
-	Signer string `json:"signer,omitempty"` // ID of the key that had signed it; empty: nobody was asked for
+	Signer string `json:"signer,omitempty"` // ID of the key that had signed it; empty: no signature was required
 }
 
 // Write writes the list beside the artifact in dir, or removes it if it is empty.
@@ -75,8 +75,8 @@ func Load(dir string) ([]Result, error) {
 	return list, nil
 }
 
-// An UnsignedError is an artifact nobody can vouch for without more ado: parts of it came unsigned
-// from caches that others fill.
+// An UnsignedError is an artifact with parts that were taken, without a signature, from caches that
+// others fill.
 type UnsignedError struct {
 	Dir     string
 	Results []Result // the unsigned ones
