@@ -113,7 +113,7 @@ func checkDescriptions(t *testing.T, dir string) {
 	if vm.MemoryMiB != 1024 || !strings.HasPrefix(vm.Cmdline(), "root=/dev/vda ro ") || vm.Kernel != "kernel" {
 		t.Errorf("vm.json: %+v", vm)
 	}
-	for _, part := range []string{`"pkg:apk/alpine/postgresql17@17.6-r0?arch=aarch64"`, `"pkg:apk/alpine/musl@1.2.5-r0?arch=aarch64"`,
+	for _, part := range []string{`"pkg:apk/alpine/postgresql17@17.6-r0?arch=aarch64&distro=alpine-3.22.1"`, `"pkg:apk/alpine/musl@1.2.5-r0?arch=aarch64&distro=alpine-3.22.1"`,
 		`"pkg:generic/linux@6.1.1-test"`, `"urn:uuid:`} {
 		if !strings.Contains(files["sbom.cdx.json"], part) {
 			t.Errorf("the bill of materials has no %s", part)

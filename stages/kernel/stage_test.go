@@ -167,6 +167,22 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
+// TestFolders has a $PATH that leads through the user's home.
+func TestFolders(t *testing.T) {
+	home := t.TempDir()
+	t.Setenv("HOME", filepath.Join(home, "user"))
+	bin := filepath.Join(home, "user", "bin")
+	if err := os.MkdirAll(bin, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	path := strings.Join([]string{"/", home, filepath.Join(home, "user"), bin, "relative", filepath.Join(home, "missing"), "/usr/bin"}, string(filepath.ListSeparator))
+	for _, dir := range (Options{Arch: "arm64", Path: path}).toolchain().folders() {
+		if !slices.Contains([]string{bin, "/usr/bin", "/usr"}, dir) {
+			t.Errorf("%s is shown", dir)
+		}
+	}
+}
+
 // locked stores nothing: the archive has to be fetched from its path.
 func locked(t *testing.T, path string) lock.Kernel {
 	t.Helper()

@@ -129,17 +129,21 @@ func (t toolchain) find(name string) (string, error) {
 	return "", &exec.Error{Name: name, Err: fs.ErrNotExist}
 }
 
-// folders are the folders of $PATH, and the one around the compiler's, which has its libraries where it is not the system's.
+// folders are the folders of $PATH, and the one around the compiler's, which has its libraries where it is not the system's. One
+// in which the user's home is, or that is the home, is not shown to a source's programs.
 func (t toolchain) folders() []string {
-	var out []string
-	for _, dir := range filepath.SplitList(t.path) {
-		if info, err := os.Stat(dir); filepath.IsAbs(dir) && err == nil && info.IsDir() {
-			out = append(out, filepath.Clean(dir))
-		}
+	dirs := filepath.SplitList(t.path)
+	if compiler, err := t.find(t.prefix() + "gcc"); err == nil && filepath.Base(filepath.Dir(compiler)) == "bin" {
+		dirs = append(dirs, filepath.Dir(filepath.Dir(compiler)))
 	}
-	compiler, err := t.find(t.prefix() + "gcc")
-	if around := filepath.Dir(filepath.Dir(compiler)); err == nil && around != "/" && filepath.Base(filepath.Dir(compiler)) == "bin" {
-		out = append(out, around)
+	home, _ := os.UserHomeDir()
+	var out []string
+	for _, dir := range dirs {
+		info, err := os.Stat(dir)
+		if dir = filepath.Clean(dir); !filepath.IsAbs(dir) || err != nil || !info.IsDir() || dir == "/" || strings.HasPrefix(home+"/", dir+"/") {
+			continue
+		}
+		out = append(out, dir)
 	}
 	return out
 }

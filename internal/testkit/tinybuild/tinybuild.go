@@ -148,6 +148,7 @@ func (w *World) BaseFiles() map[string]string {
 		"etc/apk/arch":               AlpineName + "\n",
 		"etc/apk/world":              "musl\n",
 		"etc/apk/repositories":       "",
+		"etc/os-release":             "ID=alpine\nVERSION_ID=3.22.1\n",
 		"etc/passwd":                 "root:x:0:0:root:/root:/bin/sh\n",
 		"etc/group":                  "root:x:0:root\n",
 		"etc/shadow":                 "root:*::0:::::\n",
