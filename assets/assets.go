@@ -31,7 +31,7 @@ var Module embed.FS
 func Recipe(name string) ([]byte, error) {
 	known := Recipes()
 	if !slices.Contains(known, name) {
-		return nil, fmt.Errorf("%q: %w: the built-in recipe is %s, any other is the path of a YAML file",
+		return nil, fmt.Errorf("%q: %w: the built-in recipes are %s, any other is the path of a YAML file",
 			name, fs.ErrNotExist, strings.Join(known, ", "))
 	}
 	return files.ReadFile(name + ".yaml")

@@ -16,18 +16,14 @@ const DebianPackage = "linux-source-6.1"
 const InstalledSource = "/usr/src/linux-source-6.1.tar.xz"
 
 // SourceURL returns the address of a release's archive on kernel.org. The
-// signature of the uncompressed archive stands beside it, at SignatureURL.
+// signature of the uncompressed archive stands beside it, at SignatureURL. The
+// list of checksums there, sha256sums.asc, proves nothing by itself: it is signed
+// with a key that only kernel.org's servers hold, which is not among ours, and
+// whoever can replace an archive can replace the list.
 func SourceURL(version string) string { return releaseBase(version) + ".tar.xz" }
 
 // SignatureURL returns the address of the OpenPGP signature of a release.
 func SignatureURL(version string) string { return releaseBase(version) + ".tar.sign" }
-
-// ArchiveName returns the name of a release's archive.
-func ArchiveName(version string) string { return "linux-" + version + ".tar.xz" }
-
-// SumsURL returns the address of the list with the SHA-256 of the archives of a
-// release's series.
-func SumsURL(version string) string { return series(version) + "sha256sums.asc" }
 
 func releaseBase(version string) string { return series(version) + "linux-" + version }
 

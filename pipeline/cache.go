@@ -17,6 +17,9 @@ type Cache interface {
 	// Get returns the record that q asks for if the build can go on with it, or nil. miss says why
 	// the local store has none.
 	Get(q store.Query) (r *store.Record, miss store.Miss, err error)
+	// Believed returns an error if a record that the local store has was taken from a remote cache
+	// and is not signed as the build asks for by now.
+	Believed(r *store.Record) error
 	// Touch notes that the build goes on with a record of Get at now.
 	Touch(r *store.Record, now time.Time) error
 	// Save stores the record of a result that was made.

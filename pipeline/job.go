@@ -26,6 +26,8 @@ type Job struct {
 	memos    []string
 	scratch  []func() error // remove scratch directories
 	remote   string         // has blobs that were attached without being here
+	from     string         // the remote cache of a memo that nothing but its key vouches for
+	signer   string         // of that memo
 	finished bool
 }
 
@@ -200,6 +202,14 @@ func (j *Job) Warnf(format string, args ...any) {
 // Unlike the stage's outputs, the blob survives changes of the stage's own key. Memo commits the
 // writer; fn must not, and must not call Memo.
 func (j *Job) Memo(ctx context.Context, key string, fn func(w *Writer) error) (Blob, error) {
+	return j.Pin(ctx, key, nil, fn)
+}
+
+// Pin is Memo for content that is known before it is there, such as a locked download. check
+// returns an error unless a blob is that content. It is asked about every blob that a cache has
+// under the key, whoever filled it, and about the one that fn writes. A blob of a cache that is
+// something else is reported, discarded and made again.
+func (j *Job) Pin(ctx context.Context, key string, check func(Blob) error, fn func(w *Writer) error) (Blob, error) {
 	k := newKey()
 	k.Add("engine", engineFormat)
 	k.Add("memo of stage", j.stage)
@@ -208,7 +218,7 @@ func (j *Job) Memo(ctx context.Context, key string, fn func(w *Writer) error) (B
 	if err != nil {
 		return Blob{}, err
 	}
-	b, err := j.memo(ctx, store.Query{Key: sum, Stage: j.stage, Fields: k.fields}, key, fn)
+	b, err := j.memo(ctx, store.Query{Key: sum, Stage: j.stage, Fields: k.fields}, key, check, fn)
 	if err != nil {
 		return Blob{}, err
 	}
@@ -220,12 +230,24 @@ func (j *Job) Memo(ctx context.Context, key string, fn func(w *Writer) error) (B
 
 // memo finds or makes a memo, with its blob in the local store: a stage that asks for one is about
 // to read it. If no cache gives the blob after all, it is made here and now.
-func (j *Job) memo(ctx context.Context, q store.Query, key string, fn func(w *Writer) error) (Blob, error) {
+func (j *Job) memo(ctx context.Context, q store.Query, key string, check func(Blob) error, fn func(w *Writer) error) (Blob, error) {
 	b := j.build
+	var pinned func(*store.Record) error
+	if check != nil {
+		pinned = func(r *store.Record) error {
+			if len(r.Outputs) != 1 {
+				return fmt.Errorf("it has %d files", len(r.Outputs))
+			}
+			return check(r.Outputs[0].Blob)
+		}
+	}
 	for {
-		rec, _, err := b.resolve(ctx, q, func(string) (*store.Record, error) {
+		rec, _, err := b.resolve(ctx, q, pinned, func(string) (*store.Record, error) {
 			started := b.clock.Now()
 			blob, err := j.writeMemo(fn)
+			if err == nil && check != nil {
+				err = check(blob)
+			}
 			if err != nil {
 				return nil, err
 			}
@@ -239,6 +261,11 @@ func (j *Job) memo(ctx context.Context, q store.Query, key string, fn func(w *Wr
 		if len(rec.Outputs) != 1 {
 			return Blob{}, fmt.Errorf("record %s is not that of a memo", store.ShortKey(q.Key))
 		}
+		if from := rec.TakenFrom(); from != "" && check == nil {
+			j.mu.Lock()
+			j.from, j.signer = from, rec.Signer
+			j.mu.Unlock()
+		}
 		blob := rec.Outputs[0].Blob
 		f, err := b.store.Open(blob)
 		if err == nil {
@@ -247,6 +274,16 @@ func (j *Job) memo(ctx context.Context, q store.Query, key string, fn func(w *Wr
 		if _, first := b.again("memo "+q.Key, err); !first {
 			return Blob{}, err
 		}
+	}
+}
+
+// IsDigest returns the check for Pin of content with that digest.
+func IsDigest(want Digest) func(Blob) error {
+	return func(b Blob) error {
+		if b.Digest != want {
+			return fmt.Errorf("it has digest %s, not %s", b.Digest, want)
+		}
+		return nil
 	}
 }
 

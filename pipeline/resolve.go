@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -12,13 +13,17 @@ import (
 const reasonNoCache = "the cache is not asked"
 
 // resolve returns the record that q asks for and true if the cache has it. Otherwise it has
-// makeRecord make it, while other builds that want the same wait, and stores it.
-func (b *build) resolve(ctx context.Context, q store.Query, makeRecord func(why string) (*store.Record, error)) (rec *store.Record, hit bool, err error) {
+// makeRecord make it, while other builds that want the same wait, and stores it. A record for which
+// check, if not nil, returns an error is discarded.
+func (b *build) resolve(ctx context.Context, q store.Query, check func(*store.Record) error, makeRecord func(why string) (*store.Record, error)) (rec *store.Record, hit bool, err error) {
 	local := b.store.Local()
 	why := reasonNoCache
 	if !b.noCache {
 		rec, miss, err := local.Get(q)
-		if rec != nil || err != nil {
+		if rec != nil && err == nil {
+			miss.Reason = b.unusable(q, rec, check)
+		}
+		if rec != nil && miss.Reason == "" || err != nil {
 			return b.found(rec, err)
 		}
 		why = miss.Reason
@@ -35,12 +40,59 @@ func (b *build) resolve(ctx context.Context, q store.Query, makeRecord func(why 
 	defer release()
 	if !b.noCache {
 		// Another build may have made it meanwhile, or another computer.
-		if rec, _, err := b.store.Get(q); rec != nil || err != nil {
+		rec, _, err := b.store.Get(q)
+		reason := ""
+		if rec != nil && err == nil {
+			reason = b.unusable(q, rec, check)
+		}
+		if rec != nil && reason == "" || err != nil {
 			return b.found(rec, err)
+		}
+		if reason != "" {
+			why = reason
 		}
 	}
 	rec, err = b.makeAndSave(q, func() (*store.Record, error) { return makeRecord(why) })
 	return rec, false, err
+}
+
+// unusable returns why a record of the cache cannot be used although its key is right: it is not
+// signed as it has to be, or check finds that it is not what the stage pins. Such a record is
+// removed, so that neither this build nor the next one takes it. The result is "" for a good record.
+func (b *build) unusable(q store.Query, rec *store.Record, check func(*store.Record) error) string {
+	reason := ""
+	proven := check != nil && rec.Memo != "" // a signature would say less
+	if err := b.store.Believed(rec); err != nil && !proven {
+		reason = err.Error()
+	} else if check != nil {
+		reason = b.compare(q, rec, check)
+	}
+	if reason == "" {
+		return ""
+	}
+	if err := b.store.Local().Forget(q.Key); err != nil {
+		b.warn(q.Stage, err.Error())
+	}
+	return reason
+}
+
+// compare returns how a record differs from what its stage pins, or "".
+func (b *build) compare(q store.Query, rec *store.Record, check func(*store.Record) error) string {
+	err := check(rec)
+	if err == nil {
+		return ""
+	}
+	where := "the cache"
+	if from := rec.TakenFrom(); from != "" {
+		where = "remote cache " + from
+	}
+	var lost *store.BlobError
+	if errors.As(err, &lost) {
+		return fmt.Sprintf("what %s has cannot be compared with what is pinned: %v", where, err)
+	}
+	reason := fmt.Sprintf("what %s has is not what is pinned: %v", where, err)
+	b.warn(q.Stage, reason+"; it is discarded and made again")
+	return reason
 }
 
 // found notes the use of a record.

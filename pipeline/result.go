@@ -39,7 +39,11 @@ type StageResult struct {
 	Changed []string
 	// Remote is the remote cache that the result came from; "" if it was made here. Its blobs may
 	// not have been needed yet.
-	Remote   string
+	Remote string
+	// From and Signer are those of the record, see store.Record: where the result was taken from,
+	// now or in an earlier build, and who had signed it there.
+	From, Signer string
+
 	fields   []store.Field // of the key
 	Elapsed  time.Duration // how long it ran; 0 if it did not
 	Outputs  []Output

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"os"
 )
 
 // A Stage turns inputs into outputs. The engine calls Key, and Run only when the store has no
@@ -20,6 +21,17 @@ type Stage interface {
 	// Run makes the outputs. It must heed ctx, and its outputs may depend on nothing that is not in
 	// the key: no clock, host name, environment, random number or map order.
 	Run(ctx context.Context, j *Job) error
+}
+
+// A Pinned stage makes what its options name by digest, such as downloads that a lock pins. A cache
+// can save it work and can never change what it makes: the engine asks CheckPins about every result
+// that a cache has, whoever filled it, and discards one that is something else.
+type Pinned interface {
+	Stage
+	// CheckPins returns an error unless outputs, in this order, are what the options name. open
+	// opens a blob of them, which a remote cache may have to give first; the digests of outputs
+	// have been compared with nothing yet.
+	CheckPins(outputs []Output, open func(Blob) (*os.File, error)) error
 }
 
 // Inputs are the outputs of the stages that a stage needs.

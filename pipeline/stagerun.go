@@ -46,7 +46,7 @@ func (r *stageRun) run(ctx context.Context) (*StageResult, error) {
 	if b.explain {
 		return res, r.explain(res, q)
 	}
-	rec, hit, err := b.resolve(ctx, q, func(why string) (*store.Record, error) {
+	rec, hit, err := b.resolve(ctx, q, r.checkPins(), func(why string) (*store.Record, error) {
 		if why != "" {
 			res.Reason = why
 		}
@@ -56,6 +56,7 @@ func (r *stageRun) run(ctx context.Context) (*StageResult, error) {
 		return res, err
 	}
 	res.Outputs, res.Warnings, res.Remote = rec.Outputs, rec.Warnings, rec.Remote
+	res.From, res.Signer = rec.TakenFrom(), rec.Signer
 	if !hit {
 		res.Status = Built
 		return res, nil
@@ -69,6 +70,19 @@ func (r *stageRun) run(ctx context.Context) (*StageResult, error) {
 		b.warn(r.name, w)
 	}
 	return res, nil
+}
+
+// checkPins returns what compares a record of the cache with what the stage pins, or nil if it does
+// not pin anything.
+func (r *stageRun) checkPins() func(*store.Record) error {
+	pinned, ok := r.stage.(Pinned)
+	if !ok {
+		return nil
+	}
+	return func(rec *store.Record) (err error) {
+		defer recoverTo(&err)
+		return pinned.CheckPins(rec.Outputs, r.build.store.Open)
+	}
 }
 
 // key computes the stage's key into res.
@@ -100,6 +114,15 @@ func (r *stageRun) explain(res *StageResult, q store.Query) error {
 		return nil
 	}
 	rec, miss, err := r.build.store.Get(q)
+	if err == nil && rec != nil {
+		unusable := r.build.store.Believed(rec)
+		if check := r.checkPins(); unusable == nil && check != nil {
+			unusable = check(rec)
+		}
+		if unusable != nil {
+			rec, miss.Reason = nil, "what the cache has cannot be used: "+unusable.Error()
+		}
+	}
 	switch {
 	case err != nil:
 		res.Status = Failed
@@ -214,7 +237,7 @@ func (r *stageRun) runJob(ctx context.Context, task *Task) (*store.Record, error
 	if err != nil {
 		return nil, err
 	}
-	return &store.Record{Outputs: outputs, Warnings: j.warnings, Memos: j.memos, Remote: j.remote}, nil
+	return &store.Record{Outputs: outputs, Warnings: j.warnings, Memos: j.memos, Remote: j.remote, From: j.from, Signer: j.signer}, nil
 }
 
 func runStage(ctx context.Context, st Stage, j *Job) (err error) {

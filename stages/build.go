@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,14 +12,21 @@ import (
 
 	"github.com/sovereign-sql/sov/assets"
 	"github.com/sovereign-sql/sov/internal/artifact"
+	"github.com/sovereign-sql/sov/internal/artifact/taken"
+	"github.com/sovereign-sql/sov/internal/bound"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/internal/strictyaml"
 	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/stages/base"
 	"github.com/sovereign-sql/sov/stages/bundle"
 	"github.com/sovereign-sql/sov/stages/export"
 	"github.com/sovereign-sql/sov/stages/formats"
+	"github.com/sovereign-sql/sov/stages/output"
 	"github.com/sovereign-sql/sov/stages/resolve"
 )
+
+// maxRecipe bounds a recipe, in bytes; the examples have some 3 KiB.
+const maxRecipe = 1 << 20
 
 // LoadRecipe reads the built-in recipe of that name or, if name ends in .yaml
 // or .yml or has a slash, the file. It also returns the source text. Errors in
@@ -29,7 +35,7 @@ func LoadRecipe(name string) (*recipe.Recipe, []byte, error) {
 	var text []byte
 	var err error
 	if strings.ContainsRune(name, '/') || slices.Contains([]string{".yaml", ".yml"}, filepath.Ext(name)) {
-		text, err = os.ReadFile(name)
+		text, err = bound.ReadFile(name, maxRecipe)
 	} else {
 		text, err = assets.Recipe(name)
 		name += ".yaml"
@@ -99,13 +105,30 @@ func build(ctx context.Context, o Options, r *resolve.Resolver) (*Result, error)
 	if result.Result, err = engine.Build(ctx, graph(o, r, entry, guest, phone)); err != nil {
 		return result, err
 	}
+	if r.Complete(entry, output.Of(result.Result, r.Store)) {
+		result.LockWritten = true
+	}
 	if o.Out == "" {
 		return result, nil
 	}
 	dir := filepath.Join(o.Out, r.Recipe.Name, r.Arch)
 	result.Exported, err = export.Artifact(ctx, r.Store, result.Result, dir)
 	if err == nil {
+		err = taken.Write(dir, takenOf(result.Result))
+	}
+	if err == nil {
 		result.Dir = dir
 	}
 	return result, err
+}
+
+// takenOf lists what came from remote caches. The base image is left out: it is compared with the
+// lock as a whole, wherever it comes from.
+func takenOf(result *pipeline.Result) (list []taken.Result) {
+	for _, s := range result.Stages {
+		if s.From != "" && s.Name != base.Name {
+			list = append(list, taken.Result{Stage: s.Name, Remote: s.From, Signer: s.Signer})
+		}
+	}
+	return list
 }

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"net/http"
@@ -28,6 +29,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/contract/lock"
 	"github.com/sovereign-sql/sov/internal/fetch"
+	"github.com/sovereign-sql/sov/internal/image/apk"
 	"github.com/sovereign-sql/sov/internal/image/ext4"
 	"github.com/sovereign-sql/sov/internal/testkit/apkbuild"
 	"github.com/sovereign-sql/sov/internal/testkit/tinybuild"
@@ -111,7 +113,7 @@ func checkDescriptions(t *testing.T, dir string) {
 	if vm.MemoryMiB != 1024 || !strings.HasPrefix(vm.Cmdline(), "root=/dev/vda ro ") || vm.Kernel != "kernel" {
 		t.Errorf("vm.json: %+v", vm)
 	}
-	for _, part := range []string{`"pkg:apk/alpine/postgresql17@17.6-r0?arch=aarch64"`, `"pkg:apk/alpine/musl@1.2.5-r0?arch=aarch64"`,
+	for _, part := range []string{`"pkg:apk/alpine/postgresql17@17.6-r0?arch=aarch64&distro=alpine-3.22.1"`, `"pkg:apk/alpine/musl@1.2.5-r0?arch=aarch64&distro=alpine-3.22.1"`,
 		`"pkg:generic/linux@6.1.1-test"`, `"urn:uuid:`} {
 		if !strings.Contains(files["sbom.cdx.json"], part) {
 			t.Errorf("the bill of materials has no %s", part)
@@ -229,10 +231,18 @@ func TestProvenance(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sum := sha256.Sum256(w.Packages["icu-libs-76.1-r0.apk"])
+	file := w.Packages["icu-libs-76.1-r0.apk"]
+	pkg, err := apk.OpenPackage(bytes.NewReader(file), int64(len(file)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.New()
+	if _, err := io.Copy(sum, pkg.Content()); err != nil {
+		t.Fatal(err)
+	}
 	found := false
 	for _, d := range statement.Predicate.BuildDefinition.ResolvedDependencies {
-		found = found || d.Name == "icu-libs-76.1-r0.apk" && d.Digest["sha256"] == hex.EncodeToString(sum[:]) &&
+		found = found || d.Name == "icu-libs-76.1-r0.apk" && d.Digest["apkContent"] == hex.EncodeToString(sum.Sum(nil)) &&
 			d.DownloadLocation == "http://"+w.Host+"/main/aarch64/icu-libs-76.1-r0.apk"
 	}
 	if !found || statement.Version() != "v1.2.3" || statement.Predicate.BuildDefinition.ExternalParameters.Kernel != provenance.KernelFinished {
@@ -243,7 +253,7 @@ func TestProvenance(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := provenance.Sign(result.Dir, key); err != nil {
+	if _, err := provenance.Sign(result.Dir, key, provenance.Release{Name: "sql", Serial: 1}); err != nil {
 		t.Fatal(err)
 	}
 	signature := filepath.Join(result.Dir, artifact.SignedFile)
@@ -576,7 +586,7 @@ func TestLoadRecipe(t *testing.T) {
 	if r, text, err := stages.LoadRecipe("sql"); err != nil || r.Name != "sql" || len(text) == 0 {
 		t.Errorf("sql: %v", err)
 	}
-	if _, _, err := stages.LoadRecipe("mysql"); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "the built-in recipes are sql") {
+	if _, _, err := stages.LoadRecipe("mysql"); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "the built-in recipe is sql") {
 		t.Errorf("mysql: %v", err)
 	}
 	path := filepath.Join(t.TempDir(), "mine.yaml")

@@ -42,6 +42,9 @@ func describeSlot(s runnerapi.Slot, runs bool) string {
 	if s.Version != "" {
 		text = fmt.Sprintf("version %s (%.12s), %s", s.Version, s.Digest, s.State)
 	}
+	if s.SignedBy != "" {
+		text += fmt.Sprintf(", signed by key %.16s…, serial %d", s.SignedBy, s.Serial)
+	}
 	if s.Current {
 		text += ", current"
 	}
@@ -101,11 +104,13 @@ slot that is not current and becomes current when it is whole.`,
 }
 
 func newInstall(o *options) *cobra.Command {
-	return &cobra.Command{
+	var allowDowngrade bool
+	c := &cobra.Command{
 		Use:   "install NAME DIR|ZIP",
 		Short: "Install a version from a folder or a module's archive on this phone",
 		Long: `Install the version of a machine that a folder holds, as "sov build" makes it, or a module's archive. It goes into the
-slot that is not current and becomes current when it is whole; what is there already is left as it is.`,
+slot that is not current and becomes current when it is whole; what is there already is left as it is. A phone that trusts
+keys (sov-runner trust) takes a version that is signed with one of them, and none that is older than one before.`,
 		Example: "  sov-runner install sql /data/local/tmp/sql\n  sov-runner install sql /sdcard/Download/sov-sql.zip",
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) != 2 {
@@ -114,7 +119,7 @@ slot that is not current and becomes current when it is whole; what is there alr
 			return nil
 		},
 		RunE: func(c *cobra.Command, args []string) error {
-			done, err := daemon.Install(c.Context(), o.layout(), args[0], version(), args[1], nil)
+			done, err := daemon.Install(c.Context(), o.layout(), args[0], version(), args[1], allowDowngrade)
 			if err != nil {
 				return err
 			}
@@ -129,4 +134,6 @@ slot that is not current and becomes current when it is whole; what is there alr
 			return err
 		},
 	}
+	c.Flags().BoolVar(&allowDowngrade, "allow-downgrade", false, "take a signed version whose serial is lower than one before")
+	return c
 }

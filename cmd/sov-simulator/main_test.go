@@ -27,7 +27,7 @@ func TestOptions(t *testing.T) {
 		{"--hypervisor xen", `hypervisor "xen": must be kvm, gunyah, geniezone or none`},
 		{"--system mine", `system "mine": must be AOSP, LineageOS or CalyxOS`},
 		{"--system calyxos --release 13", "calyxos of Android 13: it is known of Android 15 alone"},
-		{"--hypervisor gunyah --release 13", "Android 13 with gunyah: its crosvm knows KVM alone"},
+		{"--hypervisor gunyah --release 13", "release 13 with gunyah: its crosvm knows KVM alone"},
 		{"--report phone.txt --root none", "[report root] were all set"},
 		{"--report none.txt", "open none.txt: no such file"},
 		{"more", `unknown command "more" for "sov-simulator"`},

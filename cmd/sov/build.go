@@ -17,6 +17,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/device"
 	"github.com/sovereign-sql/sov/internal/host/release"
 	"github.com/sovereign-sql/sov/internal/host/settings"
+	"github.com/sovereign-sql/sov/internal/host/signing"
 	"github.com/sovereign-sql/sov/pipeline/progress"
 	"github.com/sovereign-sql/sov/stages/formats"
 )
@@ -26,9 +27,12 @@ type buildFlags struct {
 	recipeFlags
 	explain      bool
 	signKey      string
+	bundleKey    string
 	reproducible bool
 	cacheFrom    []string
 	cacheTo      []string
+	cacheKeys    []string
+	allowCache   bool
 }
 
 func newBuild() *cobra.Command {
@@ -51,7 +55,10 @@ runs, kernel and Tailscale are compiled. The first difference between the three 
 filesystem also by path. A machine that is not reproducible is not signed.
 
 Remote caches share results between computers: --cache-from is asked for what the cache here does not hold, and
---cache-to is given what was made or found. A remote cache that fails costs a warning and some time, never the build.`,
+--cache-to is given what was made or found. A remote cache that fails costs a warning and some time, never the build. What
+the lock pins is compared with the lock wherever it comes from. Everything else a remote cache could replace: with
+--cache-key only results that are signed with one of these keys are taken, and a private key signs what is sent. --sign
+refuses a machine with parts that were taken unsigned (out/NAME/ARCH/taken.json lists what was taken from where).`,
 		Example: `  sov build sql
   sov build sql --arch amd64 --explain
   sov build sql --update-lock
@@ -61,7 +68,8 @@ Remote caches share results between computers: --cache-from is asked for what th
   sov build sql --sign release.pem
   sov build sql --format module
   sov build sql --bundle sql.sovbundle --offline
-  sov build sql --cache-from registry.example.com/team/cache --cache-to registry.example.com/team/cache`,
+  sov build sql --cache-from registry.example.com/team/cache --cache-to registry.example.com/team/cache
+  sov build sql --cache-from registry.example.com/team/cache --cache-key team.pub`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 && f.Bundle == "" {
 				return errors.New("RECIPE is missing: type `sov build sql`")
@@ -81,21 +89,23 @@ Remote caches share results between computers: --cache-from is asked for what th
 	f.add(c)
 	flags.StringVarP(&f.Out, "out", "o", "out", "folder for artifacts")
 	flags.BoolVar(&f.UpdateLock, "update-lock", false, "resolve everything anew and rewrite the lock")
-	flags.StringVar(&f.Bundle, "bundle", "", "a file of sov bundle, from which is taken what it has; its lock counts where the lock file has no entry")
+	flags.StringVar(&f.Bundle, "bundle", "", "a file written by sov bundle; its contents are used before the network. Its lock is used when the lock file has no entry")
+	flags.StringVar(&f.bundleKey, "key", "", "take only a bundle that the holder of this public key has signed (see sov bundle --sign)")
 	flags.BoolVar(&f.Offline, "offline", false, "use no network: what neither cache nor bundle holds is an error")
 	flags.BoolVar(&f.NoCache, "no-cache", false, "run every stage, whatever the cache holds")
 	flags.StringArrayVar(&f.cacheFrom, "cache-from", nil, "remote cache to read: HOST/REPOSITORY or type=dir,src=PATH; may be repeated (default: $SOV_CACHE_FROM)")
 	flags.StringArrayVar(&f.cacheTo, "cache-to", nil, "remote cache to fill: HOST/REPOSITORY or type=dir,dest=PATH, with ,mode=min or ,mode=max (the default); may be repeated (default: $SOV_CACHE_TO)")
+	cacheKeyFlags(c, &f.cacheKeys, &f.allowCache)
 	flags.IntVar(&f.Jobs, "jobs", runtime.NumCPU(), "stages to run side by side")
 	flags.BoolVar(&f.explain, "explain", false, "say for each stage its key, hit or miss, and what changed since the last build")
 	flags.BoolVar(&f.asJSON, "json", false, "print the result as JSON")
-	flags.StringVar(&f.Image, "image", "", "base image in place of the recipe's: a reference, oci:DIR or a tarball")
-	flags.StringArrayVar(&f.Repositories, "repository", nil, "package repository in place of the recipe's; may be repeated")
+	flags.StringVar(&f.Image, "image", "", "base image in place of the recipe's: a reference, oci:DIR or a tarball (default: $SOV_IMAGE, see sov config)")
+	flags.StringArrayVar(&f.Repositories, "repository", nil, "package repository in place of the recipe's; may be repeated (default: $SOV_REPOSITORIES, see sov config)")
 	flags.StringVar(&f.Kernel, "kernel", "", "a finished kernel (arm64 Image, amd64 bzImage) in place of building one")
 	flags.StringVar(&f.KernelSource, "with-kernel-source", "", "kernel source: a path, a URL or deb:NAME")
 	flags.BoolVar(&f.reproducible, "check-reproducible", false, "build twice more from nothing, in empty folders with empty caches, and compare: exit status 3 on any difference")
 	flags.StringSliceVar(&f.Formats, "format", nil, "also make: module (a zip for root managers), simg (Android sparse image), raw.zst; may be repeated")
-	flags.StringVar(&f.signKey, "sign", "", "sign the artifact with this private key (see sov key)")
+	flags.StringVar(&f.signKey, "sign", "", "sign the artifact with this private key, with a serial as sov sign chooses it (see sov key)")
 	complete(c, "format", formats.Names()...)
 	return c
 }
@@ -122,7 +132,11 @@ func notBuilt(dir, recipe, architecture string) error {
 	if architecture != arch.ARM64 {
 		words = append(words, "--arch", architecture)
 	}
-	return fmt.Errorf("%s does not exist: build it with `%s`", dir, device.Quote(words))
+	what := "does not exist"
+	if exists(dir) {
+		what = "lacks a file of the machine"
+	}
+	return fmt.Errorf("%s %s: build it with `%s`", dir, what, device.Quote(words))
 }
 
 // runBuild builds. Afterwards f has the recipe.
@@ -139,27 +153,36 @@ func runBuild(c *cobra.Command, name string, f *buildFlags) (err error) {
 	if f.Jobs < 1 {
 		return usagef("--jobs %d: at least one stage has to run", f.Jobs)
 	}
+	if f.bundleKey != "" {
+		if f.Bundle == "" {
+			return usagef("--key %s: it says who must have signed the bundle: name one with --bundle", f.bundleKey)
+		}
+		if f.BundleKey, err = dsse.LoadPublic(f.bundleKey); err != nil {
+			return err
+		}
+	}
 	if err := f.load(name); err != nil {
-		return err
+		return refusedIsFound(err)
 	}
 	f.Builder = release.Name(version)
-	if f.Remotes, err = build.Remotes(f.settings.Get(settings.CacheFrom, f.cacheFrom...), f.settings.Get(settings.CacheTo, f.cacheTo...), f.Offline, os.Getenv); err != nil {
+	if f.Remotes, err = build.Remotes(f.settings.Get(settings.CacheFrom, f.cacheFrom...), f.settings.Get(settings.CacheTo, f.cacheTo...),
+		f.settings.Get(settings.CacheKey, f.cacheKeys...), f.Offline, os.Getenv); err != nil {
 		return &usageError{err}
 	}
-	var key dsse.PrivateKey
+	var signer *signing.Signer
 	if f.signKey != "" { // before a build whose result could not be signed
-		if key, err = dsse.LoadPrivate(f.signKey); err != nil {
+		if signer, err = newSigner(f.signKey, 0); err != nil {
 			return err
 		}
 	}
 	var report *build.Report
 	err = withReporter(c, f.progress, func(reporter progress.Reporter) (err error) {
 		f.Reporter = reporter
-		report, err = build.Run(c.Context(), build.Options{Options: f.Options, CheckReproducible: f.reproducible, Sign: key})
+		report, err = build.Run(c.Context(), build.Options{Options: f.Options, CheckReproducible: f.reproducible, Sign: signer, AllowUnsigned: f.allowCache})
 		return err
 	})
 	if err != nil {
-		return err
+		return refusedIsFound(err)
 	}
 	if f.explain && !f.asJSON {
 		if err := report.Result.WriteExplanation(c.OutOrStdout()); err != nil {
@@ -169,6 +192,14 @@ func runBuild(c *cobra.Command, name string, f *buildFlags) (err error) {
 	err = printResult(c.OutOrStdout(), f.asJSON, report, func(p *printer) { printBuild(p, report, f.LockPath) })
 	if rebuilt := report.Reproducible; rebuilt != nil {
 		return orFound(err, !rebuilt.Identical, "the build is not reproducible: %s differ", rebuilt.Between)
+	}
+	return err
+}
+
+// refusedIsFound makes a signature that does not hold what a check has found.
+func refusedIsFound(err error) error {
+	if errors.Is(err, dsse.ErrRefused) {
+		return foundf("%v", err)
 	}
 	return err
 }

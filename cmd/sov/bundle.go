@@ -8,24 +8,29 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sovereign-sql/sov/internal/artifact/dsse"
+	"github.com/sovereign-sql/sov/internal/contract/offline"
 	"github.com/sovereign-sql/sov/pipeline/progress"
 	"github.com/sovereign-sql/sov/stages/offlinebundle"
 )
 
 func newBundle() *cobra.Command {
 	var f recipeFlags
-	var file string
+	var file, signKey string
 	c := &cobra.Command{
 		Use:   "bundle RECIPE -o FILE",
 		Short: "Write everything that a locked build reads into one file",
 		Long: `Write one file with everything that a build of the recipe reads from outside, as the lock has it: base image, packages, the
 kernel's source, Tailscale's modules, the recipe and the lock. "sov build --bundle FILE --offline" makes the same machine of
-it where there is no network, and years later, when mirrors have gone on. Compilers and Go are not in it.
+it where there is no network, and years later, after mirrors have dropped the packages. Compilers and Go are not in it.
 
-What the cache does not have is fetched. The same lock gives the same file.`,
+What the cache does not have is fetched. The same lock gives the same file. With --sign the signature is written beside it, and
+"sov build --bundle FILE --key PUB" takes no other bundle.`,
 		Example: `  sov bundle sql -o sql.sovbundle
   sov bundle sql --arch amd64 -o sql-amd64.sovbundle
-  sov build sql --bundle sql.sovbundle --offline`,
+  sov build sql --bundle sql.sovbundle --offline
+  sov bundle sql -o sql.sovbundle --sign ~/.config/sov/key.pem
+  sov build --bundle sql.sovbundle --key sov.pub --offline`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: recipes,
 		RunE: func(c *cobra.Command, args []string) (err error) {
@@ -38,10 +43,16 @@ What the cache does not have is fetched. The same lock gives the same file.`,
 			if err := f.load(args[0]); err != nil {
 				return err
 			}
+			var key dsse.PrivateKey
+			if signKey != "" {
+				if key, err = dsse.LoadPrivate(signKey); err != nil {
+					return err
+				}
+			}
 			var report *offlinebundle.Report
 			err = withReporter(c, f.progress, func(reporter progress.Reporter) (err error) {
 				f.Reporter = reporter
-				report, err = offlinebundle.Write(c.Context(), f.Options.Options, file)
+				report, err = offlinebundle.Write(c.Context(), f.Options.Options, file, key)
 				return err
 			})
 			if err != nil {
@@ -53,6 +64,7 @@ What the cache does not have is fetched. The same lock gives the same file.`,
 	flags := c.Flags()
 	lockedFlags(c, &f)
 	flags.StringVarP(&file, "output", "o", "", "file to write")
+	flags.StringVar(&signKey, "sign", "", "sign the bundle with this private key (see sov key); the signature is FILE.dsse.json")
 	flags.BoolVar(&f.Offline, "offline", false, "use no network: what the caches do not hold is an error")
 	flags.StringVar(&f.Kernel, "kernel", "", "a finished kernel, as for the build: no kernel source goes into the bundle")
 	return c
@@ -68,4 +80,7 @@ func printBundle(p *printer, r *offlinebundle.Report, lockPath string) {
 		p.printf("wrote %s: commit it\n", lockPath)
 	}
 	p.printf("wrote %s, %s: %s\n", r.Path, progress.FormatSize(r.Size), strings.Join(kinds, ", "))
+	if r.Signed {
+		p.printf("wrote %s: send both\n", offline.SignatureOf(r.Path))
+	}
 }

@@ -14,6 +14,7 @@ import (
 
 func (cc *cacheCommand) newExport() *cobra.Command {
 	var last bool
+	var keyFiles []string
 	c := &cobra.Command{
 		Use:   "export FILE",
 		Short: "Write the cache into one file",
@@ -22,20 +23,27 @@ computer. The file appears when it is complete.`,
 		Example: "  sov cache export cache.tar\n  sov cache export --last cache.tar",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			keys, err := cacheKeys(keyFiles)
+			if err != nil {
+				return &usageError{err}
+			}
 			archive, err := remote.Create(args[0])
 			if err != nil {
 				return err
 			}
 			defer archive.Abort()
-			return cc.transfer(c, "export", cache.Export(archive, last))
+			archive.Trusting(keys.Trust())
+			return cc.transfer(c, "export", cache.Export(archive, last, keys.Believe()))
 		},
 	}
 	c.Flags().BoolVar(&last, "last", false, "only what the last build of each recipe used")
+	cacheKeyFlags(c, &keyFiles, nil)
 	return c
 }
 
 func (cc *cacheCommand) newImport() *cobra.Command {
-	return &cobra.Command{
+	var keyFiles []string
+	c := &cobra.Command{
 		Use:   "import FILE",
 		Short: "Take entries over from a file",
 		Long: `Take over what "sov cache export" has written. Every byte is checked against its digest; an entry that is damaged is
@@ -43,18 +51,25 @@ left out and named.`,
 		Example: "  sov cache import cache.tar",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			keys, err := cacheKeys(keyFiles)
+			if err != nil {
+				return &usageError{err}
+			}
 			archive, file, err := remote.Open(args[0])
 			if err != nil {
 				return err
 			}
 			defer file.Close()
-			return cc.transfer(c, "import", cache.Pull(archive))
+			return cc.transfer(c, "import", cache.Pull(archive.Trusting(keys.Trust()), keys.Believe()))
 		},
 	}
+	cacheKeyFlags(c, &keyFiles, nil)
+	return c
 }
 
 func (cc *cacheCommand) newPush() *cobra.Command {
 	var last bool
+	var keyFiles []string
 	c := &cobra.Command{
 		Use:   "push REMOTE",
 		Short: "Send the cache to a registry or a shared folder",
@@ -63,19 +78,25 @@ type=dir,dest=PATH. What is there already is not sent again.`,
 		Example: "  sov cache push registry.example.com/team/sov-cache\n  sov cache push --last type=dir,dest=/mnt/share/sov-cache",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			to, err := cache.OpenRemote(args[0], remote.ParseTarget, os.Getenv)
+			keys, err := cacheKeys(keyFiles)
 			if err != nil {
 				return &usageError{err}
 			}
-			return cc.transfer(c, "push", cache.Push(to, last))
+			to, err := cache.OpenRemote(args[0], remote.ParseTarget, keys.Trust(), os.Getenv)
+			if err != nil {
+				return &usageError{err}
+			}
+			return cc.transfer(c, "push", cache.Push(to, last, keys.Believe()))
 		},
 	}
 	c.Flags().BoolVar(&last, "last", false, "only what the last build of each recipe used")
+	cacheKeyFlags(c, &keyFiles, nil)
 	return c
 }
 
 func (cc *cacheCommand) newPull() *cobra.Command {
-	return &cobra.Command{
+	var keyFiles []string
+	c := &cobra.Command{
 		Use:   "pull REMOTE",
 		Short: "Take everything over from a registry or a shared folder",
 		Long: `Take over all entries of a remote cache: HOST/REPOSITORY in a registry, or type=dir,src=PATH. Builds need no pull:
@@ -84,13 +105,19 @@ out and named.`,
 		Example: "  sov cache pull registry.example.com/team/sov-cache",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			from, err := cache.OpenRemote(args[0], remote.ParseSource, os.Getenv)
+			keys, err := cacheKeys(keyFiles)
 			if err != nil {
 				return &usageError{err}
 			}
-			return cc.transfer(c, "pull", cache.Pull(from))
+			from, err := cache.OpenRemote(args[0], remote.ParseSource, keys.Trust(), os.Getenv)
+			if err != nil {
+				return &usageError{err}
+			}
+			return cc.transfer(c, "pull", cache.Pull(from, keys.Believe()))
 		},
 	}
+	cacheKeyFlags(c, &keyFiles, nil)
+	return c
 }
 
 // transfer runs one, shows how far it is, and says what came of it.
@@ -111,7 +138,7 @@ func (cc *cacheCommand) transfer(c *cobra.Command, verb string, run cache.Transf
 		p.printf("%d entries with %d files, %s\n", report.Entries, report.Files, progress.FormatSize(report.Bytes))
 	})
 	if err == nil && len(report.Refused) > 0 {
-		err = fmt.Errorf("%s: %d entries are damaged and were left out:\n  %s", verb, len(report.Refused), strings.Join(report.Refused, "\n  "))
+		err = fmt.Errorf("%s: %d entries are damaged or not signed, and were left out:\n  %s", verb, len(report.Refused), strings.Join(report.Refused, "\n  "))
 	}
 	return err
 }

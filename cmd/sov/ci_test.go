@@ -80,7 +80,7 @@ func TestCIScripts(t *testing.T) {
 }
 
 // sovCommand finds calls of sov in a script, up to the end of the command.
-var sovCommand = regexp.MustCompile(`(?m)(?:^|[;&|(]|\bthen\b|\bdo\b)\s*(?:bin/)?sov ((?:"[^"]*"|'[^']*'|[^;&|)"'\n])*)`)
+var sovCommand = regexp.MustCompile(`(?m)(?:^|[;&|(]|\bthen\b|\bdo\b)\s*(?:[A-Z_]+="[^"]*" )*(?:bin/)?sov ((?:"[^"]*"|'[^']*'|[^;&|)"'\n])*)`)
 
 // variable is a shell variable.
 var variable = regexp.MustCompile(`\$\{?[A-Za-z_]+\}?`)

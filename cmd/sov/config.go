@@ -45,6 +45,9 @@ user's configuration (on Linux ~/.config/sov). docs/configuration.md describes i
 			report := configReport{File: s.Path, Exists: s.Exists}
 			for _, setting := range settings.All {
 				v := s.Get(setting.Key)
+				if setting.Key == settings.CacheKey && settings.InPEM(v.One()) {
+					v.Values = []string{"keys in PEM"} // one of them may be private
+				}
 				report.Settings = append(report.Settings, configSetting{
 					Key: setting.Key, Values: append([]string{}, v.Values...), From: v.From, Where: v.Where,
 					Flag: setting.Flag, Variable: setting.Variable, Default: setting.Default,

@@ -148,7 +148,7 @@ func newRecipe() *cobra.Command {
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: recipes,
 		RunE: func(c *cobra.Command, args []string) error {
-			_, text, err := build.LoadRecipe(args[0], "")
+			_, text, err := build.LoadRecipe(args[0], "", nil)
 			if err != nil {
 				return err
 			}
@@ -163,7 +163,7 @@ func newRecipe() *cobra.Command {
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: recipes,
 		RunE: func(c *cobra.Command, args []string) error {
-			r, _, err := build.LoadRecipe(args[0], "")
+			r, _, err := build.LoadRecipe(args[0], "", nil)
 			if err != nil {
 				return err
 			}

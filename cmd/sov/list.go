@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -10,8 +11,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sovereign-sql/sov/internal/contract/health"
+	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
 	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
+	"github.com/sovereign-sql/sov/internal/host/terminal"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/pipeline/progress"
 )
@@ -62,19 +65,21 @@ state, the space they take, and the last backup. --device asks other phones, by 
 func printList(p *printer, r listReport) {
 	var text strings.Builder
 	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "MACHINE\tWHERE\tVERSION\tSTATE\tSIZE\tLAST BACKUP")
+	fmt.Fprintln(w, "MACHINE\tWHERE\tVERSION\tSTATE\tSIZE\tLAST BACKUP\tSIGNED BY")
 	for _, a := range r.Built {
-		fmt.Fprintf(w, "%s\t%s\t%s\tbuilt\t%s\t\n", a.Name, a.Dir, a.Version, progress.FormatSize(a.Size))
+		fmt.Fprintf(w, "%s\t%s\t%s\tbuilt\t%s\t\t%s\n", a.Name, a.Dir, a.Version, progress.FormatSize(a.Size), signer(a.SignedBy, a.Serial))
 	}
 	for _, m := range r.Here {
-		fmt.Fprintf(w, "%s\tthis computer\t%s\t%s\t%s\t\n", m.Name, fleet.Harmless(m.Version), m.State, progress.FormatSize(m.Size))
+		fmt.Fprintf(w, "%s\tthis computer\t%s\t%s\t%s\t\n", m.Name, terminal.Harmless(m.Version), m.State, progress.FormatSize(m.Size))
 	}
 	for _, phone := range r.Phones {
 		for _, m := range phone.Machines {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", fleet.Harmless(m.Name), phone.Device, fleet.Harmless(installedVersion(m)), fleet.Harmless(string(m.Phase)), dataSize(m), backupTime(m))
+			current := currentSlot(m)
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", terminal.Harmless(m.Name), phone.Device, terminal.Harmless(cmp.Or(current.Version, "-")),
+				terminal.Harmless(string(m.Phase)), dataSize(m), backupTime(m), terminal.Harmless(signer(current.SignedBy, current.Serial)))
 		}
 		if phone.Error != "" {
-			fmt.Fprintf(w, "?\t%s\t\t%s\t\t\n", phone.Device, phone.Error)
+			fmt.Fprintf(w, "?\t%s\t\t%s\t\t\t\n", phone.Device, phone.Error)
 		}
 	}
 	_ = w.Flush() // into memory
@@ -85,14 +90,22 @@ func printList(p *printer, r listReport) {
 	p.printf("%s", text.String())
 }
 
-// installedVersion is the version that starts next.
-func installedVersion(m *health.Machine) string {
+// currentSlot is the slot that starts next.
+func currentSlot(m *health.Machine) runnerapi.Slot {
 	for _, slot := range m.Slots {
 		if slot.Current {
-			return slot.Version
+			return slot
 		}
 	}
-	return "-"
+	return runnerapi.Slot{}
+}
+
+// signer names a key and the serial of its signature.
+func signer(key string, serial int64) string {
+	if key == "" {
+		return "nobody"
+	}
+	return fmt.Sprintf("%.16s…, serial %d", key, serial)
 }
 
 func dataSize(m *health.Machine) string {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -11,6 +12,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/host/folders"
 	"github.com/sovereign-sql/sov/internal/host/localvm"
+	"github.com/sovereign-sql/sov/internal/host/terminal"
 )
 
 // localFlags choose a machine that `sov run` runs on this computer in place of one on a phone.
@@ -111,4 +113,35 @@ func runningHere(ctx context.Context) ([]localMachine, error) {
 		machines = append(machines, m)
 	}
 	return machines, nil
+}
+
+// statusHere says how a machine that runs on this computer is.
+func statusHere(c *cobra.Command, r *localvm.Running) error {
+	asJSON, err := c.Flags().GetBool("json")
+	if err != nil {
+		return err
+	}
+	status, err := r.Guest().Status(c.Context())
+	if err != nil {
+		return fmt.Errorf("%s runs on this computer and does not answer: %w: its console's log is %s", r.Name, err, r.Console())
+	}
+	report := runReport{URL: r.URL, PID: r.QEMU, Console: r.Console(), Status: status}
+	return printResult(c.OutOrStdout(), asJSON, report, func(p *printer) {
+		state := "starting"
+		if status.Ready {
+			state = "ready"
+		}
+		p.printf("%s %s on this computer: %s, up for %.0f s, process %d\n", r.Name, terminal.Harmless(status.Version), state, status.Uptime, r.PID)
+		if r.URL != "" {
+			p.printf("%s\n", r.URL)
+		}
+		for _, s := range status.Services {
+			p.printf("service %s: %s\n", terminal.Harmless(s.Name), terminal.Harmless(strings.TrimSuffix(s.State+": "+s.Reason, ": ")))
+		}
+		for _, problem := range append(status.Problems, status.Data.Fault, status.Data.Warning) {
+			if problem != "" {
+				p.printf("problem: %s\n", terminal.Harmless(problem))
+			}
+		}
+	})
 }

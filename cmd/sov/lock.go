@@ -1,12 +1,15 @@
 package main
 
 import (
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sovereign-sql/sov/internal/contract/lock"
 	"github.com/sovereign-sql/sov/internal/host/build"
+	"github.com/sovereign-sql/sov/internal/host/cves"
 	"github.com/sovereign-sql/sov/pipeline/progress"
 	"github.com/sovereign-sql/sov/stages/resolve"
 )
@@ -17,6 +20,7 @@ type lockFlags struct {
 	update []string
 	check  bool
 	why    string
+	cves   string
 }
 
 func newLock() *cobra.Command {
@@ -27,16 +31,21 @@ func newLock() *cobra.Command {
 		Long: `Say what is newer than what the lock has: the base image's digest, packages, the kernel's source, Tailscale. Nothing is
 changed, but for a lock that does not know the recipe: that is written.
 
---update takes what it names in its newest version and leaves everything else where it is: a package (and of those it needs
-what has to move), "image", "kernel", "tailscale", or "all". The lock is a list with a line for each package: what --update
-changed is what a review of the file sees.
+--update takes what it names in its newest version and leaves everything else where it is: a package, with those
+dependencies that must change with it, "image", "kernel", "tailscale", or "all". The lock is a list with a line for each
+package: what --update changed is what a review of the file sees.
+
+--cves compares what the lock has (Alpine's packages, the kernel, the modules of Tailscale) with a database of known
+vulnerabilities, Alpine's security database or advisories in the OSV format: exit status 3 where it knows one that the recipe
+does not list under cves.ignore.
 
 --check is for CI: exit status 3 when something is newer, or when the lock does not answer the recipe. --why shows the way
 from what the recipe or the base image asks for to a package.`,
 		Example: `  sov lock sql
   sov lock sql --check
   sov lock sql --update postgresql17 --update image
-  sov lock sql --why icu-libs`,
+  sov lock sql --why icu-libs
+  sov lock sql --cves https://secdb.alpinelinux.org/v3.22/main.json`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: recipes,
 		RunE:              func(c *cobra.Command, args []string) error { return runLock(c, args[0], f) },
@@ -46,6 +55,7 @@ from what the recipe or the base image asks for to a package.`,
 	flags.StringSliceVar(&f.update, "update", nil, "what to take in its newest version: a package, image, kernel, tailscale or all; may be repeated")
 	flags.BoolVar(&f.check, "check", false, "exit with status 3 when something is newer, or the lock does not answer the recipe")
 	flags.StringVar(&f.why, "why", "", "say why this package is there")
+	flags.StringVar(&f.cves, "cves", "", "report known vulnerabilities by this database, a file or a URL")
 	flags.BoolVar(&f.Offline, "offline", false, "use no network: enough for --why when the cache has the packages")
 	flags.StringVar(&f.Kernel, "kernel", "", "a finished kernel, as for the build: its source is not looked at")
 	complete(c, "update", resolve.UpdateAll, resolve.UpdateImage, resolve.UpdateKernel, resolve.UpdateTailscale)
@@ -56,7 +66,7 @@ func runLock(c *cobra.Command, recipe string, f lockFlags) (err error) {
 	if err := checkArch(f.Arch); err != nil {
 		return err
 	}
-	if err := excludeEachOther(c, [2]string{"update", "check"}, [2]string{"update", "why"}, [2]string{"check", "why"}, kernelFlags); err != nil {
+	if err := excludeEachOther(c, [2]string{"update", "check"}, [2]string{"update", "why"}, [2]string{"check", "why"}, [2]string{"cves", "update"}, [2]string{"cves", "check"}, [2]string{"cves", "why"}, kernelFlags); err != nil {
 		return err
 	}
 	if err := f.load(recipe); err != nil {
@@ -64,11 +74,15 @@ func runLock(c *cobra.Command, recipe string, f lockFlags) (err error) {
 	}
 	var why build.Why
 	var report *resolve.Report
+	var known *cves.Report
 	err = withReporter(c, f.progress, func(reporter progress.Reporter) (err error) {
 		f.Reporter = reporter
-		if f.why != "" {
+		switch {
+		case f.why != "":
 			why, err = build.WhyPackage(c.Context(), f.Options.Options, f.why)
-		} else {
+		case f.cves != "":
+			known, err = build.CVEs(c.Context(), f.Options.Options, f.cves, time.Now())
+		default:
 			report, err = build.Lock(c.Context(), f.Options.Options, f.update, f.check)
 		}
 		return err
@@ -78,6 +92,9 @@ func runLock(c *cobra.Command, recipe string, f lockFlags) (err error) {
 		return err
 	case report != nil:
 		return f.printLock(c, report, recipe)
+	case known != nil:
+		err := printResult(c.OutOrStdout(), f.asJSON, known, func(p *printer) { printCVEs(p, known) })
+		return orFound(err, known.Open() > 0, "%d known vulnerabilities in recipe %s for %s", known.Open(), f.Recipe.Name, f.Arch)
 	}
 	return printResult(c.OutOrStdout(), f.asJSON, why, func(p *printer) { printWhy(p, why) })
 }
@@ -118,6 +135,30 @@ func (f *lockFlags) printChanges(p *printer, r *resolve.Report, recipe string) {
 	default:
 		p.printf("%d newer; sov lock %s --update NAME takes one, --update all takes all\n", len(r.Changes), recipe)
 	}
+}
+
+func printCVEs(p *printer, r *cves.Report) {
+	for _, v := range r.Vulnerabilities {
+		p.printf("%s  %s %s", v.ID, v.Name, v.Version)
+		if len(v.Packages) > 0 && !slices.Equal(v.Packages, []string{v.Name}) {
+			p.printf(" (%s)", strings.Join(v.Packages, ", "))
+		}
+		if v.Fixed != "" {
+			p.printf(", fixed in %s", v.Fixed)
+		}
+		if v.Ignored != "" {
+			p.printf("; ignored")
+			if v.Until != "" {
+				p.printf(" until %s", v.Until)
+			}
+			p.printf(": %s", v.Ignored)
+		}
+		p.printf("\n")
+	}
+	for _, id := range r.Unused {
+		p.printf("cves.ignore has %s, which nothing in the lock has, or which has ended: remove it\n", id)
+	}
+	p.printf("%d of %d known vulnerabilities are open, in %d components\n", r.Open(), len(r.Vulnerabilities), r.Components)
 }
 
 func printWhy(p *printer, w build.Why) {

@@ -15,6 +15,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/device"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
 	"github.com/sovereign-sql/sov/internal/host/settings"
+	"github.com/sovereign-sql/sov/internal/host/terminal"
 )
 
 // The exit statuses of every command.
@@ -35,6 +36,9 @@ func main() {
 
 // execute runs one command line and returns its exit status.
 func execute(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) int {
+	// What others have written must not steer the terminal. Whatever a command prints goes through these two; standard output
+	// that is not a terminal may be a file of any bytes.
+	out, errOut = terminal.ForScreen(out), terminal.NewWriter(errOut)
 	root := newRoot()
 	root.SetArgs(args)
 	root.SetIn(in)

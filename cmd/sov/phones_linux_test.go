@@ -256,6 +256,42 @@ func TestPhoneQuestions(t *testing.T) {
 	s.wantStatus(exitDone)
 }
 
+// The first push of a signed machine asks whether the phone is to trust its key. Once the machine is there, or once the phone
+// trusts a key, nothing is asked.
+func TestPushAsksWhomToTrust(t *testing.T) {
+	server := useADB(t)
+	p := androidtest.New(t, androidtest.Options{})
+	server.Connect(p.ServeADB(androidtest.ADBOptions{}))
+	p.Shell(`echo '{"arch": "arm64"}' >/data/sovereign/settings.json`)
+	t.Setenv("SOV_STATE_DIR", t.TempDir())
+	key := artifacttest.Key(t, 1)
+	version := func(name, version string, serial int64) string {
+		dir := artifacttest.Make(t, name, version, []byte("kernel"), []byte("rootfs "+version))
+		artifacttest.Sign(t, dir, key, serial)
+		return dir
+	}
+	push := func(answer, dir string) {
+		t.Helper()
+		s := atTerminal(t, "push", dir, "--no-secrets")
+		if answer != "" {
+			s.expect("from now on? [y/N] ", answer)
+		}
+		s.expect(", signed by key ", "") // a question in between would wait for its answer
+		s.wantStatus(exitDone)
+	}
+	push("\n", version("sql", "1", 1))
+	push("", version("sql", "2", 2))
+	if got := p.Shell("ls /data/sovereign/trust"); got != "serials.json\n" {
+		t.Errorf("answered with no: %s", got)
+	}
+	push("y\n", version("web", "1", 1))
+	push("", version("other", "1", 1))
+	unsigned := artifacttest.Make(t, "sql", "3", []byte("kernel"), []byte("rootfs 3"))
+	if _, errOut, status := cli(t, "push", unsigned, "--no-secrets"); status != exitFound || !strings.Contains(errOut, "it is not signed") {
+		t.Errorf("answered with yes: status %d: %s", status, errOut)
+	}
+}
+
 func TestDoctorLooksAtPhones(t *testing.T) {
 	s := useADB(t)
 	p := androidtest.New(t, androidtest.Options{Hypervisor: "none"})

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sovereign-sql/sov/internal/finding"
+	"github.com/sovereign-sql/sov/internal/host/terminal"
 	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
@@ -64,7 +65,7 @@ func progressFlag(c *cobra.Command, kind *string) {
 
 // withReporter runs fn with the reporter that --progress names.
 func withReporter(c *cobra.Command, kind string, fn func(progress.Reporter) error) error {
-	reporter, err := progress.NewReporter(kind, c.ErrOrStderr(), os.Getenv)
+	reporter, err := progress.NewReporter(kind, terminal.Raw(c.ErrOrStderr()), os.Getenv) // it cleans what it draws
 	if err != nil {
 		return &usageError{err}
 	}

@@ -1,11 +1,11 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"os/exec"
 
@@ -16,6 +16,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/session"
 	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
+	"github.com/sovereign-sql/sov/internal/host/terminal"
 )
 
 func newPsql() *cobra.Command {
@@ -24,12 +25,12 @@ func newPsql() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "psql NAME [-- ARGUMENT...]",
 		Short: "Open psql on a machine's database",
-		Long: `Run this computer's psql on the database of a machine on the phone, through the cable or ssh. What follows -- is passed on to
-psql. The password is the machine's secret; psql gets it in its environment, not as an argument. A role other than postgres has
+		Long: `Run this computer's psql on the database of a machine: the one that 'sov run' runs here, if that is one of this name, else the
+one on the phone, through the cable or ssh. What follows -- is passed on to psql. The password is the machine's secret; psql gets it in its environment, not as an argument. A role other than postgres has
 the secret role-NAME.
 
-Where this computer has no psql, and for a machine that 'sov run' runs here, the guest's own is run in the guest, as 'sov exec'
-would: as the superuser, and with the guest's files.
+Where this computer has no psql, the guest's own is run in the guest, as 'sov exec' would: as the superuser, and with the
+guest's files.
 
 Exit status: psql's own.`,
 		Example: `  sov psql sql
@@ -50,9 +51,9 @@ Exit status: psql's own.`,
 				return err
 			}
 			psql, missing := exec.LookPath("psql")
-			if missing != nil || here != nil {
+			if missing != nil {
 				if user != superuser {
-					return fmt.Errorf("psql in the guest is for the role %s: %w: install it (Debian: apt install postgresql-client) and use the machine's URL, or `sov forward %s`", superuser, cmp.Or(missing, errHere), name)
+					return fmt.Errorf("%w here, and the guest's own is for the role %s: install it (Debian: apt install postgresql-client), or use another client with `sov forward %s`", missing, superuser, name)
 				}
 				return f.run(c, name, inGuest(database, args[1:]))
 			}
@@ -60,22 +61,35 @@ Exit status: psql's own.`,
 			if err != nil {
 				return err
 			}
+			run := func(ctx context.Context, address, passfile string) error {
+				host, port, err := net.SplitHostPort(address)
+				if err != nil {
+					return err
+				}
+				command := exec.CommandContext(ctx, psql, args[1:]...)
+				command.Stdin, command.Stdout, command.Stderr = c.InOrStdin(), terminal.Raw(c.OutOrStdout()), terminal.Raw(c.ErrOrStderr())
+				command.Env = append(os.Environ(), "PGHOST="+host, "PGPORT="+port, "PGUSER="+user, "PGDATABASE="+database,
+					"PGPASSWORD="+password, "PGSSLMODE=disable", "PGAPPNAME=sov psql")
+				if password == "" && passfile != "" {
+					command.Env = append(command.Env, "PGPASSFILE="+passfile)
+				}
+				command.Cancel = func() error { return nil } // the terminal's Ctrl-C is psql's own: it cancels a query
+				err = command.Run()
+				if exit := new(exec.ExitError); errors.As(err, &exit) {
+					return &statusError{exit.ExitCode()}
+				}
+				return err
+			}
+			if here != nil {
+				u, err := url.Parse(here.URL)
+				if err != nil || u.Host == "" {
+					return fmt.Errorf("%s offers no PostgreSQL on this computer: list its port under network.publish in the recipe", name)
+				}
+				return run(c.Context(), u.Host, u.Query().Get("passfile"))
+			}
 			return f.each(c, func(ctx context.Context, s *fleet.Site) error {
 				return forwarding(ctx, s, name, guestspec.ServicePostgres, 0, func(ctx context.Context, address net.Addr) error {
-					host, port, err := net.SplitHostPort(address.String())
-					if err != nil {
-						return err
-					}
-					command := exec.CommandContext(ctx, psql, args[1:]...)
-					command.Stdin, command.Stdout, command.Stderr = c.InOrStdin(), c.OutOrStdout(), c.ErrOrStderr()
-					command.Env = append(os.Environ(), "PGHOST="+host, "PGPORT="+port, "PGUSER="+user, "PGDATABASE="+database,
-						"PGPASSWORD="+password, "PGSSLMODE=disable", "PGAPPNAME=sov psql")
-					command.Cancel = func() error { return nil } // the terminal's Ctrl-C is psql's own: it cancels a query
-					err = command.Run()
-					if exit := new(exec.ExitError); errors.As(err, &exit) {
-						return &statusError{exit.ExitCode()}
-					}
-					return err
+					return run(ctx, address.String(), "")
 				})
 			})
 		},
@@ -90,9 +104,6 @@ Exit status: psql's own.`,
 
 // superuser is the role that may do everything, and the guest's user that is let in as it without a password.
 const superuser = "postgres"
-
-// errHere is why this computer's psql is not used.
-var errHere = errors.New("the machine runs on this computer")
 
 // inGuest is the guest's own psql on a database.
 func inGuest(database string, args []string) session.Start {

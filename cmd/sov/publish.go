@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -46,17 +47,26 @@ func registryReference(text string) (name.Reference, error) {
 func newPublish() *cobra.Command {
 	var t transfer
 	var arches []string
+	var keyPath string
+	var serial int64
+	var allowCache bool
 	c := &cobra.Command{
 		Use:   "publish RECIPE REF",
 		Short: "Push a built machine to a registry",
 		Long: `Push the machine that was built from a recipe, or the one in a folder, to a registry, as an OCI artifact with its files as
-layers; if it has been built for several architectures, as an index of them. Bill of materials and provenance, signed if the machine is (sov sign),
-are attached as referrers.
+layers; if it has been built for several architectures, as an index of them. Bill of materials and provenance, signed if the
+machine is, are attached as referrers.
+With --sign the provenance is signed for this reference, with a serial that is one more than the newest that the key has in
+the repository or that this computer knows; the same machine again keeps its serial. sov pull --key accepts only what was
+signed for the reference, and no older serial. A machine that is signed for another reference is not published. Without a
+signature, anything is.
 
-The artifact is checked first. What the registry has already is not sent again, and the tag is set last. Credentials are
+The artifact is checked first, and refused if its build took parts from remote caches without a signature (taken.json lists
+them), unless --allow-unsigned-cache says that they are good. What the registry has already is not sent again, and the tag is set last. Credentials are
 Docker's: docker login, credential helpers, $DOCKER_CONFIG.`,
 		Example: `  sov publish sql registry.example/team/sql:1.0
-  sov publish sql registry.example/team/sql:1.0 --arch arm64`,
+  sov publish sql registry.example/team/sql:1.0 --arch arm64
+  sov publish sql registry.example/team/sql:1.0 --sign release.pem`,
 		Args:              cobra.ExactArgs(2),
 		ValidArgsFunction: recipes,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -80,9 +90,22 @@ Docker's: docker login, credential helpers, $DOCKER_CONFIG.`,
 			if err != nil {
 				return err
 			}
+			if err := refuseUnsigned(allowCache, dirs...); err != nil {
+				return err
+			}
+			var o publish.Options
+			if serial != 0 && keyPath == "" {
+				return usagef("--serial is for --sign")
+			}
+			if keyPath != "" {
+				if o.Sign, err = newSigner(keyPath, serial); err != nil {
+					return err
+				}
+			}
 			var published *publish.Published
 			err = t.do(c, "publish", func(ctx context.Context, task *pipeline.Task) (err error) {
-				published, err = publish.Push(ctx, ref, dirs, publish.Options{Task: task})
+				o.Task = task
+				published, err = publish.Push(ctx, ref, dirs, o)
 				return err
 			})
 			if err != nil {
@@ -92,6 +115,9 @@ Docker's: docker login, credential helpers, $DOCKER_CONFIG.`,
 		},
 	}
 	t.flags(c)
+	allowUnsignedFlag(c, &allowCache)
+	c.Flags().StringVar(&keyPath, "sign", "", "sign the machine for REF with this private key (see sov key)")
+	serialFlag(c, &serial)
 	c.Flags().StringSliceVar(&arches, "arch", nil, "architectures to publish (default: those that are built)")
 	complete(c, "arch", arch.Names()...)
 	return c
@@ -99,11 +125,17 @@ Docker's: docker login, credential helpers, $DOCKER_CONFIG.`,
 
 func (t *transfer) printPublished(c *cobra.Command, pub *publish.Published) error {
 	value := map[string]any{"reference": pub.Reference, "arches": pub.Arches, "signed": append([]string{}, pub.Signed...)}
+	if pub.Serial > 0 {
+		value["serial"] = pub.Serial
+	}
 	return printResult(c.OutOrStdout(), t.asJSON, value, func(p *printer) {
 		signed := "unsigned"
 		switch {
 		case len(pub.Signed) == len(pub.Arches):
 			signed = "signed"
+			if pub.Serial > 0 {
+				signed = fmt.Sprintf("signed with serial %d", pub.Serial)
+			}
 		case len(pub.Signed) > 0:
 			signed = "signed for " + strings.Join(pub.Signed, " and ") + " only"
 		}

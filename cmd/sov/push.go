@@ -5,13 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/sovereign-sql/sov/internal/artifact"
+	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/host/embedded"
@@ -32,6 +35,7 @@ type pushFlags struct {
 	start     bool
 	restart   bool
 	goBack    bool
+	downgrade bool
 	up        upFlags
 }
 
@@ -48,7 +52,12 @@ current, is verified there, byte for byte, and becomes current in one step; it i
 is never touched. A sov-runner of a newer release of sov than this one is not replaced unless with --replace-runner.
 
 A push that is interrupted leaves the phone's version as it is; the next one goes on from there. A new version that does
-not become ready is gone back from by itself, see sov status. sov rollback goes back by hand.`,
+not become ready is rolled back automatically, see sov status. sov rollback does so by hand.
+
+A signed machine (sov sign) travels with its signature. Its serial must not be lower than the highest of the same machine and
+key that this computer has pushed or signed, or that the phone has taken, also before the machine was removed: without
+--allow-downgrade nothing is installed then, and the exit status is 3. The first push to a phone that trusts no key asks at a
+terminal whether the phone is to take only versions signed with this key from now on, as sov phone trust does.`,
 		Example: `  sov push sql                              install or update it; a machine that runs goes on running the old version
   sov push sql --restart                    and restart it if it runs
   sov push sql --start                      and start or restart it
@@ -70,6 +79,7 @@ not become ready is gone back from by itself, see sov status. sov rollback goes 
 	flags.StringVarP(&f.out, "out", "o", "out", "folder that sov build wrote to")
 	flags.BoolVar(&f.start, "start", false, "start the machine afterwards, or restart it if it runs another version")
 	flags.BoolVar(&f.restart, "restart", false, "restart the machine afterwards if it runs another version")
+	flags.BoolVar(&f.downgrade, "allow-downgrade", false, "install a signed version whose serial is lower than one before")
 	flags.BoolVar(&f.noSecrets, "no-secrets", false, "leave the phone's secrets as they are")
 	flags.BoolVar(&f.goBack, "replace-runner", false, "replace the phone's sov-runner by this sov's also where it is of a newer release")
 	f.up.add(c)
@@ -101,6 +111,13 @@ func pushTo(c *cobra.Command, recipe string, f pushFlags) (todo followUp, err er
 	}
 	name := m.Artifact.Manifest.Name
 	todo = followUp{"test", name}
+	m.Artifact.AllowDowngrade = f.downgrade
+	if m.Serials, err = serialMemory(); err != nil {
+		return todo, err
+	}
+	if in, ok := c.InOrStdin().(*os.File); ok && term.IsTerminal(int(in.Fd())) && !f.several() && !f.asJSON {
+		m.AskTrust = func(phone string, key dsse.PublicKey) (bool, error) { return askTrust(c, in, phone, key) }
+	}
 	if !f.noSecrets {
 		store, err := openSecrets(f.identity)
 		if err != nil {
@@ -118,7 +135,7 @@ func pushTo(c *cobra.Command, recipe string, f pushFlags) (todo followUp, err er
 		})
 	}
 	var several sync.Mutex
-	return todo, withReporter(c, "auto", func(reporter progress.Reporter) error {
+	err = withReporter(c, "auto", func(reporter progress.Reporter) error {
 		m.Runner = ownRunner(reporter, f.goBack)
 		return f.each(c, func(ctx context.Context, s *fleet.Site) error {
 			report, err := m.On(ctx, s, install.NewProgress(reporter, s.Name(), time.Now))
@@ -140,6 +157,7 @@ func pushTo(c *cobra.Command, recipe string, f pushFlags) (todo followUp, err er
 			return err
 		})
 	})
+	return todo, err
 }
 
 // ownRunner is the sov-runner of this sov.
@@ -217,6 +235,9 @@ func done(r *install.Report) string {
 		text = fmt.Sprintf("version %s (%.12s) is there already, whole, in slot %s", r.Version, r.Digest, r.Slot)
 	case r.Resumed > 0:
 		text += fmt.Sprintf(", %s of it from an interrupted push", progress.FormatSize(r.Resumed))
+	}
+	if r.SignedBy != "" {
+		text += fmt.Sprintf(", signed by key %.16s…, serial %d", r.SignedBy, r.Serial)
 	}
 	return strings.Join(append(list, text), "; ")
 }

@@ -33,7 +33,7 @@ func (f *recipeFlags) load(name string) (err error) {
 	if f.settings, err = settings.Load(os.Getenv); err != nil {
 		return err
 	}
-	if f.Recipe, f.RecipeText, err = build.LoadRecipe(name, f.Bundle); err != nil {
+	if f.Recipe, f.RecipeText, err = build.LoadRecipe(name, f.Bundle, f.BundleKey); err != nil {
 		return err
 	}
 	if f.Bundle == "" { // one has an image and repositories of its own

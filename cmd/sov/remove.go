@@ -14,6 +14,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
 	"github.com/sovereign-sql/sov/internal/host/install"
+	"github.com/sovereign-sql/sov/internal/host/terminal"
 	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
@@ -24,7 +25,7 @@ func newRemove() *cobra.Command {
 		short: "Shut a machine on the phone down and remove it",
 		long: `Shut a machine down in order and remove it from the phone. Its data disk and its secrets stay, and ` + "`sov push`" + ` of a machine
 of the same name takes them on. With --data they are removed too, for ever, after a question at the terminal or with --yes;
-also later, when nothing but them is left. The last machine takes sov-runner along. --force goes on past
+also later, when nothing but them is left. Removing the last machine also removes sov-runner. --force goes on past
 each step that fails, such as a network that cannot be restored, and lists what is left.`,
 		example: "  sov remove sql\n  sov backup sql sql.zip && sov remove sql --data",
 		flags: func(c *cobra.Command) {
@@ -39,7 +40,7 @@ each step that fails, such as a network that cannot be restored, and lists what 
 			return nil
 		},
 		do: func(ctx context.Context, s *fleet.Site, name string) error {
-			reporter, err := progress.NewReporter("auto", s.ErrOut, os.Getenv)
+			reporter, err := progress.NewReporter("auto", terminal.Raw(s.ErrOut), os.Getenv)
 			if err != nil {
 				return err
 			}

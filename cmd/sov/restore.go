@@ -25,11 +25,11 @@ func newRestore() *cobra.Command {
 		Short: "Make the databases of a machine on the phone what they are in a backup",
 		Long: `Make the databases of a machine that runs what they were when ` + "`sov backup`" + ` saved them to a file. The file is checked first.
 Each database is restored under another name, and only when all of them are whole do they take the places of those that
-are there, in one transaction; whoever is connected to those is put out. Until then, and if anything fails, everything is
+are there, in one transaction; existing connections to those are closed. Until then, and if anything fails, everything is
 as it was. It takes room for both on the data disk.
 
 Databases that are not in the file stay. Roles that are missing are made with the passwords they had; those that are there
-keep theirs. Replacing databases is asked about at the terminal, or meant by --yes.`,
+keep theirs. sov asks at the terminal before it replaces databases; --yes confirms in advance.`,
 		Example: `  sov restore sql sql.zip
   sov restore sql sql.zip --database shop --yes`,
 		Args: cobra.ExactArgs(2),

@@ -51,7 +51,7 @@ pulls the plug.
 
 With --query the machine is started, asked, and shut down: rows are printed as tab-separated text.
 
-The machine gets the secrets that 'sov secrets' keeps for it; without a superuser's password among them one is made. The
+The machine gets the secrets that 'sov secrets' keeps for it; a superuser password is generated if none is set. The
 auth key of a tailnet is left out unless --tailnet is given: it joins as a machine of its own, beside a phone's, and
 stays one with this data disk.
 
@@ -206,7 +206,9 @@ func (r *runner) run(started time.Time) error {
 	if err := systemd.Notify(r.manager, systemd.Ready); err != nil {
 		return errors.Join(err, r.stop())
 	}
-	r.say("run: Ctrl-C shuts it down")
+	if r.manager == "" {
+		r.say("run: Ctrl-C shuts it down")
+	}
 	select {
 	case <-c.Context().Done():
 		return r.stop()

@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
+	"github.com/sovereign-sql/sov/internal/testkit/artifacttest"
 )
 
 // statusText is what sov-runner's status may print, with lines that are wider than a window.
@@ -151,5 +152,22 @@ func compareScreen(t *testing.T, name string, columns int, shown string) {
 	}
 	if text != string(want) {
 		t.Errorf("%s differs (-update rewrites it):\n%s", path, text)
+	}
+}
+
+// At a terminal a push says which command comes next, for the same phone.
+func TestPushSaysWhatComesNext(t *testing.T) {
+	server := useADB(t)
+	p := androidtest.New(t, androidtest.Options{})
+	a := p.ServeADB(androidtest.ADBOptions{})
+	server.Connect(a)
+	t.Setenv("SOV_CONFIG_DIR", t.TempDir())
+	p.Shell(`mkdir -p /data/sovereign; echo '{"arch": "arm64"}' >/data/sovereign/settings.json`)
+	dir := artifacttest.Make(t, "sql", "1.0", []byte("kernel"), []byte("rootfs"))
+	s := atTerminal(t, "push", dir, "--no-secrets", "--device", a.Serial())
+	s.expect("next: sov start sql --device "+a.Serial(), "")
+	s.wantStatus(exitDone)
+	if out, errOut, status := cli(t, "push", dir, "--no-secrets"); status != exitDone || strings.Contains(out+errOut, "next:") {
+		t.Errorf("where nobody looks on: status %d: %s%s", status, out, errOut)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"os/user"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -148,27 +149,30 @@ func localSession(name string, guest *guestapi.Client) opener {
 }
 
 // interact runs a session with this program's standard streams, and on its terminal if it has one.
-func interact(ctx context.Context, c *cobra.Command, open opener, start session.Start) (err error) {
+func interact(ctx context.Context, c *cobra.Command, open opener, start session.Start) error {
 	start.Caller = caller()
-	streams := session.Streams{In: c.InOrStdin(), Out: c.OutOrStdout(), Errors: c.ErrOrStderr()}
+	giveBack := func() error { return nil }
+	// What runs in the guest draws on the terminal itself.
+	streams := session.Streams{In: c.InOrStdin(), Out: terminal.Raw(c.OutOrStdout()), Errors: terminal.Raw(c.ErrOrStderr())}
 	if t := terminal.Of(streams.In, streams.Out); t != nil {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		size := t.Size()
 		start.Terminal, streams.Sizes = &size, t.Sizes(ctx)
 		start.Env = withTerm(start.Env)
-		giveBack, lendErr := t.Lend()
-		if lendErr != nil {
-			return lendErr
+		lent, err := t.Lend()
+		if err != nil {
+			return err
 		}
-		defer func() { err = errors.Join(err, giveBack()) }()
+		giveBack = sync.OnceValue(lent)
+		defer giveBack()
 	}
 	exit, err := open(ctx, start, streams)
-	switch {
-	case err != nil:
+	if err := errors.Join(err, giveBack()); err != nil {
 		return err
-	case exit.Fault != "":
-		fmt.Fprintf(streams.Errors, "sov: %s: %s\n", c.Name(), fleet.Harmless(exit.Fault))
+	}
+	if exit.Fault != "" {
+		fmt.Fprintf(streams.Errors, "sov: %s: %s\n", c.Name(), terminal.Harmless(exit.Fault))
 	}
 	if exit.Status != 0 {
 		return &statusError{exit.Status}

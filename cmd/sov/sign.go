@@ -4,26 +4,41 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
+	"github.com/sovereign-sql/sov/internal/artifact/provenance"
+	"github.com/sovereign-sql/sov/internal/artifact/serials"
+	"github.com/sovereign-sql/sov/internal/host/folders"
 	"github.com/sovereign-sql/sov/internal/host/signing"
 	"github.com/sovereign-sql/sov/pipeline"
 )
 
 func newSign() *cobra.Command {
-	var keyPath string
+	var keyPath, reference string
+	var serial int64
+	var allowCache bool
 	c := &cobra.Command{
 		Use:   "sign DIR",
 		Short: "Sign a built machine",
 		Long: `Sign a built machine: check that its files are what its manifest and its provenance say, and write the provenance with a
-signature to ` + artifact.SignedFile + ` beside them. No other byte of the artifact changes; the same key and artifact give the
-same signature. One that is there is replaced.`,
+signature to ` + artifact.SignedFile + ` beside them. The signed statement also has the machine's name, a serial that grows
+with each version, and with --reference the place in a registry that the version is for. No other byte of the artifact
+changes; the same key, serial and artifact give the same signature. One that is there is replaced.
+
+The serial is one more than the highest that this computer knows of the machine and the key: it keeps them in serials.json,
+in its state folder. An artifact that the key has signed already keeps its serial. Where nothing is kept, in CI for
+instance, give --serial: the number of the CI's run will do.
+
+A machine with parts that its build took from remote caches without a signature (taken.json lists them) is refused, unless
+--allow-unsigned-cache says that they are good.`,
 		Example: `  sov sign out/sql/arm64
-  sov sign out/sql/arm64 --key release.pem
-  printf '%s' "$SIGNING_KEY" | sov sign out/sql/arm64 --key /dev/stdin`,
+  sov sign out/sql/arm64 --key release.pem --serial 17
+  printf '%s' "$SIGNING_KEY" | sov sign out/sql/arm64 --key /dev/stdin --serial "$RUN_NUMBER"`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			var named []string
@@ -34,14 +49,22 @@ same signature. One that is there is replaced.`,
 			if err != nil {
 				return err
 			}
-			key, err := dsse.LoadPrivate(path)
+			signer, err := newSigner(path, serial)
 			if err != nil {
 				return err
 			}
-			var changed bool
-			err = working(c, "check the artifact", func(ctx context.Context, _ *pipeline.Task) (err error) {
-				changed, err = signing.Sign(ctx, args[0], key)
+			if reference != "" {
+				ref, err := registryReference(reference)
+				if err != nil {
+					return err
+				}
+				signer.For(ref)
+			}
+			if err := refuseUnsigned(allowCache, args[0]); err != nil {
 				return err
+			}
+			err = working(c, "check the artifact", func(ctx context.Context, _ *pipeline.Task) error {
+				return signing.Check(ctx, args[0])
 			})
 			if errors.As(err, new(*signing.UnsoundError)) {
 				return foundf("%v", err)
@@ -49,14 +72,45 @@ same signature. One that is there is replaced.`,
 			if err != nil {
 				return err
 			}
+			serial, changed, err := signer.Sign(c.Context(), args[0])
+			if err != nil {
+				return err
+			}
 			verb := "signed"
 			if !changed {
 				verb = "was signed already:"
 			}
-			_, err = fmt.Fprintf(c.OutOrStdout(), "%s %s with key %.16s…\n", verb, args[0], key.Public().ID())
+			_, err = fmt.Fprintf(c.OutOrStdout(), "%s %s with key %.16s…, serial %d\n", verb, args[0], signer.Key.Public().ID(), serial)
 			return err
 		},
 	}
+	allowUnsignedFlag(c, &allowCache)
 	c.Flags().StringVar(&keyPath, "key", "", "private key (default: sov/key.pem in the user's configuration folder)")
+	c.Flags().StringVar(&reference, "reference", "", "the reference that the version is to be published under, HOST/REPOSITORY:TAG")
+	serialFlag(c, &serial)
 	return c
+}
+
+// serialFlag adds --serial.
+func serialFlag(c *cobra.Command, serial *int64) {
+	c.Flags().Int64Var(serial, "serial", 0, "the version's serial (default: one more than the highest that is known)")
+}
+
+// newSigner reads a private key. A serial of 0 is chosen when it signs.
+func newSigner(keyPath string, serial int64) (*signing.Signer, error) {
+	if serial < 0 || serial > provenance.MaxSerial {
+		return nil, usagef("--serial %d: must be between 1 and %d", serial, int64(provenance.MaxSerial))
+	}
+	key, err := dsse.LoadPrivate(keyPath)
+	if err != nil {
+		return nil, err
+	}
+	memory, err := serialMemory()
+	return &signing.Signer{Key: key, Serials: memory, Serial: serial}, err
+}
+
+// serialMemory is where this computer keeps the serials of signed versions.
+func serialMemory() (serials.Memory, error) {
+	dir, err := folders.State(os.Getenv)
+	return serials.At(filepath.Join(dir, "serials.json")), err
 }

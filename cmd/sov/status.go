@@ -15,6 +15,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/host/device"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
+	"github.com/sovereign-sql/sov/internal/host/terminal"
 	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
@@ -23,13 +24,15 @@ const watchInterval = 2 * time.Second
 
 func newStatus() *cobra.Command {
 	var watch bool
-	return phoneVerb{
+	return orLocal(phoneVerb{
 		use:   "status",
 		short: "Say how a machine on the phone is",
 		long: `Say how a machine is: its phase and since when, the version that runs, its processes, its network, the services in it, its
 disk, database and last backup. It changes nothing and always answers, whatever state the machine is in; whether all is
-well is what ` + "`sov test`" + ` says. With --watch it is shown again and again until Ctrl-C.`,
-		example: "  sov status sql\n  sov status sql --watch\n  sov status sql --all --json",
+well is what ` + "`sov test`" + ` says. With --watch it is shown again and again until Ctrl-C.
+
+With --local it is the machine that ` + "`sov run`" + ` runs on this computer: what its guest says, once.`,
+		example: "  sov status sql\n  sov status sql --watch\n  sov status sql --all --json\n  sov status sql --local",
 		flags: func(c *cobra.Command) {
 			c.Flags().BoolVarP(&watch, "watch", "w", false, "show it again every two seconds, until Ctrl-C")
 		},
@@ -45,7 +48,7 @@ well is what ` + "`sov test`" + ` says. With --watch it is shown again and again
 			}
 			return watchStatus(ctx, s, name, os.Stdout)
 		},
-	}.command()
+	}.command(), statusHere)
 }
 
 // watchStatus shows a machine's status until ctx ends, which is not an error. A terminal shows the
@@ -81,16 +84,16 @@ func watchStatus(ctx context.Context, s *fleet.Site, name string, out *os.File) 
 // screen is a text of rows of a key and a value as a whole screen of a terminal: lines that are too
 // wide go on below their values, and lines that have no room are counted. Nothing in the text steers
 // the terminal.
-func screen(text string, terminal *os.File) string {
+func screen(text string, window *os.File) string {
 	const clear, home = "\x1b[2J", "\x1b[H" // ECMA-48, 8.3.39 and 8.3.21
 	const keyWidth = 11                     // of sov-runner's status
-	columns, rows, err := term.GetSize(int(terminal.Fd()))
+	columns, rows, err := term.GetSize(int(window.Fd()))
 	if err != nil {
 		columns, rows = 0, 0
 	}
 	var lines []string
 	for line := range strings.Lines(text) {
-		lines = append(lines, progress.Wrap(fleet.Harmless(strings.TrimSuffix(line, "\n")), columns, keyWidth)...)
+		lines = append(lines, progress.Wrap(terminal.Harmless(strings.TrimSuffix(line, "\n")), columns, keyWidth)...)
 	}
 	if room := rows - 1; room > 1 && len(lines) > room { // the cursor takes the last row
 		hidden := len(lines) - room + 1

@@ -9,13 +9,14 @@ import (
 	"golang.org/x/term"
 
 	"github.com/sovereign-sql/sov/internal/host/device"
+	"github.com/sovereign-sql/sov/internal/host/terminal"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
 // terminalOf returns the terminal that a command's standard error is, or nil.
 func terminalOf(c *cobra.Command) *os.File {
-	if f, ok := c.ErrOrStderr().(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+	if f, ok := terminal.Raw(c.ErrOrStderr()).(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		return f
 	}
 	return nil

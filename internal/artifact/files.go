@@ -11,6 +11,7 @@ const (
 	ManifestFile   = "manifest.json"        // see package manifest
 	ProvenanceFile = "provenance.json"      // see package provenance
 	SignedFile     = "provenance.dsse.json" // the provenance in a DSSE envelope
+	TakenFile      = "taken.json"           // not part of it: what was taken from remote caches, see package taken
 	SumsFile       = "SHA256SUMS"           // what sha256sum -c reads: all files, the manifest and the provenance too
 )
 

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+
+	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
 // noise is n bytes that no chunker can foresee, the same for a seed.
@@ -187,6 +189,7 @@ func FuzzEach(f *testing.F) {
 	f.Add(make([]byte, 3*Max))
 	f.Add(noise(5*Max, 1))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		defer costtest.Text.Watch(t, len(b))()
 		var got []byte
 		if err := Each(bytes.NewReader(b), func(_ Chunk, content []byte) error { got = append(got, content...); return nil }); err != nil {
 			t.Fatal(err)
@@ -202,6 +205,7 @@ func FuzzReadList(f *testing.F) {
 	f.Add(l.Append(nil), int64(100_000))
 	f.Add([]byte("\x80\x01"), int64(1))
 	f.Fuzz(func(t *testing.T, b []byte, size int64) {
+		defer costtest.Text.Watch(t, len(b))()
 		l, err := ReadList(bytes.NewReader(b), size)
 		if err != nil {
 			return

@@ -20,21 +20,30 @@ type Timeouts struct {
 	Connect time.Duration // name lookup, TCP and TLS, each
 	Header  time.Duration // from the request to the answer's header
 	Idle    time.Duration // without a byte of the body
+
+	// Window is how long a body may arrive below LeastRate, not counting the time that its reader needs. 0: DefaultTimeouts'.
+	Window time.Duration
 }
+
+// LeastRate is how many bytes a second a body has to have. A phone's tether over EDGE has eight times as many.
+const LeastRate = 2 << 10
 
 // DefaultTimeouts let a phone's tether through and give up on a dead server
 // within a minute.
-var DefaultTimeouts = Timeouts{Connect: 10 * time.Second, Header: 30 * time.Second, Idle: 30 * time.Second}
+var DefaultTimeouts = Timeouts{Connect: 10 * time.Second, Header: 30 * time.Second, Idle: 30 * time.Second, Window: time.Minute}
 
 // NewTransport returns a transport with these timeouts. Proxies are taken from
 // the environment, as every HTTP client's are.
 func NewTransport(t Timeouts) http.RoundTripper {
 	inner := http.DefaultTransport.(*http.Transport).Clone()
-	inner.DialContext = (&net.Dialer{Timeout: t.Connect, KeepAlive: 30 * time.Second}).DialContext
+	inner.DialContext = (&net.Dialer{Timeout: t.Connect, KeepAlive: 30 * time.Second, ControlContext: refuseLocal}).DialContext
 	inner.TLSHandshakeTimeout = t.Connect
 	inner.ResponseHeaderTimeout = t.Header
 	inner.MaxIdleConnsPerHost = 8
-	return idleTransport{inner, t.Idle}
+	if t.Window == 0 {
+		t.Window = DefaultTimeouts.Window
+	}
+	return confined{idleTransport{inner, t.Idle, t.Window}}
 }
 
 // Offline refuses every request with ErrOffline.
@@ -48,7 +57,7 @@ func (offline) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // ErrInsecure is in the error of a request that would go unencrypted over a
 // network.
-var ErrInsecure = errors.New("plain http is used for this computer's own addresses only")
+var ErrInsecure = errors.New("plain http is used for this computer's own addresses only: use https")
 
 // LoopbackHTTP wraps a transport so that plain http reaches loopback addresses
 // and nothing else.
@@ -73,10 +82,10 @@ func IsLoopback(host string) bool {
 	return host == "localhost" || err == nil && addr.IsLoopback()
 }
 
-// idleTransport ends a response whose body has stalled.
+// idleTransport ends a response whose body has stalled or drips.
 type idleTransport struct {
 	http.RoundTripper
-	idle time.Duration
+	idle, window time.Duration
 }
 
 func (t idleTransport) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -86,7 +95,7 @@ func (t idleTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 		cancel(nil)
 		return nil, err
 	}
-	body := &idleBody{ReadCloser: resp.Body, cancel: cancel, idle: t.idle, ctx: ctx}
+	body := &idleBody{ReadCloser: resp.Body, cancel: cancel, idle: t.idle, window: t.window, ctx: ctx}
 	body.timer = time.AfterFunc(t.idle, func() { cancel(errStalled(t.idle)) })
 	resp.Body = body
 	return resp, nil
@@ -108,12 +117,33 @@ type idleBody struct {
 	timer  *time.Timer
 	idle   time.Duration
 	once   sync.Once
+
+	window, waited time.Duration // waited within this window
+	arrived        int64         // within this window
 }
 
+// errSlow is a timeout too.
+type errSlow time.Duration
+
+func (e errSlow) Error() string {
+	return fmt.Sprintf("the server is too slow: less than %d bytes a second for %s", LeastRate, time.Duration(e))
+}
+func (e errSlow) Timeout() bool { return true }
+func (e errSlow) Unwrap() error { return os.ErrDeadlineExceeded }
+
 func (b *idleBody) Read(p []byte) (int, error) {
+	begin := time.Now()
 	n, err := b.ReadCloser.Read(p)
 	if n > 0 {
 		b.timer.Reset(b.idle)
+	}
+	b.waited += time.Since(begin)
+	b.arrived += int64(n)
+	if b.waited >= b.window {
+		if err == nil && float64(b.arrived) < LeastRate*b.waited.Seconds() {
+			return n, errSlow(b.window)
+		}
+		b.waited, b.arrived = 0, 0
 	}
 	var stalled errStalled
 	if err != nil && errors.As(context.Cause(b.ctx), &stalled) {

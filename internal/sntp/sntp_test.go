@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
 func TestTimestamps(t *testing.T) {
@@ -224,6 +226,7 @@ func FuzzAnswer(f *testing.F) {
 	f.Add(packet{version: 4, mode: modeServer, origin: 7, reference: [4]byte{'R', 'A', 'T', 'E'}}.bytes())
 	f.Add([]byte(strings.Repeat("\x24", 60)))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		defer costtest.Text.Watch(t, len(b))()
 		p, err := parse(b)
 		if err != nil {
 			return
@@ -247,6 +250,7 @@ func FuzzQuestion(f *testing.F) {
 	f.Add(packet{version: 1, mode: modeClient}.bytes())
 	f.Add([]byte("not NTP"))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		defer costtest.Text.Watch(t, len(b))()
 		answer := Server{}.answer(b)
 		if len(answer) > len(b) {
 			t.Fatalf("%d bytes are answered with %d", len(b), len(answer))

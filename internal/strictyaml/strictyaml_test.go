@@ -4,6 +4,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
 type document struct {
@@ -122,6 +124,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte("name: x\nlist: [{key: a}]\nmap: {a: 1}\n"))
 	f.Add([]byte("&a [*a]: !!x {<<: *a}\n? - b\n: |+\n  c\n...\n---\n"))
 	f.Fuzz(func(t *testing.T, src []byte) {
+		defer costtest.Text.Watch(t, len(src))()
 		v := document{}
 		doc, err := Decode("fuzz", src, &v)
 		if doc == nil || (err != nil) != (doc.Err() != nil) {

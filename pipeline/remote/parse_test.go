@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 	"github.com/sovereign-sql/sov/pipeline"
 )
 
@@ -70,6 +71,7 @@ func FuzzIndex(f *testing.F) {
 	f.Add([]byte(`{"format":1,"record":null,"blobs":[{"digest":"","size":0,"pieces":null}]}`))
 	f.Add([]byte(`{"format":2}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		defer costtest.Text.Watch(t, len(b))()
 		x, err := decodeIndex(b)
 		if err != nil {
 			return
@@ -110,6 +112,7 @@ func FuzzArchive(f *testing.F) {
 	f.Add(sample[:len(sample)/2])
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
+		defer costtest.Text.Watch(t, len(b))()
 		a, err := readArchive(bytes.NewReader(b))
 		if err != nil {
 			return

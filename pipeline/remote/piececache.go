@@ -35,6 +35,7 @@ type backend interface {
 type PieceCache struct {
 	name  string
 	kept  backend
+	trust Trust
 	slots chan struct{}
 
 	mu      sync.Mutex
@@ -53,6 +54,12 @@ func newCache(name string, kept backend) *PieceCache {
 	return &PieceCache{name: name, kept: kept, slots: make(chan struct{}, parallel), indexes: map[string]*index{}, sent: map[store.Digest]keptBlob{}, damaged: map[store.Digest]bool{}}
 }
 
+// Trusting sets whose records are believed and how those that are put are signed. It returns c.
+func (c *PieceCache) Trusting(t Trust) *PieceCache {
+	c.trust = t
+	return c
+}
+
 // Name implements Cache.
 func (c *PieceCache) Name() string { return c.name }
 
@@ -67,12 +74,31 @@ func (c *PieceCache) Moved() Moved {
 func (c *PieceCache) Keys(ctx context.Context) ([]string, error) { return c.kept.keys(ctx) }
 
 // Record implements Cache.
-func (c *PieceCache) Record(ctx context.Context, key string) ([]byte, error) {
+func (c *PieceCache) Record(ctx context.Context, key string) (record []byte, signer string, err error) {
 	x, err := c.lookup(ctx, key)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	return x.Record, nil
+	signer, err = c.signer(x)
+	if err != nil {
+		return nil, "", err
+	}
+	return x.Record, signer, nil
+}
+
+// signer returns who has signed an index's record, if that is asked for.
+func (c *PieceCache) signer(x *index) (string, error) {
+	switch {
+	case c.trust.Verify == nil:
+		return "", nil
+	case len(x.Signature) == 0:
+		return "", ErrUnsigned
+	}
+	signer, err := c.trust.Verify(text(x.Record), x.Signature)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrUnsigned, err)
+	}
+	return signer, nil
 }
 
 // lookup returns the index under key, which is asked for once.
@@ -186,6 +212,13 @@ func (c *PieceCache) Put(ctx context.Context, key string, record []byte, blobs [
 		progress = func(int64) {}
 	}
 	out := &index{Format: format, Record: record}
+	if c.trust.Sign != nil {
+		signature, err := c.trust.Sign(text(record))
+		if err != nil {
+			return fmt.Errorf("sign record: %w", err)
+		}
+		out.Signature = signature
+	}
 	before, err := c.sound(ctx, key, record)
 	if err != nil {
 		return err
@@ -225,7 +258,7 @@ func (c *PieceCache) Put(ctx context.Context, key string, record []byte, blobs [
 }
 
 // sound returns the index that is kept under key without blobs that are known to be damaged, or nil
-// if there is none that says the same as record.
+// if there is none that says the same as record and is signed as it has to be.
 func (c *PieceCache) sound(ctx context.Context, key string, record []byte) (*index, error) {
 	x, err := c.lookup(ctx, key)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrRefused) {
@@ -234,7 +267,7 @@ func (c *PieceCache) sound(ctx context.Context, key string, record []byte) (*ind
 	if err != nil {
 		return nil, err
 	}
-	if !sameResult(x.Record, record, key) {
+	if _, err := c.signer(x); err != nil || !sameResult(x.Record, record, key) {
 		return nil, nil
 	}
 	good := *x

@@ -169,7 +169,7 @@ func TestThereAndBack(t *testing.T) {
 			if err != nil || len(keys) != 1 {
 				t.Errorf("keys %q, %v", keys, err)
 			}
-			if _, err := reopen().Record(t.Context(), strings.Repeat("0", 64)); !errors.Is(err, fs.ErrNotExist) {
+			if _, _, err := reopen().Record(t.Context(), strings.Repeat("0", 64)); !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("a record that is not there: %v", err)
 			}
 		})
@@ -340,7 +340,7 @@ func TestUnencrypted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Record(t.Context(), strings.Repeat("0", 64)); err == nil || errors.Is(err, fs.ErrNotExist) {
+	if _, _, err := c.Record(t.Context(), strings.Repeat("0", 64)); err == nil || errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("plain http to another computer: %v", err)
 	}
 }

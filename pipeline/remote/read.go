@@ -17,6 +17,8 @@ type source struct {
 	Cache
 	down    atomic.Bool
 	refused atomic.Int64 // entries
+
+	unsigned atomic.Bool // some record is, which has been warned about
 }
 
 // maxRefused is how many damaged entries it takes for a cache to be left alone: where there are
@@ -33,6 +35,10 @@ func (s *Store) live() []*source {
 func (s *Store) blame(src *source, what string, err error) {
 	switch {
 	case s.ctx.Err() != nil || errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, ErrUnsigned):
+		if src.unsigned.CompareAndSwap(false, true) {
+			s.warn("", fmt.Sprintf("remote cache %s: %s: %v; it is ignored, and so are others like it", src.Name(), what, err))
+		}
 	case errors.Is(err, ErrRefused):
 		s.warn("", fmt.Sprintf("remote cache %s: %s: %v", src.Name(), what, err))
 		if src.refused.Add(1) >= maxRefused && src.down.CompareAndSwap(false, true) {
@@ -53,6 +59,7 @@ func (s *Store) ask(q store.Query) *store.Record {
 		}
 		s.mu.Lock()
 		s.adopted[r.Key] = true
+		s.name(r) // whoever checks the record before using it may have to read its blobs
 		s.mu.Unlock()
 		return r
 	}
@@ -62,7 +69,7 @@ func (s *Store) ask(q store.Query) *store.Record {
 // askFor gets a record from one cache. What a record says cannot be checked by its key alone, but
 // it must be about the same inputs.
 func (s *Store) askFor(src *source, q store.Query) (*store.Record, error) {
-	raw, err := src.Record(s.ctx, q.Key)
+	raw, signer, err := src.Record(s.ctx, q.Key)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +80,7 @@ func (s *Store) askFor(src *source, q store.Query) (*store.Record, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrRefused, err)
 	}
-	r.Remote = src.Name()
+	r.Remote, r.From, r.Signer = src.Name(), src.Name(), signer
 	for _, o := range r.Outputs {
 		if s.local.Lost(o.Digest) && s.local.Check(o.Blob) != nil {
 			return nil, fs.ErrNotExist // no cache gave its blob before

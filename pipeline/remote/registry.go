@@ -123,6 +123,7 @@ func (r *registry) try(ctx context.Context, size int64, fn func(context.Context,
 	return fetch.Retry(ctx, attempts, r.options.Pause, func() error {
 		within, cancel := context.WithTimeoutCause(ctx, limit, tooSlow(limit))
 		defer cancel()
+		within = fetch.WithOrigin(within, r.repo.RegistryStr())
 		puller, pusher, err := r.clients()
 		if err != nil {
 			return err
@@ -159,7 +160,7 @@ func isAway(err error) bool {
 	var name *net.DNSError
 	var certificate *tls.CertificateVerificationError
 	return errors.As(err, &request) && !errors.As(err, &name) && !errors.As(err, &certificate) &&
-		!errors.Is(err, fetch.ErrInsecure) && !errors.Is(err, context.Canceled)
+		!errors.Is(err, fetch.ErrInsecure) && !errors.Is(err, fetch.ErrLocal) && !errors.Is(err, context.Canceled)
 }
 
 // explain turns a registry's error into one that says what to do, and that fetch.Passing knows.

@@ -91,6 +91,7 @@ func (s *Spec) set(name, value, pathField string, known []string) (err error) {
 // counts for both.
 type Opener struct {
 	Keychain authn.Keychain // credentials for registries; nil: none
+	Trust    Trust          // of all caches
 	caches   map[Spec]*PieceCache
 }
 
@@ -110,7 +111,7 @@ func (o *Opener) Open(s Spec) (*PieceCache, error) {
 	if o.caches == nil {
 		o.caches = map[Spec]*PieceCache{}
 	}
-	o.caches[s] = c
+	o.caches[s] = c.Trusting(o.Trust)
 	return c, nil
 }
 

@@ -17,6 +17,8 @@ import (
 type TransferOptions struct {
 	// Last has Push send only what the last build of each scope used.
 	Last bool
+	// Believe is that of Options. Push leaves out what is not believed.
+	Believe func(*store.Record) error
 	// Progress, if not nil, is called with the bytes dealt with so far and those known to be ahead
 	// in all, one call at a time.
 	Progress func(done, total int64)
@@ -104,6 +106,12 @@ func Push(ctx context.Context, local *store.Store, remote Cache, o TransferOptio
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(parallelRecords)
 	for _, a := range records {
+		if o.Believe != nil {
+			if err := o.Believe(a); err != nil {
+				t.refuse(a.Stage+" "+store.ShortKey(a.Key), err)
+				continue
+			}
+		}
 		group.Go(func() error {
 			if err := put(ctx, local, remote, a, nil, t.grow, t.progress); err != nil {
 				return fmt.Errorf("send %s %s to %s: %w", a.Stage, store.ShortKey(a.Key), remote.Name(), err)
@@ -148,7 +156,7 @@ func (t *transfer) end(err error) (TransferResult, error) {
 
 // pull takes one record over, blobs first.
 func (t *transfer) pull(ctx context.Context, key string) error {
-	raw, err := t.remote.Record(ctx, key)
+	raw, signer, err := t.remote.Record(ctx, key)
 	var a *store.Record
 	if err == nil {
 		if a, err = store.ParseRecord(raw, key); err != nil {
@@ -158,6 +166,7 @@ func (t *transfer) pull(ctx context.Context, key string) error {
 	if err != nil {
 		return t.forgive("record "+store.ShortKey(key), err)
 	}
+	a.From, a.Signer = t.remote.Name(), signer
 	for _, o := range a.Outputs {
 		err := t.pullBlob(ctx, key, o.Blob)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -170,7 +179,7 @@ func (t *transfer) pull(ctx context.Context, key string) error {
 	}
 	// A result of this computer is not overwritten by one of another.
 	have, _, err := t.local.Load(key)
-	if err != nil || have != nil && t.local.Complete(have) {
+	if err != nil || have != nil && t.local.Complete(have) && (t.options.Believe == nil || t.options.Believe(have) == nil) {
 		t.count(a)
 		return err
 	}
@@ -184,7 +193,7 @@ func (t *transfer) pull(ctx context.Context, key string) error {
 // forgive notes what is wrong with an entry, or passes on an error that ends the transfer.
 func (t *transfer) forgive(what string, err error) error {
 	switch {
-	case errors.Is(err, ErrRefused):
+	case errors.Is(err, ErrRefused), errors.Is(err, ErrUnsigned):
 		t.refuse(what, err)
 	case errors.Is(err, fs.ErrNotExist): // removed meanwhile
 	default:

@@ -15,6 +15,10 @@ import (
 type Options struct {
 	From []Cache  // asked, in this order, for what the store does not have
 	To   []Target // given what the build makes or finds
+	// Believe returns an error for a record that was taken from a remote cache, by this build or an
+	// earlier one, and is not signed by a key that is trusted. Such a record is made again, and is
+	// not sent anywhere. nil: all are believed.
+	Believe func(*store.Record) error
 	// Warn is called with what is wrong with a remote cache, which is never an error of the build,
 	// and the stage that it is about, or "". It may be called from several goroutines.
 	Warn func(stage, text string)
@@ -30,6 +34,8 @@ type Store struct {
 	from  []*source
 	to    *uploads
 
+	believe func(*store.Record) error // nil: all are
+
 	mu      sync.Mutex
 	keys    map[store.Digest][]string // of records that name a blob
 	adopted map[string]bool           // keys of records from a cache that are not in local yet
@@ -37,7 +43,7 @@ type Store struct {
 
 // Wrap returns the store with remote caches behind it. Transfers end with ctx.
 func Wrap(ctx context.Context, local *store.Store, o Options) *Store {
-	s := &Store{local: local, ctx: ctx, warn: o.Warn, keys: map[store.Digest][]string{}, adopted: map[string]bool{}}
+	s := &Store{local: local, ctx: ctx, warn: o.Warn, believe: o.Believe, keys: map[store.Digest][]string{}, adopted: map[string]bool{}}
 	if s.warn == nil {
 		s.warn = func(string, string) {}
 	}
@@ -51,6 +57,14 @@ func Wrap(ctx context.Context, local *store.Store, o Options) *Store {
 // Local returns the store on this computer.
 func (s *Store) Local() *store.Store { return s.local }
 
+// Believed asks Options.Believe.
+func (s *Store) Believed(r *store.Record) error {
+	if s.believe == nil {
+		return nil
+	}
+	return s.believe(r)
+}
+
 // Get returns a record of the local store, or else one of a remote cache, which Touch stores. The
 // record that was missed may have been damaged although another is returned.
 func (s *Store) Get(q store.Query) (*store.Record, store.Miss, error) {
@@ -61,17 +75,22 @@ func (s *Store) Get(q store.Query) (*store.Record, store.Miss, error) {
 	return r, miss, err
 }
 
+// name notes under which key the blobs of a record can be fetched. The lock is held.
+func (s *Store) name(r *store.Record) {
+	for d := range r.Digests() {
+		if !slices.Contains(s.keys[d], r.Key) {
+			s.keys[d] = append(s.keys[d], r.Key)
+		}
+	}
+}
+
 // Touch notes that the build goes on with a record, and stores it if it is from a remote cache. Its
 // blobs can be fetched from now on.
 func (s *Store) Touch(r *store.Record, now time.Time) error {
 	s.mu.Lock()
 	adopted := s.adopted[r.Key]
 	delete(s.adopted, r.Key)
-	for d := range r.Digests() {
-		if !slices.Contains(s.keys[d], r.Key) {
-			s.keys[d] = append(s.keys[d], r.Key)
-		}
-	}
+	s.name(r)
 	s.mu.Unlock()
 	if adopted {
 		if err := s.local.Save(r); err != nil {

@@ -43,17 +43,17 @@ func (m *memoryRemote) Keys(context.Context) ([]string, error) {
 	return slices.Sorted(maps.Keys(m.records)), m.fail
 }
 
-func (m *memoryRemote) Record(_ context.Context, key string) ([]byte, error) {
+func (m *memoryRemote) Record(_ context.Context, key string) ([]byte, string, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.asked++
 	if m.fail != nil {
-		return nil, m.fail
+		return nil, "", m.fail
 	}
 	if m.records[key] == nil {
-		return nil, fs.ErrNotExist
+		return nil, "", fs.ErrNotExist
 	}
-	return m.records[key], nil
+	return m.records[key], "", nil
 }
 
 func (m *memoryRemote) Fetch(_ context.Context, key string, b pipeline.Blob, w io.WriterAt, _ func(int64)) error {

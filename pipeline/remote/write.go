@@ -55,7 +55,7 @@ func newUploads(s *Store, to []Target) *uploads {
 // add notes the result of a stage. It begins to send it to the targets that want everything, unless
 // some of its blobs may still be fetched: those results wait for flush.
 func (u *uploads) add(r *store.Record) {
-	if len(u.targets) == 0 || r.Memo != "" {
+	if len(u.targets) == 0 || r.Memo != "" || u.store.Believed(r) != nil {
 		return
 	}
 	u.mu.Lock()
@@ -87,7 +87,7 @@ func (u *uploads) sendAll(t *target, r *store.Record) {
 	var memos sync.WaitGroup
 	for _, key := range r.Memos {
 		memo, _, err := u.store.local.Load(key)
-		if err == nil && memo != nil {
+		if err == nil && memo != nil && u.store.Believed(memo) == nil {
 			memos.Go(func() { u.send(t, memo, nil) })
 		}
 	}

@@ -152,7 +152,7 @@ func (s *Store) exportedPath(path string) string {
 }
 
 func (s *Store) readExported(path string) (e exported) {
-	b, err := os.ReadFile(s.exportedPath(path))
+	b, err := readOwn(s.exportedPath(path))
 	if err != nil || unseal(b, &e) != nil {
 		return exported{}
 	}

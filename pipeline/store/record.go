@@ -24,6 +24,20 @@ type Record struct {
 	// Remote is the remote cache that has, or had, blobs that may not be here; "" if they all were
 	// when this was written.
 	Remote string `json:"remote,omitempty"`
+	// From is the remote cache that the record was taken from, or that a memo was taken from of which it
+	// was made; "" if it was made here. Signer is the ID of the key that had signed it there; "" if
+	// no signature was asked for.
+	From   string `json:"from,omitempty"`
+	Signer string `json:"signer,omitempty"`
+}
+
+// TakenFrom returns the remote cache that the record was taken from, or "" if it was made here.
+// Records that older versions took have no From.
+func (r *Record) TakenFrom() string {
+	if r.From == "" {
+		return r.Remote
+	}
+	return r.From
 }
 
 // A Field is one labelled value of a key.
@@ -44,11 +58,11 @@ func (r *Record) Digests() map[Digest]bool {
 	return all
 }
 
-// Encode returns the record as ParseRecord reads it, without the name of a remote cache: where it
-// came from is the business of one store.
+// Encode returns the record as ParseRecord reads it, without the name of a remote cache or of a
+// signer there: where it came from is the business of one store.
 func (r *Record) Encode() ([]byte, error) {
 	out := *r
-	out.Remote = ""
+	out.Remote, out.From, out.Signer = "", "", ""
 	return seal(out)
 }
 

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
 func sampleRecord() *Record {
@@ -67,6 +69,7 @@ func FuzzActionRecord(f *testing.F) {
 	f.Add([]byte("{}"))
 	f.Add([]byte(strings.Repeat("[", 10000)))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		defer costtest.Text.Watch(t, len(b))()
 		check(t, b, a.Key)
 		// Past the seal, which a fuzzer cannot forge.
 		if sealedContent, err := seal(jsonOrString(b)); err == nil {

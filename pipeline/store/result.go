@@ -28,7 +28,7 @@ func (s *Store) Local() *Store { return s }
 
 // Load returns the record under a key without a look at its blobs, or nil.
 func (s *Store) Load(key string) (*Record, Miss, error) {
-	b, err := os.ReadFile(s.recordPath(key))
+	b, err := readOwn(s.recordPath(key))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, Miss{}, nil
 	}
@@ -66,6 +66,14 @@ func (s *Store) Get(q Query) (*Record, Miss, error) {
 	return r, Miss{}, nil
 }
 
+// Forget removes the record under a key. Its blobs stay until Prune.
+func (s *Store) Forget(key string) error {
+	if err := os.Remove(s.recordPath(key)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return s.Advise(fmt.Errorf("remove record %s: %w", ShortKey(key), err))
+	}
+	return nil
+}
+
 // Complete reports whether all blobs of a record are here and good.
 func (s *Store) Complete(r *Record) bool {
 	for _, o := range r.Outputs {
@@ -100,6 +108,9 @@ func (s *Store) Save(r *Record) error {
 
 // Deliver is nil if a blob is here and good. A store alone has no other place to get it from.
 func (s *Store) Deliver(b Blob, _ func(n int64)) error { return s.losing(b, s.Check(b)) }
+
+// Believed is nil: what a store alone has was made here, or was believed when it was taken.
+func (s *Store) Believed(*Record) error { return nil }
 
 // Flush returns at once. A store alone sends nothing.
 func (s *Store) Flush(context.Context, func(name, reason string) (count func(done, total int64))) {}

@@ -44,7 +44,7 @@ func parseStamp(text string) stamp {
 }
 
 func (s *Store) readStamp(d Digest) stamp {
-	b, err := os.ReadFile(s.stampPath(d))
+	b, err := readOwn(s.stampPath(d))
 	if err != nil {
 		return stamp{}
 	}
@@ -56,5 +56,10 @@ func (s *Store) readStamp(d Digest) stamp {
 func (s *Store) writeStamp(d Digest, st stamp) {
 	path := s.stampPath(d)
 	os.Mkdir(filepath.Dir(path), 0o755)
+	if info, err := os.Lstat(path); err == nil {
+		if why, _ := foreign(info); why != "" {
+			os.Remove(path)
+		}
+	}
 	os.WriteFile(path, []byte(st.String()), 0o644)
 }

@@ -40,15 +40,21 @@ func Open(dir string) (*Store, error) {
 	if err := s.layout(); err != nil && !s.usableReadOnly(err) {
 		return nil, s.Advise(fmt.Errorf("open cache: %w", err))
 	}
+	if err := s.checkOwner(); err != nil {
+		return nil, fmt.Errorf("open cache: %w", err)
+	}
 	return s, nil
 }
 
 // Dir returns the absolute path of the store.
 func (s *Store) Dir() string { return s.dir }
 
+// folders are the directories of a store.
+var folders = []string{"blobs/sha256", "stamps", "actions", "exports", "last", "locks", "tmp"}
+
 // layout makes the directories of a store.
 func (s *Store) layout() error {
-	for _, sub := range []string{"blobs/sha256", "stamps", "actions", "exports", "last", "locks", "tmp"} {
+	for _, sub := range folders {
 		if err := os.MkdirAll(filepath.Join(s.dir, sub), 0o755); err != nil {
 			return err
 		}

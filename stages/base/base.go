@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -125,7 +126,7 @@ func (s *stage) open(ctx context.Context) (*oci.Image, error) {
 
 // pull returns a layer's tar, from an earlier run if there is one.
 func pull(ctx context.Context, j *pipeline.Job, l oci.Layer, tmp string) (pipeline.Blob, error) {
-	return j.Memo(ctx, "layer "+l.DiffID, func(w *pipeline.Writer) error {
+	return j.Pin(ctx, "layer "+l.DiffID, pipeline.IsDigest(pipeline.Digest(l.DiffID)), func(w *pipeline.Writer) error {
 		f, err := os.Create(tmp)
 		if err != nil {
 			return err
@@ -142,13 +143,70 @@ func pull(ctx context.Context, j *pipeline.Job, l oci.Layer, tmp string) (pipeli
 	})
 }
 
-func (s *stage) write(j *pipeline.Job, img *oci.Image, blobs []pipeline.Blob) error {
+// CheckPins follows the image's digest to its configuration and from there to its layers, and
+// compares everything else with what the stage would write.
+func (s *stage) CheckPins(outputs []pipeline.Output, open func(pipeline.Blob) (*os.File, error)) error {
+	parts := map[string][]byte{ManifestFile: nil, ConfigFile: nil, ImageFile: nil}
+	for _, o := range outputs {
+		if _, ok := parts[o.Name]; !ok {
+			continue
+		}
+		var err error
+		if parts[o.Name], err = readPart(o, open); err != nil {
+			return err
+		}
+	}
+	img, err := oci.Assemble(s.Digest, s.Arch, parts[ManifestFile], parts[ConfigFile], func(string) (io.ReadCloser, int64, error) {
+		return io.NopCloser(strings.NewReader("")), 0, nil
+	})
+	if err != nil {
+		return err
+	}
+	about, err := output.JSON(describe(img))
+	if err != nil {
+		return err
+	}
+	var want []pipeline.Output
+	for i, l := range img.Layers {
+		want = append(want, pipeline.Output{Name: LayerFile(i), Blob: pipeline.Blob{Digest: pipeline.Digest(l.DiffID)}})
+	}
+	if img.Manifest != nil {
+		want = append(want, pipeline.Output{Name: ManifestFile, Blob: pipeline.Blob{Digest: pipeline.DigestOf(img.Manifest)}})
+	}
+	want = append(want, pipeline.Output{Name: ConfigFile, Blob: pipeline.Blob{Digest: pipeline.DigestOf(img.Config)}},
+		pipeline.Output{Name: ImageFile, Blob: pipeline.Blob{Digest: pipeline.DigestOf(about)}})
+	return output.Compare(outputs, want)
+}
+
+// maxPart bounds a manifest or a configuration, in bytes. Registries take manifests of 4 MiB.
+const maxPart = 8 << 20
+
+func readPart(o pipeline.Output, open func(pipeline.Blob) (*os.File, error)) ([]byte, error) {
+	if o.Size > maxPart {
+		return nil, fmt.Errorf("%s has %d bytes", o.Name, o.Size)
+	}
+	f, err := open(o.Blob)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", o.Name, err)
+	}
+	defer f.Close()
+	return io.ReadAll(f)
+}
+
+// describe says what an image is.
+func describe(img *oci.Image) Image {
 	about := Image{Digest: img.Digest, Arch: img.Arch, Config: json.RawMessage(img.Config)}
+	for _, l := range img.Layers {
+		about.DiffIDs = append(about.DiffIDs, l.DiffID)
+	}
+	return about
+}
+
+func (s *stage) write(j *pipeline.Job, img *oci.Image, blobs []pipeline.Blob) error {
 	for i, b := range blobs {
 		if err := j.Attach(LayerFile(i), b); err != nil {
 			return err
 		}
-		about.DiffIDs = append(about.DiffIDs, img.Layers[i].DiffID)
 	}
 	if img.Manifest != nil {
 		if _, err := j.Write(ManifestFile, img.Manifest); err != nil {
@@ -158,5 +216,5 @@ func (s *stage) write(j *pipeline.Job, img *oci.Image, blobs []pipeline.Blob) er
 	if _, err := j.Write(ConfigFile, img.Config); err != nil {
 		return err
 	}
-	return output.WriteJSON(j, ImageFile, about)
+	return output.WriteJSON(j, ImageFile, describe(img))
 }

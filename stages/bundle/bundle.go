@@ -35,6 +35,8 @@ type Options struct {
 	Arch       string // "arm64" or "amd64"
 	Made       lock.Entry
 	Builder    string // sov's version, for the provenance
+	// Below are the base image and the packages, for what distribution they are.
+	Below []overlay.Share
 	// Programs are the shares that hold Go programs, for the bill of materials.
 	Programs []overlay.Share
 }
@@ -47,7 +49,7 @@ type stage struct{ Options }
 func (s *stage) Name() string { return Name }
 
 func (s *stage) Needs() []string {
-	return append([]string{rootfs.Name, kernel.Name, packages.Name, runner.Name}, overlay.Names(s.Programs)...)
+	return slices.Concat([]string{rootfs.Name, kernel.Name, runner.Name}, overlay.Names(s.Below), overlay.Names(s.Programs))
 }
 
 func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
@@ -55,7 +57,7 @@ func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 	if err != nil {
 		return err
 	}
-	output.Version(k, 3)
+	output.Version(k, 4)
 	k.Add("artifact", map[string]string{"name": s.Recipe.Name, "version": s.Recipe.Version, "description": s.Recipe.Description, "arch": s.Arch})
 	k.Add("vm", vm)
 	for _, in := range s.inputs() {
@@ -145,7 +147,17 @@ func (s *stage) sbom(j *pipeline.Job) ([]byte, error) {
 	if err := output.ReadJSON(j, kernel.Name, kernel.InfoOutput, &info); err != nil {
 		return nil, err
 	}
-	components := append(packageComponents(list), kernelComponent(info))
+	below, err := overlay.Merge(j, s.Below...)
+	if err != nil {
+		return nil, err
+	}
+	defer below.Close()
+	d, err := distributionOf(below.Tree)
+	if err != nil {
+		return nil, err
+	}
+	components := append(packageComponents(list, d), kernelComponent(info))
+	components = append(components, d.component()...)
 	modules, err := s.modules(j)
 	if err != nil {
 		return nil, err

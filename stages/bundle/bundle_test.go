@@ -2,6 +2,7 @@ package bundle
 
 import (
 	"bytes"
+	"errors"
 	"strings"
 	"testing"
 
@@ -81,11 +82,14 @@ func TestInputsNameNoDirectory(t *testing.T) {
 
 func TestSBOM(t *testing.T) {
 	r := sqlRecipe(t)
+	alpine := distribution{"alpine", "3.22.1"}
 	components := func() []cdx.Component {
 		list := packageComponents([]packages.Installed{
 			{Name: "libstdc++", Version: "14.2.0-r4", Arch: "aarch64", License: "GPL-2.0-or-later AND LGPL-2.1-or-later", URL: "https://gcc.gnu.org"},
 			{Name: "a", Version: "1", Arch: "noarch"},
-		})
+			{Name: "libcrypto3", Version: "3.3.2-r0", Arch: "aarch64", Origin: "openssl"},
+		}, alpine)
+		list = append(list, alpine.component()...)
 		return append(list, kernelComponent(kernel.Info{Version: "6.1.192", Release: "6.1.192-sov", SHA256: strings.Repeat("0", 64), Source: "https://cdn.kernel.org/x.tar.xz"}),
 			module("example.org/m", "v1.2.3+incompatible"), module("example.org/m", "v1.2.3+incompatible"))
 	}
@@ -111,13 +115,36 @@ func TestSBOM(t *testing.T) {
 	for _, c := range *bom.Components {
 		purls = append(purls, c.PackageURL)
 	}
-	want := []string{"pkg:apk/alpine/a@1?arch=noarch", "pkg:apk/alpine/libstdc%2B%2B@14.2.0-r4?arch=aarch64",
+	want := []string{"", "pkg:apk/alpine/a@1?arch=noarch&distro=alpine-3.22.1", "pkg:apk/alpine/libcrypto3@3.3.2-r0?arch=aarch64&distro=alpine-3.22.1&upstream=openssl",
+		"pkg:apk/alpine/libstdc%2B%2B@14.2.0-r4?arch=aarch64&distro=alpine-3.22.1",
 		"pkg:generic/linux@6.1.192", "pkg:golang/example.org/m@v1.2.3%2Bincompatible"}
 	if strings.Join(purls, " ") != strings.Join(want, " ") {
 		t.Errorf("got  %q\nwant %q", purls, want)
 	}
 	if bom.Metadata.Timestamp != "" {
 		t.Error("the document has a time")
+	}
+}
+
+func TestDistribution(t *testing.T) {
+	for text, want := range map[string]distribution{
+		"NAME=\"Alpine Linux\"\nID=alpine\nVERSION_ID=3.22.1\n": {"alpine", "3.22.1"},
+		"ID='x'\nVERSION_ID=\"1\"\n":                            {"x", "1"},
+		"ID=alpine\nVERSION_ID=1&arch=x\n":                      {"alpine", ""},
+		"ID=\x1b]0;x\n":                                         {},
+		"":                                                      {},
+	} {
+		root := tree.New()
+		if err := errors.Join(root.Put("etc/os-release", &tree.Inode{Mode: tree.S_IFLNK | 0o777, Target: "../usr/lib/os-release"}),
+			root.Put("usr/lib/os-release", &tree.Inode{Mode: tree.S_IFREG | 0o644, Content: tree.Bytes([]byte(text))})); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := distributionOf(root); err != nil || got != want {
+			t.Errorf("%q: %+v, %v", text, got, err)
+		}
+	}
+	if got, err := distributionOf(tree.New()); err != nil || got != (distribution{}) {
+		t.Errorf("no file: %+v, %v", got, err)
 	}
 }
 
@@ -147,7 +174,7 @@ func TestGoComponents(t *testing.T) {
 	for _, c := range components {
 		found[c.Name] = c.Version
 	}
-	if found["std"] == "" || found["github.com/jackc/pgx/v5"] == "" {
+	if found["stdlib"] == "" || found["github.com/jackc/pgx/v5"] == "" {
 		t.Errorf("found %v", found)
 	}
 }

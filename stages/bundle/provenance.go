@@ -51,6 +51,9 @@ func (s *stage) statement(j *pipeline.Job, files []manifest.File) ([]byte, error
 		return nil, err
 	}
 	internal.KernelCompiler = info.Compiler
+	if info.Unconfined {
+		internal.Unconfined = append(internal.Unconfined, kernel.Name)
+	}
 	dependencies := []provenance.Resource{s.image()}
 	if k := s.Made.Kernel; k != nil {
 		dependencies = append(dependencies, kernelSource(*k))
@@ -68,6 +71,9 @@ func (s *stage) statement(j *pipeline.Job, files []manifest.File) ([]byte, error
 			return nil, err
 		}
 		internal.Go = built.Go
+		if built.Unconfined {
+			internal.Unconfined = append(internal.Unconfined, tailscale.Name)
+		}
 		for _, m := range built.Modules {
 			r, err := goModule(m)
 			if err != nil {
@@ -100,7 +106,9 @@ func kernelSource(k lock.Kernel) provenance.Resource {
 	return r
 }
 
-// packageFile names an Alpine package by its file's digest.
+// packageFile names an Alpine package by the SHA-256 of its content: of its control and data
+// members, without the signature, which a mirror may replace. A digest of the whole file would be
+// called sha256.
 func (s *stage) packageFile(j *pipeline.Job, p lock.Package) (provenance.Resource, error) {
 	file := packages.FileOutput(p)
 	b, err := j.Output(packages.Name, file)
@@ -108,7 +116,7 @@ func (s *stage) packageFile(j *pipeline.Job, p lock.Package) (provenance.Resourc
 		return provenance.Resource{}, err
 	}
 	r := provenance.Resource{Name: file, URI: fmt.Sprintf("pkg:apk/alpine/%s@%s?arch=%s", url.QueryEscape(p.Name), url.QueryEscape(p.Version), packages.AlpineArch(s.Arch)),
-		Digest: provenance.SHA256(b.Digest.Hex())}
+		Digest: map[string]string{"apkContent": b.Digest.Hex()}}
 	if location := packages.Locate(p.Repository, s.Arch, file); fetch.IsURL(location) {
 		r.DownloadLocation = location
 	}

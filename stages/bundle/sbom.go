@@ -5,10 +5,14 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"debug/buildinfo"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/url"
+	"regexp"
 	"slices"
+	"strings"
 
 	cdx "github.com/CycloneDX/cyclonedx-go"
 
@@ -16,6 +20,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/internal/image/tree"
 	"github.com/sovereign-sql/sov/stages/kernel"
+	"github.com/sovereign-sql/sov/stages/overlay"
 	"github.com/sovereign-sql/sov/stages/packages"
 )
 
@@ -55,11 +60,61 @@ func serial(content []byte) string {
 	return fmt.Sprintf("urn:uuid:%x-%x-%x-%x-%x", u[0:4], u[4:6], u[6:8], u[8:10], u[10:16])
 }
 
-// packageComponents describe the Alpine packages.
-func packageComponents(list []packages.Installed) []cdx.Component {
+// A distribution is what /etc/os-release says of the root file system: ID and VERSION_ID (os-release(5)).
+type distribution struct{ id, version string }
+
+// maxOSRelease bounds /etc/os-release, in bytes. Alpine's has some 160.
+const maxOSRelease = 64 << 10
+
+// distributionOf reads /etc/os-release; without one there is no distribution.
+func distributionOf(t *tree.Tree) (d distribution, err error) {
+	text, err := overlay.ReadFile(t, "etc/os-release", maxOSRelease)
+	if errors.Is(err, fs.ErrNotExist) {
+		return d, nil
+	}
+	if err != nil {
+		return d, err
+	}
+	for line := range strings.Lines(string(text)) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		value = strings.Trim(value, `"'`)
+		if !distributionForm.MatchString(value) {
+			continue
+		}
+		switch key {
+		case "ID":
+			d.id = value
+		case "VERSION_ID":
+			d.version = value
+		}
+	}
+	return d, nil
+}
+
+// distributionForm is what ID and VERSION_ID may be (os-release(5)).
+var distributionForm = regexp.MustCompile(`^[a-z0-9._-]{1,64}$`)
+
+// component is how scanners learn whose vulnerabilities to look for.
+func (d distribution) component() []cdx.Component {
+	if d.id == "" {
+		return nil
+	}
+	return []cdx.Component{{BOMRef: "os:" + d.id, Type: cdx.ComponentTypeOS, Name: d.id, Version: d.version}}
+}
+
+// packageComponents describe the Alpine packages. The package that an advisory names is the one that others are built from,
+// their origin: "upstream", as scanners call it.
+func packageComponents(list []packages.Installed, d distribution) []cdx.Component {
 	out := make([]cdx.Component, 0, len(list))
 	for _, p := range list {
-		purl := fmt.Sprintf("pkg:apk/alpine/%s@%s?arch=%s", url.QueryEscape(p.Name), url.QueryEscape(p.Version), p.Arch)
+		qualifiers := "?arch=" + p.Arch
+		if d.id != "" {
+			qualifiers += "&distro=" + strings.Trim(d.id+"-"+d.version, "-")
+		}
+		if p.Origin != "" && p.Origin != p.Name {
+			qualifiers += "&upstream=" + url.QueryEscape(p.Origin)
+		}
+		purl := fmt.Sprintf("pkg:apk/alpine/%s@%s%s", url.QueryEscape(p.Name), url.QueryEscape(p.Version), qualifiers)
 		c := cdx.Component{BOMRef: purl, Type: cdx.ComponentTypeLibrary, Name: p.Name, Version: p.Version,
 			Description: p.Description, PackageURL: purl}
 		if p.License != "" {
@@ -73,12 +128,15 @@ func packageComponents(list []packages.Installed) []cdx.Component {
 	return out
 }
 
-// kernelComponent describes the kernel.
+// kernelComponent describes the kernel. It is not the operating-system component, of which a scanner takes the distribution.
 func kernelComponent(info kernel.Info) cdx.Component {
 	version := cmp.Or(info.Version, info.Release)
 	purl := "pkg:generic/linux@" + url.QueryEscape(version)
-	c := cdx.Component{BOMRef: purl, Type: cdx.ComponentTypeOS, Name: "linux", Version: version, PackageURL: purl,
-		Licenses: &cdx.Licenses{{Expression: "GPL-2.0-only WITH Linux-syscall-note"}}}
+	number, _, _ := strings.Cut(version, "-") // a release has a suffix
+	c := cdx.Component{BOMRef: purl, Type: cdx.ComponentTypeApplication, Name: "linux", Version: version, PackageURL: purl,
+		CPE:        "cpe:2.3:o:linux:linux_kernel:" + number + ":*:*:*:*:*:*:*",
+		Properties: &[]cdx.Property{{Name: "syft:package:type", Value: "linux-kernel"}},
+		Licenses:   &cdx.Licenses{{Expression: "GPL-2.0-only WITH Linux-syscall-note"}}}
 	if info.SHA256 != "" {
 		c.Hashes = &[]cdx.Hash{{Algorithm: cdx.HashAlgoSHA256, Value: info.SHA256}}
 	}
@@ -113,7 +171,7 @@ func modulesOf(program io.ReaderAt) []cdx.Component {
 	if err != nil {
 		return nil
 	}
-	out := []cdx.Component{module("std", info.GoVersion[min(2, len(info.GoVersion)):])}
+	out := []cdx.Component{module("stdlib", info.GoVersion[min(2, len(info.GoVersion)):])}
 	// A main module built in its own tree has no version.
 	if info.Main.Path != "" && info.Main.Version != "" && info.Main.Version != "(devel)" {
 		out = append(out, module(info.Main.Path, info.Main.Version))

@@ -15,8 +15,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
-	"time"
+
+	"github.com/sovereign-sql/sov/internal/confine"
 )
 
 // ErrNoGo says that there is no go command.
@@ -107,43 +107,50 @@ func (g Go) Check(ctx context.Context, env []string) error {
 }
 
 func version(ctx context.Context, program string, env []string) (string, error) {
-	cmd := exec.CommandContext(ctx, program, "env", "GOVERSION")
+	return variable(ctx, program, env, "GOVERSION")
+}
+
+// Variable returns one of the go command's settings in an environment of Environment's.
+func (g Go) Variable(ctx context.Context, env []string, name string) (string, error) {
+	program, err := g.Path()
+	if err != nil {
+		return "", err
+	}
+	return variable(ctx, program, env, name)
+}
+
+func variable(ctx context.Context, program string, env []string, name string) (string, error) {
+	cmd := exec.CommandContext(ctx, program, "env", name)
 	cmd.Env = env
 	cmd.Dir = os.TempDir() // not in a module that asks for another version
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		return "", fmt.Errorf("%s env GOVERSION: %w: %s", program, err, strings.TrimSpace(stderr.String()))
+		return "", fmt.Errorf("%s env %s: %w: %s", program, name, err, strings.TrimSpace(stderr.String()))
 	}
 	return strings.TrimSpace(string(out)), nil
 }
 
-// Run runs the go command in a folder, in a process group of its own that is killed when ctx ends.
+// Run runs the go command as c says, whose Path and output are Run's, and ends it when ctx ends.
 // step is called with what it is doing: the packages that it prints, as with -v, and the modules
 // that it downloads.
-func (g Go) Run(ctx context.Context, dir string, env []string, step func(string), args ...string) error {
-	program, err := g.Path()
-	if err != nil {
+func (g Go) Run(ctx context.Context, c confine.Command, step func(string)) (err error) {
+	if c.Path, err = g.Path(); err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Dir, cmd.Env = dir, env
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = 10 * time.Second
 	r, w := io.Pipe()
-	cmd.Stdout, cmd.Stderr = w, w
+	c.Stdout, c.Stderr = w, w
 	complaints := make(chan []string, 1)
 	go func() { complaints <- readOutput(r, step) }()
-	err = cmd.Run()
+	err = c.Run(ctx)
 	w.Close()
 	said := <-complaints
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	if err != nil {
-		return fmt.Errorf("go %s: %w:\n  %s", args[0], err, strings.Join(said, "\n  "))
+		return fmt.Errorf("go %s: %w:\n  %s", c.Args[0], err, strings.Join(said, "\n  "))
 	}
 	return nil
 }

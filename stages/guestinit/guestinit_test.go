@@ -15,6 +15,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/internal/image/tree"
+	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 	"github.com/sovereign-sql/sov/stages/overlay"
 )
 
@@ -199,6 +200,9 @@ services:
 	if c.Hostname != "box" || c.Image != (guestspec.Image{Name: "test", Version: "3"}) {
 		t.Errorf("got %+v", c)
 	}
+	if !c.Endpoint.Shell {
+		t.Error("the guest has no shell")
+	}
 	if len(c.Services) != 2 || c.Services[0].Name != "later" || fmt.Sprint(c.Services[0].After) != "[web]" {
 		t.Fatalf("services: %+v", c.Services)
 	}
@@ -206,6 +210,17 @@ services:
 	if web.User != "nobody" || web.Env["A"] != "b" || len(web.Prepare) != 2 || web.Ready.TCP != "127.0.0.1:80" ||
 		web.Restart.Policy != guestspec.OnFailure || web.Stop.Signal != "SIGINT" || web.OOMScoreAdj != 5 {
 		t.Errorf("web: %+v", web)
+	}
+}
+
+// TestNoShell: the recipe decides.
+func TestNoShell(t *testing.T) {
+	root := below(t, alpine)
+	if err := apply(t, root, parse(t, "vm: {shell: false}")); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := guestspec.Load(treeFS(t, root)); err != nil || c.Endpoint.Shell {
+		t.Errorf("%+v, %v", c.Endpoint, err)
 	}
 }
 
@@ -239,6 +254,7 @@ func FuzzAccounts(f *testing.F) {
 	f.Add(alpine["etc/passwd"])
 	f.Add("::::\n:\n\npostgres:x:-1:4294967296")
 	f.Fuzz(func(t *testing.T, passwd string) {
+		defer costtest.Text.Watch(t, len(passwd))()
 		a, err := readAccounts(below(t, map[string]string{"etc/passwd": passwd}))
 		if err != nil {
 			return

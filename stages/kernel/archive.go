@@ -13,11 +13,13 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/sovereign-sql/sov/internal/bound"
 	"github.com/sovereign-sql/sov/internal/contract/lock"
 	"github.com/sovereign-sql/sov/internal/contract/offline"
 	"github.com/sovereign-sql/sov/internal/fetch"
@@ -31,6 +33,12 @@ const debPrefix = "deb:"
 // maxArchive bounds a source archive, in bytes. Linux 6.1 has 138 MB, and
 // 1.3 GB uncompressed.
 const maxArchive = 2 << 30
+
+// zstdWindow is what zstd's decoder keeps of the past, at most; its command line tool refuses more too.
+const zstdWindow = 128 << 20
+
+// sourceLimit holds for the tar in it: xz makes a tenth of it.
+var sourceLimit = bound.Limit{Bytes: 16 << 30, Free: 64 << 20, Ratio: 100}
 
 // A getter fetches source archives.
 type getter struct {
@@ -98,7 +106,7 @@ func (e *SourceChangedError) Error() string {
 // fetchSource returns the locked archive, from the store if it is there.
 func (s *build) fetchSource(ctx context.Context, j *pipeline.Job) (pipeline.Blob, error) {
 	want := blobOf(s.Source)
-	return j.Memo(ctx, "source "+string(want.Digest), func(w *pipeline.Writer) error {
+	return j.Pin(ctx, "source "+string(want.Digest), pipeline.IsDigest(want.Digest), func(w *pipeline.Writer) error {
 		if f, err := j.Open(want); err == nil {
 			defer f.Close()
 			_, err = io.Copy(w, f)
@@ -142,7 +150,11 @@ func FetchLocked(ctx context.Context, o ResolveOptions, k lock.Kernel) (pipeline
 		return want, err
 	}
 	defer f.Close()
-	if err := newResolver(o).get.locked(ctx, f, k); err != nil {
+	get := newResolver(o).get
+	if get.fetch = o.Fetch; get.fetch == nil {
+		get.fetch = &fetch.Client{}
+	}
+	if err := get.locked(ctx, f, k); err != nil {
 		return want, err
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
@@ -179,27 +191,29 @@ func fileSHA256(f *os.File) (string, error) {
 // does not depend. xz is left to the
 // program, which is several times as fast as what there is in Go.
 func (t toolchain) uncompressed(ctx context.Context, f io.ReaderAt, fn func(io.Reader) error) error {
-	in := bufio.NewReader(io.NewSectionReader(f, 0, maxArchive))
+	source := bound.NewSource(io.NewSectionReader(f, 0, maxArchive))
+	in := bufio.NewReader(source)
+	plain := func(r io.Reader) error { return fn(sourceLimit.Expanded(r, source)) }
 	magic, err := in.Peek(6)
 	if err != nil {
 		return errors.New("not an archive: too short")
 	}
 	switch {
 	case string(magic) == "\xfd7zXZ\x00":
-		return t.unxz(ctx, in, fn)
+		return t.unxz(ctx, in, plain)
 	case string(magic[:2]) == "\x1f\x8b":
 		r, err := gzip.NewReader(in)
 		if err != nil {
 			return err
 		}
-		return fn(r)
+		return plain(r)
 	case string(magic[:4]) == "\x28\xb5\x2f\xfd":
-		r, err := zstd.NewReader(in)
+		r, err := zstd.NewReader(in, zstd.WithDecoderMaxWindow(zstdWindow), zstd.WithDecoderConcurrency(1))
 		if err != nil {
 			return err
 		}
 		defer r.Close()
-		return fn(r)
+		return plain(r)
 	}
 	return fn(in)
 }
@@ -291,5 +305,13 @@ func makefileVersion(makefile string) (string, error) {
 	if part["SUBLEVEL"] != "" {
 		version += "." + part["SUBLEVEL"]
 	}
-	return version + part["EXTRAVERSION"], nil
+	version += part["EXTRAVERSION"]
+	if !validVersion.MatchString(version) {
+		return "", fmt.Errorf("not the source of a kernel: its Makefile says that it is version %.80q", version)
+	}
+	return version, nil
 }
+
+// validVersion is what a kernel's version may look like: it becomes part of the
+// lock, of file names and of messages.
+var validVersion = regexp.MustCompile(`^[0-9]{1,5}(\.[0-9]{1,5}){1,2}[A-Za-z0-9.+~_-]{0,64}$`)

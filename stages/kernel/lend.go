@@ -102,7 +102,9 @@ func (s *build) borrow(ctx context.Context, j *pipeline.Job) error {
 	if err != nil {
 		return fmt.Errorf("kernel from another computer: %w", err)
 	}
-	_, err = finish(j, "the kernel that another computer has built from "+s.Source.Source, img, s.info(info.Compiler))
+	made := s.info(info.Compiler)
+	made.Unconfined = info.Unconfined
+	_, err = finish(j, "the kernel that another computer has built from "+s.Source.Source, img, made)
 	return err
 }
 

@@ -8,13 +8,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
-	"time"
 
 	"github.com/sovereign-sql/sov/internal/arch"
+	"github.com/sovereign-sql/sov/internal/confine"
 	"github.com/sovereign-sql/sov/internal/image/kconfig"
 	guest "github.com/sovereign-sql/sov/kernel"
 	"github.com/sovereign-sql/sov/pipeline"
@@ -29,7 +27,11 @@ type sourceTree struct {
 	jobs      int
 	fragments []guest.Fragment
 	task      *pipeline.Task
+	plain     bool // compile with sov's own rights, see package confine
 }
+
+// A source's Makefiles are programs that others have written. What they leave in the tree is read and written with
+// confine.ReadOutput and WriteInput only.
 
 // image is what the kernel's makefiles make and where, steps roughly how many lines they print
 // meanwhile.
@@ -57,22 +59,37 @@ func (t *sourceTree) makeImage(ctx context.Context, j *pipeline.Job, archive pip
 	if err := t.compile(ctx); err != nil {
 		return nil, err
 	}
-	return kconfig.OpenFile(filepath.Join(t.dir, targets[t.arch].image))
+	b, err := confine.ReadOutput(t.dir, targets[t.arch].image, maxLoan)
+	if err != nil {
+		return nil, err
+	}
+	return kconfig.Open(b)
 }
 
-// unpack lets tar find out how the archive is compressed, which it does for a
-// file but not for a pipe.
 func (t *sourceTree) unpack(ctx context.Context, archive *os.File) error {
 	t.task.Step("unpack the source")
-	if err := os.Mkdir(t.dir, 0o755); err != nil {
-		return err
+	for _, dir := range []string{t.dir, t.temporary()} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return err
+		}
 	}
-	err := t.run(ctx, nil, "tar", "--extract", "--file", archive.Name(), "--directory", t.dir,
-		"--strip-components=1", "--no-same-owner", "--no-same-permissions")
+	err := t.tools.uncompressed(ctx, archive, func(plain io.Reader) error {
+		// The program's own error says more than that it did not read on.
+		source := &failedReader{r: plain}
+		err := t.run(ctx, source, nil, "tar", "--extract", "--file", "-", "--directory", t.dir,
+			"--strip-components=1", "--no-same-owner", "--no-same-permissions")
+		if source.err != nil {
+			return source.err
+		}
+		if err == nil {
+			_, err = io.Copy(io.Discard, plain)
+		}
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("unpack: %w", err)
 	}
-	if _, err := os.Stat(filepath.Join(t.dir, "Kbuild")); err != nil {
+	if _, err := confine.ReadOutput(t.dir, "Kbuild", maxArchive); err != nil {
 		return errors.New("the archive is no kernel source: it has no Kbuild file in its top directory")
 	}
 	return nil
@@ -86,14 +103,13 @@ func (t *sourceTree) configure(ctx context.Context) error {
 	for _, f := range t.fragments {
 		all.WriteString(f.Text)
 	}
-	wanted := filepath.Join(t.dir, "sov.config")
-	if err := os.WriteFile(wanted, all.Bytes(), 0o644); err != nil {
+	if err := confine.WriteInput(t.dir, "sov.config", all.Bytes()); err != nil {
 		return err
 	}
 	if err := t.make(ctx, nil, "KCONFIG_ALLCONFIG=sov.config", "allnoconfig"); err != nil {
 		return fmt.Errorf("configure: %w", err)
 	}
-	text, err := os.ReadFile(filepath.Join(t.dir, ".config"))
+	text, err := confine.ReadOutput(t.dir, ".config", maxConfig)
 	if err != nil {
 		return err
 	}
@@ -145,30 +161,46 @@ func (t *sourceTree) make(ctx context.Context, onLine func(string), args ...stri
 		// Not used, but their versions would get into the configuration.
 		"PAHOLE=none", "RUSTC=none", "BINDGEN=none",
 	}
-	return t.run(ctx, onLine, "make", append(fixed, args...)...)
+	return t.run(ctx, nil, onLine, "make", append(fixed, args...)...)
 }
 
-// run runs a program in a process group of its own, which is killed when ctx
+// maxConfig bounds a kernel's configuration, in bytes. One has some 50 KiB.
+const maxConfig = 4 << 20
+
+// A failedReader keeps the error that its reader ends with.
+type failedReader struct {
+	r   io.Reader
+	err error
+}
+
+func (f *failedReader) Read(p []byte) (int, error) {
+	n, err := f.r.Read(p)
+	if err != nil && err != io.EOF {
+		f.err = err
+	}
+	return n, err
+}
+
+// temporary is the programs' /tmp.
+func (t *sourceTree) temporary() string { return t.dir + ".tmp" }
+
+// run runs a program that sees the tree and the tools, and ends it when ctx
 // ends. Output goes to onLine, line by line; the last lines become part of an
 // error.
 //
 // Should this process be killed, make and what it runs get SIGPIPE at the next
 // line they print.
-func (t *sourceTree) run(ctx context.Context, onLine func(string), program string, args ...string) error {
+func (t *sourceTree) run(ctx context.Context, in io.Reader, onLine func(string), program string, args ...string) error {
 	path, err := t.tools.find(program)
 	if err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, path, args...)
-	cmd.Env = t.tools.environment()
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = 10 * time.Second
 	r, w := io.Pipe()
-	cmd.Stdout, cmd.Stderr = w, w
+	cmd := confine.Command{Path: path, Args: args, Env: t.tools.environment(), Dir: t.dir, Stdin: in, Stdout: w, Stderr: w,
+		Write: []string{t.dir}, Read: t.tools.folders(), Temporary: t.temporary(), Plain: t.plain}
 	tail := make(chan []string, 1)
 	go func() { tail <- readLines(r, onLine) }()
-	err = cmd.Run()
+	err = cmd.Run(ctx)
 	w.Close()
 	last := <-tail
 	if ctx.Err() != nil {

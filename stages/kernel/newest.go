@@ -1,8 +1,6 @@
 package kernel
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -85,47 +83,4 @@ func (r *resolver) newestFile(path string, locked lock.Kernel) (string, bool, er
 		return "", false, fmt.Errorf("kernel source %s: %w", path, err)
 	}
 	return locked.Version + " as it is now", sum != locked.SHA256, nil
-}
-
-// maxSums bounds kernel.org's list of checksums. That of the 6.x kernels has
-// some 700 KiB.
-const maxSums = 16 << 20
-
-// ErrBadSum is in the error for a release that is not the one whose checksum
-// kernel.org has published.
-var ErrBadSum = errors.New("it does not have the SHA-256 that kernel.org has published; do not use it")
-
-// checkSum compares an archive with the list of checksums beside it. That is one
-// more witness: the maintainers' signature has been verified by then. Where the
-// list does not answer, or has not yet got the release, the signature is enough.
-func (r *resolver) checkSum(ctx context.Context, f *os.File, version string) error {
-	list, err := r.get.fetch.Bytes(ctx, guest.SumsURL(version), maxSums)
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	if err != nil {
-		r.get.task.Logf("kernel.org's list of checksums was not compared: %v", err)
-		return nil
-	}
-	want := publishedSum(list, guest.ArchiveName(version))
-	if want == "" {
-		r.get.task.Logf("kernel.org's list of checksums has no %s yet", guest.ArchiveName(version))
-		return nil
-	}
-	got, err := fileSHA256(f)
-	if err == nil && got != want {
-		err = fmt.Errorf("%w (it has %s, published is %s)", ErrBadSum, got, want)
-	}
-	return err
-}
-
-// publishedSum finds a file's SHA-256 in the output of sha256sum.
-func publishedSum(list []byte, name string) string {
-	lines := bufio.NewScanner(bytes.NewReader(list))
-	for lines.Scan() {
-		if sum, file, ok := strings.Cut(lines.Text(), "  "); ok && file == name && len(sum) == 64 {
-			return sum
-		}
-	}
-	return ""
 }

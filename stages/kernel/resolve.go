@@ -58,6 +58,7 @@ func newResolver(o ResolveOptions) *resolver {
 	if r.get.fetch == nil {
 		r.get.fetch = &fetch.Client{}
 	}
+	r.get.fetch = r.get.fetch.Encrypted() // no digest is known yet
 	return r
 }
 
@@ -88,8 +89,8 @@ func (r *resolver) first(ctx context.Context) (lock.Kernel, error) {
 		if ctx.Err() != nil {
 			return lock.Kernel{}, ctx.Err()
 		}
-		// A wrong signature is no reason to look elsewhere.
-		if errors.Is(err, ErrBadSignature) || errors.Is(err, ErrBadSum) {
+		// A wrong signature or release is not a reason to look elsewhere.
+		if errors.Is(err, ErrBadSignature) || errors.Is(err, ErrOtherVersion) {
 			return lock.Kernel{}, fmt.Errorf("kernel source from %s: %w", source.name, err)
 		}
 		r.get.task.Logf("no kernel source from %s: %v", source.name, err)
@@ -113,8 +114,14 @@ func (r *resolver) from(ctx context.Context, location string) (lock.Kernel, erro
 	return r.keep(ctx, f, exact)
 }
 
+// ErrOtherVersion is in the error for an archive that has a good signature and
+// holds another release than the one that was asked for, such as an older one
+// whose faults are known.
+var ErrOtherVersion = errors.New("the archive holds another release; do not use it")
+
 // release takes a release from kernel.org that one of the maintainers of the
-// stable kernels has signed.
+// stable kernels has signed. A signature does not say which release it is of, so
+// the source itself is asked.
 func (r *resolver) release(ctx context.Context, version string) (lock.Kernel, error) {
 	signature, err := r.signature(ctx, guest.SignatureURL(version))
 	if err != nil {
@@ -133,13 +140,14 @@ func (r *resolver) release(ctx context.Context, version string) (lock.Kernel, er
 	err = r.get.tools.uncompressed(ctx, f, func(plain io.Reader) error {
 		return r.verify(plain, signature)
 	})
-	if err == nil {
-		err = r.checkSum(ctx, f, version)
-	}
 	if err != nil {
 		return lock.Kernel{}, fmt.Errorf("%s: %w", url, err)
 	}
-	return r.keep(ctx, f, url)
+	k, err := r.keep(ctx, f, url)
+	if err == nil && k.Version != version {
+		err = fmt.Errorf("%s: %w: it is Linux %s, not %s", url, ErrOtherVersion, k.Version, version)
+	}
+	return k, err
 }
 
 // unnamedFile makes a temporary file whose space is free again when it is

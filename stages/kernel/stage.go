@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strings"
 
+	"github.com/sovereign-sql/sov/internal/confine"
 	"github.com/sovereign-sql/sov/internal/contract/lock"
 	"github.com/sovereign-sql/sov/internal/contract/offline"
 	"github.com/sovereign-sql/sov/internal/fetch"
@@ -58,6 +59,9 @@ type Info struct {
 	SHA256  string `json:"sha256,omitempty"`
 
 	Compiler string `json:"compiler,omitempty"` // first line of its --version
+
+	// Unconfined is true if it was compiled where sov could not keep the source's Makefiles from the rest of the computer.
+	Unconfined bool `json:"unconfined,omitempty"`
 }
 
 // New returns the stage.
@@ -93,6 +97,9 @@ func finish(j *pipeline.Job, what string, img *kconfig.Image, info Info) (kconfi
 		return nil, &guest.UnfitError{Kernel: what, Missing: missing}
 	}
 	info.Release = img.Release()
+	if v := info.Version; v != "" && info.Release != v && !strings.HasPrefix(info.Release, v+"-") && !strings.HasPrefix(info.Release, v+"+") {
+		return nil, fmt.Errorf("%s is Linux %.80q, and its source is Linux %s", what, info.Release, v)
+	}
 	if _, err := j.Write(ImageOutput, img.Bytes); err != nil {
 		return nil, err
 	}
@@ -159,7 +166,12 @@ func (s *build) Run(ctx context.Context, j *pipeline.Job) error {
 	if err != nil {
 		return err
 	}
+	unconfined := confine.Check(ctx)
+	if unconfined != nil {
+		j.Warnf("%v: the source's Makefiles run with your rights and the network in reach, and the provenance says so", unconfined)
+	}
 	t := &sourceTree{
+		plain:     unconfined != nil,
 		dir:       filepath.Join(dir, "linux"),
 		arch:      s.Arch,
 		tools:     tools,
@@ -172,6 +184,7 @@ func (s *build) Run(ctx context.Context, j *pipeline.Job) error {
 		return fmt.Errorf("build Linux %s from %s: %w", s.Source.Version, s.Source.Source, err)
 	}
 	info := s.info(tools.versions(ctx)[0].version)
+	info.Unconfined = t.plain
 	config, err := finish(j, "the kernel built from "+s.Source.Source, img, info)
 	if err != nil {
 		return err

@@ -8,21 +8,25 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/sovereign-sql/sov/internal/confine"
 	"github.com/sovereign-sql/sov/internal/contract/lock"
 	"github.com/sovereign-sql/sov/internal/contract/offline"
 	"github.com/sovereign-sql/sov/internal/fetch"
 	"github.com/sovereign-sql/sov/internal/image/kconfig"
 	guest "github.com/sovereign-sql/sov/kernel"
 	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
 // goodConfig is a configuration that meets the requirements.
@@ -163,6 +167,22 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
+// TestFolders has a $PATH that leads through the user's home.
+func TestFolders(t *testing.T) {
+	home := t.TempDir()
+	t.Setenv("HOME", filepath.Join(home, "user"))
+	bin := filepath.Join(home, "user", "bin")
+	if err := os.MkdirAll(bin, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	path := strings.Join([]string{"/", home, filepath.Join(home, "user"), bin, "relative", filepath.Join(home, "missing"), "/usr/bin"}, string(filepath.ListSeparator))
+	for _, dir := range (Options{Arch: "arm64", Path: path}).toolchain().folders() {
+		if !slices.Contains([]string{bin, "/usr/bin", "/usr"}, dir) {
+			t.Errorf("%s is shown", dir)
+		}
+	}
+}
+
 // locked stores nothing: the archive has to be fetched from its path.
 func locked(t *testing.T, path string) lock.Kernel {
 	t.Helper()
@@ -280,34 +300,74 @@ func TestBuildErrors(t *testing.T) {
 	}
 }
 
-// TestCancel checks that what make started is killed with it: a child holds a
-// pipe open, and the pipe ends.
+// TestCancel ends a build whose Makefile does not. That nothing of it is left is for package confine's tests.
 func TestCancel(t *testing.T) {
 	buildTools(t, "arm64")
-	pipe := filepath.Join(t.TempDir(), "pipe")
-	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	makefile := fmt.Sprintf("allnoconfig:\n\t@(echo started; exec sleep 600) > %s\n", pipe)
-	path := write(t, "linux.tar", sourceTar(t, map[string]string{"Kbuild": "", "Makefile": makefileHead + makefile}))
+	path := write(t, "linux.tar", sourceTar(t, map[string]string{"Kbuild": "", "Makefile": makefileHead + "allnoconfig:\n\t@sleep 600\n"}))
 	k := locked(t, path)
 	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() {
-		f, err := os.Open(pipe)
-		if err == nil {
-			_, err = io.ReadFull(f, make([]byte, len("started\n")))
-			cancel()
-			_, _ = io.Copy(io.Discard, f)
-			f.Close()
+	defer cancel()
+	engine := &pipeline.Engine{Store: store(t), Progress: reporter(func(e progress.Event) {
+		for _, r := range e.Running {
+			if r.Step == "configure" {
+				cancel()
+			}
 		}
-		ended <- err
-	}()
-	if _, err := runStage(t, ctx, store(t), Options{Arch: "arm64", Source: k}); !errors.Is(err, context.Canceled) {
+	})}
+	if _, err := engine.Build(ctx, []pipeline.Stage{New(Options{Arch: "arm64", Source: k})}); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled build: %v", err)
 	}
-	if err := <-ended; err != nil {
-		t.Error(err)
+}
+
+type reporter func(progress.Event)
+
+func (r reporter) Report(e progress.Event) { r(e) }
+func (r reporter) Close() error            { return nil }
+
+// TestHostileSource builds sources whose Makefile, or whose archive, reaches for what is not its own. Each would work with sov's
+// rights.
+func TestHostileSource(t *testing.T) {
+	buildTools(t, "arm64")
+	if err := confine.Check(t.Context()); err != nil {
+		t.Skip(err)
+	}
+	outside := filepath.Join(t.TempDir(), "outside")
+	if err := os.WriteFile(outside, []byte("as it was"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	secret := write(t, "secret", []byte("c4n4ry"))
+	asked := make(chan string, 10)
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { asked <- r.URL.Path }))
+	defer server.Close()
+	port := server.Listener.Addr().(*net.TCPAddr).Port
+	try := func(name, command string) map[string]string {
+		return map[string]string{"Kbuild": "", "Makefile": makefileHead + "allnoconfig:\n\t@" + command + " && echo " + name + " worked\n\t@false\n"}
+	}
+	for name, files := range map[string]map[string]string{
+		"reading":     try("reading", "cat "+secret+" /etc/shadow"),
+		"writing":     try("writing", "echo changed >"+outside),
+		"asking":      try("asking", fmt.Sprintf("bash -c 'exec 3<>/dev/tcp/127.0.0.1/%d; echo GET /asked >&3; cat <&3'", port)),
+		"root":        try("root", "test $$(id -u) = 0"),
+		"environment": try("environment", "grep -az SOV_ /proc/$$PPID/environ"),
+		"leaving a link in place of the configuration": {"Kbuild": "", "Makefile": makefileHead + "allnoconfig:\n\t@ln -s " + secret + " .config\n"},
+		"leaving a pipe in place of the configuration": {"Kbuild": "", "Makefile": makefileHead + "allnoconfig:\n\t@mkfifo .config\n"},
+		"a link in place of what sov writes":           {"Kbuild": "", "Makefile": makefileHead + "allnoconfig:\n\t@false\n", "sov.config -> " + outside: ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := write(t, "linux.tar", sourceTar(t, files))
+			_, err := runStage(t, t.Context(), store(t), Options{Arch: "arm64", Source: locked(t, path)})
+			if err == nil || strings.Contains(err.Error(), "worked") || strings.Contains(err.Error(), "c4n4ry") || strings.Contains(err.Error(), "root:") {
+				t.Errorf("got %v", err)
+			}
+			if b, err := os.ReadFile(outside); err != nil || string(b) != "as it was" {
+				t.Errorf("a file outside is %q, %v", b, err)
+			}
+		})
+	}
+	select {
+	case path := <-asked:
+		t.Errorf("a server was asked for %s", path)
+	default:
 	}
 }
 

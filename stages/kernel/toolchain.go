@@ -129,6 +129,25 @@ func (t toolchain) find(name string) (string, error) {
 	return "", &exec.Error{Name: name, Err: fs.ErrNotExist}
 }
 
+// folders are the folders of $PATH, and the one around the compiler's, which has its libraries where it is not the system's. One
+// in which the user's home is, or that is the home, is not shown to a source's programs.
+func (t toolchain) folders() []string {
+	dirs := filepath.SplitList(t.path)
+	if compiler, err := t.find(t.prefix() + "gcc"); err == nil && filepath.Base(filepath.Dir(compiler)) == "bin" {
+		dirs = append(dirs, filepath.Dir(filepath.Dir(compiler)))
+	}
+	home, _ := os.UserHomeDir()
+	var out []string
+	for _, dir := range dirs {
+		info, err := os.Stat(dir)
+		if dir = filepath.Clean(dir); !filepath.IsAbs(dir) || err != nil || !info.IsDir() || dir == "/" || strings.HasPrefix(home+"/", dir+"/") {
+			continue
+		}
+		out = append(out, dir)
+	}
+	return out
+}
+
 // environment is all that build commands see of the environment. What a user
 // has in CFLAGS, MAKEFLAGS, ARCH or LANG does not reach the kernel.
 func (t toolchain) environment() []string {

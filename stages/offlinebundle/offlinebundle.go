@@ -5,11 +5,14 @@ package offlinebundle
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
+	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 	"github.com/sovereign-sql/sov/internal/contract/lock"
 	"github.com/sovereign-sql/sov/internal/contract/offline"
 	"github.com/sovereign-sql/sov/internal/durable"
@@ -28,13 +31,15 @@ type Report struct {
 	Size        int64          `json:"size"`         // bytes
 	Items       map[string]int `json:"items"`        // number of each kind
 	LockWritten bool           `json:"lock_written"` // the lock had no entry, and one was resolved
+	Signed      bool           `json:"signed,omitempty"`
 }
 
 // Write writes one file with everything that a build of the recipe's lock
 // entry reads from outside: image, packages, the kernel's source, the modules of
 // Tailscale, the recipe and the lock. What the cache does not have is fetched
-// now. The file gets its name when it is complete. The same lock gives the same file.
-func Write(ctx context.Context, o resolve.Options, path string) (*Report, error) {
+// now. The file gets its name when it is complete. The same lock gives the same file. With a key, its signature is written
+// beside it.
+func Write(ctx context.Context, o resolve.Options, path string, key dsse.PrivateKey) (*Report, error) {
 	file, err := durable.Create(path, 0o644) // first: what is gathered takes long
 	if err != nil {
 		return nil, fmt.Errorf("write bundle: %w", err)
@@ -54,7 +59,7 @@ func Write(ctx context.Context, o resolve.Options, path string) (*Report, error)
 	if err := g.gather(ctx, entry); err != nil {
 		return nil, fmt.Errorf("gather what recipe %s for %s is made from: %w", r.Recipe.Name, r.Arch, err)
 	}
-	report := &Report{Path: path, Items: map[string]int{}, LockWritten: written}
+	report := &Report{Path: path, Items: map[string]int{}, LockWritten: written || g.lockWritten}
 	for _, i := range g.index.Items {
 		report.Items[string(i.Kind)]++
 	}
@@ -62,7 +67,18 @@ func Write(ctx context.Context, o resolve.Options, path string) (*Report, error)
 		report.Size, err = g.write(ctx, file, t)
 		return err
 	})
-	return report, err
+	if err != nil {
+		return report, err
+	}
+	if key != nil {
+		report.Signed = true
+		return report, offline.Sign(path, key)
+	}
+	// That of the bundle before it.
+	if err := os.Remove(offline.SignatureOf(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return report, err
+	}
+	return report, nil
 }
 
 // A gathering collects the items of a bundle.
@@ -71,6 +87,8 @@ type gathering struct {
 	index   offline.Index
 	open    map[offline.Item]func() (io.ReadCloser, error)
 	scratch string // folder, removed at the end
+
+	lockWritten bool // the lock file had no digests of the packages
 }
 
 func (g *gathering) add(kind offline.Kind, name string, b pipeline.Blob, open func() (io.ReadCloser, error)) {
@@ -90,14 +108,17 @@ func (g *gathering) addBlob(kind offline.Kind, name string, b pipeline.Blob) {
 
 func (g *gathering) gather(ctx context.Context, entry *lock.Entry) error {
 	g.index.Format, g.index.Recipe, g.index.Arch = offline.Format, g.Recipe.Name, g.Arch
-	var file lock.File
-	file.Put(*entry)
-	g.addBytes(offline.Recipe, g.Recipe.Name, g.RecipeText)
-	g.addBytes(offline.Lock, offline.LockName, file.Encode())
 	made, err := g.Run(ctx, g.Base(entry), g.Packages(entry))
 	if err != nil {
 		return err
 	}
+	if g.Complete(entry, made) {
+		g.lockWritten = true
+	}
+	var file lock.File
+	file.Put(*entry)
+	g.addBytes(offline.Recipe, g.Recipe.Name, g.RecipeText)
+	g.addBytes(offline.Lock, offline.LockName, file.Encode())
 	if err := g.image(made, entry); err != nil {
 		return err
 	}
@@ -218,9 +239,9 @@ func (g *gathering) write(ctx context.Context, tmp *durable.File, t *pipeline.Ta
 	return info.Size(), nil
 }
 
-// Recipe returns the source of the recipe in a bundle.
-func Recipe(path string) (name string, text []byte, err error) {
-	b, err := offline.Open(path)
+// Recipe returns the source of the recipe in a bundle, which key must have signed unless it is nil.
+func Recipe(path string, key dsse.PublicKey) (name string, text []byte, err error) {
+	b, err := offline.OpenSigned(path, key)
 	if err != nil {
 		return "", nil, err
 	}

@@ -3,6 +3,7 @@ package offlinebundle_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"net/http"
 	"os"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 	"github.com/sovereign-sql/sov/internal/contract/lock"
 	"github.com/sovereign-sql/sov/internal/fetch"
 	"github.com/sovereign-sql/sov/internal/testkit/tinybuild"
@@ -24,10 +26,33 @@ import (
 func writeBundle(t *testing.T, o stages.Options) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "sql.sovbundle")
-	if _, err := offlinebundle.Write(context.Background(), o.Options, path); err != nil {
+	if _, err := offlinebundle.Write(context.Background(), o.Options, path, nil); err != nil {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// TestStrangersBundle demands a signature.
+func TestStrangersBundle(t *testing.T) {
+	w := tinybuild.New(t)
+	here := w.Options(t.TempDir(), w.Recipe(tinybuild.WithPostgres))
+	w.Build(here)
+	key, err := dsse.NewKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "sql.sovbundle")
+	there := w.Options(t.TempDir(), w.Recipe(tinybuild.WithPostgres))
+	there.Bundle, there.Offline, there.BundleKey = path, true, key.Public()
+	for _, signer := range []dsse.PrivateKey{nil, key, nil} { // writing again without a key takes the signature away
+		if _, err := offlinebundle.Write(t.Context(), here.Options, path, signer); err != nil {
+			t.Fatal(err)
+		}
+		_, err := stages.Build(t.Context(), there)
+		if refused := errors.Is(err, dsse.ErrRefused); refused != (signer == nil) || !refused && err != nil {
+			t.Errorf("signed %v: %v", signer != nil, err)
+		}
+	}
 }
 
 // TestBundle builds from a bundle in a place where nothing else is: no network,
@@ -90,7 +115,7 @@ func TestBundleWithFlags(t *testing.T) {
 	if _, err := stages.Build(context.Background(), changed); !errors.As(err, &stale) {
 		t.Errorf("a recipe that the bundle was not made from: %v", err)
 	}
-	name, recipe, err := offlinebundle.Recipe(there.Bundle)
+	name, recipe, err := offlinebundle.Recipe(there.Bundle, nil)
 	if err != nil || name != "tiny" || string(recipe) != text {
 		t.Errorf("the recipe in it: %q, %q, %v", name, recipe, err)
 	}

@@ -71,6 +71,25 @@ func Find(src Source, stage, name string) (pipeline.Blob, bool) {
 	return pipeline.Blob{}, false
 }
 
+// Compare returns an error unless outputs have the names and digests of want, in its order. An empty
+// digest in want is any.
+func Compare(outputs, want []pipeline.Output) error {
+	for i, o := range outputs {
+		switch {
+		case i >= len(want):
+			return fmt.Errorf("%s is not one of its files", o.Name)
+		case o.Name != want[i].Name:
+			return fmt.Errorf("%s stands where %s should", o.Name, want[i].Name)
+		case want[i].Digest != "" && o.Digest != want[i].Digest:
+			return fmt.Errorf("%s has digest %s, not %s", o.Name, o.Digest, want[i].Digest)
+		}
+	}
+	if len(outputs) < len(want) {
+		return fmt.Errorf("%s is missing", want[len(outputs)].Name)
+	}
+	return nil
+}
+
 // maxJSON bounds what ReadJSON reads. The list of an image's packages has some
 // hundred KiB.
 const maxJSON = 64 << 20

@@ -2,6 +2,7 @@ package overlay
 
 import (
 	"io"
+	"os"
 
 	"github.com/sovereign-sql/sov/internal/image/tree"
 	"github.com/sovereign-sql/sov/pipeline"
@@ -24,6 +25,14 @@ type Share struct {
 	// MayBeEmpty says that the stage may have no files to add. Without it, a
 	// share without an output named *.tar is an error.
 	MayBeEmpty bool
+}
+
+// CheckPins implements pipeline.Pinned for a share whose stage does.
+func (s Share) CheckPins(outputs []pipeline.Output, open func(pipeline.Blob) (*os.File, error)) error {
+	if pinned, ok := s.Stage.(pipeline.Pinned); ok {
+		return pinned.CheckPins(outputs, open)
+	}
+	return nil
 }
 
 // Shares returns the shares among stages, in the order of the stages. That is

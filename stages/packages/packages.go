@@ -1,7 +1,7 @@
 // Package packages is the stage that adds Alpine packages to the base image.
 // Resolve decides which, from signed indexes; the stage fetches exactly those,
-// verifies them against the lock's checksums, and writes each package as it is
-// (NAME-VERSION.apk), its files as NAME-VERSION.tar, what else apk would have
+// verifies them against the lock's checksums, and writes each package without its
+// signature (NAME-VERSION.apk), its files as NAME-VERSION.tar, what else apk would have
 // changed (its database, above all) as db.tar, and a list of everything that is
 // then installed as packages.json.
 //
@@ -42,7 +42,7 @@ const ListFile = "packages.json"
 
 // version is part of the key. It is raised when the same packages come to other
 // outputs, be it by a change of package apk; the tests notice when they do.
-const version = 3
+const version = 4
 
 // An Installed is a package of the finished root file system.
 type Installed struct {
@@ -147,23 +147,18 @@ func (s *stage) fetchAll(ctx context.Context, j *pipeline.Job) ([]fetchedPackage
 }
 
 func (s *stage) fetch(ctx context.Context, j *pipeline.Job, p lock.Package, tmp string) (f fetchedPackage, err error) {
-	f.file, err = j.Memo(ctx, "file "+p.Checksum, func(w *pipeline.Writer) error {
+	f.file, err = j.Pin(ctx, "file "+p.Checksum, func(b pipeline.Blob) error {
+		return withPackage(b, j.Open, func(pkg *apk.File) error { return verify(pkg, p) })
+	}, func(w *pipeline.Writer) error {
 		return s.download(ctx, w, p, tmp)
 	})
 	if err != nil {
 		return f, err
 	}
-	f.data, err = j.Memo(ctx, "data "+p.Checksum, func(w *pipeline.Writer) error {
-		file, err := j.Open(f.file)
-		if err != nil {
-			return err
-		}
-		defer file.Close()
-		pkg, err := apk.OpenPackage(file, f.file.Size)
-		if err != nil {
-			return err
-		}
-		return pkg.DataTar(w)
+	f.data, err = j.Pin(ctx, "data "+p.Checksum, func(b pipeline.Blob) error {
+		return checkFiles(b, p, f.file, j.Open)
+	}, func(w *pipeline.Writer) error {
+		return withPackage(f.file, j.Open, func(pkg *apk.File) error { return pkg.DataTar(w) })
 	})
 	return f, err
 }
@@ -186,20 +181,18 @@ func (s *stage) download(ctx context.Context, w *pipeline.Writer, p lock.Package
 	}
 	pkg, err := apk.OpenPackage(f, info.Size())
 	if err == nil {
-		err = pkg.Verify(nil, apk.Checksum(p.Checksum))
+		err = verify(pkg, p)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", location, err)
 	}
-	if id := pkg.Info().ID(); id != p.Name+"-"+p.Version {
-		return fmt.Errorf("%s: it is %s", location, id)
-	}
-	if _, err := f.Seek(0, 0); err != nil {
-		return err
-	}
-	_, err = f.WriteTo(w)
+	_, err = io.Copy(w, pkg.Content())
 	return err
 }
+
+// maxSignature is how many bytes more than the index says a package may have: a mirror may have
+// signed it again, with another key. Alpine's signature members have less than one KiB.
+const maxSignature = 64 << 10
 
 // receive writes a package's file to f and returns where it came from.
 func (s *stage) receive(ctx context.Context, f *os.File, p lock.Package) (location string, err error) {
@@ -207,13 +200,13 @@ func (s *stage) receive(ctx context.Context, f *os.File, p lock.Package) (locati
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		location = Locate(p.Repository, s.Arch, FileOutput(p))
-		return location, goneFromRepository(s.Client.File(ctx, f, location, p.Size), p)
+		return location, goneFromRepository(s.Client.File(ctx, f, location, p.Size+maxSignature), p)
 	case err != nil:
 		return "", err
 	}
 	defer body.Close()
 	location = FileOutput(p) + " of the bundle"
-	if size != p.Size {
+	if size > p.Size+maxSignature {
 		return location, fmt.Errorf("%s has %d bytes, the lock says %d", location, size, p.Size)
 	}
 	_, err = io.Copy(f, body)
@@ -261,7 +254,8 @@ func (s *stage) changes(j *pipeline.Job, below *tree.Tree, fetched []fetchedPack
 			return c, closeAll, err
 		}
 		control := pkg.Control()
-		control.Package.Checksum = apk.Checksum(s.Packages[i].Checksum)
+		// The database has them as the index does, which knows of no other signature.
+		control.Package.Checksum, control.Package.Size = apk.Checksum(s.Packages[i].Checksum), s.Packages[i].Size
 		c.Add = append(c.Add, apk.Addition{Package: control.Package, Control: control, Data: data, Size: f.data.Size})
 		s.warnOfScripts(j, pkg)
 	}
@@ -315,14 +309,14 @@ func (s *stage) install(j *pipeline.Job, below *tree.Tree, c apk.Changes, fetche
 		j.Warnf("%s", warning)
 	}
 	for i, p := range s.Packages {
-		if err := j.Attach(p.Name+"-"+p.Version+overlay.Suffix, fetched[i].data); err != nil {
+		if err := j.Attach(filesOutput(p), fetched[i].data); err != nil {
 			return err
 		}
-		if err := j.Attach(FileOutput(p), fetched[i].file); err != nil {
+		if err := s.attachFile(j, p, fetched[i].file); err != nil {
 			return err
 		}
 	}
-	w, err := j.Create("db" + overlay.Suffix)
+	w, err := j.Create(dbOutput)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,9 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -75,6 +78,9 @@ func TestResolveRefuses(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.r.Install, tt.r.Arch = []string{"a"}, "arm64"
+			if tt.r.Repositories == nil {
+				tt.r.Repositories = []string{"https://example.org/main"}
+			}
 			if tt.r.Client == nil {
 				tt.r.Client = &fetch.Client{Transport: fetch.Offline}
 			}
@@ -93,7 +99,7 @@ func TestResolveRefuses(t *testing.T) {
 // TestVersion keeps what an older installer wrote from being taken out of the
 // cache: when this fails on purpose, raise version and take the new digest.
 func TestVersion(t *testing.T) {
-	const wantVersion, wantDigest = 3, "cfcbf278285ff35e56f829d738981a13a69a487777f8f17edb04fdebd2b3c0b7"
+	const wantVersion, wantDigest = 4, "cfcbf278285ff35e56f829d738981a13a69a487777f8f17edb04fdebd2b3c0b7"
 	var data bytes.Buffer
 	w := tar.NewWriter(&data)
 	for _, h := range []tar.Header{
@@ -134,5 +140,100 @@ func TestVersion(t *testing.T) {
 	}
 	if got := fmt.Sprintf("%x", sum.Sum(nil)); version != wantVersion || got != wantDigest {
 		t.Errorf("version %d writes %s, want version %d to write %s", version, got, wantVersion, wantDigest)
+	}
+}
+
+// mirror answers every request with an index.
+type mirror struct{ index []byte }
+
+func (m mirror) RoundTrip(r *http.Request) (*http.Response, error) {
+	return &http.Response{StatusCode: http.StatusOK, Request: r, Header: http.Header{}, ContentLength: int64(len(m.index)),
+		Body: io.NopCloser(bytes.NewReader(m.index))}, nil
+}
+
+// signedIndex is an index with one package that was built at that time.
+func signedIndex(t *testing.T, key *apkbuild.Key, version string, built time.Time) []byte {
+	t.Helper()
+	p := apkbuild.Package{Info: apkbuild.Info{Name: "a", Version: version, Arch: "aarch64", License: "MIT", BuildTime: built}}
+	entry, err := p.Write(io.Discard, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := apkbuild.WriteIndex(&b, key, "test", []apkbuild.Entry{entry}); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// TestKeysOfAlpine: what signs Alpine's own repositories is not for a base image to say.
+func TestKeysOfAlpine(t *testing.T) {
+	key, err := apkbuild.NewKey("alpine-devel@lists.alpinelinux.org-616ae350.rsa.pub")
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := key.PublicPEM()
+	if err != nil {
+		t.Fatal(err)
+	}
+	index := signedIndex(t, key, "1-r0", time.Unix(1700000000, 0))
+	base := baseTree(t, map[string]string{"etc/apk/keys/" + key.Name: string(public)})
+	for repository, trusted := range map[string]bool{
+		"https://dl-cdn.alpinelinux.org/alpine/v3.22/main": false,
+		"http://DL-CDN.alpinelinux.org/alpine/v3.22/main":  false,
+		"https://alpinelinux.org.example.com/main":         true, // somebody else's
+	} {
+		r := Request{Base: base, Repositories: []string{repository}, Install: []string{"a"}, Arch: "arm64", Client: &fetch.Client{Transport: mirror{index}}}
+		if _, err := Resolve(t.Context(), r); (err == nil) != trusted {
+			t.Errorf("%s with the base image's key: %v", repository, err)
+		}
+		// A recipe may name keys for any repository.
+		r.Keys = map[string]string{key.Name: string(public)}
+		if _, err := Resolve(t.Context(), r); err != nil {
+			t.Errorf("%s with the recipe's key: %v", repository, err)
+		}
+	}
+	for _, arch := range []string{"arm64", "amd64"} {
+		if keys, err := alpineKeys(arch); err != nil || len(keys) < 2 {
+			t.Errorf("%s: %d keys, %v", arch, len(keys), err)
+		}
+	}
+}
+
+// TestOlderIndex: a repository that goes back is warned about.
+func TestOlderIndex(t *testing.T) {
+	key, err := apkbuild.NewKey("k.rsa.pub")
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := key.PublicPEM()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := filepath.Join(t.TempDir(), "seen")
+	warned := func(repository string, built time.Time) (texts []string) {
+		t.Helper()
+		_, err := Resolve(t.Context(), Request{Base: baseTree(t, nil), Repositories: []string{repository}, Install: []string{"a"}, Arch: "arm64",
+			Keys: map[string]string{key.Name: string(public)}, Client: &fetch.Client{Transport: mirror{signedIndex(t, key, "1-r0", built)}},
+			Seen: seen, Warn: func(text string) { texts = append(texts, text) }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return texts
+	}
+	first := time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC)
+	const here, there = "https://example.org/main", "https://example.org/community"
+	for i, step := range []struct {
+		repository string
+		built      time.Time
+		warns      bool
+	}{
+		{here, first, false}, {here, first, false}, {there, first.AddDate(0, -6, 0), false}, {here, first.AddDate(0, 1, 0), false},
+		{here, first, true}, {here, first, true}, {here, first.AddDate(0, 1, 0), false},
+	} {
+		got := warned(step.repository, step.built)
+		if (len(got) > 0) != step.warns || step.warns && !(strings.Contains(got[0], "2026-05-01") && strings.Contains(got[0], "2026-06-01")) {
+			t.Errorf("step %d: warnings %q", i, got)
+		}
 	}
 }

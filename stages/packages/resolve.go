@@ -26,9 +26,11 @@ type Request struct {
 	Base         *tree.Tree        // the base image: its keys, its packages and its world count
 	Repositories []string          // URLs or paths, without the architecture's directory
 	Install      []string          // packages wanted besides the base's, constraints included
-	Keys         map[string]string // trusted besides the base's: file name to PEM
+	Keys         map[string]string // trusted besides the base's or Alpine's: file name to PEM
 	Arch         string            // "arm64" or "amd64"
 	Client       *fetch.Client
+	Seen         string            // folder that remembers how new indexes were; empty: none
+	Warn         func(text string) // called with what is odd about a repository; nil: nobody is told
 }
 
 // A Resolution is what the requested packages come to.
@@ -57,10 +59,6 @@ func Resolve(ctx context.Context, r Request) (*Resolution, error) {
 // solver returns what the solver is asked: the packages wanted, from repositories whose indexes are fetched and verified, on
 // top of the base image's.
 func (r Request) solver(ctx context.Context) (apk.Request, error) {
-	keys, err := trustedKeys(r.Base, r.Keys)
-	if err != nil {
-		return apk.Request{}, err
-	}
 	installed, err := apk.Installed(r.Base)
 	if err != nil {
 		return apk.Request{}, fmt.Errorf("read the base image's packages: %w", err)
@@ -69,7 +67,7 @@ func (r Request) solver(ctx context.Context) (apk.Request, error) {
 	if err != nil {
 		return apk.Request{}, err
 	}
-	repositories, err := r.indexes(ctx, keys)
+	repositories, err := r.indexes(ctx)
 	if err != nil {
 		return apk.Request{}, err
 	}
@@ -89,7 +87,14 @@ func resolution(s *apk.Solution) *Resolution {
 }
 
 // indexes fetches and verifies every repository's index, side by side.
-func (r Request) indexes(ctx context.Context, keys apk.Keys) ([]*apk.Repository, error) {
+func (r Request) indexes(ctx context.Context) ([]*apk.Repository, error) {
+	trusted := make([]apk.Keys, len(r.Repositories))
+	for i, repository := range r.Repositories {
+		var err error
+		if trusted[i], err = r.trustedKeys(repository); err != nil {
+			return nil, err
+		}
+	}
 	out := make([]*apk.Repository, len(r.Repositories))
 	group, ctx := errgroup.WithContext(ctx)
 	for i, repository := range r.Repositories {
@@ -99,7 +104,7 @@ func (r Request) indexes(ctx context.Context, keys apk.Keys) ([]*apk.Repository,
 			if err != nil {
 				return fmt.Errorf("fetch package index: %w", noRepository(err))
 			}
-			index, err := apk.ReadIndex(bytes.NewReader(raw), keys)
+			index, err := apk.ReadIndex(bytes.NewReader(raw), trusted[i])
 			if errors.Is(err, apk.ErrUntrusted) {
 				err = fmt.Errorf("%w (to trust the signer, give the recipe its key in packages.keys, or take a base image with it in /etc/apk/keys)", err)
 			}
@@ -110,7 +115,10 @@ func (r Request) indexes(ctx context.Context, keys apk.Keys) ([]*apk.Repository,
 			return nil
 		})
 	}
-	return out, group.Wait()
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	return out, r.compareWithSeen(out)
 }
 
 func noRepository(err error) error {
@@ -141,28 +149,6 @@ func wanted(base *tree.Tree, install []string) ([]apk.Dep, error) {
 	}
 	slices.SortFunc(world, func(a, b apk.Dep) int { return strings.Compare(a.String(), b.String()) })
 	return world, nil
-}
-
-// trustedKeys are the base image's keys and the recipe's.
-func trustedKeys(base *tree.Tree, more map[string]string) (apk.Keys, error) {
-	keys, err := apk.KeysFromTree(base)
-	if err != nil {
-		return nil, fmt.Errorf("read the base image's keys: %w", err)
-	}
-	if keys == nil {
-		keys = apk.Keys{}
-	}
-	for name, pem := range more {
-		key, err := apk.ParseKey([]byte(pem))
-		if err != nil {
-			return nil, fmt.Errorf("key %s of the recipe: %w", name, err)
-		}
-		keys[name] = key
-	}
-	if len(keys) == 0 {
-		return nil, errors.New("there is no key to check package indexes with: the base image has none in /etc/apk/keys (is it Alpine?) and the recipe none in packages.keys")
-	}
-	return keys, nil
 }
 
 // Locate returns where a repository, a URL or a path, keeps a file for an

@@ -14,6 +14,7 @@ import (
 	"github.com/sovereign-sql/sov/assets"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/internal/image/tree"
+	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 	"github.com/sovereign-sql/sov/stages/guestinit"
 )
 
@@ -283,6 +284,7 @@ func FuzzIdentify(f *testing.F) {
 	f.Add([]byte("postgres (PostgreSQL) 17.6\n\x00ucol_open_76"))
 	f.Add([]byte("postgres (PostgreSQL) 999.999.999 "))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		defer costtest.Text.Watch(t, len(b))()
 		if s, err := identify(bytes.NewReader(b)); err == nil && (s.Major <= 0 || s.Version == "") {
 			t.Errorf("found %+v", s)
 		}

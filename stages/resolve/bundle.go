@@ -16,7 +16,7 @@ func (r *Resolver) openBundle() (err error) {
 	if r.Bundle == "" {
 		return nil
 	}
-	if r.OfflineBundle, err = offline.Open(r.Bundle); err != nil {
+	if r.OfflineBundle, err = offline.OpenSigned(r.Bundle, r.BundleKey); err != nil {
 		return err
 	}
 	entry, err := r.bundleEntry()

@@ -1,6 +1,7 @@
 package resolve
 
 import (
+	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/pipeline/progress"
 	"github.com/sovereign-sql/sov/pipeline/remote"
@@ -12,11 +13,12 @@ type Options struct {
 	RecipeText []byte         // its source, whose digest the manifest names
 	Arch       string         // "arm64" or "amd64"
 
-	LockPath   string // lock file, read and written; empty: resolve and keep nothing
-	UpdateLock bool   // resolve again even if the lock has an entry
-	Bundle     string // a file written by sov bundle; its contents are used before the network. Its lock is used when LockPath has no entry
-	Offline    bool   // do not use the network; what is not in the cache is an error
-	CacheDir   string // directory of the store
+	LockPath   string         // lock file, read and written; empty: resolve and keep nothing
+	UpdateLock bool           // resolve again even if the lock has an entry
+	Bundle     string         // a file written by sov bundle; its contents are used before the network. Its lock is used when LockPath has no entry
+	BundleKey  dsse.PublicKey // who must have signed Bundle; nil: anybody or nobody
+	Offline    bool           // do not use the network; what is not in the cache is an error
+	CacheDir   string         // directory of the store
 	// Remotes are asked for what the store does not have, and given what the
 	// build makes. Their Warn is set here.
 	Remotes remote.Options

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 
 	"github.com/sovereign-sql/sov/internal/contract/lock"
@@ -151,7 +152,7 @@ func (r *Resolver) resolvePackages(ctx context.Context, entry *lock.Entry) error
 
 func (r *Resolver) packageRequest(entry *lock.Entry, base *tree.Tree) packages.Request {
 	return packages.Request{Base: base, Repositories: entry.Inputs.Repositories, Install: entry.Inputs.Packages,
-		Keys: r.Recipe.Packages.Keys, Arch: r.Arch, Client: r.Client}
+		Keys: r.Recipe.Packages.Keys, Arch: r.Arch, Client: r.Client, Seen: filepath.Join(r.CacheDir, "indexes"), Warn: r.warn}
 }
 
 // onBase calls fn, as a task of that name, with the tree of an entry's base

@@ -80,7 +80,7 @@ func (r *Resolver) openStore(ctx context.Context) (err error) {
 		return err
 	}
 	r.Cache = r.Store
-	if len(r.Remotes.From)+len(r.Remotes.To) > 0 {
+	if len(r.Remotes.From)+len(r.Remotes.To) > 0 || r.Remotes.Believe != nil {
 		r.Remotes.Warn = func(stage, text string) {
 			r.Reporter.Report(progress.Event{Time: time.Now(), Type: progress.EventWarning, Stage: stage, Text: text})
 		}

@@ -109,6 +109,9 @@ func Update(ctx context.Context, o Options, words []string) (*Report, error) {
 		if err := r.check(updated, r.LockPath); err != nil {
 			return err
 		}
+		if err := r.digests(ctx, updated); err != nil {
+			return err
+		}
 		report.Written, err = lock.Update(r.LockPath, *updated)
 		return err
 	})
@@ -134,8 +137,13 @@ func updateAll(ctx context.Context, o Options) (*Report, error) {
 	r.UpdateLock = true
 	entry, written, err := r.Entry(ctx)
 	if err == nil {
-		report.Changes, report.Written = lock.Diff(&was, entry), written
+		err = r.digests(ctx, entry)
 	}
+	if err != nil {
+		return report, err
+	}
+	completed, err := lock.Complete(r.LockPath, *entry)
+	report.Changes, report.Written = lock.Diff(&was, entry), written || completed
 	return report, err
 }
 

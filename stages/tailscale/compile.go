@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	goversion "go/version"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"golang.org/x/mod/modfile"
 
+	"github.com/sovereign-sql/sov/internal/confine"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/gobuild"
 )
@@ -33,34 +35,82 @@ func (s *stage) goVersion(ctx context.Context) (string, error) {
 	return gobuild.Version(ctx, program)
 }
 
-// compile builds the program in dir, where it makes the pinned module.
-func (s *stage) compile(ctx context.Context, dir, output string, task *pipeline.Task) error {
+// compile fetches the modules, and builds the program in dir, where it makes the
+// pinned module. Only the fetch has a network. It returns the program.
+func (s *stage) compile(ctx context.Context, dir string, plain bool, task *pipeline.Task) ([]byte, error) {
 	if _, err := s.checkGo(ctx); err != nil {
-		return err
+		return nil, err
 	}
-	env, err := s.goCommand().Environment(ctx, s.Arch)
+	g := s.goCommand()
+	program, err := g.Path()
 	if err != nil {
-		return err
+		return nil, err
+	}
+	env, err := g.Environment(ctx, s.Arch)
+	if err != nil {
+		return nil, err
 	}
 	if env, err = s.withBundle(env, filepath.Join(dir, "proxy")); err != nil {
-		return err
-	}
-	if s.Fresh {
-		env = append(env, "GOCACHE="+filepath.Join(dir, "gocache"))
+		return nil, err
 	}
 	src, err := writeModule(dir)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	task.Step("fetch modules")
+	err = g.Run(ctx, listModules(src, env), task.Step)
+	if err != nil && s.Offline {
+		return nil, fmt.Errorf("%w\n(offline: all of its modules have to be in Go's module cache; run once without --offline)", err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	out, tmp := filepath.Join(dir, "out"), filepath.Join(dir, "tmp")
+	cache, err := s.buildCache(setting(env, "GOCACHE"), dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range []string{out, tmp} {
+		if err := os.Mkdir(d, 0o755); err != nil {
+			return nil, err
+		}
+	}
+	root, err := g.Variable(ctx, env, "GOROOT")
+	if err != nil {
+		return nil, err
 	}
 	version := strings.TrimPrefix(Version(), "v")
 	task.Step("compile")
-	err = s.goCommand().Run(ctx, src, env, task.Step, "build", "-v", "-tags", buildTags(), "-trimpath", "-buildvcs=false",
-		"-ldflags", "-s -w -buildid= -X tailscale.com/version.shortStamp="+version+" -X tailscale.com/version.longStamp="+version,
-		"-o", output, command)
-	if err != nil && s.Offline {
-		return fmt.Errorf("%w\n(offline: all of its modules have to be in Go's module cache; run once without --offline)", err)
+	err = g.Run(ctx, confine.Command{Args: []string{"build", "-v", "-tags", buildTags(), "-trimpath", "-buildvcs=false",
+		"-ldflags", "-s -w -buildid= -X tailscale.com/version.shortStamp=" + version + " -X tailscale.com/version.longStamp=" + version,
+		"-o", filepath.Join(out, "tailscaled"), command},
+		Dir: src, Env: append(env, "GOPROXY=off", "GOCACHE="+cache, "GOTMPDIR="+tmp, "TMPDIR="+tmp, "HOME=/nonexistent"),
+		Read: []string{src, root, setting(env, "GOMODCACHE"), filepath.Dir(program)}, Write: []string{out, tmp, cache}, Plain: plain}, task.Step)
+	if err != nil {
+		return nil, err
 	}
-	return err
+	return confine.ReadOutput(out, "tailscaled", maxProgram)
+}
+
+// maxProgram bounds tailscaled, in bytes. It has some 30 MiB.
+const maxProgram = 1 << 30
+
+// buildCache returns the folder for Go's build cache. The user's own is not it: what a compiler wrote there that a hostile
+// source has taken over would be in the user's other programs. The folder around it is closed to other users, nobody among
+// them.
+func (s *stage) buildCache(users, dir string) (string, error) {
+	around := filepath.Join(users, "sov")
+	if s.Fresh {
+		around = filepath.Join(dir, "gocache")
+	}
+	cache := filepath.Join(around, "cache")
+	if err := os.MkdirAll(around, 0o700); err != nil {
+		return "", err
+	}
+	if err := os.Mkdir(cache, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", err
+	}
+	return cache, nil
 }
 
 // writeModule makes the pinned module below dir.

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sovereign-sql/sov/internal/confine"
 	"github.com/sovereign-sql/sov/internal/contract/offline"
 	"github.com/sovereign-sql/sov/pipeline"
 )
@@ -40,7 +41,7 @@ func Modules(ctx context.Context, o Options, dir string, task *pipeline.Task) (f
 	root = filepath.Join(dir, "modules", "cache", "download")
 	env = append(before(env, have), "GOMODCACHE="+filepath.Join(dir, "modules"), "GOFLAGS=-mod=readonly -modcacherw")
 	task.Step("fetch modules")
-	if err := s.goCommand().Run(ctx, src, env, task.Step, "list", "-deps", "-tags", buildTags(), "-f", "{{with .Error}}{{.}}{{end}}", command); err != nil {
+	if err := s.goCommand().Run(ctx, listModules(src, env), task.Step); err != nil {
 		return nil, "", fmt.Errorf("fetch the modules of %s %s: %w", command, Version(), err)
 	}
 	err = filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
@@ -55,6 +56,11 @@ func Modules(ctx context.Context, o Options, dir string, task *pipeline.Task) (f
 	})
 	slices.Sort(files)
 	return files, root, err
+}
+
+// listModules has the go command fetch what is missing of the modules. It runs nothing that is in them.
+func listModules(src string, env []string) confine.Command {
+	return confine.Command{Args: []string{"list", "-deps", "-tags", buildTags(), "-f", "{{with .Error}}{{.}}{{end}}", command}, Dir: src, Env: env, Plain: true}
 }
 
 // setting is the value of a variable of an environment.

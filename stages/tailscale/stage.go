@@ -1,15 +1,15 @@
 package tailscale
 
 import (
+	"bytes"
 	"context"
 	"debug/buildinfo"
 	_ "embed"
 	"fmt"
-	"os"
-	"path/filepath"
 
 	"golang.org/x/mod/modfile"
 
+	"github.com/sovereign-sql/sov/internal/confine"
 	"github.com/sovereign-sql/sov/internal/contract/offline"
 	"github.com/sovereign-sql/sov/internal/image/tree"
 	"github.com/sovereign-sql/sov/pipeline"
@@ -57,6 +57,19 @@ func Version() string {
 	panic("tailscaled.mod does not require " + module)
 }
 
+// Requirements returns the modules that are pinned, Tailscale's own included. Not all of them end up in the program.
+func Requirements() []Module {
+	f, err := modfile.Parse("tailscaled.mod", goMod, nil)
+	if err != nil {
+		panic(err) // embedded, and read by the tests
+	}
+	var out []Module
+	for _, r := range f.Require {
+		out = append(out, Module{Path: r.Mod.Path, Version: r.Mod.Version})
+	}
+	return out
+}
+
 // Options say how to build.
 type Options struct {
 	Arch    string // "arm64" or "amd64"
@@ -72,6 +85,9 @@ type Info struct {
 	Version string   `json:"version"` // of Tailscale
 	Go      string   `json:"go"`      // version of the toolchain, "go1.26.8"
 	Modules []Module `json:"modules"` // what the program is linked from, Tailscale included
+
+	// Unconfined is true if it was compiled where sov could not keep the compiler from the rest of the computer.
+	Unconfined bool `json:"unconfined,omitempty"`
 }
 
 // A Module is a Go module.
@@ -110,22 +126,22 @@ func (s *stage) Run(ctx context.Context, j *pipeline.Job) error {
 	if err != nil {
 		return err
 	}
-	program := filepath.Join(dir, "tailscaled")
-	if err := s.compile(ctx, dir, program, j.Progress()); err != nil {
+	unconfined := confine.Check(ctx)
+	if unconfined != nil {
+		j.Warnf("%v: Tailscale's modules are compiled with your rights and the network in reach, and the provenance says so", unconfined)
+	}
+	program, err := s.compile(ctx, dir, unconfined != nil, j.Progress())
+	if err != nil {
 		return fmt.Errorf("build %s %s: %w", command, Version(), err)
 	}
 	if err := share(j, program); err != nil {
 		return err
 	}
-	return writeInfo(j, program)
+	return writeInfo(j, program, unconfined != nil)
 }
 
 // share lays the program out as the guest has it. Called as "tailscale" it is the command line.
-func share(j *pipeline.Job, program string) error {
-	content, err := os.ReadFile(program)
-	if err != nil {
-		return err
-	}
+func share(j *pipeline.Job, content []byte) error {
 	return overlay.Write(j, Name, nil, func(b *overlay.Builder, _ *tree.Tree) error {
 		b.File("usr/sbin/tailscaled", 0o755, content)
 		b.Symlink("usr/bin/tailscale", "../sbin/tailscaled")
@@ -134,12 +150,12 @@ func share(j *pipeline.Job, program string) error {
 }
 
 // writeInfo takes the modules from the program itself.
-func writeInfo(j *pipeline.Job, program string) error {
-	build, err := buildinfo.ReadFile(program)
+func writeInfo(j *pipeline.Job, program []byte, unconfined bool) error {
+	build, err := buildinfo.Read(bytes.NewReader(program))
 	if err != nil {
 		return err
 	}
-	info := Info{Version: Version(), Go: build.GoVersion}
+	info := Info{Version: Version(), Go: build.GoVersion, Unconfined: unconfined}
 	for _, m := range build.Deps {
 		if m.Replace != nil {
 			m = m.Replace

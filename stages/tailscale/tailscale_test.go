@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/mod/modfile"
 
+	"github.com/sovereign-sql/sov/internal/confine"
 	"github.com/sovereign-sql/sov/internal/contract/offline"
 	"github.com/sovereign-sql/sov/internal/image/tree"
 	"github.com/sovereign-sql/sov/pipeline"
@@ -197,6 +198,7 @@ func TestOutputs(t *testing.T) {
 	}
 	handOut := script(t, fmt.Sprintf(`
 [ "$1" = env ] && exec %q "$@"
+[ "$1" = list ] && exit
 while [ $# -gt 1 ]; do [ "$1" = -o ] && out=$2; shift; done
 echo "net/http" >&2
 cp -L %q "$out"
@@ -231,6 +233,45 @@ cp -L %q "$out"
 	}
 	if p, n, err := got.Resolve("usr/bin/tailscale"); err != nil || n != daemon {
 		t.Errorf("usr/bin/tailscale leads to %s, %v", p, err)
+	}
+}
+
+// TestConfined has the go command's place taken by a script that tries, while it compiles, what is not a compiler's business.
+func TestConfined(t *testing.T) {
+	if err := confine.Check(t.Context()); err != nil {
+		t.Skip(err)
+	}
+	program, err := exec.LookPath("go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	outside := filepath.Join(t.TempDir(), "outside")
+	if err := os.WriteFile(outside, []byte("c4n4ry"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	for name, try := range map[string]string{
+		"reading":           "cat " + outside,
+		"reading accounts":  "cat /etc/shadow",
+		"writing":           "echo changed > " + outside,
+		"writing modules":   "touch " + goEnv(t, "GOMODCACHE") + "/x",
+		"writing the cache": "touch " + goEnv(t, "GOCACHE") + "/x",
+		"the network":       "test $(wc -l < /proc/net/dev) -gt 3",
+		"root":              "test $(id -u) = 0",
+		"output elsewhere":  "ln -s " + outside + " $out && exit",
+	} {
+		hostile := script(t, fmt.Sprintf(`
+[ "$1" = env ] && exec %q "$@"
+[ "$1" = list ] && exit
+while [ $# -gt 1 ]; do [ "$1" = -o ] && out=$2; shift; done
+%s && echo it worked && cp -L %q "$out"
+`, program, try, program))
+		_, _, err := build(t, t.Context(), New(Options{Arch: "amd64", Go: hostile}))
+		if err == nil || strings.Contains(err.Error(), "it worked") || strings.Contains(err.Error(), "c4n4ry") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if b, err := os.ReadFile(outside); string(b) != "c4n4ry" {
+			t.Errorf("%s: a file outside is %q, %v", name, b, err)
+		}
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
 const kind = "application/vnd.example+json"
@@ -186,6 +188,7 @@ func FuzzOpen(f *testing.F) {
 	f.Add(seal(f, key, "content"))
 	f.Add([]byte(`{"payloadType":"` + kind + `","payload":"","signatures":[{"keyid":"","sig":""}]}`))
 	f.Fuzz(func(t *testing.T, file []byte) {
+		defer costtest.Text.Watch(t, len(file))()
 		payload, err := Open(key.Public(), kind, file)
 		if err != nil {
 			if !errors.Is(err, ErrRefused) {

@@ -50,14 +50,15 @@ func (k PrivateKey) PEM() ([]byte, error) {
 
 // PEM returns the key's file: SubjectPublicKeyInfo in PEM.
 func (k PublicKey) PEM() ([]byte, error) {
-	der, err := k.der()
+	der, err := k.DER()
 	if err != nil {
 		return nil, err
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: publicBlock, Bytes: der}), nil
 }
 
-func (k PublicKey) der() ([]byte, error) {
+// DER returns the key as SubjectPublicKeyInfo (RFC 5280, section 4.1).
+func (k PublicKey) DER() ([]byte, error) {
 	der, err := x509.MarshalPKIXPublicKey(ed25519.PublicKey(k))
 	if err != nil {
 		return nil, fmt.Errorf("encode public key: %w", err)
@@ -68,7 +69,7 @@ func (k PublicKey) der() ([]byte, error) {
 // ID names the key: the SHA-256 of its SubjectPublicKeyInfo in hexadecimal, as
 // `openssl pkey -pubin -outform DER | sha256sum` prints it.
 func (k PublicKey) ID() string {
-	der, err := k.der()
+	der, err := k.DER()
 	if err != nil {
 		panic(err) // a PublicKey has 32 bytes
 	}
@@ -92,8 +93,8 @@ func LoadPrivate(path string) (PrivateKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read key %s: %w", path, err)
 	}
-	if mode.IsRegular() && mode.Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("read key: other users can read %s (mode %04o): run `chmod 600 %[1]s`, and make a new key if it has been so for long", path, mode.Perm())
+	if err := refuseOthers(path, mode); err != nil {
+		return nil, fmt.Errorf("read key: %w", err)
 	}
 	return k, nil
 }
@@ -128,6 +129,14 @@ func readKey(path string) ([]byte, fs.FileMode, error) {
 	return b, info.Mode(), err
 }
 
+// refuseOthers returns an error for a file that others than its owner may read.
+func refuseOthers(path string, mode fs.FileMode) error {
+	if mode.IsRegular() && mode.Perm()&0o077 != 0 {
+		return fmt.Errorf("other users can read %s (mode %04o): run `chmod 600 %[1]s`, and make a new key if it has been so for long", path, mode.Perm())
+	}
+	return nil
+}
+
 // ParsePrivate reads the content of a private key's file.
 func ParsePrivate(file []byte) (PrivateKey, error) {
 	block, err := onlyBlock(file, privateBlock)
@@ -151,7 +160,12 @@ func ParsePublic(file []byte) (PublicKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, err := x509.ParsePKIXPublicKey(block)
+	return ParseDER(block)
+}
+
+// ParseDER reads a public key as DER writes it.
+func ParseDER(der []byte) (PublicKey, error) {
+	key, err := x509.ParsePKIXPublicKey(der)
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sovereign-sql/sov/internal/artifact"
+	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
 // artifact writes a directory with two files, their manifest and SHA256SUMS.
@@ -129,6 +130,7 @@ func TestDecodeRefuses(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{"format": 1, "files": [{"name": "a", "size": 1, "sha256": "` + strings.Repeat("0", 64) + `"}]}`))
 	f.Fuzz(func(t *testing.T, src []byte) {
+		defer costtest.Text.Watch(t, len(src))()
 		if m, err := Decode(src); err == nil {
 			for _, file := range m.Files {
 				if filepath.Base(file.Name) != file.Name {

@@ -7,7 +7,8 @@
 // provenance predicate (https://slsa.dev/provenance/v1). Like everything else
 // of an artifact it names no time, machine or directory: the same build makes
 // the same statement, whoever signs it. The signature stands in a file of its
-// own, so that signing changes no byte of the artifact.
+// own, so that signing changes no byte of the artifact. What is signed is the
+// statement with a Release, which the signer adds.
 //
 // The statement's subjects are the files of the manifest and the manifest. Who
 // trusts the statement's signature therefore knows every byte.
@@ -55,6 +56,9 @@ type Resource struct {
 type Predicate struct {
 	BuildDefinition BuildDefinition `json:"buildDefinition"`
 	RunDetails      RunDetails      `json:"runDetails"`
+	// Release is in signed statements only. SLSA wants the vendor before the name of a field that is
+	// not its own (https://slsa.dev/spec/v1.0/provenance, "Extension fields").
+	Release *Release `json:"sov_release,omitempty"`
 }
 
 // A BuildDefinition says what was built, from what.
@@ -87,6 +91,9 @@ const (
 type Internal struct {
 	KernelCompiler string `json:"kernelCompiler,omitempty"`
 	Go             string `json:"go,omitempty"` // toolchain that compiled Tailscale
+
+	// Unconfined names what was compiled where the sources could reach the rest of the builder's computer: "kernel", "tailscale".
+	Unconfined []string `json:"unconfined,omitempty"`
 }
 
 // RunDetails say who built.

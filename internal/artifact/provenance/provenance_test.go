@@ -16,6 +16,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
+	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
 func testKey(t testing.TB, seed byte) dsse.PrivateKey {
@@ -89,7 +90,7 @@ func TestSignVerify(t *testing.T) {
 	}
 	before := contents(t, dir)
 	for i, want := range []bool{true, false} {
-		if changed, err := Sign(dir, key); err != nil || changed != want {
+		if changed, err := Sign(dir, key, Release{Name: "sql", Serial: 3}); err != nil || changed != want {
 			t.Fatalf("signing for the %d. time: changed %v, %v", i+1, changed, err)
 		}
 	}
@@ -101,12 +102,81 @@ func TestSignVerify(t *testing.T) {
 	if got := faults(t, dir, key.Public()); len(got) > 0 {
 		t.Errorf("signed: %q", got)
 	}
-	if v, err := Verify(dir, nil); err != nil || v.SignedBy != key.Public().ID() || v.Proven {
+	if v, err := Verify(dir, nil); err != nil || v.SignedBy != key.Public().ID() || v.Proven || v.Signed.Serial != 3 {
 		t.Errorf("without a key: %+v, %v", v, err)
 	}
 	if got := faults(t, dir, testKey(t, 2).Public()); len(got) != 1 || !strings.Contains(got[0], "it was signed by key") {
 		t.Errorf("with another key: %q", got)
 	}
+}
+
+// TestSignedByEarlierSov: an envelope of the statement as it is stays valid. It has no serial.
+func TestSignedByEarlierSov(t *testing.T) {
+	dir, key := makeArtifact(t), testKey(t, 1)
+	envelope, err := dsse.Seal(key, PayloadType, []byte(contents(t, dir)[artifact.ProvenanceFile]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, artifact.SignedFile), envelope, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if v, err := Verify(dir, key.Public()); err != nil || !v.Proven || v.Signed != nil {
+		t.Errorf("%+v, %v", v, err)
+	}
+	if signed, err := ReadSigned(dir); signed != nil || err != nil {
+		t.Errorf("%+v, %v", signed, err)
+	}
+}
+
+// TestOpenSigned: what a signed statement says is believed only if the key in it made the signature.
+func TestOpenSigned(t *testing.T) {
+	dir, key := makeArtifact(t), testKey(t, 1)
+	text := contents(t, dir)[artifact.ProvenanceFile]
+	good, err := seal([]byte(text), key, Release{Name: "sql", Reference: "host/sql:1", Serial: 7})
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed, err := OpenSigned(good)
+	if err != nil || signed.Serial != 7 || signed.Reference != "host/sql:1" || signed.By.ID() != key.Public().ID() || !signed.States([]byte(text)) {
+		t.Fatalf("%+v, %v", signed, err)
+	}
+	m := contents(t, dir)[artifact.ManifestFile]
+	if sum := manifest.Describe("m", []byte(m)).SHA256; !signed.IsOf("sql", sum) || signed.IsOf("forge", sum) || signed.IsOf("sql", strings.Repeat("0", 64)) {
+		t.Error("it is of another artifact")
+	}
+	// Somebody with another key signs a statement that carries this key.
+	forged, err := dsse.Seal(testKey(t, 2), PayloadType, signed.Payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenSigned(forged); !errors.Is(err, dsse.ErrRefused) {
+		t.Errorf("another key's signature: %v", err)
+	}
+	for name, r := range map[string]Release{"no serial": {Name: "sql"}, "too high": {Name: "sql", Serial: MaxSerial + 1}, "no name": {Serial: 1}, "a path": {Name: "../sql", Serial: 1}} {
+		if _, err := seal([]byte(text), key, r); err == nil {
+			t.Errorf("%s was signed", name)
+		}
+	}
+}
+
+// FuzzOpenSigned: no text that was not sealed is accepted, and reading one panics nowhere.
+func FuzzOpenSigned(f *testing.F) {
+	key := testKey(f, 1)
+	text, err := example([]manifest.File{manifest.Describe("a", nil)}).Encode()
+	if err != nil {
+		f.Fatal(err)
+	}
+	good, err := seal(text, key, Release{Name: "sql", Serial: 1})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Fuzz(func(t *testing.T, file []byte) {
+		signed, err := OpenSigned(file)
+		if err == nil && signed.By.ID() == key.Public().ID() && !bytes.Equal(file, good) {
+			t.Errorf("accepted %q", file)
+		}
+	})
 }
 
 func contents(t *testing.T, dir string) map[string]string {
@@ -130,7 +200,7 @@ func contents(t *testing.T, dir string) map[string]string {
 // artifact, and removes each file. Package dsse tries every bit of an envelope.
 func TestFlippedBits(t *testing.T) {
 	dir, key := makeArtifact(t), testKey(t, 1)
-	if _, err := Sign(dir, key); err != nil {
+	if _, err := Sign(dir, key, Release{Name: "sql", Serial: 3}); err != nil {
 		t.Fatal(err)
 	}
 	for name, content := range contents(t, dir) {
@@ -162,7 +232,7 @@ func TestFlippedBits(t *testing.T) {
 func TestForged(t *testing.T) {
 	key := testKey(t, 1)
 	dir, other := makeArtifact(t), makeArtifact(t)
-	if _, err := Sign(dir, key); err != nil {
+	if _, err := Sign(dir, key, Release{Name: "sql", Serial: 3}); err != nil {
 		t.Fatal(err)
 	}
 	forged := contents(t, other)
@@ -223,6 +293,7 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Add(good)
 	f.Fuzz(func(t *testing.T, src []byte) {
+		defer costtest.Text.Watch(t, len(src))()
 		s, err := Decode(src)
 		if err != nil {
 			return

@@ -22,14 +22,16 @@ const maxFile = 16 << 20
 
 // A Verdict is what there is to say about an artifact's origin.
 type Verdict struct {
-	SignedBy string // ID of the key that the envelope names; empty: there is no envelope
-	Proven   bool   // that key is the one asked for and its signature holds
+	SignedBy string  // ID of the key that the envelope names; empty: there is no envelope
+	Proven   bool    // that key is the one asked for and its signature holds
+	Signed   *Signed // what it signed; nil: there is no envelope, or it is not valid, or an earlier sov made it
 	Problems []finding.Finding
 }
 
 // Verify checks the provenance of the artifact in dir: that its statement is
 // about exactly the files of the manifest, and the manifest; with a key also
-// that the envelope beside it holds this very statement, signed by that key.
+// that the envelope beside it holds this very statement, but for its Release,
+// signed by that key.
 // With a key, an artifact that lacks either is a problem; without one, what is
 // not there is passed over. The files themselves are for manifest.Verify.
 func Verify(dir string, key dsse.PublicKey) (*Verdict, error) {
@@ -90,13 +92,21 @@ func (v *Verdict) envelope(dir string, text []byte, key dsse.PublicKey) error {
 			payload, err = dsse.Open(key, PayloadType, file)
 		}
 	}
+	var signed *Signed
+	if err == nil {
+		signed, err = OpenSigned(file)
+	}
+	states := err == nil && signed.States(text)
+	if errors.Is(err, ErrNoSerial) {
+		states, err = bytes.Equal(payload, text), nil
+	}
 	switch {
 	case err != nil:
 		v.found(artifact.SignedFile, "%v", err)
-	case !bytes.Equal(payload, text):
+	case !states:
 		v.found(artifact.SignedFile, "is about another statement than %s", artifact.ProvenanceFile)
 	default:
-		v.Proven = key != nil
+		v.Proven, v.Signed = key != nil, signed
 	}
 	return nil
 }
@@ -121,11 +131,11 @@ func readFile(dir, name string) ([]byte, error) {
 	return b, nil
 }
 
-// Sign writes the envelope of an artifact's statement, signed with key, in
-// place of one that may be there. It reports whether the file changed. What is
-// signed has been compared with the artifact's files before: the caller has
-// built it just now, or has called manifest.Verify and Verify.
-func Sign(dir string, key dsse.PrivateKey) (changed bool, err error) {
+// Sign writes the envelope of an artifact's statement and a release, signed
+// with key, in place of one that may be there. It reports whether the file
+// changed. What is signed has been compared with the artifact's files before:
+// the caller has built it just now, or has called manifest.Verify and Verify.
+func Sign(dir string, key dsse.PrivateKey, r Release) (changed bool, err error) {
 	text, err := readFile(dir, artifact.ProvenanceFile)
 	if err == nil && text == nil {
 		err = fmt.Errorf("%s has no %s: build it again with this sov", dir, artifact.ProvenanceFile)
@@ -133,9 +143,9 @@ func Sign(dir string, key dsse.PrivateKey) (changed bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	envelope, err := dsse.Seal(key, PayloadType, text)
+	envelope, err := seal(text, key, r)
 	if err != nil {
-		return false, err
+		return false, fmt.Errorf("sign %s: %w", dir, err)
 	}
 	if old, err := readFile(dir, artifact.SignedFile); err == nil && bytes.Equal(old, envelope) {
 		return false, nil
@@ -144,4 +154,21 @@ func Sign(dir string, key dsse.PrivateKey) (changed bool, err error) {
 		return false, fmt.Errorf("sign %s: %w", dir, err)
 	}
 	return true, nil
+}
+
+// ReadSigned reads the envelope beside an artifact, see OpenSigned. It returns nil without an error
+// if there is none, or one without a serial.
+func ReadSigned(dir string) (*Signed, error) {
+	file, err := readFile(dir, artifact.SignedFile)
+	if file == nil || err != nil {
+		return nil, err
+	}
+	signed, err := OpenSigned(file)
+	if errors.Is(err, ErrNoSerial) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, artifact.SignedFile), err)
+	}
+	return signed, nil
 }

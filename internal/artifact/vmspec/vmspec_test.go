@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
 func example() *Spec {
@@ -103,6 +105,7 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Add(text)
 	f.Fuzz(func(t *testing.T, src []byte) {
+		defer costtest.Text.Watch(t, len(src))()
 		if s, err := Decode(src); err == nil {
 			if _, err := s.Encode(); err != nil {
 				t.Errorf("what was read cannot be written: %v", err)

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
 // sample is a stream of roles and two databases.
@@ -149,6 +151,7 @@ func FuzzStream(f *testing.F) {
 	f.Add([]byte(magic + "X\x00\x00\x00\x04full"))
 	f.Add([]byte(magic + "P\x00\x10\x00\x01{}"))
 	f.Fuzz(func(t *testing.T, stream []byte) {
+		defer costtest.Text.Watch(t, len(stream))()
 		parts, err := read(stream)
 		if err != nil {
 			return
@@ -174,6 +177,7 @@ func FuzzOpen(f *testing.F) {
 	f.Add(text)
 	f.Add([]byte("PK\x05\x06" + strings.Repeat("\x00", 18)))
 	f.Fuzz(func(t *testing.T, text []byte) {
+		defer costtest.Text.Watch(t, len(text))()
 		path := filepath.Join(t.TempDir(), "x.zip")
 		if err := os.WriteFile(path, text, 0o600); err != nil {
 			t.Fatal(err)

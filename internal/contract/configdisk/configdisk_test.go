@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
 const canary = "c4n4ry\"\n'\\é"
@@ -190,6 +191,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add(disk(`{"network":{"address":"::/0","dns":[""]},"time":"2026-01-01T00:00:00Z"}`))
 	f.Add([]byte(Magic))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		defer costtest.Text.Watch(t, len(b))()
 		c, err := Decode(bytes.NewReader(b), int64(len(b)))
 		// A checksum hides what follows it from the fuzzer: read the rest as a body as well.
 		if err != nil {

@@ -21,6 +21,20 @@ const (
 	maxAnswer = 4 << 20
 )
 
+// maxHeader bounds the header of an answer, and maxComplaint what an error quotes, in bytes.
+const (
+	maxHeader    = 64 << 10
+	maxComplaint = 1 << 10
+)
+
+// stay keeps a guest from having the phone's root, which asks, ask somebody else, with the token.
+func stay(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+// complaint is what an answer says that is not the one expected.
+func complaint(body []byte) string {
+	return strings.TrimSpace(string(body[:min(len(body), maxComplaint)]))
+}
+
 // A Client asks one guest, for as long as it runs.
 type Client struct {
 	base   string
@@ -35,9 +49,11 @@ func NewClient(address netip.AddrPort, token string) *Client {
 		base:  "http://" + address.String(),
 		token: token,
 		// The guest is on this machine's own link: no proxy of the environment may see the token.
-		http: &http.Client{Timeout: requestTimeout, Transport: &http.Transport{Proxy: nil, DisableKeepAlives: true}},
-		stream: &http.Client{Transport: &http.Transport{
-			Proxy: nil, DisableKeepAlives: true, ResponseHeaderTimeout: requestTimeout,
+		http: &http.Client{Timeout: requestTimeout, CheckRedirect: stay, Transport: &http.Transport{
+			Proxy: nil, DisableKeepAlives: true, MaxResponseHeaderBytes: maxHeader, DisableCompression: true,
+		}},
+		stream: &http.Client{CheckRedirect: stay, Transport: &http.Transport{
+			Proxy: nil, DisableKeepAlives: true, ResponseHeaderTimeout: requestTimeout, MaxResponseHeaderBytes: maxHeader, DisableCompression: true,
 			DialContext: (&net.Dialer{Timeout: requestTimeout}).DialContext,
 		}},
 	}
@@ -82,7 +98,7 @@ func (c *Client) Logs(ctx context.Context, q LogQuery, w io.Writer) error {
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
 		body, _ := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
-		return fmt.Errorf("ask the guest for its log: %s: %s", response.Status, strings.TrimSpace(string(body)))
+		return fmt.Errorf("ask the guest for its log: %s: %s", response.Status, complaint(body))
 	}
 	_, err = io.Copy(w, response.Body)
 	if err != nil && !(q.Follow && ctx.Err() != nil) {
@@ -122,7 +138,7 @@ func (c *Client) do(ctx context.Context, method, path string, want int) ([]byte,
 		return nil, fmt.Errorf("ask the guest: %s %s: %w", method, path, err)
 	}
 	if response.StatusCode != want {
-		return nil, fmt.Errorf("ask the guest: %s %s: %s: %s", method, path, response.Status, strings.TrimSpace(string(body)))
+		return nil, fmt.Errorf("ask the guest: %s %s: %s: %s", method, path, response.Status, complaint(body))
 	}
 	return body, nil
 }

@@ -55,8 +55,13 @@ type Package struct {
 	Name       string `yaml:"name"`
 	Version    string `yaml:"version"`
 	Checksum   string `yaml:"checksum"`   // as in the index: "Q1…" (SHA-1) or "Q2…" (SHA-256) of the control segment
-	Size       int64  `yaml:"size"`       // bytes of the .apk file
+	Size       int64  `yaml:"size"`       // bytes of the .apk file, as in the index
 	Repository string `yaml:"repository"` // the repository the file is fetched from
+
+	// Both are 64 hexadecimal digits. They are empty in locks of older versions, and in a lock
+	// whose packages have not been fetched yet; Complete fills them in.
+	SHA256 string `yaml:"sha256"` // of the control and data members: of the file without its signature
+	Files  string `yaml:"files"`  // SHA-256 of the uncompressed data member, a tar
 }
 
 // A Kernel is a kernel source archive.

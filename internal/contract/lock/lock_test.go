@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
 var digest = "sha256:" + strings.Repeat("ab", 32)
@@ -183,6 +185,7 @@ func FuzzParse(f *testing.F) {
 	f.Add(file.Encode())
 	f.Add([]byte("version: 1\nbuilds: []\n"))
 	f.Fuzz(func(t *testing.T, src []byte) {
+		defer costtest.Text.Watch(t, len(src))()
 		got, err := Parse("fuzz", src)
 		if err != nil {
 			return

@@ -5,16 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"strings"
 
 	"github.com/sovereign-sql/sov/internal/arch"
+	"github.com/sovereign-sql/sov/internal/bound"
 	"github.com/sovereign-sql/sov/internal/strictyaml"
 )
 
+// maxFile bounds a lock, in bytes: a build of a thousand packages has 300 KiB.
+const maxFile = 64 << 20
+
 // Load reads the lock file at path. A file that is not there is an empty lock.
 func Load(path string) (*File, error) {
-	src, err := os.ReadFile(path)
+	src, err := bound.ReadFile(path, maxFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return &File{Version: Version}, nil
 	}
@@ -87,6 +90,8 @@ func (c checker) pkg(at string, p Package) {
 	c.require(strings.HasPrefix(p.Checksum, "Q1") || strings.HasPrefix(p.Checksum, "Q2"), at+".checksum", "%q is neither a Q1 nor a Q2 checksum", p.Checksum)
 	c.require(p.Size > 0, at+".size", "%d is not the size of a package", p.Size)
 	c.require(p.Repository != "", at+".repository", "is missing")
+	c.require(p.SHA256 == "" || isSHA256(p.SHA256), at+".sha256", "%q is not 64 hexadecimal digits", p.SHA256)
+	c.require(p.Files == "" || isSHA256(p.Files), at+".files", "%q is not 64 hexadecimal digits", p.Files)
 }
 
 func isSHA256(s string) bool {

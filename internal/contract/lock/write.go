@@ -62,8 +62,12 @@ func (e *Entry) encode(b *bytes.Buffer) {
 	}
 	b.WriteString("\n")
 	for _, p := range e.Packages {
-		fmt.Fprintf(b, "      - {name: %s, version: %s, checksum: %s, size: %d, repository: %s}\n",
+		fmt.Fprintf(b, "      - {name: %s, version: %s, checksum: %s, size: %d, repository: %s",
 			quote(p.Name), quote(p.Version), quote(p.Checksum), p.Size, quote(p.Repository))
+		if p.SHA256 != "" && p.Files != "" {
+			fmt.Fprintf(b, ", sha256: %s, files: %s", quote(p.SHA256), quote(p.Files))
+		}
+		b.WriteString("}\n")
 	}
 }
 
@@ -83,7 +87,32 @@ func list(b *bytes.Buffer, indent, key string, words []string) {
 // all, and builds that update it at the same time wait for each other. It
 // reports whether the content changed.
 func Update(path string, e Entry) (changed bool, err error) {
-	changed, err = update(path, e)
+	return update(path, func(f *File) { f.Put(e) })
+}
+
+// Complete adds the digests of packages that e has to the same packages of the entry in the lock
+// file at path. No pin changes: what the file says stays as it is.
+func Complete(path string, e Entry) (changed bool, err error) {
+	return update(path, func(f *File) {
+		if old, ok := f.Find(e.Recipe, e.Arch); ok {
+			old.complete(e.Packages)
+		}
+	})
+}
+
+// complete fills the digests of packages in that another list has of the same packages.
+func (e *Entry) complete(from []Package) {
+	for i, p := range e.Packages {
+		for _, q := range from {
+			if p.SHA256 == "" && p.Files == "" && q.Name == p.Name && q.Version == p.Version && q.Checksum == p.Checksum {
+				e.Packages[i].SHA256, e.Packages[i].Files = q.SHA256, q.Files
+			}
+		}
+	}
+}
+
+func update(path string, change func(*File)) (changed bool, err error) {
+	changed, err = rewrite(path, change)
 	if err != nil {
 		var place *fs.PathError
 		if errors.As(err, &place) {
@@ -94,7 +123,7 @@ func Update(path string, e Entry) (changed bool, err error) {
 	return changed, nil
 }
 
-func update(path string, e Entry) (bool, error) {
+func rewrite(path string, change func(*File)) (bool, error) {
 	dir, err := durable.WaitLock(context.Background(), filepath.Dir(path), durable.Exclusive, durable.LockOptions{Existing: true})
 	if err != nil {
 		return false, err
@@ -104,7 +133,7 @@ func update(path string, e Entry) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	f.Put(e)
+	change(f)
 	content := f.Encode()
 	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, content) {
 		return false, nil

@@ -171,6 +171,7 @@ func member(t *tar.Writer, name string, size int64, r io.Reader) error {
 type Bundle struct {
 	Index
 	f       *os.File
+	text    []byte           // the index as it stands in the file
 	offsets map[string]int64 // of contents, by SHA-256
 }
 
@@ -208,11 +209,10 @@ func read(f *os.File) (*Bundle, error) {
 	if h.Size > maxIndex {
 		return nil, fmt.Errorf("its index has %d bytes, at most %d are expected", h.Size, maxIndex)
 	}
-	text, err := io.ReadAll(t)
-	if err != nil {
+	if b.text, err = io.ReadAll(t); err != nil {
 		return nil, cutOff(err)
 	}
-	if err := json.Unmarshal(text, &b.Index); err != nil {
+	if err := json.Unmarshal(b.text, &b.Index); err != nil {
 		return nil, fmt.Errorf("read its index: %w", err)
 	}
 	if err := b.validate(); err != nil {

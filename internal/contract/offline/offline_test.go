@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
 func item(kind Kind, name, content string) Item {
@@ -178,6 +180,7 @@ func FuzzOpen(f *testing.F) {
 	f.Add(content)
 	f.Add(content[:1024])
 	f.Fuzz(func(t *testing.T, content []byte) {
+		defer costtest.Text.Watch(t, len(content))()
 		path := file(t, content)
 		b, err := Open(path)
 		if err != nil {

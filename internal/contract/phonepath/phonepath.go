@@ -5,9 +5,12 @@
 //	  bin/sov-runner
 //	  settings.json            the runner's own settings; may be absent
 //	  network.json             what was changed in the phone's network, see package network
+//	  trust/keys.json          public keys of which versions must be signed with one, see package trust; may be absent
+//	  trust/serials.json       the highest serial of each machine's signed versions, see package serials
 //	  secrets/NAME/SECRET      mode 0700 and 0600: one secret a file, its bytes as they are
 //	  vms/NAME/
-//	    slots/{a,b}/           an artifact each: vm.json, rootfs.img, kernel, manifest.json; see package slots
+//	    slots/{a,b}/           an artifact each: vm.json, rootfs.img, kernel, manifest.json, and its signature if there is one;
+//	                           see package slots
 //	    slots/incoming/        what has come of the next one
 //	    current                symbolic link to one of the slots
 //	    data.img               the data disk
@@ -46,6 +49,15 @@ func (r Root) Settings() string { return r.path("settings.json") }
 // Ledger is package network's.
 func (r Root) Ledger() string { return r.path("network.json") }
 
+// Trust is the folder of what decides which versions the phone takes. It outlives the machines.
+func (r Root) Trust() string { return r.path("trust") }
+
+// TrustedKeys is the file with the public keys that the phone trusts.
+func (r Root) TrustedKeys() string { return r.path("trust", "keys.json") }
+
+// Serials is the file with the highest serials of signed versions.
+func (r Root) Serials() string { return r.path("trust", "serials.json") }
+
 // VM returns the places of a machine. The name may come from outside: one that is no name of a machine is refused.
 func (r Root) VM(name string) (VM, error) {
 	if err := artifact.CheckName(name); err != nil {
@@ -62,6 +74,12 @@ type VM struct {
 	root Root
 	Name string
 }
+
+// Root is the folder that holds everything.
+func (v VM) Root() Root { return v.root }
+
+// Signed is the signature of the version in a slot, which may be absent.
+func (v VM) Signed(s string) string { return filepath.Join(v.Slot(s), artifact.SignedFile) }
 
 // Dir is the machine's folder.
 func (v VM) Dir() string { return v.root.path("vms", v.Name) }

@@ -1,7 +1,7 @@
 // Package pushapi is what `sov push` and `sov-runner receive` say to each other, over one stream each way:
 //
 //	phone     hello    who it is, what it has installed, how much room there is
-//	computer  offer    the new version's manifest.json and vm.json, and how much of its files is not zeros
+//	computer  offer    the new version's manifest.json, vm.json and signature, and how much of its files is not zeros
 //	phone     base …   for each file that it has and could copy from, the list of its chunks; then bases, or refusal, or done
 //	computer  data …   one zstd stream of instructions that make the files, one after the other; then end
 //	phone     progress now and then, of what was written and verified
@@ -68,10 +68,13 @@ type Hello struct {
 
 // Offer is the new version. It travels compressed.
 type Offer struct {
-	Manifest []byte  `json:"manifest"` // manifest.json as it is
-	Spec     []byte  `json:"spec"`     // vm.json as it is
-	Data     []int64 `json:"data"`     // of each of its files, see slots.Files: how many bytes are in chunks that are not zeros
-	Fresh    bool    `json:"fresh"`    // what the phone has noted of its files is not to be believed
+	Manifest []byte  `json:"manifest"`         // manifest.json as it is
+	Spec     []byte  `json:"spec"`             // vm.json as it is
+	Data     []int64 `json:"data"`             // of each of its files, see slots.Files: how many bytes are in chunks that are not zeros
+	Fresh    bool    `json:"fresh"`            // what the phone has noted of its files is not to be believed
+	Signed   []byte  `json:"signed,omitempty"` // provenance.dsse.json; absent: the version is not signed
+	// AllowDowngrade accepts a signed version whose serial is lower than one before.
+	AllowDowngrade bool `json:"allow_downgrade,omitempty"`
 }
 
 // Base is a file that the phone can copy from. Its list of chunks follows in as many frames as it takes.
@@ -109,6 +112,9 @@ const (
 	CodeDigest  = "digest"  // what was put together is not what manifest.json says: a base is not what its list says
 	CodeVersion = "version" // the two programs do not fit together
 	CodeBusy    = "busy"    // another push is under way
+
+	CodeUntrusted = "untrusted" // the phone takes only versions that are signed with keys that it trusts
+	CodeDowngrade = "downgrade" // the phone has had a version with a higher serial
 )
 
 func (r *Refusal) Error() string { return r.Text }
@@ -223,8 +229,8 @@ func Unexpected(k Kind, payload []byte) error {
 	return r
 }
 
-// maxOffer bounds an offer's JSON: two texts of slots.MaxText in base64.
-const maxOffer = 12 << 20
+// maxOffer bounds an offer's JSON: two texts of slots.MaxText and a signature in base64.
+const maxOffer = 16 << 20
 
 // SendOffer sends an offer.
 func (c *Conn) SendOffer(o Offer) error {
@@ -233,7 +239,7 @@ func (c *Conn) SendOffer(o Offer) error {
 		return err
 	}
 	if len(text) > maxOffer {
-		return fmt.Errorf("manifest.json and vm.json are too long to be sent: %d bytes", len(text))
+		return fmt.Errorf("manifest.json, vm.json and the signature are too long to be sent: %d bytes", len(text))
 	}
 	encoder, err := zstd.NewWriter(nil)
 	if err != nil {

@@ -8,6 +8,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
 func TestFrames(t *testing.T) {
@@ -112,6 +114,7 @@ func FuzzFrames(f *testing.F) {
 	f.Add([]byte("d\x00\x00\x00\x03abce\x00\x00\x00\x00"))
 	f.Add([]byte("r\x00\x00\x00\x02{}"))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		defer costtest.Text.Watch(t, len(b))()
 		c := NewConn(bytes.NewReader(b), nil)
 		io.Copy(io.Discard, c.Reader(KindData, KindEnd))
 		var h Hello
@@ -124,6 +127,7 @@ func FuzzInstruction(f *testing.F) {
 		f.Add(i.Append(nil), int64(1<<40))
 	}
 	f.Fuzz(func(t *testing.T, b []byte, left int64) {
+		defer costtest.Text.Watch(t, len(b))()
 		i, err := ReadInstruction(bufio.NewReader(bytes.NewReader(b)), max(left, 0))
 		if err == nil && (i.Length < 1 || i.Length > left || i.Offset < 0 || i.Offset+i.Length < 0 || i.Base < 0) {
 			t.Errorf("%+v of at most %d", i, left)
@@ -135,5 +139,8 @@ func FuzzOffer(f *testing.F) {
 	var wire bytes.Buffer
 	NewConn(nil, &wire).SendOffer(Offer{Manifest: []byte("m"), Spec: []byte("s"), Data: []int64{1}})
 	f.Add(wire.Bytes()[5:])
-	f.Fuzz(func(t *testing.T, b []byte) { DecodeOffer(b) })
+	f.Fuzz(func(t *testing.T, b []byte) {
+		defer costtest.Budget{Base: 4 * maxOffer, Ratio: 256}.Watch(t, len(b))()
+		DecodeOffer(b)
+	})
 }

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
@@ -46,6 +47,7 @@ func check(r *Recipe, doc *strictyaml.Document) {
 	c.services()
 	c.machine()
 	c.network()
+	c.cves()
 }
 
 type checker struct {
@@ -217,6 +219,21 @@ func (c *checker) network() {
 		at := strictyaml.Index("network.peers", i)
 		c.check(at, artifact.CheckName(peer))
 		c.require(peer != c.Name, at, "%q is this machine; name others", peer)
+	}
+}
+
+// vulnerabilityForm is what a vulnerability is called: CVE-2026-1, GO-2026-1, GHSA-x, ALPINE-CVE-2026-1.
+var vulnerabilityForm = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+
+func (c *checker) cves() {
+	for i, ignored := range c.CVEs.Ignore {
+		at := strictyaml.Index("cves.ignore", i)
+		c.require(vulnerabilityForm.MatchString(ignored.ID), strictyaml.Join(at, "id"), "%q is not a vulnerability; write one such as CVE-2026-12345", ignored.ID)
+		c.require(ignored.Reason != "" && plain(ignored.Reason), strictyaml.Join(at, "reason"), "must say on one line why it does not apply")
+		if ignored.Until != "" {
+			_, err := time.Parse(time.DateOnly, ignored.Until)
+			c.require(err == nil, strictyaml.Join(at, "until"), "%q is not a day; write one such as 2026-12-31", ignored.Until)
+		}
 	}
 }
 

@@ -36,6 +36,7 @@ type Recipe struct {
 	Network     Network     `yaml:"network"`
 	Kernel      Kernel      `yaml:"kernel"`
 	Rootfs      Rootfs      `yaml:"rootfs"`
+	CVEs        CVEs        `yaml:"cves"`
 }
 
 // Base is where the file system starts.
@@ -265,6 +266,18 @@ type Network struct {
 type Kernel struct {
 	Source     string   `yaml:"source"`     // URL, "deb:NAME" or path of the source; empty: the default order
 	Parameters []string `yaml:"parameters"` // appended to the kernel command line
+}
+
+// CVEs says how known vulnerabilities are looked at.
+type CVEs struct {
+	Ignore []IgnoredCVE `yaml:"ignore"`
+}
+
+// An IgnoredCVE is a vulnerability that does not apply to the machine.
+type IgnoredCVE struct {
+	ID     string `yaml:"id"`     // as the database has it, or an alias of it
+	Reason string `yaml:"reason"` // why it does not apply, on one line
+	Until  string `yaml:"until"`  // the last day, YYYY-MM-DD; empty: for good
 }
 
 // Rootfs shapes the root file system image.

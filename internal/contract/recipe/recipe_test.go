@@ -14,6 +14,7 @@ import (
 
 	"github.com/sovereign-sql/sov/assets"
 	"github.com/sovereign-sql/sov/internal/strictyaml"
+	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -137,6 +138,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(minimal))
 	f.Add([]byte("a: &x [*x]\n? b\n: !!int c\n--- |\n"))
 	f.Fuzz(func(t *testing.T, src []byte) {
+		defer costtest.Text.Watch(t, len(src))()
 		r, err := Parse("fuzz.yaml", src)
 		if err == nil && (r.Name == "" || r.Base.Image == "") {
 			t.Errorf("accepted without a name or an image: %+v", r)

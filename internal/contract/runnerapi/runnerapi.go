@@ -105,9 +105,12 @@ type Slot struct {
 	Version string    `json:"version,omitempty"` // the artifact's
 	Digest  string    `json:"digest,omitempty"`  // SHA-256 of its manifest.json, in hexadecimal digits
 	State   SlotState `json:"state"`
-	Reason  string    `json:"reason,omitempty"` // where State is SlotBad or SlotBroken
-	Starts  int       `json:"starts,omitempty"` // where State is SlotNew: how often it was started and did not become ready
-	Since   time.Time `json:"since,omitzero"`   // when it entered State, where that was noted
+
+	SignedBy string    `json:"signed_by,omitempty"` // ID of the key that signed the artifact; empty: it is not signed
+	Serial   int64     `json:"serial,omitempty"`    // of that signature
+	Reason   string    `json:"reason,omitempty"`    // where State is SlotBad or SlotBroken
+	Starts   int       `json:"starts,omitempty"`    // where State is SlotNew: how often it was started and did not become ready
+	Since    time.Time `json:"since,omitzero"`      // when it entered State, where that was noted
 }
 
 // A SlotState is what is known of a slot's artifact.

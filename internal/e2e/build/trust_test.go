@@ -11,7 +11,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
@@ -26,7 +28,7 @@ func TestPublishedMachineIsTrustedByItsKey(t *testing.T) {
 	in := func(dir string, args ...string) sovtest.Outcome {
 		return sovtest.Run(t, func(c *exec.Cmd) {
 			c.Dir = dir
-			c.Env = append(os.Environ(), "HOME="+dir, "XDG_CONFIG_HOME="+dir, "SOV_CACHE_DIR="+filepath.Join(dir, "cache"))
+			c.Env = append(os.Environ(), "HOME="+dir, "XDG_CONFIG_HOME="+dir, "SOV_STATE_DIR="+dir, "SOV_CACHE_DIR="+filepath.Join(dir, "cache"))
 		}, args...)
 	}
 	must := func(o sovtest.Outcome, said string) sovtest.Outcome {
@@ -41,7 +43,10 @@ func TestPublishedMachineIsTrustedByItsKey(t *testing.T) {
 	if built := sovtest.SmallBuild(t, theirs, nil, "--kernel", sovtest.ArmKernel(t, sovtest.AllOptions()), "--sign", "key.pem"); built.Status != 0 {
 		t.Fatal(built)
 	}
-	must(in(theirs, "publish", "small", ref), "published ")
+	if refused := in(theirs, "publish", "small", ref); refused.Status != 1 || !strings.Contains(refused.Stderr, "its signature is for no registry") {
+		t.Errorf("published what is signed for no registry: %v", refused)
+	}
+	must(in(theirs, "publish", "small", ref, "--sign", "key.pem"), "signed with serial 1")
 
 	if err := os.WriteFile(filepath.Join(ours, "sov.pub"), []byte(public), 0o644); err != nil {
 		t.Fatal(err)
@@ -54,6 +59,20 @@ func TestPublishedMachineIsTrustedByItsKey(t *testing.T) {
 	}
 	flipBits(t, filepath.Join(ours, "out/small/arm64"), func() sovtest.Outcome { return in(ours, "verify", "out/small/arm64", "--key", "sov.pub") })
 
+	verifiesWithoutSov(t, ours)
+	turnsBack(t, ref, func() {
+		second := func(recipe string) string { return strings.Replace(recipe, `version: "1"`, `version: "2"`, 1) }
+		if built := sovtest.SmallBuild(t, theirs, second, "--kernel", sovtest.ArmKernel(t, sovtest.AllOptions())); built.Status != 0 {
+			t.Fatal(built)
+		}
+		must(in(theirs, "publish", "small", ref, "--sign", "key.pem"), "signed with serial 2")
+		must(in(ours, "pull", ref, "--key", "sov.pub"), "small 2, signed by key")
+	})
+	if refused := in(ours, "pull", ref, "--key", "sov.pub"); refused.Status != 3 || !strings.Contains(refused.Stderr, "its serial 1 is lower than 2") {
+		t.Errorf("the tag was turned back: %v", refused)
+	}
+	must(in(ours, "pull", ref, "--key", "sov.pub", "--allow-downgrade"), "serial 1")
+
 	must(in(ours, "key", "new", "other.pem"), "wrote")
 	other := must(in(ours, "key", "public", "other.pem"), "BEGIN").Stdout
 	if err := os.WriteFile(filepath.Join(ours, "other.pub"), []byte(other), 0o644); err != nil {
@@ -63,6 +82,47 @@ func TestPublishedMachineIsTrustedByItsKey(t *testing.T) {
 		if refused := in(ours, args...); refused.Status != 3 {
 			t.Errorf("another key, %s: %v", args[0], refused)
 		}
+	}
+}
+
+// verifiesWithoutSov runs the commands of docs/trust.md that need no sov on the artifact and the key in dir.
+func verifiesWithoutSov(t *testing.T, dir string) {
+	t.Helper()
+	for _, program := range []string{"jq", "openssl"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Logf("not verified without sov: %v", err)
+			return
+		}
+	}
+	text, err := os.ReadFile(filepath.Join(sovtest.Root(), "docs", "trust.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, block, _ := strings.Cut(string(text), "Without sov:\n\n")
+	block, _, found := strings.Cut(block, "\n\n")
+	script := strings.NewReplacer("out/sql/", "out/small/", "sov.pub", filepath.Join(dir, "sov.pub"), "/tmp/", t.TempDir()+"/").Replace(block)
+	c := exec.Command("bash", "-e", "-o", "pipefail", "-c", script)
+	c.Dir = dir
+	out, err := c.CombinedOutput()
+	if !found || err != nil || !strings.Contains(string(out), "Signature Verified Successfully") {
+		t.Errorf("%s\n%v: %s", script, err, out)
+	}
+}
+
+// turnsBack makes a tag what it was before next, as somebody can who may write to the registry.
+func turnsBack(t *testing.T, ref string, next func()) {
+	t.Helper()
+	tag, err := name.NewTag(ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := remote.Get(tag)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next()
+	if err := remote.Tag(tag, before); err != nil {
+		t.Fatal(err)
 	}
 }
 

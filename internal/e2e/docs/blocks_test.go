@@ -23,7 +23,7 @@ type block struct {
 	run      bool
 	needs    []string
 	except   map[string]string // reasons by text of a command
-	status   map[string]int    // exit status by text of a command
+	status   map[string][]int  // the exit statuses that are right, by text of a command
 	commands []command
 }
 
@@ -112,7 +112,7 @@ func unindent(lines []string, columns int) []string {
 
 // classify reads the comment before a block.
 func (b *block) classify(mark string) error {
-	b.except, b.status = map[string]string{}, map[string]int{}
+	b.except, b.status = map[string]string{}, map[string][]int{}
 	rest, run := strings.CutPrefix(mark, "run:")
 	reason, not := strings.CutPrefix(mark, "not run:")
 	switch {
@@ -135,20 +135,20 @@ func (b *block) classify(mark string) error {
 	for _, part := range parts[1:] {
 		what, after, ok := strings.Cut(strings.TrimSpace(part), ": ")
 		text, except := strings.CutPrefix(what, "except ")
-		number, status := strings.CutPrefix(what, "status ")
-		n, err := strconv.Atoi(number)
+		numbers, status := strings.CutPrefix(what, "status ")
 		switch {
 		case ok && except:
 			b.except[text] = after
-		case ok && status && err == nil:
-			b.status[after] = n
+		case ok && status:
+			for number := range strings.SplitSeq(numbers, "/") {
+				n, err := strconv.Atoi(number)
+				if err != nil {
+					return fmt.Errorf("%q in the comment before the block: %s", part, howToMark)
+				}
+				b.status[after] = append(b.status[after], n)
+			}
 		default:
 			return fmt.Errorf("%q in the comment before the block: %s", part, howToMark)
-		}
-	}
-	for _, texts := range []int{len(b.except), len(b.status)} {
-		if texts > len(parts) {
-			return fmt.Errorf("the comment before the block says a text twice")
 		}
 	}
 	return nil

@@ -2,6 +2,7 @@ package docs
 
 import (
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
@@ -15,7 +16,8 @@ var elsewhere = map[string]string{
 	"docs/bad-input.md": "its commands are mistakes, which tests type",
 }
 
-// TestDocuments runs the commands of every document.
+// TestDocuments runs the commands of every document. A subtest is a block, named by its line: one that needs no block before it
+// can be run alone.
 func TestDocuments(t *testing.T) {
 	root := sovtest.Root()
 	paths, err := documents(root)
@@ -38,9 +40,12 @@ func TestDocuments(t *testing.T) {
 			}
 			r := c.reader(t)
 			for _, b := range found {
-				if err := r.read(b); err != nil {
-					t.Error(err)
-				}
+				_, line, _ := strings.Cut(b.at, ":")
+				t.Run(line, func(t *testing.T) {
+					if err := r.read(b); err != nil {
+						t.Error(err)
+					}
+				})
 			}
 		})
 	}

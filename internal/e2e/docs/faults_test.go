@@ -25,7 +25,7 @@ func TestFaults(t *testing.T) {
 		"another output":       {"<!-- run: sov -->\n```console\n$ echo 12 ms; echo two\n34 ms\nthree\n```\n", `it does not print the line "three"`},
 		"more output":          {"<!-- run: sov -->\n```console\n$ echo 12 ms; echo two\n34 ms\n```\n", "it prints more than the document shows"},
 		"in a list":            {"1. First:\n\n   <!-- run: sov -->\n\n       false\n", "doc.md:5: false\nexit status 1"},
-		"another status":       {"<!-- run: sov; status 3: true -->\n\n    true\n", "exit status 0, not 3"},
+		"another status":       {"<!-- run: sov; status 3: true -->\n\n    true\n", "exit status 0, not [3]"},
 		"lines that are left out": {"<!-- run: sov; status 3: exit -->\n```console\n$ echo one; echo two; echo three\n…\nthree\n$ exit 3\n```\n" +
 			"<!-- text -->\n\n    no command\n\n```yaml\nname: x\n```\n", ""},
 		"what goes on in a block": {"<!-- run: sov -->\n\n    x=1 && mkdir -p d && cd d\n    [ $x = 1 ] && [ $(basename $PWD) = d ]\n\nText.\n\n<!-- run: sov -->\n\n    [ -d d ] && [ -z \"$x\" ]\n", ""},

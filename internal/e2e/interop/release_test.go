@@ -58,8 +58,13 @@ func TestRelease(t *testing.T) {
 		}
 	}
 
-	// A version without a heading in the changelog is not released.
-	if out := run(t, one, "sh", "-c", ".ci/release v0.9.9 2>&1 || echo refused"); !strings.Contains(out, "## v0.9.9'\nrefused") {
-		t.Errorf("a release that the changelog does not know: %s", out)
+	// A version that the changelog does not have, or not as released, is not released.
+	if err := os.WriteFile(filepath.Join(one, "CHANGELOG.md"), []byte("## 0.9.8 — unreleased\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, version := range []string{"v0.9.8", "v0.9.9"} {
+		if out := run(t, one, "sh", "-c", ".ci/release $0 2>&1 || echo refused", version); !strings.Contains(out, "no heading '## "+version[1:]+"'") || !strings.Contains(out, "refused") {
+			t.Errorf("%s, which the changelog does not have as released: %s", version, out)
+		}
 	}
 }

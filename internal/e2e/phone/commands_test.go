@@ -76,6 +76,13 @@ func TestPhoneFromAComputer(t *testing.T) {
 	if o := run(0, "psql", "sql", "--", "-Atc", "select 41 + 1"); o.Stdout != "42\n" {
 		t.Errorf("psql: %v", o)
 	}
+	o := sovtest.Run(t, func(c *exec.Cmd) {
+		c.Env = append(os.Environ(), "PATH="+filepath.Dir(server.Program()), "ANDROID_SERIAL=")
+	},
+		"psql", "sql", "--", "-Atc", "select current_user")
+	if o.Status != 0 || o.Stdout != "postgres\n" {
+		t.Errorf("psql of the guest, on a computer without one: %v", o)
+	}
 	if o := run(0, "logs", "sql", "--service", "init"); !strings.Contains(o.Stdout, "session begins") || !strings.Contains(o.Stdout, `how="exit status 7"`) {
 		t.Errorf("the guest's journal: %v", o)
 	}

@@ -4,6 +4,8 @@ import (
 	"encoding/base64"
 	"strings"
 	"testing"
+
+	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
 // The salt and password of RFC 7677, section 3; the keys follow from its example's exchange.
@@ -71,6 +73,7 @@ func FuzzVerifier(f *testing.F) {
 	f.Add("SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=")
 	f.Add("SCRAM-SHA-256$1:$:")
 	f.Fuzz(func(t *testing.T, s string) {
+		defer costtest.Text.Watch(t, len(s))()
 		v, ok := parseVerifier(s)
 		if !ok {
 			return
@@ -88,6 +91,7 @@ func FuzzSASLprep(f *testing.F) {
 	f.Add("pencil")
 	f.Add("\u00aa\u0627\ufb01")
 	f.Fuzz(func(t *testing.T, password string) {
+		defer costtest.Text.Watch(t, len(password))()
 		if once := saslPrep(password); password != "" && once == "" {
 			t.Errorf("nothing is left of %q", password)
 		}

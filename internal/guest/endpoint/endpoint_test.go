@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sovereign-sql/sov/internal/guest/journal"
+	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
 const (
@@ -60,6 +61,7 @@ func FuzzEndpoint(f *testing.F) {
 	console := journal.NewConsole(io.Discard, time.Now)
 	handler := New(Config{Machine: &fakeMachine{}, Console: console, Token: token}).handler()
 	f.Fuzz(func(t *testing.T, method, path, header, body string) {
+		defer costtest.Text.Watch(t, len(method)+len(path)+len(header)+len(body))()
 		req, err := http.NewRequest(method, "http://guest"+path, io.NopCloser(strings.NewReader(body)))
 		if err != nil || strings.Contains(header, token) {
 			return
@@ -73,7 +75,7 @@ func FuzzEndpoint(f *testing.F) {
 	})
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

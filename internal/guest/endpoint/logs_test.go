@@ -9,8 +9,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
-	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -19,6 +17,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/guest/journal"
+	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
 // beside runs fn in a goroutine of the test's.
@@ -32,13 +31,7 @@ func logServer(t testing.TB) (*journal.Journal, *guestapi.Client) {
 		Console: journal.NewConsole(io.Discard, time.Now), Journal: j, Token: token,
 		Services: []guestspec.Service{{Name: "a"}, {Name: "silent"}},
 	})
-	server := httptest.NewServer(s.handler())
-	t.Cleanup(server.Close)
-	u, err := url.Parse(server.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return j, guestapi.NewClient(netip.MustParseAddrPort(u.Host), token)
+	return j, clientOf(t, s.handler(), token)
 }
 
 func TestLogsAreServed(t *testing.T) {
@@ -123,6 +116,7 @@ func FuzzLogQuery(f *testing.F) {
 	j.Attach(f.TempDir())
 	s := New(Config{Journal: j, Services: []guestspec.Service{{Name: "a"}}})
 	f.Fuzz(func(t *testing.T, query string) {
+		defer costtest.Text.Watch(t, len(query))()
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel() // one who follows has left already
 		r := httptest.NewRequest(http.MethodGet, "/logs", nil).WithContext(ctx)

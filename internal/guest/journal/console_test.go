@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
 func at(second int) func() time.Time {
@@ -78,6 +80,7 @@ func FuzzConsole(f *testing.F) {
 	f.Add("text", "value")
 	f.Add("\x1b]0;title\a", "\"")
 	f.Fuzz(func(t *testing.T, text, value string) {
+		defer costtest.Text.Watch(t, len(text)+len(value))()
 		c := &Console{now: at(0)}
 		line := c.format(Info, "init", text, "k", value)
 		if strings.Count(line, "\n") != 1 || !strings.HasSuffix(line, "\n") {

@@ -9,9 +9,10 @@ import (
 	"strings"
 
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
-	"github.com/sovereign-sql/sov/internal/artifact/provenance"
+	"github.com/sovereign-sql/sov/internal/artifact/taken"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/internal/host/reproducible"
+	"github.com/sovereign-sql/sov/internal/host/signing"
 	"github.com/sovereign-sql/sov/stages"
 	"github.com/sovereign-sql/sov/stages/offlinebundle"
 )
@@ -20,7 +21,10 @@ import (
 type Options struct {
 	stages.Options
 	CheckReproducible bool            // build twice more from nothing and compare
-	Sign              dsse.PrivateKey // signs the artifact; nil: it is not signed
+	Sign              *signing.Signer // signs the artifact; nil: it is not signed
+	// AllowUnsigned signs also what has parts that were taken from remote caches without a
+	// signature. Without it that is a *taken.UnsignedError.
+	AllowUnsigned bool
 }
 
 // Run builds an artifact. One that is not reproducible is not signed; the report says what differs.
@@ -31,7 +35,15 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		rebuilt, err = reproducible.Check(ctx, o.Options, result.Dir)
 	}
 	if err == nil && o.Sign != nil && (rebuilt == nil || rebuilt.Identical) {
-		_, err = provenance.Sign(result.Dir, o.Sign)
+		if !o.AllowUnsigned {
+			err = taken.Check(result.Dir)
+		}
+		if err == nil {
+			_, _, err = o.Sign.Sign(ctx, result.Dir)
+		}
+	} else if err == nil {
+		// An artifact that has not changed keeps its signature, and the module was written again.
+		err = signing.SignModule(ctx, result.Dir, o.Recipe.Name)
 	}
 	if err != nil {
 		return nil, err
@@ -40,12 +52,12 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 }
 
 // LoadRecipe reads the recipe that name means and returns its source too. Without a name it is the
-// recipe in the bundle.
-func LoadRecipe(name, bundle string) (*recipe.Recipe, []byte, error) {
+// recipe in the bundle, which key must have signed unless it is nil.
+func LoadRecipe(name, bundle string, key dsse.PublicKey) (*recipe.Recipe, []byte, error) {
 	if name != "" {
 		return stages.LoadRecipe(name)
 	}
-	name, text, err := offlinebundle.Recipe(bundle)
+	name, text, err := offlinebundle.Recipe(bundle, key)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -8,10 +8,14 @@ import (
 	"github.com/sovereign-sql/sov/pipeline/remote"
 )
 
-// Remotes opens the remote caches that the settings cache_from and cache_to name. One that is
-// beyond the network is an error in an offline build if a flag asked for it, and else left out: a
-// CI system sets the variables once for all jobs.
-func Remotes(cacheFrom, cacheTo settings.Value, offline bool, getenv func(string) string) (remote.Options, error) {
+// Remotes opens the remote caches that the settings cache_from and cache_to name, with the keys of
+// cache_key (LoadCacheKeys). A cache that is beyond the network is an error in an offline build if a
+// flag asked for it, and else left out: a CI system sets the variables once for all jobs.
+func Remotes(cacheFrom, cacheTo, cacheKey settings.Value, offline bool, getenv func(string) string) (remote.Options, error) {
+	keys, err := LoadCacheKeys(cacheKey)
+	if err != nil {
+		return remote.Options{}, err
+	}
 	from, err := specs(cacheFrom, offline, remote.ParseSource)
 	if err != nil {
 		return remote.Options{}, err
@@ -20,8 +24,10 @@ func Remotes(cacheFrom, cacheTo settings.Value, offline bool, getenv func(string
 	if err != nil {
 		return remote.Options{}, err
 	}
-	opener := remote.Opener{Keychain: credentials.Keychain(getenv)}
-	return opener.Options(from, to)
+	opener := remote.Opener{Keychain: credentials.Keychain(getenv), Trust: keys.Trust()}
+	options, err := opener.Options(from, to)
+	options.Believe = keys.Believe()
+	return options, err
 }
 
 // specs reads the remote caches that a setting names.

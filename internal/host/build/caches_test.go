@@ -11,18 +11,16 @@ func TestRemotes(t *testing.T) {
 	set := func(values ...string) settings.Value {
 		return settings.Value{Values: values, From: settings.FromEnvironment, Where: "$SOV_CACHE_FROM"}
 	}
-	flag := func(value string) settings.Value {
-		return settings.Value{Values: []string{value}, From: settings.FromFlag, Where: "--cache-from"}
-	}
+	none := settings.Value{From: settings.FromDefault}
 	from, to := set("type=dir,src=/a", "registry.example.com/b"), set("registry.example.com/b,mode=min")
-	r, err := Remotes(from, to, false, getenv)
+	r, err := Remotes(from, to, none, false, getenv)
 	if err != nil || len(r.From) != 2 || len(r.To) != 1 || r.To[0].Max || r.From[1] != r.To[0].Cache {
 		t.Errorf("%+v, %v", r, err)
 	}
-	if r, err := Remotes(from, to, true, getenv); err != nil || len(r.From) != 1 || len(r.To) != 0 {
+	if r, err := Remotes(from, to, none, true, getenv); err != nil || len(r.From) != 1 || len(r.To) != 0 {
 		t.Errorf("offline: %+v, %v", r, err)
 	}
-	if _, err := Remotes(flag("registry.example.com/b"), set(), true, getenv); err == nil {
+	if _, err := Remotes(flag([]string{"registry.example.com/b"}), set(), none, true, getenv); err == nil {
 		t.Error("a registry is taken offline")
 	}
 }

@@ -24,7 +24,8 @@ type Stage struct {
 	Key      string   `json:"key"`
 	Status   string   `json:"status"`           // "cached" or "built"
 	Reason   string   `json:"reason,omitempty"` // why it ran
-	Remote   string   `json:"remote,omitempty"` // the remote cache it came from
+	Remote   string   `json:"remote,omitempty"` // the remote cache it came from, in this build or an earlier one
+	Signer   string   `json:"signer,omitempty"` // ID of the key that had signed it there, with --cache-key
 	Seconds  float64  `json:"seconds"`
 	Warnings []string `json:"warnings,omitempty"`
 }
@@ -41,7 +42,7 @@ func newReport(r *stages.Result, rebuilt *reproducible.Report) *Report {
 	report := &Report{Dir: r.Dir, LockWritten: r.LockWritten, Seconds: r.Elapsed.Seconds(), Reproducible: rebuilt, Result: r}
 	for _, s := range r.Stages {
 		report.Stages = append(report.Stages, Stage{
-			Name: s.Name, Key: s.Key, Status: string(s.Status), Reason: s.Reason, Remote: s.Remote, Seconds: s.Elapsed.Seconds(), Warnings: s.Warnings,
+			Name: s.Name, Key: s.Key, Status: string(s.Status), Reason: s.Reason, Remote: s.From, Signer: s.Signer, Seconds: s.Elapsed.Seconds(), Warnings: s.Warnings,
 		})
 	}
 	for _, file := range r.Exported {

@@ -12,6 +12,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/arch"
 	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
+	"github.com/sovereign-sql/sov/internal/artifact/provenance"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/internal/host/localvm"
 	"github.com/sovereign-sql/sov/stages"
@@ -94,6 +95,9 @@ type Artifact struct {
 	Version string `json:"version"`
 	Dir     string `json:"dir"`
 	Size    int64  `json:"size"` // of its files together, in bytes
+
+	SignedBy string `json:"signed_by,omitempty"` // ID of the key that signed it; empty: it is not signed
+	Serial   int64  `json:"serial,omitempty"`    // of that signature
 }
 
 // List returns the machines that were built into out, by name and architecture. What cannot be read
@@ -114,6 +118,9 @@ func List(out string) []Artifact {
 			one := Artifact{Name: m.Name, Arch: m.Arch, Version: m.Version, Dir: dir}
 			for _, f := range m.Files {
 				one.Size += f.Size
+			}
+			if signed, err := provenance.ReadSigned(dir); err == nil && signed != nil {
+				one.SignedBy, one.Serial = signed.By.ID(), signed.Serial
 			}
 			list = append(list, one)
 		}

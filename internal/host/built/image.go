@@ -12,7 +12,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/ext4"
 )
 
-// Files lists the regular files of a folder; nil when the path is a file.
+// Files lists the regular files of a folder; nil when the path is a file. The list of what a build
+// took from remote caches is left out: it is about the build and not about the artifact.
 func Files(path string) ([]string, error) {
 	info, err := os.Stat(path)
 	if err != nil || !info.IsDir() {
@@ -24,7 +25,7 @@ func Files(path string) ([]string, error) {
 	}
 	names := []string{}
 	for _, e := range entries {
-		if e.Type().IsRegular() {
+		if e.Type().IsRegular() && e.Name() != artifact.TakenFile {
 			names = append(names, e.Name())
 		}
 	}

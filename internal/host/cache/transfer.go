@@ -7,6 +7,7 @@ import (
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/pipeline/progress"
 	"github.com/sovereign-sql/sov/pipeline/remote"
+	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
 // A Report is what a transfer did.
@@ -40,9 +41,9 @@ func Run(ctx context.Context, s *pipeline.Store, reporter progress.Reporter, nam
 
 // Export writes a store into an archive, with last only what the last build of each recipe used.
 // The archive appears when it is complete.
-func Export(archive *remote.Archive, last bool) Transfer {
+func Export(archive *remote.Archive, last bool, believe func(*store.Record) error) Transfer {
 	return func(ctx context.Context, s *pipeline.Store, o remote.TransferOptions) (remote.TransferResult, error) {
-		o.Last = last
+		o.Last, o.Believe = last, believe
 		result, err := remote.Push(ctx, s, archive, o)
 		if err == nil {
 			err = archive.Commit()
@@ -52,27 +53,29 @@ func Export(archive *remote.Archive, last bool) Transfer {
 }
 
 // Push sends a store to a remote cache, with last only what the last build of each recipe used.
-func Push(to remote.Cache, last bool) Transfer {
+func Push(to remote.Cache, last bool, believe func(*store.Record) error) Transfer {
 	return func(ctx context.Context, s *pipeline.Store, o remote.TransferOptions) (remote.TransferResult, error) {
-		o.Last = last
+		o.Last, o.Believe = last, believe
 		return remote.Push(ctx, s, to, o)
 	}
 }
 
-// Pull takes everything over from a remote cache.
-func Pull(from remote.Cache) Transfer {
+// Pull takes everything over from a remote cache. believe is that of remote.Options.
+func Pull(from remote.Cache, believe func(*store.Record) error) Transfer {
 	return func(ctx context.Context, s *pipeline.Store, o remote.TransferOptions) (remote.TransferResult, error) {
+		o.Believe = believe
 		return remote.Pull(ctx, s, from, o)
 	}
 }
 
 // OpenRemote opens the remote cache that a text describes, which parse reads: remote.ParseSource or
-// remote.ParseTarget. A registry gets the credentials that the environment has.
-func OpenRemote(text string, parse func(string) (remote.Spec, error), getenv func(string) string) (remote.Cache, error) {
+// remote.ParseTarget. A registry gets the credentials that the environment has. Records are
+// believed and signed as trust says.
+func OpenRemote(text string, parse func(string) (remote.Spec, error), trust remote.Trust, getenv func(string) string) (remote.Cache, error) {
 	spec, err := parse(text)
 	if err != nil {
 		return nil, err
 	}
-	opener := remote.Opener{Keychain: credentials.Keychain(getenv)}
+	opener := remote.Opener{Keychain: credentials.Keychain(getenv), Trust: trust}
 	return opener.Open(spec)
 }

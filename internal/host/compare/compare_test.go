@@ -1,8 +1,12 @@
 package compare
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/sovereign-sql/sov/internal/artifact/taken"
 )
 
 func TestFirstDifference(t *testing.T) {
@@ -22,5 +26,21 @@ func TestFirstDifference(t *testing.T) {
 		if err != nil || got != tt.want {
 			t.Errorf("%d and %d bytes: got %d, %v, want %d", len(tt.a), len(tt.b), got, err, tt.want)
 		}
+	}
+}
+
+// TestWhereItWasTakenFrom: two builders, one of whom took half of it from a cache, have the same artifact.
+func TestWhereItWasTakenFrom(t *testing.T) {
+	a, b := t.TempDir(), t.TempDir()
+	for _, dir := range []string{a, b} {
+		if err := os.WriteFile(filepath.Join(dir, "vm.json"), []byte("{}"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := taken.Write(a, []taken.Result{{Stage: "kernel", Remote: "registry.example.com/cache"}}); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := Artifacts(t.Context(), a, b); err != nil || !r.Identical {
+		t.Errorf("%+v, %v", r, err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/mod/modfile"
 
 	"github.com/sovereign-sql/sov/internal/artifact"
+	"github.com/sovereign-sql/sov/internal/confine"
 	"github.com/sovereign-sql/sov/internal/host/release"
 	"github.com/sovereign-sql/sov/stages/gobuild"
 )
@@ -48,8 +49,9 @@ func Program(ctx context.Context, offline bool, dir, name, arch, version, output
 	if name == artifact.RunnerFile && release.Is(version) {
 		flags += " -X main.release=" + version
 	}
-	if err := g.Run(ctx, dir, env, step, "build", "-v", "-trimpath", "-buildvcs=false", "-ldflags="+flags, "-tags=nethttpomithttp2",
-		"-o", output, module.Module.Mod.Path+"/cmd/"+name); err != nil {
+	build := confine.Command{Args: []string{"build", "-v", "-trimpath", "-buildvcs=false", "-ldflags=" + flags, "-tags=nethttpomithttp2",
+		"-o", output, module.Module.Mod.Path + "/cmd/" + name}, Dir: dir, Env: env, Plain: true} // of sov's own sources
+	if err := g.Run(ctx, build, step); err != nil {
 		return fmt.Errorf("compile %s for %s: %w", name, arch, err)
 	}
 	return nil

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
 func TestParseDevices(t *testing.T) {
@@ -33,6 +35,7 @@ func FuzzParseDevices(f *testing.F) {
 	f.Add([]byte("List of devices attached\nX device model:Y\n"))
 	f.Add([]byte("-s\tdevice\n\x1b[31m no permissions\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
+		defer costtest.Text.Watch(t, len(text))()
 		devices, err := ParseDevices(text)
 		if err != nil {
 			return
@@ -50,6 +53,7 @@ func FuzzStream(f *testing.F) {
 	f.Add([]byte("output"), uint8(3), uint8(1))
 	f.Add([]byte("MAMARMARMARKMMARKMAR"), uint8(0), uint8(2))
 	f.Fuzz(func(t *testing.T, text []byte, status, size uint8) {
+		defer costtest.Text.Watch(t, len(text))()
 		const mark = "MARKMARX"
 		if bytes.Contains(text, []byte(mark)) {
 			return

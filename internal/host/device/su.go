@@ -5,6 +5,8 @@ import (
 	"context"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // consent is how long su may take: the root manager's app asks the person who holds the phone.
@@ -49,18 +51,27 @@ func (l *link) becomeRoot(ctx context.Context) (*shape, error) {
 	if err := l.run(ctx, c, probe); err != nil {
 		return nil, err
 	}
-	answer := strings.TrimSpace(out.String())
-	l.su = shapes[answer]
-	if l.su == nil {
-		if answer == "" {
-			answer = "su does nothing"
-		}
-		return nil, &RootError{Phone: l.name, Said: Printable(answer)}
+	su, said := readProbe(out.String())
+	if su == nil {
+		return nil, &RootError{Phone: l.name, Said: said}
 	}
-	return l.su, nil
+	l.su = su
+	return su, nil
+}
+
+// readProbe returns the shape that the probe has found, or what su said instead.
+func readProbe(text string) (*shape, string) {
+	answer := strings.TrimSpace(text)
+	if su := shapes[answer]; su != nil {
+		return su, ""
+	}
+	if answer == "" {
+		answer = "su does nothing"
+	}
+	return nil, Printable(answer)
 }
 
 // Printable makes one line of what a phone said, without control characters.
 func Printable(text string) string {
-	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f || r == 0xfffd }), "; ")
+	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r != ' ' && (!unicode.IsPrint(r) || r == utf8.RuneError) }), "; ")
 }

@@ -4,10 +4,9 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"regexp"
-	"strconv"
-	"strings"
 	"sync"
+
+	"github.com/sovereign-sql/sov/internal/host/terminal"
 )
 
 // A lineWriter passes on whole lines, each behind a prefix, and nothing that a terminal would obey:
@@ -60,30 +59,6 @@ func (w *lineWriter) line(text []byte) error {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 	}
-	_, err := fmt.Fprintf(w.to, "%s%s\n", w.prefix, Harmless(string(text)))
+	_, err := fmt.Fprintf(w.to, "%s%s\n", w.prefix, terminal.Harmless(string(text)))
 	return err
 }
-
-// Harmless is a line without what steers a terminal: colours of a console's log are left out, the
-// rest is shown as Go writes it.
-func Harmless(line string) string {
-	line = strings.ToValidUTF8(strings.TrimRight(line, "\r"), "\ufffd") // some terminals obey bytes from 0x80 on
-	if !strings.ContainsFunc(line, unprintable) {
-		return line
-	}
-	var b strings.Builder
-	for _, r := range ansi.ReplaceAllString(line, "") {
-		if unprintable(r) {
-			quoted := strconv.QuoteRune(r)
-			b.WriteString(quoted[1 : len(quoted)-1])
-		} else {
-			b.WriteRune(r)
-		}
-	}
-	return b.String()
-}
-
-func unprintable(r rune) bool { return r != '\t' && !strconv.IsPrint(r) }
-
-// ansi are the control sequences of ECMA-48, 5.4, which colours are.
-var ansi = regexp.MustCompile("\x1b\\[[0-?]*[ -/]*[@-~]")

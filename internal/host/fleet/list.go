@@ -11,6 +11,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/contract/health"
 	"github.com/sovereign-sql/sov/internal/host/device"
+	"github.com/sovereign-sql/sov/internal/host/terminal"
 )
 
 // listLimit bounds the question to one phone: its runner asks each guest that runs.
@@ -39,7 +40,7 @@ func List(ctx context.Context, phones []device.Phone) []Inventory {
 				err = json.Unmarshal(text, &inventories[i].Machines)
 			}
 			if err != nil {
-				inventories[i].Error = Harmless(fmt.Sprint(err))
+				inventories[i].Error = terminal.Harmless(fmt.Sprint(err))
 			}
 		})
 	}

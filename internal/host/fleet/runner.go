@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 	"github.com/sovereign-sql/sov/internal/host/device"
+	"github.com/sovereign-sql/sov/internal/host/terminal"
 )
 
 // Exit statuses of a shell that could not run a program (POSIX, Shell Command Language, 2.8.2), and
@@ -50,9 +52,9 @@ func (s *Site) Runner(ctx context.Context, c device.Command, verb, name string, 
 	text := said.text()
 	switch {
 	case exit.Status == shellNotFound || exit.Status == shellNotExecutable:
-		return fmt.Errorf("%s: %w (no %s): `sov push %s` installs it", s.Name(), ErrNoRunner, s.Root().Runner(), name)
+		return fmt.Errorf("%s: %w (no %s): `sov push %s` installs it", s.Name(), ErrNoRunner, s.Root().Runner(), cmp.Or(name, "NAME"))
 	case exit.Status == runnerUsage && (strings.Contains(text, "unknown command") || strings.Contains(text, "unknown flag")):
-		return fmt.Errorf("%s: its sov-runner is older than this sov (%s): `sov push %s` brings the one that belongs to it", s.Name(), text, name)
+		return fmt.Errorf("%s: its sov-runner is older than this sov (%s): `sov push %s` brings the one that belongs to it", s.Name(), text, cmp.Or(name, "NAME"))
 	case exit.Status == runnerFound:
 		return &FoundError{What: fmt.Sprintf("%s on %s: %s found something", name, s.Name(), verb)}
 	case text != "":
@@ -104,12 +106,12 @@ func (c *complaint) Write(p []byte) (int, error) {
 func (c *complaint) line(line string) error {
 	const enough = 20 // lines
 	if after, ok := strings.CutPrefix(line, complains); ok {
-		c.last = append(c.last, Harmless(after))
+		c.last = append(c.last, terminal.Harmless(after))
 		return nil
 	}
 	if len(c.last) > 0 {
 		if len(c.last) < enough {
-			c.last = append(c.last, Harmless(line))
+			c.last = append(c.last, terminal.Harmless(line))
 		}
 		return nil
 	}

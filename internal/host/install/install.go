@@ -10,6 +10,8 @@ import (
 	"maps"
 	"strings"
 
+	"github.com/sovereign-sql/sov/internal/artifact/dsse"
+	"github.com/sovereign-sql/sov/internal/artifact/serials"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/contract/health"
 	"github.com/sovereign-sql/sov/internal/finding"
@@ -17,6 +19,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/fleet"
 	"github.com/sovereign-sql/sov/internal/host/preflight"
 	"github.com/sovereign-sql/sov/internal/host/push"
+	"github.com/sovereign-sql/sov/internal/host/terminal"
 )
 
 // A Machine is what phones are given.
@@ -27,6 +30,11 @@ type Machine struct {
 	// MakePassword makes and keeps a password for the database's superuser. It is called if the
 	// machine offers PostgreSQL, and neither Secrets nor the phone has one. Nil: none is made.
 	MakePassword func() ([]byte, error)
+	// Serials remembers the highest serial of the signed versions that were pushed from here.
+	Serials serials.Memory
+	// AskTrust asks whether a phone is to take only versions that a key has signed. It is called at the
+	// first push of a signed machine to a phone that trusts no key. Nil: the phone stays as it is.
+	AskTrust func(phone string, key dsse.PublicKey) (bool, error)
 }
 
 // A Report is what was done on one phone.
@@ -37,6 +45,9 @@ type Report struct {
 	Runner  bool     `json:"runner"`                  // sov-runner was another, or not there
 	Before  string   `json:"runner_before,omitempty"` // which other: its release, or "a development build"
 	Secrets []string `json:"secrets"`                 // that were new
+
+	SignedBy string `json:"signed_by,omitempty"` // ID of the key that signed it; empty: it is not signed
+	Serial   int64  `json:"serial,omitempty"`    // of that signature
 	// Generated is the secret that was made because there was none; empty: none was.
 	Generated string `json:"generated,omitempty"`
 	*push.Result
@@ -54,8 +65,15 @@ func (m *Machine) On(ctx context.Context, s *fleet.Site, progress *Progress) (*R
 func (m *Machine) install(ctx context.Context, s *fleet.Site, progress *Progress) (*Report, error) {
 	about := m.Artifact.Manifest
 	report := &Report{Name: about.Name, Version: about.Version, Digest: m.Artifact.Digest, Secrets: []string{}}
+	if signed := m.Artifact.Signed; signed != nil {
+		report.SignedBy, report.Serial = signed.By.ID(), signed.Serial
+	}
+	if err := m.forward(); err != nil {
+		return report, err
+	}
 	progress.step("look at the phone")
-	if err := m.check(ctx, s); err != nil {
+	first, err := m.check(ctx, s)
+	if err != nil {
 		return report, err
 	}
 	progress.step("send sov-runner")
@@ -74,8 +92,16 @@ func (m *Machine) install(ctx context.Context, s *fleet.Site, progress *Progress
 		return report, fmt.Errorf("send secrets: %w", err)
 	}
 	report.Secrets = append(report.Secrets, changed...)
+	if first {
+		if err := m.trust(ctx, s); err != nil {
+			return report, err
+		}
+	}
 	report.Result, err = push.Send(ctx, s, m.Artifact, progress.content)
-	return report, err
+	if err == nil {
+		err = m.remember()
+	}
+	return report, found(err)
 }
 
 // secrets returns what is sent to the phone: the machine's secrets and, where nobody could log in
@@ -102,30 +128,32 @@ func (m *Machine) secrets(ctx context.Context, s *fleet.Site, report *Report) (m
 	return all, nil
 }
 
-// check looks at the phone and complains of everything that is missing at once.
-func (m *Machine) check(ctx context.Context, s *fleet.Site) error {
+// check looks at the phone and complains of everything that is missing at once. first is that no
+// version of the machine is installed there.
+func (m *Machine) check(ctx context.Context, s *fleet.Site) (first bool, err error) {
 	need := preflight.Need{Arch: m.Artifact.Manifest.Arch, Name: m.Artifact.Manifest.Name, AVF: m.Artifact.Spec.Options}
 	places, err := s.Root().VM(m.Artifact.Manifest.Name)
 	if err != nil {
-		return err
+		return false, err
 	}
 	// How much an update takes is the phone's to say, before anything of it is sent: it may give up
 	// its older version.
 	if err := s.Run(ctx, device.Command{Args: []string{"test", "-e", places.Current()}}); err != nil {
+		first = true
 		need.Space = m.Artifact.Size()
 	}
 	findings, err := preflight.Check(ctx, s, need)
 	if err != nil {
-		return err
+		return first, err
 	}
 	var lines []string
 	for _, f := range finding.Failures(findings) {
-		lines = append(lines, fleet.Harmless(fmt.Sprintf("  %s: %s: %s", f.Check, f.Found, f.Advice)))
+		lines = append(lines, terminal.Harmless(fmt.Sprintf("  %s: %s: %s", f.Check, f.Found, f.Advice)))
 	}
 	if len(lines) == 0 {
-		return nil
+		return first, nil
 	}
-	return &fleet.FoundError{What: fmt.Sprintf("%s cannot run it yet, nothing was sent:\n%s", s.Name(), strings.Join(lines, "\n"))}
+	return first, &fleet.FoundError{What: fmt.Sprintf("%s cannot run it yet, nothing was sent:\n%s", s.Name(), strings.Join(lines, "\n"))}
 }
 
 // Status asks a phone how a machine is.

@@ -13,6 +13,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/phonereport"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/crosvmcli"
+	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
 func TestMain(m *testing.M) {
@@ -106,6 +107,7 @@ func TestRoundTrip(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add("sov phone report 1\n\n== rules\n0: from all lookup local\n\n== routes\n")
 	f.Fuzz(func(t *testing.T, text string) {
+		defer costtest.Text.Watch(t, len(text))()
 		r, err := phonereport.Parse(text)
 		if err != nil {
 			return

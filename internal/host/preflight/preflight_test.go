@@ -11,6 +11,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/device"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/crosvmcli"
+	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
 func TestMain(m *testing.M) {
@@ -122,6 +123,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("machine=aarch64\nandroid=15\nsdk=35\ncrosvm=/apex/c\ncrosvm_there=1\nhypervisor=kvm\ntun=1\nfolder=/data\nfree=1000000 4096\n"))
 	f.Add([]byte("free=9223372036854775807 9223372036854775807\nsdk=\x1b[2J\nmodel=\xff"))
 	f.Fuzz(func(t *testing.T, text []byte) {
+		defer costtest.Text.Watch(t, len(text))()
 		facts, err := parse(text)
 		if err != nil {
 			return

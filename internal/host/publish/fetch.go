@@ -16,6 +16,7 @@ type Fetched struct {
 	Version   string `json:"version"`
 	Arch      string `json:"arch"`
 	SignedBy  string `json:"signed_by,omitempty"` // ID of the key
+	Serial    int64  `json:"serial,omitempty"`    // of its signature
 	Proven    bool   `json:"proven"`              // that key is the one asked for
 	Changed   bool   `json:"changed"`
 }
@@ -28,8 +29,10 @@ func Fetch(ctx context.Context, ref name.Reference, arch string, key dsse.Public
 	}
 	f := &Fetched{
 		Reference: m.Reference, Name: m.Manifest.Name, Version: m.Manifest.Version, Arch: arch,
-		SignedBy: m.SignedBy, Proven: key != nil,
+		SignedBy: m.SignedBy, Serial: m.Serial, Proven: key != nil,
 	}
-	f.Dir, f.Changed, err = m.Place(ctx, out, replace)
+	if f.Dir, f.Changed, err = m.Place(ctx, out, replace); err == nil {
+		err = m.Remember(key)
+	}
 	return f, err
 }

@@ -8,7 +8,10 @@
 // What comes back from a registry is believed only where a digest or a
 // signature says so. The manifest of the artifact, which the OCI manifest's
 // digest covers, decides what is fetched; a registry that lies about names,
-// sizes or contents is found out before anything takes its place on disk.
+// sizes or contents is found out before anything takes its place on disk. A
+// signature names the reference that it is for and a serial: a machine that was
+// signed for another reference, or an older version in place of a newer one, is
+// found out too.
 package publish
 
 import (
@@ -24,6 +27,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -32,6 +36,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/artifact/provenance"
+	"github.com/sovereign-sql/sov/internal/artifact/serials"
+	"github.com/sovereign-sql/sov/internal/host/signing"
 	"github.com/sovereign-sql/sov/internal/image/oci"
 	"github.com/sovereign-sql/sov/pipeline"
 )
@@ -65,6 +71,14 @@ const (
 type Options struct {
 	oci.Options
 	Task *pipeline.Task // shows progress; nil: nobody is told
+	// Sign signs what is pushed, for the reference that it is pushed under; nil: it is pushed as it is.
+	Sign *signing.Signer
+	// Serials remembers the highest serial of what was pulled with a key.
+	Serials serials.Memory
+	// AllowDowngrade lets a key's signature pass whose serial is lower than one before, or that has none.
+	AllowDowngrade bool
+	// PublishedAs is the reference that a pulled machine must have been signed for; nil: the one that it is pulled from.
+	PublishedAs name.Reference
 }
 
 // mediaType is that of a file of the artifact.

@@ -31,6 +31,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/provenance"
 	"github.com/sovereign-sql/sov/internal/fetch"
 	"github.com/sovereign-sql/sov/internal/image/oci"
+	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
 // A peer is a registry on loopback, and what stands between it and us.
@@ -107,7 +108,12 @@ func testKey(t testing.TB, seed byte) dsse.PrivateKey {
 // artifact writes a machine, and signs it if there is a key.
 func makeArtifact(t *testing.T, arch string, key dsse.PrivateKey) string {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "sql", arch)
+	return makeVersion(t, "sql", "1", arch, key)
+}
+
+func makeVersion(t *testing.T, name, version, arch string, key dsse.PrivateKey) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), name, arch)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +124,7 @@ func makeArtifact(t *testing.T, arch string, key dsse.PrivateKey) string {
 		return manifest.Describe(name, content)
 	}
 	files := []manifest.File{put("kernel", []byte("kernel of "+arch)), put("rootfs.img", bytes.Repeat([]byte(arch), 200_000)), put(artifact.SBOMFile, []byte("{}"))}
-	m := &manifest.Manifest{Format: manifest.Format, Name: "sql", Version: "1", Arch: arch, Files: files}
+	m := &manifest.Manifest{Format: manifest.Format, Name: name, Version: version, Arch: arch, Files: files}
 	text, err := m.Encode()
 	if err != nil {
 		t.Fatal(err)
@@ -130,12 +136,28 @@ func makeArtifact(t *testing.T, arch string, key dsse.PrivateKey) string {
 	}
 	put(artifact.SumsFile, manifest.SumsFile(append(files, put(artifact.ProvenanceFile, statement))))
 	if key != nil {
-		if _, err := provenance.Sign(dir, key); err != nil {
-			t.Fatal(err)
-		}
+		sign(t, dir, provenance.Release{Name: name, Serial: 1}, key)
 	}
 	return dir
 }
+
+func writeFile(t *testing.T, path string, content []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, content, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func sign(t *testing.T, dir string, r provenance.Release, key dsse.PrivateKey) {
+	t.Helper()
+	if _, err := provenance.Sign(dir, key, r); err != nil {
+		t.Fatal(err)
+	}
+	signers.Store(dir, key)
+}
+
+// signers are the keys of artifacts that are signed, by folder.
+var signers sync.Map
 
 func contents(t *testing.T, dir string) map[string]string {
 	t.Helper()
@@ -174,8 +196,14 @@ func pull(ref name.Reference, arch string, key dsse.PublicKey, out string) (dir 
 	return m.Place(context.Background(), out, replace)
 }
 
+// push publishes artifacts; what is signed is signed for the reference, with serial 1.
 func push(t *testing.T, ref name.Reference, dirs ...string) *Published {
 	t.Helper()
+	for _, dir := range dirs {
+		if key, ok := signers.Load(dir); ok {
+			sign(t, dir, provenance.Release{Name: "sql", Reference: ref.Name(), Serial: 1}, key.(dsse.PrivateKey))
+		}
+	}
 	p, err := Push(context.Background(), ref, dirs, options())
 	if err != nil {
 		t.Fatal(err)
@@ -193,19 +221,21 @@ func TestThereAndBack(t *testing.T) {
 			arm, amd := makeArtifact(t, "arm64", key), makeArtifact(t, "amd64", nil)
 			one := push(t, p.ref("one"), arm)
 			both := push(t, p.ref("both"), arm, amd)
+			want := map[string]map[string]string{"both": contents(t, arm)}
 			if diff := cmp.Diff([]string{"arm64"}, both.Signed); diff != "" || len(one.Arches) != 1 {
 				t.Errorf("published %+v, %+v", one, both)
 			}
 			if again := push(t, p.ref("one"), arm); again.Reference != one.Reference {
 				t.Errorf("published again it is %s, not %s", again.Reference, one.Reference)
 			}
+			want["one"] = contents(t, arm)
 			for _, tag := range []string{"one", "both"} {
 				out := t.TempDir()
 				dir, changed, err := pull(p.ref(tag), "arm64", key.Public(), out)
 				if err != nil || !changed {
 					t.Fatalf("%s: changed %v, %v", tag, changed, err)
 				}
-				if diff := cmp.Diff(contents(t, arm), contents(t, dir)); diff != "" {
+				if diff := cmp.Diff(want[tag], contents(t, dir)); diff != "" {
 					t.Errorf("%s came back as another:\n%s", tag, diff)
 				}
 				if left, err := filepath.Glob(filepath.Join(out, "sql", ".*")); err != nil || len(left) > 0 {
@@ -218,14 +248,14 @@ func TestThereAndBack(t *testing.T) {
 			if _, _, err := pull(p.ref("both"), "amd64", nil, t.TempDir()); err != nil {
 				t.Errorf("unsigned, no key asked for: %v", err)
 			}
-			for what, want := range map[string]func() error{
+			for what, try := range map[string]func() error{
 				"unsigned": func() error { _, _, err := pull(p.ref("both"), "amd64", key.Public(), t.TempDir()); return err },
 				"another key": func() error {
 					_, _, err := pull(p.ref("one"), "arm64", testKey(t, 2).Public(), t.TempDir())
 					return err
 				},
 			} {
-				if err := want(); !errors.Is(err, ErrUnproven) {
+				if err := try(); !errors.Is(err, ErrUnproven) {
 					t.Errorf("%s: %v", what, err)
 				}
 			}
@@ -243,9 +273,7 @@ func TestSignedLater(t *testing.T) {
 	dir := makeArtifact(t, "arm64", nil)
 	before := push(t, p.ref("1"), dir)
 	for _, k := range []dsse.PrivateKey{testKey(t, 2), key} {
-		if _, err := provenance.Sign(dir, k); err != nil {
-			t.Fatal(err)
-		}
+		sign(t, dir, provenance.Release{Name: "sql", Serial: 1}, k)
 		if after := push(t, p.ref("1"), dir); after.Reference != before.Reference {
 			t.Errorf("signing made %s of %s", after.Reference, before.Reference)
 		}
@@ -265,8 +293,8 @@ func TestSignedLater(t *testing.T) {
 func TestFlippedBits(t *testing.T) {
 	p, key := newPeer(t, registry.WithReferrersSupport(true)), testKey(t, 1)
 	arm := makeArtifact(t, "arm64", key)
-	want := contents(t, arm)
 	push(t, p.ref("1"), arm, makeArtifact(t, "amd64", key))
+	want := contents(t, arm)
 	p.asked()
 	if _, _, err := pull(p.ref("1"), "arm64", key.Public(), t.TempDir()); err != nil {
 		t.Fatal(err)
@@ -567,6 +595,7 @@ func FuzzParseMachine(f *testing.F) {
 		f.Add(raw, []byte(`{"format":1,"name":"sql","arch":"arm64","files":[]}`))
 	}
 	f.Fuzz(func(t *testing.T, raw, own []byte) {
+		defer costtest.Text.Watch(t, len(raw)+len(own))()
 		m, err := parseMachine(raw)
 		if err != nil {
 			return

@@ -20,14 +20,16 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/artifact/provenance"
+	"github.com/sovereign-sql/sov/internal/artifact/serials"
 	"github.com/sovereign-sql/sov/internal/durable"
 	"github.com/sovereign-sql/sov/internal/fetch"
 	"github.com/sovereign-sql/sov/internal/image/oci"
 )
 
 // ErrUnproven is in the error when a key is asked for and no signature of it is
-// attached to the artifact.
-var ErrUnproven = errors.New("no signature of that key is attached to it")
+// attached to the artifact that is for this reference and newer than what was
+// pulled before.
+var ErrUnproven = errors.New("it has no signature that would be accepted")
 
 // A Machine is an artifact in a registry whose documents have been fetched and
 // agree with each other and with its digest.
@@ -35,12 +37,15 @@ type Machine struct {
 	Manifest  *manifest.Manifest
 	Reference string // HOST/REPOSITORY@sha256:…
 	SignedBy  string // ID of the key that signed the envelope; proven if a key was asked for
+	Serial    int64  // of that signature; 0: it has none
 
 	o          Options
 	client     *http.Client
 	repository name.Repository
-	layers     []v1.Descriptor   // the artifact's files
-	documents  map[string][]byte // files that are here already, the envelope among them
+	ref        name.Reference     // that it must have been signed for
+	signed     *provenance.Signed // nil: it is not signed, or its signature has no serial
+	layers     []v1.Descriptor    // the artifact's files
+	documents  map[string][]byte  // files that are here already, the envelope among them
 }
 
 // Open finds the machine for an architecture under a reference and fetches what
@@ -56,7 +61,7 @@ func Open(ctx context.Context, ref name.Reference, arch string, key dsse.PublicK
 
 func open(ctx context.Context, ref name.Reference, arch string, key dsse.PublicKey, o Options) (*Machine, error) {
 	o.Task.Step("ask " + ref.Context().RegistryStr())
-	m := &Machine{o: o, repository: ref.Context(), documents: map[string][]byte{}}
+	m := &Machine{o: o, repository: ref.Context(), ref: o.expected(ref), documents: map[string][]byte{}}
 	desc, err := m.get(ctx, ref)
 	if err != nil {
 		return nil, err
@@ -94,7 +99,7 @@ func open(ctx context.Context, ref name.Reference, arch string, key dsse.PublicK
 // get fetches a manifest. One that is asked for by digest has that digest.
 func (m *Machine) get(ctx context.Context, ref name.Reference) (desc *remote.Descriptor, err error) {
 	err = fetch.Retry(ctx, 0, m.o.Pause, func() error {
-		desc, err = remote.Get(ref, m.o.Remote(ctx)...)
+		desc, err = remote.Get(ref, m.o.Remote(ctx, m.repository.Registry)...)
 		return oci.ExplainAnswer(err)
 	})
 	return desc, err
@@ -197,23 +202,69 @@ func (m *Machine) prove(ctx context.Context, digest v1.Hash, key dsse.PublicKey)
 	}
 	refused := error(ErrUnproven)
 	for _, file := range envelopes {
-		e, payload, err := dsse.Peek(provenance.PayloadType, file)
-		if err == nil && key != nil {
-			payload, err = dsse.Open(key, provenance.PayloadType, file)
+		signed, err := m.accept(file, key)
+		if err != nil {
+			refused = fmt.Errorf("%w: %w", ErrUnproven, err)
+			continue
 		}
-		if err == nil && !bytes.Equal(payload, m.documents[artifact.ProvenanceFile]) {
-			err = errors.New("its signature is about another artifact")
+		if m.signed == nil || signed != nil && signed.Serial > m.signed.Serial {
+			m.signed, m.documents[artifact.SignedFile] = signed, file
 		}
-		if err == nil {
-			m.SignedBy, m.documents[artifact.SignedFile] = e.Signatures[0].KeyID, file
-			return nil
-		}
-		refused = fmt.Errorf("%w: %w", ErrUnproven, err)
 	}
-	if key != nil {
-		return refused
+	file := m.documents[artifact.SignedFile]
+	if file == nil {
+		if key != nil {
+			return refused
+		}
+		return nil
 	}
-	return nil
+	e, _, err := dsse.Peek(provenance.PayloadType, file)
+	if err != nil {
+		return err
+	}
+	m.SignedBy = e.Signatures[0].KeyID
+	if m.signed == nil {
+		return nil
+	}
+	m.Serial = m.signed.Serial
+	if key == nil || m.o.AllowDowngrade {
+		return nil
+	}
+	err = m.o.Serials.Check(line(m.signed, m.ref), m.Serial)
+	if lower := new(serials.LowerError); errors.As(err, &lower) {
+		return fmt.Errorf("%w: %w", ErrUnproven, err)
+	}
+	return err
+}
+
+// accept returns what an envelope says that is about this machine, signed for the reference that it
+// is pulled from, and with a key signed by that. A signature without a serial is nil, and with a key
+// an error unless a downgrade is allowed.
+func (m *Machine) accept(file []byte, key dsse.PublicKey) (*provenance.Signed, error) {
+	_, payload, err := dsse.Peek(provenance.PayloadType, file)
+	if err == nil && key != nil {
+		payload, err = dsse.Open(key, provenance.PayloadType, file)
+	}
+	if err != nil {
+		return nil, err
+	}
+	statement := m.documents[artifact.ProvenanceFile]
+	signed, err := provenance.OpenSigned(file)
+	switch {
+	case errors.Is(err, provenance.ErrNoSerial) && !bytes.Equal(payload, statement), err == nil && !signed.States(statement):
+		return nil, errors.New("its signature is about another artifact")
+	case errors.Is(err, provenance.ErrNoSerial):
+		if key != nil && !m.o.AllowDowngrade {
+			return nil, fmt.Errorf("%w: publish it again with sov publish --sign; --allow-downgrade accepts it", err)
+		}
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case !isFor(signed, m.ref):
+		return nil, fmt.Errorf("it is the machine %s that was signed for %s, not for %s: if this registry is a mirror of that one, name the original with --published-as",
+			signed.Name, forWhat(signed), m.ref.Name())
+	}
+	return signed, nil
 }
 
 // envelopes are the signatures that are attached to the artifact, in an order
@@ -221,7 +272,7 @@ func (m *Machine) prove(ctx context.Context, digest v1.Hash, key dsse.PublicKey)
 func (m *Machine) envelopes(ctx context.Context, digest v1.Hash) ([][]byte, error) {
 	var index *v1.IndexManifest
 	err := fetch.Retry(ctx, 0, m.o.Pause, func() error {
-		referrers, err := remote.Referrers(m.repository.Digest(digest.String()), m.o.Remote(ctx)...)
+		referrers, err := remote.Referrers(m.repository.Digest(digest.String()), m.o.Remote(ctx, m.repository.Registry)...)
 		if err == nil {
 			index, err = referrers.IndexManifest()
 		}
@@ -244,16 +295,12 @@ func (m *Machine) envelopes(ctx context.Context, digest v1.Hash) ([][]byte, erro
 		if err != nil {
 			return nil, err
 		}
-		if len(desc.Manifest) > maxManifest {
-			continue
-		}
-		referrer, err := v1.ParseManifest(bytes.NewReader(desc.Manifest))
-		if err != nil || len(referrer.Layers) != 1 || referrer.Layers[0].MediaType != envelopeType {
-			continue // the unsigned statement, or somebody else's attestation
-		}
-		b, err := m.document(ctx, referrer.Layers[0])
+		b, err := m.envelope(ctx, desc.Manifest)
 		if err != nil {
 			return nil, err
+		}
+		if b == nil {
+			continue
 		}
 		out = append(out, b)
 	}

@@ -28,6 +28,7 @@ type Published struct {
 	Reference string   // HOST/REPOSITORY@sha256:…, which stays what it is
 	Arches    []string // that it is for
 	Signed    []string // those of them with a signature attached
+	Serial    int64    // of the signature by Options.Sign; 0: it signed nothing
 }
 
 // Push publishes the artifacts in dirs, one for each architecture, under ref. A
@@ -40,7 +41,15 @@ func Push(ctx context.Context, ref name.Reference, dirs []string, o Options) (*P
 	var index v1.ImageIndex = mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
 	var last v1.Image
 	out := &Published{}
+	var err error
+	if out.Serial, err = p.sign(ctx, ref, dirs); err != nil {
+		return nil, fmt.Errorf("publish as %s: %w", ref, err)
+	}
+	var envelope v1.Image
 	for _, dir := range dirs {
+		if err := signedFor(ref, dir); err != nil {
+			return nil, fmt.Errorf("publish %s: %w", dir, err)
+		}
 		img, m, err := p.machine(ctx, dir)
 		if err != nil {
 			return nil, fmt.Errorf("publish %s: %w", dir, err)
@@ -49,7 +58,7 @@ func Push(ctx context.Context, ref name.Reference, dirs []string, o Options) (*P
 		if err != nil {
 			return nil, fmt.Errorf("publish %s: %w", dir, err)
 		}
-		if signed {
+		if envelope = signed; signed != nil {
 			out.Signed = append(out.Signed, m.Arch)
 		}
 		out.Arches = append(out.Arches, m.Arch)
@@ -63,6 +72,11 @@ func Push(ctx context.Context, ref name.Reference, dirs []string, o Options) (*P
 	} = last
 	if len(dirs) > 1 {
 		all = index
+	}
+	if p.Sign != nil { // before the tag: a serial that somebody can pull is never chosen again
+		if err := p.push(ctx, newestTag(ref, p.Sign.Key.Public()), envelope); err != nil {
+			return nil, fmt.Errorf("publish as %s: note serial %d: %w", ref, out.Serial, err)
+		}
 	}
 	if err := p.push(ctx, ref, all); err != nil {
 		return nil, fmt.Errorf("publish as %s: %w", ref, err)
@@ -79,7 +93,7 @@ type pusher struct {
 
 func (p *pusher) push(ctx context.Context, ref name.Reference, what remote.Taggable) error {
 	return fetch.Retry(ctx, 0, p.Pause, func() error {
-		err := remote.Push(ref, what, append(p.Remote(ctx), remote.WithJobs(parallel))...)
+		err := remote.Push(ref, what, append(p.Remote(ctx, p.repository.Registry), remote.WithJobs(parallel))...)
 		return explainPush(err)
 	})
 }
@@ -143,15 +157,16 @@ func soundFiles(ctx context.Context, dir string) (*manifest.Manifest, []manifest
 }
 
 // attach pushes what refers to an artifact: the bill of materials, and the
-// provenance, signed or not.
-func (p *pusher) attach(ctx context.Context, dir string, img v1.Image) (signed bool, err error) {
+// provenance, signed or not. It returns the referrer with the signature, nil if
+// there is none.
+func (p *pusher) attach(ctx context.Context, dir string, img v1.Image) (signed v1.Image, err error) {
 	raw, err := img.RawManifest()
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	digest, size, err := v1.SHA256(bytes.NewReader(raw))
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	subject := &v1.Descriptor{MediaType: types.OCIManifestSchema1, ArtifactType: ArtifactType, Digest: digest, Size: size}
 	for _, r := range []struct {
@@ -167,23 +182,25 @@ func (p *pusher) attach(ctx context.Context, dir string, img v1.Image) (signed b
 			continue
 		}
 		if err != nil {
-			return false, err
+			return nil, err
 		}
 		c := bytesContent(r.mediaType, b)
 		c.Annotations = map[string]string{titleKey: r.file}
 		referrer, err := newArtifact(r.artifactType, subject, nil, c)
 		if err != nil {
-			return false, err
+			return nil, err
 		}
 		id, err := referrer.Digest()
 		if err != nil {
-			return false, err
+			return nil, err
 		}
 		p.Task.Step("attach " + r.file)
 		if err := p.push(ctx, p.repository.Digest(id.String()), referrer); err != nil {
-			return false, fmt.Errorf("attach %s: %w", r.file, err)
+			return nil, fmt.Errorf("attach %s: %w", r.file, err)
 		}
-		signed = signed || r.file == artifact.SignedFile
+		if r.file == artifact.SignedFile {
+			signed = referrer
+		}
 	}
 	return signed, nil
 }

@@ -11,14 +11,22 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/installed"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
+	"github.com/sovereign-sql/sov/internal/artifact/provenance"
 	"github.com/sovereign-sql/sov/internal/chunk"
 )
 
 // An Artifact is a built machine, verified and cut into chunks: what is to be known of it to send it to any phone.
 type Artifact struct {
 	*installed.Artifact
+	// Signed is what the signature says, which is valid; whether its key is trusted is the phone's to
+	// decide. Nil: it is not signed, or by a sov that knew no serials.
+	Signed *provenance.Signed
+	// AllowDowngrade asks the phone to take a signed version that is older than one before.
+	AllowDowngrade bool
+
 	files []file
 	data  []int64 // of each file: bytes in chunks that are not zeros
 }
@@ -46,6 +54,12 @@ func Open(ctx context.Context, dir string, report func(done, total int64)) (*Art
 		return nil, fmt.Errorf("%s is not a built machine: %w", dir, err)
 	}
 	a := &Artifact{Artifact: loaded}
+	if a.Signed, err = provenance.ReadSigned(dir); err == nil && a.Signed != nil && !a.Signed.IsOf(a.Manifest.Name, a.Digest) {
+		err = fmt.Errorf("%s in %s is about another version: sign it again with `sov sign`, or remove that file", artifact.SignedFile, dir)
+	}
+	if err != nil {
+		return nil, err
+	}
 	for _, f := range installed.Streamed(loaded) {
 		a.files = append(a.files, file{File: f, path: filepath.Join(dir, f.Name)})
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/phone/receive"
 	"github.com/sovereign-sql/sov/internal/phone/slots"
 	"github.com/sovereign-sql/sov/internal/testkit/artifacttest"
+	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 	"github.com/sovereign-sql/sov/internal/testkit/repeat"
 )
 
@@ -327,6 +328,7 @@ func FuzzConversation(f *testing.F) {
 	f.Add(said.Bytes())
 	f.Add([]byte(pushapi.Magic + "h\x00\x00\x00\x02{}"))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		defer costtest.Text.Watch(t, len(b))()
 		s := &session{Artifact: a, report: func(Progress) {}}
 		s.conn = pushapi.NewConn(bytes.NewReader(b), io.Discard)
 		if _, err := s.converse(t.Context()); err == nil && !bytes.Contains(b, []byte("D")) {

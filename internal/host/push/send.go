@@ -242,7 +242,11 @@ func (s *session) greet() error {
 	if err := s.conn.Open(); err != nil {
 		return err
 	}
-	return s.conn.SendOffer(pushapi.Offer{Manifest: s.Texts[0], Spec: s.Texts[1], Data: s.data, Fresh: s.fresh})
+	offer := pushapi.Offer{Manifest: s.Texts[0], Spec: s.Texts[1], Data: s.data, Fresh: s.fresh, AllowDowngrade: s.AllowDowngrade}
+	if s.Signed != nil {
+		offer.Signed = s.Signed.File
+	}
+	return s.conn.SendOffer(offer)
 }
 
 // bases learns what the phone has, or that it has everything.

@@ -46,7 +46,7 @@ func Check(ctx context.Context, o stages.Options, dir string) (report *Report, e
 	}()
 	o.UpdateLock = false // it has been, if it was to be
 	bundle := filepath.Join(work, "bundle")
-	if _, err := offlinebundle.Write(ctx, o.Options, bundle); err != nil {
+	if _, err := offlinebundle.Write(ctx, o.Options, bundle, nil); err != nil {
 		return nil, err
 	}
 	var made []string

@@ -29,6 +29,7 @@ const (
 	Cache        = "cache"
 	CacheFrom    = "cache_from"
 	CacheTo      = "cache_to"
+	CacheKey     = "cache_key"
 	Identity     = "identity"
 	Device       = "device"
 )
@@ -51,6 +52,7 @@ var All = []Setting{
 	{Cache, "--cache", "SOV_CACHE_DIR", "", true, nil, func(f *file) []string { return one(f.Cache) }},
 	{CacheFrom, "--cache-from", "SOV_CACHE_FROM", "none", false, checkSource, func(f *file) []string { return f.CacheFrom }},
 	{CacheTo, "--cache-to", "SOV_CACHE_TO", "none", false, checkTarget, func(f *file) []string { return f.CacheTo }},
+	{CacheKey, "--cache-key", "SOV_CACHE_KEY", "none", true, nil, func(f *file) []string { return f.CacheKey }},
 	{Identity, "--identity", "SOV_IDENTITY", "none", true, nil, func(f *file) []string { return one(f.Identity) }},
 	{Device, "--device", "SOV_DEVICE", "the only phone that is attached", false, nil, func(f *file) []string { return one(f.Device) }},
 }
@@ -62,6 +64,7 @@ type file struct {
 	Cache        *string  `yaml:"cache"`
 	CacheFrom    []string `yaml:"cache_from"`
 	CacheTo      []string `yaml:"cache_to"`
+	CacheKey     []string `yaml:"cache_key"`
 	Identity     *string  `yaml:"identity"`
 	Device       *string  `yaml:"device"`
 }
@@ -212,6 +215,10 @@ func (s *Settings) readEnvironment(getenv func(string) string) error {
 			continue
 		}
 		values := []string{text}
+		if setting.Key == CacheKey && InPEM(text) {
+			s.values[setting.Key] = Value{values, FromEnvironment, "$" + setting.Variable}
+			continue
+		}
 		if setting.list() {
 			values = strings.Fields(text)
 		}
@@ -229,9 +236,12 @@ func (s *Settings) readEnvironment(getenv func(string) string) error {
 	return nil
 }
 
+// InPEM reports whether a value is keys themselves, not the name of a file with one.
+func InPEM(value string) bool { return strings.HasPrefix(strings.TrimSpace(value), "-----BEGIN") }
+
 // list reports whether the setting takes several values.
 func (setting Setting) list() bool {
-	return slices.Contains([]string{Repositories, CacheFrom, CacheTo}, setting.Key)
+	return slices.Contains([]string{Repositories, CacheFrom, CacheTo, CacheKey}, setting.Key)
 }
 
 // Get returns what a setting comes to where the flag has these values, none if it is not given.

@@ -3,11 +3,15 @@ package signing
 import (
 	"context"
 	"fmt"
+	"slices"
+
+	"github.com/google/go-containerregistry/pkg/name"
 
 	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/artifact/provenance"
+	"github.com/sovereign-sql/sov/internal/artifact/serials"
 	"github.com/sovereign-sql/sov/internal/finding"
 	"github.com/sovereign-sql/sov/internal/host/built"
 )
@@ -23,21 +27,107 @@ func (e *UnsoundError) Error() string {
 	return fmt.Sprintf("not signed: %s is not sound: %v", e.Dir, e.Problem)
 }
 
-// Sign signs the artifact in dir after it was checked, and reports whether that changed anything.
-// The error is an *UnsoundError if the check found something.
-func Sign(ctx context.Context, dir string, key dsse.PrivateKey) (changed bool, err error) {
+// A Signer signs versions of machines with a key, each with a serial.
+type Signer struct {
+	Key dsse.PrivateKey
+	// Serials remembers what was signed and accepted here.
+	Serials serials.Memory
+	// Serial is the version's; 0: one more than the highest that is known, unless the artifact is
+	// signed already.
+	Serial int64
+	// Reference is where the version is published: HOST/REPOSITORY:TAG. Empty: it is signed for no
+	// registry.
+	Reference string
+	// Repository is the part of Reference that names a line of serials.
+	Repository string
+	// Known is the highest serial that is known from elsewhere.
+	Known int64
+}
+
+// For makes the signer sign for a reference.
+func (s *Signer) For(ref name.Reference) {
+	s.Reference, s.Repository = ref.Name(), ref.Context().Name()
+}
+
+// Check checks the artifact in dir before it is signed. The error is an *UnsoundError if that found
+// something.
+func Check(ctx context.Context, dir string) error {
 	problems, err := manifest.Verify(ctx, dir)
 	if err != nil {
-		return false, built.NotBuilt(err)
+		return built.NotBuilt(err)
 	}
 	verdict, err := provenance.Verify(dir, nil)
 	if err != nil {
-		return false, err
+		return err
 	}
 	for _, p := range append(problems, verdict.Problems...) {
 		if p.Check != artifact.SignedFile { // it is about to be replaced
-			return false, &UnsoundError{Dir: dir, Problem: p}
+			return &UnsoundError{Dir: dir, Problem: p}
 		}
 	}
-	return provenance.Sign(dir, key)
+	return nil
+}
+
+// Sign signs artifacts of one machine, one for each architecture, with one serial, and returns that
+// and whether a signature changed. The artifacts have been checked. A module beside an artifact gets
+// its signature too. The serial is remembered before it is used.
+func (s *Signer) Sign(ctx context.Context, dirs ...string) (serial int64, changed bool, err error) {
+	m, err := manifest.Load(dirs[0])
+	if err != nil {
+		return 0, false, built.NotBuilt(err)
+	}
+	id := s.Key.Public().ID()
+	lines := []serials.Line{{Of: m.Name, Key: id}}
+	if s.Repository != "" {
+		lines = append(lines, serials.Line{Of: s.Repository, Key: id})
+	}
+	highest, err := s.Serials.Highest(lines...)
+	if err != nil {
+		return 0, false, err
+	}
+	highest = max(highest, s.Known)
+	switch serial = s.Serial; {
+	case serial == 0:
+		if serial = s.already(dirs); serial < max(highest, 1) {
+			serial = highest + 1
+		}
+	case serial < highest:
+		return 0, false, fmt.Errorf("sign %s: the serial %d is lower than %d, the highest that key %.16s… has signed: choose a higher one",
+			dirs[0], serial, highest, id)
+	}
+	if err := s.Serials.Note(serial, lines...); err != nil {
+		return 0, false, err
+	}
+	for _, dir := range dirs {
+		fresh, err := provenance.Sign(dir, s.Key, provenance.Release{Name: m.Name, Reference: s.Reference, Serial: serial})
+		if err == nil {
+			err = SignModule(ctx, dir, m.Name)
+		}
+		if err != nil {
+			return 0, false, err
+		}
+		changed = changed || fresh
+	}
+	return serial, changed, nil
+}
+
+// already returns the serial with which this key has signed all of the artifacts for the reference,
+// or 0.
+func (s *Signer) already(dirs []string) int64 {
+	var all []int64
+	for _, dir := range dirs {
+		signed, err := provenance.ReadSigned(dir)
+		if err != nil || signed == nil || signed.By.ID() != s.Key.Public().ID() || signed.Reference != s.Reference {
+			return 0
+		}
+		verdict, err := provenance.Verify(dir, s.Key.Public())
+		if err != nil || !verdict.Proven {
+			return 0
+		}
+		all = append(all, signed.Serial)
+	}
+	if len(slices.Compact(all)) != 1 {
+		return 0
+	}
+	return all[0]
 }

@@ -1,6 +1,8 @@
-// Package terminal lends the terminal that this program runs in to a command elsewhere: its keys go
-// there as they are typed, Ctrl-C among them, and its size follows. Whatever ends the command, the
-// terminal gets back the state that it had.
+// Package terminal handles the terminal that this program runs in. It keeps what others have written
+// from steering it: names in a registry, answers of a phone, lines of a guest's log, texts of
+// packages, and errors that quote any of them. And it lends the terminal to a command elsewhere: its
+// keys go there as they are typed, Ctrl-C among them, and its size follows. Whatever ends the
+// command, the terminal gets back the state that it had.
 package terminal
 
 import (

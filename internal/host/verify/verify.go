@@ -29,6 +29,7 @@ import (
 type Report struct {
 	Dir      string            `json:"dir"`
 	SignedBy string            `json:"signed_by,omitempty"` // ID of the key that the signature names
+	Serial   int64             `json:"serial,omitempty"`    // of the signature
 	Proven   bool              `json:"proven"`              // it is the key asked for, and its signature holds
 	Checks   []string          `json:"checks"`              // what was looked at
 	Problems []finding.Finding `json:"problems"`            // what was found
@@ -78,11 +79,14 @@ func (r *Report) provenance(dir string, key dsse.PublicKey) error {
 		return err
 	}
 	r.SignedBy, r.Proven = verdict.SignedBy, verdict.Proven
+	if verdict.Signed != nil {
+		r.Serial = verdict.Signed.Serial
+	}
 	r.Problems = append(r.Problems, verdict.Problems...)
 	check := "manifest and files against " + artifact.ProvenanceFile
 	switch {
 	case verdict.Proven:
-		check += fmt.Sprintf(", signed by key %.16s…", verdict.SignedBy)
+		check += fmt.Sprintf(", signed by key %.16s…, serial %d", verdict.SignedBy, r.Serial)
 	case key == nil && verdict.SignedBy != "":
 		check += fmt.Sprintf("; who signed it (it says: key %.16s…) was not checked, --key does", verdict.SignedBy)
 	}

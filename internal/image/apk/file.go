@@ -11,15 +11,20 @@ import (
 	"io"
 
 	"github.com/klauspost/compress/gzip"
+
+	"github.com/sovereign-sql/sov/internal/bound"
 )
 
 const (
-	// maxControl bounds a decompressed control member: .PKGINFO and a handful of scripts.
+	// maxControl bounds a decompressed control member: .PKGINFO and a handful of scripts. It holds for each file in it too.
 	maxControl = 32 << 20
 	// dataAllowance is what the data tar may have beyond four times InstalledSize: headers of 512 bytes to 2 KiB for
 	// each of the package's entries, however small these are.
 	dataAllowance = 256 << 20
 )
+
+// controlLimit is for control members and those that may be one: real ones are text of a few KiB.
+var controlLimit = bound.Limit{Bytes: maxControl, Free: 1 << 20, Ratio: 64}
 
 // A File is an opened .apk: gzip members one behind the other, namely (optionally) a signature, the control
 // information and the package's files.
@@ -43,7 +48,7 @@ func OpenPackage(r io.ReaderAt, size int64) (*File, error) {
 }
 
 func (f *File) open() error {
-	m, err := readMember(f.r, 0, f.size, maxControl)
+	m, err := readMember(f.r, 0, f.size, controlLimit)
 	if err != nil {
 		return err
 	}
@@ -52,7 +57,7 @@ func (f *File) open() error {
 	}
 	if f.signatures != nil {
 		f.signature = m
-		if m, err = readMember(f.r, m.end, f.size, maxControl); err != nil {
+		if m, err = readMember(f.r, m.end, f.size, controlLimit); err != nil {
 			return fmt.Errorf("control: %w", err)
 		}
 	}
@@ -165,18 +170,14 @@ func (f *File) dataTar(w io.Writer) error {
 	if f.controlAt.end == f.size {
 		return f.checkDataHash(h)
 	}
-	raw := bufio.NewReaderSize(io.TeeReader(f.dataBytes(), h), 256<<10)
-	z, err := gzip.NewReader(raw)
+	source := bound.NewSource(io.TeeReader(f.dataBytes(), h))
+	z, err := gzip.NewReader(bufio.NewReaderSize(source, 256<<10))
 	if err != nil {
 		return noEOF(err)
 	}
-	limit := dataAllowance + 4*min(f.Info().InstalledSize, 1<<60)
-	n, err := io.Copy(w, io.LimitReader(z, limit+1))
-	if err != nil {
+	limit := bound.Limit{Bytes: dataAllowance + 4*min(f.Info().InstalledSize, 1<<60), Free: 16 << 20, Ratio: 100}
+	if _, err := io.Copy(w, limit.Expanded(z, source)); err != nil {
 		return noEOF(err)
-	}
-	if n > limit {
-		return fmt.Errorf("its files take more than %d MiB, though .PKGINFO says %d", limit>>20, f.Info().InstalledSize>>20)
 	}
 	return f.checkDataHash(h)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sovereign-sql/sov/internal/image/tree"
+	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
 // install puts packages into t one after the other.
@@ -190,6 +191,7 @@ func TestDeps(t *testing.T) {
 func FuzzInstalledDB(f *testing.F) {
 	f.Add("C:Q1AAAAAAAAAAAAAAAAAAAAAAAAAAA=\nP:a\nV:1\nr:b\nq:3\nf:f\ns:edge\nF:etc\nM:0:0:700\nR:x\na:0:0:600\nZ:Q1AAAAAAAAAAAAAAAAAAAAAAAAAAA=\nF:\nR:y\n\n")
 	f.Fuzz(func(t *testing.T, text string) {
+		defer costtest.Text.Watch(t, len(text))()
 		db, err := parseInstalled(strings.NewReader(text))
 		if err != nil {
 			return

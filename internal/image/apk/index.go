@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/sovereign-sql/sov/internal/bound"
 )
 
 const (
@@ -14,7 +16,13 @@ const (
 	maxIndexFile = 256 << 20
 	// maxIndexContent bounds what it decompresses to.
 	maxIndexContent = 1 << 30
+	// maxIndexDeps bounds what all its packages require and provide together, each a word of at least two bytes that takes some
+	// 70 in memory. Alpine's community repository has a fifth of a million.
+	maxIndexDeps = 2 << 20
 )
+
+// indexLimit holds for an index: Alpine's expand to five or six times their size.
+var indexLimit = bound.Limit{Bytes: maxIndexContent, Free: 4 << 20, Ratio: 32}
 
 // An Index is the content of a repository's APKINDEX.tar.gz.
 type Index struct {
@@ -42,7 +50,10 @@ func ReadIndex(r io.Reader, keys Keys) (*Index, error) {
 
 func readIndex(data []byte, keys Keys) (*Index, error) {
 	r, size := bytes.NewReader(data), int64(len(data))
-	m, err := readMember(r, 0, size, maxIndexContent)
+	m, err := readMember(r, 0, size, signatureLimit)
+	if errors.Is(err, bound.ErrTooLarge) {
+		m, err = &member{}, nil // not a signature: an index that is not signed, whose own limit is larger
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +87,7 @@ func parseIndexMembers(r io.ReaderAt, offset, size int64) (*Index, error) {
 	index := &Index{}
 	found := false
 	for offset < size {
-		m, err := readMember(r, offset, size, maxIndexContent)
+		m, err := readMember(r, offset, size, indexLimit)
 		if err != nil {
 			return nil, err
 		}
@@ -116,12 +127,16 @@ func parseIndexMembers(r io.ReaderAt, offset, size int64) (*Index, error) {
 func parseIndex(r io.Reader) ([]*Package, error) {
 	var packages []*Package
 	var p *Package
+	deps := 0
 	finish := func() error {
 		if p == nil {
 			return nil
 		}
 		if err := p.check(); err != nil {
 			return err
+		}
+		if deps += len(p.Depends) + len(p.Provides) + len(p.InstallIf) + len(p.Replaces); deps > maxIndexDeps {
+			return fmt.Errorf("its packages require and provide more than %d things: %w", maxIndexDeps, bound.ErrTooLarge)
 		}
 		packages, p = append(packages, p), nil
 		return nil

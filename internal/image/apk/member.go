@@ -8,6 +8,8 @@ import (
 	"io"
 
 	"github.com/klauspost/compress/gzip"
+
+	"github.com/sovereign-sql/sov/internal/bound"
 )
 
 // A member is one of the gzip members that an index or package consists of: where it begins and ends in the file,
@@ -17,27 +19,20 @@ type member struct {
 	content     []byte
 }
 
-// readMember decompresses the gzip member at offset. Content beyond limit bytes is an error.
-func readMember(r io.ReaderAt, offset, size, limit int64) (*member, error) {
-	section := io.NewSectionReader(r, offset, size-offset)
-	buffered := bufio.NewReader(section)
+// readMember decompresses the gzip member at offset. Content beyond the limit is an error.
+func readMember(r io.ReaderAt, offset, size int64, limit bound.Limit) (*member, error) {
+	source := bound.NewSource(io.NewSectionReader(r, offset, size-offset))
+	buffered := bufio.NewReader(source)
 	z, err := gzip.NewReader(buffered)
 	if err != nil {
 		return nil, fmt.Errorf("gzip member at byte %d: %w", offset, noEOF(err))
 	}
 	z.Multistream(false)
-	content, err := io.ReadAll(io.LimitReader(z, limit+1))
+	content, err := io.ReadAll(limit.Expanded(z, source))
 	if err != nil {
 		return nil, fmt.Errorf("gzip member at byte %d: %w", offset, noEOF(err))
 	}
-	if int64(len(content)) > limit {
-		return nil, fmt.Errorf("gzip member at byte %d: holds more than %d bytes", offset, limit)
-	}
-	position, err := section.Seek(0, io.SeekCurrent)
-	if err != nil {
-		return nil, err
-	}
-	return &member{offset: offset, end: offset + position - int64(buffered.Buffered()), content: content}, nil
+	return &member{offset: offset, end: offset + source.Count() - int64(buffered.Buffered()), content: content}, nil
 }
 
 // noEOF turns an end in mid-stream into the error that says so.
@@ -63,7 +58,7 @@ const (
 var errNotPlain = errors.New("its compressed form carries more than its content: the file was damaged or tampered with")
 
 // checkPlain refuses a signature member with bits set that mean nothing, for example where deflate pads to a whole byte. Tools
-// that sign leave them zero. No signature covers the compressed form of this member, so one more check is all it can
+// that sign leave them zero, but for the header's time, which Alpine's had until 2016. No signature covers the compressed form of this member, so one more check is all it can
 // have: in a member that is stored and not compressed no bit is free after this; in a compressed one a few are that
 // choose between encodings of the same content.
 func checkPlain(r io.ReaderAt, m *member) error {
@@ -71,8 +66,7 @@ func checkPlain(r io.ReaderAt, m *member) error {
 	if _, err := r.ReadAt(raw, m.offset); err != nil {
 		return err
 	}
-	unixTime := raw[gzipTime:gzipEffort]
-	if raw[gzipFlags] != 0 || !bytes.Equal(unixTime, make([]byte, 4)) || raw[gzipOS] != gzipOSUnix && raw[gzipOS] != gzipOSUnknown {
+	if raw[gzipFlags] != 0 || raw[gzipOS] != gzipOSUnix && raw[gzipOS] != gzipOSUnknown {
 		return errNotPlain
 	}
 	stored, plain := storedBlocks(raw[gzipHeaderSize : len(raw)-gzipTrailerSize])
@@ -116,7 +110,7 @@ func checkPadding(raw, content []byte) error {
 			continue
 		}
 		raw[last] ^= bit
-		again, err := readMember(bytes.NewReader(raw), 0, int64(len(raw)), int64(len(content)))
+		again, err := readMember(bytes.NewReader(raw), 0, int64(len(raw)), bound.Limit{Bytes: int64(len(content)), Free: int64(len(content))})
 		raw[last] ^= bit
 		if err == nil && again.end == int64(len(raw)) && bytes.Equal(again.content, content) {
 			return errNotPlain

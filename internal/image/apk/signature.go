@@ -14,10 +14,14 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/sovereign-sql/sov/internal/bound"
 )
 
 // maxSignatureMember bounds a decompressed signature member: a tar with a few files of 256 or 512 bytes.
 const maxSignatureMember = 1 << 20
+
+var signatureLimit = bound.Limit{Bytes: maxSignatureMember, Free: maxSignatureMember}
 
 // signaturePrefix begins the name of the files in a signature member.
 const signaturePrefix = ".SIGN."

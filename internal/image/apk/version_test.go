@@ -4,6 +4,8 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+
+	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
 func TestCompareVersions(t *testing.T) {
@@ -95,6 +97,7 @@ func FuzzVersion(f *testing.F) {
 		f.Add(v, "1.0")
 	}
 	f.Fuzz(func(t *testing.T, a, b string) {
+		defer costtest.Text.Watch(t, len(a)+len(b))()
 		if CompareVersions(a, b) != -CompareVersions(b, a) {
 			t.Errorf("CompareVersions(%q, %q) is not the opposite of the other way round", a, b)
 		}

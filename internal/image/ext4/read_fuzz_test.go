@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
 // seedImages gives the images in testdata, which seeds.sh made.
@@ -57,7 +59,10 @@ func FuzzOpen(f *testing.F) {
 	for _, image := range seedImages(f) {
 		f.Add(image)
 	}
-	f.Fuzz(func(t *testing.T, image []byte) { readAll(t, image) })
+	f.Fuzz(func(t *testing.T, image []byte) {
+		defer costtest.Text.Watch(t, len(image))()
+		readAll(t, image)
+	})
 }
 
 // patchSize is the size of one patch of FuzzDamage: an offset of three bytes
@@ -73,6 +78,7 @@ func FuzzDamage(f *testing.F) {
 		f.Add(uint8(seed), []byte("\x00\x04\x00\x60\x00\x00\x00\x00\x38\x01\x05\x00\x00\x10"))
 	}
 	f.Fuzz(func(t *testing.T, seed uint8, patches []byte) {
+		defer costtest.Text.Watch(t, len(patches))()
 		image := bytes.Clone(seeds[names[int(seed)%len(names)]])
 		for ; len(patches) >= patchSize; patches = patches[patchSize:] {
 			at := int(patches[0]) | int(patches[1])<<8 | int(patches[2])<<16

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
 const configText = `# Linux/arm64 6.1.192 Kernel Configuration
@@ -290,6 +292,7 @@ func FuzzOpen(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
+		defer costtest.Text.Watch(t, len(b))()
 		img, err := open(b, 1<<18)
 		if err != nil {
 			return
@@ -304,6 +307,7 @@ func FuzzOpen(f *testing.F) {
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(configText))
 	f.Fuzz(func(t *testing.T, text []byte) {
+		defer costtest.Text.Watch(t, len(text))()
 		c, err := Parse(text)
 		if err != nil {
 			return

@@ -16,6 +16,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/sovereign-sql/sov/internal/bound"
 	"github.com/sovereign-sql/sov/internal/fetch"
 )
 
@@ -27,6 +28,16 @@ type Layer struct {
 	open   func() (io.ReadCloser, error)
 	pause  time.Duration // as in Options
 }
+
+// maxLayer bounds a layer as it is kept, in bytes, and four times that the tar in it.
+const maxLayer = 16 << 30
+
+// layerLimit holds for the tar in a compressed layer. Debian's expand to three times their size; the ratio leaves room for
+// layers of mostly zeros.
+var layerLimit = bound.Limit{Bytes: 4 * maxLayer, Free: 16 << 20, Ratio: 100}
+
+// zstdWindow is what zstd's decoders keep of the past, at most; its command line tool refuses more too.
+const zstdWindow = 128 << 20
 
 func newLayer(l v1.Layer, diffID v1.Hash, kind Kind) (Layer, error) {
 	if diffID.Algorithm != "sha256" {
@@ -45,6 +56,9 @@ func newLayer(l v1.Layer, diffID v1.Hash, kind Kind) (Layer, error) {
 	size, err := l.Size()
 	if err != nil {
 		return Layer{}, err
+	}
+	if size > maxLayer {
+		return Layer{}, fmt.Errorf("layer %s has %d bytes, at most %d are expected: %w", digest, size, int64(maxLayer), bound.ErrTooLarge)
 	}
 	return Layer{Digest: digest.String(), DiffID: diffID.String(), Size: size, open: l.Compressed}, nil
 }
@@ -109,7 +123,8 @@ func (l Layer) Decompress(w io.Writer, r io.Reader) error {
 }
 
 func (l Layer) decompress(w io.Writer, r io.Reader) error {
-	buffered := bufio.NewReaderSize(r, 1<<20)
+	source := bound.NewSource(r)
+	buffered := bufio.NewReaderSize(source, 64<<10)
 	magic, err := buffered.Peek(4)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
@@ -122,14 +137,14 @@ func (l Layer) decompress(w io.Writer, r io.Reader) error {
 			return err
 		}
 		defer z.Close()
-		tar = z
+		tar = layerLimit.Expanded(z, source)
 	case len(magic) == 4 && string(magic) == "\x28\xb5\x2f\xfd": // RFC 8878, section 3.1.1
-		z, err := zstd.NewReader(buffered)
+		z, err := zstd.NewReader(buffered, zstd.WithDecoderMaxWindow(zstdWindow), zstd.WithDecoderConcurrency(1))
 		if err != nil {
 			return err
 		}
 		defer z.Close()
-		tar = z
+		tar = layerLimit.Expanded(z, source)
 	}
 	sum := sha256.New()
 	if _, err := io.Copy(io.MultiWriter(w, sum), tar); err != nil {

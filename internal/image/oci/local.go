@@ -16,17 +16,23 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/klauspost/compress/gzip"
+
+	"github.com/sovereign-sql/sov/internal/bound"
 )
 
 // openLayout finds the image for an architecture in an OCI layout: the one with
 // the digest, or the only one of the platform.
 func openLayout(dir, arch, digest string) (foundImage, error) {
+	err := checkDocument(filepath.Join(dir, "index.json"))
+	if err != nil {
+		return foundImage{}, fmt.Errorf("read OCI layout: %w", err)
+	}
 	index, err := layout.ImageIndexFromPath(dir)
 	if err != nil {
 		return foundImage{}, fmt.Errorf("read OCI layout: %w", err)
 	}
 	var found []v1.Image
-	if err := collect(index, arch, digest, 0, &found); err != nil {
+	if err := collect(index, dir, arch, digest, 0, &found); err != nil {
 		return foundImage{}, err
 	}
 	switch len(found) {
@@ -41,7 +47,7 @@ func openLayout(dir, arch, digest string) (foundImage, error) {
 // maxIndexDepth bounds indexes within indexes; one level is usual.
 const maxIndexDepth = 4
 
-func collect(index v1.ImageIndex, arch, digest string, depth int, found *[]v1.Image) error {
+func collect(index v1.ImageIndex, dir, arch, digest string, depth int, found *[]v1.Image) error {
 	manifest, err := index.IndexManifest()
 	if err != nil {
 		return fmt.Errorf("read image index: %w", err)
@@ -50,17 +56,29 @@ func collect(index v1.ImageIndex, arch, digest string, depth int, found *[]v1.Im
 		return fmt.Errorf("image indexes are nested deeper than %d levels", maxIndexDepth)
 	}
 	for _, d := range manifest.Manifests {
+		if d.MediaType.IsIndex() || d.MediaType.IsImage() || d.MediaType == types.MediaType("") {
+			if err := checkDocument(blobFile(dir, d.Digest)); err != nil {
+				return fmt.Errorf("read manifest: %w", err)
+			}
+		}
 		switch {
 		case d.MediaType.IsIndex():
 			inner, err := index.ImageIndex(d.Digest)
 			if err != nil {
 				return fmt.Errorf("read image index %s: %w", d.Digest, err)
 			}
-			if err := collect(inner, arch, digest, depth+1, found); err != nil {
+			if err := collect(inner, dir, arch, digest, depth+1, found); err != nil {
 				return err
 			}
 		case d.MediaType.IsImage() || d.MediaType == types.MediaType(""):
 			img, err := index.Image(d.Digest)
+			if err != nil {
+				return fmt.Errorf("read image %s: %w", d.Digest, err)
+			}
+			m, err := img.Manifest()
+			if err == nil {
+				err = checkDocument(blobFile(dir, m.Config.Digest))
+			}
 			if err != nil {
 				return fmt.Errorf("read image %s: %w", d.Digest, err)
 			}
@@ -72,6 +90,26 @@ func collect(index v1.ImageIndex, arch, digest string, depth int, found *[]v1.Im
 				*found = append(*found, img)
 			}
 		}
+	}
+	return nil
+}
+
+func blobFile(dir string, digest v1.Hash) string {
+	return filepath.Join(dir, "blobs", digest.Algorithm, digest.Hex)
+}
+
+// checkDocument refuses a file of a layout that is larger than the documents that are read whole, or not a file. One that
+// does not exist is for its reader to name.
+func checkDocument(name string) error {
+	info, err := os.Stat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() || info.Size() > maxDocument {
+		return fmt.Errorf("%s is not a file of at most %d bytes: %w", name, maxDocument, bound.ErrTooLarge)
 	}
 	return nil
 }
@@ -100,6 +138,9 @@ func openTarball(path, arch, digest string) (foundImage, error) {
 	if isLayout {
 		return openLayoutTarball(path, arch, digest)
 	}
+	if err := checkArchive(path); err != nil {
+		return foundImage{}, fmt.Errorf("read tarball: %w", err)
+	}
 	img, err := tarball.Image(opener(path), nil)
 	if err != nil {
 		return foundImage{}, fmt.Errorf("read tarball: %w", err)
@@ -109,6 +150,39 @@ func openTarball(path, arch, digest string) (foundImage, error) {
 	id, err := img.ConfigName()
 	return foundImage{img, dockerArchive, id.String()}, err
 }
+
+// checkArchive refuses what docker save wrote if the documents in it, which are read whole, are larger than such documents
+// are.
+func checkArchive(path string) error {
+	large := map[string]int64{}
+	err := eachFile(path, func(name string, size int64, _ io.Reader) error {
+		if size > maxDocument && len(large) <= maxLarge {
+			large[name] = size
+		}
+		return nil
+	})
+	if err != nil || len(large) == 0 {
+		return err
+	}
+	if large["manifest.json"] == 0 {
+		manifest, err := tarball.LoadManifest(opener(path))
+		if err != nil {
+			return err
+		}
+		for _, d := range manifest {
+			if large[filepath.ToSlash(filepath.Clean(d.Config))] > 0 {
+				return fmt.Errorf("%.80q has more than the %d bytes of a document: %w", d.Config, maxDocument, bound.ErrTooLarge)
+			}
+		}
+		if len(large) <= maxLarge {
+			return nil
+		}
+	}
+	return fmt.Errorf("its manifest.json has more than %d bytes, or it has more than %d layers: %w", maxDocument, maxLarge, bound.ErrTooLarge)
+}
+
+// maxLarge bounds the files of a tarball that are larger than a document.
+const maxLarge = 1000
 
 // opener opens a tar that may be compressed with gzip.
 func opener(path string) tarball.Opener {
@@ -121,7 +195,8 @@ func opener(path string) tarball.Opener {
 		if _, err := f.ReadAt(magic[:], 0); err != nil || magic != [2]byte{0x1f, 0x8b} {
 			return f, nil
 		}
-		z, err := gzip.NewReader(f)
+		source := bound.NewSource(f)
+		z, err := gzip.NewReader(source)
 		if err != nil {
 			f.Close()
 			return nil, err
@@ -129,7 +204,7 @@ func opener(path string) tarball.Opener {
 		return struct {
 			io.Reader
 			io.Closer
-		}{z, f}, nil
+		}{layerLimit.Expanded(z, source), f}, nil
 	}
 }
 

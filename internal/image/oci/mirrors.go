@@ -6,11 +6,12 @@ import (
 	"fmt"
 	"io/fs"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
+
+	"github.com/sovereign-sql/sov/internal/bound"
 )
 
 // DockerMirrors returns the registries that Docker on this computer asks before
@@ -33,7 +34,7 @@ func DockerMirrors(home string) ([]string, error) {
 }
 
 func readMirrors(path string) ([]string, error) {
-	b, err := os.ReadFile(path)
+	b, err := bound.ReadFile(path, maxDocument)
 	if err != nil {
 		return nil, err
 	}

@@ -31,7 +31,7 @@ import (
 )
 
 // layerTar is a small layer, the same for every architecture but one file.
-func layerTar(t *testing.T, arch string) []byte {
+func layerTar(t testing.TB, arch string) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
@@ -45,7 +45,7 @@ func layerTar(t *testing.T, arch string) []byte {
 	return b.Bytes()
 }
 
-func image(t *testing.T, arch string) v1.Image {
+func image(t testing.TB, arch string) v1.Image {
 	t.Helper()
 	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) {
 		return io.NopCloser(bytes.NewReader(layerTar(t, arch))), nil
@@ -72,7 +72,7 @@ func image(t *testing.T, arch string) v1.Image {
 
 // index holds an image of each architecture, arm64 with the variant that Docker
 // Hub gives it, and an attestation as BuildKit adds it.
-func index(t *testing.T) v1.ImageIndex {
+func index(t testing.TB) v1.ImageIndex {
 	t.Helper()
 	return mutate.AppendManifests(empty.Index,
 		mutate.IndexAddendum{Add: image(t, "amd64"), Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: "amd64"}}},
@@ -211,7 +211,7 @@ func TestPlaces(t *testing.T) {
 }
 
 // writeTarOf packs a directory.
-func writeTarOf(t *testing.T, path, dir string) {
+func writeTarOf(t testing.TB, path, dir string) {
 	t.Helper()
 	f, err := os.Create(path)
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
+	"github.com/sovereign-sql/sov/internal/bound"
 	"github.com/sovereign-sql/sov/internal/fetch"
 )
 
@@ -83,7 +84,7 @@ func openRegistry(ctx context.Context, ref Reference, arch, digest string, o Opt
 	for _, candidate := range candidates(ref.Name, digest, o.Mirrors) {
 		var img v1.Image
 		err := fetch.Retry(ctx, 0, o.Pause, func() (err error) {
-			img, err = remote.Image(candidate, remoteOptions(ctx, arch, o)...)
+			img, err = remote.Image(candidate, remoteOptions(ctx, candidate.Context().Registry, arch, o)...)
 			return ExplainAnswer(err)
 		})
 		if err == nil {
@@ -101,16 +102,16 @@ func openRegistry(ctx context.Context, ref Reference, arch, digest string, o Opt
 	return foundImage{}, err
 }
 
-func remoteOptions(ctx context.Context, arch string, o Options) []remote.Option {
-	return append(o.Remote(ctx), remote.WithPlatform(v1.Platform{OS: "linux", Architecture: arch}))
+func remoteOptions(ctx context.Context, registry name.Registry, arch string, o Options) []remote.Option {
+	return append(o.Remote(ctx, registry), remote.WithPlatform(v1.Platform{OS: "linux", Architecture: arch}))
 }
 
-// Remote returns what has package remote reach registries as these options say.
+// Remote returns what has package remote reach a registry as these options say.
 // Its operations are tried once: callers retry, with fetch.Retry and
 // ExplainAnswer.
-func (o Options) Remote(ctx context.Context) []remote.Option {
+func (o Options) Remote(ctx context.Context, registry name.Registry) []remote.Option {
 	return []remote.Option{
-		remote.WithContext(ctx),
+		remote.WithContext(fetch.WithOrigin(ctx, registry.RegistryStr())),
 		remote.WithTransport(o.RoundTripper()),
 		remote.WithAuthFromKeychain(o.keychain()),
 		// Whole operations are retried here, with a limit that is known.
@@ -142,7 +143,7 @@ func (o Options) Client(ctx context.Context, repository name.Repository) (*http.
 	if err != nil {
 		return nil, fmt.Errorf("find credentials for %s: %w", repository, err)
 	}
-	t, err := transport.NewWithContext(ctx, repository.Registry, auth, o.RoundTripper(), []string{repository.Scope(transport.PullScope)})
+	t, err := transport.NewWithContext(fetch.WithOrigin(ctx, repository.RegistryStr()), repository.Registry, auth, o.RoundTripper(), []string{repository.Scope(transport.PullScope)})
 	if err != nil {
 		return nil, err
 	}
@@ -176,6 +177,15 @@ func requestURL(e *transport.Error) string {
 // describe reads what the image says about itself and checks that it is one for
 // the architecture.
 func describe(img foundImage, arch string, pause time.Duration) (*Image, error) {
+	if img.kind == Registry {
+		m, err := img.Image.Manifest()
+		if err != nil {
+			return nil, fmt.Errorf("read its manifest: %w", err)
+		}
+		if m.Config.Size > maxDocument {
+			return nil, fmt.Errorf("its configuration has %d bytes, at most %d are expected: %w", m.Config.Size, int64(maxDocument), bound.ErrTooLarge)
+		}
+	}
 	raw, err := img.RawConfigFile()
 	if err != nil {
 		return nil, fmt.Errorf("read its configuration: %w", err)

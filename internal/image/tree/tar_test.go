@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
 // makeTar writes a tar of headers; the content of regular files is their name
@@ -376,6 +378,7 @@ func FuzzApplyTar(f *testing.F) {
 	f.Add(makeTar(f, tar.Header{Typeflag: tar.TypeReg, Name: strings.Repeat("g", 200), Uid: 1 << 30, Format: tar.FormatGNU}))
 	f.Add(sparseTar(f, "0,100,120,50", 200))
 	f.Fuzz(func(t *testing.T, archive []byte) {
+		defer costtest.Text.Watch(t, len(archive))()
 		// Without this nearly all that is tried ends at a wrong checksum.
 		archive = bytes.Clone(archive)
 		for b := archive; len(b) >= tarBlock; b = b[tarBlock:] {
@@ -419,6 +422,34 @@ func checkSound(t *testing.T, tr *Tree, size int64) {
 	for n, count := range names {
 		if !n.IsDir() && n.Nlink() != count {
 			t.Errorf("%d links counted, %d found", n.Nlink(), count)
+		}
+	}
+}
+
+// TestGlobalAttributes applies a global header of extended attributes to every file that follows, as pax(1) has it. The
+// archive must not multiply in memory by that.
+func TestGlobalAttributes(t *testing.T) {
+	records := map[string]string{"SCHILY.xattr.user.a": strings.Repeat("v", 60<<10)}
+	headers := []tar.Header{{Typeflag: tar.TypeXGlobalHeader, PAXRecords: records}}
+	for i := range 6000 {
+		headers = append(headers, tdir(fmt.Sprintf("d%d/", i)))
+	}
+	archive := makeTar(t, headers...)
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	z.Write(archive)
+	z.Close()
+	cost := costtest.Budget{Base: 16 << 20, Ratio: 16}.Run(t, len(archive), func() {
+		if err := apply(New(), archive, TarOptions{}); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Logf("%d bytes, %d compressed: %d MiB allocated", len(archive), packed.Len(), cost>>20)
+	for name, value := range map[string]string{"user.a": strings.Repeat("v", 65<<10), strings.Repeat("n", 300): "v"} {
+		h := tdir("d/")
+		h.Format, h.PAXRecords = tar.FormatPAX, map[string]string{"SCHILY.xattr." + name: value}
+		if err := apply(New(), makeTar(t, h), TarOptions{}); err == nil || !strings.Contains(err.Error(), "attribute") {
+			t.Errorf("attribute %.10q of %d bytes: %v", name, len(value), err)
 		}
 	}
 }

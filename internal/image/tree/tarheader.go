@@ -65,6 +65,9 @@ type tarScanner struct {
 	window []byte
 	start  int64 // archive offset of window
 	global paxRecords
+
+	globalXattrs map[string][]byte // the extended attributes of global, shared by entries
+	mixed        int               // see maxMixedXattrs
 }
 
 var errTruncated = fmt.Errorf("the archive ends too early: %w", io.ErrUnexpectedEOF)
@@ -118,7 +121,9 @@ func (s *tarScanner) entry() (*tarEntry, error) {
 			case tarPAX:
 				local, err = parsePAX(data)
 			case tarPAXGlobal:
-				s.global, err = parsePAX(data)
+				if s.global, err = parsePAX(data); err == nil {
+					s.globalXattrs, err = xattrsOf(s.global)
+				}
 			case tarLongName:
 				longName = cString(data)
 			case tarLongLink:
@@ -175,6 +180,9 @@ func (s *tarScanner) parse(hdr []byte, longName, longLink string, local paxRecor
 		if err := e.applyPAX(records, &size); err != nil {
 			return e, err
 		}
+	}
+	if err := s.applyXattrs(e, local); err != nil {
+		return e, err
 	}
 	// The old format marks a directory by a slash at the end of a file's name.
 	if (e.flag == tarRegOld || e.flag == tarReg) && strings.HasSuffix(e.name, "/") {

@@ -3,15 +3,25 @@ package tree
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/sovereign-sql/sov/internal/bound"
 )
 
 // xattrRecord begins the PAX records that hold extended attributes; star
 // began it, and GNU tar, libarchive and Docker write the same.
 const xattrRecord = "SCHILY.xattr."
+
+// Bounds on extended attributes: those of Linux (limits.h: XATTR_NAME_MAX, XATTR_SIZE_MAX), and how many bytes of them one
+// file may have. ext4 stores at most some KiB.
+const (
+	maxXattrName  = 255
+	maxXattrBytes = 64 << 10
+)
 
 // paxRecords are the keyword=value pairs of a PAX extended header. The parts
 // of a GNU 0.0 sparse map, whose keywords repeat, are joined under "GNU.sparse.map".
@@ -56,11 +66,7 @@ func parsePAX(data []byte) (paxRecords, error) {
 // and so leaves the header's.
 func (e *tarEntry) applyPAX(records paxRecords, size *int64) error {
 	for key, value := range records {
-		if name, ok := strings.CutPrefix(key, xattrRecord); ok {
-			if e.xattrs == nil {
-				e.xattrs = make(map[string][]byte)
-			}
-			e.xattrs[name] = []byte(value)
+		if strings.HasPrefix(key, xattrRecord) {
 			continue
 		}
 		if value == "" {
@@ -86,6 +92,56 @@ func (e *tarEntry) applyPAX(records paxRecords, size *int64) error {
 		}
 	}
 	return nil
+}
+
+// applyXattrs gives the entry the extended attributes of the global records and its own, which come first. A global header
+// holds for every entry that follows, so its attributes are converted once and shared: an archive must not take more memory
+// than its size.
+func (s *tarScanner) applyXattrs(e *tarEntry, local paxRecords) error {
+	own, err := xattrsOf(local)
+	if err != nil {
+		return err
+	}
+	switch {
+	case len(own) == 0:
+		e.xattrs = s.globalXattrs
+		return nil
+	case len(s.globalXattrs) == 0:
+		e.xattrs = own
+		return nil
+	}
+	e.xattrs = maps.Clone(s.globalXattrs)
+	maps.Copy(e.xattrs, own)
+	// Each entry that mixes both has a map of its own, whose keys are at least as many as the global header's.
+	if s.mixed += len(e.xattrs); s.mixed > maxMixedXattrs {
+		return fmt.Errorf("global and own extended attributes make more than %d: %w", maxMixedXattrs, bound.ErrTooLarge)
+	}
+	return nil
+}
+
+// maxMixedXattrs bounds the attributes, of all entries, that are copied because the entry has some of its own. Tools write
+// global headers without attributes.
+const maxMixedXattrs = 1 << 20
+
+func xattrsOf(records paxRecords) (map[string][]byte, error) {
+	var out map[string][]byte
+	total := 0
+	for key, value := range records {
+		name, ok := strings.CutPrefix(key, xattrRecord)
+		if !ok {
+			continue
+		}
+		total += len(name) + len(value)
+		if len(name) > maxXattrName || total > maxXattrBytes {
+			return nil, fmt.Errorf("extended attribute %.40q: a name of at most %d bytes, and %d bytes of attributes in a file, are accepted: %w",
+				name, maxXattrName, maxXattrBytes, bound.ErrTooLarge)
+		}
+		if out == nil {
+			out = make(map[string][]byte)
+		}
+		out[name] = []byte(value)
+	}
+	return out, nil
 }
 
 func paxNumber(s string) (int64, error) {

@@ -22,6 +22,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
 	"github.com/sovereign-sql/sov/internal/phone/crosvm"
+	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
 func TestPolicy(t *testing.T) {
@@ -365,6 +366,7 @@ func TestSettings(t *testing.T) {
 func FuzzSettings(f *testing.F) {
 	f.Add([]byte(`{"vms": {"sql": {"memory_mib": 512, "routing": "scoped"}}}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
+		defer costtest.Text.Watch(t, len(text))()
 		s, err := decodeSettings(text)
 		if err != nil {
 			return

@@ -14,6 +14,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
 	"github.com/sovereign-sql/sov/internal/durable"
 	"github.com/sovereign-sql/sov/internal/phone/network"
+	"github.com/sovereign-sql/sov/internal/phone/trust"
 )
 
 // RemoveOptions say how a machine is removed.
@@ -31,7 +32,8 @@ type removal struct {
 }
 
 // Remove shuts a machine down and removes it from the phone: all but its data disk and secrets, or with Data those as
-// well. The last machine that is installed takes this program and all that serves it along; the runner's settings stay.
+// well. The last machine that is installed takes this program and all that serves it along; the runner's settings stay,
+// and so do the trusted keys and the serials of signed versions: a removed machine cannot come back as an older one.
 // Where nothing is installed, nothing happens. Without Force, the first failure ends it.
 func Remove(ctx context.Context, root phonepath.Root, name string, o RemoveOptions) (*runnerapi.Removal, error) {
 	if o.Report == nil {
@@ -143,6 +145,7 @@ func (r *removal) program(root phonepath.Root) error {
 	if _, err := os.Lstat(root.Settings()); err == nil {
 		r.Kept = append(r.Kept, root.Settings())
 	}
+	r.Kept = append(r.Kept, trust.Of(root).Files()...)
 	return nil
 }
 

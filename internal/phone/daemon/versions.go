@@ -33,6 +33,11 @@ func newReceiver(root phonepath.Root, name, version string) (*receive.Receiver, 
 	if err := checkTrusted(string(root), vm.Dir()); err != nil {
 		return nil, err
 	}
+	if _, err := os.Lstat(root.Trust()); err == nil {
+		if err := checkTrusted(string(root), root.Trust()); err != nil {
+			return nil, err
+		}
+	}
 	return &receive.Receiver{VM: vm, Arch: settings.arch(), Version: version, Running: func() string { return runningSlot(vm) }}, nil
 }
 
@@ -62,12 +67,14 @@ func Receive(ctx context.Context, root phonepath.Root, name, version string, in 
 // archiveFolder is where an archive holds an artifact, see package module.
 const archiveFolder = "artifact"
 
-// Install installs the version that a folder on the phone holds, or the folder "artifact" in a zip archive.
-func Install(ctx context.Context, root phonepath.Root, name, version, from string, report func(pushapi.Progress)) (*pushapi.Done, error) {
+// Install installs the version that a folder on the phone holds, or the folder "artifact" in a zip archive. allowDowngrade
+// takes a signed version that is older than one before.
+func Install(ctx context.Context, root phonepath.Root, name, version, from string, allowDowngrade bool) (*pushapi.Done, error) {
 	r, err := newReceiver(root, name, version)
 	if err != nil {
 		return nil, err
 	}
+	r.AllowDowngrade = allowDowngrade
 	info, err := os.Stat(from)
 	if err != nil {
 		return nil, fmt.Errorf("install %s: %w", name, err)
@@ -83,7 +90,7 @@ func Install(ctx context.Context, root phonepath.Root, name, version, from strin
 			return nil, err
 		}
 	}
-	return r.Install(ctx, source, report)
+	return r.Install(ctx, source, nil)
 }
 
 // Slots tells what both slots of a machine hold.

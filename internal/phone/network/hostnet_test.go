@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/netd"
+	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
 func sql(routing Routing) VM {
@@ -620,6 +621,7 @@ func FuzzLedger(f *testing.F) {
 	f.Add([]byte(`{"format":1,"boot_id":"b","entries":[{"kind":"rule","priority":1,"table":254,"owners":["sql"]}],"uplinks":{"sql":{"interface":"wlan0","table":1010,"gateway":"192.168.1.1"}}}`))
 	f.Add([]byte(`{"format":1,"entries":[{"kind":"chain","ip_table":"nat","from":"POSTROUTING","chain":"sov_sql_post","owners":["sql"]}]}`))
 	f.Fuzz(func(t *testing.T, src []byte) {
+		defer costtest.Text.Watch(t, len(src))()
 		l, err := decodeLedger(src)
 		if err != nil {
 			return

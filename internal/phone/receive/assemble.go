@@ -97,17 +97,17 @@ func (w *writer) abandon() {
 
 // An assembly is a version that is being put together in the machine's folder for that.
 type assembly struct {
-	vm       phonepath.VM
-	artifact *installed.Artifact
+	vm phonepath.VM
+	version
 	target   string          // slot
 	files    []manifest.File // that are made; vm.json is known already
 	report   func(pushapi.Progress)
 	progress pushapi.Progress
 }
 
-// begin prepares the folder for a version. data is how many bytes of each file are not zeros.
-func begin(r *Receiver, a *installed.Artifact, data []int64, report func(pushapi.Progress)) (*assembly, error) {
-	s := &assembly{vm: r.VM, artifact: a, files: installed.Streamed(a), report: report}
+// begin prepares the folder for a version that was admitted. data is how many bytes of each file are not zeros.
+func begin(r *Receiver, v version, data []int64, report func(pushapi.Progress)) (*assembly, error) {
+	s := &assembly{vm: r.VM, version: v, files: installed.Streamed(v.Artifact), report: report}
 	if len(data) != len(s.files) {
 		return nil, fmt.Errorf("%d sizes for %d files", len(data), len(s.files))
 	}
@@ -141,7 +141,7 @@ func (s *assembly) finish(ctx context.Context) error {
 	names := map[string]bool{}
 	for i, name := range []string{artifact.ManifestFile, artifact.SpecFile} {
 		names[name] = true
-		if err := durable.WriteFile(s.path(name), s.artifact.Texts[i], 0o644); err != nil {
+		if err := durable.WriteFile(s.path(name), s.Texts[i], 0o644); err != nil {
 			return explainWrite(err)
 		}
 	}
@@ -153,6 +153,9 @@ func (s *assembly) finish(ctx context.Context) error {
 	}
 	if err := clear(s.vm.Incoming(), func(name string) bool { return names[name] }); err != nil {
 		return err
+	}
+	if err := s.keepSignature(s.vm, s.vm.Incoming()); err != nil {
+		return explainWrite(err)
 	}
 	return slots.Commit(s.vm, s.target)
 }

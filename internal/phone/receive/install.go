@@ -34,14 +34,18 @@ func (r *Receiver) Install(ctx context.Context, from fs.FS, report func(pushapi.
 	if err != nil {
 		return nil, err
 	}
-	if slot, ok := r.installed(ctx, a, report); ok {
-		return &pushapi.Done{Slot: slot, Unchanged: true}, nil
+	v := version{Artifact: a, allowDowngrade: r.AllowDowngrade}
+	if v.signature, err = readText(from, artifact.SignedFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("install %s: %w", r.VM.Name, err)
+	}
+	if slot, ok, err := r.installed(ctx, v, report); ok || err != nil {
+		return &pushapi.Done{Slot: slot, Unchanged: true}, err
 	}
 	var sizes []int64
 	for _, f := range installed.Streamed(a) {
 		sizes = append(sizes, f.Size) // its holes are not known yet
 	}
-	s, err := begin(r, a, sizes, report)
+	s, err := begin(r, v, sizes, report)
 	if err != nil {
 		return nil, err
 	}

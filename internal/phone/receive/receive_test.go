@@ -19,6 +19,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/pushapi"
 	"github.com/sovereign-sql/sov/internal/phone/slots"
 	"github.com/sovereign-sql/sov/internal/testkit/artifacttest"
+	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
 func newReceiver(t testing.TB, root string) *Receiver {
@@ -191,6 +192,7 @@ func FuzzServe(f *testing.F) {
 	f.Add([]byte(pushapi.Magic))
 	r := newReceiver(f, f.TempDir())
 	f.Fuzz(func(t *testing.T, b []byte) {
+		defer costtest.Text.Watch(t, len(b))()
 		failure := r.Serve(t.Context(), bytes.NewReader(b), io.Discard)
 		slot, err := slots.Current(r.VM)
 		if failure != nil && errors.Is(err, slots.ErrNone) {

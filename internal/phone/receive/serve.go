@@ -129,10 +129,11 @@ func (r *Receiver) receive(ctx context.Context, c *pushapi.Conn) (*pushapi.Done,
 			c.Send(pushapi.KindProgress, p) // a broken pipe shows at the next message that matters
 		}
 	}
-	if slot, ok := r.installed(ctx, a, report); ok {
-		return &pushapi.Done{Slot: slot, Unchanged: true}, nil
+	v := version{a, offer.Signed, offer.AllowDowngrade}
+	if slot, ok, err := r.installed(ctx, v, report); ok || err != nil {
+		return &pushapi.Done{Slot: slot, Unchanged: true}, err
 	}
-	s, err := begin(r, a, offer.Data, report)
+	s, err := begin(r, v, offer.Data, report)
 	if err != nil {
 		return nil, err
 	}
@@ -155,18 +156,26 @@ func (r *Receiver) receive(ctx context.Context, c *pushapi.Conn) (*pushapi.Done,
 	return &pushapi.Done{Slot: s.target}, nil
 }
 
-// installed tells whether the current slot holds the version already, byte for byte.
-func (r *Receiver) installed(ctx context.Context, a *installed.Artifact, report func(pushapi.Progress)) (string, bool) {
+// installed tells whether the current slot holds the version already, byte for byte. A signature that
+// is new is added to it. The error is that of a version which the phone does not take.
+func (r *Receiver) installed(ctx context.Context, v version, report func(pushapi.Progress)) (string, bool, error) {
+	_, refused := v.admit(r.VM)
 	slot, err := slots.Current(r.VM)
 	if err != nil {
-		return "", false
+		return "", false, refused
 	}
 	now := slots.Look(r.VM, slot)
-	if now.Digest != a.Digest || now.State == runnerapi.SlotBad {
-		return "", false
+	if now.Digest != v.Digest || now.State == runnerapi.SlotBad {
+		return "", false, refused
 	}
 	var p pushapi.Progress
-	return slot, isWhole(ctx, r.VM.Slot(slot), a, func(n int64) { p.Verified += n; report(p) })
+	if !isWhole(ctx, r.VM.Slot(slot), v.Artifact, func(n int64) { p.Verified += n; report(p) }) {
+		return "", false, refused
+	}
+	if refused == nil {
+		err = v.keepSignature(r.VM, r.VM.Slot(slot))
+	}
+	return slot, true, err
 }
 
 // sendBases tells the computer what can be copied from: the files of both slots, each content once, and what has come of

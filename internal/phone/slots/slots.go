@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/sovereign-sql/sov/internal/artifact/installed"
+	"github.com/sovereign-sql/sov/internal/artifact/provenance"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
 	"github.com/sovereign-sql/sov/internal/durable"
@@ -102,6 +103,11 @@ func Look(vm phonepath.VM, slot string) runnerapi.Slot {
 	if err != nil {
 		s.State, s.Reason = runnerapi.SlotBroken, err.Error()
 		return s
+	}
+	if text, err := installed.ReadFile(vm.Signed(slot)); err == nil {
+		if signed, err := provenance.OpenSigned(text); err == nil && signed.IsOf(a.Manifest.Name, a.Digest) {
+			s.SignedBy, s.Serial = signed.By.ID(), signed.Serial
+		}
 	}
 	m := readMark(dir)
 	s.Version, s.Digest, s.State, s.Since = a.Manifest.Version, a.Digest, m.State, m.Since

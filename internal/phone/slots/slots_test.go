@@ -12,6 +12,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
 	"github.com/sovereign-sql/sov/internal/testkit/artifacttest"
+	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
 // bench is a machine's places, with versions installed as a push would.
@@ -242,6 +243,7 @@ func FuzzParse(f *testing.F) {
 	s, _ := os.ReadFile(filepath.Join(dir, artifact.SpecFile))
 	f.Add(m, s)
 	f.Fuzz(func(t *testing.T, m, s []byte) {
+		defer costtest.Text.Watch(t, len(m)+len(s))()
 		a, err := installed.Parse(m, s)
 		if err != nil {
 			return

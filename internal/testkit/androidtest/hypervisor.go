@@ -47,7 +47,7 @@ func on(b crosvmcli.Build, h Hypervisor) crosvmcli.Build {
 // "CalyxOS". The error is that of a phone that does not exist.
 func OptionsOf(r crosvmcli.Release, h Hypervisor, system string) (Options, error) {
 	if r == crosvmcli.Android13 && (h == Gunyah || h == GenieZone) {
-		return Options{}, fmt.Errorf("Android 13 with %s: its crosvm knows KVM alone: take a release from 14 on", h)
+		return Options{}, fmt.Errorf("release 13 with %s: its crosvm knows KVM alone: take a release from 14 on", h)
 	}
 	var released []string
 	for _, s := range netd.Systems {

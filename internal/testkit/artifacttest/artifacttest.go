@@ -3,6 +3,7 @@
 package artifacttest
 
 import (
+	"bytes"
 	"encoding/json"
 	"math/rand/v2"
 	"net/netip"
@@ -13,7 +14,9 @@ import (
 	"testing"
 
 	"github.com/sovereign-sql/sov/internal/artifact"
+	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
+	"github.com/sovereign-sql/sov/internal/artifact/provenance"
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 )
 
@@ -117,4 +120,41 @@ func Change(t testing.TB, from, version string, alter func(*vmspec.Spec)) string
 	m.Version = version
 	Seal(t, dir, m)
 	return dir
+}
+
+// Sign gives an artifact of Make a provenance, if it has none, and signs that.
+func Sign(t testing.TB, dir string, key dsse.PrivateKey, serial int64) {
+	t.Helper()
+	m, err := manifest.Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, artifact.ManifestFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, artifact.ProvenanceFile)
+	if _, err := os.Lstat(path); err != nil {
+		files := append([]manifest.File{manifest.Describe(artifact.ManifestFile, text)}, m.Files...)
+		statement, err := provenance.New(files, "v1", provenance.External{Arch: m.Arch}, provenance.Internal{}, nil).Encode()
+		if err == nil {
+			err = os.WriteFile(path, statement, 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := provenance.Sign(dir, key, provenance.Release{Name: m.Name, Serial: serial}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Key returns a signing key, the same for a seed.
+func Key(t testing.TB, seed byte) dsse.PrivateKey {
+	t.Helper()
+	key, err := dsse.NewKey(bytes.NewReader(bytes.Repeat([]byte{seed}, 32)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
 }

@@ -67,17 +67,25 @@ type Growth struct {
 // sound, and every file that was synced is there.
 func GrowUnderWriter(t *testing.T, growths []Growth) {
 	t.Helper()
+	artifact := BuildWriter(t)
+	for _, growth := range growths {
+		t.Run(growth.Name, func(t *testing.T) {
+			t.Parallel()
+			growUnderWriter(t, artifact, growth)
+		})
+	}
+}
+
+// BuildWriter builds a small machine, whose one service writes to its data disk, and returns the artifact's folder. It is named
+// small.
+func BuildWriter(t *testing.T) string {
+	t.Helper()
 	dir := t.TempDir()
 	kernel := filepath.Join(sovtest.Artifact(t, "arm64"), artifact.KernelFile)
 	if o := sovtest.SmallBuild(t, dir, func(string) string { return writerRecipe }, "--kernel", kernel); o.Status != 0 {
 		t.Fatal(o)
 	}
-	for _, growth := range growths {
-		t.Run(growth.Name, func(t *testing.T) {
-			t.Parallel()
-			growUnderWriter(t, filepath.Join(dir, "out/small/arm64"), growth)
-		})
-	}
+	return filepath.Join(dir, "out/small/arm64")
 }
 
 func growUnderWriter(t *testing.T, artifact string, growth Growth) {
@@ -188,13 +196,19 @@ func wantWritten(t *testing.T, image string, growth Growth, paths []string) {
 	if got := slices.Contains(fs.Super().Features, "resize_inode"); got != growth.ResizeInode {
 		t.Errorf("features: %q", fs.Super().Features)
 	}
+	wantFiles(t, fs, paths)
+	t.Logf("%d files were synced, a file system of %d MiB, failed: %t", len(paths), have>>20, t.Failed())
+}
+
+// wantFiles looks for synced files.
+func wantFiles(t *testing.T, fs *ext4.FS, paths []string) {
+	t.Helper()
 	for _, path := range paths {
 		want := strings.Repeat(filepath.Base(path)+"\n", 3000)
 		if got, err := fs.ReadFile("written/" + path); err != nil || string(got) != want {
 			t.Errorf("%s, which was synced, comes back as %d bytes of %d, %v", path, len(got), len(want), err)
 		}
 	}
-	t.Logf("%d files were synced, a file system of %d MiB, failed: %t", len(paths), have>>20, t.Failed())
 }
 
 // Growths are a disk enlarged to 64 times its size, one of an earlier version, and one in steps that end within a block group.

@@ -70,7 +70,7 @@ func Tmpfs(t testing.TB, size string) (dir string) {
 		t.Skip("mounting a small tmpfs needs root")
 	}
 	dir = t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=755,size="+size); err != nil {
 		t.Fatalf("mount a tmpfs of %s: %v", size, err)
 	}
 	t.Cleanup(func() { Unmount(t, dir) })

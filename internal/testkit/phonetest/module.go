@@ -1,17 +1,20 @@
 package phonetest
 
 import (
+	"archive/zip"
+	"bytes"
 	"io"
 	"os"
 	"path/filepath"
 
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/installed"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
 	"github.com/sovereign-sql/sov/stages/module"
 )
 
 // Flash makes a module of an artifact's folder and has the phone's root manager install it, which takes effect at the next
-// boot but for the machine. The runner in it is the phone's own: the simulated phone has this computer's processor.
+// boot but for the machine. A signed artifact's module has its signature. The runner in it is the phone's own: the simulated phone has this computer's processor.
 func (h *Handset) Flash(dir string) (said string, err error) {
 	h.T.Helper()
 	a, err := installed.Load(dir)
@@ -35,7 +38,29 @@ func (h *Handset) Flash(dir string) (said string, err error) {
 	if err := archive.Close(); err != nil {
 		h.T.Fatal(err)
 	}
+	if envelope, err := os.ReadFile(filepath.Join(dir, artifact.SignedFile)); err == nil {
+		h.sign(h.File(at), envelope)
+	}
 	return h.InstallModule(at)
+}
+
+func (h *Handset) sign(path string, envelope []byte) {
+	h.T.Helper()
+	old, err := os.ReadFile(path)
+	if err != nil {
+		h.T.Fatal(err)
+	}
+	archive, err := zip.NewReader(bytes.NewReader(old), int64(len(old)))
+	if err != nil {
+		h.T.Fatal(err)
+	}
+	var signed bytes.Buffer
+	if err := module.WriteSigned(h.T.Context(), &signed, archive, envelope, h.T.TempDir()); err != nil {
+		h.T.Fatal(err)
+	}
+	if err := os.WriteFile(path, signed.Bytes(), 0o644); err != nil {
+		h.T.Fatal(err)
+	}
 }
 
 // MustFlash is Flash that has to succeed.

@@ -72,7 +72,7 @@ func (p *Pushed) SovBy(program string, args ...string) sovtest.Outcome {
 
 // Environ is the environment of the phone's user, who has the test's adb.
 func (p *Pushed) Environ() []string {
-	return append(os.Environ(), "PATH="+filepath.Dir(p.Server.Program())+":"+os.Getenv("PATH"), "SOV_CONFIG_DIR="+p.config)
+	return append(os.Environ(), "PATH="+filepath.Dir(p.Server.Program())+":"+os.Getenv("PATH"), "SOV_CONFIG_DIR="+p.config, "SOV_STATE_DIR="+p.config)
 }
 
 // Push pushes an artifact with flags and returns what it says.

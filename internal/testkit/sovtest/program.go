@@ -43,9 +43,11 @@ func run(m *testing.M) (status int, err error) {
 	}
 	defer os.RemoveAll(Shared)
 	defer androidtest.RemovePrograms()
-	// The secrets of whoever runs the tests are not theirs.
-	if err := os.Setenv("SOV_CONFIG_DIR", filepath.Join(Shared, "config")); err != nil {
-		return 1, err
+	// The secrets and the state of whoever runs the tests are not theirs.
+	for _, name := range []string{"SOV_CONFIG_DIR", "SOV_STATE_DIR"} {
+		if err := os.Setenv(name, filepath.Join(Shared, strings.ToLower(name))); err != nil {
+			return 1, err
+		}
 	}
 	Program = filepath.Join(Shared, "sov")
 	compile := exec.Command("go", "build", "-o", Program, "./cmd/sov")

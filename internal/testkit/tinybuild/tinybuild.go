@@ -29,6 +29,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/internal/testkit/apkbuild"
 	"github.com/sovereign-sql/sov/kernel"
@@ -47,7 +48,8 @@ type World struct {
 	Packages map[string][]byte // the repository's files by name
 	Entries  []apkbuild.Entry  // of the repository's index
 
-	key *apkbuild.Key // signs the repository
+	key  *apkbuild.Key // signs the repository
+	made map[string]*apkbuild.Package
 
 	mu       sync.Mutex
 	requests []string                                      // paths asked for so far
@@ -64,7 +66,7 @@ const Arch, AlpineName = "arm64", "aarch64"
 // New starts the servers.
 func New(t *testing.T) *World {
 	t.Helper()
-	w := &World{T: t, key: signingKey(t), Packages: map[string][]byte{}}
+	w := &World{T: t, key: signingKey(t), Packages: map[string][]byte{}, made: map[string]*apkbuild.Package{}}
 	images := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
 	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		w.mu.Lock()
@@ -146,6 +148,7 @@ func (w *World) BaseFiles() map[string]string {
 		"etc/apk/arch":               AlpineName + "\n",
 		"etc/apk/world":              "musl\n",
 		"etc/apk/repositories":       "",
+		"etc/os-release":             "ID=alpine\nVERSION_ID=3.22.1\n",
 		"etc/passwd":                 "root:x:0:0:root:/root:/bin/sh\n",
 		"etc/group":                  "root:x:0:root\n",
 		"etc/shadow":                 "root:*::0:::::\n",
@@ -268,11 +271,27 @@ func (w *World) AddPackage(p *apkbuild.Package) {
 	}
 	w.Entries = append(w.Entries, entry)
 	w.Packages[entry.Filename()] = b.Bytes()
+	w.made[entry.Name] = p
 	b = bytes.Buffer{}
 	if err := apkbuild.WriteIndex(&b, w.key, "test", w.Entries); err != nil {
 		w.T.Fatal(err)
 	}
 	w.Packages["APKINDEX.tar.gz"] = b.Bytes()
+}
+
+// SignAgain has the repository hold the same packages with other, larger signatures, as after a
+// change of its key. It trusts the new key in no other way than the old one.
+func (w *World) SignAgain() {
+	w.T.Helper()
+	old := w.key
+	defer func() { w.key = old }()
+	again := *old
+	again.Name = strings.Repeat("again-", 10) + old.Name
+	again.SHA256 = true
+	w.key = &again
+	for _, p := range slices.Collect(maps.Values(w.made)) {
+		w.AddPackage(p)
+	}
 }
 
 func (w *World) serveRepository(rw http.ResponseWriter, r *http.Request) {
@@ -354,7 +373,8 @@ func (w *World) AddLibrary(version string) {
 	})
 }
 
-// Contents returns the files of a directory.
+// Contents returns the files of a directory, without the list of what was taken from caches, which is not part of an
+// artifact.
 func Contents(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	out := map[string]string{}
@@ -363,6 +383,9 @@ func Contents(t *testing.T, dir string) map[string]string {
 		t.Fatal(err)
 	}
 	for _, e := range entries {
+		if e.Name() == artifact.TakenFile {
+			continue
+		}
 		b, err := os.ReadFile(filepath.Join(dir, e.Name()))
 		if err != nil {
 			t.Fatal(err)

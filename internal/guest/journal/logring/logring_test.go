@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
 const limit = 1000
@@ -129,6 +131,7 @@ func FuzzTail(f *testing.F) {
 	f.Add([]byte("\x00\x00\n #00000000\n#\n"), 3)
 	path := filepath.Join(f.TempDir(), "log")
 	f.Fuzz(func(t *testing.T, b []byte, n int) {
+		defer costtest.Text.Watch(t, len(b))()
 		if n < 0 || n > 100 {
 			return
 		}
@@ -154,6 +157,7 @@ func FuzzTornEnd(f *testing.F) {
 	f.Add("", "x #00000000", uint16(17), true)
 	path := filepath.Join(f.TempDir(), "log")
 	f.Fuzz(func(t *testing.T, first, second string, cut uint16, zeros bool) {
+		defer costtest.Text.Watch(t, len(first)+len(second))()
 		os.Remove(path)
 		before := append(frame(first), frame(second)...)
 		end := int(cut) % (len(before) + 1)

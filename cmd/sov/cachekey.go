@@ -1,0 +1,51 @@
+package main
+
+import (
+	"errors"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sovereign-sql/sov/internal/artifact/taken"
+	"github.com/sovereign-sql/sov/internal/host/build"
+	"github.com/sovereign-sql/sov/internal/host/settings"
+)
+
+// cacheKeyFlags adds the flags about signed results of remote caches. allow may be nil.
+func cacheKeyFlags(c *cobra.Command, keys *[]string, allow *bool) {
+	c.Flags().StringArrayVar(keys, "cache-key", nil, "take only results of remote caches that are signed with this key (a public key's file, see sov key); a private key also signs what is sent; may be repeated (default: $SOV_CACHE_KEY)")
+	if allow != nil {
+		allowUnsignedFlag(c, allow)
+	}
+}
+
+func allowUnsignedFlag(c *cobra.Command, allow *bool) {
+	c.Flags().BoolVar(allow, "allow-unsigned-cache", false, "vouch for a machine although parts of it were taken from remote caches without a signature")
+}
+
+// cacheKeys loads the keys that the flag or the setting cache_key names.
+func cacheKeys(files []string) (build.CacheKeys, error) {
+	s, err := settings.Load(os.Getenv)
+	if err != nil {
+		return build.CacheKeys{}, err
+	}
+	return build.LoadCacheKeys(s.Get(settings.CacheKey, files...))
+}
+
+// refuseUnsigned returns the error of a check for the first artifact with parts that were taken
+// unsigned from remote caches.
+func refuseUnsigned(allow bool, dirs ...string) error {
+	for _, dir := range dirs {
+		err := taken.Check(dir)
+		if errors.As(err, new(*taken.UnsignedError)) {
+			if allow {
+				continue
+			}
+			return foundf("%v", err)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// hostile sets a terminal's title, and puts text into its clipboard, wherever it is printed.
+const hostile = "\x1b]0;pwned\x07\x1b]52;c;cm0gLXJmIH4K\x07\u009b2J"
+
+// TestEscapesOfARegistry has a registry answer with an error whose text a terminal would obey.
+func TestEscapesOfARegistry(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v2/" {
+			return
+		}
+		w.WriteHeader(http.StatusNotFound)
+		w.Write([]byte(`{"errors":[{"code":"MANIFEST_UNKNOWN","message":"gone \u001b]0;pwned\u0007\u009b2J"}]}`))
+	}))
+	defer server.Close()
+	_, errOut, _ := cliWith("", "pull", strings.TrimPrefix(server.URL, "http://")+"/team/sql:1")
+	if !strings.Contains(errOut, "gone") || strings.ContainsAny(errOut, "\x1b\x07\u009b") {
+		t.Errorf("the user sees %q", errOut)
+	}
+}
+
+// TestEscapesAtATerminal prints a file, whose bytes are passed on to a program and not to a terminal.
+func TestEscapesAtATerminal(t *testing.T) {
+	key := filepath.Join(t.TempDir(), "key.pem")
+	if out, errOut, status := cliWith("", "key", "new", key); status != exitDone {
+		t.Fatal(out, errOut)
+	}
+	named := filepath.Join(t.TempDir(), "k"+strings.ReplaceAll(hostile, "/", ""))
+	if err := os.Rename(key, named); err != nil {
+		t.Fatal(err)
+	}
+	// The path of a key that exists stands in the error.
+	s := atTerminal(t, "key", "new", named)
+	s.command.Wait()
+	buffer := make([]byte, 1<<16)
+	n, err := s.terminal.Read(buffer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if shown := string(buffer[:n]); !strings.Contains(shown, "pwned") || strings.ContainsAny(shown, "\x1b\x07\u009b") {
+		t.Errorf("the terminal gets %q", shown)
+	}
+}

@@ -1,0 +1,167 @@
+// Package serials remembers the highest serial of the signed versions that a computer or a phone has
+// taken, so that an older version is recognized as one. Serials are compared within a line: those
+// that one key has signed for one machine, or for one repository of a registry.
+package serials
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/sovereign-sql/sov/internal/durable"
+)
+
+// maxFile bounds a memory's file, in bytes. A line takes about 90.
+const maxFile = 4 << 20
+
+// format is the version of the file.
+const format = 1
+
+// A Memory is a file with the highest serial of each line. It is replaced as a whole: an interrupted
+// write leaves the previous one. One that cannot be read is an error, never an empty memory. The zero
+// Memory remembers nothing.
+type Memory struct{ path string }
+
+// At returns the memory in a file, which need not exist.
+func At(path string) Memory { return Memory{path} }
+
+// A Line is the versions whose serials are compared with each other.
+type Line struct {
+	Of  string // a machine's name, or a registry's HOST/REPOSITORY
+	Key string // ID of the key that signs them
+}
+
+// content is the file's: serials by Line.Of and Line.Key.
+type content struct {
+	Format  int                         `json:"format"`
+	Highest map[string]map[string]int64 `json:"highest"`
+}
+
+// A LowerError is a version whose serial is lower than one of its line that was taken before.
+type LowerError struct {
+	Line
+	Serial, Highest int64
+}
+
+func (e *LowerError) Error() string {
+	return fmt.Sprintf("%s: its serial %d is lower than %d, the highest of key %.16s… that was accepted before: "+
+		"this is an older version; --allow-downgrade accepts it", e.Of, e.Serial, e.Highest, e.Key)
+}
+
+// Highest returns the highest serial of the lines; 0: none was noted.
+func (m Memory) Highest(lines ...Line) (highest int64, err error) {
+	c, err := m.read()
+	if err != nil {
+		return 0, err
+	}
+	for _, l := range lines {
+		highest = max(highest, c.Highest[l.Of][l.Key])
+	}
+	return highest, nil
+}
+
+// Check returns a *LowerError if a serial is lower than the highest of its line.
+func (m Memory) Check(l Line, serial int64) error {
+	highest, err := m.Highest(l)
+	if err == nil && serial < highest {
+		err = &LowerError{l, serial, highest}
+	}
+	return err
+}
+
+// Note remembers a serial for each of the lines, unless a higher one is remembered already. It is on
+// stable storage when Note returns.
+func (m Memory) Note(serial int64, lines ...Line) error {
+	if m.path == "" {
+		return nil
+	}
+	if err := durable.MkdirAll(filepath.Dir(m.path), 0o755); err != nil {
+		return err
+	}
+	lock, err := durable.WaitLock(context.Background(), filepath.Dir(m.path), durable.Exclusive, durable.LockOptions{Existing: true})
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
+	c, err := m.read()
+	if err != nil {
+		return err
+	}
+	changed := false
+	for _, l := range lines {
+		if c.Highest[l.Of][l.Key] >= serial {
+			continue
+		}
+		if c.Highest[l.Of] == nil {
+			c.Highest[l.Of] = map[string]int64{}
+		}
+		c.Highest[l.Of][l.Key], changed = serial, true
+	}
+	if !changed {
+		return nil
+	}
+	text, err := json.MarshalIndent(c, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := durable.WriteFile(m.path, append(text, '\n'), 0o644); err != nil {
+		return fmt.Errorf("remember serial %d: %w", serial, err)
+	}
+	return nil
+}
+
+func (m Memory) read() (*content, error) {
+	empty := &content{Format: format, Highest: map[string]map[string]int64{}}
+	if m.path == "" {
+		return empty, nil
+	}
+	f, err := os.Open(m.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return empty, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the serials of signed versions: %w", err)
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(text) > maxFile {
+		err = fmt.Errorf("it has more than %d bytes", maxFile)
+	}
+	c := &content{}
+	if err == nil {
+		err = decode(text, c)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the serials of signed versions in %s: %w: remove the file to start from nothing; "+
+			"the next version of each machine is accepted then, whatever its serial", m.path, err)
+	}
+	return c, nil
+}
+
+func decode(text []byte, c *content) error {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(c); err != nil {
+		return err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return errors.New("there is text after the object")
+	}
+	if c.Format != format || c.Highest == nil {
+		return fmt.Errorf("its format is %d, this program reads %d", c.Format, format)
+	}
+	for of, keys := range c.Highest {
+		for key, serial := range keys {
+			if serial < 1 {
+				return fmt.Errorf("the serial of %.80q by key %.16q is %d", of, key, serial)
+			}
+		}
+	}
+	return nil
+}

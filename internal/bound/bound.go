@@ -1,0 +1,90 @@
+// Package bound limits what bytes from outside may cost before anybody has vouched for them: how much is read of a file
+// or a stream, and how much a few compressed bytes may become.
+package bound
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+)
+
+// ErrTooLarge is in every error of a limit that was exceeded.
+var ErrTooLarge = errors.New("larger than accepted")
+
+// A Limit is how much may come out of a decompressor.
+type Limit struct {
+	Bytes int64 // at most, in all
+	Free  int64 // bytes that come out of anything, however small
+	Ratio int64 // beyond Free, bytes for each compressed byte; deflate reaches 1032, real files stay below 30
+}
+
+// A Source counts the bytes that are read from a compressed file, for Expanded. The zero Source is not usable.
+type Source struct {
+	r    io.Reader
+	read int64
+}
+
+// NewSource returns a Source that reads r.
+func NewSource(r io.Reader) *Source { return &Source{r: r} }
+
+// Read implements io.Reader.
+func (s *Source) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	s.read += int64(n)
+	return n, err
+}
+
+// Count returns how many bytes were read.
+func (s *Source) Count() int64 { return s.read }
+
+// Expanded returns a reader of r, the decompressed form of what is read from s, that fails with an error that wraps
+// ErrTooLarge when more comes out than the limit allows for what went in.
+func (l Limit) Expanded(r io.Reader, s *Source) io.Reader {
+	return &expanded{r: r, source: s, limit: l}
+}
+
+type expanded struct {
+	r      io.Reader
+	source *Source
+	limit  Limit
+	n      int64
+}
+
+// Read implements io.Reader. The decompressor may have read ahead of what it has given out, so a file gets a little more
+// than its ratio, never less.
+func (e *expanded) Read(p []byte) (int, error) {
+	n, err := e.r.Read(p)
+	e.n += int64(n)
+	if e.n > e.limit.Bytes {
+		return n, fmt.Errorf("%w: it expands to more than %d bytes", ErrTooLarge, e.limit.Bytes)
+	}
+	if e.n-e.limit.Free > e.limit.Ratio*e.source.Count() {
+		return n, fmt.Errorf("%w: %d compressed bytes expand to more than %d, which is out of proportion", ErrTooLarge, e.source.Count(), e.n-int64(n))
+	}
+	return n, err
+}
+
+// ReadAll reads r to its end, which must come within limit bytes.
+func ReadAll(r io.Reader, limit int64) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err == nil && int64(len(b)) > limit {
+		return nil, fmt.Errorf("%w: at most %d bytes are expected", ErrTooLarge, limit)
+	}
+	return b, err
+}
+
+// ReadFile is os.ReadFile for a file that the user names, of at most limit bytes. It may be a pipe, as a shell's <(command)
+// is.
+func ReadFile(name string, limit int64) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := ReadAll(f, limit)
+	if errors.Is(err, ErrTooLarge) {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	return b, err
+}

@@ -1,0 +1,388 @@
+package confine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// nobody is the user and group that programs run as (the kernel's overflow IDs).
+const nobody = 65534
+
+// A plan is what the first process in the new namespaces is told.
+type plan struct {
+	Path, Dir, Root, Temporary string
+	Args, Env, Write, Read     []string
+	Nested                     bool // sov is not root: nobody is one more user namespace
+}
+
+// namespaces are those that a program gets, besides one of users.
+const namespaces = syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS
+
+var checked struct {
+	sync.Mutex
+	done bool
+	err  error
+}
+
+// Check returns nil if programs can be confined here, or an error that wraps ErrUnsupported and says why not. It tries it, once.
+func Check(ctx context.Context) error {
+	checked.Lock()
+	defer checked.Unlock()
+	if checked.done {
+		return checked.err
+	}
+	err := Command{Path: "/bin/sh", Args: []string{"-c", ":"}, Dir: "/"}.Run(ctx)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
+		err = fmt.Errorf("%w: %w", ErrUnsupported, err)
+	}
+	checked.done, checked.err = true, err
+	return err
+}
+
+// confined runs the program in namespaces.
+func (c Command) confined(ctx context.Context) error {
+	root, err := os.MkdirTemp("", "sov-confined-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(root)
+	asRoot := os.Geteuid() == 0
+	if asRoot {
+		dirs := c.Write
+		if c.Temporary != "" {
+			dirs = append(slices.Clone(dirs), c.Temporary)
+		}
+		for _, dir := range dirs {
+			if err := os.Lchown(dir, nobody, nobody); err != nil {
+				return err
+			}
+		}
+	}
+	text, err := json.Marshal(plan{Path: c.Path, Dir: c.Dir, Root: root, Temporary: c.Temporary, Args: c.Args, Env: c.Env, Write: c.Write, Read: c.Read, Nested: !asRoot})
+	if err != nil {
+		return err
+	}
+	err = c.run(ctx, text, attributes(asRoot, true))
+	if setup := new(setupError); asRoot && errors.As(err, &setup) && ctx.Err() == nil {
+		// A system without user namespaces, or with few: root has no need of them.
+		err = c.run(ctx, text, attributes(asRoot, false))
+	}
+	return err
+}
+
+func attributes(asRoot, users bool) *syscall.SysProcAttr {
+	a := &syscall.SysProcAttr{Cloneflags: namespaces, Setpgid: true}
+	if !users {
+		return a
+	}
+	a.Cloneflags |= syscall.CLONE_NEWUSER
+	a.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}}
+	a.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
+	if asRoot {
+		a.UidMappings = append(a.UidMappings, syscall.SysProcIDMap{ContainerID: nobody, HostID: nobody, Size: 1})
+		a.GidMappings = append(a.GidMappings, syscall.SysProcIDMap{ContainerID: nobody, HostID: nobody, Size: 1})
+		a.GidMappingsEnableSetgroups = true
+	}
+	return a
+}
+
+// A setupError says why a program could not be confined.
+type setupError struct{ text string }
+
+func (e *setupError) Error() string { return e.text }
+
+// run starts this program again as the first process of new namespaces, which makes the program's surroundings and runs it.
+func (c Command) run(ctx context.Context, text []byte, a *syscall.SysProcAttr) error {
+	told, tell, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer told.Close()
+	defer tell.Close()
+	hear, heard, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer hear.Close()
+	defer heard.Close()
+	cmd := exec.CommandContext(ctx, "/proc/self/exe")
+	cmd.Args = []string{argument}
+	cmd.Env = []string{}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Stdin, c.Stdout, c.Stderr
+	cmd.ExtraFiles = []*os.File{told, heard}
+	cmd.SysProcAttr = a
+	cmd.WaitDelay = patience
+	if err := cmd.Start(); err != nil {
+		return &setupError{fmt.Sprintf("start a process in namespaces of its own: %v", err)}
+	}
+	told.Close()
+	heard.Close()
+	_, err = tell.Write(text)
+	tell.Close()
+	said, _ := io.ReadAll(io.LimitReader(hear, 4096)) // ends when the program is executed
+	ended := cmd.Wait()
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case len(said) > 0:
+		return &setupError{string(said)}
+	case ended != nil:
+		return ended
+	}
+	return err
+}
+
+// argument is this program's name when it is the first process of new namespaces.
+const argument = "sov: confined"
+
+// The files of that process.
+const (
+	planFile   = 3
+	reportFile = 4
+)
+
+// init takes over in that process before anything else of the program runs.
+func init() {
+	if len(os.Args) == 1 && os.Args[0] == argument && os.Getpid() == 1 {
+		report := os.NewFile(reportFile, "report")
+		// Those that sov itself was started with too.
+		unix.CloseRange(planFile, 1<<30, unix.CLOSE_RANGE_CLOEXEC)
+		status, err := first()
+		if err != nil {
+			fmt.Fprint(report, err)
+			status = 1
+		}
+		os.Exit(status)
+	}
+}
+
+// first makes the surroundings, runs the program and returns its exit status.
+func first() (int, error) {
+	var p plan
+	if err := json.NewDecoder(os.NewFile(planFile, "plan")).Decode(&p); err != nil {
+		return 0, fmt.Errorf("read the plan: %w", err)
+	}
+	if err := unix.Sethostname([]byte("sov")); err != nil {
+		return 0, fmt.Errorf("set the host name: %w", err)
+	}
+	if err := p.root(); err != nil {
+		return 0, err
+	}
+	runtime.LockOSThread() // the thread that forks is the one that gives up new privileges
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return 0, fmt.Errorf("give up new privileges: %w", err)
+	}
+	// Written by hand, not by exec.Cmd: this process waits for all children, and files 0 to 2 are passed on as they are.
+	attr := &syscall.ProcAttr{Dir: p.Dir, Env: lastOf(p.Env), Files: []uintptr{0, 1, 2}, Sys: p.attributes()}
+	pid, err := syscall.ForkExec(p.Path, append([]string{p.Path}, p.Args...), attr)
+	if err != nil {
+		return 0, fmt.Errorf("run %s as nobody: %w", p.Path, err)
+	}
+	unix.Close(reportFile) // from here on it is the program that fails
+	return reap(pid), nil
+}
+
+// lastOf returns an environment without the variables that are set again, as package os/exec has it.
+func lastOf(env []string) []string {
+	var out []string
+	seen := map[string]bool{}
+	for _, v := range slices.Backward(env) {
+		if name, _, _ := strings.Cut(v, "="); !seen[name] {
+			seen[name] = true
+			out = append(out, v)
+		}
+	}
+	slices.Reverse(out)
+	return out
+}
+
+// attributes make the program nobody. Executing it as nobody takes the capabilities that this process has in its user
+// namespace.
+func (p *plan) attributes() *syscall.SysProcAttr {
+	if !p.Nested {
+		return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody, Groups: []uint32{}}, Setsid: true}
+	}
+	one := []syscall.SysProcIDMap{{ContainerID: nobody, HostID: 0, Size: 1}}
+	return &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, UidMappings: one, GidMappings: one, Setsid: true}
+}
+
+// reap waits for children until the one with this process ID has ended. The others end with this process, which is process 1.
+func reap(pid int) int {
+	for {
+		var status syscall.WaitStatus
+		got, err := syscall.Wait4(-1, &status, 0, nil)
+		switch {
+		case errors.Is(err, syscall.EINTR):
+		case err != nil:
+			return 1
+		case got == pid && status.Signaled():
+			return 128 + int(status.Signal())
+		case got == pid:
+			return status.ExitStatus()
+		}
+	}
+}
+
+// system are the places where programs and libraries are, and what the linker of programs reads. Those that a computer does
+// not have are left out.
+var system = []string{
+	"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/nix/store", "/gnu/store",
+	"/etc/alternatives", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d",
+}
+
+// devices are those without which programs do not run.
+var devices = []string{"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"}
+
+// root makes a file system of what the program may see the root of this mount namespace.
+func (p *plan) root() error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make mounts private: %w", err)
+	}
+	if err := unix.Mount("sov", p.Root, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=755,size=1m"); err != nil {
+		return fmt.Errorf("mount an empty file system: %w", err)
+	}
+	if p.Temporary != "" {
+		if err := p.bind(p.Temporary, "/tmp", false); err != nil {
+			return err
+		}
+	}
+	for _, path := range append(system, p.Read...) {
+		if err := p.show(path); err != nil {
+			return err
+		}
+	}
+	for _, path := range p.Write {
+		if err := p.bind(path, path, false); err != nil {
+			return err
+		}
+	}
+	if err := p.devices(); err != nil {
+		return err
+	}
+	return p.enter()
+}
+
+// show has the program find a file, a folder or a symbolic link at the same path, to read.
+func (p *plan) show(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil && info.Mode()&fs.ModeSymlink != 0 {
+		target, err := os.Readlink(path)
+		if err != nil {
+			return err
+		}
+		at := filepath.Join(p.Root, path)
+		if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
+			return err
+		}
+		if err := os.Symlink(target, at); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		if real, err := filepath.EvalSymlinks(path); err == nil && !below(system, real) {
+			return p.bind(real, real, true)
+		}
+		return nil
+	}
+	return p.bind(path, path, true)
+}
+
+func below(folders []string, path string) bool {
+	for _, f := range folders {
+		if path == f || strings.HasPrefix(path, f+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+// bind mounts what is at source in the new root.
+func (p *plan) bind(source, path string, readOnly bool) error {
+	info, err := os.Stat(source)
+	if err != nil {
+		return err
+	}
+	at := filepath.Join(p.Root, path)
+	if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
+		return fmt.Errorf("show %s: %w", path, err)
+	}
+	if info.IsDir() {
+		err = os.MkdirAll(at, 0o755)
+	} else if f, e := os.OpenFile(at, os.O_CREATE|os.O_RDONLY, 0o644); e == nil {
+		f.Close()
+	} else {
+		err = e
+	}
+	if err != nil {
+		return fmt.Errorf("show %s: %w", path, err)
+	}
+	if err := unix.Mount(source, at, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+		return fmt.Errorf("show %s: %w", path, err)
+	}
+	set := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NOSUID}
+	if info.Mode()&fs.ModeDevice == 0 {
+		set.Attr_set |= unix.MOUNT_ATTR_NODEV
+	}
+	if readOnly {
+		set.Attr_set |= unix.MOUNT_ATTR_RDONLY
+	}
+	if err := unix.MountSetattr(unix.AT_FDCWD, at, unix.AT_RECURSIVE, set); err != nil { // since Linux 5.12
+		return fmt.Errorf("restrict %s: %w", path, err)
+	}
+	return nil
+}
+
+// devices makes /dev, and /proc of the new process namespace where that is allowed: in containers it often is not.
+func (p *plan) devices() error {
+	for _, device := range devices {
+		if err := p.bind(device, device, false); err != nil {
+			return err
+		}
+	}
+	for name, target := range map[string]string{"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"} {
+		if err := os.Symlink(target, filepath.Join(p.Root, "dev", name)); err != nil {
+			return err
+		}
+	}
+	proc := filepath.Join(p.Root, "proc")
+	if err := os.MkdirAll(proc, 0o755); err != nil {
+		return err
+	}
+	_ = unix.Mount("proc", proc, "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
+	return nil
+}
+
+// enter makes the new root the only one (pivot_root(2), "pivot_root(".", ".")").
+func (p *plan) enter() error {
+	if err := unix.Mount("", p.Root, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV, ""); err != nil {
+		return fmt.Errorf("make the root read-only: %w", err)
+	}
+	if err := os.Chdir(p.Root); err != nil {
+		return err
+	}
+	if err := unix.PivotRoot(".", "."); err != nil {
+		return fmt.Errorf("enter the new root: %w", err)
+	}
+	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("leave the old root: %w", err)
+	}
+	return os.Chdir("/")
+}

@@ -1,0 +1,16 @@
+//go:build !linux
+
+package confine
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+)
+
+// Check returns nil if programs can be confined here, or an error that wraps ErrUnsupported and says why not.
+func Check(context.Context) error {
+	return fmt.Errorf("%w: %s has no namespaces", ErrUnsupported, runtime.GOOS)
+}
+
+func (c Command) confined(ctx context.Context) error { return Check(ctx) }

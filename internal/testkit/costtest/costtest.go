@@ -1,0 +1,56 @@
+// Package costtest has tests and fuzzers of parsers watch memory: a parser of bytes from outside must not allocate out
+// of proportion to what it is given.
+package costtest
+
+import (
+	"runtime/metrics"
+	"testing"
+)
+
+// A Budget is what a parser may allocate, in bytes, all allocations added up whether they are garbage by then or not: Base,
+// and Ratio for each byte of the input.
+type Budget struct{ Base, Ratio uint64 }
+
+// Text is for parsers of JSON, YAML and lines, which make a value of a few words of each token of a few bytes.
+var Text = Budget{Base: 8 << 20, Ratio: 256}
+
+// Run calls parse and fails the test if it allocated more than the budget for an input of size bytes. It returns what was
+// allocated. Nothing else should run meanwhile: what it allocates is counted too.
+func (b Budget) Run(t testing.TB, size int, parse func()) uint64 {
+	t.Helper()
+	before := allocated()
+	parse()
+	cost := allocated() - before
+	b.check(t, size, cost)
+	return cost
+}
+
+func (b Budget) check(t testing.TB, size int, cost uint64) {
+	t.Helper()
+	if limit := b.Base + b.Ratio*uint64(size); cost > limit {
+		t.Errorf("allocated %d bytes for an input of %d bytes, more than the %d of its budget", cost, size, limit)
+	}
+}
+
+// Watch is Run for the rest of a function: defer budget.Watch(t, len(input))().
+func (b Budget) Watch(t testing.TB, size int) func() {
+	before := allocated()
+	return func() {
+		t.Helper()
+		b.check(t, size, allocated()-before)
+	}
+}
+
+// Output fails the test if a parser made more of an input of size bytes than the budget allows.
+func (b Budget) Output(t testing.TB, size int, output int64) {
+	t.Helper()
+	if limit := b.Base + b.Ratio*uint64(size); output < 0 || uint64(output) > limit {
+		t.Errorf("made %d bytes of an input of %d bytes, more than the %d of its budget", output, size, limit)
+	}
+}
+
+func allocated() uint64 {
+	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+	metrics.Read(sample)
+	return sample[0].Value.Uint64()
+}

@@ -1,0 +1,234 @@
+package remote
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/pipeline/store"
+)
+
+// A signer is a key of the tests, made of a number.
+type signer ed25519.PrivateKey
+
+func newSigner(n byte) signer {
+	return signer(ed25519.NewKeyFromSeed([]byte(strings.Repeat(string(rune(n)), ed25519.SeedSize))))
+}
+
+func (s signer) id() string { return fmt.Sprintf("%x", s[32:36]) }
+
+// trusting believes keys and signs with the first, unless it is nil.
+func trusting(sign signer, keys ...signer) Trust {
+	t := Trust{Verify: func(text, signature []byte) (string, error) {
+		for _, k := range keys {
+			if ed25519.Verify(ed25519.PublicKey(k[32:]), text, signature) {
+				return k.id(), nil
+			}
+		}
+		return "", errors.New("another key")
+	}}
+	if sign != nil {
+		t.Sign = func(text []byte) ([]byte, error) { return ed25519.Sign(ed25519.PrivateKey(sign), text), nil }
+	}
+	return t
+}
+
+// believing is Options.Believe for records of these keys.
+func believing(keys ...signer) func(*store.Record) error {
+	return func(r *store.Record) error {
+		for _, k := range keys {
+			if r.Signer == k.id() {
+				return nil
+			}
+		}
+		if r.TakenFrom() == "" {
+			return nil
+		}
+		return ErrUnsigned
+	}
+}
+
+// A shared cache in a folder, and computers with a store each.
+type sharing struct {
+	t   *testing.T
+	dir string
+}
+
+// build builds stage st on a computer with its own store and returns what came out.
+func (s sharing) build(local *store.Store, from, to *PieceCache, believe func(*store.Record) error, stages ...pipeline.Stage) (*pipeline.Result, []string) {
+	s.t.Helper()
+	var warned []string
+	o := Options{Warn: func(_, text string) { warned = append(warned, text) }, Believe: believe}
+	if from != nil {
+		o.From = []Cache{from}
+	}
+	if to != nil {
+		o.To = []Target{{Cache: to, Max: true}}
+	}
+	w := Wrap(context.Background(), local, o)
+	return mustBuild(s.t, &pipeline.Engine{Store: w}, stages...), warned
+}
+
+// evil is a stage that calls itself as the honest one, with its key, and makes something else.
+func evil(honest *testStage) *testStage {
+	return &testStage{name: honest.name, needs: honest.needs, key: honest.key, run: func(_ context.Context, j *pipeline.Job) error {
+		_, err := j.Write("out", []byte("evil"))
+		return err
+	}}
+}
+
+// TestRecordsOfStrangers has somebody who may write to a shared cache put another result under the key of a stage. With a
+// key nothing of that is taken, whatever the signature is.
+func TestRecordsOfStrangers(t *testing.T) {
+	one, two, stranger := newSigner(1), newSigner(2), newSigner(3)
+	for _, tt := range []struct {
+		name  string
+		put   Trust // of the one who fills the cache
+		trust Trust
+		taken bool
+		by    string
+	}{
+		{"no key is configured", Trust{}, Trust{}, true, ""},
+		{"unsigned", Trust{}, trusting(nil, one, two), false, ""},
+		{"signed by a stranger", trusting(stranger, stranger), trusting(nil, one, two), false, ""},
+		{"signed by the first key", trusting(one, one), trusting(nil, one, two), true, one.id()},
+		{"signed by the second key", trusting(two, two), trusting(nil, one, two), true, two.id()},
+		{"signed, and nobody asks", trusting(one, one), Trust{}, true, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := sharing{t, t.TempDir()}
+			stage, second := writes("work", "honest"), writes("more", "honest too")
+			s.build(openStore(t, t.TempDir()), nil, Dir(s.dir).Trusting(tt.put), nil, evil(stage), evil(second))
+			local := openStore(t, t.TempDir())
+			res, warned := s.build(local, Dir(s.dir).Trusting(tt.trust), nil, nil, stage, second)
+			want, warnings := "honest", 1
+			if tt.taken {
+				want, warnings = "evil", 0
+			}
+			if got := content(t, local, res, "work", "out"); got != want {
+				t.Errorf("got %q, want %q", got, want)
+			}
+			if len(warned) != warnings || warnings > 0 && !strings.Contains(warned[0], "not signed by a trusted key") {
+				t.Errorf("warnings: %q", warned)
+			}
+			if st := res.Stage("work"); tt.taken != (st.From == s.dir) || st.Signer != tt.by {
+				t.Errorf("taken from %q, signed by %q", st.From, st.Signer)
+			}
+		})
+	}
+}
+
+// TestMovedSignature puts the good signature of one record under another key, and beside other outputs.
+func TestMovedSignature(t *testing.T) {
+	key := newSigner(1)
+	s := sharing{t, t.TempDir()}
+	stage := writes("work", "honest")
+	s.build(openStore(t, t.TempDir()), nil, Dir(s.dir).Trusting(trusting(key, key)), nil, stage)
+	s.build(openStore(t, t.TempDir()), nil, Dir(filepath.Join(s.dir, "evil")), nil, evil(stage))
+	read := func(pattern string) (path string, x index) {
+		t.Helper()
+		found, err := filepath.Glob(pattern)
+		if err != nil || len(found) != 1 {
+			t.Fatal(found, err)
+		}
+		b, err := os.ReadFile(found[0])
+		if err == nil {
+			err = json.Unmarshal(b, &x)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found[0], x
+	}
+	path, good := read(filepath.Join(s.dir, "index", "*.json"))
+	_, bad := read(filepath.Join(s.dir, "evil", "index", "*.json"))
+	bad.Signature = good.Signature
+	forged, err := bad.encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, forged, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(filepath.Join(s.dir, "pieces"), os.DirFS(filepath.Join(s.dir, "evil", "pieces"))); err != nil && !errors.Is(err, os.ErrExist) {
+		t.Fatal(err)
+	}
+	local := openStore(t, t.TempDir())
+	res, warned := s.build(local, Dir(s.dir).Trusting(trusting(nil, key)), nil, nil, stage)
+	if got := content(t, local, res, "work", "out"); got != "honest" || len(warned) != 1 {
+		t.Errorf("got %q, warnings %q", got, warned)
+	}
+	// Without a signature to look at, it would have been taken.
+	local = openStore(t, t.TempDir())
+	if res, _ := s.build(local, Dir(s.dir), nil, nil, stage); content(t, local, res, "work", "out") != "evil" {
+		t.Error("the forged record is not one that could be taken")
+	}
+}
+
+// TestUnsignedPast: what was taken before there was a key is made again once there is one, and is never signed and sent
+// on. What is unsigned in the target is replaced.
+func TestUnsignedPast(t *testing.T) {
+	key := newSigner(1)
+	s := sharing{t, t.TempDir()}
+	stage := writes("work", "honest")
+	s.build(openStore(t, t.TempDir()), nil, Dir(s.dir), nil, evil(stage))
+	local := openStore(t, t.TempDir())
+	s.build(local, Dir(s.dir), nil, nil, stage)
+
+	pushed := Dir(t.TempDir()).Trusting(trusting(key, key))
+	res, err := Push(t.Context(), local, pushed, TransferOptions{Believe: believing(key)})
+	if err != nil || len(res.Refused) != 1 {
+		t.Errorf("pushed: %+v, %v", res, err)
+	}
+	if keys, _ := pushed.Keys(t.Context()); len(keys) != 0 {
+		t.Errorf("sent on: %q", keys)
+	}
+
+	trusted := Dir(s.dir).Trusting(trusting(key, key))
+	built, _ := s.build(local, trusted, trusted, believing(key), stage)
+	if got := content(t, local, built, "work", "out"); got != "honest" || built.Stage("work").From != "" {
+		t.Errorf("got %q from %q", got, built.Stage("work").From)
+	}
+	other := openStore(t, t.TempDir())
+	again, warned := s.build(other, Dir(s.dir).Trusting(trusting(nil, key)), nil, believing(key), stage)
+	if st := again.Stage("work"); st.Status != pipeline.Cached || st.Signer != key.id() || len(warned) > 0 {
+		t.Errorf("elsewhere: %+v, warnings %q", st, warned)
+	}
+	// It is believed from now on without a look at the cache.
+	if res, _ := s.build(other, nil, nil, believing(key), stage); res.Stage("work").Status != pipeline.Cached {
+		t.Error("what was signed is made again")
+	}
+	// Pull takes signed records only.
+	third := openStore(t, t.TempDir())
+	pulled, err := Pull(t.Context(), third, Dir(s.dir).Trusting(trusting(nil, newSigner(9))), TransferOptions{})
+	if err != nil || pulled.Entries != 0 || len(pulled.Refused) != 1 {
+		t.Errorf("pulled: %+v, %v", pulled, err)
+	}
+}
+
+// TestBorrowedMemo: what a stage makes of a memo of a remote cache is no more its own than the memo is.
+func TestBorrowedMemo(t *testing.T) {
+	s := sharing{t, t.TempDir()}
+	memo := func(text string) *testStage {
+		return &testStage{name: "work", key: func(k *pipeline.Key, _ pipeline.Inputs) error { k.Add("text", text); return nil },
+			run: func(ctx context.Context, j *pipeline.Job) error {
+				b, err := j.Memo(ctx, "the same", func(w *pipeline.Writer) error { _, err := w.Write([]byte("memo")); return err })
+				if err == nil {
+					err = j.Attach("out", b)
+				}
+				return err
+			}}
+	}
+	s.build(openStore(t, t.TempDir()), nil, Dir(s.dir), nil, memo("there"))
+	res, _ := s.build(openStore(t, t.TempDir()), Dir(s.dir), nil, nil, memo("here"))
+	if st := res.Stage("work"); st.Status != pipeline.Built || st.From != s.dir {
+		t.Errorf("%s, from %q", st.Status, st.From)
+	}
+}
