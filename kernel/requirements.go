@@ -48,12 +48,6 @@ var requirements = []Requirement{
 	{"POSIX_TIMERS", "", "clock_nanosleep and timer_create would be missing; sleeping and timeouts would fail."},
 	{"FILE_LOCKING", "", "Two servers could open one cluster: lock files would not lock."},
 
-	// For the confinement of services.
-	{"SECCOMP_FILTER", "", "System calls that no service has use for could not be refused."},
-	{"MEMCG", "", "A service could take the whole memory, and the kernel would end others for it."},
-	{"CGROUP_PIDS", "", "A service could make processes until no other can."},
-	{"CFS_BANDWIDTH", "", "A service's share of the processors could not be limited."},
-
 	// For PostgreSQL.
 	{"SYSVIPC", "", "initdb and PostgreSQL always make one System V shared memory segment, and would fail with \"could not create shared memory segment: Function not implemented\"."},
 	{"NET", "", "There would be no sockets: no PostgreSQL, no Tailscale."},
