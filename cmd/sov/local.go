@@ -22,7 +22,7 @@ type localFlags struct {
 }
 
 func (f *localFlags) add(c *cobra.Command) {
-	c.Flags().BoolVar(&f.local, "local", false, "the machine that `sov run` runs on this computer")
+	c.Flags().BoolVar(&f.local, "local", false, "the machine that sov run runs on this computer")
 	c.Flags().StringVar(&f.state, "state", "", "its state folder, if it was given one; implies --local")
 }
 
