@@ -121,7 +121,7 @@ func TestImports(t *testing.T) {
 	}
 }
 
-// TestProgramsLeaveTesting: no program that people get depends on package testing, nor do the parts of testkit that one hands out.
+// TestProgramsLeaveTesting: no program that people get depends on package testing.
 func TestProgramsLeaveTesting(t *testing.T) {
 	list := exec.Command("go", "list", "-deps", "-f", "{{.ImportPath}} {{join .Imports \" \"}}", "./cmd/...")
 	list.Dir = ".."

@@ -22,10 +22,14 @@ type localFlags struct {
 }
 
 func (f *localFlags) add(c *cobra.Command) {
-	c.Flags().BoolVar(&f.local, "local", false, "the machine that `sov run` runs on this computer")
+	c.Flags().BoolVar(&f.local, "local", false, "the machine that sov run runs on this computer")
 	c.Flags().StringVar(&f.state, "state", "", "its state folder, if it was given one; implies --local")
-	c.MarkFlagsMutuallyExclusive("local", "device")
-	c.MarkFlagsMutuallyExclusive("state", "device")
+}
+
+// check refuses flags that mean a machine here and one on a phone.
+func (f *localFlags) check(c *cobra.Command) error {
+	return excludeEachOther(c, [2]string{"local", "device"}, [2]string{"local", "all"}, [2]string{"state", "device"}, [2]string{"state", "all"},
+		[2]string{"local", "watch"}, [2]string{"state", "watch"})
 }
 
 // running returns the machine of a name that runs here; nil where none does.
@@ -60,6 +64,9 @@ func orLocal(c *cobra.Command, do func(c *cobra.Command, r *localvm.Running) err
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if !f.meant() {
 			return onPhone(c, args)
+		}
+		if err := f.check(c); err != nil {
+			return err
 		}
 		name, _, err := built.Machine(args[0])
 		if err != nil {

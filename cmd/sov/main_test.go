@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
@@ -42,6 +43,11 @@ func TestEveryCommandHelps(t *testing.T) {
 		if !strings.Contains(c.Example, c.CommandPath()) {
 			t.Errorf("%s: its example does not show it", c.CommandPath())
 		}
+		c.Flags().VisitAll(func(f *pflag.Flag) {
+			if name, _ := pflag.UnquoteUsage(f); strings.Contains(name, " ") {
+				t.Errorf("%s --%s: %q in back quotes is taken for the name of its value", c.CommandPath(), f.Name, name)
+			}
+		})
 		args := append(strings.Fields(c.CommandPath())[1:], "--help")
 		if out, _, status := cli(t, args...); status != exitDone || !strings.Contains(out, "Usage:") {
 			t.Errorf("%s --help: status %d:\n%s", c.CommandPath(), status, out)
@@ -66,6 +72,13 @@ func TestUsageErrors(t *testing.T) {
 		{"build", "sql", "--offline", "--update-lock"},
 		{"run", "sql", "--unknown"},
 		{"run", "sql", "--arch", "mips"},
+		{"run", "sql", "--detach", "--ephemeral"},
+		{"run", "sql", "--systemd", "--query", "select 1"},
+		{"stop", "sql", "--local", "--all"},
+		{"status", "sql", "--local", "--watch"},
+		{"shell", "sql", "--local", "--device", "x"},
+		{"psql", "sql", "--state", "x", "--device", "x"},
+		{"exec", "sql"},
 		{"inspect", "dance"},
 		{"inspect", "config", "x", "weather"},
 		{"cache", "prune", "--unused-for", "long"},

@@ -43,6 +43,9 @@ Exit status: psql's own.`,
 			if err != nil {
 				return err
 			}
+			if err := f.check(c); err != nil {
+				return err
+			}
 			if f.several() {
 				return usagef("psql is for one phone: name one with --device")
 			}

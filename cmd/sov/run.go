@@ -88,12 +88,6 @@ architecture in the user's state folder.`,
 	flags.StringArrayVar(&f.queries, "query", nil, "run this SQL, print its rows, and shut down; may be repeated")
 	flags.BoolVarP(&f.inBack, "detach", "d", false, "run it in background, and return when it is ready")
 	flags.BoolVar(&f.unit, "systemd", false, "print a unit of systemd's that runs it, and start nothing")
-	for _, one := range []string{"detach", "systemd"} {
-		for _, other := range []string{"ephemeral", "console", "query"} {
-			c.MarkFlagsMutuallyExclusive(one, other)
-		}
-	}
-	c.MarkFlagsMutuallyExclusive("detach", "systemd")
 	flags.BoolVar(&f.asJSON, "json", false, "print JSON: with --query the rows, else one object when the machine is ready")
 	return c
 }
@@ -116,6 +110,11 @@ type runner struct {
 }
 
 func run(c *cobra.Command, recipe string, f runFlags) (err error) {
+	err = excludeEachOther(c, [2]string{"detach", "systemd"}, [2]string{"detach", "ephemeral"}, [2]string{"detach", "console"}, [2]string{"detach", "query"},
+		[2]string{"systemd", "ephemeral"}, [2]string{"systemd", "console"}, [2]string{"systemd", "query"})
+	if err != nil {
+		return err
+	}
 	if err := checkArch(f.arch); err != nil {
 		return err
 	}

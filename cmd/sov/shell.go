@@ -94,6 +94,9 @@ func (f *sessionFlags) add(c *cobra.Command) {
 
 // run runs a session in a machine and ends with its exit status.
 func (f *sessionFlags) run(c *cobra.Command, machine string, start session.Start) error {
+	if err := f.check(c); err != nil {
+		return err
+	}
 	name, _, err := built.Machine(machine)
 	if err != nil {
 		return err

@@ -19,8 +19,10 @@ import (
 
 	"filippo.io/age"
 
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest/lightguest"
 	"github.com/sovereign-sql/sov/internal/testkit/mirror/mirrortest"
 	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
 	"github.com/sovereign-sql/sov/internal/testkit/registrytest"
@@ -48,8 +50,9 @@ func init() {
 		"phone": (*reader).attachPhone,
 		// The phone, and in its other slot an older version of the machine that was good.
 		"two versions": (*reader).twoVersions,
-		// The same phone: the block's commands run in its root shell, in /data/sovereign.
-		"phone shell": func(r *reader) error { r.onPhone = true; return r.attachPhone() },
+		// A root shell on the phone in /data/sovereign, in which the block's commands run. Where the block names no phone
+		// before, it is that of a phone whose guest is a light one: nothing but a network and an endpoint, up at once.
+		"phone shell": (*reader).openShell,
 		// An empty PostgreSQL server on this computer, which psql and its kind find in the environment.
 		"postgres": (*reader).startPostgres,
 		// Files of pg_dump: dump.sql, and shop.dump in its custom format.
@@ -107,6 +110,7 @@ type computer struct {
 	state    string // of `sov run`: the first start of a machine is the slow one
 	registry func() *registrytest.Registry
 	phone    func() *phonetest.Pushed
+	light    func() *phonetest.Handset
 	built    func() (string, error)
 }
 
@@ -119,15 +123,19 @@ type reader struct {
 	url string // that the last command has printed
 
 	// Of the block that is read:
-	onPhone bool
-	address string // that is free
-	running []*running
+	attached bool               // the phone is
+	shell    *phonetest.Handset // in which the commands run, or nil
+	address  string             // that is free
+	running  []*running
 }
 
 func newComputer(t *testing.T) *computer {
 	c := &computer{bin: t.TempDir(), state: t.TempDir()}
 	c.registry = sync.OnceValue(func() *registrytest.Registry { return registrytest.Start(t) })
 	c.phone = sync.OnceValue(func() *phonetest.Pushed { return phonetest.NewPushed(t, androidtest.NewADBServer(t)) })
+	c.light = sync.OnceValue(func() *phonetest.Handset {
+		return phonetest.NewLight(t, vmspec.Scoped, lightguest.Script{}, `{}`)
+	})
 	c.built = sync.OnceValues(func() (string, error) {
 		dir := t.TempDir()
 		r := c.reader(t)
@@ -219,6 +227,7 @@ func (r *reader) attachPhone() error {
 	if err := r.build(); err != nil {
 		return err
 	}
+	r.attached = true
 	p := r.phone()
 	r.setenv("PATH", filepath.Dir(p.Server.Program())+":"+r.bin+":"+os.Getenv("PATH"))
 	r.setenv("ANDROID_SERIAL", p.ADB.Serial())
@@ -236,6 +245,18 @@ func (r *reader) attachPhone() error {
 		sov push sql --start`
 	_, err := r.bash(script, nil)
 	return err
+}
+
+func (r *reader) openShell() error {
+	if r.attached {
+		r.shell = r.phone().Handset
+		return nil
+	}
+	r.shell = r.light()
+	if o := r.shell.Runner("up", "sql"); o.Status != 0 {
+		return fmt.Errorf("start the light machine: %v", o)
+	}
+	return nil
 }
 
 func (r *reader) twoVersions() error {
@@ -308,7 +329,7 @@ func (r *reader) here(text string) string {
 
 // read runs a block's commands and returns what is wrong with the first that is not as the document says.
 func (r *reader) read(b block) (err error) {
-	r.onPhone, r.address = false, ""
+	r.attached, r.shell, r.address = false, nil, ""
 	env := r.env
 	defer func() {
 		err = errors.Join(err, r.interrupt(true))
@@ -420,8 +441,8 @@ func (r *reader) bash(text string, state *string) (string, error) {
 		script = `set -a; [ ! -e "$1" ] || { . "$1"; cd "$PWD"; }; trap 'export -p >"$1"' EXIT; eval "$2"`
 		c = exec.CommandContext(ctx, "bash", "-o", "pipefail", "-c", script, "bash", *state, text)
 	}
-	if r.onPhone && state != nil {
-		c = r.phone().Command(ctx, "/usr/bin/sh", "-c", "cd /data/sovereign\n"+text)
+	if r.shell != nil && state != nil {
+		c = r.shell.Command(ctx, "/usr/bin/sh", "-c", "cd /data/sovereign\n"+text)
 		c.Env = append(c.Env, "PATH=/data/sovereign/bin:/system/bin:/usr/sbin:/usr/bin", "HOME=/", "LANG=C")
 	} else {
 		c.Dir, c.Env = r.dir, r.env
