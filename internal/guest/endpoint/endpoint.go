@@ -21,7 +21,8 @@ import (
 const (
 	maxBody        = 4096 // bytes of a request other than a restore
 	maxHeader      = 8192 // bytes
-	maxConnections = 32   // at once; a service that leaks some must not exhaust PID 1's descriptors
+	maxConnections = 32   // at once that have shown the token; a caller that leaks some must not exhaust PID 1's descriptors
+	maxUnproven    = 16   // at once that have not, from the host, and as many from the guest itself
 )
 
 // A Machine is the guest that an endpoint describes and acts on.
@@ -79,9 +80,11 @@ func (s *Server) Listen(address netip.AddrPort, spawn func(name string, fn func(
 		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    maxHeader,
+		ConnContext:       withConn,
 		ErrorLog:          log.New(s.config.Console.Warnings(), "", 0),
 	}
-	spawn("endpoint", func() { s.http.Serve(&limitedListener{Listener: l, slots: make(chan struct{}, maxConnections)}) })
+	door := newDoorListener(l, address.Addr().AsSlice(), maxUnproven, maxConnections)
+	spawn("endpoint", func() { s.http.Serve(door) })
 	s.config.Console.Log(journal.Info, journal.InitName, "endpoint listens", "address", address)
 	return nil
 }

@@ -3,35 +3,136 @@
 package endpoint
 
 import (
+	"context"
 	"net"
+	"slices"
 	"sync"
 )
 
-// A limitedListener has a bounded number of connections open at once; further ones wait in the
-// kernel.
-type limitedListener struct {
+// A doorListener takes connections, of which few at a time have not shown the token: one more closes
+// the oldest of them. Connections from the guest itself are counted apart from those of the host, so
+// that a service cannot keep the host out. Those that have shown the token are bounded too; further
+// ones wait in the kernel.
+type doorListener struct {
 	net.Listener
-	slots chan struct{}
+	own     net.IP // the guest's own address
+	waiting int    // connections of one kind that may be without the token
+	slots   chan struct{}
+
+	mu       sync.Mutex
+	unproven []*doorConn // oldest first
+}
+
+func newDoorListener(l net.Listener, own net.IP, waiting, proven int) *doorListener {
+	return &doorListener{Listener: l, own: own, waiting: waiting, slots: make(chan struct{}, proven)}
 }
 
 // Accept implements net.Listener.
-func (l *limitedListener) Accept() (net.Conn, error) {
-	l.slots <- struct{}{}
+func (l *doorListener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if err != nil {
-		<-l.slots
 		return nil, err
 	}
-	return &limitedConn{Conn: c, release: sync.OnceFunc(func() { <-l.slots })}, nil
+	conn := &doorConn{Conn: c, door: l}
+	if address, ok := c.RemoteAddr().(*net.TCPAddr); ok {
+		conn.fromGuest = address.IP.Equal(l.own)
+	}
+	if oldest := l.enter(conn); oldest != nil {
+		oldest.Conn.Close()
+	}
+	return conn, nil
 }
 
-type limitedConn struct {
+// enter adds a connection without the token, and returns the one that has to go for it, if any.
+func (l *doorListener) enter(c *doorConn) (oldest *doorConn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	same := 0
+	for _, other := range l.unproven {
+		if other.fromGuest == c.fromGuest {
+			same++
+		}
+	}
+	if same >= l.waiting {
+		i := slices.IndexFunc(l.unproven, func(other *doorConn) bool { return other.fromGuest == c.fromGuest })
+		oldest = l.unproven[i]
+		l.unproven = slices.Delete(l.unproven, i, i+1)
+	}
+	l.unproven = append(l.unproven, c)
+	return oldest
+}
+
+// leave forgets a connection as one without the token, and reports whether it was one.
+func (l *doorListener) leave(c *doorConn) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	i := slices.Index(l.unproven, c)
+	if i >= 0 {
+		l.unproven = slices.Delete(l.unproven, i, i+1)
+	}
+	return i >= 0
+}
+
+// A doorConn is a connection of a doorListener.
+type doorConn struct {
 	net.Conn
-	release func()
+	door      *doorListener
+	fromGuest bool
+
+	mu     sync.Mutex
+	proven bool // it has a slot
+	closed bool
+}
+
+// prove notes that the connection has shown the token. It waits for a slot, at most until ctx is
+// done, and reports whether the connection may go on.
+func (c *doorConn) prove(ctx context.Context) bool {
+	c.mu.Lock()
+	proven := c.proven
+	c.mu.Unlock()
+	if proven {
+		return true
+	}
+	if !c.door.leave(c) {
+		return false // it had to go
+	}
+	select {
+	case c.door.slots <- struct{}{}:
+	case <-ctx.Done():
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		<-c.door.slots
+		return false
+	}
+	c.proven = true
+	return true
 }
 
 // Close implements net.Conn.
-func (c *limitedConn) Close() error {
-	defer c.release()
+func (c *doorConn) Close() error {
+	c.door.leave(c)
+	c.mu.Lock()
+	if c.proven && !c.closed {
+		<-c.door.slots
+	}
+	c.closed = true
+	c.mu.Unlock()
 	return c.Conn.Close()
+}
+
+// doorKey is the context key of a request's connection.
+type doorKey struct{}
+
+// withConn is an http.Server's ConnContext.
+func withConn(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(ctx, doorKey{}, c)
+}
+
+// prove reports whether the connection of a request that has the token may go on.
+func prove(ctx context.Context) bool {
+	c, ok := ctx.Value(doorKey{}).(*doorConn)
+	return !ok || c.prove(ctx) // tests call handlers without a connection
 }

@@ -52,6 +52,10 @@ func (l *rateLimiter) authorize(next http.Handler) http.Handler {
 			l.refuse(w)
 			return
 		}
+		if !prove(r.Context()) {
+			http.Error(w, "too many connections", http.StatusServiceUnavailable)
+			return
+		}
 		if r.URL.Path == guestapi.PathRestore {
 			next.ServeHTTP(w, r) // its body is a stream
 			return
