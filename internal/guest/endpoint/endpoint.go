@@ -19,10 +19,11 @@ import (
 )
 
 const (
-	maxBody        = 4096 // bytes of a request other than a restore
-	maxHeader      = 8192 // bytes
-	maxConnections = 32   // at once that have shown the token; a caller that leaks some must not exhaust PID 1's descriptors
-	maxUnproven    = 16   // at once that have not, from the host, and as many from the guest itself
+	maxBody        = 4096            // bytes of a request other than a restore
+	maxHeader      = 8192            // bytes
+	maxConnections = 32              // at once that have shown the token; a caller that leaks some must not exhaust PID 1's descriptors
+	headerTimeout  = 5 * time.Second // for a request's header
+	maxUnproven    = 16              // at once that have not, from the host, and as many from the guest itself
 )
 
 // A Machine is the guest that an endpoint describes and acts on.
@@ -75,7 +76,7 @@ func (s *Server) Listen(address netip.AddrPort, spawn func(name string, fn func(
 	}
 	s.http = &http.Server{
 		Handler:           s.handler(),
-		ReadHeaderTimeout: 5 * time.Second,
+		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       time.Minute,
