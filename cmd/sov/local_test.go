@@ -17,7 +17,7 @@ func TestNothingRunsHere(t *testing.T) {
 		{"stop", "mine", "--state", t.TempDir()},
 	} {
 		_, stderr, status := cli(t, args...)
-		if status != exitFailed || stderr != "sov: mine does not run on this computer: sov run mine\n" {
+		if status != exitFailed || stderr != "sov: mine does not run on this computer: `sov run mine` starts it\n" {
 			t.Errorf("sov %s: status %d, %q", strings.Join(args, " "), status, stderr)
 		}
 	}

@@ -98,9 +98,9 @@ func verifiesWithoutSov(t *testing.T, dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, block, _ := strings.Cut(string(text), "Without sov:\n\n")
+	_, block, _ := strings.Cut(string(text), "Without sov:\n\n<!-- run: built -->\n\n")
 	block, _, found := strings.Cut(block, "\n\n")
-	script := strings.NewReplacer("out/sql/", "out/small/", "sov.pub", filepath.Join(dir, "sov.pub"), "/tmp/", t.TempDir()+"/").Replace(block)
+	script := strings.NewReplacer("out/sql/", "out/small/", "../../../sov.pub", filepath.Join(dir, "sov.pub"), "/tmp/", t.TempDir()+"/").Replace(block)
 	c := exec.Command("bash", "-e", "-o", "pipefail", "-c", script)
 	c.Dir = dir
 	out, err := c.CombinedOutput()
