@@ -253,7 +253,7 @@ func (r *reader) attachPhone() error {
 	if err := os.WriteFile(settings, []byte(`{"arch": "arm64", "vms": {"sql": {"memory_mib": 1024}}}`), 0o644); err != nil {
 		return err
 	}
-	const script = `sov secrets list sql --json | grep -q '"postgres"' && [ "$(sov status sql --json | jq -r .phase)" = ready ] && exit
+	const script = `sov secrets list sql --json | jq -e 'any(.name == "postgres" and .set)' >/dev/null && [ "$(sov status sql --json | jq -r .phase)" = ready ] && exit
 		sov secrets set sql postgres <<<'correct horse'
 		sov push sql --start`
 	_, err := r.bash(script, nil)
