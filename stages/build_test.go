@@ -586,7 +586,7 @@ func TestLoadRecipe(t *testing.T) {
 	if r, text, err := stages.LoadRecipe("sql"); err != nil || r.Name != "sql" || len(text) == 0 {
 		t.Errorf("sql: %v", err)
 	}
-	if _, _, err := stages.LoadRecipe("mysql"); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "the built-in recipe is sql") {
+	if _, _, err := stages.LoadRecipe("mysql"); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "the built-in recipes are sql") {
 		t.Errorf("mysql: %v", err)
 	}
 	path := filepath.Join(t.TempDir(), "mine.yaml")

@@ -72,8 +72,11 @@ Exit status: psql's own.`,
 				command := exec.CommandContext(ctx, psql, args[1:]...)
 				command.Stdin, command.Stdout, command.Stderr = c.InOrStdin(), terminal.Raw(c.OutOrStdout()), terminal.Raw(c.ErrOrStderr())
 				command.Env = append(os.Environ(), "PGHOST="+host, "PGPORT="+port, "PGUSER="+user, "PGDATABASE="+database,
-					"PGPASSWORD="+password, "PGSSLMODE=disable", "PGAPPNAME=sov psql")
-				if password == "" && passfile != "" {
+					"PGSSLMODE=disable", "PGAPPNAME=sov psql")
+				switch { // else psql finds the password where it always does, or asks
+				case password != "":
+					command.Env = append(command.Env, "PGPASSWORD="+password)
+				case passfile != "":
 					command.Env = append(command.Env, "PGPASSFILE="+passfile)
 				}
 				command.Cancel = func() error { return nil } // the terminal's Ctrl-C is psql's own: it cancels a query

@@ -139,8 +139,13 @@ func TestProse(t *testing.T) {
 					continue
 				}
 				seen[span[1]] = true
-				o := sovtest.Run(t, nil, append(strings.Fields(span[1])[1:], "--help")...)
-				if o.Status != 0 && !strings.Contains(o.Stderr, " --help: ") { // a flag that is named without its value took that
+				own, _, _ := strings.Cut(span[1], " -- ")
+				args := strings.Fields(own)[1:]
+				o := sovtest.Run(t, nil, append(args, "--help")...)
+				if o.Status != 0 && strings.HasPrefix(args[len(args)-1], "-") { // it is named without its value
+					o = sovtest.Run(t, nil, append(args, "1", "--help")...)
+				}
+				if o.Status != 0 {
 					t.Errorf("%s:%d: %s: %s", path, i+1, span[1], o.Stderr)
 				}
 			}

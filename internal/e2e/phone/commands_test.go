@@ -31,7 +31,8 @@ func TestPhoneFromAComputer(t *testing.T) {
 	run := func(want int, args ...string) sovtest.Outcome {
 		t.Helper()
 		o := sovtest.Run(t, func(c *exec.Cmd) {
-			c.Env = append(os.Environ(), "PATH="+filepath.Dir(server.Program())+":"+os.Getenv("PATH"), "ANDROID_SERIAL=")
+			c.Env = append(os.Environ(), "PATH="+filepath.Dir(server.Program())+":"+os.Getenv("PATH"), "ANDROID_SERIAL=",
+				"PGPASSWORD="+phonetest.Password) // what somebody has set who keeps it elsewhere
 		}, args...)
 		if o.Status != want {
 			t.Fatalf("sov %s: want status %d: %v\n%s", strings.Join(args, " "), want, o, h.Logs())
