@@ -78,9 +78,6 @@ func refuseStrayArguments(c *cobra.Command) {
 		if err := check(c, args); err != nil {
 			return argumentsError(c, args, err)
 		}
-		if err := c.ValidateFlagGroups(); err != nil {
-			return exclusionError(c, err)
-		}
 		return nil
 	}
 	for _, sub := range c.Commands() {

@@ -61,17 +61,6 @@ func unknownFlag(c *cobra.Command, e *pflag.NotExistError) error {
 	return usagef("unknown flag: %s (see `%s --help`)", word, c.CommandPath())
 }
 
-// exclusionError says which flags exclude each other, of which cobra says "if any flags in the group
-// [a b] are set none of the others can be; [a b] were all set".
-func exclusionError(c *cobra.Command, err error) error {
-	_, given, _ := strings.Cut(err.Error(), "; [")
-	given, _, ok := strings.Cut(given, "]")
-	if !ok {
-		return usagef("%w (see `%s --help`)", err, c.CommandPath())
-	}
-	return usagef("--%s exclude each other: type one of them (see `%s --help`)", strings.Join(strings.Fields(given), " and --"), c.CommandPath())
-}
-
 // argumentsError says which argument of a command is missing or too many.
 func argumentsError(c *cobra.Command, args []string, err error) error {
 	if c.HasSubCommands() {
