@@ -39,6 +39,16 @@ var requirements = []Requirement{
 	{"SYSFS", "", "sov-init finds network interfaces and disks in /sys."},
 	{"DEVTMPFS", "", "/dev would be empty: no disks, no console, no /dev/net/tun."},
 	{"TMPFS", "", "/run, /tmp and /dev/shm are tmpfs and could not be mounted."},
+	{"BLK_DEV_DM", "", "The root disk could not be read through its hash tree, and the kernel would stop with \"Unable to mount root fs\"."},
+	{"DM_INIT", "", "The kernel would not know \"dm-mod.create=\", by which it maps the root disk before any program runs."},
+	{"DM_VERITY", "", "Blocks of the root disk could not be checked against its hash tree."},
+	{"CRYPTO_SHA256", "", "The hash tree of the root disk is made of SHA-256, which the kernel would not know."},
+
+	// To keep services apart.
+	{"SECCOMP_FILTER", "", "Services could not be kept from system calls that they never need, and sov-init would not start them."},
+	{"MEMCG", "", "One service could take all memory, and the kernel would end another."},
+	{"CGROUP_PIDS", "", "One service could fill the process table, so that no other could start."},
+	{"CFS_BANDWIDTH", "", "A service's limit of processor time could not be kept."},
 
 	// For sov-init and the Go runtime.
 	{"FUTEX", "", "Threads could not wait for one another: no Go program and no musl program with threads would run."},
