@@ -39,16 +39,21 @@ var requirements = []Requirement{
 	{"SYSFS", "", "sov-init finds network interfaces and disks in /sys."},
 	{"DEVTMPFS", "", "/dev would be empty: no disks, no console, no /dev/net/tun."},
 	{"TMPFS", "", "/run, /tmp and /dev/shm are tmpfs and could not be mounted."},
-	{"BLK_DEV_DM", "", "The root disk could not be read through its hash tree, and the kernel would stop with \"Unable to mount root fs\"."},
-	{"DM_INIT", "", "The kernel would not know \"dm-mod.create=\", by which it maps the root disk before any program runs."},
-	{"DM_VERITY", "", "Blocks of the root disk could not be checked against its hash tree."},
-	{"CRYPTO_SHA256", "", "The hash tree of the root disk is made of SHA-256, which the kernel would not know."},
+	{"BLK_DEV_DM", "", "The kernel could not check the root disk against its hash tree, and would stop with \"Unable to mount root fs\"."},
+	{"DM_INIT", "", "The kernel would ignore \"dm-mod.create=\", which maps the root disk before any program runs, and would stop with \"Unable to mount root fs\"."},
+	{"DM_VERITY", "", "The kernel could not check the root disk's blocks against its hash tree, and would stop with \"Unable to mount root fs\"."},
+	{"CRYPTO_SHA256", "", "The root disk's hash tree is made of SHA-256, and the kernel could not compute it."},
+
+	// To open an encrypted data disk.
+	{"DM_CRYPT", "", "An encrypted data disk could not be opened."},
+	{"CRYPTO_AES", "", "An encrypted data disk uses AES, which the kernel could not compute."},
+	{"CRYPTO_XTS", "", "An encrypted data disk uses AES in XTS mode, which the kernel could not compute."},
 
 	// To keep services apart.
-	{"SECCOMP_FILTER", "", "Services could not be kept from system calls that they never need, and sov-init would not start them."},
-	{"MEMCG", "", "One service could take all memory, and the kernel would end another."},
-	{"CGROUP_PIDS", "", "One service could fill the process table, so that no other could start."},
-	{"CFS_BANDWIDTH", "", "A service's limit of processor time could not be kept."},
+	{"SECCOMP_FILTER", "", "sov-init could not limit the system calls of services, and would not start them."},
+	{"MEMCG", "", "sov-init could not limit the memory of services: one could take all of it, and the kernel would kill another."},
+	{"CGROUP_PIDS", "", "sov-init could not limit the processes of services: one could fill the process table, and no other could start."},
+	{"CFS_BANDWIDTH", "", "sov-init could not limit the processor time of services."},
 
 	// For sov-init and the Go runtime.
 	{"FUTEX", "", "Threads could not wait for one another: no Go program and no musl program with threads would run."},

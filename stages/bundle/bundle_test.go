@@ -41,7 +41,7 @@ func TestSpecOfSQL(t *testing.T) {
 	if _, err := s.Encode(); err != nil {
 		t.Fatal(err)
 	}
-	if want := "root=/dev/vda ro rootfstype=ext4 init=/sbin/sov-init console=hvc0 panic=-1 quiet"; s.Cmdline() != want {
+	if want := "root=/dev/vda ro rootfstype=ext4 init=/sbin/sov-init console=hvc0 page_alloc.shuffle=1 panic=-1 quiet"; s.Cmdline() != want {
 		t.Errorf("command line %q, want %q", s.Cmdline(), want)
 	}
 	if d, ok := s.Disk(vmspec.RoleData); !ok || d.Size != 8<<30 {

@@ -20,7 +20,7 @@ const readyTimeout = 300
 // parameters is the kernel command line before what the recipe adds. The disks
 // are attached in a fixed order, so the first is the root file system. After a
 // panic the machine goes down at once, and its starter knows.
-var parameters = []string{"root=/dev/vda", "ro", "rootfstype=ext4", "init=" + guestinit.ProgramPath, "console=hvc0", "panic=-1"}
+var parameters = []string{"root=/dev/vda", "ro", "rootfstype=ext4", "init=" + guestinit.ProgramPath, "console=hvc0", "page_alloc.shuffle=1", "panic=-1"}
 
 // spec is vm.json.
 func spec(r *recipe.Recipe, arch string) (*vmspec.Spec, error) {

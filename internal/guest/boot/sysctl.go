@@ -37,8 +37,8 @@ var sysctls = []struct{ name, value string }{
 	// No addresses and messages of the kernel for those who may attack it.
 	{"kernel.kptr_restrict", "2"},
 	{"kernel.dmesg_restrict", "1"},
-	// With Yama: a process may trace its descendants only.
-	{"kernel.yama.ptrace_scope", "1"},
+	// With Yama: nobody without CAP_SYS_PTRACE traces a process or reads its memory.
+	{"kernel.yama.ptrace_scope", "2"},
 }
 
 // sysctlFile is where the kernel has a setting.
