@@ -33,13 +33,10 @@ func (s *stage) inputs() []manifest.Input {
 // which is nobody's business and would make the artifact depend on it.
 func imageName(reference string) string {
 	ref, err := oci.Parse(reference)
-	switch {
-	case err == nil && ref.Kind == oci.Layout:
-		return "oci:" + filepath.Base(ref.Path)
-	case err == nil && ref.Kind == oci.Tarball:
-		return filepath.Base(ref.Path)
+	if err != nil {
+		return reference
 	}
-	return reference
+	return ref.ShortName()
 }
 
 // sourceName is a location, of a path only the last element.

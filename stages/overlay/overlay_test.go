@@ -118,13 +118,23 @@ func TestMergeEmptyShare(t *testing.T) {
 }
 
 func TestMergeRefusesHostileShares(t *testing.T) {
-	for _, name := range []string{"../escape", "/absolute"} {
+	for name, layers := range map[string]bool{"../escape": true, "/../escape": true, "/absolute": false} {
 		s := newShelf(t)
 		s.share("base", "layer-000.tar", tar.Header{Name: name, Typeflag: tar.TypeReg})
-		if m, err := Merge(s, Share{Stage: named("base"), ImageLayers: true}); err == nil {
+		if m, err := Merge(s, Share{Stage: named("base"), ImageLayers: layers}); err == nil {
 			m.Close()
 			t.Errorf("%s was applied", name)
 		}
+	}
+	s := newShelf(t)
+	s.share("base", "layer-000.tar", tar.Header{Name: "/absolute", Typeflag: tar.TypeReg}, tar.Header{Name: "/link", Linkname: "/absolute", Typeflag: tar.TypeLink})
+	m, err := Merge(s, Share{Stage: named("base"), ImageLayers: true})
+	if err != nil {
+		t.Fatalf("an image's layer with absolute names: %v", err)
+	}
+	defer m.Close()
+	if _, ok := m.Lookup("link"); !ok {
+		t.Error("the link of a layer with absolute names is missing")
 	}
 }
 

@@ -20,7 +20,7 @@ type Share struct {
 	// a directory replaces a symbolic link (OCI image specification,
 	// layer.md, "Applying Changesets"). In other shares the link stays:
 	// packages bring /sbin as a directory where a base image may have a link to
-	// /usr/sbin, and apk keeps the link.
+	// /usr/sbin, and apk keeps the link. Names in them may begin with a slash.
 	ImageLayers bool
 	// MayBeEmpty says that the stage may have no files to add. Without it, a
 	// share without an output named *.tar is an error.
@@ -57,7 +57,7 @@ func Names(shares []Share) []string {
 }
 
 func (s Share) apply(t *tree.Tree, tar io.ReaderAt, size int64) error {
-	return t.ApplyTar(tar, size, tree.TarOptions{Whiteouts: true, KeepDirSymlinks: !s.ImageLayers})
+	return t.ApplyTar(tar, size, tree.TarOptions{Whiteouts: true, KeepDirSymlinks: !s.ImageLayers, Rooted: s.ImageLayers})
 }
 
 // Apply lays one tar of a share over a tree. The tree reads from the tar.

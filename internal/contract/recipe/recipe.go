@@ -41,8 +41,8 @@ type Recipe struct {
 
 // Base is where the file system starts.
 type Base struct {
-	// Image is a registry reference by tag or digest, "oci:DIR" for an OCI
-	// layout, or the path of a tarball made by docker save or as an OCI archive.
+	// Image is a reference of package oci: in a registry by tag or digest, an OCI
+	// layout, or a tarball.
 	Image string `yaml:"image"`
 }
 

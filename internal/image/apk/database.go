@@ -29,6 +29,7 @@ const maxDatabase = 256 << 20
 
 // A database is apk's record of what is installed.
 type database struct {
+	under    string                // "usr/" if its files are below /usr/lib, as apk 3 keeps them with a merged /usr
 	packages []*installedPackage   // in the order of the file, then of installation
 	files    map[string]*ownedFile // by path: who owns it now
 }
@@ -147,29 +148,39 @@ func readFile(t *tree.Tree, p string) ([]byte, error) {
 	return b, nil
 }
 
-// readDatabase reads the three files that make up the database.
+// readDatabase reads the three files that make up the database. They are below /usr/lib only if /lib has none.
 func readDatabase(t *tree.Tree) (*database, error) {
-	text, err := readFile(t, installedPath)
+	under := ""
+	if !exists(t, installedPath) && exists(t, "usr/"+installedPath) {
+		under = "usr/"
+	}
+	text, err := readFile(t, under+installedPath)
 	if err != nil {
 		return nil, err
 	}
 	db, err := parseInstalled(bytes.NewReader(text))
 	if err != nil {
-		return nil, fmt.Errorf("apk database /%s: %w", installedPath, err)
+		return nil, fmt.Errorf("apk database /%s: %w", under+installedPath, err)
 	}
-	if text, err = readFile(t, triggersPath); err != nil {
+	db.under = under
+	if text, err = readFile(t, under+triggersPath); err != nil {
 		return nil, err
 	}
 	if err := db.parseTriggers(bytes.NewReader(text)); err != nil {
-		return nil, fmt.Errorf("apk database /%s: %w", triggersPath, err)
+		return nil, fmt.Errorf("apk database /%s: %w", under+triggersPath, err)
 	}
-	if text, err = readFile(t, scriptsPath); err != nil {
+	if text, err = readFile(t, under+scriptsPath); err != nil {
 		return nil, err
 	}
 	if err := db.parseScripts(bytes.NewReader(text)); err != nil {
-		return nil, fmt.Errorf("apk database /%s: %w", scriptsPath, err)
+		return nil, fmt.Errorf("apk database /%s: %w", under+scriptsPath, err)
 	}
 	return db, nil
+}
+
+func exists(t *tree.Tree, p string) bool {
+	_, _, err := t.Resolve(p)
+	return err == nil
 }
 
 // parseInstalled reads lib/apk/db/installed: the entries of an index, each followed by the directories (F:, M:) and

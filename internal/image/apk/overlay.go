@@ -130,12 +130,12 @@ func (p *planner) put(out *tree.Tree, name string, n *tree.Inode) error {
 func (p *planner) putDatabase(out *tree.Tree, world []Dep) error {
 	scripts, err := p.db.formatScripts()
 	if err != nil {
-		return fmt.Errorf("write %s: %w", scriptsPath, err)
+		return fmt.Errorf("write %s: %w", p.db.under+scriptsPath, err)
 	}
 	files := map[string][]byte{
-		installedPath: p.db.formatInstalled(),
-		scriptsPath:   scripts,
-		triggersPath:  p.db.formatTriggers(),
+		p.db.under + installedPath: p.db.formatInstalled(),
+		p.db.under + scriptsPath:   scripts,
+		p.db.under + triggersPath:  p.db.formatTriggers(),
 	}
 	if world != nil {
 		files[worldPath] = formatWorld(world)

@@ -1,11 +1,9 @@
 package oci
 
 import (
-	"bufio"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -13,8 +11,6 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
 
 	"github.com/sovereign-sql/sov/internal/bound"
 	"github.com/sovereign-sql/sov/internal/fetch"
@@ -32,35 +28,20 @@ type Layer struct {
 // maxLayer bounds a layer as it is kept, in bytes, and four times that the tar in it.
 const maxLayer = 16 << 30
 
-// layerLimit holds for the tar in a compressed layer. Debian's expand to three times their size; the ratio leaves room for
-// layers of mostly zeros.
-var layerLimit = bound.Limit{Bytes: 4 * maxLayer, Free: 16 << 20, Ratio: 100}
+// newLayer returns the layer that a manifest describes.
+func newLayer(d v1.Descriptor, open func() (io.ReadCloser, error)) (Layer, error) {
+	if d.Digest.Algorithm != "sha256" {
+		return Layer{}, fmt.Errorf("digest %s is not a SHA-256", d.Digest)
+	}
+	if d.Size > maxLayer {
+		return Layer{}, fmt.Errorf("layer %s has %d bytes, at most %d are expected: %w", d.Digest, d.Size, int64(maxLayer), bound.ErrTooLarge)
+	}
+	return Layer{Digest: d.Digest.String(), Size: d.Size, open: open}, nil
+}
 
-// zstdWindow is what zstd's decoders keep of the past, at most; its command line tool refuses more too.
-const zstdWindow = 128 << 20
-
-func newLayer(l v1.Layer, diffID v1.Hash, kind Kind) (Layer, error) {
-	if diffID.Algorithm != "sha256" {
-		return Layer{}, fmt.Errorf("diff ID %s is not a SHA-256", diffID)
-	}
-	if kind == dockerArchive {
-		return Layer{Digest: diffID.String(), DiffID: diffID.String(), Size: -1, open: l.Uncompressed}, nil
-	}
-	digest, err := l.Digest()
-	if err != nil {
-		return Layer{}, err
-	}
-	if digest.Algorithm != "sha256" {
-		return Layer{}, fmt.Errorf("digest %s is not a SHA-256", digest)
-	}
-	size, err := l.Size()
-	if err != nil {
-		return Layer{}, err
-	}
-	if size > maxLayer {
-		return Layer{}, fmt.Errorf("layer %s has %d bytes, at most %d are expected: %w", digest, size, int64(maxLayer), bound.ErrTooLarge)
-	}
-	return Layer{Digest: digest.String(), DiffID: diffID.String(), Size: size, open: l.Compressed}, nil
+// plainLayer returns a layer of which only the uncompressed form has a digest.
+func plainLayer(diffID string, open func() (io.ReadCloser, error)) Layer {
+	return Layer{Digest: diffID, DiffID: diffID, Size: -1, open: open}
 }
 
 // Fetch writes the layer as it is kept into f from its beginning and verifies
@@ -113,8 +94,8 @@ func (l Layer) fetch(ctx context.Context, f *os.File, progress func(int64)) erro
 }
 
 // Decompress writes the tar in r, a layer as Fetch left it, to w and verifies
-// the diff ID. gzip, zstd and uncompressed layers are told apart by their first
-// bytes, as container runtimes do, since media types in the wild are wrong.
+// the diff ID. How a layer is compressed is told by its first bytes, as container
+// runtimes do, since media types in the wild are wrong.
 func (l Layer) Decompress(w io.Writer, r io.Reader) error {
 	if err := l.decompress(w, r); err != nil {
 		return fmt.Errorf("decompress layer %s: %w", l.Digest, err)
@@ -123,29 +104,11 @@ func (l Layer) Decompress(w io.Writer, r io.Reader) error {
 }
 
 func (l Layer) decompress(w io.Writer, r io.Reader) error {
-	source := bound.NewSource(r)
-	buffered := bufio.NewReaderSize(source, 64<<10)
-	magic, err := buffered.Peek(4)
-	if err != nil && !errors.Is(err, io.EOF) {
+	tar, err := decompress(r)
+	if err != nil {
 		return err
 	}
-	var tar io.Reader = buffered
-	switch {
-	case len(magic) >= 2 && magic[0] == 0x1f && magic[1] == 0x8b: // RFC 1952, section 2.3.1
-		z, err := gzip.NewReader(buffered)
-		if err != nil {
-			return err
-		}
-		defer z.Close()
-		tar = layerLimit.Expanded(z, source)
-	case len(magic) == 4 && string(magic) == "\x28\xb5\x2f\xfd": // RFC 8878, section 3.1.1
-		z, err := zstd.NewReader(buffered, zstd.WithDecoderMaxWindow(zstdWindow), zstd.WithDecoderConcurrency(1))
-		if err != nil {
-			return err
-		}
-		defer z.Close()
-		tar = layerLimit.Expanded(z, source)
-	}
+	defer tar.Close()
 	sum := sha256.New()
 	if _, err := io.Copy(io.MultiWriter(w, sum), tar); err != nil {
 		return err

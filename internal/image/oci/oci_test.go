@@ -145,6 +145,13 @@ func TestParse(t *testing.T) {
 		{"./image", Tarball, "image"},
 		{"/var/image", Tarball, "/var/image"},
 		{"image.tar.gz", Tarball, "image.tar.gz"},
+		{"docker://alpine:3.22", Registry, "index.docker.io/library/alpine:3.22"},
+		{"oci:some/dir:3.22", Layout, "some/dir"},
+		{"docker-archive:image:a/b:1", Tarball, "image"},
+		{"oci-archive:image.tar:1", Tarball, "image.tar"},
+		{"image.tar.zst", Tarball, "image.tar.zst"},
+		{"./image.tar.xz:1", Tarball, "image.tar.xz"},
+		{"image.tar@sha256:" + strings.Repeat("0", 64), Tarball, "image.tar"},
 	}
 	for _, tt := range tests {
 		r, err := Parse(tt.text)
@@ -160,7 +167,7 @@ func TestParse(t *testing.T) {
 			t.Errorf("%s: got kind %d of %q", tt.text, r.Kind, got)
 		}
 	}
-	for _, bad := range []string{"", "oci:", "UPPER/case", "a b"} {
+	for _, bad := range []string{"", "oci:", "docker://", "docker-archive:", "oci::tag", "UPPER/case", "a b"} {
 		if _, err := Parse(bad); err == nil {
 			t.Errorf("%q was taken for a reference", bad)
 		}

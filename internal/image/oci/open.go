@@ -1,11 +1,12 @@
 package oci
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -14,7 +15,6 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
-	"github.com/sovereign-sql/sov/internal/bound"
 	"github.com/sovereign-sql/sov/internal/fetch"
 )
 
@@ -38,12 +38,12 @@ type Image struct {
 }
 
 // Open finds an image for linux and an architecture as Go names it. A non-empty
-// digest must be the image's; a registry is then asked for it by that digest,
-// whatever the tag has come to mean.
+// digest must be the image's; it is then looked for by that digest, whatever the
+// tag has come to mean.
 func Open(ctx context.Context, ref Reference, arch, digest string, o Options) (*Image, error) {
 	img, err := find(ctx, ref, arch, digest, o)
-	if err == nil && digest != "" && img.id != digest {
-		err = fmt.Errorf("it is %s now, not %s", img.id, digest)
+	if err == nil && digest != "" && img.digest != digest {
+		err = fmt.Errorf("it is %s now, not %s", img.digest, digest)
 	}
 	var out *Image
 	if err == nil {
@@ -56,54 +56,24 @@ func Open(ctx context.Context, ref Reference, arch, digest string, o Options) (*
 	return out, nil
 }
 
-// A foundImage is an image, what kind of place it is in, and its digest.
-type foundImage struct {
-	v1.Image
-	kind Kind
-	id   string
-}
-
-func find(ctx context.Context, ref Reference, arch, digest string, o Options) (foundImage, error) {
-	switch ref.Kind {
-	case Layout:
-		return openLayout(ref.Path, arch, digest)
-	case Tarball:
-		return openTarball(ref.Path, arch, digest)
+func find(ctx context.Context, ref Reference, arch, digest string, o Options) (*foundImage, error) {
+	if ref.Kind == Registry {
+		return openRegistry(ctx, ref, arch, digest, o)
 	}
-	return openRegistry(ctx, ref, arch, digest, o)
-}
-
-// withDigest completes a foundImage whose identity is its manifest's digest.
-func withDigest(img v1.Image, kind Kind) (foundImage, error) {
-	id, err := img.Digest()
-	return foundImage{img, kind, id.String()}, err
-}
-
-func openRegistry(ctx context.Context, ref Reference, arch, digest string, o Options) (foundImage, error) {
-	var errs []error
-	for _, candidate := range candidates(ref.Name, digest, o.Mirrors) {
-		var img v1.Image
-		err := fetch.Retry(ctx, 0, o.Pause, func() (err error) {
-			img, err = remote.Image(candidate, remoteOptions(ctx, candidate.Context().Registry, arch, o)...)
-			return ExplainAnswer(err)
-		})
-		if err == nil {
-			return withDigest(img, Registry)
-		}
-		errs = append(errs, fmt.Errorf("%s: %w", candidate.Context().RegistryStr(), err))
-		if ctx.Err() != nil {
-			break
-		}
+	open := openTarball
+	if ref.Kind == Layout {
+		open = openLayout
 	}
-	err := errors.Join(errs...)
-	if fetch.Unreachable(err) {
-		err = fmt.Errorf("%w (no connection? --image takes the image from elsewhere: a mirror's HOST/REPOSITORY:TAG, oci:DIR or the path of a .tar)", err)
+	img, err := open(ref, arch, cmp.Or(digest, ref.Digest))
+	if err == nil || digest == "" {
+		return img, err
 	}
-	return foundImage{}, err
-}
-
-func remoteOptions(ctx context.Context, registry name.Registry, arch string, o Options) []remote.Option {
-	return append(o.Remote(ctx, registry), remote.WithPlatform(v1.Platform{OS: "linux", Architecture: arch}))
+	// The lock's image is not there. What is there instead tells a changed folder from a damaged one.
+	if now, other := open(ref, arch, ref.Digest); other == nil && now.digest != digest {
+		return nil, fmt.Errorf("the image in %s has changed: it is %s now, and the lock has %s: put the old one back, or take the new one with --update-lock",
+			ref.Path, now.digest, digest)
+	}
+	return nil, fmt.Errorf("%w: put it back, or take what is there with --update-lock", err)
 }
 
 // Remote returns what has package remote reach a registry as these options say.
@@ -176,53 +146,23 @@ func requestURL(e *transport.Error) string {
 
 // describe reads what the image says about itself and checks that it is one for
 // the architecture.
-func describe(img foundImage, arch string, pause time.Duration) (*Image, error) {
-	if img.kind == Registry {
-		m, err := img.Image.Manifest()
-		if err != nil {
-			return nil, fmt.Errorf("read its manifest: %w", err)
-		}
-		if m.Config.Size > maxDocument {
-			return nil, fmt.Errorf("its configuration has %d bytes, at most %d are expected: %w", m.Config.Size, int64(maxDocument), bound.ErrTooLarge)
-		}
-	}
-	raw, err := img.RawConfigFile()
+func describe(img *foundImage, arch string, pause time.Duration) (*Image, error) {
+	config, err := v1.ParseConfigFile(bytes.NewReader(img.config))
 	if err != nil {
 		return nil, fmt.Errorf("read its configuration: %w", err)
 	}
-	config, err := img.ConfigFile()
-	if err != nil {
-		return nil, fmt.Errorf("read its configuration: %w", err)
-	}
-	if config.OS != "linux" || config.Architecture != arch {
+	if !isFor(config, arch) {
 		return nil, fmt.Errorf("the image is for %s/%s", config.OS, config.Architecture)
 	}
-	layers, err := img.Layers()
-	if err != nil {
-		return nil, fmt.Errorf("list its layers: %w", err)
+	if len(img.layers) != len(config.RootFS.DiffIDs) {
+		return nil, fmt.Errorf("the manifest has %d layers, the configuration %d", len(img.layers), len(config.RootFS.DiffIDs))
 	}
-	if len(layers) != len(config.RootFS.DiffIDs) {
-		return nil, fmt.Errorf("the manifest has %d layers, the configuration %d", len(layers), len(config.RootFS.DiffIDs))
-	}
-	out := &Image{Digest: img.id, Arch: arch, Config: raw}
-	if img.kind != dockerArchive {
-		if out.Manifest, err = img.RawManifest(); err != nil {
-			return nil, fmt.Errorf("read its manifest: %w", err)
+	out := &Image{Digest: img.digest, Arch: arch, Manifest: img.manifest, Config: img.config, Layers: img.layers}
+	for i, id := range config.RootFS.DiffIDs {
+		if id.Algorithm != "sha256" {
+			return nil, fmt.Errorf("layer %d of %d: diff ID %s is not a SHA-256", i+1, len(out.Layers), id)
 		}
-	}
-	for i, l := range layers {
-		layer, err := newLayer(l, config.RootFS.DiffIDs[i], img.kind)
-		if err != nil {
-			return nil, fmt.Errorf("layer %d of %d: %w", i+1, len(layers), err)
-		}
-		layer.pause = pause
-		out.Layers = append(out.Layers, layer)
+		out.Layers[i].DiffID, out.Layers[i].pause = id.String(), pause
 	}
 	return out, nil
-}
-
-// matches reports whether a platform in an index is the one wanted. Variants
-// of arm64 are one for us: all we build for has v8.
-func matches(p *v1.Platform, arch string) bool {
-	return p != nil && p.OS == "linux" && p.Architecture == arch && (p.Variant == "" || arch != "arm64" || strings.HasPrefix(p.Variant, "v8"))
 }

@@ -34,7 +34,7 @@ func Assemble(digest, arch string, manifest, config []byte, open func(diffID str
 	if err != nil {
 		return nil, fmt.Errorf("read its configuration: %w", err)
 	}
-	if c.OS != "linux" || c.Architecture != arch {
+	if !isFor(c, arch) {
 		return nil, fmt.Errorf("the image is for %s/%s", c.OS, c.Architecture)
 	}
 	out := &Image{Digest: digest, Arch: arch, Manifest: manifest, Config: config}

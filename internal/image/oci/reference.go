@@ -6,12 +6,14 @@
 // A digest fixes an image for good. For registries and layouts it is that of
 // the platform's manifest; the tarballs that docker save writes have no
 // manifest of that kind, so for them it is that of the image's configuration,
-// which names every layer by its diff ID.
+// which names every layer by its diff ID. A plain tar of a root file system has
+// no configuration either; it gets one that names its platform and its only layer.
 package oci
 
 import (
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -24,52 +26,105 @@ type Kind int
 const (
 	Registry Kind = iota // host/repository:tag or @digest
 	Layout               // oci:DIR, an OCI image layout directory
-	Tarball              // a path: what docker save wrote, or an OCI layout in a tar
-
-	dockerArchive // a tarball that turned out to be docker save's
+	Tarball              // a path: what docker save wrote, an OCI layout in a tar, or a root file system
 )
 
 // A Reference names an image as a person writes it.
 type Reference struct {
-	Kind Kind
-	Path string         // of a layout or tarball
-	Name name.Reference // in a registry
-	text string
+	Kind   Kind
+	Path   string         // of a layout or tarball
+	Tag    string         // which image of a layout or tarball, if it has several
+	Digest string         // the same, "sha256:…"
+	Name   name.Reference // in a registry
+	place  string         // the text without tag and digest
+	text   string
 }
 
-// Parse reads a reference: "oci:DIR" is a layout; what begins with "/", "./" or
-// "../" or ends in .tar, .tar.gz or .tgz is a tarball; anything else is in a
-// registry, Docker Hub if it names none.
+// schemes are the spellings of other programs, which containers-transports(5) describes.
+var schemes = []struct {
+	prefix string
+	kind   Kind
+}{
+	{"oci:", Layout}, {"docker-archive:", Tarball}, {"oci-archive:", Tarball},
+}
+
+// archives are the ends of tarballs' names.
+var archives = []string{".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst", ".tar.xz", ".txz"}
+
+var digestSuffix = regexp.MustCompile(`@(sha256:[0-9a-f]{64})$`)
+
+// Parse reads a reference:
+//
+//	oci:DIR                             an OCI layout
+//	PATH                                a tarball, if it begins with "/", "./" or "../" or has one of the ends of a tarball's name
+//	oci-archive:PATH docker-archive:PATH  the same, whatever the path is called
+//	HOST/REPOSITORY:TAG                 in a registry, Docker Hub without a host; also with docker:// before it
+//
+// Behind a layout or a tarball, :TAG or @sha256:… says which of its images.
 func Parse(text string) (Reference, error) {
-	if dir, ok := strings.CutPrefix(text, "oci:"); ok {
-		if dir == "" {
-			return Reference{}, fmt.Errorf("image reference %q names no directory", text)
+	r := Reference{text: text}
+	place := text
+	if m := digestSuffix.FindStringSubmatch(text); m != nil {
+		place, r.Digest = strings.TrimSuffix(text, m[0]), m[1]
+	}
+	for _, s := range schemes {
+		rest, ok := strings.CutPrefix(place, s.prefix)
+		if !ok {
+			continue
 		}
-		return Reference{Kind: Layout, Path: filepath.Clean(dir), text: text}, nil
+		// The first colon ends the path, as for skopeo.
+		path, tag, _ := strings.Cut(rest, ":")
+		if path == "" {
+			return Reference{}, fmt.Errorf("image reference %q has no path: write %sPATH or %sPATH:TAG", text, s.prefix, s.prefix)
+		}
+		r.Kind, r.Path, r.Tag, r.place = s.kind, filepath.Clean(path), tag, s.prefix+path
+		return r, nil
 	}
-	if isTarballPath(text) {
-		return Reference{Kind: Tarball, Path: filepath.Clean(text), text: text}, nil
+	if path, tag, ok := cutTarball(place); ok {
+		r.Kind, r.Path, r.Tag, r.place = Tarball, filepath.Clean(path), tag, path
+		return r, nil
 	}
-	n, err := name.ParseReference(text)
+	n, err := name.ParseReference(strings.TrimPrefix(text, "docker://"))
 	if err != nil {
 		return Reference{}, fmt.Errorf("image reference %q: %w; write HOST/REPOSITORY:TAG, oci:DIR or the path of a .tar", text, err)
 	}
-	return Reference{Kind: Registry, Name: n, text: text}, nil
+	return Reference{Kind: Registry, Name: n, text: text, place: text}, nil
 }
 
-func isTarballPath(text string) bool {
+// cutTarball separates the path of a tarball from the tag behind it, and reports whether the text is such a path.
+func cutTarball(text string) (path, tag string, ok bool) {
+	for _, suffix := range archives {
+		if before, after, found := strings.Cut(text, suffix+":"); found {
+			return before + suffix, after, true
+		}
+		ok = ok || strings.HasSuffix(text, suffix)
+	}
 	for _, prefix := range []string{"/", "./", "../"} {
-		if strings.HasPrefix(text, prefix) {
-			return true
-		}
+		ok = ok || strings.HasPrefix(text, prefix)
 	}
-	for _, suffix := range []string{".tar", ".tar.gz", ".tgz"} {
-		if strings.HasSuffix(text, suffix) {
-			return true
-		}
-	}
-	return false
+	return text, "", ok
 }
 
 // String returns the reference as it was written.
 func (r Reference) String() string { return r.text }
+
+// ShortName returns the reference without the folder that a layout or tarball stands in.
+func (r Reference) ShortName() string {
+	switch r.Kind {
+	case Registry:
+		return r.text
+	case Layout:
+		return "oci:" + r.inPlace(filepath.Base(r.Path))
+	}
+	return r.inPlace(filepath.Base(r.Path))
+}
+
+func (r Reference) inPlace(path string) string {
+	if r.Tag != "" {
+		path += ":" + r.Tag
+	}
+	if r.Digest != "" {
+		path += "@" + r.Digest
+	}
+	return path
+}

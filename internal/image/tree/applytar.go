@@ -31,6 +31,10 @@ type TarOptions struct {
 	// KeepDirSymlinks leaves a symbolic link to a directory where the tar
 	// has a directory of that name, as `tar --keep-directory-symlink` does.
 	KeepDirSymlinks bool
+	// Rooted takes a name or the target of a hard link that begins with a slash
+	// as one in the tree, as container runtimes do for the layers of images.
+	// Without it, such a name is an error.
+	Rooted bool
 }
 
 // ApplyTar adds the entries of an uncompressed tar of the given size (ustar,
@@ -40,7 +44,7 @@ type TarOptions struct {
 //
 // A later entry replaces an earlier one of its name, except that a directory
 // keeps what is in it. Parents that are symbolic links are followed inside
-// the tree. A name that is absolute, has a ".." or a NUL byte, or leads through
+// the tree. A name that is absolute (but see Rooted), has a ".." or a NUL byte, or leads through
 // something that is not a directory is an error, and so is a hard link to
 // what is not there. After an error the tree holds a part of the tar.
 func (t *Tree) ApplyTar(src io.ReaderAt, size int64, o TarOptions) error {
@@ -54,6 +58,12 @@ func (t *Tree) ApplyTar(src io.ReaderAt, size int64, o TarOptions) error {
 		}
 		if err != nil {
 			return fmt.Errorf("read tar: %w", err)
+		}
+		if o.Rooted {
+			e.name = rooted(e.name)
+			if e.flag == tarLink {
+				e.link = rooted(e.link)
+			}
 		}
 		if err := e.checkNames(); err != nil {
 			return fmt.Errorf("tar entry %q: %w", e.name, err)
@@ -80,6 +90,14 @@ func (t *Tree) ApplyTar(src io.ReaderAt, size int64, o TarOptions) error {
 		}
 	}
 	return nil
+}
+
+// rooted returns a name without the slashes that it begins with.
+func rooted(name string) string {
+	if trimmed := strings.TrimLeft(name, "/"); trimmed != "" || name == "" {
+		return trimmed
+	}
+	return "."
 }
 
 func cleanName(name string) string {

@@ -453,3 +453,25 @@ func TestGlobalAttributes(t *testing.T) {
 		}
 	}
 }
+
+// TestApplyTarRooted applies layers whose writer began names with a slash.
+func TestApplyTarRooted(t *testing.T) {
+	tr := New()
+	err := apply(tr, makeTar(t, tdir("/"), tdir("//usr/"), reg("/usr/tool"), link("/usr/link", "//usr/tool"), slink("/bin", "/usr"), reg("/.wh.gone")),
+		TarOptions{Rooted: true, Whiteouts: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, ok := tr.Lookup("usr/tool")
+	if two, also := tr.Lookup("usr/link"); !ok || !also || one != two {
+		t.Error("/usr/tool and its hard link are not one file")
+	}
+	if n, ok := tr.Lookup("bin"); !ok || n.Target != "/usr" {
+		t.Errorf("/bin is %+v: a symbolic link's target is what the guest sees", n)
+	}
+	for _, h := range []tar.Header{reg("/../etc/passwd"), reg("/usr/../../passwd"), link("/x", "/../usr/tool"), link("/x", "/usr/none")} {
+		if err := apply(tr, makeTar(t, h), TarOptions{Rooted: true}); err == nil {
+			t.Errorf("%s -> %s was applied", h.Name, h.Linkname)
+		}
+	}
+}
