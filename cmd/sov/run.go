@@ -15,6 +15,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/host/built"
+	"github.com/sovereign-sql/sov/internal/host/egress"
 	"github.com/sovereign-sql/sov/internal/host/folders"
 	"github.com/sovereign-sql/sov/internal/host/localvm"
 	"github.com/sovereign-sql/sov/internal/host/systemd"
@@ -33,6 +34,7 @@ type runFlags struct {
 	console   bool
 	identity  string
 	tailnet   bool
+	egress    bool
 	queries   []string
 	asJSON    bool
 	inBack    bool
@@ -55,6 +57,10 @@ The machine gets the secrets that 'sov secrets' keeps for it; a superuser passwo
 auth key of a tailnet is left out unless --tailnet is given: it joins as a machine of its own, beside a phone's, and
 stays one with this data disk.
 
+The guest reaches nothing beyond this computer, and of it only the time. With --egress it reaches the internet, and what
+network.egress of the recipe names: by passt, which keeps it from this computer's own services. Without passt, and on
+macOS, QEMU does it, and the guest reaches the services on this computer's loopback address, too: sov says so.
+
 With --detach the machine runs in background: sov returns when it is ready, as without, and 'sov stop NAME --local' shuts it
 down in order. What it says is in run.log in the state folder. With --systemd nothing is started: a unit is printed with
 which systemd runs it.
@@ -67,6 +73,7 @@ architecture in the user's state folder.`,
   sov run sql --query 'select version()'
   sov run sql --arch amd64 --kvm --port 5432
   sov run sql --detach
+  sov run sql --egress
   sov run sql --systemd
   sov run out/sql/arm64 --ephemeral --console`,
 		Args:              cobra.ExactArgs(1),
@@ -83,7 +90,8 @@ architecture in the user's state folder.`,
 	flags.IntVar(&f.CPUs, "cpus", 0, "processors; 0 takes what the recipe says")
 	flags.BoolVar(&f.KVM, "kvm", false, "use this computer's processor instead of emulating one; it must be of the guest's architecture")
 	flags.BoolVar(&f.console, "console", false, "show the guest's console")
-	flags.BoolVar(&f.tailnet, "tailnet", false, "give the machine the secret tailscale, so that it joins the tailnet")
+	flags.BoolVar(&f.egress, "egress", false, "let the guest reach the internet, and what the recipe's network.egress names")
+	flags.BoolVar(&f.tailnet, "tailnet", false, "give the machine the secret tailscale, so that it joins the tailnet; implies --egress")
 	identityFlag(c, &f.identity)
 	flags.StringArrayVar(&f.queries, "query", nil, "run this SQL, print its rows, and shut down; may be repeated")
 	flags.BoolVarP(&f.inBack, "detach", "d", false, "run it in background, and return when it is ready")
@@ -94,10 +102,11 @@ architecture in the user's state folder.`,
 
 // runReport is what `sov run --json` prints when the machine is ready.
 type runReport struct {
-	URL     string           `json:"url"` // empty when the machine publishes no database
-	PID     int              `json:"pid"` // QEMU's
-	Console string           `json:"console"`
-	Status  *guestapi.Status `json:"status"`
+	URL     string              `json:"url"` // empty when the machine publishes no database
+	PID     int                 `json:"pid"` // QEMU's
+	Console string              `json:"console"`
+	Network localvm.NetworkMode `json:"network"`
+	Status  *guestapi.Status    `json:"status"`
 }
 
 // A runner runs a machine here, and says on standard error what it is doing.
@@ -151,6 +160,7 @@ func run(c *cobra.Command, recipe string, f runFlags) (err error) {
 	}
 	defer log.Close()
 	r := &runner{runFlags: f, command: c, console: log.Name(), manager: os.Getenv(systemd.SocketVariable)}
+	f.openNetwork(r.say)
 	f.Notice = func(text string) { r.say("run: %s", text) }
 	f.Now, f.Runtime, f.Console = time.Now, os.Getenv("XDG_RUNTIME_DIR"), log
 	if f.console {
@@ -180,6 +190,9 @@ func (r *runner) say(format string, args ...any) {
 func (r *runner) run(started time.Time) error {
 	c := r.command
 	r.say("run: started, console in %s", r.console)
+	if r.vm.Network() == localvm.Restricted {
+		r.say("run: no network beyond this computer: --egress")
+	}
 	status, err := r.awaitReady(c.Context())
 	if err != nil {
 		return r.notReady(err)
@@ -188,7 +201,7 @@ func (r *runner) run(started time.Time) error {
 	if len(r.queries) > 0 {
 		return errors.Join(r.ask(), r.stop())
 	}
-	report := runReport{URL: r.vm.URL(), PID: r.vm.PID(), Console: r.console, Status: status}
+	report := runReport{URL: r.vm.URL(), PID: r.vm.PID(), Console: r.console, Network: r.vm.Network(), Status: status}
 	err = printResult(c.OutOrStdout(), r.asJSON, report, func(p *printer) {
 		if report.URL != "" {
 			p.printf("%s\n", report.URL)
@@ -231,6 +244,18 @@ func (r *runner) notReady(err error) error {
 		return err // which says how it ended
 	default:
 		return errors.Join(err, r.stop())
+	}
+}
+
+// openNetwork finds the way to the internet that the flags ask for.
+func (f *runFlags) openNetwork(say func(format string, args ...any)) {
+	f.Egress = f.egress || f.tailnet
+	if !f.Egress {
+		return
+	}
+	var err error
+	if f.Passt, err = egress.Find(); err != nil {
+		say("run: --egress: %v: QEMU is the guest's network, by which it reaches the services on this computer's loopback address, too", err)
 	}
 }
 

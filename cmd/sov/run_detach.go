@@ -34,6 +34,7 @@ func (f *runFlags) command() ([]string, error) {
 		{f.CPUs != 0, "cpus", strconv.Itoa(f.CPUs)},
 		{f.KVM, "kvm", "true"},
 		{f.tailnet, "tailnet", "true"},
+		{f.egress, "egress", "true"},
 	} {
 		if flag.set {
 			command = append(command, "--"+flag.name+"="+flag.value)
@@ -126,7 +127,7 @@ func exitOf(err error) error {
 
 // reportRunning prints what `sov run` prints of a machine that is ready.
 func (f *runFlags) reportRunning(c *cobra.Command, r *localvm.Running) error {
-	report := runReport{URL: r.URL, PID: r.QEMU, Console: r.Console()}
+	report := runReport{URL: r.URL, PID: r.QEMU, Console: r.Console(), Network: r.Network}
 	var err error
 	if report.Status, err = r.Guest().Status(c.Context()); err != nil {
 		return fmt.Errorf("%s runs on this computer and does not answer: %w: its console's log is %s", r.Name, err, report.Console)

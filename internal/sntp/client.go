@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"time"
@@ -45,6 +46,25 @@ func (c Client) ask(ctx context.Context, server netip.AddrPort) (Reading, error)
 		return Reading{}, err
 	}
 	defer conn.Close()
+	return c.exchange(ctx, conn, conn.Read) // what is longer than a packet is cut off by the kernel
+}
+
+// A Stream leads to one server and neither loses nor divides what is written at once: a port of a virtual machine.
+type Stream interface {
+	io.ReadWriter
+	SetDeadline(time.Time) error
+}
+
+// AskOver asks the server at the other end of a stream once, as Ask does. Late answers to earlier questions change nothing.
+func (c Client) AskOver(ctx context.Context, s Stream) (Reading, error) {
+	return c.exchange(ctx, s, func(answer []byte) (int, error) { return io.ReadFull(s, answer) })
+}
+
+// exchange asks, and takes answers from receive until one fits.
+func (c Client) exchange(ctx context.Context, conn Stream, receive func([]byte) (int, error)) (Reading, error) {
+	if err := conn.SetDeadline(time.Time{}); err != nil { // without one, nothing would end the wait
+		return Reading{}, err
+	}
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	now := c.Now
@@ -56,9 +76,9 @@ func (c Client) ask(ctx context.Context, server netip.AddrPort) (Reading, error)
 	if _, err := conn.Write(packet{version: version, mode: modeClient, transmit: nonce}.bytes()); err != nil {
 		return Reading{}, err
 	}
-	answer := make([]byte, packetSize) // what is longer is cut off by the kernel
+	answer := make([]byte, packetSize)
 	for {
-		n, err := conn.Read(answer)
+		n, err := receive(answer)
 		if ctx.Err() != nil {
 			return Reading{}, errors.New("no answer in time")
 		}

@@ -3,6 +3,7 @@ package sntp
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"time"
 )
@@ -59,6 +60,23 @@ func (s Server) Serve(ctx context.Context, conn net.PacketConn) error {
 		}
 		if answer := s.answer(question[:n]); answer != nil {
 			_, _ = conn.WriteTo(answer, from) // whoever is not reached asks again
+		}
+	}
+}
+
+// ServeStream answers questions that come over a stream, each a packet without extension fields, until conn ends, and closes
+// it. A client that does not read its answers is not read either.
+func (s Server) ServeStream(conn io.ReadWriteCloser) {
+	defer conn.Close()
+	question := make([]byte, packetSize)
+	for {
+		if _, err := io.ReadFull(conn, question); err != nil {
+			return
+		}
+		if answer := s.answer(question); answer != nil {
+			if _, err := conn.Write(answer); err != nil {
+				return
+			}
 		}
 	}
 }

@@ -109,6 +109,10 @@ const (
 	EgressPhone = "phone" // the phone's own ports
 )
 
+// PrivateNetworks are the addresses of networks that are not the internet, which a guest reaches with EgressLAN only: private
+// ones (RFC 1918), link-local (RFC 3927), a carrier's own (RFC 6598), and groups (RFC 5771).
+var PrivateNetworks = []string{"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10", "224.0.0.0/4"}
+
 // A Routing is a way of leading a guest's packets through a phone's policy routing; see package network.
 type Routing string
 

@@ -55,7 +55,7 @@ type Config struct {
 	// clock by it before anything else.
 	Time time.Time `json:"time"`
 	// TimeServers are SNTP servers of whoever wrote the disk, in order of preference, at most
-	// MaxTimeServers.
+	// MaxTimeServers. A machine with a TimePort needs none.
 	TimeServers []netip.AddrPort `json:"time_servers,omitempty"`
 	// Secrets by name (see guestspec.ValidSecretName); values are any UTF-8 text of up to guestspec.MaxSecret bytes.
 	Secrets map[string]string `json:"secrets,omitempty"`
@@ -63,6 +63,10 @@ type Config struct {
 	// printable ASCII characters. Without one the endpoint does not listen.
 	Token string `json:"token,omitempty"`
 }
+
+// TimePort is the name of the virtio-serial port at whose other end an SNTP server is, in a machine that has one: packets of
+// 48 bytes (RFC 4330, section 4), each way one after another.
+const TimePort = "sov.time"
 
 // MaxTimeServers bounds Config.TimeServers.
 const MaxTimeServers = 4

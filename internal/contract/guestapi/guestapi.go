@@ -84,7 +84,7 @@ type Network struct {
 
 // Clock says who keeps the guest's clock and how well.
 type Clock struct {
-	Source string `json:"source"` // "ptp", "sntp" (the host's server), "pool" (public ones) or, until a first answer, "config disk"
+	Source string `json:"source"` // "ptp", "port" (the host's server, without a network), "sntp" (the same, by network), "pool" (public ones) or, until a first answer, "config disk"
 	Server string `json:"server,omitempty"`
 	// Offset is how far the clock was from Source at LastSync, in seconds: positive where it was behind.
 	Offset   float64   `json:"offset"`

@@ -36,6 +36,9 @@ func (m *machine) keepClock(ctx context.Context) {
 	if ptp, ok := timekeeper.FindPTP("/sys", "/dev"); ok {
 		sources = append(sources, ptp)
 	}
+	if port, ok := timekeeper.FindPort("/sys", "/dev"); ok {
+		sources = append(sources, port)
+	}
 	if servers := m.config.TimeServers; len(servers) > 0 {
 		sources = append(sources, timekeeper.Host(servers))
 	}

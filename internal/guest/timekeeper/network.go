@@ -37,7 +37,7 @@ func Host(servers []netip.AddrPort) Source {
 	return Source{Name: "sntp", Every: hostEvery, Read: func(ctx context.Context) (Reading, error) {
 		var faults []error
 		for _, server := range servers {
-			r, err := askOften(ctx, server)
+			r, err := askOften(ctx, func(ctx context.Context) (Reading, error) { return askServer(ctx, server) })
 			if err == nil {
 				return r, nil
 			}
@@ -49,14 +49,14 @@ func Host(servers []netip.AddrPort) Source {
 
 // askOften asks a server that is near some times and returns the answer that was on its way for the
 // shortest time.
-func askOften(ctx context.Context, server netip.AddrPort) (Reading, error) {
+func askOften(ctx context.Context, ask func(context.Context) (Reading, error)) (Reading, error) {
 	var best Reading
 	for i := range hostSamples {
 		patience := hostAgain
 		if i == 0 {
 			patience = hostPatience
 		}
-		r, err := ask(ctx, server, patience)
+		r, err := askPatiently(ctx, patience, ask)
 		if err != nil && i == 0 {
 			return Reading{}, err
 		}
@@ -67,9 +67,13 @@ func askOften(ctx context.Context, server netip.AddrPort) (Reading, error) {
 	return best, nil
 }
 
-func ask(ctx context.Context, server netip.AddrPort, patience time.Duration) (Reading, error) {
+func askPatiently(ctx context.Context, patience time.Duration, ask func(context.Context) (Reading, error)) (Reading, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	return ask(ctx)
+}
+
+func askServer(ctx context.Context, server netip.AddrPort) (Reading, error) {
 	r, err := sntp.Client{}.Ask(ctx, server)
 	if err != nil {
 		return Reading{}, err
@@ -114,7 +118,7 @@ func (p *pool) read(ctx context.Context) (Reading, error) {
 	var all sync.WaitGroup
 	for i, server := range servers {
 		all.Go(func() {
-			readings[i], faults[i] = ask(ctx, netip.AddrPortFrom(server, p.port), poolPatience)
+			readings[i], faults[i] = askServer(ctx, netip.AddrPortFrom(server, p.port))
 			p.heed(server, faults[i])
 		})
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"os/exec"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/finding"
 	"github.com/sovereign-sql/sov/internal/host/device"
+	"github.com/sovereign-sql/sov/internal/host/egress"
 	"github.com/sovereign-sql/sov/internal/host/embedded"
 	"github.com/sovereign-sql/sov/internal/host/phonereport"
 	"github.com/sovereign-sql/sov/internal/host/preflight"
@@ -64,6 +66,7 @@ func Check(ctx context.Context, arch string, groups []string, cacheDir func() (s
 			func() (finding.Finding, []string) {
 				return optional("psql", "psql", "postgresql-client", "only `sov psql` needs it")
 			},
+			checkPasst,
 		} {
 			found, missing := check()
 			add("tools", found)
@@ -155,6 +158,13 @@ func checkQEMU(arch string) (finding.Finding, []string) {
 		return finding.Fail("QEMU", err.Error(), ""), nil
 	}
 	return optional("QEMU", program, packet, "only `sov run` needs it")
+}
+
+func checkPasst() (finding.Finding, []string) {
+	if runtime.GOOS != "linux" {
+		return finding.Skip(egress.Program, "for Linux only: with `sov run --egress` the guest reaches this computer's loopback services"), nil
+	}
+	return optional(egress.Program, egress.Program, "passt", "only `sov run --egress` needs it: without it the guest reaches this computer's loopback services")
 }
 
 // optional looks for a program that only a part of sov needs, as advice says.

@@ -50,7 +50,7 @@ func TestMissingTools(t *testing.T) {
 		t.Errorf("packages %v", packages)
 	}
 	for name, want := range map[string]finding.Verdict{
-		"Go toolchain": finding.Failed, "kernel compiler": finding.Failed, "QEMU": finding.Warning, "adb": finding.Warning, "psql": finding.Warning,
+		"Go toolchain": finding.Failed, "kernel compiler": finding.Failed, "QEMU": finding.Warning, "adb": finding.Warning, "psql": finding.Warning, "passt": finding.Warning,
 	} {
 		if f := findings[name]; f.Verdict != want || f.Advice == "" {
 			t.Errorf("%s: %+v", name, f)

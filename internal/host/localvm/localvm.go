@@ -24,6 +24,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/durable"
+	"github.com/sovereign-sql/sov/internal/host/egress"
 	"github.com/sovereign-sql/sov/internal/host/qemu"
 )
 
@@ -39,6 +40,8 @@ type Options struct {
 	CPUs      int              // 0: what vm.json says
 	KVM       bool             // use this computer's processor; it must be of the guest's architecture
 	ClockChip time.Time        // what the guest's clock chip shows at power-on; zero: the present
+	Egress    bool             // the guest reaches the internet, and what the recipe's network.egress names; else nothing
+	Passt     string           // path of passt, by which it does; empty: by QEMU, and then it reaches this computer's loopback, too
 	// Secrets of the machine, by name. Without one for Postgres a password is made, and kept in State.
 	Secrets map[string]string
 	// Runtime is a folder for files with Secrets, which end with the run: best one in memory, such as that of
@@ -51,11 +54,14 @@ type VM struct {
 	machine *qemu.VM
 	state   *state
 	time    *timeServer
+	egress  *egress.Network // nil: QEMU does it, or nobody
+	network NetworkMode
 	status  *guestapi.Client
 	spec    *vmspec.Spec
 
 	notify func(string)
-	full   atomic.Bool // paused for want of room
+	full   atomic.Bool           // paused for want of room
+	lost   atomic.Pointer[error] // how its network ended before it did
 
 	password string // the superuser's
 	passfile string // with it; empty: no file can hold it
@@ -125,20 +131,34 @@ func start(ctx context.Context, o Options, spec *vmspec.Spec, s *state) (vm *VM,
 	}
 	secrets := map[string]string{guestspec.ServicePostgres: password}
 	maps.Copy(secrets, o.Secrets)
-	clock, err := startTimeServer(o.Now)
+	clock, timePort, err := startTimeServer(o.Now)
 	if err != nil {
 		return nil, err
 	}
+	defer timePort.Close()
 	defer func() {
 		if vm == nil {
 			clock.close()
 		}
 	}()
 	network := network(spec, o.Port)
+	network.Open = o.Egress && o.Passt == ""
+	var world *egress.Network
+	if o.Egress && o.Passt != "" {
+		if world, err = startEgress(ctx, o.Passt, spec, &network); err != nil {
+			return nil, err
+		}
+		defer world.Card().Close()
+		defer func() {
+			if vm == nil {
+				err = errors.Join(err, world.Close())
+			}
+		}()
+	}
 	token := rand.Text() + rand.Text() // 52 characters, 256 bits
 	// The config disk holds secrets: it has a name only until QEMU has opened it.
 	defer os.Remove(s.private(configName))
-	if err := writeConfig(s, spec, network, clock.port, o.Now(), token, secrets); err != nil {
+	if err := writeConfig(s, spec, network, o.Now(), token, secrets); err != nil {
 		return nil, err
 	}
 	disks, err := disks(ctx, o.Artifact, spec, s)
@@ -149,21 +169,26 @@ func start(ctx context.Context, o Options, spec *vmspec.Spec, s *state) (vm *VM,
 		Arch: spec.Arch, Kernel: filepath.Join(o.Artifact, spec.Kernel), Cmdline: spec.Cmdline(),
 		MemoryMiB: or(o.MemoryMiB, spec.MemoryMiB), CPUs: or(o.CPUs, spec.CPUs),
 		Disks: disks, Network: network, Console: o.Console, Clock: o.ClockChip, KVM: o.KVM,
+		Channels: []qemu.Channel{{Name: configdisk.TimePort, Socket: timePort}},
 	}.Start(ctx)
 	if err != nil {
 		return nil, err
 	}
-	endpoint := netip.AddrPortFrom(loopback, machine.Port(uint16(spec.Ready.Port)))
-	vm = &VM{machine: machine, state: s, time: clock, status: guestapi.NewClient(endpoint, token), spec: spec, notify: o.Notice, password: password, passfile: passfile}
+	started := &VM{machine: machine, state: s, time: clock, egress: world, network: modeOf(o), spec: spec, notify: o.Notice, password: password, passfile: passfile}
+	endpoint := netip.AddrPortFrom(loopback, started.port(uint16(spec.Ready.Port)))
+	started.status = guestapi.NewClient(endpoint, token)
 	err = s.note(&Running{
-		Name: spec.Name, Arch: spec.Arch, PID: os.Getpid(), QEMU: machine.PID(), URL: vm.URL(), Started: o.Now(),
-		Endpoint: endpoint, Token: token,
+		Name: spec.Name, Arch: spec.Arch, PID: os.Getpid(), QEMU: machine.PID(), URL: started.URL(), Started: o.Now(),
+		Endpoint: endpoint, Token: token, Network: started.network,
 	})
 	if err != nil {
 		return nil, errors.Join(err, machine.Kill())
 	}
-	go vm.watchDisks()
-	return vm, nil
+	go started.watchDisks()
+	if world != nil {
+		go started.watchEgress()
+	}
+	return started, nil
 }
 
 var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
@@ -191,16 +216,15 @@ func network(spec *vmspec.Spec, port uint16) qemu.Network {
 	return n
 }
 
-func writeConfig(s *state, spec *vmspec.Spec, network qemu.Network, timePort uint16, now time.Time, token string, secrets map[string]string) error {
+func writeConfig(s *state, spec *vmspec.Spec, network qemu.Network, now time.Time, token string, secrets map[string]string) error {
 	disk, err := configdisk.Encode(configdisk.Config{
 		Hostname: spec.Network.Hostname,
 		Network: configdisk.Network{
 			Address: spec.Network.Guest, Gateway: network.Host, DNS: []netip.Addr{network.DNS()}, MTU: spec.Network.MTU,
 		},
-		Time:        now,
-		TimeServers: []netip.AddrPort{netip.AddrPortFrom(network.Host, timePort)},
-		Secrets:     secrets,
-		Token:       token,
+		Time:    now,
+		Secrets: secrets,
+		Token:   token,
 	})
 	if err != nil {
 		return fmt.Errorf("config disk: %w", err)
@@ -269,7 +293,15 @@ func (vm *VM) Address() string {
 	if !ok {
 		return ""
 	}
-	return netip.AddrPortFrom(loopback, vm.machine.Port(uint16(port))).String()
+	return netip.AddrPortFrom(loopback, vm.port(uint16(port))).String()
+}
+
+// port returns the port of 127.0.0.1 at which a published port of the guest is reachable.
+func (vm *VM) port(guest uint16) uint16 {
+	if vm.egress != nil {
+		return vm.egress.Port(guest)
+	}
+	return vm.machine.Port(guest)
 }
 
 // PID returns QEMU's process ID.
@@ -279,7 +311,13 @@ func (vm *VM) PID() int { return vm.machine.PID() }
 func (vm *VM) Done() <-chan struct{} { return vm.machine.Done() }
 
 // Wait waits for the machine's end; its error is nil when the guest powered itself off.
-func (vm *VM) Wait() error { return vm.machine.Wait() }
+func (vm *VM) Wait() error {
+	err := vm.machine.Wait()
+	if lost := vm.lost.Load(); lost != nil {
+		err = errors.Join(*lost, err)
+	}
+	return err
+}
 
 // Kill ends the machine as a power cut would.
 func (vm *VM) Kill() error { return vm.machine.Kill() }
@@ -318,5 +356,9 @@ func (vm *VM) LookAtClock(ctx context.Context) (*guestapi.Clock, error) {
 // Close ends the machine, if it still runs, as a power cut would, and gives its data free. It may be called twice.
 func (vm *VM) Close() error {
 	vm.time.close()
-	return errors.Join(vm.machine.Kill(), vm.state.close())
+	err := vm.machine.Kill()
+	if vm.egress != nil {
+		err = errors.Join(err, vm.egress.Close())
+	}
+	return errors.Join(err, vm.state.close())
 }

@@ -31,6 +31,7 @@ type Running struct {
 	Started  time.Time      `json:"started"`
 	Endpoint netip.AddrPort `json:"endpoint"`
 	Token    string         `json:"token"`
+	Network  NetworkMode    `json:"network"`
 
 	State string `json:"-"` // its state folder
 }

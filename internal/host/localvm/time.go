@@ -1,38 +1,36 @@
 package localvm
 
 import (
-	"context"
 	"fmt"
 	"net"
-	"net/netip"
+	"os"
 	"time"
 
+	"github.com/sovereign-sql/sov/internal/host/qemu"
 	"github.com/sovereign-sql/sov/internal/sntp"
 )
 
-// A timeServer tells a guest the time. It listens on a port of loopback, which the guest reaches at its host's address,
-// so that neither a privilege nor the Internet is needed.
+// A timeServer tells a guest the time by a port of its machine, for which the guest needs no network.
 type timeServer struct {
-	port   uint16
-	cancel context.CancelFunc
-	done   chan struct{}
+	conn net.Conn
+	done chan struct{}
 }
 
-func startTimeServer(now func() time.Time) (*timeServer, error) {
-	conn, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(loopback, 0)))
+// startTimeServer returns the machine's end, too.
+func startTimeServer(now func() time.Time) (*timeServer, *os.File, error) {
+	ours, theirs, err := qemu.SocketPair("time")
 	if err != nil {
-		return nil, fmt.Errorf("time server: %w", err)
+		return nil, nil, fmt.Errorf("time server: %w", err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	s := &timeServer{conn.LocalAddr().(*net.UDPAddr).AddrPort().Port(), cancel, make(chan struct{})}
+	s := &timeServer{ours, make(chan struct{})}
 	go func() {
 		defer close(s.done)
-		_ = sntp.Server{Now: now}.Serve(ctx, conn) // it ends with s
+		sntp.Server{Now: now}.ServeStream(ours) // it ends with s
 	}()
-	return s, nil
+	return s, theirs, nil
 }
 
 func (s *timeServer) close() {
-	s.cancel()
+	s.conn.Close()
 	<-s.done
 }

@@ -32,6 +32,7 @@ type Machine struct {
 	Network   Network   // the one interface
 	Console   io.Writer // takes what the guest writes to hvc0; nil discards it. Not with Ports
 	Ports     []Port    // in place of Console: consoles hvc0, hvc1, … in this order, and the board's serial port
+	Channels  []Channel // devices of the guest that are streams to this computer
 	Panics    bool      // the guest has a device by which its kernel says that it panics, see VM.Panicked
 	Clock     time.Time // what the guest's clock chip shows at power-on; zero is the present
 	KVM       bool      // run on the host's processor instead of emulating one; needs a host of the guest's architecture
@@ -50,12 +51,21 @@ type Port struct {
 	Socket *os.File // an end of a stream socket pair, which the caller closes; the other end is the terminal
 }
 
-// A Network is a subnet that QEMU itself plays the router of (no privilege needed): the guest reaches the host's
-// network through Host, and the listed TCP ports of Guest are reachable on this computer's loopback address.
+// A Channel is a virtio-serial port: the guest finds its device, /dev/vportNpM, by the name that sysfs shows of it.
+type Channel struct {
+	Name   string
+	Socket *os.File // an end of a stream socket pair, which the caller closes
+}
+
+// A Network is a subnet that QEMU itself plays the router of (no privilege needed): the listed TCP ports of Guest are
+// reachable on this computer's loopback address. The guest reaches nothing, unless the network is Open.
 //
-// With a TAP interface, the computer itself is the router and the rest of a Network is not looked at.
+// With a TAP interface the computer itself is the router, and with a Stream the program at its other end. The rest of
+// a Network, but for MAC, is not looked at then.
 type Network struct {
 	TAP     *os.File // an open TAP interface with IFF_VNET_HDR; nil: none
+	Stream  *os.File // an end of a stream socket pair that carries the guest's frames, for which QEMU 7.2 is needed; nil: none
+	Open    bool     // through Host the guest reaches this computer's network, and what listens on its loopback address
 	Subnet  netip.Prefix
 	Host    netip.Addr
 	Guest   netip.Addr
@@ -126,6 +136,9 @@ func (m Machine) Start(ctx context.Context) (*VM, error) {
 		return nil, err
 	}
 	args, files := m.arguments()
+	if sandboxed(ctx, program) {
+		args = append(args, "-sandbox", sandbox)
+	}
 	vm, err := launch(ctx, program, args, m.Console, files)
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", program, err)
@@ -162,9 +175,12 @@ func (m Machine) arguments() (args []string, files []*os.File) {
 		"-chardev", "socket,id=qmp,fd=3", "-mon", "chardev=qmp,mode=control",
 		"-device", "virtio-rng-pci",
 	}
-	if m.Network.TAP != nil {
+	switch {
+	case m.Network.TAP != nil:
 		args = append(args, "-netdev", fmt.Sprintf("tap,id=net,fd=%d", pass(m.Network.TAP)))
-	} else {
+	case m.Network.Stream != nil:
+		args = append(args, "-netdev", fmt.Sprintf("stream,id=net,server=off,addr.type=fd,addr.str=%d", pass(m.Network.Stream)))
+	default:
 		args = append(args, "-netdev", m.Network.argument())
 	}
 	// The boot ROM is of no use to a machine that is given its kernel.
@@ -180,6 +196,12 @@ func (m Machine) arguments() (args []string, files []*os.File) {
 		}
 		// A bus for each with one port: a bus with more announces its ports one after another, while the guest counts them.
 		args = append(args, "-device", fmt.Sprintf("virtio-serial-pci,id=bus%d,max_ports=1", i), "-device", fmt.Sprintf("virtconsole,bus=bus%d.0,chardev=port%d", i, i))
+	}
+	if len(m.Channels) > 0 {
+		args = append(args, "-device", "virtio-serial-pci,id=channels")
+	}
+	for i, c := range m.Channels {
+		args = append(args, "-chardev", fmt.Sprintf("socket,id=channel%d,fd=%d", i, pass(c.Socket)), "-device", fmt.Sprintf("virtserialport,bus=channels.0,chardev=channel%d,name=%s", i, c.Name))
 	}
 	if m.Panics {
 		args = append(args, "-device", "pvpanic-pci", "-action", "panic=none")
@@ -214,7 +236,10 @@ func (n Network) argument() string {
 	// QEMU insists on addresses for services that this network does not use (DHCP) or that must not collide with
 	// the guest's (DNS, which it forwards to the host's resolver).
 	var b strings.Builder
-	fmt.Fprintf(&b, "user,id=net,net=%s,host=%s,dns=%s,dhcpstart=%s", n.Subnet.Masked(), n.Host, n.DNS(), n.DNS().Next())
+	fmt.Fprintf(&b, "user,id=net,ipv6=off,net=%s,host=%s,dns=%s,dhcpstart=%s", n.Subnet.Masked(), n.Host, n.DNS(), n.DNS().Next())
+	if !n.Open {
+		b.WriteString(",restrict=on")
+	}
 	for _, f := range n.Forward {
 		fmt.Fprintf(&b, ",hostfwd=tcp:127.0.0.1:%d-%s:%d", f.Port, n.Guest, f.Guest)
 	}

@@ -27,7 +27,7 @@ type VM struct {
 // launch runs QEMU with one end of a socket pair as its file descriptor 3, and files as those that follow, and says hello over
 // the other end.
 func launch(ctx context.Context, program string, args []string, console io.Writer, files []*os.File) (*VM, error) {
-	ours, theirs, err := socketPair()
+	ours, theirs, err := SocketPair("qmp")
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +76,9 @@ func (vm *VM) run(command *exec.Cmd, started chan<- error, complaint *bytes.Buff
 	close(vm.done)
 }
 
-func socketPair() (net.Conn, *os.File, error) {
+// SocketPair returns a connected pair of stream sockets, one end for this process and one for a program that it starts, for
+// example QEMU.
+func SocketPair(name string) (ours net.Conn, theirs *os.File, err error) {
 	// A process that is started between the two, such as another QEMU, would hold the sockets, and with them the end of this one's.
 	syscall.ForkLock.RLock()
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
@@ -88,14 +90,14 @@ func socketPair() (net.Conn, *os.File, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("socketpair: %w", err)
 	}
-	ours, theirs := os.NewFile(uintptr(fds[0]), "qmp"), os.NewFile(uintptr(fds[1]), "qmp")
-	defer ours.Close() // FileConn works on a copy
-	conn, err := net.FileConn(ours)
-	if err != nil {
+	file := os.NewFile(uintptr(fds[0]), name)
+	theirs = os.NewFile(uintptr(fds[1]), name)
+	defer file.Close() // FileConn works on a copy
+	if ours, err = net.FileConn(file); err != nil {
 		theirs.Close()
 		return nil, nil, err
 	}
-	return conn, theirs, nil
+	return ours, theirs, nil
 }
 
 // Port returns the port of 127.0.0.1 at which a forwarded port of the guest is reachable.
@@ -184,7 +186,7 @@ func (vm *VM) Kill() error {
 
 // forwards asks QEMU which host ports it took for the forwarded ones.
 func (vm *VM) forwards(network Network) error {
-	if len(network.Forward) == 0 {
+	if len(network.Forward) == 0 || network.TAP != nil || network.Stream != nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), greetingTimeout)

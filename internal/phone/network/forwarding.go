@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 )
 
 // A filledChain is one of a machine's chains with its rules.
@@ -23,10 +25,6 @@ const (
 	// tcpHeaders is what IPv4 and TCP take of a packet.
 	tcpHeaders = 40
 )
-
-// lan are the addresses of networks that are not the internet: private ones (RFC 1918), link-local (RFC 3927), a carrier's own
-// (RFC 6598), and groups (RFC 5771).
-var lan = []string{"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10", "224.0.0.0/4"}
 
 // tables are those of iptables that have chains of ours, in the order in which they are filled: what lets packets through comes
 // after what translates them.
@@ -84,7 +82,7 @@ func (vm VM) forwarded(u Uplink) []string {
 					}
 				}
 			}
-			for _, network := range lan {
+			for _, network := range vmspec.PrivateNetworks {
 				out = append(out, fmt.Sprintf("-s %s -d %s -i %s -o %s -j DROP", subnet, network, vm.TAP, u.Interface))
 			}
 		}

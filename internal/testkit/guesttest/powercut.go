@@ -31,7 +31,7 @@ func CutPower(t *testing.T, arch string, cuts int) {
 	)
 	random := rand.New(rand.NewPCG(1, 2))
 	control, dir := onLoopback(t, arch, authKey)
-	options := localvm.Options{Artifact: dir, State: Seeded(t, arch), Secrets: map[string]string{"tailscale": authKey}}
+	options := localvm.Options{Artifact: dir, State: Seeded(t, arch), Secrets: map[string]string{"tailscale": authKey}, Egress: true}
 
 	g, joining := bootOnline(t, options)
 	joined := control.Joined()
@@ -97,7 +97,7 @@ func onLoopback(t *testing.T, arch, authKey string) (*controltest.Server, string
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A machine's gateway leads to this computer's loopback.
+	// The gateway of a machine with QEMU's own egress leads to this computer's loopback.
 	const address = "127.0.0.1"
 	control := controltest.Start(t, func(program string) *exec.Cmd {
 		return exec.CommandContext(t.Context(), program, address, authKey, spec.Network.Host.Addr().String())

@@ -1,0 +1,133 @@
+package egress
+
+import (
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+)
+
+// A filter decides which frames of the guest reach passt. It keeps no state of connections, so there is nothing to fill.
+type filter struct {
+	host, dns netip.Addr
+	published map[uint16]bool // ports of the guest to which connections are forwarded
+	never     []netip.Prefix
+	own       func() map[netip.Addr]bool // nil: the guest may reach this computer's addresses
+}
+
+// nowhere are destinations that no guest may send to: this computer's loopback, to which 0.0.0.0 leads as well
+// (ip(7)), networks of one link, where 169.254.169.254 is, groups, and what is reserved.
+var nowhere = prefixes("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4")
+
+func prefixes(texts ...string) []netip.Prefix {
+	var list []netip.Prefix
+	for _, text := range texts {
+		list = append(list, netip.MustParsePrefix(text))
+	}
+	return list
+}
+
+func newFilter(o Options) *filter {
+	f := &filter{host: o.Host, dns: o.DNS, published: make(map[uint16]bool), never: nowhere}
+	// The guest's own subnet is a network of this computer's neighbours to passt, if they happen to have it.
+	f.never = append(f.never[:len(f.never):len(f.never)], o.Guest.Masked())
+	if !o.LAN {
+		f.never = append(f.never, prefixes(vmspec.PrivateNetworks...)...)
+	}
+	if !o.Self {
+		f.own = (&ownAddresses{}).get
+	}
+	for _, forward := range o.Forward {
+		f.published[forward.Guest] = true
+	}
+	return f
+}
+
+// IP protocols, the port of DNS, and flags of TCP (RFC 9293, section 3.1).
+const (
+	protocolTCP = 6
+	protocolUDP = 17
+	portDNS     = 53
+	flagSYN     = 0x02
+	flagACK     = 0x10
+)
+
+// passes reports whether a frame of the guest reaches passt.
+func (f *filter) passes(frame []byte) bool {
+	if len(frame) < ethernetHeader {
+		return false
+	}
+	packet := frame[ethernetHeader:]
+	switch binary.BigEndian.Uint16(frame[etherType:]) {
+	case typeARP:
+		return true
+	case typeIPv4:
+		return len(packet) >= minIPv4 && f.passesIPv4(packet)
+	}
+	return false
+}
+
+// passesIPv4 reports whether a packet does (RFC 791, section 3.1).
+func (f *filter) passesIPv4(packet []byte) bool {
+	if packet[0]>>4 != 4 {
+		return false
+	}
+	to := netip.AddrFrom4([4]byte(packet[16:20]))
+	// No fragment passes to an address of which the port counts: it may have none.
+	const moreFragments, offset = 0x2000, 0x1fff
+	whole := binary.BigEndian.Uint16(packet[6:])&(moreFragments|offset) == 0
+	header := int(packet[0]&0xf) * 4
+	switch to {
+	case f.dns:
+		return whole && packet[9] == protocolUDP && len(packet) >= header+8 && binary.BigEndian.Uint16(packet[header+2:]) == portDNS
+	case f.host:
+		return whole && packet[9] == protocolTCP && len(packet) >= header+20 && f.answers(packet[header:])
+	}
+	for _, p := range f.never {
+		if p.Contains(to) {
+			return false
+		}
+	}
+	return f.own == nil || !f.own()[to]
+}
+
+// answers reports whether a TCP segment belongs to a connection that was forwarded to the guest: to the gateway the guest
+// itself opens none.
+func (f *filter) answers(segment []byte) bool {
+	opens := segment[13]&(flagSYN|flagACK) == flagSYN
+	return !opens && f.published[binary.BigEndian.Uint16(segment)]
+}
+
+// ownAddresses are this computer's, looked up again once they are old.
+type ownAddresses struct {
+	mu    sync.Mutex
+	at    time.Time
+	known map[netip.Addr]bool
+}
+
+// ownAge is how old an answer of ownAddresses may be: a computer that gets an address of a new network is not reached by it
+// for longer.
+const ownAge = time.Second
+
+func (o *ownAddresses) get() map[netip.Addr]bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.known != nil && time.Since(o.at) < ownAge {
+		return o.known
+	}
+	list, err := net.InterfaceAddrs()
+	if err != nil && o.known != nil {
+		return o.known
+	}
+	known := make(map[netip.Addr]bool)
+	for _, address := range list {
+		if prefix, err := netip.ParsePrefix(address.String()); err == nil {
+			known[prefix.Addr().Unmap()] = true
+		}
+	}
+	o.known, o.at = known, time.Now()
+	return known
+}
