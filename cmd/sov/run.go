@@ -299,8 +299,3 @@ func (f runFlags) secrets(c *cobra.Command, spec *vmspec.Spec) (map[string]strin
 	}
 	return localvm.SecretsToGive(spec, kept, f.tailnet)
 }
-
-// sayDataKey says, once, that the key of an encrypted data disk was made, and what it is worth.
-func sayDataKey(w io.Writer, verb, name, path string) {
-	fmt.Fprintf(w, "%s: the data disk of %s is encrypted; its key was made and is kept in %s: save a copy elsewhere, a lost key is lost data (docs/secrets.md)\n", verb, name, path)
-}

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -170,6 +171,12 @@ func (s *Store) List(vm string) ([]Info, error) {
 		list = append(list, info)
 	}
 	return list, nil
+}
+
+// Has reports whether a secret is kept. It needs no key.
+func (s *Store) Has(vm, name string) (bool, error) {
+	list, err := s.List(vm)
+	return slices.ContainsFunc(list, func(i Info) bool { return i.Name == name }), err
 }
 
 func (s *Store) describe(path string) (Info, error) {

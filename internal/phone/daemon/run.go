@@ -34,18 +34,10 @@ type run struct {
 }
 
 // prepare makes everything that an artifact's machine needs besides its network, and returns what to run.
-func prepare(ctx context.Context, root phonepath.Root, vm phonepath.VM, a *artifact, log func(string)) (crosvm.Machine, string, error) {
+func prepare(ctx context.Context, vm phonepath.VM, a *artifact, secrets map[string]string, log func(string)) (crosvm.Machine, string, error) {
 	m := crosvm.Machine{
 		Name: vm.Name, Kernel: filepath.Join(a.dir, a.spec.Kernel), Params: a.spec.Parameters, MemoryMiB: a.spec.MemoryMiB, CPUs: a.spec.CPUs,
 		TAP: a.spec.Network.TAP, MAC: crosvm.MACFor(vm.Name), Socket: vm.Socket(), Console: vm.Console(), Early: vm.Early(), Requests: vm.Requests(),
-	}
-	secrets, err := loadSecrets(root, vm)
-	if err != nil {
-		return m, "", err
-	}
-	token := rand.Text() + rand.Text() // 52 characters, 256 bits
-	if err := writeConfigDisk(vm, a.spec, secrets, token); err != nil {
-		return m, "", err
 	}
 	for _, d := range a.spec.Disks {
 		disk := crosvm.Disk{ReadOnly: d.ReadOnly}
@@ -61,6 +53,10 @@ func prepare(ctx context.Context, root phonepath.Root, vm phonepath.VM, a *artif
 			disk.Path = vm.Data()
 		}
 		m.Disks = append(m.Disks, disk)
+	}
+	token := rand.Text() + rand.Text() // 52 characters, 256 bits
+	if err := writeConfigDisk(vm, a.spec, secrets, token); err != nil {
+		return m, "", err
 	}
 	// The folder of the control socket.
 	if err := os.Mkdir(vm.Machine(), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
