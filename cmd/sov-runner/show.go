@@ -172,6 +172,9 @@ func diskLine(d health.Disk) string {
 	}
 	const mib = 1 << 20
 	text := fmt.Sprintf("takes %d MiB of the phone", d.Allocated/mib)
+	if d.Encryption != "" {
+		text += ", encrypted (" + d.Encryption + ")"
+	}
 	if d.Size > 0 {
 		text = fmt.Sprintf("%d of %d MiB free, ", d.Free/mib, d.Size/mib) + text
 	}

@@ -23,11 +23,13 @@ func progress(w io.Writer, name string) func(string) {
 type upFlags struct {
 	noWait  bool
 	timeout time.Duration
+	keys    bool
 }
 
 func (f *upFlags) add(c *cobra.Command) {
 	c.Flags().BoolVar(&f.noWait, "no-wait", false, "return once the daemon runs")
 	c.Flags().DurationVar(&f.timeout, "timeout", 0, "how long to wait for the machine to be ready (default: what its artifact says)")
+	c.Flags().BoolVar(&f.keys, "keys", false, "read the key of the data disk, which is not kept here, from the standard input: a JSON object of secrets")
 }
 
 func newUp(o *options) *cobra.Command {
@@ -51,7 +53,13 @@ func up(c *cobra.Command, o *options, f *upFlags, name string) error {
 		return err
 	}
 	report := progress(c.ErrOrStderr(), name)
-	state, err := daemon.Up(c.Context(), o.layout(), name, daemon.UpOptions{Program: program, NoWait: f.noWait, Timeout: f.timeout, Report: report})
+	options := daemon.UpOptions{Program: program, NoWait: f.noWait, Timeout: f.timeout, Report: report}
+	if f.keys {
+		if options.Keys, err = daemon.ReadKeys(c.InOrStdin()); err != nil {
+			return err
+		}
+	}
+	state, err := daemon.Up(c.Context(), o.layout(), name, options)
 	if c.Context().Err() != nil {
 		return fmt.Errorf("interrupted: %s goes on starting: `sov stop %s` ends it", name, name)
 	}

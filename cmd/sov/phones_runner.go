@@ -94,6 +94,10 @@ func (v phoneVerb) ask(ctx context.Context, s *fleet.Site, name string) error {
 	if v.up != nil {
 		args = v.up.args()
 		limit += v.up.timeout
+		var err error
+		if s, args, err = withDataKey(ctx, s, "", name, args); err != nil {
+			return err
+		}
 	}
 	if v.pass != nil {
 		args = append(args, v.pass()...)

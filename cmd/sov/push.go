@@ -133,6 +133,13 @@ func pushTo(c *cobra.Command, recipe string, f pushFlags) (todo followUp, err er
 			}
 			return password, err
 		})
+		m.MakeDataKey = sync.OnceValues(func() ([]byte, error) { // one for all phones
+			key, path, err := store.MakeDataKey(name)
+			if err == nil {
+				sayDataKey(c.ErrOrStderr(), "push", name, path)
+			}
+			return key, err
+		})
 	}
 	var several sync.Mutex
 	err = withReporter(c, "auto", func(reporter progress.Reporter) error {
@@ -181,10 +188,14 @@ func (f *pushFlags) boot(ctx context.Context, s *fleet.Site, r *install.Report) 
 		return nil
 	}
 	limit := startLimit + stopLimit + f.up.timeout
-	if !s.AsJSON {
-		return show(ctx, s, limit, verb, r.Name, f.up.args()...)
+	s, args, err := withDataKey(ctx, s, f.identity, r.Name, f.up.args())
+	if err != nil {
+		return err
 	}
-	r.State, err = s.Ask(ctx, limit, verb, r.Name, f.up.args()...)
+	if !s.AsJSON {
+		return show(ctx, s, limit, verb, r.Name, args...)
+	}
+	r.State, err = s.Ask(ctx, limit, verb, r.Name, args...)
 	return err
 }
 

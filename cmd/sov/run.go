@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/host/built"
@@ -151,7 +152,7 @@ func run(c *cobra.Command, recipe string, f runFlags) (err error) {
 	case f.inBack:
 		return f.detach(c, spec)
 	}
-	if f.Secrets, err = f.secrets(c.Context(), spec.Name); err != nil {
+	if f.Secrets, err = f.secrets(c, spec); err != nil {
 		return err
 	}
 	log, err := os.OpenFile(filepath.Join(f.State, localvm.ConsoleName), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
@@ -304,14 +305,22 @@ func (r *runner) stop() error {
 }
 
 // secrets are those that the user keeps for the machine and wants it to have.
-func (f runFlags) secrets(ctx context.Context, name string) (map[string]string, error) {
+func (f runFlags) secrets(c *cobra.Command, spec *vmspec.Spec) (map[string]string, error) {
 	store, err := openSecrets(f.identity)
 	if err != nil {
 		return nil, err
 	}
-	kept, err := store.All(ctx, name)
+	kept, err := store.All(c.Context(), spec.Name)
 	if err != nil {
 		return nil, err
 	}
-	return localvm.SecretsToGive(name, kept, f.tailnet)
+	if spec.DataKey() != "" && kept[guestspec.SecretDataKey] == nil && !localvm.HasData(f.State) {
+		key, path, err := store.MakeDataKey(spec.Name)
+		if err != nil {
+			return nil, err
+		}
+		kept[guestspec.SecretDataKey] = key
+		sayDataKey(c.ErrOrStderr(), "run", spec.Name, path)
+	}
+	return localvm.SecretsToGive(spec, kept, f.tailnet)
 }

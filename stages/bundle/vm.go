@@ -39,7 +39,7 @@ func spec(r *recipe.Recipe, arch string) (*vmspec.Spec, error) {
 		Options:    r.VM.Options(),
 		Disks: []vmspec.Disk{
 			{Role: vmspec.RoleRootfs, File: artifact.RootfsFile, ReadOnly: true},
-			{Role: vmspec.RoleData, Size: int64(r.VM.Data)},
+			{Role: vmspec.RoleData, Size: int64(r.VM.Data), Key: vmspec.KeyPlace(r.VM.DataKey)},
 			{Role: vmspec.RoleConfig, ReadOnly: true},
 		},
 		Network: network,

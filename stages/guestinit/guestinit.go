@@ -59,6 +59,7 @@ func (s *stage) config() guestspec.Config {
 		Format:   guestspec.Format,
 		Image:    guestspec.Image{Name: s.Recipe.Name, Version: s.Recipe.Version},
 		Hostname: s.Recipe.Network.Hostname,
+		Data:     guestspec.Data{Encrypted: s.Recipe.VM.Encrypt},
 		Endpoint: guestspec.Endpoint{Shell: s.Recipe.VM.Shell},
 		Firewall: Firewall(s.Recipe),
 

@@ -4,6 +4,9 @@
 // The disk is made once, by whoever starts the guest, and never made again over an existing one:
 // what is in it is the user's. The guest checks and mounts it and never formats it.
 //
+// A disk that is to be encrypted is made with nothing but guestspec.NewDiskMark in it. Its key never
+// leaves the guest's config disk, so the guest encrypts and formats it, and removes the mark.
+//
 // The file system is laid out by package image/ext4: metadata checksums, descriptors reserved for
 // growth, groups that the kernel initialises when it comes to use them, a journal of at most
 // 64 MiB, no blocks reserved for root, no check by number of mounts. Nothing but what differs from
@@ -54,7 +57,20 @@ const (
 // of mode 0600, complete and synced before it appears under its name; when path exists already,
 // Create leaves it alone and returns an error that wraps fs.ErrExist. A cancelled or failed
 // Create leaves nothing behind, and what a killed one leaves the next one removes.
-func Create(ctx context.Context, path string, size int64) (err error) {
+func Create(ctx context.Context, path string, size int64) error {
+	return create(path, size, func(f *os.File, size int64) error { return format(ctx, f, size) })
+}
+
+// CreateToEncrypt makes a data disk as Create does, which holds nothing but the mark by which the
+// guest knows that it may encrypt and format it.
+func CreateToEncrypt(path string, size int64) error {
+	return create(path, size, func(f *os.File, size int64) error {
+		_, err := f.WriteAt([]byte(guestspec.NewDiskMark), guestspec.NewDiskOffset)
+		return errors.Join(err, f.Truncate(size))
+	})
+}
+
+func create(path string, size int64, fill func(f *os.File, size int64) error) (err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("create data disk %s: %w", path, err)
@@ -71,7 +87,7 @@ func Create(ctx context.Context, path string, size int64) (err error) {
 	f, err := durable.Create(path, 0o600, durable.KeepExisting())
 	if err == nil {
 		defer f.Close()
-		err = format(ctx, f.File, size)
+		err = fill(f.File, size)
 	}
 	if err == nil {
 		err = f.Commit()

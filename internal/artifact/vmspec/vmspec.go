@@ -71,7 +71,18 @@ type Disk struct {
 	File     string `json:"file,omitempty"` // beside vm.json; only of RoleRootfs
 	ReadOnly bool   `json:"read_only"`
 	Size     int64  `json:"size,omitempty"` // bytes to make it with; only of RoleData
+	// Key says that the disk is encrypted, and where its key is kept; only of RoleData. Empty: it is not.
+	Key KeyPlace `json:"key,omitempty"`
 }
+
+// A KeyPlace is where the key of an encrypted data disk is kept.
+type KeyPlace string
+
+// Places of keys. The computer that installs a machine keeps its key in both cases.
+const (
+	KeyOnPhone KeyPlace = "phone" // with the phone's other secrets
+	KeyOnHost  KeyPlace = "host"  // in memory of the phone until it is switched off
+)
 
 // A Role says what a disk is for and who makes it.
 type Role string
@@ -159,6 +170,12 @@ func (s *Spec) Disk(role Role) (Disk, bool) {
 	return s.Disks[i], true
 }
 
+// DataKey says where the key of the data disk is kept; empty: the disk is not encrypted.
+func (s *Spec) DataKey() KeyPlace {
+	data, _ := s.Disk(RoleData)
+	return data.Key
+}
+
 // Port returns the guest's port of a service.
 func (s *Spec) Port(service string) (int, bool) {
 	i := slices.IndexFunc(s.Ports, func(p Port) bool { return p.Service == service })
@@ -225,6 +242,8 @@ func (s *Spec) Validate() error {
 	for i, d := range s.Disks {
 		require(d.Role != RoleRootfs || isFileName(d.File), "disk %d: file %q is not the name of a file beside vm.json", i, d.File)
 		require(d.Role != RoleData || d.Size > 0, "disk %d: the data disk has no size", i)
+		require(d.Key == "" || d.Role == RoleData && (d.Key == KeyOnPhone || d.Key == KeyOnHost),
+			"disk %d: key %q must be %s or %s, of the data disk", i, d.Key, KeyOnPhone, KeyOnHost)
 		require(slices.Contains([]Role{RoleRootfs, RoleData, RoleConfig}, d.Role), "disk %d: role %q is not known", i, d.Role)
 		require(slices.IndexFunc(s.Disks, func(o Disk) bool { return o.Role == d.Role }) == i, "disk %d: a second disk has role %s", i, d.Role)
 	}

@@ -121,12 +121,19 @@ type Memory struct {
 	Available int64 `json:"available"` // could be had without swapping
 }
 
+// LUKS2 is what Data.Encryption says of disks that cryptsetup has encrypted.
+const LUKS2 = "luks2"
+
 // Data is the use of the data disk.
 type Data struct {
 	Path  string `json:"path"`            // where it is mounted
 	Size  int64  `json:"size"`            // bytes of the file system
 	Free  int64  `json:"free"`            // bytes that services may still write
 	Fault string `json:"fault,omitempty"` // why it is not mounted
+	// Encryption is the format of an encrypted disk, "luks2"; empty: it is not encrypted.
+	Encryption string `json:"encryption,omitempty"`
+	// OldKey says that the disk was opened by its old key, because the change to the new one failed.
+	OldKey bool `json:"old_key,omitempty"`
 	// Warning says that there is little room left, and what to do; it comes before PostgreSQL has to stop.
 	Warning string `json:"warning,omitempty"`
 }

@@ -45,6 +45,17 @@ const (
 	ExitPermanent = 78
 	// MaxSecret bounds a secret, in bytes.
 	MaxSecret = 64 << 10
+	// SecretDataKey is the name of the secret that opens an encrypted data disk, and SecretOldDataKey
+	// that of the one before: a disk that only the old key opens is changed over to the new one.
+	SecretDataKey, SecretOldDataKey = "data-key", "data-key-old"
+)
+
+// NewDiskMark stands NewDiskOffset bytes into a data disk that is to be encrypted, and was just made:
+// the guest encrypts and formats only a disk that carries it. It lies behind the header of LUKS2, which
+// takes 16 MiB, so that the mark outlives a header of which only a part is written.
+const (
+	NewDiskMark   = "sov: a new data disk, to be encrypted at its first start\n"
+	NewDiskOffset = 16 << 20
 )
 
 // Config is the whole of what the image tells its init.
@@ -80,7 +91,8 @@ type Image struct {
 	Version string `json:"version"` // shown in status; compared with the manifest by whoever updates
 }
 
-// Data describes the data disk. The guest checks and mounts it and never formats it.
+// Data describes the data disk. The guest checks and mounts it. It formats none but an encrypted one
+// that carries NewDiskMark.
 type Data struct {
 	// Label is the ext4 label looked for on every block device; empty means DataLabel.
 	Label string `json:"label,omitempty"`
@@ -90,6 +102,9 @@ type Data struct {
 	Path string `json:"path,omitempty"`
 	// Wait is how long the device may take to appear; 0 means 5 s.
 	Wait Duration `json:"wait,omitempty"`
+	// Encrypted data disks hold LUKS2, which the secret SecretDataKey opens, and the file system in it.
+	// No other disk is taken then.
+	Encrypted bool `json:"encrypted,omitempty"`
 }
 
 // Network says which interface gets the address from the config disk.

@@ -138,6 +138,9 @@ func (v VM) Requests() string { return v.run("requests") }
 // ConfigDisk is the config disk, which exists while the machine starts.
 func (v VM) ConfigDisk() string { return v.run("config.img") }
 
+// Keys is the socket by which the daemon takes the key of an encrypted data disk that is not kept on the phone.
+func (v VM) Keys() string { return v.run("keys.sock") }
+
 // Token is the file with the token of the guest's endpoint for this boot.
 func (v VM) Token() string { return v.run("token") }
 

@@ -164,6 +164,8 @@ func (c *checker) machine() {
 	c.require(vm.Data%MiB == 0 && vm.Data >= 256*MiB && vm.Data <= 16*TiB, "vm.data", "%s is not a whole number of MiB from 256MiB to 16TiB", vm.Data)
 	c.require(vm.Swiotlb%MiB == 0, "vm.swiotlb", "%s is not a whole number of MiB", vm.Swiotlb)
 	c.check("vm", vm.Options().Validate())
+	c.require(vm.DataKey == "" || vm.Encrypt, "vm.data_key", "says where the key of an encrypted data disk is kept, and vm.encrypt is not true")
+	c.require(slices.Contains([]string{"", DataKeyOnPhone, DataKeyOnHost}, vm.DataKey), "vm.data_key", "%q must be %s or %s", vm.DataKey, DataKeyOnPhone, DataKeyOnHost)
 	c.require(slices.Contains([]string{"always", "charging", "never"}, vm.Awake), "vm.awake", "%q is none of always, charging and never", vm.Awake)
 	c.require(c.Rootfs.Free >= 0 && c.Rootfs.Free <= 16*TiB, "rootfs.free", "%s is more than an image can hold", c.Rootfs.Free)
 	for i, parameter := range c.Kernel.Parameters {

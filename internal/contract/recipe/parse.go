@@ -1,6 +1,7 @@
 package recipe
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -60,6 +61,10 @@ func (r *Recipe) complete() {
 	setDefault(&r.Network.Hostname, hostnameOf(r.Name))
 	setDefault(&r.Tailscale.Hostname, r.Network.Hostname)
 	setDefault(&r.Rootfs.Label, r.Name[:min(len(r.Name), maxLabel)])
+	if r.VM.Encrypt {
+		setDefault(&r.VM.DataKey, DataKeyOnPhone)
+		r.Packages.require(encryptionPackages)
+	}
 	for i := range r.Postgres.Roles {
 		setDefault(&r.Postgres.Roles[i].Database, r.Postgres.Roles[i].Name)
 	}
@@ -89,6 +94,21 @@ func (r *Recipe) complete() {
 		setDefault(&s.Limits.Processes, serviceProcesses)
 		if s.OOMScore == nil {
 			s.OOMScore = new(serviceOOMScore)
+		}
+	}
+}
+
+// encryptionPackages have what sov-init encrypts and formats a data disk with.
+var encryptionPackages = []string{"cryptsetup", "e2fsprogs"}
+
+// require adds packages unless the recipe names them, with whatever version.
+func (p *Packages) require(names []string) {
+	for _, name := range names {
+		named := func(listed string) bool {
+			return listed == name || strings.HasPrefix(listed, name) && strings.ContainsRune("<>=~", rune(listed[len(name)]))
+		}
+		if !slices.ContainsFunc(p.Install, named) {
+			p.Install = append(p.Install, name)
 		}
 	}
 }

@@ -130,16 +130,19 @@ func (r *Recipe) Secrets() []string {
 	if r.Tailscale.Enabled {
 		names = append(names, guestspec.ServiceTailscale)
 	}
+	if r.VM.Encrypt {
+		names = append(names, guestspec.SecretDataKey)
+	}
 	return names
 }
 
 // CheckSecret reports why no machine of any recipe would use a secret of that name.
 func CheckSecret(name string) error {
-	known := []string{guestspec.ServicePostgres, guestspec.ServiceTailscale}
+	known := []string{guestspec.ServicePostgres, guestspec.ServiceTailscale, guestspec.SecretDataKey, guestspec.SecretOldDataKey}
 	if role, ok := strings.CutPrefix(name, rolePrefix); ok && roleForm.MatchString(role) || slices.Contains(known, name) {
 		return nil
 	}
-	err := fmt.Errorf("secret %q: must be postgres, tailscale, or %sNAME for a role of the recipe", name, rolePrefix)
+	err := fmt.Errorf("secret %q: must be postgres, tailscale, data-key, or %sNAME for a role of the recipe", name, rolePrefix)
 	if near := strictyaml.Nearest(name, known); near != "" {
 		err = fmt.Errorf("%w; did you mean %q?", err, near)
 	}
@@ -215,6 +218,9 @@ type VM struct {
 	Memory Size `yaml:"memory"` // whole MiB
 	CPUs   int  `yaml:"cpus"`
 	Data   Size `yaml:"data"` // of the data disk, when it is first made
+	// Encrypt makes the data disk an encrypted one, and DataKey says where its key is kept: "phone" or "host".
+	Encrypt bool   `yaml:"encrypt"`
+	DataKey string `yaml:"data_key"`
 	// Awake says when a phone is kept from sleeping while the machine runs: "always", "charging" or "never".
 	Awake string `yaml:"awake"`
 	Shell bool   `yaml:"shell"` // whoever runs the machine may start a shell in it; absent: true
@@ -225,6 +231,12 @@ type VM struct {
 	Balloon    *bool  `yaml:"balloon"`    // the guest gives unused memory back; absent: where it is not protected
 	HugePages  bool   `yaml:"huge_pages"` // the guest's memory is backed by huge pages
 }
+
+// Places where the key of an encrypted data disk is kept.
+const (
+	DataKeyOnPhone = "phone"
+	DataKeyOnHost  = "host"
+)
 
 // Options are what the recipe says of the phone's hypervisor.
 func (v VM) Options() avf.Options {

@@ -27,6 +27,7 @@ const (
 	CrashLoop Phase = "crash-loop" // it ended again and again without becoming ready and is left alone
 	Failed    Phase = "failed"     // starting it again cannot help: a person has to look
 	Off       Phase = "off"        // the guest powered itself off
+	Locked    Phase = "locked"     // it waits for the key of its data disk, which is not kept on the phone
 
 	LowBattery Phase = "low-battery" // it was shut down for the battery's sake and is started again once that holds enough
 )

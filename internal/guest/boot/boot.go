@@ -39,7 +39,8 @@ func (m *machine) boot(ctx context.Context) error {
 	m.problem("", configErr)
 	m.problem("", clockErr)
 	m.mu.Lock()
-	m.data = &disk.Data{Spec: spec.Data, Path: spec.Path, Reaper: m.reaper, Console: m.console, Problem: m.problem}
+	m.data = &disk.Data{Spec: spec.Data, Path: spec.Path, Reaper: m.reaper, Console: m.console, Problem: m.problem,
+		Key: config.Secrets[guestspec.SecretDataKey], OldKey: config.Secrets[guestspec.SecretOldDataKey]}
 	m.supervisor = supervision.New(supervision.Config{
 		Reaper: m.reaper, Console: m.console, Path: spec.Path, Data: spec.Data.Path, Secrets: config.Secrets,
 		Now: time.Now, Uptime: uptime, Spawn: m.spawn, OnReady: m.reportReady,

@@ -67,6 +67,9 @@ func findExt4(label, preferred string, limit time.Duration) (string, error) {
 			return preferred, nil
 		}
 		if time.Now().After(deadline) {
+			if _, encrypted, _ := luksLabel(preferred); encrypted || isNew(preferred) {
+				return "", fmt.Errorf("%s is encrypted, and this version's recipe does not say vm.encrypt: install one that does", preferred)
+			}
 			return "", fmt.Errorf("no disk with the ext4 label %s, and no ext4 on %s: is the data disk attached, and was it made?", label, preferred)
 		}
 	}

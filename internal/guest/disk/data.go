@@ -26,6 +26,8 @@ const e2fsckPath = "/sbin/e2fsck"
 type Data struct {
 	Spec    guestspec.Data
 	Path    string // PATH of e2fsck
+	Key     string // opens an encrypted disk
+	OldKey  string // the one before, which Key replaces; empty: none
 	Reaper  *process.Reaper
 	Console *journal.Console
 	Problem func(about string, err error) // gets what the status has to show
@@ -34,10 +36,14 @@ type Data struct {
 	device  string
 	mounted bool
 	fault   string // why it is not mounted
+
+	encrypted string // device; empty: it is not encrypted, or not open
+	overhead  int64  // bytes that it has more than what is in it
+	oldKey    bool   // it was opened by OldKey, and still is
 }
 
-// Mount finds, checks and mounts the data disk. It formats nothing: whatever is wrong with the
-// disk, what is on it is the user's.
+// Mount finds, opens, checks and mounts the data disk. It formats only a disk that was just made and is to be encrypted: whatever
+// is wrong with another one, what is on it is the user's.
 func (d *Data) Mount(ctx context.Context) error {
 	device, err := d.mount(ctx)
 	d.mu.Lock()
@@ -52,7 +58,11 @@ func (d *Data) Mount(ctx context.Context) error {
 }
 
 func (d *Data) mount(ctx context.Context) (device string, err error) {
-	device, err = findExt4(d.Spec.Label, d.Spec.Device, d.Spec.Wait.Or(0))
+	if d.Spec.Encrypted {
+		device, err = d.unlock(ctx)
+	} else {
+		device, err = findExt4(d.Spec.Label, d.Spec.Device, d.Spec.Wait.Or(0))
+	}
 	if err != nil {
 		return "", err
 	}
@@ -72,11 +82,7 @@ func (d *Data) check(ctx context.Context, device string) error {
 		d.Console.Log(journal.Warn, journal.InitName, "the image has no "+e2fsckPath+": the data disk is mounted unchecked")
 		return nil
 	}
-	check := process.Command{
-		Argv: []string{e2fsckPath, "-p", device}, User: "root", Path: d.Path, Dir: "/", Name: "e2fsck",
-		Line: func(line string) { d.Console.Output("e2fsck", line) },
-	}
-	err := check.Run(ctx, d.Reaper)
+	err := d.command("e2fsck", e2fsckPath, "-p", device).Run(ctx, d.Reaper)
 	var end *process.ExitError
 	if errors.As(err, &end) && end.Status.Exited() && end.Status.ExitStatus() < 4 {
 		d.Console.Log(journal.Warn, journal.InitName, "e2fsck repaired the data disk", "device", device)
@@ -86,6 +92,15 @@ func (d *Data) check(ctx context.Context, device string) error {
 		return fmt.Errorf("check the data disk %s: %w: it needs e2fsck by hand, from a copy", device, err)
 	}
 	return nil
+}
+
+// command describes a program that works on the disk.
+func (d *Data) command(name string, argv ...string) process.Command {
+	return process.Command{
+		Argv: argv, User: "root", Path: d.Path, Dir: "/", Name: name,
+		Env:  map[string]string{"DM_DISABLE_UDEV": "1"}, // no udev answers libdevmapper, which makes device nodes itself then
+		Line: func(line string) { d.Console.Output(name, line) },
+	}
 }
 
 // Release writes everything out and unmounts the data disk, or makes it read-only when a process
@@ -119,7 +134,10 @@ func (d *Data) Release() {
 // Status is the data disk's part of the guest's status.
 func (d *Data) Status() guestapi.Data {
 	d.mu.Lock()
-	data := guestapi.Data{Path: d.Spec.Path, Fault: d.fault}
+	data := guestapi.Data{Path: d.Spec.Path, Fault: d.fault, OldKey: d.oldKey}
+	if d.Spec.Encrypted {
+		data.Encryption = guestapi.LUKS2
+	}
 	mounted := d.mounted
 	d.mu.Unlock()
 	var s unix.Statfs_t

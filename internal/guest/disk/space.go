@@ -24,7 +24,7 @@ func (d *Data) Watch(ctx context.Context) {
 	warned, grows := "", true
 	for {
 		if grows {
-			grows = d.grow()
+			grows = d.grow(ctx)
 		}
 		data := d.Status()
 		if level := spaceLevel(data.Size, data.Free); level != warned {
@@ -44,7 +44,11 @@ func (d *Data) Watch(ctx context.Context) {
 }
 
 // grow makes the file system as large as its device, and reports whether to try it again some time.
-func (d *Data) grow() bool {
+func (d *Data) grow(ctx context.Context) bool {
+	if err := d.growMapping(ctx); err != nil {
+		d.Problem("data disk", err)
+		return false
+	}
 	from, to, err := growFileSystem(d.device, d.Spec.Path)
 	if err != nil {
 		d.Problem("data disk", err)

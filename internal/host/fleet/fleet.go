@@ -21,6 +21,7 @@ type Site struct {
 	Out    io.Writer // results
 	ErrOut io.Writer // progress and complaints
 	AsJSON bool      // results are one JSON object
+	Stdin  []byte    // of sov-runner, where a command has none of its own
 }
 
 // An Answer is what came of one of several phones.

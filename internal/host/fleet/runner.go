@@ -41,6 +41,9 @@ func (s *Site) Runner(ctx context.Context, c device.Command, verb, name string, 
 		argv = append(argv, name)
 	}
 	c.Args = append(argv, args...)
+	if c.Stdin == nil && s.Stdin != nil {
+		c.Stdin = bytes.NewReader(s.Stdin)
+	}
 	said := &complaint{to: s.ErrOut, program: s.Root().Runner()}
 	c.Stderr = said
 	err := s.Run(ctx, c)

@@ -30,6 +30,8 @@ type Machine struct {
 	// MakePassword makes and keeps a password for the database's superuser. It is called if the
 	// machine offers PostgreSQL, and neither Secrets nor the phone has one. Nil: none is made.
 	MakePassword func() ([]byte, error)
+	// MakeDataKey makes and keeps the key of an encrypted data disk that does not exist yet. Nil: keys stay as they are.
+	MakeDataKey func() ([]byte, error)
 	// Serials remembers the highest serial of the signed versions that were pushed from here.
 	Serials serials.Memory
 	// AskTrust asks whether a phone is to take only versions that a key has signed. It is called at the
@@ -84,6 +86,9 @@ func (m *Machine) install(ctx context.Context, s *fleet.Site, progress *Progress
 	report.Runner, report.Before = replaced.Changed, replaced.Before
 	progress.step("send secrets")
 	secrets, err := m.secrets(ctx, s, report)
+	if err == nil {
+		secrets, err = m.withDataKey(ctx, s, secrets)
+	}
 	if err != nil {
 		return report, err
 	}

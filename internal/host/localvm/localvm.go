@@ -125,6 +125,10 @@ func (o *Options) check(spec *vmspec.Spec) error {
 }
 
 func start(ctx context.Context, o Options, spec *vmspec.Spec, s *state) (vm *VM, err error) {
+	if spec.DataKey() != "" && o.Secrets[guestspec.SecretDataKey] == "" {
+		return nil, fmt.Errorf("its data disk is encrypted, and its key is not kept here: `sov secrets set %s %s` takes it from where you saved it; without it nothing opens the disk",
+			spec.Name, guestspec.SecretDataKey)
+	}
 	password, passfile, err := s.password(o.Secrets[guestspec.ServicePostgres])
 	if err != nil {
 		return nil, err
@@ -243,7 +247,7 @@ func disks(ctx context.Context, artifact string, spec *vmspec.Spec, s *state) ([
 		case vmspec.RoleConfig:
 			disk.Path = s.private(configName)
 		case vmspec.RoleData:
-			path, err := s.data(ctx, d.Size)
+			path, err := s.data(ctx, d.Size, d.Key != "")
 			if err != nil {
 				return nil, err
 			}

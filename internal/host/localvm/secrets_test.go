@@ -4,21 +4,29 @@ import (
 	"maps"
 	"testing"
 
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
 func TestSecretsToGive(t *testing.T) {
-	kept := map[string][]byte{"postgres": []byte("a"), guestspec.ServiceTailscale: []byte("b")}
-	got, err := SecretsToGive("sql", kept, false)
+	plain := &vmspec.Spec{Name: "sql", Disks: []vmspec.Disk{{Role: vmspec.RoleData}}}
+	encrypted := &vmspec.Spec{Name: "sql", Disks: []vmspec.Disk{{Role: vmspec.RoleData, Key: vmspec.KeyOnHost}}}
+	kept := map[string][]byte{"postgres": []byte("a"), guestspec.ServiceTailscale: []byte("b"),
+		guestspec.SecretDataKey: []byte("k"), guestspec.SecretOldDataKey: []byte("o")}
+	got, err := SecretsToGive(plain, kept, false)
 	if err != nil || !maps.Equal(got, map[string]string{"postgres": "a"}) {
 		t.Errorf("%v, %v", got, err)
 	}
-	if got, err := SecretsToGive("sql", kept, true); err != nil || len(got) != 2 {
+	got, err = SecretsToGive(encrypted, kept, false)
+	if err != nil || len(got) != 3 || got[guestspec.SecretDataKey] != "k" || got[guestspec.SecretOldDataKey] != "o" {
+		t.Errorf("with an encrypted disk: %v, %v", got, err)
+	}
+	if got, err := SecretsToGive(plain, kept, true); err != nil || len(got) != 2 {
 		t.Errorf("with the tailnet: %v, %v", got, err)
 	}
 	delete(kept, guestspec.ServiceTailscale)
-	if _, err := SecretsToGive("sql", kept, true); err == nil {
+	if _, err := SecretsToGive(plain, kept, true); err == nil {
 		t.Error("a tailnet without its key")
 	}
 }

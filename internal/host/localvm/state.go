@@ -95,14 +95,11 @@ func (s *state) private(name string) string { return filepath.Join(s.runtime, na
 func (s *state) path(name string) string { return filepath.Join(s.dir, name) }
 
 // data returns the path of the data disk, which it makes on the first call, and enlarges where it is smaller than size.
-func (s *state) data(ctx context.Context, size int64) (string, error) {
+func (s *state) data(ctx context.Context, size int64, encrypted bool) (string, error) {
 	path := s.path(dataName)
-	_, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = datadisk.Create(ctx, path, size)
-	}
-	if err == nil {
-		_, err = datadisk.Grow(path, size)
+	_, err := datadisk.Ensure(ctx, path, size, encrypted)
+	if errors.As(err, new(*datadisk.MismatchError)) {
+		return "", fmt.Errorf("data disk: %w: move the file away, or run this machine with another --state", err)
 	}
 	if err != nil {
 		return "", fmt.Errorf("data disk: %w", err)

@@ -1,6 +1,7 @@
 package secrets
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -94,6 +96,40 @@ func (s *Store) Generate(vm, name string) (password []byte, path string, err err
 	return password, path, s.Set(vm, name, password)
 }
 
+// MakeDataKey makes the key of a machine's encrypted data disk, of 256 bits or more, keeps it, and
+// returns it with the path of its file. A key that is kept already is never replaced: with it, the data would be lost.
+func (s *Store) MakeDataKey(vm string) (key []byte, path string, err error) {
+	if path, err = s.path(vm, guestspec.SecretDataKey); err != nil {
+		return nil, "", err
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		return nil, path, fmt.Errorf("make a key of the data disk of %s: %s exists", vm, path)
+	}
+	key = []byte(rand.Text() + rand.Text())
+	return key, path, s.Set(vm, guestspec.SecretDataKey, key)
+}
+
+// ChangeDataKey makes a new key of a machine's encrypted data disk. The key before stays as
+// guestspec.SecretOldDataKey, which changes disks over that only it opens. A change under way goes on: then
+// nothing is made. It reports whether a key was made.
+func (s *Store) ChangeDataKey(ctx context.Context, vm string) (made bool, err error) {
+	all, err := s.All(ctx, vm)
+	if err != nil {
+		return false, err
+	}
+	now, old := all[guestspec.SecretDataKey], all[guestspec.SecretOldDataKey]
+	if now == nil {
+		return false, fmt.Errorf("change the key of the data disk of %s: no key is kept (secret %s)", vm, guestspec.SecretDataKey)
+	}
+	if old != nil && !bytes.Equal(old, now) { // equal: the process was killed before the new key was kept
+		return false, nil
+	}
+	if err := s.Set(vm, guestspec.SecretOldDataKey, now); err != nil {
+		return false, err
+	}
+	return true, s.Set(vm, guestspec.SecretDataKey, []byte(rand.Text()+rand.Text()))
+}
+
 // Remove forgets a secret. It reports whether there was one.
 func (s *Store) Remove(vm, name string) (bool, error) {
 	path, err := s.path(vm, name)
@@ -135,6 +171,12 @@ func (s *Store) List(vm string) ([]Info, error) {
 		list = append(list, info)
 	}
 	return list, nil
+}
+
+// Has reports whether a secret is kept. It needs no key.
+func (s *Store) Has(vm, name string) (bool, error) {
+	list, err := s.List(vm)
+	return slices.ContainsFunc(list, func(i Info) bool { return i.Name == name }), err
 }
 
 func (s *Store) describe(path string) (Info, error) {

@@ -39,6 +39,7 @@ type Daemon struct {
 	awakeMode vmspec.Awake
 	console   int64 // size of the console's log when crosvm was started
 
+	keys        dataKeys
 	confinement confinement
 	trial       *slots.Trial // of the version that is started; nil: it has been ready before
 }
@@ -93,6 +94,7 @@ func (d *Daemon) open() {
 // close leaves the phone as it was.
 func (d *Daemon) close() error {
 	d.letSleep()
+	d.keys.close()
 	err := errors.Join(d.leaveNetwork(), removeRunFiles(d.vm))
 	d.state.change(func(s *runnerapi.State) {
 		s.Phase, s.Reason, s.Daemon, s.Crosvm = runnerapi.Down, "", 0, 0
@@ -187,6 +189,8 @@ func (d *Daemon) await(ctx context.Context) error {
 		return ctx.Err()
 	case <-d.Again:
 		return errAgain
+	case <-d.keys.given: // nil, and never ready, for a machine that needs none
+		return errAgain
 	}
 }
 
@@ -215,6 +219,9 @@ func (d *Daemon) loop(ctx context.Context) error {
 			continue
 		case errors.As(err, new(unfitError)):
 			return d.fail(ctx, err)
+		case errors.As(err, new(lockedError)):
+			d.rest(runnerapi.Locked, err.Error())
+			return d.await(ctx)
 		case err != nil: // nothing ran, for what may pass, such as a full disk
 			exit, ready = crosvm.Exit{Kind: crosvm.Failed, Code: -1}, 0
 		}
@@ -288,6 +295,10 @@ func (d *Daemon) live(ctx context.Context) (exit crosvm.Exit, ready time.Duratio
 		d.log("keep the way of routing: " + err.Error())
 	}
 	d.settings.apply(a.spec)
+	secrets, err := d.secretsOf(a.spec)
+	if err != nil {
+		return exit, 0, err
+	}
 	d.stayAwake(a.spec.Awake)
 	network := a.network(d.Root, d.settings, d.log)
 	decision, report, err := d.host.Decide(ctx, network)
@@ -306,7 +317,7 @@ func (d *Daemon) live(ctx context.Context) (exit crosvm.Exit, ready time.Duratio
 	if err != nil { // a busy phone may be too slow to answer
 		return exit, 0, err
 	}
-	machine, token, err := prepare(ctx, d.Root, d.vm, a, d.log)
+	machine, token, err := prepare(ctx, d.vm, a, secrets, d.log)
 	if err != nil {
 		return exit, 0, err
 	}

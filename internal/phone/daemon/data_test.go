@@ -4,6 +4,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 )
 
 // The data disk is made once, enlarged where it should be larger, and never made smaller.
@@ -11,7 +13,7 @@ func TestEnsureData(t *testing.T) {
 	vm := newVM(t)
 	for _, tt := range []struct{ ask, want int64 }{{256 << 20, 256 << 20}, {1 << 30, 1 << 30}, {256 << 20, 1 << 30}} {
 		var said []string
-		if err := ensureData(t.Context(), vm, tt.ask, func(s string) { said = append(said, s) }); err != nil {
+		if err := ensureData(t.Context(), vm, vmspec.Disk{Size: tt.ask}, func(s string) { said = append(said, s) }); err != nil {
 			t.Fatal(err)
 		}
 		info, err := os.Stat(vm.Data())
@@ -44,7 +46,7 @@ func TestSpaceWarnings(t *testing.T) {
 	if _, err := phoneSpace(vm.Data()); err == nil {
 		t.Error("a disk that is not there")
 	}
-	if err := ensureData(t.Context(), vm, 256<<20, func(string) {}); err != nil {
+	if err := ensureData(t.Context(), vm, vmspec.Disk{Size: 256 << 20}, func(string) {}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := phoneSpace(vm.Data()); err != nil {

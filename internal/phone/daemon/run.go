@@ -34,18 +34,10 @@ type run struct {
 }
 
 // prepare makes everything that an artifact's machine needs besides its network, and returns what to run.
-func prepare(ctx context.Context, root phonepath.Root, vm phonepath.VM, a *artifact, log func(string)) (crosvm.Machine, string, error) {
+func prepare(ctx context.Context, vm phonepath.VM, a *artifact, secrets map[string]string, log func(string)) (crosvm.Machine, string, error) {
 	m := crosvm.Machine{
 		Name: vm.Name, Kernel: filepath.Join(a.dir, a.spec.Kernel), Params: a.spec.Parameters, MemoryMiB: a.spec.MemoryMiB, CPUs: a.spec.CPUs,
 		TAP: a.spec.Network.TAP, MAC: crosvm.MACFor(vm.Name), Socket: vm.Socket(), Console: vm.Console(), Early: vm.Early(), Requests: vm.Requests(),
-	}
-	secrets, err := loadSecrets(root, vm)
-	if err != nil {
-		return m, "", err
-	}
-	token := rand.Text() + rand.Text() // 52 characters, 256 bits
-	if err := writeConfigDisk(vm, a.spec, secrets, token); err != nil {
-		return m, "", err
 	}
 	for _, d := range a.spec.Disks {
 		disk := crosvm.Disk{ReadOnly: d.ReadOnly}
@@ -55,12 +47,16 @@ func prepare(ctx context.Context, root phonepath.Root, vm phonepath.VM, a *artif
 		case vmspec.RoleConfig:
 			disk.Path = vm.ConfigDisk()
 		case vmspec.RoleData:
-			if err := ensureData(ctx, vm, d.Size, log); err != nil {
+			if err := ensureData(ctx, vm, d, log); err != nil {
 				return m, "", err
 			}
 			disk.Path = vm.Data()
 		}
 		m.Disks = append(m.Disks, disk)
+	}
+	token := rand.Text() + rand.Text() // 52 characters, 256 bits
+	if err := writeConfigDisk(vm, a.spec, secrets, token); err != nil {
+		return m, "", err
 	}
 	// The folder of the control socket.
 	if err := os.Mkdir(vm.Machine(), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -75,23 +71,27 @@ func clearSockets(vm phonepath.VM) error {
 }
 
 // ensureData makes the data disk unless there is one, and enlarges one that is smaller than it should be.
-func ensureData(ctx context.Context, vm phonepath.VM, size int64, log func(string)) error {
-	_, err := os.Lstat(vm.Data())
-	if err == nil {
-		grown, err := datadisk.Grow(vm.Data(), size)
-		if grown {
-			log(fmt.Sprintf("enlarged the data disk %s to %d MiB", vm.Data(), size>>20))
-		}
-		return err
+func ensureData(ctx context.Context, vm phonepath.VM, d vmspec.Disk, log func(string)) error {
+	done, err := datadisk.Ensure(ctx, vm.Data(), d.Size, d.Key != "")
+	if mismatch := new(datadisk.MismatchError); errors.As(err, &mismatch) {
+		return unfitError{versionError{fmt.Errorf("data disk %w: %s", err, adviseMismatch(vm.Name, mismatch))}}
 	}
-	if !errors.Is(err, fs.ErrNotExist) {
+	if err != nil {
 		return fmt.Errorf("data disk: %w", err)
 	}
-	log(fmt.Sprintf("making the data disk %s of %d MiB", vm.Data(), size>>20))
-	if err := datadisk.Create(ctx, vm.Data(), size); err != nil && !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("data disk: %w", err)
+	if done != "" {
+		log(fmt.Sprintf("%s the data disk %s, of %d MiB", done, vm.Data(), d.Size>>20))
 	}
 	return nil
+}
+
+// adviseMismatch says how a data disk becomes one of the kind that the installed version wants.
+func adviseMismatch(name string, mismatch *datadisk.MismatchError) string {
+	way := fmt.Sprintf("`sov backup %s FILE`, `sov remove %[1]s --data`, `sov push %[1]s --start`, `sov restore %[1]s FILE`", name)
+	if mismatch.Encrypted {
+		return "push a version with vm.encrypt: true, or save what is on it with such a version and begin a new disk: " + way
+	}
+	return "push a version without vm.encrypt, save what is on it and begin a new disk: " + way
 }
 
 // writeConfigDisk writes what the guest is told at this start. The disk and the token are for root's eyes.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/sovereign-sql/sov/internal/artifact/datadisk"
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/contract/health"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
@@ -90,6 +91,9 @@ func lookAt(ctx context.Context, vm phonepath.VM) (*health.Machine, error) {
 			m.Disks = []health.Disk{{Name: "data"}}
 		}
 		m.Disks[0].Allocated = size
+		if content, err := datadisk.Look(vm.Data()); err == nil && content == datadisk.Encrypted {
+			m.Disks[0].Encryption = guestapi.LUKS2
+		}
 	}
 	return m, nil
 }

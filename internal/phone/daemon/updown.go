@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
 	"github.com/sovereign-sql/sov/internal/durable"
@@ -31,6 +32,9 @@ type UpOptions struct {
 	NoWait  bool          // return once the daemon runs
 	Timeout time.Duration // for the machine to be ready; 0: what its artifact says
 	Report  func(string)  // takes lines about progress; nil: none
+	// Keys are given to the daemon of a machine whose data disk's key is not kept on this phone: a JSON
+	// object of the secrets guestspec.SecretDataKey and, during a change, SecretOldDataKey.
+	Keys []byte
 
 	// fallback is how long what a version on trial falls back to may take; nil: Timeout is the caller's, and final. Else it
 	// is each start's of a version on trial.
@@ -55,6 +59,9 @@ func Up(ctx context.Context, root phonepath.Root, name string, o UpOptions) (run
 	if o.Report == nil {
 		o.Report = func(string) {}
 	}
+	if a.spec.DataKey() != vmspec.KeyOnHost {
+		o.Keys = nil
+	}
 	if o.Timeout == 0 {
 		o.Timeout = a.spec.Ready.Timeout()
 		o.fallback = func() time.Duration {
@@ -76,6 +83,9 @@ func Up(ctx context.Context, root phonepath.Root, name string, o UpOptions) (run
 
 func startAndWait(ctx context.Context, root phonepath.Root, vm phonepath.VM, o UpOptions) (runnerapi.State, error) {
 	died, err := startDaemon(ctx, root, vm, o)
+	if err == nil && o.Keys != nil {
+		err = sendKeys(ctx, vm, o.Keys, died)
+	}
 	if err != nil {
 		return runnerapi.State{}, err
 	}
@@ -132,7 +142,7 @@ func startDaemon(ctx context.Context, root phonepath.Root, vm phonepath.VM, o Up
 
 // rests tells whether a daemon in this phase waits for a person.
 func rests(p runnerapi.Phase) bool {
-	return p == runnerapi.Failed || p == runnerapi.CrashLoop || p == runnerapi.Off || p == runnerapi.LowBattery
+	return p == runnerapi.Failed || p == runnerapi.CrashLoop || p == runnerapi.Off || p == runnerapi.LowBattery || p == runnerapi.Locked
 }
 
 // awaitChange waits until the daemon has left the phase of a state, or has gone.
@@ -198,6 +208,7 @@ func awaitReady(ctx context.Context, vm phonepath.VM, o UpOptions, died <-chan s
 				return *state, &RolledBackError{state.RollBack}
 			case o.NoWait || ready:
 				return *state, nil
+			case state.Phase == runnerapi.Locked && o.Keys != nil: // which the daemon has, and is about to use
 			case rests(state.Phase):
 				return *state, fmt.Errorf("%w: %s: %s", ErrNotReady, state.Phase, state.Reason)
 			}

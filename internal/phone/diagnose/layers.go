@@ -47,7 +47,7 @@ func (l *looker) runs() bool { return l.fault == nil && l.status.CrosvmAlive }
 
 // networked tells whether the machine has a place in the phone's network, which goes when it does not run.
 func (l *looker) networked() bool {
-	return l.fault == nil && !slices.Contains([]runnerapi.Phase{runnerapi.Down, runnerapi.Backoff, runnerapi.Off, runnerapi.CrashLoop, runnerapi.Failed, runnerapi.LowBattery}, l.status.Phase)
+	return l.fault == nil && !slices.Contains([]runnerapi.Phase{runnerapi.Down, runnerapi.Backoff, runnerapi.Off, runnerapi.CrashLoop, runnerapi.Failed, runnerapi.LowBattery, runnerapi.Locked}, l.status.Phase)
 }
 
 func (l *looker) process() finding.Finding {
@@ -73,6 +73,8 @@ func (l *looker) process() finding.Finding {
 		r.Cause = fmt.Sprintf("failure %d in a row; the daemon starts it again at %s", s.Failures, s.NextStart.Local().Format(time.TimeOnly))
 	case s.DaemonAlive && s.Phase == runnerapi.LowBattery:
 		r.Found, r.Cause, r.Fixable = "the machine was shut down", s.Reason, false
+	case s.DaemonAlive && s.Phase == runnerapi.Locked:
+		r.Found, r.Cause, r.Fixable = "the machine is locked", s.Reason, false
 	case s.DaemonAlive && (s.Phase == runnerapi.CrashLoop || s.Phase == runnerapi.Failed || s.Phase == runnerapi.Off):
 		r.Found, r.Cause = string(s.Phase)+": "+s.Reason, "read the console (sov logs "+s.Name+"); sov start "+s.Name+" tries once more"
 		r.Fixable = s.Phase == runnerapi.Off // what failed again and again fails again, until somebody has mended what it says

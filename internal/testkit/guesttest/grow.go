@@ -76,13 +76,14 @@ func GrowUnderWriter(t *testing.T, growths []Growth) {
 	}
 }
 
-// BuildWriter builds a small machine, whose one service writes to its data disk, and returns the artifact's folder. It is named
-// small.
-func BuildWriter(t *testing.T) string {
+// BuildWriter builds a small machine, whose one service writes to its data disk, with texts of its recipe replaced in pairs: the
+// old, the new. It returns the artifact's folder. The machine is named small.
+func BuildWriter(t *testing.T, replace ...string) string {
 	t.Helper()
 	dir := t.TempDir()
 	kernel := filepath.Join(sovtest.Artifact(t, "arm64"), artifact.KernelFile)
-	if o := sovtest.SmallBuild(t, dir, func(string) string { return writerRecipe }, "--kernel", kernel); o.Status != 0 {
+	recipe := strings.NewReplacer(replace...).Replace(writerRecipe)
+	if o := sovtest.SmallBuild(t, dir, func(string) string { return recipe }, "--kernel", kernel); o.Status != 0 {
 		t.Fatal(o)
 	}
 	return filepath.Join(dir, "out/small/arm64")

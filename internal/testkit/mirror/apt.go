@@ -19,7 +19,7 @@ import (
 
 // wanted are the Debian packages whose content the repository is about; what
 // they need comes along. "postgresql" stands for the release's own version.
-var wanted = []string{"postgresql", "e2fsprogs", "ca-certificates", "tzdata", "busybox-static"}
+var wanted = []string{"postgresql", "e2fsprogs", "cryptsetup-bin", "ca-certificates", "tzdata", "busybox-static"}
 
 var (
 	// serverPackage names the server of one major version of PostgreSQL.

@@ -20,7 +20,7 @@ import (
 //	lock                   held while something is being prepared
 //	key.pem                the private key of the packages, 0600
 //	keys/NAME.rsa.pub      its public half
-//	debs/ARCH/             Debian's packages as apt fetched them
+//	debs/ARCH-ID/          Debian's packages as apt fetched them; ID is of those that are wanted
 //	content/ARCH-ID/       what is served, made from them; see content
 //	tmp/                   what is not ready; emptied by whoever holds the lock
 //

@@ -73,7 +73,7 @@ type maker struct {
 // packages where it is not there yet, which are fetched where they are not
 // there yet, or where refresh asks for newer ones.
 func (m *maker) prepare(ctx context.Context, a arch.Arch, refresh bool) (*content, error) {
-	debs := m.cache.path("debs", a.Go)
+	debs := m.cache.debs(a)
 	if _, err := os.Stat(debs); refresh || errors.Is(err, fs.ErrNotExist) {
 		if err := m.fetch(ctx, a, debs); err != nil {
 			return nil, fmt.Errorf("fetch Debian's packages for %s: %w", a.Go, err)
@@ -143,7 +143,22 @@ func (m *maker) fetch(ctx context.Context, a arch.Arch, debs string) error {
 	}
 	defer os.RemoveAll(dir)
 	state := aptState{dir: dir, arch: a}
-	return m.cache.create(debs, func(dir string) error { return fetchDebs(ctx, state, dir, m.log) })
+	if err := m.cache.create(debs, func(dir string) error { return fetchDebs(ctx, state, dir, m.log) }); err != nil {
+		return err
+	}
+	stale, err := filepath.Glob(m.cache.path("debs", a.Go+"*"))
+	for _, dir := range stale {
+		if dir != debs {
+			err = errors.Join(err, os.RemoveAll(dir))
+		}
+	}
+	return err
+}
+
+// debs is the folder of Debian's packages for an architecture. It is another one where others are wanted.
+func (c cache) debs(a arch.Arch) string {
+	sum := sha256.Sum256([]byte(strings.Join(wanted, " ")))
+	return c.path("debs", a.Go+"-"+hex.EncodeToString(sum[:4]))
 }
 
 // identity names everything that decides a content.

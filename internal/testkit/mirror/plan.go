@@ -36,6 +36,8 @@ func plan(debName string) []part {
 		return []part{{name: "glibc-c-utf8", takes: inAny("usr/lib/locale/C.*")}}
 	case "e2fsprogs", "tzdata":
 		return []part{{name: debName}}
+	case "cryptsetup-bin":
+		return []part{{name: "cryptsetup"}}
 	case "ca-certificates":
 		return []part{{name: "ca-certificates-bundle", takes: inAny("usr/share/ca-certificates"), adapt: bundleCertificates}}
 	case "busybox-static":

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/host/fleet"
+	"github.com/sovereign-sql/sov/internal/host/install"
+)
+
+func newRekey() *cobra.Command {
+	return phoneVerb{
+		use:   "rekey",
+		short: "Change the key of a machine's encrypted data disk",
+		long: `Change the key of a machine's encrypted data disk (vm.encrypt in its recipe), and restart the machine. A new key is made and kept
+among the secrets of this computer, and the key before stays there as ` + guestspec.SecretOldDataKey + `. The guest adds the new key, tries it, and only
+then removes the old one; whatever is interrupted, one of the two opens the disk, and the next start or ` + "`sov rekey`" + ` goes on.
+
+The old key opens no disk that was changed over. It is kept for disks that were not: those on phones that were not reached, and
+the one of ` + "`sov run`" + `, which take the new key at their next start. Forget it with ` + "`sov secrets rm`" + ` then; before, no other key is made.`,
+		example: `  sov rekey vault
+  sov secrets rm vault data-key-old`,
+		prepare: func(c *cobra.Command, name string, _ []string) error {
+			store, err := openSecrets("")
+			if err != nil {
+				return err
+			}
+			made, err := store.ChangeDataKey(c.Context(), name)
+			switch {
+			case err != nil:
+				return err
+			case made:
+				fmt.Fprintf(c.ErrOrStderr(), "rekey: a new key of %s is kept; the old one stays as %s\n", name, guestspec.SecretOldDataKey)
+			default:
+				fmt.Fprintf(c.ErrOrStderr(), "rekey: %s has a change of its key under way, which goes on: `sov secrets rm %[1]s %s` ends it once every disk has the new key\n",
+					name, guestspec.SecretOldDataKey)
+			}
+			return nil
+		},
+		do: func(ctx context.Context, s *fleet.Site, name string) error {
+			store, err := openSecrets("")
+			if err != nil {
+				return err
+			}
+			if err := install.SendDataKeys(ctx, s, store, name); err != nil {
+				return err
+			}
+			with, args, err := withDataKey(ctx, s, "", name, nil)
+			if err != nil {
+				return err
+			}
+			if err := show(ctx, with, stopLimit+startLimit, "restart", name, args...); err != nil {
+				return err
+			}
+			return install.CheckRekeyed(ctx, s, name)
+		},
+	}.command()
+}

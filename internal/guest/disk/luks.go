@@ -1,0 +1,379 @@
+//go:build linux
+
+package disk
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/guest/journal"
+	"github.com/sovereign-sql/sov/internal/guest/process"
+)
+
+// An encrypted data disk goes through these states, and a power cut leaves it in one of them:
+//
+//	guestspec.NewDiskMark is there     nothing was ever kept on it: it is encrypted anew
+//	LUKS2 with the label unformatted   a key opens it, and what is in it is nothing yet: it is formatted
+//	LUKS2 with the label of the disk   it is in use, and never formatted
+//
+// cryptsetup changes a header in two copies, one after the other, so that one of them is whole.
+
+const (
+	// mapping is the name of the decrypted device, mapper where it is.
+	mapping = "sov-data"
+	mapper  = "/dev/mapper/" + mapping
+	// unformatted is the label of an encrypted disk until its file system is complete.
+	unformatted = "sov-new"
+)
+
+// The binary header of LUKS2 (LUKS2 On-Disk Format Specification, section 2.1), integers big-endian:
+// the copies' magic numbers and places, and the offsets of what is read.
+const (
+	luksMagicFirst, luksMagicSecond = "LUKS\xba\xbe", "SKUL\xba\xbe"
+	luksSecondOffset                = 0x4000
+	luksVersionAt                   = 6  // uint16
+	luksSizeAt                      = 8  // uint64, of this header with the JSON behind it
+	luksSequenceAt                  = 16 // uint64, higher in the newer copy
+	luksLabelAt, luksLabelLength    = 24, 48
+	luksHashAt, luksHashLength      = 72, 32 // name of the checksum's hash
+	luksChecksumAt                  = 448    // in 64 bytes, which count as zeros for it
+	luksChecksumLength              = 64
+	luksBinarySize                  = 4096
+)
+
+// luksLabel returns the label of the newest whole header on the device, and whether there is a header.
+// A header of which no copy is whole is an error.
+func luksLabel(device string) (label string, found bool, err error) {
+	var newest uint64
+	whole := false
+	for _, at := range []struct {
+		magic  string
+		offset int64
+	}{{luksMagicFirst, 0}, {luksMagicSecond, luksSecondOffset}} {
+		binaryPart, err := readAt(device, at.offset, luksBinarySize)
+		if err != nil || !strings.HasPrefix(binaryPart, at.magic) {
+			continue
+		}
+		found = true
+		size := binary.BigEndian.Uint64([]byte(binaryPart[luksSizeAt:]))
+		if binary.BigEndian.Uint16([]byte(binaryPart[luksVersionAt:])) != 2 || size < luksBinarySize || size > luksSecondOffset {
+			continue
+		}
+		text, err := readAt(device, at.offset, int(size))
+		if err != nil || !luksWhole([]byte(text)) {
+			continue
+		}
+		if sequence := binary.BigEndian.Uint64([]byte(text[luksSequenceAt:])); !whole || sequence > newest {
+			label, _, _ = strings.Cut(text[luksLabelAt:luksLabelAt+luksLabelLength], "\x00")
+			newest, whole = sequence, true
+		}
+	}
+	if found && !whole {
+		return "", true, fmt.Errorf("%s: both copies of its LUKS2 header are damaged: without them no key opens it; what is left is a backup", device)
+	}
+	return label, found, nil
+}
+
+// luksWhole reports whether a header matches its checksum.
+func luksWhole(header []byte) bool {
+	hash, _, _ := bytes.Cut(header[luksHashAt:luksHashAt+luksHashLength], []byte{0})
+	if string(hash) != "sha256" {
+		return false
+	}
+	want := slices.Clone(header[luksChecksumAt : luksChecksumAt+sha256.Size])
+	clear(header[luksChecksumAt : luksChecksumAt+luksChecksumLength])
+	sum := sha256.Sum256(header)
+	return bytes.Equal(sum[:], want)
+}
+
+// isNew reports whether a data disk was just made, and is to be encrypted.
+func isNew(device string) bool {
+	mark, err := readAt(device, guestspec.NewDiskOffset, len(guestspec.NewDiskMark))
+	return err == nil && mark == guestspec.NewDiskMark
+}
+
+// An encrypted disk is what findEncrypted finds.
+type encryptedDisk struct {
+	device string
+	isNew  bool   // it is to be encrypted
+	label  string // where it is not new
+}
+
+// findEncrypted returns the encrypted data disk, or a new one that is to be encrypted. It waits up to
+// limit for one to appear. A disk with an ext4 file system is not taken.
+func findEncrypted(label, preferred string, limit time.Duration) (encryptedDisk, error) {
+	for deadline := time.Now().Add(limit); ; time.Sleep(pollInterval) {
+		var damaged error
+		for _, device := range blockDevices(preferred) {
+			if isNew(device) {
+				return encryptedDisk{device: device, isNew: true}, nil
+			}
+			found, ok, err := luksLabel(device)
+			if ok && err == nil && (found == label || found == unformatted) {
+				return encryptedDisk{device: device, label: found}, nil
+			}
+			damaged = errors.Join(damaged, err)
+		}
+		if damaged != nil {
+			return encryptedDisk{}, damaged
+		}
+		if time.Now().After(deadline) {
+			if _, ok := ext4Label(preferred); ok {
+				return encryptedDisk{}, fmt.Errorf("%s is not encrypted, and the recipe wants it encrypted (vm.encrypt): it is never converted", preferred)
+			}
+			return encryptedDisk{}, fmt.Errorf("no disk with a LUKS2 header of label %s: is the data disk attached, and was it made for a machine with vm.encrypt?", label)
+		}
+	}
+}
+
+// unlock finds the encrypted data disk, encrypts it if it is new, opens it and formats it if that was
+// never completed. It returns the decrypted device.
+func (d *Data) unlock(ctx context.Context) (device string, err error) {
+	if d.Key == "" {
+		return "", errors.New("no key of the encrypted data disk came with this start (secret " + guestspec.SecretDataKey + ")")
+	}
+	found, err := findEncrypted(d.Spec.Label, d.Spec.Device, d.Spec.Wait.Or(0))
+	if err != nil {
+		return "", err
+	}
+	keys, err := openKeys(d.Key, d.OldKey)
+	if err != nil {
+		return "", err
+	}
+	defer keys.close()
+	l := luks{data: d, device: found.device, keys: keys}
+	if found.isNew {
+		if err := l.encrypt(ctx); err != nil {
+			return "", fmt.Errorf("encrypt the new data disk %s: %w", found.device, err)
+		}
+		found.label = unformatted
+	}
+	if err := l.open(ctx); err != nil {
+		return "", err
+	}
+	if found.label == unformatted {
+		if err := l.format(ctx); err != nil {
+			return "", fmt.Errorf("format the new data disk %s: %w", found.device, err)
+		}
+	}
+	whole, err := deviceSize(found.device)
+	if err != nil {
+		return "", err
+	}
+	inside, err := deviceSize(mapper)
+	if err != nil {
+		return "", err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.encrypted, d.overhead = found.device, whole-inside
+	return mapper, nil
+}
+
+// luks works on one encrypted disk.
+type luks struct {
+	data   *Data
+	device string
+	keys   keys
+}
+
+// encrypt makes the disk one that the key opens, and removes the mark of a new disk.
+func (l luks) encrypt(ctx context.Context) error {
+	// A key is random and has 256 bits, so deriving another from it can be cheap: a costly derivation
+	// protects passwords, and that of Argon2 takes more memory than a small guest has. 1,000 is the least that
+	// cryptsetup takes. 512 bits are AES-256 in XTS, which has two keys.
+	err := l.run(ctx, "luksFormat", "--batch-mode", "--type", "luks2", "--cipher", "aes-xts-plain64", "--key-size", "512", "--hash", "sha256",
+		"--sector-size", "4096", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--offset", fmt.Sprint(guestspec.NewDiskOffset/512),
+		"--label", unformatted, l.device, l.keys.key)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(l.device, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := f.Sync(); err != nil { // the header first
+		return err
+	}
+	if _, err := f.WriteAt(make([]byte, 4096), guestspec.NewDiskOffset); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+// format makes the file system. The disk gets its label last: until then nothing was kept on it.
+func (l luks) format(ctx context.Context) error {
+	// One inode for 32 KiB, and no blocks reserved for root: as package datadisk makes it.
+	program, err := l.data.find("mke2fs")
+	if err != nil {
+		return err
+	}
+	argv := []string{program, "-q", "-F", "-t", "ext4", "-m", "0", "-i", "32768", "-L", l.data.Spec.Label, "-E", "lazy_itable_init=1,nodiscard", mapper}
+	if err := l.data.command("mke2fs", argv...).Run(ctx, l.data.Reaper); err != nil {
+		return err
+	}
+	if err := l.run(ctx, "config", l.device, "--label", l.data.Spec.Label); err != nil {
+		return err
+	}
+	l.data.Console.Log(journal.Info, journal.InitName, "data disk encrypted and formatted", "device", l.device)
+	return nil
+}
+
+// open maps the disk by its key, or else by the old key, which the key then replaces.
+func (l luks) open(ctx context.Context) error {
+	err := l.openBy(ctx, l.keys.key)
+	if err == nil {
+		l.data.Problem("old key of the data disk", l.removeOld(ctx))
+		return nil
+	}
+	if !wrongKey(err) {
+		return fmt.Errorf("open the encrypted data disk %s: %w", l.device, err)
+	}
+	wrong := fmt.Errorf("open the encrypted data disk %s: the key does not open it (secret %s): it is untouched; give the machine the key that it was encrypted with",
+		l.device, guestspec.SecretDataKey)
+	if l.keys.old == "" {
+		return wrong
+	}
+	if err := l.openBy(ctx, l.keys.old); wrongKey(err) {
+		return wrong
+	} else if err != nil {
+		return fmt.Errorf("open the encrypted data disk %s: %w", l.device, err)
+	}
+	if err := l.changeKey(ctx); err != nil {
+		l.data.mu.Lock()
+		l.data.oldKey = true
+		l.data.mu.Unlock()
+		l.data.Problem("new key of the data disk", fmt.Errorf("%w: the old key is still the one that opens it", err))
+	}
+	return nil
+}
+
+// openBy maps the disk.
+func (l luks) openBy(ctx context.Context, key string) error {
+	// Discards tell who holds the disk's file which blocks are free, and let that file shrink.
+	return l.run(ctx, "open", "--type", "luks2", "--disable-keyring", "--allow-discards", "--key-file", key, l.device, mapping)
+}
+
+// changeKey adds the key by the old one, and removes the old one once the key is known to work.
+func (l luks) changeKey(ctx context.Context) error {
+	err := l.run(ctx, "luksAddKey", "--batch-mode", "--disable-keyring", "--hash", "sha256", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000",
+		"--key-file", l.keys.old, l.device, l.keys.key)
+	if err != nil {
+		return fmt.Errorf("add the key: %w", err)
+	}
+	if err := l.opens(ctx, l.keys.key); err != nil {
+		return fmt.Errorf("try the added key: %w", err)
+	}
+	l.data.Console.Log(journal.Info, journal.InitName, "data disk has a new key", "device", l.device)
+	return l.removeOld(ctx)
+}
+
+// removeOld removes the old key, where there is one that still opens the disk.
+func (l luks) removeOld(ctx context.Context) error {
+	if l.keys.old == "" {
+		return nil
+	}
+	switch err := l.opens(ctx, l.keys.old); {
+	case wrongKey(err):
+		return nil
+	case err != nil:
+		return err
+	}
+	if err := l.run(ctx, "luksRemoveKey", "--batch-mode", l.device, l.keys.old); err != nil {
+		return err
+	}
+	l.data.Console.Log(journal.Info, journal.InitName, "data disk: the old key is removed", "device", l.device)
+	return nil
+}
+
+// opens tries a key.
+func (l luks) opens(ctx context.Context, key string) error {
+	return l.run(ctx, "open", "--type", "luks2", "--disable-keyring", "--test-passphrase", "--key-file", key, l.device)
+}
+
+// growMapping makes the decrypted device of an encrypted disk as large as the disk has become.
+func (d *Data) growMapping(ctx context.Context) error {
+	if d.encrypted == "" {
+		return nil
+	}
+	whole, err := deviceSize(d.encrypted)
+	if err != nil {
+		return err
+	}
+	inside, err := deviceSize(mapper)
+	if err != nil || whole-inside <= d.overhead {
+		return err
+	}
+	if err := (luks{data: d}).run(ctx, "resize", "--disable-keyring", mapping); err != nil {
+		return fmt.Errorf("enlarge the decrypted device: %w", err)
+	}
+	return nil
+}
+
+// wrongKey reports whether cryptsetup ended because no key slot fits: exit status 2 (cryptsetup(8), Return codes).
+func wrongKey(err error) bool {
+	var end *process.ExitError
+	return errors.As(err, &end) && end.Status.Exited() && end.Status.ExitStatus() == 2
+}
+
+func (l luks) run(ctx context.Context, args ...string) error {
+	program, err := l.data.find("cryptsetup")
+	if err != nil {
+		return err
+	}
+	return l.data.command("cryptsetup", append([]string{program}, args...)...).Run(ctx, l.data.Reaper)
+}
+
+// find returns a program's path.
+func (d *Data) find(name string) (string, error) {
+	for _, dir := range filepath.SplitList(d.Path) {
+		if info, err := os.Stat(filepath.Join(dir, name)); err == nil && info.Mode()&0o111 != 0 {
+			return filepath.Join(dir, name), nil
+		}
+	}
+	return "", fmt.Errorf("the image has no %s: build it anew with vm.encrypt: true", name)
+}
+
+// Keys are the paths by which a program opens the keys: files in memory that have no name.
+type keys struct {
+	key, old string // old is empty without an old key, and where it is the key itself
+	files    []*os.File
+}
+
+func openKeys(key, old string) (k keys, err error) {
+	if k.key, err = k.add(key); err != nil || old == "" || old == key {
+		return k, err
+	}
+	k.old, err = k.add(old)
+	return k, err
+}
+
+func (k *keys) add(text string) (path string, err error) {
+	fd, err := unix.MemfdCreate("key", unix.MFD_CLOEXEC)
+	if err != nil {
+		return "", fmt.Errorf("keep the data disk's key in memory: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "key")
+	k.files = append(k.files, f)
+	_, err = f.WriteString(text)
+	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), fd), err
+}
+
+func (k *keys) close() {
+	for _, f := range k.files {
+		f.Close()
+	}
+}

@@ -1,0 +1,198 @@
+package install
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"path"
+
+	"github.com/sovereign-sql/sov/internal/artifact"
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/host/device"
+	"github.com/sovereign-sql/sov/internal/host/fleet"
+	"github.com/sovereign-sql/sov/internal/host/push"
+	"github.com/sovereign-sql/sov/internal/host/secrets"
+)
+
+// withDataKey returns the secrets that a phone keeps, of all that the machine has: with the keys of an encrypted data disk only
+// where the recipe has them kept there. A key is made for a disk that does not exist yet.
+func (m *Machine) withDataKey(ctx context.Context, s *fleet.Site, all map[string][]byte) (map[string][]byte, error) {
+	keep := maps.Clone(all)
+	delete(keep, guestspec.SecretDataKey)
+	delete(keep, guestspec.SecretOldDataKey)
+	name, place := m.Artifact.Manifest.Name, m.Artifact.Spec.DataKey()
+	if place == "" || m.MakeDataKey == nil {
+		return keep, nil
+	}
+	key := all[guestspec.SecretDataKey]
+	if key == nil {
+		there, err := push.HasSecret(ctx, s, name, guestspec.SecretDataKey)
+		if err != nil {
+			return nil, err
+		}
+		if there && place == vmspec.KeyOnPhone {
+			return keep, nil
+		}
+	}
+	content, err := dataOn(ctx, s, name)
+	switch {
+	case err != nil:
+		return nil, err
+	case content == plainDisk:
+		return nil, fmt.Errorf("the data disk of %s on %s is not encrypted, and an existing disk is never converted: with a version without vm.encrypt, `sov backup %[1]s FILE`, `sov remove %[1]s --data`; "+
+			"then `sov push %[1]s --start`, `sov restore %[1]s FILE`", name, s.Name())
+	case key == nil && content == encryptedDisk:
+		return nil, fmt.Errorf("the data disk of %s on %s is encrypted, and its key is not kept here: `sov secrets set %[1]s %[3]s` takes it from where you saved it; without it nothing opens the disk",
+			name, s.Name(), guestspec.SecretDataKey)
+	case key == nil:
+		if key, err = m.MakeDataKey(); err != nil {
+			return nil, err
+		}
+	}
+	if place == vmspec.KeyOnHost {
+		return keep, forgetDataKeys(ctx, s, name)
+	}
+	if keep == nil {
+		keep = map[string][]byte{}
+	}
+	keep[guestspec.SecretDataKey] = key
+	if old := all[guestspec.SecretOldDataKey]; old != nil {
+		keep[guestspec.SecretOldDataKey] = old
+	}
+	return keep, nil
+}
+
+// What dataOn finds.
+const (
+	noDisk        = "none" // or a new one
+	plainDisk     = "plain"
+	encryptedDisk = "encrypted"
+)
+
+// dataOn looks at a machine's data disk on a phone.
+func dataOn(ctx context.Context, p device.Phone, name string) (string, error) {
+	places, err := p.Root().VM(name)
+	if err != nil {
+		return "", err
+	}
+	// The magic numbers of LUKS2 and, 1,080 bytes in, of ext4 (fs/ext4/ext4.h). od is in toybox.
+	const script = `test -e "$1" || exit 0; od -An -tx1 -N6 "$1"; od -An -tx1 -j1080 -N2 "$1"`
+	out, err := device.Output(ctx, p, "sh", "-c", script, "sh", places.Data())
+	if err != nil {
+		return "", fmt.Errorf("look at the data disk of %s on %s: %w", name, p.Name(), err)
+	}
+	digits := bytes.Join(bytes.Fields(out), nil)
+	switch {
+	case bytes.HasPrefix(digits, []byte("4c554b53babe")):
+		return encryptedDisk, nil
+	case bytes.HasSuffix(digits, []byte("53ef")):
+		return plainDisk, nil
+	}
+	return noDisk, nil
+}
+
+// forgetDataKeys removes keys that an earlier version had kept on the phone.
+func forgetDataKeys(ctx context.Context, p device.Phone, name string) error {
+	places, err := p.Root().VM(name)
+	if err != nil {
+		return err
+	}
+	dir := places.Secrets()
+	return p.Run(ctx, device.Command{Args: []string{"rm", "-f", path.Join(dir, guestspec.SecretDataKey), path.Join(dir, guestspec.SecretOldDataKey)}})
+}
+
+// DataKeys returns what sov-runner is given on its standard input, with --keys, to start a machine whose data disk's key is kept on
+// this computer only; nil for other machines, and where no key is kept here.
+func DataKeys(ctx context.Context, s *fleet.Site, store *secrets.Store, name string) ([]byte, error) {
+	kept, err := store.Has(name, guestspec.SecretDataKey)
+	if err != nil || !kept {
+		return nil, err
+	}
+	place, err := keyPlaceOn(ctx, s, name)
+	if err != nil || place != vmspec.KeyOnHost {
+		return nil, err
+	}
+	keys, err := dataKeysOf(ctx, store, name)
+	if err != nil {
+		return nil, err
+	}
+	given := map[string]string{}
+	for secret, value := range keys {
+		given[secret] = string(value)
+	}
+	return json.Marshal(given)
+}
+
+// SendDataKeys gives a phone that keeps the key of a machine's data disk the keys that are kept here. It fails for a machine whose
+// data disk is not encrypted.
+func SendDataKeys(ctx context.Context, s *fleet.Site, store *secrets.Store, name string) error {
+	place, err := keyPlaceOn(ctx, s, name)
+	if err != nil {
+		return err
+	}
+	switch place {
+	case vmspec.KeyOnHost:
+		return nil // which gets it at each start
+	case vmspec.KeyOnPhone:
+	default:
+		return fmt.Errorf("%s on %s: it is not installed, or its data disk is not encrypted (vm.encrypt)", name, s.Name())
+	}
+	keys, err := dataKeysOf(ctx, store, name)
+	if err != nil {
+		return err
+	}
+	_, err = push.SendSecrets(ctx, s, name, keys)
+	return err
+}
+
+// CheckRekeyed reports why the data disk of a machine that was just started may still be opened by its old key.
+func CheckRekeyed(ctx context.Context, s *fleet.Site, name string) error {
+	now, err := Status(ctx, s, name)
+	if err != nil {
+		return err
+	}
+	if now.Guest == nil || len(now.Disks) == 0 || now.Disks[0].Encryption == "" || now.Disks[0].Fault != "" || now.Disks[0].OldKey {
+		return fmt.Errorf("%s on %s: its data disk may still have the old key: `sov status %[1]s` says why; type `sov rekey %[1]s` again, which goes on", name, s.Name())
+	}
+	return nil
+}
+
+// keyPlaceOn is where the key of the data disk is kept, as the version that is current on a phone says; empty where none is
+// installed.
+func keyPlaceOn(ctx context.Context, s *fleet.Site, name string) (vmspec.KeyPlace, error) {
+	places, err := s.Root().VM(name)
+	if err != nil {
+		return "", err
+	}
+	text, err := device.ReadFile(ctx, s, path.Join(places.Current(), artifact.SpecFile))
+	if errors.As(err, new(*device.ExitError)) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	var spec vmspec.Spec // of another release of sov, perhaps
+	if err := json.Unmarshal(text, &spec); err != nil {
+		return "", fmt.Errorf("%s on %s: vm.json: %w", name, s.Name(), err)
+	}
+	return spec.DataKey(), nil
+}
+
+// dataKeysOf are the keys that are kept for a machine's data disk.
+func dataKeysOf(ctx context.Context, store *secrets.Store, name string) (map[string][]byte, error) {
+	all, err := store.All(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	keys := map[string][]byte{}
+	for _, secret := range []string{guestspec.SecretDataKey, guestspec.SecretOldDataKey} {
+		if value, ok := all[secret]; ok {
+			keys[secret] = value
+		}
+	}
+	return keys, nil
+}
