@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -50,11 +49,11 @@ func NewClient(address netip.AddrPort, token string) *Client {
 		token: token,
 		// The guest is on this machine's own link: no proxy of the environment may see the token.
 		http: &http.Client{Timeout: requestTimeout, CheckRedirect: stay, Transport: &http.Transport{
-			Proxy: nil, DisableKeepAlives: true, MaxResponseHeaderBytes: maxHeader, DisableCompression: true,
+			Proxy: nil, DisableKeepAlives: true, MaxResponseHeaderBytes: maxHeader, DisableCompression: true, DialContext: dial,
 		}},
 		stream: &http.Client{CheckRedirect: stay, Transport: &http.Transport{
 			Proxy: nil, DisableKeepAlives: true, ResponseHeaderTimeout: requestTimeout, MaxResponseHeaderBytes: maxHeader, DisableCompression: true,
-			DialContext: (&net.Dialer{Timeout: requestTimeout}).DialContext,
+			DialContext: dial,
 		}},
 	}
 }

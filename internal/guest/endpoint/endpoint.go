@@ -23,7 +23,7 @@ const (
 	maxHeader      = 8192            // bytes
 	maxConnections = 32              // at once that have shown the token; a caller that leaks some must not exhaust PID 1's descriptors
 	headerTimeout  = 5 * time.Second // for a request's header
-	maxUnproven    = 16              // at once that have not, from the host, and as many from the guest itself
+	maxUnproven    = 16              // at once that have not, from privileged ports, and as many from others
 )
 
 // A Machine is the guest that an endpoint describes and acts on.
@@ -84,7 +84,7 @@ func (s *Server) Listen(address netip.AddrPort, spawn func(name string, fn func(
 		ConnContext:       withConn,
 		ErrorLog:          log.New(s.config.Console.Warnings(), "", 0),
 	}
-	door := newDoorListener(l, address.Addr().AsSlice(), maxUnproven, maxConnections)
+	door := newDoorListener(l, maxUnproven, maxConnections)
 	spawn("endpoint", func() { s.http.Serve(door) })
 	s.config.Console.Log(journal.Info, journal.InitName, "endpoint listens", "address", address)
 	return nil

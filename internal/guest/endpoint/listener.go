@@ -7,24 +7,25 @@ import (
 	"net"
 	"slices"
 	"sync"
+
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 )
 
-// A doorListener takes connections, of which few at a time have not shown the token: one more closes
-// the oldest of them. Connections from the guest itself are counted apart from those of the host, so
-// that a service cannot keep the host out. Those that have shown the token are bounded too; further
-// ones wait in the kernel.
+// A doorListener accepts connections, of which few at a time have not shown the token: one more closes
+// the oldest of them. Connections from privileged ports, which are root's on the host, are counted
+// apart from the others, so that no other user of the host can keep root out. Connections that have
+// shown the token are bounded too; further ones wait until one of them ends.
 type doorListener struct {
 	net.Listener
-	own     net.IP // the guest's own address
-	waiting int    // connections of one kind that may be without the token
+	waiting int // connections of one kind that may be without the token
 	slots   chan struct{}
 
 	mu       sync.Mutex
 	unproven []*doorConn // oldest first
 }
 
-func newDoorListener(l net.Listener, own net.IP, waiting, proven int) *doorListener {
-	return &doorListener{Listener: l, own: own, waiting: waiting, slots: make(chan struct{}, proven)}
+func newDoorListener(l net.Listener, waiting, proven int) *doorListener {
+	return &doorListener{Listener: l, waiting: waiting, slots: make(chan struct{}, proven)}
 }
 
 // Accept implements net.Listener.
@@ -35,7 +36,7 @@ func (l *doorListener) Accept() (net.Conn, error) {
 	}
 	conn := &doorConn{Conn: c, door: l}
 	if address, ok := c.RemoteAddr().(*net.TCPAddr); ok {
-		conn.fromGuest = address.IP.Equal(l.own)
+		conn.privileged = address.Port < guestapi.FirstUnprivileged
 	}
 	if oldest := l.enter(conn); oldest != nil {
 		oldest.Conn.Close()
@@ -43,20 +44,22 @@ func (l *doorListener) Accept() (net.Conn, error) {
 	return conn, nil
 }
 
-// enter adds a connection without the token, and returns the one that has to go for it, if any.
+// enter adds a connection without the token, and returns the one that must be closed for it, or nil.
 func (l *doorListener) enter(c *doorConn) (oldest *doorConn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	same := 0
-	for _, other := range l.unproven {
-		if other.fromGuest == c.fromGuest {
-			same++
+	same, first := 0, -1
+	for i, other := range l.unproven {
+		if other.privileged != c.privileged {
+			continue
+		}
+		if same++; first < 0 {
+			first = i
 		}
 	}
 	if same >= l.waiting {
-		i := slices.IndexFunc(l.unproven, func(other *doorConn) bool { return other.fromGuest == c.fromGuest })
-		oldest = l.unproven[i]
-		l.unproven = slices.Delete(l.unproven, i, i+1)
+		oldest = l.unproven[first]
+		l.unproven = slices.Delete(l.unproven, first, first+1)
 	}
 	l.unproven = append(l.unproven, c)
 	return oldest
@@ -76,8 +79,8 @@ func (l *doorListener) leave(c *doorConn) bool {
 // A doorConn is a connection of a doorListener.
 type doorConn struct {
 	net.Conn
-	door      *doorListener
-	fromGuest bool
+	door       *doorListener
+	privileged bool // from a port that only root may use
 
 	mu     sync.Mutex
 	proven bool // it has a slot
@@ -94,7 +97,7 @@ func (c *doorConn) prove(ctx context.Context) bool {
 		return true
 	}
 	if !c.door.leave(c) {
-		return false // it had to go
+		return false // it was closed for a newer one
 	}
 	select {
 	case c.door.slots <- struct{}{}:

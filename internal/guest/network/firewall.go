@@ -11,12 +11,19 @@ import (
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
 // firewallTable is the one nf_tables table that is the guest's own. The tables of tailscaled stand
 // beside it and count as well: a packet is let in only when no table drops it.
 const firewallTable = "sov"
+
+// Connections to the endpoint from ports that any user of the host may use: in a second, and at once.
+const (
+	endpointRate  = 100
+	endpointBurst = 200
+)
 
 // A Firewall describes what the guest lets in.
 type Firewall struct {
@@ -61,6 +68,10 @@ func (f Firewall) Apply() error {
 func (f Firewall) rules() ([][]expr.Any, error) {
 	rules := [][]expr.Any{
 		join(connection(expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), verdict(expr.VerdictAccept)),
+		// Whoever may not use privileged ports cannot keep the endpoint from those who may: root on the
+		// host. A service of the guest that may is not root on the host.
+		join(port(unix.IPPROTO_TCP, f.Endpoint), sourcePort(expr.CmpOpGte, guestapi.FirstUnprivileged), tooMany(), verdict(expr.VerdictDrop)),
+		join(arrivesOn("lo"), port(unix.IPPROTO_TCP, f.Endpoint), sourcePort(expr.CmpOpLt, guestapi.FirstUnprivileged), verdict(expr.VerdictDrop)),
 		join(arrivesOn("lo"), verdict(expr.VerdictAccept)),
 		join(connection(expr.CtStateBitINVALID), verdict(expr.VerdictDrop)),
 		// Reports on paths and their MTU, neighbours in IPv6, and a person's ping.
@@ -153,6 +164,19 @@ func port(protocol byte, number uint16) []expr.Any {
 	return append(transport(protocol),
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: offset, Len: 2},
 		equal(binary.BigEndian.AppendUint16(nil, number)))
+}
+
+// sourcePort compares the source port of TCP or UDP, once the protocol has matched.
+func sourcePort(op expr.CmpOp, number uint16) []expr.Any {
+	return []expr.Any{
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 2},
+		&expr.Cmp{Op: op, Register: 1, Data: binary.BigEndian.AppendUint16(nil, number)},
+	}
+}
+
+// tooMany matches connections beyond those that the endpoint has time for, whoever else connects.
+func tooMany() []expr.Any {
+	return []expr.Any{&expr.Limit{Type: expr.LimitTypePkts, Rate: endpointRate, Unit: expr.LimitTimeSecond, Burst: endpointBurst, Over: true}}
 }
 
 // source matches addresses in a prefix.
