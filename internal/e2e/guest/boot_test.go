@@ -39,6 +39,8 @@ func TestFirstAndLaterStarts(t *testing.T) {
 			checkClock(t, first)
 			checkPassword(t, first)
 			checkTailscale(t, first)
+			checkHardening(t, first)
+			checkAbsentCalls(t, first, arch)
 			identity := first.One(t, "select system_identifier from pg_control_system()")
 			first.Ask(t, "create table kept (n int); insert into kept values (42)")
 			first.Stop(t)

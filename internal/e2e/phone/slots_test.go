@@ -8,6 +8,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
 	"github.com/sovereign-sql/sov/internal/testkit/artifacttest"
+	"github.com/sovereign-sql/sov/internal/testkit/guesttest"
 	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
@@ -40,6 +41,11 @@ func TestRollBack(t *testing.T) {
 	}{
 		{"a kernel that panics", good, replace("root=/dev/vda", "root=/dev/nowhere"), "Unable to mount root"},
 		{"an init that exits", good, replace("init=/sbin/sov-init", "init=/bin/false"), "Attempted to kill init"},
+		// Nothing is waited for where a service has failed for good.
+		{"a firewall that cannot be loaded", good, func(s *vmspec.Spec) {
+			s.Parameters = append(s.Parameters, guesttest.NoFirewall)
+			s.Ready.TimeoutSeconds = 3600
+		}, "the firewall is not loaded"},
 		{"a PostgreSQL that never gets ready", broken, func(s *vmspec.Spec) { s.Ready.TimeoutSeconds = 60 }, "postgres ends again and again"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -98,19 +98,25 @@ func (m *machine) setHostname() error {
 	return nil
 }
 
-// goOnline configures the network and answers on it. It returns an error if the firewall could not
-// be loaded, without which no service may run; the endpoint, which says so, answers all the same.
+// goOnline loads the firewall, configures the network and answers on it. It returns an error if the
+// firewall could not be loaded, without which no service may run; the endpoint, which says so,
+// answers all the same. The firewall comes first: the interface may be up with an address when its
+// configuration fails.
 func (m *machine) goOnline() (firewallErr error) {
-	name, err := network.Configure(m.spec.Network, m.config.Network)
+	name, err := network.Find(m.spec.Network)
 	if err != nil {
 		m.problem("network", err)
 		return nil
 	}
-	m.link = name
 	firewallErr = network.Firewall{
 		Link: name, Subnet: m.config.Network.Address, Gateway: m.config.Network.Gateway,
 		Endpoint: m.spec.Endpoint.Port, Open: m.spec.Firewall.Open,
 	}.Apply()
+	if err := network.Configure(name, m.config.Network); err != nil {
+		m.problem("network", err)
+		return firewallErr
+	}
+	m.link = name
 	address := m.config.Network.Address.Addr()
 	m.console.Log(journal.Info, journal.InitName, "network configured", "interface", name, "address", m.config.Network.Address)
 	if m.config.Token == "" || !address.IsValid() {

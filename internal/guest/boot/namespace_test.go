@@ -177,10 +177,11 @@ func keepSysctls(proc string) error {
 		return err
 	}
 	for _, s := range sysctls {
-		target := filepath.Join(proc, strings.TrimPrefix(sysctlFile(s.name), "/proc"))
-		if _, err := os.Stat(target); err != nil || strings.HasPrefix(s.name, "net.") {
+		found := sysctlFiles(s.name)
+		if len(found) == 0 || strings.HasPrefix(s.name, "net.") {
 			continue
 		}
+		target := filepath.Join(proc, strings.TrimPrefix(found[0], "/proc"))
 		file := filepath.Join(files, s.name)
 		if err := os.WriteFile(file, nil, 0o644); err != nil {
 			return err

@@ -35,21 +35,16 @@ func UpLoopback() error {
 	return nil
 }
 
-// Configure gives the guest's interface its address, routes and name servers, and returns
-// the interface's name.
-func Configure(spec guestspec.Network, n configdisk.Network) (string, error) {
-	name, err := findInterface(spec)
-	if err != nil {
-		return "", err
-	}
+// Configure gives an interface of the guest its address, routes and name servers.
+func Configure(name string, n configdisk.Network) error {
 	if err := configureInterface(name, n); err != nil {
-		return "", fmt.Errorf("configure %s: %w", name, err)
+		return fmt.Errorf("configure %s: %w", name, err)
 	}
-	return name, writeResolvConf(n.DNS)
+	return writeResolvConf(n.DNS)
 }
 
-// findInterface returns the interface that spec means, waiting for it to appear.
-func findInterface(spec guestspec.Network) (string, error) {
+// Find returns the name of the interface that spec means, waiting for it to appear.
+func Find(spec guestspec.Network) (string, error) {
 	for deadline := time.Now().Add(time.Duration(spec.Wait)); ; time.Sleep(pollInterval) {
 		// The entries are sorted: the first of several is always the same.
 		entries, err := os.ReadDir("/sys/class/net")

@@ -392,8 +392,7 @@ func (d *Daemon) attend(ctx context.Context, r *run, a *artifact, network networ
 	case <-r.process.Done():
 	case <-ctx.Done():
 		err = ctx.Err()
-	case <-d.tooLate(attending, watch, a):
-		err = fmt.Errorf("%w (%v): %s", errTooLate, a.spec.Ready.Timeout(), describeState(new(d.state.get())))
+	case err = <-d.hopeless(attending, watch, a):
 	case <-d.watchBattery(attending):
 		d.log(batteryLow(android.Power("/sys"), d.settings.batteryStop()))
 		err = errBatteryLow

@@ -18,6 +18,7 @@ type guestWatch struct {
 	artifact *artifact
 	readyAt  chan time.Time // holds when the guest was first ready
 	ready    chan struct{}  // closed then
+	failed   chan struct{}  // closed when a service has failed for good before that
 
 	answered atomic.Bool // the guest has, once
 	stopping atomic.Bool // the guest has said that it shuts down
@@ -30,7 +31,7 @@ func (w *guestWatch) end(exit crosvm.Exit) crosvm.Exit {
 }
 
 func newGuestWatch(d *Daemon, r *run, a *artifact) *guestWatch {
-	return &guestWatch{daemon: d, machine: r, artifact: a, readyAt: make(chan time.Time, 1), ready: make(chan struct{})}
+	return &guestWatch{daemon: d, machine: r, artifact: a, readyAt: make(chan time.Time, 1), ready: make(chan struct{}), failed: make(chan struct{})}
 }
 
 // How often the guest is asked: often while it may become ready at any moment, so that whoever waits need not, and
@@ -45,7 +46,7 @@ const (
 
 func (w *guestWatch) run(ctx context.Context) {
 	late := time.Now().Add(w.artifact.spec.Ready.Timeout())
-	answered, wasReady := false, false
+	answered, wasReady, hasFailed := false, false, false
 	var corrected time.Time // the guest's clock, last
 	for patience := firstPatience; ; {
 		asked := time.Now()
@@ -78,6 +79,10 @@ func (w *guestWatch) run(ctx context.Context) {
 		}
 		isLate := time.Now().After(late)
 		w.tell(status, err, wasReady, isLate)
+		if err == nil && !wasReady && !hasFailed && status.Describe(guestapi.StateFailed) != "" {
+			hasFailed = true
+			close(w.failed)
+		}
 		if patience = min(2*patience, guestPatience); answered {
 			patience = guestPatience // one that is busy is not to be taken for deaf
 		}

@@ -17,8 +17,8 @@ import (
 // go back to. Once would do for a version that cannot work; what came between may have been the phone's.
 const trialStarts = 2
 
-// errTooLate ends a start of a version on trial that did not become ready in time.
-var errTooLate = errors.New("it did not become ready in time")
+// errNotReady ends a start of a version on trial that did not become ready.
+var errNotReady = errors.New("it did not become ready")
 
 // tryCurrent returns the slot that is to be started, and begins its trial if it has not been ready yet.
 func (d *Daemon) tryCurrent() (slot string, err error) {
@@ -42,23 +42,26 @@ func (d *Daemon) pass() {
 	d.state.change(func(s *runnerapi.State) { s.Trial = false })
 }
 
-// tooLate is closed when a version on trial has not become ready in time; it is nil where there is none to go back to.
-func (d *Daemon) tooLate(ctx context.Context, w *guestWatch, a *artifact) <-chan struct{} {
+// hopeless returns why a version on trial is given up: a service of it has failed for good, or it was not ready in time. It
+// returns nil where there is no other version.
+func (d *Daemon) hopeless(ctx context.Context, w *guestWatch, a *artifact) <-chan error {
 	if !d.trial.CanGiveUp() {
 		return nil
 	}
-	late := make(chan struct{})
+	why := make(chan error, 1)
 	go func() {
 		timer := time.NewTimer(a.spec.Ready.Timeout())
 		defer timer.Stop()
 		select {
 		case <-ctx.Done():
 		case <-w.ready:
+		case <-w.failed:
+			why <- fmt.Errorf("%w: %s", errNotReady, describeState(new(d.state.get())))
 		case <-timer.C:
-			close(late)
+			why <- fmt.Errorf("%w within %v: %s", errNotReady, a.spec.Ready.Timeout(), describeState(new(d.state.get())))
 		}
 	}()
-	return late
+	return why
 }
 
 // noteRollBack tells the log and the state.
@@ -83,8 +86,8 @@ func (d *Daemon) judge(ctx context.Context, exit crosvm.Exit, ready time.Duratio
 		return false
 	}
 	unfit := errors.As(err, new(versionError))
-	nothingRan := err != nil && !errors.Is(err, errTooLate) && !unfit
-	last := unfit || errors.Is(err, errTooLate) || exit.Kind == crosvm.InvalidArguments || d.trial.Starts() >= trialStarts
+	nothingRan := err != nil && !errors.Is(err, errNotReady) && !unfit
+	last := unfit || errors.Is(err, errNotReady) || exit.Kind == crosvm.InvalidArguments || d.trial.Starts() >= trialStarts
 	if nothingRan || !last {
 		return false
 	}
@@ -108,7 +111,7 @@ func (d *Daemon) fault(exit crosvm.Exit, err error) string {
 		return err.Error()
 	}
 	reason := exit.String()
-	if errors.Is(err, errTooLate) {
+	if errors.Is(err, errNotReady) {
 		reason = err.Error()
 	}
 	if early := d.earlyWords(); early != "" {

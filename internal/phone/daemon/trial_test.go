@@ -71,7 +71,7 @@ func TestJudge(t *testing.T) {
 		{"its kernel panics", t.Context(), panicked, 0, nil, trialStarts},
 		{"crosvm refuses it", t.Context(), crosvm.Exit{Kind: crosvm.InvalidArguments, Code: 35}, 0, nil, 1},
 		{"it cannot be loaded", t.Context(), crosvm.Exit{}, 0, unfitError{versionError{errors.New("vm.json is no JSON")}}, 1},
-		{"it is never ready", t.Context(), crosvm.Exit{Kind: crosvm.Stopped}, 0, fmt.Errorf("%w: postgres is failed", errTooLate), 1},
+		{"it is never ready", t.Context(), crosvm.Exit{Kind: crosvm.Stopped}, 0, fmt.Errorf("%w: postgres is failed", errNotReady), 1},
 		{"it was ready", t.Context(), panicked, time.Second, nil, 0},
 		{"somebody stops it", ended, crosvm.Exit{Kind: crosvm.Stopped}, 0, context.Canceled, 0},
 		{"the interface is made anew", t.Context(), crosvm.Exit{Kind: crosvm.Stopped}, 0, errRenewed, 0},
@@ -85,7 +85,7 @@ func TestJudge(t *testing.T) {
 				if err != nil || slot != "b" {
 					t.Fatalf("start %d: slot %q, %v", start, slot, err)
 				}
-				if c.err == nil || errors.Is(c.err, errTooLate) || c.starts == 0 && c.ctx.Err() != nil || errors.Is(c.err, errRenewed) {
+				if c.err == nil || errors.Is(c.err, errNotReady) || c.starts == 0 && c.ctx.Err() != nil || errors.Is(c.err, errRenewed) {
 					if err := d.trial.Begin(); err != nil {
 						t.Fatal(err)
 					}

@@ -23,6 +23,9 @@ type Guest struct {
 	console string // file
 }
 
+// NoFirewall is a kernel parameter with which nf_tables does not start, so that no firewall can be loaded.
+const NoFirewall = "initcall_blacklist=nf_tables_module_init"
+
 // Boot starts an artifact on a state folder and waits until it is ready. The test's end ends the machine.
 func Boot(t *testing.T, o localvm.Options) *Guest {
 	t.Helper()
