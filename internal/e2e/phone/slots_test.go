@@ -38,7 +38,7 @@ func TestRollBack(t *testing.T) {
 		alter  func(*vmspec.Spec)
 		reason string
 	}{
-		{"a kernel that panics", good, replace("root=/dev/vda", "root=/dev/nowhere"), "Unable to mount root"},
+		{"a kernel that panics", good, replace("root=/dev/dm-0", "root=/dev/nowhere"), "Unable to mount root"},
 		{"an init that exits", good, replace("init=/sbin/sov-init", "init=/bin/false"), "Attempted to kill init"},
 		{"a PostgreSQL that never gets ready", broken, func(s *vmspec.Spec) { s.Ready.TimeoutSeconds = 60 }, "postgres ends again and again"},
 	} {
