@@ -14,8 +14,10 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/lock"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
+	"github.com/sovereign-sql/sov/internal/image/verity"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/kernel"
 	"github.com/sovereign-sql/sov/stages/output"
@@ -53,11 +55,11 @@ func (s *stage) Needs() []string {
 }
 
 func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
-	vm, err := spec(s.Recipe, s.Arch)
+	vm, err := spec(s.Recipe, s.Arch, nil)
 	if err != nil {
 		return err
 	}
-	output.Version(k, 4)
+	output.Version(k, 5)
 	k.Add("artifact", map[string]string{"name": s.Recipe.Name, "version": s.Recipe.Version, "description": s.Recipe.Description, "arch": s.Arch})
 	k.Add("vm", vm)
 	for _, in := range s.inputs() {
@@ -101,6 +103,17 @@ func (s *stage) Run(_ context.Context, j *pipeline.Job) error {
 	return s.seal(j, files)
 }
 
+// sealed returns the hash tree of the root file system.
+func sealed(j *pipeline.Job) (*manifest.Verity, verity.Digest, error) {
+	var info rootfs.Info
+	if err := output.ReadJSON(j, rootfs.Name, rootfs.StatsFile, &info); err != nil {
+		return nil, verity.Digest{}, err
+	}
+	v := &manifest.Verity{File: artifact.RootfsFile, DataSize: info.Size, RootHash: info.RootHash}
+	root, err := v.Root()
+	return v, root, err
+}
+
 func entry(name string, b pipeline.Blob) manifest.File {
 	return manifest.File{Name: name, Size: b.Size, SHA256: b.Digest.Hex()}
 }
@@ -108,8 +121,12 @@ func entry(name string, b pipeline.Blob) manifest.File {
 // seal writes the manifest, the provenance and SHA256SUMS.
 func (s *stage) seal(j *pipeline.Job, files []manifest.File) error {
 	slices.SortFunc(files, func(a, b manifest.File) int { return strings.Compare(a.Name, b.Name) })
+	tree, _, err := sealed(j)
+	if err != nil {
+		return err
+	}
 	m := &manifest.Manifest{Format: manifest.Format, Name: s.Recipe.Name, Version: s.Recipe.Version,
-		Description: s.Recipe.Description, Arch: s.Arch, Files: files, Inputs: s.inputs()}
+		Description: s.Recipe.Description, Arch: s.Arch, Files: files, Inputs: s.inputs(), Verity: tree}
 	text, err := m.Encode()
 	if err != nil {
 		return err
@@ -130,8 +147,12 @@ func (s *stage) seal(j *pipeline.Job, files []manifest.File) error {
 	return err
 }
 
-func (s *stage) vm(*pipeline.Job) ([]byte, error) {
-	vm, err := spec(s.Recipe, s.Arch)
+func (s *stage) vm(j *pipeline.Job) ([]byte, error) {
+	tree, root, err := sealed(j)
+	if err != nil {
+		return nil, err
+	}
+	vm, err := spec(s.Recipe, s.Arch, verity.Parameters(vmspec.RootDevice, tree.DataSize, root))
 	if err != nil {
 		return nil, err
 	}

@@ -34,14 +34,14 @@ func sqlRecipe(t *testing.T) *recipe.Recipe {
 func TestSpecOfSQL(t *testing.T) {
 	r := sqlRecipe(t)
 	r.Kernel.Parameters = []string{"quiet"}
-	s, err := spec(r, "arm64")
+	s, err := spec(r, "arm64", []string{`dm-mod.create="root,,,ro,0 8 verity"`, "root=/dev/dm-0"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Encode(); err != nil {
 		t.Fatal(err)
 	}
-	if want := "root=/dev/vda ro rootfstype=ext4 init=/sbin/sov-init console=hvc0 page_alloc.shuffle=1 panic=-1 quiet"; s.Cmdline() != want {
+	if want := `dm-mod.create="root,,,ro,0 8 verity" root=/dev/dm-0 ro rootfstype=ext4 init=/sbin/sov-init console=hvc0 page_alloc.shuffle=1 panic=-1 quiet`; s.Cmdline() != want {
 		t.Errorf("command line %q, want %q", s.Cmdline(), want)
 	}
 	if d, ok := s.Disk(vmspec.RoleData); !ok || d.Size != 8<<30 {

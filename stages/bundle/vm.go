@@ -17,13 +17,12 @@ import (
 // crash recovery of a full write-ahead log on a slow phone minutes.
 const readyTimeout = 300
 
-// parameters is the kernel command line before what the recipe adds. The disks
-// are attached in a fixed order, so the first is the root file system. After a
-// panic the machine goes down at once, and its starter knows.
-var parameters = []string{"root=/dev/vda", "ro", "rootfstype=ext4", "init=" + guestinit.ProgramPath, "console=hvc0", "page_alloc.shuffle=1", "panic=-1"}
+// parameters is the kernel command line between the root file system and what the
+// recipe adds. After a panic the machine goes down at once, and its starter knows.
+var parameters = []string{"ro", "rootfstype=ext4", "init=" + guestinit.ProgramPath, "console=hvc0", "page_alloc.shuffle=1", "panic=-1"}
 
-// spec is vm.json.
-func spec(r *recipe.Recipe, arch string) (*vmspec.Spec, error) {
+// spec is vm.json. The parameters that name the root file system are in front.
+func spec(r *recipe.Recipe, arch string, root []string) (*vmspec.Spec, error) {
 	network, err := network(r.Network)
 	if err != nil {
 		return nil, err
@@ -33,7 +32,7 @@ func spec(r *recipe.Recipe, arch string) (*vmspec.Spec, error) {
 		Name:       r.Name,
 		Arch:       arch,
 		Kernel:     artifact.KernelFile,
-		Parameters: append(append([]string{}, parameters...), r.Kernel.Parameters...),
+		Parameters: slices.Concat(root, parameters, r.Kernel.Parameters),
 		MemoryMiB:  int(r.VM.Memory / recipe.MiB),
 		CPUs:       r.VM.CPUs,
 		Options:    r.VM.Options(),

@@ -1,6 +1,7 @@
 // Package rootfs is the stage that merges what the other stages put into the
 // root file system and lays it out as an ext4 image, which the guest mounts
-// read-only. rootfs.json says what came out.
+// read-only, with a hash tree behind it by which its kernel checks what it
+// reads. rootfs.json says what came out.
 package rootfs
 
 import (
@@ -13,6 +14,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/internal/image/ext4"
 	"github.com/sovereign-sql/sov/internal/image/tree"
+	"github.com/sovereign-sql/sov/internal/image/verity"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/output"
 	"github.com/sovereign-sql/sov/stages/overlay"
@@ -26,13 +28,14 @@ const StatsFile = "rootfs.json"
 
 // version is part of the key. It is raised when the same tree comes to another
 // image, be it by a change of package ext4; the tests notice when it does.
-const version = 1
+const version = 2
 
 // Info is the content of StatsFile.
 type Info struct {
 	Label     string `json:"label"`
 	UUID      string `json:"uuid"`
-	Size      int64  `json:"size"`       // bytes
+	Size      int64  `json:"size"`       // of the file system, bytes
+	RootHash  string `json:"root_hash"`  // of the hash tree behind it, see package verity
 	FreeBytes int64  `json:"free_bytes"` // within Size
 	Inodes    int64  `json:"inodes"`
 	Files     int    `json:"files"` // names of anything, directories included
@@ -83,10 +86,15 @@ func (s *stage) Run(ctx context.Context, j *pipeline.Job) error {
 	if err != nil {
 		return err
 	}
+	j.Progress().Step("hash")
+	root, err := verity.Write(ctx, w.File(), stats.Size)
+	if err != nil {
+		return err
+	}
 	if _, err := w.Commit(); err != nil {
 		return err
 	}
-	return s.describe(j, stats, entries)
+	return s.describe(j, stats, entries, root)
 }
 
 // measure returns how many names and how many bytes of content a tree has.
@@ -117,6 +125,7 @@ func (s *stage) write(ctx context.Context, w ext4.Target, t *tree.Tree, progress
 	// known once it is laid out.
 	o.Size = stats.Size + int64(s.Free) + int64(s.Free)/32 + growthStep
 	for range maxGrowth {
+		o.Size = (o.Size + verity.BlockSize - 1) / verity.BlockSize * verity.BlockSize // the hash tree follows
 		stats, err = ext4.Write(ctx, w, t, o)
 		if err == nil && stats.FreeBytes >= int64(s.Free) {
 			return stats, nil
@@ -139,10 +148,10 @@ const (
 	growthStep = 1 << 20
 )
 
-func (s *stage) describe(j *pipeline.Job, stats ext4.Stats, entries int) error {
+func (s *stage) describe(j *pipeline.Job, stats ext4.Stats, entries int, root verity.Digest) error {
 	u := stats.UUID
 	return output.WriteJSON(j, StatsFile, Info{
-		Label: s.Label, Size: stats.Size, FreeBytes: stats.FreeBytes, Inodes: stats.Inodes, Files: entries,
+		Label: s.Label, Size: stats.Size, RootHash: root.String(), FreeBytes: stats.FreeBytes, Inodes: stats.Inodes, Files: entries,
 		UUID: fmt.Sprintf("%x-%x-%x-%x-%x", u[0:4], u[4:6], u[6:8], u[8:10], u[10:16]),
 	})
 }

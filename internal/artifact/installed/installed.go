@@ -3,6 +3,7 @@
 package installed
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -16,6 +17,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+	"github.com/sovereign-sql/sov/internal/image/verity"
 )
 
 // MaxText bounds manifest.json and vm.json, in bytes.
@@ -63,16 +65,14 @@ func Parse(manifestText, specText []byte) (*Artifact, error) {
 	if a.Manifest, err = manifest.Decode(manifestText); err != nil {
 		return nil, err
 	}
-	if a.Spec, err = vmspec.Decode(specText); err != nil {
-		return nil, err
-	}
-	if a.Files, err = Files(a.Manifest, a.Spec); err != nil {
-		return nil, err
-	}
 	if f, _ := a.Manifest.File(artifact.SpecFile); manifest.Describe(artifact.SpecFile, specText) != f {
 		return nil, errors.New("vm.json is not the one that manifest.json lists")
 	}
-	return a, nil
+	if a.Spec, err = vmspec.Decode(specText); err != nil {
+		return nil, err
+	}
+	a.Files, err = Files(a.Manifest, a.Spec)
+	return a, err
 }
 
 // Streamed are an artifact's files that travel in a delta's stream, in their order there: all that a slot holds but those
@@ -113,6 +113,49 @@ func Load(dir string) (*Artifact, error) {
 	return a, nil
 }
 
+// Damage compares files of an artifact in a folder with its manifest, byte for byte, and says of the first that differs how; "":
+// none does. Of a root file system with a hash tree it names the block.
+func (a *Artifact) Damage(ctx context.Context, dir string, files ...manifest.File) (string, error) {
+	for _, want := range files {
+		path := filepath.Join(dir, want.Name)
+		what, err := manifest.Compare(ctx, path, want)
+		if err != nil {
+			return "", fmt.Errorf("compare %s: %w", path, err)
+		}
+		if what == "" {
+			continue
+		}
+		if block := a.damagedBlock(ctx, path, want); block != nil {
+			what = fmt.Sprintf("is damaged: %v", block)
+		}
+		return want.Name + " " + what, nil
+	}
+	return "", nil
+}
+
+// damagedBlock finds what differs in a root file system; nil: it has no hash tree that could say so.
+func (a *Artifact) damagedBlock(ctx context.Context, path string, want manifest.File) *verity.DamageError {
+	tree := a.Manifest.Verity
+	if tree == nil || tree.File != want.Name {
+		return nil
+	}
+	root, err := tree.Root()
+	if err != nil {
+		return nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	damage := new(verity.DamageError)
+	if !errors.As(verity.Check(ctx, f, tree.DataSize, root), &damage) {
+		return nil
+	}
+	return damage
+}
+
+// ReadFile reads a file of at most MaxText bytes.
 func ReadFile(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 	"strings"
 
 	"github.com/sovereign-sql/sov/internal/artifact"
+	"github.com/sovereign-sql/sov/internal/image/verity"
 )
 
 // Format is the version written and read.
@@ -31,7 +32,20 @@ type Manifest struct {
 	Arch        string  `json:"arch"`  // "arm64" or "amd64"
 	Files       []File  `json:"files"` // by name
 	Inputs      []Input `json:"inputs"`
+	// Verity is the hash tree behind the root file system; nil in a machine of an earlier sov, whose kernel does not check what it
+	// reads.
+	Verity *Verity `json:"verity,omitempty"`
 }
+
+// A Verity is a hash tree behind the data of a file, see package verity.
+type Verity struct {
+	File     string `json:"file"`      // artifact.RootfsFile
+	DataSize int64  `json:"data_size"` // bytes that the tree covers
+	RootHash string `json:"root_hash"` // 64 hexadecimal digits
+}
+
+// Root returns the root hash.
+func (v *Verity) Root() (verity.Digest, error) { return verity.ParseDigest(v.RootHash) }
 
 // A File is one file of the artifact.
 type File struct {
@@ -108,10 +122,29 @@ func (m *Manifest) validate() error {
 		}
 		last = f.Name
 	}
-	if len(faults) > 0 {
-		return fmt.Errorf("%s: %w", artifact.ManifestFile, errors.Join(faults...))
+	if m.Verity != nil {
+		faults = append(faults, m.Verity.fault(m))
+	}
+	if err := errors.Join(faults...); err != nil {
+		return fmt.Errorf("%s: %w", artifact.ManifestFile, err)
 	}
 	return nil
+}
+
+// fault says what is wrong with the hash tree of a manifest.
+func (v *Verity) fault(m *Manifest) error {
+	f, listed := m.File(v.File)
+	if !listed {
+		return fmt.Errorf("verity: file %q is not listed", v.File)
+	}
+	if err := verity.CheckSize(v.DataSize); err != nil {
+		return fmt.Errorf("verity: %w", err)
+	}
+	if want := verity.FileSize(v.DataSize); f.Size != want {
+		return fmt.Errorf("verity: %s has %d bytes: must be %d with the hash tree of %d bytes", v.File, f.Size, want, v.DataSize)
+	}
+	_, err := v.Root()
+	return err
 }
 
 // SumsFile returns the content of SHA256SUMS: the files by name.

@@ -40,7 +40,7 @@ func Verify(ctx context.Context, dir string) ([]finding.Finding, error) {
 	}
 	var problems []finding.Finding
 	for _, f := range m.Files {
-		what, err := compare(ctx, filepath.Join(dir, f.Name), f)
+		what, err := Compare(ctx, filepath.Join(dir, f.Name), f)
 		if err != nil {
 			return problems, fmt.Errorf("verify %s: %w", f.Name, err)
 		}
@@ -58,8 +58,8 @@ func Verify(ctx context.Context, dir string) ([]finding.Finding, error) {
 	return problems, nil
 }
 
-// compare says how the file at path differs from its entry, "" for not at all.
-func compare(ctx context.Context, path string, want File) (string, error) {
+// Compare says how the file at path differs from its entry, "" for not at all.
+func Compare(ctx context.Context, path string, want File) (string, error) {
 	info, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -33,6 +33,9 @@ const Format = 1
 // StatusPort is the TCP port of the guest's status endpoint.
 const StatusPort = guestspec.EndpointPort
 
+// RootDevice is what the guest's kernel calls the first disk, which has the root file system.
+const RootDevice = "/dev/vda"
+
 // A Spec is the content of vm.json.
 type Spec struct {
 	Format      int      `json:"format"`
@@ -230,7 +233,7 @@ func (s *Spec) Validate() error {
 	require(arch.Valid(s.Arch), "arch %q: must be %s", s.Arch, arch.Allowed())
 	require(isFileName(s.Kernel), "kernel %q is not the name of a file beside vm.json", s.Kernel)
 	for _, p := range s.Parameters {
-		require(p != "" && !strings.ContainsAny(p, " \t\n\""), "kernel parameter %q has spaces or quotes", p)
+		require(isParameter(p), "kernel parameter %q must be a word, or NAME=\"WORDS\"", p)
 	}
 	require(s.MemoryMiB > 0, "memory_mib is %d", s.MemoryMiB)
 	require(s.CPUs > 0, "cpus is %d", s.CPUs)
@@ -238,7 +241,7 @@ func (s *Spec) Validate() error {
 		faults = append(faults, err)
 	}
 	require(s.Awake.Valid(), "awake %q is none of %s, %s and %s", s.Awake, AwakeAlways, AwakeCharging, AwakeNever)
-	require(len(s.Disks) > 0 && s.Disks[0].Role == RoleRootfs, "the first disk is not the rootfs, which the kernel mounts as /dev/vda")
+	require(len(s.Disks) > 0 && s.Disks[0].Role == RoleRootfs, "the first disk is not the rootfs, which the kernel knows as %s", RootDevice)
 	for i, d := range s.Disks {
 		require(d.Role != RoleRootfs || isFileName(d.File), "disk %d: file %q is not the name of a file beside vm.json", i, d.File)
 		require(d.Role != RoleData || d.Size > 0, "disk %d: the data disk has no size", i)
@@ -289,6 +292,14 @@ func (n Network) faults() []error {
 		faults = append(faults, fmt.Errorf("network.mtu %d is not between 1280 and 65521", n.MTU))
 	}
 	return faults
+}
+
+// isParameter reports whether a kernel takes p as one parameter: a word, or a name with words in quotes (lib/cmdline.c, next_arg).
+func isParameter(p string) bool {
+	if name, value, found := strings.Cut(p, `="`); found && strings.HasSuffix(value, `"`) {
+		p = name + strings.ReplaceAll(strings.TrimSuffix(value, `"`), " ", "")
+	}
+	return p != "" && !strings.ContainsFunc(p, func(r rune) bool { return r <= ' ' || r > '~' || r == '"' })
 }
 
 // isFileName reports whether name stays in its directory.

@@ -172,7 +172,8 @@ func (c *checker) machine() {
 		at := strictyaml.Index("kernel.parameters", i)
 		key, _, _ := strings.Cut(parameter, "=")
 		c.require(parameter != "" && plain(parameter) && !strings.ContainsAny(parameter, " \""), at, "%q must be a single parameter, without spaces or quotes", parameter)
-		c.require(!slices.Contains([]string{"root", "ro", "rw", "rootfstype", "init"}, key), at, "%s is set by the build", key)
+		key = strings.ReplaceAll(key, "_", "-") // the kernel takes either
+		c.require(!slices.Contains([]string{"root", "ro", "rw", "rootfstype", "init", "dm-mod.create"}, key), at, "%s is set by the build", key)
 	}
 }
 

@@ -204,22 +204,15 @@ func TestAndroidsKillers(t *testing.T) {
 func TestCrashLoop(t *testing.T) {
 	t.Parallel()
 	h := phonetest.New(t, androidtest.Options{}, `, "crash_loop": 2`)
-	kernel := filepath.Join(h.File(h.VM.Slot("a")), "vm.json")
-	text, err := os.ReadFile(kernel)
+	text, err := os.ReadFile(filepath.Join(h.File(h.VM.Slot("a")), "vm.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	write := func(old, new string) {
-		t.Helper()
-		changed := strings.Replace(string(text), old, new, 1)
-		if changed == string(text) {
-			t.Fatalf("vm.json has no %s", old)
-		}
-		if err := os.WriteFile(kernel, []byte(changed), 0o644); err != nil {
-			t.Fatal(err)
-		}
+	changed := strings.Replace(string(text), "init=/sbin/sov-init", "init=/nowhere", 1)
+	if changed == string(text) {
+		t.Fatalf("vm.json does not name the guest's init: %s", text)
 	}
-	write("init=/sbin/sov-init", "init=/nowhere")
+	h.Alter(h.VM, "vm.json", []byte(changed))
 	o := h.Runner("up", "sql")
 	if o.Status != 1 || !strings.Contains(o.Stderr, "crash-loop") || !strings.Contains(o.Stderr, "panic") {
 		t.Errorf("a kernel that panics: %v", o)
@@ -227,9 +220,7 @@ func TestCrashLoop(t *testing.T) {
 	if s := h.Status(); s.Phase != runnerapi.CrashLoop || s.CrosvmAlive || s.LastExit.Kind != "panic" {
 		t.Errorf("a kernel that panics: %+v", s)
 	}
-	if err := os.WriteFile(kernel, text, 0o644); err != nil {
-		t.Fatal(err)
-	}
+	h.Alter(h.VM, "vm.json", text)
 	h.Do("up", "sql")
 	h.Do("down", "sql")
 }

@@ -39,7 +39,7 @@ func TestRollBack(t *testing.T) {
 		alter  func(*vmspec.Spec)
 		reason string
 	}{
-		{"a kernel that panics", good, replace("root=/dev/vda", "root=/dev/nowhere"), "Unable to mount root"},
+		{"a kernel that panics", good, replace("root=/dev/dm-0", "root=/dev/nowhere"), "Unable to mount root"},
 		{"an init that exits", good, replace("init=/sbin/sov-init", "init=/bin/false"), "Attempted to kill init"},
 		// Nothing is waited for where a service has failed for good.
 		{"a firewall that cannot be loaded", good, func(s *vmspec.Spec) {

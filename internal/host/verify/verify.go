@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/sovereign-sql/sov/internal/artifact"
@@ -22,6 +23,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/finding"
 	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/image/kconfig"
+	"github.com/sovereign-sql/sov/internal/image/verity"
 	"github.com/sovereign-sql/sov/kernel"
 )
 
@@ -64,6 +66,12 @@ func Artifact(ctx context.Context, dir string, key dsse.PublicKey) (*Report, err
 	report.Checks = append(report.Checks, "the root filesystem's checksums, bitmaps and links")
 	if err := report.rootfs(ctx, dir); err != nil {
 		return nil, err
+	}
+	if m.Verity != nil {
+		report.Checks = append(report.Checks, fmt.Sprintf("every block of the root filesystem against its root hash %.16s…", m.Verity.RootHash))
+		if err := report.verity(ctx, m.Verity); err != nil {
+			return nil, err
+		}
 	}
 	report.Checks = append(report.Checks, fmt.Sprintf("the kernel's %d required options", len(kernel.Requirements(m.Arch))))
 	return report, report.kernel(dir, m.Arch)
@@ -123,6 +131,56 @@ func (r *Report) rootfs(ctx context.Context, dir string) error {
 		r.found(artifact.RootfsFile, "%v", p)
 	}
 	return err
+}
+
+// verity compares the root file system with the root hash, and that with what vm.json gives the kernel.
+func (r *Report) verity(ctx context.Context, tree *manifest.Verity) error {
+	root, err := tree.Root()
+	if err != nil {
+		return err
+	}
+	f, err := os.Open(filepath.Join(r.Dir, tree.File))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := verity.Check(ctx, f, tree.DataSize, root); ctx.Err() != nil {
+		return err
+	} else if err != nil {
+		r.found(tree.File, "does not have the root hash that the manifest says: %v", err)
+	}
+	text, err := os.ReadFile(filepath.Join(r.Dir, artifact.SpecFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if spec, err := vmspec.Decode(text); err == nil && !sealed(spec, tree.DataSize, root) { // what is no spec is found later
+		r.found(artifact.SpecFile, "does not have the kernel check the root filesystem against the root hash that the manifest says")
+	}
+	return nil
+}
+
+// sealed reports whether a kernel mounts the root file system by way of its hash tree: of parameters with one name, the last
+// counts.
+func sealed(spec *vmspec.Spec, data int64, root verity.Digest) bool {
+	for _, want := range verity.Parameters(vmspec.RootDevice, data, root) {
+		name, _, _ := strings.Cut(want, "=")
+		last := ""
+		for _, p := range spec.Parameters {
+			if strings.HasPrefix(p, name+"=") {
+				last = p
+			}
+		}
+		if last != want {
+			return false
+		}
+	}
+	return true
 }
 
 func (r *Report) kernel(dir, arch string) error {

@@ -1,13 +1,19 @@
 package daemon
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 
 	names "github.com/sovereign-sql/sov/internal/artifact"
+	"github.com/sovereign-sql/sov/internal/artifact/installed"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
+	"github.com/sovereign-sql/sov/internal/artifact/provenance"
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 	"github.com/sovereign-sql/sov/internal/phone/network"
@@ -20,10 +26,8 @@ type artifact struct {
 	dir     string
 	version string
 	spec    *vmspec.Spec
+	files   *installed.Artifact
 }
-
-// maxSpec bounds vm.json and manifest.json, in bytes.
-const maxSpec = 4 << 20
 
 // loadArtifact reads the slot that `current` points to.
 func loadArtifact(root phonepath.Root, s Settings, vm phonepath.VM) (*artifact, error) {
@@ -36,13 +40,18 @@ func loadArtifact(root phonepath.Root, s Settings, vm phonepath.VM) (*artifact, 
 
 func loadSlot(root phonepath.Root, s Settings, vm phonepath.VM, slot string) (*artifact, error) {
 	a := &artifact{slot: slot, dir: vm.Slot(slot)}
-	text, err := readTrusted(string(root), filepath.Join(a.dir, names.SpecFile), maxSpec)
-	if err != nil {
-		return nil, fmt.Errorf("%s: slot %s: %w", vm.Name, slot, err)
+	var texts [2][]byte
+	for i, name := range []string{names.ManifestFile, names.SpecFile} {
+		var err error
+		if texts[i], err = readTrusted(string(root), filepath.Join(a.dir, name), installed.MaxText); err != nil {
+			return nil, absent(vm, slot, err)
+		}
 	}
-	if a.spec, err = vmspec.Decode(text); err != nil {
-		return nil, fmt.Errorf("%s: slot %s: %w", vm.Name, slot, err)
+	var err error
+	if a.files, err = installed.Parse(texts[0], texts[1]); err != nil {
+		return nil, damage(vm.Name, slot, err)
 	}
+	a.spec, a.version = a.files.Spec, a.files.Manifest.Version
 	if a.spec.Name != vm.Name {
 		return nil, fmt.Errorf("%s: slot %s holds the machine %s", vm.Name, slot, a.spec.Name)
 	}
@@ -54,13 +63,69 @@ func loadSlot(root phonepath.Root, s Settings, vm phonepath.VM, slot string) (*a
 	}
 	for _, file := range append([]string{a.spec.Kernel}, rootfsFiles(a.spec)...) {
 		if err := checkTrusted(string(root), filepath.Join(a.dir, file)); err != nil {
-			return nil, fmt.Errorf("%s: slot %s: %w", vm.Name, slot, err)
+			return nil, absent(vm, slot, err)
 		}
 	}
-	if m, err := manifest.Load(a.dir); err == nil {
-		a.version = m.Version
-	}
 	return a, nil
+}
+
+// absent is the error of a file that cannot be used; one that is not there is damage.
+func absent(vm phonepath.VM, slot string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return damage(vm.Name, slot, err)
+	}
+	return fmt.Errorf("%s: slot %s: %w", vm.Name, slot, err)
+}
+
+// A damageError says that a slot does not hold what was installed in it.
+type damageError struct{ error }
+
+func (e damageError) Unwrap() error { return e.error }
+
+func damage(name, slot string, what error) error {
+	return damageError{fmt.Errorf("%s: slot %s: %w: install it again with `sov push %[1]s`", name, slot, what)}
+}
+
+// check compares what a start relies on with the manifest: the kernel, byte for byte, and the manifest itself with its signature
+// if it has one. That vm.json is the manifest's was found when they were read. The root file system is not read here: the
+// guest's kernel compares each block of it with the root hash in vm.json.
+func (a *artifact) check(ctx context.Context) error {
+	for _, f := range a.files.Files {
+		info, err := os.Lstat(filepath.Join(a.dir, f.Name))
+		if err != nil {
+			return err
+		}
+		if !info.Mode().IsRegular() || info.Size() != f.Size {
+			return damage(a.spec.Name, a.slot, fmt.Errorf("%s is not a file of %d bytes", f.Name, f.Size))
+		}
+	}
+	kernel, _ := a.files.Manifest.File(a.spec.Kernel)
+	if err := a.compare(ctx, kernel); err != nil {
+		return err
+	}
+	text, err := installed.ReadFile(filepath.Join(a.dir, names.SignedFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		var signed *provenance.Signed
+		if signed, err = provenance.OpenSigned(text); err == nil && !signed.IsOf(a.spec.Name, a.files.Digest) {
+			err = errors.New("it is about another version")
+		}
+	}
+	if err != nil {
+		return damage(a.spec.Name, a.slot, fmt.Errorf("its signature is not valid: %w", err))
+	}
+	return nil
+}
+
+// compare compares files with the manifest, byte for byte.
+func (a *artifact) compare(ctx context.Context, files ...manifest.File) error {
+	what, err := a.files.Damage(ctx, a.dir, files...)
+	if err != nil || what == "" {
+		return err
+	}
+	return damage(a.spec.Name, a.slot, errors.New(what))
 }
 
 func rootfsFiles(spec *vmspec.Spec) []string {

@@ -206,6 +206,12 @@ func (d *Daemon) loop(ctx context.Context) error {
 			}
 		}
 		exit, ready, err := d.live(ctx)
+		if damage := new(damageError); ctx.Err() == nil && errors.As(err, damage) {
+			if d.leaveDamaged(damage) {
+				continue
+			}
+			return d.fail(ctx, damage)
+		}
 		if d.judge(ctx, exit, ready, err) {
 			continue
 		}
@@ -288,6 +294,9 @@ func (d *Daemon) live(ctx context.Context) (exit crosvm.Exit, ready time.Duratio
 		return exit, 0, unfitError{err}
 	}
 	a, err := loadSlot(d.Root, d.settings, d.vm, slot)
+	if err == nil {
+		err = a.check(ctx)
+	}
 	if err != nil {
 		return exit, 0, unfitError{versionError{err}}
 	}
@@ -361,7 +370,22 @@ func (d *Daemon) live(ctx context.Context) (exit crosvm.Exit, ready time.Duratio
 		s.Crosvm = 0
 		s.LastExit = &runnerapi.Exit{Kind: string(exit.Kind), Code: exit.Code, Signal: int(exit.Signal), Text: exit.String(), At: time.Now().UTC()}
 	})
-	return exit, ready, errors.Join(err, removeRunFiles(d.vm))
+	return exit, ready, errors.Join(err, d.damageAfter(ctx, a, exit), removeRunFiles(d.vm))
+}
+
+// damageAfter looks for damage after an end that it may have caused: a kernel panics at the first block of its root file system
+// that does not have the digest which its root hash demands. The guest's own word for it does not count: who has taken over a
+// guest could have the phone go back to an older version by it.
+func (d *Daemon) damageAfter(ctx context.Context, a *artifact, exit crosvm.Exit) error {
+	if exit.Kind != crosvm.Panic && exit.Kind != crosvm.Crash {
+		return nil
+	}
+	err := a.compare(ctx, a.files.Files...)
+	if err != nil && !errors.As(err, new(damageError)) {
+		d.log(err.Error())
+		return nil
+	}
+	return err
 }
 
 // attend looks after a machine that runs: its network, its guest, its logs, and its end.

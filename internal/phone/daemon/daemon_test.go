@@ -18,10 +18,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
 	"github.com/sovereign-sql/sov/internal/phone/crosvm"
+	"github.com/sovereign-sql/sov/internal/testkit/artifacttest"
 	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
@@ -377,8 +379,8 @@ func FuzzSettings(f *testing.F) {
 	})
 }
 
-// installed makes a machine that could be started, with root as the owner of everything.
-func installed(t *testing.T) (phonepath.Root, phonepath.VM) {
+// machineIn makes a machine that could be started, with root as the owner of everything.
+func machineIn(t *testing.T) (phonepath.Root, phonepath.VM) {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("needs root: what root alone may write is checked")
@@ -392,26 +394,34 @@ func installed(t *testing.T) (phonepath.Root, phonepath.VM) {
 		Disks: []vmspec.Disk{{Role: vmspec.RoleRootfs, File: "rootfs.img", ReadOnly: true}},
 		Network: vmspec.Network{TAP: "vm_sql", Host: netip.MustParsePrefix("192.168.100.1/24"), Guest: netip.MustParsePrefix("192.168.100.2/24"),
 			MTU: 1500, Routing: vmspec.MainFirst}, Ready: vmspec.Ready{Port: 8377, TimeoutSeconds: 60}}
-	text, err := spec.Encode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.MkdirAll(vm.Slot("a"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	for name, content := range map[string][]byte{"vm.json": text, "kernel": []byte("k"), "rootfs.img": []byte("r")} {
-		if err := os.WriteFile(filepath.Join(vm.Slot("a"), name), content, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
+	fill(t, vm, "a", spec)
 	if err := os.Symlink(phonepath.SlotLink("a"), vm.Current()); err != nil {
 		t.Fatal(err)
 	}
 	return root, vm
 }
 
+// fill makes a slot hold an artifact.
+func fill(t *testing.T, vm phonepath.VM, slot string, spec *vmspec.Spec) {
+	t.Helper()
+	text, err := spec.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := vm.Slot(slot)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string][]byte{"vm.json": text, "kernel": []byte("k"), "rootfs.img": []byte("r")} {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	artifacttest.Seal(t, dir, &manifest.Manifest{Format: manifest.Format, Name: spec.Name, Version: "1", Arch: spec.Arch})
+}
+
 func TestLoadArtifact(t *testing.T) {
-	root, vm := installed(t)
+	root, vm := machineIn(t)
 	a, err := loadArtifact(root, Settings{}, vm)
 	if err != nil || a.slot != "a" {
 		t.Fatalf("%+v, %v", a, err)
@@ -451,7 +461,7 @@ func TestLoadArtifact(t *testing.T) {
 }
 
 func TestLoadSettingsRefusesOthers(t *testing.T) {
-	root, _ := installed(t)
+	root, _ := machineIn(t)
 	if _, err := loadSettings(root); err != nil {
 		t.Errorf("absent: %v", err)
 	}
@@ -498,7 +508,7 @@ func TestLoadSettingsRefusesOthers(t *testing.T) {
 }
 
 func TestSecrets(t *testing.T) {
-	root, vm := installed(t)
+	root, vm := machineIn(t)
 	if got, err := loadSecrets(root, vm); len(got) > 0 || err != nil {
 		t.Errorf("none: %v, %v", got, err)
 	}
@@ -522,7 +532,7 @@ func TestSecrets(t *testing.T) {
 }
 
 func TestPeers(t *testing.T) {
-	root, vm := installed(t)
+	root, vm := machineIn(t)
 	a, err := loadArtifact(root, Settings{}, vm)
 	if err != nil {
 		t.Fatal(err)
@@ -543,22 +553,12 @@ func TestPeers(t *testing.T) {
 	spec := *a.spec
 	spec.Name, spec.Network.TAP, spec.Network.Peers = "other", "vm_other", nil
 	spec.Network.Host, spec.Network.Guest = netip.MustParsePrefix("192.168.101.1/24"), netip.MustParsePrefix("192.168.101.2/24")
-	write := func() {
-		t.Helper()
-		text, err := spec.Encode()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(other.Slot("a"), "vm.json"), text, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write()
+	fill(t, other, "a", &spec)
 	if got := peers(root, Settings{}, a.spec, log); len(got) > 0 || !strings.Contains(said[len(said)-1], "does not name sql") {
 		t.Errorf("a peer that does not name it: %v, %q", got, said)
 	}
 	spec.Network.Peers = []string{"sql"}
-	write()
+	fill(t, other, "a", &spec)
 	if got := peers(root, Settings{}, a.spec, log); len(got) != 1 || got[0].String() != "192.168.101.0/24" {
 		t.Errorf("peers: %v, %q", got, said)
 	}
@@ -610,7 +610,7 @@ func TestStatusOfAKilledDaemon(t *testing.T) {
 
 // The daemon that a terminal's hang-up or Ctrl-C reaches would take the machine along.
 func TestDaemonHasASessionOfItsOwn(t *testing.T) {
-	root, vm := installed(t)
+	root, vm := machineIn(t)
 	program := filepath.Join(t.TempDir(), "sov-runner")
 	const script = "#!/bin/sh\ncat /proc/self/stat >%[1]s/stat.new; readlink /proc/$$/fd/0 /proc/$$/fd/1 /proc/$$/fd/2 | cat >%[1]s/fds; mv %[1]s/stat.new %[1]s/stat\n"
 	dir := t.TempDir()

@@ -97,7 +97,7 @@ func TestDatabaseAt(t *testing.T) {
 }
 
 func TestNoteBackup(t *testing.T) {
-	root, vm := installed(t)
+	root, vm := machineIn(t)
 	if b, err := lastBackup(vm); b != nil || err != nil {
 		t.Errorf("before the first: %v, %v", b, err)
 	}

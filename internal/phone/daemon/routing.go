@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	names "github.com/sovereign-sql/sov/internal/artifact"
+	"github.com/sovereign-sql/sov/internal/artifact/installed"
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 	"github.com/sovereign-sql/sov/internal/durable"
@@ -22,7 +23,7 @@ func keptRouting(root phonepath.Root, vm phonepath.VM, slot string) vmspec.Routi
 			return kept
 		}
 	}
-	text, err := readTrusted(string(root), filepath.Join(vm.Slot(slots.Other(slot)), names.SpecFile), maxSpec)
+	text, err := readTrusted(string(root), filepath.Join(vm.Slot(slots.Other(slot)), names.SpecFile), installed.MaxText)
 	if err != nil {
 		return vmspec.Auto
 	}

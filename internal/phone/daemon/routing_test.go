@@ -1,8 +1,6 @@
 package daemon
 
 import (
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
@@ -11,7 +9,7 @@ import (
 // A machine whose recipe names no way of routing keeps that of the version before, over any number of versions, until a recipe
 // names one.
 func TestKeptRouting(t *testing.T) {
-	root, vm := installed(t)
+	root, vm := machineIn(t)
 	install := func(slot string, routing vmspec.Routing, unset bool) {
 		t.Helper()
 		a, err := loadSlot(root, Settings{}, vm, "a")
@@ -19,18 +17,7 @@ func TestKeptRouting(t *testing.T) {
 			t.Fatal(err)
 		}
 		a.spec.Network.Routing, a.spec.Network.RoutingUnset = routing, unset
-		text, err := a.spec.Encode()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.MkdirAll(vm.Slot(slot), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		for name, content := range map[string][]byte{"vm.json": text, "kernel": []byte("k"), "rootfs.img": []byte("r")} {
-			if err := os.WriteFile(filepath.Join(vm.Slot(slot), name), content, 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
+		fill(t, vm, slot, a.spec)
 	}
 	start := func(slot string) vmspec.Routing {
 		t.Helper()

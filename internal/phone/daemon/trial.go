@@ -72,6 +72,20 @@ func (d *Daemon) noteRollBack(back *runnerapi.RollBack) {
 	d.policy.failures = 0
 }
 
+// leaveDamaged gives up a version whose files are not those that were installed, however long it has worked. True: the other one
+// is current now and is to be started.
+func (d *Daemon) leaveDamaged(damage error) bool {
+	back, err := slots.Damaged(d.vm, d.state.get().Slot, damage.Error())
+	if err != nil {
+		d.log(fmt.Sprintf("note the damage: %v", err))
+	}
+	if back == nil {
+		return false
+	}
+	d.noteRollBack(back)
+	return true
+}
+
 // judge decides, after a start that has ended, whether the version on trial is given up. True: the other one is current now
 // and is to be started.
 func (d *Daemon) judge(ctx context.Context, exit crosvm.Exit, ready time.Duration, err error) bool {

@@ -185,23 +185,38 @@ func (t *Trial) GiveUp(reason string) (*runnerapi.RollBack, error) {
 	if !t.CanGiveUp() {
 		return nil, errors.New("there is no version to go back to")
 	}
-	lock, err := lock(t.vm)
+	return leave(t.vm, t.slot, reason, t.fallback)
+}
+
+// Damaged notes that the current slot does not hold any more what was installed in it, whether that has been ready or not, and
+// makes the other slot current if that may work. Without such a slot, it returns nil.
+func Damaged(vm phonepath.VM, slot, reason string) (*runnerapi.RollBack, error) {
+	to := ""
+	if other := Look(vm, Other(slot)); other.State == runnerapi.SlotGood || other.State == runnerapi.SlotNew {
+		to = other.Slot
+	}
+	return leave(vm, slot, reason, to)
+}
+
+// leave marks the current slot as bad and makes another one current; "": none.
+func leave(vm phonepath.VM, slot, reason, to string) (*runnerapi.RollBack, error) {
+	lock, err := lock(vm)
 	if err != nil {
 		return nil, err
 	}
 	defer lock.Release()
-	if current, err := Current(t.vm); err != nil || current != t.slot {
-		return nil, errors.Join(err, fmt.Errorf("slot %s is not current any more", t.slot))
+	if current, err := Current(vm); err != nil || current != slot {
+		return nil, errors.Join(err, fmt.Errorf("slot %s is not current any more", slot))
 	}
 	now := time.Now().UTC()
-	back := &runnerapi.RollBack{From: t.slot, Version: Look(t.vm, t.slot).Version, To: t.fallback, Reason: reason, At: now}
+	back := &runnerapi.RollBack{From: slot, Version: Look(vm, slot).Version, To: to, Reason: reason, At: now}
 	// The note first: between the two, whoever looks goes on with the second.
-	err = durable.MkdirAll(t.vm.Slot(t.slot), 0o755) // of a slot that somebody has removed
+	err = durable.MkdirAll(vm.Slot(slot), 0o755) // of a slot that somebody has removed
 	if err == nil {
-		err = writeMark(t.vm.Slot(t.slot), mark{State: runnerapi.SlotBad, Reason: reason, Since: now})
+		err = writeMark(vm.Slot(slot), mark{State: runnerapi.SlotBad, Reason: reason, Since: now})
 	}
-	if err != nil {
+	if err != nil || to == "" {
 		return nil, err
 	}
-	return back, point(t.vm, t.fallback)
+	return back, point(vm, to)
 }

@@ -29,9 +29,11 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 	"github.com/sovereign-sql/sov/internal/host/phonereport"
+	"github.com/sovereign-sql/sov/internal/image/verity"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/crosvmcli"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/lightguest"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/netd"
+	"github.com/sovereign-sql/sov/internal/testkit/sealtest"
 	"github.com/sovereign-sql/sov/internal/testkit/session"
 )
 
@@ -279,9 +281,6 @@ func (p *Phone) InstallLight(name string, routing vmspec.Routing, s lightguest.S
 	p.t.Helper()
 	dir := p.t.TempDir()
 	LightArtifact(p.t, dir, name, routing, s)
-	if err := os.Remove(filepath.Join(dir, artifact.ManifestFile)); err != nil { // so that Script may change what is installed
-		p.t.Fatal(err)
-	}
 	return p.Install(dir, name)
 }
 
@@ -294,6 +293,8 @@ func LightArtifact(t session.T, dir, name string, routing vmspec.Routing, s ligh
 			MTU: 1500, Hostname: name, Routing: routing, DNS: []netip.Addr{netip.MustParseAddr(ServerIP)}},
 		Ports: []vmspec.Port{{Service: guestspec.ServicePostgres, Port: lightguest.PostgresPort}},
 		Ready: vmspec.Ready{Port: vmspec.StatusPort, TimeoutSeconds: 30}}
+	image, tree, parameters := sealtest.Image(t, make([]byte, 3*verity.BlockSize))
+	spec.Parameters = parameters
 	text, err := spec.Encode()
 	if err != nil {
 		t.Fatal(err)
@@ -302,11 +303,11 @@ func LightArtifact(t session.T, dir, name string, routing vmspec.Routing, s ligh
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &manifest.Manifest{Format: manifest.Format, Name: name, Version: "1", Arch: runtime.GOARCH}
+	m := &manifest.Manifest{Format: manifest.Format, Name: name, Version: "1", Arch: runtime.GOARCH, Verity: tree}
 	for _, f := range []struct {
 		name    string
 		content []byte
-	}{{artifact.KernelFile, kernel}, {artifact.RootfsFile, make([]byte, 512)}, {artifact.SpecFile, text}} {
+	}{{artifact.KernelFile, kernel}, {artifact.RootfsFile, image}, {artifact.SpecFile, text}} {
 		m.Files = append(m.Files, manifest.Describe(f.name, f.content))
 		if err := os.WriteFile(filepath.Join(dir, f.name), f.content, 0o644); err != nil {
 			t.Fatal(err)
@@ -327,7 +328,28 @@ func (p *Phone) Script(vm phonepath.VM, s lightguest.Script) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	p.put(vm.Slot("a")+"/kernel", text)
+	p.Alter(vm, artifact.KernelFile, text)
+}
+
+// Alter replaces a file of the version in slot a as if that had been installed with it.
+func (p *Phone) Alter(vm phonepath.VM, name string, content []byte) {
+	p.t.Helper()
+	slot := vm.Slot("a")
+	m, err := manifest.Load(p.File(slot))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	for i, f := range m.Files {
+		if f.Name == name {
+			m.Files[i] = manifest.Describe(name, content)
+		}
+	}
+	text, err := m.Encode()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.put(slot+"/"+name, content)
+	p.put(slot+"/"+artifact.ManifestFile, text)
 }
 
 // put writes a file of the phone's /data.

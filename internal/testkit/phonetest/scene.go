@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
@@ -29,8 +30,7 @@ type Reach struct {
 // Allow writes it into what a light machine is started with next.
 func (h *Handset) Allow(r Reach) {
 	h.T.Helper()
-	path := h.VM.Slot("a") + "/vm.json"
-	text, err := os.ReadFile(h.File(path))
+	text, err := os.ReadFile(h.File(h.VM.Slot("a") + "/" + artifact.SpecFile))
 	if err != nil {
 		h.T.Fatal(err)
 	}
@@ -42,7 +42,7 @@ func (h *Handset) Allow(r Reach) {
 	if text, err = spec.Encode(); err != nil {
 		h.T.Fatal(err)
 	}
-	h.Put(path, string(text), 0o644)
+	h.Alter(h.VM, artifact.SpecFile, text)
 }
 
 // refusal bounds a connection that is to come to nothing.

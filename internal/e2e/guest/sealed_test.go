@@ -1,0 +1,98 @@
+package guest
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sovereign-sql/sov/internal/contract/session"
+	"github.com/sovereign-sql/sov/internal/host/localvm"
+	"github.com/sovereign-sql/sov/internal/image/ext4"
+	"github.com/sovereign-sql/sov/internal/testkit/guesttest"
+	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
+)
+
+// TestSealedRoot flips a bit of the root file system, in a block that is read at boot and in one that is read later: the guest's
+// kernel panics, and no program gets other bytes.
+func TestSealedRoot(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "artifact")
+	guesttest.CopySparse(t, sovtest.Artifact(t, "amd64"), dir)
+	path := filepath.Join(dir, "rootfs.img")
+	flip := func(at int64) {
+		t.Helper()
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		var b [1]byte
+		if _, err := f.ReadAt(b[:], at); err != nil {
+			t.Fatal(err)
+		}
+		b[0] ^= 1
+		if _, err := f.WriteAt(b[:], at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	panics := func(g *guesttest.Guest) {
+		t.Helper()
+		select {
+		case <-g.Done():
+		case <-time.After(sovtest.WaitLimit):
+			t.Fatalf("the machine goes on\n%s", g.Log(t))
+		}
+		for _, want := range []string{"is corrupted", "Kernel panic - not syncing: dm-verity device has corrupted blocks"} {
+			if log := g.Log(t); !strings.Contains(log, want) {
+				t.Errorf("the console does not say %q:\n%s", want, log)
+			}
+		}
+	}
+	const later = "/usr/share/postgresql/timezonesets/Etc.txt"
+	flip(placeOf(t, path, later))
+	g := guesttest.Boot(t, localvm.Options{Artifact: dir, State: t.TempDir()})
+	if mounts := strings.Join(g.Shell(t, "cat /sys/block/dm-0/dm/name; cat /sys/block/dm-0/ro"), " "); mounts != "root 1" {
+		t.Errorf("the root file system is on %q", mounts)
+	}
+	conn, err := g.Client().Session(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	exit, err := session.Run(t.Context(), session.NewConn(conn, conn, conn.Close), session.Start{Command: []string{"cat", later}, Caller: "test"},
+		session.Streams{In: strings.NewReader(""), Out: &out, Errors: &out})
+	if err == nil || out.Len() > 0 {
+		t.Errorf("cat %s: status %d, %v, %q", later, exit.Status, err, out.String())
+	}
+	panics(g)
+	g.CutPower(t)
+
+	flip(1024 + 0x78) // the label in the superblock, which mounting reads
+	panics(guesttest.PowerOn(t, localvm.Options{Artifact: dir, State: t.TempDir()}))
+}
+
+// placeOf returns where in an image the content of a file begins.
+func placeOf(t *testing.T, image, name string) int64 {
+	t.Helper()
+	file, err := ext4.OpenFile(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	content, err := file.ReadFile(strings.TrimPrefix(name, "/"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := bytes.Index(whole, content)
+	if at < 0 || at%4096 != 0 || bytes.Count(whole, content) != 1 {
+		t.Fatalf("%s is found at %d in the image", name, at)
+	}
+	return int64(at)
+}

@@ -1,0 +1,121 @@
+package phone
+
+import (
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+	"github.com/sovereign-sql/sov/internal/contract/phonepath"
+	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest/lightguest"
+	"github.com/sovereign-sql/sov/internal/testkit/artifacttest"
+	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
+)
+
+// A version whose files change on the phone's storage is not started, or ends when its kernel panics at the block: the phone goes
+// back to the other version if there is a whole one, however long the damaged one has worked, and stays down otherwise, and says
+// what to do; that repairs it.
+func TestDamagedVersion(t *testing.T) {
+	t.Parallel()
+	p := phonetest.NewPushed(t, androidtest.NewADBServer(t))
+	p.Put(phonepath.Default.Settings(), `{"shutdown_timeout": 5}`, 0o644)
+	if runtime.GOARCH == "amd64" {
+		p.SetProp("ro.product.cpu.abi", "x86_64")
+	}
+	version := func(serial int64) string {
+		t.Helper()
+		dir := t.TempDir()
+		androidtest.LightArtifact(t, dir, "sql", vmspec.MainFirst, lightguest.Script{Deaf: []string{strings.Repeat("x", int(serial))}})
+		artifacttest.Sign(t, dir, artifacttest.Key(t, 1), serial)
+		return dir
+	}
+	push := func(dir string, flags ...string) {
+		t.Helper()
+		if o := p.Sov(append([]string{"push", dir, "--no-secrets", "--device", p.ADB.Serial()}, flags...)...); o.Status != 0 {
+			t.Fatalf("push: %v\n%s", o, p.Logs())
+		}
+	}
+	flip := func(slot, name string, at int64) {
+		t.Helper()
+		f, err := os.OpenFile(filepath.Join(p.File(p.VM.Slot(slot)), name), os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		var b [1]byte
+		if _, err := f.ReadAt(b[:], at); err != nil {
+			t.Fatal(err)
+		}
+		b[0] ^= 1
+		if _, err := f.WriteAt(b[:], at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	runs := func(what, slot string) {
+		t.Helper()
+		p.Eventually(what, func() bool { s := p.Status(); return s.Phase == runnerapi.Ready && s.Slot == slot })
+	}
+	wentBack := func(why string) {
+		t.Helper()
+		runs("the other version", "a")
+		s := p.Status()
+		if s.RollBack == nil || s.RollBack.From != "b" || !strings.Contains(s.RollBack.Reason, why) {
+			t.Errorf("want %q as the reason: %+v", why, s.RollBack)
+		}
+		if b := p.Slot("b"); b.State != runnerapi.SlotBad || b.Current || !strings.Contains(b.Reason, why) {
+			t.Errorf("want %q as the reason: %+v", why, b)
+		}
+	}
+	staysDown := func(why string) {
+		t.Helper()
+		p.Eventually("down", func() bool { return p.Status().Phase == runnerapi.Failed })
+		if s := p.Status(); !strings.Contains(s.Reason, why) || !strings.Contains(s.Reason, "install it again with `sov push sql`") {
+			t.Errorf("want %q as the reason: %s", why, s.Reason)
+		}
+	}
+	one, two := version(1), version(2)
+	push(one, "--start")
+	push(two, "--restart")
+	runs("version 2", "b")
+
+	// A guest that says it panics is no reason to go back to an older version.
+	p.End(lightguest.Panic)
+	p.Eventually("started again", func() bool { s := p.Status(); return s.Phase == runnerapi.Ready && s.Failures == 1 })
+	if s := p.Status(); s.Slot != "b" || s.RollBack != nil {
+		t.Errorf("a guest panicked, and nothing is damaged: %+v", s)
+	}
+
+	flip("b", "rootfs.img", 2*4096+100)
+	p.End(lightguest.Panic)
+	wentBack("rootfs.img is damaged: block 2")
+	push(two, "--restart")
+	runs("repaired", "b")
+
+	flip("b", "kernel", 1)
+	p.Runner("restart", "sql")
+	wentBack("kernel has SHA-256")
+	push(two, "--restart")
+	runs("repaired", "b")
+
+	flip("b", "manifest.json", 40)
+	p.Runner("restart", "sql")
+	wentBack("install it again with `sov push sql`")
+	push(two, "--restart")
+	runs("repaired", "b")
+
+	// The other one is damaged as well, which its start shows.
+	flip("a", "vm.json", 30)
+	flip("b", "rootfs.img", 4096)
+	p.End(lightguest.Panic)
+	staysDown("vm.json is not the one that manifest.json lists")
+	if o := p.Runner("up", "sql"); o.Status == 0 {
+		t.Errorf("a damaged version was started: %v", o)
+	}
+	push(two, "--restart")
+	runs("repaired", p.Status().Slot)
+	p.Do("down", "sql")
+}

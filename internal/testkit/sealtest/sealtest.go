@@ -1,0 +1,36 @@
+// Package sealtest makes images with a hash tree of any content, as root file systems have one.
+package sealtest
+
+import (
+	"os"
+	"path/filepath"
+
+	"github.com/sovereign-sql/sov/internal/artifact"
+	"github.com/sovereign-sql/sov/internal/artifact/manifest"
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+	"github.com/sovereign-sql/sov/internal/image/verity"
+	"github.com/sovereign-sql/sov/internal/testkit/session"
+)
+
+// Image returns data with its tree behind it, what a manifest says of that, and the kernel parameters by which it is the root
+// file system.
+func Image(t session.T, data []byte) (image []byte, tree *manifest.Verity, parameters []string) {
+	t.Helper()
+	f, err := os.Create(filepath.Join(t.TempDir(), artifact.RootfsFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.Write(data); err != nil {
+		t.Fatal(err)
+	}
+	root, err := verity.Write(t.Context(), f, int64(len(data)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if image, err = os.ReadFile(f.Name()); err != nil {
+		t.Fatal(err)
+	}
+	tree = &manifest.Verity{File: artifact.RootfsFile, DataSize: int64(len(data)), RootHash: root.String()}
+	return image, tree, verity.Parameters(vmspec.RootDevice, tree.DataSize, root)
+}
