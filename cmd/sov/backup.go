@@ -11,25 +11,52 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sovereign-sql/sov/internal/host/agefile"
 	"github.com/sovereign-sql/sov/internal/host/databases"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
+	"github.com/sovereign-sql/sov/internal/host/settings"
 	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
 func newBackup() *cobra.Command {
 	var path string
+	var named []string
+	var to []agefile.Recipient
+	var plain bool
 	return phoneVerb{
 		use: "backup FILE", args: 1,
 		short: "Save the databases of a machine on the phone to a file",
 		long: `Save all roles and databases of a machine that runs to a file on this computer, each database as it was at one moment.
 PostgreSQL goes on working. The file is a ZIP archive that PostgreSQL's own programs can use after unzip: roles.sql for
 psql, a file for each database for pg_restore, backup.json with their digests. It appears under its name, or replaces an
-older one, when all has come and was checked. It holds the roles' password verifiers, so only its owner may read it.`,
+older one, when all has come and was checked. It holds the roles' password verifiers, so only its owner may read it.
+
+With --recipient the file is encrypted with age as it comes: the computer's disk never holds it plain. Whoever has the identity of
+one recipient can restore it (sov restore --identity), or decrypt it with age -d. The computer that makes the backup needs no
+identity.`,
 		example: `  sov backup sql sql.zip
-  sov backup sql "backups/$(date +%F).zip"`,
+  sov backup sql "backups/$(date +%F).zip"
+  sov backup sql sql.zip.age --recipient ~/.ssh/id_ed25519.pub --recipient age1…`,
 		single: "a file takes the backup of one phone",
-		prepare: func(_ *cobra.Command, name string, args []string) error {
+		flags: func(c *cobra.Command) {
+			c.Flags().StringArrayVar(&named, "recipient", nil, "encrypt the file to this recipient: age1…, \"ssh-ed25519 …\", \"ssh-rsa …\", or a file of those; may be repeated (default: $SOV_BACKUP_RECIPIENTS)")
+			c.Flags().BoolVar(&plain, "plain", false, "do not encrypt the file, whatever is set")
+		},
+		prepare: func(c *cobra.Command, name string, args []string) error {
 			path = args[0]
+			if err := excludeEachOther(c, [2]string{"plain", "recipient"}); err != nil {
+				return err
+			}
+			s, err := settings.Load(os.Getenv)
+			if err != nil {
+				return err
+			}
+			if named = s.Get(settings.Recipients, named...).Values; plain {
+				named = nil
+			}
+			if to, err = agefile.Recipients(named); err != nil {
+				return err
+			}
 			if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 				return usagef("%s is not a file: name a file to write, such as %[1]s/%s.zip", path, name)
 			}
@@ -40,15 +67,26 @@ older one, when all has come and was checked. It holds the roles' password verif
 		},
 		do: func(ctx context.Context, s *fleet.Site, name string) error {
 			fmt.Fprintf(s.ErrOut, "backup: saving the databases of %s on %s\n", name, s.Name())
-			saved, err := databases.Save(ctx, s, name, path, time.Now, transferred(s.ErrOut, "backup"))
+			saved, err := databases.Save(ctx, s, name, path, to, time.Now, transferred(s.ErrOut, "backup"))
 			if err != nil {
 				return err
 			}
 			return printResult(s.Out, s.AsJSON, saved, func(p *printer) {
-				p.printf("%s: %s, databases %s\n", path, progress.FormatSize(saved.Size), strings.Join(saved.Databases, ", "))
+				p.printf("%s: %s, databases %s%s\n", path, progress.FormatSize(saved.Size), strings.Join(saved.Databases, ", "), encryptedTo(saved.Recipients))
 			})
 		},
 	}.command()
+}
+
+// encryptedTo says to how many recipients a backup is encrypted, if it is.
+func encryptedTo(recipients int) string {
+	switch recipients {
+	case 0:
+		return ""
+	case 1:
+		return ", encrypted to 1 recipient"
+	}
+	return fmt.Sprintf(", encrypted to %d recipients", recipients)
 }
 
 func exists(path string) bool {

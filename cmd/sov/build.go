@@ -27,6 +27,7 @@ type buildFlags struct {
 	recipeFlags
 	explain      bool
 	signKey      string
+	passphrase   passphraseFile
 	bundleKey    string
 	reproducible bool
 	cacheFrom    []string
@@ -95,7 +96,7 @@ refuses a machine with parts that were taken unsigned (out/NAME/ARCH/taken.json 
 	flags.BoolVar(&f.NoCache, "no-cache", false, "run every stage, whatever the cache holds")
 	flags.StringArrayVar(&f.cacheFrom, "cache-from", nil, "remote cache to read: HOST/REPOSITORY or type=dir,src=PATH; may be repeated (default: $SOV_CACHE_FROM)")
 	flags.StringArrayVar(&f.cacheTo, "cache-to", nil, "remote cache to fill: HOST/REPOSITORY or type=dir,dest=PATH, with ,mode=min or ,mode=max (the default); may be repeated (default: $SOV_CACHE_TO)")
-	cacheKeyFlags(c, &f.cacheKeys, &f.allowCache)
+	cacheKeyFlags(c, &f.cacheKeys, &f.passphrase, &f.allowCache)
 	flags.IntVar(&f.Jobs, "jobs", runtime.NumCPU(), "stages to run side by side")
 	flags.BoolVar(&f.explain, "explain", false, "say for each stage its key, hit or miss, and what changed since the last build")
 	flags.BoolVar(&f.asJSON, "json", false, "print the result as JSON")
@@ -165,13 +166,17 @@ func runBuild(c *cobra.Command, name string, f *buildFlags) (err error) {
 		return refusedIsFound(err)
 	}
 	f.Builder = release.Name(version)
+	unseal, err := f.passphrase.unseal(c.Context())
+	if err != nil {
+		return err
+	}
 	if f.Remotes, err = build.Remotes(f.settings.Get(settings.CacheFrom, f.cacheFrom...), f.settings.Get(settings.CacheTo, f.cacheTo...),
-		f.settings.Get(settings.CacheKey, f.cacheKeys...), f.Offline, os.Getenv); err != nil {
+		f.settings.Get(settings.CacheKey, f.cacheKeys...), unseal, f.Offline, os.Getenv); err != nil {
 		return &usageError{err}
 	}
 	var signer *signing.Signer
 	if f.signKey != "" { // before a build whose result could not be signed
-		if signer, err = newSigner(f.signKey, 0); err != nil {
+		if signer, err = newSigner(c.Context(), f.signKey, f.passphrase, 0); err != nil {
 			return err
 		}
 	}

@@ -17,6 +17,7 @@ import (
 func newBundle() *cobra.Command {
 	var f recipeFlags
 	var file, signKey string
+	var passphrase passphraseFile
 	c := &cobra.Command{
 		Use:   "bundle RECIPE -o FILE",
 		Short: "Write everything that a locked build reads into one file",
@@ -45,7 +46,7 @@ What the cache does not have is fetched. The same lock gives the same file. With
 			}
 			var key dsse.PrivateKey
 			if signKey != "" {
-				if key, err = dsse.LoadPrivate(signKey); err != nil {
+				if key, err = passphrase.loadKey(c.Context(), signKey); err != nil {
 					return err
 				}
 			}
@@ -65,6 +66,7 @@ What the cache does not have is fetched. The same lock gives the same file. With
 	lockedFlags(c, &f)
 	flags.StringVarP(&file, "output", "o", "", "file to write")
 	flags.StringVar(&signKey, "sign", "", "sign the bundle with this private key (see sov key); the signature is FILE.dsse.json")
+	passphraseFlag(c, &passphrase)
 	flags.BoolVar(&f.Offline, "offline", false, "use no network: what the caches do not hold is an error")
 	flags.StringVar(&f.Kernel, "kernel", "", "a finished kernel, as for the build: no kernel source goes into the bundle")
 	return c

@@ -15,6 +15,7 @@ import (
 func (cc *cacheCommand) newExport() *cobra.Command {
 	var last bool
 	var keyFiles []string
+	var passphrase passphraseFile
 	c := &cobra.Command{
 		Use:   "export FILE",
 		Short: "Write the cache into one file",
@@ -23,7 +24,7 @@ computer. The file appears when it is complete.`,
 		Example: "  sov cache export cache.tar\n  sov cache export --last cache.tar",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			keys, err := cacheKeys(keyFiles)
+			keys, err := cacheKeys(c.Context(), keyFiles, passphrase)
 			if err != nil {
 				return &usageError{err}
 			}
@@ -37,12 +38,13 @@ computer. The file appears when it is complete.`,
 		},
 	}
 	c.Flags().BoolVar(&last, "last", false, "only what the last build of each recipe used")
-	cacheKeyFlags(c, &keyFiles, nil)
+	cacheKeyFlags(c, &keyFiles, &passphrase, nil)
 	return c
 }
 
 func (cc *cacheCommand) newImport() *cobra.Command {
 	var keyFiles []string
+	var passphrase passphraseFile
 	c := &cobra.Command{
 		Use:   "import FILE",
 		Short: "Take entries over from a file",
@@ -51,7 +53,7 @@ left out and named.`,
 		Example: "  sov cache import cache.tar",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			keys, err := cacheKeys(keyFiles)
+			keys, err := cacheKeys(c.Context(), keyFiles, passphrase)
 			if err != nil {
 				return &usageError{err}
 			}
@@ -63,13 +65,14 @@ left out and named.`,
 			return cc.transfer(c, "import", cache.Pull(archive.Trusting(keys.Trust()), keys.Believe()))
 		},
 	}
-	cacheKeyFlags(c, &keyFiles, nil)
+	cacheKeyFlags(c, &keyFiles, &passphrase, nil)
 	return c
 }
 
 func (cc *cacheCommand) newPush() *cobra.Command {
 	var last bool
 	var keyFiles []string
+	var passphrase passphraseFile
 	c := &cobra.Command{
 		Use:   "push REMOTE",
 		Short: "Send the cache to a registry or a shared folder",
@@ -78,7 +81,7 @@ type=dir,dest=PATH. What is there already is not sent again.`,
 		Example: "  sov cache push registry.example.com/team/sov-cache\n  sov cache push --last type=dir,dest=/mnt/share/sov-cache",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			keys, err := cacheKeys(keyFiles)
+			keys, err := cacheKeys(c.Context(), keyFiles, passphrase)
 			if err != nil {
 				return &usageError{err}
 			}
@@ -90,12 +93,13 @@ type=dir,dest=PATH. What is there already is not sent again.`,
 		},
 	}
 	c.Flags().BoolVar(&last, "last", false, "only what the last build of each recipe used")
-	cacheKeyFlags(c, &keyFiles, nil)
+	cacheKeyFlags(c, &keyFiles, &passphrase, nil)
 	return c
 }
 
 func (cc *cacheCommand) newPull() *cobra.Command {
 	var keyFiles []string
+	var passphrase passphraseFile
 	c := &cobra.Command{
 		Use:   "pull REMOTE",
 		Short: "Take everything over from a registry or a shared folder",
@@ -105,7 +109,7 @@ out and named.`,
 		Example: "  sov cache pull registry.example.com/team/sov-cache",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			keys, err := cacheKeys(keyFiles)
+			keys, err := cacheKeys(c.Context(), keyFiles, passphrase)
 			if err != nil {
 				return &usageError{err}
 			}
@@ -116,7 +120,7 @@ out and named.`,
 			return cc.transfer(c, "pull", cache.Pull(from, keys.Believe()))
 		},
 	}
-	cacheKeyFlags(c, &keyFiles, nil)
+	cacheKeyFlags(c, &keyFiles, &passphrase, nil)
 	return c
 }
 

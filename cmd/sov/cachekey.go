@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"os"
 
@@ -12,7 +13,8 @@ import (
 )
 
 // cacheKeyFlags adds the flags about signed results of remote caches. allow may be nil.
-func cacheKeyFlags(c *cobra.Command, keys *[]string, allow *bool) {
+func cacheKeyFlags(c *cobra.Command, keys *[]string, passphrase *passphraseFile, allow *bool) {
+	passphraseFlag(c, passphrase)
 	c.Flags().StringArrayVar(keys, "cache-key", nil, "take only results of remote caches that are signed with this key (a public key's file, see sov key); a private key also signs what is sent; may be repeated (default: $SOV_CACHE_KEY)")
 	if allow != nil {
 		allowUnsignedFlag(c, allow)
@@ -24,12 +26,16 @@ func allowUnsignedFlag(c *cobra.Command, allow *bool) {
 }
 
 // cacheKeys loads the keys that the flag or the setting cache_key names.
-func cacheKeys(files []string) (build.CacheKeys, error) {
+func cacheKeys(ctx context.Context, files []string, passphrase passphraseFile) (build.CacheKeys, error) {
 	s, err := settings.Load(os.Getenv)
 	if err != nil {
 		return build.CacheKeys{}, err
 	}
-	return build.LoadCacheKeys(s.Get(settings.CacheKey, files...))
+	unseal, err := passphrase.unseal(ctx)
+	if err != nil {
+		return build.CacheKeys{}, err
+	}
+	return build.LoadCacheKeys(s.Get(settings.CacheKey, files...), unseal)
 }
 
 // refuseUnsigned returns the error of a check for the first artifact with parts that were taken

@@ -16,7 +16,7 @@ func TestVouchForUnsignedCache(t *testing.T) {
 	w := tinybuild.New(t)
 	dir := w.Build(w.Options(t.TempDir(), w.Recipe(tinybuild.WithPostgres))).Dir
 	key := filepath.Join(t.TempDir(), "key.pem")
-	if _, err := signing.NewKey(key); err != nil {
+	if _, err := signing.NewKey(key, nil); err != nil {
 		t.Fatal(err)
 	}
 	host := registrytest.Start(t)

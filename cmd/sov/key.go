@@ -7,20 +7,24 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sovereign-sql/sov/internal/artifact/dsse"
+	"github.com/sovereign-sql/sov/internal/bound"
+	"github.com/sovereign-sql/sov/internal/durable"
+	"github.com/sovereign-sql/sov/internal/host/agefile"
 	"github.com/sovereign-sql/sov/internal/host/signing"
 )
 
 func newKey() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "key",
-		Short: "Make keys to sign artifacts with: new, public",
+		Short: "Make keys to sign artifacts with: new, public, passphrase, sign",
 		Long: `Make keys to sign artifacts with: Ed25519, in PEM files that openssl reads too. The private key signs (sov build --sign,
-sov sign); whoever has the public one can check (sov verify --key, sov pull --key).`,
+sov sign); whoever has the public one can check (sov verify --key, sov pull --key). A passphrase may protect the private key: the
+file is then one of age, in text form. Whatever signs asks for it at the terminal, or reads it from --passphrase-file.`,
 		Example: `  sov key new
-  sov key public > sov.pub`,
+  sov key public > sov.pub
+  sov key passphrase`,
 	}
-	c.AddCommand(newKeyNew(), newKeyPublic())
+	c.AddCommand(newKeyNew(), newKeyPublic(), newKeyPassphrase(), newKeySign())
 	return c
 }
 
@@ -38,12 +42,14 @@ func keyFile(args []string) (string, error) {
 }
 
 func newKeyNew() *cobra.Command {
-	return &cobra.Command{
+	var protect bool
+	var passphrase passphraseFile
+	c := &cobra.Command{
 		Use:   "new [FILE]",
 		Short: "Make a key that nobody but you can read",
 		Long: `Make a private key in FILE (default: sov/key.pem in the user's configuration folder), mode 0600. A file that is there
-stays as it is.`,
-		Example: "  sov key new\n  sov key new /media/stick/release.pem",
+stays as it is. With --passphrase, or a --passphrase-file, the key is encrypted with a passphrase.`,
+		Example: "  sov key new --passphrase\n  sov key new /media/stick/release.pem",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			path, err := keyFile(args)
@@ -55,7 +61,15 @@ stays as it is.`,
 					return fmt.Errorf("make key: %w", err)
 				}
 			}
-			key, err := signing.NewKey(path)
+			var seal signing.Seal
+			if protect || passphrase != "" {
+				ask, err := passphrase.ask()
+				if err != nil {
+					return err
+				}
+				seal = signing.WithPassphrase(c.Context(), ask, 0)
+			}
+			key, err := signing.NewKey(path, seal)
 			if err != nil {
 				return err
 			}
@@ -63,10 +77,14 @@ stays as it is.`,
 			return err
 		},
 	}
+	c.Flags().BoolVar(&protect, "passphrase", false, "encrypt the key with a passphrase, which is asked for")
+	passphraseFlag(c, &passphrase)
+	return c
 }
 
 func newKeyPublic() *cobra.Command {
-	return &cobra.Command{
+	var passphrase passphraseFile
+	c := &cobra.Command{
 		Use:   "public [FILE]",
 		Short: "Print the public key of a private one",
 		Long: `Print the public key that belongs to the private one in FILE (default: sov/key.pem in the user's configuration folder),
@@ -78,7 +96,7 @@ in PEM.`,
 			if err != nil {
 				return err
 			}
-			key, err := dsse.LoadPrivate(path)
+			key, err := passphrase.loadKey(c.Context(), path)
 			if err != nil {
 				return err
 			}
@@ -90,4 +108,95 @@ in PEM.`,
 			return err
 		},
 	}
+	passphraseFlag(c, &passphrase)
+	return c
+}
+
+func newKeyPassphrase() *cobra.Command {
+	var old passphraseFile
+	var next string
+	var remove bool
+	c := &cobra.Command{
+		Use:   "passphrase [FILE]",
+		Short: "Give a private key a passphrase, change it, or remove it",
+		Long: `Encrypt the private key in FILE (default: sov/key.pem in the user's configuration folder) with a new passphrase. The key stays
+the same: what it has signed, and who trusts it, does not change. The file is replaced in one step; what it held before has been
+removed from the disk, not overwritten, and copies and backups of the file keep the old passphrase.`,
+		Example: "  sov key passphrase\n  sov key passphrase release.pem --remove",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := excludeEachOther(c, [2]string{"remove", "new-passphrase-file"}); err != nil {
+				return err
+			}
+			path, err := keyFile(args)
+			if err != nil {
+				return err
+			}
+			unseal, err := old.unseal(c.Context())
+			if err != nil {
+				return err
+			}
+			ask := agefile.Ask(askHidden)
+			if next != "" {
+				ask = agefile.PassphraseFrom(next)
+			}
+			seal, says := signing.WithPassphrase(c.Context(), ask, 0), "is encrypted with the new passphrase"
+			if remove {
+				seal, says = nil, "has no passphrase any more"
+			}
+			key, err := signing.ChangePassphrase(path, unseal, seal)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(c.OutOrStdout(), "%s, key %s, %s\n", path, key.Public().ID(), says)
+			return err
+		},
+	}
+	passphraseFlag(c, &old)
+	c.Flags().StringVar(&next, "new-passphrase-file", "", "file with the new passphrase, which only you can read (default: asked for at the terminal)")
+	c.Flags().BoolVar(&remove, "remove", false, "write the key without a passphrase")
+	return c
+}
+
+// maxSigned bounds a file that is signed as it is, in bytes: Ed25519 needs all of it at once.
+const maxSigned = 64 << 20
+
+func newKeySign() *cobra.Command {
+	var keyPath string
+	var passphrase passphraseFile
+	c := &cobra.Command{
+		Use:   "sign FILE",
+		Short: "Sign any file, for openssl to check",
+		Long: `Sign the bytes of FILE, such as the list of a release's digests, and write the Ed25519 signature to FILE.sig. Machines are signed
+by sov sign, which checks them first.`,
+		Example: `  sov key sign SHA256SUMS --key release.pem
+  openssl pkeyutl -verify -rawin -pubin -inkey release.pub -in SHA256SUMS -sigfile SHA256SUMS.sig`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			var named []string
+			if keyPath != "" {
+				named = []string{keyPath}
+			}
+			path, err := keyFile(named)
+			if err != nil {
+				return err
+			}
+			content, err := bound.ReadFile(args[0], maxSigned)
+			if err != nil {
+				return err
+			}
+			key, err := passphrase.loadKey(c.Context(), path)
+			if err != nil {
+				return err
+			}
+			if err := durable.WriteFile(args[0]+".sig", key.Sign(content), 0o644); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(c.OutOrStdout(), "wrote %s.sig, by key %s\n", args[0], key.Public().ID())
+			return err
+		},
+	}
+	c.Flags().StringVar(&keyPath, "key", "", "private key (default: sov/key.pem in the user's configuration folder)")
+	passphraseFlag(c, &passphrase)
+	return c
 }

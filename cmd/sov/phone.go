@@ -33,9 +33,10 @@ func newPhone() *cobra.Command {
 // trustFlags are the flags of `sov phone trust`.
 type trustFlags struct {
 	phoneFlags
-	list   bool
-	remove string
-	sign   string
+	list       bool
+	remove     string
+	sign       string
+	passphrase passphraseFile
 }
 
 func newPhoneTrust() *cobra.Command {
@@ -61,6 +62,7 @@ against an update that is held back. It does not protect against a person or pro
 	c.Flags().BoolVar(&f.list, "list", false, "list the keys that the phone trusts")
 	c.Flags().StringVar(&f.remove, "remove", "", "the key to trust no more: its public key's file, or its ID as --list prints it")
 	c.Flags().StringVar(&f.sign, "sign", "", "private key that the phone trusts, to sign the change with")
+	passphraseFlag(c, &f.passphrase)
 	return c
 }
 
@@ -86,7 +88,7 @@ func runPhoneTrust(c *cobra.Command, args []string, f trustFlags) error {
 	var by dsse.PrivateKey
 	if f.sign != "" {
 		var err error
-		if by, err = dsse.LoadPrivate(f.sign); err != nil {
+		if by, err = f.passphrase.loadKey(c.Context(), f.sign); err != nil {
 			return err
 		}
 	}

@@ -155,3 +155,15 @@ func TestCtrlCAtThePromptLeavesTheTerminalAsItWas(t *testing.T) {
 		t.Errorf("the terminal's flags are %#x, were %#x (%v)", after.Lflag, s.before.Lflag, err)
 	}
 }
+
+func TestPassphraseAtATerminal(t *testing.T) {
+	key, _, _ := sealedKey(t)
+	s := atTerminal(t, "key", "public", key)
+	s.expect("passphrase of "+key+": ", "horse\n")
+	s.expect("-----END PUBLIC KEY-----", "")
+	s.wantStatus(exitDone)
+	s = atTerminal(t, "key", "public", key)
+	s.expect("passphrase of "+key+": ", "donkey\n")
+	s.expect("the passphrase is wrong", "")
+	s.wantStatus(exitFailed)
+}

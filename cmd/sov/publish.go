@@ -48,6 +48,7 @@ func newPublish() *cobra.Command {
 	var t transfer
 	var arches []string
 	var keyPath string
+	var passphrase passphraseFile
 	var serial int64
 	var allowCache bool
 	c := &cobra.Command{
@@ -98,7 +99,7 @@ Docker's: docker login, credential helpers, $DOCKER_CONFIG.`,
 				return usagef("--serial is for --sign")
 			}
 			if keyPath != "" {
-				if o.Sign, err = newSigner(keyPath, serial); err != nil {
+				if o.Sign, err = newSigner(c.Context(), keyPath, passphrase, serial); err != nil {
 					return err
 				}
 			}
@@ -117,6 +118,7 @@ Docker's: docker login, credential helpers, $DOCKER_CONFIG.`,
 	t.flags(c)
 	allowUnsignedFlag(c, &allowCache)
 	c.Flags().StringVar(&keyPath, "sign", "", "sign the machine for REF with this private key (see sov key)")
+	passphraseFlag(c, &passphrase)
 	serialFlag(c, &serial)
 	c.Flags().StringSliceVar(&arches, "arch", nil, "architectures to publish (default: those that are built)")
 	complete(c, "arch", arch.Names()...)

@@ -3,23 +3,26 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/sovereign-sql/sov/internal/contract/backup"
 	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/host/databases"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
+	"github.com/sovereign-sql/sov/internal/host/settings"
 	"github.com/sovereign-sql/sov/pipeline"
 )
 
 func newRestore() *cobra.Command {
 	var f phoneFlags
 	var wanted []string
-	var yes bool
+	var identity string
+	var passphrase passphraseFile
+	var yes, check bool
 	c := &cobra.Command{
 		Use:   "restore NAME FILE",
 		Short: "Make the databases of a machine on the phone what they are in a backup",
@@ -29,20 +32,20 @@ are there, in one transaction; existing connections to those are closed. Until t
 as it was. It takes room for both on the data disk.
 
 Databases that are not in the file stay. Roles that are missing are made with the passwords they had; those that are there
-keep theirs. sov asks at the terminal before it replaces databases; --yes confirms in advance.`,
+keep theirs. sov asks at the terminal before it replaces databases; --yes confirms in advance.
+
+An encrypted file needs the identity of one of its recipients: an age identity file, or an SSH private key. A file that was cut off
+or changed is refused before the phone is touched. --check stops there, prints what the file holds, and needs no phone.`,
 		Example: `  sov restore sql sql.zip
-  sov restore sql sql.zip --database shop --yes`,
+  sov restore sql sql.zip --database shop --yes
+  sov restore sql sql.zip.age --identity ~/.ssh/id_ed25519 --check`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
 			name, _, err := built.Machine(args[0])
 			if err != nil {
 				return err
 			}
-			var a *backup.Archive
-			err = working(c, "check "+args[1], func(context.Context, *pipeline.Task) (err error) {
-				a, err = databases.Open(args[1])
-				return err
-			})
+			a, err := openBackup(c, args[1], identity, passphrase)
 			if err != nil {
 				return err
 			}
@@ -51,6 +54,9 @@ keep theirs. sov asks at the terminal before it replaces databases; --yes confir
 				if !slices.Contains(a.Databases(), d) {
 					return usagef("--database %s: must be one that %s holds: %s", d, args[1], shownList(a.Databases()))
 				}
+			}
+			if check {
+				return printCheckedBackup(c, f.asJSON, args[1], a)
 			}
 			if len(wanted) == 0 {
 				wanted = a.Databases()
@@ -66,11 +72,52 @@ keep theirs. sov asks at the terminal before it replaces databases; --yes confir
 	}
 	f.add(c)
 	c.Flags().StringArrayVar(&wanted, "database", nil, "restore only this one; may be repeated (default: all that the file holds)")
+	c.Flags().StringVar(&identity, "identity", "", "age identity file or SSH private key that opens an encrypted file (default: $SOV_IDENTITY)")
+	passphraseFlag(c, &passphrase)
+	c.Flags().BoolVar(&check, "check", false, "check the file, print what it holds, and restore nothing")
 	c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	return c
 }
 
-func restore(ctx context.Context, s *fleet.Site, name string, a *backup.Archive, wanted []string) error {
+// openBackup opens a backup and checks all of it. A passphrase is asked for before that.
+func openBackup(c *cobra.Command, path, identity string, passphrase passphraseFile) (a *databases.Archive, err error) {
+	s, err := settings.Load(os.Getenv)
+	if err != nil {
+		return nil, err
+	}
+	ask, err := passphrase.ask()
+	if err != nil {
+		return nil, err
+	}
+	key, err := databases.Unlock(c.Context(), path, databases.Keys{Identity: s.Get(settings.Identity, identity).One(), Ask: ask})
+	if err != nil {
+		return nil, err
+	}
+	err = working(c, "check "+path, func(context.Context, *pipeline.Task) (err error) {
+		a, err = databases.Open(path, key)
+		return err
+	})
+	return a, err
+}
+
+// A checkedBackup is what `sov restore --check --json` prints.
+type checkedBackup struct {
+	File       string    `json:"file"`
+	Size       int64     `json:"size"`       // bytes
+	Recipients int       `json:"recipients"` // it is encrypted to; 0: it is plain
+	Machine    string    `json:"machine"`
+	Time       time.Time `json:"time"`
+	Databases  []string  `json:"databases"`
+}
+
+func printCheckedBackup(c *cobra.Command, asJSON bool, path string, a *databases.Archive) error {
+	checked := checkedBackup{path, a.Size, a.Recipients, a.Machine, a.Time, append([]string{}, a.Databases()...)}
+	return printResult(c.OutOrStdout(), asJSON, checked, func(p *printer) {
+		p.printf("%s: whole, of %s, %s, databases %s%s\n", path, shown(a.Machine), a.Time.Local().Format(time.DateTime), shownList(a.Databases()), encryptedTo(a.Recipients))
+	})
+}
+
+func restore(ctx context.Context, s *fleet.Site, name string, a *databases.Archive, wanted []string) error {
 	did, err := databases.Restore(ctx, s, name, a, wanted, time.Now, transferred(s.ErrOut, "restore"),
 		func(progress string) { fmt.Fprintln(s.ErrOut, "restore:", progress) })
 	if err != nil {

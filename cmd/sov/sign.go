@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sovereign-sql/sov/internal/artifact"
-	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 	"github.com/sovereign-sql/sov/internal/artifact/provenance"
 	"github.com/sovereign-sql/sov/internal/artifact/serials"
 	"github.com/sovereign-sql/sov/internal/host/folders"
@@ -21,6 +20,7 @@ import (
 func newSign() *cobra.Command {
 	var keyPath, reference string
 	var serial int64
+	var passphrase passphraseFile
 	var allowCache bool
 	c := &cobra.Command{
 		Use:   "sign DIR",
@@ -49,7 +49,7 @@ A machine with parts that its build took from remote caches without a signature 
 			if err != nil {
 				return err
 			}
-			signer, err := newSigner(path, serial)
+			signer, err := newSigner(c.Context(), path, passphrase, serial)
 			if err != nil {
 				return err
 			}
@@ -87,6 +87,7 @@ A machine with parts that its build took from remote caches without a signature 
 	allowUnsignedFlag(c, &allowCache)
 	c.Flags().StringVar(&keyPath, "key", "", "private key (default: sov/key.pem in the user's configuration folder)")
 	c.Flags().StringVar(&reference, "reference", "", "the reference that the version is to be published under, HOST/REPOSITORY:TAG")
+	passphraseFlag(c, &passphrase)
 	serialFlag(c, &serial)
 	return c
 }
@@ -97,11 +98,11 @@ func serialFlag(c *cobra.Command, serial *int64) {
 }
 
 // newSigner reads a private key. A serial of 0 is chosen when it signs.
-func newSigner(keyPath string, serial int64) (*signing.Signer, error) {
+func newSigner(ctx context.Context, keyPath string, passphrase passphraseFile, serial int64) (*signing.Signer, error) {
 	if serial < 0 || serial > provenance.MaxSerial {
 		return nil, usagef("--serial %d: must be between 1 and %d", serial, int64(provenance.MaxSerial))
 	}
-	key, err := dsse.LoadPrivate(keyPath)
+	key, err := passphrase.loadKey(ctx, keyPath)
 	if err != nil {
 		return nil, err
 	}

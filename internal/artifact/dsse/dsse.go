@@ -63,7 +63,7 @@ func Seal(key PrivateKey, payloadType string, payload []byte) ([]byte, error) {
 		Payload:     encoding.EncodeToString(payload),
 		Signatures: []Signature{{
 			KeyID: key.Public().ID(),
-			Sig:   encoding.EncodeToString(ed25519.Sign(ed25519.PrivateKey(key), pae(payloadType, payload))),
+			Sig:   encoding.EncodeToString(key.Sign(pae(payloadType, payload))),
 		}},
 	})
 }

@@ -115,7 +115,7 @@ func TestKeyFiles(t *testing.T) {
 		return path
 	}
 	secret, open := write("key", private, 0o600), write("pub", public, 0o644)
-	if got, err := LoadPrivate(secret); err != nil || !bytes.Equal(got, key) {
+	if got, err := LoadPrivate(secret, nil); err != nil || !bytes.Equal(got, key) {
 		t.Errorf("private key: %v", err)
 	}
 	if got, err := LoadPublic(open); err != nil || got.ID() != key.Public().ID() {
@@ -125,9 +125,9 @@ func TestKeyFiles(t *testing.T) {
 		load func() error
 		want string
 	}{
-		"readable": {func() error { _, err := LoadPrivate(write("readable", private, 0o644)); return err }, "chmod 600"},
+		"readable": {func() error { _, err := LoadPrivate(write("readable", private, 0o644), nil); return err }, "chmod 600"},
 		"swapped":  {func() error { _, err := LoadPublic(secret); return err }, "sov key public"},
-		"public":   {func() error { _, err := LoadPrivate(write("p", public, 0o600)); return err }, "is a public key, which cannot sign"},
+		"public":   {func() error { _, err := LoadPrivate(write("p", public, 0o600), nil); return err }, "is a public key, which cannot sign"},
 		"two":      {func() error { _, err := LoadPublic(write("two", append(public, public...), 0o644)); return err }, "more than one"},
 		"empty":    {func() error { _, err := LoadPublic(write("empty", nil, 0o644)); return err }, "not a key in PEM"},
 		"absent":   {func() error { _, err := LoadPublic(filepath.Join(dir, "x")); return err }, "no such file"},

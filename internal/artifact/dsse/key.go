@@ -39,6 +39,9 @@ func (k PrivateKey) Public() PublicKey {
 	return PublicKey(ed25519.PrivateKey(k).Public().(ed25519.PublicKey))
 }
 
+// Sign returns the signature over a text as it is, without an envelope (RFC 8032, Ed25519).
+func (k PrivateKey) Sign(text []byte) []byte { return ed25519.Sign(ed25519.PrivateKey(k), text) }
+
 // PEM returns the key's file: PKCS #8 in PEM, which openssl reads too.
 func (k PrivateKey) PEM() ([]byte, error) {
 	der, err := x509.MarshalPKCS8PrivateKey(ed25519.PrivateKey(k))
@@ -80,14 +83,18 @@ func (k PublicKey) ID() string {
 // maxKeyFile bounds a key's file. One has some hundred bytes.
 const maxKeyFile = 64 << 10
 
-// LoadPrivate reads a private key's file, which nobody but its owner may read.
-func LoadPrivate(path string) (PrivateKey, error) {
+// LoadPrivate reads a private key's file, which nobody but its owner may read. unseal opens one that
+// is encrypted with a passphrase; nil: such a one is an error.
+func LoadPrivate(path string, unseal Unseal) (PrivateKey, error) {
 	b, mode, err := readKey(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("read key: %w: `sov key new %s` makes one", err, path)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read key: %w", err)
+	}
+	if b, err = unseal.open(path, b); err != nil {
+		return nil, fmt.Errorf("read key %s: %w", path, err)
 	}
 	k, err := ParsePrivate(b)
 	if err != nil {

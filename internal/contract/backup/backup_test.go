@@ -83,7 +83,7 @@ func TestStream(t *testing.T) {
 func TestArchive(t *testing.T) {
 	whole := sample(t)
 	path := filepath.Join(t.TempDir(), "b.zip")
-	b, err := Create(path, Backup{Machine: "sql"}, NewReader(bytes.NewReader(whole)))
+	b, err := Create(path, Backup{Machine: "sql"}, NewReader(bytes.NewReader(whole)), Layer{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +97,7 @@ func TestArchive(t *testing.T) {
 	if !slices.Equal(names, []string{"roles.sql", "shop.dump", "database-2.dump"}) {
 		t.Errorf("files are %q", names)
 	}
-	a, err := Open(path)
+	a, err := Open(path, Layer{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +115,7 @@ func TestArchive(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Create(path, Backup{}, NewReader(bytes.NewReader(whole[:len(whole)-1]))); err == nil {
+	if _, err := Create(path, Backup{}, NewReader(bytes.NewReader(whole[:len(whole)-1])), Layer{}); err == nil {
 		t.Error("a part of a stream is taken")
 	}
 	if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, older) {
@@ -134,7 +134,7 @@ func TestArchive(t *testing.T) {
 		if err := os.WriteFile(path, text, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		a, err := Open(path)
+		a, err := Open(path, Layer{})
 		if err == nil {
 			err = a.Verify()
 			a.Close()
@@ -167,7 +167,7 @@ func FuzzStream(f *testing.F) {
 // FuzzOpen: likewise for files.
 func FuzzOpen(f *testing.F) {
 	path := filepath.Join(f.TempDir(), "b.zip")
-	if _, err := Create(path, Backup{Machine: "sql"}, NewReader(bytes.NewReader(sample(f)))); err != nil {
+	if _, err := Create(path, Backup{Machine: "sql"}, NewReader(bytes.NewReader(sample(f))), Layer{}); err != nil {
 		f.Fatal(err)
 	}
 	text, err := os.ReadFile(path)
@@ -182,7 +182,7 @@ func FuzzOpen(f *testing.F) {
 		if err := os.WriteFile(path, text, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		a, err := Open(path)
+		a, err := Open(path, Layer{})
 		if err != nil {
 			return
 		}

@@ -5,7 +5,7 @@
 //
 // On disk they are a ZIP archive ([Create], [Open]) of files that PostgreSQL's own programs read: roles.sql for psql, and a
 // file for each database in pg_dump's custom format for pg_restore. backup.json, its last entry, names them with their
-// digests. Nothing in it is compressed by ZIP: pg_dump does that.
+// digests. Nothing in it is compressed by ZIP: pg_dump does that. The archive may lie in an encrypted file, see [Layer].
 package backup
 
 // A Part is a file of a backup.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"regexp"
 	"time"
 
@@ -42,19 +43,28 @@ type File struct {
 // plain are names of databases that make a name of a file.
 var plain = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_-]{0,62}$`)
 
+// A Layer lies between an archive and its file, such as an encryption. The zero Layer changes nothing.
+type Layer struct {
+	// Seal returns a writer whose Close ends what is written to the file.
+	Seal func(file io.Writer) (io.WriteCloser, error)
+	// Open returns the archive in a file of size bytes, and the archive's size.
+	Open func(file io.ReaderAt, size int64) (io.ReaderAt, int64, error)
+}
+
 // Create writes what a stream brings into an archive at path, which appears, or takes an older one's place, when all has
-// come and was checked. Only its owner may read it: it holds passwords' verifiers.
-func Create(path string, b Backup, stream *Reader) (_ *Backup, err error) {
+// come and was checked. Only its owner may read it: it holds passwords' verifiers. What the layer seals reaches the disk
+// only sealed; its Open must open what its Seal has made.
+func Create(path string, b Backup, stream *Reader, layer Layer) (_ *Backup, err error) {
 	f, err := durable.Create(path, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
 	b.Format = Format
-	if err := b.write(f, stream); err != nil {
+	if err := b.seal(f, stream, layer); err != nil {
 		return nil, err
 	}
-	again, err := Open(f.Name()) // what was written is what will be read
+	again, err := Open(f.Name(), layer) // what was written is what will be read
 	if err != nil {
 		return nil, err
 	}
@@ -63,6 +73,20 @@ func Create(path string, b Backup, stream *Reader) (_ *Backup, err error) {
 		return nil, err
 	}
 	return &b, f.Commit()
+}
+
+func (b *Backup) seal(f io.Writer, stream *Reader, layer Layer) error {
+	if layer.Seal == nil {
+		return b.write(f, stream)
+	}
+	sealed, err := layer.Seal(f)
+	if err != nil {
+		return err
+	}
+	if err := b.write(sealed, stream); err != nil {
+		return err
+	}
+	return sealed.Close()
 }
 
 func (b *Backup) write(f io.Writer, stream *Reader) error {
@@ -114,31 +138,53 @@ func (b *Backup) fileName(p Part) string {
 // An Archive is an open backup.
 type Archive struct {
 	Backup
-	zip   *zip.ReadCloser
+	Size  int64 // of the file, in bytes
+	file  *os.File
 	files map[string]*zip.File
 }
 
 // Open opens an archive and reads what it holds.
-func Open(path string) (*Archive, error) {
-	z, err := zip.OpenReader(path)
+func Open(path string, layer Layer) (_ *Archive, err error) {
+	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: `sov backup NAME FILE` writes one", err)
 	}
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+		}
+	}()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	z, err := openZIP(f, info.Size(), layer)
 	if errors.Is(err, zip.ErrFormat) {
 		return nil, fmt.Errorf("%s is not a backup, or only a part of one: %w: `sov backup NAME FILE` writes one", path, err)
 	}
 	if err != nil {
 		return nil, err
 	}
-	a := &Archive{zip: z, files: map[string]*zip.File{}}
+	a := &Archive{Size: info.Size(), file: f, files: map[string]*zip.File{}}
 	for _, f := range z.File {
 		a.files[f.Name] = f
 	}
 	if err := a.readIndex(); err != nil {
-		z.Close()
 		return nil, fmt.Errorf("%s is not a backup that this sov reads: %w", path, err)
 	}
 	return a, nil
+}
+
+func openZIP(content io.ReaderAt, size int64, layer Layer) (_ *zip.Reader, err error) {
+	if layer.Open != nil {
+		if content, size, err = layer.Open(content, size); err != nil {
+			return nil, err
+		}
+	}
+	return zip.NewReader(content, size)
 }
 
 func (a *Archive) readIndex() error {
@@ -170,7 +216,7 @@ func (a *Archive) readIndex() error {
 }
 
 // Close closes the archive.
-func (a *Archive) Close() error { return a.zip.Close() }
+func (a *Archive) Close() error { return a.file.Close() }
 
 // Databases are the names of those that it holds.
 func (a *Archive) Databases() []string {

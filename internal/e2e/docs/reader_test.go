@@ -201,6 +201,12 @@ func (c *computer) reader(t *testing.T) *reader {
 	if err == nil {
 		err = os.WriteFile(filepath.Join(home, ".config/age/key.txt"), []byte(identity.String()+"\n"), 0o600)
 	}
+	if err == nil {
+		err = os.Mkdir(filepath.Join(home, ".ssh"), 0o700)
+	}
+	if err == nil {
+		err = exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", filepath.Join(home, ".ssh/id_ed25519")).Run()
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -65,9 +65,9 @@ func TestBackupAndRestore(t *testing.T) {
 	must(t, saved.Backup(ctx, &stream))
 
 	archive := filepath.Join(t.TempDir(), "b.zip")
-	_, err := backup.Create(archive, backup.Backup{Machine: "sql"}, backup.NewReader(bytes.NewReader(stream.Bytes())))
+	_, err := backup.Create(archive, backup.Backup{Machine: "sql"}, backup.NewReader(bytes.NewReader(stream.Bytes())), backup.Layer{})
 	must(t, err)
-	a, err := backup.Open(archive)
+	a, err := backup.Open(archive, backup.Layer{})
 	must(t, err)
 	defer a.Close()
 	if got := a.Databases(); !slices.Equal(got, []string{odd, "postgres", "shop"}) {

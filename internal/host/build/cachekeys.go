@@ -25,10 +25,10 @@ type CacheKeys struct {
 // LoadCacheKeys reads the keys that the setting cache_key names: public ones, and at most one private
 // one, which signs. In place of names of files, the variable of the environment may have the keys
 // themselves in PEM, as CI systems hand out secrets.
-func LoadCacheKeys(value settings.Value) (k CacheKeys, err error) {
+func LoadCacheKeys(value settings.Value, unseal dsse.Unseal) (k CacheKeys, err error) {
 	text := strings.TrimSpace(value.One())
 	if !settings.InPEM(text) {
-		return k, k.load(value.Where, value.Values)
+		return k, k.load(value.Where, value.Values, unseal)
 	}
 	variable := value.Where
 	for rest := []byte(text); ; {
@@ -39,7 +39,7 @@ func LoadCacheKeys(value settings.Value) (k CacheKeys, err error) {
 			}
 			return k, err
 		}
-		private, public, err := dsse.ParseEither(pem.EncodeToMemory(block))
+		private, public, err := dsse.ParseEither(variable, pem.EncodeToMemory(block), unseal)
 		if err == nil {
 			err = k.add(private, public)
 		}
@@ -49,9 +49,9 @@ func LoadCacheKeys(value settings.Value) (k CacheKeys, err error) {
 	}
 }
 
-func (k *CacheKeys) load(name string, files []string) error {
+func (k *CacheKeys) load(name string, files []string, unseal dsse.Unseal) error {
 	for _, file := range files {
-		private, public, err := dsse.Load(file)
+		private, public, err := dsse.Load(file, unseal)
 		if err == nil {
 			err = k.add(private, public)
 		}

@@ -1,6 +1,7 @@
 package build
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -29,7 +30,7 @@ func newKeyPair(t *testing.T) (k keyPair) {
 	dir := t.TempDir()
 	k.private, k.public = filepath.Join(dir, "key.pem"), filepath.Join(dir, "key.pub")
 	var err error
-	if k.key, err = signing.NewKey(k.private); err != nil {
+	if k.key, err = signing.NewKey(k.private, nil); err != nil {
 		t.Fatal(err)
 	}
 	text, err := k.key.Public().PEM()
@@ -72,6 +73,12 @@ func TestLoadCacheKeys(t *testing.T) {
 	if err := os.WriteFile(other, []byte(read(t, a.private)), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	sealed := filepath.Join(t.TempDir(), "sealed.pem")
+	horse := func(context.Context, string, bool) (string, error) { return "horse", nil }
+	if _, err := signing.NewKey(sealed, signing.WithPassphrase(t.Context(), horse, 4)); err != nil {
+		t.Fatal(err)
+	}
+	unseal := signing.Unseal(t.Context(), horse)
 	for _, tt := range []struct {
 		name  string
 		files []string
@@ -90,10 +97,12 @@ func TestLoadCacheKeys(t *testing.T) {
 		{"readable by others", []string{other}, "", 0, false, "other users can read"},
 		{"no key", []string{os.Args[0]}, "", 0, false, "not in PEM"},
 		{"absent", []string{"/absent"}, "", 0, false, "no such file"},
+		{"with a passphrase", []string{sealed, b.public}, "", 2, true, ""},
+		{"the variable's key with a passphrase", nil, read(t, sealed) + read(t, b.public), 2, true, ""},
 		{"more than keys", nil, read(t, a.public) + "x", 0, false, "not a key in PEM"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			k, err := LoadCacheKeys(cacheKey(t, tt.files, tt.env))
+			k, err := LoadCacheKeys(cacheKey(t, tt.files, tt.env), unseal)
 			if tt.fails != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.fails) {
 					t.Errorf("got %v, want %s", err, tt.fails)
@@ -120,7 +129,7 @@ func TestSignedCache(t *testing.T) {
 		o := Options{Options: w.Options(t.TempDir(), w.Recipe(tinybuild.WithPostgres)), Sign: &signing.Signer{Key: release.key, Serials: serials.At(filepath.Join(t.TempDir(), "serials.json"))}}
 		o.LockPath = lock
 		var err error
-		if o.Remotes, err = Remotes(flag(from), flag(to), flag(keys), false, none); err != nil {
+		if o.Remotes, err = Remotes(flag(from), flag(to), flag(keys), nil, false, none); err != nil {
 			t.Fatal(err)
 		}
 		if change != nil {

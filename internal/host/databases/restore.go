@@ -15,22 +15,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/fleet"
 )
 
-// Open opens a backup and checks all of it. The caller closes it.
-func Open(path string) (*backup.Archive, error) {
-	a, err := backup.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	if err := a.Verify(); err != nil {
-		a.Close()
-		return nil, err
-	}
-	return a, nil
-}
-
 // Restore makes the databases of a machine that runs what they are in a backup: those that wanted
 // names, all or none. progress is called with what the guest says that it does; now is the clock.
-func Restore(ctx context.Context, s *fleet.Site, name string, a *backup.Archive, wanted []string, now func() time.Time,
+func Restore(ctx context.Context, s *fleet.Site, name string, a *Archive, wanted []string, now func() time.Time,
 	passed Passed, progress func(string)) (*backup.Restoration, error) {
 	out, in := io.Pipe()
 	go func() {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/contract/backup"
 	"github.com/sovereign-sql/sov/internal/contract/health"
+	"github.com/sovereign-sql/sov/internal/host/agefile"
 	"github.com/sovereign-sql/sov/internal/host/device"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
 )
@@ -21,11 +22,14 @@ type Saved struct {
 	File      string   `json:"file"`
 	Size      int64    `json:"size"` // bytes
 	Databases []string `json:"databases"`
+	// Recipients is how many the file is encrypted to; 0: it is plain.
+	Recipients int `json:"recipients"`
 }
 
 // Save writes the databases of a machine that runs to a file, which appears, or replaces an older
-// one, when everything has come and was checked. now is the clock.
-func Save(ctx context.Context, s *fleet.Site, name, path string, now func() time.Time, passed Passed) (*Saved, error) {
+// one, when everything has come and was checked. It is encrypted as it comes where there are
+// recipients. now is the clock.
+func Save(ctx context.Context, s *fleet.Site, name, path string, to []agefile.Recipient, now func() time.Time, passed Passed) (*Saved, error) {
 	asked := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -37,7 +41,7 @@ func Save(ctx context.Context, s *fleet.Site, name, path string, now func() time
 		close(ended)
 	}()
 	about := backup.Backup{Machine: name, Time: now().UTC().Truncate(time.Second)}
-	made, err := backup.Create(path, about, backup.NewReader(count(stream, now, passed)))
+	made, err := backup.Create(path, about, backup.NewReader(count(stream, now, passed)), encryption(to))
 	stream.CloseWithError(errors.New("the backup could not be written"))
 	cancel()
 	<-ended
@@ -48,7 +52,7 @@ func Save(ctx context.Context, s *fleet.Site, name, path string, now func() time
 	if err != nil {
 		return nil, err
 	}
-	saved := &Saved{File: path, Size: info.Size(), Databases: []string{}}
+	saved := &Saved{File: path, Size: info.Size(), Databases: []string{}, Recipients: len(to)}
 	for _, file := range made.Files {
 		if file.Kind == backup.KindDatabase {
 			saved.Databases = append(saved.Databases, file.Database.Name)

@@ -1,11 +1,9 @@
 package secrets
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -16,24 +14,19 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/host/agefile"
 )
 
 const (
 	recipientsName = "recipients.txt"
 	identityName   = "identity.age"
 
-	// ageHeader begins every binary age file (https://age-encryption.org/v1, "Header").
-	ageHeader = "age-encryption.org/"
 	// maxEncrypted bounds an encrypted secret, in bytes: room for a header with hundreds of recipients.
 	maxEncrypted = guestspec.MaxSecret + 256<<10
-	// maxKeys bounds a file of identities or recipients, in bytes.
-	maxKeys = 256 << 10
 )
 
 // ErrLocked is wrapped by the errors of a secret that is encrypted and cannot be opened with the store's keys.
 var ErrLocked = errors.New("it is encrypted")
-
-func isEncrypted(content []byte) bool { return bytes.HasPrefix(content, []byte(ageHeader)) }
 
 // EncryptIfWanted does what Encrypt does if it is wanted. An identity that Keys name without that, such as one of the
 // environment, opens secrets, and begins the encryption of a store that does not encrypt yet.
@@ -90,7 +83,7 @@ func (s *Store) beginEncryption(ctx context.Context) error {
 	}
 	var text strings.Builder
 	for _, identity := range identities {
-		recipient, err := recipientOf(identity)
+		recipient, err := agefile.RecipientOf(identity)
 		if err != nil {
 			return err
 		}
@@ -101,54 +94,31 @@ func (s *Store) beginEncryption(ctx context.Context) error {
 
 // checkRecipient fails unless secrets are encrypted to the identity of Keys. What is encrypted to others cannot be
 // encrypted anew without their keys.
-func (s *Store) checkRecipient(ctx context.Context, known []age.Recipient) error {
+func (s *Store) checkRecipient(ctx context.Context, known []agefile.Recipient) error {
 	identities, err := s.unlock(ctx)
 	if err != nil {
 		return err
 	}
 	for _, identity := range identities {
-		recipient, err := recipientOf(identity)
+		recipient, err := agefile.RecipientOf(identity)
 		if err != nil {
 			return err
 		}
-		if !slices.ContainsFunc(known, func(k age.Recipient) bool { return fmt.Sprint(k) == recipient }) {
+		if !slices.ContainsFunc(known, func(k agefile.Recipient) bool { return k.Text == recipient }) {
 			return fmt.Errorf("the secrets are encrypted to others already: add a line %q to %s and set each secret again", recipient, s.file(recipientsName))
 		}
 	}
 	return nil
 }
 
-// recipientOf returns the public half of an identity in its text form.
-func recipientOf(identity age.Identity) (string, error) {
-	switch i := identity.(type) {
-	case *age.X25519Identity:
-		return i.Recipient().String(), nil
-	case *age.HybridIdentity:
-		return i.Recipient().String(), nil
-	default:
-		return "", fmt.Errorf("an identity of the kind %T does not tell its recipient", identity)
-	}
-}
-
 // makeIdentity makes the store's own identity and keeps it under a new passphrase.
 func (s *Store) makeIdentity(ctx context.Context) ([]age.Identity, error) {
-	passphrase, err := s.ask(ctx, "new passphrase for the secrets", true)
-	if err != nil {
-		return nil, err
-	}
-	recipient, err := age.NewScryptRecipient(passphrase)
-	if err != nil {
-		return nil, err
-	}
-	if s.work > 0 {
-		recipient.SetWorkFactor(s.work)
-	}
 	identity, err := age.GenerateX25519Identity()
 	if err != nil {
 		return nil, err
 	}
 	text := fmt.Sprintf("# public key: %s\n%s\n", identity.Recipient(), identity)
-	sealed, err := encrypt([]byte(text), recipient)
+	sealed, err := agefile.Seal(ctx, []byte(text), "new passphrase for the secrets", s.keys.Ask, s.work)
 	if err != nil {
 		return nil, err
 	}
@@ -189,15 +159,15 @@ func (s *Store) encryptPlain() (int, error) {
 }
 
 // recipients are whom secrets are encrypted to; none where they are not encrypted.
-func (s *Store) recipients() ([]age.Recipient, error) {
-	text, err := s.read(s.file(recipientsName), maxKeys)
+func (s *Store) recipients() ([]agefile.Recipient, error) {
+	text, err := s.read(s.file(recipientsName), agefile.MaxKeys)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	recipients, err := age.ParseRecipients(bytes.NewReader(text))
+	recipients, err := agefile.ParseRecipients(text)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.file(recipientsName), err)
 	}
@@ -210,67 +180,22 @@ func (s *Store) unlock(ctx context.Context) ([]age.Identity, error) {
 		return s.identities, nil
 	}
 	path := s.keys.Identity
-	read := readIdentity
+	read := agefile.ReadPrivate
 	if path == "" {
 		path = s.file(identityName)
-		read = func(path string) ([]byte, error) { return s.read(path, maxKeys) }
+		read = func(path string) ([]byte, error) { return s.read(path, agefile.MaxKeys) }
 	}
 	text, err := read(path)
-	if err == nil && isEncrypted(text) {
-		text, err = s.askAndDecrypt(ctx, text, path)
-	}
 	if errors.Is(err, fs.ErrNotExist) && s.keys.Identity != "" {
 		return nil, fmt.Errorf("identity: %w: `age-keygen -o %s` makes one", err, path)
+	}
+	if err == nil {
+		s.identities, err = agefile.ParseIdentities(ctx, path, text, s.keys.Ask)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("identity %s: %w", path, err)
 	}
-	s.identities, err = age.ParseIdentities(bytes.NewReader(text))
-	if err != nil {
-		// The errors of age quote what they cannot read.
-		return nil, fmt.Errorf("identity %s: it is not an age identity file: `age-keygen` makes one", path)
-	}
 	return s.identities, nil
-}
-
-// readIdentity reads an identity file of the user's. It may be a link, or a pipe from a program that knows it.
-func readIdentity(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("other users can read it (mode %#o): run `chmod go= %s`", info.Mode().Perm(), path)
-	}
-	return readAll(f, maxKeys)
-}
-
-func (s *Store) ask(ctx context.Context, what string, isNew bool) (string, error) {
-	if s.keys.Ask == nil {
-		return "", errors.New("not a terminal: the passphrase cannot be asked for")
-	}
-	return s.keys.Ask(ctx, what, isNew)
-}
-
-func (s *Store) askAndDecrypt(ctx context.Context, sealed []byte, path string) ([]byte, error) {
-	passphrase, err := s.ask(ctx, "passphrase of "+path, false)
-	if err != nil {
-		return nil, err
-	}
-	identity, err := age.NewScryptIdentity(passphrase)
-	if err != nil {
-		return nil, err
-	}
-	text, err := decrypt(sealed, identity)
-	if none := (*age.NoIdentityMatchError)(nil); errors.As(err, &none) {
-		return nil, errors.New("the passphrase is wrong")
-	}
-	return text, err
 }
 
 // decrypt opens a secret with the identities of the store.
@@ -282,7 +207,7 @@ func (s *Store) decrypt(ctx context.Context, sealed []byte) ([]byte, error) {
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", ErrLocked, err)
 	}
-	value, err := decrypt(sealed, identities...)
+	value, err := agefile.Decrypt(sealed, identities...)
 	if none := (*age.NoIdentityMatchError)(nil); errors.As(err, &none) {
 		return nil, fmt.Errorf("%w to another identity than this one", ErrLocked)
 	}
@@ -290,26 +215,3 @@ func (s *Store) decrypt(ctx context.Context, sealed []byte) ([]byte, error) {
 }
 
 func (s *Store) file(name string) string { return filepath.Join(s.dir, name) }
-
-func encrypt(plain []byte, recipients ...age.Recipient) ([]byte, error) {
-	var sealed bytes.Buffer
-	w, err := age.Encrypt(&sealed, recipients...)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := w.Write(plain); err != nil {
-		return nil, err
-	}
-	if err := w.Close(); err != nil {
-		return nil, err
-	}
-	return sealed.Bytes(), nil
-}
-
-func decrypt(sealed []byte, identities ...age.Identity) ([]byte, error) {
-	r, err := age.Decrypt(bytes.NewReader(sealed), identities...)
-	if err != nil {
-		return nil, err
-	}
-	return io.ReadAll(r) // not longer than what it was opened from
-}

@@ -8,6 +8,7 @@ import (
 
 	"filippo.io/age"
 
+	"github.com/sovereign-sql/sov/internal/host/agefile"
 	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
@@ -17,13 +18,13 @@ func FuzzStore(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	sealed, err := encrypt([]byte("value"), identity.Recipient())
+	sealed, err := agefile.Encrypt([]byte("value"), identity.Recipient())
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add([]byte(identity.Recipient().String()+"\n"), []byte(identity.String()+"\n"), sealed)
 	f.Add([]byte("# none\n"), []byte(""), []byte("plain"))
-	f.Add([]byte("age1x"), []byte("AGE-SECRET-KEY-1"), []byte(ageHeader+"\n-> X25519 x\n--- x\n"))
+	f.Add([]byte("age1x"), []byte("AGE-SECRET-KEY-1"), []byte(agefile.Header+"\n-> X25519 x\n--- x\n"))
 	dir := filepath.Join(f.TempDir(), "secrets")
 	if err := os.MkdirAll(filepath.Join(dir, "sql"), 0o700); err != nil {
 		f.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"filippo.io/age"
 
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/host/agefile"
 )
 
 const canary = "c4n4ry \"'\\\n\u00e9"
@@ -115,7 +116,7 @@ func TestRefusedNamesAndValues(t *testing.T) {
 		"long":        {"sql", "postgres", strings.Repeat(canary, guestspec.MaxSecret/len(canary)+1), "more than 65536 bytes"},
 		"not text":    {"sql", "postgres", canary + "\xff", "not UTF-8"},
 		"NUL":         {"sql", "postgres", canary + "\x00", "NUL"},
-		"age file":    {"sql", "postgres", ageHeader + "v1\n" + canary, "is an age file"},
+		"age file":    {"sql", "postgres", agefile.Header + "v1\n" + canary, "is an age file"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := store(t, Keys{})
@@ -290,7 +291,7 @@ func TestIdentityFilesThatAreNone(t *testing.T) {
 	}{
 		"open to others": {"AGE-SECRET-KEY-1c4n4ry", 0o644, "other users can read it"},
 		"no key":         {"AGE-SECRET-KEY-1c4n4ry", 0o600, "not an age identity file"},
-		"long":           {strings.Repeat("#c4n4ry\n", maxKeys/8+1), 0o600, "too long"},
+		"long":           {strings.Repeat("#c4n4ry\n", agefile.MaxKeys/8+1), 0o600, "larger than accepted"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "key.txt")

@@ -18,6 +18,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/host/agefile"
 )
 
 // A Store is the secrets of a user's machines. It is not for concurrent use; several processes may use one folder.
@@ -33,8 +34,8 @@ type Keys struct {
 	// Identity is the path of an age identity file, which may itself be encrypted with a passphrase. When it is empty
 	// the store's own identity is used.
 	Identity string
-	// Ask asks the user for a passphrase, twice if it is a new one; what says for what. Nil: there is nobody to ask.
-	Ask func(ctx context.Context, what string, isNew bool) (string, error)
+	// Ask asks the user for a passphrase. Nil: there is nobody to ask.
+	Ask agefile.Ask
 }
 
 // Open returns the store in a folder, which need not exist.
@@ -59,7 +60,7 @@ func Check(value []byte) error {
 		return errors.New("the secret is not UTF-8 text")
 	case strings.ContainsRune(text, 0):
 		return errors.New("the secret holds a NUL character")
-	case isEncrypted(value):
+	case agefile.Is(value):
 		return errors.New("the secret is an age file: give what is in it")
 	}
 	return nil
@@ -79,7 +80,7 @@ func (s *Store) Set(vm, name string, value []byte) error {
 		return err
 	}
 	if len(recipients) > 0 {
-		if value, err = encrypt(value, recipients...); err != nil {
+		if value, err = agefile.Encrypt(value, agefile.Keys(recipients)...); err != nil {
 			return fmt.Errorf("encrypt secret %s: %w", name, err)
 		}
 	}
@@ -185,11 +186,11 @@ func (s *Store) describe(path string) (Info, error) {
 		return Info{}, err
 	}
 	defer f.Close()
-	content, err := readAll(f, int64(len(ageHeader)))
+	content, err := readAll(f, int64(len(agefile.Header)))
 	if err != nil && !errors.Is(err, errTooLong) {
 		return Info{}, err
 	}
-	return Info{Name: info.Name(), Encrypted: isEncrypted(content), Changed: info.ModTime()}, nil
+	return Info{Name: info.Name(), Encrypted: agefile.Is(content), Changed: info.ModTime()}, nil
 }
 
 // All returns a machine's secrets by name. It asks for a passphrase only where a secret needs it, and once for the store.
@@ -213,7 +214,7 @@ func (s *Store) get(ctx context.Context, vm, name string) ([]byte, error) {
 		return nil, err
 	}
 	value, err := s.read(path, maxEncrypted)
-	if err == nil && isEncrypted(value) {
+	if err == nil && agefile.Is(value) {
 		value, err = s.decrypt(ctx, value)
 	}
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
+	"github.com/sovereign-sql/sov/internal/host/agefile"
 	"github.com/sovereign-sql/sov/internal/host/folders"
 	"github.com/sovereign-sql/sov/internal/image/oci"
 	"github.com/sovereign-sql/sov/internal/strictyaml"
@@ -30,7 +31,9 @@ const (
 	CacheFrom    = "cache_from"
 	CacheTo      = "cache_to"
 	CacheKey     = "cache_key"
+	Passphrase   = "passphrase_file"
 	Identity     = "identity"
+	Recipients   = "backup_recipients"
 	Device       = "device"
 )
 
@@ -53,7 +56,9 @@ var All = []Setting{
 	{CacheFrom, "--cache-from", "SOV_CACHE_FROM", "none", false, checkSource, func(f *file) []string { return f.CacheFrom }},
 	{CacheTo, "--cache-to", "SOV_CACHE_TO", "none", false, checkTarget, func(f *file) []string { return f.CacheTo }},
 	{CacheKey, "--cache-key", "SOV_CACHE_KEY", "none", true, nil, func(f *file) []string { return f.CacheKey }},
+	{Passphrase, "--passphrase-file", "SOV_PASSPHRASE_FILE", "asked for at the terminal", true, nil, func(f *file) []string { return one(f.Passphrase) }},
 	{Identity, "--identity", "SOV_IDENTITY", "none", true, nil, func(f *file) []string { return one(f.Identity) }},
+	{Recipients, "--recipient", "SOV_BACKUP_RECIPIENTS", "none: backups are plain", true, checkRecipient, func(f *file) []string { return f.Recipients }},
 	{Device, "--device", "SOV_DEVICE", "the only phone that is attached", false, nil, func(f *file) []string { return one(f.Device) }},
 }
 
@@ -65,7 +70,9 @@ type file struct {
 	CacheFrom    []string `yaml:"cache_from"`
 	CacheTo      []string `yaml:"cache_to"`
 	CacheKey     []string `yaml:"cache_key"`
+	Passphrase   *string  `yaml:"passphrase_file"`
 	Identity     *string  `yaml:"identity"`
+	Recipients   []string `yaml:"backup_recipients"`
 	Device       *string  `yaml:"device"`
 }
 
@@ -79,6 +86,13 @@ func one(value *string) []string {
 func checkImage(value string) error  { _, err := oci.Parse(value); return err }
 func checkSource(value string) error { _, err := remote.ParseSource(value); return err }
 func checkTarget(value string) error { _, err := remote.ParseTarget(value); return err }
+
+func checkRecipient(value string) (err error) {
+	if agefile.IsRecipient(value) {
+		_, err = agefile.ParseRecipient(value)
+	}
+	return err
+}
 
 // An Origin says where a value comes from.
 type Origin string
@@ -185,7 +199,7 @@ func (setting Setting) fromFile(value string) (string, error) {
 	if value == "" {
 		return "", errors.New("is empty: remove the key to take the default")
 	}
-	if setting.path {
+	if setting.isPath(value) {
 		if rest, ok := strings.CutPrefix(value, "~/"); ok {
 			home, err := os.UserHomeDir()
 			return filepath.Join(home, rest), err
@@ -220,11 +234,11 @@ func (s *Settings) readEnvironment(getenv func(string) string) error {
 			continue
 		}
 		if setting.list() {
-			values = strings.Fields(text)
+			values = fields(text)
 		}
 		for i, value := range values {
 			err := setting.Check(value)
-			if setting.path && err == nil {
+			if setting.isPath(value) && err == nil {
 				values[i], err = filepath.Abs(value)
 			}
 			if err != nil {
@@ -236,12 +250,28 @@ func (s *Settings) readEnvironment(getenv func(string) string) error {
 	return nil
 }
 
+func (setting Setting) isPath(value string) bool {
+	return setting.path && !(setting.Key == Recipients && agefile.IsRecipient(value))
+}
+
+// fields splits the value of a variable that is a list. The two words of an SSH key are one element.
+func fields(text string) (list []string) {
+	for _, word := range strings.Fields(text) {
+		if last := len(list) - 1; last >= 0 && strings.HasPrefix(list[last], "ssh-") && !strings.Contains(list[last], " ") {
+			list[last] += " " + word
+			continue
+		}
+		list = append(list, word)
+	}
+	return list
+}
+
 // InPEM reports whether a value is keys themselves, not the name of a file with one.
 func InPEM(value string) bool { return strings.HasPrefix(strings.TrimSpace(value), "-----BEGIN") }
 
 // list reports whether the setting takes several values.
 func (setting Setting) list() bool {
-	return slices.Contains([]string{Repositories, CacheFrom, CacheTo, CacheKey}, setting.Key)
+	return slices.Contains([]string{Repositories, CacheFrom, CacheTo, CacheKey, Recipients}, setting.Key)
 }
 
 // Get returns what a setting comes to where the flag has these values, none if it is not given.

@@ -76,7 +76,7 @@ func TestPrecedence(t *testing.T) {
 
 func TestFaultsNameTheirPlace(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
-		{"image: alpine\nrepositry: [x]\n", `config.yaml:2:1: unknown key "repositry" at the top level; known keys are cache`},
+		{"image: alpine\nrepositry: [x]\n", `config.yaml:2:1: unknown key "repositry" at the top level; known keys are backup_recipients, cache`},
 		{"repositores: [x]\n", `config.yaml:1:1: unknown key "repositores" at the top level; did you mean "repositories"?`},
 		{"repositories: https://mirror.example\n", "config.yaml:1:15: repositories: expected a list, found"},
 		{"repositories:\n  - https://mirror.example/x\n  - ftp://mirror.example/x\n", "config.yaml:3:5: repositories[1]: ftp:// is not supported"},

@@ -3,33 +3,90 @@
 package signing
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
 
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 	"github.com/sovereign-sql/sov/internal/durable"
+	"github.com/sovereign-sql/sov/internal/host/agefile"
 )
 
 // NewKey makes a key and writes it to a file that only its owner can read. It never replaces a
-// file: there may be no other copy of the key in it.
-func NewKey(path string) (dsse.PrivateKey, error) {
+// file: there may be no other copy of the key in it. A nil seal leaves the key plain.
+func NewKey(path string, seal Seal) (dsse.PrivateKey, error) {
+	if _, err := os.Lstat(path); err == nil {
+		return nil, errExists(path) // before the question
+	}
 	key, err := dsse.NewKey(rand.Reader)
 	if err != nil {
 		return nil, err
 	}
-	return key, writeKey(path, key)
+	text, err := encode(path, key, seal)
+	if err != nil {
+		return nil, err
+	}
+	return key, writeNew(path, text)
 }
 
-func writeKey(path string, key dsse.PrivateKey) error {
-	text, err := key.PEM()
+// ChangePassphrase writes the key of a file again, by seal or, if that is nil, plain. The file is
+// replaced in one step.
+func ChangePassphrase(path string, unseal dsse.Unseal, seal Seal) (dsse.PrivateKey, error) {
+	key, err := dsse.LoadPrivate(path, unseal)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	err = durable.WriteFile(path, text, 0o600, durable.KeepExisting())
+	text, err := encode(path, key, seal)
+	if err != nil {
+		return nil, err
+	}
+	if path, err = filepath.EvalSymlinks(path); err != nil { // the file is replaced, not a link to it
+		return nil, err
+	}
+	return key, durable.WriteFile(path, text, 0o600)
+}
+
+// A Seal encrypts the content of a private key's file; name is the file's. dsse.Unseal opens it.
+type Seal func(name string, plain []byte) ([]byte, error)
+
+// WithPassphrase returns what encrypts the file of a private key with a passphrase that ask asks
+// for. What it makes is an age file in text form. work is what the passphrase costs, see
+// agefile.Seal.
+func WithPassphrase(ctx context.Context, ask agefile.Ask, work int) Seal {
+	return func(name string, plain []byte) ([]byte, error) {
+		sealed, err := agefile.Seal(ctx, plain, "new passphrase of "+name, ask, work)
+		if err != nil {
+			return nil, err
+		}
+		return agefile.Armor(sealed)
+	}
+}
+
+// Unseal returns what opens the file of a private key with the passphrase that ask asks for.
+func Unseal(ctx context.Context, ask agefile.Ask) dsse.Unseal {
+	return func(name string, sealed []byte) ([]byte, error) { return agefile.Unseal(ctx, name, sealed, ask) }
+}
+
+func encode(path string, key dsse.PrivateKey, seal Seal) ([]byte, error) {
+	text, err := key.PEM()
+	if err != nil || seal == nil {
+		return text, err
+	}
+	return seal(path, text)
+}
+
+func errExists(path string) error {
+	return fmt.Errorf("make key: %s exists and is not replaced: name another file", path)
+}
+
+func writeNew(path string, text []byte) error {
+	err := durable.WriteFile(path, text, 0o600, durable.KeepExisting())
 	if errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("make key: %s exists and is not replaced: name another file", path)
+		return errExists(path)
 	}
 	if err != nil {
 		return fmt.Errorf("make key: %w", err)
