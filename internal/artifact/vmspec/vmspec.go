@@ -197,11 +197,20 @@ func (s *Spec) Logins() []Login {
 	return append([]Login{Superuser}, s.Postgres.Logins...)
 }
 
+// SuperuserScope is where the superuser logs in from; empty: the recipe does not say, and it is
+// anywhere.
+func (s *Spec) SuperuserScope() string {
+	if s.Postgres == nil {
+		return ""
+	}
+	return s.Postgres.Superuser
+}
+
 // RemoteLogin returns a role that logs in from other addresses than the host's, such as a tailnet's;
 // false: there is none.
 func (s *Spec) RemoteLogin() (Login, bool) {
 	all := s.Logins()
-	if s.Postgres != nil && s.Postgres.Superuser == SuperuserFromHost {
+	if s.SuperuserScope() == SuperuserFromHost {
 		all = all[1:]
 	}
 	if len(all) == 0 {

@@ -127,6 +127,14 @@ func (r Role) Secret() string { return rolePrefix + r.Name }
 
 const rolePrefix = "role-"
 
+// RoleOf returns the role whose password a secret is.
+func RoleOf(secret string) (role string, ok bool) {
+	if secret == guestspec.ServicePostgres {
+		return secret, true
+	}
+	return strings.CutPrefix(secret, rolePrefix)
+}
+
 // Secrets are the names of the secrets that a machine of the recipe uses, in the order in which a person would set them.
 func (r *Recipe) Secrets() []string {
 	var names []string

@@ -39,7 +39,7 @@ type Options struct {
 	CPUs      int              // 0: what vm.json says
 	KVM       bool             // use this computer's processor; it must be of the guest's architecture
 	ClockChip time.Time        // what the guest's clock chip shows at power-on; zero: the present
-	// Secrets of the machine, by name. Without one for Postgres a password is made, and kept in State.
+	// Secrets of the machine, by name. Passwords of the database's roles that are not among them are made, and kept in State.
 	Secrets map[string]string
 	// Runtime is a folder for files with Secrets, which end with the run: best one in memory, such as that of
 	// $XDG_RUNTIME_DIR. Where it is empty or of no use, State is taken.
@@ -119,11 +119,11 @@ func (o *Options) check(spec *vmspec.Spec) error {
 }
 
 func start(ctx context.Context, o Options, spec *vmspec.Spec, s *state) (vm *VM, err error) {
-	password, passfile, err := s.password(o.Secrets[guestspec.ServicePostgres])
+	secrets, passfile, err := s.passwords(spec.Logins(), o.Secrets)
 	if err != nil {
 		return nil, err
 	}
-	secrets := map[string]string{guestspec.ServicePostgres: password}
+	password := secrets[vmspec.Superuser.Secret]
 	maps.Copy(secrets, o.Secrets)
 	clock, err := startTimeServer(o.Now)
 	if err != nil {
