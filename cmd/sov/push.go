@@ -15,7 +15,6 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
-	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/host/embedded"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
@@ -45,8 +44,8 @@ func newPush() *cobra.Command {
 		Use:   "push NAME|RECIPE|DIR",
 		Short: "Install or update a built machine on a phone, sending only what changed",
 		Long: `Install a built machine on a phone, or update it there. The phone is looked at first, and everything that is missing is
-named at once. Then it gets sov-runner, the secrets that are kept for the machine (see sov secrets; a password of the
-database's superuser is generated if there is none), and the machine: only
+named at once. Then it gets sov-runner, the secrets that are kept for the machine (see sov secrets; passwords of the
+database's superuser and of the recipe's roles are generated if there are none), and the machine: only
 what neither of the two versions that it may have already holds is sent. The new version goes into the slot that is not
 current, is verified there, byte for byte, and becomes current in one step; it is what the next start boots. The data disk
 is never touched. A sov-runner of a newer release of sov than this one is not replaced unless with --replace-runner.
@@ -126,12 +125,8 @@ func pushTo(c *cobra.Command, recipe string, f pushFlags) (todo followUp, err er
 		if m.Secrets, err = store.All(c.Context(), name); err != nil {
 			return todo, err
 		}
-		m.MakePassword = sync.OnceValues(func() ([]byte, error) { // one for all phones
-			password, path, err := store.Generate(name, guestspec.ServicePostgres)
-			if err == nil {
-				fmt.Fprintf(c.ErrOrStderr(), "push: the superuser of %s had no password: one was generated, it is kept in %s\n", name, path)
-			}
-			return password, err
+		m.MakePassword = store.Generator(name, func(secret, path string) { // one for all phones
+			fmt.Fprintf(c.ErrOrStderr(), "push: %s had no secret %s: a password was generated, it is kept in %s; `sov secrets show %[1]s %[2]s` prints it\n", name, secret, path)
 		})
 		m.MakeDataKey = sync.OnceValues(func() ([]byte, error) { // one for all phones
 			key, path, err := store.MakeDataKey(name)
@@ -203,6 +198,9 @@ func (f *pushFlags) boot(ctx context.Context, s *fleet.Site, r *install.Report) 
 func (f *pushFlags) printPushed(ctx context.Context, s *fleet.Site, r *install.Report) (string, error) {
 	p := &printer{w: s.Out}
 	p.printf("%s: %s (%s sent for %s, %.1f s)\n", r.Name, done(r), progress.FormatSize(r.Sent), progress.FormatSize(r.Size), r.Seconds)
+	for _, warning := range r.Warnings {
+		p.printf("%s: warning: %s\n", r.Name, warning)
+	}
 	if p.err != nil || f.start || f.restart {
 		return "", p.err
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/egress"
 	"github.com/sovereign-sql/sov/internal/host/folders"
 	"github.com/sovereign-sql/sov/internal/host/localvm"
+	"github.com/sovereign-sql/sov/internal/host/secrets"
 	"github.com/sovereign-sql/sov/internal/host/systemd"
 )
 
@@ -54,8 +55,8 @@ pulls the plug.
 
 With --query the machine is started, asked, and shut down: rows are printed as tab-separated text.
 
-The machine gets the secrets that 'sov secrets' keeps for it; a superuser password is generated if none is set. The
-auth key of a tailnet is left out unless --tailnet is given: it joins as a machine of its own, beside a phone's, and
+The machine gets the secrets that 'sov secrets' keeps for it; passwords of the superuser and of the recipe's roles
+are generated if none are set, and kept with the data disk. The auth key of a tailnet is left out unless --tailnet is given: it joins as a machine of its own, beside a phone's, and
 stays one with this data disk.
 
 The guest reaches nothing beyond this computer, and of it only the time. With --egress it reaches the internet, and what
@@ -163,6 +164,9 @@ func run(c *cobra.Command, recipe string, f runFlags) (err error) {
 	r := &runner{runFlags: f, command: c, console: log.Name(), manager: os.Getenv(systemd.SocketVariable)}
 	f.openNetwork(r.say)
 	f.Notice = func(text string) { r.say("run: %s", text) }
+	for _, weak := range secrets.Weak(spec.Name, spec.Logins(), func(name string) (string, bool) { v, ok := f.Secrets[name]; return v, ok }) {
+		r.say("run: warning: %s", weak)
+	}
 	f.Now, f.Runtime, f.Console = time.Now, os.Getenv("XDG_RUNTIME_DIR"), log
 	if f.console {
 		f.Console = io.MultiWriter(log, c.ErrOrStderr())

@@ -19,7 +19,7 @@ import (
 func newSecrets() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "secrets",
-		Short: "Keep a machine's passwords and auth keys: set, list, rm",
+		Short: "Keep a machine's passwords and auth keys: set, generate, show, list, rm",
 		Long: `Keep a machine's passwords and auth keys on this computer. ` + "`sov run`" + ` hands them to the machine it starts, and the phone
 gets them from here; no build ever contains one. A machine takes them at its start.
 
@@ -30,10 +30,11 @@ gets them from here; no build ever contains one. A machine takes them at its sta
 They are files in secrets/ of sov's folder in the user's configuration ($SOV_CONFIG_DIR in its place), which only their
 owner may read, encrypted with age if wished. See docs/secrets.md.`,
 		Example: `  sov secrets set sql postgres
+  sov secrets generate sql role-app
   sov secrets list sql
   sov secrets rm sql tailscale`,
 	}
-	c.AddCommand(newSecretsSet(), newSecretsList(), newSecretsRm())
+	c.AddCommand(newSecretsSet(), newSecretsGenerate(), newSecretsShow(), newSecretsList(), newSecretsRm())
 	return c
 }
 

@@ -33,6 +33,9 @@ func newSecretsSet() *cobra.Command {
 terminal it is read from there to the end, without the newline that ends it (--exact keeps that). It is never an argument,
 which every process of the computer could read.
 
+A role's password must have 12 characters or more, and must not be one that is guessed first: well-known words, the name of the
+role or the machine, a sequence. sov secrets generate makes one.
+
 With --identity the secrets are encrypted to that age identity, with --passphrase to one that is made for them and that
 a passphrase opens: this one, all that are there already, and all that will be set; those need no key.`,
 		Example: `  sov secrets set sql postgres
@@ -68,6 +71,11 @@ func setSecret(c *cobra.Command, machine, name string, f secretsSetFlags) error 
 	value, err := readSecret(c, fmt.Sprintf("secret %s of %s", name, vm), f.exact)
 	if err != nil {
 		return err
+	}
+	if len(value) > 0 { // else Set says what is wrong
+		if err := secrets.CheckPassword(vm, name, string(value)); err != nil {
+			return err
+		}
 	}
 	if err := store.Set(vm, name, value); err != nil {
 		return err

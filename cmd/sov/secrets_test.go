@@ -34,11 +34,11 @@ func secretValue(t *testing.T, vm, name, identity string) string {
 func TestSecretsFromStandardInput(t *testing.T) {
 	t.Setenv("SOV_CONFIG_DIR", t.TempDir())
 	for in, want := range map[string]string{
-		"one line\n":     "one line",
-		"windows\r\n":    "windows",
-		"none":           "none",
-		"two\nlines\n\n": "two\nlines\n",
-		" spaces \t\n":   " spaces \t",
+		"just one line\n":         "just one line",
+		"a line of windows\r\n":   "a line of windows",
+		"without newline":         "without newline",
+		"more\nthan one line\n\n": "more\nthan one line\n",
+		" spaces around \t\n":     " spaces around \t",
 	} {
 		if _, stderr, status := cliWith(in, "secrets", "set", "sql", "postgres"); status != exitDone {
 			t.Fatalf("set %q: status %d: %s", in, status, stderr)
@@ -47,7 +47,7 @@ func TestSecretsFromStandardInput(t *testing.T) {
 			t.Errorf("of %q, %q is kept, want %q", in, got, want)
 		}
 	}
-	if _, stderr, status := cliWith("kept\n", "secrets", "set", "sql", "postgres", "--exact"); status != exitDone || secretValue(t, "sql", "postgres", "") != "kept\n" {
+	if _, stderr, status := cliWith("kept as it is\n", "secrets", "set", "sql", "postgres", "--exact"); status != exitDone || secretValue(t, "sql", "postgres", "") != "kept as it is\n" {
 		t.Errorf("--exact: status %d: %s", status, stderr)
 	}
 }
@@ -60,7 +60,7 @@ func TestSecretsListAndRm(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"role-app", "tailscale"} {
-		if _, stderr, status := cliWith("c4n4ry", "secrets", "set", recipe, name); status != exitDone || strings.Contains(stderr, "does not use it") != (name == "tailscale") {
+		if _, stderr, status := cliWith("c4n4ry of the cage", "secrets", "set", recipe, name); status != exitDone || strings.Contains(stderr, "does not use it") != (name == "tailscale") {
 			t.Errorf("set %s: status %d: %s", name, status, stderr)
 		}
 	}
@@ -87,6 +87,44 @@ func TestSecretsListAndRm(t *testing.T) {
 	}
 }
 
+// A generated password is as strong as the rule wants it, replaces none by itself, and is shown.
+func TestGeneratedSecret(t *testing.T) {
+	t.Setenv("SOV_CONFIG_DIR", t.TempDir())
+	if _, stderr, status := cliWith("", "secrets", "show", "sql", "role-app"); status != exitFailed || !strings.Contains(stderr, "has no secret role-app") {
+		t.Errorf("show what is not there: status %d: %s", status, stderr)
+	}
+	if _, stderr, status := cliWith("", "secrets", "generate", "sql", "role-app"); status != exitDone || !strings.Contains(stderr, "sov secrets show sql role-app") {
+		t.Fatalf("generate: status %d: %s", status, stderr)
+	}
+	shown, _, status := cliWith("", "secrets", "show", "sql", "role-app")
+	if want := secretValue(t, "sql", "role-app", ""); status != exitDone || shown != want+"\n" || len(want) < 20 {
+		t.Errorf("show: status %d: %q, want %q", status, shown, want)
+	}
+	if _, stderr, status := cliWith("", "secrets", "generate", "sql", "role-app"); status != exitFailed || !strings.Contains(stderr, "--replace") {
+		t.Errorf("generate again: status %d: %s", status, stderr)
+	}
+	if _, stderr, status := cliWith("", "secrets", "generate", "sql", "role-app", "--replace"); status != exitDone || secretValue(t, "sql", "role-app", "")+"\n" == shown {
+		t.Errorf("generate --replace: status %d: %s", status, stderr)
+	}
+	if _, stderr, status := cliWith("", "secrets", "generate", "sql", "tailscale"); status != exitUsage {
+		t.Errorf("generate an auth key: status %d: %s", status, stderr)
+	}
+}
+
+// A weak password of a role is refused with what to type instead; what is kept already is not touched.
+func TestWeakPasswordIsRefused(t *testing.T) {
+	t.Setenv("SOV_CONFIG_DIR", t.TempDir())
+	for _, weak := range []string{"short\n", "postgrespostgres", "Password-2026"} {
+		_, stderr, status := cliWith(weak, "secrets", "set", "sql", "postgres")
+		if status != exitFailed || !strings.Contains(stderr, "sov secrets generate sql postgres") || secretValue(t, "sql", "postgres", "") != "" {
+			t.Errorf("%q: status %d: %s", weak, status, stderr)
+		}
+	}
+	if _, stderr, status := cliWith("short", "secrets", "set", "sql", "tailscale"); status != exitDone {
+		t.Errorf("an auth key: status %d: %s", status, stderr)
+	}
+}
+
 // An identity of the environment begins the encryption, and is not needed for more secrets.
 func TestIdentityOfTheEnvironment(t *testing.T) {
 	t.Setenv("SOV_CONFIG_DIR", t.TempDir())
@@ -99,7 +137,7 @@ func TestIdentityOfTheEnvironment(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("SOV_IDENTITY", identity)
-	for _, value := range []string{"first", "second"} {
+	for _, value := range []string{"the first value", "a second value"} {
 		if _, stderr, status := cliWith(value, "secrets", "set", "sql", "postgres"); status != exitDone {
 			t.Fatalf("set: status %d: %s", status, stderr)
 		}

@@ -18,8 +18,8 @@ func newUp() *cobra.Command {
 		Use:   "up RECIPE",
 		Short: "Build a machine, install it on the phone, start it and test it",
 		Long: `Build a machine from a recipe, install it on the phone that is plugged in, start it and test it: sov build, sov push --start
-and sov test in one. What is up to date already takes seconds. A password of the database's superuser is generated if there is none.
-With --forward the database is then reachable at the URL that is printed, until Ctrl-C; the machine goes on running.
+and sov test in one. What is up to date already takes seconds. Passwords of the database's superuser and of the recipe's roles are generated
+if there are none. With --forward the database is then reachable at the URL that is printed, until Ctrl-C; the machine goes on running.
 
 Exit status: 0 when the machine passes its test, 3 when a check fails.`,
 		Example: `  sov up sql

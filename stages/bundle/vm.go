@@ -41,9 +41,10 @@ func spec(r *recipe.Recipe, arch string, root []string) (*vmspec.Spec, error) {
 			{Role: vmspec.RoleData, Size: int64(r.VM.Data), Key: vmspec.KeyPlace(r.VM.DataKey)},
 			{Role: vmspec.RoleConfig, ReadOnly: true},
 		},
-		Network: network,
-		Ports:   []vmspec.Port{},
-		Ready:   vmspec.Ready{Port: vmspec.StatusPort, TimeoutSeconds: readyTimeout},
+		Network:  network,
+		Ports:    []vmspec.Port{},
+		Postgres: logins(r.Postgres),
+		Ready:    vmspec.Ready{Port: vmspec.StatusPort, TimeoutSeconds: readyTimeout},
 	}
 	if awake := vmspec.Awake(r.VM.Awake); awake != vmspec.AwakeAlways { // what an older sov-runner need not know
 		s.Awake = awake
@@ -56,6 +57,19 @@ func spec(r *recipe.Recipe, arch string, root []string) (*vmspec.Spec, error) {
 		s.Ports = append(s.Ports, p)
 	}
 	return s, nil
+}
+
+// logins are who logs in to the database; nil where the recipe says nothing of it, which an older
+// sov-runner need not know.
+func logins(p recipe.Postgres) *vmspec.Postgres {
+	if !p.Enabled || p.Superuser == "" && len(p.Roles) == 0 {
+		return nil
+	}
+	out := &vmspec.Postgres{Superuser: p.Superuser}
+	for _, role := range p.Roles {
+		out.Logins = append(out.Logins, vmspec.Login{Role: role.Name, Database: role.Database, Secret: role.Secret()})
+	}
+	return out
 }
 
 func network(n recipe.Network) (vmspec.Network, error) {

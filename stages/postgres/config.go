@@ -94,17 +94,39 @@ func hba(r *recipe.Recipe) (string, error) {
 	var b strings.Builder
 	b.WriteString("# The init sets the password of postgres through the local socket.\n")
 	fmt.Fprintf(&b, "local  all  postgres  peer map=%s\n", identMap)
-	b.WriteString("\n# Everybody else comes over a network, with a password that never travels.\n")
+	var networks []netip.Prefix
 	for _, network := range r.Postgres.Networks {
 		prefixes, err := expand(network, r.Network)
 		if err != nil {
 			return "", err
 		}
-		for _, p := range prefixes {
-			fmt.Fprintf(&b, "host  all  all  %s  scram-sha-256\n", p)
+		networks = append(networks, prefixes...)
+	}
+	if r.Postgres.Superuser == recipe.SuperuserHost {
+		if err := superuserFromHost(&b, r.Network.Host, networks); err != nil {
+			return "", err
 		}
 	}
+	b.WriteString("\n# Everybody else comes over a network, with a password that never travels.\n")
+	for _, network := range networks {
+		fmt.Fprintf(&b, "host  all  all  %s  scram-sha-256\n", network)
+	}
 	return b.String(), nil
+}
+
+// superuserFromHost lets the role postgres in from the host's address, if that is in networks, and
+// from nowhere else. The first line that matches a connection decides.
+func superuserFromHost(b *strings.Builder, host string, networks []netip.Prefix) error {
+	p, err := netip.ParsePrefix(host)
+	if err != nil {
+		return fmt.Errorf("network.host: %w", err)
+	}
+	b.WriteString("\n# The superuser comes from the host only.\n")
+	if slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Contains(p.Addr()) }) {
+		fmt.Fprintf(b, "host  all  postgres  %s  scram-sha-256\n", netip.PrefixFrom(p.Addr(), p.Addr().BitLen()))
+	}
+	b.WriteString("host  all  postgres  all  reject\n")
+	return nil
 }
 
 // expand returns the prefixes that a word of postgres.networks stands for.

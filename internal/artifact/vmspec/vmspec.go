@@ -38,19 +38,22 @@ const RootDevice = "/dev/vda"
 
 // A Spec is the content of vm.json.
 type Spec struct {
-	Format      int      `json:"format"`
-	Name        string   `json:"name"`
-	Arch        string   `json:"arch"`       // "arm64" or "amd64"
-	Kernel      string   `json:"kernel"`     // file beside vm.json
-	Parameters  []string `json:"parameters"` // kernel command line, in order
-	MemoryMiB   int      `json:"memory_mib"`
-	CPUs        int      `json:"cpus"`
-	Disks       []Disk   `json:"disks"` // attached in order: vda, vdb, vdc
-	Network     Network  `json:"network"`
-	Ports       []Port   `json:"ports"` // what the guest offers
-	Ready       Ready    `json:"ready"`
-	Awake       Awake    `json:"awake,omitempty"` // while it runs; empty: AwakeAlways
-	avf.Options          // what it asks of a phone's hypervisor
+	Format     int      `json:"format"`
+	Name       string   `json:"name"`
+	Arch       string   `json:"arch"`       // "arm64" or "amd64"
+	Kernel     string   `json:"kernel"`     // file beside vm.json
+	Parameters []string `json:"parameters"` // kernel command line, in order
+	MemoryMiB  int      `json:"memory_mib"`
+	CPUs       int      `json:"cpus"`
+	Disks      []Disk   `json:"disks"` // attached in order: vda, vdb, vdc
+	Network    Network  `json:"network"`
+	Ports      []Port   `json:"ports"` // what the guest offers
+	Ready      Ready    `json:"ready"`
+	// Postgres says who logs in to the database; nil: an artifact of a sov that did not say, or without
+	// a database.
+	Postgres    *Postgres `json:"postgres,omitempty"`
+	Awake       Awake     `json:"awake,omitempty"` // while it runs; empty: AwakeAlways
+	avf.Options           // what it asks of a phone's hypervisor
 }
 
 // An Awake says when a phone is kept from sleeping for a machine that runs.
@@ -151,6 +154,25 @@ type Port struct {
 	Forward bool   `json:"forward,omitempty"` // also offered at the phone's own address on its uplink
 }
 
+// Postgres says who logs in to the database over the network.
+type Postgres struct {
+	// Superuser is where the role postgres logs in from: "host" or "anywhere"; empty: anywhere, and the
+	// recipe does not say so.
+	Superuser string  `json:"superuser,omitempty"`
+	Logins    []Login `json:"logins,omitempty"` // besides postgres, in the recipe's order
+}
+
+// SuperuserFromHost is the value of Postgres.Superuser that shuts the role postgres out of every
+// network but the host's address.
+const SuperuserFromHost = "host"
+
+// A Login is a role that logs in with a password.
+type Login struct {
+	Role     string `json:"role"`
+	Database string `json:"database"` // where it works
+	Secret   string `json:"secret"`   // the name of the secret with its password
+}
+
 // Ready says how a starter learns that the machine is up: the status endpoint
 // on the guest's address answers that every service is ready.
 type Ready struct {
@@ -186,6 +208,39 @@ func (s *Spec) Port(service string) (int, bool) {
 		return 0, false
 	}
 	return s.Ports[i].Port, true
+}
+
+// Superuser is how the role postgres logs in.
+var Superuser = Login{Role: "postgres", Database: "postgres", Secret: guestspec.ServicePostgres}
+
+// Logins are the roles that log in over a network: the superuser, and those of the recipe.
+func (s *Spec) Logins() []Login {
+	if s.Postgres == nil {
+		return []Login{Superuser}
+	}
+	return append([]Login{Superuser}, s.Postgres.Logins...)
+}
+
+// SuperuserScope is where the superuser logs in from; empty: the recipe does not say, and it is
+// anywhere.
+func (s *Spec) SuperuserScope() string {
+	if s.Postgres == nil {
+		return ""
+	}
+	return s.Postgres.Superuser
+}
+
+// RemoteLogin returns a role that logs in from other addresses than the host's, such as a tailnet's;
+// false: there is none.
+func (s *Spec) RemoteLogin() (Login, bool) {
+	all := s.Logins()
+	if s.SuperuserScope() == SuperuserFromHost {
+		all = all[1:]
+	}
+	if len(all) == 0 {
+		return Login{}, false
+	}
+	return all[0], true
 }
 
 // Encode returns the file's content, indented for reading, after Validate.

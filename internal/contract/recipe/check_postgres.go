@@ -68,6 +68,7 @@ func (c *checker) postgres() {
 		c.require(err == nil || network == NetworkTAP || network == NetworkTailnet, strictyaml.Index("postgres.networks", i),
 			"%q is neither a prefix such as 10.0.0.0/8 nor one of the words tap and tailnet", network)
 	}
+	c.require(slices.Contains([]string{"", SuperuserHost, SuperuserAnywhere}, p.Superuser), "postgres.superuser", "%q must be host or anywhere", p.Superuser)
 	for i, role := range p.Roles {
 		at := strictyaml.Index("postgres.roles", i)
 		c.require(roleForm.MatchString(role.Name), at+".name", "%q is not a role's name; use up to 59 lower-case letters, digits, hyphens and underscores", role.Name)

@@ -101,10 +101,19 @@ type Postgres struct {
 	Collation Collation `yaml:"collation"` // how text sorts in new clusters
 	// Networks may connect with a password: CIDR prefixes, "tap" for the
 	// machine's own subnet, "tailnet" for Tailscale's ranges.
-	Networks []string           `yaml:"networks"`
-	Roles    []Role             `yaml:"roles"`    // besides postgres, the superuser
-	Settings map[string]Setting `yaml:"settings"` // postgresql.conf
+	Networks []string `yaml:"networks"`
+	// Superuser says where the role postgres logs in from over the network; empty: the recipe does
+	// not say, and it is SuperuserAnywhere, as before there was the key.
+	Superuser string             `yaml:"superuser"`
+	Roles     []Role             `yaml:"roles"`    // besides postgres, the superuser
+	Settings  map[string]Setting `yaml:"settings"` // postgresql.conf
 }
+
+// Where the superuser logs in from, besides the guest's own socket.
+const (
+	SuperuserHost     = "host"     // the address of network.host
+	SuperuserAnywhere = "anywhere" // all of postgres.networks
+)
 
 // A Role may log in with the password that the secret "role-NAME" holds.
 type Role struct {
@@ -117,6 +126,14 @@ type Role struct {
 func (r Role) Secret() string { return rolePrefix + r.Name }
 
 const rolePrefix = "role-"
+
+// RoleOf returns the role whose password a secret is.
+func RoleOf(secret string) (role string, ok bool) {
+	if secret == guestspec.ServicePostgres {
+		return secret, true
+	}
+	return strings.CutPrefix(secret, rolePrefix)
+}
 
 // Secrets are the names of the secrets that a machine of the recipe uses, in the order in which a person would set them.
 func (r *Recipe) Secrets() []string {

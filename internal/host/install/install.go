@@ -27,9 +27,10 @@ type Machine struct {
 	Artifact *push.Artifact
 	Secrets  map[string][]byte // none: the phone's stay as they are
 	Runner   push.Runner
-	// MakePassword makes and keeps a password for the database's superuser. It is called if the
-	// machine offers PostgreSQL, and neither Secrets nor the phone has one. Nil: none is made.
-	MakePassword func() ([]byte, error)
+	// MakePassword makes and keeps a secret, the password of a role of the database. It is called for
+	// the superuser and each role of the recipe, if the machine offers PostgreSQL and neither Secrets
+	// nor the phone has it; concurrently, if there are several phones. Nil: none is made.
+	MakePassword func(secret string) ([]byte, error)
 	// MakeDataKey makes and keeps the key of an encrypted data disk that does not exist yet. Nil: keys stay as they are.
 	MakeDataKey func() ([]byte, error)
 	// Serials remembers the highest serial of the signed versions that were pushed from here.
@@ -50,8 +51,9 @@ type Report struct {
 
 	SignedBy string `json:"signed_by,omitempty"` // ID of the key that signed it; empty: it is not signed
 	Serial   int64  `json:"serial,omitempty"`    // of that signature
-	// Generated is the secret that was made because there was none; empty: none was.
-	Generated string `json:"generated,omitempty"`
+	// Generated are the secrets that were made because there were none.
+	Generated []string `json:"generated,omitempty"`
+	Warnings  []string `json:"warnings,omitempty"` // on who can log in to the database
 	*push.Result
 	State json.RawMessage `json:"state,omitempty"` // of a machine that was started afterwards: what sov-runner says of it
 }
@@ -76,6 +78,9 @@ func (m *Machine) install(ctx context.Context, s *fleet.Site, progress *Progress
 	progress.step("look at the phone")
 	first, err := m.check(ctx, s)
 	if err != nil {
+		return report, err
+	}
+	if report.Warnings, err = m.warnings(ctx, s, first); err != nil {
 		return report, err
 	}
 	progress.step("send sov-runner")
@@ -109,28 +114,36 @@ func (m *Machine) install(ctx context.Context, s *fleet.Site, progress *Progress
 	return report, found(err)
 }
 
-// secrets returns what is sent to the phone: the machine's secrets and, where nobody could log in
+// secrets returns what is sent to the phone: the machine's secrets and, where a role could not log in
 // without it, a new password.
 func (m *Machine) secrets(ctx context.Context, s *fleet.Site, report *Report) (map[string][]byte, error) {
-	const name = guestspec.ServicePostgres
-	_, offered := m.Artifact.Spec.Port(name)
-	if _, has := m.Secrets[name]; !offered || has || m.MakePassword == nil {
+	if !m.offersPostgres() || m.MakePassword == nil {
 		return m.Secrets, nil
 	}
-	there, err := push.HasSecret(ctx, s, report.Name, name)
-	if err != nil || there {
-		return m.Secrets, err
+	all := map[string][]byte{}
+	maps.Copy(all, m.Secrets)
+	for _, login := range m.Artifact.Spec.Logins() {
+		if _, has := all[login.Secret]; has {
+			continue
+		}
+		there, err := push.HasSecret(ctx, s, report.Name, login.Secret)
+		if err != nil {
+			return nil, err
+		}
+		if there {
+			continue
+		}
+		if all[login.Secret], err = m.MakePassword(login.Secret); err != nil {
+			return nil, fmt.Errorf("generate a password for role %s: %w", login.Role, err)
+		}
+		report.Generated = append(report.Generated, login.Secret)
 	}
-	password, err := m.MakePassword()
-	if err != nil {
-		return nil, fmt.Errorf("make a password: %w", err)
-	}
-	all := maps.Clone(m.Secrets)
-	if all == nil {
-		all = map[string][]byte{}
-	}
-	all[name], report.Generated = password, name
 	return all, nil
+}
+
+func (m *Machine) offersPostgres() bool {
+	_, offered := m.Artifact.Spec.Port(guestspec.ServicePostgres)
+	return offered
 }
 
 // check looks at the phone and complains of everything that is missing at once. first is that no

@@ -42,7 +42,7 @@ type Options struct {
 	ClockChip time.Time        // what the guest's clock chip shows at power-on; zero: the present
 	Egress    bool             // the guest reaches the internet, and what the recipe's network.egress names; else nothing
 	Passt     string           // path of passt, by which it does; empty: by QEMU, and then it reaches this computer's loopback, too
-	// Secrets of the machine, by name. Without one for Postgres a password is made, and kept in State.
+	// Secrets of the machine, by name. Passwords of the database's roles that are not among them are made, and kept in State.
 	Secrets map[string]string
 	// Runtime is a folder for files with Secrets, which end with the run: best one in memory, such as that of
 	// $XDG_RUNTIME_DIR. Where it is empty or of no use, State is taken.
@@ -129,11 +129,11 @@ func start(ctx context.Context, o Options, spec *vmspec.Spec, s *state) (vm *VM,
 		return nil, fmt.Errorf("its data disk is encrypted, and its key is not kept here: `sov secrets set %s %s` takes it from where you saved it; without it nothing opens the disk",
 			spec.Name, guestspec.SecretDataKey)
 	}
-	password, passfile, err := s.password(o.Secrets[guestspec.ServicePostgres])
+	secrets, passfile, err := s.passwords(spec.Logins(), o.Secrets)
 	if err != nil {
 		return nil, err
 	}
-	secrets := map[string]string{guestspec.ServicePostgres: password}
+	password := secrets[vmspec.Superuser.Secret]
 	maps.Copy(secrets, o.Secrets)
 	clock, timePort, err := startTimeServer(o.Now)
 	if err != nil {

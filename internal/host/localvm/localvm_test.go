@@ -207,12 +207,13 @@ func TestGrowData(t *testing.T) {
 func TestSecretsEndWithTheRun(t *testing.T) {
 	const colon = `c4n4ry of: "'\\ the user`
 	for name, tt := range map[string]struct{ password, line string }{
-		"in a file": {colon, `*:*:*:postgres:c4n4ry of\: "'\\\\ the user` + "\n"},
+		"in a file": {colon, `*:*:*:postgres:c4n4ry of\: "'\\\\ the user` + "\n*:*:*:app:c4n4ry of the app\n"},
 		"in none":   {"c4n4ry\nof two lines", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := options(t, idle)
 			o.Runtime = t.TempDir()
+			declareApp(t, o.Artifact)
 			o.Secrets = map[string]string{guestspec.ServicePostgres: tt.password, "role-app": "c4n4ry of the app"}
 			vm, err := Start(t.Context(), o)
 			if err != nil {
@@ -241,6 +242,55 @@ func TestSecretsEndWithTheRun(t *testing.T) {
 	}
 }
 
+// declareApp makes an artifact one whose recipe lists the role app.
+func declareApp(t *testing.T, artifact string) {
+	t.Helper()
+	spec, err := ReadSpec(artifact)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec.Postgres = &vmspec.Postgres{Superuser: vmspec.SuperuserFromHost, Logins: []vmspec.Login{{Role: "app", Database: "app", Secret: "role-app"}}}
+	text, err := spec.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(artifact, "vm.json"), text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Passwords that are made stay the same from run to run, beside given ones, and a role that a later recipe adds gets one.
+func TestGeneratedPasswords(t *testing.T) {
+	s, err := openState(t.Context(), t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	app := vmspec.Login{Role: "app", Database: "app", Secret: "role-app"}
+	first, file, err := s.passwords([]vmspec.Login{vmspec.Superuser}, nil)
+	if err != nil || len(first["postgres"]) < 20 || file != s.path("pgpass") {
+		t.Fatalf("%v, %s, %v", first, file, err)
+	}
+	for _, tt := range []struct {
+		given map[string]string
+		file  string
+	}{{nil, "pgpass"}, {map[string]string{"postgres": "given"}, passfileName}, {nil, "pgpass"}} {
+		all, file, err := s.passwords([]vmspec.Login{vmspec.Superuser, app}, tt.given)
+		want := first["postgres"]
+		if given := tt.given["postgres"]; given != "" {
+			want = given
+		}
+		if err != nil || all["postgres"] != want || len(all["role-app"]) < 20 || first["role-app"] != "" && first["role-app"] != all["role-app"] {
+			t.Errorf("given %v: %v, at first %v; %v", tt.given, all, first, err)
+		}
+		first["role-app"] = all["role-app"]
+		text, err := os.ReadFile(file)
+		if err != nil || file != s.path(tt.file) || string(text) != passfile("postgres", want)+passfile("app", all["role-app"]) {
+			t.Errorf("given %v: %s holds %q, %v", tt.given, file, text, err)
+		}
+	}
+}
+
 // A URL holds the password file's path, and is used in other folders.
 func TestPathsOfAURLAreAbsolute(t *testing.T) {
 	dir := t.TempDir()
@@ -250,7 +300,7 @@ func TestPathsOfAURLAreAbsolute(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.close()
-	if _, passfile, err := s.password("x"); err != nil || passfile != filepath.Join(dir, "state", passfileName) {
+	if _, passfile, err := s.passwords([]vmspec.Login{vmspec.Superuser}, map[string]string{"postgres": "x"}); err != nil || passfile != filepath.Join(dir, "state", passfileName) {
 		t.Errorf("the password file is %s, %v", passfile, err)
 	}
 }

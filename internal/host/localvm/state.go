@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sovereign-sql/sov/internal/artifact/datadisk"
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/durable"
 )
 
@@ -107,35 +108,71 @@ func (s *state) data(ctx context.Context, size int64, encrypted bool) (string, e
 	return path, nil
 }
 
-// password returns the superuser's password, the given one or else one that it makes on the first call, and a file with
-// it in libpq's format (libpq, "The Password File"), so that psql can use it without showing it. The file is empty where
-// it would hold a line break, for which the format has no way of writing.
-func (s *state) password(given string) (password, file string, err error) {
-	if strings.ContainsAny(given, "\r\n") {
-		return given, "", nil
-	}
-	if given != "" {
-		file = s.private(passfileName)
-		return given, file, durable.WriteFile(file, passfile(given), 0o600)
-	}
+// passwords returns the passwords of roles by their secrets' names, given ones or else those that it makes on the first
+// call, and a file with them in libpq's format (libpq, "The Password File"), so that psql can use them without showing them.
+// The file's name is empty where the superuser's password has a line break, for which the format has no way of writing.
+func (s *state) passwords(logins []vmspec.Login, given map[string]string) (all map[string]string, file string, err error) {
 	file = s.path("pgpass")
-	line, err := os.ReadFile(file)
-	if err == nil {
-		fields := strings.Split(strings.TrimSpace(string(line)), ":")
-		if len(fields) != 5 || fields[4] == "" {
-			return "", "", fmt.Errorf("%s is not a password file of sov's: remove it and a new one is made", file)
+	kept, err := readPassfile(file)
+	if err != nil {
+		return nil, "", err
+	}
+	all = map[string]string{}
+	var made, lines strings.Builder
+	anyGiven, anyNew := false, false
+	for _, login := range logins {
+		password := given[login.Secret]
+		if password != "" {
+			anyGiven = true
+		} else {
+			if password = kept[login.Role]; password == "" {
+				password, anyNew = rand.Text(), true
+			}
+			made.WriteString(passfile(login.Role, password))
 		}
-		return fields[4], file, nil
+		all[login.Secret] = password
+		if !strings.ContainsAny(password, "\r\n") {
+			lines.WriteString(passfile(login.Role, password))
+		}
 	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return "", "", err
+	if anyNew {
+		if err := durable.WriteFile(file, []byte(made.String()), 0o600); err != nil {
+			return nil, "", err
+		}
 	}
-	password = rand.Text()
-	return password, file, durable.WriteFile(file, passfile(password), 0o600)
+	if strings.ContainsAny(all[vmspec.Superuser.Secret], "\r\n") {
+		return all, "", nil
+	}
+	if anyGiven {
+		file = s.private(passfileName)
+		err = durable.WriteFile(file, []byte(lines.String()), 0o600)
+	}
+	return all, file, err
 }
 
-func passfile(password string) []byte {
-	return []byte("*:*:*:postgres:" + strings.NewReplacer(`\`, `\\`, ":", `\:`).Replace(password) + "\n")
+// readPassfile returns the passwords, by role, that passwords has made; none where the file does not exist.
+func readPassfile(file string) (map[string]string, error) {
+	text, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	kept := map[string]string{}
+	for line := range strings.Lines(string(text)) {
+		fields := strings.Split(strings.TrimSpace(line), ":")
+		if len(fields) != 5 || fields[4] == "" {
+			return nil, fmt.Errorf("%s is not a password file of sov's: remove it and a new one is made", file)
+		}
+		kept[fields[3]] = fields[4]
+	}
+	return kept, nil
+}
+
+// passfile is a line of a password file. A role of a recipe needs no escapes.
+func passfile(role, password string) string {
+	return "*:*:*:" + role + ":" + strings.NewReplacer(`\`, `\\`, ":", `\:`).Replace(password) + "\n"
 }
 
 // runFolder holds the state folders.

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -131,6 +132,36 @@ func (s *Store) ChangeDataKey(ctx context.Context, vm string) (made bool, err er
 	return true, s.Set(vm, guestspec.SecretDataKey, []byte(rand.Text()+rand.Text()))
 }
 
+// Generator returns a function that generates a machine's secret at the first call for it, and
+// returns the same one afterwards. It may be called concurrently. made is called for each.
+func (s *Store) Generator(vm string, made func(name, path string)) func(name string) ([]byte, error) {
+	var mu sync.Mutex
+	all := map[string][]byte{}
+	return func(name string) ([]byte, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if value, ok := all[name]; ok {
+			return value, nil
+		}
+		value, path, err := s.Generate(vm, name)
+		if err != nil {
+			return nil, err
+		}
+		all[name] = value
+		made(name, path)
+		return value, nil
+	}
+}
+
+// Get returns a secret; fs.ErrNotExist is wrapped where there is none.
+func (s *Store) Get(ctx context.Context, vm, name string) ([]byte, error) {
+	value, err := s.get(ctx, vm, name)
+	if err != nil {
+		return nil, fmt.Errorf("secret %s of %s: %w", name, vm, err)
+	}
+	return value, nil
+}
+
 // Remove forgets a secret. It reports whether there was one.
 func (s *Store) Remove(vm, name string) (bool, error) {
 	path, err := s.path(vm, name)
@@ -201,8 +232,8 @@ func (s *Store) All(ctx context.Context, vm string) (map[string][]byte, error) {
 	}
 	all := make(map[string][]byte, len(list))
 	for _, info := range list {
-		if all[info.Name], err = s.get(ctx, vm, info.Name); err != nil {
-			return nil, fmt.Errorf("secret %s of %s: %w", info.Name, vm, err)
+		if all[info.Name], err = s.Get(ctx, vm, info.Name); err != nil {
+			return nil, err
 		}
 	}
 	return all, nil

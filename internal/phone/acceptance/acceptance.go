@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/health"
 	"github.com/sovereign-sql/sov/internal/finding"
 	"github.com/sovereign-sql/sov/internal/phone/diagnose"
@@ -27,8 +28,12 @@ const (
 	TailscaleSQL = "SQL over Tailscale"
 )
 
-// ErrNoPassword is that the superuser has none, so that nobody can log in over the network.
-var ErrNoPassword = errors.New("the superuser has no password, so nobody can log in over the network")
+// A NoPasswordError says that a role has no password, so that it cannot log in over the network.
+type NoPasswordError struct{ vmspec.Login }
+
+func (e *NoPasswordError) Error() string {
+	return fmt.Sprintf("the role %s has no password, so it cannot log in over the network", e.Role)
+}
 
 // Sources do what the checks are of. They are bounded in time by the context.
 type Sources interface {
@@ -37,7 +42,9 @@ type Sources interface {
 	// Ping sends an ICMP echo request to the guest and returns how long its answer took.
 	Ping(ctx context.Context) (time.Duration, error)
 	// Query logs in over the network, writes and reads, and returns the server's version.
-	Query(ctx context.Context, address netip.AddrPort) (string, error)
+	Query(ctx context.Context, address netip.AddrPort, as vmspec.Login) (string, error)
+	// RemoteLogin is a role that logs in from a tailnet; false: there is none.
+	RemoteLogin() (vmspec.Login, bool)
 	// OnTailnet reports whether this computer is on a tailnet itself.
 	OnTailnet() bool
 }
@@ -128,12 +135,17 @@ func (t *test) sql(ctx context.Context) finding.Finding {
 	if !address.IsValid() {
 		return skipped(noDatabase)
 	}
-	version, err := t.s.Query(ctx, address)
+	return t.query(ctx, address, vmspec.Superuser, seeDiagnose)
+}
+
+// query logs in as somebody; advice is for an address that does not let it in.
+func (t *test) query(ctx context.Context, address netip.AddrPort, as vmspec.Login, advice string) finding.Finding {
+	version, err := t.s.Query(ctx, address, as)
 	switch {
-	case errors.Is(err, ErrNoPassword):
-		return failed(err.Error(), fmt.Sprintf("give it one and restart it: `sov secrets set %s postgres`, `sov push %[1]s --restart`", t.m.Name))
+	case errors.As(err, new(*NoPasswordError)):
+		return failed(err.Error(), fmt.Sprintf("give it one and restart it: `sov secrets generate %s %s`, `sov push %[1]s --restart`", t.m.Name, as.Secret))
 	case err != nil:
-		return failed(fmt.Sprintf("%s: %v", address, err), seeDiagnose)
+		return failed(fmt.Sprintf("%s: %v", address, err), advice)
 	}
 	return passed("PostgreSQL %s at %s logs in, writes and reads", version, address)
 }
@@ -143,6 +155,7 @@ func (t *test) tailscaleSQL(ctx context.Context) finding.Finding {
 	if t.m.Database != nil {
 		addresses = t.m.Database.Tailnet
 	}
+	as, let := t.s.RemoteLogin()
 	switch f := t.of(diagnose.Tailscale); {
 	case f.Verdict == finding.Skipped:
 		return f
@@ -150,14 +163,12 @@ func (t *test) tailscaleSQL(ctx context.Context) finding.Finding {
 		return failed("it is not connected", "see the check before this one")
 	case len(addresses) == 0:
 		return skipped(noDatabase + " on the tailnet")
+	case !let:
+		return skipped("the superuser logs in from the host only, and the recipe lists no other role (postgres.roles)")
 	case !t.s.OnTailnet():
-		return skipped(fmt.Sprintf("the phone itself is not on the tailnet; from a computer that is: psql -h %s -U postgres", addresses[0].Addr()))
+		return skipped(fmt.Sprintf("the phone itself is not on the tailnet; from a computer that is: psql -h %s -U %s %s", addresses[0].Addr(), as.Role, as.Database))
 	}
-	version, err := t.s.Query(ctx, addresses[0])
-	if err != nil {
-		return failed(fmt.Sprintf("%s: %v", addresses[0], err), "do the tailnet's access rules let this node reach the machine's?")
-	}
-	return passed("PostgreSQL %s at %s logs in, writes and reads", version, addresses[0])
+	return t.query(ctx, addresses[0], as, "do the tailnet's access rules let this node reach the machine's?")
 }
 
 // Print writes what a test found, for people.

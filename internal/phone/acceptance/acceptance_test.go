@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/health"
 	"github.com/sovereign-sql/sov/internal/finding"
 	"github.com/sovereign-sql/sov/internal/phone/diagnose"
@@ -23,6 +24,7 @@ type scene struct {
 	database  netip.AddrPort
 	tailnet   []netip.AddrPort
 	onTailnet bool
+	noLogin   bool // from a tailnet
 }
 
 func (s *scene) Diagnose(context.Context) *health.Machine {
@@ -41,9 +43,19 @@ func (s *scene) Diagnose(context.Context) *health.Machine {
 	return m
 }
 
-func (s *scene) Ping(context.Context) (time.Duration, error)           { return time.Millisecond, s.ping }
-func (s *scene) Query(context.Context, netip.AddrPort) (string, error) { return "17.5", s.query }
-func (s *scene) OnTailnet() bool                                       { return s.onTailnet }
+func (s *scene) Ping(context.Context) (time.Duration, error) { return time.Millisecond, s.ping }
+func (s *scene) OnTailnet() bool                             { return s.onTailnet }
+func (s *scene) RemoteLogin() (vmspec.Login, bool)           { return app, !s.noLogin }
+
+var app = vmspec.Login{Role: "app", Database: "shop", Secret: "role-app"}
+
+// Query lets the superuser in from the host only, as new machines do.
+func (s *scene) Query(_ context.Context, address netip.AddrPort, as vmspec.Login) (string, error) {
+	if address != s.database && as == vmspec.Superuser {
+		return "", errors.New("pg_hba.conf rejects connection")
+	}
+	return "17.5", s.query
+}
 
 func TestRun(t *testing.T) {
 	tap := netip.MustParseAddrPort("192.168.100.2:5432")
@@ -57,10 +69,11 @@ func TestRun(t *testing.T) {
 		says  string
 	}{
 		"well":         {scene: scene{database: tap, tailnet: tailnet, onTailnet: true}},
-		"not on it":    {scene{database: tap, tailnet: tailnet}, map[string]finding.Verdict{TailscaleSQL: finding.Skipped}, "psql -h 100.64.0.3"},
+		"not on it":    {scene{database: tap, tailnet: tailnet}, map[string]finding.Verdict{TailscaleSQL: finding.Skipped}, "psql -h 100.64.0.3 -U app shop"},
+		"nobody":       {scene{database: tap, tailnet: tailnet, onTailnet: true, noLogin: true}, map[string]finding.Verdict{TailscaleSQL: finding.Skipped}, "lists no other role"},
 		"no Tailscale": {scene{database: tap, layers: map[string]finding.Finding{diagnose.Tailscale: {Verdict: finding.Skipped, Found: "no key"}}}, map[string]finding.Verdict{Tailscale: finding.Skipped, TailscaleSQL: finding.Skipped}, "no key"},
 		"no database":  {scene{}, map[string]finding.Verdict{SQL: finding.Skipped, TailscaleSQL: finding.Skipped}, "offers no"},
-		"no password":  {scene{database: tap, tailnet: tailnet, query: ErrNoPassword}, map[string]finding.Verdict{SQL: finding.Failed, TailscaleSQL: finding.Skipped}, "sov secrets set sql postgres"},
+		"no password":  {scene{database: tap, tailnet: tailnet, query: &NoPasswordError{vmspec.Superuser}}, map[string]finding.Verdict{SQL: finding.Failed, TailscaleSQL: finding.Skipped}, "sov secrets generate sql postgres"},
 		"no answer":    {scene{database: tap, tailnet: tailnet, onTailnet: true, ping: errors.New("silence"), query: errors.New("refused")}, map[string]finding.Verdict{Ping: finding.Failed, SQL: finding.Failed, TailscaleSQL: finding.Failed}, "refused"},
 		"process":      {scene{database: tap, tailnet: tailnet, onTailnet: true, layers: broken(diagnose.Process)}, map[string]finding.Verdict{Process: finding.Failed}, "sov start sql"},
 		"routing":      {scene{database: tap, tailnet: tailnet, onTailnet: true, layers: broken(diagnose.Routing)}, map[string]finding.Verdict{Network: finding.Failed}, "routing: bad"},

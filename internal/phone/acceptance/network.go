@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
@@ -37,15 +38,14 @@ func OnTailnet() bool {
 	return false
 }
 
-// Query logs in as the superuser, writes a row into a table that ends with the session, reads it back, and returns the
+// Query logs in as a role, writes a row into a table that ends with the session, reads it back, and returns the
 // server's version.
-func Query(ctx context.Context, address netip.AddrPort, password string, dial pgconn.DialFunc) (version string, err error) {
-	config, err := pgconn.ParseConfig("user=postgres dbname=postgres sslmode=disable application_name=sov-test host=" + address.Addr().String() +
-		" port=" + fmt.Sprint(address.Port()))
+func Query(ctx context.Context, address netip.AddrPort, as vmspec.Login, password string, dial pgconn.DialFunc) (version string, err error) {
+	config, err := pgconn.ParseConfig("sslmode=disable application_name=sov-test host=" + address.Addr().String() + " port=" + fmt.Sprint(address.Port()))
 	if err != nil {
 		return "", err
 	}
-	config.Password = password
+	config.User, config.Database, config.Password = as.Role, as.Database, password
 	if dial != nil {
 		config.DialFunc = dial
 	}

@@ -5,7 +5,7 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/health"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 	"github.com/sovereign-sql/sov/internal/phone/acceptance"
@@ -37,17 +37,20 @@ func (c *candidate) Ping(ctx context.Context) (time.Duration, error) {
 }
 
 // Query implements acceptance.Sources.
-func (c *candidate) Query(ctx context.Context, address netip.AddrPort) (string, error) {
+func (c *candidate) Query(ctx context.Context, address netip.AddrPort, as vmspec.Login) (string, error) {
 	secrets, err := loadSecrets(c.patient.root, c.patient.vm)
 	if err != nil {
 		return "", err
 	}
-	password, ok := secrets[guestspec.ServicePostgres]
+	password, ok := secrets[as.Secret]
 	if !ok {
-		return "", acceptance.ErrNoPassword
+		return "", &acceptance.NoPasswordError{Login: as}
 	}
-	return acceptance.Query(ctx, address, password, nil)
+	return acceptance.Query(ctx, address, as, password, nil)
 }
+
+// RemoteLogin implements acceptance.Sources.
+func (c *candidate) RemoteLogin() (vmspec.Login, bool) { return c.patient.artifact.spec.RemoteLogin() }
 
 // OnTailnet implements acceptance.Sources.
 func (c *candidate) OnTailnet() bool { return acceptance.OnTailnet() }

@@ -1,0 +1,137 @@
+package secrets
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+	"github.com/sovereign-sql/sov/internal/contract/recipe"
+)
+
+// The rule for passwords of a database's roles. It refuses what somebody who guesses over a network
+// tries first; Generate makes passwords of 128 bits.
+const (
+	minPassword = 12 // characters
+	minOwn      = 8  // characters that do not follow from the one before them
+)
+
+// words are those that lists of the most used passwords are made of, and names of a database.
+var words = strings.Fields(`abc access account admin administrator app backup baseball change changeme data database db default demo
+	dragon flower football forever guest hello home iloveyou king lad letmein login love lovely master me monkey my new pass passphrase
+	passwd passwort password pg phone postgre postgres postgresql princess pw qwerty root secret server shadow sovereign sov sql
+	start summer sunshine superman superuser system temp test the this trustno user vm welcome winter you`)
+
+// rows are neighbours on keyboards, and in alphabets.
+var rows = []string{"abcdefghijklmnopqrstuvwxyz", "01234567890", "qwertyuiop", "qwertzuiop", "asdfghjkl", "zxcvbnm", "yxcvbnm"}
+
+// lookalikes are the letters that people write in other signs.
+var lookalikes = strings.NewReplacer("0", "o", "1", "i", "3", "e", "4", "a", "5", "s", "7", "t", "@", "a", "$", "s", "!", "i")
+
+// CheckPassword reports why a value is too weak for a secret of a machine, if that is the password
+// of a role. Values that are kept already are not refused by it, see the callers.
+func CheckPassword(vm, secret, value string) error {
+	role, ok := recipe.RoleOf(secret)
+	if !ok {
+		return nil
+	}
+	why := weakness(value, vm, role)
+	if why == "" {
+		return nil
+	}
+	return fmt.Errorf("the password of role %s of %s %s: `sov secrets generate %[2]s %[4]s` makes a strong one", role, vm, why, secret)
+}
+
+// Weak returns what to say of those passwords of the logins that are kept although they are weak.
+func Weak(vm string, logins []vmspec.Login, kept func(secret string) (value string, ok bool)) []string {
+	var warnings []string
+	for _, login := range logins {
+		value, ok := kept(login.Secret)
+		if err := CheckPassword(vm, login.Secret, value); ok && err != nil {
+			warnings = append(warnings, err.Error())
+		}
+	}
+	return warnings
+}
+
+// weakness says what makes a password easy to guess; empty: nothing that is looked for.
+func weakness(password string, names ...string) string {
+	lower := strings.ToLower(password)
+	switch {
+	case utf8.RuneCountInString(password) < minPassword:
+		return fmt.Sprintf("has fewer than %d characters", minPassword)
+	case ownCharacters(lower) < minOwn:
+		return "repeats characters, or follows the alphabet or a keyboard"
+	}
+	for _, text := range []string{lower, lookalikes.Replace(lower)} {
+		if madeOf(text, names) {
+			return "is made of well-known words or of the machine's or the role's name"
+		}
+	}
+	return ""
+}
+
+// ownCharacters counts the characters that do not follow from the one before them, and of a text
+// that repeats itself only those of one repetition.
+func ownCharacters(text string) int {
+	for n := 1; n <= len(text)/2; n++ {
+		if strings.HasPrefix(strings.Repeat(text[:n], len(text)/n+1), text) {
+			text = text[:n]
+			break
+		}
+	}
+	own, before := 0, rune(-1)
+	for _, r := range text {
+		if !follows(before, r) {
+			own++
+		}
+		before = r
+	}
+	return own
+}
+
+func follows(a, b rune) bool {
+	if a == b {
+		return true
+	}
+	for _, row := range rows {
+		if a >= 0 && (strings.Contains(row, string([]rune{a, b})) || strings.Contains(row, string([]rune{b, a}))) {
+			return true
+		}
+	}
+	return false
+}
+
+// madeOf reports whether a text is words and names, one after the other, with no more signs and
+// digits between them than letters.
+func madeOf(text string, names []string) bool {
+	rest := letters(text)
+	if rest == "" || len(text)-len(rest) > len(rest) {
+		return false
+	}
+	ends := make([]bool, len(rest)+1) // where a sequence of words can end
+	ends[0] = true
+	for i := range rest {
+		if !ends[i] {
+			continue
+		}
+		for _, word := range slices.Concat(words, names) {
+			if word = letters(strings.ToLower(word)); word != "" && strings.HasPrefix(rest[i:], word) {
+				ends[i+len(word)] = true
+			}
+		}
+	}
+	return ends[len(rest)]
+}
+
+// letters are the letters of a text.
+func letters(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsLetter(r) {
+			return r
+		}
+		return -1
+	}, text)
+}
