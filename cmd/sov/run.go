@@ -195,7 +195,7 @@ func (r *runner) say(format string, args ...any) {
 func (r *runner) run(started time.Time) error {
 	c := r.command
 	r.say("run: started, console in %s", r.console)
-	if r.vm.Network() == localvm.Restricted {
+	if r.vm.Network() == localvm.Restricted && len(r.queries) == 0 {
 		r.say("run: no network beyond this computer: --egress")
 	}
 	status, err := r.awaitReady(c.Context())

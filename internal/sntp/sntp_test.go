@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"strings"
@@ -264,4 +265,47 @@ func FuzzQuestion(f *testing.F) {
 			t.Errorf("%+v is answered with %+v, %v", q, a, err)
 		}
 	})
+}
+
+// TestStream: over a stream the server is asked as over a network; answers that came too late for earlier questions are passed over.
+func TestStream(t *testing.T) {
+	ours, theirs := net.Pipe()
+	defer ours.Close()
+	ahead := time.Now().Add(time.Hour)
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		Server{Now: func() time.Time { return ahead }}.ServeStream(theirs)
+	}()
+	for range 2 {
+		r, err := Client{}.AskOver(t.Context(), ours)
+		if err != nil || (r.Offset-time.Hour).Abs() > time.Minute {
+			t.Errorf("%+v, %v", r, err)
+		}
+	}
+	ours.Close()
+	<-served
+
+	ours, theirs = net.Pipe()
+	defer ours.Close()
+	defer theirs.Close()
+	go func() {
+		question := make([]byte, packetSize)
+		for range 2 {
+			if _, err := io.ReadFull(theirs, question); err != nil {
+				return
+			}
+		}
+		q, _ := parse(question)
+		theirs.Write(honest(func(a *packet) { a.origin++ })(q).bytes())
+		theirs.Write(honest(nil)(q).bytes())
+	}()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := (Client{}).AskOver(ctx, ours); err == nil || !strings.Contains(err.Error(), "no answer in time") {
+		t.Errorf("a silent server: %v", err)
+	}
+	if r, err := (Client{}).AskOver(t.Context(), ours); err != nil || r.Offset.Abs() > time.Minute {
+		t.Errorf("after a late answer: %+v, %v", r, err)
+	}
 }

@@ -132,16 +132,13 @@ func start(ctx context.Context, o Options) (*Network, error) {
 	}
 	filter := newFilter(o)
 	n.relays.Go(func() {
-		defer n.passt.Close()
-		defer n.guest.Close()
+		defer n.passt.Close() // which ends passt
 		if err := relay(n.passt, n.guest, filter.passes); err != nil && !errors.Is(err, net.ErrClosed) {
 			n.unplugged.Store(true)
 		}
 	})
-	n.relays.Go(func() {
-		defer n.guest.Close()
-		_ = relay(n.guest, n.passt, func([]byte) bool { return true }) // passt's end is noticed by its exit
-	})
+	// Its end needs no answer: passt's is noticed by its exit, and QEMU's by the other relay.
+	n.relays.Go(func() { _ = relay(n.guest, n.passt, func([]byte) bool { return true }) })
 	return n, nil
 }
 

@@ -3,9 +3,11 @@ package qemu
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -107,5 +109,32 @@ func TestParseForwards(t *testing.T) {
 	ports := parseForwards(table)
 	if len(ports) != 1 || ports[5432] != 39825 {
 		t.Errorf("got %v, want 5432 at 39825", ports)
+	}
+}
+
+// TestSandbox: QEMU gives its system calls up (Seccomp in proc_pid_status(5): 2 is a filter), and a guest's network is closed
+// unless it is to be open.
+func TestSandbox(t *testing.T) {
+	vm, err := halted(t, "arm64").Start(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer vm.Kill()
+	if runtime.GOOS == "linux" {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", vm.PID()))
+		if err != nil || !strings.Contains(string(status), "\nSeccomp:\t2\n") {
+			t.Errorf("%v: %s", err, status)
+		}
+	}
+	network := halted(t, "arm64").Network
+	if argument := network.argument(); !strings.Contains(argument, ",restrict=on,") || !strings.Contains(argument, "ipv6=off") {
+		t.Error(argument)
+	}
+	network.Open = true
+	if argument := network.argument(); strings.Contains(argument, "restrict") || !strings.Contains(argument, "ipv6=off") {
+		t.Error(argument)
+	}
+	if sandboxed(t.Context(), "false") {
+		t.Error("a program that refuses the option is said to be sandboxed")
 	}
 }
