@@ -99,6 +99,9 @@ func build(ctx context.Context, o Options, r *resolve.Resolver) (*Result, error)
 	if err != nil {
 		return nil, err
 	}
+	if err := r.ApplyImage(ctx, entry); err != nil {
+		return nil, err
+	}
 	result := &Result{Lock: entry, LockWritten: written}
 	engine := &pipeline.Engine{Store: r.Cache, Jobs: r.Jobs, NoCache: o.NoCache, Deliver: append([]string{bundle.Name}, o.Formats...),
 		Scope: r.Recipe.Name + "/" + r.Arch, Progress: r.Reporter}
@@ -122,11 +125,11 @@ func build(ctx context.Context, o Options, r *resolve.Resolver) (*Result, error)
 	return result, err
 }
 
-// takenOf lists what came from remote caches. The base image is left out: it is compared with the
-// lock as a whole, wherever it comes from.
+// takenOf lists what came from remote caches. Images are left out: they are compared with the lock
+// as a whole, wherever they come from.
 func takenOf(result *pipeline.Result) (list []taken.Result) {
 	for _, s := range result.Stages {
-		if s.From != "" && s.Name != base.Name {
+		if s.From != "" && !base.IsImage(s.Name) {
 			list = append(list, taken.Result{Stage: s.Name, Remote: s.From, Signer: s.Signer})
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/lock"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/bundle"
+	"github.com/sovereign-sql/sov/stages/copies"
 	"github.com/sovereign-sql/sov/stages/formats"
 	"github.com/sovereign-sql/sov/stages/guestinit"
 	"github.com/sovereign-sql/sov/stages/kernel"
@@ -26,6 +27,12 @@ func graph(o Options, r *resolve.Resolver, entry *lock.Entry, guest, phone []byt
 	base, packages := r.Base(entry), r.Packages(entry)
 	below := overlay.Shares(base, packages)
 	list := []pipeline.Stage{kernelStage(r, entry), base, packages}
+	if images := r.Copied(entry); len(images) > 0 {
+		for _, image := range images {
+			list = append(list, image.Stage)
+		}
+		list = append(list, copies.New(copies.Options{Images: images, References: r.Recipe.CopiedImages(), Copies: r.Recipe.Copy}))
+	}
 
 	init := guestinit.New(guestinit.Options{Below: below, Program: guest, Recipe: r.Recipe})
 	programs := overlay.Shares(init) // their order is part of the bundle's key

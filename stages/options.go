@@ -7,6 +7,8 @@
 //
 //	base        layer-NNN.tar, image.json         the base image
 //	packages    NAME-VERSION.tar, db.tar, ...     Alpine packages
+//	image-N     as base                           images that files are copied from
+//	copies      copies.tar                        these files
 //	tailscale   tailscale.tar
 //	guestinit   guestinit.tar                     sov-init, accounts, directories
 //	postgres    postgres.tar, postgres.json       PostgreSQL's settings and service

@@ -54,6 +54,9 @@ func (d *decoder) decode(n ast.Node, path string, out reflect.Value) {
 	}
 	switch u := out.Addr().Interface().(type) {
 	case ScalarUnmarshaler:
+		if _, list := n.(*ast.SequenceNode); list && out.Kind() == reflect.Slice {
+			break // a list that a word may stand for
+		}
 		d.unmarshal(n, path, "a string, number or boolean", isScalar, u.UnmarshalScalar)
 		return
 	case encoding.TextUnmarshaler:

@@ -1,9 +1,10 @@
-// Package base is the stage that brings the base image: its layers, verified
+// Package base is the stage that brings an image, the base of the machine or one that files are copied from: its layers, verified
 // and decompressed, as layer-000.tar and so on, its manifest and configuration
 // as they are kept, and image.json, which says what it was.
 package base
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
@@ -23,8 +25,17 @@ import (
 	"github.com/sovereign-sql/sov/stages/overlay"
 )
 
-// Name is the stage's name.
+// Name is the name of the base image's stage.
 const Name = "base"
+
+// copiedPrefix begins the names of the stages of other images.
+const copiedPrefix = "image-"
+
+// CopiedName is the name of the stage of the image that is the recipe's i-th to copy files from, the first being 0.
+func CopiedName(i int) string { return copiedPrefix + strconv.Itoa(i+1) }
+
+// IsImage reports whether a stage brings an image.
+func IsImage(name string) bool { return name == Name || strings.HasPrefix(name, copiedPrefix) }
 
 // Names of outputs besides the layers.
 const (
@@ -46,6 +57,7 @@ type Image struct {
 
 // Options say which image.
 type Options struct {
+	Stage     string // the stage's name; empty: Name
 	Reference oci.Reference
 	Digest    string // of the image for Arch; decides what the stage makes
 	Arch      string
@@ -53,14 +65,14 @@ type Options struct {
 	Bundle    *offline.Bundle // asked before the reference
 }
 
-// New returns the stage.
-func New(o Options) pipeline.Stage {
+// New returns the stage, a share. Its Stage alone is one whose files do not go into the root file system.
+func New(o Options) overlay.Share {
 	return overlay.Share{Stage: &stage{o}, ImageLayers: true, MayBeEmpty: true}
 }
 
 type stage struct{ Options }
 
-func (s *stage) Name() string    { return Name }
+func (s *stage) Name() string    { return cmp.Or(s.Stage, Name) }
 func (s *stage) Needs() []string { return nil }
 
 // Key leaves the reference out: a digest is the same image wherever it is kept.

@@ -17,6 +17,9 @@ func (s *stage) inputs() []manifest.Input {
 		{Kind: "recipe", Name: s.Recipe.Name, Version: s.Recipe.Version, Digest: string(pipeline.DigestOf(s.RecipeText))},
 		{Kind: "image", Name: imageName(made.Image.Reference), Digest: made.Image.Digest},
 	}
+	for _, i := range made.Copied {
+		out = append(out, manifest.Input{Kind: "image", Name: imageName(i.Reference), Digest: i.Digest})
+	}
 	if k := made.Kernel; k != nil {
 		out = append(out, manifest.Input{Kind: "kernel", Name: "linux", Version: k.Version, Source: sourceName(k.Source), Digest: "sha256:" + k.SHA256})
 	}

@@ -54,7 +54,10 @@ func (s *stage) statement(j *pipeline.Job, files []manifest.File) ([]byte, error
 	if info.Unconfined {
 		internal.Unconfined = append(internal.Unconfined, kernel.Name)
 	}
-	dependencies := []provenance.Resource{s.image()}
+	dependencies := []provenance.Resource{s.image(s.Made.Image)}
+	for _, i := range s.Made.Copied {
+		dependencies = append(dependencies, s.image(i))
+	}
 	if k := s.Made.Kernel; k != nil {
 		dependencies = append(dependencies, kernelSource(*k))
 	}
@@ -85,11 +88,10 @@ func (s *stage) statement(j *pipeline.Job, files []manifest.File) ([]byte, error
 	return provenance.New(files, s.Builder, s.parameters(), internal, dependencies).Encode()
 }
 
-// image names the base image by a package URL
+// image names an image by a package URL
 // (https://github.com/package-url/purl-spec, type oci) where it comes from a
 // registry.
-func (s *stage) image() provenance.Resource {
-	made := s.Made.Image
+func (s *stage) image(made lock.Image) provenance.Resource {
 	r := provenance.Resource{Name: imageName(made.Reference), Digest: digestSet(made.Digest)}
 	if ref, err := oci.Parse(made.Reference); err == nil && ref.Kind == oci.Registry {
 		repository := ref.Name.Context().Name()

@@ -46,6 +46,9 @@ func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 	k.Add("users", r.Users)
 	k.Add("groups", r.Groups)
 	k.Add("directories", r.Directories)
+	for _, l := range r.Links {
+		k.Add("link "+l.Path, l.Target)
+	}
 	for _, described := range s.services() {
 		k.Add("service "+described.Name, described)
 	}
@@ -114,7 +117,23 @@ func (s *stage) fill(b *overlay.Builder, below *tree.Tree) error {
 		return err
 	}
 	accounts.write(b)
+	if err := s.links(b, below); err != nil {
+		return err
+	}
 	return s.directories(b, accounts)
+}
+
+// links replaces directories that services have on the data disk.
+func (s *stage) links(b *overlay.Builder, below *tree.Tree) error {
+	for _, l := range s.Recipe.Links {
+		_, n, err := below.Resolve(l.Path)
+		if err == nil && (!n.IsDir() || len(n.Entries()) > 0) {
+			return fmt.Errorf("volume %s of the base image is not an empty directory, and %s on the data disk would hide what is in it: "+
+				"write the service's command, and what it needs of these files, instead of command: image", l.Path, l.Target)
+		}
+		b.Symlink(l.Path, l.Target)
+	}
+	return nil
 }
 
 // describe adds what sov-init reads and what names the machine.

@@ -108,7 +108,11 @@ func (g *gathering) addBlob(kind offline.Kind, name string, b pipeline.Blob) {
 
 func (g *gathering) gather(ctx context.Context, entry *lock.Entry) error {
 	g.index.Format, g.index.Recipe, g.index.Arch = offline.Format, g.Recipe.Name, g.Arch
-	made, err := g.Run(ctx, g.Base(entry), g.Packages(entry))
+	stages := []pipeline.Stage{g.Base(entry), g.Packages(entry)}
+	for _, image := range g.Copied(entry) {
+		stages = append(stages, image.Stage)
+	}
+	made, err := g.Run(ctx, stages...)
 	if err != nil {
 		return err
 	}
@@ -119,7 +123,7 @@ func (g *gathering) gather(ctx context.Context, entry *lock.Entry) error {
 	file.Put(*entry)
 	g.addBytes(offline.Recipe, g.Recipe.Name, g.RecipeText)
 	g.addBytes(offline.Lock, offline.LockName, file.Encode())
-	if err := g.image(made, entry); err != nil {
+	if err := g.images(made, entry); err != nil {
 		return err
 	}
 	if err := g.packageFiles(made, entry); err != nil {
@@ -136,22 +140,39 @@ func (g *gathering) gather(ctx context.Context, entry *lock.Entry) error {
 	return nil
 }
 
-func (g *gathering) image(made output.Source, entry *lock.Entry) error {
-	var about base.Image
-	if err := output.ReadJSON(made, base.Name, base.ImageFile, &about); err != nil {
+// images adds the base image and those that files are copied from.
+func (g *gathering) images(made output.Source, entry *lock.Entry) error {
+	seen := map[string]bool{} // layers that are shared, and an image that is both
+	if err := g.image(made, base.Name, entry.Image.Digest, seen); err != nil {
 		return err
 	}
-	if b, ok := output.Find(made, base.Name, base.ManifestFile); ok { // an image written by docker save has none
-		g.addBlob(offline.ImageManifest, entry.Image.Digest, b)
+	for i, image := range entry.Copied {
+		if err := g.image(made, base.CopiedName(i), image.Digest, seen); err != nil {
+			return err
+		}
 	}
-	if b, ok := output.Find(made, base.Name, base.ConfigFile); ok {
-		g.addBlob(offline.ImageConfig, entry.Image.Digest, b)
+	return nil
+}
+
+func (g *gathering) image(made output.Source, stage, digest string, seen map[string]bool) error {
+	if seen[digest] {
+		return nil
 	}
-	seen := map[string]bool{}
+	seen[digest] = true
+	var about base.Image
+	if err := output.ReadJSON(made, stage, base.ImageFile, &about); err != nil {
+		return err
+	}
+	if b, ok := output.Find(made, stage, base.ManifestFile); ok { // an image written by docker save has none
+		g.addBlob(offline.ImageManifest, digest, b)
+	}
+	if b, ok := output.Find(made, stage, base.ConfigFile); ok {
+		g.addBlob(offline.ImageConfig, digest, b)
+	}
 	for i, id := range about.DiffIDs {
-		b, ok := output.Find(made, base.Name, base.LayerFile(i))
+		b, ok := output.Find(made, stage, base.LayerFile(i))
 		if !ok {
-			return fmt.Errorf("layer %s of the image is missing", id)
+			return fmt.Errorf("layer %s of image %s is missing", id, digest)
 		}
 		if !seen[id] {
 			g.addBlob(offline.Layer, id, b)

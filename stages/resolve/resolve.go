@@ -86,6 +86,7 @@ func (r *Resolver) want() lock.Want {
 			Packages:     slices.Clone(r.Recipe.Packages.Install),
 			Kernel:       r.kernelSource(),
 		},
+		Copied:       r.Recipe.CopiedImages(),
 		KernelSource: r.Kernel == "",
 		Tailscale:    r.tailscaleVersion(),
 	}
@@ -113,13 +114,23 @@ func (r *Resolver) resolve(ctx context.Context) (*lock.Entry, error) {
 	return entry, r.resolveKernel(ctx, entry)
 }
 
+// resolveImage pins the base image, and the images that files are copied from.
 func (r *Resolver) resolveImage(ctx context.Context, entry *lock.Entry) error {
 	return r.Do(ctx, "resolve image", func(ctx context.Context, _ *pipeline.Task) error {
 		img, err := oci.Open(ctx, r.image, r.Arch, "", r.images)
-		if err == nil {
-			entry.Image = lock.Image{Reference: entry.Inputs.Image, Digest: img.Digest}
+		if err != nil {
+			return err
 		}
-		return err
+		entry.Image = lock.Image{Reference: entry.Inputs.Image, Digest: img.Digest}
+		entry.Copied = nil
+		for _, ref := range r.copied {
+			img, err := oci.Open(ctx, ref, r.Arch, "", r.images)
+			if err != nil {
+				return fmt.Errorf("copy: %w", err)
+			}
+			entry.Copied = append(entry.Copied, lock.Image{Reference: ref.String(), Digest: img.Digest})
+		}
+		return nil
 	})
 }
 

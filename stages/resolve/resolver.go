@@ -35,7 +35,8 @@ type Resolver struct {
 	Client        *fetch.Client   // for everything but images
 	OfflineBundle *offline.Bundle // Options.Bundle; nil without one
 
-	image   oci.Reference // of the base
+	image   oci.Reference   // of the base
+	copied  []oci.Reference // of Recipe.CopiedImages
 	images  oci.Options
 	release func() // of the store
 }
@@ -68,6 +69,13 @@ func Open(ctx context.Context, o Options) (_ *Resolver, err error) {
 	}
 	if r.image, err = oci.Parse(r.imageName()); err != nil {
 		return nil, err
+	}
+	for _, text := range r.Recipe.CopiedImages() {
+		ref, err := oci.Parse(text)
+		if err != nil {
+			return nil, fmt.Errorf("copy: %w", err)
+		}
+		r.copied = append(r.copied, ref)
 	}
 	if err := r.connect(); err != nil {
 		return nil, err
@@ -119,6 +127,15 @@ func (r *Resolver) Close() error {
 // Base returns the stage that fetches the base image of an entry.
 func (r *Resolver) Base(entry *lock.Entry) pipeline.Stage {
 	return base.New(base.Options{Reference: r.image, Digest: entry.Image.Digest, Arch: r.Arch, Images: r.images, Bundle: r.OfflineBundle})
+}
+
+// Copied returns the stages that fetch the images from which an entry copies files, in their order.
+func (r *Resolver) Copied(entry *lock.Entry) (images []overlay.Share) {
+	for i, ref := range r.copied {
+		images = append(images, base.New(base.Options{Stage: base.CopiedName(i), Reference: ref, Digest: entry.Copied[i].Digest, Arch: r.Arch,
+			Images: r.images, Bundle: r.OfflineBundle}))
+	}
+	return images
 }
 
 // Packages returns the stage that installs the packages of an entry.

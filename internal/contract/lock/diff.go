@@ -44,6 +44,14 @@ func Diff(from, to *Entry) []Change {
 		}
 	}
 	note(KindImage, to.Image.Reference, from.Image.Digest, to.Image.Digest)
+	for _, i := range from.Copied {
+		note(KindImage, i.Reference, i.Digest, to.copied(i.Reference))
+	}
+	for _, i := range to.Copied {
+		if from.copied(i.Reference) == "" {
+			note(KindImage, i.Reference, "", i.Digest)
+		}
+	}
 	a, b := from.Kernel.pin(), to.Kernel.pin()
 	if a != "" && b != "" && from.Kernel.Version != to.Kernel.Version {
 		a, b = from.Kernel.Version, to.Kernel.Version // the versions say it
@@ -51,6 +59,16 @@ func Diff(from, to *Entry) []Change {
 	note(KindKernel, "linux", a, b)
 	note(KindTailscale, "tailscale.com", from.Tailscale, to.Tailscale)
 	return append(out, diffPackages(from.Packages, to.Packages)...)
+}
+
+// copied returns the digest of an image that files are copied from; "" if there is none.
+func (e *Entry) copied(reference string) string {
+	for _, i := range e.Copied {
+		if i.Reference == reference {
+			return i.Digest
+		}
+	}
+	return ""
 }
 
 // pin is a kernel's source as far as it tells one from another.

@@ -29,6 +29,7 @@ type Entry struct {
 	Arch      string    `yaml:"arch"`   // "arm64" or "amd64"
 	Inputs    Inputs    `yaml:"inputs"`
 	Image     Image     `yaml:"image"`
+	Copied    []Image   `yaml:"copied"`    // images that files are copied from, as the recipe lists them
 	Packages  []Package `yaml:"packages"`  // in the order in which they are installed
 	Removed   []string  `yaml:"removed"`   // "name-version" of the base image's packages that go away
 	Kernel    *Kernel   `yaml:"kernel"`    // nil when the build was given a finished kernel
@@ -44,7 +45,7 @@ type Inputs struct {
 	Kernel       string   `yaml:"kernel"`       // kernel source asked for; empty for the default order
 }
 
-// An Image is a base image for one platform.
+// An Image is an image for one platform.
 type Image struct {
 	Reference string `yaml:"reference"` // where it was found
 	Digest    string `yaml:"digest"`    // "sha256:…" of the platform's manifest
@@ -119,8 +120,9 @@ func (e *StaleError) Error() string {
 // A Want is what a build needs of an entry.
 type Want struct {
 	Inputs
-	KernelSource bool   // a kernel is to be built; otherwise nothing about kernels counts
-	Tailscale    string // the module version that this sov builds; empty: none is wanted
+	Copied       []string // references of images that files are copied from
+	KernelSource bool     // a kernel is to be built; otherwise nothing about kernels counts
+	Tailscale    string   // the module version that this sov builds; empty: none is wanted
 }
 
 // Check compares what the entry was resolved from with what the build at hand
@@ -143,6 +145,9 @@ func (e *Entry) Check(path string, want Want) error {
 	if change := setChange("repositories", e.Inputs.Repositories, want.Repositories); change != "" {
 		changes = append(changes, change)
 	}
+	if change := setChange("copied images", references(e.Copied), want.Copied); change != "" {
+		changes = append(changes, change)
+	}
 	if change := setChange("packages", e.Inputs.Packages, want.Packages); change != "" {
 		changes = append(changes, change)
 	}
@@ -150,6 +155,13 @@ func (e *Entry) Check(path string, want Want) error {
 		return nil
 	}
 	return &StaleError{Path: path, Recipe: e.Recipe, Arch: e.Arch, Changes: changes}
+}
+
+func references(images []Image) (list []string) {
+	for _, i := range images {
+		list = append(list, i.Reference)
+	}
+	return list
 }
 
 func orNone(s string) string {

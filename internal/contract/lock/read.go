@@ -66,9 +66,10 @@ func (c checker) require(ok bool, path, format string, args ...any) {
 func (c checker) entry(at string, e Entry) {
 	c.require(e.Recipe != "", at+".recipe", "is missing")
 	c.require(arch.Valid(e.Arch), at+".arch", "%q: must be %s", e.Arch, arch.Allowed())
-	c.require(e.Image.Reference != "", at+".image", "has no reference")
-	c.require(isSHA256(strings.TrimPrefix(e.Image.Digest, "sha256:")) && strings.HasPrefix(e.Image.Digest, "sha256:"),
-		at+".image.digest", "%q is not sha256: and 64 hexadecimal digits", e.Image.Digest)
+	c.image(at+".image", e.Image)
+	for i, image := range e.Copied {
+		c.image(strictyaml.Index(at+".copied", i), image)
+	}
 	if k := e.Kernel; k != nil {
 		c.require(k.Version != "" && k.Source != "", at+".kernel", "has no version or no source")
 		c.require(isSHA256(k.SHA256), at+".kernel.sha256", "%q is not 64 hexadecimal digits", k.SHA256)
@@ -81,6 +82,12 @@ func (c checker) entry(at string, e Entry) {
 		c.require(!names[p.Name], at+".name", "package %q is listed twice", p.Name)
 		names[p.Name] = true
 	}
+}
+
+func (c checker) image(at string, i Image) {
+	c.require(i.Reference != "", at, "has no reference")
+	c.require(isSHA256(strings.TrimPrefix(i.Digest, "sha256:")) && strings.HasPrefix(i.Digest, "sha256:"),
+		at+".digest", "%q is not sha256: and 64 hexadecimal digits", i.Digest)
 }
 
 func (c checker) pkg(at string, p Package) {

@@ -47,6 +47,12 @@ func (e *Entry) encode(b *bytes.Buffer) {
 	list(b, "      ", "repositories", e.Inputs.Repositories)
 	list(b, "      ", "packages", e.Inputs.Packages)
 	fmt.Fprintf(b, "    image: {reference: %s, digest: %s}\n", quote(e.Image.Reference), quote(e.Image.Digest))
+	if len(e.Copied) > 0 {
+		b.WriteString("    copied:\n")
+	}
+	for _, i := range e.Copied {
+		fmt.Fprintf(b, "      - {reference: %s, digest: %s}\n", quote(i.Reference), quote(i.Digest))
+	}
 	if k := e.Kernel; k != nil {
 		fmt.Fprintf(b, "    kernel: {version: %s, source: %s, sha256: %s, size: %d}\n", quote(k.Version), quote(k.Source), quote(k.SHA256), k.Size)
 	}

@@ -40,6 +40,7 @@ func check(r *Recipe, doc *strictyaml.Document) {
 	c := checker{r, doc}
 	c.identity()
 	c.packages()
+	c.copies()
 	c.accounts()
 	c.directories()
 	c.tailscale()
@@ -123,6 +124,25 @@ func CheckRepository(repository string) error {
 	return nil
 }
 
+func (c *checker) copies() {
+	for i, f := range c.Copy {
+		at := strictyaml.Index("copy", i)
+		c.require(f.From != "" && plain(f.From), at+".from", "must name an image, such as docker.io/vaultwarden/server:1.34.3-alpine")
+		c.require(cleanAbsolute(f.Path), at+".path", "%q is not a clean absolute path", f.Path)
+		if cleanAbsolute(f.Path) || f.To != f.Path {
+			c.destination(at+".to", f.To)
+		}
+	}
+}
+
+// destination checks where something is put into the root file system.
+func (c *checker) destination(at, to string) {
+	c.require(cleanAbsolute(to), at, "%q is not a clean absolute path", to)
+	if m := mountedOver(to); m != "" {
+		c.doc.Faultf(at, "the guest mounts over %s, so %q would never be seen", m, to)
+	}
+}
+
 func (c *checker) accounts() {
 	seen := map[string]bool{}
 	for i, g := range c.Groups {
@@ -150,10 +170,7 @@ func (c *checker) accounts() {
 func (c *checker) directories() {
 	for i, d := range c.Directories {
 		at := strictyaml.Index("directories", i)
-		c.require(cleanAbsolute(d.Path), at+".path", "%q is not a clean absolute path", d.Path)
-		if m := mountedOver(d.Path); m != "" {
-			c.doc.Faultf(at+".path", "the guest mounts over %s, so %q would never be seen", m, d.Path)
-		}
+		c.destination(at+".path", d.Path)
 	}
 }
 

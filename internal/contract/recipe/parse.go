@@ -68,6 +68,9 @@ func (r *Recipe) complete() {
 	for i := range r.Postgres.Roles {
 		setDefault(&r.Postgres.Roles[i].Database, r.Postgres.Roles[i].Name)
 	}
+	for i := range r.Copy {
+		setDefault(&r.Copy[i].To, r.Copy[i].Path)
+	}
 	for i := range r.Users {
 		u := &r.Users[i]
 		setDefault(&u.Group, u.Name)
@@ -80,6 +83,13 @@ func (r *Recipe) complete() {
 	}
 	for i := range r.Services {
 		s := &r.Services[i]
+		setDefault(&s.Limits.Processes, serviceProcesses)
+		if s.OOMScore == nil {
+			s.OOMScore = new(serviceOOMScore)
+		}
+		if s.Command.OfImage() {
+			continue // what is not given is the image's
+		}
 		setDefault(&s.User, "root")
 		setDefault(&s.Directory, "/")
 		setDefault(&s.Ready.Timeout, Duration(time.Minute))
@@ -90,10 +100,6 @@ func (r *Recipe) complete() {
 		for j := range s.Directories {
 			setDefault(&s.Directories[j].Mode, 0o750)
 			setDefault(&s.Directories[j].Owner, s.User)
-		}
-		setDefault(&s.Limits.Processes, serviceProcesses)
-		if s.OOMScore == nil {
-			s.OOMScore = new(serviceOOMScore)
 		}
 	}
 }

@@ -26,6 +26,7 @@ type Recipe struct {
 	Description string      `yaml:"description"` // one line for people
 	Base        Base        `yaml:"base"`
 	Packages    Packages    `yaml:"packages"`
+	Copy        []Copy      `yaml:"copy"`
 	Users       []User      `yaml:"users"`
 	Groups      []Group     `yaml:"groups"`
 	Directories []Directory `yaml:"directories"`
@@ -37,7 +38,13 @@ type Recipe struct {
 	Kernel      Kernel      `yaml:"kernel"`
 	Rootfs      Rootfs      `yaml:"rootfs"`
 	CVEs        CVEs        `yaml:"cves"`
+
+	// Links are what WithImage makes of the image's volumes.
+	Links []Link `yaml:"-"`
 }
+
+// A Link is a symbolic link in the root file system, in the place of a directory that is empty there.
+type Link struct{ Path, Target string }
 
 // Base is where the file system starts.
 type Base struct {
@@ -54,6 +61,22 @@ type Packages struct {
 	// Scripts are glob patterns of the packages whose maintainer scripts, which
 	// are not run, the recipe's users, groups and directories stand in for.
 	Scripts []string `yaml:"scripts"`
+}
+
+// A Copy takes a file, or a directory with what is in it, from another image. It belongs to root.
+type Copy struct {
+	From string `yaml:"from"` // a reference, as Base.Image
+	Path string `yaml:"path"` // in that image
+	To   string `yaml:"to"`   // in this one; empty: Path
+}
+
+// CopiedImages are the images that files are copied from, each once.
+func (r *Recipe) CopiedImages() []string {
+	var images []string
+	for _, c := range r.Copy {
+		images = addOnce(images, c.From)
+	}
+	return images
 }
 
 // A Group is added to /etc/group unless its name is there.
@@ -181,7 +204,7 @@ const (
 // A Service is a program that the guest's init supervises.
 type Service struct {
 	Name        string            `yaml:"name"`
-	Command     []string          `yaml:"command"`
+	Command     Command           `yaml:"command"`     // or "image": what the base image runs, see WithImage
 	User        string            `yaml:"user"`        // empty: root
 	Group       string            `yaml:"group"`       // empty: the user's
 	Environment map[string]string `yaml:"environment"` // added to PATH and HOME

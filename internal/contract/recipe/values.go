@@ -94,3 +94,21 @@ func (s *Setting) UnmarshalScalar(text string) error {
 	*s = Setting(text)
 	return nil
 }
+
+// A Command is a program and its arguments.
+type Command []string
+
+// imageCommand stands for what the base image runs.
+const imageCommand = "image"
+
+// UnmarshalScalar implements strictyaml.ScalarUnmarshaler.
+func (c *Command) UnmarshalScalar(text string) error {
+	if text != imageCommand {
+		return fmt.Errorf("%q is neither a list, such as [/usr/bin/server, --port, \"80\"], nor the word %s, for what the base image runs", text, imageCommand)
+	}
+	*c = Command{imageCommand}
+	return nil
+}
+
+// OfImage reports whether the base image says what runs.
+func (c Command) OfImage() bool { return len(c) == 1 && c[0] == imageCommand }

@@ -6,9 +6,10 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
-// A Service is what a service of an image may do.
+// A Service is what a service of an image runs and may do.
 type Service struct {
 	Name         string           `json:"name"`
+	Command      []string         `json:"command"`
 	User         string           `json:"user"`
 	Capabilities []string         `json:"capabilities"`
 	Write        []string         `json:"write"`   // files and directories that it may write
@@ -28,7 +29,7 @@ func Services(image fs.FS) ([]Service, error) {
 	list := []Service{}
 	for _, s := range config.Services {
 		shown := Service{
-			Name: s.Name, User: s.User, Capabilities: s.Rights.Capabilities, Devices: s.Rights.Devices,
+			Name: s.Name, Command: s.Command, User: s.User, Capabilities: s.Rights.Capabilities, Devices: s.Rights.Devices,
 			Write: s.Writable(), Hidden: s.Hidden(config.Services, config.Data.Path), Limits: s.Limits,
 		}
 		for _, steps := range [][]guestspec.Step{s.Prepare, s.PostReady} {

@@ -13,11 +13,26 @@ import (
 // Sockets have no form in a tar and are an error.
 func (t *Tree) WriteTar(w io.Writer) error {
 	tw := tar.NewWriter(w)
+	if err := WriteEntries(tw, ".", t.root, nil); err != nil {
+		return err
+	}
+	if err := tw.Close(); err != nil {
+		return fmt.Errorf("write tar: %w", err)
+	}
+	return nil
+}
+
+// WriteEntries writes an inode, and everything below it, to a tar that others write to as well, under the name at. adjust,
+// which may be nil, changes headers on the way. A file that has a name elsewhere too is written as if it had none.
+func WriteEntries(tw *tar.Writer, at string, root *Inode, adjust func(*tar.Header)) error {
 	first := make(map[*Inode]string)
-	err := t.Walk(func(p string, n *Inode) error {
+	return walkBelow(at, root, func(p string, n *Inode) error {
 		hdr, err := tarHeader(p, n)
 		if err != nil {
 			return fmt.Errorf("write tar entry %s: %w", p, err)
+		}
+		if adjust != nil {
+			adjust(hdr)
 		}
 		if !n.IsDir() && n.names > 1 {
 			if target, ok := first[n]; ok {
@@ -37,13 +52,6 @@ func (t *Tree) WriteTar(w io.Writer) error {
 		}
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	if err := tw.Close(); err != nil {
-		return fmt.Errorf("write tar: %w", err)
-	}
-	return nil
 }
 
 func tarHeader(p string, n *Inode) (*tar.Header, error) {

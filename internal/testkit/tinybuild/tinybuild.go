@@ -160,8 +160,8 @@ func (w *World) BaseFiles() map[string]string {
 	}
 }
 
-// Push puts an image of one layer into the registry and returns its reference.
-func (w *World) Push(tag string, files map[string]string) string {
+// Push puts an image of one layer into the registry and returns its reference. adjust changes what the image runs.
+func (w *World) Push(tag string, files map[string]string, adjust ...func(*v1.Config)) string {
 	w.T.Helper()
 	var b bytes.Buffer
 	t := tar.NewWriter(&b)
@@ -188,7 +188,7 @@ func (w *World) Push(tag string, files map[string]string) string {
 	if err != nil {
 		w.T.Fatal(err)
 	}
-	img = w.withPlatform(img)
+	img = w.withPlatform(img, adjust...)
 	ref := w.Host + "/" + tag
 	parsed, err := name.ParseReference(ref)
 	if err != nil {
@@ -217,7 +217,7 @@ func (w *World) Save(tag, path string) string {
 	return path
 }
 
-func (w *World) withPlatform(img v1.Image) v1.Image {
+func (w *World) withPlatform(img v1.Image, adjust ...func(*v1.Config)) v1.Image {
 	w.T.Helper()
 	config, err := img.ConfigFile()
 	if err != nil {
@@ -225,6 +225,9 @@ func (w *World) withPlatform(img v1.Image) v1.Image {
 	}
 	config = config.DeepCopy()
 	config.OS, config.Architecture = "linux", Arch
+	for _, change := range adjust {
+		change(&config.Config)
+	}
 	img, err = mutate.ConfigFile(img, config)
 	if err != nil {
 		w.T.Fatal(err)

@@ -1,0 +1,225 @@
+package recipe
+
+import (
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/strictyaml"
+)
+
+// An ImageConfig is what a base image says of the program that it is for (OCI image specification, config.md).
+type ImageConfig struct {
+	Entrypoint   []string
+	Cmd          []string
+	Env          []string // NAME=VALUE
+	User         string   // name or id, and :group
+	WorkingDir   string
+	StopSignal   string // name, without SIG too, or number
+	ExposedPorts []string
+	Volumes      []string
+}
+
+// Command is what the image runs: its entrypoint with its command as arguments.
+func (c ImageConfig) Command() []string { return slices.Concat(c.Entrypoint, c.Cmd) }
+
+// An ImageTree answers questions about the files of the base image.
+type ImageTree interface {
+	// Program returns the absolute path of a program that a command names, found as a shell in dir finds it.
+	Program(name, dir, searchPath string) (string, error)
+	// UserOf and GroupOf return the names of ids; "" if the image has none.
+	UserOf(uid int) (string, error)
+	GroupOf(gid int) (string, error)
+}
+
+// OfImage reports whether a service runs what the base image says.
+func (r *Recipe) OfImage() bool {
+	return slices.ContainsFunc(r.Services, func(s Service) bool { return s.Command.OfImage() })
+}
+
+// WithImage returns the recipe with all that its services leave to the base image, and warnings about what a machine does
+// otherwise than a container. What the recipe says itself counts before what the image says. The recipe is left as it is.
+func (r *Recipe) WithImage(config ImageConfig, files ImageTree) (*Recipe, []string, error) {
+	out := *r
+	out.Services, out.Users, out.Groups = slices.Clone(r.Services), slices.Clone(r.Users), slices.Clone(r.Groups)
+	out.Network.Publish = slices.Clone(r.Network.Publish)
+	i := imageReader{config, files, &out, nil}
+	for n := range out.Services {
+		s := &out.Services[n]
+		if !s.Command.OfImage() {
+			continue
+		}
+		if err := i.service(s); err != nil {
+			return nil, nil, fmt.Errorf("service %s: the base image: %w", s.Name, err)
+		}
+	}
+	if err := i.ports(); err != nil {
+		return nil, nil, fmt.Errorf("the base image: %w", err)
+	}
+	out.complete()
+	doc, err := strictyaml.Decode("recipe "+r.Name+" with its base image", nil, &struct{}{})
+	if err == nil {
+		check(&out, doc)
+		err = doc.Err()
+	}
+	return &out, i.warnings, err
+}
+
+// An imageReader fills a recipe in.
+type imageReader struct {
+	ImageConfig
+	files    ImageTree
+	recipe   *Recipe
+	warnings []string
+}
+
+func (i *imageReader) service(s *Service) error {
+	command := i.Command()
+	if len(command) == 0 {
+		return fmt.Errorf("it has neither an entrypoint nor a command: give services[].command a program")
+	}
+	env := map[string]string{}
+	for _, variable := range i.Env {
+		name, value, _ := strings.Cut(variable, "=")
+		env[name] = value
+	}
+	maps.Copy(env, s.Environment)
+	s.Environment = env
+	if s.Directory == "" {
+		s.Directory = path.Join("/", i.WorkingDir)
+	}
+	searchPath := env["PATH"]
+	if searchPath == "" {
+		searchPath = guestspec.DefaultPath
+	}
+	program, err := i.files.Program(command[0], s.Directory, searchPath)
+	if err != nil {
+		return err
+	}
+	s.Command = append(Command{program}, command[1:]...)
+	if s.User == "" {
+		if err := i.user(s); err != nil {
+			return err
+		}
+	}
+	if s.Stop.Signal == "" {
+		if s.Stop.Signal, err = signalName(i.StopSignal); err != nil {
+			return err
+		}
+	}
+	return i.volumes(s)
+}
+
+// user gives the service the image's user. An id that the image has no name for gets one.
+func (i *imageReader) user(s *Service) error {
+	user, group, _ := strings.Cut(i.ImageConfig.User, ":")
+	gid := -1
+	if group != "" && s.Group == "" {
+		s.Group = group
+		if id, err := strconv.Atoi(group); err == nil {
+			gid = id
+			if s.Group, err = i.files.GroupOf(id); err != nil {
+				return err
+			}
+			if s.Group == "" {
+				s.Group = "image-" + group
+				i.recipe.Groups = addOnce(i.recipe.Groups, Group{Name: s.Group, GID: id})
+			}
+		}
+	}
+	uid, err := strconv.Atoi(user)
+	if err != nil {
+		s.User = user // a name, or none
+		return nil
+	}
+	if s.User, err = i.files.UserOf(uid); s.User != "" || err != nil {
+		return err
+	}
+	// Docker takes group 0 for an id without an account. A service is not to have root's group unasked.
+	if gid < 0 {
+		gid = uid
+	}
+	s.User = "image-" + user
+	account := User{Name: s.User, UID: uid, GID: gid}
+	if account.Group, err = i.files.GroupOf(gid); err != nil {
+		return err
+	}
+	if account.Group == "" && group != "" {
+		account.Group = s.Group
+	}
+	if !slices.ContainsFunc(i.recipe.Users, func(u User) bool { return u.Name == s.User }) {
+		i.recipe.Users = append(i.recipe.Users, account)
+	}
+	return nil
+}
+
+func addOnce[T comparable](list []T, v T) []T {
+	if slices.Contains(list, v) {
+		return list
+	}
+	return append(list, v)
+}
+
+// signalNumbers are those of signal(7) on arm64 and amd64.
+var signalNumbers = map[string]string{"1": "SIGHUP", "2": "SIGINT", "3": "SIGQUIT", "10": "SIGUSR1", "12": "SIGUSR2", "15": "SIGTERM"}
+
+func signalName(text string) (string, error) {
+	if text == "" {
+		return "", nil
+	}
+	name, ok := signalNumbers[text]
+	if !ok {
+		name = "SIG" + strings.TrimPrefix(strings.ToUpper(text), "SIG")
+	}
+	if !slices.Contains(stopSignals, name) {
+		return "", fmt.Errorf("its stop signal is %.20q: give services[].stop.signal one of %s", text, strings.Join(stopSignals, ", "))
+	}
+	return name, nil
+}
+
+// volumes puts what the image keeps apart from its root file system onto the data disk.
+func (i *imageReader) volumes(s *Service) error {
+	for _, volume := range slices.Sorted(slices.Values(i.Volumes)) {
+		volume = path.Join("/", volume)
+		if volume == guestspec.DataPath {
+			// The data disk itself. A list of directories would make it read-only.
+			if len(i.Volumes) > 1 {
+				return fmt.Errorf("it has the volume %s, which is the data disk, and others: give services[].directories", volume)
+			}
+			continue
+		}
+		if m := mountedOver(volume); m != "" && m != guestspec.DataPath && m != "/run" {
+			continue // in memory, as /tmp
+		}
+		place := volume
+		if !strings.HasPrefix(volume, guestspec.DataPath+"/") && !strings.HasPrefix(volume, "/run/") {
+			place = guestspec.DataPath + "/" + s.Name + volume
+			i.recipe.Links = addOnce(i.recipe.Links, Link{Path: volume, Target: place})
+		}
+		if !slices.ContainsFunc(s.Directories, func(d Directory) bool { return d.Path == place }) {
+			s.Directories = append(slices.Clone(s.Directories), Directory{Path: place})
+		}
+	}
+	return nil
+}
+
+// ports publishes the ports that the image exposes.
+func (i *imageReader) ports() error {
+	for _, exposed := range slices.Sorted(slices.Values(i.ExposedPorts)) {
+		text, protocol, _ := strings.Cut(exposed, "/")
+		port, err := strconv.Atoi(text)
+		if err != nil || !validPort(port) {
+			return fmt.Errorf("it exposes %.40q, which is not a port", exposed)
+		}
+		if protocol != "" && protocol != "tcp" {
+			i.warnings = append(i.warnings, fmt.Sprintf("the base image exposes %s, and only TCP ports can be published", exposed))
+			continue
+		}
+		i.recipe.Network.Publish = addOnce(i.recipe.Network.Publish, port)
+	}
+	return nil
+}
