@@ -123,7 +123,7 @@ var mistakes = []string{
 	"sov secrets set sql password </dev/null",
 	"sov secrets set sql postgres </dev/null",
 	"sov secrets set sql postgres --identity absent.txt </dev/null",
-	"sov secrets set sql postgres <<<hunter2",
+	"sov secrets set sql postgres <password.txt",
 	"sov secrets generate sql",
 	"sov secrets generate sql password",
 	"sov secrets generate sql tailscale",
@@ -288,6 +288,7 @@ func prepareMistakes(t *testing.T) (dir string, env []string) {
 	const recipe = "name: mine\nbase: {image: alpine}\npostgres: {enabled: true}\n"
 	put("mine.yaml", recipe, 0o644)
 	put("wrong.yaml", strings.Replace(recipe, "enabled", "enabeld", 1), 0o644)
+	put("password.txt", "hunter2\n", 0o600)
 	put("wrong-config.yaml", "repositores: [https://mirror.example/alpine]\n", 0o644)
 	put("note.txt", "Remember the milk.\n", 0o644)
 	put("sov.lock", "version: 1\nbuilds:\n  - {recipe: mine, arch: arm64, inputs: {image: busybox, repositories: [], packages: []}, "+
