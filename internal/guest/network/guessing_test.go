@@ -52,7 +52,7 @@ func TestGuessing(t *testing.T) {
 			l.wantHost(t, s, fmt.Sprintf("beside %d silent connections", held), tt.rate != 0)
 		})
 	}
-	if most := float64(guestspec.OpeningBurst)/span.Seconds() + rateNow + 1; rates["now"] > most || rates["before"] < 5*most {
+	if most := float64(guestspec.OpeningBurst)/span.Seconds() + rateNow + 1; rates["now"] > most || rates["before"] < 2*most {
 		t.Errorf("%.1f guesses a second before, %.1f now, want at most %.1f", rates["before"], rates["now"], most)
 	}
 }
