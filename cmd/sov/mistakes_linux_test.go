@@ -123,6 +123,13 @@ var mistakes = []string{
 	"sov secrets set sql password </dev/null",
 	"sov secrets set sql postgres </dev/null",
 	"sov secrets set sql postgres --identity absent.txt </dev/null",
+	"sov secrets set sql postgres <password.txt",
+	"sov secrets generate sql",
+	"sov secrets generate sql password",
+	"sov secrets generate sql tailscale",
+	"sov secrets show sql",
+	"sov secrets show sql pasword",
+	"sov secrets show sql role-app",
 	"sov secrets list",
 	"sov secrets list wrong.yaml",
 	"sov secrets list sql postgres",
@@ -281,6 +288,7 @@ func prepareMistakes(t *testing.T) (dir string, env []string) {
 	const recipe = "name: mine\nbase: {image: alpine}\npostgres: {enabled: true}\n"
 	put("mine.yaml", recipe, 0o644)
 	put("wrong.yaml", strings.Replace(recipe, "enabled", "enabeld", 1), 0o644)
+	put("password.txt", "hunter2\n", 0o600)
 	put("wrong-config.yaml", "repositores: [https://mirror.example/alpine]\n", 0o644)
 	put("note.txt", "Remember the milk.\n", 0o644)
 	put("sov.lock", "version: 1\nbuilds:\n  - {recipe: mine, arch: arm64, inputs: {image: busybox, repositories: [], packages: []}, "+

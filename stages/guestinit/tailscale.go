@@ -92,6 +92,9 @@ func Firewall(r *recipe.Recipe) guestspec.Firewall {
 		if len(from) > 0 {
 			open(guestspec.TCP, r.Postgres.Port, guestspec.OnLink, from...)
 		}
+		for i := range f.Open { // each guess of a password takes a connection
+			f.Open[i].PerSecond = uint32(r.Postgres.ConnectRate)
+		}
 	}
 	for _, port := range r.Network.Publish {
 		if r.Postgres.Enabled && port == r.Postgres.Port {

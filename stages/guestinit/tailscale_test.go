@@ -54,10 +54,10 @@ func TestFirewall(t *testing.T) {
 	}{
 		{"nothing", "", nil},
 		{"PostgreSQL", "postgres: {enabled: true}\nnetwork: {publish: [5432]}",
-			[]guestspec.Opening{{Protocol: tcp, Port: 5432, On: link, From: []string{"subnet"}}}},
-		{"PostgreSQL for the tailnet", "postgres: {enabled: true, port: 6000, networks: [tailnet]}\ntailscale: {enabled: true}",
-			[]guestspec.Opening{{Protocol: tcp, Port: 6000, On: tailnet}, {Protocol: udp, Port: 41641, On: link}}},
-		{"all", "postgres: {enabled: true, networks: [tap, tailnet, 10.0.0.0/8]}\ntailscale: {enabled: true}\nnetwork: {publish: [5432, 80]}",
+			[]guestspec.Opening{{Protocol: tcp, Port: 5432, On: link, From: []string{"subnet"}, PerSecond: 3}}},
+		{"PostgreSQL for the tailnet", "postgres: {enabled: true, port: 6000, networks: [tailnet], connect_rate: 20}\ntailscale: {enabled: true}",
+			[]guestspec.Opening{{Protocol: tcp, Port: 6000, On: tailnet, PerSecond: 20}, {Protocol: udp, Port: 41641, On: link}}},
+		{"all", "postgres: {enabled: true, connect_rate: 0, networks: [tap, tailnet, 10.0.0.0/8]}\ntailscale: {enabled: true}\nnetwork: {publish: [5432, 80]}",
 			[]guestspec.Opening{{Protocol: tcp, Port: 5432, On: tailnet}, {Protocol: tcp, Port: 5432, On: link, From: []string{"subnet", "10.0.0.0/8"}},
 				{Protocol: tcp, Port: 80, On: link}, {Protocol: tcp, Port: 80, On: tailnet}, {Protocol: udp, Port: 41641, On: link}}},
 	} {

@@ -45,6 +45,23 @@ func settings(r *recipe.Recipe) map[string]string {
 	return out
 }
 
+// authDelay is how long the answer to a failed login takes. It is of the module auth_delay, one of
+// contrib's, and counts for each connection.
+const authDelay = "500ms"
+
+// withAuthDelay adds the module auth_delay to what the recipe has the server load.
+func withAuthDelay(values map[string]string, own map[string]recipe.Setting) {
+	const preload, delay = "shared_preload_libraries", "auth_delay.milliseconds"
+	libraries := string(own[preload])
+	if !strings.Contains(libraries, "auth_delay") {
+		libraries = strings.TrimPrefix(strings.TrimSpace(libraries)+", auth_delay", ", ")
+	}
+	values[preload] = quote(libraries)
+	if _, ok := own[delay]; !ok {
+		values[delay] = quote(authDelay)
+	}
+}
+
 // memorySettings divide the machine's memory: a quarter for PostgreSQL's own
 // cache and about as much again for the kernel's, so that some thirty sorts, a
 // vacuum and tailscaled fit beside them. The write-ahead log may grow to the

@@ -54,7 +54,9 @@ func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 	}
 	output.Version(k, 1)
 	k.Add("template", assets.PostgresConf)
-	k.Add("settings", settings(s.Recipe))
+	values := settings(s.Recipe)
+	withAuthDelay(values, s.Recipe.Postgres.Settings)
+	k.Add("settings", values)
 	k.Add("pg_hba.conf", access)
 	k.Add("pg_ident.conf", ident(s.Recipe.Postgres.User))
 	k.Add("service", service)
@@ -92,7 +94,11 @@ func (s *stage) fill(b *overlay.Builder, server *Server) error {
 	}
 	b.Directory("etc/sov", 0o755, 0, 0)
 	b.Directory(configDir, 0o755, 0, 0)
-	b.File(configFile, 0o644, []byte(render(assets.PostgresConf, settings(s.Recipe))))
+	values := settings(s.Recipe)
+	if server.AuthDelay {
+		withAuthDelay(values, s.Recipe.Postgres.Settings)
+	}
+	b.File(configFile, 0o644, []byte(render(assets.PostgresConf, values)))
 	b.File(hbaFile, 0o644, []byte(access))
 	b.File(identFile, 0o644, []byte(ident(s.Recipe.Postgres.User)))
 	b.Directory(guestspec.ServicesDir, 0o755, 0, 0)

@@ -56,7 +56,9 @@ func TestConfiguration(t *testing.T) {
 	r.Postgres.Networks = append(r.Postgres.Networks, "10.1.2.3/8")
 	r.Postgres.Settings = map[string]recipe.Setting{"max_connections": "20", "shared_buffers": "64MB", "pg_trgm.similarity_threshold": "0.4",
 		"application_name": `it's a \ test`}
-	golden(t, "postgresql.conf", render(assets.PostgresConf, settings(r)))
+	values := settings(r)
+	withAuthDelay(values, r.Postgres.Settings)
+	golden(t, "postgresql.conf", render(assets.PostgresConf, values))
 	access, err := hba(r)
 	if err != nil {
 		t.Fatal(err)
@@ -162,11 +164,11 @@ func TestFindServer(t *testing.T) {
 	}{
 		{"none", nil, Server{}},
 		{"alpine", map[string]string{"usr/libexec/postgresql17": far + "postgres (PostgreSQL) 17.6\n\x00ucol_open_76\x00"},
-			Server{"/usr/libexec/postgresql17", 17, "17.6", true}},
+			Server{"/usr/libexec/postgresql17", 17, "17.6", true, false}},
 		{"debian", map[string]string{"usr/lib/postgresql/15/bin": "postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n"},
-			Server{"/usr/lib/postgresql/15/bin", 15, "15.18", false}},
+			Server{"/usr/lib/postgresql/15/bin", 15, "15.18", false, false}},
 		{"the newest", map[string]string{"usr/libexec/postgresql16": "postgres (PostgreSQL) 16.10\n", "usr/local/bin": "postgres (PostgreSQL) 18rc1\n"},
-			Server{"/usr/local/bin", 18, "18rc1", false}},
+			Server{"/usr/local/bin", 18, "18rc1", false, false}},
 		{"not PostgreSQL", map[string]string{"usr/bin": "an impostor"}, Server{}},
 	}
 	for _, tt := range tests {
@@ -187,6 +189,25 @@ func TestFindServer(t *testing.T) {
 			}
 			if *got != tt.want {
 				t.Errorf("got %+v, want %+v", *got, tt.want)
+			}
+		})
+	}
+	for dir, library := range map[string]string{
+		"usr/libexec/postgresql17": "usr/lib/postgresql17", "usr/lib/postgresql/17/bin": "usr/lib/postgresql/17/lib", "usr/local/bin": "usr/local/lib/postgresql",
+	} {
+		t.Run("contrib of "+dir, func(t *testing.T) {
+			root := tree.New()
+			install(t, root, dir, "postgres (PostgreSQL) 17.6\n")
+			for _, of := range []string{"usr/lib/postgresql16", library} { // the first is another server's
+				if got, err := findServer(root); err != nil || got.AuthDelay {
+					t.Errorf("without: %+v, %v", got, err)
+				}
+				if err := root.Put(of+"/auth_delay.so", &tree.Inode{Mode: tree.S_IFREG | 0o755, Content: tree.Bytes(nil)}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got, err := findServer(root); err != nil || !got.AuthDelay {
+				t.Errorf("with it: %+v, %v", got, err)
 			}
 		})
 	}

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/sovereign-sql/sov/internal/image/tree"
 )
@@ -20,6 +21,8 @@ type Server struct {
 	Version string `json:"version"` // "17.6"
 	// ICU says that the server was built with ICU.
 	ICU bool `json:"icu"`
+	// AuthDelay says that contrib's module auth_delay is among its libraries.
+	AuthDelay bool `json:"auth_delay"`
 }
 
 // findServer looks for an executable postgres beside an initdb, wherever that
@@ -40,6 +43,7 @@ func findServer(t *tree.Tree) (*Server, error) {
 			return fmt.Errorf("/%s/postgres: %w", path.Dir(p), err)
 		}
 		s.Dir = "/" + path.Dir(p)
+		s.AuthDelay = s.hasLibrary(t, "auth_delay")
 		found = append(found, s)
 		return nil
 	})
@@ -53,6 +57,18 @@ func findServer(t *tree.Tree) (*Server, error) {
 	// The walk is in the order of names, so that of equals it is always the same
 	// that is taken.
 	return slices.MaxFunc(found, func(a, b *Server) int { return a.Major - b.Major }), nil
+}
+
+// hasLibrary reports whether a module is in the server's $libdir, which lies beside its programs: in
+// /usr/lib/postgresql17 for /usr/libexec/postgresql17, in /usr/lib/postgresql/17/lib for .../17/bin, in
+// /usr/local/lib/postgresql for /usr/local/bin.
+func (s *Server) hasLibrary(t *tree.Tree, name string) bool {
+	for _, dir := range []string{strings.Replace(s.Dir, "/libexec/", "/lib/", 1), path.Join(s.Dir, "../lib"), path.Join(s.Dir, "../lib/postgresql")} {
+		if _, n, err := t.Resolve(strings.TrimPrefix(dir, "/") + "/" + name + ".so"); err == nil && n.IsRegular() {
+			return true
+		}
+	}
+	return false
 }
 
 func executable(t *tree.Tree, p string) (*tree.Inode, bool) {

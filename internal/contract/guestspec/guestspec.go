@@ -136,7 +136,13 @@ type Opening struct {
 	On       string `json:"on"` // OnLink or OnTailnet
 	// From are the prefixes that may come in, or FromSubnet; none means anybody.
 	From []string `json:"from,omitempty"`
+	// PerSecond bounds the new connections that are let in each second from anywhere but the gateway,
+	// after OpeningBurst at once; more of them wait, as TCP repeats what was dropped. 0: no bound.
+	PerSecond uint32 `json:"per_second,omitempty"`
 }
+
+// OpeningBurst is how many connections an Opening with a bound lets in at once, after a pause.
+const OpeningBurst = 10
 
 // What the fields of an Opening hold.
 const (

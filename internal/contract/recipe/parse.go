@@ -43,6 +43,9 @@ func defaults() *Recipe {
 			Port:      5432,
 			Collation: CollationAuto,
 			Networks:  []string{NetworkTAP, NetworkTailnet},
+			// With authentication_timeout, those that say nothing and those that guess leave slots of
+			// max_connections to the host: see docs/security.md.
+			ConnectRate: 3,
 		},
 		VM: VM{Memory: GiB, CPUs: 2, Data: 8 * GiB, Awake: "always", Shell: true},
 		Network: Network{

@@ -127,9 +127,12 @@ type Postgres struct {
 	Networks []string `yaml:"networks"`
 	// Superuser says where the role postgres logs in from over the network; empty: the recipe does
 	// not say, and it is SuperuserAnywhere, as before there was the key.
-	Superuser string             `yaml:"superuser"`
-	Roles     []Role             `yaml:"roles"`    // besides postgres, the superuser
-	Settings  map[string]Setting `yaml:"settings"` // postgresql.conf
+	Superuser string `yaml:"superuser"`
+	// ConnectRate bounds the new connections a second from each of Networks, but the host's; 0: no
+	// bound.
+	ConnectRate int                `yaml:"connect_rate"`
+	Roles       []Role             `yaml:"roles"`    // besides postgres, the superuser
+	Settings    map[string]Setting `yaml:"settings"` // postgresql.conf
 }
 
 // Where the superuser logs in from, besides the guest's own socket.

@@ -66,6 +66,11 @@ func TestInstalledBase(t *testing.T) {
 	if r := p.Push(second); r.Slot != "b" {
 		t.Errorf("pushed: %+v", r)
 	}
+	// The superuser's rule stays, and the user hears how to change it.
+	if said := by(sovtest.Program, append([]string{"push", second}, serial...)...).Stdout; !strings.Contains(said, "warning: the superuser postgres logs in from every network") ||
+		!strings.Contains(said, "`superuser: host`") {
+		t.Errorf("the push does not warn of the superuser: %s", said)
+	}
 	journey := func(when, want string) {
 		t.Helper()
 		if got := strings.Join(p.Ask("select stop from journey order by 1"), ", "); got != want {

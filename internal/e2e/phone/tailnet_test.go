@@ -34,6 +34,9 @@ import (
 // The tailnet's control server is Tailscale's own stand-in for tests, at this place of the simulated internet.
 const controlAddress = androidtest.ServerIP + ":8080"
 
+// appPassword is that of the role which logs in from the tailnet.
+var appPassword = "the app's, for a tailnet: " + phonetest.Canary.Text
+
 var authKey = "tskey-auth-" + phonetest.Canary.Text
 
 // tailnetSQL is the sql recipe's artifact for the control server; another version of it differs in its root filesystem.
@@ -147,17 +150,35 @@ func (n *tailnet) wantSQL(when string) {
 	start := time.Now()
 	var said []byte
 	n.awhile("answered over the tailnet, "+when, func() bool {
-		command := n.host.Command(n.T.Context(), "psql", "--no-psqlrc", "-Atc", "select inet_client_addr() << '100.64.0.0/10'",
-			"host=sovereign-sql port=5432 user=postgres connect_timeout=5 sslmode=disable")
-		command.Env = []string{"PATH=" + os.Getenv("PATH"), "PGPASSWORD=" + phonetest.Password}
 		var err error
-		said, err = command.CombinedOutput()
+		said, err = n.psql("app", appPassword)
 		return err == nil
 	})
 	if strings.TrimSpace(string(said)) != "t" {
 		n.T.Errorf("%s: the client does not come by the tailnet: %s", when, said)
 	}
 	n.T.Logf("SQL over the tailnet %s: after %.1f s", when, time.Since(start).Seconds())
+}
+
+// psql asks the database by its name on the tailnet, from the other machine, as a role.
+func (n *tailnet) psql(role, password string) ([]byte, error) {
+	command := n.host.Command(n.T.Context(), "psql", "--no-psqlrc", "-Atc", "select inet_client_addr() << '100.64.0.0/10'",
+		"host=sovereign-sql port=5432 connect_timeout=5 sslmode=disable user="+role)
+	command.Env = []string{"PATH=" + os.Getenv("PATH"), "PGPASSWORD=" + password}
+	return command.CombinedOutput()
+}
+
+// wantNoSuperuser wants the superuser, with the right password, to be turned away on the tailnet.
+func (n *tailnet) wantNoSuperuser() {
+	n.T.Helper()
+	var said []byte
+	n.awhile("the superuser was answered over the tailnet", func() bool {
+		said, _ = n.psql("postgres", phonetest.Password)
+		return strings.Contains(string(said), "FATAL") || strings.TrimSpace(string(said)) == "t"
+	})
+	if !strings.Contains(string(said), "pg_hba.conf rejects connection") {
+		n.T.Errorf("the superuser on the tailnet: %s", said)
+	}
 }
 
 // setKey pushes the auth key, or takes it away.
@@ -179,6 +200,7 @@ func TestTailnet(t *testing.T) {
 	h := phonetest.NewWith(t, tailnetSQL(t, "1"), androidtest.Options{}, "")
 	before := h.Snapshot()
 	n := newTailnet(h)
+	n.Put(n.VM.Secrets()+"/role-app", appPassword, 0o600)
 	n.Do("up", "sql")
 	n.wantOff()
 	n.wantRefused()
@@ -186,6 +208,7 @@ func TestTailnet(t *testing.T) {
 	n.SwitchUplink("rmnet0")
 	n.wantDirect(androidtest.MobileIP)
 	n.wantSQL("by mobile data")
+	n.wantNoSuperuser()
 	n.control.WantSame("by mobile data", joined)
 	for range 3 {
 		n.cutPower()

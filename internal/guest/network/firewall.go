@@ -101,10 +101,14 @@ func (f Firewall) opening(o guestspec.Opening) ([][]expr.Any, error) {
 	if o.Protocol == guestspec.UDP {
 		protocol = unix.IPPROTO_UDP
 	}
-	if len(o.From) == 0 {
-		return [][]expr.Any{join(arrivesOn(link), port(protocol, o.Port), verdict(expr.VerdictAccept))}, nil
-	}
 	var rules [][]expr.Any
+	accept := verdict(expr.VerdictAccept)
+	if o.PerSecond > 0 {
+		accept = join(rate(o.PerSecond), accept)
+	}
+	if len(o.From) == 0 {
+		return append(rules, join(arrivesOn(link), port(protocol, o.Port), accept)), nil
+	}
 	for _, from := range o.From {
 		prefix := f.Subnet
 		if from != guestspec.FromSubnet {
@@ -113,9 +117,14 @@ func (f Firewall) opening(o guestspec.Opening) ([][]expr.Any, error) {
 				return nil, err
 			}
 		}
-		if prefix.IsValid() {
-			rules = append(rules, join(arrivesOn(link), source(prefix), port(protocol, o.Port), verdict(expr.VerdictAccept)))
+		if !prefix.IsValid() {
+			continue
 		}
+		if o.PerSecond > 0 && prefix.Contains(f.Gateway) { // nobody else can take the host's turn
+			host := netip.PrefixFrom(f.Gateway, f.Gateway.BitLen())
+			rules = append(rules, join(arrivesOn(link), source(host), port(protocol, o.Port), verdict(expr.VerdictAccept)))
+		}
+		rules = append(rules, join(arrivesOn(link), source(prefix), port(protocol, o.Port), accept))
 	}
 	return rules, nil
 }
@@ -132,6 +141,12 @@ func join(parts ...[]expr.Any) []expr.Any {
 }
 
 func verdict(kind expr.VerdictKind) []expr.Any { return []expr.Any{&expr.Verdict{Kind: kind}} }
+
+// rate matches so many packets a second, after a burst; all packets that get to it share it.
+func rate(perSecond uint32) []expr.Any {
+	return []expr.Any{&expr.Limit{Type: expr.LimitTypePkts, Rate: uint64(perSecond), Unit: expr.LimitTimeSecond,
+		Burst: max(perSecond, guestspec.OpeningBurst)}}
+}
 
 // equal compares register 1.
 func equal(data []byte) expr.Any { return &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: data} }

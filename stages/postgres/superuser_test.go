@@ -1,0 +1,83 @@
+//go:build linux
+
+package postgres
+
+import (
+	"errors"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/sovereign-sql/sov/internal/contract/recipe"
+	"github.com/sovereign-sql/sov/internal/testkit/postgrestest"
+)
+
+// TestSuperuserFromHost lets a real server read the pg_hba.conf of a recipe: the superuser with the
+// right password is turned away from every address but the host's, the role app is not. A recipe
+// without the key keeps the rule of earlier versions.
+func TestSuperuserFromHost(t *testing.T) {
+	const host, other = "127.9.0.1", "127.9.0.77"
+	r := sqlRecipe(t)
+	r.Network.Host, r.Postgres.Networks = host+"/24", []string{recipe.NetworkTAP, "127.9.0.0/16"}
+	for superuser, refused := range map[string]bool{recipe.SuperuserHost: true, recipe.SuperuserAnywhere: false, "": false} {
+		t.Run("superuser "+superuser, func(t *testing.T) {
+			r.Postgres.Superuser = superuser
+			access, err := hba(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, access, _ = strings.Cut(access, "peer map="+identMap) // the guest's own users
+			s := postgrestest.Start(t, freePort(t), "listen_addresses = '127.9.0.2'", access, nil)
+			for _, tt := range []struct {
+				role, from string
+				refused    bool
+			}{{"postgres", host, false}, {"postgres", other, refused}, {"app", host, false}, {"app", other, false}} {
+				err := s.LogIn(tt.role, postgrestest.Password, "127.9.0.2", postgrestest.From(tt.from))
+				// invalid_authorization_specification: pg_hba.conf rejects the connection.
+				var said *pgconn.PgError
+				if tt.refused && (!errors.As(err, &said) || said.Code != "28000") || !tt.refused && err != nil {
+					t.Errorf("%s from %s: %v, want refused: %t", tt.role, tt.from, err, tt.refused)
+				}
+				if err := s.LogIn(tt.role, "wrong", "127.9.0.2", postgrestest.From(tt.from)); err == nil {
+					t.Errorf("%s from %s logs in with a wrong password", tt.role, tt.from)
+				}
+			}
+		})
+	}
+}
+
+// A recipe whose networks leave out the host's address does not let the superuser in from there.
+func TestSuperuserWithoutHost(t *testing.T) {
+	r := sqlRecipe(t)
+	r.Postgres.Networks = []string{recipe.NetworkTailnet}
+	access, err := hba(r)
+	if err != nil || strings.Contains(access, "192.168.100.1") || !strings.Contains(access, "host  all  postgres  all  reject") {
+		t.Errorf("%v\n%s", err, access)
+	}
+}
+
+// A failed login is answered late where the server has the module, which a recipe's own libraries do
+// not push aside.
+func TestAuthDelay(t *testing.T) {
+	for own, want := range map[string]string{
+		"": "'auth_delay'", "pg_stat_statements": "'pg_stat_statements, auth_delay'", "auth_delay, pg_stat_statements": "'auth_delay, pg_stat_statements'",
+	} {
+		values := map[string]string{}
+		withAuthDelay(values, map[string]recipe.Setting{"shared_preload_libraries": recipe.Setting(own), "auth_delay.milliseconds": "1s"})
+		if values["shared_preload_libraries"] != want || values["auth_delay.milliseconds"] != "" {
+			t.Errorf("%q: %v", own, values)
+		}
+	}
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
