@@ -31,6 +31,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/fetch"
 	"github.com/sovereign-sql/sov/internal/image/apk"
 	"github.com/sovereign-sql/sov/internal/image/ext4"
+	"github.com/sovereign-sql/sov/internal/image/verity"
 	"github.com/sovereign-sql/sov/internal/testkit/apkbuild"
 	"github.com/sovereign-sql/sov/internal/testkit/tinybuild"
 	"github.com/sovereign-sql/sov/stages"
@@ -110,7 +111,19 @@ func checkDescriptions(t *testing.T, dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if vm.MemoryMiB != 1024 || !strings.HasPrefix(vm.Cmdline(), "root=/dev/vda ro ") || vm.Kernel != "kernel" {
+	m, err := manifest.Decode([]byte(files["manifest.json"]))
+	if err != nil || m.Verity == nil {
+		t.Fatalf("%v: the manifest has the root hash %v", err, m.Verity)
+	}
+	root, err := m.Verity.Root()
+	if err == nil {
+		err = verity.Check(t.Context(), strings.NewReader(files["rootfs.img"]), m.Verity.DataSize, root)
+	}
+	if err != nil {
+		t.Error(err)
+	}
+	want := strings.Join(verity.Parameters("/dev/vda", m.Verity.DataSize, root), " ") + " ro "
+	if vm.MemoryMiB != 1024 || !strings.HasPrefix(vm.Cmdline(), want) || vm.Kernel != "kernel" {
 		t.Errorf("vm.json: %+v", vm)
 	}
 	for _, part := range []string{`"pkg:apk/alpine/postgresql17@17.6-r0?arch=aarch64&distro=alpine-3.22.1"`, `"pkg:apk/alpine/musl@1.2.5-r0?arch=aarch64&distro=alpine-3.22.1"`,
@@ -118,10 +131,6 @@ func checkDescriptions(t *testing.T, dir string) {
 		if !strings.Contains(files["sbom.cdx.json"], part) {
 			t.Errorf("the bill of materials has no %s", part)
 		}
-	}
-	m, err := manifest.Decode([]byte(files["manifest.json"]))
-	if err != nil {
-		t.Fatal(err)
 	}
 	var kinds []string
 	for _, in := range m.Inputs {

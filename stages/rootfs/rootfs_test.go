@@ -15,6 +15,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/internal/image/tree"
+	"github.com/sovereign-sql/sov/internal/image/verity"
 )
 
 func TestFreeRoom(t *testing.T) {
@@ -29,7 +30,7 @@ func TestFreeRoom(t *testing.T) {
 	if entries, size, err := measure(root); err != nil || entries != 4 || size != 3<<20 {
 		t.Errorf("measured %d names, %d bytes, %v", entries, size, err)
 	}
-	for _, free := range []recipe.Size{0, 64 * recipe.KiB, 100 * recipe.MiB, 3 * recipe.GiB} {
+	for _, free := range []recipe.Size{0, 64*recipe.KiB + 1, 100 * recipe.MiB, 3 * recipe.GiB} {
 		t.Run(free.String(), func(t *testing.T) {
 			f, err := os.Create(filepath.Join(t.TempDir(), artifact.RootfsFile))
 			if err != nil {
@@ -44,7 +45,7 @@ func TestFreeRoom(t *testing.T) {
 			if stats.FreeBytes < int64(free) || stats.FreeBytes > int64(free)+int64(free)/4+8<<20 {
 				t.Errorf("%d bytes are free", stats.FreeBytes)
 			}
-			if info, err := f.Stat(); err != nil || info.Size() != stats.Size {
+			if info, err := f.Stat(); err != nil || info.Size() != stats.Size || stats.Size%verity.BlockSize != 0 {
 				t.Errorf("the file has %v, the image %d bytes; %v", info.Size(), stats.Size, err)
 			}
 			tool, err := exec.LookPath("e2fsck")
@@ -61,7 +62,7 @@ func TestFreeRoom(t *testing.T) {
 // TestVersion keeps images of an older writer from being taken out of the cache:
 // when this fails on purpose, raise version and take the new digest.
 func TestVersion(t *testing.T) {
-	const wantVersion, wantDigest = 1, "7484a0a5b1ea43e9b51042786df62206df62c28010462257709eb5b3bed7c279"
+	const wantVersion, wantDigest = 2, "8badb216b74e6bdd6f3b67c076f334165eb73c4486803cca7764dd59ebdf3d79"
 	at := time.Unix(1700000000, 0)
 	root := tree.New()
 	for name, n := range map[string]*tree.Inode{
@@ -84,7 +85,11 @@ func TestVersion(t *testing.T) {
 	}
 	defer f.Close()
 	s := &stage{Options{Label: "test"}}
-	if _, err := s.write(context.Background(), f, root, func(int64) {}); err != nil {
+	stats, err := s.write(context.Background(), f, root, func(int64) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := verity.Write(t.Context(), f, stats.Size); err != nil {
 		t.Fatal(err)
 	}
 	sum := sha256.New()

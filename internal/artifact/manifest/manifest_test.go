@@ -127,8 +127,36 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
+// A root hash belongs to a file of the size that its tree makes it.
+func TestVerity(t *testing.T) {
+	const data = 4096 * 129
+	hash := strings.Repeat("ab", 32)
+	file := File{Name: "rootfs.img", SHA256: strings.Repeat("0", 64), Size: data + (1+2+1)*4096}
+	text, err := (&Manifest{Format: Format, Files: []File{file}, Verity: &Verity{"rootfs.img", data, hash}}).Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m, err := Decode(text); err != nil || m.Verity == nil || m.Verity.RootHash != hash {
+		t.Errorf("%+v, %v", m, err)
+	}
+	for says, v := range map[string]Verity{
+		"is not listed":       {"kernel", data, hash},
+		"must be a positive":  {"rootfs.img", data + 1, hash},
+		"has 544768 bytes":    {"rootfs.img", data + 4096, hash},
+		"is not a root hash":  {"rootfs.img", data, hash[2:]},
+		"multiple of 4096":    {"rootfs.img", -4096, hash},
+		"must be 64 lower-ca": {"rootfs.img", data, strings.ToUpper(hash)},
+	} {
+		if _, err := (&Manifest{Format: Format, Files: []File{file}, Verity: &v}).Encode(); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%+v: %v, want %q", v, err, says)
+		}
+	}
+}
+
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{"format": 1, "files": [{"name": "a", "size": 1, "sha256": "` + strings.Repeat("0", 64) + `"}]}`))
+	f.Add([]byte(`{"format": 1, "files": [{"name": "a", "size": 16384, "sha256": "` + strings.Repeat("0", 64) +
+		`"}], "verity": {"file": "a", "data_size": 8192, "root_hash": "` + strings.Repeat("0", 64) + `"}}`))
 	f.Fuzz(func(t *testing.T, src []byte) {
 		defer costtest.Text.Watch(t, len(src))()
 		if m, err := Decode(src); err == nil {

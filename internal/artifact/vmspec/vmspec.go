@@ -354,7 +354,7 @@ func isParameter(p string) bool {
 	if name, value, found := strings.Cut(p, `="`); found && strings.HasSuffix(value, `"`) {
 		p = name + strings.ReplaceAll(strings.TrimSuffix(value, `"`), " ", "")
 	}
-	return p != "" && !strings.ContainsFunc(p, func(r rune) bool { return r <= ' ' || r > '~' || r == '"' })
+	return p != "" && !strings.ContainsAny(p, " \t\n\"")
 }
 
 // isFileName reports whether name stays in its directory.

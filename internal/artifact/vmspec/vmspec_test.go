@@ -13,7 +13,7 @@ import (
 func example() *Spec {
 	return &Spec{
 		Format: Format, Name: "sql", Arch: "arm64", Kernel: "kernel",
-		Parameters: []string{"root=/dev/vda", "ro"},
+		Parameters: []string{`dm-mod.create="root,,,ro,0 8 verity"`, "root=/dev/dm-0", "ro"},
 		MemoryMiB:  1024, CPUs: 2,
 		Disks: []Disk{{Role: RoleRootfs, File: "rootfs.img", ReadOnly: true}, {Role: RoleData, Size: 8 << 30}, {Role: RoleConfig, ReadOnly: true}},
 		Network: Network{TAP: "vm_sql", Host: netip.MustParsePrefix("192.168.100.1/24"), Guest: netip.MustParsePrefix("192.168.100.2/24"),
@@ -36,7 +36,7 @@ func TestEncodeDecode(t *testing.T) {
 		cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
-	if got.Cmdline() != "root=/dev/vda ro" || got.Network.Subnet().String() != "192.168.100.0/24" {
+	if got.Cmdline() != `dm-mod.create="root,,,ro,0 8 verity" root=/dev/dm-0 ro` || got.Network.Subnet().String() != "192.168.100.0/24" {
 		t.Errorf("command line %q, subnet %s", got.Cmdline(), got.Network.Subnet())
 	}
 	if d, ok := got.Disk(RoleData); !ok || d.Size != 8<<30 {
@@ -60,6 +60,10 @@ func TestValidate(t *testing.T) {
 		{func(s *Spec) { s.Arch = "mips" }, `arch "mips"`},
 		{func(s *Spec) { s.Kernel = "../kernel" }, `kernel "../kernel"`},
 		{func(s *Spec) { s.Parameters = []string{"a b"} }, `kernel parameter "a b"`},
+		{func(s *Spec) { s.Parameters = []string{`a="b" c"`} }, `must be a word, or NAME`},
+		{func(s *Spec) { s.Parameters = []string{`a b="c"`} }, `kernel parameter`},
+		{func(s *Spec) { s.Parameters = []string{`a="b c`} }, `kernel parameter`},
+		{func(s *Spec) { s.Parameters = []string{"a=\"b\nc\""} }, `kernel parameter`},
 		{func(s *Spec) { s.MemoryMiB = 0 }, "memory_mib"},
 		{func(s *Spec) { s.CPUs = -1 }, "cpus"},
 		{func(s *Spec) { s.Awake = "sometimes" }, `awake "sometimes"`},

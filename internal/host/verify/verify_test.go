@@ -8,11 +8,54 @@ import (
 	"testing"
 
 	"github.com/sovereign-sql/sov/internal/artifact"
+	"github.com/sovereign-sql/sov/internal/artifact/manifest"
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/finding"
 	"github.com/sovereign-sql/sov/internal/testkit/artifacttest"
+	"github.com/sovereign-sql/sov/internal/testkit/sealtest"
 )
 
 // TestArtifact: everything that is wrong is found at once, and what nothing speaks for is named.
+// The root hash is compared with every block, and with what vm.json gives the kernel.
+func TestVerity(t *testing.T) {
+	image, tree, parameters := sealtest.Image(t, artifacttest.Noise(300*4096, 1))
+	dir := artifacttest.Make(t, "sql", "1", []byte("kernel"), image)
+	m := &manifest.Manifest{Format: manifest.Format, Name: "sql", Version: "1", Arch: "arm64", Verity: tree}
+	artifacttest.Seal(t, dir, m)
+	says := func(dir, file, text string) bool {
+		t.Helper()
+		report, err := Artifact(t.Context(), dir, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.ContainsFunc(report.Problems, func(p finding.Finding) bool { return p.Check == file && strings.Contains(p.String(), text) })
+	}
+	const unsealed, damaged = "does not have the kernel check", "does not have the root hash"
+	if !says(dir, artifact.SpecFile, unsealed) {
+		t.Error("a vm.json without the root hash is fine")
+	}
+	for name, change := range map[string]func(*vmspec.Spec){
+		"":                func(*vmspec.Spec) {},
+		"another root":    func(s *vmspec.Spec) { s.Parameters = append(s.Parameters, "root=/dev/vda") },
+		"another mapping": func(s *vmspec.Spec) { s.Parameters = append(s.Parameters, "dm-mod.create=x") },
+	} {
+		changed := artifacttest.Change(t, dir, "1", func(s *vmspec.Spec) {
+			s.Parameters = append(parameters, s.Parameters...)
+			change(s)
+		})
+		if says(changed, artifact.RootfsFile, damaged) || says(changed, artifact.SpecFile, unsealed) != (name != "") {
+			t.Errorf("%q is not judged rightly", name)
+		}
+	}
+	image[250*4096] ^= 1
+	if err := os.WriteFile(filepath.Join(dir, artifact.RootfsFile), image, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if artifacttest.Seal(t, dir, m); !says(dir, artifact.RootfsFile, "does not have the root hash that the manifest says: block 250") {
+		t.Error("a manifest whose root hash is of another image is fine")
+	}
+}
+
 func TestArtifact(t *testing.T) {
 	dir := artifacttest.Make(t, "sql", "1", []byte("kernel"), []byte("rootfs"))
 	write := func(name string) {

@@ -460,6 +460,54 @@ func TestLoadArtifact(t *testing.T) {
 	}
 }
 
+// What a start relies on is compared with the manifest: a difference is damage, also one of a file that is not there. A machine of
+// an earlier sov, whose manifest has no root hash, is started as before.
+func TestStartComparesWithManifest(t *testing.T) {
+	for name, tt := range map[string]struct {
+		spoil func(dir string) error
+		says  string
+	}{
+		"whole":                {func(string) error { return nil }, ""},
+		"kernel":               {func(dir string) error { return os.WriteFile(filepath.Join(dir, "kernel"), []byte("K"), 0o644) }, "kernel has SHA-256"},
+		"vm.json":              {func(dir string) error { return os.WriteFile(filepath.Join(dir, "vm.json"), []byte("{}"), 0o644) }, "vm.json is not the one that manifest.json lists"},
+		"rootfs.img, its size": {func(dir string) error { return os.WriteFile(filepath.Join(dir, "rootfs.img"), nil, 0o644) }, "rootfs.img is not a file of 1 bytes"},
+		"no rootfs.img":        {func(dir string) error { return os.Remove(filepath.Join(dir, "rootfs.img")) }, "no such file"},
+		"no manifest.json":     {func(dir string) error { return os.Remove(filepath.Join(dir, "manifest.json")) }, "no such file"},
+		"manifest.json":        {func(dir string) error { return os.WriteFile(filepath.Join(dir, "manifest.json"), []byte("{"), 0o644) }, "decode manifest.json"},
+		"signature of nothing": {func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, "provenance.dsse.json"), []byte("{}"), 0o644)
+		}, "its signature is not valid"},
+		"signature of another's": {func(dir string) error { return signatureOfAnother(t, dir) }, "it is about another version"},
+	} {
+		root, vm := machineIn(t)
+		if err := tt.spoil(vm.Slot("a")); err != nil {
+			t.Fatal(err)
+		}
+		a, err := loadArtifact(root, Settings{}, vm)
+		if err == nil {
+			err = a.check(t.Context())
+		}
+		if tt.says == "" {
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		} else if !errors.As(err, new(damageError)) || !strings.Contains(err.Error(), tt.says) || !strings.Contains(err.Error(), "install it again with `sov push sql`") {
+			t.Errorf("%s: %v, want damage and %q", name, err, tt.says)
+		}
+	}
+}
+
+// signatureOfAnother lays a valid signature of another version beside an artifact.
+func signatureOfAnother(t *testing.T, dir string) error {
+	other := artifacttest.Make(t, "sql", "9", []byte("k"), []byte("r"))
+	artifacttest.Sign(t, other, artifacttest.Key(t, 1), 9)
+	text, err := os.ReadFile(filepath.Join(other, "provenance.dsse.json"))
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "provenance.dsse.json"), text, 0o644)
+}
+
 func TestLoadSettingsRefusesOthers(t *testing.T) {
 	root, _ := machineIn(t)
 	if _, err := loadSettings(root); err != nil {

@@ -134,6 +134,33 @@ func TestLife(t *testing.T) {
 }
 
 // A version that was not tried gives way to the next; one that is being tried does not.
+// A good version that is damaged gives way to the other one if that may work, and else stays current and bad.
+func TestDamaged(t *testing.T) {
+	b := newBench(t)
+	b.install("1", "")
+	b.pass()
+	b.install("2", "a")
+	b.pass()
+	back, err := Damaged(b.vm, "b", "block 7")
+	if err != nil || back == nil || back.From != "b" || back.To != "a" || back.Version != "2" || back.Reason != "block 7" {
+		t.Errorf("%+v, %v", back, err)
+	}
+	b.is("a", "1 good", "2 bad")
+	if back, err := Damaged(b.vm, "b", "again"); err == nil {
+		t.Errorf("a slot that is not current: %+v", back)
+	}
+	if back, err := Damaged(b.vm, "a", "block 8"); err != nil || back != nil {
+		t.Errorf("no other: %+v, %v", back, err)
+	}
+	b.is("a", "1 bad", "2 bad")
+	if s := Look(b.vm, "a"); s.Reason != "block 8" {
+		t.Errorf("%+v", s)
+	}
+	if slot := b.install("1", "a"); slot != "b" {
+		t.Errorf("repaired in slot %s", slot)
+	}
+}
+
 func TestTarget(t *testing.T) {
 	b := newBench(t)
 	b.install("1", "")
