@@ -16,6 +16,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/contract/lock"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
+	"github.com/sovereign-sql/sov/internal/image/kconfig"
+	guest "github.com/sovereign-sql/sov/kernel"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/kernel"
 	"github.com/sovereign-sql/sov/stages/output"
@@ -69,6 +71,9 @@ func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 }
 
 func (s *stage) Run(_ context.Context, j *pipeline.Job) error {
+	if err := s.checkKernel(j); err != nil {
+		return err
+	}
 	var files []manifest.File
 	for _, from := range []struct{ stage, output, name string }{
 		{rootfs.Name, artifact.RootfsFile, artifact.RootfsFile},
@@ -99,6 +104,25 @@ func (s *stage) Run(_ context.Context, j *pipeline.Job) error {
 		files = append(files, entry(part.name, b))
 	}
 	return s.seal(j, files)
+}
+
+// checkKernel fails for a kernel that cannot open the encrypted data disk that the recipe wants.
+func (s *stage) checkKernel(j *pipeline.Job) error {
+	if !s.Recipe.VM.Encrypt {
+		return nil
+	}
+	text, err := j.ReadFile(kernel.Name, kernel.ConfigOutput)
+	if err != nil {
+		return err
+	}
+	config, err := kconfig.Parse(text)
+	if err != nil {
+		return err
+	}
+	if missing := guest.CheckEncryption(config); len(missing) > 0 {
+		return &guest.UnfitError{Kernel: "the kernel, with vm.encrypt,", Missing: missing}
+	}
+	return nil
 }
 
 func entry(name string, b pipeline.Blob) manifest.File {
