@@ -79,6 +79,12 @@ func TestEncryptedOnThePhone(t *testing.T) {
 		t.Error(o)
 	}
 	// What a lost key comes to: the old one opens nothing.
+	if o := p.Sov("secrets", "set", "sql", "data-key"); o.Status != 1 || !strings.Contains(o.Stderr, "sov rekey") {
+		t.Errorf("a key in place of another: %v", o)
+	}
+	if o := p.Sov("secrets", "rm", "sql", "data-key"); o.Status != 0 {
+		t.Error(o)
+	}
 	p.SovWith(key.Text, "secrets", "set", "sql", "data-key")
 	if o := sov(1, "start", "sql", "--timeout", "1m"); !strings.Contains(o.Stderr, "the key does not open it") {
 		t.Errorf("with the old key: %v", o)
