@@ -236,7 +236,7 @@ func (l luks) format(ctx context.Context) error {
 func (l luks) open(ctx context.Context) error {
 	err := l.openBy(ctx, l.keys.key)
 	if err == nil {
-		l.data.Problem("old key of the data disk", l.removeOld(ctx))
+		l.note(l.removeOld(ctx))
 		return nil
 	}
 	if !wrongKey(err) {
@@ -252,18 +252,24 @@ func (l luks) open(ctx context.Context) error {
 	} else if err != nil {
 		return fmt.Errorf("open the encrypted data disk %s: %w", l.device, err)
 	}
-	if err := l.changeKey(ctx); err != nil {
-		l.data.mu.Lock()
-		l.data.oldKey = true
-		l.data.mu.Unlock()
-		l.data.Problem("new key of the data disk", fmt.Errorf("%w: the old key is still the one that opens it", err))
-	}
+	l.note(l.changeKey(ctx))
 	return nil
+}
+
+// note notes that a change of the key failed, if it did. The disk is open, and the next start goes on.
+func (l luks) note(err error) {
+	if err == nil {
+		return
+	}
+	l.data.mu.Lock()
+	l.data.oldKey = true
+	l.data.mu.Unlock()
+	l.data.Problem("change the key of the data disk", fmt.Errorf("%w: the old key still opens it; the next start tries again", err))
 }
 
 // openBy maps the disk.
 func (l luks) openBy(ctx context.Context, key string) error {
-	// Discards tell who holds the disk's file which blocks are free, and let that file shrink.
+	// Discards tell those who read the disk's file which blocks are free, and let that file shrink.
 	return l.run(ctx, "open", "--type", "luks2", "--disable-keyring", "--allow-discards", "--key-file", key, l.device, mapping)
 }
 
