@@ -382,6 +382,13 @@ func TestDataKey(t *testing.T) {
 	}
 	wantAll(t, s, "sql", guestspec.SecretDataKey, string(key))
 	set(t, s, "sql", guestspec.SecretOldDataKey, string(key)) // killed before the new key was kept
+	set(t, s, "vault", guestspec.SecretDataKey, "first")
+	if made, err := s.ChangeDataKey(t.Context(), "vault"); err != nil || !made {
+		t.Errorf("changed %t, %v", made, err)
+	}
+	if all, err := s.All(t.Context(), "vault"); err != nil || string(all[guestspec.SecretOldDataKey]) != "first" || len(all[guestspec.SecretDataKey]) != 52 {
+		t.Errorf("after a change: %d secrets, %v", len(all), err)
+	}
 	for _, want := range []bool{true, false} {
 		if made, err := s.ChangeDataKey(t.Context(), "sql"); err != nil || made != want {
 			t.Errorf("changed %t, %v, want %t", made, err, want)
