@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -67,6 +68,11 @@ func setSecret(c *cobra.Command, machine, name string, f secretsSetFlags) error 
 	store, err := f.open(c)
 	if err != nil {
 		return err
+	}
+	if name == guestspec.SecretDataKey {
+		if kept, err := store.Has(vm, name); err != nil || kept {
+			return cmp.Or(err, fmt.Errorf("set secret %s of %s: one is kept, and a disk that it encrypted opens by no other: `sov rekey %[2]s` changes it; to give another, save it and type `sov secrets rm %[2]s %[1]s`", name, vm))
+		}
 	}
 	value, err := readSecret(c, fmt.Sprintf("secret %s of %s", name, vm), f.exact)
 	if err != nil {

@@ -132,7 +132,7 @@ type Data struct {
 	Fault string `json:"fault,omitempty"` // why it is not mounted
 	// Encryption is the format of an encrypted disk, "luks2"; empty: it is not encrypted.
 	Encryption string `json:"encryption,omitempty"`
-	// OldKey says that the disk was opened by its old key, because the change to the new one failed.
+	// OldKey says that the disk's old key still opens it, because the change to the new one failed.
 	OldKey bool `json:"old_key,omitempty"`
 	// Warning says that there is little room left, and what to do; it comes before PostgreSQL has to stop.
 	Warning string `json:"warning,omitempty"`

@@ -172,3 +172,26 @@ func TestEveryKeyIsDocumented(t *testing.T) {
 	}
 	walk("", reflect.TypeFor[Recipe]())
 }
+
+// TestEncrypt: an encrypted data disk brings its packages and its secret.
+func TestEncrypt(t *testing.T) {
+	const repositories = "packages: {repositories: [r], install: [e2fsprogs>=1.47, cryptsetup-doc]}\n"
+	r, err := Parse("tiny.yaml", []byte(minimal+repositories+"vm: {encrypt: true}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"e2fsprogs>=1.47", "cryptsetup-doc", "cryptsetup"}, r.Packages.Install); diff != "" || r.VM.DataKey != DataKeyOnPhone {
+		t.Errorf("key on %s; packages %s", r.VM.DataKey, diff)
+	}
+	if diff := cmp.Diff([]string{"data-key"}, r.Secrets()); diff != "" {
+		t.Error(diff)
+	}
+	for text, want := range map[string]string{
+		"vm: {data_key: host}":                   "vm.encrypt is not true",
+		"vm: {encrypt: true, data_key: nowhere}": "must be phone or host",
+	} {
+		if _, err := Parse("tiny.yaml", []byte(minimal+repositories+text+"\n")); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}

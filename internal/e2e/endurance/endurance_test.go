@@ -24,6 +24,7 @@ func TestPowerCuts(t *testing.T) {
 	t.Parallel()
 	t.Run("arm64", func(t *testing.T) { guesttest.CutPower(t, "arm64", times(t, 50)) })
 	t.Run("amd64", func(t *testing.T) { guesttest.CutPower(t, "amd64", times(t, 10)) })
+	t.Run("encrypted", func(t *testing.T) { guesttest.CutEncrypted(t, "arm64", times(t, 50)) })
 }
 
 // TestLargeDataDisksGrow enlarges large data disks while their guests write to them. A scale below one takes the first.

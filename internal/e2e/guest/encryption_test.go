@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -52,6 +53,13 @@ func TestEncryptedData(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, g, "larger", func(d guestapi.Data) bool { return d.Size > small+700<<20 })
+	// What is discarded in the guest takes no room here.
+	g.Shell(t, "dd if=/dev/urandom of=/data/big bs=1M count=64 2>/dev/null && sync")
+	full := allocated(t, image)
+	g.Shell(t, "rm /data/big && sync && fstrim /data")
+	if now := allocated(t, image); now > full-48<<20 {
+		t.Errorf("the file takes %d MiB, and %d MiB after 64 MiB were discarded", full>>20, now>>20)
+	}
 	g.Stop(t)
 	g.CutPower(t)
 	for what, c := range map[string]canary.Canary{"a row": row, "the key": firstKey} {
@@ -128,4 +136,14 @@ func digest(t *testing.T, path string) string {
 		t.Fatal(err)
 	}
 	return fmt.Sprintf("%x", h.Sum(nil))
+}
+
+// allocated is the room that a file takes, in bytes.
+func allocated(t *testing.T, path string) int64 {
+	t.Helper()
+	var s syscall.Stat_t
+	if err := syscall.Stat(path, &s); err != nil {
+		t.Fatal(err)
+	}
+	return s.Blocks * 512
 }

@@ -11,3 +11,9 @@ func TestPowerCuts(t *testing.T) {
 	t.Parallel()
 	guesttest.CutPower(t, "arm64", 3)
 }
+
+// TestPowerCutsEncrypted cuts the power of a machine with an encrypted data disk. Many times are among the tests of endurance.
+func TestPowerCutsEncrypted(t *testing.T) {
+	t.Parallel()
+	guesttest.CutEncrypted(t, "arm64", 2)
+}

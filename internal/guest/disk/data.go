@@ -39,7 +39,7 @@ type Data struct {
 
 	encrypted string // device; empty: it is not encrypted, or not open
 	overhead  int64  // bytes that it has more than what is in it
-	oldKey    bool   // it was opened by OldKey, and still is
+	oldKey    bool   // OldKey still opens it
 }
 
 // Mount finds, opens, checks and mounts the data disk. It formats only a disk that was just made and is to be encrypted: whatever

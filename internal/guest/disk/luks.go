@@ -3,16 +3,11 @@
 package disk
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -37,66 +32,6 @@ const (
 	// unformatted is the label of an encrypted disk until its file system is complete.
 	unformatted = "sov-new"
 )
-
-// The binary header of LUKS2 (LUKS2 On-Disk Format Specification, section 2.1), integers big-endian:
-// the copies' magic numbers and places, and the offsets of what is read.
-const (
-	luksMagicFirst, luksMagicSecond = "LUKS\xba\xbe", "SKUL\xba\xbe"
-	luksSecondOffset                = 0x4000
-	luksVersionAt                   = 6  // uint16
-	luksSizeAt                      = 8  // uint64, of this header with the JSON behind it
-	luksSequenceAt                  = 16 // uint64, higher in the newer copy
-	luksLabelAt, luksLabelLength    = 24, 48
-	luksHashAt, luksHashLength      = 72, 32 // name of the checksum's hash
-	luksChecksumAt                  = 448    // in 64 bytes, which count as zeros for it
-	luksChecksumLength              = 64
-	luksBinarySize                  = 4096
-)
-
-// luksLabel returns the label of the newest whole header on the device, and whether there is a header.
-// A header of which no copy is whole is an error.
-func luksLabel(device string) (label string, found bool, err error) {
-	var newest uint64
-	whole := false
-	for _, at := range []struct {
-		magic  string
-		offset int64
-	}{{luksMagicFirst, 0}, {luksMagicSecond, luksSecondOffset}} {
-		binaryPart, err := readAt(device, at.offset, luksBinarySize)
-		if err != nil || !strings.HasPrefix(binaryPart, at.magic) {
-			continue
-		}
-		found = true
-		size := binary.BigEndian.Uint64([]byte(binaryPart[luksSizeAt:]))
-		if binary.BigEndian.Uint16([]byte(binaryPart[luksVersionAt:])) != 2 || size < luksBinarySize || size > luksSecondOffset {
-			continue
-		}
-		text, err := readAt(device, at.offset, int(size))
-		if err != nil || !luksWhole([]byte(text)) {
-			continue
-		}
-		if sequence := binary.BigEndian.Uint64([]byte(text[luksSequenceAt:])); !whole || sequence > newest {
-			label, _, _ = strings.Cut(text[luksLabelAt:luksLabelAt+luksLabelLength], "\x00")
-			newest, whole = sequence, true
-		}
-	}
-	if found && !whole {
-		return "", true, fmt.Errorf("%s: both copies of its LUKS2 header are damaged: without them no key opens it; what is left is a backup", device)
-	}
-	return label, found, nil
-}
-
-// luksWhole reports whether a header matches its checksum.
-func luksWhole(header []byte) bool {
-	hash, _, _ := bytes.Cut(header[luksHashAt:luksHashAt+luksHashLength], []byte{0})
-	if string(hash) != "sha256" {
-		return false
-	}
-	want := slices.Clone(header[luksChecksumAt : luksChecksumAt+sha256.Size])
-	clear(header[luksChecksumAt : luksChecksumAt+luksChecksumLength])
-	sum := sha256.Sum256(header)
-	return bytes.Equal(sum[:], want)
-}
 
 // isNew reports whether a data disk was just made, and is to be encrypted.
 func isNew(device string) bool {
@@ -236,7 +171,7 @@ func (l luks) format(ctx context.Context) error {
 func (l luks) open(ctx context.Context) error {
 	err := l.openBy(ctx, l.keys.key)
 	if err == nil {
-		l.data.Problem("old key of the data disk", l.removeOld(ctx))
+		l.note(l.removeOld(ctx))
 		return nil
 	}
 	if !wrongKey(err) {
@@ -252,18 +187,24 @@ func (l luks) open(ctx context.Context) error {
 	} else if err != nil {
 		return fmt.Errorf("open the encrypted data disk %s: %w", l.device, err)
 	}
-	if err := l.changeKey(ctx); err != nil {
-		l.data.mu.Lock()
-		l.data.oldKey = true
-		l.data.mu.Unlock()
-		l.data.Problem("new key of the data disk", fmt.Errorf("%w: the old key is still the one that opens it", err))
-	}
+	l.note(l.changeKey(ctx))
 	return nil
+}
+
+// note notes that a change of the key failed, if it did. The disk is open, and the next start goes on.
+func (l luks) note(err error) {
+	if err == nil {
+		return
+	}
+	l.data.mu.Lock()
+	l.data.oldKey = true
+	l.data.mu.Unlock()
+	l.data.Problem("change the key of the data disk", fmt.Errorf("%w: the old key still opens it; the next start tries again", err))
 }
 
 // openBy maps the disk.
 func (l luks) openBy(ctx context.Context, key string) error {
-	// Discards tell who holds the disk's file which blocks are free, and let that file shrink.
+	// Discards tell those who read the disk's file which blocks are free, and let that file shrink.
 	return l.run(ctx, "open", "--type", "luks2", "--disable-keyring", "--allow-discards", "--key-file", key, l.device, mapping)
 }
 

@@ -367,3 +367,39 @@ func TestDamagedSecret(t *testing.T) {
 		t.Errorf("All: %v, want an error", err)
 	}
 }
+
+// TestDataKey makes a key of a data disk once, and changes it so that the key before is kept until it is forgotten.
+func TestDataKey(t *testing.T) {
+	s := store(t, Keys{})
+	if _, err := s.ChangeDataKey(t.Context(), "sql"); err == nil {
+		t.Error("a change without a key")
+	}
+	key, _, err := s.MakeDataKey("sql")
+	if err != nil || len(key) != 52 {
+		t.Fatalf("%d bytes, %v", len(key), err)
+	}
+	if _, _, err := s.MakeDataKey("sql"); err == nil {
+		t.Error("a second key in place of the first")
+	}
+	wantAll(t, s, "sql", guestspec.SecretDataKey, string(key))
+	set(t, s, "sql", guestspec.SecretOldDataKey, string(key)) // killed before the new key was kept
+	set(t, s, "vault", guestspec.SecretDataKey, "first")
+	if made, err := s.ChangeDataKey(t.Context(), "vault"); err != nil || !made {
+		t.Errorf("changed %t, %v", made, err)
+	}
+	if all, err := s.All(t.Context(), "vault"); err != nil || string(all[guestspec.SecretOldDataKey]) != "first" || len(all[guestspec.SecretDataKey]) != 52 {
+		t.Errorf("after a change: %d secrets, %v", len(all), err)
+	}
+	for _, want := range []bool{true, false} {
+		if made, err := s.ChangeDataKey(t.Context(), "sql"); err != nil || made != want {
+			t.Errorf("changed %t, %v, want %t", made, err, want)
+		}
+	}
+	all, err := s.All(t.Context(), "sql")
+	if err != nil || string(all[guestspec.SecretOldDataKey]) != string(key) || string(all[guestspec.SecretDataKey]) == string(key) {
+		t.Errorf("after a change: %v", err)
+	}
+	if has, err := s.Has("sql", "postgres"); has || err != nil {
+		t.Errorf("a secret that is not kept: %t, %v", has, err)
+	}
+}

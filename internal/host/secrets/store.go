@@ -121,7 +121,7 @@ func (s *Store) ChangeDataKey(ctx context.Context, vm string) (made bool, err er
 	}
 	now, old := all[guestspec.SecretDataKey], all[guestspec.SecretOldDataKey]
 	if now == nil {
-		return false, fmt.Errorf("change the key of the data disk of %s: no key is kept (secret %s)", vm, guestspec.SecretDataKey)
+		return false, fmt.Errorf("change the key of the data disk of %s: no key is kept here (secret %s): `sov push %[1]s` makes one for a recipe with vm.encrypt: true", vm, guestspec.SecretDataKey)
 	}
 	if old != nil && !bytes.Equal(old, now) { // equal: the process was killed before the new key was kept
 		return false, nil

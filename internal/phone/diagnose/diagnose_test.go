@@ -58,6 +58,10 @@ func TestRun(t *testing.T) {
 		cause  string
 		says   string // somewhere in the text
 	}{
+		"encrypted": {func(s *scene) { s.status.Disks[0].Encryption = guestapi.LUKS2 }, "", "disk data encrypted (luks2)"},
+		"locked": {func(s *scene) {
+			s.status.Phase, s.status.Reason, s.status.CrosvmAlive, s.status.Guest = runnerapi.Locked, "its key is elsewhere", false, nil
+		}, Process, "the machine is locked"},
 		"whole":         {func(*scene) {}, "", "nothing is broken"},
 		"not installed": {func(s *scene) { s.fault = errors.New("no such machine") }, Process, "no such machine"},
 		"down":          {func(s *scene) { s.status = health.Machine{}; s.status.Phase = runnerapi.Down }, Process, "nothing runs"},

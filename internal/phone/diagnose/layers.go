@@ -65,6 +65,11 @@ func (l *looker) process() finding.Finding {
 	case s.DaemonAlive && s.CrosvmAlive:
 		r.Verdict, r.Fixable = finding.OK, false
 		r.Found = fmt.Sprintf("daemon %d, crosvm %d, %s", s.Daemon, s.Crosvm, s.Phase)
+		for _, d := range s.Disks {
+			if d.Encryption != "" {
+				r.Found += fmt.Sprintf(", disk %s encrypted (%s)", d.Name, d.Encryption)
+			}
+		}
 	case s.CrosvmAlive:
 		r.Found = fmt.Sprintf("crosvm %d runs without its daemon", s.Crosvm)
 		r.Cause = "the daemon was killed, by a person or for want of memory"

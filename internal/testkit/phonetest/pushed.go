@@ -58,11 +58,25 @@ func (p *Pushed) Sov(args ...string) sovtest.Outcome {
 // SovBy is Sov by another program, such as that of an earlier version.
 func (p *Pushed) SovBy(program string, args ...string) sovtest.Outcome {
 	p.T.Helper()
-	command := exec.Command(program, args...)
-	command.Dir, command.Env = p.T.TempDir(), p.Environ()
+	in := ""
 	if args[0] == "secrets" {
-		command.Stdin = strings.NewReader(Password)
+		in = Password
 	}
+	return p.sov(program, in, args)
+}
+
+// SovWith runs the program for this phone with a text on its standard input. It must succeed.
+func (p *Pushed) SovWith(in string, args ...string) {
+	p.T.Helper()
+	if o := p.sov(sovtest.Program, in, args); o.Status != 0 {
+		p.T.Fatalf("sov %s: %v", strings.Join(args, " "), o)
+	}
+}
+
+func (p *Pushed) sov(program, in string, args []string) sovtest.Outcome {
+	p.T.Helper()
+	command := exec.Command(program, args...)
+	command.Dir, command.Env, command.Stdin = p.T.TempDir(), p.Environ(), strings.NewReader(in)
 	result, err := sovtest.Finish(command)
 	if err != nil {
 		p.T.Fatalf("%s %s: %v", program, strings.Join(args, " "), err)

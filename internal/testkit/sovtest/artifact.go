@@ -25,6 +25,19 @@ func Artifact(t testing.TB, arch string) string {
 // built once for each name.
 func Variant(t testing.TB, arch, name string, replace ...string) string {
 	t.Helper()
+	return variant(t, arch, name, SharedLock(arch), replace)
+}
+
+// Encrypted is the sql recipe's artifact with an encrypted data disk, whose key is kept in a place: "phone" or "host". It has packages that
+// the others lack, and so a lock of its own.
+func Encrypted(t testing.TB, arch, place string) string {
+	t.Helper()
+	return variant(t, arch, "encrypted-"+place, filepath.Join(Shared, arch+"-encrypted.lock"),
+		[]string{"  data: 8GiB", "  data: 8GiB\n  encrypt: true\n  data_key: " + place})
+}
+
+func variant(t testing.TB, arch, name, lock string, replace []string) string {
+	t.Helper()
 	recipe := ChangedRecipe(t, replace...)
 	once, _ := made.LoadOrStore(arch+"/"+name, sync.OnceValues(func() (string, error) {
 		dir := filepath.Join(Shared, arch, name)
@@ -32,7 +45,7 @@ func Variant(t testing.TB, arch, name string, replace ...string) string {
 		if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(path, recipe, 0o644)); err != nil {
 			return "", err
 		}
-		command := exec.Command(Program, append([]string{"build", path, "--arch", arch, "--lock", SharedLock(arch), "-o", dir}, FromMirror()...)...)
+		command := exec.Command(Program, append([]string{"build", path, "--arch", arch, "--lock", lock, "-o", dir}, FromMirror()...)...)
 		result, err := Finish(command)
 		folders, _ := filepath.Glob(filepath.Join(dir, "*", arch)) // the pattern is well formed
 		if err == nil && (result.Status != 0 || len(folders) != 1) {

@@ -1,0 +1,100 @@
+package phone
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/phonepath"
+	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
+	"github.com/sovereign-sql/sov/internal/testkit/canary"
+	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
+	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
+)
+
+// TestEncryptedOnThePhone takes a machine whose data disk's key is kept on the computer only from its first push to a change of the
+// key: after a reboot of the phone it waits for the key, and while its daemon lives it does not.
+func TestEncryptedOnThePhone(t *testing.T) {
+	t.Parallel()
+	begin := time.Now()
+	key := canary.New()
+	p := phonetest.NewPushed(t, androidtest.NewADBServer(t))
+	sov := func(want int, args ...string) sovtest.Outcome {
+		t.Helper()
+		o := p.Sov(append(args, "--device", p.ADB.Serial())...)
+		if o.Status != want {
+			t.Fatalf("sov %s: want status %d: %v\n%s", strings.Join(args, " "), want, o, p.Logs())
+		}
+		return o
+	}
+	p.SovWith(key.Text, "secrets", "set", "sql", "data-key")
+	p.SovWith(phonetest.Password, "secrets", "set", "sql", "postgres")
+	p.Push(sovtest.Encrypted(t, "arm64", "host"), "--start")
+	s := p.Status()
+	if s.Phase != runnerapi.Ready || len(s.Disks) != 1 || s.Disks[0].Encryption != guestapi.LUKS2 {
+		t.Fatalf("after the first start: %+v\n%s", s, p.Logs())
+	}
+	p.Ask("create table journey (stop text); insert into journey values ('version 1')")
+	wantNoKey := func(when string) {
+		t.Helper()
+		if found := key.InFiles(t, begin, p.File(string(phonepath.Default))); len(found) > 0 {
+			t.Errorf("%s, the key stands in %q", when, found)
+		}
+		if said := p.Shell("cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | tr '\\0' ' '"); key.In([]byte(said)) {
+			t.Errorf("%s, the key stands in arguments or the environment", when)
+		}
+	}
+	wantNoKey("while it runs")
+
+	// The guest ends without being asked: the daemon has the key.
+	p.Shell(fmt.Sprintf("kill -9 %d", s.Crosvm))
+	p.Within(5*time.Minute, time.Second, "ready again", func() bool { now := p.Status(); return now.Phase == runnerapi.Ready && now.Restarts == 1 })
+
+	p.Reboot()
+	if o := p.Runner("up", "sql"); o.Status != 1 || !strings.Contains(o.Stderr, "locked") || !strings.Contains(o.Stderr, "`sov start sql`") {
+		t.Errorf("after a reboot: %v", o)
+	}
+	s = p.Status()
+	if s.Phase != runnerapi.Locked || s.CrosvmAlive || s.Restarts != 0 || s.Failures != 0 || !strings.Contains(s.Reason, "`sov start sql`") ||
+		len(s.Disks) != 1 || s.Disks[0].Encryption != guestapi.LUKS2 {
+		t.Errorf("after a reboot: %+v", s)
+	}
+	sov(0, "start", "sql")
+	if got := p.Ask("select stop from journey"); len(got) != 1 || got[0] != "version 1" {
+		t.Errorf("the data: %q", got)
+	}
+
+	if o := sov(0, "rekey", "sql"); !strings.Contains(o.Stderr, "a new key of sql is kept") {
+		t.Errorf("rekey: %v", o)
+	}
+	if s := p.Status(); s.Phase != runnerapi.Ready || s.Disks[0].OldKey {
+		t.Errorf("with a new key: %+v", s)
+	}
+	sov(0, "stop", "sql")
+	if o := p.Sov("secrets", "rm", "sql", "data-key-old"); o.Status != 0 {
+		t.Error(o)
+	}
+	// What a lost key comes to: the old one opens nothing.
+	if o := p.Sov("secrets", "set", "sql", "data-key"); o.Status != 1 || !strings.Contains(o.Stderr, "sov rekey") {
+		t.Errorf("a key in place of another: %v", o)
+	}
+	if o := p.Sov("secrets", "rm", "sql", "data-key"); o.Status != 0 {
+		t.Error(o)
+	}
+	p.SovWith(key.Text, "secrets", "set", "sql", "data-key")
+	if o := sov(1, "start", "sql", "--timeout", "1m"); !strings.Contains(o.Stderr, "the key does not open it") {
+		t.Errorf("with the old key: %v", o)
+	}
+	sov(0, "stop", "sql")
+	wantNoKey("at the end")
+	if left := p.Shell("ls -A " + p.VM.Run()); strings.Contains(left, "keys.sock") {
+		t.Errorf("stop left %q", left)
+	}
+	if _, err := os.Stat(p.File(p.VM.Data())); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,148 @@
+package install
+
+import (
+	"io"
+	"maps"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/sovereign-sql/sov/internal/artifact/datadisk"
+	"github.com/sovereign-sql/sov/internal/artifact/installed"
+	"github.com/sovereign-sql/sov/internal/artifact/manifest"
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/contract/phonepath"
+	"github.com/sovereign-sql/sov/internal/host/device"
+	"github.com/sovereign-sql/sov/internal/host/fleet"
+	"github.com/sovereign-sql/sov/internal/host/push"
+	"github.com/sovereign-sql/sov/internal/host/secrets"
+)
+
+// TestWithDataKey: which keys a phone is given, by what it has and where its recipe has them kept. A key is made only for a disk that
+// does not exist, and a disk of the other kind is refused.
+func TestWithDataKey(t *testing.T) {
+	const key, old = guestspec.SecretDataKey, guestspec.SecretOldDataKey
+	encrypted := []byte("LUKS\xba\xbe")
+	for name, tt := range map[string]struct {
+		place vmspec.KeyPlace
+		kept  string // names of secrets on the computer
+		there string // the same on the phone
+		disk  func(path string) error
+		want  string // sent, and "made" where a key was
+		left  string // on the phone, of what was there
+		fault string
+	}{
+		"not encrypted":              {"", key + " postgres", "", nil, "postgres", "", ""},
+		"first push":                 {vmspec.KeyOnPhone, "postgres", "", nil, "made data-key postgres", "", ""},
+		"first push, kept at home":   {vmspec.KeyOnHost, "postgres", "", nil, "made postgres", "", ""},
+		"later":                      {vmspec.KeyOnPhone, key, key, data(encrypted), "data-key", key, ""},
+		"during a change":            {vmspec.KeyOnPhone, key + " " + old, key, data(encrypted), "data-key data-key-old", key, ""},
+		"from another computer":      {vmspec.KeyOnPhone, "", key, data(encrypted), "", key, ""},
+		"not kept there any more":    {vmspec.KeyOnHost, key, key + " " + old, data(encrypted), "", "", ""},
+		"lost":                       {vmspec.KeyOnPhone, "", "", data(encrypted), "", "", "its key is not kept here"},
+		"lost, kept at home":         {vmspec.KeyOnHost, "", key, data(encrypted), "", key, "its key is not kept here"},
+		"not formatted yet":          {vmspec.KeyOnPhone, key, "", func(path string) error { return datadisk.CreateToEncrypt(path, datadisk.MinSize) }, "data-key", "", ""},
+		"a plain disk":               {vmspec.KeyOnPhone, key, "", func(path string) error { return datadisk.Create(t.Context(), path, datadisk.MinSize) }, "", "", "is never converted"},
+		"a plain disk, kept at home": {vmspec.KeyOnHost, "", "", func(path string) error { return datadisk.Create(t.Context(), path, datadisk.MinSize) }, "", "", "is never converted"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := phonepath.Root(t.TempDir())
+			vm, err := root.VM("sql")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, dir := range []string{vm.Dir(), vm.Secrets()} {
+				if err := os.MkdirAll(dir, 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, name := range strings.Fields(tt.there) {
+				if err := os.WriteFile(path.Join(vm.Secrets(), name), []byte("on the phone"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if tt.disk != nil {
+				if err := tt.disk(vm.Data()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			made := false
+			m := &Machine{
+				Artifact: &push.Artifact{Artifact: &installed.Artifact{Manifest: &manifest.Manifest{Name: "sql"},
+					Spec: &vmspec.Spec{Disks: []vmspec.Disk{{Role: vmspec.RoleData, Key: tt.place}}}}},
+				MakeDataKey: func() ([]byte, error) { made = true; return []byte("made"), nil },
+			}
+			kept := map[string][]byte{}
+			for _, name := range strings.Fields(tt.kept) {
+				kept[name] = []byte("kept")
+			}
+			s := &fleet.Site{Phone: device.Local(root, nil), Out: io.Discard, ErrOut: io.Discard}
+			got, err := m.withDataKey(t.Context(), s, kept)
+			if tt.fault != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.fault) || made {
+					t.Errorf("made %t, %v, want %q", made, err, tt.fault)
+				}
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			sent := slices.Sorted(maps.Keys(got))
+			if made {
+				sent = slices.Insert(sent, 0, "made")
+			}
+			if strings.Join(sent, " ") != tt.want {
+				t.Errorf("sent %q, want %q", sent, tt.want)
+			}
+			entries, err := os.ReadDir(vm.Secrets())
+			if err != nil {
+				t.Fatal(err)
+			}
+			var left []string
+			for _, e := range entries {
+				left = append(left, e.Name())
+			}
+			if strings.Join(left, " ") != tt.left {
+				t.Errorf("left %q, want %q", left, tt.left)
+			}
+		})
+	}
+}
+
+// data writes a file.
+func data(content []byte) func(path string) error {
+	return func(path string) error { return os.WriteFile(path, append(content, make([]byte, 4096)...), 0o600) }
+}
+
+// TestDataKeys: what goes to sov-runner, and only for a machine whose key is not kept on the phone.
+func TestDataKeys(t *testing.T) {
+	root := phonepath.Root(t.TempDir())
+	vm, err := root.VM("sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := secrets.Open(path.Join(t.TempDir(), "secrets"), secrets.Keys{})
+	s := &fleet.Site{Phone: device.Local(root, nil), Out: io.Discard, ErrOut: io.Discard}
+	want := func(when, want string) {
+		t.Helper()
+		if got, err := DataKeys(t.Context(), s, store, "sql"); err != nil || string(got) != want {
+			t.Errorf("%s: %s, %v, want %s", when, got, err, want)
+		}
+	}
+	want("without a key", "")
+	if err := store.Set("sql", guestspec.SecretDataKey, []byte("k")); err != nil {
+		t.Fatal(err)
+	}
+	want("not installed", "")
+	if err := os.MkdirAll(vm.Current(), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for place, keys := range map[string]string{"phone": "", "host": `{"data-key":"k"}`} {
+		text := `{"disks": [{"role": "data", "key": "` + place + `"}], "of_a_later_release": true}`
+		if err := os.WriteFile(path.Join(vm.Current(), "vm.json"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		want(place, keys)
+	}
+}
