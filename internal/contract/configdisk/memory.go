@@ -18,6 +18,9 @@ func (m *Memory) Path() string { return fmt.Sprintf("/proc/self/fd/%d", m.file.F
 // Open opens the disk to be read only.
 func (m *Memory) Open() (*os.File, error) { return os.Open(m.Path()) }
 
+// Close lets go of the disk. Those who have it open keep it as it is.
+func (m *Memory) Close() error { return m.file.Close() }
+
 // Forget overwrites the disk with zeros, also for those who have it open, and closes it. A second call does nothing.
 func (m *Memory) Forget() error {
 	_, err := m.file.WriteAt(make([]byte, m.size), 0)
