@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -295,7 +296,7 @@ func TestSecretsOnThePhone(t *testing.T) {
 func onlyInSecrets(h *phonetest.Handset, begin time.Time, when string) {
 	h.T.Helper()
 	secrets, kept := h.File(h.VM.Secrets())+"/", 0
-	for _, place := range phonetest.Canary.InFiles(h.T, begin, h.File("/data")) {
+	for _, place := range phonetest.Canary.InFiles(h.T, begin, filepath.Dir(h.File("/data/sovereign"))) {
 		if strings.HasPrefix(place, secrets) {
 			kept++
 		} else {
