@@ -65,6 +65,9 @@ func printStatus(w io.Writer, s *health.Machine) {
 		if s.AsRoot != "" {
 			row("", "it has root's rights, which it need not have: %s", s.AsRoot)
 		}
+		if s.InFile != "" {
+			row("", "the secrets were in a file until the guest had read them, not in memory: %s", s.InFile)
+		}
 	}
 	if s.LastExit != nil {
 		row("last end", "%s, %s", s.LastExit.At.Local().Format(time.DateTime), s.LastExit.Text)

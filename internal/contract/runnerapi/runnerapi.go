@@ -48,6 +48,7 @@ type State struct {
 	Crosvm    int       `json:"crosvm,omitempty"`    // process ID
 	UID       int       `json:"uid,omitempty"`       // whom crosvm runs as; 0: root
 	AsRoot    string    `json:"as_root,omitempty"`   // on a phone, why that is root
+	InFile    string    `json:"in_file,omitempty"`   // why the secrets were in a file until the guest had read them
 	StartedAt time.Time `json:"started_at,omitzero"` // crosvm, last
 	ReadyAt   time.Time `json:"ready_at,omitzero"`   // the guest, last
 	Restarts  int       `json:"restarts"`            // of crosvm, since the daemon started

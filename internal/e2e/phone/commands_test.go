@@ -1,6 +1,7 @@
 package phone
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"os/exec"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/age"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/sovereign-sql/sov/internal/contract/health"
@@ -113,6 +115,7 @@ func TestPhoneFromAComputer(t *testing.T) {
 	if got := h.Ask("select distinct stop from journey"); strings.Join(got, " ") != "saved" {
 		t.Errorf("after the restore: %q", got)
 	}
+	encryptedBackup(h, run)
 	run(0, "restart", "sql", "--json")
 	if got := h.Ask("select count(*) from journey"); strings.Join(got, " ") != "2000" {
 		t.Errorf("after a restart: %q", got)
@@ -122,6 +125,49 @@ func TestPhoneFromAComputer(t *testing.T) {
 	phonetest.SameNetwork(t, "after stop", before, h.Snapshot())
 	run(0, "remove", "sql", "--data", "--yes")
 	phonetest.SameNetwork(t, "after remove", before, h.Snapshot())
+}
+
+// encryptedBackup saves to a file for one identity, has files refused before they reach the phone, and restores.
+func encryptedBackup(h *phonetest.Handset, run func(status int, args ...string) sovtest.Outcome) {
+	h.T.Helper()
+	dir := h.T.TempDir()
+	identity, err := age.GenerateX25519Identity()
+	if err != nil {
+		h.T.Fatal(err)
+	}
+	key, file, cut := filepath.Join(dir, "key.txt"), filepath.Join(dir, "sql.zip.age"), filepath.Join(dir, "cut.age")
+	if err := os.WriteFile(key, []byte(identity.String()), 0o600); err != nil {
+		h.T.Fatal(err)
+	}
+	if o := run(0, "backup", "sql", file, "--recipient", identity.Recipient().String()); !strings.Contains(o.Stdout, "postgres, shop, encrypted to 1 recipient") {
+		h.T.Errorf("backup: %v", o)
+	}
+	whole, err := os.ReadFile(file)
+	if err != nil || bytes.Contains(whole, []byte("PGDMP")) {
+		h.T.Errorf("the backup is plain, or %v", err)
+	}
+	if err := os.WriteFile(cut, whole[:len(whole)-100], 0o600); err != nil {
+		h.T.Fatal(err)
+	}
+	h.Ask("update journey set stop = 'lost'")
+	if o := run(1, "restore", "sql", file, "--yes"); !strings.Contains(o.Stderr, "is encrypted to 1 recipient: give --identity") {
+		h.T.Errorf("without an identity: %v", o)
+	}
+	if o := run(1, "restore", "sql", cut, "--yes", "--identity", key); !strings.Contains(o.Stderr, "is not whole, or was changed") {
+		h.T.Errorf("cut off: %v", o)
+	}
+	if o := run(0, "restore", "sql", file, "--check", "--identity", key); !strings.Contains(o.Stdout, "postgres, shop, encrypted to 1 recipient") {
+		h.T.Errorf("check: %v", o)
+	}
+	if got := h.Ask("select distinct stop from journey"); strings.Join(got, " ") != "lost" {
+		h.T.Errorf("before the restore: %q", got)
+	}
+	if o := run(0, "restore", "sql", file, "--yes", "--database", "postgres", "--identity", key); !strings.Contains(o.Stdout, "restored: postgres") {
+		h.T.Errorf("restore: %v", o)
+	}
+	if got := h.Ask("select distinct stop from journey"); strings.Join(got, " ") != "saved" {
+		h.T.Errorf("after the restore: %q", got)
+	}
 }
 
 // forwarded asks the database through `sov forward`, and ends that with Ctrl-C.

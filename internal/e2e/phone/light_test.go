@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
@@ -250,19 +253,19 @@ func TestSecretsOnThePhone(t *testing.T) {
 	if err := os.MkdirAll(h.File(h.VM.Secrets()), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	const secret = "a-very-secret-word"
+	secret, begin := phonetest.Canary.Text, time.Now().Add(-time.Minute)
 	h.Put(h.VM.Secrets()+"/postgres", secret, 0o600)
 	h.Do("up", "sql", "--no-wait")
 	h.Eventually("booting", func() bool { return h.Status().Phase == runnerapi.Booting })
-	disk := h.File(h.VM.ConfigDisk())
-	for path, want := range map[string]os.FileMode{h.File(h.VM.Run()): 0o700, disk: 0o600, h.File(h.VM.Token()): 0o600,
+	for path, want := range map[string]os.FileMode{h.File(h.VM.Run()): 0o700, h.File(h.VM.Token()): 0o600,
 		h.File(h.VM.State()): 0o600, h.File(h.VM.Log()): 0o600} {
 		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
 			t.Errorf("%s: %v, %v; want mode %#o", path, info.Mode(), err, want)
 		}
 	}
-	if text, err := os.ReadFile(disk); err != nil || !strings.Contains(string(text), secret) {
-		t.Errorf("the config disk does not hold the secret: %v", err)
+	onlyInSecrets(h, begin, "while the guest starts")
+	if disk := configDisk(h); !strings.Contains(disk, secret) {
+		t.Errorf("the config disk, of %d bytes, does not hold the secret", len(disk))
 	}
 	token, err := os.ReadFile(h.File(h.VM.Token()))
 	if err != nil {
@@ -277,10 +280,72 @@ func TestSecretsOnThePhone(t *testing.T) {
 	h.Do("down", "sql")
 	h.Script(h.VM, lightguest.Script{})
 	h.Do("up", "sql")
-	h.Eventually("without the config disk", func() bool { _, err := os.Stat(disk); return os.IsNotExist(err) })
+	h.Eventually("without the secrets", func() bool { disk := configDisk(h); return disk != "" && strings.Trim(disk, "\x00") == "" })
+	onlyInSecrets(h, begin, "when the guest runs")
+	if s := h.Status(); s.InFile != "" {
+		t.Errorf("status says that the secrets were in a file: %s", s.InFile)
+	}
 	h.Do("down", "sql")
+	onlyInSecrets(h, begin, "afterwards")
 	if left, want := h.Shell("ls -A "+h.VM.Run()), "console.log\ndaemon.lock\nearly.log\nmachine\nrunner.log\nstate.json\n"; left != want {
 		t.Errorf("down left %q, want %q", left, want)
+	}
+}
+
+// onlyInSecrets looks for the secrets of the machine in every file of the phone's data.
+func onlyInSecrets(h *phonetest.Handset, begin time.Time, when string) {
+	h.T.Helper()
+	secrets, kept := h.File(h.VM.Secrets())+"/", 0
+	for _, place := range phonetest.Canary.InFiles(h.T, begin, filepath.Dir(h.File("/data/sovereign"))) {
+		if strings.HasPrefix(place, secrets) {
+			kept++
+		} else {
+			h.T.Errorf("%s a secret is in %s", when, place)
+		}
+	}
+	if kept == 0 {
+		h.T.Errorf("%s no secret is found where it is", when)
+	}
+}
+
+// configDisk is what crosvm has open as the config disk that is in memory; empty: no such one.
+func configDisk(h *phonetest.Handset) string {
+	h.T.Helper()
+	return h.Shell(fmt.Sprintf("cd /proc/%d/fd && for f in *; do case $(readlink $f) in /memfd:sov-config*) cat $f; break;; esac; done", h.Status().Crosvm))
+}
+
+// A phone whose crosvm may not use a disk in memory: the machine starts, status says where the secrets were and why, and the
+// file is gone when the guest has read it. What earlier versions left is gone too.
+func TestConfigDiskInFile(t *testing.T) {
+	t.Parallel()
+	for _, release := range []crosvmcli.Release{crosvmcli.Android13, crosvmcli.Android15} {
+		t.Run(string(release), func(t *testing.T) {
+			t.Parallel()
+			build := androidtest.DefaultBuild(release)
+			build.NoMemoryLocks = true
+			h := phonetest.NewLightOn(t, androidtest.Options{Build: build}, vmspec.Scoped, lightguest.Script{}, `{}`)
+			begin := time.Now().Add(-time.Minute)
+			for dir, mode := range map[string]os.FileMode{h.VM.Secrets(): 0o700, h.VM.Run(): 0o700} {
+				if err := os.MkdirAll(h.File(dir), mode); err != nil {
+					t.Fatal(err)
+				}
+			}
+			h.Put(h.VM.Secrets()+"/postgres", phonetest.Canary.Text, 0o600)
+			h.Put(h.VM.ConfigDisk(), phonetest.Canary.Text, 0o600)
+			h.Do("up", "sql")
+			h.Eventually("without the file", func() bool { _, err := os.Stat(h.File(h.VM.ConfigDisk())); return os.IsNotExist(err) })
+			onlyInSecrets(h, begin, "when the guest runs")
+			s := h.Status()
+			starts := h.CrosvmStarts()
+			if !strings.Contains(s.InFile, "lock") || s.AsRoot != "" || len(starts) != 2 || !slices.Contains(starts[1].Files, h.VM.ConfigDisk()) {
+				t.Errorf("%d starts, status %+v, crosvm %+v", len(starts), s, starts[len(starts)-1])
+			}
+			if text := h.Do("status", "sql").Stdout; !strings.Contains(text, "not in memory") {
+				t.Errorf("status does not say it: %s", text)
+			}
+			h.Do("down", "sql")
+			onlyInSecrets(h, begin, "afterwards")
+		})
 	}
 }
 

@@ -86,7 +86,7 @@ func checkConfined(h *phonetest.Handset) {
 		h.T.Errorf("its /dev has %q, want %q", dev, want)
 	}
 	slot := h.VM.Slot("a")
-	want := []string{"/dev/tun", slot + "/kernel", slot + "/rootfs.img", h.VM.ConfigDisk(), h.VM.Console(), h.VM.Early(), h.VM.Requests()}
+	want := []string{"/dev/tun", slot + "/kernel", slot + "/rootfs.img", "/memfd:sov-config (deleted)", h.VM.Console(), h.VM.Early(), h.VM.Requests()}
 	slices.Sort(want)
 	if !slices.Equal(c.Files, want) {
 		h.T.Errorf("it has %q open, want %q", c.Files, want)

@@ -23,7 +23,6 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/configdisk"
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
-	"github.com/sovereign-sql/sov/internal/durable"
 	"github.com/sovereign-sql/sov/internal/host/egress"
 	"github.com/sovereign-sql/sov/internal/host/qemu"
 )
@@ -160,12 +159,12 @@ func start(ctx context.Context, o Options, spec *vmspec.Spec, s *state) (vm *VM,
 		}()
 	}
 	token := rand.Text() + rand.Text() // 52 characters, 256 bits
-	// The config disk holds secrets: it has a name only until QEMU has opened it.
-	defer os.Remove(s.private(configName))
-	if err := writeConfig(s, spec, network, o.Now(), token, secrets); err != nil {
+	config, release, err := writeConfig(s, spec, network, o.Now(), token, secrets)
+	if err != nil {
 		return nil, err
 	}
-	disks, err := disks(ctx, o.Artifact, spec, s)
+	defer release() // once QEMU has opened it
+	disks, err := disks(ctx, o.Artifact, spec, config, s)
 	if err != nil {
 		return nil, err
 	}
@@ -220,8 +219,8 @@ func network(spec *vmspec.Spec, port uint16) qemu.Network {
 	return n
 }
 
-func writeConfig(s *state, spec *vmspec.Spec, network qemu.Network, now time.Time, token string, secrets map[string]string) error {
-	disk, err := configdisk.Encode(configdisk.Config{
+func writeConfig(s *state, spec *vmspec.Spec, network qemu.Network, now time.Time, token string, secrets map[string]string) (disk qemu.Disk, release func(), err error) {
+	content, err := configdisk.Encode(configdisk.Config{
 		Hostname: spec.Network.Hostname,
 		Network: configdisk.Network{
 			Address: spec.Network.Guest, Gateway: network.Host, DNS: []netip.Addr{network.DNS()}, MTU: spec.Network.MTU,
@@ -231,13 +230,13 @@ func writeConfig(s *state, spec *vmspec.Spec, network qemu.Network, now time.Tim
 		Token:   token,
 	})
 	if err != nil {
-		return fmt.Errorf("config disk: %w", err)
+		return disk, nil, fmt.Errorf("config disk: %w", err)
 	}
-	return durable.WriteFile(s.private(configName), disk, 0o600)
+	return s.config(content)
 }
 
 // disks are vm.json's, in its order.
-func disks(ctx context.Context, artifact string, spec *vmspec.Spec, s *state) ([]qemu.Disk, error) {
+func disks(ctx context.Context, artifact string, spec *vmspec.Spec, config qemu.Disk, s *state) ([]qemu.Disk, error) {
 	var disks []qemu.Disk
 	for _, d := range spec.Disks {
 		disk := qemu.Disk{ReadOnly: d.ReadOnly}
@@ -245,7 +244,7 @@ func disks(ctx context.Context, artifact string, spec *vmspec.Spec, s *state) ([
 		case vmspec.RoleRootfs:
 			disk.Path = filepath.Join(artifact, d.File)
 		case vmspec.RoleConfig:
-			disk.Path = s.private(configName)
+			disk = config
 		case vmspec.RoleData:
 			path, err := s.data(ctx, d.Size, d.Key != "")
 			if err != nil {

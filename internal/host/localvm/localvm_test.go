@@ -3,11 +3,13 @@ package localvm
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -84,10 +86,9 @@ func wantOnly(t *testing.T, dir string, names ...string) {
 
 func TestFailedStartLeavesNoSecretAndNoLock(t *testing.T) {
 	for name, breakIt := range map[string]func(t *testing.T, o Options){
-		"no kernel":       func(t *testing.T, o Options) { os.Remove(filepath.Join(o.Artifact, "kernel")) },
-		"no rootfs":       func(t *testing.T, o Options) { os.Remove(filepath.Join(o.Artifact, "rootfs.img")) },
-		"no room for it":  func(t *testing.T, o Options) { block(t, o, "data.img") },
-		"config in place": func(t *testing.T, o Options) { block(t, o, "config.img") },
+		"no kernel":      func(t *testing.T, o Options) { os.Remove(filepath.Join(o.Artifact, "kernel")) },
+		"no rootfs":      func(t *testing.T, o Options) { os.Remove(filepath.Join(o.Artifact, "rootfs.img")) },
+		"no room for it": func(t *testing.T, o Options) { block(t, o, "data.img") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := options(t, idle)
@@ -107,6 +108,38 @@ func TestFailedStartLeavesNoSecretAndNoLock(t *testing.T) {
 			}
 			s.close()
 		})
+	}
+}
+
+// The config disk, with the secrets, is never a file: where its file would be, none can be made.
+func TestConfigDiskInMemory(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("files in memory are Linux's")
+	}
+	o := options(t, idle)
+	o.Secrets = map[string]string{"postgres": "c4n4ry"}
+	block(t, o, "config.img")
+	vm, err := Start(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer vm.Close()
+	open, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", vm.PID()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	held := 0
+	for _, fd := range open {
+		if target, err := os.Readlink(fd); err == nil && strings.HasPrefix(target, "/memfd:sov-config") {
+			content, err := os.ReadFile(fd)
+			if err != nil || !strings.Contains(string(content), "c4n4ry") {
+				t.Errorf("the config disk has %d bytes and not the secret, %v", len(content), err)
+			}
+			held++
+		}
+	}
+	if held == 0 {
+		t.Errorf("QEMU has no config disk in memory among %d files", len(open))
 	}
 }
 

@@ -13,7 +13,9 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/artifact/datadisk"
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+	"github.com/sovereign-sql/sov/internal/contract/configdisk"
 	"github.com/sovereign-sql/sov/internal/durable"
+	"github.com/sovereign-sql/sov/internal/host/qemu"
 )
 
 // A state is the folder in which a machine's data outlives its runs: the data disk and the password that its cluster
@@ -92,6 +94,21 @@ func (s *state) removePrivate() error {
 
 // private is the path of a file that ends with the run.
 func (s *state) private(name string) string { return filepath.Join(s.runtime, name) }
+
+// config makes the config disk: in memory or, where the computer has no such files, in a file that release removes.
+func (s *state) config(content []byte) (disk qemu.Disk, release func(), err error) {
+	if memory, err := configdisk.InMemory(content); err == nil {
+		defer memory.Close()
+		if f, err := memory.Open(); err == nil {
+			return qemu.Disk{File: f, ReadOnly: true}, func() { f.Close() }, nil
+		}
+	}
+	path := s.private(configName)
+	if err := durable.WriteFile(path, content, 0o600); err != nil {
+		return disk, nil, err
+	}
+	return qemu.Disk{Path: path, ReadOnly: true}, func() { os.Remove(path) }, nil
+}
 
 func (s *state) path(name string) string { return filepath.Join(s.dir, name) }
 

@@ -3,6 +3,7 @@ package settings
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -121,5 +122,34 @@ func TestNamedFile(t *testing.T) {
 	}
 	if _, err := Load(named("absent.yaml")); err == nil || !strings.Contains(err.Error(), "$SOV_CONFIG: open absent.yaml") {
 		t.Errorf("absent: %v", err)
+	}
+}
+
+// TestRecipients: a recipient is no path, and the two words of an SSH key are one value.
+func TestRecipients(t *testing.T) {
+	const (
+		x   = "age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj"
+		ssh = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGWQjEzNSxTtNUE9wjStMnAyGMXhPnqSnpUxpjYUZIzt"
+	)
+	getenv, path := env(t, "backup_recipients: ["+x+", "+ssh+" me@here, /etc/keys]\n")
+	s, err := Load(getenv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Get(Recipients).Values; !slices.Equal(got, []string{x, ssh + " me@here", "/etc/keys"}) {
+		t.Errorf("the file: %q", got)
+	}
+	variables := map[string]string{"SOV_CONFIG": path, "SOV_BACKUP_RECIPIENTS": ssh + "\n" + x + " " + ssh + " /etc/keys"}
+	if s, err = Load(func(name string) string { return variables[name] }); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Get(Recipients).Values; !slices.Equal(got, []string{ssh, x, ssh, "/etc/keys"}) {
+		t.Errorf("the variable: %q", got)
+	}
+	for _, bad := range []string{"age1x", "ssh-dss AAAA", "ssh-ed25519", "keys.txt"} {
+		getenv, _ := env(t, "backup_recipients: ["+bad+"]\n")
+		if _, err := Load(getenv); err == nil || !strings.Contains(err.Error(), "backup_recipients[0]") {
+			t.Errorf("%s: %v", bad, err)
+		}
 	}
 }

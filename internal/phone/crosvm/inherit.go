@@ -22,12 +22,17 @@ func (i *inheritance) add(f *os.File) int {
 	return firstInherited + len(i.files) - 1
 }
 
+// DiskPath is the path by which crosvm knows the disk at a place of Machine.Disks: the kernel is before them.
+func DiskPath(place int) string { return fdPath(firstInherited + 1 + place) }
+
+func fdPath(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }
+
 func (i *inheritance) path(name string, flags int) (string, error) {
 	f, err := os.OpenFile(name, flags, 0o600)
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("/proc/self/fd/%d", i.add(f)), nil
+	return fdPath(i.add(f)), nil
 }
 
 // open opens what a machine works on, and returns the machine as crosvm sees it.
@@ -66,7 +71,7 @@ func (i *inheritance) open(m Machine, user *User) (Machine, error) {
 			return m, err
 		}
 		i.requests = i.add(f)
-		inside.Requests = fmt.Sprintf("/proc/self/fd/%d", i.requests)
+		inside.Requests = fdPath(i.requests)
 	}
 	if m.TAP != "" {
 		f, err := tuntap.Open(m.TAP)

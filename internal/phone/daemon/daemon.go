@@ -41,6 +41,7 @@ type Daemon struct {
 
 	keys        dataKeys
 	confinement confinement
+	configPlace configPlace
 	trial       *slots.Trial // of the version that is started; nil: it has been ready before
 }
 
@@ -326,10 +327,15 @@ func (d *Daemon) live(ctx context.Context) (exit crosvm.Exit, ready time.Duratio
 	if err != nil { // a busy phone may be too slow to answer
 		return exit, 0, err
 	}
-	machine, token, err := prepare(ctx, d.vm, a, secrets, d.log)
+	machine, config, token, err := prepare(ctx, d.vm, a, secrets, &d.configPlace, d.log)
 	if err != nil {
 		return exit, 0, err
 	}
+	defer func() {
+		if fault := config.forget(); fault != nil {
+			d.log(fault.Error())
+		}
+	}()
 	hypervisor, err := crosvm.FindHypervisor()
 	if err != nil {
 		d.log(err.Error()) // crosvm may know another one, and says else what it misses
@@ -339,11 +345,11 @@ func (d *Daemon) live(ctx context.Context) (exit crosvm.Exit, ready time.Duratio
 		return exit, 0, errors.Join(err, removeRunFiles(d.vm))
 	}
 	began := d.mark()
-	r, err := start(program, machine, d.confinement.user(d.Name), a, token, d.Output)
+	r, err := start(program, machine, d.confinement.user(d.Name), a, config, token, d.Output)
 	if errors.Is(err, crosvm.ErrConfine) {
 		d.confinement.refused = err.Error()
 		d.log(err.Error() + ": it runs as root")
-		r, err = start(program, machine, nil, a, token, d.Output)
+		r, err = start(program, machine, nil, a, config, token, d.Output)
 	}
 	if errors.Is(err, crosvm.ErrLacks) {
 		err = unfitError{err}
@@ -356,14 +362,14 @@ func (d *Daemon) live(ctx context.Context) (exit crosvm.Exit, ready time.Duratio
 	d.starts++
 	d.state.change(func(s *runnerapi.State) {
 		s.Phase, s.Crosvm, s.StartedAt, s.Restarts = runnerapi.Booting, r.process.PID(), time.Now().UTC(), d.starts-1
-		s.UID, s.AsRoot = 0, d.confinement.refused
+		s.UID, s.AsRoot, s.InFile = 0, d.confinement.refused, d.configPlace.refused
 		if user != nil {
 			s.UID = user.ID
 		}
 	})
 	exit, ready, answered, err := d.attend(ctx, r, a, network)
 	exit = d.explain(exit, began)
-	if !answered && ctx.Err() == nil {
+	if !answered && ctx.Err() == nil && !d.configPlace.learn(exit, crosvm.DiskPath(configIndex(a.spec))) {
 		d.confinement.learn(exit)
 	}
 	d.state.change(func(s *runnerapi.State) {

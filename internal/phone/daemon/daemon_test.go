@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -228,8 +230,16 @@ func TestRemoveRunFiles(t *testing.T) {
 			}
 		}
 	}
+	disk, err := os.Open(vm.ConfigDisk())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer disk.Close()
 	if err := removeRunFiles(vm); err != nil {
 		t.Fatal(err)
+	}
+	if was, err := io.ReadAll(disk); err != nil || string(was) != "\x00\x00\x00\x00\x00\x00" {
+		t.Errorf("the config disk was removed and not overwritten: %q, %v", was, err)
 	}
 	if left, err := os.ReadDir(vm.Run()); err != nil || len(left) > 0 {
 		t.Errorf("left: %v, %v", left, err)
@@ -633,6 +643,57 @@ func TestConfinement(t *testing.T) {
 	}
 	if a, b := crosvm.UserFor("sql"), crosvm.UserFor("vault"); a.ID == b.ID || a.ID < 5000 || a.ID > 5999 {
 		t.Errorf("users %d and %d", a.ID, b.ID)
+	}
+}
+
+// The config disk is in memory, and is overwritten there; a crosvm that complains of it is tried with a file at the next start.
+func TestConfigPlace(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "config.img")
+	var p configPlace
+	write := func(inFile bool) {
+		t.Helper()
+		c, err := p.write(file, []byte("secret"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(file); (err == nil) != inFile || (p.refused != "") != inFile {
+			t.Errorf("in a file: %v, want %t; says %q", err, inFile, p.refused)
+		}
+		f, err := os.Open(c.path())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		before := make([]byte, 6)
+		_, err = f.ReadAt(before, 0)
+		err = errors.Join(err, c.forget(), c.forget())
+		after := make([]byte, 6)
+		if _, again := f.ReadAt(after, 0); err != nil || again != nil || string(before) != "secret" || string(after) != string(make([]byte, 6)) {
+			t.Errorf("before %q, after %q, %v, %v", before, after, err, again)
+		}
+		if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("the file is there: %v", err)
+		}
+	}
+	said := func(reason string) crosvm.Exit { return crosvm.Exit{Kind: crosvm.Failed, Code: 1, Reason: reason} }
+	const path = "/proc/self/fd/6"
+	write(false)
+	for i, step := range []struct {
+		exit   crosvm.Exit
+		learns bool
+		inFile bool // at the start after it
+	}{
+		{crosvm.Exit{Kind: crosvm.Panic}, false, false},
+		{said("no enabled hypervisor"), false, false},
+		{said(`failed to open disk file "/proc/self/fd/5": No such file or directory (os error 2)`), false, false},
+		{said(`failed to open disk file "/proc/self/fd/6": failed to lock file: Permission denied (os error 13)`), true, true},
+		{said("failed to create guest memory"), false, true},
+		{said("failed to lock disk image: Resource temporarily unavailable"), true, false},
+	} {
+		if learns := p.learn(step.exit, path); learns != step.learns {
+			t.Errorf("end %d: learns %t", i, learns)
+		}
+		write(step.inFile)
 	}
 }
 

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"os"
 	"sync/atomic"
 	"time"
 
@@ -63,8 +62,8 @@ func (w *guestWatch) run(ctx context.Context) {
 		if err == nil && !answered {
 			answered = true
 			w.answered.Store(true)
-			// The guest has read its config disk: what is secret in it need not have a name any longer.
-			if err := os.Remove(w.daemon.vm.ConfigDisk()); err != nil {
+			// The guest has read its config disk: what is secret in it need not be there any longer.
+			if err := w.machine.config.forget(); err != nil {
 				w.daemon.log(err.Error())
 			}
 		}

@@ -30,39 +30,56 @@ type run struct {
 	process *crosvm.Process
 	guest   *guestapi.Client
 	machine crosvm.Machine
+	config  *configDisk
 	cutOff  bool // the guest has no network any more
 }
 
 // prepare makes everything that an artifact's machine needs besides its network, and returns what to run.
-func prepare(ctx context.Context, vm phonepath.VM, a *artifact, secrets map[string]string, log func(string)) (crosvm.Machine, string, error) {
+func prepare(ctx context.Context, vm phonepath.VM, a *artifact, secrets map[string]string, place *configPlace, log func(string)) (crosvm.Machine, *configDisk, string, error) {
 	m := crosvm.Machine{
 		Name: vm.Name, Kernel: filepath.Join(a.dir, a.spec.Kernel), Params: a.spec.Parameters, MemoryMiB: a.spec.MemoryMiB, CPUs: a.spec.CPUs,
 		TAP: a.spec.Network.TAP, MAC: crosvm.MACFor(vm.Name), Socket: vm.Socket(), Console: vm.Console(), Early: vm.Early(), Requests: vm.Requests(),
 	}
+	token := rand.Text() + rand.Text() // 52 characters, 256 bits
+	config, err := writeConfigDisk(vm, a.spec, secrets, token, place)
+	if err != nil {
+		return m, nil, "", err
+	}
+	m.Disks, err = disks(ctx, vm, a, config, log)
+	if err == nil {
+		// The folder of the control socket.
+		if err = os.Mkdir(vm.Machine(), 0o700); errors.Is(err, fs.ErrExist) {
+			err = nil
+		}
+	}
+	if err == nil {
+		err = clearSockets(vm)
+	}
+	if err != nil {
+		return m, nil, "", errors.Join(err, config.forget())
+	}
+	return m, config, token, nil
+}
+
+// disks are vm.json's, in its order.
+func disks(ctx context.Context, vm phonepath.VM, a *artifact, config *configDisk, log func(string)) ([]crosvm.Disk, error) {
+	var disks []crosvm.Disk
 	for _, d := range a.spec.Disks {
 		disk := crosvm.Disk{ReadOnly: d.ReadOnly}
 		switch d.Role {
 		case vmspec.RoleRootfs:
 			disk.Path = filepath.Join(a.dir, d.File)
 		case vmspec.RoleConfig:
-			disk.Path = vm.ConfigDisk()
+			disk.Path = config.path()
 		case vmspec.RoleData:
 			if err := ensureData(ctx, vm, d, log); err != nil {
-				return m, "", err
+				return nil, err
 			}
 			disk.Path = vm.Data()
 		}
-		m.Disks = append(m.Disks, disk)
+		disks = append(disks, disk)
 	}
-	token := rand.Text() + rand.Text() // 52 characters, 256 bits
-	if err := writeConfigDisk(vm, a.spec, secrets, token); err != nil {
-		return m, "", err
-	}
-	// The folder of the control socket.
-	if err := os.Mkdir(vm.Machine(), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return m, "", err
-	}
-	return m, token, clearSockets(vm)
+	return disks, nil
 }
 
 // clearSockets removes control sockets that nobody holds.
@@ -94,8 +111,13 @@ func adviseMismatch(name string, mismatch *datadisk.MismatchError) string {
 	return "push a version without vm.encrypt, save what is on it and begin a new disk: " + way
 }
 
+// configIndex is the place of the config disk among the disks.
+func configIndex(spec *vmspec.Spec) int {
+	return slices.IndexFunc(spec.Disks, func(d vmspec.Disk) bool { return d.Role == vmspec.RoleConfig })
+}
+
 // writeConfigDisk writes what the guest is told at this start. The disk and the token are for root's eyes.
-func writeConfigDisk(vm phonepath.VM, spec *vmspec.Spec, secrets map[string]string, token string) error {
+func writeConfigDisk(vm phonepath.VM, spec *vmspec.Spec, secrets map[string]string, token string, place *configPlace) (*configDisk, error) {
 	n := spec.Network
 	disk, err := configdisk.Encode(configdisk.Config{
 		Hostname: n.Hostname,
@@ -108,15 +130,12 @@ func writeConfigDisk(vm phonepath.VM, spec *vmspec.Spec, secrets map[string]stri
 		Token:   token,
 	})
 	if err != nil {
-		return err
-	}
-	if err := durable.WriteFile(vm.ConfigDisk(), disk, 0o600); err != nil {
-		return fmt.Errorf("config disk: %w", err)
+		return nil, err
 	}
 	if err := durable.WriteFile(vm.Token(), []byte(token), 0o600); err != nil {
-		return fmt.Errorf("the endpoint's token: %w", err)
+		return nil, fmt.Errorf("the endpoint's token: %w", err)
 	}
-	return nil
+	return place.write(vm.ConfigDisk(), disk)
 }
 
 // endpoint is where the guest answers.
@@ -134,12 +153,12 @@ func databaseOf(spec *vmspec.Spec) netip.AddrPort {
 }
 
 // start starts crosvm. What it says is kept in the log.
-func start(program *crosvm.Program, m crosvm.Machine, user *crosvm.User, a *artifact, token string, output io.Writer) (*run, error) {
+func start(program *crosvm.Program, m crosvm.Machine, user *crosvm.User, a *artifact, config *configDisk, token string, output io.Writer) (*run, error) {
 	process, err := program.Start(m, user, output)
 	if err != nil {
 		return nil, err
 	}
-	return &run{program: program, process: process, guest: guestapi.NewClient(endpoint(a.spec), token), machine: m}, nil
+	return &run{program: program, process: process, guest: guestapi.NewClient(endpoint(a.spec), token), machine: m, config: config}, nil
 }
 
 func (r *run) askGuest(ctx context.Context) error {
@@ -169,7 +188,7 @@ func (r *run) wait(ctx context.Context) bool {
 // removeRunFiles removes what belongs to one life of crosvm. The control socket goes once nobody holds it: a crosvm that
 // was killed a moment ago first gives back the guest's memory, and has no arguments any more by which to be found.
 func removeRunFiles(vm phonepath.VM) error {
-	var faults []error
+	faults := []error{wipe(vm.ConfigDisk())} // a power cut, or an earlier version, may have left it
 	for _, path := range []string{vm.ConfigDisk(), vm.Token(), vm.Requests()} {
 		for _, path := range []string{path, path + ".new"} { // the second is what earlier versions left when they were killed
 			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -186,7 +187,11 @@ func (r *running) openDisks() error {
 			return because(err, "failed to open disk file %q", d.Path)
 		}
 		if d.Lock {
-			if err := unix.Flock(int(f.Fd()), lock|unix.LOCK_NB); err != nil && r.build.Release.AtLeast(crosvmcli.Android15) {
+			err := unix.Flock(int(f.Fd()), lock|unix.LOCK_NB)
+			if target, _ := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", f.Fd())); r.build.NoMemoryLocks && strings.HasPrefix(target, "/memfd:") {
+				err = unix.EACCES
+			}
+			if err != nil && r.build.Release.AtLeast(crosvmcli.Android15) {
 				return because(because(err, "failed to lock file"), "failed to open disk file %q", d.Path)
 			} else if err != nil {
 				return because(err, "failed to lock disk image")

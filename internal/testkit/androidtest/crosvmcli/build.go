@@ -18,6 +18,8 @@ type Build struct {
 	WithoutFirmware bool `json:"without_firmware"`
 
 	RootOnly bool `json:"root_only,omitempty"` // the phone's kernel lets root alone make machines
+	// The phone's SELinux policy lets crosvm lock no file that is in memory (memfd): such a one is labelled as its maker's tmpfs.
+	NoMemoryLocks bool `json:"no_memory_locks,omitempty"`
 }
 
 // Table is the flags of this build.
