@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sovereign-sql/sov/internal/testkit/childtest"
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
@@ -80,7 +81,7 @@ func interruptBuild(t *testing.T, kernel string) bool {
 	command := exec.Command(sovtest.Program, args...)
 	command.Dir = dir
 	command.Stderr = progress
-	if err := command.Start(); err != nil {
+	if err := childtest.Start(command, nil); err != nil {
 		t.Fatal(err)
 	}
 	sovtest.Await(t, sovtest.WaitLimit, "the packages stage to run", func() bool {

@@ -24,6 +24,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/localvm"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/lightguest"
+	"github.com/sovereign-sql/sov/internal/testkit/childtest"
 	"github.com/sovereign-sql/sov/internal/testkit/mirror/mirrortest"
 	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
 	"github.com/sovereign-sql/sov/internal/testkit/registrytest"
@@ -482,7 +483,7 @@ func (r *reader) bash(text string, state *string) (string, error) {
 		if state == nil || !f.command.MatchString(text) || f.unless != nil && f.unless.MatchString(text) {
 			continue
 		}
-		if err := c.Start(); err != nil {
+		if err := childtest.Start(c, nil); err != nil {
 			cancel()
 			return "", err
 		}

@@ -18,7 +18,7 @@ func TestOutOfMemory(t *testing.T) {
 	before := guesttest.Restarts(t, g)
 	pids := guesttest.EveryProcess(t, g, "at first", "session")
 	guesttest.Hostile(t, g, "awk \"BEGIN { s = 1234567890; for (i = 0; i < 10; i++) s = s s; while (1) a[n++] = s n }\"")
-	awaitLine(t, g, "Out of memory: Killed process")
+	awaitLine(t, g, "Memory cgroup out of memory: Killed process")
 	guesttest.AwaitAll(t, g, func(guestapi.Service) bool { return true })
 	after := guesttest.Restarts(t, g)
 	for _, name := range []string{"postgres", "tailscale"} {

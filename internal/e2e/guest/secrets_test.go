@@ -18,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/sovereign-sql/sov/internal/testkit/canary"
+	"github.com/sovereign-sql/sov/internal/testkit/childtest"
 	"github.com/sovereign-sql/sov/internal/testkit/guesttest"
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 	"github.com/sovereign-sql/sov/internal/testkit/tailscaletest"
@@ -40,7 +41,7 @@ func startRun(t *testing.T, environment []string, args ...string) *localRun {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := r.command.Start(); err != nil {
+	if err := childtest.Start(r.command, nil); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { // a test that failed before end

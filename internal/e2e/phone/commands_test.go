@@ -19,6 +19,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/finding"
 	"github.com/sovereign-sql/sov/internal/phone/acceptance"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
+	"github.com/sovereign-sql/sov/internal/testkit/childtest"
 	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
@@ -180,7 +181,7 @@ func forwarded(t *testing.T, server *androidtest.ADBServer) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := command.Start(); err != nil {
+	if err := childtest.Start(command, nil); err != nil {
 		t.Fatal(err)
 	}
 	var told struct{ URL string }

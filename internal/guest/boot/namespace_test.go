@@ -31,6 +31,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/configdisk"
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/testkit/childtest"
 )
 
 // The tests of this file and its neighbours run the real sov-init as PID 1 of new PID, mount,
@@ -328,7 +329,7 @@ func (b *box) boot(t *testing.T) *boot {
 	if group != nil {
 		v.cmd.SysProcAttr.UseCgroupFD, v.cmd.SysProcAttr.CgroupFD = true, int(group.Fd())
 	}
-	must(t, v.cmd.Start())
+	must(t, childtest.Start(v.cmd, nil))
 	go func() {
 		v.cmd.Wait()
 		close(v.done)

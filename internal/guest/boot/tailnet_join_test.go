@@ -27,6 +27,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/internal/guest/network"
 	"github.com/sovereign-sql/sov/internal/guest/tailnet"
+	"github.com/sovereign-sql/sov/internal/testkit/childtest"
 	"github.com/sovereign-sql/sov/internal/testkit/netnstest"
 	"github.com/sovereign-sql/sov/internal/testkit/tailscaletest"
 	"github.com/sovereign-sql/sov/stages/guestinit"
@@ -110,10 +111,9 @@ func setLink(name, address, gateway string) error {
 // start runs a command in a namespace until the test's end.
 func (w *world) start(ns netns.NsHandle, cmd *exec.Cmd) {
 	w.t.Helper()
-	// A pipe's end is the end of the control server, even if this process is killed.
-	stdin, err := cmd.StdinPipe()
+	stdin, err := cmd.StdinPipe() // its end is the end of the control server
 	must(w.t, err)
-	must(w.t, netnstest.In(ns, cmd.Start))
+	must(w.t, childtest.Start(cmd, func() error { return netns.Set(ns) }))
 	w.t.Cleanup(func() {
 		stdin.Close()
 		cmd.Process.Kill()

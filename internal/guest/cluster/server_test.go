@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sovereign-sql/sov/internal/testkit/childtest"
 )
 
 // passwords are hard in one way or another; no two neighbours are the same once prepared.
@@ -83,7 +85,7 @@ func startServer(t *testing.T) server {
 	cmd := exec.Command(filepath.Join(s.bin, "postgres"), "-D", p.Data, "-k", dir, "-p", fmt.Sprint(s.port), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: owner}
 	cmd.Dir = dir
-	must(t, cmd.Start())
+	must(t, childtest.Start(cmd, nil))
 	t.Cleanup(func() {
 		cmd.Process.Signal(syscall.SIGQUIT)
 		cmd.Wait()

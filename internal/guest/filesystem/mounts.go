@@ -36,8 +36,9 @@ var kernelMounts = []mount{
 	{process.CgroupRoot, "cgroup2", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, "", true},
 }
 
-// MountKernel makes kernelMounts, enables what limits services, and makes the links into /proc that shells expect in /dev. It returns
-// what could not be made: problems that the guest lives with, and an error if it cannot.
+// MountKernel makes kernelMounts, enables what limits services, and makes the links into /proc that
+// shells expect in /dev. It returns what could not be made: problems that the guest lives with, and
+// an error if it cannot.
 func MountKernel() (problems []error, err error) {
 	for _, m := range kernelMounts {
 		// Only on /dev can a directory be made; on the others this finds that it exists.

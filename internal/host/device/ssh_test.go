@@ -9,11 +9,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/sovereign-sql/sov/internal/host/device"
+	"github.com/sovereign-sql/sov/internal/testkit/childtest"
 )
 
 // serveSSH starts a real sshd on loopback, with keys of its own, and returns an ssh program that is configured for it
@@ -62,8 +62,7 @@ func serveSSH(t *testing.T) string {
 	var said bytes.Buffer
 	server := exec.Command(sshd, "-D", "-e", "-f", at("sshd_config"))
 	server.Stderr = &said
-	server.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := server.Start(); err != nil {
+	if err := childtest.Start(server, nil); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { server.Process.Kill(); server.Wait() })

@@ -9,11 +9,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/sovereign-sql/sov/internal/testkit/childtest"
 	"github.com/sovereign-sql/sov/internal/testkit/session"
 )
 
@@ -63,24 +63,15 @@ func (s *ADBServer) Program() string { return filepath.Join(s.dir, "adb") }
 func (s *ADBServer) start() {
 	s.t.Helper()
 	s.command = exec.Command(s.Program(), "server", "nodaemon")
-	s.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	started := make(chan error)
-	s.ended = make(chan struct{})
-	go func() {
-		// The signal comes with the end of the thread that has started it (prctl(2), PR_SET_PDEATHSIG): one that nobody else
-		// uses, and ends, as InNetwork does.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		defer close(s.ended)
-		err := s.command.Start()
-		started <- err
-		if err == nil {
-			s.command.Wait()
-		}
-	}()
-	if err := <-started; err != nil {
+	s.command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := childtest.Start(s.command, nil); err != nil {
 		s.t.Fatal(err)
 	}
+	s.ended = make(chan struct{})
+	go func() {
+		defer close(s.ended)
+		s.command.Wait()
+	}()
 	deadline := time.Now().Add(adbPatience)
 	for {
 		conn, err := net.Dial("tcp4", "127.0.0.1:"+s.port)

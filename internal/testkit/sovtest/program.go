@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
+	"github.com/sovereign-sql/sov/internal/testkit/childtest"
 	"github.com/sovereign-sql/sov/internal/testkit/mirror"
 	"github.com/sovereign-sql/sov/internal/testkit/mirror/mirrortest"
 )
@@ -100,7 +101,10 @@ func Run(t testing.TB, prepare func(*exec.Cmd), args ...string) Outcome {
 func Finish(command *exec.Cmd) (Outcome, error) {
 	var stdout, stderr bytes.Buffer
 	command.Stdout, command.Stderr = &stdout, &stderr
-	err := command.Run()
+	err := childtest.Start(command, nil)
+	if err == nil {
+		err = command.Wait()
+	}
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		return Outcome{}, err

@@ -1,0 +1,43 @@
+//go:build linux
+
+// Package childtest starts programs that end when the test binary ends, however that ends: a test that runs into its time limit
+// calls no function of Cleanup.
+package childtest
+
+import (
+	"os/exec"
+	"runtime"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Start starts a command as its Start does, after enter, which may move the thread into other namespaces; nil does nothing. The kernel
+// kills the process when this one ends. The caller waits for the command.
+func Start(command *exec.Cmd, enter func() error) error {
+	started := make(chan error)
+	// The signal comes with the end of the thread that has started the process (prctl(2), PR_SET_PDEATHSIG): one that nobody else
+	// gets, and that stays until the process has ended.
+	go func() {
+		runtime.LockOSThread()
+		if enter != nil {
+			if err := enter(); err != nil {
+				started <- err
+				return
+			}
+		}
+		if command.SysProcAttr == nil {
+			command.SysProcAttr = &syscall.SysProcAttr{}
+		}
+		command.SysProcAttr.Pdeathsig = syscall.SIGKILL
+		if err := command.Start(); err != nil {
+			started <- err
+			return
+		}
+		pid := command.Process.Pid
+		close(started)
+		for unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
+		}
+	}()
+	return <-started
+}
