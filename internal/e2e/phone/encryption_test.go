@@ -3,14 +3,18 @@ package phone
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/sovereign-sql/sov/internal/artifact"
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest/lightguest"
 	"github.com/sovereign-sql/sov/internal/testkit/canary"
 	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
@@ -97,4 +101,77 @@ func TestEncryptedOnThePhone(t *testing.T) {
 	if _, err := os.Stat(p.File(p.VM.Data())); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestLocked: a machine whose data disk's key is not kept on the phone waits for it without a start, takes it from whoever may run
+// sov-runner there as root, and keeps it for as long as its daemon lives.
+func TestLocked(t *testing.T) {
+	t.Parallel()
+	key := canary.New()
+	begin := time.Now()
+	h := phonetest.NewLight(t, vmspec.MainFirst, lightguest.Script{}, `{}`)
+	path := filepath.Join(h.File(h.VM.Current()), artifact.SpecFile)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec, err := vmspec.Decode(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec.Disks = append(spec.Disks, vmspec.Disk{Role: vmspec.RoleData, Size: 256 << 20, Key: vmspec.KeyOnHost})
+	if text, err = spec.Encode(); err == nil {
+		err = os.WriteFile(path, text, 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := h.Snapshot()
+	locked := func(when string) {
+		t.Helper()
+		if o := h.Runner("up", "sql"); o.Status != 1 || !strings.Contains(o.Stderr, "locked: the key of its data disk is not on this phone: `sov start sql`") {
+			t.Errorf("%s: %v", when, o)
+		}
+		if s := h.Status(); s.Phase != runnerapi.Locked || s.CrosvmAlive || s.Restarts != 0 || s.Failures != 0 {
+			t.Errorf("%s: %+v", when, s)
+		}
+		phonetest.SameNetwork(t, when, before, h.Snapshot())
+	}
+	unlock := func(keys string) sovtest.Outcome {
+		t.Helper()
+		command := h.Command(t.Context(), phonepath.Default.Runner(), "up", "sql", "--keys")
+		command.Stdin = strings.NewReader(keys)
+		o, err := sovtest.Finish(command)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return o
+	}
+	locked("at first")
+	locked("again")
+	if o := unlock(`{"postgres": "x"}`); o.Status != 1 || h.Status().Phase != runnerapi.Locked {
+		t.Errorf("without a key: %v", o)
+	}
+	if o := unlock(`{"data-key": "` + key.Text + `"}`); o.Status != 0 {
+		t.Fatalf("with the key: %v\n%s", o, h.Logs())
+	}
+	h.Shell(fmt.Sprintf("kill -9 %d", h.Status().Crosvm))
+	h.Eventually("ready again", func() bool { s := h.Status(); return s.Phase == runnerapi.Ready && s.Restarts == 1 })
+	h.Eventually("without the config disk", func() bool { _, err := os.Stat(h.File(h.VM.ConfigDisk())); return os.IsNotExist(err) })
+	if found := key.InFiles(t, begin, h.File(string(phonepath.Default))); len(found) > 0 {
+		t.Errorf("the key stands in %q", found)
+	}
+	status := h.Shell(fmt.Sprintf("grep -E 'VmLck|VmRSS' /proc/%d/status", h.Status().Daemon))
+	if strings.Contains(status, "VmLck:\t       0 kB") {
+		t.Errorf("nothing of the daemon is locked: %s", status)
+	}
+	h.Do("down", "sql")
+	if left := h.Shell("ls -A " + h.VM.Run()); strings.Contains(left, "keys") {
+		t.Errorf("down left %q", left)
+	}
+	locked("after down")
+	if o := unlock(`{"data-key": "` + key.Text + `"}`); o.Status != 0 {
+		t.Errorf("with the key, for a daemon that begins: %v\n%s", o, h.Logs())
+	}
+	h.Do("down", "sql")
 }

@@ -143,16 +143,7 @@ func (m *maker) fetch(ctx context.Context, a arch.Arch, debs string) error {
 	}
 	defer os.RemoveAll(dir)
 	state := aptState{dir: dir, arch: a}
-	if err := m.cache.create(debs, func(dir string) error { return fetchDebs(ctx, state, dir, m.log) }); err != nil {
-		return err
-	}
-	stale, err := filepath.Glob(m.cache.path("debs", a.Go+"*"))
-	for _, dir := range stale {
-		if dir != debs {
-			err = errors.Join(err, os.RemoveAll(dir))
-		}
-	}
-	return err
+	return m.cache.create(debs, func(dir string) error { return fetchDebs(ctx, state, dir, m.log) })
 }
 
 // debs is the folder of Debian's packages for an architecture. It is another one where others are wanted.
