@@ -19,7 +19,7 @@ import (
 // beside it and count as well: a packet is let in only when no table drops it.
 const firewallTable = "sov"
 
-// Connections to the endpoint from ports that any user of the host may use: in a second, and at once.
+// Connections to the endpoint that do not come from a privileged port: in a second, and at once.
 const (
 	endpointRate  = 100
 	endpointBurst = 200
@@ -68,11 +68,12 @@ func (f Firewall) Apply() error {
 func (f Firewall) rules() ([][]expr.Any, error) {
 	rules := [][]expr.Any{
 		join(connection(expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), verdict(expr.VerdictAccept)),
-		// Whoever may not use privileged ports cannot keep the endpoint from those who may: root on the
-		// host. A service of the guest that may is not root on the host.
-		join(port(unix.IPPROTO_TCP, f.Endpoint), sourcePort(expr.CmpOpGte, guestapi.FirstUnprivileged), tooMany(), verdict(expr.VerdictDrop)),
+		// Root on the host connects to the endpoint from a privileged port. The rates of all other
+		// connections are limited, those of the guest's own services apart from those of the host.
 		join(arrivesOn("lo"), port(unix.IPPROTO_TCP, f.Endpoint), sourcePort(expr.CmpOpLt, guestapi.FirstUnprivileged), verdict(expr.VerdictDrop)),
+		join(arrivesOn("lo"), port(unix.IPPROTO_TCP, f.Endpoint), tooMany(), verdict(expr.VerdictDrop)),
 		join(arrivesOn("lo"), verdict(expr.VerdictAccept)),
+		join(port(unix.IPPROTO_TCP, f.Endpoint), sourcePort(expr.CmpOpGte, guestapi.FirstUnprivileged), tooMany(), verdict(expr.VerdictDrop)),
 		join(connection(expr.CtStateBitINVALID), verdict(expr.VerdictDrop)),
 		// Reports on paths and their MTU, neighbours in IPv6, and a person's ping.
 		join(transport(unix.IPPROTO_ICMP), verdict(expr.VerdictAccept)),
@@ -189,7 +190,7 @@ func sourcePort(op expr.CmpOp, number uint16) []expr.Any {
 	}
 }
 
-// tooMany matches connections beyond those that the endpoint has time for, whoever else connects.
+// tooMany matches connections beyond endpointRate and endpointBurst.
 func tooMany() []expr.Any {
 	return []expr.Any{&expr.Limit{Type: expr.LimitTypePkts, Rate: endpointRate, Unit: expr.LimitTimeSecond, Burst: endpointBurst, Over: true}}
 }
