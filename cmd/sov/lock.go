@@ -58,7 +58,7 @@ from what the recipe or the base image asks for to a package.`,
 	flags.StringVar(&f.cves, "cves", "", "report known vulnerabilities by this database, a file or a URL")
 	flags.BoolVar(&f.Offline, "offline", false, "use no network: enough for --why when the cache has the packages")
 	flags.StringVar(&f.Kernel, "kernel", "", "a finished kernel, as for the build: its source is not looked at")
-	complete(c, "update", resolve.UpdateAll, resolve.UpdateImage, resolve.UpdateKernel, resolve.UpdateTailscale)
+	complete(c, "update", resolve.UpdateAll, resolve.UpdateImage, resolve.UpdateKernel, resolve.UpdateTailscale, resolve.UpdateFiles)
 	return c
 }
 
