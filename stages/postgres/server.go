@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/internal/image/tree"
 )
 
@@ -109,6 +110,10 @@ func scan(r io.Reader, fn func(window []byte) bool) error {
 
 // collation returns initdb's options for how text sorts.
 func (s *Server) collation(choice string) ([]string, error) {
+	locale := "und"
+	if l, ok := recipe.Collation(choice).Locale(); ok {
+		choice, locale = "icu", l
+	}
 	switch choice {
 	case "auto":
 		switch {
@@ -125,7 +130,7 @@ func (s *Server) collation(choice string) ([]string, error) {
 		}
 	case "icu":
 		if s.Major < 15 || !s.ICU {
-			return nil, fmt.Errorf("postgres.collation is icu, which needs PostgreSQL 15 or later built with ICU; this is %s%s",
+			return nil, fmt.Errorf("postgres.collation is a locale of ICU, which needs PostgreSQL 15 or later built with ICU; this is %s%s",
 				s.Version, map[bool]string{false: " without ICU"}[s.ICU])
 		}
 	}
@@ -133,7 +138,7 @@ func (s *Server) collation(choice string) ([]string, error) {
 	case "builtin":
 		return []string{"--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"}, nil
 	case "icu":
-		return []string{"--locale-provider=icu", "--icu-locale=und", "--locale=C"}, nil
+		return []string{"--locale-provider=icu", "--icu-locale=" + locale, "--locale=C"}, nil
 	}
 	return []string{"--locale=C"}, nil
 }

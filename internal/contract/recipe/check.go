@@ -172,7 +172,7 @@ var sha256Form = regexp.MustCompile(`^[0-9a-f]{64}$`)
 // destination checks where something is put into the root file system.
 func (c *checker) destination(at, to string) {
 	c.require(cleanAbsolute(to), at, "%q is not a clean absolute path", to)
-	if m := mountedOver(to); m != "" {
+	if m := MountedOver(to); m != "" {
 		c.doc.Faultf(at, "the guest mounts over %s, so %q would never be seen", m, to)
 	}
 }
@@ -302,8 +302,8 @@ func cleanAbsolute(p string) bool {
 	return path.IsAbs(p) && path.Clean(p) == p && p != "/" && plain(p)
 }
 
-// mountedOver returns the mount point that hides p, or "".
-func mountedOver(p string) string {
+// MountedOver returns the mount point of the guest that hides p, or "".
+func MountedOver(p string) string {
 	for _, m := range mountpoints {
 		if p == m || strings.HasPrefix(p, m+"/") {
 			return m

@@ -11,6 +11,7 @@ package recipe
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -198,6 +199,15 @@ const (
 	CollationICU     Collation = "icu"
 	CollationLibc    Collation = "libc"
 )
+
+// localeForm is a language tag (BCP 47, section 2.1) as far as ICU sorts by it: language, script, region, variants, and
+// extensions such as -u-kn-true.
+var localeForm = regexp.MustCompile(`^[a-z]{2,3}(-[A-Za-z0-9]{1,8})*$`)
+
+// Locale returns the locale of ICU that a collation is, if it is one: "de", "en-US", "und-u-kn-true".
+func (c Collation) Locale() (string, bool) {
+	return string(c), c != CollationICU && localeForm.MatchString(string(c))
+}
 
 // A Service is a program that the guest's init supervises.
 type Service struct {
