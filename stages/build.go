@@ -34,7 +34,8 @@ const maxRecipe = 1 << 20
 func LoadRecipe(name string) (*recipe.Recipe, []byte, error) {
 	var text []byte
 	var err error
-	if strings.ContainsRune(name, '/') || slices.Contains([]string{".yaml", ".yml"}, filepath.Ext(name)) {
+	fromFile := strings.ContainsRune(name, '/') || slices.Contains([]string{".yaml", ".yml"}, filepath.Ext(name))
+	if fromFile {
 		text, err = bound.ReadFile(name, maxRecipe)
 	} else {
 		text, err = assets.Recipe(name)
@@ -44,6 +45,9 @@ func LoadRecipe(name string) (*recipe.Recipe, []byte, error) {
 		return nil, nil, fmt.Errorf("read recipe: %w%s", err, recipeHint(name, err))
 	}
 	r, err := recipe.Parse(name, text)
+	if err == nil && fromFile {
+		r.Dir = filepath.Dir(name)
+	}
 	return r, text, err
 }
 

@@ -42,6 +42,9 @@ func graph(o Options, r *resolve.Resolver, entry *lock.Entry, guest, phone []byt
 		programs = append(programs, overlay.Shares(st)...)
 	}
 	list = append(list, init)
+	if len(r.Recipe.Files) > 0 {
+		list = append(list, r.Files(entry))
+	}
 	if r.Recipe.Postgres.Enabled {
 		list = append(list, postgres.New(postgres.Options{Below: below, Recipe: r.Recipe}))
 	}

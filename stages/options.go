@@ -11,6 +11,7 @@
 //	copies      copies.tar                        these files
 //	tailscale   tailscale.tar
 //	guestinit   guestinit.tar                     sov-init, accounts, directories
+//	files       files.tar                         the recipe's files
 //	postgres    postgres.tar, postgres.json       PostgreSQL's settings and service
 //	kernel      kernel, config, kernel.json
 //	rootfs      rootfs.img, rootfs.json           all of the above but the kernel, as ext4

@@ -32,7 +32,7 @@ func newLock() *cobra.Command {
 changed, but for a lock that does not know the recipe: that is written.
 
 --update takes what it names in its newest version and leaves everything else where it is: a package, with those
-dependencies that must change with it, "image", "kernel", "tailscale", or "all". The lock is a list with a line for each
+dependencies that must change with it, "image", "kernel", "tailscale", "files" for those of the recipe, or "all". The lock is a list with a line for each
 package: what --update changed is what a review of the file sees.
 
 --cves compares what the lock has (Alpine's packages, the kernel, the modules of Tailscale) with a database of known
@@ -52,13 +52,13 @@ from what the recipe or the base image asks for to a package.`,
 	}
 	flags := c.Flags()
 	lockedFlags(c, &f.recipeFlags)
-	flags.StringSliceVar(&f.update, "update", nil, "what to take in its newest version: a package, image, kernel, tailscale or all; may be repeated")
+	flags.StringSliceVar(&f.update, "update", nil, "what to take in its newest version: a package, image, kernel, tailscale, files or all; may be repeated")
 	flags.BoolVar(&f.check, "check", false, "exit with status 3 when something is newer, or the lock does not answer the recipe")
 	flags.StringVar(&f.why, "why", "", "say why this package is there")
 	flags.StringVar(&f.cves, "cves", "", "report known vulnerabilities by this database, a file or a URL")
 	flags.BoolVar(&f.Offline, "offline", false, "use no network: enough for --why when the cache has the packages")
 	flags.StringVar(&f.Kernel, "kernel", "", "a finished kernel, as for the build: its source is not looked at")
-	complete(c, "update", resolve.UpdateAll, resolve.UpdateImage, resolve.UpdateKernel, resolve.UpdateTailscale)
+	complete(c, "update", resolve.UpdateAll, resolve.UpdateImage, resolve.UpdateKernel, resolve.UpdateTailscale, resolve.UpdateFiles)
 	return c
 }
 

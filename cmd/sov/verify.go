@@ -19,7 +19,7 @@ func newVerify() *cobra.Command {
 		Short: "Check a built machine against its manifest and itself",
 		Long: `Check a built machine: every file against the manifest's sizes and SHA-256, manifest and files against the provenance,
 the root filesystem against its own checksums, bitmaps and link counts, the kernel's embedded configuration against what
-the guest cannot do without.
+the guest cannot do without. Links in the image that lead nowhere are listed; they are no fault.
 
 With --key the artifact has to be signed, too, by the key whose public half is given: a bit that is not as the signer had
 it, in whatever file, is found, and so is an artifact that nobody signed.
@@ -68,6 +68,9 @@ func printVerified(p *printer, r *verify.Report) {
 	}
 	if len(r.Uncovered) > 0 {
 		p.printf("did not check %s: no file of the artifact\n", strings.Join(r.Uncovered, ", "))
+	}
+	for _, link := range r.Dangling {
+		p.printf("note: %s leads to %s, which is not in the image\n", link.Path, link.Target)
 	}
 	for _, problem := range r.Problems {
 		p.printf("FAULT %v\n", problem)

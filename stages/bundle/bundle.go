@@ -62,8 +62,14 @@ func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 	output.Version(k, 5)
 	k.Add("artifact", map[string]string{"name": s.Recipe.Name, "version": s.Recipe.Version, "description": s.Recipe.Description, "arch": s.Arch})
 	k.Add("vm", vm)
+	labels := map[string]bool{}
 	for _, in := range s.inputs() {
-		k.Add(in.Kind+" "+in.Name, in)
+		label := in.Kind + " " + in.Name
+		for labels[label] {
+			label += " again" // files are copied from the base image, too
+		}
+		labels[label] = true
+		k.Add(label, in)
 	}
 	k.Add("parameters", s.parameters())
 	k.Add("builder", s.Builder)

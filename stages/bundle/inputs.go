@@ -26,6 +26,9 @@ func (s *stage) inputs() []manifest.Input {
 	if made.Tailscale != "" {
 		out = append(out, manifest.Input{Kind: "module", Name: "tailscale.com", Version: made.Tailscale})
 	}
+	for _, f := range made.Files {
+		out = append(out, manifest.Input{Kind: "file", Name: f.Path, Source: sourceName(f.Source), Digest: "sha256:" + f.SHA256})
+	}
 	for _, p := range made.Packages {
 		out = append(out, manifest.Input{Kind: "package", Name: p.Name, Version: p.Version, Source: sourceName(p.Repository), Digest: p.Checksum})
 	}

@@ -61,6 +61,13 @@ func (s *stage) statement(j *pipeline.Job, files []manifest.File) ([]byte, error
 	if k := s.Made.Kernel; k != nil {
 		dependencies = append(dependencies, kernelSource(*k))
 	}
+	for _, f := range s.Made.Files {
+		r := provenance.Resource{Name: f.Path, Digest: provenance.SHA256(f.SHA256)}
+		if fetch.IsURL(f.Source) {
+			r.DownloadLocation = f.Source
+		}
+		dependencies = append(dependencies, r)
+	}
 	for _, p := range s.Made.Packages {
 		r, err := s.packageFile(j, p)
 		if err != nil {

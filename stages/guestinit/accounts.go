@@ -30,6 +30,43 @@ type accountFile struct {
 	changed bool
 }
 
+// Owners returns a function that finds the ids of a user and a group, by name, among those of a root file system and the
+// recipe's. Without a group it is the user's.
+func Owners(below *tree.Tree, r *recipe.Recipe) (func(user, group string) (uid, gid uint32, err error), error) {
+	a, err := accountsOf(below, r)
+	if err != nil {
+		return nil, err
+	}
+	return a.owner, nil
+}
+
+// accountsOf adds the recipe's users and groups to those of the layers below.
+func accountsOf(below *tree.Tree, r *recipe.Recipe) (*accounts, error) {
+	a, err := readAccounts(below)
+	if err != nil {
+		return nil, err
+	}
+	for _, g := range r.Groups {
+		if err := a.addGroup(g.Name, g.GID); err != nil {
+			return nil, err
+		}
+	}
+	for _, u := range r.Users {
+		if err := a.addUser(u); err != nil {
+			return nil, err
+		}
+	}
+	return a, nil
+}
+
+func (a *accounts) owner(user, group string) (uid, gid uint32, err error) {
+	uid, gid, err = a.ids(user)
+	if err == nil && group != "" {
+		gid, err = a.groupID(group)
+	}
+	return uid, gid, err
+}
+
 func readAccounts(t *tree.Tree) (*accounts, error) {
 	var a accounts
 	for path, file := range map[string]**accountFile{"etc/passwd": &a.passwd, "etc/shadow": &a.shadow, "etc/group": &a.group} {

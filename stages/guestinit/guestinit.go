@@ -112,7 +112,10 @@ func (s *stage) fill(b *overlay.Builder, below *tree.Tree) error {
 	if err := mountpoints(b, below); err != nil {
 		return err
 	}
-	accounts, err := s.accounts(below)
+	accounts, err := accountsOf(below, s.Recipe)
+	if err == nil {
+		err = s.checkAccounts(accounts)
+	}
 	if err != nil {
 		return err
 	}
@@ -178,26 +181,11 @@ func mountpoints(b *overlay.Builder, below *tree.Tree) error {
 	return nil
 }
 
-// accounts adds the recipe's users and groups to those of the layers below and
-// makes sure that everybody who is needed is there.
-func (s *stage) accounts(below *tree.Tree) (*accounts, error) {
-	a, err := readAccounts(below)
-	if err != nil {
-		return nil, err
-	}
-	for _, g := range s.Recipe.Groups {
-		if err := a.addGroup(g.Name, g.GID); err != nil {
-			return nil, err
-		}
-	}
-	for _, u := range s.Recipe.Users {
-		if err := a.addUser(u); err != nil {
-			return nil, err
-		}
-	}
+// checkAccounts makes sure that everybody whom the guest needs is there.
+func (s *stage) checkAccounts(a *accounts) error {
 	for _, user := range s.requiredUsers() {
 		if _, _, err := a.ids(user); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	for _, service := range s.Recipe.Services {
@@ -205,18 +193,15 @@ func (s *stage) accounts(below *tree.Tree) (*accounts, error) {
 			continue
 		}
 		if _, err := a.groupID(service.Group); err != nil {
-			return nil, fmt.Errorf("service %s: %w: neither the base image nor its packages have one, and the recipe's groups do not list it", service.Name, err)
+			return fmt.Errorf("service %s: %w: neither the base image nor its packages have one, and the recipe's groups do not list it", service.Name, err)
 		}
 	}
-	return a, nil
+	return nil
 }
 
 func (s *stage) directories(b *overlay.Builder, a *accounts) error {
 	for _, d := range s.Recipe.Directories {
-		uid, gid, err := a.ids(d.Owner)
-		if err == nil && d.Group != "" {
-			gid, err = a.groupID(d.Group)
-		}
+		uid, gid, err := a.owner(d.Owner, d.Group)
 		if err != nil {
 			return fmt.Errorf("directory %s: %w", d.Path, err)
 		}

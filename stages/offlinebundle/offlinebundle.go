@@ -18,6 +18,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/durable"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/base"
+	"github.com/sovereign-sql/sov/stages/files"
 	"github.com/sovereign-sql/sov/stages/kernel"
 	"github.com/sovereign-sql/sov/stages/output"
 	"github.com/sovereign-sql/sov/stages/packages"
@@ -112,6 +113,9 @@ func (g *gathering) gather(ctx context.Context, entry *lock.Entry) error {
 	for _, image := range g.Copied(entry) {
 		stages = append(stages, image.Stage)
 	}
+	if len(g.Recipe.Files) > 0 {
+		stages = append(stages, g.Files(entry))
+	}
 	made, err := g.Run(ctx, stages...)
 	if err != nil {
 		return err
@@ -125,6 +129,15 @@ func (g *gathering) gather(ctx context.Context, entry *lock.Entry) error {
 	g.addBytes(offline.Lock, offline.LockName, file.Encode())
 	if err := g.images(made, entry); err != nil {
 		return err
+	}
+	for _, f := range entry.Files {
+		b, ok := output.Find(made, files.Name, files.ContentOutput(f.SHA256))
+		if !ok {
+			return fmt.Errorf("file %s is missing", f.Path)
+		}
+		if _, twice := g.index.Find(offline.File, f.SHA256); !twice {
+			g.addBlob(offline.File, f.SHA256, b)
+		}
 	}
 	if err := g.packageFiles(made, entry); err != nil {
 		return err

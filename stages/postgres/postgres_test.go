@@ -132,6 +132,8 @@ func TestCollation(t *testing.T) {
 		{16, false, "auto", "--locale=C"}, {14, true, "auto", "--locale=C"},
 		{17, true, "icu", "--locale-provider=icu"}, {17, true, "libc", "--locale=C"},
 		{16, true, "builtin", "from version 17"}, {14, true, "icu", "needs PostgreSQL 15"}, {17, false, "icu", "without ICU"},
+		{17, true, "de", "--locale-provider=icu --icu-locale=de --locale=C"}, {16, true, "en-US-u-kn-true", "--icu-locale=en-US-u-kn-true"},
+		{17, false, "de", "without ICU"}, {14, true, "en-US", "needs PostgreSQL 15"}, {17, true, "icu", "--icu-locale=und"},
 	} {
 		got, err := (&Server{Major: tt.major, ICU: tt.icu}).collation(tt.choice)
 		text := strings.Join(got, " ")

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/internal/image/tree"
 )
 
@@ -125,6 +126,10 @@ func scan(r io.Reader, fn func(window []byte) bool) error {
 
 // collation returns initdb's options for how text sorts.
 func (s *Server) collation(choice string) ([]string, error) {
+	locale := "und"
+	if l, ok := recipe.Collation(choice).Locale(); ok {
+		choice, locale = "icu", l
+	}
 	switch choice {
 	case "auto":
 		switch {
@@ -141,7 +146,7 @@ func (s *Server) collation(choice string) ([]string, error) {
 		}
 	case "icu":
 		if s.Major < 15 || !s.ICU {
-			return nil, fmt.Errorf("postgres.collation is icu, which needs PostgreSQL 15 or later built with ICU; this is %s%s",
+			return nil, fmt.Errorf("postgres.collation is a locale of ICU, which needs PostgreSQL 15 or later built with ICU; this is %s%s",
 				s.Version, map[bool]string{false: " without ICU"}[s.ICU])
 		}
 	}
@@ -149,7 +154,7 @@ func (s *Server) collation(choice string) ([]string, error) {
 	case "builtin":
 		return []string{"--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"}, nil
 	case "icu":
-		return []string{"--locale-provider=icu", "--icu-locale=und", "--locale=C"}, nil
+		return []string{"--locale-provider=icu", "--icu-locale=" + locale, "--locale=C"}, nil
 	}
 	return []string{"--locale=C"}, nil
 }

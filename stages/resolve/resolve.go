@@ -86,6 +86,7 @@ func (r *Resolver) want() lock.Want {
 			Packages:     slices.Clone(r.Recipe.Packages.Install),
 			Kernel:       r.kernelSource(),
 		},
+		Files:        r.files,
 		Copied:       r.Recipe.CopiedImages(),
 		KernelSource: r.Kernel == "",
 		Tailscale:    r.tailscaleVersion(),
@@ -100,7 +101,7 @@ func (r *Resolver) want() lock.Want {
 // source have today.
 func (r *Resolver) resolve(ctx context.Context) (*lock.Entry, error) {
 	want := r.want()
-	entry := &lock.Entry{Recipe: r.Recipe.Name, Arch: r.Arch, Inputs: want.Inputs, Tailscale: want.Tailscale}
+	entry := &lock.Entry{Recipe: r.Recipe.Name, Arch: r.Arch, Inputs: want.Inputs, Tailscale: want.Tailscale, Files: want.Files}
 	if err := r.resolveImage(ctx, entry); err != nil {
 		return nil, err
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/sovereign-sql/sov/pipeline/remote"
 	"github.com/sovereign-sql/sov/pipeline/store"
 	"github.com/sovereign-sql/sov/stages/base"
+	"github.com/sovereign-sql/sov/stages/files"
 	"github.com/sovereign-sql/sov/stages/output"
 	"github.com/sovereign-sql/sov/stages/overlay"
 	"github.com/sovereign-sql/sov/stages/packages"
@@ -35,8 +36,9 @@ type Resolver struct {
 	Client        *fetch.Client   // for everything but images
 	OfflineBundle *offline.Bundle // Options.Bundle; nil without one
 
-	image   oci.Reference   // of the base
-	copied  []oci.Reference // of Recipe.CopiedImages
+	image   oci.Reference     // of the base
+	copied  []oci.Reference   // of Recipe.CopiedImages
+	files   []lock.RecipeFile // of the recipe's files, as they are now
 	images  oci.Options
 	release func() // of the store
 }
@@ -76,6 +78,9 @@ func Open(ctx context.Context, o Options) (_ *Resolver, err error) {
 			return nil, fmt.Errorf("copy: %w", err)
 		}
 		r.copied = append(r.copied, ref)
+	}
+	if err := r.hashFiles(); err != nil {
+		return nil, err
 	}
 	if err := r.connect(); err != nil {
 		return nil, err
@@ -136,6 +141,11 @@ func (r *Resolver) Copied(entry *lock.Entry) (images []overlay.Share) {
 			Images: r.images, Bundle: r.OfflineBundle}))
 	}
 	return images
+}
+
+// Files returns the stage that puts the recipe's files into the root file system.
+func (r *Resolver) Files(entry *lock.Entry) pipeline.Stage {
+	return files.New(files.Options{Below: overlay.Shares(r.Base(entry), r.Packages(entry)), Recipe: r.Recipe, Locked: entry.Files, Client: r.Client, Bundle: r.OfflineBundle})
 }
 
 // Packages returns the stage that installs the packages of an entry.

@@ -21,6 +21,7 @@ const (
 	UpdateImage     = lock.KindImage
 	UpdateKernel    = lock.KindKernel
 	UpdateTailscale = lock.KindTailscale
+	UpdateFiles     = "files" // of the recipe
 )
 
 // ErrNoEntry is in the error for a lock without an entry for the recipe.
@@ -163,6 +164,8 @@ func (r *Resolver) updated(ctx context.Context, entry *lock.Entry, words []strin
 			err = r.resolveKernel(ctx, &out)
 		case UpdateTailscale:
 			out.Tailscale = want.Tailscale
+		case UpdateFiles:
+			out.Files = want.Files
 		default:
 			names = append(names, word)
 		}

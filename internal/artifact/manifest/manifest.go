@@ -56,7 +56,7 @@ type File struct {
 
 // An Input is something from outside that the artifact was made from.
 type Input struct {
-	Kind    string `json:"kind"` // "recipe", "image", "package", "kernel" or "module"
+	Kind    string `json:"kind"` // "recipe", "image", "package", "kernel", "file" or "module"
 	Name    string `json:"name"`
 	Version string `json:"version,omitempty"`
 	Source  string `json:"source,omitempty"` // where it came from: reference, repository or URL

@@ -2,6 +2,7 @@ package lock
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -11,6 +12,7 @@ const (
 	KindImage     = "image"
 	KindKernel    = "kernel"
 	KindTailscale = "tailscale"
+	KindFile      = "file"
 	KindPackage   = "package"
 )
 
@@ -58,6 +60,24 @@ func Diff(from, to *Entry) []Change {
 	}
 	note(KindKernel, "linux", a, b)
 	note(KindTailscale, "tailscale.com", from.Tailscale, to.Tailscale)
+	digests := func(files []RecipeFile) map[string]string {
+		of := map[string]string{}
+		for _, f := range files {
+			of[f.Path] = "sha256:" + f.SHA256
+		}
+		return of
+	}
+	before, after := digests(from.Files), digests(to.Files)
+	paths := slices.Collect(maps.Keys(before))
+	for path := range after {
+		if _, both := before[path]; !both {
+			paths = append(paths, path)
+		}
+	}
+	slices.Sort(paths)
+	for _, path := range paths {
+		note(KindFile, path, before[path], after[path])
+	}
 	return append(out, diffPackages(from.Packages, to.Packages)...)
 }
 

@@ -10,6 +10,7 @@ package lock
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -25,15 +26,16 @@ type File struct {
 
 // An Entry pins everything one recipe takes from outside for one architecture.
 type Entry struct {
-	Recipe    string    `yaml:"recipe"` // the recipe's name
-	Arch      string    `yaml:"arch"`   // "arm64" or "amd64"
-	Inputs    Inputs    `yaml:"inputs"`
-	Image     Image     `yaml:"image"`
-	Copied    []Image   `yaml:"copied"`    // images that files are copied from, as the recipe lists them
-	Packages  []Package `yaml:"packages"`  // in the order in which they are installed
-	Removed   []string  `yaml:"removed"`   // "name-version" of the base image's packages that go away
-	Kernel    *Kernel   `yaml:"kernel"`    // nil when the build was given a finished kernel
-	Tailscale string    `yaml:"tailscale"` // module version, "v1.102.5"; empty when the recipe has it off
+	Recipe    string       `yaml:"recipe"` // the recipe's name
+	Arch      string       `yaml:"arch"`   // "arm64" or "amd64"
+	Inputs    Inputs       `yaml:"inputs"`
+	Image     Image        `yaml:"image"`
+	Copied    []Image      `yaml:"copied"`    // images that files are copied from, as the recipe lists them
+	Packages  []Package    `yaml:"packages"`  // in the order in which they are installed
+	Files     []RecipeFile `yaml:"files"`     // of the recipe's files, those whose content it does not have itself
+	Removed   []string     `yaml:"removed"`   // "name-version" of the base image's packages that go away
+	Kernel    *Kernel      `yaml:"kernel"`    // nil when the build was given a finished kernel
+	Tailscale string       `yaml:"tailscale"` // module version, "v1.102.5"; empty when the recipe has it off
 }
 
 // Inputs are the words of the recipe, and of the flags that override it, which
@@ -63,6 +65,13 @@ type Package struct {
 	// whose packages have not been fetched yet; Complete fills them in.
 	SHA256 string `yaml:"sha256"` // of the control and data members: of the file without its signature
 	Files  string `yaml:"files"`  // SHA-256 of the uncompressed data member, a tar
+}
+
+// A RecipeFile is a file that the recipe puts into the root file system.
+type RecipeFile struct {
+	Path   string `yaml:"path"`   // in the root file system
+	Source string `yaml:"source"` // a URL, or a path as the recipe has it
+	SHA256 string `yaml:"sha256"` // 64 hexadecimal digits
 }
 
 // A Kernel is a kernel source archive.
@@ -102,16 +111,20 @@ func (f *File) Put(e Entry) {
 
 // A StaleError says that an entry was made for other inputs than the build has.
 type StaleError struct {
-	Path    string   // the lock file
-	Recipe  string   // the entry's recipe
-	Arch    string   // the entry's architecture
-	Changes []string // one sentence each
-	Offline bool     // the build may not use the network, and so cannot bring the lock up to date
+	Path      string   // the lock file
+	Recipe    string   // the entry's recipe
+	Arch      string   // the entry's architecture
+	Changes   []string // one sentence each
+	FilesOnly bool     // all changes are of the recipe's files
+	Offline   bool     // the build may not use the network, and so cannot bring the lock up to date
 }
 
 func (e *StaleError) Error() string {
 	advice := "run `sov lock RECIPE --update all` or `sov build RECIPE --update-lock`"
-	if e.Offline {
+	switch {
+	case e.FilesOnly:
+		advice = "run `sov lock RECIPE --update files`, or put the old file back"
+	case e.Offline:
 		advice = "run `sov lock RECIPE --update all` where there is a network, without --offline; or undo the change"
 	}
 	return fmt.Sprintf("%s is stale for recipe %q on %s: %s: %s", e.Path, e.Recipe, e.Arch, strings.Join(e.Changes, "; "), advice)
@@ -121,8 +134,9 @@ func (e *StaleError) Error() string {
 type Want struct {
 	Inputs
 	Copied       []string // references of images that files are copied from
-	KernelSource bool     // a kernel is to be built; otherwise nothing about kernels counts
-	Tailscale    string   // the module version that this sov builds; empty: none is wanted
+	Files        []RecipeFile
+	KernelSource bool   // a kernel is to be built; otherwise nothing about kernels counts
+	Tailscale    string // the module version that this sov builds; empty: none is wanted
 }
 
 // Check compares what the entry was resolved from with what the build at hand
@@ -148,13 +162,16 @@ func (e *Entry) Check(path string, want Want) error {
 	if change := setChange("copied images", references(e.Copied), want.Copied); change != "" {
 		changes = append(changes, change)
 	}
+	files := len(changes)
+	changes = append(changes, fileChanges(e.Files, want.Files)...)
+	files = len(changes) - files
 	if change := setChange("packages", e.Inputs.Packages, want.Packages); change != "" {
 		changes = append(changes, change)
 	}
 	if len(changes) == 0 {
 		return nil
 	}
-	return &StaleError{Path: path, Recipe: e.Recipe, Arch: e.Arch, Changes: changes}
+	return &StaleError{Path: path, Recipe: e.Recipe, Arch: e.Arch, Changes: changes, FilesOnly: files == len(changes)}
 }
 
 func references(images []Image) (list []string) {
@@ -162,6 +179,30 @@ func references(images []Image) (list []string) {
 		list = append(list, i.Reference)
 	}
 	return list
+}
+
+// fileChanges describes how the content of files differs.
+func fileChanges(was, now []RecipeFile) (changes []string) {
+	before := map[string]RecipeFile{}
+	for _, f := range was {
+		before[f.Path] = f
+	}
+	for _, f := range now {
+		old, ok := before[f.Path]
+		delete(before, f.Path)
+		switch {
+		case !ok:
+			changes = append(changes, "file "+f.Path+" is new")
+		case old.Source != f.Source:
+			changes = append(changes, fmt.Sprintf("file %s was of %s and is now of %s", f.Path, old.Source, f.Source))
+		case old.SHA256 != f.SHA256:
+			changes = append(changes, fmt.Sprintf("%s, for %s, has changed", f.Source, f.Path))
+		}
+	}
+	for _, path := range slices.Sorted(maps.Keys(before)) {
+		changes = append(changes, "file "+path+" is gone")
+	}
+	return changes
 }
 
 func orNone(s string) string {

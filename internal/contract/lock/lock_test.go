@@ -23,6 +23,7 @@ func example() Entry {
 		Inputs: Inputs{Image: "alpine:3.22", Repositories: []string{"https://example.org/main"}, Packages: []string{"postgresql", "icu-libs>=74"}},
 		Image:  Image{Reference: "alpine:3.22", Digest: digest},
 		Copied: []Image{{Reference: "other:1", Digest: digest}},
+		Files:  []RecipeFile{{Path: "/etc/motd", Source: "motd", SHA256: strings.Repeat("ef", 32)}},
 		Packages: []Package{
 			{Name: "musl", Version: "1.10", Checksum: "Q1abc=", Size: 10, Repository: "https://example.org/main"},
 			{Name: "postgresql17", Version: "17.6-r0", Checksum: "Q2def=", Size: 20, Repository: `C:\odd "path"`},
@@ -53,7 +54,7 @@ func TestEncodeParse(t *testing.T) {
 
 func TestParseFaults(t *testing.T) {
 	tests := []struct{ name, old, new, want string }{
-		{"unknown key", "size: 10", "sise: 10", `sov.lock:22:61: unknown key "sise" in builds[0].packages[0]; did you mean "size"?`},
+		{"unknown key", "size: 10", "sise: 10", `sov.lock:24:61: unknown key "sise" in builds[0].packages[0]; did you mean "size"?`},
 		{"version", "version: 1\n", "version: 2\n", "is 2, this sov reads 1; move the file away"},
 		{"digest", digest, "sha256:1234", "is not sha256: and 64 hexadecimal digits"},
 		{"version is text", `"1.10"`, `1.10`, "expected a string, found the number 1.10"},
@@ -88,7 +89,7 @@ func TestParseFaults(t *testing.T) {
 func TestCheck(t *testing.T) {
 	entry := example()
 	same := func() Want {
-		return Want{Inputs: entry.Inputs, Copied: []string{"other:1"}, KernelSource: true, Tailscale: "v1.102.5"}
+		return Want{Inputs: entry.Inputs, Copied: []string{"other:1"}, Files: entry.Files, KernelSource: true, Tailscale: "v1.102.5"}
 	}
 	if err := entry.Check("sov.lock", same()); err != nil {
 		t.Errorf("nothing changed: %v", err)

@@ -75,6 +75,11 @@ func (c checker) entry(at string, e Entry) {
 		c.require(isSHA256(k.SHA256), at+".kernel.sha256", "%q is not 64 hexadecimal digits", k.SHA256)
 		c.require(k.Size > 0, at+".kernel.size", "%d is not the size of an archive", k.Size)
 	}
+	for i, f := range e.Files {
+		at := strictyaml.Index(at+".files", i)
+		c.require(f.Path != "" && f.Source != "", at, "has no path or no source")
+		c.require(isSHA256(f.SHA256), at+".sha256", "%q is not 64 hexadecimal digits", f.SHA256)
+	}
 	names := map[string]bool{}
 	for i, p := range e.Packages {
 		at := strictyaml.Index(at+".packages", i)

@@ -56,6 +56,12 @@ func (e *Entry) encode(b *bytes.Buffer) {
 	if k := e.Kernel; k != nil {
 		fmt.Fprintf(b, "    kernel: {version: %s, source: %s, sha256: %s, size: %d}\n", quote(k.Version), quote(k.Source), quote(k.SHA256), k.Size)
 	}
+	if len(e.Files) > 0 {
+		b.WriteString("    files:\n")
+	}
+	for _, f := range e.Files {
+		fmt.Fprintf(b, "      - {path: %s, source: %s, sha256: %s}\n", quote(f.Path), quote(f.Source), quote(f.SHA256))
+	}
 	if e.Tailscale != "" {
 		fmt.Fprintf(b, "    tailscale: %s\n", quote(e.Tailscale))
 	}

@@ -47,6 +47,7 @@ const (
 	Layer         Kind = "layer"          // a layer's uncompressed tar; the name is its diff ID
 	Package       Kind = "package"        // an Alpine package; the name is its checksum, as the lock has it
 	KernelSource  Kind = "kernel-source"  // an archive; the name is its SHA-256
+	File          Kind = "file"           // that the recipe puts into the image; the name is its SHA-256
 	Module        Kind = "module"         // a file of a Go module; the name is its path below a module proxy
 )
 
@@ -107,7 +108,7 @@ func (x *Index) validate() error {
 		if i.Kind == Module && (!fs.ValidPath(i.Name) || strings.ContainsAny(i.Name, "\\\x00") || strings.HasPrefix(path.Base(i.Name), ".")) {
 			return fmt.Errorf("module file %.80q is not a path below a folder", i.Name)
 		}
-		if i.Kind == KernelSource && i.Name != i.SHA256 || i.Kind == Layer && i.Name != "sha256:"+i.SHA256 {
+		if (i.Kind == KernelSource || i.Kind == File) && i.Name != i.SHA256 || i.Kind == Layer && i.Name != "sha256:"+i.SHA256 {
 			return fmt.Errorf("%s %.80q is named for another SHA-256 than it has", i.Kind, i.Name)
 		}
 		seen[id], sizes[i.SHA256] = true, i.Size

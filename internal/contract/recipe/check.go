@@ -41,6 +41,7 @@ func check(r *Recipe, doc *strictyaml.Document) {
 	c.identity()
 	c.packages()
 	c.copies()
+	c.files()
 	c.accounts()
 	c.directories()
 	c.tailscale()
@@ -135,10 +136,43 @@ func (c *checker) copies() {
 	}
 }
 
+// ofBuild are what the build itself puts into the image for sov-init.
+var ofBuild = []string{"/sbin/sov-init", path.Dir(guestspec.ConfigPath)}
+
+func (c *checker) files() {
+	seen := map[string]bool{}
+	for i, f := range c.Files {
+		at := strictyaml.Index("files", i)
+		c.destination(at+".path", f.Path)
+		c.require(!seen[f.Path], at+".path", "%q is listed twice", f.Path)
+		seen[f.Path] = true
+		for _, own := range ofBuild {
+			c.require(f.Path != own && !strings.HasPrefix(f.Path, own+"/"), at+".path", "%q is the build's own", f.Path)
+		}
+		ways := 0
+		for _, given := range []bool{f.Content != nil, f.Source != "", f.URL != ""} {
+			if given {
+				ways++
+			}
+		}
+		c.require(ways == 1, at, "give one of content, source and url")
+		c.require(plain(f.Source), at+".source", "must be one line of text")
+		if f.URL != "" {
+			u, err := url.Parse(f.URL)
+			c.require(err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "", at+".url", "%q is not a URL of http or https", f.URL)
+			c.require(sha256Form.MatchString(f.SHA256), at+".sha256", "must be the 64 hexadecimal digits that sha256sum prints for the file")
+		} else {
+			c.require(f.SHA256 == "", at+".sha256", "goes with url; the lock has the digest of source")
+		}
+	}
+}
+
+var sha256Form = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
 // destination checks where something is put into the root file system.
 func (c *checker) destination(at, to string) {
 	c.require(cleanAbsolute(to), at, "%q is not a clean absolute path", to)
-	if m := mountedOver(to); m != "" {
+	if m := MountedOver(to); m != "" {
 		c.doc.Faultf(at, "the guest mounts over %s, so %q would never be seen", m, to)
 	}
 }
@@ -271,8 +305,8 @@ func cleanAbsolute(p string) bool {
 	return path.IsAbs(p) && path.Clean(p) == p && p != "/" && plain(p)
 }
 
-// mountedOver returns the mount point that hides p, or "".
-func mountedOver(p string) string {
+// MountedOver returns the mount point of the guest that hides p, or "".
+func MountedOver(p string) string {
 	for _, m := range mountpoints {
 		if p == m || strings.HasPrefix(p, m+"/") {
 			return m

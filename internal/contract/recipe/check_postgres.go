@@ -62,7 +62,9 @@ func (c *checker) postgres() {
 		c.require(err == nil || address == "*", strictyaml.Index("postgres.listen", i), "%q is neither an address nor \"*\"", address)
 	}
 	collations := []Collation{CollationAuto, CollationBuiltin, CollationICU, CollationLibc}
-	c.require(slices.Contains(collations, p.Collation), "postgres.collation", "%q is none of auto, builtin, icu, libc", p.Collation)
+	_, isLocale := p.Collation.Locale()
+	c.require(isLocale || slices.Contains(collations, p.Collation), "postgres.collation",
+		"%q is none of auto, builtin, icu, libc, nor a locale of ICU, such as de or en-US", p.Collation)
 	for i, network := range p.Networks {
 		_, err := netip.ParsePrefix(network)
 		c.require(err == nil || network == NetworkTAP || network == NetworkTailnet, strictyaml.Index("postgres.networks", i),

@@ -192,7 +192,7 @@ func (i *imageReader) volumes(s *Service) error {
 			}
 			continue
 		}
-		if m := mountedOver(volume); m != "" && m != guestspec.DataPath && m != "/run" {
+		if m := MountedOver(volume); m != "" && m != guestspec.DataPath && m != "/run" {
 			continue // in memory, as /tmp
 		}
 		place := volume

@@ -71,6 +71,10 @@ func (r *Recipe) complete() {
 	for i := range r.Postgres.Roles {
 		setDefault(&r.Postgres.Roles[i].Database, r.Postgres.Roles[i].Name)
 	}
+	for i := range r.Files {
+		setDefault(&r.Files[i].Mode, 0o644)
+		setDefault(&r.Files[i].Owner, "root")
+	}
 	for i := range r.Copy {
 		setDefault(&r.Copy[i].To, r.Copy[i].Path)
 	}

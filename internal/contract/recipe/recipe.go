@@ -11,6 +11,7 @@ package recipe
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -27,6 +28,7 @@ type Recipe struct {
 	Base        Base        `yaml:"base"`
 	Packages    Packages    `yaml:"packages"`
 	Copy        []Copy      `yaml:"copy"`
+	Files       []File      `yaml:"files"`
 	Users       []User      `yaml:"users"`
 	Groups      []Group     `yaml:"groups"`
 	Directories []Directory `yaml:"directories"`
@@ -39,6 +41,8 @@ type Recipe struct {
 	Rootfs      Rootfs      `yaml:"rootfs"`
 	CVEs        CVEs        `yaml:"cves"`
 
+	// Dir is the folder of the recipe's file, which its relative sources are in; empty for a recipe without a file.
+	Dir string `yaml:"-"`
 	// Links are what WithImage makes of the image's volumes.
 	Links []Link `yaml:"-"`
 }
@@ -69,6 +73,21 @@ type Copy struct {
 	Path string `yaml:"path"` // in that image
 	To   string `yaml:"to"`   // in this one; empty: Path
 }
+
+// A File is put into the root file system. One of Content, Source and URL is given.
+type File struct {
+	Path    string  `yaml:"path"`
+	Content *string `yaml:"content"` // the text itself
+	Source  string  `yaml:"source"`  // a path, relative to the recipe's folder
+	URL     string  `yaml:"url"`
+	SHA256  string  `yaml:"sha256"` // of what URL has, 64 hexadecimal digits
+	Mode    Mode    `yaml:"mode"`   // absent: 0644
+	Owner   string  `yaml:"owner"`  // user name; empty: root
+	Group   string  `yaml:"group"`  // group name; empty: the owner's
+}
+
+// Where says where the content comes from: a URL, or a path as the recipe has it. It is empty for content in the recipe.
+func (f File) Where() string { return f.URL + f.Source }
 
 // CopiedImages are the images that files are copied from, each once.
 func (r *Recipe) CopiedImages() []string {
@@ -203,6 +222,15 @@ const (
 	CollationICU     Collation = "icu"
 	CollationLibc    Collation = "libc"
 )
+
+// localeForm is a language tag (BCP 47, section 2.1) as far as ICU sorts by it: language, script, region, variants, and
+// extensions such as -u-kn-true.
+var localeForm = regexp.MustCompile(`^[a-z]{2,3}(-[A-Za-z0-9]{1,8})*$`)
+
+// Locale returns the locale of ICU that a collation is, if it is one: "de", "en-US", "und-u-kn-true".
+func (c Collation) Locale() (string, bool) {
+	return string(c), c != CollationICU && localeForm.MatchString(string(c))
+}
 
 // A Service is a program that the guest's init supervises.
 type Service struct {

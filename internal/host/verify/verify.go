@@ -22,6 +22,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/finding"
 	"github.com/sovereign-sql/sov/internal/host/built"
+	"github.com/sovereign-sql/sov/internal/host/inspect"
 	"github.com/sovereign-sql/sov/internal/image/kconfig"
 	"github.com/sovereign-sql/sov/internal/image/verity"
 	"github.com/sovereign-sql/sov/kernel"
@@ -35,6 +36,9 @@ type Report struct {
 	Proven   bool              `json:"proven"`              // it is the key asked for, and its signature holds
 	Checks   []string          `json:"checks"`              // what was looked at
 	Problems []finding.Finding `json:"problems"`            // what was found
+
+	// Dangling are links in the root file system that lead nowhere. They are no fault: base images have some.
+	Dangling []inspect.Link `json:"dangling,omitempty"`
 
 	Uncovered []string `json:"uncovered,omitempty"` // files in the folder for which neither manifest nor signature speaks
 }
@@ -130,6 +134,10 @@ func (r *Report) rootfs(ctx context.Context, dir string) error {
 	for _, p := range problems {
 		r.found(artifact.RootfsFile, "%v", p)
 	}
+	if err != nil || len(problems) > 0 {
+		return err
+	}
+	r.Dangling, err = inspect.DanglingLinks(img.FS)
 	return err
 }
 

@@ -1,0 +1,64 @@
+package inspect
+
+import (
+	"errors"
+	"io/fs"
+	"path"
+	"strings"
+
+	"github.com/sovereign-sql/sov/internal/contract/recipe"
+	"github.com/sovereign-sql/sov/internal/image/ext4"
+)
+
+// A Link is a symbolic link.
+type Link struct {
+	Path   string `json:"path"`
+	Target string `json:"target"`
+}
+
+// DanglingLinks returns the links of an image that lead nowhere, in the order of their paths. Links to what the guest has
+// only when it runs, such as /run and /proc, are none.
+func DanglingLinks(filesystem *ext4.FS) ([]Link, error) {
+	var links []Link
+	err := fs.WalkDir(filesystem, ".", func(name string, e fs.DirEntry, err error) error {
+		if err != nil || e.Type()&fs.ModeSymlink == 0 {
+			return err
+		}
+		_, err = filesystem.Stat(name)
+		if err == nil || leadsToMount(filesystem, name) {
+			return nil
+		}
+		target, err := filesystem.ReadLink(name)
+		if err == nil {
+			links = append(links, Link{"/" + name, target})
+		}
+		return err
+	})
+	return links, err
+}
+
+// maxLinks bounds how many links are followed from one to the next, as Linux does.
+const maxLinks = 40
+
+// leadsToMount follows a link from one to the next, until there is none or a file system that the guest mounts begins.
+func leadsToMount(filesystem *ext4.FS, name string) bool {
+	for range maxLinks {
+		target, err := filesystem.ReadLink(name)
+		if err != nil {
+			// The link may lead through another one: of its folders.
+			if dir := path.Dir(name); errors.Is(err, fs.ErrNotExist) && dir != "." {
+				return leadsToMount(filesystem, dir)
+			}
+			return false
+		}
+		if !path.IsAbs(target) {
+			target = path.Join("/", path.Dir(name), target)
+		}
+		target = path.Clean(target)
+		if recipe.MountedOver(target) != "" {
+			return true
+		}
+		name = strings.TrimPrefix(target, "/")
+	}
+	return false
+}

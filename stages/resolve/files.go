@@ -1,0 +1,83 @@
+package resolve
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/sovereign-sql/sov/internal/contract/lock"
+	"github.com/sovereign-sql/sov/internal/contract/offline"
+	"github.com/sovereign-sql/sov/internal/contract/recipe"
+	"github.com/sovereign-sql/sov/stages/files"
+)
+
+// hashFiles finds out what the recipe's files are now.
+func (r *Resolver) hashFiles() error {
+	for _, f := range r.Recipe.Files {
+		if f.Content != nil {
+			continue
+		}
+		file := lock.RecipeFile{Path: f.Path, Source: f.Where(), SHA256: f.SHA256}
+		if f.Source != "" {
+			var err error
+			if file.SHA256, err = r.hashSource(f); err != nil {
+				return fmt.Errorf("file %s: %w", f.Path, err)
+			}
+		}
+		r.files = append(r.files, file)
+	}
+	return nil
+}
+
+// hashSource returns the SHA-256 of a file beside the recipe. Where there is none, an offline bundle may have it.
+func (r *Resolver) hashSource(f recipe.File) (string, error) {
+	path := files.Source(r.Recipe, f)
+	sum, err := hashFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if bundled, ok := r.bundledFile(f); ok {
+			return bundled, nil
+		}
+		return "", fmt.Errorf("%w: source is relative to the folder of the recipe", err)
+	}
+	return sum, err
+}
+
+func hashFile(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return "", err
+	}
+	if !info.Mode().IsRegular() || info.Size() > files.MaxFile {
+		return "", fmt.Errorf("%s is not a file of at most %d bytes: list the files of a folder one by one", path, int64(files.MaxFile))
+	}
+	sum := sha256.New()
+	if _, err := io.Copy(sum, f); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(sum.Sum(nil)), nil
+}
+
+func (r *Resolver) bundledFile(f recipe.File) (string, bool) {
+	if r.OfflineBundle == nil {
+		return "", false
+	}
+	entry, err := r.bundleEntry()
+	if err != nil || entry == nil {
+		return "", false // whatever is wrong with it is said when it is used
+	}
+	for _, file := range entry.Files {
+		if _, ok := r.OfflineBundle.Find(offline.File, file.SHA256); ok && file.Path == f.Path && file.Source == f.Where() {
+			return file.SHA256, true
+		}
+	}
+	return "", false
+}
