@@ -31,26 +31,27 @@ var rows = []string{"abcdefghijklmnopqrstuvwxyz", "01234567890", "qwertyuiop", "
 var lookalikes = strings.NewReplacer("0", "o", "1", "i", "3", "e", "4", "a", "5", "s", "7", "t", "@", "a", "$", "s", "!", "i")
 
 // CheckPassword reports why a value is too weak for a secret of a machine, if that is the password
-// of a role. Values that are kept already are not refused by it, see the callers.
+// of a role.
 func CheckPassword(vm, secret, value string) error {
 	role, ok := recipe.RoleOf(secret)
 	if !ok {
 		return nil
 	}
-	why := weakness(value, vm, role)
-	if why == "" {
-		return nil
+	if why := weakness(value, vm, role); why != "" {
+		return fmt.Errorf("the password of role %s of %s %s: `sov secrets generate %[2]s %[4]s` makes a strong one", role, vm, why, secret)
 	}
-	return fmt.Errorf("the password of role %s of %s %s: `sov secrets generate %[2]s %[4]s` makes a strong one", role, vm, why, secret)
+	return nil
 }
 
-// Weak returns what to say of those passwords of the logins that are kept although they are weak.
+// Weak returns a warning for each password of the logins that is kept and that CheckPassword would
+// refuse.
 func Weak(vm string, logins []vmspec.Login, kept func(secret string) (value string, ok bool)) []string {
 	var warnings []string
 	for _, login := range logins {
 		value, ok := kept(login.Secret)
-		if err := CheckPassword(vm, login.Secret, value); ok && err != nil {
-			warnings = append(warnings, err.Error())
+		if why := weakness(value, vm, login.Role); ok && why != "" {
+			warnings = append(warnings, fmt.Sprintf("the password of role %s %s: `sov secrets generate %s %s --replace` makes a strong one, for the next start",
+				login.Role, why, vm, login.Secret))
 		}
 	}
 	return warnings

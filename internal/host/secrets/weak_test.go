@@ -32,7 +32,7 @@ func TestWeakPasswords(t *testing.T) {
 	kept := map[string]string{"postgres": "short", "role-app": rand.Text()}
 	logins := []vmspec.Login{vmspec.Superuser, {Role: "app", Secret: "role-app"}, {Role: "none", Secret: "role-none"}}
 	found := Weak("hunter", logins, func(secret string) (string, bool) { v, ok := kept[secret]; return v, ok })
-	if len(found) != 1 || !strings.Contains(found[0], "role postgres of hunter has fewer than 12 characters") {
+	if len(found) != 1 || !strings.Contains(found[0], "role postgres has fewer than 12 characters: `sov secrets generate hunter postgres --replace`") {
 		t.Errorf("of what is kept: %q", found)
 	}
 }
