@@ -183,7 +183,7 @@ by sov sign, which checks them first.`,
 			}
 			content, err := bound.ReadFile(args[0], maxSigned)
 			if err != nil {
-				return err
+				return fmt.Errorf("sign a file: %w: name another one", err)
 			}
 			key, err := passphrase.loadKey(c.Context(), path)
 			if err != nil {
