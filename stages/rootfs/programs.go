@@ -15,10 +15,17 @@ import (
 	"github.com/sovereign-sql/sov/stages/overlay"
 )
 
-// checkPrograms returns what keeps the services of a root file system from starting.
+// fsck is what the guest checks its data disk with, see package disk of the guest.
+const fsck = "/sbin/e2fsck"
+
+// checkPrograms returns what keeps the guest of a root file system from checking its data disk, and its services from
+// starting.
 func checkPrograms(t *tree.Tree, goarch string) error {
+	if _, ok := t.Lookup(guestspec.ConfigPath); !ok {
+		return nil // not a guest's
+	}
 	services, err := readServices(t)
-	if err != nil || len(services) == 0 {
+	if err != nil {
 		return err
 	}
 	checker, err := program.New(t, goarch)
@@ -26,6 +33,9 @@ func checkPrograms(t *tree.Tree, goarch string) error {
 		return err
 	}
 	var faults []error
+	if err := checker.Check(fsck, nil); err != nil {
+		faults = append(faults, fmt.Errorf("the guest checks its data disk before each mount: %w (Alpine's package is e2fsprogs)", err))
+	}
 	for _, s := range services {
 		env := map[string]string{"PATH": guestspec.DefaultPath}
 		maps.Copy(env, s.Env)
