@@ -461,6 +461,7 @@ func TestImageWithServer(t *testing.T) {
 		"etc/passwd":             "root:x:0:0::/:/bin/sh\npostgres:x:999:999::/:/bin/sh\n",
 		"etc/group":              "postgres:x:999:\n",
 		"usr/local/bin/initdb":   "initdb",
+		"sbin/e2fsck":            "#!",
 		"usr/local/bin/postgres": "postgres (PostgreSQL) 16.10\n",
 	}
 	image := w.Push("postgres:16", files)

@@ -51,7 +51,7 @@ func graph(o Options, r *resolve.Resolver, entry *lock.Entry, guest, phone []byt
 
 	list = append(list,
 		runner.New(runner.Options{Program: phone}),
-		rootfs.New(rootfs.Options{Label: r.Recipe.Rootfs.Label, Free: r.Recipe.Rootfs.Free, Shares: overlay.Shares(list...)}),
+		rootfs.New(rootfs.Options{Arch: r.Arch, Label: r.Recipe.Rootfs.Label, Free: r.Recipe.Rootfs.Free, Shares: overlay.Shares(list...)}),
 		bundle.New(bundle.Options{Recipe: r.Recipe, RecipeText: r.RecipeText, Arch: r.Arch, Made: madeOf(r, entry), Builder: o.Builder, Below: below, Programs: programs}))
 	return append(list, formats.Stages(o.Formats)...)
 }

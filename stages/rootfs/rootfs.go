@@ -43,6 +43,7 @@ type Info struct {
 
 // Options shape the image.
 type Options struct {
+	Arch   string // whose programs the services must be
 	Label  string
 	Free   recipe.Size     // room left in the image; 0: as small as its content
 	Shares []overlay.Share // in the order in which they are applied
@@ -71,6 +72,9 @@ func (s *stage) Run(ctx context.Context, j *pipeline.Job) error {
 		return err
 	}
 	defer merged.Close()
+	if err := checkPrograms(merged.Tree, s.Arch); err != nil {
+		return err
+	}
 	entries, bytes, err := measure(merged.Tree)
 	if err != nil {
 		return err

@@ -153,6 +153,7 @@ func (w *World) BaseFiles() map[string]string {
 		"etc/group":                  "root:x:0:root\n",
 		"etc/shadow":                 "root:*::0:::::\n",
 		"lib/ld-musl-aarch64.so.1":   "musl",
+		"sbin/e2fsck":                "#!",
 		"lib/apk/db/installed": "C:Q1" + strings.Repeat("A", 27) + "=\nP:musl\nV:1.2.5-r0\nA:" + AlpineName + "\nS:4\nI:4\nT:the musl c library\n" +
 			"U:https://musl.libc.org/\nL:MIT\no:musl\np:so:libc.musl-aarch64.so.1=1\nF:lib\nR:ld-musl-aarch64.so.1\na:0:0:755\n\n",
 		"lib/apk/db/scripts.tar": strings.Repeat("\x00", 1024),
@@ -167,7 +168,7 @@ func (w *World) Push(tag string, files map[string]string, adjust ...func(*v1.Con
 	t := tar.NewWriter(&b)
 	for _, path := range slices.Sorted(maps.Keys(files)) {
 		h := &tar.Header{Name: path, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(files[path])), ModTime: SomeTime}
-		if strings.Contains(path, "/bin/") {
+		if strings.Contains(path, "bin/") {
 			h.Mode = 0o755
 		}
 		if err := t.WriteHeader(h); err != nil {
