@@ -3,6 +3,7 @@ package kernel
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -45,5 +46,8 @@ func (s prebuilt) Run(_ context.Context, j *pipeline.Job) error {
 		return err
 	}
 	_, err = finish(j, "kernel image "+s.Prebuilt, img, Info{Arch: s.Arch})
+	if errors.As(err, new(*guest.UnfitError)) {
+		return fmt.Errorf("%w\nBuild it with these options set to y, or leave out --kernel to have sov build one", err)
+	}
 	return err
 }

@@ -45,6 +45,11 @@ func (f Firewall) Apply() error {
 	if err != nil {
 		return fmt.Errorf("set up the firewall: %w", err)
 	}
+	// A kernel without nf_tables has one answer for all messages of a transaction, and Flush would wait
+	// for the others for ever.
+	if _, err := conn.ListTablesOfFamily(nftables.TableFamilyINet); err != nil {
+		return fmt.Errorf("set up the firewall: %w (does the kernel have nf_tables?)", err)
+	}
 	table := &nftables.Table{Family: nftables.TableFamilyINet, Name: firewallTable}
 	conn.AddTable(table) // so that there is one to remove
 	conn.DelTable(table)
@@ -58,7 +63,7 @@ func (f Firewall) Apply() error {
 		conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: rule})
 	}
 	if err := conn.Flush(); err != nil {
-		return fmt.Errorf("set up the firewall: %w (does the kernel have nf_tables?)", err)
+		return fmt.Errorf("set up the firewall: %w", err)
 	}
 	return nil
 }
