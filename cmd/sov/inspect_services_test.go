@@ -42,9 +42,9 @@ func TestInspectServices(t *testing.T) {
 	for line := range strings.Lines(stdout) {
 		rows = append(rows, strings.Join(strings.Fields(line), " "))
 	}
-	if got, want := strings.Join(rows, "\n"), `SERVICE USER CAPABILITIES MAY WRITE DEVICES MEMORY PROCESSES
-db postgres - /data - - -
-web nobody net_bind_service /data/web /dev/net/tun 50% 510`; got != want {
+	if got, want := strings.Join(rows, "\n"), `SERVICE USER CAPABILITIES MAY WRITE DEVICES MEMORY PROCESSES COMMAND
+db postgres - /data - - - /bin/db
+web nobody net_bind_service /data/web /dev/net/tun 50% 510 /bin/web`; got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 	stdout, _, _ = cli(t, "inspect", "services", "--json", img)
