@@ -83,8 +83,12 @@ func TestDamagedVersion(t *testing.T) {
 	runs("version 2", "b")
 
 	// A guest that says it panics is no reason to go back to an older version.
+	was := p.Status().Crosvm
 	p.End(lightguest.Panic)
-	p.Eventually("started again", func() bool { s := p.Status(); return s.Phase == runnerapi.Ready && s.Failures == 1 })
+	p.Eventually("started again", func() bool {
+		s := p.Status()
+		return s.Phase == runnerapi.Ready && s.Failures == 1 && s.Crosvm != 0 && s.Crosvm != was
+	})
 	if s := p.Status(); s.Slot != "b" || s.RollBack != nil {
 		t.Errorf("a guest panicked, and nothing is damaged: %+v", s)
 	}
