@@ -3,6 +3,7 @@ package phone
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -170,8 +171,32 @@ func TestLocked(t *testing.T) {
 		t.Errorf("down left %q", left)
 	}
 	locked("after down")
-	if o := unlock(`{"data-key": "` + key.Text + `"}`); o.Status != 0 {
-		t.Errorf("with the key, for a daemon that begins: %v\n%s", o, h.Logs())
+	// From a computer that keeps the key.
+	server := androidtest.NewADBServer(t)
+	server.Connect(h.ServeADB(androidtest.ADBOptions{}))
+	config := t.TempDir()
+	sov := func(in string, args ...string) sovtest.Outcome {
+		t.Helper()
+		return sovtest.Run(t, func(c *exec.Cmd) {
+			c.Env = append(os.Environ(), "PATH="+filepath.Dir(server.Program())+":"+os.Getenv("PATH"), "ANDROID_SERIAL=", "SOV_CONFIG_DIR="+config)
+			c.Stdin = strings.NewReader(in)
+		}, args...)
+	}
+	if o := sov("", "start", "sql"); o.Status != 1 || !strings.Contains(o.Stderr, "is not on this phone") {
+		t.Errorf("from a computer that does not keep the key: %v", o)
+	}
+	if o := sov(key.Text, "secrets", "set", "sql", "data-key"); o.Status != 0 {
+		t.Fatal(o)
+	}
+	if o := sov("", "start", "sql"); o.Status != 0 {
+		t.Errorf("from a computer that keeps it: %v\n%s", o, h.Logs())
+	}
+	// This guest has no encrypted disk that could be changed over.
+	if o := sov("", "rekey", "sql"); o.Status != 1 || !strings.Contains(o.Stderr, "a new key of sql is kept") || !strings.Contains(o.Stderr, "may still have the old key") {
+		t.Errorf("rekey: %v", o)
+	}
+	if s := h.Status(); s.Phase != runnerapi.Ready {
+		t.Errorf("after rekey: %+v", s)
 	}
 	h.Do("down", "sql")
 }
