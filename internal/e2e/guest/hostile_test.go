@@ -25,7 +25,7 @@ import (
 func TestHostileService(t *testing.T) {
 	t.Parallel()
 	program := filepath.Join(t.TempDir(), "attack")
-	compile := exec.Command("go", "build", "-ldflags=-s -w", "-o", program, "./hostile")
+	compile := exec.Command("go", "build", "-ldflags=-s -w", "-o", program, "../../testkit/hostile")
 	compile.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=arm64")
 	if out, err := compile.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
