@@ -4,6 +4,9 @@ package boot
 
 import (
 	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -48,7 +51,15 @@ func TestServicesHaveTheLeastRights(t *testing.T) {
 				Name: "strong", User: user, Command: []string{"/bin/sh", "-c", capable + " && echo raw; cat /proc/self/status | grep -E 'Cap|NoNew|Seccomp:'; exec sleep 1000"},
 				Rights: guestspec.Rights{Capabilities: []string{"net_raw"}, Devices: []string{"/dev/net/tun"}}, Limits: guestspec.Limits{Files: 77},
 			}
-			v := newBox(t, victim, hostile, strong).boot(t)
+			program := guestspec.Service{Name: "program", User: user, After: []string{"hostile"},
+				Command: []string{"/bin/sh", "-c", "/init/attack all $(cat /run/victim/pid); echo tried; exec sleep 1000"}}
+			b := newBox(t, victim, hostile, strong, program)
+			build := exec.Command("go", "build", "-o", filepath.Join(b.root, "init/attack"), "../../testkit/hostile")
+			build.Env = append(os.Environ(), "CGO_ENABLED=0")
+			if out, err := build.CombinedOutput(); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			v := b.boot(t)
 			v.waitReady()
 			v.waitLine("out hostile: tried")
 			log := v.text()
@@ -60,6 +71,12 @@ func TestServicesHaveTheLeastRights(t *testing.T) {
 			for _, what := range may {
 				if !strings.Contains(log, "out hostile: did: "+what) {
 					t.Errorf("a service run by %s may not: %s", user, what)
+				}
+			}
+			v.waitLine("out program: tried")
+			for line := range strings.Lines(v.text()) {
+				if _, what, ours := strings.Cut(line, "out program: "); ours && strings.HasSuffix(what, "\t<nil>\n") {
+					t.Errorf("a service run by %s may: %s", user, what)
 				}
 			}
 			v.waitLine("out strong: raw")

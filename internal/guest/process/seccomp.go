@@ -45,6 +45,9 @@ var signalCalls = []uint32{
 	unix.SYS_KILL, unix.SYS_TKILL, unix.SYS_TGKILL, unix.SYS_RT_SIGQUEUEINFO, unix.SYS_RT_TGSIGQUEUEINFO, unix.SYS_PIDFD_OPEN,
 }
 
+// namespaces are the flags of clone(2), its first argument, that make namespaces.
+const namespaces = unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNET
+
 // architectures are the values of seccomp_data.arch (include/uapi/linux/audit.h) by GOARCH.
 var architectures = map[string]uint32{"arm64": unix.AUDIT_ARCH_AARCH64, "amd64": unix.AUDIT_ARCH_X86_64}
 
@@ -72,6 +75,18 @@ func callFilter(capabilities []string) []bpf.Instruction {
 		for _, call := range group.numbers {
 			program = append(program, bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: call, SkipTrue: 1}, deny(group.errno))
 		}
+	}
+	if !slices.Contains(capabilities, "sys_admin") {
+		program = append(program,
+			bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.SYS_CLONE, SkipTrue: 4},
+			bpf.LoadAbsolute{Off: offsetArgument, Size: 4},
+			bpf.JumpIf{Cond: bpf.JumpBitsNotSet, Val: namespaces, SkipTrue: 1},
+			deny(unix.EPERM),
+			bpf.LoadAbsolute{Off: offsetCall, Size: 4},
+			// Its flags are in memory, where a filter cannot read them; programs go on with clone.
+			bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.SYS_CLONE3, SkipTrue: 1},
+			deny(unix.ENOSYS),
+		)
 	}
 	for i, call := range signalCalls {
 		program = append(program, bpf.JumpIf{Cond: bpf.JumpEqual, Val: call, SkipTrue: uint8(len(signalCalls) - i)})

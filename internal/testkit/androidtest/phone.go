@@ -47,7 +47,6 @@ type Options struct {
 	Hypervisor   Hypervisor      // empty: KVM
 	System       netd.System     // whose netd it has; zero: AOSP's
 	NoNDC        bool            // the program ndc is not on its image
-	NoOwner      bool            // its kernel has no match "owner": iptables cannot tell whose socket sends a packet
 
 	Program string // sov-simulator; empty: one is compiled, and Runner with it
 	Runner  string // the sov-runner that is on the phone; empty: none

@@ -46,13 +46,6 @@ case "%[1]s $1" in
 esac
 `
 
-// withoutOwner is the iptables-restore of a phone whose kernel has no match "owner".
-const withoutOwner = `#!/system/bin/sh
-script=$(cat)
-case $script in *"-m owner"*) echo "Couldn't load match owner" >&2; exit 1 ;; esac
-echo "$script" | exec %s-restore "$@"
-`
-
 // needed are Debian's programs that the phone's own are played by, and the packages that have them.
 var needed = map[string]string{"mksh": "mksh", "toybox": "toybox", "busybox": "busybox-static", "ip": "iproute2", "iptables-legacy": "iptables",
 	"nsenter": "util-linux", "qemu-system-aarch64": "qemu-system-arm", "adb": "adb"}
@@ -126,12 +119,6 @@ func (p *Phone) furnish(o Options) {
 		if err := os.Symlink(target, p.path("system/bin/"+name)); err != nil {
 			p.t.Fatal(err)
 		}
-	}
-	if o.NoOwner {
-		if err := os.Remove(p.path("system/bin/iptables-restore")); err != nil {
-			p.t.Fatal(err)
-		}
-		p.write("system/bin/iptables-restore", fmt.Sprintf(withoutOwner, p.iptables), 0o755)
 	}
 	for _, name := range []string{"getprop", "device_config", "settings"} {
 		p.write("system/bin/"+name, fmt.Sprintf(stub, name), 0o755)

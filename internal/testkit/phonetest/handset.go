@@ -11,8 +11,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,7 +21,6 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
 	"github.com/sovereign-sql/sov/internal/contract/session"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
-	"github.com/sovereign-sql/sov/internal/testkit/androidtest/netd"
 	"github.com/sovereign-sql/sov/internal/testkit/canary"
 	"github.com/sovereign-sql/sov/internal/testkit/guesttest"
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
@@ -312,41 +309,6 @@ func (h *Handset) InstallNext(dir string) {
 		h.T.Fatal(err)
 	}
 	h.Do("install", "sql", at)
-}
-
-// Flood has an app connect to a port of the guest without a pause, and send nothing, until stop is called, which returns how many
-// connections there were.
-func (h *Handset) Flood(port int) (stop func() int64) {
-	ctx, cancel := context.WithCancel(h.T.Context())
-	var connected atomic.Int64
-	var flooders sync.WaitGroup
-	for range 4 {
-		flooders.Go(func() {
-			h.InNetwork(func() error {
-				app := h.Net.App(netd.AppUID)
-				var open []net.Conn
-				for ctx.Err() == nil {
-					if c, err := app.Dial("tcp", net.JoinHostPort(guestAddress, strconv.Itoa(port))); err == nil {
-						connected.Add(1)
-						open = append(open, c)
-					}
-					if len(open) > 100 {
-						open[0].Close()
-						open = open[1:]
-					}
-				}
-				for _, c := range open {
-					c.Close()
-				}
-				return nil
-			})
-		})
-	}
-	return func() int64 {
-		cancel()
-		flooders.Wait()
-		return connected.Load()
-	}
 }
 
 // Resident is the memory of one of the phone's processes, in bytes.

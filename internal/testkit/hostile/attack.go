@@ -1,6 +1,8 @@
 //go:build linux
 
-// The program hostile tries, in a guest, what no service needs, and prints what it could do.
+// The program hostile does as a service of a guest what no service needs to do. "all PID" prints a line
+// for each attack: its name, a tab, and its error or <nil>; PID is a process of PostgreSQL. The other
+// arguments take something without end: fork, memory, print, and flood ADDRESS.
 package main
 
 import (
@@ -77,7 +79,7 @@ func attacks(victim int) map[string]func() error {
 		"swap": func() error {
 			return known(call(unix.SYS_SWAPON, uintptr(unsafe.Pointer(&[]byte("/none\x00")[0])), 0, 0), unix.ENOENT)
 		},
-		"another user":              func() error { return unix.Setresuid(70, 70, 70) },
+		"another user":              func() error { return unix.Setresuid(12345, 12345, 12345) },
 		"own a file of another's":   ownFile,
 		"capabilities by a program": func() error { return gain() },
 	}
@@ -210,7 +212,7 @@ func ownFile() error {
 	if err := write("/tmp/file"); err != nil {
 		return nil
 	}
-	return os.Chown("/tmp/file", 70, 70)
+	return os.Chown("/tmp/file", 12345, 12345)
 }
 
 // gain asks whether a program with the set-user-ID bit could gain what this process has lost.
@@ -222,10 +224,10 @@ func gain() error {
 	return nil
 }
 
-// fork starts processes until the kernel refuses, keeps them for a while, and prints how many there were.
+// fork starts processes until the kernel refuses, and prints how many there were.
 func fork() {
 	var running []*os.Process
-	for {
+	for len(running) < 4096 {
 		c := exec.Command("/bin/sleep", "1000")
 		if err := c.Start(); err != nil {
 			break
