@@ -168,7 +168,7 @@ func (s *search) missing() error {
 	}
 	err := fmt.Errorf("there is no image for linux/%s", s.arch)
 	if len(s.platforms) > 0 {
-		err = fmt.Errorf("%w; there are %s", err, strings.Join(s.platforms, ", "))
+		err = fmt.Errorf("%w, only for %s", err, strings.Join(s.platforms, ", "))
 	}
 	return err
 }
