@@ -128,12 +128,12 @@ func (s *search) image(d v1.Descriptor, raw []byte, named bool) (*foundImage, er
 	}
 	config, err := s.read(m.Config)
 	if err != nil {
-		return nil, fmt.Errorf("read the configuration of %s: %w", d.Digest, err)
+		return nil, fmt.Errorf("read its configuration: %w", err)
 	}
 	if !named && !hasPlatform(d.Platform) {
 		c, err := v1.ParseConfigFile(bytes.NewReader(config))
 		if err != nil {
-			return nil, fmt.Errorf("read the configuration of %s: %w", d.Digest, err)
+			return nil, fmt.Errorf("read its configuration: %w", err)
 		}
 		if !isFor(c, s.arch) {
 			s.saw(c.OS, c.Architecture, c.Variant)
@@ -168,7 +168,7 @@ func (s *search) missing() error {
 	}
 	err := fmt.Errorf("there is no image for linux/%s", s.arch)
 	if len(s.platforms) > 0 {
-		err = fmt.Errorf("%w; there are %s", err, strings.Join(s.platforms, ", "))
+		err = fmt.Errorf("%w, only for %s", err, strings.Join(s.platforms, ", "))
 	}
 	return err
 }

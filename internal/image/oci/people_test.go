@@ -251,7 +251,7 @@ func TestNestedIndexInRegistry(t *testing.T) {
 				t.Errorf("layer: %d bytes, %v", len(got), err)
 			}
 			_, err = open(t, ref, "s390x", "", Options{})
-			if err == nil || !strings.Contains(err.Error(), "no image for linux/s390x; there are linux/amd64") {
+			if err == nil || !strings.Contains(err.Error(), "no image for linux/s390x, only for linux/amd64") {
 				t.Errorf("another platform: %v", err)
 			}
 		})
