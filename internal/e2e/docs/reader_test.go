@@ -260,8 +260,8 @@ func (r *reader) attachPhone() error {
 	if err := os.WriteFile(settings, []byte(`{"arch": "arm64", "vms": {"sql": {"memory_mib": 1024}}}`), 0o644); err != nil {
 		return err
 	}
-	const script = `sov secrets list sql --json | jq -e 'any(.name == "postgres" and .set)' >/dev/null && [ "$(sov status sql --json | jq -r .phase)" = ready ] && exit
-		sov secrets set sql postgres <<<'correct horse'
+	const script = `sov secrets list sql --json | jq -e 'any(.name == "role-app" and .set)' >/dev/null && [ "$(sov status sql --json | jq -r .phase)" = ready ] && exit
+		for name in postgres role-app; do sov secrets set sql "$name" <<<'correct horse'; done
 		sov push sql --start`
 	_, err := r.bash(script, nil)
 	return err
