@@ -2,14 +2,20 @@ package daemon
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
 	"github.com/sovereign-sql/sov/internal/phone/crosvm"
@@ -127,5 +133,33 @@ func TestLastWords(t *testing.T) {
 		if got := lastWords(path); got != want {
 			t.Errorf("%q: %q, want %q", text, got, want)
 		}
+	}
+}
+
+// A version on trial in which a service has failed for good is not waited for.
+func TestHopeless(t *testing.T) {
+	status := guestapi.Status{Services: []guestapi.Service{{Name: "postgres", State: guestapi.StateFailed, Reason: "the firewall is not loaded"}}}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		status.Time = time.Now()
+		_ = json.NewEncoder(w).Encode(status)
+	}))
+	defer server.Close()
+	d := onTrial(t)
+	if _, err := d.tryCurrent(); err != nil {
+		t.Fatal(err)
+	}
+	a := &artifact{spec: &vmspec.Spec{Ready: vmspec.Ready{TimeoutSeconds: 3600}}}
+	r := &run{guest: guestapi.NewClient(netip.MustParseAddrPort(server.Listener.Addr().String()), "token")}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	w := newGuestWatch(d, r, a)
+	go w.run(ctx)
+	select {
+	case err := <-d.hopeless(ctx, w, a):
+		if !errors.Is(err, errNotReady) || !strings.Contains(err.Error(), "postgres is failed: the firewall is not loaded") {
+			t.Errorf("it is given up: %v", err)
+		}
+	case <-time.After(time.Minute):
+		t.Error("it is waited for")
 	}
 }
