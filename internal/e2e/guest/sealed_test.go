@@ -45,7 +45,7 @@ func TestSealedRoot(t *testing.T) {
 		case <-time.After(sovtest.WaitLimit):
 			t.Fatalf("the machine goes on\n%s", g.Log(t))
 		}
-		for _, want := range []string{"is corrupted", "Kernel panic - not syncing: dm-verity device has corrupted blocks"} {
+		for _, want := range []string{"is corrupted", "Kernel panic - not syncing: dm-verity device corrupted"} {
 			if log := g.Log(t); !strings.Contains(log, want) {
 				t.Errorf("the console does not say %q:\n%s", want, log)
 			}
