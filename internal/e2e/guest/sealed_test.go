@@ -2,6 +2,7 @@ package guest
 
 import (
 	"bytes"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -45,14 +46,14 @@ func TestSealedRoot(t *testing.T) {
 		case <-time.After(sovtest.WaitLimit):
 			t.Fatalf("the machine goes on\n%s", g.Log(t))
 		}
-		for _, want := range []string{"is corrupted", "Kernel panic - not syncing: dm-verity device has corrupted blocks"} {
+		for _, want := range []string{"is corrupted", "Kernel panic - not syncing: dm-verity device corrupted"} {
 			if log := g.Log(t); !strings.Contains(log, want) {
 				t.Errorf("the console does not say %q:\n%s", want, log)
 			}
 		}
 	}
-	const later = "/usr/share/postgresql/timezonesets/Etc.txt"
-	flip(placeOf(t, path, later))
+	later, at := readLater(t, path)
+	flip(at)
 	g := guesttest.Boot(t, localvm.Options{Artifact: dir, State: t.TempDir()})
 	if mounts := strings.Join(g.Shell(t, "cat /sys/block/dm-0/dm/name; cat /sys/block/dm-0/ro"), " "); mounts != "root 1" {
 		t.Errorf("the root file system is on %q", mounts)
@@ -74,25 +75,35 @@ func TestSealedRoot(t *testing.T) {
 	panics(guesttest.PowerOn(t, localvm.Options{Artifact: dir, State: t.TempDir()}))
 }
 
-// placeOf returns where in an image the content of a file begins.
-func placeOf(t *testing.T, image, name string) int64 {
+// readLater returns a file that nobody reads at boot, and where in the image its content begins: the list of PostgreSQL's error
+// codes, which is for who writes extensions.
+func readLater(t *testing.T, image string) (name string, at int64) {
 	t.Helper()
 	file, err := ext4.OpenFile(image)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	content, err := file.ReadFile(strings.TrimPrefix(name, "/"))
+	err = fs.WalkDir(file, "usr/share", func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Name() == "errcodes.txt" {
+			name = path
+		}
+		return err
+	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	content, err := file.ReadFile(name)
+	if err != nil || len(content) < 4096 {
+		t.Fatalf("%s has %d bytes: %v", name, len(content), err)
 	}
 	whole, err := os.ReadFile(image)
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := bytes.Index(whole, content)
-	if at < 0 || at%4096 != 0 || bytes.Count(whole, content) != 1 {
+	at = int64(bytes.Index(whole, content[:4096]))
+	if at < 0 || at%4096 != 0 || bytes.Count(whole, content[:4096]) != 1 {
 		t.Fatalf("%s is found at %d in the image", name, at)
 	}
-	return int64(at)
+	return "/" + name, at
 }
