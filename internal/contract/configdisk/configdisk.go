@@ -14,8 +14,8 @@
 //	48+n          zeros up to a multiple of 512, the sector of a virtio disk
 //
 // Whoever can read the disk knows every secret of the guest: it is to be in memory ([InMemory]), and
-// where it has to be a file, that is to be made with mode 0600. No error of this package holds a byte of the JSON, and a [Config] prints without its
-// secrets whatever the verb.
+// where it has to be a file, that is to be made with mode 0600. No error of this package holds a
+// byte of the JSON, and a [Config] prints without its secrets whatever the verb.
 package configdisk
 
 import (
