@@ -112,14 +112,25 @@ func TestDamagedVersion(t *testing.T) {
 	runs("repaired", "b")
 
 	// The other one is damaged as well, which its start shows.
-	flip("a", "vm.json", 30)
+	flip("a", "kernel", 1)
 	flip("b", "rootfs.img", 4096)
 	p.End(lightguest.Panic)
-	staysDown("vm.json is not the one that manifest.json lists")
+	staysDown("kernel has SHA-256")
 	if o := p.Runner("up", "sql"); o.Status == 0 {
 		t.Errorf("a damaged version was started: %v", o)
 	}
 	push(two, "--restart")
-	runs("repaired", p.Status().Slot)
+	runs("repaired", "b")
+
+	// One that is plainly not whole is not gone back to.
+	flip("a", "vm.json", 30)
+	flip("b", "vm.json", 30)
+	p.Runner("restart", "sql")
+	staysDown("vm.json is not the one that manifest.json lists")
+	if s := p.Status(); s.Slot != "b" {
+		t.Errorf("slot %s is current", s.Slot)
+	}
+	push(two, "--restart")
+	runs("repaired", "a")
 	p.Do("down", "sql")
 }
