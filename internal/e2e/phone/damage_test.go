@@ -105,9 +105,9 @@ func TestDamagedVersion(t *testing.T) {
 	push(two, "--restart")
 	runs("repaired", "b")
 
-	flip("b", "manifest.json", 40)
+	flip("b", "vm.json", 30)
 	p.Runner("restart", "sql")
-	wentBack("install it again with `sov push sql`")
+	wentBack("vm.json is not the one that manifest.json lists")
 	push(two, "--restart")
 	runs("repaired", "b")
 
@@ -119,18 +119,17 @@ func TestDamagedVersion(t *testing.T) {
 	if o := p.Runner("up", "sql"); o.Status == 0 {
 		t.Errorf("a damaged version was started: %v", o)
 	}
-	push(two, "--restart")
+	push(two, "--start")
 	runs("repaired", "b")
 
-	// One that is plainly not whole is not gone back to.
-	flip("a", "vm.json", 30)
+	// One that was found to be damaged is not gone back to.
 	flip("b", "vm.json", 30)
 	p.Runner("restart", "sql")
 	staysDown("vm.json is not the one that manifest.json lists")
 	if s := p.Status(); s.Slot != "b" {
 		t.Errorf("slot %s is current", s.Slot)
 	}
-	push(two, "--restart")
+	push(two, "--start")
 	runs("repaired", "a")
 	p.Do("down", "sql")
 }
