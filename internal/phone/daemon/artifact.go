@@ -38,6 +38,15 @@ func loadArtifact(root phonepath.Root, s Settings, vm phonepath.VM) (*artifact, 
 	return loadSlot(root, s, vm, slot)
 }
 
+// loadOther reads the slot that `current` does not point to.
+func loadOther(root phonepath.Root, s Settings, vm phonepath.VM) (*artifact, error) {
+	slot, err := slots.Current(vm)
+	if err != nil {
+		return nil, err
+	}
+	return loadSlot(root, s, vm, slots.Other(slot))
+}
+
 func loadSlot(root phonepath.Root, s Settings, vm phonepath.VM, slot string) (*artifact, error) {
 	a := &artifact{slot: slot, dir: vm.Slot(slot)}
 	var texts [2][]byte

@@ -53,6 +53,12 @@ func Up(ctx context.Context, root phonepath.Root, name string, o UpOptions) (run
 		return runnerapi.State{}, err
 	}
 	a, err := loadArtifact(root, settings, vm)
+	if errors.As(err, new(damageError)) {
+		// The daemon rolls back to the other version if that is whole.
+		if other, failure := loadOther(root, settings, vm); failure == nil {
+			a, err = other, nil
+		}
+	}
 	if err != nil {
 		return runnerapi.State{}, err
 	}
