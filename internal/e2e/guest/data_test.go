@@ -22,7 +22,7 @@ func TestImageThatHasPostgreSQL(t *testing.T) {
 	}
 	kernel := filepath.Join(sovtest.Artifact(t, "arm64"), "kernel")
 	result := sovtest.Run(t, func(c *exec.Cmd) { c.Dir = dir },
-		"build", "./mine.yaml", "--cache", "cache", "--kernel", kernel, "--image", sovtest.Sources.PostgresImage())
+		"build", "./mine.yaml", "--cache", "cache", "--kernel", kernel, "--image", sovtest.Sources.PostgresImage(), "--repository", sovtest.Sources.Repositories()[0])
 	if result.Status != 0 {
 		t.Fatal(result)
 	}

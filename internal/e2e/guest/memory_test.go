@@ -14,7 +14,7 @@ import (
 // TestOutOfMemory lets memory run out, by a service of the recipe and by a query: each is ended, and nothing else.
 func TestOutOfMemory(t *testing.T) {
 	t.Parallel()
-	g := guesttest.Boot(t, guesttest.EveryService(t, 384))
+	g := guesttest.Boot(t, guesttest.EveryService(t, 512))
 	before := guesttest.Restarts(t, g)
 	pids := guesttest.EveryProcess(t, g, "at first", "session")
 	guesttest.Hostile(t, g, "awk \"BEGIN { s = 1234567890; for (i = 0; i < 10; i++) s = s s; while (1) a[n++] = s n }\"")

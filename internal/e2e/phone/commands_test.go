@@ -98,7 +98,7 @@ func TestPhoneFromAComputer(t *testing.T) {
 		t.Errorf("backup: %v", o)
 	}
 	status := phonetest.Health(t, run(0, "status", "sql", "--json").Stdout)
-	if b := status.Backup; b == nil || time.Since(b.At).Abs() > time.Minute || !slices.Equal(b.Databases, []string{"postgres", "shop"}) {
+	if b := status.Backup; b == nil || time.Since(b.At).Abs() > time.Minute || !slices.Equal(b.Databases, []string{"app", "postgres", "shop"}) {
 		t.Errorf("the status does not know the backup: %+v", b)
 	}
 	if d := status.Disks; len(d) != 1 || d[0].Allocated == 0 || d[0].Allocated > d[0].Size || d[0].Free == 0 {
@@ -110,7 +110,7 @@ func TestPhoneFromAComputer(t *testing.T) {
 	}
 	h.Ask("update journey set stop = 'lost'")
 	run(2, "restore", "sql", file) // nobody to ask
-	if o := run(0, "restore", "sql", file, "--yes"); !strings.Contains(o.Stdout, "restored: postgres, shop") {
+	if o := run(0, "restore", "sql", file, "--yes"); !strings.Contains(o.Stdout, "restored: app, postgres, shop") {
 		t.Errorf("restore: %v", o)
 	}
 	if got := h.Ask("select distinct stop from journey"); strings.Join(got, " ") != "saved" {

@@ -121,12 +121,10 @@ func TestLocked(t *testing.T) {
 		t.Fatal(err)
 	}
 	spec.Disks = append(spec.Disks, vmspec.Disk{Role: vmspec.RoleData, Size: 256 << 20, Key: vmspec.KeyOnHost})
-	if text, err = spec.Encode(); err == nil {
-		err = os.WriteFile(path, text, 0o644)
-	}
-	if err != nil {
+	if text, err = spec.Encode(); err != nil {
 		t.Fatal(err)
 	}
+	h.Alter(h.VM, artifact.SpecFile, text)
 	before := h.Snapshot()
 	locked := func(when string) {
 		t.Helper()

@@ -62,7 +62,7 @@ func TestModule(t *testing.T) {
 	p.RemoveModule("sov-sql")
 	p.Reboot()
 	phonetest.SameNetwork(t, "uninstalled", network, snapshot())
-	const users = "./secrets/sql/postgres ./settings.json ./vms/sql/data.img"
+	const users = "./secrets/sql/postgres ./secrets/sql/role-app ./settings.json ./vms/sql/data.img"
 	phonetest.Left(t, p.Handset, "uninstalled", users)
 	for what, again := range map[string]func(){
 		"flashed again": func() { p.MustFlash(first); boot() },

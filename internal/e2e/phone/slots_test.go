@@ -46,7 +46,7 @@ func TestRollBack(t *testing.T) {
 			s.Parameters = append(s.Parameters, guesttest.NoFirewall)
 			s.Ready.TimeoutSeconds = 3600
 		}, "the firewall is not loaded"},
-		{"a PostgreSQL that never gets ready", broken, func(s *vmspec.Spec) { s.Ready.TimeoutSeconds = 60 }, "postgres ends again and again"},
+		{"a PostgreSQL that never gets ready", broken, func(s *vmspec.Spec) { s.Ready.TimeoutSeconds = 180 }, "postgres ends again and again"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			h.InstallNext(artifacttest.Change(t, c.from, "2", c.alter))

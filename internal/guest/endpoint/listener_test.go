@@ -12,6 +12,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -107,13 +108,15 @@ func TestFlood(t *testing.T) {
 	defer stop()
 	port := guestapi.FirstUnprivileged
 	client := &http.Client{Timeout: 3 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, network, to string) (conn net.Conn, err error) {
-		if port--; port < guestapi.FirstUnprivileged/2 {
-			port = guestapi.FirstUnprivileged - 1
+		for err = syscall.EADDRINUSE; errors.Is(err, syscall.EADDRINUSE); { // by one of the flooders
+			if port--; port < guestapi.FirstUnprivileged/2 {
+				port = guestapi.FirstUnprivileged - 1
+			}
+			err = netnstest.In(host, func() error {
+				conn, err = (&net.Dialer{LocalAddr: &net.TCPAddr{Port: port}}).DialContext(ctx, network, to)
+				return err
+			})
 		}
-		err = netnstest.In(host, func() error {
-			conn, err = (&net.Dialer{LocalAddr: &net.TCPAddr{Port: port}}).DialContext(ctx, network, to)
-			return err
-		})
 		return conn, err
 	}}}
 	for n := 0; n < 30 || time.Since(start) < 2*time.Second; n++ {

@@ -131,14 +131,18 @@ func start(ctx context.Context, o Options) (*Network, error) {
 		return nil, errors.Join(n.words.explain(err), closed)
 	}
 	filter := newFilter(o)
+	open := &unanswered{toGuest: newSink(n.guest), toPasst: newSink(n.passt)}
 	n.relays.Go(func() {
 		defer n.passt.Close() // which ends passt
-		if err := relay(n.passt, n.guest, filter.passes); err != nil && !errors.Is(err, net.ErrClosed) {
+		if err := relay(open.toPasst, n.guest, func(frame []byte) bool {
+			open.answered(frame)
+			return filter.passes(frame)
+		}); err != nil && !errors.Is(err, net.ErrClosed) {
 			n.unplugged.Store(true)
 		}
 	})
 	// Its end needs no answer: passt's is noticed by its exit, and QEMU's by the other relay.
-	n.relays.Go(func() { _ = relay(n.guest, n.passt, func([]byte) bool { return true }) })
+	n.relays.Go(func() { _ = relay(open.toGuest, n.passt, open.offered) })
 	return n, nil
 }
 

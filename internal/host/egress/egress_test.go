@@ -161,6 +161,9 @@ func ownAddress(t *testing.T) string {
 func FuzzFilter(f *testing.F) {
 	filter := newFilter(testOptions())
 	f.Fuzz(func(t *testing.T, frame []byte) {
+		if _, _, ok := flowOf(frame); ok {
+			refusal(frame)
+		}
 		if !filter.passes(frame) || frame[12] == 8 && frame[13] == 6 {
 			return
 		}

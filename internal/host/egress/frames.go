@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"sync"
 )
 
 // Frames go over a stream socket each behind its length in four bytes, the most significant first: what QEMU's netdev
@@ -57,23 +58,45 @@ func (f *frames) next() ([]byte, error) {
 	return f.frame[:n], err
 }
 
-// relay moves frames that pass from one socket to another until one of them ends. It returns how reading ended, and nil
+// A sink takes the frames of several senders.
+type sink struct {
+	mu  sync.Mutex
+	out *bufio.Writer
+}
+
+func newSink(to io.Writer) *sink { return &sink{out: bufio.NewWriterSize(to, bufferSize)} }
+
+// send writes a frame, at once or with those that follow.
+func (s *sink) send(frame []byte, now bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, _ = s.out.Write(length(frame)) // an error stays, and is that of the next call
+	_, err := s.out.Write(frame)
+	if err == nil && now {
+		err = s.out.Flush()
+	}
+	return err
+}
+
+func (s *sink) flush() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.out.Flush()
+}
+
+// relay moves frames that pass from a socket to a sink until one of them ends. It returns how reading ended, and nil
 // where writing did.
-func relay(to, from net.Conn, passes func(frame []byte) bool) error {
-	in, out := newFrames(from), bufio.NewWriterSize(to, bufferSize)
+func relay(to *sink, from net.Conn, passes func(frame []byte) bool) error {
+	in := newFrames(from)
 	for {
-		if in.from.Buffered() == 0 && out.Flush() != nil {
+		if in.from.Buffered() == 0 && to.flush() != nil {
 			return nil
 		}
 		frame, err := in.next()
 		if err != nil {
 			return err
 		}
-		if !passes(frame) {
-			continue
-		}
-		_, _ = out.Write(length(frame)) // an error stays, and is that of the next call
-		if _, err := out.Write(frame); err != nil {
+		if passes(frame) && to.send(frame, false) != nil {
 			return nil
 		}
 	}

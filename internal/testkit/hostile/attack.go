@@ -94,9 +94,8 @@ func main() {
 		fork()
 		return
 	case "memory":
-		var held [][]byte
-		for {
-			held = append(held, bytes.Repeat([]byte{1}, 1<<20))
+		for held := [][]byte{}; ; {
+			held = append(held, bytes.Repeat([]byte{byte(len(held))}, 1<<20))
 		}
 	case "flood":
 		flood(os.Args[2])

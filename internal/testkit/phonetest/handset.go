@@ -185,16 +185,23 @@ func (h *Handset) GuestShell(script string) string {
 }
 
 // GuestBackground starts a script in the guest, as root in a session, which goes on until it ends, the guest does, or the test.
+// It returns once the script has begun.
 func (h *Handset) GuestBackground(script string) {
 	h.T.Helper()
 	conn, finish := h.session(h.T.Context())
+	begun, said := io.Pipe()
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		defer finish()
-		session.Run(h.T.Context(), conn, session.Start{Command: []string{"/bin/sh", "-c", script}, Caller: "test"},
-			session.Streams{In: strings.NewReader(""), Out: io.Discard, Errors: io.Discard})
+		_, err := session.Run(h.T.Context(), conn, session.Start{Command: []string{"/bin/sh", "-c", "echo begun; " + script}, Caller: "test"},
+			session.Streams{In: strings.NewReader(""), Out: said, Errors: io.Discard})
+		said.CloseWithError(err)
 	}()
+	if _, err := io.ReadFull(begun, make([]byte, len("begun\n"))); err != nil {
+		h.T.Fatalf("%s: it does not begin: %v", script, err)
+	}
+	go io.Copy(io.Discard, begun)
 	h.T.Cleanup(func() { <-ended }) // the test's context is done by then
 }
 
