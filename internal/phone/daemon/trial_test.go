@@ -149,7 +149,8 @@ func TestHopeless(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := &artifact{spec: &vmspec.Spec{Ready: vmspec.Ready{TimeoutSeconds: 3600}}}
-	r := &run{guest: guestapi.NewClient(netip.MustParseAddrPort(server.Listener.Addr().String()), "token")}
+	r := &run{guest: guestapi.NewClient(netip.MustParseAddrPort(server.Listener.Addr().String()), "token"),
+		config: &configDisk{file: filepath.Join(t.TempDir(), "config.img")}}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	w := newGuestWatch(d, r, a)
