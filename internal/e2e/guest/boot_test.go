@@ -163,7 +163,7 @@ func checkPassword(t *testing.T, g *guesttest.Guest) {
 			t.Errorf("password %q opens a session", password)
 		}
 	}
-	if got := g.One(t, "select count(*) from pg_hba_file_rules where auth_method not in ('scram-sha-256', 'peer')"); got != "0" {
+	if got := g.One(t, "select count(*) from pg_hba_file_rules where auth_method not in ('scram-sha-256', 'peer', 'reject')"); got != "0" {
 		t.Errorf("%s access rules let in without SCRAM or peer", got)
 	}
 }
