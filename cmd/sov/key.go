@@ -41,6 +41,14 @@ func keyFile(args []string) (string, error) {
 	return filepath.Join(dir, "sov", "key.pem"), nil
 }
 
+// keyOption is the path of the private key that --key names, or without it the default.
+func keyOption(path string) (string, error) {
+	if path != "" {
+		return path, nil
+	}
+	return keyFile(nil)
+}
+
 func newKeyNew() *cobra.Command {
 	var protect bool
 	var passphrase passphraseFile
@@ -173,11 +181,7 @@ by sov sign, which checks them first.`,
   openssl pkeyutl -verify -rawin -pubin -inkey release.pub -in SHA256SUMS -sigfile SHA256SUMS.sig`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			var named []string
-			if keyPath != "" {
-				named = []string{keyPath}
-			}
-			path, err := keyFile(named)
+			path, err := keyOption(keyPath)
 			if err != nil {
 				return err
 			}

@@ -41,11 +41,7 @@ A machine with parts that its build took from remote caches without a signature 
   printf '%s' "$SIGNING_KEY" | sov sign out/sql/arm64 --key /dev/stdin --serial "$RUN_NUMBER"`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			var named []string
-			if keyPath != "" {
-				named = []string{keyPath}
-			}
-			path, err := keyFile(named)
+			path, err := keyOption(keyPath)
 			if err != nil {
 				return err
 			}

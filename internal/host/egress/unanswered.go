@@ -8,8 +8,8 @@ import (
 )
 
 // A forwarded connection that the guest does not answer is offered again every offerInterval, offers times in all, and then
-// refused in the guest's name: passt itself offers it once, and Debian 12's ends with a division by zero when there is no
-// answer for ten seconds, as before the guest has started and where its firewall drops the connection.
+// refused in the guest's name: passt itself offers it only once, and the client would wait ten seconds for nothing, as
+// before the guest has started and where its firewall drops the connection.
 const (
 	offerInterval = time.Second
 	offers        = 5
