@@ -135,8 +135,7 @@ func start(ctx context.Context, o Options) (*Network, error) {
 	n.relays.Go(func() {
 		defer n.passt.Close() // which ends passt
 		if err := relay(open.toPasst, n.guest, func(frame []byte) bool {
-			open.answered(frame)
-			return filter.passes(frame)
+			return open.answered(frame) && filter.passes(frame)
 		}); err != nil && !errors.Is(err, net.ErrClosed) {
 			n.unplugged.Store(true)
 		}

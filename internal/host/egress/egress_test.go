@@ -162,7 +162,7 @@ func FuzzFilter(f *testing.F) {
 	filter := newFilter(testOptions())
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		if _, _, ok := flowOf(frame); ok {
-			refusal(frame)
+			reply(frame, flagRST, sequence(tcp(frame)), acknowledgment(tcp(frame)))
 		}
 		if !filter.passes(frame) || frame[12] == 8 && frame[13] == 6 {
 			return

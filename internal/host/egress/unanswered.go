@@ -20,7 +20,13 @@ type unanswered struct {
 	toGuest, toPasst *sink
 
 	mu     sync.Mutex
-	offers map[flow]*time.Timer
+	offers map[flow]*offer
+}
+
+// An offer is the frame that begins a connection, and what offers it again.
+type offer struct {
+	frame []byte
+	timer *time.Timer
 }
 
 // A flow is a connection by its ends.
@@ -34,35 +40,48 @@ func (u *unanswered) offered(frame []byte) bool {
 	return true
 }
 
-// answered notices any frame of the guest that is of a connection.
-func (u *unanswered) answered(frame []byte) {
-	f, _, ok := flowOf(frame)
+// answered takes a frame of the guest and reports whether passt is to have it. While a connection is offered, only its
+// answer is: what else comes is of an earlier connection between the same two ports. passt would take it for an answer,
+// give the connection up, and, in the version of Debian 12, divide by zero when the answer comes with it. The guest is told
+// that the earlier connection is no more, as RFC 9293, section 3.10.7.3, says for the state SYN-SENT.
+func (u *unanswered) answered(frame []byte) bool {
+	f, flags, ok := flowOf(frame)
 	if !ok {
-		return
+		return true
 	}
 	f.client, f.guest = f.guest, f.client
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if timer := u.offers[f]; timer != nil {
-		timer.Stop()
-		delete(u.offers, f)
+	o := u.offers[f]
+	if o == nil {
+		return true
 	}
+	answer := tcp(frame)
+	if accepted := sequence(tcp(o.frame)) + 1; flags&flagACK == 0 || acknowledgment(answer) != accepted || flags&(flagSYN|flagRST) == 0 {
+		if flags&flagRST == 0 {
+			_ = u.toGuest.send(reply(frame, flagRST, acknowledgment(answer), 0), true) // an error ends the relay
+		}
+		return false
+	}
+	o.timer.Stop()
+	delete(u.offers, f)
+	return true
 }
 
 // await waits for the answer to the nth offer of a connection.
-func (u *unanswered) await(f flow, offer []byte, n int) {
+func (u *unanswered) await(f flow, frame []byte, n int) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.offers == nil {
-		u.offers = make(map[flow]*time.Timer)
+		u.offers = make(map[flow]*offer)
 	}
-	if timer := u.offers[f]; timer != nil {
-		timer.Stop()
+	if earlier := u.offers[f]; earlier != nil {
+		earlier.timer.Stop()
 	}
-	var timer *time.Timer
-	timer = time.AfterFunc(offerInterval, func() {
+	o := &offer{frame: frame}
+	o.timer = time.AfterFunc(offerInterval, func() {
 		u.mu.Lock()
-		current := u.offers[f] == timer
+		current := u.offers[f] == o
 		if current {
 			delete(u.offers, f)
 		}
@@ -70,13 +89,13 @@ func (u *unanswered) await(f flow, offer []byte, n int) {
 		switch {
 		case !current:
 		case n < offers:
-			u.await(f, offer, n+1)
-			_ = u.toGuest.send(offer, true) // an error ends the relay
+			u.await(f, frame, n+1)
+			_ = u.toGuest.send(frame, true) // an error ends the relay
 		default:
-			_ = u.toPasst.send(refusal(offer), true)
+			_ = u.toPasst.send(reply(frame, flagRST|flagACK, 0, sequence(tcp(frame))+1), true)
 		}
 	})
-	u.offers[f] = timer
+	u.offers[f] = o
 }
 
 // Sizes and positions in an IPv4 packet and a TCP segment, in bytes (RFC 791, section 3.1; RFC 9293, section 3.1).
@@ -95,30 +114,38 @@ func flowOf(frame []byte) (f flow, flags byte, ok bool) {
 	if packet[0]>>4 != 4 || packet[9] != protocolTCP || header < minIPv4 || len(packet) < header+minTCP {
 		return f, 0, false
 	}
-	segment := packet[header:]
+	segment := tcp(frame)
 	f.client = netip.AddrPortFrom(netip.AddrFrom4([4]byte(packet[12:16])), binary.BigEndian.Uint16(segment))
 	f.guest = netip.AddrPortFrom(netip.AddrFrom4([4]byte(packet[16:20])), binary.BigEndian.Uint16(segment[2:]))
 	return f, segment[13], true
 }
 
-// refusal is a guest's answer to a frame that begins a connection, at a port where nothing listens.
-func refusal(offer []byte) []byte {
-	offered := offer[ethernetHeader:]
-	segment := offered[int(offered[0]&0xf)*4:]
-	frame := append(append([]byte(nil), offer[6:12]...), offer[:6]...)
+// tcp returns the segment of a frame that flowOf knows.
+func tcp(frame []byte) []byte {
+	packet := frame[ethernetHeader:]
+	return packet[int(packet[0]&0xf)*4:]
+}
+
+func sequence(segment []byte) uint32       { return binary.BigEndian.Uint32(segment[4:]) }
+func acknowledgment(segment []byte) uint32 { return binary.BigEndian.Uint32(segment[8:]) }
+
+// reply is a segment without data from the end that a frame is sent to, back to its sender.
+func reply(to []byte, flags byte, sequence, acknowledgment uint32) []byte {
+	frame := append(append([]byte(nil), to[6:12]...), to[:6]...)
 	frame = binary.BigEndian.AppendUint16(frame, typeIPv4)
 
+	theirs := to[ethernetHeader:]
 	packet := []byte{4<<4 | minIPv4/4, 0, 0, minIPv4 + minTCP, 0, 0, 0, 0, 64, protocolTCP, 0, 0}
-	packet = append(append(packet, offered[16:20]...), offered[12:16]...)
+	packet = append(append(packet, theirs[16:20]...), theirs[12:16]...)
 	binary.BigEndian.PutUint16(packet[10:], ^sum(packet))
 
-	tcp := append(append([]byte(nil), segment[2:4]...), segment[:2]...)
-	tcp = append(tcp, 0, 0, 0, 0)
-	tcp = binary.BigEndian.AppendUint32(tcp, binary.BigEndian.Uint32(segment[4:])+1)
-	tcp = append(tcp, minTCP/4<<4, flagRST|flagACK, 0, 0, 0, 0, 0, 0)
+	segment := append(append([]byte(nil), tcp(to)[2:4]...), tcp(to)[:2]...)
+	segment = binary.BigEndian.AppendUint32(segment, sequence)
+	segment = binary.BigEndian.AppendUint32(segment, acknowledgment)
+	segment = append(segment, minTCP/4<<4, flags, 0, 0, 0, 0, 0, 0)
 	pseudo := append(append([]byte(nil), packet[12:20]...), 0, protocolTCP, 0, minTCP)
-	binary.BigEndian.PutUint16(tcp[16:], ^sum(append(pseudo, tcp...)))
-	return append(append(frame, packet...), tcp...)
+	binary.BigEndian.PutUint16(segment[16:], ^sum(append(pseudo, segment...)))
+	return append(append(frame, packet...), segment...)
 }
 
 // sum is the one's complement sum of 16-bit words (RFC 1071) of an even number of bytes.

@@ -1,6 +1,7 @@
 package egress
 
 import (
+	"bytes"
 	"net"
 	"net/netip"
 	"testing"
@@ -47,5 +48,45 @@ func TestUnanswered(t *testing.T) {
 	card.Close()
 	if count := <-seen; count != offers {
 		t.Errorf("the connection is offered %d times, want %d", count, offers)
+	}
+}
+
+// TestEarlierConnection: the last word of an earlier connection between the same ports comes with the answer to the next
+// one, which is made all the same. Debian 12's passt dies of the two.
+func TestEarlierConnection(t *testing.T) {
+	n, card := startPasst(t, testOptions())
+	card.SetDeadline(time.Now().Add(20*time.Second))
+	conn, err := net.Dial("tcp4", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), n.Port(5432)).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	frames := newFrames(card)
+	next := func(flags byte) []byte {
+		for {
+			frame, err := frames.next()
+			if err != nil {
+				t.Fatalf("no segment with the flags %#x: %v", flags, err)
+			}
+			if _, got, ok := flowOf(frame); ok && got&^0x08 == flags { // whatever PSH says
+				return append([]byte(nil), frame...)
+			}
+		}
+	}
+	offer := next(flagSYN)
+	stale := reply(offer, flagACK, 7, 4711)
+	answer := reply(offer, flagSYN|flagACK, 1000, sequence(tcp(offer))+1)
+	tcp(answer)[14] = 0xff // a window; passt does not ask for the checksum
+	both := append(append(append(length(stale), stale...), length(answer)...), answer...)
+	if _, err := card.Write(both); err != nil {
+		t.Fatal(err)
+	}
+	if reset := tcp(next(flagRST)); sequence(reset) != 4711 {
+		t.Errorf("the earlier connection is reset at %d, want 4711", sequence(reset))
+	}
+	if _, err := conn.Write([]byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	for !bytes.HasSuffix(next(flagACK), []byte("hello")) {
 	}
 }
