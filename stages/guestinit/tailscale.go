@@ -64,7 +64,7 @@ func TailscaleService(t recipe.Tailscale) guestspec.Service {
 			Devices:      []string{"/dev/net/tun"},
 			Write:        []string{"/run/resolv.conf"}, // MagicDNS
 		},
-		Limits: guestspec.Limits{Memory: "50%", Processes: 512},
+		Limits: guestspec.Limits{Memory: "50%", Processes: 512, Weight: guestspec.OwnWeight},
 	}
 }
 

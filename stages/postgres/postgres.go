@@ -140,7 +140,7 @@ func (s *stage) service(server *Server) (guestspec.Service, error) {
 		// All of the data disk that belongs to no other service: tablespaces and archives of WAL are where their owner put them.
 		Rights: guestspec.Rights{Write: []string{guestspec.DataPath, p.Data}},
 		// What is left is sov-init's and Tailscale's, by which the machine can still be reached.
-		Limits: guestspec.Limits{Memory: "90%", Processes: 4096},
+		Limits: guestspec.Limits{Memory: "90%", Processes: 4096, Keeps: "50%", Weight: guestspec.OwnWeight},
 	}, nil
 }
 

@@ -28,7 +28,15 @@ type Limits struct {
 	Processes int    `json:"processes,omitempty"` // processes and threads (pids.max); 0 means no limit
 	CPU       int    `json:"cpu,omitempty"`       // percent of one processor (cpu.max); 0 means no limit
 	Files     int    `json:"files,omitempty"`     // open files of each process (RLIMIT_NOFILE); 0 means as sov-init
+	// Keeps is memory, written as Memory, of which nothing is taken back for other services while they have some themselves
+	// (memory.low). Weight is the share of a processor for which services wait, from 1 to 10000 (cpu.weight); 0 means 100.
+	Keeps  string `json:"keeps,omitempty"`
+	Weight int    `json:"weight,omitempty"`
 }
+
+// OwnWeight is that of the services that the machine is there for. A service of a recipe that takes all processors leaves
+// them ten shares of eleven.
+const OwnWeight = 1000
 
 // capabilities are the names of include/uapi/linux/capability.h, each at its number.
 var capabilities = strings.Fields(`chown dac_override dac_read_search fowner fsetid kill setgid setuid setpcap linux_immutable
@@ -108,7 +116,10 @@ func (p *problems) rights(at string, r Rights) {
 }
 
 func (p *problems) limits(at string, l Limits) {
-	p.check(l.Memory == "" || tmpfsSize.MatchString(l.Memory), at+".memory", "%q is neither bytes nor a percentage", l.Memory)
+	for key, size := range map[string]string{".memory": l.Memory, ".keeps": l.Keeps} {
+		p.check(size == "" || tmpfsSize.MatchString(size), at+key, "%q is neither bytes nor a percentage", size)
+	}
+	p.check(l.Weight >= 0 && l.Weight <= 10000, at+".weight", "is not from 1 to 10000")
 	p.check(l.Processes >= 0, at+".processes", "is negative")
 	p.check(l.CPU >= 0, at+".cpu", "is negative")
 	p.check(l.Files >= 0, at+".files", "is negative")

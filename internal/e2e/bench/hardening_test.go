@@ -13,6 +13,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/contract/session"
 	"github.com/sovereign-sql/sov/internal/host/localvm"
 	"github.com/sovereign-sql/sov/internal/testkit/artifacttest"
@@ -33,27 +34,33 @@ var workloads = []struct{ name, flags string }{
 // A contender is a machine that is measured.
 type contender struct {
 	name, artifact, state string
+	secrets               map[string]string
 	figures               map[string][]float64 // by unit
 }
 
 // BenchmarkHardening measures what the hardening of the guest costs. Each round starts, in turns, the machine as it is built
-// (hardened), the same machine with the kernel's hardening turned off as far as a parameter can do that (softened), and the
-// artifact in the folder $SOV_BENCH_BEFORE, if it is set: an arm64 sql machine of another version of sov (before). The figures
+// (hardened), the same machine with the kernel's hardening turned off as far as a parameter can do that (softened), one whose
+// data disk is encrypted (encrypted), and the artifact in the folder $SOV_BENCH_BEFORE, if it is set: an arm64 sql machine of another version of sov (before). The figures
 // are medians; x-UNIT-of-NAME is that machine's divided by the hardened one's, of the same round.
 func BenchmarkHardening(b *testing.B) {
 	dir := sovtest.Artifact(b, "arm64")
 	off := artifacttest.Change(b, dir, "softened", func(s *vmspec.Spec) { s.Parameters = append(s.Parameters, softened...) })
-	contenders := []*contender{{name: "hardened", artifact: dir}, {name: "softened", artifact: off}}
+	contenders := []*contender{
+		{name: "hardened", artifact: dir}, {name: "softened", artifact: off},
+		{name: "encrypted", artifact: sovtest.Encrypted(b, "arm64", "phone"), secrets: map[string]string{guestspec.SecretDataKey: "a key for a benchmark"}},
+	}
 	if before := os.Getenv("SOV_BENCH_BEFORE"); before != "" {
 		contenders = append(contenders, &contender{name: "before", artifact: before})
 	}
-	first := &contender{name: "first", artifact: dir, state: guesttest.Seeded(b, "arm64")}
-	first.run(b, func(vm *localvm.VM, _ *guestapi.Status) {
-		inGuest(b, vm, "pgbench --initialize --quiet --scale 2 postgres")
-	})
+	seed := &contender{name: "first", artifact: dir, state: guesttest.Seeded(b, "arm64")}
+	seed.fill(b)
 	for _, c := range contenders {
 		c.state, c.figures = filepath.Join(b.TempDir(), "state"), make(map[string][]float64)
-		guesttest.CopySparse(b, first.state, c.state)
+		if c.secrets != nil { // a disk of its own
+			c.fill(b)
+		} else {
+			guesttest.CopySparse(b, seed.state, c.state)
+		}
 	}
 	for b.Loop() {
 		for _, c := range contenders {
@@ -79,6 +86,14 @@ func BenchmarkHardening(b *testing.B) {
 	}
 }
 
+// fill makes the tables of pgbench.
+func (c *contender) fill(b *testing.B) {
+	b.Helper()
+	c.run(b, func(vm *localvm.VM, _ *guestapi.Status) {
+		inGuest(b, vm, "pgbench --initialize --quiet --scale 2 postgres")
+	})
+}
+
 // run starts the machine, hands it over when it is ready, and shuts it down.
 func (c *contender) run(b *testing.B, use func(*localvm.VM, *guestapi.Status)) {
 	b.Helper()
@@ -87,7 +102,7 @@ func (c *contender) run(b *testing.B, use func(*localvm.VM, *guestapi.Status)) {
 		b.Fatal(err)
 	}
 	defer console.Close()
-	vm, err := localvm.Start(b.Context(), localvm.Options{Artifact: c.artifact, State: c.state, Now: time.Now, Console: console})
+	vm, err := localvm.Start(b.Context(), localvm.Options{Artifact: c.artifact, State: c.state, Secrets: c.secrets, Now: time.Now, Console: console})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -1,11 +1,8 @@
 package guest
 
 import (
-	"bytes"
-	"context"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,7 +10,6 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
-	"github.com/sovereign-sql/sov/internal/contract/session"
 	"github.com/sovereign-sql/sov/internal/host/localvm"
 	"github.com/sovereign-sql/sov/internal/image/kconfig"
 	"github.com/sovereign-sql/sov/internal/testkit/artifacttest"
@@ -117,27 +113,9 @@ func checkHardening(t *testing.T, g *guesttest.Guest) {
 // code for.
 func checkAbsentCalls(t *testing.T, g *guesttest.Guest, arch string) {
 	t.Helper()
-	program := filepath.Join(t.TempDir(), "absentcalls")
-	build := exec.Command("go", "build", "-ldflags", "-s -w", "-o", program, "./testdata/absentcalls")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH="+arch)
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	text, err := os.ReadFile(program)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), sovtest.WaitLimit)
-	defer cancel()
-	conn, err := g.Client().Session(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var out bytes.Buffer
-	start := session.Start{Command: []string{"/bin/sh", "-c", "cd /data && cat >absentcalls && chmod 700 absentcalls && ./absentcalls && rm absentcalls"}, Caller: "test"}
-	exit, err := session.Run(ctx, session.NewConn(conn, conn, conn.Close), start, session.Streams{In: bytes.NewReader(text), Out: &out, Errors: &out})
-	if err != nil || exit.Status != 0 || out.String() != "absent\n" {
-		t.Errorf("status %d %s, %v: %s", exit.Status, exit.Fault, err, &out)
+	g.Install(t, arch, "./testdata/absentcalls", "/data/absentcalls")
+	if out := g.Shell(t, "/data/absentcalls 2>&1; rm /data/absentcalls"); !slices.Equal(out, []string{"absent"}) {
+		t.Errorf("%q", out)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/session"
 	"github.com/sovereign-sql/sov/internal/host/localvm"
 	"github.com/sovereign-sql/sov/internal/image/ext4"
+	"github.com/sovereign-sql/sov/internal/testkit/artifacttest"
 	"github.com/sovereign-sql/sov/internal/testkit/guesttest"
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
@@ -23,22 +24,6 @@ func TestSealedRoot(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "artifact")
 	guesttest.CopySparse(t, sovtest.Artifact(t, "amd64"), dir)
 	path := filepath.Join(dir, "rootfs.img")
-	flip := func(at int64) {
-		t.Helper()
-		f, err := os.OpenFile(path, os.O_RDWR, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer f.Close()
-		var b [1]byte
-		if _, err := f.ReadAt(b[:], at); err != nil {
-			t.Fatal(err)
-		}
-		b[0] ^= 1
-		if _, err := f.WriteAt(b[:], at); err != nil {
-			t.Fatal(err)
-		}
-	}
 	panics := func(g *guesttest.Guest) {
 		t.Helper()
 		select {
@@ -53,7 +38,7 @@ func TestSealedRoot(t *testing.T) {
 		}
 	}
 	later, at := readLater(t, path)
-	flip(at)
+	artifacttest.Flip(t, path, at)
 	g := guesttest.Boot(t, localvm.Options{Artifact: dir, State: t.TempDir()})
 	if mounts := strings.Join(g.Shell(t, "cat /sys/block/dm-0/dm/name; cat /sys/block/dm-0/ro"), " "); mounts != "root 1" {
 		t.Errorf("the root file system is on %q", mounts)
@@ -71,7 +56,7 @@ func TestSealedRoot(t *testing.T) {
 	panics(g)
 	g.CutPower(t)
 
-	flip(1024 + 0x78) // the label in the superblock, which mounting reads
+	artifacttest.Flip(t, path, 1024+0x78) // the label in the superblock, which mounting reads
 	panics(guesttest.PowerOn(t, localvm.Options{Artifact: dir, State: t.TempDir()}))
 }
 

@@ -1,7 +1,6 @@
 package phone
 
 import (
-	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -41,19 +40,7 @@ func TestDamagedVersion(t *testing.T) {
 	}
 	flip := func(slot, name string, at int64) {
 		t.Helper()
-		f, err := os.OpenFile(filepath.Join(p.File(p.VM.Slot(slot)), name), os.O_RDWR, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer f.Close()
-		var b [1]byte
-		if _, err := f.ReadAt(b[:], at); err != nil {
-			t.Fatal(err)
-		}
-		b[0] ^= 1
-		if _, err := f.WriteAt(b[:], at); err != nil {
-			t.Fatal(err)
-		}
+		artifacttest.Flip(t, filepath.Join(p.File(p.VM.Slot(slot)), name), at)
 	}
 	runs := func(what, slot string) {
 		t.Helper()

@@ -73,14 +73,17 @@ func EnableControllers() error {
 // limit sets what all processes in c may take together. A controller that is not enabled limits nothing.
 func (c *cgroup) limit(l guestspec.Limits) error {
 	memory, err := memoryLimit(l.Memory)
-	if err != nil {
+	keeps, keepsErr := memoryLimit(l.Keeps)
+	if err := errors.Join(err, keepsErr); err != nil {
 		return err
 	}
 	const period = 100_000 // microseconds: the kernel's default
 	for file, value := range map[string]string{
 		"memory.max": memory,
+		"memory.low": keeps,
 		"pids.max":   number(l.Processes),
 		"cpu.max":    number(l.CPU * period / 100),
+		"cpu.weight": number(l.Weight),
 	} {
 		if value == "" {
 			continue

@@ -147,6 +147,34 @@ func (g *Guest) Shell(t *testing.T, script string) []string {
 	return strings.Split(out, "\n")
 }
 
+// Install compiles a Go package for the guest and puts the program there.
+func (g *Guest) Install(t *testing.T, arch, pkg, path string) {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "program")
+	build := exec.Command("go", "build", "-ldflags=-s -w", "-o", program, pkg)
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch)
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	text, err := os.Open(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer text.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), sovtest.WaitLimit)
+	defer cancel()
+	conn, err := g.Client().Session(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said strings.Builder
+	start := session.Start{Command: []string{"/bin/sh", "-c", "cat >" + path + " && chmod 755 " + path}, Caller: "test"}
+	exit, err := session.Run(ctx, session.NewConn(conn, conn, conn.Close), start, session.Streams{In: text, Out: &said, Errors: &said})
+	if err != nil || exit.Status != 0 {
+		t.Fatalf("install %s: status %d %s, %v: %s", path, exit.Status, exit.Fault, err, &said)
+	}
+}
+
 // Script runs a script at the other end of a session, and returns its output. A script that fails, fails the test.
 func Script(t testing.TB, ctx context.Context, conn *session.Conn, script string) string {
 	t.Helper()
