@@ -1,6 +1,10 @@
 package kernel
 
 import (
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -41,7 +45,7 @@ func fragments(t *testing.T, arch string) kconfig.Config {
 func TestFragmentsMeetRequirements(t *testing.T) {
 	for _, arch := range arches {
 		c := fragments(t, arch)
-		for _, m := range Check(arch, c) {
+		for _, m := range Check(arch, c, AllFeatures) {
 			if !defaults[m.Option] {
 				t.Errorf("%s: %s", arch, m)
 			}
@@ -73,29 +77,73 @@ func TestFragmentsNameOptionsOnce(t *testing.T) {
 }
 
 func TestRequirementsReadWell(t *testing.T) {
-	seen := map[string]bool{}
-	for _, r := range requirements {
-		if seen[r.Option] {
-			t.Errorf("%s stands there twice", r.Option)
+	for _, list := range [][]Requirement{requirements, firewall} {
+		seen := map[string]bool{}
+		for _, r := range list {
+			if seen[r.Option] {
+				t.Errorf("%s stands there twice", r.Option)
+			}
+			seen[r.Option] = true
+			if r.Why == "" || !strings.HasSuffix(r.Why, ".") || strings.HasPrefix(r.Option, "CONFIG_") {
+				t.Errorf("%+v: want an option without CONFIG_ and a sentence", r)
+			}
+			if r.Arch != "" && r.Arch != "arm64" && r.Arch != "amd64" {
+				t.Errorf("%s: unknown architecture %q", r.Option, r.Arch)
+			}
 		}
-		seen[r.Option] = true
-		if r.Why == "" || !strings.HasSuffix(r.Why, ".") || strings.HasPrefix(r.Option, "CONFIG_") {
-			t.Errorf("%+v: want an option without CONFIG_ and a sentence", r)
+	}
+}
+
+// TestKeyRequirements keeps the bytes that are part of the keys of compiled kernels: when this fails, every computer
+// compiles its kernels again.
+func TestKeyRequirements(t *testing.T) {
+	for arch, want := range map[string]string{"arm64": "2269b261c7b3fdd3be9750b31f1263dc8251f41cc2aad72c0d63d89f86aa4d76",
+		"amd64": "d1faced27dd2686329a535355171e589e12425df3d407ed7cd53282071200001",
+	} {
+		text, err := json.Marshal(KeyRequirements(arch))
+		if err != nil {
+			t.Fatal(err)
 		}
-		if r.Arch != "" && r.Arch != "arm64" && r.Arch != "amd64" {
-			t.Errorf("%s: unknown architecture %q", r.Option, r.Arch)
+		if got := fmt.Sprintf("%x", sha256.Sum256(text)); got != want {
+			t.Errorf("%s: %s, want %s", arch, got, want)
+		}
+	}
+}
+
+func TestFeatures(t *testing.T) {
+	for _, r := range slices.Concat(ofTailscale, ofEncryption, ofPostgres) {
+		if !slices.ContainsFunc(requirements, func(known Requirement) bool { return known.Option == r }) {
+			t.Errorf("%s is not an option that the guest needs", r)
+		}
+	}
+	has := func(f Features, option string) bool {
+		return slices.ContainsFunc(Requirements("arm64", f), func(r Requirement) bool { return r.Option == option })
+	}
+	for option, with := range map[string]Features{"TUN": {Tailscale: true}, "NFT_COMPAT": {Tailscale: true}, "DM_CRYPT": {Encryption: true}, "SYSVIPC": {Postgres: true}} {
+		if has(Features{}, option) || !has(with, option) || !has(AllFeatures, option) {
+			t.Errorf("%s: without the feature %t, with it %t, with all %t", option, has(Features{}, option), has(with, option), has(AllFeatures, option))
+		}
+	}
+	for _, r := range firewall { // every guest has one
+		if !has(Features{}, r.Option) {
+			t.Errorf("%s is not required without features", r.Option)
+		}
+	}
+	for _, r := range Requirements("arm64", Features{}) {
+		if strings.Contains(r.Why, "Tailscale") && r.Option != "NET" && r.Option != "PROC_FS" {
+			t.Errorf("%s is required without Tailscale: %s", r.Option, r.Why)
 		}
 	}
 }
 
 func TestCheck(t *testing.T) {
 	c := fragments(t, "amd64")
-	if missing := Check("amd64", c); len(missing) != 0 {
+	if missing := Check("amd64", c, AllFeatures); len(missing) != 0 {
 		t.Fatalf("the fragments lack %v", missing)
 	}
 	delete(c, "SYSVIPC")
 	c["TUN"] = "m"
-	err := &UnfitError{Kernel: "kernel image k", Missing: Check("amd64", c)}
+	err := &UnfitError{Kernel: "kernel image k", Missing: Check("amd64", c, AllFeatures)}
 	want := `kernel image k cannot run the guest:
   CONFIG_SYSVIPC is not set. initdb and PostgreSQL always make one System V shared memory segment, and would fail with "could not create shared memory segment: Function not implemented".
   CONFIG_TUN is a module (=m) and the guest loads none. tailscaled opens /dev/net/tun for its interface; without it the guest would not be reachable over the tailnet.`

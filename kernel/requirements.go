@@ -89,11 +89,12 @@ var requirements = []Requirement{
 	{"NETFILTER_XT_TARGET_MASQUERADE", "", "iptables could not masquerade, and Tailscale's rule for it would be refused."},
 }
 
-// Requirements returns what a guest of an architecture ("arm64" or "amd64")
-// needs.
-func Requirements(arch string) []Requirement {
-	var out []Requirement
-	for _, r := range requirements {
+// KeyRequirements returns the list above for an architecture, as it is part of the keys under which
+// compiled kernels are cached: another byte in it has every kernel compiled again.
+func KeyRequirements(arch string) []Requirement { return ofArch(arch, requirements) }
+
+func ofArch(arch string, list []Requirement) (out []Requirement) {
+	for _, r := range list {
 		if r.Arch == "" || r.Arch == arch {
 			out = append(out, r)
 		}
@@ -115,11 +116,11 @@ func (m Missing) String() string {
 	return fmt.Sprintf("CONFIG_%s is not set. %s", m.Option, m.Why)
 }
 
-// Check returns what a kernel of that architecture with that configuration
-// lacks, in the order of Requirements.
-func Check(arch string, c kconfig.Config) []Missing {
+// Check returns what a kernel of that architecture with that configuration lacks for a guest with
+// these features, in the order of Requirements.
+func Check(arch string, c kconfig.Config, f Features) []Missing {
 	var out []Missing
-	for _, r := range Requirements(arch) {
+	for _, r := range Requirements(arch, f) {
 		if v := c[r.Option]; v != "y" {
 			out = append(out, Missing{r, v == "m"})
 		}

@@ -2,6 +2,7 @@ package stages
 
 import (
 	"github.com/sovereign-sql/sov/internal/contract/lock"
+	guestkernel "github.com/sovereign-sql/sov/kernel"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/bundle"
 	"github.com/sovereign-sql/sov/stages/copies"
@@ -57,7 +58,8 @@ func graph(o Options, r *resolve.Resolver, entry *lock.Entry, guest, phone []byt
 }
 
 func kernelStage(r *resolve.Resolver, entry *lock.Entry) pipeline.Stage {
-	o := kernel.Options{Arch: r.Arch, Prebuilt: r.Kernel, Fetch: r.Client, Bundle: r.OfflineBundle}
+	o := kernel.Options{Arch: r.Arch, Prebuilt: r.Kernel, Fetch: r.Client, Bundle: r.OfflineBundle,
+		Features: guestkernel.Features{Tailscale: r.Recipe.Tailscale.Enabled, Encryption: r.Recipe.VM.Encrypt, Postgres: r.Recipe.Postgres.Enabled}}
 	if entry.Kernel != nil {
 		o.Source = *entry.Kernel
 	}

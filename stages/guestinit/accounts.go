@@ -40,6 +40,33 @@ func Owners(below *tree.Tree, r *recipe.Recipe) (func(user, group string) (uid, 
 	return a.owner, nil
 }
 
+// IDs returns the ids of all users and groups, by name, that a root file system and the recipe have.
+func IDs(below *tree.Tree, r *recipe.Recipe) (users, groups map[string]uint32, err error) {
+	a, err := accountsOf(below, r)
+	if err != nil {
+		return nil, nil, err
+	}
+	return a.passwd.ids(), a.group.ids(), nil
+}
+
+// ids returns what the third fields say, of the first line of each name.
+func (f *accountFile) ids() map[string]uint32 {
+	out := map[string]uint32{}
+	for _, line := range f.lines {
+		fields := strings.Split(line, ":")
+		if len(fields) < 3 {
+			continue
+		}
+		if _, known := out[fields[0]]; known {
+			continue
+		}
+		if id, err := parseID(fields[2]); err == nil {
+			out[fields[0]] = id
+		}
+	}
+	return out
+}
+
 // accountsOf adds the recipe's users and groups to those of the layers below.
 func accountsOf(below *tree.Tree, r *recipe.Recipe) (*accounts, error) {
 	a, err := readAccounts(below)

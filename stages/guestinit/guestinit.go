@@ -40,7 +40,7 @@ func (s *stage) Needs() []string { return overlay.Names(s.Below) }
 
 func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 	r := s.Recipe
-	output.Version(k, 1)
+	output.Version(k, 2)
 	k.Add("sov-init", pipeline.DigestOf(s.Program))
 	k.Add("guest", s.config())
 	k.Add("users", r.Users)
@@ -120,6 +120,7 @@ func (s *stage) fill(b *overlay.Builder, below *tree.Tree) error {
 		return err
 	}
 	accounts.write(b)
+	linkPostgres(b, below)
 	if err := s.links(b, below); err != nil {
 		return err
 	}

@@ -43,7 +43,7 @@ func (s *build) loan() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	b, err := json.Marshal([]any{format, s.Arch, sourceName(s.Source.Source), s.Source.Version, s.Source.SHA256, fragments, guest.Requirements(s.Arch)})
+	b, err := json.Marshal([]any{format, s.Arch, sourceName(s.Source.Source), s.Source.Version, s.Source.SHA256, fragments, guest.KeyRequirements(s.Arch)})
 	if err != nil {
 		return "", err
 	}
@@ -104,7 +104,7 @@ func (s *build) borrow(ctx context.Context, j *pipeline.Job) error {
 	}
 	made := s.info(info.Compiler)
 	made.Unconfined = info.Unconfined
-	_, err = finish(j, "the kernel that another computer has built from "+s.Source.Source, img, made)
+	_, err = finish(j, "the kernel that another computer has built from "+s.Source.Source, img, guest.AllFeatures, made)
 	return err
 }
 

@@ -117,7 +117,7 @@ func (t *sourceTree) configure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if missing := guest.Check(t.arch, config); len(missing) > 0 {
+	if missing := guest.Check(t.arch, config, guest.AllFeatures); len(missing) > 0 {
 		return &guest.UnfitError{Kernel: "the kernel that this source and compiler give", Missing: missing}
 	}
 	return nil

@@ -36,7 +36,7 @@ func (s prebuilt) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 	k.Add("format", format)
 	k.Add("arch", s.Arch)
 	k.Add("image sha256", fmt.Sprintf("%x", h.Sum(nil)))
-	k.Add("requirements", guest.Requirements(s.Arch))
+	k.Add("requirements", guest.Requirements(s.Arch, s.Features))
 	return nil
 }
 
@@ -45,7 +45,7 @@ func (s prebuilt) Run(_ context.Context, j *pipeline.Job) error {
 	if err != nil {
 		return err
 	}
-	_, err = finish(j, "kernel image "+s.Prebuilt, img, Info{Arch: s.Arch})
+	_, err = finish(j, "kernel image "+s.Prebuilt, img, s.Features, Info{Arch: s.Arch})
 	if errors.As(err, new(*guest.UnfitError)) {
 		return fmt.Errorf("%w\nBuild it with these options set to y, or leave out --kernel to have sov build one", err)
 	}

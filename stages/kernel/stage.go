@@ -39,6 +39,9 @@ type Options struct {
 
 	// Prebuilt is the path of a finished image to take in place of Source.
 	Prebuilt string
+	// Features are those of the machine, by which Prebuilt is checked. A kernel that is compiled has
+	// all of them.
+	Features guest.Features
 
 	Fetch  *fetch.Client   // for Source; nil: one with defaults
 	Bundle *offline.Bundle // asked for Source before that
@@ -78,9 +81,9 @@ func New(o Options) pipeline.Stage {
 	return &build{Options: o}
 }
 
-// finish checks an image and writes the outputs. what names the image in
-// messages.
-func finish(j *pipeline.Job, what string, img *kconfig.Image, info Info) (kconfig.Config, error) {
+// finish checks an image for a machine with these features and writes the outputs. what names the
+// image in messages.
+func finish(j *pipeline.Job, what string, img *kconfig.Image, features guest.Features, info Info) (kconfig.Config, error) {
 	if img.Arch != info.Arch {
 		return nil, fmt.Errorf("%s is for %s, and the build for %s", what, img.Arch, info.Arch)
 	}
@@ -93,7 +96,7 @@ func finish(j *pipeline.Job, what string, img *kconfig.Image, info Info) (kconfi
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
-	if missing := guest.Check(info.Arch, config); len(missing) > 0 {
+	if missing := guest.Check(info.Arch, config, features); len(missing) > 0 {
 		return nil, &guest.UnfitError{Kernel: what, Missing: missing}
 	}
 	info.Release = img.Release()
@@ -133,7 +136,7 @@ func (s *build) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 	for _, f := range fragments {
 		k.Add(f.Name, f.Text)
 	}
-	k.Add("requirements", guest.Requirements(s.Arch))
+	k.Add("requirements", guest.KeyRequirements(s.Arch))
 	tools := s.toolchain()
 	if !tools.canCompile() {
 		k.Add("tools", "those of another computer")
@@ -185,7 +188,7 @@ func (s *build) Run(ctx context.Context, j *pipeline.Job) error {
 	}
 	info := s.info(tools.versions(ctx)[0].version)
 	info.Unconfined = t.plain
-	config, err := finish(j, "the kernel built from "+s.Source.Source, img, info)
+	config, err := finish(j, "the kernel built from "+s.Source.Source, img, guest.AllFeatures, info)
 	if err != nil {
 		return err
 	}

@@ -26,10 +26,12 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/contract/lock"
 	"github.com/sovereign-sql/sov/internal/contract/offline"
+	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/internal/fetch"
 	"github.com/sovereign-sql/sov/internal/image/apk"
 	"github.com/sovereign-sql/sov/internal/image/tree"
 	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/stages/guestinit"
 	"github.com/sovereign-sql/sov/stages/output"
 	"github.com/sovereign-sql/sov/stages/overlay"
 )
@@ -61,8 +63,7 @@ type Options struct {
 	Below    []overlay.Share // the base image
 	Packages []lock.Package  // in order, as Resolve returned them
 	Removed  []string        // "name-version" of the base's packages that go away
-	Install  []string        // as in the recipe; becomes part of /etc/apk/world
-	Scripts  []string        // patterns of packages whose scripts the recipe accounts for
+	Recipe   *recipe.Recipe  // whose packages.install becomes part of /etc/apk/world, and whose accounts own files
 	Arch     string          // "arm64" or "amd64"
 	Client   *fetch.Client
 	Bundle   *offline.Bundle // asked before the repositories
@@ -89,8 +90,10 @@ func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 		k.Add("package "+p.Name, p.Version+" "+p.Checksum)
 	}
 	k.Add("removed", s.Removed)
-	k.Add("world", s.Install)
-	k.Add("scripts", s.Scripts)
+	k.Add("world", s.Recipe.Packages.Install)
+	k.Add("scripts", s.Recipe.Packages.Scripts)
+	k.Add("users", s.Recipe.Users)
+	k.Add("groups", s.Recipe.Groups)
 	return nil
 }
 
@@ -100,7 +103,7 @@ func (s *stage) Run(ctx context.Context, j *pipeline.Job) error {
 		return err
 	}
 	defer below.Close()
-	if len(s.Packages)+len(s.Removed)+len(s.Install) == 0 { // not even the world changes
+	if len(s.Packages)+len(s.Removed)+len(s.Recipe.Packages.Install) == 0 { // not even the world changes
 		return writeList(j, below.Tree)
 	}
 	fetched, err := s.fetchAll(ctx, j)
@@ -259,7 +262,10 @@ func (s *stage) changes(j *pipeline.Job, below *tree.Tree, fetched []fetchedPack
 		c.Add = append(c.Add, apk.Addition{Package: control.Package, Control: control, Data: data, Size: f.data.Size})
 		s.warnOfScripts(j, pkg)
 	}
-	if c.World, err = wanted(below, s.Install); err != nil {
+	if c.World, err = wanted(below, s.Recipe.Packages.Install); err != nil {
+		return c, closeAll, err
+	}
+	if c.Users, c.Groups, err = guestinit.IDs(below, s.Recipe); err != nil {
 		return c, closeAll, err
 	}
 	c.Remove, err = s.removed(below)
@@ -288,7 +294,7 @@ func (s *stage) removed(below *tree.Tree) ([]*apk.Package, error) {
 
 func (s *stage) warnOfScripts(j *pipeline.Job, pkg *apk.File) {
 	scripts := pkg.Scripts()
-	accounted := slices.ContainsFunc(s.Scripts, func(pattern string) bool {
+	accounted := slices.ContainsFunc(s.Recipe.Packages.Scripts, func(pattern string) bool {
 		ok, _ := path.Match(pattern, pkg.Info().Name) // the recipe's check has tried each pattern
 		return ok
 	})

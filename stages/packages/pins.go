@@ -104,7 +104,7 @@ func (s *stage) CheckPins(outputs []pipeline.Output, open func(pipeline.Blob) (*
 		}
 		want = append(want, files, file)
 	}
-	if len(s.Packages)+len(s.Removed)+len(s.Install) > 0 {
+	if len(s.Packages)+len(s.Removed)+len(s.Recipe.Packages.Install) > 0 {
 		want = append(want, pipeline.Output{Name: dbOutput})
 	}
 	if err := output.Compare(outputs, append(want, pipeline.Output{Name: ListFile})); err != nil {

@@ -52,7 +52,7 @@ func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 	if err != nil {
 		return err
 	}
-	output.Version(k, 1)
+	output.Version(k, 2)
 	k.Add("template", assets.PostgresConf)
 	values := settings(s.Recipe)
 	withAuthDelay(values, s.Recipe.Postgres.Settings)
@@ -71,6 +71,9 @@ func (s *stage) Run(_ context.Context, j *pipeline.Job) error {
 			return err
 		}
 		j.Progress().Logf("found PostgreSQL %s in %s", server.Version, server.Dir)
+		if err := server.checkSettings(below, s.Recipe.Postgres.Settings, j.Warnf); err != nil {
+			return err
+		}
 		return s.fill(b, server)
 	})
 	if err != nil {

@@ -151,7 +151,7 @@ func (r *Resolver) Files(entry *lock.Entry) pipeline.Stage {
 // Packages returns the stage that installs the packages of an entry.
 func (r *Resolver) Packages(entry *lock.Entry) pipeline.Stage {
 	return packages.New(packages.Options{Below: overlay.Shares(r.Base(entry)), Packages: entry.Packages, Removed: entry.Removed,
-		Install: r.Recipe.Packages.Install, Scripts: r.Recipe.Packages.Scripts, Arch: r.Arch, Client: r.Client, Bundle: r.OfflineBundle})
+		Recipe: r.Recipe, Arch: r.Arch, Client: r.Client, Bundle: r.OfflineBundle})
 }
 
 // Do runs fn as a task that is shown under a name.

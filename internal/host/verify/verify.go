@@ -20,6 +20,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/artifact/provenance"
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/finding"
 	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/host/inspect"
@@ -41,12 +42,14 @@ type Report struct {
 	Dangling []inspect.Link `json:"dangling,omitempty"`
 
 	Uncovered []string `json:"uncovered,omitempty"` // files in the folder for which neither manifest nor signature speaks
+
+	features kernel.Features // that its kernel must carry
 }
 
 // Artifact checks the artifact in dir. With a key, it must be signed with that key. The error is
 // that of an artifact that cannot be read; what is wrong with one is in the report.
 func Artifact(ctx context.Context, dir string, key dsse.PublicKey) (*Report, error) {
-	report := &Report{Dir: dir, Problems: []finding.Finding{}}
+	report := &Report{Dir: dir, Problems: []finding.Finding{}, features: kernel.AllFeatures}
 	m, err := manifest.Load(dir)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return nil, built.NotBuilt(err)
@@ -77,7 +80,7 @@ func Artifact(ctx context.Context, dir string, key dsse.PublicKey) (*Report, err
 			return nil, err
 		}
 	}
-	report.Checks = append(report.Checks, fmt.Sprintf("the kernel's %d required options", len(kernel.Requirements(m.Arch))))
+	report.Checks = append(report.Checks, fmt.Sprintf("the kernel's %d required options", len(kernel.Requirements(m.Arch, report.features))))
 	return report, report.kernel(dir, m.Arch)
 }
 
@@ -136,6 +139,12 @@ func (r *Report) rootfs(ctx context.Context, dir string) error {
 	}
 	if err != nil || len(problems) > 0 {
 		return err
+	}
+	if guest, err := guestspec.Load(img.FS); err == nil { // what is not a guest's root is found when it boots
+		has := func(name string) bool {
+			return slices.ContainsFunc(guest.Services, func(s guestspec.Service) bool { return s.Name == name })
+		}
+		r.features = kernel.Features{Tailscale: has(guestspec.ServiceTailscale), Postgres: has(guestspec.ServicePostgres), Encryption: guest.Data.Encrypted}
 	}
 	r.Dangling, err = inspect.DanglingLinks(img.FS)
 	return err
@@ -221,7 +230,7 @@ func (r *Report) kernel(dir, arch string) error {
 		r.found(spec.Kernel, "%v", err)
 		return nil
 	}
-	for _, missing := range kernel.Check(arch, config) {
+	for _, missing := range kernel.Check(arch, config, r.features) {
 		r.found(spec.Kernel, "%v", missing)
 	}
 	return nil

@@ -153,9 +153,16 @@ func xattrChecksum(records map[string]string) Checksum {
 	return SHA1Checksum([sha1.Size]byte(h.Sum(nil)))
 }
 
-// idNames resolves the owner names of a tar as apk does: by the /etc/passwd and /etc/group of the system it installs to,
-// else by the number that stands beside the name.
-type idNames struct{ users, groups map[string]uint32 }
+// idNames resolves the owner names of a tar as apk does: by the accounts of the system it installs to, else by the number
+// that stands beside the name.
+type idNames struct{ users, groups idTable }
+
+// An idTable has the ids of users or of groups.
+type idTable struct {
+	kind    string // "user" or "group"
+	ids     map[string]uint32
+	unknown map[string]uint32 // names that were asked for and not found, with the ids taken instead
+}
 
 func readIDNames(t *tree.Tree) (*idNames, error) {
 	users, err := readIDs(t, "etc/passwd")
@@ -163,7 +170,7 @@ func readIDNames(t *tree.Tree) (*idNames, error) {
 		return nil, err
 	}
 	groups, err := readIDs(t, "etc/group")
-	return &idNames{users, groups}, err
+	return &idNames{idTable{"user", users, map[string]uint32{}}, idTable{"group", groups, map[string]uint32{}}}, err
 }
 
 // readIDs reads the names and numbers, fields 1 and 3, of a file like /etc/passwd.
@@ -187,12 +194,55 @@ func readIDs(t *tree.Tree, p string) (map[string]uint32, error) {
 	return ids, nil
 }
 
-func (n *idNames) uid(name string, id int) uint32 { return lookupID(n.users, name, id) }
-func (n *idNames) gid(name string, id int) uint32 { return lookupID(n.groups, name, id) }
+// add adds accounts whose names are not there.
+func (n *idNames) add(users, groups map[string]uint32) {
+	n.users.add(users)
+	n.groups.add(groups)
+}
 
-func lookupID(ids map[string]uint32, name string, id int) uint32 {
-	if known, ok := ids[name]; ok && name != "" {
+func (t *idTable) add(more map[string]uint32) {
+	for name, id := range more {
+		if _, known := t.ids[name]; !known {
+			t.ids[name] = id
+		}
+	}
+}
+
+func (n *idNames) uid(name string, id int) uint32 { return n.users.lookup(name, id) }
+func (n *idNames) gid(name string, id int) uint32 { return n.groups.lookup(name, id) }
+
+func (t *idTable) lookup(name string, id int) uint32 {
+	if known, ok := t.ids[name]; ok && name != "" {
 		return known
 	}
+	if name != "" && (name != "root" || id != 0) {
+		t.unknown[name] = uint32(id)
+	}
 	return uint32(id)
+}
+
+// takeUnknown returns sentences about the owners that were not found since the last call.
+func (n *idNames) takeUnknown() (sentences []string) {
+	for _, t := range []*idTable{&n.users, &n.groups} {
+		for _, name := range slices.Sorted(maps.Keys(t.unknown)) {
+			id := t.unknown[name]
+			sentence := fmt.Sprintf("files of %[1]s %[2]s get id %[3]d, since the machine has no %[1]s of that name", t.kind, name, id)
+			if stranger := t.owner(id); stranger != "" {
+				sentence += ", and that id is of " + stranger
+			}
+			sentences = append(sentences, sentence)
+		}
+		clear(t.unknown)
+	}
+	return sentences
+}
+
+// owner returns the first name, in alphabetical order, that has an id.
+func (t *idTable) owner(id uint32) string {
+	for _, name := range slices.Sorted(maps.Keys(t.ids)) {
+		if t.ids[name] == id {
+			return name
+		}
+	}
+	return ""
 }

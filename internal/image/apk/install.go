@@ -23,6 +23,10 @@ type Changes struct {
 	Add    []Addition // in order; one of an installed name takes that package's place
 	Remove []*Package // by name and version
 	World  []Dep      // the new content of /etc/apk/world; nil leaves it as it is
+
+	// Users and Groups are the ids of accounts that are there besides the tree's when packages are unpacked, as apk finds
+	// those that pre-install scripts make.
+	Users, Groups map[string]uint32
 }
 
 // A Plan is what Changes mean for a tree: its additions' data tars applied in order, and then an overlay.
@@ -67,6 +71,7 @@ func PlanInstall(base *tree.Tree, c Changes) (*Plan, error) {
 	if err != nil {
 		return nil, fmt.Errorf("plan installation: %w", err)
 	}
+	p.ids.add(c.Users, c.Groups)
 	for _, r := range c.Remove {
 		old := p.db.byName(r.Name)
 		if old == nil || old.Version != r.Version {
@@ -153,6 +158,9 @@ func (p *planner) add(a Addition) error {
 	list, err := readEntries(a.Data, a.Size, p.ids)
 	if err != nil {
 		return err
+	}
+	for _, unknown := range p.ids.takeUnknown() {
+		p.warnings = append(p.warnings, fmt.Sprintf("package %s: %s", a.Package.ID(), unknown))
 	}
 	old := p.db.byName(a.Package.Name)
 	pkg := newInstalled(a)

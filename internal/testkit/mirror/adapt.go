@@ -11,16 +11,57 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/apkbuild"
 )
 
-// linkInto adds, for every program in the folder from, a symbolic link to it
-// in the folder into.
-func linkInto(into, from string, files []apkbuild.File) []apkbuild.File {
-	for _, f := range slices.Clone(files) {
-		if path.Dir(f.Name) == from && f.Type != apkbuild.Directory {
-			target := strings.Repeat("../", strings.Count(into, "/")+1) + f.Name
-			files = append(files, symlink(path.Join(into, path.Base(f.Name)), target))
+// moveTo gives the files of PostgreSQL's Debian packages the places that they have in Alpine.
+func moveTo(major string) func([]apkbuild.File) []apkbuild.File {
+	places := [][2]string{
+		{"usr/lib/postgresql/" + major + "/bin/", "usr/libexec/postgresql" + major + "/"},
+		{"usr/lib/postgresql/" + major + "/lib/", "usr/lib/postgresql" + major + "/"},
+		{"usr/share/postgresql/" + major + "/", "usr/share/postgresql" + major + "/"},
+	}
+	return func(files []apkbuild.File) []apkbuild.File {
+		for i, f := range files {
+			for _, place := range places {
+				if rest, ok := strings.CutPrefix(f.Name, place[0]); ok {
+					files[i].Name = place[1] + rest
+				}
+			}
+		}
+		return files
+	}
+}
+
+// debianPlaces are links by which PostgreSQL's programs find what Debian compiled into them.
+func debianPlaces(major string) []apkbuild.File {
+	return []apkbuild.File{
+		symlink("usr/lib/postgresql/"+major+"/bin", "../../../libexec/postgresql"+major),
+		symlink("usr/lib/postgresql/"+major+"/lib", "../../postgresql"+major),
+		symlink("usr/share/postgresql/"+major, "../postgresql"+major),
+	}
+}
+
+// chosenVersion are the links that the trigger of Alpine's postgresql-common makes for these files.
+func chosenVersion(major string, files []apkbuild.File) []apkbuild.File {
+	links := []apkbuild.File{symlink("usr/libexec/postgresql", "postgresql"+major)}
+	for _, name := range postgresPrograms(files) {
+		links = append(links, symlink("usr/bin/"+name, "/usr/libexec/postgresql/"+name))
+	}
+	return links
+}
+
+// postgresPrograms are the names of the programs of PostgreSQL among files.
+func postgresPrograms(files []apkbuild.File) (names []string) {
+	for _, f := range files {
+		if strings.HasPrefix(f.Name, "usr/libexec/postgresql") && f.Type != apkbuild.Directory {
+			names = append(names, path.Base(f.Name))
 		}
 	}
-	return files
+	return names
+}
+
+// zoneinfo leaves out what Debian links to a file of /etc that an image does not have: PostgreSQL reads every
+// name in the folder.
+func zoneinfo(files []apkbuild.File) []apkbuild.File {
+	return slices.DeleteFunc(files, func(f apkbuild.File) bool { return f.Name == "usr/share/zoneinfo/localtime" })
 }
 
 func symlink(name, target string) apkbuild.File {

@@ -50,7 +50,7 @@ type aptState struct {
 
 // fetchDebs downloads, verified by apt, every package that may be repackaged,
 // into the folder to.
-func fetchDebs(ctx context.Context, state aptState, to string, log func(string, ...any)) error {
+func fetchDebs(ctx context.Context, state aptState, added []string, to string, log func(string, ...any)) error {
 	if _, err := exec.LookPath("apt-get"); err != nil {
 		return fmt.Errorf("%w: this computer has no apt-get, by which they are fetched and verified; run this on Debian, or copy the cache folder of a computer that has run it", ErrUnavailable)
 	}
@@ -64,7 +64,7 @@ func fetchDebs(ctx context.Context, state aptState, to string, log func(string, 
 	if ctx.Err() != nil {
 		return updateErr
 	}
-	names, err := state.closure(ctx)
+	names, err := state.closure(ctx, added)
 	if err != nil {
 		return fmt.Errorf("%w: %w\n%s", ErrUnavailable, cmp.Or(updateErr, err), adviceOnSources)
 	}
@@ -149,8 +149,8 @@ func (s aptState) run(ctx context.Context, dir, name string, args ...string) (st
 
 // closure names the packages to download: those wanted, and the libraries
 // among all that apt would install with them.
-func (s aptState) closure(ctx context.Context) ([]string, error) {
-	args := append([]string{"install", "--print-uris", "--yes", "--quiet=2", "--no-install-recommends"}, wanted...)
+func (s aptState) closure(ctx context.Context, added []string) ([]string, error) {
+	args := slices.Concat([]string{"install", "--print-uris", "--yes", "--quiet=2", "--no-install-recommends"}, wanted, added)
 	uris, err := s.run(ctx, "", "apt-get", args...)
 	if err != nil {
 		return nil, err
@@ -164,11 +164,16 @@ func (s aptState) closure(ctx context.Context) ([]string, error) {
 		}
 		name, _, _ := strings.Cut(fields[1], "_")
 		library := libraryPackage.MatchString(name) && !noLibrary.MatchString(name)
-		if library || name == "libc-bin" || serverPackage.MatchString(name) || slices.Contains(wanted[1:], name) {
+		if library || name == "libc-bin" || serverPackage.MatchString(name) || slices.Contains(wanted[1:], name) || slices.Contains(added, name) {
 			names = append(names, name)
 		}
 	}
 	slices.Sort(names)
+	for _, name := range added {
+		if !slices.Contains(names, name) {
+			return nil, fmt.Errorf("find %s for %s: apt would install something else in its place: name that", name, s.arch.Debian)
+		}
+	}
 	if !slices.ContainsFunc(names, serverPackage.MatchString) {
 		return nil, fmt.Errorf("find Debian's PostgreSQL for %s: apt lists no server among what \"postgresql\" needs; are Debian's own sources in /etc/apt?", s.arch.Debian)
 	}

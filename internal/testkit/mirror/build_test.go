@@ -44,7 +44,7 @@ func TestBuildIsDeterministic(t *testing.T) {
 	}
 	m := &maker{cache: c, key: key, log: noLog}
 	first, second := served.contents[0].dir, t.TempDir()
-	if err := m.build(t.Context(), served.contents[0].arch, c.debs(served.contents[0].arch), second); err != nil {
+	if err := m.build(t.Context(), served.contents[0].arch, c.debs(served.contents[0].arch, nil), second); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(fileNames(t, first), fileNames(t, second)); diff != "" {
@@ -125,7 +125,7 @@ func TestFetchLeavesTheHostAlone(t *testing.T) {
 	if err := os.Mkdir(debs, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	err := fetchDebs(t.Context(), state, debs, noLog)
+	err := fetchDebs(t.Context(), state, nil, debs, noLog)
 	if errors.Is(err, ErrUnavailable) {
 		t.Skipf("needs apt and a Debian mirror: %v", err)
 	}

@@ -24,7 +24,7 @@ import (
 
 // contentFormat is part of a content's identity: it changes whenever the same
 // Debian packages would be made into something else.
-const contentFormat = 4
+const contentFormat = 5
 
 // A content is what the mirror serves for one architecture, a folder:
 //
@@ -46,6 +46,8 @@ type content struct {
 	// the file names of Debian's packages.
 	Packages []string `json:"packages"`
 	Debian   []string `json:"debian"`
+	// Added are the names of Debian's packages that were asked for besides the usual ones.
+	Added []string `json:"added,omitempty"`
 }
 
 // loadContent reads a content that was made before.
@@ -66,6 +68,7 @@ type maker struct {
 	cache    cache
 	key      *apkbuild.Key
 	fixtures string
+	added    []string // in order
 	log      func(string, ...any)
 }
 
@@ -73,7 +76,7 @@ type maker struct {
 // packages where it is not there yet, which are fetched where they are not
 // there yet, or where refresh asks for newer ones.
 func (m *maker) prepare(ctx context.Context, a arch.Arch, refresh bool) (*content, error) {
-	debs := m.cache.debs(a)
+	debs := m.cache.debs(a, m.added)
 	if _, err := os.Stat(debs); refresh || errors.Is(err, fs.ErrNotExist) {
 		if err := m.fetch(ctx, a, debs); err != nil {
 			return nil, fmt.Errorf("fetch Debian's packages for %s: %w", a.Go, err)
@@ -116,7 +119,7 @@ func (m *maker) removeStale(a arch.Arch, current *content) error {
 	}
 	for _, dir := range dirs {
 		c, err := loadContent(dir, a)
-		if err == nil && c.Format == current.Format && slices.Equal(c.Debian, current.Debian) {
+		if err == nil && c.Format == current.Format && (slices.Equal(c.Debian, current.Debian) || !slices.Equal(c.Added, current.Added)) {
 			continue
 		}
 		l, err := durable.TryLock(dir, durable.Exclusive, durable.LockOptions{Existing: true})
@@ -143,12 +146,12 @@ func (m *maker) fetch(ctx context.Context, a arch.Arch, debs string) error {
 	}
 	defer os.RemoveAll(dir)
 	state := aptState{dir: dir, arch: a}
-	return m.cache.create(debs, func(dir string) error { return fetchDebs(ctx, state, dir, m.log) })
+	return m.cache.create(debs, func(dir string) error { return fetchDebs(ctx, state, m.added, dir, m.log) })
 }
 
 // debs is the folder of Debian's packages for an architecture. It is another one where others are wanted.
-func (c cache) debs(a arch.Arch) string {
-	sum := sha256.Sum256([]byte(strings.Join(wanted, " ")))
+func (c cache) debs(a arch.Arch, added []string) string {
+	sum := sha256.Sum256([]byte(strings.Join(slices.Concat(wanted, added), " ")))
 	return c.path("debs", a.Go+"-"+hex.EncodeToString(sum[:4]))
 }
 
@@ -161,6 +164,9 @@ func (m *maker) identity(a arch.Arch, debs string) (string, error) {
 		return "", err
 	}
 	fmt.Fprintf(h, "debs %q\n", names)
+	if len(m.added) > 0 {
+		fmt.Fprintf(h, "added %q\n", m.added)
+	}
 	if file := minirootfs(m.fixtures, a); file != "" {
 		digest, err := fileDigest(file)
 		if err != nil {
@@ -188,11 +194,11 @@ func debNames(dir string) ([]string, error) {
 
 // build fills a content's folder.
 func (m *maker) build(ctx context.Context, a arch.Arch, debs, dir string) error {
-	packages, err := repackage(ctx, debs, a)
+	packages, err := repackage(ctx, debs, a, m.added)
 	if err != nil {
 		return err
 	}
-	c := &content{Format: contentFormat, PostgresMajor: postgresMajor(packages)}
+	c := &content{Format: contentFormat, PostgresMajor: postgresMajor(packages), Added: m.added}
 	if c.Debian, err = debNames(debs); err != nil {
 		return err
 	}

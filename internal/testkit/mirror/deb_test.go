@@ -194,7 +194,7 @@ func FuzzDeb(f *testing.F) {
 		if _, err := d.files(leaveOut); err != nil {
 			return
 		}
-		for _, part := range plan(d.name) {
+		for _, part := range plan(d.name, false) {
 			if part.name == "" {
 				t.Errorf("package %q becomes one without a name", d.name)
 			}

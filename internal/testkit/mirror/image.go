@@ -58,8 +58,14 @@ func postgresImage(a arch.Arch, b *base, packages []*apkbuild.Package, entries m
 	name := "postgresql" + major
 	world := []string{name, name + "-client", name + "-contrib", "icu-data-full", "tzdata"}
 	overlay := tree.New()
-	if err := install(b.root, overlay, entries, withDependencies(packages, world...)); err != nil {
+	chosen := withDependencies(packages, world...)
+	if err := install(b.root, overlay, entries, chosen); err != nil {
 		return nil, err
+	}
+	for _, p := range chosen {
+		if err := putFiles(overlay, chosenVersion(major, p.Files)); err != nil {
+			return nil, fmt.Errorf("link the programs of %s: %w", p.Name, err)
+		}
 	}
 	if err := addWorld(b.root, overlay, world...); err != nil {
 		return nil, err

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -35,6 +36,9 @@ type Options struct {
 	// 127.0.0.1. It must be one of the loopback interface: whoever can
 	// reach a mirror can ask it anything.
 	Listen string
+	// Add names further packages of Debian that the repository is to have, under their names. The
+	// libraries that their programs link to come along.
+	Add []string
 	// Refresh fetches Debian's packages again although they are there.
 	Refresh bool
 	// Log gets a line about each step that takes long; nil drops them.
@@ -124,7 +128,7 @@ func (m *Mirror) prepare(ctx context.Context, o Options, wanted []arch.Arch) (ht
 		return nil, err
 	}
 	m.KeyFiles = []string{publicFile}
-	maker := &maker{cache: cache, key: key, fixtures: o.Fixtures, log: log}
+	maker := &maker{cache: cache, key: key, fixtures: o.Fixtures, added: slices.Compact(slices.Sorted(slices.Values(o.Add))), log: log}
 	m.contents = make([]*content, len(wanted))
 	group, ctx := errgroup.WithContext(ctx)
 	for i, a := range wanted {

@@ -20,9 +20,9 @@ type part struct {
 	scripts  map[string][]byte
 }
 
-// plan says which apks a Debian package becomes. A library becomes one of its
-// own name after "glibc-", so that it is not taken for Alpine's.
-func plan(debName string) []part {
+// plan says which apks a Debian package becomes. One that was asked for by its name keeps it. A
+// library becomes one of its own name after "glibc-", so that it is not taken for Alpine's.
+func plan(debName string, added bool) []part {
 	switch debName {
 	case "libc6":
 		return []part{
@@ -34,8 +34,10 @@ func plan(debName string) []part {
 	case "libc-bin":
 		// The only locale that programs may expect to be there.
 		return []part{{name: "glibc-c-utf8", takes: inAny("usr/lib/locale/C.*")}}
-	case "e2fsprogs", "tzdata":
+	case "e2fsprogs":
 		return []part{{name: debName}}
+	case "tzdata":
+		return []part{{name: debName, adapt: zoneinfo}}
 	case "cryptsetup-bin":
 		return []part{{name: "cryptsetup"}}
 	case "ca-certificates":
@@ -45,6 +47,9 @@ func plan(debName string) []part {
 	}
 	if serverPackage.MatchString(debName) {
 		return planPostgres(debName)
+	}
+	if added {
+		return []part{{name: debName}}
 	}
 	return []part{{name: "glibc-" + debName}}
 }
@@ -62,22 +67,22 @@ exit 0
 func planPostgres(debName string) []part {
 	major := majorVersion(debName)
 	priority, _ := strconv.Atoi(major)
-	binaries := "usr/lib/postgresql/" + major + "/bin"
-	intoPath := func(files []apkbuild.File) []apkbuild.File { return linkInto("usr/bin", binaries, files) }
 	name := "postgresql" + major
+	const common = "postgresql-common"
 	if strings.Contains(debName, "-client-") {
 		return []part{{
-			name: name + "-client", adapt: intoPath,
+			name: name + "-client", adapt: moveTo(major), depends: []string{common},
 			provides: []string{"postgresql-client"}, priority: priority,
 		}}
 	}
 	return []part{
+		{name: common, takes: func(string) bool { return false }, adapt: func([]apkbuild.File) []apkbuild.File { return debianPlaces(major) }},
 		{
-			name: name + "-contrib", takes: isContrib, adapt: intoPath, depends: []string{name},
+			name: name + "-contrib", takes: isContrib, adapt: moveTo(major), depends: []string{name},
 			provides: []string{"postgresql-contrib"}, priority: priority,
 		},
 		{
-			name: name, adapt: intoPath, depends: []string{"tzdata"},
+			name: name, adapt: moveTo(major), depends: []string{"tzdata", common},
 			provides: []string{"postgresql"}, priority: priority,
 			scripts: map[string][]byte{".pre-install": []byte(serverScript)},
 		},

@@ -21,6 +21,7 @@ import (
 type repackager struct {
 	arch     arch.Arch
 	debs     map[string]*deb // by name
+	added    []string        // names of those that were asked for besides
 	queue    []string        // names still to do
 	queued   map[string]bool
 	packages []*apkbuild.Package
@@ -30,9 +31,9 @@ type repackager struct {
 
 // repackage makes the apks from the packages in a folder. They are in the
 // order of their names.
-func repackage(ctx context.Context, dir string, a arch.Arch) ([]*apkbuild.Package, error) {
+func repackage(ctx context.Context, dir string, a arch.Arch, added []string) ([]*apkbuild.Package, error) {
 	r := &repackager{
-		arch: a, debs: map[string]*deb{}, queued: map[string]bool{},
+		arch: a, added: added, debs: map[string]*deb{}, queued: map[string]bool{},
 		offered: map[string]string{}, needed: map[string]string{},
 	}
 	names, err := filepath.Glob(filepath.Join(dir, "*.deb"))
@@ -55,7 +56,7 @@ func repackage(ctx context.Context, dir string, a arch.Arch) ([]*apkbuild.Packag
 
 func (r *repackager) run(ctx context.Context) error {
 	for _, name := range slices.Sorted(maps.Keys(r.debs)) {
-		if !libraryPackage.MatchString(name) || name == "libc-bin" {
+		if !libraryPackage.MatchString(name) || name == "libc-bin" || slices.Contains(r.added, name) {
 			r.enqueue(name)
 		}
 	}
@@ -100,7 +101,7 @@ func (r *repackager) repackage(d *deb) error {
 		return err
 	}
 	files = slices.DeleteFunc(files, plainDirectory)
-	for _, part := range plan(d.name) {
+	for _, part := range plan(d.name, slices.Contains(r.added, d.name)) {
 		var own []apkbuild.File
 		own, files = divide(files, part.takes)
 		if part.adapt != nil {
@@ -195,6 +196,9 @@ func withVersion(names []string, version string) []string {
 // that other packages may bring, and two packages cannot offer one command.
 func commands(files []apkbuild.File, version string) []string {
 	var provides []string
+	for _, name := range postgresPrograms(files) { // a trigger links them
+		provides = append(provides, "cmd:"+name+"="+version)
+	}
 	for _, f := range files {
 		if f.Type == apkbuild.Symlink && path.Base(f.Target) == "busybox" && path.Base(f.Name) != "sh" {
 			continue

@@ -45,7 +45,7 @@ func TestPlanDividesPostgres(t *testing.T) {
 	}
 	for _, c := range cases {
 		got := ""
-		for _, part := range plan("postgresql-15") {
+		for _, part := range plan("postgresql-15", false) {
 			if part.takes == nil || part.takes(c.file) {
 				got = part.name
 				break
@@ -94,17 +94,41 @@ func TestApplets(t *testing.T) {
 	}
 }
 
-func TestLinkInto(t *testing.T) {
-	files := linkInto("usr/bin", "usr/lib/postgresql/15/bin", []apkbuild.File{
-		{Name: "usr/lib/postgresql/15/bin/psql", Type: apkbuild.Regular},
+// Programs, modules and data lie where Alpine's do, with links where Debian's programs look, and what Alpine's trigger links
+// is offered as a command.
+func TestMoveTo(t *testing.T) {
+	files := moveTo("15")([]apkbuild.File{
+		{Name: "usr/lib/postgresql/15/bin/psql", Type: apkbuild.Regular, Mode: 0o755},
 		{Name: "usr/lib/postgresql/15/lib/plpgsql.so", Type: apkbuild.Regular},
+		{Name: "usr/share/postgresql/15/postgres.bki", Type: apkbuild.Regular},
 	})
-	var links []string
-	for _, f := range files[2:] {
-		links = append(links, f.Name+" -> "+f.Target)
+	var names []string
+	for _, f := range slices.Concat(files, debianPlaces("15"), chosenVersion("15", files)) {
+		names = append(names, strings.TrimSuffix(f.Name+" -> "+f.Target, " -> "))
 	}
-	if got, want := strings.Join(links, "\n"), "usr/bin/psql -> ../../usr/lib/postgresql/15/bin/psql"; got != want {
-		t.Errorf("links %q, want %q", got, want)
+	want := []string{
+		"usr/libexec/postgresql15/psql", "usr/lib/postgresql15/plpgsql.so", "usr/share/postgresql15/postgres.bki",
+		"usr/lib/postgresql/15/bin -> ../../../libexec/postgresql15", "usr/lib/postgresql/15/lib -> ../../postgresql15",
+		"usr/share/postgresql/15 -> ../postgresql15",
+		"usr/libexec/postgresql -> postgresql15", "usr/bin/psql -> /usr/libexec/postgresql/psql",
+	}
+	if diff := cmp.Diff(want, names); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if got := commands(files, "15-r0"); !slices.Equal(got, []string{"cmd:psql=15-r0"}) {
+		t.Errorf("offers %v", got)
+	}
+}
+
+func TestAddedPackagesKeepTheirNames(t *testing.T) {
+	if name := plan("redis-tools", true)[0].name; name != "redis-tools" {
+		t.Errorf("redis-tools becomes %s", name)
+	}
+	if name := plan("libc-ares2", false)[0].name; name != "glibc-libc-ares2" {
+		t.Errorf("libc-ares2 becomes %s", name)
+	}
+	if kept := zoneinfo([]apkbuild.File{symlink("usr/share/zoneinfo/localtime", "/etc/localtime"), {Name: "usr/share/zoneinfo/UTC"}}); len(kept) != 1 {
+		t.Errorf("kept %v", kept)
 	}
 }
 

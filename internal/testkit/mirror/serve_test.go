@@ -96,8 +96,8 @@ func TestImages(t *testing.T) {
 		}
 		full := contents(t, pull(t, m.PostgresImage(), goarch))
 		for file, want := range map[string]string{
-			"usr/bin/postgres":                 "-> ../../usr/lib/postgresql/15/bin/postgres",
-			"usr/lib/postgresql/15/bin/initdb": elf.ELFMAG,
+			"usr/bin/postgres":                 "-> /usr/libexec/postgresql/postgres",
+			"usr/libexec/postgresql15/initdb":  elf.ELFMAG,
 			"etc/passwd":                       base["etc/passwd"] + "postgres:x:70:70:",
 			"lib/apk/db/installed":             base["lib/apk/db/installed"],
 			"etc/apk/world":                    "",

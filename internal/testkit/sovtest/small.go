@@ -92,7 +92,7 @@ func ArmKernel(t *testing.T, config string) string {
 // AllOptions is a configuration that has everything the guest needs.
 func AllOptions() string {
 	var b strings.Builder
-	for _, r := range kernel.Requirements("arm64") {
+	for _, r := range kernel.Requirements("arm64", kernel.AllFeatures) {
 		fmt.Fprintf(&b, "CONFIG_%s=y\n", r.Option)
 	}
 	return b.String()

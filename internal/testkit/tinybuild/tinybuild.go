@@ -116,7 +116,7 @@ func (w *World) Write(path string, content []byte) {
 func FitKernel(t *testing.T) []byte {
 	t.Helper()
 	var config strings.Builder
-	for _, r := range kernel.Requirements(Arch) {
+	for _, r := range kernel.Requirements(Arch, kernel.AllFeatures) {
 		fmt.Fprintf(&config, "CONFIG_%s=y\n", r.Option)
 	}
 	var b bytes.Buffer

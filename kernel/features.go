@@ -1,0 +1,44 @@
+package kernel
+
+import "slices"
+
+// Features are what a machine has beyond what each has, as far as it needs something of the kernel.
+type Features struct {
+	Tailscale  bool
+	Encryption bool // of the data disk
+	Postgres   bool
+}
+
+// AllFeatures are those of the kernel that sov compiles: it fits every machine.
+var AllFeatures = Features{Tailscale: true, Encryption: true, Postgres: true}
+
+// firewall lists what the guest's own firewall needs. Tailscale's needs some of it too.
+var firewall = []Requirement{
+	{"NETFILTER", "", "The guest's firewall could not see any packet, and sov-init would not open the network without it."},
+	{"NF_CONNTRACK", "", "The guest's firewall could not tell the replies of a connection from packets that nobody asked for."},
+	{"NF_TABLES", "", "The guest's firewall is a table of nf_tables, and sov-init would not open the network without it."},
+	{"NF_TABLES_INET", "", "The guest's firewall is one table for IPv4 and IPv6, which nf_tables would not have."},
+	{"NFT_CT", "", "The guest's firewall could not match the state of a connection."},
+	{"NFT_LIMIT", "", "The guest's firewall could not limit the rate of connections, and would be refused as a whole."},
+}
+
+// Options of the list of requirements that only a machine with a feature needs.
+var (
+	ofTailscale = []string{
+		"TUN", "IP_ADVANCED_ROUTER", "IP_MULTIPLE_TABLES", "NF_NAT", "NF_TABLES_IPV4", "NFT_NAT", "NFT_MASQ", "NFT_COMPAT",
+		"NETFILTER_XT_MARK", "NETFILTER_XT_CONNMARK", "NETFILTER_XT_MATCH_CONNTRACK", "NETFILTER_XT_TARGET_MASQUERADE",
+	}
+	ofEncryption = []string{"DM_CRYPT", "CRYPTO_AES", "CRYPTO_XTS"}
+	ofPostgres   = []string{"SYSVIPC", "SIGNALFD"}
+)
+
+// Requirements returns what a guest of an architecture ("arm64" or "amd64") with these features needs.
+func Requirements(arch string, f Features) []Requirement {
+	list := slices.DeleteFunc(KeyRequirements(arch), func(r Requirement) bool {
+		return !f.Tailscale && slices.Contains(ofTailscale, r.Option) ||
+			!f.Encryption && slices.Contains(ofEncryption, r.Option) ||
+			!f.Postgres && slices.Contains(ofPostgres, r.Option) ||
+			slices.ContainsFunc(firewall, func(own Requirement) bool { return own.Option == r.Option })
+	})
+	return append(list, ofArch(arch, firewall)...)
+}

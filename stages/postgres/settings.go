@@ -1,0 +1,48 @@
+package postgres
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/sovereign-sql/sov/internal/contract/recipe"
+	"github.com/sovereign-sql/sov/internal/image/tree"
+	"github.com/sovereign-sql/sov/stages/postgres/parameters"
+)
+
+// checkSettings returns what keeps the server from starting with the recipe's settings. What the
+// build cannot know is warned about.
+func (s *Server) checkSettings(t *tree.Tree, settings map[string]recipe.Setting, warnf func(format string, args ...any)) error {
+	values := map[string]string{}
+	for name, value := range settings {
+		values[name] = string(value)
+	}
+	faults, err := parameters.Check(s.Major, values)
+	if err != nil {
+		return err
+	}
+	var refused []error
+	var extensions []string
+	for _, f := range faults {
+		switch {
+		case f.Extension:
+			extensions = append(extensions, f.Name)
+		case f.Warning:
+			warnf("postgres.settings.%v", f)
+		default:
+			refused = append(refused, fmt.Errorf("postgres.settings.%w", f))
+		}
+	}
+	if len(extensions) > 0 {
+		warnf("postgres.settings: parameters of extensions are not checked: %s", strings.Join(extensions, ", "))
+	}
+	for library := range strings.SplitSeq(values["shared_preload_libraries"], ",") {
+		// Elsewhere than in $libdir it is the server's to find.
+		library = strings.Trim(strings.TrimSpace(library), `"`)
+		if library != "" && !strings.Contains(library, "/") && !s.hasLibrary(t, strings.TrimSuffix(library, ".so")) {
+			refused = append(refused, fmt.Errorf("postgres.settings.shared_preload_libraries: the server in %s has no module %s, and would not start: "+
+				"add its package to packages.install (Alpine's postgresql-contrib has those of contrib)", s.Dir, library))
+		}
+	}
+	return errors.Join(refused...)
+}
