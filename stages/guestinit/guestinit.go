@@ -40,7 +40,7 @@ func (s *stage) Needs() []string { return overlay.Names(s.Below) }
 
 func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 	r := s.Recipe
-	output.Version(k, 1)
+	output.Version(k, 2)
 	k.Add("sov-init", pipeline.DigestOf(s.Program))
 	k.Add("guest", s.config())
 	k.Add("users", r.Users)
@@ -89,6 +89,9 @@ func (s *stage) requiredUsers() []string {
 		users = append(users, service.User)
 		for _, d := range service.Directories {
 			users = append(users, d.Owner)
+		}
+		for _, f := range service.Secrets {
+			users = append(users, f.Owner)
 		}
 	}
 	if s.Recipe.Postgres.Enabled {

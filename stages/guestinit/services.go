@@ -15,7 +15,7 @@ const serviceMemory = "50%"
 // service turns a recipe's service into what the init reads.
 func service(s recipe.Service) guestspec.Service {
 	out := guestspec.Service{
-		Name: s.Name, Command: s.Command, User: s.User, Group: s.Group, Env: s.Environment, Dir: s.Directory, After: s.After,
+		Name: s.Name, Command: s.Command, User: s.User, Group: s.Group, Dir: s.Directory, After: s.After,
 		Ready:   guestspec.Ready{TCP: s.Ready.TCP, Unix: s.Ready.Unix, Command: s.Ready.Command, Timeout: guestspec.Duration(s.Ready.Timeout)},
 		Restart: guestspec.Restart{Policy: guestspec.RestartPolicy(s.Restart.Policy), Backoff: guestspec.Duration(s.Restart.Backoff)},
 		Stop:    guestspec.Stop{Signal: s.Stop.Signal, Timeout: guestspec.Duration(s.Stop.Timeout)},
@@ -29,6 +29,19 @@ func service(s recipe.Service) guestspec.Service {
 	}
 	if s.Directories == nil {
 		out.Rights.Write = []string{guestspec.DataPath}
+	}
+	for name, v := range s.Environment {
+		target, value := &out.Env, v.Text
+		if v.Secret != "" {
+			target, value = &out.SecretEnv, v.Secret
+		}
+		if *target == nil {
+			*target = map[string]string{}
+		}
+		(*target)[name] = value
+	}
+	for _, f := range s.Secrets {
+		out.Secrets = append(out.Secrets, guestspec.SecretFile{Secret: f.Name, Path: f.File, Mode: fmt.Sprintf("%04o", f.Mode), User: f.Owner})
 	}
 	for _, d := range s.Directories {
 		out.Directories = append(out.Directories, guestspec.Directory{Path: d.Path, Mode: fmt.Sprintf("%04o", d.Mode), User: d.Owner, Group: d.Group})

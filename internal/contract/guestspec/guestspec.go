@@ -200,7 +200,9 @@ type Service struct {
 	Group   string   `json:"group,omitempty"` // empty means the user's own group
 	// Env is added to PATH, HOME, USER, LOGNAME and SHELL, which every service has.
 	Env map[string]string `json:"env,omitempty"`
-	Dir string            `json:"dir,omitempty"` // working directory; empty means /
+	// SecretEnv is added too: the value of each variable is the secret of that name.
+	SecretEnv map[string]string `json:"secret_env,omitempty"`
+	Dir       string            `json:"dir,omitempty"` // working directory; empty means /
 	// After names services that must be ready (or, with restart policy never, have ended well)
 	// before the first start. They are stopped after this one.
 	After []string `json:"after,omitempty"`
@@ -208,7 +210,10 @@ type Service struct {
 	// not hold is off, and what comes after it does not wait for it.
 	StartIf     *StartIf    `json:"start_if,omitempty"`
 	Directories []Directory `json:"directories,omitempty"`
-	Prepare     []Step      `json:"prepare,omitempty"` // in order; a failing one counts as a failed start
+	// Secrets are written to files in memory once, before any service starts. A service of which
+	// one is not on the config disk fails.
+	Secrets []SecretFile `json:"secrets,omitempty"`
+	Prepare []Step       `json:"prepare,omitempty"` // in order; a failing one counts as a failed start
 	// Tmpfs are mounted after Prepare and stay mounted over restarts.
 	Tmpfs []Tmpfs `json:"tmpfs,omitempty"`
 	Ready Ready   `json:"ready"`
@@ -221,6 +226,17 @@ type Service struct {
 	Rights      Rights  `json:"rights,omitzero"`
 	Limits      Limits  `json:"limits,omitzero"`
 }
+
+// SecretFile is a secret of the config disk in a file that other services do not see.
+type SecretFile struct {
+	Secret string `json:"secret"`
+	Path   string `json:"path"`           // below SecretsRoot, outside every service's Directories
+	Mode   string `json:"mode,omitempty"` // four octal digits; empty means "0400"
+	User   string `json:"user,omitempty"` // empty means the service's user
+}
+
+// SecretsRoot is in memory. Only root may make files in it.
+const SecretsRoot = "/run/"
 
 // StartIf holds when any of what it names is there.
 type StartIf struct {
@@ -400,6 +416,10 @@ func (s *Service) setDefaults() {
 	for i := range s.Directories {
 		setDefault(&s.Directories[i].Mode, "0755")
 		setDefault(&s.Directories[i].User, "root")
+	}
+	for i := range s.Secrets {
+		setDefault(&s.Secrets[i].Mode, "0400")
+		setDefault(&s.Secrets[i].User, s.User)
 	}
 	for _, steps := range [][]Step{s.Prepare, s.PostReady} {
 		for i := range steps {

@@ -67,8 +67,8 @@ func (s Service) Writable() []string {
 	return outer
 }
 
-// Hidden are the paths below data that s must not see, sorted: those that another service of list
-// names as its own, and in which s has none itself.
+// Hidden are the paths that s must not see, sorted: those below data that another service of list
+// names as its own, and in which s has none itself, and the files with another's secrets.
 func (s Service) Hidden(list []Service, data string) []string {
 	own := s.writes()
 	var hidden []string
@@ -79,6 +79,11 @@ func (s Service) Hidden(list []Service, data string) []string {
 		for _, name := range other.writes() {
 			if within(name, data) && !slices.ContainsFunc(own, func(mine string) bool { return within(mine, name) }) {
 				hidden = append(hidden, name)
+			}
+		}
+		for _, f := range other.Secrets {
+			if !slices.ContainsFunc(s.Secrets, func(mine SecretFile) bool { return mine.Path == f.Path }) {
+				hidden = append(hidden, f.Path)
 			}
 		}
 	}

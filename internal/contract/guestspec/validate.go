@@ -87,7 +87,7 @@ func (c *Config) setDefaultsOnCopy() {
 	c.Tmpfs = slices.Clone(c.Tmpfs)
 	for i := range c.Services {
 		s := &c.Services[i]
-		s.Tmpfs, s.Directories = slices.Clone(s.Tmpfs), slices.Clone(s.Directories)
+		s.Tmpfs, s.Directories, s.Secrets = slices.Clone(s.Tmpfs), slices.Clone(s.Directories), slices.Clone(s.Secrets)
 		s.Prepare, s.PostReady = slices.Clone(s.Prepare), slices.Clone(s.PostReady)
 	}
 	c.setDefaults()
@@ -147,6 +147,16 @@ func (p *problems) service(at string, s Service) {
 	p.check(s.Dir == "/" || path.IsAbs(s.Dir), at+".dir", "%q is not absolute", s.Dir)
 	for name, value := range s.Env {
 		p.check(envName.MatchString(name) && !strings.ContainsRune(value, 0), at+".env", "%q cannot be set", name)
+	}
+	for name, secret := range s.SecretEnv {
+		p.check(envName.MatchString(name) && ValidSecretName(secret), at+".secret_env", "%q cannot be set to a secret %q", name, secret)
+	}
+	for i, f := range s.Secrets {
+		at := fmt.Sprintf("%s.secrets[%d]", at, i)
+		p.check(ValidSecretName(f.Secret), at+".secret", "%q is not a secret's name", f.Secret)
+		p.absolute(at+".path", f.Path)
+		p.check(strings.HasPrefix(f.Path, SecretsRoot), at+".path", "%q is not below %s", f.Path, SecretsRoot)
+		p.check(octalMode.MatchString(f.Mode) && strings.HasSuffix(f.Mode, "0"), at+".mode", "%q is not four octal digits, the last of them 0", f.Mode)
 	}
 	for i, d := range s.Directories {
 		at := fmt.Sprintf("%s.directories[%d]", at, i)

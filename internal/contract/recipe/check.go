@@ -46,6 +46,7 @@ func check(r *Recipe, doc *strictyaml.Document) {
 	c.directories()
 	c.tailscale()
 	c.postgres()
+	c.secrets()
 	c.services()
 	c.machine()
 	c.network()

@@ -40,6 +40,7 @@ func (c *checker) service(at string, s Service) {
 	for name := range s.Environment {
 		c.require(name != "" && !strings.ContainsAny(name, "=\x00"), at+".environment", "%q is not a variable name", name)
 	}
+	c.serviceSecrets(at, s)
 	ways := 0
 	for _, given := range []bool{s.Ready.TCP != "", s.Ready.Unix != "", len(s.Ready.Command) > 0} {
 		if given {

@@ -1,6 +1,7 @@
 package recipe
 
 import (
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -93,6 +94,12 @@ func (r *Recipe) complete() {
 		setDefault(&s.Limits.Processes, serviceProcesses)
 		if s.OOMScore == nil {
 			s.OOMScore = new(serviceOOMScore)
+		}
+		for j := range s.Secrets {
+			f := &s.Secrets[j]
+			setDefault(&f.File, path.Join(secretsDir, s.Name, f.Name))
+			setDefault(&f.Owner, s.User)
+			setDefault(&f.Mode, 0o400)
 		}
 		if s.Command.OfImage() {
 			continue // what is not given is the image's

@@ -10,14 +10,9 @@
 package recipe
 
 import (
-	"fmt"
 	"regexp"
-	"slices"
-	"strings"
 
 	"github.com/sovereign-sql/sov/internal/contract/avf"
-	"github.com/sovereign-sql/sov/internal/contract/guestspec"
-	"github.com/sovereign-sql/sov/internal/strictyaml"
 )
 
 // A Recipe is a whole recipe file.
@@ -40,6 +35,8 @@ type Recipe struct {
 	Kernel      Kernel      `yaml:"kernel"`
 	Rootfs      Rootfs      `yaml:"rootfs"`
 	CVEs        CVEs        `yaml:"cves"`
+	// Declared are secrets that follow from no other key; Secrets lists all.
+	Declared []Secret `yaml:"secrets"`
 
 	// Dir is the folder of the recipe's file, which its relative sources are in; empty for a recipe without a file.
 	Dir string `yaml:"-"`
@@ -167,50 +164,6 @@ type Role struct {
 	Superuser bool   `yaml:"superuser"` // may do everything
 }
 
-// Secret is the name of the secret with the role's password.
-func (r Role) Secret() string { return rolePrefix + r.Name }
-
-const rolePrefix = "role-"
-
-// RoleOf returns the role whose password a secret is.
-func RoleOf(secret string) (role string, ok bool) {
-	if secret == guestspec.ServicePostgres {
-		return secret, true
-	}
-	return strings.CutPrefix(secret, rolePrefix)
-}
-
-// Secrets are the names of the secrets that a machine of the recipe uses, in the order in which a person would set them.
-func (r *Recipe) Secrets() []string {
-	var names []string
-	if r.Postgres.Enabled {
-		names = append(names, guestspec.ServicePostgres)
-		for _, role := range r.Postgres.Roles {
-			names = append(names, role.Secret())
-		}
-	}
-	if r.Tailscale.Enabled {
-		names = append(names, guestspec.ServiceTailscale)
-	}
-	if r.VM.Encrypt {
-		names = append(names, guestspec.SecretDataKey)
-	}
-	return names
-}
-
-// CheckSecret reports why no machine of any recipe would use a secret of that name.
-func CheckSecret(name string) error {
-	known := []string{guestspec.ServicePostgres, guestspec.ServiceTailscale, guestspec.SecretDataKey, guestspec.SecretOldDataKey}
-	if role, ok := strings.CutPrefix(name, rolePrefix); ok && roleForm.MatchString(role) || slices.Contains(known, name) {
-		return nil
-	}
-	err := fmt.Errorf("secret %q: must be postgres, tailscale, data-key, or %sNAME for a role of the recipe", name, rolePrefix)
-	if near := strictyaml.Nearest(name, known); near != "" {
-		err = fmt.Errorf("%w; did you mean %q?", err, near)
-	}
-	return err
-}
-
 // A Collation is a choice of PostgreSQL's locale provider.
 type Collation string
 
@@ -234,18 +187,19 @@ func (c Collation) Locale() (string, bool) {
 
 // A Service is a program that the guest's init supervises.
 type Service struct {
-	Name        string            `yaml:"name"`
-	Command     Command           `yaml:"command"`     // or "image": what the base image runs, see WithImage
-	User        string            `yaml:"user"`        // empty: root
-	Group       string            `yaml:"group"`       // empty: the user's
-	Environment map[string]string `yaml:"environment"` // added to PATH and HOME
-	Directory   string            `yaml:"directory"`   // working directory; empty: "/"
-	After       []string          `yaml:"after"`       // services that must be ready first
-	Prepare     [][]string        `yaml:"prepare"`     // commands run before each start, as the user
-	Ready       Ready             `yaml:"ready"`
-	Restart     Restart           `yaml:"restart"`
-	Stop        Stop              `yaml:"stop"`
-	OOMScore    *int              `yaml:"oom_score_adj"` // -1000 to 1000; absent: 200
+	Name        string              `yaml:"name"`
+	Command     Command             `yaml:"command"`     // or "image": what the base image runs, see WithImage
+	User        string              `yaml:"user"`        // empty: root
+	Group       string              `yaml:"group"`       // empty: the user's
+	Environment map[string]Variable `yaml:"environment"` // added to PATH and HOME
+	Secrets     []SecretFile        `yaml:"secrets"`     // files in memory
+	Directory   string              `yaml:"directory"`   // working directory; empty: "/"
+	After       []string            `yaml:"after"`       // services that must be ready first
+	Prepare     [][]string          `yaml:"prepare"`     // commands run before each start, as the user
+	Ready       Ready               `yaml:"ready"`
+	Restart     Restart             `yaml:"restart"`
+	Stop        Stop                `yaml:"stop"`
+	OOMScore    *int                `yaml:"oom_score_adj"` // -1000 to 1000; absent: 200
 	// Directories below /data and /run are made before each start, for the service's user unless
 	// they say otherwise. They are all that it may write; absent, it may write what is on the data
 	// disk and belongs to no other service.

@@ -27,7 +27,7 @@ import (
 // few devices, and no process of other users in /proc.
 type Confinement struct {
 	Write   []string `json:"write,omitempty"`   // what it may write; sorted, none inside another
-	Hidden  []string `json:"hidden,omitempty"`  // directories that it sees empty
+	Hidden  []string `json:"hidden,omitempty"`  // directories and files that it sees empty
 	Devices []string `json:"devices,omitempty"` // besides commonDevices
 	// Capabilities are the names that guestspec.Capability knows; all others are dropped.
 	Capabilities []string `json:"capabilities,omitempty"`
@@ -165,6 +165,9 @@ func (in *instructions) enclose() error {
 	}
 	for _, name := range in.Hidden {
 		err := unix.Mount("tmpfs", name, "tmpfs", unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV, "mode=0000,nr_inodes=1,size=4k")
+		if err == unix.ENOTDIR {
+			err = unix.Mount("/dev/null", name, "", unix.MS_BIND, "")
+		}
 		if err != nil && err != unix.ENOENT {
 			return &fs.PathError{Op: "cover", Path: name, Err: err}
 		}

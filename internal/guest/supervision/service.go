@@ -27,6 +27,8 @@ type service struct {
 	sup     *Supervisor
 	spec    guestspec.Service
 	confine *process.Confinement
+	env     map[string]string // with those of secrets
+	fault   string            // why it cannot be started in this boot at all; set before it lives
 
 	ctx    context.Context // done when the service is to stop
 	cancel context.CancelCauseFunc
@@ -41,6 +43,7 @@ type service struct {
 // newService returns one of the services that all describes.
 func newService(sup *Supervisor, spec guestspec.Service, all []guestspec.Service) *service {
 	s := &service{sup: sup, spec: spec, gone: make(chan struct{})}
+	s.env, s.fault = secretEnvironment(spec, sup.config.Secrets)
 	s.confine = &process.Confinement{
 		Write: spec.Writable(), Hidden: spec.Hidden(all, sup.config.Data), Devices: spec.Rights.Devices,
 		Capabilities: spec.Rights.Capabilities, Files: spec.Limits.Files,
@@ -61,6 +64,11 @@ func (s *service) live() {
 		s.log(journal.Info, "is off", "reason", reason)
 		s.set(guestapi.StateOff, reason)
 		s.sup.reportReady()
+		return
+	}
+	if s.fault != "" {
+		s.log(journal.Error, "cannot be started", "error", s.fault)
+		s.set(guestapi.StateFailed, s.fault)
 		return
 	}
 	for s.ctx.Err() == nil {
@@ -310,7 +318,7 @@ func (s *service) step(ctx context.Context, step guestspec.Step) error {
 // command is argv as it is run for this service.
 func (s *service) command(argv []string, user string) process.Command {
 	return process.Command{
-		Argv: argv, User: user, Group: s.spec.Group, Path: s.sup.config.Path, Env: s.spec.Env, Dir: s.spec.Dir,
+		Argv: argv, User: user, Group: s.spec.Group, Path: s.sup.config.Path, Env: s.env, Dir: s.spec.Dir,
 		Name: s.spec.Name, OOMScoreAdj: s.spec.OOMScoreAdj, Confine: s.confine, Limits: s.spec.Limits, Line: s.printed,
 	}
 }
