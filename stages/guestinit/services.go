@@ -16,7 +16,7 @@ const serviceMemory = "50%"
 func service(s recipe.Service) guestspec.Service {
 	out := guestspec.Service{
 		Name: s.Name, Command: s.Command, User: s.User, Group: s.Group, Dir: s.Directory, After: s.After,
-		Ready:   guestspec.Ready{TCP: s.Ready.TCP, Unix: s.Ready.Unix, Command: s.Ready.Command, Timeout: guestspec.Duration(s.Ready.Timeout)},
+		Ready:   guestspec.Ready{HTTP: s.Ready.HTTP, TCP: s.Ready.TCP, Unix: s.Ready.Unix, Command: s.Ready.Command, Timeout: guestspec.Duration(s.Ready.Timeout), Interval: guestspec.Duration(s.Ready.Interval)},
 		Restart: guestspec.Restart{Policy: guestspec.RestartPolicy(s.Restart.Policy), Backoff: guestspec.Duration(s.Restart.Backoff)},
 		Stop:    guestspec.Stop{Signal: s.Stop.Signal, Timeout: guestspec.Duration(s.Stop.Timeout)},
 
@@ -46,8 +46,18 @@ func service(s recipe.Service) guestspec.Service {
 	for _, d := range s.Directories {
 		out.Directories = append(out.Directories, guestspec.Directory{Path: d.Path, Mode: fmt.Sprintf("%04o", d.Mode), User: d.Owner, Group: d.Group})
 	}
-	for _, command := range s.Prepare {
-		out.Prepare = append(out.Prepare, guestspec.Step{Command: command})
+	out.Prepare, out.PostReady = steps(s.Prepare), steps(s.PostReady)
+	out.Schedule, out.LogSize = s.Schedule, int64(s.Log.Size)
+	if a := s.Alive; a != nil {
+		out.Alive = &guestspec.Alive{Failures: a.Failures, Ready: guestspec.Ready{HTTP: a.HTTP, TCP: a.TCP, Unix: a.Unix, Command: a.Command,
+			Timeout: guestspec.Duration(a.Timeout), Interval: guestspec.Duration(a.Interval)}}
+	}
+	return out
+}
+
+func steps(list []recipe.Step) (out []guestspec.Step) {
+	for _, s := range list {
+		out = append(out, guestspec.Step{Command: s.Command, User: s.User})
 	}
 	return out
 }

@@ -49,6 +49,7 @@ func check(r *Recipe, doc *strictyaml.Document) {
 	c.secrets()
 	c.services()
 	c.machine()
+	c.machineLife()
 	c.network()
 	c.cves()
 }

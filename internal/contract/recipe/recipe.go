@@ -195,7 +195,11 @@ type Service struct {
 	Secrets     []SecretFile        `yaml:"secrets"`     // files in memory
 	Directory   string              `yaml:"directory"`   // working directory; empty: "/"
 	After       []string            `yaml:"after"`       // services that must be ready first
-	Prepare     [][]string          `yaml:"prepare"`     // commands run before each start, as the user
+	Prepare     []Step              `yaml:"prepare"`     // commands run before each start
+	PostReady   []Step              `yaml:"post_ready"`  // and once it is ready
+	Schedule    string              `yaml:"schedule"`    // runs at these times and is not kept running, see package schedule
+	Alive       *Alive              `yaml:"alive"`
+	Log         Log                 `yaml:"log"`
 	Ready       Ready               `yaml:"ready"`
 	Restart     Restart             `yaml:"restart"`
 	Stop        Stop                `yaml:"stop"`
@@ -217,13 +221,15 @@ type Limits struct {
 	Files     int  `yaml:"files"`     // that each process has open; absent: 1024 at first, 4096 at most
 }
 
-// Ready says when a service counts as ready. At most one of TCP, Unix and
-// Command is set; with none it is ready once started.
+// Ready says when a service counts as ready. At most one of HTTP, TCP, Unix and
+// Command is set; with none it is ready once it has run for a while.
 type Ready struct {
-	TCP     string   `yaml:"tcp"`     // address that accepts connections, "127.0.0.1:80"
-	Unix    string   `yaml:"unix"`    // socket that accepts connections
-	Command []string `yaml:"command"` // exits 0
-	Timeout Duration `yaml:"timeout"` // absent: 1m
+	HTTP     string   `yaml:"http"`     // URL that answers with a status from 200 to 399
+	TCP      string   `yaml:"tcp"`      // address that accepts connections, "127.0.0.1:80"
+	Unix     string   `yaml:"unix"`     // socket that accepts connections
+	Command  []string `yaml:"command"`  // exits 0
+	Interval Duration `yaml:"interval"` // between checks; absent: from 20ms to 250ms
+	Timeout  Duration `yaml:"timeout"`  // absent: 1m
 }
 
 // Restart says what happens when a service ends.
@@ -248,7 +254,10 @@ type VM struct {
 	DataKey string `yaml:"data_key"`
 	// Awake says when a phone is kept from sleeping while the machine runs: "always", "charging" or "never".
 	Awake string `yaml:"awake"`
-	Shell bool   `yaml:"shell"` // whoever runs the machine may start a shell in it; absent: true
+	// Sysctl are settings of the guest's kernel, as sysctl(8) names them.
+	Sysctl map[string]Setting `yaml:"sysctl"`
+	Ready  MachineReady       `yaml:"ready"`
+	Shell  bool               `yaml:"shell"` // whoever runs the machine may start a shell in it; absent: true
 	// What follows is for phones, and may be left to them.
 	Hypervisor string `yaml:"hypervisor"` // "kvm", "geniezone" or "gunyah"
 	Protection string `yaml:"protection"` // "none", "protected" or "protected-without-firmware"
