@@ -24,6 +24,12 @@ func service(s recipe.Service) guestspec.Service {
 		Rights:      guestspec.Rights{Capabilities: s.Capabilities, Devices: s.Devices},
 		Limits:      guestspec.Limits{Memory: serviceMemory, Processes: s.Limits.Processes, CPU: s.Limits.CPU, Files: s.Limits.Files},
 	}
+	for name, size := range s.Limits.Rlimits {
+		if out.Limits.Rlimits == nil {
+			out.Limits.Rlimits = map[string]int64{}
+		}
+		out.Limits.Rlimits[name] = int64(size)
+	}
 	if s.Limits.Memory > 0 {
 		out.Limits.Memory = strconv.FormatInt(int64(s.Limits.Memory), 10)
 	}

@@ -28,7 +28,13 @@ type Limits struct {
 	Processes int    `json:"processes,omitempty"` // processes and threads (pids.max); 0 means no limit
 	CPU       int    `json:"cpu,omitempty"`       // percent of one processor (cpu.max); 0 means no limit
 	Files     int    `json:"files,omitempty"`     // open files of each process (RLIMIT_NOFILE); 0 means as sov-init
+	// Rlimits are further limits of each process, in bytes, by the names of RlimitNames.
+	Rlimits map[string]int64 `json:"rlimits,omitempty"`
 }
+
+// RlimitNames are the limits of setrlimit(2) that are sizes, in lower case without RLIMIT_; Memory is in place of those of
+// address spaces.
+var RlimitNames = []string{"core", "fsize", "memlock", "stack"}
 
 // capabilities are the names of include/uapi/linux/capability.h, each at its number.
 var capabilities = strings.Fields(`chown dac_override dac_read_search fowner fsetid kill setgid setuid setpcap linux_immutable
@@ -117,4 +123,7 @@ func (p *problems) limits(at string, l Limits) {
 	p.check(l.Processes >= 0, at+".processes", "is negative")
 	p.check(l.CPU >= 0, at+".cpu", "is negative")
 	p.check(l.Files >= 0, at+".files", "is negative")
+	for name, bytes := range l.Rlimits {
+		p.check(slices.Contains(RlimitNames, name) && bytes >= 0, at+".rlimits", "%q cannot be %d", name, bytes)
+	}
 }

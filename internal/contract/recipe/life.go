@@ -4,8 +4,11 @@ import (
 	"net/url"
 	"path"
 	"regexp"
+	"slices"
+	"strings"
 	"time"
 
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/contract/schedule"
 	"github.com/sovereign-sql/sov/internal/strictyaml"
 )
@@ -76,6 +79,10 @@ func (c *checker) life(at string, s Service) {
 		c.httpURL(at+".alive.http", a.HTTP)
 		c.require(a.Interval >= leastInterval, at+".alive.interval", "is less than 100ms")
 		c.require(a.Failures >= 1, at+".alive.failures", "%d is less than 1", a.Failures)
+	}
+	for name := range s.Limits.Rlimits {
+		at := strictyaml.Join(at+".limits.rlimits", name)
+		c.require(slices.Contains(guestspec.RlimitNames, name), at, "%q must be one of %s", name, strings.Join(guestspec.RlimitNames, ", "))
 	}
 	c.require(s.Log.Size == 0 || s.Log.Size >= 64*KiB && s.Log.Size <= GiB, at+".log.size", "%s is not from 64KiB to 1GiB", s.Log.Size)
 	if s.Schedule == "" {

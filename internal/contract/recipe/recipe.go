@@ -219,6 +219,8 @@ type Limits struct {
 	Processes int  `yaml:"processes"` // and threads; absent: 512
 	CPU       int  `yaml:"cpu"`       // percent of one processor; absent: a fair share of all
 	Files     int  `yaml:"files"`     // that each process has open; absent: 1024 at first, 4096 at most
+	// Rlimits are further limits of each process, by the names of guestspec.RlimitNames.
+	Rlimits map[string]Size `yaml:"rlimits"`
 }
 
 // Ready says when a service counts as ready. At most one of HTTP, TCP, Unix and

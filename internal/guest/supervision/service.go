@@ -46,7 +46,7 @@ func newService(sup *Supervisor, spec guestspec.Service, all []guestspec.Service
 	s.env, s.fault = secretEnvironment(spec, sup.config.Secrets)
 	s.confine = &process.Confinement{
 		Write: spec.Writable(), Hidden: spec.Hidden(all, sup.config.Data), Devices: spec.Rights.Devices,
-		Capabilities: spec.Rights.Capabilities, Files: spec.Limits.Files,
+		Capabilities: spec.Rights.Capabilities, Files: spec.Limits.Files, Rlimits: spec.Limits.Rlimits,
 	}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	s.state = guestapi.Service{Name: spec.Name, State: guestapi.StateWaiting, Since: sup.config.Now()}
