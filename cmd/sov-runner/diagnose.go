@@ -14,11 +14,11 @@ func newDiagnose(o *options) *cobra.Command {
 	var fix bool
 	c := &cobra.Command{
 		Use:   "diagnose NAME",
-		Short: "Say which of a machine's eight layers is broken",
-		Long: `Look at the machine's eight layers, each of which stands on others: the process that runs it, its TAP interface, policy
-routing, NAT and forwarding on the phone; the guest's network, its clock, Tailscale, PostgreSQL. The first that is broken
-is named as the cause. --fix repairs what is the phone's: its network, and a machine that does not run. Exit status 3
-when something is broken.`,
+		Short: "Say which of a machine's nine layers is broken",
+		Long: `Look at the machine's nine layers, each of which stands on others: the process that runs it, its TAP interface, policy
+routing, NAT and forwarding on the phone; the guest's network, its clock, Tailscale, PostgreSQL, all its
+services. The first that is broken is named as the cause. --fix repairs what is the phone's: its network, and a machine
+that does not run. Exit status 3 when something is broken.`,
 		Example: "  sov-runner diagnose sql\n  sov-runner diagnose sql --fix --json",
 		Args:    oneName,
 		RunE: func(c *cobra.Command, args []string) error {

@@ -7,7 +7,7 @@ func newDiagnose() *cobra.Command {
 	return phoneVerb{
 		use:   "diagnose",
 		short: "Say which layer of a machine on the phone is broken",
-		long: `Look at the eight layers that a machine stands on, from its process to PostgreSQL, and name the first that is broken as
+		long: `Look at the nine layers that a machine stands on, from its process to its services, and name the first that is broken as
 the cause, with what to do. --fix repairs what is the phone's: its network, and a machine that does not run.
 
 Exit status: 0 when nothing is broken, 3 when something is.`,

@@ -128,6 +128,7 @@ func pushTo(c *cobra.Command, recipe string, f pushFlags) (todo followUp, err er
 		m.MakePassword = store.Generator(name, func(secret, path string) { // one for all phones
 			fmt.Fprintf(c.ErrOrStderr(), "push: %s had no secret %s: a password was generated, it is kept in %s; `sov secrets show %[1]s %[2]s` prints it\n", name, secret, path)
 		})
+		m.Other = store.Other(c.Context())
 		m.MakeDataKey = sync.OnceValues(func() ([]byte, error) { // one for all phones
 			key, path, err := store.MakeDataKey(name)
 			if err == nil {

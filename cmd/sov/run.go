@@ -326,5 +326,14 @@ func (f runFlags) secrets(c *cobra.Command, spec *vmspec.Spec) (map[string]strin
 		kept[guestspec.SecretDataKey] = key
 		sayDataKey(c.ErrOrStderr(), "run", spec.Name, path)
 	}
+	makeSecret := store.Generator(spec.Name, func(secret, path string) {
+		fmt.Fprintf(c.ErrOrStderr(), "run: %s had no secret %s: it was generated and is kept in %s; `sov secrets show %[1]s %[2]s` prints it\n", spec.Name, secret, path)
+	})
+	kept, _, err = secrets.Places{
+		Has: func(string) (bool, error) { return false, nil }, Other: store.Other(c.Context()), Make: makeSecret,
+	}.Complete(spec.Name, spec.Secrets, kept)
+	if err != nil {
+		return nil, err
+	}
 	return localvm.SecretsToGive(spec, kept, f.tailnet)
 }

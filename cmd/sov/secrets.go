@@ -27,6 +27,7 @@ gets them from here; no build ever contains one. A machine takes them at its sta
   role-NAME    the password of a role that the recipe lists
   tailscale    an auth key, by which the machine joins a tailnet
   data-key     the key of an encrypted data disk (vm.encrypt); made at its first start
+  NAME         what the recipe declares under secrets, for its services
 
 They are files in secrets/ of sov's folder in the user's configuration ($SOV_CONFIG_DIR in its place), which only their
 owner may read, encrypted with age if wished. See docs/secrets.md.`,
@@ -96,6 +97,25 @@ func machineSecrets(argument string) (string, *recipe.Recipe, *secrets.Store, er
 	}
 	store, err := openSecrets("")
 	return vm, known, store, err
+}
+
+// machineOf returns the machine that an argument means, if it can have a secret of that name, and whether sov generates that
+// secret. What a machine uses its recipe says, or else what was built of it.
+func machineOf(argument, secret string) (vm string, generates bool, err error) {
+	vm, known, err := built.Machine(argument)
+	if err != nil {
+		return "", false, err
+	}
+	if known != nil {
+		err, generates = known.CheckSecret(secret), known.Generates(secret)
+	} else {
+		declared := built.Secrets(argument)
+		err, generates = recipe.CheckSecret(secret, declared), recipe.Generates(secret, declared)
+	}
+	if err != nil {
+		return "", false, &usageError{err}
+	}
+	return vm, generates, nil
 }
 
 func newSecretsRm() *cobra.Command {

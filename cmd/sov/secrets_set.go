@@ -6,15 +6,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
-	"github.com/sovereign-sql/sov/internal/contract/recipe"
-	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/host/secrets"
 )
 
@@ -58,10 +54,7 @@ func setSecret(c *cobra.Command, machine, name string, f secretsSetFlags) error 
 	if err := excludeEachOther(c, [2]string{"identity", "passphrase"}); err != nil {
 		return err
 	}
-	if err := recipe.CheckSecret(name); err != nil {
-		return &usageError{err}
-	}
-	vm, known, err := built.Machine(machine)
+	vm, _, err := machineOf(machine, name)
 	if err != nil {
 		return err
 	}
@@ -87,9 +80,6 @@ func setSecret(c *cobra.Command, machine, name string, f secretsSetFlags) error 
 		return err
 	}
 	fmt.Fprintf(c.ErrOrStderr(), "secrets: %s of %s is set; a machine takes it at its next start\n", name, vm)
-	if known != nil && !slices.Contains(known.Secrets(), name) {
-		fmt.Fprintf(c.ErrOrStderr(), "secrets: warning: %s does not use it: it uses %s\n", machine, strings.Join(known.Secrets(), ", "))
-	}
 	return nil
 }
 

@@ -7,9 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/internal/host/built"
-	"github.com/sovereign-sql/sov/internal/host/secrets"
 )
 
 func newSecretsShow() *cobra.Command {
@@ -24,7 +22,11 @@ in. An encrypted one is opened as other commands do, by --identity or the passph
 		Args:              cobra.ExactArgs(2),
 		ValidArgsFunction: secretNames(true),
 		RunE: func(c *cobra.Command, args []string) error {
-			vm, store, err := storeFor(args[0], args[1], identity)
+			vm, _, err := built.Machine(args[0])
+			if err != nil {
+				return err
+			}
+			store, err := openSecrets(identity)
 			if err != nil {
 				return err
 			}
@@ -47,21 +49,25 @@ func newSecretsGenerate() *cobra.Command {
 	var replace bool
 	c := &cobra.Command{
 		Use:   "generate MACHINE SECRET",
-		Short: "Generate a role's password and keep it",
-		Long: `Generate a password of 128 bits for a role of the database, and keep it as the secret: postgres, or role-NAME. It is not
-printed; sov secrets show does so. One that is kept already is replaced only with --replace.`,
+		Short: "Generate a secret and keep it",
+		Long: `Generate a secret of 128 bits: the password of a role of the database (postgres, or role-NAME), or a secret that the recipe
+declares with generate: true. It is not printed; sov secrets show does so. One that is kept already is replaced only with --replace.`,
 		Example: `  sov secrets generate sql role-app
   sov secrets generate sql postgres --replace`,
 		Args:              cobra.ExactArgs(2),
 		ValidArgsFunction: secretNames(false),
 		RunE: func(c *cobra.Command, args []string) error {
 			name := args[1]
-			vm, store, err := storeFor(args[0], name, "")
+			vm, generates, err := machineOf(args[0], name)
 			if err != nil {
 				return err
 			}
-			if _, ok := recipe.RoleOf(name); !ok {
-				return usagef("%s is not the password of a role: the tailnet makes it; type `sov secrets set %s %[1]s`", name, args[0])
+			if !generates {
+				return usagef("%s is neither the password of a role nor has it generate: true in the recipe, so somebody else makes it: type `sov secrets set %s %[1]s`", name, args[0])
+			}
+			store, err := openSecrets("")
+			if err != nil {
+				return err
 			}
 			kept, err := store.Has(vm, name)
 			if err != nil {
@@ -79,18 +85,4 @@ printed; sov secrets show does so. One that is kept already is replaced only wit
 	}
 	c.Flags().BoolVar(&replace, "replace", false, "replace the secret that is kept")
 	return c
-}
-
-// storeFor returns the machine that an argument means and the user's secrets, if a machine can have a
-// secret of that name.
-func storeFor(machine, name, identity string) (string, *secrets.Store, error) {
-	if err := recipe.CheckSecret(name); err != nil {
-		return "", nil, &usageError{err}
-	}
-	vm, _, err := built.Machine(machine)
-	if err != nil {
-		return "", nil, err
-	}
-	store, err := openSecrets(identity)
-	return vm, store, err
 }

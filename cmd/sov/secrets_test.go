@@ -55,14 +55,26 @@ func TestSecretsFromStandardInput(t *testing.T) {
 func TestSecretsListAndRm(t *testing.T) {
 	t.Setenv("SOV_CONFIG_DIR", t.TempDir())
 	recipe := filepath.Join(t.TempDir(), "mine.yaml")
-	text := "name: mine\nbase: {image: alpine}\npostgres: {enabled: true, roles: [{name: app}]}\n"
+	text := "name: mine\nbase: {image: alpine}\npostgres: {enabled: true, roles: [{name: app}]}\nsecrets: [{name: session, generate: true}, {name: smtp}]\n"
 	if err := os.WriteFile(recipe, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"role-app", "tailscale"} {
-		if _, stderr, status := cliWith("c4n4ry of the cage", "secrets", "set", recipe, name); status != exitDone || strings.Contains(stderr, "does not use it") != (name == "tailscale") {
+	// Exactly the names that the recipe has.
+	for name, want := range map[string]string{"role-app": "", "smtp": "", "tailscale": "must be one that the recipe mine uses: postgres, role-app, session, smtp", "smpt": `did you mean "smtp"?`, "data-key": "must be"} {
+		_, stderr, status := cliWith("c4n4ry of the cage", "secrets", "set", recipe, name)
+		if want == "" && status != exitDone || want != "" && (status != exitUsage || !strings.Contains(stderr, want)) {
 			t.Errorf("set %s: status %d: %s", name, status, stderr)
 		}
+	}
+	for name, want := range map[string]int{"session": exitDone, "smtp": exitUsage, "sesion": exitUsage} {
+		if _, stderr, status := cliWith("", "secrets", "generate", recipe, name); status != want {
+			t.Errorf("generate %s: status %d: %s", name, status, stderr)
+		}
+	}
+	// What is kept of an earlier recipe is listed.
+	store := secrets.Open(filepath.Join(os.Getenv("SOV_CONFIG_DIR"), "secrets"), secrets.Keys{})
+	if err := store.Set("mine", "tailscale", []byte("c4n4ry of the cage")); err != nil {
+		t.Fatal(err)
 	}
 	out, _, status := cliWith("", "secrets", "list", recipe)
 	fields := strings.Fields(out)
@@ -71,7 +83,7 @@ func TestSecretsListAndRm(t *testing.T) {
 	}
 	out, _, _ = cliWith("", "secrets", "list", recipe, "--json")
 	var list []secrets.Secret
-	if err := json.Unmarshal([]byte(out), &list); err != nil || len(list) != 3 || list[0].Set || !list[1].Set || list[1].Name != "role-app" || *list[2].Used {
+	if err := json.Unmarshal([]byte(out), &list); err != nil || len(list) != 5 || list[0].Set || !list[1].Set || list[1].Name != "role-app" || *list[4].Used {
 		t.Errorf("list --json: %v\n%s", err, out)
 	}
 	if out, _, _ := cliWith("", "__complete", "secrets", "rm", recipe, ""); strings.Contains(out, "postgres") || !strings.Contains(out, "role-app") {
@@ -159,7 +171,7 @@ func TestRefusedSecrets(t *testing.T) {
 		want   string
 	}{
 		"misspelt":       {[]string{"sql", "postgre"}, exitUsage, `did you mean "postgres"?`},
-		"role":           {[]string{"sql", "role-A B"}, exitUsage, "must be postgres"},
+		"role":           {[]string{"sql", "role-A B"}, exitUsage, "must be one that the recipe sql uses"},
 		"recipe":         {[]string{"./absent.yaml", "postgres"}, exitFailed, "read recipe"},
 		"value":          {[]string{"sql", "postgres", "c4n4ry"}, exitUsage, "too many arguments"},
 		"two keys":       {[]string{"sql", "postgres", "--identity", "x", "--passphrase"}, exitUsage, "exclude each other"},

@@ -16,6 +16,12 @@ type ScalarUnmarshaler interface {
 	UnmarshalScalar(text string) error
 }
 
+// An Abbreviated is a struct of which a document may give one field alone, as a scalar or a list, in place of the
+// mapping. Short returns a pointer to that field.
+type Abbreviated interface {
+	Short() any
+}
+
 // maxDepth bounds the nesting of a document.
 const maxDepth = 64
 
@@ -53,6 +59,11 @@ func (d *decoder) decode(n ast.Node, path string, out reflect.Value) {
 		out = out.Elem()
 	}
 	switch u := out.Addr().Interface().(type) {
+	case Abbreviated:
+		if _, mapping := n.(ast.MapNode); !mapping {
+			d.decode(n, path, reflect.ValueOf(u.Short()).Elem())
+			return
+		}
 	case ScalarUnmarshaler:
 		if _, list := n.(*ast.SequenceNode); list && out.Kind() == reflect.Slice {
 			break // a list that a word may stand for

@@ -7,7 +7,8 @@
 // Keys are the `yaml` tags of exported struct fields. Values are never
 // converted: a field of a numeric type takes a number, a string field takes a
 // string. A type that implements [encoding.TextUnmarshaler] takes a string, one
-// that implements [ScalarUnmarshaler] takes any scalar as it is written. Fields
+// that implements [ScalarUnmarshaler] takes any scalar as it is written, and a
+// struct that implements [Abbreviated] takes one of its fields alone. Fields
 // whose keys are absent keep the values they had.
 //
 // The Document keeps where each value stood, so that later checks of meaning

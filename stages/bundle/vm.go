@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
@@ -11,11 +12,6 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/stages/guestinit"
 )
-
-// readyTimeout is how long a start may take before whoever started the machine
-// gives up on it: an emulated first start with initdb takes some ten seconds, a
-// crash recovery of a full write-ahead log on a slow phone minutes.
-const readyTimeout = 300
 
 // parameters is the kernel command line between the root file system and what the
 // recipe adds. After a panic the machine goes down at once, and its starter knows.
@@ -44,10 +40,13 @@ func spec(r *recipe.Recipe, arch string, root []string) (*vmspec.Spec, error) {
 		Network:  network,
 		Ports:    []vmspec.Port{},
 		Postgres: logins(r.Postgres),
-		Ready:    vmspec.Ready{Port: vmspec.StatusPort, TimeoutSeconds: readyTimeout},
+		Ready:    vmspec.Ready{Port: vmspec.StatusPort, TimeoutSeconds: int(time.Duration(r.VM.Ready.Timeout).Seconds())},
 	}
 	if awake := vmspec.Awake(r.VM.Awake); awake != vmspec.AwakeAlways { // what an older sov-runner need not know
 		s.Awake = awake
+	}
+	for _, declared := range r.Declared {
+		s.Secrets = append(s.Secrets, vmspec.Secret(declared))
 	}
 	for _, port := range r.Network.Publish {
 		p := vmspec.Port{Port: port, Forward: slices.Contains(r.Network.Forward, port)}

@@ -179,7 +179,8 @@ func (a *accounts) addUser(u recipe.User) error {
 	}
 	a.passwd.add(fmt.Sprintf("%s:x:%d:%d:%s:%s:%s", u.Name, u.UID, gid, u.Gecos, u.Home, u.Shell))
 	if _, ok := a.shadow.find(u.Name); !ok {
-		a.shadow.add(u.Name + ":!::0:::::") // no password fits "!"
+		// No password fits "*". sshd takes "!" for a locked account, and lets it in by no key either.
+		a.shadow.add(u.Name + ":*::0:::::")
 	}
 	return nil
 }

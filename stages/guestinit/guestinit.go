@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
@@ -58,6 +59,13 @@ func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 
 // config is the description that sov-init reads.
 func (s *stage) config() guestspec.Config {
+	var sysctls map[string]string
+	for name, value := range s.Recipe.VM.Sysctl {
+		if sysctls == nil {
+			sysctls = map[string]string{}
+		}
+		sysctls[name] = string(value)
+	}
 	return guestspec.Config{
 		Format:   guestspec.Format,
 		Image:    guestspec.Image{Name: s.Recipe.Name, Version: s.Recipe.Version},
@@ -67,6 +75,7 @@ func (s *stage) config() guestspec.Config {
 		Firewall: Firewall(s.Recipe),
 
 		TimeServers: s.Recipe.Network.Time,
+		Sysctls:     sysctls,
 	}
 }
 
@@ -89,6 +98,14 @@ func (s *stage) requiredUsers() []string {
 		users = append(users, service.User)
 		for _, d := range service.Directories {
 			users = append(users, d.Owner)
+		}
+		for _, f := range service.Secrets {
+			users = append(users, f.Owner)
+		}
+		for _, step := range slices.Concat(service.Prepare, service.PostReady) {
+			if step.User != "" {
+				users = append(users, step.User)
+			}
 		}
 	}
 	if s.Recipe.Postgres.Enabled {

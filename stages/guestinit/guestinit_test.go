@@ -92,7 +92,7 @@ func TestAddsAccounts(t *testing.T) {
 	}
 	for name, line := range map[string]string{
 		"etc/passwd": "postgres:x:70:70::/var/lib/postgresql:/bin/sh\n",
-		"etc/shadow": "postgres:!::0:::::\n",
+		"etc/shadow": "postgres:*::0:::::\n",
 		"etc/group":  "postgres:x:70:\n",
 	} {
 		if got := read(t, root, name); got != alpine[name]+line {

@@ -50,6 +50,9 @@ func checkPrograms(t *tree.Tree, goarch string) error {
 		}
 		check("command", s.Command)
 		check("ready", s.Ready.Command)
+		if s.Alive != nil {
+			check("alive", s.Alive.Command)
+		}
 		for _, step := range s.Prepare {
 			check("prepare", step.Command)
 		}

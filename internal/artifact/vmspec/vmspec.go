@@ -51,9 +51,11 @@ type Spec struct {
 	Ready      Ready    `json:"ready"`
 	// Postgres says who logs in to the database; nil: an artifact of a sov that did not say, or without
 	// a database.
-	Postgres    *Postgres `json:"postgres,omitempty"`
-	Awake       Awake     `json:"awake,omitempty"` // while it runs; empty: AwakeAlways
-	avf.Options           // what it asks of a phone's hypervisor
+	Postgres *Postgres `json:"postgres,omitempty"`
+	// Secrets are those that the recipe declares, besides passwords of roles.
+	Secrets     []Secret `json:"secrets,omitempty"`
+	Awake       Awake    `json:"awake,omitempty"` // while it runs; empty: AwakeAlways
+	avf.Options          // what it asks of a phone's hypervisor
 }
 
 // An Awake says when a phone is kept from sleeping for a machine that runs.
@@ -171,6 +173,13 @@ type Login struct {
 	Role     string `json:"role"`
 	Database string `json:"database"` // where it works
 	Secret   string `json:"secret"`   // the name of the secret with its password
+}
+
+// A Secret is one that services of the machine use.
+type Secret struct {
+	Name     string `json:"name"`
+	Generate bool   `json:"generate,omitempty"` // whoever installs or runs the machine makes it, if there is none
+	From     string `json:"from,omitempty"`     // MACHINE/SECRET: the value is another machine's
 }
 
 // Ready says how a starter learns that the machine is up: the status endpoint
@@ -304,6 +313,11 @@ func (s *Spec) Validate() error {
 			"disk %d: key %q must be %s or %s, of the data disk", i, d.Key, KeyOnPhone, KeyOnHost)
 		require(slices.Contains([]Role{RoleRootfs, RoleData, RoleConfig}, d.Role), "disk %d: role %q is not known", i, d.Role)
 		require(slices.IndexFunc(s.Disks, func(o Disk) bool { return o.Role == d.Role }) == i, "disk %d: a second disk has role %s", i, d.Role)
+	}
+	for _, secret := range s.Secrets {
+		require(guestspec.ValidSecretName(secret.Name), "secret %q is not a name", secret.Name)
+		machine, name, ok := strings.Cut(secret.From, "/")
+		require(secret.From == "" || ok && artifact.ValidName(machine) && guestspec.ValidSecretName(name), "secret %s: %q is not MACHINE/SECRET", secret.Name, secret.From)
 	}
 	for _, p := range s.Ports {
 		require(p.Port >= 1 && p.Port <= 65535, "port %d is out of range", p.Port)

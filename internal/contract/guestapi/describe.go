@@ -11,13 +11,34 @@ func (s *Status) Describe(states ...string) string {
 	var lines []string
 	for _, service := range s.Services {
 		if slices.Contains(states, service.State) {
-			lines = append(lines, service.describe())
+			lines = append(lines, service.Describe())
 		}
 	}
 	return strings.Join(lines, "; ")
 }
 
-func (s Service) describe() string {
+// Summary says how the service is, in a few words: its state and, where it runs at its times, how it ran last.
+func (s Service) Summary() string {
+	text := s.Name + " " + s.State
+	if s.Schedule == nil {
+		return text
+	}
+	switch {
+	case s.PID != 0:
+		text += ", runs now"
+	case s.Schedule.LastEnd.IsZero():
+		text += ", has not run since boot"
+	default:
+		text += ", last run " + s.Schedule.LastStart.UTC().Format(scheduleTime) + ": " + s.Schedule.Result
+	}
+	return text + ", next " + s.Schedule.Next.UTC().Format(scheduleTime)
+}
+
+// scheduleTime is how times of a schedule, which are UTC, are printed.
+const scheduleTime = "2006-01-02 15:04 UTC"
+
+// Describe says how the service is and why, as Status.Describe does.
+func (s Service) Describe() string {
 	line := s.Name + " is " + s.State
 	switch s.State {
 	case StateBackoff:

@@ -17,7 +17,10 @@
 // not ready, or another backup or restore is under way, the answer is 409 and says so.
 package guestapi
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // StatusTime bounds how long the guest takes for a status: a service that has not answered it by then is told as not
 // answering. Whoever asks waits longer.
@@ -60,7 +63,7 @@ type Status struct {
 	Kernel   string    `json:"kernel"`             // release, as uname -r
 	Time     time.Time `json:"time"`               // the guest's clock when it answered
 	Uptime   float64   `json:"uptime"`             // seconds since the kernel started
-	Ready    bool      `json:"ready"`              // every service is ready (or, if it runs once, done)
+	Ready    bool      `json:"ready"`              // every service is ready, done if it runs once, scheduled or off
 	Stopping bool      `json:"stopping"`           // a shutdown is under way
 	Data     Data      `json:"data"`               //
 	Services []Service `json:"services"`           // in order of name
@@ -149,17 +152,34 @@ type Service struct {
 	Since      time.Time `json:"since,omitzero"`        // when it entered State
 	Failures   int       `json:"failures,omitempty"`    // ends in a row that nobody asked for
 	LastOutput []string  `json:"last_output,omitempty"` // the last lines it printed, where State is not StateReady
+	Schedule   *Schedule `json:"schedule,omitempty"`    // absent: it is kept running
+}
+
+// A Schedule says when a service that is not kept running ran last and runs next.
+type Schedule struct {
+	LastStart time.Time `json:"last_start,omitzero"` // zero: it has not run since boot
+	LastEnd   time.Time `json:"last_end,omitzero"`
+	Result    string    `json:"result,omitempty"` // of the last run: "exit status 0", or what went wrong
+	Failed    bool      `json:"failed,omitempty"` // the last run
+	Next      time.Time `json:"next,omitzero"`
 }
 
 // States of a service.
 const (
-	StateWaiting  = "waiting"  // for the services it comes after
-	StateStarting = "starting" // preparing, or running and not ready yet
-	StateReady    = "ready"
-	StateDone     = "done"       // ran once, as it should
-	StateBackoff  = "backoff"    // ended; will be started again
-	StateLooping  = "crash-loop" // ends again and again; still tried, rarely
-	StateOff      = "off"        // lacks what it is started for, such as a key: nothing waits for it
-	StateFailed   = "failed"     // starting it again cannot help: a person has to look
-	StateStopped  = "stopped"
+	StateWaiting   = "waiting"  // for the services it comes after
+	StateStarting  = "starting" // preparing, or running and not ready yet
+	StateReady     = "ready"
+	StateDone      = "done"       // ran once, as it should
+	StateBackoff   = "backoff"    // ended; will be started again
+	StateLooping   = "crash-loop" // ends again and again; still tried, rarely
+	StateOff       = "off"        // lacks what it is started for, such as a key: nothing waits for it
+	StateFailed    = "failed"     // starting it again cannot help: a person has to look
+	StateScheduled = "scheduled"  // runs at its times, or right now
+	StateStopped   = "stopped"
 )
+
+// Ready reports whether nothing needs to wait for the service: it is ready, has done what it runs once for, or is not kept
+// running.
+func (s Service) Ready() bool {
+	return slices.Contains([]string{StateReady, StateDone, StateOff, StateScheduled}, s.State)
+}

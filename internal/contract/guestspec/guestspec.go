@@ -77,6 +77,8 @@ type Config struct {
 	Firewall Firewall `json:"firewall,omitzero"`
 	// TimeServers are public NTP servers, by name or address, for when the host tells no time.
 	TimeServers []string `json:"time_servers,omitempty"`
+	// Sysctls are settings of the kernel that the recipe wants besides sov-init's.
+	Sysctls map[string]string `json:"sysctls,omitempty"`
 	// Tmpfs are mounted at boot, besides /run, /tmp and /dev/shm which every guest has.
 	Tmpfs []Tmpfs `json:"tmpfs,omitempty"`
 	// OnFatal says what PID 1 does when it cannot go on; empty means PowerOff.
@@ -190,8 +192,9 @@ type Directory struct {
 // Service is a process that the init keeps running.
 //
 // Its life: wait for After, make Directories, run Prepare, mount Tmpfs, start Command, wait for
-// Ready, run PostReady; it is ready then. When the process ends, whatever it left running is
-// killed and Restart decides. All but After is repeated at each start.
+// Ready, run PostReady; it is ready then, and Alive is looked at. When the process ends, or Alive
+// fails, whatever it left running is killed and Restart decides. All but After is repeated at each
+// start.
 type Service struct {
 	// Name is lower-case letters, digits and dashes, and appears in logs and status.
 	Name    string   `json:"name"`
@@ -200,7 +203,9 @@ type Service struct {
 	Group   string   `json:"group,omitempty"` // empty means the user's own group
 	// Env is added to PATH, HOME, USER, LOGNAME and SHELL, which every service has.
 	Env map[string]string `json:"env,omitempty"`
-	Dir string            `json:"dir,omitempty"` // working directory; empty means /
+	// SecretEnv is added too: the value of each variable is the secret of that name.
+	SecretEnv map[string]string `json:"secret_env,omitempty"`
+	Dir       string            `json:"dir,omitempty"` // working directory; empty means /
 	// After names services that must be ready (or, with restart policy never, have ended well)
 	// before the first start. They are stopped after this one.
 	After []string `json:"after,omitempty"`
@@ -208,19 +213,39 @@ type Service struct {
 	// not hold is off, and what comes after it does not wait for it.
 	StartIf     *StartIf    `json:"start_if,omitempty"`
 	Directories []Directory `json:"directories,omitempty"`
-	Prepare     []Step      `json:"prepare,omitempty"` // in order; a failing one counts as a failed start
+	// Secrets are written to files in memory once, before any service starts. A service of which
+	// one is not on the config disk fails.
+	Secrets []SecretFile `json:"secrets,omitempty"`
+	Prepare []Step       `json:"prepare,omitempty"` // in order; a failing one counts as a failed start
 	// Tmpfs are mounted after Prepare and stay mounted over restarts.
 	Tmpfs []Tmpfs `json:"tmpfs,omitempty"`
 	Ready Ready   `json:"ready"`
 	// PostReady runs in order once Ready holds; failing steps are tried again for as long as the
 	// service lives, which is not ready before they succeed.
-	PostReady   []Step  `json:"post_ready,omitempty"`
+	PostReady []Step `json:"post_ready,omitempty"`
+	// Alive is looked at while the service is ready; nil: never.
+	Alive *Alive `json:"alive,omitempty"`
+	// Schedule, as package schedule reads it, makes the service one that runs at those times, to its
+	// end. It has neither Ready nor PostReady nor Alive, and Restart is not looked at.
+	Schedule    string  `json:"schedule,omitempty"`
+	LogSize     int64   `json:"log_size,omitempty"` // of its log on the data disk, in bytes; 0 means 2 MiB
 	Restart     Restart `json:"restart"`
 	Stop        Stop    `json:"stop"`
 	OOMScoreAdj int     `json:"oom_score_adj,omitempty"` // -1000 (never killed) to 1000 (first)
 	Rights      Rights  `json:"rights,omitzero"`
 	Limits      Limits  `json:"limits,omitzero"`
 }
+
+// SecretFile is a secret of the config disk in a file that other services do not see.
+type SecretFile struct {
+	Secret string `json:"secret"`
+	Path   string `json:"path"`           // below SecretsRoot, outside every service's Directories
+	Mode   string `json:"mode,omitempty"` // four octal digits; empty means "0400"
+	User   string `json:"user,omitempty"` // empty means the service's user
+}
+
+// SecretsRoot is in memory. Only root may make files in it.
+const SecretsRoot = "/run/"
 
 // StartIf holds when any of what it names is there.
 type StartIf struct {
@@ -243,10 +268,14 @@ type Step struct {
 	Unconfined bool `json:"unconfined,omitempty"`
 }
 
-// Ready says how to tell that a started service does its work. At most one of the first four is
-// set; with none, a service is ready as soon as it runs, and one with restart policy never only
-// once it has ended well.
+// Ready says how to tell that a started service does its work. At most one of the first five is
+// set; with none, a service is ready once it has run for as long as the pause before its next start
+// would be, so that one which ends at once never is, and one with restart policy never only once it
+// has ended well.
 type Ready struct {
+	// HTTP is a URL that answers a GET with a status from 200 to 399. Redirections are not followed, and
+	// certificates not checked: the service is asked on its own machine.
+	HTTP string `json:"http,omitempty"`
 	TCP  string `json:"tcp,omitempty"`  // HOST:PORT accepts a connection
 	Unix string `json:"unix,omitempty"` // the socket at this path accepts a connection
 	// Postgres is HOST:PORT, or the path of a socket, where a PostgreSQL server answers a startup
@@ -257,6 +286,20 @@ type Ready struct {
 	// Timeout is when a service that is not ready is reported as late; 0 means 60 s. It is not
 	// killed: a database that replays a long log would never come up.
 	Timeout Duration `json:"timeout,omitempty"`
+	// Interval is the time between looks; 0 means 20 ms at first and 250 ms at last.
+	Interval Duration `json:"interval,omitempty"`
+}
+
+// Checks reports whether r looks at anything.
+func (r Ready) Checks() bool {
+	return r.HTTP != "" || r.TCP != "" || r.Unix != "" || r.Postgres != "" || len(r.Command) > 0
+}
+
+// Alive is a check of a service that is ready: one of the first five fields of Ready, whose Timeout is that of
+// each look and whose Interval is the time between them.
+type Alive struct {
+	Ready
+	Failures int `json:"failures"` // in a row after which the service is stopped, as if it had ended with an error
 }
 
 // RestartPolicy says which ends of a service are followed by another start.
@@ -400,6 +443,10 @@ func (s *Service) setDefaults() {
 	for i := range s.Directories {
 		setDefault(&s.Directories[i].Mode, "0755")
 		setDefault(&s.Directories[i].User, "root")
+	}
+	for i := range s.Secrets {
+		setDefault(&s.Secrets[i].Mode, "0400")
+		setDefault(&s.Secrets[i].User, s.User)
 	}
 	for _, steps := range [][]Step{s.Prepare, s.PostReady} {
 		for i := range steps {

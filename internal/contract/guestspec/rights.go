@@ -32,11 +32,17 @@ type Limits struct {
 	// (memory.low). Weight is the share of a processor for which services wait, from 1 to 10000 (cpu.weight); 0 means 100.
 	Keeps  string `json:"keeps,omitempty"`
 	Weight int    `json:"weight,omitempty"`
+	// Rlimits are further limits of each process, in bytes, by the names of RlimitNames.
+	Rlimits map[string]int64 `json:"rlimits,omitempty"`
 }
 
 // OwnWeight is that of the services that the machine is there for. A service of a recipe that takes all processors leaves
 // them ten shares of eleven.
 const OwnWeight = 1000
+
+// RlimitNames are the limits of setrlimit(2) that are sizes, in lower case without RLIMIT_; Memory is in place of those of
+// address spaces.
+var RlimitNames = []string{"core", "fsize", "memlock", "stack"}
 
 // capabilities are the names of include/uapi/linux/capability.h, each at its number.
 var capabilities = strings.Fields(`chown dac_override dac_read_search fowner fsetid kill setgid setuid setpcap linux_immutable
@@ -75,8 +81,8 @@ func (s Service) Writable() []string {
 	return outer
 }
 
-// Hidden are the paths below data that s must not see, sorted: those that another service of list
-// names as its own, and in which s has none itself.
+// Hidden are the paths that s must not see, sorted: those below data that another service of list
+// names as its own, and in which s has none itself, and the files with another's secrets.
 func (s Service) Hidden(list []Service, data string) []string {
 	own := s.writes()
 	var hidden []string
@@ -87,6 +93,11 @@ func (s Service) Hidden(list []Service, data string) []string {
 		for _, name := range other.writes() {
 			if within(name, data) && !slices.ContainsFunc(own, func(mine string) bool { return within(mine, name) }) {
 				hidden = append(hidden, name)
+			}
+		}
+		for _, f := range other.Secrets {
+			if !slices.ContainsFunc(s.Secrets, func(mine SecretFile) bool { return mine.Path == f.Path }) {
+				hidden = append(hidden, f.Path)
 			}
 		}
 	}
@@ -123,4 +134,7 @@ func (p *problems) limits(at string, l Limits) {
 	p.check(l.Processes >= 0, at+".processes", "is negative")
 	p.check(l.CPU >= 0, at+".cpu", "is negative")
 	p.check(l.Files >= 0, at+".files", "is negative")
+	for name, bytes := range l.Rlimits {
+		p.check(slices.Contains(RlimitNames, name) && bytes >= 0, at+".rlimits", "%q cannot be %d", name, bytes)
+	}
 }

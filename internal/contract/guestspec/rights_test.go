@@ -40,3 +40,16 @@ func TestCapabilityNumbers(t *testing.T) {
 		t.Error("CAP_CHOWN is taken for a name")
 	}
 }
+
+// TestSecretsAreHidden: no service sees the file of another's secret, unless it has one there itself.
+func TestSecretsAreHidden(t *testing.T) {
+	a := Service{Name: "a", Secrets: []SecretFile{{Secret: "x", Path: "/run/secrets/a/x"}, {Secret: "y", Path: "/run/both/y"}}}
+	b := Service{Name: "b", Secrets: []SecretFile{{Secret: "y", Path: "/run/both/y"}}}
+	all := []Service{a, b}
+	if got := a.Hidden(all, DataPath); len(got) != 0 {
+		t.Errorf("of b, a does not see %q", got)
+	}
+	if got := b.Hidden(all, DataPath); len(got) != 1 || got[0] != "/run/secrets/a/x" {
+		t.Errorf("of a, b does not see %q", got)
+	}
+}

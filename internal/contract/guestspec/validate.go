@@ -5,12 +5,15 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"path"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/sovereign-sql/sov/internal/contract/schedule"
 )
 
 var (
@@ -19,6 +22,7 @@ var (
 	secretName  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 	octalMode   = regexp.MustCompile(`^[0-7]{4}$`)
 	tmpfsSize   = regexp.MustCompile(`^([1-9][0-9]{0,17}|[1-9][0-9]?%|100%)$`)
+	sysctlName  = regexp.MustCompile(`^[a-z0-9_-]+(\.[a-z0-9_-]+)+$`)
 	envName     = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 )
 
@@ -64,6 +68,9 @@ func (c Config) Validate() error {
 	for i, name := range c.TimeServers {
 		p.check(ValidServer(name), fmt.Sprintf("time_servers[%d]", i), "%q is neither a host name nor an address", name)
 	}
+	for name, value := range c.Sysctls {
+		p.check(sysctlName.MatchString(name) && value != "" && !strings.ContainsAny(value, "\n\x00"), "sysctls", "%q cannot be set to %q", name, value)
+	}
 	for i, t := range c.Tmpfs {
 		p.tmpfs(fmt.Sprintf("tmpfs[%d]", i), t)
 	}
@@ -87,7 +94,7 @@ func (c *Config) setDefaultsOnCopy() {
 	c.Tmpfs = slices.Clone(c.Tmpfs)
 	for i := range c.Services {
 		s := &c.Services[i]
-		s.Tmpfs, s.Directories = slices.Clone(s.Tmpfs), slices.Clone(s.Directories)
+		s.Tmpfs, s.Directories, s.Secrets = slices.Clone(s.Tmpfs), slices.Clone(s.Directories), slices.Clone(s.Secrets)
 		s.Prepare, s.PostReady = slices.Clone(s.Prepare), slices.Clone(s.PostReady)
 	}
 	c.setDefaults()
@@ -148,6 +155,16 @@ func (p *problems) service(at string, s Service) {
 	for name, value := range s.Env {
 		p.check(envName.MatchString(name) && !strings.ContainsRune(value, 0), at+".env", "%q cannot be set", name)
 	}
+	for name, secret := range s.SecretEnv {
+		p.check(envName.MatchString(name) && ValidSecretName(secret), at+".secret_env", "%q cannot be set to a secret %q", name, secret)
+	}
+	for i, f := range s.Secrets {
+		at := fmt.Sprintf("%s.secrets[%d]", at, i)
+		p.check(ValidSecretName(f.Secret), at+".secret", "%q is not a secret's name", f.Secret)
+		p.absolute(at+".path", f.Path)
+		p.check(strings.HasPrefix(f.Path, SecretsRoot), at+".path", "%q is not below %s", f.Path, SecretsRoot)
+		p.check(octalMode.MatchString(f.Mode) && strings.HasSuffix(f.Mode, "0"), at+".mode", "%q is not four octal digits, the last of them 0", f.Mode)
+	}
 	for i, d := range s.Directories {
 		at := fmt.Sprintf("%s.directories[%d]", at, i)
 		p.absolute(at+".path", d.Path)
@@ -168,6 +185,16 @@ func (p *problems) service(at string, s Service) {
 		}
 	}
 	p.ready(at+".ready", s.Ready)
+	if a := s.Alive; a != nil {
+		p.ready(at+".alive", a.Ready)
+		p.check(a.Checks() && a.Interval > 0 && a.Failures > 0, at+".alive", "lacks a check, its interval or its number of failures")
+	}
+	if s.Schedule != "" {
+		_, err := schedule.Parse(s.Schedule)
+		p.check(err == nil, at+".schedule", "%v", err)
+		p.check(!s.Ready.Checks() && s.Alive == nil && len(s.PostReady) == 0, at+".schedule", "does not go with ready, post_ready and alive")
+	}
+	p.check(s.LogSize >= 0, at+".log_size", "is negative")
 	p.restart(at+".restart", s.Restart)
 	p.check(slices.Contains(stopSignals, s.Stop.Signal), at+".stop.signal",
 		"%q is none of %s", s.Stop.Signal, strings.Join(stopSignals, ", "))
@@ -187,12 +214,12 @@ func (p *problems) steps(at string, steps []Step) {
 
 func (p *problems) ready(at string, r Ready) {
 	kinds := 0
-	for _, set := range []bool{r.TCP != "", r.Unix != "", r.Postgres != "", len(r.Command) > 0} {
+	for _, set := range []bool{r.HTTP != "", r.TCP != "", r.Unix != "", r.Postgres != "", len(r.Command) > 0} {
 		if set {
 			kinds++
 		}
 	}
-	p.check(kinds <= 1, at, "sets more than one of tcp, unix, postgres, command")
+	p.check(kinds <= 1, at, "sets more than one of http, tcp, unix, postgres, command")
 	if r.TCP != "" {
 		p.hostPort(at+".tcp", r.TCP)
 	}
@@ -208,6 +235,11 @@ func (p *problems) ready(at string, r Ready) {
 		p.command(at+".command", r.Command)
 	}
 	p.check(r.Timeout > 0, at+".timeout", "is not positive")
+	p.check(r.Interval >= 0, at+".interval", "is negative")
+	if r.HTTP != "" {
+		u, err := url.Parse(r.HTTP)
+		p.check(err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "", at+".http", "%q is not a URL of http or https", r.HTTP)
+	}
 }
 
 func (p *problems) hostPort(at, address string) {

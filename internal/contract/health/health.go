@@ -38,7 +38,7 @@ type Machine struct {
 	Thermal     []Zone             `json:"thermal,omitempty"`     // as the phone's kernel shows them
 	Phone       *Phone             `json:"phone,omitempty"`       // what the machine runs on
 
-	Layers []finding.Finding `json:"layers,omitempty"` // what diagnose and test found: the eight layers in their order
+	Layers []finding.Finding `json:"layers,omitempty"` // what diagnose and test found: the nine layers in their order
 	Cause  string            `json:"cause,omitempty"`  // the check of the first failed layer; absent: none failed
 	Checks []finding.Finding `json:"checks,omitempty"` // what test found
 	Fixed  []string          `json:"fixed,omitempty"`  // what diagnose --fix did

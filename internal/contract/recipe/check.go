@@ -46,8 +46,10 @@ func check(r *Recipe, doc *strictyaml.Document) {
 	c.directories()
 	c.tailscale()
 	c.postgres()
+	c.secrets()
 	c.services()
 	c.machine()
+	c.machineLife()
 	c.network()
 	c.cves()
 }

@@ -33,20 +33,12 @@ func (c *checker) service(at string, s Service) {
 	c.require(s.Name != "init" && s.Name != "kernel", at+".name", "%q is what the log calls the guest's own messages", s.Name)
 	ofImage := s.Command.OfImage() // then WithImage fills in what is missing
 	c.require(ofImage || len(s.Command) > 0 && path.IsAbs(s.Command[0]), at+".command", "must begin with the absolute path of a program")
-	for i, command := range s.Prepare {
-		c.require(len(command) > 0 && path.IsAbs(command[0]), strictyaml.Index(at+".prepare", i), "must begin with the absolute path of a program")
-	}
 	c.require(ofImage && s.Directory == "" || path.IsAbs(s.Directory), at+".directory", "%q is not an absolute path", s.Directory)
 	for name := range s.Environment {
 		c.require(name != "" && !strings.ContainsAny(name, "=\x00"), at+".environment", "%q is not a variable name", name)
 	}
-	ways := 0
-	for _, given := range []bool{s.Ready.TCP != "", s.Ready.Unix != "", len(s.Ready.Command) > 0} {
-		if given {
-			ways++
-		}
-	}
-	c.require(ways <= 1, at+".ready", "give one of tcp, unix and command")
+	c.serviceSecrets(at, s)
+	c.life(at, s)
 	c.require(slices.Contains([]string{"always", "on-failure", "never"}, s.Restart.Policy) || ofImage && s.Restart.Policy == "", at+".restart.policy", "%q is none of always, on-failure, never", s.Restart.Policy)
 	c.require(slices.Contains(stopSignals, s.Stop.Signal) || ofImage && s.Stop.Signal == "", at+".stop.signal", "%q is none of %s", s.Stop.Signal, strings.Join(stopSignals, ", "))
 	for i, d := range s.Directories {

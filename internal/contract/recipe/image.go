@@ -82,17 +82,17 @@ func (i *imageReader) service(s *Service) error {
 	if len(command) == 0 {
 		return fmt.Errorf("it has neither an entrypoint nor a command: give services[].command a program")
 	}
-	env := map[string]string{}
+	env := map[string]Variable{}
 	for _, variable := range i.Env {
 		name, value, _ := strings.Cut(variable, "=")
-		env[name] = value
+		env[name] = Variable{Text: value}
 	}
 	maps.Copy(env, s.Environment)
 	s.Environment = env
 	if s.Directory == "" {
 		s.Directory = path.Join("/", i.WorkingDir)
 	}
-	searchPath := env["PATH"]
+	searchPath := env["PATH"].Text
 	if searchPath == "" {
 		searchPath = guestspec.DefaultPath
 	}

@@ -42,7 +42,7 @@ func TestWithImage(t *testing.T) {
 	}
 	s := got.Services[0]
 	if diff := cmp.Diff([]any{
-		Command{"/usr/bin/serve", "--port", "80"}, "app", "/srv", "SIGQUIT", map[string]string{"PATH": "/opt/bin", "MODE": "image", "EMPTY": ""}, []int{443, 80},
+		Command{"/usr/bin/serve", "--port", "80"}, "app", "/srv", "SIGQUIT", map[string]Variable{"PATH": {Text: "/opt/bin"}, "MODE": {Text: "image"}, "EMPTY": {}}, []int{443, 80},
 		[]Directory{{Path: "/data/files", Mode: 0o750, Owner: "app"}, {Path: "/data/web/var/lib/web", Mode: 0o750, Owner: "app"}},
 		[]Link{{"/var/lib/web", "/data/web/var/lib/web"}},
 	}, []any{s.Command, s.User, s.Directory, s.Stop.Signal, s.Environment, got.Network.Publish, s.Directories, got.Links}); diff != "" {
@@ -73,7 +73,7 @@ network: {publish: [80]}
 		t.Fatal(err)
 	}
 	s := got.Services[0]
-	if s.User != "mine" || s.Group != "" || s.Directory != "/home" || s.Environment["MODE"] != "recipe" || s.Stop.Signal != "SIGINT" || len(got.Network.Publish) != 1 {
+	if s.User != "mine" || s.Group != "" || s.Directory != "/home" || s.Environment["MODE"].Text != "recipe" || s.Stop.Signal != "SIGINT" || len(got.Network.Publish) != 1 {
 		t.Errorf("got %+v", s)
 	}
 }

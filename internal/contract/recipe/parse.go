@@ -1,6 +1,7 @@
 package recipe
 
 import (
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -47,7 +48,7 @@ func defaults() *Recipe {
 			// max_connections to the host: see docs/security.md.
 			ConnectRate: 3,
 		},
-		VM: VM{Memory: GiB, CPUs: 2, Data: 8 * GiB, Awake: "always", Shell: true},
+		VM: VM{Memory: GiB, CPUs: 2, Data: 8 * GiB, Awake: "always", Shell: true, Ready: MachineReady{machineTimeout}},
 		Network: Network{
 			TAP:   "vm_sql",
 			Host:  "192.168.100.1/24",
@@ -94,6 +95,13 @@ func (r *Recipe) complete() {
 		if s.OOMScore == nil {
 			s.OOMScore = new(serviceOOMScore)
 		}
+		for j := range s.Secrets {
+			f := &s.Secrets[j]
+			setDefault(&f.File, path.Join(secretsDir, s.Name, f.Name))
+			setDefault(&f.Owner, s.User)
+			setDefault(&f.Mode, 0o400)
+		}
+		s.completeLife()
 		if s.Command.OfImage() {
 			continue // what is not given is the image's
 		}

@@ -10,14 +10,9 @@
 package recipe
 
 import (
-	"fmt"
 	"regexp"
-	"slices"
-	"strings"
 
 	"github.com/sovereign-sql/sov/internal/contract/avf"
-	"github.com/sovereign-sql/sov/internal/contract/guestspec"
-	"github.com/sovereign-sql/sov/internal/strictyaml"
 )
 
 // A Recipe is a whole recipe file.
@@ -40,6 +35,8 @@ type Recipe struct {
 	Kernel      Kernel      `yaml:"kernel"`
 	Rootfs      Rootfs      `yaml:"rootfs"`
 	CVEs        CVEs        `yaml:"cves"`
+	// Declared are secrets that follow from no other key; Secrets lists all.
+	Declared []Secret `yaml:"secrets"`
 
 	// Dir is the folder of the recipe's file, which its relative sources are in; empty for a recipe without a file.
 	Dir string `yaml:"-"`
@@ -167,50 +164,6 @@ type Role struct {
 	Superuser bool   `yaml:"superuser"` // may do everything
 }
 
-// Secret is the name of the secret with the role's password.
-func (r Role) Secret() string { return rolePrefix + r.Name }
-
-const rolePrefix = "role-"
-
-// RoleOf returns the role whose password a secret is.
-func RoleOf(secret string) (role string, ok bool) {
-	if secret == guestspec.ServicePostgres {
-		return secret, true
-	}
-	return strings.CutPrefix(secret, rolePrefix)
-}
-
-// Secrets are the names of the secrets that a machine of the recipe uses, in the order in which a person would set them.
-func (r *Recipe) Secrets() []string {
-	var names []string
-	if r.Postgres.Enabled {
-		names = append(names, guestspec.ServicePostgres)
-		for _, role := range r.Postgres.Roles {
-			names = append(names, role.Secret())
-		}
-	}
-	if r.Tailscale.Enabled {
-		names = append(names, guestspec.ServiceTailscale)
-	}
-	if r.VM.Encrypt {
-		names = append(names, guestspec.SecretDataKey)
-	}
-	return names
-}
-
-// CheckSecret reports why no machine of any recipe would use a secret of that name.
-func CheckSecret(name string) error {
-	known := []string{guestspec.ServicePostgres, guestspec.ServiceTailscale, guestspec.SecretDataKey, guestspec.SecretOldDataKey}
-	if role, ok := strings.CutPrefix(name, rolePrefix); ok && roleForm.MatchString(role) || slices.Contains(known, name) {
-		return nil
-	}
-	err := fmt.Errorf("secret %q: must be postgres, tailscale, data-key, or %sNAME for a role of the recipe", name, rolePrefix)
-	if near := strictyaml.Nearest(name, known); near != "" {
-		err = fmt.Errorf("%w; did you mean %q?", err, near)
-	}
-	return err
-}
-
 // A Collation is a choice of PostgreSQL's locale provider.
 type Collation string
 
@@ -234,18 +187,23 @@ func (c Collation) Locale() (string, bool) {
 
 // A Service is a program that the guest's init supervises.
 type Service struct {
-	Name        string            `yaml:"name"`
-	Command     Command           `yaml:"command"`     // or "image": what the base image runs, see WithImage
-	User        string            `yaml:"user"`        // empty: root
-	Group       string            `yaml:"group"`       // empty: the user's
-	Environment map[string]string `yaml:"environment"` // added to PATH and HOME
-	Directory   string            `yaml:"directory"`   // working directory; empty: "/"
-	After       []string          `yaml:"after"`       // services that must be ready first
-	Prepare     [][]string        `yaml:"prepare"`     // commands run before each start, as the user
-	Ready       Ready             `yaml:"ready"`
-	Restart     Restart           `yaml:"restart"`
-	Stop        Stop              `yaml:"stop"`
-	OOMScore    *int              `yaml:"oom_score_adj"` // -1000 to 1000; absent: 200
+	Name        string              `yaml:"name"`
+	Command     Command             `yaml:"command"`     // or "image": what the base image runs, see WithImage
+	User        string              `yaml:"user"`        // empty: root
+	Group       string              `yaml:"group"`       // empty: the user's
+	Environment map[string]Variable `yaml:"environment"` // added to PATH and HOME
+	Secrets     []SecretFile        `yaml:"secrets"`     // files in memory
+	Directory   string              `yaml:"directory"`   // working directory; empty: "/"
+	After       []string            `yaml:"after"`       // services that must be ready first
+	Prepare     []Step              `yaml:"prepare"`     // commands run before each start
+	PostReady   []Step              `yaml:"post_ready"`  // and once it is ready
+	Schedule    string              `yaml:"schedule"`    // runs at these times and is not kept running, see package schedule
+	Alive       *Alive              `yaml:"alive"`
+	Log         Log                 `yaml:"log"`
+	Ready       Ready               `yaml:"ready"`
+	Restart     Restart             `yaml:"restart"`
+	Stop        Stop                `yaml:"stop"`
+	OOMScore    *int                `yaml:"oom_score_adj"` // -1000 to 1000; absent: 200
 	// Directories below /data and /run are made before each start, for the service's user unless
 	// they say otherwise. They are all that it may write; absent, it may write what is on the data
 	// disk and belongs to no other service.
@@ -261,15 +219,19 @@ type Limits struct {
 	Processes int  `yaml:"processes"` // and threads; absent: 512
 	CPU       int  `yaml:"cpu"`       // percent of one processor; absent: a fair share of all
 	Files     int  `yaml:"files"`     // that each process has open; absent: 1024 at first, 4096 at most
+	// Rlimits are further limits of each process, by the names of guestspec.RlimitNames.
+	Rlimits map[string]Size `yaml:"rlimits"`
 }
 
-// Ready says when a service counts as ready. At most one of TCP, Unix and
-// Command is set; with none it is ready once started.
+// Ready says when a service counts as ready. At most one of HTTP, TCP, Unix and
+// Command is set; with none it is ready once it has run for a while.
 type Ready struct {
-	TCP     string   `yaml:"tcp"`     // address that accepts connections, "127.0.0.1:80"
-	Unix    string   `yaml:"unix"`    // socket that accepts connections
-	Command []string `yaml:"command"` // exits 0
-	Timeout Duration `yaml:"timeout"` // absent: 1m
+	HTTP     string   `yaml:"http"`     // URL that answers with a status from 200 to 399
+	TCP      string   `yaml:"tcp"`      // address that accepts connections, "127.0.0.1:80"
+	Unix     string   `yaml:"unix"`     // socket that accepts connections
+	Command  []string `yaml:"command"`  // exits 0
+	Interval Duration `yaml:"interval"` // between checks; absent: from 20ms to 250ms
+	Timeout  Duration `yaml:"timeout"`  // absent: 1m
 }
 
 // Restart says what happens when a service ends.
@@ -294,7 +256,10 @@ type VM struct {
 	DataKey string `yaml:"data_key"`
 	// Awake says when a phone is kept from sleeping while the machine runs: "always", "charging" or "never".
 	Awake string `yaml:"awake"`
-	Shell bool   `yaml:"shell"` // whoever runs the machine may start a shell in it; absent: true
+	// Sysctl are settings of the guest's kernel, as sysctl(8) names them.
+	Sysctl map[string]Setting `yaml:"sysctl"`
+	Ready  MachineReady       `yaml:"ready"`
+	Shell  bool               `yaml:"shell"` // whoever runs the machine may start a shell in it; absent: true
 	// What follows is for phones, and may be left to them.
 	Hypervisor string `yaml:"hypervisor"` // "kvm", "geniezone" or "gunyah"
 	Protection string `yaml:"protection"` // "none", "protected" or "protected-without-firmware"

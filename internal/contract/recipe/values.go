@@ -82,14 +82,14 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// A Setting is the value of a postgresql.conf parameter as the recipe writes
-// it: a string, a number or a boolean.
+// A Setting is the value of a postgresql.conf parameter, or of the kernel's, as
+// the recipe writes it: a string, a number or a boolean.
 type Setting string
 
 // UnmarshalScalar implements strictyaml.ScalarUnmarshaler.
 func (s *Setting) UnmarshalScalar(text string) error {
 	if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		return fmt.Errorf("%q has control characters, which postgresql.conf cannot hold", text)
+		return fmt.Errorf("%q has control characters, which no setting can hold", text)
 	}
 	*s = Setting(text)
 	return nil

@@ -52,7 +52,7 @@ func (m *machine) boot(ctx context.Context) error {
 	for _, t := range spec.Tmpfs {
 		m.problem("", filesystem.MountTmpfs(t))
 	}
-	m.problem("kernel settings", setSysctls())
+	m.problem("kernel settings", setSysctls(spec.Sysctls))
 	m.problem("", network.UpLoopback())
 	var firewallErr error
 	if configErr == nil {
@@ -83,7 +83,11 @@ func (m *machine) keepLogs() error {
 	if err := filesystem.MakeDirectory(guestspec.Directory{Path: dir, Mode: "0700", User: "root"}); err != nil {
 		return err
 	}
-	m.journal.Attach(dir)
+	sizes := map[string]int64{}
+	for _, s := range m.spec.Services {
+		sizes[s.Name] = s.LogSize
+	}
+	m.journal.Attach(dir, sizes)
 	return nil
 }
 

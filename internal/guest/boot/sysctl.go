@@ -5,8 +5,10 @@ package boot
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -48,16 +50,30 @@ func sysctlFiles(name string) []string {
 	return files
 }
 
-// setSysctls applies sysctls. A setting that this kernel does not have is left out.
-func setSysctls() error {
+// setSysctls applies sysctls and then the recipe's. A setting that this kernel does not have is left out of the former, and an
+// error of the latter.
+func setSysctls(own map[string]string) error {
 	var failed []error
 	for _, s := range sysctls {
 		for _, file := range sysctlFiles(s.name) {
-			// An interface may have disappeared.
-			if err := os.WriteFile(file, []byte(s.value), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
-				failed = append(failed, fmt.Errorf("set %s to %s: %w", s.name, s.value, err))
-			}
+			failed = append(failed, setSysctl(s.name, file, s.value))
 		}
 	}
+	for _, name := range slices.Sorted(maps.Keys(own)) {
+		file := "/proc/sys/" + strings.ReplaceAll(name, ".", "/")
+		if _, err := os.Stat(file); err != nil {
+			failed = append(failed, fmt.Errorf("set %s: this kernel has no such setting: correct vm.sysctl of the recipe", name))
+			continue
+		}
+		failed = append(failed, setSysctl(name, file, own[name]))
+	}
 	return errors.Join(failed...)
+}
+
+func setSysctl(name, file, value string) error {
+	// An interface may have disappeared.
+	if err := os.WriteFile(file, []byte(value), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("set %s to %s: %w", name, value, err)
+	}
+	return nil
 }

@@ -113,7 +113,7 @@ func FuzzLogQuery(f *testing.F) {
 	f.Add("lines=-1")
 	f.Add("service=..%2f..%2fetc&lines=1e9")
 	j := journal.New(beside)
-	j.Attach(f.TempDir())
+	j.Attach(f.TempDir(), nil)
 	s := New(Config{Journal: j, Services: []guestspec.Service{{Name: "a"}}})
 	f.Fuzz(func(t *testing.T, query string) {
 		defer costtest.Text.Watch(t, len(query))()

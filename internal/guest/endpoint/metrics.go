@@ -109,9 +109,9 @@ func (e *exposition) machine(m *health.Machine) {
 }
 
 func (e *exposition) services(services []guestapi.Service) {
-	e.family("sov_service_ready", "gauge", "1 when a service is ready, or did what it runs once for.")
+	e.family("sov_service_ready", "gauge", "1 when a service is ready, did what it runs once for, is scheduled or off.")
 	for _, s := range services {
-		e.sample(truth(s.State == guestapi.StateReady || s.State == guestapi.StateDone), "service", s.Name, "state", s.State)
+		e.sample(truth(s.Ready()), "service", s.Name, "state", s.State)
 	}
 	e.family("sov_service_restarts_total", "counter", "Starts of a service after the first.")
 	for _, s := range services {

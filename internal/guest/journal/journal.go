@@ -3,6 +3,7 @@
 package journal
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,8 +19,8 @@ import (
 )
 
 const (
-	// ringLimit bounds each of the two files of a service, in bytes: some ten thousand lines.
-	ringLimit = 1 << 20
+	// defaultSize bounds the two files of a service together, in bytes: some twenty thousand lines.
+	defaultSize = 2 << 20
 	// memoryLines are kept while there is no data disk.
 	memoryLines = 2000
 	// A follower that is slow may be this many lines behind.
@@ -37,6 +38,7 @@ type Journal struct {
 
 	mu        sync.Mutex
 	dir       string // empty while there is no data disk
+	sizes     map[string]int64
 	rings     map[string]*logring.Ring
 	memory    []record // what no ring has
 	followers map[*Follower]bool
@@ -130,7 +132,7 @@ func (j *Journal) store(r record) {
 	}
 	ring, ok := j.rings[r.service]
 	if !ok {
-		ring = logring.New(filepath.Join(j.dir, r.service), ringLimit)
+		ring = logring.New(filepath.Join(j.dir, r.service), j.limit(r.service))
 		j.rings[r.service] = ring
 	}
 	if ring.Append(r.line) != nil {
@@ -138,12 +140,17 @@ func (j *Journal) store(r record) {
 	}
 }
 
+// limit bounds each of the two files of a service, in bytes.
+func (j *Journal) limit(service string) int64 {
+	return cmp.Or(j.sizes[service], defaultSize) / 2
+}
+
 // Attach makes the journal keep its lines in dir, which is on the data disk, and moves the lines in
-// memory there.
-func (j *Journal) Attach(dir string) {
+// memory there. sizes are the bytes that the logs of services may take; those without one take 2 MiB.
+func (j *Journal) Attach(dir string, sizes map[string]int64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.dir, j.rings = dir, make(map[string]*logring.Ring)
+	j.dir, j.sizes, j.rings = dir, sizes, make(map[string]*logring.Ring)
 	for _, r := range j.memory {
 		j.store(r)
 	}
@@ -216,7 +223,7 @@ func (j *Journal) read(service string, n int) ([]string, error) {
 	}
 	logs := make([][]string, 0, len(services))
 	for _, name := range services {
-		lines, err := logring.Tail(filepath.Join(j.dir, name), ringLimit, n)
+		lines, err := logring.Tail(filepath.Join(j.dir, name), j.limit(name), n)
 		if err != nil {
 			return nil, err
 		}

@@ -31,7 +31,7 @@ func TestJournalOutlivesItsDisk(t *testing.T) {
 	if got := j.lines(t, "", 10); !slices.Equal(got, []string{"1 before the disk", "2 from a"}) {
 		t.Errorf("in memory: %q", got)
 	}
-	j.Attach(dir)
+	j.Attach(dir, nil)
 	j.Keep("b", "3 from b")
 	j.Keep("a", "4 from a")
 	for service, want := range map[string][]string{
@@ -63,7 +63,7 @@ func TestJournalOutlivesItsDisk(t *testing.T) {
 // A folder that takes nothing, as a full disk does, costs the lines and nothing else.
 func TestJournalWithoutRoom(t *testing.T) {
 	j := New(beside)
-	j.Attach(filepath.Join(t.TempDir(), "not there"))
+	j.Attach(filepath.Join(t.TempDir(), "not there"), nil)
 	_, f, err := j.Follow("", 10)
 	must(t, err)
 	j.Keep("a", "1 lost")

@@ -27,11 +27,13 @@ import (
 // few devices, and no process of other users in /proc.
 type Confinement struct {
 	Write   []string `json:"write,omitempty"`   // what it may write; sorted, none inside another
-	Hidden  []string `json:"hidden,omitempty"`  // directories that it sees empty
+	Hidden  []string `json:"hidden,omitempty"`  // directories and files that it sees empty
 	Devices []string `json:"devices,omitempty"` // besides commonDevices
 	// Capabilities are the names that guestspec.Capability knows; all others are dropped.
 	Capabilities []string `json:"capabilities,omitempty"`
 	Files        int      `json:"files,omitempty"` // RLIMIT_NOFILE; 0: as sov-init has it
+	// Rlimits are others, in bytes, by the names of guestspec.RlimitNames.
+	Rlimits map[string]int64 `json:"rlimits,omitempty"`
 }
 
 // Confined is the name (argv[0]) under which sov-init calls [Become].
@@ -99,11 +101,8 @@ func become(args []string) error {
 	if err := in.enclose(); err != nil {
 		return err
 	}
-	if in.Files > 0 {
-		limit := unix.Rlimit{Cur: uint64(in.Files), Max: uint64(in.Files)}
-		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-			return fmt.Errorf("limit open files to %d: %w", in.Files, err)
-		}
+	if err := in.limit(); err != nil {
+		return err
 	}
 	if err := in.change(); err != nil {
 		return err
@@ -116,6 +115,28 @@ func become(args []string) error {
 	}
 	if err := unix.Exec(args[2], args[2:], os.Environ()); err != nil {
 		return &fs.PathError{Op: "execute", Path: args[2], Err: err}
+	}
+	return nil
+}
+
+// rlimits are the numbers of guestspec.RlimitNames.
+var rlimits = map[string]int{"core": unix.RLIMIT_CORE, "fsize": unix.RLIMIT_FSIZE, "memlock": unix.RLIMIT_MEMLOCK, "stack": unix.RLIMIT_STACK}
+
+// limit sets the limits of this process, which those that it starts inherit.
+func (in *instructions) limit() error {
+	set := func(name string, number int, value uint64) error {
+		if err := unix.Setrlimit(number, &unix.Rlimit{Cur: value, Max: value}); err != nil {
+			return fmt.Errorf("limit %s to %d: %w", name, value, err)
+		}
+		return nil
+	}
+	for name, value := range in.Rlimits {
+		if err := set(name, rlimits[name], uint64(value)); err != nil {
+			return err
+		}
+	}
+	if in.Files > 0 {
+		return set("open files", unix.RLIMIT_NOFILE, uint64(in.Files))
 	}
 	return nil
 }
@@ -165,6 +186,9 @@ func (in *instructions) enclose() error {
 	}
 	for _, name := range in.Hidden {
 		err := unix.Mount("tmpfs", name, "tmpfs", unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV, "mode=0000,nr_inodes=1,size=4k")
+		if err == unix.ENOTDIR {
+			err = unix.Mount("/dev/null", name, "", unix.MS_BIND, "")
+		}
 		if err != nil && err != unix.ENOENT {
 			return &fs.PathError{Op: "cover", Path: name, Err: err}
 		}

@@ -27,6 +27,8 @@ type service struct {
 	sup     *Supervisor
 	spec    guestspec.Service
 	confine *process.Confinement
+	env     map[string]string // with those of secrets
+	fault   string            // why it cannot be started in this boot at all; set before it lives
 
 	ctx    context.Context // done when the service is to stop
 	cancel context.CancelCauseFunc
@@ -41,9 +43,10 @@ type service struct {
 // newService returns one of the services that all describes.
 func newService(sup *Supervisor, spec guestspec.Service, all []guestspec.Service) *service {
 	s := &service{sup: sup, spec: spec, gone: make(chan struct{})}
+	s.env, s.fault = secretEnvironment(spec, sup.config.Secrets)
 	s.confine = &process.Confinement{
 		Write: spec.Writable(), Hidden: spec.Hidden(all, sup.config.Data), Devices: spec.Rights.Devices,
-		Capabilities: spec.Rights.Capabilities, Files: spec.Limits.Files,
+		Capabilities: spec.Rights.Capabilities, Files: spec.Limits.Files, Rlimits: spec.Limits.Rlimits,
 	}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	s.state = guestapi.Service{Name: spec.Name, State: guestapi.StateWaiting, Since: sup.config.Now()}
@@ -61,6 +64,15 @@ func (s *service) live() {
 		s.log(journal.Info, "is off", "reason", reason)
 		s.set(guestapi.StateOff, reason)
 		s.sup.reportReady()
+		return
+	}
+	if s.fault != "" {
+		s.log(journal.Error, "cannot be started", "error", s.fault)
+		s.set(guestapi.StateFailed, s.fault)
+		return
+	}
+	if s.spec.Schedule != "" {
+		s.liveScheduled()
 		return
 	}
 	for s.ctx.Err() == nil {
@@ -117,6 +129,12 @@ func (s *service) again(err error) bool {
 		s.log(journal.Error, "failed", "error", err)
 		s.set(guestapi.StateFailed, err.Error())
 		return false
+	case s.spec.Ready.Checks():
+		// It was there to answer, and does no more.
+		const reason = "it has ended by itself, and its restart policy does not start it again"
+		s.log(journal.Error, reason)
+		s.set(guestapi.StateFailed, reason)
+		return false
 	default:
 		s.log(journal.Info, "done")
 		s.set(guestapi.StateDone, "")
@@ -133,9 +151,7 @@ func (s *service) countFailure(err error) time.Duration {
 	}
 	r := s.spec.Restart
 	s.sup.mu.Lock()
-	if s.state.State == guestapi.StateReady && s.sup.config.Now().Sub(s.state.Since) >= time.Duration(r.Reset) {
-		s.state.Failures = 0
-	}
+	s.forgive(&s.state)
 	s.state.Failures++
 	failures := s.state.Failures
 	s.sup.mu.Unlock()
@@ -150,6 +166,13 @@ func (s *service) countFailure(err error) time.Duration {
 	}
 	s.set(state, reason)
 	return delay
+}
+
+// forgive forgets the failures of a service that has been ready for long enough. The caller holds sup.mu.
+func (s *service) forgive(v *guestapi.Service) {
+	if v.State == guestapi.StateReady && s.sup.config.Now().Sub(v.Since) >= time.Duration(s.spec.Restart.Reset) {
+		v.Failures = 0
+	}
 }
 
 // permanent reports whether err says that trying again cannot help.
@@ -179,19 +202,32 @@ func (s *service) runOnce() error {
 	}
 	s.setStarted(t.PID)
 	ctx, cancel := context.WithCancelCause(s.ctx)
-	ready := make(chan struct{})
+	ready, sick := make(chan struct{}), make(chan error, 1)
 	s.sup.config.Spawn("readiness of "+s.spec.Name, func() {
 		defer close(ready)
-		s.becomeReady(ctx)
+		if !s.becomeReady(ctx, t.Ended) {
+			return
+		}
+		if err := s.watch(ctx); err != nil {
+			sick <- err
+		}
 	})
+	var unwell error
 	select {
 	case <-t.Ended:
 	case <-s.ctx.Done():
+		s.stop(t)
+	case unwell = <-sick:
+		s.change(s.forgive)
+		s.set(guestapi.StateBackoff, unwell.Error()) // it is not ready while it is stopped
 		s.stop(t)
 	}
 	cancel(errors.New("the service ended"))
 	<-ready
 	t.CleanUp()
+	if unwell != nil && s.ctx.Err() == nil {
+		return unwell
+	}
 	return s.ended(t)
 }
 
@@ -244,21 +280,21 @@ func (s *service) makeDirectories() error {
 	return nil
 }
 
-// becomeReady waits until the service does its work, runs the steps that follow and says so.
-func (s *service) becomeReady(ctx context.Context) {
+// becomeReady waits until the service does its work, runs the steps that follow, says so and reports whether it is ready.
+func (s *service) becomeReady(ctx context.Context, ended <-chan struct{}) bool {
 	late := time.AfterFunc(time.Duration(s.spec.Ready.Timeout), func() {
 		s.log(journal.Warn, "is not ready yet", "after", s.spec.Ready.Timeout)
 		s.setReason(fmt.Sprintf("not ready %s after its start", s.spec.Ready.Timeout))
 	})
 	defer late.Stop()
 	if err := s.probe(ctx); err != nil {
-		return
+		return false
 	}
 	for _, step := range s.spec.PostReady {
 		for failures := 1; ; failures++ {
 			err := s.step(ctx, step)
 			if ctx.Err() != nil {
-				return
+				return false
 			}
 			if err == nil {
 				break
@@ -268,21 +304,20 @@ func (s *service) becomeReady(ctx context.Context) {
 			select {
 			case <-time.After(backoff(s.spec.Restart, failures)):
 			case <-ctx.Done():
-				return
+				return false
 			}
 		}
 	}
 	if s.isTask() {
-		return // it is done when it has ended well
+		return false // it is done when it has ended well
 	}
-	s.setReady(ctx)
+	return s.setReady(ctx, ended)
 }
 
 // isTask reports whether the service does its work by ending, so that nothing that comes after it
 // may start before.
 func (s *service) isTask() bool {
-	r := s.spec.Ready
-	return s.spec.Restart.Policy == guestspec.Never && r.TCP == "" && r.Unix == "" && r.Postgres == "" && len(r.Command) == 0
+	return s.spec.Restart.Policy == guestspec.Never && !s.spec.Ready.Checks()
 }
 
 // step runs one step to its end.
@@ -310,7 +345,7 @@ func (s *service) step(ctx context.Context, step guestspec.Step) error {
 // command is argv as it is run for this service.
 func (s *service) command(argv []string, user string) process.Command {
 	return process.Command{
-		Argv: argv, User: user, Group: s.spec.Group, Path: s.sup.config.Path, Env: s.spec.Env, Dir: s.spec.Dir,
+		Argv: argv, User: user, Group: s.spec.Group, Path: s.sup.config.Path, Env: s.env, Dir: s.spec.Dir,
 		Name: s.spec.Name, OOMScoreAdj: s.spec.OOMScoreAdj, Confine: s.confine, Limits: s.spec.Limits, Line: s.printed,
 	}
 }

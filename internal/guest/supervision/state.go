@@ -4,7 +4,6 @@ package supervision
 
 import (
 	"context"
-	"slices"
 
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/guest/journal"
@@ -42,10 +41,14 @@ func (s *service) setReason(reason string) {
 	s.change(func(v *guestapi.Service) { v.Reason = reason })
 }
 
-// setReady enters the state ready unless ctx is done: the service may have ended meanwhile.
-func (s *service) setReady(ctx context.Context) {
-	ready := false
+// setReady enters the state ready unless ctx is done or the service has ended meanwhile, and reports whether it did.
+func (s *service) setReady(ctx context.Context, ended <-chan struct{}) (ready bool) {
 	s.change(func(v *guestapi.Service) {
+		select {
+		case <-ended:
+			return
+		default:
+		}
 		if ready = ctx.Err() == nil; ready {
 			v.State, v.Since, v.Reason = guestapi.StateReady, s.sup.config.Now(), ""
 			if v.ReadyIn == 0 {
@@ -57,6 +60,7 @@ func (s *service) setReady(ctx context.Context) {
 		s.log(journal.Info, "ready")
 		s.sup.reportReady()
 	}
+	return ready
 }
 
 // setComingUp notes that the service is on its way up. One that crashes again and again is
@@ -72,5 +76,5 @@ func (s *service) setComingUp() {
 
 // usable reports whether services that come after this one may start. The caller holds sup.mu.
 func (s *service) usable() bool {
-	return slices.Contains([]string{guestapi.StateReady, guestapi.StateDone, guestapi.StateOff}, s.state.State)
+	return s.state.Ready()
 }

@@ -88,6 +88,30 @@ func Machine(argument string) (string, *recipe.Recipe, error) {
 	return r.Name, r, nil
 }
 
+// Secrets returns the secrets that the recipe of a built machine declares: of an artifact's folder, or of a machine that was
+// built into the folder out here. None: nothing is known of them.
+func Secrets(argument string) (declared []recipe.Secret) {
+	dirs := []string{argument}
+	if artifact.ValidName(argument) {
+		for _, a := range arches(filepath.Join(outHere, argument)) {
+			dirs = append(dirs, filepath.Join(outHere, argument, a))
+		}
+	}
+	for _, dir := range dirs {
+		spec, err := localvm.ReadSpec(dir)
+		if err != nil {
+			continue
+		}
+		for _, s := range spec.Secrets {
+			declared = append(declared, recipe.Secret(s))
+		}
+	}
+	return declared
+}
+
+// outHere is the folder that sov build writes to unless told otherwise.
+const outHere = "out"
+
 // An Artifact is a machine that was built.
 type Artifact struct {
 	Name    string `json:"name"`
@@ -140,16 +164,15 @@ func arches(dir string) []string {
 // or an image as it is, or the name of a machine that was built into the folder out here. The error
 // of a machine for several architectures names their folders.
 func Find(argument string) (string, error) {
-	const out = "out"
 	if _, err := os.Lstat(argument); err == nil || !artifact.ValidName(argument) {
 		return argument, nil // what is not there is told by who opens it
 	}
-	switch found := arches(filepath.Join(out, argument)); len(found) {
+	switch found := arches(filepath.Join(outHere, argument)); len(found) {
 	case 0:
 		return argument, nil
 	case 1:
-		return filepath.Join(out, argument, found[0]), nil
+		return filepath.Join(outHere, argument, found[0]), nil
 	default:
-		return "", fmt.Errorf("%s was built for several architectures: name one: %s", argument, filepath.Join(out, argument, strings.Join(found, ", "+filepath.Join(out, argument)+"/")))
+		return "", fmt.Errorf("%s was built for several architectures: name one: %s", argument, filepath.Join(outHere, argument, strings.Join(found, ", "+filepath.Join(outHere, argument)+"/")))
 	}
 }

@@ -7,11 +7,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
+	"slices"
 	"strings"
 
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 	"github.com/sovereign-sql/sov/internal/artifact/serials"
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/contract/health"
 	"github.com/sovereign-sql/sov/internal/finding"
@@ -19,6 +20,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/fleet"
 	"github.com/sovereign-sql/sov/internal/host/preflight"
 	"github.com/sovereign-sql/sov/internal/host/push"
+	"github.com/sovereign-sql/sov/internal/host/secrets"
 	"github.com/sovereign-sql/sov/internal/host/terminal"
 )
 
@@ -27,10 +29,14 @@ type Machine struct {
 	Artifact *push.Artifact
 	Secrets  map[string][]byte // none: the phone's stay as they are
 	Runner   push.Runner
-	// MakePassword makes and keeps a secret, the password of a role of the database. It is called for
-	// the superuser and each role of the recipe, if the machine offers PostgreSQL and neither Secrets
-	// nor the phone has it; concurrently, if there are several phones. Nil: none is made.
+	// MakePassword makes and keeps a secret. It is called for the password of the superuser and of each
+	// role of the recipe, if the machine offers PostgreSQL, and for secrets that the recipe has generated,
+	// if neither Secrets nor the phone has it; concurrently, if there are several phones. Nil: no secret
+	// is made or looked for.
 	MakePassword func(secret string) ([]byte, error)
+	// Other returns a secret of another machine that is kept here; nil where there is none. The phone's
+	// own is taken then.
+	Other func(machine, secret string) ([]byte, error)
 	// MakeDataKey makes and keeps the key of an encrypted data disk that does not exist yet. Nil: keys stay as they are.
 	MakeDataKey func() ([]byte, error)
 	// Serials remembers the highest serial of the signed versions that were pushed from here.
@@ -90,14 +96,14 @@ func (m *Machine) install(ctx context.Context, s *fleet.Site, progress *Progress
 	}
 	report.Runner, report.Before = replaced.Changed, replaced.Before
 	progress.step("send secrets")
-	secrets, err := m.secrets(ctx, s, report)
+	toSend, err := m.secrets(ctx, s, report)
 	if err == nil {
-		secrets, err = m.withDataKey(ctx, s, secrets)
+		toSend, err = m.withDataKey(ctx, s, toSend)
 	}
 	if err != nil {
 		return report, err
 	}
-	changed, err := push.SendSecrets(ctx, s, report.Name, secrets)
+	changed, err := push.SendSecrets(ctx, s, report.Name, toSend)
 	if err != nil {
 		return report, fmt.Errorf("send secrets: %w", err)
 	}
@@ -114,31 +120,29 @@ func (m *Machine) install(ctx context.Context, s *fleet.Site, progress *Progress
 	return report, found(err)
 }
 
-// secrets returns what is sent to the phone: the machine's secrets and, where a role could not log in
-// without it, a new password.
-func (m *Machine) secrets(ctx context.Context, s *fleet.Site, report *Report) (map[string][]byte, error) {
-	if !m.offersPostgres() || m.MakePassword == nil {
+// secrets returns what is sent to the phone: the machine's secrets and those that it needs besides.
+func (m *Machine) secrets(ctx context.Context, s *fleet.Site, report *Report) (all map[string][]byte, err error) {
+	if m.MakePassword == nil {
 		return m.Secrets, nil
 	}
-	all := map[string][]byte{}
-	maps.Copy(all, m.Secrets)
-	for _, login := range m.Artifact.Spec.Logins() {
-		if _, has := all[login.Secret]; has {
-			continue
+	needs := m.Artifact.Spec.Secrets
+	if m.offersPostgres() {
+		for _, login := range m.Artifact.Spec.Logins() {
+			needs = append(slices.Clip(needs), vmspec.Secret{Name: login.Secret, Generate: true})
 		}
-		there, err := push.HasSecret(ctx, s, report.Name, login.Secret)
-		if err != nil {
-			return nil, err
-		}
-		if there {
-			continue
-		}
-		if all[login.Secret], err = m.MakePassword(login.Secret); err != nil {
-			return nil, fmt.Errorf("generate a password for role %s: %w", login.Role, err)
-		}
-		report.Generated = append(report.Generated, login.Secret)
 	}
-	return all, nil
+	all, report.Generated, err = secrets.Places{
+		Has:  func(name string) (bool, error) { return push.HasSecret(ctx, s, report.Name, name) },
+		Make: m.MakePassword,
+		Other: func(machine, name string) ([]byte, error) {
+			value, err := m.Other(machine, name)
+			if err != nil || value != nil {
+				return value, err
+			}
+			return push.ReadSecret(ctx, s, machine, name)
+		},
+	}.Complete(report.Name, needs, m.Secrets)
+	return all, err
 }
 
 func (m *Machine) offersPostgres() bool {

@@ -47,6 +47,19 @@ func SendSecrets(ctx context.Context, p device.Phone, vm string, secrets map[str
 	return changed, nil
 }
 
+// ReadSecret returns a secret that a machine on a phone has been given; nil where it has none.
+func ReadSecret(ctx context.Context, p device.Phone, vm, name string) ([]byte, error) {
+	has, err := HasSecret(ctx, p, vm, name)
+	if err != nil || !has {
+		return nil, err
+	}
+	places, err := p.Root().VM(vm)
+	if err != nil {
+		return nil, err
+	}
+	return device.ReadFile(ctx, p, path.Join(places.Secrets(), name))
+}
+
 // HasSecret reports whether a machine on a phone has been given a secret.
 func HasSecret(ctx context.Context, p device.Phone, vm, name string) (bool, error) {
 	places, err := p.Root().VM(vm)

@@ -26,6 +26,7 @@ const (
 	Clock        = "clock"
 	Tailscale    = "Tailscale"
 	TailscaleSQL = "SQL over Tailscale"
+	Services     = "services"
 )
 
 // A NoPasswordError says that a role has no password, so that it cannot log in over the network.
@@ -75,6 +76,7 @@ func Run(ctx context.Context, name string, s Sources) *health.Machine {
 	t.check(Clock, func(context.Context) finding.Finding { return t.of(diagnose.GuestClock) })
 	t.check(Tailscale, func(context.Context) finding.Finding { return t.of(diagnose.Tailscale) })
 	t.check(TailscaleSQL, t.tailscaleSQL)
+	t.check(Services, func(context.Context) finding.Finding { return t.of(diagnose.Services) })
 	return t.m
 }
 

@@ -32,7 +32,7 @@ func (s *scene) Diagnose(context.Context) *health.Machine {
 	m.CrosvmAlive = s.layers[diagnose.Process].Verdict != finding.Failed
 	m.Network.Database, m.Database = s.database, &health.Database{Tailnet: s.tailnet}
 	for _, l := range []string{diagnose.Process, diagnose.TAP, diagnose.Routing, diagnose.Forwarding, diagnose.GuestNetwork,
-		diagnose.GuestClock, diagnose.Tailscale, diagnose.Postgres} {
+		diagnose.GuestClock, diagnose.Tailscale, diagnose.Postgres, diagnose.Services} {
 		result, ok := s.layers[l]
 		if !ok {
 			result = finding.Finding{Verdict: finding.OK, Found: "well"}
@@ -78,11 +78,12 @@ func TestRun(t *testing.T) {
 		"process":      {scene{database: tap, tailnet: tailnet, onTailnet: true, layers: broken(diagnose.Process)}, map[string]finding.Verdict{Process: finding.Failed}, "sov start sql"},
 		"routing":      {scene{database: tap, tailnet: tailnet, onTailnet: true, layers: broken(diagnose.Routing)}, map[string]finding.Verdict{Network: finding.Failed}, "routing: bad"},
 		"clock":        {scene{database: tap, tailnet: tailnet, onTailnet: true, layers: broken(diagnose.GuestClock)}, map[string]finding.Verdict{Clock: finding.Failed}, "bad"},
+		"services":     {scene{database: tap, tailnet: tailnet, onTailnet: true, layers: broken(diagnose.Services)}, map[string]finding.Verdict{Services: finding.Failed}, "services: bad"},
 		"Tailscale":    {scene{database: tap, tailnet: tailnet, onTailnet: true, layers: broken(diagnose.Tailscale)}, map[string]finding.Verdict{Tailscale: finding.Failed, TailscaleSQL: finding.Failed}, "not connected"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			report := Run(t.Context(), "sql", &c.scene)
-			if want := 7; len(report.Checks) != want && (name != "process" || len(report.Checks) != 1) {
+			if want := 8; len(report.Checks) != want && (name != "process" || len(report.Checks) != 1) {
 				t.Errorf("%d checks, want %d, or one of a machine that does not run", len(report.Checks), want)
 			}
 			fails := false

@@ -19,12 +19,14 @@ const (
 	GuestClock   = "guest-clock"
 	Tailscale    = "tailscale"
 	Postgres     = "postgres"
+	Services     = "services"
 )
 
 // titles are the layers' names for people, in their order.
 var titles = []struct{ layer, title string }{
 	{Process, "VM process"}, {TAP, "TAP interface"}, {Routing, "policy routing"}, {Forwarding, "NAT and forwarding"},
 	{GuestNetwork, "guest network"}, {GuestClock, "guest clock"}, {Tailscale, "Tailscale"}, {Postgres, "PostgreSQL"},
+	{Services, "services"},
 }
 
 // standsOn are the layers without which one cannot be whole.
@@ -36,6 +38,7 @@ var standsOn = map[string][]string{
 	GuestClock:   {Process, TAP, Routing, GuestNetwork},
 	Tailscale:    {Process, TAP, Routing, Forwarding, GuestNetwork, GuestClock},
 	Postgres:     {Process, TAP, Routing, GuestNetwork},
+	Services:     {Process, TAP, Routing, GuestNetwork, Postgres}, // most that fail beside a database fail for want of it
 }
 
 // Sources is where a diagnosis learns how things are. Each call is bounded in time by its implementation.
@@ -72,7 +75,7 @@ func once(ctx context.Context, name string, s Sources) (m *health.Machine, doubt
 	if look.networked() {
 		look.uplink, look.network, look.networkFault = s.Network(ctx)
 	}
-	layers := []finding.Finding{look.process(), look.tap(), look.routing(), look.forwarding(), look.guestNetwork(), look.guestClock(), look.tailscale(), look.postgres()}
+	layers := []finding.Finding{look.process(), look.tap(), look.routing(), look.forwarding(), look.guestNetwork(), look.guestClock(), look.tailscale(), look.postgres(), look.services()}
 	m = status
 	if err != nil {
 		m = health.New(name)

@@ -76,7 +76,23 @@ func TestRun(t *testing.T) {
 		"service fails": {func(s *scene) {
 			s.status.Phase, s.status.Reason, s.status.Guest.Ready = runnerapi.NotReady, "forge is backoff: exit status 1", false
 			s.status.Services = append(s.status.Services, guestapi.Service{Name: "forge", State: guestapi.StateBackoff})
-		}, Process, "not-ready: forge is backoff: exit status 1"},
+		}, Services, "forge has ended and will be started again"},
+		"service fails while the machine boots": {func(s *scene) { // it was never ready
+			s.status.Phase, s.status.Guest.Ready = runnerapi.Booting, false
+			s.status.Services = append(s.status.Services, guestapi.Service{Name: "forge", State: guestapi.StateLooping, Reason: "exit status 1"})
+		}, Services, "postgres ready, forge crash-loop"},
+		"service failed for good": {func(s *scene) {
+			s.status.Guest.Ready = false
+			s.status.Services = append(s.status.Services, guestapi.Service{Name: "forge", State: guestapi.StateFailed, Reason: "no secret"})
+		}, Services, "forge is failed: no secret (`sov logs sql --service forge`)"},
+		"scheduled": {func(s *scene) {
+			s.status.Services = append(s.status.Services, guestapi.Service{Name: "job", State: guestapi.StateScheduled, Schedule: &guestapi.Schedule{Next: now}})
+		}, "", "postgres ready, job scheduled, has not run since boot, next 2026-01-02 03:04 UTC"},
+		"scheduled run failed": {func(s *scene) {
+			s.status.Services = append(s.status.Services, guestapi.Service{Name: "job", State: guestapi.StateScheduled,
+				Schedule: &guestapi.Schedule{LastStart: now, LastEnd: now, Failed: true, Result: "exit status 4", Next: now}})
+		}, Services, "the last run of job failed"},
+		"no service": {func(s *scene) { s.status.Services = nil }, "", "this image has none"},
 		"database fails first": {func(s *scene) {
 			s.status.Phase, s.status.Reason, s.status.Guest.Ready = runnerapi.NotReady, "postgres is backoff", false
 			s.status.Services[0].State = guestapi.StateBackoff
@@ -131,7 +147,7 @@ func TestRun(t *testing.T) {
 			if !strings.Contains(text.String(), tt.says) {
 				t.Errorf("it does not say %q:\n%s", tt.says, text.String())
 			}
-			if p := report.Layers[0]; p.Fixable && (report.Cause == Process && slices.Contains([]string{"service fails", "crash loop", "not installed"}, name)) {
+			if p := report.Layers[0]; p.Fixable && (report.Cause == Process && slices.Contains([]string{"crash loop", "not installed"}, name)) {
 				t.Errorf("it promises that --fix repairs %+v", p)
 			}
 			for _, l := range report.Layers {
@@ -199,6 +215,8 @@ func ExamplePrint() {
 	// ?        Tailscale           the guest does not answer
 	//                              a consequence of TAP interface
 	// ?        PostgreSQL          the guest does not answer
+	//                              a consequence of TAP interface
+	// ?        services            the guest does not answer
 	//                              a consequence of TAP interface
 	//
 	// sql: the cause is TAP interface

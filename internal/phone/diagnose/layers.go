@@ -1,6 +1,7 @@
 package diagnose
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -58,13 +59,12 @@ func (l *looker) process() finding.Finding {
 	}
 	s := l.status
 	switch {
-	case s.DaemonAlive && s.CrosvmAlive && l.serviceFails():
-		r.Fixable = false // starting what runs is no repair, and the guest has restarted the service itself
-		r.Found = fmt.Sprintf("daemon %d, crosvm %d, %s: %s", s.Daemon, s.Crosvm, s.Phase, s.Reason)
-		r.Cause = "a service of the guest does not become ready: `sov logs --service` shows what it says"
 	case s.DaemonAlive && s.CrosvmAlive:
 		r.Verdict, r.Fixable = finding.OK, false
-		r.Found = fmt.Sprintf("daemon %d, crosvm %d, %s", s.Daemon, s.Crosvm, s.Phase)
+		r.Found = fmt.Sprintf("daemon %d, crosvm %d", s.Daemon, s.Crosvm)
+		if s.Phase != runnerapi.NotReady { // which another layer is the cause of
+			r.Found += ", " + string(s.Phase)
+		}
 		for _, d := range s.Disks {
 			if d.Encryption != "" {
 				r.Found += fmt.Sprintf(", disk %s encrypted (%s)", d.Name, d.Encryption)
@@ -92,17 +92,6 @@ func (l *looker) process() finding.Finding {
 		}
 	}
 	return r
-}
-
-// serviceFails tells whether the guest answers that a service without a layer of its own keeps it from being ready.
-func (l *looker) serviceFails() bool {
-	if l.status.Phase != runnerapi.NotReady || l.status.Guest == nil || l.status.Guest.Ready {
-		return false
-	}
-	ownLayer := func(s guestapi.Service) bool {
-		return s.Name == guestspec.ServicePostgres && s.State != guestapi.StateReady
-	}
-	return !slices.ContainsFunc(l.status.Services, ownLayer)
 }
 
 // onPhone judges a layer of the phone's network by its findings.
@@ -316,5 +305,36 @@ func (l *looker) postgres() finding.Finding {
 			r.Cause = d.Warning
 		}
 	}
+	return r
+}
+
+// services lists every service of the guest, and fails unless all are ready and those that run at their times ran well.
+func (l *looker) services() finding.Finding {
+	r, unreached := l.unreached("the guest's services, each by its own check")
+	if unreached {
+		return r
+	}
+	r.Verdict = finding.OK
+	var all, causes []string
+	for _, s := range l.status.Services {
+		all = append(all, s.Summary())
+		switch {
+		case !s.Ready():
+			r.Verdict = finding.Failed
+			causes = append(causes, s.Describe()+" (`sov logs "+l.status.Name+" --service "+s.Name+"`)")
+		case s.Schedule != nil && s.Schedule.Failed:
+			r.Verdict = finding.Failed
+			causes = append(causes, "the last run of "+s.Name+" failed (`sov logs "+l.status.Name+" --service "+s.Name+"`)")
+		}
+	}
+	r.Found = cmp.Or(strings.Join(all, ", "), "this image has none")
+	if !l.status.Guest.Ready && r.Verdict == finding.OK {
+		r.Verdict = finding.Failed
+		causes = slices.Clone(l.status.Guest.Problems)
+		if l.status.Guest.Stopping {
+			causes = append(causes, "the guest shuts down")
+		}
+	}
+	r.Cause = strings.Join(causes, "; ")
 	return r
 }
