@@ -3,6 +3,7 @@ package strictyaml
 import (
 	"encoding"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -34,6 +35,10 @@ func reflectTarget(v any) reflect.Value {
 func (d *decoder) decode(n *Node, path string, out reflect.Value) {
 	d.doc.places[path] = n.Place
 	if n.Kind == invalid {
+		return
+	}
+	if out.Type() == reflect.TypeFor[*Node]() {
+		out.Set(reflect.ValueOf(n))
 		return
 	}
 	if out.Kind() == reflect.Pointer {
@@ -90,7 +95,7 @@ func (d *decoder) decodeStruct(n *Node, path string, out reflect.Value) {
 		if field, ok := fields[p.Key]; ok {
 			d.decode(p.Value, Join(path, p.Key), field)
 		} else {
-			d.doc.fault(p.At, unknownKey(p.Key, path, fields))
+			d.doc.Fault(p.At, UnknownKey(p.Key, path, slices.Sorted(maps.Keys(fields))))
 		}
 	}
 }
@@ -154,12 +159,8 @@ func (d *decoder) mismatch(n *Node, path, want string) {
 	d.doc.Faultf(path, "expected %s, found %s", want, n.describe())
 }
 
-func unknownKey(key, path string, fields map[string]reflect.Value) string {
-	known := make([]string, 0, len(fields))
-	for k := range fields {
-		known = append(known, k)
-	}
-	slices.Sort(known)
+// UnknownKey says that a mapping at path takes no such key, and which one was probably meant.
+func UnknownKey(key, path string, known []string) string {
 	where := "at the top level"
 	if path != "" {
 		where = "in " + path

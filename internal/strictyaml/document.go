@@ -139,7 +139,7 @@ func (d *Document) parse(src []byte) (node ast.Node, err error) {
 	}()
 	tokens := lexer.Tokenize(string(src))
 	if t := tooDeep(tokens); t != nil {
-		d.fault(d.at(Position{t.Position.Line, t.Position.Column}), tooDeepMessage)
+		d.Fault(d.at(Position{t.Position.Line, t.Position.Column}), tooDeepMessage)
 		return nil, d.Err()
 	}
 	file, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
@@ -154,7 +154,7 @@ func (d *Document) parse(src []byte) (node ast.Node, err error) {
 	case 1:
 		return docs[0].Body, nil
 	}
-	d.fault(d.at(place(docs[1].Body)), "a second YAML document begins here; one is expected")
+	d.Fault(d.at(place(docs[1].Body)), "a second YAML document begins here; one is expected")
 	return nil, d.Err()
 }
 
@@ -186,7 +186,7 @@ func (d *Document) syntaxFault(err error) {
 	var syntax yaml.Error
 	if errors.As(err, &syntax) && syntax.GetToken() != nil {
 		p := syntax.GetToken().Position
-		d.fault(d.at(Position{p.Line, p.Column}), syntax.GetMessage())
+		d.Fault(d.at(Position{p.Line, p.Column}), syntax.GetMessage())
 		return
 	}
 	d.Faultf("", "not a YAML document: %v", err)
@@ -216,10 +216,11 @@ func (d *Document) Faultf(path, format string, args ...any) {
 	if path != "" {
 		message = path + ": " + message
 	}
-	d.fault(d.place(path), message)
+	d.Fault(d.place(path), message)
 }
 
-func (d *Document) fault(p Place, message string) {
+// Fault records a fault at a place.
+func (d *Document) Fault(p Place, message string) {
 	d.faults = append(d.faults, &Error{p, message})
 }
 

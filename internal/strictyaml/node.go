@@ -61,7 +61,7 @@ type converter struct {
 func (c *converter) node(n ast.Node, path string) *Node {
 	out := &Node{Place: c.doc.at(place(n)), Kind: invalid}
 	if c.depth++; c.depth > maxDepth {
-		c.doc.fault(out.Place, path+": "+tooDeepMessage)
+		c.doc.Fault(out.Place, path+": "+tooDeepMessage)
 		return out
 	}
 	defer func() { c.depth-- }()
@@ -71,7 +71,7 @@ func (c *converter) node(n ast.Node, path string) *Node {
 		if path != "" {
 			message = path + ": " + message
 		}
-		c.doc.fault(out.Place, message)
+		c.doc.Fault(out.Place, message)
 		return out
 	case *ast.StringNode, *ast.LiteralNode:
 		out.Kind = String
@@ -107,12 +107,12 @@ func (c *converter) pairs(m ast.MapNode, path string) (out []Pair) {
 	for pairs := m.MapRange(); pairs.Next(); {
 		at := c.doc.at(place(pairs.Key()))
 		if !isString(pairs.Key()) || pairs.Key().IsMergeKey() {
-			c.doc.fault(at, fmt.Sprintf("a key must be a plain string, not %s", pairs.Key()))
+			c.doc.Fault(at, fmt.Sprintf("a key must be a plain string, not %s", pairs.Key()))
 			continue
 		}
 		key := text(pairs.Key())
 		if before, twice := first[key]; twice {
-			c.doc.fault(at, fmt.Sprintf("key %q is given twice, first on line %d", key, before.Line))
+			c.doc.Fault(at, fmt.Sprintf("key %q is given twice, first on line %d", key, before.Line))
 			continue
 		}
 		first[key] = at
