@@ -29,26 +29,51 @@ import (
 const maxRecipe = 1 << 20
 
 // LoadRecipe reads the built-in recipe of that name or, if name ends in .yaml
-// or .yml or has a slash, the file. It also returns the source text. Errors in
-// the recipe are of type strictyaml.Errors.
-func LoadRecipe(name string) (*recipe.Recipe, []byte, error) {
-	var text []byte
-	var err error
-	fromFile := strings.ContainsRune(name, '/') || slices.Contains([]string{".yaml", ".yml"}, filepath.Ext(name))
-	if fromFile {
-		text, err = bound.ReadFile(name, maxRecipe)
+// or .yml or has a slash, the file, with what it extends, in the variant that is
+// meant. It also returns the source text. Errors in the recipe are of type
+// strictyaml.Errors.
+func LoadRecipe(name string, v recipe.Variant) (*recipe.Recipe, []byte, error) {
+	src, err := RecipeSource(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	return recipe.Compose(src, v, extended)
+}
+
+// RecipeSource returns the text that LoadRecipe reads first.
+func RecipeSource(name string) (src recipe.Source, err error) {
+	src.Name = name
+	if isFile(name) {
+		src.Text, err = bound.ReadFile(name, maxRecipe)
+		src.Dir = filepath.Dir(name)
 	} else {
-		text, err = assets.Recipe(name)
-		name += ".yaml"
+		src.Text, err = assets.Recipe(name)
+		src.Name += ".yaml"
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("read recipe: %w%s", err, recipeHint(name, err))
+		return src, fmt.Errorf("read recipe: %w%s", err, recipeHint(name, err))
 	}
-	r, err := recipe.Parse(name, text)
-	if err == nil && fromFile {
-		r.Dir = filepath.Dir(name)
+	return src, nil
+}
+
+// extended reads what a recipe extends: a built-in one, or a file relative to its own folder.
+func extended(from recipe.Source, name string) (recipe.Source, error) {
+	switch {
+	case !isFile(name):
+	case from.Dir == "":
+		return recipe.Source{}, errors.New("a built-in recipe cannot extend a file")
+	case !filepath.IsAbs(name):
+		name = filepath.Join(from.Dir, name)
+		if !isFile(name) {
+			name = "./" + name
+		}
 	}
-	return r, text, err
+	return RecipeSource(name)
+}
+
+// isFile reports whether the name of a recipe is that of a file.
+func isFile(name string) bool {
+	return strings.ContainsRune(name, '/') || slices.Contains([]string{".yaml", ".yml"}, filepath.Ext(name))
 }
 
 // recipeHint says which recipe was meant by a file that does not exist: one beside it that is called alike, if there is one.

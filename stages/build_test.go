@@ -28,6 +28,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/contract/lock"
+	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/internal/fetch"
 	"github.com/sovereign-sql/sov/internal/image/apk"
 	"github.com/sovereign-sql/sov/internal/image/ext4"
@@ -593,20 +594,20 @@ func TestUnfitKernel(t *testing.T) {
 }
 
 func TestLoadRecipe(t *testing.T) {
-	if r, text, err := stages.LoadRecipe("sql"); err != nil || r.Name != "sql" || len(text) == 0 {
+	if r, text, err := stages.LoadRecipe("sql", recipe.Variant{}); err != nil || r.Name != "sql" || len(text) == 0 {
 		t.Errorf("sql: %v", err)
 	}
-	if _, _, err := stages.LoadRecipe("mysql"); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "the built-in recipes are sql") {
+	if _, _, err := stages.LoadRecipe("mysql", recipe.Variant{}); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "the built-in recipes are sql") {
 		t.Errorf("mysql: %v", err)
 	}
 	path := filepath.Join(t.TempDir(), "mine.yaml")
 	if err := os.WriteFile(path, []byte("name: mine\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := stages.LoadRecipe(path); err == nil || !strings.Contains(err.Error(), "base.image: is missing") {
+	if _, _, err := stages.LoadRecipe(path, recipe.Variant{}); err == nil || !strings.Contains(err.Error(), "base.image: is missing") {
 		t.Errorf("%s: %v", path, err)
 	}
-	if _, _, err := stages.LoadRecipe("./none.yaml"); !errors.Is(err, fs.ErrNotExist) {
+	if _, _, err := stages.LoadRecipe("./none.yaml", recipe.Variant{}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("none: %v", err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/sovereign-sql/sov/internal/artifact"
+	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/image/ext4"
 	"github.com/sovereign-sql/sov/internal/testkit/tinybuild"
@@ -44,7 +45,7 @@ func TestFiles(t *testing.T) {
 	w.Write(filepath.Join(dir, "tiny.yaml"), []byte(text))
 	options := func() stages.Options {
 		t.Helper()
-		r, _, err := stages.LoadRecipe(filepath.Join(dir, "tiny.yaml"))
+		r, _, err := stages.LoadRecipe(filepath.Join(dir, "tiny.yaml"), recipe.Variant{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/sovereign-sql/sov/internal/contract/lock"
+	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/pipeline/store"
 	"github.com/sovereign-sql/sov/stages/overlay"
@@ -29,7 +30,7 @@ func TestGraphOfSQL(t *testing.T) {
 
 func sqlGraph(t *testing.T) []pipeline.Stage {
 	t.Helper()
-	r, text, err := LoadRecipe("sql")
+	r, text, err := LoadRecipe("sql", recipe.Variant{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,13 +6,14 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/bound"
 	"github.com/sovereign-sql/sov/internal/contract/lock"
+	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
 // TestEndlessFiles reads a recipe and a lock that do not end.
 func TestEndlessFiles(t *testing.T) {
 	costtest.Budget{Base: 8 << 20}.Run(t, 0, func() {
-		if _, _, err := LoadRecipe("/dev/zero"); !errors.Is(err, bound.ErrTooLarge) {
+		if _, _, err := LoadRecipe("/dev/zero", recipe.Variant{}); !errors.Is(err, bound.ErrTooLarge) {
 			t.Errorf("recipe: %v", err)
 		}
 	})

@@ -25,7 +25,7 @@ import (
 // is given that passes for one, and Tailscale.
 func TestSQL(t *testing.T) {
 	peer := mirrortest.Start(t, tinybuild.Arch)
-	r, text, err := stages.LoadRecipe("sql")
+	r, text, err := stages.LoadRecipe("sql", recipe.Variant{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -88,6 +88,7 @@ refuses a machine with parts that were taken unsigned (out/NAME/ARCH/taken.json 
 	}
 	flags := c.Flags()
 	f.add(c)
+	variantFlags(c, &f.recipeFlags)
 	flags.StringVarP(&f.Out, "out", "o", "out", "folder for artifacts")
 	flags.BoolVar(&f.UpdateLock, "update-lock", false, "resolve everything anew and rewrite the lock")
 	flags.StringVar(&f.Bundle, "bundle", "", "a file written by sov bundle; its contents are used before the network. Its lock is used when the lock file has no entry")

@@ -64,6 +64,7 @@ What the cache does not have is fetched. The same lock gives the same file. With
 	}
 	flags := c.Flags()
 	lockedFlags(c, &f)
+	variantFlags(c, &f)
 	flags.StringVarP(&file, "output", "o", "", "file to write")
 	flags.StringVar(&signKey, "sign", "", "sign the bundle with this private key (see sov key); the signature is FILE.dsse.json")
 	passphraseFlag(c, &passphrase)

@@ -2,9 +2,7 @@ package main
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"strings"
 
@@ -41,19 +39,7 @@ not replaced.`,
 			if f.Name == "" {
 				return usagef("NAME is missing: type `sov init NAME` (see `sov init --help`)")
 			}
-			text, err := f.Recipe()
-			if err != nil {
-				return usagef("%w", err)
-			}
-			path := "./" + f.Name + ".yaml"
-			file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-			if errors.Is(err, fs.ErrExist) {
-				return fmt.Errorf("%s exists: edit it, or choose another name", path)
-			}
-			if err == nil {
-				_, err = file.Write(text)
-				err = errors.Join(err, file.Close())
-			}
+			path, err := writeRecipe(f.Template)
 			if err != nil {
 				return err
 			}
@@ -132,44 +118,4 @@ func (f *initFlags) ask(c *cobra.Command) error {
 		f.Packages = strings.Fields(packages)
 	}
 	return nil
-}
-
-func newRecipe() *cobra.Command {
-	c := &cobra.Command{
-		Use:     "recipe",
-		Short:   "Look at recipes: show, check",
-		Long:    "Look at recipes. docs/recipe.md describes their keys; sov init writes one of your own.",
-		Example: "  sov recipe show sql > mine.yaml\n  sov recipe check ./mine.yaml",
-	}
-	c.AddCommand(&cobra.Command{
-		Use:               "show RECIPE",
-		Short:             "Print a built-in recipe, or a file after it was checked",
-		Example:           "  sov recipe show sql",
-		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: recipes,
-		RunE: func(c *cobra.Command, args []string) error {
-			_, text, err := build.LoadRecipe(args[0], "", nil)
-			if err != nil {
-				return err
-			}
-			_, err = c.OutOrStdout().Write(text)
-			return err
-		},
-	}, &cobra.Command{
-		Use:               "check RECIPE",
-		Short:             "Check a recipe without building it",
-		Long:              "Check a recipe without building it: its keys, their values, and whether they fit together. Errors name line and column.",
-		Example:           "  sov recipe check ./mine.yaml",
-		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: recipes,
-		RunE: func(c *cobra.Command, args []string) error {
-			r, _, err := build.LoadRecipe(args[0], "", nil)
-			if err != nil {
-				return err
-			}
-			_, err = fmt.Fprintf(c.OutOrStdout(), "%s is a valid recipe for the machine %s\n", args[0], r.Name)
-			return err
-		},
-	})
-	return c
 }

@@ -52,6 +52,7 @@ from what the recipe or the base image asks for to a package.`,
 	}
 	flags := c.Flags()
 	lockedFlags(c, &f.recipeFlags)
+	variantFlags(c, &f.recipeFlags)
 	flags.StringSliceVar(&f.update, "update", nil, "what to take in its newest version: a package, image, kernel, tailscale, files or all; may be repeated")
 	flags.BoolVar(&f.check, "check", false, "exit with status 3 when something is newer, or the lock does not answer the recipe")
 	flags.StringVar(&f.why, "why", "", "say why this package is there")

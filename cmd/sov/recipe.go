@@ -15,6 +15,8 @@ import (
 // recipeFlags are the flags of the commands that work with a recipe and its lock.
 type recipeFlags struct {
 	stages.Options
+	profiles []string
+	set      []string
 	settings *settings.Settings // once load has read them
 	progress string
 	asJSON   bool
@@ -33,7 +35,7 @@ func (f *recipeFlags) load(name string) (err error) {
 	if f.settings, err = settings.Load(os.Getenv); err != nil {
 		return err
 	}
-	if f.Recipe, f.RecipeText, err = build.LoadRecipe(name, f.Bundle, f.BundleKey); err != nil {
+	if f.Recipe, f.RecipeText, err = build.LoadRecipe(name, f.Bundle, f.BundleKey, f.variant()); err != nil {
 		return err
 	}
 	if f.Bundle == "" { // one has an image and repositories of its own

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"path/filepath"
 	"runtime"
 
 	"github.com/spf13/cobra"
@@ -41,7 +42,7 @@ Exit status: 0 when the machine passes its test, 3 when a check fails.`,
 			if err := runBuild(c, args[0], &b); err != nil {
 				return err
 			}
-			if _, err := pushTo(c, args[0], p); err != nil {
+			if _, err := pushTo(c, filepath.Join(b.Out, b.Recipe.Name, b.Arch), p); err != nil {
 				return err
 			}
 			name := b.Recipe.Name
@@ -58,6 +59,7 @@ Exit status: 0 when the machine passes its test, 3 when a check fails.`,
 		},
 	}
 	b.add(c)
+	variantFlags(c, &b.recipeFlags)
 	p.addDevice(c)
 	p.up.add(c)
 	identityFlag(c, &p.identity)

@@ -3,11 +3,10 @@ package strictyaml
 import (
 	"encoding"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
-
-	"github.com/goccy/go-yaml/ast"
 )
 
 // A ScalarUnmarshaler takes a string, number or boolean as the document writes
@@ -25,10 +24,9 @@ type Abbreviated interface {
 // maxDepth bounds the nesting of a document.
 const maxDepth = 64
 
-type decoder struct {
-	doc   *Document
-	depth int
-}
+var tooDeepMessage = fmt.Sprintf("nested deeper than %d levels", maxDepth)
+
+type decoder struct{ doc *Document }
 
 // reflectTarget returns the struct that v points to. Anything else is a mistake
 // in the calling program.
@@ -40,16 +38,13 @@ func reflectTarget(v any) reflect.Value {
 	return target.Elem()
 }
 
-func (d *decoder) decode(n ast.Node, path string, out reflect.Value) {
-	d.doc.places[path] = place(n)
-	if d.depth++; d.depth > maxDepth {
-		d.doc.Faultf(path, "nested deeper than %d levels", maxDepth)
+func (d *decoder) decode(n *Node, path string, out reflect.Value) {
+	d.doc.places[path] = n.Place
+	if n.Kind == invalid {
 		return
 	}
-	defer func() { d.depth-- }()
-	switch n.(type) {
-	case *ast.AnchorNode, *ast.AliasNode, *ast.TagNode:
-		d.doc.Faultf(path, "anchors, aliases and tags are not used here; write the value out")
+	if out.Type() == reflect.TypeFor[*Node]() {
+		out.Set(reflect.ValueOf(n))
 		return
 	}
 	if out.Kind() == reflect.Pointer {
@@ -60,18 +55,18 @@ func (d *decoder) decode(n ast.Node, path string, out reflect.Value) {
 	}
 	switch u := out.Addr().Interface().(type) {
 	case Abbreviated:
-		if _, mapping := n.(ast.MapNode); !mapping {
+		if n.Kind != Mapping {
 			d.decode(n, path, reflect.ValueOf(u.Short()).Elem())
 			return
 		}
 	case ScalarUnmarshaler:
-		if _, list := n.(*ast.SequenceNode); list && out.Kind() == reflect.Slice {
+		if n.Kind == List && out.Kind() == reflect.Slice {
 			break // a list that a word may stand for
 		}
-		d.unmarshal(n, path, "a string, number or boolean", isScalar, u.UnmarshalScalar)
+		d.unmarshal(n, path, "a string, number or boolean", n.isScalar(), u.UnmarshalScalar)
 		return
 	case encoding.TextUnmarshaler:
-		d.unmarshal(n, path, "a string", isString, func(s string) error { return u.UnmarshalText([]byte(s)) })
+		d.unmarshal(n, path, "a string", n.Kind == String, func(s string) error { return u.UnmarshalText([]byte(s)) })
 		return
 	}
 	switch out.Kind() {
@@ -86,120 +81,97 @@ func (d *decoder) decode(n ast.Node, path string, out reflect.Value) {
 	}
 }
 
-func (d *decoder) unmarshal(n ast.Node, path, want string, fits func(ast.Node) bool, take func(string) error) {
-	if !fits(n) {
+func (d *decoder) unmarshal(n *Node, path, want string, fits bool, take func(string) error) {
+	if !fits {
 		d.mismatch(n, path, want)
 		return
 	}
-	if err := take(text(n)); err != nil {
+	if err := take(n.Text); err != nil {
 		d.doc.Faultf(path, "%v", err)
 	}
 }
 
-func (d *decoder) decodeStruct(n ast.Node, path string, out reflect.Value) {
+func (d *decoder) decodeStruct(n *Node, path string, out reflect.Value) {
 	fields := map[string]reflect.Value{}
 	for i := range out.NumField() {
 		if key := out.Type().Field(i).Tag.Get("yaml"); key != "" && key != "-" {
 			fields[key] = out.Field(i)
 		}
 	}
-	d.eachPair(n, path, func(key string, at Position, value ast.Node) {
-		field, ok := fields[key]
-		if !ok {
-			d.doc.fault(at, unknownKey(key, path, fields))
-			return
-		}
-		d.decode(value, Join(path, key), field)
-	})
-}
-
-func (d *decoder) decodeMap(n ast.Node, path string, out reflect.Value) {
-	out.Set(reflect.MakeMap(out.Type()))
-	d.eachPair(n, path, func(key string, _ Position, value ast.Node) {
-		elem := reflect.New(out.Type().Elem()).Elem()
-		d.decode(value, Join(path, key), elem)
-		out.SetMapIndex(reflect.ValueOf(key).Convert(out.Type().Key()), elem)
-	})
-}
-
-// eachPair calls fn for each key of a mapping that is a plain string and
-// stands there for the first time.
-func (d *decoder) eachPair(n ast.Node, path string, fn func(key string, at Position, value ast.Node)) {
-	m, ok := n.(ast.MapNode)
-	if !ok {
-		d.mismatch(n, path, "a mapping (key: value)")
+	if n.Kind != Mapping {
+		d.mismatch(n, path, wantMapping)
 		return
 	}
-	first := map[string]Position{}
-	for pairs := m.MapRange(); pairs.Next(); {
-		at := place(pairs.Key())
-		if !isString(pairs.Key()) || pairs.Key().IsMergeKey() {
-			d.doc.fault(at, fmt.Sprintf("a key must be a plain string, not %s", pairs.Key()))
-			continue
+	for _, p := range n.Pairs {
+		if field, ok := fields[p.Key]; ok {
+			d.decode(p.Value, Join(path, p.Key), field)
+		} else {
+			d.doc.Fault(p.At, UnknownKey(p.Key, path, slices.Sorted(maps.Keys(fields))))
 		}
-		key := text(pairs.Key())
-		if before, twice := first[key]; twice {
-			d.doc.fault(at, fmt.Sprintf("key %q is given twice, first on line %d", key, before.Line))
-			continue
-		}
-		first[key] = at
-		fn(key, at, pairs.Value())
 	}
 }
 
-func (d *decoder) decodeSlice(n ast.Node, path string, out reflect.Value) {
-	list, ok := n.(*ast.SequenceNode)
-	if !ok {
+func (d *decoder) decodeMap(n *Node, path string, out reflect.Value) {
+	out.Set(reflect.MakeMap(out.Type()))
+	if n.Kind != Mapping {
+		d.mismatch(n, path, wantMapping)
+		return
+	}
+	for _, p := range n.Pairs {
+		elem := reflect.New(out.Type().Elem()).Elem()
+		d.decode(p.Value, Join(path, p.Key), elem)
+		out.SetMapIndex(reflect.ValueOf(p.Key).Convert(out.Type().Key()), elem)
+	}
+}
+
+const wantMapping = "a mapping (key: value)"
+
+func (d *decoder) decodeSlice(n *Node, path string, out reflect.Value) {
+	if n.Kind != List {
 		d.mismatch(n, path, "a list")
 		return
 	}
-	out.Set(reflect.MakeSlice(out.Type(), len(list.Values), len(list.Values)))
-	for i, value := range list.Values {
+	out.Set(reflect.MakeSlice(out.Type(), len(n.Items), len(n.Items)))
+	for i, value := range n.Items {
 		d.decode(value, Index(path, i), out.Index(i))
 	}
 }
 
-func (d *decoder) decodeScalar(n ast.Node, path string, out reflect.Value) {
+func (d *decoder) decodeScalar(n *Node, path string, out reflect.Value) {
 	switch out.Kind() {
 	case reflect.String:
-		if !isString(n) {
+		if n.Kind != String {
 			d.mismatch(n, path, "a string")
 			return
 		}
-		out.SetString(text(n))
+		out.SetString(n.Text)
 	case reflect.Bool:
-		b, ok := n.(*ast.BoolNode)
-		if !ok {
+		if n.Kind != Bool {
 			d.mismatch(n, path, "true or false")
 			return
 		}
-		out.SetBool(b.Value)
+		out.SetBool(strings.EqualFold(n.Text, "true"))
 	case reflect.Int, reflect.Int32, reflect.Int64:
-		number, ok := integer(n)
-		if !ok {
+		if !n.fits {
 			d.mismatch(n, path, "a whole number")
 			return
 		}
-		if out.OverflowInt(number) {
-			d.doc.Faultf(path, "%d is out of range", number)
+		if out.OverflowInt(n.integer) {
+			d.doc.Faultf(path, "%d is out of range", n.integer)
 			return
 		}
-		out.SetInt(number)
+		out.SetInt(n.integer)
 	default:
 		panic("strictyaml: cannot decode into " + out.Type().String())
 	}
 }
 
-func (d *decoder) mismatch(n ast.Node, path, want string) {
-	d.doc.Faultf(path, "expected %s, found %s", want, describe(n))
+func (d *decoder) mismatch(n *Node, path, want string) {
+	d.doc.Faultf(path, "expected %s, found %s", want, n.describe())
 }
 
-func unknownKey(key, path string, fields map[string]reflect.Value) string {
-	known := make([]string, 0, len(fields))
-	for k := range fields {
-		known = append(known, k)
-	}
-	slices.Sort(known)
+// UnknownKey says that a mapping at path takes no such key, and which one was probably meant.
+func UnknownKey(key, path string, known []string) string {
 	where := "at the top level"
 	if path != "" {
 		where = "in " + path
@@ -208,4 +180,8 @@ func unknownKey(key, path string, fields map[string]reflect.Value) string {
 		return fmt.Sprintf("unknown key %q %s; did you mean %q?", key, where, near)
 	}
 	return fmt.Sprintf("unknown key %q %s; known keys are %s", key, where, strings.Join(known, ", "))
+}
+
+func (n *Node) isScalar() bool {
+	return n.Kind == String || n.Kind == Integer || n.Kind == Float || n.Kind == Bool
 }

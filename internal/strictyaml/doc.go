@@ -8,8 +8,10 @@
 // converted: a field of a numeric type takes a number, a string field takes a
 // string. A type that implements [encoding.TextUnmarshaler] takes a string, one
 // that implements [ScalarUnmarshaler] takes any scalar as it is written, and a
-// struct that implements [Abbreviated] takes one of its fields alone. Fields
-// whose keys are absent keep the values they had.
+// struct that implements [Abbreviated] takes one of its fields alone. A *[Node]
+// takes anything. Fields whose keys are absent keep the values they had.
+//
+// Documents may be laid over each other with [Merge] before they are decoded.
 //
 // The Document keeps where each value stood, so that later checks of meaning
 // can point at the line too.

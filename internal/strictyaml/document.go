@@ -19,10 +19,15 @@ import (
 // Position is unknown.
 type Position struct{ Line, Column int }
 
+// A Place is a Position in the document of that name.
+type Place struct {
+	Name string
+	Position
+}
+
 // An Error is one fault of a document.
 type Error struct {
-	Name string // the document's name
-	Position
+	Place
 	Message string
 }
 
@@ -58,7 +63,7 @@ func (e Errors) Unwrap() []error {
 // collects faults found in them.
 type Document struct {
 	name   string
-	places map[string]Position
+	places map[string]Place
 	faults Errors
 }
 
@@ -70,17 +75,53 @@ const maxSize = 4 << 20
 // stands in messages. The returned error is of type [Errors]; the Document is
 // never nil.
 func Decode(name string, src []byte, v any) (*Document, error) {
-	d := &Document{name: name, places: map[string]Position{}}
-	root, err := d.parse(src)
-	if err != nil {
-		return d, err
-	}
-	if root != nil {
-		dec := decoder{doc: d}
-		dec.decode(root, "", reflectTarget(v))
+	d := newDocument(name)
+	n, ok := d.read(src)
+	if ok {
+		d.decode(n, v)
 	}
 	return d, d.Err()
 }
+
+// Parse reads the single document in src; nil for an empty one. name stands in messages. The error
+// is of type [Errors] and has what is wrong with any document, whatever it is decoded into.
+func Parse(name string, src []byte) (*Node, error) {
+	d := newDocument(name)
+	n, _ := d.read(src)
+	return n, d.Err()
+}
+
+// DecodeNode decodes a node, whose values may be of several documents, as Decode does. name stands
+// in messages about no place in particular.
+func DecodeNode(name string, n *Node, v any) (*Document, error) {
+	d := newDocument(name)
+	d.decode(n, v)
+	return d, d.Err()
+}
+
+func newDocument(name string) *Document {
+	return &Document{name: name, places: map[string]Place{}}
+}
+
+func (d *Document) decode(n *Node, v any) {
+	target := reflectTarget(v)
+	if n != nil {
+		dec := decoder{d}
+		dec.decode(n, "", target)
+	}
+}
+
+// read returns the node of a document; false if it is not YAML.
+func (d *Document) read(src []byte) (*Node, bool) {
+	root, err := d.parse(src)
+	if root == nil {
+		return nil, err == nil
+	}
+	c := converter{doc: d}
+	return c.node(root, ""), true
+}
+
+func (d *Document) at(p Position) Place { return Place{d.name, p} }
 
 // parse returns the document's node, nil for an empty document.
 func (d *Document) parse(src []byte) (node ast.Node, err error) {
@@ -98,7 +139,7 @@ func (d *Document) parse(src []byte) (node ast.Node, err error) {
 	}()
 	tokens := lexer.Tokenize(string(src))
 	if t := tooDeep(tokens); t != nil {
-		d.fault(Position{t.Position.Line, t.Position.Column}, fmt.Sprintf("nested deeper than %d levels", maxDepth))
+		d.Fault(d.at(Position{t.Position.Line, t.Position.Column}), tooDeepMessage)
 		return nil, d.Err()
 	}
 	file, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
@@ -113,7 +154,7 @@ func (d *Document) parse(src []byte) (node ast.Node, err error) {
 	case 1:
 		return docs[0].Body, nil
 	}
-	d.fault(place(docs[1].Body), "a second YAML document begins here; one is expected")
+	d.Fault(d.at(place(docs[1].Body)), "a second YAML document begins here; one is expected")
 	return nil, d.Err()
 }
 
@@ -145,7 +186,7 @@ func (d *Document) syntaxFault(err error) {
 	var syntax yaml.Error
 	if errors.As(err, &syntax) && syntax.GetToken() != nil {
 		p := syntax.GetToken().Position
-		d.fault(Position{p.Line, p.Column}, syntax.GetMessage())
+		d.Fault(d.at(Position{p.Line, p.Column}), syntax.GetMessage())
 		return
 	}
 	d.Faultf("", "not a YAML document: %v", err)
@@ -154,14 +195,19 @@ func (d *Document) syntaxFault(err error) {
 // Position returns where the value at path stood: "vm.memory",
 // "services[2].command". A path that the document does not have gets the place
 // of the nearest one around it.
-func (d *Document) Position(path string) Position {
+func (d *Document) Position(path string) Position { return d.place(path).Position }
+
+func (d *Document) place(path string) Place {
 	for path != "" {
 		if p, ok := d.places[path]; ok {
 			return p
 		}
 		path = path[:max(strings.LastIndexAny(path, ".["), 0)]
 	}
-	return d.places[""]
+	if p, ok := d.places[""]; ok {
+		return p
+	}
+	return d.at(Position{})
 }
 
 // Faultf records a fault of the value at path.
@@ -170,11 +216,12 @@ func (d *Document) Faultf(path, format string, args ...any) {
 	if path != "" {
 		message = path + ": " + message
 	}
-	d.fault(d.Position(path), message)
+	d.Fault(d.place(path), message)
 }
 
-func (d *Document) fault(p Position, message string) {
-	d.faults = append(d.faults, &Error{Name: d.name, Position: p, Message: message})
+// Fault records a fault at a place.
+func (d *Document) Fault(p Place, message string) {
+	d.faults = append(d.faults, &Error{p, message})
 }
 
 // Err returns the faults recorded so far as [Errors], or nil.
@@ -183,7 +230,7 @@ func (d *Document) Err() error {
 		return nil
 	}
 	slices.SortStableFunc(d.faults, func(a, b *Error) int {
-		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
 	return d.faults
 }

@@ -1,10 +1,125 @@
 package strictyaml
 
 import (
+	"fmt"
 	"math"
 
 	"github.com/goccy/go-yaml/ast"
 )
+
+// A Kind says what a Node is.
+type Kind int
+
+// Kinds of nodes.
+const (
+	Other Kind = iota // nothing, infinity and the like, which no type takes
+	String
+	Integer
+	Float
+	Bool
+	List
+	Mapping
+	invalid // reported already
+)
+
+// A Node is a value of a document, with the place where it stands.
+type Node struct {
+	Place
+	Kind  Kind
+	Text  string  // of a scalar, as it is written, without quotes
+	Items []*Node // of a List
+	Pairs []Pair  // of a Mapping, each key once
+
+	integer int64 // of an Integer that fits
+	fits    bool
+	what    string // of Other, for people
+}
+
+// A Pair is a key of a mapping with its value.
+type Pair struct {
+	Key   string
+	At    Place // of the key
+	Value *Node
+}
+
+// Get returns the value of a key of a mapping, or nil.
+func (n *Node) Get(key string) *Node {
+	for _, p := range n.Pairs {
+		if p.Key == key {
+			return p.Value
+		}
+	}
+	return nil
+}
+
+// A converter makes Nodes of the YAML library's and reports what is not used here.
+type converter struct {
+	doc   *Document
+	depth int
+}
+
+func (c *converter) node(n ast.Node, path string) *Node {
+	out := &Node{Place: c.doc.at(place(n)), Kind: invalid}
+	if c.depth++; c.depth > maxDepth {
+		c.doc.Fault(out.Place, path+": "+tooDeepMessage)
+		return out
+	}
+	defer func() { c.depth-- }()
+	switch n := n.(type) {
+	case *ast.AnchorNode, *ast.AliasNode, *ast.TagNode:
+		message := "anchors, aliases and tags are not used here; write the value out"
+		if path != "" {
+			message = path + ": " + message
+		}
+		c.doc.Fault(out.Place, message)
+		return out
+	case *ast.StringNode, *ast.LiteralNode:
+		out.Kind = String
+	case *ast.IntegerNode:
+		out.Kind = Integer
+		out.integer, out.fits = integer(n)
+	case *ast.FloatNode:
+		out.Kind = Float
+	case *ast.BoolNode:
+		out.Kind = Bool
+	case *ast.SequenceNode:
+		out.Kind = List
+		for i, value := range n.Values {
+			out.Items = append(out.Items, c.node(value, Index(path, i)))
+		}
+		return out
+	case ast.MapNode:
+		out.Kind = Mapping
+		out.Pairs = c.pairs(n, path)
+		return out
+	case *ast.NullNode:
+		out.Kind, out.what = Other, "nothing"
+	default:
+		out.Kind, out.what = Other, n.Type().YAMLName()
+	}
+	out.Text = text(n)
+	return out
+}
+
+// pairs returns each key of a mapping that is a plain string and stands there for the first time.
+func (c *converter) pairs(m ast.MapNode, path string) (out []Pair) {
+	first := map[string]Place{}
+	for pairs := m.MapRange(); pairs.Next(); {
+		at := c.doc.at(place(pairs.Key()))
+		if !isString(pairs.Key()) || pairs.Key().IsMergeKey() {
+			c.doc.Fault(at, fmt.Sprintf("a key must be a plain string, not %s", pairs.Key()))
+			continue
+		}
+		key := text(pairs.Key())
+		if before, twice := first[key]; twice {
+			c.doc.Fault(at, fmt.Sprintf("key %q is given twice, first on line %d", key, before.Line))
+			continue
+		}
+		first[key] = at
+		out = append(out, Pair{key, at, c.node(pairs.Value(), Join(path, key))})
+	}
+	return out
+}
 
 // place returns where a node begins.
 func place(n ast.Node) Position {
@@ -29,14 +144,6 @@ func isString(n ast.Node) bool {
 	return false
 }
 
-func isScalar(n ast.Node) bool {
-	switch n.(type) {
-	case *ast.BoolNode, *ast.IntegerNode, *ast.FloatNode:
-		return true
-	}
-	return isString(n)
-}
-
 // text returns a scalar as written, without quotes.
 func text(n ast.Node) string {
 	switch n := n.(type) {
@@ -51,11 +158,7 @@ func text(n ast.Node) string {
 	return ""
 }
 
-func integer(n ast.Node) (int64, bool) {
-	i, ok := n.(*ast.IntegerNode)
-	if !ok {
-		return 0, false
-	}
+func integer(i *ast.IntegerNode) (int64, bool) {
 	switch v := i.Value.(type) {
 	case int64:
 		return v, true
@@ -66,20 +169,18 @@ func integer(n ast.Node) (int64, bool) {
 }
 
 // describe names a node for a person: `the string "x"`, "a list".
-func describe(n ast.Node) string {
-	switch n.(type) {
-	case *ast.StringNode, *ast.LiteralNode:
-		return "the string \"" + text(n) + "\""
-	case *ast.IntegerNode, *ast.FloatNode:
-		return "the number " + text(n)
-	case *ast.BoolNode:
-		return "the boolean " + text(n)
-	case *ast.NullNode:
-		return "nothing"
-	case *ast.SequenceNode:
+func (n *Node) describe() string {
+	switch n.Kind {
+	case String:
+		return "the string \"" + n.Text + "\""
+	case Integer, Float:
+		return "the number " + n.Text
+	case Bool:
+		return "the boolean " + n.Text
+	case List:
 		return "a list"
-	case ast.MapNode:
+	case Mapping:
 		return "a mapping"
 	}
-	return n.Type().YAMLName()
+	return n.what
 }

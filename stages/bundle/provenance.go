@@ -27,7 +27,7 @@ import (
 func (s *stage) parameters() provenance.External {
 	asked := s.Made.Inputs
 	out := provenance.External{
-		Recipe:  provenance.Resource{Name: s.Recipe.Name, Digest: provenance.SHA256(pipeline.DigestOf(s.RecipeText).Hex())},
+		Recipe:  provenance.Resource{Name: s.Recipe.Name, Digest: provenance.SHA256(pipeline.DigestOf(s.RecipeText).Hex()), Content: s.RecipeText},
 		Version: s.Recipe.Version, Arch: s.Arch, Image: imageName(asked.Image), Packages: asked.Packages,
 		Kernel: provenance.KernelDefault,
 	}

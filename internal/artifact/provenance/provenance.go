@@ -49,6 +49,7 @@ type Resource struct {
 	Name             string            `json:"name,omitempty"`
 	URI              string            `json:"uri,omitempty"` // a package URL where there is one
 	Digest           map[string]string `json:"digest,omitempty"`
+	Content          []byte            `json:"content,omitempty"` // of what is small
 	DownloadLocation string            `json:"downloadLocation,omitempty"`
 }
 
@@ -72,7 +73,7 @@ type BuildDefinition struct {
 // External are the parameters that whoever builds decides on: the recipe, and
 // what flags put in its place.
 type External struct {
-	Recipe       Resource `json:"recipe"`
+	Recipe       Resource `json:"recipe"`  // with its text, in which what it extends is merged
 	Version      string   `json:"version"` // the recipe's
 	Arch         string   `json:"arch"`    // "arm64" or "amd64"
 	Image        string   `json:"image"`   // base image, as asked for

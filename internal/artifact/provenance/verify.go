@@ -131,6 +131,26 @@ func readFile(dir, name string) ([]byte, error) {
 	return b, nil
 }
 
+// Recipe returns the text of the recipe that the artifact in dir was built from. An earlier sov left it out.
+func Recipe(dir string) ([]byte, error) {
+	text, err := readFile(dir, artifact.ProvenanceFile)
+	if err != nil {
+		return nil, err
+	}
+	var recipe []byte
+	if text != nil {
+		s, err := Decode(text)
+		if err != nil {
+			return nil, err
+		}
+		recipe = s.Predicate.BuildDefinition.ExternalParameters.Recipe.Content
+	}
+	if recipe == nil {
+		return nil, fmt.Errorf("%s has no recipe in its %s: build it again with this sov", dir, artifact.ProvenanceFile)
+	}
+	return recipe, nil
+}
+
 // Sign writes the envelope of an artifact's statement and a release, signed
 // with key, in place of one that may be there. It reports whether the file
 // changed. What is signed has been compared with the artifact's files before:

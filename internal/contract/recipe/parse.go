@@ -1,29 +1,21 @@
 package recipe
 
 import (
+	"errors"
 	"path"
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/sovereign-sql/sov/internal/strictyaml"
 )
 
 // Parse reads a recipe, fills in what it leaves out and checks it. name stands
 // in messages. The error, if any, is of type strictyaml.Errors and has every
 // fault found; when the YAML itself is at fault its meaning is not checked.
 func Parse(name string, src []byte) (*Recipe, error) {
-	r := defaults()
-	doc, err := strictyaml.Decode(name, src, r)
-	if err != nil {
-		return nil, err
-	}
-	r.complete()
-	check(r, doc)
-	if err := doc.Err(); err != nil {
-		return nil, err
-	}
-	return r, nil
+	r, _, err := Compose(Source{Name: name, Text: src}, Variant{}, func(Source, string) (Source, error) {
+		return Source{}, errors.New("a recipe that is not in a file cannot extend another one")
+	})
+	return r, err
 }
 
 // serviceOOMScore lets a service go before PostgreSQL's sessions, which are at 0, unless one of them takes a fifth of the

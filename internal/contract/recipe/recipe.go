@@ -38,6 +38,11 @@ type Recipe struct {
 	// Declared are secrets that follow from no other key; Secrets lists all.
 	Declared []Secret `yaml:"secrets"`
 
+	// What Compose makes one recipe of. Afterwards Extends is empty, and ByArch and Profiles are those of all files.
+	Extends  string   `yaml:"extends"`  // a built-in recipe, or a path relative to this one's folder
+	ByArch   overlays `yaml:"by_arch"`  // what is laid over the recipe for an architecture
+	Profiles overlays `yaml:"profiles"` // what is laid over the recipe where it is asked for
+
 	// Dir is the folder of the recipe's file, which its relative sources are in; empty for a recipe without a file.
 	Dir string `yaml:"-"`
 	// Links are what WithImage makes of the image's volumes.

@@ -5,7 +5,6 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
-	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -144,33 +143,6 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("accepted without a name or an image: %+v", r)
 		}
 	})
-}
-
-// TestEveryKeyIsDocumented looks for each key in docs/recipe.md.
-func TestEveryKeyIsDocumented(t *testing.T) {
-	docs, err := os.ReadFile("../../../docs/recipe.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var walk func(path string, typ reflect.Type)
-	walk = func(path string, typ reflect.Type) {
-		switch typ.Kind() {
-		case reflect.Slice, reflect.Map, reflect.Pointer:
-			walk(path, typ.Elem())
-		case reflect.Struct:
-			for i := range typ.NumField() {
-				key := typ.Field(i).Tag.Get("yaml")
-				if key == "-" {
-					continue
-				}
-				if !strings.Contains(string(docs), "`"+key+"`") && !strings.Contains(string(docs), "`"+key+":") {
-					t.Errorf("docs/recipe.md does not describe %s", strictyaml.Join(path, key))
-				}
-				walk(strictyaml.Join(path, key), typ.Field(i).Type)
-			}
-		}
-	}
-	walk("", reflect.TypeFor[Recipe]())
 }
 
 // TestEncrypt: an encrypted data disk brings its packages and its secret.

@@ -19,6 +19,12 @@ func TestSnippets(t *testing.T) {
 	}
 	for i, block := range blocks {
 		text, _, _ := strings.Cut(block, "```")
+		if strings.HasPrefix(text, "extends: ") {
+			if _, _, err := compose(map[string]string{"main.yaml": text}, Variant{}); err != nil {
+				t.Errorf("%v\n%s", err, text)
+			}
+			continue
+		}
 		if !strings.HasPrefix(text, "name: ") {
 			text = minimal + text
 		}

@@ -5,6 +5,7 @@ package build
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"strings"
 
@@ -51,18 +52,19 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	return newReport(result, rebuilt), nil
 }
 
-// LoadRecipe reads the recipe that name means and returns its source too. Without a name it is the
-// recipe in the bundle, which key must have signed unless it is nil.
-func LoadRecipe(name, bundle string, key dsse.PublicKey) (*recipe.Recipe, []byte, error) {
+// LoadRecipe reads the recipe that name means, in the variant that is meant, and returns its source
+// too. Without a name it is the recipe in the bundle, which key must have signed unless it is nil.
+func LoadRecipe(name, bundle string, key dsse.PublicKey, v recipe.Variant) (*recipe.Recipe, []byte, error) {
 	if name != "" {
-		return stages.LoadRecipe(name)
+		return stages.LoadRecipe(name, v)
 	}
 	name, text, err := offlinebundle.Recipe(bundle, key)
 	if err != nil {
 		return nil, nil, err
 	}
-	r, err := recipe.Parse(bundle+": "+name, text)
-	return r, text, err
+	return recipe.Compose(recipe.Source{Name: bundle + ": " + name, Text: text}, v, func(recipe.Source, string) (recipe.Source, error) {
+		return recipe.Source{}, errors.New("the bundle has no other recipe")
+	})
 }
 
 // LockBeside returns the path of a recipe's lock file: sov.lock in the folder of the recipe file,

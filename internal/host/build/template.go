@@ -1,46 +1,58 @@
 package build
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/sovereign-sql/sov/assets"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 )
 
-// A Template is what a new recipe has of its own; what is empty stays as in the built-in recipe sql.
+// BuiltIn returns the names of the built-in recipes.
+func BuiltIn() []string { return assets.Recipes() }
+
+// A Template is what a new recipe has of its own; what is empty stays as in the built-in recipe.
 type Template struct {
 	Name      string
+	From      string   // built-in recipe; empty: sql
 	Memory    string   // such as "2GiB"
 	Data      string   // size of the data disk
 	Packages  []string // in addition
 	Tailscale bool
 }
 
-// Recipe returns the text of a recipe: that of sql, comments included, with what the template changes. The error is that of
-// a value that no recipe may have.
+// Recipe returns the text of a recipe: that of the built-in one, comments included, with what the template changes. The error
+// is that of a value that no recipe may have.
 func (t Template) Recipe() ([]byte, error) {
-	text, err := assets.Recipe("sql")
+	from := cmp.Or(t.From, "sql")
+	text, err := assets.Recipe(from)
 	if err != nil {
 		return nil, err
 	}
 	out := string(text)
 	change := func(old, new string) {
 		if strings.Count(out, old) != 1 {
-			err = fmt.Errorf("the built-in recipe has no single %q", old) // a mistake in this program
+			err = fmt.Errorf("the built-in recipe %s has no single %q", from, old) // a mistake in this program
 		}
 		out = strings.Replace(out, old, new, 1)
 	}
-	change("# sql: PostgreSQL in a small Alpine machine, for a phone or for this computer.\n", "# "+t.Name+": PostgreSQL in a small Alpine machine, for a phone or for this computer.\n")
-	change("\nname: sql\n", "\nname: "+t.Name+"\n")
+	change("# "+from+": ", "# "+t.Name+": ")
+	change("\nname: "+from+"\n", "\nname: "+t.Name+"\n")
 	// Two machines of one phone need an interface and addresses each.
 	digest := sha256.Sum256([]byte(t.Name))
-	change("  tap: vm_sql\n", "  tap: "+tapName(t.Name, digest)+"\n")
 	subnet := 101 + int(digest[0])%150 // not that of sql
-	change("  host: 192.168.100.1/24\n", fmt.Sprintf("  host: 192.168.%d.1/24\n", subnet))
-	change("  guest: 192.168.100.2\n", fmt.Sprintf("  guest: 192.168.%d.2\n", subnet))
-	out = strings.ReplaceAll(out, "  hostname: sovereign-sql\n", "  hostname: sovereign-"+t.Name+"\n")
+	for key, value := range map[string]string{"tap": tapName(t.Name, digest), "host": fmt.Sprintf("192.168.%d.1/24", subnet),
+		"guest": fmt.Sprintf("192.168.%d.2", subnet)} {
+		line := regexp.MustCompile(`(?m)^  ` + key + `: .*$`)
+		if len(line.FindAllString(out, -1)) != 1 {
+			err = fmt.Errorf("the built-in recipe %s has no single network.%s", from, key) // a mistake in this program
+		}
+		out = line.ReplaceAllLiteralString(out, "  "+key+": "+value)
+	}
+	out = strings.ReplaceAll(out, "  hostname: sovereign-"+from+"\n", "  hostname: sovereign-"+t.Name+"\n")
 	if t.Memory != "" {
 		change("  memory: 1GiB\n", "  memory: "+t.Memory+"\n")
 	}

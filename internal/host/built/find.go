@@ -21,21 +21,21 @@ import (
 // Dir returns the folder of an artifact for an architecture. What names it is the folder itself, a
 // recipe, whose artifact goes by the name in the recipe, or the name of a machine that was built
 // into out.
-func Dir(recipe, out, arch string) (string, error) {
-	if _, err := os.Stat(filepath.Join(recipe, artifact.SpecFile)); err == nil {
-		return recipe, nil
+func Dir(argument, out, arch string) (string, error) {
+	if _, err := os.Stat(filepath.Join(argument, artifact.SpecFile)); err == nil {
+		return argument, nil
 	}
-	if info, err := os.Stat(recipe); err == nil && info.IsDir() && strings.ContainsRune(recipe, '/') {
-		return "", fmt.Errorf("%s is not a built machine: it has no vm.json: name the folder of an architecture, or build one with `sov build`", recipe)
+	if info, err := os.Stat(argument); err == nil && info.IsDir() && strings.ContainsRune(argument, '/') {
+		return "", fmt.Errorf("%s is not a built machine: it has no vm.json: name the folder of an architecture, or build one with `sov build`", argument)
 	}
-	if artifact.ValidName(recipe) {
-		if built, err := os.Stat(filepath.Join(out, recipe)); err == nil && built.IsDir() {
-			return filepath.Join(out, recipe, arch), nil
+	if artifact.ValidName(argument) {
+		if built, err := os.Stat(filepath.Join(out, argument)); err == nil && built.IsDir() {
+			return filepath.Join(out, argument, arch), nil
 		}
 	}
-	r, _, err := stages.LoadRecipe(recipe)
-	if ext := filepath.Ext(recipe); errors.Is(err, fs.ErrNotExist) && ext != ".yaml" && ext != ".yml" {
-		return "", fmt.Errorf("%s is neither a machine that was built into %s nor a recipe: `sov list` shows the machines", recipe, out)
+	r, _, err := stages.LoadRecipe(argument, recipe.Variant{})
+	if ext := filepath.Ext(argument); errors.Is(err, fs.ErrNotExist) && ext != ".yaml" && ext != ".yml" {
+		return "", fmt.Errorf("%s is neither a machine that was built into %s nor a recipe: `sov list` shows the machines", argument, out)
 	}
 	if err != nil {
 		return "", err
@@ -78,7 +78,7 @@ func Machine(argument string) (string, *recipe.Recipe, error) {
 		}
 		return spec.Name, nil, nil
 	}
-	r, _, err := stages.LoadRecipe(argument)
+	r, _, err := stages.LoadRecipe(argument, recipe.Variant{})
 	if errors.Is(err, fs.ErrNotExist) && artifact.ValidName(argument) {
 		return argument, nil, nil
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/sovereign-sql/sov/internal/artifact"
+	"github.com/sovereign-sql/sov/internal/artifact/provenance"
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/host/built"
@@ -16,10 +17,10 @@ import (
 )
 
 // ConfigParts are the parts of a machine's settings, in the order in which a machine meets them.
-var ConfigParts = []string{"vm", "kernel", "guest", "services", "postgres"}
+var ConfigParts = []string{"recipe", "vm", "kernel", "guest", "services", "postgres"}
 
 // UsualParts returns the parts to show of an out folder or an image when none is named: all that it
-// has, but for the kernel's, which is long.
+// has, but for the kernel's and the recipe, which are long.
 func UsualParts(from string) ([]string, error) {
 	info, err := os.Stat(from)
 	if err != nil {
@@ -40,6 +41,12 @@ type ConfigFile struct {
 // Config returns the files of a part of an out folder's settings, or of an image's.
 func Config(from, part string) ([]ConfigFile, error) {
 	switch part {
+	case "recipe":
+		if _, err := os.Stat(filepath.Join(from, artifact.ManifestFile)); err != nil {
+			return nil, built.NotBuilt(err)
+		}
+		text, err := provenance.Recipe(from)
+		return []ConfigFile{{Text: text}}, err
 	case "vm":
 		text, err := os.ReadFile(filepath.Join(from, artifact.SpecFile))
 		return []ConfigFile{{Text: text}}, built.NotBuilt(err)

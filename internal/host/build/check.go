@@ -1,0 +1,83 @@
+package build
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/sovereign-sql/sov/internal/arch"
+	"github.com/sovereign-sql/sov/internal/contract/recipe"
+	"github.com/sovereign-sql/sov/internal/fetch"
+	"github.com/sovereign-sql/sov/internal/image/oci"
+	"github.com/sovereign-sql/sov/stages"
+	"github.com/sovereign-sql/sov/stages/files"
+)
+
+// CheckRecipe returns the recipe that name means if nothing can be said against it without a network and a build. Without an
+// architecture in v it is checked for all, and without a profile also with each of its own.
+func CheckRecipe(name string, v recipe.Variant) (first *recipe.Recipe, err error) {
+	arches := arch.Names()
+	if v.Arch != "" {
+		arches = []string{v.Arch}
+	}
+	var faults []error
+	said := map[string]bool{}
+	check := func(v recipe.Variant) *recipe.Recipe {
+		r, _, err := stages.LoadRecipe(name, v)
+		if err == nil {
+			err = checkFiles(name, r)
+		}
+		if err != nil && !said[err.Error()] {
+			said[err.Error()] = true
+			faults = append(faults, err)
+		}
+		return r
+	}
+	for _, v.Arch = range arches {
+		r := check(v)
+		if r == nil {
+			continue
+		}
+		first = r
+		if len(v.Profiles) > 0 {
+			continue
+		}
+		for _, profile := range r.Profiles.Names() {
+			check(recipe.Variant{Arch: v.Arch, Profiles: []string{profile}, Set: v.Set})
+		}
+	}
+	return first, errors.Join(faults...)
+}
+
+// checkFiles looks for the files of this computer that a recipe names.
+func checkFiles(name string, r *recipe.Recipe) error {
+	var faults []error
+	exists := func(key, path string) {
+		if _, err := os.Stat(path); err != nil {
+			faults = append(faults, fmt.Errorf("%s: %s: %w", name, key, err))
+		}
+	}
+	image := func(key, reference string) {
+		ref, err := oci.Parse(reference)
+		if err != nil {
+			faults = append(faults, fmt.Errorf("%s: %s: %w", name, key, err))
+		} else if ref.Kind != oci.Registry {
+			exists(key, ref.Path)
+		}
+	}
+	image("base.image", r.Base.Image)
+	for i, reference := range r.CopiedImages() {
+		image(fmt.Sprintf("copy[%d].from", i), reference)
+	}
+	for i, f := range r.Files {
+		if f.Source != "" {
+			exists(fmt.Sprintf("files[%d].source", i), files.Source(r, f))
+		}
+	}
+	for i, repository := range r.Packages.Repositories {
+		if !fetch.IsURL(repository) {
+			exists(fmt.Sprintf("packages.repositories[%d]", i), repository)
+		}
+	}
+	return errors.Join(faults...)
+}
