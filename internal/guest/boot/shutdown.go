@@ -12,6 +12,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/guest/journal"
+	"github.com/sovereign-sql/sov/internal/guest/network"
 	"github.com/sovereign-sql/sov/internal/guest/process"
 )
 
@@ -94,6 +95,11 @@ func (m *machine) end() {
 	m.console.Log(journal.Info, journal.InitName, text, "uptime", uptime().Round(time.Millisecond))
 	m.console.Flush(2 * time.Second)
 	within(process.KillLimit, unix.Sync) // on a disk that does not answer it would never return
+	if m.link != "" {
+		if err := network.Down(m.link); err != nil {
+			m.console.Log(journal.Error, journal.InitName, "the network stays up", "error", err)
+		}
+	}
 	err := unix.Reboot(command)
 	m.console.Log(journal.Error, journal.InitName, "the machine cannot be switched off", "error", err)
 	select {}
