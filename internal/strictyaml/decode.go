@@ -57,6 +57,9 @@ func (d *decoder) decode(n ast.Node, path string, out reflect.Value) {
 		if _, list := n.(*ast.SequenceNode); list && out.Kind() == reflect.Slice {
 			break // a list that a word may stand for
 		}
+		if _, mapping := n.(ast.MapNode); mapping && out.Kind() == reflect.Struct {
+			break // a mapping that a word or number may stand for
+		}
 		d.unmarshal(n, path, "a string, number or boolean", isScalar, u.UnmarshalScalar)
 		return
 	case encoding.TextUnmarshaler:

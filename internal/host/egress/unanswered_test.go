@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"testing"
 	"time"
+
+	"github.com/sovereign-sql/sov/internal/host/qemu"
 )
 
 // TestUnanswered: a connection that the guest does not answer is offered again, and then refused; passt lives on.
@@ -25,7 +27,7 @@ func TestUnanswered(t *testing.T) {
 			}
 		}
 	}()
-	conn, err := net.Dial("tcp4", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), n.Port(5432)).String())
+	conn, err := net.Dial("tcp4", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), n.Port(qemu.Forward{Guest: 5432})).String())
 	if err != nil {
 		t.Fatal(err)
 	}
