@@ -78,6 +78,13 @@ func printStatus(w io.Writer, s *health.Machine) {
 			uplink = "none"
 		}
 		row("network", "%s, host %s, guest %s, uplink %s, IPv4 only", n.TAP, n.Host, n.Guest.Addr(), uplink)
+		for _, p := range n.Published {
+			offered := ""
+			if p.Forward {
+				offered = fmt.Sprintf(", at the phone's own address port %d", p.Offered())
+			}
+			row("published", "%s: %d/%s%s", p, p.Port, p.Transport(), offered)
+		}
 		if n.Reason != "" {
 			row("routing", "%s: %s", n.Routing, n.Reason)
 		}

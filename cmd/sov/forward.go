@@ -1,17 +1,22 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strconv"
 
 	"github.com/spf13/cobra"
 
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
 	"github.com/sovereign-sql/sov/internal/host/install"
+	"github.com/sovereign-sql/sov/internal/host/localvm"
 )
 
 // forwardReport is what `sov forward --json` prints when it listens.
@@ -25,22 +30,60 @@ func newForward() *cobra.Command {
 	service := guestspec.ServicePostgres
 	return phoneVerb{
 		use:   "forward",
-		short: "Reach a machine's database on the phone from this computer",
-		long: `Listen on a port of this computer and pass every connection through the cable, or ssh, to the database of a machine on the
-phone, until Ctrl-C: SQL from here without a tailnet and without opening anything in the phone's network. The URL that is
-printed works with psql and every other client of its kind; the password is the secret postgres.
+		short: "Reach a machine's database or another service on the phone from this computer",
+		long: `Listen on a port of this computer and pass every connection through the cable, or ssh, to a service of a machine on the
+phone, until Ctrl-C, without a tailnet and without opening anything in the phone's network. Without --service it is the
+database: the URL that is printed works with psql and every other client of its kind; the password is the secret postgres.
 
-Whoever works on this computer can connect to the port, and needs the password like everybody else.`,
-		example: "  sov forward sql --port 5432\n  sov forward sql --device ssh:root@phone",
+--service takes the name of a service that network.publish of the recipe lists, or the number of a TCP port there. UDP
+ports cannot be forwarded so. Whoever works on this computer can connect to the port.`,
+		example: "  sov forward sql --port 5432\n  sov forward sql --device ssh:root@phone\n  sov forward web --service 8080",
 		single:  "a port leads to one phone",
 		flags: func(c *cobra.Command) {
 			c.Flags().Uint16Var(&port, "port", 0, "port of 127.0.0.1; 0 takes a free one")
-			c.Flags().StringVar(&service, "service", service, "what to reach, of what the machine offers")
+			c.Flags().StringVar(&service, "service", service, "what to reach: a service, or a port's number")
+			if err := c.RegisterFlagCompletionFunc("service", published); err != nil {
+				panic(err) // the flag does not exist: a mistake in this program
+			}
 		},
 		do: func(ctx context.Context, s *fleet.Site, name string) error {
 			return forwardTo(ctx, s, name, service, port)
 		},
 	}.command()
+}
+
+// published completes what a machine publishes: as it was built here, else as it runs on a phone.
+func published(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	var ports []vmspec.Port
+	if len(args) == 1 {
+		ports = publishedBy(c, args[0])
+	}
+	var names []string
+	for _, p := range ports {
+		if !p.UDP() {
+			names = append(names, cmp.Or(p.Service, strconv.Itoa(p.Port))+"\tport "+strconv.Itoa(p.Port))
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+func publishedBy(c *cobra.Command, machine string) []vmspec.Port {
+	if dir, err := built.Find(machine); err == nil {
+		if spec, err := localvm.ReadSpec(dir); err == nil {
+			return spec.Ports
+		}
+	}
+	var f phoneFlags
+	if devices, err := c.Flags().GetStringArray("device"); err == nil {
+		f.devices = devices
+	}
+	phones, _ := f.reachable(c) // without a phone there is nothing to offer
+	for _, phone := range phones {
+		if now, err := install.Status(c.Context(), &fleet.Site{Phone: phone, Out: io.Discard, ErrOut: io.Discard}, machine); err == nil {
+			return now.Network.Published
+		}
+	}
+	return nil
 }
 
 // forwardTo makes a service reachable and says where, until ctx ends.

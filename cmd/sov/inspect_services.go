@@ -18,7 +18,7 @@ func newInspectServices() *cobra.Command {
 		Use:   "services IMAGE",
 		Short: "List the services, what each may do and what it runs",
 		Long: `List the services that the guest's init runs: their users, the capabilities that they keep, what they may write, their
-devices, their limits and their programs. No service can gain privileges, and none sees the directories of another.`,
+devices, the ports at which others reach them, their limits and their programs. No service can gain privileges, and none sees the directories of another.`,
 		Example: "  sov inspect services sql",
 		Args:    cobra.ExactArgs(1),
 		RunE: withImage(func(c *cobra.Command, filesystem *ext4.FS, args []string) error {
@@ -30,9 +30,9 @@ devices, their limits and their programs. No service can gain privileges, and no
 				table := tabwriter.NewWriter(p.w, 0, 0, 2, ' ', 0)
 				defer table.Flush()
 				inner := &printer{w: table}
-				inner.printf("SERVICE\tUSER\tCAPABILITIES\tMAY WRITE\tDEVICES\tMEMORY\tPROCESSES\tCOMMAND\n")
+				inner.printf("SERVICE\tUSER\tCAPABILITIES\tMAY WRITE\tDEVICES\tPORTS\tMEMORY\tPROCESSES\tCOMMAND\n")
 				for _, s := range services {
-					inner.printf("%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", s.Name, s.User, listed(s.Capabilities), listed(s.Write), listed(s.Devices),
+					inner.printf("%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", s.Name, s.User, listed(s.Capabilities), listed(s.Write), listed(s.Devices), listed(s.Ports),
 						cmp.Or(s.Limits.Memory, "-"), cmp.Or(strings.TrimPrefix(strconv.Itoa(s.Limits.Processes), "0"), "-"), strings.Join(s.Command, " "))
 				}
 			})

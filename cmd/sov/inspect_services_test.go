@@ -11,7 +11,9 @@ import (
 
 func TestInspectServices(t *testing.T) {
 	files := map[string]any{
-		"guest.json": guestspec.Config{Format: guestspec.Format, Hostname: "shop", Image: guestspec.Image{Name: "shop", Version: "1"}},
+		"guest.json": guestspec.Config{Format: guestspec.Format, Hostname: "shop", Image: guestspec.Image{Name: "shop", Version: "1"},
+			Firewall: guestspec.Firewall{Open: []guestspec.Opening{{Protocol: "tcp", Port: 80, On: "link", Service: "web"},
+				{Protocol: "tcp", Port: 80, On: "tailnet", Service: "web"}, {Protocol: "udp", Port: 53, On: "link", Service: "web"}}}},
 		"services/db.json": guestspec.Service{Name: "db", User: "postgres", Command: []string{"/bin/db"}, Rights: guestspec.Rights{Write: []string{"/data"}},
 			Prepare: []guestspec.Step{{Command: []string{"/sbin/sov-init", "postgres-prepare"}, Unconfined: true}}},
 		"services/web.json": guestspec.Service{Name: "web", User: "nobody", Command: []string{"/bin/web"},
@@ -42,9 +44,9 @@ func TestInspectServices(t *testing.T) {
 	for line := range strings.Lines(stdout) {
 		rows = append(rows, strings.Join(strings.Fields(line), " "))
 	}
-	if got, want := strings.Join(rows, "\n"), `SERVICE USER CAPABILITIES MAY WRITE DEVICES MEMORY PROCESSES COMMAND
-db postgres - /data - - - /bin/db
-web nobody net_bind_service /data/web /dev/net/tun 50% 510 /bin/web`; got != want {
+	if got, want := strings.Join(rows, "\n"), `SERVICE USER CAPABILITIES MAY WRITE DEVICES PORTS MEMORY PROCESSES COMMAND
+db postgres - /data - - - - /bin/db
+web nobody net_bind_service /data/web /dev/net/tun 80/tcp,53/udp 50% 510 /bin/web`; got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 	stdout, _, _ = cli(t, "inspect", "services", "--json", img)

@@ -132,16 +132,14 @@ func statusHere(c *cobra.Command, r *localvm.Running) error {
 	if err != nil {
 		return fmt.Errorf("%s runs on this computer and does not answer: %w: its console's log is %s", r.Name, err, r.Console())
 	}
-	report := runReport{URL: r.URL, PID: r.QEMU, Console: r.Console(), Network: r.Network, Status: status}
+	report := runReport{URL: r.URL, PID: r.QEMU, Console: r.Console(), Network: r.Network, Status: status, Published: r.Published}
 	return printResult(c.OutOrStdout(), asJSON, report, func(p *printer) {
 		state := "starting"
 		if status.Ready {
 			state = "ready"
 		}
 		p.printf("%s %s on this computer: %s, up for %.0f s, process %d\n", r.Name, terminal.Harmless(status.Version), state, status.Uptime, r.PID)
-		if r.URL != "" {
-			p.printf("%s\n", r.URL)
-		}
+		report.addresses(p)
 		p.printf("network: %s\n", r.Network)
 		for _, s := range status.Services {
 			p.printf("service %s\n", terminal.Harmless(strings.TrimSuffix(s.Summary()+": "+s.Reason, ": ")))

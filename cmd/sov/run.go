@@ -109,6 +109,20 @@ type runReport struct {
 	Console string              `json:"console"`
 	Network localvm.NetworkMode `json:"network"`
 	Status  *guestapi.Status    `json:"status"`
+	// Published are the guest's ports on this computer.
+	Published []localvm.Published `json:"published"`
+}
+
+// addresses prints where the machine is reachable: the database's URL, and the other published ports.
+func (r runReport) addresses(p *printer) {
+	if r.URL != "" {
+		p.printf("%s\n", r.URL)
+	}
+	for _, port := range r.Published {
+		if !port.IsDatabase() {
+			p.printf("%s\n", port)
+		}
+	}
 }
 
 // A runner runs a machine here, and says on standard error what it is doing.
@@ -206,10 +220,10 @@ func (r *runner) run(started time.Time) error {
 	if len(r.queries) > 0 {
 		return errors.Join(r.ask(), r.stop())
 	}
-	report := runReport{URL: r.vm.URL(), PID: r.vm.PID(), Console: r.console, Network: r.vm.Network(), Status: status}
+	report := runReport{URL: r.vm.URL(), PID: r.vm.PID(), Console: r.console, Network: r.vm.Network(), Status: status, Published: r.vm.Published()}
 	err = printResult(c.OutOrStdout(), r.asJSON, report, func(p *printer) {
+		report.addresses(p)
 		if report.URL != "" {
-			p.printf("%s\n", report.URL)
 			password := "" // what a person has to give psql, besides the URL
 			if !r.vm.HasPasswordFile() {
 				password = "; the password is the secret postgres: it holds a line break, which no password file can"

@@ -127,7 +127,7 @@ func exitOf(err error) error {
 
 // reportRunning prints what `sov run` prints of a machine that is ready.
 func (f *runFlags) reportRunning(c *cobra.Command, r *localvm.Running) error {
-	report := runReport{URL: r.URL, PID: r.QEMU, Console: r.Console(), Network: r.Network}
+	report := runReport{URL: r.URL, PID: r.QEMU, Console: r.Console(), Network: r.Network, Published: r.Published}
 	var err error
 	if report.Status, err = r.Guest().Status(c.Context()); err != nil {
 		return fmt.Errorf("%s runs on this computer and does not answer: %w: its console's log is %s", r.Name, err, report.Console)
@@ -135,11 +135,7 @@ func (f *runFlags) reportRunning(c *cobra.Command, r *localvm.Running) error {
 	if !report.Status.Ready {
 		fmt.Fprintf(c.ErrOrStderr(), "run: not ready yet: %s\n", localvm.Unready(report.Status))
 	}
-	return printResult(c.OutOrStdout(), f.asJSON, report, func(p *printer) {
-		if report.URL != "" {
-			p.printf("%s\n", report.URL)
-		}
-	})
+	return printResult(c.OutOrStdout(), f.asJSON, report, report.addresses)
 }
 
 // unitReserve is what a service manager gives a machine beyond what sov waits for it.

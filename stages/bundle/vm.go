@@ -48,10 +48,13 @@ func spec(r *recipe.Recipe, arch string, root []string) (*vmspec.Spec, error) {
 	for _, declared := range r.Declared {
 		s.Secrets = append(s.Secrets, vmspec.Secret(declared))
 	}
-	for _, port := range r.Network.Publish {
-		p := vmspec.Port{Port: port, Forward: slices.Contains(r.Network.Forward, port)}
-		if r.Postgres.Enabled && port == r.Postgres.Port {
-			p.Service = guestspec.ServicePostgres
+	for _, published := range r.Network.Publish {
+		p := vmspec.Port{Service: published.Service, Port: published.Port, Forward: slices.Contains(r.Network.Forward, published.Port)}
+		if published.Protocol != guestspec.TCP { // what an older sov-runner need not know
+			p.Protocol = published.Protocol
+		}
+		if published.HostPort != published.Port {
+			p.HostPort = published.HostPort
 		}
 		s.Ports = append(s.Ports, p)
 	}

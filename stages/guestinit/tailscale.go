@@ -74,8 +74,8 @@ func TailscaleService(t recipe.Tailscale) guestspec.Service {
 // (network.publish) and are open to whatever it sends, and to the tailnet, whose own rules decide.
 func Firewall(r *recipe.Recipe) guestspec.Firewall {
 	var f guestspec.Firewall
-	open := func(protocol string, port int, on string, from ...string) {
-		f.Open = append(f.Open, guestspec.Opening{Protocol: protocol, Port: uint16(port), On: on, From: from})
+	open := func(service, protocol string, port int, on string, from ...string) {
+		f.Open = append(f.Open, guestspec.Opening{Service: service, Protocol: protocol, Port: uint16(port), On: on, From: from})
 	}
 	if r.Postgres.Enabled {
 		var from []string
@@ -86,27 +86,27 @@ func Firewall(r *recipe.Recipe) guestspec.Firewall {
 			case network != recipe.NetworkTailnet:
 				from = append(from, network)
 			case r.Tailscale.Enabled:
-				open(guestspec.TCP, r.Postgres.Port, guestspec.OnTailnet)
+				open(guestspec.ServicePostgres, guestspec.TCP, r.Postgres.Port, guestspec.OnTailnet)
 			}
 		}
 		if len(from) > 0 {
-			open(guestspec.TCP, r.Postgres.Port, guestspec.OnLink, from...)
+			open(guestspec.ServicePostgres, guestspec.TCP, r.Postgres.Port, guestspec.OnLink, from...)
 		}
 		for i := range f.Open { // each guess of a password takes a connection
 			f.Open[i].PerSecond = uint32(r.Postgres.ConnectRate)
 		}
 	}
-	for _, port := range r.Network.Publish {
-		if r.Postgres.Enabled && port == r.Postgres.Port {
+	for _, p := range r.Network.Publish {
+		if r.Postgres.Enabled && p.Port == r.Postgres.Port && p.Protocol == guestspec.TCP {
 			continue
 		}
-		open(guestspec.TCP, port, guestspec.OnLink)
+		open(p.Service, p.Protocol, p.Port, guestspec.OnLink)
 		if r.Tailscale.Enabled {
-			open(guestspec.TCP, port, guestspec.OnTailnet)
+			open(p.Service, p.Protocol, p.Port, guestspec.OnTailnet)
 		}
 	}
 	if r.Tailscale.Enabled {
-		open(guestspec.UDP, tailscalePort, guestspec.OnLink)
+		open(guestspec.ServiceTailscale, guestspec.UDP, tailscalePort, guestspec.OnLink)
 	}
 	return f
 }

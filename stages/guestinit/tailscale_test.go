@@ -54,12 +54,14 @@ func TestFirewall(t *testing.T) {
 	}{
 		{"nothing", "", nil},
 		{"PostgreSQL", "postgres: {enabled: true}\nnetwork: {publish: [5432]}",
-			[]guestspec.Opening{{Protocol: tcp, Port: 5432, On: link, From: []string{"subnet"}, PerSecond: 3}}},
+			[]guestspec.Opening{{Protocol: tcp, Port: 5432, On: link, From: []string{"subnet"}, PerSecond: 3, Service: "postgres"}}},
 		{"PostgreSQL for the tailnet", "postgres: {enabled: true, port: 6000, networks: [tailnet], connect_rate: 20}\ntailscale: {enabled: true}",
-			[]guestspec.Opening{{Protocol: tcp, Port: 6000, On: tailnet, PerSecond: 20}, {Protocol: udp, Port: 41641, On: link}}},
+			[]guestspec.Opening{{Protocol: tcp, Port: 6000, On: tailnet, PerSecond: 20, Service: "postgres"}, {Protocol: udp, Port: 41641, On: link, Service: "tailscale"}}},
 		{"all", "postgres: {enabled: true, connect_rate: 0, networks: [tap, tailnet, 10.0.0.0/8]}\ntailscale: {enabled: true}\nnetwork: {publish: [5432, 80]}",
-			[]guestspec.Opening{{Protocol: tcp, Port: 5432, On: tailnet}, {Protocol: tcp, Port: 5432, On: link, From: []string{"subnet", "10.0.0.0/8"}},
-				{Protocol: tcp, Port: 80, On: link}, {Protocol: tcp, Port: 80, On: tailnet}, {Protocol: udp, Port: 41641, On: link}}},
+			[]guestspec.Opening{{Protocol: tcp, Port: 5432, On: tailnet, Service: "postgres"}, {Protocol: tcp, Port: 5432, On: link, From: []string{"subnet", "10.0.0.0/8"}, Service: "postgres"},
+				{Protocol: tcp, Port: 80, On: link}, {Protocol: tcp, Port: 80, On: tailnet}, {Protocol: udp, Port: 41641, On: link, Service: "tailscale"}}},
+		{"a service's ports of both protocols", "services: [{name: dns, command: [/bin/dns]}]\nnetwork: {publish: [53, {port: 53, protocol: udp}]}",
+			[]guestspec.Opening{{Protocol: tcp, Port: 53, On: link, Service: "dns"}, {Protocol: udp, Port: 53, On: link, Service: "dns"}}},
 	} {
 		if diff := cmp.Diff(tt.want, Firewall(parse(t, tt.recipe)).Open); diff != "" {
 			t.Errorf("%s (-want +got)\n%s", tt.name, diff)

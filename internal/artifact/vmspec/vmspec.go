@@ -10,6 +10,7 @@ package vmspec
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"net/netip"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -148,12 +150,31 @@ func (r Routing) Valid() bool { return r == Auto || r == MainFirst || r == Scope
 // Subnet is the prefix that both ends are in.
 func (n Network) Subnet() netip.Prefix { return n.Host.Masked() }
 
-// A Port is a TCP port of the guest that the host may offer under the same
-// number.
+// A Port is a port of the guest that the host may offer.
 type Port struct {
-	Service string `json:"service"` // the service behind it, "" when not known
-	Port    int    `json:"port"`
-	Forward bool   `json:"forward,omitempty"` // also offered at the phone's own address on its uplink
+	Service  string `json:"service"` // the service behind it, "" when not known
+	Port     int    `json:"port"`
+	Protocol string `json:"protocol,omitempty"`  // "udp"; empty: TCP
+	HostPort int    `json:"host_port,omitempty"` // the number under which the host offers it; 0: the same
+	Forward  bool   `json:"forward,omitempty"`   // also offered at the phone's own address on its uplink
+}
+
+// UDP reports whether the port is one of UDP.
+func (p Port) UDP() bool { return p.Protocol == guestspec.UDP }
+
+// Transport is the port's protocol in words.
+func (p Port) Transport() string { return cmp.Or(p.Protocol, guestspec.TCP) }
+
+// Offered is the number under which the host offers the port.
+func (p Port) Offered() int { return cmp.Or(p.HostPort, p.Port) }
+
+// String is what people and flags call the port: its service, or its number, and "/udp" behind that.
+func (p Port) String() string {
+	name := cmp.Or(p.Service, strconv.Itoa(p.Port))
+	if p.UDP() {
+		name += "/" + p.Protocol
+	}
+	return name
 }
 
 // Postgres says who logs in to the database over the network.
@@ -210,13 +231,36 @@ func (s *Spec) DataKey() KeyPlace {
 	return data.Key
 }
 
-// Port returns the guest's port of a service.
+// Port returns the guest's first TCP port of a service.
 func (s *Spec) Port(service string) (int, bool) {
-	i := slices.IndexFunc(s.Ports, func(p Port) bool { return p.Service == service })
+	i := slices.IndexFunc(s.Ports, func(p Port) bool { return p.Service == service && !p.UDP() })
 	if i < 0 {
 		return 0, false
 	}
 	return s.Ports[i].Port, true
+}
+
+// TCPPort returns the guest's TCP port that a person means by the name of its service or by its number.
+func (s *Spec) TCPPort(name string) (int, error) {
+	if port, ok := s.Port(name); ok && name != "" {
+		return port, nil
+	}
+	var known []string
+	for _, p := range s.Ports {
+		switch {
+		case strconv.Itoa(p.Port) == name && !p.UDP():
+			return p.Port, nil
+		case p.UDP():
+		case p.Service == "":
+			known = append(known, strconv.Itoa(p.Port))
+		default:
+			known = append(known, fmt.Sprintf("%s (%d)", p.Service, p.Port))
+		}
+	}
+	if len(known) == 0 {
+		return 0, errors.New("it publishes no TCP port: list one under network.publish of its recipe")
+	}
+	return 0, fmt.Errorf("it offers no %s; it offers: %s", name, strings.Join(known, ", "))
 }
 
 // Superuser is how the role postgres logs in.
@@ -321,6 +365,8 @@ func (s *Spec) Validate() error {
 	}
 	for _, p := range s.Ports {
 		require(p.Port >= 1 && p.Port <= 65535, "port %d is out of range", p.Port)
+		require(p.HostPort >= 0 && p.HostPort <= 65535, "host port %d is out of range", p.HostPort)
+		require(slices.Contains([]string{"", guestspec.TCP, guestspec.UDP}, p.Protocol), "port %d: protocol %q must be %s or %s", p.Port, p.Protocol, guestspec.TCP, guestspec.UDP)
 	}
 	require(s.Ready.Port >= 1 && s.Ready.Port <= 65535, "ready.port %d is out of range", s.Ready.Port)
 	require(s.Ready.TimeoutSeconds > 0, "ready.timeout_seconds is %d", s.Ready.TimeoutSeconds)

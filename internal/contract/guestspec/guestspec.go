@@ -141,6 +141,8 @@ type Opening struct {
 	// PerSecond bounds the new connections that are let in each second from anywhere but the gateway,
 	// after OpeningBurst at once; more of them wait, as TCP repeats what was dropped. 0: no bound.
 	PerSecond uint32 `json:"per_second,omitempty"`
+	// Service is what listens there, for people; empty: the recipe does not say.
+	Service string `json:"service,omitempty"`
 }
 
 // OpeningBurst is how many connections an Opening with a bound lets in at once, after a pause.

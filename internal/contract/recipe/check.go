@@ -249,16 +249,7 @@ func (c *checker) network() {
 	for i, server := range n.Time {
 		c.require(guestspec.ValidServer(server), strictyaml.Index("network.time", i), "%q is neither a host name nor an address", server)
 	}
-	for i, port := range n.Publish {
-		at := strictyaml.Index("network.publish", i)
-		c.require(validPort(port), at, "%d is not a port", port)
-		c.require(slices.Index(n.Publish, port) == i, at, "port %d is listed twice", port)
-	}
-	for i, port := range n.Forward {
-		at := strictyaml.Index("network.forward", i)
-		c.require(slices.Contains(n.Publish, port), at, "port %d is not one of network.publish", port)
-		c.require(slices.Index(n.Forward, port) == i, at, "port %d is listed twice", port)
-	}
+	c.published()
 	for i, port := range n.Phone {
 		at := strictyaml.Index("network.phone", i)
 		c.require(validPort(port), at, "%d is not a port", port)

@@ -75,7 +75,7 @@ func TestCompose(t *testing.T) {
 	if diff := cmp.Diff([]Role{{Name: "app", Database: "shop"}, {Name: "report", Database: "report"}}, r.Postgres.Roles); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff([]int{5432, 80}, r.Network.Publish); diff != "" {
+	if diff := cmp.Diff([]Publish{{Port: 5432, Service: "postgres", Protocol: "tcp"}, {Port: 80, Protocol: "tcp"}}, r.Network.Publish); diff != "" {
 		t.Error(diff)
 	}
 	if diff := cmp.Diff([]string{"big", "dev"}, r.Profiles.Names()); diff != "" {

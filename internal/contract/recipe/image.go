@@ -1,6 +1,7 @@
 package recipe
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"path"
@@ -57,7 +58,7 @@ func (r *Recipe) WithImage(config ImageConfig, files ImageTree) (*Recipe, []stri
 			return nil, nil, fmt.Errorf("service %s: the base image: %w", s.Name, err)
 		}
 	}
-	if err := i.ports(); err != nil {
+	if err := i.ports(r); err != nil {
 		return nil, nil, fmt.Errorf("the base image: %w", err)
 	}
 	out.complete()
@@ -207,19 +208,23 @@ func (i *imageReader) volumes(s *Service) error {
 	return nil
 }
 
-// ports publishes the ports that the image exposes.
-func (i *imageReader) ports() error {
+// ports publishes the ports that the image exposes, as those of the first service that runs what the image says.
+func (i *imageReader) ports(r *Recipe) error {
+	service := r.Services[slices.IndexFunc(r.Services, func(s Service) bool { return s.Command.OfImage() })].Name
 	for _, exposed := range slices.Sorted(slices.Values(i.ExposedPorts)) {
 		text, protocol, _ := strings.Cut(exposed, "/")
 		port, err := strconv.Atoi(text)
 		if err != nil || !validPort(port) {
 			return fmt.Errorf("it exposes %.40q, which is not a port", exposed)
 		}
-		if protocol != "" && protocol != "tcp" {
-			i.warnings = append(i.warnings, fmt.Sprintf("the base image exposes %s, and only TCP ports can be published", exposed))
+		p := Publish{Port: port, Service: service, Protocol: cmp.Or(protocol, guestspec.TCP)}
+		if p.Protocol != guestspec.TCP && p.Protocol != guestspec.UDP {
+			i.warnings = append(i.warnings, fmt.Sprintf("the base image exposes %s, and only TCP and UDP ports can be published", exposed))
 			continue
 		}
-		i.recipe.Network.Publish = addOnce(i.recipe.Network.Publish, port)
+		if !slices.ContainsFunc(i.recipe.Network.Publish, func(o Publish) bool { return o.Port == p.Port && o.Protocol == p.Protocol }) {
+			i.recipe.Network.Publish = append(i.recipe.Network.Publish, p)
+		}
 	}
 	return nil
 }

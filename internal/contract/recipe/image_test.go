@@ -34,7 +34,7 @@ const oneOfImage = "services: [{name: web, command: image}]\n"
 
 func TestWithImage(t *testing.T) {
 	config := ImageConfig{Entrypoint: []string{"serve"}, Cmd: []string{"--port", "80"}, Env: []string{"PATH=/opt/bin", "MODE=image", "EMPTY="},
-		User: "70", WorkingDir: "srv", StopSignal: "3", ExposedPorts: []string{"80/tcp", "53/udp", "443"}, Volumes: []string{"/var/lib/web", "/data/files", "/tmp/x"}}
+		User: "70", WorkingDir: "srv", StopSignal: "3", ExposedPorts: []string{"80/tcp", "53/udp", "54/sctp", "443"}, Volumes: []string{"/var/lib/web", "/data/files", "/tmp/x"}}
 	r := ofImage(t, oneOfImage)
 	got, warnings, err := r.WithImage(config, fakeImage{})
 	if err != nil {
@@ -42,13 +42,14 @@ func TestWithImage(t *testing.T) {
 	}
 	s := got.Services[0]
 	if diff := cmp.Diff([]any{
-		Command{"/usr/bin/serve", "--port", "80"}, "app", "/srv", "SIGQUIT", map[string]Variable{"PATH": {Text: "/opt/bin"}, "MODE": {Text: "image"}, "EMPTY": {}}, []int{443, 80},
+		Command{"/usr/bin/serve", "--port", "80"}, "app", "/srv", "SIGQUIT", map[string]Variable{"PATH": {Text: "/opt/bin"}, "MODE": {Text: "image"}, "EMPTY": {}},
+		[]Publish{{Port: 443, Service: "web", Protocol: "tcp"}, {Port: 53, Service: "web", Protocol: "udp"}, {Port: 80, Service: "web", Protocol: "tcp"}},
 		[]Directory{{Path: "/data/files", Mode: 0o750, Owner: "app"}, {Path: "/data/web/var/lib/web", Mode: 0o750, Owner: "app"}},
 		[]Link{{"/var/lib/web", "/data/web/var/lib/web"}},
 	}, []any{s.Command, s.User, s.Directory, s.Stop.Signal, s.Environment, got.Network.Publish, s.Directories, got.Links}); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
-	if len(warnings) != 1 || !strings.Contains(warnings[0], "53/udp") {
+	if len(warnings) != 1 || !strings.Contains(warnings[0], "54/sctp") {
 		t.Errorf("warnings: %q", warnings)
 	}
 	if !r.OfImage() || len(r.Network.Publish) > 0 || got.OfImage() {

@@ -57,6 +57,7 @@ func (r *Recipe) complete() {
 	setDefault(&r.Network.Hostname, hostnameOf(r.Name))
 	setDefault(&r.Tailscale.Hostname, r.Network.Hostname)
 	setDefault(&r.Rootfs.Label, r.Name[:min(len(r.Name), maxLabel)])
+	r.completePublished()
 	if r.VM.Encrypt {
 		setDefault(&r.VM.DataKey, DataKeyOnPhone)
 		r.Packages.require(encryptionPackages)

@@ -300,19 +300,19 @@ const (
 
 // Network is the link between host and guest.
 type Network struct {
-	Hostname string   `yaml:"hostname"` // the guest's; empty: the recipe's name
-	TAP      string   `yaml:"tap"`      // host interface
-	Host     string   `yaml:"host"`     // host address with prefix length
-	Guest    string   `yaml:"guest"`    // guest address in the same subnet
-	MTU      int      `yaml:"mtu"`      // bytes
-	DNS      []string `yaml:"dns"`      // name servers of the guest
-	Time     []string `yaml:"time"`     // public NTP servers, for when the host tells no time
-	Publish  []int    `yaml:"publish"`  // TCP ports of the guest for sov, peers, the tailnet and Forward
-	Forward  []int    `yaml:"forward"`  // those of Publish that the phone also offers at its own address
-	Phone    []int    `yaml:"phone"`    // TCP ports of the guest that the phone's apps may reach
-	Egress   []string `yaml:"egress"`   // what the guest may reach besides the internet: "lan", "phone"
-	Routing  string   `yaml:"routing"`  // "auto", "scoped" or "main-first"; empty: as the phone's machine has it, or "auto"
-	Peers    []string `yaml:"peers"`    // other machines whose guests may talk with this one
+	Hostname string    `yaml:"hostname"` // the guest's; empty: the recipe's name
+	TAP      string    `yaml:"tap"`      // host interface
+	Host     string    `yaml:"host"`     // host address with prefix length
+	Guest    string    `yaml:"guest"`    // guest address in the same subnet
+	MTU      int       `yaml:"mtu"`      // bytes
+	DNS      []string  `yaml:"dns"`      // name servers of the guest
+	Time     []string  `yaml:"time"`     // public NTP servers, for when the host tells no time
+	Publish  []Publish `yaml:"publish"`  // ports of the guest for sov, peers, the tailnet and Forward
+	Forward  []int     `yaml:"forward"`  // those of Publish, by the guest's number, that the phone also offers at its own address
+	Phone    []int     `yaml:"phone"`    // TCP ports of the guest that the phone's apps may reach
+	Egress   []string  `yaml:"egress"`   // what the guest may reach besides the internet: "lan", "phone"
+	Routing  string    `yaml:"routing"`  // "auto", "scoped" or "main-first"; empty: as the phone's machine has it, or "auto"
+	Peers    []string  `yaml:"peers"`    // other machines whose guests may talk with this one
 }
 
 // Kernel says what the guest boots.

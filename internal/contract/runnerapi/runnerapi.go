@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
+
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 )
 
 // Format is the version of State.
@@ -89,6 +91,8 @@ type Network struct {
 	Fault    string         `json:"fault,omitempty"`    // why it is not as it should be
 	Endpoint netip.AddrPort `json:"endpoint,omitzero"`
 	Database netip.AddrPort `json:"database,omitzero"` // PostgreSQL's, where the machine publishes one
+	// Published are the guest's ports that others than the phone's root may reach.
+	Published []vmspec.Port `json:"published,omitempty"`
 }
 
 // A RollBack is a return from a version that did not work to the one before.

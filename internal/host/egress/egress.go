@@ -70,7 +70,7 @@ type Network struct {
 	card  *os.File // QEMU's end
 	guest net.Conn // the other end of it
 	passt net.Conn
-	ports map[uint16]uint16
+	ports map[qemu.Forward]uint16 // by Forward.Asked
 
 	process *exec.Cmd
 	words   words
@@ -97,7 +97,7 @@ func start(ctx context.Context, o Options) (*Network, error) {
 		return nil, err
 	}
 	defer free()
-	n := &Network{ports: make(map[uint16]uint16), exited: make(chan struct{}), lost: make(chan struct{})}
+	n := &Network{ports: make(map[qemu.Forward]uint16), exited: make(chan struct{}), lost: make(chan struct{})}
 	var theirs *os.File
 	if n.passt, theirs, err = qemu.SocketPair(Program); err != nil {
 		return nil, err
@@ -108,7 +108,7 @@ func start(ctx context.Context, o Options) (*Network, error) {
 		return nil, err
 	}
 	for _, f := range forward {
-		n.ports[f.Guest] = f.Port
+		n.ports[f.Asked()] = f.Port
 	}
 	n.process = exec.Command(o.Program, arguments(o, forward)...)
 	n.process.Stderr = &n.words
@@ -141,7 +141,12 @@ func start(ctx context.Context, o Options) (*Network, error) {
 		}
 	})
 	// Its end needs no answer: passt's is noticed by its exit, and QEMU's by the other relay.
-	n.relays.Go(func() { _ = relay(open.toGuest, n.passt, open.offered) })
+	n.relays.Go(func() {
+		_ = relay(open.toGuest, n.passt, func(frame []byte) bool {
+			filter.asked(frame)
+			return open.offered(frame)
+		})
+	})
 	return n, nil
 }
 
@@ -153,7 +158,7 @@ func arguments(o Options, forward []qemu.Forward) []string {
 		"--mac-addr", hostHardwareAddress, "--dns-forward", o.DNS.String(),
 	}
 	for _, f := range forward {
-		args = append(args, "--tcp-ports", fmt.Sprintf("127.0.0.1/%d:%d", f.Port, f.Guest))
+		args = append(args, "--"+f.Protocol()+"-ports", fmt.Sprintf("127.0.0.1/%d:%d", f.Port, f.Guest))
 	}
 	return args
 }
@@ -187,7 +192,7 @@ func (n *Network) greet(ctx context.Context, o Options) error {
 func (n *Network) Card() *os.File { return n.card }
 
 // Port returns the port of 127.0.0.1 at which a forwarded port of the guest is reachable.
-func (n *Network) Port(guest uint16) uint16 { return n.ports[guest] }
+func (n *Network) Port(f qemu.Forward) uint16 { return n.ports[f.Asked()] }
 
 // PID returns the process ID of passt.
 func (n *Network) PID() int { return n.process.Process.Pid }
@@ -242,7 +247,7 @@ func reserve(wanted []qemu.Forward) (chosen []qemu.Forward, free func(), err err
 	}
 	for _, f := range wanted {
 		if f.Port == 0 {
-			socket, port, err := bindAny()
+			socket, port, err := bindAny(f.UDP)
 			if err != nil {
 				free()
 				return nil, nil, fmt.Errorf("find a free port: %w", err)
@@ -255,9 +260,13 @@ func reserve(wanted []qemu.Forward) (chosen []qemu.Forward, free func(), err err
 	return chosen, free, nil
 }
 
-func bindAny() (socket int, port uint16, err error) {
+func bindAny(udp bool) (socket int, port uint16, err error) {
+	kind := syscall.SOCK_STREAM
+	if udp {
+		kind = syscall.SOCK_DGRAM
+	}
 	syscall.ForkLock.RLock()
-	socket, err = syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	socket, err = syscall.Socket(syscall.AF_INET, kind, 0)
 	if err == nil {
 		syscall.CloseOnExec(socket)
 	}

@@ -254,7 +254,7 @@ func TestForwardedPort(t *testing.T) {
 	n, card := startPasst(t, testOptions())
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	port := n.Port(5432)
+	port := n.Port(qemu.Forward{Guest: 5432})
 	go func() {
 		var d net.Dialer
 		conn, err := d.DialContext(ctx, "tcp4", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port).String())
@@ -337,5 +337,31 @@ func TestStartSaysWhatPasstSays(t *testing.T) {
 	if n, err := Start(t.Context(), o); err == nil {
 		n.Close()
 		t.Error("true(1) passes for passt")
+	}
+}
+
+// TestUDPAnswers: the guest answers from a published UDP port whoever asked it, and nobody else.
+func TestUDPAnswers(t *testing.T) {
+	o := testOptions()
+	o.Forward = append(o.Forward, qemu.Forward{Guest: 53, UDP: true})
+	f := newFilter(o)
+	answer := segment{to: "192.168.100.1", protocol: protocolUDP, from: 53, port: 40000}.frame(t)
+	if f.passes(answer) {
+		t.Error("a datagram that nobody asked for passes")
+	}
+	asked := segment{to: "192.168.100.2", protocol: protocolUDP, from: 40000, port: 53}.frame(t)
+	copy(asked[26:30], netip.MustParseAddr("192.168.100.1").AsSlice())
+	f.asked(asked)
+	if !f.passes(answer) {
+		t.Error("an answer does not pass")
+	}
+	for _, other := range []segment{
+		{to: "192.168.100.1", protocol: protocolUDP, from: 53, port: 40001},
+		{to: "192.168.100.1", protocol: protocolUDP, from: 54, port: 40000},
+		{to: "192.168.100.1", protocol: protocolUDP, from: 53, port: 40000, fragment: 1},
+	} {
+		if f.passes(other.frame(t)) {
+			t.Errorf("%+v passes", other)
+		}
 	}
 }

@@ -5,17 +5,22 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+	"github.com/sovereign-sql/sov/internal/host/qemu"
 )
 
 // A filter decides which frames of the guest reach passt. It keeps no state of connections, so there is nothing to fill.
 type filter struct {
 	host, dns netip.Addr
-	published map[uint16]bool // ports of the guest to which connections are forwarded
-	never     []netip.Prefix
-	own       func() map[netip.Addr]bool // nil: the guest may reach this computer's addresses
+	published map[qemu.Forward]bool // ports of the guest to which connections are forwarded, by Forward.Asked
+	// askers are the UDP ports of the host from which a packet has come to a published port, a bit each: the guest may
+	// answer there.
+	askers [1 << 16 / 32]atomic.Uint32
+	never  []netip.Prefix
+	own    func() map[netip.Addr]bool // nil: the guest may reach this computer's addresses
 }
 
 // nowhere are destinations that no guest may send to: this computer's loopback, to which 0.0.0.0 leads as well
@@ -31,7 +36,7 @@ func prefixes(texts ...string) []netip.Prefix {
 }
 
 func newFilter(o Options) *filter {
-	f := &filter{host: o.Host, dns: o.DNS, published: make(map[uint16]bool), never: nowhere}
+	f := &filter{host: o.Host, dns: o.DNS, published: make(map[qemu.Forward]bool), never: nowhere}
 	// The guest's own subnet is a network of this computer's neighbours to passt, if they happen to have it.
 	f.never = append(f.never[:len(f.never):len(f.never)], o.Guest.Masked())
 	if !o.LAN {
@@ -41,7 +46,7 @@ func newFilter(o Options) *filter {
 		f.own = (&ownAddresses{}).get
 	}
 	for _, forward := range o.Forward {
-		f.published[forward.Guest] = true
+		f.published[forward.Asked()] = true
 	}
 	return f
 }
@@ -84,6 +89,9 @@ func (f *filter) passesIPv4(packet []byte) bool {
 	case f.dns:
 		return whole && packet[9] == protocolUDP && len(packet) >= header+8 && binary.BigEndian.Uint16(packet[header+2:]) == portDNS
 	case f.host:
+		if packet[9] == protocolUDP {
+			return whole && len(packet) >= header+8 && f.answersUDP(packet[header:])
+		}
 		return whole && packet[9] == protocolTCP && len(packet) >= header+20 && f.answers(packet[header:])
 	}
 	for _, p := range f.never {
@@ -98,7 +106,27 @@ func (f *filter) passesIPv4(packet []byte) bool {
 // itself opens none.
 func (f *filter) answers(segment []byte) bool {
 	opens := segment[13]&(flagSYN|flagACK) == flagSYN
-	return !opens && f.published[binary.BigEndian.Uint16(segment)]
+	return !opens && f.published[qemu.Forward{Guest: binary.BigEndian.Uint16(segment)}]
+}
+
+// asked notices a frame of passt in which the host asks a published UDP port.
+func (f *filter) asked(frame []byte) {
+	if len(frame) < ethernetHeader+minIPv4+8 || binary.BigEndian.Uint16(frame[etherType:]) != typeIPv4 {
+		return
+	}
+	packet := frame[ethernetHeader:]
+	header := int(packet[0]&0xf) * 4
+	if packet[9] != protocolUDP || len(packet) < header+8 || netip.AddrFrom4([4]byte(packet[12:16])) != f.host {
+		return
+	}
+	from := binary.BigEndian.Uint16(packet[header:])
+	f.askers[from/32].Or(1 << (from % 32))
+}
+
+// answersUDP reports whether a datagram to the gateway answers one that came from there to a published port.
+func (f *filter) answersUDP(datagram []byte) bool {
+	from, to := binary.BigEndian.Uint16(datagram), binary.BigEndian.Uint16(datagram[2:])
+	return f.published[qemu.Forward{Guest: from, UDP: true}] && f.askers[to/32].Load()&(1<<(to%32)) != 0
 }
 
 // ownAddresses are this computer's, looked up again once they are old.

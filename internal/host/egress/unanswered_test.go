@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"testing"
 	"time"
+
+	"github.com/sovereign-sql/sov/internal/host/qemu"
 )
 
 // TestUnanswered: a connection that the guest does not answer is offered again, and then refused; passt lives on.
@@ -26,7 +28,7 @@ func TestUnanswered(t *testing.T) {
 			}
 		}
 	}()
-	conn, err := net.Dial("tcp4", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), n.Port(5432)).String())
+	conn, err := net.Dial("tcp4", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), n.Port(qemu.Forward{Guest: 5432})).String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,8 +57,8 @@ func TestUnanswered(t *testing.T) {
 // one, which is made all the same. Debian 12's passt dies of the two.
 func TestEarlierConnection(t *testing.T) {
 	n, card := startPasst(t, testOptions())
-	card.SetDeadline(time.Now().Add(20*time.Second))
-	conn, err := net.Dial("tcp4", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), n.Port(5432)).String())
+	card.SetDeadline(time.Now().Add(20 * time.Second))
+	conn, err := net.Dial("tcp4", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), n.Port(qemu.Forward{Guest: 5432})).String())
 	if err != nil {
 		t.Fatal(err)
 	}

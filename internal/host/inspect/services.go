@@ -1,7 +1,9 @@
 package inspect
 
 import (
+	"fmt"
 	"io/fs"
+	"slices"
 
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
@@ -16,6 +18,7 @@ type Service struct {
 	Hidden       []string         `json:"hidden"`  // those of other services, which it does not see
 	Devices      []string         `json:"devices"` // besides null, zero, full, random and urandom
 	Limits       guestspec.Limits `json:"limits"`
+	Ports        []string         `json:"ports"` // of the guest that others may reach, such as "80/tcp"
 	// Unconfined are the commands around its start that have all rights of sov-init.
 	Unconfined [][]string `json:"unconfined,omitempty"`
 }
@@ -31,6 +34,11 @@ func Services(image fs.FS) ([]Service, error) {
 		shown := Service{
 			Name: s.Name, Command: s.Command, User: s.User, Capabilities: s.Rights.Capabilities, Devices: s.Rights.Devices,
 			Write: s.Writable(), Hidden: s.Hidden(config.Services, config.Data.Path), Limits: s.Limits,
+		}
+		for _, o := range config.Firewall.Open {
+			if port := fmt.Sprintf("%d/%s", o.Port, o.Protocol); o.Service == s.Name && !slices.Contains(shown.Ports, port) {
+				shown.Ports = append(shown.Ports, port)
+			}
 		}
 		for _, steps := range [][]guestspec.Step{s.Prepare, s.PostReady} {
 			for _, step := range steps {

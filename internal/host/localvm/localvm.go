@@ -178,11 +178,12 @@ func start(ctx context.Context, o Options, spec *vmspec.Spec, s *state) (vm *VM,
 		return nil, err
 	}
 	started := &VM{machine: machine, state: s, time: clock, egress: world, network: modeOf(o), spec: spec, notify: o.Notice, password: password, passfile: passfile}
-	endpoint := netip.AddrPortFrom(loopback, started.port(uint16(spec.Ready.Port)))
+	endpoint := netip.AddrPortFrom(loopback, started.port(qemu.Forward{Guest: uint16(spec.Ready.Port)}))
 	started.status = guestapi.NewClient(endpoint, token)
 	err = s.note(&Running{
 		Name: spec.Name, Arch: spec.Arch, PID: os.Getpid(), QEMU: machine.PID(), URL: started.URL(), Started: o.Now(),
 		Endpoint: endpoint, Token: token, Network: started.network,
+		Published: started.Published(),
 	})
 	if err != nil {
 		return nil, errors.Join(err, machine.Kill())
@@ -210,8 +211,8 @@ func network(spec *vmspec.Spec, port uint16) qemu.Network {
 		Forward: []qemu.Forward{{Guest: uint16(spec.Ready.Port)}},
 	}
 	for _, p := range spec.Ports {
-		forward := qemu.Forward{Guest: uint16(p.Port)}
-		if p.Service == guestspec.ServicePostgres {
+		forward := forwardOf(p)
+		if p.Service == guestspec.ServicePostgres && port != 0 {
 			forward.Port = port
 		}
 		n.Forward = append(n.Forward, forward)
@@ -296,15 +297,15 @@ func (vm *VM) Address() string {
 	if !ok {
 		return ""
 	}
-	return netip.AddrPortFrom(loopback, vm.port(uint16(port))).String()
+	return netip.AddrPortFrom(loopback, vm.port(qemu.Forward{Guest: uint16(port)})).String()
 }
 
 // port returns the port of 127.0.0.1 at which a published port of the guest is reachable.
-func (vm *VM) port(guest uint16) uint16 {
+func (vm *VM) port(f qemu.Forward) uint16 {
 	if vm.egress != nil {
-		return vm.egress.Port(guest)
+		return vm.egress.Port(f)
 	}
-	return vm.machine.Port(guest)
+	return vm.machine.Port(f)
 }
 
 // PID returns QEMU's process ID.

@@ -32,6 +32,8 @@ type Running struct {
 	Endpoint netip.AddrPort `json:"endpoint"`
 	Token    string         `json:"token"`
 	Network  NetworkMode    `json:"network"`
+	// Published are the ports that are reachable on this computer.
+	Published []Published `json:"published,omitempty"`
 
 	State string `json:"-"` // its state folder
 }

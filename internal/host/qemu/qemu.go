@@ -57,7 +57,7 @@ type Channel struct {
 	Socket *os.File // an end of a stream socket pair, which the caller closes
 }
 
-// A Network is a subnet that QEMU itself plays the router of (no privilege needed): the listed TCP ports of Guest are
+// A Network is a subnet that QEMU itself plays the router of (no privilege needed): the listed ports of Guest are
 // reachable on this computer's loopback address. The guest reaches nothing, unless the network is Open.
 //
 // With a TAP interface the computer itself is the router, and with a Stream the program at its other end. The rest of
@@ -80,10 +80,25 @@ func (n Network) hardwareAddress() string {
 	return ",mac=" + n.MAC
 }
 
-// A Forward makes a TCP port of the guest reachable at 127.0.0.1. Port 0 takes a free one; VM.Port tells which.
+// A Forward makes a port of the guest reachable at 127.0.0.1. Port 0 takes a free one; VM.Port tells which.
 type Forward struct {
 	Guest uint16
+	UDP   bool // not TCP
 	Port  uint16
+}
+
+// Protocol is the forwarded one, as QEMU writes it.
+func (f Forward) Protocol() string {
+	if f.UDP {
+		return "udp"
+	}
+	return "tcp"
+}
+
+// Asked is f without the port that was chosen for it: by it, a Forward is found again.
+func (f Forward) Asked() Forward {
+	f.Port = 0
+	return f
 }
 
 // board holds what differs between the architectures. The arm64 one is QEMU's generic board with a GICv3, the amd64
@@ -241,7 +256,7 @@ func (n Network) argument() string {
 		b.WriteString(",restrict=on")
 	}
 	for _, f := range n.Forward {
-		fmt.Fprintf(&b, ",hostfwd=tcp:127.0.0.1:%d-%s:%d", f.Port, n.Guest, f.Guest)
+		fmt.Fprintf(&b, ",hostfwd=%s:127.0.0.1:%d-%s:%d", f.Protocol(), f.Port, n.Guest, f.Guest)
 	}
 	return b.String()
 }

@@ -33,7 +33,7 @@ func halted(t *testing.T, arch string) Machine {
 			Subnet:  netip.MustParsePrefix("192.168.100.0/24"),
 			Host:    netip.MustParseAddr("192.168.100.1"),
 			Guest:   netip.MustParseAddr("192.168.100.2"),
-			Forward: []Forward{{Guest: 5432}, {Guest: 8377}},
+			Forward: []Forward{{Guest: 5432}, {Guest: 8377}, {Guest: 53, UDP: true}},
 		},
 	}
 }
@@ -43,7 +43,7 @@ func TestStartTalkKill(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if a, b := vm.Port(5432), vm.Port(8377); a == 0 || b == 0 || a == b {
+	if a, b := vm.Port(Forward{Guest: 5432}), vm.Port(Forward{Guest: 8377}); a == 0 || b == 0 || a == b || vm.Port(Forward{Guest: 53, UDP: true}) == 0 {
 		t.Errorf("ports %d and %d: want two different ones", a, b)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -105,10 +105,11 @@ func TestFindUnknownArchitecture(t *testing.T) {
 func TestParseForwards(t *testing.T) {
 	table := "Hub -1 (net):\r\n  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\r\n" +
 		"  TCP[HOST_FORWARD]   3       127.0.0.1 39825   192.168.100.2  5432     0     0\r\n" +
+		"  UDP[HOST_FORWARD]   3       127.0.0.1 5353    192.168.100.2  53       0     0\r\n" +
 		"  TCP[ESTABLISHED]   4       127.0.0.1 39825   192.168.100.2  99     0     0\r\n"
 	ports := parseForwards(table)
-	if len(ports) != 1 || ports[5432] != 39825 {
-		t.Errorf("got %v, want 5432 at 39825", ports)
+	if len(ports) != 2 || ports[Forward{Guest: 5432}] != 39825 || ports[Forward{Guest: 53, UDP: true}] != 5353 {
+		t.Errorf("got %v, want TCP 5432 at 39825 and UDP 53 at 5353", ports)
 	}
 }
 

@@ -19,7 +19,7 @@ import (
 type VM struct {
 	process *os.Process
 	monitor *monitor
-	ports   map[uint16]uint16
+	ports   map[Forward]uint16
 	done    chan struct{}
 	err     error // set before done is closed
 }
@@ -39,7 +39,7 @@ func launch(ctx context.Context, program string, args []string, console io.Write
 	command.ExtraFiles = append([]*os.File{theirs}, files...)
 	command.SysProcAttr = attributes()
 
-	vm := &VM{done: make(chan struct{}), ports: make(map[uint16]uint16)}
+	vm := &VM{done: make(chan struct{}), ports: make(map[Forward]uint16)}
 	started := make(chan error, 1)
 	go vm.run(command, started, &complaint)
 	if err := <-started; err != nil {
@@ -101,7 +101,7 @@ func SocketPair(name string) (ours net.Conn, theirs *os.File, err error) {
 }
 
 // Port returns the port of 127.0.0.1 at which a forwarded port of the guest is reachable.
-func (vm *VM) Port(guest uint16) uint16 { return vm.ports[guest] }
+func (vm *VM) Port(f Forward) uint16 { return vm.ports[f.Asked()] }
 
 // PID returns the process ID of QEMU.
 func (vm *VM) PID() int { return vm.process.Pid }
@@ -197,8 +197,8 @@ func (vm *VM) forwards(network Network) error {
 	}
 	vm.ports = parseForwards(answer)
 	for _, f := range network.Forward {
-		if vm.ports[f.Guest] == 0 {
-			return fmt.Errorf("QEMU does not forward the guest's port %d", f.Guest)
+		if vm.Port(f) == 0 {
+			return fmt.Errorf("QEMU does not forward the guest's %s port %d", f.Protocol(), f.Guest)
 		}
 	}
 	return nil
@@ -207,11 +207,11 @@ func (vm *VM) forwards(network Network) error {
 // parseForwards reads the table of `info usernet`, whose rows for forwarded ports are
 //
 //	TCP[HOST_FORWARD]   3   127.0.0.1 39825   192.168.100.2  5432   0   0
-func parseForwards(table string) map[uint16]uint16 {
-	ports := make(map[uint16]uint16)
+func parseForwards(table string) map[Forward]uint16 {
+	ports := make(map[Forward]uint16)
 	for line := range strings.Lines(table) {
 		fields := strings.Fields(line)
-		if len(fields) < 6 || fields[0] != "TCP[HOST_FORWARD]" {
+		if len(fields) < 6 || fields[0] != "TCP[HOST_FORWARD]" && fields[0] != "UDP[HOST_FORWARD]" {
 			continue
 		}
 		host, err := strconv.ParseUint(fields[3], 10, 16)
@@ -222,7 +222,7 @@ func parseForwards(table string) map[uint16]uint16 {
 		if err != nil {
 			continue
 		}
-		ports[uint16(guest)] = uint16(host)
+		ports[Forward{Guest: uint16(guest), UDP: fields[0][:3] == "UDP"}] = uint16(host)
 	}
 	return ports
 }

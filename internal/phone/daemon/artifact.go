@@ -159,7 +159,7 @@ func (a *artifact) network(root phonepath.Root, s Settings, log func(string)) ne
 		vm.Phone = append(vm.Phone, uint16(port))
 	}
 	for _, p := range a.spec.Ports {
-		vm.Publish = append(vm.Publish, network.Port{Port: uint16(p.Port), Forward: p.Forward})
+		vm.Publish = append(vm.Publish, network.Port{Port: uint16(p.Port), UDP: p.UDP(), Host: uint16(p.HostPort), Forward: p.Forward})
 	}
 	return vm
 }

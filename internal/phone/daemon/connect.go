@@ -7,25 +7,20 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"strings"
 
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 )
 
-// Connect connects in and out to what a machine offers under a service's name, until both directions have ended: the guest's
-// address is known to the phone alone.
+// Connect connects in and out to what a machine offers under a service's name or a port's number, until both directions have
+// ended: the guest's address is known to the phone alone.
 func Connect(ctx context.Context, root phonepath.Root, name, service string, in io.Reader, out io.Writer) error {
 	p, err := newPatient(root, name, nil)
 	if err != nil {
 		return fmt.Errorf("connect to %s: %w", name, err)
 	}
-	port, ok := p.artifact.spec.Port(service)
-	if !ok {
-		var known []string
-		for _, port := range p.artifact.spec.Ports {
-			known = append(known, port.Service)
-		}
-		return fmt.Errorf("connect to %s: it offers no %s; it offers: %s", name, service, strings.Join(known, ", "))
+	port, err := p.artifact.spec.TCPPort(service)
+	if err != nil {
+		return fmt.Errorf("connect to %s: %w", name, err)
 	}
 	conn, err := dial(ctx, netip.AddrPortFrom(p.network.Guest.Addr(), uint16(port)))
 	if err != nil {

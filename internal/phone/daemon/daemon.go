@@ -452,7 +452,7 @@ func (d *Daemon) noteNetwork(a *artifact, report network.Report, fault error) {
 	d.state.change(func(s *runnerapi.State) {
 		s.Slot, s.Version = a.slot, a.version
 		s.Network = runnerapi.Network{TAP: n.TAP, Host: n.Host, Guest: n.Guest, Routing: string(d.routing.Routing), Reason: d.routing.Reason,
-			Warnings: report.Warnings, Endpoint: endpoint(a.spec), Database: databaseOf(a.spec)}
+			Warnings: report.Warnings, Endpoint: endpoint(a.spec), Database: databaseOf(a.spec), Published: a.spec.Ports}
 		if report.Uplink.Interface != "" {
 			s.Network.Uplink = report.Uplink.String()
 		}

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -48,8 +49,8 @@ func (vm VM) chains(u Uplink) []filledChain {
 	}
 	for _, p := range vm.Publish {
 		if p.Forward && u.Interface != "" {
-			pre = append(pre, fmt.Sprintf("-i %s -p tcp -m tcp --dport %d -m addrtype --dst-type LOCAL -j DNAT --to-destination %s:%d",
-				u.Interface, p.Port, vm.Guest.Addr(), p.Port))
+			pre = append(pre, fmt.Sprintf("-i %s %s -m addrtype --dst-type LOCAL -j DNAT --to-destination %s:%d",
+				u.Interface, p.match(cmp.Or(p.Host, p.Port)), vm.Guest.Addr(), p.Port))
 		}
 	}
 	out = append(out, filledChain{all[4], post})
@@ -91,7 +92,7 @@ func (vm VM) forwarded(u Uplink) []string {
 	out = append(out, in...)
 	for _, p := range vm.Publish {
 		if p.Forward {
-			out = append(out, fmt.Sprintf("-d %s -o %s -p tcp -m tcp --dport %d -m conntrack --ctstate DNAT -j ACCEPT", guest, vm.TAP, p.Port))
+			out = append(out, fmt.Sprintf("-d %s -o %s %s -m conntrack --ctstate DNAT -j ACCEPT", guest, vm.TAP, p.match(p.Port)))
 		}
 	}
 	return append(out, "-i "+vm.TAP+" -j DROP", "-o "+vm.TAP+" -j DROP")

@@ -684,3 +684,30 @@ func benchmark(b *testing.B, once func(*testing.B, *Host)) {
 		once(b, h)
 	}
 }
+
+// TestForwardedUDP: a port of UDP is led to the guest, and one with another number on the host.
+func TestForwardedUDP(t *testing.T) {
+	for _, flavour := range flavours {
+		t.Run(flavour, func(t *testing.T) {
+			p := newPhone(t, flavour)
+			vm := sql(Scoped)
+			vm.Publish = []Port{{Port: 53, UDP: true, Host: 5353, Forward: true}, {Port: 80, Host: 8080, Forward: true}, {Port: 22}}
+			p.up(vm)
+			p.whole(vm)
+			all := p.sh("$IPTABLES -t nat -S sov_sql_pre; $IPTABLES -S sov_sql_fwd")
+			for _, want := range []string{
+				"-p udp -m udp --dport 5353 -m addrtype --dst-type LOCAL -j DNAT --to-destination 192.168.100.2:53",
+				"-p tcp -m tcp --dport 8080 -m addrtype --dst-type LOCAL -j DNAT --to-destination 192.168.100.2:80",
+				"-p udp -m udp --dport 53 -m conntrack --ctstate DNAT -j ACCEPT",
+			} {
+				if !strings.Contains(all, want) {
+					p.Errorf("no rule %s in\n%s", want, all)
+				}
+			}
+			if strings.Contains(all, "--dport 22 ") {
+				p.Errorf("a port that is not forwarded is led to the guest:\n%s", all)
+			}
+			p.down("sql")
+		})
+	}
+}

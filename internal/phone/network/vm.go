@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/sovereign-sql/sov/internal/artifact"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
 // A Routing is how a guest's packets find the uplink, and their answers the guest.
@@ -45,10 +46,21 @@ type Egress struct {
 	LAN   bool // private networks by the uplink
 }
 
-// A Port is a TCP port of the guest that is published.
+// A Port is a port of the guest that is published.
 type Port struct {
 	Port    uint16
-	Forward bool // reachable at the host's own address on the uplink, under the same number
+	UDP     bool   // not TCP
+	Host    uint16 // the host's number of it, where it is forwarded; 0: the same
+	Forward bool   // reachable at the host's own address on the uplink
+}
+
+// match is what iptables compares with the protocol and the destination's port.
+func (p Port) match(port uint16) string {
+	protocol := guestspec.TCP
+	if p.UDP {
+		protocol = guestspec.UDP
+	}
+	return fmt.Sprintf("-p %s -m %[1]s --dport %d", protocol, port)
 }
 
 func (vm VM) validate() error {
