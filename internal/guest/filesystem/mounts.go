@@ -53,8 +53,10 @@ func MountKernel() (problems []error, err error) {
 			problems = append(problems, err)
 		}
 	}
-	if err := process.EnableControllers(); err != nil {
-		problems = append(problems, err)
+	for _, prepare := range []func() error{process.EnableControllers, process.Own} {
+		if err := prepare(); err != nil {
+			problems = append(problems, err)
+		}
 	}
 	for name, target := range map[string]string{"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"} {
 		if err := os.Symlink(target, filepath.Join("/dev", name)); err != nil && !errors.Is(err, fs.ErrExist) {

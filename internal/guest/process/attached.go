@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"golang.org/x/sys/unix"
 )
 
@@ -49,6 +50,7 @@ func (c Command) Attach(r *Reaper, size *unix.Winsize) (_ *Attached, err error) 
 	}
 	if a.cgroup, err = newCgroup(c.Name); err == nil {
 		sys.UseCgroupFD, sys.CgroupFD = true, int(a.cgroup.dir.Fd())
+		_ = a.cgroup.limit(guestspec.Limits{Weight: guestspec.OwnWeight}) // whoever ends a service that runs wild is not to wait for it
 	} // As with a Task, it also runs without.
 	a.Process, err = r.start(c.Argv[0], c.Argv, &syscall.ProcAttr{
 		Dir: c.Dir, Env: c.environment(account), Files: []uintptr{theirs[0].Fd(), theirs[1].Fd(), theirs[2].Fd()}, Sys: sys,

@@ -49,6 +49,20 @@ func newCgroup(name string) (*cgroup, error) {
 	return &cgroup{path, dir}, nil
 }
 
+// Own moves this process into a cgroup of its own, with a share of the machine that no service can take: it starts and watches
+// them, and answers for the machine.
+func Own() error {
+	own := guestspec.Limits{Keeps: "5%", Weight: guestspec.OwnWeight}
+	c, err := newCgroup("init")
+	if err == nil {
+		err = errors.Join(c.limit(own), writeControl(filepath.Join(c.path, "cgroup.procs"), "0"), c.dir.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("enter a cgroup of its own: %w", err)
+	}
+	return nil
+}
+
 // controllers are what limits need of a cgroup.
 var controllers = []string{"cpu", "memory", "pids"}
 
