@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"text/tabwriter"
 
-	"github.com/sovereign-sql/sov/internal/host/secrets"
 	"github.com/spf13/cobra"
+
+	"github.com/sovereign-sql/sov/internal/host/built"
+	"github.com/sovereign-sql/sov/internal/host/secrets"
 )
 
 func newSecretsList() *cobra.Command {
@@ -50,6 +52,10 @@ func listSecrets(machine string) ([]secrets.Secret, error) {
 	var uses []string
 	if known != nil {
 		uses = known.Secrets()
+	} else {
+		for _, declared := range built.Secrets(machine) {
+			uses = append(uses, declared.Name)
+		}
 	}
 	return store.Survey(vm, uses, known != nil)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"filippo.io/age"
 
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/host/secrets"
 )
 
@@ -185,5 +187,39 @@ func TestRefusedSecrets(t *testing.T) {
 				t.Errorf("status %d, want %d and %q: %s", status, tt.status, tt.want, stderr)
 			}
 		})
+	}
+}
+
+// Of a machine that was built here, its vm.json says what its recipe declares.
+func TestSecretsOfABuiltMachine(t *testing.T) {
+	t.Setenv("SOV_CONFIG_DIR", t.TempDir())
+	t.Chdir(t.TempDir())
+	spec := vmspec.Spec{
+		Format: vmspec.Format, Name: "web", Arch: "arm64", Kernel: "kernel", MemoryMiB: 512, CPUs: 1,
+		Disks:   []vmspec.Disk{{Role: vmspec.RoleRootfs, File: "rootfs.img"}},
+		Network: vmspec.Network{TAP: "vm_web", Host: netip.MustParsePrefix("192.168.9.1/24"), Guest: netip.MustParsePrefix("192.168.9.2/24"), MTU: 1500, Routing: vmspec.Auto},
+		Ready:   vmspec.Ready{Port: 1, TimeoutSeconds: 1},
+		Secrets: []vmspec.Secret{{Name: "session", Generate: true}, {Name: "smtp"}},
+	}
+	text, err := spec.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join("out", "web", "arm64")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string][]byte{"vm.json": text, "manifest.json": nil} {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for line, want := range map[string]int{"set web smtp": exitDone, "generate web session": exitDone, "set web smpt": exitUsage, "set " + dir + " smtp": exitDone, "set other smtp": exitUsage} {
+		if _, stderr, status := cliWith("c4n4ry of the cage", append([]string{"secrets"}, strings.Fields(line)...)...); status != want {
+			t.Errorf("%s: status %d: %s", line, status, stderr)
+		}
+	}
+	if out, _, _ := cliWith("", "secrets", "list", "web"); !strings.HasPrefix(out, "session") {
+		t.Errorf("list:\n%s", out)
 	}
 }

@@ -45,8 +45,8 @@ func spec(r *recipe.Recipe, arch string, root []string) (*vmspec.Spec, error) {
 	if awake := vmspec.Awake(r.VM.Awake); awake != vmspec.AwakeAlways { // what an older sov-runner need not know
 		s.Awake = awake
 	}
-	for _, declared := range r.Declared {
-		s.Secrets = append(s.Secrets, vmspec.Secret(declared))
+	for _, needed := range r.NeededSecrets() {
+		s.Secrets = append(s.Secrets, vmspec.Secret(needed))
 	}
 	for _, published := range r.Network.Publish {
 		p := vmspec.Port{Service: published.Service, Port: published.Port, Forward: slices.Contains(r.Network.Forward, published.Port)}

@@ -54,7 +54,7 @@ type Spec struct {
 	// Postgres says who logs in to the database; nil: an artifact of a sov that did not say, or without
 	// a database.
 	Postgres *Postgres `json:"postgres,omitempty"`
-	// Secrets are those that the recipe declares, besides passwords of roles.
+	// Secrets are those that services need: those that the recipe declares, and passwords of roles.
 	Secrets     []Secret `json:"secrets,omitempty"`
 	Awake       Awake    `json:"awake,omitempty"` // while it runs; empty: AwakeAlways
 	avf.Options          // what it asks of a phone's hypervisor

@@ -2,6 +2,7 @@ package recipe
 
 import (
 	"fmt"
+	"maps"
 	"path"
 	"regexp"
 	"slices"
@@ -94,6 +95,27 @@ func (r *Recipe) Generates(secret string) bool {
 func Generates(secret string, declared []Secret) bool {
 	_, role := RoleOf(secret)
 	return role || slices.ContainsFunc(declared, func(s Secret) bool { return s.Name == secret && s.Generate })
+}
+
+// NeededSecrets are the secrets without which services do not start: those that are declared, and the passwords of roles that
+// services use, also of a database that nobody else reaches.
+func (r *Recipe) NeededSecrets() []Secret {
+	needed := slices.Clone(r.Declared)
+	passwords := r.passwords()
+	add := func(name string) {
+		if slices.Contains(passwords, name) {
+			needed = addOnce(needed, Secret{Name: name, Generate: true})
+		}
+	}
+	for _, s := range r.Services {
+		for _, f := range s.Secrets {
+			add(f.Name)
+		}
+		for _, variable := range slices.Sorted(maps.Keys(s.Environment)) {
+			add(s.Environment[variable].Secret)
+		}
+	}
+	return needed
 }
 
 // CheckSecret reports why no machine of the recipe would use a secret of that name.

@@ -49,7 +49,7 @@ func TestServicesHaveTheLeastRights(t *testing.T) {
 			hostile.Command = append([]string{"/bin/sh", "-c", "VICTIM=$(cat /run/victim/pid); " + strings.ReplaceAll(script, "eval \"$what\"", "eval \"$(echo \"$what\" | sed s/VICTIM/$VICTIM/)\""), "sh"}, append(attacks, may...)...)
 			strong := guestspec.Service{
 				Name: "strong", User: user, Command: []string{"/bin/sh", "-c", capable + " && echo raw; cat /proc/self/status | grep -E 'Cap|NoNew|Seccomp:'; exec sleep 1000"},
-				Rights: guestspec.Rights{Capabilities: []string{"net_raw"}, Devices: []string{"/dev/net/tun"}}, Limits: guestspec.Limits{Files: 77, Rlimits: map[string]int64{"memlock": 64 << 20}},
+				Rights: guestspec.Rights{Capabilities: []string{"net_raw"}, Devices: []string{"/dev/net/tun"}}, Limits: guestspec.Limits{Files: 77, Rlimits: map[string]int64{"fsize": 1 << 30}},
 			}
 			program := guestspec.Service{Name: "program", User: user, After: []string{"hostile"},
 				Command: []string{"/bin/sh", "-c", "/init/attack all $(cat /run/victim/pid); echo tried; exec sleep 1000"}}
@@ -88,8 +88,8 @@ func TestServicesHaveTheLeastRights(t *testing.T) {
 			if err != nil || len(strings.Fields(limits)) < 5 || strings.Fields(limits)[3] != "77" {
 				t.Errorf("limits: %q, %v", limits, err)
 			}
-			if locked, err := v.run("/bin/sh", "-c", "grep 'locked memory *67108864 *67108864' /proc/"+strconv.Itoa(v.service("strong").PID)+"/limits"); err != nil {
-				t.Errorf("limits: %q, %v", locked, err)
+			if size, err := v.run("/bin/sh", "-c", "grep 'file size *1073741824 *1073741824' /proc/"+strconv.Itoa(v.service("strong").PID)+"/limits"); err != nil {
+				t.Errorf("limits: %q, %v", size, err)
 			}
 			v.shutDown()
 		})

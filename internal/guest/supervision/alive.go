@@ -18,9 +18,7 @@ func (s *service) watch(ctx context.Context) error {
 		return nil
 	}
 	for failures := 0; ; {
-		select {
-		case <-time.After(time.Duration(a.Interval)):
-		case <-ctx.Done():
+		if wait(ctx, time.Duration(a.Interval)) != nil {
 			return nil
 		}
 		once, cancel := context.WithTimeoutCause(ctx, time.Duration(a.Timeout), fmt.Errorf("no answer within %s", a.Timeout))

@@ -13,6 +13,9 @@ import (
 // clockLook is how often a scheduled service looks at the clock, which may be set while it waits.
 const clockLook = 10 * time.Second
 
+// wall is the time of day. Without a monotonic reading, the time that a phone slept counts too.
+func (s *service) wall() time.Time { return s.sup.config.Now().Round(0) }
+
 // liveScheduled runs the service at its times until it is to stop. An interval begins with a first run at boot.
 func (s *service) liveScheduled() {
 	times, err := schedule.Parse(s.spec.Schedule)
@@ -20,16 +23,16 @@ func (s *service) liveScheduled() {
 		s.set(guestapi.StateFailed, err.Error())
 		return
 	}
-	now := s.sup.config.Now()
+	now := s.wall()
 	next := now
 	if !times.Interval() {
 		next = times.Next(now)
 	}
 	for s.untilTime(next, times) {
-		start := s.sup.config.Now()
+		start := s.wall()
 		s.log(journal.Info, "runs on schedule")
 		err := s.runScheduled()
-		end := s.sup.config.Now()
+		end := s.wall()
 		if s.ctx.Err() != nil {
 			break
 		}
@@ -53,7 +56,7 @@ func (s *service) liveScheduled() {
 // it waits for the time that comes first now.
 func (s *service) untilTime(next time.Time, times *schedule.Schedule) bool {
 	for shown := (time.Time{}); ; {
-		now := s.sup.config.Now()
+		now := s.wall()
 		if first := times.Next(now); first.Before(next) {
 			next = first
 		}
@@ -63,12 +66,12 @@ func (s *service) untilTime(next time.Time, times *schedule.Schedule) bool {
 				if v.State != guestapi.StateScheduled {
 					v.State, v.Since, v.Reason = guestapi.StateScheduled, now, ""
 				}
-				if v.Schedule == nil {
-					v.Schedule = &guestapi.Schedule{}
+				told := guestapi.Schedule{} // another one: status may be reading the one before
+				if v.Schedule != nil {
+					told = *v.Schedule
 				}
-				// Another one: status may be reading the one before.
-				v.Schedule = new(*v.Schedule)
-				v.Schedule.Next = next
+				told.Next = next
+				v.Schedule = &told
 			})
 			s.sup.reportReady()
 		}

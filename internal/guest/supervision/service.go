@@ -56,6 +56,11 @@ func newService(sup *Supervisor, spec guestspec.Service, all []guestspec.Service
 // live runs the service until it is not to run again.
 func (s *service) live() {
 	defer close(s.gone)
+	if s.fault != "" {
+		s.log(journal.Error, "cannot be started", "error", s.fault)
+		s.set(guestapi.StateFailed, s.fault)
+		return
+	}
 	if err := s.sup.await(s.ctx, s.spec.After); err != nil {
 		s.set(guestapi.StateStopped, "")
 		return
@@ -64,11 +69,6 @@ func (s *service) live() {
 		s.log(journal.Info, "is off", "reason", reason)
 		s.set(guestapi.StateOff, reason)
 		s.sup.reportReady()
-		return
-	}
-	if s.fault != "" {
-		s.log(journal.Error, "cannot be started", "error", s.fault)
-		s.set(guestapi.StateFailed, s.fault)
 		return
 	}
 	if s.spec.Schedule != "" {
