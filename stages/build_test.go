@@ -597,7 +597,7 @@ func TestLoadRecipe(t *testing.T) {
 	if r, text, err := stages.LoadRecipe("sql", recipe.Variant{}); err != nil || r.Name != "sql" || len(text) == 0 {
 		t.Errorf("sql: %v", err)
 	}
-	if _, _, err := stages.LoadRecipe("mysql", recipe.Variant{}); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "the built-in recipes are sql") {
+	if _, _, err := stages.LoadRecipe("mysql", recipe.Variant{}); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "the built-in recipes are forge, sql, vault") {
 		t.Errorf("mysql: %v", err)
 	}
 	path := filepath.Join(t.TempDir(), "mine.yaml")

@@ -40,6 +40,7 @@ second, without the network. Ctrl-C stops it.`
 
 const examples = `  sov-mirror
   sov-mirror --arch arm64 --listen 127.0.0.1:5080
+  sov-mirror --release trixie                        # PostgreSQL 17, as in Alpine 3.22
   sov-mirror --add redis-server --add redis-tools
   sov build sql --image 127.0.0.1:5080/library/alpine:3.22 \
       --repository http://127.0.0.1:5080/alpine/v3.22/main`
@@ -69,6 +70,7 @@ func newCommand(getenv func(string) string) *cobra.Command {
 	flags.StringVar(&options.Fixtures, "fixtures", "", "folder with Alpine's alpine-minirootfs-*.tar.gz for the base image\n(default $SOV_ALPINE_FIXTURES, or ../shared/alpine if it has them)")
 	flags.StringVar(&options.Listen, "listen", "127.0.0.1:0", "loopback address and port to listen on; port 0 is a free one")
 	flags.StringArrayVar(&options.Add, "add", nil, "serve this package of Debian too, under its name; may be repeated")
+	flags.StringVar(&options.Release, "release", "", "take the programs of this release of Debian, such as trixie, which has PostgreSQL 17 (default: this computer's)")
 	flags.BoolVar(&options.Refresh, "refresh", false, "ask Debian for newer packages")
 	flags.BoolVar(&prepareOnly, "prepare", false, "fill the cache folder and stop")
 	flags.BoolVar(&asJSON, "json", false, "when ready, print one line of JSON instead of a description")

@@ -58,6 +58,33 @@ func postgresPrograms(files []apkbuild.File) (names []string) {
 	return names
 }
 
+// outOfUsr moves the folder of a program out of /usr, where Debian has it from trixie on and Alpine does not.
+func outOfUsr(program string) func([]apkbuild.File) []apkbuild.File {
+	return func(files []apkbuild.File) []apkbuild.File {
+		if slices.ContainsFunc(files, func(f apkbuild.File) bool { return f.Name == program }) {
+			for i, f := range files {
+				if path.Dir(f.Name) == path.Dir(program) {
+					files[i].Name = strings.TrimPrefix(f.Name, "usr/")
+				}
+			}
+		}
+		return files
+	}
+}
+
+// loader matches the dynamic loader, by the name under which every program asks for it.
+var loader = regexp.MustCompile(`^usr/(lib64/ld-linux-x86-64\.so\.2|lib/ld-linux-aarch64\.so\.1)$`)
+
+// loaders links the loader to the place outside of /usr that every program names.
+func loaders(files []apkbuild.File) []apkbuild.File {
+	for _, f := range slices.Clone(files) {
+		if loader.MatchString(f.Name) {
+			files = append(files, symlink(strings.TrimPrefix(f.Name, "usr/"), "../"+f.Name))
+		}
+	}
+	return files
+}
+
 // zoneinfo leaves out what Debian links to a file of /etc that an image does not have: PostgreSQL reads every
 // name in the folder.
 func zoneinfo(files []apkbuild.File) []apkbuild.File {

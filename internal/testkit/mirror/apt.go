@@ -44,8 +44,9 @@ const adviceOnSources = "check that this computer reaches the Debian mirrors in 
 // status are its, and its architecture is not the host's. Of the host it
 // reads the sources, the keys and the proxy settings, and writes nothing.
 type aptState struct {
-	dir  string
-	arch arch.Arch
+	dir     string
+	arch    arch.Arch
+	release string // of Debian, such as "trixie"; empty: the host's sources as they are
 }
 
 // fetchDebs downloads, verified by apt, every package that may be repackaged,
@@ -86,7 +87,15 @@ func (s aptState) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for name, content := range map[string][]byte{"status": nil, "apt.conf": config} {
+	files := map[string][]byte{"status": nil, "apt.conf": config}
+	if s.release != "" {
+		source, err := debianSource("/etc/apt")
+		if err != nil {
+			return err
+		}
+		files["sources.list"] = []byte(source.of(s.release))
+	}
+	for name, content := range files {
 		if err := os.WriteFile(filepath.Join(s.dir, name), content, 0o644); err != nil {
 			return fmt.Errorf("prepare apt's state folder: %w", err)
 		}
@@ -111,6 +120,9 @@ func (s aptState) config(ctx context.Context) ([]byte, error) {
 		}
 	}
 	inState := func(name string) string { return filepath.Join(s.dir, name) }
+	if s.release != "" {
+		fmt.Fprintf(&buf, "Dir::Etc::sourcelist %q;\nDir::Etc::sourceparts %q;\n", inState("sources.list"), inState("none"))
+	}
 	for _, setting := range [][2]string{
 		{"APT::Architecture", s.arch.Debian},
 		{"APT::Architectures", s.arch.Debian},

@@ -48,6 +48,8 @@ type content struct {
 	Debian   []string `json:"debian"`
 	// Added are the names of Debian's packages that were asked for besides the usual ones.
 	Added []string `json:"added,omitempty"`
+	// Release is the release of Debian that was asked for; empty: the host's own.
+	Release string `json:"release,omitempty"`
 }
 
 // loadContent reads a content that was made before.
@@ -69,6 +71,7 @@ type maker struct {
 	key      *apkbuild.Key
 	fixtures string
 	added    []string // in order
+	release  string
 	log      func(string, ...any)
 }
 
@@ -76,7 +79,7 @@ type maker struct {
 // packages where it is not there yet, which are fetched where they are not
 // there yet, or where refresh asks for newer ones.
 func (m *maker) prepare(ctx context.Context, a arch.Arch, refresh bool) (*content, error) {
-	debs := m.cache.debs(a, m.added)
+	debs := m.cache.debs(a, m.added, m.release)
 	if _, err := os.Stat(debs); refresh || errors.Is(err, fs.ErrNotExist) {
 		if err := m.fetch(ctx, a, debs); err != nil {
 			return nil, fmt.Errorf("fetch Debian's packages for %s: %w", a.Go, err)
@@ -119,7 +122,7 @@ func (m *maker) removeStale(a arch.Arch, current *content) error {
 	}
 	for _, dir := range dirs {
 		c, err := loadContent(dir, a)
-		if err == nil && c.Format == current.Format && (slices.Equal(c.Debian, current.Debian) || !slices.Equal(c.Added, current.Added)) {
+		if err == nil && c.Format == current.Format && (slices.Equal(c.Debian, current.Debian) || !slices.Equal(c.Added, current.Added) || c.Release != current.Release) {
 			continue
 		}
 		l, err := durable.TryLock(dir, durable.Exclusive, durable.LockOptions{Existing: true})
@@ -145,13 +148,13 @@ func (m *maker) fetch(ctx context.Context, a arch.Arch, debs string) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	state := aptState{dir: dir, arch: a}
+	state := aptState{dir: dir, arch: a, release: m.release}
 	return m.cache.create(debs, func(dir string) error { return fetchDebs(ctx, state, m.added, dir, m.log) })
 }
 
 // debs is the folder of Debian's packages for an architecture. It is another one where others are wanted.
-func (c cache) debs(a arch.Arch, added []string) string {
-	sum := sha256.Sum256([]byte(strings.Join(slices.Concat(wanted, added), " ")))
+func (c cache) debs(a arch.Arch, added []string, release string) string {
+	sum := sha256.Sum256([]byte(strings.TrimSuffix(strings.Join(slices.Concat(wanted, added), " ")+"\n"+release, "\n")))
 	return c.path("debs", a.Go+"-"+hex.EncodeToString(sum[:4]))
 }
 
@@ -198,7 +201,7 @@ func (m *maker) build(ctx context.Context, a arch.Arch, debs, dir string) error 
 	if err != nil {
 		return err
 	}
-	c := &content{Format: contentFormat, PostgresMajor: postgresMajor(packages), Added: m.added}
+	c := &content{Format: contentFormat, PostgresMajor: postgresMajor(packages), Added: m.added, Release: m.release}
 	if c.Debian, err = debNames(debs); err != nil {
 		return err
 	}

@@ -39,6 +39,9 @@ type Options struct {
 	// Add names further packages of Debian that the repository is to have, under their names. The
 	// libraries that their programs link to come along.
 	Add []string
+	// Release is the release of Debian whose programs are taken, such as "trixie", which has
+	// PostgreSQL 17; empty is what the host's sources name.
+	Release string
 	// Refresh fetches Debian's packages again although they are there.
 	Refresh bool
 	// Log gets a line about each step that takes long; nil drops them.
@@ -128,7 +131,7 @@ func (m *Mirror) prepare(ctx context.Context, o Options, wanted []arch.Arch) (ht
 		return nil, err
 	}
 	m.KeyFiles = []string{publicFile}
-	maker := &maker{cache: cache, key: key, fixtures: o.Fixtures, added: slices.Compact(slices.Sorted(slices.Values(o.Add))), log: log}
+	maker := &maker{cache: cache, key: key, fixtures: o.Fixtures, added: slices.Compact(slices.Sorted(slices.Values(o.Add))), release: o.Release, log: log}
 	m.contents = make([]*content, len(wanted))
 	group, ctx := errgroup.WithContext(ctx)
 	for i, a := range wanted {

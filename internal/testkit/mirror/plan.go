@@ -29,13 +29,13 @@ func plan(debName string, added bool) []part {
 			// A fifth of libc6 by count and most of it by size; PostgreSQL
 			// converts character sets itself.
 			{name: "glibc-gconv", takes: inAny("usr/lib/*/gconv")},
-			{name: "glibc", depends: []string{"glibc-c-utf8"}},
+			{name: "glibc", depends: []string{"glibc-c-utf8"}, adapt: loaders},
 		}
 	case "libc-bin":
 		// The only locale that programs may expect to be there.
 		return []part{{name: "glibc-c-utf8", takes: inAny("usr/lib/locale/C.*")}}
 	case "e2fsprogs":
-		return []part{{name: debName}}
+		return []part{{name: debName, adapt: outOfUsr("usr/sbin/e2fsck")}}
 	case "tzdata":
 		return []part{{name: debName, adapt: zoneinfo}}
 	case "cryptsetup-bin":
@@ -43,7 +43,7 @@ func plan(debName string, added bool) []part {
 	case "ca-certificates":
 		return []part{{name: "ca-certificates-bundle", takes: inAny("usr/share/ca-certificates"), adapt: bundleCertificates}}
 	case "busybox-static":
-		return []part{{name: "busybox", takes: inAny("bin", "usr/bin"), adapt: linkApplets, provides: []string{"/bin/sh"}}}
+		return []part{{name: "busybox", takes: inAny("bin", "usr/bin"), adapt: func(files []apkbuild.File) []apkbuild.File { return linkApplets(outOfUsr("usr/bin/busybox")(files)) }, provides: []string{"/bin/sh"}}}
 	}
 	if serverPackage.MatchString(debName) {
 		return planPostgres(debName)

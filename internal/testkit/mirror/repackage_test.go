@@ -120,6 +120,27 @@ func TestMoveTo(t *testing.T) {
 	}
 }
 
+// Debian has all programs in /usr from trixie on, and Alpine's users look for some outside of it.
+func TestMergedUsr(t *testing.T) {
+	names := func(files []apkbuild.File) (list []string) {
+		for _, f := range files {
+			list = append(list, f.Name)
+		}
+		return list
+	}
+	move := outOfUsr("usr/sbin/e2fsck")
+	if got := names(move([]apkbuild.File{{Name: "usr/sbin/e2fsck"}, {Name: "usr/bin/lsattr"}})); !slices.Equal(got, []string{"sbin/e2fsck", "usr/bin/lsattr"}) {
+		t.Errorf("merged: %v", got)
+	}
+	if got := names(move([]apkbuild.File{{Name: "sbin/e2fsck"}, {Name: "usr/sbin/filefrag"}})); !slices.Equal(got, []string{"sbin/e2fsck", "usr/sbin/filefrag"}) {
+		t.Errorf("not merged: %v", got)
+	}
+	got := loaders([]apkbuild.File{symlink("usr/lib64/ld-linux-x86-64.so.2", "../lib/x86_64-linux-gnu/ld-linux-x86-64.so.2")})
+	if len(got) != 2 || got[1].Name != "lib64/ld-linux-x86-64.so.2" || got[1].Target != "../usr/lib64/ld-linux-x86-64.so.2" {
+		t.Errorf("loaders: %+v", got)
+	}
+}
+
 func TestAddedPackagesKeepTheirNames(t *testing.T) {
 	if name := plan("redis-tools", true)[0].name; name != "redis-tools" {
 		t.Errorf("redis-tools becomes %s", name)

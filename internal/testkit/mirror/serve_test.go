@@ -96,11 +96,11 @@ func TestImages(t *testing.T) {
 		}
 		full := contents(t, pull(t, m.PostgresImage(), goarch))
 		for file, want := range map[string]string{
-			"usr/bin/postgres":                 "-> /usr/libexec/postgresql/postgres",
-			"usr/libexec/postgresql15/initdb":  elf.ELFMAG,
-			"etc/passwd":                       base["etc/passwd"] + "postgres:x:70:70:",
-			"lib/apk/db/installed":             base["lib/apk/db/installed"],
-			"etc/apk/world":                    "",
+			"usr/bin/postgres":                "-> /usr/libexec/postgresql/postgres",
+			"usr/libexec/postgresql15/initdb": elf.ELFMAG,
+			"etc/passwd":                      base["etc/passwd"] + "postgres:x:70:70:",
+			"lib/apk/db/installed":            base["lib/apk/db/installed"],
+			"etc/apk/world":                   "",
 		} {
 			if !strings.HasPrefix(full[file], want) {
 				t.Errorf("%s: %s in %s does not begin with %.60q", goarch, file, m.PostgresImage(), want)

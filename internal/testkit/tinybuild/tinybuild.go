@@ -168,7 +168,7 @@ func (w *World) Push(tag string, files map[string]string, adjust ...func(*v1.Con
 	t := tar.NewWriter(&b)
 	for _, path := range slices.Sorted(maps.Keys(files)) {
 		h := &tar.Header{Name: path, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(files[path])), ModTime: SomeTime}
-		if strings.Contains(path, "bin/") {
+		if strings.Contains(path, "bin/") || strings.HasPrefix(files[path], "#!") {
 			h.Mode = 0o755
 		}
 		if err := t.WriteHeader(h); err != nil {

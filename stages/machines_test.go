@@ -1,0 +1,150 @@
+package stages_test
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/sovereign-sql/sov/assets"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/host/built"
+	"github.com/sovereign-sql/sov/internal/testkit/apkbuild"
+	"github.com/sovereign-sql/sov/internal/testkit/tinybuild"
+	"github.com/sovereign-sql/sov/stages"
+)
+
+// alpinePackages are the packages that the recipes ask for, with the programs that Alpine's have.
+var alpinePackages = map[string][]string{
+	"forgejo": {"usr/bin/forgejo"}, "tzdata": nil, "ca-certificates-bundle": nil, "e2fsprogs": {"usr/sbin/e2fsck"},
+	"nginx": {"usr/sbin/nginx"}, "redis": {"usr/bin/redis-server", "usr/bin/redis-cli"}, "git": {"usr/bin/git", "usr/bin/git-shell"},
+	"openssh-server": {"usr/sbin/sshd"}, "openssh-keygen": {"usr/bin/ssh-keygen"},
+	"prometheus-node-exporter": {"usr/bin/node_exporter"}, "postgresql17-client": {"usr/libexec/postgresql17/psql"},
+}
+
+// alpineWorld serves a base image and packages by the names that they have in Alpine.
+func alpineWorld(t *testing.T) *tinybuild.World {
+	t.Helper()
+	w := tinybuild.New(t)
+	files := w.BaseFiles()
+	files["bin/sh"], files["bin/cp"] = "#!", "#!"
+	w.Push("alpine:3.22", files)
+	w.Push("vaultwarden:1", map[string]string{"vaultwarden": "#!", "web-vault/index.html": "<!doctype html>"})
+	for name, programs := range alpinePackages {
+		p := &apkbuild.Package{Info: apkbuild.Info{Name: name, Version: "1.0-r0", License: "MIT"}}
+		if name == "postgresql17-client" {
+			p.Provides = []string{"postgresql-client=17"}
+		}
+		for _, program := range programs {
+			p.Files = append(p.Files, apkbuild.File{Name: program, Type: apkbuild.Regular, Mode: 0o755, Data: []byte("#!/bin/sh\n")})
+		}
+		w.AddPackage(p)
+	}
+	return w
+}
+
+// TestMachinesShipped builds every recipe that comes with sov, and those in examples, from packages of the same names. The
+// build checks that the programs of their services are there, and their users.
+func TestMachinesShipped(t *testing.T) {
+	w := alpineWorld(t)
+	texts := map[string]string{}
+	for _, name := range assets.Recipes() {
+		if name == "sql" {
+			continue // TestSQL builds it from real programs
+		}
+		text, err := assets.Recipe(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts[name] = string(text)
+	}
+	examples, err := filepath.Glob("../examples/*.yaml")
+	if err != nil || len(examples) < 5 {
+		t.Fatalf("%d examples, %v", len(examples), err)
+	}
+	for _, path := range examples {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts[strings.TrimSuffix(filepath.Base(path), ".yaml")] = string(text)
+	}
+	networks := map[string]string{}
+	for name, text := range texts {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			text := strings.NewReplacer("docker.io/library/alpine:3.22", w.Host+"/alpine:3.22", "docker.io/vaultwarden/server:1.34.3-alpine", w.Host+"/vaultwarden:1",
+				"https://dl-cdn.alpinelinux.org/alpine/v3.22/main", "http://"+w.Host+"/main",
+				"https://dl-cdn.alpinelinux.org/alpine/v3.22/community", "http://"+w.Host+"/main").Replace(text)
+			if strings.Contains(text, "docker.io") || strings.Contains(text, "alpinelinux.org") {
+				t.Fatalf("it takes something from elsewhere than the others:\n%s", text)
+			}
+			path := filepath.Join(dir, name+".yaml")
+			w.Write(path, []byte(text))
+			w.Write(filepath.Join(dir, "app"), []byte("#!/bin/sh\n")) // what app.yaml names
+			r, _, err := stages.LoadRecipe(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Name != name {
+				t.Errorf("its name is %s", r.Name)
+			}
+			r.Tailscale.Enabled = false // it takes minutes to compile, and has tests of its own
+			// Several run on one phone.
+			for _, own := range []string{r.Network.TAP, r.Network.Host} {
+				if other, taken := networks[own]; taken {
+					t.Errorf("%s is that of %s too", own, other)
+				}
+				networks[own] = name
+			}
+			o := w.Options(dir, text)
+			o.Recipe = r
+			result, err := stages.Build(t.Context(), o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range result.Stages {
+				if len(s.Warnings) > 0 && name != "app" { // whose libraries of ICU have scripts
+					t.Errorf("%s: warned %q", s.Name, s.Warnings)
+				}
+			}
+			checkServices(t, result.Dir)
+		})
+	}
+}
+
+// checkServices looks at what the guest will start: there is something, as a user without rights, that writes below /data and
+// /run only.
+func checkServices(t *testing.T, dir string) {
+	t.Helper()
+	img, err := built.OpenImage(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer img.Close()
+	config, err := guestspec.Load(img.FS)
+	if err != nil || len(config.Services) == 0 {
+		t.Fatalf("%d services, %v", len(config.Services), err)
+	}
+	for _, s := range config.Services {
+		if s.User == "root" && !slices.Equal(s.Command[:1], []string{"/usr/sbin/sshd"}) {
+			t.Errorf("service %s runs as root", s.Name)
+		}
+		if _, err := fs.Stat(img.FS, strings.TrimPrefix(s.Command[0], "/")); err != nil {
+			t.Errorf("service %s: %v", s.Name, err)
+		}
+	}
+}
+
+// A web application with its database needs few lines, and no shell.
+func TestExampleIsShort(t *testing.T) {
+	text, err := os.ReadFile("../examples/app.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(text), "\n"); n > 30 || strings.Contains(string(text), "/sh") {
+		t.Errorf("examples/app.yaml has %d lines", n)
+	}
+}
