@@ -10,6 +10,7 @@ import (
 
 	"github.com/sovereign-sql/sov/assets"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/testkit/apkbuild"
 	"github.com/sovereign-sql/sov/internal/testkit/tinybuild"
@@ -84,7 +85,7 @@ func TestMachinesShipped(t *testing.T) {
 			path := filepath.Join(dir, name+".yaml")
 			w.Write(path, []byte(text))
 			w.Write(filepath.Join(dir, "app"), []byte("#!/bin/sh\n")) // what app.yaml names
-			r, _, err := stages.LoadRecipe(path)
+			r, _, err := stages.LoadRecipe(path, recipe.Variant{})
 			if err != nil {
 				t.Fatal(err)
 			}
