@@ -101,7 +101,7 @@ func printStatus(w io.Writer, s *health.Machine) {
 	if g := s.Guest; g != nil {
 		row("guest", "%s version %s, up for %.0f s", g.Image, g.Version, g.Uptime)
 		for _, service := range s.Services {
-			row("", "%s", strings.TrimSuffix(service.Summary()+": "+service.Reason, ": "))
+			row("", "%s", strings.TrimSuffix(service.Name+" is "+service.Summary()+": "+service.Reason, ": "))
 		}
 		if c := g.Clock; c != nil && c.Fault != "" {
 			row("", "clock: %s", c.Fault)

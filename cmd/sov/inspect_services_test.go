@@ -17,6 +17,7 @@ func TestInspectServices(t *testing.T) {
 		"services/db.json": guestspec.Service{Name: "db", User: "postgres", Command: []string{"/bin/db"}, Rights: guestspec.Rights{Write: []string{"/data"}},
 			Prepare: []guestspec.Step{{Command: []string{"/sbin/sov-init", "postgres-prepare"}, Unconfined: true}}},
 		"services/web.json": guestspec.Service{Name: "web", User: "nobody", Command: []string{"/bin/web"},
+			SecretEnv: map[string]string{"KEY": "session"}, Secrets: []guestspec.SecretFile{{Secret: "role-app", Path: "/run/secrets/web/role-app"}},
 			Directories: []guestspec.Directory{{Path: "/data/web", Mode: "0750", User: "nobody"}},
 			Rights:      guestspec.Rights{Capabilities: []string{"net_bind_service"}, Devices: []string{"/dev/net/tun"}}, Limits: guestspec.Limits{Memory: "50%", Processes: 510}},
 	}
@@ -50,7 +51,7 @@ web nobody net_bind_service /data/web /dev/net/tun 80/tcp,53/udp 50% 510 /bin/we
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 	stdout, _, _ = cli(t, "inspect", "services", "--json", img)
-	for _, want := range []string{`"hidden": [`, `"/data/web"`, `"unconfined": [`, `"postgres-prepare"`} {
+	for _, want := range []string{`"hidden": [`, `"/data/web"`, `"unconfined": [`, `"postgres-prepare"`, "\"secrets\": [\n      \"role-app\",\n      \"session\""} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("--json has no %s:\n%s", want, stdout)
 		}

@@ -142,7 +142,7 @@ func statusHere(c *cobra.Command, r *localvm.Running) error {
 		report.addresses(p)
 		p.printf("network: %s\n", r.Network)
 		for _, s := range status.Services {
-			p.printf("service %s\n", terminal.Harmless(strings.TrimSuffix(s.Summary()+": "+s.Reason, ": ")))
+			p.printf("service %s: %s\n", terminal.Harmless(s.Name), terminal.Harmless(strings.TrimSuffix(s.Summary()+": "+s.Reason, ": ")))
 		}
 		for _, problem := range append(status.Problems, status.Data.Fault, status.Data.Warning) {
 			if problem != "" {

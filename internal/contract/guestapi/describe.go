@@ -17,9 +17,9 @@ func (s *Status) Describe(states ...string) string {
 	return strings.Join(lines, "; ")
 }
 
-// Summary says how the service is, in a few words: its state and, where it runs at its times, how it ran last.
+// Summary is the service's state and, where it runs at its times, how it ran last.
 func (s Service) Summary() string {
-	text := s.Name + " " + s.State
+	text := s.State
 	if s.Schedule == nil {
 		return text
 	}

@@ -3,6 +3,7 @@ package inspect
 import (
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
@@ -18,7 +19,9 @@ type Service struct {
 	Hidden       []string         `json:"hidden"`  // those of other services, which it does not see
 	Devices      []string         `json:"devices"` // besides null, zero, full, random and urandom
 	Limits       guestspec.Limits `json:"limits"`
-	Ports        []string         `json:"ports"` // of the guest that others may reach, such as "80/tcp"
+	Ports        []string         `json:"ports"`              // of the guest that others may reach, such as "80/tcp"
+	Secrets      []string         `json:"secrets,omitempty"`  // that it gets, in files or its environment
+	Schedule     string           `json:"schedule,omitempty"` // at which it runs; empty: it is kept running
 	// Unconfined are the commands around its start that have all rights of sov-init.
 	Unconfined [][]string `json:"unconfined,omitempty"`
 }
@@ -34,12 +37,19 @@ func Services(image fs.FS) ([]Service, error) {
 		shown := Service{
 			Name: s.Name, Command: s.Command, User: s.User, Capabilities: s.Rights.Capabilities, Devices: s.Rights.Devices,
 			Write: s.Writable(), Hidden: s.Hidden(config.Services, config.Data.Path), Limits: s.Limits,
+			Schedule: s.Schedule,
 		}
 		for _, o := range config.Firewall.Open {
 			if port := fmt.Sprintf("%d/%s", o.Port, o.Protocol); o.Service == s.Name && !slices.Contains(shown.Ports, port) {
 				shown.Ports = append(shown.Ports, port)
 			}
 		}
+		secrets := slices.Collect(maps.Values(s.SecretEnv))
+		for _, f := range s.Secrets {
+			secrets = append(secrets, f.Secret)
+		}
+		slices.Sort(secrets)
+		shown.Secrets = slices.Compact(secrets)
 		for _, steps := range [][]guestspec.Step{s.Prepare, s.PostReady} {
 			for _, step := range steps {
 				if step.Unconfined {

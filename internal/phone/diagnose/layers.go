@@ -317,7 +317,7 @@ func (l *looker) services() finding.Finding {
 	r.Verdict = finding.OK
 	var all, causes []string
 	for _, s := range l.status.Services {
-		all = append(all, s.Summary())
+		all = append(all, s.Name+" "+s.Summary())
 		switch {
 		case !s.Ready():
 			r.Verdict = finding.Failed
