@@ -17,7 +17,7 @@ import (
 
 var (
 	update = flag.Bool("update", false, "write the tables of the servers that are found")
-	root   = flag.String("root", "", "a root file system with a server, such as unpacked packages of another Debian; its /dev/null has to exist")
+	root   = flag.String("root", "", "a root file system with a server, such as unpacked packages of another Debian, with a /dev/null, a /bin/sh, a /tmp and the user nobody")
 )
 
 // A server is a PostgreSQL whose programs run as an unprivileged user, perhaps in another root.
