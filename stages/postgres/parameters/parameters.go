@@ -241,8 +241,11 @@ func parseNumber(text string, integer bool) (float64, error) {
 			return float64(n), nil
 		}
 	}
-	if strings.ContainsAny(text, "_xXnNiI") {
+	if strings.ContainsAny(text, "_nNiI") {
 		return 0, strconv.ErrSyntax
+	}
+	if strings.ContainsAny(text, "xX") && !strings.ContainsAny(text, "pP") {
+		text += "p0" // strtod(3) does not ask for the exponent
 	}
 	return strconv.ParseFloat(text, 64)
 }

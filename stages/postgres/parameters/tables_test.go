@@ -17,7 +17,7 @@ import (
 
 var (
 	update = flag.Bool("update", false, "write the tables of the servers that are found")
-	root   = flag.String("root", "", "a root file system with a server, such as unpacked packages of another Debian; its /dev/null has to exist")
+	root   = flag.String("root", "", "a root file system with a server, such as unpacked packages of another Debian, with a /dev/null, a /bin/sh, a /tmp and the user nobody")
 )
 
 // A server is a PostgreSQL whose programs run as an unprivileged user, perhaps in another root.
@@ -143,6 +143,33 @@ func TestTables(t *testing.T) {
 		for line := range strings.Lines(got) {
 			if !strings.Contains("\n"+string(want), "\n"+strings.TrimSuffix(line, "\n")) {
 				t.Errorf("%s is not the table of this server, which has %q; write it with -update", path, line)
+			}
+		}
+	}
+}
+
+// TestAgreesWithServer asks real servers about values whose spelling is odd.
+func TestAgreesWithServer(t *testing.T) {
+	values := map[string][]string{
+		"jit":                          {"of", "o", "TRUE", "ye", "2", ""},
+		"shared_buffers":               {"300MB", "300mb", " 1 GB ", "0x4000", "040000", "1.5GB", "1e3MB", "15", "1TB1", "MB", "1_000", "130kB"},
+		"statement_timeout":            {"5 minutes", "1.5s", "500us", "100000d"},
+		"checkpoint_completion_target": {".5", "5e-1", "nan", "0x1", "90%"},
+		"autovacuum_vacuum_cost_delay": {"2ms", "1500us", "-1", "1s", "101"},
+		"wal_level":                    {"Logical", "hot_standby", "full", ""},
+		"max_connections":              {"20", "20MB", "1e2", "0"},
+		"log_min_messages":             {"debug", "WARNING", "warn"},
+	}
+	for _, s := range findServers(t) {
+		for name, list := range values {
+			for _, value := range list {
+				faults, err := Check(s.major, map[string]string{name: value})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if takes := s.takes(name, value); takes != (len(faults) == 0) {
+					t.Errorf("PostgreSQL %d takes %s = %q: %t; here: %v", s.major, name, value, takes, faults)
+				}
 			}
 		}
 	}
