@@ -1,6 +1,7 @@
 package stages
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -51,7 +52,7 @@ func RecipeSource(name string) (src recipe.Source, err error) {
 		src.Name += ".yaml"
 	}
 	if err != nil {
-		return src, fmt.Errorf("read recipe: %w%s", err, recipeHint(name, err))
+		return src, fmt.Errorf("read recipe: %w%s", err, recipeHint(name, src.Name, err))
 	}
 	return src, nil
 }
@@ -77,7 +78,7 @@ func isFile(name string) bool {
 }
 
 // recipeHint says which recipe was meant by a file that does not exist: one beside it that is called alike, if there is one.
-func recipeHint(file string, err error) string {
+func recipeHint(name, file string, err error) string {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return ""
 	}
@@ -87,7 +88,7 @@ func recipeHint(file string, err error) string {
 	for _, path := range beside {
 		names = append(names, filepath.Base(path))
 	}
-	if near := strictyaml.Nearest(filepath.Base(file), names); near != "" {
+	if near := cmp.Or(strictyaml.Nearest(filepath.Base(file), names), strictyaml.Nearest(filepath.Base(name), names)); near != "" {
 		return fmt.Sprintf("; did you mean %s?", dir+"/"+near)
 	}
 	return "; `sov init` writes a recipe"

@@ -7,6 +7,7 @@ import (
 	"github.com/sovereign-sql/sov/stages/bundle"
 	"github.com/sovereign-sql/sov/stages/copies"
 	"github.com/sovereign-sql/sov/stages/formats"
+	"github.com/sovereign-sql/sov/stages/goprogram"
 	"github.com/sovereign-sql/sov/stages/guestinit"
 	"github.com/sovereign-sql/sov/stages/kernel"
 	"github.com/sovereign-sql/sov/stages/overlay"
@@ -39,6 +40,13 @@ func graph(o Options, r *resolve.Resolver, entry *lock.Entry, guest, phone []byt
 	programs := overlay.Shares(init) // their order is part of the bundle's key
 	if r.Recipe.Tailscale.Enabled {
 		st := tailscale.New(tailscale.Options{Arch: r.Arch, Offline: r.Offline, Fresh: o.Fresh, Bundle: r.OfflineBundle})
+		list = append(list, st)
+		programs = append(programs, overlay.Shares(st)...)
+	}
+	if len(r.Recipe.Go) > 0 {
+		options := r.GoPrograms(entry)
+		options.Fresh = o.Fresh
+		st := goprogram.New(options)
 		list = append(list, st)
 		programs = append(programs, overlay.Shares(st)...)
 	}

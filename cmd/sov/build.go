@@ -39,13 +39,14 @@ type buildFlags struct {
 func newBuild() *cobra.Command {
 	var f buildFlags
 	c := &cobra.Command{
-		Use:   "build [RECIPE]",
+		Use:   "build [RECIPE...]",
 		Short: "Build a virtual machine from a recipe",
 		Long: `Build a virtual machine from a recipe into OUT/NAME/ARCH: root filesystem, kernel, vm.json, manifest, SBOM,
 provenance.
 
 RECIPE is "sql", which comes with sov, or the path of a YAML file (see docs/recipe.md). With --bundle it may be left out:
-then it is the recipe in the bundle.
+then it is the recipe in the bundle. Several recipes, and several architectures (--arch arm64,amd64), are all checked first and
+then built one after the other; the first failure ends it. With --json they are a list.
 
 The first build resolves what the recipe leaves open (the image's tag, the newest packages, the kernel's source) and
 writes it to the lock. Every later build takes exactly that, so that the same lock gives the same bytes on any machine;
@@ -62,6 +63,8 @@ the lock pins is compared with the lock wherever it comes from. Everything else 
 refuses a machine with parts that were taken unsigned (out/NAME/ARCH/taken.json lists what was taken from where).`,
 		Example: `  sov build sql
   sov build sql --arch amd64 --explain
+  sov build sql ./web.yaml --arch arm64,amd64
+  sov build ./web.yaml --profile dev --set vm.memory=2GiB
   sov build sql --update-lock
   sov build ./mine.yaml -o out --progress json
   sov build sql --image postgres:17-alpine
@@ -75,19 +78,14 @@ refuses a machine with parts that were taken unsigned (out/NAME/ARCH/taken.json 
 			if len(args) == 0 && f.Bundle == "" {
 				return errors.New("RECIPE is missing: type `sov build sql`")
 			}
-			return cobra.MaximumNArgs(1)(c, args)
-		},
-		ValidArgsFunction: recipes,
-		RunE: func(c *cobra.Command, args []string) error {
-			if err := runBuild(c, strings.Join(args, ""), &f); err != nil {
-				return err
-			}
-			nextOfBuilt(c, f.asJSON, f.Out, f.Recipe.Name, f.Arch)
 			return nil
 		},
+		ValidArgsFunction: recipeList,
+		RunE:              func(c *cobra.Command, args []string) error { return buildAll(c, args, f) },
 	}
 	flags := c.Flags()
 	f.add(c)
+	flags.Lookup("arch").Usage = "the guest's architecture: " + arch.Allowed() + ", or both with a comma between"
 	variantFlags(c, &f.recipeFlags)
 	flags.StringVarP(&f.Out, "out", "o", "out", "folder for artifacts")
 	flags.BoolVar(&f.UpdateLock, "update-lock", false, "resolve everything anew and rewrite the lock")
@@ -141,8 +139,67 @@ func notBuilt(dir, recipe, architecture string) error {
 	return fmt.Errorf("%s %s: build it with `%s`", dir, what, device.Quote(words))
 }
 
-// runBuild builds. Afterwards f has the recipe.
-func runBuild(c *cobra.Command, name string, f *buildFlags) (err error) {
+// buildAll builds each recipe for each architecture, once all of them are known to be valid.
+func buildAll(c *cobra.Command, recipes []string, f buildFlags) error {
+	arches := strings.Split(f.Arch, ",")
+	if len(recipes) == 0 {
+		recipes = []string{""} // that of the bundle
+	}
+	if several := len(recipes)*len(arches) > 1; several && (f.Bundle != "" || len(arches) > 1 && f.Kernel != "") {
+		return usagef("--bundle and --kernel are for one machine and one architecture: build one after the other")
+	}
+	var builds []*buildFlags
+	from := map[string]string{}
+	for _, name := range recipes {
+		for _, architecture := range arches {
+			one := f
+			one.Arch = architecture
+			if err := one.prepare(c, name); err != nil {
+				return err
+			}
+			machine := one.Recipe.Name
+			if before, ok := from[machine]; ok && before != name {
+				return usagef("%s and %s are both recipes of the machine %s: build one of them", before, name, machine)
+			}
+			from[machine] = name
+			builds = append(builds, &one)
+		}
+	}
+	if len(builds) == 1 {
+		one := builds[0]
+		if err := one.run(c, one.print); err != nil {
+			return err
+		}
+		nextOfBuilt(c, one.asJSON, one.Out, one.Recipe.Name, one.Arch)
+		return nil
+	}
+	reports := []*build.Report{}
+	for _, one := range builds {
+		if err := one.run(c, func(c *cobra.Command, r *build.Report) error {
+			if reports = append(reports, r); f.asJSON {
+				return nil
+			}
+			return one.print(c, r)
+		}); err != nil {
+			return err
+		}
+	}
+	if f.asJSON {
+		return printJSON(c.OutOrStdout(), reports)
+	}
+	return nil
+}
+
+// runBuild builds one machine. Afterwards f has the recipe.
+func runBuild(c *cobra.Command, name string, f *buildFlags) error {
+	if err := f.prepare(c, name); err != nil {
+		return err
+	}
+	return f.run(c, f.print)
+}
+
+// prepare checks the flags and loads the recipe.
+func (f *buildFlags) prepare(c *cobra.Command, name string) (err error) {
 	if err := checkArch(f.Arch); err != nil {
 		return err
 	}
@@ -167,6 +224,11 @@ func runBuild(c *cobra.Command, name string, f *buildFlags) (err error) {
 		return refusedIsFound(err)
 	}
 	f.Builder = release.Name(version)
+	return nil
+}
+
+// run builds, and prints with print what came of it.
+func (f *buildFlags) run(c *cobra.Command, print func(*cobra.Command, *build.Report) error) error {
 	unseal, err := f.passphrase.unseal(c.Context())
 	if err != nil {
 		return err
@@ -190,16 +252,20 @@ func runBuild(c *cobra.Command, name string, f *buildFlags) (err error) {
 	if err != nil {
 		return refusedIsFound(err)
 	}
+	err = print(c, report)
+	if rebuilt := report.Reproducible; rebuilt != nil {
+		return orFound(err, !rebuilt.Identical, "the build is not reproducible: %s differ", rebuilt.Between)
+	}
+	return err
+}
+
+func (f *buildFlags) print(c *cobra.Command, report *build.Report) error {
 	if f.explain && !f.asJSON {
 		if err := report.Result.WriteExplanation(c.OutOrStdout()); err != nil {
 			return err
 		}
 	}
-	err = printResult(c.OutOrStdout(), f.asJSON, report, func(p *printer) { printBuild(p, report, f.LockPath) })
-	if rebuilt := report.Reproducible; rebuilt != nil {
-		return orFound(err, !rebuilt.Identical, "the build is not reproducible: %s differ", rebuilt.Between)
-	}
-	return err
+	return printResult(c.OutOrStdout(), f.asJSON, report, func(p *printer) { printBuild(p, report, f.LockPath) })
 }
 
 // refusedIsFound makes a signature that does not hold what a check has found.

@@ -56,12 +56,22 @@ var mistakes = []string{
 	"sov recipe check myne.yaml",
 	"sov recipe check ./wrong.yaml",
 	"sov recipe check ./note.txt",
+	"sov recipe check ./sub/web.yaml",
+	"sov recipe show mine.yaml --profile dev",
+	"sov recipe show mine.yaml --set vm.memry=2GiB",
+	"sov recipe show mine.yaml --set vm.cpus=two",
+	"sov recipe new",
+	"sov recipe new mine",
+	"sov recipe new shop --from nginx",
 	"sov build",
 	"sov build mine.yaml",
 	"sov build mine",
 	"sov build sql --arhc amd64",
 	"sov build sql --arch x86",
 	"sov build sql more",
+	"sov build mine.yaml ./sub/mine.yaml",
+	"sov build sql --arch arm64,x86",
+	"sov build sql --arch arm64,amd64 --kernel Image",
 	"sov build sql --jobs many",
 	"sov build sql --image",
 	"sov build sql --format iso",
@@ -304,6 +314,8 @@ func prepareMistakes(t *testing.T) (dir string, env []string) {
 	const recipe = "name: mine\nbase: {image: alpine}\npostgres: {enabled: true}\n"
 	put("mine.yaml", recipe, 0o644)
 	put("wrong.yaml", strings.Replace(recipe, "enabled", "enabeld", 1), 0o644)
+	put("sub/mine.yaml", recipe, 0o644)
+	put("sub/web.yaml", "extends: ../wrong.yaml\nname: web\n", 0o644)
 	put("password.txt", "hunter2\n", 0o600)
 	put("wrong-config.yaml", "repositores: [https://mirror.example/alpine]\n", 0o644)
 	put("note.txt", "Remember the milk.\n", 0o644)

@@ -115,6 +115,11 @@ func complete(c *cobra.Command, flag string, values ...string) {
 	}
 }
 
+// recipeList completes the names of further recipes, too.
+func recipeList(c *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) {
+	return recipes(c, nil, word)
+}
+
 // recipes completes the embedded recipe's name beside the files of the folder.
 func recipes(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	if len(args) > 0 {

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
+	"github.com/sovereign-sql/sov/internal/contract/lock"
 	"github.com/sovereign-sql/sov/internal/fetch"
 	"github.com/sovereign-sql/sov/internal/image/oci"
 	"github.com/sovereign-sql/sov/pipeline"
@@ -27,6 +28,11 @@ func (s *stage) inputs() []manifest.Input {
 		out = append(out, manifest.Input{Kind: "module", Name: "tailscale.com", Version: made.Tailscale})
 	}
 	for _, f := range made.Files {
+		if f.IsGo() {
+			path, version := goSource(f)
+			out = append(out, manifest.Input{Kind: "module", Name: path, Version: version})
+			continue
+		}
 		out = append(out, manifest.Input{Kind: "file", Name: f.Path, Source: sourceName(f.Source), Digest: "sha256:" + f.SHA256})
 	}
 	for _, p := range made.Packages {
@@ -43,6 +49,15 @@ func imageName(reference string) string {
 		return reference
 	}
 	return ref.ShortName()
+}
+
+// goSource says where the module of a Go program is: path and version, or the name of a folder.
+func goSource(f lock.RecipeFile) (path, version string) {
+	path, version, _ = strings.Cut(strings.TrimPrefix(f.Source, lock.GoPrefix), "@")
+	if version == "" {
+		path = filepath.Base(path)
+	}
+	return path, version
 }
 
 // sourceName is a location, of a path only the last element.

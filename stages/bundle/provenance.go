@@ -15,6 +15,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/fetch"
 	"github.com/sovereign-sql/sov/internal/image/oci"
 	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/stages/goprogram"
 	"github.com/sovereign-sql/sov/stages/kernel"
 	"github.com/sovereign-sql/sov/stages/output"
 	"github.com/sovereign-sql/sov/stages/overlay"
@@ -62,6 +63,15 @@ func (s *stage) statement(j *pipeline.Job, files []manifest.File) ([]byte, error
 		dependencies = append(dependencies, kernelSource(*k))
 	}
 	for _, f := range s.Made.Files {
+		if f.IsGo() {
+			path, version := goSource(f)
+			r := provenance.Resource{Name: f.Path, Digest: map[string]string{"dirHash": f.SHA256}}
+			if version != "" {
+				r.URI = "pkg:golang/" + path + "@" + url.QueryEscape(version)
+			}
+			dependencies = append(dependencies, r)
+			continue
+		}
 		r := provenance.Resource{Name: f.Path, Digest: provenance.SHA256(f.SHA256)}
 		if fetch.IsURL(f.Source) {
 			r.DownloadLocation = f.Source
@@ -83,6 +93,23 @@ func (s *stage) statement(j *pipeline.Job, files []manifest.File) ([]byte, error
 		internal.Go = built.Go
 		if built.Unconfined {
 			internal.Unconfined = append(internal.Unconfined, tailscale.Name)
+		}
+		for _, m := range built.Modules {
+			r, err := goModule(m)
+			if err != nil {
+				return nil, err
+			}
+			dependencies = append(dependencies, r)
+		}
+	}
+	if slices.Contains(overlay.Names(s.Programs), goprogram.Name) {
+		var built goprogram.Info
+		if err := output.ReadJSON(j, goprogram.Name, goprogram.InfoOutput, &built); err != nil {
+			return nil, err
+		}
+		internal.Go = built.Go
+		if built.Unconfined {
+			internal.Unconfined = append(internal.Unconfined, goprogram.Name)
 		}
 		for _, m := range built.Modules {
 			r, err := goModule(m)

@@ -9,8 +9,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 	"github.com/sovereign-sql/sov/internal/contract/lock"
@@ -19,6 +21,7 @@ import (
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/base"
 	"github.com/sovereign-sql/sov/stages/files"
+	"github.com/sovereign-sql/sov/stages/goprogram"
 	"github.com/sovereign-sql/sov/stages/kernel"
 	"github.com/sovereign-sql/sov/stages/output"
 	"github.com/sovereign-sql/sov/stages/packages"
@@ -131,6 +134,9 @@ func (g *gathering) gather(ctx context.Context, entry *lock.Entry) error {
 		return err
 	}
 	for _, f := range entry.Files {
+		if f.IsGo() {
+			continue
+		}
 		b, ok := output.Find(made, files.Name, files.ContentOutput(f.SHA256))
 		if !ok {
 			return fmt.Errorf("file %s is missing", f.Path)
@@ -147,8 +153,8 @@ func (g *gathering) gather(ctx context.Context, entry *lock.Entry) error {
 			return err
 		}
 	}
-	if g.Recipe.Tailscale.Enabled {
-		return g.modules(ctx)
+	if g.Recipe.Tailscale.Enabled || len(g.Recipe.Go) > 0 {
+		return g.modules(ctx, entry)
 	}
 	return nil
 }
@@ -216,17 +222,35 @@ func (g *gathering) kernelArchive(ctx context.Context, k lock.Kernel) error {
 	})
 }
 
-func (g *gathering) modules(ctx context.Context) (err error) {
+// modules adds what the go command reads: of Tailscale, and of the recipe's Go programs.
+func (g *gathering) modules(ctx context.Context, entry *lock.Entry) (err error) {
 	if g.scratch, err = os.MkdirTemp("", "sov-bundle-"); err != nil {
 		return err
 	}
 	return g.Do(ctx, "modules", func(ctx context.Context, t *pipeline.Task) error {
-		files, root, err := tailscale.Modules(ctx, tailscale.Options{Arch: g.Arch, Offline: g.Offline, Bundle: g.OfflineBundle}, g.scratch, t)
-		if err != nil {
-			return err
+		paths := map[string]string{}
+		if g.Recipe.Tailscale.Enabled {
+			files, root, err := tailscale.Modules(ctx, tailscale.Options{Arch: g.Arch, Offline: g.Offline, Bundle: g.OfflineBundle}, g.scratch, t)
+			if err != nil {
+				return err
+			}
+			for _, name := range files {
+				paths[name] = filepath.Join(root, filepath.FromSlash(name))
+			}
 		}
-		for _, name := range files {
-			path := filepath.Join(root, filepath.FromSlash(name))
+		if len(g.Recipe.Go) > 0 {
+			dir := filepath.Join(g.scratch, "programs")
+			if err := os.Mkdir(dir, 0o755); err != nil {
+				return err
+			}
+			programs, err := goprogram.Modules(ctx, g.GoPrograms(entry), dir, t)
+			if err != nil {
+				return err
+			}
+			maps.Copy(paths, programs)
+		}
+		for _, name := range slices.Sorted(maps.Keys(paths)) {
+			path := paths[name]
 			b, err := blobOfFile(path)
 			if err != nil {
 				return err

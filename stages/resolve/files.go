@@ -1,6 +1,7 @@
 package resolve
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -8,11 +9,14 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 
 	"github.com/sovereign-sql/sov/internal/contract/lock"
 	"github.com/sovereign-sql/sov/internal/contract/offline"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
+	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/files"
+	"github.com/sovereign-sql/sov/stages/goprogram"
 )
 
 // hashFiles finds out what the recipe's files are now.
@@ -29,6 +33,46 @@ func (r *Resolver) hashFiles() error {
 			}
 		}
 		r.files = append(r.files, file)
+	}
+	for _, p := range r.Recipe.Go {
+		r.files = append(r.files, lock.RecipeFile{Path: p.Output, Source: lock.GoPrefix + p.From()})
+	}
+	return nil
+}
+
+// GoPrograms are the options of the stage that compiles the recipe's Go programs.
+func (r *Resolver) GoPrograms(entry *lock.Entry) goprogram.Options {
+	return goprogram.Options{Programs: r.Recipe.Go, Locked: entry.Files, Dir: r.Recipe.Dir, Arch: r.Arch, Offline: r.Offline, Bundle: r.OfflineBundle}
+}
+
+// sumPrograms finds out what the sources of the Go programs are now. The entry of the lock knows it of modules with a version;
+// others are fetched if fetch says so.
+func (r *Resolver) sumPrograms(ctx context.Context, entry *lock.Entry, fetch bool) error {
+	for _, p := range r.Recipe.Go {
+		i := slices.IndexFunc(r.files, func(f lock.RecipeFile) bool { return f.Path == p.Output })
+		f := &r.files[i]
+		locked := ""
+		for _, l := range entry.Files {
+			if l.Path == f.Path && l.Source == f.Source {
+				locked = l.SHA256
+			}
+		}
+		if p.Module != "" && f.SHA256 == "" {
+			f.SHA256 = locked
+		}
+		if f.SHA256 != "" || p.Module != "" && !fetch {
+			continue
+		}
+		err := r.Do(ctx, "resolve "+p.Output, func(ctx context.Context, _ *pipeline.Task) (err error) {
+			f.SHA256, err = goprogram.Sum(ctx, r.GoPrograms(&lock.Entry{}), p)
+			return err
+		})
+		if errors.Is(err, fs.ErrNotExist) && p.Module == "" && r.OfflineBundle != nil && locked != "" {
+			f.SHA256, err = locked, nil // the bundle has the sources
+		}
+		if err != nil {
+			return fmt.Errorf("go program %s: %w", p.Output, err)
+		}
 	}
 	return nil
 }

@@ -28,7 +28,7 @@ func (r *Resolver) Entry(ctx context.Context) (entry *lock.Entry, written bool, 
 			return nil, false, err
 		}
 		if entry, ok := file.Find(r.Recipe.Name, r.Arch); ok {
-			return entry, false, r.check(entry, r.LockPath)
+			return entry, false, r.check(ctx, entry, r.LockPath)
 		}
 	}
 	if r.OfflineBundle != nil && !r.UpdateLock {
@@ -37,7 +37,7 @@ func (r *Resolver) Entry(ctx context.Context) (entry *lock.Entry, written bool, 
 			return nil, false, err
 		}
 		if entry != nil {
-			return r.adopt(entry)
+			return r.adopt(ctx, entry)
 		}
 	}
 	entry, err = r.resolve(ctx)
@@ -51,8 +51,8 @@ func (r *Resolver) Entry(ctx context.Context) (entry *lock.Entry, written bool, 
 }
 
 // adopt writes a bundle's entry to the lock.
-func (r *Resolver) adopt(entry *lock.Entry) (_ *lock.Entry, written bool, err error) {
-	if err := r.check(entry, r.Bundle); err != nil {
+func (r *Resolver) adopt(ctx context.Context, entry *lock.Entry) (_ *lock.Entry, written bool, err error) {
+	if err := r.check(ctx, entry, r.Bundle); err != nil {
 		return nil, false, err
 	}
 	if r.LockPath != "" {
@@ -69,7 +69,10 @@ func (r *Resolver) adviseOffline(err error) error {
 }
 
 // check fails unless an entry of the lock in a file is what the recipe and the options ask for.
-func (r *Resolver) check(entry *lock.Entry, path string) error {
+func (r *Resolver) check(ctx context.Context, entry *lock.Entry, path string) error {
+	if err := r.sumPrograms(ctx, entry, false); err != nil {
+		return err
+	}
 	err := entry.Check(path, r.want())
 	if stale := new(lock.StaleError); errors.As(err, &stale) {
 		stale.Offline = r.Offline
@@ -100,6 +103,9 @@ func (r *Resolver) want() lock.Want {
 // resolve makes an entry of what the registry, the repositories and the kernel's
 // source have today.
 func (r *Resolver) resolve(ctx context.Context) (*lock.Entry, error) {
+	if err := r.sumPrograms(ctx, &lock.Entry{}, true); err != nil {
+		return nil, err
+	}
 	want := r.want()
 	entry := &lock.Entry{Recipe: r.Recipe.Name, Arch: r.Arch, Inputs: want.Inputs, Tailscale: want.Tailscale, Files: want.Files}
 	if err := r.resolveImage(ctx, entry); err != nil {

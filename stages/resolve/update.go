@@ -39,7 +39,7 @@ type Report struct {
 func Newest(ctx context.Context, o Options) (*Report, error) {
 	var report Report
 	err := withLock(ctx, o, func(r *Resolver, entry *lock.Entry) error {
-		if report.Stale = r.check(entry, r.LockPath); report.Stale != nil {
+		if report.Stale = r.check(ctx, entry, r.LockPath); report.Stale != nil {
 			return nil
 		}
 		newest, err := r.newest(ctx, entry)
@@ -107,7 +107,7 @@ func Update(ctx context.Context, o Options, words []string) (*Report, error) {
 		}
 		report.Changes = lock.Diff(entry, updated)
 		// The words may leave other changes of the recipe unanswered.
-		if err := r.check(updated, r.LockPath); err != nil {
+		if err := r.check(ctx, updated, r.LockPath); err != nil {
 			return err
 		}
 		if err := r.digests(ctx, updated); err != nil {
@@ -165,7 +165,9 @@ func (r *Resolver) updated(ctx context.Context, entry *lock.Entry, words []strin
 		case UpdateTailscale:
 			out.Tailscale = want.Tailscale
 		case UpdateFiles:
-			out.Files = want.Files
+			if err = r.sumPrograms(ctx, entry, true); err == nil {
+				out.Files = r.want().Files
+			}
 		default:
 			names = append(names, word)
 		}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	goversion "go/version"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -50,7 +49,7 @@ func (s *stage) compile(ctx context.Context, dir string, plain bool, task *pipel
 	if err != nil {
 		return nil, err
 	}
-	if env, err = s.withBundle(env, filepath.Join(dir, "proxy")); err != nil {
+	if env, err = gobuild.WithBundle(env, s.Bundle, filepath.Join(dir, "proxy")); err != nil {
 		return nil, err
 	}
 	src, err := writeModule(dir)
@@ -66,7 +65,7 @@ func (s *stage) compile(ctx context.Context, dir string, plain bool, task *pipel
 		return nil, err
 	}
 	out, tmp := filepath.Join(dir, "out"), filepath.Join(dir, "tmp")
-	cache, err := s.buildCache(setting(env, "GOCACHE"), dir)
+	cache, err := gobuild.Cache(gobuild.Setting(env, "GOCACHE"), dir, s.Fresh)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +84,7 @@ func (s *stage) compile(ctx context.Context, dir string, plain bool, task *pipel
 		"-ldflags", "-s -w -buildid= -X tailscale.com/version.shortStamp=" + version + " -X tailscale.com/version.longStamp=" + version,
 		"-o", filepath.Join(out, "tailscaled"), command},
 		Dir: src, Env: append(env, "GOPROXY=off", "GOCACHE="+cache, "GOTMPDIR="+tmp, "TMPDIR="+tmp, "HOME=/nonexistent"),
-		Read: []string{src, root, setting(env, "GOMODCACHE"), filepath.Dir(program)}, Write: []string{out, tmp, cache}, Plain: plain}, task.Step)
+		Read: []string{src, root, gobuild.Setting(env, "GOMODCACHE"), filepath.Dir(program)}, Write: []string{out, tmp, cache}, Plain: plain}, task.Step)
 	if err != nil {
 		return nil, err
 	}
@@ -94,24 +93,6 @@ func (s *stage) compile(ctx context.Context, dir string, plain bool, task *pipel
 
 // maxProgram bounds tailscaled, in bytes. It has some 30 MiB.
 const maxProgram = 1 << 30
-
-// buildCache returns the folder for Go's build cache. The user's own is not it: what a compiler wrote there that a hostile
-// source has taken over would be in the user's other programs. The folder around it is closed to other users, nobody among
-// them.
-func (s *stage) buildCache(users, dir string) (string, error) {
-	around := filepath.Join(users, "sov")
-	if s.Fresh {
-		around = filepath.Join(dir, "gocache")
-	}
-	cache := filepath.Join(around, "cache")
-	if err := os.MkdirAll(around, 0o700); err != nil {
-		return "", err
-	}
-	if err := os.Mkdir(cache, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-		return "", err
-	}
-	return cache, nil
-}
 
 // writeModule makes the pinned module below dir.
 func writeModule(dir string) (src string, err error) {

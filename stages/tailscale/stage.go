@@ -13,6 +13,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/offline"
 	"github.com/sovereign-sql/sov/internal/image/tree"
 	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/stages/gobuild"
 	"github.com/sovereign-sql/sov/stages/output"
 	"github.com/sovereign-sql/sov/stages/overlay"
 )
@@ -91,11 +92,7 @@ type Info struct {
 }
 
 // A Module is a Go module.
-type Module struct {
-	Path    string `json:"path"`
-	Version string `json:"version"`
-	Sum     string `json:"sum"` // as in go.sum, "h1:..."
-}
+type Module = gobuild.Module
 
 // New returns the stage.
 func New(o Options) pipeline.Stage { return overlay.Share{Stage: &stage{o}} }
@@ -155,12 +152,6 @@ func writeInfo(j *pipeline.Job, program []byte, unconfined bool) error {
 	if err != nil {
 		return err
 	}
-	info := Info{Version: Version(), Go: build.GoVersion, Unconfined: unconfined}
-	for _, m := range build.Deps {
-		if m.Replace != nil {
-			m = m.Replace
-		}
-		info.Modules = append(info.Modules, Module{m.Path, m.Version, m.Sum})
-	}
+	info := Info{Version: Version(), Go: build.GoVersion, Modules: gobuild.ModulesOf(build), Unconfined: unconfined}
 	return output.WriteJSON(j, InfoOutput, info)
 }

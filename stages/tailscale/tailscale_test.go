@@ -121,7 +121,7 @@ func TestModulesFromBundle(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if env, err = s.withBundle(env, filepath.Join(dir, "a proxy")); err != nil {
+		if env, err = gobuild.WithBundle(env, s.Bundle, filepath.Join(dir, "a proxy")); err != nil {
 			t.Fatal(err)
 		}
 		src, err := writeModule(dir)

@@ -70,9 +70,15 @@ type Package struct {
 // A RecipeFile is a file that the recipe puts into the root file system.
 type RecipeFile struct {
 	Path   string `yaml:"path"`   // in the root file system
-	Source string `yaml:"source"` // a URL, or a path as the recipe has it
-	SHA256 string `yaml:"sha256"` // 64 hexadecimal digits
+	Source string `yaml:"source"` // a URL, or a path as the recipe has it; of a Go program GoPrefix and where its module is
+	SHA256 string `yaml:"sha256"` // 64 hexadecimal digits; of a Go program the checksum of its module
 }
+
+// GoPrefix begins the source of a Go program: "go:example.org/app@v1.2.3", "go:./app".
+const GoPrefix = "go:"
+
+// IsGo reports whether the file is a Go program, compiled from its source.
+func (f RecipeFile) IsGo() bool { return strings.HasPrefix(f.Source, GoPrefix) }
 
 // A Kernel is a kernel source archive.
 type Kernel struct {

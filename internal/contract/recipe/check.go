@@ -42,6 +42,7 @@ func check(r *Recipe, doc *strictyaml.Document) {
 	c.packages()
 	c.copies()
 	c.files()
+	c.goPrograms()
 	c.accounts()
 	c.directories()
 	c.tailscale()

@@ -24,6 +24,7 @@ type Recipe struct {
 	Packages    Packages    `yaml:"packages"`
 	Copy        []Copy      `yaml:"copy"`
 	Files       []File      `yaml:"files"`
+	Go          []GoProgram `yaml:"go"`
 	Users       []User      `yaml:"users"`
 	Groups      []Group     `yaml:"groups"`
 	Directories []Directory `yaml:"directories"`

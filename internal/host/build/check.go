@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/sovereign-sql/sov/internal/arch"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
@@ -72,6 +73,11 @@ func checkFiles(name string, r *recipe.Recipe) error {
 	for i, f := range r.Files {
 		if f.Source != "" {
 			exists(fmt.Sprintf("files[%d].source", i), files.Source(r, f))
+		}
+	}
+	for i, p := range r.Go {
+		if p.Source != "" {
+			exists(fmt.Sprintf("go[%d].source", i), filepath.Join(files.Source(r, recipe.File{Source: p.Source}), "go.mod"))
 		}
 	}
 	for i, repository := range r.Packages.Repositories {
