@@ -179,8 +179,9 @@ func (s *stage) describe(b *overlay.Builder) error {
 	}
 	hostname := s.Recipe.Network.Hostname
 	b.File("etc/hostname", 0o644, []byte(hostname+"\n"))
-	b.File("etc/hosts", 0o644, fmt.Appendf(nil, "127.0.0.1\tlocalhost\n127.0.1.1\t%s\n::1\tlocalhost\n", hostname))
-	b.Symlink("etc/resolv.conf", "../run/resolv.conf") // the init writes it, and the image is read-only
+	for _, name := range []string{"hosts", "resolv.conf"} { // the init writes them, and the image is read-only
+		b.Symlink("etc/"+name, "../run/"+name)
+	}
 	return nil
 }
 

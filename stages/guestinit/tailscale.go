@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 )
@@ -83,6 +84,10 @@ func Firewall(r *recipe.Recipe) guestspec.Firewall {
 			switch {
 			case network == recipe.NetworkTAP:
 				from = append(from, guestspec.FromSubnet)
+			case network == recipe.NetworkPeers: // the phone's rules name them one by one
+				for _, pool := range vmspec.Pools {
+					from = append(from, pool.String())
+				}
 			case network != recipe.NetworkTailnet:
 				from = append(from, network)
 			case r.Tailscale.Enabled:

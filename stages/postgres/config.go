@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 )
@@ -120,7 +121,7 @@ func hba(r *recipe.Recipe) (string, error) {
 		networks = append(networks, prefixes...)
 	}
 	if r.Postgres.Superuser == recipe.SuperuserHost {
-		if err := superuserFromHost(&b, r.Network.Host, networks); err != nil {
+		if err := superuserFromHost(&b, r.Network, networks); err != nil {
 			return "", err
 		}
 	}
@@ -133,14 +134,23 @@ func hba(r *recipe.Recipe) (string, error) {
 
 // superuserFromHost lets the role postgres in from the host's address, if that is in networks, and
 // from nowhere else. The first line that matches a connection decides.
-func superuserFromHost(b *strings.Builder, host string, networks []netip.Prefix) error {
-	p, err := netip.ParsePrefix(host)
+func superuserFromHost(b *strings.Builder, n recipe.Network, networks []netip.Prefix) error {
+	p, err := netip.ParsePrefix(n.Host)
 	if err != nil {
 		return fmt.Errorf("network.host: %w", err)
 	}
 	b.WriteString("\n# The superuser comes from the host only.\n")
 	if slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Contains(p.Addr()) }) {
-		fmt.Fprintf(b, "host  all  postgres  %s  scram-sha-256\n", netip.PrefixFrom(p.Addr(), p.Addr().BitLen()))
+		if n.AddressUnset {
+			// The host has the first address of a network of 24 bits in one of the pools, and nobody else has such
+			// an address. The mask passes over the bits that tell these networks apart: hba.c compares address and
+			// mask bit by bit.
+			for _, pool := range vmspec.Pools {
+				fmt.Fprintf(b, "host  all  postgres  %s  255.255.224.255  scram-sha-256\n", pool.Addr().Next())
+			}
+		} else {
+			fmt.Fprintf(b, "host  all  postgres  %s  scram-sha-256\n", netip.PrefixFrom(p.Addr(), p.Addr().BitLen()))
+		}
 	}
 	b.WriteString("host  all  postgres  all  reject\n")
 	return nil
@@ -151,7 +161,12 @@ func expand(network string, n recipe.Network) ([]netip.Prefix, error) {
 	switch network {
 	case recipe.NetworkTailnet:
 		return []netip.Prefix{guestspec.Tailnet4, guestspec.Tailnet6}, nil
+	case recipe.NetworkPeers:
+		return vmspec.Pools, nil
 	case recipe.NetworkTAP:
+		if n.AddressUnset { // the guest's firewall knows the network, and lets nobody else in
+			return vmspec.Pools, nil
+		}
 		network = n.Host
 	}
 	p, err := netip.ParsePrefix(network)

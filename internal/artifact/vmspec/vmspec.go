@@ -118,6 +118,11 @@ type Network struct {
 	// Peers are names of other machines on the same host whose guests and this one's may talk. Both have to name
 	// each other.
 	Peers []string `json:"peers,omitempty"`
+	// Group names machines on the same host that are peers of each other: all that have it.
+	Group string `json:"group,omitempty"`
+	// AddressUnset says that the recipe gives no addresses: a phone chooses a pair in Pools that nothing on it uses,
+	// Host and Guest if it can, and keeps it.
+	AddressUnset bool `json:"address_unset,omitempty"`
 	// Phone are TCP ports of the guest that the phone's apps may reach.
 	Phone []int `json:"phone,omitempty"`
 	// Egress is what the guest may reach besides the internet: EgressLAN, EgressPhone.
@@ -129,6 +134,13 @@ const (
 	EgressLAN   = "lan"   // private networks by the phone's uplink
 	EgressPhone = "phone" // the phone's own ports
 )
+
+// FirstHost is the host's address that a phone tries first for a machine whose recipe gives none.
+var FirstHost = netip.MustParsePrefix("192.168.100.1/24")
+
+// Pools hold the addresses that a phone chooses from, a network of 24 bits for each machine, in the order in which they are
+// tried: two private networks (RFC 1918) that home and company networks seldom use.
+var Pools = []netip.Prefix{netip.MustParsePrefix("192.168.96.0/19"), netip.MustParsePrefix("10.213.0.0/19")}
 
 // PrivateNetworks are the addresses of networks that are not the internet, which a guest reaches with EgressLAN only: private
 // ones (RFC 1918), link-local (RFC 3927), a carrier's own (RFC 6598), and groups (RFC 5771).
@@ -401,6 +413,11 @@ func (n Network) faults() []error {
 	for _, peer := range n.Peers {
 		if err := artifact.CheckName(peer); err != nil {
 			faults = append(faults, fmt.Errorf("network.peers: %w", err))
+		}
+	}
+	if n.Group != "" {
+		if err := artifact.CheckName(n.Group); err != nil {
+			faults = append(faults, fmt.Errorf("network.group: %w", err))
 		}
 	}
 	if n.MTU < 1280 || n.MTU > 65521 {

@@ -82,6 +82,33 @@ type Network struct {
 	Gateway netip.Addr   `json:"gateway"`       // of the default route; zero: none
 	DNS     []netip.Addr `json:"dns,omitempty"` // in order of preference, at most 3 as in resolv.conf(5)
 	MTU     int          `json:"mtu,omitempty"` // bytes; 0 leaves the interface's
+	// Hosts are names that the guest resolves by itself, for as long as the host does not give it others.
+	Hosts []Host `json:"hosts,omitempty"`
+}
+
+// A Host is a name of a machine on the same host and its address.
+type Host struct {
+	Name    string     `json:"name"`
+	Address netip.Addr `json:"address"`
+}
+
+// Domain is behind a machine's name in the names of Hosts. ICANN reserves it for private use.
+const Domain = ".internal"
+
+// MaxHosts bounds Hosts.
+const MaxHosts = 256
+
+// CheckHosts reports the first thing wrong with names for a guest.
+func CheckHosts(hosts []Host) error {
+	if len(hosts) > MaxHosts {
+		return fmt.Errorf("%d names of hosts, at most %d can be used", len(hosts), MaxHosts)
+	}
+	for _, h := range hosts {
+		if !guestspec.ValidServer(h.Name) || !h.Address.IsValid() {
+			return errors.New("a name of a host is not made of DNS labels, or has no address")
+		}
+	}
+	return nil
 }
 
 // Format prints the parts of c that are no secret, whatever the verb: a config must not leak
@@ -151,6 +178,9 @@ func (n Network) validate() error {
 		if !a.IsValid() {
 			return errors.New("config disk: a DNS server has no address")
 		}
+	}
+	if err := CheckHosts(n.Hosts); err != nil {
+		return fmt.Errorf("config disk: %w", err)
 	}
 	// 68 is IPv4's least (RFC 791); 65535 the most that a virtio interface takes.
 	if n.MTU != 0 && (n.MTU < 68 || n.MTU > 65535) {

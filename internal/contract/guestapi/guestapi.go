@@ -36,6 +36,7 @@ const (
 	PathBackup   = "/backup"
 	PathRestore  = "/restore"
 	PathSession  = "/session"
+	PathHosts    = "/hosts"
 )
 
 // NoShell is the answer to PathSession, with status 404, of a guest whose image has no sessions.

@@ -14,6 +14,7 @@
 //	    slots/incoming/        what has come of the next one
 //	    current                symbolic link to one of the slots
 //	    data.img               the data disk
+//	    address                the addresses that the phone has chosen, where the recipe gives none; see package address
 //	    run/                   mode 0700: state, sockets and logs of the machine that runs
 package phonepath
 
@@ -107,6 +108,12 @@ func (v VM) Backup() string { return filepath.Join(v.Dir(), "backup.json") }
 
 // Routing is the record of the way of routing that the machine keeps while its recipe does not name one.
 func (v VM) Routing() string { return filepath.Join(v.Dir(), "routing") }
+
+// Address is the record of the addresses that the phone has chosen for a machine whose recipe gives none.
+func (v VM) Address() string { return filepath.Join(v.Dir(), "address") }
+
+// Addresses is the file that is locked while addresses are chosen.
+func (r Root) Addresses() string { return r.path("address.lock") }
 
 // Secrets is the folder with the machine's secrets.
 func (v VM) Secrets() string { return v.root.path("secrets", v.Name) }

@@ -21,6 +21,7 @@ import (
 const (
 	NetworkTAP     = "tap"     // the subnet of network.host
 	NetworkTailnet = "tailnet" // guestspec.Tailnet4 and Tailnet6
+	NetworkPeers   = "peers"   // vmspec.Pools, of which the phone lets in the peers' networks alone
 )
 
 var (
@@ -251,6 +252,7 @@ func (c *checker) network() {
 		c.require(guestspec.ValidServer(server), strictyaml.Index("network.time", i), "%q is neither a host name nor an address", server)
 	}
 	c.published()
+	c.group()
 	for i, port := range n.Phone {
 		at := strictyaml.Index("network.phone", i)
 		c.require(validPort(port), at, "%d is not a port", port)

@@ -67,7 +67,7 @@ func (c *checker) postgres() {
 		"%q is none of auto, builtin, icu, libc, nor a locale of ICU, such as de or en-US", p.Collation)
 	for i, network := range p.Networks {
 		_, err := netip.ParsePrefix(network)
-		c.require(err == nil || network == NetworkTAP || network == NetworkTailnet, strictyaml.Index("postgres.networks", i),
+		c.require(err == nil || slices.Contains([]string{NetworkTAP, NetworkTailnet, NetworkPeers}, network), strictyaml.Index("postgres.networks", i),
 			"%q is neither a prefix such as 10.0.0.0/8 nor one of the words tap and tailnet", network)
 	}
 	c.require(slices.Contains([]string{"", SuperuserHost, SuperuserAnywhere}, p.Superuser), "postgres.superuser", "%q must be host or anywhere", p.Superuser)

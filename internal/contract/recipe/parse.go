@@ -42,12 +42,9 @@ func defaults() *Recipe {
 		},
 		VM: VM{Memory: GiB, CPUs: 2, Data: 8 * GiB, Awake: "always", Shell: true, Ready: MachineReady{machineTimeout}},
 		Network: Network{
-			TAP:   "vm_sql",
-			Host:  "192.168.100.1/24",
-			Guest: "192.168.100.2",
-			MTU:   1500,
-			DNS:   []string{"1.1.1.1", "9.9.9.9"},
-			Time:  []string{"pool.ntp.org"},
+			MTU:  1500,
+			DNS:  []string{"1.1.1.1", "9.9.9.9"},
+			Time: []string{"pool.ntp.org"},
 		},
 	}
 }
@@ -58,6 +55,7 @@ func (r *Recipe) complete() {
 	setDefault(&r.Tailscale.Hostname, r.Network.Hostname)
 	setDefault(&r.Rootfs.Label, r.Name[:min(len(r.Name), maxLabel)])
 	r.completePublished()
+	r.completeAddress()
 	if r.VM.Encrypt {
 		setDefault(&r.VM.DataKey, DataKeyOnPhone)
 		r.Packages.require(encryptionPackages)

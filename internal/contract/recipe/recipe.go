@@ -314,6 +314,10 @@ type Network struct {
 	Egress   []string  `yaml:"egress"`   // what the guest may reach besides the internet: "lan", "phone"
 	Routing  string    `yaml:"routing"`  // "auto", "scoped" or "main-first"; empty: as the phone's machine has it, or "auto"
 	Peers    []string  `yaml:"peers"`    // other machines whose guests may talk with this one
+	Group    string    `yaml:"group"`    // all machines of a phone that name it are peers; empty: none
+
+	// AddressUnset says that the recipe gives neither Host nor Guest: a phone chooses them.
+	AddressUnset bool `yaml:"-"`
 }
 
 // Kernel says what the guest boots.

@@ -3,6 +3,7 @@
 package boot
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sovereign-sql/sov/internal/contract/configdisk"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/guest/disk"
 	"github.com/sovereign-sql/sov/internal/guest/endpoint"
@@ -49,6 +51,7 @@ func (m *machine) boot(ctx context.Context) error {
 	watchPowerButton(m.spawn, m.RequestShutdown)
 	watchConsole(m.spawn, m.RequestShutdown)
 	m.problem("", m.setHostname())
+	m.problem("", m.SetHosts(config.Network.Hosts))
 	for _, t := range spec.Tmpfs {
 		m.problem("", filesystem.MountTmpfs(t))
 	}
@@ -91,11 +94,16 @@ func (m *machine) keepLogs() error {
 	return nil
 }
 
+// hostname is the guest's name.
+func (m *machine) hostname() string { return cmp.Or(m.config.Hostname, m.spec.Hostname) }
+
+// SetHosts implements endpoint.Machine.
+func (m *machine) SetHosts(hosts []configdisk.Host) error {
+	return network.WriteHosts(m.hostname(), hosts)
+}
+
 func (m *machine) setHostname() error {
-	name := m.spec.Hostname
-	if m.config.Hostname != "" {
-		name = m.config.Hostname
-	}
+	name := m.hostname()
 	if err := unix.Sethostname([]byte(name)); err != nil {
 		return fmt.Errorf("set host name %s: %w", name, err)
 	}

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sovereign-sql/sov/internal/contract/configdisk"
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/guest/journal"
@@ -32,6 +33,8 @@ type Machine interface {
 	// ReadClock reads the time sources now and returns the status after it. It reports false while
 	// the clock is not kept.
 	ReadClock(context.Context) (guestapi.Clock, bool)
+	// SetHosts replaces the names that the guest resolves by itself.
+	SetHosts([]configdisk.Host) error
 	// RequestShutdown returns at once.
 	RequestShutdown(reason string)
 	// ReadyDatabase describes PostgreSQL's service. It returns an error where that is not ready.
@@ -116,6 +119,18 @@ func (s *Server) routes() http.Handler {
 			return
 		}
 		writeJSON(w, http.StatusOK, clock)
+	})
+	mux.HandleFunc("POST "+guestapi.PathHosts, func(w http.ResponseWriter, r *http.Request) {
+		hosts, err := guestapi.ReadHosts(r.URL.Query())
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		if err := s.config.Machine.SetHosts(hosts); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
 	})
 	mux.HandleFunc("POST "+guestapi.PathShutdown, func(w http.ResponseWriter, _ *http.Request) {
 		s.config.Machine.RequestShutdown("endpoint")

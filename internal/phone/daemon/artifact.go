@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +15,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/provenance"
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
+	"github.com/sovereign-sql/sov/internal/phone/address"
 	"github.com/sovereign-sql/sov/internal/phone/network"
 	"github.com/sovereign-sql/sov/internal/phone/slots"
 )
@@ -64,6 +64,7 @@ func loadSlot(root phonepath.Root, s Settings, vm phonepath.VM, slot string) (*a
 	if a.spec.Name != vm.Name {
 		return nil, fmt.Errorf("%s: slot %s holds the machine %s", vm.Name, slot, a.spec.Name)
 	}
+	address.Apply(vm, &a.spec.Network)
 	if a.spec.Network.RoutingUnset {
 		a.spec.Network.Routing = keptRouting(root, vm, slot)
 	}
@@ -152,38 +153,24 @@ func (a *artifact) network(root phonepath.Root, s Settings, log func(string)) ne
 	n := a.spec.Network
 	vm := network.VM{
 		Name: a.spec.Name, TAP: n.TAP, Host: n.Host, Guest: n.Guest, MTU: n.MTU, Routing: network.Routing(n.Routing), Uplink: s.Uplink,
-		Peers: peers(root, s, a.spec, log), DNS: n.DNS,
+		DNS:    n.DNS,
 		Egress: network.Egress{LAN: slices.Contains(n.Egress, vmspec.EgressLAN), Phone: slices.Contains(n.Egress, vmspec.EgressPhone)},
 	}
 	for _, port := range n.Phone {
 		vm.Phone = append(vm.Phone, uint16(port))
 	}
-	for _, p := range a.spec.Ports {
-		vm.Publish = append(vm.Publish, network.Port{Port: uint16(p.Port), UDP: p.UDP(), Host: uint16(p.HostPort), Forward: p.Forward})
+	vm.Publish = published(a.spec)
+	for _, p := range peers(root, s, a.spec, log) {
+		vm.Peers = append(vm.Peers, network.Peer{TAP: p.Network.TAP, Guest: p.Network.Guest, Publish: published(p)})
 	}
 	return vm
 }
 
-// peers are the subnets of installed machines that spec names and that name it in turn.
-func peers(root phonepath.Root, s Settings, spec *vmspec.Spec, log func(string)) []netip.Prefix {
-	var out []netip.Prefix
-	for _, name := range spec.Network.Peers {
-		vm, err := root.VM(name)
-		if err != nil {
-			log(err.Error())
-			continue
-		}
-		other, err := loadArtifact(root, s, vm)
-		switch {
-		case err != nil:
-			log(fmt.Sprintf("peer %s: %v", name, err))
-		case !slices.Contains(other.spec.Network.Peers, spec.Name):
-			log(fmt.Sprintf("peer %s does not name %s among its own: they cannot reach each other", name, spec.Name))
-		case other.spec.Network.Subnet().Overlaps(spec.Network.Subnet()):
-			log(fmt.Sprintf("peer %s has the same subnet %s: give it another one in its recipe", name, spec.Network.Subnet()))
-		default:
-			out = append(out, other.spec.Network.Subnet())
-		}
+// published are the ports that others reach.
+func published(spec *vmspec.Spec) []network.Port {
+	var out []network.Port
+	for _, p := range spec.Ports {
+		out = append(out, network.Port{Port: uint16(p.Port), UDP: p.UDP(), Host: uint16(p.HostPort), Forward: p.Forward})
 	}
 	return out
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
+	"github.com/sovereign-sql/sov/internal/phone/address"
 	"github.com/sovereign-sql/sov/internal/phone/android"
 	"github.com/sovereign-sql/sov/internal/phone/crosvm"
 	"github.com/sovereign-sql/sov/internal/phone/network"
@@ -301,6 +302,12 @@ func (d *Daemon) live(ctx context.Context) (exit crosvm.Exit, ready time.Duratio
 	if err != nil {
 		return exit, 0, unfitError{versionError{err}}
 	}
+	if a.spec.Network.AddressUnset { // a module installs versions too
+		if err := address.Claim(d.vm, a.spec.Network); err != nil {
+			return exit, 0, err
+		}
+		address.Apply(d.vm, &a.spec.Network)
+	}
 	if err := recordRouting(d.vm, a.spec.Network); err != nil {
 		d.log("keep the way of routing: " + err.Error())
 	}
@@ -327,7 +334,8 @@ func (d *Daemon) live(ctx context.Context) (exit crosvm.Exit, ready time.Duratio
 	if err != nil { // a busy phone may be too slow to answer
 		return exit, 0, err
 	}
-	machine, config, token, err := prepare(ctx, d.vm, a, secrets, &d.configPlace, d.log)
+	names := hosts(d.Root, d.settings, a.spec, func(string) {}) // what is wrong with a peer was said above
+	machine, config, token, err := prepare(ctx, d.vm, a, secrets, names, &d.configPlace, d.log)
 	if err != nil {
 		return exit, 0, err
 	}
@@ -367,7 +375,8 @@ func (d *Daemon) live(ctx context.Context) (exit crosvm.Exit, ready time.Duratio
 			s.UID = user.ID
 		}
 	})
-	exit, ready, answered, err := d.attend(ctx, r, a, network)
+	near := &neighbourhood{daemon: d, artifact: a, vm: network, guest: r.guest, said: map[string]bool{}, known: names}
+	exit, ready, answered, err := d.attend(ctx, r, a, near)
 	exit = d.explain(exit, began)
 	if !answered && ctx.Err() == nil && !d.configPlace.learn(exit, crosvm.DiskPath(configIndex(a.spec))) {
 		d.confinement.learn(exit)
@@ -395,17 +404,17 @@ func (d *Daemon) damageAfter(ctx context.Context, a *artifact, exit crosvm.Exit)
 }
 
 // attend looks after a machine that runs: its network, its guest, its logs, and its end.
-func (d *Daemon) attend(ctx context.Context, r *run, a *artifact, network network.VM) (exit crosvm.Exit, ready time.Duration, answered bool, err error) {
+func (d *Daemon) attend(ctx context.Context, r *run, a *artifact, near *neighbourhood) (exit crosvm.Exit, ready time.Duration, answered bool, err error) {
 	select {
 	case <-d.renewed: // under the machine before
 	default:
 	}
 	attending, cancel := context.WithCancel(ctx)
-	watch := newGuestWatch(d, r, a)
+	watch := newGuestWatch(d, r, a, near)
 	done := make(chan struct{}, 5)
 	for _, look := range []func(context.Context){
 		watch.run,
-		func(ctx context.Context) { d.followNetwork(ctx, a, network) },
+		func(ctx context.Context) { d.followNetwork(ctx, a, near) },
 		func(ctx context.Context) { serveTime(ctx, a.spec, d.log) },
 		d.watchSpace,
 		func(ctx context.Context) { rotateLogs(ctx, d.log, d.vm.Console(), d.vm.Early(), d.vm.Log()) },
@@ -463,9 +472,9 @@ func (d *Daemon) noteNetwork(a *artifact, report network.Report, fault error) {
 }
 
 // followNetwork keeps the network right while the machine runs.
-func (d *Daemon) followNetwork(ctx context.Context, a *artifact, vm network.VM) {
+func (d *Daemon) followNetwork(ctx context.Context, a *artifact, near *neighbourhood) {
 	opened := false // crosvm had the interface open; when it has not any more, the interface is another one
-	d.host.Follow(ctx, vm, func(report network.Report, err error) {
+	d.host.Follow(ctx, near.now, func(report network.Report, err error) {
 		d.noteNetwork(a, report, err)
 		if err == nil && opened && !report.Carrier {
 			select {

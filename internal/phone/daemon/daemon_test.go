@@ -617,8 +617,22 @@ func TestPeers(t *testing.T) {
 	}
 	spec.Network.Peers = []string{"sql"}
 	fill(t, other, "a", &spec)
-	if got := peers(root, Settings{}, a.spec, log); len(got) != 1 || got[0].String() != "192.168.101.0/24" {
+	if got := peers(root, Settings{}, a.spec, log); len(got) != 1 || got[0].Network.Subnet().String() != "192.168.101.0/24" {
 		t.Errorf("peers: %v, %q", got, said)
+	}
+	a.spec.Network.Peers, a.spec.Network.Group = nil, "home"
+	if got := peers(root, Settings{}, a.spec, log); len(got) > 0 {
+		t.Errorf("a machine of no group: %v", got)
+	}
+	spec.Network.Peers, spec.Network.Group = nil, "away"
+	fill(t, other, "a", &spec)
+	if got := peers(root, Settings{}, a.spec, log); len(got) > 0 {
+		t.Errorf("a machine of another group: %v", got)
+	}
+	spec.Network.Group = "home"
+	fill(t, other, "a", &spec)
+	if got := hosts(root, Settings{}, a.spec, log); len(got) != 2 || got[0].Name != "sql.internal" || got[1].Name != "other.internal" || got[1].Address.String() != "192.168.101.2" {
+		t.Errorf("names in the group: %v, %q", got, said)
 	}
 }
 

@@ -15,6 +15,7 @@ type guestWatch struct {
 	daemon   *Daemon
 	machine  *run
 	artifact *artifact
+	near     *neighbourhood // nil: it has no names to learn
 	readyAt  chan time.Time // holds when the guest was first ready
 	ready    chan struct{}  // closed then
 	failed   chan struct{}  // closed when a service has failed for good before that
@@ -29,8 +30,8 @@ func (w *guestWatch) end(exit crosvm.Exit) crosvm.Exit {
 	return exit
 }
 
-func newGuestWatch(d *Daemon, r *run, a *artifact) *guestWatch {
-	return &guestWatch{daemon: d, machine: r, artifact: a, readyAt: make(chan time.Time, 1), ready: make(chan struct{}), failed: make(chan struct{})}
+func newGuestWatch(d *Daemon, r *run, a *artifact, near *neighbourhood) *guestWatch {
+	return &guestWatch{daemon: d, machine: r, artifact: a, near: near, readyAt: make(chan time.Time, 1), ready: make(chan struct{}), failed: make(chan struct{})}
 }
 
 // How often the guest is asked: often while it may become ready at any moment, so that whoever waits need not, and
@@ -66,6 +67,9 @@ func (w *guestWatch) run(ctx context.Context) {
 			if err := w.machine.config.forget(); err != nil {
 				w.daemon.log(err.Error())
 			}
+		}
+		if err == nil && w.near != nil {
+			w.near.tell(ctx)
 		}
 		if err == nil && status.Stopping {
 			w.stopping.Store(true)

@@ -35,13 +35,13 @@ type run struct {
 }
 
 // prepare makes everything that an artifact's machine needs besides its network, and returns what to run.
-func prepare(ctx context.Context, vm phonepath.VM, a *artifact, secrets map[string]string, place *configPlace, log func(string)) (crosvm.Machine, *configDisk, string, error) {
+func prepare(ctx context.Context, vm phonepath.VM, a *artifact, secrets map[string]string, names []configdisk.Host, place *configPlace, log func(string)) (crosvm.Machine, *configDisk, string, error) {
 	m := crosvm.Machine{
 		Name: vm.Name, Kernel: filepath.Join(a.dir, a.spec.Kernel), Params: a.spec.Parameters, MemoryMiB: a.spec.MemoryMiB, CPUs: a.spec.CPUs,
 		TAP: a.spec.Network.TAP, MAC: crosvm.MACFor(vm.Name), Socket: vm.Socket(), Console: vm.Console(), Early: vm.Early(), Requests: vm.Requests(),
 	}
 	token := rand.Text() + rand.Text() // 52 characters, 256 bits
-	config, err := writeConfigDisk(vm, a.spec, secrets, token, place)
+	config, err := writeConfigDisk(vm, a.spec, secrets, names, token, place)
 	if err != nil {
 		return m, nil, "", err
 	}
@@ -117,11 +117,11 @@ func configIndex(spec *vmspec.Spec) int {
 }
 
 // writeConfigDisk writes what the guest is told at this start. The disk and the token are for root's eyes.
-func writeConfigDisk(vm phonepath.VM, spec *vmspec.Spec, secrets map[string]string, token string, place *configPlace) (*configDisk, error) {
+func writeConfigDisk(vm phonepath.VM, spec *vmspec.Spec, secrets map[string]string, names []configdisk.Host, token string, place *configPlace) (*configDisk, error) {
 	n := spec.Network
 	disk, err := configdisk.Encode(configdisk.Config{
 		Hostname: n.Hostname,
-		Network:  configdisk.Network{Address: n.Guest, Gateway: n.Host.Addr(), DNS: n.DNS, MTU: n.MTU},
+		Network:  configdisk.Network{Address: n.Guest, Gateway: n.Host.Addr(), DNS: n.DNS, MTU: n.MTU, Hosts: names},
 		Time:     time.Now(),
 
 		TimeServers: []netip.AddrPort{timeServer(spec)},

@@ -153,7 +153,7 @@ func TestHopeless(t *testing.T) {
 		config: &configDisk{file: filepath.Join(t.TempDir(), "config.img")}}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	w := newGuestWatch(d, r, a)
+	w := newGuestWatch(d, r, a, nil)
 	go w.run(ctx)
 	select {
 	case err := <-d.hopeless(ctx, w, a):

@@ -56,7 +56,7 @@ func (o overUplink) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
 	default:
 		return false
 	}
-	return !slices.ContainsFunc(append([]netip.Prefix{o.vm.Subnet()}, o.vm.Peers...), func(near netip.Prefix) bool { return near.Contains(other) })
+	return !o.vm.Subnet().Contains(other) && !slices.ContainsFunc(o.vm.Peers, func(p Peer) bool { return p.Subnet().Contains(other) })
 }
 
 func addrOf(ip net.IP) netip.Addr {

@@ -18,9 +18,9 @@ const (
 	slowPoll = 10 * time.Second
 )
 
-// Follow keeps the network as vm wants it until ctx ends, and calls report after each Up that changed something or
+// Follow keeps the network as want says at each look until ctx ends, and calls report after each Up that changed something or
 // failed, when the TAP interface gained or lost its carrier, and when it warns of something else.
-func (h *Host) Follow(ctx context.Context, vm VM, report func(Report, error)) {
+func (h *Host) Follow(ctx context.Context, want func() VM, report func(Report, error)) {
 	changes, err := h.watch(ctx)
 	if err != nil {
 		h.log(fmt.Sprintf("listen to the kernel for changes of the network: %v: looking every %v instead", err, h.poll))
@@ -30,7 +30,7 @@ func (h *Host) Follow(ctx context.Context, vm VM, report func(Report, error)) {
 	var last string
 	carrier := false
 	for {
-		r, err := h.Up(ctx, vm)
+		r, err := h.Up(ctx, want())
 		if ctx.Err() != nil {
 			return
 		}

@@ -38,7 +38,7 @@ func (vm VM) chains(u Uplink) []filledChain {
 	// The same whatever the uplink is: a connection whose first packet left untranslated would stay so for good.
 	var mss, post, pre []string
 	for _, peer := range vm.Peers {
-		post = append(post, fmt.Sprintf("-s %s -d %s -j RETURN", vm.Subnet(), peer.Masked()))
+		post = append(post, fmt.Sprintf("-s %s -d %s -j RETURN", vm.Subnet(), peer.Subnet()))
 	}
 	post = append(post, fmt.Sprintf("-s %s ! -o %s -j MASQUERADE", vm.Subnet(), vm.TAP))
 	if u.Interface != "" {
@@ -64,15 +64,26 @@ func (vm VM) chains(u Uplink) []filledChain {
 }
 
 // forwarded are the rules for what goes through the phone. What comes from the guest leaves by the uplink, for the internet,
-// or goes to a peer, and what reaches it is an answer, from a peer, or for a port that the phone offers at its own address;
-// the rest is dropped.
+// or goes to a published port of a peer, and what reaches it is an answer, from a peer for a published port, or for a port
+// that the phone offers at its own address; the rest is dropped. Of two peers either has the rules for both directions: which
+// of their chains a packet meets first depends on who was started first.
 func (vm VM) forwarded(u Uplink) []string {
 	subnet, guest := vm.Subnet(), netip.PrefixFrom(vm.Guest.Addr(), 32)
 	out := []string{"-i " + vm.TAP + " " + established, "-o " + vm.TAP + " " + established}
 	var in []string
 	for _, peer := range vm.Peers {
-		out = append(out, fmt.Sprintf("-s %s -d %s -i %s -j ACCEPT", subnet, peer.Masked(), vm.TAP))
-		in = append(in, fmt.Sprintf("-s %s -d %s -o %s -j ACCEPT", peer.Masked(), subnet, vm.TAP))
+		there := netip.PrefixFrom(peer.Guest.Addr(), 32)
+		for _, p := range peer.Publish {
+			out = append(out, fmt.Sprintf("-s %s -d %s -i %s -o %s %s -j ACCEPT", guest, there, vm.TAP, peer.TAP, p.match(p.Port)))
+		}
+		for _, p := range vm.Publish {
+			in = append(in, fmt.Sprintf("-s %s -d %s -i %s -o %s %s -j ACCEPT", there, guest, peer.TAP, vm.TAP, p.match(p.Port)))
+		}
+		for _, ends := range [2][4]string{{guest.String(), there.String(), vm.TAP, peer.TAP}, {there.String(), guest.String(), peer.TAP, vm.TAP}} {
+			out = append(out, fmt.Sprintf("-s %s -d %s -i %s -o %s -p icmp -m icmp --icmp-type 8 -j ACCEPT", ends[0], ends[1], ends[2], ends[3])) // ping
+		}
+		// To a peer that does not run, too: no packet for it leaves by the uplink.
+		out = append(out, fmt.Sprintf("-d %s -i %s -j REJECT --reject-with icmp-host-unreachable", peer.Subnet(), vm.TAP))
 	}
 	if u.Interface != "" {
 		if !vm.Egress.LAN {

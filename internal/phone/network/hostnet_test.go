@@ -31,8 +31,11 @@ func sql(routing Routing) VM {
 
 func other(routing Routing) VM {
 	return VM{Name: "other", TAP: "vm_other", Host: netip.MustParsePrefix("192.168.101.1/24"), Guest: netip.MustParsePrefix("192.168.101.2/24"),
-		MTU: 1400, Routing: routing, Peers: []netip.Prefix{netip.MustParsePrefix("192.168.100.0/24")}}
+		MTU: 1400, Routing: routing, Peers: []Peer{peerOf(sql(routing))}}
 }
+
+// peerOf is a machine as another one knows it.
+func peerOf(vm VM) Peer { return Peer{TAP: vm.TAP, Guest: vm.Guest, Publish: vm.Publish} }
 
 func (p *phone) up(vm VM) Report {
 	p.Helper()
@@ -157,7 +160,7 @@ func TestTwoMachines(t *testing.T) {
 		t.Run(first+" goes first", func(t *testing.T) {
 			inEach(t, func(p *phone, routing Routing) {
 				a, b := sql(routing), other(routing)
-				a.Peers = []netip.Prefix{b.Subnet()}
+				a.Peers = []Peer{peerOf(b)}
 				before := p.snapshot()
 				p.up(a)
 				alone := p.snapshot()
@@ -304,7 +307,7 @@ func TestFollow(t *testing.T) {
 			defer late.Stop()
 			h := p.host()
 			h.poll = time.Hour // what is found is found by the kernel's reports
-			h.Follow(ctx, sql(routing), func(r Report, err error) {
+			h.Follow(ctx, func() VM { return sql(routing) }, func(r Report, err error) {
 				if err != nil {
 					t.Errorf("follow: %v", err)
 				}
@@ -350,7 +353,7 @@ func TestSlowPoll(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer cancel()
 			changes := []func(){func() { p.net.SetDefault("rmnet0") }, func() { p.sh("$IPTABLES -F sov_sql_fwd") }, func() { p.sh("ip link set vm_sql down") }}
-			h.Follow(ctx, sql(MainFirst), func(_ Report, err error) {
+			h.Follow(ctx, func() VM { return sql(MainFirst) }, func(_ Report, err error) {
 				if err != nil {
 					t.Error(err)
 				}

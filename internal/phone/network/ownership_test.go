@@ -3,7 +3,6 @@ package network
 import (
 	"fmt"
 	"math/rand/v2"
-	"net/netip"
 	"os"
 	"os/exec"
 	"strings"
@@ -254,7 +253,7 @@ func TestRandomLife(t *testing.T) {
 			before := p.snapshot()
 			modes := []Routing{MainFirst, Scoped}
 			vms := []VM{sql(modes[r.IntN(2)]), other(modes[r.IntN(2)])}
-			vms[0].Peers = []netip.Prefix{vms[1].Subnet()}
+			vms[0].Peers = []Peer{peerOf(vms[1])}
 			var story []string
 			for range events {
 				vm := vms[r.IntN(2)]

@@ -32,12 +32,12 @@ type VM struct {
 	Guest   netip.Prefix // the guest's address
 	MTU     int          // bytes
 	Routing Routing
-	Publish []Port         // what peers reach, and the host offers at its own address where it is forwarded
-	Phone   []uint16       // TCP ports of the guest that the host's users other than root may reach
-	Egress  Egress         // what the guest may reach besides the internet
-	DNS     []netip.Addr   // its name servers, which it may reach in any case, and which answer to a round trip
-	Peers   []netip.Prefix // subnets of machines whose guests may talk with this one
-	Uplink  string         // name of an interface, or "" or "auto" to follow Android's default network
+	Publish []Port       // what peers reach, and the host offers at its own address where it is forwarded
+	Phone   []uint16     // TCP ports of the guest that the host's users other than root may reach
+	Egress  Egress       // what the guest may reach besides the internet
+	DNS     []netip.Addr // its name servers, which it may reach in any case, and which answer to a round trip
+	Peers   []Peer       // machines whose guests may talk with this one
+	Uplink  string       // name of an interface, or "" or "auto" to follow Android's default network
 }
 
 // An Egress is what a guest may reach besides the internet, its peers and the time.
@@ -53,6 +53,16 @@ type Port struct {
 	Host    uint16 // the host's number of it, where it is forwarded; 0: the same
 	Forward bool   // reachable at the host's own address on the uplink
 }
+
+// A Peer is another machine of the host. Each reaches the published ports of the other.
+type Peer struct {
+	TAP     string       // its interface
+	Guest   netip.Prefix // its address, with the length of its subnet's prefix
+	Publish []Port
+}
+
+// Subnet is the network of its TAP interface.
+func (p Peer) Subnet() netip.Prefix { return p.Guest.Masked() }
 
 // match is what iptables compares with the protocol and the destination's port.
 func (p Port) match(port uint16) string {

@@ -19,6 +19,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 	"github.com/sovereign-sql/sov/internal/contract/pushapi"
 	"github.com/sovereign-sql/sov/internal/durable"
+	"github.com/sovereign-sql/sov/internal/phone/address"
 	"github.com/sovereign-sql/sov/internal/phone/slots"
 )
 
@@ -112,6 +113,10 @@ func begin(r *Receiver, v version, data []int64, report func(pushapi.Progress)) 
 		return nil, fmt.Errorf("%d sizes for %d files", len(data), len(s.files))
 	}
 	if err := durable.MkdirAll(r.VM.Incoming(), 0o755); err != nil {
+		return nil, err
+	}
+	// Before anything is sent: what collides with another machine could not be started.
+	if err := address.Claim(r.VM, v.Spec.Network); err != nil {
 		return nil, err
 	}
 	var err error

@@ -1,0 +1,51 @@
+package recipe
+
+import (
+	"crypto/sha256"
+	"fmt"
+
+	"github.com/sovereign-sql/sov/internal/artifact"
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+)
+
+// completeAddress fills in the link's ends, and joins the recipe's group.
+func (r *Recipe) completeAddress() {
+	n := &r.Network
+	setDefault(&n.TAP, tapOf(r.Name))
+	if n.Host == "" && n.Guest == "" {
+		n.AddressUnset = true
+	}
+	setDefault(&n.Host, vmspec.FirstHost.String())
+	setDefault(&n.Guest, vmspec.FirstHost.Addr().Next().String())
+	if n.Group != "" {
+		r.Join(n.Group)
+	}
+}
+
+// Join makes a machine of the recipe one of a group, whose machines may log in to its database.
+func (r *Recipe) Join(group string) {
+	r.Network.Group = group
+	if r.Postgres.Enabled {
+		r.Postgres.Networks = addOnce(r.Postgres.Networks, NetworkPeers)
+	}
+}
+
+// maxInterface is the longest name of an interface (IFNAMSIZ of the kernel, without the NUL).
+const maxInterface = 15
+
+// tapOf is the TAP interface of a machine whose recipe gives none. A long name is cut, and has a digest in place of its end.
+func tapOf(name string) string {
+	tap := "vm_" + name
+	if len(tap) <= maxInterface {
+		return tap
+	}
+	digest := sha256.Sum256([]byte(name))
+	return fmt.Sprintf("%s_%x", tap[:maxInterface-5], digest[:2])
+}
+
+// group checks network.group.
+func (c *checker) group() {
+	if c.Network.Group != "" {
+		c.check("network.group", artifact.CheckName(c.Network.Group))
+	}
+}
