@@ -1,10 +1,12 @@
 //go:build linux
 
 // The program hostile does as a service of a guest what no service needs to do. "all PID" prints a line
-// for each attack: its name, a tab, and its error or <nil>; PID is a process of PostgreSQL.
+// for each attack: its name, a tab, and its error or <nil>; PID is a process of PostgreSQL. The other
+// arguments take something without end: fork, memory, print, and flood ADDRESS.
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -85,6 +87,25 @@ func attacks(victim int) map[string]func() error {
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == "child" {
+		return
+	}
+	switch os.Args[1] {
+	case "fork":
+		fork()
+		return
+	case "memory":
+		var held [][]byte
+		for {
+			held = append(held, bytes.Repeat([]byte{1}, 1<<20))
+		}
+	case "flood":
+		flood(os.Args[2])
+	case "print":
+		line := strings.Repeat("noise ", 200)
+		for range 2000 {
+			fmt.Println(line)
+		}
+		fmt.Println("printed")
 		return
 	}
 	victim, err := strconv.Atoi(os.Args[2])
@@ -201,4 +222,32 @@ func gain() error {
 		return errors.New("no new privileges")
 	}
 	return nil
+}
+
+// fork starts processes until the kernel refuses, and prints how many there were.
+func fork() {
+	var running []*os.Process
+	for len(running) < 4096 {
+		c := exec.Command("/bin/sleep", "1000")
+		if err := c.Start(); err != nil {
+			break
+		}
+		running = append(running, c.Process)
+	}
+	fmt.Printf("forked\t%d\n", len(running))
+	for _, p := range running {
+		p.Kill()
+	}
+}
+
+// flood connects to an address again and again, and sends nothing.
+func flood(address string) {
+	var open []net.Conn
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); {
+		if c, err := net.DialTimeout("tcp", address, time.Second); err == nil {
+			open = append(open, c)
+		}
+	}
+	fmt.Printf("flooded\t%d\n", len(open))
+	os.Exit(0)
 }
