@@ -159,7 +159,7 @@ func buildAll(c *cobra.Command, recipes []string, f buildFlags) error {
 			}
 			machine := one.Recipe.Name
 			if before, ok := from[machine]; ok && before != name {
-				return usagef("%s and %s are both recipes of the machine %s: build one of them", before, name, machine)
+				return usagef("%s and %s are both recipes of the machine %s: give one of them another name", before, name, machine)
 			}
 			from[machine] = name
 			builds = append(builds, &one)

@@ -63,7 +63,6 @@ func TestUsageErrors(t *testing.T) {
 	for _, args := range [][]string{
 		{"bild"},
 		{"build"},
-		{"build", "sql", "more"},
 		{"build", "sql", "--arch", "mips"},
 		{"build", "sql", "--jobs", "0"},
 		{"build", "sql", "--jobs", "many"},

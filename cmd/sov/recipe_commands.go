@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -97,6 +98,9 @@ file that exists is not replaced. It asks nothing and resolves no versions: sov 
   sov recipe new shop --from sql`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			if names := build.BuiltIn(); !slices.Contains(names, t.From) {
+				return usagef("--from %s: must be a built-in recipe: %s", t.From, strings.Join(names, ", "))
+			}
 			t.Name, t.Tailscale = args[0], true
 			path, err := writeRecipe(t)
 			if err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"slices"
 
 	"github.com/sovereign-sql/sov/internal/arch"
 	"github.com/sovereign-sql/sov/internal/host/built"
@@ -115,9 +116,10 @@ func complete(c *cobra.Command, flag string, values ...string) {
 	}
 }
 
-// recipeList completes the names of further recipes, too.
-func recipeList(c *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) {
-	return recipes(c, nil, word)
+// recipeList completes the names of several recipes.
+func recipeList(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	names := slices.DeleteFunc([]string{"sql"}, func(name string) bool { return slices.Contains(args, name) })
+	return names, cobra.ShellCompDirectiveDefault
 }
 
 // recipes completes the embedded recipe's name beside the files of the folder.

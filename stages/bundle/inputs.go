@@ -6,6 +6,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/contract/lock"
+	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/internal/fetch"
 	"github.com/sovereign-sql/sov/internal/image/oci"
 	"github.com/sovereign-sql/sov/pipeline"
@@ -62,6 +63,9 @@ func goSource(f lock.RecipeFile) (path, version string) {
 
 // sourceName is a location, of a path only the last element.
 func sourceName(location string) string {
+	if tag, place := recipe.RepositoryTag(location); tag != "" {
+		return "@" + tag + " " + sourceName(place)
+	}
 	if fetch.IsURL(location) || strings.HasPrefix(location, "deb:") {
 		return location
 	}

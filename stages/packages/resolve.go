@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/arch"
 	"github.com/sovereign-sql/sov/internal/contract/lock"
+	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/internal/fetch"
 	"github.com/sovereign-sql/sov/internal/image/apk"
 	"github.com/sovereign-sql/sov/internal/image/tree"
@@ -24,7 +26,7 @@ const maxIndex = 256 << 20
 // A Request says what to resolve.
 type Request struct {
 	Base         *tree.Tree        // the base image: its keys, its packages and its world count
-	Repositories []string          // URLs or paths, without the architecture's directory
+	Repositories []string          // URLs or paths, without the architecture's directory; perhaps "@TAG " before them
 	Install      []string          // packages wanted besides the base's, constraints included
 	Keys         map[string]string // trusted besides the base's or Alpine's: file name to PEM
 	Arch         string            // "arm64" or "amd64"
@@ -90,19 +92,27 @@ func resolution(s *apk.Solution) *Resolution {
 func (r Request) indexes(ctx context.Context) ([]*apk.Repository, error) {
 	trusted := make([]apk.Keys, len(r.Repositories))
 	for i, repository := range r.Repositories {
+		_, place := recipe.RepositoryTag(repository)
 		var err error
-		if trusted[i], err = r.trustedKeys(repository); err != nil {
+		if trusted[i], err = r.trustedKeys(place); err != nil {
 			return nil, err
 		}
 	}
 	out := make([]*apk.Repository, len(r.Repositories))
 	group, ctx := errgroup.WithContext(ctx)
 	for i, repository := range r.Repositories {
+		tag, place := recipe.RepositoryTag(repository)
 		group.Go(func() error {
-			location := Locate(repository, r.Arch, "APKINDEX.tar.gz")
+			location := Locate(place, r.Arch, "APKINDEX.tar.gz")
 			raw, err := r.Client.Bytes(ctx, location, maxIndex)
+			if status := new(fetch.StatusError); err != nil && (errors.As(err, &status) && status.Code == http.StatusNotFound || errors.Is(err, fs.ErrNotExist)) && r.isVersion3(ctx, place) {
+				return fmt.Errorf("%s: %w", place, errVersion3)
+			}
 			if err != nil {
 				return fmt.Errorf("fetch package index: %w", noRepository(err))
+			}
+			if isADB(raw) {
+				return fmt.Errorf("%s: %w", location, errVersion3)
 			}
 			index, err := apk.ReadIndex(bytes.NewReader(raw), trusted[i])
 			if errors.Is(err, apk.ErrUntrusted) {
@@ -111,7 +121,7 @@ func (r Request) indexes(ctx context.Context) ([]*apk.Repository, error) {
 			if err != nil {
 				return fmt.Errorf("%s: %w", location, err)
 			}
-			out[i] = &apk.Repository{URL: repository, Index: index}
+			out[i] = &apk.Repository{URL: place, Tag: tag, Index: index}
 			return nil
 		})
 	}
@@ -119,6 +129,19 @@ func (r Request) indexes(ctx context.Context) ([]*apk.Repository, error) {
 		return nil, err
 	}
 	return out, r.compareWithSeen(out)
+}
+
+// errVersion3 is in the error of a repository that only apk version 3 can read. Version 3 reads both.
+var errVersion3 = errors.New("the repository has an index of apk version 3 (ADB), which is not supported: " +
+	"name one with an APKINDEX.tar.gz, as Alpine's own are, or have it made with `apk index` of version 2")
+
+// isADB reports whether a file is one of apk version 3: "ADB" and a letter for the compression (apk-tools 3, src/adb.h, ADB_FORMAT_MAGIC and ADB_COMPRESSED).
+func isADB(file []byte) bool { return len(file) > 4 && string(file[:3]) == "ADB" }
+
+// isVersion3 reports whether a repository has the index that version 3 makes.
+func (r Request) isVersion3(ctx context.Context, place string) bool {
+	raw, err := r.Client.Bytes(ctx, Locate(place, r.Arch, "Packages.adb"), maxIndex)
+	return err == nil && isADB(raw)
 }
 
 func noRepository(err error) error {

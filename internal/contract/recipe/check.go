@@ -26,7 +26,7 @@ const (
 
 var (
 	accountForm = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}$`)
-	packageForm = regexp.MustCompile(`^!?[a-zA-Z0-9][a-zA-Z0-9+._:/-]*([<>=~]{1,2}[0-9][a-zA-Z0-9._-]*)?$`)
+	packageForm = regexp.MustCompile(`^!?[a-zA-Z0-9][a-zA-Z0-9+._:/-]*(@[a-zA-Z0-9_.-]+)?([<>=~]{1,2}[0-9][a-zA-Z0-9._-]*)?$`)
 )
 
 // maxLabel is the size of s_volume_name in ext4's superblock, in bytes.
@@ -95,6 +95,7 @@ func (c *checker) packages() {
 		c.require(packageForm.MatchString(name), strictyaml.Index("packages.install", i),
 			"%q is not a package; write a name with an optional constraint, such as postgresql17 or icu-libs>=74", name)
 	}
+	c.tags()
 	c.require(len(p.Install) == 0 || len(p.Repositories) > 0, "packages.install", "there are packages to install and no repositories to take them from")
 	for i, pattern := range p.Scripts {
 		_, err := path.Match(pattern, "")
@@ -109,6 +110,13 @@ func (c *checker) packages() {
 
 // CheckRepository reports what keeps a string from naming a package repository.
 func CheckRepository(repository string) error {
+	tag, repository := RepositoryTag(repository)
+	if tag != "" && !tagOfRepository.MatchString(tag) {
+		return fmt.Errorf("%q is not a tag; write one such as @edge, a space and the repository", "@"+tag)
+	}
+	if strings.HasSuffix(repository, ".adb") {
+		return errors.New("is an index of apk version 3 (ADB), which is not supported: name a repository with an APKINDEX.tar.gz, as Alpine's own are")
+	}
 	scheme, _, isURL := strings.Cut(repository, "://")
 	if repository == "" || !plain(repository) {
 		return errors.New("is empty or has control characters")

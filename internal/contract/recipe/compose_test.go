@@ -182,3 +182,46 @@ func TestComposeFaults(t *testing.T) {
 		})
 	}
 }
+
+func TestTags(t *testing.T) {
+	const with = minimal + "packages: {repositories: [https://example.org/main, \"@edge https://example.org/edge\"], install: [%s]}\n"
+	for install, want := range map[string]string{
+		"app@edge": "", "app@edge>=2": "", "app": "",
+		"app@egde": "x.yaml:3:98: packages.install[0]: no repository has the tag @egde", "app@": "is not a package",
+	} {
+		_, err := Parse("x.yaml", fmt.Appendf(nil, with, install))
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", install, err)
+		}
+	}
+	for repository, want := range map[string]string{
+		"@edge https://example.org/edge": "", "@edge ./edge": "", "@ed!ge https://example.org": "is not a tag", "@edge": "is empty",
+		"https://example.org/aarch64/packages.adb": "apk version 3", "@edge ftp://x": "is not supported",
+	} {
+		err := CheckRepository(repository)
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", repository, err)
+		}
+	}
+}
+
+func TestGoPrograms(t *testing.T) {
+	for program, want := range map[string]string{
+		"{output: /usr/bin/app, source: ./app}":                                              "",
+		"{output: /usr/bin/app, module: example.org/app, version: v1.2.3, package: cmd/app}": "",
+		"{output: /usr/bin/app, module: example.org/app}":                                    "write a whole version, such as v1.2.3",
+		"{output: /usr/bin/app, module: example.org/app, version: latest}":                   "write a whole version",
+		"{output: /usr/bin/app}":                                                             "give module and version, or source",
+		"{output: /usr/bin/app, source: a, module: example.org/app, version: v1.2.3}":        "give module and version, or source",
+		"{output: /data/app, source: a}":                                                     "the guest mounts over /data",
+		"{output: /sbin/sov-init, source: a}":                                                "is the build's own",
+		"{output: /usr/bin/app, source: a, package: ../other}":                               "is not the path of a package",
+		"{output: /usr/bin/app, source: a, tags: [\"a,b\"]}":                                 "is not a build tag",
+		"{output: /usr/bin/app, source: a, version: v1.2.3}":                                 "goes with module",
+	} {
+		_, err := Parse("x.yaml", []byte(minimal+"go: ["+program+"]\n"))
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", program, err)
+		}
+	}
+}

@@ -117,7 +117,7 @@ var encryptionPackages = []string{"cryptsetup", "e2fsprogs"}
 func (p *Packages) require(names []string) {
 	for _, name := range names {
 		named := func(listed string) bool {
-			return listed == name || strings.HasPrefix(listed, name) && strings.ContainsRune("<>=~", rune(listed[len(name)]))
+			return listed == name || strings.HasPrefix(listed, name) && strings.ContainsRune("<>=~@", rune(listed[len(name)]))
 		}
 		if !slices.ContainsFunc(p.Install, named) {
 			p.Install = append(p.Install, name)

@@ -81,8 +81,8 @@ func checkFiles(name string, r *recipe.Recipe) error {
 		}
 	}
 	for i, repository := range r.Packages.Repositories {
-		if !fetch.IsURL(repository) {
-			exists(fmt.Sprintf("packages.repositories[%d]", i), repository)
+		if _, place := recipe.RepositoryTag(repository); !fetch.IsURL(place) {
+			exists(fmt.Sprintf("packages.repositories[%d]", i), place)
 		}
 	}
 	return errors.Join(faults...)
