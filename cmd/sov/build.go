@@ -15,6 +15,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 	"github.com/sovereign-sql/sov/internal/host/build"
 	"github.com/sovereign-sql/sov/internal/host/device"
+	"github.com/sovereign-sql/sov/internal/host/group"
 	"github.com/sovereign-sql/sov/internal/host/release"
 	"github.com/sovereign-sql/sov/internal/host/settings"
 	"github.com/sovereign-sql/sov/internal/host/signing"
@@ -34,6 +35,7 @@ type buildFlags struct {
 	cacheTo      []string
 	cacheKeys    []string
 	allowCache   bool
+	group        string // that the machine joins; empty: its recipe's
 }
 
 func newBuild() *cobra.Command {
@@ -44,7 +46,8 @@ func newBuild() *cobra.Command {
 		Long: `Build a virtual machine from a recipe into OUT/NAME/ARCH: root filesystem, kernel, vm.json, manifest, SBOM,
 provenance.
 
-RECIPE is "sql", which comes with sov, or the path of a YAML file (see docs/recipe.md). With --bundle it may be left out:
+RECIPE is "sql", which comes with sov, the path of a YAML file (see docs/recipe.md), or a group file, which lists machines that
+are built one after the other and become peers (see "several machines" in docs/tasks.md). With --bundle it may be left out:
 then it is the recipe in the bundle.
 
 The first build resolves what the recipe leaves open (the image's tag, the newest packages, the kernel's source) and
@@ -79,6 +82,13 @@ refuses a machine with parts that were taken unsigned (out/NAME/ARCH/taken.json 
 		},
 		ValidArgsFunction: recipes,
 		RunE: func(c *cobra.Command, args []string) error {
+			g, err := group.Load(strings.Join(args, ""))
+			if err != nil {
+				return err
+			}
+			if g != nil {
+				return buildGroup(c, g, f)
+			}
 			if err := runBuild(c, strings.Join(args, ""), &f); err != nil {
 				return err
 			}
@@ -164,6 +174,9 @@ func runBuild(c *cobra.Command, name string, f *buildFlags) (err error) {
 	}
 	if err := f.load(name); err != nil {
 		return refusedIsFound(err)
+	}
+	if f.group != "" {
+		f.Recipe.Join(f.group)
 	}
 	f.Builder = release.Name(version)
 	unseal, err := f.passphrase.unseal(c.Context())
