@@ -22,7 +22,7 @@ import (
 // that is installed later or restarted while the other runs. The phone gives each its network.
 func TestGroup(t *testing.T) {
 	t.Parallel()
-	h := phonetest.NewLightOn(t, androidtest.Options{}, vmspec.Scoped, lightguest.Script{}, "")
+	h := phonetest.NewLightOn(t, androidtest.Options{}, vmspec.Scoped, lightguest.Script{}, "{}")
 	in := func(group string) func(*vmspec.Network) {
 		return func(n *vmspec.Network) { n.Group, n.AddressUnset = group, true }
 	}
