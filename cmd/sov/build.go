@@ -15,6 +15,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 	"github.com/sovereign-sql/sov/internal/host/build"
 	"github.com/sovereign-sql/sov/internal/host/device"
+	"github.com/sovereign-sql/sov/internal/host/group"
 	"github.com/sovereign-sql/sov/internal/host/release"
 	"github.com/sovereign-sql/sov/internal/host/settings"
 	"github.com/sovereign-sql/sov/internal/host/signing"
@@ -34,6 +35,7 @@ type buildFlags struct {
 	cacheTo      []string
 	cacheKeys    []string
 	allowCache   bool
+	group        string // that the machine joins; empty: its recipe's
 }
 
 func newBuild() *cobra.Command {
@@ -44,9 +46,10 @@ func newBuild() *cobra.Command {
 		Long: `Build a virtual machine from a recipe into OUT/NAME/ARCH: root filesystem, kernel, vm.json, manifest, SBOM,
 provenance.
 
-RECIPE is "sql", which comes with sov, or the path of a YAML file (see docs/recipe.md). With --bundle it may be left out:
-then it is the recipe in the bundle. Several recipes, and several architectures (--arch arm64,amd64), are all checked first and
-then built one after the other; the first failure ends it. With --json they are a list.
+RECIPE is "sql", which comes with sov, the path of a YAML file (see docs/recipe.md), or a group file, which lists machines that
+become peers (see "several machines" in docs/tasks.md). With --bundle it may be left out: then it is the recipe in the bundle.
+Several recipes, and several architectures (--arch arm64,amd64), are all checked first and then built one after the other; the
+first failure ends it. With --json they are a list.
 
 The first build resolves what the recipe leaves open (the image's tag, the newest packages, the kernel's source) and
 writes it to the lock. Every later build takes exactly that, so that the same lock gives the same bytes on any machine;
@@ -81,7 +84,13 @@ refuses a machine with parts that were taken unsigned (out/NAME/ARCH/taken.json 
 			return nil
 		},
 		ValidArgsFunction: recipeList,
-		RunE:              func(c *cobra.Command, args []string) error { return buildAll(c, args, f) },
+		RunE: func(c *cobra.Command, args []string) error {
+			targets, err := buildTargets(args)
+			if err != nil {
+				return err
+			}
+			return buildAll(c, targets, f)
+		},
 	}
 	flags := c.Flags()
 	f.add(c)
@@ -139,21 +148,47 @@ func notBuilt(dir, recipe, architecture string) error {
 	return fmt.Errorf("%s %s: build it with `%s`", dir, what, device.Quote(words))
 }
 
-// buildAll builds each recipe for each architecture, once all of them are known to be valid.
-func buildAll(c *cobra.Command, recipes []string, f buildFlags) error {
-	arches := strings.Split(f.Arch, ",")
-	if len(recipes) == 0 {
-		recipes = []string{""} // that of the bundle
+// A buildTarget is a recipe, and the group that its machine is of.
+type buildTarget struct{ recipe, group string }
+
+// buildTargets are the recipes that arguments name, with those of groups.
+func buildTargets(args []string) (targets []buildTarget, err error) {
+	if len(args) == 0 {
+		return []buildTarget{{}}, nil // the bundle's
 	}
-	if several := len(recipes)*len(arches) > 1; several && (f.Bundle != "" || len(arches) > 1 && f.Kernel != "") {
+	for _, name := range args {
+		g, err := group.Load(name)
+		if err != nil {
+			return nil, err
+		}
+		if g == nil {
+			targets = append(targets, buildTarget{recipe: name})
+		} else {
+			targets = append(targets, targetsOf(g)...)
+		}
+	}
+	return targets, nil
+}
+
+func targetsOf(g *group.Group) (targets []buildTarget) {
+	for _, m := range g.Machines {
+		targets = append(targets, buildTarget{m.Recipe, g.Name})
+	}
+	return targets
+}
+
+// buildAll builds each recipe for each architecture, once all of them are known to be valid.
+func buildAll(c *cobra.Command, targets []buildTarget, f buildFlags) error {
+	arches := strings.Split(f.Arch, ",")
+	if several := len(targets)*len(arches) > 1; several && (f.Bundle != "" || len(arches) > 1 && f.Kernel != "") {
 		return usagef("--bundle and --kernel are for one machine and one architecture: build one after the other")
 	}
 	var builds []*buildFlags
 	from := map[string]string{}
-	for _, name := range recipes {
+	for _, t := range targets {
 		for _, architecture := range arches {
-			one := f
-			one.Arch = architecture
+			name, one := t.recipe, f
+			one.Arch, one.group = architecture, t.group
 			if err := one.prepare(c, name); err != nil {
 				return err
 			}
@@ -222,6 +257,9 @@ func (f *buildFlags) prepare(c *cobra.Command, name string) (err error) {
 	}
 	if err := f.load(name); err != nil {
 		return refusedIsFound(err)
+	}
+	if f.group != "" {
+		f.Recipe.Join(f.group)
 	}
 	f.Builder = release.Name(version)
 	return nil

@@ -12,6 +12,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/host/device"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
+	"github.com/sovereign-sql/sov/internal/host/group"
 )
 
 // show runs sov-runner and prints what it answers: for people, or with --json its object, looked at
@@ -43,6 +44,8 @@ type phoneVerb struct {
 	up     *upFlags // nil: it does not wait for a machine
 	note   string   // said at a terminal beforehand, where an answer takes long and comes at once; empty: nothing
 	pass   func() []string
+	// How the verb takes a group file; empty: it does not.
+	group groupOrder
 }
 
 // command makes the command of a verb.
@@ -56,6 +59,13 @@ func (v phoneVerb) command() *cobra.Command {
 		Use: strings.TrimSpace(word + " NAME " + more), Short: v.short, Long: v.long, Example: v.example,
 		Args: cobra.ExactArgs(1 + v.args),
 		RunE: func(c *cobra.Command, args []string) error {
+			g, err := group.Load(args[0])
+			if err != nil {
+				return err
+			}
+			if g != nil {
+				return v.eachOf(c, g, args[1:])
+			}
 			name, _, err := built.Machine(args[0])
 			if err == nil && v.prepare != nil {
 				err = v.prepare(c, name, args[1:])

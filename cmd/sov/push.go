@@ -18,6 +18,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/host/embedded"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
+	"github.com/sovereign-sql/sov/internal/host/group"
 	"github.com/sovereign-sql/sov/internal/host/install"
 	"github.com/sovereign-sql/sov/internal/host/push"
 	"github.com/sovereign-sql/sov/pipeline"
@@ -56,7 +57,9 @@ not become ready is rolled back automatically, see sov status. sov rollback does
 A signed machine (sov sign) travels with its signature. Its serial must not be lower than the highest of the same machine and
 key that this computer has pushed or signed, or that the phone has taken, also before the machine was removed: without
 --allow-downgrade nothing is installed then, and the exit status is 3. The first push to a phone that trusts no key asks at a
-terminal whether the phone is to take only versions signed with this key from now on, as sov phone trust does.`,
+terminal whether the phone is to take only versions signed with this key from now on, as sov phone trust does.
+
+A group file installs its machines one after the other, with --start each once those that it is after are ready.`,
 		Example: `  sov push sql                              install or update it; a machine that runs goes on running the old version
   sov push sql --restart                    and restart it if it runs
   sov push sql --start                      and start or restart it
@@ -65,6 +68,13 @@ terminal whether the phone is to take only versions signed with this key from no
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: recipes,
 		RunE: func(c *cobra.Command, args []string) error {
+			g, err := group.Load(args[0])
+			if err != nil {
+				return err
+			}
+			if g != nil {
+				return pushGroup(c, g, f)
+			}
 			todo, err := pushTo(c, args[0], f)
 			if err == nil {
 				next(c, f.asJSON, append([]string{"sov", todo.verb, todo.machine}, f.again()...)...)

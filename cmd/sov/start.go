@@ -40,6 +40,7 @@ func (f *upFlags) args() []string {
 func newStart() *cobra.Command {
 	return phoneVerb{
 		use:   "start",
+		group: inOrder,
 		short: "Start a machine on the phone and wait until it is ready",
 		long: `Start a machine that ` + "`sov push`" + ` has installed, and wait until every service in it is ready. Where it runs already,
 nothing happens. Ctrl-C ends the waiting, not the machine.`,

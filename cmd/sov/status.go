@@ -26,6 +26,7 @@ func newStatus() *cobra.Command {
 	var watch bool
 	return orLocal(phoneVerb{
 		use:   "status",
+		group: everyOne,
 		short: "Say how a machine on the phone is",
 		long: `Say how a machine is: its phase and since when, the version that runs, its processes, its network, the services in it, its
 disk, database and last backup. It changes nothing and always answers, whatever state the machine is in; whether all is

@@ -12,6 +12,7 @@ import (
 func newStop() *cobra.Command {
 	return orLocal(phoneVerb{
 		use:   "stop",
+		group: backward,
 		short: "Shut a machine down in order, on the phone or here",
 		long: `Shut a machine down in order: its services are stopped, PostgreSQL with a checkpoint, its disks unmounted, and the phone's
 network is as it was before. Where nothing runs, nothing happens. It is started again by ` + "`sov start`" + `, and when the phone

@@ -12,6 +12,7 @@ const testLimit = 3 * time.Minute
 func newTest() *cobra.Command {
 	return phoneVerb{
 		use:   "test",
+		group: everyOne,
 		short: "Check that a machine on the phone does what it is for",
 		long: `Check that a machine does what it is for, as somebody who uses it would: its process runs, its network interface stands,
 the guest answers pings, a query is answered over the network after a login with the password, the guest's clock is right;

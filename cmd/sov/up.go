@@ -9,6 +9,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
+	"github.com/sovereign-sql/sov/internal/host/group"
 )
 
 func newUp() *cobra.Command {
@@ -20,12 +21,14 @@ func newUp() *cobra.Command {
 		Short: "Build a machine, install it on the phone, start it and test it",
 		Long: `Build a machine from a recipe, install it on the phone that is plugged in, start it and test it: sov build, sov push --start
 and sov test in one. What is up to date already takes seconds. Passwords of the database's superuser and of the recipe's roles are generated
-if there are none. With --forward the database is then reachable at the URL that is printed, until Ctrl-C; the machine goes on running.
+if there are none. A group file does so for all its machines: all are built, then each is installed and started once those that it is
+after are ready. With --forward the database is then reachable at the URL that is printed, until Ctrl-C; the machine goes on running.
 
 Exit status: 0 when the machine passes its test, 3 when a check fails.`,
 		Example: `  sov up sql
   sov up sql --forward
-  sov up ./mine.yaml --device R58M12345`,
+  sov up ./mine.yaml --device R58M12345
+  sov up ./home.yaml                        the machines of a group`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: recipes,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -38,6 +41,16 @@ Exit status: 0 when the machine passes its test, 3 when a check fails.`,
 			var err error
 			if p.chosen, err = p.choose(c); err != nil {
 				return err
+			}
+			g, err := group.Load(args[0])
+			if err != nil {
+				return err
+			}
+			if g != nil {
+				if forward {
+					return usagef("--forward: a group has several machines: `sov forward NAME` reaches one")
+				}
+				return upGroup(c, g, b, p)
 			}
 			if err := runBuild(c, args[0], &b); err != nil {
 				return err

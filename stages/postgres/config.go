@@ -118,7 +118,11 @@ func hba(r *recipe.Recipe) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		networks = append(networks, prefixes...)
+		for _, p := range prefixes { // two words may stand for the same
+			if !slices.Contains(networks, p) {
+				networks = append(networks, p)
+			}
+		}
 	}
 	if r.Postgres.Superuser == recipe.SuperuserHost {
 		if err := superuserFromHost(&b, r.Network, networks); err != nil {

@@ -81,3 +81,26 @@ func freePort(t *testing.T) int {
 	defer l.Close()
 	return l.Addr().(*net.TCPAddr).Port
 }
+
+// TestSuperuserWithChosenAddresses: a phone chooses the host's address, and the file of the image admits each that it may
+// choose, and no peer's.
+func TestSuperuserWithChosenAddresses(t *testing.T) {
+	r := sqlRecipe(t)
+	r.Network.AddressUnset, r.Postgres.Superuser, r.Postgres.Networks = true, recipe.SuperuserHost, []string{recipe.NetworkTAP, recipe.NetworkPeers}
+	access, err := hba(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, access, _ = strings.Cut(access, "peer map="+identMap)
+	s := postgrestest.Start(t, freePort(t), "listen_addresses = '127.9.0.2'", strings.NewReplacer("192.168.", "127.168.", "10.213.", "127.213.").Replace(access), nil)
+	for from, refused := range map[string]bool{"127.168.100.1": false, "127.168.127.1": false, "127.213.3.1": false, "127.168.101.2": true, "127.168.128.1": true, "127.213.3.65": true} {
+		err := s.LogIn("postgres", postgrestest.Password, "127.9.0.2", postgrestest.From(from))
+		var said *pgconn.PgError
+		if refused && (!errors.As(err, &said) || said.Code != "28000") || !refused && err != nil {
+			t.Errorf("from %s: %v, want refused: %t", from, err, refused)
+		}
+	}
+	if err := s.LogIn("app", postgrestest.Password, "127.9.0.2", postgrestest.From("127.168.101.2")); err != nil {
+		t.Errorf("a peer's app: %v", err)
+	}
+}

@@ -276,16 +276,16 @@ func (p *Phone) Install(artifact, name string) phonepath.VM {
 }
 
 // InstallLight makes a machine with a light guest the slot a of the machine name, and the current one. Its network is that
-// of the sql recipe, in the routing mode given.
-func (p *Phone) InstallLight(name string, routing vmspec.Routing, s lightguest.Script) phonepath.VM {
+// of the sql recipe, in the routing mode given, unless it is changed.
+func (p *Phone) InstallLight(name string, routing vmspec.Routing, s lightguest.Script, change ...func(*vmspec.Network)) phonepath.VM {
 	p.t.Helper()
 	dir := p.t.TempDir()
-	LightArtifact(p.t, dir, name, routing, s)
+	LightArtifact(p.t, dir, name, routing, s, change...)
 	return p.Install(dir, name)
 }
 
 // LightArtifact makes a folder an artifact of a machine with a light guest.
-func LightArtifact(t session.T, dir, name string, routing vmspec.Routing, s lightguest.Script) {
+func LightArtifact(t session.T, dir, name string, routing vmspec.Routing, s lightguest.Script, change ...func(*vmspec.Network)) {
 	t.Helper()
 	spec := &vmspec.Spec{Format: vmspec.Format, Name: name, Arch: runtime.GOARCH, Kernel: artifact.KernelFile, MemoryMiB: 64, CPUs: 1,
 		Disks: []vmspec.Disk{{Role: vmspec.RoleRootfs, File: artifact.RootfsFile, ReadOnly: true}, {Role: vmspec.RoleConfig, ReadOnly: true}},
@@ -293,6 +293,9 @@ func LightArtifact(t session.T, dir, name string, routing vmspec.Routing, s ligh
 			MTU: 1500, Hostname: name, Routing: routing, DNS: []netip.Addr{netip.MustParseAddr(ServerIP)}},
 		Ports: []vmspec.Port{{Service: guestspec.ServicePostgres, Port: lightguest.PostgresPort}},
 		Ready: vmspec.Ready{Port: vmspec.StatusPort, TimeoutSeconds: 30}}
+	for _, f := range change {
+		f(&spec.Network)
+	}
 	image, tree, parameters := sealtest.Image(t, make([]byte, 3*verity.BlockSize))
 	spec.Parameters = parameters
 	text, err := spec.Encode()

@@ -23,7 +23,7 @@ import (
 // Ports of the guest besides its endpoint's.
 const (
 	PostgresPort = 5432
-	// RelayPort takes a line with an IPv4 address and port, and passes on what is said to and from there: the way in which a
+	// RelayPort takes a line with an IPv4 address, or the name of a peer, and port, and passes on what is said to and from there: the way in which a
 	// test sends the guest out.
 	RelayPort = 7
 	// LifePort takes a line with an End, and the guest ends so.
@@ -130,6 +130,15 @@ func (g *resident) endpoint() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+guestapi.PathStatus, func(w http.ResponseWriter, _ *http.Request) { json.NewEncoder(w).Encode(g.tell()) })
 	mux.HandleFunc("POST "+guestapi.PathShutdown, g.shutDown)
+	mux.HandleFunc("POST "+guestapi.PathHosts, func(w http.ResponseWriter, r *http.Request) {
+		hosts, err := guestapi.ReadHosts(r.URL.Query())
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		g.hosts.Store(&hosts)
+		w.WriteHeader(http.StatusNoContent)
+	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") != "Bearer "+g.config.Token {
 			http.Error(w, "the token of this boot is needed", http.StatusUnauthorized)
@@ -199,7 +208,7 @@ func (g *resident) relay(conn net.Conn) {
 	if err != nil {
 		return
 	}
-	out, err := g.dial(strings.TrimSpace(string(line)))
+	out, err := g.dial(g.resolve(strings.TrimSpace(string(line))))
 	if err != nil {
 		return
 	}
@@ -207,6 +216,20 @@ func (g *resident) relay(conn net.Conn) {
 	out.SetDeadline(time.Now().Add(patience))
 	go io.Copy(out, r)
 	io.Copy(conn, out)
+}
+
+// resolve replaces a name that the host has given the guest by its address.
+func (g *resident) resolve(address string) string {
+	hosts := g.config.Network.Hosts
+	if told := g.hosts.Load(); told != nil {
+		hosts = *told
+	}
+	for _, h := range hosts {
+		if port, ok := strings.CutPrefix(address, h.Name+":"); ok {
+			return net.JoinHostPort(h.Address.String(), port)
+		}
+	}
+	return address
 }
 
 // dial connects from the guest's namespace, on a thread of its own: one connection that comes to nothing holds up no other.

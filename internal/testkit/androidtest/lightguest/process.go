@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"sync/atomic"
 	"time"
 
 	"github.com/sovereign-sql/sov/internal/contract/configdisk"
@@ -58,6 +59,7 @@ func Serve() error {
 type resident struct {
 	script  Script
 	config  configdisk.Config
+	hosts   atomic.Pointer[[]configdisk.Host] // names that it was told since it started; nil: none
 	started time.Time
 	wire    *wire
 	space   *os.File // the guest's network namespace

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sovereign-sql/sov/internal/host/fleet"
+	"github.com/sovereign-sql/sov/internal/host/group"
+)
+
+// A groupOrder is the order in which a verb goes through the machines of a group.
+type groupOrder int
+
+const (
+	noGroup  groupOrder = iota // it takes one machine
+	inOrder                    // as they start; the first failure ends it
+	backward                   // those that wait for others first; a failure does not keep the others from it
+	everyOne                   // as they start; a failure does not keep the others from it
+)
+
+// eachOf does the verb to each machine of a group.
+func (v phoneVerb) eachOf(c *cobra.Command, g *group.Group, args []string) error {
+	if v.group == noGroup {
+		return usagef("a group file: name one of its machines")
+	}
+	machines := g.Names()
+	if v.group == backward {
+		slices.Reverse(machines)
+	}
+	var failed []error
+	for _, name := range machines {
+		err := c.RunE(c, append([]string{name}, args...))
+		if err != nil && v.group == inOrder {
+			return err
+		}
+		failed = append(failed, err)
+	}
+	return errors.Join(failed...)
+}
+
+// pushGroup installs the machines of a group and, if the flags say so, starts each before the next is installed: it waits for
+// their services.
+func pushGroup(c *cobra.Command, g *group.Group, f pushFlags) error {
+	for _, m := range g.Machines {
+		if _, err := pushTo(c, m.Recipe, f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// upGroup builds all machines of a group, installs and starts them in order, and tests each.
+func upGroup(c *cobra.Command, g *group.Group, b buildFlags, p pushFlags) error {
+	if err := buildAll(c, targetsOf(g), b); err != nil {
+		return err
+	}
+	if err := pushGroup(c, g, p); err != nil {
+		return err
+	}
+	var failed []error
+	for _, name := range g.Names() {
+		failed = append(failed, p.each(c, func(ctx context.Context, s *fleet.Site) error { return show(ctx, s, testLimit, "test", name) }))
+	}
+	return errors.Join(failed...)
+}

@@ -1,0 +1,37 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestGroupFiles: verbs go through a group's machines in order, and those for one machine refuse it.
+func TestGroupFiles(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"a.yaml": "name: a\nbase: {image: oci:./none-a}\n", "b.yaml": "name: b\nbase: {image: oci:./none-b}\n",
+		"home.yaml": "machines: [{recipe: b.yaml, after: [a]}, {recipe: a.yaml}]\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	home := filepath.Join(dir, "home.yaml")
+	for _, tt := range []struct {
+		args   []string
+		says   string
+		status int
+	}{
+		{[]string{"build", home, "--offline", "--cache", filepath.Join(dir, "cache")}, "none-a", exitFailed},
+		{[]string{"push", home, "-o", filepath.Join(dir, "out")}, filepath.Join("out", "a", "arm64") + " does not exist", exitFailed},
+		{[]string{"rollback", home}, "a group file: name one of its machines", exitUsage},
+		{[]string{"stop", home, "--device", "local:" + dir}, "", exitFailed},
+	} {
+		_, stderr, status := cli(t, tt.args...)
+		if status != tt.status || !strings.Contains(stderr, tt.says) {
+			t.Errorf("%s: status %d: %s", tt.args, status, stderr)
+		}
+	}
+}
