@@ -189,7 +189,7 @@ func TestWhatRunsAgain(t *testing.T) {
 		{"the label", tinybuild.WithPostgres + "rootfs: {label: other}\n", "rootfs bundle"},
 		{"a directory", tinybuild.WithPostgres + "directories: [{path: /srv}]\n", "guestinit rootfs bundle"},
 		{"a comment", tinybuild.WithPostgres + "# nothing\n", "bundle"}, // the manifest has the recipe's digest
-		{"no PostgreSQL", "", "guestinit rootfs bundle"},
+		{"no PostgreSQL", "", "kernel guestinit rootfs bundle"},         // a kernel that was given is checked for what the machine has
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
