@@ -123,7 +123,7 @@ func same(a, b *Node) bool {
 
 // FuzzEncode: any strings, as keys and as values, are read again as they were.
 func FuzzEncode(f *testing.F) {
-	for _, s := range []string{"", "a b", "- x", "|", "a\n b\n", "a\n\n", "\n", "yes", "0x1", "~", "a: b", "é\u2028", "a \n", "<<", "!x", "%", "\ta\n"} {
+	for _, s := range []string{"", "a b", "- x", "|", "a\n b\n", "a\n\n", "\n", "yes", "null", "true", "0x1", "~", "a: b", "é\u2028", "a \n", "<<", "!x", "%", "\ta\n"} {
 		f.Add(s, s)
 	}
 	f.Fuzz(func(t *testing.T, key, value string) {

@@ -91,6 +91,9 @@ func TestCompose(t *testing.T) {
 		t.Errorf("the text means another recipe: %s\n%s", diff, text)
 	}
 
+	if r, _, err := compose(files, Variant{Arch: "amd64"}); err != nil || r.VM.CPUs != 4 {
+		t.Errorf("amd64: %+v, %v", r, err)
+	}
 	r, _, err = compose(files, Variant{Arch: "amd64", Profiles: []string{"dev", "big"}, Set: []string{
 		"version=7", "vm.cpus=8", "postgres.settings.auto_explain.log_min_duration=1s", "services.nginx.environment.LEVEL=a=b",
 		"network.dns=[9.9.9.9]", "packages.install+=curl", "services.nginx.command=[/usr/sbin/nginx, -g, daemon off;]"}})
