@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/contract/health"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/lightguest"
@@ -41,7 +42,7 @@ func TestGroup(t *testing.T) {
 		}
 		defer conn.Close()
 		conn.SetDeadline(time.Now().Add(sovtest.WaitLimit))
-		fmt.Fprintf(conn, "%s\n01234567", to)
+		fmt.Fprintf(conn, "%s\n01234567\n", to)
 		answer, _ := io.ReadAll(io.LimitReader(conn, 1)) // nothing: it was refused
 		return string(answer)
 	}
@@ -67,7 +68,7 @@ func TestGroup(t *testing.T) {
 		t.Errorf("forge does not reach sql by name: %q", got)
 	}
 	stranger := status("stranger").Network.Guest.Addr().String()
-	for _, to := range []string{"sql.internal:7", stranger + ":5432"} { // not published, and not of the group
+	for _, to := range []string{"sql.internal:" + strconv.Itoa(guestspec.EndpointPort), stranger + ":5432"} { // not published, and not of the group
 		if got := from("forge", to); got != "" {
 			t.Errorf("forge reaches %s", to)
 		}
