@@ -125,7 +125,7 @@ func TestCICommands(t *testing.T) {
 			t.Errorf("%s calls sov %d times only", path, n)
 		}
 	}
-	for _, bad := range []string{"build one two", "build sql --no-such-flag", "cache no-such-verb", "verify"} {
+	for _, bad := range []string{"run one two", "build sql --no-such-flag", "cache no-such-verb", "verify"} {
 		if checkCommand(words(bad)) == nil {
 			t.Errorf("sov %s is taken for good", bad)
 		}

@@ -112,6 +112,7 @@ func hba(r *recipe.Recipe) (string, error) {
 	var b strings.Builder
 	b.WriteString("# The init sets the password of postgres through the local socket.\n")
 	fmt.Fprintf(&b, "local  all  postgres  peer map=%s\n", identMap)
+	b.WriteString("\n# Services of this machine come as roles of their own, with a password.\nlocal  all  all  scram-sha-256\n")
 	var networks []netip.Prefix
 	for _, network := range r.Postgres.Networks {
 		prefixes, err := expand(network, r.Network)
