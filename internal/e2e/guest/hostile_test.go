@@ -126,7 +126,7 @@ func probe(t *testing.T, g *guesttest.Guest) (stop func()) {
 			}
 			asked++
 			select { // the service is to have a share, too
-			case <-time.After(500 * time.Millisecond):
+			case <-time.After(time.Second):
 			case <-ctx.Done():
 			}
 		}
