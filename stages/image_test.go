@@ -64,7 +64,7 @@ func TestCommandOfImage(t *testing.T) {
 		t.Errorf("the volume: %q, %v", target, err)
 	}
 	spec, err := vmspec.Decode([]byte(tinybuild.ReadFile(t, filepath.Join(result.Dir, "vm.json"))))
-	if err != nil || !slices.Contains(spec.Ports, vmspec.Port{Port: 8080}) {
+	if err != nil || !slices.Contains(spec.Ports, vmspec.Port{Port: 8080, Service: "web"}) {
 		t.Errorf("published: %v, %v", spec.Ports, err)
 	}
 	if passwd, err := img.FS.ReadFile("etc/passwd"); err != nil || !strings.Contains(string(passwd), "image-1000:x:1000:1000:") {

@@ -118,13 +118,11 @@ func (r *Recipe) NeededSecrets() []Secret {
 	return needed
 }
 
-// CheckSecret reports why no machine of the recipe would use a secret of that name.
+// CheckSecret reports why no machine of the recipe would use a secret of that name. Keys of data disks are always of use: a
+// disk that is encrypted stays so, whatever the recipe says now.
 func (r *Recipe) CheckSecret(name string) error {
 	known := r.Secrets()
-	if r.VM.Encrypt {
-		known = append(known, guestspec.SecretOldDataKey)
-	}
-	if slices.Contains(known, name) {
+	if slices.Contains(known, name) || name == guestspec.SecretDataKey || name == guestspec.SecretOldDataKey {
 		return nil
 	}
 	if len(known) == 0 {

@@ -59,7 +59,8 @@ func dataStream(files []File) (stream []byte, installed int64, err error) {
 			if err := files[i].write(tw); err != nil {
 				return fmt.Errorf("write %s: %w", files[i].Name, err)
 			}
-			installed += int64(len(files[i].Data))
+			// A link takes room too: apk unpacks nothing of a package that says it takes none.
+			installed += int64(len(files[i].Data) + len(files[i].Target))
 		}
 		return nil
 	})

@@ -64,7 +64,7 @@ func TestRealApkInstallsPostgres(t *testing.T) {
 	for command, want := range map[string]string{
 		"id -u postgres": "70",
 		"e2fsck -V 2>&1 | head -1 | cut -d' ' -f1":                              "e2fsck",
-		"apk info --who-owns /usr/bin/psql | cut -d' ' -f5 | cut -d- -f2":       "client",
+		"apk info --who-owns /usr/libexec/postgresql15/psql | cut -d' ' -f5 | cut -d- -f2":       "client",
 		"apk audit --system | grep -v -E 'etc/|dev/|lib/apk' || echo unchanged": "unchanged",
 	} {
 		if got := inRoot(t, root, command); got != want {
@@ -74,11 +74,11 @@ func TestRealApkInstallsPostgres(t *testing.T) {
 	asPostgres := func(command string) string {
 		return inRoot(t, root, `su postgres -s /bin/sh -c "cd /tmp && `+command+`"`)
 	}
-	if got := asPostgres("postgres --version"); !strings.HasPrefix(got, "postgres (PostgreSQL) 15.") {
+	if got := asPostgres("/usr/libexec/postgresql15/postgres --version"); !strings.HasPrefix(got, "postgres (PostgreSQL) 15.") {
 		t.Errorf("postgres --version: %q", got)
 	}
-	asPostgres("initdb --pgdata /tmp/cluster --encoding UTF8 --locale C.UTF-8 --locale-provider icu --icu-locale und")
-	answer := asPostgres(`echo 'create extension pg_trgm; create extension pgcrypto; select to_hex(length(gen_salt(\$\$bf\$\$))), now() at time zone \$\$Europe/Madrid\$\$ is not null as tz, \$\$a\$\$ < \$\$B\$\$ collate \"en-x-icu\" as icu' | postgres --single -D /tmp/cluster postgres`)
+	asPostgres("/usr/libexec/postgresql15/initdb --pgdata /tmp/cluster --encoding UTF8 --locale C.UTF-8 --locale-provider icu --icu-locale und")
+	answer := asPostgres(`echo 'create extension pg_trgm; create extension pgcrypto; select to_hex(length(gen_salt(\$\$bf\$\$))), now() at time zone \$\$Europe/Madrid\$\$ is not null as tz, \$\$a\$\$ < \$\$B\$\$ collate \"en-x-icu\" as icu' | /usr/libexec/postgresql15/postgres --single -D /tmp/cluster postgres`)
 	for _, want := range []string{`to_hex = "1d"`, `tz = "t"`, `icu = "t"`} {
 		if !strings.Contains(answer, want) {
 			t.Errorf("the server's answer lacks %s:\n%s", want, answer)

@@ -24,7 +24,7 @@ import (
 
 // contentFormat is part of a content's identity: it changes whenever the same
 // Debian packages would be made into something else.
-const contentFormat = 5
+const contentFormat = 6
 
 // A content is what the mirror serves for one architecture, a folder:
 //
