@@ -19,6 +19,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/lightguest"
 	"github.com/sovereign-sql/sov/internal/testkit/artifacttest"
+	"github.com/sovereign-sql/sov/internal/testkit/childtest"
 )
 
 // useADB makes an adb server of the test's own the one that the program finds.
@@ -37,7 +38,7 @@ func pretend(t *testing.T, p *androidtest.Phone, script string) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+script), 0o755); err != nil {
+	if err := childtest.WriteScript(path, "#!/bin/sh\n"+script); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -46,7 +45,7 @@ func NewADBServer(t session.T) *ADBServer {
 	s := &ADBServer{t: t, dir: t.TempDir(), port: port}
 	// The server looks for emulators on ports from 5555 up to this one; and no phone of the computer's is the test's.
 	script := fmt.Sprintf("#!/bin/sh\nHOME=%[1]s ANDROID_ADB_SERVER_PORT=%[2]s ADB_LOCAL_TRANSPORT_MAX_PORT=5553 exec %[3]s \"$@\"\n", s.dir, port, real)
-	if err := os.WriteFile(s.Program(), []byte(script), 0o755); err != nil {
+	if err := childtest.WriteScript(s.Program(), script); err != nil {
 		t.Fatal(err)
 	}
 	s.start()

@@ -5,6 +5,7 @@
 package childtest
 
 import (
+	"os"
 	"os/exec"
 	"runtime"
 	"syscall"
@@ -40,4 +41,12 @@ func Start(command *exec.Cmd, enter func() error) error {
 		}
 	}()
 	return <-started
+}
+
+// WriteScript writes a program that this process, or one that it starts, is going to run. Meanwhile nothing is started: a child
+// would hold the open file until it runs its own program, and the kernel runs no file that somebody may still write to (ETXTBSY).
+func WriteScript(path, text string) error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	return os.WriteFile(path, []byte(text), 0o755)
 }

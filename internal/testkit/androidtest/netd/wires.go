@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/sovereign-sql/sov/internal/testkit/childtest"
 )
 
 // Addresses of the simulated network.
@@ -204,7 +206,7 @@ func WriteNDC(path, state string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	return os.WriteFile(path, fmt.Appendf(nil, ndc, state), 0o755)
+	return childtest.WriteScript(path, fmt.Sprintf(ndc, state))
 }
 
 // requester is what the framework asks of netd.
