@@ -7,6 +7,7 @@ import (
 	"bufio"
 	"bytes"
 	"debug/elf"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -166,7 +167,11 @@ func (l *linking) link(name string, n *tree.Inode) error {
 	}
 	first := len(l.found) == 0
 	l.found[n] = true
-	file, err := elf.NewFile(n.Content)
+	err := tablesFit(n.Content)
+	var file *elf.File
+	if err == nil {
+		file, err = elf.NewFile(n.Content)
+	}
 	if err != nil {
 		return fmt.Errorf("%s is damaged: %w", name, err)
 	}
@@ -199,6 +204,30 @@ func (l *linking) link(name string, n *tree.Inode) error {
 		if err := l.library(name, library); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// tablesFit returns an error if a file is too short for the tables that its header announces: package elf makes room for
+// them before it reads them. Positions and sizes are those of the System V ABI's ELF header.
+func tablesFit(content tree.Content) error {
+	var header [64]byte
+	if _, err := content.ReadAt(header[:], 0); err != nil && err != io.EOF {
+		return err
+	}
+	sectionsAt, programs, programSize, sections, sectionSize := header[32:36], header[44:], int64(32), header[48:], int64(40)
+	if elf.Class(header[elf.EI_CLASS]) == elf.ELFCLASS64 {
+		sectionsAt, programs, programSize, sections, sectionSize = header[40:48], header[56:], 56, header[60:], 64
+	}
+	order := binary.ByteOrder(binary.LittleEndian)
+	if elf.Data(header[elf.EI_DATA]) == elf.ELFDATA2MSB {
+		order = binary.BigEndian
+	}
+	if order.Uint16(sections) == 0 && len(bytes.Trim(sectionsAt, "\x00")) > 0 { // their number is in the first one
+		return errors.New("it has 65,280 sections or more")
+	}
+	if size := int64(order.Uint16(programs))*programSize + int64(order.Uint16(sections))*sectionSize; size > content.Size {
+		return fmt.Errorf("its tables of %d bytes do not fit into %d", size, content.Size)
 	}
 	return nil
 }
