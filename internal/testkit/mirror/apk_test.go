@@ -63,9 +63,9 @@ func TestRealApkInstallsPostgres(t *testing.T) {
 	t.Log(inRoot(t, root, "apk add postgresql postgresql-client postgresql-contrib icu-data-full e2fsprogs ca-certificates-bundle tzdata"))
 	for command, want := range map[string]string{
 		"id -u postgres": "70",
-		"e2fsck -V 2>&1 | head -1 | cut -d' ' -f1":                              "e2fsck",
-		"apk info --who-owns /usr/libexec/postgresql15/psql | cut -d' ' -f5 | cut -d- -f2":       "client",
-		"apk audit --system | grep -v -E 'etc/|dev/|lib/apk' || echo unchanged": "unchanged",
+		"e2fsck -V 2>&1 | head -1 | cut -d' ' -f1":                                         "e2fsck",
+		"apk info --who-owns /usr/libexec/postgresql15/psql | cut -d' ' -f5 | cut -d- -f2": "client",
+		"apk audit --system | grep -v -E 'etc/|dev/|lib/apk' || echo unchanged":            "unchanged",
 	} {
 		if got := inRoot(t, root, command); got != want {
 			t.Errorf("%s: got %q, want %q", command, got, want)
