@@ -151,16 +151,21 @@ func (c *checker) copies() {
 // ofBuild are what the build itself puts into the image for sov-init.
 var ofBuild = []string{"/sbin/sov-init", path.Dir(guestspec.ConfigPath)}
 
+// placed checks where a recipe puts a file: where files may be, in no place that was seen, in none of the build's.
+func (c *checker) placed(at, name string, seen map[string]bool, twice string) {
+	c.destination(at, name)
+	c.require(!seen[name], at, "%q is %s", name, twice)
+	seen[name] = true
+	for _, own := range ofBuild {
+		c.require(name != own && !strings.HasPrefix(name, own+"/"), at, "%q is the build's own", name)
+	}
+}
+
 func (c *checker) files() {
 	seen := map[string]bool{}
 	for i, f := range c.Files {
 		at := strictyaml.Index("files", i)
-		c.destination(at+".path", f.Path)
-		c.require(!seen[f.Path], at+".path", "%q is listed twice", f.Path)
-		seen[f.Path] = true
-		for _, own := range ofBuild {
-			c.require(f.Path != own && !strings.HasPrefix(f.Path, own+"/"), at+".path", "%q is the build's own", f.Path)
-		}
+		c.placed(at+".path", f.Path, seen, "listed twice")
 		ways := 0
 		for _, given := range []bool{f.Content != nil, f.Source != "", f.URL != ""} {
 			if given {

@@ -37,12 +37,7 @@ func (c *checker) goPrograms() {
 	}
 	for i, p := range c.Go {
 		at := strictyaml.Index("go", i)
-		c.destination(at+".output", p.Output)
-		c.require(!seen[p.Output], at+".output", "%q is listed twice, here or in files", p.Output)
-		seen[p.Output] = true
-		for _, own := range ofBuild {
-			c.require(p.Output != own && !strings.HasPrefix(p.Output, own+"/"), at+".output", "%q is the build's own", p.Output)
-		}
+		c.placed(at+".output", p.Output, seen, "listed twice, here or in files")
 		switch {
 		case (p.Module != "") == (p.Source != ""):
 			c.doc.Faultf(at, "give module and version, or source")
