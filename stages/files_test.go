@@ -13,7 +13,6 @@ import (
 	"testing"
 
 	"github.com/sovereign-sql/sov/internal/artifact"
-	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/image/ext4"
 	"github.com/sovereign-sql/sov/internal/testkit/tinybuild"
@@ -43,16 +42,7 @@ func TestFiles(t *testing.T) {
   - {path: /etc/hostname, content: ""}
 `)
 	w.Write(filepath.Join(dir, "tiny.yaml"), []byte(text))
-	options := func() stages.Options {
-		t.Helper()
-		r, _, err := stages.LoadRecipe(filepath.Join(dir, "tiny.yaml"), recipe.Variant{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		o := w.Options(dir, text)
-		o.Recipe = r
-		return o
-	}
+	options := func() stages.Options { return w.FileOptions(filepath.Join(dir, "tiny.yaml")) }
 	o := options()
 	result := w.Build(o)
 	check := func(dir string) {

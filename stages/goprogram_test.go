@@ -11,7 +11,6 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/provenance"
-	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/testkit/tinybuild"
 	"github.com/sovereign-sql/sov/stages"
@@ -31,16 +30,7 @@ func TestGoProgram(t *testing.T) {
 	w.Write(filepath.Join(dir, "app/main.go"), []byte("package main\n\nfunc main() { println(1) }\n"))
 	text := w.Recipe("go: [{output: /usr/bin/app, source: app}]\n")
 	w.Write(filepath.Join(dir, "tiny.yaml"), []byte(text))
-	options := func() stages.Options {
-		t.Helper()
-		r, _, err := stages.LoadRecipe(filepath.Join(dir, "tiny.yaml"), recipe.Variant{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		o := w.Options(dir, text)
-		o.Recipe = r
-		return o
-	}
+	options := func() stages.Options { return w.FileOptions(filepath.Join(dir, "tiny.yaml")) }
 	check := func(dir string) {
 		t.Helper()
 		img, err := built.OpenImage(dir)

@@ -358,6 +358,18 @@ func (w *World) Options(dir, recipeText string) stages.Options {
 	}
 }
 
+// FileOptions are the Options of a recipe in a file, in its folder.
+func (w *World) FileOptions(path string) stages.Options {
+	w.T.Helper()
+	r, text, err := stages.LoadRecipe(path, recipe.Variant{})
+	if err != nil {
+		w.T.Fatal(err)
+	}
+	o := w.Options(filepath.Dir(path), string(text))
+	o.Recipe = r
+	return o
+}
+
 // Build builds, and ends the test on an error.
 func (w *World) Build(o stages.Options) *stages.Result {
 	w.T.Helper()
