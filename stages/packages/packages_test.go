@@ -53,7 +53,9 @@ func TestLocate(t *testing.T) {
 	}
 }
 
-func TestResolveRefuses(t *testing.T) {
+// newKey makes a key for packages, and returns it with its public half in PEM.
+func newKey(t *testing.T) (*apkbuild.Key, []byte) {
+	t.Helper()
 	key, err := apkbuild.NewKey("k.rsa.pub")
 	if err != nil {
 		t.Fatal(err)
@@ -62,6 +64,11 @@ func TestResolveRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return key, public
+}
+
+func TestResolveRefuses(t *testing.T) {
+	key, public := newKey(t)
 	const pem = "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"
 	tests := []struct {
 		name string
@@ -202,14 +209,7 @@ func TestKeysOfAlpine(t *testing.T) {
 
 // TestOlderIndex: a repository that goes back is warned about.
 func TestOlderIndex(t *testing.T) {
-	key, err := apkbuild.NewKey("k.rsa.pub")
-	if err != nil {
-		t.Fatal(err)
-	}
-	public, err := key.PublicPEM()
-	if err != nil {
-		t.Fatal(err)
-	}
+	key, public := newKey(t)
 	seen := filepath.Join(t.TempDir(), "seen")
 	warned := func(repository string, built time.Time) (texts []string) {
 		t.Helper()

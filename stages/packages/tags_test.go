@@ -44,14 +44,7 @@ func repository(t *testing.T, key *apkbuild.Key, packages map[string][]string) s
 
 // TestTags: a repository with a tag gives what names the tag, and what that needs; nothing else.
 func TestTags(t *testing.T) {
-	key, err := apkbuild.NewKey("k.rsa.pub")
-	if err != nil {
-		t.Fatal(err)
-	}
-	public, err := key.PublicPEM()
-	if err != nil {
-		t.Fatal(err)
-	}
+	key, public := newKey(t)
 	stable := repository(t, key, map[string][]string{"app-1": {"lib"}, "lib-1": nil, "other-1": nil})
 	edge := repository(t, key, map[string][]string{"app-2": {"lib>1", "only"}, "lib-2": nil, "only-2": nil, "other-2": nil})
 	for install, want := range map[string]string{
@@ -91,14 +84,7 @@ func TestTags(t *testing.T) {
 
 // TestVersion3: a repository that only apk version 3 can read is named as one.
 func TestVersion3(t *testing.T) {
-	key, err := apkbuild.NewKey("k.rsa.pub")
-	if err != nil {
-		t.Fatal(err)
-	}
-	public, err := key.PublicPEM()
-	if err != nil {
-		t.Fatal(err)
-	}
+	key, public := newKey(t)
 	for _, c := range []struct{ name, content, want string }{
 		{"Packages.adb", "ADBd\x01\x02\x03\x04", "apk version 3 (ADB), which is not supported"},
 		{"APKINDEX.tar.gz", "ADB.indx\x01\x02", "apk version 3 (ADB), which is not supported"},
@@ -108,7 +94,7 @@ func TestVersion3(t *testing.T) {
 		if err := errors.Join(os.Mkdir(filepath.Join(dir, "aarch64"), 0o755), os.WriteFile(filepath.Join(dir, "aarch64", c.name), []byte(c.content), 0o644)); err != nil {
 			t.Fatal(err)
 		}
-		_, err = Resolve(t.Context(), Request{Base: baseTree(t, nil), Repositories: []string{dir}, Install: []string{"app"}, Arch: "arm64",
+		_, err := Resolve(t.Context(), Request{Base: baseTree(t, nil), Repositories: []string{dir}, Install: []string{"app"}, Arch: "arm64",
 			Keys: map[string]string{key.Name: string(public)}, Client: &fetch.Client{Transport: fetch.Offline}})
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", c.name, err)
