@@ -96,9 +96,11 @@ func (m *machine) end() {
 	m.console.Flush(2 * time.Second)
 	within(process.KillLimit, unix.Sync) // on a disk that does not answer it would never return
 	if m.link != "" {
-		if err := network.Down(m.link); err != nil {
-			m.console.Log(journal.Error, journal.InitName, "the network stays up", "error", err)
-		}
+		within(process.KillLimit, func() {
+			if err := network.Down(m.link); err != nil {
+				m.console.Log(journal.Error, journal.InitName, "the network stays up", "error", err)
+			}
+		})
 	}
 	err := unix.Reboot(command)
 	m.console.Log(journal.Error, journal.InitName, "the machine cannot be switched off", "error", err)
