@@ -103,7 +103,7 @@ func TestArchive(t *testing.T) {
 	}
 	defer a.Close()
 	var out bytes.Buffer
-	if err := a.Send(NewWriter(&out), func(name string) bool { return name == "shop" }); err != nil {
+	if err := a.Send(NewWriter(&out), Choice{Databases: []string{"shop"}}); err != nil {
 		t.Fatal(err)
 	}
 	if parts, err := read(out.Bytes()); err != nil || len(parts) != 2 || parts[1].Database.Owner != "x" {
@@ -188,7 +188,7 @@ func FuzzOpen(f *testing.F) {
 		}
 		defer a.Close()
 		if a.Verify() == nil {
-			if err := a.Send(NewWriter(io.Discard), func(string) bool { return true }); err != nil {
+			if err := a.Send(NewWriter(io.Discard), a.All()); err != nil {
 				t.Errorf("it was verified, and cannot be sent: %v", err)
 			}
 		}
