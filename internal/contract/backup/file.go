@@ -234,9 +234,9 @@ func (a *Archive) readIndex() error {
 func (a *Archive) Close() error { return a.file.Close() }
 
 // Databases are the names of those that it holds.
-func (a *Archive) Databases() []string {
+func (b *Backup) Databases() []string {
 	var names []string
-	for _, f := range a.Files {
+	for _, f := range b.Files {
 		if f.Kind == KindDatabase {
 			names = append(names, f.Database.Name)
 		}
@@ -245,9 +245,9 @@ func (a *Archive) Databases() []string {
 }
 
 // Services are the names of those whose data it holds.
-func (a *Archive) Services() []string {
+func (b *Backup) Services() []string {
 	var names []string
-	for _, f := range a.Files {
+	for _, f := range b.Files {
 		if f.Service != nil && !slices.Contains(names, f.Service.Name) {
 			names = append(names, f.Service.Name)
 		}
@@ -271,8 +271,8 @@ func (c Choice) wants(p Part) bool {
 	return slices.Contains(c.Services, p.Service.Name)
 }
 
-// All chooses everything that the archive holds.
-func (a *Archive) All() Choice { return Choice{a.Databases(), a.Services()} }
+// All chooses everything that the backup holds.
+func (b *Backup) All() Choice { return Choice{b.Databases(), b.Services()} }
 
 // Verify reads all of it and compares lengths and digests.
 func (a *Archive) Verify() error {

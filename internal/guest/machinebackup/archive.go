@@ -54,6 +54,9 @@ func (a *archiver) add(name string) error {
 	if err := unix.Lstat(name, &info); err != nil {
 		return &fs.PathError{Op: "look at", Path: name, Err: err}
 	}
+	if len(name) > maxName || strings.Count(name, "/") > maxDepth {
+		return fmt.Errorf("%.200s… is longer than %d bytes or in more than %d directories: no restore would take it", name, maxName, maxDepth)
+	}
 	header := &tar.Header{
 		Name: strings.TrimPrefix(name, "/"), Mode: int64(info.Mode & 0o7777), Uid: int(info.Uid), Gid: int(info.Gid),
 		Uname: a.names.user(int(info.Uid)), Gname: a.names.group(int(info.Gid)), Format: tar.FormatPAX,

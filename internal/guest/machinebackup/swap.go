@@ -37,6 +37,9 @@ type item struct {
 	Contents bool `json:"contents,omitempty"`
 }
 
+// rename makes each change of a swap; a test interrupts one.
+var rename = unix.Renameat2
+
 // note is the name of the file that says which swap has begun.
 const note = "swap.json"
 
@@ -89,7 +92,7 @@ func (s *swap) swap(i int, item item) error {
 		if there, err := s.waits(item); err != nil || item.New != "" && !there {
 			return err // it has its place already, where nothing was
 		}
-		if err := unix.Renameat(parent, base, unix.AT_FDCWD, s.old(i)); err != nil && err != unix.ENOENT {
+		if err := rename(parent, base, unix.AT_FDCWD, s.old(i), 0); err != nil && err != unix.ENOENT {
 			return err
 		}
 	}
@@ -101,7 +104,7 @@ func (s *swap) swap(i int, item item) error {
 		return err
 	}
 	defer unix.Close(from)
-	return unix.Renameat2(from, filepath.Base(item.New), parent, base, unix.RENAME_NOREPLACE)
+	return rename(from, filepath.Base(item.New), parent, base, unix.RENAME_NOREPLACE)
 }
 
 // waits reports whether what takes an item's place has not done so yet.
@@ -139,7 +142,7 @@ func (s *swap) swapContents(i int, item item) error {
 		err = moveAll(place, old)
 		unix.Close(old)
 		if err == nil {
-			err = os.Rename(s.old(i), s.moved(i))
+			err = rename(unix.AT_FDCWD, s.old(i), unix.AT_FDCWD, s.moved(i), 0)
 		}
 		if err != nil {
 			return err
@@ -173,7 +176,7 @@ func moveAll(from, to int) error {
 			return err
 		}
 		for _, name := range names {
-			if err := unix.Renameat2(from, name, to, name, unix.RENAME_NOREPLACE); err != nil {
+			if err := rename(from, name, to, name, unix.RENAME_NOREPLACE); err != nil {
 				return &fs.PathError{Op: "move", Path: name, Err: err}
 			}
 		}
