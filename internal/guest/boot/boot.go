@@ -76,11 +76,7 @@ func (m *machine) boot(ctx context.Context) error {
 	if err := m.keepLogs(); err != nil {
 		m.problem("logs are not kept", err)
 	}
-	if err := machinebackup.Recover(m.spec.Data.Path, m.spec.Services); err != nil {
-		m.supervisor.Block(err.Error())
-		m.problem("data disk", err)
-		return nil
-	}
+	m.problem("restore", machinebackup.Recover(m.spec.Data.Path, m.spec.Services))
 	m.spawn("data disk's space", func() { m.data.Watch(ctx) })
 	m.supervisor.Start()
 	return nil

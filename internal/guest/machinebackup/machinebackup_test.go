@@ -314,6 +314,9 @@ func TestSwap(t *testing.T) {
 	data, s := make()
 	must(t, os.Rename(filepath.Join(data, "tree"), filepath.Join(data, "tree.away")))
 	must(t, os.Symlink("tree.away", filepath.Join(data, "tree")))
+	if err := s.check(); !errors.Is(err, unix.ELOOP) {
+		t.Errorf("a link in the way is not seen: %v", err)
+	}
 	if err := s.finish(); !errors.Is(err, unix.ELOOP) {
 		t.Errorf("through a link: %v", err)
 	}

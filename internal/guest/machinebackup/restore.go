@@ -61,18 +61,21 @@ func (t *restore) run(in io.Reader) error {
 			return fmt.Errorf("restore: nothing was changed: %w", err)
 		}
 	}
-	err = t.stage(backup.NewReader(in))
-	if err == nil {
-		return t.commit()
+	if err := t.stage(backup.NewReader(in)); err != nil {
+		return t.undo(err)
 	}
+	return t.commit()
+}
+
+// undo leaves everything as it was, and returns what is said of that.
+func (t *restore) undo(reason error) error {
 	// What PostgreSQL's step says is about what it has undone, and includes the reason.
-	if said := t.abort(err); said != nil {
-		err = said
-	} else {
-		err = fmt.Errorf("restore: nothing was changed: %w", err)
+	err := t.abort(reason)
+	if err == nil {
+		err = fmt.Errorf("restore: nothing was changed: %w", reason)
 	}
-	if dir != "" {
-		err = errors.Join(err, tidy(dir))
+	if t.dir != "" {
+		err = errors.Join(err, tidy(t.dir))
 	}
 	return err
 }
@@ -110,6 +113,8 @@ func (t *restore) abort(reason error) error {
 	if t.database == nil {
 		return nil
 	}
+	impatient := time.AfterFunc(stepPatience, func() { t.database.step.Signal(unix.SIGTERM) })
+	defer impatient.Stop()
 	_, err := t.database.end(func(w *backup.Writer) error { return w.Fail(reason.Error()) })
 	return err
 }
@@ -248,11 +253,6 @@ func (t *restore) plan(s guestspec.Service, to string, paths []string) error {
 		if place.Contents && err == nil && !info.IsDir() {
 			return fmt.Errorf("%s is a directory of the service, and something else in the backup", name)
 		}
-		parent, err := openReal(filepath.Dir(name))
-		if err != nil {
-			return fmt.Errorf("the place of %s: %w", name, err)
-		}
-		unix.Close(parent)
 		t.swap.Items = append(t.swap.Items, place)
 	}
 	return nil
@@ -265,7 +265,7 @@ const (
 	restoreTime = 6 * time.Hour
 )
 
-// commit gives everything its place. It goes on also when the caller has gone.
+// commit gives everything its place. Once the services have stopped it goes on also when the caller has gone.
 func (t *restore) commit() error {
 	ctx := context.WithoutCancel(t.ctx)
 	var paused []func()
@@ -277,11 +277,14 @@ func (t *restore) commit() error {
 	defer resume()
 	for _, name := range t.stopped {
 		t.say(backup.Event{Progress: "stopping service " + name})
-		again, err := t.keeper.Supervisor.Pause(ctx, name)
+		again, err := t.keeper.Supervisor.Pause(t.ctx, name)
 		if err != nil {
-			return errors.Join(fmt.Errorf("restore: nothing was changed: %w", err), t.abort(err), tidy(t.dir))
+			return t.undo(err)
 		}
 		paused = append(paused, again)
+	}
+	if err := t.swap.check(); err != nil { // the services have changed their directories until now
+		return t.undo(err)
 	}
 	if t.database != nil {
 		did, err := t.database.end((*backup.Writer).Close)

@@ -43,6 +43,22 @@ var rename = unix.Renameat2
 // note is the name of the file that says which swap has begun.
 const note = "swap.json"
 
+// check returns an error unless the places of all items can be reached.
+func (s *swap) check() error {
+	for _, item := range s.Items {
+		place := item.Path
+		if !item.Contents {
+			place = filepath.Dir(place)
+		}
+		dir, err := openReal(place)
+		if err != nil {
+			return fmt.Errorf("the place of %s: %w", item.Path, err)
+		}
+		unix.Close(dir)
+	}
+	return nil
+}
+
 // begin writes down what is to be done. From here on it is done, also if the machine stops meanwhile. What was staged is on
 // the disk by then.
 func (s *swap) begin() error {
