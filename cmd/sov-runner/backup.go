@@ -38,7 +38,8 @@ func newRestore(o *options) *cobra.Command {
 		Use:   "restore NAME",
 		Short: "Make a machine's databases and services' data what they are in a stream on standard input",
 		Long: `Make the databases of a machine that runs, and the data of its services, what they are in a stream of "sov-runner backup" or
-"sov restore". Nothing is replaced before all of it has come and was restored. With --json the guest's events are printed as they come, a line each.`,
+"sov restore". Nothing is replaced before all of it has come and was restored. With --json the guest's events are printed
+as they come, a line each.`,
 		Example: "  sov-runner restore sql <sql.stream",
 		Args:    oneName,
 		RunE: func(c *cobra.Command, args []string) error {

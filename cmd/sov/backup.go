@@ -27,10 +27,12 @@ func newBackup() *cobra.Command {
 		use: "backup FILE", args: 1,
 		short: "Save the databases of a machine on the phone, and its services' data, to a file",
 		long: `Save all roles and databases of a machine that runs to a file on this computer, each database as it was at one moment.
-PostgreSQL goes on working. The data of services that have a backup in the recipe are saved too: their own program writes them, or
-they are stopped while their files are read, and started again. The file is a ZIP archive that PostgreSQL's own programs can use after unzip: roles.sql for
-psql, a file for each database for pg_restore, services/NAME.tar and services/NAME.stream, backup.json with their digests. It appears under its name, or replaces an
-older one, when all has come and was checked. It holds the roles' password verifiers, so only its owner may read it.
+PostgreSQL goes on working. The data of services that have a backup in the recipe are saved too: their own program writes
+them, or they are stopped while their files are read, and started again.
+
+The file is a ZIP archive that PostgreSQL's own programs can use after unzip: roles.sql for psql, a file for each database for
+pg_restore, services/NAME.tar and services/NAME.stream, backup.json with their digests. It appears under its name, or
+replaces an older one, when all has come and was checked. It holds the roles' password verifiers, so only its owner may read it.
 
 With --recipient the file is encrypted with age as it comes: the computer's disk never holds it plain. Whoever has the identity of
 one recipient can restore it (sov restore --identity), or decrypt it with age -d. The computer that makes the backup needs no

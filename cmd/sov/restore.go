@@ -33,8 +33,8 @@ all of it is whole does it take the places of what is there: databases in one tr
 are closed, and files while the service is stopped. Until then, and if anything fails, everything is as it was. It takes room for
 both on the data disk. Last, services with a program of their own (backup.restore in the recipe) read their data.
 
-Databases, services, and files of services that are not in the file stay. Roles that are missing are made with the passwords they had;
-those that are there keep theirs. sov asks at the terminal before it replaces anything; --yes confirms in advance. With --database
+Databases and services that are not in the file stay; what the recipe saves of a service is replaced as a whole. Roles that are
+missing are made with the passwords they had; those that are there keep theirs. sov asks at the terminal before it replaces anything; --yes confirms in advance. With --database
 or --service only those are restored.
 
 An encrypted file needs the identity of one of its recipients: an age identity file, or an SSH private key. A file that was cut off
