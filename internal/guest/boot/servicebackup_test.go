@@ -64,17 +64,22 @@ func kv() guestspec.Service {
 }
 
 func TestServiceBackup(t *testing.T) {
-	b := newBox(t, forge(), kv(), sleeper("plain"))
+	nightly := shell("nightly", "echo report >/data/nightly/report; echo reported")
+	nightly.Schedule = "6h"
+	nightly.Directories = []guestspec.Directory{{Path: "/data/nightly"}}
+	nightly.Backup = &guestspec.Backup{Paths: []string{"/data/nightly/report"}}
+	b := newBox(t, forge(), kv(), sleeper("plain"), nightly)
 	v := b.boot(t)
 	v.waitReady()
 	v.waitLine("out forge: up")
+	v.waitLine("out nightly: reported")
 	pid := v.service("forge").PID
 	code, stream := v.stream(http.MethodGet, guestapi.PathBackup, token, nil)
 	if code != http.StatusOK {
 		t.Fatalf("%d %s", code, stream)
 	}
 	parts := saved(t, stream)
-	if len(parts) != 2 || string(parts["stream kv"]) != "first\n" {
+	if len(parts) != 3 || len(parts["paths nightly"]) == 0 || string(parts["stream kv"]) != "first\n" {
 		t.Fatalf("%d parts, kv's is %q", len(parts), parts["stream kv"])
 	}
 	v.waitLine("out kv: postgres") // as its user
@@ -158,10 +163,13 @@ func TestServiceBackup(t *testing.T) {
 		kept(what)
 	}
 	did := restore(stream)
-	if did.Done == nil || strings.Join(did.Done.Services, " ") != "forge kv" || len(did.Done.Warnings) > 0 {
+	if did.Done == nil || strings.Join(did.Done.Services, " ") != "forge nightly kv" || len(did.Done.Warnings) > 0 {
 		t.Fatalf("%+v, %+v", did, did.Done)
 	}
 	v.waitService("forge", "ready again", func(s guestapi.Service) bool { return s.State == guestapi.StateReady })
+	if s := v.service("nightly"); s.State != guestapi.StateScheduled || s.Schedule == nil || s.Schedule.Failed {
+		t.Errorf("nightly: %+v", s)
+	}
 	const want = "one\nfirst\na 640 nobody\n/data/.sov-restore:\n\n/data/forge:\nrepos\nstate"
 	if got := look(`cat /data/forge/repos/a/file /data/kv/value; echo "$(readlink /data/forge/repos/b) $(stat -c '%a %U' /data/forge/repos/a/file)"; ls /data/forge /data/.sov-restore`); got != want {
 		t.Errorf("restored: %s", got)

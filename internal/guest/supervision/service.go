@@ -234,7 +234,7 @@ func (s *service) runOnce() error {
 		s.stop(t)
 	case <-asked:
 		unwell = errPaused
-		s.starts-- // the next one is not a restart
+		s.change(func(*guestapi.Service) { s.starts-- }) // the next one is not a restart
 		s.set(guestapi.StateStopped, pauseReason)
 		s.stop(t)
 	case unwell = <-sick:
