@@ -15,9 +15,9 @@ func newBackup(o *options) *cobra.Command {
 	var saved bool
 	c := &cobra.Command{
 		Use:   "backup NAME",
-		Short: "Write a machine's databases to standard output, for sov backup",
-		Long: `Write all roles and databases of a machine that runs to standard output, as a stream that "sov backup" makes an archive
-of. Its end says whether it is whole.`,
+		Short: "Write a machine's databases and the data of its services to standard output, for sov backup",
+		Long: `Write all roles and databases of a machine that runs, and the data of its services that have a backup, to standard output,
+as a stream that "sov backup" makes an archive of. Its end says whether it is whole.`,
 		Example: "  sov-runner backup sql >sql.stream",
 		Args:    oneName,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -36,9 +36,10 @@ of. Its end says whether it is whole.`,
 func newRestore(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:   "restore NAME",
-		Short: "Make a machine's databases what they are in a stream on standard input",
-		Long: `Make the databases of a machine that runs what they are in a stream of "sov-runner backup" or "sov restore". Nothing is
-replaced before all of it has come and was restored. With --json the guest's events are printed as they come, a line each.`,
+		Short: "Make a machine's databases and services' data what they are in a stream on standard input",
+		Long: `Make the databases of a machine that runs, and the data of its services, what they are in a stream of "sov-runner backup" or
+"sov restore". Nothing is replaced before all of it has come and was restored. With --json the guest's events are printed
+as they come, a line each.`,
 		Example: "  sov-runner restore sql <sql.stream",
 		Args:    oneName,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -51,7 +52,7 @@ replaced before all of it has come and was restored. With --json the guest's eve
 				case e.Progress != "":
 					report(e.Progress)
 				case e.Done != nil:
-					fmt.Fprintf(c.OutOrStdout(), "restored: %d databases\n", len(e.Done.Databases))
+					fmt.Fprintf(c.OutOrStdout(), "restored: %d databases, %d services\n", len(e.Done.Databases), len(e.Done.Services))
 				}
 			})
 		},

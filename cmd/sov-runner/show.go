@@ -123,8 +123,8 @@ func printStatus(w io.Writer, s *health.Machine) {
 		row("tailnet", "%s", tailnetLine(s.Tailnet))
 	}
 	if b := s.Backup; b != nil {
-		row("backup", "%s, %d databases", b.At.Local().Format(time.DateTime), len(b.Databases))
-	} else if s.Database != nil {
+		row("backup", "%s, %s", b.At.Local().Format(time.DateTime), b.Holds())
+	} else if s.Database != nil || slices.ContainsFunc(s.Services, func(service guestapi.Service) bool { return service.Backup }) {
 		row("backup", "none yet: `sov backup %s FILE` makes one", s.Name)
 	}
 	if p := s.Power; p != nil {

@@ -25,11 +25,14 @@ func newBackup() *cobra.Command {
 	var plain bool
 	return phoneVerb{
 		use: "backup FILE", args: 1,
-		short: "Save the databases of a machine on the phone to a file",
+		short: "Save the databases of a machine on the phone, and its services' data, to a file",
 		long: `Save all roles and databases of a machine that runs to a file on this computer, each database as it was at one moment.
-PostgreSQL goes on working. The file is a ZIP archive that PostgreSQL's own programs can use after unzip: roles.sql for
-psql, a file for each database for pg_restore, backup.json with their digests. It appears under its name, or replaces an
-older one, when all has come and was checked. It holds the roles' password verifiers, so only its owner may read it.
+PostgreSQL goes on working. The data of services that have a backup in the recipe are saved too: their own program writes
+them, or they are stopped while their files are read, and started again.
+
+The file is a ZIP archive that PostgreSQL's own programs can use after unzip: roles.sql for psql, a file for each database for
+pg_restore, services/NAME.tar and services/NAME.stream, backup.json with their digests. It appears under its name, or
+replaces an older one, when all has come and was checked. It holds the roles' password verifiers, so only its owner may read it.
 
 With --recipient the file is encrypted with age as it comes: the computer's disk never holds it plain. Whoever has the identity of
 one recipient can restore it (sov restore --identity), or decrypt it with age -d. The computer that makes the backup needs no
@@ -66,16 +69,28 @@ identity.`,
 			return nil
 		},
 		do: func(ctx context.Context, s *fleet.Site, name string) error {
-			fmt.Fprintf(s.ErrOut, "backup: saving the databases of %s on %s\n", name, s.Name())
+			fmt.Fprintf(s.ErrOut, "backup: saving %s on %s\n", name, s.Name())
 			saved, err := databases.Save(ctx, s, name, path, to, time.Now, transferred(s.ErrOut, "backup"))
 			if err != nil {
 				return err
 			}
 			return printResult(s.Out, s.AsJSON, saved, func(p *printer) {
-				p.printf("%s: %s, databases %s%s\n", path, progress.FormatSize(saved.Size), strings.Join(saved.Databases, ", "), encryptedTo(saved.Recipients))
+				p.printf("%s: %s, %s%s\n", path, progress.FormatSize(saved.Size), parts(saved.Databases, saved.Services), encryptedTo(saved.Recipients))
 			})
 		},
 	}.command()
+}
+
+// parts names what a backup holds.
+func parts(databases, services []string) string {
+	var text []string
+	if len(databases) > 0 || len(services) == 0 {
+		text = append(text, "databases "+shownList(databases))
+	}
+	if len(services) > 0 {
+		text = append(text, "services "+shownList(services))
+	}
+	return strings.Join(text, ", ")
 }
 
 // encryptedTo says to how many recipients a backup is encrypted, if it is.

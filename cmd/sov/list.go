@@ -33,7 +33,7 @@ func newList() *cobra.Command {
 		Use:   "list",
 		Short: "List the machines that are built here and those on each phone",
 		Long: `List the machines that sov build has written to the out folder, those that sov run runs here, and the machines on each phone that is attached: version,
-state, the space they take, and the last backup. --device asks other phones, by ssh for instance.`,
+state, the space they take, and when the last backup was made and what it holds. --device asks other phones, by ssh for instance.`,
 		Example: "  sov list\n  sov list --device ssh:root@phone\n  sov list --json",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -123,5 +123,5 @@ func backupTime(m *health.Machine) string {
 	if m.Backup == nil {
 		return "never"
 	}
-	return m.Backup.At.Local().Format(time.DateTime)
+	return m.Backup.At.Local().Format(time.DateTime) + ", " + terminal.Harmless(m.Backup.Holds())
 }

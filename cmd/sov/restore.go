@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sovereign-sql/sov/internal/contract/backup"
 	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/host/databases"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
@@ -19,25 +20,28 @@ import (
 
 func newRestore() *cobra.Command {
 	var f phoneFlags
-	var wanted []string
+	var chosen backup.Choice
 	var identity string
 	var passphrase passphraseFile
 	var yes, check bool
 	c := &cobra.Command{
 		Use:   "restore NAME FILE",
-		Short: "Make the databases of a machine on the phone what they are in a backup",
-		Long: `Make the databases of a machine that runs what they were when ` + "`sov backup`" + ` saved them to a file. The file is checked first.
-Each database is restored under another name, and only when all of them are whole do they take the places of those that
-are there, in one transaction; existing connections to those are closed. Until then, and if anything fails, everything is
-as it was. It takes room for both on the data disk.
+		Short: "Make the databases and services' data of a machine on the phone what they are in a backup",
+		Long: `Make the databases of a machine that runs, and the data of its services, what they were when ` + "`sov backup`" + ` saved them to a file.
+The file is checked first. Each database is restored under another name, and services' files beside those that are there. Only when
+all of it is whole does it take the places of what is there: databases in one transaction, for which existing connections to them
+are closed, and files while the service is stopped. Until then, and if anything fails, everything is as it was. It takes room for
+both on the data disk. Last, services with a program of their own (backup.restore in the recipe) read their data.
 
-Databases that are not in the file stay. Roles that are missing are made with the passwords they had; those that are there
-keep theirs. sov asks at the terminal before it replaces databases; --yes confirms in advance.
+Databases and services that are not in the file stay; what the recipe saves of a service is replaced as a whole. Roles that are
+missing are made with the passwords they had; those that are there keep theirs. sov asks at the terminal before it replaces anything; --yes confirms in advance. With --database
+or --service only those are restored.
 
 An encrypted file needs the identity of one of its recipients: an age identity file, or an SSH private key. A file that was cut off
 or changed is refused before the phone is touched. --check stops there, prints what the file holds, and needs no phone.`,
 		Example: `  sov restore sql sql.zip
   sov restore sql sql.zip --database shop --yes
+  sov restore forge forge.zip --service forge
   sov restore sql sql.zip.age --identity ~/.ssh/id_ed25519 --check`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -50,33 +54,48 @@ or changed is refused before the phone is touched. --check stops there, prints w
 				return err
 			}
 			defer a.Close()
-			for _, d := range wanted {
-				if !slices.Contains(a.Databases(), d) {
-					return usagef("--database %s: must be one that %s holds: %s", d, args[1], shownList(a.Databases()))
-				}
+			if err := held("database", chosen.Databases, a.Databases(), args[1]); err != nil {
+				return err
+			}
+			if err := held("service", chosen.Services, a.Services(), args[1]); err != nil {
+				return err
 			}
 			if check {
 				return printCheckedBackup(c, f.asJSON, args[1], a)
 			}
-			if len(wanted) == 0 {
-				wanted = a.Databases()
+			if len(chosen.Databases)+len(chosen.Services) == 0 {
+				chosen = a.All()
 			}
 			if !yes {
-				loss := fmt.Sprintf("This replaces the databases %s of %s on the phone by those of %s", shownList(wanted), name, a.Time.Local().Format(time.DateTime))
+				loss := fmt.Sprintf("This replaces the %s of %s on the phone by those of %s", parts(chosen.Databases, chosen.Services), name, a.Time.Local().Format(time.DateTime))
 				if err := confirm(c, name, loss); err != nil {
 					return err
 				}
 			}
-			return f.each(c, func(ctx context.Context, s *fleet.Site) error { return restore(ctx, s, name, a, wanted) })
+			return f.each(c, func(ctx context.Context, s *fleet.Site) error { return restore(ctx, s, name, a, chosen) })
 		},
 	}
 	f.add(c)
-	c.Flags().StringArrayVar(&wanted, "database", nil, "restore only this one; may be repeated (default: all that the file holds)")
+	c.Flags().StringArrayVar(&chosen.Databases, "database", nil, "restore this database, and nothing that is not named; may be repeated (default: all that the file holds)")
+	c.Flags().StringArrayVar(&chosen.Services, "service", nil, "restore this service's data, and nothing that is not named; may be repeated")
 	c.Flags().StringVar(&identity, "identity", "", "age identity file or SSH private key that opens an encrypted file (default: $SOV_IDENTITY)")
 	passphraseFlag(c, &passphrase)
 	c.Flags().BoolVar(&check, "check", false, "check the file, print what it holds, and restore nothing")
 	c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	return c
+}
+
+// held returns an error unless a file holds all that a flag has chosen.
+func held(flag string, chosen, has []string, path string) error {
+	for _, name := range chosen {
+		if len(has) == 0 {
+			return usagef("--%s %s: %s holds no %[1]s", flag, name, path)
+		}
+		if !slices.Contains(has, name) {
+			return usagef("--%s %s: must be one that %s holds: %s", flag, name, path, shownList(has))
+		}
+	}
+	return nil
 }
 
 // openBackup opens a backup and checks all of it. A passphrase is asked for before that.
@@ -108,17 +127,18 @@ type checkedBackup struct {
 	Machine    string    `json:"machine"`
 	Time       time.Time `json:"time"`
 	Databases  []string  `json:"databases"`
+	Services   []string  `json:"services"` // whose data it holds
 }
 
 func printCheckedBackup(c *cobra.Command, asJSON bool, path string, a *databases.Archive) error {
-	checked := checkedBackup{path, a.Size, a.Recipients, a.Machine, a.Time, append([]string{}, a.Databases()...)}
+	checked := checkedBackup{path, a.Size, a.Recipients, a.Machine, a.Time, append([]string{}, a.Databases()...), append([]string{}, a.Services()...)}
 	return printResult(c.OutOrStdout(), asJSON, checked, func(p *printer) {
-		p.printf("%s: whole, of %s, %s, databases %s%s\n", path, shown(a.Machine), a.Time.Local().Format(time.DateTime), shownList(a.Databases()), encryptedTo(a.Recipients))
+		p.printf("%s: whole, of %s, %s, %s%s\n", path, shown(a.Machine), a.Time.Local().Format(time.DateTime), parts(a.Databases(), a.Services()), encryptedTo(a.Recipients))
 	})
 }
 
-func restore(ctx context.Context, s *fleet.Site, name string, a *databases.Archive, wanted []string) error {
-	did, err := databases.Restore(ctx, s, name, a, wanted, time.Now, transferred(s.ErrOut, "restore"),
+func restore(ctx context.Context, s *fleet.Site, name string, a *databases.Archive, chosen backup.Choice) error {
+	did, err := databases.Restore(ctx, s, name, a, chosen, time.Now, transferred(s.ErrOut, "restore"),
 		func(progress string) { fmt.Fprintln(s.ErrOut, "restore:", progress) })
 	if err != nil {
 		return err
@@ -127,7 +147,7 @@ func restore(ctx context.Context, s *fleet.Site, name string, a *databases.Archi
 		for _, w := range did.Warnings {
 			fmt.Fprintln(s.ErrOut, "warning:", w)
 		}
-		p.printf("restored: %s\n", shownList(did.Databases))
+		p.printf("restored: %s\n", shownList(slices.Concat(did.Databases, did.Services)))
 	})
 }
 

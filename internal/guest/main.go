@@ -17,6 +17,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/guest/boot"
 	"github.com/sovereign-sql/sov/internal/guest/cluster"
+	"github.com/sovereign-sql/sov/internal/guest/machinebackup"
 	"github.com/sovereign-sql/sov/internal/guest/process"
 )
 
@@ -27,6 +28,8 @@ const usage = `sov-init is PID 1 of a sovereign-sql guest. By hand it only runs 
   sov-init postgres-role --socket=PATH --role=ROLE   (the password on standard input)
   sov-init postgres-backup --socket=PATH --bin=DIR   (a stream to standard output)
   sov-init postgres-restore --socket=PATH --bin=DIR   (a stream on standard input; what it does, as JSON, to standard output)
+  sov-init service-archive -- PATH...   (a tar to standard output)
+  sov-init service-extract --to=DIR -- PATH...   (a tar on standard input; how many files have no longer their owner to standard output)
   sov-init tailscale-up --socket=PATH --hostname=NAME [--login-server=URL] [--advertise-tags=TAG,...]   (the auth key on standard input)
 `
 
@@ -48,6 +51,9 @@ func Main(args []string, stdin io.Reader, stderr io.Writer) int {
 		"postgres-backup":  backUp,
 		"postgres-restore": restore,
 		"tailscale-up":     upTailscale,
+
+		machinebackup.StepArchive: archive,
+		machinebackup.StepExtract: extract,
 	}
 	var step func(context.Context, []string, io.Reader, io.Writer) error
 	if len(args) > 1 {

@@ -58,6 +58,9 @@ func service(s recipe.Service) guestspec.Service {
 		out.Alive = &guestspec.Alive{Failures: a.Failures, Ready: guestspec.Ready{HTTP: a.HTTP, TCP: a.TCP, Unix: a.Unix, Command: a.Command,
 			Timeout: guestspec.Duration(a.Timeout), Interval: guestspec.Duration(a.Interval)}}
 	}
+	if b := s.Backup; b != nil {
+		out.Backup = &guestspec.Backup{Command: b.Command, Restore: b.Restore, Paths: b.Paths}
+	}
 	return out
 }
 

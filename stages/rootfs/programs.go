@@ -53,6 +53,10 @@ func checkPrograms(t *tree.Tree, goarch string) error {
 		if s.Alive != nil {
 			check("alive", s.Alive.Command)
 		}
+		if b := s.Backup; b != nil {
+			check("backup.command", b.Command)
+			check("backup.restore", b.Restore)
+		}
 		for _, step := range s.Prepare {
 			check("prepare", step.Command)
 		}

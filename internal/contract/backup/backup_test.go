@@ -1,7 +1,9 @@
 package backup
 
 import (
+	"archive/zip"
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"io"
 	"os"
@@ -25,6 +27,8 @@ func sample(t testing.TB) []byte {
 		{Part{Kind: KindRoles}, "CREATE ROLE x;\n"},
 		{Part{Kind: KindDatabase, Database: &Database{Name: "shop", Owner: "x"}}, strings.Repeat("PGDMP\x00", 1000)},
 		{Part{Kind: KindDatabase, Database: &Database{Name: "../../etc/passwd"}}, ""},
+		{Part{Kind: KindStream, Service: &Service{Name: "forge"}}, "what forge wrote"},
+		{Part{Kind: KindPaths, Service: &Service{Name: "forge", Paths: []string{"/data/forge"}}}, "a tar"},
 	} {
 		if err := errors.Join(w.Begin(p.part), w.Alive()); err != nil {
 			t.Fatal(err)
@@ -60,7 +64,7 @@ func read(stream []byte) (parts []Part, err error) {
 // Every byte counts, and a stream that is cut anywhere is no stream.
 func TestStream(t *testing.T) {
 	whole := sample(t)
-	if parts, err := read(whole); err != nil || len(parts) != 3 || parts[1].Database.Name != "shop" {
+	if parts, err := read(whole); err != nil || len(parts) != 5 || parts[1].Database.Name != "shop" {
 		t.Fatalf("%+v, %v", parts, err)
 	}
 	for i := range whole {
@@ -94,7 +98,7 @@ func TestArchive(t *testing.T) {
 	for _, f := range b.Files {
 		names = append(names, f.Name)
 	}
-	if !slices.Equal(names, []string{"roles.sql", "shop.dump", "database-2.dump"}) {
+	if !slices.Equal(names, []string{"roles.sql", "shop.dump", "database-2.dump", "services/forge.stream", "services/forge.tar"}) {
 		t.Errorf("files are %q", names)
 	}
 	a, err := Open(path, Layer{})
@@ -103,11 +107,22 @@ func TestArchive(t *testing.T) {
 	}
 	defer a.Close()
 	var out bytes.Buffer
-	if err := a.Send(NewWriter(&out), func(name string) bool { return name == "shop" }); err != nil {
+	if err := a.Send(NewWriter(&out), Choice{Databases: []string{"shop"}}); err != nil {
 		t.Fatal(err)
 	}
 	if parts, err := read(out.Bytes()); err != nil || len(parts) != 2 || parts[1].Database.Owner != "x" {
 		t.Errorf("%+v, %v", parts, err)
+	}
+
+	out.Reset()
+	if err := a.Send(NewWriter(&out), Choice{Services: []string{"forge"}}); err != nil {
+		t.Fatal(err)
+	}
+	if parts, err := read(out.Bytes()); err != nil || len(parts) != 2 || parts[0].Kind != KindStream || parts[1].Service.Paths[0] != "/data/forge" {
+		t.Errorf("of the service: %+v, %v", parts, err)
+	}
+	if all := a.All(); !slices.Equal(all.Services, []string{"forge"}) || len(all.Databases) != 2 {
+		t.Errorf("all is %+v", all)
 	}
 
 	// A stream that breaks leaves the older file as it was, and nothing beside it.
@@ -142,6 +157,112 @@ func TestArchive(t *testing.T) {
 		if err == nil {
 			t.Errorf("%s: nobody sees it", name)
 		}
+	}
+}
+
+// TestOtherVersions: what holds only databases is what an earlier sov writes and reads; one refuses services, and this one
+// refuses what it does not know, by its name.
+func TestOtherVersions(t *testing.T) {
+	archive := func(parts ...Part) (string, *Backup) {
+		t.Helper()
+		var b bytes.Buffer
+		w := NewWriter(&b)
+		for _, p := range parts {
+			if err := errors.Join(w.Begin(p), w.End()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(t.TempDir(), "b.zip")
+		made, err := Create(path, Backup{Machine: "sql"}, NewReader(&b), Layer{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return path, made
+	}
+	roles, shop := Part{Kind: KindRoles}, Part{Kind: KindDatabase, Database: &Database{Name: "shop"}}
+	forge := Part{Kind: KindPaths, Service: &Service{Name: "forge", Paths: []string{"/data/forge"}}}
+	if _, made := archive(roles, shop); made.Format != 1 {
+		t.Errorf("databases have the format %d", made.Format)
+	}
+	if _, made := archive(roles, shop, forge); made.Format != 2 {
+		t.Errorf("services have the format %d", made.Format)
+	}
+	path, made := archive(forge)
+	if made.Format != 2 || len(made.Databases()) != 0 {
+		t.Errorf("services alone: %+v", made)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ old, new, want string }{
+		{`"kind": "paths"`, `"kind": "moods"`, `a part of the kind "moods", which this sov does not know`},
+		{`"format": 2`, `"format": 3`, "its format is 3"},
+		{`"format": 2`, `"format": 1`, "does not fit"},
+		{`"/data/forge"`, `"/data/../etc"`, "does not fit"},
+	} {
+		// ZIP's checksums are of the text before: they are made again.
+		path := filepath.Join(t.TempDir(), "x.zip")
+		rewrite(t, text, path, c.old, c.new)
+		_, err := Open(path, Layer{})
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", c.new, err, c.want)
+		}
+	}
+	stream := bytes.NewBufferString(magic)
+	w := &Writer{w: stream, sum: sha256.New()}
+	w.sum.Write([]byte(magic))
+	if err := w.Begin(Part{Kind: "moods"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := NewReader(stream).Next(); err == nil || !strings.Contains(err.Error(), `"moods"`) {
+		t.Errorf("a stream: %v", err)
+	}
+	for _, s := range []*Service{nil, {}, {Name: "../forge"}, {Name: "forge", Paths: []string{"data"}}, {Name: "forge", Paths: []string{"/"}}, {Name: "forge"}, {Name: "forge", Paths: []string{"/a/../b"}}} {
+		if p := (Part{Kind: KindPaths, Service: s}); p.valid() {
+			t.Errorf("%+v is taken", s)
+		}
+	}
+}
+
+// rewrite writes an archive whose index has new in place of old.
+func rewrite(t *testing.T, archive []byte, path, old, new string) {
+	t.Helper()
+	from, err := zip.NewReader(bytes.NewReader(archive), int64(len(archive)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	to := zip.NewWriter(&b)
+	for _, f := range from.File {
+		r, err := f.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f.Name == index {
+			if !bytes.Contains(text, []byte(old)) {
+				t.Fatalf("the index lacks %s: %s", old, text)
+			}
+			text = bytes.Replace(text, []byte(old), []byte(new), 1)
+		}
+		w, err := to.CreateHeader(&zip.FileHeader{Name: f.Name, Method: zip.Store})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Write(text)
+	}
+	if err := to.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -188,7 +309,7 @@ func FuzzOpen(f *testing.F) {
 		}
 		defer a.Close()
 		if a.Verify() == nil {
-			if err := a.Send(NewWriter(io.Discard), func(string) bool { return true }); err != nil {
+			if err := a.Send(NewWriter(io.Discard), a.All()); err != nil {
 				t.Errorf("it was verified, and cannot be sent: %v", err)
 			}
 		}

@@ -11,13 +11,18 @@ import (
 	"io/fs"
 	"os"
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/sovereign-sql/sov/internal/durable"
 )
 
-// Format is the version of backup.json.
-const Format = 1
+// Formats of backup.json. One that holds services has the newer one, so that a sov that knows only databases refuses it and
+// says so.
+const (
+	FormatDatabases = 1
+	FormatServices  = 2
+)
 
 // index is the entry that names the others.
 const index = "backup.json"
@@ -60,7 +65,6 @@ func Create(path string, b Backup, stream *Reader, layer Layer) (_ *Backup, err 
 		return nil, err
 	}
 	defer f.Close()
-	b.Format = Format
 	if err := b.seal(f, stream, layer); err != nil {
 		return nil, err
 	}
@@ -111,6 +115,9 @@ func (b *Backup) write(f io.Writer, stream *Reader) error {
 		entry.SHA256 = hex.EncodeToString(sum.Sum(nil))
 		b.Files = append(b.Files, entry)
 	}
+	if b.Format = FormatDatabases; slices.ContainsFunc(b.Files, func(f File) bool { return f.Service != nil }) {
+		b.Format = FormatServices
+	}
 	text, err := json.MarshalIndent(b, "", "  ")
 	if err != nil {
 		return err
@@ -129,6 +136,10 @@ func (b *Backup) fileName(p Part) string {
 	switch {
 	case p.Kind == KindRoles:
 		return "roles.sql"
+	case p.Kind == KindPaths:
+		return "services/" + p.Service.Name + ".tar"
+	case p.Kind == KindStream:
+		return "services/" + p.Service.Name + ".stream"
 	case plain.MatchString(p.Database.Name):
 		return p.Database.Name + ".dump"
 	}
@@ -204,11 +215,15 @@ func (a *Archive) readIndex() error {
 	if err := json.Unmarshal(text, &a.Backup); err != nil {
 		return fmt.Errorf("%s: %w", index, err)
 	}
-	if a.Format != Format {
-		return fmt.Errorf("%s: its format is %d, this program reads %d", index, a.Format, Format)
+	if a.Format != FormatDatabases && a.Format != FormatServices {
+		return fmt.Errorf("%s: its format is %d, and this sov reads %d and %d: use a newer sov", index, a.Format, FormatDatabases, FormatServices)
 	}
 	for i, f := range a.Files {
-		if !f.valid() || (f.Kind == KindRoles) != (i == 0) || a.files[f.Name] == nil || a.files[f.Name].Method != zip.Store {
+		if err := f.known(); err != nil {
+			return fmt.Errorf("%s: %w", index, err)
+		}
+		misplaced := f.Kind == KindRoles && i > 0 || f.Kind == KindDatabase && i == 0 || f.Service != nil && a.Format == FormatDatabases
+		if !f.valid() || misplaced || a.files[f.Name] == nil || a.files[f.Name].Method != zip.Store {
 			return fmt.Errorf("%s: what it says of %q does not fit the archive", index, f.Name)
 		}
 	}
@@ -219,15 +234,45 @@ func (a *Archive) readIndex() error {
 func (a *Archive) Close() error { return a.file.Close() }
 
 // Databases are the names of those that it holds.
-func (a *Archive) Databases() []string {
+func (b *Backup) Databases() []string {
 	var names []string
-	for _, f := range a.Files {
+	for _, f := range b.Files {
 		if f.Kind == KindDatabase {
 			names = append(names, f.Database.Name)
 		}
 	}
 	return names
 }
+
+// Services are the names of those whose data it holds.
+func (b *Backup) Services() []string {
+	var names []string
+	for _, f := range b.Files {
+		if f.Service != nil && !slices.Contains(names, f.Service.Name) {
+			names = append(names, f.Service.Name)
+		}
+	}
+	return names
+}
+
+// A Choice says which parts of an archive are wanted.
+type Choice struct {
+	Databases, Services []string
+}
+
+// wants reports whether a part is chosen. Roles come with databases.
+func (c Choice) wants(p Part) bool {
+	switch p.Kind {
+	case KindRoles:
+		return len(c.Databases) > 0
+	case KindDatabase:
+		return slices.Contains(c.Databases, p.Database.Name)
+	}
+	return slices.Contains(c.Services, p.Service.Name)
+}
+
+// All chooses everything that the backup holds.
+func (b *Backup) All() Choice { return Choice{b.Databases(), b.Services()} }
 
 // Verify reads all of it and compares lengths and digests.
 func (a *Archive) Verify() error {
@@ -239,10 +284,10 @@ func (a *Archive) Verify() error {
 	return nil
 }
 
-// Send writes the archive, or of its databases those that wanted says, as a stream.
-func (a *Archive) Send(w *Writer, wanted func(name string) bool) error {
+// Send writes what is chosen of the archive as a stream.
+func (a *Archive) Send(w *Writer, chosen Choice) error {
 	for _, f := range a.Files {
-		if f.Kind == KindDatabase && !wanted(f.Database.Name) {
+		if !chosen.wants(f.Part) {
 			continue
 		}
 		if err := w.Begin(f.Part); err != nil {

@@ -3,6 +3,7 @@ package backup
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
@@ -10,7 +11,13 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"path"
+	"slices"
+	"strings"
 	"sync"
+	"time"
+
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
 // A stream begins with magic. Then come frames: a byte that says what it is, a length in 32 bits, big-endian, and that many
@@ -25,6 +32,9 @@ const (
 	frameLast  = 'Z' // the stream is whole: SHA-256 of all that came before
 	frameFault = 'X' // text: why it is not, and will not be
 )
+
+// alive is how often a stream says that more is to come.
+const alive = 5 * time.Second
 
 const (
 	maxFrame = 1 << 20 // bytes
@@ -95,6 +105,20 @@ func (s *Writer) End() error { return s.frame(frameEnd, nil) }
 // Alive tells the reader that more is to come.
 func (s *Writer) Alive() error { return s.frame(frameAlive, nil) }
 
+// KeepAlive calls Alive every few seconds until ctx is done. An error comes back at the next write.
+func (s *Writer) KeepAlive(ctx context.Context) {
+	ticker := time.NewTicker(alive)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			s.Alive()
+		}
+	}
+}
+
 // Close ends the stream: it is whole.
 func (s *Writer) Close() error {
 	s.mu.Lock()
@@ -150,7 +174,13 @@ func (s *Reader) Next() (Part, io.Reader, error) {
 	case kind != framePart || s.parts == maxParts:
 		return p, nil, errBroken
 	}
-	if err := json.Unmarshal(payload, &p); err != nil || !p.valid() {
+	if err := json.Unmarshal(payload, &p); err != nil {
+		return p, nil, errBroken
+	}
+	if err := p.known(); err != nil {
+		return p, nil, err
+	}
+	if !p.valid() {
 		return p, nil, errBroken
 	}
 	s.parts++
@@ -160,7 +190,33 @@ func (s *Reader) Next() (Part, io.Reader, error) {
 
 // valid reports whether a part is one that Writer was meant to write.
 func (p Part) valid() bool {
-	return p.Kind == KindRoles && p.Database == nil || p.Kind == KindDatabase && p.Database != nil && p.Database.Name != ""
+	switch p.Kind {
+	case KindRoles:
+		return p.Database == nil && p.Service == nil
+	case KindDatabase:
+		return p.Database != nil && p.Database.Name != "" && p.Service == nil
+	case KindPaths, KindStream:
+		return p.Service != nil && p.Service.valid() && (len(p.Service.Paths) > 0) == (p.Kind == KindPaths) && p.Database == nil
+	}
+	return false
+}
+
+// maxPaths bounds the paths of a service.
+const maxPaths = 1000
+
+func (s *Service) valid() bool {
+	return guestspec.ValidServiceName(s.Name) && len(s.Paths) <= maxPaths && !slices.ContainsFunc(s.Paths, func(name string) bool {
+		return !path.IsAbs(name) || path.Clean(name) != name || name == "/" || strings.ContainsRune(name, 0)
+	})
+}
+
+// known returns an error for a kind that a newer sov has.
+func (p Part) known() error {
+	switch p.Kind {
+	case KindRoles, KindDatabase, KindPaths, KindStream:
+		return nil
+	}
+	return fmt.Errorf("it holds a part of the kind %q, which this sov does not know: use a newer sov", p.Kind)
 }
 
 func (s *Reader) begin() error {

@@ -9,12 +9,12 @@
 //	GET  /metrics    200, the status in Prometheus' text format
 //	POST /clock      200, a Clock: the guest has looked at its clock's sources just now
 //	POST /shutdown   202; services are stopped in order, disks unmounted, and the machine powers off
-//	GET  /backup     200, the databases as a stream of package backup
+//	GET  /backup     200, the databases and the data of services as a stream of package backup
 //	POST /restore    200, takes such a stream and answers with its events, a line of JSON each
 //	POST /session    101, and a shell or a command in frames of package session, as its Upgrade header asks for
 //
-// A missing or wrong token is answered with 401, and where there are many of them with 429. Where there is no database, or it is
-// not ready, or another backup or restore is under way, the answer is 409 and says so.
+// A missing or wrong token is answered with 401, and where there are many of them with 429. Where there is nothing to save,
+// the database is not ready, or another backup or restore is under way, the answer is 409 and says so.
 package guestapi
 
 import (
@@ -154,6 +154,7 @@ type Service struct {
 	Failures   int       `json:"failures,omitempty"`    // ends in a row that nobody asked for
 	LastOutput []string  `json:"last_output,omitempty"` // the last lines it printed, where State is not StateReady
 	Schedule   *Schedule `json:"schedule,omitempty"`    // absent: it is kept running
+	Backup     bool      `json:"backup,omitempty"`      // its data are part of backups
 }
 
 // A Schedule says when a service that is not kept running ran last and runs next.

@@ -236,7 +236,20 @@ type Service struct {
 	OOMScoreAdj int     `json:"oom_score_adj,omitempty"` // -1000 (never killed) to 1000 (first)
 	Rights      Rights  `json:"rights,omitzero"`
 	Limits      Limits  `json:"limits,omitzero"`
+	Backup      *Backup `json:"backup,omitempty"` // nil: none of its data is saved
 }
+
+// Backup is what a backup saves of a service. Its programs run as the service's user, confined as the service is.
+type Backup struct {
+	Command []string `json:"command,omitempty"` // writes the data to its standard output while the service runs
+	Restore []string `json:"restore,omitempty"` // reads what Command wrote from its standard input, likewise
+	// Paths are files and directories on the data disk, none inside another. Without Command the service is stopped while
+	// they are read. It always is while they are replaced.
+	Paths []string `json:"paths,omitempty"`
+}
+
+// RestoreDir is the directory on the data disk, below Data.Path, in which what a restore brings waits for its place.
+const RestoreDir = ".sov-restore"
 
 // SecretFile is a secret of the config disk in a file that other services do not see.
 type SecretFile struct {

@@ -83,6 +83,7 @@ func (c Config) Validate() error {
 			at = "service " + s.Name
 		}
 		p.service(at, s)
+		p.backup(at+".backup", s.Backup, c.Data.Path)
 	}
 	p.order(c.Services)
 	return errors.Join(p...)
@@ -200,6 +201,28 @@ func (p *problems) service(at string, s Service) {
 		"%q is none of %s", s.Stop.Signal, strings.Join(stopSignals, ", "))
 	p.check(s.Stop.Timeout > 0, at+".stop.timeout", "is not positive")
 	p.check(s.OOMScoreAdj >= -1000 && s.OOMScoreAdj <= 1000, at+".oom_score_adj", "%d is not in -1000..1000", s.OOMScoreAdj)
+}
+
+func (p *problems) backup(at string, b *Backup, data string) {
+	if b == nil {
+		return
+	}
+	p.check(len(b.Command) > 0 || len(b.Paths) > 0, at, "names nothing")
+	p.check((len(b.Command) > 0) == (len(b.Restore) > 0), at, "lacks its command or its restore")
+	if len(b.Command) > 0 {
+		p.command(at+".command", b.Command)
+	}
+	if len(b.Restore) > 0 {
+		p.command(at+".restore", b.Restore)
+	}
+	for i, name := range b.Paths {
+		at := fmt.Sprintf("%s.paths[%d]", at, i)
+		p.absolute(at, name)
+		p.check(within(name, data) && name != data && !within(name, path.Join(data, RestoreDir)), at, "%q is not below %s", name, data)
+		for j, other := range b.Paths {
+			p.check(i == j || !within(name, other), at, "%q is in %q", name, other)
+		}
+	}
 }
 
 func (p *problems) steps(at string, steps []Step) {

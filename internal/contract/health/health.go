@@ -4,7 +4,9 @@
 package health
 
 import (
+	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
@@ -79,9 +81,29 @@ type Database struct {
 
 // A Backup is the last backup that a computer saved of the machine on this phone.
 type Backup struct {
-	At        time.Time `json:"at"`        // when the backup was complete, by the phone's clock
-	Size      int64     `json:"size"`      // of its file, in bytes
-	Databases []string  `json:"databases"` // that it holds
+	At        time.Time `json:"at"`                 // when the backup was complete, by the phone's clock
+	Size      int64     `json:"size"`               // of its file, in bytes
+	Databases []string  `json:"databases"`          // that it holds
+	Services  []string  `json:"services,omitempty"` // whose data it holds
+}
+
+// Holds says in a few words what the backup holds.
+func (b *Backup) Holds() string {
+	var text []string
+	switch n := len(b.Databases); {
+	case n == 1:
+		text = append(text, "1 database")
+	case n > 0 || len(b.Services) == 0:
+		text = append(text, fmt.Sprintf("%d databases", n))
+	}
+	switch len(b.Services) {
+	case 0:
+	case 1:
+		text = append(text, "service "+b.Services[0])
+	default:
+		text = append(text, "services "+strings.Join(b.Services, ", "))
+	}
+	return strings.Join(text, ", ")
 }
 
 // A Certificate is what a server shows to its clients.

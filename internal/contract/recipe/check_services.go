@@ -16,6 +16,7 @@ func (c *checker) services() {
 		c.require(!known[s.Name], at+".name", "there is another service %q", s.Name)
 		known[s.Name] = true
 		c.service(at, s)
+		c.backup(at, i)
 	}
 	for i, s := range c.Services {
 		for j, name := range s.After {

@@ -217,6 +217,7 @@ type Service struct {
 	Capabilities []string    `yaml:"capabilities"` // kept, as in "net_bind_service"
 	Devices      []string    `yaml:"devices"`      // paths in /dev
 	Limits       Limits      `yaml:"limits"`
+	Backup       *Backup     `yaml:"backup"` // absent: sov backup takes nothing of the service
 }
 
 // Limits bound what all processes of a service take together.

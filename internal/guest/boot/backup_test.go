@@ -48,6 +48,7 @@ func lastEvent(t *testing.T, answer []byte) backup.Event {
 
 func TestBackup(t *testing.T) {
 	b := newPostgresBox(t)
+	b.spec.Services = append(b.spec.Services, forge()) // with the databases, in one stream
 	b.config.Secrets = map[string]string{"postgres": "c4n4ry password"}
 	v := b.boot(t)
 	v.waitReady()
@@ -70,6 +71,16 @@ func TestBackup(t *testing.T) {
 		t.Fatalf("%d %s", code, saved)
 	}
 	ask("DELETE FROM kept")
+	change, err := v.run("/bin/sh", "-c", "echo two >/data/forge/repos/a/file")
+	if err != nil {
+		t.Fatal(change, err)
+	}
+	wantFile := func(want string) {
+		t.Helper()
+		if got, err := v.run("/bin/cat", "/data/forge/repos/a/file"); err != nil || got != want {
+			t.Errorf("forge has %q, want %q: %v", got, want, err)
+		}
+	}
 
 	code, answer := v.stream(http.MethodPost, guestapi.PathRestore, token, bytes.NewReader(saved[:len(saved)-1]))
 	if e := lastEvent(t, answer); code != http.StatusOK || !strings.Contains(e.Fault, "nothing was changed") || e.Done != nil {
@@ -78,6 +89,7 @@ func TestBackup(t *testing.T) {
 	if got := ask("SELECT count(*) FROM kept"); got != "0" {
 		t.Errorf("after a part of it there are %s rows", got)
 	}
+	wantFile("two")
 
 	// While one is under way, another is refused.
 	body, feed := io.Pipe()
@@ -100,9 +112,10 @@ func TestBackup(t *testing.T) {
 	}
 	feed.Write(saved[100:])
 	feed.Close()
-	if e := lastEvent(t, <-done); e.Done == nil || strings.Join(e.Done.Databases, " ") != "postgres shop" {
+	if e := lastEvent(t, <-done); e.Done == nil || strings.Join(e.Done.Databases, " ") != "postgres shop" || strings.Join(e.Done.Services, " ") != "forge" {
 		t.Errorf("%+v", e)
 	}
+	wantFile("one")
 	if got := ask("SELECT count(*) FROM kept"); got != "1000" {
 		t.Errorf("there are %s rows", got)
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/guest/endpoint"
 	"github.com/sovereign-sql/sov/internal/guest/filesystem"
 	"github.com/sovereign-sql/sov/internal/guest/journal"
+	"github.com/sovereign-sql/sov/internal/guest/machinebackup"
 	"github.com/sovereign-sql/sov/internal/guest/network"
 	"github.com/sovereign-sql/sov/internal/guest/supervision"
 )
@@ -75,6 +76,7 @@ func (m *machine) boot(ctx context.Context) error {
 	if err := m.keepLogs(); err != nil {
 		m.problem("logs are not kept", err)
 	}
+	m.problem("restore", machinebackup.Recover(m.spec.Data.Path, m.spec.Services))
 	m.spawn("data disk's space", func() { m.data.Watch(ctx) })
 	m.supervisor.Start()
 	return nil
@@ -143,6 +145,10 @@ func (m *machine) goOnline() (firewallErr error) {
 func (m *machine) serve(address netip.AddrPort) error {
 	server := endpoint.New(endpoint.Config{
 		Machine: m, Console: m.console, Journal: m.journal, Reaper: m.reaper,
+		Keeper: &machinebackup.Keeper{
+			Supervisor: m.supervisor, Reaper: m.reaper, Console: m.console, Path: m.spec.Path, Data: m.spec.Data.Path,
+			Services: m.spec.Services, Database: m.readyDatabase, Mounted: m.mounted,
+		},
 		Path: m.spec.Path, Services: m.spec.Services, Token: m.config.Token, Shell: m.spec.Endpoint.Shell,
 	})
 	if err := server.Listen(address, m.spawn); err != nil {

@@ -107,8 +107,16 @@ func (m *machine) databaseStatus(ctx context.Context, services []guestapi.Servic
 	return cluster.Report(ctx, spec.Ready.Postgres, service)
 }
 
-// ReadyDatabase implements endpoint.Machine.
-func (m *machine) ReadyDatabase() (*guestspec.Service, error) {
+// mounted returns an error where the data disk is not mounted.
+func (m *machine) mounted() error {
+	if fault := m.data.Status().Fault; fault != "" {
+		return fmt.Errorf("the data disk is not mounted: %s", fault)
+	}
+	return nil
+}
+
+// readyDatabase describes PostgreSQL's service. It returns an error where that is not ready.
+func (m *machine) readyDatabase() (*guestspec.Service, error) {
 	services, _ := m.supervisor.Status()
 	spec, service := m.describedService(guestspec.ServicePostgres, services)
 	if spec == nil || !strings.HasPrefix(spec.Ready.Postgres, "/") {

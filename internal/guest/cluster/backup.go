@@ -25,27 +25,13 @@ type Server struct {
 	Bin    string // directory of its programs; what is not there is looked for in $PATH
 }
 
-// alive is how often a stream says that more is to come.
-const alive = 5 * time.Second
-
 // Backup writes all roles and databases to w as a stream of package backup, each database as it was
 // at one moment. What goes wrong ends the stream with the reason, and is returned.
 func (s Server) Backup(ctx context.Context, w io.Writer) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stream := backup.NewWriter(w)
-	go func() {
-		ticker := time.NewTicker(alive)
-		defer ticker.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-ticker.C:
-				stream.Alive() // an error comes back at the next write
-			}
-		}
-	}()
+	go stream.KeepAlive(ctx)
 	err := s.backup(ctx, stream)
 	if err != nil {
 		err = fmt.Errorf("back up: %w", err)

@@ -74,7 +74,7 @@ func TestBackupAndRestore(t *testing.T) {
 		t.Errorf("the backup holds %q", got)
 	}
 	var again bytes.Buffer
-	must(t, a.Send(backup.NewWriter(&again), func(string) bool { return true }))
+	must(t, a.Send(backup.NewWriter(&again), a.All()))
 
 	s.execIn(t, "shop", `DROP TABLE "my schema".t`)
 	for _, sql := range []string{"UPDATE here SET t = 'after'", "DROP DATABASE " + q(odd), "REVOKE ALL ON DATABASE shop FROM " + q(odd), "DROP ROLE " + q(odd), "CREATE DATABASE mine"} {

@@ -5,82 +5,62 @@ package endpoint
 import (
 	"io"
 	"net/http"
-	"os"
-	"path/filepath"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/sovereign-sql/sov/internal/contract/backup"
 	"github.com/sovereign-sql/sov/internal/guest/journal"
-	"github.com/sovereign-sql/sov/internal/guest/process"
+	"github.com/sovereign-sql/sov/internal/guest/machinebackup"
 )
 
 // streamPatience is how long a backup's or restore's stream may stand still. Both ends send
 // something every few seconds.
 const streamPatience = time.Minute
 
-// serveBackup answers with the databases' stream. An error after its beginning is part of it.
+// serveBackup answers with the stream of all that the machine keeps. An error after its beginning is part of it.
 func (s *Server) serveBackup(w http.ResponseWriter, r *http.Request) {
-	s.serveStep(w, r, "postgres-backup", nil)
+	end, ok := s.beginSaving(w)
+	if !ok {
+		return
+	}
+	defer end()
+	w.Header().Set("Content-Type", "application/octet-stream")
+	if err := s.config.Keeper.Backup(r.Context(), &patientWriter{w: w, c: http.NewResponseController(w)}); err != nil {
+		s.config.Console.Log(journal.Warn, journal.InitName, "the backup failed", "error", err)
+	}
 }
 
 // serveRestore takes a stream and answers with the progress of its restore.
 func (s *Server) serveRestore(w http.ResponseWriter, r *http.Request) {
 	// Answers come while the body is still read.
-	if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
+	c := http.NewResponseController(w)
+	if err := c.EnableFullDuplex(); err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	s.serveStep(w, r, "postgres-restore", &patientReader{r: r.Body, c: http.NewResponseController(w)})
+	end, ok := s.beginSaving(w)
+	if !ok {
+		return
+	}
+	defer end()
+	w.Header().Set("Content-Type", "application/octet-stream")
+	say, stop := machinebackup.Events(&patientWriter{w: w, c: c})
+	defer stop()
+	did, err := s.config.Keeper.Restore(r.Context(), &patientReader{r: r.Body, c: c}, say)
+	if err != nil {
+		s.config.Console.Log(journal.Warn, journal.InitName, "the restore failed", "error", err)
+		say(backup.Event{Fault: err.Error()})
+		return
+	}
+	say(backup.Event{Done: did})
 }
 
-// serveStep runs a step of PostgreSQL's, as the server's user, between the request's body and its
-// answer.
-func (s *Server) serveStep(w http.ResponseWriter, r *http.Request, step string, in io.Reader) {
-	if !s.saving.TryLock() {
-		http.Error(w, "another backup or restore is under way", http.StatusConflict)
-		return
-	}
-	defer s.saving.Unlock()
-	spec, err := s.config.Machine.ReadyDatabase()
+// beginSaving reserves the machine for a backup or restore, or answers why there can be none.
+func (s *Server) beginSaving(w http.ResponseWriter) (end func(), ok bool) {
+	end, err := s.config.Keeper.Begin()
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusConflict)
-		return
 	}
-	self, err := os.Executable()
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	}
-	p, err := process.Command{
-		Argv: []string{self, step, "--socket=" + spec.Ready.Postgres, "--bin=" + filepath.Dir(spec.Command[0])},
-		User: spec.User, Group: spec.Group, Path: s.config.Path, Env: spec.Env, Dir: "/",
-	}.Stream(s.config.Reaper, in != nil)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "application/octet-stream")
-	if in != nil {
-		go func() {
-			io.Copy(p.In, in) // cut off, the stream says so by itself
-			p.In.Close()
-		}()
-	}
-	_, err = io.Copy(&patientWriter{w: w, c: http.NewResponseController(w)}, p.Out)
-	p.Out.Close()
-	if err != nil || r.Context().Err() != nil { // the caller has gone
-		p.Signal(unix.SIGTERM)
-	}
-	select {
-	case <-p.Ended:
-	case <-time.After(streamPatience):
-		p.SignalGroup(unix.SIGKILL)
-		<-p.Ended
-	}
-	if p.Err() != nil {
-		s.config.Console.Log(journal.Warn, journal.InitName, step+" failed", "how", p.Outcome())
-	}
+	return end, err == nil
 }
 
 // A patientReader reads a body of any length. It fails when nothing comes for streamPatience.

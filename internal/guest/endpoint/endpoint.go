@@ -9,13 +9,13 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"sync"
 	"time"
 
 	"github.com/sovereign-sql/sov/internal/contract/configdisk"
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/guest/journal"
+	"github.com/sovereign-sql/sov/internal/guest/machinebackup"
 	"github.com/sovereign-sql/sov/internal/guest/process"
 )
 
@@ -37,8 +37,6 @@ type Machine interface {
 	SetHosts([]configdisk.Host) error
 	// RequestShutdown returns at once.
 	RequestShutdown(reason string)
-	// ReadyDatabase describes PostgreSQL's service. It returns an error where that is not ready.
-	ReadyDatabase() (*guestspec.Service, error)
 }
 
 // Config is what a Server works with.
@@ -46,8 +44,9 @@ type Config struct {
 	Machine  Machine
 	Console  *journal.Console
 	Journal  *journal.Journal
-	Reaper   *process.Reaper     // starts the steps of a backup or restore, and sessions
-	Path     string              // PATH of these steps and of sessions
+	Reaper   *process.Reaper // starts sessions
+	Path     string          // PATH of sessions
+	Keeper   *machinebackup.Keeper
 	Services []guestspec.Service // whose logs may be read
 	Token    string              // of this boot
 	Shell    bool                // sessions are answered
@@ -58,7 +57,6 @@ type Server struct {
 	config   Config
 	limiter  *rateLimiter
 	http     *http.Server
-	saving   sync.Mutex // held by the backup or restore that is under way
 	sessions *sessions
 }
 

@@ -22,8 +22,10 @@ type Command struct {
 	Path        string // PATH
 	Env         map[string]string
 	Dir         string
-	Stdin       []byte // nil: /dev/null
-	Name        string // of its cgroup
+	Stdin       []byte   // nil: /dev/null
+	In          *os.File // in place of Stdin; the caller closes it
+	Out         *os.File // standard output, which Line does not get then; nil: Line gets it
+	Name        string   // of its cgroup
 	OOMScoreAdj int
 	Confine     *Confinement     // nil: it has all that its user has
 	Limits      guestspec.Limits // of all that it starts; Files is Confine's
@@ -46,6 +48,13 @@ func (c Command) Start(r *Reaper) (*Task, error) {
 		return nil, fmt.Errorf("start %s: %w", c.Argv[0], err)
 	}
 	defer w.Close()
+	in, stdout := stdin.Fd(), w.Fd()
+	if c.In != nil {
+		in = c.In.Fd()
+	}
+	if c.Out != nil {
+		stdout = c.Out.Fd()
+	}
 	sys := &syscall.SysProcAttr{Setsid: true, Credential: cred}
 	group, err := newCgroup(c.Name)
 	if err == nil {
@@ -57,7 +66,7 @@ func (c Command) Start(r *Reaper) (*Task, error) {
 	attr := &syscall.ProcAttr{
 		Dir:   c.Dir,
 		Env:   c.environment(account),
-		Files: []uintptr{stdin.Fd(), w.Fd(), w.Fd()},
+		Files: []uintptr{in, stdout, w.Fd()},
 		Sys:   sys,
 	}
 	var p *Process

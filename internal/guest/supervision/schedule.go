@@ -89,6 +89,16 @@ func (s *service) untilTime(next time.Time, times *schedule.Schedule) bool {
 
 // runScheduled is one run of a scheduled service, from its preparation to the end of all its processes.
 func (s *service) runScheduled() error {
+	_, leave, err := s.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	s.change(func(v *guestapi.Service) {
+		if v.State != guestapi.StateScheduled { // it was paused
+			v.State, v.Since, v.Reason = guestapi.StateScheduled, s.sup.config.Now(), ""
+		}
+	})
 	if err := s.prepare(); err != nil {
 		return err
 	}

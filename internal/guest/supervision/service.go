@@ -33,6 +33,7 @@ type service struct {
 	ctx    context.Context // done when the service is to stop
 	cancel context.CancelCauseFunc
 	gone   chan struct{} // closed when it will not run again
+	pause  pause
 
 	// Guarded by sup.mu.
 	state  guestapi.Service
@@ -42,14 +43,14 @@ type service struct {
 
 // newService returns one of the services that all describes.
 func newService(sup *Supervisor, spec guestspec.Service, all []guestspec.Service) *service {
-	s := &service{sup: sup, spec: spec, gone: make(chan struct{})}
+	s := &service{sup: sup, spec: spec, gone: make(chan struct{}), pause: newPause()}
 	s.env, s.fault = secretEnvironment(spec, sup.config.Secrets)
 	s.confine = &process.Confinement{
-		Write: spec.Writable(), Hidden: spec.Hidden(all, sup.config.Data), Devices: spec.Rights.Devices,
+		Write: spec.Writable(), Hidden: append(spec.Hidden(all, sup.config.Data), sup.restoreDir(all)...), Devices: spec.Rights.Devices,
 		Capabilities: spec.Rights.Capabilities, Files: spec.Limits.Files, Rlimits: spec.Limits.Rlimits,
 	}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
-	s.state = guestapi.Service{Name: spec.Name, State: guestapi.StateWaiting, Since: sup.config.Now()}
+	s.state = guestapi.Service{Name: spec.Name, State: guestapi.StateWaiting, Since: sup.config.Now(), Backup: spec.Backup != nil}
 	return s
 }
 
@@ -79,6 +80,9 @@ func (s *service) live() {
 		err := s.runOnce()
 		if s.ctx.Err() != nil {
 			break
+		}
+		if errors.Is(err, errPaused) {
+			continue
 		}
 		if !s.again(err) {
 			return
@@ -192,9 +196,20 @@ func backoff(r guestspec.Restart, failures int) time.Duration {
 
 // runOnce is one life of the service, from its preparation to the end of all its processes.
 func (s *service) runOnce() error {
+	asked, leave, err := s.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	if isClosed(asked) {
+		return errPaused
+	}
 	s.setComingUp()
 	if err := s.prepare(); err != nil {
 		return err
+	}
+	if isClosed(asked) {
+		return errPaused
 	}
 	t, err := s.command(s.spec.Command, s.spec.User).Start(s.sup.config.Reaper)
 	if err != nil {
@@ -216,6 +231,11 @@ func (s *service) runOnce() error {
 	select {
 	case <-t.Ended:
 	case <-s.ctx.Done():
+		s.stop(t)
+	case <-asked:
+		unwell = errPaused
+		s.change(func(*guestapi.Service) { s.starts-- }) // the next one is not a restart
+		s.set(guestapi.StateStopped, pauseReason)
 		s.stop(t)
 	case unwell = <-sick:
 		s.change(s.forgive)

@@ -155,7 +155,7 @@ func TestEncryptedBackup(t *testing.T) {
 			continue
 		}
 		var out bytes.Buffer
-		err = a.Send(backup.NewWriter(&out), func(string) bool { return true })
+		err = a.Send(backup.NewWriter(&out), a.All())
 		if err != nil || a.Recipients != 2 || !slices.Equal(a.Databases(), []string{"shop"}) || bytes.Count(out.Bytes(), []byte(canary)) < 40*4000 {
 			t.Errorf("%s: %d recipients, %q, %d bytes, %v", name, a.Recipients, a.Databases(), out.Len(), err)
 		}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 
 	"github.com/sovereign-sql/sov/internal/contract/backup"
@@ -15,14 +14,14 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/fleet"
 )
 
-// Restore makes the databases of a machine that runs what they are in a backup: those that wanted
-// names, all or none. progress is called with what the guest says that it does; now is the clock.
-func Restore(ctx context.Context, s *fleet.Site, name string, a *Archive, wanted []string, now func() time.Time,
+// Restore makes the databases and services' data of a machine that runs what they are in a backup:
+// those that are chosen, all or none. progress is called with what the guest says that it does; now is the clock.
+func Restore(ctx context.Context, s *fleet.Site, name string, a *Archive, chosen backup.Choice, now func() time.Time,
 	passed Passed, progress func(string)) (*backup.Restoration, error) {
 	out, in := io.Pipe()
 	go func() {
 		stream := backup.NewWriter(in)
-		err := a.Send(stream, func(database string) bool { return slices.Contains(wanted, database) })
+		err := a.Send(stream, chosen)
 		if err != nil {
 			stream.Fail(err.Error())
 		}

@@ -22,11 +22,12 @@ type Saved struct {
 	File      string   `json:"file"`
 	Size      int64    `json:"size"` // bytes
 	Databases []string `json:"databases"`
+	Services  []string `json:"services"` // whose data it holds
 	// Recipients is how many the file is encrypted to; 0: it is plain.
 	Recipients int `json:"recipients"`
 }
 
-// Save writes the databases of a machine that runs to a file, which appears, or replaces an older
+// Save writes the databases of a machine that runs, and the data of its services, to a file, which appears, or replaces an older
 // one, when everything has come and was checked. It is encrypted as it comes where there are
 // recipients. now is the clock.
 func Save(ctx context.Context, s *fleet.Site, name, path string, to []agefile.Recipient, now func() time.Time, passed Passed) (*Saved, error) {
@@ -52,13 +53,8 @@ func Save(ctx context.Context, s *fleet.Site, name, path string, to []agefile.Re
 	if err != nil {
 		return nil, err
 	}
-	saved := &Saved{File: path, Size: info.Size(), Databases: []string{}, Recipients: len(to)}
-	for _, file := range made.Files {
-		if file.Kind == backup.KindDatabase {
-			saved.Databases = append(saved.Databases, file.Database.Name)
-		}
-	}
-	note, err := json.Marshal(health.Backup{Size: saved.Size, Databases: saved.Databases})
+	saved := &Saved{File: path, Size: info.Size(), Databases: append([]string{}, made.Databases()...), Services: append([]string{}, made.Services()...), Recipients: len(to)}
+	note, err := json.Marshal(health.Backup{Size: saved.Size, Databases: saved.Databases, Services: saved.Services})
 	if err == nil {
 		err = s.Runner(context.WithoutCancel(asked), device.Command{Stdin: bytes.NewReader(note), Limit: device.DefaultLimit}, "backup", name, "--saved")
 	}

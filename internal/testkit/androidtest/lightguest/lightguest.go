@@ -25,6 +25,7 @@ type Script struct {
 	Deaf    []string          `json:"deaf,omitempty"`    // requests to end that it ignores: "guest", "console", "stop"; "endpoint": it never answers there
 	Early   string            `json:"early,omitempty"`   // what it writes to its early console
 	End     End               `json:"end,omitempty"`     // it ends at once like this
+	Data    map[string]string `json:"data,omitempty"`    // of services, by their names: what backups save
 }
 
 // IsDeaf tells whether the guest ignores a request to end.

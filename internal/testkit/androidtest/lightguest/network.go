@@ -130,6 +130,9 @@ func (g *resident) endpoint() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+guestapi.PathStatus, func(w http.ResponseWriter, _ *http.Request) { json.NewEncoder(w).Encode(g.tell()) })
 	mux.HandleFunc("POST "+guestapi.PathShutdown, g.shutDown)
+	kept := &data{of: g.script.Data}
+	mux.HandleFunc("GET "+guestapi.PathBackup, kept.save)
+	mux.HandleFunc("POST "+guestapi.PathRestore, kept.restore)
 	mux.HandleFunc("POST "+guestapi.PathHosts, func(w http.ResponseWriter, r *http.Request) {
 		hosts, err := guestapi.ReadHosts(r.URL.Query())
 		if err != nil {

@@ -1,0 +1,63 @@
+package recipe
+
+import (
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/sovereign-sql/sov/internal/strictyaml"
+)
+
+// A Backup is what `sov backup` saves of a service, and how `sov restore` brings it back.
+type Backup struct {
+	Command []string `yaml:"command"` // writes the data to its standard output while the service runs
+	Restore []string `yaml:"restore"` // reads what Command wrote from its standard input, likewise
+	// Paths are files and directories. Without Command the service is stopped while they are read.
+	Paths []string `yaml:"paths"`
+}
+
+// backup checks what a service says of its backup.
+func (c *checker) backup(at string, i int) {
+	s := c.Services[i]
+	b := s.Backup
+	if b == nil {
+		return
+	}
+	at += ".backup"
+	c.require(len(b.Command) > 0 || len(b.Paths) > 0, at, "give command and restore, or paths")
+	c.require((len(b.Command) > 0) == (len(b.Restore) > 0), at, "give both command and restore: what command writes is read by restore")
+	for key, argv := range map[string][]string{".command": b.Command, ".restore": b.Restore} {
+		c.require(len(argv) == 0 || path.IsAbs(argv[0]), at+key, "must begin with the absolute path of a program")
+	}
+	for j, name := range b.Paths {
+		at := strictyaml.Index(at+".paths", j)
+		if !cleanAbsolute(name) {
+			c.doc.Faultf(at, "%q is not a clean absolute path", name)
+			continue
+		}
+		// The directories of an image are known once it was read.
+		own := s.Command.OfImage() && s.Directories == nil
+		for _, d := range s.Directories {
+			own = own || strings.HasPrefix(d.Path, "/data/") && below(name, d.Path)
+		}
+		c.require(own, at, "%q is not in a directory below /data that the service names under directories", name)
+		for k, other := range c.Services {
+			for _, d := range other.Directories {
+				shared := slices.ContainsFunc(s.Directories, func(own Directory) bool { return own.Path == d.Path })
+				c.require(shared || !below(d.Path, name), at, "%q holds %q, which is service %s's: list what is beside it", name, d.Path, other.Name)
+			}
+			if other.Backup == nil || k > i {
+				continue
+			}
+			for l, saved := range other.Backup.Paths {
+				if k == i && l >= j {
+					break
+				}
+				c.require(!below(name, saved) && !below(saved, name), at, "%q is saved already, by %q of service %s", name, saved, other.Name)
+			}
+		}
+	}
+}
+
+// below reports whether the path inner is outer or in it.
+func below(inner, outer string) bool { return inner == outer || strings.HasPrefix(inner, outer+"/") }

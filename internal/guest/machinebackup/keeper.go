@@ -1,0 +1,241 @@
+//go:build linux
+
+package machinebackup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sovereign-sql/sov/internal/contract/backup"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/guest/journal"
+	"github.com/sovereign-sql/sov/internal/guest/process"
+	"github.com/sovereign-sql/sov/internal/guest/supervision"
+)
+
+// A Keeper saves and restores what a machine keeps.
+type Keeper struct {
+	Supervisor *supervision.Supervisor
+	Reaper     *process.Reaper
+	Console    *journal.Console
+	Path       string              // PATH of the steps
+	Data       string              // where the data disk is mounted
+	Services   []guestspec.Service // of the machine
+	// Database describes PostgreSQL's service. It returns an error where that is not ready.
+	Database func() (*guestspec.Service, error)
+	// Mounted returns an error where the data disk is not mounted.
+	Mounted func() error
+
+	busy sync.Mutex // held by the backup or restore that is under way
+}
+
+// saved are the services that have a backup.
+func saved(services []guestspec.Service) (list []guestspec.Service) {
+	for _, s := range services {
+		if s.Backup != nil {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// hasDatabase reports whether the machine has a PostgreSQL whose databases can be saved.
+func (k *Keeper) hasDatabase() bool {
+	for _, s := range k.Services {
+		if s.Name == guestspec.ServicePostgres && strings.HasPrefix(s.Ready.Postgres, "/") {
+			return true
+		}
+	}
+	return false
+}
+
+// Begin reserves the machine for one backup or restore, until end is called. The error says why there can be none now.
+func (k *Keeper) Begin() (end func(), err error) {
+	if !k.busy.TryLock() {
+		return nil, errors.New("another backup or restore is under way")
+	}
+	switch {
+	case k.hasDatabase():
+		_, err = k.Database()
+	case len(saved(k.Services)) == 0:
+		err = errors.New("this machine has neither PostgreSQL nor a service with a backup in its recipe")
+	default:
+		err = k.Mounted()
+	}
+	if err != nil {
+		k.busy.Unlock()
+		return nil, err
+	}
+	return k.busy.Unlock, nil
+}
+
+// Backup writes all roles and databases, and the data of all services that have a backup, to w as a stream of package backup.
+// What goes wrong ends the stream with the reason, and is returned. A service that is stopped for it runs again at the end,
+// whatever happens.
+func (k *Keeper) Backup(ctx context.Context, w io.Writer) error {
+	ctx, cancel := context.WithCancel(ctx)
+	stream := backup.NewWriter(w)
+	var alive sync.WaitGroup
+	alive.Go(func() { stream.KeepAlive(ctx) })
+	err := k.backUp(ctx, stream)
+	cancel()
+	alive.Wait() // w is the caller's again
+	if err != nil {
+		stream.Fail(err.Error())
+	}
+	return err
+}
+
+func (k *Keeper) backUp(ctx context.Context, stream *backup.Writer) error {
+	if k.hasDatabase() {
+		if err := k.backUpDatabases(ctx, stream); err != nil {
+			return err
+		}
+	}
+	for _, s := range saved(k.Services) {
+		if err := k.backUpService(ctx, stream, s); err != nil {
+			return fmt.Errorf("back up: service %s: %w", s.Name, err)
+		}
+	}
+	return stream.Close()
+}
+
+// backUpDatabases passes on the parts of PostgreSQL's step.
+func (k *Keeper) backUpDatabases(ctx context.Context, stream *backup.Writer) error {
+	p, err := k.startStep("postgres-backup", false)
+	if err != nil {
+		return err
+	}
+	defer k.endStep(p)
+	stop := context.AfterFunc(ctx, func() { p.Signal(unix.SIGTERM) })
+	defer stop()
+	parts := backup.NewReader(p.Out)
+	for {
+		part, content, err := parts.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err == nil {
+			err = pass(stream, part, content)
+		}
+		if err != nil {
+			p.Signal(unix.SIGTERM)
+			return err
+		}
+	}
+}
+
+func pass(stream *backup.Writer, part backup.Part, content io.Reader) error {
+	if err := stream.Begin(part); err != nil {
+		return err
+	}
+	if _, err := io.Copy(stream, content); err != nil {
+		return err
+	}
+	return stream.End()
+}
+
+// startStep starts a step of PostgreSQL's as the server's user.
+func (k *Keeper) startStep(step string, stdin bool) (*process.Stream, error) {
+	spec, err := k.Database()
+	if err != nil {
+		return nil, err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	return process.Command{
+		Argv: []string{self, step, "--socket=" + spec.Ready.Postgres, "--bin=" + filepath.Dir(spec.Command[0])},
+		User: spec.User, Group: spec.Group, Path: k.Path, Env: spec.Env, Dir: "/",
+	}.Stream(k.Reaper, stdin)
+}
+
+// stepPatience is how long a step may take to end once nobody reads what it writes.
+const stepPatience = time.Minute
+
+// endStep waits for a step's end.
+func (k *Keeper) endStep(p *process.Stream) {
+	p.Out.Close()
+	select {
+	case <-p.Ended:
+	case <-time.After(stepPatience):
+		p.SignalGroup(unix.SIGKILL)
+		<-p.Ended
+	}
+	if p.Err() != nil {
+		k.Console.Log(journal.Warn, journal.InitName, "a step of PostgreSQL's backup or restore failed", "how", p.Outcome())
+	}
+}
+
+func (k *Keeper) backUpService(ctx context.Context, stream *backup.Writer, s guestspec.Service) error {
+	if len(s.Backup.Command) > 0 {
+		part := backup.Part{Kind: backup.KindStream, Service: &backup.Service{Name: s.Name}}
+		if err := k.backUpOutput(ctx, stream, part, s.Backup.Command); err != nil {
+			return err
+		}
+	}
+	if len(s.Backup.Paths) == 0 {
+		return nil
+	}
+	if len(s.Backup.Command) == 0 {
+		resume, err := k.Supervisor.Pause(ctx, s.Name)
+		if err != nil {
+			return err
+		}
+		defer resume()
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	part := backup.Part{Kind: backup.KindPaths, Service: &backup.Service{Name: s.Name, Paths: s.Backup.Paths}}
+	return k.backUpOutput(ctx, stream, part, append([]string{self, StepArchive, "--"}, s.Backup.Paths...))
+}
+
+// The steps that run in a service's confinement: sov-init starts itself by these names.
+const (
+	StepArchive = "service-archive"
+	StepExtract = "service-extract"
+)
+
+// backUpOutput makes a part of what a program of a service writes to its standard output. Only a program that ends well
+// makes one.
+func (k *Keeper) backUpOutput(ctx context.Context, stream *backup.Writer, part backup.Part, argv []string) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if err := stream.Begin(part); err != nil {
+		return err
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	ended := make(chan error, 1)
+	go func() {
+		err := k.Supervisor.Run(ctx, part.Service.Name, argv, nil, w, "")
+		w.Close()
+		ended <- err
+	}()
+	_, err = io.Copy(stream, r)
+	if err != nil {
+		cancel() // nobody takes it any more
+	}
+	if runErr := <-ended; err == nil {
+		err = runErr
+	}
+	if err != nil {
+		return err
+	}
+	return stream.End()
+}

@@ -1,0 +1,293 @@
+//go:build linux
+
+package machinebackup
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/durable"
+)
+
+// A swap puts what a restore has brought in the places of what is there. It can be done again after it was interrupted
+// anywhere: what was done is seen on the disk.
+type swap struct {
+	dir   string // guestspec.RestoreDir, absolute
+	Items []item `json:"items"`
+}
+
+// An item is one path of a service.
+type item struct {
+	Path string `json:"path"` // absolute
+	// New is what takes its place, relative to the directory of the swap; empty: nothing, the path did not exist.
+	New string `json:"new,omitempty"`
+	// Contents says that the directory itself stays and what is in it is replaced: it is hidden from other services, which run,
+	// by mounts that would go away with it.
+	Contents bool `json:"contents,omitempty"`
+}
+
+// rename makes each change of a swap; a test interrupts one.
+var rename = unix.Renameat2
+
+// note is the name of the file that says which swap has begun.
+const note = "swap.json"
+
+// check returns an error unless the places of all items can be reached.
+func (s *swap) check() error {
+	for _, item := range s.Items {
+		place := item.Path
+		if !item.Contents {
+			place = filepath.Dir(place)
+		}
+		dir, err := openReal(place)
+		if err != nil {
+			return fmt.Errorf("the place of %s: %w", item.Path, err)
+		}
+		unix.Close(dir)
+	}
+	return nil
+}
+
+// begin writes down what is to be done. From here on it is done, also if the machine stops meanwhile. What was staged is on
+// the disk by then.
+func (s *swap) begin() error {
+	text, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	if err := syncFileSystem(s.dir); err != nil {
+		return err
+	}
+	return durable.WriteFile(filepath.Join(s.dir, note), text, 0o600)
+}
+
+// finish does what begin wrote down.
+func (s *swap) finish() error {
+	for i, item := range s.Items {
+		if err := s.swap(i, item); err != nil {
+			return fmt.Errorf("replace %s: %w", item.Path, err)
+		}
+	}
+	if err := syncFileSystem(s.dir); err != nil {
+		return err
+	}
+	if err := os.Remove(filepath.Join(s.dir, note)); err != nil {
+		return err
+	}
+	return durable.SyncDir(s.dir)
+}
+
+// old is where the thing goes that item i replaces, and moved what that is called once all of it is there.
+func (s *swap) old(i int) string   { return filepath.Join(s.dir, "old-"+strconv.Itoa(i)) }
+func (s *swap) moved(i int) string { return filepath.Join(s.dir, "moved-"+strconv.Itoa(i)) }
+
+func (s *swap) swap(i int, item item) error {
+	if item.Contents {
+		return s.swapContents(i, item)
+	}
+	parent, err := openReal(filepath.Dir(item.Path))
+	if err != nil {
+		return err
+	}
+	defer unix.Close(parent)
+	base := filepath.Base(item.Path)
+	if replaced, err := exists(unix.AT_FDCWD, s.old(i)); err != nil {
+		return err
+	} else if !replaced {
+		if there, err := s.waits(item); err != nil || item.New != "" && !there {
+			return err // it has its place already, where nothing was
+		}
+		if err := rename(parent, base, unix.AT_FDCWD, s.old(i), 0); err != nil && err != unix.ENOENT {
+			return err
+		}
+	}
+	if there, err := s.waits(item); err != nil || !there {
+		return err
+	}
+	from, err := openReal(filepath.Dir(filepath.Join(s.dir, item.New)))
+	if err != nil {
+		return err
+	}
+	defer unix.Close(from)
+	return rename(from, filepath.Base(item.New), parent, base, unix.RENAME_NOREPLACE)
+}
+
+// waits reports whether what takes an item's place has not done so yet.
+func (s *swap) waits(item item) (bool, error) {
+	if item.New == "" {
+		return false, nil
+	}
+	from, err := openReal(filepath.Dir(filepath.Join(s.dir, item.New)))
+	if err != nil {
+		return false, err
+	}
+	defer unix.Close(from)
+	return exists(from, filepath.Base(item.New))
+}
+
+// swapContents moves all that is in a directory out, then all that is new in.
+func (s *swap) swapContents(i int, item item) error {
+	place, err := openReal(item.Path)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(place)
+	out, err := exists(unix.AT_FDCWD, s.moved(i))
+	if err != nil {
+		return err
+	}
+	if !out {
+		if err := os.Mkdir(s.old(i), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		old, err := openReal(s.old(i))
+		if err != nil {
+			return err
+		}
+		err = moveAll(place, old)
+		unix.Close(old)
+		if err == nil {
+			err = rename(unix.AT_FDCWD, s.old(i), unix.AT_FDCWD, s.moved(i), 0)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if item.New == "" {
+		return nil
+	}
+	from, err := openReal(filepath.Join(s.dir, item.New))
+	if err != nil {
+		return err
+	}
+	defer unix.Close(from)
+	return moveAll(from, place)
+}
+
+// moveAll moves all that is in one directory to another.
+func moveAll(from, to int) error {
+	fd, err := unix.Openat(from, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	f := os.NewFile(uintptr(fd), "directory")
+	defer f.Close()
+	for {
+		names, err := f.Readdirnames(1000)
+		if len(names) == 0 {
+			if err == io.EOF {
+				err = nil
+			}
+			return err
+		}
+		for _, name := range names {
+			if err := rename(from, name, to, name, unix.RENAME_NOREPLACE); err != nil {
+				return &fs.PathError{Op: "move", Path: name, Err: err}
+			}
+		}
+		// What moves while a directory is read may hide other entries: it is read again from its beginning.
+		if _, err := f.Seek(0, io.SeekStart); err != nil {
+			return err
+		}
+	}
+}
+
+// openReal opens a directory by its absolute path, through no symbolic link: the service may have put some there, and this
+// process may do anything.
+func openReal(name string) (int, error) {
+	root, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Close(root)
+	return openBeneath(root, strings.TrimPrefix(name, "/"))
+}
+
+func exists(dir int, name string) (bool, error) {
+	var info unix.Stat_t
+	err := unix.Fstatat(dir, name, &info, unix.AT_SYMLINK_NOFOLLOW)
+	if err == unix.ENOENT {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// syncFileSystem has all of the file system that dir is on written to its disk.
+func syncFileSystem(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := unix.Syncfs(int(f.Fd())); err != nil {
+		return &fs.PathError{Op: "sync", Path: dir, Err: err}
+	}
+	return nil
+}
+
+// Recover ends a swap that was interrupted. It makes the directory for restores where services have a backup. It is called
+// before services start. data is where the data disk is mounted.
+func Recover(data string, services []guestspec.Service) error {
+	dir, err := makeRestoreDir(data, services)
+	if dir == "" || err != nil {
+		return err
+	}
+	text, err := os.ReadFile(filepath.Join(dir, note))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	s := &swap{dir: dir}
+	if err == nil {
+		err = json.Unmarshal(text, s)
+	}
+	if err == nil {
+		err = s.finish()
+	}
+	if err != nil {
+		return fmt.Errorf("end the restore that was interrupted: %w", err)
+	}
+	return nil
+}
+
+// makeRestoreDir returns the directory for restores, or "" where no service has a backup.
+func makeRestoreDir(data string, services []guestspec.Service) (string, error) {
+	dir := filepath.Join(data, guestspec.RestoreDir)
+	if len(saved(services)) == 0 {
+		return "", nil
+	}
+	// Services' users pass through it to their own directory.
+	if err := os.Mkdir(dir, 0o711); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", err
+	}
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return "", err
+	}
+	if owner := info.Sys().(*syscall.Stat_t).Uid; !info.IsDir() || owner != 0 {
+		return "", fmt.Errorf("%s is not a directory of root: remove it", dir)
+	}
+	return dir, os.Chmod(dir, 0o711)
+}
+
+// tidy removes what restores have left in dir.
+func tidy(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+	}
+	return err
+}
