@@ -76,7 +76,7 @@ func TestService(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := guestinit.EncodeService(service)
+	text, err := guestinit.EncodeService(service, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

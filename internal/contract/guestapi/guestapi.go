@@ -67,6 +67,7 @@ type Status struct {
 	Ready    bool      `json:"ready"`              // every service is ready, done if it runs once, scheduled or off
 	Stopping bool      `json:"stopping"`           // a shutdown is under way
 	Data     Data      `json:"data"`               //
+	Volumes  []Volume  `json:"volumes,omitempty"`  // in the recipe's order
 	Services []Service `json:"services"`           // in order of name
 	Memory   Memory    `json:"memory"`             //
 	Problems []string  `json:"problems,omitempty"` // what went wrong at boot and keeps the guest from part of its work
@@ -128,7 +129,7 @@ type Memory struct {
 // LUKS2 is what Data.Encryption says of disks that cryptsetup has encrypted.
 const LUKS2 = "luks2"
 
-// Data is the use of the data disk.
+// Data is the use of the data disk, or of a volume.
 type Data struct {
 	Path  string `json:"path"`            // where it is mounted
 	Size  int64  `json:"size"`            // bytes of the file system
@@ -140,6 +141,12 @@ type Data struct {
 	OldKey bool `json:"old_key,omitempty"`
 	// Warning says that there is little room left, and what to do; it comes before PostgreSQL has to stop.
 	Warning string `json:"warning,omitempty"`
+}
+
+// A Volume is the use of one of the recipe's volumes.
+type Volume struct {
+	Name string `json:"name"`
+	Data
 }
 
 // A Service is one supervised process.

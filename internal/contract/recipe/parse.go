@@ -56,7 +56,8 @@ func (r *Recipe) complete() {
 	setDefault(&r.Rootfs.Label, r.Name[:min(len(r.Name), maxLabel)])
 	r.completePublished()
 	r.completeAddress()
-	if r.VM.Encrypt {
+	r.completeVolumes()
+	if r.Encrypts() {
 		setDefault(&r.VM.DataKey, DataKeyOnPhone)
 		r.Packages.require(encryptionPackages)
 	}

@@ -28,6 +28,7 @@ type Recipe struct {
 	Users       []User      `yaml:"users"`
 	Groups      []Group     `yaml:"groups"`
 	Directories []Directory `yaml:"directories"`
+	Volumes     []Volume    `yaml:"volumes"`
 	Tailscale   Tailscale   `yaml:"tailscale"`
 	Postgres    Postgres    `yaml:"postgres"`
 	Services    []Service   `yaml:"services"`
@@ -210,9 +211,9 @@ type Service struct {
 	Restart     Restart             `yaml:"restart"`
 	Stop        Stop                `yaml:"stop"`
 	OOMScore    *int                `yaml:"oom_score_adj"` // -1000 to 1000; absent: 200
-	// Directories below /data and /run are made before each start, for the service's user unless
-	// they say otherwise. They are all that it may write; absent, it may write what is on the data
-	// disk and belongs to no other service.
+	// Directories below /data and /run and on volumes are made before each start, for the service's user
+	// unless they say otherwise. They are all that it may write; absent, it may write what is on the data
+	// disk and the volumes and belongs to no other service.
 	Directories  []Directory `yaml:"directories"`
 	Capabilities []string    `yaml:"capabilities"` // kept, as in "net_bind_service"
 	Devices      []string    `yaml:"devices"`      // paths in /dev
@@ -258,7 +259,7 @@ type VM struct {
 	Memory Size `yaml:"memory"` // whole MiB
 	CPUs   int  `yaml:"cpus"`
 	Data   Size `yaml:"data"` // of the data disk, when it is first made
-	// Encrypt makes the data disk an encrypted one, and DataKey says where its key is kept: "phone" or "host".
+	// Encrypt makes the data disk an encrypted one, and DataKey says where the key of encrypted disks is kept: "phone" or "host".
 	Encrypt bool   `yaml:"encrypt"`
 	DataKey string `yaml:"data_key"`
 	// Awake says when a phone is kept from sleeping while the machine runs: "always", "charging" or "never".

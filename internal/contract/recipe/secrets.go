@@ -80,7 +80,7 @@ func (r *Recipe) Secrets() []string {
 	if r.Tailscale.Enabled {
 		names = append(names, guestspec.ServiceTailscale)
 	}
-	if r.VM.Encrypt {
+	if r.Encrypts() {
 		names = append(names, guestspec.SecretDataKey)
 	}
 	return names

@@ -26,6 +26,9 @@ func TestSnippets(t *testing.T) {
 			continue
 		}
 		if !strings.HasPrefix(text, "name: ") {
+			if !strings.Contains(text, "packages:") {
+				text = "packages: {repositories: [/packages]}\n" + text
+			}
 			text = minimal + text
 		}
 		if _, err := Parse(fmt.Sprintf("block %d of recipe.md", i+1), []byte(text)); err != nil {

@@ -40,6 +40,7 @@ type machine struct {
 	mu         sync.Mutex
 	supervisor *supervision.Supervisor // nil until the specification is read
 	data       *disk.Data              // nil until the specification is read
+	volumes    []*disk.Data            // in the specification's order
 	clock      *timekeeper.Keeper      // nil until it is kept
 	endpoint   *endpoint.Server        // nil until it answers
 	problems   []string

@@ -46,7 +46,7 @@ func newService(sup *Supervisor, spec guestspec.Service, all []guestspec.Service
 	s := &service{sup: sup, spec: spec, gone: make(chan struct{}), pause: newPause()}
 	s.env, s.fault = secretEnvironment(spec, sup.config.Secrets)
 	s.confine = &process.Confinement{
-		Write: spec.Writable(), Hidden: append(spec.Hidden(all, sup.config.Data), sup.restoreDir(all)...), Devices: spec.Rights.Devices,
+		Write: spec.Writable(), Hidden: append(spec.Hidden(all, sup.config.Roots), sup.restoreDirs(all)...), Devices: spec.Rights.Devices,
 		Capabilities: spec.Rights.Capabilities, Files: spec.Limits.Files, Rlimits: spec.Limits.Rlimits,
 	}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())

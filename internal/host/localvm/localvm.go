@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/sovereign-sql/sov/internal/artifact"
+	"github.com/sovereign-sql/sov/internal/artifact/datadisk"
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/configdisk"
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
@@ -125,7 +126,7 @@ func (o *Options) check(spec *vmspec.Spec) error {
 
 func start(ctx context.Context, o Options, spec *vmspec.Spec, s *state) (vm *VM, err error) {
 	if spec.DataKey() != "" && o.Secrets[guestspec.SecretDataKey] == "" {
-		return nil, fmt.Errorf("its data disk is encrypted, and its key is not kept here: `sov secrets set %s %s` takes it from where you saved it; without it nothing opens the disk",
+		return nil, fmt.Errorf("its data is encrypted, and the key is not kept here: `sov secrets set %s %s` takes it from where you saved it; without it nothing opens the disk",
 			spec.Name, guestspec.SecretDataKey)
 	}
 	secrets, passfile, err := s.passwords(spec.Logins(), o.Secrets)
@@ -246,8 +247,8 @@ func disks(ctx context.Context, artifact string, spec *vmspec.Spec, config qemu.
 			disk.Path = filepath.Join(artifact, d.File)
 		case vmspec.RoleConfig:
 			disk = config
-		case vmspec.RoleData:
-			path, err := s.data(ctx, d.Size, d.Key != "")
+		case vmspec.RoleData, vmspec.RoleVolume:
+			path, err := s.disk(ctx, datadisk.Of(d))
 			if err != nil {
 				return nil, err
 			}
