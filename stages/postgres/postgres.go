@@ -71,7 +71,7 @@ func (s *stage) Run(_ context.Context, j *pipeline.Job) error {
 			return err
 		}
 		j.Progress().Logf("found PostgreSQL %s in %s", server.Version, server.Dir)
-		if err := server.checkSettings(below, s.Recipe.Postgres.Settings, j.Warnf); err != nil {
+		if err := server.checkSettings(below, s.Recipe, j.Warnf); err != nil {
 			return err
 		}
 		return s.fill(b, server)

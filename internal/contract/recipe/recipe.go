@@ -10,9 +10,11 @@
 package recipe
 
 import (
+	"fmt"
 	"regexp"
 
 	"github.com/sovereign-sql/sov/internal/contract/avf"
+	"github.com/sovereign-sql/sov/internal/strictyaml"
 )
 
 // A Recipe is a whole recipe file.
@@ -49,6 +51,16 @@ type Recipe struct {
 	Dir string `yaml:"-"`
 	// Links are what WithImage makes of the image's volumes.
 	Links []Link `yaml:"-"`
+
+	doc *strictyaml.Document // where its values stand; nil: it was not read from a text
+}
+
+// Errorf returns an error about the value at path, such as "vm.memory", that says where it stands, as the errors of Parse do.
+func (r *Recipe) Errorf(path, format string, args ...any) error {
+	if r.doc == nil {
+		return fmt.Errorf("%s: %s", path, fmt.Sprintf(format, args...))
+	}
+	return r.doc.Errorf(path, format, args...)
 }
 
 // A Link is a symbolic link in the root file system, in the place of a directory that is empty there.
