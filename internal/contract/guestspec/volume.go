@@ -3,6 +3,7 @@ package guestspec
 import (
 	"fmt"
 	"regexp"
+	"slices"
 )
 
 // MaxVolumes is how many Volumes a guest has at most.
@@ -38,6 +39,11 @@ func (c Config) Roots() []string {
 		roots = append(roots, v.Path)
 	}
 	return roots
+}
+
+// Encrypts reports whether a disk of the guest is encrypted.
+func (c Config) Encrypts() bool {
+	return c.Data.Encrypted || slices.ContainsFunc(c.Volumes, func(v Volume) bool { return v.Encrypted })
 }
 
 // Root returns that of roots which the path name is or lies in, or "".

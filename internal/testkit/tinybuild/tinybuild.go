@@ -112,12 +112,14 @@ func (w *World) Write(path string, content []byte) {
 }
 
 // FitKernel returns the smallest file that passes for a kernel of arm64: the
-// header, the banner, and a configuration with every option that the guest needs.
-func FitKernel(t *testing.T) []byte {
+// header, the banner, and a configuration with every option that the guest needs but those that are named.
+func FitKernel(t *testing.T, without ...string) []byte {
 	t.Helper()
 	var config strings.Builder
 	for _, r := range kernel.Requirements(Arch, kernel.AllFeatures) {
-		fmt.Fprintf(&config, "CONFIG_%s=y\n", r.Option)
+		if !slices.Contains(without, r.Option) {
+			fmt.Fprintf(&config, "CONFIG_%s=y\n", r.Option)
+		}
 	}
 	var b bytes.Buffer
 	header := make([]byte, 64)
