@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/host/localvm"
@@ -30,15 +32,19 @@ func withKeys(key, old string) map[string]string {
 
 // TestEncryptedData takes an encrypted data disk through its life, with the cryptsetup of the guest: first start, restart, growth
 // under a writer, a wrong key, a change of the key that a power cut interrupts, and no key. Two volumes, of which one is
-// encrypted, go with it.
+// encrypted, go with it, and what the base image keeps in a volume of its own.
 func TestEncryptedData(t *testing.T) {
 	t.Parallel()
 	const wrong = "a-key-of-another-disk"
 	row, firstKey, secondKey := canary.New(), canary.New(), canary.New()
 	first, second := firstKey.Text, secondKey.Text
 	options := localvm.Options{
-		Artifact: guesttest.BuildWriter(t, "  data: 256MiB", "  data: 256MiB\n  encrypt: true", "services:\n",
-			"volumes: [{name: plain, size: 256MiB, path: /srv/plain}, {name: secret, size: 256MiB, path: /srv/secret, encrypted: true, mode: \"0700\"}]\nservices:\n"),
+		Artifact: guesttest.BuildWriterOn(t, []string{"--image", sovtest.ImageThatRuns(t, "arm64", func(c *v1.Config) {
+			c.Entrypoint, c.Cmd = []string{"/bin/sh", "-c"}, []string{"echo started >>/var/lib/app/starts && exec sleep 1000000"}
+			c.User, c.Volumes = "1000", map[string]struct{}{"/var/lib/app": {}}
+		})}, "  data: 256MiB", "  data: 256MiB\n  encrypt: true", "services:\n",
+			"volumes: [{name: plain, size: 256MiB, path: /srv/plain}, {name: secret, size: 256MiB, path: /srv/secret, encrypted: true, mode: \"0700\"}]\n"+
+				"services:\n  - {name: app, command: image}\n"),
 		State: t.TempDir(), Secrets: withKeys(first, ""),
 	}
 	image := filepath.Join(options.State, "data.img")
@@ -117,6 +123,11 @@ func TestEncryptedData(t *testing.T) {
 	options.Secrets = withKeys(second, "")
 	g = guesttest.Boot(t, options)
 	wantKept(t, g, row)
+	// The image's own volume is on the data disk, and belongs to its user.
+	if got := g.Shell(t, "readlink /var/lib/app; stat -c '%U' /data/app/var/lib/app; cat /data/app/var/lib/app/starts"); len(got) < 5 ||
+		got[0] != "/data/app/var/lib/app" || got[1] != "image-1000" || got[2] != "started" {
+		t.Errorf("the volume of the image: %q", got)
+	}
 	if log := g.Log(t); strings.Contains(log, second) || strings.Contains(log, first) {
 		t.Error("a key stands on the console")
 	}
