@@ -92,8 +92,8 @@ func newRecipeNew() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "new NAME",
 		Short: "Start a recipe as a copy of a built-in one",
-		Long: `Write NAME.yaml, a copy of a built-in recipe with its comments, and with a name, a TAP interface and addresses of its own. A
-file that exists is not replaced. It asks nothing and resolves no versions: sov init does.`,
+		Long: `Write NAME.yaml, a copy of a built-in recipe with its comments, and with a name of its own. A file that exists is not replaced. It
+asks nothing and resolves no versions: sov init does.`,
 		Example: `  sov recipe new shop
   sov recipe new shop --from sql`,
 		Args: cobra.ExactArgs(1),
