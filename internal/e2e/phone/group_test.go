@@ -121,7 +121,7 @@ func TestGroup(t *testing.T) {
 		t.Errorf("others were restarted: sql's process %d, then %d, vault's %d, then %d", sql, a, vault, b)
 	}
 
-	if got := order(h.sov(0, "logs", "-n", "1").Stdout, ":"); got != "sql forge vault" {
+	if got := order(h.sov(0, "logs", "--runner", "-n", "1").Stdout, ":"); got != "sql forge vault" {
 		t.Errorf("logs of %q", got)
 	}
 	folder := filepath.Join(t.TempDir(), "monday")
