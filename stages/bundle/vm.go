@@ -96,7 +96,7 @@ func network(n recipe.Network) (vmspec.Network, error) {
 	}
 	out := vmspec.Network{TAP: n.TAP, Host: host, Guest: netip.PrefixFrom(guest, host.Bits()), MTU: n.MTU,
 		DNS: []netip.Addr{}, Hostname: n.Hostname, Routing: vmspec.Routing(n.Routing), Peers: n.Peers,
-		Group: n.Group, AddressUnset: n.AddressUnset, Phone: n.Phone, Egress: n.Egress}
+		Group: n.Group, After: n.After, AddressUnset: n.AddressUnset, Phone: n.Phone, Egress: n.Egress}
 	if n.Routing == "" {
 		out.Routing, out.RoutingUnset = vmspec.Auto, true
 	}

@@ -20,7 +20,7 @@ import (
 func TestSuperuserFromHost(t *testing.T) {
 	const host, other = "127.9.0.1", "127.9.0.77"
 	r := sqlRecipe(t)
-	r.Network.Host, r.Postgres.Networks = host+"/24", []string{recipe.NetworkTAP, "127.9.0.0/16"}
+	r.Network.Host, r.Network.AddressUnset, r.Postgres.Networks = host+"/24", false, []string{recipe.NetworkTAP, "127.9.0.0/16"}
 	for superuser, refused := range map[string]bool{recipe.SuperuserHost: true, recipe.SuperuserAnywhere: false, "": false} {
 		t.Run("superuser "+superuser, func(t *testing.T) {
 			r.Postgres.Superuser = superuser

@@ -123,6 +123,8 @@ type Network struct {
 	Peers []string `json:"peers,omitempty"`
 	// Group names machines on the same host that are peers of each other: all that have it.
 	Group string `json:"group,omitempty"`
+	// After are machines of the group that are to be ready before this one is started, if they are being started too.
+	After []string `json:"after,omitempty"`
 	// AddressUnset says that the recipe gives no addresses: a phone chooses a pair in Pools that nothing on it uses,
 	// Host and Guest if it can, and keeps it.
 	AddressUnset bool `json:"address_unset,omitempty"`
@@ -422,6 +424,11 @@ func (n Network) faults() []error {
 	for _, peer := range n.Peers {
 		if err := artifact.CheckName(peer); err != nil {
 			faults = append(faults, fmt.Errorf("network.peers: %w", err))
+		}
+	}
+	for _, after := range n.After {
+		if err := artifact.CheckName(after); err != nil {
+			faults = append(faults, fmt.Errorf("network.after: %w", err))
 		}
 	}
 	if n.Group != "" {

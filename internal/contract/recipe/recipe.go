@@ -330,6 +330,8 @@ type Network struct {
 	Peers    []string  `yaml:"peers"`    // other machines whose guests may talk with this one
 	Group    string    `yaml:"group"`    // all machines of a phone that name it are peers; empty: none
 
+	// After are machines of the group that are to be ready before this one: a group file says so, see Join.
+	After []string `yaml:"-"`
 	// AddressUnset says that the recipe gives neither Host nor Guest: a phone chooses them.
 	AddressUnset bool `yaml:"-"`
 }

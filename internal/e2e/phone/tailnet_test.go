@@ -42,7 +42,7 @@ var authKey = "tskey-auth-" + phonetest.Canary.Text
 // tailnetSQL is the sql recipe's artifact for the control server; another version of it differs in its root filesystem.
 func tailnetSQL(t testing.TB, version string) string {
 	t.Helper()
-	return sovtest.OnTailnet(t, "arm64", "tailnet"+version, "http://"+controlAddress, `version: "1"`, `version: "`+version+`"`)
+	return sovtest.OnTailnet(t, "arm64", "tailnet"+version, "http://"+controlAddress, `version: "`+version+`"`)
 }
 
 // A tailnet is a control server with a DERP relay and a STUN server on the phone's internet, and a node there besides
