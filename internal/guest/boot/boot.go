@@ -53,6 +53,7 @@ func (m *machine) boot(ctx context.Context) error {
 	watchConsole(m.spawn, m.RequestShutdown)
 	m.problem("", m.setHostname())
 	m.problem("", m.SetHosts(config.Network.Hosts))
+	m.problem("", m.writeHost())
 	for _, t := range spec.Tmpfs {
 		m.problem("", filesystem.MountTmpfs(t))
 	}
@@ -79,6 +80,7 @@ func (m *machine) boot(ctx context.Context) error {
 	m.problem("restore", machinebackup.Recover(m.spec.Data.Path, m.spec.Services))
 	m.spawn("data disk's space", func() { m.data.Watch(ctx) })
 	m.supervisor.Start()
+	m.spawn("tailnet", func() { m.watchTailnet(ctx) })
 	return nil
 }
 

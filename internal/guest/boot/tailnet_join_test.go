@@ -292,6 +292,9 @@ func (w *world) newTailnetBox(t *testing.T, settings string) *box {
 	must(t, err)
 	s := guestinit.TailscaleService(r.Tailscale)
 	s.Command[0], s.PostReady[0].Command[0] = "/init/tailscaled", "/init/sov-init"
+	for i := range s.Prepare {
+		s.Prepare[i].Command[0] = "/init/sov-init"
+	}
 	s.OOMScoreAdj = 0 // containers may not protect their processes
 	b.spec.Services = append(b.spec.Services, s)
 	b.spec.Firewall = guestinit.Firewall(r)

@@ -236,7 +236,7 @@ func syncFileSystem(dir string) error {
 	return nil
 }
 
-// Recover ends a swap that was interrupted. It makes the directory for restores where services have a backup. It is called
+// Recover ends a swap that was interrupted, and removes what a restore that was cut off has left. It makes the directory for restores where services have a backup. It is called
 // before services start. data is where the data disk is mounted.
 func Recover(data string, services []guestspec.Service) error {
 	dir, err := makeRestoreDir(data, services)
@@ -245,7 +245,7 @@ func Recover(data string, services []guestspec.Service) error {
 	}
 	text, err := os.ReadFile(filepath.Join(dir, note))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return tidy(dir)
 	}
 	s := &swap{dir: dir}
 	if err == nil {
@@ -257,7 +257,7 @@ func Recover(data string, services []guestspec.Service) error {
 	if err != nil {
 		return fmt.Errorf("end the restore that was interrupted: %w", err)
 	}
-	return nil
+	return tidy(dir)
 }
 
 // makeRestoreDir returns the directory for restores, or "" where no service has a backup.
