@@ -3,6 +3,9 @@
 package boot
 
 import (
+	"encoding/json"
+	"errors"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -71,6 +74,47 @@ func TestRescue(t *testing.T) {
 		}
 		v.shutDown()
 		wantNoSecret(t, v)
+	})
+
+	repair := func(v *boot, what string) guestapi.Repair {
+		t.Helper()
+		code, body, err := v.request(http.MethodPost, guestapi.PathRepair+"?what="+what, token, nil)
+		var done guestapi.Repair
+		if err := errors.Join(err, json.Unmarshal(body, &done)); err != nil || code != http.StatusOK || done.Fault != "" {
+			t.Errorf("repair %s: %d %s, %v", what, code, body, err)
+		}
+		return done
+	}
+	t.Run("repair on demand", func(t *testing.T) {
+		v := b.boot(t)
+		v.waitReady()
+		repair(v, guestapi.RepairForget)
+		if p := v.status().Postgres; p.Aside != nil {
+			t.Errorf("forgotten settings are told: %+v", p)
+		}
+		alter(v, "shared_buffers = '18MB'") // beside work_mem, with which it was ready
+		done := repair(v, guestapi.RepairSettings)
+		if len(done.Done) != 1 || !strings.Contains(done.Done[0], "shared_buffers, kept in /data/postgres/postgresql.auto.conf.aside-1") {
+			t.Errorf("%q", done.Done)
+		}
+		if got := ask(v, "SHOW shared_buffers") + ask(v, "SHOW work_mem"); got != "17MB5MB" {
+			t.Errorf("the settings are %s", got)
+		}
+		repair(v, guestapi.RepairSettings) // now those with which it was ready
+		if got := ask(v, "SHOW shared_buffers") + ask(v, "SHOW work_mem"); got != "16MB4MB" {
+			t.Errorf("the settings are %s", got)
+		}
+		if done := repair(v, guestapi.RepairForget); len(done.Done) != 2 {
+			t.Errorf("%q", done.Done)
+		}
+		alter(v, "shared_buffers = '17MB'")
+		if code, body, err := v.request(http.MethodPost, guestapi.PathRepair+"?what=nonsense", token, nil); code != http.StatusBadRequest {
+			t.Errorf("%d %s, %v", code, body, err)
+		}
+		v.shutDown()
+		v = b.boot(t)
+		v.waitReady() // which makes them good
+		v.shutDown()
 	})
 
 	t.Run("a file of settings full of zeros", func(t *testing.T) {

@@ -53,7 +53,10 @@ func (r *record) use(digest string) {
 }
 
 // mayJoin reports whether a machine without a node may become one by key.
-func (r *record) mayJoin(key string) bool { return r.Lost == "" || r.Allowed || !r.used(key) }
+func (r *record) mayJoin(key string) bool { return r.Lost == "" || r.mayRejoin(key) }
+
+// mayRejoin reports whether a node that has to log in may do so by key.
+func (r *record) mayRejoin(key string) bool { return key != "" && (r.Allowed || !r.used(key)) }
 
 // recordOf is the path of the record beside a state.
 func recordOf(state string) string { return filepath.Join(filepath.Dir(state), recordFile) }
@@ -172,14 +175,11 @@ func putAside(path string) (string, error) {
 	}
 }
 
-// AllowNew lets a machine whose state was lost become a new node by the auth key that it has.
+// AllowNew lets a machine that has no node any more become a new one by an auth key that was used before.
 func AllowNew(state string) error {
 	r, err := loadRecord(state)
 	if err != nil {
 		return err
-	}
-	if r.Lost == "" {
-		return errors.New("its state is not lost: remove the node in the tailnet's administration and give the machine a new auth key")
 	}
 	r.Allowed = true
 	return r.store(state)

@@ -122,7 +122,7 @@ func (c *Client) Up(ctx context.Context, n Node) (did string, err error) {
 	}
 	did = Joining
 	switch {
-	case status.State == stateNeedsLogin && status.HaveNodeKey && n.AuthKey != "" && !r.used(n.AuthKey):
+	case status.State == stateNeedsLogin && status.HaveNodeKey && r.mayRejoin(n.AuthKey):
 		did = Rejoining
 	case status.HaveNodeKey:
 		return c.rename(ctx, prefs, n.Hostname)
@@ -154,16 +154,28 @@ func (c *Client) Watch(ctx context.Context, state, key string) (again, settled b
 	}
 	switch {
 	case status.State == stateRunning:
-		if r.Joining == "" && r.Lost == "" {
+		if r.Joining == "" && r.Lost == "" && !r.Allowed {
 			return false, true, nil
 		}
 		r.use(r.Joining)
 		r.Joining, r.Lost, r.Kept, r.Copied, r.Allowed = "", "", "", false, false
 		return false, true, r.store(state)
 	case status.State == stateNeedsLogin && status.HaveNodeKey:
-		return key != "" && !r.used(key), false, nil
+		return r.mayRejoin(key), false, nil
 	}
 	return false, false, nil
+}
+
+// LogOut takes the node off its tailnet for ever.
+func (c *Client) LogOut(ctx context.Context) error {
+	status, err := c.status(ctx)
+	if err != nil {
+		return err
+	}
+	if !status.HaveNodeKey {
+		return errors.New("the machine is no node of a tailnet")
+	}
+	return c.do(ctx, http.MethodPost, "logout", nil, nil)
 }
 
 func (c *Client) rename(ctx context.Context, prefs map[string]json.RawMessage, name string) (string, error) {
