@@ -46,7 +46,10 @@ func (m *machine) boot(ctx context.Context) error {
 		Key: config.Secrets[guestspec.SecretDataKey], OldKey: config.Secrets[guestspec.SecretOldDataKey]}
 	m.supervisor = supervision.New(supervision.Config{
 		Reaper: m.reaper, Console: m.console, Path: spec.Path, Data: spec.Data.Path, Secrets: config.Secrets,
-		Now: time.Now, Uptime: uptime, Spawn: m.spawn, OnReady: m.reportReady,
+		Now: time.Now, Uptime: uptime, Spawn: m.spawn, OnReady: func() {
+			m.reportReady()
+			m.spawn("data disk's free blocks", func() { m.data.KeepTrimmed(ctx) })
+		},
 	}, spec.Services)
 	m.mu.Unlock()
 	watchPowerButton(m.spawn, m.RequestShutdown)

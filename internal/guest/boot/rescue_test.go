@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
@@ -177,6 +179,51 @@ func TestRescue(t *testing.T) {
 		v.waitReady()
 		if got := ask(v, "SELECT count(*) FROM kept"); got != "200000" {
 			t.Errorf("%s rows", got)
+		}
+		v.shutDown()
+	})
+
+	t.Run("deleted data give their room back", func(t *testing.T) {
+		allocated := func() int64 {
+			var s syscall.Stat_t
+			must(t, syscall.Stat(b.data, &s))
+			return s.Blocks * 512
+		}
+		v := b.boot(t)
+		v.waitReady()
+		v.waitLine("data disk trimmed")
+		if out, err := v.run("/bin/sh", "-c", "head -c 100M /dev/urandom >/data/large; sync; du -k /data/large"); err != nil {
+			t.Fatal(out)
+		}
+		full := allocated()
+		if out, err := v.run("/bin/rm", "/data/large"); err != nil {
+			t.Fatal(out)
+		}
+		v.shutDown()
+		v = b.boot(t)
+		v.waitReady()
+		v.waitLine("data disk trimmed")
+		v.shutDown()
+		if now := allocated(); full-now < 90<<20 {
+			t.Errorf("the disk's file takes %d MiB after 100 MiB were deleted, and took %d", now>>20, full>>20)
+		}
+		b.wantCleanDisk(t)
+	})
+
+	t.Run("no memory for the workers of an index build", func(t *testing.T) {
+		b.spec.Services[0].Tmpfs[0].Size = "1114112" // a machine of 128 MiB has 64 MiB, of which others take some
+		defer func() { b.spec.Services[0].Tmpfs[0].Size = "" }()
+		v := b.boot(t)
+		v.waitReady()
+		pid := v.service("postgres").PID
+		ask(v, "CREATE TABLE wide AS SELECT n, repeat('x', 100) t FROM generate_series(1, 100000) n; ALTER TABLE wide SET (parallel_workers = 4)")
+		_, err := v.query(password, "SET max_parallel_maintenance_workers = 4; SET maintenance_work_mem = '256MB'; CREATE INDEX ON wide (t, n)")
+		var refused *pgconn.PgError
+		if !errors.As(err, &refused) || refused.Code != "53100" || !strings.Contains(refused.Message, "No space left on device") {
+			t.Errorf("the index: %v", err)
+		}
+		if got := ask(v, "SET max_parallel_workers_per_gather = 0; SELECT count(*) FROM wide"); got != "100000" || v.service("postgres").PID != pid || strings.Contains(v.text(), "terminated by signal") {
+			t.Errorf("%s rows: the server crashed", got)
 		}
 		v.shutDown()
 	})

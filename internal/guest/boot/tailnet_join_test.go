@@ -421,7 +421,9 @@ func (w *world) identity(t *testing.T, b *box) {
 	v.waitLine("out tailscale: " + tailnet.Rejoining)
 	w.control(http.MethodPost, "/test/renew")
 	v.waitTailnet("the guest joins again by a new key", online)
-	v.waitRecord("number two is used", func(text string) bool { return strings.Count(text, `"keys":`) == 1 && !strings.Contains(text, `"joining":`) })
+	v.waitRecord("number two is used", func(text string) bool {
+		return strings.Count(text, `"keys":`) == 1 && !strings.Contains(text, `"joining":`)
+	})
 	v.shutDown()
 	nodes := len(w.guests())
 
