@@ -136,7 +136,7 @@ func (s *stage) service(server *Server) (guestspec.Service, error) {
 		Prepare:     []guestspec.Step{{Command: append(prepare, collation...), User: "root", Unconfined: true}},
 		Tmpfs:       []guestspec.Tmpfs{{Path: p.Data + "/pg_dynshmem", Mode: "0700", User: p.User}},
 		Ready:       guestspec.Ready{Postgres: socket},
-		PostReady:   accountSteps(p, socket),
+		PostReady:   append(accountSteps(p, socket), settledStep(p, socket)),
 		// SIGINT is a fast shutdown: sessions end, a checkpoint is written.
 		Stop:        guestspec.Stop{Signal: "SIGINT", Timeout: guestspec.Duration(time.Minute)},
 		OOMScoreAdj: -900,
@@ -145,6 +145,15 @@ func (s *stage) service(server *Server) (guestspec.Service, error) {
 		// What is left is sov-init's and Tailscale's, by which the machine can still be reached.
 		Limits: guestspec.Limits{Memory: "90%", Processes: 4096, Keeps: "50%", Weight: guestspec.OwnWeight},
 	}, nil
+}
+
+// settledStep comes last: the server is ready, with the settings that it has. It runs as root, who
+// counts the server's starts.
+func settledStep(p recipe.Postgres, socket string) guestspec.Step {
+	return guestspec.Step{
+		Command: []string{guestinit.ProgramPath, "postgres-settled", "--socket=" + socket, "--data=" + p.Data},
+		User:    "root", Timeout: guestspec.Duration(time.Minute), Unconfined: true,
+	}
 }
 
 // accountSteps make the recipe's roles and databases and set passwords, the superuser's first. A

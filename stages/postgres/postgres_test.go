@@ -96,6 +96,7 @@ func TestService(t *testing.T) {
 		"/sbin/sov-init postgres-role" + socket + "--role=app < role-app",
 		"/sbin/sov-init postgres-account" + socket + "--role=admin --database=admin --superuser < ",
 		"/sbin/sov-init postgres-role" + socket + "--role=admin < role-admin",
+		"/sbin/sov-init postgres-settled" + socket + "--data=/data/postgres < ",
 	}
 	if diff := cmp.Diff(want, steps); diff != "" {
 		t.Errorf("steps (-want +got)\n%s", diff)

@@ -107,6 +107,8 @@ type Tailnet struct {
 	KeyExpiry time.Time `json:"key_expiry,omitzero"` // zero: never
 	Online    bool      `json:"online"`              // the control server was heard of lately
 	Fault     string    `json:"fault,omitempty"`     // in a person's words, with what to do
+	// Warning is what a person has to know of a node that is on its tailnet, with what to do.
+	Warning string `json:"warning,omitempty"`
 }
 
 // TailnetOff is the state of a node that was given no key.
@@ -118,6 +120,14 @@ type Postgres struct {
 	Version     string `json:"version,omitempty"` // server_version
 	Connections int    `json:"connections"`       // of clients
 	Fault       string `json:"fault,omitempty"`
+	// Aside are settings of ALTER SYSTEM that were put aside, because the server did not start with them.
+	Aside []SettingsAside `json:"aside,omitempty"`
+}
+
+// A SettingsAside is a file with settings of ALTER SYSTEM that are not in effect.
+type SettingsAside struct {
+	File     string   `json:"file"`               // in the guest
+	Settings []string `json:"settings,omitempty"` // their names; absent: the file is damaged
 }
 
 // Memory is the machine's, in bytes.

@@ -43,6 +43,8 @@ const (
 	// that starting it again cannot help: a person has to look. Its last line of output is shown
 	// as the reason in the guest's status.
 	ExitPermanent = 78
+	// HostFile holds what the config disk says of the phone or computer that has started the guest.
+	HostFile = "/run/sov-host"
 	// MaxSecret bounds a secret, in bytes.
 	MaxSecret = 64 << 10
 	// SecretDataKey is the name of the secret that opens an encrypted data disk, and SecretOldDataKey

@@ -48,13 +48,19 @@ func (m *machine) boot(ctx context.Context) error {
 	}
 	m.supervisor = supervision.New(supervision.Config{
 		Reaper: m.reaper, Console: m.console, Path: spec.Path, Roots: spec.Roots(), Secrets: config.Secrets,
-		Now: time.Now, Uptime: uptime, Spawn: m.spawn, OnReady: m.reportReady,
+		Now: time.Now, Uptime: uptime, Spawn: m.spawn, OnReady: func() {
+			m.reportReady()
+			for _, d := range append([]*disk.Data{m.data}, m.volumes...) {
+				m.spawn("free blocks of the "+d.Name(), func() { d.KeepTrimmed(ctx) })
+			}
+		},
 	}, spec.Services)
 	m.mu.Unlock()
 	watchPowerButton(m.spawn, m.RequestShutdown)
 	watchConsole(m.spawn, m.RequestShutdown)
 	m.problem("", m.setHostname())
 	m.problem("", m.SetHosts(config.Network.Hosts))
+	m.problem("", m.writeHost())
 	for _, t := range spec.Tmpfs {
 		m.problem("", filesystem.MountTmpfs(t))
 	}
@@ -85,6 +91,7 @@ func (m *machine) boot(ctx context.Context) error {
 	}
 	m.problem("restore", machinebackup.Recover(m.spec.Roots(), m.spec.Services))
 	m.supervisor.Start()
+	m.spawn("tailnet", func() { m.watchTailnet(ctx) })
 	return nil
 }
 

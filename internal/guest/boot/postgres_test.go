@@ -57,6 +57,9 @@ func newPostgresBox(t *testing.T) *box {
 		}, {
 			Command: []string{"/init/sov-init", "postgres-role", "--socket=/run/postgresql/.s.PGSQL.5432", "--role=app"},
 			Secret:  "role-app",
+		}, {
+			Command: []string{"/init/sov-init", "postgres-settled", "--socket=/run/postgresql/.s.PGSQL.5432", "--data=/data/postgres"},
+			User:    "root", Unconfined: true,
 		}},
 		Stop: guestspec.Stop{Signal: "SIGINT", Timeout: guestspec.Duration(30 * time.Second)},
 	}

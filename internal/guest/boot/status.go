@@ -97,7 +97,7 @@ func (m *machine) tailnetStatus(ctx context.Context, services []guestapi.Service
 		return nil
 	}
 	_, hasKey := m.config.Secrets[guestspec.ServiceTailscale]
-	report := tailnet.Report(ctx, spec.Ready.Unix, service, hasKey)
+	report := tailnet.Report(ctx, spec.Ready.Unix, tailnetState(spec), service, hasKey)
 	report.Fault = journal.Redact(m.config.Secrets, report.Fault)
 	return &report
 }
@@ -108,7 +108,15 @@ func (m *machine) databaseStatus(ctx context.Context, services []guestapi.Servic
 	if spec == nil || !strings.HasPrefix(spec.Ready.Postgres, "/") {
 		return nil
 	}
-	return cluster.Report(ctx, spec.Ready.Postgres, service)
+	return cluster.Report(ctx, spec.Ready.Postgres, dataDirectory(spec), service)
+}
+
+// dataDirectory is what the server's command names as its data directory.
+func dataDirectory(postgres *guestspec.Service) string {
+	if i := slices.Index(postgres.Command, "-D"); i >= 0 && i+1 < len(postgres.Command) {
+		return postgres.Command[i+1]
+	}
+	return ""
 }
 
 // mounted returns an error where the data disk or a volume is not mounted.

@@ -34,6 +34,8 @@ type Data struct {
 	Console *journal.Console
 	Problem func(about string, err error) // gets what the status has to show
 
+	trimming sync.Mutex // held while the disk is trimmed
+
 	mu      sync.Mutex
 	device  string
 	mounted bool
@@ -124,6 +126,8 @@ func (d *Data) Release() {
 	if !mounted {
 		return
 	}
+	d.trimming.Lock()
+	defer d.trimming.Unlock()
 	for _, path := range filesystem.MountsBelow(d.Spec.Path) {
 		if err := unix.Unmount(path, 0); err != nil {
 			d.Console.Log(journal.Warn, journal.InitName, "cannot unmount", "path", path, "error", err)

@@ -58,10 +58,19 @@ func (k *Keeper) hasDatabase() bool {
 	return false
 }
 
+// Reserve reserves the machine for whoever stops services, until end is called.
+func (k *Keeper) Reserve() (end func(), err error) {
+	if !k.busy.TryLock() {
+		return nil, errors.New("another backup, restore or repair is under way")
+	}
+	return k.busy.Unlock, nil
+}
+
 // Begin reserves the machine for one backup or restore, until end is called. The error says why there can be none now.
 func (k *Keeper) Begin() (end func(), err error) {
-	if !k.busy.TryLock() {
-		return nil, errors.New("another backup or restore is under way")
+	end, err = k.Reserve()
+	if err != nil {
+		return nil, err
 	}
 	switch {
 	case k.hasDatabase():
@@ -72,10 +81,10 @@ func (k *Keeper) Begin() (end func(), err error) {
 		err = k.Mounted()
 	}
 	if err != nil {
-		k.busy.Unlock()
+		end()
 		return nil, err
 	}
-	return k.busy.Unlock, nil
+	return end, nil
 }
 
 // Backup writes all roles and databases, and the data of all services that have a backup, to w as a stream of package backup.

@@ -260,8 +260,8 @@ func syncFileSystem(dir string) error {
 	return nil
 }
 
-// Recover ends a swap that was interrupted. It makes the directories for restores where services have a backup. It is called
-// before services start. roots are as guestspec.Config lists them.
+// Recover ends a swap that was interrupted, and removes what a restore that was cut off has left. It makes the directories for
+// restores where services have a backup. It is called before services start. roots are as guestspec.Config lists them.
 func Recover(roots []string, services []guestspec.Service) error {
 	dirs, err := makeRestoreDirs(roots, services)
 	if dirs == nil || err != nil {
@@ -270,7 +270,7 @@ func Recover(roots []string, services []guestspec.Service) error {
 	s := &swap{dir: dirs[0]}
 	text, err := os.ReadFile(filepath.Join(s.dir, note))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return tidy(dirs)
 	}
 	if err == nil {
 		err = json.Unmarshal(text, s)
@@ -281,7 +281,7 @@ func Recover(roots []string, services []guestspec.Service) error {
 	if err != nil {
 		return fmt.Errorf("end the restore that was interrupted: %w", err)
 	}
-	return nil
+	return tidy(dirs)
 }
 
 // makeRestoreDirs returns the directories for restores, one for each of roots, or nil where no service has a backup.

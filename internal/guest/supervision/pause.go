@@ -109,6 +109,20 @@ func (s *Supervisor) Await(ctx context.Context, name string) error {
 	return s.await(ctx, []string{name})
 }
 
+// Repeat runs the steps after a service's start once more.
+func (s *Supervisor) Repeat(ctx context.Context, name string) error {
+	service := s.find(name)
+	if service == nil {
+		return fmt.Errorf("there is no service %s", name)
+	}
+	for _, step := range service.spec.PostReady {
+		if err := service.step(ctx, step); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Run runs a program to its end as a service's user, confined as the service is. Its standard error goes to the service's
 // log, what it prints without out too. in and out may be nil. With write it may write that directory, which the service does
 // not see, and nothing else.

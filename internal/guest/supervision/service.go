@@ -39,6 +39,7 @@ type service struct {
 	state  guestapi.Service
 	starts int
 	tail   []string
+	fatal  string // the last reason that a PostgreSQL server on its way up gave for its end
 }
 
 // newService returns one of the services that all describes.
@@ -109,10 +110,14 @@ func (s *service) lacking() string {
 		missing = append(missing, "no secret "+c.Secret+" on the config disk")
 	}
 	if c.File != "" {
-		if st, err := os.Stat(c.File); err == nil && st.Size() > 0 {
+		switch st, err := os.Stat(c.File); {
+		case err != nil:
+			missing = append(missing, "no "+c.File)
+		case st.Size() > 0:
 			return ""
+		default:
+			missing = append(missing, "nothing in "+c.File+", which is empty")
 		}
-		missing = append(missing, "no "+c.File)
 	}
 	return "there is " + strings.Join(missing, " and ")
 }
@@ -149,10 +154,7 @@ func (s *service) again(err error) bool {
 
 // countFailure notes that the service ended and returns how long to wait before the next start.
 func (s *service) countFailure(err error) time.Duration {
-	reason := "exit status 0"
-	if err != nil {
-		reason = err.Error()
-	}
+	reason := s.reason(err)
 	r := s.spec.Restart
 	s.sup.mu.Lock()
 	s.forgive(&s.state)
@@ -359,7 +361,16 @@ func (s *service) step(ctx context.Context, step guestspec.Step) error {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(step.Timeout), fmt.Errorf("it took longer than %s", step.Timeout))
 	defer cancel()
-	return c.Run(ctx, s.sup.config.Reaper)
+	last := ""
+	c.Line = func(line string) {
+		last = journal.Redact(s.sup.config.Secrets, line)
+		s.printed(line)
+	}
+	err := c.Run(ctx, s.sup.config.Reaper)
+	if err != nil && last != "" {
+		err = fmt.Errorf("%w: %s", err, last)
+	}
+	return err
 }
 
 // command is argv as it is run for this service.
@@ -376,6 +387,7 @@ func (s *service) printed(line string) {
 	s.sup.config.Console.Output(s.spec.Name, line)
 	s.sup.mu.Lock()
 	defer s.sup.mu.Unlock()
+	s.noteFatal(line)
 	if len(s.tail) == tailLines {
 		s.tail = append(s.tail[:0], s.tail[1:]...)
 	}

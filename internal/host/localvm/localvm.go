@@ -229,6 +229,7 @@ func writeConfig(s *state, spec *vmspec.Spec, network qemu.Network, now time.Tim
 		},
 		Time:    now,
 		Secrets: secrets,
+		Host:    configdisk.ThisHost(),
 		Token:   token,
 	})
 	if err != nil {

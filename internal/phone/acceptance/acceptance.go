@@ -116,7 +116,12 @@ func (t *test) of(layers ...string) finding.Finding {
 		case finding.Unknown:
 			return failed(l.String(), seeDiagnose)
 		}
-		found = finding.Finding{Verdict: l.Verdict, Found: l.Found}
+		if found.Verdict != finding.Warning {
+			found = finding.Finding{Verdict: l.Verdict, Found: l.Found}
+		}
+		if l.Verdict == finding.Warning {
+			found.Cause, found.Advice = l.Cause, l.Advice
+		}
 	}
 	return found
 }
@@ -137,7 +142,12 @@ func (t *test) sql(ctx context.Context) finding.Finding {
 	if !address.IsValid() {
 		return skipped(noDatabase)
 	}
-	return t.query(ctx, address, vmspec.Superuser, seeDiagnose)
+	f := t.query(ctx, address, vmspec.Superuser, seeDiagnose)
+	if layer := t.of(diagnose.Postgres); f.Verdict == finding.OK && layer.Verdict == finding.Warning {
+		f.Verdict, f.Cause, f.Advice = layer.Verdict, layer.Cause, layer.Advice
+		f.Found += "; " + layer.Found
+	}
+	return f
 }
 
 // query logs in as somebody; advice is for an address that does not let it in.

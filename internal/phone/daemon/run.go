@@ -21,6 +21,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 	"github.com/sovereign-sql/sov/internal/durable"
+	"github.com/sovereign-sql/sov/internal/phone/android"
 	"github.com/sovereign-sql/sov/internal/phone/crosvm"
 )
 
@@ -41,7 +42,7 @@ func prepare(ctx context.Context, vm phonepath.VM, a *artifact, secrets map[stri
 		TAP: a.spec.Network.TAP, MAC: crosvm.MACFor(vm.Name), Socket: vm.Socket(), Console: vm.Console(), Early: vm.Early(), Requests: vm.Requests(),
 	}
 	token := rand.Text() + rand.Text() // 52 characters, 256 bits
-	config, err := writeConfigDisk(vm, a.spec, secrets, names, token, place)
+	config, err := writeConfigDisk(ctx, vm, a.spec, secrets, names, token, place)
 	if err != nil {
 		return m, nil, "", err
 	}
@@ -93,7 +94,7 @@ func configIndex(spec *vmspec.Spec) int {
 }
 
 // writeConfigDisk writes what the guest is told at this start. The disk and the token are for root's eyes.
-func writeConfigDisk(vm phonepath.VM, spec *vmspec.Spec, secrets map[string]string, names []configdisk.Host, token string, place *configPlace) (*configDisk, error) {
+func writeConfigDisk(ctx context.Context, vm phonepath.VM, spec *vmspec.Spec, secrets map[string]string, names []configdisk.Host, token string, place *configPlace) (*configDisk, error) {
 	n := spec.Network
 	disk, err := configdisk.Encode(configdisk.Config{
 		Hostname: n.Hostname,
@@ -103,6 +104,7 @@ func writeConfigDisk(vm phonepath.VM, spec *vmspec.Spec, secrets map[string]stri
 		TimeServers: []netip.AddrPort{timeServer(spec)},
 
 		Secrets: secrets,
+		Host:    android.Phone{}.Host(ctx),
 		Token:   token,
 	})
 	if err != nil {
