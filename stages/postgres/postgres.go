@@ -44,18 +44,21 @@ func (s *stage) Needs() []string { return overlay.Names(s.Below) }
 // Key has the service as some server would have it: what sov-init is told comes
 // from this program, and a cached share must not speak to an init of another.
 func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
-	access, err := hba(s.Recipe)
+	access, err := hba(s.Recipe, s.Recipe.Postgres.Encrypted())
 	if err != nil {
 		return err
 	}
-	service, err := s.service(&Server{Dir: "/server", Major: 99, ICU: true})
+	service, err := s.service(&Server{Dir: "/server", Major: 99, ICU: true, TLS: true})
 	if err != nil {
 		return err
 	}
-	output.Version(k, 2)
+	output.Version(k, 3)
 	k.Add("template", assets.PostgresConf)
 	values := settings(s.Recipe)
 	withAuthDelay(values, s.Recipe.Postgres.Settings)
+	if s.Recipe.Postgres.Encrypted() {
+		withTLS(values, s.Recipe)
+	}
 	k.Add("settings", values)
 	k.Add("pg_hba.conf", access)
 	k.Add("pg_ident.conf", ident(s.Recipe.Postgres.User))
@@ -74,6 +77,9 @@ func (s *stage) Run(_ context.Context, j *pipeline.Job) error {
 		if err := server.checkSettings(below, s.Recipe.Postgres.Settings, j.Warnf); err != nil {
 			return err
 		}
+		if s.Recipe.Postgres.Encrypted() && !server.TLS {
+			j.Warnf("PostgreSQL %s was built without TLS: connections to it are not encrypted", server.Version)
+		}
 		return s.fill(b, server)
 	})
 	if err != nil {
@@ -83,7 +89,7 @@ func (s *stage) Run(_ context.Context, j *pipeline.Job) error {
 }
 
 func (s *stage) fill(b *overlay.Builder, server *Server) error {
-	access, err := hba(s.Recipe)
+	access, err := hba(s.Recipe, server.encrypted(s.Recipe))
 	if err != nil {
 		return err
 	}
@@ -100,6 +106,9 @@ func (s *stage) fill(b *overlay.Builder, server *Server) error {
 	values := settings(s.Recipe)
 	if server.AuthDelay {
 		withAuthDelay(values, s.Recipe.Postgres.Settings)
+	}
+	if server.encrypted(s.Recipe) {
+		withTLS(values, s.Recipe)
 	}
 	b.File(configFile, 0o644, []byte(render(assets.PostgresConf, values)))
 	b.File(hbaFile, 0o644, []byte(access))
@@ -118,7 +127,7 @@ func (s *stage) service(server *Server) (guestspec.Service, error) {
 	}
 	socket := fmt.Sprintf("%s/.s.PGSQL.%d", socketDir, p.Port)
 	prepare := []string{guestinit.ProgramPath, "postgres-prepare", "--user=" + p.User, "--data=" + p.Data, "--bin=" + server.Dir, "--"}
-	return guestspec.Service{
+	service := guestspec.Service{
 		Name: guestspec.ServicePostgres,
 		Command: []string{server.Dir + "/postgres", "-D", p.Data, "-c", "config_file=" + configFile,
 			// Above postgresql.auto.conf, which ALTER SYSTEM writes.
@@ -144,7 +153,11 @@ func (s *stage) service(server *Server) (guestspec.Service, error) {
 		Rights: guestspec.Rights{Write: []string{guestspec.DataPath, p.Data}},
 		// What is left is sov-init's and Tailscale's, by which the machine can still be reached.
 		Limits: guestspec.Limits{Memory: "90%", Processes: 4096, Keeps: "50%", Weight: guestspec.OwnWeight},
-	}, nil
+	}
+	if server.encrypted(s.Recipe) {
+		certify(&service, p)
+	}
+	return service, nil
 }
 
 // accountSteps make the recipe's roles and databases and set passwords, the superuser's first. A

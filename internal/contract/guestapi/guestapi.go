@@ -117,6 +117,9 @@ type Postgres struct {
 	Version     string `json:"version,omitempty"` // server_version
 	Connections int    `json:"connections"`       // of clients
 	Fault       string `json:"fault,omitempty"`
+	// Authority is the certificate of the machine's own authority, in PEM, which has signed the server's; empty: the server
+	// shows none of it.
+	Authority string `json:"authority,omitempty"`
 }
 
 // Memory is the machine's, in bytes.

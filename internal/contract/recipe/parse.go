@@ -55,6 +55,7 @@ func (r *Recipe) complete() {
 	setDefault(&r.Tailscale.Hostname, r.Network.Hostname)
 	setDefault(&r.Rootfs.Label, r.Name[:min(len(r.Name), maxLabel)])
 	r.completePublished()
+	r.Postgres.completeTLS()
 	r.completeAddress()
 	if r.VM.Encrypt {
 		setDefault(&r.VM.DataKey, DataKeyOnPhone)

@@ -154,6 +154,7 @@ type Postgres struct {
 	// bound.
 	ConnectRate int                `yaml:"connect_rate"`
 	Roles       []Role             `yaml:"roles"`    // besides postgres, the superuser
+	TLS         TLS                `yaml:"tls"`      // which certificate the server shows
 	Settings    map[string]Setting `yaml:"settings"` // postgresql.conf
 }
 

@@ -78,6 +78,7 @@ func (m *machine) boot(ctx context.Context) error {
 	}
 	m.problem("restore", machinebackup.Recover(m.spec.Data.Path, m.spec.Services))
 	m.spawn("data disk's space", func() { m.data.Watch(ctx) })
+	m.keepCertificate(ctx)
 	m.supervisor.Start()
 	return nil
 }

@@ -46,9 +46,10 @@ func newPostgresBox(t *testing.T) *box {
 				"--", "--locale-provider=icu", "--icu-locale=und", "--locale=C.UTF-8"},
 			User: "root", Unconfined: true,
 		}},
-		Rights: guestspec.Rights{Write: []string{"/data", "/data/postgres"}},
-		Tmpfs:  []guestspec.Tmpfs{{Path: "/data/postgres/pg_dynshmem", Mode: "0700", User: "postgres"}},
-		Ready:  guestspec.Ready{Postgres: "/run/postgresql/.s.PGSQL.5432"},
+		Rights:      guestspec.Rights{Write: []string{"/data", "/data/postgres"}},
+		Certificate: "/run/postgres-tls/server.pem",
+		Tmpfs:       []guestspec.Tmpfs{{Path: "/data/postgres/pg_dynshmem", Mode: "0700", User: "postgres"}},
+		Ready:       guestspec.Ready{Postgres: "/run/postgresql/.s.PGSQL.5432"},
 		PostReady: []guestspec.Step{{
 			Command: []string{"/init/sov-init", "postgres-role", "--socket=/run/postgresql/.s.PGSQL.5432", "--role=postgres"},
 			Secret:  "postgres",
@@ -70,6 +71,9 @@ password_encryption = scram-sha-256
 hba_file = '/etc/sov/postgres/pg_hba.conf'
 ident_file = '/etc/sov/postgres/pg_ident.conf'
 log_statement = all
+ssl = on
+ssl_cert_file = '/run/postgres-tls/server.pem'
+ssl_key_file = '/run/postgres-tls/server.pem'
 shared_buffers = 16MB
 `)
 	b.write(t, "etc/sov/postgres/pg_hba.conf", "local all all peer map=sov\nhost all all all scram-sha-256\n")
@@ -83,7 +87,12 @@ func (v *boot) query(password, sql string) (string, error) {
 }
 
 func (v *boot) queryAs(who, password, sql string) (string, error) {
-	config, err := pgconn.ParseConfig("sslmode=disable host=" + guestAddress + " " + who)
+	return v.ask("sslmode=disable "+who, password, sql)
+}
+
+// ask asks as the parameters of a connection say.
+func (v *boot) ask(parameters, password, sql string) (string, error) {
+	config, err := pgconn.ParseConfig("host=" + guestAddress + " " + parameters)
 	if err != nil {
 		return "", err
 	}
@@ -130,6 +139,7 @@ func TestPostgres(t *testing.T) {
 		if _, err := v.query("wrong", "SELECT 1"); err == nil {
 			t.Error("a wrong password is good enough")
 		}
+		checkTLS(t, b, v, first)
 		if got, _ := v.run("/usr/bin/stat", "-fc", "%T", "/data/postgres/pg_dynshmem"); got != "tmpfs" {
 			t.Errorf("pg_dynshmem is on %s", got)
 		}
@@ -224,6 +234,32 @@ func TestPostgres(t *testing.T) {
 		}
 		v.shutDown()
 	})
+}
+
+// checkTLS logs in as a client that trusts the machine's authority, by the address and by names, and looks at who can read
+// the key. A clock that leaps over the certificate's end has it replaced.
+func checkTLS(t *testing.T, b *box, v *boot, password string) {
+	t.Helper()
+	authority := v.status().Postgres.Authority
+	root := filepath.Join(t.TempDir(), "authority.crt")
+	must(t, os.WriteFile(root, []byte(authority), 0o644))
+	const sql = "SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl"
+	got, err := v.ask("sslmode=verify-full sslrootcert="+root+" user=postgres dbname=postgres", password, sql)
+	if err != nil || !strings.HasPrefix(got, "TLSv1.") {
+		t.Errorf("verify-full: %q, %v", got, err)
+	}
+	for file, want := range map[string]string{
+		"/data/.sov-tls": "root 700", "/data/.sov-tls/authority.pem": "root 600", "/run/postgres-tls/server.pem": "postgres 600",
+	} {
+		if got, _ := v.run("/usr/bin/stat", "-c", "%U %a", file); got != want {
+			t.Errorf("%s: %s, want %s", file, got, want)
+		}
+	}
+	// The server's own view: its certificate, and not the authority.
+	got, err = v.query(password, "CREATE TEMPORARY TABLE f (x text); COPY f FROM PROGRAM 'ls /run/postgres-tls /data/.sov-tls 2>&1; true'; SELECT string_agg(x, ' ') FROM f")
+	if err != nil || !strings.Contains(got, "server.pem") || strings.Contains(got, "authority") {
+		t.Errorf("the server sees %q, %v", got, err)
+	}
 }
 
 func TestInterruptedFirstStartStartsOver(t *testing.T) {

@@ -104,7 +104,11 @@ func (m *machine) databaseStatus(ctx context.Context, services []guestapi.Servic
 	if spec == nil || !strings.HasPrefix(spec.Ready.Postgres, "/") {
 		return nil
 	}
-	return cluster.Report(ctx, spec.Ready.Postgres, service)
+	report := cluster.Report(ctx, spec.Ready.Postgres, service)
+	if spec.Certificate != "" {
+		report.Authority = m.authority()
+	}
+	return report
 }
 
 // mounted returns an error where the data disk is not mounted.
