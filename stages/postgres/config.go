@@ -50,14 +50,23 @@ func settings(r *recipe.Recipe) map[string]string {
 // contrib's, and counts for each connection.
 const authDelay = "500ms"
 
-// withAuthDelay adds the module auth_delay to what the recipe has the server load.
-func withAuthDelay(values map[string]string, own map[string]recipe.Setting) {
-	const preload, delay = "shared_preload_libraries", "auth_delay.milliseconds"
-	libraries := string(own[preload])
-	if !strings.Contains(libraries, "auth_delay") {
-		libraries = strings.TrimPrefix(strings.TrimSpace(libraries)+", auth_delay", ", ")
+// withLibraries has the server load modules besides those that the recipe has it load.
+func withLibraries(values map[string]string, own map[string]recipe.Setting, libraries []string) {
+	const preload = "shared_preload_libraries"
+	var list []string
+	for _, library := range append(strings.Split(string(own[preload]), ","), libraries...) {
+		if library = strings.TrimSpace(library); library != "" && !slices.Contains(list, library) {
+			list = append(list, library)
+		}
 	}
-	values[preload] = quote(libraries)
+	if len(list) > 0 {
+		values[preload] = quote(strings.Join(list, ", "))
+	}
+}
+
+// withAuthDelay says how long auth_delay waits, unless the recipe does.
+func withAuthDelay(values map[string]string, own map[string]recipe.Setting) {
+	const delay = "auth_delay.milliseconds"
 	if _, ok := own[delay]; !ok {
 		values[delay] = quote(authDelay)
 	}

@@ -54,12 +54,8 @@ func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 	}
 	output.Version(k, 3)
 	k.Add("template", assets.PostgresConf)
-	values := settings(s.Recipe)
-	withAuthDelay(values, s.Recipe.Postgres.Settings)
-	if s.Recipe.Postgres.Encrypted() {
-		withTLS(values, s.Recipe)
-	}
-	k.Add("settings", values)
+	k.Add("settings", s.values(&Server{AuthDelay: true, TLS: true}))
+	k.Add("extensions", s.Recipe.Postgres.Extensions)
 	k.Add("pg_hba.conf", access)
 	k.Add("pg_ident.conf", ident(s.Recipe.Postgres.User))
 	k.Add("service", service)
@@ -77,6 +73,9 @@ func (s *stage) Run(_ context.Context, j *pipeline.Job) error {
 		if err := server.checkSettings(below, s.Recipe.Postgres.Settings, j.Warnf); err != nil {
 			return err
 		}
+		if err := server.checkExtensions(below, s.Recipe.Postgres.Extensions); err != nil {
+			return err
+		}
 		if s.Recipe.Postgres.Encrypted() && !server.TLS {
 			j.Warnf("PostgreSQL %s was built without TLS: connections to it are not encrypted", server.Version)
 		}
@@ -86,6 +85,22 @@ func (s *stage) Run(_ context.Context, j *pipeline.Job) error {
 		return err
 	}
 	return output.WriteJSON(j, ServerFile, server)
+}
+
+// values are the settings of postgresql.conf that a server gets.
+func (s *stage) values(server *Server) map[string]string {
+	p := s.Recipe.Postgres
+	values := settings(s.Recipe)
+	libraries := preloads(p.Extensions)
+	if server.AuthDelay {
+		libraries = append(libraries, "auth_delay")
+		withAuthDelay(values, p.Settings)
+	}
+	withLibraries(values, p.Settings, libraries)
+	if server.encrypted(s.Recipe) {
+		withTLS(values, s.Recipe)
+	}
+	return values
 }
 
 func (s *stage) fill(b *overlay.Builder, server *Server) error {
@@ -103,14 +118,7 @@ func (s *stage) fill(b *overlay.Builder, server *Server) error {
 	}
 	b.Directory("etc/sov", 0o755, 0, 0)
 	b.Directory(configDir, 0o755, 0, 0)
-	values := settings(s.Recipe)
-	if server.AuthDelay {
-		withAuthDelay(values, s.Recipe.Postgres.Settings)
-	}
-	if server.encrypted(s.Recipe) {
-		withTLS(values, s.Recipe)
-	}
-	b.File(configFile, 0o644, []byte(render(assets.PostgresConf, values)))
+	b.File(configFile, 0o644, []byte(render(assets.PostgresConf, s.values(server))))
 	b.File(hbaFile, 0o644, []byte(access))
 	b.File(identFile, 0o644, []byte(ident(s.Recipe.Postgres.User)))
 	b.Directory(guestspec.ServicesDir, 0o755, 0, 0)
@@ -145,7 +153,7 @@ func (s *stage) service(server *Server) (guestspec.Service, error) {
 		Prepare:     []guestspec.Step{{Command: append(prepare, collation...), User: "root", Unconfined: true}},
 		Tmpfs:       []guestspec.Tmpfs{{Path: p.Data + "/pg_dynshmem", Mode: "0700", User: p.User}},
 		Ready:       guestspec.Ready{Postgres: socket},
-		PostReady:   accountSteps(p, socket),
+		PostReady:   append(accountSteps(p, socket), extensionSteps(p.Extensions, socket)...),
 		// SIGINT is a fast shutdown: sessions end, a checkpoint is written.
 		Stop:        guestspec.Stop{Signal: "SIGINT", Timeout: guestspec.Duration(time.Minute)},
 		OOMScoreAdj: -900,

@@ -56,9 +56,7 @@ func TestConfiguration(t *testing.T) {
 	r.Postgres.Networks = append(r.Postgres.Networks, "10.1.2.3/8")
 	r.Postgres.Settings = map[string]recipe.Setting{"max_connections": "20", "shared_buffers": "64MB", "pg_trgm.similarity_threshold": "0.4",
 		"application_name": `it's a \ test`}
-	values := settings(r)
-	withAuthDelay(values, r.Postgres.Settings)
-	withTLS(values, r)
+	values := (&stage{Options{Recipe: r}}).values(&Server{AuthDelay: true, TLS: true})
 	golden(t, "postgresql.conf", render(assets.PostgresConf, values))
 	access, err := hba(r, true)
 	if err != nil {
@@ -97,6 +95,7 @@ func TestService(t *testing.T) {
 		"/sbin/sov-init postgres-role" + socket + "--role=app < role-app",
 		"/sbin/sov-init postgres-account" + socket + "--role=admin --database=admin --superuser < ",
 		"/sbin/sov-init postgres-role" + socket + "--role=admin < role-admin",
+		"/sbin/sov-init postgres-extension" + socket + "--name=pg_stat_statements --database=app < ",
 	}
 	if diff := cmp.Diff(want, steps); diff != "" {
 		t.Errorf("steps (-want +got)\n%s", diff)

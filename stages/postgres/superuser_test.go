@@ -65,7 +65,9 @@ func TestAuthDelay(t *testing.T) {
 		"": "'auth_delay'", "pg_stat_statements": "'pg_stat_statements, auth_delay'", "auth_delay, pg_stat_statements": "'auth_delay, pg_stat_statements'",
 	} {
 		values := map[string]string{}
-		withAuthDelay(values, map[string]recipe.Setting{"shared_preload_libraries": recipe.Setting(own), "auth_delay.milliseconds": "1s"})
+		settings := map[string]recipe.Setting{"shared_preload_libraries": recipe.Setting(own), "auth_delay.milliseconds": "1s"}
+		withLibraries(values, settings, []string{"auth_delay"})
+		withAuthDelay(values, settings)
 		if values["shared_preload_libraries"] != want || values["auth_delay.milliseconds"] != "" {
 			t.Errorf("%q: %v", own, values)
 		}

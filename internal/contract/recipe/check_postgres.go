@@ -82,6 +82,7 @@ func (c *checker) postgres() {
 		c.require(role.Database != "template0" && role.Database != "template1", at+".database", "%s is what new databases are copied from", role.Database)
 	}
 	c.tls()
+	c.extensions()
 	for _, name := range slices.Sorted(maps.Keys(p.Settings)) {
 		c.setting(name, string(p.Settings[name]))
 	}

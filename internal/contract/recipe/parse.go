@@ -64,6 +64,7 @@ func (r *Recipe) complete() {
 	for i := range r.Postgres.Roles {
 		setDefault(&r.Postgres.Roles[i].Database, r.Postgres.Roles[i].Name)
 	}
+	r.completeExtensions()
 	for i := range r.Files {
 		setDefault(&r.Files[i].Mode, 0o644)
 		setDefault(&r.Files[i].Owner, "root")
