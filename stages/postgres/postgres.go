@@ -48,7 +48,7 @@ func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 	if err != nil {
 		return err
 	}
-	service, err := s.service(&Server{Dir: "/server", Major: 99, ICU: true, TLS: true})
+	service, err := s.service(&Server{Dir: "/server", Major: 99, ICU: true, TLS: true, Sorting: "0"})
 	if err != nil {
 		return err
 	}
@@ -67,6 +67,9 @@ func (s *stage) Run(_ context.Context, j *pipeline.Job) error {
 	var server *Server
 	err := overlay.Write(j, Name, s.Below, func(b *overlay.Builder, below *tree.Tree) (err error) {
 		if server, err = findServer(below); err != nil {
+			return err
+		}
+		if server.Sorting, err = sortingOf(below); err != nil {
 			return err
 		}
 		j.Progress().Logf("found PostgreSQL %s in %s", server.Version, server.Dir)
@@ -150,7 +153,7 @@ func (s *stage) service(server *Server) (guestspec.Service, error) {
 			"PG_OOM_ADJUST_VALUE": "0",
 		},
 		Directories: []guestspec.Directory{{Path: socketDir, Mode: "2775", User: p.User}},
-		Prepare:     []guestspec.Step{{Command: append(prepare, collation...), User: "root", Unconfined: true}},
+		Prepare:     []guestspec.Step{collationStep(server, p), {Command: append(prepare, collation...), User: "root", Unconfined: true}},
 		Tmpfs:       []guestspec.Tmpfs{{Path: p.Data + "/pg_dynshmem", Mode: "0700", User: p.User}},
 		Ready:       guestspec.Ready{Postgres: socket},
 		PostReady:   append(accountSteps(p, socket), extensionSteps(p.Extensions, socket)...),

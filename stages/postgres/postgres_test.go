@@ -71,7 +71,7 @@ func TestConfiguration(t *testing.T) {
 
 func TestService(t *testing.T) {
 	s := &stage{Options{Recipe: sqlRecipe(t)}}
-	service, err := s.service(&Server{Dir: "/usr/libexec/postgresql17", Major: 17, Version: "17.6", ICU: true, TLS: true})
+	service, err := s.service(&Server{Dir: "/usr/libexec/postgresql17", Major: 17, Version: "17.6", ICU: true, TLS: true, Sorting: "5o47"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,11 +166,11 @@ func TestFindServer(t *testing.T) {
 	}{
 		{"none", nil, Server{}},
 		{"alpine", map[string]string{"usr/libexec/postgresql17": far + "postgres (PostgreSQL) 17.6\n\x00ucol_open_76\x00SSL_CTX_use_certificate_chain_file\x00"},
-			Server{"/usr/libexec/postgresql17", 17, "17.6", true, false, true}},
+			Server{"/usr/libexec/postgresql17", 17, "17.6", true, false, true, ""}},
 		{"debian", map[string]string{"usr/lib/postgresql/15/bin": "postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n"},
-			Server{"/usr/lib/postgresql/15/bin", 15, "15.18", false, false, false}},
+			Server{"/usr/lib/postgresql/15/bin", 15, "15.18", false, false, false, ""}},
 		{"the newest", map[string]string{"usr/libexec/postgresql16": "postgres (PostgreSQL) 16.10\n", "usr/local/bin": "postgres (PostgreSQL) 18rc1\n"},
-			Server{"/usr/local/bin", 18, "18rc1", false, false, false}},
+			Server{"/usr/local/bin", 18, "18rc1", false, false, false, ""}},
 		{"not PostgreSQL", map[string]string{"usr/bin": "an impostor"}, Server{}},
 	}
 	for _, tt := range tests {

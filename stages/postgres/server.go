@@ -26,6 +26,8 @@ type Server struct {
 	AuthDelay bool `json:"auth_delay"`
 	// TLS says that the server was built with OpenSSL.
 	TLS bool `json:"tls"`
+	// Sorting stands for the image's libraries that sort text.
+	Sorting string `json:"sorting"`
 }
 
 // findServer looks for an executable postgres beside an initdb, wherever that
