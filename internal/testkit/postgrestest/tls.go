@@ -8,12 +8,14 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"os"
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -51,4 +53,16 @@ func OwnFile(t *testing.T, name string, content []byte) string {
 		must(t, os.Chown(path, uid, -1))
 	}
 	return path
+}
+
+// SetPassword changes the password of a role.
+func (s *Server) SetPassword(t *testing.T, role, password string) {
+	t.Helper()
+	mode := s.Mode
+	s.Mode = ""
+	defer func() { s.Mode = mode }()
+	conn, err := s.connect("postgres", "", s.socket, nil)
+	must(t, err)
+	_, err = conn.Exec(t.Context(), "ALTER ROLE "+role+" PASSWORD '"+strings.ReplaceAll(password, "'", "''")+"'").ReadAll()
+	must(t, errors.Join(err, conn.Close(t.Context())))
 }
