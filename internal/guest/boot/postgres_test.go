@@ -42,6 +42,10 @@ func newPostgresBox(t *testing.T) *box {
 		User:        "postgres",
 		Directories: []guestspec.Directory{{Path: "/run/postgresql", Mode: "2775", User: "postgres"}},
 		Prepare: []guestspec.Step{{
+			Command: []string{"/init/sov-init", "postgres-collations", "--user=postgres", "--data=/data/postgres", "--bin=" + bin,
+				"--config=/etc/sov/postgres/postgresql.conf", "--image=first"},
+			User: "root", Unconfined: true,
+		}, {
 			Command: []string{"/init/sov-init", "postgres-prepare", "--user=postgres", "--data=/data/postgres", "--bin=" + bin,
 				"--", "--locale-provider=icu", "--icu-locale=und", "--locale=C.UTF-8"},
 			User: "root", Unconfined: true,
@@ -58,6 +62,8 @@ func newPostgresBox(t *testing.T) *box {
 		}, {
 			Command: []string{"/init/sov-init", "postgres-role", "--socket=/run/postgresql/.s.PGSQL.5432", "--role=app"},
 			Secret:  "role-app",
+		}, {
+			Command: []string{"/init/sov-init", "postgres-extension", "--socket=/run/postgresql/.s.PGSQL.5432", "--name=plpgsql", "--database=shop"},
 		}},
 		Stop: guestspec.Stop{Signal: "SIGINT", Timeout: guestspec.Duration(30 * time.Second)},
 	}
@@ -143,7 +149,8 @@ func TestPostgres(t *testing.T) {
 		if got, _ := v.run("/usr/bin/stat", "-fc", "%T", "/data/postgres/pg_dynshmem"); got != "tmpfs" {
 			t.Errorf("pg_dynshmem is on %s", got)
 		}
-		if _, err := v.query(first, "CREATE TABLE kept (n int); INSERT INTO kept SELECT generate_series(1, 1000)"); err != nil {
+		if _, err := v.query(first, "CREATE TABLE kept (n int); INSERT INTO kept SELECT generate_series(1, 1000); "+
+			"UPDATE pg_database SET datcollversion = '1.0' WHERE datname = 'postgres'"); err != nil { // as if ICU had been another one
 			t.Error(err)
 		}
 		v.shutDown()
@@ -155,10 +162,16 @@ func TestPostgres(t *testing.T) {
 		b.wantCleanDisk(t)
 	})
 
-	t.Run("second start with another password", func(t *testing.T) {
+	t.Run("second start with another password, of an image that sorts otherwise", func(t *testing.T) {
 		b.config.Secrets["postgres"] = second
+		collations := b.spec.Services[0].Prepare[0].Command
+		collations[len(collations)-1] = "--image=second"
 		v := b.boot(t)
 		v.waitReady()
+		v.waitLine("out postgres: text in database postgres was sorted by version 1.0 of its collation")
+		if got, err := v.query(second, "SELECT count(*) FROM pg_database WHERE datcollversion <> pg_database_collation_actual_version(oid)"); err != nil || got != "0" {
+			t.Errorf("%s databases keep the old version, %v", got, err)
+		}
 		v.waitLine("the password of role postgres was set")
 		if got, err := v.query(second, "SELECT count(*) FROM kept"); err != nil || got != "1000" {
 			t.Errorf("the table has %q rows, %v", got, err)
