@@ -51,7 +51,11 @@ each step that fails, such as a network that cannot be restored, and lists what 
 			if !there {
 				return printResult(s.Out, s.AsJSON, runnerapi.NewRemoval(name), func(p *printer) { p.printf("%s is not installed\n", name) })
 			}
-			return show(ctx, s, stopLimit, "remove", name, append(passIf(data, "--data"), passIf(force, "--force")...)...)
+			err = show(ctx, s, stopLimit, "remove", name, append(passIf(data, "--data"), passIf(force, "--force")...)...)
+			if err == nil && data {
+				err = install.ForgetAuthority(s.Phone, name) // the next data disk has another one
+			}
+			return err
 		},
 	}.command()
 }

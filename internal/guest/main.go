@@ -25,6 +25,8 @@ const usage = `sov-init is PID 1 of a sovereign-sql guest. By hand it only runs 
 
   sov-init postgres-prepare --data=DIR --bin=DIR --user=USER [-- INITDB-ARGUMENT...]
   sov-init postgres-account --socket=PATH --role=ROLE --database=NAME [--superuser]
+  sov-init postgres-collations --data=DIR --bin=DIR --user=USER --config=PATH --image=TEXT
+  sov-init postgres-extension --socket=PATH --database=NAME --name=EXTENSION [--schema=NAME] [--version=VERSION]
   sov-init postgres-role --socket=PATH --role=ROLE   (the password on standard input)
   sov-init postgres-settled --socket=PATH --data=DIR
   sov-init postgres-backup --socket=PATH --bin=DIR   (a stream to standard output)
@@ -47,10 +49,13 @@ func Main(args []string, stdin io.Reader, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
 	defer stop()
 	steps := map[string]func(context.Context, []string, io.Reader, io.Writer) error{
-		"postgres-prepare": preparePostgres,
-		"postgres-account": ensureAccount,
-		"postgres-role":    setPassword,
-		"postgres-settled": settlePostgres,
+		"postgres-prepare":    preparePostgres,
+		"postgres-account":    ensureAccount,
+		"postgres-role":       setPassword,
+		"postgres-settled":    settlePostgres,
+		"postgres-collations": fitCollations,
+		"postgres-extension":  ensureExtension,
+
 		"postgres-backup":  backUp,
 		"postgres-restore": restore,
 		"tailscale-up":     upTailscale,

@@ -122,6 +122,9 @@ type Postgres struct {
 	Fault       string `json:"fault,omitempty"`
 	// Aside are settings of ALTER SYSTEM that were put aside, because the server did not start with them.
 	Aside []SettingsAside `json:"aside,omitempty"`
+	// Authority is the certificate of the machine's own authority, in PEM, which has signed the server's; empty: the server
+	// shows none of it.
+	Authority string `json:"authority,omitempty"`
 }
 
 // A SettingsAside is a file with settings of ALTER SYSTEM that are not in effect.

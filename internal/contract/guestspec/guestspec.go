@@ -214,7 +214,11 @@ type Service struct {
 	// Secrets are written to files in memory once, before any service starts. A service of which
 	// one is not on the config disk fails.
 	Secrets []SecretFile `json:"secrets,omitempty"`
-	Prepare []Step       `json:"prepare,omitempty"` // in order; a failing one counts as a failed start
+	// Certificate is a file in memory, in a directory of its own below SecretsRoot, that holds the machine's certificate and
+	// its key in PEM, for the service's user alone. It is there before any service starts. The service gets SIGHUP when it
+	// is replaced.
+	Certificate string `json:"certificate,omitempty"`
+	Prepare     []Step `json:"prepare,omitempty"` // in order; a failing one counts as a failed start
 	// Tmpfs are mounted after Prepare and stay mounted over restarts.
 	Tmpfs []Tmpfs `json:"tmpfs,omitempty"`
 	Ready Ready   `json:"ready"`
@@ -247,6 +251,9 @@ type Backup struct {
 // RestoreDir is the directory on the data disk and on each volume, below one of Config.Roots, in which what a restore brings
 // waits for its place.
 const RestoreDir = ".sov-restore"
+
+// CertificateDir is the directory on the data disk, below Data.Path, with the machine's certificate authority.
+const CertificateDir = ".sov-tls"
 
 // SecretFile is a secret of the config disk in a file that other services do not see.
 type SecretFile struct {

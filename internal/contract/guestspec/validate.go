@@ -167,6 +167,10 @@ func (p *problems) service(at string, s Service) {
 		p.check(strings.HasPrefix(f.Path, SecretsRoot), at+".path", "%q is not below %s", f.Path, SecretsRoot)
 		p.check(octalMode.MatchString(f.Mode) && strings.HasSuffix(f.Mode, "0"), at+".mode", "%q is not four octal digits, the last of them 0", f.Mode)
 	}
+	if s.Certificate != "" {
+		p.absolute(at+".certificate", s.Certificate)
+		p.check(strings.HasPrefix(path.Dir(s.Certificate), SecretsRoot), at+".certificate", "%q is not in a directory below %s", s.Certificate, SecretsRoot)
+	}
 	for i, d := range s.Directories {
 		at := fmt.Sprintf("%s.directories[%d]", at, i)
 		p.absolute(at+".path", d.Path)

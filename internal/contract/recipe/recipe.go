@@ -166,7 +166,9 @@ type Postgres struct {
 	// ConnectRate bounds the new connections a second from each of Networks, but the host's; 0: no
 	// bound.
 	ConnectRate int                `yaml:"connect_rate"`
-	Roles       []Role             `yaml:"roles"`    // besides postgres, the superuser
+	Roles       []Role             `yaml:"roles"` // besides postgres, the superuser
+	TLS         TLS                `yaml:"tls"`   // which certificate the server shows
+	Extensions  []Extension        `yaml:"extensions"`
 	Settings    map[string]Setting `yaml:"settings"` // postgresql.conf
 }
 

@@ -107,6 +107,9 @@ func (r *Recipe) NeededSecrets() []Secret {
 			needed = addOnce(needed, Secret{Name: name, Generate: true})
 		}
 	}
+	for _, name := range r.Postgres.tlsSecrets() {
+		add(name)
+	}
 	for _, s := range r.Services {
 		for _, f := range s.Secrets {
 			add(f.Name)

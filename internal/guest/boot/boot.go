@@ -90,6 +90,7 @@ func (m *machine) boot(ctx context.Context) error {
 		return nil
 	}
 	m.problem("restore", machinebackup.Recover(m.spec.Roots(), m.spec.Services))
+	m.keepCertificate(ctx)
 	m.supervisor.Start()
 	m.spawn("tailnet", func() { m.watchTailnet(ctx) })
 	return nil

@@ -108,7 +108,11 @@ func (m *machine) databaseStatus(ctx context.Context, services []guestapi.Servic
 	if spec == nil || !strings.HasPrefix(spec.Ready.Postgres, "/") {
 		return nil
 	}
-	return cluster.Report(ctx, spec.Ready.Postgres, dataDirectory(spec), service)
+	report := cluster.Report(ctx, spec.Ready.Postgres, dataDirectory(spec), service)
+	if spec.Certificate != "" {
+		report.Authority = m.authority()
+	}
+	return report
 }
 
 // dataDirectory is what the server's command names as its data directory.

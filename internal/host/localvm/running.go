@@ -42,6 +42,8 @@ type Running struct {
 const (
 	// ConsoleName is the guest's console, LogName what `sov run --detach` says in background.
 	ConsoleName, LogName = "console.log", "run.log"
+	// AuthorityName is the certificate by which clients verify the database, in PEM.
+	AuthorityName = "authority.crt"
 
 	lockName    = "lock"
 	runningName = "running.json"

@@ -248,7 +248,7 @@ func (w *World) AddPostgres(version string) {
 			Depends: []string{"so:libicu.so.1"}},
 		Scripts: map[string][]byte{".pre-install": []byte("#!/bin/sh\nadduser -S postgres\n")},
 		Files: []apkbuild.File{
-			{Name: "usr/libexec/postgresql17/postgres", Type: apkbuild.Regular, Mode: 0o755, Data: []byte("postgres (PostgreSQL) " + number + "\n\x00ucol_open_76\x00")},
+			{Name: "usr/libexec/postgresql17/postgres", Type: apkbuild.Regular, Mode: 0o755, Data: []byte("postgres (PostgreSQL) " + number + "\n\x00ucol_open_76\x00SSL_CTX_use_certificate_chain_file\x00")},
 			{Name: "usr/libexec/postgresql17/initdb", Type: apkbuild.Regular, Mode: 0o755, Data: []byte("initdb")},
 		},
 	})
