@@ -155,6 +155,10 @@ type Postgres struct {
 	ConnectRate int                `yaml:"connect_rate"`
 	Roles       []Role             `yaml:"roles"`    // besides postgres, the superuser
 	Settings    map[string]Setting `yaml:"settings"` // postgresql.conf
+	// Major is the major version of the server; 0: that of the lock, the newest where there is no lock.
+	Major int `yaml:"major"`
+	// UpgradeFrom is the major version whose programs the image has too, to upgrade a cluster of it; 0: none.
+	UpgradeFrom int `yaml:"upgrade_from"`
 }
 
 // Where the superuser logs in from, besides the guest's own socket.
