@@ -23,7 +23,10 @@ import (
 
 const usage = `sov-init is PID 1 of a sovereign-sql guest. By hand it only runs the steps around services' starts:
 
-  sov-init postgres-prepare --data=DIR --bin=DIR --user=USER [-- INITDB-ARGUMENT...]
+  sov-init postgres-prepare --data=DIR --bin=DIR --user=USER [--old-bin=DIR] [-- INITDB-ARGUMENT...]
+  sov-init postgres-serve --data=DIR --bin=DIR --old-bin=DIR -- ARGUMENT...   (becomes the server of the cluster's version)
+  sov-init postgres-upgrade --do=upgrade|checksums|forget --data=DIR --bin=DIR --user=USER --config=FILE --sockets=DIR [--old-bin=DIR]
+                                                     (what it does, as JSON, to standard output)
   sov-init postgres-account --socket=PATH --role=ROLE --database=NAME [--superuser]
   sov-init postgres-role --socket=PATH --role=ROLE   (the password on standard input)
   sov-init postgres-backup --socket=PATH --bin=DIR   (a stream to standard output)
@@ -46,11 +49,14 @@ func Main(args []string, stdin io.Reader, stderr io.Writer) int {
 	defer stop()
 	steps := map[string]func(context.Context, []string, io.Reader, io.Writer) error{
 		"postgres-prepare": preparePostgres,
+		"postgres-serve":   servePostgres,
 		"postgres-account": ensureAccount,
 		"postgres-role":    setPassword,
 		"postgres-backup":  backUp,
 		"postgres-restore": restore,
 		"tailscale-up":     upTailscale,
+
+		guestspec.StepUpgrade: upgradePostgres,
 
 		machinebackup.StepArchive: archive,
 		machinebackup.StepExtract: extract,

@@ -261,3 +261,6 @@ func FindFixtures(getenv func(string) string, candidates ...string) string {
 	}
 	return ""
 }
+
+// Folder is that of the packages, as apk files, of the first architecture.
+func (m *Mirror) Folder() string { return filepath.Join(m.contents[0].dir, "repository") }
