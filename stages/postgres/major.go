@@ -54,3 +54,11 @@ func (s *Server) upgrade(p recipe.Postgres) []string {
 	}
 	return step
 }
+
+// Majors are the major versions that the machine has, in order.
+func (s *Server) Majors() []int {
+	if s.Old != nil {
+		return []int{s.Old.Major, s.Major}
+	}
+	return []int{s.Major}
+}

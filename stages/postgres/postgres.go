@@ -136,7 +136,7 @@ func (s *stage) service(server *Server) (guestspec.Service, error) {
 		Name:    guestspec.ServicePostgres,
 		Command: server.command(p.Data),
 		Upgrade: server.upgrade(p),
-		User: p.User,
+		User:    p.User,
 		Env: map[string]string{
 			"LANG": "C.UTF-8",
 			// The server's own memory is what keeps the data; a runaway query
