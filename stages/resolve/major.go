@@ -71,7 +71,7 @@ func (r *Resolver) withOldServer(ctx context.Context, entry *lock.Entry) (*lock.
 		return nil, errors.New("postgres.upgrade_from: PostgreSQL is not one of the machine's packages: upgrade by `sov backup`, a new data disk and `sov restore`")
 	}
 	if old >= major {
-		return nil, fmt.Errorf("postgres.upgrade_from: %d must be lower than the machine's PostgreSQL, which is %d", old, major)
+		return nil, fmt.Errorf("postgres.upgrade_from: %d must be lower than the machine's PostgreSQL, which is %d: `sov lock %s --update all --set postgres.major=N` takes a newer one", old, major, r.Recipe.Name)
 	}
 	out := *entry
 	prefix := fmt.Sprint("postgresql", major)

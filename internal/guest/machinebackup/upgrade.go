@@ -8,6 +8,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/sovereign-sql/sov/internal/contract/backup"
@@ -31,6 +33,9 @@ func (k *Keeper) Upgrade(ctx context.Context, do string, say func(backup.Event))
 	}
 	if len(spec.Upgrade) == 0 {
 		return nil, errors.New("the version of the machine that runs cannot do it")
+	}
+	if do == guestspec.DoUpgrade && !slices.ContainsFunc(spec.Upgrade, func(arg string) bool { return strings.HasPrefix(arg, "--old-bin=") }) {
+		return nil, errors.New("the version of the machine that runs has one PostgreSQL alone: `sov upgrade` brings one that has both")
 	}
 	resume := func() {}
 	if do != guestspec.DoForget {
