@@ -61,6 +61,12 @@ func spec(r *recipe.Recipe, arch string, root []string) (*vmspec.Spec, error) {
 	return s, nil
 }
 
+// RecipeParameters returns the kernel parameters of a vm.json of this package that its recipe adds.
+func RecipeParameters(s *vmspec.Spec) []string {
+	i := slices.Index(s.Parameters, parameters[len(parameters)-1])
+	return s.Parameters[i+1:]
+}
+
 // logins are who logs in to the database; nil where the recipe says nothing of it, which an older
 // sov-runner need not know.
 func logins(p recipe.Postgres) *vmspec.Postgres {
