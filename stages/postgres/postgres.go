@@ -58,6 +58,11 @@ func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 	withAuthDelay(values, s.Recipe.Postgres.Settings)
 	k.Add("settings", values)
 	k.Add("pg_hba.conf", access)
+	alone, err := standaloneAccess(access, s.Recipe)
+	if err != nil {
+		return err
+	}
+	k.Add("pg_hba.conf standalone", alone)
 	k.Add("pg_ident.conf", ident(s.Recipe.Postgres.User))
 	k.Add("service", service)
 	k.Add("collation", string(s.Recipe.Postgres.Collation))
@@ -103,6 +108,11 @@ func (s *stage) fill(b *overlay.Builder, server *Server) error {
 	}
 	b.File(configFile, 0o644, []byte(render(assets.PostgresConf, values)))
 	b.File(hbaFile, 0o644, []byte(access))
+	alone, err := standaloneAccess(access, s.Recipe)
+	if err != nil {
+		return err
+	}
+	b.File(guestspec.StandaloneDir+"/"+hbaFile, 0o644, []byte(alone))
 	b.File(identFile, 0o644, []byte(ident(s.Recipe.Postgres.User)))
 	b.Directory(guestspec.ServicesDir, 0o755, 0, 0)
 	b.File(guestspec.ServicesDir+"/"+guestspec.ServicePostgres+".json", 0o644, description)

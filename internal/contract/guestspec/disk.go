@@ -9,4 +9,6 @@ const (
 	RootMappingPath = "/etc/sov/root.mapping"
 	// NewRoot is a directory of the boot partition, on which the root file system is mounted.
 	NewRoot = "/root"
+	// StandaloneDir holds files that stand for those of the same path below it when a guest is given no config disk.
+	StandaloneDir = "/etc/sov/standalone"
 )

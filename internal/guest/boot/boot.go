@@ -35,17 +35,24 @@ func (m *machine) boot(ctx context.Context) error {
 	m.spec = spec
 	config, configErr := disk.ReadConfig(spec.ConfigDisk)
 	m.config = config
+	image, imageErr := disk.Image()
+	var alone *standalone
+	if image != "" && errors.Is(configErr, disk.ErrNoConfig) {
+		configErr = nil
+		alone = m.standAlone()
+	}
 	// Nothing that looks at the clock comes before this.
 	setBy, clockErr := setClock(config.Time)
 	m.console.Log(journal.Info, journal.InitName, "starting", "image", spec.Image.Name, "version", spec.Image.Version,
 		"kernel", kernelRelease(), "clock_set_by", setBy.Round(time.Millisecond))
 	m.problem("", configErr)
+	m.problem("", imageErr)
 	m.problem("", clockErr)
 	m.mu.Lock()
 	m.data = &disk.Data{Spec: spec.Data, Path: spec.Path, Reaper: m.reaper, Console: m.console, Problem: m.problem,
 		Key: config.Secrets[guestspec.SecretDataKey], OldKey: config.Secrets[guestspec.SecretOldDataKey]}
 	m.supervisor = supervision.New(supervision.Config{
-		Reaper: m.reaper, Console: m.console, Path: spec.Path, Data: spec.Data.Path, Secrets: config.Secrets,
+		Reaper: m.reaper, Console: m.console, Path: spec.Path, Data: spec.Data.Path, Secrets: m.config.Secrets,
 		Now: time.Now, Uptime: uptime, Spawn: m.spawn, OnReady: m.reportReady,
 	}, spec.Services)
 	m.mu.Unlock()
@@ -59,7 +66,11 @@ func (m *machine) boot(ctx context.Context) error {
 	m.problem("kernel settings", setSysctls(spec.Sysctls))
 	m.problem("", network.UpLoopback())
 	var firewallErr error
-	if configErr == nil {
+	switch {
+	case alone != nil:
+		m.problem("", replaceFiles(guestspec.StandaloneDir))
+		firewallErr = alone.goOnline(ctx)
+	case configErr == nil:
 		firewallErr = m.goOnline()
 	}
 	m.keepClock(ctx)
@@ -67,6 +78,9 @@ func (m *machine) boot(ctx context.Context) error {
 		m.supervisor.Block("the firewall is not loaded: " + firewallErr.Error())
 		m.problem("firewall", firewallErr)
 		return nil
+	}
+	if image != "" {
+		m.growPartition(image)
 	}
 	if err := m.data.Mount(ctx); err != nil {
 		m.supervisor.Block("the data disk is not mounted: " + err.Error())
@@ -78,6 +92,12 @@ func (m *machine) boot(ctx context.Context) error {
 	}
 	m.problem("restore", machinebackup.Recover(m.spec.Data.Path, m.spec.Services))
 	m.spawn("data disk's space", func() { m.data.Watch(ctx) })
+	if alone != nil {
+		alone.mounted()
+		m.mu.Lock()
+		m.onReady = alone.ready
+		m.mu.Unlock()
+	}
 	m.supervisor.Start()
 	return nil
 }
