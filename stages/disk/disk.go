@@ -28,6 +28,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/datadisk"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+	"github.com/sovereign-sql/sov/internal/bound"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/image/diskimage"
 	"github.com/sovereign-sql/sov/internal/image/ext4"
@@ -37,7 +38,6 @@ import (
 	guestkernel "github.com/sovereign-sql/sov/kernel"
 	"github.com/sovereign-sql/sov/pipeline"
 	"github.com/sovereign-sql/sov/stages/bundle"
-	"github.com/sovereign-sql/sov/stages/kernel"
 	"github.com/sovereign-sql/sov/stages/output"
 )
 
@@ -56,7 +56,7 @@ func New() pipeline.Stage { return stage{} }
 type stage struct{}
 
 func (stage) Name() string    { return Name }
-func (stage) Needs() []string { return []string{bundle.Name, kernel.Name} }
+func (stage) Needs() []string { return []string{bundle.Name} }
 
 func (stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 	output.Version(k, version)
@@ -65,21 +65,20 @@ func (stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 }
 
 func (stage) Run(ctx context.Context, j *pipeline.Job) error {
-	a, err := read(j)
-	if err != nil {
-		return err
-	}
-	defer a.rootfs.Close()
-	if err := a.check(); err != nil {
-		return err
-	}
 	w, err := j.Create(artifact.DiskFile)
 	if err != nil {
 		return err
 	}
 	defer w.Abort()
 	j.Progress().Step("write the disk")
-	if err := a.write(ctx, w.File()); err != nil {
+	err = Write(ctx, w.File(), func(name string) (*os.File, error) {
+		b, err := j.Output(bundle.Name, name)
+		if err != nil {
+			return nil, err
+		}
+		return j.Open(b)
+	})
+	if err != nil {
 		return err
 	}
 	j.Progress().Step("hash")
@@ -87,11 +86,23 @@ func (stage) Run(ctx context.Context, j *pipeline.Job) error {
 	return err
 }
 
+// Write makes f the disk image of an artifact, whose files open opens by their names. The same artifact gives the same bytes.
+func Write(ctx context.Context, f *os.File, open func(name string) (*os.File, error)) error {
+	a, err := read(open)
+	if err != nil {
+		return err
+	}
+	defer a.rootfs.Close()
+	if err := a.check(); err != nil {
+		return err
+	}
+	return a.write(ctx, f)
+}
+
 // An image is what a disk is made of.
 type image struct {
 	manifest *manifest.Manifest
 	spec     *vmspec.Spec
-	config   kconfig.Config // the kernel's
 	kernel   []byte
 	init     []byte // sov-init, as the root file system has it
 	rootfs   *os.File
@@ -99,12 +110,20 @@ type image struct {
 	root     verity.Digest
 }
 
-func read(j *pipeline.Job) (_ *image, err error) {
+// maxKernel bounds a kernel, in bytes: it has to fit into the EFI system partition.
+const maxKernel = diskimage.ESPSize
+
+func read(open func(name string) (*os.File, error)) (_ *image, err error) {
 	a := &image{}
 	texts := map[string][]byte{}
 	for _, name := range []string{artifact.ManifestFile, artifact.SpecFile, artifact.KernelFile} {
-		if texts[name], err = j.ReadFile(bundle.Name, name); err != nil {
+		f, err := open(name)
+		if err != nil {
 			return nil, err
+		}
+		texts[name], err = bound.ReadAll(f, maxKernel)
+		if err := errors.Join(err, f.Close()); err != nil {
+			return nil, fmt.Errorf("read %s: %w", name, err)
 		}
 	}
 	a.kernel = texts[artifact.KernelFile]
@@ -120,21 +139,10 @@ func read(j *pipeline.Job) (_ *image, err error) {
 	if a.root, err = a.manifest.Verity.Root(); err != nil {
 		return nil, err
 	}
-	text, err := j.ReadFile(kernel.Name, kernel.ConfigOutput)
-	if err != nil {
+	if a.rootfs, err = open(artifact.RootfsFile); err != nil {
 		return nil, err
 	}
-	if a.config, err = kconfig.Parse(text); err != nil {
-		return nil, err
-	}
-	b, err := j.Output(bundle.Name, artifact.RootfsFile)
-	if err != nil {
-		return nil, err
-	}
-	a.size = b.Size
-	if a.rootfs, err = j.Open(b); err != nil {
-		return nil, err
-	}
+	a.size = verity.FileSize(a.manifest.Verity.DataSize)
 	fs, err := ext4.Open(a.rootfs, a.manifest.Verity.DataSize)
 	if err == nil {
 		a.init, err = fs.ReadFile(strings.TrimPrefix(guestspec.InitPath, "/"))
@@ -153,7 +161,24 @@ func (a *image) check() error {
 	if own := bundle.RecipeParameters(a.spec); len(own) > 0 {
 		return fmt.Errorf("--format disk: kernel.parameters: UEFI starts the kernel of a disk image with the command line that is compiled into it: remove %s", strings.Join(own, " "))
 	}
-	return guestkernel.CheckDisk(a.spec.Arch, a.config, guestkernel.Features{})
+	config, err := kernelConfig(a.kernel)
+	if err != nil {
+		return err
+	}
+	return guestkernel.CheckDisk(a.spec.Arch, config, guestkernel.Features{})
+}
+
+// kernelConfig is the configuration inside a kernel.
+func kernelConfig(kernel []byte) (kconfig.Config, error) {
+	image, err := kconfig.Open(kernel)
+	if err != nil {
+		return nil, err
+	}
+	text, err := image.Config()
+	if err != nil {
+		return nil, err
+	}
+	return kconfig.Parse(text)
 }
 
 // dataSize is the size of the data disk in bytes.
