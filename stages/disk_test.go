@@ -2,8 +2,10 @@ package stages_test
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -12,8 +14,10 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/host/verify"
 	"github.com/sovereign-sql/sov/internal/image/ext4"
 	"github.com/sovereign-sql/sov/internal/testkit/apkbuild"
+	"github.com/sovereign-sql/sov/internal/testkit/artifacttest"
 	"github.com/sovereign-sql/sov/internal/testkit/tinybuild"
 	"github.com/sovereign-sql/sov/kernel"
 	"github.com/sovereign-sql/sov/stages"
@@ -69,6 +73,28 @@ func TestDisk(t *testing.T) {
 	}
 	if len(parts["sov-data"]) != 256<<20 {
 		t.Errorf("the data partition has %d bytes", len(parts["sov-data"]))
+	}
+
+	finds := func() (uncovered bool, problems []string) {
+		t.Helper()
+		report, err := verify.Artifact(t.Context(), result.Dir, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range report.Problems {
+			if p.Check == artifact.DiskFile {
+				problems = append(problems, p.String())
+			}
+		}
+		return slices.Contains(report.Uncovered, artifact.DiskFile), problems
+	}
+	if uncovered, problems := finds(); uncovered || len(problems) > 0 {
+		t.Errorf("sov verify of a disk image as it was built: not covered %t, %q", uncovered, problems)
+	}
+	at := int64(table.Partitions[1].Start)*512 + 100<<10
+	artifacttest.Flip(t, path, at)
+	if _, problems := finds(); len(problems) != 1 || !strings.Contains(problems[0], fmt.Sprintf("first at byte %d", at)) {
+		t.Errorf("sov verify of a boot partition with another bit at %d: %q", at, problems)
 	}
 }
 
