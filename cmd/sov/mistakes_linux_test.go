@@ -130,6 +130,7 @@ var mistakes = []string{
 	"sov run sql --port 99999",
 	"sov run sql --arch arm",
 	"sov run sql -q 'select 1'",
+	"sov run sql --format iso",
 	"sov secrets get sql postgres",
 	"sov secrets set sql",
 	"sov secrets set sql postgres hunter2",

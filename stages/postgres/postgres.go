@@ -61,6 +61,11 @@ func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 	k.Add("settings", s.values(&Server{AuthDelay: true, TLS: true}))
 	k.Add("extensions", s.Recipe.Postgres.Extensions)
 	k.Add("pg_hba.conf", access)
+	alone, err := standaloneAccess(access, s.Recipe)
+	if err != nil {
+		return err
+	}
+	k.Add("pg_hba.conf standalone", alone)
 	k.Add("pg_ident.conf", ident(s.Recipe.Postgres.User))
 	k.Add("service", service)
 	k.Add("collation", string(s.Recipe.Postgres.Collation))
@@ -133,6 +138,11 @@ func (s *stage) fill(b *overlay.Builder, server *Server) error {
 	b.Directory(configDir, 0o755, 0, 0)
 	b.File(configFile, 0o644, []byte(render(assets.PostgresConf, s.values(server))))
 	b.File(hbaFile, 0o644, []byte(access))
+	alone, err := standaloneAccess(access, s.Recipe)
+	if err != nil {
+		return err
+	}
+	b.File(guestspec.StandaloneDir+"/"+hbaFile, 0o644, []byte(alone))
 	b.File(identFile, 0o644, []byte(ident(s.Recipe.Postgres.User)))
 	b.Directory(guestspec.ServicesDir, 0o755, 0, 0)
 	b.File(guestspec.ServicesDir+"/"+guestspec.ServicePostgres+".json", 0o644, description)
