@@ -194,7 +194,7 @@ func complete(text string) bool {
 
 // documents are the paths of all documents, from the module's folder.
 func documents(root string) ([]string, error) {
-	paths := []string{"README.md"}
+	paths := []string{"README.md", "CONTRIBUTING.md", "SECURITY.md"}
 	for _, dir := range []string{"docs", "examples"} {
 		err := filepath.WalkDir(filepath.Join(root, dir), func(path string, d os.DirEntry, err error) error {
 			if os.IsNotExist(err) {

@@ -1,4 +1,4 @@
-// Package docs runs the commands of README.md, docs and examples, in their order, with the sov program.
+// Package docs runs the commands of README.md, CONTRIBUTING.md, docs and examples, in their order, with the sov program.
 //
 // A block of commands is a fenced or an indented code block. The comment before it says where its commands run:
 //

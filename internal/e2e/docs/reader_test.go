@@ -42,6 +42,8 @@ func init() {
 		// sov, which takes image and packages from the test's own sources, in a folder with what earlier blocks of the document have left
 		// there.
 		"sov": func(*reader) error { return nil },
+		// The sources of sov, as in a new clone, in the folder of the document.
+		"sources": (*reader).checkout,
 		// The built machine out/sql/arm64, its lock, and the same machine in other/arm64.
 		"built": (*reader).build,
 		// An empty cache of its own, in place of this computer's.
@@ -234,6 +236,16 @@ func (r *reader) build() error {
 	if out, err := command.CombinedOutput(); err != nil {
 		return fmt.Errorf("copy the built machine: %w: %s", err, out)
 	}
+	return nil
+}
+
+// checkout copies the sources once for each document.
+func (r *reader) checkout() error {
+	if _, err := os.Stat(filepath.Join(r.dir, "go.mod")); err == nil {
+		return nil
+	}
+	r.dir, _ = sovtest.Checkout(r.t)
+	r.setenv("GOFLAGS", "-trimpath") // as make build: Go takes what it has compiled in another folder
 	return nil
 }
 
@@ -455,10 +467,9 @@ var anyURL = regexp.MustCompile(`postgresql://[^\s"']+`)
 // it prints.
 func (r *reader) bash(text string, state *string) (string, error) {
 	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
-	script := text
 	c := exec.CommandContext(ctx, "bash", "-o", "pipefail", "-c", text)
 	if state != nil {
-		script = `set -a; [ ! -e "$1" ] || { . "$1"; cd "$PWD"; }; trap 'export -p >"$1"' EXIT; eval "$2"`
+		const script = `set -a; [ ! -e "$1" ] || { . "$1"; cd "$PWD"; }; trap 'export -p >"$1"' EXIT; eval "$2"`
 		c = exec.CommandContext(ctx, "bash", "-o", "pipefail", "-c", script, "bash", *state, text)
 	}
 	if r.shell != nil && state != nil {
