@@ -143,8 +143,7 @@ func (a *archive) add(name string, mode fs.FileMode, from io.Reader) (err error)
 	}
 	h := &zip.FileHeader{Name: name, Method: zip.Deflate, CRC32: sum.Sum32(), CompressedSize64: uint64(length), UncompressedSize64: uint64(size)}
 	h.SetMode(mode)
-	//lint:ignore SA1019 CreateRaw writes these, and not Modified
-	h.ModifiedDate, h.ModifiedTime = dosTime(written)
+	h.ModifiedDate, h.ModifiedTime = dosTime(written) //nolint:staticcheck // CreateRaw writes these, and not Modified
 	w, err := a.z.CreateRaw(h)
 	if err != nil {
 		return err

@@ -135,8 +135,12 @@ func (d *desk) usesGuest(r *localvm.Running) {
 	request.Header.Set("Connection", "Upgrade")
 	request.Header.Set("Upgrade", session.Protocol)
 	response, err := http.DefaultClient.Do(request)
-	if err != nil || response.StatusCode != http.StatusUnauthorized {
-		t.Errorf("without the token: %v, %v", response, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	if response.StatusCode != http.StatusUnauthorized {
+		t.Errorf("without the token: %v", response)
 	}
 }
 

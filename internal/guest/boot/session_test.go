@@ -41,6 +41,7 @@ func (v *boot) openSession() (*session.Conn, error) {
 	must(v.t, err)
 	if response.StatusCode != http.StatusSwitchingProtocols {
 		defer conn.Close()
+		defer response.Body.Close()
 		text, _ := io.ReadAll(response.Body)
 		return nil, fmt.Errorf("%d %s", response.StatusCode, text)
 	}

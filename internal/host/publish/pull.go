@@ -200,7 +200,7 @@ func (m *Machine) prove(ctx context.Context, digest v1.Hash, key dsse.PublicKey)
 	if err != nil {
 		return fmt.Errorf("ask for its signatures: %w", err)
 	}
-	refused := error(ErrUnproven)
+	refused := ErrUnproven
 	for _, file := range envelopes {
 		signed, err := m.accept(file, key)
 		if err != nil {

@@ -45,7 +45,7 @@ func (c Checksum) matches(s1 [sha1.Size]byte, s256 [sha256.Size]byte) bool {
 
 // sum returns the binary digest.
 func (c Checksum) sum() ([]byte, error) {
-	size := 0
+	var size int
 	switch {
 	case strings.HasPrefix(string(c), sha1Prefix):
 		size = sha1.Size

@@ -129,7 +129,7 @@ func (e debugfsEntry) faults(said, dump string) (faults []string) {
 	// It prints owners as signed numbers.
 	differ("owner", got[3]+":"+got[4], fmt.Sprintf("%d:%d", int32(n.UID), int32(n.GID)))
 	if !n.IsDir() {
-		differ("link count", got[6], strconv.Itoa(int(n.Nlink())))
+		differ("link count", got[6], strconv.Itoa(n.Nlink()))
 	}
 	for i, what := range []string{"ctime", "atime", "mtime"} {
 		differ(what, debugfsTime(got[7+2*i], got[8+2*i]), n.ModTime.UTC())

@@ -169,7 +169,7 @@ func (h *Host) fillChains(vm VM, u Uplink, report *Report) error {
 			h.noOwner = true
 			without := h.chains(vm, u)
 			if changed, again := h.tables.fill(table, without); again == nil {
-				chains, err = without, nil
+				chains = without
 				h.noteFilled(changed, table, report)
 				continue
 			}

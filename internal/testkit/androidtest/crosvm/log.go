@@ -117,7 +117,7 @@ func because(err error, format string, args ...any) error {
 func chain(err error) []string {
 	var out []string
 	for err != nil {
-		c, ok := err.(*cause)
+		c, ok := err.(*cause) //nolint:errorlint // each link is taken by itself
 		if !ok {
 			return append(out, osError(err))
 		}

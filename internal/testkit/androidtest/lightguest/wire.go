@@ -108,8 +108,12 @@ func Start(s Script, tap *os.File, mac string, disks []*os.File) (*Guest, error)
 	if err := g.wire.send(kindStart, text); err != nil {
 		return nil, err
 	}
-	if kind, content, err := g.wire.receive(buffer); err != nil || kind != kindReady || len(content) > 0 {
-		return nil, fmt.Errorf("start a light guest: %s: %v", content, err)
+	kind, content, err := g.wire.receive(buffer)
+	if err != nil {
+		return nil, fmt.Errorf("start a light guest: %w", err)
+	}
+	if kind != kindReady || len(content) > 0 {
+		return nil, fmt.Errorf("start a light guest: %s", content)
 	}
 	go g.fromGuest(tap, buffer)
 	go g.toGuest(tap)
