@@ -10,7 +10,7 @@ ACTIONLINT  = github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 # The simulated phone is made of Linux's namespaces.
 PROGRAMS := ./cmd/sov ./cmd/sov-mirror $(if $(filter linux,$(shell $(GO) env GOOS)),./cmd/sov-simulator)
 
-VERSION := $(shell git describe --tags --always --dirty --abbrev=12 2>/dev/null || echo development)
+VERSION := $(shell .ci/version)
 # The same sources make the same programs, wherever they are compiled.
 GOBUILD := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false
 

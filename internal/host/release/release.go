@@ -9,8 +9,9 @@ import (
 	"golang.org/x/mod/semver"
 )
 
-// between is what `git describe` puts behind the tag before: commits since then, and changes that are no commit's.
-var between = regexp.MustCompile(`-[0-9]+-g[0-9a-f]+$|-dirty$`)
+// between ends the version of a build that is not a release: .ci/version puts "dev" and the commit behind the version that it
+// will become, and git describe puts the number of commits behind the tag before.
+var between = regexp.MustCompile(`-dev$|-(dev|[0-9]+)-g[0-9a-f]+$|-dirty$`)
 
 const maxLength = 64 // of a version: it may come from outside
 
@@ -20,12 +21,12 @@ func Is(version string) bool {
 		!between.MatchString(version) && !module.IsPseudoVersion(version)
 }
 
-// described is what `git describe` calls a commit behind a tag.
-var described = regexp.MustCompile(`^.+-[0-9]+-g([0-9a-f]+)(-dirty)?$`)
+// described is a version with a commit at its end.
+var described = regexp.MustCompile(`^.+-(?:dev|[0-9]+)-g([0-9a-f]+)(-dirty)?$`)
 
-// Name is what the sources of a build are called, whoever built it: a release's version or, between
-// two, the first digits of the commit, which `git describe --abbrev=12 --always` and the version of a
-// Go module (v1.2.1-0.20260102030405-abcdef012345) have, each in its own way.
+// Name is what the sources of a build are called on every computer: a release's version or, between
+// two, the first digits of the commit, which .ci/version, `git describe` and the version of a Go
+// module (v1.2.1-0.20260102030405-abcdef012345) have, each in its own way.
 func Name(version string) string {
 	if commit, err := module.PseudoVersionRev(version); err == nil {
 		return commit
