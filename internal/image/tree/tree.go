@@ -3,8 +3,8 @@
 // they are (in a layer, a package, a buffer) and are only pointed to.
 //
 // A tree is put together from tars (ApplyTar, with the whiteouts of container
-// layers when asked) and single entries (Put, Link, MkdirAll), and handed to
-// whoever lays it out: internal/ext4 as a file system, WriteTar as a tar.
+// layers when asked) and single entries (Put, Link, MkdirAll). Package ext4 lays
+// it out as a file system, WriteTar as a tar.
 //
 // Paths are slash separated and relative to the tree's root; "" and "." are
 // the root itself. Nothing in a tree can name anything outside it: ".." and
