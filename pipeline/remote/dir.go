@@ -106,9 +106,8 @@ func (d *dir) putIndex(ctx context.Context, key string, encoded []byte, _ []piec
 	return d.write(indexName(key), encoded)
 }
 
-// removeAbandoned removes what others were writing when they died. It goes by age: a lock on a share
-// may be one of this computer only. If it cannot, that is in
-// nobody's way.
+// removeAbandoned removes what others were writing when they died. It goes by age: a lock on a
+// share may be one of this computer only. If it cannot, that is in nobody's way.
 func (d *dir) removeAbandoned() {
 	entries, _ := os.ReadDir(d.path("tmp"))
 	for _, e := range entries {

@@ -57,8 +57,8 @@ type Resource struct {
 type Predicate struct {
 	BuildDefinition BuildDefinition `json:"buildDefinition"`
 	RunDetails      RunDetails      `json:"runDetails"`
-	// Release is in signed statements only. SLSA wants the vendor before the name of a field that is
-	// not its own (https://slsa.dev/spec/v1.0/provenance, "Extension fields").
+	// Release is in signed statements only. SLSA wants the vendor before the name of a field that
+	// is not its own (https://slsa.dev/spec/v1.0/provenance, "Extension fields").
 	Release *Release `json:"sov_release,omitempty"`
 }
 
@@ -93,7 +93,8 @@ type Internal struct {
 	KernelCompiler string `json:"kernelCompiler,omitempty"`
 	Go             string `json:"go,omitempty"` // toolchain that compiled Tailscale
 
-	// Unconfined names what was compiled where the sources could reach the rest of the builder's computer: "kernel", "tailscale".
+	// Unconfined names what was compiled where the sources could reach the rest of the builder's
+	// computer: "kernel", "tailscale".
 	Unconfined []string `json:"unconfined,omitempty"`
 }
 

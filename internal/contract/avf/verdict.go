@@ -46,8 +46,9 @@ type Verdict struct {
 // OK tells whether a start is worth trying.
 func (v Verdict) OK() bool { return v.Class == Runs || v.Class == Untested }
 
-// SoCs of Qualcomm's on which owners have reported how Gunyah starts a machine (polygraphene/gunyah-on-sd-guide, README and
-// PVMFW.md): with protection and without firmware, or only behind firmware that wants a signed system.
+// SoCs of Qualcomm's on which owners have reported how Gunyah starts a machine
+// (polygraphene/gunyah-on-sd-guide, README and PVMFW.md): with protection and without firmware, or
+// only behind firmware that wants a signed system.
 var (
 	startsWithoutFirmware = []string{"SM8750"}           // Snapdragon 8 Elite
 	wantsFirmware         = []string{"SM8550", "SM8650"} // 8 Gen 2, 8 Gen 3

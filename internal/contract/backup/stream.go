@@ -20,8 +20,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
-// A stream begins with magic. Then come frames: a byte that says what it is, a length in 32 bits, big-endian, and that many
-// bytes.
+// A stream begins with magic. Then come frames: a byte that says what it is, a length in 32 bits,
+// big-endian, and that many bytes.
 const magic = "sov backup 1\n"
 
 const (
@@ -148,8 +148,8 @@ func NewReader(r io.Reader) *Reader {
 
 var errBroken = errors.New("the backup's stream is not what was sent")
 
-// Next returns the next part and its content. At the end of a stream that is whole, bit for bit, the error is io.EOF; at that
-// of any other it is not. Until then nothing that was read is certain.
+// Next returns the next part and its content. At the end of a stream that is whole, bit for bit,
+// the error is io.EOF; at that of any other it is not. Until then nothing that was read is certain.
 func (s *Reader) Next() (Part, io.Reader, error) {
 	var p Part
 	if s.done {

@@ -96,8 +96,8 @@ func (c *Conn) KeepAlive(ctx context.Context) error {
 	}
 }
 
-// Copy sends what r yields as frames of a kind until it ends. A source's own error ends it as its end
-// does. The error is about sending.
+// Copy sends what r yields as frames of a kind until it ends. A source's own error ends it as its
+// end does. The error is about sending.
 func (c *Conn) Copy(kind Kind, r io.Reader) error {
 	buffer := make([]byte, MaxPayload/2)
 	for {

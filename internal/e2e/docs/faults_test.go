@@ -102,7 +102,8 @@ func TestLinks(t *testing.T) {
 
 var version = regexp.MustCompile(`^v?\d+\.\d+\.\d+( — (\d{4}-\d{2}-\d{2}|unreleased))?$`)
 
-// TestChangelog: every heading is a version with its date, the newest first, and at most that is not released.
+// TestChangelog: every heading is a version with its date, the newest first, and at most that is
+// not released.
 func TestChangelog(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(sovtest.Root(), "CHANGELOG.md"))
 	if err != nil {
@@ -162,7 +163,8 @@ var (
 	testPackage = regexp.MustCompile(` \./([\w/]+)`)
 )
 
-// TestNamedTests: the tests that documents run by name exist. The go command is silent about one that does not.
+// TestNamedTests: the tests that documents run by name exist. The go command is silent about one
+// that does not.
 func TestNamedTests(t *testing.T) {
 	root := sovtest.Root()
 	paths, err := documents(root)

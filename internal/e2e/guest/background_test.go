@@ -48,8 +48,8 @@ func (d *desk) running() *localvm.Running {
 	return r
 }
 
-// TestBackground is the life of a machine in background: it is started, started again, used by shell and exec, killed,
-// started and stopped.
+// TestBackground is the life of a machine in background: it is started, started again, used by
+// shell and exec, killed, started and stopped.
 func TestBackground(t *testing.T) {
 	t.Parallel()
 	d := &desk{t, t.TempDir()}

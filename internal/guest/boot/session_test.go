@@ -291,8 +291,8 @@ func (v *boot) testLimit(t *testing.T) {
 	}
 }
 
-// TestSessionEndsAtShutdown: an interactive shell, which ignores SIGTERM, does not hold the machine up, and its caller learns why
-// it ends.
+// TestSessionEndsAtShutdown: an interactive shell, which ignores SIGTERM, does not hold the machine
+// up, and its caller learns why it ends.
 func TestSessionEndsAtShutdown(t *testing.T) {
 	v := shellBox(t).boot(t)
 	v.waitReady()

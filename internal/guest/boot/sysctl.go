@@ -12,9 +12,9 @@ import (
 	"strings"
 )
 
-// sysctls are settings of the kernel that differ from its own defaults. In a name, * stands for all,
-// default and each interface that exists: default reaches only interfaces that are made later, and
-// IPv6 does not consult all for redirects.
+// sysctls are settings of the kernel that differ from its own defaults. In a name, * stands for
+// all, default and each interface that exists: default reaches only interfaces that are made later,
+// and IPv6 does not consult all for redirects.
 //
 // The first part is what Alpine's boot would set (lib/sysctl.d/00-alpine.conf of
 // alpine-baselayout), but for three settings: a server has no use for IPv6 privacy addresses, the
@@ -50,8 +50,8 @@ func sysctlFiles(name string) []string {
 	return files
 }
 
-// setSysctls applies sysctls and then the recipe's. A setting that this kernel does not have is left out of the former, and an
-// error of the latter.
+// setSysctls applies sysctls and then the recipe's. A setting that this kernel does not have is
+// left out of the former, and an error of the latter.
 func setSysctls(own map[string]string) error {
 	var failed []error
 	for _, s := range sysctls {

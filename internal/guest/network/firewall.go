@@ -45,8 +45,8 @@ func (f Firewall) Apply() error {
 	if err != nil {
 		return fmt.Errorf("set up the firewall: %w", err)
 	}
-	// A kernel without nf_tables has one answer for all messages of a transaction, and Flush would wait
-	// for the others for ever.
+	// A kernel without nf_tables has one answer for all messages of a transaction, and Flush would
+	// wait for the others for ever.
 	if _, err := conn.ListTablesOfFamily(nftables.TableFamilyINet); err != nil {
 		return fmt.Errorf("set up the firewall: %w (does the kernel have nf_tables?)", err)
 	}

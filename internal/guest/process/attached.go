@@ -24,8 +24,8 @@ type Attached struct {
 	cgroup *cgroup
 }
 
-// Attach starts c in a session of its own. With a size it gets a terminal that large. Stdin and Line
-// are not used.
+// Attach starts c in a session of its own. With a size it gets a terminal that large. Stdin and
+// Line are not used.
 func (c Command) Attach(r *Reaper, size *unix.Winsize) (_ *Attached, err error) {
 	cred, account, err := Credential(c.User, c.Group)
 	if err != nil {

@@ -81,7 +81,8 @@ func (c *Confinement) start(r *Reaper, argv []string, attr *syscall.ProcAttr, oo
 }
 
 // Become confines this process and becomes its program. args are this process's: Confined, the
-// instructions, and the program with its arguments. It returns only if it fails, with an exit status.
+// instructions, and the program with its arguments. It returns only if it fails, with an exit
+// status.
 func Become(args []string) int {
 	runtime.LockOSThread() // capabilities, and what may be gained, are those of a thread
 	unix.CloseOnExec(reportFD)

@@ -13,8 +13,8 @@ import (
 
 // A Choice says which phones are meant.
 type Choice struct {
-	// Devices are names: adb:SERIAL, ssh:DESTINATION, local:FOLDER, or an adb serial by itself. None: the only phone that
-	// is attached.
+	// Devices are names: adb:SERIAL, ssh:DESTINATION, local:FOLDER, or an adb serial by itself.
+	// None: the only phone that is attached.
 	Devices []string
 	All     bool // every phone that is attached and usable
 
@@ -23,8 +23,8 @@ type Choice struct {
 	Ask func(devices []Device) (Device, error)
 }
 
-// A ChoiceError is a choice that does not say which phone is meant, or one that cannot be used: whoever made it has to
-// make another.
+// A ChoiceError is a choice that does not say which phone is meant, or one that cannot be used:
+// whoever made it has to make another.
 type ChoiceError struct {
 	What    string
 	Devices []Device // that are attached

@@ -12,7 +12,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/qemu"
 )
 
-// TestUnanswered: a connection that the guest does not answer is offered again, and then refused; passt lives on.
+// TestUnanswered: a connection that the guest does not answer is offered again, and then refused;
+// passt lives on.
 func TestUnanswered(t *testing.T) {
 	n, card := startPasst(t, testOptions())
 	card.SetDeadline(time.Now().Add(time.Minute))
@@ -55,8 +56,8 @@ func TestUnanswered(t *testing.T) {
 	}
 }
 
-// TestEarlierConnection: the last word of an earlier connection between the same ports comes with the answer to the next
-// one, which is made all the same. Debian 12's passt dies of the two.
+// TestEarlierConnection: the last word of an earlier connection between the same ports comes with
+// the answer to the next one, which is made all the same. Debian 12's passt dies of the two.
 func TestEarlierConnection(t *testing.T) {
 	n, card := startPasst(t, testOptions())
 	card.SetDeadline(time.Now().Add(20 * time.Second))

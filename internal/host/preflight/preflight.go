@@ -22,8 +22,8 @@ type Need struct {
 
 const (
 	minSDK = 33 // Android 13, the first whose phones may have com.android.virt
-	// reserve is what stays free beside what is written, in bytes: Android itself gets into trouble on a full disk, and the
-	// data disk is sparse and grows.
+	// reserve is what stays free beside what is written, in bytes: Android itself gets into trouble
+	// on a full disk, and the data disk is sparse and grows.
 	reserve = 256 << 20
 )
 

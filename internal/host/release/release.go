@@ -1,5 +1,6 @@
-// Package release tells versions of releases from those of other builds, and which of two is newer. A release is called by
-// a semantic version, v1.2.0 or v1.2.0-rc.1; what lies between two has no place in their order.
+// Package release tells versions of releases from those of other builds, and which of two is newer.
+// A release is called by a semantic version, v1.2.0 or v1.2.0-rc.1; what lies between two has no
+// place in their order.
 package release
 
 import (
@@ -9,13 +10,15 @@ import (
 	"golang.org/x/mod/semver"
 )
 
-// between ends the version of a build that is not a release: .ci/version puts "dev" and the commit behind the version that it
-// will become, and git describe puts the number of commits behind the tag before.
+// between ends the version of a build that is not a release: .ci/version puts "dev" and the commit
+// behind the version that it will become, and git describe puts the number of commits behind the
+// tag before.
 var between = regexp.MustCompile(`-dev$|-(dev|[0-9]+)-g[0-9a-f]+$|-dirty$`)
 
 const maxLength = 64 // of a version: it may come from outside
 
-// Is tells whether a version is a release's. One that is consists of letters, digits, dots and hyphens.
+// Is tells whether a version is a release's. One that is consists of letters, digits, dots and
+// hyphens.
 func Is(version string) bool {
 	return len(version) <= maxLength && semver.IsValid(version) && semver.Canonical(version) == version &&
 		!between.MatchString(version) && !module.IsPseudoVersion(version)

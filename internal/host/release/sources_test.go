@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// TestVersionOfSources asks make, in copies of what decides it, for the version that it stamps into sov.
+// TestVersionOfSources asks make, in copies of what decides it, for the version that it stamps into
+// sov.
 func TestVersionOfSources(t *testing.T) {
 	const repository = "../../.."
 	changelog, err := os.ReadFile(filepath.Join(repository, "CHANGELOG.md"))

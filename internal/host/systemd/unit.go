@@ -46,8 +46,8 @@ func literal(s string) string {
 	return strings.ReplaceAll(strings.ReplaceAll(s, "%", "%%"), "\n", " ")
 }
 
-// quote is a word as systemd reads it (systemd.syntax(7), "Quoting"); expanded says that it looks for
-// variables in it (systemd.service(5), "Command lines").
+// quote is a word as systemd reads it (systemd.syntax(7), "Quoting"); expanded says that it looks
+// for variables in it (systemd.service(5), "Command lines").
 func quote(word string, expanded bool) string {
 	if expanded {
 		word = strings.ReplaceAll(word, "$", "$$")

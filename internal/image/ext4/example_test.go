@@ -12,8 +12,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/tree"
 )
 
-// A tree becomes an image that the kernel can mount, without root and without a mount here. The same
-// tree makes the same image, UUID included.
+// A tree becomes an image that the kernel can mount, without root and without a mount here. The
+// same tree makes the same image, UUID included.
 func Example() {
 	t := tree.New()
 	if err := t.Put("etc/hostname", &tree.Inode{Mode: tree.S_IFREG | 0o644, Content: tree.Bytes([]byte("sql\n"))}); err != nil {

@@ -12,8 +12,9 @@ import (
 // ErrSocketHeld says that a process that lives listens at a control socket.
 var ErrSocketHeld = errors.New("a crosvm that runs holds it")
 
-// ClearSocket removes the control socket that a crosvm which was killed has left: the next one would end with "Address
-// already in use". One that somebody listens at stays, and the error wraps ErrSocketHeld; what is no socket stays too.
+// ClearSocket removes the control socket that a crosvm which was killed has left: the next one
+// would end with "Address already in use". One that somebody listens at stays, and the error wraps
+// ErrSocketHeld; what is no socket stays too.
 func ClearSocket(path string) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {

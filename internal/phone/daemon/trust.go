@@ -27,8 +27,8 @@ func onlyRootWrites(path string, info fs.FileInfo) error {
 	return nil
 }
 
-// checkTrusted refuses a path below root of which any part, from root on, could be changed by others than root. Root
-// itself stands in a folder that is Android's.
+// checkTrusted refuses a path below root of which any part, from root on, could be changed by
+// others than root. Root itself stands in a folder that is Android's.
 func checkTrusted(root, path string) error {
 	relative, err := filepath.Rel(root, path)
 	if err != nil || !filepath.IsLocal(relative) {
@@ -68,7 +68,8 @@ func readTrusted(root, path string, limit int64) ([]byte, error) {
 	return text, err
 }
 
-// loadSecrets reads a machine's secrets by name. Root alone may write their folder, and read their files.
+// loadSecrets reads a machine's secrets by name. Root alone may write their folder, and read their
+// files.
 func loadSecrets(root phonepath.Root, vm phonepath.VM) (map[string]string, error) {
 	entries, err := os.ReadDir(vm.Secrets())
 	if errors.Is(err, fs.ErrNotExist) {

@@ -31,7 +31,8 @@ func obstructed(layer, found, cause string) finding.Finding {
 	return f
 }
 
-// Check compares the network with what vm wants, and changes nothing. No findings: it is as Up would leave it.
+// Check compares the network with what vm wants, and changes nothing. No findings: it is as Up
+// would leave it.
 func (h *Host) Check(vm VM) (Uplink, []finding.Finding, error) {
 	u, findings, err := h.check(vm)
 	if err != nil {

@@ -19,7 +19,8 @@ const (
 // Superusers are all of them.
 var Superusers = []Superuser{Magisk, KernelSU, APatch, AOSP, RootShell, Denied, Unrooted}
 
-// installSu gives the phone its su. One that KernelSU or APatch does not grant is not there for the caller either.
+// installSu gives the phone its su. One that KernelSU or APatch does not grant is not there for the
+// caller either.
 func (p *Phone) installSu(kind Superuser) {
 	p.t.Helper()
 	if kind == Unrooted || kind == RootShell {

@@ -56,7 +56,8 @@ const (
 	refused // as if the words were not understood
 )
 
-// statuses are crosvm's with --extended-status (src/main.rs, CommandStatus), and its last words of 14 and of 13.
+// statuses are crosvm's with --extended-status (src/main.rs, CommandStatus), and its last words of
+// 14 and of 13.
 var statuses = map[outcome]struct {
 	code         int
 	text, text13 string

@@ -28,7 +28,8 @@ func init() {
 	os.Exit(0)
 }
 
-// Serve makes a guest's process for each stand-in that asks for one, for as long as this process lives.
+// Serve makes a guest's process for each stand-in that asks for one, for as long as this process
+// lives.
 func Serve() error {
 	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: address, Net: "unixpacket"})
 	if err != nil {
