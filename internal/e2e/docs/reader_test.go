@@ -58,8 +58,7 @@ func init() {
 		// the block names no phone before, it is that of a phone whose guest is a light one:
 		// nothing but a network and an endpoint, up at once.
 		"phone shell": (*reader).openShell,
-		// An empty PostgreSQL server on this computer, which psql and its kind find in the
-		// environment.
+		// An empty PostgreSQL server on this computer, which psql and its kind find in the environment.
 		"postgres": (*reader).startPostgres,
 		// Files of pg_dump: dump.sql, and shop.dump in its custom format.
 		"dump": (*reader).dump,

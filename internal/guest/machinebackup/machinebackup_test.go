@@ -281,7 +281,7 @@ func TestSwap(t *testing.T) {
 		return b.String()
 	}
 	const want = `created="new" file="new" own/both="new" own/new="new" tree/sub/new="new" `
-	var steps int
+	steps := 0
 	for stop := 0; ; stop++ {
 		data, s := make()
 		// The swap is interrupted after this many changes.

@@ -24,8 +24,8 @@ type Template struct {
 	Tailscale bool
 }
 
-// Recipe returns the text of a recipe: that of the built-in one, comments included, with what the
-// template changes. The error is that of a value that no recipe may have.
+// Recipe returns the text of a recipe: that of the built-in one, comments included, with what the template changes. The error
+// is that of a value that no recipe may have.
 func (t Template) Recipe() ([]byte, error) {
 	from := cmp.Or(t.From, "sql")
 	text, err := assets.Recipe(from)
@@ -72,8 +72,7 @@ func (t Template) Recipe() ([]byte, error) {
 	return []byte(out), err
 }
 
-// tapName returns the name of a machine's TAP interface, which may have 15 bytes (IFNAMSIZ of
-// linux/if.h, less its NUL).
+// tapName returns the name of a machine's TAP interface, which may have 15 bytes (IFNAMSIZ of linux/if.h, less its NUL).
 func tapName(machine string, digest [sha256.Size]byte) string {
 	const prefix, room = "vm_", 12
 	if len(machine) > room {
