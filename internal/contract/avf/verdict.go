@@ -103,7 +103,7 @@ func (p Phone) judge(o Options) Verdict {
 	case o.Protection == Unprotected:
 		return Verdict{Untested, "the phone does not say what it runs", ""}
 	}
-	return Verdict{Untested, "nobody has reported it", ""}
+	return Verdict{Untested, "no report of such a phone is known", ""}
 }
 
 func (p Phone) judgeGunyah(o Options) Verdict {
@@ -117,7 +117,7 @@ func (p Phone) judgeGunyah(o Options) Verdict {
 	case o.Protection == Unprotected && !yes(p.VM):
 		return Verdict{ProtectedOnly, "Gunyah refuses unprotected machines in all reports", "leave out `protection`, or set it to protected-without-firmware"}
 	case o.Protection == Unprotected:
-		return Verdict{Untested, "the phone says that it runs unprotected machines, and nobody has reported one", ""}
+		return Verdict{Untested, "the phone says that it runs unprotected machines; no report of one is known", ""}
 	case known(startsWithoutFirmware):
 		return Verdict{Runs, "reported to work on a Snapdragon 8 Elite", ""}
 	case known(wantsFirmware):

@@ -121,7 +121,7 @@ func (e Exit) text() string {
 	case Stopped:
 		return "the guest powered off"
 	case Vanished:
-		return "the machine stopped, and its guest had not powered off (the hypervisor gave up on it, or somebody ran crosvm stop)"
+		return "the machine stopped, and its guest had not powered off (the hypervisor gave up on it, or another program ran crosvm stop)"
 	case Reset:
 		return "the guest rebooted"
 	case Crash:
