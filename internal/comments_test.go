@@ -21,7 +21,7 @@ var notWrapped = []string{
 	"internal/artifact/vmspec", "internal/contract/backup", "internal/contract/configdisk",
 	"internal/contract/guestapi", "internal/contract/guestspec", "internal/contract/health",
 	"internal/contract/phonepath", "internal/contract/recipe", "internal/contract/runnerapi",
-	"internal/e2e/docs", "internal/e2e/guest", "internal/e2e/phone", "internal/guest/disk", "internal/guest/machinebackup",
+	"internal/e2e/docs", "internal/e2e/endurance", "internal/e2e/guest", "internal/e2e/phone", "internal/guest/disk", "internal/guest/machinebackup",
 	"internal/guest/supervision", "internal/host/build", "internal/host/group", "internal/host/install",
 	"internal/host/localvm", "internal/host/qemu", "internal/phone/acceptance",
 	"internal/phone/address", "internal/phone/daemon", "internal/phone/diagnose",
