@@ -19,7 +19,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/terminal"
 )
 
-// whereSessions says in the help of shell and exec which machine they are for, and how they are kept.
+// whereSessions says in the help of shell and exec which machine they are for, and how they are
+// kept.
 const whereSessions = `If 'sov run' runs a machine of this name on this computer, that machine is meant, else the one on the
 phone. --local and --device choose. The connection goes through the cable, or ssh, and sov-runner to
 the guest's endpoint, which demands the token of this boot. The guest's journal records the user, the
@@ -193,7 +194,7 @@ func withTerm(env map[string]string) map[string]string {
 	return with
 }
 
-// caller names whoever uses this program, for the guest's journal.
+// caller names the user of this program, for the guest's journal.
 func caller() string {
 	name := "unknown"
 	if u, err := user.Current(); err == nil {

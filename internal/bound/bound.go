@@ -1,4 +1,4 @@
-// Package bound limits what bytes from outside may cost before anybody has vouched for them: how
+// Package bound limits what bytes from outside may cost before they are verified: how
 // much is read of a file or a stream, and how much a few compressed bytes may become.
 package bound
 

@@ -64,8 +64,8 @@ var (
 // mask has n bits set, the highest: each of them depends on the last 64 bytes.
 func mask(n int) uint64 { return ^uint64(0) << (64 - n) }
 
-// gear is a random number for each value of a byte, from SHA-256, so that anybody can make the
-// same.
+// gear is a random number for each value of a byte, from SHA-256, so that every program can make
+// the same.
 var gear = func() (table [256]uint64) {
 	for i := range table {
 		sum := sha256.Sum256([]byte{'s', 'o', 'v', ' ', 'g', 'e', 'a', 'r', byte(i)})

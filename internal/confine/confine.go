@@ -31,8 +31,8 @@ type Command struct {
 	Stdout, Stderr io.Writer
 
 	// Write are folders that the program finds at the same paths and may write. When sov runs as
-	// root they are given to the user nobody, and what is in them should be nobody's or readable by
-	// all.
+	// root they are given to the user nobody, and what is in them should belong to nobody or be
+	// readable by all.
 	Write []string
 	// Read are files and folders that it finds at the same paths and may read, beside those of the
 	// system.

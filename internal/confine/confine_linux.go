@@ -26,7 +26,7 @@ const nobody = 65534
 type plan struct {
 	Path, Dir, Root, Temporary string
 	Args, Env, Write, Read     []string
-	Nested                     bool // sov is not root: nobody is one more user namespace
+	Nested                     bool // sov is not root: the user nobody is one more user namespace
 }
 
 // namespaces are those that a program gets, besides one of users.

@@ -12,7 +12,7 @@ import (
 )
 
 // ErrLocal is in the error of a request that a server on the network sends to this computer or its
-// link, where other programs listen that trust whoever can reach them (a cloud's metadata service
+// link, where other programs listen that trust all who can reach them (a cloud's metadata service
 // among them).
 var ErrLocal = errors.New("a server on the network sends sov to an address of this computer or its link, which is refused")
 

@@ -96,7 +96,7 @@ func (c Client) exchange(ctx context.Context, conn Stream, receive func([]byte) 
 		if err == nil {
 			return reading(p, sent, came)
 		}
-		// A refusal that repeats the nonce is the server's; what does not is anybody's.
+		// A refusal that repeats the nonce is the server's; another may come from any host.
 		if p.origin == nonce && !errors.Is(err, errNotOurs) {
 			return Reading{}, err
 		}

@@ -29,14 +29,14 @@ const (
 	// others are preferred: ntpd's for its "undisciplined local clock".
 	localStratum = 10
 	// localPrecision and localDispersion say what the answers are good for: about a microsecond to
-	// read the clock, and as right as whoever sets it makes it, of which 10 ms is a guess.
+	// read the clock, and as right as its source makes it, of which 10 ms is a guess.
 	localPrecision  = -20
 	localDispersion = 10 * time.Millisecond
 )
 
 // Serve answers questions that come over conn until ctx is done, and closes conn. It returns nil
-// then, and else what kept it from reading. Answers are as long as questions at the most, so nobody
-// gains by letting others be answered.
+// then, and else what kept it from reading. Answers are as long as questions at the most, so an
+// attacker gains nothing by having them sent to others.
 func (s Server) Serve(ctx context.Context, conn net.PacketConn) error {
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
@@ -61,7 +61,7 @@ func (s Server) Serve(ctx context.Context, conn net.PacketConn) error {
 			continue
 		}
 		if answer := s.answer(question[:n]); answer != nil {
-			_, _ = conn.WriteTo(answer, from) // whoever is not reached asks again
+			_, _ = conn.WriteTo(answer, from) // a client that is not reached asks again
 		}
 	}
 }

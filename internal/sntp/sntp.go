@@ -2,8 +2,8 @@
 // (RFC 4330, and RFC 5905 where that is clearer), for a guest and the host beside it.
 //
 // The client sends a random number where NTP has the time of sending, and takes no answer that does
-// not repeat it: whoever cannot see the question cannot answer it. Nothing authenticates the server
-// itself.
+// not repeat it: an attacker who cannot see the question cannot answer it. Nothing authenticates
+// the server itself.
 package sntp
 
 import (

@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// A ForeignError says that somebody else could change what builds take from a cache. Blobs are
+// A ForeignError says that another user could change what builds take from a cache. Blobs are
 // compared with their digests, but which blob is whose result, and that a blob was compared before,
 // is only noted.
 type ForeignError struct{ Path, Why, Advice string }

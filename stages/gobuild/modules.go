@@ -96,8 +96,8 @@ func ProxyFiles(root string) (files []string, err error) {
 
 // Cache returns the folder for Go's build cache, with the user's own in users. The user's own is
 // not it: what a compiler wrote there that a hostile source has taken over would be in the user's
-// other programs. The folder around it is closed to other users, nobody among them. A fresh one is
-// in dir, and empty.
+// other programs. The folder around it is closed to other users, the user nobody among them. A
+// fresh one is in dir, and empty.
 func Cache(users, dir string, fresh bool) (string, error) {
 	around := filepath.Join(users, "sov")
 	if fresh {

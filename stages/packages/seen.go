@@ -15,7 +15,7 @@ import (
 )
 
 // compareWithSeen warns about indexes that are older than the one that this computer saw last: a
-// mirror may be behind, or somebody may withhold updates. The signature of such an index is good.
+// mirror may be behind, or a network may withhold updates. The signature of such an index is good.
 func (r Request) compareWithSeen(repositories []*apk.Repository) error {
 	if r.Seen == "" {
 		return nil

@@ -83,7 +83,7 @@ func (k PublicKey) ID() string {
 // maxKeyFile bounds a key's file. One has some hundred bytes.
 const maxKeyFile = 64 << 10
 
-// LoadPrivate reads a private key's file, which nobody but its owner may read. unseal opens one
+// LoadPrivate reads a private key's file, which only its owner may read. unseal opens one
 // that is encrypted with a passphrase; nil: such a one is an error.
 func LoadPrivate(path string, unseal Unseal) (PrivateKey, error) {
 	b, mode, err := readKey(path)

@@ -30,10 +30,10 @@ type Class string
 
 // Classes.
 const (
-	Runs          Class = "runs"           // the phone says so, or somebody has reported it of its kind
+	Runs          Class = "runs"           // the phone says so, or it was reported of its kind
 	ProtectedOnly Class = "protected only" // it runs machines, and not unprotected ones as this
 	Unsupported   Class = "unsupported"
-	Untested      Class = "untested" // nothing speaks against it, and nobody has reported it
+	Untested      Class = "untested" // nothing speaks against it, and no report of it is known
 )
 
 // A Verdict says whether a machine runs on a phone, as far as is known.

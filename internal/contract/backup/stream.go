@@ -28,7 +28,7 @@ const (
 	framePart  = 'P' // JSON, a Part: its content follows
 	frameData  = 'D' // of the part
 	frameEnd   = 'E' // nothing: the part is whole
-	frameAlive = 'A' // nothing: somebody is still at work
+	frameAlive = 'A' // nothing: the sender is still at work
 	frameLast  = 'Z' // the stream is whole: SHA-256 of all that came before
 	frameFault = 'X' // text: why it is not, and will not be
 )

@@ -6,7 +6,7 @@ import (
 	"os"
 )
 
-// A Memory is a config disk that is in no file system. It lives as long as somebody has it open.
+// A Memory is a config disk that is in no file system. It lives as long as a process has it open.
 type Memory struct {
 	file *os.File
 	size int

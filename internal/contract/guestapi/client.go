@@ -26,7 +26,7 @@ const (
 	maxComplaint = 1 << 10
 )
 
-// stay keeps a guest from having the phone's root, which asks, ask somebody else, with the token.
+// stay keeps a guest from having the phone's root, which asks, ask another server, with the token.
 func stay(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 // complaint is what an answer says that is not the one expected.

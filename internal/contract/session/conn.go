@@ -62,7 +62,7 @@ func (c *Conn) SendJSON(kind Kind, v any) error {
 }
 
 // Receive returns the next frame that says something. It closes the connection of a peer that has
-// been silent for Patience. Time during which nobody calls Receive does not count.
+// been silent for Patience. Time without a call of Receive does not count.
 func (c *Conn) Receive() (Frame, error) {
 	for {
 		timer := time.AfterFunc(c.patience, func() {

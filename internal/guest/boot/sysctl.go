@@ -18,7 +18,7 @@ import (
 //
 // The first part is what Alpine's boot would set (lib/sysctl.d/00-alpine.conf of
 // alpine-baselayout), but for three settings: a server has no use for IPv6 privacy addresses, the
-// host decides what follows a panic, and nobody gets the right to ping.
+// host decides what follows a panic, and no service gets the right to ping.
 var sysctls = []struct{ name, value string }{
 	{"net.ipv4.tcp_syncookies", "1"},
 	{"net.ipv4.conf.*.rp_filter", "1"},
@@ -39,7 +39,7 @@ var sysctls = []struct{ name, value string }{
 	// The kernel's addresses and messages are hidden from those who may attack it.
 	{"kernel.kptr_restrict", "2"},
 	{"kernel.dmesg_restrict", "1"},
-	// With Yama: nobody without CAP_SYS_PTRACE traces a process or reads its memory.
+	// With Yama: no process without CAP_SYS_PTRACE traces a process or reads its memory.
 	{"kernel.yama.ptrace_scope", "2"},
 }
 

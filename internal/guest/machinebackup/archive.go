@@ -132,7 +132,7 @@ func (n names) group(id int) string {
 	})
 }
 
-// maxNames bounds names: there are no more accounts in an image that anybody made by hand.
+// maxNames bounds names: there are no more accounts in an image that is made by hand.
 const maxNames = 10000
 
 // look returns what find finds, or "" for what has no name.

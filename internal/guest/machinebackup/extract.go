@@ -220,7 +220,7 @@ func (e *extractor) finish(parent int, base string, header *tar.Header) error {
 	} else if err != nil {
 		return fmt.Errorf("change its owner: %w", err)
 	}
-	if header.Typeflag != tar.TypeSymlink { // nobody has made another of its name: dir is this process's own
+	if header.Typeflag != tar.TypeSymlink { // there is no other of its name: dir is this process's own
 		mode := uint32(header.Mode) & 0o777
 		if header.Typeflag == tar.TypeDir {
 			mode = uint32(header.Mode) & 0o3777 // files in it get its group, or are removed by their owners alone

@@ -126,7 +126,7 @@ func (f Firewall) opening(o guestspec.Opening) ([][]expr.Any, error) {
 		if !prefix.IsValid() {
 			continue
 		}
-		if o.PerSecond > 0 && prefix.Contains(f.Gateway) { // nobody else can take the host's turn
+		if o.PerSecond > 0 && prefix.Contains(f.Gateway) { // no other sender can take the host's turn
 			host := netip.PrefixFrom(f.Gateway, f.Gateway.BitLen())
 			rules = append(rules, join(arrivesOn(link), source(host), port(protocol, o.Port), verdict(expr.VerdictAccept)))
 		}

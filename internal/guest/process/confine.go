@@ -145,7 +145,7 @@ func (in *instructions) limit() error {
 // commonDevices are those that every program may expect.
 var commonDevices = []string{"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"}
 
-// kernelControls are files by which root changes the kernel: read-only, whoever asks.
+// kernelControls are files by which root changes the kernel: read-only for every service.
 var kernelControls = []string{"/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs"}
 
 // enclose gives this process, alone in its mount namespace, its own view of the file system.

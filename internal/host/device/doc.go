@@ -8,9 +8,8 @@
 // wait for that daemon. Each stream carries a random mark as its last bytes, which also tells a
 // command that ended from a connection that broke.
 //
-// A connection that breaks looks to a command like the end of its standard input. Whoever sends
-// content has its length or digest checked there before anything is done with it, as WriteFile
-// does.
+// A connection that breaks looks to a command like the end of its standard input. A caller
+// that sends content has its length or digest checked there before it is used, as WriteFile does.
 //
 // What a phone answers is not trusted: callers bound and check it, as Output does.
 package device

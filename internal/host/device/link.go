@@ -20,8 +20,8 @@ const (
 	// linger is how long a client may take to end by itself once the command has. It ends at once
 	// unless a daemon holds the command's pipes.
 	linger = 300 * time.Millisecond
-	// drain is how long a pipe may be silent, and whoever reads what came out of it may take, once
-	// nobody is left to write to it but those who have inherited it.
+	// drain is how long a pipe may be silent, and its reader may take, once only processes that
+	// have inherited it can write to it.
 	drain = 2 * time.Second
 )
 
@@ -63,7 +63,7 @@ func (l *link) Run(ctx context.Context, c Command) error {
 	return l.run(ctx, c, script)
 }
 
-// run runs a shell command, as whoever the shell is. c.Args are for messages.
+// run runs a shell command, as the shell's user. c.Args are for messages.
 func (l *link) run(ctx context.Context, c Command, script string) error {
 	limit := c.Limit
 	if limit == 0 {
@@ -122,8 +122,9 @@ func (r *run) pipe(bounded context.Context, client *exec.Cmd) (passed bool, err 
 	return r.ends.Load() == 0 || out.wait(bounded) && said.wait(bounded), err
 }
 
-// start starts the client with the command's standard input, if it has one. Whoever is to write
-// that need not know that the client has ended: nobody waits for a source that has nothing to say.
+// start starts the client with the command's standard input, if it has one. The
+// source of the input need not know that the client has ended: start does not wait for a source
+// that has nothing to send.
 func (r *run) start(client *exec.Cmd) error {
 	from := r.c.Stdin
 	if from == nil {

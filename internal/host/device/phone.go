@@ -17,9 +17,9 @@ type Phone interface {
 	// Root is the folder that holds sov's programs and machines there.
 	Root() phonepath.Root
 	// Run runs a command as root and waits for its end. The error is an *ExitError for an exit
-	// status other than 0, a *RootError where the phone lets nobody be root, a *LostError where the
-	// connection failed or broke before the command had ended, a *TimeoutError when a bound of the
-	// command's was reached, and the context's when that ended.
+	// status other than 0, a *RootError where the phone does not give root rights, a *LostError
+	// where the connection failed or broke before the command had ended, a *TimeoutError when a
+	// bound of the command's was reached, and the context's when that ended.
 	Run(ctx context.Context, c Command) error
 }
 
@@ -31,7 +31,7 @@ type Command struct {
 	Stdout io.Writer // nil: thrown away
 	Stderr io.Writer // nil: its end is in the ExitError
 
-	AsShell bool // as whoever the phone's shell is, not as root
+	AsShell bool // as the user of the phone's shell, not as root
 
 	Limit time.Duration // for the whole command; 0: DefaultLimit; NoLimit: until the context ends
 	Idle  time.Duration // without a byte in any direction, but for what Stdout and Stderr take; 0: none

@@ -12,7 +12,7 @@ import (
 	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
-// A Need is what somebody wants of a phone.
+// A Need is what a caller wants of a phone.
 type Need struct {
 	Arch  string      // of the machine that is to run, as Go names it; empty: any
 	Name  string      // of that machine; empty: none in particular

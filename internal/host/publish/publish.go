@@ -70,7 +70,7 @@ const (
 // Options say how registries are reached.
 type Options struct {
 	oci.Options
-	Task *pipeline.Task // shows progress; nil: nobody is told
+	Task *pipeline.Task // shows progress; nil: it is not shown
 	// Sign signs what is pushed, for the reference that it is pushed under; nil: it is pushed as it
 	// is.
 	Sign *signing.Signer

@@ -104,7 +104,7 @@ func (m *Machine) envelope(ctx context.Context, raw []byte) ([]byte, error) {
 	}
 	referrer, err := v1.ParseManifest(bytes.NewReader(raw))
 	if err != nil || len(referrer.Layers) != 1 || referrer.Layers[0].MediaType != envelopeType {
-		return nil, nil // the unsigned statement, or somebody else's attestation
+		return nil, nil // the unsigned statement, or another signer's attestation
 	}
 	return m.document(ctx, referrer.Layers[0])
 }

@@ -90,7 +90,7 @@ func send(ctx context.Context, p device.Phone, a *Artifact, fresh bool, report f
 			Args:  []string{p.Root().Runner(), "receive", a.Manifest.Name, "--root", string(p.Root())},
 			Stdin: toPhone, Stdout: fromPhone, Limit: device.NoLimit, Idle: silence,
 		})
-		// Whoever waits for the other side learns that there is none.
+		// The reader of the other side learns that there is none.
 		why := err
 		if why == nil {
 			why = io.ErrUnexpectedEOF

@@ -55,7 +55,7 @@ type BlockError struct {
 	Stopped bool
 }
 
-// keptBlockErrors bounds the errors that wait for whoever reads them; further ones say nothing new.
+// keptBlockErrors bounds the errors that wait for their reader; further ones say nothing new.
 const keptBlockErrors = 64
 
 // greetingTimeout bounds the time from QEMU's start to its first word. It takes some 50 ms on an

@@ -1,10 +1,10 @@
 // Package secrets keeps the secrets of machines on the user's computer: passwords and auth keys,
 // until they are sent to a phone or handed to a guest. It knows nothing of what they are for.
 //
-// A store is a folder that nobody but its owner may look into:
+// A store is a folder that only its owner may look into:
 //
 //	VM/NAME            one secret: its bytes as they are, or an age file of them
-//	recipients.txt     age recipients, one a line: whom secrets are encrypted to; absent: to nobody
+//	recipients.txt     age recipients, one a line: whom secrets are encrypted to; absent: they are plain
 //	identity.age       an age identity that a passphrase opens
 //
 // Folders have mode 0700 and files 0600; what others can read, or what belongs to another user, is

@@ -36,7 +36,7 @@ type Keys struct {
 	// Identity is the path of an age identity file, which may itself be encrypted with a
 	// passphrase. When it is empty the store's own identity is used.
 	Identity string
-	// Ask asks the user for a passphrase. Nil: there is nobody to ask.
+	// Ask asks the user for a passphrase. Nil: there is no terminal to ask at.
 	Ask agefile.Ask
 }
 

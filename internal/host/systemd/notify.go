@@ -51,7 +51,7 @@ type Listener struct {
 	dir  string
 }
 
-// Listen makes a socket that nobody but this user can write to.
+// Listen makes a socket that only this user can write to.
 func Listen() (*Listener, error) {
 	dir, err := os.MkdirTemp("", "sov-notify-")
 	if err != nil {

@@ -21,7 +21,7 @@ func (u Unit) File() string { return u.Name + ".service" }
 
 // Text is the unit's file, for a user's own service manager.
 //
-// Whoever stops it lets the machine shut down: SIGTERM goes to sov alone, which ends QEMU.
+// systemd lets the machine shut down: SIGTERM goes to sov alone, which ends QEMU.
 func (u Unit) Text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "[Unit]\nDescription=%s\nAfter=network-online.target\n\n", literal(u.Description))

@@ -375,7 +375,7 @@ func (db *database) byName(name string) *installedPackage {
 	return nil
 }
 
-// remove takes p out of the list of packages; its files stay with whoever owns them.
+// remove takes p out of the list of packages; its files keep their owners.
 func (db *database) remove(p *installedPackage) {
 	db.packages = slices.DeleteFunc(db.packages, func(q *installedPackage) bool { return q == p })
 }

@@ -10,7 +10,7 @@
 // the root itself. Nothing in a tree can name anything outside it: ".." and
 // absolute link targets are resolved within the root, as in a chroot.
 //
-// A tree is built by one goroutine; while nobody changes it, many may read it.
+// A tree is built by one goroutine; while it does not change, many may read it.
 package tree
 
 import (

@@ -169,7 +169,7 @@ func (p Phone) proc() string {
 var hierarchies = []string{"/sys/fs/cgroup", "/acct", "/dev/cg2_bpf", "/dev/memcg/apps"}
 
 // LeaveCgroup moves the calling process to the root of the cgroup hierarchies. When a service ends,
-// Android's init kills all that is in its group, whoever its parent is by then
+// Android's init kills all that is in its group, under any parent
 // (system/core/init/service.cpp, Service::Reap): what a shell of adbd has started ends when adbd
 // restarts, and what an app has started ends with the app. Hierarchies that do not exist are passed
 // over, and on other systems than Android nothing is done.

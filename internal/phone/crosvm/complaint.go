@@ -16,7 +16,7 @@ var (
 )
 
 // Complaint is why crosvm failed, from what it said: the last error with its causes, as one line.
-// It is the last line of somebody else, such as the linker, where crosvm itself said nothing.
+// It is the last line of another program, such as the linker, where crosvm itself said nothing.
 func Complaint(said string) string {
 	var causes []string
 	last, taking := "", false

@@ -122,8 +122,8 @@ func become(instructions, program string, argv []string) string {
 	return fmt.Sprintf("%s: %v", program, err)
 }
 
-// closeAfter closes, with the launcher, what it was given besides what crosvm is meant to have, by
-// whoever started the runner.
+// closeAfter closes, in the launcher, the descriptors that it was given and that are not for
+// crosvm: those of the program that started the runner.
 func closeAfter(last int) {
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {

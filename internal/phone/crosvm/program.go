@@ -75,7 +75,7 @@ func (p *Program) ask(ctx context.Context, args ...string) (string, error) {
 	defer cancel()
 	command := exec.CommandContext(ctx, p.Path, args...)
 	command.Env = append(os.Environ(), p.Env...)
-	command.WaitDelay = time.Second // a child that keeps the pipe open holds nobody up
+	command.WaitDelay = time.Second // a child that keeps the pipe open does not hold the runner up
 	out, err := command.CombinedOutput()
 	if err != nil {
 		err = fmt.Errorf("%s %s: %w: %s", p.Path, strings.Join(args, " "), err, lastLine(string(out)))

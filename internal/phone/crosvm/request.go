@@ -9,7 +9,7 @@ import (
 )
 
 // makeRequests makes the pipe of a machine's requests, and opens it for reading and writing:
-// crosvm, which is given this, then never sees its end, whoever else has closed it.
+// crosvm, which is given this, then never sees its end, even if all others have closed it.
 func makeRequests(path string) (*os.File, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("pipe for requests: %w", err)

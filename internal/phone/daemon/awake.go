@@ -121,7 +121,7 @@ func (d *Daemon) watchBattery(ctx context.Context) <-chan struct{} {
 }
 
 // charge waits, with the machine off, until the battery holds enough. It returns errAgain when
-// somebody asks for a start before that.
+// a start is asked for before that.
 func (d *Daemon) charge(ctx context.Context, reason string) error {
 	d.rest(runnerapi.LowBattery, reason)
 	for {

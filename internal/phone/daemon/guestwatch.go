@@ -34,8 +34,8 @@ func newGuestWatch(d *Daemon, r *run, a *artifact, near *neighbourhood) *guestWa
 	return &guestWatch{daemon: d, machine: r, artifact: a, near: near, readyAt: make(chan time.Time, 1), ready: make(chan struct{}), failed: make(chan struct{})}
 }
 
-// How often the guest is asked: often while it may become ready at any moment, so that whoever
-// waits need not, and rarely afterwards.
+// How often the guest is asked: often while it may become ready at any moment, so that
+// no caller waits for long, and rarely afterwards.
 const (
 	bootPoll  = 200 * time.Millisecond
 	readyPoll = 5 * time.Second

@@ -29,7 +29,7 @@ func serveTime(ctx context.Context, spec *vmspec.Spec, log func(string)) {
 	for ctx.Err() == nil {
 		conn, err := listenOn(ctx, spec.Network.TAP, timeServer(spec))
 		if err == nil {
-			// What the phone shows before it was set by anybody must not become the guest's.
+			// What the phone shows before it was set must not become the guest's.
 			err = sntp.Server{Trusted: sntp.Plausible}.Serve(ctx, conn)
 		}
 		if err != nil && !said && ctx.Err() == nil {

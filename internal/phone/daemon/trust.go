@@ -86,7 +86,7 @@ func loadSecrets(root phonepath.Root, vm phonepath.VM) (map[string]string, error
 			return nil, fmt.Errorf("secrets: %w", err)
 		}
 		if !info.Mode().IsRegular() || !guestspec.ValidSecretName(e.Name()) {
-			continue // a temporary file of whoever writes one at this moment
+			continue // a temporary file of a process that writes one at this moment
 		}
 		if info.Mode().Perm()&0o077 != 0 {
 			return nil, fmt.Errorf("secrets: %s can be read by others than root (mode %#o): chmod 600 %[1]s", path, info.Mode().Perm())

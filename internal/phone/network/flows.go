@@ -17,7 +17,7 @@ import (
 // The kernel's table of connections ties them to the old uplink's address: UDP flows that never
 // pause, such as WireGuard's, would keep it for ever. So they are removed from it. A TCP connection
 // in which the guest only receives would still wait for its own timeout: the guest sends nothing,
-// so nobody can tell it. It is made to send: a segment that fits no window is answered with an
+// so no process can tell it. It is made to send: a segment that fits no window is answered with an
 // acknowledgement (RFC 9293, section 3.10.7.4), which leaves by the new uplink, with an address of
 // which the other end knows no connection, and is answered with a reset.
 func (h *Host) forgetFlows(vm VM) {

@@ -111,8 +111,8 @@ func (vm VM) forwarded(u Uplink) []string {
 	return append(out, "-i "+vm.TAP+" -j DROP", "-o "+vm.TAP+" -j DROP")
 }
 
-// fromPhone are the rules for what the phone itself sends to the guest: root does, and of everybody
-// else only what is for a port that is opened to apps, and answers to what the guest was let ask.
+// fromPhone are the rules for what the phone itself sends to the guest. Root may send anything,
+// other users only to ports that are opened to apps, and answers to what the guest has asked.
 func (vm VM) fromPhone() []string {
 	guest := netip.PrefixFrom(vm.Guest.Addr(), 32)
 	var out []string

@@ -253,7 +253,7 @@ func (h *Host) note(l *ledger, owner string, r resource, exists bool) error {
 		e.Found = false // or no longer: its maker took it away, and what is made now is ours
 	}
 	if v, ok := r.(replacing); ok && !(known && exists) {
-		// The last value that somebody else set is the one to restore.
+		// The last value that another program set is the one to restore.
 		before, err := v.current(h)
 		if err != nil {
 			return err

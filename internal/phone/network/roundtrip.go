@@ -49,7 +49,7 @@ func (h *Host) roundTrip(ctx context.Context, vm VM) error {
 		return fmt.Errorf("open %s: %w", vm.TAP, err)
 	}
 	defer wire.Close()
-	// The kernel need not ask for the guest's address, which nobody would answer. The entry goes
+	// The kernel need not ask for the guest's address, which would not be answered. The entry goes
 	// before the guest comes.
 	guest := hardwareAddress(vm.TAP + " guest")
 	neighbour := &netlink.Neigh{LinkIndex: link.Attrs().Index, Family: netlink.FAMILY_V4, State: netlink.NUD_REACHABLE, IP: vm.Guest.Addr().AsSlice(), HardwareAddr: guest}

@@ -60,7 +60,7 @@ func hardwareAddress(name string) net.HardwareAddr {
 	return net.HardwareAddr{0x02, sum[0], sum[1], sum[2], sum[3], sum[4]}
 }
 
-// undo leaves an interface that somebody else has put in the place of ours.
+// undo leaves an interface that another program has put in the place of ours.
 func (t tap) undo(*Host, string) error {
 	link, err := findLink(t.Link)
 	if link == nil || err != nil || !mayBeOurs(link) {
@@ -144,7 +144,7 @@ func (h *Host) tune(vm VM, report *Report) error {
 			return fmt.Errorf("bring it up: %w", err)
 		}
 		report.Changed = append(report.Changed, "brought up "+vm.TAP)
-		if link, err = netlink.LinkByName(vm.TAP); err != nil { // one that is down has no carrier, whoever has it open
+		if link, err = netlink.LinkByName(vm.TAP); err != nil { // one that is down has no carrier, even if a process has it open
 			return err
 		}
 	}

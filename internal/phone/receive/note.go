@@ -19,8 +19,8 @@ import (
 
 // A note is a file's list of chunks, kept beside it so that it need not be cut again: a line of
 // JSON, and the list as package chunk encodes it. It is believed where the file is still the one
-// that it was made of and it is whole itself. That a disk has changed the file behind everybody's
-// back shows when what is copied from it is verified.
+// that it was made of and it is whole itself. A change of the file by a
+// failing disk shows when what is copied from it is verified.
 type note struct {
 	Version int    `json:"version"` // chunk.Version
 	Size    int64  `json:"size"`    // of the file

@@ -24,7 +24,7 @@ import (
 
 const (
 	// silence is how long the computer may send nothing: its lid was closed, or its cable cut
-	// without anybody noticing.
+	// unnoticed.
 	silence = time.Minute
 	// maxWindow bounds the memory of the decompressor, in bytes; what push sends needs less.
 	maxWindow = 8 << 20
@@ -43,7 +43,7 @@ func (r *Receiver) Serve(ctx context.Context, in io.Reader, out io.Writer) error
 	heard := &heard{r: in, alarm: time.AfterFunc(silence, func() { cancel(errSilence) })}
 	defer heard.alarm.Stop()
 	ended := make(chan error, 1)
-	// Whoever reads a pipe can not be interrupted: when there is no more to wait for, it is left
+	// A reader of a pipe cannot be interrupted: when there is no more to wait for, it is left
 	// behind.
 	go func() { ended <- r.converse(ctx, pushapi.NewConn(heard, out)) }()
 	select {

@@ -62,7 +62,7 @@ func Commit(vm phonepath.VM, target string) error {
 	if err := durable.SyncDir(vm.Incoming()); err != nil {
 		return err
 	}
-	// The folder that gives way is nobody's from here on; what is left of it goes with the next
+	// The folder that gives way has no owner from here on; what is left of it goes with the next
 	// version.
 	old := filepath.Join(vm.Slots(), ".old")
 	if err := os.RemoveAll(old); err != nil {
@@ -93,7 +93,7 @@ func Drop(vm phonepath.VM, slot string) error {
 	return errors.Join(os.RemoveAll(vm.Slot(slot)), os.RemoveAll(filepath.Join(vm.Slots(), ".old")))
 }
 
-// RollBack makes the other slot current because somebody wants it, and returns it.
+// RollBack makes the other slot current because the user wants it, and returns it.
 func RollBack(vm phonepath.VM) (runnerapi.Slot, error) {
 	lock, err := lock(vm)
 	if err != nil {
@@ -218,8 +218,8 @@ func leave(vm phonepath.VM, slot, reason, to string) (*runnerapi.RollBack, error
 	}
 	now := time.Now().UTC()
 	back := &runnerapi.RollBack{From: slot, Version: Look(vm, slot).Version, To: to, Reason: reason, At: now}
-	// The note first: between the two, whoever looks goes on with the second.
-	err = durable.MkdirAll(vm.Slot(slot), 0o755) // of a slot that somebody has removed
+	// The note first: between the two, a reader goes on with the second.
+	err = durable.MkdirAll(vm.Slot(slot), 0o755) // of a slot that was removed
 	if err == nil {
 		err = writeMark(vm.Slot(slot), mark{State: runnerapi.SlotBad, Reason: reason, Since: now})
 	}

@@ -15,7 +15,7 @@ import (
 
 // ADBOptions shape a phone's adb daemon.
 type ADBOptions struct {
-	Unauthorized bool // nobody has allowed USB debugging for any computer
+	Unauthorized bool // USB debugging is not allowed for any computer
 	Silent       bool // it takes connections and says nothing
 
 	Listen net.Listener // on the computer's loopback, which the daemon closes; nil: at a free port
@@ -156,7 +156,7 @@ func (t *transport) handle(m adbMessage) error {
 		return t.send(adbMessage{command: adbConnect, arg0: adbVersion, arg1: adbMaxPayload, data: t.a.banner()})
 	case adbAuth:
 		if m.arg0 == authPublicKey {
-			return nil // nobody answers the question on the screen
+			return nil // the question on the screen stays unanswered
 		}
 		return t.send(authToken)
 	case adbOpen:

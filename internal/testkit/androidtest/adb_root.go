@@ -2,7 +2,7 @@ package androidtest
 
 import "os"
 
-// A Superuser is how a phone lets somebody be root.
+// A Superuser is how a phone gives root rights.
 type Superuser string
 
 // Superusers.

@@ -115,7 +115,7 @@ func (p *shellProcess) hangUp() {
 }
 
 // shellV2 serves a command with standard error apart and an exit status. As adbd does, it waits
-// until nobody holds the command's pipes any more.
+// until no process holds the command's pipes.
 func (t *transport) shellV2(s *adbStream, script string) {
 	var writing sync.Mutex
 	send := func(kind byte, data []byte) error {

@@ -333,7 +333,7 @@ func (p *Phone) startScript(m manager, id, path string, args ...string) <-chan s
 	}
 	ended := make(chan struct{})
 	go func() {
-		command.Wait() // nobody asks how; it ends with the phone at the latest
+		command.Wait() // its status is not needed; it ends with the phone at the latest
 		close(ended)
 	}()
 	return ended

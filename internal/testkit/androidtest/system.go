@@ -133,7 +133,7 @@ func (p *Phone) furnish(o Options) {
 		p.t.Fatal(err)
 	}
 	p.write(crosvm+".json", string(build), 0o644)
-	p.write("calls/crosvm", "", 0o666) // which crosvm writes, whoever it is
+	p.write("calls/crosvm", "", 0o666) // which crosvm writes as any user
 	if err := os.Chmod(p.path("calls/crosvm"), 0o666); err != nil {
 		p.t.Fatal(err)
 	}

@@ -19,7 +19,8 @@ import (
 func Start(command *exec.Cmd, enter func() error) error {
 	started := make(chan error)
 	// The signal comes with the end of the thread that has started the process (prctl(2),
-	// PR_SET_PDEATHSIG): one that nobody else gets, and that stays until the process has ended.
+	// PR_SET_PDEATHSIG): one that no other process gets, and that stays until the process has
+	// ended.
 	go func() {
 		runtime.LockOSThread()
 		if enter != nil {
@@ -46,7 +47,7 @@ func Start(command *exec.Cmd, enter func() error) error {
 
 // WriteScript writes a program that this process, or one that it starts, is going to run. Meanwhile
 // nothing is started: a child would hold the open file until it runs its own program, and the
-// kernel runs no file that somebody may still write to (ETXTBSY).
+// kernel runs no file that a process may still write to (ETXTBSY).
 func WriteScript(path, text string) error {
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()

@@ -38,7 +38,7 @@ func NewLightOn(t testing.TB, o androidtest.Options, routing vmspec.Routing, s l
 
 var BothRoutings = []vmspec.Routing{vmspec.MainFirst, vmspec.Scoped}
 
-// StartedAgain starts a machine of which somebody was killed, until the network is as in a
+// StartedAgain starts a machine of which a process was killed, until the network is as in a
 // snapshot: who was killed a moment ago may be taken for alive.
 func (h *Handset) StartedAgain(what, want string) {
 	h.T.Helper()
@@ -116,8 +116,8 @@ func (h *Handset) End(how lightguest.End) {
 	fmt.Fprintln(conn, how)
 }
 
-// KillInBetween starts a machine and kills somebody that many times: down leaves the phone as it
-// was, to the line.
+// KillInBetween starts a machine and kills one of its processes that many times: down leaves the
+// phone as it was, to the line.
 func KillInBetween(t *testing.T, routing vmspec.Routing, cycles int) {
 	t.Helper()
 	h := NewLight(t, routing, lightguest.Script{}, `{"shutdown_timeout": 1}`)

@@ -78,7 +78,7 @@ func Rows(routings ...vmspec.Routing) []Row {
 const guestAddress = "192.168.100.2"
 
 // LiveThrough starts a light machine on a phone that is in a scene, and stops it. The guest finds
-// its way, nobody but the runner finds the guest, and nothing else on the phone loses its own way,
+// its way, only the runner finds the guest, and nothing else on the phone loses its own way,
 // but for what the mode main-first takes and says so. Afterwards the phone is as before, to the
 // line.
 func LiveThrough(t *testing.T, r Row) {
@@ -116,7 +116,7 @@ func LiveThrough(t *testing.T, r Row) {
 	}
 }
 
-// differences tells who is seen as somebody else.
+// differences tells which app is seen at another address.
 func differences(before, after map[string]string) []string {
 	var out []string
 	for who, was := range before {

@@ -44,7 +44,7 @@ func run(m *testing.M) (status int, err error) {
 	}
 	defer os.RemoveAll(Shared)
 	defer androidtest.RemovePrograms()
-	// The secrets and the state of whoever runs the tests are not theirs.
+	// Tests do not use the secrets and the state of the user who runs them.
 	for _, name := range []string{"SOV_CONFIG_DIR", "SOV_STATE_DIR"} {
 		if err := os.Setenv(name, filepath.Join(Shared, strings.ToLower(name))); err != nil {
 			return 1, err

@@ -208,7 +208,7 @@ func answer(conn *net.UnixConn, vm controlled, balloon bool, inflated *uint64) {
 	packet := make([]byte, 4096)
 	n, err := conn.Read(packet)
 	if err != nil {
-		return // somebody looked whether the socket is held
+		return // a client looked whether the socket is held
 	}
 	var request any
 	if err := json.Unmarshal(packet[:n], &request); err != nil {

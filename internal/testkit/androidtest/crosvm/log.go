@@ -83,7 +83,7 @@ func (l *logger) end(o outcome, err error, extended bool) int {
 	case o == failure:
 		l.say("ERROR", "crosvm", "exiting with error 1: "+anyhow(err))
 		return crosvmcli.StatusFailed
-	case o == watchdog && old: // 13 knows no watchdog: the guest hangs on, until somebody ends it
+	case o == watchdog && old: // 13 knows no watchdog: the guest hangs on, until its process is ended
 		o = stop
 	}
 	s := statuses[o]

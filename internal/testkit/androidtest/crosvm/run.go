@@ -68,8 +68,8 @@ func (r *running) run() (outcome, error) {
 
 var descriptor = regexp.MustCompile(`^/proc/self/fd/(\d+)$`)
 
-// open opens a file, or copies the descriptor that its path names: the file is then as whoever
-// passed it on had opened it.
+// open opens a file, or copies the descriptor that its path names: the file is then open as the
+// process that passed it on had opened it.
 func open(path string, flags int) (*os.File, error) {
 	fd := descriptor.FindStringSubmatch(path)
 	if fd == nil {

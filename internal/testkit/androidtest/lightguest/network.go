@@ -152,7 +152,7 @@ func (g *resident) endpoint() http.Handler {
 	})
 }
 
-// shutDown agrees, and ends the guest once whoever asked has heard of it, which is when that hangs
+// shutDown agrees, and ends the guest once the client has heard of it, which is when that hangs
 // up.
 func (g *resident) shutDown(w http.ResponseWriter, _ *http.Request) {
 	conn, _, err := http.NewResponseController(w).Hijack()

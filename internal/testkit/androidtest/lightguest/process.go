@@ -85,7 +85,7 @@ func live() error {
 	buffer := make([]byte, maxBeginning)
 	_, content, err := g.wire.receive(buffer)
 	if err != nil {
-		return nil // whoever asked has gone
+		return nil // crosvm has gone
 	}
 	var b beginning
 	if err := json.Unmarshal(content, &b); err != nil {

@@ -272,8 +272,8 @@ func (n *Netd) tetherRule(down, up string) string {
 	return fmt.Sprintf("pref %d iif %s lookup %d", prioTethering, down, n.table(up))
 }
 
-// StopTether ends it. Forwarding ends with the last that asked for it, whoever else needs it and
-// did not ask.
+// StopTether ends it. Forwarding ends with the last that asked for it, also for those that
+// need it and did not ask.
 func (n *Netd) StopTether(down string) {
 	n.t.Helper()
 	i := slices.IndexFunc(n.tethers, func(t Tether) bool { return t.Down == down })

@@ -152,7 +152,8 @@ func (m manager) parse(args []string) (request, error) {
 	return r, nil
 }
 
-// run becomes root, or whoever is asked for, outside of the caller's cgroup, and runs the request.
+// run becomes root, or the user that is asked for, outside of the caller's cgroup, and runs the
+// request.
 func (m manager) run(r request) error {
 	if r.version {
 		fmt.Println(m.version)
