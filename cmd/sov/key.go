@@ -17,9 +17,10 @@ func newKey() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "key",
 		Short: "Make keys to sign artifacts with: new, public, passphrase, sign",
-		Long: `Make keys to sign artifacts with: Ed25519, in PEM files that openssl reads too. The private key signs (sov build --sign,
-sov sign); whoever has the public one can check (sov verify --key, sov pull --key). A passphrase may protect the private key: the
-file is then one of age, in text form. Whatever signs asks for it at the terminal, or reads it from --passphrase-file.`,
+		Long: `Make keys to sign artifacts with: Ed25519, in PEM files that openssl reads too. The private key
+signs (sov build --sign, sov sign), and the public key verifies (sov verify --key, sov pull --key). A
+passphrase may protect the private key, whose file is then encrypted with age. Commands that sign ask
+for the passphrase at the terminal or read it from --passphrase-file.`,
 		Example: `  sov key new
   sov key public > sov.pub
   sov key passphrase`,
@@ -54,7 +55,7 @@ func newKeyNew() *cobra.Command {
 	var passphrase passphraseFile
 	c := &cobra.Command{
 		Use:   "new [FILE]",
-		Short: "Make a key that nobody but you can read",
+		Short: "Make a private key that only you can read",
 		Long: `Make a private key in FILE (default: sov/key.pem in the user's configuration folder), mode 0600. A file that is there
 stays as it is. With --passphrase, or a --passphrase-file, the key is encrypted with a passphrase.`,
 		Example: "  sov key new --passphrase\n  sov key new /media/stick/release.pem",

@@ -15,8 +15,8 @@ func newSecretsShow() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "show MACHINE SECRET",
 		Short: "Print a secret",
-		Long: `Print the value of a secret that is kept on this computer, and a newline: a generated password, for a program that logs
-in. An encrypted one is opened as other commands do, by --identity or the passphrase.`,
+		Long: `Print the value of a secret on this computer and a newline, such as a generated password for a program
+that logs in. An encrypted secret needs --identity or its passphrase.`,
 		Example: `  sov secrets show sql role-app
   PGPASSWORD="$(sov secrets show sql role-app)" psql -h sovereign-sql -U app app`,
 		Args:              cobra.ExactArgs(2),
@@ -63,7 +63,7 @@ declares with generate: true. It is not printed; sov secrets show does so. One t
 				return err
 			}
 			if !generates {
-				return usagef("%s is neither the password of a role nor has it generate: true in the recipe, so somebody else makes it: type `sov secrets set %s %[1]s`", name, args[0])
+				return usagef("%s is neither the password of a role nor has it generate: true in the recipe: set it with `sov secrets set %s %[1]s`", name, args[0])
 			}
 			store, err := openSecrets("")
 			if err != nil {

@@ -128,7 +128,8 @@ func TestPhoneFromAComputer(t *testing.T) {
 	phonetest.SameNetwork(t, "after remove", before, h.Snapshot())
 }
 
-// encryptedBackup saves to a file for one identity, has files refused before they reach the phone, and restores.
+// encryptedBackup saves to a file for one identity, has files refused before they reach the phone,
+// and restores.
 func encryptedBackup(h *phonetest.Handset, run func(status int, args ...string) sovtest.Outcome) {
 	h.T.Helper()
 	dir := h.T.TempDir()

@@ -21,8 +21,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// TestEncryptedOnThePhone takes a machine whose data disk's key is kept on the computer only from its first push to a change of the
-// key: after a reboot of the phone it waits for the key, and while its daemon lives it does not.
+// TestEncryptedOnThePhone takes a machine whose data disk's key is kept on the computer only from
+// its first push to a change of the key: after a reboot of the phone it waits for the key, and
+// while its daemon lives it does not.
 func TestEncryptedOnThePhone(t *testing.T) {
 	t.Parallel()
 	begin := time.Now()
@@ -104,8 +105,9 @@ func TestEncryptedOnThePhone(t *testing.T) {
 	}
 }
 
-// TestLocked: a machine whose data disk's key is not kept on the phone waits for it without a start, takes it from whoever may run
-// sov-runner there as root, and keeps it for as long as its daemon lives.
+// TestLocked: a machine whose data disk's key is not kept on the phone waits for it without a
+// start, takes it from whoever may run sov-runner there as root, and keeps it for as long as its
+// daemon lives.
 func TestLocked(t *testing.T) {
 	t.Parallel()
 	key := canary.New()

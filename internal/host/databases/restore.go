@@ -15,7 +15,8 @@ import (
 )
 
 // Restore makes the databases and services' data of a machine that runs what they are in a backup:
-// those that are chosen, all or none. progress is called with what the guest says that it does; now is the clock.
+// those that are chosen, all or none. progress is called with what the guest says that it does; now
+// is the clock.
 func Restore(ctx context.Context, s *fleet.Site, name string, a *Archive, chosen backup.Choice, now func() time.Time,
 	passed Passed, progress func(string)) (*backup.Restoration, error) {
 	out, in := io.Pipe()

@@ -46,8 +46,8 @@ var Groups = []string{"tools", "cache", "sources", "phone"}
 var UsualGroups = Groups[:3]
 
 // Check makes the checks of the groups, but for those of phones, see Phones. arch is the guest's;
-// cacheDir returns the cache folder, which is made if it is missing. packages are the Debian packages
-// that have what is missing, in their order.
+// cacheDir returns the cache folder, which is made if it is missing. packages are the Debian
+// packages that have what is missing, in their order.
 func Check(ctx context.Context, arch string, groups []string, cacheDir func() (string, error)) (findings []finding.Finding, packages []string) {
 	add := func(group string, found ...finding.Finding) {
 		for _, f := range found {

@@ -113,8 +113,8 @@ func TestParseForwards(t *testing.T) {
 	}
 }
 
-// TestSandbox: QEMU gives its system calls up (Seccomp in proc_pid_status(5): 2 is a filter), and a guest's network is closed
-// unless it is to be open.
+// TestSandbox: QEMU gives its system calls up (Seccomp in proc_pid_status(5): 2 is a filter), and a
+// guest's network is closed unless it is to be open.
 func TestSandbox(t *testing.T) {
 	vm, err := halted(t, "arm64").Start(t.Context())
 	if err != nil {

@@ -54,12 +54,14 @@ func TestVariablesAreDocumented(t *testing.T) {
 	}
 }
 
-// variablesRead returns the names of variables, with a file that has each: literals that are passed to a function called
-// Getenv, LookupEnv or getenv, and literals that only a variable's name can be.
+// variablesRead returns the names of variables, with a file that has each: literals that are passed
+// to a function called Getenv, LookupEnv or getenv, and literals that only a variable's name can
+// be.
 func variablesRead(t *testing.T) map[string]string {
 	t.Helper()
 	read := map[string]string{}
-	// The phone's and the guest's programs have their environment from sov, and the tests' peers from the tests.
+	// The phone's and the guest's programs have their environment from sov, and the tests' peers
+	// from the tests.
 	elsewhere := []string{"internal/phone", "internal/guest", "internal/testkit/androidtest", "internal/testkit/phonetest"}
 	err := filepath.WalkDir(top, func(path string, entry fs.DirEntry, err error) error {
 		inside, _ := filepath.Rel(top, path)
@@ -116,7 +118,8 @@ func literal(n ast.Expr) string {
 	return ""
 }
 
-// TestSettingsAreDocumented compares the settings with their table, and the example with the file that Load takes.
+// TestSettingsAreDocumented compares the settings with their table, and the example with the file
+// that Load takes.
 func TestSettingsAreDocumented(t *testing.T) {
 	text, err := os.ReadFile(document)
 	if err != nil {

@@ -38,7 +38,8 @@ type Report struct {
 	Checks   []string          `json:"checks"`              // what was looked at
 	Problems []finding.Finding `json:"problems"`            // what was found
 
-	// Dangling are links in the root file system that lead nowhere. They are no fault: base images have some.
+	// Dangling are links in the root file system that lead nowhere. They are no fault: base images
+	// have some.
 	Dangling []inspect.Link `json:"dangling,omitempty"`
 
 	Uncovered []string `json:"uncovered,omitempty"` // files in the folder for which neither manifest nor signature speaks
@@ -154,7 +155,8 @@ func (r *Report) rootfs(ctx context.Context, dir string) error {
 	return err
 }
 
-// verity compares the root file system with the root hash, and that with what vm.json gives the kernel.
+// verity compares the root file system with the root hash, and that with what vm.json gives the
+// kernel.
 func (r *Report) verity(ctx context.Context, tree *manifest.Verity) error {
 	root, err := tree.Root()
 	if err != nil {
@@ -186,8 +188,8 @@ func (r *Report) verity(ctx context.Context, tree *manifest.Verity) error {
 	return nil
 }
 
-// sealed reports whether a kernel mounts the root file system by way of its hash tree: of parameters with one name, the last
-// counts.
+// sealed reports whether a kernel mounts the root file system by way of its hash tree: of
+// parameters with one name, the last counts.
 func sealed(spec *vmspec.Spec, data int64, root verity.Digest) bool {
 	for _, want := range verity.Parameters(vmspec.RootDevice, data, root) {
 		name, _, _ := strings.Cut(want, "=")
