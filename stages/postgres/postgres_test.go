@@ -59,13 +59,13 @@ func TestConfiguration(t *testing.T) {
 		"application_name": `it's a \ test`}
 	values := (&stage{Options{Recipe: r}}).values(&Server{AuthDelay: true, TLS: true})
 	golden(t, "postgresql.conf", render(assets.PostgresConf, values))
-	access, err := hba(r, true)
+	clients, err := access{tls: true}.hba(r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "pg_hba.conf", access)
+	golden(t, "pg_hba.conf", clients)
 	golden(t, "pg_ident.conf", ident("postgres"))
-	if strings.Contains(access, "trust") {
+	if strings.Contains(clients, "trust") {
 		t.Error("somebody is trusted without a proof")
 	}
 }
