@@ -82,8 +82,13 @@ func TestService(t *testing.T) {
 	}
 	golden(t, "postgres.json", string(text))
 	s.Recipe.Postgres.Roles = []recipe.Role{{Name: "app", Database: "shop"}, {Name: "admin", Database: "admin", Superuser: true}}
+	s.Recipe.Volumes = []recipe.Volume{{Name: "fast", Path: "/srv/fast"}, {Name: "media", Path: "/srv/media"}}
+	s.Recipe.Services = []recipe.Service{{Name: "gallery", Directories: []recipe.Directory{{Path: "/srv/media"}}}}
 	if service, err = s.service(&Server{Dir: "/server", Major: 17, ICU: true}); err != nil {
 		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"/data", "/srv/fast"}, service.Rights.Write[:2]); diff != "" { // tablespaces on a volume of nobody else's
+		t.Errorf("it may write (-want +got)\n%s", diff)
 	}
 	var steps []string
 	for _, step := range service.PostReady {
