@@ -48,9 +48,13 @@ order in which they start: what a database names is then in the files that are s
   sov backup sql sql.zip.age --recipient ~/.ssh/id_ed25519.pub --recipient age1…`,
 		single: "a file takes the backup of one phone",
 		group:  inOrder,
-		forGroup: func(g *group.Group, args []string) error {
+		forGroup: func(g *group.Group, args []string) (*group.Group, error) {
 			inFolder = true
-			return g.MakeFolder(args[0])
+			g, err := g.Kept()
+			if err != nil {
+				return nil, err
+			}
+			return g, g.MakeFolder(args[0])
 		},
 		flags: func(c *cobra.Command) {
 			c.Flags().StringArrayVar(&named, "recipient", nil, "encrypt the file to this recipient: age1…, \"ssh-ed25519 …\", \"ssh-rsa …\", or a file of those; may be repeated (default: $SOV_BACKUP_RECIPIENTS)")
