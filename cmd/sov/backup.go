@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -22,7 +23,7 @@ func newBackup() *cobra.Command {
 	var path string
 	var named []string
 	var to []agefile.Recipient
-	var plain bool
+	var plain, identity bool
 	return phoneVerb{
 		use: "backup FILE", args: 1,
 		short: "Save the databases of a machine on the phone, and its services' data, to a file",
@@ -36,13 +37,17 @@ replaces an older one, when all has come and was checked. It holds the roles' pa
 
 With --recipient the file is encrypted with age as it comes: the computer's disk never holds it plain. Whoever has the identity of
 one recipient can restore it (sov restore --identity), or decrypt it with age -d. The computer that makes the backup needs no
-identity.`,
+identity.
+
+With --identity the file also holds the state of the machine's node on its tailnet: a machine that it is restored to is the same
+node, with the same name and addresses. It has to be encrypted. Two machines cannot be one node: stop the old one for good before.`,
 		example: `  sov backup sql sql.zip
   sov backup sql "backups/$(date +%F).zip"
   sov backup sql sql.zip.age --recipient ~/.ssh/id_ed25519.pub --recipient age1…`,
 		single: "a file takes the backup of one phone",
 		flags: func(c *cobra.Command) {
 			c.Flags().StringArrayVar(&named, "recipient", nil, "encrypt the file to this recipient: age1…, \"ssh-ed25519 …\", \"ssh-rsa …\", or a file of those; may be repeated (default: $SOV_BACKUP_RECIPIENTS)")
+			c.Flags().BoolVar(&identity, "identity", false, "save the machine's node on its tailnet as well, encrypted")
 			c.Flags().BoolVar(&plain, "plain", false, "do not encrypt the file, whatever is set")
 		},
 		prepare: func(c *cobra.Command, name string, args []string) error {
@@ -60,6 +65,9 @@ identity.`,
 			if to, err = agefile.Recipients(named); err != nil {
 				return err
 			}
+			if identity && len(to) == 0 {
+				return usagef("--identity: the file would hold the node's key: encrypt it with --recipient")
+			}
 			if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 				return usagef("%s is not a file: name a file to write, such as %[1]s/%s.zip", path, name)
 			}
@@ -70,13 +78,13 @@ identity.`,
 		},
 		do: func(ctx context.Context, s *fleet.Site, name string) error {
 			fmt.Fprintf(s.ErrOut, "backup: saving %s on %s\n", name, s.Name())
-			saved, err := databases.Save(ctx, s, name, path, to, time.Now, transferred(s.ErrOut, "backup"))
-			if err != nil {
+			saved, err := databases.Save(ctx, s, name, path, to, identity, time.Now, transferred(s.ErrOut, "backup"))
+			if saved == nil {
 				return err
 			}
-			return printResult(s.Out, s.AsJSON, saved, func(p *printer) {
+			return errors.Join(err, printResult(s.Out, s.AsJSON, saved, func(p *printer) {
 				p.printf("%s: %s, %s%s\n", path, progress.FormatSize(saved.Size), parts(saved.Databases, saved.Services), encryptedTo(saved.Recipients))
-			})
+			}))
 		},
 	}.command()
 }
