@@ -39,9 +39,11 @@ func TailscaleService(t recipe.Tailscale) guestspec.Service {
 	}
 	directories := []guestspec.Directory{{Path: "/run/tailscale", Mode: "0755"}}
 	var prepare []guestspec.Step
+	var saved *guestspec.Backup
 	if !t.Ephemeral {
 		directories = append(directories, guestspec.Directory{Path: tailscaleState, Mode: "0700"})
 		up = append(up, "--state="+state)
+		saved = &guestspec.Backup{Paths: []string{state}, Asked: true}
 		prepare = []guestspec.Step{{
 			Command: []string{ProgramPath, "tailscale-prepare", "--state=" + state}, Secret: guestspec.ServiceTailscale, SecretOptional: true,
 			Timeout: guestspec.Duration(time.Minute),
@@ -73,6 +75,7 @@ func TailscaleService(t recipe.Tailscale) guestspec.Service {
 			Write:        []string{"/run/resolv.conf"}, // MagicDNS
 		},
 		Limits: guestspec.Limits{Memory: "50%", Processes: 512, Weight: guestspec.OwnWeight},
+		Backup: saved,
 	}
 }
 

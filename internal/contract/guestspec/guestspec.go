@@ -248,6 +248,8 @@ type Backup struct {
 	// Paths are files and directories on the data disk and the volumes, none inside another. Without Command the service is stopped while
 	// they are read. It always is while they are replaced.
 	Paths []string `json:"paths,omitempty"`
+	// Asked has its data saved only where the caller asks for the machine's identity: they are not to be in two places.
+	Asked bool `json:"asked,omitempty"`
 }
 
 // RestoreDir is the directory on the data disk and on each volume, below one of Config.Roots, in which what a restore brings

@@ -77,7 +77,10 @@ func (p Preparation) Run(ctx context.Context) error {
 	if p.Starts == "" {
 		return nil
 	}
-	return Settings{Data: p.Data, Starts: p.Starts}.beforeStart(p.Output)
+	if err := (Settings{Data: p.Data, Starts: p.Starts}).beforeStart(p.Output); err != nil {
+		fmt.Fprintln(p.Output, "WARNING:", err) // the server may start all the same
+	}
+	return nil
 }
 
 var versionLine = regexp.MustCompile(`\(PostgreSQL\) ([1-9][0-9]*)`)
