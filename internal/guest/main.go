@@ -27,6 +27,7 @@ const usage = `sov-init is PID 1 of a sovereign-sql guest. By hand it only runs 
   sov-init postgres-account --socket=PATH --role=ROLE --database=NAME [--superuser]
   sov-init postgres-collations --data=DIR --bin=DIR --user=USER --config=PATH --image=TEXT
   sov-init postgres-extension --socket=PATH --database=NAME --name=EXTENSION [--schema=NAME] [--version=VERSION]
+  sov-init postgres-pooler --socket=PATH --database=NAME --role=ROLE
   sov-init postgres-role --socket=PATH --role=ROLE   (the password on standard input)
   sov-init postgres-backup --socket=PATH --bin=DIR   (a stream to standard output)
   sov-init postgres-restore --socket=PATH --bin=DIR   (a stream on standard input; what it does, as JSON, to standard output)
@@ -53,6 +54,7 @@ func Main(args []string, stdin io.Reader, stderr io.Writer) int {
 
 		"postgres-collations": fitCollations,
 		"postgres-extension":  ensureExtension,
+		"postgres-pooler":     ensurePooler,
 
 		"postgres-backup":  backUp,
 		"postgres-restore": restore,

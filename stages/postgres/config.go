@@ -122,18 +122,13 @@ func hba(r *recipe.Recipe, tls bool) (string, error) {
 	var b strings.Builder
 	b.WriteString("# The init sets the password of postgres through the local socket.\n")
 	fmt.Fprintf(&b, "local  all  postgres  peer map=%s\n", identMap)
+	if r.Postgres.Pooled() {
+		fmt.Fprintf(&b, "\n# The pooler looks up who logs in to it.\nlocal  all  %s  peer map=%s\n", recipe.PgBouncer, identMap)
+	}
 	b.WriteString("\n# Services of this machine come as roles of their own, with a password.\nlocal  all  all  scram-sha-256\n")
-	var networks []netip.Prefix
-	for _, network := range r.Postgres.Networks {
-		prefixes, err := expand(network, r.Network)
-		if err != nil {
-			return "", err
-		}
-		for _, p := range prefixes { // two words may stand for the same
-			if !slices.Contains(networks, p) {
-				networks = append(networks, p)
-			}
-		}
+	networks, err := networksOf(r)
+	if err != nil {
+		return "", err
 	}
 	if r.Postgres.Superuser == recipe.SuperuserHost {
 		if err := superuserFromHost(&b, r.Network, networks); err != nil {
@@ -152,6 +147,22 @@ func hba(r *recipe.Recipe, tls bool) (string, error) {
 		fmt.Fprintf(&b, "%s  all  all  %s  scram-sha-256\n", kind, network)
 	}
 	return b.String(), nil
+}
+
+// networksOf are the prefixes that postgres.networks stands for.
+func networksOf(r *recipe.Recipe) (networks []netip.Prefix, err error) {
+	for _, network := range r.Postgres.Networks {
+		prefixes, err := expand(network, r.Network)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range prefixes { // two words may stand for the same
+			if !slices.Contains(networks, p) {
+				networks = append(networks, p)
+			}
+		}
+	}
+	return networks, nil
 }
 
 // plainFromHost lets everybody in without TLS from the host's address and from the machine itself, if networks have
@@ -225,6 +236,10 @@ func expand(network string, n recipe.Network) ([]netip.Prefix, error) {
 	return []netip.Prefix{p.Masked()}, nil
 }
 
-func ident(user string) string {
-	return fmt.Sprintf("# Map, system user, role.\n%[1]s  %[2]s  postgres\n%[1]s  root  postgres\n", identMap, user)
+func ident(p recipe.Postgres) string {
+	text := fmt.Sprintf("# Map, system user, role.\n%[1]s  %[2]s  postgres\n%[1]s  root  postgres\n", identMap, p.User)
+	if p.Pooled() {
+		text += fmt.Sprintf("%s  %s  %[2]s\n", identMap, recipe.PgBouncer)
+	}
+	return text
 }

@@ -63,7 +63,7 @@ func TestConfiguration(t *testing.T) {
 		t.Fatal(err)
 	}
 	golden(t, "pg_hba.conf", access)
-	golden(t, "pg_ident.conf", ident("postgres"))
+	golden(t, "pg_ident.conf", ident(recipe.Postgres{User: "postgres"}))
 	if strings.Contains(access, "trust") {
 		t.Error("somebody is trusted without a proof")
 	}

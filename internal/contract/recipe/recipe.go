@@ -156,6 +156,7 @@ type Postgres struct {
 	Roles       []Role             `yaml:"roles"` // besides postgres, the superuser
 	TLS         TLS                `yaml:"tls"`   // which certificate the server shows
 	Extensions  []Extension        `yaml:"extensions"`
+	Pooler      Pooler             `yaml:"pooler"`
 	Settings    map[string]Setting `yaml:"settings"` // postgresql.conf
 }
 
