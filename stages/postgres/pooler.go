@@ -46,7 +46,9 @@ func poolerSettings(p recipe.Postgres, tls bool) string {
 	}
 	if tls {
 		certificate, key := poolerFiles(p)
-		settings = append(settings, "client_tls_sslmode = allow", "client_tls_cert_file = "+certificate, "client_tls_key_file = "+key, "client_tls_protocols = secure")
+		settings = append(settings, "client_tls_sslmode = allow", "client_tls_cert_file = "+certificate, "client_tls_key_file = "+key, "client_tls_protocols = secure",
+			// It does not start without a file of authorities, although no client has to show a certificate.
+			"client_tls_ca_file = "+certificate)
 	}
 	return fmt.Sprintf("[databases]\n* = host=%s port=%d\n\n[pgbouncer]\n%s\n", socketDir, p.Port, strings.Join(settings, "\n"))
 }
