@@ -48,17 +48,15 @@ func Main(args []string, stdin io.Reader, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
 	defer stop()
 	steps := map[string]func(context.Context, []string, io.Reader, io.Writer) error{
-		"postgres-prepare": preparePostgres,
-		"postgres-account": ensureAccount,
-		"postgres-role":    setPassword,
-
+		"postgres-prepare":    preparePostgres,
 		"postgres-collations": fitCollations,
+		"postgres-account":    ensureAccount,
+		"postgres-role":       setPassword,
 		"postgres-extension":  ensureExtension,
 		"postgres-pooler":     ensurePooler,
-
-		"postgres-backup":  backUp,
-		"postgres-restore": restore,
-		"tailscale-up":     upTailscale,
+		"postgres-backup":     backUp,
+		"postgres-restore":    restore,
+		"tailscale-up":        upTailscale,
 
 		machinebackup.StepArchive: archive,
 		machinebackup.StepExtract: extract,
