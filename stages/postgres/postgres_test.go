@@ -64,7 +64,7 @@ func TestConfiguration(t *testing.T) {
 		t.Fatal(err)
 	}
 	golden(t, "pg_hba.conf", clients)
-	golden(t, "pg_ident.conf", ident("postgres"))
+	golden(t, "pg_ident.conf", ident(recipe.Postgres{User: "postgres"}))
 	if strings.Contains(clients, "trust") {
 		t.Error("somebody is trusted without a proof")
 	}

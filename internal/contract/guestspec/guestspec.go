@@ -37,6 +37,8 @@ const (
 	// ServicePostgres and ServiceTailscale are the names of the two services whose state the
 	// endpoint tells in more detail.
 	ServicePostgres, ServiceTailscale = "postgres", "tailscale"
+	// ServicePooler is the name of the service that pools connections to PostgreSQL.
+	ServicePooler = "pgbouncer"
 	// DefaultPath is PATH for every process of the guest; the kernel gives PID 1 none.
 	DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 	// ExitPermanent is the exit status (EX_CONFIG of sysexits.h) by which a step or a service says
