@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -220,6 +221,13 @@ func TestFindServer(t *testing.T) {
 				got = err.Error()
 			} else if s.Old != nil {
 				got = fmt.Sprint(s.Major, s.Old.Major)
+				const serve = "/sbin/sov-init postgres-serve --data=/data/pg --bin=/usr/libexec/postgresql17 --old-bin=/usr/libexec/postgresql16 -- -D /data/pg "
+				if command := strings.Join(s.command("/data/pg"), " "); !strings.HasPrefix(command, serve) {
+					t.Errorf("the server is started by %s", command)
+				}
+				if step := s.upgrade(recipe.Postgres{Data: "/data/pg", User: "postgres"}); !slices.Contains(step, "--old-bin=/usr/libexec/postgresql16") {
+					t.Errorf("it is upgraded by %q", step)
+				}
 			}
 			if !strings.Contains(got, tt.want) {
 				t.Errorf("%s, want %s", got, tt.want)
