@@ -42,7 +42,7 @@ endurance: deps build ## test again and again what is under chance: counts times
 	@.ci/endurance $(SCALE)
 
 interop: deps build ## test against programs and systems of others: registries, roots
-	@.ci/deps debootstrap
+	@.ci/deps debootstrap default-jdk-headless libpostgresql-jdbc-java
 	@cd internal/e2e/interop && ../../../.ci/test interop.log .
 
 bench: deps build ## measure against the peers

@@ -5,7 +5,7 @@ import "slices"
 // Features are what a machine has beyond what each has, as far as it needs something of the kernel.
 type Features struct {
 	Tailscale  bool
-	Encryption bool // of the data disk
+	Encryption bool // of the data disk or a volume
 	Postgres   bool
 }
 

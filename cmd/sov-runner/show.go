@@ -116,6 +116,11 @@ func printStatus(w io.Writer, s *health.Machine) {
 	if d := s.Database; d != nil && d.Ready {
 		row("database", "PostgreSQL %s, %d connections", d.Version, d.Connections)
 	}
+	if d := s.Database; d != nil {
+		for _, a := range d.Aside {
+			row("warning", "settings of ALTER SYSTEM were put aside: %s", a)
+		}
+	}
 	if c := s.Certificate; c != nil {
 		row("", "certificate of %s until %s", c.Subject, c.NotAfter.Local().Format(time.DateOnly))
 	}

@@ -14,12 +14,14 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/agefile"
 	"github.com/sovereign-sql/sov/internal/host/databases"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
+	"github.com/sovereign-sql/sov/internal/host/group"
 	"github.com/sovereign-sql/sov/internal/host/settings"
 	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
 func newBackup() *cobra.Command {
 	var path string
+	inFolder := false // of a group
 	var named []string
 	var to []agefile.Recipient
 	var plain bool
@@ -36,11 +38,20 @@ replaces an older one, when all has come and was checked. It holds the roles' pa
 
 With --recipient the file is encrypted with age as it comes: the computer's disk never holds it plain. Whoever has the identity of
 one recipient can restore it (sov restore --identity), or decrypt it with age -d. The computer that makes the backup needs no
-identity.`,
+identity.
+
+A group file takes a folder in place of the file, which is made and gets NAME.zip of each machine, or NAME.zip.age. They are saved in the
+order in which they start: what a database names is then in the files that are saved after it. Each is of a moment of its own.`,
 		example: `  sov backup sql sql.zip
+  sov backup ./home.yaml "backups/$(date +%F)"
   sov backup sql "backups/$(date +%F).zip"
   sov backup sql sql.zip.age --recipient ~/.ssh/id_ed25519.pub --recipient age1…`,
 		single: "a file takes the backup of one phone",
+		group:  inOrder,
+		forGroup: func(g *group.Group, args []string) error {
+			inFolder = true
+			return g.MakeFolder(args[0])
+		},
 		flags: func(c *cobra.Command) {
 			c.Flags().StringArrayVar(&named, "recipient", nil, "encrypt the file to this recipient: age1…, \"ssh-ed25519 …\", \"ssh-rsa …\", or a file of those; may be repeated (default: $SOV_BACKUP_RECIPIENTS)")
 			c.Flags().BoolVar(&plain, "plain", false, "do not encrypt the file, whatever is set")
@@ -59,6 +70,9 @@ identity.`,
 			}
 			if to, err = agefile.Recipients(named); err != nil {
 				return err
+			}
+			if inFolder {
+				path = group.Archive(path, name, len(to) > 0)
 			}
 			if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 				return usagef("%s is not a file: name a file to write, such as %[1]s/%s.zip", path, name)

@@ -35,7 +35,8 @@ type buildFlags struct {
 	cacheTo      []string
 	cacheKeys    []string
 	allowCache   bool
-	group        string // that the machine joins; empty: its recipe's
+	group        string   // that the machine joins; empty: its recipe's
+	after        []string // machines of the group that are to be ready before it
 }
 
 func newBuild() *cobra.Command {
@@ -148,8 +149,11 @@ func notBuilt(dir, recipe, architecture string) error {
 	return fmt.Errorf("%s %s: build it with `%s`", dir, what, device.Quote(words))
 }
 
-// A buildTarget is a recipe, and the group that its machine is of.
-type buildTarget struct{ recipe, group string }
+// A buildTarget is a recipe, in a variant, and the group that its machine is of.
+type buildTarget struct {
+	group.Machine
+	group string
+}
 
 // buildTargets are the recipes that arguments name, with those of groups.
 func buildTargets(args []string) (targets []buildTarget, err error) {
@@ -162,7 +166,7 @@ func buildTargets(args []string) (targets []buildTarget, err error) {
 			return nil, err
 		}
 		if g == nil {
-			targets = append(targets, buildTarget{recipe: name})
+			targets = append(targets, buildTarget{Machine: group.Machine{Recipe: name}})
 		} else {
 			targets = append(targets, targetsOf(g)...)
 		}
@@ -172,7 +176,7 @@ func buildTargets(args []string) (targets []buildTarget, err error) {
 
 func targetsOf(g *group.Group) (targets []buildTarget) {
 	for _, m := range g.Machines {
-		targets = append(targets, buildTarget{m.Recipe, g.Name})
+		targets = append(targets, buildTarget{m, g.Name})
 	}
 	return targets
 }
@@ -187,8 +191,9 @@ func buildAll(c *cobra.Command, targets []buildTarget, f buildFlags) error {
 	from := map[string]string{}
 	for _, t := range targets {
 		for _, architecture := range arches {
-			name, one := t.recipe, f
-			one.Arch, one.group = architecture, t.group
+			name, one := t.Recipe, f
+			one.Arch, one.group, one.after = architecture, t.group, t.After
+			one.profiles, one.set = slices.Concat(t.Profiles, f.profiles), slices.Concat(t.Set, f.set)
 			if err := one.prepare(c, name); err != nil {
 				return err
 			}
@@ -259,7 +264,7 @@ func (f *buildFlags) prepare(c *cobra.Command, name string) (err error) {
 		return refusedIsFound(err)
 	}
 	if f.group != "" {
-		f.Recipe.Join(f.group)
+		f.Recipe.Join(f.group, f.after)
 	}
 	f.Builder = release.Name(version)
 	return nil

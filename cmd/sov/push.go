@@ -100,13 +100,22 @@ A group file installs its machines one after the other, with --start each once t
 type followUp struct{ verb, machine string }
 
 func pushTo(c *cobra.Command, recipe string, f pushFlags) (todo followUp, err error) {
-	if err := errors.Join(checkArch(f.arch), excludeEachOther(c, [2]string{"start", "restart"})); err != nil {
+	if err := f.check(c); err != nil {
 		return todo, err
 	}
 	dir, err := built.Dir(recipe, f.out, f.arch)
 	if err != nil {
 		return todo, err
 	}
+	return pushDir(c, dir, recipe, f)
+}
+
+func (f *pushFlags) check(c *cobra.Command) error {
+	return errors.Join(checkArch(f.arch), excludeEachOther(c, [2]string{"start", "restart"}))
+}
+
+// pushDir installs the machine in a folder, which sov build makes of a recipe.
+func pushDir(c *cobra.Command, dir, recipe string, f pushFlags) (todo followUp, err error) {
 	m := &install.Machine{}
 	err = working(c, "read "+dir, func(ctx context.Context, task *pipeline.Task) (err error) {
 		m.Artifact, err = push.Open(ctx, dir, task.Set)

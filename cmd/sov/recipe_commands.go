@@ -14,6 +14,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/arch"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/internal/host/build"
+	"github.com/sovereign-sql/sov/internal/host/group"
 )
 
 func newRecipe() *cobra.Command {
@@ -92,8 +93,8 @@ func newRecipeNew() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "new NAME",
 		Short: "Start a recipe as a copy of a built-in one",
-		Long: `Write NAME.yaml, a copy of a built-in recipe with its comments, and with a name, a TAP interface and addresses of its own. A
-file that exists is not replaced. It asks nothing and resolves no versions: sov init does.`,
+		Long: `Write NAME.yaml, a copy of a built-in recipe with its comments, and with a name of its own. A file that exists is not replaced. It
+asks nothing and resolves no versions: sov init does.`,
 		Example: `  sov recipe new shop
   sov recipe new shop --from sql`,
 		Args: cobra.ExactArgs(1),
@@ -123,8 +124,9 @@ func newRecipeCheck() *cobra.Command {
 		Short: "Check a recipe without building it",
 		Long: `Check a recipe without building it and without a network: its keys, their values, whether they fit together, and whether the
 files that it names are there. It is checked for each architecture and with each profile, unless one is named. Errors name
-file, line and column.`,
+file, line and column. Of a group file, the recipes of all machines are checked, and the secrets that they share.`,
 		Example: `  sov recipe check ./mine.yaml
+  sov recipe check ./home.yaml
   sov recipe check ./mine.yaml --arch arm64 --profile dev --set vm.memory=2GiB`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: recipes,
@@ -133,6 +135,13 @@ file, line and column.`,
 				if err := checkArch(f.Arch); err != nil {
 					return err
 				}
+			}
+			g, err := group.Load(args[0])
+			if err != nil {
+				return err
+			}
+			if g != nil {
+				return checkGroup(c, g, f.variant())
 			}
 			r, err := build.CheckRecipe(args[0], f.variant())
 			if err != nil {
@@ -150,6 +159,20 @@ file, line and column.`,
 	complete(c, "arch", arch.Names()...)
 	variantFlags(c, &f)
 	return c
+}
+
+// checkGroup checks the recipes of a group's machines in the variants that it says.
+func checkGroup(c *cobra.Command, g *group.Group, v recipe.Variant) error {
+	var faults []error
+	for _, m := range g.Machines {
+		_, err := build.CheckRecipe(m.Recipe, recipe.Variant{Arch: v.Arch, Profiles: slices.Concat(m.Profiles, v.Profiles), Set: slices.Concat(m.Set, v.Set)})
+		faults = append(faults, err)
+	}
+	if err := errors.Join(faults...); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(c.OutOrStdout(), "%s is a valid group of the machines %s\n", g.File, strings.Join(g.Names(), ", "))
+	return err
 }
 
 func newRecipeSchema() *cobra.Command {

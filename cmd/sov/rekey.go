@@ -14,8 +14,8 @@ import (
 func newRekey() *cobra.Command {
 	return phoneVerb{
 		use:   "rekey",
-		short: "Change the key of a machine's encrypted data disk",
-		long: `Change the key of a machine's encrypted data disk (vm.encrypt in its recipe), and restart the machine. A new key is made and kept
+		short: "Change the key of a machine's encrypted disks",
+		long: `Change the key of a machine's encrypted disks (vm.encrypt and volumes in its recipe), and restart the machine. A new key is made and kept
 among the secrets of this computer, and the key before stays there as ` + guestspec.SecretOldDataKey + `. The guest adds the new key, tries it, and only
 then removes the old one; whatever is interrupted, one of the two opens the disk, and the next start or ` + "`sov rekey`" + ` goes on.
 

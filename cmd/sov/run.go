@@ -332,7 +332,7 @@ func (f runFlags) secrets(c *cobra.Command, spec *vmspec.Spec) (map[string]strin
 	if err != nil {
 		return nil, err
 	}
-	if spec.DataKey() != "" && kept[guestspec.SecretDataKey] == nil && !localvm.HasData(f.State) {
+	if spec.DataKey() != "" && kept[guestspec.SecretDataKey] == nil && !localvm.HasEncrypted(f.State, spec) {
 		key, path, err := store.MakeDataKey(spec.Name)
 		if err != nil {
 			return nil, err

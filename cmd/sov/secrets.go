@@ -26,7 +26,7 @@ gets them from here; no build ever contains one. A machine takes them at its sta
   postgres     the superuser's password
   role-NAME    the password of a role that the recipe lists
   tailscale    an auth key, by which the machine joins a tailnet
-  data-key     the key of an encrypted data disk (vm.encrypt); made at its first start
+  data-key     the key of an encrypted data disk or volume (vm.encrypt); made at its first start
   NAME         what the recipe declares under secrets, for its services
 
 They are files in secrets/ of sov's folder in the user's configuration ($SOV_CONFIG_DIR in its place), which only their

@@ -63,7 +63,7 @@ Exit status: 0 when the machine passes its test, 3 when a check fails.`,
 				if err := show(ctx, s, testLimit, "test", name); err != nil || !forward {
 					return err
 				}
-				return forwardTo(ctx, s, name, guestspec.ServicePostgres, 0)
+				return forwardTo(ctx, s, name, guestspec.ServicePostgres, 0, false)
 			})
 			if err == nil && !forward && !p.several() {
 				next(c, false, append([]string{"sov", "psql", name}, p.again()...)...)

@@ -73,6 +73,7 @@ var afterInterrupt = map[string]string{
 	"sov backup":       "no backup was written; an older one is as it was",
 	"sov restore":      "databases take their places together at the end: until then nothing was changed",
 	"sov remove":       "remove again to go on",
+	"sov repair":       "the repair goes on to its end: `sov status` says how the machine is",
 	"sov publish":      "the tag was not set; what was sent is kept: publish again to go on",
 	"sov pull":         "no machine was changed; what was fetched is kept: pull again to go on",
 	"sov doctor":       "nothing was changed",

@@ -25,12 +25,16 @@ const usage = `sov-init is PID 1 of a sovereign-sql guest. By hand it only runs 
 
   sov-init postgres-prepare --data=DIR --bin=DIR --user=USER [-- INITDB-ARGUMENT...]
   sov-init postgres-account --socket=PATH --role=ROLE --database=NAME [--superuser]
+  sov-init postgres-collations --data=DIR --bin=DIR --user=USER --config=PATH --image=TEXT
+  sov-init postgres-extension --socket=PATH --database=NAME --name=EXTENSION [--schema=NAME] [--version=VERSION]
   sov-init postgres-role --socket=PATH --role=ROLE   (the password on standard input)
+  sov-init postgres-settled --socket=PATH --data=DIR
   sov-init postgres-backup --socket=PATH --bin=DIR   (a stream to standard output)
   sov-init postgres-restore --socket=PATH --bin=DIR   (a stream on standard input; what it does, as JSON, to standard output)
   sov-init service-archive -- PATH...   (a tar to standard output)
   sov-init service-extract --to=DIR -- PATH...   (a tar on standard input; how many files have no longer their owner to standard output)
-  sov-init tailscale-up --socket=PATH --hostname=NAME [--login-server=URL] [--advertise-tags=TAG,...]   (the auth key on standard input)
+  sov-init tailscale-prepare --state=FILE   (the auth key on standard input)
+  sov-init tailscale-up --socket=PATH --hostname=NAME [--state=FILE] [--login-server=URL] [--advertise-tags=TAG,...]   (the auth key on standard input)
 `
 
 // Main is the program sov-init: the init when it is PID 1, else the step that args name. It
@@ -45,12 +49,18 @@ func Main(args []string, stdin io.Reader, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
 	defer stop()
 	steps := map[string]func(context.Context, []string, io.Reader, io.Writer) error{
-		"postgres-prepare": preparePostgres,
-		"postgres-account": ensureAccount,
-		"postgres-role":    setPassword,
+		"postgres-prepare":    preparePostgres,
+		"postgres-account":    ensureAccount,
+		"postgres-role":       setPassword,
+		"postgres-settled":    settlePostgres,
+		"postgres-collations": fitCollations,
+		"postgres-extension":  ensureExtension,
+
 		"postgres-backup":  backUp,
 		"postgres-restore": restore,
 		"tailscale-up":     upTailscale,
+
+		"tailscale-prepare": prepareTailscale,
 
 		machinebackup.StepArchive: archive,
 		machinebackup.StepExtract: extract,

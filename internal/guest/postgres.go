@@ -5,6 +5,7 @@ package guest
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -24,6 +25,7 @@ func preparePostgres(ctx context.Context, args []string, _ io.Reader, stderr io.
 	flags.StringVar(&p.Data, "data", "", "the data `directory`")
 	flags.StringVar(&p.Bin, "bin", "", "the `directory` of postgres and initdb")
 	flags.StringVar(&p.User, "user", "", "the `user` to whom the cluster belongs")
+	flags.StringVar(&p.Starts, "starts", cluster.StartsFile, "the `file` in memory that counts the server's starts")
 	if err := parse(flags, args); err != nil {
 		return err
 	}
@@ -64,6 +66,27 @@ func setPassword(ctx context.Context, args []string, stdin io.Reader, stderr io.
 		fmt.Fprintf(stderr, "the password of role %s was set\n", *role)
 	}
 	return err
+}
+
+// settlePostgres is the last step after the server's start. A failure of it, for want of room say,
+// does not keep the server from being ready.
+func settlePostgres(ctx context.Context, args []string, _ io.Reader, stderr io.Writer) error {
+	var s cluster.Settings
+	flags := newFlags("postgres-settled", stderr)
+	socket := flags.String("socket", "", "the `path` of the server's socket")
+	flags.StringVar(&s.Data, "data", "", "the data `directory`")
+	flags.StringVar(&s.Starts, "starts", cluster.StartsFile, "the `file` in memory that counts the server's starts")
+	if err := parse(flags, args); err != nil {
+		return err
+	}
+	dropped, err := cluster.DropLeftovers(ctx, *socket)
+	if len(dropped) > 0 {
+		fmt.Fprintf(stderr, "dropped what a restore that was cut off has left: %q\n", dropped)
+	}
+	if err := errors.Join(err, s.Settled(stderr)); err != nil {
+		fmt.Fprintln(stderr, "WARNING:", err)
+	}
+	return nil
 }
 
 // backUp is the step postgres-backup.

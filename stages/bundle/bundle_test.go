@@ -3,6 +3,7 @@ package bundle
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -55,6 +56,24 @@ func TestSpecOfSQL(t *testing.T) {
 	}
 	if parameters[len(parameters)-1] != "panic=-1" {
 		t.Error("the recipe's parameters were added to everybody's")
+	}
+}
+
+// TestVolumes: disks of a recipe's volumes come behind those that every machine has, and one key opens those that are encrypted.
+func TestVolumes(t *testing.T) {
+	r := sqlRecipe(t)
+	r.Volumes = []recipe.Volume{{Name: "media", Size: 64 << 30, Path: "/srv/media", Encrypted: true}, {Name: "cold", Size: 1 << 30, Path: "/srv/cold"}}
+	r.VM.DataKey = recipe.DataKeyOnHost
+	s, err := spec(r, "arm64", []string{"root=/dev/vda"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Encode(); err != nil {
+		t.Fatal(err)
+	}
+	want := []vmspec.Disk{{Role: vmspec.RoleVolume, Name: "media", Size: 64 << 30, Key: vmspec.KeyOnHost}, {Role: vmspec.RoleVolume, Name: "cold", Size: 1 << 30}}
+	if !slices.Equal(s.Disks[3:], want) || s.Disks[1].Key != "" || s.Disks[2].Role != vmspec.RoleConfig {
+		t.Errorf("disks: %+v", s.Disks)
 	}
 }
 

@@ -38,8 +38,14 @@ func TailscaleService(t recipe.Tailscale) guestspec.Service {
 		up = append(up, "--advertise-tags="+strings.Join(t.Tags, ","))
 	}
 	directories := []guestspec.Directory{{Path: "/run/tailscale", Mode: "0755"}}
+	var prepare []guestspec.Step
 	if !t.Ephemeral {
 		directories = append(directories, guestspec.Directory{Path: tailscaleState, Mode: "0700"})
+		up = append(up, "--state="+state)
+		prepare = []guestspec.Step{{
+			Command: []string{ProgramPath, "tailscale-prepare", "--state=" + state}, Secret: guestspec.ServiceTailscale, SecretOptional: true,
+			Timeout: guestspec.Duration(time.Minute),
+		}}
 	}
 	return guestspec.Service{
 		Name: guestspec.ServiceTailscale,
@@ -54,6 +60,7 @@ func TailscaleService(t recipe.Tailscale) guestspec.Service {
 		},
 		StartIf:     &startIf,
 		Directories: directories,
+		Prepare:     prepare,
 		Ready:       guestspec.Ready{Unix: tailscaleSocket},
 		PostReady: []guestspec.Step{{
 			Command: up, Secret: guestspec.ServiceTailscale, SecretOptional: true, Timeout: guestspec.Duration(time.Minute),

@@ -33,15 +33,20 @@ services: [{name: a, command: [/a], after: [tailscale]}]
 	}
 	up := s.PostReady[0]
 	want = []string{"/sbin/sov-init", "tailscale-up", "--socket=/run/tailscale/tailscaled.sock", "--hostname=box",
-		"--login-server=https://control.example", "--advertise-tags=tag:sql,tag:phone"}
+		"--login-server=https://control.example", "--advertise-tags=tag:sql,tag:phone", "--state=/data/tailscale/tailscaled.state"}
 	if diff := cmp.Diff(want, up.Command); diff != "" || up.Secret != "tailscale" || !up.SecretOptional {
 		t.Errorf("step %+v (-want +got)\n%s", up, diff)
+	}
+	prepare := s.Prepare[0]
+	want = []string{"/sbin/sov-init", "tailscale-prepare", "--state=/data/tailscale/tailscaled.state"}
+	if diff := cmp.Diff(want, prepare.Command); diff != "" || prepare.Secret != "tailscale" || !prepare.SecretOptional {
+		t.Errorf("step %+v (-want +got)\n%s", prepare, diff)
 	}
 }
 
 func TestEphemeralTailscaleKeepsNothing(t *testing.T) {
 	s := TailscaleService(parse(t, "tailscale: {enabled: true, ephemeral: true}").Tailscale)
-	if strings.Contains(strings.Join(s.Command, " "), "/data") || s.StartIf.File != "" || len(s.Directories) != 1 || s.Command[1] != "--state=mem:" {
+	if strings.Contains(strings.Join(s.Command, " "), "/data") || s.StartIf.File != "" || len(s.Prepare) != 0 || len(s.Directories) != 1 || s.Command[1] != "--state=mem:" {
 		t.Errorf("got %+v", s)
 	}
 }

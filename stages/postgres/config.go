@@ -50,14 +50,23 @@ func settings(r *recipe.Recipe) map[string]string {
 // contrib's, and counts for each connection.
 const authDelay = "500ms"
 
-// withAuthDelay adds the module auth_delay to what the recipe has the server load.
-func withAuthDelay(values map[string]string, own map[string]recipe.Setting) {
-	const preload, delay = "shared_preload_libraries", "auth_delay.milliseconds"
-	libraries := string(own[preload])
-	if !strings.Contains(libraries, "auth_delay") {
-		libraries = strings.TrimPrefix(strings.TrimSpace(libraries)+", auth_delay", ", ")
+// withLibraries has the server load modules besides those that the recipe has it load.
+func withLibraries(values map[string]string, own map[string]recipe.Setting, libraries []string) {
+	const preload = "shared_preload_libraries"
+	var list []string
+	for _, library := range append(strings.Split(string(own[preload]), ","), libraries...) {
+		if library = strings.TrimSpace(library); library != "" && !slices.Contains(list, library) {
+			list = append(list, library)
+		}
 	}
-	values[preload] = quote(libraries)
+	if len(list) > 0 {
+		values[preload] = quote(strings.Join(list, ", "))
+	}
+}
+
+// withAuthDelay says how long auth_delay waits, unless the recipe does.
+func withAuthDelay(values map[string]string, own map[string]recipe.Setting) {
+	const delay = "auth_delay.milliseconds"
 	if _, ok := own[delay]; !ok {
 		values[delay] = quote(authDelay)
 	}
@@ -107,8 +116,9 @@ func render(template string, values map[string]string) string {
 	return b.String()
 }
 
-// hba is pg_hba.conf: who may connect, from where, and how they prove it.
-func hba(r *recipe.Recipe) (string, error) {
+// hba is pg_hba.conf: who may connect, from where, and how they prove it. With tls, connections from beyond the
+// machine's host are encrypted.
+func hba(r *recipe.Recipe, tls bool) (string, error) {
 	var b strings.Builder
 	b.WriteString("# The init sets the password of postgres through the local socket.\n")
 	fmt.Fprintf(&b, "local  all  postgres  peer map=%s\n", identMap)
@@ -131,34 +141,68 @@ func hba(r *recipe.Recipe) (string, error) {
 		}
 	}
 	b.WriteString("\n# Everybody else comes over a network, with a password that never travels.\n")
+	kind := "host"
+	if tls {
+		kind = "hostssl"
+		if err := plainFromHost(&b, r.Network, networks); err != nil {
+			return "", err
+		}
+	}
 	for _, network := range networks {
-		fmt.Fprintf(&b, "host  all  all  %s  scram-sha-256\n", network)
+		fmt.Fprintf(&b, "%s  all  all  %s  scram-sha-256\n", kind, network)
 	}
 	return b.String(), nil
+}
+
+// plainFromHost lets everybody in without TLS from the host's address and from the machine itself, if networks have
+// the host's: what passes there does not leave the phone.
+func plainFromHost(b *strings.Builder, n recipe.Network, networks []netip.Prefix) error {
+	from, err := hostAddresses(n, networks)
+	if err != nil || len(from) == 0 {
+		return err
+	}
+	for _, address := range append(from, "samehost") {
+		fmt.Fprintf(b, "host  all  all  %s  scram-sha-256\n", address)
+	}
+	b.WriteString("\n# What leaves the phone is encrypted.\n")
+	return nil
 }
 
 // superuserFromHost lets the role postgres in from the host's address, if that is in networks, and
 // from nowhere else. The first line that matches a connection decides.
 func superuserFromHost(b *strings.Builder, n recipe.Network, networks []netip.Prefix) error {
-	p, err := netip.ParsePrefix(n.Host)
+	from, err := hostAddresses(n, networks)
 	if err != nil {
-		return fmt.Errorf("network.host: %w", err)
+		return err
 	}
 	b.WriteString("\n# The superuser comes from the host only.\n")
-	if slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Contains(p.Addr()) }) {
-		if n.AddressUnset {
-			// The host has the first address of a network of 24 bits in one of the pools, and nobody else has such
-			// an address. The mask passes over the bits that tell these networks apart: hba.c compares address and
-			// mask bit by bit.
-			for _, pool := range vmspec.Pools {
-				fmt.Fprintf(b, "host  all  postgres  %s  255.255.224.255  scram-sha-256\n", pool.Addr().Next())
-			}
-		} else {
-			fmt.Fprintf(b, "host  all  postgres  %s  scram-sha-256\n", netip.PrefixFrom(p.Addr(), p.Addr().BitLen()))
-		}
+	for _, address := range from {
+		fmt.Fprintf(b, "host  all  postgres  %s  scram-sha-256\n", address)
 	}
 	b.WriteString("host  all  postgres  all  reject\n")
 	return nil
+}
+
+// hostAddresses are the host's addresses as lines of pg_hba.conf have them, if any is in networks.
+func hostAddresses(n recipe.Network, networks []netip.Prefix) ([]string, error) {
+	p, err := netip.ParsePrefix(n.Host)
+	if err != nil {
+		return nil, fmt.Errorf("network.host: %w", err)
+	}
+	if !slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Contains(p.Addr()) }) {
+		return nil, nil
+	}
+	if !n.AddressUnset {
+		return []string{netip.PrefixFrom(p.Addr(), p.Addr().BitLen()).String()}, nil
+	}
+	// The host has the first address of a network of 24 bits in one of the pools, and nobody else has such
+	// an address. The mask passes over the bits that tell these networks apart: hba.c compares address and
+	// mask bit by bit.
+	var from []string
+	for _, pool := range vmspec.Pools {
+		from = append(from, fmt.Sprintf("%s  255.255.224.255", pool.Addr().Next()))
+	}
+	return from, nil
 }
 
 // expand returns the prefixes that a word of postgres.networks stands for.

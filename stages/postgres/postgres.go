@@ -44,19 +44,18 @@ func (s *stage) Needs() []string { return overlay.Names(s.Below) }
 // Key has the service as some server would have it: what sov-init is told comes
 // from this program, and a cached share must not speak to an init of another.
 func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
-	access, err := hba(s.Recipe)
+	access, err := hba(s.Recipe, s.Recipe.Postgres.Encrypted())
 	if err != nil {
 		return err
 	}
-	service, err := s.service(&Server{Dir: "/server", Major: 99, ICU: true})
+	service, err := s.service(&Server{Dir: "/server", Major: 99, ICU: true, TLS: true, Sorting: "0"})
 	if err != nil {
 		return err
 	}
-	output.Version(k, 2)
+	output.Version(k, 3)
 	k.Add("template", assets.PostgresConf)
-	values := settings(s.Recipe)
-	withAuthDelay(values, s.Recipe.Postgres.Settings)
-	k.Add("settings", values)
+	k.Add("settings", s.values(&Server{AuthDelay: true, TLS: true}))
+	k.Add("extensions", s.Recipe.Postgres.Extensions)
 	k.Add("pg_hba.conf", access)
 	k.Add("pg_ident.conf", ident(s.Recipe.Postgres.User))
 	k.Add("service", service)
@@ -70,9 +69,18 @@ func (s *stage) Run(_ context.Context, j *pipeline.Job) error {
 		if server, err = findServer(below); err != nil {
 			return err
 		}
-		j.Progress().Logf("found PostgreSQL %s in %s", server.Version, server.Dir)
-		if err := server.checkSettings(below, s.Recipe.Postgres.Settings, j.Warnf); err != nil {
+		if server.Sorting, err = sortingOf(below); err != nil {
 			return err
+		}
+		j.Progress().Logf("found PostgreSQL %s in %s", server.Version, server.Dir)
+		if err := server.checkSettings(below, s.Recipe, j.Warnf); err != nil {
+			return err
+		}
+		if err := server.checkExtensions(below, s.Recipe.Postgres.Extensions); err != nil {
+			return err
+		}
+		if s.Recipe.Postgres.Encrypted() && !server.TLS {
+			j.Warnf("PostgreSQL %s was built without TLS: connections to it are not encrypted", server.Version)
 		}
 		return s.fill(b, server)
 	})
@@ -82,8 +90,24 @@ func (s *stage) Run(_ context.Context, j *pipeline.Job) error {
 	return output.WriteJSON(j, ServerFile, server)
 }
 
+// values are the settings of postgresql.conf that a server gets.
+func (s *stage) values(server *Server) map[string]string {
+	p := s.Recipe.Postgres
+	values := settings(s.Recipe)
+	libraries := preloads(p.Extensions)
+	if server.AuthDelay {
+		libraries = append(libraries, "auth_delay")
+		withAuthDelay(values, p.Settings)
+	}
+	withLibraries(values, p.Settings, libraries)
+	if server.encrypted(s.Recipe) {
+		withTLS(values, s.Recipe)
+	}
+	return values
+}
+
 func (s *stage) fill(b *overlay.Builder, server *Server) error {
-	access, err := hba(s.Recipe)
+	access, err := hba(s.Recipe, server.encrypted(s.Recipe))
 	if err != nil {
 		return err
 	}
@@ -91,17 +115,13 @@ func (s *stage) fill(b *overlay.Builder, server *Server) error {
 	if err != nil {
 		return err
 	}
-	description, err := guestinit.EncodeService(service)
+	description, err := guestinit.EncodeService(service, nil)
 	if err != nil {
 		return err
 	}
 	b.Directory("etc/sov", 0o755, 0, 0)
 	b.Directory(configDir, 0o755, 0, 0)
-	values := settings(s.Recipe)
-	if server.AuthDelay {
-		withAuthDelay(values, s.Recipe.Postgres.Settings)
-	}
-	b.File(configFile, 0o644, []byte(render(assets.PostgresConf, values)))
+	b.File(configFile, 0o644, []byte(render(assets.PostgresConf, s.values(server))))
 	b.File(hbaFile, 0o644, []byte(access))
 	b.File(identFile, 0o644, []byte(ident(s.Recipe.Postgres.User)))
 	b.Directory(guestspec.ServicesDir, 0o755, 0, 0)
@@ -118,7 +138,7 @@ func (s *stage) service(server *Server) (guestspec.Service, error) {
 	}
 	socket := fmt.Sprintf("%s/.s.PGSQL.%d", socketDir, p.Port)
 	prepare := []string{guestinit.ProgramPath, "postgres-prepare", "--user=" + p.User, "--data=" + p.Data, "--bin=" + server.Dir, "--"}
-	return guestspec.Service{
+	service := guestspec.Service{
 		Name: guestspec.ServicePostgres,
 		Command: []string{server.Dir + "/postgres", "-D", p.Data, "-c", "config_file=" + configFile,
 			// Above postgresql.auto.conf, which ALTER SYSTEM writes.
@@ -133,18 +153,31 @@ func (s *stage) service(server *Server) (guestspec.Service, error) {
 			"PG_OOM_ADJUST_VALUE": "0",
 		},
 		Directories: []guestspec.Directory{{Path: socketDir, Mode: "2775", User: p.User}},
-		Prepare:     []guestspec.Step{{Command: append(prepare, collation...), User: "root", Unconfined: true}},
+		Prepare:     []guestspec.Step{collationStep(server, p), {Command: append(prepare, collation...), User: "root", Unconfined: true}},
 		Tmpfs:       []guestspec.Tmpfs{{Path: p.Data + "/pg_dynshmem", Mode: "0700", User: p.User}},
 		Ready:       guestspec.Ready{Postgres: socket},
-		PostReady:   accountSteps(p, socket),
+		PostReady:   append(append(accountSteps(p, socket), extensionSteps(p.Extensions, socket)...), settledStep(p, socket)),
 		// SIGINT is a fast shutdown: sessions end, a checkpoint is written.
 		Stop:        guestspec.Stop{Signal: "SIGINT", Timeout: guestspec.Duration(time.Minute)},
 		OOMScoreAdj: -900,
-		// All of the data disk that belongs to no other service: tablespaces and archives of WAL are where their owner put them.
-		Rights: guestspec.Rights{Write: []string{guestspec.DataPath, p.Data}},
+		// All of the disks that belongs to no other service: tablespaces and archives of WAL are where their owner put them.
+		Rights: guestspec.Rights{Write: append(guestinit.WritableRoots(s.Recipe), p.Data)},
 		// What is left is sov-init's and Tailscale's, by which the machine can still be reached.
 		Limits: guestspec.Limits{Memory: "90%", Processes: 4096, Keeps: "50%", Weight: guestspec.OwnWeight},
-	}, nil
+	}
+	if server.encrypted(s.Recipe) {
+		certify(&service, p)
+	}
+	return service, nil
+}
+
+// settledStep comes last: the server is ready, with the settings that it has. It runs as root, who
+// counts the server's starts.
+func settledStep(p recipe.Postgres, socket string) guestspec.Step {
+	return guestspec.Step{
+		Command: []string{guestinit.ProgramPath, "postgres-settled", "--socket=" + socket, "--data=" + p.Data},
+		User:    "root", Timeout: guestspec.Duration(time.Minute), Unconfined: true,
+	}
 }
 
 // accountSteps make the recipe's roles and databases and set passwords, the superuser's first. A

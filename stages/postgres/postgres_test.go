@@ -56,10 +56,9 @@ func TestConfiguration(t *testing.T) {
 	r.Postgres.Networks = append(r.Postgres.Networks, "10.1.2.3/8")
 	r.Postgres.Settings = map[string]recipe.Setting{"max_connections": "20", "shared_buffers": "64MB", "pg_trgm.similarity_threshold": "0.4",
 		"application_name": `it's a \ test`}
-	values := settings(r)
-	withAuthDelay(values, r.Postgres.Settings)
+	values := (&stage{Options{Recipe: r}}).values(&Server{AuthDelay: true, TLS: true})
 	golden(t, "postgresql.conf", render(assets.PostgresConf, values))
-	access, err := hba(r)
+	access, err := hba(r, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,11 +71,11 @@ func TestConfiguration(t *testing.T) {
 
 func TestService(t *testing.T) {
 	s := &stage{Options{Recipe: sqlRecipe(t)}}
-	service, err := s.service(&Server{Dir: "/usr/libexec/postgresql17", Major: 17, Version: "17.6", ICU: true})
+	service, err := s.service(&Server{Dir: "/usr/libexec/postgresql17", Major: 17, Version: "17.6", ICU: true, TLS: true, Sorting: "5o47"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := guestinit.EncodeService(service)
+	text, err := guestinit.EncodeService(service, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,6 +95,8 @@ func TestService(t *testing.T) {
 		"/sbin/sov-init postgres-role" + socket + "--role=app < role-app",
 		"/sbin/sov-init postgres-account" + socket + "--role=admin --database=admin --superuser < ",
 		"/sbin/sov-init postgres-role" + socket + "--role=admin < role-admin",
+		"/sbin/sov-init postgres-extension" + socket + "--name=pg_stat_statements --database=app < ",
+		"/sbin/sov-init postgres-settled" + socket + "--data=/data/postgres < ",
 	}
 	if diff := cmp.Diff(want, steps); diff != "" {
 		t.Errorf("steps (-want +got)\n%s", diff)
@@ -165,12 +166,12 @@ func TestFindServer(t *testing.T) {
 		want    Server            // Major 0: an error
 	}{
 		{"none", nil, Server{}},
-		{"alpine", map[string]string{"usr/libexec/postgresql17": far + "postgres (PostgreSQL) 17.6\n\x00ucol_open_76\x00"},
-			Server{"/usr/libexec/postgresql17", 17, "17.6", true, false}},
+		{"alpine", map[string]string{"usr/libexec/postgresql17": far + "postgres (PostgreSQL) 17.6\n\x00ucol_open_76\x00SSL_CTX_use_certificate_chain_file\x00"},
+			Server{"/usr/libexec/postgresql17", 17, "17.6", true, false, true, ""}},
 		{"debian", map[string]string{"usr/lib/postgresql/15/bin": "postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n"},
-			Server{"/usr/lib/postgresql/15/bin", 15, "15.18", false, false}},
+			Server{"/usr/lib/postgresql/15/bin", 15, "15.18", false, false, false, ""}},
 		{"the newest", map[string]string{"usr/libexec/postgresql16": "postgres (PostgreSQL) 16.10\n", "usr/local/bin": "postgres (PostgreSQL) 18rc1\n"},
-			Server{"/usr/local/bin", 18, "18rc1", false, false}},
+			Server{"/usr/local/bin", 18, "18rc1", false, false, false, ""}},
 		{"not PostgreSQL", map[string]string{"usr/bin": "an impostor"}, Server{}},
 	}
 	for _, tt := range tests {

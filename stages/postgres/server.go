@@ -24,6 +24,10 @@ type Server struct {
 	ICU bool `json:"icu"`
 	// AuthDelay says that contrib's module auth_delay is among its libraries.
 	AuthDelay bool `json:"auth_delay"`
+	// TLS says that the server was built with OpenSSL.
+	TLS bool `json:"tls"`
+	// Sorting stands for the image's libraries that sort text.
+	Sorting string `json:"sorting"`
 }
 
 // findServer looks for an executable postgres beside an initdb, wherever that
@@ -93,7 +97,9 @@ func identify(binary io.Reader) (*Server, error) {
 		// The name of a function that every ICU release suffixes with its own
 		// version; a server without ICU does not import it.
 		s.ICU = s.ICU || bytes.Contains(window, []byte("ucol_open"))
-		return s.Major != 0 && s.ICU
+		// A function that a server with TLS imports (be-secure-openssl.c).
+		s.TLS = s.TLS || bytes.Contains(window, []byte("SSL_CTX_use_certificate_chain_file"))
+		return s.Major != 0 && s.ICU && s.TLS
 	})
 	if err != nil {
 		return nil, err

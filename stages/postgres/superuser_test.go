@@ -20,11 +20,11 @@ import (
 func TestSuperuserFromHost(t *testing.T) {
 	const host, other = "127.9.0.1", "127.9.0.77"
 	r := sqlRecipe(t)
-	r.Network.Host, r.Postgres.Networks = host+"/24", []string{recipe.NetworkTAP, "127.9.0.0/16"}
+	r.Network.Host, r.Network.AddressUnset, r.Postgres.Networks = host+"/24", false, []string{recipe.NetworkTAP, "127.9.0.0/16"}
 	for superuser, refused := range map[string]bool{recipe.SuperuserHost: true, recipe.SuperuserAnywhere: false, "": false} {
 		t.Run("superuser "+superuser, func(t *testing.T) {
 			r.Postgres.Superuser = superuser
-			access, err := hba(r)
+			access, err := hba(r, false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -52,7 +52,7 @@ func TestSuperuserFromHost(t *testing.T) {
 func TestSuperuserWithoutHost(t *testing.T) {
 	r := sqlRecipe(t)
 	r.Postgres.Networks = []string{recipe.NetworkTailnet}
-	access, err := hba(r)
+	access, err := hba(r, false)
 	if err != nil || strings.Contains(access, "192.168.100.1") || !strings.Contains(access, "host  all  postgres  all  reject") {
 		t.Errorf("%v\n%s", err, access)
 	}
@@ -65,7 +65,9 @@ func TestAuthDelay(t *testing.T) {
 		"": "'auth_delay'", "pg_stat_statements": "'pg_stat_statements, auth_delay'", "auth_delay, pg_stat_statements": "'auth_delay, pg_stat_statements'",
 	} {
 		values := map[string]string{}
-		withAuthDelay(values, map[string]recipe.Setting{"shared_preload_libraries": recipe.Setting(own), "auth_delay.milliseconds": "1s"})
+		settings := map[string]recipe.Setting{"shared_preload_libraries": recipe.Setting(own), "auth_delay.milliseconds": "1s"}
+		withLibraries(values, settings, []string{"auth_delay"})
+		withAuthDelay(values, settings)
 		if values["shared_preload_libraries"] != want || values["auth_delay.milliseconds"] != "" {
 			t.Errorf("%q: %v", own, values)
 		}
@@ -87,7 +89,7 @@ func freePort(t *testing.T) int {
 func TestSuperuserWithChosenAddresses(t *testing.T) {
 	r := sqlRecipe(t)
 	r.Network.AddressUnset, r.Postgres.Superuser, r.Postgres.Networks = true, recipe.SuperuserHost, []string{recipe.NetworkTAP, recipe.NetworkPeers}
-	access, err := hba(r)
+	access, err := hba(r, false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 
@@ -77,7 +79,31 @@ func (r *Resolver) check(ctx context.Context, entry *lock.Entry, path string) er
 	if stale := new(lock.StaleError); errors.As(err, &stale) {
 		stale.Offline = r.Offline
 	}
+	if err == nil && r.OfflineBundle == nil {
+		err = r.checkLocalImages(ctx, entry)
+	}
 	return err
+}
+
+// checkLocalImages fails where a folder or a tarball no longer has the image of an entry, which the cache may have: whoever has
+// changed it expects another machine. One that is not there is nobody's change.
+func (r *Resolver) checkLocalImages(ctx context.Context, entry *lock.Entry) error {
+	digests := map[string]string{r.image.String(): entry.Image.Digest}
+	for _, copied := range entry.Copied {
+		digests[copied.Reference] = copied.Digest
+	}
+	for _, ref := range append([]oci.Reference{r.image}, r.copied...) {
+		if ref.Kind == oci.Registry {
+			continue
+		}
+		if _, err := os.Stat(ref.Path); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if _, err := oci.Open(ctx, ref, r.Arch, digests[ref.String()], r.images); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // want returns what the lock must have for the recipe and the options.

@@ -27,6 +27,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -59,6 +60,9 @@ type Config struct {
 	TimeServers []netip.AddrPort `json:"time_servers,omitempty"`
 	// Secrets by name (see guestspec.ValidSecretName); values are any UTF-8 text of up to guestspec.MaxSecret bytes.
 	Secrets map[string]string `json:"secrets,omitempty"`
+	// Host tells the phone or computer that starts the guest from others, so that the guest notices when its data disk
+	// was copied elsewhere: up to MaxHost printable ASCII characters; empty: unknown.
+	Host string `json:"host,omitempty"`
 	// Token admits to the guest's endpoint for as long as the guest runs: at least MinToken
 	// printable ASCII characters. Without one the endpoint does not listen.
 	Token string `json:"token,omitempty"`
@@ -70,6 +74,9 @@ const TimePort = "sov.time"
 
 // MaxTimeServers bounds Config.TimeServers.
 const MaxTimeServers = 4
+
+// MaxHost bounds Config.Host, in bytes.
+const MaxHost = 64
 
 // MinToken is the least length of a token: 32 hexadecimal digits are 128 bits.
 const MinToken = 32
@@ -145,6 +152,9 @@ func (c Config) Validate() error {
 		if len(value) > guestspec.MaxSecret {
 			return fmt.Errorf("config disk: the secret %s has more than %d bytes", name, guestspec.MaxSecret)
 		}
+	}
+	if len(c.Host) > MaxHost || strings.ContainsFunc(c.Host, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return fmt.Errorf("config disk: the host's name is not made of up to %d printable characters", MaxHost)
 	}
 	return c.validateToken()
 }

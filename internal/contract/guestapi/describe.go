@@ -17,6 +17,14 @@ func (s *Status) Describe(states ...string) string {
 	return strings.Join(lines, "; ")
 }
 
+// String says what the file holds, for people.
+func (a SettingsAside) String() string {
+	if len(a.Settings) == 0 {
+		return "a damaged file, kept as " + a.File
+	}
+	return strings.Join(a.Settings, ", ") + ", kept in " + a.File
+}
+
 // Summary is the service's state and, where it runs at its times, how it ran last.
 func (s Service) Summary() string {
 	text := s.State
@@ -49,8 +57,20 @@ func (s Service) Describe() string {
 	if s.Reason != "" {
 		line += ": " + s.Reason
 	}
-	if n := len(s.LastOutput); n > 0 && (s.State == StateBackoff || s.State == StateLooping) {
-		line += ": " + s.LastOutput[n-1]
+	if last := s.LastLine(); last != "" && (s.State == StateBackoff || s.State == StateLooping) {
+		line += ": " + last
 	}
 	return line
+}
+
+// LastLine is the last line that the service printed, unless Reason quotes a line of it already.
+func (s Service) LastLine() string {
+	last := ""
+	for _, line := range s.LastOutput {
+		if line != "" && (strings.Contains(s.Reason, line) || strings.HasSuffix(line, s.Reason) && s.Reason != "") {
+			return ""
+		}
+		last = line
+	}
+	return last
 }

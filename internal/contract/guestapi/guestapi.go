@@ -67,6 +67,7 @@ type Status struct {
 	Ready    bool      `json:"ready"`              // every service is ready, done if it runs once, scheduled or off
 	Stopping bool      `json:"stopping"`           // a shutdown is under way
 	Data     Data      `json:"data"`               //
+	Volumes  []Volume  `json:"volumes,omitempty"`  // in the recipe's order
 	Services []Service `json:"services"`           // in order of name
 	Memory   Memory    `json:"memory"`             //
 	Problems []string  `json:"problems,omitempty"` // what went wrong at boot and keeps the guest from part of its work
@@ -106,6 +107,8 @@ type Tailnet struct {
 	KeyExpiry time.Time `json:"key_expiry,omitzero"` // zero: never
 	Online    bool      `json:"online"`              // the control server was heard of lately
 	Fault     string    `json:"fault,omitempty"`     // in a person's words, with what to do
+	// Warning is what a person has to know of a node that is on its tailnet, with what to do.
+	Warning string `json:"warning,omitempty"`
 }
 
 // TailnetOff is the state of a node that was given no key.
@@ -117,6 +120,17 @@ type Postgres struct {
 	Version     string `json:"version,omitempty"` // server_version
 	Connections int    `json:"connections"`       // of clients
 	Fault       string `json:"fault,omitempty"`
+	// Aside are settings of ALTER SYSTEM that were put aside, because the server did not start with them.
+	Aside []SettingsAside `json:"aside,omitempty"`
+	// Authority is the certificate of the machine's own authority, in PEM, which has signed the server's; empty: the server
+	// shows none of it.
+	Authority string `json:"authority,omitempty"`
+}
+
+// A SettingsAside is a file with settings of ALTER SYSTEM that are not in effect.
+type SettingsAside struct {
+	File     string   `json:"file"`               // in the guest
+	Settings []string `json:"settings,omitempty"` // their names; absent: the file is damaged
 }
 
 // Memory is the machine's, in bytes.
@@ -128,7 +142,7 @@ type Memory struct {
 // LUKS2 is what Data.Encryption says of disks that cryptsetup has encrypted.
 const LUKS2 = "luks2"
 
-// Data is the use of the data disk.
+// Data is the use of the data disk, or of a volume.
 type Data struct {
 	Path  string `json:"path"`            // where it is mounted
 	Size  int64  `json:"size"`            // bytes of the file system
@@ -140,6 +154,12 @@ type Data struct {
 	OldKey bool `json:"old_key,omitempty"`
 	// Warning says that there is little room left, and what to do; it comes before PostgreSQL has to stop.
 	Warning string `json:"warning,omitempty"`
+}
+
+// A Volume is the use of one of the recipe's volumes.
+type Volume struct {
+	Name string `json:"name"`
+	Data
 }
 
 // A Service is one supervised process.

@@ -81,6 +81,8 @@ func (c *checker) postgres() {
 		c.require(role.Database == role.Name || databaseForm.MatchString(role.Database), at+".database", "%q is not a database's name; use up to 63 lower-case letters, digits, hyphens and underscores", role.Database)
 		c.require(role.Database != "template0" && role.Database != "template1", at+".database", "%s is what new databases are copied from", role.Database)
 	}
+	c.tls()
+	c.extensions()
 	for _, name := range slices.Sorted(maps.Keys(p.Settings)) {
 		c.setting(name, string(p.Settings[name]))
 	}

@@ -56,7 +56,7 @@ func Compose(src Source, v Variant, base func(from Source, name string) (Source,
 	if err := doc.Err(); err != nil {
 		return nil, nil, err
 	}
-	r.Dir = src.Dir
+	r.Dir, r.doc = src.Dir, doc
 	for _, f := range files {
 		r.ByArch.add(f.ByArch)
 		r.Profiles.add(f.Profiles)

@@ -81,8 +81,7 @@ func measureGrowth(b *testing.B) map[string]float64 {
 	remote := registry.Repository("team/cache")
 	cache, recipe := b.TempDir(), filepath.Join(b.TempDir(), "sql.yaml")
 	change := func(megabytes int) {
-		changed := sovtest.ChangedRecipe(b, sovtest.WithSetting(fmt.Sprintf("work_mem: %dMB", megabytes))...)
-		if err := os.WriteFile(recipe, changed, 0o644); err != nil {
+		if err := os.WriteFile(recipe, sovtest.SQL(sovtest.WithSetting(fmt.Sprintf("work_mem: %dMB", megabytes))), 0o644); err != nil {
 			b.Fatal(err)
 		}
 		buildOnce(b, recipe, cache, "--cache-from", remote, "--cache-to", remote)

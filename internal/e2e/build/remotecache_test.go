@@ -82,7 +82,7 @@ func TestSecondMachine(t *testing.T) {
 	registry.Traffic()
 	dir := t.TempDir()
 	recipe := filepath.Join(dir, "sql.yaml")
-	if err := os.WriteFile(recipe, sovtest.ChangedRecipe(t, sovtest.WithSetting("work_mem: 5MB")...), 0o644); err != nil {
+	if err := os.WriteFile(recipe, sovtest.SQL(sovtest.WithSetting("work_mem: 5MB")), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	result := sovtest.Run(t, func(c *exec.Cmd) { c.Dir = dir }, append(append([]string{"build", recipe, "--json", "--cache", cache,

@@ -58,6 +58,8 @@ func init() {
 		// the block names no phone before, it is that of a phone whose guest is a light one:
 		// nothing but a network and an endpoint, up at once.
 		"phone shell": (*reader).openShell,
+		// A rooted phone at adb, on which the machines of the group in ./home.yaml run, as light ones.
+		"group": (*reader).attachHome,
 		// An empty PostgreSQL server on this computer, which psql and its kind find in the environment.
 		"postgres": (*reader).startPostgres,
 		// Files of pg_dump: dump.sql, and shop.dump in its custom format.
@@ -117,6 +119,7 @@ type computer struct {
 	registry func() *registrytest.Registry
 	phone    func() *phonetest.Pushed
 	light    func() *phonetest.Handset
+	home     func() *phonetest.Home
 	built    func() (string, error)
 }
 
@@ -141,6 +144,13 @@ func newComputer(t *testing.T) *computer {
 	c.phone = sync.OnceValue(func() *phonetest.Pushed { return phonetest.NewPushed(t, androidtest.NewADBServer(t)) })
 	c.light = sync.OnceValue(func() *phonetest.Handset {
 		return phonetest.NewLight(t, vmspec.Scoped, lightguest.Script{}, `{}`)
+	})
+	c.home = sync.OnceValue(func() *phonetest.Home {
+		h := phonetest.NewHome(t)
+		h.Add("sql", "home")
+		h.Add("forge", "home", "sql")
+		h.Add("vault", "home", "sql")
+		return h
 	})
 	c.built = sync.OnceValues(func() (string, error) {
 		dir := t.TempDir()
@@ -254,6 +264,18 @@ func (r *reader) checkout() error {
 
 func (r *reader) ownCache() error {
 	r.setenv("SOV_CACHE_DIR", filepath.Join(r.dir, "cache"))
+	return nil
+}
+
+// attachHome gives the reader the phone with a group, and its file.
+func (r *reader) attachHome() error {
+	h := r.home()
+	h.GroupFile(r.dir)
+	r.setenv("PATH", filepath.Dir(h.Server.Program())+":"+r.bin+":"+os.Getenv("PATH"))
+	r.setenv("ANDROID_SERIAL", h.ADB.Serial())
+	for _, name := range []string{"sql", "forge", "vault"} {
+		h.Do("up", name)
+	}
 	return nil
 }
 

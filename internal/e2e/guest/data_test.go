@@ -45,8 +45,10 @@ func TestDataOutlivesTheImage(t *testing.T) {
 	}
 	old := guesttest.Boot(t, localvm.Options{Artifact: out, State: state})
 	old.Ask(t, "create table kept (n int); insert into kept values (7)")
+	old.Shell(t, "head -c 100000000 /dev/urandom >/data/large; sync; rm /data/large")
 	old.Stop(t)
 	old.CutPower(t)
+	full := allocated(t, filepath.Join(state, "data.img"))
 
 	changed := func(recipe string) string { return recipe + "  settings:\n    work_mem: 7MB\n" }
 	if result := sovtest.SmallBuild(t, dir, changed, "--kernel", kernel); result.Status != 0 {
@@ -58,6 +60,10 @@ func TestDataOutlivesTheImage(t *testing.T) {
 	}
 	if got := fresh.One(t, "select n from kept"); got != "7" {
 		t.Errorf("the row is %s under the new image, want 7", got)
+	}
+	awaitLine(t, fresh, "data disk trimmed") // what was deleted is given back to this computer
+	if now := allocated(t, filepath.Join(state, "data.img")); full-now < 90<<20 {
+		t.Errorf("the disk's file takes %d MiB after 95 MiB were deleted, and took %d", now>>20, full>>20)
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/contract/configdisk"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/guest/certificate"
 	"github.com/sovereign-sql/sov/internal/guest/disk"
 	"github.com/sovereign-sql/sov/internal/guest/endpoint"
 	"github.com/sovereign-sql/sov/internal/guest/filesystem"
@@ -37,14 +38,16 @@ type machine struct {
 
 	requests chan string // reasons to shut down; the first counts
 
-	mu         sync.Mutex
-	supervisor *supervision.Supervisor // nil until the specification is read
-	data       *disk.Data              // nil until the specification is read
-	clock      *timekeeper.Keeper      // nil until it is kept
-	endpoint   *endpoint.Server        // nil until it answers
-	problems   []string
-	stopping   bool
-	fatal      error // why the guest cannot go on
+	mu           sync.Mutex
+	supervisor   *supervision.Supervisor // nil until the specification is read
+	data         *disk.Data              // nil until the specification is read
+	volumes      []*disk.Data            // in the specification's order
+	clock        *timekeeper.Keeper      // nil until it is kept
+	endpoint     *endpoint.Server        // nil until it answers
+	certificates *certificate.Keeper     // nil where no service shows one
+	problems     []string
+	stopping     bool
+	fatal        error // why the guest cannot go on
 }
 
 // errShutdown is why work under way is cancelled.

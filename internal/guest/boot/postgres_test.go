@@ -42,13 +42,18 @@ func newPostgresBox(t *testing.T) *box {
 		User:        "postgres",
 		Directories: []guestspec.Directory{{Path: "/run/postgresql", Mode: "2775", User: "postgres"}},
 		Prepare: []guestspec.Step{{
+			Command: []string{"/init/sov-init", "postgres-collations", "--user=postgres", "--data=/data/postgres", "--bin=" + bin,
+				"--config=/etc/sov/postgres/postgresql.conf", "--image=first"},
+			User: "root", Unconfined: true,
+		}, {
 			Command: []string{"/init/sov-init", "postgres-prepare", "--user=postgres", "--data=/data/postgres", "--bin=" + bin,
 				"--", "--locale-provider=icu", "--icu-locale=und", "--locale=C.UTF-8"},
 			User: "root", Unconfined: true,
 		}},
-		Rights: guestspec.Rights{Write: []string{"/data", "/data/postgres"}},
-		Tmpfs:  []guestspec.Tmpfs{{Path: "/data/postgres/pg_dynshmem", Mode: "0700", User: "postgres"}},
-		Ready:  guestspec.Ready{Postgres: "/run/postgresql/.s.PGSQL.5432"},
+		Rights:      guestspec.Rights{Write: []string{"/data", "/data/postgres"}},
+		Certificate: "/run/postgres-tls/server.pem",
+		Tmpfs:       []guestspec.Tmpfs{{Path: "/data/postgres/pg_dynshmem", Mode: "0700", User: "postgres"}},
+		Ready:       guestspec.Ready{Postgres: "/run/postgresql/.s.PGSQL.5432"},
 		PostReady: []guestspec.Step{{
 			Command: []string{"/init/sov-init", "postgres-role", "--socket=/run/postgresql/.s.PGSQL.5432", "--role=postgres"},
 			Secret:  "postgres",
@@ -57,6 +62,11 @@ func newPostgresBox(t *testing.T) *box {
 		}, {
 			Command: []string{"/init/sov-init", "postgres-role", "--socket=/run/postgresql/.s.PGSQL.5432", "--role=app"},
 			Secret:  "role-app",
+		}, {
+			Command: []string{"/init/sov-init", "postgres-extension", "--socket=/run/postgresql/.s.PGSQL.5432", "--name=plpgsql", "--database=shop"},
+		}, {
+			Command: []string{"/init/sov-init", "postgres-settled", "--socket=/run/postgresql/.s.PGSQL.5432", "--data=/data/postgres"},
+			User:    "root", Unconfined: true,
 		}},
 		Stop: guestspec.Stop{Signal: "SIGINT", Timeout: guestspec.Duration(30 * time.Second)},
 	}
@@ -70,6 +80,9 @@ password_encryption = scram-sha-256
 hba_file = '/etc/sov/postgres/pg_hba.conf'
 ident_file = '/etc/sov/postgres/pg_ident.conf'
 log_statement = all
+ssl = on
+ssl_cert_file = '/run/postgres-tls/server.pem'
+ssl_key_file = '/run/postgres-tls/server.pem'
 shared_buffers = 16MB
 `)
 	b.write(t, "etc/sov/postgres/pg_hba.conf", "local all all peer map=sov\nhost all all all scram-sha-256\n")
@@ -83,7 +96,12 @@ func (v *boot) query(password, sql string) (string, error) {
 }
 
 func (v *boot) queryAs(who, password, sql string) (string, error) {
-	config, err := pgconn.ParseConfig("sslmode=disable host=" + guestAddress + " " + who)
+	return v.ask("sslmode=disable "+who, password, sql)
+}
+
+// ask asks as the parameters of a connection say.
+func (v *boot) ask(parameters, password, sql string) (string, error) {
+	config, err := pgconn.ParseConfig("host=" + guestAddress + " " + parameters)
 	if err != nil {
 		return "", err
 	}
@@ -130,10 +148,12 @@ func TestPostgres(t *testing.T) {
 		if _, err := v.query("wrong", "SELECT 1"); err == nil {
 			t.Error("a wrong password is good enough")
 		}
+		checkTLS(t, b, v, first)
 		if got, _ := v.run("/usr/bin/stat", "-fc", "%T", "/data/postgres/pg_dynshmem"); got != "tmpfs" {
 			t.Errorf("pg_dynshmem is on %s", got)
 		}
-		if _, err := v.query(first, "CREATE TABLE kept (n int); INSERT INTO kept SELECT generate_series(1, 1000)"); err != nil {
+		if _, err := v.query(first, "CREATE TABLE kept (n int); INSERT INTO kept SELECT generate_series(1, 1000); "+
+			"UPDATE pg_database SET datcollversion = '1.0' WHERE datname = 'postgres'"); err != nil { // as if ICU had been another one
 			t.Error(err)
 		}
 		v.shutDown()
@@ -145,10 +165,16 @@ func TestPostgres(t *testing.T) {
 		b.wantCleanDisk(t)
 	})
 
-	t.Run("second start with another password", func(t *testing.T) {
+	t.Run("second start with another password, of an image that sorts otherwise", func(t *testing.T) {
 		b.config.Secrets["postgres"] = second
+		collations := b.spec.Services[0].Prepare[0].Command
+		collations[len(collations)-1] = "--image=second"
 		v := b.boot(t)
 		v.waitReady()
+		v.waitLine("out postgres: text in database postgres was sorted by version 1.0 of its collation")
+		if got, err := v.query(second, "SELECT count(*) FROM pg_database WHERE datcollversion <> pg_database_collation_actual_version(oid)"); err != nil || got != "0" {
+			t.Errorf("%s databases keep the old version, %v", got, err)
+		}
 		v.waitLine("the password of role postgres was set")
 		if got, err := v.query(second, "SELECT count(*) FROM kept"); err != nil || got != "1000" {
 			t.Errorf("the table has %q rows, %v", got, err)
@@ -224,6 +250,32 @@ func TestPostgres(t *testing.T) {
 		}
 		v.shutDown()
 	})
+}
+
+// checkTLS logs in as a client that trusts the machine's authority, by the address and by names, and looks at who can read
+// the key. A clock that leaps over the certificate's end has it replaced.
+func checkTLS(t *testing.T, b *box, v *boot, password string) {
+	t.Helper()
+	authority := v.status().Postgres.Authority
+	root := filepath.Join(t.TempDir(), "authority.crt")
+	must(t, os.WriteFile(root, []byte(authority), 0o644))
+	const sql = "SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl"
+	got, err := v.ask("sslmode=verify-full sslrootcert="+root+" user=postgres dbname=postgres", password, sql)
+	if err != nil || !strings.HasPrefix(got, "TLSv1.") {
+		t.Errorf("verify-full: %q, %v", got, err)
+	}
+	for file, want := range map[string]string{
+		"/data/.sov-tls": "root 700", "/data/.sov-tls/authority.pem": "root 600", "/run/postgres-tls/server.pem": "postgres 600",
+	} {
+		if got, _ := v.run("/usr/bin/stat", "-c", "%U %a", file); got != want {
+			t.Errorf("%s: %s, want %s", file, got, want)
+		}
+	}
+	// The server's own view: its certificate, and not the authority.
+	got, err = v.query(password, "CREATE TEMPORARY TABLE f (x text); COPY f FROM PROGRAM 'ls /run/postgres-tls /data/.sov-tls 2>&1; true'; SELECT string_agg(x, ' ') FROM f")
+	if err != nil || !strings.Contains(got, "server.pem") || strings.Contains(got, "authority") {
+		t.Errorf("the server sees %q, %v", got, err)
+	}
 }
 
 func TestInterruptedFirstStartStartsOver(t *testing.T) {

@@ -18,6 +18,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/guest/cluster"
+	"github.com/sovereign-sql/sov/internal/guest/disk"
 	"github.com/sovereign-sql/sov/internal/guest/journal"
 	"github.com/sovereign-sql/sov/internal/guest/network"
 	"github.com/sovereign-sql/sov/internal/guest/tailnet"
@@ -41,6 +42,9 @@ func (m *machine) Status(ctx context.Context) guestapi.Status {
 		Memory:   memory(),
 		Orphans:  m.reaper.Orphans(),
 		Network:  network.Status(m.link),
+	}
+	for _, v := range m.volumes {
+		s.Volumes = append(s.Volumes, guestapi.Volume{Name: v.Volume, Data: v.Status()})
 	}
 	asking, cancel := context.WithTimeout(ctx, guestapi.StatusTime)
 	defer cancel()
@@ -93,7 +97,7 @@ func (m *machine) tailnetStatus(ctx context.Context, services []guestapi.Service
 		return nil
 	}
 	_, hasKey := m.config.Secrets[guestspec.ServiceTailscale]
-	report := tailnet.Report(ctx, spec.Ready.Unix, service, hasKey)
+	report := tailnet.Report(ctx, spec.Ready.Unix, tailnetState(spec), service, hasKey)
 	report.Fault = journal.Redact(m.config.Secrets, report.Fault)
 	return &report
 }
@@ -104,13 +108,27 @@ func (m *machine) databaseStatus(ctx context.Context, services []guestapi.Servic
 	if spec == nil || !strings.HasPrefix(spec.Ready.Postgres, "/") {
 		return nil
 	}
-	return cluster.Report(ctx, spec.Ready.Postgres, service)
+	report := cluster.Report(ctx, spec.Ready.Postgres, dataDirectory(spec), service)
+	if spec.Certificate != "" {
+		report.Authority = m.authority()
+	}
+	return report
 }
 
-// mounted returns an error where the data disk is not mounted.
+// dataDirectory is what the server's command names as its data directory.
+func dataDirectory(postgres *guestspec.Service) string {
+	if i := slices.Index(postgres.Command, "-D"); i >= 0 && i+1 < len(postgres.Command) {
+		return postgres.Command[i+1]
+	}
+	return ""
+}
+
+// mounted returns an error where the data disk or a volume is not mounted.
 func (m *machine) mounted() error {
-	if fault := m.data.Status().Fault; fault != "" {
-		return fmt.Errorf("the data disk is not mounted: %s", fault)
+	for _, d := range append([]*disk.Data{m.data}, m.volumes...) {
+		if fault := d.Status().Fault; fault != "" {
+			return fmt.Errorf("the %s is not mounted: %s", d.Name(), fault)
+		}
 	}
 	return nil
 }

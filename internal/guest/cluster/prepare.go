@@ -31,11 +31,13 @@ type Preparation struct {
 	User string // whom the cluster belongs to, and as whom initdb runs
 	// InitArgs are added to initdb's arguments: the locale provider and its locale.
 	InitArgs []string
+	Starts   string    // where the server's starts are counted, such as StartsFile
 	Output   io.Writer // gets what initdb says and what was done, in lines
 }
 
 // Run makes the cluster if there is none, and otherwise only removes what a server that lost its
-// power left in the way. It runs as root: the parent of Data is root's.
+// power left in the way, and puts settings aside with which the server does not start, see Settings.
+// It runs as root: the parent of Data is root's.
 //
 // The cluster is made under another name and renamed when complete, so that one whose making was
 // interrupted is re-created. A directory with anything else in it, or a cluster of another major
@@ -56,7 +58,10 @@ func (p Preparation) Run(ctx context.Context) error {
 			"run an image with PostgreSQL %s, or dump the data there and load it into a new disk here: %w",
 			p.Data, found, major, found, ErrPermanent)
 	}
-	return p.removeStalePID()
+	if err := p.removeStalePID(); err != nil {
+		return err
+	}
+	return Settings{Data: p.Data, Starts: p.Starts}.beforeStart(p.Output)
 }
 
 var versionLine = regexp.MustCompile(`\(PostgreSQL\) ([1-9][0-9]*)`)

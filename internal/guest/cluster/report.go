@@ -9,9 +9,17 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 )
 
-// Report is PostgreSQL's part of the guest's status. The server listens on socket and runs as
-// service.
-func Report(ctx context.Context, socket string, service guestapi.Service) *guestapi.Postgres {
+// Report is PostgreSQL's part of the guest's status. The server listens on socket, works in data and
+// runs as service.
+func Report(ctx context.Context, socket, data string, service guestapi.Service) *guestapi.Postgres {
+	p := report(ctx, socket, service)
+	if aside, err := (Settings{Data: data}).Aside(); err == nil { // there may be no cluster
+		p.Aside = aside
+	}
+	return p
+}
+
+func report(ctx context.Context, socket string, service guestapi.Service) *guestapi.Postgres {
 	if service.State != guestapi.StateReady {
 		fault := "the server is " + service.State
 		if service.Reason != "" {

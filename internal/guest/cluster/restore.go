@@ -98,18 +98,10 @@ func (t *restore) exec(ctx context.Context, sql string) error {
 	return err
 }
 
-// dropOurs drops databases of restores. A swapped one's new side no longer bears such a name.
+// dropOurs drops databases of restores.
 func (t *restore) dropOurs(ctx context.Context) error {
-	rows, err := query(ctx, t.conn, "SELECT datname FROM pg_catalog.pg_database WHERE datname LIKE $1", ours+"%")
-	if err != nil {
-		return err
-	}
-	for _, row := range rows {
-		if err := t.exec(ctx, "DROP DATABASE "+quoteIdentifier(row[0])+" WITH (FORCE)"); err != nil {
-			return err
-		}
-	}
-	return nil
+	_, err := dropOurs(ctx, t.conn)
+	return err
 }
 
 // undo leaves the cluster as it was.

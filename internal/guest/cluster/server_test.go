@@ -79,7 +79,7 @@ func startServer(t *testing.T) server {
 	must(t, os.Chown(dir, int(owner.Uid), int(owner.Gid)))
 	s := server{bin: bins[len(bins)-1], port: freePort(t)}
 	s.socket = filepath.Join(dir, fmt.Sprintf(".s.PGSQL.%d", s.port))
-	p := Preparation{Data: filepath.Join(dir, "data"), Bin: s.bin, User: "postgres", Output: os.Stderr,
+	p := Preparation{Data: filepath.Join(dir, "data"), Bin: s.bin, User: "postgres", Output: os.Stderr, Starts: filepath.Join(dir, "starts"),
 		InitArgs: []string{"--locale=C.UTF-8", "--auth-local=trust", "--no-sync"}}
 	must(t, p.Run(context.Background()))
 	cmd := exec.Command(filepath.Join(s.bin, "postgres"), "-D", p.Data, "-k", dir, "-p", fmt.Sprint(s.port), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off")
@@ -141,7 +141,7 @@ func TestPreparationOfAnotherCluster(t *testing.T) {
 	s := startServer(t)
 	data := filepath.Join(filepath.Dir(s.socket), "data")
 	// The server lives: its pid file is no stale one.
-	p := Preparation{Data: data, Bin: s.bin, User: "postgres", Output: os.Stderr}
+	p := Preparation{Data: data, Bin: s.bin, User: "postgres", Output: os.Stderr, Starts: filepath.Join(filepath.Dir(data), "starts")}
 	if err := p.Run(context.Background()); err == nil || !strings.Contains(err.Error(), "still works in") {
 		t.Errorf("beside a living server: %v", err)
 	}

@@ -35,6 +35,8 @@ type Machine interface {
 	ReadClock(context.Context) (guestapi.Clock, bool)
 	// SetHosts replaces the names that the guest resolves by itself.
 	SetHosts([]configdisk.Host) error
+	// Repair makes one of guestapi.Repairs and returns what it did, in words. Nobody else pauses services meanwhile.
+	Repair(ctx context.Context, what string) (done []string, err error)
 	// RequestShutdown returns at once.
 	RequestShutdown(reason string)
 }
@@ -134,6 +136,7 @@ func (s *Server) routes() http.Handler {
 		s.config.Machine.RequestShutdown("endpoint")
 		writeJSON(w, http.StatusAccepted, struct{}{})
 	})
+	mux.HandleFunc("POST "+guestapi.PathRepair, s.serveRepair)
 	mux.HandleFunc("GET "+guestapi.PathBackup, s.serveBackup)
 	mux.HandleFunc("POST "+guestapi.PathRestore, s.serveRestore)
 	mux.HandleFunc("POST "+guestapi.PathSession, s.serveSession)

@@ -28,11 +28,11 @@ type Keeper struct {
 	Reaper     *process.Reaper
 	Console    *journal.Console
 	Path       string              // PATH of the steps
-	Data       string              // where the data disk is mounted
+	Roots      []string            // as guestspec.Config lists them
 	Services   []guestspec.Service // of the machine
 	// Database describes PostgreSQL's service. It returns an error where that is not ready.
 	Database func() (*guestspec.Service, error)
-	// Mounted returns an error where the data disk is not mounted.
+	// Mounted returns an error where one of Roots is not mounted.
 	Mounted func() error
 
 	busy sync.Mutex // held by the backup or restore that is under way
@@ -58,10 +58,19 @@ func (k *Keeper) hasDatabase() bool {
 	return false
 }
 
+// Reserve reserves the machine for whoever stops services, until end is called.
+func (k *Keeper) Reserve() (end func(), err error) {
+	if !k.busy.TryLock() {
+		return nil, errors.New("another backup, restore or repair is under way")
+	}
+	return k.busy.Unlock, nil
+}
+
 // Begin reserves the machine for one backup or restore, until end is called. The error says why there can be none now.
 func (k *Keeper) Begin() (end func(), err error) {
-	if !k.busy.TryLock() {
-		return nil, errors.New("another backup or restore is under way")
+	end, err = k.Reserve()
+	if err != nil {
+		return nil, err
 	}
 	switch {
 	case k.hasDatabase():
@@ -72,10 +81,10 @@ func (k *Keeper) Begin() (end func(), err error) {
 		err = k.Mounted()
 	}
 	if err != nil {
-		k.busy.Unlock()
+		end()
 		return nil, err
 	}
-	return k.busy.Unlock, nil
+	return end, nil
 }
 
 // Backup writes all roles and databases, and the data of all services that have a backup, to w as a stream of package backup.
@@ -198,8 +207,23 @@ func (k *Keeper) backUpService(ctx context.Context, stream *backup.Writer, s gue
 	if err != nil {
 		return err
 	}
-	part := backup.Part{Kind: backup.KindPaths, Service: &backup.Service{Name: s.Name, Paths: s.Backup.Paths}}
-	return k.backUpOutput(ctx, stream, part, append([]string{self, StepArchive, "--"}, s.Backup.Paths...))
+	// What is on one disk is restored as one.
+	for _, root := range k.Roots {
+		var paths []string
+		for _, name := range s.Backup.Paths {
+			if guestspec.Root(k.Roots, name) == root {
+				paths = append(paths, name)
+			}
+		}
+		if len(paths) == 0 {
+			continue
+		}
+		part := backup.Part{Kind: backup.KindPaths, Service: &backup.Service{Name: s.Name, Paths: paths}}
+		if err := k.backUpOutput(ctx, stream, part, append([]string{self, StepArchive, "--"}, paths...)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // The steps that run in a service's confinement: sov-init starts itself by these names.

@@ -109,6 +109,20 @@ func (s *Supervisor) Await(ctx context.Context, name string) error {
 	return s.await(ctx, []string{name})
 }
 
+// Repeat runs the steps after a service's start once more.
+func (s *Supervisor) Repeat(ctx context.Context, name string) error {
+	service := s.find(name)
+	if service == nil {
+		return fmt.Errorf("there is no service %s", name)
+	}
+	for _, step := range service.spec.PostReady {
+		if err := service.step(ctx, step); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Run runs a program to its end as a service's user, confined as the service is. Its standard error goes to the service's
 // log, what it prints without out too. in and out may be nil. With write it may write that directory, which the service does
 // not see, and nothing else.
@@ -140,10 +154,13 @@ func (s *Supervisor) Run(ctx context.Context, name string, argv []string, in, ou
 	return err
 }
 
-// restoreDir is where data wait that a restore brings, if any service has a backup: no service sees it.
-func (s *Supervisor) restoreDir(all []guestspec.Service) []string {
+// restoreDirs are where data wait that a restore brings, if any service has a backup: no service sees them.
+func (s *Supervisor) restoreDirs(all []guestspec.Service) (dirs []string) {
 	if !slices.ContainsFunc(all, func(service guestspec.Service) bool { return service.Backup != nil }) {
 		return nil
 	}
-	return []string{filepath.Join(s.config.Data, guestspec.RestoreDir)}
+	for _, root := range s.config.Roots {
+		dirs = append(dirs, filepath.Join(root, guestspec.RestoreDir))
+	}
+	return dirs
 }

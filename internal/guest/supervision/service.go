@@ -37,8 +37,10 @@ type service struct {
 
 	// Guarded by sup.mu.
 	state  guestapi.Service
+	task   *process.Task // the main process; nil: it does not run
 	starts int
 	tail   []string
+	fatal  string // the last reason that a PostgreSQL server on its way up gave for its end
 }
 
 // newService returns one of the services that all describes.
@@ -46,7 +48,7 @@ func newService(sup *Supervisor, spec guestspec.Service, all []guestspec.Service
 	s := &service{sup: sup, spec: spec, gone: make(chan struct{}), pause: newPause()}
 	s.env, s.fault = secretEnvironment(spec, sup.config.Secrets)
 	s.confine = &process.Confinement{
-		Write: spec.Writable(), Hidden: append(spec.Hidden(all, sup.config.Data), sup.restoreDir(all)...), Devices: spec.Rights.Devices,
+		Write: spec.Writable(), Hidden: append(spec.Hidden(all, sup.config.Roots), append(sup.restoreDirs(all), sup.certificateDirs(spec, all)...)...), Devices: spec.Rights.Devices,
 		Capabilities: spec.Rights.Capabilities, Files: spec.Limits.Files, Rlimits: spec.Limits.Rlimits,
 	}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
@@ -109,10 +111,14 @@ func (s *service) lacking() string {
 		missing = append(missing, "no secret "+c.Secret+" on the config disk")
 	}
 	if c.File != "" {
-		if st, err := os.Stat(c.File); err == nil && st.Size() > 0 {
+		switch st, err := os.Stat(c.File); {
+		case err != nil:
+			missing = append(missing, "no "+c.File)
+		case st.Size() > 0:
 			return ""
+		default:
+			missing = append(missing, "nothing in "+c.File+", which is empty")
 		}
-		missing = append(missing, "no "+c.File)
 	}
 	return "there is " + strings.Join(missing, " and ")
 }
@@ -149,10 +155,7 @@ func (s *service) again(err error) bool {
 
 // countFailure notes that the service ended and returns how long to wait before the next start.
 func (s *service) countFailure(err error) time.Duration {
-	reason := "exit status 0"
-	if err != nil {
-		reason = err.Error()
-	}
+	reason := s.reason(err)
 	r := s.spec.Restart
 	s.sup.mu.Lock()
 	s.forgive(&s.state)
@@ -216,6 +219,8 @@ func (s *service) runOnce() error {
 		return err
 	}
 	s.setStarted(t.PID)
+	s.hold(t)
+	defer s.hold(nil)
 	ctx, cancel := context.WithCancelCause(s.ctx)
 	ready, sick := make(chan struct{}), make(chan error, 1)
 	s.sup.config.Spawn("readiness of "+s.spec.Name, func() {
@@ -359,7 +364,16 @@ func (s *service) step(ctx context.Context, step guestspec.Step) error {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(step.Timeout), fmt.Errorf("it took longer than %s", step.Timeout))
 	defer cancel()
-	return c.Run(ctx, s.sup.config.Reaper)
+	last := ""
+	c.Line = func(line string) {
+		last = journal.Redact(s.sup.config.Secrets, line)
+		s.printed(line)
+	}
+	err := c.Run(ctx, s.sup.config.Reaper)
+	if err != nil && last != "" {
+		err = fmt.Errorf("%w: %s", err, last)
+	}
+	return err
 }
 
 // command is argv as it is run for this service.
@@ -376,6 +390,7 @@ func (s *service) printed(line string) {
 	s.sup.config.Console.Output(s.spec.Name, line)
 	s.sup.mu.Lock()
 	defer s.sup.mu.Unlock()
+	s.noteFatal(line)
 	if len(s.tail) == tailLines {
 		s.tail = append(s.tail[:0], s.tail[1:]...)
 	}

@@ -50,7 +50,7 @@ func (s *service) setReady(ctx context.Context, ended <-chan struct{}) (ready bo
 		default:
 		}
 		if ready = ctx.Err() == nil; ready {
-			v.State, v.Since, v.Reason = guestapi.StateReady, s.sup.config.Now(), ""
+			v.State, v.Since, v.Reason, s.fatal = guestapi.StateReady, s.sup.config.Now(), "", ""
 			if v.ReadyIn == 0 {
 				v.ReadyIn = s.sup.config.Uptime().Seconds()
 			}
@@ -67,7 +67,7 @@ func (s *service) setReady(ctx context.Context, ended <-chan struct{}) (ready bo
 // reported as that until it is ready.
 func (s *service) setComingUp() {
 	s.change(func(v *guestapi.Service) {
-		v.PID = 0
+		v.PID, s.fatal = 0, ""
 		if v.State != guestapi.StateLooping {
 			v.State, v.Since, v.Reason = guestapi.StateStarting, s.sup.config.Now(), ""
 		}

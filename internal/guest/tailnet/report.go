@@ -3,15 +3,22 @@ package tailnet
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 )
 
-// Report is the tailnet's part of the guest's status. The daemon listens on socket and runs as
-// service; hasKey says whether the config disk has an auth key. A fault may repeat what the control
-// server said, and with it the key: the caller redacts it.
-func Report(ctx context.Context, socket string, service guestapi.Service, hasKey bool) guestapi.Tailnet {
+// Report is the tailnet's part of the guest's status. The daemon listens on socket, has its state in
+// the file state (empty: in memory) and runs as service; hasKey says whether the config disk has an
+// auth key. A fault may repeat what the control server said, and with it the key: the caller redacts it.
+func Report(ctx context.Context, socket, state string, service guestapi.Service, hasKey bool) guestapi.Tailnet {
+	r := new(record)
+	if state != "" {
+		if known, err := loadRecord(state); err == nil {
+			r = known
+		}
+	}
 	if service.State == guestapi.StateOff {
 		return guestapi.Tailnet{State: guestapi.TailnetOff, Fault: service.Reason + ": to join a tailnet, set the secret tailscale to an auth key and restart"}
 	}
@@ -23,7 +30,11 @@ func Report(ctx context.Context, socket string, service guestapi.Service, hasKey
 		}
 		return guestapi.Tailnet{State: stateNoState, Fault: fault}
 	}
-	return describe(status, hasKey)
+	t := describe(status, hasKey)
+	if r.Lost != "" && status.State == stateNeedsLogin && !status.HaveNodeKey {
+		t.Fault = r.lostFault()
+	}
+	return t
 }
 
 // describe puts into the endpoint's words what tailscaled says of itself.
@@ -32,7 +43,7 @@ func describe(s *daemonStatus, hasKey bool) guestapi.Tailnet {
 	if s.Self == nil {
 		return t
 	}
-	t.Hostname, t.Online = s.Self.name(), s.Self.Online
+	t.Hostname, t.Online, t.Warning = s.Self.name(), s.Self.Online, suffixWarning(s.Self.HostName, s.Self.name())
 	for _, address := range s.Self.TailscaleIPs {
 		t.Addresses = append(t.Addresses, address.String())
 	}
@@ -40,6 +51,16 @@ func describe(s *daemonStatus, hasKey bool) guestapi.Tailnet {
 		t.KeyExpiry = *s.Self.KeyExpiry
 	}
 	return t
+}
+
+// suffixWarning warns of a name to which the tailnet has added a number, since another node has it.
+func suffixWarning(wanted, name string) string {
+	number, ok := strings.CutPrefix(name, strings.ToLower(wanted)+"-")
+	if _, err := strconv.ParseUint(number, 10, 16); !ok || err != nil || wanted == "" {
+		return ""
+	}
+	return fmt.Sprintf("the node is called %s on its tailnet, since another one, perhaps an earlier life of this machine, is called %s: "+
+		"remove that one in the tailnet's administration and rename this one there, or give the machine another name (tailscale.hostname)", name, wanted)
 }
 
 // fault says what keeps the node from its tailnet, and what to do.
@@ -55,7 +76,7 @@ func fault(s *daemonStatus, hasKey bool) string {
 		return "the node was taken off its tailnet by hand: `tailscale up` brings it back"
 	case s.State == stateNeedsLogin && s.HaveNodeKey:
 		return "the tailnet does not take the node's key any more (it has expired, or the machine was removed): renew it in the tailnet's " +
-			"administration, or remove /data/tailscale/tailscaled.state and give a new auth key as the secret tailscale" + said
+			"administration, or give the machine a new auth key (the secret tailscale) and restart it" + said
 	case s.State == stateNeedsLogin && !hasKey:
 		return "the node has not joined and there is no auth key: set the secret tailscale and restart"
 	case s.State == stateNeedsLogin:

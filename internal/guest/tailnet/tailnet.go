@@ -89,17 +89,22 @@ type Node struct {
 	LoginServer string   // URL; empty: Tailscale's own
 	Tags        []string // "tag:NAME"
 	AuthKey     string   // may be empty
+	State       string   // the path of tailscaled's state; empty: it is in memory
 }
 
 // What Up did.
 const (
-	Joining = "the node joins its tailnet by its auth key"
-	renamed = "the node's name was changed"
-	noKey   = "the node has not joined and there is no auth key"
+	Joining   = "the node joins its tailnet by its auth key"
+	Rejoining = "the node has to log in, and joins its tailnet again by a new auth key"
+	renamed   = "the node's name was changed"
+	noKey     = "the node has not joined and there is no auth key"
+	notAgain  = "the node's state was lost, and its auth key was used before: it does not join again by itself"
 )
 
 // Up makes the node what it is to be, and returns a line about what that took, if anything. A node
-// that has joined keeps its key: only its name is looked after, and the auth key is left alone.
+// that has joined keeps its key, and its name is looked after; the auth key is left alone unless the
+// node has to log in and the key was not used before. Nor does a machine whose state was lost become
+// a new node by a key that was.
 func (c *Client) Up(ctx context.Context, n Node) (did string, err error) {
 	status, err := c.status(ctx)
 	if err != nil {
@@ -109,13 +114,68 @@ func (c *Client) Up(ctx context.Context, n Node) (did string, err error) {
 	if err := c.do(ctx, http.MethodGet, "prefs", nil, &prefs); err != nil {
 		return "", err
 	}
+	r := new(record)
+	if n.State != "" {
+		if r, err = loadRecord(n.State); err != nil {
+			return "", err
+		}
+	}
+	did = Joining
 	switch {
+	case status.State == stateNeedsLogin && status.HaveNodeKey && r.mayRejoin(n.AuthKey):
+		did = Rejoining
 	case status.HaveNodeKey:
 		return c.rename(ctx, prefs, n.Hostname)
 	case n.AuthKey == "":
 		return noKey, nil
+	case !r.mayJoin(n.AuthKey):
+		return notAgain, nil
 	}
-	return Joining, c.join(ctx, prefs, n)
+	if n.State != "" {
+		r.Joining = digest(n.AuthKey)
+		if err := r.store(n.State); err != nil {
+			return "", err
+		}
+	}
+	return did, c.join(ctx, prefs, n)
+}
+
+// Watch is called now and then while tailscaled runs. It records that the node has joined, and
+// reports whether Up has to be called again: the node has to log in, and key was not used before.
+// Settled says that there is nothing to wait for soon.
+func (c *Client) Watch(ctx context.Context, state, key string) (again, settled bool, err error) {
+	status, err := c.status(ctx)
+	if err != nil {
+		return false, false, err
+	}
+	r, err := loadRecord(state)
+	if err != nil {
+		return false, false, err
+	}
+	switch {
+	case status.State == stateRunning:
+		if r.Joining == "" && r.Lost == "" && !r.Allowed {
+			return false, true, nil
+		}
+		r.use(r.Joining)
+		r.Joining, r.Lost, r.Kept, r.Copied, r.Allowed = "", "", "", false, false
+		return false, true, r.store(state)
+	case status.State == stateNeedsLogin && status.HaveNodeKey:
+		return r.mayRejoin(key), false, nil
+	}
+	return false, false, nil
+}
+
+// LogOut takes the node off its tailnet for ever.
+func (c *Client) LogOut(ctx context.Context) error {
+	status, err := c.status(ctx)
+	if err != nil {
+		return err
+	}
+	if !status.HaveNodeKey {
+		return errors.New("the machine is no node of a tailnet")
+	}
+	return c.do(ctx, http.MethodPost, "logout", nil, nil)
 }
 
 func (c *Client) rename(ctx context.Context, prefs map[string]json.RawMessage, name string) (string, error) {

@@ -14,15 +14,17 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/sovereign-sql/sov/internal/artifact"
+	"github.com/sovereign-sql/sov/internal/artifact/datadisk"
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/configdisk"
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/durable"
+	"github.com/sovereign-sql/sov/internal/host/authority"
 	"github.com/sovereign-sql/sov/internal/host/egress"
 	"github.com/sovereign-sql/sov/internal/host/qemu"
 )
@@ -64,6 +66,9 @@ type VM struct {
 
 	password string // the superuser's
 	passfile string // with it; empty: no file can hold it
+
+	running *Running
+	tls     atomic.Pointer[authority.Client] // how clients connect, once the machine is ready
 }
 
 // ReadSpec reads what an out folder says of its machine.
@@ -125,7 +130,7 @@ func (o *Options) check(spec *vmspec.Spec) error {
 
 func start(ctx context.Context, o Options, spec *vmspec.Spec, s *state) (vm *VM, err error) {
 	if spec.DataKey() != "" && o.Secrets[guestspec.SecretDataKey] == "" {
-		return nil, fmt.Errorf("its data disk is encrypted, and its key is not kept here: `sov secrets set %s %s` takes it from where you saved it; without it nothing opens the disk",
+		return nil, fmt.Errorf("its data is encrypted, and the key is not kept here: `sov secrets set %s %s` takes it from where you saved it; without it nothing opens the disk",
 			spec.Name, guestspec.SecretDataKey)
 	}
 	secrets, passfile, err := s.passwords(spec.Logins(), o.Secrets)
@@ -180,12 +185,12 @@ func start(ctx context.Context, o Options, spec *vmspec.Spec, s *state) (vm *VM,
 	started := &VM{machine: machine, state: s, time: clock, egress: world, network: modeOf(o), spec: spec, notify: o.Notice, password: password, passfile: passfile}
 	endpoint := netip.AddrPortFrom(loopback, started.port(qemu.Forward{Guest: uint16(spec.Ready.Port)}))
 	started.status = guestapi.NewClient(endpoint, token)
-	err = s.note(&Running{
+	started.running = &Running{
 		Name: spec.Name, Arch: spec.Arch, PID: os.Getpid(), QEMU: machine.PID(), URL: started.URL(), Started: o.Now(),
 		Endpoint: endpoint, Token: token, Network: started.network,
 		Published: started.Published(),
-	})
-	if err != nil {
+	}
+	if err := s.note(started.running); err != nil {
 		return nil, errors.Join(err, machine.Kill())
 	}
 	go started.watchDisks()
@@ -228,6 +233,7 @@ func writeConfig(s *state, spec *vmspec.Spec, network qemu.Network, now time.Tim
 		},
 		Time:    now,
 		Secrets: secrets,
+		Host:    configdisk.ThisHost(),
 		Token:   token,
 	})
 	if err != nil {
@@ -246,8 +252,8 @@ func disks(ctx context.Context, artifact string, spec *vmspec.Spec, config qemu.
 			disk.Path = filepath.Join(artifact, d.File)
 		case vmspec.RoleConfig:
 			disk = config
-		case vmspec.RoleData:
-			path, err := s.data(ctx, d.Size, d.Key != "")
+		case vmspec.RoleData, vmspec.RoleVolume:
+			path, err := s.disk(ctx, datadisk.Of(d))
 			if err != nil {
 				return nil, err
 			}
@@ -265,6 +271,21 @@ func (vm *VM) notice(format string, args ...any) {
 	}
 }
 
+// trust has clients verify the certificate of a machine that is ready, if its own authority has signed it. The machine is
+// this computer's, and its authority came by a token that nobody else has.
+func (vm *VM) trust(status *guestapi.Status) error {
+	if status.Postgres == nil || status.Postgres.Authority == "" || vm.Address() == "" {
+		return nil
+	}
+	path := vm.state.path(AuthorityName)
+	if err := durable.WriteFile(path, []byte(status.Postgres.Authority), 0o644); err != nil {
+		return err
+	}
+	vm.tls.Store(&authority.Client{RootCert: path})
+	vm.running.URL = vm.URL()
+	return vm.state.note(vm.running)
+}
+
 // URL returns the address of the database's superuser session, for psql and every other client of libpq's kind. It
 // names a password file and holds no password: where no such file can hold the password, it has neither. It is empty when
 // the artifact publishes no database.
@@ -273,13 +294,17 @@ func (vm *VM) URL() string {
 	if address == "" {
 		return ""
 	}
-	query := url.Values{"sslmode": {"disable"}}
+	more := url.Values{}
 	if vm.passfile != "" {
-		query.Set("passfile", vm.passfile)
+		more.Set("passfile", vm.passfile)
+	}
+	var client authority.Client
+	if known := vm.tls.Load(); known != nil {
+		client = *known
 	}
 	u := url.URL{
 		Scheme: "postgresql", User: url.User("postgres"), Host: address, Path: "/postgres",
-		RawQuery: strings.ReplaceAll(query.Encode(), "%2F", "/"), // which a query may hold (RFC 3986, section 3.4)
+		RawQuery: client.Query(more),
 	}
 	return u.String()
 }

@@ -232,17 +232,17 @@ func (m Machine) arguments() (args []string, files []*os.File) {
 			path = fmt.Sprintf("/dev/fdset/%d,auto-read-only=off", i)
 		}
 		// A guest that was told of a full disk would take it for a broken one.
-		drive := fmt.Sprintf("if=none,id=%s,format=raw,discard=unmap,werror=enospc,file=%s", diskName(i), path)
+		drive := fmt.Sprintf("if=none,id=%s,format=raw,discard=unmap,werror=enospc,file=%s", DiskName(i), path)
 		if disk.ReadOnly {
 			drive += ",readonly=on"
 		}
-		args = append(args, "-drive", drive, "-device", "virtio-blk-pci,drive="+diskName(i))
+		args = append(args, "-drive", drive, "-device", "virtio-blk-pci,drive="+DiskName(i))
 	}
 	return args, files
 }
 
-// diskName is what QEMU calls a disk, by its place.
-func diskName(i int) string { return fmt.Sprintf("disk%d", i) }
+// DiskName is what QEMU calls a disk, by its place.
+func DiskName(i int) string { return fmt.Sprintf("disk%d", i) }
 
 // firstFile is the descriptor in QEMU's process of the first file that is passed on.
 const firstFile = 4

@@ -150,3 +150,26 @@ func TestSettingsAreDocumented(t *testing.T) {
 		t.Errorf("the example sets %v", keys)
 	}
 }
+
+// TestDocumentedFile: the file that docs/configuration.md shows is one that is read, and has every key.
+func TestDocumentedFile(t *testing.T) {
+	text, err := os.ReadFile(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(text), "```yaml\n")
+	block, _, _ := strings.Cut(rest, "```")
+	path := filepath.Join(t.TempDir(), "config.yaml")
+	if err := os.WriteFile(path, []byte(block), 0o600); err != nil || !found {
+		t.Fatal(found, err)
+	}
+	s, err := Load(func(name string) string { return map[string]string{"SOV_CONFIG": path, "HOME": "/home/you"}[name] })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, setting := range All {
+		if s.Get(setting.Key).Values == nil {
+			t.Errorf("the file lacks %s", setting.Key)
+		}
+	}
+}

@@ -145,7 +145,7 @@ func (r *Report) rootfs(ctx context.Context, dir string) error {
 		has := func(name string) bool {
 			return slices.ContainsFunc(guest.Services, func(s guestspec.Service) bool { return s.Name == name })
 		}
-		r.features = kernel.Features{Tailscale: has(guestspec.ServiceTailscale), Postgres: has(guestspec.ServicePostgres), Encryption: guest.Data.Encrypted}
+		r.features = kernel.Features{Tailscale: has(guestspec.ServiceTailscale), Postgres: has(guestspec.ServicePostgres), Encryption: guest.Encrypts()}
 	}
 	r.Dangling, err = inspect.DanglingLinks(img.FS)
 	return err

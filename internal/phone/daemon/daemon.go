@@ -154,6 +154,7 @@ func (d *Daemon) keep(ctx context.Context) error {
 	if err := removeRunFiles(d.vm); err != nil {
 		return d.fail(ctx, err)
 	}
+	d.awaitOthers(ctx)
 	d.policy = policy{limit: d.settings.crashLoop()}
 	return d.loop(ctx)
 }

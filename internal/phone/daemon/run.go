@@ -21,6 +21,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 	"github.com/sovereign-sql/sov/internal/durable"
+	"github.com/sovereign-sql/sov/internal/phone/android"
 	"github.com/sovereign-sql/sov/internal/phone/crosvm"
 )
 
@@ -41,7 +42,7 @@ func prepare(ctx context.Context, vm phonepath.VM, a *artifact, secrets map[stri
 		TAP: a.spec.Network.TAP, MAC: crosvm.MACFor(vm.Name), Socket: vm.Socket(), Console: vm.Console(), Early: vm.Early(), Requests: vm.Requests(),
 	}
 	token := rand.Text() + rand.Text() // 52 characters, 256 bits
-	config, err := writeConfigDisk(vm, a.spec, secrets, names, token, place)
+	config, err := writeConfigDisk(ctx, vm, a.spec, secrets, names, token, place)
 	if err != nil {
 		return m, nil, "", err
 	}
@@ -71,11 +72,11 @@ func disks(ctx context.Context, vm phonepath.VM, a *artifact, config *configDisk
 			disk.Path = filepath.Join(a.dir, d.File)
 		case vmspec.RoleConfig:
 			disk.Path = config.path()
-		case vmspec.RoleData:
-			if err := ensureData(ctx, vm, d, log); err != nil {
+		case vmspec.RoleData, vmspec.RoleVolume:
+			disk.Path = diskPath(vm, d.Name)
+			if err := ensureDisk(ctx, vm.Name, disk.Path, datadisk.Of(d), log); err != nil {
 				return nil, err
 			}
-			disk.Path = vm.Data()
 		}
 		disks = append(disks, disk)
 	}
@@ -87,37 +88,13 @@ func clearSockets(vm phonepath.VM) error {
 	return errors.Join(crosvm.ClearSocket(vm.Socket()), crosvm.ClearSocket(vm.OldSocket()))
 }
 
-// ensureData makes the data disk unless there is one, and enlarges one that is smaller than it should be.
-func ensureData(ctx context.Context, vm phonepath.VM, d vmspec.Disk, log func(string)) error {
-	done, err := datadisk.Ensure(ctx, vm.Data(), d.Size, d.Key != "")
-	if mismatch := new(datadisk.MismatchError); errors.As(err, &mismatch) {
-		return unfitError{versionError{fmt.Errorf("data disk %w: %s", err, adviseMismatch(vm.Name, mismatch))}}
-	}
-	if err != nil {
-		return fmt.Errorf("data disk: %w", err)
-	}
-	if done != "" {
-		log(fmt.Sprintf("%s the data disk %s, of %d MiB", done, vm.Data(), d.Size>>20))
-	}
-	return nil
-}
-
-// adviseMismatch says how a data disk becomes one of the kind that the installed version wants.
-func adviseMismatch(name string, mismatch *datadisk.MismatchError) string {
-	way := fmt.Sprintf("`sov backup %s FILE`, `sov remove %[1]s --data`, `sov push %[1]s --start`, `sov restore %[1]s FILE`", name)
-	if mismatch.Encrypted {
-		return "push a version with vm.encrypt: true, or save what is on it with such a version and begin a new disk: " + way
-	}
-	return "push a version without vm.encrypt, save what is on it and begin a new disk: " + way
-}
-
 // configIndex is the place of the config disk among the disks.
 func configIndex(spec *vmspec.Spec) int {
 	return slices.IndexFunc(spec.Disks, func(d vmspec.Disk) bool { return d.Role == vmspec.RoleConfig })
 }
 
 // writeConfigDisk writes what the guest is told at this start. The disk and the token are for root's eyes.
-func writeConfigDisk(vm phonepath.VM, spec *vmspec.Spec, secrets map[string]string, names []configdisk.Host, token string, place *configPlace) (*configDisk, error) {
+func writeConfigDisk(ctx context.Context, vm phonepath.VM, spec *vmspec.Spec, secrets map[string]string, names []configdisk.Host, token string, place *configPlace) (*configDisk, error) {
 	n := spec.Network
 	disk, err := configdisk.Encode(configdisk.Config{
 		Hostname: n.Hostname,
@@ -127,6 +104,7 @@ func writeConfigDisk(vm phonepath.VM, spec *vmspec.Spec, secrets map[string]stri
 		TimeServers: []netip.AddrPort{timeServer(spec)},
 
 		Secrets: secrets,
+		Host:    android.Phone{}.Host(ctx),
 		Token:   token,
 	})
 	if err != nil {

@@ -288,6 +288,7 @@ func (l *looker) postgres() finding.Finding {
 		if d := l.status.Database; d != nil && d.Version != "" {
 			r.Found = fmt.Sprintf("PostgreSQL %s answers, %d connections", d.Version, d.Connections)
 		}
+		l.warnOfSettings(&r)
 		return r
 	}
 	l.doubtful = saidReady
@@ -296,8 +297,8 @@ func (l *looker) postgres() finding.Finding {
 	if !saidReady {
 		r.Found = "the service is " + service.State
 		r.Cause = service.Reason
-		if len(service.LastOutput) > 0 {
-			r.Cause = strings.TrimPrefix(r.Cause+"; it said last: "+service.LastOutput[len(service.LastOutput)-1], "; ")
+		if last := service.LastLine(); last != "" {
+			r.Cause = strings.TrimPrefix(r.Cause+"; it said last: "+last, "; ")
 		}
 	}
 	for _, d := range l.status.Disks {
@@ -306,6 +307,22 @@ func (l *looker) postgres() finding.Finding {
 		}
 	}
 	return r
+}
+
+// warnOfSettings warns of settings with which the server did not start.
+func (l *looker) warnOfSettings(r *finding.Finding) {
+	d := l.status.Database
+	if d == nil || len(d.Aside) == 0 {
+		return
+	}
+	var aside []string
+	for _, a := range d.Aside {
+		aside = append(aside, a.String())
+	}
+	r.Verdict = finding.Warning
+	r.Found += ", without settings of ALTER SYSTEM that were put aside: " + strings.Join(aside, "; ")
+	r.Cause = "the server did not start with them, or somebody had them put aside"
+	r.Advice = fmt.Sprintf("make those that are right again with ALTER SYSTEM; `sov repair %s --forget` then removes the file", l.status.Name)
 }
 
 // services lists every service of the guest, and fails unless all are ready and those that run at their times ran well.

@@ -85,10 +85,16 @@ func GrowUnderWriter(t *testing.T, growths []Growth) {
 // named small.
 func BuildWriter(t *testing.T, replace ...string) string {
 	t.Helper()
+	return BuildWriterOn(t, nil, replace...)
+}
+
+// BuildWriterOn is BuildWriter with further flags of sov build.
+func BuildWriterOn(t *testing.T, flags []string, replace ...string) string {
+	t.Helper()
 	dir := t.TempDir()
 	kernel := filepath.Join(sovtest.Artifact(t, "arm64"), artifact.KernelFile)
 	recipe := strings.NewReplacer(replace...).Replace(writerRecipe)
-	if o := sovtest.SmallBuild(t, dir, func(string) string { return recipe }, "--kernel", kernel); o.Status != 0 {
+	if o := sovtest.SmallBuild(t, dir, func(string) string { return recipe }, append(flags, "--kernel", kernel)...); o.Status != 0 {
 		t.Fatal(o)
 	}
 	return filepath.Join(dir, "out/small/arm64")

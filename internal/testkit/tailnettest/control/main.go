@@ -10,6 +10,7 @@
 //	GET /test/nodes     a JSON list of [Node]
 //	POST /test/open     no auth key is asked for any more: the stand-in asks nodes that have joined, too, when they return
 //	POST /test/expire   all nodes' keys expire
+//	POST /test/renew    they do no more
 package main
 
 import (
@@ -98,6 +99,7 @@ func run(address, authKey, reachedAt string) error {
 	})
 	mux.HandleFunc("POST /test/open", func(http.ResponseWriter, *http.Request) { open.Store(true) })
 	mux.HandleFunc("POST /test/expire", func(http.ResponseWriter, *http.Request) { control.SetExpireAllNodes(true) })
+	mux.HandleFunc("POST /test/renew", func(http.ResponseWriter, *http.Request) { control.SetExpireAllNodes(false) })
 	go func() {
 		// The tests' end is the end of this program, however they end.
 		_, _ = io.Copy(io.Discard, os.Stdin)

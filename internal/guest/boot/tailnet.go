@@ -1,0 +1,79 @@
+//go:build linux
+
+package boot
+
+import (
+	"context"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/guest/journal"
+	"github.com/sovereign-sql/sov/internal/guest/tailnet"
+)
+
+// How often the node is looked at: soon while it is on its way to the tailnet, then rarely.
+const tailnetLook, tailnetRest = 5 * time.Second, time.Minute
+
+// tailnetState is the file with the state of tailscaled; empty where that is in memory.
+func tailnetState(tailscale *guestspec.Service) string {
+	const flag = "--state="
+	i := slices.IndexFunc(tailscale.Command, func(arg string) bool { return strings.HasPrefix(arg, flag+"/") })
+	if i < 0 {
+		return ""
+	}
+	return strings.TrimPrefix(tailscale.Command[i], flag)
+}
+
+// tailscale is the description of tailscaled; nil where the machine has none.
+func (m *machine) tailscale() *guestspec.Service {
+	i := slices.IndexFunc(m.spec.Services, func(s guestspec.Service) bool {
+		return s.Name == guestspec.ServiceTailscale && s.Ready.Unix != ""
+	})
+	if i < 0 {
+		return nil
+	}
+	return &m.spec.Services[i]
+}
+
+// authKey is what the machine joins its tailnet by.
+func (m *machine) authKey() string {
+	return strings.TrimSpace(m.config.Secrets[guestspec.ServiceTailscale])
+}
+
+// writeHost has steps know on which phone or computer the guest runs.
+func (m *machine) writeHost() error {
+	return os.WriteFile(guestspec.HostFile, []byte(m.config.Host), 0o644)
+}
+
+// watchTailnet looks after the machine's node: it has it log in again by an auth key that was not
+// used before, once in a boot.
+func (m *machine) watchTailnet(ctx context.Context) {
+	spec := m.tailscale()
+	if spec == nil || tailnetState(spec) == "" {
+		return
+	}
+	client, pause, tried := tailnet.NewClient(spec.Ready.Unix), tailnetLook, false
+	for {
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return
+		}
+		asking, cancel := context.WithTimeout(ctx, tailnetLook)
+		again, settled, err := client.Watch(asking, tailnetState(spec), m.authKey())
+		cancel()
+		if pause = tailnetLook; settled {
+			pause = tailnetRest
+		}
+		if err != nil || !again || tried { // tailscaled may be off, or on its way up
+			continue
+		}
+		tried = true
+		if err := m.supervisor.Repeat(ctx, spec.Name); err != nil {
+			m.console.Log(journal.Warn, spec.Name, "the node could not be told to log in again", "error", err)
+		}
+	}
+}

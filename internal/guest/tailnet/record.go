@@ -1,0 +1,220 @@
+package tailnet
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/sovereign-sql/sov/internal/durable"
+)
+
+// recordFile is the name of the record, in the directory of tailscaled's state.
+const recordFile = "sov-node.json"
+
+const (
+	maxState  = 4 << 20 // bytes that are read of a state; a real one has some KiB
+	maxRecord = 64 << 10
+)
+
+// A record is what has to be known of a machine's node besides tailscaled's own state, so that
+// nothing but its user makes it another node.
+type record struct {
+	Keys    []string `json:"keys,omitempty"`    // digests of the auth keys by which the machine has joined
+	Joining string   `json:"joining,omitempty"` // digest of the key by which it was last told to join, until it has
+	Host    string   `json:"host,omitempty"`    // configdisk.Config.Host of where the state was made
+	Lost    string   `json:"lost,omitempty"`    // what happened to the state of the node that the machine was; empty: nothing
+	Kept    string   `json:"kept,omitempty"`    // the file that state was put aside in
+	Copied  bool     `json:"copied,omitempty"`  // that state is whole, and another host's
+	Allowed bool     `json:"allowed,omitempty"` // the user wants a new node, by any key
+}
+
+// digest tells keys apart. They are random: it says nothing else of them.
+func digest(key string) string {
+	sum := sha256.Sum256([]byte("sov tailnet key " + key))
+	return hex.EncodeToString(sum[:16])
+}
+
+func (r *record) used(key string) bool { return slices.Contains(r.Keys, digest(key)) }
+
+func (r *record) use(digest string) {
+	if digest != "" && !slices.Contains(r.Keys, digest) {
+		r.Keys = append(r.Keys, digest)
+	}
+}
+
+// mayJoin reports whether a machine without a node may become one by key.
+func (r *record) mayJoin(key string) bool { return r.Lost == "" || r.mayRejoin(key) }
+
+// mayRejoin reports whether a node that has to log in may do so by key.
+func (r *record) mayRejoin(key string) bool { return key != "" && (r.Allowed || !r.used(key)) }
+
+// recordOf is the path of the record beside a state.
+func recordOf(state string) string { return filepath.Join(filepath.Dir(state), recordFile) }
+
+// loadRecord reads the record beside a state. A missing one is empty, and so is one that cannot be read as JSON.
+func loadRecord(state string) (*record, error) {
+	text, err := readFile(recordOf(state), maxRecord)
+	r := new(record)
+	if errors.Is(err, fs.ErrNotExist) {
+		return r, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read what is known of the node: %w", err)
+	}
+	if json.Unmarshal(text, r) != nil {
+		*r = record{}
+	}
+	return r, nil
+}
+
+func (r *record) store(state string) error {
+	text, err := json.Marshal(r)
+	if err == nil {
+		err = durable.WriteFile(recordOf(state), text, 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("record what is known of the node: %w", err)
+	}
+	return nil
+}
+
+func readFile(path string, limit int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(text)) > limit {
+		err = fmt.Errorf("%s has more than %d bytes", path, limit)
+	}
+	return text, err
+}
+
+// checkState says what is wrong with tailscaled's state, if anything, and whether it is that of a node that has joined.
+// The state is a JSON object of base64 texts (Tailscale's ipn/store FileStore); what is kept for a login is a profile in it.
+func checkState(text []byte) (fault string, joined bool) {
+	switch {
+	case len(text) == 0:
+		return "is empty", false
+	case len(bytes.Trim(text, "\x00")) == 0:
+		return "holds nothing but zeros", false
+	}
+	var entries map[string][]byte
+	if err := json.Unmarshal(text, &entries); err != nil {
+		return fmt.Sprintf("is torn: its %d bytes are not the JSON that tailscaled writes", len(text)), false
+	}
+	for name := range entries {
+		joined = joined || strings.HasPrefix(name, "profile-")
+	}
+	return "", joined
+}
+
+// Prepare is called before tailscaled starts with state on host (empty: unknown). It puts a state aside that cannot be used, or
+// that belongs to another host, so that the machine does not become a second node by accident, and reports that to output.
+// key is the auth key that the machine has; it may be empty.
+func Prepare(state, host, key string, output io.Writer) error {
+	r, err := loadRecord(state)
+	if err != nil {
+		return err
+	}
+	text, err := readFile(state, maxState)
+	fault, joined := "", false
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if len(r.Keys) == 0 || r.Lost != "" {
+			break // there was no node
+		}
+		r.Lost = "tailscaled's state " + state + " has disappeared"
+		fmt.Fprintln(output, "WARNING:", r.Lost)
+	case err != nil:
+		return fmt.Errorf("read tailscaled's state: %w", err)
+	default:
+		fault, joined = checkState(text)
+	}
+	copied := fault == "" && joined && host != "" && r.Host != "" && r.Host != host
+	if copied {
+		fault = "was made on another phone: one of the two disks is a copy"
+	}
+	if fault != "" {
+		kept, err := putAside(state)
+		if err != nil {
+			return fmt.Errorf("put tailscaled's state aside: %w", err)
+		}
+		r.Lost, r.Kept, r.Copied, r.Allowed = fmt.Sprintf("tailscaled's state %s %s", state, fault), kept, copied, false
+		if len(r.Keys) == 0 && key != "" { // it may be the one by which the node joined
+			r.use(digest(key))
+		}
+		fmt.Fprintf(output, "WARNING: %s; it is kept as %s\n", r.Lost, kept)
+	}
+	if host != "" {
+		r.Host = host
+	}
+	return r.store(state)
+}
+
+// putAside renames a file, and returns its new path.
+func putAside(path string) (string, error) {
+	for n := 1; ; n++ {
+		kept := path + ".kept-" + strconv.Itoa(n)
+		if _, err := os.Lstat(kept); errors.Is(err, fs.ErrNotExist) {
+			return kept, durable.Rename(path, kept)
+		} else if err != nil {
+			return "", err
+		}
+	}
+}
+
+// AllowNew lets a machine that has no node any more become a new one by an auth key that was used before.
+func AllowNew(state string) error {
+	r, err := loadRecord(state)
+	if err != nil {
+		return err
+	}
+	r.Allowed = true
+	return r.store(state)
+}
+
+// TakeOver gives a machine the state back that was put aside because it was made on another host. tailscaled must not run.
+func TakeOver(state string) error {
+	r, err := loadRecord(state)
+	if err != nil {
+		return err
+	}
+	if !r.Copied {
+		return errors.New("no whole state of another phone was put aside")
+	}
+	if _, err := os.Lstat(r.Kept); err != nil {
+		return err
+	}
+	if err := durable.Rename(r.Kept, state); err != nil {
+		return err
+	}
+	r.Lost, r.Kept, r.Copied = "", "", false
+	return r.store(state)
+}
+
+// lostFault says what keeps a machine from its tailnet whose state was lost.
+func (r *record) lostFault() string {
+	text := r.Lost
+	if r.Kept != "" {
+		text += "; it is kept as " + r.Kept
+	}
+	text += ". The machine does not become another node by itself"
+	if r.Copied {
+		text += ": where the other phone is gone for good, `sov repair NAME --tailnet same` makes this one the node;"
+	} else {
+		text += ": remove the old node in the tailnet's administration;"
+	}
+	return text + " a new auth key (`sov secrets set NAME tailscale`), or `sov repair NAME --tailnet new` with the key that it has, makes it a new node"
+}

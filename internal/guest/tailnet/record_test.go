@@ -1,0 +1,162 @@
+package tailnet
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+)
+
+const (
+	joinedState = `{"_machinekey":"cHJpdmtleTo=","profile-1234":"e30="}`
+	freshState  = `{"_machinekey":"cHJpdmtleTo="}`
+)
+
+// TestPrepare looks at states as power cuts and people leave them.
+func TestPrepare(t *testing.T) {
+	used := record{Keys: []string{digest("old")}, Host: "here"}
+	for name, tt := range map[string]struct {
+		state, absent string // absent: the state is not there
+		record        record
+		host, key     string
+		lost          string // part of what is told; empty: nothing is lost
+		mayJoin       map[string]bool
+	}{
+		"first start":                  {absent: "yes", host: "here", key: "old", mayJoin: map[string]bool{"old": true}},
+		"whole":                        {state: joinedState, record: used, host: "here", key: "old", mayJoin: map[string]bool{"old": true}},
+		"whole, before there was this": {state: joinedState, host: "here", key: "old"},
+		"not joined yet":               {state: freshState, record: record{Host: "there"}, host: "here"},
+		"host unknown":                 {state: joinedState, record: used, key: "old"},
+		"empty":                        {record: used, host: "here", key: "old", lost: "is empty", mayJoin: map[string]bool{"old": false, "new": true, "": false}},
+		"zeros":                        {state: strings.Repeat("\x00", 4096), record: used, host: "here", key: "old", lost: "nothing but zeros", mayJoin: map[string]bool{"old": false, "new": true}},
+		"half":                         {state: joinedState[:30], record: used, host: "here", key: "old", lost: "is torn: its 30 bytes", mayJoin: map[string]bool{"old": false}},
+		"half, before there was this":  {state: joinedState[:30], host: "here", key: "old", lost: "is torn", mayJoin: map[string]bool{"old": false, "new": true}},
+		"a list":                       {state: "[]", record: used, host: "here", key: "old", lost: "is torn"},
+		"gone":                         {absent: "yes", record: used, host: "here", key: "old", lost: "has disappeared", mayJoin: map[string]bool{"old": false, "new": true}},
+		"copied":                       {state: joinedState, record: used, host: "there", key: "old", lost: "another phone", mayJoin: map[string]bool{"old": false, "new": true}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			state := filepath.Join(t.TempDir(), "tailscaled.state")
+			if tt.absent == "" {
+				must(t, os.WriteFile(state, []byte(tt.state), 0o600))
+			}
+			must(t, tt.record.store(state))
+			var said strings.Builder
+			must(t, Prepare(state, tt.host, tt.key, &said))
+			r, err := loadRecord(state)
+			must(t, err)
+			if tt.host != "" && r.Host != tt.host || (r.Lost == "") != (tt.lost == "") || !strings.Contains(r.Lost, tt.lost) {
+				t.Errorf("%+v", r)
+			}
+			if (said.Len() > 0) != (tt.lost != "") || !strings.Contains(said.String(), r.Lost) {
+				t.Errorf("it says %q", said.String())
+			}
+			if tt.lost != "" && tt.absent == "" {
+				if kept, err := os.ReadFile(r.Kept); err != nil || string(kept) != tt.state {
+					t.Errorf("kept: %q, %v", kept, err)
+				}
+				if _, err := os.Stat(state); err == nil {
+					t.Error("the state is still in use")
+				}
+			}
+			for key, may := range tt.mayJoin {
+				if r.mayJoin(key) != may {
+					t.Errorf("by the key %q it may join: %t", key, !may)
+				}
+			}
+			// The next start, with the state that tailscaled has made of nothing, tells the same.
+			if tt.lost == "" {
+				return
+			}
+			must(t, os.WriteFile(state, []byte(freshState), 0o600))
+			must(t, Prepare(state, tt.host, tt.key, io.Discard))
+			again, err := loadRecord(state)
+			must(t, err)
+			if diff := cmp.Diff(r, again); diff != "" {
+				t.Errorf("at the next start (-before +after)\n%s", diff)
+			}
+			must(t, AllowNew(state))
+			if again, err = loadRecord(state); err != nil || !again.mayJoin("old") {
+				t.Errorf("what was asked for is not done: %+v, %v", again, err)
+			}
+			if err := TakeOver(state); (err == nil) != r.Copied {
+				t.Errorf("take over: %v", err)
+			}
+		})
+	}
+}
+
+// TestNewKey lets a node that has to log in do so by a key that was not used, and no other.
+func TestNewKey(t *testing.T) {
+	state := filepath.Join(t.TempDir(), "tailscaled.state")
+	node := Node{Hostname: "old", AuthKey: "first", State: state}
+	d := &daemon{status: `{"BackendState":"NeedsLogin"}`, prefs: somePrefs}
+	c := d.start(t)
+	up := func(status, key, want string) {
+		t.Helper()
+		d.status, node.AuthKey = status, key
+		if did, err := c.Up(t.Context(), node); err != nil || did != want {
+			t.Errorf("by %s: %q, %v, want %q", key, did, err, want)
+		}
+	}
+	watch := func(status, key string, want bool) {
+		t.Helper()
+		d.status = status
+		if again, _, err := c.Watch(t.Context(), state, key); err != nil || again != want {
+			t.Errorf("by %s: again %t, %v", key, again, err)
+		}
+	}
+	const running, login = `{"BackendState":"Running","HaveNodeKey":true}`, `{"BackendState":"NeedsLogin","HaveNodeKey":true}`
+	up(`{"BackendState":"NeedsLogin"}`, "first", Joining)
+	watch(`{"BackendState":"NeedsLogin"}`, "first", false)
+	watch(running, "first", false)
+	watch(login, "first", false)
+	up(login, "first", "")
+	watch(login, "", false)
+	up(running, "second", "")
+	watch(running, "second", false)
+	watch(login, "second", true) // it was there before, and not used
+	up(login, "second", Rejoining)
+	watch(running, "second", false)
+	watch(login, "second", false)
+	must(t, AllowNew(state))
+	watch(login, "second", true)
+	text, err := os.ReadFile(recordOf(state))
+	must(t, err)
+	if strings.Contains(string(text), "first") || strings.Contains(string(text), "second") {
+		t.Errorf("the record has a key: %s", text)
+	}
+}
+
+// TestReportOfIdentity tells of a lost state, and of a name with a number.
+func TestReportOfIdentity(t *testing.T) {
+	state := filepath.Join(t.TempDir(), "tailscaled.state")
+	must(t, (&record{Lost: "tailscaled's state x is empty", Kept: "x.kept-1"}).store(state))
+	ready := guestapi.Service{State: guestapi.StateReady}
+	d := &daemon{status: `{"BackendState":"NeedsLogin"}`}
+	socket := d.start(t).socket
+	r := Report(t.Context(), socket, state, ready, true)
+	for _, part := range []string{"x is empty; it is kept as x.kept-1", "does not become another node by itself", "`sov repair NAME --tailnet new`"} {
+		if !strings.Contains(r.Fault, part) {
+			t.Errorf("%q does not say %q", r.Fault, part)
+		}
+	}
+	for dns, warns := range map[string]bool{"box.": false, "box-1.tail.example.": true, "box-22.x": true, "other.x": false, "box-x.y": false} {
+		d.status = `{"BackendState":"Running","HaveNodeKey":true,"Self":{"HostName":"Box","DNSName":"` + dns + `","Online":true}}`
+		if r := Report(t.Context(), socket, state, ready, true); (r.Warning != "") != warns || r.Fault != "" {
+			t.Errorf("%s: %+v", dns, r)
+		}
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
