@@ -114,7 +114,7 @@ refuses a machine with parts that were taken unsigned (out/NAME/ARCH/taken.json 
 	flags.StringVar(&f.Kernel, "kernel", "", "a finished kernel (arm64 Image, amd64 bzImage) in place of building one")
 	flags.StringVar(&f.KernelSource, "with-kernel-source", "", "kernel source: a path, a URL or deb:NAME")
 	flags.BoolVar(&f.reproducible, "check-reproducible", false, "build twice more from nothing, in empty folders with empty caches, and compare: exit status 3 on any difference")
-	flags.StringSliceVar(&f.Formats, "format", nil, "also make: module (a zip for root managers), simg (Android sparse image), raw.zst; may be repeated")
+	flags.StringSliceVar(&f.Formats, "format", nil, "also make: module (a zip for root managers), simg (Android sparse image), raw.zst, disk (a disk that boots under UEFI); may be repeated")
 	flags.StringVar(&f.signKey, "sign", "", "sign the artifact with this private key, with a serial as sov sign chooses it (see sov key)")
 	complete(c, "format", formats.Names()...)
 	return c

@@ -32,7 +32,8 @@ func newLock() *cobra.Command {
 changed, but for a lock that does not know the recipe: that is written.
 
 --update takes what it names in its newest version and leaves everything else where it is: a package, with those
-dependencies that must change with it, "image", "kernel", "tailscale", "files" for those of the recipe, or "all". The lock is a list with a line for each
+dependencies that must change with it, "image", "kernel", "tailscale", "files" for those of the recipe, or "all". A new major version of PostgreSQL is taken only where postgres.major in the recipe, or --set
+postgres.major=N, asks for it: the databases on phones have to be upgraded then (sov upgrade). The lock is a list with a line for each
 package: what --update changed is what a review of the file sees.
 
 --cves compares what the lock has (Alpine's packages, the kernel, the modules of Tailscale) with a database of known
@@ -107,6 +108,9 @@ func (f *lockFlags) printLock(c *cobra.Command, r *resolve.Report, recipe string
 	}
 	value := map[string]any{"lock": f.LockPath, "arch": f.Arch, "stale": stale,
 		"changes": append([]lock.Change{}, r.Changes...), "written": r.Written}
+	if r.NewerPostgres != 0 {
+		value["newer_postgres"] = r.NewerPostgres
+	}
 	err := printResult(c.OutOrStdout(), f.asJSON, value, func(p *printer) { f.printChanges(p, r, recipe) })
 	switch {
 	case err != nil:
@@ -124,6 +128,12 @@ func (f *lockFlags) printLock(c *cobra.Command, r *resolve.Report, recipe string
 func (f *lockFlags) printChanges(p *printer, r *resolve.Report, recipe string) {
 	for _, c := range r.Changes {
 		p.printf("%v\n", c)
+	}
+	if r.To != 0 {
+		p.printf("PostgreSQL %d becomes %d: databases of %[1]d on phones need `sov upgrade %[3]s`\n", r.From, r.To, f.Recipe.Name)
+	}
+	if r.NewerPostgres != 0 {
+		p.printf("PostgreSQL %d is there, and the lock keeps its own major version: --update all --set postgres.major=%[1]d takes it\n", r.NewerPostgres)
 	}
 	switch {
 	case r.Stale != nil: // the error says it

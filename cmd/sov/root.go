@@ -38,7 +38,7 @@ updates it on the phone.`,
 		{"Build", []*cobra.Command{newInit(), newRecipe(), newBuild(), newLock(), newBundle(), newCache(), newList()}},
 		{"On this computer", []*cobra.Command{newRun(), newSecrets(), newInspect(), newVerify(), newDiff()}},
 		{"On the phone", []*cobra.Command{newUp(), newPush(), newStart(), newStop(), newRestart(), newRekey(), newStatus(), newLogs(), newTest(), newDiagnose(), newRepair(),
-			newRollback(), newForward(), newPsql(), newShell(), newExec(), newBackup(), newRestore(), newRemove(), newPhone()}},
+			newRollback(), newForward(), newPsql(), newShell(), newExec(), newBackup(), newRestore(), newUpgrade(), newRemove(), newPhone()}},
 		{"Hand out", []*cobra.Command{newKey(), newSign(), newPublish(), newPull()}},
 		{"About sov", []*cobra.Command{newDoctor(), newConfig(), newVersion(), newMan()}},
 	} {

@@ -21,6 +21,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/localvm"
 	"github.com/sovereign-sql/sov/internal/host/secrets"
 	"github.com/sovereign-sql/sov/internal/host/systemd"
+	"github.com/sovereign-sql/sov/stages/disk"
 )
 
 // stopBound is how long an orderly shutdown may take. PostgreSQL writes a checkpoint of what is in
@@ -40,6 +41,7 @@ type runFlags struct {
 	queries   []string
 	asJSON    bool
 	inBack    bool
+	format    string
 	unit      bool
 }
 
@@ -67,6 +69,9 @@ With --detach the machine runs in background: sov returns when it is ready, as w
 down in order. What it says is in run.log in the state folder. With --systemd nothing is started: a unit is printed with
 which systemd runs it.
 
+With --format disk it boots the disk image that 'sov build --format disk' has made, by UEFI, from a copy in --state which
+keeps its data. It is given a config disk like any other.
+
 A full disk of this computer pauses the machine; it goes on when there is room.
 
 The data disk, its password file and the console's log live in --state, by default a folder for each recipe and
@@ -77,6 +82,7 @@ architecture in the user's state folder.`,
   sov run sql --detach
   sov run sql --egress
   sov run sql --systemd
+  sov run sql --arch amd64 --format disk
   sov run out/sql/arm64 --ephemeral --console`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: recipes,
@@ -91,6 +97,7 @@ architecture in the user's state folder.`,
 	flags.IntVar(&f.MemoryMiB, "memory", 0, "memory in MiB; 0 takes what the recipe says")
 	flags.IntVar(&f.CPUs, "cpus", 0, "processors; 0 takes what the recipe says")
 	flags.BoolVar(&f.KVM, "kvm", false, "use this computer's processor instead of emulating one; it must be of the guest's architecture")
+	flags.StringVar(&f.format, "format", "", "disk: boot the image that 'sov build --format disk' made, by UEFI (OVMF, AAVMF)")
 	flags.BoolVar(&f.console, "console", false, "show the guest's console")
 	flags.BoolVar(&f.egress, "egress", false, "let the guest reach the internet, and what the recipe's network.egress names")
 	flags.BoolVar(&f.tailnet, "tailnet", false, "give the machine the secret tailscale, so that it joins the tailnet; implies --egress")
@@ -143,6 +150,10 @@ func run(c *cobra.Command, recipe string, f runFlags) (err error) {
 	if err := checkArch(f.arch); err != nil {
 		return err
 	}
+	if f.format != "" && f.format != disk.Name {
+		return usagef("--format %q: must be %s", f.format, disk.Name)
+	}
+	f.Disk = f.format == disk.Name
 	if f.Artifact, err = built.Dir(recipe, f.out, f.arch); err != nil {
 		return err
 	}

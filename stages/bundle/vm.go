@@ -72,6 +72,12 @@ func keyPlace(r *recipe.Recipe, encrypted bool) vmspec.KeyPlace {
 	return vmspec.KeyPlace(r.VM.DataKey)
 }
 
+// RecipeParameters returns the kernel parameters of a vm.json of this package that its recipe adds.
+func RecipeParameters(s *vmspec.Spec) []string {
+	i := slices.Index(s.Parameters, parameters[len(parameters)-1])
+	return s.Parameters[i+1:]
+}
+
 // logins are who logs in to the database; nil where the recipe says nothing of it, which an older
 // sov-runner need not know.
 func logins(p recipe.Postgres) *vmspec.Postgres {

@@ -22,7 +22,7 @@ import (
 const Name = "guestinit"
 
 // ProgramPath is where the init stands in the root file system.
-const ProgramPath = "/sbin/sov-init"
+const ProgramPath = guestspec.InitPath
 
 // Options say what to start, and as what.
 type Options struct {

@@ -48,7 +48,11 @@ func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 	if err != nil {
 		return err
 	}
-	service, err := s.service(&Server{Dir: "/server", Major: 99, ICU: true, TLS: true, Sorting: "0"})
+	server := &Server{Dir: "/server", Major: 99, ICU: true, TLS: true, Sorting: "0"}
+	if s.Recipe.Postgres.UpgradeFrom != 0 {
+		server.Old = &Server{Dir: "/old", Major: s.Recipe.Postgres.UpgradeFrom}
+	}
+	service, err := s.service(server)
 	if err != nil {
 		return err
 	}
@@ -57,16 +61,22 @@ func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 	k.Add("settings", s.values(&Server{AuthDelay: true, TLS: true}))
 	k.Add("extensions", s.Recipe.Postgres.Extensions)
 	k.Add("pg_hba.conf", access)
+	alone, err := standaloneAccess(access, s.Recipe)
+	if err != nil {
+		return err
+	}
+	k.Add("pg_hba.conf standalone", alone)
 	k.Add("pg_ident.conf", ident(s.Recipe.Postgres.User))
 	k.Add("service", service)
 	k.Add("collation", string(s.Recipe.Postgres.Collation))
+	k.Add("majors", fmt.Sprint(s.Recipe.Postgres.Major, s.Recipe.Postgres.UpgradeFrom))
 	return nil
 }
 
 func (s *stage) Run(_ context.Context, j *pipeline.Job) error {
 	var server *Server
 	err := overlay.Write(j, Name, s.Below, func(b *overlay.Builder, below *tree.Tree) (err error) {
-		if server, err = findServer(below); err != nil {
+		if server, err = findServer(below, s.Recipe.Postgres); err != nil {
 			return err
 		}
 		if server.Sorting, err = sortingOf(below); err != nil {
@@ -81,6 +91,11 @@ func (s *stage) Run(_ context.Context, j *pipeline.Job) error {
 		}
 		if s.Recipe.Postgres.Encrypted() && !server.TLS {
 			j.Warnf("PostgreSQL %s was built without TLS: connections to it are not encrypted", server.Version)
+		}
+		if server.Old != nil { // it runs with the same settings until it is upgraded
+			if err := server.Old.checkSettings(below, s.Recipe, func(string, ...any) {}); err != nil {
+				return fmt.Errorf("PostgreSQL %d of postgres.upgrade_from: %w", server.Old.Major, err)
+			}
 		}
 		return s.fill(b, server)
 	})
@@ -123,6 +138,11 @@ func (s *stage) fill(b *overlay.Builder, server *Server) error {
 	b.Directory(configDir, 0o755, 0, 0)
 	b.File(configFile, 0o644, []byte(render(assets.PostgresConf, s.values(server))))
 	b.File(hbaFile, 0o644, []byte(access))
+	alone, err := standaloneAccess(access, s.Recipe)
+	if err != nil {
+		return err
+	}
+	b.File(guestspec.StandaloneDir+"/"+hbaFile, 0o644, []byte(alone))
 	b.File(identFile, 0o644, []byte(ident(s.Recipe.Postgres.User)))
 	b.Directory(guestspec.ServicesDir, 0o755, 0, 0)
 	b.File(guestspec.ServicesDir+"/"+guestspec.ServicePostgres+".json", 0o644, description)
@@ -137,13 +157,16 @@ func (s *stage) service(server *Server) (guestspec.Service, error) {
 		return guestspec.Service{}, err
 	}
 	socket := fmt.Sprintf("%s/.s.PGSQL.%d", socketDir, p.Port)
-	prepare := []string{guestinit.ProgramPath, "postgres-prepare", "--user=" + p.User, "--data=" + p.Data, "--bin=" + server.Dir, "--"}
+	prepare := []string{guestinit.ProgramPath, "postgres-prepare", "--user=" + p.User, "--data=" + p.Data, "--bin=" + server.Dir}
+	if server.Old != nil {
+		prepare = append(prepare, "--old-bin="+server.Old.Dir)
+	}
+	prepare = append(prepare, "--")
 	service := guestspec.Service{
-		Name: guestspec.ServicePostgres,
-		Command: []string{server.Dir + "/postgres", "-D", p.Data, "-c", "config_file=" + configFile,
-			// Above postgresql.auto.conf, which ALTER SYSTEM writes.
-			"-c", "fsync=on"},
-		User: p.User,
+		Name:    guestspec.ServicePostgres,
+		Command: server.command(p.Data),
+		Upgrade: server.upgrade(p),
+		User:    p.User,
 		Env: map[string]string{
 			"LANG": "C.UTF-8",
 			// The server's own memory is what keeps the data; a runaway query

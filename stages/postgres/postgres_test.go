@@ -3,6 +3,7 @@ package postgres
 import (
 	"bytes"
 	"flag"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -166,12 +167,12 @@ func TestFindServer(t *testing.T) {
 		want    Server            // Major 0: an error
 	}{
 		{"none", nil, Server{}},
-		{"alpine", map[string]string{"usr/libexec/postgresql17": far + "postgres (PostgreSQL) 17.6\n\x00ucol_open_76\x00SSL_CTX_use_certificate_chain_file\x00"},
-			Server{"/usr/libexec/postgresql17", 17, "17.6", true, false, true, ""}},
+		{"alpine", map[string]string{"usr/libexec/postgresql17": far + "postgres (PostgreSQL) 17.6\n\x00ucol_open_76\x00"},
+			Server{"/usr/libexec/postgresql17", 17, "17.6", true, false, true, "", nil}},
 		{"debian", map[string]string{"usr/lib/postgresql/15/bin": "postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n"},
-			Server{"/usr/lib/postgresql/15/bin", 15, "15.18", false, false, false, ""}},
-		{"the newest", map[string]string{"usr/libexec/postgresql16": "postgres (PostgreSQL) 16.10\n", "usr/local/bin": "postgres (PostgreSQL) 18rc1\n"},
-			Server{"/usr/local/bin", 18, "18rc1", false, false, false, ""}},
+			Server{"/usr/lib/postgresql/15/bin", 15, "15.18", false, false, false, "", nil}},
+		{"two of one major", map[string]string{"usr/libexec/postgresql18": "postgres (PostgreSQL) 18.1\n", "usr/local/bin": "postgres (PostgreSQL) 18rc1\n"},
+			Server{"/usr/libexec/postgresql18", 18, "18.1", false, false, false, "", nil}},
 		{"not PostgreSQL", map[string]string{"usr/bin": "an impostor"}, Server{}},
 	}
 	for _, tt := range tests {
@@ -180,7 +181,7 @@ func TestFindServer(t *testing.T) {
 			for dir, binary := range tt.servers {
 				install(t, root, dir, binary)
 			}
-			got, err := findServer(root)
+			got, err := findServer(root, recipe.Postgres{})
 			if tt.want.Major == 0 {
 				if err == nil {
 					t.Errorf("found %+v", got)
@@ -195,6 +196,31 @@ func TestFindServer(t *testing.T) {
 			}
 		})
 	}
+	for name, tt := range map[string]struct {
+		recipe recipe.Postgres
+		want   string // "NEW OLD", or a part of the error
+	}{
+		"two by mistake":        {recipe.Postgres{}, "sov lock RECIPE --why postgresql16"},
+		"two, and one pinned":   {recipe.Postgres{Major: 17}, "sov lock RECIPE --why postgresql16"},
+		"pinned to another":     {recipe.Postgres{Major: 18}, "postgres.major is 18, and the machine has PostgreSQL 17.6"},
+		"an upgrade":            {recipe.Postgres{Major: 17, UpgradeFrom: 16}, "17 16"},
+		"an upgrade of another": {recipe.Postgres{Major: 17, UpgradeFrom: 15}, "leave one out"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := tree.New()
+			install(t, root, "usr/libexec/postgresql17", "postgres (PostgreSQL) 17.6\n")
+			install(t, root, "usr/libexec/postgresql16", "postgres (PostgreSQL) 16.10\n")
+			got := ""
+			if s, err := findServer(root, tt.recipe); err != nil {
+				got = err.Error()
+			} else if s.Old != nil {
+				got = fmt.Sprint(s.Major, s.Old.Major)
+			}
+			if !strings.Contains(got, tt.want) {
+				t.Errorf("%s, want %s", got, tt.want)
+			}
+		})
+	}
 	for dir, library := range map[string]string{
 		"usr/libexec/postgresql17": "usr/lib/postgresql17", "usr/lib/postgresql/17/bin": "usr/lib/postgresql/17/lib", "usr/local/bin": "usr/local/lib/postgresql",
 	} {
@@ -202,14 +228,14 @@ func TestFindServer(t *testing.T) {
 			root := tree.New()
 			install(t, root, dir, "postgres (PostgreSQL) 17.6\n")
 			for _, of := range []string{"usr/lib/postgresql16", library} { // the first is another server's
-				if got, err := findServer(root); err != nil || got.AuthDelay {
+				if got, err := findServer(root, recipe.Postgres{}); err != nil || got.AuthDelay {
 					t.Errorf("without: %+v, %v", got, err)
 				}
 				if err := root.Put(of+"/auth_delay.so", &tree.Inode{Mode: tree.S_IFREG | 0o755, Content: tree.Bytes(nil)}); err != nil {
 					t.Fatal(err)
 				}
 			}
-			if got, err := findServer(root); err != nil || !got.AuthDelay {
+			if got, err := findServer(root, recipe.Postgres{}); err != nil || !got.AuthDelay {
 				t.Errorf("with it: %+v, %v", got, err)
 			}
 		})
@@ -219,7 +245,7 @@ func TestFindServer(t *testing.T) {
 		install(t, root, "usr/bin", "postgres (PostgreSQL) 17.6\n")
 		n, _ := root.Lookup("usr/bin/postgres")
 		n.Mode &^= 0o111
-		if got, err := findServer(root); err == nil {
+		if got, err := findServer(root, recipe.Postgres{}); err == nil {
 			t.Errorf("found %+v", got)
 		}
 	})

@@ -15,7 +15,7 @@ func TestCheckSettings(t *testing.T) {
 	if err := root.Put("usr/lib/postgresql17/pg_stat_statements.so", &tree.Inode{Mode: tree.S_IFREG | 0o755}); err != nil {
 		t.Fatal(err)
 	}
-	server, err := findServer(root)
+	server, err := findServer(root, recipe.Postgres{})
 	if err != nil {
 		t.Fatal(err)
 	}

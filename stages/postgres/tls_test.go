@@ -20,6 +20,7 @@ import (
 func TestEncryption(t *testing.T) {
 	const host, self, other = "127.9.0.1", "127.9.0.2", "127.9.0.77"
 	r := sqlRecipe(t)
+	r.Network.AddressUnset = false
 	r.Network.Host, r.Postgres.Networks = host+"/24", []string{recipe.NetworkTAP, "127.9.0.0/16"}
 	access, err := hba(r, true)
 	if err != nil {

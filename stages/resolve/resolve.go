@@ -30,7 +30,11 @@ func (r *Resolver) Entry(ctx context.Context) (entry *lock.Entry, written bool, 
 			return nil, false, err
 		}
 		if entry, ok := file.Find(r.Recipe.Name, r.Arch); ok {
-			return entry, false, r.check(ctx, entry, r.LockPath)
+			if err := r.check(ctx, entry, r.LockPath); err != nil {
+				return entry, false, err
+			}
+			entry, err = r.withOldServer(ctx, entry)
+			return entry, false, err
 		}
 	}
 	if r.OfflineBundle != nil && !r.UpdateLock {
@@ -48,6 +52,12 @@ func (r *Resolver) Entry(ctx context.Context) (entry *lock.Entry, written bool, 
 	}
 	if r.LockPath != "" {
 		written, err = lock.Update(r.LockPath, *entry)
+	}
+	if newer := r.newerMajor(); err == nil && newer != 0 {
+		r.warn(newerPostgres(r.major, newer))
+	}
+	if err == nil {
+		entry, err = r.withOldServer(ctx, entry)
 	}
 	return entry, written, err
 }
@@ -119,6 +129,7 @@ func (r *Resolver) want() lock.Want {
 		Copied:       r.Recipe.CopiedImages(),
 		KernelSource: r.Kernel == "",
 		Tailscale:    r.tailscaleVersion(),
+		Postgres:     r.Recipe.Postgres.Major,
 	}
 	if len(w.Packages) == 0 {
 		w.Repositories = nil // unused
@@ -187,15 +198,16 @@ func (r *Resolver) resolvePackages(ctx context.Context, entry *lock.Entry) error
 	return r.onBase(ctx, entry, "resolve packages", func(ctx context.Context, base *tree.Tree) error {
 		solution, err := packages.Resolve(ctx, r.packageRequest(entry, base))
 		if err != nil {
-			return err
+			return r.explainMajor(err)
 		}
+		r.servers = solution.Servers
 		entry.Packages, entry.Removed = solution.Packages, solution.Removed
 		return nil
 	})
 }
 
 func (r *Resolver) packageRequest(entry *lock.Entry, base *tree.Tree) packages.Request {
-	return packages.Request{Base: base, Repositories: entry.Inputs.Repositories, Install: entry.Inputs.Packages,
+	return packages.Request{Base: base, Repositories: entry.Inputs.Repositories, Install: entry.Inputs.Packages, Postgres: r.major,
 		Keys: r.Recipe.Packages.Keys, Arch: r.Arch, Client: r.Client, Seen: filepath.Join(r.CacheDir, "indexes"), Warn: r.warn}
 }
 

@@ -72,15 +72,24 @@ func (s Spec) Create(ctx context.Context, path string) error {
 	})
 }
 
+// Size returns the size in bytes that a disk gets for which so many are asked: whole 128 MiB.
+func Size(size int64) (int64, error) {
+	size -= size % sizeUnit
+	if size < MinSize || size > MaxSize {
+		return 0, fmt.Errorf("%d bytes are not between %d (128 MiB) and %d (1 TiB)", size, int64(MinSize), int64(MaxSize))
+	}
+	return size, nil
+}
+
 func create(path, name string, size int64, fill func(f *os.File, size int64) error) (err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("create %s %s: %w", name, path, err)
 		}
 	}()
-	size -= size % sizeUnit
-	if size < MinSize || size > MaxSize {
-		return fmt.Errorf("%d bytes are not between %d (128 MiB) and %d (1 TiB)", size, int64(MinSize), int64(MaxSize))
+	size, err = Size(size)
+	if err != nil {
+		return err
 	}
 	// Asked first to save the work; KeepExisting is what keeps an existing disk.
 	if _, err := os.Lstat(path); err == nil {
@@ -103,17 +112,21 @@ func create(path, name string, size int64, fill func(f *os.File, size int64) err
 // format makes f an empty ext4 file system of size bytes. Each has a random UUID: the host may have
 // several attached.
 func format(ctx context.Context, f *os.File, size int64, label string) error {
-	o := ext4.Options{
+	_, err := ext4.Write(ctx, f, tree.New(), FileSystem(size, label, randomUUID(), time.Now()))
+	return err
+}
+
+// FileSystem returns how the file system of a disk with data is made, of a size that Size returns.
+func FileSystem(size int64, label string, uuid [16]byte, made time.Time) ext4.Options {
+	return ext4.Options{
 		Label:   label,
-		UUID:    randomUUID(),
+		UUID:    uuid,
 		Size:    size,
 		Journal: ext4.JournalSize(size),
 		Inodes:  size / inodeRatio,
 		GrowTo:  max(growthFactor*size, MaxSize),
-		ModTime: time.Now(),
+		ModTime: made,
 	}
-	_, err := ext4.Write(ctx, f, tree.New(), o)
-	return err
 }
 
 // randomUUID makes a UUID of version 4 (RFC 9562, section 5.4).

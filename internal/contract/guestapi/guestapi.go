@@ -35,6 +35,7 @@ const (
 	PathShutdown = "/shutdown"
 	PathBackup   = "/backup"
 	PathRestore  = "/restore"
+	PathUpgrade  = "/upgrade"
 	PathSession  = "/session"
 	PathHosts    = "/hosts"
 )
@@ -54,6 +55,9 @@ const (
 	QueryLines   = "lines"
 	QueryFollow  = "follow"
 )
+
+// QueryDo is the key of the query for PathUpgrade: guestspec.DoUpgrade and its like.
+const QueryDo = "do"
 
 // A Status is how the guest is.
 type Status struct {

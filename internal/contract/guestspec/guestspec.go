@@ -237,6 +237,8 @@ type Service struct {
 	Rights      Rights  `json:"rights,omitzero"`
 	Limits      Limits  `json:"limits,omitzero"`
 	Backup      *Backup `json:"backup,omitempty"` // nil: none of its data is saved
+	// Upgrade is StepUpgrade, without --do: a program and its arguments, which run as root. Only of ServicePostgres.
+	Upgrade []string `json:"upgrade,omitempty"`
 }
 
 // Backup is what a backup saves of a service. Its programs run as the service's user, confined as the service is.

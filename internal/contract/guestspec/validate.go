@@ -181,6 +181,9 @@ func (p *problems) service(at string, s Service) {
 	}
 	p.rights(at+".rights", s.Rights)
 	p.limits(at+".limits", s.Limits)
+	if len(s.Upgrade) > 0 {
+		p.command(at+".upgrade", s.Upgrade)
+	}
 	p.steps(at+".prepare", s.Prepare)
 	p.steps(at+".post_ready", s.PostReady)
 	if c := s.StartIf; c != nil {

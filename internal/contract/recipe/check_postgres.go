@@ -72,6 +72,7 @@ func (c *checker) postgres() {
 	}
 	c.require(slices.Contains([]string{"", SuperuserHost, SuperuserAnywhere}, p.Superuser), "postgres.superuser", "%q must be host or anywhere", p.Superuser)
 	c.require(p.ConnectRate >= 0 && p.ConnectRate <= 10000, "postgres.connect_rate", "%d must be 0 to 10000 connections a second", p.ConnectRate)
+	c.postgresMajor()
 	for i, role := range p.Roles {
 		at := strictyaml.Index("postgres.roles", i)
 		c.require(roleForm.MatchString(role.Name), at+".name", "%q is not a role's name; use up to 59 lower-case letters, digits, hyphens and underscores", role.Name)

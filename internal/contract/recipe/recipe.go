@@ -170,6 +170,10 @@ type Postgres struct {
 	TLS         TLS                `yaml:"tls"`   // which certificate the server shows
 	Extensions  []Extension        `yaml:"extensions"`
 	Settings    map[string]Setting `yaml:"settings"` // postgresql.conf
+	// Major is the major version of the server; 0: that of the lock, the newest where there is no lock.
+	Major int `yaml:"major"`
+	// UpgradeFrom is the major version whose programs the image has too, to upgrade a cluster of it; 0: none.
+	UpgradeFrom int `yaml:"upgrade_from"`
 }
 
 // Where the superuser logs in from, besides the guest's own socket.

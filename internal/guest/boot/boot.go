@@ -35,11 +35,18 @@ func (m *machine) boot(ctx context.Context) error {
 	m.spec = spec
 	config, configErr := disk.ReadConfig(spec.ConfigDisk)
 	m.config = config
+	image, imageErr := disk.Image()
+	var alone *standalone
+	if image != "" && errors.Is(configErr, disk.ErrNoConfig) {
+		configErr = nil
+		alone = m.standAlone()
+	}
 	// Nothing that looks at the clock comes before this.
 	setBy, clockErr := setClock(config.Time)
 	m.console.Log(journal.Info, journal.InitName, "starting", "image", spec.Image.Name, "version", spec.Image.Version,
 		"kernel", kernelRelease(), "clock_set_by", setBy.Round(time.Millisecond))
 	m.problem("", configErr)
+	m.problem("", imageErr)
 	m.problem("", clockErr)
 	m.mu.Lock()
 	m.data = m.newDisk(spec.Data, "")
@@ -47,7 +54,7 @@ func (m *machine) boot(ctx context.Context) error {
 		m.volumes = append(m.volumes, m.newDisk(v.Data(spec.Data.Wait), v.Name))
 	}
 	m.supervisor = supervision.New(supervision.Config{
-		Reaper: m.reaper, Console: m.console, Path: spec.Path, Roots: spec.Roots(), Secrets: config.Secrets,
+		Reaper: m.reaper, Console: m.console, Path: spec.Path, Roots: spec.Roots(), Secrets: m.config.Secrets,
 		Now: time.Now, Uptime: uptime, Spawn: m.spawn, OnReady: func() {
 			m.reportReady()
 			for _, d := range append([]*disk.Data{m.data}, m.volumes...) {
@@ -67,7 +74,11 @@ func (m *machine) boot(ctx context.Context) error {
 	m.problem("kernel settings", setSysctls(spec.Sysctls))
 	m.problem("", network.UpLoopback())
 	var firewallErr error
-	if configErr == nil {
+	switch {
+	case alone != nil:
+		m.problem("", replaceFiles(guestspec.StandaloneDir))
+		firewallErr = alone.goOnline(ctx)
+	case configErr == nil:
 		firewallErr = m.goOnline()
 	}
 	m.keepClock(ctx)
@@ -75,6 +86,9 @@ func (m *machine) boot(ctx context.Context) error {
 		m.supervisor.Block("the firewall is not loaded: " + firewallErr.Error())
 		m.problem("firewall", firewallErr)
 		return nil
+	}
+	if image != "" {
+		m.growPartition(image)
 	}
 	if err := m.data.Mount(ctx); err != nil {
 		m.supervisor.Block("the data disk is not mounted: " + err.Error())
@@ -91,6 +105,12 @@ func (m *machine) boot(ctx context.Context) error {
 	}
 	m.problem("restore", machinebackup.Recover(m.spec.Roots(), m.spec.Services))
 	m.keepCertificate(ctx)
+	if alone != nil {
+		alone.mounted()
+		m.mu.Lock()
+		m.onReady = alone.ready
+		m.mu.Unlock()
+	}
 	m.supervisor.Start()
 	m.spawn("tailnet", func() { m.watchTailnet(ctx) })
 	return nil

@@ -45,6 +45,7 @@ type machine struct {
 	clock        *timekeeper.Keeper      // nil until it is kept
 	endpoint     *endpoint.Server        // nil until it answers
 	certificates *certificate.Keeper     // nil where no service shows one
+	onReady      func()                  // what else reportReady calls; nil: nothing
 	problems     []string
 	stopping     bool
 	fatal        error // why the guest cannot go on
@@ -59,6 +60,10 @@ type spawn func(name string, fn func())
 // Run is PID 1's whole life. It does not return.
 func Run() {
 	unix.Umask(0o022)
+	if err := enterRoot(); err != nil {
+		fmt.Fprintf(openConsole(), "sov-init: %v\n", err)
+		os.Exit(1) // the kernel panics, and starts the machine again
+	}
 	// For programs that are looked up before the specification is read.
 	os.Setenv("PATH", guestspec.DefaultPath)
 	problems, err := filesystem.MountKernel()
@@ -118,6 +123,12 @@ func (m *machine) problem(about string, err error) {
 
 // reportReady is called when all services are ready for the first time.
 func (m *machine) reportReady() {
+	m.mu.Lock()
+	more := m.onReady
+	m.mu.Unlock()
+	if more != nil {
+		more()
+	}
 	m.console.Log(journal.Info, journal.InitName, "ready", "services", len(m.spec.Services), "uptime", fmt.Sprintf("%.3f", uptime().Seconds()))
 }
 

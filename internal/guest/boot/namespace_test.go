@@ -4,6 +4,7 @@ package boot
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -47,6 +48,7 @@ const (
 
 	stageVariable = "SOV_TEST_ROOT" // tells the test's program that it is a container's first process
 	loopVariable  = "SOV_TEST_LOOP" // names in /dev, and loop devices: "vdb=/dev/loop0"
+	usrVariable   = "SOV_TEST_USR"
 	// Set where the kernel is to answer as one without netfilter.
 	noNetfilterVariable = "SOV_TEST_NO_NETFILTER"
 )
@@ -72,7 +74,8 @@ func becomeInit(root, loop string) error {
 	if err := unix.Mount(root, root, "", unix.MS_BIND, ""); err != nil {
 		return err
 	}
-	if err := unix.Mount("/usr", filepath.Join(root, "usr"), "", unix.MS_BIND, ""); err != nil {
+	usr := cmp.Or(os.Getenv(usrVariable), "/usr")
+	if err := unix.Mount(usr, filepath.Join(root, "usr"), "", unix.MS_BIND, ""); err != nil {
 		return err
 	}
 	dev := filepath.Join(root, "dev")
@@ -235,6 +238,7 @@ type box struct {
 	config     configdisk.Config
 	noData     bool
 	volumes    []string // images that are attached, by the names of their loop devices
+	usr        string   // what is its /usr; empty: this computer's
 	// noNetfilter has the kernel answer as one without it.
 	noNetfilter bool
 }
@@ -316,7 +320,7 @@ func (b *box) boot(t *testing.T) *boot {
 	b.write(t, "config.img", string(disk))
 	v := &boot{t: t, done: make(chan struct{}), new: make(chan struct{})}
 	v.cmd = exec.Command("/proc/self/exe")
-	v.cmd.Env = []string{stageVariable + "=" + b.root}
+	v.cmd.Env = []string{stageVariable + "=" + b.root, usrVariable + "=" + b.usr}
 	var devices []string
 	if !b.noData {
 		devices = append(devices, "vdb="+attach(t, b.data))

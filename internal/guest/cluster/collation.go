@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -57,7 +56,7 @@ func (c Collations) Run(ctx context.Context) error {
 		return nil
 	}
 	p := Preparation{Data: c.Data, Bin: c.Bin, User: c.User, Output: c.Output}
-	major, err := p.serverMajor(ctx)
+	major, err := serverMajor(ctx, c.Bin)
 	if err != nil {
 		return fmt.Errorf("collations: %w", err)
 	}
@@ -128,48 +127,18 @@ func (c Collations) withServer(ctx context.Context, do func(ctx context.Context,
 		return err
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	done := make(chan error, 1)
-	go func() {
-		socket := filepath.Join(dir, ".s.PGSQL.5432")
-		err := awaitServer(ctx, socket)
-		if err == nil {
-			err = do(ctx, socket)
-		}
-		done <- err
-	}()
-	select {
-	case err := <-ended:
-		cancel(errors.New("the server ended"))
-		<-done
-		if err == nil {
-			err = errors.New("it ended by itself")
-		}
-		return fmt.Errorf("start the server: %w", err)
-	case err = <-done:
+	go func() { ended <- cmd.Wait(); close(ended) }()
+	socket := filepath.Join(dir, ".s.PGSQL.5432")
+	if err = awaitServer(ctx, socket, ended); err != nil {
+		err = fmt.Errorf("start the server: %w", err)
+	} else {
+		err = do(ctx, socket)
 	}
 	cmd.Process.Signal(syscall.SIGINT) // a fast shutdown
 	if end := <-ended; err == nil && end != nil {
 		err = fmt.Errorf("end the server: %w", end)
 	}
 	return err
-}
-
-// awaitServer waits until the server that listens on socket takes sessions, for as long as a recovery takes.
-func awaitServer(ctx context.Context, socket string) error {
-	for {
-		conn, err := connect(ctx, socket)
-		if err == nil {
-			return conn.Close(ctx)
-		}
-		select {
-		case <-time.After(50 * time.Millisecond):
-		case <-ctx.Done():
-			return errors.Join(context.Cause(ctx), err)
-		}
-	}
 }
 
 // examine rebuilds what has to be in all databases, and then has PostgreSQL record the new versions.

@@ -41,6 +41,7 @@ type Options struct {
 	CPUs      int              // 0: what vm.json says
 	KVM       bool             // use this computer's processor; it must be of the guest's architecture
 	ClockChip time.Time        // what the guest's clock chip shows at power-on; zero: the present
+	Disk      bool             // start the artifact's disk image by UEFI, instead of its kernel and root file system
 	Egress    bool             // the guest reaches the internet, and what the recipe's network.egress names; else nothing
 	Passt     string           // path of passt, by which it does; empty: by QEMU, and then it reaches this computer's loopback, too
 	// Secrets of the machine, by name. Passwords of the database's roles that are not among them are made, and kept in State.
@@ -59,6 +60,7 @@ type VM struct {
 	network NetworkMode
 	status  *guestapi.Client
 	spec    *vmspec.Spec
+	disk    bool // it runs from a disk image
 
 	notify func(string)
 	full   atomic.Bool           // paused for want of room
@@ -169,20 +171,34 @@ func start(ctx context.Context, o Options, spec *vmspec.Spec, s *state) (vm *VM,
 		return nil, err
 	}
 	defer release() // once QEMU has opened it
-	disks, err := disks(ctx, o.Artifact, spec, config, s)
+	description := qemu.Machine{Arch: spec.Arch}
+	if o.Disk {
+		image, err := s.wholeDisk(ctx, o.Artifact, func(format string, args ...any) {
+			if o.Notice != nil {
+				o.Notice(fmt.Sprintf(format, args...))
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+		if description.Firmware, err = qemu.FindFirmware(spec.Arch); err != nil {
+			return nil, err
+		}
+		description.Disks = []qemu.Disk{image, config}
+	} else {
+		description.Kernel, description.Cmdline = filepath.Join(o.Artifact, spec.Kernel), spec.Cmdline()
+		if description.Disks, err = disks(ctx, o.Artifact, spec, config, s); err != nil {
+			return nil, err
+		}
+	}
+	description.MemoryMiB, description.CPUs = or(o.MemoryMiB, spec.MemoryMiB), or(o.CPUs, spec.CPUs)
+	description.Network, description.Console, description.Clock, description.KVM = network, o.Console, o.ClockChip, o.KVM
+	description.Channels = []qemu.Channel{{Name: configdisk.TimePort, Socket: timePort}}
+	machine, err := description.Start(ctx)
 	if err != nil {
 		return nil, err
 	}
-	machine, err := qemu.Machine{
-		Arch: spec.Arch, Kernel: filepath.Join(o.Artifact, spec.Kernel), Cmdline: spec.Cmdline(),
-		MemoryMiB: or(o.MemoryMiB, spec.MemoryMiB), CPUs: or(o.CPUs, spec.CPUs),
-		Disks: disks, Network: network, Console: o.Console, Clock: o.ClockChip, KVM: o.KVM,
-		Channels: []qemu.Channel{{Name: configdisk.TimePort, Socket: timePort}},
-	}.Start(ctx)
-	if err != nil {
-		return nil, err
-	}
-	started := &VM{machine: machine, state: s, time: clock, egress: world, network: modeOf(o), spec: spec, notify: o.Notice, password: password, passfile: passfile}
+	started := &VM{machine: machine, state: s, time: clock, egress: world, network: modeOf(o), spec: spec, disk: o.Disk, notify: o.Notice, password: password, passfile: passfile}
 	endpoint := netip.AddrPortFrom(loopback, started.port(qemu.Forward{Guest: uint16(spec.Ready.Port)}))
 	started.status = guestapi.NewClient(endpoint, token)
 	started.running = &Running{
@@ -357,6 +373,9 @@ func (vm *VM) PowerButton(ctx context.Context) error { return vm.machine.PowerBu
 // GrowData makes the data disk of the running machine one of size bytes. The guest makes its file system as large within
 // seconds; Status tells. It is never made smaller.
 func (vm *VM) GrowData(ctx context.Context, size int64) error {
+	if vm.disk {
+		return fmt.Errorf("enlarge the data disk of %s: it runs from a disk image", vm.spec.Name)
+	}
 	i := slices.IndexFunc(vm.spec.Disks, func(d vmspec.Disk) bool { return d.Role == vmspec.RoleData })
 	if i < 0 {
 		return fmt.Errorf("enlarge the data disk of %s: it has none", vm.spec.Name)

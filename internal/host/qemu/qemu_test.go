@@ -139,3 +139,17 @@ func TestSandbox(t *testing.T) {
 		t.Error("a program that refuses the option is said to be sandboxed")
 	}
 }
+
+// TestFirmware starts the first disk, and no kernel.
+func TestFirmware(t *testing.T) {
+	args, _ := Machine{Arch: "amd64", Firmware: "OVMF.fd", Disks: []Disk{{Path: "disk.img"}, {Path: "config", ReadOnly: true}}}.arguments()
+	line := strings.Join(args, " ")
+	for want, times := range map[string]int{" -bios OVMF.fd ": 1, "drive=disk0,bootindex=0": 1, "bootindex": 1, "-kernel": 0, "-append": 0} {
+		if strings.Count(line, want) != times {
+			t.Errorf("%q is not there %d times: %s", want, times, line)
+		}
+	}
+	if _, err := FindFirmware("mips"); err == nil || !strings.Contains(err.Error(), "not installed") {
+		t.Errorf("UEFI of mips: %v", err)
+	}
+}

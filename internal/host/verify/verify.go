@@ -51,6 +51,7 @@ type Report struct {
 // that of an artifact that cannot be read; what is wrong with one is in the report.
 func Artifact(ctx context.Context, dir string, key dsse.PublicKey) (*Report, error) {
 	report := &Report{Dir: dir, Problems: []finding.Finding{}, features: kernel.AllFeatures}
+	report.features.Disk = false // which a kernel of an earlier sov is not fit for
 	m, err := manifest.Load(dir)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return nil, built.NotBuilt(err)
@@ -80,6 +81,9 @@ func Artifact(ctx context.Context, dir string, key dsse.PublicKey) (*Report, err
 		if err := report.verity(ctx, m.Verity); err != nil {
 			return nil, err
 		}
+	}
+	if err := report.disk(ctx); err != nil {
+		return nil, err
 	}
 	report.Checks = append(report.Checks, fmt.Sprintf("the kernel's %d required options", len(kernel.Requirements(m.Arch, report.features))))
 	return report, report.kernel(dir, m.Arch)

@@ -294,7 +294,12 @@ func hash(r io.ReaderAt, at int64, data, digests []byte) error {
 // any program runs (Documentation/admin-guide/device-mapper/dm-init.rst). A block that differs ends
 // the machine: the kernel panics.
 func Parameters(disk string, data int64, root Digest) []string {
+	return []string{fmt.Sprintf(`dm-mod.create="root,,,ro,%s"`, Target(disk, data, root)), "root=/dev/dm-0"}
+}
+
+// Target is the line of a table of the device mapper that maps a disk with a tree
+// (Documentation/admin-guide/device-mapper/verity.rst). The disk is a path, or PARTUUID= and a GUID.
+func Target(disk string, data int64, root Digest) string {
 	blocks := data / BlockSize
-	return []string{fmt.Sprintf(`dm-mod.create="root,,,ro,0 %d verity 1 %s %[2]s %d %[3]d %d %d sha256 %s - 1 panic_on_corruption"`,
-		data/512, disk, BlockSize, blocks, blocks+1, root), "root=/dev/dm-0"}
+	return fmt.Sprintf("0 %d verity 1 %s %[2]s %d %[3]d %d %d sha256 %s - 1 panic_on_corruption", data/512, disk, BlockSize, blocks, blocks+1, root)
 }

@@ -121,6 +121,7 @@ func FitKernel(t *testing.T, without ...string) []byte {
 			fmt.Fprintf(&config, "CONFIG_%s=y\n", r.Option)
 		}
 	}
+	fmt.Fprintf(&config, "CONFIG_CMDLINE=\"root=PARTUUID=%s ro\"\n", kernel.BootPartition)
 	var b bytes.Buffer
 	header := make([]byte, 64)
 	copy(header[56:], "ARM\x64")
