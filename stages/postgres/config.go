@@ -116,71 +116,81 @@ func render(template string, values map[string]string) string {
 	return b.String()
 }
 
-// hba is pg_hba.conf: who may connect, from where, and how they prove it. With tls, connections from beyond the
-// machine's host are encrypted.
-func hba(r *recipe.Recipe, tls bool) (string, error) {
+// sameNetwork is pg_hba.conf's word for the networks that the server's own addresses are in.
+const sameNetwork = "samenet"
+
+// access says how a machine's clients reach its server.
+type access struct {
+	tls bool // the server can encrypt
+	// standalone: the machine runs from a disk image and got its address by DHCP. The build does not know the network that it
+	// is in, and there is no host that is told from others there: "tap" of postgres.networks is its own network, and the
+	// superuser comes from there where a phone's comes from the host.
+	standalone bool
+}
+
+// hba is pg_hba.conf: who may connect, from where, and how they prove it. With TLS, connections that leave the phone are
+// encrypted, and all of those to a standalone machine.
+func (a access) hba(r *recipe.Recipe) (string, error) {
+	networks, host, err := a.addresses(r)
+	if err != nil {
+		return "", err
+	}
+	remote, fromHost := "host", "host"
+	if a.tls {
+		remote = "hostssl"
+	}
+	if a.standalone {
+		fromHost = remote
+	}
 	var b strings.Builder
 	b.WriteString("# The init sets the password of postgres through the local socket.\n")
 	fmt.Fprintf(&b, "local  all  postgres  peer map=%s\n", identMap)
 	b.WriteString("\n# Services of this machine come as roles of their own, with a password.\nlocal  all  all  scram-sha-256\n")
-	var networks []netip.Prefix
-	for _, network := range r.Postgres.Networks {
-		prefixes, err := expand(network, r.Network)
-		if err != nil {
-			return "", err
+	if r.Postgres.Superuser == recipe.SuperuserHost { // the first line that matches a connection decides
+		b.WriteString("\n# The superuser comes from the host only.\n")
+		for _, address := range host {
+			fmt.Fprintf(&b, "%s  all  postgres  %s  scram-sha-256\n", fromHost, address)
 		}
-		for _, p := range prefixes { // two words may stand for the same
-			if !slices.Contains(networks, p) {
-				networks = append(networks, p)
-			}
-		}
-	}
-	if r.Postgres.Superuser == recipe.SuperuserHost {
-		if err := superuserFromHost(&b, r.Network, networks); err != nil {
-			return "", err
-		}
+		b.WriteString("host  all  postgres  all  reject\n")
 	}
 	b.WriteString("\n# Everybody else comes over a network, with a password that never travels.\n")
-	kind := "host"
-	if tls {
-		kind = "hostssl"
-		if err := plainFromHost(&b, r.Network, networks); err != nil {
-			return "", err
+	if a.tls && len(host) > 0 {
+		if !a.standalone {
+			for _, address := range host {
+				fmt.Fprintf(&b, "host  all  all  %s  scram-sha-256\n", address)
+			}
 		}
+		b.WriteString("host  all  all  samehost  scram-sha-256\n\n# What leaves the machine's host is encrypted.\n")
 	}
 	for _, network := range networks {
-		fmt.Fprintf(&b, "%s  all  all  %s  scram-sha-256\n", kind, network)
+		fmt.Fprintf(&b, "%s  all  all  %s  scram-sha-256\n", remote, network)
 	}
 	return b.String(), nil
 }
 
-// plainFromHost lets everybody in without TLS from the host's address and from the machine itself, if networks have
-// the host's: what passes there does not leave the phone.
-func plainFromHost(b *strings.Builder, n recipe.Network, networks []netip.Prefix) error {
-	from, err := hostAddresses(n, networks)
-	if err != nil || len(from) == 0 {
-		return err
+// addresses are those of clients as lines of pg_hba.conf have them: the networks that may connect, and the host where it may.
+func (a access) addresses(r *recipe.Recipe) (networks, host []string, err error) {
+	var known []netip.Prefix
+	for _, word := range r.Postgres.Networks {
+		if a.standalone && word == recipe.NetworkTAP {
+			networks, host = append(networks, sameNetwork), []string{sameNetwork}
+			continue
+		}
+		prefixes, err := expand(word, r.Network)
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, p := range prefixes { // two words may stand for the same
+			if !slices.Contains(known, p) {
+				known = append(known, p)
+				networks = append(networks, p.String())
+			}
+		}
 	}
-	for _, address := range append(from, "samehost") {
-		fmt.Fprintf(b, "host  all  all  %s  scram-sha-256\n", address)
+	if !a.standalone {
+		host, err = hostAddresses(r.Network, known)
 	}
-	b.WriteString("\n# What leaves the phone is encrypted.\n")
-	return nil
-}
-
-// superuserFromHost lets the role postgres in from the host's address, if that is in networks, and
-// from nowhere else. The first line that matches a connection decides.
-func superuserFromHost(b *strings.Builder, n recipe.Network, networks []netip.Prefix) error {
-	from, err := hostAddresses(n, networks)
-	if err != nil {
-		return err
-	}
-	b.WriteString("\n# The superuser comes from the host only.\n")
-	for _, address := range from {
-		fmt.Fprintf(b, "host  all  postgres  %s  scram-sha-256\n", address)
-	}
-	b.WriteString("host  all  postgres  all  reject\n")
-	return nil
+	return networks, host, err
 }
 
 // hostAddresses are the host's addresses as lines of pg_hba.conf have them, if any is in networks.

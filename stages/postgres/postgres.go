@@ -44,7 +44,7 @@ func (s *stage) Needs() []string { return overlay.Names(s.Below) }
 // Key has the service as some server would have it: what sov-init is told comes
 // from this program, and a cached share must not speak to an init of another.
 func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
-	access, err := hba(s.Recipe, s.Recipe.Postgres.Encrypted())
+	clients, err := access{tls: s.Recipe.Postgres.Encrypted()}.hba(s.Recipe)
 	if err != nil {
 		return err
 	}
@@ -60,8 +60,8 @@ func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 	k.Add("template", assets.PostgresConf)
 	k.Add("settings", s.values(&Server{AuthDelay: true, TLS: true}))
 	k.Add("extensions", s.Recipe.Postgres.Extensions)
-	k.Add("pg_hba.conf", access)
-	alone, err := standaloneAccess(access, s.Recipe)
+	k.Add("pg_hba.conf", clients)
+	alone, err := access{tls: s.Recipe.Postgres.Encrypted(), standalone: true}.hba(s.Recipe)
 	if err != nil {
 		return err
 	}
@@ -122,7 +122,8 @@ func (s *stage) values(server *Server) map[string]string {
 }
 
 func (s *stage) fill(b *overlay.Builder, server *Server) error {
-	access, err := hba(s.Recipe, server.encrypted(s.Recipe))
+	tls := server.encrypted(s.Recipe)
+	clients, err := access{tls: tls}.hba(s.Recipe)
 	if err != nil {
 		return err
 	}
@@ -137,8 +138,8 @@ func (s *stage) fill(b *overlay.Builder, server *Server) error {
 	b.Directory("etc/sov", 0o755, 0, 0)
 	b.Directory(configDir, 0o755, 0, 0)
 	b.File(configFile, 0o644, []byte(render(assets.PostgresConf, s.values(server))))
-	b.File(hbaFile, 0o644, []byte(access))
-	alone, err := standaloneAccess(access, s.Recipe)
+	b.File(hbaFile, 0o644, []byte(clients))
+	alone, err := access{tls: tls, standalone: true}.hba(s.Recipe)
 	if err != nil {
 		return err
 	}

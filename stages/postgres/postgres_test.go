@@ -59,13 +59,13 @@ func TestConfiguration(t *testing.T) {
 		"application_name": `it's a \ test`}
 	values := (&stage{Options{Recipe: r}}).values(&Server{AuthDelay: true, TLS: true})
 	golden(t, "postgresql.conf", render(assets.PostgresConf, values))
-	access, err := hba(r, true)
+	clients, err := access{tls: true}.hba(r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "pg_hba.conf", access)
+	golden(t, "pg_hba.conf", clients)
 	golden(t, "pg_ident.conf", ident("postgres"))
-	if strings.Contains(access, "trust") {
+	if strings.Contains(clients, "trust") {
 		t.Error("somebody is trusted without a proof")
 	}
 }
@@ -167,7 +167,7 @@ func TestFindServer(t *testing.T) {
 		want    Server            // Major 0: an error
 	}{
 		{"none", nil, Server{}},
-		{"alpine", map[string]string{"usr/libexec/postgresql17": far + "postgres (PostgreSQL) 17.6\n\x00ucol_open_76\x00"},
+		{"alpine", map[string]string{"usr/libexec/postgresql17": far + "postgres (PostgreSQL) 17.6\n\x00ucol_open_76\x00SSL_CTX_use_certificate_chain_file\x00"},
 			Server{"/usr/libexec/postgresql17", 17, "17.6", true, false, true, "", nil}},
 		{"debian", map[string]string{"usr/lib/postgresql/15/bin": "postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n"},
 			Server{"/usr/lib/postgresql/15/bin", 15, "15.18", false, false, false, "", nil}},

@@ -14,11 +14,7 @@ func TestStandaloneAccess(t *testing.T) {
 		r := &recipe.Recipe{}
 		r.Network.Host, r.Network.AddressUnset = "192.168.100.1/24", unset
 		r.Postgres.Networks, r.Postgres.Superuser, r.Postgres.User = []string{"tap", "tailnet", "10.1.0.0/16"}, recipe.SuperuserHost, "postgres"
-		access, err := hba(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, err := standaloneAccess(access, r)
+		got, err := access{tls: true, standalone: true}.hba(r)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -29,14 +25,17 @@ local  all  postgres  peer map=sov
 local  all  all  scram-sha-256
 
 # The superuser comes from the host only.
-host  all  postgres  samenet  scram-sha-256
+hostssl  all  postgres  samenet  scram-sha-256
 host  all  postgres  all  reject
 
 # Everybody else comes over a network, with a password that never travels.
-host  all  all  samenet  scram-sha-256
-host  all  all  100.64.0.0/10  scram-sha-256
-host  all  all  fd7a:115c:a1e0::/48  scram-sha-256
-host  all  all  10.1.0.0/16  scram-sha-256
+host  all  all  samehost  scram-sha-256
+
+# What leaves the machine's host is encrypted.
+hostssl  all  all  samenet  scram-sha-256
+hostssl  all  all  100.64.0.0/10  scram-sha-256
+hostssl  all  all  fd7a:115c:a1e0::/48  scram-sha-256
+hostssl  all  all  10.1.0.0/16  scram-sha-256
 `
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("address unset %t (-want +got)\n%s", unset, diff)

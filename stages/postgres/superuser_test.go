@@ -24,12 +24,12 @@ func TestSuperuserFromHost(t *testing.T) {
 	for superuser, refused := range map[string]bool{recipe.SuperuserHost: true, recipe.SuperuserAnywhere: false, "": false} {
 		t.Run("superuser "+superuser, func(t *testing.T) {
 			r.Postgres.Superuser = superuser
-			access, err := hba(r, false)
+			clients, err := access{}.hba(r)
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, access, _ = strings.Cut(access, "peer map="+identMap) // the guest's own users
-			s := postgrestest.Start(t, freePort(t), "listen_addresses = '127.9.0.2'", access, nil)
+			_, clients, _ = strings.Cut(clients, "peer map="+identMap) // the guest's own users
+			s := postgrestest.Start(t, freePort(t), "listen_addresses = '127.9.0.2'", clients, nil)
 			for _, tt := range []struct {
 				role, from string
 				refused    bool
@@ -52,9 +52,9 @@ func TestSuperuserFromHost(t *testing.T) {
 func TestSuperuserWithoutHost(t *testing.T) {
 	r := sqlRecipe(t)
 	r.Postgres.Networks = []string{recipe.NetworkTailnet}
-	access, err := hba(r, false)
-	if err != nil || strings.Contains(access, "192.168.100.1") || !strings.Contains(access, "host  all  postgres  all  reject") {
-		t.Errorf("%v\n%s", err, access)
+	clients, err := access{}.hba(r)
+	if err != nil || strings.Contains(clients, "192.168.100.1") || !strings.Contains(clients, "host  all  postgres  all  reject") {
+		t.Errorf("%v\n%s", err, clients)
 	}
 }
 
@@ -89,12 +89,12 @@ func freePort(t *testing.T) int {
 func TestSuperuserWithChosenAddresses(t *testing.T) {
 	r := sqlRecipe(t)
 	r.Network.AddressUnset, r.Postgres.Superuser, r.Postgres.Networks = true, recipe.SuperuserHost, []string{recipe.NetworkTAP, recipe.NetworkPeers}
-	access, err := hba(r, false)
+	clients, err := access{}.hba(r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, access, _ = strings.Cut(access, "peer map="+identMap)
-	s := postgrestest.Start(t, freePort(t), "listen_addresses = '127.9.0.2'", strings.NewReplacer("192.168.", "127.168.", "10.213.", "127.213.").Replace(access), nil)
+	_, clients, _ = strings.Cut(clients, "peer map="+identMap)
+	s := postgrestest.Start(t, freePort(t), "listen_addresses = '127.9.0.2'", strings.NewReplacer("192.168.", "127.168.", "10.213.", "127.213.").Replace(clients), nil)
 	for from, refused := range map[string]bool{"127.168.100.1": false, "127.168.127.1": false, "127.213.3.1": false, "127.168.101.2": true, "127.168.128.1": true, "127.213.3.65": true} {
 		err := s.LogIn("postgres", postgrestest.Password, "127.9.0.2", postgrestest.From(from))
 		var said *pgconn.PgError

@@ -22,14 +22,14 @@ func TestEncryption(t *testing.T) {
 	r := sqlRecipe(t)
 	r.Network.AddressUnset = false
 	r.Network.Host, r.Postgres.Networks = host+"/24", []string{recipe.NetworkTAP, "127.9.0.0/16"}
-	access, err := hba(r, true)
+	clients, err := access{tls: true}.hba(r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, access, _ = strings.Cut(access, "peer map="+identMap) // the guest's own users
+	_, clients, _ = strings.Cut(clients, "peer map="+identMap) // the guest's own users
 	// This computer's own addresses are all of 127.0.0.0/8, of which the interface has one.
-	access = strings.ReplaceAll(access, "samehost", self+"/32")
-	s := postgrestest.Start(t, freePort(t), "listen_addresses = '127.9.0.2'\n"+postgrestest.TLS(t), access, nil)
+	clients = strings.ReplaceAll(clients, "samehost", self+"/32")
+	s := postgrestest.Start(t, freePort(t), "listen_addresses = '127.9.0.2'\n"+postgrestest.TLS(t), clients, nil)
 	for _, tt := range []struct {
 		role, from, mode string
 		refused          bool
