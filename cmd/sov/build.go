@@ -44,27 +44,31 @@ func newBuild() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "build [RECIPE...]",
 		Short: "Build a virtual machine from a recipe",
-		Long: `Build a virtual machine from a recipe into OUT/NAME/ARCH: root filesystem, kernel, vm.json, manifest, SBOM,
-provenance.
+		Long: `Build a virtual machine from a recipe into OUT/NAME/ARCH: root filesystem, kernel, vm.json,
+manifest, SBOM, provenance.
 
-RECIPE is "sql", which comes with sov, the path of a YAML file (see docs/recipe.md), or a group file, which lists machines that
-become peers (see "several machines" in docs/tasks.md). With --bundle it may be left out: then it is the recipe in the bundle.
-Several recipes, and several architectures (--arch arm64,amd64), are all checked first and then built one after the other; the
+RECIPE is "sql", which comes with sov, the path of a YAML file (see docs/recipe.md), or a group
+file, which lists machines that become peers (see "several machines" in docs/tasks.md). With
+--bundle it may be left out: then it is the recipe in the bundle. Several recipes, and several
+architectures (--arch arm64,amd64), are all checked first and then built one after the other; the
 first failure ends it. With --json they are a list.
 
-The first build resolves what the recipe leaves open (the image's tag, the newest packages, the kernel's source) and
-writes it to the lock. Every later build takes exactly that, so that the same lock gives the same bytes on any machine;
---update-lock resolves anew. Stages whose inputs have not changed come from the cache.
+The first build resolves what the recipe leaves open (the image's tag, the newest packages, the
+kernel's source) and writes it to the lock. Every later build takes exactly that, so that the same
+lock gives the same bytes on any machine; --update-lock resolves anew. Stages whose inputs have not
+changed come from the cache.
 
---check-reproducible builds two more times, each in an empty folder with an empty cache, of the same downloads: every stage
-runs, kernel and Tailscale are compiled. The first difference between the three is shown by file and offset, in the root
-filesystem also by path. A machine that is not reproducible is not signed.
+--check-reproducible builds two more times, each in an empty folder with an empty cache, of the same
+downloads: every stage runs, kernel and Tailscale are compiled. The first difference between the
+three is shown by file and offset, in the root filesystem also by path. A machine that is not
+reproducible is not signed.
 
-Remote caches share results between computers: --cache-from is asked for what the cache here does not hold, and
---cache-to is given what was made or found. A remote cache that fails costs a warning and some time, never the build. What
-the lock pins is compared with the lock wherever it comes from. Everything else a remote cache could replace: with
---cache-key only results that are signed with one of these keys are taken, and a private key signs what is sent. --sign
-refuses a machine with parts that were taken unsigned (out/NAME/ARCH/taken.json lists what was taken from where).`,
+Remote caches share results between computers: --cache-from is asked for what the cache here does
+not hold, and --cache-to is given what was made or found. A remote cache that fails costs a warning
+and some time, never the build. What the lock pins is compared with the lock wherever it comes from.
+Everything else a remote cache could replace: with --cache-key only results that are signed with one
+of these keys are taken, and a private key signs what is sent. --sign refuses a machine with parts
+that were taken unsigned (out/NAME/ARCH/taken.json lists what was taken from where).`,
 		Example: `  sov build sql
   sov build sql --arch amd64 --explain
   sov build sql ./web.yaml --arch arm64,amd64

@@ -33,15 +33,17 @@ func newForward() *cobra.Command {
 	return phoneVerb{
 		use:   "forward",
 		short: "Reach a machine's database or another service on the phone from this computer",
-		long: `Listen on a port of this computer and pass every connection through the cable, or ssh, to a service of a machine on the
-phone, until Ctrl-C, without a tailnet and without opening anything in the phone's network. Without --service it is the
-database: the URL that is printed works with psql and every other client of its kind; the password is the secret postgres.
+		long: `Listen on a port of this computer and pass every connection to a service of a machine on the phone,
+until Ctrl-C. Connections go through the cable or ssh, without a tailnet and without a port that is
+open in the phone's network. The default service is the database: the URL that is printed works with
+every PostgreSQL client, and the password is the secret postgres.
 
-The URL has clients verify the database's certificate (sslmode=verify-full): sov asks the machine for its certificate
-authority, over the cable or ssh, and remembers it. A machine that shows another one later is refused until you accept it.
+With the URL, clients verify the database's certificate (sslmode=verify-full). sov asks the machine
+for its certificate authority, over the cable or ssh, and remembers it. If the machine shows another
+one later, it is refused until you accept it.
 
---service takes the name of a service that network.publish of the recipe lists, or the number of a TCP port there. UDP
-ports cannot be forwarded so. Whoever works on this computer can connect to the port.`,
+--service takes the name of a service that network.publish of the recipe lists, or the number of a
+TCP port there. UDP ports cannot be forwarded. All users of this computer can connect to the port.`,
 		example: "  sov forward sql --port 5432\n  sov forward sql --device ssh:root@phone\n  sov forward web --service 8080",
 		single:  "a port leads to one phone",
 		flags: func(c *cobra.Command) {

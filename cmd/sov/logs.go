@@ -20,9 +20,10 @@ func newLogs() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "logs NAME",
 		Short: "Show the console of a machine on the phone",
-		Long: `Show what a machine has written to its console, from boot to shutdown, with --service what one of its services has said, or
-with --runner the log of the program that looks after it on the phone. What would steer the terminal is left out. Of a group file,
-the logs of all its machines, each line behind its machine's name.`,
+		Long: `Show what a machine has written to its console, from boot to shutdown, with --service what one of
+its services has said, or with --runner the log of the program that looks after it on the phone.
+What would steer the terminal is left out. Of a group file, the logs of all its machines, each line
+behind its machine's name.`,
 		Example:           "  sov logs sql -f\n  sov logs sql --service postgres -n 200\n  sov logs sql --runner\n  sov logs ./home.yaml -f",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: machines,

@@ -44,10 +44,10 @@ func newPhoneTrust() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "trust [KEY]",
 		Short: "Make a phone take only versions that are signed with a key",
-		Long: `Make a phone trust the public key in the file KEY. From then on, its sov-runner installs only versions
-that are signed with a trusted key, from any computer or module, and whose serial is not lower than one
-installed before. Installed versions stay, and sov rollback can return to them. A phone may trust
-several keys.
+		Long: `Make a phone trust the public key in the file KEY. From then on, its sov-runner installs only
+versions that are signed with a trusted key, from any computer or module, and whose serial is not
+lower than one installed before. Installed versions stay, and sov rollback can return to them. A
+phone may trust several keys.
 
 Once a phone trusts a key, every change to its list must be signed by a trusted key (--sign). If all
 these keys are lost, root must remove /data/sovereign/trust/keys.json on the phone.

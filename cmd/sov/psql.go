@@ -27,12 +27,13 @@ func newPsql() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "psql NAME [-- ARGUMENT...]",
 		Short: "Open psql on a machine's database",
-		Long: `Run this computer's psql on the database of a machine: the one that 'sov run' runs here, if that is one of this name, else the
-one on the phone, through the cable or ssh. What follows -- is passed on to psql. The password is the machine's secret; psql gets it in its environment, not as an argument. A role other than postgres has
-the secret role-NAME. psql verifies the database's certificate, see 'sov forward'.
+		Long: `Run this computer's psql on the database of a machine. If 'sov run' runs a machine of this name on
+this computer, that machine is meant, else the one on the phone, through the cable or ssh. Arguments
+after -- are for psql. psql gets the password in its environment: the machine's secret postgres, or
+role-NAME for another role. It verifies the database's certificate, see 'sov forward'.
 
-Where this computer has no psql, the guest's own is run in the guest, as 'sov exec' would: as the superuser, and with the
-guest's files.
+If this computer has no psql, the guest's psql is run in the guest, as with 'sov exec': as the
+superuser, and with the guest's files.
 
 Exit status: psql's own.`,
 		Example: `  sov psql sql

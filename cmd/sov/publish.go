@@ -59,15 +59,16 @@ artifact whose layers are its files, or an index if it was built for several arc
 of materials and the provenance are attached as referrers.
 
 With --sign, the provenance is signed for this reference and has a serial: one more than the highest
-serial of the key in this repository or on this computer. Publishing the same machine again keeps the
-serial. sov pull --key accepts a machine only if it was signed for the reference that it is pulled
-from, and only if its serial is not lower than one pulled before. A machine that is signed for another
-reference is not published. A machine without a signature can be published under any reference.
+serial of the key in this repository or on this computer. Publishing the same machine again keeps
+the serial. sov pull --key accepts a machine only if it was signed for the reference that it is
+pulled from, and only if its serial is not lower than one pulled before. A machine that is signed
+for another reference is not published. A machine without a signature can be published under any
+reference.
 
 The artifact is checked first. It is refused if its build took parts from remote caches without a
-signature (taken.json lists them); --allow-unsigned-cache accepts these parts. Files that the registry
-has are not sent again. The tag is set last. Credentials are those of Docker: docker login, credential
-helpers, $DOCKER_CONFIG.`,
+signature (taken.json lists them); --allow-unsigned-cache accepts these parts. Files that the
+registry has are not sent again. The tag is set last. Credentials are those of Docker: docker login,
+credential helpers, $DOCKER_CONFIG.`,
 		Example: `  sov publish sql registry.example/team/sql:1.0
   sov publish sql registry.example/team/sql:1.0 --arch arm64
   sov publish sql registry.example/team/sql:1.0 --sign release.pem`,

@@ -22,11 +22,11 @@ func newPull() *cobra.Command {
 		Long: `Fetch a published machine into OUT/NAME/ARCH, where sov build would have written it. Every file is
 checked against the manifest, and the manifest against the provenance.
 
-With --key, the provenance must be signed by that key for this reference. The machine is then byte for
-byte what the holder of the key has published there, even if the registry is hostile. --published-as
-names the reference of the signature if REF is on a mirror. A serial lower than the highest one pulled
-from the repository before is refused; --allow-downgrade accepts it. sov keeps the serials in
-serials.json in its state folder.
+With --key, the provenance must be signed by that key for this reference. The machine is then byte
+for byte what the holder of the key has published there, even if the registry is hostile.
+--published-as names the reference of the signature if REF is on a mirror. A serial lower than the
+highest one pulled from the repository before is refused; --allow-downgrade accepts it. sov keeps
+the serials in serials.json in its state folder.
 
 All files appear in the folder at once. If a pull is interrupted, the next one continues it. Files
 that are already in the folder are not fetched.

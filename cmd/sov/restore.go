@@ -30,21 +30,25 @@ func newRestore() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "restore NAME FILE",
 		Short: "Make the databases and services' data of a machine on the phone what they are in a backup",
-		Long: `Make the databases of a machine that runs, and the data of its services, what they were when ` + "`sov backup`" + ` saved them to a file.
-The file is checked first. Each database is restored under another name, and services' files beside those that are there. Only when
-all of it is whole does it take the places of what is there: databases in one transaction, for which existing connections to them
-are closed, and files while the service is stopped. Until then, and if anything fails, everything is as it was. It takes room for
-both on the data disk. Last, services with a program of their own (backup.restore in the recipe) read their data.
+		Long: `Restore the databases of a running machine, and the data of its services, from a file of
+` + "`sov backup`" + `. sov checks the file, restores each database under a temporary name, and writes the
+services' files beside the present ones. When all of it is complete, it replaces the present data:
+the databases in one transaction, which closes existing connections to them, and the files while
+their service is stopped. If anything fails before that, nothing has changed. The data disk needs
+room for both. At last, services with a program of their own (backup.restore in the recipe) read
+their data.
 
-Databases and services that are not in the file stay; what the recipe saves of a service is replaced as a whole. Roles that are
-missing are made with the passwords they had; those that are there keep theirs. sov asks at the terminal before it replaces anything; --yes confirms in advance. With --database
-or --service only those are restored.
+Databases and services that are not in the file stay. The saved files of a service are replaced as a
+whole. Missing roles are made with their saved passwords; existing roles keep theirs. sov asks at
+the terminal before it replaces anything; --yes confirms in advance. --database and --service
+restore only what they name.
 
-An encrypted file needs the identity of one of its recipients: an age identity file, or an SSH private key. A file that was cut off
-or changed is refused before the phone is touched. --check stops there, prints what the file holds, and needs no phone.
+An encrypted file needs the identity of one of its recipients: an age identity file or an SSH
+private key. A truncated or changed file is refused before the phone is touched. --check ends there,
+prints what the file holds, and needs no phone.
 
-A group file takes the folder that sov backup made of it. All of its files are checked first, and the machines are restored in the order in
-which they start, while all of them run.`,
+A group file takes the folder that sov backup made of it. All of its files are checked first. Then
+the machines are restored in the order in which they start, while all of them run.`,
 		Example: `  sov restore sql sql.zip
   sov restore sql sql.zip --database shop --yes
   sov restore forge forge.zip --service forge

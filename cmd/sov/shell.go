@@ -21,10 +21,11 @@ import (
 
 // whereSessions says in the help of shell and exec which machine they are for, and how they are
 // kept.
-const whereSessions = `If 'sov run' runs a machine of this name on this computer, that machine is meant, else the one on the
-phone. --local and --device choose. The connection goes through the cable, or ssh, and sov-runner to
-the guest's endpoint, which demands the token of this boot. The guest's journal records the user, the
-command and the exit status, and nothing that is typed ('sov logs NAME --service init').
+const whereSessions = `If 'sov run' runs a machine of this name on this computer, that machine is meant, else the one on
+the phone. --local and --device choose. The connection goes through the cable, or ssh, and
+sov-runner to the guest's endpoint, which demands the token of this boot. The guest's journal
+records the user, the command and the exit status, and nothing that is typed
+('sov logs NAME --service init').
 
 An image of a recipe with 'shell: false' under vm refuses shells and commands.`
 
@@ -33,8 +34,8 @@ func newShell() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "shell NAME",
 		Short: "Open a shell in the guest",
-		Long: `Open a shell in the guest, as root, with this terminal's keys, size and colours. exit ends it, and so
-does the end of the connection. All processes that the shell has started end with it.
+		Long: `Open a shell in the guest, as root, with this terminal's keys, size and colours. exit ends it, and
+so does the end of the connection. All processes that the shell has started end with it.
 
 ` + whereSessions + `
 
@@ -55,13 +56,14 @@ func newExec() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "exec NAME -- COMMAND [ARGUMENT...]",
 		Short: "Run a command in the guest",
-		Long: `Run a program with arguments in the guest, as root, without a shell. It uses the standard input, output
-and error of sov. If input and output are a terminal, the program has a terminal too. Ctrl-C ends it,
-and so does the end of the connection.
+		Long: `Run a program with arguments in the guest, as root, without a shell. It uses the standard input,
+output and error of sov. If input and output are a terminal, the program has a terminal too. Ctrl-C
+ends it, and so does the end of the connection.
 
 ` + whereSessions + `
 
-Exit status: the command's own; 126 and 127 if it cannot be started, 128 and a signal's number if that ended it.`,
+Exit status: the command's own; 126 and 127 if it cannot be started, 128 and a signal's number if
+that ended it.`,
 		Example: `  sov exec sql -- df -h /data
   sov exec sql --user postgres -- psql -c 'select version()'
   sov exec sql -- sh -c 'cat >/tmp/notes' <notes`,

@@ -29,10 +29,11 @@ func newStatus() *cobra.Command {
 		group: everyOne,
 		short: "Say how a machine on the phone is",
 		long: `Print the state of a machine: its phase and since when, version, processes, network, services, disk,
-database and last backup. It changes nothing, and works in every state of the machine. ` + "`sov test`" + ` checks
-that the machine does what it is for. With --watch, the state is shown again until Ctrl-C.
+database and last backup. It changes nothing, and works in every state of the machine. ` + "`sov test`" + `
+checks that the machine does what it is for. With --watch, the state is shown again until Ctrl-C.
 
-With --local, print the state of the machine that ` + "`sov run`" + ` runs on this computer, as its guest reports it.`,
+With --local, print the state of the machine that ` + "`sov run`" + ` runs on this computer, as its guest
+reports it.`,
 		example: "  sov status sql\n  sov status sql --watch\n  sov status sql --all --json\n  sov status sql --local",
 		flags: func(c *cobra.Command) {
 			c.Flags().BoolVarP(&watch, "watch", "w", false, "show it again every two seconds, until Ctrl-C")

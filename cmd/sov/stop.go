@@ -15,8 +15,8 @@ func newStop() *cobra.Command {
 		group: backward,
 		short: "Shut a machine down in order, on the phone or here",
 		long: `Shut a machine down cleanly: stop its services, PostgreSQL with a checkpoint, unmount its disks, and
-restore the phone's network. A machine that does not run stays as it is. The machine starts again with
-` + "`sov start`" + ` and when the phone restarts.
+restore the phone's network. A machine that does not run stays as it is. The machine starts again
+with ` + "`sov start`" + ` and when the phone restarts.
 
 With --local, stop the machine that ` + "`sov run`" + ` runs on this computer, in the background or not.`,
 		example: "  sov stop sql\n  sov stop sql --all\n  sov stop sql --local",

@@ -37,18 +37,22 @@ func newUpgrade() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "upgrade RECIPE",
 		Short: "Upgrade the databases of a machine on the phone to another major version of PostgreSQL",
-		Long: `Upgrade the databases of a machine that runs on the phone to the major version of PostgreSQL that its lock has. A backup is
-saved first, as sov backup does. Then the phone gets a version of the machine that has both major versions and goes on with the
-old one; PostgreSQL is stopped, and pg_upgrade copies the databases. Extensions are updated and statistics made before the copy
-takes the place of the old databases in one step. Whatever fails or is cut off before that, a power cut too, leaves the old
-databases, and PostgreSQL goes on with them. Afterwards the old databases are kept on the phone until --forget removes them; nothing
-that is written from then on is in them, and sov rollback does not go back to a version that has the old PostgreSQL alone.
+		Long: `Upgrade the databases of a machine that runs on the phone to the major version of PostgreSQL that
+its lock has. A backup is saved first, as sov backup does. Then the phone gets a version of the
+machine that has both major versions and goes on with the old one; PostgreSQL is stopped, and
+pg_upgrade copies the databases. Extensions are updated and statistics made before the copy takes
+the place of the old databases in one step. Whatever fails or is cut off before that, a power cut
+too, leaves the old databases, and PostgreSQL goes on with them. Afterwards the old databases are
+kept on the phone until --forget removes them; nothing that is written from then on is in them, and
+sov rollback does not go back to a version that has the old PostgreSQL alone.
 
-The data disk needs room for the databases twice. The major version that is wanted has to be in the lock: sov lock RECIPE
---update all --set postgres.major=17. Both have to be in the repositories; an Alpine release without the old one needs hops by
-releases that have both, or a backup, a new data disk and sov restore.
+The data disk needs room for the databases twice. The major version that is wanted has to be in the
+lock: sov lock RECIPE --update all --set postgres.major=17. Both have to be in the repositories; an
+Alpine release without the old one needs hops by releases that have both, or a backup, a new data
+disk and sov restore.
 
---checksums gives databases that were made without checksums these, which stops PostgreSQL while every page is read.`,
+--checksums gives databases that were made without checksums these, which stops PostgreSQL while
+every page is read.`,
 		Example: `  sov upgrade sql
   sov upgrade sql --backup before.zip --device R58M12345
   sov upgrade sql --checksums

@@ -23,9 +23,9 @@ func newVerify() *cobra.Command {
   root filesystem  its own checksums, bitmaps and link counts
   kernel           its embedded configuration has the options that the guest needs
 
-Symbolic links in the image that lead nowhere are listed and are not an error. With --key, the artifact
-must also be signed by the private key of this public key: an unsigned artifact and any change since it
-was signed are errors.
+Symbolic links in the image that lead nowhere are listed and are not an error. With --key, the
+artifact must also be signed by the private key of this public key: an unsigned artifact and any
+change since it was signed are errors.
 
 Exit status: 0 when the machine is sound, 3 with a list of the faults.`,
 		Example: `  sov verify sql
