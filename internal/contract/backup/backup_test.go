@@ -29,6 +29,7 @@ func sample(t testing.TB) []byte {
 		{Part{Kind: KindDatabase, Database: &Database{Name: "../../etc/passwd"}}, ""},
 		{Part{Kind: KindStream, Service: &Service{Name: "forge"}}, "what forge wrote"},
 		{Part{Kind: KindPaths, Service: &Service{Name: "forge", Paths: []string{"/data/forge"}}}, "a tar"},
+		{Part{Kind: KindPaths, Service: &Service{Name: "forge", Paths: []string{"/srv/media/forge"}}}, "a tar of another disk"},
 	} {
 		if err := errors.Join(w.Begin(p.part), w.Alive()); err != nil {
 			t.Fatal(err)
@@ -64,7 +65,7 @@ func read(stream []byte) (parts []Part, err error) {
 // Every byte counts, and a stream that is cut anywhere is no stream.
 func TestStream(t *testing.T) {
 	whole := sample(t)
-	if parts, err := read(whole); err != nil || len(parts) != 5 || parts[1].Database.Name != "shop" {
+	if parts, err := read(whole); err != nil || len(parts) != 6 || parts[1].Database.Name != "shop" {
 		t.Fatalf("%+v, %v", parts, err)
 	}
 	for i := range whole {
@@ -98,7 +99,7 @@ func TestArchive(t *testing.T) {
 	for _, f := range b.Files {
 		names = append(names, f.Name)
 	}
-	if !slices.Equal(names, []string{"roles.sql", "shop.dump", "database-2.dump", "services/forge.stream", "services/forge.tar"}) {
+	if !slices.Equal(names, []string{"roles.sql", "shop.dump", "database-2.dump", "services/forge.stream", "services/forge.tar", "services/forge.2.tar"}) {
 		t.Errorf("files are %q", names)
 	}
 	a, err := Open(path, Layer{})
@@ -118,7 +119,7 @@ func TestArchive(t *testing.T) {
 	if err := a.Send(NewWriter(&out), Choice{Services: []string{"forge"}}); err != nil {
 		t.Fatal(err)
 	}
-	if parts, err := read(out.Bytes()); err != nil || len(parts) != 2 || parts[0].Kind != KindStream || parts[1].Service.Paths[0] != "/data/forge" {
+	if parts, err := read(out.Bytes()); err != nil || len(parts) != 3 || parts[0].Kind != KindStream || parts[1].Service.Paths[0] != "/data/forge" || parts[2].Service.Paths[0] != "/srv/media/forge" {
 		t.Errorf("of the service: %+v, %v", parts, err)
 	}
 	if all := a.All(); !slices.Equal(all.Services, []string{"forge"}) || len(all.Databases) != 2 {
