@@ -121,13 +121,14 @@ func (h *household) ask(method, name string, port int, path string) (string, err
 // programs are the machines' with the ports of their programs.
 var programs = map[string]int{"forge": 3000, "vault": 8080}
 
-// add has both programs keep a name.
+// add has both programs keep a name, as soon as they run: a backup stops them for a moment.
 func (h *household) add(name string) {
 	h.T.Helper()
 	for machine, port := range programs {
-		if _, err := h.ask(http.MethodPost, machine, port, name); err != nil {
-			h.T.Fatalf("%s keeps %s: %v", machine, name, err)
-		}
+		h.Within(sovtest.WaitLimit, time.Second, machine+" keeps "+name, func() bool {
+			_, err := h.ask(http.MethodPost, machine, port, name)
+			return err == nil
+		})
 	}
 }
 

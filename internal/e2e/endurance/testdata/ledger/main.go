@@ -112,7 +112,7 @@ func (l *ledger) query(sql string, args ...any) (column []string, err error) {
 func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var err error
 	if name := filepath.Base(r.URL.Path); r.Method == http.MethodPost {
-		if _, err = l.query("insert into names values ($1)", name); err == nil {
+		if _, err = l.query("insert into names values ($1) on conflict do nothing", name); err == nil {
 			err = os.WriteFile(filepath.Join(l.dir, "names", name), nil, 0o640)
 		}
 	} else {
