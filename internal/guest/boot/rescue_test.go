@@ -150,6 +150,20 @@ func TestRescue(t *testing.T) {
 		v.shutDown()
 	})
 
+	t.Run("a password that nobody knows", func(t *testing.T) {
+		v := b.boot(t)
+		v.waitReady()
+		ask(v, "ALTER ROLE postgres PASSWORD 'changed by hand and forgotten'")
+		if _, err := v.query(password, "SELECT 1"); err == nil {
+			t.Error("the password is still that of the secret")
+		}
+		v.shutDown()
+		v = b.boot(t) // with the secret, which whoever owns the phone gives it
+		v.waitReady()
+		ask(v, "SELECT 1")
+		v.shutDown()
+	})
+
 	t.Run("a restore that was cut off", func(t *testing.T) {
 		v := b.boot(t)
 		v.waitReady()
