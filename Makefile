@@ -4,13 +4,13 @@ GO       ?= go
 ARCH     ?= arm64
 FUZZTIME ?= 5s
 SCALE    ?= 1
-STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOLANGCI    = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 ACTIONLINT  = github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
 # The simulated phone is made of Linux's namespaces.
 PROGRAMS := ./cmd/sov ./cmd/sov-mirror $(if $(filter linux,$(shell $(GO) env GOOS)),./cmd/sov-simulator)
 
-VERSION := $(shell git describe --tags --always --dirty --abbrev=12 2>/dev/null || echo development)
+VERSION := $(shell .ci/version)
 # The same sources make the same programs, wherever they are compiled.
 GOBUILD := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false
 
@@ -42,7 +42,7 @@ endurance: deps build ## test again and again what is under chance: counts times
 	@.ci/endurance $(SCALE)
 
 interop: deps build ## test against programs and systems of others: registries, roots
-	@.ci/deps debootstrap
+	@.ci/deps debootstrap default-jdk-headless libpostgresql-jdbc-java
 	@cd internal/e2e/interop && ../../../.ci/test interop.log .
 
 bench: deps build ## measure against the peers
@@ -57,15 +57,13 @@ reproducible: deps build ## build twice from nothing, in two places, and compare
 release: ## make archives of sov for Linux and macOS in dist/, signed with $$SOV_RELEASE_KEY
 	@.ci/release
 
-lint: ## gofmt, vet, staticcheck, actionlint, shellcheck; sov for macOS compiles
-	@echo "lint: gofmt, go vet, staticcheck"
-	@test -z "$$(gofmt -l cmd pipeline stages assets kernel internal)" || { gofmt -l cmd pipeline stages assets kernel internal; exit 1; }
-	@$(GO) vet ./...
-	@$(GO) run $(STATICCHECK) ./...
+lint: ## golangci-lint (vet, staticcheck, gofmt and more), actionlint, shellcheck; sov for macOS compiles
+	@echo "lint: golangci-lint"
+	@$(GO) run $(GOLANGCI) run ./...
 	@echo "lint: sov for macOS, CI workflows, scripts"
 	@CGO_ENABLED=0 GOOS=darwin GOARCH=arm64 $(GO) build -o /dev/null ./cmd/sov
-	@$(GO) run -exec 'env GOOS=darwin GOARCH=arm64' $(STATICCHECK) -tests=false \
-		$$(GOOS=darwin GOARCH=arm64 $(GO) list -deps ./cmd/sov | grep '^github.com/sovereign-sql/sov')
+	@$(GO) run -exec 'env GOOS=darwin GOARCH=arm64' $(GOLANGCI) run --tests=false \
+		$$(GOOS=darwin GOARCH=arm64 $(GO) list -deps ./cmd/sov | sed -n 's|^github.com/sovereign-sql/sov/||p')
 	@$(GO) run $(ACTIONLINT) .github/workflows/*.yml docs/ci/github.yml
 	@if command -v shellcheck >/dev/null; then shellcheck -x .ci/[a-z]* && shellcheck -s sh assets/module/*; fi
 	@echo "lint: clean"

@@ -25,7 +25,8 @@ const (
 // small are the libraries that everyone may import and that know nothing of sov's sides.
 var small = []string{"internal/arch", "internal/bound", "internal/chunk", "internal/confine", "internal/durable", "internal/fetch", "internal/finding", "internal/sntp", "internal/strictyaml"}
 
-// rooms say, by the folder of a package, which folders it may import besides its own. The first that fits counts.
+// rooms say, by the folder of a package, which folders it may import besides its own. The first
+// that fits counts.
 var rooms = []struct {
 	folder string
 	may    []string
@@ -51,7 +52,8 @@ var rooms = []struct {
 // below reports whether a package is a folder's or below it.
 func below(pkg, folder string) bool { return pkg == folder || strings.HasPrefix(pkg, folder+"/") }
 
-// forbidden says what is wrong with an import of one of the project's packages by another; "" is nothing.
+// forbidden says what is wrong with an import of one of the project's packages by another; "" is
+// nothing.
 func forbidden(pkg, imported string) string {
 	if imported == cobra {
 		if below(pkg, "cmd") {
@@ -137,7 +139,8 @@ func TestProgramsLeaveTesting(t *testing.T) {
 	}
 }
 
-// drawn are the folders that the drawing in docs/architecture.md shows, with the small libraries as one.
+// drawn are the folders that the drawing in docs/architecture.md shows, with the small libraries as
+// one.
 var drawn = []string{"cmd/sov", "cmd/sov-runner", "cmd/sov-init", "cmd/sov-mirror", "cmd/sov-simulator", "internal/host", "internal/phone", "internal/guest", "stages", "pipeline",
 	"internal/artifact", "internal/contract", "internal/image", "kernel", "assets", "internal/testkit"}
 

@@ -5,12 +5,13 @@ import "slices"
 // Features are what a machine has beyond what each has, as far as it needs something of the kernel.
 type Features struct {
 	Tailscale  bool
-	Encryption bool // of the data disk
+	Encryption bool // of the data disk or a volume
 	Postgres   bool
+	Disk       bool // it boots from a disk image, by UEFI
 }
 
 // AllFeatures are those of the kernel that sov compiles: it fits every machine.
-var AllFeatures = Features{Tailscale: true, Encryption: true, Postgres: true}
+var AllFeatures = Features{Tailscale: true, Encryption: true, Postgres: true, Disk: true}
 
 // firewall lists what the guest's own firewall needs. Tailscale's needs some of it too.
 var firewall = []Requirement{
@@ -20,6 +21,14 @@ var firewall = []Requirement{
 	{"NF_TABLES_INET", "", "The guest's firewall is one table for IPv4 and IPv6, which nf_tables would not have."},
 	{"NFT_CT", "", "The guest's firewall could not match the state of a connection."},
 	{"NFT_LIMIT", "", "The guest's firewall could not limit the rate of connections, and would be refused as a whole."},
+}
+
+// disk lists what a machine that boots from a disk image needs besides.
+var disk = []Requirement{
+	{"EFI_STUB", "", "UEFI could not start the kernel of a disk image."},
+	{"EFI_PARTITION", "", "A disk image has a GPT, and the kernel would not find its partitions."},
+	{"ACPI", "arm64", "UEFI describes the devices of most machines by ACPI, and the kernel would not find any."},
+	{"PACKET", "", "A machine that boots from a disk image asks for its address by DHCP, which needs packet sockets."},
 }
 
 // Options of the list of requirements that only a machine with a feature needs.
@@ -40,5 +49,9 @@ func Requirements(arch string, f Features) []Requirement {
 			!f.Postgres && slices.Contains(ofPostgres, r.Option) ||
 			slices.ContainsFunc(firewall, func(own Requirement) bool { return own.Option == r.Option })
 	})
-	return append(list, ofArch(arch, firewall)...)
+	list = append(list, ofArch(arch, firewall)...)
+	if f.Disk {
+		list = append(list, ofArch(arch, disk)...)
+	}
+	return list
 }

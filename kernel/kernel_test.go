@@ -77,7 +77,7 @@ func TestFragmentsNameOptionsOnce(t *testing.T) {
 }
 
 func TestRequirementsReadWell(t *testing.T) {
-	for _, list := range [][]Requirement{requirements, firewall} {
+	for _, list := range [][]Requirement{requirements, firewall, disk} {
 		seen := map[string]bool{}
 		for _, r := range list {
 			if seen[r.Option] {
@@ -119,7 +119,7 @@ func TestFeatures(t *testing.T) {
 	has := func(f Features, option string) bool {
 		return slices.ContainsFunc(Requirements("arm64", f), func(r Requirement) bool { return r.Option == option })
 	}
-	for option, with := range map[string]Features{"TUN": {Tailscale: true}, "NFT_COMPAT": {Tailscale: true}, "DM_CRYPT": {Encryption: true}, "SYSVIPC": {Postgres: true}} {
+	for option, with := range map[string]Features{"TUN": {Tailscale: true}, "NFT_COMPAT": {Tailscale: true}, "DM_CRYPT": {Encryption: true}, "SYSVIPC": {Postgres: true}, "EFI_STUB": {Disk: true}} {
 		if has(Features{}, option) || !has(with, option) || !has(AllFeatures, option) {
 			t.Errorf("%s: without the feature %t, with it %t, with all %t", option, has(Features{}, option), has(with, option), has(AllFeatures, option))
 		}
@@ -149,6 +149,27 @@ func TestCheck(t *testing.T) {
   CONFIG_TUN is a module (=m) and the guest loads none. tailscaled opens /dev/net/tun for its interface; without it the guest would not be reachable over the tailnet.`
 	if diff := cmp.Diff(want, err.Error()); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestCheckDisk has the same kernel in every disk image: its command line names the boot partition.
+func TestCheckDisk(t *testing.T) {
+	for _, arch := range arches {
+		c := fragments(t, arch)
+		for option := range defaults {
+			c[option] = "y"
+		}
+		if err := CheckDisk(arch, c, Features{}); err != nil {
+			t.Errorf("%s: %v", arch, err)
+		}
+		c["CMDLINE"] = `"root=/dev/vda"`
+		if err := CheckDisk(arch, c, Features{}); err == nil || !strings.Contains(err.Error(), "must have root=PARTUUID="+BootPartition) {
+			t.Errorf("%s: another command line: %v", arch, err)
+		}
+		delete(c, "EFI_STUB")
+		if err := CheckDisk(arch, c, Features{}); err == nil || !strings.Contains(err.Error(), "CONFIG_EFI_STUB is not set") {
+			t.Errorf("%s: without EFI_STUB: %v", arch, err)
+		}
 	}
 }
 

@@ -2,7 +2,7 @@ package kernel
 
 import "strings"
 
-// Version is the release of Linux that is built unless somebody asks for
+// Version is the release of Linux that is built unless the caller asks for
 // another. It belongs to a long-term series, which Android's and Debian's
 // kernels are made from too.
 const Version = "6.1.192"
@@ -19,7 +19,7 @@ const InstalledSource = "/usr/src/linux-source-6.1.tar.xz"
 // signature of the uncompressed archive stands beside it, at SignatureURL. The
 // list of checksums there, sha256sums.asc, proves nothing by itself: it is signed
 // with a key that only kernel.org's servers hold, which is not among ours, and
-// whoever can replace an archive can replace the list.
+// a mirror that can replace an archive can replace the list.
 func SourceURL(version string) string { return releaseBase(version) + ".tar.xz" }
 
 // SignatureURL returns the address of the OpenPGP signature of a release.

@@ -207,7 +207,7 @@ func (j *Job) Memo(ctx context.Context, key string, fn func(w *Writer) error) (B
 
 // Pin is Memo for content that is known before it is there, such as a locked download. check
 // returns an error unless a blob is that content. It is asked about every blob that a cache has
-// under the key, whoever filled it, and about the one that fn writes. A blob of a cache that is
+// under the key, from any build, and about the one that fn writes. A blob of a cache that is
 // something else is reported, discarded and made again.
 func (j *Job) Pin(ctx context.Context, key string, check func(Blob) error, fn func(w *Writer) error) (Blob, error) {
 	k := newKey()

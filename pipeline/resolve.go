@@ -58,7 +58,8 @@ func (b *build) resolve(ctx context.Context, q store.Query, check func(*store.Re
 
 // unusable returns why a record of the cache cannot be used although its key is right: it is not
 // signed as it has to be, or check finds that it is not what the stage pins. Such a record is
-// removed, so that neither this build nor the next one takes it. The result is "" for a good record.
+// removed, so that neither this build nor the next one takes it. The result is "" for a good
+// record.
 func (b *build) unusable(q store.Query, rec *store.Record, check func(*store.Record) error) string {
 	reason := ""
 	proven := check != nil && rec.Memo != "" // a signature would say less

@@ -25,7 +25,7 @@ type Stage interface {
 
 // A Pinned stage makes what its options name by digest, such as downloads that a lock pins. A cache
 // can save it work and can never change what it makes: the engine asks CheckPins about every result
-// that a cache has, whoever filled it, and discards one that is something else.
+// that a cache has, from any build, and discards one that is something else.
 type Pinned interface {
 	Stage
 	// CheckPins returns an error unless outputs, in this order, are what the options name. open

@@ -77,7 +77,8 @@ func isFile(name string) bool {
 	return strings.ContainsRune(name, '/') || slices.Contains([]string{".yaml", ".yml"}, filepath.Ext(name))
 }
 
-// recipeHint says which recipe was meant by a file that does not exist: one beside it that is called alike, if there is one.
+// recipeHint says which recipe was meant by a file that does not exist: one beside it that is
+// called alike, if there is one.
 func recipeHint(name, file string, err error) string {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return ""

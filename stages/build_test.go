@@ -591,6 +591,16 @@ func TestUnfitKernel(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "CONFIG_IKCONFIG") {
 		t.Errorf("got %v", err)
 	}
+	// A kernel needs what the machine has.
+	w.Write(w.Kernel, tinybuild.FitKernel(t, "TUN", "NFT_COMPAT", "DM_CRYPT", "SYSVIPC"))
+	w.Build(w.Options(t.TempDir(), w.Recipe("")))
+	for rest, want := range map[string]string{tinybuild.WithPostgres: "CONFIG_SYSVIPC", "volumes: [{name: a, size: 1GiB, path: /srv/a, encrypted: true}]\n": "CONFIG_DM_CRYPT"} {
+		o := w.Options(t.TempDir(), w.Recipe(rest))
+		o.Recipe.Packages.Install = []string{"musl"}
+		if _, err := stages.Build(t.Context(), o); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "CONFIG_TUN") {
+			t.Errorf("%s: %v, want %s", rest, err, want)
+		}
+	}
 }
 
 func TestLoadRecipe(t *testing.T) {

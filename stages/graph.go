@@ -67,7 +67,7 @@ func graph(o Options, r *resolve.Resolver, entry *lock.Entry, guest, phone []byt
 
 func kernelStage(r *resolve.Resolver, entry *lock.Entry) pipeline.Stage {
 	o := kernel.Options{Arch: r.Arch, Prebuilt: r.Kernel, Fetch: r.Client, Bundle: r.OfflineBundle,
-		Features: guestkernel.Features{Tailscale: r.Recipe.Tailscale.Enabled, Encryption: r.Recipe.VM.Encrypt, Postgres: r.Recipe.Postgres.Enabled}}
+		Features: guestkernel.Features{Tailscale: r.Recipe.Tailscale.Enabled, Encryption: r.Recipe.Encrypts(), Postgres: r.Recipe.Postgres.Enabled}}
 	if entry.Kernel != nil {
 		o.Source = *entry.Kernel
 	}

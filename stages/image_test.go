@@ -4,12 +4,17 @@ import (
 	"context"
 	"encoding/json"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
@@ -91,5 +96,62 @@ func TestImageThatWouldNotRun(t *testing.T) {
 		if n == 1 != want {
 			t.Errorf("%q: %d warnings: %q", rest, n, log.texts)
 		}
+	}
+}
+
+// TestLocalImageChanges: a folder that no longer has the image of the lock is an error, also where the cache has that image. One
+// that is not there any more is none.
+func TestLocalImageChanges(t *testing.T) {
+	w := tinybuild.New(t)
+	dir := t.TempDir()
+	folder := filepath.Join(dir, "image")
+	put := func(tag string) {
+		t.Helper()
+		ref, err := name.NewTag(w.Host + "/" + tag)
+		if err != nil {
+			t.Fatal(err)
+		}
+		img, err := remote.Image(ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.RemoveAll(folder); err != nil {
+			t.Fatal(err)
+		}
+		to, err := layout.Write(folder, empty.Index)
+		if err == nil {
+			err = to.AppendImage(img)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("base:1")
+	files := w.BaseFiles()
+	files["etc/motd"] = "changed"
+	w.Push("base:2", files)
+	o := w.Options(dir, "name: tiny\nbase: {image: \"oci:"+folder+"\"}\n")
+	w.Build(o)
+	put("base:2")
+	if _, err := stages.Build(t.Context(), o); err == nil || !strings.Contains(err.Error(), "the image in "+folder+" has changed: it is sha256:") || !strings.Contains(err.Error(), "--update-lock") {
+		t.Errorf("with another image in the folder: %v", err)
+	}
+	put("base:1")
+	if again := w.Build(o); len(tinybuild.Ran(again)) > 0 {
+		t.Errorf("with the image of the lock, these stages ran: %q", tinybuild.Ran(again))
+	}
+	if err := os.RemoveAll(folder); err != nil {
+		t.Fatal(err)
+	}
+	w.Build(o)
+	put("base:2")
+	o.UpdateLock = true
+	img, err := built.OpenImage(w.Build(o).Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer img.Close()
+	if text, err := img.FS.ReadFile("etc/motd"); err != nil || string(text) != "changed" {
+		t.Errorf("--update-lock has not taken the new image: %q, %v", text, err)
 	}
 }

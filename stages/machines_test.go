@@ -12,6 +12,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/internal/host/built"
+	"github.com/sovereign-sql/sov/internal/host/group"
 	"github.com/sovereign-sql/sov/internal/testkit/apkbuild"
 	"github.com/sovereign-sql/sov/internal/testkit/tinybuild"
 	"github.com/sovereign-sql/sov/stages"
@@ -23,20 +24,26 @@ var alpinePackages = map[string][]string{
 	"nginx": {"usr/sbin/nginx"}, "redis": {"usr/bin/redis-server", "usr/bin/redis-cli"}, "git": {"usr/bin/git", "usr/bin/git-shell"},
 	"openssh-server": {"usr/sbin/sshd"}, "openssh-keygen": {"usr/bin/ssh-keygen"},
 	"prometheus-node-exporter": {"usr/bin/node_exporter"}, "postgresql17-client": {"usr/libexec/postgresql17/psql"},
+	"postgresql17-contrib": {extensionDir + "pg_stat_statements.control", extensionDir + "pg_trgm.control"},
+	"postgresql-pgvector":  {extensionDir + "vector.control"},
 }
+
+const extensionDir = "usr/share/postgresql17/extension/"
 
 // alpineWorld serves a base image and packages by the names that they have in Alpine.
 func alpineWorld(t *testing.T) *tinybuild.World {
 	t.Helper()
 	w := tinybuild.New(t)
 	files := w.BaseFiles()
-	files["bin/sh"], files["bin/cp"] = "#!", "#!"
+	for _, applet := range []string{"sh", "cp", "sed", "chmod", "ln"} { // of busybox
+		files["bin/"+applet] = "#!"
+	}
 	w.Push("alpine:3.22", files)
 	w.Push("vaultwarden:1", map[string]string{"vaultwarden": "#!", "web-vault/index.html": "<!doctype html>"})
 	for name, programs := range alpinePackages {
 		p := &apkbuild.Package{Info: apkbuild.Info{Name: name, Version: "1.0-r0", License: "MIT"}}
-		if name == "postgresql17-client" {
-			p.Provides = []string{"postgresql-client=17"}
+		if virtual, ok := strings.CutPrefix(name, "postgresql17-"); ok {
+			p.Provides = []string{"postgresql-" + virtual + "=17"}
 		}
 		for _, program := range programs {
 			p.Files = append(p.Files, apkbuild.File{Name: program, Type: apkbuild.Regular, Mode: 0o755, Data: []byte("#!/bin/sh\n")})
@@ -46,8 +53,8 @@ func alpineWorld(t *testing.T) *tinybuild.World {
 	return w
 }
 
-// TestMachinesShipped builds every recipe that comes with sov, and those in examples, from packages of the same names. The
-// build checks that the programs of their services are there, and their users.
+// TestMachinesShipped builds every recipe that comes with sov, and those in examples, with each profile, from packages of the
+// same names. The build checks that the programs of their services are there, and their users. The groups are package group's.
 func TestMachinesShipped(t *testing.T) {
 	w := alpineWorld(t)
 	texts := map[string]string{}
@@ -70,7 +77,9 @@ func TestMachinesShipped(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		texts[strings.TrimSuffix(filepath.Base(path), ".yaml")] = string(text)
+		if g, err := group.Load(path); g == nil && err == nil {
+			texts[strings.TrimSuffix(filepath.Base(path), ".yaml")] = string(text)
+		}
 	}
 	networks := map[string]string{}
 	for name, text := range texts {
@@ -92,26 +101,31 @@ func TestMachinesShipped(t *testing.T) {
 			if r.Name != name {
 				t.Errorf("its name is %s", r.Name)
 			}
-			r.Tailscale.Enabled = false // it takes minutes to compile, and has tests of its own
 			// Several run on one phone.
-			for _, own := range []string{r.Network.TAP, r.Network.Host} {
-				if other, taken := networks[own]; taken {
-					t.Errorf("%s is that of %s too", own, other)
-				}
-				networks[own] = name
+			if other, taken := networks[r.Network.TAP]; taken || !r.Network.AddressUnset {
+				t.Errorf("its interface %s may be that of %s too, its addresses %s another's", r.Network.TAP, other, r.Network.Host)
 			}
+			networks[r.Network.TAP] = name
 			o := w.Options(dir, text)
-			o.Recipe = r
-			result, err := stages.Build(t.Context(), o)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, s := range result.Stages {
-				if len(s.Warnings) > 0 && name != "app" { // whose libraries of ICU have scripts
-					t.Errorf("%s: warned %q", s.Name, s.Warnings)
+			for _, profile := range append([]string{""}, r.Profiles.Names()...) {
+				if profile != "" {
+					if r, _, err = stages.LoadRecipe(path, recipe.Variant{Profiles: []string{profile}}); err != nil {
+						t.Fatal(err)
+					}
 				}
+				o.Recipe = r
+				r.Tailscale.Enabled = false // it takes minutes to compile, and has tests of its own
+				result, err := stages.Build(t.Context(), o)
+				if err != nil {
+					t.Fatalf("profile %q: %v", profile, err)
+				}
+				for _, s := range result.Stages {
+					if len(s.Warnings) > 0 && name != "app" { // whose libraries of ICU have scripts
+						t.Errorf("%s: warned %q", s.Name, s.Warnings)
+					}
+				}
+				checkServices(t, result.Dir)
 			}
-			checkServices(t, result.Dir)
 		})
 	}
 }

@@ -19,6 +19,7 @@
 //	module      sov-NAME.zip                      for root managers; on demand
 //	simg        rootfs.simg                       Android sparse; on demand
 //	raw.zst     rootfs.img.zst                    on demand
+//	disk        disk.img                          boots under UEFI; on demand
 //
 // To add a stage, write its package and give it to the graph. If it puts files
 // into the root file system, its constructor returns an overlay.Share and its

@@ -58,8 +58,8 @@ func openCache(t *testing.T, dir string) *store.Store {
 	return s
 }
 
-// poison replaces, in every record that victim picks, the content of the outputs that spoil changes, and
-// returns how many outputs that were.
+// poison replaces, in every record that victim picks, the content of the outputs that spoil
+// changes, and returns how many outputs that were.
 func poison(t *testing.T, s *store.Store, victim func(*store.Record) bool, spoil func(name string, content []byte) []byte) (n int) {
 	t.Helper()
 	records, err := s.Records(t.Context(), false)
@@ -107,8 +107,9 @@ func sameLength(old, new string) func(string, []byte) []byte {
 	}
 }
 
-// TestPoisonedCache has a cache, this computer's or one that others fill, hold something else under the key of what
-// the lock pins. The artifact must not change by one byte, and the build has to say what it found.
+// TestPoisonedCache has a cache, this computer's or one that others fill, hold something else under
+// the key of what the lock pins. The artifact must not change by one byte, and the build has to say
+// what it found.
 func TestPoisonedCache(t *testing.T) {
 	resultOf := func(stage string) func(*store.Record) bool {
 		return func(r *store.Record) bool { return r.Stage == stage && r.Memo == "" }
@@ -157,7 +158,8 @@ func TestPoisonedCache(t *testing.T) {
 				var said warnings
 				victim.Reporter = &said
 				for _, r := range recordsOf(t, evil) {
-					// What comes after depends on the poisoned content, and the attacker may have that too.
+					// What comes after depends on the poisoned content, and the attacker may have
+					// that too.
 					if slices.Contains(tt.drop, r.Stage) && r.Memo == "" {
 						removeRecord(t, evil, r.Key)
 					}
@@ -216,8 +218,8 @@ func withoutDigests(lock string) string {
 	return regexp.MustCompile(`, sha256: "[0-9a-f]{64}", files: "[0-9a-f]{64}"`).ReplaceAllString(lock, "")
 }
 
-// TestLockOfOlderVersion: a lock without the digests of packages builds the same, whatever a cache holds, and gets them
-// without a change of a pin.
+// TestLockOfOlderVersion: a lock without the digests of packages builds the same, whatever a cache
+// holds, and gets them without a change of a pin.
 func TestLockOfOlderVersion(t *testing.T) {
 	w := tinybuild.New(t)
 	o := w.Options(t.TempDir(), w.Recipe(tinybuild.WithPostgres))
@@ -250,8 +252,8 @@ func TestLockOfOlderVersion(t *testing.T) {
 	}
 }
 
-// TestResignedPackage: the repository signs its packages again, with a longer signature. Their content is the same, and
-// so are artifact and bundle, from an empty cache and from the bundle.
+// TestResignedPackage: the repository signs its packages again, with a longer signature. Their
+// content is the same, and so are artifact and bundle, from an empty cache and from the bundle.
 func TestResignedPackage(t *testing.T) {
 	w := tinybuild.New(t)
 	o := w.Options(t.TempDir(), w.Recipe(tinybuild.WithPostgres))
@@ -291,8 +293,8 @@ func TestResignedPackage(t *testing.T) {
 	}
 }
 
-// TestPackagesOfOlderVersion: caches and bundles of older versions hold packages with their signature. They serve where the
-// repository has dropped the packages.
+// TestPackagesOfOlderVersion: caches and bundles of older versions hold packages with their
+// signature. They serve where the repository has dropped the packages.
 func TestPackagesOfOlderVersion(t *testing.T) {
 	w := tinybuild.New(t)
 	o := w.Options(t.TempDir(), w.Recipe(tinybuild.WithPostgres))

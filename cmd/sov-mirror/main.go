@@ -41,6 +41,7 @@ second, without the network. Ctrl-C stops it.`
 const examples = `  sov-mirror
   sov-mirror --arch arm64 --listen 127.0.0.1:5080
   sov-mirror --release trixie                        # PostgreSQL 17, as in Alpine 3.22
+  sov-mirror --release trixie --beside bookworm      # and 15, for a machine that upgrades
   sov-mirror --add redis-server --add redis-tools
   sov build sql --image 127.0.0.1:5080/library/alpine:3.22 \
       --repository http://127.0.0.1:5080/alpine/v3.22/main`
@@ -71,6 +72,7 @@ func newCommand(getenv func(string) string) *cobra.Command {
 	flags.StringVar(&options.Listen, "listen", "127.0.0.1:0", "loopback address and port to listen on; port 0 is a free one")
 	flags.StringArrayVar(&options.Add, "add", nil, "serve this package of Debian too, under its name; may be repeated")
 	flags.StringVar(&options.Release, "release", "", "take the programs of this release of Debian, such as trixie, which has PostgreSQL 17 (default: this computer's)")
+	flags.StringSliceVar(&options.Beside, "beside", nil, "serve the PostgreSQL of these releases of Debian too, such as bookworm and bullseye, with the libraries\nthat the first release does not have; may be repeated")
 	flags.BoolVar(&options.Refresh, "refresh", false, "ask Debian for newer packages")
 	flags.BoolVar(&prepareOnly, "prepare", false, "fill the cache folder and stop")
 	flags.BoolVar(&asJSON, "json", false, "when ready, print one line of JSON instead of a description")

@@ -49,7 +49,7 @@ as they come, a line each.`,
 			return daemon.Restore(c.Context(), o.layout(), args[0], os.Stdin, func(e backup.Event) {
 				switch {
 				case o.json:
-					lines.Encode(e) // nobody reads it any more: it goes on to its end
+					lines.Encode(e) // its reader has gone: it goes on to its end
 				case e.Progress != "":
 					report(e.Progress)
 				case e.Done != nil:

@@ -110,7 +110,7 @@ the phone as it found it, whatever was killed in between.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return &usageError{fmt.Errorf("%w (see `%s --help`)", err, c.CommandPath())}
 	})
-	root.AddCommand(newUp(o), newDown(o), newRestart(o), newDaemon(o), newList(o), newReceive(o), newInstall(o), newSlots(o), newRollback(o), newStatus(o), newDiagnose(o), newTest(o), newRemove(o), newRepair(o), newTrust(o), newBackup(o), newRestore(o), newConnect(o), newSession(o), newLogs(o), newVersion(o))
+	root.AddCommand(newUp(o), newDown(o), newRestart(o), newDaemon(o), newList(o), newReceive(o), newInstall(o), newSlots(o), newRollback(o), newStatus(o), newDiagnose(o), newTest(o), newRemove(o), newRepair(o), newTrust(o), newBackup(o), newRestore(o), newUpgrade(o), newConnect(o), newSession(o), newLogs(o), newVersion(o))
 	return root
 }
 

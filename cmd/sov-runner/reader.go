@@ -7,8 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// whileRead returns a context that ends when nobody reads a pipe or socket any more, as when the adb or ssh client at its
-// other end has gone: what waits for something to write would never learn of it. Other files are read for ever.
+// whileRead returns a context that ends when the reader of a pipe or socket has gone, as when the
+// adb or ssh client at its other end has gone: what waits for something to write would never learn
+// of it. Other files are read for ever.
 func whileRead(ctx context.Context, out *os.File) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
 	info, err := out.Stat()

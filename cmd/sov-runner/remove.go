@@ -15,7 +15,7 @@ func newRemove(o *options) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "remove NAME",
 		Short: "Shut a machine down and remove it from this phone",
-		Long: `Shut a machine down in order and remove it. Its data disk and its secrets stay, and a machine that is installed later under
+		Long: `Shut a machine down in order and remove it. Its data disk, volumes and secrets stay, and a machine that is installed later under
 the same name takes them on; --data removes them too, for ever. The last machine takes this program along. --force goes on past
 each step that fails and lists what is left; the exit status is 1 then.`,
 		Example: "  sov-runner remove sql\n  sov-runner remove sql --data\n  sov-runner remove sql --force",
@@ -47,7 +47,7 @@ each step that fails and lists what is left; the exit status is 1 then.`,
 			return left
 		},
 	}
-	c.Flags().BoolVar(&remove.Data, "data", false, "remove its data disk and secrets as well")
+	c.Flags().BoolVar(&remove.Data, "data", false, "remove its data disk, volumes and secrets as well")
 	c.Flags().BoolVar(&remove.Force, "force", false, "go on past each step that fails, and list what is left")
 	return c
 }

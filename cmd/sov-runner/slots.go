@@ -68,7 +68,7 @@ leads to the newer version again. A version that was given up is not gone back t
 		Example: "  sov-runner rollback sql\n  sov-runner rollback sql --no-restart",
 		Args:    oneName,
 		RunE: func(c *cobra.Command, args []string) error {
-			slot, running, err := daemon.RollBack(o.layout(), args[0])
+			slot, running, err := daemon.RollBack(c.Context(), o.layout(), args[0])
 			if err != nil {
 				return err
 			}

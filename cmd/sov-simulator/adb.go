@@ -23,7 +23,8 @@ type adb struct {
 	attributes  syscall.SysProcAttr
 }
 
-// findADB returns the adb of the user who typed sudo: where no adb server runs yet, adb starts one, with its user's keys.
+// findADB returns the adb of the user who typed sudo: where no adb server runs yet, adb starts one,
+// with its user's keys.
 func findADB() adb {
 	// The terminal's Ctrl-C is not for adb, nor for a server that it starts.
 	a := adb{environment: os.Environ(), attributes: syscall.SysProcAttr{Setpgid: true}}

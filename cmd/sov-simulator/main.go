@@ -1,6 +1,7 @@
 //go:build linux
 
-// Sov-simulator plays a rooted Android phone on this computer, as an adb device on which every verb of sov works.
+// Sov-simulator plays a rooted Android phone on this computer, as an adb device on which every verb
+// of sov works.
 package main
 
 import (
@@ -220,8 +221,8 @@ func (f flags) listen() (net.Listener, error) {
 	return l, err
 }
 
-// makeSettings tells the phone's sov-runner, which is a program of this computer's architecture, that the phone runs arm64
-// machines. Settings that are there stay.
+// makeSettings tells the phone's sov-runner, which is a program of this computer's architecture,
+// that the phone runs arm64 machines. Settings that are there stay.
 func makeSettings(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
@@ -233,7 +234,8 @@ func makeSettings(path string) error {
 	return err
 }
 
-// tell says that the phone is ready, and what to type next. others is how many devices adb sees besides.
+// tell says that the phone is ready, and what to type next. others is how many devices adb sees
+// besides.
 func (f flags) tell(out io.Writer, serial string, others int) error {
 	if f.json {
 		return json.NewEncoder(out).Encode(map[string]string{"event": "ready", "serial": serial})

@@ -48,7 +48,8 @@ type simulator struct {
 	lines   chan string
 }
 
-// environment is that of a computer with an adb server of the test's own, which is left alone otherwise.
+// environment is that of a computer with an adb server of the test's own, which is left alone
+// otherwise.
 type environment struct {
 	program string
 	server  *androidtest.ADBServer
@@ -116,7 +117,8 @@ func (s *simulator) ready() {
 	}
 }
 
-// interrupt sends what a terminal sends on Ctrl-C, and returns the exit status and all that the program said.
+// interrupt sends what a terminal sends on Ctrl-C, and returns the exit status and all that the
+// program said.
 func (s *simulator) interrupt() (int, string) {
 	s.t.Helper()
 	if err := syscall.Kill(-s.command.Process.Pid, syscall.SIGINT); err != nil {
@@ -137,8 +139,8 @@ func (s *simulator) end() (int, string) {
 	return s.command.ProcessState.ExitCode(), s.out.String()
 }
 
-// traces are what a phone could leave on this computer: its network as the computer sees it, its mounts and the files that the
-// simulator makes.
+// traces are what a phone could leave on this computer: its network as the computer sees it, its
+// mounts and the files that the simulator makes.
 func (e environment) traces(t *testing.T) string {
 	t.Helper()
 	var out strings.Builder

@@ -15,12 +15,14 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/agefile"
 	"github.com/sovereign-sql/sov/internal/host/databases"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
+	"github.com/sovereign-sql/sov/internal/host/group"
 	"github.com/sovereign-sql/sov/internal/host/settings"
 	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
 func newBackup() *cobra.Command {
 	var path string
+	inFolder := false // of a group
 	var named []string
 	var to []agefile.Recipient
 	var plain, identity bool
@@ -40,11 +42,24 @@ one recipient can restore it (sov restore --identity), or decrypt it with age -d
 identity.
 
 With --identity the file also holds the state of the machine's node on its tailnet: a machine that it is restored to is the same
-node, with the same name and addresses. It has to be encrypted. Two machines cannot be one node: stop the old one for good before.`,
+node, with the same name and addresses. It has to be encrypted. Two machines cannot be one node: stop the old one for good before.
+
+A group file takes a folder in place of the file, which is made and gets NAME.zip of each machine, or NAME.zip.age. They are saved in the
+order in which they start: what a database names is then in the files that are saved after it. Each is of a moment of its own.`,
 		example: `  sov backup sql sql.zip
+  sov backup ./home.yaml "backups/$(date +%F)"
   sov backup sql "backups/$(date +%F).zip"
   sov backup sql sql.zip.age --recipient ~/.ssh/id_ed25519.pub --recipient age1…`,
 		single: "a file takes the backup of one phone",
+		group:  inOrder,
+		forGroup: func(g *group.Group, args []string) (*group.Group, error) {
+			inFolder = true
+			g, err := g.Kept()
+			if err != nil {
+				return nil, err
+			}
+			return g, g.MakeFolder(args[0])
+		},
 		flags: func(c *cobra.Command) {
 			c.Flags().StringArrayVar(&named, "recipient", nil, "encrypt the file to this recipient: age1…, \"ssh-ed25519 …\", \"ssh-rsa …\", or a file of those; may be repeated (default: $SOV_BACKUP_RECIPIENTS)")
 			c.Flags().BoolVar(&identity, "identity", false, "save the machine's node on its tailnet as well, encrypted")
@@ -64,6 +79,9 @@ node, with the same name and addresses. It has to be encrypted. Two machines can
 			}
 			if to, err = agefile.Recipients(named); err != nil {
 				return err
+			}
+			if inFolder {
+				path = group.Archive(path, name, len(to) > 0)
 			}
 			if identity && len(to) == 0 {
 				return usagef("--identity: the file would hold the node's key: encrypt it with --recipient")

@@ -35,7 +35,8 @@ type buildFlags struct {
 	cacheTo      []string
 	cacheKeys    []string
 	allowCache   bool
-	group        string // that the machine joins; empty: its recipe's
+	group        string   // that the machine joins; empty: its recipe's
+	after        []string // machines of the group that are to be ready before it
 }
 
 func newBuild() *cobra.Command {
@@ -43,27 +44,31 @@ func newBuild() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "build [RECIPE...]",
 		Short: "Build a virtual machine from a recipe",
-		Long: `Build a virtual machine from a recipe into OUT/NAME/ARCH: root filesystem, kernel, vm.json, manifest, SBOM,
-provenance.
+		Long: `Build a virtual machine from a recipe into OUT/NAME/ARCH: root filesystem, kernel, vm.json,
+manifest, SBOM, provenance.
 
-RECIPE is "sql", which comes with sov, the path of a YAML file (see docs/recipe.md), or a group file, which lists machines that
-become peers (see "several machines" in docs/tasks.md). With --bundle it may be left out: then it is the recipe in the bundle.
-Several recipes, and several architectures (--arch arm64,amd64), are all checked first and then built one after the other; the
+RECIPE is "sql", which comes with sov, the path of a YAML file (see docs/recipe.md), or a group
+file, which lists machines that become peers (see "several machines" in docs/tasks.md). With
+--bundle it may be left out: then it is the recipe in the bundle. Several recipes, and several
+architectures (--arch arm64,amd64), are all checked first and then built one after the other; the
 first failure ends it. With --json they are a list.
 
-The first build resolves what the recipe leaves open (the image's tag, the newest packages, the kernel's source) and
-writes it to the lock. Every later build takes exactly that, so that the same lock gives the same bytes on any machine;
---update-lock resolves anew. Stages whose inputs have not changed come from the cache.
+The first build resolves what the recipe leaves open (the image's tag, the newest packages, the
+kernel's source) and writes it to the lock. Every later build takes exactly that, so that the same
+lock gives the same bytes on any machine; --update-lock resolves anew. Stages whose inputs have not
+changed come from the cache.
 
---check-reproducible builds two more times, each in an empty folder with an empty cache, of the same downloads: every stage
-runs, kernel and Tailscale are compiled. The first difference between the three is shown by file and offset, in the root
-filesystem also by path. A machine that is not reproducible is not signed.
+--check-reproducible builds two more times, each in an empty folder with an empty cache, of the same
+downloads: every stage runs, kernel and Tailscale are compiled. The first difference between the
+three is shown by file and offset, in the root filesystem also by path. A machine that is not
+reproducible is not signed.
 
-Remote caches share results between computers: --cache-from is asked for what the cache here does not hold, and
---cache-to is given what was made or found. A remote cache that fails costs a warning and some time, never the build. What
-the lock pins is compared with the lock wherever it comes from. Everything else a remote cache could replace: with
---cache-key only results that are signed with one of these keys are taken, and a private key signs what is sent. --sign
-refuses a machine with parts that were taken unsigned (out/NAME/ARCH/taken.json lists what was taken from where).`,
+Remote caches share results between computers: --cache-from is asked for what the cache here does
+not hold, and --cache-to is given what was made or found. A remote cache that fails costs a warning
+and some time, never the build. What the lock pins is compared with the lock wherever it comes from.
+Everything else a remote cache could replace: with --cache-key only results that are signed with one
+of these keys are taken, and a private key signs what is sent. --sign refuses a machine with parts
+that were taken unsigned (out/NAME/ARCH/taken.json lists what was taken from where).`,
 		Example: `  sov build sql
   sov build sql --arch amd64 --explain
   sov build sql ./web.yaml --arch arm64,amd64
@@ -113,7 +118,7 @@ refuses a machine with parts that were taken unsigned (out/NAME/ARCH/taken.json 
 	flags.StringVar(&f.Kernel, "kernel", "", "a finished kernel (arm64 Image, amd64 bzImage) in place of building one")
 	flags.StringVar(&f.KernelSource, "with-kernel-source", "", "kernel source: a path, a URL or deb:NAME")
 	flags.BoolVar(&f.reproducible, "check-reproducible", false, "build twice more from nothing, in empty folders with empty caches, and compare: exit status 3 on any difference")
-	flags.StringSliceVar(&f.Formats, "format", nil, "also make: module (a zip for root managers), simg (Android sparse image), raw.zst; may be repeated")
+	flags.StringSliceVar(&f.Formats, "format", nil, "also make: module (a zip for root managers), simg (Android sparse image), raw.zst, disk (a disk that boots under UEFI); may be repeated")
 	flags.StringVar(&f.signKey, "sign", "", "sign the artifact with this private key, with a serial as sov sign chooses it (see sov key)")
 	complete(c, "format", formats.Names()...)
 	return c
@@ -148,8 +153,11 @@ func notBuilt(dir, recipe, architecture string) error {
 	return fmt.Errorf("%s %s: build it with `%s`", dir, what, device.Quote(words))
 }
 
-// A buildTarget is a recipe, and the group that its machine is of.
-type buildTarget struct{ recipe, group string }
+// A buildTarget is a recipe, in a variant, and the group that its machine is of.
+type buildTarget struct {
+	group.Machine
+	group string
+}
 
 // buildTargets are the recipes that arguments name, with those of groups.
 func buildTargets(args []string) (targets []buildTarget, err error) {
@@ -162,7 +170,7 @@ func buildTargets(args []string) (targets []buildTarget, err error) {
 			return nil, err
 		}
 		if g == nil {
-			targets = append(targets, buildTarget{recipe: name})
+			targets = append(targets, buildTarget{Machine: group.Machine{Recipe: name}})
 		} else {
 			targets = append(targets, targetsOf(g)...)
 		}
@@ -172,7 +180,7 @@ func buildTargets(args []string) (targets []buildTarget, err error) {
 
 func targetsOf(g *group.Group) (targets []buildTarget) {
 	for _, m := range g.Machines {
-		targets = append(targets, buildTarget{m.Recipe, g.Name})
+		targets = append(targets, buildTarget{m, g.Name})
 	}
 	return targets
 }
@@ -187,8 +195,9 @@ func buildAll(c *cobra.Command, targets []buildTarget, f buildFlags) error {
 	from := map[string]string{}
 	for _, t := range targets {
 		for _, architecture := range arches {
-			name, one := t.recipe, f
-			one.Arch, one.group = architecture, t.group
+			name, one := t.Recipe, f
+			one.Arch, one.group, one.after = architecture, t.group, t.After
+			one.profiles, one.set = slices.Concat(t.Profiles, f.profiles), slices.Concat(t.Set, f.set)
 			if err := one.prepare(c, name); err != nil {
 				return err
 			}
@@ -259,7 +268,7 @@ func (f *buildFlags) prepare(c *cobra.Command, name string) (err error) {
 		return refusedIsFound(err)
 	}
 	if f.group != "" {
-		f.Recipe.Join(f.group)
+		f.Recipe.Join(f.group, f.after)
 	}
 	f.Builder = release.Name(version)
 	return nil

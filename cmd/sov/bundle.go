@@ -21,12 +21,13 @@ func newBundle() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "bundle RECIPE -o FILE",
 		Short: "Write everything that a locked build reads into one file",
-		Long: `Write one file with everything that a build of the recipe reads from outside, as the lock has it: base image, packages, the
-kernel's source, Tailscale's modules, the recipe and the lock. "sov build --bundle FILE --offline" makes the same machine of
-it where there is no network, and years later, after mirrors have dropped the packages. Compilers and Go are not in it.
+		Long: `Write one file with everything that a build of the recipe reads from outside, as the lock has it:
+base image, packages, the kernel's source, Tailscale's modules, the recipe and the lock. "sov build
+--bundle FILE --offline" makes the same machine of it where there is no network, and years later,
+after mirrors have dropped the packages. Compilers and Go are not in it.
 
-What the cache does not have is fetched. The same lock gives the same file. With --sign the signature is written beside it, and
-"sov build --bundle FILE --key PUB" takes no other bundle.`,
+What the cache does not have is fetched. The same lock gives the same file. With --sign the
+signature is written beside it, and "sov build --bundle FILE --key PUB" takes no other bundle.`,
 		Example: `  sov bundle sql -o sql.sovbundle
   sov bundle sql --arch amd64 -o sql-amd64.sovbundle
   sov build sql --bundle sql.sovbundle --offline

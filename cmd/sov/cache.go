@@ -24,8 +24,9 @@ func newCache() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "cache",
 		Short: "Look after the cache: ls, du, prune, verify, export, import, push, pull",
-		Long: `Look after the cache, which holds what builds have fetched and made: one entry for each result, and its files by
-SHA-256. All of it can be removed at any time; builds then take as long as the first one did.`,
+		Long: `Look after the cache, which holds what builds have fetched and made: one entry for each result, and
+its files by SHA-256. All of it can be removed at any time; builds then take as long as the first
+one did.`,
 		Example: `  sov cache du
   sov cache prune --unused-for 30d --keep-last
   sov cache verify --repair
@@ -112,8 +113,8 @@ func (cc *cacheCommand) newPrune() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "prune",
 		Short: "Remove leftovers and, if told, entries by age or size",
-		Long: `Remove what nothing refers to any more. With --unused-for, --older-than, --max-size or --all entries go too, the least
-recently used first. A build that runs is waited for.`,
+		Long: `Remove what nothing refers to any more. With --unused-for, --older-than, --max-size or --all entries
+go too, the least recently used first. A build that runs is waited for.`,
 		Example: `  sov cache prune
   sov cache prune --unused-for 30d --keep-last
   sov cache prune --max-size 10GiB --keep sql --keep mine/arm64 --dry-run`,
@@ -158,8 +159,8 @@ func (cc *cacheCommand) newVerify() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "verify",
 		Short: "Hash every file of the cache and compare",
-		Long: `Read every record and hash every file of the cache. With --repair what is damaged is removed, and the next build makes
-it again.
+		Long: `Read every record and hash every file of the cache. With --repair what is damaged is removed, and
+the next build makes it again.
 
 Exit status: 0 when the cache is sound, 3 when it is not.`,
 		Example: "  sov cache verify\n  sov cache verify --repair",

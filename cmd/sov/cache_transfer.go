@@ -19,8 +19,8 @@ func (cc *cacheCommand) newExport() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "export FILE",
 		Short: "Write the cache into one file",
-		Long: `Write all entries of the cache, or those of the last builds, into one file that "sov cache import" reads on another
-computer. The file appears when it is complete.`,
+		Long: `Write all entries of the cache, or those of the last builds, into one file that "sov cache import"
+reads on another computer. The file appears when it is complete.`,
 		Example: "  sov cache export cache.tar\n  sov cache export --last cache.tar",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -48,8 +48,8 @@ func (cc *cacheCommand) newImport() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "import FILE",
 		Short: "Take entries over from a file",
-		Long: `Take over what "sov cache export" has written. Every byte is checked against its digest; an entry that is damaged is
-left out and named.`,
+		Long: `Take over what "sov cache export" has written. Every byte is checked against its digest; an entry
+that is damaged is left out and named.`,
 		Example: "  sov cache import cache.tar",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -76,8 +76,8 @@ func (cc *cacheCommand) newPush() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "push REMOTE",
 		Short: "Send the cache to a registry or a shared folder",
-		Long: `Send all entries of the cache, or those of the last builds, to a remote cache: HOST/REPOSITORY in a registry, or
-type=dir,dest=PATH. What is there already is not sent again.`,
+		Long: `Send all entries of the cache, or those of the last builds, to a remote cache: HOST/REPOSITORY in a
+registry, or type=dir,dest=PATH. What is there already is not sent again.`,
 		Example: "  sov cache push registry.example.com/team/sov-cache\n  sov cache push --last type=dir,dest=/mnt/share/sov-cache",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -103,9 +103,9 @@ func (cc *cacheCommand) newPull() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "pull REMOTE",
 		Short: "Take everything over from a registry or a shared folder",
-		Long: `Take over all entries of a remote cache: HOST/REPOSITORY in a registry, or type=dir,src=PATH. Builds need no pull:
-with --cache-from they fetch what they use. Every byte is checked against its digest; an entry that is damaged is left
-out and named.`,
+		Long: `Take over all entries of a remote cache: HOST/REPOSITORY in a registry, or type=dir,src=PATH. Builds
+need no pull: with --cache-from they fetch what they use. Every byte is checked against its digest;
+an entry that is damaged is left out and named.`,
 		Example: "  sov cache pull registry.example.com/team/sov-cache",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {

@@ -7,10 +7,11 @@ func newDiagnose() *cobra.Command {
 	return phoneVerb{
 		use:   "diagnose",
 		short: "Say which layer of a machine on the phone is broken",
-		long: `Look at the nine layers that a machine stands on, from its process to its services, and name the first that is broken as
-the cause, with what to do. --fix repairs what is the phone's: its network, and a machine that does not run.
+		long: `Check the nine layers of a machine, from its process to its services. The first broken layer is
+named as the cause, with advice. --fix repairs the phone's network and starts a machine that does
+not run.
 
-Exit status: 0 when nothing is broken, 3 when something is.`,
+Exit status: 0 when no layer is broken, 3 when one is.`,
 		example: "  sov diagnose sql\n  sov diagnose sql --fix",
 		flags:   func(c *cobra.Command) { c.Flags().BoolVar(&fix, "fix", false, "repair what is the phone's") },
 		note:    "this takes some seconds",

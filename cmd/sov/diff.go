@@ -15,9 +15,10 @@ func newDiff() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "diff A B",
 		Short: "Compare two builds, or two images, path by path",
-		Long: `Compare two out folders, or two ext4 images. Files are compared byte for byte; where the root filesystems differ,
-the paths inside them are listed: added (+), removed (-) and changed (~, with what changed: content, size, mode, owner,
-time, target, device, xattrs, links, type). Where contents differ, the offset of the first byte that does is named.
+		Long: `Compare two out folders, or two ext4 images. Files are compared byte for byte; where the root
+filesystems differ, the paths inside them are listed: added (+), removed (-) and changed (~, with
+what changed: content, size, mode, owner, time, target, device, xattrs, links, type). Where contents
+differ, the offset of the first byte that does is named.
 
 Exit status: 0 when they are identical, 3 when they differ.`,
 		Example: `  sov diff out/sql/arm64 ../other/out/sql/arm64

@@ -22,10 +22,11 @@ func newDoctor() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "doctor",
 		Short: "Check that this computer has what building and running need",
-		Long: `Check that this computer has what building and running need: tools (a Go toolchain, a compiler for the kernel, QEMU),
-the cache folder and its space, and that the public sources answer. With --only phone, or a --device, that the phone can run
-a machine: root, Android's version, processor, crosvm, hypervisor, TAP interfaces, free space. With --report, write what the
-phone is like to a file: read it, then attach it to an issue. The same file takes the phone's network in further scenes.
+		Long: `Check that this computer has what building and running need: tools (a Go toolchain, a compiler for
+the kernel, QEMU), the cache folder and its space, and that the public sources answer. With --only
+phone, or a --device, that the phone can run a machine: root, Android's version, processor, crosvm,
+hypervisor, TAP interfaces, free space. With --report, write what the phone is like to a file: read
+it, then attach it to an issue. The same file takes the phone's network in further scenes.
 
 Exit status: 0 when all is there, 3 when something is missing.`,
 		Example: `  sov doctor

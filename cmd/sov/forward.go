@@ -13,6 +13,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/host/authority"
 	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
 	"github.com/sovereign-sql/sov/internal/host/install"
@@ -27,27 +28,34 @@ type forwardReport struct {
 
 func newForward() *cobra.Command {
 	var port uint16
+	var accept bool
 	service := guestspec.ServicePostgres
 	return phoneVerb{
 		use:   "forward",
 		short: "Reach a machine's database or another service on the phone from this computer",
-		long: `Listen on a port of this computer and pass every connection through the cable, or ssh, to a service of a machine on the
-phone, until Ctrl-C, without a tailnet and without opening anything in the phone's network. Without --service it is the
-database: the URL that is printed works with psql and every other client of its kind; the password is the secret postgres.
+		long: `Listen on a port of this computer and pass every connection to a service of a machine on the phone,
+until Ctrl-C. Connections go through the cable or ssh, without a tailnet and without a port that is
+open in the phone's network. The default service is the database: the URL that is printed works with
+every PostgreSQL client, and the password is the secret postgres.
 
---service takes the name of a service that network.publish of the recipe lists, or the number of a TCP port there. UDP
-ports cannot be forwarded so. Whoever works on this computer can connect to the port.`,
+With the URL, clients verify the database's certificate (sslmode=verify-full). sov asks the machine
+for its certificate authority, over the cable or ssh, and remembers it. If the machine shows another
+one later, it is refused until you accept it.
+
+--service takes the name of a service that network.publish of the recipe lists, or the number of a
+TCP port there. UDP ports cannot be forwarded. All users of this computer can connect to the port.`,
 		example: "  sov forward sql --port 5432\n  sov forward sql --device ssh:root@phone\n  sov forward web --service 8080",
 		single:  "a port leads to one phone",
 		flags: func(c *cobra.Command) {
 			c.Flags().Uint16Var(&port, "port", 0, "port of 127.0.0.1; 0 takes a free one")
 			c.Flags().StringVar(&service, "service", service, "what to reach: a service, or a port's number")
+			acceptFlag(c, &accept)
 			if err := c.RegisterFlagCompletionFunc("service", published); err != nil {
 				panic(err) // the flag does not exist: a mistake in this program
 			}
 		},
 		do: func(ctx context.Context, s *fleet.Site, name string) error {
-			return forwardTo(ctx, s, name, service, port)
+			return forwardTo(ctx, s, name, service, port, accept)
 		},
 	}.command()
 }
@@ -87,12 +95,12 @@ func publishedBy(c *cobra.Command, machine string) []vmspec.Port {
 }
 
 // forwardTo makes a service reachable and says where, until ctx ends.
-func forwardTo(ctx context.Context, s *fleet.Site, name, service string, port uint16) error {
-	return forwarding(ctx, s, name, service, port, func(ctx context.Context, address net.Addr) error {
+func forwardTo(ctx context.Context, s *fleet.Site, name, service string, port uint16, accept bool) error {
+	return forwarding(ctx, s, name, service, port, accept, func(ctx context.Context, address net.Addr, tls authority.Client) error {
 		report := forwardReport{Address: address.String()}
 		text := report.Address
 		if service == guestspec.ServicePostgres {
-			report.URL = "postgresql://postgres@" + report.Address + "/postgres?sslmode=disable"
+			report.URL = "postgresql://postgres@" + report.Address + "/postgres?" + tls.Query(nil)
 			text = report.URL
 		}
 		errOut := &printer{w: s.ErrOut}
@@ -108,14 +116,22 @@ func forwardTo(ctx context.Context, s *fleet.Site, name, service string, port ui
 }
 
 // forwarding passes connections to a port of this computer on to a service of a machine that runs
-// while use is at work. Port 0 takes a free one.
-func forwarding(ctx context.Context, s *fleet.Site, name, service string, port uint16, use func(context.Context, net.Addr) error) error {
+// while use is at work. Port 0 takes a free one. With accept the machine may show another certificate authority than
+// before.
+func forwarding(ctx context.Context, s *fleet.Site, name, service string, port uint16, accept bool,
+	use func(context.Context, net.Addr, authority.Client) error) error {
 	now, err := install.Status(ctx, s, name)
 	if err != nil {
 		return err
 	}
 	if !now.CrosvmAlive {
 		return fmt.Errorf("%s does not run on %s: `sov start %[1]s` starts it", name, s.Name())
+	}
+	var tls authority.Client
+	if service == guestspec.ServicePostgres {
+		if tls, err = install.DatabaseClient(s.Phone, now, accept); err != nil {
+			return err
+		}
 	}
 	listen, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(int(port))))
 	if err != nil {
@@ -127,7 +143,12 @@ func forwarding(ctx context.Context, s *fleet.Site, name, service string, port u
 		ended <- s.Forward(ctx, listen, name, service)
 		end()
 	}()
-	err = use(ctx, listen.Addr())
+	err = use(ctx, listen.Addr(), tls)
 	end()
 	return errors.Join(err, <-ended)
+}
+
+// acceptFlag adds the flag by which another certificate authority is taken.
+func acceptFlag(c *cobra.Command, accept *bool) {
+	c.Flags().BoolVar(accept, "accept-authority", false, "accept that the machine shows another certificate authority than before")
 }

@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"slices"
 
 	"github.com/spf13/cobra"
 
+	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
 	"github.com/sovereign-sql/sov/internal/host/group"
 )
@@ -23,9 +25,6 @@ const (
 
 // eachOf does the verb to each machine of a group.
 func (v phoneVerb) eachOf(c *cobra.Command, g *group.Group, args []string) error {
-	if v.group == noGroup {
-		return usagef("a group file: name one of its machines")
-	}
 	machines := g.Names()
 	if v.group == backward {
 		slices.Reverse(machines)
@@ -44,8 +43,23 @@ func (v phoneVerb) eachOf(c *cobra.Command, g *group.Group, args []string) error
 // pushGroup installs the machines of a group and, if the flags say so, starts each before the next is installed: it waits for
 // their services.
 func pushGroup(c *cobra.Command, g *group.Group, f pushFlags) error {
-	for _, m := range g.Machines {
-		if _, err := pushTo(c, m.Recipe, f); err != nil {
+	if err := f.check(c); err != nil {
+		return err
+	}
+	var dirs []string
+	for _, name := range g.Names() {
+		dir := filepath.Join(f.out, name, f.arch)
+		if !exists(filepath.Join(dir, artifact.ManifestFile)) {
+			return notBuilt(dir, g.File, f.arch)
+		}
+		dirs = append(dirs, dir)
+	}
+	var err error
+	if f.chosen, err = f.choose(c); err != nil { // for all its machines
+		return err
+	}
+	for _, dir := range dirs {
+		if _, err := pushDir(c, dir, g.File, f); err != nil {
 			return err
 		}
 	}

@@ -24,9 +24,9 @@ func newInit() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "init [NAME]",
 		Short: "Write a recipe of your own, and its lock",
-		Long: `Write NAME.yaml, a recipe of your own that begins as a copy of the built-in one for PostgreSQL, and the lock for it. At a
-terminal it asks for what no flag has said; elsewhere what is not said is as in the built-in recipe. A file that exists is
-not replaced.`,
+		Long: `Write NAME.yaml, a recipe of your own, and its lock. The recipe is a copy of the built-in one for
+PostgreSQL, changed by the flags. At a terminal, sov asks for the values that have no flag;
+elsewhere they stay as in the built-in recipe. An existing file is not replaced.`,
 		Example: `  sov init
   sov init shop --memory 2GiB --data 32GiB --package postgresql-pgvector
   sov init shop --tailscale=false --no-lock`,

@@ -17,9 +17,10 @@ func newInspectServices() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "services IMAGE",
 		Short: "List the services, what each may do and what it runs",
-		Long: `List the services that the guest's init runs: their users, the capabilities that they keep, what they may write, their
-devices, the ports at which others reach them, their limits and their programs; with --json also the names of their secrets.
-No service can gain privileges, and none sees the directories of another.`,
+		Long: `List the services that the guest's init runs: their users, the capabilities that they keep, what
+they may write, their devices, the ports at which others reach them, their limits and their
+programs; with --json also the names of their secrets. No service can gain privileges, and none sees
+the directories of another.`,
 		Example: "  sov inspect services sql",
 		Args:    cobra.ExactArgs(1),
 		RunE: withImage(func(c *cobra.Command, filesystem *ext4.FS, args []string) error {

@@ -17,9 +17,10 @@ func newKey() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "key",
 		Short: "Make keys to sign artifacts with: new, public, passphrase, sign",
-		Long: `Make keys to sign artifacts with: Ed25519, in PEM files that openssl reads too. The private key signs (sov build --sign,
-sov sign); whoever has the public one can check (sov verify --key, sov pull --key). A passphrase may protect the private key: the
-file is then one of age, in text form. Whatever signs asks for it at the terminal, or reads it from --passphrase-file.`,
+		Long: `Make keys to sign artifacts with: Ed25519, in PEM files that openssl reads too. The private key
+signs (sov build --sign, sov sign), and the public key verifies (sov verify --key, sov pull --key).
+A passphrase may protect the private key, whose file is then encrypted with age. Commands that sign
+ask for the passphrase at the terminal or read it from --passphrase-file.`,
 		Example: `  sov key new
   sov key public > sov.pub
   sov key passphrase`,
@@ -54,9 +55,10 @@ func newKeyNew() *cobra.Command {
 	var passphrase passphraseFile
 	c := &cobra.Command{
 		Use:   "new [FILE]",
-		Short: "Make a key that nobody but you can read",
-		Long: `Make a private key in FILE (default: sov/key.pem in the user's configuration folder), mode 0600. A file that is there
-stays as it is. With --passphrase, or a --passphrase-file, the key is encrypted with a passphrase.`,
+		Short: "Make a private key that only you can read",
+		Long: `Make a private key in FILE (default: sov/key.pem in the user's configuration folder), mode 0600. A
+file that is there stays as it is. With --passphrase, or a --passphrase-file, the key is encrypted
+with a passphrase.`,
 		Example: "  sov key new --passphrase\n  sov key new /media/stick/release.pem",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -95,8 +97,8 @@ func newKeyPublic() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "public [FILE]",
 		Short: "Print the public key of a private one",
-		Long: `Print the public key that belongs to the private one in FILE (default: sov/key.pem in the user's configuration folder),
-in PEM.`,
+		Long: `Print the public key that belongs to the private one in FILE (default: sov/key.pem in the user's
+configuration folder), in PEM.`,
 		Example: "  sov key public > sov.pub\n  sov key public release.pem",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -127,9 +129,10 @@ func newKeyPassphrase() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "passphrase [FILE]",
 		Short: "Give a private key a passphrase, change it, or remove it",
-		Long: `Encrypt the private key in FILE (default: sov/key.pem in the user's configuration folder) with a new passphrase. The key stays
-the same: what it has signed, and who trusts it, does not change. The file is replaced in one step; what it held before has been
-removed from the disk, not overwritten, and copies and backups of the file keep the old passphrase.`,
+		Long: `Encrypt the private key in FILE (default: sov/key.pem in the user's configuration folder) with a new
+passphrase. The key stays the same: what it has signed, and who trusts it, does not change. The file
+is replaced in one step; what it held before has been removed from the disk, not overwritten, and
+copies and backups of the file keep the old passphrase.`,
 		Example: "  sov key passphrase\n  sov key passphrase release.pem --remove",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -175,8 +178,8 @@ func newKeySign() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "sign FILE",
 		Short: "Sign any file, for openssl to check",
-		Long: `Sign the bytes of FILE, such as the list of a release's digests, and write the Ed25519 signature to FILE.sig. Machines are signed
-by sov sign, which checks them first.`,
+		Long: `Sign the bytes of FILE, such as the list of a release's digests, and write the Ed25519 signature to
+FILE.sig. Machines are signed by sov sign, which checks them first.`,
 		Example: `  sov key sign SHA256SUMS --key release.pem
   openssl pkeyutl -verify -rawin -pubin -inkey release.pub -in SHA256SUMS -sigfile SHA256SUMS.sig`,
 		Args: cobra.ExactArgs(1),

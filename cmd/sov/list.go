@@ -32,8 +32,9 @@ func newList() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "list",
 		Short: "List the machines that are built here and those on each phone",
-		Long: `List the machines that sov build has written to the out folder, those that sov run runs here, and the machines on each phone that is attached: version,
-state, the space they take, and when the last backup was made and what it holds. --device asks other phones, by ssh for instance.`,
+		Long: `List the machines in the out folder, those that sov run runs on this computer, and those on each
+attached phone: version, state, size, signer, and the time and content of the last backup. --device
+asks other phones, such as one that is reached by ssh.`,
 		Example: "  sov list\n  sov list --device ssh:root@phone\n  sov list --json",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -103,7 +104,7 @@ func currentSlot(m *health.Machine) runnerapi.Slot {
 // signer names a key and the serial of its signature.
 func signer(key string, serial int64) string {
 	if key == "" {
-		return "nobody"
+		return "-"
 	}
 	return fmt.Sprintf("%.16s…, serial %d", key, serial)
 }

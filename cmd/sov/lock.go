@@ -28,19 +28,21 @@ func newLock() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "lock RECIPE",
 		Short: "Say what is newer than the lock, update it, or why a package is in it",
-		Long: `Say what is newer than what the lock has: the base image's digest, packages, the kernel's source, Tailscale. Nothing is
-changed, but for a lock that does not know the recipe: that is written.
+		Long: `Compare the lock with what is available: the base image's digest, packages, the kernel's source,
+Tailscale. Nothing is written, except the lock's entry for a recipe that has none.
 
---update takes what it names in its newest version and leaves everything else where it is: a package, with those
-dependencies that must change with it, "image", "kernel", "tailscale", "files" for those of the recipe, or "all". The lock is a list with a line for each
-package: what --update changed is what a review of the file sees.
+--update takes the newest version of what it names and keeps everything else: a package with those
+dependencies that must change with it, "image", "kernel", "tailscale", "files" (those of the
+recipe), or "all". The lock has a line for each package, so a review shows what --update changed. A
+new major version of PostgreSQL is taken only if postgres.major in the recipe, or --set
+postgres.major=N, asks for it: databases on phones must be upgraded then (sov upgrade).
 
---cves compares what the lock has (Alpine's packages, the kernel, the modules of Tailscale) with a database of known
-vulnerabilities, Alpine's security database or advisories in the OSV format: exit status 3 where it knows one that the recipe
-does not list under cves.ignore.
+--cves compares the lock (Alpine's packages, the kernel, the modules of Tailscale) with a database
+of known vulnerabilities: Alpine's security database or advisories in the OSV format. The exit
+status is 3 if it has one that the recipe does not list under cves.ignore.
 
---check is for CI: exit status 3 when something is newer, or when the lock does not answer the recipe. --why shows the way
-from what the recipe or the base image asks for to a package.`,
+--check is for CI: the exit status is 3 if something is newer, or if the lock does not fit the
+recipe. --why prints the chain from the recipe or the base image to a package.`,
 		Example: `  sov lock sql
   sov lock sql --check
   sov lock sql --update postgresql17 --update image
@@ -107,6 +109,9 @@ func (f *lockFlags) printLock(c *cobra.Command, r *resolve.Report, recipe string
 	}
 	value := map[string]any{"lock": f.LockPath, "arch": f.Arch, "stale": stale,
 		"changes": append([]lock.Change{}, r.Changes...), "written": r.Written}
+	if r.NewerPostgres != 0 {
+		value["newer_postgres"] = r.NewerPostgres
+	}
 	err := printResult(c.OutOrStdout(), f.asJSON, value, func(p *printer) { f.printChanges(p, r, recipe) })
 	switch {
 	case err != nil:
@@ -124,6 +129,12 @@ func (f *lockFlags) printLock(c *cobra.Command, r *resolve.Report, recipe string
 func (f *lockFlags) printChanges(p *printer, r *resolve.Report, recipe string) {
 	for _, c := range r.Changes {
 		p.printf("%v\n", c)
+	}
+	if r.To != 0 {
+		p.printf("PostgreSQL %d becomes %d: databases of %[1]d on phones need `sov upgrade %[3]s`\n", r.From, r.To, f.Recipe.Name)
+	}
+	if r.NewerPostgres != 0 {
+		p.printf("PostgreSQL %d is there, and the lock keeps its own major version: --update all --set postgres.major=%[1]d takes it\n", r.NewerPostgres)
 	}
 	switch {
 	case r.Stale != nil: // the error says it

@@ -9,6 +9,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/host/device"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
+	"github.com/sovereign-sql/sov/internal/host/group"
 )
 
 func newLogs() *cobra.Command {
@@ -19,13 +20,26 @@ func newLogs() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "logs NAME",
 		Short: "Show the console of a machine on the phone",
-		Long: `Show what a machine has written to its console, from boot to shutdown, with --service what one of its services has said, or
-with --runner the log of the program that looks after it on the phone. What would steer the terminal is left out.`,
-		Example:           "  sov logs sql -f\n  sov logs sql --service postgres -n 200\n  sov logs sql --runner",
+		Long: `Show what a machine has written to its console, from boot to shutdown, with --service what one of
+its services has said, or with --runner the log of the program that looks after it on the phone.
+What would steer the terminal is left out. Of a group file, the logs of all its machines, each line
+behind its machine's name.`,
+		Example:           "  sov logs sql -f\n  sov logs sql --service postgres -n 200\n  sov logs sql --runner\n  sov logs ./home.yaml -f",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: machines,
 		RunE: func(c *cobra.Command, args []string) error {
-			name, _, err := built.Machine(args[0])
+			g, err := group.Load(args[0])
+			if err != nil {
+				return err
+			}
+			var names []string
+			if g != nil {
+				names = g.Names()
+			} else {
+				var name string
+				name, _, err = built.Machine(args[0])
+				names = []string{name}
+			}
 			if err == nil {
 				err = excludeEachOther(c, [2]string{"service", "runner"})
 			}
@@ -48,7 +62,13 @@ with --runner the log of the program that looks after it on the phone. What woul
 				flags = append(flags, "--runner")
 			}
 			err = f.each(c, func(ctx context.Context, s *fleet.Site) error {
-				return s.Runner(ctx, device.Command{Stdout: s.Out, Limit: device.NoLimit, Idle: idle}, "logs", name, flags...)
+				one := func(s *fleet.Site, name string) error {
+					return s.Runner(ctx, device.Command{Stdout: s.Out, Limit: device.NoLimit, Idle: idle}, "logs", name, flags...)
+				}
+				if g == nil {
+					return one(s, names[0])
+				}
+				return s.ForEach(names, follow, one)
 			})
 			if follow && c.Context().Err() != nil {
 				return nil // Ctrl-C is how it ends

@@ -7,9 +7,11 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -287,4 +289,32 @@ func TestDiff(t *testing.T) {
 	if _, _, status := cli(t, "diff", a, folderB); status != exitFailed {
 		t.Errorf("an image beside a folder: status %d", status)
 	}
+}
+
+// pronouns stand for a person or a program that a text could name.
+var pronouns = regexp.MustCompile(`(?i)\b(nobody|whoever|somebody|everybody|anybody)\b`)
+
+// TestHelpReads: the help of every command fits a terminal of 100 columns, and names who is meant.
+func TestHelpReads(t *testing.T) {
+	const columns = 100
+	var visit func(c *cobra.Command)
+	visit = func(c *cobra.Command) {
+		if c.Name() == "completion" || c.Name() == "backup" || c.Name() == "remove" {
+			return // cobra's own; the other two are in work
+		}
+		for line := range strings.SplitSeq(c.Long, "\n") {
+			if utf8.RuneCountInString(line) > columns {
+				t.Errorf("%s: a line of its help has more than %d columns: %s", c.CommandPath(), columns, line)
+			}
+		}
+		text := c.Short + "\n" + c.Long
+		c.Flags().VisitAll(func(f *pflag.Flag) { text += "\n" + f.Usage })
+		for _, word := range pronouns.FindAllString(text, -1) {
+			t.Errorf("%s: its help says %q: name who or what it is", c.CommandPath(), word)
+		}
+		for _, sub := range c.Commands() {
+			visit(sub)
+		}
+	}
+	visit(newRoot())
 }

@@ -14,8 +14,8 @@ func newMan() *cobra.Command {
 	return &cobra.Command{
 		Use:   "man DIR",
 		Short: "Write sov's manual pages",
-		Long: `Write a manual page for sov and for each of its commands to a folder, from the same texts as --help. A release's archive has
-them in man/man1.`,
+		Long: `Write a manual page for sov and for each of its commands to a folder, from the same texts as --help.
+A release's archive has them in man/man1.`,
 		Example: "  sov man ~/.local/share/man/man1\n  man sov-build",
 		Args:    cobra.ExactArgs(1),
 		Hidden:  true,

@@ -44,13 +44,16 @@ func newPhoneTrust() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "trust [KEY]",
 		Short: "Make a phone take only versions that are signed with a key",
-		Long: `Give a phone the public key in the file KEY. From then on sov-runner there takes only versions that are signed with a key it
-trusts, whichever computer or module they come from, and none whose serial is lower than one that it took before. What is
-installed already stays, and sov rollback goes back to it. A phone may trust several keys.
+		Long: `Make a phone trust the public key in the file KEY. From then on, its sov-runner installs only
+versions that are signed with a trusted key, from any computer or module, and whose serial is not
+lower than one installed before. Installed versions stay, and sov rollback can return to them. A
+phone may trust several keys.
 
-A phone that trusts a key changes its list only if a key that it trusts has signed the change (--sign): without it, root
-removes the file trust/keys.json in /data/sovereign in a terminal on the phone. This protects against versions of others and
-against an update that is held back. It does not protect against a person or program that is root on the phone, by adb too.`,
+Once a phone trusts a key, every change to its list must be signed by a trusted key (--sign). If all
+these keys are lost, root must remove /data/sovereign/trust/keys.json on the phone.
+
+This protects against machines of other people and against withheld updates. It does not protect
+against a person or a program that is root on the phone, adb included.`,
 		Example: `  sov phone trust sov.pub
   sov phone trust --list
   sov phone trust next.pub --sign release.pem

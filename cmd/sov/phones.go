@@ -80,7 +80,7 @@ func (f *phoneFlags) again() []string {
 	return flags
 }
 
-// choose returns the phones that are meant. Where several are and nobody has said which, a person
+// choose returns the phones that are meant. Where several are and no flag has said which, a person
 // is asked.
 func (f *phoneFlags) choose(c *cobra.Command) ([]device.Phone, error) {
 	if f.chosen != nil {

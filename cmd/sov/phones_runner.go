@@ -44,8 +44,9 @@ type phoneVerb struct {
 	up     *upFlags // nil: it does not wait for a machine
 	note   string   // said at a terminal beforehand, where an answer takes long and comes at once; empty: nothing
 	pass   func() []string
-	// How the verb takes a group file; empty: it does not.
-	group groupOrder
+	// How the verb takes a group file; empty: it does not. forGroup comes before its machines, and says which are meant.
+	group    groupOrder
+	forGroup func(g *group.Group, args []string) (*group.Group, error)
 }
 
 // command makes the command of a verb.
@@ -64,6 +65,20 @@ func (v phoneVerb) command() *cobra.Command {
 				return err
 			}
 			if g != nil {
+				if v.group == noGroup {
+					return usagef("a group file: name one of its machines")
+				}
+				if v.single != "" && f.several() {
+					return usagef("%s: name one with --device", v.single)
+				}
+				if f.chosen, err = f.choose(c); err != nil { // for all its machines
+					return err
+				}
+				if v.forGroup != nil {
+					if g, err = v.forGroup(g, args[1:]); err != nil {
+						return err
+					}
+				}
 				return v.eachOf(c, g, args[1:])
 			}
 			name, _, err := built.Machine(args[0])

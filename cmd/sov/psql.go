@@ -14,6 +14,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/internal/contract/session"
+	"github.com/sovereign-sql/sov/internal/host/authority"
 	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
 	"github.com/sovereign-sql/sov/internal/host/terminal"
@@ -22,15 +23,17 @@ import (
 func newPsql() *cobra.Command {
 	var f sessionFlags
 	var identity, user, database string
+	var accept bool
 	c := &cobra.Command{
 		Use:   "psql NAME [-- ARGUMENT...]",
 		Short: "Open psql on a machine's database",
-		Long: `Run this computer's psql on the database of a machine: the one that 'sov run' runs here, if that is one of this name, else the
-one on the phone, through the cable or ssh. What follows -- is passed on to psql. The password is the machine's secret; psql gets it in its environment, not as an argument. A role other than postgres has
-the secret role-NAME.
+		Long: `Run this computer's psql on the database of a machine. If 'sov run' runs a machine of this name on
+this computer, that machine is meant, else the one on the phone, through the cable or ssh. Arguments
+after -- are for psql. psql gets the password in its environment: the machine's secret postgres, or
+role-NAME for another role. It verifies the database's certificate, see 'sov forward'.
 
-Where this computer has no psql, the guest's own is run in the guest, as 'sov exec' would: as the superuser, and with the
-guest's files.
+If this computer has no psql, the guest's psql is run in the guest, as with 'sov exec': as the
+superuser, and with the guest's files.
 
 Exit status: psql's own.`,
 		Example: `  sov psql sql
@@ -64,15 +67,15 @@ Exit status: psql's own.`,
 			if err != nil {
 				return err
 			}
-			run := func(ctx context.Context, address, passfile string) error {
+			run := func(ctx context.Context, address, passfile string, tls authority.Client) error {
 				host, port, err := net.SplitHostPort(address)
 				if err != nil {
 					return err
 				}
 				command := exec.CommandContext(ctx, psql, args[1:]...)
 				command.Stdin, command.Stdout, command.Stderr = c.InOrStdin(), terminal.Raw(c.OutOrStdout()), terminal.Raw(c.ErrOrStderr())
-				command.Env = append(os.Environ(), "PGHOST="+host, "PGPORT="+port, "PGUSER="+user, "PGDATABASE="+database,
-					"PGSSLMODE=disable", "PGAPPNAME=sov psql")
+				command.Env = append(os.Environ(), "PGHOST="+host, "PGPORT="+port, "PGUSER="+user, "PGDATABASE="+database, "PGAPPNAME=sov psql")
+				command.Env = append(command.Env, tls.Environment()...)
 				switch { // else psql finds the password where it always does, or asks
 				case password != "":
 					command.Env = append(command.Env, "PGPASSWORD="+password)
@@ -91,11 +94,11 @@ Exit status: psql's own.`,
 				if err != nil || u.Host == "" {
 					return fmt.Errorf("%s offers no PostgreSQL on this computer: list its port under network.publish in the recipe", name)
 				}
-				return run(c.Context(), u.Host, u.Query().Get("passfile"))
+				return run(c.Context(), u.Host, u.Query().Get("passfile"), authority.Client{RootCert: u.Query().Get("sslrootcert")})
 			}
 			return f.each(c, func(ctx context.Context, s *fleet.Site) error {
-				return forwarding(ctx, s, name, guestspec.ServicePostgres, 0, func(ctx context.Context, address net.Addr) error {
-					return run(ctx, address.String(), "")
+				return forwarding(ctx, s, name, guestspec.ServicePostgres, 0, accept, func(ctx context.Context, address net.Addr, tls authority.Client) error {
+					return run(ctx, address.String(), "", tls)
 				})
 			})
 		},
@@ -103,6 +106,7 @@ Exit status: psql's own.`,
 	f.addDevice(c)
 	f.localFlags.add(c)
 	identityFlag(c, &identity)
+	acceptFlag(c, &accept)
 	c.Flags().StringVarP(&user, "user", "U", superuser, "role to log in as")
 	c.Flags().StringVarP(&database, "database", "d", "postgres", "database to open")
 	return c

@@ -54,17 +54,21 @@ func newPublish() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "publish RECIPE REF",
 		Short: "Push a built machine to a registry",
-		Long: `Push the machine that was built from a recipe, or the one in a folder, to a registry, as an OCI artifact with its files as
-layers; if it has been built for several architectures, as an index of them. Bill of materials and provenance, signed if the
-machine is, are attached as referrers.
-With --sign the provenance is signed for this reference, with a serial that is one more than the newest that the key has in
-the repository or that this computer knows; the same machine again keeps its serial. sov pull --key accepts only what was
-signed for the reference, and no older serial. A machine that is signed for another reference is not published. Without a
-signature, anything is.
+		Long: `Push a built machine to a registry: that of a recipe, or the one in a folder. It becomes an OCI
+artifact whose layers are its files, or an index if it was built for several architectures. The bill
+of materials and the provenance are attached as referrers.
 
-The artifact is checked first, and refused if its build took parts from remote caches without a signature (taken.json lists
-them), unless --allow-unsigned-cache says that they are good. What the registry has already is not sent again, and the tag is set last. Credentials are
-Docker's: docker login, credential helpers, $DOCKER_CONFIG.`,
+With --sign, the provenance is signed for this reference and has a serial: one more than the highest
+serial of the key in this repository or on this computer. Publishing the same machine again keeps
+the serial. sov pull --key accepts a machine only if it was signed for the reference that it is
+pulled from, and only if its serial is not lower than one pulled before. A machine that is signed
+for another reference is not published. A machine without a signature can be published under any
+reference.
+
+The artifact is checked first. It is refused if its build took parts from remote caches without a
+signature (taken.json lists them); --allow-unsigned-cache accepts these parts. Files that the
+registry has are not sent again. The tag is set last. Credentials are those of Docker: docker login,
+credential helpers, $DOCKER_CONFIG.`,
 		Example: `  sov publish sql registry.example/team/sql:1.0
   sov publish sql registry.example/team/sql:1.0 --arch arm64
   sov publish sql registry.example/team/sql:1.0 --sign release.pem`,

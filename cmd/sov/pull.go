@@ -19,16 +19,19 @@ func newPull() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "pull REF",
 		Short: "Fetch a published machine from a registry",
-		Long: `Fetch a machine that sov publish has pushed into OUT/NAME/ARCH, as a build would have made it. Every file is checked against
-the manifest, the manifest against the provenance. With --key the provenance must be signed by that key for this reference:
-then it is, byte for byte, what the holder of the key published there, whatever the registry does. A signature for another
-reference is refused, unless --published-as names that: the registry is a mirror then. A serial lower than the highest that
-was pulled from the repository before is refused unless with --allow-downgrade; serials.json in sov's state folder keeps it.
+		Long: `Fetch a published machine into OUT/NAME/ARCH, where sov build would have written it. Every file is
+checked against the manifest, and the manifest against the provenance.
 
-The files take their place together. What an interrupted pull has fetched is kept for the next one; files that are there
-already are not fetched.
+With --key, the provenance must be signed by that key for this reference. The machine is then byte
+for byte what the holder of the key has published there, even if the registry is hostile.
+--published-as names the reference of the signature if REF is on a mirror. A serial lower than the
+highest one pulled from the repository before is refused; --allow-downgrade accepts it. sov keeps
+the serials in serials.json in its state folder.
 
-Exit status: 0 when the machine is there, 3 when it has no signature that is accepted, 1 for anything else.`,
+All files appear in the folder at once. If a pull is interrupted, the next one continues it. Files
+that are already in the folder are not fetched.
+
+Exit status: 0 when the machine was fetched, 3 when no signature is accepted, 1 on any other error.`,
 		Example: `  sov pull registry.example/team/sql:1.0 --key sov.pub
   sov pull registry.example/team/sql:1.0 --arch amd64 -o out`,
 		Args: cobra.ExactArgs(1),

@@ -44,22 +44,27 @@ func newPush() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "push NAME|RECIPE|DIR",
 		Short: "Install or update a built machine on a phone, sending only what changed",
-		Long: `Install a built machine on a phone, or update it there. The phone is looked at first, and everything that is missing is
-named at once. Then it gets sov-runner, the secrets that are kept for the machine (see sov secrets; passwords of the
-database's superuser and of the recipe's roles are generated if there are none), and the machine: only
-what neither of the two versions that it may have already holds is sent. The new version goes into the slot that is not
-current, is verified there, byte for byte, and becomes current in one step; it is what the next start boots. The data disk
-is never touched. A sov-runner of a newer release of sov than this one is not replaced unless with --replace-runner.
+		Long: `Install a built machine on a phone, or update it there. The phone is checked first, and everything
+that is missing is listed at once. Then sov sends sov-runner, the machine's secrets (see sov
+secrets) and the machine, of which only the parts that no version on the phone has. Passwords of the
+superuser and of the recipe's roles are generated if none are set.
 
-A push that is interrupted leaves the phone's version as it is; the next one goes on from there. A new version that does
-not become ready is rolled back automatically, see sov status. sov rollback does so by hand.
+The new version is written to the slot that is not current, verified there byte for byte, and made
+current in one step. The next start boots it. The data disk is not changed. A sov-runner of a newer
+release than this sov is replaced only with --replace-runner.
 
-A signed machine (sov sign) travels with its signature. Its serial must not be lower than the highest of the same machine and
-key that this computer has pushed or signed, or that the phone has taken, also before the machine was removed: without
---allow-downgrade nothing is installed then, and the exit status is 3. The first push to a phone that trusts no key asks at a
-terminal whether the phone is to take only versions signed with this key from now on, as sov phone trust does.
+An interrupted push leaves the current version as it is, and the next push continues it. A new
+version that does not become ready is rolled back automatically (see sov status); sov rollback does
+so by hand.
 
-A group file installs its machines one after the other, with --start each once those that it is after are ready.`,
+A signed machine (sov sign) is sent with its signature. If its serial is lower than one of the same
+machine and key that this computer has pushed or signed, or that the phone has installed, nothing is
+installed and the exit status is 3; --allow-downgrade installs it. On the first push to a phone that
+trusts no key, sov asks at a terminal whether the phone should trust only this key from now on, as
+with sov phone trust.
+
+A group file installs its machines one after the other. With --start, each is installed when the
+machines that it is after are ready.`,
 		Example: `  sov push sql                              install or update it; a machine that runs goes on running the old version
   sov push sql --restart                    and restart it if it runs
   sov push sql --start                      and start or restart it
@@ -100,13 +105,22 @@ A group file installs its machines one after the other, with --start each once t
 type followUp struct{ verb, machine string }
 
 func pushTo(c *cobra.Command, recipe string, f pushFlags) (todo followUp, err error) {
-	if err := errors.Join(checkArch(f.arch), excludeEachOther(c, [2]string{"start", "restart"})); err != nil {
+	if err := f.check(c); err != nil {
 		return todo, err
 	}
 	dir, err := built.Dir(recipe, f.out, f.arch)
 	if err != nil {
 		return todo, err
 	}
+	return pushDir(c, dir, recipe, f)
+}
+
+func (f *pushFlags) check(c *cobra.Command) error {
+	return errors.Join(checkArch(f.arch), excludeEachOther(c, [2]string{"start", "restart"}))
+}
+
+// pushDir installs the machine in a folder, which sov build makes of a recipe.
+func pushDir(c *cobra.Command, dir, recipe string, f pushFlags) (todo followUp, err error) {
 	m := &install.Machine{}
 	err = working(c, "read "+dir, func(ctx context.Context, task *pipeline.Task) (err error) {
 		m.Artifact, err = push.Open(ctx, dir, task.Set)

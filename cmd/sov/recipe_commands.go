@@ -14,6 +14,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/arch"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/internal/host/build"
+	"github.com/sovereign-sql/sov/internal/host/group"
 )
 
 func newRecipe() *cobra.Command {
@@ -56,9 +57,9 @@ func newRecipeShow() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "show RECIPE",
 		Short: "Print a recipe as it is built: with what it extends",
-		Long: `Print a recipe after it was checked, as it is built for an architecture: with what it extends, its profiles and --set. A
-recipe with none of these is printed as it is, with its comments. The digest of what is printed is in the provenance of
-the machine.`,
+		Long: `Print a recipe after it was checked, as it is built for an architecture: with what it extends, its
+profiles and --set. A recipe with none of these is printed as it is, with its comments. The digest
+of what is printed is in the provenance of the machine.`,
 		Example: `  sov recipe show sql
   sov recipe show ./mine.yaml --arch amd64 --profile dev
   sov recipe show ./mine.yaml --set vm.memory=2GiB --json`,
@@ -92,8 +93,8 @@ func newRecipeNew() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "new NAME",
 		Short: "Start a recipe as a copy of a built-in one",
-		Long: `Write NAME.yaml, a copy of a built-in recipe with its comments, and with a name, a TAP interface and addresses of its own. A
-file that exists is not replaced. It asks nothing and resolves no versions: sov init does.`,
+		Long: `Write NAME.yaml, a copy of a built-in recipe with its comments, and with a name of its own. A file
+that exists is not replaced. It asks nothing and resolves no versions: sov init does.`,
 		Example: `  sov recipe new shop
   sov recipe new shop --from sql`,
 		Args: cobra.ExactArgs(1),
@@ -121,10 +122,12 @@ func newRecipeCheck() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "check RECIPE",
 		Short: "Check a recipe without building it",
-		Long: `Check a recipe without building it and without a network: its keys, their values, whether they fit together, and whether the
-files that it names are there. It is checked for each architecture and with each profile, unless one is named. Errors name
-file, line and column.`,
+		Long: `Check a recipe without building it and without a network: its keys, their values, whether they fit
+together, and whether the files that it names are there. It is checked for each architecture and
+with each profile, unless one is named. Errors name file, line and column. Of a group file, the
+recipes of all machines are checked, and the secrets that they share.`,
 		Example: `  sov recipe check ./mine.yaml
+  sov recipe check ./home.yaml
   sov recipe check ./mine.yaml --arch arm64 --profile dev --set vm.memory=2GiB`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: recipes,
@@ -133,6 +136,13 @@ file, line and column.`,
 				if err := checkArch(f.Arch); err != nil {
 					return err
 				}
+			}
+			g, err := group.Load(args[0])
+			if err != nil {
+				return err
+			}
+			if g != nil {
+				return checkGroup(c, g, f.variant())
 			}
 			r, err := build.CheckRecipe(args[0], f.variant())
 			if err != nil {
@@ -152,12 +162,26 @@ file, line and column.`,
 	return c
 }
 
+// checkGroup checks the recipes of a group's machines in the variants that it says.
+func checkGroup(c *cobra.Command, g *group.Group, v recipe.Variant) error {
+	var faults []error
+	for _, m := range g.Machines {
+		_, err := build.CheckRecipe(m.Recipe, recipe.Variant{Arch: v.Arch, Profiles: slices.Concat(m.Profiles, v.Profiles), Set: slices.Concat(m.Set, v.Set)})
+		faults = append(faults, err)
+	}
+	if err := errors.Join(faults...); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(c.OutOrStdout(), "%s is a valid group of the machines %s\n", g.File, strings.Join(g.Names(), ", "))
+	return err
+}
+
 func newRecipeSchema() *cobra.Command {
 	return &cobra.Command{
 		Use:   "schema",
 		Short: "Print the JSON Schema of recipes, for editors",
-		Long: `Print the JSON Schema (draft 2020-12) of recipes. An editor with a language server for YAML completes and checks keys by it: the
-first line of a recipe says where it is.`,
+		Long: `Print the JSON Schema (draft 2020-12) of recipes. An editor with a language server for YAML
+completes and checks keys by it: the first line of a recipe says where it is.`,
 		Example: `  sov recipe schema > recipe.schema.json
   sed -i '1i # yaml-language-server: $schema=recipe.schema.json' mine.yaml`,
 		Args: cobra.NoArgs,

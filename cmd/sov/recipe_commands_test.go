@@ -20,7 +20,7 @@ func TestRecipeCommands(t *testing.T) {
 	}
 	run(exitDone, "new", "shop")
 	text, err := os.ReadFile("shop.yaml")
-	if err != nil || !strings.Contains(string(text), "name: shop\n") || !strings.Contains(string(text), "  tap: vm_shop\n") || !strings.Contains(string(text), "# Virtual names") {
+	if err != nil || !strings.Contains(string(text), "name: shop\n") || !strings.Contains(string(text), "  hostname: sovereign-shop\n") || !strings.Contains(string(text), "# Virtual names") {
 		t.Errorf("%v:\n%s", err, text)
 	}
 	if out := run(exitFailed, "new", "shop"); !strings.Contains(out, "exists") {

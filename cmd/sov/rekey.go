@@ -14,13 +14,16 @@ import (
 func newRekey() *cobra.Command {
 	return phoneVerb{
 		use:   "rekey",
-		short: "Change the key of a machine's encrypted data disk",
-		long: `Change the key of a machine's encrypted data disk (vm.encrypt in its recipe), and restart the machine. A new key is made and kept
-among the secrets of this computer, and the key before stays there as ` + guestspec.SecretOldDataKey + `. The guest adds the new key, tries it, and only
-then removes the old one; whatever is interrupted, one of the two opens the disk, and the next start or ` + "`sov rekey`" + ` goes on.
+		short: "Change the key of a machine's encrypted disks",
+		long: `Change the key of a machine's encrypted disks (vm.encrypt and volumes in its recipe), and restart
+the machine. sov makes a new key, keeps it among the secrets of this computer, and keeps the old one
+as ` + guestspec.SecretOldDataKey + `. The guest adds the new key, tries it, and then removes the old one. After an
+interruption at any moment, one of the two keys opens the disks, and the next start or ` + "`sov rekey`" + `
+continues.
 
-The old key opens no disk that was changed over. It is kept for disks that were not: those on phones that were not reached, and
-the one of ` + "`sov run`" + `, which take the new key at their next start. Forget it with ` + "`sov secrets rm`" + ` then; before, no other key is made.`,
+The old key no longer opens these disks. It is kept for others: disks on phones that were not
+reached and the one of ` + "`sov run`" + `, which take the new key at their next start. Remove it with
+` + "`sov secrets rm`" + ` when all have; until then no other key is made.`,
 		example: `  sov rekey vault
   sov secrets rm vault data-key-old`,
 		prepare: func(c *cobra.Command, name string, _ []string) error {

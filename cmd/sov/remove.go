@@ -23,14 +23,14 @@ func newRemove() *cobra.Command {
 	return phoneVerb{
 		use:   "remove",
 		short: "Shut a machine on the phone down and remove it",
-		long: `Shut a machine down in order and remove it from the phone. Its data disk and its secrets stay, and ` + "`sov push`" + ` of a machine
+		long: `Shut a machine down in order and remove it from the phone. Its data disk, volumes and secrets stay, and ` + "`sov push`" + ` of a machine
 of the same name takes them on. With --data they are removed too, for ever, after a question at the terminal or with --yes;
 also later, when nothing but them is left. A machine that runs is logged out of its tailnet then; of one that does not, the
 node stays there until somebody removes it in the tailnet's administration: start it before. Removing the last machine also removes sov-runner. --force goes on past
 each step that fails, such as a network that cannot be restored, and lists what is left.`,
 		example: "  sov remove sql\n  sov backup sql sql.zip && sov remove sql --data",
 		flags: func(c *cobra.Command) {
-			c.Flags().BoolVar(&data, "data", false, "remove its data disk and secrets as well")
+			c.Flags().BoolVar(&data, "data", false, "remove its data disk, volumes and secrets as well")
 			c.Flags().BoolVar(&force, "force", false, "go on past each step that fails, and list what is left")
 			c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 		},
@@ -52,7 +52,11 @@ each step that fails, such as a network that cannot be restored, and lists what 
 			if !there {
 				return printResult(s.Out, s.AsJSON, runnerapi.NewRemoval(name), func(p *printer) { p.printf("%s is not installed\n", name) })
 			}
-			return show(ctx, s, stopLimit, "remove", name, append(passIf(data, "--data"), passIf(force, "--force")...)...)
+			err = show(ctx, s, stopLimit, "remove", name, append(passIf(data, "--data"), passIf(force, "--force")...)...)
+			if err == nil && data {
+				err = install.ForgetAuthority(s.Phone, name) // the next data disk has another one
+			}
+			return err
 		},
 	}.command()
 }

@@ -27,20 +27,23 @@ func newRepair() *cobra.Command {
 	return phoneVerb{
 		use:   "repair",
 		short: "Start a machine's PostgreSQL without wrong settings, or mend its place on the tailnet",
-		long: `Restart the PostgreSQL of a machine that runs on the phone without the settings of ALTER SYSTEM that have changed since it was
-ready; without all of them, if none have. The settings are kept in a file beside the database's own, whose name is printed
-together with theirs. What is right of them is made again with ALTER SYSTEM. A server that does not start is repaired so by
-itself after three failures; this is for one that starts and is of no use, and for who does not wait.
+		long: `Restart PostgreSQL without the settings of ALTER SYSTEM that have changed since it was last ready,
+or without all of them if none have changed. These settings are kept in a file beside the databases,
+and sov prints the file's name and the settings; set the right ones again with ALTER SYSTEM. A
+server that does not start is repaired in this way automatically after three failures. Use this verb
+for a server that starts and is unusable, or to save that time.
 
---single-user stops the server and opens PostgreSQL's own single-user mode on this terminal, or for the SQL on standard input: for
-a superuser that may not log in any more, or indexes of the system that are damaged. A statement ends with the line; Ctrl-D
-ends the mode, and the server is started again. It needs shells in the recipe (vm.shell).
+--single-user stops the server and opens PostgreSQL's single-user mode on this terminal, or for SQL
+from the standard input. It is for a superuser that may no longer log in, and for damaged system
+indexes. Each line is a statement; Ctrl-D ends the mode, and the server starts again. The recipe
+must allow shells (vm.shell).
 
---forget removes the files with such settings, after which ` + "`sov status`" + ` and ` + "`sov test`" + ` do not warn of them any more.
+--forget removes these files, and ` + "`sov status`" + ` and ` + "`sov test`" + ` no longer warn of them.
 
---tailnet new lets a machine whose node's state was lost join its tailnet as a new node, by the auth key that it has. Without
-it, only an auth key that the machine has not used before does so. --tailnet same takes on the node of a machine whose data
-disk was copied from another phone: that one must not run any more, for two machines cannot be one node.`,
+--tailnet new lets a machine that has lost its node's state join its tailnet as a new node, with the
+auth key that it has. Without this flag, it joins only with an auth key that it has not used before.
+--tailnet same is for a machine whose data disk was copied from another phone: it becomes the node
+of that machine, which must no longer run.`,
 		example: "  sov repair sql\n  sov repair sql --forget\n  sov repair sql --tailnet new\n  echo 'ALTER ROLE postgres LOGIN' | sov repair sql --single-user",
 		flags: func(c *cobra.Command) {
 			c.Flags().BoolVar(&single, "single-user", false, "open PostgreSQL's single-user mode, while the server is stopped")

@@ -7,8 +7,8 @@ func newRestart() *cobra.Command {
 		use:   "restart",
 		group: inOrder,
 		short: "Shut a machine on the phone down in order and start it again",
-		long: `Shut a machine down in order and start what is installed now, which after ` + "`sov push`" + ` is the new version; new secrets
-and settings are taken too.`,
+		long: `Shut a machine down cleanly and start its current version. After ` + "`sov push`" + `, that is the new
+version. New secrets and settings take effect.`,
 		example: "  sov restart sql",
 		asks:    "restart",
 		within:  stopLimit + startLimit,

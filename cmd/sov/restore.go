@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -14,6 +16,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/built"
 	"github.com/sovereign-sql/sov/internal/host/databases"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
+	"github.com/sovereign-sql/sov/internal/host/group"
 	"github.com/sovereign-sql/sov/internal/host/settings"
 	"github.com/sovereign-sql/sov/pipeline"
 )
@@ -27,52 +30,80 @@ func newRestore() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "restore NAME FILE",
 		Short: "Make the databases and services' data of a machine on the phone what they are in a backup",
-		Long: `Make the databases of a machine that runs, and the data of its services, what they were when ` + "`sov backup`" + ` saved them to a file.
-The file is checked first. Each database is restored under another name, and services' files beside those that are there. Only when
-all of it is whole does it take the places of what is there: databases in one transaction, for which existing connections to them
-are closed, and files while the service is stopped. Until then, and if anything fails, everything is as it was. It takes room for
-both on the data disk. Last, services with a program of their own (backup.restore in the recipe) read their data.
+		Long: `Restore the databases of a running machine, and the data of its services, from a file of
+` + "`sov backup`" + `. sov checks the file, restores each database under a temporary name, and writes the
+services' files beside the present ones. When all of it is complete, it replaces the present data:
+the databases in one transaction, which closes existing connections to them, and the files while
+their service is stopped. If anything fails before that, nothing has changed. The data disk needs
+room for both. At last, services with a program of their own (backup.restore in the recipe) read
+their data.
 
-Databases and services that are not in the file stay; what the recipe saves of a service is replaced as a whole. Roles that are
-missing are made with the passwords they had; those that are there keep theirs. sov asks at the terminal before it replaces anything; --yes confirms in advance. With --database
-or --service only those are restored.
+Databases and services that are not in the file stay. The saved files of a service are replaced as a
+whole. Missing roles are made with their saved passwords; existing roles keep theirs. sov asks at
+the terminal before it replaces anything; --yes confirms in advance. --database and --service
+restore only what they name.
 
-An encrypted file needs the identity of one of its recipients: an age identity file, or an SSH private key. A file that was cut off
-or changed is refused before the phone is touched. --check stops there, prints what the file holds, and needs no phone.`,
+An encrypted file needs the identity of one of its recipients: an age identity file or an SSH
+private key. A truncated or changed file is refused before the phone is touched. --check ends there,
+prints what the file holds, and needs no phone.
+
+A group file takes the folder that sov backup made of it. All of its files are checked first. Then
+the machines are restored in the order in which they start, while all of them run.`,
 		Example: `  sov restore sql sql.zip
   sov restore sql sql.zip --database shop --yes
   sov restore forge forge.zip --service forge
-  sov restore sql sql.zip.age --identity ~/.ssh/id_ed25519 --check`,
+  sov restore sql sql.zip.age --identity ~/.ssh/id_ed25519 --check
+  sov restore ./home.yaml backups/2026-11-26`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
-			name, _, err := built.Machine(args[0])
+			g, err := group.Load(args[0])
 			if err != nil {
 				return err
 			}
-			a, err := openBackup(c, args[1], identity, passphrase)
+			whole := "" // the group's name
+			files := []archiveFile{{path: args[1]}}
+			if g == nil {
+				files[0].machine, _, err = built.Machine(args[0])
+			} else if whole = g.Name; len(chosen.Databases)+len(chosen.Services) > 0 {
+				err = usagef("--database and --service: name one machine of the group, and its file")
+			} else {
+				files, err = archivesOf(g, args[1])
+			}
 			if err != nil {
 				return err
 			}
-			defer a.Close()
-			if err := held("database", chosen.Databases, a.Databases(), args[1]); err != nil {
-				return err
-			}
-			if err := held("service", chosen.Services, a.Services(), args[1]); err != nil {
-				return err
+			for i := range files {
+				if err := files[i].open(c, identity, passphrase, chosen); err != nil {
+					return err
+				}
+				defer files[i].Close()
+				if whole != "" && files[i].Machine != files[i].machine {
+					return fmt.Errorf("%s is a backup of %s: put that of %s there", files[i].path, shown(files[i].Machine), files[i].machine)
+				}
 			}
 			if check {
-				return printCheckedBackup(c, f.asJSON, args[1], a)
-			}
-			if len(chosen.Databases)+len(chosen.Services) == 0 {
-				chosen = a.All()
+				var failed []error
+				for _, file := range files {
+					failed = append(failed, printCheckedBackup(c, f.asJSON, file.path, file.Archive))
+				}
+				return errors.Join(failed...)
 			}
 			if !yes {
-				loss := fmt.Sprintf("This replaces the %s of %s on the phone by those of %s", parts(chosen.Databases, chosen.Services), name, a.Time.Local().Format(time.DateTime))
-				if err := confirm(c, name, loss); err != nil {
+				if err := confirm(c, cmp.Or(whole, files[0].machine), lossOf(files)); err != nil {
 					return err
 				}
 			}
-			return f.each(c, func(ctx context.Context, s *fleet.Site) error { return restore(ctx, s, name, a, chosen) })
+			if f.chosen, err = f.choose(c); err != nil {
+				return err
+			}
+			for _, file := range files {
+				if err := f.each(c, func(ctx context.Context, s *fleet.Site) error {
+					return restore(ctx, s, file.machine, file.Archive, file.chosen)
+				}); err != nil {
+					return err
+				}
+			}
+			return nil
 		},
 	}
 	f.add(c)
@@ -83,6 +114,49 @@ or changed is refused before the phone is touched. --check stops there, prints w
 	c.Flags().BoolVar(&check, "check", false, "check the file, print what it holds, and restore nothing")
 	c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	return c
+}
+
+// An archiveFile is a backup that is to be restored.
+type archiveFile struct {
+	machine, path string
+	chosen        backup.Choice
+	*databases.Archive
+}
+
+// archivesOf are the backups of a group in a folder.
+func archivesOf(g *group.Group, folder string) (files []archiveFile, err error) {
+	if g, err = g.Kept(); err != nil {
+		return nil, err
+	}
+	paths, err := g.Archives(folder)
+	for i, path := range paths {
+		files = append(files, archiveFile{machine: g.Names()[i], path: path})
+	}
+	return files, err
+}
+
+// open checks the file, and what is chosen of it; all, if nothing is.
+func (f *archiveFile) open(c *cobra.Command, identity string, passphrase passphraseFile, chosen backup.Choice) (err error) {
+	if f.Archive, err = openBackup(c, f.path, identity, passphrase); err != nil {
+		return err
+	}
+	err = errors.Join(held("database", chosen.Databases, f.Databases(), f.path), held("service", chosen.Services, f.Services(), f.path))
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	if f.chosen = chosen; len(chosen.Databases)+len(chosen.Services) == 0 {
+		f.chosen = f.All()
+	}
+	return nil
+}
+
+// lossOf says what a restore replaces.
+func lossOf(files []archiveFile) string {
+	var each []string
+	for _, f := range files {
+		each = append(each, fmt.Sprintf("the %s of %s on the phone by those of %s", parts(f.chosen.Databases, f.chosen.Services), f.machine, f.Time.Local().Format(time.DateTime)))
+	}
+	return "This replaces " + strings.Join(each, ", and ")
 }
 
 // held returns an error unless a file holds all that a flag has chosen.

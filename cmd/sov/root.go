@@ -16,9 +16,9 @@ func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "sov",
 		Short: "Build and run a PostgreSQL virtual machine for a rooted Android phone",
-		Long: `sov turns an Alpine image, Alpine packages, PostgreSQL, Tailscale and a kernel into one virtual machine for a
-rooted Android phone, byte for byte the same wherever it is built, boots it on this computer to try it, and installs and
-updates it on the phone.`,
+		Long: `sov turns an Alpine image, Alpine packages, PostgreSQL, Tailscale and a kernel into one virtual
+machine for a rooted Android phone, byte for byte the same wherever it is built, boots it on this
+computer to try it, and installs and updates it on the phone.`,
 		Example: `  sov up sql                                 all of it: build, install on the phone, start, test
   sov build sql                              build the PostgreSQL machine into out/sql/arm64
   sov run sql --query 'select version()'     boot it here in QEMU and ask it something
@@ -38,7 +38,7 @@ updates it on the phone.`,
 		{"Build", []*cobra.Command{newInit(), newRecipe(), newBuild(), newLock(), newBundle(), newCache(), newList()}},
 		{"On this computer", []*cobra.Command{newRun(), newSecrets(), newInspect(), newVerify(), newDiff()}},
 		{"On the phone", []*cobra.Command{newUp(), newPush(), newStart(), newStop(), newRestart(), newRekey(), newStatus(), newLogs(), newTest(), newDiagnose(), newRepair(),
-			newRollback(), newForward(), newPsql(), newShell(), newExec(), newBackup(), newRestore(), newRemove(), newPhone()}},
+			newRollback(), newForward(), newPsql(), newShell(), newExec(), newBackup(), newRestore(), newUpgrade(), newRemove(), newPhone()}},
 		{"Hand out", []*cobra.Command{newKey(), newSign(), newPublish(), newPull()}},
 		{"About sov", []*cobra.Command{newDoctor(), newConfig(), newVersion(), newMan()}},
 	} {

@@ -21,6 +21,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/localvm"
 	"github.com/sovereign-sql/sov/internal/host/secrets"
 	"github.com/sovereign-sql/sov/internal/host/systemd"
+	"github.com/sovereign-sql/sov/stages/disk"
 )
 
 // stopBound is how long an orderly shutdown may take. PostgreSQL writes a checkpoint of what is in
@@ -40,6 +41,7 @@ type runFlags struct {
 	queries   []string
 	asJSON    bool
 	inBack    bool
+	format    string
 	unit      bool
 }
 
@@ -48,35 +50,41 @@ func newRun() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "run NAME|RECIPE|DIR",
 		Short: "Boot a built machine on this computer, in QEMU",
-		Long: `Boot a built machine on this computer, in QEMU, as a phone would: the same kernel and root filesystem, a data disk
-that is made on the first run and kept, a config disk written afresh. PostgreSQL is reachable at 127.0.0.1; the URL that
-is printed works with psql and every other client of its kind. Ctrl-C shuts the machine down in order; a second one
-pulls the plug.
+		Long: `Boot a built machine on this computer, in QEMU. It has the kernel and the root filesystem that a
+phone boots. The data disk is made on the first run and kept; the config disk is new on each run.
+PostgreSQL is reachable at 127.0.0.1, and the URL that is printed works with every PostgreSQL
+client. The first Ctrl-C shuts the machine down cleanly, the second one stops it at once.
 
-With --query the machine is started, asked, and shut down: rows are printed as tab-separated text.
+With --query, sov boots the machine, runs the SQL, prints the rows as tab-separated text and shuts
+the machine down.
 
-The machine gets the secrets that 'sov secrets' keeps for it; passwords of the superuser and of the recipe's roles
-are generated if none are set, and kept with the data disk. The auth key of a tailnet is left out unless --tailnet is given: it joins as a machine of its own, beside a phone's, and
-stays one with this data disk.
+The machine gets its secrets from 'sov secrets'. Passwords of the superuser and of the recipe's
+roles are generated if none are set, and kept with the data disk. The auth key of a tailnet is used
+only with --tailnet. This machine is then a node of its own beside the phone's, and stays that node
+as long as its data disk is kept.
 
-The guest reaches nothing beyond this computer, and of it only the time. With --egress it reaches the internet, and what
-network.egress of the recipe names: by passt, which keeps it from this computer's own services. Without passt, and on
-macOS, QEMU does it, and the guest reaches the services on this computer's loopback address, too: sov says so.
+The guest can ask this computer for the time and reaches nothing else. With --egress it reaches the
+internet and what network.egress of the recipe names. passt does this and keeps the guest from the
+services of this computer. Without passt, and on macOS, QEMU does it; the guest then reaches the
+services on this computer's loopback address, and sov warns.
 
-With --detach the machine runs in background: sov returns when it is ready, as without, and 'sov stop NAME --local' shuts it
-down in order. What it says is in run.log in the state folder. With --systemd nothing is started: a unit is printed with
-which systemd runs it.
+With --detach, sov returns when the machine is ready, and 'sov stop NAME --local' shuts it down. Its
+messages are in run.log in the state folder. With --systemd, sov starts nothing and prints a systemd
+unit that runs the machine.
 
-A full disk of this computer pauses the machine; it goes on when there is room.
+With --format disk, sov boots the disk image of 'sov build --format disk' by UEFI, from a copy in
+--state that keeps its data. It gets a config disk too.
 
-The data disk, its password file and the console's log live in --state, by default a folder for each recipe and
-architecture in the user's state folder.`,
+If this computer's disk is full, the machine pauses until there is room. The data disk, its password
+file and the console's log are in --state, by default a folder for each recipe and architecture in
+the user's state folder.`,
 		Example: `  sov run sql
   sov run sql --query 'select version()'
   sov run sql --arch amd64 --kvm --port 5432
   sov run sql --detach
   sov run sql --egress
   sov run sql --systemd
+  sov run sql --arch amd64 --format disk
   sov run out/sql/arm64 --ephemeral --console`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: recipes,
@@ -91,6 +99,8 @@ architecture in the user's state folder.`,
 	flags.IntVar(&f.MemoryMiB, "memory", 0, "memory in MiB; 0 takes what the recipe says")
 	flags.IntVar(&f.CPUs, "cpus", 0, "processors; 0 takes what the recipe says")
 	flags.BoolVar(&f.KVM, "kvm", false, "use this computer's processor instead of emulating one; it must be of the guest's architecture")
+	flags.StringVar(&f.format, "format", "", "disk: boot the image that 'sov build --format disk' made, by UEFI (OVMF, AAVMF)")
+	complete(c, "format", disk.Name)
 	flags.BoolVar(&f.console, "console", false, "show the guest's console")
 	flags.BoolVar(&f.egress, "egress", false, "let the guest reach the internet, and what the recipe's network.egress names")
 	flags.BoolVar(&f.tailnet, "tailnet", false, "give the machine the secret tailscale, so that it joins the tailnet; implies --egress")
@@ -143,6 +153,10 @@ func run(c *cobra.Command, recipe string, f runFlags) (err error) {
 	if err := checkArch(f.arch); err != nil {
 		return err
 	}
+	if f.format != "" && f.format != disk.Name {
+		return usagef("--format %q: must be %s", f.format, disk.Name)
+	}
+	f.Disk = f.format == disk.Name
 	if f.Artifact, err = built.Dir(recipe, f.out, f.arch); err != nil {
 		return err
 	}
@@ -332,7 +346,7 @@ func (f runFlags) secrets(c *cobra.Command, spec *vmspec.Spec) (map[string]strin
 	if err != nil {
 		return nil, err
 	}
-	if spec.DataKey() != "" && kept[guestspec.SecretDataKey] == nil && !localvm.HasData(f.State) {
+	if spec.DataKey() != "" && kept[guestspec.SecretDataKey] == nil && !localvm.HasEncrypted(f.State, spec) {
 		key, path, err := store.MakeDataKey(spec.Name)
 		if err != nil {
 			return nil, err

@@ -35,6 +35,7 @@ func (f *runFlags) command() ([]string, error) {
 		{f.KVM, "kvm", "true"},
 		{f.tailnet, "tailnet", "true"},
 		{f.egress, "egress", "true"},
+		{f.format != "", "format", f.format},
 	} {
 		if flag.set {
 			command = append(command, "--"+flag.name+"="+flag.value)

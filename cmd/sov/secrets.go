@@ -20,17 +20,18 @@ func newSecrets() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "secrets",
 		Short: "Keep a machine's passwords and auth keys: set, generate, show, list, rm",
-		Long: `Keep a machine's passwords and auth keys on this computer. ` + "`sov run`" + ` hands them to the machine it starts, and the phone
-gets them from here; no build ever contains one. A machine takes them at its start.
+		Long: `Keep a machine's passwords and auth keys on this computer. ` + "`sov run`" + ` hands them to the machine it
+starts, and the phone gets them from here; no build ever contains one. A machine takes them at its
+start.
 
   postgres     the superuser's password
   role-NAME    the password of a role that the recipe lists
   tailscale    an auth key, by which the machine joins a tailnet
-  data-key     the key of an encrypted data disk (vm.encrypt); made at its first start
+  data-key     the key of an encrypted data disk or volume (vm.encrypt); made at its first start
   NAME         what the recipe declares under secrets, for its services
 
-They are files in secrets/ of sov's folder in the user's configuration ($SOV_CONFIG_DIR in its place), which only their
-owner may read, encrypted with age if wished. See docs/secrets.md.`,
+They are files in secrets/ of sov's folder in the user's configuration ($SOV_CONFIG_DIR in its
+place), which only their owner may read, encrypted with age if wished. See docs/secrets.md.`,
 		Example: `  sov secrets set sql postgres
   sov secrets generate sql role-app
   sov secrets list sql
@@ -122,8 +123,9 @@ func newSecretsRm() *cobra.Command {
 	return &cobra.Command{
 		Use:   "rm MACHINE SECRET...",
 		Short: "Forget secrets",
-		Long: `Forget secrets. One that the machine's recipe uses and that is not set is not an error. A machine that has taken one keeps it: a role's password stays what it
-was set to, and a node that has joined a tailnet stays in it.`,
+		Long: `Forget secrets. One that the machine's recipe uses and that is not set is not an error. A machine
+that has taken one keeps it: a role's password stays what it was set to, and a node that has joined
+a tailnet stays in it.`,
 		Example:           "  sov secrets rm sql tailscale",
 		Args:              cobra.MinimumNArgs(2),
 		ValidArgsFunction: secretNames(true),

@@ -15,8 +15,8 @@ func newSecretsList() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "list MACHINE",
 		Short: "List a machine's secrets, and what its recipe uses besides, without their values",
-		Long: `List the secrets that are kept for a machine, and those that its recipe uses and that are not set. No value is shown, and
-none is needed to be opened.`,
+		Long: `List the secrets of a machine that are set, and those that its recipe uses and that are not set.
+Values are not shown. Encrypted secrets are listed without their identity or passphrase.`,
 		Example: "  sov secrets list sql\n  sov secrets list ./mine.yaml --json",
 		Args:    cobra.ExactArgs(1),
 

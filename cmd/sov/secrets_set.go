@@ -25,16 +25,17 @@ func newSecretsSet() *cobra.Command {
 	var f secretsSetFlags
 	c := &cobra.Command{
 		Use:   "set MACHINE SECRET",
-		Short: "Keep a secret, in place of the one that has its name",
-		Long: `Keep a secret, in place of the one that has its name. It is asked for twice, without echo; where the standard input is no
-terminal it is read from there to the end, without the newline that ends it (--exact keeps that). It is never an argument,
-which every process of the computer could read.
+		Short: "Set a secret, or replace it",
+		Long: `Set a secret, or replace it. At a terminal, sov asks for the value twice and does not show it.
+Elsewhere the value is all of the standard input, without a newline at its end (--exact keeps the
+newline). The value is never an argument, because every process of the computer can read arguments.
 
-A role's password must have 12 characters or more, and must not be one that is guessed first: well-known words, the name of the
-role or the machine, a sequence. sov secrets generate makes one.
+A role's password must have at least 12 characters. Well-known words, the name of the role or of the
+machine, and sequences are refused. sov secrets generate makes a password.
 
-With --identity the secrets are encrypted to that age identity, with --passphrase to one that is made for them and that
-a passphrase opens: this one, all that are there already, and all that will be set; those need no key.`,
+With --identity, all secrets are encrypted to this age identity. With --passphrase, they are
+encrypted to a new identity that a passphrase opens. Both encrypt this secret, those that exist, and
+those that are set later. Setting one later needs neither the identity nor the passphrase.`,
 		Example: `  sov secrets set sql postgres
   pass show phone/tailscale | sov secrets set sql tailscale
   sov secrets set sql postgres --passphrase

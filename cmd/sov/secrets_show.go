@@ -15,8 +15,8 @@ func newSecretsShow() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "show MACHINE SECRET",
 		Short: "Print a secret",
-		Long: `Print the value of a secret that is kept on this computer, and a newline: a generated password, for a program that logs
-in. An encrypted one is opened as other commands do, by --identity or the passphrase.`,
+		Long: `Print the value of a secret on this computer and a newline, such as a generated password for a
+program that logs in. An encrypted secret needs --identity or its passphrase.`,
 		Example: `  sov secrets show sql role-app
   PGPASSWORD="$(sov secrets show sql role-app)" psql -h sovereign-sql -U app app`,
 		Args:              cobra.ExactArgs(2),
@@ -50,8 +50,9 @@ func newSecretsGenerate() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "generate MACHINE SECRET",
 		Short: "Generate a secret and keep it",
-		Long: `Generate a secret of 128 bits: the password of a role of the database (postgres, or role-NAME), or a secret that the recipe
-declares with generate: true. It is not printed; sov secrets show does so. One that is kept already is replaced only with --replace.`,
+		Long: `Generate a secret of 128 bits: the password of a role of the database (postgres, or role-NAME), or a
+secret that the recipe declares with generate: true. It is not printed; sov secrets show does so.
+One that is kept already is replaced only with --replace.`,
 		Example: `  sov secrets generate sql role-app
   sov secrets generate sql postgres --replace`,
 		Args:              cobra.ExactArgs(2),
@@ -63,7 +64,7 @@ declares with generate: true. It is not printed; sov secrets show does so. One t
 				return err
 			}
 			if !generates {
-				return usagef("%s is neither the password of a role nor has it generate: true in the recipe, so somebody else makes it: type `sov secrets set %s %[1]s`", name, args[0])
+				return usagef("%s is neither the password of a role nor has it generate: true in the recipe: set it with `sov secrets set %s %[1]s`", name, args[0])
 			}
 			store, err := openSecrets("")
 			if err != nil {

@@ -19,21 +19,23 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/terminal"
 )
 
-// whereSessions says in the help of shell and exec which machine they are for, and how they are kept.
-const whereSessions = `It is started in the machine that 'sov run' runs on this computer, if that is one of this name, else in the one on the
-phone; --local and --device say which. It goes through the cable, or ssh, and sov-runner to the guest's endpoint, which
-lets nobody in without the token of this boot. Each use is in the guest's journal ('sov logs NAME --service init'): who,
-what and the exit status, and nothing of what is typed.
+// whereSessions says in the help of shell and exec which machine they are for, and how they are
+// kept.
+const whereSessions = `If 'sov run' runs a machine of this name on this computer, that machine is meant, else the one on
+the phone. --local and --device choose. The connection goes through the cable, or ssh, and
+sov-runner to the guest's endpoint, which demands the token of this boot. The guest's journal
+records the user, the command and the exit status, and nothing that is typed
+('sov logs NAME --service init').
 
-A recipe with 'shell: false' under vm makes images that have none.`
+An image of a recipe with 'shell: false' under vm refuses shells and commands.`
 
 func newShell() *cobra.Command {
 	var f sessionFlags
 	c := &cobra.Command{
 		Use:   "shell NAME",
 		Short: "Open a shell in the guest",
-		Long: `Open a shell in the guest, as root, with this terminal's keys, size and colours. It ends with exit, and with the connection:
-what it started ends with it.
+		Long: `Open a shell in the guest, as root, with this terminal's keys, size and colours. exit ends it, and
+so does the end of the connection. All processes that the shell has started end with it.
 
 ` + whereSessions + `
 
@@ -54,13 +56,14 @@ func newExec() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "exec NAME -- COMMAND [ARGUMENT...]",
 		Short: "Run a command in the guest",
-		Long: `Run a command in the guest, as root: a program and its arguments, without a shell between. Standard input, output and error
-are this program's; where input and output are a terminal, the command gets one. Ctrl-C ends it, and the connection's end
-does.
+		Long: `Run a program with arguments in the guest, as root, without a shell. It uses the standard input,
+output and error of sov. If input and output are a terminal, the program has a terminal too. Ctrl-C
+ends it, and so does the end of the connection.
 
 ` + whereSessions + `
 
-Exit status: the command's own; 126 and 127 if it cannot be started, 128 and a signal's number if that ended it.`,
+Exit status: the command's own; 126 and 127 if it cannot be started, 128 and a signal's number if
+that ended it.`,
 		Example: `  sov exec sql -- df -h /data
   sov exec sql --user postgres -- psql -c 'select version()'
   sov exec sql -- sh -c 'cat >/tmp/notes' <notes`,
@@ -193,7 +196,7 @@ func withTerm(env map[string]string) map[string]string {
 	return with
 }
 
-// caller names whoever uses this program, for the guest's journal.
+// caller names the user of this program, for the guest's journal.
 func caller() string {
 	name := "unknown"
 	if u, err := user.Current(); err == nil {

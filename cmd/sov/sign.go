@@ -25,17 +25,18 @@ func newSign() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "sign DIR",
 		Short: "Sign a built machine",
-		Long: `Sign a built machine: check that its files are what its manifest and its provenance say, and write the provenance with a
-signature to ` + artifact.SignedFile + ` beside them. The signed statement also has the machine's name, a serial that grows
-with each version, and with --reference the place in a registry that the version is for. No other byte of the artifact
-changes; the same key, serial and artifact give the same signature. One that is there is replaced.
+		Long: `Sign a built machine. Its files are compared with its manifest and its provenance. Then the
+provenance is written with a signature to ` + artifact.SignedFile + `. An older signature is
+replaced. No other file changes. The same key, serial and artifact give the same signature.
 
-The serial is one more than the highest that this computer knows of the machine and the key: it keeps them in serials.json,
-in its state folder. An artifact that the key has signed already keeps its serial. Where nothing is kept, in CI for
-instance, give --serial: the number of the CI's run will do.
+The signed statement also has the machine's name, a serial that grows with each version and, with
+--reference, the place in a registry that the version is for. The serial is one more than the
+highest one of this machine and key in serials.json, in sov's state folder. An artifact that the key
+has already signed keeps its serial. In CI, where the state folder is not kept, give --serial, such
+as the number of the run.
 
-A machine with parts that its build took from remote caches without a signature (taken.json lists them) is refused, unless
---allow-unsigned-cache says that they are good.`,
+A machine is refused if its build took parts from remote caches without a signature (taken.json
+lists them); --allow-unsigned-cache accepts these parts.`,
 		Example: `  sov sign out/sql/arm64
   sov sign out/sql/arm64 --key release.pem --serial 17
   printf '%s' "$SIGNING_KEY" | sov sign out/sql/arm64 --key /dev/stdin --serial "$RUN_NUMBER"`,

@@ -42,8 +42,8 @@ func newStart() *cobra.Command {
 		use:   "start",
 		group: inOrder,
 		short: "Start a machine on the phone and wait until it is ready",
-		long: `Start a machine that ` + "`sov push`" + ` has installed, and wait until every service in it is ready. Where it runs already,
-nothing happens. Ctrl-C ends the waiting, not the machine.`,
+		long: `Start a machine that ` + "`sov push`" + ` has installed, and wait until every service in it is ready. Where it
+runs already, nothing happens. Ctrl-C ends the waiting, not the machine.`,
 		example: `  sov start sql
   sov start sql --device R58M12345 --json
   sov start sql --all --no-wait`,

@@ -28,11 +28,12 @@ func newStatus() *cobra.Command {
 		use:   "status",
 		group: everyOne,
 		short: "Say how a machine on the phone is",
-		long: `Say how a machine is: its phase and since when, the version that runs, its processes, its network, the services in it, its
-disk, database and last backup. It changes nothing and always answers, whatever state the machine is in; whether all is
-well is what ` + "`sov test`" + ` says. With --watch it is shown again and again until Ctrl-C.
+		long: `Print the state of a machine: its phase and since when, version, processes, network, services, disk,
+database and last backup. It changes nothing, and works in every state of the machine. ` + "`sov test`" + `
+checks that the machine does what it is for. With --watch, the state is shown again until Ctrl-C.
 
-With --local it is the machine that ` + "`sov run`" + ` runs on this computer: what its guest says, once.`,
+With --local, print the state of the machine that ` + "`sov run`" + ` runs on this computer, as its guest
+reports it.`,
 		example: "  sov status sql\n  sov status sql --watch\n  sov status sql --all --json\n  sov status sql --local",
 		flags: func(c *cobra.Command) {
 			c.Flags().BoolVarP(&watch, "watch", "w", false, "show it again every two seconds, until Ctrl-C")

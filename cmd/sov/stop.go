@@ -14,11 +14,11 @@ func newStop() *cobra.Command {
 		use:   "stop",
 		group: backward,
 		short: "Shut a machine down in order, on the phone or here",
-		long: `Shut a machine down in order: its services are stopped, PostgreSQL with a checkpoint, its disks unmounted, and the phone's
-network is as it was before. Where nothing runs, nothing happens. It is started again by ` + "`sov start`" + `, and when the phone
-restarts.
+		long: `Shut a machine down cleanly: stop its services, PostgreSQL with a checkpoint, unmount its disks, and
+restore the phone's network. A machine that does not run stays as it is. The machine starts again
+with ` + "`sov start`" + ` and when the phone restarts.
 
-With --local it is the machine that ` + "`sov run`" + ` runs on this computer, in background or not.`,
+With --local, stop the machine that ` + "`sov run`" + ` runs on this computer, in the background or not.`,
 		example: "  sov stop sql\n  sov stop sql --all\n  sov stop sql --local",
 		asks:    "down",
 		within:  stopLimit,

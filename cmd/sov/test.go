@@ -14,10 +14,16 @@ func newTest() *cobra.Command {
 		use:   "test",
 		group: everyOne,
 		short: "Check that a machine on the phone does what it is for",
-		long: `Check that a machine does what it is for, as somebody who uses it would: its process runs, its network interface stands,
-the guest answers pings, a query is answered over the network after a login with the password, the guest's clock is right;
-where Tailscale is configured, the node is connected, and the database answers on its tailnet address. A line for each
-check. It changes nothing.
+		long: `Check that a machine does what it is for, and print a line for each check:
+
+  process, network     the machine runs, and its network interface is up
+  ping                 the guest answers
+  SQL                  a login with the password over the network, a write and a read
+  clock                the guest's clock is right
+  Tailscale            if it is configured: the node is connected, and the database answers there
+  services             all services are ready
+
+Nothing on the phone or in the guest is changed.
 
 Exit status: 0 when all checks pass, 3 when one fails.`,
 		example: "  sov test sql\n  sov test sql --all --json",

@@ -19,10 +19,15 @@ func newUp() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "up RECIPE",
 		Short: "Build a machine, install it on the phone, start it and test it",
-		Long: `Build a machine from a recipe, install it on the phone that is plugged in, start it and test it: sov build, sov push --start
-and sov test in one. What is up to date already takes seconds. Passwords of the database's superuser and of the recipe's roles are generated
-if there are none. A group file does so for all its machines: all are built, then each is installed and started once those that it is
-after are ready. With --forward the database is then reachable at the URL that is printed, until Ctrl-C; the machine goes on running.
+		Long: `Build a machine from a recipe, install it on the attached phone, start it and test it. This is sov
+build, sov push --start and sov test in one. Parts that are up to date take seconds. Passwords of
+the superuser and of the recipe's roles are generated if none are set.
+
+With --forward, the database is then reachable at the URL that is printed, until Ctrl-C. The machine
+keeps running.
+
+With a group file, all machines are built first. Then each is installed and started when the
+machines that it is after are ready.
 
 Exit status: 0 when the machine passes its test, 3 when a check fails.`,
 		Example: `  sov up sql
@@ -63,7 +68,7 @@ Exit status: 0 when the machine passes its test, 3 when a check fails.`,
 				if err := show(ctx, s, testLimit, "test", name); err != nil || !forward {
 					return err
 				}
-				return forwardTo(ctx, s, name, guestspec.ServicePostgres, 0)
+				return forwardTo(ctx, s, name, guestspec.ServicePostgres, 0, false)
 			})
 			if err == nil && !forward && !p.several() {
 				next(c, false, append([]string{"sov", "psql", name}, p.again()...)...)

@@ -85,7 +85,7 @@ func argumentsError(c *cobra.Command, args []string, err error) error {
 		return usagef("%s is missing: type `%s %s` (see `%s --help`)", strings.Join(required[len(args):], " and "), c.CommandPath(),
 			strings.Join(append(append([]string{}, args...), required[len(args):]...), " "), c.CommandPath())
 	case all < len(args):
-		// Without the argument itself: somebody may have typed a password.
+		// Without the argument itself: the user may have typed a password.
 		return usagef("too many arguments: type `%s` (see `%s --help`)", strings.Join(append([]string{c.CommandPath()}, strings.Fields(c.Use)[1:]...), " "), c.CommandPath())
 	}
 	return usagef("%w (see `%s --help`)", err, c.CommandPath())

@@ -17,14 +17,17 @@ func newVerify() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "verify NAME|DIR",
 		Short: "Check a built machine against its manifest and itself",
-		Long: `Check a built machine: every file against the manifest's sizes and SHA-256, manifest and files against the provenance,
-the root filesystem against its own checksums, bitmaps and link counts, the kernel's embedded configuration against what
-the guest cannot do without. Links in the image that lead nowhere are listed; they are no fault.
+		Long: `Check a built machine:
 
-With --key the artifact has to be signed, too, by the key whose public half is given: a bit that is not as the signer had
-it, in whatever file, is found, and so is an artifact that nobody signed.
+  files            sizes and SHA-256 as in the manifest and the provenance
+  root filesystem  its own checksums, bitmaps and link counts
+  kernel           its embedded configuration has the options that the guest needs
 
-Exit status: 0 when all is well, 3 with the list of what is not.`,
+Symbolic links in the image that lead nowhere are listed and are not an error. With --key, the
+artifact must also be signed by the private key of this public key: an unsigned artifact and any
+change since it was signed are errors.
+
+Exit status: 0 when the machine is sound, 3 with a list of the faults.`,
 		Example: `  sov verify sql
   sov verify out/sql/arm64 --key sov.pub
   sov verify out/sql/arm64 --json`,

@@ -12,6 +12,7 @@ const (
 	ProvenanceFile = "provenance.json"      // see package provenance
 	SignedFile     = "provenance.dsse.json" // the provenance in a DSSE envelope
 	TakenFile      = "taken.json"           // not part of it: what was taken from remote caches, see package taken
+	DiskFile       = "disk.img"             // the whole as a disk that boots under UEFI, on demand; see package stages/disk
 	SumsFile       = "SHA256SUMS"           // what sha256sum -c reads: all files, the manifest and the provenance too
 )
 

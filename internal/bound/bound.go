@@ -1,5 +1,5 @@
-// Package bound limits what bytes from outside may cost before anybody has vouched for them: how much is read of a file
-// or a stream, and how much a few compressed bytes may become.
+// Package bound limits what bytes from outside may cost before they are verified: how
+// much is read of a file or a stream, and how much a few compressed bytes may become.
 package bound
 
 import (
@@ -19,7 +19,8 @@ type Limit struct {
 	Ratio int64 // beyond Free, bytes for each compressed byte; deflate reaches 1032, real files stay below 30
 }
 
-// A Source counts the bytes that are read from a compressed file, for Expanded. The zero Source is not usable.
+// A Source counts the bytes that are read from a compressed file, for Expanded. The zero Source is
+// not usable.
 type Source struct {
 	r    io.Reader
 	read int64
@@ -38,8 +39,8 @@ func (s *Source) Read(p []byte) (int, error) {
 // Count returns how many bytes were read.
 func (s *Source) Count() int64 { return s.read }
 
-// Expanded returns a reader of r, the decompressed form of what is read from s, that fails with an error that wraps
-// ErrTooLarge when more comes out than the limit allows for what went in.
+// Expanded returns a reader of r, the decompressed form of what is read from s, that fails with an
+// error that wraps ErrTooLarge when more comes out than the limit allows for what went in.
 func (l Limit) Expanded(r io.Reader, s *Source) io.Reader {
 	return &expanded{r: r, source: s, limit: l}
 }
@@ -51,8 +52,8 @@ type expanded struct {
 	n      int64
 }
 
-// Read implements io.Reader. The decompressor may have read ahead of what it has given out, so a file gets a little more
-// than its ratio, never less.
+// Read implements io.Reader. The decompressor may have read ahead of what it has given out, so a
+// file gets a little more than its ratio, never less.
 func (e *expanded) Read(p []byte) (int, error) {
 	n, err := e.r.Read(p)
 	e.n += int64(n)
@@ -74,8 +75,8 @@ func ReadAll(r io.Reader, limit int64) ([]byte, error) {
 	return b, err
 }
 
-// ReadFile is os.ReadFile for a file that the user names, of at most limit bytes. It may be a pipe, as a shell's <(command)
-// is.
+// ReadFile is os.ReadFile for a file that the user names, of at most limit bytes. It may be a pipe,
+// as a shell's <(command) is.
 func ReadFile(name string, limit int64) ([]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {

@@ -1,13 +1,16 @@
-// Package chunk cuts files into pieces at places that their content decides, so that two versions of a file have most of
-// their pieces in common wherever these have moved to, and names each piece by its SHA-256.
+// Package chunk cuts files into pieces at places that their content decides, so that two versions
+// of a file have most of their pieces in common wherever these have moved to, and names each piece
+// by its SHA-256.
 //
-// The cuts are those of FastCDC (W. Xia et al., "FastCDC: a Fast and Efficient Content-Defined Chunking Approach for Data
-// Deduplication", USENIX ATC 2016): a gear hash runs over the bytes, a cut is where chosen bits of it are zero, and more
-// of them have to be before a chunk has its usual size than after, which draws the sizes together.
+// The cuts are those of FastCDC (W. Xia et al., "FastCDC: a Fast and Efficient Content-Defined
+// Chunking Approach for Data Deduplication", USENIX ATC 2016): a gear hash runs over the bytes, a
+// cut is where chosen bits of it are zero, and more of them have to be before a chunk has its usual
+// size than after, which draws the sizes together.
 //
-// The sizes are chosen for a file system image, in which files move by whole blocks of 4 KiB and a changed setting changes
-// a block here and there: its own, an inode table's, the superblock and its copy. Of the image of PostgreSQL (138 MB),
-// such a setting changed four blocks. What would travel, compressed, with chunks of these sizes, and how many they are:
+// The sizes are chosen for a file system image, in which files move by whole blocks of 4 KiB and a
+// changed setting changes a block here and there: its own, an inode table's, the superblock and its
+// copy. Of the image of PostgreSQL (138 MB), such a setting changed four blocks. What would travel,
+// compressed, with chunks of these sizes, and how many they are:
 //
 //	4 KiB blocks at fixed places           1.7 KB  33,700
 //	1 to 8 KiB, normally 2                 1.2 KB  51,200
@@ -15,9 +18,9 @@
 //	1 to 32 KiB, normally 4                3.2 KB  26,900
 //	4 to 64 KiB, normally 16              12.8 KB   6,800
 //
-// A small Max matters because zeros, of which metadata is full, have no place to cut at. Blocks at fixed places would do
-// for an image, but find nothing in what moves within a file: of a program that was compiled again, a third more travels
-// (3.0 MB in place of 2.2 of an 8 MB program).
+// A small Max matters because zeros, of which metadata is full, have no place to cut at. Blocks at
+// fixed places would do for an image, but find nothing in what moves within a file: of a program
+// that was compiled again, a third more travels (3.0 MB in place of 2.2 of an 8 MB program).
 package chunk
 
 import (
@@ -49,8 +52,8 @@ type Chunk struct {
 	Zero   bool // it has no byte but zeros
 }
 
-// normalization is by how many bits the two masks differ from the one that makes chunks of Normal bytes on average
-// (FastCDC, section 3.4: level 2 is the best there).
+// normalization is by how many bits the two masks differ from the one that makes chunks of Normal
+// bytes on average (FastCDC, section 3.4: level 2 is the best there).
 const normalization = 2
 
 var (
@@ -61,7 +64,8 @@ var (
 // mask has n bits set, the highest: each of them depends on the last 64 bytes.
 func mask(n int) uint64 { return ^uint64(0) << (64 - n) }
 
-// gear is a random number for each value of a byte, from SHA-256, so that anybody can make the same.
+// gear is a random number for each value of a byte, from SHA-256, so that every program can make
+// the same.
 var gear = func() (table [256]uint64) {
 	for i := range table {
 		sum := sha256.Sum256([]byte{'s', 'o', 'v', ' ', 'g', 'e', 'a', 'r', byte(i)})
@@ -70,8 +74,8 @@ var gear = func() (table [256]uint64) {
 	return table
 }()
 
-// Cut returns the size of the first chunk of b, which is all of b where no cut is found. b must be of Max bytes or more,
-// or the end of the file.
+// Cut returns the size of the first chunk of b, which is all of b where no cut is found. b must be
+// of Max bytes or more, or the end of the file.
 func Cut(b []byte) int {
 	if len(b) <= Min {
 		return len(b)
@@ -96,8 +100,8 @@ func Cut(b []byte) int {
 // buffered is how much of a file is read at a time.
 const buffered = 1 << 20
 
-// Each calls do for every chunk of what r reads, in order. The content is do's until it returns. Each ends with the first
-// error, r's or do's.
+// Each calls do for every chunk of what r reads, in order. The content is do's until it returns.
+// Each ends with the first error, r's or do's.
 func Each(r io.Reader, do func(c Chunk, content []byte) error) error {
 	buffer := make([]byte, buffered)
 	var offset int64

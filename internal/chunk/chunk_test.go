@@ -46,7 +46,8 @@ func missing(t testing.TB, a, b []byte) (n int) {
 	return n
 }
 
-// Chunks, put together, are the file, are named by their content and have the sizes that they may have.
+// Chunks, put together, are the file, are named by their content and have the sizes that they may
+// have.
 func TestEach(t *testing.T) {
 	for name, b := range map[string][]byte{
 		"nothing": nil, "a byte": {7}, "less than Min": noise(Min-1, 1), "Min": noise(Min, 2), "Max": noise(Max, 3),

@@ -9,8 +9,9 @@ import (
 	"math"
 )
 
-// A Name is the part of a chunk's SHA-256 by which lists know it. Two chunks of one name would make a file that its own
-// SHA-256 gives away, so a name needs to be no longer than makes that improbable.
+// A Name is the part of a chunk's SHA-256 by which lists know it. Two chunks of one name would make
+// a file that its own SHA-256 gives away, so a name needs to be no longer than makes that
+// improbable.
 type Name [16]byte
 
 // Name returns the chunk's.
@@ -51,8 +52,8 @@ const zeroFlag = 1 << 15
 // pieceSize is the encoded size of a chunk: that of its content and, unless it is zeros, its name.
 const pieceSize = 2 + len(Name{})
 
-// Append encodes the list: two bytes a chunk, big-endian, with its size and the highest bit set for zeros, and its name
-// where it is not zeros.
+// Append encodes the list: two bytes a chunk, big-endian, with its size and the highest bit set for
+// zeros, and its name where it is not zeros.
 func (l List) Append(b []byte) []byte {
 	for _, p := range l {
 		if p.Zero {
@@ -65,8 +66,8 @@ func (l List) Append(b []byte) []byte {
 	return b
 }
 
-// ReadList decodes what Append made of a list whose chunks have size bytes together. It takes memory for what is there,
-// not for what size promises.
+// ReadList decodes what Append made of a list whose chunks have size bytes together. It takes
+// memory for what is there, not for what size promises.
 func ReadList(r io.Reader, size int64) (List, error) {
 	if size < 0 || size > math.MaxInt64/2 {
 		return nil, fmt.Errorf("list of chunks: %d bytes cannot be a file's size", size)

@@ -1,8 +1,10 @@
-// Package confine runs a compiler over sources that others have written, whose Makefiles are programs: without a network,
-// without a view of the other processes, without root's rights or any way to gain some, and with nothing of the file
-// system but the computer's programs and libraries, the inputs, and the folders for the output.
+// Package confine runs a compiler over sources that others have written, whose Makefiles are
+// programs: without a network, without a view of the other processes, without root's rights or any
+// way to gain some, and with nothing of the file system but the computer's programs and libraries,
+// the inputs, and the folders for the output.
 //
-// On Linux that is a set of namespaces. Where the system does not allow them, Check says why, and Run refuses.
+// On Linux that is a set of namespaces. Where the system does not allow them, Check says why, and
+// Run refuses.
 package confine
 
 import (
@@ -28,20 +30,23 @@ type Command struct {
 	Stdin          io.Reader // nil: /dev/null
 	Stdout, Stderr io.Writer
 
-	// Write are folders that the program finds at the same paths and may write. When sov runs as root they are given to the
-	// user nobody, and what is in them should be nobody's or readable by all.
+	// Write are folders that the program finds at the same paths and may write. When sov runs as
+	// root they are given to the user nobody, and what is in them should belong to nobody or be
+	// readable by all.
 	Write []string
-	// Read are files and folders that it finds at the same paths and may read, beside those of the system.
+	// Read are files and folders that it finds at the same paths and may read, beside those of the
+	// system.
 	Read []string
 	// Temporary is the folder that the program finds as /tmp, to write. "": it has none.
 	Temporary string
 
-	// Plain runs the program with sov's own rights, where Check has found that there is no other way.
+	// Plain runs the program with sov's own rights, where Check has found that there is no other
+	// way.
 	Plain bool
 }
 
-// Run runs the program and waits for its end, or ends it and all that it has started when ctx ends. An error of the program
-// is an *exec.ExitError, as package os/exec has it.
+// Run runs the program and waits for its end, or ends it and all that it has started when ctx ends.
+// An error of the program is an *exec.ExitError, as package os/exec has it.
 func (c Command) Run(ctx context.Context) error {
 	if !c.Plain {
 		return c.confined(ctx)
@@ -62,8 +67,9 @@ func (c Command) Run(ctx context.Context) error {
 // patience is how long the output of a program that was ended may take.
 const patience = 10 * time.Second
 
-// ReadOutput reads a regular file of at most limit bytes that a program has left below a folder. A link that leads out of the
-// folder, or a pipe, is refused: what is left there is the program's choice.
+// ReadOutput reads a regular file of at most limit bytes that a program has left below a folder. A
+// link that leads out of the folder, or a pipe, is refused: what is left there is the program's
+// choice.
 func ReadOutput(dir, name string, limit int64) ([]byte, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {

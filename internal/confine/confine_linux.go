@@ -26,7 +26,7 @@ const nobody = 65534
 type plan struct {
 	Path, Dir, Root, Temporary string
 	Args, Env, Write, Read     []string
-	Nested                     bool // sov is not root: nobody is one more user namespace
+	Nested                     bool // sov is not root: the user nobody is one more user namespace
 }
 
 // namespaces are those that a program gets, besides one of users.
@@ -38,7 +38,8 @@ var checked struct {
 	err  error
 }
 
-// Check returns nil if programs can be confined here, or an error that wraps ErrUnsupported and says why not. It tries it, once.
+// Check returns nil if programs can be confined here, or an error that wraps ErrUnsupported and
+// says why not. It tries it, once.
 func Check(ctx context.Context) error {
 	checked.Lock()
 	defer checked.Unlock()
@@ -108,7 +109,8 @@ type setupError struct{ text string }
 
 func (e *setupError) Error() string { return e.text }
 
-// run starts this program again as the first process of new namespaces, which makes the program's surroundings and runs it.
+// run starts this program again as the first process of new namespaces, which makes the program's
+// surroundings and runs it.
 func (c Command) run(ctx context.Context, text []byte, a *syscall.SysProcAttr) error {
 	told, tell, err := os.Pipe()
 	if err != nil {
@@ -189,7 +191,8 @@ func first() (int, error) {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return 0, fmt.Errorf("give up new privileges: %w", err)
 	}
-	// Written by hand, not by exec.Cmd: this process waits for all children, and files 0 to 2 are passed on as they are.
+	// Written by hand, not by exec.Cmd: this process waits for all children, and files 0 to 2 are
+	// passed on as they are.
 	attr := &syscall.ProcAttr{Dir: p.Dir, Env: lastOf(p.Env), Files: []uintptr{0, 1, 2}, Sys: p.attributes()}
 	pid, err := syscall.ForkExec(p.Path, append([]string{p.Path}, p.Args...), attr)
 	if err != nil {
@@ -199,7 +202,8 @@ func first() (int, error) {
 	return reap(pid), nil
 }
 
-// lastOf returns an environment without the variables that are set again, as package os/exec has it.
+// lastOf returns an environment without the variables that are set again, as package os/exec has
+// it.
 func lastOf(env []string) []string {
 	var out []string
 	seen := map[string]bool{}
@@ -213,8 +217,8 @@ func lastOf(env []string) []string {
 	return out
 }
 
-// attributes make the program nobody. Executing it as nobody takes the capabilities that this process has in its user
-// namespace.
+// attributes make the program nobody. Executing it as nobody takes the capabilities that this
+// process has in its user namespace.
 func (p *plan) attributes() *syscall.SysProcAttr {
 	if !p.Nested {
 		return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody, Groups: []uint32{}}, Setsid: true}
@@ -223,7 +227,8 @@ func (p *plan) attributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, UidMappings: one, GidMappings: one, Setsid: true}
 }
 
-// reap waits for children until the one with this process ID has ended. The others end with this process, which is process 1.
+// reap waits for children until the one with this process ID has ended. The others end with this
+// process, which is process 1.
 func reap(pid int) int {
 	for {
 		var status syscall.WaitStatus
@@ -240,8 +245,8 @@ func reap(pid int) int {
 	}
 }
 
-// system are the places where programs and libraries are, and what the linker of programs reads. Those that a computer does
-// not have are left out.
+// system are the places where programs and libraries are, and what the linker of programs reads.
+// Those that a computer does not have are left out.
 var system = []string{
 	"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/nix/store", "/gnu/store",
 	"/etc/alternatives", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d",
@@ -350,7 +355,8 @@ func (p *plan) bind(source, path string, readOnly bool) error {
 	return nil
 }
 
-// devices makes /dev, and /proc of the new process namespace where that is allowed: in containers it often is not.
+// devices makes /dev, and /proc of the new process namespace where that is allowed: in containers
+// it often is not.
 func (p *plan) devices() error {
 	for _, device := range devices {
 		if err := p.bind(device, device, false); err != nil {

@@ -35,8 +35,8 @@ func available(t *testing.T) {
 	}
 }
 
-// TestConfined lets a shell try what a hostile Makefile would. The secret and the server are this computer's own, so that
-// without confinement every attempt works.
+// TestConfined lets a shell try what a hostile Makefile would. The secret and the server are this
+// computer's own, so that without confinement every attempt works.
 func TestConfined(t *testing.T) {
 	available(t)
 	out, in := folder(t, "out"), folder(t, "in")

@@ -8,7 +8,8 @@ import (
 	"runtime"
 )
 
-// Check returns nil if programs can be confined here, or an error that wraps ErrUnsupported and says why not.
+// Check returns nil if programs can be confined here, or an error that wraps ErrUnsupported and
+// says why not.
 func Check(context.Context) error {
 	return fmt.Errorf("%w: %s has no namespaces", ErrUnsupported, runtime.GOOS)
 }

@@ -11,21 +11,22 @@ import (
 // An Option changes how a file is written.
 type Option func(*File)
 
-// KeepExisting makes the write fail with an error that wraps fs.ErrExist if the path exists, even if
-// it came into being during the write.
+// KeepExisting makes the write fail with an error that wraps fs.ErrExist if the path exists, even
+// if it came into being during the write.
 func KeepExisting() Option { return func(f *File) { f.keep = true } }
 
 // In puts the temporary file into another folder of the same file system. The caller removes the
 // leftovers there.
 func In(dir string) Option { return func(f *File) { f.dir = dir } }
 
-// NoSync leaves out both syncs: the file is replaced atomically, but a power cut may leave it empty or
-// torn. It is for content that is checked when it is read and can be made again.
+// NoSync leaves out both syncs: the file is replaced atomically, but a power cut may leave it empty
+// or torn. It is for content that is checked when it is read and can be made again.
 func NoSync() Option { return func(f *File) { f.noSync = true } }
 
-// WriteFile makes content the content of the file at path, with exactly the permission bits of perm,
-// whatever the umask. The folder must exist. An error means that the old file is still there, except
-// when only the folder's sync failed: the new file is in place then, but a power cut may undo that.
+// WriteFile makes content the content of the file at path, with exactly the permission bits of
+// perm, whatever the umask. The folder must exist. An error means that the old file is still there,
+// except when only the folder's sync failed: the new file is in place then, but a power cut may
+// undo that.
 func WriteFile(path string, content []byte, perm fs.FileMode, options ...Option) error {
 	f, err := Create(path, perm, options...)
 	if err != nil {
@@ -50,8 +51,8 @@ type File struct {
 	step         func(string) // called after each step; tests die there
 }
 
-// Create begins to write the file at path. The caller closes the File, which removes it unless it was
-// committed.
+// Create begins to write the file at path. The caller closes the File, which removes it unless it
+// was committed.
 func Create(path string, perm fs.FileMode, options ...Option) (*File, error) {
 	f := &File{path: path, perm: perm, step: func(string) {}}
 	for _, option := range options {
@@ -71,8 +72,8 @@ func Create(path string, perm fs.FileMode, options ...Option) (*File, error) {
 	return f, nil
 }
 
-// Commit sets the mode, syncs the file, gives it its name and syncs the folder. The file stays open.
-// WriteFile says what an error means.
+// Commit sets the mode, syncs the file, gives it its name and syncs the folder. The file stays
+// open. WriteFile says what an error means.
 func (f *File) Commit() (err error) {
 	if f.gone {
 		return f.fault(os.ErrClosed)
@@ -84,8 +85,9 @@ func (f *File) Commit() (err error) {
 	}
 	f.step("chmod")
 	if f.noSync {
-		// A network file system may report a failed write only here. The lock ends here too, so that
-		// another writer of the same path could take the file for a leftover: this write fails then.
+		// A network file system may report a failed write only here. The lock ends here too, so
+		// that another writer of the same path could take the file for a leftover: this write fails
+		// then.
 		if err := f.File.Close(); err != nil {
 			return err
 		}

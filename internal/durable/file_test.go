@@ -94,8 +94,8 @@ func TestPrivateWhileWritten(t *testing.T) {
 	}
 }
 
-// TestKilledWriter kills a writer after each of its steps. The file is the old one or the new one, and
-// the next writer removes what is left.
+// TestKilledWriter kills a writer after each of its steps. The file is the old one or the new one,
+// and the next writer removes what is left.
 func TestKilledWriter(t *testing.T) {
 	for _, tt := range []struct {
 		step string
@@ -129,8 +129,8 @@ func TestKilledWriter(t *testing.T) {
 	}
 }
 
-// TestLeftovers: what a killed writer left is removed, and what a living one writes is not, nor is what
-// only looks like either.
+// TestLeftovers: what a killed writer left is removed, and what a living one writes is not, nor is
+// what only looks like either.
 func TestLeftovers(t *testing.T) {
 	dir := t.TempDir()
 	path := old(t, dir)
@@ -160,7 +160,8 @@ func TestLeftovers(t *testing.T) {
 	}
 }
 
-// TestWriteTogether has writers of one path sweep while others write: nobody may lose a temporary file.
+// TestWriteTogether has writers of one path sweep while others write: nobody may lose a temporary
+// file.
 func TestWriteTogether(t *testing.T) {
 	path := old(t, t.TempDir())
 	var wait sync.WaitGroup
@@ -224,8 +225,8 @@ func TestUnwritableFolder(t *testing.T) {
 	}
 }
 
-// makeReadOnly takes away the right to write into a folder. Root, who needs no such right, is kept out by the flag that
-// nothing in the folder may change (chattr(1)).
+// makeReadOnly takes away the right to write into a folder. Root, who needs no such right, is kept
+// out by the flag that nothing in the folder may change (chattr(1)).
 func makeReadOnly(t *testing.T, dir string) {
 	t.Helper()
 	if os.Geteuid() != 0 {

@@ -26,8 +26,8 @@ const (
 	Exclusive Mode = unix.LOCK_EX
 )
 
-// LockOptions say what is locked, and how. The zero value is a file that is created with mode 0600 if
-// it does not exist and that stays.
+// LockOptions say what is locked, and how. The zero value is a file that is created with mode 0600
+// if it does not exist and that stays.
 type LockOptions struct {
 	Existing  bool             // a file or a folder that exists, and that is not written to
 	Perm      fs.FileMode      // of a new file; 0 is 0600
@@ -36,8 +36,8 @@ type LockOptions struct {
 	OnWait    func(holder int) // called once by WaitLock if it has to wait; the holder is 0 if unknown
 }
 
-// A Lock is a flock(2) on a file or a folder. Two locks in one process exclude each other like those of
-// two processes.
+// A Lock is a flock(2) on a file or a folder. Two locks in one process exclude each other like
+// those of two processes.
 type Lock struct {
 	f         *os.File
 	transient bool
@@ -90,8 +90,8 @@ func acquire(path string, mode Mode, o LockOptions, how int) (*Lock, error) {
 			return nil, fmt.Errorf("lock %s: %w", path, err)
 		}
 		l := &Lock{f, o.Transient, o.NotePID && mode == Exclusive}
-		// The holder before may have removed the file, which leaves this lock on a file that no other
-		// process will find.
+		// The holder before may have removed the file, which leaves this lock on a file that no
+		// other process will find.
 		if !SameFile(f, path) {
 			l.unlock()
 			continue
@@ -134,8 +134,8 @@ func (l *Lock) Release() {
 	l.unlock()
 }
 
-// unlock releases before it closes: a program that another goroutine has forked, and that has not begun
-// yet, shares the open file and would keep the lock for a moment.
+// unlock releases before it closes: a program that another goroutine has forked, and that has not
+// begun yet, shares the open file and would keep the lock for a moment.
 func (l *Lock) unlock() {
 	flock(l.f, unix.LOCK_UN)
 	l.f.Close()

@@ -65,8 +65,8 @@ func TestSharedLocks(t *testing.T) {
 	}
 }
 
-// TestWait: a waiter that cannot be cancelled waits in the kernel, another one polls; both get the lock
-// when the holder ends, and a cancelled one ends.
+// TestWait: a waiter that cannot be cancelled waits in the kernel, another one polls; both get the
+// lock when the holder ends, and a cancelled one ends.
 func TestWait(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
 	holder := start(t, "lock", path)
@@ -105,7 +105,8 @@ func TestWait(t *testing.T) {
 	}
 }
 
-// TestRemovedByHolder: whoever waited for a lock whose file was removed locks the file that others find.
+// TestRemovedByHolder: whoever waited for a lock whose file was removed locks the file that others
+// find.
 func TestRemovedByHolder(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
 	holder := start(t, "transient", path)

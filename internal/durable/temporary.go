@@ -46,8 +46,9 @@ func removeAbandoned(path string) error {
 	return os.Remove(path)
 }
 
-// CreateTemp is os.CreateTemp for a file that stays locked while it is open, by which others tell that
-// it is in use: TryLock fails. On a file system without locks nobody can tell, and nobody may remove it.
+// CreateTemp is os.CreateTemp for a file that stays locked while it is open, by which others tell
+// that it is in use: TryLock fails. On a file system without locks no process can tell, and none
+// may remove it.
 func CreateTemp(dir, pattern string) (*os.File, error) {
 	for {
 		f, err := os.CreateTemp(dir, pattern)

@@ -11,15 +11,16 @@ import (
 	"syscall"
 )
 
-// ErrLocal is in the error of a request that a server on the network sends to this computer or its link, where other
-// programs listen that trust whoever can reach them (a cloud's metadata service among them).
+// ErrLocal is in the error of a request that a server on the network sends to this computer or its
+// link, where other programs listen that trust all who can reach them (a cloud's metadata service
+// among them).
 var ErrLocal = errors.New("a server on the network sends sov to an address of this computer or its link, which is refused")
 
 type originKey struct{}
 
-// WithOrigin marks the requests of a context as asked for by the server at host, which the user has named: where it redirects,
-// logs in or has things uploaded may be anywhere but this computer and its link, unless it is there itself. Redirects need
-// no mark.
+// WithOrigin marks the requests of a context as asked for by the server at host, which the user has
+// named: where it redirects, logs in or has things uploaded may be anywhere but this computer and
+// its link, unless it is there itself. Redirects need no mark.
 func WithOrigin(ctx context.Context, host string) context.Context {
 	return context.WithValue(ctx, originKey{}, host)
 }
@@ -36,7 +37,8 @@ func (t confined) RoundTrip(req *http.Request) (*http.Response, error) {
 	if addr, err := netip.ParseAddr(host); err == nil && isLocal(addr) || host == "localhost" || strings.HasSuffix(host, ".localhost") {
 		return nil, fmt.Errorf("%s: %s: %w", origin, req.URL.Host, ErrLocal)
 	}
-	// A name is known to be local when it has been looked up. A proxy looks it up itself, and is often local.
+	// A name is known to be local when it has been looked up. A proxy looks it up itself, and is
+	// often local.
 	if proxy, err := http.ProxyFromEnvironment(req); proxy == nil && err == nil {
 		req = req.WithContext(context.WithValue(req.Context(), refuseLocalKey{}, origin))
 	}

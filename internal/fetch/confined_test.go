@@ -49,8 +49,8 @@ func TestRedirectsToLocalAddresses(t *testing.T) {
 	}
 }
 
-// TestOrigin asks on behalf of a server that is not here, as a registry has sov do with the realm of its tokens and the place
-// of an upload.
+// TestOrigin asks on behalf of a server that is not here, as a registry has sov do with the realm
+// of its tokens and the place of an upload.
 func TestOrigin(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "content") }))
 	defer server.Close()

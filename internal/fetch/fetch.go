@@ -62,8 +62,8 @@ func (c *Client) File(ctx context.Context, f *os.File, location string, limit in
 	})
 }
 
-// Encrypted returns a client that does the same and refuses plain http, but to this computer: for what has neither a known
-// digest nor a signature of its own.
+// Encrypted returns a client that does the same and refuses plain http, but to this computer: for
+// what has neither a known digest nor a signature of its own.
 func (c *Client) Encrypted() *Client {
 	only := *c
 	if only.Transport == Offline {

@@ -16,7 +16,8 @@ import (
 	"time"
 )
 
-// quick is a client that tries again at once, and waits for a server of this computer, however busy it is.
+// quick is a client that tries again at once, and waits for a server of this computer, however busy
+// it is.
 func quick() *Client { return patient(time.Minute) }
 
 // patient is a client that waits as long for an answer and its parts.

@@ -21,11 +21,13 @@ type Timeouts struct {
 	Header  time.Duration // from the request to the answer's header
 	Idle    time.Duration // without a byte of the body
 
-	// Window is how long a body may arrive below LeastRate, not counting the time that its reader needs. 0: DefaultTimeouts'.
+	// Window is how long a body may arrive below LeastRate, not counting the time that its reader
+	// needs. 0: DefaultTimeouts'.
 	Window time.Duration
 }
 
-// LeastRate is how many bytes a second a body has to have. A phone's tether over EDGE has eight times as many.
+// LeastRate is how many bytes a second a body has to have. A phone's tether over EDGE has eight
+// times as many.
 const LeastRate = 2 << 10
 
 // DefaultTimeouts let a phone's tether through and give up on a dead server

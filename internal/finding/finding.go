@@ -1,6 +1,6 @@
-// Package finding has the one shape of a check's result: what was checked, how it is, what was seen, and what to do about
-// it. Checks of the computer, of a phone, of a running machine, of a built artifact, of a cache and of a file system all
-// return it.
+// Package finding has the one shape of a check's result: what was checked, how it is, what was
+// seen, and what to do about it. Checks of the computer, of a phone, of a running machine, of a
+// built artifact, of a cache and of a file system all return it.
 package finding
 
 import (
@@ -73,7 +73,8 @@ func Failures(findings []Finding) []Finding {
 // marks are the verdicts as they stand in the first column.
 var marks = map[Verdict]string{OK: "ok", Warning: "warning", Failed: "FAILED", Unknown: "?", Skipped: "-"}
 
-// Print writes a table for people: a line for each finding and, below one that is not well, its cause and what to do.
+// Print writes a table for people: a line for each finding and, below one that is not well, its
+// cause and what to do.
 func Print(w io.Writer, findings []Finding) error {
 	width := 0
 	title := map[string]string{}

@@ -23,8 +23,14 @@ import (
 
 const usage = `sov-init is PID 1 of a sovereign-sql guest. By hand it only runs the steps around services' starts:
 
-  sov-init postgres-prepare --data=DIR --bin=DIR --user=USER [-- INITDB-ARGUMENT...]
+  sov-init postgres-prepare --data=DIR --bin=DIR --user=USER [--old-bin=DIR] [-- INITDB-ARGUMENT...]
+  sov-init postgres-serve --data=DIR --bin=DIR --old-bin=DIR -- ARGUMENT...   (becomes the server of the cluster's version)
+  sov-init postgres-upgrade --do=upgrade|checksums|forget --data=DIR --bin=DIR --user=USER --config=FILE --sockets=DIR [--old-bin=DIR]
+                                                     (what it does, as JSON, to standard output)
   sov-init postgres-account --socket=PATH --role=ROLE --database=NAME [--superuser]
+  sov-init postgres-collations --data=DIR --bin=DIR --user=USER --config=PATH --image=TEXT
+  sov-init postgres-extension --socket=PATH --database=NAME --name=EXTENSION [--schema=NAME] [--version=VERSION]
+  sov-init postgres-pooler --socket=PATH --database=NAME --role=ROLE
   sov-init postgres-role --socket=PATH --role=ROLE   (the password on standard input)
   sov-init postgres-settled --socket=PATH --data=DIR
   sov-init postgres-single   (PostgreSQL's single-user mode: SQL on standard input)
@@ -48,16 +54,21 @@ func Main(args []string, stdin io.Reader, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
 	defer stop()
 	steps := map[string]func(context.Context, []string, io.Reader, io.Writer) error{
-		"postgres-prepare": preparePostgres,
-		"postgres-account": ensureAccount,
-		"postgres-role":    setPassword,
-		"postgres-settled": settlePostgres,
-		"postgres-single":  singleUser,
-		"postgres-backup":  backUp,
-		"postgres-restore": restore,
-		"tailscale-up":     upTailscale,
+		"postgres-prepare":    preparePostgres,
+		"postgres-serve":      servePostgres,
+		"postgres-settled":    settlePostgres,
+		"postgres-single":     singleUser,
+		"postgres-collations": fitCollations,
+		"postgres-account":    ensureAccount,
+		"postgres-role":       setPassword,
+		"postgres-extension":  ensureExtension,
+		"postgres-pooler":     ensurePooler,
+		"postgres-backup":     backUp,
+		"postgres-restore":    restore,
+		"tailscale-up":        upTailscale,
 
-		"tailscale-prepare": prepareTailscale,
+		"tailscale-prepare":   prepareTailscale,
+		guestspec.StepUpgrade: upgradePostgres,
 
 		machinebackup.StepArchive: archive,
 		machinebackup.StepExtract: extract,

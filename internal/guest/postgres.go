@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -26,7 +27,8 @@ func preparePostgres(ctx context.Context, args []string, _ io.Reader, stderr io.
 	flags.StringVar(&p.Bin, "bin", "", "the `directory` of postgres and initdb")
 	flags.StringVar(&p.User, "user", "", "the `user` to whom the cluster belongs")
 	flags.StringVar(&p.Starts, "starts", cluster.StartsFile, "the `file` in memory that counts the server's starts")
-	if err := parse(flags, args); err != nil {
+	flags.StringVar(&p.OldBin, "old-bin", "", "the `directory` of the programs of an older major version")
+	if err := parse(flags, args, "old-bin"); err != nil {
 		return err
 	}
 	p.InitArgs = flags.Args()
@@ -87,6 +89,62 @@ func settlePostgres(ctx context.Context, args []string, _ io.Reader, stderr io.W
 		fmt.Fprintln(stderr, "WARNING:", err)
 	}
 	return nil
+}
+
+// servePostgres is the step postgres-serve: this process becomes the server.
+func servePostgres(ctx context.Context, args []string, _ io.Reader, stderr io.Writer) error {
+	flags := newFlags("postgres-serve", stderr)
+	data := flags.String("data", "", "the data `directory`")
+	bin := flags.String("bin", "", "the `directory` of the server's programs")
+	old := flags.String("old-bin", "", "the `directory` of the programs of an older major version")
+	if err := parse(flags, args); err != nil {
+		return err
+	}
+	of, err := cluster.BinOf(ctx, *data, *bin, *old)
+	if err != nil {
+		return err
+	}
+	program := filepath.Join(of, "postgres")
+	return fmt.Errorf("start %s: %w", program, unix.Exec(program, append([]string{program}, flags.Args()...), os.Environ()))
+}
+
+// upgradePostgres is the step postgres-upgrade.
+func upgradePostgres(ctx context.Context, args []string, _ io.Reader, stderr io.Writer) error {
+	events := make(chan backup.Event)
+	u := cluster.Upgrade{Output: stderr, Report: func(text string) { events <- backup.Event{Progress: text} }}
+	flags := newFlags(guestspec.StepUpgrade, stderr)
+	do := flags.String("do", "", "what to do: upgrade, checksums or forget")
+	flags.StringVar(&u.Data, "data", "", "the data `directory`")
+	flags.StringVar(&u.Bin, "bin", "", "the `directory` of the server's programs")
+	flags.StringVar(&u.OldBin, "old-bin", "", "the `directory` of the programs of an older major version")
+	flags.StringVar(&u.User, "user", "", "the `user` to whom the cluster belongs")
+	flags.StringVar(&u.Config, "config", "", "the server's configuration `file`")
+	flags.StringVar(&u.Sockets, "sockets", "", "the `directory` of the server's sockets")
+	if err := parse(flags, args, "old-bin"); err != nil {
+		return err
+	}
+	work := map[string]func(context.Context) (*backup.Upgraded, error){
+		guestspec.DoUpgrade:   u.Run,
+		guestspec.DoChecksums: u.EnableChecksums,
+		guestspec.DoForget: func(context.Context) (*backup.Upgraded, error) {
+			removed, err := cluster.Forget(u.Data)
+			return &backup.Upgraded{Removed: removed}, err
+		},
+	}[*do]
+	if work == nil {
+		fmt.Fprintf(stderr, "%s: --do=%s is not known\n", flags.Name(), *do)
+		return errUsage
+	}
+	signal.Ignore(unix.SIGPIPE) // the caller may be gone: it goes on to its end
+	go func() {
+		if did, err := work(ctx); err != nil {
+			events <- backup.Event{Fault: err.Error()}
+		} else {
+			events <- backup.Event{Upgraded: did}
+		}
+		close(events)
+	}()
+	return writeEvents(events, os.Stdout)
 }
 
 // backUp is the step postgres-backup.

@@ -43,7 +43,11 @@ func singleUser(_ context.Context, args []string, _ io.Reader, stderr io.Writer)
 	if err := become(service.User, service.Group); err != nil {
 		return fmt.Errorf("PostgreSQL's single-user mode: %w", err)
 	}
-	argv := slices.Concat(command[:1], []string{"--single"}, command[1:], []string{"postgres"})
+	arguments := slices.Index(command, "--") + 1 // of postgres-serve, which chooses the server
+	if arguments == 0 {
+		arguments = 1
+	}
+	argv := slices.Concat(command[:arguments], []string{"--single"}, command[arguments:], []string{"postgres"})
 	if err := unix.Exec(argv[0], argv, os.Environ()); err != nil {
 		return fmt.Errorf("PostgreSQL's single-user mode: %s: %w", argv[0], err)
 	}

@@ -23,13 +23,13 @@ type Reading struct {
 
 // A Client asks for the time. The zero value is fine.
 type Client struct {
-	// Now is the local clock. What it returns should have a monotonic reading, as time.Now's does: the clock may be
-	// set while an answer is on its way. Nil means time.Now.
+	// Now is the local clock. What it returns should have a monotonic reading, as time.Now's does:
+	// the clock may be set while an answer is on its way. Nil means time.Now.
 	Now func() time.Time
 }
 
-// Ask asks the server once and waits for its answer until ctx is done. What others send meanwhile changes nothing. A
-// server that refuses is a *Kiss.
+// Ask asks the server once and waits for its answer until ctx is done. What others send meanwhile
+// changes nothing. A server that refuses is a *Kiss.
 func (c Client) Ask(ctx context.Context, server netip.AddrPort) (Reading, error) {
 	r, err := c.ask(ctx, server)
 	if err != nil {
@@ -40,7 +40,8 @@ func (c Client) Ask(ctx context.Context, server netip.AddrPort) (Reading, error)
 
 func (c Client) ask(ctx context.Context, server netip.AddrPort) (Reading, error) {
 	var d net.Dialer
-	// Connected: the kernel hands on what comes from this address and port only, and tells of a port that is closed.
+	// Connected: the kernel hands on what comes from this address and port only, and tells of a
+	// port that is closed.
 	conn, err := d.DialContext(ctx, "udp", server.String())
 	if err != nil {
 		return Reading{}, err
@@ -49,13 +50,15 @@ func (c Client) ask(ctx context.Context, server netip.AddrPort) (Reading, error)
 	return c.exchange(ctx, conn, conn.Read) // what is longer than a packet is cut off by the kernel
 }
 
-// A Stream leads to one server and neither loses nor divides what is written at once: a port of a virtual machine.
+// A Stream leads to one server and neither loses nor divides what is written at once: a port of a
+// virtual machine.
 type Stream interface {
 	io.ReadWriter
 	SetDeadline(time.Time) error
 }
 
-// AskOver asks the server at the other end of a stream once, as Ask does. Late answers to earlier questions change nothing.
+// AskOver asks the server at the other end of a stream once, as Ask does. Late answers to earlier
+// questions change nothing.
 func (c Client) AskOver(ctx context.Context, s Stream) (Reading, error) {
 	return c.exchange(ctx, s, func(answer []byte) (int, error) { return io.ReadFull(s, answer) })
 }
@@ -93,7 +96,7 @@ func (c Client) exchange(ctx context.Context, conn Stream, receive func([]byte) 
 		if err == nil {
 			return reading(p, sent, came)
 		}
-		// A refusal that repeats the nonce is the server's; what does not is anybody's.
+		// A refusal that repeats the nonce is the server's; another may come from any host.
 		if p.origin == nonce && !errors.Is(err, errNotOurs) {
 			return Reading{}, err
 		}
@@ -107,8 +110,8 @@ func newNonce() timestamp {
 	return timestamp(binary.BigEndian.Uint64(b[:]) | 1)
 }
 
-// reading works out offset and delay (RFC 4330, section 5) with local times of sending and arrival. Differences are of
-// times, not timestamps, so that a local clock in 1970 is as good as any.
+// reading works out offset and delay (RFC 4330, section 5) with local times of sending and arrival.
+// Differences are of times, not timestamps, so that a local clock in 1970 is as good as any.
 func reading(p packet, sent, came time.Time) (Reading, error) {
 	there, back := p.receive.time().Sub(sent), p.transmit.time().Sub(came)
 	delay := came.Sub(sent) - p.transmit.time().Sub(p.receive.time())

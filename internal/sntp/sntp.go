@@ -1,8 +1,9 @@
-// Package sntp tells the time over a network and asks for it: the client and the server of SNTP (RFC 4330, and RFC 5905
-// where that is clearer), for a guest and the host beside it.
+// Package sntp tells the time over a network and asks for it: the client and the server of SNTP
+// (RFC 4330, and RFC 5905 where that is clearer), for a guest and the host beside it.
 //
-// The client sends a random number where NTP has the time of sending, and takes no answer that does not repeat it:
-// whoever cannot see the question cannot answer it. Nothing authenticates the server itself.
+// The client sends a random number where NTP has the time of sending, and takes no answer that does
+// not repeat it: an attacker who cannot see the question cannot answer it. Nothing authenticates
+// the server itself.
 package sntp
 
 import (
@@ -15,7 +16,8 @@ import (
 // Port is the UDP port of NTP.
 const Port = 123
 
-// packetSize is a header's length in bytes, without extension fields or a MAC (RFC 5905, section 7.3).
+// packetSize is a header's length in bytes, without extension fields or a MAC (RFC 5905, section
+// 7.3).
 const packetSize = 48
 
 // version is what the client asks in; the server repeats the client's.
@@ -36,8 +38,9 @@ const (
 // A timestamp is NTP's: seconds since 1900, modulo 2^32, and a binary fraction of a second.
 type timestamp uint64
 
-// The time at which NTP's seconds begin, and the one at which they begin again: timestamps with the highest bit set are
-// of the first era, others of the second, as RFC 4330, section 3, has it. That serves from 1968 to 2104.
+// The time at which NTP's seconds begin, and the one at which they begin again: timestamps with the
+// highest bit set are of the first era, others of the second, as RFC 4330, section 3, has it. That
+// serves from 1968 to 2104.
 var (
 	era0 = time.Date(1900, 1, 1, 0, 0, 0, 0, time.UTC).Unix()
 	era1 = era0 + 1<<32
@@ -128,7 +131,8 @@ var errNotOurs = errors.New("not an answer to this question")
 // maxDistance is how far a server may be from the source of all time (RFC 5905, MAXDIST).
 const maxDistance = 1500 * time.Millisecond
 
-// check reports why an answer cannot be used (RFC 4330, section 5; RFC 5905, section 9.2); nonce is what was sent.
+// check reports why an answer cannot be used (RFC 4330, section 5; RFC 5905, section 9.2); nonce is
+// what was sent.
 func (p packet) check(nonce timestamp) error {
 	if p.mode != modeServer || p.origin != nonce {
 		return errNotOurs
@@ -149,7 +153,8 @@ func (p packet) check(nonce timestamp) error {
 	return nil
 }
 
-// kiss is the error in a packet of stratum 0. Servers whose clock was never set say so with INIT or zeros.
+// kiss is the error in a packet of stratum 0. Servers whose clock was never set say so with INIT or
+// zeros.
 func (p packet) kiss() error {
 	for _, c := range p.reference {
 		if c < 'A' || c > 'Z' {

@@ -267,7 +267,8 @@ func FuzzQuestion(f *testing.F) {
 	})
 }
 
-// TestStream: over a stream the server is asked as over a network; answers that came too late for earlier questions are passed over.
+// TestStream: over a stream the server is asked as over a network; answers that came too late for
+// earlier questions are passed over.
 func TestStream(t *testing.T) {
 	ours, theirs := net.Pipe()
 	defer ours.Close()

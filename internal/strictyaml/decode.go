@@ -15,8 +15,8 @@ type ScalarUnmarshaler interface {
 	UnmarshalScalar(text string) error
 }
 
-// An Abbreviated is a struct of which a document may give one field alone, as a scalar or a list, in place of the
-// mapping. Short returns a pointer to that field.
+// An Abbreviated is a struct of which a document may give one field alone, as a scalar or a list,
+// in place of the mapping. Short returns a pointer to that field.
 type Abbreviated interface {
 	Short() any
 }

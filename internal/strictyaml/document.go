@@ -212,11 +212,16 @@ func (d *Document) place(path string) Place {
 
 // Faultf records a fault of the value at path.
 func (d *Document) Faultf(path, format string, args ...any) {
+	d.faults = append(d.faults, d.Errorf(path, format, args...))
+}
+
+// Errorf returns a fault of the value at path, which is not recorded.
+func (d *Document) Errorf(path, format string, args ...any) *Error {
 	message := fmt.Sprintf(format, args...)
 	if path != "" {
 		message = path + ": " + message
 	}
-	d.Fault(d.place(path), message)
+	return &Error{d.place(path), message}
 }
 
 // Fault records a fault at a place.

@@ -7,8 +7,8 @@ import (
 // Append marks a key whose list is put behind the list that is there: "install+".
 const Append = "+"
 
-// Merge returns the node under with the node over laid on it; each may be nil. Mappings merge key by
-// key. Lists whose items are all mappings with an identity merge by it, and what is new in over
+// Merge returns the node under with the node over laid on it; each may be nil. Mappings merge key
+// by key. Lists whose items are all mappings with an identity merge by it, and what is new in over
 // comes behind; an empty list empties the list below it. Everything else of over replaces what is
 // there. KEY+ appends to the list KEY. Values keep the places where they stood. The error is of
 // type [Errors].

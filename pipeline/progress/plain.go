@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// How often a running stage gets a line: at first so that nobody wonders, then so that the log of a
-// long compilation stays short.
+// How often a running stage gets a line: often at first, so that it does not seem to hang, then
+// rarely, so that the log of a long compilation stays short.
 const (
 	plainInterval     = 5 * time.Second
 	plainLongInterval = 30 * time.Second

@@ -78,7 +78,7 @@ func (w *writtenArchive) putIndex(_ context.Context, key string, encoded []byte,
 	return w.add(indexName(key), encoded)
 }
 
-// add appends a file. The lock is held, or nobody else has the archive yet.
+// add appends a file. The lock is held, or no other goroutine has the archive yet.
 func (w *writtenArchive) add(name string, content []byte) error {
 	if w.f == nil {
 		return errors.New("the file is complete")

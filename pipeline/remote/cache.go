@@ -21,9 +21,9 @@ type Cache interface {
 	Name() string
 	// Keys lists the keys of all records.
 	Keys(ctx context.Context) ([]string, error)
-	// Record returns the record under key as Put was given it, and the ID of the key that has signed
-	// it, or "" where no signature is asked for. One that is not signed as it has to be is an error
-	// that matches ErrUnsigned.
+	// Record returns the record under key as Put was given it, and the ID of the key that has
+	// signed it, or "" where no signature is asked for. One that is not signed as it has to be is
+	// an error that matches ErrUnsigned.
 	Record(ctx context.Context, key string) (record []byte, signer string, err error)
 	// Fetch writes a blob that the record under key names to w, in any order. progress, which may
 	// be nil, is called with bytes as they arrive.

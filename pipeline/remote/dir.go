@@ -106,9 +106,8 @@ func (d *dir) putIndex(ctx context.Context, key string, encoded []byte, _ []piec
 	return d.write(indexName(key), encoded)
 }
 
-// removeAbandoned removes what others were writing when they died. It goes by age: a lock on a share
-// may be one of this computer only. If it cannot, that is in
-// nobody's way.
+// removeAbandoned removes what others were writing when they died. It goes by age: a lock on a
+// share may be one of this computer only. If it cannot, the file is only left over.
 func (d *dir) removeAbandoned() {
 	entries, _ := os.ReadDir(d.path("tmp"))
 	for _, e := range entries {
@@ -118,7 +117,7 @@ func (d *dir) removeAbandoned() {
 	}
 }
 
-// abandoned is the age at which a temporary file of a few megabytes is nobody's any more.
+// abandoned is the age at which a temporary file of a few megabytes has no writer any more.
 const abandoned = 24 * time.Hour
 
 // write gives a file its content, or leaves it as it was. Nothing is synced: what a power cut tears

@@ -36,7 +36,7 @@
 // Nothing: a piece must have the digest and length that its index says, a blob the digest that its
 // record says, and a record must be about the inputs that were asked for. What a stage pins by
 // digest is compared with that by package pipeline. Any other result cannot be checked without
-// making it again, and whoever can write to a cache can put any result under any key: with a Trust
+// making it again, and every writer of a cache can put any result under any key: with a Trust
 // only records count that a trusted key has signed. Options.Believe extends that to what the local
 // store has taken before, and keeps it from being signed and sent on.
 package remote

@@ -33,8 +33,8 @@ type keptBlob struct {
 type index struct {
 	Format int             `json:"format"`
 	Record json.RawMessage `json:"record"` // as package pipeline made it
-	// Signature is of the record, see Trust; empty if there is none. It does not cover the rest, which
-	// is checked against the record.
+	// Signature is of the record, see Trust; empty if there is none. It does not cover the rest,
+	// which is checked against the record.
 	Signature []byte     `json:"signature,omitempty"`
 	Blobs     []keptBlob `json:"blobs"`
 }

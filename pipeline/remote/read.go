@@ -59,7 +59,7 @@ func (s *Store) ask(q store.Query) *store.Record {
 		}
 		s.mu.Lock()
 		s.adopted[r.Key] = true
-		s.name(r) // whoever checks the record before using it may have to read its blobs
+		s.name(r) // a check of the record before its use may have to read its blobs
 		s.mu.Unlock()
 		return r
 	}

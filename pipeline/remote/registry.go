@@ -330,7 +330,7 @@ func newLayer(content []byte, mediaType types.MediaType) (*layer, error) {
 // Digest, and what follows, implement v1.Layer.
 func (l *layer) Digest() (v1.Hash, error) { return l.descriptor.Digest, nil }
 
-// DiffID is that of the stored form, which nobody unpacks.
+// DiffID is that of the stored form, which is not unpacked.
 func (l *layer) DiffID() (v1.Hash, error) { return l.descriptor.Digest, nil }
 
 // Compressed returns the stored form.

@@ -84,8 +84,8 @@ func evil(honest *testStage) *testStage {
 	}}
 }
 
-// TestRecordsOfStrangers has somebody who may write to a shared cache put another result under the key of a stage. With a
-// key nothing of that is taken, whatever the signature is.
+// TestRecordsOfStrangers has somebody who may write to a shared cache put another result under the
+// key of a stage. With a key nothing of that is taken, whatever the signature is.
 func TestRecordsOfStrangers(t *testing.T) {
 	one, two, stranger := newSigner(1), newSigner(2), newSigner(3)
 	for _, tt := range []struct {
@@ -125,7 +125,8 @@ func TestRecordsOfStrangers(t *testing.T) {
 	}
 }
 
-// TestMovedSignature puts the good signature of one record under another key, and beside other outputs.
+// TestMovedSignature puts the good signature of one record under another key, and beside other
+// outputs.
 func TestMovedSignature(t *testing.T) {
 	key := newSigner(1)
 	s := sharing{t, t.TempDir()}
@@ -172,8 +173,8 @@ func TestMovedSignature(t *testing.T) {
 	}
 }
 
-// TestUnsignedPast: what was taken before there was a key is made again once there is one, and is never signed and sent
-// on. What is unsigned in the target is replaced.
+// TestUnsignedPast: what was taken before there was a key is made again once there is one, and is
+// never signed and sent on. What is unsigned in the target is replaced.
 func TestUnsignedPast(t *testing.T) {
 	key := newSigner(1)
 	s := sharing{t, t.TempDir()}
@@ -213,7 +214,8 @@ func TestUnsignedPast(t *testing.T) {
 	}
 }
 
-// TestBorrowedMemo: what a stage makes of a memo of a remote cache is no more its own than the memo is.
+// TestBorrowedMemo: what a stage makes of a memo of a remote cache is no more its own than the memo
+// is.
 func TestBorrowedMemo(t *testing.T) {
 	s := sharing{t, t.TempDir()}
 	memo := func(text string) *testStage {

@@ -18,7 +18,8 @@ func (e *advisedError) Error() string { return e.err.Error() + " (" + e.advice +
 func (e *advisedError) Unwrap() error { return e.err }
 
 // Advise adds what the user can do to an error of the disk that holds place: that it is full,
-// read-only, not a folder, or somebody else's. Other errors, and those that carry advice already, are left alone.
+// read-only, not a folder, or another user's. Other errors, and those that carry advice already,
+// are left alone.
 func Advise(err error, place string) error {
 	var done *advisedError
 	if err == nil || errors.As(err, &done) {

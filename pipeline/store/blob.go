@@ -137,8 +137,8 @@ func (s *Store) removeDamaged(f *os.File, d Digest, detail string) error {
 }
 
 // install moves the complete temporary file f to its place as blob b. If the blob is there and
-// good, the temporary file is dropped. A blob's name is known when its content is complete, and it is
-// given under a lock that must not wait for a sync, so the steps of durable.File are taken here.
+// good, the temporary file is dropped. A blob's name is known when its content is complete, and it
+// is given under a lock that must not wait for a sync, so the steps of durable.File are taken here.
 func (s *Store) install(f *os.File, b Blob) error {
 	if s.Check(b) == nil {
 		return os.Remove(f.Name())

@@ -22,9 +22,9 @@
 // Every use of a blob compares stat(2) with the blob's stamp: size, inode, mtime and ctime. Equal
 // means that nothing wrote to the file since it was hashed (a program cannot set ctime), and the
 // content is taken as verified. Anything else (a restored backup, a write by another program, a
-// lost stamp, one that another user can write) has the blob hashed again. A blob that fails is removed and reported as damaged.
-// Decay below the file system, which leaves ctime alone, is found by Verify, which hashes
-// everything.
+// lost stamp, one that another user can write) has the blob hashed again. A blob that fails is
+// removed and reported as damaged. Decay below the file system, which leaves ctime alone, is found
+// by Verify, which hashes everything.
 //
 // A store whose directories another user can write is not opened: such a user could give a record
 // other blobs.

@@ -7,8 +7,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/durable"
 )
 
-// lock locks a file of the locks directory. onWait, if not nil, is called once, with the holder of the
-// lock, if there is something to wait for.
+// lock locks a file of the locks directory. onWait, if not nil, is called once, with the holder of
+// the lock, if there is something to wait for.
 func (s *Store) lock(ctx context.Context, name string, mode durable.Mode, o durable.LockOptions, onWait func(holder string)) (*durable.Lock, error) {
 	o.Perm, o.NotePID = 0o644, true
 	if onWait != nil {

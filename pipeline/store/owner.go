@@ -8,15 +8,17 @@ import (
 	"syscall"
 )
 
-// A ForeignError says that somebody else could change what builds take from a cache. Blobs are compared with their digests,
-// but which blob is whose result, and that a blob was compared before, is only noted.
+// A ForeignError says that another user could change what builds take from a cache. Blobs are
+// compared with their digests, but which blob is whose result, and that a blob was compared before,
+// is only noted.
 type ForeignError struct{ Path, Why, Advice string }
 
 func (e *ForeignError) Error() string {
 	return fmt.Sprintf("cache folder %s: %s, who could change what builds take from it: %s, or choose another folder with --cache", e.Path, e.Why, e.Advice)
 }
 
-// foreign says why a file or folder is not this user's alone to write; "" if it is. What belongs to root is as good.
+// foreign says why a file or folder is not this user's alone to write; "" if it is. What belongs to
+// root is as good.
 func foreign(info fs.FileInfo) (why, advice string) {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	switch {
@@ -43,7 +45,8 @@ func (s *Store) checkOwner() error {
 	return nil
 }
 
-// readOwn reads a file of notes. One that another user can write or has put there is as if it did not exist.
+// readOwn reads a file of notes. One that another user can write or has put there is as if it did
+// not exist.
 func readOwn(path string) ([]byte, error) {
 	info, err := os.Lstat(path)
 	if err != nil {

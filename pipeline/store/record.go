@@ -24,9 +24,9 @@ type Record struct {
 	// Remote is the remote cache that has, or had, blobs that may not be here; "" if they all were
 	// when this was written.
 	Remote string `json:"remote,omitempty"`
-	// From is the remote cache that the record was taken from, or that a memo was taken from of which it
-	// was made; "" if it was made here. Signer is the ID of the key that had signed it there; "" if
-	// no signature was asked for.
+	// From is the remote cache that the record was taken from, or that a memo was taken from of
+	// which it was made; "" if it was made here. Signer is the ID of the key that had signed it
+	// there; "" if no signature was asked for.
 	From   string `json:"from,omitempty"`
 	Signer string `json:"signer,omitempty"`
 }

@@ -1,6 +1,6 @@
-// Package base is the stage that brings an image, the base of the machine or one that files are copied from: its layers, verified
-// and decompressed, as layer-000.tar and so on, its manifest and configuration
-// as they are kept, and image.json, which says what it was.
+// Package base is the stage that brings an image, the base of the machine or one that files are
+// copied from: its layers, verified and decompressed, as layer-000.tar and so on, its manifest and
+// configuration as they are kept, and image.json, which says what it was.
 package base
 
 import (
@@ -31,7 +31,8 @@ const Name = "base"
 // copiedPrefix begins the names of the stages of other images.
 const copiedPrefix = "image-"
 
-// CopiedName is the name of the stage of the image that is the recipe's i-th to copy files from, the first being 0.
+// CopiedName is the name of the stage of the image that is the recipe's i-th to copy files from,
+// the first being 0.
 func CopiedName(i int) string { return copiedPrefix + strconv.Itoa(i+1) }
 
 // IsImage reports whether a stage brings an image.
@@ -65,7 +66,8 @@ type Options struct {
 	Bundle    *offline.Bundle // asked before the reference
 }
 
-// New returns the stage, a share. Its Stage alone is one whose files do not go into the root file system.
+// New returns the stage, a share. Its Stage alone is one whose files do not go into the root file
+// system.
 func New(o Options) overlay.Share {
 	return overlay.Share{Stage: &stage{o}, ImageLayers: true, MayBeEmpty: true}
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/sovereign-sql/sov/stages/output"
 	"github.com/sovereign-sql/sov/stages/overlay"
 	"github.com/sovereign-sql/sov/stages/packages"
+	"github.com/sovereign-sql/sov/stages/postgres"
 	"github.com/sovereign-sql/sov/stages/rootfs"
 	"github.com/sovereign-sql/sov/stages/runner"
 )
@@ -51,7 +52,11 @@ type stage struct{ Options }
 func (s *stage) Name() string { return Name }
 
 func (s *stage) Needs() []string {
-	return slices.Concat([]string{rootfs.Name, kernel.Name, runner.Name}, overlay.Names(s.Below), overlay.Names(s.Programs))
+	needs := slices.Concat([]string{rootfs.Name, kernel.Name, runner.Name}, overlay.Names(s.Below), overlay.Names(s.Programs))
+	if s.Recipe.Postgres.Enabled {
+		needs = append(needs, postgres.Name)
+	}
+	return needs
 }
 
 func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
@@ -59,7 +64,7 @@ func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 	if err != nil {
 		return err
 	}
-	output.Version(k, 5)
+	output.Version(k, 6)
 	k.Add("artifact", map[string]string{"name": s.Recipe.Name, "version": s.Recipe.Version, "description": s.Recipe.Description, "arch": s.Arch})
 	k.Add("vm", vm)
 	labels := map[string]bool{}
@@ -133,6 +138,13 @@ func (s *stage) seal(j *pipeline.Job, files []manifest.File) error {
 	}
 	m := &manifest.Manifest{Format: manifest.Format, Name: s.Recipe.Name, Version: s.Recipe.Version,
 		Description: s.Recipe.Description, Arch: s.Arch, Files: files, Inputs: s.inputs(), Verity: tree}
+	if s.Recipe.Postgres.Enabled {
+		var server postgres.Server
+		if err := output.ReadJSON(j, postgres.Name, postgres.ServerFile, &server); err != nil {
+			return err
+		}
+		m.Postgres = server.Majors()
+	}
 	text, err := m.Encode()
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package bundle
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -34,6 +35,7 @@ func sqlRecipe(t *testing.T) *recipe.Recipe {
 func TestSpecOfSQL(t *testing.T) {
 	r := sqlRecipe(t)
 	r.Kernel.Parameters = []string{"quiet"}
+	r.Join("home", []string{"dns"})
 	s, err := spec(r, "arm64", []string{`dm-mod.create="root,,,ro,0 8 verity"`, "root=/dev/dm-0"})
 	if err != nil {
 		t.Fatal(err)
@@ -47,7 +49,8 @@ func TestSpecOfSQL(t *testing.T) {
 	if d, ok := s.Disk(vmspec.RoleData); !ok || d.Size != 8<<30 {
 		t.Errorf("data disk: %+v", d)
 	}
-	if n := s.Network; n.Guest.String() != "192.168.100.2/24" || n.Subnet().String() != "192.168.100.0/24" || n.Hostname != "sovereign-sql" {
+	if n := s.Network; n.Guest.String() != "192.168.100.2/24" || n.Subnet().String() != "192.168.100.0/24" || n.Hostname != "sovereign-sql" ||
+		n.Group != "home" || !slices.Equal(n.After, []string{"dns"}) {
 		t.Errorf("network: %+v", n)
 	}
 	if len(s.Ports) != 1 || s.Ports[0] != (vmspec.Port{Service: "postgres", Port: 5432}) {
@@ -55,6 +58,24 @@ func TestSpecOfSQL(t *testing.T) {
 	}
 	if parameters[len(parameters)-1] != "panic=-1" {
 		t.Error("the recipe's parameters were added to everybody's")
+	}
+}
+
+// TestVolumes: disks of a recipe's volumes come behind those that every machine has, and one key opens those that are encrypted.
+func TestVolumes(t *testing.T) {
+	r := sqlRecipe(t)
+	r.Volumes = []recipe.Volume{{Name: "media", Size: 64 << 30, Path: "/srv/media", Encrypted: true}, {Name: "cold", Size: 1 << 30, Path: "/srv/cold"}}
+	r.VM.DataKey = recipe.DataKeyOnHost
+	s, err := spec(r, "arm64", []string{"root=/dev/vda"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Encode(); err != nil {
+		t.Fatal(err)
+	}
+	want := []vmspec.Disk{{Role: vmspec.RoleVolume, Name: "media", Size: 64 << 30, Key: vmspec.KeyOnHost}, {Role: vmspec.RoleVolume, Name: "cold", Size: 1 << 30}}
+	if !slices.Equal(s.Disks[3:], want) || s.Disks[1].Key != "" || s.Disks[2].Role != vmspec.RoleConfig {
+		t.Errorf("disks: %+v", s.Disks)
 	}
 }
 

@@ -43,7 +43,7 @@ func (s *stage) inputs() []manifest.Input {
 }
 
 // imageName is a reference without the directory that a local image stands in,
-// which is nobody's business and would make the artifact depend on it.
+// which is private and would make the artifact depend on it.
 func imageName(reference string) string {
 	ref, err := oci.Parse(reference)
 	if err != nil {

@@ -60,7 +60,8 @@ func serial(content []byte) string {
 	return fmt.Sprintf("urn:uuid:%x-%x-%x-%x-%x", u[0:4], u[4:6], u[6:8], u[8:10], u[10:16])
 }
 
-// A distribution is what /etc/os-release says of the root file system: ID and VERSION_ID (os-release(5)).
+// A distribution is what /etc/os-release says of the root file system: ID and VERSION_ID
+// (os-release(5)).
 type distribution struct{ id, version string }
 
 // maxOSRelease bounds /etc/os-release, in bytes. Alpine's has some 160.
@@ -102,8 +103,8 @@ func (d distribution) component() []cdx.Component {
 	return []cdx.Component{{BOMRef: "os:" + d.id, Type: cdx.ComponentTypeOS, Name: d.id, Version: d.version}}
 }
 
-// packageComponents describe the Alpine packages. The package that an advisory names is the one that others are built from,
-// their origin: "upstream", as scanners call it.
+// packageComponents describe the Alpine packages. The package that an advisory names is the one
+// that others are built from, their origin: "upstream", as scanners call it.
 func packageComponents(list []packages.Installed, d distribution) []cdx.Component {
 	out := make([]cdx.Component, 0, len(list))
 	for _, p := range list {
@@ -128,7 +129,8 @@ func packageComponents(list []packages.Installed, d distribution) []cdx.Componen
 	return out
 }
 
-// kernelComponent describes the kernel. It is not the operating-system component, of which a scanner takes the distribution.
+// kernelComponent describes the kernel. It is not the operating-system component, of which a
+// scanner takes the distribution.
 func kernelComponent(info kernel.Info) cdx.Component {
 	version := cmp.Or(info.Version, info.Release)
 	purl := "pkg:generic/linux@" + url.QueryEscape(version)

@@ -34,13 +34,16 @@ func spec(r *recipe.Recipe, arch string, root []string) (*vmspec.Spec, error) {
 		Options:    r.VM.Options(),
 		Disks: []vmspec.Disk{
 			{Role: vmspec.RoleRootfs, File: artifact.RootfsFile, ReadOnly: true},
-			{Role: vmspec.RoleData, Size: int64(r.VM.Data), Key: vmspec.KeyPlace(r.VM.DataKey)},
+			{Role: vmspec.RoleData, Size: int64(r.VM.Data), Key: keyPlace(r, r.VM.Encrypt)},
 			{Role: vmspec.RoleConfig, ReadOnly: true},
 		},
 		Network:  network,
 		Ports:    []vmspec.Port{},
 		Postgres: logins(r.Postgres),
 		Ready:    vmspec.Ready{Port: vmspec.StatusPort, TimeoutSeconds: int(time.Duration(r.VM.Ready.Timeout).Seconds())},
+	}
+	for _, v := range r.Volumes { // behind the others, whose places the kernel and older guests know
+		s.Disks = append(s.Disks, vmspec.Disk{Role: vmspec.RoleVolume, Name: v.Name, Size: int64(v.Size), Key: keyPlace(r, v.Encrypted)})
 	}
 	if awake := vmspec.Awake(r.VM.Awake); awake != vmspec.AwakeAlways { // what an older sov-runner need not know
 		s.Awake = awake
@@ -59,6 +62,20 @@ func spec(r *recipe.Recipe, arch string, root []string) (*vmspec.Spec, error) {
 		s.Ports = append(s.Ports, p)
 	}
 	return s, nil
+}
+
+// keyPlace is where the key of a disk is kept.
+func keyPlace(r *recipe.Recipe, encrypted bool) vmspec.KeyPlace {
+	if !encrypted {
+		return ""
+	}
+	return vmspec.KeyPlace(r.VM.DataKey)
+}
+
+// RecipeParameters returns the kernel parameters of a vm.json of this package that its recipe adds.
+func RecipeParameters(s *vmspec.Spec) []string {
+	i := slices.Index(s.Parameters, parameters[len(parameters)-1])
+	return s.Parameters[i+1:]
 }
 
 // logins are who logs in to the database; nil where the recipe says nothing of it, which an older
@@ -85,7 +102,7 @@ func network(n recipe.Network) (vmspec.Network, error) {
 	}
 	out := vmspec.Network{TAP: n.TAP, Host: host, Guest: netip.PrefixFrom(guest, host.Bits()), MTU: n.MTU,
 		DNS: []netip.Addr{}, Hostname: n.Hostname, Routing: vmspec.Routing(n.Routing), Peers: n.Peers,
-		Group: n.Group, AddressUnset: n.AddressUnset, Phone: n.Phone, Egress: n.Egress}
+		Group: n.Group, After: n.After, AddressUnset: n.AddressUnset, Phone: n.Phone, Egress: n.Egress}
 	if n.Routing == "" {
 		out.Routing, out.RoutingUnset = vmspec.Auto, true
 	}

@@ -1,5 +1,5 @@
-// Package copies is the stage that takes files of other images, as the recipe's key copy asks for them. It is a share of the
-// root file system. The images are fetched by stages of package base.
+// Package copies is the stage that takes files of other images, as the recipe's key copy asks for
+// them. It is a share of the root file system. The images are fetched by stages of package base.
 package copies
 
 import (
@@ -68,8 +68,8 @@ func (s *stage) Run(_ context.Context, j *pipeline.Job) error {
 	return err
 }
 
-// copyOne writes what a path leads to. It is given to root, as docker build's COPY does: the image's accounts are not this
-// machine's.
+// copyOne writes what a path leads to. It is given to root, as docker build's COPY does: the
+// image's accounts are not this machine's.
 func copyOne(j *pipeline.Job, t *tar.Writer, image overlay.Share, c recipe.Copy) error {
 	merged, err := overlay.Merge(j, image)
 	if err != nil {

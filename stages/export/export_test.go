@@ -297,7 +297,7 @@ func TestExportFormats(t *testing.T) {
 		}
 		with.Stages = append(with.Stages, pipeline.StageResult{Name: name, Outputs: []pipeline.Output{{Name: files[i], Blob: b}}})
 	}
-	want := map[string]string{"a": "1", "sov-tiny.zip": "module", "rootfs.simg": "simg", "rootfs.img.zst": "raw.zst"}
+	want := map[string]string{"a": "1", "sov-tiny.zip": "module", "rootfs.simg": "simg", "rootfs.img.zst": "raw.zst", "disk.img": "disk"}
 	if diff := cmp.Diff(want, export(with)); diff != "" {
 		t.Errorf("all forms (-want +got)\n%s", diff)
 	}

@@ -1,5 +1,6 @@
-// Package files is the stage that puts the recipe's files into the root file system: texts of the recipe itself, files
-// beside it, and downloads. It is a share, over all that the machine has from elsewhere.
+// Package files is the stage that puts the recipe's files into the root file system: texts of the
+// recipe itself, files beside it, and downloads. It is a share, over all that the machine has from
+// elsewhere.
 package files
 
 import (
@@ -170,7 +171,8 @@ func (s *stage) content(ctx context.Context, j *pipeline.Job, f recipe.File) (pi
 	})
 }
 
-// download writes what a URL has. A transfer that breaks is tried again, so it goes by way of a file.
+// download writes what a URL has. A transfer that breaks is tried again, so it goes by way of a
+// file.
 func (s *stage) download(ctx context.Context, j *pipeline.Job, w io.Writer, url string) error {
 	scratch, err := j.Scratch()
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/pipeline"
+	"github.com/sovereign-sql/sov/stages/disk"
 	"github.com/sovereign-sql/sov/stages/module"
 )
 
@@ -24,6 +25,7 @@ var list = []format{
 	{module.Name, artifact.ModuleFile, module.New},
 	image(Simg),
 	image(Zstd),
+	{disk.Name, func(string) string { return artifact.DiskFile }, disk.New},
 }
 
 func image(name string) format {

@@ -71,7 +71,8 @@ func (s stage) Run(_ context.Context, j *pipeline.Job) error {
 	return err
 }
 
-// compress compresses the image, by one goroutine: where the blocks end does not depend on how many processors there are.
+// compress compresses the image, by one goroutine: where the blocks end does not depend on how many
+// processors there are.
 func compress(w io.Writer, image io.Reader) error {
 	z, err := zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedBetterCompression), zstd.WithEncoderConcurrency(1))
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package gobuild runs the go command for programs that go into a machine. What they are made of and
-// which toolchain compiles them decide their bytes; nothing of the user's environment does. The
+// Package gobuild runs the go command for programs that go into a machine. What they are made of
+// and which toolchain compiles them decide their bytes; nothing of the user's environment does. The
 // user's settings say only where modules come from and where Go keeps them.
 package gobuild
 

@@ -25,7 +25,8 @@ func Setting(env []string, name string) string {
 	return ""
 }
 
-// Before is an environment in which a folder that is laid out as a module proxy is asked before the proxies that are set.
+// Before is an environment in which a folder that is laid out as a module proxy is asked before the
+// proxies that are set.
 func Before(env []string, folder string) []string {
 	proxy := (&url.URL{Scheme: "file", Path: filepath.ToSlash(folder)}).String()
 	if rest := Setting(env, "GOPROXY"); rest != "" {
@@ -34,8 +35,8 @@ func Before(env []string, folder string) []string {
 	return append(slices.Clone(env), "GOPROXY="+proxy)
 }
 
-// WithBundle unpacks a bundle's modules into a folder, which Go then asks before other proxies. Go compares them with go.sum
-// like those of any proxy.
+// WithBundle unpacks a bundle's modules into a folder, which Go then asks before other proxies. Go
+// compares them with go.sum like those of any proxy.
 func WithBundle(env []string, bundle *offline.Bundle, folder string) ([]string, error) {
 	if bundle == nil {
 		return env, nil
@@ -93,9 +94,10 @@ func ProxyFiles(root string) (files []string, err error) {
 	return files, err
 }
 
-// Cache returns the folder for Go's build cache, with the user's own in users. The user's own is not it: what a compiler wrote
-// there that a hostile source has taken over would be in the user's other programs. The folder around it is closed to other
-// users, nobody among them. A fresh one is in dir, and empty.
+// Cache returns the folder for Go's build cache, with the user's own in users. The user's own is
+// not it: what a compiler wrote there that a hostile source has taken over would be in the user's
+// other programs. The folder around it is closed to other users, the user nobody among them. A
+// fresh one is in dir, and empty.
 func Cache(users, dir string, fresh bool) (string, error) {
 	around := filepath.Join(users, "sov")
 	if fresh {

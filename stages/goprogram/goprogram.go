@@ -1,5 +1,6 @@
-// Package goprogram is the stage that compiles the recipe's Go programs, static and for the machine's architecture. What is
-// compiled is pinned by the checksum of the module, whose go.sum pins all modules that it needs.
+// Package goprogram is the stage that compiles the recipe's Go programs, static and for the
+// machine's architecture. What is compiled is pinned by the checksum of the module, whose go.sum
+// pins all modules that it needs.
 //
 // Outputs: "go.tar" with the programs; "go.json", an Info.
 package goprogram
@@ -96,7 +97,8 @@ func (s *stage) locked(p recipe.GoProgram) (string, error) {
 // goCommand is the go command with its own toolchain, whose version is part of the key.
 func (o Options) goCommand() gobuild.Go { return gobuild.Go{Toolchain: "local", Offline: o.Offline} }
 
-// environment returns the go command and its environment, in which the bundle's modules are asked first.
+// environment returns the go command and its environment, in which the bundle's modules are asked
+// first.
 func (o Options) environment(ctx context.Context, dir string) (program string, env []string, err error) {
 	if program, err = o.goCommand().Path(); err != nil {
 		return "", nil, err
@@ -150,7 +152,8 @@ func (s *stage) Run(ctx context.Context, j *pipeline.Job) error {
 	return output.WriteJSON(j, InfoOutput, info)
 }
 
-// source unpacks the module of a program below dir, and has the go command fetch what it needs. It runs nothing that is in them.
+// source unpacks the module of a program below dir, and has the go command fetch what it needs. It
+// runs nothing that is in them.
 func (s *stage) source(ctx context.Context, p recipe.GoProgram, dir string, env []string, task *pipeline.Task) (src string, err error) {
 	want, err := s.locked(p)
 	if err != nil {
@@ -230,8 +233,8 @@ func (o Options) unpackSource(sum, path string) error {
 	return errors.Join(err, w.Close())
 }
 
-// Modules puts what a build of the programs reads from outside below dir: files of a module proxy, and the sources of folders,
-// by what a bundle calls them.
+// Modules puts what a build of the programs reads from outside below dir: files of a module proxy,
+// and the sources of folders, by what a bundle calls them.
 func Modules(ctx context.Context, o Options, dir string, task *pipeline.Task) (files map[string]string, err error) {
 	s := &stage{o}
 	_, env, err := s.environment(ctx, dir)

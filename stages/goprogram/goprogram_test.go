@@ -59,8 +59,8 @@ import (
 func main() { fmt.Println(greet.Word()) }
 `
 
-// world makes a proxy with the module example.org/greet and a program of it, and a Go that knows nothing else. It returns
-// the folder of the proxy.
+// world makes a proxy with the module example.org/greet and a program of it, and a Go that knows
+// nothing else. It returns the folder of the proxy.
 func world(t *testing.T) string {
 	t.Helper()
 	proxy := t.TempDir()

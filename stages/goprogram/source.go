@@ -20,9 +20,10 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 )
 
-// Sum returns the digest of the sources of a program: the module's checksum as go.sum has it, the SHA-256 of a list of its
-// files (golang.org/x/mod/sumdb/dirhash, Hash1), in hexadecimal. For a folder it is that of the files that would be in the
-// module's zip: not .git, vendor or other modules.
+// Sum returns the digest of the sources of a program: the module's checksum as go.sum has it, the
+// SHA-256 of a list of its files (golang.org/x/mod/sumdb/dirhash, Hash1), in hexadecimal. For a
+// folder it is that of the files that would be in the module's zip: not .git, vendor or other
+// modules.
 func Sum(ctx context.Context, o Options, p recipe.GoProgram) (string, error) {
 	dir, err := os.MkdirTemp("", "sov-go-")
 	if err != nil {
@@ -67,7 +68,8 @@ func (o Options) fetch(ctx context.Context, p recipe.GoProgram, dir, want string
 	return f, nil
 }
 
-// pack makes a zip of a folder. A bundle that has the sources is asked where the folder is not there.
+// pack makes a zip of a folder. A bundle that has the sources is asked where the folder is not
+// there.
 func (o Options) pack(p recipe.GoProgram, dir, want string) (fetched, error) {
 	f := fetched{Version: local, zip: filepath.Join(dir, "source.zip")}
 	folder := p.Source
@@ -87,7 +89,8 @@ func (o Options) pack(p recipe.GoProgram, dir, want string) (fetched, error) {
 	return f, errors.Join(modzip.CreateFromDir(w, local, folder), w.Close())
 }
 
-// download has the go command fetch a module. Where the checksum is known, no database is asked for it.
+// download has the go command fetch a module. Where the checksum is known, no database is asked for
+// it.
 func (o Options) download(ctx context.Context, p recipe.GoProgram, dir string, known bool) (fetched, error) {
 	f := fetched{Version: module.Version{Path: p.Module, Version: p.Version}}
 	program, env, err := o.environment(ctx, dir)

@@ -30,8 +30,8 @@ type accountFile struct {
 	changed bool
 }
 
-// Owners returns a function that finds the ids of a user and a group, by name, among those of a root file system and the
-// recipe's. Without a group it is the user's.
+// Owners returns a function that finds the ids of a user and a group, by name, among those of a
+// root file system and the recipe's. Without a group it is the user's.
 func Owners(below *tree.Tree, r *recipe.Recipe) (func(user, group string) (uid, gid uint32, err error), error) {
 	a, err := accountsOf(below, r)
 	if err != nil {
@@ -40,7 +40,8 @@ func Owners(below *tree.Tree, r *recipe.Recipe) (func(user, group string) (uid, 
 	return a.owner, nil
 }
 
-// IDs returns the ids of all users and groups, by name, that a root file system and the recipe have.
+// IDs returns the ids of all users and groups, by name, that a root file system and the recipe
+// have.
 func IDs(below *tree.Tree, r *recipe.Recipe) (users, groups map[string]uint32, err error) {
 	a, err := accountsOf(below, r)
 	if err != nil {
@@ -179,7 +180,8 @@ func (a *accounts) addUser(u recipe.User) error {
 	}
 	a.passwd.add(fmt.Sprintf("%s:x:%d:%d:%s:%s:%s", u.Name, u.UID, gid, u.Gecos, u.Home, u.Shell))
 	if _, ok := a.shadow.find(u.Name); !ok {
-		// No password fits "*". sshd takes "!" for a locked account, and lets it in by no key either.
+		// No password fits "*". sshd takes "!" for a locked account, and lets it in by no key
+		// either.
 		a.shadow.add(u.Name + ":*::0:::::")
 	}
 	return nil

@@ -22,7 +22,7 @@ import (
 const Name = "guestinit"
 
 // ProgramPath is where the init stands in the root file system.
-const ProgramPath = "/sbin/sov-init"
+const ProgramPath = guestspec.InitPath
 
 // Options say what to start, and as what.
 type Options struct {
@@ -76,6 +76,7 @@ func (s *stage) config() guestspec.Config {
 
 		TimeServers: s.Recipe.Network.Time,
 		Sysctls:     sysctls,
+		Volumes:     volumes(s.Recipe),
 	}
 }
 
@@ -83,7 +84,7 @@ func (s *stage) config() guestspec.Config {
 func (s *stage) services() []guestspec.Service {
 	var list []guestspec.Service
 	for _, described := range s.Recipe.Services {
-		list = append(list, service(described))
+		list = append(list, service(described, WritableRoots(s.Recipe)))
 	}
 	if s.Recipe.Tailscale.Enabled {
 		list = append(list, TailscaleService(s.Recipe.Tailscale))
@@ -108,6 +109,9 @@ func (s *stage) requiredUsers() []string {
 			}
 		}
 	}
+	for _, v := range s.Recipe.Volumes {
+		users = append(users, v.Owner)
+	}
 	if s.Recipe.Postgres.Enabled {
 		users = append(users, s.Recipe.Postgres.User)
 	}
@@ -127,6 +131,9 @@ func (s *stage) fill(b *overlay.Builder, below *tree.Tree) error {
 		return err
 	}
 	if err := mountpoints(b, below); err != nil {
+		return err
+	}
+	if err := volumeMountpoints(b, below, s.Recipe.Volumes); err != nil {
 		return err
 	}
 	accounts, err := accountsOf(below, s.Recipe)
@@ -171,7 +178,7 @@ func (s *stage) describe(b *overlay.Builder) error {
 	b.Directory(guestspec.ServicesDir, 0o755, 0, 0)
 	b.File(guestspec.ConfigPath, 0o644, text)
 	for _, described := range s.services() {
-		text, err := EncodeService(described)
+		text, err := EncodeService(described, config.Volumes)
 		if err != nil {
 			return err
 		}
@@ -213,6 +220,11 @@ func (s *stage) checkAccounts(a *accounts) error {
 		}
 		if _, err := a.groupID(service.Group); err != nil {
 			return fmt.Errorf("service %s: %w: neither the base image nor its packages have one, and the recipe's groups do not list it", service.Name, err)
+		}
+	}
+	for _, v := range s.Recipe.Volumes {
+		if _, _, err := a.owner(v.Owner, v.Group); err != nil {
+			return fmt.Errorf("volume %s: %w", v.Name, err)
 		}
 	}
 	return nil

@@ -13,7 +13,8 @@ import (
 const serviceMemory = "50%"
 
 // service turns a recipe's service into what the init reads.
-func service(s recipe.Service) guestspec.Service {
+// Without directories of its own it may write in roots.
+func service(s recipe.Service, roots []string) guestspec.Service {
 	out := guestspec.Service{
 		Name: s.Name, Command: s.Command, User: s.User, Group: s.Group, Dir: s.Directory, After: s.After,
 		Ready:   guestspec.Ready{HTTP: s.Ready.HTTP, TCP: s.Ready.TCP, Unix: s.Ready.Unix, Command: s.Ready.Command, Timeout: guestspec.Duration(s.Ready.Timeout), Interval: guestspec.Duration(s.Ready.Interval)},
@@ -34,7 +35,7 @@ func service(s recipe.Service) guestspec.Service {
 		out.Limits.Memory = strconv.FormatInt(int64(s.Limits.Memory), 10)
 	}
 	if s.Directories == nil {
-		out.Rights.Write = []string{guestspec.DataPath}
+		out.Rights.Write = roots
 	}
 	for name, v := range s.Environment {
 		target, value := &out.Env, v.Text
@@ -73,10 +74,10 @@ func steps(list []recipe.Step) (out []guestspec.Step) {
 
 // EncodeService returns the file of a service, after the init's own check of
 // everything but the names in After, which other stages may bring.
-func EncodeService(s guestspec.Service) ([]byte, error) {
+func EncodeService(s guestspec.Service, volumes []guestspec.Volume) ([]byte, error) {
 	alone := s
 	alone.After = nil
-	c := guestspec.Config{Format: guestspec.Format, Hostname: "check", Services: []guestspec.Service{alone}}
+	c := guestspec.Config{Format: guestspec.Format, Hostname: "check", Volumes: volumes, Services: []guestspec.Service{alone}}
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}

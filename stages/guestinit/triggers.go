@@ -10,10 +10,11 @@ import (
 )
 
 // Scripts of packages are not run. What the trigger of Alpine's postgresql-common does with the
-// program pg_versions is a rule here: it chooses one of the versions in /usr/libexec/postgresqlN and
-// links its programs into /usr/bin.
+// program pg_versions is a rule here: it chooses one of the versions in /usr/libexec/postgresqlN
+// and links its programs into /usr/bin.
 
-// Where Alpine's PostgreSQL stands. The names without a version are links to those with the chosen one.
+// Where Alpine's PostgreSQL stands. The names without a version are links to those with the chosen
+// one.
 const postgresPrograms = "usr/libexec/postgresql"
 
 var postgresLinks = []string{"etc/postgresql", postgresPrograms, "usr/share/postgresql"}
@@ -44,8 +45,8 @@ func linkPostgres(b *overlay.Builder, below *tree.Tree) {
 }
 
 // chosenPostgres returns the version whose programs are linked, or "": the one that was chosen when
-// the base image was made, unless it lacks the server that another version has; else the newest that
-// has one; else the newest.
+// the base image was made, unless it lacks the server that another version has; else the newest
+// that has one; else the newest.
 func chosenPostgres(below *tree.Tree) string {
 	hasServer := func(version string) bool { return isProgram(below, postgresPrograms+version+"/postgres") }
 	chosen := ""

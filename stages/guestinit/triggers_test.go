@@ -9,7 +9,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/tree"
 )
 
-// TestLinkPostgres compares with what Alpine's postgresql-common links: the trigger and pg_versions.
+// TestLinkPostgres compares with what Alpine's postgresql-common links: the trigger and
+// pg_versions.
 func TestLinkPostgres(t *testing.T) {
 	client := func(v string) []string {
 		return []string{"usr/libexec/postgresql" + v + "/psql", "usr/libexec/postgresql" + v + "/pg_dump"}

@@ -34,7 +34,8 @@ const debPrefix = "deb:"
 // 1.3 GB uncompressed.
 const maxArchive = 2 << 30
 
-// zstdWindow is what zstd's decoder keeps of the past, at most; its command line tool refuses more too.
+// zstdWindow is what zstd's decoder keeps of the past, at most; its command line tool refuses more
+// too.
 const zstdWindow = 128 << 20
 
 // sourceLimit holds for the tar in it: xz makes a tenth of it.

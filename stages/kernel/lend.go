@@ -16,7 +16,7 @@ import (
 
 // A kernel's key has the versions of the tools in it, which decide its bytes. A
 // computer without the tools could so never find what another has compiled. It
-// borrows: whoever compiles a kernel lends it as a memo whose key names
+// borrows: a build that compiles a kernel lends it as a memo whose key names
 // everything but the tools, and for who has none any of those will do.
 
 // errNotLinux is what compiling says on another system.

@@ -30,8 +30,8 @@ type sourceTree struct {
 	plain     bool // compile with sov's own rights, see package confine
 }
 
-// A source's Makefiles are programs that others have written. What they leave in the tree is read and written with
-// confine.ReadOutput and WriteInput only.
+// A source's Makefiles are programs that others have written. What they leave in the tree is read
+// and written with confine.ReadOutput and WriteInput only.
 
 // image is what the kernel's makefiles make and where, steps roughly how many lines they print
 // meanwhile.

@@ -85,7 +85,8 @@ func TestLentKernelOfAnotherVersion(t *testing.T) {
 	}
 }
 
-// TestOlderRelease has the address of a release give an older one, with the good signature of that one.
+// TestOlderRelease has the address of a release give an older one, with the good signature of that
+// one.
 func TestOlderRelease(t *testing.T) {
 	plain := sourceTar(t, map[string]string{"Makefile": makefileHead}) // 6.1.7
 	keys, signature := sign(t, plain)

@@ -30,7 +30,7 @@ type ResolveOptions struct {
 	Store  *pipeline.Store // keeps the archive for the build
 	Fetch  *fetch.Client   // nil: one with defaults
 	Bundle *offline.Bundle // asked by FetchLocked before the network
-	Task   *pipeline.Task  // shows progress; nil: nobody is told
+	Task   *pipeline.Task  // shows progress; nil: it is not shown
 	Path   string          // $PATH, for xz, apt-get and dpkg-deb; empty: the process's
 }
 

@@ -283,8 +283,8 @@ func TestResolveForgedRelease(t *testing.T) {
 	}
 }
 
-// TestResolveRelease takes a release with a good signature. It does not ask for the list of checksums, which proves
-// nothing that the signature does not.
+// TestResolveRelease takes a release with a good signature. It does not ask for the list of
+// checksums, which proves nothing that the signature does not.
 func TestResolveRelease(t *testing.T) {
 	part := strings.SplitN(guest.Version, ".", 3)
 	plain := sourceTar(t, map[string]string{"Makefile": fmt.Sprintf("VERSION = %s\nPATCHLEVEL = %s\nSUBLEVEL = %s\n", part[0], part[1], part[2])})

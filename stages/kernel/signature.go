@@ -38,7 +38,7 @@ func verifyWith(keys openpgp.EntityList, plain io.Reader, signature []byte) erro
 	case faults.err != nil: // not the signature's fault
 		return faults.err
 	case err != nil:
-		return fmt.Errorf("%w (%v)", ErrBadSignature, err)
+		return fmt.Errorf("%w (%w)", ErrBadSignature, err)
 	}
 	return nil
 }

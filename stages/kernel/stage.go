@@ -39,8 +39,8 @@ type Options struct {
 
 	// Prebuilt is the path of a finished image to take in place of Source.
 	Prebuilt string
-	// Features are those of the machine, by which Prebuilt is checked. A kernel that is compiled has
-	// all of them.
+	// Features are those of the machine, by which Prebuilt is checked. A kernel that is compiled
+	// has all of them.
 	Features guest.Features
 
 	Fetch  *fetch.Client   // for Source; nil: one with defaults
@@ -63,7 +63,8 @@ type Info struct {
 
 	Compiler string `json:"compiler,omitempty"` // first line of its --version
 
-	// Unconfined is true if it was compiled where sov could not keep the source's Makefiles from the rest of the computer.
+	// Unconfined is true if it was compiled where sov could not keep the source's Makefiles from
+	// the rest of the computer.
 	Unconfined bool `json:"unconfined,omitempty"`
 }
 

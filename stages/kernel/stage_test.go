@@ -306,7 +306,8 @@ func TestBuildErrors(t *testing.T) {
 	}
 }
 
-// TestCancel ends a build whose Makefile does not. That nothing of it is left is for package confine's tests.
+// TestCancel ends a build whose Makefile does not. That nothing of it is left is for package
+// confine's tests.
 func TestCancel(t *testing.T) {
 	buildTools(t, "arm64")
 	path := write(t, "linux.tar", sourceTar(t, map[string]string{"Kbuild": "", "Makefile": makefileHead + "allnoconfig:\n\t@sleep 600\n"}))
@@ -330,8 +331,8 @@ type reporter func(progress.Event)
 func (r reporter) Report(e progress.Event) { r(e) }
 func (r reporter) Close() error            { return nil }
 
-// TestHostileSource builds sources whose Makefile, or whose archive, reaches for what is not its own. Each would work with sov's
-// rights.
+// TestHostileSource builds sources whose Makefile, or whose archive, reaches for what is not its
+// own. Each would work with sov's rights.
 func TestHostileSource(t *testing.T) {
 	buildTools(t, "arm64")
 	if err := confine.Check(t.Context()); err != nil {

@@ -129,8 +129,9 @@ func (t toolchain) find(name string) (string, error) {
 	return "", &exec.Error{Name: name, Err: fs.ErrNotExist}
 }
 
-// folders are the folders of $PATH, and the one around the compiler's, which has its libraries where it is not the system's. One
-// in which the user's home is, or that is the home, is not shown to a source's programs.
+// folders are the folders of $PATH, and the one around the compiler's, which has its libraries
+// where it is not the system's. One in which the user's home is, or that is the home, is not shown
+// to a source's programs.
 func (t toolchain) folders() []string {
 	dirs := filepath.SplitList(t.path)
 	if compiler, err := t.find(t.prefix() + "gcc"); err == nil && filepath.Base(filepath.Dir(compiler)) == "bin" {

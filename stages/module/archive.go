@@ -29,11 +29,13 @@ type Source func(name string) (io.ReadCloser, error)
 // level is deflate's: what comes behind costs much time and saves little.
 const level = 5
 
-// written is the time of every file in the archive. The format knows none before 1980 (APPNOTE.TXT, 4.4.6).
+// written is the time of every file in the archive. The format knows none before 1980 (APPNOTE.TXT,
+// 4.4.6).
 var written = time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// Write writes the module of an artifact: the scripts, sov-runner, and those of the artifact's files that a slot holds.
-// scratch is a folder for what is compressed before its size is known. The same content makes the same bytes.
+// Write writes the module of an artifact: the scripts, sov-runner, and those of the artifact's
+// files that a slot holds. scratch is a folder for what is compressed before its size is known. The
+// same content makes the same bytes.
 func Write(ctx context.Context, w io.Writer, m *manifest.Manifest, files []manifest.File, open Source, scratch string) error {
 	target, err := arch.Get(m.Arch)
 	if err != nil {
@@ -83,7 +85,8 @@ func properties(m *manifest.Manifest, target arch.Arch) string {
 		m.Name, m.Name, line(m.Version), versionCode(m.Version), line(description), target.Installer)
 }
 
-// versionCode is the number that a version begins with, by which root managers tell a newer one; 1 where it begins with none.
+// versionCode is the number that a version begins with, by which root managers tell a newer one; 1
+// where it begins with none.
 func versionCode(version string) int {
 	n := 0
 	for _, r := range strings.TrimPrefix(version, "v") {
@@ -111,8 +114,8 @@ func (a *archive) copy(name string, mode fs.FileMode, from string, open Source) 
 	return a.add(name, mode, src)
 }
 
-// add compresses a file before it is written: its header has the sizes then, which unpackers on phones want there and not
-// behind the content.
+// add compresses a file before it is written: its header has the sizes then, which unpackers on
+// phones want there and not behind the content.
 func (a *archive) add(name string, mode fs.FileMode, from io.Reader) (err error) {
 	packed, err := os.CreateTemp(a.scratch, "module-")
 	if err != nil {
@@ -143,8 +146,7 @@ func (a *archive) add(name string, mode fs.FileMode, from io.Reader) (err error)
 	}
 	h := &zip.FileHeader{Name: name, Method: zip.Deflate, CRC32: sum.Sum32(), CompressedSize64: uint64(length), UncompressedSize64: uint64(size)}
 	h.SetMode(mode)
-	//lint:ignore SA1019 CreateRaw writes these, and not Modified
-	h.ModifiedDate, h.ModifiedTime = dosTime(written)
+	h.ModifiedDate, h.ModifiedTime = dosTime(written) //nolint:staticcheck // CreateRaw writes these, and not Modified
 	w, err := a.z.CreateRaw(h)
 	if err != nil {
 		return err

@@ -1,8 +1,9 @@
-// Package module is the stage that makes an artifact a module for root managers (KernelSU, APatch, Magisk): one zip file that
-// installs sov-runner and the machine on a phone without a computer. Its scripts are in assets/module; they leave what is to
-// be known of slots to `sov-runner install`.
+// Package module is the stage that makes an artifact a module for root managers (KernelSU, APatch,
+// Magisk): one zip file that installs sov-runner and the machine on a phone without a computer. Its
+// scripts are in assets/module; they leave what is to be known of slots to `sov-runner install`.
 //
-// It is no part of every build, since compressing an image takes longer than all that a changed setting causes otherwise.
+// It is no part of every build, since compressing an image takes longer than all that a changed
+// setting causes otherwise.
 package module
 
 import (

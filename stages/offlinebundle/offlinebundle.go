@@ -38,11 +38,10 @@ type Report struct {
 	Signed      bool           `json:"signed,omitempty"`
 }
 
-// Write writes one file with everything that a build of the recipe's lock
-// entry reads from outside: image, packages, the kernel's source, the modules of
-// Tailscale, the recipe and the lock. What the cache does not have is fetched
-// now. The file gets its name when it is complete. The same lock gives the same file. With a key, its signature is written
-// beside it.
+// Write writes one file with everything that a build of the recipe's lock entry reads from outside:
+// image, packages, the kernel's source, the modules of Tailscale, the recipe and the lock. What the
+// cache does not have is fetched now. The file gets its name when it is complete. The same lock
+// gives the same file. With a key, its signature is written beside it.
 func Write(ctx context.Context, o resolve.Options, path string, key dsse.PrivateKey) (*Report, error) {
 	file, err := durable.Create(path, 0o644) // first: what is gathered takes long
 	if err != nil {

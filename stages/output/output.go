@@ -71,8 +71,8 @@ func Find(src Source, stage, name string) (pipeline.Blob, bool) {
 	return pipeline.Blob{}, false
 }
 
-// Compare returns an error unless outputs have the names and digests of want, in its order. An empty
-// digest in want is any.
+// Compare returns an error unless outputs have the names and digests of want, in its order. An
+// empty digest in want is any.
 func Compare(outputs, want []pipeline.Output) error {
 	for i, o := range outputs {
 		switch {

@@ -12,8 +12,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/apk"
 )
 
-// alpineKeyFiles are the keys that sign Alpine's repositories, by architecture, as its release 3.20 has
-// them in /usr/share/apk/keys. They are the same in Alpine's images for either architecture.
+// alpineKeyFiles are the keys that sign Alpine's repositories, by architecture, as its release 3.20
+// has them in /usr/share/apk/keys. They are the same in Alpine's images for either architecture.
 //
 //go:embed alpine-keys
 var alpineKeyFiles embed.FS
@@ -58,9 +58,9 @@ func isAlpines(repository string) bool {
 	return host == "alpinelinux.org" || strings.HasSuffix(host, ".alpinelinux.org")
 }
 
-// trustedKeys returns the keys that may sign a repository's index: for Alpine's own servers those that
-// this program has, for others those of the base image, and the recipe's for both. So a replaced
-// base image cannot pass off packages of another signer as Alpine's.
+// trustedKeys returns the keys that may sign a repository's index: for Alpine's own servers those
+// that this program has, for others those of the base image, and the recipe's for both. So a
+// replaced base image cannot pass off packages of another signer as Alpine's.
 func (r Request) trustedKeys(repository string) (apk.Keys, error) {
 	keys, err := parseKeys("the recipe", r.Keys)
 	if err != nil {

@@ -73,7 +73,7 @@ func checkFiles(b pipeline.Blob, p lock.Package, file pipeline.Blob, open opener
 }
 
 // attachFile makes a package without its signature an output, so that the outputs are the same
-// whoever signed it. Caches of older versions of sov have files with a signature.
+// with any signature. Caches of older versions of sov have files with a signature.
 func (s *stage) attachFile(j *pipeline.Job, p lock.Package, file pipeline.Blob) error {
 	return withPackage(file, j.Open, func(pkg *apk.File) error {
 		if !pkg.Signed() {

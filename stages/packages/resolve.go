@@ -28,6 +28,7 @@ type Request struct {
 	Base         *tree.Tree        // the base image: its keys, its packages and its world count
 	Repositories []string          // URLs or paths, without the architecture's directory; perhaps "@TAG " before them
 	Install      []string          // packages wanted besides the base's, constraints included
+	Postgres     int               // major version that virtual names of PostgreSQL's packages stand for; 0: the newest
 	Keys         map[string]string // trusted besides the base's or Alpine's: file name to PEM
 	Arch         string            // "arm64" or "amd64"
 	Client       *fetch.Client
@@ -39,6 +40,7 @@ type Request struct {
 type Resolution struct {
 	Packages []lock.Package // to install, in order
 	Removed  []string       // "name-version" of the base's packages that go away
+	Servers  []int          // major versions of PostgreSQL that the repositories have, in order
 }
 
 // Resolve fetches the repositories' indexes, verifies their signatures, and
@@ -55,7 +57,9 @@ func Resolve(ctx context.Context, r Request) (*Resolution, error) {
 	if err != nil {
 		return nil, fmt.Errorf("solve for packages from %s: %w", strings.Join(r.Repositories, ", "), err)
 	}
-	return resolution(solution), nil
+	out := resolution(solution)
+	out.Servers = serversIn(request.Repositories)
+	return out, nil
 }
 
 // solver returns what the solver is asked: the packages wanted, from repositories whose indexes are fetched and verified, on
@@ -65,11 +69,15 @@ func (r Request) solver(ctx context.Context) (apk.Request, error) {
 	if err != nil {
 		return apk.Request{}, fmt.Errorf("read the base image's packages: %w", err)
 	}
-	world, err := wanted(r.Base, r.Install)
+	repositories, err := r.indexes(ctx)
 	if err != nil {
 		return apk.Request{}, err
 	}
-	repositories, err := r.indexes(ctx)
+	install, err := r.pinned(serversIn(repositories))
+	if err != nil {
+		return apk.Request{}, err
+	}
+	world, err := wanted(r.Base, install)
 	if err != nil {
 		return apk.Request{}, err
 	}

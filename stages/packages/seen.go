@@ -14,8 +14,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/apk"
 )
 
-// compareWithSeen warns about indexes that are older than the one that this computer saw last: a mirror
-// may be behind, or somebody may withhold updates. The signature of such an index is good.
+// compareWithSeen warns about indexes that are older than the one that this computer saw last: a
+// mirror may be behind, or a network may withhold updates. The signature of such an index is good.
 func (r Request) compareWithSeen(repositories []*apk.Repository) error {
 	if r.Seen == "" {
 		return nil
@@ -26,7 +26,7 @@ func (r Request) compareWithSeen(repositories []*apk.Repository) error {
 		newest, before := repository.Index.Newest(), readSeen(note)
 		if newest.Before(before) && r.Warn != nil {
 			r.Warn(fmt.Sprintf("%s is older than the one that was there before: its newest package is of %s, and there was one of %s; "+
-				"the mirror may be behind, or somebody may withhold updates; --repository takes another mirror",
+				"the mirror may be behind, or its operator or the network may withhold updates; --repository takes another mirror",
 				location, newest.Format(time.DateOnly), before.Format(time.DateOnly)))
 		}
 		if !newest.After(before) {

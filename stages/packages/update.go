@@ -31,6 +31,7 @@ func Update(ctx context.Context, r UpdateRequest) (*Resolution, error) {
 	if err != nil {
 		return nil, err
 	}
+	servers := serversIn(request.Repositories)
 	base := request.Installed
 	locked, err := r.lockedPackages(ctx, request.Repositories)
 	if err != nil {
@@ -56,7 +57,9 @@ func Update(ctx context.Context, r UpdateRequest) (*Resolution, error) {
 	if solution, err = apk.Solve(request); err != nil {
 		return nil, fmt.Errorf("solve for the updated packages: %w", err)
 	}
-	return r.resolution(solution), nil
+	out := r.resolution(solution)
+	out.Servers = servers
+	return out, nil
 }
 
 // exactly is a dependency that this package alone meets.

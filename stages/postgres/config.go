@@ -50,14 +50,23 @@ func settings(r *recipe.Recipe) map[string]string {
 // contrib's, and counts for each connection.
 const authDelay = "500ms"
 
-// withAuthDelay adds the module auth_delay to what the recipe has the server load.
-func withAuthDelay(values map[string]string, own map[string]recipe.Setting) {
-	const preload, delay = "shared_preload_libraries", "auth_delay.milliseconds"
-	libraries := string(own[preload])
-	if !strings.Contains(libraries, "auth_delay") {
-		libraries = strings.TrimPrefix(strings.TrimSpace(libraries)+", auth_delay", ", ")
+// withLibraries has the server load modules besides those that the recipe has it load.
+func withLibraries(values map[string]string, own map[string]recipe.Setting, libraries []string) {
+	const preload = "shared_preload_libraries"
+	var list []string
+	for _, library := range append(strings.Split(string(own[preload]), ","), libraries...) {
+		if library = strings.TrimSpace(library); library != "" && !slices.Contains(list, library) {
+			list = append(list, library)
+		}
 	}
-	values[preload] = quote(libraries)
+	if len(list) > 0 {
+		values[preload] = quote(strings.Join(list, ", "))
+	}
+}
+
+// withAuthDelay says how long auth_delay waits, unless the recipe does.
+func withAuthDelay(values map[string]string, own map[string]recipe.Setting) {
+	const delay = "auth_delay.milliseconds"
 	if _, ok := own[delay]; !ok {
 		values[delay] = quote(authDelay)
 	}
@@ -107,58 +116,106 @@ func render(template string, values map[string]string) string {
 	return b.String()
 }
 
-// hba is pg_hba.conf: who may connect, from where, and how they prove it.
-func hba(r *recipe.Recipe) (string, error) {
+// sameNetwork is pg_hba.conf's word for the networks that the server's own addresses are in.
+const sameNetwork = "samenet"
+
+// access says how a machine's clients reach its server.
+type access struct {
+	tls bool // the server can encrypt
+	// standalone: the machine runs from a disk image and got its address by DHCP. The build does not know the network that it
+	// is in, and there is no host that is told from others there: "tap" of postgres.networks is its own network, and the
+	// superuser comes from there where a phone's comes from the host.
+	standalone bool
+}
+
+// hba is pg_hba.conf: who may connect, from where, and how they prove it. With TLS, connections that leave the phone are
+// encrypted, and all of those to a standalone machine.
+func (a access) hba(r *recipe.Recipe) (string, error) {
+	networks, host, err := a.addresses(r)
+	if err != nil {
+		return "", err
+	}
+	remote, fromHost := "host", "host"
+	if a.tls {
+		remote = "hostssl"
+	}
+	if a.standalone {
+		fromHost = remote
+	}
 	var b strings.Builder
 	b.WriteString("# The init sets the password of postgres through the local socket.\n")
 	fmt.Fprintf(&b, "local  all  postgres  peer map=%s\n", identMap)
-	b.WriteString("\n# Services of this machine come as roles of their own, with a password.\nlocal  all  all  scram-sha-256\n")
-	var networks []netip.Prefix
-	for _, network := range r.Postgres.Networks {
-		prefixes, err := expand(network, r.Network)
-		if err != nil {
-			return "", err
-		}
-		for _, p := range prefixes { // two words may stand for the same
-			if !slices.Contains(networks, p) {
-				networks = append(networks, p)
-			}
-		}
+	if r.Postgres.Pooled() {
+		fmt.Fprintf(&b, "\n# The pooler looks up who logs in to it.\nlocal  all  %s  peer map=%s\n", recipe.PgBouncer, identMap)
 	}
-	if r.Postgres.Superuser == recipe.SuperuserHost {
-		if err := superuserFromHost(&b, r.Network, networks); err != nil {
-			return "", err
+	b.WriteString("\n# Services of this machine come as roles of their own, with a password.\nlocal  all  all  scram-sha-256\n")
+	if r.Postgres.Superuser == recipe.SuperuserHost { // the first line that matches a connection decides
+		b.WriteString("\n# The superuser comes from the host only.\n")
+		for _, address := range host {
+			fmt.Fprintf(&b, "%s  all  postgres  %s  scram-sha-256\n", fromHost, address)
 		}
+		b.WriteString("host  all  postgres  all  reject\n")
 	}
 	b.WriteString("\n# Everybody else comes over a network, with a password that never travels.\n")
+	if a.tls && len(host) > 0 {
+		if !a.standalone {
+			for _, address := range host {
+				fmt.Fprintf(&b, "host  all  all  %s  scram-sha-256\n", address)
+			}
+		}
+		b.WriteString("host  all  all  samehost  scram-sha-256\n\n# What leaves the machine's host is encrypted.\n")
+	}
 	for _, network := range networks {
-		fmt.Fprintf(&b, "host  all  all  %s  scram-sha-256\n", network)
+		fmt.Fprintf(&b, "%s  all  all  %s  scram-sha-256\n", remote, network)
 	}
 	return b.String(), nil
 }
 
-// superuserFromHost lets the role postgres in from the host's address, if that is in networks, and
-// from nowhere else. The first line that matches a connection decides.
-func superuserFromHost(b *strings.Builder, n recipe.Network, networks []netip.Prefix) error {
-	p, err := netip.ParsePrefix(n.Host)
-	if err != nil {
-		return fmt.Errorf("network.host: %w", err)
-	}
-	b.WriteString("\n# The superuser comes from the host only.\n")
-	if slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Contains(p.Addr()) }) {
-		if n.AddressUnset {
-			// The host has the first address of a network of 24 bits in one of the pools, and nobody else has such
-			// an address. The mask passes over the bits that tell these networks apart: hba.c compares address and
-			// mask bit by bit.
-			for _, pool := range vmspec.Pools {
-				fmt.Fprintf(b, "host  all  postgres  %s  255.255.224.255  scram-sha-256\n", pool.Addr().Next())
+// addresses are those of clients as lines of pg_hba.conf have them: the networks that may connect, and the host where it may.
+func (a access) addresses(r *recipe.Recipe) (networks, host []string, err error) {
+	var known []netip.Prefix
+	for _, word := range r.Postgres.Networks {
+		if a.standalone && word == recipe.NetworkTAP {
+			networks, host = append(networks, sameNetwork), []string{sameNetwork}
+			continue
+		}
+		prefixes, err := expand(word, r.Network)
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, p := range prefixes { // two words may stand for the same
+			if !slices.Contains(known, p) {
+				known = append(known, p)
+				networks = append(networks, p.String())
 			}
-		} else {
-			fmt.Fprintf(b, "host  all  postgres  %s  scram-sha-256\n", netip.PrefixFrom(p.Addr(), p.Addr().BitLen()))
 		}
 	}
-	b.WriteString("host  all  postgres  all  reject\n")
-	return nil
+	if !a.standalone {
+		host, err = hostAddresses(r.Network, known)
+	}
+	return networks, host, err
+}
+
+// hostAddresses are the host's addresses as lines of pg_hba.conf have them, if any is in networks.
+func hostAddresses(n recipe.Network, networks []netip.Prefix) ([]string, error) {
+	p, err := netip.ParsePrefix(n.Host)
+	if err != nil {
+		return nil, fmt.Errorf("network.host: %w", err)
+	}
+	if !slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Contains(p.Addr()) }) {
+		return nil, nil
+	}
+	if !n.AddressUnset {
+		return []string{netip.PrefixFrom(p.Addr(), p.Addr().BitLen()).String()}, nil
+	}
+	// The host has the first address of a network of 24 bits in one of the pools, and nobody else has such
+	// an address. The mask passes over the bits that tell these networks apart: hba.c compares address and
+	// mask bit by bit.
+	var from []string
+	for _, pool := range vmspec.Pools {
+		from = append(from, fmt.Sprintf("%s  255.255.224.255", pool.Addr().Next()))
+	}
+	return from, nil
 }
 
 // expand returns the prefixes that a word of postgres.networks stands for.
@@ -181,6 +238,10 @@ func expand(network string, n recipe.Network) ([]netip.Prefix, error) {
 	return []netip.Prefix{p.Masked()}, nil
 }
 
-func ident(user string) string {
-	return fmt.Sprintf("# Map, system user, role.\n%[1]s  %[2]s  postgres\n%[1]s  root  postgres\n", identMap, user)
+func ident(p recipe.Postgres) string {
+	text := fmt.Sprintf("# Map, system user, role.\n%[1]s  %[2]s  postgres\n%[1]s  root  postgres\n", identMap, p.User)
+	if p.Pooled() {
+		text += fmt.Sprintf("%s  %s  %[2]s\n", identMap, recipe.PgBouncer)
+	}
+	return text
 }

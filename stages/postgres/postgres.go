@@ -9,6 +9,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/sovereign-sql/sov/assets"
@@ -44,37 +45,71 @@ func (s *stage) Needs() []string { return overlay.Names(s.Below) }
 // Key has the service as some server would have it: what sov-init is told comes
 // from this program, and a cached share must not speak to an init of another.
 func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
-	access, err := hba(s.Recipe)
+	clients, err := access{tls: s.Recipe.Postgres.Encrypted()}.hba(s.Recipe)
 	if err != nil {
 		return err
 	}
-	service, err := s.service(&Server{Dir: "/server", Major: 99, ICU: true})
+	server := &Server{Dir: "/server", Major: 99, ICU: true, TLS: true, Sorting: "0"}
+	if s.Recipe.Postgres.UpgradeFrom != 0 {
+		server.Old = &Server{Dir: "/old", Major: s.Recipe.Postgres.UpgradeFrom}
+	}
+	service, err := s.service(server)
 	if err != nil {
 		return err
 	}
-	output.Version(k, 2)
+	output.Version(k, 3)
 	k.Add("template", assets.PostgresConf)
-	values := settings(s.Recipe)
-	withAuthDelay(values, s.Recipe.Postgres.Settings)
-	k.Add("settings", values)
-	k.Add("pg_hba.conf", access)
-	k.Add("pg_ident.conf", ident(s.Recipe.Postgres.User))
+	k.Add("settings", s.values(&Server{AuthDelay: true, TLS: true}))
+	k.Add("extensions", s.Recipe.Postgres.Extensions)
+	k.Add("pg_hba.conf", clients)
+	alone, err := access{tls: s.Recipe.Postgres.Encrypted(), standalone: true}.hba(s.Recipe)
+	if err != nil {
+		return err
+	}
+	k.Add("pg_hba.conf standalone", alone)
+	k.Add("pg_ident.conf", ident(s.Recipe.Postgres))
+	if s.Recipe.Postgres.Pooled() {
+		access, err := poolerAccess(s.Recipe, true)
+		if err != nil {
+			return err
+		}
+		k.Add("pooler", poolerSettings(s.Recipe.Postgres, true)+access)
+		k.Add("pooler's service", poolerService("/pooler", s.Recipe.Postgres, true))
+	}
 	k.Add("service", service)
 	k.Add("collation", string(s.Recipe.Postgres.Collation))
+	k.Add("majors", fmt.Sprint(s.Recipe.Postgres.Major, s.Recipe.Postgres.UpgradeFrom))
 	return nil
 }
 
 func (s *stage) Run(_ context.Context, j *pipeline.Job) error {
 	var server *Server
 	err := overlay.Write(j, Name, s.Below, func(b *overlay.Builder, below *tree.Tree) (err error) {
-		if server, err = findServer(below); err != nil {
+		if server, err = findServer(below, s.Recipe.Postgres); err != nil {
+			return err
+		}
+		if server.Sorting, err = sortingOf(below); err != nil {
 			return err
 		}
 		j.Progress().Logf("found PostgreSQL %s in %s", server.Version, server.Dir)
-		if err := server.checkSettings(below, s.Recipe.Postgres.Settings, j.Warnf); err != nil {
+		if err := server.checkSettings(below, s.Recipe, j.Warnf); err != nil {
 			return err
 		}
-		return s.fill(b, server)
+		if err := server.checkExtensions(below, s.Recipe.Postgres.Extensions); err != nil {
+			return err
+		}
+		if s.Recipe.Postgres.Encrypted() && !server.TLS {
+			j.Warnf("PostgreSQL %s was built without TLS: connections to it are not encrypted", server.Version)
+		}
+		if server.Old != nil { // it runs with the same settings until it is upgraded
+			if err := server.Old.checkSettings(below, s.Recipe, func(string, ...any) {}); err != nil {
+				return fmt.Errorf("PostgreSQL %d of postgres.upgrade_from: %w", server.Old.Major, err)
+			}
+		}
+		if err := s.fill(b, server); err != nil {
+			return err
+		}
+		return s.fillPooler(b, below, server.encrypted(s.Recipe))
 	})
 	if err != nil {
 		return err
@@ -82,8 +117,25 @@ func (s *stage) Run(_ context.Context, j *pipeline.Job) error {
 	return output.WriteJSON(j, ServerFile, server)
 }
 
+// values are the settings of postgresql.conf that a server gets.
+func (s *stage) values(server *Server) map[string]string {
+	p := s.Recipe.Postgres
+	values := settings(s.Recipe)
+	libraries := preloads(p.Extensions)
+	if server.AuthDelay {
+		libraries = append(libraries, "auth_delay")
+		withAuthDelay(values, p.Settings)
+	}
+	withLibraries(values, p.Settings, libraries)
+	if server.encrypted(s.Recipe) {
+		withTLS(values, s.Recipe)
+	}
+	return values
+}
+
 func (s *stage) fill(b *overlay.Builder, server *Server) error {
-	access, err := hba(s.Recipe)
+	tls := server.encrypted(s.Recipe)
+	clients, err := access{tls: tls}.hba(s.Recipe)
 	if err != nil {
 		return err
 	}
@@ -91,21 +143,46 @@ func (s *stage) fill(b *overlay.Builder, server *Server) error {
 	if err != nil {
 		return err
 	}
-	description, err := guestinit.EncodeService(service)
+	description, err := guestinit.EncodeService(service, nil)
 	if err != nil {
 		return err
 	}
 	b.Directory("etc/sov", 0o755, 0, 0)
 	b.Directory(configDir, 0o755, 0, 0)
-	values := settings(s.Recipe)
-	if server.AuthDelay {
-		withAuthDelay(values, s.Recipe.Postgres.Settings)
+	b.File(configFile, 0o644, []byte(render(assets.PostgresConf, s.values(server))))
+	b.File(hbaFile, 0o644, []byte(clients))
+	alone, err := access{tls: tls, standalone: true}.hba(s.Recipe)
+	if err != nil {
+		return err
 	}
-	b.File(configFile, 0o644, []byte(render(assets.PostgresConf, values)))
-	b.File(hbaFile, 0o644, []byte(access))
-	b.File(identFile, 0o644, []byte(ident(s.Recipe.Postgres.User)))
+	b.File(guestspec.StandaloneDir+"/"+hbaFile, 0o644, []byte(alone))
+	b.File(identFile, 0o644, []byte(ident(s.Recipe.Postgres)))
 	b.Directory(guestspec.ServicesDir, 0o755, 0, 0)
 	b.File(guestspec.ServicesDir+"/"+guestspec.ServicePostgres+".json", 0o644, description)
+	return nil
+}
+
+// fillPooler adds the pooler, if the recipe has one.
+func (s *stage) fillPooler(b *overlay.Builder, below *tree.Tree, tls bool) error {
+	if !s.Recipe.Postgres.Pooled() {
+		return nil
+	}
+	program, err := findPooler(below)
+	if err != nil {
+		return err
+	}
+	access, err := poolerAccess(s.Recipe, tls)
+	if err != nil {
+		return err
+	}
+	description, err := guestinit.EncodeService(poolerService(program, s.Recipe.Postgres, tls), nil)
+	if err != nil {
+		return err
+	}
+	b.Directory(poolerDir, 0o755, 0, 0)
+	b.File(poolerConfig, 0o644, []byte(poolerSettings(s.Recipe.Postgres, tls)))
+	b.File(poolerHBA, 0o644, []byte(access))
+	b.File(guestspec.ServicesDir+"/"+guestspec.ServicePooler+".json", 0o644, description)
 	return nil
 }
 
@@ -117,13 +194,16 @@ func (s *stage) service(server *Server) (guestspec.Service, error) {
 		return guestspec.Service{}, err
 	}
 	socket := fmt.Sprintf("%s/.s.PGSQL.%d", socketDir, p.Port)
-	prepare := []string{guestinit.ProgramPath, "postgres-prepare", "--user=" + p.User, "--data=" + p.Data, "--bin=" + server.Dir, "--"}
-	return guestspec.Service{
-		Name: guestspec.ServicePostgres,
-		Command: []string{server.Dir + "/postgres", "-D", p.Data, "-c", "config_file=" + configFile,
-			// Above postgresql.auto.conf, which ALTER SYSTEM writes.
-			"-c", "fsync=on"},
-		User: p.User,
+	prepare := []string{guestinit.ProgramPath, "postgres-prepare", "--user=" + p.User, "--data=" + p.Data, "--bin=" + server.Dir}
+	if server.Old != nil {
+		prepare = append(prepare, "--old-bin="+server.Old.Dir)
+	}
+	prepare = append(prepare, "--")
+	service := guestspec.Service{
+		Name:    guestspec.ServicePostgres,
+		Command: server.command(p.Data),
+		Upgrade: server.upgrade(p),
+		User:    p.User,
 		Env: map[string]string{
 			"LANG": "C.UTF-8",
 			// The server's own memory is what keeps the data; a runaway query
@@ -133,18 +213,22 @@ func (s *stage) service(server *Server) (guestspec.Service, error) {
 			"PG_OOM_ADJUST_VALUE": "0",
 		},
 		Directories: []guestspec.Directory{{Path: socketDir, Mode: "2775", User: p.User}},
-		Prepare:     []guestspec.Step{{Command: append(prepare, collation...), User: "root", Unconfined: true}},
+		Prepare:     []guestspec.Step{collationStep(server, p), {Command: append(prepare, collation...), User: "root", Unconfined: true}},
 		Tmpfs:       []guestspec.Tmpfs{{Path: p.Data + "/pg_dynshmem", Mode: "0700", User: p.User}},
 		Ready:       guestspec.Ready{Postgres: socket},
-		PostReady:   append(accountSteps(p, socket), settledStep(p, socket)),
+		PostReady:   slices.Concat(accountSteps(p, socket), extensionSteps(p.Extensions, socket), poolerSteps(p, socket), []guestspec.Step{settledStep(p, socket)}),
 		// SIGINT is a fast shutdown: sessions end, a checkpoint is written.
 		Stop:        guestspec.Stop{Signal: "SIGINT", Timeout: guestspec.Duration(time.Minute)},
 		OOMScoreAdj: -900,
-		// All of the data disk that belongs to no other service: tablespaces and archives of WAL are where their owner put them.
-		Rights: guestspec.Rights{Write: []string{guestspec.DataPath, p.Data}},
+		// All of the disks that belongs to no other service: tablespaces and archives of WAL are where their owner put them.
+		Rights: guestspec.Rights{Write: append(guestinit.WritableRoots(s.Recipe), p.Data)},
 		// What is left is sov-init's and Tailscale's, by which the machine can still be reached.
 		Limits: guestspec.Limits{Memory: "90%", Processes: 4096, Keeps: "50%", Weight: guestspec.OwnWeight},
-	}, nil
+	}
+	if server.encrypted(s.Recipe) {
+		certify(&service, p)
+	}
+	return service, nil
 }
 
 // settledStep comes last: the server is ready, with the settings that it has. It runs as root, who

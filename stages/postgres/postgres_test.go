@@ -3,9 +3,11 @@ package postgres
 import (
 	"bytes"
 	"flag"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -56,34 +58,38 @@ func TestConfiguration(t *testing.T) {
 	r.Postgres.Networks = append(r.Postgres.Networks, "10.1.2.3/8")
 	r.Postgres.Settings = map[string]recipe.Setting{"max_connections": "20", "shared_buffers": "64MB", "pg_trgm.similarity_threshold": "0.4",
 		"application_name": `it's a \ test`}
-	values := settings(r)
-	withAuthDelay(values, r.Postgres.Settings)
+	values := (&stage{Options{Recipe: r}}).values(&Server{AuthDelay: true, TLS: true})
 	golden(t, "postgresql.conf", render(assets.PostgresConf, values))
-	access, err := hba(r)
+	clients, err := access{tls: true}.hba(r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "pg_hba.conf", access)
-	golden(t, "pg_ident.conf", ident("postgres"))
-	if strings.Contains(access, "trust") {
+	golden(t, "pg_hba.conf", clients)
+	golden(t, "pg_ident.conf", ident(recipe.Postgres{User: "postgres"}))
+	if strings.Contains(clients, "trust") {
 		t.Error("somebody is trusted without a proof")
 	}
 }
 
 func TestService(t *testing.T) {
 	s := &stage{Options{Recipe: sqlRecipe(t)}}
-	service, err := s.service(&Server{Dir: "/usr/libexec/postgresql17", Major: 17, Version: "17.6", ICU: true})
+	service, err := s.service(&Server{Dir: "/usr/libexec/postgresql17", Major: 17, Version: "17.6", ICU: true, TLS: true, Sorting: "5o47"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := guestinit.EncodeService(service)
+	text, err := guestinit.EncodeService(service, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	golden(t, "postgres.json", string(text))
 	s.Recipe.Postgres.Roles = []recipe.Role{{Name: "app", Database: "shop"}, {Name: "admin", Database: "admin", Superuser: true}}
+	s.Recipe.Volumes = []recipe.Volume{{Name: "fast", Path: "/srv/fast"}, {Name: "media", Path: "/srv/media"}}
+	s.Recipe.Services = []recipe.Service{{Name: "gallery", Directories: []recipe.Directory{{Path: "/srv/media"}}}}
 	if service, err = s.service(&Server{Dir: "/server", Major: 17, ICU: true}); err != nil {
 		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"/data", "/srv/fast"}, service.Rights.Write[:2]); diff != "" { // tablespaces on a volume of nobody else's
+		t.Errorf("it may write (-want +got)\n%s", diff)
 	}
 	var steps []string
 	for _, step := range service.PostReady {
@@ -96,6 +102,7 @@ func TestService(t *testing.T) {
 		"/sbin/sov-init postgres-role" + socket + "--role=app < role-app",
 		"/sbin/sov-init postgres-account" + socket + "--role=admin --database=admin --superuser < ",
 		"/sbin/sov-init postgres-role" + socket + "--role=admin < role-admin",
+		"/sbin/sov-init postgres-extension" + socket + "--name=pg_stat_statements --database=app < ",
 		"/sbin/sov-init postgres-settled" + socket + "--data=/data/postgres < ",
 	}
 	if diff := cmp.Diff(want, steps); diff != "" {
@@ -166,12 +173,12 @@ func TestFindServer(t *testing.T) {
 		want    Server            // Major 0: an error
 	}{
 		{"none", nil, Server{}},
-		{"alpine", map[string]string{"usr/libexec/postgresql17": far + "postgres (PostgreSQL) 17.6\n\x00ucol_open_76\x00"},
-			Server{"/usr/libexec/postgresql17", 17, "17.6", true, false}},
+		{"alpine", map[string]string{"usr/libexec/postgresql17": far + "postgres (PostgreSQL) 17.6\n\x00ucol_open_76\x00SSL_CTX_use_certificate_chain_file\x00"},
+			Server{"/usr/libexec/postgresql17", 17, "17.6", true, false, true, "", nil}},
 		{"debian", map[string]string{"usr/lib/postgresql/15/bin": "postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n"},
-			Server{"/usr/lib/postgresql/15/bin", 15, "15.18", false, false}},
-		{"the newest", map[string]string{"usr/libexec/postgresql16": "postgres (PostgreSQL) 16.10\n", "usr/local/bin": "postgres (PostgreSQL) 18rc1\n"},
-			Server{"/usr/local/bin", 18, "18rc1", false, false}},
+			Server{"/usr/lib/postgresql/15/bin", 15, "15.18", false, false, false, "", nil}},
+		{"two of one major", map[string]string{"usr/libexec/postgresql18": "postgres (PostgreSQL) 18.1\n", "usr/local/bin": "postgres (PostgreSQL) 18rc1\n"},
+			Server{"/usr/libexec/postgresql18", 18, "18.1", false, false, false, "", nil}},
 		{"not PostgreSQL", map[string]string{"usr/bin": "an impostor"}, Server{}},
 	}
 	for _, tt := range tests {
@@ -180,7 +187,7 @@ func TestFindServer(t *testing.T) {
 			for dir, binary := range tt.servers {
 				install(t, root, dir, binary)
 			}
-			got, err := findServer(root)
+			got, err := findServer(root, recipe.Postgres{})
 			if tt.want.Major == 0 {
 				if err == nil {
 					t.Errorf("found %+v", got)
@@ -195,6 +202,38 @@ func TestFindServer(t *testing.T) {
 			}
 		})
 	}
+	for name, tt := range map[string]struct {
+		recipe recipe.Postgres
+		want   string // "NEW OLD", or a part of the error
+	}{
+		"two by mistake":        {recipe.Postgres{}, "sov lock RECIPE --why postgresql16"},
+		"two, and one pinned":   {recipe.Postgres{Major: 17}, "sov lock RECIPE --why postgresql16"},
+		"pinned to another":     {recipe.Postgres{Major: 18}, "postgres.major is 18, and the machine has PostgreSQL 17.6"},
+		"an upgrade":            {recipe.Postgres{Major: 17, UpgradeFrom: 16}, "17 16"},
+		"an upgrade of another": {recipe.Postgres{Major: 17, UpgradeFrom: 15}, "leave one out"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := tree.New()
+			install(t, root, "usr/libexec/postgresql17", "postgres (PostgreSQL) 17.6\n")
+			install(t, root, "usr/libexec/postgresql16", "postgres (PostgreSQL) 16.10\n")
+			got := ""
+			if s, err := findServer(root, tt.recipe); err != nil {
+				got = err.Error()
+			} else if s.Old != nil {
+				got = fmt.Sprint(s.Major, s.Old.Major)
+				const serve = "/sbin/sov-init postgres-serve --data=/data/pg --bin=/usr/libexec/postgresql17 --old-bin=/usr/libexec/postgresql16 -- -D /data/pg "
+				if command := strings.Join(s.command("/data/pg"), " "); !strings.HasPrefix(command, serve) {
+					t.Errorf("the server is started by %s", command)
+				}
+				if step := s.upgrade(recipe.Postgres{Data: "/data/pg", User: "postgres"}); !slices.Contains(step, "--old-bin=/usr/libexec/postgresql16") {
+					t.Errorf("it is upgraded by %q", step)
+				}
+			}
+			if !strings.Contains(got, tt.want) {
+				t.Errorf("%s, want %s", got, tt.want)
+			}
+		})
+	}
 	for dir, library := range map[string]string{
 		"usr/libexec/postgresql17": "usr/lib/postgresql17", "usr/lib/postgresql/17/bin": "usr/lib/postgresql/17/lib", "usr/local/bin": "usr/local/lib/postgresql",
 	} {
@@ -202,14 +241,14 @@ func TestFindServer(t *testing.T) {
 			root := tree.New()
 			install(t, root, dir, "postgres (PostgreSQL) 17.6\n")
 			for _, of := range []string{"usr/lib/postgresql16", library} { // the first is another server's
-				if got, err := findServer(root); err != nil || got.AuthDelay {
+				if got, err := findServer(root, recipe.Postgres{}); err != nil || got.AuthDelay {
 					t.Errorf("without: %+v, %v", got, err)
 				}
 				if err := root.Put(of+"/auth_delay.so", &tree.Inode{Mode: tree.S_IFREG | 0o755, Content: tree.Bytes(nil)}); err != nil {
 					t.Fatal(err)
 				}
 			}
-			if got, err := findServer(root); err != nil || !got.AuthDelay {
+			if got, err := findServer(root, recipe.Postgres{}); err != nil || !got.AuthDelay {
 				t.Errorf("with it: %+v, %v", got, err)
 			}
 		})
@@ -219,7 +258,7 @@ func TestFindServer(t *testing.T) {
 		install(t, root, "usr/bin", "postgres (PostgreSQL) 17.6\n")
 		n, _ := root.Lookup("usr/bin/postgres")
 		n.Mode &^= 0o111
-		if got, err := findServer(root); err == nil {
+		if got, err := findServer(root, recipe.Postgres{}); err == nil {
 			t.Errorf("found %+v", got)
 		}
 	})

@@ -7,7 +7,6 @@ import (
 	"io"
 	"path"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -24,12 +23,18 @@ type Server struct {
 	ICU bool `json:"icu"`
 	// AuthDelay says that contrib's module auth_delay is among its libraries.
 	AuthDelay bool `json:"auth_delay"`
+	// TLS says that the server was built with OpenSSL.
+	TLS bool `json:"tls"`
+	// Sorting stands for the image's libraries that sort text.
+	Sorting string `json:"sorting"`
+	// Old is the server of postgres.upgrade_from, whose clusters this one upgrades.
+	Old *Server `json:"old,omitempty"`
 }
 
 // findServer looks for an executable postgres beside an initdb, wherever that
 // is: /usr/libexec/postgresql17 on Alpine, /usr/lib/postgresql/17/bin on Debian,
-// /usr/local/bin in the images of Docker Hub. Of several, the newest is taken.
-func findServer(t *tree.Tree) (*Server, error) {
+// /usr/local/bin in the images of Docker Hub. p says which major versions there may be.
+func findServer(t *tree.Tree, p recipe.Postgres) (*Server, error) {
 	var found []*Server
 	err := t.Walk(func(p string, n *tree.Inode) error {
 		if path.Base(p) != "initdb" || !n.IsRegular() { // links to one lead to no other server
@@ -55,9 +60,7 @@ func findServer(t *tree.Tree) (*Server, error) {
 		return nil, errors.New("there is no PostgreSQL server in the base image or its packages (no executable postgres beside an initdb): " +
 			"add the package postgresql to packages.install, or take a base image that has it")
 	}
-	// The walk is in the order of names, so that of equals it is always the same
-	// that is taken.
-	return slices.MaxFunc(found, func(a, b *Server) int { return a.Major - b.Major }), nil
+	return choose(found, p)
 }
 
 // hasLibrary reports whether a module is in the server's $libdir, which lies beside its programs: in
@@ -93,7 +96,9 @@ func identify(binary io.Reader) (*Server, error) {
 		// The name of a function that every ICU release suffixes with its own
 		// version; a server without ICU does not import it.
 		s.ICU = s.ICU || bytes.Contains(window, []byte("ucol_open"))
-		return s.Major != 0 && s.ICU
+		// A function that a server with TLS imports (be-secure-openssl.c).
+		s.TLS = s.TLS || bytes.Contains(window, []byte("SSL_CTX_use_certificate_chain_file"))
+		return s.Major != 0 && s.ICU && s.TLS
 	})
 	if err != nil {
 		return nil, err

@@ -2,21 +2,22 @@ package postgres
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/internal/image/tree"
+	"github.com/sovereign-sql/sov/internal/strictyaml"
 	"github.com/sovereign-sql/sov/stages/postgres/parameters"
 )
 
 // checkSettings returns what keeps the server from starting with the recipe's settings. What the
 // build cannot know is warned about.
-func (s *Server) checkSettings(t *tree.Tree, settings map[string]recipe.Setting, warnf func(format string, args ...any)) error {
+func (s *Server) checkSettings(t *tree.Tree, r *recipe.Recipe, warnf func(format string, args ...any)) error {
 	values := map[string]string{}
-	for name, value := range settings {
+	for name, value := range r.Postgres.Settings {
 		values[name] = string(value)
 	}
+	at := func(name string) string { return strictyaml.Join("postgres.settings", name) }
 	faults, err := parameters.Check(s.Major, values)
 	if err != nil {
 		return err
@@ -28,9 +29,9 @@ func (s *Server) checkSettings(t *tree.Tree, settings map[string]recipe.Setting,
 		case f.Extension:
 			extensions = append(extensions, f.Name)
 		case f.Warning:
-			warnf("postgres.settings.%v", f)
+			warnf("%v", r.Errorf(at(f.Name), "%s", f.What))
 		default:
-			refused = append(refused, fmt.Errorf("postgres.settings.%w", f))
+			refused = append(refused, r.Errorf(at(f.Name), "%s", f.What))
 		}
 	}
 	if len(extensions) > 0 {
@@ -40,7 +41,7 @@ func (s *Server) checkSettings(t *tree.Tree, settings map[string]recipe.Setting,
 		// Elsewhere than in $libdir it is the server's to find.
 		library = strings.Trim(strings.TrimSpace(library), `"`)
 		if library != "" && !strings.Contains(library, "/") && !s.hasLibrary(t, strings.TrimSuffix(library, ".so")) {
-			refused = append(refused, fmt.Errorf("postgres.settings.shared_preload_libraries: the server in %s has no module %s, and would not start: "+
+			refused = append(refused, r.Errorf(at("shared_preload_libraries"), "the server in %s has no module %s, and would not start: "+
 				"add its package to packages.install (Alpine's postgresql-contrib has those of contrib)", s.Dir, library))
 		}
 	}

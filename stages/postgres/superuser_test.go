@@ -20,16 +20,16 @@ import (
 func TestSuperuserFromHost(t *testing.T) {
 	const host, other = "127.9.0.1", "127.9.0.77"
 	r := sqlRecipe(t)
-	r.Network.Host, r.Postgres.Networks = host+"/24", []string{recipe.NetworkTAP, "127.9.0.0/16"}
+	r.Network.Host, r.Network.AddressUnset, r.Postgres.Networks = host+"/24", false, []string{recipe.NetworkTAP, "127.9.0.0/16"}
 	for superuser, refused := range map[string]bool{recipe.SuperuserHost: true, recipe.SuperuserAnywhere: false, "": false} {
 		t.Run("superuser "+superuser, func(t *testing.T) {
 			r.Postgres.Superuser = superuser
-			access, err := hba(r)
+			clients, err := access{}.hba(r)
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, access, _ = strings.Cut(access, "peer map="+identMap) // the guest's own users
-			s := postgrestest.Start(t, freePort(t), "listen_addresses = '127.9.0.2'", access, nil)
+			_, clients, _ = strings.Cut(clients, "peer map="+identMap) // the guest's own users
+			s := postgrestest.Start(t, freePort(t), "listen_addresses = '127.9.0.2'", clients, nil)
 			for _, tt := range []struct {
 				role, from string
 				refused    bool
@@ -52,9 +52,9 @@ func TestSuperuserFromHost(t *testing.T) {
 func TestSuperuserWithoutHost(t *testing.T) {
 	r := sqlRecipe(t)
 	r.Postgres.Networks = []string{recipe.NetworkTailnet}
-	access, err := hba(r)
-	if err != nil || strings.Contains(access, "192.168.100.1") || !strings.Contains(access, "host  all  postgres  all  reject") {
-		t.Errorf("%v\n%s", err, access)
+	clients, err := access{}.hba(r)
+	if err != nil || strings.Contains(clients, "192.168.100.1") || !strings.Contains(clients, "host  all  postgres  all  reject") {
+		t.Errorf("%v\n%s", err, clients)
 	}
 }
 
@@ -65,7 +65,9 @@ func TestAuthDelay(t *testing.T) {
 		"": "'auth_delay'", "pg_stat_statements": "'pg_stat_statements, auth_delay'", "auth_delay, pg_stat_statements": "'auth_delay, pg_stat_statements'",
 	} {
 		values := map[string]string{}
-		withAuthDelay(values, map[string]recipe.Setting{"shared_preload_libraries": recipe.Setting(own), "auth_delay.milliseconds": "1s"})
+		settings := map[string]recipe.Setting{"shared_preload_libraries": recipe.Setting(own), "auth_delay.milliseconds": "1s"}
+		withLibraries(values, settings, []string{"auth_delay"})
+		withAuthDelay(values, settings)
 		if values["shared_preload_libraries"] != want || values["auth_delay.milliseconds"] != "" {
 			t.Errorf("%q: %v", own, values)
 		}
@@ -87,12 +89,12 @@ func freePort(t *testing.T) int {
 func TestSuperuserWithChosenAddresses(t *testing.T) {
 	r := sqlRecipe(t)
 	r.Network.AddressUnset, r.Postgres.Superuser, r.Postgres.Networks = true, recipe.SuperuserHost, []string{recipe.NetworkTAP, recipe.NetworkPeers}
-	access, err := hba(r)
+	clients, err := access{}.hba(r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, access, _ = strings.Cut(access, "peer map="+identMap)
-	s := postgrestest.Start(t, freePort(t), "listen_addresses = '127.9.0.2'", strings.NewReplacer("192.168.", "127.168.", "10.213.", "127.213.").Replace(access), nil)
+	_, clients, _ = strings.Cut(clients, "peer map="+identMap)
+	s := postgrestest.Start(t, freePort(t), "listen_addresses = '127.9.0.2'", strings.NewReplacer("192.168.", "127.168.", "10.213.", "127.213.").Replace(clients), nil)
 	for from, refused := range map[string]bool{"127.168.100.1": false, "127.168.127.1": false, "127.213.3.1": false, "127.168.101.2": true, "127.168.128.1": true, "127.213.3.65": true} {
 		err := s.LogIn("postgres", postgrestest.Password, "127.9.0.2", postgrestest.From(from))
 		var said *pgconn.PgError

@@ -15,7 +15,8 @@ type Contents struct {
 	Client   *fetch.Client  // offline if the options are
 }
 
-// ContentsOf reads what the lock pins. What the cache does not have of packages and base image is fetched.
+// ContentsOf reads what the lock pins. What the cache does not have of packages and base image is
+// fetched.
 func ContentsOf(ctx context.Context, o Options) (*Contents, error) {
 	c := &Contents{}
 	err := withLock(ctx, o, func(r *Resolver, entry *lock.Entry) (err error) {

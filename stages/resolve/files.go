@@ -45,8 +45,8 @@ func (r *Resolver) GoPrograms(entry *lock.Entry) goprogram.Options {
 	return goprogram.Options{Programs: r.Recipe.Go, Locked: entry.Files, Dir: r.Recipe.Dir, Arch: r.Arch, Offline: r.Offline, Bundle: r.OfflineBundle}
 }
 
-// sumPrograms finds out what the sources of the Go programs are now. The entry of the lock knows it of modules with a version;
-// others are fetched if fetch says so.
+// sumPrograms finds out what the sources of the Go programs are now. The entry of the lock knows it
+// of modules with a version; others are fetched if fetch says so.
 func (r *Resolver) sumPrograms(ctx context.Context, entry *lock.Entry, fetch bool) error {
 	for _, p := range r.Recipe.Go {
 		i := slices.IndexFunc(r.files, func(f lock.RecipeFile) bool { return f.Path == p.Output })
@@ -77,7 +77,8 @@ func (r *Resolver) sumPrograms(ctx context.Context, entry *lock.Entry, fetch boo
 	return nil
 }
 
-// hashSource returns the SHA-256 of a file beside the recipe. Where there is none, an offline bundle may have it.
+// hashSource returns the SHA-256 of a file beside the recipe. Where there is none, an offline
+// bundle may have it.
 func (r *Resolver) hashSource(f recipe.File) (string, error) {
 	path := files.Source(r.Recipe, f)
 	sum, err := hashFile(path)

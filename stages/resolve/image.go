@@ -21,8 +21,8 @@ import (
 	"github.com/sovereign-sql/sov/stages/overlay"
 )
 
-// ApplyImage fills the recipe's services in with what the base image of an entry says, and warns if the image has a program
-// to run and the recipe runs nothing.
+// ApplyImage fills the recipe's services in with what the base image of an entry says, and warns if
+// the image has a program to run and the recipe runs nothing.
 func (r *Resolver) ApplyImage(ctx context.Context, entry *lock.Entry) error {
 	runsNothing := len(r.Recipe.Services) == 0 && !r.Recipe.Postgres.Enabled
 	if !runsNothing && !r.Recipe.OfImage() {
@@ -105,7 +105,8 @@ func (t imageTree) Program(name, dir, searchPath string) (string, error) {
 func (t imageTree) UserOf(uid int) (string, error)  { return t.nameOf("etc/passwd", uid) }
 func (t imageTree) GroupOf(gid int) (string, error) { return t.nameOf("etc/group", gid) }
 
-// nameOf returns the name of an id in /etc/passwd or /etc/group, which have it in their third field.
+// nameOf returns the name of an id in /etc/passwd or /etc/group, which have it in their third
+// field.
 func (t imageTree) nameOf(file string, id int) (string, error) {
 	const limit = 1 << 20
 	text, err := overlay.ReadFile(t.Tree, file, limit)

@@ -16,7 +16,7 @@ type Options struct {
 	LockPath   string         // lock file, read and written; empty: resolve and keep nothing
 	UpdateLock bool           // resolve again even if the lock has an entry
 	Bundle     string         // a file written by sov bundle; its contents are used before the network. Its lock is used when LockPath has no entry
-	BundleKey  dsse.PublicKey // who must have signed Bundle; nil: anybody or nobody
+	BundleKey  dsse.PublicKey // who must have signed Bundle; nil: any key or none
 	Offline    bool           // do not use the network; what is not in the cache is an error
 	CacheDir   string         // directory of the store
 	// Remotes are asked for what the store does not have, and given what the

@@ -7,6 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 
@@ -28,7 +30,11 @@ func (r *Resolver) Entry(ctx context.Context) (entry *lock.Entry, written bool, 
 			return nil, false, err
 		}
 		if entry, ok := file.Find(r.Recipe.Name, r.Arch); ok {
-			return entry, false, r.check(ctx, entry, r.LockPath)
+			if err := r.check(ctx, entry, r.LockPath); err != nil {
+				return entry, false, err
+			}
+			entry, err = r.withOldServer(ctx, entry)
+			return entry, false, err
 		}
 	}
 	if r.OfflineBundle != nil && !r.UpdateLock {
@@ -46,6 +52,12 @@ func (r *Resolver) Entry(ctx context.Context) (entry *lock.Entry, written bool, 
 	}
 	if r.LockPath != "" {
 		written, err = lock.Update(r.LockPath, *entry)
+	}
+	if newer := r.newerMajor(); err == nil && newer != 0 {
+		r.warn(newerPostgres(r.major, newer))
+	}
+	if err == nil {
+		entry, err = r.withOldServer(ctx, entry)
 	}
 	return entry, written, err
 }
@@ -77,7 +89,31 @@ func (r *Resolver) check(ctx context.Context, entry *lock.Entry, path string) er
 	if stale := new(lock.StaleError); errors.As(err, &stale) {
 		stale.Offline = r.Offline
 	}
+	if err == nil && r.OfflineBundle == nil {
+		err = r.checkLocalImages(ctx, entry)
+	}
 	return err
+}
+
+// checkLocalImages fails where a folder or a tarball no longer has the image of an entry, which the cache may have: whoever has
+// changed it expects another machine. One that is not there is nobody's change.
+func (r *Resolver) checkLocalImages(ctx context.Context, entry *lock.Entry) error {
+	digests := map[string]string{r.image.String(): entry.Image.Digest}
+	for _, copied := range entry.Copied {
+		digests[copied.Reference] = copied.Digest
+	}
+	for _, ref := range append([]oci.Reference{r.image}, r.copied...) {
+		if ref.Kind == oci.Registry {
+			continue
+		}
+		if _, err := os.Stat(ref.Path); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if _, err := oci.Open(ctx, ref, r.Arch, digests[ref.String()], r.images); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // want returns what the lock must have for the recipe and the options.
@@ -93,6 +129,7 @@ func (r *Resolver) want() lock.Want {
 		Copied:       r.Recipe.CopiedImages(),
 		KernelSource: r.Kernel == "",
 		Tailscale:    r.tailscaleVersion(),
+		Postgres:     r.Recipe.Postgres.Major,
 	}
 	if len(w.Packages) == 0 {
 		w.Repositories = nil // unused
@@ -161,15 +198,16 @@ func (r *Resolver) resolvePackages(ctx context.Context, entry *lock.Entry) error
 	return r.onBase(ctx, entry, "resolve packages", func(ctx context.Context, base *tree.Tree) error {
 		solution, err := packages.Resolve(ctx, r.packageRequest(entry, base))
 		if err != nil {
-			return err
+			return r.explainMajor(err)
 		}
+		r.servers = solution.Servers
 		entry.Packages, entry.Removed = solution.Packages, solution.Removed
 		return nil
 	})
 }
 
 func (r *Resolver) packageRequest(entry *lock.Entry, base *tree.Tree) packages.Request {
-	return packages.Request{Base: base, Repositories: entry.Inputs.Repositories, Install: entry.Inputs.Packages,
+	return packages.Request{Base: base, Repositories: entry.Inputs.Repositories, Install: entry.Inputs.Packages, Postgres: r.major,
 		Keys: r.Recipe.Packages.Keys, Arch: r.Arch, Client: r.Client, Seen: filepath.Join(r.CacheDir, "indexes"), Warn: r.warn}
 }
 

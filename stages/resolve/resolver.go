@@ -41,6 +41,10 @@ type Resolver struct {
 	files   []lock.RecipeFile // of the recipe's files, as they are now
 	images  oci.Options
 	release func() // of the store
+
+	major   int   // of PostgreSQL, that is to be resolved to; 0: the newest
+	kept    bool  // major is that of the lock, and not of the recipe
+	servers []int // majors that the repositories had when they were asked last
 }
 
 // Open opens the store, and the bundle if there is one. Until Close, other
@@ -80,6 +84,9 @@ func Open(ctx context.Context, o Options) (_ *Resolver, err error) {
 		r.copied = append(r.copied, ref)
 	}
 	if err := r.hashFiles(); err != nil {
+		return nil, err
+	}
+	if err := r.pinMajor(); err != nil {
 		return nil, err
 	}
 	if err := r.connect(); err != nil {

@@ -32,6 +32,18 @@ type Report struct {
 	Changes []lock.Change // from the entry to the other
 	Stale   error         // a *lock.StaleError: the entry was made for other inputs than the recipe has now
 	Written bool          // the lock has the other entry now
+	// NewerPostgres is a major version of PostgreSQL that the repositories have and that is not taken, since nothing asks
+	// for it; 0: there is none.
+	NewerPostgres int
+	// From and To are major versions of PostgreSQL, where the lock's changes; else 0.
+	From, To int
+}
+
+// majors notes which major version of PostgreSQL the entries have.
+func (r *Report) majors(from, to *lock.Entry) {
+	if a, b := from.PostgresMajor(), to.PostgresMajor(); a != 0 && b != 0 && a != b {
+		r.From, r.To = a, b
+	}
 }
 
 // Newest reports what is newer than the lock, and changes nothing. A stale entry
@@ -46,7 +58,8 @@ func Newest(ctx context.Context, o Options) (*Report, error) {
 		if err != nil {
 			return fmt.Errorf("ask what is newer for recipe %s on %s: %w", r.Recipe.Name, r.Arch, err)
 		}
-		report.Changes = lock.Diff(entry, newest)
+		report.Changes, report.NewerPostgres = lock.Diff(entry, newest), r.newerMajor()
+		report.majors(entry, newest)
 		return nil
 	})
 	return &report, err
@@ -105,7 +118,8 @@ func Update(ctx context.Context, o Options, words []string) (*Report, error) {
 		if err != nil {
 			return fmt.Errorf("update the lock of recipe %s for %s: %w", r.Recipe.Name, r.Arch, err)
 		}
-		report.Changes = lock.Diff(entry, updated)
+		report.Changes, report.NewerPostgres = lock.Diff(entry, updated), r.newerMajor()
+		report.majors(entry, updated)
 		// The words may leave other changes of the recipe unanswered.
 		if err := r.check(ctx, updated, r.LockPath); err != nil {
 			return err
@@ -145,6 +159,8 @@ func updateAll(ctx context.Context, o Options) (*Report, error) {
 	}
 	completed, err := lock.Complete(r.LockPath, *entry)
 	report.Changes, report.Written = lock.Diff(&was, entry), written || completed
+	report.NewerPostgres = r.newerMajor()
+	report.majors(&was, entry)
 	return report, err
 }
 
@@ -183,9 +199,9 @@ func (r *Resolver) updated(ctx context.Context, entry *lock.Entry, words []strin
 		solution, err := packages.Update(ctx, packages.UpdateRequest{Request: r.packageRequest(&out, base), Locked: entry.Packages, Names: names,
 			Metadata: func(ctx context.Context) ([]*apk.Package, error) { return r.installed(ctx, entry) }})
 		if err == nil {
-			out.Packages, out.Removed = solution.Packages, solution.Removed
+			out.Packages, out.Removed, r.servers = solution.Packages, solution.Removed, solution.Servers
 		}
-		return err
+		return r.explainMajor(err)
 	})
 }
 

@@ -18,8 +18,8 @@ import (
 // fsck is what the guest checks its data disk with, see package disk of the guest.
 const fsck = "/sbin/e2fsck"
 
-// checkPrograms returns what keeps the guest of a root file system from checking its data disk, and its services from
-// starting.
+// checkPrograms returns what keeps the guest of a root file system from checking its data disk, and
+// its services from starting.
 func checkPrograms(t *tree.Tree, goarch string) error {
 	if _, ok := t.Lookup(guestspec.ConfigPath); !ok {
 		return nil // not a guest's
@@ -40,7 +40,8 @@ func checkPrograms(t *tree.Tree, goarch string) error {
 		env := map[string]string{"PATH": guestspec.DefaultPath}
 		maps.Copy(env, s.Env)
 		check := func(what string, command []string) {
-			// What the build itself put there is static, and what is on a disk of the guest is not known here.
+			// What the build itself put there is static, and what is on a disk of the guest is not
+			// known here.
 			if len(command) == 0 || command[0] == guestinit.ProgramPath || recipe.MountedOver(command[0]) != "" {
 				return
 			}

@@ -42,7 +42,8 @@ func Modules(ctx context.Context, o Options, dir string, task *pipeline.Task) (f
 	return files, root, err
 }
 
-// listModules has the go command fetch what is missing of the modules. It runs nothing that is in them.
+// listModules has the go command fetch what is missing of the modules. It runs nothing that is in
+// them.
 func listModules(src string, env []string) confine.Command {
 	return confine.Command{Args: []string{"list", "-deps", "-tags", buildTags(), "-f", "{{with .Error}}{{.}}{{end}}", command}, Dir: src, Env: env, Plain: true}
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/offline"
 )
 
-// TestModuleOfStranger: a bundle with another go.mod of a module than tailscaled.sum pins, sound by its own index, is refused by
-// the go command, and so is a module cache that was filled of it.
+// TestModuleOfStranger: a bundle with another go.mod of a module than tailscaled.sum pins, sound by
+// its own index, is refused by the go command, and so is a module cache that was filled of it.
 func TestModuleOfStranger(t *testing.T) {
 	name := module + "/@v/" + Version() + ".mod"
 	content := []byte("module " + module + "\n\ngo 1.26\n")

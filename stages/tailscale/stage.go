@@ -58,7 +58,8 @@ func Version() string {
 	panic("tailscaled.mod does not require " + module)
 }
 
-// Requirements returns the modules that are pinned, Tailscale's own included. Not all of them end up in the program.
+// Requirements returns the modules that are pinned, Tailscale's own included. Not all of them end
+// up in the program.
 func Requirements() []Module {
 	f, err := modfile.Parse("tailscaled.mod", goMod, nil)
 	if err != nil {
@@ -87,7 +88,8 @@ type Info struct {
 	Go      string   `json:"go"`      // version of the toolchain, "go1.26.8"
 	Modules []Module `json:"modules"` // what the program is linked from, Tailscale included
 
-	// Unconfined is true if it was compiled where sov could not keep the compiler from the rest of the computer.
+	// Unconfined is true if it was compiled where sov could not keep the compiler from the rest of
+	// the computer.
 	Unconfined bool `json:"unconfined,omitempty"`
 }
 

@@ -236,7 +236,8 @@ cp -L %q "$out"
 	}
 }
 
-// TestConfined has the go command's place taken by a script that tries, while it compiles, what is not a compiler's business.
+// TestConfined has the go command's place taken by a script that tries, while it compiles, what is
+// not a compiler's business.
 func TestConfined(t *testing.T) {
 	if err := confine.Check(t.Context()); err != nil {
 		t.Skip(err)

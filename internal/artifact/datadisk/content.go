@@ -9,13 +9,14 @@ import (
 	"io/fs"
 	"os"
 
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
-// A Content is what a data disk holds, as far as its first bytes tell.
+// A Content is what a disk holds, as far as its first bytes tell.
 type Content int
 
-// Contents of data disks.
+// Contents of disks.
 const (
 	Plain     Content = iota // a file system, or what is left of one
 	Encrypted                // LUKS2
@@ -30,11 +31,11 @@ const (
 	secondOffset            = 0x4000
 )
 
-// Look returns what the data disk at path holds.
-func Look(path string) (Content, error) {
+// Look returns what the disk at path holds.
+func (s Spec) Look(path string) (Content, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return Plain, fmt.Errorf("look at the data disk: %w", err)
+		return Plain, fmt.Errorf("look at the %s: %w", s.Name(), err)
 	}
 	defer f.Close()
 	for _, known := range []struct {
@@ -42,13 +43,13 @@ func Look(path string) (Content, error) {
 		text    string
 		at      int64
 	}{
-		{ToEncrypt, guestspec.NewDiskMark, guestspec.NewDiskOffset},
+		{ToEncrypt, guestspec.NewDiskMark(s.label()), guestspec.NewDiskOffset},
 		{Encrypted, magicFirst, 0},
 		{Encrypted, magicSecond, secondOffset},
 	} {
 		found := make([]byte, len(known.text))
 		if _, err := f.ReadAt(found, known.at); err != nil && !errors.Is(err, io.EOF) {
-			return Plain, fmt.Errorf("look at the data disk: %w", err)
+			return Plain, fmt.Errorf("look at the %s: %w", s.Name(), err)
 		}
 		if bytes.Equal(found, []byte(known.text)) {
 			return known.content, nil
@@ -57,41 +58,74 @@ func Look(path string) (Content, error) {
 	return Plain, nil
 }
 
-// A MismatchError is a data disk that is encrypted where it must not be, or the other way round.
-type MismatchError struct{ Encrypted bool }
+// A MismatchError is a disk that is encrypted where it must not be, or the other way round.
+type MismatchError struct {
+	Encrypted bool
+	Volume    string // as in Spec
+}
+
+// key is what a recipe says of the disk's encryption.
+func (e *MismatchError) key() string {
+	if e.Volume != "" {
+		return "encrypted of volume " + e.Volume
+	}
+	return "vm.encrypt"
+}
 
 func (e *MismatchError) Error() string {
 	if e.Encrypted {
-		return "it is encrypted, and this version of the machine does not encrypt it (vm.encrypt)"
+		return "it is encrypted, and this version of the machine does not encrypt it (" + e.key() + ")"
 	}
-	return "it is not encrypted, and this version of the machine wants it encrypted (vm.encrypt); an existing disk is never converted"
+	return "it is not encrypted, and this version of the machine wants it encrypted (" + e.key() + "); an existing disk is never converted"
 }
 
-// Ensure makes the data disk at path unless there is one, and enlarges one that is smaller than size.
-// It reports what it has done: "made", "enlarged" or "". With encrypted, a new disk is one to encrypt. A disk that
-// exists and is not of the wanted kind stays as it is, and the error wraps a *MismatchError.
-func Ensure(ctx context.Context, path string, size int64, encrypted bool) (done string, err error) {
+// A Spec says what a disk is to be.
+type Spec struct {
+	Volume    string // its name; empty: the data disk
+	Size      int64  // bytes, rounded down to whole 128 MiB
+	Encrypted bool
+}
+
+// Of returns what a disk of vm.json is to be.
+func Of(d vmspec.Disk) Spec {
+	return Spec{Volume: d.Name, Size: d.Size, Encrypted: d.Key != ""}
+}
+
+func (s Spec) label() string {
+	if s.Volume != "" {
+		return guestspec.VolumeLabel(s.Volume)
+	}
+	return guestspec.DataLabel
+}
+
+// Name is what messages call the disk.
+func (s Spec) Name() string {
+	if s.Volume != "" {
+		return "volume " + s.Volume
+	}
+	return "data disk"
+}
+
+// Ensure makes the disk at path unless there is one, and enlarges one that is smaller than it should be.
+// It reports what it has done: "made", "enlarged" or "". A new disk that is to be encrypted is one for the guest to encrypt. A
+// disk that exists and is not of the wanted kind stays as it is, and the error wraps a *MismatchError.
+func (s Spec) Ensure(ctx context.Context, path string) (done string, err error) {
 	_, err = os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		if encrypted {
-			err = CreateToEncrypt(path, size)
-		} else {
-			err = Create(ctx, path, size)
-		}
-		if !errors.Is(err, fs.ErrExist) {
+		if err := s.Create(ctx, path); !errors.Is(err, fs.ErrExist) {
 			return "made", err
 		}
 	} else if err != nil {
 		return "", err
 	}
-	content, err := Look(path)
+	content, err := s.Look(path)
 	if err != nil {
 		return "", err
 	}
-	if has := content != Plain; has != encrypted {
-		return "", fmt.Errorf("%s: %w", path, &MismatchError{has})
+	if has := content != Plain; has != s.Encrypted {
+		return "", fmt.Errorf("%s: %w", path, &MismatchError{has, s.Volume})
 	}
-	grown, err := Grow(path, size)
+	grown, err := Grow(path, s.Size)
 	if grown {
 		done = "enlarged"
 	}

@@ -1,10 +1,10 @@
-// Package datadisk makes the disk on which a guest keeps what must outlive its image: an empty
-// ext4 file system with a journal, in a sparse file.
+// Package datadisk makes the disks on which a guest keeps what must outlive its image, the data disk and the volumes of its
+// recipe: an empty ext4 file system with a journal, in a sparse file.
 //
-// The disk is made once, by whoever starts the guest, and never made again over an existing one:
+// A disk is made once, by whoever starts the guest, and never made again over an existing one:
 // what is in it is the user's. The guest checks and mounts it and never formats it.
 //
-// A disk that is to be encrypted is made with nothing but guestspec.NewDiskMark in it. Its key never
+// A disk that is to be encrypted is made with nothing but its guestspec.NewDiskMark in it. Its key never
 // leaves the guest's config disk, so the guest encrypts and formats it, and removes the mark.
 //
 // The file system is laid out by package image/ext4: metadata checksums, descriptors reserved for
@@ -53,32 +53,43 @@ const (
 	growthFactor = 64
 )
 
-// Create makes a data disk of size bytes, rounded down to whole 128 MiB, at path. The file is sparse,
-// of mode 0600, complete and synced before it appears under its name; when path exists already,
-// Create leaves it alone and returns an error that wraps fs.ErrExist. A cancelled or failed
-// Create leaves nothing behind, and what a killed one leaves the next one removes.
+// Create makes the data disk of Spec.Create, of size bytes and not encrypted.
 func Create(ctx context.Context, path string, size int64) error {
-	return create(path, size, func(f *os.File, size int64) error { return format(ctx, f, size) })
+	return Spec{Size: size}.Create(ctx, path)
 }
 
-// CreateToEncrypt makes a data disk as Create does, which holds nothing but the mark by which the
-// guest knows that it may encrypt and format it.
-func CreateToEncrypt(path string, size int64) error {
-	return create(path, size, func(f *os.File, size int64) error {
-		_, err := f.WriteAt([]byte(guestspec.NewDiskMark), guestspec.NewDiskOffset)
+// Create makes the disk at path. The file is sparse, of mode 0600, complete and synced before it appears under its name; when
+// path exists already, Create leaves it alone and returns an error that wraps fs.ErrExist. A cancelled or failed Create leaves
+// nothing behind, and what a killed one leaves the next one removes. A disk that is to be encrypted holds nothing but the mark
+// by which the guest knows that it may encrypt and format it.
+func (s Spec) Create(ctx context.Context, path string) error {
+	return create(path, s.Name(), s.Size, func(f *os.File, size int64) error {
+		if !s.Encrypted {
+			return format(ctx, f, size, s.label())
+		}
+		_, err := f.WriteAt([]byte(guestspec.NewDiskMark(s.label())), guestspec.NewDiskOffset)
 		return errors.Join(err, f.Truncate(size))
 	})
 }
 
-func create(path string, size int64, fill func(f *os.File, size int64) error) (err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("create data disk %s: %w", path, err)
-		}
-	}()
+// Size returns the size in bytes that a disk gets for which so many are asked: whole 128 MiB.
+func Size(size int64) (int64, error) {
 	size -= size % sizeUnit
 	if size < MinSize || size > MaxSize {
-		return fmt.Errorf("%d bytes are not between %d (128 MiB) and %d (1 TiB)", size, int64(MinSize), int64(MaxSize))
+		return 0, fmt.Errorf("%d bytes are not between %d (128 MiB) and %d (1 TiB)", size, int64(MinSize), int64(MaxSize))
+	}
+	return size, nil
+}
+
+func create(path, name string, size int64, fill func(f *os.File, size int64) error) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("create %s %s: %w", name, path, err)
+		}
+	}()
+	size, err = Size(size)
+	if err != nil {
+		return err
 	}
 	// Asked first to save the work; KeepExisting is what keeps an existing disk.
 	if _, err := os.Lstat(path); err == nil {
@@ -100,18 +111,22 @@ func create(path string, size int64, fill func(f *os.File, size int64) error) (e
 
 // format makes f an empty ext4 file system of size bytes. Each has a random UUID: the host may have
 // several attached.
-func format(ctx context.Context, f *os.File, size int64) error {
-	o := ext4.Options{
-		Label:   guestspec.DataLabel,
-		UUID:    randomUUID(),
+func format(ctx context.Context, f *os.File, size int64, label string) error {
+	_, err := ext4.Write(ctx, f, tree.New(), FileSystem(size, label, randomUUID(), time.Now()))
+	return err
+}
+
+// FileSystem returns how the file system of a disk with data is made, of a size that Size returns.
+func FileSystem(size int64, label string, uuid [16]byte, made time.Time) ext4.Options {
+	return ext4.Options{
+		Label:   label,
+		UUID:    uuid,
 		Size:    size,
 		Journal: ext4.JournalSize(size),
 		Inodes:  size / inodeRatio,
 		GrowTo:  max(growthFactor*size, MaxSize),
-		ModTime: time.Now(),
+		ModTime: made,
 	}
-	_, err := ext4.Write(ctx, f, tree.New(), o)
-	return err
 }
 
 // randomUUID makes a UUID of version 4 (RFC 9562, section 5.4).

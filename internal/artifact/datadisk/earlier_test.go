@@ -14,7 +14,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/mounttest"
 )
 
-// TestEarlierDisk uses a disk of an earlier version before and after it is enlarged. The guest enlarges the file system.
+// TestEarlierDisk uses a disk of an earlier version before and after it is enlarged. The guest
+// enlarges the file system.
 func TestEarlierDisk(t *testing.T) {
 	const size, larger = 256 << 20, 16 << 30
 	name := filepath.Join(t.TempDir(), "data.img")

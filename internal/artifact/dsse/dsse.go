@@ -32,7 +32,7 @@ type Signature struct {
 }
 
 // ErrRefused is in the error of every envelope that does not prove what it
-// should: it was changed, or was signed by somebody else, or not at all.
+// should: it was changed, or was signed by another key, or not at all.
 var ErrRefused = errors.New("the signature does not hold")
 
 var encoding = base64.StdEncoding.Strict()

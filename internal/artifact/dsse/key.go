@@ -83,8 +83,8 @@ func (k PublicKey) ID() string {
 // maxKeyFile bounds a key's file. One has some hundred bytes.
 const maxKeyFile = 64 << 10
 
-// LoadPrivate reads a private key's file, which nobody but its owner may read. unseal opens one that
-// is encrypted with a passphrase; nil: such a one is an error.
+// LoadPrivate reads a private key's file, which only its owner may read. unseal opens one
+// that is encrypted with a passphrase; nil: such a one is an error.
 func LoadPrivate(path string, unseal Unseal) (PrivateKey, error) {
 	b, mode, err := readKey(path)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -10,7 +10,8 @@ import (
 // in text form; name is the file's.
 type Unseal func(name string, sealed []byte) ([]byte, error)
 
-// sealedBlock is the type of the PEM block of such a file (https://age-encryption.org/v1, "ASCII armor").
+// sealedBlock is the type of the PEM block of such a file (https://age-encryption.org/v1, "ASCII
+// armor").
 const sealedBlock = "AGE ENCRYPTED FILE"
 
 // open returns the content of a key's file that may be encrypted. A nil Unseal opens none.

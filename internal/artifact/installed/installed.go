@@ -1,5 +1,6 @@
-// Package installed reads the artifact that a folder holds, as it is installed on a phone: manifest.json, vm.json, and which of the
-// files a machine is started from. It looks at the files of an artifact and at nothing else of the phone.
+// Package installed reads the artifact that a folder holds, as it is installed on a phone:
+// manifest.json, vm.json, and which of the files a machine is started from. It looks at the files
+// of an artifact and at nothing else of the phone.
 package installed
 
 import (
@@ -23,8 +24,8 @@ import (
 // MaxText bounds manifest.json and vm.json, in bytes.
 const MaxText = 4 << 20
 
-// Files returns which of an artifact's files a slot holds, beside manifest.json: vm.json, and what that names. It checks that
-// the two belong together.
+// Files returns which of an artifact's files a slot holds, beside manifest.json: vm.json, and what
+// that names. It checks that the two belong together.
 func Files(m *manifest.Manifest, spec *vmspec.Spec) ([]manifest.File, error) {
 	if m.Name != spec.Name || m.Arch != spec.Arch {
 		return nil, fmt.Errorf("manifest.json is of %s for %s, vm.json of %s for %s", m.Name, m.Arch, spec.Name, spec.Arch)
@@ -75,8 +76,8 @@ func Parse(manifestText, specText []byte) (*Artifact, error) {
 	return a, err
 }
 
-// Streamed are an artifact's files that travel in a delta's stream, in their order there: all that a slot holds but those
-// that an offer has in it (package pushapi).
+// Streamed are an artifact's files that travel in a delta's stream, in their order there: all that
+// a slot holds but those that an offer has in it (package pushapi).
 func Streamed(a *Artifact) []manifest.File {
 	var out []manifest.File
 	for _, f := range a.Files {
@@ -87,7 +88,8 @@ func Streamed(a *Artifact) []manifest.File {
 	return out
 }
 
-// Load reads the artifact in a folder. It looks at the sizes of its files, not into them; see Verify.
+// Load reads the artifact in a folder. It looks at the sizes of its files, not into them; see
+// Verify.
 func Load(dir string) (*Artifact, error) {
 	manifestText, err := ReadFile(filepath.Join(dir, artifact.ManifestFile))
 	if err != nil {
@@ -113,8 +115,9 @@ func Load(dir string) (*Artifact, error) {
 	return a, nil
 }
 
-// Damage compares files of an artifact in a folder with its manifest, byte for byte, and says of the first that differs how; "":
-// none does. Of a root file system with a hash tree it names the block.
+// Damage compares files of an artifact in a folder with its manifest, byte for byte, and says of
+// the first that differs how; "": none does. Of a root file system with a hash tree it names the
+// block.
 func (a *Artifact) Damage(ctx context.Context, dir string, files ...manifest.File) (string, error) {
 	for _, want := range files {
 		path := filepath.Join(dir, want.Name)
@@ -133,7 +136,8 @@ func (a *Artifact) Damage(ctx context.Context, dir string, files ...manifest.Fil
 	return "", nil
 }
 
-// damagedBlock finds what differs in a root file system; nil: it has no hash tree that could say so.
+// damagedBlock finds what differs in a root file system; nil: it has no hash tree that could say
+// so.
 func (a *Artifact) damagedBlock(ctx context.Context, path string, want manifest.File) *verity.DamageError {
 	tree := a.Manifest.Verity
 	if tree == nil || tree.File != want.Name {

@@ -17,6 +17,7 @@ import (
 	"strings"
 
 	"github.com/sovereign-sql/sov/internal/artifact"
+	"github.com/sovereign-sql/sov/internal/contract/lock"
 	"github.com/sovereign-sql/sov/internal/image/verity"
 )
 
@@ -35,6 +36,21 @@ type Manifest struct {
 	// Verity is the hash tree behind the root file system; nil in a machine of an earlier sov, whose kernel does not check what it
 	// reads.
 	Verity *Verity `json:"verity,omitempty"`
+	// Postgres are the major versions of PostgreSQL that it has: two in one that upgrades databases. Empty: none, or an artifact
+	// of an earlier sov, see PostgresMajors.
+	Postgres []int `json:"postgres,omitempty"`
+}
+
+// PostgresMajors returns the major versions of PostgreSQL that the artifact has, of one of an earlier sov by its packages. Empty:
+// none is known.
+func (m *Manifest) PostgresMajors() []int {
+	majors := slices.Clone(m.Postgres)
+	for _, in := range m.Inputs {
+		if major := lock.ServerMajor(in.Name); major != 0 && in.Kind == "package" && len(m.Postgres) == 0 {
+			majors = append(majors, major)
+		}
+	}
+	return majors
 }
 
 // A Verity is a hash tree behind the data of a file, see package verity.

@@ -6,7 +6,7 @@
 // (https://github.com/in-toto/attestation/tree/main/spec/v1), with SLSA's
 // provenance predicate (https://slsa.dev/provenance/v1). Like everything else
 // of an artifact it names no time, machine or directory: the same build makes
-// the same statement, whoever signs it. The signature stands in a file of its
+// the same statement, for every signer. The signature stands in a file of its
 // own, so that signing changes no byte of the artifact. What is signed is the
 // statement with a Release, which the signer adds.
 //
@@ -57,8 +57,8 @@ type Resource struct {
 type Predicate struct {
 	BuildDefinition BuildDefinition `json:"buildDefinition"`
 	RunDetails      RunDetails      `json:"runDetails"`
-	// Release is in signed statements only. SLSA wants the vendor before the name of a field that is
-	// not its own (https://slsa.dev/spec/v1.0/provenance, "Extension fields").
+	// Release is in signed statements only. SLSA wants the vendor before the name of a field that
+	// is not its own (https://slsa.dev/spec/v1.0/provenance, "Extension fields").
 	Release *Release `json:"sov_release,omitempty"`
 }
 
@@ -70,7 +70,7 @@ type BuildDefinition struct {
 	ResolvedDependencies []Resource `json:"resolvedDependencies"`
 }
 
-// External are the parameters that whoever builds decides on: the recipe, and
+// External are the parameters that the builder decides on: the recipe, and
 // what flags put in its place.
 type External struct {
 	Recipe       Resource `json:"recipe"`  // with its text, in which what it extends is merged
@@ -93,7 +93,8 @@ type Internal struct {
 	KernelCompiler string `json:"kernelCompiler,omitempty"`
 	Go             string `json:"go,omitempty"` // toolchain that compiled Tailscale
 
-	// Unconfined names what was compiled where the sources could reach the rest of the builder's computer: "kernel", "tailscale".
+	// Unconfined names what was compiled where the sources could reach the rest of the builder's
+	// computer: "kernel", "tailscale".
 	Unconfined []string `json:"unconfined,omitempty"`
 }
 

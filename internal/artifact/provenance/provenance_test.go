@@ -128,7 +128,8 @@ func TestSignedByEarlierSov(t *testing.T) {
 	}
 }
 
-// TestOpenSigned: what a signed statement says is believed only if the key in it made the signature.
+// TestOpenSigned: what a signed statement says is believed only if the key in it made the
+// signature.
 func TestOpenSigned(t *testing.T) {
 	dir, key := makeArtifact(t), testKey(t, 1)
 	text := contents(t, dir)[artifact.ProvenanceFile]

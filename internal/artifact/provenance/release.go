@@ -9,8 +9,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 )
 
-// A Release is what a signer adds to a statement: which machine the artifact is, where it is meant to
-// be published, and its place among all versions that this key signs. It stands in the signed
+// A Release is what a signer adds to a statement: which machine the artifact is, where it is meant
+// to be published, and its place among all versions that this key signs. It stands in the signed
 // statement only. provenance.json does not have it, so the artifact's bytes do not depend on who
 // signs them, or how often.
 type Release struct {
@@ -24,8 +24,8 @@ type Release struct {
 // section 6).
 const MaxSerial = 1<<53 - 1
 
-// ErrNoSerial is in the error of a signature without a Release, as sov made them before version 2 of
-// its signatures.
+// ErrNoSerial is in the error of a signature without a Release, as sov made them before version 2
+// of its signatures.
 var ErrNoSerial = errors.New("the signature has no serial: an earlier sov made it")
 
 // Signed is an envelope's content whose signature is valid. Whether its key is to be trusted is for

@@ -131,7 +131,8 @@ func readFile(dir, name string) ([]byte, error) {
 	return b, nil
 }
 
-// Recipe returns the text of the recipe that the artifact in dir was built from. An earlier sov left it out.
+// Recipe returns the text of the recipe that the artifact in dir was built from. An earlier sov
+// left it out.
 func Recipe(dir string) ([]byte, error) {
 	text, err := readFile(dir, artifact.ProvenanceFile)
 	if err != nil {

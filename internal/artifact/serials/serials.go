@@ -1,6 +1,6 @@
-// Package serials remembers the highest serial of the signed versions that a computer or a phone has
-// taken, so that an older version is recognized as one. Serials are compared within a line: those
-// that one key has signed for one machine, or for one repository of a registry.
+// Package serials remembers the highest serial of the signed versions that a computer or a phone
+// has taken, so that an older version is recognized as one. Serials are compared within a line:
+// those that one key has signed for one machine, or for one repository of a registry.
 package serials
 
 import (
@@ -23,9 +23,9 @@ const maxFile = 4 << 20
 // format is the version of the file.
 const format = 1
 
-// A Memory is a file with the highest serial of each line. It is replaced as a whole: an interrupted
-// write leaves the previous one. One that cannot be read is an error, never an empty memory. The zero
-// Memory remembers nothing.
+// A Memory is a file with the highest serial of each line. It is replaced as a whole: an
+// interrupted write leaves the previous one. One that cannot be read is an error, never an empty
+// memory. The zero Memory remembers nothing.
 type Memory struct{ path string }
 
 // At returns the memory in a file, which need not exist.
@@ -75,8 +75,8 @@ func (m Memory) Check(l Line, serial int64) error {
 	return err
 }
 
-// Note remembers a serial for each of the lines, unless a higher one is remembered already. It is on
-// stable storage when Note returns.
+// Note remembers a serial for each of the lines, unless a higher one is remembered already. It is
+// on stable storage when Note returns.
 func (m Memory) Note(serial int64, lines ...Line) error {
 	if m.path == "" {
 		return nil

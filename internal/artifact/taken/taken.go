@@ -1,7 +1,7 @@
 // Package taken is the list, beside an artifact, of what its build took from caches that others
 // fill, and who had signed it there. The list is not part of the artifact: two builders who make
-// the same bytes, one of whom found half of them in a cache, have the same artifact. Whoever signs
-// or publishes an artifact vouches for it, and asks the list first.
+// the same bytes, one of whom found half of them in a cache, have the same artifact. To sign
+// or publish an artifact is to vouch for it, so these verbs look at the list first.
 package taken
 
 import (

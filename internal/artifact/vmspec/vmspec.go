@@ -47,7 +47,7 @@ type Spec struct {
 	Parameters []string `json:"parameters"` // kernel command line, in order
 	MemoryMiB  int      `json:"memory_mib"`
 	CPUs       int      `json:"cpus"`
-	Disks      []Disk   `json:"disks"` // attached in order: vda, vdb, vdc
+	Disks      []Disk   `json:"disks"` // attached in order: vda, vdb, vdc, and on
 	Network    Network  `json:"network"`
 	Ports      []Port   `json:"ports"` // what the guest offers
 	Ready      Ready    `json:"ready"`
@@ -80,12 +80,14 @@ type Disk struct {
 	Role     Role   `json:"role"`
 	File     string `json:"file,omitempty"` // beside vm.json; only of RoleRootfs
 	ReadOnly bool   `json:"read_only"`
-	Size     int64  `json:"size,omitempty"` // bytes to make it with; only of RoleData
-	// Key says that the disk is encrypted, and where its key is kept; only of RoleData. Empty: it is not.
+	Name     string `json:"name,omitempty"` // only of RoleVolume, where the guest finds it by that
+	Size     int64  `json:"size,omitempty"` // bytes to make it with; only of RoleData and RoleVolume
+	// Key says that the disk is encrypted, and where its key is kept, the same place for all; only of RoleData and RoleVolume.
+	// Empty: it is not.
 	Key KeyPlace `json:"key,omitempty"`
 }
 
-// A KeyPlace is where the key of an encrypted data disk is kept.
+// A KeyPlace is where the key of the encrypted disks of a machine is kept.
 type KeyPlace string
 
 // Places of keys. The computer that installs a machine keeps its key in both cases.
@@ -102,6 +104,7 @@ const (
 	RoleRootfs Role = "rootfs" // the image, part of the artifact
 	RoleData   Role = "data"   // made once by the starter, ext4 with a journal, kept
 	RoleConfig Role = "config" // made by the starter at each start, see package configdisk
+	RoleVolume Role = "volume" // as RoleData; a machine may have several, each with a name
 )
 
 // A Network is the link between host and guest.
@@ -120,6 +123,8 @@ type Network struct {
 	Peers []string `json:"peers,omitempty"`
 	// Group names machines on the same host that are peers of each other: all that have it.
 	Group string `json:"group,omitempty"`
+	// After are machines of the group that are to be ready before this one is started, if they are being started too.
+	After []string `json:"after,omitempty"`
 	// AddressUnset says that the recipe gives no addresses: a phone chooses a pair in Pools that nothing on it uses,
 	// Host and Guest if it can, and keeps it.
 	AddressUnset bool `json:"address_unset,omitempty"`
@@ -237,10 +242,14 @@ func (s *Spec) Disk(role Role) (Disk, bool) {
 	return s.Disks[i], true
 }
 
-// DataKey says where the key of the data disk is kept; empty: the disk is not encrypted.
+// DataKey says where the key of the encrypted disks is kept; empty: no disk is encrypted.
 func (s *Spec) DataKey() KeyPlace {
-	data, _ := s.Disk(RoleData)
-	return data.Key
+	for _, d := range s.Disks {
+		if d.Key != "" {
+			return d.Key
+		}
+	}
+	return ""
 }
 
 // Port returns the guest's first TCP port of a service.
@@ -364,11 +373,13 @@ func (s *Spec) Validate() error {
 	require(len(s.Disks) > 0 && s.Disks[0].Role == RoleRootfs, "the first disk is not the rootfs, which the kernel knows as %s", RootDevice)
 	for i, d := range s.Disks {
 		require(d.Role != RoleRootfs || isFileName(d.File), "disk %d: file %q is not the name of a file beside vm.json", i, d.File)
-		require(d.Role != RoleData || d.Size > 0, "disk %d: the data disk has no size", i)
-		require(d.Key == "" || d.Role == RoleData && (d.Key == KeyOnPhone || d.Key == KeyOnHost),
-			"disk %d: key %q must be %s or %s, of the data disk", i, d.Key, KeyOnPhone, KeyOnHost)
-		require(slices.Contains([]Role{RoleRootfs, RoleData, RoleConfig}, d.Role), "disk %d: role %q is not known", i, d.Role)
-		require(slices.IndexFunc(s.Disks, func(o Disk) bool { return o.Role == d.Role }) == i, "disk %d: a second disk has role %s", i, d.Role)
+		keeps, volume := d.Role == RoleData || d.Role == RoleVolume, d.Role == RoleVolume
+		require(!keeps || d.Size > 0, "disk %d: the %s disk has no size", i, d.Role)
+		require(d.Key == "" || keeps && (d.Key == KeyOnPhone || d.Key == KeyOnHost) && d.Key == s.DataKey(),
+			"disk %d: key %q must be %s or %s, of disks with data, and the same for all", i, d.Key, KeyOnPhone, KeyOnHost)
+		require(slices.Contains([]Role{RoleRootfs, RoleData, RoleConfig, RoleVolume}, d.Role), "disk %d: role %q is not known", i, d.Role)
+		require(d.Name == "" && !volume || guestspec.ValidVolumeName(d.Name) && volume, "disk %d: name %q is not that of a volume", i, d.Name)
+		require(slices.IndexFunc(s.Disks, func(o Disk) bool { return o.Role == d.Role && o.Name == d.Name }) == i, "disk %d: a second disk has role %s and name %q", i, d.Role, d.Name)
 	}
 	for _, secret := range s.Secrets {
 		require(guestspec.ValidSecretName(secret.Name), "secret %q is not a name", secret.Name)
@@ -413,6 +424,11 @@ func (n Network) faults() []error {
 	for _, peer := range n.Peers {
 		if err := artifact.CheckName(peer); err != nil {
 			faults = append(faults, fmt.Errorf("network.peers: %w", err))
+		}
+	}
+	for _, after := range n.After {
+		if err := artifact.CheckName(after); err != nil {
+			faults = append(faults, fmt.Errorf("network.after: %w", err))
 		}
 	}
 	if n.Group != "" {

@@ -72,6 +72,12 @@ func TestValidate(t *testing.T) {
 		{func(s *Spec) { s.Disks[1].Size = 0 }, "has no size"},
 		{func(s *Spec) { s.Disks[2].Role = "swap" }, `role "swap"`},
 		{func(s *Spec) { s.Disks[2] = s.Disks[1] }, "a second disk has role data"},
+		{func(s *Spec) { s.Disks[1].Name = "media" }, `name "media" is not that of a volume`},
+		{func(s *Spec) { s.Disks[2] = Disk{Role: RoleVolume, Size: 1} }, `name "" is not that of a volume`},
+		{func(s *Spec) { s.Disks[2] = Disk{Role: RoleVolume, Name: "media"} }, "the volume disk has no size"},
+		{func(s *Spec) { s.Disks = append(s.Disks, volume("a", ""), volume("a", "")) }, `a second disk has role volume and name "a"`},
+		{func(s *Spec) { s.Disks = append(s.Disks, volume("a", KeyOnHost), volume("b", KeyOnPhone)) }, "the same for all"},
+		{func(s *Spec) { s.Disks[2].Key = KeyOnHost }, "of disks with data"},
 		{func(s *Spec) { s.Ports[0].Port = 0 }, "port 0"},
 		{func(s *Spec) { s.Ready = Ready{} }, "ready.port 0"},
 		{func(s *Spec) { s.Network.TAP = "" }, "network.tap"},
@@ -87,6 +93,25 @@ func TestValidate(t *testing.T) {
 		if _, err := s.Encode(); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("got %v, want something about %s", err, tt.want)
 		}
+	}
+}
+
+func volume(name string, key KeyPlace) Disk {
+	return Disk{Role: RoleVolume, Name: name, Size: 1, Key: key}
+}
+
+func TestVolumes(t *testing.T) {
+	s := example()
+	if s.DataKey() != "" {
+		t.Errorf("no disk is encrypted, and the key is at %s", s.DataKey())
+	}
+	s.Disks = append(s.Disks, volume("a", ""), volume("b", KeyOnHost))
+	text, err := s.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Decode(text); err != nil || got.DataKey() != KeyOnHost || len(got.Disks) != 5 {
+		t.Errorf("%+v, %v", got, err)
 	}
 }
 

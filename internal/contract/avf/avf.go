@@ -1,6 +1,6 @@
-// Package avf is what a phone says of Android's virtualization framework (AVF), and what follows from it for a machine: which
-// hypervisor it has, what that runs, and what its build of crosvm knows. The computer asks before it sends anything, the phone
-// before it starts a machine.
+// Package avf is what a phone says of Android's virtualization framework (AVF), and what follows
+// from it for a machine: which hypervisor it has, what that runs, and what its build of crosvm
+// knows. The computer asks before it sends anything, the phone before it starts a machine.
 package avf
 
 import (
@@ -20,7 +20,8 @@ const (
 	Gunyah    Hypervisor = "gunyah"    // Qualcomm's
 )
 
-// hypervisors in the order in which crosvm looks for one (src/crosvm/sys/linux.rs, get_default_hypervisor).
+// hypervisors in the order in which crosvm looks for one (src/crosvm/sys/linux.rs,
+// get_default_hypervisor).
 var hypervisors = []struct {
 	Hypervisor
 	device, title string
@@ -65,7 +66,8 @@ const (
 	WithoutFirmware Protection = "protected-without-firmware" // the kernel is started as it is
 )
 
-// Usual is the protection of a machine that says nothing of it: Gunyah refuses unprotected machines on most phones.
+// Usual is the protection of a machine that says nothing of it: Gunyah refuses unprotected machines
+// on most phones.
 func (h Hypervisor) Usual() Protection {
 	if h == Gunyah {
 		return WithoutFirmware
@@ -142,8 +144,8 @@ var needs = []struct {
 	{[]string{"--params"}, "kernel parameters"},
 }
 
-// flagLine is a line of help that begins with a flag. Android 13 writes ` -d, --disk        =PATH`, later ones
-// `  -b, --block       parameters…`; descriptions that mention other flags are indented further.
+// flagLine is a line of help that begins with a flag. Android 13 writes ` -d, --disk =PATH`, later
+// ones ` -b, --block parameters…`; descriptions that mention other flags are indented further.
 var flagLine = regexp.MustCompile(`(?m)^ {1,8}(?:-\w, )?(--[a-z0-9][a-z0-9_-]*)`)
 
 // ParseHelp returns the flags that the text of crosvm's `run --help` lists.
@@ -162,8 +164,8 @@ func ProtectionFlag(p Protection) string {
 	return map[Protection]string{Protected: "--protected-vm", WithoutFirmware: "--protected-vm-without-firmware"}[p]
 }
 
-// Lacks names what a crosvm with these flags cannot give a machine with options that leave nothing open; "" where nothing is
-// missing.
+// Lacks names what a crosvm with these flags cannot give a machine with options that leave nothing
+// open; "" where nothing is missing.
 func Lacks(flags map[string]bool, o Options) string {
 	var lacks []string
 	for _, n := range needs {

@@ -17,7 +17,7 @@ func TestJudge(t *testing.T) {
 	}{
 		{"Pixel", pkvm, Options{}, Runs, "KVM (/dev/kvm) kvm.arm-protected, unprotected"},
 		{"Pixel, protected", pkvm, Options{Protection: Protected}, Untested, "signed"},
-		{"Pixel, without firmware", pkvm, Options{Protection: WithoutFirmware}, Untested, "nobody"},
+		{"Pixel, without firmware", pkvm, Options{Protection: WithoutFirmware}, Untested, "no report"},
 		{"protected only", Phone{Devices: []string{"kvm"}, VM: "false", Protected: "true"}, Options{}, ProtectedOnly, "protected machines only"},
 		{"switched off", Phone{Devices: []string{"kvm"}, VM: "0", Protected: "0"}, Options{}, Unsupported, "runs no machines"},
 		{"custom kernel", Phone{Devices: []string{"kvm"}}, Options{}, Untested, "does not say"},

@@ -30,10 +30,10 @@ type Class string
 
 // Classes.
 const (
-	Runs          Class = "runs"           // the phone says so, or somebody has reported it of its kind
+	Runs          Class = "runs"           // the phone says so, or it was reported of its kind
 	ProtectedOnly Class = "protected only" // it runs machines, and not unprotected ones as this
 	Unsupported   Class = "unsupported"
-	Untested      Class = "untested" // nothing speaks against it, and nobody has reported it
+	Untested      Class = "untested" // nothing speaks against it, and no report of it is known
 )
 
 // A Verdict says whether a machine runs on a phone, as far as is known.
@@ -46,8 +46,9 @@ type Verdict struct {
 // OK tells whether a start is worth trying.
 func (v Verdict) OK() bool { return v.Class == Runs || v.Class == Untested }
 
-// SoCs of Qualcomm's on which owners have reported how Gunyah starts a machine (polygraphene/gunyah-on-sd-guide, README and
-// PVMFW.md): with protection and without firmware, or only behind firmware that wants a signed system.
+// SoCs of Qualcomm's on which owners have reported how Gunyah starts a machine
+// (polygraphene/gunyah-on-sd-guide, README and PVMFW.md): with protection and without firmware, or
+// only behind firmware that wants a signed system.
 var (
 	startsWithoutFirmware = []string{"SM8750"}           // Snapdragon 8 Elite
 	wantsFirmware         = []string{"SM8550", "SM8650"} // 8 Gen 2, 8 Gen 3
@@ -102,7 +103,7 @@ func (p Phone) judge(o Options) Verdict {
 	case o.Protection == Unprotected:
 		return Verdict{Untested, "the phone does not say what it runs", ""}
 	}
-	return Verdict{Untested, "nobody has reported it", ""}
+	return Verdict{Untested, "no report of such a phone is known", ""}
 }
 
 func (p Phone) judgeGunyah(o Options) Verdict {
@@ -116,7 +117,7 @@ func (p Phone) judgeGunyah(o Options) Verdict {
 	case o.Protection == Unprotected && !yes(p.VM):
 		return Verdict{ProtectedOnly, "Gunyah refuses unprotected machines in all reports", "leave out `protection`, or set it to protected-without-firmware"}
 	case o.Protection == Unprotected:
-		return Verdict{Untested, "the phone says that it runs unprotected machines, and nobody has reported one", ""}
+		return Verdict{Untested, "the phone says that it runs unprotected machines; no report of one is known", ""}
 	case known(startsWithoutFirmware):
 		return Verdict{Runs, "reported to work on a Snapdragon 8 Elite", ""}
 	case known(wantsFirmware):

@@ -160,8 +160,8 @@ func TestArchive(t *testing.T) {
 	}
 }
 
-// TestOtherVersions: what holds only databases is what an earlier sov writes and reads; one refuses services, and this one
-// refuses what it does not know, by its name.
+// TestOtherVersions: what holds only databases is what an earlier sov writes and reads; one refuses
+// services, and this one refuses what it does not know, by its name.
 func TestOtherVersions(t *testing.T) {
 	archive := func(parts ...Part) (string, *Backup) {
 		t.Helper()
@@ -266,7 +266,8 @@ func rewrite(t *testing.T, archive []byte, path, old, new string) {
 	}
 }
 
-// FuzzStream: no stream makes the reader panic or read without end, and what it takes is what a writer wrote.
+// FuzzStream: no stream makes the reader panic or read without end, and what it takes is what a
+// writer wrote.
 func FuzzStream(f *testing.F) {
 	f.Add(sample(f))
 	f.Add([]byte(magic + "X\x00\x00\x00\x04full"))

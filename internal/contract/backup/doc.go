@@ -84,5 +84,7 @@ type Restoration struct {
 type Event struct {
 	Progress string       `json:"progress,omitempty"`
 	Done     *Restoration `json:"done,omitempty"`
-	Fault    string       `json:"fault,omitempty"` // why nothing was changed
+	// Upgraded is the end of an upgrade in place of Done.
+	Upgraded *Upgraded `json:"upgraded,omitempty"`
+	Fault    string    `json:"fault,omitempty"` // why nothing was changed
 }

@@ -137,6 +137,15 @@ func (b *Backup) fileName(p Part) string {
 	case p.Kind == KindRoles:
 		return "roles.sql"
 	case p.Kind == KindPaths:
+		n := 1 // a service has a part for each disk that its paths are on
+		for _, f := range b.Files {
+			if f.Kind == KindPaths && f.Service.Name == p.Service.Name {
+				n++
+			}
+		}
+		if n > 1 {
+			return fmt.Sprintf("services/%s.%d.tar", p.Service.Name, n)
+		}
 		return "services/" + p.Service.Name + ".tar"
 	case p.Kind == KindStream:
 		return "services/" + p.Service.Name + ".stream"

@@ -20,15 +20,15 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
-// A stream begins with magic. Then come frames: a byte that says what it is, a length in 32 bits, big-endian, and that many
-// bytes.
+// A stream begins with magic. Then come frames: a byte that says what it is, a length in 32 bits,
+// big-endian, and that many bytes.
 const magic = "sov backup 1\n"
 
 const (
 	framePart  = 'P' // JSON, a Part: its content follows
 	frameData  = 'D' // of the part
 	frameEnd   = 'E' // nothing: the part is whole
-	frameAlive = 'A' // nothing: somebody is still at work
+	frameAlive = 'A' // nothing: the sender is still at work
 	frameLast  = 'Z' // the stream is whole: SHA-256 of all that came before
 	frameFault = 'X' // text: why it is not, and will not be
 )
@@ -148,8 +148,8 @@ func NewReader(r io.Reader) *Reader {
 
 var errBroken = errors.New("the backup's stream is not what was sent")
 
-// Next returns the next part and its content. At the end of a stream that is whole, bit for bit, the error is io.EOF; at that
-// of any other it is not. Until then nothing that was read is certain.
+// Next returns the next part and its content. At the end of a stream that is whole, bit for bit,
+// the error is io.EOF; at that of any other it is not. Until then nothing that was read is certain.
 func (s *Reader) Next() (Part, io.Reader, error) {
 	var p Part
 	if s.done {

@@ -8,7 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// InMemory puts an encoded disk into a file of the kernel's memory (memfd_create(2)), which no file system has.
+// InMemory puts an encoded disk into a file of the kernel's memory (memfd_create(2)), which no file
+// system has.
 func InMemory(disk []byte) (*Memory, error) {
 	fd, err := unix.MemfdCreate("sov-config", unix.MFD_CLOEXEC)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/sovereign-sql/sov/internal/contract/backup"
@@ -28,7 +29,7 @@ func (c *Client) open(ctx context.Context, method, path string, body io.Reader) 
 	case http.StatusOK:
 		return response.Body, nil
 	case http.StatusNotFound:
-		err = errors.New("the version that runs knows no backups: push a newer one and restart")
+		err = fmt.Errorf("the version that runs knows no %s: push a newer one and restart", strings.Trim(request.URL.Path, "/"))
 	default:
 		text, _ := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
 		err = errors.New(strings.TrimSpace(string(text)))
@@ -68,24 +69,39 @@ func (c *Client) Restore(ctx context.Context, r io.Reader, event func(backup.Eve
 	if err != nil {
 		return fmt.Errorf("restore: %w", err)
 	}
+	return follow("restore", body, event)
+}
+
+// Upgrade has the guest do to PostgreSQL's cluster what do names (guestspec.DoUpgrade and its like), and calls event for each of
+// its events. The error is nil when the last one says that it is done.
+func (c *Client) Upgrade(ctx context.Context, do string, event func(backup.Event)) error {
+	body, err := c.open(ctx, http.MethodPost, PathUpgrade+"?"+url.Values{QueryDo: {do}}.Encode(), nil)
+	if err != nil {
+		return fmt.Errorf("%s: %w", do, err)
+	}
+	return follow(do, body, event)
+}
+
+// follow reads events until one says that all is done, or what went wrong.
+func follow(what string, body io.ReadCloser, event func(backup.Event)) error {
 	defer body.Close()
 	lines := bufio.NewScanner(body)
 	lines.Buffer(nil, maxEvent)
 	for lines.Scan() {
 		var e backup.Event
 		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
-			return fmt.Errorf("restore: the guest's answer: %w", err)
+			return fmt.Errorf("%s: the guest's answer: %w", what, err)
 		}
 		event(e)
 		switch {
-		case e.Done != nil:
+		case e.Done != nil || e.Upgraded != nil:
 			return nil
 		case e.Fault != "":
 			return errors.New(e.Fault)
 		}
 	}
 	if err := lines.Err(); err != nil {
-		return fmt.Errorf("restore: %w", err)
+		return fmt.Errorf("%s: %w", what, err)
 	}
-	return errors.New("restore: the guest ended it without a word: see its console")
+	return fmt.Errorf("%s: the guest ended it without a word: see its console", what)
 }

@@ -26,7 +26,7 @@ const (
 	maxComplaint = 1 << 10
 )
 
-// stay keeps a guest from having the phone's root, which asks, ask somebody else, with the token.
+// stay keeps a guest from having the phone's root, which asks, ask another server, with the token.
 func stay(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 // complaint is what an answer says that is not the one expected.
@@ -83,8 +83,8 @@ type LogQuery struct {
 	Follow  bool   // and what comes, until the context is done
 }
 
-// Logs copies lines of the guest's log to w, each "TIME LEVEL SERVICE: TEXT". A log that is followed ends with ctx, which
-// is no error.
+// Logs copies lines of the guest's log to w, each "TIME LEVEL SERVICE: TEXT". A log that is
+// followed ends with ctx, which is no error.
 func (c *Client) Logs(ctx context.Context, q LogQuery, w io.Writer) error {
 	query := url.Values{QueryLines: {strconv.Itoa(q.Lines)}, QueryFollow: {strconv.FormatBool(q.Follow)}}
 	if q.Service != "" {
@@ -106,8 +106,8 @@ func (c *Client) Logs(ctx context.Context, q LogQuery, w io.Writer) error {
 	return nil
 }
 
-// LookAtClock makes the guest compare its clock with the best source that answers, and correct it, now: for a host that
-// knows that it slept, or that its own clock was set.
+// LookAtClock makes the guest compare its clock with the best source that answers, and correct it,
+// now: for a host that knows that it slept, or that its own clock was set.
 func (c *Client) LookAtClock(ctx context.Context) (*Clock, error) {
 	body, err := c.do(ctx, http.MethodPost, PathClock, http.StatusOK)
 	if err != nil {

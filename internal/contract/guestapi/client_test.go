@@ -14,7 +14,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
-// TestRedirect is a guest that has the phone, which is root there, ask a server of the phone's own, with the token.
+// TestRedirect is a guest that has the phone, which is root there, ask a server of the phone's own,
+// with the token.
 func TestRedirect(t *testing.T) {
 	phones := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		t.Errorf("the phone's server is asked for %s with %q", r.URL, r.Header.Get("Authorization"))

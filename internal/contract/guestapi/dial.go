@@ -16,8 +16,8 @@ const FirstUnprivileged = 1024
 // firstDialed is the first port from which this package connects; rresvport(3) takes the same ones.
 const firstDialed = 512
 
-// dial connects to a guest. Root connects from a privileged port: a guest whose endpoint is flooded by
-// other users of the host answers root all the same.
+// dial connects to a guest. Root connects from a privileged port: a guest whose endpoint is flooded
+// by other users of the host answers root all the same.
 func dial(ctx context.Context, network, address string) (net.Conn, error) {
 	dialer := net.Dialer{Timeout: requestTimeout}
 	if os.Geteuid() != 0 {

@@ -36,6 +36,7 @@ const (
 	PathShutdown = "/shutdown"
 	PathBackup   = "/backup"
 	PathRestore  = "/restore"
+	PathUpgrade  = "/upgrade"
 	PathSession  = "/session"
 	PathHosts    = "/hosts"
 )
@@ -56,6 +57,9 @@ const (
 	QueryFollow  = "follow"
 )
 
+// QueryDo is the key of the query for PathUpgrade: guestspec.DoUpgrade and its like.
+const QueryDo = "do"
+
 // A Status is how the guest is.
 type Status struct {
 	Image    string    `json:"image"`              // the recipe's name
@@ -68,6 +72,7 @@ type Status struct {
 	Ready    bool      `json:"ready"`              // every service is ready, done if it runs once, scheduled or off
 	Stopping bool      `json:"stopping"`           // a shutdown is under way
 	Data     Data      `json:"data"`               //
+	Volumes  []Volume  `json:"volumes,omitempty"`  // in the recipe's order
 	Services []Service `json:"services"`           // in order of name
 	Memory   Memory    `json:"memory"`             //
 	Problems []string  `json:"problems,omitempty"` // what went wrong at boot and keeps the guest from part of its work
@@ -122,6 +127,9 @@ type Postgres struct {
 	Fault       string `json:"fault,omitempty"`
 	// Aside are settings of ALTER SYSTEM that were put aside, because the server did not start with them.
 	Aside []SettingsAside `json:"aside,omitempty"`
+	// Authority is the certificate of the machine's own authority, in PEM, which has signed the server's; empty: the server
+	// shows none of it.
+	Authority string `json:"authority,omitempty"`
 }
 
 // A SettingsAside is a file with settings of ALTER SYSTEM that are not in effect.
@@ -139,7 +147,7 @@ type Memory struct {
 // LUKS2 is what Data.Encryption says of disks that cryptsetup has encrypted.
 const LUKS2 = "luks2"
 
-// Data is the use of the data disk.
+// Data is the use of the data disk, or of a volume.
 type Data struct {
 	Path  string `json:"path"`            // where it is mounted
 	Size  int64  `json:"size"`            // bytes of the file system
@@ -151,6 +159,12 @@ type Data struct {
 	OldKey bool `json:"old_key,omitempty"`
 	// Warning says that there is little room left, and what to do; it comes before PostgreSQL has to stop.
 	Warning string `json:"warning,omitempty"`
+}
+
+// A Volume is the use of one of the recipe's volumes.
+type Volume struct {
+	Name string `json:"name"`
+	Data
 }
 
 // A Service is one supervised process.

@@ -37,6 +37,8 @@ const (
 	// ServicePostgres and ServiceTailscale are the names of the two services whose state the
 	// endpoint tells in more detail.
 	ServicePostgres, ServiceTailscale = "postgres", "tailscale"
+	// ServicePooler is the name of the service that pools connections to PostgreSQL.
+	ServicePooler = "pgbouncer"
 	// DefaultPath is PATH for every process of the guest; the kernel gives PID 1 none.
 	DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 	// ExitPermanent is the exit status (EX_CONFIG of sysexits.h) by which a step or a service says
@@ -50,14 +52,6 @@ const (
 	// SecretDataKey is the name of the secret that opens an encrypted data disk, and SecretOldDataKey
 	// that of the one before: a disk that only the old key opens is changed over to the new one.
 	SecretDataKey, SecretOldDataKey = "data-key", "data-key-old"
-)
-
-// NewDiskMark stands NewDiskOffset bytes into a data disk that is to be encrypted, and was just made:
-// the guest encrypts and formats only a disk that carries it. It lies behind the header of LUKS2, which
-// takes 16 MiB, so that the mark outlives a header of which only a part is written.
-const (
-	NewDiskMark   = "sov: a new data disk, to be encrypted at its first start\n"
-	NewDiskOffset = 16 << 20
 )
 
 // Config is the whole of what the image tells its init.
@@ -85,6 +79,8 @@ type Config struct {
 	Tmpfs []Tmpfs `json:"tmpfs,omitempty"`
 	// OnFatal says what PID 1 does when it cannot go on; empty means PowerOff.
 	OnFatal OnFatal `json:"on_fatal,omitempty"`
+	// Volumes are further disks, see Volume.
+	Volumes []Volume `json:"volumes,omitempty"`
 	// Services may stand here or, one a file, in ServicesDir.
 	Services []Service `json:"services,omitempty"`
 }
@@ -100,7 +96,7 @@ type Image struct {
 type Data struct {
 	// Label is the ext4 label looked for on every block device; empty means DataLabel.
 	Label string `json:"label,omitempty"`
-	// Device is taken when it holds ext4 and no disk carries the label; empty means /dev/vdb.
+	// Device is taken when it holds ext4 and no disk carries the label; empty means /dev/vdb. A Volume has none.
 	Device string `json:"device,omitempty"`
 	// Path is the mount point; empty means DataPath.
 	Path string `json:"path,omitempty"`
@@ -220,7 +216,11 @@ type Service struct {
 	// Secrets are written to files in memory once, before any service starts. A service of which
 	// one is not on the config disk fails.
 	Secrets []SecretFile `json:"secrets,omitempty"`
-	Prepare []Step       `json:"prepare,omitempty"` // in order; a failing one counts as a failed start
+	// Certificate is a file in memory, in a directory of its own below SecretsRoot, that holds the machine's certificate and
+	// its key in PEM, for the service's user alone. It is there before any service starts. The service gets SIGHUP when it
+	// is replaced.
+	Certificate string `json:"certificate,omitempty"`
+	Prepare     []Step `json:"prepare,omitempty"` // in order; a failing one counts as a failed start
 	// Tmpfs are mounted after Prepare and stay mounted over restarts.
 	Tmpfs []Tmpfs `json:"tmpfs,omitempty"`
 	Ready Ready   `json:"ready"`
@@ -239,21 +239,27 @@ type Service struct {
 	Rights      Rights  `json:"rights,omitzero"`
 	Limits      Limits  `json:"limits,omitzero"`
 	Backup      *Backup `json:"backup,omitempty"` // nil: none of its data is saved
+	// Upgrade is StepUpgrade, without --do: a program and its arguments, which run as root. Only of ServicePostgres.
+	Upgrade []string `json:"upgrade,omitempty"`
 }
 
 // Backup is what a backup saves of a service. Its programs run as the service's user, confined as the service is.
 type Backup struct {
 	Command []string `json:"command,omitempty"` // writes the data to its standard output while the service runs
 	Restore []string `json:"restore,omitempty"` // reads what Command wrote from its standard input, likewise
-	// Paths are files and directories on the data disk, none inside another. Without Command the service is stopped while
+	// Paths are files and directories on the data disk and the volumes, none inside another. Without Command the service is stopped while
 	// they are read. It always is while they are replaced.
 	Paths []string `json:"paths,omitempty"`
 	// Asked has its data saved only where the caller asks for the machine's identity: they are not to be in two places.
 	Asked bool `json:"asked,omitempty"`
 }
 
-// RestoreDir is the directory on the data disk, below Data.Path, in which what a restore brings waits for its place.
+// RestoreDir is the directory on the data disk and on each volume, below one of Config.Roots, in which what a restore brings
+// waits for its place.
 const RestoreDir = ".sov-restore"
+
+// CertificateDir is the directory on the data disk, below Data.Path, with the machine's certificate authority.
+const CertificateDir = ".sov-tls"
 
 // SecretFile is a secret of the config disk in a file that other services do not see.
 type SecretFile struct {
@@ -450,6 +456,9 @@ func (c *Config) setDefaults() {
 	setDefault(&c.Endpoint.Port, EndpointPort)
 	setDefault(&c.OnFatal, PowerOff)
 	setTmpfsDefaults(c.Tmpfs)
+	for i := range c.Volumes {
+		c.Volumes[i].setDefaults()
+	}
 	for i := range c.Services {
 		c.Services[i].setDefaults()
 	}
@@ -460,8 +469,7 @@ func (s *Service) setDefaults() {
 	setDefault(&s.Dir, "/")
 	setTmpfsDefaults(s.Tmpfs)
 	for i := range s.Directories {
-		setDefault(&s.Directories[i].Mode, "0755")
-		setDefault(&s.Directories[i].User, "root")
+		s.Directories[i].setDefaults()
 	}
 	for i := range s.Secrets {
 		setDefault(&s.Secrets[i].Mode, "0400")
@@ -481,6 +489,11 @@ func (s *Service) setDefaults() {
 	setDefault(&s.Restart.Limit, 5)
 	setDefault(&s.Stop.Signal, "SIGTERM")
 	setDefault(&s.Stop.Timeout, Duration(10*time.Second))
+}
+
+func (d *Directory) setDefaults() {
+	setDefault(&d.Mode, "0755")
+	setDefault(&d.User, "root")
 }
 
 func setTmpfsDefaults(list []Tmpfs) {

@@ -81,9 +81,9 @@ func (s Service) Writable() []string {
 	return outer
 }
 
-// Hidden are the paths that s must not see, sorted: those below data that another service of list
+// Hidden are the paths that s must not see, sorted: those in roots, as Config.Roots lists them, that another service of list
 // names as its own, and in which s has none itself, and the files with another's secrets.
-func (s Service) Hidden(list []Service, data string) []string {
+func (s Service) Hidden(list []Service, roots []string) []string {
 	own := s.writes()
 	var hidden []string
 	for _, other := range list {
@@ -91,7 +91,7 @@ func (s Service) Hidden(list []Service, data string) []string {
 			continue
 		}
 		for _, name := range other.writes() {
-			if within(name, data) && !slices.ContainsFunc(own, func(mine string) bool { return within(mine, name) }) {
+			if Root(roots, name) != "" && !slices.ContainsFunc(own, func(mine string) bool { return within(mine, name) }) {
 				hidden = append(hidden, name)
 			}
 		}

@@ -24,7 +24,7 @@ func TestWhatAServiceSees(t *testing.T) {
 		if d := cmp.Diff(tt.writable, tt.service.Writable()); d != "" {
 			t.Errorf("%s may write: %s", tt.service.Name, d)
 		}
-		if d := cmp.Diff(tt.hidden, tt.service.Hidden(list, "/data")); d != "" {
+		if d := cmp.Diff(tt.hidden, tt.service.Hidden(list, []string{"/data"})); d != "" {
 			t.Errorf("%s must not see: %s", tt.service.Name, d)
 		}
 	}
@@ -46,10 +46,10 @@ func TestSecretsAreHidden(t *testing.T) {
 	a := Service{Name: "a", Secrets: []SecretFile{{Secret: "x", Path: "/run/secrets/a/x"}, {Secret: "y", Path: "/run/both/y"}}}
 	b := Service{Name: "b", Secrets: []SecretFile{{Secret: "y", Path: "/run/both/y"}}}
 	all := []Service{a, b}
-	if got := a.Hidden(all, DataPath); len(got) != 0 {
+	if got := a.Hidden(all, []string{DataPath}); len(got) != 0 {
 		t.Errorf("of b, a does not see %q", got)
 	}
-	if got := b.Hidden(all, DataPath); len(got) != 1 || got[0] != "/run/secrets/a/x" {
+	if got := b.Hidden(all, []string{DataPath}); len(got) != 1 || got[0] != "/run/secrets/a/x" {
 		t.Errorf("of a, b does not see %q", got)
 	}
 }

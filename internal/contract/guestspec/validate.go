@@ -74,6 +74,7 @@ func (c Config) Validate() error {
 	for i, t := range c.Tmpfs {
 		p.tmpfs(fmt.Sprintf("tmpfs[%d]", i), t)
 	}
+	p.volumes(c)
 	for i, o := range c.Firewall.Open {
 		p.opening(fmt.Sprintf("firewall.open[%d]", i), o)
 	}
@@ -83,7 +84,7 @@ func (c Config) Validate() error {
 			at = "service " + s.Name
 		}
 		p.service(at, s)
-		p.backup(at+".backup", s.Backup, c.Data.Path)
+		p.backup(at+".backup", s.Backup, c.Roots())
 	}
 	p.order(c.Services)
 	return errors.Join(p...)
@@ -92,7 +93,7 @@ func (c Config) Validate() error {
 // setDefaultsOnCopy is setDefaults for a c whose Services are its own; lists inside the services
 // are still shared with the caller and are therefore copied first.
 func (c *Config) setDefaultsOnCopy() {
-	c.Tmpfs = slices.Clone(c.Tmpfs)
+	c.Tmpfs, c.Volumes = slices.Clone(c.Tmpfs), slices.Clone(c.Volumes)
 	for i := range c.Services {
 		s := &c.Services[i]
 		s.Tmpfs, s.Directories, s.Secrets = slices.Clone(s.Tmpfs), slices.Clone(s.Directories), slices.Clone(s.Secrets)
@@ -166,6 +167,10 @@ func (p *problems) service(at string, s Service) {
 		p.check(strings.HasPrefix(f.Path, SecretsRoot), at+".path", "%q is not below %s", f.Path, SecretsRoot)
 		p.check(octalMode.MatchString(f.Mode) && strings.HasSuffix(f.Mode, "0"), at+".mode", "%q is not four octal digits, the last of them 0", f.Mode)
 	}
+	if s.Certificate != "" {
+		p.absolute(at+".certificate", s.Certificate)
+		p.check(strings.HasPrefix(path.Dir(s.Certificate), SecretsRoot), at+".certificate", "%q is not in a directory below %s", s.Certificate, SecretsRoot)
+	}
 	for i, d := range s.Directories {
 		at := fmt.Sprintf("%s.directories[%d]", at, i)
 		p.absolute(at+".path", d.Path)
@@ -176,6 +181,9 @@ func (p *problems) service(at string, s Service) {
 	}
 	p.rights(at+".rights", s.Rights)
 	p.limits(at+".limits", s.Limits)
+	if len(s.Upgrade) > 0 {
+		p.command(at+".upgrade", s.Upgrade)
+	}
 	p.steps(at+".prepare", s.Prepare)
 	p.steps(at+".post_ready", s.PostReady)
 	if c := s.StartIf; c != nil {
@@ -203,7 +211,7 @@ func (p *problems) service(at string, s Service) {
 	p.check(s.OOMScoreAdj >= -1000 && s.OOMScoreAdj <= 1000, at+".oom_score_adj", "%d is not in -1000..1000", s.OOMScoreAdj)
 }
 
-func (p *problems) backup(at string, b *Backup, data string) {
+func (p *problems) backup(at string, b *Backup, roots []string) {
 	if b == nil {
 		return
 	}
@@ -218,7 +226,8 @@ func (p *problems) backup(at string, b *Backup, data string) {
 	for i, name := range b.Paths {
 		at := fmt.Sprintf("%s.paths[%d]", at, i)
 		p.absolute(at, name)
-		p.check(within(name, data) && name != data && !within(name, path.Join(data, RestoreDir)), at, "%q is not below %s", name, data)
+		root := Root(roots, name)
+		p.check(root != "" && name != root && !within(name, path.Join(root, RestoreDir)), at, "%q is not below %s", name, strings.Join(roots, " or "))
 		for j, other := range b.Paths {
 			p.check(i == j || !within(name, other), at, "%q is in %q", name, other)
 		}

@@ -64,9 +64,12 @@ type Guest struct {
 	Clock    *guestapi.Clock   `json:"clock,omitempty"`    // absent: nothing keeps the guest's clock
 }
 
+// DataDisk is the name of the data disk, which no volume has.
+const DataDisk = "data"
+
 // A Disk is a disk on which the machine keeps data.
 type Disk struct {
-	Name string `json:"name"` // "data"
+	Name string `json:"name"` // DataDisk, or that of a volume
 	guestapi.Data
 	// Allocated is the space that the disk's file takes on the phone, in bytes. 0: unknown.
 	Allocated int64 `json:"allocated,omitempty"`
@@ -145,7 +148,10 @@ func (m *Machine) AddGuest(s *guestapi.Status) {
 		Ready: s.Ready, Stopping: s.Stopping, Memory: s.Memory, Problems: s.Problems, Orphans: s.Orphans, Network: s.Network, Clock: s.Clock,
 	}
 	m.Services, m.Tailnet = s.Services, s.Tailnet
-	m.Disks = []Disk{{Name: "data", Data: s.Data}}
+	m.Disks = []Disk{{Name: DataDisk, Data: s.Data}}
+	for _, v := range s.Volumes {
+		m.Disks = append(m.Disks, Disk{Name: v.Name, Data: v.Data})
+	}
 	if s.Postgres != nil {
 		m.Database = &Database{Postgres: *s.Postgres}
 	}

@@ -11,7 +11,9 @@ package lock
 import (
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -88,6 +90,26 @@ type Kernel struct {
 	Size    int64  `yaml:"size"`    // bytes of the archive
 }
 
+// serverPackage matches the names of Alpine's packages of PostgreSQL's server.
+var serverPackage = regexp.MustCompile(`^postgresql([0-9]{2})$`)
+
+// ServerMajor returns the major version of PostgreSQL whose server a package is, or 0.
+func ServerMajor(name string) int {
+	if m := serverPackage.FindStringSubmatch(name); m != nil {
+		major, _ := strconv.Atoi(m[1])
+		return major
+	}
+	return 0
+}
+
+// PostgresMajor returns the major version of the newest PostgreSQL among the packages; 0: there is none.
+func (e *Entry) PostgresMajor() (major int) {
+	for _, p := range e.Packages {
+		major = max(major, ServerMajor(p.Name))
+	}
+	return major
+}
+
 // Find returns the entry for a recipe and architecture.
 func (f *File) Find(recipe, arch string) (*Entry, bool) {
 	for i := range f.Builds {
@@ -141,6 +163,7 @@ type Want struct {
 	Inputs
 	Copied       []string // references of images that files are copied from
 	Files        []RecipeFile
+	Postgres     int    // major version that the recipe asks for; 0: any
 	KernelSource bool   // a kernel is to be built; otherwise nothing about kernels counts
 	Tailscale    string // the module version that this sov builds; empty: none is wanted
 }
@@ -161,6 +184,8 @@ func (e *Entry) Check(path string, want Want) error {
 	} else if want.KernelSource {
 		note(e.Inputs.Kernel != want.Kernel, "the kernel source was %s and is now %s", orDefault(e.Inputs.Kernel), orDefault(want.Kernel))
 	}
+	major := e.PostgresMajor()
+	note(want.Postgres != 0 && major != 0 && major != want.Postgres, "PostgreSQL was %d and is to be %d", major, want.Postgres)
 	note(e.Tailscale != want.Tailscale, "Tailscale was %s and is now %s", orNone(e.Tailscale), orNone(want.Tailscale))
 	if change := setChange("repositories", e.Inputs.Repositories, want.Repositories); change != "" {
 		changes = append(changes, change)

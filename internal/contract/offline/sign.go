@@ -11,10 +11,12 @@ import (
 	"github.com/sovereign-sql/sov/internal/durable"
 )
 
-// PayloadType is what is signed: the text of sov-bundle.json, which has the SHA-256 of everything else in a bundle.
+// PayloadType is what is signed: the text of sov-bundle.json, which has the SHA-256 of everything
+// else in a bundle.
 const PayloadType = "application/vnd.sov.bundle.v1+json"
 
-// SignatureOf returns the name of the file with a bundle's signature, a DSSE envelope, which lies beside the bundle.
+// SignatureOf returns the name of the file with a bundle's signature, a DSSE envelope, which lies
+// beside the bundle.
 func SignatureOf(bundle string) string { return bundle + ".dsse.json" }
 
 // Sign signs the bundle in a file. The same key and bundle give the same signature.
@@ -34,8 +36,9 @@ func Sign(name string, key dsse.PrivateKey) error {
 	return nil
 }
 
-// OpenSigned opens a bundle that key has signed. A nil key demands no signature. What is read of the bundle afterwards is what
-// was signed, even if the file changes. The error of a bundle that is not signed, or otherwise, wraps dsse.ErrRefused.
+// OpenSigned opens a bundle that key has signed. A nil key demands no signature. What is read of
+// the bundle afterwards is what was signed, even if the file changes. The error of a bundle that is
+// not signed, or otherwise, wraps dsse.ErrRefused.
 func OpenSigned(name string, key dsse.PublicKey) (*Bundle, error) {
 	b, err := Open(name)
 	if err != nil || key == nil {

@@ -14,14 +14,17 @@
 //	    slots/incoming/        what has come of the next one
 //	    current                symbolic link to one of the slots
 //	    data.img               the data disk
+//	    volumes/VOLUME.img     the volumes of its recipe
 //	    address                the addresses that the phone has chosen, where the recipe gives none; see package address
 //	    run/                   mode 0700: state, sockets and logs of the machine that runs
 package phonepath
 
 import (
 	"path/filepath"
+	"strings"
 
 	"github.com/sovereign-sql/sov/internal/artifact"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
 // Default is where everything is on a phone.
@@ -102,6 +105,20 @@ func SlotLink(s string) string { return filepath.Join("slots", s) }
 
 // Data is the data disk.
 func (v VM) Data() string { return filepath.Join(v.Dir(), "data.img") }
+
+// Volumes is the folder of the machine's volumes.
+func (v VM) Volumes() string { return filepath.Join(v.Dir(), "volumes") }
+
+// Volume is the disk of a volume.
+func (v VM) Volume(name string) string { return filepath.Join(v.Volumes(), name+volumeSuffix) }
+
+// VolumeName returns the name of the volume whose disk is a file of Volumes, and whether it is one.
+func VolumeName(file string) (name string, ok bool) {
+	name, ok = strings.CutSuffix(file, volumeSuffix)
+	return name, ok && guestspec.ValidVolumeName(name)
+}
+
+const volumeSuffix = ".img"
 
 // Backup is the record of the last backup that a computer saved.
 func (v VM) Backup() string { return filepath.Join(v.Dir(), "backup.json") }

@@ -9,8 +9,8 @@ import (
 	"math"
 )
 
-// An Instruction makes the next bytes of a file. A stream of them makes the offer's files in their order, each with its
-// size in bytes: a file ends where it has them.
+// An Instruction makes the next bytes of a file. A stream of them makes the offer's files in their
+// order, each with its size in bytes: a file ends where it has them.
 type Instruction struct {
 	Op     Op
 	Base   int   // of Copy: which of the phone's bases, counted from 0
@@ -21,8 +21,8 @@ type Instruction struct {
 // An Op is what an instruction does.
 type Op byte
 
-// Ops. An instruction is encoded as its Op and, as unsigned varints (encoding/binary), Base and Offset for Copy, and Length;
-// the bytes of Data follow.
+// Ops. An instruction is encoded as its Op and, as unsigned varints (encoding/binary), Base and
+// Offset for Copy, and Length; the bytes of Data follow.
 const (
 	Keep Op = 'k' // what has come of the file in an earlier push, from its beginning; only as a file's first
 	Copy Op = 'c' // bytes of a base
@@ -43,7 +43,8 @@ func (i Instruction) Append(b []byte) []byte {
 	return binary.AppendUvarint(b, uint64(i.Length))
 }
 
-// ReadInstruction reads an instruction that may make at most left bytes. What a Copy names is the caller's to check.
+// ReadInstruction reads an instruction that may make at most left bytes. What a Copy names is the
+// caller's to check.
 func ReadInstruction(r *bufio.Reader, left int64) (Instruction, error) {
 	op, err := r.ReadByte()
 	if err != nil {

@@ -1,4 +1,5 @@
-// Package pushapi is what `sov push` and `sov-runner receive` say to each other, over one stream each way:
+// Package pushapi is what `sov push` and `sov-runner receive` say to each other, over one stream
+// each way:
 //
 //	phone     hello    who it is, what it has installed, how much room there is
 //	computer  offer    the new version's manifest.json, vm.json and signature, and how much of its files is not zeros
@@ -7,12 +8,13 @@
 //	phone     progress now and then, of what was written and verified
 //	phone     done, or refusal
 //
-// Each message is a frame: a byte for its kind, four for its length, big-endian, and its payload, of at most MaxFrame
-// bytes. Before the first, each side sends Magic, so that what a shell says in between is recognised. Neither side waits
-// for the other to close the stream, and the phone acts on nothing but what it has verified against manifest.json.
+// Each message is a frame: a byte for its kind, four for its length, big-endian, and its payload,
+// of at most MaxFrame bytes. Before the first, each side sends Magic, so that what a shell says in
+// between is recognised. Neither side waits for the other to close the stream, and the phone acts
+// on nothing but what it has verified against manifest.json.
 //
-// Version changes with everything here that an older program would misunderstand. Nothing is negotiated: `sov push` sends
-// the runner that it brings along first.
+// Version changes with everything here that an older program would misunderstand. Nothing is
+// negotiated: `sov push` sends the runner that it brings along first.
 package pushapi
 
 import (
@@ -77,12 +79,13 @@ type Offer struct {
 	AllowDowngrade bool `json:"allow_downgrade,omitempty"`
 }
 
-// Base is a file that the phone can copy from. Its list of chunks follows in as many frames as it takes.
+// Base is a file that the phone can copy from. Its list of chunks follows in as many frames as it
+// takes.
 type Base struct {
 	Name string `json:"name"` // for people
 	Size int64  `json:"size"`
-	// Part is, where it is what has come of a file of this offer in an earlier push, that file's place in the offer, counted
-	// from 1. Writing may go on in it.
+	// Part is, where it is what has come of a file of this offer in an earlier push, that file's
+	// place in the offer, counted from 1. Writing may go on in it.
 	Part int `json:"part,omitempty"`
 }
 
@@ -134,8 +137,8 @@ func (c *Conn) Open() error {
 	return err
 }
 
-// Accept reads the other side's Magic. Something else in its place is in the error: it is what a shell says of a program
-// that it cannot run.
+// Accept reads the other side's Magic. Something else in its place is in the error: it is what a
+// shell says of a program that it cannot run.
 func (c *Conn) Accept() error {
 	var got [len(Magic)]byte
 	n, err := io.ReadFull(c.r, got[:])
@@ -197,7 +200,8 @@ func (c *Conn) Send(k Kind, message any) error {
 	return c.WriteFrame(k, text)
 }
 
-// Receive reads a frame that has to be of a kind, into message. A Refusal in its place is the error.
+// Receive reads a frame that has to be of a kind, into message. A Refusal in its place is the
+// error.
 func (c *Conn) Receive(k Kind, message any) error {
 	got, payload, err := c.ReadFrame()
 	if err != nil {
@@ -217,7 +221,8 @@ func Decode(payload []byte, message any) error {
 	return nil
 }
 
-// Unexpected returns the error of a frame that another was expected in place of: a Refusal's is what it says.
+// Unexpected returns the error of a frame that another was expected in place of: a Refusal's is
+// what it says.
 func Unexpected(k Kind, payload []byte) error {
 	if k != KindRefusal {
 		return fmt.Errorf("a frame of kind %q was not expected here", byte(k))

@@ -18,13 +18,14 @@ func (r *Recipe) completeAddress() {
 	setDefault(&n.Host, vmspec.FirstHost.String())
 	setDefault(&n.Guest, vmspec.FirstHost.Addr().Next().String())
 	if n.Group != "" {
-		r.Join(n.Group)
+		r.Join(n.Group, nil)
 	}
 }
 
-// Join makes a machine of the recipe one of a group, whose machines may log in to its database.
-func (r *Recipe) Join(group string) {
-	r.Network.Group = group
+// Join makes a machine of the recipe one of a group, which is started after some of its machines, and whose machines may log in
+// to its database.
+func (r *Recipe) Join(group string, after []string) {
+	r.Network.Group, r.Network.After = group, after
 	if r.Postgres.Enabled {
 		r.Postgres.Networks = addOnce(r.Postgres.Networks, NetworkPeers)
 	}

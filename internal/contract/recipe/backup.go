@@ -38,9 +38,11 @@ func (c *checker) backup(at string, i int) {
 		// The directories of an image are known once it was read.
 		own := s.Command.OfImage() && s.Directories == nil
 		for _, d := range s.Directories {
-			own = own || strings.HasPrefix(d.Path, "/data/") && below(name, d.Path)
+			own = own || c.outlives(d.Path) && below(name, d.Path)
 		}
-		c.require(own, at, "%q is not in a directory below /data that the service names under directories", name)
+		c.require(own, at, "%q is not in a directory below /data or on a volume that the service names under directories", name)
+		v := c.volumeAt(name)
+		c.require(v == nil || v.Path != name, at, "%q is the whole volume: list what is on it", name)
 		for k, other := range c.Services {
 			for _, d := range other.Directories {
 				shared := slices.ContainsFunc(s.Directories, func(own Directory) bool { return own.Path == d.Path })

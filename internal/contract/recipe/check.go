@@ -46,6 +46,7 @@ func check(r *Recipe, doc *strictyaml.Document) {
 	c.goPrograms()
 	c.accounts()
 	c.directories()
+	c.volumes()
 	c.tailscale()
 	c.postgres()
 	c.secrets()
@@ -192,6 +193,9 @@ func (c *checker) destination(at, to string) {
 	if m := MountedOver(to); m != "" {
 		c.doc.Faultf(at, "the guest mounts over %s, so %q would never be seen", m, to)
 	}
+	if v := c.volumeAt(to); v != nil {
+		c.doc.Faultf(at, "the guest mounts volume %s over %s, so %q would never be seen", v.Name, v.Path, to)
+	}
 }
 
 func (c *checker) accounts() {
@@ -232,7 +236,7 @@ func (c *checker) machine() {
 	c.require(vm.Data%MiB == 0 && vm.Data >= 256*MiB && vm.Data <= 16*TiB, "vm.data", "%s is not a whole number of MiB from 256MiB to 16TiB", vm.Data)
 	c.require(vm.Swiotlb%MiB == 0, "vm.swiotlb", "%s is not a whole number of MiB", vm.Swiotlb)
 	c.check("vm", vm.Options().Validate())
-	c.require(vm.DataKey == "" || vm.Encrypt, "vm.data_key", "says where the key of an encrypted data disk is kept, and vm.encrypt is not true")
+	c.require(vm.DataKey == "" || c.Encrypts(), "vm.data_key", "says where the key of encrypted disks is kept, and vm.encrypt is not true, nor encrypted of a volume")
 	c.require(slices.Contains([]string{"", DataKeyOnPhone, DataKeyOnHost}, vm.DataKey), "vm.data_key", "%q must be %s or %s", vm.DataKey, DataKeyOnPhone, DataKeyOnHost)
 	c.require(slices.Contains([]string{"always", "charging", "never"}, vm.Awake), "vm.awake", "%q is none of always, charging and never", vm.Awake)
 	c.require(c.Rootfs.Free >= 0 && c.Rootfs.Free <= 16*TiB, "rootfs.free", "%s is more than an image can hold", c.Rootfs.Free)

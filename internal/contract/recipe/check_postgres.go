@@ -72,6 +72,7 @@ func (c *checker) postgres() {
 	}
 	c.require(slices.Contains([]string{"", SuperuserHost, SuperuserAnywhere}, p.Superuser), "postgres.superuser", "%q must be host or anywhere", p.Superuser)
 	c.require(p.ConnectRate >= 0 && p.ConnectRate <= 10000, "postgres.connect_rate", "%d must be 0 to 10000 connections a second", p.ConnectRate)
+	c.postgresMajor()
 	for i, role := range p.Roles {
 		at := strictyaml.Index("postgres.roles", i)
 		c.require(roleForm.MatchString(role.Name), at+".name", "%q is not a role's name; use up to 59 lower-case letters, digits, hyphens and underscores", role.Name)
@@ -81,6 +82,9 @@ func (c *checker) postgres() {
 		c.require(role.Database == role.Name || databaseForm.MatchString(role.Database), at+".database", "%q is not a database's name; use up to 63 lower-case letters, digits, hyphens and underscores", role.Database)
 		c.require(role.Database != "template0" && role.Database != "template1", at+".database", "%s is what new databases are copied from", role.Database)
 	}
+	c.tls()
+	c.extensions()
+	c.pooler()
 	for _, name := range slices.Sorted(maps.Keys(p.Settings)) {
 		c.setting(name, string(p.Settings[name]))
 	}

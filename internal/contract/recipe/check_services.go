@@ -10,7 +10,7 @@ import (
 )
 
 func (c *checker) services() {
-	known := map[string]bool{guestspec.ServicePostgres: c.Postgres.Enabled, guestspec.ServiceTailscale: c.Tailscale.Enabled}
+	known := map[string]bool{guestspec.ServicePostgres: c.Postgres.Enabled, guestspec.ServiceTailscale: c.Tailscale.Enabled, guestspec.ServicePooler: c.Postgres.Pooled()}
 	for i, s := range c.Services {
 		at := strictyaml.Index("services", i)
 		c.require(!known[s.Name], at+".name", "there is another service %q", s.Name)
@@ -45,8 +45,11 @@ func (c *checker) service(at string, s Service) {
 	for i, d := range s.Directories {
 		at := strictyaml.Index(at+".directories", i)
 		c.require(cleanAbsolute(d.Path), at+".path", "%q is not a clean absolute path", d.Path)
-		c.require(strings.HasPrefix(d.Path, "/data/") || strings.HasPrefix(d.Path, "/run/"), at+".path",
-			"%q is not below /data, which outlives a restart, or /run, which does not", d.Path)
+		c.require(c.outlives(d.Path) || strings.HasPrefix(d.Path, "/run/"), at+".path",
+			"%q is not below /data or on a volume, which outlive a restart, or below /run, which does not", d.Path)
+		for _, own := range []string{guestspec.CertificateDir, guestspec.RestoreDir} {
+			c.require(!below(d.Path, path.Join(guestspec.DataPath, own)), at+".path", "%q is the guest's own: use another name", d.Path)
+		}
 	}
 	for i, name := range s.Capabilities {
 		_, known := guestspec.Capability(name)

@@ -2,6 +2,7 @@ package recipe
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -55,7 +56,7 @@ func Compose(src Source, v Variant, base func(from Source, name string) (Source,
 	if err := doc.Err(); err != nil {
 		return nil, nil, err
 	}
-	r.Dir = src.Dir
+	r.Dir, r.doc = src.Dir, doc
 	for _, f := range files {
 		r.ByArch.add(f.ByArch)
 		r.Profiles.add(f.Profiles)
@@ -180,7 +181,8 @@ func overlay(doc *strictyaml.Document, at string, n *strictyaml.Node) {
 	if err == nil {
 		_, err = strictyaml.DecodeNode("", alone, &Recipe{})
 	}
-	if faults, ok := err.(strictyaml.Errors); ok {
+	var faults strictyaml.Errors
+	if errors.As(err, &faults) {
 		for _, f := range faults {
 			doc.Fault(f.Place, at+": "+f.Message)
 		}

@@ -197,7 +197,7 @@ func (i *imageReader) volumes(s *Service) error {
 			continue // in memory, as /tmp
 		}
 		place := volume
-		if !strings.HasPrefix(volume, guestspec.DataPath+"/") && !strings.HasPrefix(volume, "/run/") {
+		if i.recipe.volumeAt(volume) == nil && !strings.HasPrefix(volume, guestspec.DataPath+"/") && !strings.HasPrefix(volume, "/run/") {
 			place = guestspec.DataPath + "/" + s.Name + volume
 			i.recipe.Links = addOnce(i.recipe.Links, Link{Path: volume, Target: place})
 		}

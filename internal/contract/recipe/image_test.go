@@ -60,6 +60,21 @@ func TestWithImage(t *testing.T) {
 	}
 }
 
+// TestWithImageOnVolume: what an image keeps apart lies on a volume of the recipe that is mounted there.
+func TestWithImageOnVolume(t *testing.T) {
+	r := ofImage(t, oneOfImage+"volumes: [{name: web, size: 1GiB, path: /var/lib/web}]\n")
+	got, _, err := r.WithImage(ImageConfig{Cmd: []string{"serve"}, User: "70", Volumes: []string{"/var/lib/web", "/var/cache"}}, fakeImage{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]any{
+		[]Directory{{Path: "/data/web/var/cache", Mode: 0o750, Owner: "app"}, {Path: "/var/lib/web", Mode: 0o750, Owner: "app"}},
+		[]Link{{"/var/cache", "/data/web/var/cache"}},
+	}, []any{got.Services[0].Directories, got.Links}); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
 // TestWithImageRecipeCounts: what the recipe says is not the image's to change.
 func TestWithImageRecipeCounts(t *testing.T) {
 	r := ofImage(t, `

@@ -54,15 +54,19 @@ func (r *Recipe) complete() {
 	setDefault(&r.Network.Hostname, hostnameOf(r.Name))
 	setDefault(&r.Tailscale.Hostname, r.Network.Hostname)
 	setDefault(&r.Rootfs.Label, r.Name[:min(len(r.Name), maxLabel)])
+	r.completePooler()
 	r.completePublished()
+	r.Postgres.completeTLS()
 	r.completeAddress()
-	if r.VM.Encrypt {
+	r.completeVolumes()
+	if r.Encrypts() {
 		setDefault(&r.VM.DataKey, DataKeyOnPhone)
 		r.Packages.require(encryptionPackages)
 	}
 	for i := range r.Postgres.Roles {
 		setDefault(&r.Postgres.Roles[i].Database, r.Postgres.Roles[i].Name)
 	}
+	r.completeExtensions()
 	for i := range r.Files {
 		setDefault(&r.Files[i].Mode, 0o644)
 		setDefault(&r.Files[i].Owner, "root")

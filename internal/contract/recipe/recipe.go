@@ -10,9 +10,11 @@
 package recipe
 
 import (
+	"fmt"
 	"regexp"
 
 	"github.com/sovereign-sql/sov/internal/contract/avf"
+	"github.com/sovereign-sql/sov/internal/strictyaml"
 )
 
 // A Recipe is a whole recipe file.
@@ -28,6 +30,7 @@ type Recipe struct {
 	Users       []User      `yaml:"users"`
 	Groups      []Group     `yaml:"groups"`
 	Directories []Directory `yaml:"directories"`
+	Volumes     []Volume    `yaml:"volumes"`
 	Tailscale   Tailscale   `yaml:"tailscale"`
 	Postgres    Postgres    `yaml:"postgres"`
 	Services    []Service   `yaml:"services"`
@@ -48,6 +51,16 @@ type Recipe struct {
 	Dir string `yaml:"-"`
 	// Links are what WithImage makes of the image's volumes.
 	Links []Link `yaml:"-"`
+
+	doc *strictyaml.Document // where its values stand; nil: it was not read from a text
+}
+
+// Errorf returns an error about the value at path, such as "vm.memory", that says where it stands, as the errors of Parse do.
+func (r *Recipe) Errorf(path, format string, args ...any) error {
+	if r.doc == nil {
+		return fmt.Errorf("%s: %s", path, fmt.Sprintf(format, args...))
+	}
+	return r.doc.Errorf(path, format, args...)
 }
 
 // A Link is a symbolic link in the root file system, in the place of a directory that is empty there.
@@ -153,8 +166,15 @@ type Postgres struct {
 	// ConnectRate bounds the new connections a second from each of Networks, but the host's; 0: no
 	// bound.
 	ConnectRate int                `yaml:"connect_rate"`
-	Roles       []Role             `yaml:"roles"`    // besides postgres, the superuser
+	Roles       []Role             `yaml:"roles"` // besides postgres, the superuser
+	TLS         TLS                `yaml:"tls"`   // which certificate the server shows
+	Extensions  []Extension        `yaml:"extensions"`
+	Pooler      Pooler             `yaml:"pooler"`
 	Settings    map[string]Setting `yaml:"settings"` // postgresql.conf
+	// Major is the major version of the server; 0: that of the lock, the newest where there is no lock.
+	Major int `yaml:"major"`
+	// UpgradeFrom is the major version whose programs the image has too, to upgrade a cluster of it; 0: none.
+	UpgradeFrom int `yaml:"upgrade_from"`
 }
 
 // Where the superuser logs in from, besides the guest's own socket.
@@ -210,9 +230,9 @@ type Service struct {
 	Restart     Restart             `yaml:"restart"`
 	Stop        Stop                `yaml:"stop"`
 	OOMScore    *int                `yaml:"oom_score_adj"` // -1000 to 1000; absent: 200
-	// Directories below /data and /run are made before each start, for the service's user unless
-	// they say otherwise. They are all that it may write; absent, it may write what is on the data
-	// disk and belongs to no other service.
+	// Directories below /data and /run and on volumes are made before each start, for the service's user
+	// unless they say otherwise. They are all that it may write; absent, it may write what is on the data
+	// disk and the volumes and belongs to no other service.
 	Directories  []Directory `yaml:"directories"`
 	Capabilities []string    `yaml:"capabilities"` // kept, as in "net_bind_service"
 	Devices      []string    `yaml:"devices"`      // paths in /dev
@@ -258,7 +278,7 @@ type VM struct {
 	Memory Size `yaml:"memory"` // whole MiB
 	CPUs   int  `yaml:"cpus"`
 	Data   Size `yaml:"data"` // of the data disk, when it is first made
-	// Encrypt makes the data disk an encrypted one, and DataKey says where its key is kept: "phone" or "host".
+	// Encrypt makes the data disk an encrypted one, and DataKey says where the key of encrypted disks is kept: "phone" or "host".
 	Encrypt bool   `yaml:"encrypt"`
 	DataKey string `yaml:"data_key"`
 	// Awake says when a phone is kept from sleeping while the machine runs: "always", "charging" or "never".
@@ -317,6 +337,8 @@ type Network struct {
 	Peers    []string  `yaml:"peers"`    // other machines whose guests may talk with this one
 	Group    string    `yaml:"group"`    // all machines of a phone that name it are peers; empty: none
 
+	// After are machines of the group that are to be ready before this one: a group file says so, see Join.
+	After []string `yaml:"-"`
 	// AddressUnset says that the recipe gives neither Host nor Guest: a phone chooses them.
 	AddressUnset bool `yaml:"-"`
 }

@@ -80,7 +80,7 @@ func (r *Recipe) Secrets() []string {
 	if r.Tailscale.Enabled {
 		names = append(names, guestspec.ServiceTailscale)
 	}
-	if r.VM.Encrypt {
+	if r.Encrypts() {
 		names = append(names, guestspec.SecretDataKey)
 	}
 	return names
@@ -106,6 +106,9 @@ func (r *Recipe) NeededSecrets() []Secret {
 		if slices.Contains(passwords, name) {
 			needed = addOnce(needed, Secret{Name: name, Generate: true})
 		}
+	}
+	for _, name := range r.Postgres.tlsSecrets() {
+		add(name)
 	}
 	for _, s := range r.Services {
 		for _, f := range s.Secrets {

@@ -43,6 +43,7 @@ type State struct {
 	Since     time.Time `json:"since,omitzero"`      // when it entered Phase
 	Slot      string    `json:"slot,omitempty"`      // "a" or "b": what was started last
 	Version   string    `json:"version,omitempty"`   // of that artifact
+	WaitsFor  string    `json:"waits_for,omitempty"` // the machine of its group that it is started after
 	Trial     bool      `json:"trial,omitempty"`     // that slot was never ready; where it does not become so, the other is started
 	Runner    string    `json:"runner,omitempty"`    // the daemon's version
 	BootID    string    `json:"boot_id,omitempty"`   // of the phone's kernel when this was written

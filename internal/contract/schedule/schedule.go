@@ -1,6 +1,7 @@
-// Package schedule reads the times at which a service runs: an interval, such as "6h", or a cron expression of five fields
-// as crontab(5) of Vixie cron describes it, without names of months and days and without its extensions. A recipe, its
-// guest and the status of a machine mean the same by one text.
+// Package schedule reads the times at which a service runs: an interval, such as "6h", or a cron
+// expression of five fields as crontab(5) of Vixie cron describes it, without names of months and
+// days and without its extensions. A recipe, its guest and the status of a machine mean the same by
+// one text.
 package schedule
 
 import (
@@ -19,7 +20,8 @@ type Schedule struct {
 	eitherDay bool
 }
 
-// Bounds of an interval: a shorter one is a service that is restarted, a longer one does not outlive a machine.
+// Bounds of an interval: a shorter one is a service that is restarted, a longer one does not
+// outlive a machine.
 const (
 	minInterval = time.Minute
 	maxInterval = 366 * 24 * time.Hour
@@ -39,8 +41,8 @@ var ranges = [5]struct {
 	low, high int
 }{{"minute", 0, 59}, {"hour", 0, 23}, {"day of the month", 1, 31}, {"month", 1, 12}, {"day of the week", 0, 7}}
 
-// Parse reads a schedule. Fields are numbers, ranges such as 1-5, lists with commas, * for all, and steps such as */15.
-// Days of the week are 0 to 7, of which 0 and 7 are Sunday.
+// Parse reads a schedule. Fields are numbers, ranges such as 1-5, lists with commas, * for all, and
+// steps such as */15. Days of the week are 0 to 7, of which 0 and 7 are Sunday.
 func Parse(text string) (*Schedule, error) {
 	fields := strings.Fields(text)
 	if len(fields) == 1 {
@@ -122,8 +124,8 @@ func number(text string, low, high int) (int, error) {
 // Interval reports whether s is an interval, which begins with a first run.
 func (s *Schedule) Interval() bool { return s.every > 0 }
 
-// Next returns the first time after a moment, in whole minutes of UTC for an expression; zero if there is none within 28
-// years, in which the calendar repeats itself.
+// Next returns the first time after a moment, in whole minutes of UTC for an expression; zero if
+// there is none within 28 years, in which the calendar repeats itself.
 func (s *Schedule) Next(after time.Time) time.Time {
 	if s.every > 0 {
 		return after.Add(s.every)

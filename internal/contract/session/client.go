@@ -14,8 +14,9 @@ type Streams struct {
 	Sizes       <-chan Size // of the caller's terminal, as it changes; nil: it has none
 }
 
-// Run runs a command of the guest over a connection until it has ended, and closes the connection. It
-// does not wait for In, of which a read may be under way when it returns. Cancelling ctx hangs up.
+// Run runs a command of the guest over a connection until it has ended, and closes the connection.
+// It does not wait for In, of which a read may be under way when it returns. Cancelling ctx hangs
+// up.
 func Run(ctx context.Context, c *Conn, start Start, s Streams) (Exit, error) {
 	defer c.Close()
 	stop := context.AfterFunc(ctx, func() { c.Close() })

@@ -62,7 +62,7 @@ func (c *Conn) SendJSON(kind Kind, v any) error {
 }
 
 // Receive returns the next frame that says something. It closes the connection of a peer that has
-// been silent for Patience. Time during which nobody calls Receive does not count.
+// been silent for Patience. Time without a call of Receive does not count.
 func (c *Conn) Receive() (Frame, error) {
 	for {
 		timer := time.AfterFunc(c.patience, func() {
@@ -96,8 +96,8 @@ func (c *Conn) KeepAlive(ctx context.Context) error {
 	}
 }
 
-// Copy sends what r yields as frames of a kind until it ends. A source's own error ends it as its end
-// does. The error is about sending.
+// Copy sends what r yields as frames of a kind until it ends. A source's own error ends it as its
+// end does. The error is about sending.
 func (c *Conn) Copy(kind Kind, r io.Reader) error {
 	buffer := make([]byte, MaxPayload/2)
 	for {

@@ -105,7 +105,8 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// TestPeerIsLost: an end without an End frame, a silent peer and a cancelled context end a session, each with its words.
+// TestPeerIsLost: an end without an End frame, a silent peer and a cancelled context end a session,
+// each with its words.
 func TestPeerIsLost(t *testing.T) {
 	for name, c := range map[string]struct {
 		patience time.Duration

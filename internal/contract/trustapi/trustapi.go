@@ -1,9 +1,9 @@
-// Package trustapi is what `sov phone trust` and `sov-runner trust` say to each other: the public keys
-// that a phone requires signatures of, and changes of that list.
+// Package trustapi is what `sov phone trust` and `sov-runner trust` say to each other: the public
+// keys that a phone requires signatures of, and changes of that list.
 //
-// The first key needs no signature: a phone without keys takes versions of anybody. Every later change
-// is signed with a key that the phone has, over a challenge that the phone replaces with each change,
-// so that no change can be used twice or on another phone.
+// The first key needs no signature: a phone without keys takes versions of any signer. Every later
+// change is signed with a key that the phone has, over a challenge that the phone replaces with
+// each change, so that no change can be used twice or on another phone.
 package trustapi
 
 import (

@@ -20,8 +20,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// shellInit does by hand the least that brings the database up: what people wrote before there was an init for it. A
-// script knows no secret, so the cluster that it makes on a first start lets everyone in.
+// shellInit does by hand the least that brings the database up: what people wrote before there was
+// an init for it. A script knows no secret, so the cluster that it makes on a first start lets
+// everyone in.
 const shellInit = `#!/bin/sh
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 mount -t proc proc /proc
@@ -53,7 +54,8 @@ su postgres -s /bin/sh -c "exec $server -D /data/postgres $settings"
 poweroff -f
 `
 
-// BenchmarkBoot measures the time from QEMU's start to the first SQL session, which the host opens as a client would.
+// BenchmarkBoot measures the time from QEMU's start to the first SQL session, which the host opens
+// as a client would.
 func BenchmarkBoot(b *testing.B) {
 	dir := sovtest.Artifact(b, "arm64")
 	shell := withShellInit(b, dir)
@@ -84,8 +86,8 @@ func BenchmarkBoot(b *testing.B) {
 	})
 }
 
-// benchInside measures by the guest's own clock how long a later start takes from the kernel's start until PostgreSQL
-// accepts SQL, and how much memory is in use when all is ready.
+// benchInside measures by the guest's own clock how long a later start takes from the kernel's
+// start until PostgreSQL accepts SQL, and how much memory is in use when all is ready.
 func benchInside(b *testing.B, dir, state string) {
 	var ready, used float64
 	for b.Loop() {
@@ -129,13 +131,15 @@ func bootOnce(b *testing.B, dir, state string) {
 	defer cancel()
 	retry := time.NewTicker(20 * time.Millisecond)
 	defer retry.Stop()
-	// As in localvm's Ready: what QEMU's network loses before the guest's interface is up, a new connection finds sooner.
+	// As in localvm's Ready: what QEMU's network loses before the guest's interface is up, a new
+	// connection finds sooner.
 	for patience := 200 * time.Millisecond; ; patience = min(patience*3/2, 10*time.Second) {
 		conn, err := connect(ctx, vm.URL(), patience)
 		if err == nil {
 			b.StopTimer()
 			conn.Close(ctx)
-			// A bare init knows no orderly end; sov-init's takes its own time, which is not measured here.
+			// A bare init knows no orderly end; sov-init's takes its own time, which is not
+			// measured here.
 			if _, shell := os.Stat(filepath.Join(dir, "shell")); shell != nil {
 				if err := vm.Shutdown(ctx, time.Minute); err != nil {
 					b.Fatal(err)
@@ -229,14 +233,14 @@ func copyWithInit(b *testing.B, from, to string) {
 	}
 }
 
-// BenchmarkBuild measures the whole program: a build that finds everything in the cache, and one after a changed
-// setting of the database.
+// BenchmarkBuild measures the whole program: a build that finds everything in the cache, and one
+// after a changed setting of the database.
 func BenchmarkBuild(b *testing.B) {
 	sovtest.Artifact(b, "arm64")
 	folder := b.TempDir()
-	build := func(replace ...string) {
+	build := func(keys string) {
 		b.Helper()
-		if err := os.WriteFile(filepath.Join(folder, "sql.yaml"), sovtest.ChangedRecipe(b, replace...), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(folder, "sql.yaml"), sovtest.SQL(keys), 0o600); err != nil {
 			b.Fatal(err)
 		}
 		command := exec.Command(sovtest.Program, append([]string{"build", "./sql.yaml", "--lock", sovtest.SharedLock("arm64")}, sovtest.FromMirror()...)...)
@@ -245,17 +249,17 @@ func BenchmarkBuild(b *testing.B) {
 			b.Fatalf("%v: %s", err, out)
 		}
 	}
-	build()
+	build("")
 	b.Run("nothing-changed", func(b *testing.B) {
 		for b.Loop() {
-			build()
+			build("")
 		}
 	})
 	b.Run("one-setting-changed", func(b *testing.B) {
 		n := time.Now().Unix() % 1e6 // a value that no earlier run has left in the cache
 		for b.Loop() {
 			n++
-			build(sovtest.WithSetting(fmt.Sprintf("work_mem: %dkB", 1000+n))...)
+			build(sovtest.WithSetting(fmt.Sprintf("work_mem: %dkB", 1000+n)))
 		}
 	})
 }

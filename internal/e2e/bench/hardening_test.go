@@ -24,7 +24,8 @@ import (
 // softened turns off the hardening of the kernel that can be turned off when it starts.
 var softened = []string{"init_on_alloc=0", "init_on_free=0", "randomize_kstack_offset=off", "page_alloc.shuffle=0"}
 
-// workloads are runs of pgbench over the Unix socket in the guest, on a database that fits into memory.
+// workloads are runs of pgbench over the Unix socket in the guest, on a database that fits into
+// memory.
 var workloads = []struct{ name, flags string }{
 	{"read", "--select-only --client 2"},
 	{"write", "--no-vacuum --client 2"},
@@ -38,10 +39,12 @@ type contender struct {
 	figures               map[string][]float64 // by unit
 }
 
-// BenchmarkHardening measures what the hardening of the guest costs. Each round starts, in turns, the machine as it is built
-// (hardened), the same machine with the kernel's hardening turned off as far as a parameter can do that (softened), one whose
-// data disk is encrypted (encrypted), and the artifact in the folder $SOV_BENCH_BEFORE, if it is set: an arm64 sql machine of another version of sov (before). The figures
-// are medians; x-UNIT-of-NAME is that machine's divided by the hardened one's, of the same round.
+// BenchmarkHardening measures what the hardening of the guest costs. Each round starts, in turns,
+// the machine as it is built (hardened), the same machine with the kernel's hardening turned off as
+// far as a parameter can do that (softened), one whose data disk is encrypted (encrypted), and the
+// artifact in the folder $SOV_BENCH_BEFORE, if it is set: an arm64 sql machine of another version
+// of sov (before). The figures are medians; x-UNIT-of-NAME is that machine's divided by the
+// hardened one's, of the same round.
 func BenchmarkHardening(b *testing.B) {
 	dir := sovtest.Artifact(b, "arm64")
 	off := artifacttest.Change(b, dir, "softened", func(s *vmspec.Spec) { s.Parameters = append(s.Parameters, softened...) })
@@ -155,7 +158,8 @@ func inGuest(b *testing.B, vm *localvm.VM, command string) string {
 	return guesttest.Script(b, ctx, session.NewConn(conn, conn, conn.Close), script)
 }
 
-// transactionsPerSecond finds the figure in what pgbench prints: "tps = 123.4 (without initial connection time)".
+// transactionsPerSecond finds the figure in what pgbench prints: "tps = 123.4 (without initial
+// connection time)".
 func transactionsPerSecond(b *testing.B, out string) float64 {
 	b.Helper()
 	_, rest, found := strings.Cut(out, "tps = ")

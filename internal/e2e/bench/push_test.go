@@ -17,12 +17,14 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// BenchmarkPush measures, over the real adb to a simulated phone, a first push and an update of one setting beside `adb push`
-// of all files, in turns: as fast as the loopback goes, where it is processors and disks that are measured, and over a link of
-// 30 MB/s, which is what adb makes of USB 2.
+// BenchmarkPush measures, over the real adb to a simulated phone, a first push and an update of one
+// setting beside `adb push` of all files, in turns: as fast as the loopback goes, where it is
+// processors and disks that are measured, and over a link of 30 MB/s, which is what adb makes of
+// USB 2.
 //
-// The phone's processors are this computer's. Its time is the same for all three: that of this process, which is the phone's
-// adbd and does nothing else meanwhile, and of what adbd has started; sov, adb and adb's server are processes of the computer's.
+// The phone's processors are this computer's. Its time is the same for all three: that of this
+// process, which is the phone's adbd and does nothing else meanwhile, and of what adbd has started;
+// sov, adb and adb's server are processes of the computer's.
 func BenchmarkPush(b *testing.B) {
 	b.Run("loopback", func(b *testing.B) { benchmarkPush(b, 0) })
 	b.Run("30MB-per-s", func(b *testing.B) { benchmarkPush(b, 30e6) })
@@ -94,7 +96,8 @@ func (c *cost) add(p *phonetest.Pushed, name string, args ...string) []byte {
 	return out.Bytes()
 }
 
-// processors is the time that processors have spent on this process and on those that it has started and that have ended.
+// processors is the time that processors have spent on this process and on those that it has
+// started and that have ended.
 func processors(t testing.TB) (total time.Duration) {
 	t.Helper()
 	for _, who := range []int{unix.RUSAGE_SELF, unix.RUSAGE_CHILDREN} {

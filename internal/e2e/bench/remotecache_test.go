@@ -24,8 +24,9 @@ func buildOnce(b *testing.B, recipe, cache string, args ...string) string {
 	return filepath.Join(dir, "sql", "arm64")
 }
 
-// BenchmarkCaches measures builds of sql that find everything: in the computer's own cache, and in a registry on this
-// computer with an empty cache. Beside them the artifact is copied, which is the limit of the latter.
+// BenchmarkCaches measures builds of sql that find everything: in the computer's own cache, and in
+// a registry on this computer with an empty cache. Beside them the artifact is copied, which is the
+// limit of the latter.
 func BenchmarkCaches(b *testing.B) {
 	registry := registrytest.Start(b)
 	sovtest.FillRegistry(b, registry, "max")
@@ -62,8 +63,8 @@ func BenchmarkCaches(b *testing.B) {
 // growth is what BenchmarkCacheGrowth has measured: once, however often it is to run.
 var growth map[string]float64
 
-// BenchmarkCacheGrowth measures what a cache grows by over ten successive changes of the sql recipe, here and in a
-// registry that is given everything.
+// BenchmarkCacheGrowth measures what a cache grows by over ten successive changes of the sql
+// recipe, here and in a registry that is given everything.
 func BenchmarkCacheGrowth(b *testing.B) {
 	if growth == nil {
 		growth = measureGrowth(b)
@@ -80,8 +81,7 @@ func measureGrowth(b *testing.B) map[string]float64 {
 	remote := registry.Repository("team/cache")
 	cache, recipe := b.TempDir(), filepath.Join(b.TempDir(), "sql.yaml")
 	change := func(megabytes int) {
-		changed := sovtest.ChangedRecipe(b, sovtest.WithSetting(fmt.Sprintf("work_mem: %dMB", megabytes))...)
-		if err := os.WriteFile(recipe, changed, 0o644); err != nil {
+		if err := os.WriteFile(recipe, sovtest.SQL(sovtest.WithSetting(fmt.Sprintf("work_mem: %dMB", megabytes))), 0o644); err != nil {
 			b.Fatal(err)
 		}
 		buildOnce(b, recipe, cache, "--cache-from", remote, "--cache-to", remote)

@@ -29,8 +29,8 @@ set min_parallel_table_scan_size = 0; set enable_mergejoin = off; set enable_nes
 	join = `select count(*), max(length(a.filler || b.filler)) from a join b using (n)`
 )
 
-// BenchmarkSharedMemory measures a parallel query with PostgreSQL's dynamic shared memory on a tmpfs, as in the guest, and
-// in files on the data disk, where the setting mmap by itself puts it.
+// BenchmarkSharedMemory measures a parallel query with PostgreSQL's dynamic shared memory on a
+// tmpfs, as in the guest, and in files on the data disk, where the setting mmap by itself puts it.
 func BenchmarkSharedMemory(b *testing.B) {
 	dir := sovtest.Artifact(b, "arm64")
 	for _, c := range []struct{ name, artifact string }{{"tmpfs", dir}, {"data-disk", withoutTmpfs(b, dir)}} {

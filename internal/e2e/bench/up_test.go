@@ -10,8 +10,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
 )
 
-// script starts the machine as people did before there was a runner: the same network and the same crosvm, without a
-// ledger, without looking at what is there, and without anybody who looks after it.
+// script starts the machine as people did before there was a runner: the same network and the same
+// crosvm, without a ledger, without looking at what is there, and without anybody who looks after
+// it.
 const script = `
 	ip tuntap add vm_sql mode tap; ip addr add 192.168.100.1/24 dev vm_sql; ip link set vm_sql up
 	echo 1 >/proc/sys/net/ipv4/ip_forward; echo 0 >/proc/sys/net/ipv4/conf/all/rp_filter; echo 0 >/proc/sys/net/ipv4/conf/vm_sql/rp_filter
@@ -21,8 +22,9 @@ const script = `
 	/apex/com.android.virt/bin/crosvm run --help >/dev/null
 `
 
-// BenchmarkUp measures the time from the start of `sov-runner up` to crosvm's, beside a script that makes the same
-// network and gets as far as to run crosvm, and the memory of the daemon that then looks after the machine.
+// BenchmarkUp measures the time from the start of `sov-runner up` to crosvm's, beside a script that
+// makes the same network and gets as far as to run crosvm, and the memory of the daemon that then
+// looks after the machine.
 func BenchmarkUp(b *testing.B) {
 	b.Run("sov-runner", func(b *testing.B) {
 		h := phonetest.New(b, androidtest.Options{}, `, "shutdown_timeout": 1`)

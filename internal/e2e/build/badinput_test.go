@@ -30,7 +30,8 @@ import (
 
 var update = flag.Bool("update", false, "rewrite docs/bad-input.md from what the tests see")
 
-// A mishap is something that goes wrong in a build, and what the user should learn from the message.
+// A mishap is something that goes wrong in a build, and what the user should learn from the
+// message.
 type mishap struct {
 	name    string
 	prepare func(t *testing.T, b *attempt)
@@ -236,8 +237,8 @@ var mishaps = []mishap{
 	},
 }
 
-// TestBadInput makes builds fail in every way that people meet, and looks at what they are told. docs/bad-input.md is
-// written from it.
+// TestBadInput makes builds fail in every way that people meet, and looks at what they are told.
+// docs/bad-input.md is written from it.
 func TestBadInput(t *testing.T) {
 	var table strings.Builder
 	for _, m := range mishaps {
@@ -348,7 +349,8 @@ func needRoot(t *testing.T) {
 	}
 }
 
-// tampered serves what is at an address with one bit flipped in the middle of every file whose path has part in it.
+// tampered serves what is at an address with one bit flipped in the middle of every file whose path
+// has part in it.
 func tampered(t *testing.T, address, part string) string {
 	t.Helper()
 	origin, err := url.Parse(address)

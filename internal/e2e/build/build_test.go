@@ -14,7 +14,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// TestOnlyWhatChangedRuns: a second build does nothing, and one changed setting of the database runs three stages.
+// TestOnlyWhatChangedRuns: a second build does nothing, and one changed setting of the database
+// runs three stages.
 func TestOnlyWhatChangedRuns(t *testing.T) {
 	dir := t.TempDir()
 	kernel := []string{"--json", "--kernel", sovtest.ArmKernel(t, sovtest.AllOptions())}
@@ -65,7 +66,8 @@ func TestInterruptedBuild(t *testing.T) {
 	t.Fatal("ten builds were done before the signal came")
 }
 
-// interruptBuild interrupts a build once it is at work, and checks what is left; false: it was done before.
+// interruptBuild interrupts a build once it is at work, and checks what is left; false: it was done
+// before.
 func interruptBuild(t *testing.T, kernel string) bool {
 	t.Helper()
 	dir := t.TempDir()

@@ -11,8 +11,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// TestBundleInAnEmptyNamespace builds a machine of a bundle in a network namespace without any interface that is up, with
-// an empty cache, and compares it with the one that was built with the network.
+// TestBundleInAnEmptyNamespace builds a machine of a bundle in a network namespace without any
+// interface that is up, with an empty cache, and compares it with the one that was built with the
+// network.
 func TestBundleInAnEmptyNamespace(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, for a network namespace")

@@ -13,9 +13,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// TestGoInstall installs sov with go install from a module proxy that serves these sources, and with
-// make build from a copy of them. Both make the same machine: the one compiles sov-init and sov-runner
-// from the module, the other carries them.
+// TestGoInstall installs sov with go install from a module proxy that serves these sources, and
+// with make build from a copy of them. Both make the same machine: the one compiles sov-init and
+// sov-runner from the module, the other carries them.
 func TestGoInstall(t *testing.T) {
 	const path, version = "github.com/sovereign-sql/sov", "v0.9.9-test"
 	checkout, names := sovtest.Checkout(t)

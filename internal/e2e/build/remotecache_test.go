@@ -16,7 +16,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// sqlFrom builds sql in a folder of its own with a cache there, with the lock that all tests share, and reports.
+// sqlFrom builds sql in a folder of its own with a cache there, with the lock that all tests share,
+// and reports.
 func sqlFrom(t *testing.T, cache string, args ...string) (sovtest.BuildReport, string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -39,8 +40,9 @@ func sameArtifact(t *testing.T, dir string) {
 	}
 }
 
-// TestSecondMachine: a computer with an empty cache builds sql, kernel and Tailscale included, from what another has put
-// into a registry. Nothing runs, only the artifact's bytes travel, and only once for eight builds.
+// TestSecondMachine: a computer with an empty cache builds sql, kernel and Tailscale included, from
+// what another has put into a registry. Nothing runs, only the artifact's bytes travel, and only
+// once for eight builds.
 func TestSecondMachine(t *testing.T) {
 	registry := registrytest.Start(t)
 	sovtest.FillRegistry(t, registry, "max")
@@ -68,7 +70,8 @@ func TestSecondMachine(t *testing.T) {
 	if result := sovtest.Run(t, nil, "cache", "verify", "--cache", cache); result.Status != 0 || !strings.Contains(result.Stdout, "have not been needed here") {
 		t.Error(result)
 	}
-	// Later the registry is not needed for what has not changed, and gives what has to be put together anew.
+	// Later the registry is not needed for what has not changed, and gives what has to be put
+	// together anew.
 	registry.Stop()
 	if report, dir := sqlFrom(t, cache); len(report.Built()) > 0 {
 		t.Errorf("without the registry it built %v", report.Built())
@@ -79,7 +82,7 @@ func TestSecondMachine(t *testing.T) {
 	registry.Traffic()
 	dir := t.TempDir()
 	recipe := filepath.Join(dir, "sql.yaml")
-	if err := os.WriteFile(recipe, sovtest.ChangedRecipe(t, sovtest.WithSetting("work_mem: 5MB")...), 0o644); err != nil {
+	if err := os.WriteFile(recipe, sovtest.SQL(sovtest.WithSetting("work_mem: 5MB")), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	result := sovtest.Run(t, func(c *exec.Cmd) { c.Dir = dir }, append(append([]string{"build", recipe, "--json", "--cache", cache,

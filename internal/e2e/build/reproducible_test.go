@@ -13,8 +13,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// TestCheckReproducible builds twice from nothing; and then once more with a cache in which the record of a stage was swapped
-// for that of a build with another setting, which a check against builds from nothing finds.
+// TestCheckReproducible builds twice from nothing; and then once more with a cache in which the
+// record of a stage was swapped for that of a build with another setting, which a check against
+// builds from nothing finds.
 func TestCheckReproducible(t *testing.T) {
 	dir, temp := t.TempDir(), t.TempDir()
 	kernel := sovtest.ArmKernel(t, sovtest.AllOptions())
@@ -87,7 +88,8 @@ func keyOf(t *testing.T, build sovtest.Outcome, stage string) string {
 	return ""
 }
 
-// swapOutputs gives one action record the outputs of another, and the digest over its content that belongs to them.
+// swapOutputs gives one action record the outputs of another, and the digest over its content that
+// belongs to them.
 func swapOutputs(t *testing.T, actions, key, from string) {
 	t.Helper()
 	read := func(key string) map[string]json.RawMessage {

@@ -18,8 +18,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// TestPublishedMachineIsTrustedByItsKey builds, signs and publishes a machine on one computer, and pulls and verifies it on
-// another that has nothing but the public key. There a flipped bit in any file is found.
+// TestPublishedMachineIsTrustedByItsKey builds, signs and publishes a machine on one computer, and
+// pulls and verifies it on another that has nothing but the public key. There a flipped bit in any
+// file is found.
 func TestPublishedMachineIsTrustedByItsKey(t *testing.T) {
 	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0)), registry.WithReferrersSupport(true)))
 	t.Cleanup(server.Close)
@@ -85,7 +86,8 @@ func TestPublishedMachineIsTrustedByItsKey(t *testing.T) {
 	}
 }
 
-// verifiesWithoutSov runs the commands of docs/trust.md that need no sov on the artifact and the key in dir.
+// verifiesWithoutSov runs the commands of docs/trust.md that need no sov on the artifact and the
+// key in dir.
 func verifiesWithoutSov(t *testing.T, dir string) {
 	t.Helper()
 	for _, program := range []string{"jq", "openssl"} {
@@ -126,7 +128,8 @@ func turnsBack(t *testing.T, ref string, next func()) {
 	}
 }
 
-// flipBits changes a bit at the beginning, in the middle and at the end of each file, and expects verify to find it.
+// flipBits changes a bit at the beginning, in the middle and at the end of each file, and expects
+// verify to find it.
 func flipBits(t *testing.T, dir string, verify func() sovtest.Outcome) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)

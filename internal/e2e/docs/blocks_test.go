@@ -10,7 +10,8 @@ import (
 	"strings"
 )
 
-// A command is what a reader types at once: a line, or several where a quotation or a backslash joins them.
+// A command is what a reader types at once: a line, or several where a quotation or a backslash
+// joins them.
 type command struct {
 	at     string // file:line
 	text   string
@@ -36,7 +37,8 @@ var (
 
 const howToMark = "write a comment before it: <!-- run: NEED -->, <!-- not run: REASON --> or <!-- text --> (see the documentation of internal/e2e/docs)"
 
-// blocks finds the code blocks of a document. Its errors are the document's, each with a line and what to do.
+// blocks finds the code blocks of a document. Its errors are the document's, each with a line and
+// what to do.
 func blocks(path, name string) (found []block, faults []error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -194,7 +196,7 @@ func complete(text string) bool {
 
 // documents are the paths of all documents, from the module's folder.
 func documents(root string) ([]string, error) {
-	paths := []string{"README.md"}
+	paths := []string{"README.md", "CONTRIBUTING.md", "SECURITY.md"}
 	for _, dir := range []string{"docs", "examples"} {
 		err := filepath.WalkDir(filepath.Join(root, dir), func(path string, d os.DirEntry, err error) error {
 			if os.IsNotExist(err) {

@@ -16,8 +16,8 @@ var elsewhere = map[string]string{
 	"docs/bad-input.md": "its commands are mistakes, which tests type",
 }
 
-// TestDocuments runs the commands of every document. A subtest is a block, named by its line: one that needs no block before it
-// can be run alone.
+// TestDocuments runs the commands of every document. A subtest is a block, named by its line: one
+// that needs no block before it can be run alone.
 func TestDocuments(t *testing.T) {
 	root := sovtest.Root()
 	paths, err := documents(root)

@@ -102,7 +102,8 @@ func TestLinks(t *testing.T) {
 
 var version = regexp.MustCompile(`^v?\d+\.\d+\.\d+( — (\d{4}-\d{2}-\d{2}|unreleased))?$`)
 
-// TestChangelog: every heading is a version with its date, the newest first, and at most that is not released.
+// TestChangelog: every heading is a version with its date, the newest first, and at most that is
+// not released.
 func TestChangelog(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(sovtest.Root(), "CHANGELOG.md"))
 	if err != nil {
@@ -153,5 +154,55 @@ func TestProse(t *testing.T) {
 	}
 	if len(seen) < 50 {
 		t.Errorf("found %d commands only", len(seen))
+	}
+}
+
+var (
+	goTest      = regexp.MustCompile(`\bgo test [^\n#` + "`" + `]*`)
+	testsToRun  = regexp.MustCompile(` -run '?([\w|]+)`)
+	testPackage = regexp.MustCompile(` \./([\w/]+)`)
+)
+
+// TestNamedTests: the tests that documents run by name exist. The go command is silent about one
+// that does not.
+func TestNamedTests(t *testing.T) {
+	root := sovtest.Root()
+	paths, err := documents(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := 0
+	for _, path := range paths {
+		text, err := os.ReadFile(filepath.Join(root, path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, command := range goTest.FindAllString(string(text), -1) {
+			run, folder := testsToRun.FindStringSubmatch(command), testPackage.FindStringSubmatch(command)
+			if run == nil || folder == nil {
+				continue
+			}
+			files, err := filepath.Glob(filepath.Join(root, folder[1], "*_test.go"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var source strings.Builder
+			for _, file := range files {
+				text, err := os.ReadFile(file)
+				if err != nil {
+					t.Fatal(err)
+				}
+				source.Write(text)
+			}
+			for name := range strings.SplitSeq(run[1], "|") {
+				named++
+				if !strings.Contains(source.String(), "func "+name+"(t *testing.T)") {
+					t.Errorf("%s: %s: ./%s has no test %s", path, command, folder[1], name)
+				}
+			}
+		}
+	}
+	if named < 6 {
+		t.Errorf("only %d tests are named: did it look at all?", named)
 	}
 }

@@ -39,9 +39,11 @@ var needs map[string]func(*reader) error
 
 func init() {
 	needs = map[string]func(*reader) error{
-		// sov, which takes image and packages from the test's own sources, in a folder with what earlier blocks of the document have left
-		// there.
+		// sov, which takes image and packages from the test's own sources, in a folder with what
+		// earlier blocks of the document have left there.
 		"sov": func(*reader) error { return nil },
+		// The sources of sov, as in a new clone, in the folder of the document.
+		"sources": (*reader).checkout,
 		// The built machine out/sql/arm64, its lock, and the same machine in other/arm64.
 		"built": (*reader).build,
 		// An empty cache of its own, in place of this computer's.
@@ -52,9 +54,12 @@ func init() {
 		"phone": (*reader).attachPhone,
 		// The phone, and in its other slot an older version of the machine that was good.
 		"two versions": (*reader).twoVersions,
-		// A root shell on the phone in /data/sovereign, in which the block's commands run. Where the block names no phone
-		// before, it is that of a phone whose guest is a light one: nothing but a network and an endpoint, up at once.
+		// A root shell on the phone in /data/sovereign, in which the block's commands run. Where
+		// the block names no phone before, it is that of a phone whose guest is a light one:
+		// nothing but a network and an endpoint, up at once.
 		"phone shell": (*reader).openShell,
+		// A rooted phone at adb, on which the machines of the group in ./home.yaml run, as light ones.
+		"group": (*reader).attachHome,
 		// An empty PostgreSQL server on this computer, which psql and its kind find in the environment.
 		"postgres": (*reader).startPostgres,
 		// Files of pg_dump: dump.sql, and shop.dump in its custom format.
@@ -92,8 +97,8 @@ var typed = []struct {
 	{regexp.MustCompile(`^sov shell`), "exit\n"},
 }
 
-// foreground are commands that go on until Ctrl-C, which they get as soon as they have said ready; those with later are given it at
-// the end of the block, since what comes after them uses them.
+// foreground are commands that go on until Ctrl-C, which they get as soon as they have said ready;
+// those with later are given it at the end of the block, since what comes after them uses them.
 var foreground = []struct {
 	command, unless, ready *regexp.Regexp
 	later                  bool
@@ -106,13 +111,15 @@ var foreground = []struct {
 	{regexp.MustCompile(`^sov-mirror\b`), nil, regexp.MustCompile(`Serving until Ctrl-C`), true},
 }
 
-// computer is what the readers of all documents share. Everything is made when it is first asked for.
+// computer is what the readers of all documents share. Everything is made when it is first asked
+// for.
 type computer struct {
 	bin      string // a folder for PATH
 	state    string // of `sov run`: the first start of a machine is the slow one
 	registry func() *registrytest.Registry
 	phone    func() *phonetest.Pushed
 	light    func() *phonetest.Handset
+	home     func() *phonetest.Home
 	built    func() (string, error)
 }
 
@@ -137,6 +144,13 @@ func newComputer(t *testing.T) *computer {
 	c.phone = sync.OnceValue(func() *phonetest.Pushed { return phonetest.NewPushed(t, androidtest.NewADBServer(t)) })
 	c.light = sync.OnceValue(func() *phonetest.Handset {
 		return phonetest.NewLight(t, vmspec.Scoped, lightguest.Script{}, `{}`)
+	})
+	c.home = sync.OnceValue(func() *phonetest.Home {
+		h := phonetest.NewHome(t)
+		h.Add("sql", "home")
+		h.Add("forge", "home", "sql")
+		h.Add("vault", "home", "sql")
+		return h
 	})
 	c.built = sync.OnceValues(func() (string, error) {
 		dir := t.TempDir()
@@ -221,7 +235,8 @@ func (r *reader) setenv(name, value string) {
 	r.env = append(r.env, name+"="+value)
 }
 
-// build gives the reader the built machine. Its files are links: sov replaces an artifact as a whole.
+// build gives the reader the built machine. Its files are links: sov replaces an artifact as a
+// whole.
 func (r *reader) build() error {
 	from, err := r.built()
 	if err != nil {
@@ -237,8 +252,30 @@ func (r *reader) build() error {
 	return nil
 }
 
+// checkout copies the sources once for each document.
+func (r *reader) checkout() error {
+	if _, err := os.Stat(filepath.Join(r.dir, "go.mod")); err == nil {
+		return nil
+	}
+	r.dir, _ = sovtest.Checkout(r.t)
+	r.setenv("GOFLAGS", "-trimpath") // as make build: Go takes what it has compiled in another folder
+	return nil
+}
+
 func (r *reader) ownCache() error {
 	r.setenv("SOV_CACHE_DIR", filepath.Join(r.dir, "cache"))
+	return nil
+}
+
+// attachHome gives the reader the phone with a group, and its file.
+func (r *reader) attachHome() error {
+	h := r.home()
+	h.GroupFile(r.dir)
+	r.setenv("PATH", filepath.Dir(h.Server.Program())+":"+r.bin+":"+os.Getenv("PATH"))
+	r.setenv("ANDROID_SERIAL", h.ADB.Serial())
+	for _, name := range []string{"sql", "forge", "vault"} {
+		h.Do("up", name)
+	}
 	return nil
 }
 
@@ -251,7 +288,8 @@ func (r *reader) attachPhone() error {
 	p := r.phone()
 	r.setenv("PATH", filepath.Dir(p.Server.Program())+":"+r.bin+":"+os.Getenv("PATH"))
 	r.setenv("ANDROID_SERIAL", p.ADB.Serial())
-	// What a command before may have removed, or replaced: on this phone crosvm runs an arm64 machine whatever the computer is.
+	// What a command before may have removed, or replaced: on this phone crosvm runs an arm64
+	// machine whatever the computer is.
 	if err := os.MkdirAll(filepath.Dir(p.File(phonepath.Default.Settings())), 0o755); err != nil {
 		return err
 	}
@@ -347,7 +385,8 @@ func (r *reader) here(text string) string {
 	return text
 }
 
-// read runs a block's commands and returns what is wrong with the first that is not as the document says.
+// read runs a block's commands and returns what is wrong with the first that is not as the document
+// says.
 func (r *reader) read(b block) (err error) {
 	r.attached, r.shell, r.address = false, nil, ""
 	env := r.env
@@ -432,7 +471,8 @@ type running struct {
 	out *output
 }
 
-// interrupt presses Ctrl-C in every command that runs, or in those that nobody uses later, and waits for its end.
+// interrupt presses Ctrl-C in every command that runs, or in those that nobody uses later, and
+// waits for its end.
 func (r *reader) interrupt(all bool) (err error) {
 	left := r.running[:0]
 	for _, c := range r.running {
@@ -451,14 +491,13 @@ func (r *reader) interrupt(all bool) (err error) {
 
 var anyURL = regexp.MustCompile(`postgresql://[^\s"']+`)
 
-// bash runs a command, with the variables and in the folder that the block's commands before it have left in state, and returns what
-// it prints.
+// bash runs a command, with the variables and in the folder that the block's commands before it
+// have left in state, and returns what it prints.
 func (r *reader) bash(text string, state *string) (string, error) {
 	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
-	script := text
 	c := exec.CommandContext(ctx, "bash", "-o", "pipefail", "-c", text)
 	if state != nil {
-		script = `set -a; [ ! -e "$1" ] || { . "$1"; cd "$PWD"; }; trap 'export -p >"$1"' EXIT; eval "$2"`
+		const script = `set -a; [ ! -e "$1" ] || { . "$1"; cd "$PWD"; }; trap 'export -p >"$1"' EXIT; eval "$2"`
 		c = exec.CommandContext(ctx, "bash", "-o", "pipefail", "-c", script, "bash", *state, text)
 	}
 	if r.shell != nil && state != nil {
@@ -555,7 +594,8 @@ func normal(line string) string {
 	return strings.TrimSpace(blanks.ReplaceAllString(line, " "))
 }
 
-// alike compares two lines. One of a document that ends with … stands for all that begin as it does.
+// alike compares two lines. One of a document that ends with … stands for all that begin as it
+// does.
 func alike(want, got string) bool {
 	if beginning, open := strings.CutSuffix(want, "…"); open {
 		return strings.HasPrefix(normal(got), normal(beginning))

@@ -21,14 +21,15 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// tryPatience bounds a command of docs/try.md. Where no test has built the machine before, one compiles a kernel.
+// tryPatience bounds a command of docs/try.md. Where no test has built the machine before, one
+// compiles a kernel.
 const tryPatience = 15 * time.Minute
 
 // ownTerminal are the commands for which the document opens a terminal: they go on until Ctrl-C.
 var ownTerminal = regexp.MustCompile(`^(sudo )?bin/sov-(simulator|mirror)\b`)
 
-// TestTry types docs/try.md, every command word for word, in a copy of the sources and on a computer that has neither a network
-// nor an adb server, and compares what is printed.
+// TestTry types docs/try.md, every command word for word, in a copy of the sources and on a
+// computer that has neither a network nor an adb server, and compares what is printed.
 func TestTry(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root: the simulated phone is made of namespaces")
@@ -89,7 +90,8 @@ func newPerson(t *testing.T) *person {
 	if out, err := sources.CombinedOutput(); err != nil {
 		t.Fatalf("copy the sources: %v: %s", err, out)
 	}
-	// Without a network, nobody says which kernels there are: the lock of another test's build does, as if it was committed.
+	// Without a network, nobody says which kernels there are: the lock of another test's build
+	// does, as if it was committed.
 	sovtest.Artifact(t, "arm64")
 	lock, err := os.ReadFile(sovtest.SharedLock("arm64"))
 	if err != nil {
@@ -141,7 +143,8 @@ func (p *person) bash(args ...string) *exec.Cmd {
 	return c
 }
 
-// start starts a command in the computer's network. What is left of it when the test ends is killed.
+// start starts a command in the computer's network. What is left of it when the test ends is
+// killed.
 func (p *person) start(c *exec.Cmd) {
 	p.t.Helper()
 	if err := netnstest.In(p.network, c.Start); err != nil {
@@ -181,7 +184,8 @@ func (p *person) types(c command) error {
 	}
 }
 
-// opens types a command in a terminal of its own, and waits until it has printed what the document shows.
+// opens types a command in a terminal of its own, and waits until it has printed what the document
+// shows.
 func (p *person) opens(c command) error {
 	o := &terminal{t: p.t, text: c.text, command: p.bash("-c", c.text), out: &output{grown: make(chan struct{}, 1)}}
 	o.command.Stdout, o.command.Stderr, o.command.WaitDelay = o.out, o.out, 10*time.Second

@@ -27,6 +27,16 @@ func TestPowerCuts(t *testing.T) {
 	t.Run("encrypted", func(t *testing.T) { guesttest.CutEncrypted(t, "arm64", times(t, 50)) })
 }
 
+// TestDiskImages boots disk images twice, from each bus that docs/disk.md names, one after another.
+func TestDiskImages(t *testing.T) {
+	t.Parallel()
+	for _, arch := range []string{"amd64", "arm64"} {
+		for _, bus := range []guesttest.Bus{guesttest.VirtioBlock, guesttest.VirtioSCSI, guesttest.AHCI, guesttest.NVMe} {
+			t.Run(arch+" "+string(bus), func(t *testing.T) { guesttest.DiskImage(t, sovtest.Artifact(t, arch), arch, bus, true) })
+		}
+	}
+}
+
 // TestLargeDataDisksGrow enlarges large data disks while their guests write to them. A scale below one takes the first.
 func TestLargeDataDisksGrow(t *testing.T) {
 	t.Parallel()

@@ -11,8 +11,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// TestReproducible builds the sql recipe a second time from nothing: another folder, another home, an empty cache, an
-// empty Go build cache, one job at a time, another time zone and language. Kernel and Tailscale are compiled again.
+// TestReproducible builds the sql recipe a second time from nothing: another folder, another home,
+// an empty cache, an empty Go build cache, one job at a time, another time zone and language.
+// Kernel and Tailscale are compiled again.
 func TestReproducible(t *testing.T) {
 	t.Parallel()
 	first := sovtest.Artifact(t, "arm64")

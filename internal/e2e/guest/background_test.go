@@ -48,8 +48,8 @@ func (d *desk) running() *localvm.Running {
 	return r
 }
 
-// TestBackground is the life of a machine in background: it is started, started again, used by shell and exec, killed,
-// started and stopped.
+// TestBackground is the life of a machine in background: it is started, started again, used by
+// shell and exec, killed, started and stopped.
 func TestBackground(t *testing.T) {
 	t.Parallel()
 	d := &desk{t, t.TempDir()}
@@ -135,8 +135,12 @@ func (d *desk) usesGuest(r *localvm.Running) {
 	request.Header.Set("Connection", "Upgrade")
 	request.Header.Set("Upgrade", session.Protocol)
 	response, err := http.DefaultClient.Do(request)
-	if err != nil || response.StatusCode != http.StatusUnauthorized {
-		t.Errorf("without the token: %v, %v", response, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	if response.StatusCode != http.StatusUnauthorized {
+		t.Errorf("without the token: %v", response)
 	}
 }
 

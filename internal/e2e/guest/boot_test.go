@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/url"
 	"path"
 	"path/filepath"
 	"slices"
@@ -24,8 +25,9 @@ import (
 	"github.com/sovereign-sql/sov/stages/tailscale"
 )
 
-// TestFirstAndLaterStarts takes a machine through its life: the first start on an empty data disk with the clock chip
-// at the epoch, an orderly end, a second start that finds everything, and the power button.
+// TestFirstAndLaterStarts takes a machine through its life: the first start on an empty data disk
+// with the clock chip at the epoch, an orderly end, a second start that finds everything, and the
+// power button.
 func TestFirstAndLaterStarts(t *testing.T) {
 	t.Parallel()
 	for _, arch := range []string{"arm64", "amd64"} {
@@ -163,6 +165,12 @@ func checkPassword(t *testing.T, g *guesttest.Guest) {
 			t.Errorf("password %q opens a session", password)
 		}
 	}
+	if u, err := url.Parse(g.URL()); err != nil || u.Query().Get("sslmode") != "verify-full" {
+		t.Errorf("%s does not verify the database: %v", g.URL(), err)
+	}
+	if got := g.One(t, "select version from pg_stat_ssl where pid = pg_backend_pid() and ssl"); got != "TLSv1.3" {
+		t.Errorf("the session is not encrypted: %q", got)
+	}
 	if got := g.One(t, "select count(*) from pg_hba_file_rules where auth_method not in ('scram-sha-256', 'peer', 'reject')"); got != "0" {
 		t.Errorf("%s access rules let in without SCRAM or peer", got)
 	}
@@ -180,8 +188,9 @@ func checkTailscale(t *testing.T, g *guesttest.Guest) {
 	}
 }
 
-// TestKernelReadsWhatWeWrote compares every entry of the root filesystem, as the guest's kernel reads it, with what our
-// own reader finds in the image: bytes, owner, mode, size, links, time, device and target.
+// TestKernelReadsWhatWeWrote compares every entry of the root filesystem, as the guest's kernel
+// reads it, with what our own reader finds in the image: bytes, owner, mode, size, links, time,
+// device and target.
 func TestKernelReadsWhatWeWrote(t *testing.T) {
 	t.Parallel()
 	dir := sovtest.Artifact(t, "arm64")
@@ -215,8 +224,9 @@ func TestKernelReadsWhatWeWrote(t *testing.T) {
 	compareGuest(t, "attributes", stats, imageStats(t, image))
 }
 
-// compareGuest compares what the guest finds with what is in the image. The database's user may not look everywhere:
-// /root, and the contents of /etc/shadow and the like; and of the image's directories some are mounted upon.
+// compareGuest compares what the guest finds with what is in the image. The database's user may not
+// look everywhere: /root, and the contents of /etc/shadow and the like; and of the image's
+// directories some are mounted upon.
 func compareGuest(t *testing.T, what string, got, want map[string]string) {
 	t.Helper()
 	for name, said := range got {
@@ -317,9 +327,10 @@ func TestPackageToolsAgree(t *testing.T) {
 	if diff := cmp.Diff(want, listed); diff != "" {
 		t.Errorf("what apk lists is not what was installed (-want +got)\n%s", diff)
 	}
-	// Of each file: is it a package's, and as the package had it? What the recipe adds is nobody's (A, d for folders). A
-	// file that differs (U), is gone (X), or has other permissions (M) must not be there. /etc/shadow and what else the
-	// database's user may not read cannot be judged (e).
+	// Of each file: is it a package's, and as the package had it? What the recipe adds is nobody's
+	// (A, d for folders). A file that differs (U), is gone (X), or has other permissions (M) must
+	// not be there. /etc/shadow and what else the database's user may not read cannot be judged
+	// (e).
 	ours := 0
 	for _, line := range g.Shell(t, "apk audit --full --recursive --check-permissions 2>/dev/null || true") {
 		switch {

@@ -32,8 +32,8 @@ func (w *wall) move(d time.Duration) { w.ahead.Add(int64(d)) }
 // off is how far a clock is from the wall's that was read after the wall's had shown another time.
 func (w *wall) off(t, before time.Time) time.Duration { return guesttest.Outside(t, before, w.now()) }
 
-// TestClock starts guests whose clock chips are wrong, and lets the host sleep for an hour. Each time the guest has the
-// host's time at once and verifies certificates that are valid for minutes.
+// TestClock starts guests whose clock chips are wrong, and lets the host sleep for an hour. Each
+// time the guest has the host's time at once and verifies certificates that are valid for minutes.
 func TestClock(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -71,7 +71,8 @@ func TestClock(t *testing.T) {
 				t.Errorf("PostgreSQL counts to %s", got)
 			}
 			g.Stop(t)
-			// Whoever asks for the status and gives up, on a busy computer, leaves a session without its client.
+			// Whoever asks for the status and gives up, on a busy computer, leaves a session
+			// without its client.
 			log := strings.ReplaceAll(g.Log(t), "FATAL:  connection to client lost", "")
 			if strings.Contains(log, "PANIC") || strings.Contains(log, "FATAL") {
 				t.Errorf("the clock did PostgreSQL no good:\n%s", log)
@@ -136,8 +137,8 @@ func serverTime(t *testing.T, g *guesttest.Guest) time.Time {
 // tlsGreeting is how the server behind a verified connection answers.
 const tlsGreeting = "the certificate was accepted"
 
-// verifyTLS lets the guest's psql connect to a server on the host whose certificate is valid for ten minutes around a
-// time, and returns what psql says.
+// verifyTLS lets the guest's psql connect to a server on the host whose certificate is valid for
+// ten minutes around a time, and returns what psql says.
 func verifyTLS(t *testing.T, g *guesttest.Guest, at time.Time) string {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -165,8 +166,8 @@ func verifyTLS(t *testing.T, g *guesttest.Guest, at time.Time) string {
 	return strings.Join(lines, "; ")
 }
 
-// refuseAfterTLS is as much of a PostgreSQL server (its manual, "Message Flow") as it takes to tell a client over a
-// verified connection that it is not wanted.
+// refuseAfterTLS is as much of a PostgreSQL server (its manual, "Message Flow") as it takes to tell
+// a client over a verified connection that it is not wanted.
 func refuseAfterTLS(l net.Listener, config *tls.Config) {
 	conn, err := l.Accept()
 	if err != nil {

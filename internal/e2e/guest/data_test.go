@@ -12,7 +12,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// TestImageThatHasPostgreSQL builds from an image with the server in it, without a package for it, and runs it.
+// TestImageThatHasPostgreSQL builds from an image with the server in it, without a package for it,
+// and runs it.
 func TestImageThatHasPostgreSQL(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -32,7 +33,8 @@ func TestImageThatHasPostgreSQL(t *testing.T) {
 	}
 }
 
-// TestDataOutlivesTheImage changes the recipe, builds another root filesystem, and boots it on the data of the first.
+// TestDataOutlivesTheImage changes the recipe, builds another root filesystem, and boots it on the
+// data of the first.
 func TestDataOutlivesTheImage(t *testing.T) {
 	t.Parallel()
 	dir, state := t.TempDir(), guesttest.Seeded(t, "arm64")
@@ -65,7 +67,8 @@ func TestDataOutlivesTheImage(t *testing.T) {
 	}
 }
 
-// TestOtherMajorVersionIsLeftAlone: a cluster that another major version made is reported, and not touched.
+// TestOtherMajorVersionIsLeftAlone: a cluster that another major version made is reported, and not
+// touched.
 func TestOtherMajorVersionIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	state := guesttest.Seeded(t, "arm64")

@@ -18,8 +18,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// TestDataDisk enlarges a data disk, and fills it until PostgreSQL can write no more: the status says so before, what was
-// acknowledged is there, and the server is back when there is room again.
+// TestDataDisk enlarges a data disk, and fills it until PostgreSQL can write no more: the status
+// says so before, what was acknowledged is there, and the server is back when there is room again.
 func TestDataDisk(t *testing.T) {
 	t.Parallel()
 	options := localvm.Options{Artifact: sovtest.Artifact(t, "arm64"), State: guesttest.Seeded(t, "arm64")}

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/host/localvm"
@@ -29,15 +31,21 @@ func withKeys(key, old string) map[string]string {
 }
 
 // TestEncryptedData takes an encrypted data disk through its life, with the cryptsetup of the guest: first start, restart, growth
-// under a writer, a wrong key, a change of the key that a power cut interrupts, and no key.
+// under a writer, a wrong key, a change of the key that a power cut interrupts, and no key. Two volumes, of which one is
+// encrypted, go with it, and what the base image keeps in a volume of its own.
 func TestEncryptedData(t *testing.T) {
 	t.Parallel()
 	const wrong = "a-key-of-another-disk"
 	row, firstKey, secondKey := canary.New(), canary.New(), canary.New()
 	first, second := firstKey.Text, secondKey.Text
 	options := localvm.Options{
-		Artifact: guesttest.BuildWriter(t, "  data: 256MiB", "  data: 256MiB\n  encrypt: true"),
-		State:    t.TempDir(), Secrets: withKeys(first, ""),
+		Artifact: guesttest.BuildWriterOn(t, []string{"--image", sovtest.ImageThatRuns(t, "arm64", func(c *v1.Config) {
+			c.Entrypoint, c.Cmd = []string{"/bin/sh", "-c"}, []string{"echo started >>/var/lib/app/starts && exec sleep 1000000"}
+			c.User, c.Volumes = "1000", map[string]struct{}{"/var/lib/app": {}}
+		})}, "  data: 256MiB", "  data: 256MiB\n  encrypt: true", "services:\n",
+			"volumes: [{name: plain, size: 256MiB, path: /srv/plain}, {name: secret, size: 256MiB, path: /srv/secret, encrypted: true, mode: \"0700\"}]\n"+
+				"services:\n  - {name: app, command: image}\n"),
+		State: t.TempDir(), Secrets: withKeys(first, ""),
 	}
 	image := filepath.Join(options.State, "data.img")
 	g := guesttest.Boot(t, options)
@@ -47,7 +55,14 @@ func TestEncryptedData(t *testing.T) {
 	if got := g.Shell(t, "grep ' /data ' /proc/mounts"); len(got) != 1 || !strings.HasPrefix(got[0], "/dev/mapper/sov-data /data ext4 ") {
 		t.Errorf("/data is %q", got)
 	}
-	g.Shell(t, "echo "+row.Text+" >/data/kept && sync")
+	const mounts = "/dev/vdd /srv/plain ext4 rw,nosuid,nodev,noatime\n/dev/mapper/vol-secret /srv/secret ext4 rw,nosuid,nodev,noatime\n700 root /srv/secret"
+	if got := strings.Join(g.Shell(t, "grep ' /srv/' /proc/mounts | cut -d' ' -f1-4 | sed 's/,errors.*//'; stat -c '%a %U %n' /srv/secret"), "\n"); got != mounts {
+		t.Errorf("the volumes are %s", got)
+	}
+	if v := volumesOf(t, g); len(v) != 2 || v[0].Name != "plain" || v[0].Encryption != "" || v[1].Encryption != guestapi.LUKS2 || v[1].Fault != "" || v[1].Size > 256<<20 {
+		t.Errorf("the status says %+v", v)
+	}
+	g.Shell(t, "echo "+row.Text+" >/data/kept && cp /data/kept /srv/secret/ && echo for all to read >/srv/plain/kept && sync")
 	small := dataOf(t, g).Size
 	if err := g.GrowData(t.Context(), 1<<30); err != nil {
 		t.Fatal(err)
@@ -65,6 +80,14 @@ func TestEncryptedData(t *testing.T) {
 	for what, c := range map[string]canary.Canary{"a row": row, "the key": firstKey} {
 		if found := c.InFiles(t, time.Time{}, options.State); len(found) > 0 {
 			t.Errorf("%s stands in %q", what, found)
+		}
+	}
+
+	plain, secret := filepath.Join(options.State, "volume-plain.img"), filepath.Join(options.State, "volume-secret.img")
+	guesttest.Fsck(t, plain)
+	for _, volume := range []string{plain, secret} {
+		if err := os.Truncate(volume, 1<<30); err != nil {
+			t.Fatal(err)
 		}
 	}
 
@@ -89,6 +112,10 @@ func TestEncryptedData(t *testing.T) {
 	g.CutPower(t)
 	g = guesttest.Boot(t, options)
 	wantKept(t, g, row)
+	sovtest.Await(t, sovtest.WaitLimit, "larger volumes", func() bool {
+		v := volumesOf(t, g)
+		return v[0].Size > 900<<20 && v[1].Size > 900<<20
+	})
 	g.Stop(t)
 	g.CutPower(t)
 	options.Secrets = withKeys(first, "")
@@ -96,6 +123,11 @@ func TestEncryptedData(t *testing.T) {
 	options.Secrets = withKeys(second, "")
 	g = guesttest.Boot(t, options)
 	wantKept(t, g, row)
+	// The image's own volume is on the data disk, and belongs to its user.
+	if got := g.Shell(t, "readlink /var/lib/app; stat -c '%U' /data/app/var/lib/app; cat /data/app/var/lib/app/starts"); len(got) < 5 ||
+		got[0] != "/data/app/var/lib/app" || got[1] != "image-1000" || got[2] != "started" {
+		t.Errorf("the volume of the image: %q", got)
+	}
 	if log := g.Log(t); strings.Contains(log, second) || strings.Contains(log, first) {
 		t.Error("a key stands on the console")
 	}
@@ -115,12 +147,26 @@ func refused(t *testing.T, options localvm.Options, why string) {
 
 func wantKept(t *testing.T, g *guesttest.Guest, c canary.Canary) {
 	t.Helper()
-	if got := g.Shell(t, "cat /data/kept"); len(got) != 1 || got[0] != c.Text {
-		t.Errorf("the file holds %q", got)
+	if got := g.Shell(t, "cat /data/kept /srv/secret/kept /srv/plain/kept"); len(got) != 3 || got[0] != c.Text || got[1] != c.Text || got[2] != "for all to read" {
+		t.Errorf("the files hold %q", got)
+	}
+	for _, v := range volumesOf(t, g) {
+		if v.OldKey {
+			t.Errorf("the status says %+v\n%s", v, g.Log(t))
+		}
 	}
 	if d := dataOf(t, g); d.OldKey {
 		t.Errorf("the status says %+v\n%s", d, g.Log(t))
 	}
+}
+
+func volumesOf(t *testing.T, g *guesttest.Guest) []guestapi.Volume {
+	t.Helper()
+	status, err := g.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return status.Volumes
 }
 
 // digest is the SHA-256 of a file.

@@ -16,13 +16,14 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/guesttest"
 )
 
-// TestHostileService lets a service of a recipe that was broken into try everything that no service needs: it fails, and SQL and the
-// endpoint answer all the while.
+// TestHostileService lets a service of a recipe that was broken into try everything that no service
+// needs: it fails, and SQL and the endpoint answer all the while.
 func TestHostileService(t *testing.T) {
 	t.Parallel()
 	options := guesttest.EveryService(t, 512)
-	// One processor is easier to take away. Also, where QEMU emulates several of arm64, each page that a process gives back stops
-	// all of them until the host's scheduler has had each of them run: seconds for the memory that is taken here.
+	// One processor is easier to take away. Also, where QEMU emulates several of arm64, each page
+	// that a process gives back stops all of them until the host's scheduler has had each of them
+	// run: seconds for the memory that is taken here.
 	options.CPUs = 1
 	g := guesttest.Boot(t, options)
 	g.Install(t, "arm64", "../../testkit/hostile", "/run/hostile/attack")
@@ -60,8 +61,9 @@ func TestHostileService(t *testing.T) {
 	}
 }
 
-// attack has the hostile service run the program, and returns what it printed, from the console: while a service takes what it
-// can get of an emulated processor, a session, which is new processes, may not begin in time.
+// attack has the hostile service run the program, and returns what it printed, from the console:
+// while a service takes what it can get of an emulated processor, a session, which is new
+// processes, may not begin in time.
 func attack(t *testing.T, g *guesttest.Guest, arguments string) []string {
 	t.Helper()
 	begins, ends := "attack begins: "+arguments, "attack ends: "+arguments
@@ -98,10 +100,12 @@ func postmaster(t *testing.T, g *guesttest.Guest) string {
 	return strconv.Itoa(guesttest.EveryProcess(t, g, "at first", "session")["postmaster"])
 }
 
-// probeLimit bounds what SQL and the endpoint take for an answer, on a computer that emulates the guest's processor.
+// probeLimit bounds what SQL and the endpoint take for an answer, on a computer that emulates the
+// guest's processor.
 const probeLimit = time.Minute
 
-// probe asks SQL and the endpoint until stop is called, which reports how long the slowest answer took.
+// probe asks SQL and the endpoint until stop is called, which reports how long the slowest answer
+// took.
 func probe(t *testing.T, g *guesttest.Guest) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())

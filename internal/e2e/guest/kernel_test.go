@@ -18,8 +18,8 @@ import (
 	"github.com/sovereign-sql/sov/kernel"
 )
 
-// TestKernelOptions holds the kernels' own configurations against the fragments: an option that the source does not know, or
-// cannot combine with others, is lost without an error.
+// TestKernelOptions holds the kernels' own configurations against the fragments: an option that the
+// source does not know, or cannot combine with others, is lost without an error.
 func TestKernelOptions(t *testing.T) {
 	for _, arch := range []string{"arm64", "amd64"} {
 		image, err := os.ReadFile(filepath.Join(sovtest.Artifact(t, arch), "kernel"))
@@ -61,7 +61,8 @@ func TestKernelOptions(t *testing.T) {
 	}
 }
 
-// hardened are files of the guest's kernel by which it says how it is protected, as patterns, and what they say.
+// hardened are files of the guest's kernel by which it says how it is protected, as patterns, and
+// what they say.
 var hardened = map[string]string{
 	// What Alpine's boot sets.
 	"/proc/sys/net/ipv4/tcp_syncookies":             "1",
@@ -86,7 +87,8 @@ var hardened = map[string]string{
 	"/sys/module/page_alloc/parameters/shuffle": "Y",
 }
 
-// checkHardening asks the kernel, where a machine has no more than a kernel: what could not be set is not there to be read.
+// checkHardening asks the kernel, where a machine has no more than a kernel: what could not be set
+// is not there to be read.
 func checkHardening(t *testing.T, g *guesttest.Guest) {
 	t.Helper()
 	for pattern, want := range hardened {
@@ -109,8 +111,8 @@ func checkHardening(t *testing.T, g *guesttest.Guest) {
 	}
 }
 
-// checkAbsentCalls runs a program as root, without the filter that services have: system calls that the kernel is to have no
-// code for.
+// checkAbsentCalls runs a program as root, without the filter that services have: system calls that
+// the kernel is to have no code for.
 func checkAbsentCalls(t *testing.T, g *guesttest.Guest, arch string) {
 	t.Helper()
 	g.Install(t, arch, "./testdata/absentcalls", "/data/absentcalls")
@@ -119,7 +121,8 @@ func checkAbsentCalls(t *testing.T, g *guesttest.Guest, arch string) {
 	}
 }
 
-// TestNoFirewall starts a machine whose kernel cannot load its firewall: it is not ready, says why at once, and PostgreSQL does not run.
+// TestNoFirewall starts a machine whose kernel cannot load its firewall: it is not ready, says why
+// at once, and PostgreSQL does not run.
 func TestNoFirewall(t *testing.T) {
 	t.Parallel()
 	dir := artifacttest.Change(t, sovtest.Artifact(t, "arm64"), "2", func(s *vmspec.Spec) { s.Parameters = append(s.Parameters, guesttest.NoFirewall) })

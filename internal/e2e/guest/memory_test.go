@@ -11,7 +11,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// TestOutOfMemory lets memory run out, by a service of the recipe and by a query: each is ended, and nothing else.
+// TestOutOfMemory lets memory run out, by a service of the recipe and by a query: each is ended,
+// and nothing else.
 func TestOutOfMemory(t *testing.T) {
 	t.Parallel()
 	g := guesttest.Boot(t, guesttest.EveryService(t, 512))

@@ -57,8 +57,9 @@ func tryScript(host string, port int) string {
 	return fmt.Sprintf("nc -w 5 %s %d </dev/null 2>&1 | head -n 1", host, port)
 }
 
-// TestGuestReachesNothing: of a machine as `sov run` starts it, nothing reaches the services on this computer's loopback
-// address, a name server or the world; with QEMU's own egress, the services are reached by the very same attempt.
+// TestGuestReachesNothing: of a machine as `sov run` starts it, nothing reaches the services on
+// this computer's loopback address, a name server or the world; with QEMU's own egress, the
+// services are reached by the very same attempt.
 func TestGuestReachesNothing(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
@@ -109,7 +110,8 @@ func TestGuestReachesNothing(t *testing.T) {
 	g.CutPower(t)
 }
 
-// Addresses of the network around the computer that a test of passt makes. None is of a private network but the LAN's.
+// Addresses of the network around the computer that a test of passt makes. None is of a private
+// network but the LAN's.
 const (
 	computer = "203.0.113.1"
 	router   = "203.0.113.10"
@@ -118,7 +120,8 @@ const (
 	metadata = "169.254.169.254" // of clouds
 )
 
-// A place is a network namespace that plays a computer on which sov runs, with a router behind which the world is.
+// A place is a network namespace that plays a computer on which sov runs, with a router behind
+// which the world is.
 type place struct {
 	t             *testing.T
 	inside, other netns.NsHandle
@@ -193,7 +196,8 @@ func (p *place) greets(ns netns.NsHandle, host string) *greeter {
 	return greet(p.t, l)
 }
 
-// answersNames starts a name server in the world, for which every name has the address 198.51.100.99.
+// answersNames starts a name server in the world, for which every name has the address
+// 198.51.100.99.
 func (p *place) answersNames() {
 	p.t.Helper()
 	var conn net.PacketConn
@@ -208,7 +212,8 @@ func (p *place) answersNames() {
 			if err != nil {
 				return
 			}
-			// RFC 1035, section 4.1: an answer of one record, which names the question's name by its place.
+			// RFC 1035, section 4.1: an answer of one record, which names the question's name by
+			// its place.
 			answer := append([]byte{}, b[:n]...)
 			answer[2], answer[3], answer[7] = 0x81, 0x80, 0
 			if kind := answer[n-3]; kind == 1 { // A
@@ -314,9 +319,9 @@ func (p *place) awaitGone(pid int, what string) {
 	})
 }
 
-// TestEgressByPasst: a machine reaches the world and its names by passt, but neither this computer, its LAN, nor the
-// address where clouds keep credentials. passt ends with the machine, also with a sov that is killed, and a machine
-// whose passt ends is shut down.
+// TestEgressByPasst: a machine reaches the world and its names by passt, but neither this computer,
+// its LAN, nor the address where clouds keep credentials. passt ends with the machine, also with a
+// sov that is killed, and a machine whose passt ends is shut down.
 func TestEgressByPasst(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)

@@ -23,8 +23,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// TestReadersAgree has every reader there is read the root filesystem that people run: this computer's kernel, debugfs
-// and go-diskfs find what our own reader finds, and e2fsck finds nothing to say.
+// TestReadersAgree has every reader there is read the root filesystem that people run: this
+// computer's kernel, debugfs and go-diskfs find what our own reader finds, and e2fsck finds nothing
+// to say.
 func TestReadersAgree(t *testing.T) {
 	t.Parallel()
 	for _, arch := range []string{"arm64", "amd64"} {
@@ -59,7 +60,8 @@ func TestReadersAgree(t *testing.T) {
 	}
 }
 
-// compareMount compares everything that this computer's kernel finds in a mounted image with what is in the image.
+// compareMount compares everything that this computer's kernel finds in a mounted image with what
+// is in the image.
 func compareMount(t *testing.T, dir string, stats, sums map[string]string) {
 	t.Helper()
 	const who = "the kernel"

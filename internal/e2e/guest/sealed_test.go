@@ -17,8 +17,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// TestSealedRoot flips a bit of the root file system, in a block that is read at boot and in one that is read later: the guest's
-// kernel panics, and no program gets other bytes.
+// TestSealedRoot flips a bit of the root file system, in a block that is read at boot and in one
+// that is read later: the guest's kernel panics, and no program gets other bytes.
 func TestSealedRoot(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "artifact")
@@ -60,8 +60,8 @@ func TestSealedRoot(t *testing.T) {
 	panics(guesttest.PowerOn(t, localvm.Options{Artifact: dir, State: t.TempDir()}))
 }
 
-// readLater returns a file that nobody reads at boot, and where in the image its content begins: the list of PostgreSQL's error
-// codes, which is for who writes extensions.
+// readLater returns a file that nobody reads at boot, and where in the image its content begins:
+// the list of PostgreSQL's error codes, which is for who writes extensions.
 func readLater(t *testing.T, image string) (name string, at int64) {
 	t.Helper()
 	file, err := ext4.OpenFile(image)

@@ -124,7 +124,7 @@ func newKeeper(t *testing.T) *keeper {
 	if err != nil {
 		t.Fatal(err)
 	}
-	withRoles := string(sovtest.ChangedRecipe(t, "roles:\n    - name: app\n", "roles: [{name: app}, {name: big}]\n"))
+	withRoles := string(sovtest.SQL("postgres: {roles: [{name: big}]}"))
 	for path, text := range map[string]string{k.recipe: withRoles, identity: key.String()} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)

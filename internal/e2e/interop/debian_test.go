@@ -42,9 +42,9 @@ kill $phone
 wait $phone || true
 `
 
-// TestDebian begins in a root of debootstrap, with a release's archive. Go, which Debian 12 does not
-// have as new as it must be, is that of this computer; so is the cache, in which a build of this
-// computer has left the kernel and Tailscale.
+// TestDebian begins in a root of debootstrap, with a release's archive. Go, which Debian 12 does
+// not have as new as it must be, is that of this computer; so is the cache, in which a build of
+// this computer has left the kernel and Tailscale.
 func TestDebian(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: debootstrap makes devices and other owners")
@@ -69,7 +69,8 @@ func TestDebian(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// The root is entered in namespaces of its own, which end with the test whatever it has started.
+	// The root is entered in namespaces of its own, which end with the test whatever it has
+	// started.
 	enter := `set -eu
 mount --bind "$1" "$1"
 for dir in dev sys; do mount --rbind "/$dir" "$1/$dir"; done

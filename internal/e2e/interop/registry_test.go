@@ -15,7 +15,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// distribution serves the CNCF's registry, which most others are made from, and returns its address.
+// distribution serves the CNCF's registry, which most others are made from, and returns its
+// address.
 func distribution(t *testing.T) string {
 	t.Helper()
 	config := &configuration.Configuration{
@@ -28,8 +29,8 @@ func distribution(t *testing.T) string {
 	return strings.TrimPrefix(server.URL, "http://")
 }
 
-// TestDistribution keeps a build's results in a registry of another make, has another computer build from nothing else, and
-// publishes the machine there, signed, and pulls it.
+// TestDistribution keeps a build's results in a registry of another make, has another computer
+// build from nothing else, and publishes the machine there, signed, and pulls it.
 func TestDistribution(t *testing.T) {
 	address := distribution(t)
 	cache := address + "/team/cache"

@@ -12,16 +12,16 @@ import (
 
 const releaseVersion = "v0.9.9-test"
 
-// makeRelease makes a release for this computer from the sources in a folder, signed with a key, and
-// returns its archive.
+// makeRelease makes a release for this computer from the sources in a folder, signed with a key,
+// and returns its archive.
 func makeRelease(t *testing.T, checkout, key string) (archive string) {
 	t.Helper()
 	run(t, checkout, "env", "SOURCE_DATE_EPOCH=1700000000", "SOV_RELEASE_KEY="+key, ".ci/release", releaseVersion, "linux/"+runtime.GOARCH)
 	return filepath.Join(checkout, "dist", "sov-"+releaseVersion+"-linux-"+runtime.GOARCH+".tar.gz")
 }
 
-// TestRelease: a release is the same bytes in any folder, openssl finds its signature good, and what
-// is in its archive works.
+// TestRelease: a release is the same bytes in any folder, openssl finds its signature good, and
+// what is in its archive works.
 func TestRelease(t *testing.T) {
 	key, public := filepath.Join(t.TempDir(), "key.pem"), filepath.Join(t.TempDir(), "key.pub")
 	run(t, "", sovtest.Program, "key", "new", key)

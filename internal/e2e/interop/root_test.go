@@ -14,8 +14,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/mounttest"
 )
 
-// TestDebianRoot writes the root of another system as an ext4 image, through a tar as its container image would have it: e2fsck
-// finds nothing to say, and the kernel finds every entry as debootstrap made it.
+// TestDebianRoot writes the root of another system as an ext4 image, through a tar as its container
+// image would have it: e2fsck finds nothing to say, and the kernel finds every entry as debootstrap
+// made it.
 func TestDebianRoot(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: debootstrap makes devices and other owners")

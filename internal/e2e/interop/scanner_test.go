@@ -12,8 +12,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/tinybuild"
 )
 
-// TestScanner has grype read the SBOMs of machines, and look for vulnerabilities in databases made by hand: of an Alpine package,
-// of a Go module and of Go itself, each with one that is fixed in the version at hand.
+// TestScanner has grype read the SBOMs of machines, and look for vulnerabilities in databases made
+// by hand: of an Alpine package, of a Go module and of Go itself, each with one that is fixed in
+// the version at hand.
 func TestScanner(t *testing.T) {
 	scanner := filepath.Join(t.TempDir(), "scanner")
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", scanner, ".")

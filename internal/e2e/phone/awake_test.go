@@ -61,7 +61,8 @@ func TestNoWakeLocks(t *testing.T) {
 	h.Do("down", "sql")
 }
 
-// A machine is shut down in order before the battery is empty, and started again once that holds enough.
+// A machine is shut down in order before the battery is empty, and started again once that holds
+// enough.
 func TestBattery(t *testing.T) {
 	t.Parallel()
 	h := phonetest.NewLightOn(t, androidtest.Options{Superuser: androidtest.KernelSU}, vmspec.MainFirst, lightguest.Script{}, `{"shutdown_timeout": 5}`)

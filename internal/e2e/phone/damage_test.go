@@ -15,9 +15,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
 )
 
-// A version whose files change on the phone's storage is not started, or ends when its kernel panics at the block: the phone goes
-// back to the other version if there is a whole one, however long the damaged one has worked, and stays down otherwise, and says
-// what to do; that repairs it.
+// A version whose files change on the phone's storage is not started, or ends when its kernel
+// panics at the block: the phone goes back to the other version if there is a whole one, however
+// long the damaged one has worked, and stays down otherwise, and says what to do; that repairs it.
 func TestDamagedVersion(t *testing.T) {
 	t.Parallel()
 	p := phonetest.NewPushed(t, androidtest.NewADBServer(t))

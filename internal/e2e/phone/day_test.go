@@ -38,8 +38,8 @@ func differing(t *testing.T, old, now string) (n int64) {
 	return n
 }
 
-// From a rooted phone on which nothing is to SQL, and a day with it: the same again, one setting, a cable that is pulled, an
-// adb server that is restarted.
+// From a rooted phone on which nothing is to SQL, and a day with it: the same again, one setting, a
+// cable that is pulled, an adb server that is restarted.
 func TestPush(t *testing.T) {
 	t.Parallel()
 	p := phonetest.NewPushed(t, androidtest.NewADBServer(t))
@@ -77,7 +77,8 @@ func TestPush(t *testing.T) {
 		t.Errorf("the new version: %q", got)
 	}
 
-	// Back to the first, twice interrupted. Its files are in slot a, so that nothing would travel: they go first.
+	// Back to the first, twice interrupted. Its files are in slot a, so that nothing would travel:
+	// they go first.
 	before := p.Whole()
 	if err := os.RemoveAll(p.File(p.VM.Slot("a"))); err != nil {
 		t.Fatal(err)

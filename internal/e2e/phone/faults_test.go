@@ -27,8 +27,8 @@ import (
 // releasePort is one of the internet's server at which a fault in the guest waits for its end.
 const releasePort = 9
 
-// faults are what goes wrong in each layer. Those of the phone are made while the daemon, which would repair them
-// before anybody could look, stands still.
+// faults are what goes wrong in each layer. Those of the phone are made while the daemon, which
+// would repair them before anybody could look, stands still.
 var faults = []struct {
 	name    string
 	phone   string // script on the phone; PID is crosvm's
@@ -44,7 +44,8 @@ var faults = []struct {
 	{"chain flushed", "$IPTABLES -w -F sov_sql_fwd", "", false, diagnose.Forwarding, true},
 	{"forwarding off", "echo 0 >/proc/sys/net/ipv4/ip_forward", "", false, diagnose.Forwarding, true},
 	{"VM killed", "kill -9 PID", "", false, diagnose.Process, true},
-	// It takes its own half a minute to be killed at a restart, so it is let go on instead, by a process started before.
+	// It takes its own half a minute to be killed at a restart, so it is let go on instead, by a
+	// process started before.
 	{"PostgreSQL suspended", "", "p=$(head -n 1 /data/postgres/postmaster.pid); kill -STOP $p; nc " + androidtest.ServerIP + " " + fmt.Sprint(releasePort) + " </dev/null; kill -CONT $p", true, diagnose.Postgres, false},
 	{"PostgreSQL stopped", "", "p=$(head -n 1 /data/postgres/postmaster.pid); mount --bind /dev/null $(readlink /proc/$p/exe); kill -INT $p", false, diagnose.Postgres, false},
 	{"clock ahead", "", "date -s 2035-01-01", false, diagnose.GuestClock, false},
@@ -123,7 +124,8 @@ func checkServiceLog(h *phonetest.Handset) {
 	}
 }
 
-// checkSleep lets the guest's clock fall behind, as it does while the phone sleeps: the daemon sees it and has it corrected.
+// checkSleep lets the guest's clock fall behind, as it does while the phone sleeps: the daemon sees
+// it and has it corrected.
 func checkSleep(h *phonetest.Handset) {
 	h.T.Helper()
 	h.Ready()
@@ -152,9 +154,10 @@ func checkSleep(h *phonetest.Handset) {
 	}
 }
 
-// What Android does to processes that it has not started as services, and how the runner lives with it: nothing starts before
-// Android has; what a service or adbd has started dies with that, but the machine has left its control group; and a crosvm whose
-// daemon was killed lives on, until the next start shuts it down. Its crosvm is an old one.
+// What Android does to processes that it has not started as services, and how the runner lives with
+// it: nothing starts before Android has; what a service or adbd has started dies with that, but the
+// machine has left its control group; and a crosvm whose daemon was killed lives on, until the next
+// start shuts it down. Its crosvm is an old one.
 func TestAndroidsKillers(t *testing.T) {
 	t.Parallel()
 	h := phonetest.NewLightOn(t, androidtest.Options{StillBooting: true, Build: androidtest.DefaultBuild(crosvmcli.Android13)}, vmspec.MainFirst, lightguest.Script{}, `{"shutdown_timeout": 5}`)
@@ -168,7 +171,8 @@ func TestAndroidsKillers(t *testing.T) {
 	h.SetProp("sys.boot_completed", "1")
 	h.Do("up", "sql")
 	s := h.Status()
-	// A container may lack the right to protect anything (CAP_SYS_RESOURCE), which is to be said then.
+	// A container may lack the right to protect anything (CAP_SYS_RESOURCE), which is to be said
+	// then.
 	mayProtect := strings.Contains(h.Shell("(echo -1000 >/proc/self/oom_score_adj) 2>/dev/null && echo yes || echo no"), "yes")
 	for _, pid := range []int{s.Daemon, s.Crosvm} {
 		got := strings.TrimSpace(h.Shell(fmt.Sprintf("cat /proc/%d/oom_score_adj", pid)))

@@ -6,86 +6,188 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
-	"github.com/sovereign-sql/sov/internal/contract/health"
+	"github.com/sovereign-sql/sov/internal/contract/phonepath"
+	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/lightguest"
 	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
+// A home is one with the group's file.
+type home struct {
+	*phonetest.Home
+	file string
+}
+
+// sov runs the program with the group's file.
+func (h *home) sov(want int, verb string, args ...string) sovtest.Outcome {
+	h.T.Helper()
+	o := sovtest.Run(h.T, func(c *exec.Cmd) {
+		c.Env = append(os.Environ(), "PATH="+filepath.Dir(h.Server.Program())+":"+os.Getenv("PATH"), "ANDROID_SERIAL=")
+	}, append([]string{verb, h.file}, args...)...)
+	if o.Status != want {
+		h.T.Fatalf("sov %s of a group: want status %d: %v\n%s", verb, want, o, h.Logs())
+	}
+	return o
+}
+
+// order returns the lines of a text that contain a word, as the machines that they name.
+func order(text, word string) string {
+	var names []string
+	for line := range strings.Lines(text) {
+		if strings.Contains(line, word) {
+			name, _, _ := strings.Cut(line, " ")
+			names = append(names, strings.TrimSuffix(name, ":"))
+		}
+	}
+	return strings.Join(names, " ")
+}
+
+// from has a machine's guest connect, and returns what a database says there, or "".
+func (h *home) from(name, to string) string {
+	h.T.Helper()
+	ctx, cancel := context.WithTimeout(h.T.Context(), sovtest.WaitLimit)
+	defer cancel()
+	conn, err := h.Dial(ctx, "tcp", net.JoinHostPort(h.StatusOf(name).Network.Guest.Addr().String(), strconv.Itoa(lightguest.RelayPort)))
+	if err != nil {
+		h.T.Fatalf("connect to %s: %v", name, err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(sovtest.WaitLimit))
+	fmt.Fprintf(conn, "%s\n01234567\n", to)
+	answer, _ := io.ReadAll(io.LimitReader(conn, 1)) // nothing: it was refused
+	return string(answer)
+}
+
 // TestGroup: machines of a group find each other by name and reach each other's published ports, and nothing else, also one
-// that is installed later or restarted while the other runs. The phone gives each its network.
+// that is installed later, restarted or rolled back while the others run. The phone gives each its network. Verbs take all of
+// them in order, and the phone starts them in that order when it boots.
 func TestGroup(t *testing.T) {
 	t.Parallel()
-	h := phonetest.NewLightOn(t, androidtest.Options{}, vmspec.Scoped, lightguest.Script{}, "{}")
-	in := func(group string) func(*vmspec.Network) {
-		return func(n *vmspec.Network) { n.Group, n.AddressUnset = group, true }
-	}
-	status := func(name string) *health.Machine {
-		t.Helper()
-		return phonetest.Health(t, h.Runner("status", name, "--json").Stdout)
-	}
-	// from has a machine's guest connect, and returns what a database says there, or "".
-	from := func(name, to string) string {
-		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), sovtest.WaitLimit)
-		defer cancel()
-		conn, err := h.Dial(ctx, "tcp", net.JoinHostPort(status(name).Network.Guest.Addr().String(), strconv.Itoa(lightguest.RelayPort)))
-		if err != nil {
-			t.Fatalf("connect to %s: %v", name, err)
-		}
-		defer conn.Close()
-		conn.SetDeadline(time.Now().Add(sovtest.WaitLimit))
-		fmt.Fprintf(conn, "%s\n01234567\n", to)
-		answer, _ := io.ReadAll(io.LimitReader(conn, 1)) // nothing: it was refused
-		return string(answer)
-	}
-	if err := os.RemoveAll(h.File(h.VM.Dir())); err != nil {
-		t.Fatal(err)
-	}
-	h.InstallLight("sql", vmspec.Scoped, lightguest.Script{}, in("home"))
+	h := &home{Home: phonetest.NewHome(t)}
+	h.file = h.GroupFile(t.TempDir())
+	h.Add("sql", "home")
 	h.Do("up", "sql")
-	first := status("sql").Crosvm
-	for _, later := range []struct{ name, group string }{{"forge", "home"}, {"stranger", "away"}} {
-		h.InstallLight(later.name, vmspec.Scoped, lightguest.Script{}, in(later.group))
-		h.Do("up", later.name)
+	for name, group := range map[string]string{"forge": "home", "vault": "home", "stranger": "away"} {
+		h.Add(name, group, "sql")
+		h.Do("up", name)
 	}
 	subnets := map[string]bool{}
-	for _, name := range []string{"sql", "forge", "stranger"} {
-		subnets[status(name).Network.Host.Masked().String()] = true
+	for _, name := range []string{"sql", "forge", "vault", "stranger"} {
+		subnets[h.StatusOf(name).Network.Host.Masked().String()] = true
 	}
-	if len(subnets) != 3 || !subnets["192.168.100.0/24"] {
-		t.Errorf("three machines have the networks %v", subnets)
+	if len(subnets) != 4 || !subnets["192.168.100.0/24"] {
+		t.Errorf("four machines have the networks %v", subnets)
 	}
-	h.Eventually("sql reaches forge by name", func() bool { return from("sql", "forge.internal:5432") == "N" })
-	if got := from("forge", "sql.internal:5432"); got != "N" {
+	h.Eventually("sql reaches forge by name", func() bool { return h.from("sql", "forge.internal:5432") == "N" })
+	if got := h.from("forge", "sql.internal:5432"); got != "N" {
 		t.Errorf("forge does not reach sql by name: %q", got)
 	}
-	stranger := status("stranger").Network.Guest.Addr().String()
+	stranger := h.StatusOf("stranger").Network.Guest.Addr().String()
 	for _, to := range []string{"sql.internal:" + strconv.Itoa(guestspec.EndpointPort), stranger + ":5432"} { // not published, and not of the group
-		if got := from("forge", to); got != "" {
+		if got := h.from("forge", to); got != "" {
 			t.Errorf("forge reaches %s", to)
 		}
 	}
-	if got := from("stranger", status("sql").Network.Guest.Addr().String()+":5432"); got != "" {
+	if got := h.from("stranger", h.StatusOf("sql").Network.Guest.Addr().String()+":5432"); got != "" {
 		t.Error("a machine of another group reaches sql")
 	}
-	before := status("forge").Network.Guest
+
+	// forge alone is updated and rolled back.
+	sql, vault, forge := h.StatusOf("sql").Crosvm, h.StatusOf("vault").Crosvm, h.StatusOf("forge")
+	const next = "/data/local/forge"
+	if err := os.MkdirAll(h.File(next), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	androidtest.LightArtifact(t, h.File(next), "forge", vmspec.Scoped, lightguest.Script{Data: map[string]string{"forge-service": "new"}}, phonetest.Joins("home", "sql"))
+	h.Do("install", "forge", next)
 	h.Do("restart", "forge")
-	h.Eventually("sql reaches forge again", func() bool { return from("sql", "forge.internal:5432") == "N" })
-	if after := status("forge").Network.Guest; after != before {
-		t.Errorf("forge moved from %s to %s", before, after)
+	h.Do("rollback", "forge")
+	h.Eventually("sql reaches forge again", func() bool { return h.from("sql", "forge.internal:5432") == "N" })
+	if now := h.StatusOf("forge"); now.Network.Guest != forge.Network.Guest || now.Slot != forge.Slot || now.Crosvm == forge.Crosvm {
+		t.Errorf("rolled back, forge is in slot %s at %s, process %d; before in %s at %s, %d", now.Slot, now.Network.Guest, now.Crosvm, forge.Slot, forge.Network.Guest, forge.Crosvm)
 	}
-	if now := status("sql").Crosvm; now != first {
-		t.Errorf("sql was restarted: process %d, then %d", first, now)
+	if a, b := h.StatusOf("sql").Crosvm, h.StatusOf("vault").Crosvm; a != sql || b != vault {
+		t.Errorf("others were restarted: sql's process %d, then %d, vault's %d, then %d", sql, a, vault, b)
 	}
-	for _, name := range []string{"forge", "stranger", "sql"} {
+
+	if got := order(h.sov(0, "logs", "--runner", "-n", "1").Stdout, ":"); got != "sql forge vault" {
+		t.Errorf("logs of %q", got)
+	}
+	folder := filepath.Join(t.TempDir(), "monday")
+	if got := h.sov(0, "backup", folder).Stdout; !strings.Contains(got, folder+"/sql.zip") || !strings.Contains(got, folder+"/vault.zip") || !strings.Contains(got, folder+"/forge.zip") {
+		t.Errorf("backup: %s", got)
+	}
+	if o := h.sov(1, "backup", folder); !strings.Contains(o.Stderr, "sql.zip is there already: name another folder") {
+		t.Errorf("a second backup into the folder: %v", o)
+	}
+	if o := h.sov(0, "restore", folder, "--check"); !strings.Contains(o.Stdout, "forge.zip: whole, of forge") {
+		t.Errorf("restore --check: %v", o)
+	}
+	if got := h.sov(0, "restore", folder, "--yes").Stdout; got != "restored: sql-service\nrestored: forge-service\nrestored: vault-service\n" {
+		t.Errorf("restore: %s", got)
+	}
+	if o := h.sov(2, "restore", folder, "--yes", "--service", "forge-service"); !strings.Contains(o.Stderr, "name one machine of the group") {
+		t.Errorf("restore --service: %v", o)
+	}
+	if err := os.Rename(folder+"/vault.zip", folder+"/sql.zip"); err != nil {
+		t.Fatal(err)
+	}
+	if o := h.sov(1, "restore", folder, "--yes"); !strings.Contains(o.Stderr, "the backup of the group is not whole") {
+		t.Errorf("restore of a part: %v", o)
+	}
+	if err := os.Link(folder+"/forge.zip", folder+"/vault.zip"); err != nil {
+		t.Fatal(err)
+	}
+	if o := h.sov(1, "restore", folder, "--yes"); !strings.Contains(o.Stderr, "sql.zip is a backup of vault: put that of sql there") {
+		t.Errorf("restore of others' backups: %v", o)
+	}
+	if got := order(h.sov(0, "stop").Stdout, " is down"); got != "vault forge sql" {
+		t.Errorf("stopped: %s", got)
+	}
+
+	// The phone boots: daemons are started in any order.
+	h.SetProp("sys.boot_completed", "0")
+	for _, name := range []string{"forge", "vault", "sql"} {
+		h.Do("up", name, "--no-wait")
+	}
+	h.SetProp("sys.boot_completed", "1")
+	h.Eventually("all are ready", func() bool {
+		return h.StatusOf("sql").Phase == runnerapi.Ready && h.StatusOf("forge").Phase == runnerapi.Ready && h.StatusOf("vault").Phase == runnerapi.Ready
+	})
+	first := h.StatusOf("sql").ReadyAt
+	for _, name := range []string{"forge", "vault"} {
+		if s := h.StatusOf(name); s.StartedAt.Before(first) || s.Reason != "" {
+			t.Errorf("%s was started at %s, sql was ready at %s; %s", name, s.StartedAt, first, s.Reason)
+		}
+	}
+	// A machine that does not run is not waited for.
+	for _, name := range []string{"forge", "sql"} {
+		h.Do("down", name)
+	}
+	h.Do("up", "forge")
+	vm, err := phonepath.Default.VM("forge")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(h.File(vm.Log())); !strings.Contains(string(text), "waits for sql\n") ||
+		!strings.Contains(string(text), "started without waiting for sql: sql does not run") {
+		t.Errorf("forge's log: %v\n%s", err, text)
+	}
+	if got := order(h.sov(0, "start").Stdout, " is ready at"); got != "sql forge vault" {
+		t.Errorf("started: %s", got)
+	}
+	for _, name := range []string{"stranger", "forge", "vault", "sql"} {
 		h.Do("down", name)
 	}
 }

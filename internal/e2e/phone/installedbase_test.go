@@ -91,7 +91,12 @@ func TestInstalledBase(t *testing.T) {
 	journey("rolled back", "with the earlier version, with this version")
 	by(sovtest.Program, append([]string{"restore", "sql", backup, "--yes"}, serial...)...)
 	journey("restored", "with the earlier version")
+	// The recipe of today gives no addresses: while the machine runs, its network is taken on the phone, and stays its own.
+	p.Push(sovtest.Artifact(t, "arm64"))
 	by(sovtest.Program, append([]string{"stop", "sql"}, serial...)...)
+	if n := p.Status().Network; n.TAP != "vm_sql" || n.Host.String() != "192.168.100.1/24" || n.Guest.Addr().String() != "192.168.100.2" {
+		t.Errorf("with the recipe of today it has %s, %s, %s", n.TAP, n.Host, n.Guest)
+	}
 	phonetest.SameNetwork(t, "stopped", before, p.Snapshot())
 }
 

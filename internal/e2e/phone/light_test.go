@@ -22,7 +22,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
 )
 
-// These tests are of the runner alone, with a guest that boots in no time and ends as it is told to.
+// These tests are of the runner alone, with a guest that boots in no time and ends as it is told
+// to.
 
 // Whoever is killed at whatever moment: that again and again is among the tests of endurance.
 func TestKilledInBetween(t *testing.T) {
@@ -54,7 +55,8 @@ func TestUpWhileTheDaemonEnds(t *testing.T) {
 	h.Do("down", "sql")
 }
 
-// Each of crosvm's ends, when the guest was never ready: what follows, and that the phone's network is left meanwhile.
+// Each of crosvm's ends, when the guest was never ready: what follows, and that the phone's network
+// is left meanwhile.
 func TestEnds(t *testing.T) {
 	t.Parallel()
 	for end, want := range map[lightguest.End]struct {
@@ -108,7 +110,8 @@ func TestEnds(t *testing.T) {
 	}
 }
 
-// A machine that was ready: killed, it is started again; switched off, it stays off until it is told otherwise.
+// A machine that was ready: killed, it is started again; switched off, it stays off until it is
+// told otherwise.
 func TestEndsOfAReadyMachine(t *testing.T) {
 	t.Parallel()
 	h := phonetest.NewLight(t, vmspec.MainFirst, lightguest.Script{}, `{"crash_loop": 100}`)
@@ -120,7 +123,8 @@ func TestEndsOfAReadyMachine(t *testing.T) {
 		s := h.Status()
 		return s.Phase == runnerapi.Ready && s.Crosvm != 0 && s.Crosvm != first.Crosvm && s.Restarts == 1 && s.LastExit.Signal == 9
 	})
-	// crosvm says that the guest stopped, and the guest did not say so: as when a hypervisor gives up on it.
+	// crosvm says that the guest stopped, and the guest did not say so: as when a hypervisor gives
+	// up on it.
 	for i, end := range []func(){
 		func() { h.Shell("/apex/com.android.virt/bin/crosvm stop " + h.VM.Socket()) },
 		func() { h.End(lightguest.SystemCrash) },
@@ -154,7 +158,8 @@ func TestEndsOfAReadyMachine(t *testing.T) {
 	h.Do("down", "sql")
 }
 
-// The guest is asked by its network first, then at its console, then crosvm told to stop, and killed at last; each with its bound.
+// The guest is asked by its network first, then at its console, then crosvm told to stop, and
+// killed at last; each with its bound.
 func TestShutdownGetsRougher(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -187,8 +192,8 @@ func TestShutdownGetsRougher(t *testing.T) {
 	}
 }
 
-// A phone that is offline when the machine starts, as at boot before netd has an uplink: the machine answers the phone, and
-// reaches the internet as soon as there is a way.
+// A phone that is offline when the machine starts, as at boot before netd has an uplink: the
+// machine answers the phone, and reaches the internet as soon as there is a way.
 func TestStartOffline(t *testing.T) {
 	t.Parallel()
 	for _, routing := range phonetest.BothRoutings {
@@ -221,7 +226,8 @@ func TestStartOffline(t *testing.T) {
 	}
 }
 
-// The daemon's own repairs. An interface that was only switched off costs nobody the machine; one that was deleted does.
+// The daemon's own repairs. An interface that was only switched off costs nobody the machine; one
+// that was deleted does.
 func TestDaemonRepairs(t *testing.T) {
 	t.Parallel()
 	h := phonetest.NewLight(t, vmspec.MainFirst, lightguest.Script{}, `{}`)
@@ -314,8 +320,9 @@ func configDisk(h *phonetest.Handset) string {
 	return h.Shell(fmt.Sprintf("cd /proc/%d/fd && for f in *; do case $(readlink $f) in /memfd:sov-config*) cat $f; break;; esac; done", h.Status().Crosvm))
 }
 
-// A phone whose crosvm may not use a disk in memory: the machine starts, status says where the secrets were and why, and the
-// file is gone when the guest has read it. What earlier versions left is gone too.
+// A phone whose crosvm may not use a disk in memory: the machine starts, status says where the
+// secrets were and why, and the file is gone when the guest has read it. What earlier versions left
+// is gone too.
 func TestConfigDiskInFile(t *testing.T) {
 	t.Parallel()
 	for _, release := range []crosvmcli.Release{crosvmcli.Android13, crosvmcli.Android15} {

@@ -19,9 +19,9 @@ import (
 // hardware matches addresses of interfaces, which are others after a restart.
 var hardware = regexp.MustCompile(`([0-9a-f]{2}:){5}[0-9a-f]{2}`)
 
-// The module alone makes a phone that runs the machine from boot on; sov push updates what it has installed, and flashing
-// again updates what sov push has; removed, it leaves nothing but what is the user's, which the next one takes on, and not
-// that when told so.
+// The module alone makes a phone that runs the machine from boot on; sov push updates what it has
+// installed, and flashing again updates what sov push has; removed, it leaves nothing but what is
+// the user's, which the next one takes on, and not that when told so.
 func TestModule(t *testing.T) {
 	t.Parallel()
 	p := phonetest.NewPushed(t, androidtest.NewADBServer(t))
@@ -106,7 +106,8 @@ func TestModuleByManager(t *testing.T) {
 			h.Eventually("started by the boot", func() bool { return h.Status().Phase == runnerapi.Ready })
 			booted := h.Status()
 
-			// An update while the machine runs takes nothing from it, and is what the next boot starts.
+			// An update while the machine runs takes nothing from it, and is what the next boot
+			// starts.
 			h.MustFlash(version(lightguest.Script{Deaf: []string{"powerbtn"}}))
 			if s := h.Status(); s.Daemon != booted.Daemon || s.Crosvm != booted.Crosvm || s.Phase != runnerapi.Ready {
 				t.Errorf("while the update was installed: %+v", s)

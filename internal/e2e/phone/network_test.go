@@ -21,7 +21,7 @@ func TestReturnTrafficNeedsTheRule(t *testing.T) {
 	t.Parallel()
 	for _, routing := range []string{"main-first", "scoped"} {
 		t.Run(routing, func(t *testing.T) {
-			h := phonetest.NewWith(t, sovtest.Variant(t, "arm64", "egress", "publish: [5432]", "publish: [5432]\n  egress: [phone]"), androidtest.Options{},
+			h := phonetest.NewWith(t, sovtest.Variant(t, "arm64", "egress", "network: {egress: [phone]}"), androidtest.Options{},
 				`, "vms": {"sql": {"routing": "`+routing+`"}}`)
 			requests := make(chan string, 100)
 			h.ServeUDP(7, func(from net.Addr) { requests <- from.String() })

@@ -10,8 +10,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
 )
 
-// The machine on the phone, from nothing: it reaches the internet by each uplink, answers SQL to the phone, and leaves
-// nothing behind.
+// The machine on the phone, from nothing: it reaches the internet by each uplink, answers SQL to
+// the phone, and leaves nothing behind.
 func TestPhone(t *testing.T) {
 	t.Parallel()
 	for _, routing := range []string{"main-first", "scoped"} {

@@ -17,10 +17,9 @@ import (
 // peers are two machines that name each other as peers, and admit each other's network to their databases.
 func peers(t *testing.T) map[string]string {
 	return map[string]string{
-		"sql": sovtest.Variant(t, "arm64", "first", "publish: [5432]", "publish: [5432]\n  forward: [5432]\n  peers: [second]",
-			"networks: [tap, tailnet]", "networks: [tap, tailnet, 192.168.101.0/24, 192.168.1.0/24]"),
-		"second": sovtest.Variant(t, "arm64", "second", "name: sql\n", "name: second\n", "publish: [5432]", "publish: [5432]\n  peers: [sql]", "vm_sql", "vm_second",
-			"192.168.100.", "192.168.101.", "networks: [tap, tailnet]", "networks: [tap, tailnet, 192.168.100.0/24]"),
+		"sql": sovtest.Variant(t, "arm64", "first", "network: {forward: [5432], peers: [second]}\npostgres: {networks+: [192.168.101.0/24, 192.168.1.0/24]}"),
+		"second": sovtest.Variant(t, "arm64", "second", "name: second\nnetwork: {peers: [sql], host: 192.168.101.1/24, guest: 192.168.101.2}\n"+
+			"postgres: {networks+: [192.168.100.0/24]}"),
 	}
 }
 

@@ -15,8 +15,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
 )
 
-// The machine's life on each release of Android: it starts, without root's rights; it answers; a reboot starts it again at
-// once, a panic and a kill after a while; it shuts down when it is asked, and leaves the phone as it was.
+// The machine's life on each release of Android: it starts, without root's rights; it answers; a
+// reboot starts it again at once, a panic and a kill after a while; it shuts down when it is asked,
+// and leaves the phone as it was.
 func TestReleases(t *testing.T) {
 	t.Parallel()
 	for _, r := range crosvmcli.Releases {
@@ -103,7 +104,8 @@ func checkConfined(h *phonetest.Handset) {
 	}
 }
 
-// A phone that does not let crosvm run without root's rights: it runs with them, and status says so and why.
+// A phone that does not let crosvm run without root's rights: it runs with them, and status says so
+// and why.
 func TestUnconfined(t *testing.T) {
 	t.Parallel()
 	rootOnly := androidtest.DefaultBuild(crosvmcli.Android14)

@@ -28,7 +28,8 @@ func TestScenes(t *testing.T) {
 	}
 }
 
-// Neither the machine nor a hotspot takes the other's forwarding away, whether netd can be asked or not.
+// Neither the machine nor a hotspot takes the other's forwarding away, whether netd can be asked or
+// not.
 func TestHotspotBesideTheMachine(t *testing.T) {
 	t.Parallel()
 	for _, r := range []phonetest.Row{{System: netd.AOSP, Routing: vmspec.Auto}, {System: netd.LineageOS, Routing: vmspec.MainFirst}} {
@@ -54,7 +55,8 @@ func TestNetdRestartsUnderTheMachine(t *testing.T) {
 	}
 }
 
-// Apps reach a port that the recipe opens to them, and no other; the guest reaches what the recipe lets it.
+// Apps reach a port that the recipe opens to them, and no other; the guest reaches what the recipe
+// lets it.
 func TestReachThatTheRecipeGives(t *testing.T) {
 	t.Parallel()
 	const database, endpoint = lightguest.PostgresPort, guestspec.EndpointPort
@@ -91,8 +93,8 @@ func TestReachThatTheRecipeGives(t *testing.T) {
 	}
 }
 
-// Where only main-first carries, a machine that leaves the choice to the phone runs in that mode, and its status says so and
-// what it takes from a VPN.
+// Where only main-first carries, a machine that leaves the choice to the phone runs in that mode,
+// and its status says so and what it takes from a VPN.
 func TestOnlyMainFirstCarries(t *testing.T) {
 	t.Parallel()
 	h := phonetest.NewLight(t, vmspec.Auto, lightguest.Script{}, `{}`)

@@ -32,7 +32,7 @@ func TestRollBack(t *testing.T) {
 		}
 	}
 	good := sovtest.Artifact(t, "arm64")
-	broken := sovtest.Variant(t, "arm64", "broken-setting", sovtest.WithSetting("shared_buffers: 500GB")...)
+	broken := sovtest.Variant(t, "arm64", "broken-setting", sovtest.WithSetting("shared_buffers: 500GB"))
 	for _, c := range []struct {
 		name   string
 		from   string

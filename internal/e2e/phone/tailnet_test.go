@@ -42,7 +42,7 @@ var authKey = "tskey-auth-" + phonetest.Canary.Text
 // tailnetSQL is the sql recipe's artifact for the control server; another version of it differs in its root filesystem.
 func tailnetSQL(t testing.TB, version string) string {
 	t.Helper()
-	return sovtest.OnTailnet(t, "arm64", "tailnet"+version, "http://"+controlAddress, `version: "1"`, `version: "`+version+`"`)
+	return sovtest.OnTailnet(t, "arm64", "tailnet"+version, "http://"+controlAddress, `version: "`+version+`"`)
 }
 
 // A tailnet is a control server with a DERP relay and a STUN server on the phone's internet, and a node there besides
@@ -151,19 +151,36 @@ func (n *tailnet) wantSQL(when string) {
 	var said []byte
 	n.awhile("answered over the tailnet, "+when, func() bool {
 		var err error
-		said, err = n.psql("app", appPassword)
+		said, err = n.psql("app", appPassword, n.verified())
 		return err == nil
 	})
+	if plain, err := n.psql("app", appPassword, "sslmode=disable"); err == nil || !strings.Contains(string(plain), "no encryption") {
+		n.T.Errorf("%s: without encryption: %s, %v", when, plain, err)
+	}
 	if strings.TrimSpace(string(said)) != "t" {
 		n.T.Errorf("%s: the client does not come by the tailnet: %s", when, said)
 	}
 	n.T.Logf("SQL over the tailnet %s: after %.1f s", when, time.Since(start).Seconds())
 }
 
+// verified has libpq verify the database's certificate by the machine's authority.
+func (n *tailnet) verified() string {
+	n.T.Helper()
+	status := n.Status()
+	if status.Database == nil {
+		return "sslmode=verify-full"
+	}
+	file := filepath.Join(n.T.TempDir(), "authority.crt")
+	if err := os.WriteFile(file, []byte(status.Database.Authority), 0o644); err != nil {
+		n.T.Fatal(err)
+	}
+	return "sslmode=verify-full sslrootcert=" + file
+}
+
 // psql asks the database by its name on the tailnet, from the other machine, as a role.
-func (n *tailnet) psql(role, password string) ([]byte, error) {
+func (n *tailnet) psql(role, password, tls string) ([]byte, error) {
 	command := n.host.Command(n.T.Context(), "psql", "--no-psqlrc", "-Atc", "select inet_client_addr() << '100.64.0.0/10'",
-		"host=sovereign-sql port=5432 connect_timeout=5 sslmode=disable user="+role)
+		"host=sovereign-sql port=5432 connect_timeout=5 "+tls+" user="+role)
 	command.Env = []string{"PATH=" + os.Getenv("PATH"), "PGPASSWORD=" + password}
 	return command.CombinedOutput()
 }
@@ -173,7 +190,7 @@ func (n *tailnet) wantNoSuperuser() {
 	n.T.Helper()
 	var said []byte
 	n.awhile("the superuser was answered over the tailnet", func() bool {
-		said, _ = n.psql("postgres", phonetest.Password)
+		said, _ = n.psql("postgres", phonetest.Password, "sslmode=require")
 		return strings.Contains(string(said), "FATAL") || strings.TrimSpace(string(said)) == "t"
 	})
 	if !strings.Contains(string(said), "pg_hba.conf rejects connection") {

@@ -20,8 +20,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// A phone that trusts a key takes versions that are signed with it and none that is older than one before, by push and by
-// module, also after the machine was removed; it goes back to what it has by itself and by hand.
+// A phone that trusts a key takes versions that are signed with it and none that is older than one
+// before, by push and by module, also after the machine was removed; it goes back to what it has by
+// itself and by hand.
 func TestForwardOnly(t *testing.T) {
 	t.Parallel()
 	p := phonetest.NewPushed(t, androidtest.NewADBServer(t))

@@ -35,20 +35,31 @@ func (m *machine) boot(ctx context.Context) error {
 	m.spec = spec
 	config, configErr := disk.ReadConfig(spec.ConfigDisk)
 	m.config = config
+	image, imageErr := disk.Image()
+	var alone *standalone
+	if image != "" && errors.Is(configErr, disk.ErrNoConfig) {
+		configErr = nil
+		alone = m.standAlone()
+	}
 	// Nothing that looks at the clock comes before this.
 	setBy, clockErr := setClock(config.Time)
 	m.console.Log(journal.Info, journal.InitName, "starting", "image", spec.Image.Name, "version", spec.Image.Version,
 		"kernel", kernelRelease(), "clock_set_by", setBy.Round(time.Millisecond))
 	m.problem("", configErr)
+	m.problem("", imageErr)
 	m.problem("", clockErr)
 	m.mu.Lock()
-	m.data = &disk.Data{Spec: spec.Data, Path: spec.Path, Reaper: m.reaper, Console: m.console, Problem: m.problem,
-		Key: config.Secrets[guestspec.SecretDataKey], OldKey: config.Secrets[guestspec.SecretOldDataKey]}
+	m.data = m.newDisk(spec.Data, "")
+	for _, v := range spec.Volumes {
+		m.volumes = append(m.volumes, m.newDisk(v.Data(spec.Data.Wait), v.Name))
+	}
 	m.supervisor = supervision.New(supervision.Config{
-		Reaper: m.reaper, Console: m.console, Path: spec.Path, Data: spec.Data.Path, Secrets: config.Secrets,
+		Reaper: m.reaper, Console: m.console, Path: spec.Path, Roots: spec.Roots(), Secrets: m.config.Secrets,
 		Now: time.Now, Uptime: uptime, Spawn: m.spawn, OnReady: func() {
 			m.reportReady()
-			m.spawn("data disk's free blocks", func() { m.data.KeepTrimmed(ctx) })
+			for _, d := range append([]*disk.Data{m.data}, m.volumes...) {
+				m.spawn("free blocks of the "+d.Name(), func() { d.KeepTrimmed(ctx) })
+			}
 		},
 	}, spec.Services)
 	m.mu.Unlock()
@@ -63,7 +74,11 @@ func (m *machine) boot(ctx context.Context) error {
 	m.problem("kernel settings", setSysctls(spec.Sysctls))
 	m.problem("", network.UpLoopback())
 	var firewallErr error
-	if configErr == nil {
+	switch {
+	case alone != nil:
+		m.problem("", replaceFiles(guestspec.StandaloneDir))
+		firewallErr = alone.goOnline(ctx)
+	case configErr == nil:
 		firewallErr = m.goOnline()
 	}
 	m.keepClock(ctx)
@@ -71,6 +86,9 @@ func (m *machine) boot(ctx context.Context) error {
 		m.supervisor.Block("the firewall is not loaded: " + firewallErr.Error())
 		m.problem("firewall", firewallErr)
 		return nil
+	}
+	if image != "" {
+		m.growPartition(image)
 	}
 	if err := m.data.Mount(ctx); err != nil {
 		m.supervisor.Block("the data disk is not mounted: " + err.Error())
@@ -80,11 +98,50 @@ func (m *machine) boot(ctx context.Context) error {
 	if err := m.keepLogs(); err != nil {
 		m.problem("logs are not kept", err)
 	}
-	m.problem("restore", machinebackup.Recover(m.spec.Data.Path, m.spec.Services))
-	m.spawn("data disk's space", func() { m.data.Watch(ctx) })
+	m.watchSpace(ctx, m.data)
+	if err := m.mountVolumes(ctx); err != nil {
+		m.supervisor.Block(err.Error())
+		return nil
+	}
+	m.problem("restore", machinebackup.Recover(m.spec.Roots(), m.spec.Services))
+	m.keepCertificate(ctx)
+	if alone != nil {
+		alone.mounted()
+		m.mu.Lock()
+		m.onReady = alone.ready
+		m.mu.Unlock()
+	}
 	m.supervisor.Start()
 	m.spawn("tailnet", func() { m.watchTailnet(ctx) })
 	return nil
+}
+
+// newDisk returns the data disk, or the named volume.
+func (m *machine) newDisk(spec guestspec.Data, volume string) *disk.Data {
+	return &disk.Data{Spec: spec, Volume: volume, Path: m.spec.Path, Reaper: m.reaper, Console: m.console, Problem: m.problem,
+		Key: m.config.Secrets[guestspec.SecretDataKey], OldKey: m.config.Secrets[guestspec.SecretOldDataKey]}
+}
+
+// mountVolumes mounts all volumes that can be mounted. The error says which are not: their mount points are empty directories,
+// and no service is to take one for its data.
+func (m *machine) mountVolumes(ctx context.Context) error {
+	var faults []error
+	for i, v := range m.volumes {
+		err := v.Mount(ctx)
+		if err == nil {
+			m.watchSpace(ctx, v)
+			err = filesystem.MakeDirectory(m.spec.Volumes[i].Directory)
+		}
+		if err != nil {
+			m.problem(v.Name(), err)
+			faults = append(faults, fmt.Errorf("the %s is not mounted: %w", v.Name(), err))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+func (m *machine) watchSpace(ctx context.Context, d *disk.Data) {
+	m.spawn("space of the "+d.Name(), func() { d.Watch(ctx) })
 }
 
 // keepLogs has the log kept on the data disk from here on.
@@ -151,7 +208,7 @@ func (m *machine) serve(address netip.AddrPort) error {
 	server := endpoint.New(endpoint.Config{
 		Machine: m, Console: m.console, Journal: m.journal, Reaper: m.reaper,
 		Keeper: &machinebackup.Keeper{
-			Supervisor: m.supervisor, Reaper: m.reaper, Console: m.console, Path: m.spec.Path, Data: m.spec.Data.Path,
+			Supervisor: m.supervisor, Reaper: m.reaper, Console: m.console, Path: m.spec.Path, Roots: m.spec.Roots(),
 			Services: m.spec.Services, Database: m.readyDatabase, Mounted: m.mounted,
 		},
 		Path: m.spec.Path, Services: m.spec.Services, Token: m.config.Token, Shell: m.spec.Endpoint.Shell,

@@ -14,7 +14,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
-// TestServicesHaveTheLeastRights lets a hostile service that runs as root, and one that does not, try what no service needs.
+// TestServicesHaveTheLeastRights lets a hostile service that runs as root, and one that does not,
+// try what no service needs.
 func TestServicesHaveTheLeastRights(t *testing.T) {
 	victim := sleeper("victim")
 	victim.User = "nobody"

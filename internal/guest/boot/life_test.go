@@ -21,8 +21,8 @@ class H(http.server.BaseHTTPRequestHandler):
 http.server.HTTPServer(('127.0.0.1', 8080), H).serve_forever()
 `
 
-// TestLifeOfServices: steps with users of their own, readiness and liveness by HTTP, a schedule, the size of a log, settings of
-// the kernel; and a service that has ended is never ready.
+// TestLifeOfServices: steps with users of their own, readiness and liveness by HTTP, a schedule,
+// the size of a log, settings of the kernel; and a service that has ended is never ready.
 func TestLifeOfServices(t *testing.T) {
 	check := guestspec.Ready{HTTP: "http://127.0.0.1:8080/health", Interval: guestspec.Duration(50 * time.Millisecond), Timeout: guestspec.Duration(5 * time.Second)}
 	web := shell("web", "exec python3 -c '"+strings.ReplaceAll(server, "'", `"`)+"' 2>/dev/null")

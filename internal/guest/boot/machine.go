@@ -17,6 +17,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/contract/configdisk"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/guest/certificate"
 	"github.com/sovereign-sql/sov/internal/guest/disk"
 	"github.com/sovereign-sql/sov/internal/guest/endpoint"
 	"github.com/sovereign-sql/sov/internal/guest/filesystem"
@@ -37,14 +38,17 @@ type machine struct {
 
 	requests chan string // reasons to shut down; the first counts
 
-	mu         sync.Mutex
-	supervisor *supervision.Supervisor // nil until the specification is read
-	data       *disk.Data              // nil until the specification is read
-	clock      *timekeeper.Keeper      // nil until it is kept
-	endpoint   *endpoint.Server        // nil until it answers
-	problems   []string
-	stopping   bool
-	fatal      error // why the guest cannot go on
+	mu           sync.Mutex
+	supervisor   *supervision.Supervisor // nil until the specification is read
+	data         *disk.Data              // nil until the specification is read
+	volumes      []*disk.Data            // in the specification's order
+	clock        *timekeeper.Keeper      // nil until it is kept
+	endpoint     *endpoint.Server        // nil until it answers
+	certificates *certificate.Keeper     // nil where no service shows one
+	onReady      func()                  // what else reportReady calls; nil: nothing
+	problems     []string
+	stopping     bool
+	fatal        error // why the guest cannot go on
 }
 
 // errShutdown is why work under way is cancelled.
@@ -56,6 +60,10 @@ type spawn func(name string, fn func())
 // Run is PID 1's whole life. It does not return.
 func Run() {
 	unix.Umask(0o022)
+	if err := enterRoot(); err != nil {
+		fmt.Fprintf(openConsole(), "sov-init: %v\n", err)
+		os.Exit(1) // the kernel panics, and starts the machine again
+	}
 	// For programs that are looked up before the specification is read.
 	os.Setenv("PATH", guestspec.DefaultPath)
 	problems, err := filesystem.MountKernel()
@@ -115,6 +123,12 @@ func (m *machine) problem(about string, err error) {
 
 // reportReady is called when all services are ready for the first time.
 func (m *machine) reportReady() {
+	m.mu.Lock()
+	more := m.onReady
+	m.mu.Unlock()
+	if more != nil {
+		more()
+	}
 	m.console.Log(journal.Info, journal.InitName, "ready", "services", len(m.spec.Services), "uptime", fmt.Sprintf("%.3f", uptime().Seconds()))
 }
 

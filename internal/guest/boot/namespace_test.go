@@ -4,6 +4,7 @@ package boot
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -46,7 +47,8 @@ const (
 	patience = 2 * time.Minute
 
 	stageVariable = "SOV_TEST_ROOT" // tells the test's program that it is a container's first process
-	loopVariable  = "SOV_TEST_LOOP"
+	loopVariable  = "SOV_TEST_LOOP" // names in /dev, and loop devices: "vdb=/dev/loop0"
+	usrVariable   = "SOV_TEST_USR"
 	// Set where the kernel is to answer as one without netfilter.
 	noNetfilterVariable = "SOV_TEST_NO_NETFILTER"
 )
@@ -72,7 +74,8 @@ func becomeInit(root, loop string) error {
 	if err := unix.Mount(root, root, "", unix.MS_BIND, ""); err != nil {
 		return err
 	}
-	if err := unix.Mount("/usr", filepath.Join(root, "usr"), "", unix.MS_BIND, ""); err != nil {
+	usr := cmp.Or(os.Getenv(usrVariable), "/usr")
+	if err := unix.Mount(usr, filepath.Join(root, "usr"), "", unix.MS_BIND, ""); err != nil {
 		return err
 	}
 	dev := filepath.Join(root, "dev")
@@ -98,12 +101,13 @@ func becomeInit(root, loop string) error {
 	if err := unix.Mknod(tun, unix.S_IFCHR|0o666, int(unix.Mkdev(10, 200))); err != nil {
 		return err
 	}
-	if loop != "" {
+	for _, device := range strings.Fields(loop) {
+		name, path, _ := strings.Cut(device, "=")
 		var s unix.Stat_t
-		if err := unix.Stat(loop, &s); err != nil {
+		if err := unix.Stat(path, &s); err != nil {
 			return err
 		}
-		if err := unix.Mknod(filepath.Join(dev, "vdb"), unix.S_IFBLK|0o600, int(s.Rdev)); err != nil {
+		if err := unix.Mknod(filepath.Join(dev, name), unix.S_IFBLK|0o600, int(s.Rdev)); err != nil {
 			return err
 		}
 	}
@@ -233,6 +237,8 @@ type box struct {
 	spec       guestspec.Config
 	config     configdisk.Config
 	noData     bool
+	volumes    []string // images that are attached, by the names of their loop devices
+	usr        string   // what is its /usr; empty: this computer's
 	// noNetfilter has the kernel answer as one without it.
 	noNetfilter bool
 }
@@ -314,10 +320,16 @@ func (b *box) boot(t *testing.T) *boot {
 	b.write(t, "config.img", string(disk))
 	v := &boot{t: t, done: make(chan struct{}), new: make(chan struct{})}
 	v.cmd = exec.Command("/proc/self/exe")
-	v.cmd.Env = []string{stageVariable + "=" + b.root}
+	v.cmd.Env = []string{stageVariable + "=" + b.root, usrVariable + "=" + b.usr}
+	var devices []string
 	if !b.noData {
-		v.cmd.Env = append(v.cmd.Env, loopVariable+"="+attach(t, b.data))
+		devices = append(devices, "vdb="+attach(t, b.data))
 	}
+	for _, image := range b.volumes {
+		device := attach(t, image)
+		devices = append(devices, filepath.Base(device)+"="+device)
+	}
+	v.cmd.Env = append(v.cmd.Env, loopVariable+"="+strings.Join(devices, " "))
 	if b.noNetfilter {
 		v.cmd.Env = append(v.cmd.Env, noNetfilterVariable+"=yes")
 	}
@@ -347,7 +359,7 @@ func (b *box) boot(t *testing.T) *boot {
 	return v
 }
 
-// attach gives the data disk a loop device until the end of the test.
+// attach gives a disk a loop device until the end of the test.
 func attach(t *testing.T, image string) string {
 	t.Helper()
 	out, err := exec.Command("losetup", "--find", "--show", image).CombinedOutput()

@@ -42,13 +42,18 @@ func newPostgresBox(t *testing.T) *box {
 		User:        "postgres",
 		Directories: []guestspec.Directory{{Path: "/run/postgresql", Mode: "2775", User: "postgres"}},
 		Prepare: []guestspec.Step{{
+			Command: []string{"/init/sov-init", "postgres-collations", "--user=postgres", "--data=/data/postgres", "--bin=" + bin,
+				"--config=/etc/sov/postgres/postgresql.conf", "--image=first"},
+			User: "root", Unconfined: true,
+		}, {
 			Command: []string{"/init/sov-init", "postgres-prepare", "--user=postgres", "--data=/data/postgres", "--bin=" + bin,
 				"--", "--locale-provider=icu", "--icu-locale=und", "--locale=C.UTF-8"},
 			User: "root", Unconfined: true,
 		}},
-		Rights: guestspec.Rights{Write: []string{"/data", "/data/postgres"}},
-		Tmpfs:  []guestspec.Tmpfs{{Path: "/data/postgres/pg_dynshmem", Mode: "0700", User: "postgres"}},
-		Ready:  guestspec.Ready{Postgres: "/run/postgresql/.s.PGSQL.5432"},
+		Rights:      guestspec.Rights{Write: []string{"/data", "/data/postgres"}},
+		Certificate: "/run/postgres-tls/server.pem",
+		Tmpfs:       []guestspec.Tmpfs{{Path: "/data/postgres/pg_dynshmem", Mode: "0700", User: "postgres"}},
+		Ready:       guestspec.Ready{Postgres: "/run/postgresql/.s.PGSQL.5432"},
 		PostReady: []guestspec.Step{{
 			Command: []string{"/init/sov-init", "postgres-role", "--socket=/run/postgresql/.s.PGSQL.5432", "--role=postgres"},
 			Secret:  "postgres",
@@ -57,6 +62,8 @@ func newPostgresBox(t *testing.T) *box {
 		}, {
 			Command: []string{"/init/sov-init", "postgres-role", "--socket=/run/postgresql/.s.PGSQL.5432", "--role=app"},
 			Secret:  "role-app",
+		}, {
+			Command: []string{"/init/sov-init", "postgres-extension", "--socket=/run/postgresql/.s.PGSQL.5432", "--name=plpgsql", "--database=shop"},
 		}, {
 			Command: []string{"/init/sov-init", "postgres-settled", "--socket=/run/postgresql/.s.PGSQL.5432", "--data=/data/postgres"},
 			User:    "root", Unconfined: true,
@@ -73,6 +80,9 @@ password_encryption = scram-sha-256
 hba_file = '/etc/sov/postgres/pg_hba.conf'
 ident_file = '/etc/sov/postgres/pg_ident.conf'
 log_statement = all
+ssl = on
+ssl_cert_file = '/run/postgres-tls/server.pem'
+ssl_key_file = '/run/postgres-tls/server.pem'
 shared_buffers = 16MB
 `)
 	b.write(t, "etc/sov/postgres/pg_hba.conf", "local all all peer map=sov\nhost all all all scram-sha-256\n")
@@ -86,7 +96,12 @@ func (v *boot) query(password, sql string) (string, error) {
 }
 
 func (v *boot) queryAs(who, password, sql string) (string, error) {
-	config, err := pgconn.ParseConfig("sslmode=disable host=" + guestAddress + " " + who)
+	return v.ask("sslmode=disable "+who, password, sql)
+}
+
+// ask asks as the parameters of a connection say.
+func (v *boot) ask(parameters, password, sql string) (string, error) {
+	config, err := pgconn.ParseConfig("host=" + guestAddress + " " + parameters)
 	if err != nil {
 		return "", err
 	}
@@ -133,10 +148,12 @@ func TestPostgres(t *testing.T) {
 		if _, err := v.query("wrong", "SELECT 1"); err == nil {
 			t.Error("a wrong password is good enough")
 		}
+		checkTLS(t, b, v, first)
 		if got, _ := v.run("/usr/bin/stat", "-fc", "%T", "/data/postgres/pg_dynshmem"); got != "tmpfs" {
 			t.Errorf("pg_dynshmem is on %s", got)
 		}
-		if _, err := v.query(first, "CREATE TABLE kept (n int); INSERT INTO kept SELECT generate_series(1, 1000)"); err != nil {
+		if _, err := v.query(first, "CREATE TABLE kept (n int); INSERT INTO kept SELECT generate_series(1, 1000); "+
+			"UPDATE pg_database SET datcollversion = '1.0' WHERE datname = 'postgres'"); err != nil { // as if ICU had been another one
 			t.Error(err)
 		}
 		v.shutDown()
@@ -148,10 +165,16 @@ func TestPostgres(t *testing.T) {
 		b.wantCleanDisk(t)
 	})
 
-	t.Run("second start with another password", func(t *testing.T) {
+	t.Run("second start with another password, of an image that sorts otherwise", func(t *testing.T) {
 		b.config.Secrets["postgres"] = second
+		collations := b.spec.Services[0].Prepare[0].Command
+		collations[len(collations)-1] = "--image=second"
 		v := b.boot(t)
 		v.waitReady()
+		v.waitLine("out postgres: text in database postgres was sorted by version 1.0 of its collation")
+		if got, err := v.query(second, "SELECT count(*) FROM pg_database WHERE datcollversion <> pg_database_collation_actual_version(oid)"); err != nil || got != "0" {
+			t.Errorf("%s databases keep the old version, %v", got, err)
+		}
 		v.waitLine("the password of role postgres was set")
 		if got, err := v.query(second, "SELECT count(*) FROM kept"); err != nil || got != "1000" {
 			t.Errorf("the table has %q rows, %v", got, err)
@@ -229,6 +252,32 @@ func TestPostgres(t *testing.T) {
 	})
 }
 
+// checkTLS logs in as a client that trusts the machine's authority, by the address and by names, and looks at who can read
+// the key. A clock that leaps over the certificate's end has it replaced.
+func checkTLS(t *testing.T, b *box, v *boot, password string) {
+	t.Helper()
+	authority := v.status().Postgres.Authority
+	root := filepath.Join(t.TempDir(), "authority.crt")
+	must(t, os.WriteFile(root, []byte(authority), 0o644))
+	const sql = "SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl"
+	got, err := v.ask("sslmode=verify-full sslrootcert="+root+" user=postgres dbname=postgres", password, sql)
+	if err != nil || !strings.HasPrefix(got, "TLSv1.") {
+		t.Errorf("verify-full: %q, %v", got, err)
+	}
+	for file, want := range map[string]string{
+		"/data/.sov-tls": "root 700", "/data/.sov-tls/authority.pem": "root 600", "/run/postgres-tls/server.pem": "postgres 600",
+	} {
+		if got, _ := v.run("/usr/bin/stat", "-c", "%U %a", file); got != want {
+			t.Errorf("%s: %s, want %s", file, got, want)
+		}
+	}
+	// The server's own view: its certificate, and not the authority.
+	got, err = v.query(password, "CREATE TEMPORARY TABLE f (x text); COPY f FROM PROGRAM 'ls /run/postgres-tls /data/.sov-tls 2>&1; true'; SELECT string_agg(x, ' ') FROM f")
+	if err != nil || !strings.Contains(got, "server.pem") || strings.Contains(got, "authority") {
+		t.Errorf("the server sees %q, %v", got, err)
+	}
+}
+
 func TestInterruptedFirstStartStartsOver(t *testing.T) {
 	b := newPostgresBox(t)
 	b.config.Secrets = map[string]string{"postgres": "c4n4ry"}
@@ -271,6 +320,7 @@ func TestInterruptedFirstStartStartsOver(t *testing.T) {
 // config disk says, at each start; nothing else writes.
 func TestAccountsOfTheRecipe(t *testing.T) {
 	b := newPostgresBox(t)
+	pooled := withPooler(t, b)
 	first, second := "c4n4ry 'quoted' \"twice\" \\ \n é "+strings.Repeat("ü", 500), "c4n4ry of another kind"
 	ask := func(v *boot, password string) (string, error) {
 		return v.queryAs("user=app dbname=shop", password, "SELECT current_user || ' in ' || current_database()")
@@ -291,6 +341,9 @@ func TestAccountsOfTheRecipe(t *testing.T) {
 		v = b.boot(t)
 		v.waitReady()
 		v.waitLine("the password of role app was set")
+		if got, err := v.queryAs("port=6432 user=app dbname=shop", password, "SELECT current_user"); pooled && (err != nil || got != "app") {
+			t.Errorf("through the pooler: %q, %v", got, err)
+		}
 		if got, err := ask(v, password); err != nil || got != "app in shop" {
 			t.Errorf("%q, %v", got, err)
 		}
@@ -308,6 +361,47 @@ func TestAccountsOfTheRecipe(t *testing.T) {
 			t.Errorf("something that %s, and nothing had to", line)
 		}
 	}
+}
+
+// withPooler gives the box a pooler as package postgres of the stages describes it, if this computer has one.
+func withPooler(t *testing.T, b *box) bool {
+	t.Helper()
+	const program = "/usr/sbin/pgbouncer"
+	if _, err := os.Stat(program); err != nil {
+		return false
+	}
+	b.write(t, "etc/passwd", "root:x:0:0::/root:/bin/sh\npostgres:x:70:70::/data/postgres:/bin/sh\npgbouncer:x:6432:6432::/:/sbin/nologin\nnobody:x:65534:65534::/:/bin/false\n")
+	b.write(t, "etc/group", "root:x:0:\npostgres:x:70:\npgbouncer:x:6432:\nnogroup:x:65534:\n")
+	b.write(t, "etc/sov/postgres/pg_hba.conf", "local all postgres peer map=sov\nlocal all pgbouncer peer map=sov\nlocal all all scram-sha-256\nhost all all all scram-sha-256\n")
+	b.write(t, "etc/sov/postgres/pg_ident.conf", "sov postgres postgres\nsov root postgres\nsov pgbouncer pgbouncer\n")
+	must(t, os.MkdirAll(filepath.Join(b.root, "etc/sov/pgbouncer"), 0o755))
+	b.write(t, "etc/sov/pgbouncer/pg_hba.conf", "host all pgbouncer 0.0.0.0/0 reject\nhost all all 0.0.0.0/0 scram-sha-256\n")
+	b.write(t, "etc/sov/pgbouncer/pgbouncer.ini", `[databases]
+* = host=/run/postgresql port=5432
+[pgbouncer]
+listen_addr = *
+listen_port = 6432
+unix_socket_dir =
+logfile =
+auth_type = hba
+auth_hba_file = /etc/sov/pgbouncer/pg_hba.conf
+auth_user = pgbouncer
+auth_query = SELECT usename, passwd FROM pgbouncer.lookup($1)
+pool_mode = transaction
+client_tls_sslmode = allow
+client_tls_cert_file = /run/pgbouncer-tls/server.pem
+client_tls_key_file = /run/pgbouncer-tls/server.pem
+client_tls_ca_file = /run/pgbouncer-tls/server.pem
+`)
+	server := &b.spec.Services[0]
+	server.PostReady = append(server.PostReady, guestspec.Step{
+		Command: []string{"/init/sov-init", "postgres-pooler", "--socket=/run/postgresql/.s.PGSQL.5432", "--role=pgbouncer", "--database=shop"},
+	})
+	b.spec.Services = append(b.spec.Services, guestspec.Service{
+		Name: "pgbouncer", Command: []string{program, "/etc/sov/pgbouncer/pgbouncer.ini"}, User: "pgbouncer", After: []string{"postgres"},
+		Certificate: "/run/pgbouncer-tls/server.pem", Ready: guestspec.Ready{TCP: "127.0.0.1:6432"},
+	})
+	return true
 }
 
 // waitQuery asks until the server answers: it may be replaying its log.

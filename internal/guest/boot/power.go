@@ -73,8 +73,8 @@ func watchPowerButton(spawn spawn, request func(reason string)) int {
 	return watched
 }
 
-// watchConsole takes requests from the guest's second console, which the host reaches when the network does not work. A guest
-// that has none, or whose host says nothing, is not asked there.
+// watchConsole takes requests from the guest's second console, which the host reaches when the
+// network does not work. A guest that has none, or whose host says nothing, is not asked there.
 func watchConsole(spawn spawn, request func(reason string)) {
 	f, err := os.OpenFile(guestapi.ConsoleDevice, os.O_RDONLY|unix.O_NOCTTY, 0)
 	if err != nil {

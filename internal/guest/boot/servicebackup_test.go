@@ -41,7 +41,8 @@ func saved(t *testing.T, stream []byte) map[string][]byte {
 	}
 }
 
-// forge is a service whose paths are saved, kv one that saves and restores itself. Both write down that they run.
+// forge is a service whose paths are saved, kv one that saves and restores itself. Both write down
+// that they run.
 func forge() guestspec.Service {
 	s := shell("forge", `trap 'echo bye; exit 0' TERM; echo running >/data/forge/state; echo up; while :; do sleep 1 & wait; done`)
 	s.User = "nobody"
@@ -189,8 +190,8 @@ func paths(service string, list ...string) backup.Part {
 	return backup.Part{Kind: backup.KindPaths, Service: &backup.Service{Name: service, Paths: list}}
 }
 
-// TestBackupWhoseCallerGoes: the service that was stopped runs again; a program that fails makes no backup; and one that
-// never ends is ended with its caller.
+// TestBackupWhoseCallerGoes: the service that was stopped runs again; a program that fails makes no
+// backup; and one that never ends is ended with its caller.
 func TestBackupWhoseCallerGoes(t *testing.T) {
 	f := forge()
 	f.Prepare = []guestspec.Step{{Command: []string{"/bin/dd", "if=/dev/zero", "of=/data/forge/large", "bs=1M", "count=64"}}}
@@ -250,7 +251,8 @@ func TestBackupWhoseCallerGoes(t *testing.T) {
 	v.shutDown()
 }
 
-// TestInterruptedSwap: what a restore has written down before the machine lost its power is done at its next start.
+// TestInterruptedSwap: what a restore has written down before the machine lost its power is done at
+// its next start.
 func TestInterruptedSwap(t *testing.T) {
 	b := newBox(t, forge())
 	v := b.boot(t)

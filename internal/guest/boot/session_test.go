@@ -41,6 +41,7 @@ func (v *boot) openSession() (*session.Conn, error) {
 	must(v.t, err)
 	if response.StatusCode != http.StatusSwitchingProtocols {
 		defer conn.Close()
+		defer response.Body.Close()
 		text, _ := io.ReadAll(response.Body)
 		return nil, fmt.Errorf("%d %s", response.StatusCode, text)
 	}
@@ -290,8 +291,8 @@ func (v *boot) testLimit(t *testing.T) {
 	}
 }
 
-// TestSessionEndsAtShutdown: an interactive shell, which ignores SIGTERM, does not hold the machine up, and its caller learns why
-// it ends.
+// TestSessionEndsAtShutdown: an interactive shell, which ignores SIGTERM, does not hold the machine
+// up, and its caller learns why it ends.
 func TestSessionEndsAtShutdown(t *testing.T) {
 	v := shellBox(t).boot(t)
 	v.waitReady()

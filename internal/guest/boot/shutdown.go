@@ -20,7 +20,7 @@ import (
 func (m *machine) shutDown(reason string) {
 	m.mu.Lock()
 	m.stopping = true
-	supervisor, data, endpoint := m.supervisor, m.data, m.endpoint
+	supervisor, data, volumes, endpoint := m.supervisor, m.data, m.volumes, m.endpoint
 	m.mu.Unlock()
 	m.console.Log(journal.Info, journal.InitName, "shutting down", "reason", reason)
 	if endpoint != nil {
@@ -43,6 +43,9 @@ func (m *machine) shutDown(reason string) {
 	}
 	killAll()
 	within(process.KillLimit, m.journal.Detach) // a disk that does not answer must not block it
+	for _, v := range volumes {
+		v.Release()
+	}
 	if data != nil {
 		data.Release()
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/guest/cluster"
+	"github.com/sovereign-sql/sov/internal/guest/disk"
 	"github.com/sovereign-sql/sov/internal/guest/journal"
 	"github.com/sovereign-sql/sov/internal/guest/network"
 	"github.com/sovereign-sql/sov/internal/guest/tailnet"
@@ -41,6 +42,9 @@ func (m *machine) Status(ctx context.Context) guestapi.Status {
 		Memory:   memory(),
 		Orphans:  m.reaper.Orphans(),
 		Network:  network.Status(m.link),
+	}
+	for _, v := range m.volumes {
+		s.Volumes = append(s.Volumes, guestapi.Volume{Name: v.Volume, Data: v.Status()})
 	}
 	asking, cancel := context.WithTimeout(ctx, guestapi.StatusTime)
 	defer cancel()
@@ -104,7 +108,11 @@ func (m *machine) databaseStatus(ctx context.Context, services []guestapi.Servic
 	if spec == nil || !strings.HasPrefix(spec.Ready.Postgres, "/") {
 		return nil
 	}
-	return cluster.Report(ctx, spec.Ready.Postgres, dataDirectory(spec), service)
+	report := cluster.Report(ctx, spec.Ready.Postgres, dataDirectory(spec), service)
+	if spec.Certificate != "" {
+		report.Authority = m.authority()
+	}
+	return report
 }
 
 // dataDirectory is what the server's command names as its data directory.
@@ -115,10 +123,12 @@ func dataDirectory(postgres *guestspec.Service) string {
 	return ""
 }
 
-// mounted returns an error where the data disk is not mounted.
+// mounted returns an error where the data disk or a volume is not mounted.
 func (m *machine) mounted() error {
-	if fault := m.data.Status().Fault; fault != "" {
-		return fmt.Errorf("the data disk is not mounted: %s", fault)
+	for _, d := range append([]*disk.Data{m.data}, m.volumes...) {
+		if fault := d.Status().Fault; fault != "" {
+			return fmt.Errorf("the %s is not mounted: %s", d.Name(), fault)
+		}
 	}
 	return nil
 }

@@ -12,13 +12,13 @@ import (
 	"strings"
 )
 
-// sysctls are settings of the kernel that differ from its own defaults. In a name, * stands for all,
-// default and each interface that exists: default reaches only interfaces that are made later, and
-// IPv6 does not consult all for redirects.
+// sysctls are settings of the kernel that differ from its own defaults. In a name, * stands for
+// all, default and each interface that exists: default reaches only interfaces that are made later,
+// and IPv6 does not consult all for redirects.
 //
 // The first part is what Alpine's boot would set (lib/sysctl.d/00-alpine.conf of
 // alpine-baselayout), but for three settings: a server has no use for IPv6 privacy addresses, the
-// host decides what follows a panic, and nobody gets the right to ping.
+// host decides what follows a panic, and no service gets the right to ping.
 var sysctls = []struct{ name, value string }{
 	{"net.ipv4.tcp_syncookies", "1"},
 	{"net.ipv4.conf.*.rp_filter", "1"},
@@ -39,7 +39,7 @@ var sysctls = []struct{ name, value string }{
 	// The kernel's addresses and messages are hidden from those who may attack it.
 	{"kernel.kptr_restrict", "2"},
 	{"kernel.dmesg_restrict", "1"},
-	// With Yama: nobody without CAP_SYS_PTRACE traces a process or reads its memory.
+	// With Yama: no process without CAP_SYS_PTRACE traces a process or reads its memory.
 	{"kernel.yama.ptrace_scope", "2"},
 }
 
@@ -50,8 +50,8 @@ func sysctlFiles(name string) []string {
 	return files
 }
 
-// setSysctls applies sysctls and then the recipe's. A setting that this kernel does not have is left out of the former, and an
-// error of the latter.
+// setSysctls applies sysctls and then the recipe's. A setting that this kernel does not have is
+// left out of the former, and an error of the latter.
 func setSysctls(own map[string]string) error {
 	var failed []error
 	for _, s := range sysctls {

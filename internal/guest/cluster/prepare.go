@@ -28,11 +28,16 @@ var ErrPermanent = errors.New("nothing was changed")
 type Preparation struct {
 	Data string // the data directory, such as /data/postgres; its parent belongs to root
 	Bin  string // the directory of postgres and initdb
-	User string // whom the cluster belongs to, and as whom initdb runs
+	// OldBin is that of the server of an older major version, in whose cluster it goes on until that is upgraded; empty: there
+	// is none.
+	OldBin string
+	User   string // whom the cluster belongs to, and as whom initdb runs
 	// InitArgs are added to initdb's arguments: the locale provider and its locale.
 	InitArgs []string
-	Starts   string    // where the server's starts are counted, such as StartsFile
-	Output   io.Writer // gets what initdb says and what was done, in lines
+	// Starts is where the server's starts are counted, such as StartsFile; empty: this is not one that
+	// counts, and no settings are put aside.
+	Starts string
+	Output io.Writer // gets what initdb says and what was done, in lines
 }
 
 // Run makes the cluster if there is none, and otherwise only removes what a server that lost its
@@ -43,9 +48,12 @@ type Preparation struct {
 // interrupted is re-created. A directory with anything else in it, or a cluster of another major
 // version, stays as it is and gives an error that wraps ErrPermanent.
 func (p Preparation) Run(ctx context.Context) error {
-	major, err := p.serverMajor(ctx)
+	major, err := serverMajor(ctx, p.Bin)
 	if err != nil {
 		return err
+	}
+	if _, err := settle(p.Data, p.Output); err != nil {
+		return fmt.Errorf("tidy up after an upgrade: %w", err)
 	}
 	found, err := clusterMajor(p.Data)
 	switch {
@@ -53,13 +61,21 @@ func (p Preparation) Run(ctx context.Context) error {
 		return p.create(ctx)
 	case err != nil:
 		return err
+	case found != major && p.OldBin != "":
+		if old, err := serverMajor(ctx, p.OldBin); err != nil || found != old {
+			return errors.Join(err, fmt.Errorf("%s holds a cluster of PostgreSQL %s, and this version of the machine upgrades from %s to %s: %w",
+				p.Data, found, old, major, ErrPermanent))
+		}
 	case found != major:
 		return fmt.Errorf("%s holds a cluster of PostgreSQL %s and this image brings PostgreSQL %s: "+
-			"run an image with PostgreSQL %s, or dump the data there and load it into a new disk here: %w",
+			"`sov rollback` goes back to an image with PostgreSQL %s, and `sov upgrade` upgrades the cluster from there: %w",
 			p.Data, found, major, found, ErrPermanent)
 	}
 	if err := p.removeStalePID(); err != nil {
 		return err
+	}
+	if p.Starts == "" {
+		return nil
 	}
 	if err := (Settings{Data: p.Data, Starts: p.Starts}).beforeStart(p.Output); err != nil {
 		fmt.Fprintln(p.Output, "WARNING:", err) // the server may start all the same
@@ -69,9 +85,9 @@ func (p Preparation) Run(ctx context.Context) error {
 
 var versionLine = regexp.MustCompile(`\(PostgreSQL\) ([1-9][0-9]*)`)
 
-// serverMajor asks the server for its major version.
-func (p Preparation) serverMajor(ctx context.Context) (string, error) {
-	out, err := exec.CommandContext(ctx, filepath.Join(p.Bin, "postgres"), "--version").Output()
+// serverMajor asks the server in a directory for its major version.
+func serverMajor(ctx context.Context, bin string) (string, error) {
+	out, err := exec.CommandContext(ctx, filepath.Join(bin, "postgres"), "--version").Output()
 	if err != nil {
 		return "", fmt.Errorf("ask the server for its version: %w", err)
 	}

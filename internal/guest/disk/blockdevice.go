@@ -10,9 +10,12 @@ import (
 	"time"
 )
 
-// blockDevices lists the block devices that the kernel knows, preferred first, then by name.
+// blockDevices lists the block devices that the kernel knows, preferred first if there is such a one, then by name.
 func blockDevices(preferred string) []string {
-	list := []string{preferred}
+	var list []string
+	if preferred != "" {
+		list = append(list, preferred)
+	}
 	entries, err := os.ReadDir("/sys/class/block") // sorted
 	if err != nil {
 		return list
@@ -37,7 +40,7 @@ const (
 	ext4Magic   = "\x53\xef"
 )
 
-// pollInterval is the pause between two looks for the data disk.
+// pollInterval is the pause between two looks for a disk.
 const pollInterval = 20 * time.Millisecond
 
 // ext4Label returns the label of the ext4 file system on the device, and whether there is one.
@@ -54,11 +57,13 @@ func ext4Label(device string) (string, bool) {
 	return label, true
 }
 
-// findExt4 returns the device that carries the label, or else preferred if it holds ext4. It
+// findExt4 returns the device that carries the label, or else preferred, if there is such a one, where it holds ext4. It
 // waits up to limit for one to appear.
-func findExt4(label, preferred string, limit time.Duration) (string, error) {
+func (d *Data) findExt4(limit time.Duration) (string, error) {
+	label, preferred := d.Spec.Label, d.Spec.Device
 	for deadline := time.Now().Add(limit); ; time.Sleep(pollInterval) {
-		for _, device := range blockDevices(preferred) {
+		devices := blockDevices(preferred)
+		for _, device := range devices {
 			if found, ok := ext4Label(device); ok && found == label {
 				return device, nil
 			}
@@ -67,8 +72,13 @@ func findExt4(label, preferred string, limit time.Duration) (string, error) {
 			return preferred, nil
 		}
 		if time.Now().After(deadline) {
-			if _, encrypted, _ := luksLabel(preferred); encrypted || isNew(preferred) {
-				return "", fmt.Errorf("%s is encrypted, and this version's recipe does not say vm.encrypt: install one that does", preferred)
+			for _, device := range devices {
+				if found, encrypted, _ := luksLabel(device); isNew(device, label) || encrypted && (device == preferred || isLabel(found, label)) {
+					return "", fmt.Errorf("%s is encrypted, and this version's recipe does not say %s: install one that does", device, d.encryptKey())
+				}
+			}
+			if preferred == "" {
+				return "", fmt.Errorf("no disk with the ext4 label %s: is it attached, and was it made?", label)
 			}
 			return "", fmt.Errorf("no disk with the ext4 label %s, and no ext4 on %s: is the data disk attached, and was it made?", label, preferred)
 		}

@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/sovereign-sql/sov/internal/contract/configdisk"
+	"github.com/sovereign-sql/sov/internal/guest/seed"
 )
 
 // ReadConfig finds the config disk and reads it. The device preferred is looked at first.
@@ -28,5 +29,24 @@ func ReadConfig(preferred string) (configdisk.Config, error) {
 		}
 		return configdisk.Decode(f, size)
 	}
-	return configdisk.Config{}, errors.New("no disk begins as a config disk does: the guest has no address, no secrets and no endpoint")
+	return configdisk.Config{}, ErrNoConfig
 }
+
+// ReadSeed finds the seed of cloud-init and reads it. The error wraps seed.ErrNone if there is none.
+func ReadSeed() (configdisk.Config, error) {
+	for _, device := range blockDevices("") {
+		f, err := os.Open(device)
+		if err != nil {
+			continue // a drive without a disk
+		}
+		config, err := seed.Read(f)
+		f.Close()
+		if !errors.Is(err, seed.ErrNone) {
+			return config, err
+		}
+	}
+	return configdisk.Config{}, seed.ErrNone
+}
+
+// ErrNoConfig says that there is no config disk.
+var ErrNoConfig = errors.New("no disk begins as a config disk does: the guest has no address, no secrets and no endpoint")

@@ -22,9 +22,11 @@ import (
 // e2fsckPath is where Alpine and Debian have it.
 const e2fsckPath = "/sbin/e2fsck"
 
-// Data is the data disk. Its exported fields are set before Mount and not changed.
+// Data is a disk on which services keep data: the data disk, or a volume of the recipe. Its exported fields are set before
+// Mount and not changed.
 type Data struct {
 	Spec    guestspec.Data
+	Volume  string // its name; empty: it is the data disk
 	Path    string // PATH of e2fsck
 	Key     string // opens an encrypted disk
 	OldKey  string // the one before, which Key replaces; empty: none
@@ -44,7 +46,15 @@ type Data struct {
 	oldKey    bool   // OldKey still opens it
 }
 
-// Mount finds, opens, checks and mounts the data disk. It formats only a disk that was just made and is to be encrypted: whatever
+// Name is what messages call the disk.
+func (d *Data) Name() string {
+	if d.Volume != "" {
+		return "volume " + d.Volume
+	}
+	return "data disk"
+}
+
+// Mount finds, opens, checks and mounts the disk. It formats only a disk that was just made and is to be encrypted: whatever
 // is wrong with another one, what is on it is the user's.
 func (d *Data) Mount(ctx context.Context) error {
 	device, err := d.mount(ctx)
@@ -55,7 +65,7 @@ func (d *Data) Mount(ctx context.Context) error {
 		return err
 	}
 	d.device, d.mounted = device, true
-	d.Console.Log(journal.Info, journal.InitName, "data disk mounted", "device", device, "path", d.Spec.Path)
+	d.Console.Log(journal.Info, journal.InitName, d.Name()+" mounted", "device", device, "path", d.Spec.Path)
 	return nil
 }
 
@@ -63,7 +73,7 @@ func (d *Data) mount(ctx context.Context) (device string, err error) {
 	if d.Spec.Encrypted {
 		device, err = d.unlock(ctx)
 	} else {
-		device, err = findExt4(d.Spec.Label, d.Spec.Device, d.Spec.Wait.Or(0))
+		device, err = d.findExt4(d.Spec.Wait.Or(0))
 	}
 	if err != nil {
 		return "", err
@@ -81,17 +91,17 @@ func (d *Data) mount(ctx context.Context) (device string, err error) {
 // rebooted, which this is not), from 4 on there is something left.
 func (d *Data) check(ctx context.Context, device string) error {
 	if _, err := os.Stat(e2fsckPath); errors.Is(err, fs.ErrNotExist) {
-		d.Console.Log(journal.Warn, journal.InitName, "the image has no "+e2fsckPath+": the data disk is mounted unchecked")
+		d.Console.Log(journal.Warn, journal.InitName, "the image has no "+e2fsckPath+": the "+d.Name()+" is mounted unchecked")
 		return nil
 	}
 	err := d.command("e2fsck", e2fsckPath, "-p", device).Run(ctx, d.Reaper)
 	var end *process.ExitError
 	if errors.As(err, &end) && end.Status.Exited() && end.Status.ExitStatus() < 4 {
-		d.Console.Log(journal.Warn, journal.InitName, "e2fsck repaired the data disk", "device", device)
+		d.Console.Log(journal.Warn, journal.InitName, "e2fsck repaired the "+d.Name(), "device", device)
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("check the data disk %s: %w: it needs e2fsck by hand, from a copy", device, err)
+		return fmt.Errorf("check the %s, %s: %w: it needs e2fsck by hand, from a copy", d.Name(), device, err)
 	}
 	return nil
 }
@@ -105,7 +115,7 @@ func (d *Data) command(name string, argv ...string) process.Command {
 	}
 }
 
-// Release writes everything out and unmounts the data disk, or makes it read-only when a process
+// Release writes everything out and unmounts the disk, or makes it read-only when a process
 // that cannot be killed still holds it.
 func (d *Data) Release() {
 	unix.Sync()
@@ -125,17 +135,17 @@ func (d *Data) Release() {
 	}
 	err := unix.Unmount(d.Spec.Path, 0)
 	if err == nil {
-		d.Console.Log(journal.Info, journal.InitName, "data disk unmounted")
+		d.Console.Log(journal.Info, journal.InitName, d.Name()+" unmounted")
 		return
 	}
-	d.Console.Log(journal.Warn, journal.InitName, "cannot unmount the data disk, making it read-only", "error", err)
+	d.Console.Log(journal.Warn, journal.InitName, "cannot unmount the "+d.Name()+", making it read-only", "error", err)
 	if err := unix.Mount("", d.Spec.Path, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
-		d.Console.Log(journal.Error, journal.InitName, "cannot make the data disk read-only", "error", err)
+		d.Console.Log(journal.Error, journal.InitName, "cannot make the "+d.Name()+" read-only", "error", err)
 	}
 	unix.Sync()
 }
 
-// Status is the data disk's part of the guest's status.
+// Status is the disk's part of the guest's status.
 func (d *Data) Status() guestapi.Data {
 	d.mu.Lock()
 	data := guestapi.Data{Path: d.Spec.Path, Fault: d.fault, OldKey: d.oldKey}
@@ -148,7 +158,7 @@ func (d *Data) Status() guestapi.Data {
 	if mounted && unix.Statfs(data.Path, &s) == nil {
 		data.Size = int64(s.Blocks) * s.Bsize
 		data.Free = int64(s.Bavail) * s.Bsize
-		data.Warning = spaceWarning(data.Size, data.Free)
+		data.Warning = d.spaceWarning(data.Size, data.Free)
 	}
 	return data
 }

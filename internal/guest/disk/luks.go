@@ -17,26 +17,42 @@ import (
 	"github.com/sovereign-sql/sov/internal/guest/process"
 )
 
-// An encrypted data disk goes through these states, and a power cut leaves it in one of them:
+// An encrypted disk goes through these states, and a power cut leaves it in one of them:
 //
 //	guestspec.NewDiskMark is there     nothing was ever kept on it: it is encrypted anew
-//	LUKS2 with the label unformatted   a key opens it, and what is in it is nothing yet: it is formatted
+//	LUKS2 with the unformatted label   a key opens it, and what is in it is nothing yet: it is formatted
 //	LUKS2 with the label of the disk   it is in use, and never formatted
 //
 // cryptsetup changes a header in two copies, one after the other, so that one of them is whole.
 
-const (
-	// mapping is the name of the decrypted device, mapper where it is.
-	mapping = "sov-data"
-	mapper  = "/dev/mapper/" + mapping
-	// unformatted is the label of an encrypted disk until its file system is complete.
-	unformatted = "sov-new"
-)
+// mapping is the name of the decrypted device, mapper where it is.
+func (d *Data) mapping() string { return d.Spec.Label }
+func (d *Data) mapper() string  { return "/dev/mapper/" + d.mapping() }
 
-// isNew reports whether a data disk was just made, and is to be encrypted.
-func isNew(device string) bool {
-	mark, err := readAt(device, guestspec.NewDiskOffset, len(guestspec.NewDiskMark))
-	return err == nil && mark == guestspec.NewDiskMark
+// unformatted is the label of an encrypted disk until its file system is complete, and it gets the other label.
+func unformatted(label string) string {
+	if label == guestspec.DataLabel {
+		return "sov-new"
+	}
+	return "new " + label
+}
+
+// isLabel reports whether a LUKS2 header's label is that of a disk, complete or not.
+func isLabel(found, label string) bool { return found == label || found == unformatted(label) }
+
+// isNew reports whether a disk was just made, and is to be encrypted and get the label.
+func isNew(device, label string) bool {
+	want := guestspec.NewDiskMark(label)
+	mark, err := readAt(device, guestspec.NewDiskOffset, len(want))
+	return err == nil && mark == want
+}
+
+// encryptKey is the recipe's key that makes the disk an encrypted one.
+func (d *Data) encryptKey() string {
+	if d.Volume != "" {
+		return "encrypted in volumes"
+	}
+	return "vm.encrypt"
 }
 
 // An encrypted disk is what findEncrypted finds.
@@ -46,17 +62,19 @@ type encryptedDisk struct {
 	label  string // where it is not new
 }
 
-// findEncrypted returns the encrypted data disk, or a new one that is to be encrypted. It waits up to
+// findEncrypted returns the encrypted disk, or a new one that is to be encrypted. It waits up to
 // limit for one to appear. A disk with an ext4 file system is not taken.
-func findEncrypted(label, preferred string, limit time.Duration) (encryptedDisk, error) {
+func (d *Data) findEncrypted(limit time.Duration) (encryptedDisk, error) {
+	label, preferred := d.Spec.Label, d.Spec.Device
 	for deadline := time.Now().Add(limit); ; time.Sleep(pollInterval) {
 		var damaged error
-		for _, device := range blockDevices(preferred) {
-			if isNew(device) {
+		devices := blockDevices(preferred)
+		for _, device := range devices {
+			if isNew(device, label) {
 				return encryptedDisk{device: device, isNew: true}, nil
 			}
 			found, ok, err := luksLabel(device)
-			if ok && err == nil && (found == label || found == unformatted) {
+			if ok && err == nil && isLabel(found, label) {
 				return encryptedDisk{device: device, label: found}, nil
 			}
 			damaged = errors.Join(damaged, err)
@@ -65,21 +83,23 @@ func findEncrypted(label, preferred string, limit time.Duration) (encryptedDisk,
 			return encryptedDisk{}, damaged
 		}
 		if time.Now().After(deadline) {
-			if _, ok := ext4Label(preferred); ok {
-				return encryptedDisk{}, fmt.Errorf("%s is not encrypted, and the recipe wants it encrypted (vm.encrypt): it is never converted", preferred)
+			for _, device := range devices {
+				if found, ok := ext4Label(device); ok && (device == preferred || found == label) {
+					return encryptedDisk{}, fmt.Errorf("%s is not encrypted, and the recipe wants it encrypted (%s): it is never converted", device, d.encryptKey())
+				}
 			}
-			return encryptedDisk{}, fmt.Errorf("no disk with a LUKS2 header of label %s: is the data disk attached, and was it made for a machine with vm.encrypt?", label)
+			return encryptedDisk{}, fmt.Errorf("no disk with a LUKS2 header of label %s: is it attached, and was it made for a machine with %s?", label, d.encryptKey())
 		}
 	}
 }
 
-// unlock finds the encrypted data disk, encrypts it if it is new, opens it and formats it if that was
+// unlock finds the encrypted disk, encrypts it if it is new, opens it and formats it if that was
 // never completed. It returns the decrypted device.
 func (d *Data) unlock(ctx context.Context) (device string, err error) {
 	if d.Key == "" {
-		return "", errors.New("no key of the encrypted data disk came with this start (secret " + guestspec.SecretDataKey + ")")
+		return "", fmt.Errorf("no key of the encrypted %s came with this start (secret %s)", d.Name(), guestspec.SecretDataKey)
 	}
-	found, err := findEncrypted(d.Spec.Label, d.Spec.Device, d.Spec.Wait.Or(0))
+	found, err := d.findEncrypted(d.Spec.Wait.Or(0))
 	if err != nil {
 		return "", err
 	}
@@ -91,30 +111,30 @@ func (d *Data) unlock(ctx context.Context) (device string, err error) {
 	l := luks{data: d, device: found.device, keys: keys}
 	if found.isNew {
 		if err := l.encrypt(ctx); err != nil {
-			return "", fmt.Errorf("encrypt the new data disk %s: %w", found.device, err)
+			return "", fmt.Errorf("encrypt the new %s, %s: %w", d.Name(), found.device, err)
 		}
-		found.label = unformatted
+		found.label = unformatted(d.Spec.Label)
 	}
 	if err := l.open(ctx); err != nil {
 		return "", err
 	}
-	if found.label == unformatted {
+	if found.label == unformatted(d.Spec.Label) {
 		if err := l.format(ctx); err != nil {
-			return "", fmt.Errorf("format the new data disk %s: %w", found.device, err)
+			return "", fmt.Errorf("format the new %s, %s: %w", d.Name(), found.device, err)
 		}
 	}
 	whole, err := deviceSize(found.device)
 	if err != nil {
 		return "", err
 	}
-	inside, err := deviceSize(mapper)
+	inside, err := deviceSize(d.mapper())
 	if err != nil {
 		return "", err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.encrypted, d.overhead = found.device, whole-inside
-	return mapper, nil
+	return d.mapper(), nil
 }
 
 // luks works on one encrypted disk.
@@ -131,7 +151,7 @@ func (l luks) encrypt(ctx context.Context) error {
 	// cryptsetup takes. 512 bits are AES-256 in XTS, which has two keys.
 	err := l.run(ctx, "luksFormat", "--batch-mode", "--type", "luks2", "--cipher", "aes-xts-plain64", "--key-size", "512", "--hash", "sha256",
 		"--sector-size", "4096", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--offset", fmt.Sprint(guestspec.NewDiskOffset/512),
-		"--label", unformatted, l.device, l.keys.key)
+		"--label", unformatted(l.data.Spec.Label), l.device, l.keys.key)
 	if err != nil {
 		return err
 	}
@@ -156,14 +176,14 @@ func (l luks) format(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	argv := []string{program, "-q", "-F", "-t", "ext4", "-m", "0", "-i", "32768", "-L", l.data.Spec.Label, "-E", "lazy_itable_init=1,nodiscard", mapper}
+	argv := []string{program, "-q", "-F", "-t", "ext4", "-m", "0", "-i", "32768", "-L", l.data.Spec.Label, "-E", "lazy_itable_init=1,nodiscard", l.data.mapper()}
 	if err := l.data.command("mke2fs", argv...).Run(ctx, l.data.Reaper); err != nil {
 		return err
 	}
 	if err := l.run(ctx, "config", l.device, "--label", l.data.Spec.Label); err != nil {
 		return err
 	}
-	l.data.Console.Log(journal.Info, journal.InitName, "data disk encrypted and formatted", "device", l.device)
+	l.data.Console.Log(journal.Info, journal.InitName, l.data.Name()+" encrypted and formatted", "device", l.device)
 	return nil
 }
 
@@ -175,17 +195,17 @@ func (l luks) open(ctx context.Context) error {
 		return nil
 	}
 	if !wrongKey(err) {
-		return fmt.Errorf("open the encrypted data disk %s: %w", l.device, err)
+		return fmt.Errorf("open the encrypted %s, %s: %w", l.data.Name(), l.device, err)
 	}
-	wrong := fmt.Errorf("open the encrypted data disk %s: the key does not open it (secret %s): it is untouched; give the machine the key that it was encrypted with",
-		l.device, guestspec.SecretDataKey)
+	wrong := fmt.Errorf("open the encrypted %s, %s: the key does not open it (secret %s): it is untouched; give the machine the key that it was encrypted with",
+		l.data.Name(), l.device, guestspec.SecretDataKey)
 	if l.keys.old == "" {
 		return wrong
 	}
 	if err := l.openBy(ctx, l.keys.old); wrongKey(err) {
 		return wrong
 	} else if err != nil {
-		return fmt.Errorf("open the encrypted data disk %s: %w", l.device, err)
+		return fmt.Errorf("open the encrypted %s, %s: %w", l.data.Name(), l.device, err)
 	}
 	l.note(l.changeKey(ctx))
 	return nil
@@ -199,13 +219,13 @@ func (l luks) note(err error) {
 	l.data.mu.Lock()
 	l.data.oldKey = true
 	l.data.mu.Unlock()
-	l.data.Problem("change the key of the data disk", fmt.Errorf("%w: the old key still opens it; the next start tries again", err))
+	l.data.Problem("change the key of the "+l.data.Name(), fmt.Errorf("%w: the old key still opens it; the next start tries again", err))
 }
 
 // openBy maps the disk.
 func (l luks) openBy(ctx context.Context, key string) error {
 	// Discards tell those who read the disk's file which blocks are free, and let that file shrink.
-	return l.run(ctx, "open", "--type", "luks2", "--disable-keyring", "--allow-discards", "--key-file", key, l.device, mapping)
+	return l.run(ctx, "open", "--type", "luks2", "--disable-keyring", "--allow-discards", "--key-file", key, l.device, l.data.mapping())
 }
 
 // changeKey adds the key by the old one, and removes the old one once the key is known to work.
@@ -218,7 +238,7 @@ func (l luks) changeKey(ctx context.Context) error {
 	if err := l.opens(ctx, l.keys.key); err != nil {
 		return fmt.Errorf("try the added key: %w", err)
 	}
-	l.data.Console.Log(journal.Info, journal.InitName, "data disk has a new key", "device", l.device)
+	l.data.Console.Log(journal.Info, journal.InitName, l.data.Name()+" has a new key", "device", l.device)
 	return l.removeOld(ctx)
 }
 
@@ -236,7 +256,7 @@ func (l luks) removeOld(ctx context.Context) error {
 	if err := l.run(ctx, "luksRemoveKey", "--batch-mode", l.device, l.keys.old); err != nil {
 		return err
 	}
-	l.data.Console.Log(journal.Info, journal.InitName, "data disk: the old key is removed", "device", l.device)
+	l.data.Console.Log(journal.Info, journal.InitName, l.data.Name()+": the old key is removed", "device", l.device)
 	return nil
 }
 
@@ -254,11 +274,11 @@ func (d *Data) growMapping(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	inside, err := deviceSize(mapper)
+	inside, err := deviceSize(d.mapper())
 	if err != nil || whole-inside <= d.overhead {
 		return err
 	}
-	if err := (luks{data: d}).run(ctx, "resize", "--disable-keyring", mapping); err != nil {
+	if err := (luks{data: d}).run(ctx, "resize", "--disable-keyring", d.mapping()); err != nil {
 		return fmt.Errorf("enlarge the decrypted device: %w", err)
 	}
 	return nil
@@ -285,7 +305,7 @@ func (d *Data) find(name string) (string, error) {
 			return filepath.Join(dir, name), nil
 		}
 	}
-	return "", fmt.Errorf("the image has no %s: build it anew with vm.encrypt: true", name)
+	return "", fmt.Errorf("the image has no %s: build it anew with %s: true", name, d.encryptKey())
 }
 
 // Keys are the paths by which a program opens the keys: files in memory that have no name.
@@ -305,7 +325,7 @@ func openKeys(key, old string) (k keys, err error) {
 func (k *keys) add(text string) (path string, err error) {
 	fd, err := unix.MemfdCreate("key", unix.MFD_CLOEXEC)
 	if err != nil {
-		return "", fmt.Errorf("keep the data disk's key in memory: %w", err)
+		return "", fmt.Errorf("keep a disk's key in memory: %w", err)
 	}
 	f := os.NewFile(uintptr(fd), "key")
 	k.files = append(k.files, f)

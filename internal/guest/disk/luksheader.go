@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// The binary header of LUKS2 (LUKS2 On-Disk Format Specification, section 2.1), integers big-endian:
-// the copies' magic numbers and places, and the offsets of what is read.
+// The binary header of LUKS2 (LUKS2 On-Disk Format Specification, section 2.1), integers
+// big-endian: the copies' magic numbers and places, and the offsets of what is read.
 const (
 	luksMagicFirst, luksMagicSecond = "LUKS\xba\xbe", "SKUL\xba\xbe"
 	luksSecondOffset                = 0x4000
@@ -26,8 +26,8 @@ const (
 	luksBinarySize                  = 4096
 )
 
-// luksLabel returns the label of the newest whole header on the device, and whether there is a header.
-// A header of which no copy is whole is an error.
+// luksLabel returns the label of the newest whole header on the device, and whether there is a
+// header. A header of which no copy is whole is an error.
 func luksLabel(device string) (label string, found bool, err error) {
 	var newest uint64
 	whole := false

@@ -22,9 +22,9 @@ func TestLUKSLabel(t *testing.T) {
 	dir := t.TempDir()
 	image, key := filepath.Join(dir, "data.img"), filepath.Join(dir, "key")
 	must(t, os.WriteFile(key, []byte("a key"), 0o600))
-	must(t, datadisk.CreateToEncrypt(image, 128<<20))
-	if _, found, err := luksLabel(image); found || err != nil || !isNew(image) {
-		t.Errorf("a new disk: found %t, %v, new %t", found, err, isNew(image))
+	must(t, datadisk.Spec{Size: 128 << 20, Encrypted: true}.Create(t.Context(), image))
+	if _, found, err := luksLabel(image); found || err != nil || !isNew(image, guestspec.DataLabel) {
+		t.Errorf("a new disk: found %t, %v, new %t", found, err, isNew(image, guestspec.DataLabel))
 	}
 	run := func(args ...string) {
 		t.Helper()
@@ -32,8 +32,8 @@ func TestLUKSLabel(t *testing.T) {
 			t.Fatalf("cryptsetup %q: %v\n%s", args, err, out)
 		}
 	}
-	run("luksFormat", "--batch-mode", "--type", "luks2", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--offset", "32768", "--label", unformatted, image, key)
-	if !isNew(image) {
+	run("luksFormat", "--batch-mode", "--type", "luks2", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--offset", "32768", "--label", unformatted(guestspec.DataLabel), image, key)
+	if !isNew(image, guestspec.DataLabel) {
 		t.Error("the header has taken the mark of a new disk away")
 	}
 	run("config", image, "--label", guestspec.DataLabel)
@@ -57,7 +57,7 @@ func TestLUKSLabel(t *testing.T) {
 	write(t, image, luksBinarySize, []byte("damage"))
 	want("with both copies damaged", "", false)
 	write(t, image, guestspec.NewDiskOffset, make([]byte, 64))
-	if _, err := findEncrypted(guestspec.DataLabel, image, 0); err == nil || !strings.Contains(err.Error(), "damaged") {
+	if _, err := (&Data{Spec: guestspec.Data{Label: guestspec.DataLabel, Device: image}}).findEncrypted(0); err == nil || !strings.Contains(err.Error(), "damaged") {
 		t.Errorf("a damaged disk: %v", err)
 	}
 }

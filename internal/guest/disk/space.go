@@ -11,14 +11,14 @@ import (
 )
 
 const (
-	// spacePoll is how often the data disk is looked at, for its size and for what is free.
+	// spacePoll is how often a disk is looked at, for its size and for what is free.
 	spacePoll = 10 * time.Second
 	// A disk is nearly full below a tenth, or lowSpace bytes, and full below fullSpace: two
 	// segments of PostgreSQL's log, without which it stops.
 	lowSpace, fullSpace = 512 << 20, 32 << 20
 )
 
-// Watch enlarges the file system of the mounted data disk when its device has grown, and logs when
+// Watch enlarges the file system of the mounted disk when its device has grown, and logs when
 // it fills up, until ctx is done.
 func (d *Data) Watch(ctx context.Context) {
 	warned, grows := "", true
@@ -32,7 +32,7 @@ func (d *Data) Watch(ctx context.Context) {
 			if data.Warning != "" {
 				d.Console.Log(journal.Warn, journal.InitName, data.Warning)
 			} else {
-				d.Console.Log(journal.Info, journal.InitName, "the data disk has room again", "free", mebibytes(data.Free))
+				d.Console.Log(journal.Info, journal.InitName, "the "+d.Name()+" has room again", "free", mebibytes(data.Free))
 			}
 		}
 		select {
@@ -46,16 +46,16 @@ func (d *Data) Watch(ctx context.Context) {
 // grow makes the file system as large as its device, and reports whether to try it again some time.
 func (d *Data) grow(ctx context.Context) bool {
 	if err := d.growMapping(ctx); err != nil {
-		d.Problem("data disk", err)
+		d.Problem(d.Name(), err)
 		return false
 	}
 	from, to, err := growFileSystem(d.device, d.Spec.Path)
 	if err != nil {
-		d.Problem("data disk", err)
+		d.Problem(d.Name(), err)
 		return false
 	}
 	if to > from {
-		d.Console.Log(journal.Info, journal.InitName, "data disk enlarged", "from", mebibytes(from), "to", mebibytes(to))
+		d.Console.Log(journal.Info, journal.InitName, d.Name()+" enlarged", "from", mebibytes(from), "to", mebibytes(to))
 	}
 	return true
 }
@@ -74,14 +74,17 @@ func spaceLevel(size, free int64) string {
 }
 
 // spaceWarning says what a person has to know about the room that is left, "" if nothing.
-func spaceWarning(size, free int64) string {
+func (d *Data) spaceWarning(size, free int64) string {
 	level := spaceLevel(size, free)
 	if level == "" {
 		return ""
 	}
-	text := fmt.Sprintf("the data disk is %s: %s of %s are free. Make room, or enlarge it (vm.data in the recipe, data_mib in the phone's settings)",
-		level, mebibytes(free), mebibytes(size))
-	if level == "full" {
+	enlarge := "vm.data in the recipe, data_mib in the phone's settings"
+	if d.Volume != "" {
+		enlarge = "volumes in the recipe"
+	}
+	text := fmt.Sprintf("the %s is %s: %s of %s are free. Make room, or enlarge it (%s)", d.Name(), level, mebibytes(free), mebibytes(size), enlarge)
+	if level == "full" && d.Volume == "" {
 		text += "; PostgreSQL stops when it can write no more, and comes back when there is room"
 	}
 	return text

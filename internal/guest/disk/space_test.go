@@ -21,7 +21,7 @@ func TestSpaceWarning(t *testing.T) {
 		{512 << 20, 50 << 20, "nearly full"},
 		{8 * gib, 31 << 20, "is full: 31 MiB"},
 	} {
-		got := spaceWarning(tt.size, tt.free)
+		got := (&Data{}).spaceWarning(tt.size, tt.free)
 		if (tt.want == "") != (got == "") || !strings.Contains(got, tt.want) {
 			t.Errorf("%d of %d free: %q, want %q", tt.free, tt.size, got, tt.want)
 		}

@@ -27,7 +27,7 @@ const (
 // trimRange is struct fstrim_range.
 type trimRange struct{ start, length, least uint64 }
 
-// KeepTrimmed tells the device of the mounted data disk which blocks are free, now and every day, until
+// KeepTrimmed tells the device of the mounted disk which blocks are free, now and every day, until
 // ctx is done: the disk's file on the host gives their room back. The option discard of the file system
 // would do so at each deletion, and have whoever deletes wait for it.
 func (d *Data) KeepTrimmed(ctx context.Context) {
@@ -37,12 +37,12 @@ func (d *Data) KeepTrimmed(ctx context.Context) {
 		case ctx.Err() != nil:
 			return
 		case errors.Is(err, unix.EOPNOTSUPP):
-			d.Console.Log(journal.Info, journal.InitName, "data disk not trimmed: its device keeps what is freed")
+			d.Console.Log(journal.Info, journal.InitName, d.Name()+" not trimmed: its device keeps what is freed")
 			return
 		case err != nil:
-			d.Console.Log(journal.Warn, journal.InitName, "cannot trim the data disk", "error", err)
+			d.Console.Log(journal.Warn, journal.InitName, "cannot trim the "+d.Name(), "error", err)
 		default:
-			d.Console.Log(journal.Info, journal.InitName, "data disk trimmed", "free", mebibytes(freed))
+			d.Console.Log(journal.Info, journal.InitName, d.Name()+" trimmed", "free", mebibytes(freed))
 		}
 		select {
 		case <-time.After(trimRest):

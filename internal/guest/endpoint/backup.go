@@ -17,7 +17,8 @@ import (
 // something every few seconds.
 const streamPatience = time.Minute
 
-// serveBackup answers with the stream of all that the machine keeps. An error after its beginning is part of it.
+// serveBackup answers with the stream of all that the machine keeps. An error after its beginning
+// is part of it.
 func (s *Server) serveBackup(w http.ResponseWriter, r *http.Request) {
 	end, ok := s.beginSaving(w)
 	if !ok {

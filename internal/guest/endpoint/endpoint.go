@@ -139,6 +139,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("POST "+guestapi.PathRepair, s.serveRepair)
 	mux.HandleFunc("GET "+guestapi.PathBackup, s.serveBackup)
 	mux.HandleFunc("POST "+guestapi.PathRestore, s.serveRestore)
+	mux.HandleFunc("POST "+guestapi.PathUpgrade, s.serveUpgrade)
 	mux.HandleFunc("POST "+guestapi.PathSession, s.serveSession)
 	return mux
 }

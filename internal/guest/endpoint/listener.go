@@ -11,10 +11,10 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 )
 
-// A doorListener accepts connections, of which few at a time have not shown the token: one more closes
-// the oldest of them. Connections from privileged ports, which are root's on the host, are counted
-// apart from the others, so that no other user of the host can keep root out. Connections that have
-// shown the token are bounded too; further ones wait until one of them ends.
+// A doorListener accepts connections, of which few at a time have not shown the token: one more
+// closes the oldest of them. Connections from privileged ports, which are root's on the host, are
+// counted apart from the others, so that no other user of the host can keep root out. Connections
+// that have shown the token are bounded too; further ones wait until one of them ends.
 type doorListener struct {
 	net.Listener
 	waiting int // connections of one kind that may be without the token
@@ -44,7 +44,8 @@ func (l *doorListener) Accept() (net.Conn, error) {
 	return conn, nil
 }
 
-// enter adds a connection without the token, and returns the one that must be closed for it, or nil.
+// enter adds a connection without the token, and returns the one that must be closed for it, or
+// nil.
 func (l *doorListener) enter(c *doorConn) (oldest *doorConn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

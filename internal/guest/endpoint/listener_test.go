@@ -33,8 +33,8 @@ func serve(t *testing.T, address netip.AddrPort) {
 	t.Cleanup(s.Close)
 }
 
-// TestSilentConnections opens far more connections than the endpoint has room for, and sends nothing on
-// them: a caller with the token is answered all the same.
+// TestSilentConnections opens far more connections than the endpoint has room for, and sends
+// nothing on them: a caller with the token is answered all the same.
 func TestSilentConnections(t *testing.T) {
 	probe, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
@@ -61,8 +61,8 @@ func TestSilentConnections(t *testing.T) {
 	}
 }
 
-// TestFlood connects to the endpoint without a pause, from the guest and as any user of the host: root
-// on the host is answered each time.
+// TestFlood connects to the endpoint without a pause, from the guest and as any user of the host:
+// root on the host is answered each time.
 func TestFlood(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("network namespaces need root")

@@ -87,13 +87,9 @@ func (e *exposition) machine(m *health.Machine) {
 	e.family("sov_memory_bytes", "gauge", "The machine's memory.")
 	e.sample(float64(g.Memory.Total), "kind", "total")
 	e.sample(float64(g.Memory.Available), "kind", "available")
-	for _, d := range m.Disks {
-		e.family("sov_"+d.Name+"_bytes", "gauge", "The file system of the disk.")
-		e.sample(float64(d.Size), "kind", "size")
-		e.sample(float64(d.Free), "kind", "free")
-		e.family("sov_"+d.Name+"_low", "gauge", "1 when the disk is nearly full.")
-		e.sample(truth(d.Warning != ""))
-	}
+	data, volumes := m.Disks[:1], m.Disks[1:]
+	e.disks("sov_data", data)
+	e.disks("sov_volume", volumes)
 	e.services(m.Services)
 	e.clock(g.Clock)
 	if d := m.Database; d != nil {
@@ -105,6 +101,28 @@ func (e *exposition) machine(m *health.Machine) {
 	if t := m.Tailnet; t != nil {
 		e.family("sov_tailnet_online", "gauge", "1 when the node's control server was heard of lately.")
 		e.sample(truth(t.Online), "state", t.State)
+	}
+}
+
+// disks writes what the data disk has, or what volumes have by their names.
+func (e *exposition) disks(family string, disks []health.Disk) {
+	if len(disks) == 0 {
+		return
+	}
+	of := func(d health.Disk, labels ...string) []string {
+		if d.Name != health.DataDisk {
+			labels = append(labels, "volume", d.Name)
+		}
+		return labels
+	}
+	e.family(family+"_bytes", "gauge", "The file system of the disk.")
+	for _, d := range disks {
+		e.sample(float64(d.Size), of(d, "kind", "size")...)
+		e.sample(float64(d.Free), of(d, "kind", "free")...)
+	}
+	e.family(family+"_low", "gauge", "1 when the disk is nearly full.")
+	for _, d := range disks {
+		e.sample(truth(d.Warning != ""), of(d)...)
 	}
 }
 

@@ -21,6 +21,7 @@ func TestMetricsAreReadByPrometheus(t *testing.T) {
 		"everything": {
 			Image: "sql", Version: "1 \"quoted\" \\ and\nbroken", Ready: true, Uptime: 12.5, Problems: []string{"x"},
 			Data:     guestapi.Data{Size: 8 << 40, Free: 1, Warning: "full"},
+			Volumes:  []guestapi.Volume{{Name: "my-media", Data: guestapi.Data{Size: 5}}, {Name: "cold", Data: guestapi.Data{Warning: "full"}}},
 			Services: []guestapi.Service{{Name: "a", State: "ready", Restarts: 3}, {Name: "b", State: "backoff", Failures: 2}},
 			Clock:    &guestapi.Clock{Source: "sntp", Offset: -1e-6, LastSync: time.Unix(1_800_000_000, 5e8)},
 			Tailnet:  &guestapi.Tailnet{State: "Running", Online: true},
@@ -50,6 +51,12 @@ func TestMetricsAreReadByPrometheus(t *testing.T) {
 				if got := families[family].GetMetric()[0].GetGauge().GetValue(); got != want {
 					t.Errorf("%s is %v, want %v", family, got, want)
 				}
+			}
+			if got := families["sov_volume_bytes"].GetMetric(); len(got) != 4 || got[0].GetLabel()[1].GetValue() != "my-media" || got[0].GetGauge().GetValue() != 5 {
+				t.Errorf("volumes: %v", got)
+			}
+			if got := families["sov_volume_low"].GetMetric(); len(got) != 2 || got[1].GetGauge().GetValue() != 1 {
+				t.Errorf("low volumes: %v", got)
 			}
 			if got := families["sov_service_restarts_total"].GetMetric(); len(got) != 2 || got[0].GetCounter().GetValue() != 3 {
 				t.Errorf("restarts: %v", got)

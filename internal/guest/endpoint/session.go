@@ -99,8 +99,8 @@ func switchProtocol(conn net.Conn) error {
 	return err
 }
 
-// runSession runs what the first frame asks for until it ends, its caller goes, or the machine shuts
-// down.
+// runSession runs what the first frame asks for until it ends, its caller goes, or the machine
+// shuts down.
 func (s *Server) runSession(conn *session.Conn) {
 	first, err := conn.Receive()
 	if err != nil || first.Kind != session.Begin {

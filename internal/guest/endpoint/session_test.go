@@ -28,7 +28,8 @@ func clientOf(t testing.TB, h http.Handler, token string) *guestapi.Client {
 	return guestapi.NewClient(netip.MustParseAddrPort(u.Host), token)
 }
 
-// TestRefusedSessions: what a client is told that gets no session. What sessions do is tested with the real init, in package boot.
+// TestRefusedSessions: what a client is told that gets no session. What sessions do is tested with
+// the real init, in package boot.
 func TestRefusedSessions(t *testing.T) {
 	console := journal.NewConsole(io.Discard, time.Now)
 	with := func(shell bool) *Server {

@@ -28,7 +28,7 @@ var kernelMounts = []mount{
 	{"/proc", "proc", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, "", false},
 	{"/sys", "sysfs", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, "", false},
 	{"/dev", "devtmpfs", unix.MS_NOSUID, "mode=0755", false},
-	// gid 5 is the group tty of Alpine and Debian; ptmx is for everybody, as in every distribution.
+	// gid 5 is the group tty of Alpine and Debian; ptmx is for all users, as in every distribution.
 	{"/dev/pts", "devpts", unix.MS_NOSUID | unix.MS_NOEXEC, "gid=5,mode=0620,ptmxmode=0666", true},
 	{"/dev/shm", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=1777", false},
 	{"/run", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=0755", false},

@@ -146,7 +146,8 @@ func (j *Journal) limit(service string) int64 {
 }
 
 // Attach makes the journal keep its lines in dir, which is on the data disk, and moves the lines in
-// memory there. sizes are the bytes that the logs of services may take; those without one take 2 MiB.
+// memory there. sizes are the bytes that the logs of services may take; those without one take 2
+// MiB.
 func (j *Journal) Attach(dir string, sizes map[string]int64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -18,9 +18,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Archive writes files and directories to w, as a tar of the format pax: regular files, directories and symbolic links, with
-// owners, modes and times, depth first. Names are absolute ones without the first slash. A path that does not exist is left
-// out. Sockets, pipes and devices are left out too: the service makes them again. Two names of one file become two files.
+// Archive writes files and directories to w, as a tar of the format pax: regular files, directories
+// and symbolic links, with owners, modes and times, depth first. Names are absolute ones without
+// the first slash. A path that does not exist is left out. Sockets, pipes and devices are left out
+// too: the service makes them again. Two names of one file become two files.
 func Archive(ctx context.Context, w io.Writer, paths []string) error {
 	a := archiver{w: tar.NewWriter(w), names: names{}}
 	for _, name := range paths {
@@ -107,7 +108,8 @@ func (a *archiver) addFile(name string, header *tar.Header) error {
 	return nil
 }
 
-// names are those of users and groups by "u" or "g" and their number: versions of an image may number them differently.
+// names are those of users and groups by "u" or "g" and their number: versions of an image may
+// number them differently.
 type names map[string]string
 
 func (n names) user(id int) string {
@@ -130,7 +132,7 @@ func (n names) group(id int) string {
 	})
 }
 
-// maxNames bounds names: there are no more accounts in an image that anybody made by hand.
+// maxNames bounds names: there are no more accounts in an image that is made by hand.
 const maxNames = 10000
 
 // look returns what find finds, or "" for what has no name.

@@ -20,13 +20,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Extract reads a tar of Archive and makes what it holds below dir, which is empty. It takes what Archive writes and nothing
-// else: regular files, directories and symbolic links, at or below one of paths, each in a directory that came before it.
-// Hard links, devices, absolute names, names with "..", and names through a symbolic link are errors. Bits that give a
-// file's rights to who runs it are dropped.
+// Extract reads a tar of Archive and makes what it holds below dir, which is empty. It takes what
+// Archive writes and nothing else: regular files, directories and symbolic links, at or below one
+// of paths, each in a directory that came before it. Hard links, devices, absolute names, names
+// with "..", and names through a symbolic link are errors. Bits that give a file's rights to who
+// runs it are dropped.
 //
-// Owners are set by their names, or their numbers where this image has no such name; foreign is how many files could not be
-// given to theirs, and belong to this process's user.
+// Owners are set by their names, or their numbers where this image has no such name; foreign is how
+// many files could not be given to theirs, and belong to this process's user.
 func Extract(r io.Reader, paths []string, dir string) (foreign int, err error) {
 	root, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -65,7 +66,8 @@ type extractor struct {
 	foreign  int
 }
 
-// maxDepth bounds the directories in each other. The longest name has half as many bytes as Linux takes (PATH_MAX).
+// maxDepth bounds the directories in each other. The longest name has half as many bytes as Linux
+// takes (PATH_MAX).
 const (
 	maxDepth = 1000
 	maxName  = 2048 // bytes
@@ -137,7 +139,8 @@ func (e *extractor) writeFile(parent int, base string, content io.Reader) error 
 }
 
 const (
-	// reserve is what a restore leaves free on the data disk, in bytes: a database that cannot write its log stops.
+	// reserve is what a restore leaves free on the data disk, in bytes: a database that cannot
+	// write its log stops.
 	reserve       = 128 << 20
 	reserveInodes = 4096
 	// bytesPerLook and entriesPerLook are what is written between two looks at what is free.
@@ -217,7 +220,7 @@ func (e *extractor) finish(parent int, base string, header *tar.Header) error {
 	} else if err != nil {
 		return fmt.Errorf("change its owner: %w", err)
 	}
-	if header.Typeflag != tar.TypeSymlink { // nobody has made another of its name: dir is this process's own
+	if header.Typeflag != tar.TypeSymlink { // there is no other of its name: dir is this process's own
 		mode := uint32(header.Mode) & 0o777
 		if header.Typeflag == tar.TypeDir {
 			mode = uint32(header.Mode) & 0o3777 // files in it get its group, or are removed by their owners alone
@@ -235,7 +238,8 @@ func (e *extractor) finish(parent int, base string, header *tar.Header) error {
 
 func unixTime(t unix.Timespec) time.Time { return time.Unix(t.Unix()) }
 
-// accounts are the numbers of users and groups, by "u" or "g" and their name; -1: this image does not have it.
+// accounts are the numbers of users and groups, by "u" or "g" and their name; -1: this image does
+// not have it.
 type accounts map[string]int
 
 func (a accounts) user(header *tar.Header) int {

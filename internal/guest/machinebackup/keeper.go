@@ -29,11 +29,11 @@ type Keeper struct {
 	Reaper     *process.Reaper
 	Console    *journal.Console
 	Path       string              // PATH of the steps
-	Data       string              // where the data disk is mounted
+	Roots      []string            // as guestspec.Config lists them
 	Services   []guestspec.Service // of the machine
 	// Database describes PostgreSQL's service. It returns an error where that is not ready.
 	Database func() (*guestspec.Service, error)
-	// Mounted returns an error where the data disk is not mounted.
+	// Mounted returns an error where one of Roots is not mounted.
 	Mounted func() error
 
 	busy sync.Mutex // held by the backup or restore that is under way
@@ -216,8 +216,23 @@ func (k *Keeper) backUpService(ctx context.Context, stream *backup.Writer, s gue
 	if err != nil {
 		return err
 	}
-	part := backup.Part{Kind: backup.KindPaths, Service: &backup.Service{Name: s.Name, Paths: s.Backup.Paths}}
-	return k.backUpOutput(ctx, stream, part, append([]string{self, StepArchive, "--"}, s.Backup.Paths...))
+	// What is on one disk is restored as one.
+	for _, root := range k.Roots {
+		var paths []string
+		for _, name := range s.Backup.Paths {
+			if guestspec.Root(k.Roots, name) == root {
+				paths = append(paths, name)
+			}
+		}
+		if len(paths) == 0 {
+			continue
+		}
+		part := backup.Part{Kind: backup.KindPaths, Service: &backup.Service{Name: s.Name, Paths: paths}}
+		if err := k.backUpOutput(ctx, stream, part, append([]string{self, StepArchive, "--"}, paths...)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // The steps that run in a service's confinement: sov-init starts itself by these names.

@@ -242,10 +242,18 @@ func TestSwap(t *testing.T) {
 	}
 	services := []guestspec.Service{{Name: "app", Backup: &guestspec.Backup{Paths: []string{"/x"}}}}
 	// make makes the state before the swap.
-	make := func() (string, *swap) {
-		data := t.TempDir()
-		restoreDir, err := makeRestoreDir(data, services)
+	make := func() ([]string, *swap) {
+		base := t.TempDir()
+		data, volume := filepath.Join(base, "data"), filepath.Join(base, "volume")
+		must(t, os.Mkdir(data, 0o755))
+		must(t, os.Mkdir(volume, 0o755))
+		dirs, err := makeRestoreDirs([]string{data, volume}, services)
 		must(t, err)
+		restoreDir := dirs[0]
+		write(t, filepath.Join(volume, "own/old"), "old")
+		write(t, filepath.Join(volume, "file"), "old")
+		write(t, filepath.Join(dirs[1], "app/own/new"), "new")
+		write(t, filepath.Join(dirs[1], "app/file"), "new")
 		write(t, filepath.Join(data, "own/old"), "old")
 		write(t, filepath.Join(data, "own/both"), "old")
 		write(t, filepath.Join(data, "tree/sub/old"), "old")
@@ -264,14 +272,16 @@ func TestSwap(t *testing.T) {
 			{Path: filepath.Join(data, "gone")},
 			{Path: filepath.Join(data, "absent")},
 			{Path: filepath.Join(data, "created"), New: "app/created"},
+			{Path: filepath.Join(volume, "own"), Dir: dirs[1], New: "app/own", Contents: true},
+			{Path: filepath.Join(volume, "file"), Dir: dirs[1], New: "app/file"},
 		}}
 		must(t, s.begin())
-		return data, s
+		return []string{data, volume}, s
 	}
-	names := func(data string) string {
+	names := func(roots []string) string {
 		var b strings.Builder
-		for line := range strings.Lines(listing(t, data)) {
-			if !strings.HasPrefix(line, guestspec.RestoreDir) {
+		for line := range strings.Lines(listing(t, filepath.Dir(roots[0]))) {
+			if !strings.Contains(line, guestspec.RestoreDir) {
 				fields := strings.Fields(line)
 				if strings.HasPrefix(fields[1], "1") { // a regular file
 					b.WriteString(fields[0] + "=" + fields[len(fields)-1] + " ")
@@ -280,10 +290,10 @@ func TestSwap(t *testing.T) {
 		}
 		return b.String()
 	}
-	const want = `created="new" file="new" own/both="new" own/new="new" tree/sub/new="new" `
+	const want = `data/created="new" data/file="new" data/own/both="new" data/own/new="new" data/tree/sub/new="new" volume/file="new" volume/own/new="new" `
 	steps := 0
 	for stop := 0; ; stop++ {
-		data, s := make()
+		roots, s := make()
 		// The swap is interrupted after this many changes.
 		count := 0
 		rename = func(from int, fromName string, to int, toName string, flags uint) error {
@@ -298,20 +308,21 @@ func TestSwap(t *testing.T) {
 			steps = stop
 			break
 		}
-		must(t, Recover(data, services))
-		if got := names(data); got != want {
+		must(t, Recover(roots, services))
+		if got := names(roots); got != want {
 			t.Errorf("interrupted after %d changes: %s", stop, got)
 		}
-		if _, err := os.Lstat(filepath.Join(data, guestspec.RestoreDir, note)); !errors.Is(err, os.ErrNotExist) {
+		if _, err := os.Lstat(filepath.Join(roots[0], guestspec.RestoreDir, note)); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("the note is still there: %v", err)
 		}
-		must(t, Recover(data, services)) // there is nothing to do
+		must(t, Recover(roots, services)) // there is nothing to do
 	}
 	if steps < 10 {
 		t.Errorf("it was interrupted at %d places", steps)
 	}
 	// A service that puts a symbolic link in the way moves nothing of others.
-	data, s := make()
+	roots, s := make()
+	data := roots[0]
 	must(t, os.Rename(filepath.Join(data, "tree"), filepath.Join(data, "tree.away")))
 	must(t, os.Symlink("tree.away", filepath.Join(data, "tree")))
 	if err := s.check(); !errors.Is(err, unix.ELOOP) {

@@ -39,7 +39,7 @@ type restore struct {
 	keeper   *Keeper
 	ctx      context.Context
 	say      func(backup.Event)
-	dir      string // for what waits for its place; empty: no service has a backup
+	dirs     []string // for what waits for its place, one for each of keeper.Roots; nil: no service has a backup
 	database *databaseRestore
 	swap     swap
 	stopped  []string            // services whose paths are replaced
@@ -48,16 +48,16 @@ type restore struct {
 }
 
 func (t *restore) run(in io.Reader) error {
-	dir, err := makeRestoreDir(t.keeper.Data, t.keeper.Services)
-	if err != nil {
+	var err error
+	if t.dirs, err = makeRestoreDirs(t.keeper.Roots, t.keeper.Services); err != nil {
 		return err
 	}
-	t.dir, t.swap.dir = dir, dir
-	if dir != "" {
-		if _, err := os.Lstat(filepath.Join(dir, note)); err == nil {
+	if t.dirs != nil {
+		t.swap.dir = t.dirs[0]
+		if _, err := os.Lstat(filepath.Join(t.swap.dir, note)); err == nil {
 			return errors.New("restore: nothing was changed: an earlier one has not ended: restart the machine, which ends it")
 		}
-		if err := tidy(dir); err != nil { // of one that was cut off
+		if err := tidy(t.dirs); err != nil { // of one that was cut off
 			return fmt.Errorf("restore: nothing was changed: %w", err)
 		}
 	}
@@ -74,10 +74,7 @@ func (t *restore) undo(reason error) error {
 	if err == nil {
 		err = fmt.Errorf("restore: nothing was changed: %w", reason)
 	}
-	if t.dir != "" {
-		err = errors.Join(err, tidy(t.dir))
-	}
-	return err
+	return errors.Join(err, tidy(t.dirs))
 }
 
 // stage takes in the whole stream.
@@ -147,15 +144,14 @@ func (t *restore) stageService(part backup.Part, content io.Reader) error {
 		t.streams = append(t.streams, s)
 		return t.spool(s.Name, content)
 	}
-	if slices.Contains(t.stopped, s.Name) {
-		return errors.New("the backup holds its paths twice")
-	}
 	for _, name := range part.Service.Paths {
 		if !slices.Contains(s.Backup.Paths, name) {
 			return fmt.Errorf("the backup holds %q, which backup.paths of the recipe does not list: add it there", name)
 		}
 	}
-	t.stopped = append(t.stopped, s.Name)
+	if !slices.Contains(t.stopped, s.Name) {
+		t.stopped = append(t.stopped, s.Name)
+	}
 	if s.Backup.Asked {
 		t.did.Warnings = append(t.did.Warnings, fmt.Sprintf("service %s: this machine is now what it was where it was saved: that one must not run any more; "+
 			"where the service is off, a restart of the machine starts it", s.Name))
@@ -163,7 +159,9 @@ func (t *restore) stageService(part backup.Part, content io.Reader) error {
 	return t.extract(s, part.Service.Paths, content)
 }
 
-func (t *restore) streamFile(service string) string { return filepath.Join(t.dir, service+".stream") }
+func (t *restore) streamFile(service string) string {
+	return filepath.Join(t.swap.dir, service+".stream")
+}
 
 // spool keeps what a service's program wrote until all of it has come.
 func (t *restore) spool(service string, content io.Reader) error {
@@ -174,8 +172,23 @@ func (t *restore) spool(service string, content io.Reader) error {
 	return errors.Join(copyWithRoom(f, content, int(f.Fd())), f.Close())
 }
 
+// dirFor is the directory for restores on the disk that paths are on.
+func (t *restore) dirFor(paths []string) (string, error) {
+	root := guestspec.Root(t.keeper.Roots, paths[0])
+	for _, name := range paths {
+		if guestspec.Root(t.keeper.Roots, name) != root {
+			return "", fmt.Errorf("%q and %q are on several disks of this machine, and on one in the backup", paths[0], name)
+		}
+	}
+	return t.dirs[slices.Index(t.keeper.Roots, root)], nil
+}
+
 // extract unpacks a service's paths, in a process with no more rights than the service.
 func (t *restore) extract(s guestspec.Service, paths []string, content io.Reader) error {
+	dir, err := t.dirFor(paths)
+	if err != nil {
+		return err
+	}
 	cred, _, err := process.Credential(s.User, s.Group)
 	if err != nil {
 		return err
@@ -184,8 +197,10 @@ func (t *restore) extract(s guestspec.Service, paths []string, content io.Reader
 	if err != nil {
 		return err
 	}
-	to := filepath.Join(t.dir, s.Name)
-	if err := os.Mkdir(to, 0o700); err != nil {
+	to := filepath.Join(dir, s.Name)
+	if err := os.Mkdir(to, 0o700); errors.Is(err, os.ErrExist) {
+		return errors.New("the backup holds its paths twice")
+	} else if err != nil {
 		return err
 	}
 	if err := os.Lchown(to, int(cred.Uid), int(cred.Gid)); err != nil {
@@ -198,7 +213,7 @@ func (t *restore) extract(s guestspec.Service, paths []string, content io.Reader
 	if foreign > 0 {
 		t.did.Warnings = append(t.did.Warnings, fmt.Sprintf("service %s: %d files had other owners, which the service may not give them; they are %s's now", s.Name, foreign, s.User))
 	}
-	return t.plan(s, to, paths)
+	return t.plan(s, dir, paths)
 }
 
 // runExtract runs the step between content and its report, the number of files that could not be given to their owners.
@@ -241,14 +256,17 @@ func (t *restore) runExtract(service string, argv []string, to string, content i
 	return strconv.Atoi(strings.TrimSpace(string(text)))
 }
 
-// plan notes how a service's paths are replaced, and returns an error for what cannot be.
-func (t *restore) plan(s guestspec.Service, to string, paths []string) error {
+// plan notes how a service's paths are replaced by what waits in dir, and returns an error for what cannot be.
+func (t *restore) plan(s guestspec.Service, dir string, paths []string) error {
 	for _, name := range paths {
 		place := item{Path: name}
+		if dir != t.swap.dir {
+			place.Dir = dir
+		}
 		for _, other := range t.keeper.Services {
 			place.Contents = place.Contents || slices.ContainsFunc(other.Directories, func(d guestspec.Directory) bool { return d.Path == name })
 		}
-		info, err := os.Lstat(filepath.Join(to, name))
+		info, err := os.Lstat(filepath.Join(dir, s.Name, name))
 		if err == nil {
 			place.New = filepath.Join(s.Name, name)
 		} else if !errors.Is(err, os.ErrNotExist) {
@@ -293,10 +311,7 @@ func (t *restore) commit() error {
 	if t.database != nil {
 		did, err := t.database.end((*backup.Writer).Close)
 		if err != nil {
-			if t.dir != "" {
-				err = errors.Join(err, tidy(t.dir))
-			}
-			return err
+			return errors.Join(err, tidy(t.dirs))
 		}
 		t.did.Databases, t.did.Roles = did.Databases, did.Roles
 		t.did.Warnings = append(t.did.Warnings, did.Warnings...)
@@ -320,10 +335,8 @@ func (t *restore) commit() error {
 			t.did.Services = append(t.did.Services, s.Name)
 		}
 	}
-	if t.dir != "" {
-		if err := tidy(t.dir); err != nil {
-			t.did.Warnings = append(t.did.Warnings, fmt.Sprintf("what was replaced still takes space, until the next restore: %v", err))
-		}
+	if err := tidy(t.dirs); err != nil {
+		t.did.Warnings = append(t.did.Warnings, fmt.Sprintf("what was replaced still takes space, until the next restore: %v", err))
 	}
 	return nil
 }

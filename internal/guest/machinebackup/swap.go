@@ -3,6 +3,7 @@
 package machinebackup
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -23,14 +25,16 @@ import (
 // A swap puts what a restore has brought in the places of what is there. It can be done again after it was interrupted
 // anywhere: what was done is seen on the disk.
 type swap struct {
-	dir   string // guestspec.RestoreDir, absolute
+	dir   string // guestspec.RestoreDir on the data disk, absolute
 	Items []item `json:"items"`
 }
 
 // An item is one path of a service.
 type item struct {
 	Path string `json:"path"` // absolute
-	// New is what takes its place, relative to the directory of the swap; empty: nothing, the path did not exist.
+	// Dir is guestspec.RestoreDir on the volume that Path is on, absolute; empty: Path is on the data disk.
+	Dir string `json:"dir,omitempty"`
+	// New is what takes its place, relative to Dir; empty: nothing, the path did not exist.
 	New string `json:"new,omitempty"`
 	// Contents says that the directory itself stays and what is in it is replaced: it is hidden from other services, which run,
 	// by mounts that would go away with it.
@@ -66,7 +70,7 @@ func (s *swap) begin() error {
 	if err != nil {
 		return err
 	}
-	if err := syncFileSystem(s.dir); err != nil {
+	if err := s.sync(); err != nil {
 		return err
 	}
 	return durable.WriteFile(filepath.Join(s.dir, note), text, 0o600)
@@ -79,7 +83,7 @@ func (s *swap) finish() error {
 			return fmt.Errorf("replace %s: %w", item.Path, err)
 		}
 	}
-	if err := syncFileSystem(s.dir); err != nil {
+	if err := s.sync(); err != nil {
 		return err
 	}
 	if err := os.Remove(filepath.Join(s.dir, note)); err != nil {
@@ -88,9 +92,29 @@ func (s *swap) finish() error {
 	return durable.SyncDir(s.dir)
 }
 
+// sync has all that items are on written to its disk.
+func (s *swap) sync() error {
+	dirs := []string{s.dir}
+	for i := range s.Items {
+		if dir := s.place(i); !slices.Contains(dirs, dir) {
+			dirs = append(dirs, dir)
+		}
+	}
+	for _, dir := range dirs {
+		if err := syncFileSystem(dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// place is the directory for restores on the disk of item i, and staged what takes the place of the item.
+func (s *swap) place(i int) string  { return cmp.Or(s.Items[i].Dir, s.dir) }
+func (s *swap) staged(i int) string { return filepath.Join(s.place(i), s.Items[i].New) }
+
 // old is where the thing goes that item i replaces, and moved what that is called once all of it is there.
-func (s *swap) old(i int) string   { return filepath.Join(s.dir, "old-"+strconv.Itoa(i)) }
-func (s *swap) moved(i int) string { return filepath.Join(s.dir, "moved-"+strconv.Itoa(i)) }
+func (s *swap) old(i int) string   { return filepath.Join(s.place(i), "old-"+strconv.Itoa(i)) }
+func (s *swap) moved(i int) string { return filepath.Join(s.place(i), "moved-"+strconv.Itoa(i)) }
 
 func (s *swap) swap(i int, item item) error {
 	if item.Contents {
@@ -105,17 +129,17 @@ func (s *swap) swap(i int, item item) error {
 	if replaced, err := exists(unix.AT_FDCWD, s.old(i)); err != nil {
 		return err
 	} else if !replaced {
-		if there, err := s.waits(item); err != nil || item.New != "" && !there {
+		if there, err := s.waits(i); err != nil || item.New != "" && !there {
 			return err // it has its place already, where nothing was
 		}
 		if err := rename(parent, base, unix.AT_FDCWD, s.old(i), 0); err != nil && err != unix.ENOENT {
 			return err
 		}
 	}
-	if there, err := s.waits(item); err != nil || !there {
+	if there, err := s.waits(i); err != nil || !there {
 		return err
 	}
-	from, err := openReal(filepath.Dir(filepath.Join(s.dir, item.New)))
+	from, err := openReal(filepath.Dir(s.staged(i)))
 	if err != nil {
 		return err
 	}
@@ -124,16 +148,16 @@ func (s *swap) swap(i int, item item) error {
 }
 
 // waits reports whether what takes an item's place has not done so yet.
-func (s *swap) waits(item item) (bool, error) {
-	if item.New == "" {
+func (s *swap) waits(i int) (bool, error) {
+	if s.Items[i].New == "" {
 		return false, nil
 	}
-	from, err := openReal(filepath.Dir(filepath.Join(s.dir, item.New)))
+	from, err := openReal(filepath.Dir(s.staged(i)))
 	if err != nil {
 		return false, err
 	}
 	defer unix.Close(from)
-	return exists(from, filepath.Base(item.New))
+	return exists(from, filepath.Base(s.staged(i)))
 }
 
 // swapContents moves all that is in a directory out, then all that is new in.
@@ -167,7 +191,7 @@ func (s *swap) swapContents(i int, item item) error {
 	if item.New == "" {
 		return nil
 	}
-	from, err := openReal(filepath.Join(s.dir, item.New))
+	from, err := openReal(s.staged(i))
 	if err != nil {
 		return err
 	}
@@ -236,18 +260,18 @@ func syncFileSystem(dir string) error {
 	return nil
 }
 
-// Recover ends a swap that was interrupted, and removes what a restore that was cut off has left. It makes the directory for restores where services have a backup. It is called
-// before services start. data is where the data disk is mounted.
-func Recover(data string, services []guestspec.Service) error {
-	dir, err := makeRestoreDir(data, services)
-	if dir == "" || err != nil {
+// Recover ends a swap that was interrupted, and removes what a restore that was cut off has left. It makes the directories for
+// restores where services have a backup. It is called before services start. roots are as guestspec.Config lists them.
+func Recover(roots []string, services []guestspec.Service) error {
+	dirs, err := makeRestoreDirs(roots, services)
+	if dirs == nil || err != nil {
 		return err
 	}
-	text, err := os.ReadFile(filepath.Join(dir, note))
+	s := &swap{dir: dirs[0]}
+	text, err := os.ReadFile(filepath.Join(s.dir, note))
 	if errors.Is(err, fs.ErrNotExist) {
-		return tidy(dir)
+		return tidy(dirs)
 	}
-	s := &swap{dir: dir}
 	if err == nil {
 		err = json.Unmarshal(text, s)
 	}
@@ -257,37 +281,43 @@ func Recover(data string, services []guestspec.Service) error {
 	if err != nil {
 		return fmt.Errorf("end the restore that was interrupted: %w", err)
 	}
-	return tidy(dir)
+	return tidy(dirs)
 }
 
-// makeRestoreDir returns the directory for restores, or "" where no service has a backup.
-func makeRestoreDir(data string, services []guestspec.Service) (string, error) {
-	dir := filepath.Join(data, guestspec.RestoreDir)
+// makeRestoreDirs returns the directories for restores, one for each of roots, or nil where no service has a backup.
+func makeRestoreDirs(roots []string, services []guestspec.Service) (dirs []string, err error) {
 	if len(saved(services)) == 0 {
-		return "", nil
+		return nil, nil
 	}
-	// Services' users pass through it to their own directory.
-	if err := os.Mkdir(dir, 0o711); err != nil && !errors.Is(err, fs.ErrExist) {
-		return "", err
+	for _, root := range roots {
+		dir := filepath.Join(root, guestspec.RestoreDir)
+		// Services' users pass through it to their own directory.
+		if err := os.Mkdir(dir, 0o711); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+		info, err := os.Lstat(dir)
+		if err != nil {
+			return nil, err
+		}
+		if owner := info.Sys().(*syscall.Stat_t).Uid; !info.IsDir() || owner != 0 {
+			return nil, fmt.Errorf("%s is not a directory of root: remove it", dir)
+		}
+		if err := os.Chmod(dir, 0o711); err != nil {
+			return nil, err
+		}
+		dirs = append(dirs, dir)
 	}
-	info, err := os.Lstat(dir)
-	if err != nil {
-		return "", err
-	}
-	if owner := info.Sys().(*syscall.Stat_t).Uid; !info.IsDir() || owner != 0 {
-		return "", fmt.Errorf("%s is not a directory of root: remove it", dir)
-	}
-	return dir, os.Chmod(dir, 0o711)
+	return dirs, nil
 }
 
-// tidy removes what restores have left in dir.
-func tidy(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+// tidy removes what restores have left in dirs.
+func tidy(dirs []string) (err error) {
+	for _, dir := range dirs {
+		entries, readErr := os.ReadDir(dir)
+		err = errors.Join(err, readErr)
+		for _, e := range entries {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+		}
 	}
 	return err
 }

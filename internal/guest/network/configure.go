@@ -74,9 +74,10 @@ func driver(name string) string {
 	return filepath.Base(target)
 }
 
-// Down takes an interface out of use. Before the kernel powers off this has to be done: a kernel that breaks the queues of its
-// virtio devices then, without commit 0d0eff39ceb3 of 2026 ("virtio_ring: fix infinite loop in virtnet_poll_cleantx when
-// device is broken"), never ends if a packet is on its way, such as one of the last of a TCP connection.
+// Down takes an interface out of use. Before the kernel powers off this has to be done: a kernel
+// that breaks the queues of its virtio devices then, without commit 0d0eff39ceb3 of 2026
+// ("virtio_ring: fix infinite loop in virtnet_poll_cleantx when device is broken"), never ends if a
+// packet is on its way, such as one of the last of a TCP connection.
 func Down(name string) error {
 	link, err := netlink.LinkByName(name)
 	if err == nil {

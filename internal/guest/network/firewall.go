@@ -45,8 +45,8 @@ func (f Firewall) Apply() error {
 	if err != nil {
 		return fmt.Errorf("set up the firewall: %w", err)
 	}
-	// A kernel without nf_tables has one answer for all messages of a transaction, and Flush would wait
-	// for the others for ever.
+	// A kernel without nf_tables has one answer for all messages of a transaction, and Flush would
+	// wait for the others for ever.
 	if _, err := conn.ListTablesOfFamily(nftables.TableFamilyINet); err != nil {
 		return fmt.Errorf("set up the firewall: %w (does the kernel have nf_tables?)", err)
 	}
@@ -126,7 +126,7 @@ func (f Firewall) opening(o guestspec.Opening) ([][]expr.Any, error) {
 		if !prefix.IsValid() {
 			continue
 		}
-		if o.PerSecond > 0 && prefix.Contains(f.Gateway) { // nobody else can take the host's turn
+		if o.PerSecond > 0 && prefix.Contains(f.Gateway) { // no other sender can take the host's turn
 			host := netip.PrefixFrom(f.Gateway, f.Gateway.BitLen())
 			rules = append(rules, join(arrivesOn(link), source(host), port(protocol, o.Port), verdict(expr.VerdictAccept)))
 		}

@@ -22,15 +22,17 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/postgrestest"
 )
 
-// The settings of a machine that matter here, as stages/postgres and assets/postgresql.conf have them.
+// The settings of a machine that matter here, as stages/postgres and assets/postgresql.conf have
+// them.
 const (
 	settingsBefore = "listen_addresses = '192.168.100.2'\nmax_connections = 50\nsuperuser_reserved_connections = 3\n"
 	settingsNow    = settingsBefore + "authentication_timeout = 10s\nshared_preload_libraries = 'auth_delay'\nauth_delay.milliseconds = 500ms\n"
 	rateNow        = 3
 )
 
-// TestGuessing has somebody on a network guess the password of app, with 16 connections at a time, and
-// then hold as many connections as he gets without a word. Each time the host logs in as the superuser.
+// TestGuessing has somebody on a network guess the password of app, with 16 connections at a time,
+// and then hold as many connections as he gets without a word. Each time the host logs in as the
+// superuser.
 func TestGuessing(t *testing.T) {
 	const span = 3 * time.Second
 	rates := map[string]float64{}

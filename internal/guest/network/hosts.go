@@ -10,7 +10,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/durable"
 )
 
-// hostsFile is where /etc/hosts of the image points to. libc reads it at each lookup, so a name counts at once.
+// hostsFile is where /etc/hosts of the image points to. libc reads it at each lookup, so a name
+// counts at once.
 const hostsFile = "/run/hosts"
 
 // WriteHosts replaces the names that the guest resolves by itself: its own, and those of hosts.

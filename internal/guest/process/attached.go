@@ -24,8 +24,8 @@ type Attached struct {
 	cgroup *cgroup
 }
 
-// Attach starts c in a session of its own. With a size it gets a terminal that large. Stdin and Line
-// are not used.
+// Attach starts c in a session of its own. With a size it gets a terminal that large. Stdin and
+// Line are not used.
 func (c Command) Attach(r *Reaper, size *unix.Winsize) (_ *Attached, err error) {
 	cred, account, err := Credential(c.User, c.Group)
 	if err != nil {
@@ -50,7 +50,7 @@ func (c Command) Attach(r *Reaper, size *unix.Winsize) (_ *Attached, err error) 
 	}
 	if a.cgroup, err = newCgroup(c.Name); err == nil {
 		sys.UseCgroupFD, sys.CgroupFD = true, int(a.cgroup.dir.Fd())
-		_ = a.cgroup.limit(guestspec.Limits{Weight: guestspec.OwnWeight}) // whoever ends a service that runs wild is not to wait for it
+		_ = a.cgroup.limit(guestspec.Limits{Weight: guestspec.OwnWeight}) // ending a service that runs wild must not wait for it
 	} // As with a Task, it also runs without.
 	a.Process, err = r.start(c.Argv[0], c.Argv, &syscall.ProcAttr{
 		Dir: c.Dir, Env: c.environment(account), Files: []uintptr{theirs[0].Fd(), theirs[1].Fd(), theirs[2].Fd()}, Sys: sys,
@@ -114,7 +114,7 @@ func (a *Attached) openTerminal(size *unix.Winsize, uid int) (theirs []*os.File,
 	return theirs, theirs[0].Chown(uid, -1)
 }
 
-// Resize sets the size of the terminal. Whoever has it in the foreground gets SIGWINCH.
+// Resize sets the size of the terminal. The process in its foreground gets SIGWINCH.
 func (a *Attached) Resize(size *unix.Winsize) error {
 	return control(a.In, func(fd int) error { return unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, size) })
 }

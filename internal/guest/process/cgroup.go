@@ -49,8 +49,8 @@ func newCgroup(name string) (*cgroup, error) {
 	return &cgroup{path, dir}, nil
 }
 
-// Own moves this process into a cgroup of its own, with a share of the machine that no service can take: it starts and watches
-// them, and answers for the machine.
+// Own moves this process into a cgroup of its own, with a share of the machine that no service can
+// take: it starts and watches them, and answers for the machine.
 func Own() error {
 	own := guestspec.Limits{Keeps: "5%", Weight: guestspec.OwnWeight}
 	c, err := newCgroup("init")
@@ -84,7 +84,8 @@ func EnableControllers() error {
 	return nil
 }
 
-// limit sets what all processes in c may take together. A controller that is not enabled limits nothing.
+// limit sets what all processes in c may take together. A controller that is not enabled limits
+// nothing.
 func (c *cgroup) limit(l guestspec.Limits) error {
 	memory, err := memoryLimit(l.Memory)
 	keeps, keepsErr := memoryLimit(l.Keeps)
@@ -109,7 +110,8 @@ func (c *cgroup) limit(l guestspec.Limits) error {
 	return nil
 }
 
-// writeControl writes to a file of a cgroup. os.WriteFile would try to make one that does not exist.
+// writeControl writes to a file of a cgroup. os.WriteFile would try to make one that does not
+// exist.
 func writeControl(name, value string) error {
 	f, err := os.OpenFile(name, os.O_WRONLY, 0)
 	if err != nil {

@@ -81,7 +81,8 @@ func (c *Confinement) start(r *Reaper, argv []string, attr *syscall.ProcAttr, oo
 }
 
 // Become confines this process and becomes its program. args are this process's: Confined, the
-// instructions, and the program with its arguments. It returns only if it fails, with an exit status.
+// instructions, and the program with its arguments. It returns only if it fails, with an exit
+// status.
 func Become(args []string) int {
 	runtime.LockOSThread() // capabilities, and what may be gained, are those of a thread
 	unix.CloseOnExec(reportFD)
@@ -144,7 +145,7 @@ func (in *instructions) limit() error {
 // commonDevices are those that every program may expect.
 var commonDevices = []string{"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"}
 
-// kernelControls are files by which root changes the kernel: read-only, whoever asks.
+// kernelControls are files by which root changes the kernel: read-only for every service.
 var kernelControls = []string{"/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs"}
 
 // enclose gives this process, alone in its mount namespace, its own view of the file system.

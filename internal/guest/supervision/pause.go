@@ -154,10 +154,13 @@ func (s *Supervisor) Run(ctx context.Context, name string, argv []string, in, ou
 	return err
 }
 
-// restoreDir is where data wait that a restore brings, if any service has a backup: no service sees it.
-func (s *Supervisor) restoreDir(all []guestspec.Service) []string {
+// restoreDirs are where data wait that a restore brings, if any service has a backup: no service sees them.
+func (s *Supervisor) restoreDirs(all []guestspec.Service) (dirs []string) {
 	if !slices.ContainsFunc(all, func(service guestspec.Service) bool { return service.Backup != nil }) {
 		return nil
 	}
-	return []string{filepath.Join(s.config.Data, guestspec.RestoreDir)}
+	for _, root := range s.config.Roots {
+		dirs = append(dirs, filepath.Join(root, guestspec.RestoreDir))
+	}
+	return dirs
 }

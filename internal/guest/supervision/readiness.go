@@ -22,8 +22,8 @@ const (
 	firstProbe, lastProbe = 20 * time.Millisecond, 250 * time.Millisecond
 )
 
-// probe looks at the service until it is ready or ctx is done. A service that cannot be looked at has to run for a while:
-// one that ends at once, again and again, is never ready.
+// probe looks at the service until it is ready or ctx is done. A service that cannot be looked at
+// has to run for a while: one that ends at once, again and again, is never ready.
 func (s *service) probe(ctx context.Context) error {
 	r := s.spec.Ready
 	if !r.Checks() {
@@ -48,8 +48,8 @@ func (s *service) probe(ctx context.Context) error {
 	}
 }
 
-// settling is how long a service without a check has to run until it is ready: as long as the pause before its next start
-// would be.
+// settling is how long a service without a check has to run until it is ready: as long as the pause
+// before its next start would be.
 func (s *service) settling() time.Duration {
 	s.sup.mu.Lock()
 	defer s.sup.mu.Unlock()
@@ -105,7 +105,8 @@ func probeSocket(ctx context.Context, network, address string, ask func(io.ReadW
 	return ask(conn)
 }
 
-// asker asks a service on this machine: what its certificate says does not matter, and a redirection is an answer.
+// asker asks a service on this machine: what its certificate says does not matter, and a
+// redirection is an answer.
 var asker = &http.Client{
 	Transport:     &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}},
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

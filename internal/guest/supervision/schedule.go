@@ -16,7 +16,8 @@ const clockLook = 10 * time.Second
 // wall is the time of day. Without a monotonic reading, the time that a phone slept counts too.
 func (s *service) wall() time.Time { return s.sup.config.Now().Round(0) }
 
-// liveScheduled runs the service at its times until it is to stop. An interval begins with a first run at boot.
+// liveScheduled runs the service at its times until it is to stop. An interval begins with a first
+// run at boot.
 func (s *service) liveScheduled() {
 	times, err := schedule.Parse(s.spec.Schedule)
 	if err != nil { // the specification was validated
@@ -52,8 +53,8 @@ func (s *service) liveScheduled() {
 	s.set(guestapi.StateStopped, "")
 }
 
-// untilTime waits for a time; false: the service is to stop. Where the clock is set back by more than the schedule's step,
-// it waits for the time that comes first now.
+// untilTime waits for a time; false: the service is to stop. Where the clock is set back by more
+// than the schedule's step, it waits for the time that comes first now.
 func (s *service) untilTime(next time.Time, times *schedule.Schedule) bool {
 	for shown := (time.Time{}); ; {
 		now := s.wall()
@@ -87,7 +88,8 @@ func (s *service) untilTime(next time.Time, times *schedule.Schedule) bool {
 	}
 }
 
-// runScheduled is one run of a scheduled service, from its preparation to the end of all its processes.
+// runScheduled is one run of a scheduled service, from its preparation to the end of all its
+// processes.
 func (s *service) runScheduled() error {
 	_, leave, err := s.enter()
 	if err != nil {

@@ -37,6 +37,7 @@ type service struct {
 
 	// Guarded by sup.mu.
 	state  guestapi.Service
+	task   *process.Task // the main process; nil: it does not run
 	starts int
 	tail   []string
 	fatal  string // the last reason that a PostgreSQL server on its way up gave for its end
@@ -47,7 +48,7 @@ func newService(sup *Supervisor, spec guestspec.Service, all []guestspec.Service
 	s := &service{sup: sup, spec: spec, gone: make(chan struct{}), pause: newPause()}
 	s.env, s.fault = secretEnvironment(spec, sup.config.Secrets)
 	s.confine = &process.Confinement{
-		Write: spec.Writable(), Hidden: append(spec.Hidden(all, sup.config.Data), sup.restoreDir(all)...), Devices: spec.Rights.Devices,
+		Write: spec.Writable(), Hidden: append(spec.Hidden(all, sup.config.Roots), append(sup.restoreDirs(all), sup.certificateDirs(spec, all)...)...), Devices: spec.Rights.Devices,
 		Capabilities: spec.Rights.Capabilities, Files: spec.Limits.Files, Rlimits: spec.Limits.Rlimits,
 	}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
@@ -218,6 +219,8 @@ func (s *service) runOnce() error {
 		return err
 	}
 	s.setStarted(t.PID)
+	s.hold(t)
+	defer s.hold(nil)
 	ctx, cancel := context.WithCancelCause(s.ctx)
 	ready, sick := make(chan struct{}), make(chan error, 1)
 	s.sup.config.Spawn("readiness of "+s.spec.Name, func() {

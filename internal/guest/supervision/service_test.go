@@ -71,8 +71,8 @@ func TestExitedIsNotReady(t *testing.T) {
 	}
 }
 
-// TestScheduleFollowsTheClock: a scheduled service runs at once where the clock is set past its time, and earlier where it is
-// set back.
+// TestScheduleFollowsTheClock: a scheduled service runs at once where the clock is set past its
+// time, and earlier where it is set back.
 func TestScheduleFollowsTheClock(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	sup := New(Config{Console: journal.NewConsole(io.Discard, time.Now), Now: func() time.Time { return now }, OnReady: func() {}},

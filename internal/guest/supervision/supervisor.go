@@ -19,7 +19,7 @@ type Config struct {
 	Reaper  *process.Reaper
 	Console *journal.Console
 	Path    string            // PATH of every process
-	Data    string            // where the data disk is mounted
+	Roots   []string          // as guestspec.Config lists them
 	Secrets map[string]string // of the config disk
 	Now     func() time.Time
 	Uptime  func() time.Duration

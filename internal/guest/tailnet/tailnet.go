@@ -232,7 +232,7 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any) error
 	if err != nil {
 		return fail(err)
 	}
-	response, answer, err := c.roundTrip(ctx, request)
+	response, answer, err := c.roundTrip(ctx, request) //nolint:bodyclose // roundTrip has read and closed it
 	if err != nil {
 		return fail(err)
 	}

@@ -12,8 +12,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/sntp"
 )
 
-// FindPort returns the host's time server behind a virtio-serial port as a source, if the machine has
-// one: it needs no network. sys and dev are where sysfs and the device nodes are.
+// FindPort returns the host's time server behind a virtio-serial port as a source, if the machine
+// has one: it needs no network. sys and dev are where sysfs and the device nodes are.
 func FindPort(sys, dev string) (Source, bool) {
 	// The pattern is valid, so there is no error.
 	names, _ := filepath.Glob(filepath.Join(sys, "class/virtio-ports/vport*/name"))

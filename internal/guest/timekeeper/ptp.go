@@ -19,8 +19,8 @@ import (
 
 const (
 	// hostClock is the name of the one PTP clock that shows the host's own time
-	// (drivers/ptp/ptp_kvm_common.c): those of network cards begin anywhere and are set by whoever
-	// cares.
+	// (drivers/ptp/ptp_kvm_common.c): those of network cards show any
+	// time.
 	hostClock = "KVM virtual PTP"
 	ptpEvery  = 16 * time.Second // it costs a call of the kernel's
 	// ptpSamples is how often the clock is read in one go; the quickest reading is the truest.

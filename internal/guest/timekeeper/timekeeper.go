@@ -182,9 +182,9 @@ func (k *Keeper) lost(ctx context.Context, faults []error) time.Duration {
 		return 0
 	}
 	k.brake(false)
-	fault := "nothing tells the time"
+	fault := "no time source answers"
 	if err := errors.Join(faults...); err != nil {
-		fault = "nobody tells the time: " + err.Error()
+		fault = "no time source answers: " + err.Error()
 	}
 	k.mu.Lock()
 	k.status.Fault = fault

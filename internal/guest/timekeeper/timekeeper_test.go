@@ -318,7 +318,7 @@ func TestNobodyAnswers(t *testing.T) {
 		<-done
 	})
 	k := (&world{}).keeper()
-	if got := k.Look(t.Context()); got.Source != sourceAtBoot || got.Fault != "nothing tells the time" {
+	if got := k.Look(t.Context()); got.Source != sourceAtBoot || got.Fault != "no time source answers" {
 		t.Errorf("without any source: %+v", got)
 	}
 }

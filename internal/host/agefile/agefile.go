@@ -1,6 +1,7 @@
-// Package agefile reads what a user names as age recipients and identities, and files that a passphrase opens
-// (https://age-encryption.org/v1). Recipients are age1…, age1pq1… and the SSH keys ssh-ed25519 and ssh-rsa; identities are
-// their private halves, in files that a passphrase may protect. Plugins of age are not run.
+// Package agefile reads what a user names as age recipients and identities, and files that a
+// passphrase opens (https://age-encryption.org/v1). Recipients are age1…, age1pq1… and the SSH keys
+// ssh-ed25519 and ssh-rsa; identities are their private halves, in files that a passphrase may
+// protect. Plugins of age are not run.
 //
 // No error of this package holds a byte of an identity or of what was encrypted.
 package agefile
@@ -41,8 +42,8 @@ func IsArmored(content []byte) bool {
 	return bytes.HasPrefix(bytes.TrimSpace(content), []byte(armor.Header))
 }
 
-// ReadPrivate reads a file that only its owner may read: an identity, or a passphrase. It may be a link, or a pipe from a
-// program that knows its content.
+// ReadPrivate reads a file that only its owner may read: an identity, or a passphrase. It may be a
+// link, or a pipe from a program that knows its content.
 func ReadPrivate(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -59,8 +60,8 @@ func ReadPrivate(path string) ([]byte, error) {
 	return bound.ReadAll(f, MaxKeys)
 }
 
-// PassphraseFrom returns an Ask that reads the passphrase from a file, whose first line it is. The file is read once: it
-// may be a pipe, such as /dev/fd/3.
+// PassphraseFrom returns an Ask that reads the passphrase from a file, whose first line it is. The
+// file is read once: it may be a pipe, such as /dev/fd/3.
 func PassphraseFrom(path string) Ask {
 	var passphrase string
 	return func(context.Context, string, bool) (string, error) {
@@ -125,8 +126,8 @@ func Armor(sealed []byte) ([]byte, error) {
 	return text.Bytes(), nil
 }
 
-// Seal asks for a new passphrase and encrypts a short text with it. work is what the passphrase costs, log2 of scrypt's
-// N; 0: as age has it, about a second.
+// Seal asks for a new passphrase and encrypts a short text with it. work is what the passphrase
+// costs, log2 of scrypt's N; 0: as age has it, about a second.
 func Seal(ctx context.Context, plain []byte, what string, ask Ask, work int) ([]byte, error) {
 	passphrase, err := ask.ask(ctx, what, true)
 	if err != nil {
@@ -142,7 +143,8 @@ func Seal(ctx context.Context, plain []byte, what string, ask Ask, work int) ([]
 	return Encrypt(plain, recipient)
 }
 
-// Unseal asks for the passphrase of an age file, binary or in text form, and opens it; name is shown in the question.
+// Unseal asks for the passphrase of an age file, binary or in text form, and opens it; name is
+// shown in the question.
 func Unseal(ctx context.Context, name string, sealed []byte, ask Ask) ([]byte, error) {
 	if IsArmored(sealed) {
 		binary, err := io.ReadAll(armor.NewReader(bytes.NewReader(sealed)))

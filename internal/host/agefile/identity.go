@@ -14,8 +14,8 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// Identities reads an identity file of the user's: of age, or an SSH private key. A passphrase is asked for when the file
-// or the key needs it.
+// Identities reads an identity file of the user's: of age, or an SSH private key. A passphrase is
+// asked for when the file or the key needs it.
 func Identities(ctx context.Context, path string, ask Ask) ([]age.Identity, error) {
 	text, err := ReadPrivate(path)
 	if err != nil {
@@ -49,7 +49,8 @@ type sshKey struct {
 	locked *error // why its passphrase could not be had; nil: it has none
 }
 
-// An IdentityError is why an identity file did not open when it was needed for a file that it could open.
+// An IdentityError is why an identity file did not open when it was needed for a file that it could
+// open.
 type IdentityError struct{ err error }
 
 func (e *IdentityError) Error() string { return e.err.Error() }
@@ -92,7 +93,8 @@ func sshIdentity(ctx context.Context, path string, text []byte, ask Ask) ([]age.
 
 var errNotSSH = errors.New("it is not an SSH key that age can use: it must be of the kind ed25519 or rsa")
 
-// sshPassphrase asks for the passphrase and tries it: age's error does not tell a wrong one from a broken file.
+// sshPassphrase asks for the passphrase and tries it: age's error does not tell a wrong one from a
+// broken file.
 func sshPassphrase(ctx context.Context, path string, text []byte, ask Ask) ([]byte, error) {
 	passphrase, err := ask.ask(ctx, "passphrase of "+path, false)
 	if err != nil {

@@ -27,13 +27,14 @@ func Keys(list []Recipient) []age.Recipient {
 	return keys
 }
 
-// IsRecipient reports whether a value is meant as a recipient itself and not as the name of a file of recipients.
+// IsRecipient reports whether a value is meant as a recipient itself and not as the name of a file
+// of recipients.
 func IsRecipient(value string) bool {
 	return strings.HasPrefix(value, "age1") || strings.HasPrefix(value, "ssh-")
 }
 
-// Recipients returns the recipients that values name: each is one, or a file with one on each line, such as
-// ~/.ssh/id_ed25519.pub. Equal ones count once.
+// Recipients returns the recipients that values name: each is one, or a file with one on each line,
+// such as ~/.ssh/id_ed25519.pub. Equal ones count once.
 func Recipients(values []string) ([]Recipient, error) {
 	var all []Recipient
 	seen := map[string]bool{}
@@ -71,7 +72,8 @@ func named(value string) ([]Recipient, error) {
 	return list, nil
 }
 
-// ParseRecipients reads recipients, one a line, and at least one. Empty lines and those that begin with # are comments.
+// ParseRecipients reads recipients, one a line, and at least one. Empty lines and those that begin
+// with # are comments.
 func ParseRecipients(text []byte) ([]Recipient, error) {
 	var list []Recipient
 	number := 0

@@ -22,9 +22,9 @@ type CacheKeys struct {
 	trusted []dsse.PublicKey
 }
 
-// LoadCacheKeys reads the keys that the setting cache_key names: public ones, and at most one private
-// one, which signs. In place of names of files, the variable of the environment may have the keys
-// themselves in PEM, as CI systems hand out secrets.
+// LoadCacheKeys reads the keys that the setting cache_key names: public ones, and at most one
+// private one, which signs. In place of names of files, the variable of the environment may have
+// the keys themselves in PEM, as CI systems hand out secrets.
 func LoadCacheKeys(value settings.Value, unseal dsse.Unseal) (k CacheKeys, err error) {
 	text := strings.TrimSpace(value.One())
 	if !settings.InPEM(text) {

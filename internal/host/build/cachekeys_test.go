@@ -116,7 +116,8 @@ func TestLoadCacheKeys(t *testing.T) {
 	}
 }
 
-// TestSignedCache: one computer fills a shared cache and signs, another builds of it with the public key.
+// TestSignedCache: one computer fills a shared cache and signs, another builds of it with the
+// public key.
 func TestSignedCache(t *testing.T) {
 	w := tinybuild.New(t)
 	team, stranger, release := newKeyPair(t), newKeyPair(t), newKeyPair(t)

@@ -14,8 +14,9 @@ import (
 	"github.com/sovereign-sql/sov/stages/files"
 )
 
-// CheckRecipe returns the recipe that name means if nothing can be said against it without a network and a build. Without an
-// architecture in v it is checked for all, and without a profile also with each of its own.
+// CheckRecipe returns the recipe that name means if nothing can be said against it without a
+// network and a build. Without an architecture in v it is checked for all, and without a profile
+// also with each of its own.
 func CheckRecipe(name string, v recipe.Variant) (first *recipe.Recipe, err error) {
 	arches := arch.Names()
 	if v.Arch != "" {

@@ -15,7 +15,8 @@ import (
 	"github.com/sovereign-sql/sov/stages/tailscale"
 )
 
-// CVEs compares what the lock has for the recipe with a database of known vulnerabilities, a path or a URL.
+// CVEs compares what the lock has for the recipe with a database of known vulnerabilities, a path
+// or a URL.
 func CVEs(ctx context.Context, o resolve.Options, database string, now time.Time) (*cves.Report, error) {
 	c, err := resolve.ContentsOf(ctx, o)
 	if err != nil {
@@ -36,8 +37,8 @@ func CVEs(ctx context.Context, o resolve.Options, database string, now time.Time
 	return report, nil
 }
 
-// components are what advisories may be about: the packages by what they are built from, the kernel, and the modules that
-// Tailscale may be linked from.
+// components are what advisories may be about: the packages by what they are built from, the
+// kernel, and the modules that Tailscale may be linked from.
 func components(entry *lock.Entry, installed []*apk.Package) []cves.Component {
 	var out []cves.Component
 	for _, p := range installed {
@@ -62,7 +63,8 @@ func components(entry *lock.Entry, installed []*apk.Package) []cves.Component {
 // branchForm finds Alpine's branch in a repository's address.
 var branchForm = regexp.MustCompile(`/(v[0-9]+\.[0-9]+|edge)(/|$)`)
 
-// alpineBranch is the branch that the packages are of; "" if their repositories do not say, or are of several.
+// alpineBranch is the branch that the packages are of; "" if their repositories do not say, or are
+// of several.
 func alpineBranch(entry *lock.Entry) string {
 	branch := ""
 	for _, repository := range entry.Inputs.Repositories {

@@ -2,9 +2,7 @@ package build
 
 import (
 	"cmp"
-	"crypto/sha256"
 	"fmt"
-	"regexp"
 	"strings"
 
 	"github.com/sovereign-sql/sov/assets"
@@ -41,17 +39,6 @@ func (t Template) Recipe() ([]byte, error) {
 	}
 	change("# "+from+": ", "# "+t.Name+": ")
 	change("\nname: "+from+"\n", "\nname: "+t.Name+"\n")
-	// Two machines of one phone need an interface and addresses each.
-	digest := sha256.Sum256([]byte(t.Name))
-	subnet := 101 + int(digest[0])%150 // not that of sql
-	for key, value := range map[string]string{"tap": tapName(t.Name, digest), "host": fmt.Sprintf("192.168.%d.1/24", subnet),
-		"guest": fmt.Sprintf("192.168.%d.2", subnet)} {
-		line := regexp.MustCompile(`(?m)^  ` + key + `: .*$`)
-		if len(line.FindAllString(out, -1)) != 1 {
-			err = fmt.Errorf("the built-in recipe %s has no single network.%s", from, key) // a mistake in this program
-		}
-		out = line.ReplaceAllLiteralString(out, "  "+key+": "+value)
-	}
 	out = strings.ReplaceAll(out, "  hostname: sovereign-"+from+"\n", "  hostname: sovereign-"+t.Name+"\n")
 	if t.Memory != "" {
 		change("  memory: 1GiB\n", "  memory: "+t.Memory+"\n")
@@ -70,13 +57,4 @@ func (t Template) Recipe() ([]byte, error) {
 	}
 	_, err = recipe.Parse(t.Name+".yaml", []byte(out))
 	return []byte(out), err
-}
-
-// tapName returns the name of a machine's TAP interface, which may have 15 bytes (IFNAMSIZ of linux/if.h, less its NUL).
-func tapName(machine string, digest [sha256.Size]byte) string {
-	const prefix, room = "vm_", 12
-	if len(machine) > room {
-		machine = fmt.Sprintf("%s%x", machine[:room-4], digest[:2])
-	}
-	return prefix + machine
 }

@@ -17,7 +17,7 @@ func TestTemplate(t *testing.T) {
 		t.Fatal(err)
 	}
 	if r.Name != "shop" || r.VM.Memory != 2<<30 || r.Tailscale.Enabled || r.Network.TAP != "vm_shop" || r.Network.Hostname != "sovereign-shop" ||
-		!strings.Contains(string(text), "    - postgresql-pgvector\n") || r.Network.Guest == "192.168.100.2" {
+		!strings.Contains(string(text), "    - postgresql-pgvector\n") || !r.Network.AddressUnset {
 		t.Errorf("%+v", r)
 	}
 	long := strings.Repeat("m", 31)

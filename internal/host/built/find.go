@@ -88,8 +88,8 @@ func Machine(argument string) (string, *recipe.Recipe, error) {
 	return r.Name, r, nil
 }
 
-// Secrets returns the secrets that the recipe of a built machine declares: of an artifact's folder, or of a machine that was
-// built into the folder out here. None: nothing is known of them.
+// Secrets returns the secrets that the recipe of a built machine declares: of an artifact's folder,
+// or of a machine that was built into the folder out here. None: nothing is known of them.
 func Secrets(argument string) (declared []recipe.Secret) {
 	dirs := []string{argument}
 	if artifact.ValidName(argument) {

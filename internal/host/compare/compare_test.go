@@ -29,7 +29,8 @@ func TestFirstDifference(t *testing.T) {
 	}
 }
 
-// TestWhereItWasTakenFrom: two builders, one of whom took half of it from a cache, have the same artifact.
+// TestWhereItWasTakenFrom: two builders, one of whom took half of it from a cache, have the same
+// artifact.
 func TestWhereItWasTakenFrom(t *testing.T) {
 	a, b := t.TempDir(), t.TempDir()
 	for _, dir := range []string{a, b} {

@@ -1,4 +1,4 @@
-// Package credentials finds what a registry asks for before it lets somebody in. It does not talk
+// Package credentials finds what a registry asks for before it gives access. It does not talk
 // to registries.
 package credentials
 

@@ -1,7 +1,7 @@
 // Package crosscompile compiles the programs that run elsewhere: sov-init for the guest, sov-runner
-// for the phone. Their bytes depend on the module's sources, on the toolchain that its go.mod names,
-// and, where the version is a release's, on that: the same when `make build` compiles them in a
-// checkout and when a sov of `go install` compiles them from the module's zip.
+// for the phone. Their bytes depend on the module's sources, on the toolchain that its go.mod
+// names, and, where the version is a release's, on that: the same when `make build` compiles them
+// in a checkout and when a sov of `go install` compiles them from the module's zip.
 package crosscompile
 
 import (
@@ -21,8 +21,8 @@ import (
 // Programs are the names of the programs.
 var Programs = []string{"sov-init", artifact.RunnerFile}
 
-// Program compiles a program for an architecture from the module in the folder dir, of this version,
-// and writes it to the file output. step is called with what is being done.
+// Program compiles a program for an architecture from the module in the folder dir, of this
+// version, and writes it to the file output. step is called with what is being done.
 func Program(ctx context.Context, offline bool, dir, name, arch, version, output string, step func(string)) error {
 	goMod, err := os.ReadFile(filepath.Join(dir, "go.mod"))
 	if err != nil {

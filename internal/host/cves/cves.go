@@ -1,9 +1,10 @@
-// Package cves compares what a lock pins with a database of known vulnerabilities: Alpine's security database
-// (https://secdb.alpinelinux.org, a JSON file for each branch and repository) or advisories in the OSV format
-// (https://ossf.github.io/osv-schema/), one, several, or a list of them.
+// Package cves compares what a lock pins with a database of known vulnerabilities: Alpine's
+// security database (https://secdb.alpinelinux.org, a JSON file for each branch and repository) or
+// advisories in the OSV format (https://ossf.github.io/osv-schema/), one, several, or a list of
+// them.
 //
-// A database says which versions have a fault, not whether the machine uses what is faulty; what does not apply is listed in the
-// recipe, with the reason.
+// A database says which versions have a fault, not whether the machine uses what is faulty; what
+// does not apply is listed in the recipe, with the reason.
 package cves
 
 import (
@@ -73,8 +74,8 @@ func (r *Report) Open() int {
 	return n
 }
 
-// Compare looks for what a database knows of components. branch is Alpine's, such as "v3.22"; "" is any. What ignore names
-// is in the report with its reason, up to its last day.
+// Compare looks for what a database knows of components. branch is Alpine's, such as "v3.22"; "" is
+// any. What ignore names is in the report with its reason, up to its last day.
 func (d *Database) Compare(components []Component, branch string, ignore []recipe.IgnoredCVE, now time.Time) (*Report, error) {
 	if d.branch != "" && branch != "" && d.branch != branch {
 		return nil, fmt.Errorf("the database is that of Alpine %s, and the lock has packages of %s: take that branch's", d.branch, branch)

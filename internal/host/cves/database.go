@@ -10,7 +10,8 @@ import (
 	"strings"
 )
 
-// MaxDatabase bounds a database, in bytes. Alpine's have some 1 MiB; all of OSV's advisories for Alpine some 60 MiB.
+// MaxDatabase bounds a database, in bytes. Alpine's have some 1 MiB; all of OSV's advisories for
+// Alpine some 60 MiB.
 const MaxDatabase = 256 << 20
 
 // A Database is what a file knows.
@@ -28,7 +29,8 @@ type advisory struct {
 	ranges   [][]event
 }
 
-// An event is where a fault begins or ends (OSV schema, "affected[].ranges[].events"). One field is set.
+// An event is where a fault begins or ends (OSV schema, "affected[].ranges[].events"). One field is
+// set.
 type event struct {
 	Introduced   string `json:"introduced"`
 	Fixed        string `json:"fixed"`
@@ -124,7 +126,8 @@ type osv struct {
 	} `json:"affected"`
 }
 
-// parseOSV reads advisories: one JSON value or several, each an advisory, a list of them, or an answer of OSV's server.
+// parseOSV reads advisories: one JSON value or several, each an advisory, a list of them, or an
+// answer of OSV's server.
 func (d *Database) parseOSV(text []byte) error {
 	for values := json.NewDecoder(bytes.NewReader(text)); ; {
 		var value json.RawMessage

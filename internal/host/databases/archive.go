@@ -27,7 +27,8 @@ type FileKey struct {
 	key        []byte
 }
 
-// Unlock returns the key of a backup's file. It asks for the passphrase of the identity when it needs that.
+// Unlock returns the key of a backup's file. It asks for the passphrase of the identity when it
+// needs that.
 func Unlock(ctx context.Context, path string, keys Keys) (FileKey, error) {
 	var k FileKey
 	header, err := readHeader(path)
@@ -148,8 +149,8 @@ func (d decrypted) ReadAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-// encryption is the layer of a file for recipients, without any that of a plain one. What it opens is only what it has
-// sealed itself.
+// encryption is the layer of a file for recipients, without any that of a plain one. What it opens
+// is only what it has sealed itself.
 func encryption(to []agefile.Recipient) backup.Layer {
 	if len(to) == 0 {
 		return backup.Layer{}
@@ -165,8 +166,8 @@ func encryption(to []agefile.Recipient) backup.Layer {
 	}
 }
 
-// A witness is a recipient that remembers the file's key: what was written can be read again and checked without an
-// identity.
+// A witness is a recipient that remembers the file's key: what was written can be read again and
+// checked without an identity.
 type witness struct {
 	age.Recipient
 	fileKey []byte

@@ -25,7 +25,8 @@ import (
 // canary stands in the content of the database, often.
 const canary = "c4n4ry of a row\n"
 
-// send writes a stream of roles and one database of some MiB; between is called while it is under way.
+// send writes a stream of roles and one database of some MiB; between is called while it is under
+// way.
 func send(w io.Writer, between func()) {
 	s := backup.NewWriter(w)
 	s.Begin(backup.Part{Kind: backup.KindRoles})
@@ -112,7 +113,8 @@ func open(t *testing.T, path string, k Keys) (*Archive, error) {
 	return Open(path, key)
 }
 
-// TestEncryptedBackup: nothing plain reaches the disk, at no moment; each recipient opens the file, nobody else does.
+// TestEncryptedBackup: nothing plain reaches the disk, at no moment; each recipient opens the file,
+// nobody else does.
 func TestEncryptedBackup(t *testing.T) {
 	identity, to := ageKey(t)
 	sshKey, more := sshKey(t)
@@ -190,8 +192,8 @@ func TestEncryptedBackup(t *testing.T) {
 	}
 }
 
-// TestChangedEncryptedBackup: a file that was cut or changed, wherever that is, is refused by Unlock or Open: before a
-// restore begins.
+// TestChangedEncryptedBackup: a file that was cut or changed, wherever that is, is refused by
+// Unlock or Open: before a restore begins.
 func TestChangedEncryptedBackup(t *testing.T) {
 	identity, to := ageKey(t)
 	path := filepath.Join(t.TempDir(), "b.age")

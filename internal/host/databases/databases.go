@@ -1,6 +1,6 @@
 // Package databases saves the databases of a machine on a phone, and the data of its services, to a
-// file of this computer, and restores them from there. The file and the stream are package backup's; what the guest does with
-// them is the guest's.
+// file of this computer, and restores them from there. The file and the stream are package
+// backup's; what the guest does with them is the guest's.
 package databases
 
 import (

@@ -15,7 +15,8 @@ import (
 )
 
 // Restore makes the databases and services' data of a machine that runs what they are in a backup:
-// those that are chosen, all or none. progress is called with what the guest says that it does; now is the clock.
+// those that are chosen, all or none. progress is called with what the guest says that it does; now
+// is the clock.
 func Restore(ctx context.Context, s *fleet.Site, name string, a *Archive, chosen backup.Choice, now func() time.Time,
 	passed Passed, progress func(string)) (*backup.Restoration, error) {
 	out, in := io.Pipe()
@@ -36,7 +37,7 @@ func Restore(ctx context.Context, s *fleet.Site, name string, a *Archive, chosen
 		answers.Close()
 		ended <- err
 	}()
-	did, fault := follow(events, progress)
+	last, fault := follow(events, progress)
 	events.CloseWithError(fault)
 	err := <-ended
 	if err == nil {
@@ -45,32 +46,31 @@ func Restore(ctx context.Context, s *fleet.Site, name string, a *Archive, chosen
 	if err != nil {
 		return nil, fmt.Errorf("restore %s: %w", name, err)
 	}
-	return did, nil
+	return last.Done, nil
 }
 
-// follow reads what the guest says until it is done. What went wrong there is sov-runner's error.
-func follow(r io.Reader, progress func(string)) (*backup.Restoration, error) {
+// follow reads what the guest says until it is done, and returns the event that says so. What went wrong there is sov-runner's error.
+func follow(r io.Reader, progress func(string)) (last backup.Event, err error) {
 	const maxLine = 4 << 20 // bytes
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, maxLine)
-	var did *backup.Restoration
 	for lines.Scan() {
 		var e backup.Event
 		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
-			return nil, fmt.Errorf("sov-runner answered what is no JSON: %w", err)
+			return last, fmt.Errorf("sov-runner answered what is no JSON: %w", err)
 		}
 		if e.Progress != "" {
 			progress(e.Progress)
 		}
-		if e.Done != nil {
-			did = e.Done
+		if e.Done != nil || e.Upgraded != nil {
+			last = e
 		}
 	}
 	if err := lines.Err(); err != nil {
-		return nil, err
+		return last, err
 	}
-	if did == nil {
-		return nil, errors.New("it did not say that it is done")
+	if last.Done == nil && last.Upgraded == nil {
+		return last, errors.New("it did not say that it is done")
 	}
-	return did, nil
+	return last, nil
 }

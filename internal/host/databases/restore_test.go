@@ -17,7 +17,7 @@ func TestFollow(t *testing.T) {
 		var said []string
 		did, err := follow(strings.NewReader(c.text), func(progress string) { said = append(said, progress) })
 		if c.want == "" {
-			if err != nil || !slices.Equal(did.Databases, []string{"shop"}) || !slices.Equal(said, []string{"roles"}) {
+			if err != nil || !slices.Equal(did.Done.Databases, []string{"shop"}) || !slices.Equal(said, []string{"roles"}) {
 				t.Errorf("%+v, %v, said %q", did, err, said)
 			}
 		} else if err == nil || !strings.Contains(err.Error(), c.want) {

@@ -13,15 +13,16 @@ func ADB(program, serial string) Phone {
 	return &link{
 		name: serial, root: phonepath.Default,
 		client: func(ctx context.Context, script string, _ bool) *exec.Cmd {
-			// -T: no terminal, so that bytes pass as they are, and standard error apart, which needs the phone's shell protocol
-			// (Android 7 and later).
+			// -T: no terminal, so that bytes pass as they are, and standard error apart, which
+			// needs the phone's shell protocol (Android 7 and later).
 			return exec.CommandContext(ctx, program, "-s", serial, "shell", "-T", script)
 		},
 		explain: func(said string) string { return explainADB(serial, said) },
 	}
 }
 
-// adbAdvice is what to do about what the adb client says (adb's sources: transport.cpp, client/commandline.cpp).
+// adbAdvice is what to do about what the adb client says (adb's sources: transport.cpp,
+// client/commandline.cpp).
 var adbAdvice = []struct{ said, advice string }{
 	{"unauthorized", adviceUnauthorized},
 	{"authorizing", adviceUnauthorized},

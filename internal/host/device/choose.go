@@ -13,18 +13,18 @@ import (
 
 // A Choice says which phones are meant.
 type Choice struct {
-	// Devices are names: adb:SERIAL, ssh:DESTINATION, local:FOLDER, or an adb serial by itself. None: the only phone that
-	// is attached.
+	// Devices are names: adb:SERIAL, ssh:DESTINATION, local:FOLDER, or an adb serial by itself.
+	// None: the only phone that is attached.
 	Devices []string
 	All     bool // every phone that is attached and usable
 
 	ADB, SSH string // programs; empty: "adb" and "ssh"
-	// Ask lets a person choose one of several phones; nil: nobody can be asked.
+	// Ask lets a person choose one of several phones; nil: there is no terminal to ask at.
 	Ask func(devices []Device) (Device, error)
 }
 
-// A ChoiceError is a choice that does not say which phone is meant, or one that cannot be used: whoever made it has to
-// make another.
+// A ChoiceError is a choice that does not say which phone is meant, or one that cannot be used:
+// its caller has to make another.
 type ChoiceError struct {
 	What    string
 	Devices []Device // that are attached
@@ -162,7 +162,7 @@ func (c Choice) attached(ctx context.Context) ([]Phone, error) {
 		}
 		return nil, errors.Join(faults...)
 	case c.All && len(usable) < len(devices):
-		// Whoever says all does not mean some.
+		// --all does not mean some.
 		return nil, &ChoiceError{What: "--all: some of the phones cannot be used; name those that can with --device:", Devices: devices}
 	case !c.All && len(usable) > 1:
 		if c.Ask == nil {

@@ -50,7 +50,8 @@ func (d Device) advice() string {
 
 const (
 	maxDevices = 1000 // lines of a list
-	// listLimit bounds adb's answer, a start of its server included, which takes some seconds on a slow computer.
+	// listLimit bounds adb's answer, a start of its server included, which takes some seconds on a
+	// slow computer.
 	listLimit = 30 * time.Second
 )
 
@@ -63,7 +64,8 @@ func (missingADB) Error() string {
 
 func (missingADB) Unwrap() error { return exec.ErrNotFound }
 
-// Devices asks the adb program which phones are attached. It starts adb's server where there is none.
+// Devices asks the adb program which phones are attached. It starts adb's server where there is
+// none.
 func Devices(ctx context.Context, program string) ([]Device, error) {
 	ctx, cancel := context.WithTimeout(ctx, listLimit)
 	defer cancel()
@@ -87,8 +89,8 @@ func Devices(ctx context.Context, program string) ([]Device, error) {
 	return ParseDevices(out.Bytes())
 }
 
-// ParseDevices reads what `adb devices -l` prints: a line each of serial, state and details (adb's transport.cpp,
-// append_transport).
+// ParseDevices reads what `adb devices -l` prints: a line each of serial, state and details (adb's
+// transport.cpp, append_transport).
 func ParseDevices(text []byte) ([]Device, error) {
 	var devices []Device
 	lines := bufio.NewScanner(bytes.NewReader(text))

@@ -32,16 +32,17 @@ func (l *limited) Write(p []byte) (int, error) {
 	return l.w.Write(p)
 }
 
-// Output runs a command and returns what it writes to standard output, of which more than MaxOutput bytes are an error. What
-// it had written when it failed is returned too.
+// Output runs a command and returns what it writes to standard output, of which more than MaxOutput
+// bytes are an error. What it had written when it failed is returned too.
 func Output(ctx context.Context, p Phone, args ...string) ([]byte, error) {
 	var out bytes.Buffer
 	err := p.Run(ctx, Command{Args: args, Stdout: &limited{w: &out, left: MaxOutput}})
 	return out.Bytes(), err
 }
 
-// WriteFile makes a file of exactly size bytes of content, with the permission bits of mode, in a folder that exists. The
-// file is there whole, synced and under its name, or the old one is still there: where the connection breaks, too.
+// WriteFile makes a file of exactly size bytes of content, with the permission bits of mode, in a
+// folder that exists. The file is there whole, synced and under its name, or the old one is still
+// there: where the connection breaks, too.
 func WriteFile(ctx context.Context, p Phone, name string, mode fs.FileMode, content io.Reader, size int64) error {
 	const script = `umask 077; n=$1.part$$; trap 'rm -f "$n"' EXIT; trap 'exit 1' HUP INT TERM
 cat >"$n" && [ "$(wc -c <"$n")" -eq "$2" ] || { echo "only a part of it has come" >&2; exit 1; }

@@ -17,11 +17,11 @@ import (
 )
 
 const (
-	// linger is how long a client may take to end by itself once the command has. It ends at once unless a daemon holds
-	// the command's pipes.
+	// linger is how long a client may take to end by itself once the command has. It ends at once
+	// unless a daemon holds the command's pipes.
 	linger = 300 * time.Millisecond
-	// drain is how long a pipe may be silent, and whoever reads what came out of it may take, once nobody is left to write
-	// to it but those who have inherited it.
+	// drain is how long a pipe may be silent, and its reader may take, once only processes that
+	// have inherited it can write to it.
 	drain = 2 * time.Second
 )
 
@@ -29,7 +29,8 @@ const (
 type link struct {
 	name string
 	root phonepath.Root
-	// client returns the program that runs a script in the phone's shell, with this process's pipes.
+	// client returns the program that runs a script in the phone's shell, with this process's
+	// pipes.
 	client func(ctx context.Context, script string, stdin bool) *exec.Cmd
 	// explain says why the client ended before the script, of what it wrote to standard error.
 	explain func(said string) string
@@ -62,7 +63,7 @@ func (l *link) Run(ctx context.Context, c Command) error {
 	return l.run(ctx, c, script)
 }
 
-// run runs a shell command, as whoever the shell is. c.Args are for messages.
+// run runs a shell command, as the shell's user. c.Args are for messages.
 func (l *link) run(ctx context.Context, c Command, script string) error {
 	limit := c.Limit
 	if limit == 0 {
@@ -97,9 +98,9 @@ func (l *link) run(ctx context.Context, c Command, script string) error {
 	return r.verdict(ctx, bounded, err)
 }
 
-// pipe runs the client with the command's streams and returns how it ended, once all that it wrote was passed on. What it
-// wrote last waits for a reader that takes its time, as people do in front of a pager, but not beyond the command's bounds:
-// passed is false where something may be left.
+// pipe runs the client with the command's streams and returns how it ended, once all that it wrote
+// was passed on. What it wrote last waits for a reader that takes its time, as people do in front
+// of a pager, but not beyond the command's bounds: passed is false where something may be left.
 func (r *run) pipe(bounded context.Context, client *exec.Cmd) (passed bool, err error) {
 	out, err := newOutlet(&active{w: r.stdout, r: r}, &client.Stdout)
 	if err != nil {
@@ -121,8 +122,9 @@ func (r *run) pipe(bounded context.Context, client *exec.Cmd) (passed bool, err 
 	return r.ends.Load() == 0 || out.wait(bounded) && said.wait(bounded), err
 }
 
-// start starts the client with the command's standard input, if it has one. Whoever is to write that need not know that the
-// client has ended: nobody waits for a source that has nothing to say.
+// start starts the client with the command's standard input, if it has one. The
+// source of the input need not know that the client has ended: start does not wait for a source
+// that has nothing to send.
 func (r *run) start(client *exec.Cmd) error {
 	from := r.c.Stdin
 	if from == nil {
@@ -142,8 +144,8 @@ func (r *run) start(client *exec.Cmd) error {
 	return nil
 }
 
-// alone makes the client a process group of its own, so that the terminal's Ctrl-C is this program's to handle, which
-// ends all of the group with the context.
+// alone makes the client a process group of its own, so that the terminal's Ctrl-C is this
+// program's to handle, which ends all of the group with the context.
 func alone(client *exec.Cmd) {
 	client.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	client.Cancel = func() error {
@@ -244,8 +246,8 @@ func gaveUp(ctx, bounded context.Context) error {
 	return nil
 }
 
-// active passes bytes on and notes when. Where that fails, the client is ended: a part is not taken for the whole, and the
-// rest is of no use.
+// active passes bytes on and notes when. Where that fails, the client is ended: a part is not taken
+// for the whole, and the rest is of no use.
 type active struct {
 	w   io.Writer
 	src io.Reader

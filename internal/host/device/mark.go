@@ -10,9 +10,9 @@ import (
 	"sync"
 )
 
-// marked makes a script of a shell command that, once the command has ended, writes a mark to standard output, and the
-// mark, the exit status and a newline to standard error. The command runs in a shell of its own, so that it cannot end
-// this one.
+// marked makes a script of a shell command that, once the command has ended, writes a mark to
+// standard output, and the mark, the exit status and a newline to standard error. The command runs
+// in a shell of its own, so that it cannot end this one.
 func marked(command, mark string) string {
 	return fmt.Sprintf(`(%s); s=$?; printf %%s %[2]s; printf '%%s%%d\n' %[2]s $s >&2`, command, mark)
 }

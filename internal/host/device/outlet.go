@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// An outlet passes on what comes out of a client. The end of a pipe is no sign that all has come, for a daemon may have
-// inherited it: once the client has ended, silence is.
+// An outlet passes on what comes out of a client. The end of a pipe is no sign that all has come,
+// for a daemon may have inherited it: once the client has ended, silence is.
 type outlet struct {
 	to          io.Writer
 	read, write *os.File

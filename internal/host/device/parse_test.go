@@ -48,7 +48,8 @@ func FuzzParseDevices(f *testing.F) {
 	})
 }
 
-// FuzzStream: however the bytes are cut, what comes before the mark passes, and the status is what comes after it.
+// FuzzStream: however the bytes are cut, what comes before the mark passes, and the status is what
+// comes after it.
 func FuzzStream(f *testing.F) {
 	f.Add([]byte("output"), uint8(3), uint8(1))
 	f.Add([]byte("MAMARMARMARKMMARKMAR"), uint8(0), uint8(2))

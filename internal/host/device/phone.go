@@ -16,27 +16,30 @@ type Phone interface {
 	Name() string
 	// Root is the folder that holds sov's programs and machines there.
 	Root() phonepath.Root
-	// Run runs a command as root and waits for its end. The error is an *ExitError for an exit status other than 0, a
-	// *RootError where the phone lets nobody be root, a *LostError where the connection failed or broke before the command
-	// had ended, a *TimeoutError when a bound of the command's was reached, and the context's when that ended.
+	// Run runs a command as root and waits for its end. The error is an *ExitError for an exit
+	// status other than 0, a *RootError where the phone does not give root rights, a *LostError
+	// where the connection failed or broke before the command had ended, a *TimeoutError when a
+	// bound of the command's was reached, and the context's when that ended.
 	Run(ctx context.Context, c Command) error
 }
 
-// A Command is what Run runs. Args are passed as they are: nothing in them means anything to a shell.
+// A Command is what Run runs. Args are passed as they are: nothing in them means anything to a
+// shell.
 type Command struct {
 	Args   []string  // a program and its arguments
 	Stdin  io.Reader // nil: empty; a read of it may go on when Run has returned
 	Stdout io.Writer // nil: thrown away
 	Stderr io.Writer // nil: its end is in the ExitError
 
-	AsShell bool // as whoever the phone's shell is, not as root
+	AsShell bool // as the user of the phone's shell, not as root
 
 	Limit time.Duration // for the whole command; 0: DefaultLimit; NoLimit: until the context ends
 	Idle  time.Duration // without a byte in any direction, but for what Stdout and Stderr take; 0: none
 }
 
 const (
-	// DefaultLimit is for commands that answer at once: it allows for a phone that wakes up and a slow link.
+	// DefaultLimit is for commands that answer at once: it allows for a phone that wakes up and a
+	// slow link.
 	DefaultLimit = time.Minute
 	// NoLimit is for commands that go on, such as the following of a log, or that Idle bounds.
 	NoLimit time.Duration = -1
@@ -58,7 +61,8 @@ func (e *ExitError) Error() string {
 	return text
 }
 
-// A LostError is a connection that could not be made, or that broke before a command had ended. The command may go on.
+// A LostError is a connection that could not be made, or that broke before a command had ended. The
+// command may go on.
 type LostError struct {
 	Phone  string
 	Reason string // what the client said, with what to do

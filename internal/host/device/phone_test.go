@@ -103,8 +103,8 @@ func TestRunIsBounded(t *testing.T) {
 	}
 }
 
-// What a command wrote last is not lost on a reader that takes its time, such as a pager, when the client has long gone; a
-// reader that takes for ever holds up nobody who gives up.
+// What a command wrote last is not lost on a reader that takes its time, such as a pager, when the
+// client has long gone; a reader that takes for ever holds up nobody who gives up.
 func TestRunWaitsForItsReader(t *testing.T) {
 	p := here(t)
 	const size = 100_000 // more than is read at once, and less than that and what a pipe holds

@@ -13,7 +13,8 @@ func Quote(words []string) string {
 	quoted := make([]string, len(words))
 	for i, word := range words {
 		if !plain.MatchString(word) {
-			// Nothing is special between single quotes but their end (POSIX, Shell Command Language, 2.2.2).
+			// Nothing is special between single quotes but their end (POSIX, Shell Command
+			// Language, 2.2.2).
 			word = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 		}
 		quoted[i] = word

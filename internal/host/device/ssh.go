@@ -9,8 +9,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 )
 
-// SSH returns the computer that the ssh program (a path or a name to be found in $PATH) knows under a destination: a host,
-// user@host, or a name of the user's ssh configuration, which says everything else. Nobody is asked for a password.
+// SSH returns the computer that the ssh program (a path or a name to be found in $PATH) knows under
+// a destination: a host, user@host, or a name of the user's ssh configuration, which says
+// everything else. It asks for no password.
 func SSH(program, destination string) (Phone, error) {
 	if destination == "" || strings.HasPrefix(destination, "-") || strings.ContainsAny(destination, " \t\n\x00") {
 		return nil, fmt.Errorf("%q is not an ssh destination: give user@host or a name of ~/.ssh/config", destination)

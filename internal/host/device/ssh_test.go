@@ -16,8 +16,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/childtest"
 )
 
-// serveSSH starts a real sshd on loopback, with keys of its own, and returns an ssh program that is configured for it
-// under the name "phone".
+// serveSSH starts a real sshd on loopback, with keys of its own, and returns an ssh program that is
+// configured for it under the name "phone".
 func serveSSH(t *testing.T) string {
 	t.Helper()
 	if os.Getuid() != 0 {

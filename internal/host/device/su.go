@@ -15,8 +15,8 @@ const consent = 40 * time.Second
 // A shape is a way to become root.
 type shape struct{ before []string }
 
-// Shapes by what the probe prints. KernelSU's, Magisk's and util-linux's su take a command after -c; the su of Android's own
-// debuggable builds takes a user and then a program (system/extras/su).
+// Shapes by what the probe prints. KernelSU's, Magisk's and util-linux's su take a command after
+// -c; the su of Android's own debuggable builds takes a user and then a program (system/extras/su).
 var shapes = map[string]*shape{
 	"root":  {},
 	"su -c": {before: []string{"su", "-c"}},
@@ -31,7 +31,8 @@ func (s *shape) wrap(script string) string {
 	return Quote(append(append([]string(nil), s.before...), script))
 }
 
-// probe prints which shape works, else what each su said. A su may print warnings before what the command does.
+// probe prints which shape works, else what each su said. A su may print warnings before what the
+// command does.
 const probe = `[ "$(id -u)" = 0 ] && { echo root; exit; }
 a=$(su -c 'id -u' </dev/null 2>&1)
 case "$a" in 0|*[!0-9]0) echo 'su -c'; exit;; esac

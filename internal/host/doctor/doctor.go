@@ -46,8 +46,8 @@ var Groups = []string{"tools", "cache", "sources", "phone"}
 var UsualGroups = Groups[:3]
 
 // Check makes the checks of the groups, but for those of phones, see Phones. arch is the guest's;
-// cacheDir returns the cache folder, which is made if it is missing. packages are the Debian packages
-// that have what is missing, in their order.
+// cacheDir returns the cache folder, which is made if it is missing. packages are the Debian
+// packages that have what is missing, in their order.
 func Check(ctx context.Context, arch string, groups []string, cacheDir func() (string, error)) (findings []finding.Finding, packages []string) {
 	add := func(group string, found ...finding.Finding) {
 		for _, f := range found {
@@ -67,6 +67,7 @@ func Check(ctx context.Context, arch string, groups []string, cacheDir func() (s
 				return optional("psql", "psql", "postgresql-client", "only `sov psql` needs it")
 			},
 			checkPasst,
+			func() (finding.Finding, []string) { return checkFirmware(arch) },
 		} {
 			found, missing := check()
 			add("tools", found)
@@ -158,6 +159,14 @@ func checkQEMU(arch string) (finding.Finding, []string) {
 		return finding.Fail("QEMU", err.Error(), ""), nil
 	}
 	return optional("QEMU", program, packet, "only `sov run` needs it")
+}
+
+func checkFirmware(arch string) (finding.Finding, []string) {
+	path, err := qemu.FindFirmware(arch)
+	if err != nil {
+		return finding.Finding{Check: "UEFI", Verdict: finding.Warning, Found: "not installed", Advice: "only `sov run --format disk` needs it"}, []string{qemu.FirmwarePackage(arch)}
+	}
+	return finding.Pass("UEFI", "%s", path), nil
 }
 
 func checkPasst() (finding.Finding, []string) {

@@ -28,7 +28,8 @@ func TestCacheFolder(t *testing.T) {
 	}
 }
 
-// TestMissingTools looks from a computer that has no programs, and from one whose Go is Debian 12's.
+// TestMissingTools looks from a computer that has no programs, and from one whose Go is Debian
+// 12's.
 func TestMissingTools(t *testing.T) {
 	path := t.TempDir()
 	t.Setenv("PATH", path)

@@ -1,12 +1,13 @@
-// Package egress connects the network card of a machine in QEMU with this computer's network, but not with this
-// computer: the frames of the guest pass a filter in this process and then passt (https://passt.top), which turns them
-// into sockets of an unprivileged process.
+// Package egress connects the network card of a machine in QEMU with this computer's network, but
+// not with this computer: the frames of the guest pass a filter in this process and then passt
+// (https://passt.top), which turns them into sockets of an unprivileged process.
 //
-// passt alone is not enough: with --no-map-gw it still connects a guest that sends a packet to 127.0.0.1 with this
-// computer's loopback (seen with the version of Debian 12), to this computer's other addresses, and to 169.254.169.254,
-// where clouds keep credentials.
+// passt alone is not enough: with --no-map-gw it still connects a guest that sends a packet to
+// 127.0.0.1 with this computer's loopback (seen with the version of Debian 12), to this computer's
+// other addresses, and to 169.254.169.254, where clouds keep credentials.
 //
-// passt ends when its end of a socket pair has no peer any more, so it does not outlive this process, however that dies.
+// passt ends when its end of a socket pair has no peer any more, so it does not outlive this
+// process, however that dies.
 package egress
 
 import (
@@ -59,10 +60,12 @@ type Options struct {
 // HardwareAddress is that of the guest's card: locally administered, as QEMU's own are.
 const HardwareAddress = "52:54:00:12:34:56"
 
-// hostHardwareAddress is that of the gateway. By default passt tells the guest that of this computer's card.
+// hostHardwareAddress is that of the gateway. By default passt tells the guest that of this
+// computer's card.
 const hostHardwareAddress = "52:55:0a:00:02:02"
 
-// startLimit bounds the time from passt's start to its first answer, which takes some 10 ms on an idle machine.
+// startLimit bounds the time from passt's start to its first answer, which takes some 10 ms on an
+// idle machine.
 const startLimit = 30 * time.Second
 
 // A Network is a running passt with the filter before it.
@@ -77,7 +80,8 @@ type Network struct {
 	exited  chan struct{}
 	err     error // set before exited is closed
 	lost    chan struct{}
-	// unplugged is set once QEMU has let its end go, or Close was called: passt ends then as it should.
+	// unplugged is set once QEMU has let its end go, or Close was called: passt ends then as it
+	// should.
 	unplugged atomic.Bool
 	relays    sync.WaitGroup
 }
@@ -236,8 +240,9 @@ func (n *Network) closeSockets() error {
 	return failed
 }
 
-// reserve chooses ports of loopback for those that are 0, and keeps each chosen port from other processes until free is
-// called: it is bound, and since nothing listens there, passt may bind it as well (SO_REUSEADDR in socket(7)).
+// reserve chooses ports of loopback for those that are 0, and keeps each chosen port from other
+// processes until free is called: it is bound, and since nothing listens there, passt may bind it
+// as well (SO_REUSEADDR in socket(7)).
 func reserve(wanted []qemu.Forward) (chosen []qemu.Forward, free func(), err error) {
 	var sockets []int
 	free = func() {
@@ -300,7 +305,8 @@ func (w *words) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// explain adds to an error what passt said, without its complaints about a computer that has no syslog.
+// explain adds to an error what passt said, without its complaints about a computer that has no
+// syslog.
 func (w *words) explain(err error) error {
 	var lines []string
 	for line := range strings.Lines(w.text.String()) {

@@ -205,7 +205,8 @@ func send(t *testing.T, card net.Conn, frame []byte) {
 	}
 }
 
-// TestLoopbackIsOutOfReach: passt takes a guest that says 127.0.0.1 to this computer's loopback; the filter does not let it.
+// TestLoopbackIsOutOfReach: passt takes a guest that says 127.0.0.1 to this computer's loopback;
+// the filter does not let it.
 func TestLoopbackIsOutOfReach(t *testing.T) {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {

@@ -12,19 +12,21 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/qemu"
 )
 
-// A filter decides which frames of the guest reach passt. It keeps no state of connections, so there is nothing to fill.
+// A filter decides which frames of the guest reach passt. It keeps no state of connections, so
+// there is nothing to fill.
 type filter struct {
 	host, dns netip.Addr
 	published map[qemu.Forward]bool // ports of the guest to which connections are forwarded, by Forward.Asked
-	// askers are the UDP ports of the host from which a packet has come to a published port, a bit each: the guest may
-	// answer there.
+	// askers are the UDP ports of the host from which a packet has come to a published port, a bit
+	// each: the guest may answer there.
 	askers [1 << 16 / 32]atomic.Uint32
 	never  []netip.Prefix
 	own    func() map[netip.Addr]bool // nil: the guest may reach this computer's addresses
 }
 
-// nowhere are destinations that no guest may send to: this computer's loopback, to which 0.0.0.0 leads as well
-// (ip(7)), networks of one link, where 169.254.169.254 is, groups, and what is reserved.
+// nowhere are destinations that no guest may send to: this computer's loopback, to which 0.0.0.0
+// leads as well (ip(7)), networks of one link, where 169.254.169.254 is, groups, and what is
+// reserved.
 var nowhere = prefixes("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4")
 
 func prefixes(texts ...string) []netip.Prefix {
@@ -37,7 +39,8 @@ func prefixes(texts ...string) []netip.Prefix {
 
 func newFilter(o Options) *filter {
 	f := &filter{host: o.Host, dns: o.DNS, published: make(map[qemu.Forward]bool), never: nowhere}
-	// The guest's own subnet is a network of this computer's neighbours to passt, if they happen to have it.
+	// The guest's own subnet is a network of this computer's neighbours to passt, if they happen to
+	// have it.
 	f.never = append(f.never[:len(f.never):len(f.never)], o.Guest.Masked())
 	if !o.LAN {
 		f.never = append(f.never, prefixes(vmspec.PrivateNetworks...)...)
@@ -102,8 +105,8 @@ func (f *filter) passesIPv4(packet []byte) bool {
 	return f.own == nil || !f.own()[to]
 }
 
-// answers reports whether a TCP segment belongs to a connection that was forwarded to the guest: to the gateway the guest
-// itself opens none.
+// answers reports whether a TCP segment belongs to a connection that was forwarded to the guest: to
+// the gateway the guest itself opens none.
 func (f *filter) answers(segment []byte) bool {
 	opens := segment[13]&(flagSYN|flagACK) == flagSYN
 	return !opens && f.published[qemu.Forward{Guest: binary.BigEndian.Uint16(segment)}]
@@ -123,7 +126,8 @@ func (f *filter) asked(frame []byte) {
 	f.askers[from/32].Or(1 << (from % 32))
 }
 
-// answersUDP reports whether a datagram to the gateway answers one that came from there to a published port.
+// answersUDP reports whether a datagram to the gateway answers one that came from there to a
+// published port.
 func (f *filter) answersUDP(datagram []byte) bool {
 	from, to := binary.BigEndian.Uint16(datagram), binary.BigEndian.Uint16(datagram[2:])
 	return f.published[qemu.Forward{Guest: from, UDP: true}] && f.askers[to/32].Load()&(1<<(to%32)) != 0
@@ -136,8 +140,8 @@ type ownAddresses struct {
 	known map[netip.Addr]bool
 }
 
-// ownAge is how old an answer of ownAddresses may be: a computer that gets an address of a new network is not reached by it
-// for longer.
+// ownAge is how old an answer of ownAddresses may be: a computer that gets an address of a new
+// network is not reached by it for longer.
 const ownAge = time.Second
 
 func (o *ownAddresses) get() map[netip.Addr]bool {

@@ -10,8 +10,8 @@ import (
 	"sync"
 )
 
-// Frames go over a stream socket each behind its length in four bytes, the most significant first: what QEMU's netdev
-// "stream" and passt have in common.
+// Frames go over a stream socket each behind its length in four bytes, the most significant first:
+// what QEMU's netdev "stream" and passt have in common.
 const lengthSize = 4
 
 // maxFrame is the longest frame: an IPv4 packet of 65535 bytes behind an Ethernet header.
@@ -84,8 +84,8 @@ func (s *sink) flush() error {
 	return s.out.Flush()
 }
 
-// relay moves frames that pass from a socket to a sink until one of them ends. It returns how reading ended, and nil
-// where writing did.
+// relay moves frames that pass from a socket to a sink until one of them ends. It returns how
+// reading ended, and nil where writing did.
 func relay(to *sink, from net.Conn, passes func(frame []byte) bool) error {
 	in := newFrames(from)
 	for {

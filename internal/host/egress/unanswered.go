@@ -7,15 +7,17 @@ import (
 	"time"
 )
 
-// A forwarded connection that the guest does not answer is offered again every offerInterval, offers times in all, and then
-// refused in the guest's name: passt itself offers it only once, and the client would wait ten seconds for nothing, as
-// before the guest has started and where its firewall drops the connection.
+// A forwarded connection that the guest does not answer is offered again every offerInterval,
+// offers times in all, and then refused in the guest's name: passt itself offers it only once, and
+// the client would wait ten seconds for nothing, as before the guest has started and where its
+// firewall drops the connection.
 const (
 	offerInterval = time.Second
 	offers        = 5
 )
 
-// unanswered are the forwarded connections that the guest has not answered yet. passt bounds how many there are.
+// unanswered are the forwarded connections that the guest has not answered yet. passt bounds how
+// many there are.
 type unanswered struct {
 	toGuest, toPasst *sink
 
@@ -40,10 +42,11 @@ func (u *unanswered) offered(frame []byte) bool {
 	return true
 }
 
-// answered takes a frame of the guest and reports whether passt is to have it. While a connection is offered, only its
-// answer is: what else comes is of an earlier connection between the same two ports. passt would take it for an answer,
-// give the connection up, and, in the version of Debian 12, divide by zero when the answer comes with it. The guest is told
-// that the earlier connection is no more, as RFC 9293, section 3.10.7.3, says for the state SYN-SENT.
+// answered takes a frame of the guest and reports whether passt is to have it. While a connection
+// is offered, only its answer is: what else comes is of an earlier connection between the same two
+// ports. passt would take it for an answer, give the connection up, and, in the version of Debian
+// 12, divide by zero when the answer comes with it. The guest is told that the earlier connection
+// is no more, as RFC 9293, section 3.10.7.3, says for the state SYN-SENT.
 func (u *unanswered) answered(frame []byte) bool {
 	f, flags, ok := flowOf(frame)
 	if !ok {
@@ -98,7 +101,8 @@ func (u *unanswered) await(f flow, frame []byte, n int) {
 	u.offers[f] = o
 }
 
-// Sizes and positions in an IPv4 packet and a TCP segment, in bytes (RFC 791, section 3.1; RFC 9293, section 3.1).
+// Sizes and positions in an IPv4 packet and a TCP segment, in bytes (RFC 791, section 3.1; RFC
+// 9293, section 3.1).
 const (
 	minTCP  = 20
 	flagRST = 0x04

@@ -21,9 +21,9 @@ import (
 // ErrAbsent says that this sov does not carry a program.
 var ErrAbsent = errors.New("compile sov with `make build`")
 
-// A Source has the programs for a verb of sov: those that sov carries or, in a sov that `go install`
-// has compiled, which cannot carry any, the same ones compiled from the same version of its module.
-// They are compiled once; the cache keeps them.
+// A Source has the programs for a verb of sov: those that sov carries or, in a sov that `go
+// install` has compiled, which cannot carry any, the same ones compiled from the same version of
+// its module. They are compiled once; the cache keeps them.
 type Source struct {
 	CacheDir func() (string, error) // returns the folder of sov's cache
 	Offline  bool                   // take modules only from Go's module cache

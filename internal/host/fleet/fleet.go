@@ -24,6 +24,32 @@ type Site struct {
 	Stdin  []byte    // of sov-runner, where a command has none of its own
 }
 
+// ForEach does something for several machines on one phone, one after the other, or at once. Each line that is written to Out
+// and ErrOut begins with the machine's name. A failure does not keep the others from theirs.
+func (s *Site) ForEach(names []string, atOnce bool, do func(s *Site, name string) error) error {
+	failed := make([]error, len(names))
+	var writing sync.Mutex
+	var wait sync.WaitGroup
+	for i, name := range names {
+		one := func() {
+			lines := &lineWriter{to: s.Out, prefix: name + ": ", mu: &writing}
+			errLines := &lineWriter{to: s.ErrOut, prefix: name + ": ", mu: &writing}
+			labelled := *s
+			labelled.Out, labelled.ErrOut = lines, errLines
+			failed[i] = do(&labelled, name)
+			errLines.flush()
+			lines.flush()
+		}
+		if atOnce {
+			wait.Go(one)
+		} else {
+			one()
+		}
+	}
+	wait.Wait()
+	return errors.Join(failed...)
+}
+
 // An Answer is what came of one of several phones.
 type Answer struct {
 	Device string          `json:"device"`

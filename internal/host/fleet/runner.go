@@ -28,9 +28,9 @@ const (
 // ErrNoRunner is that a phone has no sov-runner.
 var ErrNoRunner = errors.New("sov is not installed there")
 
-// Runner runs sov-runner on the phone: verb NAME and what follows; an empty name is left out. What it says while it works goes
-// to ErrOut, and what it complains of becomes the error, which is a *FoundError if a check found
-// something.
+// Runner runs sov-runner on the phone: verb NAME and what follows; an empty name is left out. What
+// it says while it works goes to ErrOut, and what it complains of becomes the error, which is a
+// *FoundError if a check found something.
 func (s *Site) Runner(ctx context.Context, c device.Command, verb, name string, args ...string) error {
 	argv := []string{s.Root().Runner()}
 	if s.Root() != phonepath.Default {

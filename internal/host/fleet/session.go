@@ -9,8 +9,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/device"
 )
 
-// relayLimit is how long the runner may take to say why a session ended. It says nothing where the way to
-// the phone has broken without a sign.
+// relayLimit is how long the runner may take to say why a session ended. It says nothing where the
+// way to the phone has broken without a sign.
 const relayLimit = 5 * time.Second
 
 // Session runs a command in the guest of a machine that runs on the phone.

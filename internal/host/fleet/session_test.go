@@ -53,7 +53,8 @@ func relayGuest() {
 	_ = conn.SendJSON(session.End, session.Exit{Status: 5})
 }
 
-// TestSession: frames pass through the runner as they are, and its complaint says why there is no session.
+// TestSession: frames pass through the runner as they are, and its complaint says why there is no
+// session.
 func TestSession(t *testing.T) {
 	for _, c := range []struct{ runner, out, want string }{
 		{"guest", "cat -v\ntyped", ""},

@@ -26,13 +26,17 @@ const maxFile = 64 << 10
 type Group struct {
 	Name     string    `yaml:"name"` // absent: the file's, without its ending
 	Machines []Machine `yaml:"machines"`
+	File     string    `yaml:"-"`
 }
 
 // A Machine is one of a group.
 type Machine struct {
-	Recipe string   `yaml:"recipe"` // as `sov build` takes it; a path is relative to the group file
-	After  []string `yaml:"after"`  // machines that must be ready first
-	Name   string   `yaml:"-"`      // the recipe's
+	Recipe   string   `yaml:"recipe"`   // as `sov build` takes it; a path is relative to the group file
+	Profiles []string `yaml:"profiles"` // as its --profile
+	Set      []string `yaml:"set"`      // as its --set
+	After    []string `yaml:"after"`    // machines that must be ready first
+	Name     string   `yaml:"-"`        // the recipe's
+	Backup   bool     `yaml:"-"`        // a backup of it has something
 }
 
 // machinesKey begins the line that makes a YAML file one of a group: a recipe has no such key.
@@ -51,7 +55,7 @@ func Load(argument string) (*Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &Group{}
+	g := &Group{File: argument}
 	doc, err := strictyaml.Decode(argument, text, g)
 	if err != nil {
 		return nil, err
@@ -62,6 +66,7 @@ func Load(argument string) (*Group, error) {
 	if err := artifact.CheckName(g.Name); err != nil {
 		doc.Faultf("name", "the group: %v", err)
 	}
+	recipes := map[string]*recipe.Recipe{}
 	for i := range g.Machines {
 		m := &g.Machines[i]
 		at := strictyaml.Index("machines", i)
@@ -75,11 +80,12 @@ func Load(argument string) (*Group, error) {
 				m.Recipe = local
 			}
 		}
-		r, _, err := stages.LoadRecipe(m.Recipe, recipe.Variant{})
+		r, _, err := stages.LoadRecipe(m.Recipe, recipe.Variant{Profiles: m.Profiles, Set: m.Set})
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", argument, err)
 		}
-		m.Name = r.Name
+		m.Name, recipes[r.Name] = r.Name, r
+		m.Backup = r.Postgres.Enabled || slices.ContainsFunc(r.Services, func(s recipe.Service) bool { return s.Backup != nil })
 		if slices.ContainsFunc(g.Machines[:i], func(o Machine) bool { return o.Name == m.Name }) {
 			doc.Faultf(at, "a machine %s is listed twice", m.Name)
 		}
@@ -91,6 +97,11 @@ func Load(argument string) (*Group, error) {
 			}
 		}
 	}
+	for i, m := range g.Machines {
+		for _, fault := range shared(recipes, m.Name) {
+			doc.Faultf(strictyaml.Index("machines", i), "%v", fault)
+		}
+	}
 	if err := doc.Err(); err != nil {
 		return nil, err
 	}
@@ -98,6 +109,23 @@ func Load(argument string) (*Group, error) {
 		return nil, fmt.Errorf("%s: %w", argument, err)
 	}
 	return g, nil
+}
+
+// shared looks for the secrets that a machine takes from others of the group.
+func shared(recipes map[string]*recipe.Recipe, name string) (faults []error) {
+	r := recipes[name]
+	if r == nil {
+		return nil
+	}
+	for _, s := range r.Declared {
+		from, secret, _ := strings.Cut(s.From, "/")
+		if other := recipes[from]; other != nil {
+			if err := other.CheckSecret(secret); err != nil {
+				faults = append(faults, fmt.Errorf("%s: secrets: %s is %s: %w", name, s.Name, s.From, err))
+			}
+		}
+	}
+	return faults
 }
 
 // isFile reports whether a recipe is named by a path, see stages.LoadRecipe.

@@ -16,8 +16,8 @@ type Link struct {
 	Target string `json:"target"`
 }
 
-// DanglingLinks returns the links of an image that lead nowhere, in the order of their paths. Links to what the guest has
-// only when it runs, such as /run and /proc, are none.
+// DanglingLinks returns the links of an image that lead nowhere, in the order of their paths. Links
+// to what the guest has only when it runs, such as /run and /proc, are none.
 func DanglingLinks(filesystem *ext4.FS) ([]Link, error) {
 	var links []Link
 	err := fs.WalkDir(filesystem, ".", func(name string, e fs.DirEntry, err error) error {
@@ -40,7 +40,8 @@ func DanglingLinks(filesystem *ext4.FS) ([]Link, error) {
 // maxLinks bounds how many links are followed from one to the next, as Linux does.
 const maxLinks = 40
 
-// leadsToMount follows a link from one to the next, until there is none or a file system that the guest mounts begins.
+// leadsToMount follows a link from one to the next, until there is none or a file system that the
+// guest mounts begins.
 func leadsToMount(filesystem *ext4.FS, name string) bool {
 	for range maxLinks {
 		target, err := filesystem.ReadLink(name)

@@ -36,7 +36,7 @@ func Services(image fs.FS) ([]Service, error) {
 	for _, s := range config.Services {
 		shown := Service{
 			Name: s.Name, Command: s.Command, User: s.User, Capabilities: s.Rights.Capabilities, Devices: s.Rights.Devices,
-			Write: s.Writable(), Hidden: s.Hidden(config.Services, config.Data.Path), Limits: s.Limits,
+			Write: s.Writable(), Hidden: s.Hidden(config.Services, config.Roots()), Limits: s.Limits,
 			Schedule: s.Schedule,
 		}
 		for _, o := range config.Firewall.Open {

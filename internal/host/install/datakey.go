@@ -10,6 +10,7 @@ import (
 	"path"
 
 	"github.com/sovereign-sql/sov/internal/artifact"
+	"github.com/sovereign-sql/sov/internal/artifact/datadisk"
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/host/device"
@@ -18,8 +19,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/secrets"
 )
 
-// withDataKey returns the secrets that a phone keeps, of all that the machine has: with the keys of an encrypted data disk only
-// where the recipe has them kept there. A key is made for a disk that does not exist yet.
+// withDataKey returns the secrets that a phone keeps, of all that the machine has: with the keys of its encrypted disks only
+// where the recipe has them kept there. A key is made where none of these disks exists yet.
 func (m *Machine) withDataKey(ctx context.Context, s *fleet.Site, all map[string][]byte) (map[string][]byte, error) {
 	keep := maps.Clone(all)
 	delete(keep, guestspec.SecretDataKey)
@@ -38,17 +39,25 @@ func (m *Machine) withDataKey(ctx context.Context, s *fleet.Site, all map[string
 			return keep, nil
 		}
 	}
-	content, err := dataOn(ctx, s, name)
-	switch {
-	case err != nil:
-		return nil, err
-	case content == plainDisk:
-		return nil, fmt.Errorf("the data disk of %s on %s is not encrypted, and an existing disk is never converted: with a version without vm.encrypt, `sov backup %[1]s FILE`, `sov remove %[1]s --data`; "+
-			"then `sov push %[1]s --start`, `sov restore %[1]s FILE`", name, s.Name())
-	case key == nil && content == encryptedDisk:
-		return nil, fmt.Errorf("the data disk of %s on %s is encrypted, and its key is not kept here: `sov secrets set %[1]s %[3]s` takes it from where you saved it; without it nothing opens the disk",
-			name, s.Name(), guestspec.SecretDataKey)
-	case key == nil:
+	for _, d := range m.Artifact.Spec.Disks {
+		if d.Key == "" {
+			continue
+		}
+		disk := datadisk.Of(d)
+		content, err := diskOn(ctx, s, name, disk)
+		switch {
+		case err != nil:
+			return nil, err
+		case content == plainDisk:
+			return nil, fmt.Errorf("the %s of %s on %s is not encrypted, and an existing disk is never converted: with a version that does not encrypt it, `sov backup %[2]s FILE`, `sov remove %[2]s --data`; "+
+				"then `sov push %[2]s --start`, `sov restore %[2]s FILE`", disk.Name(), name, s.Name())
+		case key == nil && content == encryptedDisk:
+			return nil, fmt.Errorf("the %s of %s on %s is encrypted, and its key is not kept here: `sov secrets set %[2]s %[4]s` takes it from where you saved it; without it nothing opens the disk",
+				disk.Name(), name, s.Name(), guestspec.SecretDataKey)
+		}
+	}
+	if key == nil {
+		var err error
 		if key, err = m.MakeDataKey(); err != nil {
 			return nil, err
 		}
@@ -66,24 +75,28 @@ func (m *Machine) withDataKey(ctx context.Context, s *fleet.Site, all map[string
 	return keep, nil
 }
 
-// What dataOn finds.
+// What diskOn finds.
 const (
 	noDisk        = "none" // or a new one
 	plainDisk     = "plain"
 	encryptedDisk = "encrypted"
 )
 
-// dataOn looks at a machine's data disk on a phone.
-func dataOn(ctx context.Context, p device.Phone, name string) (string, error) {
+// diskOn looks at a machine's data disk or a volume of it on a phone.
+func diskOn(ctx context.Context, p device.Phone, name string, disk datadisk.Spec) (string, error) {
 	places, err := p.Root().VM(name)
 	if err != nil {
 		return "", err
 	}
+	file := places.Data()
+	if disk.Volume != "" {
+		file = places.Volume(disk.Volume)
+	}
 	// The magic numbers of LUKS2 and, 1,080 bytes in, of ext4 (fs/ext4/ext4.h). od is in toybox.
 	const script = `test -e "$1" || exit 0; od -An -tx1 -N6 "$1"; od -An -tx1 -j1080 -N2 "$1"`
-	out, err := device.Output(ctx, p, "sh", "-c", script, "sh", places.Data())
+	out, err := device.Output(ctx, p, "sh", "-c", script, "sh", file)
 	if err != nil {
-		return "", fmt.Errorf("look at the data disk of %s on %s: %w", name, p.Name(), err)
+		return "", fmt.Errorf("look at the %s of %s on %s: %w", disk.Name(), name, p.Name(), err)
 	}
 	digits := bytes.Join(bytes.Fields(out), nil)
 	switch {
@@ -155,7 +168,12 @@ func CheckRekeyed(ctx context.Context, s *fleet.Site, name string) error {
 	if err != nil {
 		return err
 	}
-	if now.Guest == nil || len(now.Disks) == 0 || now.Disks[0].Encryption == "" || now.Disks[0].Fault != "" || now.Disks[0].OldKey {
+	encrypted, changed := false, now.Guest != nil
+	for _, d := range now.Disks {
+		encrypted = encrypted || d.Encryption != ""
+		changed = changed && d.Fault == "" && !d.OldKey
+	}
+	if !encrypted || !changed {
 		return fmt.Errorf("%s on %s: its data disk may still have the old key: `sov status %[1]s` says why; type `sov rekey %[1]s` again, which goes on", name, s.Name())
 	}
 	return nil

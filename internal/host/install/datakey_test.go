@@ -34,19 +34,26 @@ func TestWithDataKey(t *testing.T) {
 		want  string // sent, and "made" where a key was
 		left  string // on the phone, of what was there
 		fault string
+		plain bool // the data disk is not encrypted, and the disk in question is the volume media
 	}{
-		"not encrypted":              {"", key + " postgres", "", nil, "postgres", "", ""},
-		"first push":                 {vmspec.KeyOnPhone, "postgres", "", nil, "made data-key postgres", "", ""},
-		"first push, kept at home":   {vmspec.KeyOnHost, "postgres", "", nil, "made postgres", "", ""},
-		"later":                      {vmspec.KeyOnPhone, key, key, data(encrypted), "data-key", key, ""},
-		"during a change":            {vmspec.KeyOnPhone, key + " " + old, key, data(encrypted), "data-key data-key-old", key, ""},
-		"from another computer":      {vmspec.KeyOnPhone, "", key, data(encrypted), "", key, ""},
-		"not kept there any more":    {vmspec.KeyOnHost, key, key + " " + old, data(encrypted), "", "", ""},
-		"lost":                       {vmspec.KeyOnPhone, "", "", data(encrypted), "", "", "its key is not kept here"},
-		"lost, kept at home":         {vmspec.KeyOnHost, "", key, data(encrypted), "", key, "its key is not kept here"},
-		"not formatted yet":          {vmspec.KeyOnPhone, key, "", func(path string) error { return datadisk.CreateToEncrypt(path, datadisk.MinSize) }, "data-key", "", ""},
-		"a plain disk":               {vmspec.KeyOnPhone, key, "", func(path string) error { return datadisk.Create(t.Context(), path, datadisk.MinSize) }, "", "", "is never converted"},
-		"a plain disk, kept at home": {vmspec.KeyOnHost, "", "", func(path string) error { return datadisk.Create(t.Context(), path, datadisk.MinSize) }, "", "", "is never converted"},
+		"not encrypted":            {"", key + " postgres", "", nil, "postgres", "", "", false},
+		"first push":               {vmspec.KeyOnPhone, "postgres", "", nil, "made data-key postgres", "", "", false},
+		"first push, kept at home": {vmspec.KeyOnHost, "postgres", "", nil, "made postgres", "", "", false},
+		"later":                    {vmspec.KeyOnPhone, key, key, data(encrypted), "data-key", key, "", false},
+		"during a change":          {vmspec.KeyOnPhone, key + " " + old, key, data(encrypted), "data-key data-key-old", key, "", false},
+		"from another computer":    {vmspec.KeyOnPhone, "", key, data(encrypted), "", key, "", false},
+		"not kept there any more":  {vmspec.KeyOnHost, key, key + " " + old, data(encrypted), "", "", "", false},
+		"lost":                     {vmspec.KeyOnPhone, "", "", data(encrypted), "", "", "its key is not kept here", false},
+		"lost, kept at home":       {vmspec.KeyOnHost, "", key, data(encrypted), "", key, "its key is not kept here", false},
+		"not formatted yet": {vmspec.KeyOnPhone, key, "", func(path string) error {
+			return datadisk.Spec{Size: datadisk.MinSize, Encrypted: true}.Create(t.Context(), path)
+		}, "data-key", "", "", false},
+		"a plain disk":               {vmspec.KeyOnPhone, key, "", func(path string) error { return datadisk.Create(t.Context(), path, datadisk.MinSize) }, "", "", "is never converted", false},
+		"a plain disk, kept at home": {vmspec.KeyOnHost, "", "", func(path string) error { return datadisk.Create(t.Context(), path, datadisk.MinSize) }, "", "", "is never converted", false},
+		"a first encrypted volume":   {place: vmspec.KeyOnPhone, kept: "postgres", want: "made data-key postgres", plain: true},
+		"a volume later":             {place: vmspec.KeyOnPhone, kept: key, there: key, disk: data(encrypted), want: "data-key", left: key, plain: true},
+		"the key of a volume lost":   {place: vmspec.KeyOnPhone, disk: data(encrypted), fault: "the volume media of sql", plain: true},
+		"a plain volume":             {place: vmspec.KeyOnPhone, kept: key, disk: func(path string) error { return datadisk.Create(t.Context(), path, datadisk.MinSize) }, fault: "the volume media of sql", plain: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := phonepath.Root(t.TempDir())
@@ -64,15 +71,25 @@ func TestWithDataKey(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+			disks, file := []vmspec.Disk{{Role: vmspec.RoleData, Key: tt.place}}, vm.Data()
+			if tt.plain {
+				if err := os.MkdirAll(vm.Volumes(), 0o700); err != nil {
+					t.Fatal(err)
+				}
+				if err := datadisk.Create(t.Context(), file, datadisk.MinSize); err != nil {
+					t.Fatal(err)
+				}
+				disks, file = []vmspec.Disk{{Role: vmspec.RoleData}, {Role: vmspec.RoleVolume, Name: "media", Key: tt.place}}, vm.Volume("media")
+			}
 			if tt.disk != nil {
-				if err := tt.disk(vm.Data()); err != nil {
+				if err := tt.disk(file); err != nil {
 					t.Fatal(err)
 				}
 			}
 			made := false
 			m := &Machine{
 				Artifact: &push.Artifact{Artifact: &installed.Artifact{Manifest: &manifest.Manifest{Name: "sql"},
-					Spec: &vmspec.Spec{Disks: []vmspec.Disk{{Role: vmspec.RoleData, Key: tt.place}}}}},
+					Spec: &vmspec.Spec{Disks: disks}}},
 				MakeDataKey: func() ([]byte, error) { made = true; return []byte("made"), nil },
 			}
 			kept := map[string][]byte{}

@@ -86,6 +86,11 @@ func (m *Machine) install(ctx context.Context, s *fleet.Site, progress *Progress
 	if err != nil {
 		return report, err
 	}
+	if !first {
+		if err := m.checkPostgres(ctx, s); err != nil {
+			return report, err
+		}
+	}
 	if report.Warnings, err = m.warnings(ctx, s, first); err != nil {
 		return report, err
 	}

@@ -48,8 +48,8 @@ func (m *Machine) warnings(ctx context.Context, s *fleet.Site, first bool) ([]st
 	return list, nil
 }
 
-// installedSpec is the vm.json of the version that is current on the phone; nil where a push that was
-// interrupted left none, or one that this sov cannot read.
+// installedSpec is the vm.json of the version that is current on the phone; nil where a push that
+// was interrupted left none, or one that this sov cannot read.
 func installedSpec(ctx context.Context, s *fleet.Site, name string) (*vmspec.Spec, error) {
 	places, err := s.Root().VM(name)
 	if err != nil {

@@ -66,7 +66,8 @@ func startEgress(ctx context.Context, passt string, spec *vmspec.Spec, card *qem
 // lostBound is how long a machine may take to shut down that has lost its network.
 const lostBound = 2 * time.Minute
 
-// watchEgress shuts a machine down whose network ends before it does: nobody would reach it any more.
+// watchEgress shuts a machine down whose network ends before it does: no client would reach it any
+// more.
 func (vm *VM) watchEgress() {
 	select {
 	case <-vm.Done():

@@ -14,15 +14,17 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/sovereign-sql/sov/internal/artifact"
+	"github.com/sovereign-sql/sov/internal/artifact/datadisk"
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/configdisk"
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/durable"
+	"github.com/sovereign-sql/sov/internal/host/authority"
 	"github.com/sovereign-sql/sov/internal/host/egress"
 	"github.com/sovereign-sql/sov/internal/host/qemu"
 )
@@ -39,6 +41,7 @@ type Options struct {
 	CPUs      int              // 0: what vm.json says
 	KVM       bool             // use this computer's processor; it must be of the guest's architecture
 	ClockChip time.Time        // what the guest's clock chip shows at power-on; zero: the present
+	Disk      bool             // start the artifact's disk image by UEFI, instead of its kernel and root file system
 	Egress    bool             // the guest reaches the internet, and what the recipe's network.egress names; else nothing
 	Passt     string           // path of passt, by which it does; empty: by QEMU, and then it reaches this computer's loopback, too
 	// Secrets of the machine, by name. Passwords of the database's roles that are not among them are made, and kept in State.
@@ -57,6 +60,7 @@ type VM struct {
 	network NetworkMode
 	status  *guestapi.Client
 	spec    *vmspec.Spec
+	disk    bool // it runs from a disk image
 
 	notify func(string)
 	full   atomic.Bool           // paused for want of room
@@ -64,6 +68,9 @@ type VM struct {
 
 	password string // the superuser's
 	passfile string // with it; empty: no file can hold it
+
+	running *Running
+	tls     atomic.Pointer[authority.Client] // how clients connect, once the machine is ready
 }
 
 // ReadSpec reads what an out folder says of its machine.
@@ -125,7 +132,7 @@ func (o *Options) check(spec *vmspec.Spec) error {
 
 func start(ctx context.Context, o Options, spec *vmspec.Spec, s *state) (vm *VM, err error) {
 	if spec.DataKey() != "" && o.Secrets[guestspec.SecretDataKey] == "" {
-		return nil, fmt.Errorf("its data disk is encrypted, and its key is not kept here: `sov secrets set %s %s` takes it from where you saved it; without it nothing opens the disk",
+		return nil, fmt.Errorf("its data is encrypted, and the key is not kept here: `sov secrets set %s %s` takes it from where you saved it; without it nothing opens the disk",
 			spec.Name, guestspec.SecretDataKey)
 	}
 	secrets, passfile, err := s.passwords(spec.Logins(), o.Secrets)
@@ -164,28 +171,42 @@ func start(ctx context.Context, o Options, spec *vmspec.Spec, s *state) (vm *VM,
 		return nil, err
 	}
 	defer release() // once QEMU has opened it
-	disks, err := disks(ctx, o.Artifact, spec, config, s)
+	description := qemu.Machine{Arch: spec.Arch}
+	if o.Disk {
+		image, err := s.wholeDisk(ctx, o.Artifact, func(format string, args ...any) {
+			if o.Notice != nil {
+				o.Notice(fmt.Sprintf(format, args...))
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+		if description.Firmware, err = qemu.FindFirmware(spec.Arch); err != nil {
+			return nil, err
+		}
+		description.Disks = []qemu.Disk{image, config}
+	} else {
+		description.Kernel, description.Cmdline = filepath.Join(o.Artifact, spec.Kernel), spec.Cmdline()
+		if description.Disks, err = disks(ctx, o.Artifact, spec, config, s); err != nil {
+			return nil, err
+		}
+	}
+	description.MemoryMiB, description.CPUs = or(o.MemoryMiB, spec.MemoryMiB), or(o.CPUs, spec.CPUs)
+	description.Network, description.Console, description.Clock, description.KVM = network, o.Console, o.ClockChip, o.KVM
+	description.Channels = []qemu.Channel{{Name: configdisk.TimePort, Socket: timePort}}
+	machine, err := description.Start(ctx)
 	if err != nil {
 		return nil, err
 	}
-	machine, err := qemu.Machine{
-		Arch: spec.Arch, Kernel: filepath.Join(o.Artifact, spec.Kernel), Cmdline: spec.Cmdline(),
-		MemoryMiB: or(o.MemoryMiB, spec.MemoryMiB), CPUs: or(o.CPUs, spec.CPUs),
-		Disks: disks, Network: network, Console: o.Console, Clock: o.ClockChip, KVM: o.KVM,
-		Channels: []qemu.Channel{{Name: configdisk.TimePort, Socket: timePort}},
-	}.Start(ctx)
-	if err != nil {
-		return nil, err
-	}
-	started := &VM{machine: machine, state: s, time: clock, egress: world, network: modeOf(o), spec: spec, notify: o.Notice, password: password, passfile: passfile}
+	started := &VM{machine: machine, state: s, time: clock, egress: world, network: modeOf(o), spec: spec, disk: o.Disk, notify: o.Notice, password: password, passfile: passfile}
 	endpoint := netip.AddrPortFrom(loopback, started.port(qemu.Forward{Guest: uint16(spec.Ready.Port)}))
 	started.status = guestapi.NewClient(endpoint, token)
-	err = s.note(&Running{
+	started.running = &Running{
 		Name: spec.Name, Arch: spec.Arch, PID: os.Getpid(), QEMU: machine.PID(), URL: started.URL(), Started: o.Now(),
 		Endpoint: endpoint, Token: token, Network: started.network,
 		Published: started.Published(),
-	})
-	if err != nil {
+	}
+	if err := s.note(started.running); err != nil {
 		return nil, errors.Join(err, machine.Kill())
 	}
 	go started.watchDisks()
@@ -247,8 +268,8 @@ func disks(ctx context.Context, artifact string, spec *vmspec.Spec, config qemu.
 			disk.Path = filepath.Join(artifact, d.File)
 		case vmspec.RoleConfig:
 			disk = config
-		case vmspec.RoleData:
-			path, err := s.data(ctx, d.Size, d.Key != "")
+		case vmspec.RoleData, vmspec.RoleVolume:
+			path, err := s.disk(ctx, datadisk.Of(d))
 			if err != nil {
 				return nil, err
 			}
@@ -266,6 +287,21 @@ func (vm *VM) notice(format string, args ...any) {
 	}
 }
 
+// trust has clients verify the certificate of a machine that is ready, if its own authority has signed it. The machine is
+// this computer's, and its authority came by a token that nobody else has.
+func (vm *VM) trust(status *guestapi.Status) error {
+	if status.Postgres == nil || status.Postgres.Authority == "" || vm.Address() == "" {
+		return nil
+	}
+	path := vm.state.path(AuthorityName)
+	if err := durable.WriteFile(path, []byte(status.Postgres.Authority), 0o644); err != nil {
+		return err
+	}
+	vm.tls.Store(&authority.Client{RootCert: path})
+	vm.running.URL = vm.URL()
+	return vm.state.note(vm.running)
+}
+
 // URL returns the address of the database's superuser session, for psql and every other client of libpq's kind. It
 // names a password file and holds no password: where no such file can hold the password, it has neither. It is empty when
 // the artifact publishes no database.
@@ -274,13 +310,17 @@ func (vm *VM) URL() string {
 	if address == "" {
 		return ""
 	}
-	query := url.Values{"sslmode": {"disable"}}
+	more := url.Values{}
 	if vm.passfile != "" {
-		query.Set("passfile", vm.passfile)
+		more.Set("passfile", vm.passfile)
+	}
+	var client authority.Client
+	if known := vm.tls.Load(); known != nil {
+		client = *known
 	}
 	u := url.URL{
 		Scheme: "postgresql", User: url.User("postgres"), Host: address, Path: "/postgres",
-		RawQuery: strings.ReplaceAll(query.Encode(), "%2F", "/"), // which a query may hold (RFC 3986, section 3.4)
+		RawQuery: client.Query(more),
 	}
 	return u.String()
 }
@@ -333,6 +373,9 @@ func (vm *VM) PowerButton(ctx context.Context) error { return vm.machine.PowerBu
 // GrowData makes the data disk of the running machine one of size bytes. The guest makes its file system as large within
 // seconds; Status tells. It is never made smaller.
 func (vm *VM) GrowData(ctx context.Context, size int64) error {
+	if vm.disk {
+		return fmt.Errorf("enlarge the data disk of %s: it runs from a disk image", vm.spec.Name)
+	}
 	i := slices.IndexFunc(vm.spec.Disks, func(d vmspec.Disk) bool { return d.Role == vmspec.RoleData })
 	if i < 0 {
 		return fmt.Errorf("enlarge the data disk of %s: it has none", vm.spec.Name)

@@ -44,6 +44,7 @@ func options(t *testing.T, program []uint32) Options {
 			{Role: vmspec.RoleRootfs, File: "rootfs.img", ReadOnly: true},
 			{Role: vmspec.RoleData, Size: 128 << 20},
 			{Role: vmspec.RoleConfig, ReadOnly: true},
+			{Role: vmspec.RoleVolume, Name: "media", Size: 256 << 20},
 		},
 		Network: vmspec.Network{
 			TAP: "vm_test", MTU: 1500, Routing: vmspec.MainFirst,
@@ -173,7 +174,7 @@ func TestStateOutlivesTheMachine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantOnly(t, o.State, "data.img", "lock", "pgpass", "running.json") // the config disk has no name any more
+	wantOnly(t, o.State, "data.img", "lock", "pgpass", "running.json", "volume-media.img") // the config disk has no name any more
 	if strings.Contains(vm.URL(), "password") || !strings.Contains(vm.URL(), "passfile=") {
 		t.Errorf("URL %s", vm.URL())
 	}
@@ -183,6 +184,9 @@ func TestStateOutlivesTheMachine(t *testing.T) {
 	before, err := os.ReadFile(filepath.Join(o.State, "pgpass"))
 	if err != nil {
 		t.Fatal(err)
+	}
+	if info, err := os.Stat(filepath.Join(o.State, "volume-media.img")); err != nil || info.Size() != 256<<20 {
+		t.Errorf("the volume: %v, %v", info, err)
 	}
 	// A mark on the disk, behind what the superblock of the first group takes: it must not be made anew.
 	data, err := os.OpenFile(filepath.Join(o.State, "data.img"), os.O_RDWR, 0)
@@ -266,7 +270,7 @@ func TestSecretsEndWithTheRun(t *testing.T) {
 					t.Errorf("password file: %q, %v; want %q", line, err, tt.line)
 				}
 			}
-			wantOnly(t, o.State, "data.img", "lock", "running.json")
+			wantOnly(t, o.State, "data.img", "lock", "running.json", "volume-media.img")
 			if err := vm.Close(); err != nil {
 				t.Fatal(err)
 			}
@@ -355,7 +359,7 @@ func TestLeftSecretsAreRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer vm.Close()
-	wantOnly(t, o.State, "data.img", "lock", "pgpass", "running.json")
+	wantOnly(t, o.State, "data.img", "lock", "pgpass", "running.json", "volume-media.img")
 }
 
 func TestMachineThatPowersOff(t *testing.T) {

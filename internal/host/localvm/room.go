@@ -6,6 +6,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+	"github.com/sovereign-sql/sov/internal/host/qemu"
 )
 
 const (
@@ -32,10 +35,20 @@ func (vm *VM) watchDisks() {
 				vm.awaitRoom()
 			case time.Since(told) >= complaintInterval:
 				told = time.Now()
-				vm.notice("%s: a %s of the machine failed: %s: the guest was told", vm.state.path(dataName), e.Operation, e.Reason)
+				vm.notice("%s: a %s of the machine failed: %s: the guest was told", vm.diskPath(e.Disk), e.Operation, e.Reason)
 			}
 		}
 	}
+}
+
+// diskPath is the file of the disk that QEMU knows by a name, or the folder of all.
+func (vm *VM) diskPath(name string) string {
+	for i, d := range vm.spec.Disks {
+		if keeps := d.Role == vmspec.RoleData || d.Role == vmspec.RoleVolume; keeps && qemu.DiskName(i) == name {
+			return vm.state.path(diskName(d.Name))
+		}
+	}
+	return vm.state.dir
 }
 
 // awaitRoom resumes a machine that QEMU has paused, once there is room.

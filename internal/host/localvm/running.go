@@ -42,6 +42,8 @@ type Running struct {
 const (
 	// ConsoleName is the guest's console, LogName what `sov run --detach` says in background.
 	ConsoleName, LogName = "console.log", "run.log"
+	// AuthorityName is the certificate by which clients verify the database, in PEM.
+	AuthorityName = "authority.crt"
 
 	lockName    = "lock"
 	runningName = "running.json"
@@ -124,14 +126,16 @@ func (r *Running) Guest() *guestapi.Client { return guestapi.NewClient(r.Endpoin
 // Console returns the path of its console's log.
 func (r *Running) Console() string { return filepath.Join(r.State, ConsoleName) }
 
-// DataSize returns how many bytes its data disk takes of this computer's, which is less than the disk's
-// size.
-func (r *Running) DataSize() int64 {
-	var s unix.Stat_t
-	if unix.Stat(filepath.Join(r.State, dataName), &s) != nil {
-		return 0
+// DataSize returns how many bytes its disks take of this computer's, which is less than the disks'
+// sizes.
+func (r *Running) DataSize() (n int64) {
+	for _, path := range dataFiles(r.State) {
+		var s unix.Stat_t
+		if unix.Stat(path, &s) == nil {
+			n += s.Blocks * 512 // stat(2): whatever the file system's blocks are
+		}
 	}
-	return s.Blocks * 512 // stat(2): whatever the file system's blocks are
+	return n
 }
 
 // Stop has the process that runs it shut it down in order, as Ctrl-C does, and waits until it is gone.

@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// TestRunning: a machine is found while it runs, by whoever looks; what one that was killed left is not one.
+// TestRunning: a machine is found while it runs, by whoever looks; what one that was killed left is
+// not one.
 func TestRunning(t *testing.T) {
 	base := t.TempDir()
 	o := options(t, idle)

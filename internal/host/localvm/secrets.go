@@ -33,8 +33,15 @@ func SecretsToGive(spec *vmspec.Spec, kept map[string][]byte, tailnet bool) (map
 	return secrets, nil
 }
 
-// HasData reports whether a state folder has a data disk.
-func HasData(state string) bool {
-	_, err := os.Lstat(filepath.Join(state, dataName))
-	return err == nil
+// HasEncrypted reports whether a state folder has one of the disks of spec that a key opens.
+func HasEncrypted(state string, spec *vmspec.Spec) bool {
+	for _, d := range spec.Disks {
+		if d.Key == "" {
+			continue
+		}
+		if _, err := os.Lstat(filepath.Join(state, diskName(d.Name))); err == nil {
+			return true
+		}
+	}
+	return false
 }

@@ -2,6 +2,8 @@ package localvm
 
 import (
 	"maps"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
@@ -28,6 +30,27 @@ func TestSecretsToGive(t *testing.T) {
 	delete(kept, guestspec.ServiceTailscale)
 	if _, err := SecretsToGive(plain, kept, true); err == nil {
 		t.Error("a tailnet without its key")
+	}
+}
+
+// TestHasEncrypted: a key may be made only where no disk is there that it would have to open.
+func TestHasEncrypted(t *testing.T) {
+	spec := &vmspec.Spec{Disks: []vmspec.Disk{{Role: vmspec.RoleData}, {Role: vmspec.RoleVolume, Name: "media", Key: vmspec.KeyOnPhone}}}
+	state := t.TempDir()
+	for _, tt := range []struct {
+		file string
+		want bool
+	}{{"data.img", false}, {"volume-other.img", false}, {"volume-media.img", true}} {
+		if err := os.WriteFile(filepath.Join(state, tt.file), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := HasEncrypted(state, spec); got != tt.want {
+			t.Errorf("with %s: %t", tt.file, got)
+		}
+	}
+	spec.Disks[1].Key = ""
+	if HasEncrypted(state, spec) {
+		t.Error("no disk is encrypted")
 	}
 }
 

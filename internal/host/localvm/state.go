@@ -18,7 +18,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/qemu"
 )
 
-// A state is the folder in which a machine's data outlives its runs: the data disk and the password that its cluster
+// A state is the folder in which a machine's data outlives its runs: its disks and the password that its cluster
 // knows. Only its owner may look inside. While a machine runs, the folder is locked.
 type state struct {
 	dir     string
@@ -26,8 +26,16 @@ type state struct {
 	lock    *durable.Lock
 }
 
-// dataName is the data disk's file.
-const dataName = "data.img"
+// dataName is the data disk's file, volumePrefix what the files of volumes begin with.
+const dataName, volumePrefix = "data.img", "volume-"
+
+// diskName is the file of the data disk, whose volume is "", or of a volume.
+func diskName(volume string) string {
+	if volume != "" {
+		return volumePrefix + volume + ".img"
+	}
+	return dataName
+}
 
 // Names of files with secrets that end with the run.
 const (
@@ -112,15 +120,22 @@ func (s *state) config(content []byte) (disk qemu.Disk, release func(), err erro
 
 func (s *state) path(name string) string { return filepath.Join(s.dir, name) }
 
-// data returns the path of the data disk, which it makes on the first call, and enlarges where it is smaller than size.
-func (s *state) data(ctx context.Context, size int64, encrypted bool) (string, error) {
-	path := s.path(dataName)
-	_, err := datadisk.Ensure(ctx, path, size, encrypted)
+// dataFiles are the disks with data that may be in a state folder.
+func dataFiles(dir string) []string {
+	volumes, _ := filepath.Glob(filepath.Join(dir, volumePrefix+"*.img")) // fails for a pattern that is not one
+	return append(volumes, filepath.Join(dir, dataName))
+}
+
+// disk returns the path of the data disk or a volume, which it makes on the first call, and enlarges where it is smaller than
+// it should be.
+func (s *state) disk(ctx context.Context, d datadisk.Spec) (string, error) {
+	path := s.path(diskName(d.Volume))
+	_, err := d.Ensure(ctx, path)
 	if errors.As(err, new(*datadisk.MismatchError)) {
-		return "", fmt.Errorf("data disk: %w: move the file away, or run this machine with another --state", err)
+		return "", fmt.Errorf("%s: %w: move the file away, or run this machine with another --state", d.Name(), err)
 	}
 	if err != nil {
-		return "", fmt.Errorf("data disk: %w", err)
+		return "", fmt.Errorf("%s: %w", d.Name(), err)
 	}
 	return path, nil
 }

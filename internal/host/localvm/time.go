@@ -10,7 +10,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/sntp"
 )
 
-// A timeServer tells a guest the time by a port of its machine, for which the guest needs no network.
+// A timeServer tells a guest the time by a port of its machine, for which the guest needs no
+// network.
 type timeServer struct {
 	conn net.Conn
 	done chan struct{}

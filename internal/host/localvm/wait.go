@@ -40,7 +40,7 @@ func (vm *VM) Ready(ctx context.Context, report func(*guestapi.Status)) error {
 				report(status)
 			}
 			if status.Ready {
-				return nil
+				return vm.trust(status)
 			}
 			if hopeless := failed(status); hopeless != "" {
 				return fmt.Errorf("%w: %s", ErrNotReady, hopeless)

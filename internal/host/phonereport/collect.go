@@ -14,7 +14,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/device"
 )
 
-// properties are those of Android's that are asked for, and no other: none tells one phone from another of its make.
+// properties are those of Android's that are asked for, and no other: none tells one phone from
+// another of its make.
 var properties = []string{
 	"apex.all.ready", "apexd.status", "hypervisor.memory_reclaim.supported", "hypervisor.pvmfw.path",
 	"hypervisor.virtualizationmanager.debug_policy.path", "hypervisor.virtualizationmanager.dump_device_tree",
@@ -33,7 +34,8 @@ var sysctls = "net/ipv4/ip_forward net/ipv4/conf/all/rp_filter net/ipv4/conf/def
 // options are the kernel's options that matter here, as a pattern of what follows CONFIG_.
 const options = "(KVM|VIRT|GUNYAH|GZVM|MTK_GZVM|VHOST|VSOCK|TUN|NETFILTER|NF_|IP_NF|IP6_NF|IP_MULTIPLE|IP_ADVANCED|BRIDGE|NET_CLS|NET_SCH|CGROUP|MEMCG|PM_WAKELOCKS|DMA_RESTRICTED|CMA|SECCOMP|USER_NS|NAMESPACES)"
 
-// script prints the sections. It runs under mksh with toybox's programs, and what a phone lacks is left out.
+// script prints the sections. It runs under mksh with toybox's programs, and what a phone lacks is
+// left out.
 func script() string {
 	var out strings.Builder
 	add := func(name, command string) {
@@ -83,8 +85,8 @@ func Collect(ctx context.Context, p device.Phone) (*Report, error) {
 	return r, nil
 }
 
-// Save collects a report and writes it to a file. A file that holds one already gets the phone's present network as another
-// scene.
+// Save collects a report and writes it to a file. A file that holds one already gets the phone's
+// present network as another scene.
 func Save(ctx context.Context, p device.Phone, file string) error {
 	text, err := os.ReadFile(file)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -20,8 +20,8 @@ var (
 	ipv6       = regexp.MustCompile(`(?i)[0-9a-f]{0,4}(:[0-9a-f]{0,4}){2,}((\.\d{1,3}){3})?`)
 )
 
-// redact returns a text with other addresses, in the same form. What every host has stays: loopback, link-local and multicast
-// prefixes, masks, and the address of none.
+// redact returns a text with other addresses, in the same form. What every host has stays:
+// loopback, link-local and multicast prefixes, masks, and the address of none.
 func (r *redactor) redact(text string) string {
 	if r.seen == nil {
 		r.seen = map[string]string{}

@@ -12,7 +12,7 @@ import (
 	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
-// A Need is what somebody wants of a phone.
+// A Need is what a caller wants of a phone.
 type Need struct {
 	Arch  string      // of the machine that is to run, as Go names it; empty: any
 	Name  string      // of that machine; empty: none in particular
@@ -22,8 +22,8 @@ type Need struct {
 
 const (
 	minSDK = 33 // Android 13, the first whose phones may have com.android.virt
-	// reserve is what stays free beside what is written, in bytes: Android itself gets into trouble on a full disk, and the
-	// data disk is sparse and grows.
+	// reserve is what stays free beside what is written, in bytes: Android itself gets into trouble
+	// on a full disk, and the data disk is sparse and grows.
 	reserve = 256 << 20
 )
 

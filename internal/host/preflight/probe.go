@@ -15,8 +15,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/device"
 )
 
-// script prints what is looked at, NAME=VALUE a line. It takes the folder that holds everything, which may not be there
-// yet, and uses what both Android's toybox and a Linux server have.
+// script prints what is looked at, NAME=VALUE a line. It takes the folder that holds everything,
+// which may not be there yet, and uses what both Android's toybox and a Linux server have.
 var script = `say() { printf '%s=%s\n' "$1" "$2"; }
 say machine "$(uname -m)"
 say kernel "$(uname -r)"
@@ -149,7 +149,8 @@ func (f *facts) set(name, value string) {
 	}
 }
 
-// product multiplies two numbers, such as blocks and their size; 0 for what is none, or is too large.
+// product multiplies two numbers, such as blocks and their size; 0 for what is none, or is too
+// large.
 func product(text string) int64 {
 	a, b, _ := strings.Cut(text, " ")
 	blocks, err := strconv.ParseInt(a, 10, 64)
@@ -193,7 +194,8 @@ type settings struct {
 	VMs    map[string]avf.Options `json:"vms"`
 }
 
-// askSettings reads the runner's settings. Where they cannot be read, the runner itself will say why.
+// askSettings reads the runner's settings. Where they cannot be read, the runner itself will say
+// why.
 func askSettings(ctx context.Context, p device.Phone) (settings, error) {
 	var s settings
 	var exit *device.ExitError

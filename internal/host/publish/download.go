@@ -50,8 +50,8 @@ func (m *Machine) Download(ctx context.Context, dir string) error {
 	return err
 }
 
-// downloadFile fetches what a file lacks. It is not a durable.File: an interrupted download keeps what
-// it has written. Place gives the complete files to a folder that is replaced as a whole.
+// downloadFile fetches what a file lacks. It is not a durable.File: an interrupted download keeps
+// what it has written. Place gives the complete files to a folder that is replaced as a whole.
 func (m *Machine) downloadFile(ctx context.Context, path string, d v1.Descriptor) error {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {

@@ -57,7 +57,8 @@ func (c *computer) pull(ref name.Reference, key dsse.PublicKey, change func(*Opt
 
 func allow(o *Options) { o.AllowDowngrade = true }
 
-// turnBack makes a tag of the registry what it was at a digest, as somebody who may write there can.
+// turnBack makes a tag of the registry what it was at a digest, as somebody who may write there
+// can.
 func turnBack(t *testing.T, ref name.Reference, to *Fetched) {
 	t.Helper()
 	at, err := name.ParseReference(to.Reference)
@@ -75,8 +76,8 @@ func turnBack(t *testing.T, ref name.Reference, to *Fetched) {
 	}
 }
 
-// TestTurnedBackTag: a tag that points to an older signed version again is refused by a computer that
-// has seen the newer one.
+// TestTurnedBackTag: a tag that points to an older signed version again is refused by a computer
+// that has seen the newer one.
 func TestTurnedBackTag(t *testing.T) {
 	for name, o := range map[string][]registry.Option{"referrers": {registry.WithReferrersSupport(true)}, "tags": nil} {
 		t.Run(name, func(t *testing.T) {
@@ -104,8 +105,8 @@ func TestTurnedBackTag(t *testing.T) {
 			if _, err := ours.pull(p.ref("1"), key.Public(), nil); !errors.As(err, &lower) {
 				t.Errorf("turned back, again: %v", err)
 			}
-			// Who publishes goes on from what the repository has, also under another tag and from a computer
-			// that remembers nothing.
+			// Who publishes goes on from what the repository has, also under another tag and from a
+			// computer that remembers nothing.
 			newComputer(t).mustPublish(3, p.ref("2"), key, makeVersion(t, "sql", "10", "arm64", nil))
 			theirs.mustPublish(4, p.ref("1"), key, makeVersion(t, "sql", "11", "arm64", nil), makeVersion(t, "sql", "11", "amd64", nil))
 			if got, err := ours.pull(p.ref("1"), key.Public(), nil); err != nil || got.Serial != 4 {
@@ -115,7 +116,8 @@ func TestTurnedBackTag(t *testing.T) {
 	}
 }
 
-// TestAnotherReference: a signed machine is accepted under the reference that it was signed for only.
+// TestAnotherReference: a signed machine is accepted under the reference that it was signed for
+// only.
 func TestAnotherReference(t *testing.T) {
 	p, key := newPeer(t, registry.WithReferrersSupport(true)), testKey(t, 1)
 	c := newComputer(t)
@@ -171,8 +173,8 @@ func TestAnotherReference(t *testing.T) {
 	}
 }
 
-// TestWithoutSerial: a signature of an earlier sov has no serial and no reference, and is no way around
-// them.
+// TestWithoutSerial: a signature of an earlier sov has no serial and no reference, and is no way
+// around them.
 func TestWithoutSerial(t *testing.T) {
 	p, key := newPeer(t, registry.WithReferrersSupport(true)), testKey(t, 1)
 	c, dir := newComputer(t), makeVersion(t, "sql", "1", "arm64", nil)

@@ -10,7 +10,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/durable"
 )
 
-// A pull that waited for another one, which then removed the directory, locks a directory that others find.
+// A pull that waited for another one, which then removed the directory, locks a directory that
+// others find.
 func TestPartialRemovedByHolder(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "sql", ".arm64.pull-0123456789ab")
 	first, err := lockPartial(t.Context(), dir)

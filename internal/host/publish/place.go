@@ -102,8 +102,8 @@ func copyFile(ctx context.Context, to, from string) error {
 	return errors.Join(err, dst.Close())
 }
 
-// lockPartial makes the directory of a pull and locks it. The holder before may remove it, and then it
-// is made again.
+// lockPartial makes the directory of a pull and locks it. The holder before may remove it, and then
+// it is made again.
 func lockPartial(ctx context.Context, dir string) (*durable.Lock, error) {
 	for {
 		if err := durable.MkdirAll(dir, 0o755); err != nil {

@@ -70,14 +70,17 @@ const (
 // Options say how registries are reached.
 type Options struct {
 	oci.Options
-	Task *pipeline.Task // shows progress; nil: nobody is told
-	// Sign signs what is pushed, for the reference that it is pushed under; nil: it is pushed as it is.
+	Task *pipeline.Task // shows progress; nil: it is not shown
+	// Sign signs what is pushed, for the reference that it is pushed under; nil: it is pushed as it
+	// is.
 	Sign *signing.Signer
 	// Serials remembers the highest serial of what was pulled with a key.
 	Serials serials.Memory
-	// AllowDowngrade lets a key's signature pass whose serial is lower than one before, or that has none.
+	// AllowDowngrade lets a key's signature pass whose serial is lower than one before, or that has
+	// none.
 	AllowDowngrade bool
-	// PublishedAs is the reference that a pulled machine must have been signed for; nil: the one that it is pulled from.
+	// PublishedAs is the reference that a pulled machine must have been signed for; nil: the one
+	// that it is pulled from.
 	PublishedAs name.Reference
 }
 

@@ -200,7 +200,7 @@ func (m *Machine) prove(ctx context.Context, digest v1.Hash, key dsse.PublicKey)
 	if err != nil {
 		return fmt.Errorf("ask for its signatures: %w", err)
 	}
-	refused := error(ErrUnproven)
+	refused := ErrUnproven
 	for _, file := range envelopes {
 		signed, err := m.accept(file, key)
 		if err != nil {
@@ -238,8 +238,8 @@ func (m *Machine) prove(ctx context.Context, digest v1.Hash, key dsse.PublicKey)
 }
 
 // accept returns what an envelope says that is about this machine, signed for the reference that it
-// is pulled from, and with a key signed by that. A signature without a serial is nil, and with a key
-// an error unless a downgrade is allowed.
+// is pulled from, and with a key signed by that. A signature without a serial is nil, and with a
+// key an error unless a downgrade is allowed.
 func (m *Machine) accept(file []byte, key dsse.PublicKey) (*provenance.Signed, error) {
 	_, payload, err := dsse.Peek(provenance.PayloadType, file)
 	if err == nil && key != nil {

@@ -34,7 +34,7 @@ type Published struct {
 // Push publishes the artifacts in dirs, one for each architecture, under ref. A
 // single one is the OCI artifact itself; several become an index. Files that
 // the registry has already are not sent again, so that a push which broke off
-// goes on where it was. The tag is set last: whoever pulls it meanwhile gets
+// goes on where it was. The tag is set last: a pull meanwhile gets
 // what it was before.
 func Push(ctx context.Context, ref name.Reference, dirs []string, o Options) (*Published, error) {
 	p := &pusher{Options: o, repository: ref.Context()}
@@ -73,7 +73,7 @@ func Push(ctx context.Context, ref name.Reference, dirs []string, o Options) (*P
 	if len(dirs) > 1 {
 		all = index
 	}
-	if p.Sign != nil { // before the tag: a serial that somebody can pull is never chosen again
+	if p.Sign != nil { // before the tag: a serial that can be pulled is never chosen again
 		if err := p.push(ctx, newestTag(ref, p.Sign.Key.Public()), envelope); err != nil {
 			return nil, fmt.Errorf("publish as %s: note serial %d: %w", ref, out.Serial, err)
 		}

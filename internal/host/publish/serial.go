@@ -49,13 +49,13 @@ func (p *pusher) sign(ctx context.Context, ref name.Reference, dirs []string) (i
 	return serial, err
 }
 
-// newestSerial returns the serial of the newest signature of a key that the repository has; 0: it has
-// none. A registry that answers with an older one causes a serial that other computers refuse.
+// newestSerial returns the serial of the newest signature of a key that the repository has; 0: it
+// has none. A registry that answers with an older one causes a serial that other computers refuse.
 func newestSerial(ctx context.Context, ref name.Reference, key dsse.PublicKey, o Options) (int64, error) {
 	m := &Machine{o: o, repository: ref.Context()}
 	desc, err := m.get(ctx, newestTag(ref, key))
-	// Some registries say so of a repository that does not exist yet. Where reading is not permitted,
-	// this computer's own memory decides.
+	// Some registries say so of a repository that does not exist yet. Where reading is not
+	// permitted, this computer's own memory decides.
 	none := []int{http.StatusNotFound, http.StatusUnauthorized, http.StatusForbidden}
 	if answer := new(transport.Error); errors.As(err, &answer) && slices.Contains(none, answer.StatusCode) {
 		return 0, nil
@@ -104,7 +104,7 @@ func (m *Machine) envelope(ctx context.Context, raw []byte) ([]byte, error) {
 	}
 	referrer, err := v1.ParseManifest(bytes.NewReader(raw))
 	if err != nil || len(referrer.Layers) != 1 || referrer.Layers[0].MediaType != envelopeType {
-		return nil, nil // the unsigned statement, or somebody else's attestation
+		return nil, nil // the unsigned statement, or another signer's attestation
 	}
 	return m.document(ctx, referrer.Layers[0])
 }

@@ -1,6 +1,6 @@
-// Package push is the computer's part of installing a machine on a phone: it sends the runner, the version's content, of
-// which only what the phone has not, and secrets. What the two sides say to each other is package pushapi's, what the phone
-// does package receive's.
+// Package push is the computer's part of installing a machine on a phone: it sends the runner, the
+// version's content, of which only what the phone has not, and secrets. What the two sides say to
+// each other is package pushapi's, what the phone does package receive's.
 package push
 
 import (
@@ -18,11 +18,12 @@ import (
 	"github.com/sovereign-sql/sov/internal/chunk"
 )
 
-// An Artifact is a built machine, verified and cut into chunks: what is to be known of it to send it to any phone.
+// An Artifact is a built machine, verified and cut into chunks: what is to be known of it to send
+// it to any phone.
 type Artifact struct {
 	*installed.Artifact
-	// Signed is what the signature says, which is valid; whether its key is trusted is the phone's to
-	// decide. Nil: it is not signed, or by a sov that knew no serials.
+	// Signed is what the signature says, which is valid; whether its key is trusted is the phone's
+	// to decide. Nil: it is not signed, or by a sov that knew no serials.
 	Signed *provenance.Signed
 	// AllowDowngrade asks the phone to take a signed version that is older than one before.
 	AllowDowngrade bool
@@ -46,8 +47,8 @@ func (a *Artifact) Size() int64 {
 	return n
 }
 
-// Open reads the artifact in a folder, compares its files with its manifest and cuts them. report is told how many bytes
-// were read of how many.
+// Open reads the artifact in a folder, compares its files with its manifest and cuts them. report
+// is told how many bytes were read of how many.
 func Open(ctx context.Context, dir string, report func(done, total int64)) (*Artifact, error) {
 	loaded, err := installed.Load(dir)
 	if err != nil {

@@ -37,8 +37,8 @@ type place struct {
 	size   int
 }
 
-// newPlan decides where each chunk comes from: from what has come of the file before, where that is its beginning; else
-// from a file of the phone's; else from here.
+// newPlan decides where each chunk comes from: from what has come of the file before, where that is
+// its beginning; else from a file of the phone's; else from here.
 func newPlan(a *Artifact, bases []base) *plan {
 	p := &plan{}
 	keep := make([]int, len(a.files)) // chunks

@@ -24,7 +24,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/repeat"
 )
 
-// A handset is a phone in this process: package receive on a folder, with a connection that breaks after some bytes.
+// A handset is a phone in this process: package receive on a folder, with a connection that breaks
+// after some bytes.
 type handset struct {
 	t       testing.TB
 	root    phonepath.Root
@@ -124,7 +125,8 @@ func image(seed uint64) []byte {
 	return b
 }
 
-// changed is an image after one setting was changed: a block in the middle and one at its beginning.
+// changed is an image after one setting was changed: a block in the middle and one at its
+// beginning.
 func changed(b []byte) []byte {
 	b = bytes.Clone(b)
 	copy(b[1024:], "another time")
@@ -174,7 +176,8 @@ func TestPush(t *testing.T) {
 	}
 }
 
-// Wherever the connection is cut, what is current is the old version or the new one, whole, and the next push ends the work.
+// Wherever the connection is cut, what is current is the old version or the new one, whole, and the
+// next push ends the work.
 func TestCut(t *testing.T) {
 	h := newHandset(t)
 	kernel := artifacttest.Noise(50_000, 1)

@@ -28,8 +28,9 @@ type Replacement struct {
 	Before  string // the release of that other, or that it is none's; empty: there was none
 }
 
-// EnsureRunner makes r the phone's sov-runner. The old one stays in place until the new one has run on the phone. One of a
-// newer release may have left what an older one does not read, and is not replaced unless that is meant.
+// EnsureRunner makes r the phone's sov-runner. The old one stays in place until the new one has run
+// on the phone. One of a newer release may have left what an older one does not read, and is not
+// replaced unless that is meant.
 func EnsureRunner(ctx context.Context, p device.Phone, r Runner) (Replacement, error) {
 	var done Replacement
 	answer, err := device.Output(ctx, p, "uname", "-m")

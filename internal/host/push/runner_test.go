@@ -12,7 +12,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/device"
 )
 
-// script is a sov-runner that tells its version and nothing else; different builds of a release differ in a comment.
+// script is a sov-runner that tells its version and nothing else; different builds of a release
+// differ in a comment.
 func script(release, build string) []byte {
 	if release != "" {
 		release = fmt.Sprintf(`, "release": "%s"`, release)
@@ -120,8 +121,8 @@ func (p phoneOf) Run(ctx context.Context, c device.Command) error {
 	return p.Phone.Run(ctx, c)
 }
 
-// Each phone gets the sov-runner of its kernel: a kernel for arm64 answers a 32-bit shell with armv8l, and runs a 64-bit
-// program all the same.
+// Each phone gets the sov-runner of its kernel: a kernel for arm64 answers a 32-bit shell with
+// armv8l, and runs a 64-bit program all the same.
 func TestRunnerForProcessor(t *testing.T) {
 	for machine, want := range map[string]string{
 		"aarch64": "arm64", "armv8l": "arm64", "arm64": "arm64", "x86_64": "amd64",

@@ -13,9 +13,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/device"
 )
 
-// SendSecrets gives a machine on a phone its secrets, by name, in a folder that is root's alone, and returns the names of
-// those that were not there or had another value. Others that are there stay. A value travels as the content of a file: it
-// is in no argument.
+// SendSecrets gives a machine on a phone its secrets, by name, in a folder that is root's alone,
+// and returns the names of those that were not there or had another value. Others that are there
+// stay. A value travels as the content of a file: it is in no argument.
 func SendSecrets(ctx context.Context, p device.Phone, vm string, secrets map[string][]byte) (changed []string, err error) {
 	places, err := p.Root().VM(vm)
 	if err != nil || len(secrets) == 0 {

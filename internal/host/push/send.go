@@ -53,17 +53,19 @@ type Result struct {
 }
 
 const (
-	// silence is how long nothing may pass in either direction: a phone that syncs to slow storage says nothing meanwhile.
+	// silence is how long nothing may pass in either direction: a phone that syncs to slow storage
+	// says nothing meanwhile.
 	silence = 2 * time.Minute
-	// window of the compressor, in bytes: what the phone's side allows for (package receive) and has memory for.
+	// window of the compressor, in bytes: what the phone's side allows for (package receive) and
+	// has memory for.
 	window = 4 << 20
 	// maxBases and maxChunks bound what the phone may say it has.
 	maxBases  = 64
 	maxChunks = 1 << 26
 )
 
-// Send installs a version on a phone whose runner fits this program, see EnsureRunner. report may be called from several
-// goroutines, one after the other.
+// Send installs a version on a phone whose runner fits this program, see EnsureRunner. report may
+// be called from several goroutines, one after the other.
 func Send(ctx context.Context, p device.Phone, a *Artifact, report func(Progress)) (*Result, error) {
 	r, err := send(ctx, p, a, false, report)
 	refusal := &pushapi.Refusal{}
@@ -88,7 +90,7 @@ func send(ctx context.Context, p device.Phone, a *Artifact, fresh bool, report f
 			Args:  []string{p.Root().Runner(), "receive", a.Manifest.Name, "--root", string(p.Root())},
 			Stdin: toPhone, Stdout: fromPhone, Limit: device.NoLimit, Idle: silence,
 		})
-		// Whoever waits for the other side learns that there is none.
+		// The reader of the other side learns that there is none.
 		why := err
 		if why == nil {
 			why = io.ErrUnexpectedEOF

@@ -26,6 +26,7 @@ type Machine struct {
 	Arch      string // as Go names it: "arm64" or "amd64"
 	Kernel    string // path of an arm64 Image or an amd64 bzImage
 	Cmdline   string // the kernel's command line
+	Firmware  string // in place of Kernel and Cmdline: path of UEFI, which starts the first disk
 	MemoryMiB int
 	CPUs      int
 	Disks     []Disk    // vda, vdb, … in this order
@@ -186,9 +187,13 @@ func (m Machine) arguments() (args []string, files []*os.File) {
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-S",
 		"-machine", machine, "-accel", accelerator, "-cpu", processor,
 		"-smp", strconv.Itoa(m.CPUs), "-m", strconv.Itoa(m.MemoryMiB) + "M",
-		"-kernel", m.Kernel, "-append", m.Cmdline,
 		"-chardev", "socket,id=qmp,fd=3", "-mon", "chardev=qmp,mode=control",
 		"-device", "virtio-rng-pci",
+	}
+	if m.Firmware != "" {
+		args = append(args, "-bios", m.Firmware)
+	} else {
+		args = append(args, "-kernel", m.Kernel, "-append", m.Cmdline)
 	}
 	switch {
 	case m.Network.TAP != nil:
@@ -232,17 +237,21 @@ func (m Machine) arguments() (args []string, files []*os.File) {
 			path = fmt.Sprintf("/dev/fdset/%d,auto-read-only=off", i)
 		}
 		// A guest that was told of a full disk would take it for a broken one.
-		drive := fmt.Sprintf("if=none,id=%s,format=raw,discard=unmap,werror=enospc,file=%s", diskName(i), path)
+		drive := fmt.Sprintf("if=none,id=%s,format=raw,discard=unmap,werror=enospc,file=%s", DiskName(i), path)
 		if disk.ReadOnly {
 			drive += ",readonly=on"
 		}
-		args = append(args, "-drive", drive, "-device", "virtio-blk-pci,drive="+diskName(i))
+		device := "virtio-blk-pci,drive=" + DiskName(i)
+		if m.Firmware != "" && i == 0 {
+			device += ",bootindex=0" // or firmware would ask the network first
+		}
+		args = append(args, "-drive", drive, "-device", device)
 	}
 	return args, files
 }
 
-// diskName is what QEMU calls a disk, by its place.
-func diskName(i int) string { return fmt.Sprintf("disk%d", i) }
+// DiskName is what QEMU calls a disk, by its place.
+func DiskName(i int) string { return fmt.Sprintf("disk%d", i) }
 
 // firstFile is the descriptor in QEMU's process of the first file that is passed on.
 const firstFile = 4

@@ -113,8 +113,8 @@ func TestParseForwards(t *testing.T) {
 	}
 }
 
-// TestSandbox: QEMU gives its system calls up (Seccomp in proc_pid_status(5): 2 is a filter), and a guest's network is closed
-// unless it is to be open.
+// TestSandbox: QEMU gives its system calls up (Seccomp in proc_pid_status(5): 2 is a filter), and a
+// guest's network is closed unless it is to be open.
 func TestSandbox(t *testing.T) {
 	vm, err := halted(t, "arm64").Start(t.Context())
 	if err != nil {
@@ -137,5 +137,19 @@ func TestSandbox(t *testing.T) {
 	}
 	if sandboxed(t.Context(), "false") {
 		t.Error("a program that refuses the option is said to be sandboxed")
+	}
+}
+
+// TestFirmware starts the first disk, and no kernel.
+func TestFirmware(t *testing.T) {
+	args, _ := Machine{Arch: "amd64", Firmware: "OVMF.fd", Disks: []Disk{{Path: "disk.img"}, {Path: "config", ReadOnly: true}}}.arguments()
+	line := strings.Join(args, " ")
+	for want, times := range map[string]int{" -bios OVMF.fd ": 1, "drive=disk0,bootindex=0": 1, "bootindex": 1, "-kernel": 0, "-append": 0} {
+		if strings.Count(line, want) != times {
+			t.Errorf("%q is not there %d times: %s", want, times, line)
+		}
+	}
+	if _, err := FindFirmware("mips"); err == nil || !strings.Contains(err.Error(), "not installed") {
+		t.Errorf("UEFI of mips: %v", err)
 	}
 }

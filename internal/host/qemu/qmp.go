@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// A monitor is a QMP connection (docs/interop/qmp-spec.rst of QEMU): commands and their answers, one at a time, and
-// events in between.
+// A monitor is a QMP connection (docs/interop/qmp-spec.rst of QEMU): commands and their answers,
+// one at a time, and events in between.
 type monitor struct {
 	conn   net.Conn
 	turn   sync.Mutex // one command at a time
@@ -44,21 +44,22 @@ type message struct {
 	} `json:"data"`
 }
 
-// A BlockError is a request of the guest's to a disk that failed on this computer (BLOCK_IO_ERROR in
-// qapi/block-core.json of QEMU).
+// A BlockError is a request of the guest's to a disk that failed on this computer (BLOCK_IO_ERROR
+// in qapi/block-core.json of QEMU).
 type BlockError struct {
 	Disk      string // such as "disk1"
 	Operation string // "read" or "write"
 	Reason    string // in QEMU's words
-	// Stopped is that the machine was paused for want of room: the request is repeated once the machine
-	// is resumed. Otherwise the guest was told.
+	// Stopped is that the machine was paused for want of room: the request is repeated once the
+	// machine is resumed. Otherwise the guest was told.
 	Stopped bool
 }
 
-// keptBlockErrors bounds the errors that wait for whoever reads them; further ones say nothing new.
+// keptBlockErrors bounds the errors that wait for their reader; further ones say nothing new.
 const keptBlockErrors = 64
 
-// greetingTimeout bounds the time from QEMU's start to its first word. It takes some 50 ms on an idle machine.
+// greetingTimeout bounds the time from QEMU's start to its first word. It takes some 50 ms on an
+// idle machine.
 const greetingTimeout = 30 * time.Second
 
 func connect(conn net.Conn) (*monitor, error) {
@@ -117,7 +118,8 @@ func (m *monitor) read(greeting chan<- error) {
 	}
 }
 
-// shutdownReason is QEMU's ShutdownCause: "guest-shutdown", "guest-reset", "guest-panic", "host-qmp-quit", …
+// shutdownReason is QEMU's ShutdownCause: "guest-shutdown", "guest-reset", "guest-panic",
+// "host-qmp-quit", …
 func (m *monitor) shutdownReason() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()

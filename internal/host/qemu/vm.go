@@ -171,7 +171,7 @@ func (vm *VM) BlockErrors() <-chan BlockError { return vm.monitor.blockErrors }
 // ResizeDisk makes a disk of the running machine, by its place in Machine.Disks, and its image one of size bytes. The guest's
 // kernel is notified.
 func (vm *VM) ResizeDisk(ctx context.Context, disk int, size int64) error {
-	_, err := vm.monitor.execute(ctx, "block_resize", map[string]any{"device": diskName(disk), "size": size})
+	_, err := vm.monitor.execute(ctx, "block_resize", map[string]any{"device": DiskName(disk), "size": size})
 	return err
 }
 

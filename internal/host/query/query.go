@@ -15,8 +15,9 @@ type Table struct {
 	Tag     string      `json:"tag"`  // such as "SELECT 1"
 }
 
-// Run sends texts one after the other in one session, and returns the answers. With an error it returns those that came before
-// it. It uses the simple protocol, so that one text may hold several statements, as psql's -c does.
+// Run sends texts one after the other in one session, and returns the answers. With an error it
+// returns those that came before it. It uses the simple protocol, so that one text may hold several
+// statements, as psql's -c does.
 func Run(ctx context.Context, url, password string, texts []string) ([]Table, error) {
 	config, err := pgconn.ParseConfig(url)
 	if err != nil {

@@ -11,6 +11,7 @@ func TestIs(t *testing.T) {
 		"": false, "development": false, "e4da23f": false, "1.2.0": false, "v1.2": false, "v1": false, "v01.2.0": false,
 		"v1.2.0+build": false, "v1.2.0-5-gabcdef0": false, "v1.2.0-rc.1-5-gabcdef0": false, "v1.2.0-dirty": false,
 		"v0.0.0-20260102030405-abcdef012345": false, "v1.2.1-0.20260102030405-abcdef012345": false,
+		"v1.2.0-dev": false, "v1.2.0-dev-gabcdef012345": false, "v1.2.0-dev-gabcdef012345-dirty": false, "v1.2.0-develop": true,
 		"v1.2.0-rc.1.0.20260102030405-abcdef012345": false, "v1.2.0-5-gabcdef0-dirty": false, "v1.2.0\x1b": false, "v1.2.0 -X main.x=y": false, "v1.2.0\n": false,
 		"v1.2.0-" + strings.Repeat("a", maxLength): false,
 	} {
@@ -26,6 +27,7 @@ func TestName(t *testing.T) {
 		"v1.2.0-5-gabcdef012345": "abcdef012345", "v1.2.0-rc.1-5-gabcdef012345": "abcdef012345", "v1.2.0-gabcdef012345": "v1.2.0-gabcdef012345",
 		"v0.0.0-20260102030405-abcdef012345": "abcdef012345", "v1.2.1-0.20260102030405-abcdef012345": "abcdef012345",
 		"v1.2.0-rc.1.0.20260102030405-abcdef012345": "abcdef012345",
+		"v1.2.0-dev-gabcdef012345":                  "abcdef012345", "v1.2.0-dev-gabcdef012345-dirty": "abcdef012345-dirty", "v1.2.0-dev": "v1.2.0-dev",
 		"v1.2.0-dirty": "v1.2.0-dirty", "abcdef012345-dirty": "abcdef012345-dirty", "v1.2.0-5-gabcdef012345-dirty": "abcdef012345-dirty",
 	} {
 		if got := Name(version); got != want {

@@ -67,8 +67,9 @@ func Check(ctx context.Context, o stages.Options, dir string) (report *Report, e
 	return compareAll(ctx, work, dir, made)
 }
 
-// build makes the artifact in an empty folder with an empty cache, without the network, from an offline
-// bundle. It uses no result of another build. The artifact is in Result.Dir, below the folder.
+// build makes the artifact in an empty folder with an empty cache, without the network, from an
+// offline bundle. It uses no result of another build. The artifact is in Result.Dir, below the
+// folder.
 func build(ctx context.Context, o stages.Options, bundle, folder string, jobs int) (*stages.Result, error) {
 	o.Bundle, o.Offline, o.Fresh, o.NoCache, o.UpdateLock = bundle, true, true, false, false
 	o.CacheDir, o.LockPath, o.Out = filepath.Join(folder, "cache"), filepath.Join(folder, "sov.lock"), filepath.Join(folder, "out")

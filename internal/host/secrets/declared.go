@@ -13,7 +13,8 @@ import (
 
 // Places are where the secrets of machines come from.
 type Places struct {
-	// Has reports whether the machine has been given a secret before, so that it can be left as it is.
+	// Has reports whether the machine has been given a secret before, so that it can be left as it
+	// is.
 	Has func(name string) (bool, error)
 	// Other returns a secret of another machine; nil where there is none.
 	Other func(machine, name string) ([]byte, error)
@@ -21,8 +22,8 @@ type Places struct {
 	Make func(name string) ([]byte, error)
 }
 
-// Complete returns the secrets that are kept for a machine with those that it also needs: another machine's, and ones that
-// are made. The error names all that are missing and what to type.
+// Complete returns the secrets that are kept for a machine with those that it also needs: another
+// machine's, and ones that are made. The error names all that are missing and what to type.
 func (p Places) Complete(machine string, needs []vmspec.Secret, kept map[string][]byte) (all map[string][]byte, made []string, err error) {
 	all = maps.Clone(kept)
 	if all == nil {

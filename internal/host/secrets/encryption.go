@@ -21,15 +21,18 @@ const (
 	recipientsName = "recipients.txt"
 	identityName   = "identity.age"
 
-	// maxEncrypted bounds an encrypted secret, in bytes: room for a header with hundreds of recipients.
+	// maxEncrypted bounds an encrypted secret, in bytes: room for a header with hundreds of
+	// recipients.
 	maxEncrypted = guestspec.MaxSecret + 256<<10
 )
 
-// ErrLocked is wrapped by the errors of a secret that is encrypted and cannot be opened with the store's keys.
+// ErrLocked is wrapped by the errors of a secret that is encrypted and cannot be opened with the
+// store's keys.
 var ErrLocked = errors.New("it is encrypted")
 
-// EncryptIfWanted does what Encrypt does if it is wanted. An identity that Keys name without that, such as one of the
-// environment, opens secrets, and begins the encryption of a store that does not encrypt yet.
+// EncryptIfWanted does what Encrypt does if it is wanted. An identity that Keys name without that,
+// such as one of the environment, opens secrets, and begins the encryption of a store that does not
+// encrypt yet.
 func (s *Store) EncryptIfWanted(ctx context.Context, wanted bool) (int, error) {
 	if !wanted && s.keys.Identity != "" {
 		encrypts, err := s.Encrypts()
@@ -50,9 +53,10 @@ func (s *Store) Encrypts() (bool, error) {
 	return len(recipients) > 0, err
 }
 
-// Encrypt sees to it that the store's secrets are encrypted, those that are there and those that will be set: to the
-// identity of Keys, or else to one of the store's own, which is made on the first call and opened by a passphrase. It
-// returns how many secrets, of all machines, were plain so far.
+// Encrypt sees to it that the store's secrets are encrypted, those that are there and those that
+// will be set: to the identity of Keys, or else to one of the store's own, which is made on the
+// first call and opened by a passphrase. It returns how many secrets, of all machines, were plain
+// so far.
 func (s *Store) Encrypt(ctx context.Context) (int, error) {
 	known, err := s.recipients()
 	switch {
@@ -92,8 +96,8 @@ func (s *Store) beginEncryption(ctx context.Context) error {
 	return s.write(s.file(recipientsName), []byte(text.String()))
 }
 
-// checkRecipient fails unless secrets are encrypted to the identity of Keys. What is encrypted to others cannot be
-// encrypted anew without their keys.
+// checkRecipient fails unless secrets are encrypted to the identity of Keys. What is encrypted to
+// others cannot be encrypted anew without their keys.
 func (s *Store) checkRecipient(ctx context.Context, known []agefile.Recipient) error {
 	identities, err := s.unlock(ctx)
 	if err != nil {
@@ -174,7 +178,8 @@ func (s *Store) recipients() ([]agefile.Recipient, error) {
 	return recipients, nil
 }
 
-// unlock returns the identities of Keys, or the store's own. Its error matches fs.ErrNotExist where there is no such file.
+// unlock returns the identities of Keys, or the store's own. Its error matches fs.ErrNotExist where
+// there is no such file.
 func (s *Store) unlock(ctx context.Context) ([]age.Identity, error) {
 	if s.identities != nil {
 		return s.identities, nil

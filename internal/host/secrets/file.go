@@ -12,7 +12,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/durable"
 )
 
-// open opens a file of the store, which like the folders above it, up to the store's own, must be the user's alone.
+// open opens a file of the store, which like the folders above it, up to the store's own, must be
+// the user's alone.
 func (s *Store) open(path string) (*os.File, fs.FileInfo, error) {
 	if err := s.checkFolders(filepath.Dir(path)); err != nil {
 		return nil, nil, err

@@ -47,7 +47,8 @@ func wantAll(t *testing.T, s *Store, vm string, pairs ...string) {
 	}
 }
 
-// files returns the content of every file below the store, by path, and fails if one is open to others.
+// files returns the content of every file below the store, by path, and fails if one is open to
+// others.
 func files(t *testing.T, s *Store) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -245,7 +246,8 @@ func TestIdentity(t *testing.T) {
 	})
 }
 
-// What docs/secrets.md tells a user to do by hand: another who may open the secrets, and no encryption any more.
+// What docs/secrets.md tells a user to do by hand: another who may open the secrets, and no
+// encryption any more.
 func TestRecipientsByHand(t *testing.T) {
 	mine, err := age.GenerateX25519Identity()
 	if err != nil {
@@ -368,7 +370,8 @@ func TestDamagedSecret(t *testing.T) {
 	}
 }
 
-// TestDataKey makes a key of a data disk once, and changes it so that the key before is kept until it is forgotten.
+// TestDataKey makes a key of a data disk once, and changes it so that the key before is kept until
+// it is forgotten.
 func TestDataKey(t *testing.T) {
 	s := store(t, Keys{})
 	if _, err := s.ChangeDataKey(t.Context(), "sql"); err == nil {

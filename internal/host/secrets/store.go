@@ -22,7 +22,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/agefile"
 )
 
-// A Store is the secrets of a user's machines. It is not for concurrent use; several processes may use one folder.
+// A Store is the secrets of a user's machines. It is not for concurrent use; several processes may
+// use one folder.
 type Store struct {
 	dir        string
 	keys       Keys
@@ -32,10 +33,10 @@ type Store struct {
 
 // Keys say how the encrypted secrets of a store are opened.
 type Keys struct {
-	// Identity is the path of an age identity file, which may itself be encrypted with a passphrase. When it is empty
-	// the store's own identity is used.
+	// Identity is the path of an age identity file, which may itself be encrypted with a
+	// passphrase. When it is empty the store's own identity is used.
 	Identity string
-	// Ask asks the user for a passphrase. Nil: there is nobody to ask.
+	// Ask asks the user for a passphrase. Nil: there is no terminal to ask at.
 	Ask agefile.Ask
 }
 
@@ -49,8 +50,9 @@ type Info struct {
 	Changed   time.Time
 }
 
-// Check reports why a value cannot be a secret: it is empty, longer than guestspec.MaxSecret, no UTF-8 text, holds a NUL
-// (which no password and no line of text may), or would be taken for an encrypted one.
+// Check reports why a value cannot be a secret: it is empty, longer than guestspec.MaxSecret, no
+// UTF-8 text, holds a NUL (which no password and no line of text may), or would be taken for an
+// encrypted one.
 func Check(value []byte) error {
 	switch text := string(value); {
 	case text == "":
@@ -67,7 +69,8 @@ func Check(value []byte) error {
 	return nil
 }
 
-// Set keeps a secret, in place of the one that has its name. It is encrypted where the store has recipients.
+// Set keeps a secret, in place of the one that has its name. It is encrypted where the store has
+// recipients.
 func (s *Store) Set(vm, name string, value []byte) error {
 	path, err := s.path(vm, name)
 	if err != nil {
@@ -88,8 +91,8 @@ func (s *Store) Set(vm, name string, value []byte) error {
 	return s.write(path, value)
 }
 
-// Generate makes a password of 128 bits or more, keeps it under a name, and returns it with the path
-// of its file.
+// Generate makes a password of 128 bits or more, keeps it under a name, and returns it with the
+// path of its file.
 func (s *Store) Generate(vm, name string) (password []byte, path string, err error) {
 	if path, err = s.path(vm, name); err != nil {
 		return nil, "", err
@@ -99,7 +102,8 @@ func (s *Store) Generate(vm, name string) (password []byte, path string, err err
 }
 
 // MakeDataKey makes the key of a machine's encrypted data disk, of 256 bits or more, keeps it, and
-// returns it with the path of its file. A key that is kept already is never replaced: with it, the data would be lost.
+// returns it with the path of its file. A key that is kept already is never replaced: with it, the
+// data would be lost.
 func (s *Store) MakeDataKey(vm string) (key []byte, path string, err error) {
 	if path, err = s.path(vm, guestspec.SecretDataKey); err != nil {
 		return nil, "", err
@@ -112,8 +116,8 @@ func (s *Store) MakeDataKey(vm string) (key []byte, path string, err error) {
 }
 
 // ChangeDataKey makes a new key of a machine's encrypted data disk. The key before stays as
-// guestspec.SecretOldDataKey, which changes disks over that only it opens. A change under way goes on: then
-// nothing is made. It reports whether a key was made.
+// guestspec.SecretOldDataKey, which changes disks over that only it opens. A change under way goes
+// on: then nothing is made. It reports whether a key was made.
 func (s *Store) ChangeDataKey(ctx context.Context, vm string) (made bool, err error) {
 	all, err := s.All(ctx, vm)
 	if err != nil {
@@ -224,7 +228,8 @@ func (s *Store) describe(path string) (Info, error) {
 	return Info{Name: info.Name(), Encrypted: agefile.Is(content), Changed: info.ModTime()}, nil
 }
 
-// All returns a machine's secrets by name. It asks for a passphrase only where a secret needs it, and once for the store.
+// All returns a machine's secrets by name. It asks for a passphrase only where a secret needs it,
+// and once for the store.
 func (s *Store) All(ctx context.Context, vm string) (map[string][]byte, error) {
 	list, err := s.List(vm)
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 )
 
-// The rule for passwords of a database's roles. It refuses what somebody who guesses over a network
-// tries first; Generate makes passwords of 128 bits.
+// The rule for passwords of a database's roles. It refuses what an attacker who guesses over a
+// network tries first; Generate makes passwords of 128 bits.
 const (
 	minPassword = 12 // characters
 	minOwn      = 8  // characters that do not follow from the one before them

@@ -254,7 +254,8 @@ func (setting Setting) isPath(value string) bool {
 	return setting.path && !(setting.Key == Recipients && agefile.IsRecipient(value))
 }
 
-// fields splits the value of a variable that is a list. The two words of an SSH key are one element.
+// fields splits the value of a variable that is a list. The two words of an SSH key are one
+// element.
 func fields(text string) (list []string) {
 	for _, word := range strings.Fields(text) {
 		if last := len(list) - 1; last >= 0 && strings.HasPrefix(list[last], "ssh-") && !strings.Contains(list[last], " ") {

@@ -54,19 +54,21 @@ func TestVariablesAreDocumented(t *testing.T) {
 	}
 }
 
-// variablesRead returns the names of variables, with a file that has each: literals that are passed to a function called
-// Getenv, LookupEnv or getenv, and literals that only a variable's name can be.
+// variablesRead returns the names of variables, with a file that has each: literals that are passed
+// to a function called Getenv, LookupEnv or getenv, and literals that only a variable's name can
+// be.
 func variablesRead(t *testing.T) map[string]string {
 	t.Helper()
 	read := map[string]string{}
-	// The phone's and the guest's programs have their environment from sov, and the tests' peers from the tests.
+	// The phone's and the guest's programs have their environment from sov, and the tests' peers
+	// from the tests.
 	elsewhere := []string{"internal/phone", "internal/guest", "internal/testkit/androidtest", "internal/testkit/phonetest"}
 	err := filepath.WalkDir(top, func(path string, entry fs.DirEntry, err error) error {
 		inside, _ := filepath.Rel(top, path)
 		switch {
 		case err != nil:
 			return err
-		case entry.IsDir() && (slices.Contains(elsewhere, inside) || inside != "." && strings.HasPrefix(entry.Name(), ".")):
+		case entry.IsDir() && (slices.Contains(elsewhere, inside) || entry.Name() == "testdata" || inside != "." && strings.HasPrefix(entry.Name(), ".")):
 			return filepath.SkipDir
 		case filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go"):
 			return nil
@@ -116,7 +118,8 @@ func literal(n ast.Expr) string {
 	return ""
 }
 
-// TestSettingsAreDocumented compares the settings with their table, and the example with the file that Load takes.
+// TestSettingsAreDocumented compares the settings with their table, and the example with the file
+// that Load takes.
 func TestSettingsAreDocumented(t *testing.T) {
 	text, err := os.ReadFile(document)
 	if err != nil {
@@ -145,5 +148,28 @@ func TestSettingsAreDocumented(t *testing.T) {
 	}
 	if keys := slices.Sorted(maps.Keys(s.values)); len(keys) != len(All) {
 		t.Errorf("the example sets %v", keys)
+	}
+}
+
+// TestDocumentedFile: the file that docs/configuration.md shows is one that is read, and has every key.
+func TestDocumentedFile(t *testing.T) {
+	text, err := os.ReadFile(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(text), "```yaml\n")
+	block, _, _ := strings.Cut(rest, "```")
+	path := filepath.Join(t.TempDir(), "config.yaml")
+	if err := os.WriteFile(path, []byte(block), 0o600); err != nil || !found {
+		t.Fatal(found, err)
+	}
+	s, err := Load(func(name string) string { return map[string]string{"SOV_CONFIG": path, "HOME": "/home/you"}[name] })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, setting := range All {
+		if s.Get(setting.Key).Values == nil {
+			t.Errorf("the file lacks %s", setting.Key)
+		}
 	}
 }

@@ -69,8 +69,8 @@ func Check(ctx context.Context, dir string) error {
 }
 
 // Sign signs artifacts of one machine, one for each architecture, with one serial, and returns that
-// and whether a signature changed. The artifacts have been checked. A module beside an artifact gets
-// its signature too. The serial is remembered before it is used.
+// and whether a signature changed. The artifacts have been checked. A module beside an artifact
+// gets its signature too. The serial is remembered before it is used.
 func (s *Signer) Sign(ctx context.Context, dirs ...string) (serial int64, changed bool, err error) {
 	m, err := manifest.Load(dirs[0])
 	if err != nil {

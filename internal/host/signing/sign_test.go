@@ -74,8 +74,8 @@ func TestSerials(t *testing.T) {
 	}
 }
 
-// TestSignedModule: the module beside an artifact gets its signature, the next one in place of it, and
-// every other file stays as it was.
+// TestSignedModule: the module beside an artifact gets its signature, the next one in place of it,
+// and every other file stays as it was.
 func TestSignedModule(t *testing.T) {
 	dir := makeArtifact(t, "1")
 	a, err := installed.Load(dir)

@@ -39,8 +39,8 @@ func answer(passphrase string, asked *int) agefile.Ask {
 // cheap is a passphrase's cost that tests can pay often.
 const cheap = 4
 
-// TestPassphrase: a key with a passphrase is not in its file, is opened by the passphrase only, and stays the same key when
-// that changes.
+// TestPassphrase: a key with a passphrase is not in its file, is opened by the passphrase only, and
+// stays the same key when that changes.
 func TestPassphrase(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "key.pem")
 	asked := 0

@@ -1,5 +1,5 @@
-// Package systemd is what sov knows of service managers: the protocol by which a service says that it
-// is ready (sd_notify(3)), which `sov run --detach` speaks with itself, and the unit that runs a
+// Package systemd is what sov knows of service managers: the protocol by which a service says that
+// it is ready (sd_notify(3)), which `sov run --detach` speaks with itself, and the unit that runs a
 // machine.
 package systemd
 
@@ -51,7 +51,7 @@ type Listener struct {
 	dir  string
 }
 
-// Listen makes a socket that nobody but this user can write to.
+// Listen makes a socket that only this user can write to.
 func Listen() (*Listener, error) {
 	dir, err := os.MkdirTemp("", "sov-notify-")
 	if err != nil {

@@ -41,7 +41,8 @@ func TestNotify(t *testing.T) {
 // awkward are words that a unit has to quote.
 var awkward = []string{"plain", "two words", `quo"te`, "it's", `back\slash`, "50%", "$HOME", "semi;colon", "", "tab\there", "--flag=a b"}
 
-// TestUnit: systemd reads the unit without a complaint, and the words of its command as they were given.
+// TestUnit: systemd reads the unit without a complaint, and the words of its command as they were
+// given.
 func TestUnit(t *testing.T) {
 	if _, err := exec.LookPath("systemd-analyze"); err != nil {
 		t.Skip("systemd-analyze is not installed")

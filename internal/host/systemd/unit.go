@@ -21,7 +21,7 @@ func (u Unit) File() string { return u.Name + ".service" }
 
 // Text is the unit's file, for a user's own service manager.
 //
-// Whoever stops it lets the machine shut down: SIGTERM goes to sov alone, which ends QEMU.
+// systemd lets the machine shut down: SIGTERM goes to sov alone, which ends QEMU.
 func (u Unit) Text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "[Unit]\nDescription=%s\nAfter=network-online.target\n\n", literal(u.Description))
@@ -46,8 +46,8 @@ func literal(s string) string {
 	return strings.ReplaceAll(strings.ReplaceAll(s, "%", "%%"), "\n", " ")
 }
 
-// quote is a word as systemd reads it (systemd.syntax(7), "Quoting"); expanded says that it looks for
-// variables in it (systemd.service(5), "Command lines").
+// quote is a word as systemd reads it (systemd.syntax(7), "Quoting"); expanded says that it looks
+// for variables in it (systemd.service(5), "Command lines").
 func quote(word string, expanded bool) string {
 	if expanded {
 		word = strings.ReplaceAll(word, "$", "$$")

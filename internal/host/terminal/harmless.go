@@ -48,7 +48,8 @@ type Writer struct {
 // NewWriter returns a Writer to w.
 func NewWriter(w io.Writer) *Writer { return &Writer{w: w} }
 
-// ForScreen returns a Writer if w is a terminal. What goes into a file or to another program stays as it is.
+// ForScreen returns a Writer if w is a terminal. What goes into a file or to another program stays
+// as it is.
 func ForScreen(w io.Writer) io.Writer {
 	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		return NewWriter(w)
@@ -56,8 +57,8 @@ func ForScreen(w io.Writer) io.Writer {
 	return w
 }
 
-// Raw returns what a Writer writes to, for a program of the user's that draws on the terminal itself, and w if it is not a
-// Writer.
+// Raw returns what a Writer writes to, for a program of the user's that draws on the terminal
+// itself, and w if it is not a Writer.
 func Raw(w io.Writer) io.Writer {
 	if harmless, ok := w.(*Writer); ok {
 		return harmless.w
@@ -85,7 +86,8 @@ func (h *Writer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// incomplete returns the number of bytes at the end of text that begin a character and do not end it.
+// incomplete returns the number of bytes at the end of text that begin a character and do not end
+// it.
 func incomplete(text []byte) int {
 	for n := 1; n < utf8.UTFMax && n <= len(text); n++ {
 		if last := text[len(text)-n:]; utf8.RuneStart(last[0]) {

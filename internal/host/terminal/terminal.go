@@ -1,7 +1,7 @@
-// Package terminal handles the terminal that this program runs in. It keeps what others have written
-// from steering it: names in a registry, answers of a phone, lines of a guest's log, texts of
-// packages, and errors that quote any of them. And it lends the terminal to a command elsewhere: its
-// keys go there as they are typed, Ctrl-C among them, and its size follows. Whatever ends the
+// Package terminal handles the terminal that this program runs in. It keeps what others have
+// written from steering it: names in a registry, answers of a phone, lines of a guest's log, texts
+// of packages, and errors that quote any of them. And it lends the terminal to a command elsewhere:
+// its keys go there as they are typed, Ctrl-C among them, and its size follows. Whatever ends the
 // command, the terminal gets back the state that it had.
 package terminal
 
@@ -45,8 +45,8 @@ func (t *Terminal) Size() session.Size {
 	return session.Size{Rows: uint16(height), Columns: uint16(width)}
 }
 
-// Lend puts the terminal into raw mode. The caller must call the function that is returned, which puts
-// it back.
+// Lend puts the terminal into raw mode. The caller must call the function that is returned, which
+// puts it back.
 func (t *Terminal) Lend() (giveBack func() error, err error) {
 	before, err := term.MakeRaw(int(t.in.Fd()))
 	if err != nil {

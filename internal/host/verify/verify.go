@@ -38,7 +38,8 @@ type Report struct {
 	Checks   []string          `json:"checks"`              // what was looked at
 	Problems []finding.Finding `json:"problems"`            // what was found
 
-	// Dangling are links in the root file system that lead nowhere. They are no fault: base images have some.
+	// Dangling are links in the root file system that lead nowhere. They are no fault: base images
+	// have some.
 	Dangling []inspect.Link `json:"dangling,omitempty"`
 
 	Uncovered []string `json:"uncovered,omitempty"` // files in the folder for which neither manifest nor signature speaks
@@ -50,6 +51,7 @@ type Report struct {
 // that of an artifact that cannot be read; what is wrong with one is in the report.
 func Artifact(ctx context.Context, dir string, key dsse.PublicKey) (*Report, error) {
 	report := &Report{Dir: dir, Problems: []finding.Finding{}, features: kernel.AllFeatures}
+	report.features.Disk = false // which a kernel of an earlier sov is not fit for
 	m, err := manifest.Load(dir)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return nil, built.NotBuilt(err)
@@ -79,6 +81,9 @@ func Artifact(ctx context.Context, dir string, key dsse.PublicKey) (*Report, err
 		if err := report.verity(ctx, m.Verity); err != nil {
 			return nil, err
 		}
+	}
+	if err := report.disk(ctx); err != nil {
+		return nil, err
 	}
 	report.Checks = append(report.Checks, fmt.Sprintf("the kernel's %d required options", len(kernel.Requirements(m.Arch, report.features))))
 	return report, report.kernel(dir, m.Arch)
@@ -144,13 +149,14 @@ func (r *Report) rootfs(ctx context.Context, dir string) error {
 		has := func(name string) bool {
 			return slices.ContainsFunc(guest.Services, func(s guestspec.Service) bool { return s.Name == name })
 		}
-		r.features = kernel.Features{Tailscale: has(guestspec.ServiceTailscale), Postgres: has(guestspec.ServicePostgres), Encryption: guest.Data.Encrypted}
+		r.features = kernel.Features{Tailscale: has(guestspec.ServiceTailscale), Postgres: has(guestspec.ServicePostgres), Encryption: guest.Encrypts()}
 	}
 	r.Dangling, err = inspect.DanglingLinks(img.FS)
 	return err
 }
 
-// verity compares the root file system with the root hash, and that with what vm.json gives the kernel.
+// verity compares the root file system with the root hash, and that with what vm.json gives the
+// kernel.
 func (r *Report) verity(ctx context.Context, tree *manifest.Verity) error {
 	root, err := tree.Root()
 	if err != nil {
@@ -182,8 +188,8 @@ func (r *Report) verity(ctx context.Context, tree *manifest.Verity) error {
 	return nil
 }
 
-// sealed reports whether a kernel mounts the root file system by way of its hash tree: of parameters with one name, the last
-// counts.
+// sealed reports whether a kernel mounts the root file system by way of its hash tree: of
+// parameters with one name, the last counts.
 func sealed(spec *vmspec.Spec, data int64, root verity.Digest) bool {
 	for _, want := range verity.Parameters(vmspec.RootDevice, data, root) {
 		name, _, _ := strings.Cut(want, "=")

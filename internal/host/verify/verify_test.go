@@ -11,6 +11,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/finding"
+	"github.com/sovereign-sql/sov/internal/host/inspect"
+	"github.com/sovereign-sql/sov/internal/image/ext4"
+	"github.com/sovereign-sql/sov/internal/image/tree"
 	"github.com/sovereign-sql/sov/internal/testkit/artifacttest"
 	"github.com/sovereign-sql/sov/internal/testkit/sealtest"
 )
@@ -85,5 +88,32 @@ func TestArtifact(t *testing.T) {
 	}
 	if _, err := Artifact(t.Context(), filepath.Join(dir, "absent"), nil); err == nil || !strings.Contains(err.Error(), "sov build") {
 		t.Errorf("no artifact: %v", err)
+	}
+}
+
+// TestDanglingLinks: a link of the image that leads nowhere is listed, and is no problem.
+func TestDanglingLinks(t *testing.T) {
+	tr := tree.New()
+	if err := tr.Put("localtime", &tree.Inode{Mode: tree.S_IFLNK | 0o777, Target: "/usr/share/zoneinfo/UTC"}); err != nil {
+		t.Fatal(err)
+	}
+	image, err := os.Create(filepath.Join(t.TempDir(), "rootfs.img"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer image.Close()
+	if _, err := ext4.Write(t.Context(), image, tr, ext4.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(image.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	report, err := Artifact(t.Context(), artifacttest.Make(t, "sql", "1", []byte("kernel"), text), nil)
+	if err != nil || !slices.Equal(report.Dangling, []inspect.Link{{Path: "/localtime", Target: "/usr/share/zoneinfo/UTC"}}) {
+		t.Errorf("%+v, %v", report, err)
+	}
+	if slices.ContainsFunc(report.Problems, func(p finding.Finding) bool { return p.Check == artifact.RootfsFile }) {
+		t.Errorf("problems: %+v", report.Problems)
 	}
 }

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// alpineSized makes an index with as many packages as Alpine's main and community repositories have together. As there, all
-// depend on one library, most on a few more, and a hundred deep.
+// alpineSized makes an index with as many packages as Alpine's main and community repositories have
+// together. As there, all depend on one library, most on a few more, and a hundred deep.
 func alpineSized(b *testing.B) []byte {
 	const count = 25000
 	var packages []*Package

@@ -11,7 +11,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
-// zeros is a gzip member that expands to size bytes of a tar's only file, a thousand for each of its own.
+// zeros is a gzip member that expands to size bytes of a tar's only file, a thousand for each of
+// its own.
 func zeros(t testing.TB, name string, size int64) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -71,7 +72,8 @@ func TestExpansion(t *testing.T) {
 	}
 }
 
-// TestDataTarExpansion holds the files of a package against the size of the package, whatever its .PKGINFO says.
+// TestDataTarExpansion holds the files of a package against the size of the package, whatever its
+// .PKGINFO says.
 func TestDataTarExpansion(t *testing.T) {
 	e := testFile("x: ").entry()
 	e.Size, e.body = 200<<20, strings.Repeat("\x00", 200<<20)

@@ -14,8 +14,8 @@ type nameChange struct {
 	requirers   int        // of installedAs, among the installed packages
 }
 
-// changes collects, once every name is decided, what is to be installed, upgraded and removed, in apk's order:
-// what a package depends on before it, what it triggers after it.
+// changes collects, once every name is decided, what is to be installed, upgraded and removed, in
+// apk's order: what a package depends on before it, what it triggers after it.
 type changes struct {
 	*solver
 	install []Choice
@@ -119,7 +119,8 @@ func (c *changes) record(old, p *candidate) {
 	c.install = append(c.install, choice)
 }
 
-// planTriggered plans the package n, which a package just planned may trigger, if all its conditions are planned.
+// planTriggered plans the package n, which a package just planned may trigger, if all its
+// conditions are planned.
 func (c *changes) planTriggered(n *name) {
 	p := n.chosen.pkg
 	if p == nil || !n.discovered || n.change.planned {
@@ -133,7 +134,8 @@ func (c *changes) planTriggered(n *name) {
 	c.planName(n)
 }
 
-// removeOrphan marks n as planned and removes the installed package of that name if another one takes over the name.
+// removeOrphan marks n as planned and removes the installed package of that name if another one
+// takes over the name.
 func (c *changes) removeOrphan(n *name) {
 	if n.change.planned {
 		return
@@ -215,7 +217,8 @@ func (c *changes) trackRequirers(p *candidate, by int) {
 	}
 }
 
-// dropRequirers takes back the count for p, which goes, and removes what nothing requires any longer.
+// dropRequirers takes back the count for p, which goes, and removes what nothing requires any
+// longer.
 func (c *changes) dropRequirers(p *candidate) {
 	for _, e := range p.depends {
 		as := e.to.change.installedAs
@@ -241,7 +244,8 @@ func (c *changes) solution() *Solution {
 	return sol
 }
 
-// compareForDisplay orders packages as apk lists them: by name without regard to case, then by version.
+// compareForDisplay orders packages as apk lists them: by name without regard to case, then by
+// version.
 func compareForDisplay(a, b *Package) int {
 	return cmp.Or(
 		strings.Compare(strings.ToLower(a.Name), strings.ToLower(b.Name)),

@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// A Checksum identifies a package or a file in apk's notation: "Q1" and the base64 of a SHA-1, or "Q2" and the
-// base64 of a SHA-256. A package's checksum is that of its control member, as compressed. The empty string
-// is no checksum.
+// A Checksum identifies a package or a file in apk's notation: "Q1" and the base64 of a SHA-1, or
+// "Q2" and the base64 of a SHA-256. A package's checksum is that of its control member, as
+// compressed. The empty string is no checksum.
 type Checksum string
 
 const (
@@ -37,15 +37,15 @@ func SHA256Checksum(sum [sha256.Size]byte) Checksum {
 	return Checksum(sha256Prefix + base64.StdEncoding.EncodeToString(sum[:]))
 }
 
-// matches reports whether c is the checksum of the bytes whose sums are given. An empty or malformed checksum
-// matches nothing.
+// matches reports whether c is the checksum of the bytes whose sums are given. An empty or
+// malformed checksum matches nothing.
 func (c Checksum) matches(s1 [sha1.Size]byte, s256 [sha256.Size]byte) bool {
 	return c != "" && (c == SHA1Checksum(s1) || c == SHA256Checksum(s256))
 }
 
 // sum returns the binary digest.
 func (c Checksum) sum() ([]byte, error) {
-	size := 0
+	var size int
 	switch {
 	case strings.HasPrefix(string(c), sha1Prefix):
 		size = sha1.Size
@@ -64,7 +64,8 @@ func (c Checksum) sum() ([]byte, error) {
 	return b, nil
 }
 
-// fileChecksum turns the hexadecimal SHA-1 of a data tar's APK-TOOLS.checksum.SHA1 record into a Checksum.
+// fileChecksum turns the hexadecimal SHA-1 of a data tar's APK-TOOLS.checksum.SHA1 record into a
+// Checksum.
 func fileChecksum(hexSHA1 string) (Checksum, error) {
 	b, err := hex.DecodeString(hexSHA1)
 	if err != nil {

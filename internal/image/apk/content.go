@@ -5,8 +5,8 @@ import "io"
 // Signed reports whether the file has a signature member.
 func (f *File) Signed() bool { return f.signature != nil }
 
-// Content returns the file without its signature member: the control and data members. That is an unsigned package, and it
-// is the same whoever signed the package, and when.
+// Content returns the file without its signature member: the control and data members. That is an
+// unsigned package, and it is the same for each key and time of signing.
 func (f *File) Content() *io.SectionReader {
 	return io.NewSectionReader(f.r, f.controlAt.offset, f.size-f.controlAt.offset)
 }

@@ -14,7 +14,8 @@ import (
 type Control struct {
 	// Package is what .PKGINFO says, with the member's checksum and the file's size.
 	Package *Package
-	// DataHash is the SHA-256 of the data member as compressed, in hexadecimal; empty for a package without one.
+	// DataHash is the SHA-256 of the data member as compressed, in hexadecimal; empty for a package
+	// without one.
 	DataHash string
 	// Triggers are patterns of the directories whose changes the trigger script is told of.
 	Triggers []string

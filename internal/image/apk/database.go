@@ -74,7 +74,8 @@ type ownedFile struct {
 
 func (f *ownedFile) path() string { return path.Join(f.dir.path, f.name) }
 
-// Installed returns the packages in a tree's apk database, in its order. A tree without a database has none.
+// Installed returns the packages in a tree's apk database, in its order. A tree without a database
+// has none.
 func Installed(t *tree.Tree) ([]*Package, error) {
 	db, err := readDatabase(t)
 	if err != nil {
@@ -100,8 +101,8 @@ func World(t *tree.Tree) ([]Dep, error) {
 	return deps, nil
 }
 
-// KeysFromTree returns the public keys in a tree's /etc/apk/keys; none if there is no such directory. Files that do not
-// end in ".pub" are passed over.
+// KeysFromTree returns the public keys in a tree's /etc/apk/keys; none if there is no such
+// directory. Files that do not end in ".pub" are passed over.
 func KeysFromTree(t *tree.Tree) (Keys, error) {
 	keys := Keys{}
 	_, dir, err := t.Resolve(keysPath)
@@ -148,7 +149,8 @@ func readFile(t *tree.Tree, p string) ([]byte, error) {
 	return b, nil
 }
 
-// readDatabase reads the three files that make up the database. They are below /usr/lib only if /lib has none.
+// readDatabase reads the three files that make up the database. They are below /usr/lib only if
+// /lib has none.
 func readDatabase(t *tree.Tree) (*database, error) {
 	under := ""
 	if !exists(t, installedPath) && exists(t, "usr/"+installedPath) {
@@ -183,8 +185,8 @@ func exists(t *tree.Tree, p string) bool {
 	return err == nil
 }
 
-// parseInstalled reads lib/apk/db/installed: the entries of an index, each followed by the directories (F:, M:) and
-// files (R:, a:, Z:) of the package.
+// parseInstalled reads lib/apk/db/installed: the entries of an index, each followed by the
+// directories (F:, M:) and files (R:, a:, Z:) of the package.
 func parseInstalled(r io.Reader) (*database, error) {
 	db := &database{files: map[string]*ownedFile{}}
 	var p *installedPackage
@@ -307,7 +309,8 @@ func (a acl) String() string {
 	return s
 }
 
-// parseTriggers reads lib/apk/db/triggers: lines of a package's checksum and the patterns of its trigger.
+// parseTriggers reads lib/apk/db/triggers: lines of a package's checksum and the patterns of its
+// trigger.
 func (db *database) parseTriggers(r io.Reader) error {
 	return eachLine(r, func(_ int, line string) error {
 		words := strings.Fields(line)
@@ -372,7 +375,7 @@ func (db *database) byName(name string) *installedPackage {
 	return nil
 }
 
-// remove takes p out of the list of packages; its files stay with whoever owns them.
+// remove takes p out of the list of packages; its files keep their owners.
 func (db *database) remove(p *installedPackage) {
 	db.packages = slices.DeleteFunc(db.packages, func(q *installedPackage) bool { return q == p })
 }

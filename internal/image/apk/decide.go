@@ -2,8 +2,9 @@ package apk
 
 import "cmp"
 
-// nextUndecided picks the name to decide next: one without alternatives whose dependents are all decided; else names of packages
-// before names that are provided, and what depends on much before what depends on little.
+// nextUndecided picks the name to decide next: one without alternatives whose dependents are all
+// decided; else names of packages before names that are provided, and what depends on much before
+// what depends on little.
 func (s *solver) nextUndecided() *name {
 	var best *name
 	for i := len(s.unresolved) - 1; i >= 0; i-- {
@@ -61,8 +62,9 @@ func (s *solver) eligible(n *name, p provider) bool {
 	return p.autoSelectable()
 }
 
-// autoSelectable reports whether p may be chosen by itself. Of packages that merely claim a virtual name, without a version,
-// none is, unless it asks for it with a priority or is required under its own name.
+// autoSelectable reports whether p may be chosen by itself. Of packages that merely claim a virtual
+// name, without a version, none is, unless it asks for it with a priority or is required under its
+// own name.
 func (p provider) autoSelectable() bool {
 	return p.version != "" || p.pkg.ProviderPriority != 0 || p.pkg.name.requirers > 0
 }
@@ -88,7 +90,8 @@ func compareProviders(a, b provider) int {
 	)
 }
 
-// compareProvided compares the versions of a provided name; without one, a provider is neither older nor newer.
+// compareProvided compares the versions of a provided name; without one, a provider is neither
+// older nor newer.
 func compareProvided(a, b string) int {
 	if a == "" || b == "" {
 		return 0
@@ -96,7 +99,8 @@ func compareProvided(a, b string) int {
 	return CompareVersions(a, b)
 }
 
-// firstRepository returns the number of the first repository that has c, from 1, or 0 if it is only installed.
+// firstRepository returns the number of the first repository that has c, from 1, or 0 if it is only
+// installed.
 func (c *candidate) firstRepository() int {
 	if len(c.repos) == 0 {
 		return 0

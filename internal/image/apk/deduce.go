@@ -1,9 +1,10 @@
 package apk
 
-// The solver works as apk's does, so that it arrives at the same set. It never takes a choice back. Instead it puts
-// off choosing while it can deduce: a name that is required rules out the packages that do not fit; packages whose
-// dependencies cannot be met any longer are ruled out in turn; what all remaining candidates of a required name depend
-// on is required too. Only when nothing more follows is one name decided, and deduction resumes.
+// The solver works as apk's does, so that it arrives at the same set. It never takes a choice back.
+// Instead it puts off choosing while it can deduce: a name that is required rules out the packages
+// that do not fit; packages whose dependencies cannot be met any longer are ruled out in turn; what
+// all remaining candidates of a required name depend on is required too. Only when nothing more
+// follows is one name decided, and deduction resumes.
 type solver struct {
 	*universe
 	dirty      []*name // to be reconsidered, first in first out
@@ -30,8 +31,8 @@ type nameState struct {
 	openChoice     bool // several packages could provide it
 	parentsDecided bool // all that depend on it are decided
 
-	// While a name is reconsidered, these count how many of its candidates share this one as a dependency,
-	// or among what they provide.
+	// While a name is reconsidered, these count how many of its candidates share this one as a
+	// dependency, or among what they provide.
 	sharedDepend, sharedProvide int
 	sharedVirtual               bool // some candidate provides it without a version
 
@@ -214,7 +215,8 @@ func (s *solver) required(n *name) {
 	s.queueDirty(n)
 }
 
-// inheritTags allows c the tags that are allowed to from, which leads to it; without from, those of the world entry.
+// inheritTags allows c the tags that are allowed to from, which leads to it; without from, those of
+// the world entry.
 func (s *solver) inheritTags(c, from *candidate) {
 	if from != nil {
 		c.allowedTags |= from.allowedTags
@@ -290,7 +292,8 @@ func (s *solver) recheckDepends(c *candidate) {
 	}
 }
 
-// recheckTriggers looks whether all conditions of c's install_if have come true, or one of them false.
+// recheckTriggers looks whether all conditions of c's install_if have come true, or one of them
+// false.
 func (s *solver) recheckTriggers(c *candidate) {
 	if !c.triggered && !c.untriggered {
 		c.triggered = true
@@ -314,7 +317,8 @@ func (s *solver) recheckTriggers(c *candidate) {
 	}
 }
 
-// countShared adds c, the candidate with number index, to the counts of what all candidates have in common.
+// countShared adds c, the candidate with number index, to the counts of what all candidates have in
+// common.
 func countShared(c *candidate, p provider, index int) {
 	for _, e := range c.depends {
 		if !e.Conflict && e.to.sharedDepend == index {
@@ -340,7 +344,8 @@ func takeShared(count *int, options int) bool {
 	return all
 }
 
-// propagateDepends requires what all candidates depend on; with a single candidate left, in the versions it asks for.
+// propagateDepends requires what all candidates depend on; with a single candidate left, in the
+// versions it asks for.
 func (s *solver) propagateDepends(first *candidate, options int) {
 	for _, e := range first.depends {
 		shared := takeShared(&e.to.sharedDepend, options)
@@ -358,8 +363,8 @@ func (s *solver) propagateDepends(first *candidate, options int) {
 	}
 }
 
-// propagateProvides rules out, for each name that all candidates provide, the packages that provide it without being
-// candidates: they could not be installed beside whichever is chosen.
+// propagateProvides rules out, for each name that all candidates provide, the packages that provide
+// it without being candidates: they could not be installed beside whichever is chosen.
 func (s *solver) propagateProvides(n *name, first *candidate, options int) {
 	if takeShared(&first.name.sharedProvide, options) {
 		s.excludeOthers(first.name, n, first.name.sharedVirtual)
@@ -375,8 +380,8 @@ func (s *solver) propagateProvides(n *name, first *candidate, options int) {
 	}
 }
 
-// excludeOthers rules out the providers of n that do not provide must as well. Names without a version may have
-// several providers side by side; skipVirtual leaves these alone.
+// excludeOthers rules out the providers of n that do not provide must as well. Names without a
+// version may have several providers side by side; skipVirtual leaves these alone.
 func (s *solver) excludeOthers(n, must *name, skipVirtual bool) {
 	if n == must {
 		return

@@ -5,12 +5,12 @@ import (
 	"strings"
 )
 
-// An Op is the set of relations that the version of a provider may have to the version a dependency names:
-// ">=" is OpGreater|OpEqual.
+// An Op is the set of relations that the version of a provider may have to the version a dependency
+// names: ">=" is OpGreater|OpEqual.
 type Op uint8
 
-// The relations. OpFuzzy, apk's "~", widens "equal" to any version that begins with the named components.
-// OpNone takes every version.
+// The relations. OpFuzzy, apk's "~", widens "equal" to any version that begins with the named
+// components. OpNone takes every version.
 const (
 	OpEqual Op = 1 << iota
 	OpLess
@@ -42,8 +42,8 @@ func (o Op) String() string {
 	return s
 }
 
-// A Dep is one word of a dependency list: what a package or the world file requires, refuses, provides, replaces
-// or waits for. As an entry of Package.Provides its Op is OpEqual or OpNone.
+// A Dep is one word of a dependency list: what a package or the world file requires, refuses,
+// provides, replaces or waits for. As an entry of Package.Provides its Op is OpEqual or OpNone.
 type Dep struct {
 	Name     string // a package's name, or a virtual one such as "so:libc.musl-x86_64.so.1"
 	Op       Op
@@ -137,8 +137,8 @@ func formatDeps(deps []Dep) string {
 	return strings.Join(words, " ")
 }
 
-// accepts reports whether a provider with the given version meets d. The version is empty for a provider
-// without one, which no versioned dependency accepts.
+// accepts reports whether a provider with the given version meets d. The version is empty for a
+// provider without one, which no versioned dependency accepts.
 func (d Dep) accepts(p *Package, version string) bool {
 	var match bool
 	switch {

@@ -32,8 +32,9 @@ type dataEntry struct {
 	xattrs   Checksum
 }
 
-// readEntries reads the headers of a data tar, and refuses what cannot be part of a well-made package: names that leave
-// the root or could be taken for something else, files without their directory, links to elsewhere.
+// readEntries reads the headers of a data tar, and refuses what cannot be part of a well-made
+// package: names that leave the root or could be taken for something else, files without their
+// directory, links to elsewhere.
 func readEntries(r io.ReaderAt, size int64, ids *idNames) ([]dataEntry, error) {
 	var list []dataEntry
 	kinds := map[string]byte{"": tar.TypeDir} // what stands at each path so far
@@ -131,8 +132,8 @@ func (e *dataEntry) check(kind byte, kinds map[string]byte) error {
 // parentOf returns the directory of p; that of a name in the root, and of the root, is "".
 func parentOf(p string) string { return strings.TrimSuffix(path.Dir("/" + p)[1:], "/") }
 
-// xattrChecksum returns apk's sum over extended attributes: the SHA-1 of all names and values, sorted by name, each with
-// its length before it as 32 bits, big endian.
+// xattrChecksum returns apk's sum over extended attributes: the SHA-1 of all names and values,
+// sorted by name, each with its length before it as 32 bits, big endian.
 func xattrChecksum(records map[string]string) Checksum {
 	h := sha1.New()
 	field := func(s string) {
@@ -153,8 +154,8 @@ func xattrChecksum(records map[string]string) Checksum {
 	return SHA1Checksum([sha1.Size]byte(h.Sum(nil)))
 }
 
-// idNames resolves the owner names of a tar as apk does: by the accounts of the system it installs to, else by the number
-// that stands beside the name.
+// idNames resolves the owner names of a tar as apk does: by the accounts of the system it installs
+// to, else by the number that stands beside the name.
 type idNames struct{ users, groups idTable }
 
 // An idTable has the ids of users or of groups.

@@ -16,18 +16,19 @@ import (
 )
 
 const (
-	// maxControl bounds a decompressed control member: .PKGINFO and a handful of scripts. It holds for each file in it too.
+	// maxControl bounds a decompressed control member: .PKGINFO and a handful of scripts. It holds
+	// for each file in it too.
 	maxControl = 32 << 20
-	// dataAllowance is what the data tar may have beyond four times InstalledSize: headers of 512 bytes to 2 KiB for
-	// each of the package's entries, however small these are.
+	// dataAllowance is what the data tar may have beyond four times InstalledSize: headers of 512
+	// bytes to 2 KiB for each of the package's entries, however small these are.
 	dataAllowance = 256 << 20
 )
 
 // controlLimit is for control members and those that may be one: real ones are text of a few KiB.
 var controlLimit = bound.Limit{Bytes: maxControl, Free: 1 << 20, Ratio: 64}
 
-// A File is an opened .apk: gzip members one behind the other, namely (optionally) a signature, the control
-// information and the package's files.
+// A File is an opened .apk: gzip members one behind the other, namely (optionally) a signature, the
+// control information and the package's files.
 type File struct {
 	r          io.ReaderAt
 	size       int64
@@ -37,8 +38,8 @@ type File struct {
 	control    *Control
 }
 
-// OpenPackage splits a .apk of size bytes into its members and reads its control information. It does not yet
-// trust it: call Verify.
+// OpenPackage splits a .apk of size bytes into its members and reads its control information. It
+// does not yet trust it: call Verify.
 func OpenPackage(r io.ReaderAt, size int64) (*File, error) {
 	f := &File{r: r, size: size}
 	if err := f.open(); err != nil {
@@ -80,7 +81,8 @@ func (f *File) Control() *Control { return f.control }
 // Info returns what .PKGINFO says about the package.
 func (f *File) Info() *Package { return f.control.Package }
 
-// Scripts returns the types of the package's scripts in the order of the file, such as "pre-install".
+// Scripts returns the types of the package's scripts in the order of the file, such as
+// "pre-install".
 func (f *File) Scripts() []string {
 	types := make([]string, len(f.control.Scripts))
 	for i, s := range f.control.Scripts {
@@ -89,9 +91,9 @@ func (f *File) Scripts() []string {
 	return types
 }
 
-// Verify checks that the control member has the checksum want and is signed by one of keys, that the data member is
-// the one that the control member names, and that nothing else is in the file. An empty want or nil keys
-// leave out their check.
+// Verify checks that the control member has the checksum want and is signed by one of keys, that
+// the data member is the one that the control member names, and that nothing else is in the file.
+// An empty want or nil keys leave out their check.
 func (f *File) Verify(keys Keys, want Checksum) error {
 	if err := f.verify(keys, want); err != nil {
 		return fmt.Errorf("verify package %s: %w", f.Info().ID(), err)
@@ -140,8 +142,8 @@ func (f *File) controlSums() (s1 [sha1.Size]byte, s256 [sha256.Size]byte, err er
 	return s1, s256, err
 }
 
-// checkDataHash compares the hash of the data member with the one the control member names. A package that names none
-// must not have data.
+// checkDataHash compares the hash of the data member with the one the control member names. A
+// package that names none must not have data.
 func (f *File) checkDataHash(h hash.Hash) error {
 	want := f.control.DataHash
 	if want == "" {
@@ -156,8 +158,9 @@ func (f *File) checkDataHash(h hash.Hash) error {
 	return nil
 }
 
-// DataTar writes the decompressed data tar to w. It fails if the data member does not have the hash that the
-// control member names, is malformed, or is out of proportion to InstalledSize; w has then received part of it.
+// DataTar writes the decompressed data tar to w. It fails if the data member does not have the hash
+// that the control member names, is malformed, or is out of proportion to InstalledSize; w has then
+// received part of it.
 func (f *File) DataTar(w io.Writer) error {
 	if err := f.dataTar(w); err != nil {
 		return fmt.Errorf("decompress package %s: %w", f.Info().ID(), err)

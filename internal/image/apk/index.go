@@ -16,8 +16,9 @@ const (
 	maxIndexFile = 256 << 20
 	// maxIndexContent bounds what it decompresses to.
 	maxIndexContent = 1 << 30
-	// maxIndexDeps bounds what all its packages require and provide together, each a word of at least two bytes that takes some
-	// 70 in memory. Alpine's community repository has a fifth of a million.
+	// maxIndexDeps bounds what all its packages require and provide together, each a word of at
+	// least two bytes that takes some 70 in memory. Alpine's community repository has a fifth of a
+	// million.
 	maxIndexDeps = 2 << 20
 )
 
@@ -31,8 +32,8 @@ type Index struct {
 	Key         string // name of the key whose signature was verified; empty if none was asked for
 }
 
-// ReadIndex reads an APKINDEX.tar.gz and verifies its signature, RSA with SHA-1, SHA-256 or SHA-512, by one of keys.
-// An index without a valid signature is refused, unless keys is nil.
+// ReadIndex reads an APKINDEX.tar.gz and verifies its signature, RSA with SHA-1, SHA-256 or
+// SHA-512, by one of keys. An index without a valid signature is refused, unless keys is nil.
 func ReadIndex(r io.Reader, keys Keys) (*Index, error) {
 	data, err := io.ReadAll(io.LimitReader(r, maxIndexFile+1))
 	if err != nil {
@@ -82,7 +83,8 @@ func readIndex(data []byte, keys Keys) (*Index, error) {
 	return index, nil
 }
 
-// parseIndexMembers reads the files of the members from offset on; all of them have to be gzip members.
+// parseIndexMembers reads the files of the members from offset on; all of them have to be gzip
+// members.
 func parseIndexMembers(r io.ReaderAt, offset, size int64) (*Index, error) {
 	index := &Index{}
 	found := false

@@ -24,22 +24,25 @@ type Changes struct {
 	Remove []*Package // by name and version
 	World  []Dep      // the new content of /etc/apk/world; nil leaves it as it is
 
-	// Users and Groups are the ids of accounts that are there besides the tree's when packages are unpacked, as apk finds
-	// those that pre-install scripts make.
+	// Users and Groups are the ids of accounts that are there besides the tree's when packages are
+	// unpacked, as apk finds those that pre-install scripts make.
 	Users, Groups map[string]uint32
 }
 
-// A Plan is what Changes mean for a tree: its additions' data tars applied in order, and then an overlay.
+// A Plan is what Changes mean for a tree: its additions' data tars applied in order, and then an
+// overlay.
 type Plan struct {
 	overlay  *tree.Tree
 	warnings []string
 }
 
-// Warnings returns sentences about what apk would tell its user, such as a file that was installed as .apk-new.
+// Warnings returns sentences about what apk would tell its user, such as a file that was installed
+// as .apk-new.
 func (p *Plan) Warnings() []string { return p.warnings }
 
-// WriteOverlay writes the tar that, applied with whiteouts (and keeping symbolic links to directories) after the data
-// tars, makes the tree what apk would have made: it holds the apk database, and whatever the data tars leave wrong.
+// WriteOverlay writes the tar that, applied with whiteouts (and keeping symbolic links to
+// directories) after the data tars, makes the tree what apk would have made: it holds the apk
+// database, and whatever the data tars leave wrong.
 func (p *Plan) WriteOverlay(w io.Writer) error { return p.overlay.WriteTar(w) }
 
 // Install makes the changes to t, database included. After an error t is in between.
@@ -64,8 +67,9 @@ func Install(t *tree.Tree, c Changes) error {
 	return nil
 }
 
-// PlanInstall works out what the changes mean for base, which it does not touch. Two packages that bring the same
-// file, where neither replaces the other, are an error, and so are entries that do not belong in a package.
+// PlanInstall works out what the changes mean for base, which it does not touch. Two packages that
+// bring the same file, where neither replaces the other, are an error, and so are entries that do
+// not belong in a package.
 func PlanInstall(base *tree.Tree, c Changes) (*Plan, error) {
 	p, err := newPlanner(base)
 	if err != nil {
@@ -91,8 +95,8 @@ func PlanInstall(base *tree.Tree, c Changes) (*Plan, error) {
 	return &Plan{overlay: overlay, warnings: p.warnings}, nil
 }
 
-// A planner follows what apk would do, noting for each path what should come to stand there and what the data tars alone
-// will put there.
+// A planner follows what apk would do, noting for each path what should come to stand there and
+// what the data tars alone will put there.
 type planner struct {
 	base     *tree.Tree
 	db       *database
@@ -104,8 +108,8 @@ type planner struct {
 	warnings []string
 }
 
-// A change says what stands at a path: in the base, once the data tars are applied, and as it should be. A nil inode
-// stands for nothing.
+// A change says what stands at a path: in the base, once the data tars are applied, and as it
+// should be. A nil inode stands for nothing.
 type change struct{ base, applied, want *tree.Inode }
 
 func newPlanner(base *tree.Tree) (*planner, error) {
@@ -125,7 +129,8 @@ func newPlanner(base *tree.Tree) (*planner, error) {
 		paths: map[string]*change{}, gone: map[string]bool{}}, nil
 }
 
-// lookup returns what the base has at p, through symbolic links to directories but not through one at p itself.
+// lookup returns what the base has at p, through symbolic links to directories but not through one
+// at p itself.
 func (p *planner) lookup(name string) *tree.Inode {
 	_, dir, err := p.base.Resolve(parentOf(name))
 	if err != nil || !dir.IsDir() {
@@ -250,7 +255,8 @@ func (p *planner) owned(n *tree.Inode, e dataEntry) *tree.Inode {
 	return m
 }
 
-// dirEntry follows the installation of a directory. Its mode is settled once all packages are known.
+// dirEntry follows the installation of a directory. Its mode is settled once all packages are
+// known.
 func (p *planner) dirEntry(pkg *installedPackage, e dataEntry, n *tree.Inode, c *change) error {
 	if c.want != nil && !c.want.IsDir() {
 		if _, target, err := p.base.Resolve(e.path); !c.want.IsSymlink() || err != nil || !target.IsDir() {
@@ -266,8 +272,8 @@ func (p *planner) dirEntry(pkg *installedPackage, e dataEntry, n *tree.Inode, c 
 	return nil
 }
 
-// remove follows the removal of a package: the files that it still owns go, except those under protection that were
-// changed.
+// remove follows the removal of a package: the files that it still owns go, except those under
+// protection that were changed.
 func (p *planner) remove(old *installedPackage) {
 	p.db.remove(old)
 	for _, d := range old.dirs {
@@ -291,7 +297,8 @@ func (p *planner) remove(old *installedPackage) {
 	}
 }
 
-// contentChecksum returns the checksum apk records of a file: of its content or, of a symbolic link, of its target.
+// contentChecksum returns the checksum apk records of a file: of its content or, of a symbolic
+// link, of its target.
 func contentChecksum(n *tree.Inode) (Checksum, error) {
 	h := sha1.New()
 	switch {

@@ -49,7 +49,8 @@ func ownedBy(user, group string, f testFile) tarEntry {
 	return e
 }
 
-// installCases install packages into the Alpine root file system, once with apk and once with Install.
+// installCases install packages into the Alpine root file system, once with apk and once with
+// Install.
 var installCases = []struct {
 	name     string
 	prepare  []testFile // changes to the base, before
@@ -260,7 +261,8 @@ func addition(t testing.TB, p *Package, file []byte) Addition {
 	return Addition{Package: p, Control: f.Control(), Data: bytes.NewReader(data.Bytes()), Size: int64(data.Len())}
 }
 
-// compareWithDisk compares our tree with what apk made, times of directories, links and apk's own files aside.
+// compareWithDisk compares our tree with what apk made, times of directories, links and apk's own
+// files aside.
 func compareWithDisk(t *testing.T, ours *tree.Tree, root string) {
 	t.Helper()
 	for _, name := range []string{installedPath, triggersPath, worldPath} {

@@ -7,8 +7,9 @@ import (
 	"fmt"
 )
 
-// Keys holds the public keys that may sign indexes and packages, by their file name in /etc/apk/keys, as in
-// "alpine-devel@lists.alpinelinux.org-6165ee59.rsa.pub". Signatures name the key by that name.
+// Keys holds the public keys that may sign indexes and packages, by their file name in
+// /etc/apk/keys, as in "alpine-devel@lists.alpinelinux.org-6165ee59.rsa.pub". Signatures name the
+// key by that name.
 type Keys map[string]*rsa.PublicKey
 
 // ParseKey reads a public key in the form of the files in /etc/apk/keys: PEM, PKIX.

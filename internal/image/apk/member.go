@@ -12,8 +12,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/bound"
 )
 
-// A member is one of the gzip members that an index or package consists of: where it begins and ends in the file,
-// and what it holds.
+// A member is one of the gzip members that an index or package consists of: where it begins and
+// ends in the file, and what it holds.
 type member struct {
 	offset, end int64
 	content     []byte
@@ -57,10 +57,11 @@ const (
 
 var errNotPlain = errors.New("its compressed form carries more than its content: the file was damaged or tampered with")
 
-// checkPlain refuses a signature member with bits set that mean nothing, for example where deflate pads to a whole byte. Tools
-// that sign leave them zero, but for the header's time, which Alpine's had until 2016. No signature covers the compressed form of this member, so one more check is all it can
-// have: in a member that is stored and not compressed no bit is free after this; in a compressed one a few are that
-// choose between encodings of the same content.
+// checkPlain refuses a signature member with bits set that mean nothing, for example where deflate
+// pads to a whole byte. Tools that sign leave them zero, but for the header's time, which Alpine's
+// had until 2016. No signature covers the compressed form of this member, so one more check is all
+// it can have: in a member that is stored and not compressed no bit is free after this; in a
+// compressed one a few are that choose between encodings of the same content.
 func checkPlain(r io.ReaderAt, m *member) error {
 	raw := make([]byte, m.end-m.offset)
 	if _, err := r.ReadAt(raw, m.offset); err != nil {
@@ -79,8 +80,8 @@ func checkPlain(r io.ReaderAt, m *member) error {
 	return checkPadding(raw, m.content)
 }
 
-// storedBlocks reports whether deflated data consists of stored blocks only (RFC 1951, section 3.2.4), and whether the bits
-// between their headers and lengths are zero.
+// storedBlocks reports whether deflated data consists of stored blocks only (RFC 1951, section
+// 3.2.4), and whether the bits between their headers and lengths are zero.
 func storedBlocks(data []byte) (stored, plain bool) {
 	const (
 		final      = 1
@@ -102,7 +103,8 @@ func storedBlocks(data []byte) (stored, plain bool) {
 	return false, false
 }
 
-// checkPadding refuses set bits behind the end of the deflated data: those whose absence makes no difference.
+// checkPadding refuses set bits behind the end of the deflated data: those whose absence makes no
+// difference.
 func checkPadding(raw, content []byte) error {
 	last := len(raw) - gzipTrailerSize - 1
 	for bit := byte(0x80); bit != 0; bit >>= 1 {

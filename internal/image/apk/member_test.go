@@ -106,7 +106,8 @@ func TestIndexWithUnusablePackage(t *testing.T) {
 	}
 }
 
-// TestSignatureMemberWithTime: signature members of Alpine's indexes of 2016 have the time in their gzip header.
+// TestSignatureMemberWithTime: signature members of Alpine's indexes of 2016 have the time in their
+// gzip header.
 func TestSignatureMemberWithTime(t *testing.T) {
 	key, keys := testKey(t)
 	plain := indexFile(t, testPackages(t, "a-1"))
@@ -143,8 +144,8 @@ func TestIndexFlippedBits(t *testing.T) {
 	})
 }
 
-// eachFlip calls fn with a copy of good for each single bit flipped, but for those of the time in the header of the first
-// member, the signature's.
+// eachFlip calls fn with a copy of good for each single bit flipped, but for those of the time in
+// the header of the first member, the signature's.
 func eachFlip(good []byte, fn func(at int, bad []byte)) {
 	for i := range good {
 		if gzipTime <= i && i < gzipEffort {

@@ -53,7 +53,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// newOracle returns the oracle that all tests share; each works in directories of its own under root.
+// newOracle returns the oracle that all tests share; each works in directories of its own under
+// root.
 func newOracle(t testing.TB) *oracle {
 	t.Helper()
 	tarball := fixture(t, minirootfsAMD64)
@@ -121,7 +122,8 @@ func (o *oracle) writeFile(t testing.TB, name string, content []byte) {
 // A line of apk's report, such as "(1/3) Upgrading foo (1.0 -> 1.1)".
 var changeLine = regexp.MustCompile(`(?m)^\(\d+/\d+\) (\w+) (\S+) \((.*)\)$`)
 
-// simulate returns the changes that apk would make for world, one a line, or what it says against it.
+// simulate returns the changes that apk would make for world, one a line, or what it says against
+// it.
 func (o *oracle) simulate(t testing.TB, installed []*Package, world string, repos ...[]*Package) (string, error) {
 	t.Helper()
 	dir := o.dir(t)
@@ -173,7 +175,8 @@ func report(s *Solution) string {
 
 var versionStart = regexp.MustCompile("-[0-9]")
 
-// testPackage makes a package from a short description: "name-version key:value; key:value", with the keys of an index.
+// testPackage makes a package from a short description: "name-version key:value; key:value", with
+// the keys of an index.
 func testPackage(t testing.TB, s string) *Package {
 	t.Helper()
 	id, rest, _ := strings.Cut(s, " ")
@@ -220,7 +223,8 @@ func tarFile(name, body string) tarEntry {
 	return tarEntry{tar.Header{Name: name, Mode: 0o644, Typeflag: tar.TypeReg, Size: int64(len(body))}, body}
 }
 
-// gzipTar packs entries; cut leaves out the blocks of zeros that end a tar, as in all but the last member of a package.
+// gzipTar packs entries; cut leaves out the blocks of zeros that end a tar, as in all but the last
+// member of a package.
 func gzipTar(t testing.TB, cut bool, entries ...tarEntry) []byte {
 	t.Helper()
 	var raw, packed bytes.Buffer

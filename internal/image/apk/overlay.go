@@ -10,7 +10,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/tree"
 )
 
-// whiteoutPrefix marks, in a container layer, the name behind it as removed (OCI image-spec, layer.md, "Whiteouts").
+// whiteoutPrefix marks, in a container layer, the name behind it as removed (OCI image-spec,
+// layer.md, "Whiteouts").
 const whiteoutPrefix = ".wh."
 
 // overlay returns the tree of all that is to be put over base and data tars.
@@ -40,8 +41,8 @@ func (p *planner) overlay(world []Dep) (*tree.Tree, error) {
 	return out, p.putDatabase(out, world)
 }
 
-// settleDirs decides the owner and mode of each directory that a package brings. One that the base has is left alone if
-// someone changed it, or if it belonged to no package.
+// settleDirs decides the owner and mode of each directory that a package brings. One that the base
+// has is left alone if someone changed it, or if it belonged to no package.
 func (p *planner) settleDirs(acls map[string]acl) {
 	for name, c := range p.paths {
 		a, owned := acls[name]
@@ -63,7 +64,8 @@ func (p *planner) settleDirs(acls map[string]acl) {
 	}
 }
 
-// dropEmptyDirs removes the directories of removed packages that belong to no package now and have nothing in them.
+// dropEmptyDirs removes the directories of removed packages that belong to no package now and have
+// nothing in them.
 func (p *planner) dropEmptyDirs(acls map[string]acl) {
 	filled := map[string]bool{} // directories with something in them that a package brought
 	for name, c := range p.paths {
@@ -87,7 +89,8 @@ func (p *planner) dropEmptyDirs(acls map[string]acl) {
 	}
 }
 
-// standsIn reports whether the directory dir is still wanted, so that something in it is to be removed one by one.
+// standsIn reports whether the directory dir is still wanted, so that something in it is to be
+// removed one by one.
 func (p *planner) standsIn(dir string) bool {
 	for ; dir != "."; dir = path.Dir(dir) {
 		if c := p.paths[dir]; c != nil && c.want == nil {

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestOwnersAgainstAPK installs packages whose files belong to accounts by name: to one of a pre-install script, which the
-// caller of Install names, and to one that nobody has.
+// TestOwnersAgainstAPK installs packages whose files belong to accounts by name: to one of a
+// pre-install script, which the caller of Install names, and to one that nobody has.
 func TestOwnersAgainstAPK(t *testing.T) {
 	newOracle(t)
 	root := alpineRoot(t, nil)

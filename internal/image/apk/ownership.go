@@ -9,9 +9,9 @@ const (
 	ownersConflict
 )
 
-// whoseFile decides between the package that owns a file and the one that brings it too: a later version of the same
-// package and packages of one origin take over from each other; else "replaces" decides, and between two that replace
-// each other the greater priority.
+// whoseFile decides between the package that owns a file and the one that brings it too: a later
+// version of the same package and packages of one origin take over from each other; else "replaces"
+// decides, and between two that replace each other the greater priority.
 func whoseFile(owner, comer *Package) verdict {
 	if owner.Name == comer.Name || owner.Origin != "" && owner.Origin == comer.Origin {
 		return newOwnerTakes
@@ -36,8 +36,8 @@ func (p *Package) replacesPriority(q *Package) int {
 	return -1
 }
 
-// combine returns the acl of a directory that several packages bring: the lowest owner counts, and among entries of one
-// owner the permissions that all of them grant.
+// combine returns the acl of a directory that several packages bring: the lowest owner counts, and
+// among entries of one owner the permissions that all of them grant.
 func (a acl) combine(b acl) acl {
 	switch {
 	case b.uid < a.uid, b.uid == a.uid && b.gid < a.gid:

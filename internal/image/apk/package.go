@@ -2,8 +2,8 @@ package apk
 
 import "time"
 
-// A Package is what an index or the installed database says about one package. The comments name the line of the
-// index (and in brackets the key of .PKGINFO) that a field comes from.
+// A Package is what an index or the installed database says about one package. The comments name
+// the line of the index (and in brackets the key of .PKGINFO) that a field comes from.
 type Package struct {
 	Checksum      Checksum  // C: identifies the package: sum of its control member
 	Name          string    // P: [pkgname]
@@ -29,16 +29,16 @@ type Package struct {
 
 	// pinned is the repository tag an installed package was pinned to (s:).
 	pinned string
-	// unusable says why the package cannot be installed although it is listed: it uses something of its
-	// format that is unknown or malformed.
+	// unusable says why the package cannot be installed although it is listed: it uses something of
+	// its format that is unknown or malformed.
 	unusable error
 }
 
 // ID returns "name-version".
 func (p *Package) ID() string { return p.Name + "-" + p.Version }
 
-// Filename returns the name of the package's file in a repository: "name-version.apk". It stands in the directory
-// of the index, whose last element is the architecture.
+// Filename returns the name of the package's file in a repository: "name-version.apk". It stands in
+// the directory of the index, whose last element is the architecture.
 func (p *Package) Filename() string { return p.ID() + ".apk" }
 
 // Unusable returns why the package cannot be installed, or nil. The reason lies in its index entry.

@@ -8,8 +8,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/tree"
 )
 
-// A protectRule says whether apk preserves local changes to the files in the directories that match a pattern:
-// "+" if changed, "!" always, "@" symbolic links only, "-" never.
+// A protectRule says whether apk preserves local changes to the files in the directories that match
+// a pattern: "+" if changed, "!" always, "@" symbolic links only, "-" never.
 type protectRule struct {
 	mode    byte
 	pattern []string // by path component
@@ -50,8 +50,8 @@ func parseProtectRule(line string) protectRule {
 	return protectRule{mode, strings.Split(strings.Trim(line, "/"), "/")}
 }
 
-// protects reports whether changed files in dir are kept. A directory is treated as the one above it unless a rule
-// matches it; of several that match, the last counts.
+// protects reports whether changed files in dir are kept. A directory is treated as the one above
+// it unless a rule matches it; of several that match, the last counts.
 func protects(rules []protectRule, dir string) bool {
 	mode := byte('-')
 	parts := strings.Split(dir, "/")

@@ -10,7 +10,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/repeat"
 )
 
-// randomCase is a small repository with every kind of relation between its packages, and a world that wants some of them.
+// randomCase is a small repository with every kind of relation between its packages, and a world
+// that wants some of them.
 type randomCase struct {
 	installed, packages []*Package
 	world               string
@@ -84,7 +85,8 @@ func randomRepository(t testing.TB, seed uint64) randomCase {
 		}
 		return strings.Join(world, " ")
 	}
-	// Something may be installed already: what another world came to, some of it not in the repository any longer.
+	// Something may be installed already: what another world came to, some of it not in the
+	// repository any longer.
 	if chance(40) {
 		before, err := ParseDeps(makeWorld())
 		if err != nil {
@@ -103,8 +105,8 @@ func bareName(dep string) string {
 	return strings.FieldsFunc(dep, func(c rune) bool { return strings.ContainsRune("<>=~", c) })[0]
 }
 
-// otherThan returns dep unless it is on the package n itself, or on a name it provides: apk 2.14.4 takes "!x" to heart
-// even in what provides x, Solve and later versions do not.
+// otherThan returns dep unless it is on the package n itself, or on a name it provides: apk 2.14.4
+// takes "!x" to heart even in what provides x, Solve and later versions do not.
 func otherThan(n string, provides []string, dep string) string {
 	if bareName(dep) == n || slices.ContainsFunc(provides, func(p string) bool { return bareName(p) == "p:"+bareName(dep) }) {
 		return "none"
@@ -112,9 +114,9 @@ func otherThan(n string, provides []string, dep string) string {
 	return dep
 }
 
-// TestSolveRandom compares Solve with apk on generated repositories: the same changes, installed and
-// upgraded in the same order, or a refusal by both. Beyond these seeds about two repositories in a thousand differ, where apk breaks a tie by the order of
-// its hash tables.
+// TestSolveRandom compares Solve with apk on generated repositories: the same changes, installed
+// and upgraded in the same order, or a refusal by both. Beyond these seeds about two repositories
+// in a thousand differ, where apk breaks a tie by the order of its hash tables.
 func TestSolveRandom(t *testing.T) {
 	o := newOracle(t)
 	count := repeat.Times(t, 100, 300)

@@ -9,13 +9,13 @@ import (
 	"time"
 )
 
-// maxLine bounds one line of an index, database or .PKGINFO. Packages with thousands of provides have lines of
-// some 100 KiB.
+// maxLine bounds one line of an index, database or .PKGINFO. Packages with thousands of provides
+// have lines of some 100 KiB.
 const maxLine = 4 << 20
 
 // setField stores the value of a line "key:value" of an index. It reports whether it knows the key.
-// What cannot be understood but leaves the rest of the entry sound makes the package unusable, so that one
-// odd package does not take the repository with it; other faults are errors.
+// What cannot be understood but leaves the rest of the entry sound makes the package unusable, so
+// that one odd package does not take the repository with it; other faults are errors.
 func (p *Package) setField(key byte, value string) (known bool, err error) {
 	switch key {
 	case 'C':
@@ -105,8 +105,8 @@ func (p *Package) check() error {
 	return nil
 }
 
-// writeFields writes p as apk writes it to an index: the lines that setField reads, but for Replaces and
-// ReplacesPriority, in apk's order.
+// writeFields writes p as apk writes it to an index: the lines that setField reads, but for
+// Replaces and ReplacesPriority, in apk's order.
 func (p *Package) writeFields(w *strings.Builder) {
 	line := func(key, value string) { w.WriteString(key + ":" + value + "\n") }
 	optional := func(key, value string) {

@@ -18,7 +18,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/bound"
 )
 
-// maxSignatureMember bounds a decompressed signature member: a tar with a few files of 256 or 512 bytes.
+// maxSignatureMember bounds a decompressed signature member: a tar with a few files of 256 or 512
+// bytes.
 const maxSignatureMember = 1 << 20
 
 var signatureLimit = bound.Limit{Bytes: maxSignatureMember, Free: maxSignatureMember}
@@ -30,8 +31,8 @@ const signaturePrefix = ".SIGN."
 // signed. One whose signature by a trusted key is wrong is another matter.
 var ErrUntrusted = errors.New("no trusted key has signed it")
 
-// A signature is a file of a signature member: ".SIGN.RSA256.KEY" holds the PKCS #1 v1.5 signature, by the
-// key of that name, of the SHA-256 of what follows.
+// A signature is a file of a signature member: ".SIGN.RSA256.KEY" holds the PKCS #1 v1.5 signature,
+// by the key of that name, of the SHA-256 of what follows.
 type signature struct {
 	scheme string // "RSA256"
 	key    string // file name of the public key
@@ -76,8 +77,8 @@ func parseSignatures(content []byte) ([]signature, error) {
 	}
 }
 
-// verifySignatures checks the bytes of signed against the first signature by a known key and returns the
-// key's name.
+// verifySignatures checks the bytes of signed against the first signature by a known key and
+// returns the key's name.
 func verifySignatures(sigs []signature, keys Keys, signed io.Reader) (string, error) {
 	if len(sigs) == 0 {
 		return "", fmt.Errorf("is not signed: %w", ErrUntrusted)

@@ -34,9 +34,10 @@ type Solution struct {
 	Packages []*Package // everything installed afterwards, by name
 }
 
-// Solve finds the set of packages that apk 2.14 would: what World asks for and everything that needs, installed
-// packages kept, else the highest version, else the first repository. Like apk it deduces and does not search: it may
-// fail on contrived sets of packages that have a solution. The error is then, as always, an *Unsatisfiable.
+// Solve finds the set of packages that apk 2.14 would: what World asks for and everything that
+// needs, installed packages kept, else the highest version, else the first repository. Like apk it
+// deduces and does not search: it may fail on contrived sets of packages that have a solution. The
+// error is then, as always, an *Unsatisfiable.
 func Solve(req Request) (*Solution, error) {
 	world := slices.Clone(req.World)
 	slices.SortStableFunc(world, func(a, b Dep) int { return cmp.Compare(a.Name, b.Name) })

@@ -55,8 +55,8 @@ func kindOf(n *name) nameKind {
 	return sharedName
 }
 
-// A provider is a package in its role as one of the names it provides; version is that of the name, empty for a
-// virtual name without one.
+// A provider is a package in its role as one of the names it provides; version is that of the name,
+// empty for a virtual name without one.
 type provider struct {
 	pkg     *candidate
 	version string
@@ -68,7 +68,8 @@ type edge struct {
 	to *name
 }
 
-// A candidate is a package that may be chosen. The same package, by checksum, in several repositories is one candidate.
+// A candidate is a package that may be chosen. The same package, by checksum, in several
+// repositories is one candidate.
 type candidate struct {
 	*Package
 	name      *name
@@ -159,7 +160,8 @@ func (u *universe) edges(deps []Dep) []edge {
 	return edges
 }
 
-// appendOnce appends n unless it is there already. It then is the last one, since the lists are made name by name.
+// appendOnce appends n unless it is there already. It then is the last one, since the lists are
+// made name by name.
 func appendOnce(list []*name, n *name) []*name {
 	if len(list) > 0 && list[len(list)-1] == n {
 		return list
@@ -167,7 +169,8 @@ func appendOnce(list []*name, n *name) []*name {
 	return append(list, n)
 }
 
-// accepts reports whether e, as a dependency of from (nil for the world), is met by p. Nothing at all meets conflicts.
+// accepts reports whether e, as a dependency of from (nil for the world), is met by p. Nothing at
+// all meets conflicts.
 func (e edge) accepts(from *candidate, p provider) bool {
 	if p.pkg == nil {
 		return e.Conflict

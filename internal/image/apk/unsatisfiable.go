@@ -18,8 +18,8 @@ func (e *Unsatisfiable) Error() string { return strings.Join(e.Problems, "\n") }
 // maxNearNames is how many names are suggested for an unknown one.
 const maxNearNames = 3
 
-// An explainer walks from the world along the dependencies, as far as they can be met, and writes down what
-// cannot.
+// An explainer walks from the world along the dependencies, as far as they can be met, and writes
+// down what cannot.
 type explainer struct {
 	*universe
 	problems  []string
@@ -70,7 +70,8 @@ func (x *explainer) add(format string, args ...any) {
 	}
 }
 
-// require notes a requirement and returns the package to follow: what was chosen if it fits, else what would fit best.
+// require notes a requirement and returns the package to follow: what was chosen if it fits, else
+// what would fit best.
 func (x *explainer) require(r requirement) *candidate {
 	if r.Conflict {
 		x.conflicts = append(x.conflicts, r)
@@ -244,7 +245,8 @@ func meetsAll(reqs []requirement, p provider) bool {
 	return !slices.ContainsFunc(reqs, func(r requirement) bool { return !r.accepts(r.by, p) })
 }
 
-// allMeetable reports whether each requirement by itself can be met; those that cannot are reported already.
+// allMeetable reports whether each requirement by itself can be met; those that cannot are reported
+// already.
 func allMeetable(reqs []requirement) bool {
 	return !slices.ContainsFunc(reqs, func(r requirement) bool {
 		return !slices.ContainsFunc(r.to.providers, func(p provider) bool { return r.accepts(r.by, p) })

@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// A version has the form digits{.digits}[letter[digits]]{_suffix[digits]}[~hash][-rdigits] and is compared part by part
-// from the left. partKind orders what may come next: of two versions with a common beginning, the one that goes
-// on with the lower kind is the greater.
+// A version has the form digits{.digits}[letter[digits]]{_suffix[digits]}[~hash][-rdigits] and is
+// compared part by part from the left. partKind orders what may come next: of two versions with a
+// common beginning, the one that goes on with the lower kind is the greater.
 type partKind int
 
 const (
@@ -23,13 +23,15 @@ const (
 	partEnd
 )
 
-// suffixRank orders the suffixes. A version with a negative one precedes the same version without it.
+// suffixRank orders the suffixes. A version with a negative one precedes the same version without
+// it.
 var suffixRank = map[string]int64{
 	"alpha": -4, "beta": -3, "pre": -2, "rc": -1,
 	"cvs": 0, "svn": 1, "git": 2, "hg": 3, "p": 4,
 }
 
-// ValidVersion reports whether apk takes v for a version. Packages with other versions are not installable.
+// ValidVersion reports whether apk takes v for a version. Packages with other versions are not
+// installable.
 func ValidVersion(v string) bool {
 	s := scanVersion(v)
 	for s.kind != partEnd && s.kind != partInvalid {
@@ -53,7 +55,8 @@ func MatchVersion(version string, op Op, want string) bool {
 	return op&OpEqual != 0
 }
 
-// compareVersions compares a and b. When fuzzy, versions are equal if b's parts run out before they differ.
+// compareVersions compares a and b. When fuzzy, versions are equal if b's parts run out before they
+// differ.
 func compareVersions(a, b string, fuzzy bool) int {
 	if a == b {
 		return 0
@@ -77,7 +80,8 @@ func compareVersions(a, b string, fuzzy bool) int {
 	return cmp.Compare(sb.kind, sa.kind)
 }
 
-// A versionScanner takes a version apart from the left. kind is that of the part at the start of rest.
+// A versionScanner takes a version apart from the left. kind is that of the part at the start of
+// rest.
 type versionScanner struct {
 	kind partKind
 	rest string
@@ -132,8 +136,8 @@ func (s *versionScanner) next() versionPart {
 	return p
 }
 
-// leadingZeros takes the zeros a component begins with. Components with zeros are compared like decimal fractions:
-// first by the zeros, more of them being less, then by the number behind them.
+// leadingZeros takes the zeros a component begins with. Components with zeros are compared like
+// decimal fractions: first by the zeros, more of them being less, then by the number behind them.
 func (s *versionScanner) leadingZeros() versionPart {
 	zeros := s.take(func(c byte) bool { return c == '0' })
 	if s.rest != "" && isDigit(s.rest[0]) {
@@ -144,7 +148,8 @@ func (s *versionScanner) leadingZeros() versionPart {
 	return versionPart{number: -int64(len(zeros))}
 }
 
-// advance finds the kind of the part at the start of rest from the one before it, taking the separator.
+// advance finds the kind of the part at the start of rest from the one before it, taking the
+// separator.
 func (s *versionScanner) advance() {
 	before := s.kind
 	s.kind = partInvalid

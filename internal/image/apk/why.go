@@ -7,9 +7,9 @@ type Link struct {
 	If      bool // Reason is the package's own: it comes along because the link before is installed
 }
 
-// Why returns, for each entry of the world that a package hangs on, the shortest chain from what that entry asks for to the
-// package. packages is everything installed. There is none for a package that nothing needs, such as what an image brings
-// without naming it in its world.
+// Why returns, for each entry of the world that a package hangs on, the shortest chain from what
+// that entry asks for to the package. packages is everything installed. There is none for a package
+// that nothing needs, such as what an image brings without naming it in its world.
 func Why(world []Dep, packages []*Package, name string) [][]Link {
 	var out [][]Link
 	for _, entry := range world {
@@ -77,7 +77,8 @@ func comesWith(p, from *Package) (Dep, bool) {
 	return Dep{}, false
 }
 
-// satisfiedBy reports whether a package, by its name or by what it provides, is what a dependency asks for.
+// satisfiedBy reports whether a package, by its name or by what it provides, is what a dependency
+// asks for.
 func (d Dep) satisfiedBy(p *Package) bool {
 	if d.Name == p.Name && d.accepts(p, p.Version) {
 		return true

@@ -10,7 +10,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/finding"
 )
 
-// subject names what a problem is with: an inode, by the first name found of it, or the file system.
+// subject names what a problem is with: an inode, by the first name found of it, or the file
+// system.
 func (c *checker) subject(inode uint32) string {
 	if inode == 0 {
 		return "file system"
@@ -30,18 +31,16 @@ type problem struct {
 // maxProblems is how many problems Check lists before it gives up.
 const maxProblems = 1000
 
-// Check compares everything that the file system says about itself: all
-// checksums, the use of each block and inode with the bitmaps and counts,
-// blocks that two owners claim, the blocks reserved for growth, the form of directories and of their hash
-// indexes, "." and "..", link counts, inodes without a name, extended
-// attributes, the journal's superblock, and what the superblock says of how
-// the file system was left. It does not look into what only writers use: what
-// the journal holds, quotas. Nor does it read the
-// bytes of files, which ext4 keeps no checksums of.
+// Check compares everything that the file system says about itself: all checksums, the use of each
+// block and inode with the bitmaps and counts, blocks that two owners claim, the blocks reserved
+// for growth, the form of directories and of their hash indexes, "." and "..", link counts, inodes
+// without a name, extended attributes, the journal's superblock, and what the superblock says of
+// how the file system was left. It does not look into what only writers use: what the journal
+// holds, quotas. Nor does it read the bytes of files, which ext4 keeps no checksums of.
 //
-// It returns a failed finding for each problem, at most a thousand. The error is one of reading the image,
-// or that of ctx. Memory: a bit for each block, some 100 bytes for each inode
-// in use and what its name takes.
+// It returns a failed finding for each problem, at most a thousand. The error is one of reading the
+// image, or that of ctx. Memory: a bit for each block, some 100 bytes for each inode in use and
+// what its name takes.
 func (f *FS) Check(ctx context.Context) ([]finding.Finding, error) {
 	c := &checker{
 		fs: f, ctx: ctx,

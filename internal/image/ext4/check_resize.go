@@ -1,9 +1,9 @@
 package ext4
 
 // claimResize claims what the resize inode owns, one block, and checks its map: pointers to the
-// reserved descriptor blocks behind the primary descriptors, and in each of these pointers to
-// the blocks with the same place in the groups with copies, in order. The kernel enlarges no file system
-// where they are others (fs/ext4/resize.c, verify_reserved_gdb).
+// reserved descriptor blocks behind the primary descriptors, and in each of these pointers to the
+// blocks with the same place in the groups with copies, in order. The kernel enlarges no file
+// system where they are others (fs/ext4/resize.c, verify_reserved_gdb).
 func (c *checker) claimResize(nd *vnode) error {
 	f := c.fs
 	at := le.Uint32(nd.Block[resizeDouble*pointerSize:])

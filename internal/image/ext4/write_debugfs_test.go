@@ -21,15 +21,16 @@ import (
 )
 
 const (
-	// debugfsWhole is up to how many entries debugfs looks at every one of a tree; of larger trees at every
-	// debugfsEvery-th, and at the first of each type.
+	// debugfsWhole is up to how many entries debugfs looks at every one of a tree; of larger trees
+	// at every debugfsEvery-th, and at the first of each type.
 	debugfsWhole = 3000
 	debugfsEvery = 400
 	// debugfsLargest is up to what size debugfs is asked for a file's bytes: it writes holes out.
 	debugfsLargest = 64 << 20
 )
 
-// compareByDebugfs compares what debugfs says of inodes, and the bytes and attributes that it reads, with a tree.
+// compareByDebugfs compares what debugfs says of inodes, and the bytes and attributes that it
+// reads, with a tree.
 func compareByDebugfs(t *testing.T, image string, want *tree.Tree) {
 	needTools(t, "debugfs")
 	dir := t.TempDir()
@@ -63,7 +64,8 @@ type debugfsEntry struct {
 	node *tree.Inode
 }
 
-// debugfsSample lists the entries that debugfs is asked about, but for those whose names it cannot be told.
+// debugfsSample lists the entries that debugfs is asked about, but for those whose names it cannot
+// be told.
 func debugfsSample(want *tree.Tree) []debugfsEntry {
 	var all, some []debugfsEntry
 	seen := make(map[uint32]bool)
@@ -129,7 +131,7 @@ func (e debugfsEntry) faults(said, dump string) (faults []string) {
 	// It prints owners as signed numbers.
 	differ("owner", got[3]+":"+got[4], fmt.Sprintf("%d:%d", int32(n.UID), int32(n.GID)))
 	if !n.IsDir() {
-		differ("link count", got[6], strconv.Itoa(int(n.Nlink())))
+		differ("link count", got[6], strconv.Itoa(n.Nlink()))
 	}
 	for i, what := range []string{"ctime", "atime", "mtime"} {
 		differ(what, debugfsTime(got[7+2*i], got[8+2*i]), n.ModTime.UTC())
@@ -171,7 +173,8 @@ func (e debugfsEntry) wrongBytes(dump string) (faults []string) {
 	return faults
 }
 
-// debugfsACL is an ACL as e2fsprogs gives it: where an entry is of nobody in particular, it writes the ID 0, the kernel -1.
+// debugfsACL is an ACL as e2fsprogs gives it: where an entry is of nobody in particular, it writes
+// the ID 0, the kernel -1.
 func debugfsACL(acl []byte) []byte {
 	const headerSize, entrySize, tagUser, tagGroup = 4, 8, 0x02, 0x08
 	acl = bytes.Clone(acl)
@@ -183,8 +186,8 @@ func debugfsACL(acl []byte) []byte {
 	return acl
 }
 
-// debugfsTime puts a time together from its two fields in hexadecimal, as Linux's Documentation/filesystems/ext4 says
-// under Inode Timestamps.
+// debugfsTime puts a time together from its two fields in hexadecimal, as Linux's
+// Documentation/filesystems/ext4 says under Inode Timestamps.
 func debugfsTime(low, extra string) time.Time {
 	seconds, _ := strconv.ParseUint(low, 16, 32)
 	more, _ := strconv.ParseUint(extra, 16, 32)

@@ -19,9 +19,9 @@ func (w *imageWriter) prepare() error {
 	return nil
 }
 
-// clearDevice removes the former superblock, so that nothing takes a half-written device for what it
-// held before, and the superblocks of other formats at the end. The kernel reads nothing else before
-// it is written: the unused parts of the inode tables are marked as not zeroed.
+// clearDevice removes the former superblock, so that nothing takes a half-written device for what
+// it held before, and the superblocks of other formats at the end. The kernel reads nothing else
+// before it is written: the unused parts of the inode tables are marked as not zeroed.
 func (w *imageWriter) clearDevice() error {
 	zeros := make([]byte, min(signatureArea, w.l.imageSize))
 	for _, at := range []int64{0, w.l.imageSize - int64(len(zeros))} {

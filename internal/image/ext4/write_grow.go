@@ -45,9 +45,9 @@ func (o Options) hashSeed() (seed [4]uint32) {
 }
 
 // reservedDescBlocks is how many blocks behind the descriptors, in each copy, are kept for the
-// descriptors of groups to come (s_reserved_gdt_blocks). The kernel and e2fsck accept at most as many
-// as a block has pointers. At least one is reserved: the kernel does not enlarge a file system that
-// has the feature and an empty resize inode.
+// descriptors of groups to come (s_reserved_gdt_blocks). The kernel and e2fsck accept at most as
+// many as a block has pointers. At least one is reserved: the kernel does not enlarge a file system
+// that has the feature and an empty resize inode.
 func (l *layout) reservedDescBlocks() uint64 {
 	if l.growTo == 0 {
 		return 0

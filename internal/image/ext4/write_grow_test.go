@@ -5,6 +5,7 @@ package ext4
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -118,7 +119,8 @@ func wantHeader(t *testing.T, image string, size int64) {
 	}
 }
 
-// TestGrowingSmallBlocks has other block sizes, whose groups and blocks of pointers are of other sizes.
+// TestGrowingSmallBlocks has other block sizes, whose groups and blocks of pointers are of other
+// sizes.
 func TestGrowingSmallBlocks(t *testing.T) {
 	for _, blockSize := range []int{1024, 2048, 65536} {
 		t.Run(fmt.Sprint(blockSize), func(t *testing.T) {
@@ -131,7 +133,8 @@ func TestGrowingSmallBlocks(t *testing.T) {
 	}
 }
 
-// TestGrowingWithContent has every kind of file on a growing file system, in directories hashed with its own seed.
+// TestGrowingWithContent has every kind of file on a growing file system, in directories hashed
+// with its own seed.
 func TestGrowingWithContent(t *testing.T) {
 	for _, o := range []Options{growing(400 << 20), {Size: 400 << 20, GrowTo: 8 << 30, Journal: 4 << 20}} {
 		want := everyKind(t)
@@ -175,7 +178,8 @@ func TestGrowingDiskfsReads(t *testing.T) {
 	}
 }
 
-// writer writes numbered files until that fails, each synced before the next, and checks them afterwards.
+// writer writes numbered files until that fails, each synced before the next, and checks them
+// afterwards.
 type writer struct {
 	dir  string
 	done chan error
@@ -245,8 +249,8 @@ func checkByE2fsckAfterUse(t *testing.T, image string) {
 	}
 }
 
-// ioctlShutdown is EXT4_IOC_SHUTDOWN (fs/ext4/ext4.h): _IOR('X', 125, __u32). With noLogFlush the file system ends as by a
-// power cut: nothing more is written, the journal neither.
+// ioctlShutdown is EXT4_IOC_SHUTDOWN (fs/ext4/ext4.h): _IOR('X', 125, __u32). With noLogFlush the
+// file system ends as by a power cut: nothing more is written, the journal neither.
 const (
 	ioctlShutdown = 0x8004587d
 	noLogFlush    = 2 // EXT4_GOING_FLAGS_NOLOGFLUSH
@@ -265,8 +269,8 @@ func shutdown(t *testing.T, dir string) {
 	}
 }
 
-// TestGrowingReplays cuts the kernel off while it writes, and wants every file that was synced before to be there when
-// the journal has been replayed.
+// TestGrowingReplays cuts the kernel off while it writes, and wants every file that was synced
+// before to be there when the journal has been replayed.
 func TestGrowingReplays(t *testing.T) {
 	needTools(t, "e2fsck")
 	image, _ := writeImage(t, tree.New(), growing(256<<20))
@@ -275,7 +279,8 @@ func TestGrowingReplays(t *testing.T) {
 		below := fmt.Sprintf("round %d", round)
 		w := startWriter(filepath.Join(dir, below))
 		w.await(t, int64(20+30*round))
-		// A sync that the cut overtakes may return success: jbd2 takes its transaction, which was aborted, for a finished one.
+		// A sync that the cut overtakes may return success: jbd2 takes its transaction, which was
+		// aborted, for a finished one.
 		synced := w.n.Load()
 		shutdown(t, dir)
 		if err := <-w.done; err == nil {
@@ -298,7 +303,7 @@ func TestGrowingReplays(t *testing.T) {
 }
 
 func exitCode(err error) int {
-	if exit, ok := err.(*exec.ExitError); ok {
+	if exit := new(exec.ExitError); errors.As(err, &exit) {
 		return exit.ExitCode()
 	}
 	if err != nil {
@@ -363,7 +368,8 @@ func readJournal(t *testing.T, f *FS) []byte {
 	return b
 }
 
-// useDevice mounts a device, makes so many files that more of the inode tables come into use, and checks it.
+// useDevice mounts a device, makes so many files that more of the inode tables come into use, and
+// checks it.
 func useDevice(t *testing.T, device string, want *tree.Tree) {
 	t.Helper()
 	dir := t.TempDir()
@@ -389,9 +395,9 @@ func useDevice(t *testing.T, device string, want *tree.Tree) {
 	checkByE2fsckAfterUse(t, device)
 }
 
-// TestCheckResize has the resize inodes of mke2fs, which are sound, those of go-diskfs, which are not, and damaged ones.
-// e2fsck looks at the first quarter of the reserved blocks alone (e2fsck/super.c, check_resize_inode), the kernel at each
-// when it comes to use it.
+// TestCheckResize has the resize inodes of mke2fs, which are sound, those of go-diskfs, which are
+// not, and damaged ones. e2fsck looks at the first quarter of the reserved blocks alone
+// (e2fsck/super.c, check_resize_inode), the kernel at each when it comes to use it.
 func TestCheckResize(t *testing.T) {
 	needTools(t, "mke2fs")
 	for _, blockSize := range []string{"1024", "4096"} {

@@ -28,7 +28,7 @@ type output struct {
 	done    chan struct{}
 	failed  atomic.Pointer[error] // the first failed write
 	// sum is over the numbers of the blocks written and their checksums; nil
-	// if nobody wants to know. A checksum each instead of the bytes: crc32c
+	// if the caller does not want to know. A checksum each instead of the bytes: crc32c
 	// is as fast as memory, and this is to tell images apart, not to prove anything.
 	sum hash.Hash
 }

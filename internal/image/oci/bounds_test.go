@@ -61,7 +61,8 @@ type counter int64
 
 func (c *counter) Write(p []byte) (int, error) { *c += counter(len(p)); return len(p), nil }
 
-// TestEndlessConfiguration is a registry whose manifest names a configuration of 1 TiB, and that sends it.
+// TestEndlessConfiguration is a registry whose manifest names a configuration of 1 TiB, and that
+// sends it.
 func TestEndlessConfiguration(t *testing.T) {
 	manifest, err := json.Marshal(v1.Manifest{SchemaVersion: 2, MediaType: types.OCIManifestSchema1,
 		Config: v1.Descriptor{MediaType: types.OCIConfigJSON, Size: 1 << 40, Digest: v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("0", 64)}}})

@@ -13,12 +13,12 @@ import (
 	"github.com/sovereign-sql/sov/internal/bound"
 )
 
-// layerLimit holds for the tar in a compressed layer. Debian's expand to three times their size; the ratio leaves room for
-// layers of mostly zeros.
+// layerLimit holds for the tar in a compressed layer. Debian's expand to three times their size;
+// the ratio leaves room for layers of mostly zeros.
 var layerLimit = bound.Limit{Bytes: 4 * maxLayer, Free: 16 << 20, Ratio: 100}
 
-// maxWindow is what decoders of zstd and xz keep of the past, at most. zstd's command line tool refuses more too, and
-// xz's highest preset takes half of it.
+// maxWindow is what decoders of zstd and xz keep of the past, at most. zstd's command line tool
+// refuses more too, and xz's highest preset takes half of it.
 const maxWindow = 128 << 20
 
 // First bytes of compressed files.

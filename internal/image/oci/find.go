@@ -20,7 +20,8 @@ import (
 
 // A place keeps images: a registry's repository, or a layout.
 type place interface {
-	// document returns an index, a manifest or a configuration; an error that wraps errAbsent if the place does not have it.
+	// document returns an index, a manifest or a configuration; an error that wraps errAbsent if
+	// the place does not have it.
 	document(d v1.Descriptor) ([]byte, error)
 	// layer opens a layer as it is kept.
 	layer(d v1.Descriptor) (io.ReadCloser, error)
@@ -116,8 +117,8 @@ func (s *search) read(d v1.Descriptor) ([]byte, error) {
 	return b, nil
 }
 
-// image returns the image with a manifest. Unless it is named, its configuration must be for the platform, if the index has
-// not said so already.
+// image returns the image with a manifest. Unless it is named, its configuration must be for the
+// platform, if the index has not said so already.
 func (s *search) image(d v1.Descriptor, raw []byte, named bool) (*foundImage, error) {
 	m, err := v1.ParseManifest(bytes.NewReader(raw))
 	if err != nil {
@@ -173,7 +174,8 @@ func (s *search) missing() error {
 	return err
 }
 
-// hasPlatform reports whether an index says what an image is for. Some builders write "platform": {}.
+// hasPlatform reports whether an index says what an image is for. Some builders write "platform":
+// {}.
 func hasPlatform(p *v1.Platform) bool { return p != nil && p.OS != "" && p.Architecture != "" }
 
 // matches reports whether a platform in an index is the one wanted. Variants
@@ -192,7 +194,8 @@ func matches(p *v1.Platform, goarch string) bool {
 	return true
 }
 
-// isFor reports whether a configuration is for a platform. One that does not say is taken at its caller's word.
+// isFor reports whether a configuration is for a platform. One that does not say is taken at its
+// caller's word.
 func isFor(c *v1.ConfigFile, goarch string) bool {
 	return (c.OS == "" || c.OS == "linux") && (c.Architecture == "" || goArch(c.Architecture) == goarch)
 }
@@ -233,7 +236,8 @@ func choose(ref Reference, found []*foundImage) (*foundImage, error) {
 	return nil, fmt.Errorf("it has %d images for the platform: write %s", len(distinct), strings.Join(choices, ", "))
 }
 
-// isNamed reports whether one of an image's names is meant by a tag: the name itself, or, without a repository, its tag.
+// isNamed reports whether one of an image's names is meant by a tag: the name itself, or, without a
+// repository, its tag.
 func isNamed(names []string, tag string) bool {
 	return slices.ContainsFunc(names, func(n string) bool {
 		if n == tag || n[strings.LastIndex(n, ":")+1:] == tag {

@@ -23,7 +23,8 @@ func allocated() uint64 {
 	return sample[0].Value.Uint64()
 }
 
-// FuzzTarball reads images from files: what is opened has the digest that it says, and takes no memory out of proportion.
+// FuzzTarball reads images from files: what is opened has the digest that it says, and takes no
+// memory out of proportion.
 func FuzzTarball(f *testing.F) {
 	for _, content := range seedTarballs(f) {
 		f.Add(content)

@@ -49,7 +49,8 @@ func findInLayout(p place, index []byte, ref Reference, arch, digest string) (*f
 	return choose(ref, found)
 }
 
-// namesOf returns the names that an index has for an image: of annotations.md of the image specification, and containerd's.
+// namesOf returns the names that an index has for an image: of annotations.md of the image
+// specification, and containerd's.
 func namesOf(d v1.Descriptor) (names []string) {
 	for _, key := range []string{"org.opencontainers.image.ref.name", "io.containerd.image.name"} {
 		if n := d.Annotations[key]; n != "" {

@@ -294,7 +294,8 @@ func TestRetriesPassingFaults(t *testing.T) {
 	}
 }
 
-// A registry that wants to know who asks gets what `docker login` has left, for manifests and layers alike.
+// A registry that wants to know who asks gets what `docker login` has left, for manifests and
+// layers alike.
 func TestDockerCredentials(t *testing.T) {
 	var closed atomic.Bool
 	guarded := func(h http.Handler) http.Handler {

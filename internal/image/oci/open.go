@@ -68,7 +68,8 @@ func find(ctx context.Context, ref Reference, arch, digest string, o Options) (*
 	if err == nil || digest == "" {
 		return img, err
 	}
-	// The lock's image is not there. What is there instead tells a changed folder from a damaged one.
+	// The lock's image is not there. What is there instead tells a changed folder from a damaged
+	// one.
 	if now, other := open(ref, arch, ref.Digest); other == nil && now.digest != digest {
 		return nil, fmt.Errorf("the image in %s has changed: it is %s now, and the lock has %s: put the old one back, or take the new one with --update-lock",
 			ref.Path, now.digest, digest)

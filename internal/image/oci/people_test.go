@@ -41,7 +41,8 @@ func with(t testing.TB, index v1.ImageIndex, img mutate.Appendable, p *v1.Platfo
 	return mutate.AppendManifests(index, mutate.IndexAddendum{Add: img, Descriptor: d})
 }
 
-// as returns an image whose configuration names another architecture than the one that its layer is for.
+// as returns an image whose configuration names another architecture than the one that its layer is
+// for.
 func as(t testing.TB, img v1.Image, arch string) v1.Image {
 	t.Helper()
 	config, err := img.ConfigFile()
@@ -89,7 +90,8 @@ func pack(t testing.TB, dir string) string {
 	return path
 }
 
-// saved writes what docker save writes for images by name, all of them for arm64 but those that are called amd64.
+// saved writes what docker save writes for images by name, all of them for arm64 but those that are
+// called amd64.
 func saved(t testing.TB, names ...string) string {
 	t.Helper()
 	images := map[name.Tag]v1.Image{}
@@ -218,7 +220,8 @@ func TestImagesAsPeopleHaveThem(t *testing.T) {
 	}
 }
 
-// TestNestedIndexInRegistry finds an image behind an index in an index, as registries hold them for signed releases.
+// TestNestedIndexInRegistry finds an image behind an index in an index, as registries hold them for
+// signed releases.
 func TestNestedIndexInRegistry(t *testing.T) {
 	arm, amd := image(t, "arm64"), image(t, "amd64")
 	inner := with(t, with(t, empty.Index, amd, platform("amd64")), arm, platform("arm64"))
@@ -284,7 +287,8 @@ func TestEndlessIndexes(t *testing.T) {
 	}
 }
 
-// TestCompressedArchives opens archives that are compressed as people compress them, with the tools that they use.
+// TestCompressedArchives opens archives that are compressed as people compress them, with the tools
+// that they use.
 func TestCompressedArchives(t *testing.T) {
 	folder := writeLayout(t, index(t))
 	for kind, path := range map[string]string{"docker save": saved(t, "base:3"), "OCI archive": pack(t, folder)} {
@@ -417,7 +421,8 @@ func TestAlpineRootFileSystem(t *testing.T) {
 	}
 }
 
-// TestSavedWithLinks opens what older Docker versions wrote: a layer that two images share is a symbolic link in one.
+// TestSavedWithLinks opens what older Docker versions wrote: a layer that two images share is a
+// symbolic link in one.
 func TestSavedWithLinks(t *testing.T) {
 	layer := layerTar(t, "arm64")
 	img := image(t, "arm64")

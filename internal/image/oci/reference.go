@@ -91,7 +91,8 @@ func Parse(text string) (Reference, error) {
 	return Reference{Kind: Registry, Name: n, text: text, place: text}, nil
 }
 
-// cutTarball separates the path of a tarball from the tag behind it, and reports whether the text is such a path.
+// cutTarball separates the path of a tarball from the tag behind it, and reports whether the text
+// is such a path.
 func cutTarball(text string) (path, tag string, ok bool) {
 	for _, suffix := range archives {
 		if before, after, found := strings.Cut(text, suffix+":"); found {

@@ -125,7 +125,8 @@ func (t *tarFile) identify(h *tar.Header, r io.Reader) error {
 	return nil
 }
 
-// eachEntry calls fn with the entries of a tar and their cleaned names, until fn returns fs.SkipAll.
+// eachEntry calls fn with the entries of a tar and their cleaned names, until fn returns
+// fs.SkipAll.
 func eachEntry(file string, fn func(h *tar.Header, name string, r io.Reader) error) error {
 	f, err := openFile(file)
 	if err != nil {

@@ -17,9 +17,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/bound"
 )
 
-// An xzReader decompresses the blocks of an xz file (xz-file-format.txt). The container is read here and not by
-// ulikunitz/xz, which allocates whatever window a block's header asks for, up to 4 GiB. Blocks are compared with their
-// checks; the index, which repeats their sizes, is passed over.
+// An xzReader decompresses the blocks of an xz file (xz-file-format.txt). The container is read
+// here and not by ulikunitz/xz, which allocates whatever window a block's header asks for, up to 4
+// GiB. Blocks are compared with their checks; the index, which repeats their sizes, is passed over.
 type xzReader struct {
 	in    *countingReader
 	check func() hash.Hash // of the stream; nil: between streams
@@ -29,11 +29,12 @@ type xzReader struct {
 	err   error
 }
 
-// xzWindows is what the windows of all blocks may take, in bytes, for each byte that was read; a window more is free. A
-// block allocates its window, and has 20 bytes at least.
+// xzWindows is what the windows of all blocks may take, in bytes, for each byte that was read; a
+// window more is free. A block allocates its window, and has 20 bytes at least.
 const xzWindows = 1024
 
-// A countingReader counts the bytes that are read. It has ReadByte, so that the decoder of a block reads none beyond it.
+// A countingReader counts the bytes that are read. It has ReadByte, so that the decoder of a block
+// reads none beyond it.
 type countingReader struct {
 	r *bufio.Reader
 	n int64
@@ -115,7 +116,8 @@ func (x *xzReader) next() error {
 	return err
 }
 
-// xzWindow returns the size of the window that a block needs by its header, which must have LZMA2 as its only filter.
+// xzWindow returns the size of the window that a block needs by its header, which must have LZMA2
+// as its only filter.
 func xzWindow(header []byte) (int, error) {
 	end := len(header) - 4
 	if crc32.ChecksumIEEE(header[:end]) != binary.LittleEndian.Uint32(header[end:]) {

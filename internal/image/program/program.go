@@ -1,6 +1,6 @@
-// Package program says whether a program of a root file system can start there: whether it is there, is executable, is for
-// the processor, and finds its interpreter and its libraries. It reads files only; nothing is run. What a program loads later
-// by itself (dlopen(3)) it does not know.
+// Package program says whether a program of a root file system can start there: whether it is
+// there, is executable, is for the processor, and finds its interpreter and its libraries. It reads
+// files only; nothing is run. What a program loads later by itself (dlopen(3)) it does not know.
 package program
 
 import (
@@ -28,7 +28,8 @@ const (
 	maxConfig       = 64 << 10
 )
 
-// A Checker checks programs of one root file system. Libraries that it has seen it does not read again.
+// A Checker checks programs of one root file system. Libraries that it has seen it does not read
+// again.
 type Checker struct {
 	tree *tree.Tree
 	arch arch.Arch
@@ -50,8 +51,8 @@ func New(t *tree.Tree, goarch string) (*Checker, error) {
 	return c, nil
 }
 
-// configured returns the folders that the loaders' configuration names: of musl (ldso/dynlink.c, etc/ld-musl-ARCH.path) and
-// of glibc (ld.so.conf(5)).
+// configured returns the folders that the loaders' configuration names: of musl (ldso/dynlink.c,
+// etc/ld-musl-ARCH.path) and of glibc (ld.so.conf(5)).
 func (c *Checker) configured() (dirs []string) {
 	names := []string{"etc/ld-musl-" + c.arch.Alpine + ".path", "etc/ld.so.conf"}
 	if _, n, err := c.tree.Resolve("etc/ld.so.conf.d"); err == nil {
@@ -77,8 +78,8 @@ func (c *Checker) configured() (dirs []string) {
 	return dirs
 }
 
-// Check returns why the program at an absolute path could not start with an environment, of which PATH and LD_LIBRARY_PATH
-// count; nil if nothing is known against it.
+// Check returns why the program at an absolute path could not start with an environment, of which
+// PATH and LD_LIBRARY_PATH count; nil if nothing is known against it.
 func (c *Checker) Check(name string, env map[string]string) error {
 	return c.check(name, env, 0)
 }
@@ -208,8 +209,9 @@ func (l *linking) link(name string, n *tree.Inode) error {
 	return nil
 }
 
-// tablesFit returns an error if a file is too short for the tables that its header announces: package elf makes room for
-// them before it reads them. Positions and sizes are those of the System V ABI's ELF header.
+// tablesFit returns an error if a file is too short for the tables that its header announces:
+// package elf makes room for them before it reads them. Positions and sizes are those of the System
+// V ABI's ELF header.
 func tablesFit(content tree.Content) error {
 	var header [64]byte
 	if _, err := content.ReadAt(header[:], 0); err != nil && err != io.EOF {
@@ -271,7 +273,8 @@ func (l *linking) library(by, name string) error {
 	return fmt.Errorf("%s needs the library %s, which is not in the image: add the package that has it to packages.install (so:%s)", by, name, name)
 }
 
-// ofLoader reports whether a library is in musl's loader itself, as load_library of musl's ldso/dynlink.c has it.
+// ofLoader reports whether a library is in musl's loader itself, as load_library of musl's
+// ldso/dynlink.c has it.
 func (l *linking) ofLoader(name string) bool {
 	rest, ok := strings.CutPrefix(name, "lib")
 	return ok && strings.HasPrefix(path.Base(l.loader), "ld-musl-") &&

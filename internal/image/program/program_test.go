@@ -23,7 +23,8 @@ func put(t testing.TB, tr *tree.Tree, name, content string, mode uint32) {
 	}
 }
 
-// fromHere puts a program of this computer with its loader and its libraries into a tree, as ldd finds them.
+// fromHere puts a program of this computer with its loader and its libraries into a tree, as ldd
+// finds them.
 func fromHere(t *testing.T, program string) (tr *tree.Tree, libraries []string) {
 	t.Helper()
 	out, err := exec.Command("ldd", program).Output()

@@ -1,6 +1,7 @@
-// Package simg writes Android's sparse images, which fastboot and its like take: a raw image in runs of blocks, of which those
-// that are one 32-bit value over and over are only described. The format is that of system/core/libsparse in Android,
-// sparse_format.h and sparse_file.c; its simg2img reads it.
+// Package simg writes Android's sparse images, which fastboot and its like take: a raw image in
+// runs of blocks, of which those that are one 32-bit value over and over are only described. The
+// format is that of system/core/libsparse in Android, sparse_format.h and sparse_file.c; its
+// simg2img reads it.
 package simg
 
 import (
@@ -55,8 +56,8 @@ type run struct {
 // maxRaw bounds the blocks of one raw chunk, so that its size fits its field with room to spare.
 const maxRaw = 1 << 16
 
-// Write writes the raw image in r, of size bytes, as a sparse one. What is not a whole number of blocks is filled up with
-// zeros. The image is read twice.
+// Write writes the raw image in r, of size bytes, as a sparse one. What is not a whole number of
+// blocks is filled up with zeros. The image is read twice.
 func Write(w io.Writer, r io.ReaderAt, size int64) error {
 	blocks := (size + BlockSize - 1) / BlockSize
 	if size < 0 || blocks > math.MaxUint32 {

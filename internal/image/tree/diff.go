@@ -15,9 +15,9 @@ type Change struct {
 	What []string `json:"what,omitempty"` // of a changed path: "type", "content", "size", "mode", "owner", "time", "target", "device", "xattrs", "links"
 }
 
-// Diff compares two trees and returns the paths at which b differs from a, parents first and names in byte order. A
-// path that came or went is listed, and so is everything below it. Contents are read and compared where the sizes are
-// equal; an error is one of reading.
+// Diff compares two trees and returns the paths at which b differs from a, parents first and names
+// in byte order. A path that came or went is listed, and so is everything below it. Contents are
+// read and compared where the sizes are equal; an error is one of reading.
 func Diff(a, b *Tree) ([]Change, error) {
 	d := differ{first: [2]map[*Inode]string{make(map[*Inode]string), make(map[*Inode]string)}}
 	if err := d.both(".", a.root, b.root); err != nil {
@@ -125,8 +125,8 @@ func attributes(a, b *Inode) []string {
 	return what
 }
 
-// SameContent reports whether two contents are the same bytes. Contents of different sizes are told apart without
-// reading them; an error is one of reading.
+// SameContent reports whether two contents are the same bytes. Contents of different sizes are told
+// apart without reading them; an error is one of reading.
 func SameContent(a, b Content) (bool, error) {
 	if a.Size != b.Size {
 		return false, nil

@@ -426,8 +426,8 @@ func checkSound(t *testing.T, tr *Tree, size int64) {
 	}
 }
 
-// TestGlobalAttributes applies a global header of extended attributes to every file that follows, as pax(1) has it. The
-// archive must not multiply in memory by that.
+// TestGlobalAttributes applies a global header of extended attributes to every file that follows,
+// as pax(1) has it. The archive must not multiply in memory by that.
 func TestGlobalAttributes(t *testing.T) {
 	records := map[string]string{"SCHILY.xattr.user.a": strings.Repeat("v", 60<<10)}
 	headers := []tar.Header{{Typeflag: tar.TypeXGlobalHeader, PAXRecords: records}}

@@ -193,7 +193,7 @@ func (s *tarScanner) parse(hdr []byte, longName, longLink string, local paxRecor
 	switch e.flag {
 	case tarLink, tarSymlink, tarChar, tarBlockDev, tarDir, tarFIFO:
 		// These have no data whatever their size field says, except that
-		// pax(1) lets a hard link carry the file's; nobody needs it then.
+		// pax(1) lets a hard link carry the file's; it is not needed.
 		if e.flag != tarLink || local["size"] == "" {
 			return e, nil
 		}

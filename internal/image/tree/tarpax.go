@@ -16,8 +16,8 @@ import (
 // began it, and GNU tar, libarchive and Docker write the same.
 const xattrRecord = "SCHILY.xattr."
 
-// Bounds on extended attributes: those of Linux (limits.h: XATTR_NAME_MAX, XATTR_SIZE_MAX), and how many bytes of them one
-// file may have. ext4 stores at most some KiB.
+// Bounds on extended attributes: those of Linux (limits.h: XATTR_NAME_MAX, XATTR_SIZE_MAX), and how
+// many bytes of them one file may have. ext4 stores at most some KiB.
 const (
 	maxXattrName  = 255
 	maxXattrBytes = 64 << 10
@@ -94,9 +94,9 @@ func (e *tarEntry) applyPAX(records paxRecords, size *int64) error {
 	return nil
 }
 
-// applyXattrs gives the entry the extended attributes of the global records and its own, which come first. A global header
-// holds for every entry that follows, so its attributes are converted once and shared: an archive must not take more memory
-// than its size.
+// applyXattrs gives the entry the extended attributes of the global records and its own, which come
+// first. A global header holds for every entry that follows, so its attributes are converted once
+// and shared: an archive must not take more memory than its size.
 func (s *tarScanner) applyXattrs(e *tarEntry, local paxRecords) error {
 	own, err := xattrsOf(local)
 	if err != nil {
@@ -112,15 +112,16 @@ func (s *tarScanner) applyXattrs(e *tarEntry, local paxRecords) error {
 	}
 	e.xattrs = maps.Clone(s.globalXattrs)
 	maps.Copy(e.xattrs, own)
-	// Each entry that mixes both has a map of its own, whose keys are at least as many as the global header's.
+	// Each entry that mixes both has a map of its own, whose keys are at least as many as the
+	// global header's.
 	if s.mixed += len(e.xattrs); s.mixed > maxMixedXattrs {
 		return fmt.Errorf("global and own extended attributes make more than %d: %w", maxMixedXattrs, bound.ErrTooLarge)
 	}
 	return nil
 }
 
-// maxMixedXattrs bounds the attributes, of all entries, that are copied because the entry has some of its own. Tools write
-// global headers without attributes.
+// maxMixedXattrs bounds the attributes, of all entries, that are copied because the entry has some
+// of its own. Tools write global headers without attributes.
 const maxMixedXattrs = 1 << 20
 
 func xattrsOf(records paxRecords) (map[string][]byte, error) {

@@ -3,14 +3,14 @@
 // they are (in a layer, a package, a buffer) and are only pointed to.
 //
 // A tree is put together from tars (ApplyTar, with the whiteouts of container
-// layers when asked) and single entries (Put, Link, MkdirAll), and handed to
-// whoever lays it out: internal/ext4 as a file system, WriteTar as a tar.
+// layers when asked) and single entries (Put, Link, MkdirAll). Package ext4 lays
+// it out as a file system, WriteTar as a tar.
 //
 // Paths are slash separated and relative to the tree's root; "" and "." are
 // the root itself. Nothing in a tree can name anything outside it: ".." and
 // absolute link targets are resolved within the root, as in a chroot.
 //
-// A tree is built by one goroutine; while nobody changes it, many may read it.
+// A tree is built by one goroutine; while it does not change, many may read it.
 package tree
 
 import (

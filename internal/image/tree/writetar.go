@@ -22,8 +22,9 @@ func (t *Tree) WriteTar(w io.Writer) error {
 	return nil
 }
 
-// WriteEntries writes an inode, and everything below it, to a tar that others write to as well, under the name at. adjust,
-// which may be nil, changes headers on the way. A file that has a name elsewhere too is written as if it had none.
+// WriteEntries writes an inode, and everything below it, to a tar that others write to as well,
+// under the name at. adjust, which may be nil, changes headers on the way. A file that has a name
+// elsewhere too is written as if it had none.
 func WriteEntries(tw *tar.Writer, at string, root *Inode, adjust func(*tar.Header)) error {
 	first := make(map[*Inode]string)
 	return walkBelow(at, root, func(p string, n *Inode) error {

@@ -1,14 +1,15 @@
-// Package verity makes and checks hash trees of dm-verity, by which a kernel compares each block of a read-only disk with one
-// digest whenever it reads it.
+// Package verity makes and checks hash trees of dm-verity, by which a kernel compares each block of
+// a read-only disk with one digest whenever it reads it.
 //
-// The tree follows the data in the same file, behind a superblock by which `veritysetup verify` finds its way without other
-// arguments. The format is version 1 of Documentation/admin-guide/device-mapper/verity.rst in Linux, with SHA-256, blocks of
-// 4096 bytes, no salt, and a UUID of zeros:
+// The tree follows the data in the same file, behind a superblock by which `veritysetup verify`
+// finds its way without other arguments. The format is version 1 of
+// Documentation/admin-guide/device-mapper/verity.rst in Linux, with SHA-256, blocks of 4096 bytes,
+// no salt, and a UUID of zeros:
 //
 //	data | superblock, 1 block | level n-1, 1 block | ... | level 0: a digest for each block of data
 //
-// SHA-256 needs no salt, and without one a tree changes only where the data does: an update of a machine on a phone sends
-// only the blocks that differ.
+// SHA-256 needs no salt, and without one a tree changes only where the data does: an update of a
+// machine on a phone sends only the blocks that differ.
 package verity
 
 import (
@@ -57,8 +58,8 @@ func CheckSize(data int64) error {
 	return nil
 }
 
-// layout returns the number of the first block of each level, beginning with level 0, and the number of the block behind the
-// tree. One block of data has no level: its digest is the root.
+// layout returns the number of the first block of each level, beginning with level 0, and the
+// number of the block behind the tree. One block of data has no level: its digest is the root.
 func layout(blocks int64) (levels []int64, end int64) {
 	var sizes []int64
 	for n := blocks; n > 1; sizes = append(sizes, n) {
@@ -73,13 +74,15 @@ func layout(blocks int64) (levels []int64, end int64) {
 	return levels, end
 }
 
-// FileSize returns the size of a file with data of that many bytes, which CheckSize accepts, and its tree.
+// FileSize returns the size of a file with data of that many bytes, which CheckSize accepts, and
+// its tree.
 func FileSize(data int64) int64 {
 	_, end := layout(data / BlockSize)
 	return end * BlockSize
 }
 
-// superblock returns the block behind the data (struct verity_sb in lib/verity/verity.c of cryptsetup).
+// superblock returns the block behind the data (struct verity_sb in lib/verity/verity.c of
+// cryptsetup).
 func superblock(blocks int64) []byte {
 	b := make([]byte, BlockSize)
 	copy(b, "verity\x00\x00")
@@ -99,7 +102,8 @@ type File interface {
 	io.WriterAt
 }
 
-// Write makes the tree of the first bytes of a file behind them, and returns its root. Memory does not grow with the data.
+// Write makes the tree of the first bytes of a file behind them, and returns its root. Memory does
+// not grow with the data.
 func Write(ctx context.Context, f File, data int64) (Digest, error) {
 	root, err := build(ctx, f, data, func(b []byte, at int64) error {
 		_, err := f.WriteAt(b, at)
@@ -134,7 +138,8 @@ func (e *DamageError) note(block int64) {
 	e.Blocks++
 }
 
-// Check compares data and tree of a file with a root hash. The error is a *DamageError if they differ.
+// Check compares data and tree of a file with a root hash. The error is a *DamageError if they
+// differ.
 func Check(ctx context.Context, r io.ReaderAt, data int64, root Digest) error {
 	var inData, inTree DamageError
 	levels, _ := layout(data / BlockSize)
@@ -170,7 +175,8 @@ func Check(ctx context.Context, r io.ReaderAt, data int64, root Digest) error {
 	return nil
 }
 
-// build computes the tree of the data in r and gives its blocks to emit, with their places in the file.
+// build computes the tree of the data in r and gives its blocks to emit, with their places in the
+// file.
 func build(ctx context.Context, r io.ReaderAt, data int64, emit func(block []byte, at int64) error) (Digest, error) {
 	if err := CheckSize(data); err != nil {
 		return Digest{}, err
@@ -228,7 +234,8 @@ func build(ctx context.Context, r io.ReaderAt, data int64, emit func(block []byt
 	return root, nil
 }
 
-// digestsOf gives the digests of the first blocks of r to emit, in their order. Each processor hashes a piece of the data.
+// digestsOf gives the digests of the first blocks of r to emit, in their order. Each processor
+// hashes a piece of the data.
 func digestsOf(ctx context.Context, r io.ReaderAt, blocks int64, emit func(digests []byte) error) error {
 	type piece struct {
 		data, digests []byte
@@ -283,10 +290,16 @@ func hash(r io.ReaderAt, at int64, data, digests []byte) error {
 	return nil
 }
 
-// Parameters are the kernel parameters that map a disk with a tree as the root file system before any program runs
-// (Documentation/admin-guide/device-mapper/dm-init.rst). A block that differs ends the machine: the kernel panics.
+// Parameters are the kernel parameters that map a disk with a tree as the root file system before
+// any program runs (Documentation/admin-guide/device-mapper/dm-init.rst). A block that differs ends
+// the machine: the kernel panics.
 func Parameters(disk string, data int64, root Digest) []string {
+	return []string{fmt.Sprintf(`dm-mod.create="root,,,ro,%s"`, Target(disk, data, root)), "root=/dev/dm-0"}
+}
+
+// Target is the line of a table of the device mapper that maps a disk with a tree
+// (Documentation/admin-guide/device-mapper/verity.rst). The disk is a path, or PARTUUID= and a GUID.
+func Target(disk string, data int64, root Digest) string {
 	blocks := data / BlockSize
-	return []string{fmt.Sprintf(`dm-mod.create="root,,,ro,0 %d verity 1 %s %[2]s %d %[3]d %d %d sha256 %s - 1 panic_on_corruption"`,
-		data/512, disk, BlockSize, blocks, blocks+1, root), "root=/dev/dm-0"}
+	return fmt.Sprintf("0 %d verity 1 %s %[2]s %d %[3]d %d %d sha256 %s - 1 panic_on_corruption", data/512, disk, BlockSize, blocks, blocks+1, root)
 }

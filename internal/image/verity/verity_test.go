@@ -51,7 +51,8 @@ func write(t testing.TB, f *os.File, blocks int64) Digest {
 // sizes have trees of no, one, two and three levels, with blocks that are full and not.
 var sizes = []int64{1, 2, 127, 128, 129, 256, 128*128 + 1}
 
-// The format is that of veritysetup, which makes the same tree and accepts ours with nothing but the root hash.
+// The format is that of veritysetup, which makes the same tree and accepts ours with nothing but
+// the root hash.
 func TestVeritysetup(t *testing.T) {
 	program, err := exec.LookPath("veritysetup")
 	if err != nil {
@@ -179,7 +180,8 @@ type zeros struct{}
 
 func (zeros) ReadAt(b []byte, _ int64) (int, error) { clear(b); return len(b), nil }
 
-// Memory does not grow with the data: of 64 MiB, whose tree has half a MiB, it is a piece for each processor.
+// Memory does not grow with the data: of 64 MiB, whose tree has half a MiB, it is a piece for each
+// processor.
 func TestMemory(t *testing.T) {
 	costtest.Budget{Base: uint64(runtime.GOMAXPROCS(0)+1) * (perBlock + 1) * BlockSize}.Run(t, 0, func() {
 		if _, err := build(t.Context(), zeros{}, 64<<20, func([]byte, int64) error { return nil }); err != nil {

@@ -23,6 +23,7 @@ const (
 	Network      = "network"
 	Ping         = "ping"
 	SQL          = "SQL"
+	Certificate  = "certificate"
 	Clock        = "clock"
 	Tailscale    = "Tailscale"
 	TailscaleSQL = "SQL over Tailscale"
@@ -73,6 +74,7 @@ func Run(ctx context.Context, name string, s Sources) *health.Machine {
 	})
 	t.check(Ping, t.ping)
 	t.check(SQL, t.sql)
+	t.check(Certificate, t.certificate)
 	t.check(Clock, func(context.Context) finding.Finding { return t.of(diagnose.GuestClock) })
 	t.check(Tailscale, func(context.Context) finding.Finding { return t.of(diagnose.Tailscale) })
 	t.check(TailscaleSQL, t.tailscaleSQL)
@@ -160,6 +162,31 @@ func (t *test) query(ctx context.Context, address netip.AddrPort, as vmspec.Logi
 		return failed(fmt.Sprintf("%s: %v", address, err), advice)
 	}
 	return passed("PostgreSQL %s at %s logs in, writes and reads", version, address)
+}
+
+// expiring is when a certificate that has to be renewed by hand is warned about.
+const expiring = 21 * 24 * time.Hour
+
+// certificate looks at what the database shows its clients, by the phone's clock.
+func (t *test) certificate(context.Context) finding.Finding {
+	c := t.m.Certificate
+	if c == nil {
+		return skipped("the database offers no TLS")
+	}
+	advice := "replace the secrets that postgres.tls names, and restart the machine"
+	if t.m.Database != nil && t.m.Database.Authority != "" {
+		advice = fmt.Sprintf("the machine renews it by itself: `sov logs %s` says what keeps it from that", t.m.Name)
+	}
+	until := c.NotAfter.Format(time.DateOnly)
+	switch now := t.m.Asked; {
+	case now.Before(c.NotBefore):
+		return failed(fmt.Sprintf("of %s, valid only from %s", c.Subject, c.NotBefore.Format(time.DateOnly)), "is the phone's clock right?")
+	case now.After(c.NotAfter):
+		return failed(fmt.Sprintf("of %s, expired on %s", c.Subject, until), advice)
+	case c.NotAfter.Sub(now) < expiring:
+		return finding.Finding{Verdict: finding.Warning, Found: fmt.Sprintf("of %s, expires on %s", c.Subject, until), Advice: advice}
+	}
+	return passed("of %s, valid until %s", c.Subject, until)
 }
 
 func (t *test) tailscaleSQL(ctx context.Context) finding.Finding {

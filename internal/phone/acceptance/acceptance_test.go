@@ -2,6 +2,7 @@ package acceptance
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"net/netip"
@@ -24,13 +25,18 @@ type scene struct {
 	database  netip.AddrPort
 	tailnet   []netip.AddrPort
 	onTailnet bool
-	noLogin   bool // from a tailnet
+	noLogin   bool          // from a tailnet
+	expiry    time.Duration // of the certificate, from now; 0: a year
 }
 
 func (s *scene) Diagnose(context.Context) *health.Machine {
 	m := health.New("sql")
 	m.CrosvmAlive = s.layers[diagnose.Process].Verdict != finding.Failed
 	m.Network.Database, m.Database = s.database, &health.Database{Tailnet: s.tailnet}
+	m.Asked = time.Now()
+	if s.database.IsValid() {
+		m.Certificate = &health.Certificate{Subject: "CN=sql", NotBefore: m.Asked.Add(min(s.expiry, 0) - time.Hour), NotAfter: m.Asked.Add(cmp.Or(s.expiry, 365*24*time.Hour))}
+	}
 	for _, l := range []string{diagnose.Process, diagnose.TAP, diagnose.Routing, diagnose.Forwarding, diagnose.GuestNetwork,
 		diagnose.GuestClock, diagnose.Tailscale, diagnose.Postgres, diagnose.Services} {
 		result, ok := s.layers[l]
@@ -72,7 +78,9 @@ func TestRun(t *testing.T) {
 		"not on it":    {scene{database: tap, tailnet: tailnet}, map[string]finding.Verdict{TailscaleSQL: finding.Skipped}, "psql -h 100.64.0.3 -U app shop"},
 		"nobody":       {scene{database: tap, tailnet: tailnet, onTailnet: true, noLogin: true}, map[string]finding.Verdict{TailscaleSQL: finding.Skipped}, "lists no other role"},
 		"no Tailscale": {scene{database: tap, layers: map[string]finding.Finding{diagnose.Tailscale: {Verdict: finding.Skipped, Found: "no key"}}}, map[string]finding.Verdict{Tailscale: finding.Skipped, TailscaleSQL: finding.Skipped}, "no key"},
-		"no database":  {scene{}, map[string]finding.Verdict{SQL: finding.Skipped, TailscaleSQL: finding.Skipped}, "offers no"},
+		"expires":      {scene{database: tap, tailnet: tailnet, onTailnet: true, expiry: 20 * 24 * time.Hour}, map[string]finding.Verdict{Certificate: finding.Warning}, "expires on"},
+		"expired":      {scene{database: tap, tailnet: tailnet, onTailnet: true, expiry: -time.Minute}, map[string]finding.Verdict{Certificate: finding.Failed}, "expired on"},
+		"no database":  {scene{}, map[string]finding.Verdict{SQL: finding.Skipped, Certificate: finding.Skipped, TailscaleSQL: finding.Skipped}, "offers no"},
 		"no password":  {scene{database: tap, tailnet: tailnet, query: &NoPasswordError{vmspec.Superuser}}, map[string]finding.Verdict{SQL: finding.Failed, TailscaleSQL: finding.Skipped}, "sov secrets generate sql postgres"},
 		"no answer":    {scene{database: tap, tailnet: tailnet, onTailnet: true, ping: errors.New("silence"), query: errors.New("refused")}, map[string]finding.Verdict{Ping: finding.Failed, SQL: finding.Failed, TailscaleSQL: finding.Failed}, "refused"},
 		"process":      {scene{database: tap, tailnet: tailnet, onTailnet: true, layers: broken(diagnose.Process)}, map[string]finding.Verdict{Process: finding.Failed}, "sov start sql"},
@@ -87,7 +95,7 @@ func TestRun(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			report := Run(t.Context(), "sql", &c.scene)
-			if want := 8; len(report.Checks) != want && (name != "process" || len(report.Checks) != 1) {
+			if want := 9; len(report.Checks) != want && (name != "process" || len(report.Checks) != 1) {
 				t.Errorf("%d checks, want %d, or one of a machine that does not run", len(report.Checks), want)
 			}
 			fails := false

@@ -2,6 +2,8 @@ package acceptance
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -39,13 +41,21 @@ func OnTailnet() bool {
 }
 
 // Query logs in as a role, writes a row into a table that ends with the session, reads it back, and returns the
-// server's version.
-func Query(ctx context.Context, address netip.AddrPort, as vmspec.Login, password string, dial pgconn.DialFunc) (version string, err error) {
+// server's version. authority, in PEM, is that of a server that has to show a certificate of it; empty: it does without TLS.
+func Query(ctx context.Context, address netip.AddrPort, as vmspec.Login, password, authority string, dial pgconn.DialFunc) (version string, err error) {
 	config, err := pgconn.ParseConfig("sslmode=disable application_name=sov-test host=" + address.Addr().String() + " port=" + fmt.Sprint(address.Port()))
 	if err != nil {
 		return "", err
 	}
 	config.User, config.Database, config.Password = as.Role, as.Database, password
+	if authority != "" {
+		roots := x509.NewCertPool()
+		if !roots.AppendCertsFromPEM([]byte(authority)) {
+			return "", errors.New("the machine's certificate authority is not a certificate")
+		}
+		// Every machine has the name; which of them answers, its authority says.
+		config.TLSConfig = &tls.Config{RootCAs: roots, ServerName: "localhost", MinVersion: tls.VersionTLS12}
+	}
 	if dial != nil {
 		config.DialFunc = dial
 	}

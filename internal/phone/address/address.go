@@ -42,7 +42,8 @@ func Apply(vm phonepath.VM, n *vmspec.Network) {
 	}
 }
 
-// kept are the addresses that are recorded, or that another version in a slot fixes: it may be of a sov that chose none.
+// kept are the addresses that are recorded, or that another version in a slot fixes, if a phone could have chosen them:
+// PostgreSQL's rules of a version without addresses know no others.
 func kept(vm phonepath.VM, n *vmspec.Network) (host netip.Prefix, ok bool) {
 	if !n.AddressUnset {
 		return host, false
@@ -52,7 +53,7 @@ func kept(vm phonepath.VM, n *vmspec.Network) (host netip.Prefix, ok bool) {
 		return host, err == nil
 	}
 	for _, slot := range slots.Names {
-		if other, err := readSpec(vm, slot); err == nil && !other.Network.AddressUnset && other.Network.Guest.Addr() == other.Network.Host.Addr().Next() {
+		if other, err := readSpec(vm, slot); err == nil && !other.Network.AddressUnset && choosable(other.Network) {
 			return other.Network.Host, true
 		}
 	}
@@ -185,6 +186,12 @@ func free(wanted netip.Prefix, taken []netip.Prefix) (netip.Prefix, error) {
 		}
 	}
 	return netip.Prefix{}, fmt.Errorf("every network of %v is used on this phone: give network.host and network.guest in the recipe", vmspec.Pools)
+}
+
+// choosable reports whether choose can return a network.
+func choosable(n vmspec.Network) bool {
+	return n.Host.Bits() == bits && n.Host.Addr() == n.Host.Masked().Addr().Next() && n.Guest.Addr() == n.Host.Addr().Next() &&
+		slices.ContainsFunc(vmspec.Pools, func(pool netip.Prefix) bool { return pool.Overlaps(n.Host) })
 }
 
 // following is the network behind one of the same size.

@@ -112,13 +112,18 @@ func TestClaim(t *testing.T) {
 	if err := Claim(twin, fixed); err != nil {
 		t.Error(err)
 	}
-	// A machine whose recipe fixed its addresses until now keeps them.
-	old := install(t, root, "old", vmspec.Network{TAP: "vm_old", Host: netip.MustParsePrefix("10.7.7.1/24")})
-	n := unset("vm_old")
-	if Apply(old, &n); n.Host.String() != "10.7.7.1/24" {
-		t.Errorf("it moves to %s", n.Host)
-	}
-	if err := Claim(old, unset("vm_old")); err != nil {
-		t.Error(err)
+	// A machine whose recipe fixed its addresses until now keeps them, if a phone could have chosen them.
+	for name, tt := range map[string]struct{ host, want string }{
+		"mine": {"192.168.110.1/24", "192.168.110.1/24"}, "pool": {"10.213.7.1/24", "10.213.7.1/24"},
+		"away": {"10.7.7.1/24", ""}, "wide": {"192.168.112.1/20", ""}, "last": {"192.168.113.254/24", ""},
+	} {
+		n := unset("vm_" + name)
+		old := install(t, root, name, vmspec.Network{TAP: n.TAP, Host: netip.MustParsePrefix(tt.host)})
+		if err := Claim(old, n); err != nil {
+			t.Error(err)
+		}
+		if Apply(old, &n); (n.Host.String() == tt.host) != (tt.want != "") || !choosable(n) {
+			t.Errorf("%s moves from %s to %s", name, tt.host, n.Host)
+		}
 	}
 }

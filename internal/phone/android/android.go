@@ -22,7 +22,8 @@ type Phone struct {
 }
 
 const (
-	// callTimeout bounds one call: settings and device_config start a Java program, which takes seconds on a busy phone.
+	// callTimeout bounds one call: settings and device_config start a Java program, which takes
+	// seconds on a busy phone.
 	callTimeout = 20 * time.Second
 	// bootPoll is how often the boot's progress is asked for.
 	bootPoll = time.Second
@@ -64,8 +65,8 @@ func (p Phone) run(ctx context.Context, name string, args ...string) (string, er
 	return strings.TrimSpace(string(out)), nil
 }
 
-// WaitBooted waits until Android has started and its modules (APEX), of which crosvm is in one, are mounted. It returns
-// at once on any other Linux, and fails when ctx ends.
+// WaitBooted waits until Android has started and its modules (APEX), of which crosvm is in one, are
+// mounted. It returns at once on any other Linux, and fails when ctx ends.
 func (p Phone) WaitBooted(ctx context.Context) error {
 	if !p.Is() {
 		return nil
@@ -101,9 +102,10 @@ func (p Phone) notBooted(ctx context.Context) string {
 	return ""
 }
 
-// phantom is how the phantom-process killer (Android 12 and later) is turned off, for the whole phone. It counts children of
-// apps' processes; whether it ever counts what root has started is not known. Each setting is read first: one that holds is
-// not written, so that a second call changes nothing.
+// phantom is how the phantom-process killer (Android 12 and later) is turned off, for the whole
+// phone. It counts children of apps' processes; whether it ever counts what root has started is not
+// known. Each setting is read first: one that holds is not written, so that a second call changes
+// nothing.
 var phantom = []struct {
 	program     string
 	read, write []string
@@ -126,8 +128,9 @@ var phantom = []struct {
 	},
 }
 
-// LiftPhantomLimit turns the phantom-process killer off for all apps. What cannot be set is logged and holds nothing up: older
-// Androids know neither the killer nor its settings. The settings stay when the machine is gone, as a person's would.
+// LiftPhantomLimit turns the phantom-process killer off for all apps. What cannot be set is logged
+// and holds nothing up: older Androids know neither the killer nor its settings. The settings stay
+// when the machine is gone, as a person's would.
 func (p Phone) LiftPhantomLimit(ctx context.Context) {
 	if !p.Is() {
 		return
@@ -161,13 +164,14 @@ func (p Phone) proc() string {
 	return p.Proc
 }
 
-// hierarchies are where Android may have control groups by which it ends processes: version 2, and version 1 of older
-// releases. Root managers leave the groups in the same places.
+// hierarchies are where Android may have control groups by which it ends processes: version 2, and
+// version 1 of older releases. Root managers leave the groups in the same places.
 var hierarchies = []string{"/sys/fs/cgroup", "/acct", "/dev/cg2_bpf", "/dev/memcg/apps"}
 
-// LeaveCgroup moves the calling process to the root of the cgroup hierarchies. When a service ends, Android's init kills all
-// that is in its group, whoever its parent is by then (system/core/init/service.cpp, Service::Reap): what a shell of adbd has
-// started ends when adbd restarts, and what an app has started ends with the app. Hierarchies that do not exist are passed
+// LeaveCgroup moves the calling process to the root of the cgroup hierarchies. When a service ends,
+// Android's init kills all that is in its group, under any parent
+// (system/core/init/service.cpp, Service::Reap): what a shell of adbd has started ends when adbd
+// restarts, and what an app has started ends with the app. Hierarchies that do not exist are passed
 // over, and on other systems than Android nothing is done.
 func (p Phone) LeaveCgroup() {
 	if !p.Is() {

@@ -12,8 +12,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 )
 
-// Describe says what this program runs on: kernel, and on Android the release, the root managers and the hypervisor that the
-// bootloader names.
+// Describe says what this program runs on: kernel, and on Android the release, the root managers
+// and the hypervisor that the bootloader names.
 func (p Phone) Describe(ctx context.Context) *health.Phone {
 	d := &health.Phone{}
 	var uts unix.Utsname

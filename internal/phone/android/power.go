@@ -9,8 +9,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/health"
 )
 
-// Power reads the state of the phone's battery from sysfs (the kernel's documentation, ABI/testing/sysfs-class-power).
-// sys is the folder "/sys". It returns nil if the phone shows no battery of its own.
+// Power reads the state of the phone's battery from sysfs (the kernel's documentation,
+// ABI/testing/sysfs-class-power). sys is the folder "/sys". It returns nil if the phone shows no
+// battery of its own.
 func Power(sys string) *health.Power {
 	supplies, _ := filepath.Glob(filepath.Join(sys, "class/power_supply/*"))
 	for _, dir := range supplies {

@@ -8,8 +8,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/health"
 )
 
-// Thermal reads the temperatures that the kernel shows (Documentation/ABI/testing/sysfs-class-thermal), in the order of the
-// zones' folders. What they mean, and in which unit, is the vendor's: nothing is made of them. sys is the folder "/sys".
+// Thermal reads the temperatures that the kernel shows
+// (Documentation/ABI/testing/sysfs-class-thermal), in the order of the zones' folders. What they
+// mean, and in which unit, is the vendor's: nothing is made of them. sys is the folder "/sys".
 func Thermal(sys string) []health.Zone {
 	dirs, _ := filepath.Glob(filepath.Join(sys, "class/thermal/thermal_zone*"))
 	var zones []health.Zone

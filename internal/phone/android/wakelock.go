@@ -6,8 +6,9 @@ import (
 	"path/filepath"
 )
 
-// WakeLock holds the wake lock of that name, so that the phone does not suspend and stop every processor, the guest's among
-// them. The kernel holds it until WakeUnlock, also after this process has died. Kernels without CONFIG_PM_WAKELOCKS have none.
+// WakeLock holds the wake lock of that name, so that the phone does not suspend and stop every
+// processor, the guest's among them. The kernel holds it until WakeUnlock, also after this process
+// has died. Kernels without CONFIG_PM_WAKELOCKS have none.
 func (p Phone) WakeLock(name string) error { return p.writeLock("wake_lock", name) }
 
 // WakeUnlock lets the wake lock of that name go. One that is not held is an error.

@@ -15,8 +15,8 @@ var (
 	counted = regexp.MustCompile(`^\d+: `)
 )
 
-// Complaint is why crosvm failed, from what it said: the last error with its causes, as one line. It is the last line of
-// somebody else, such as the linker, where crosvm itself said nothing.
+// Complaint is why crosvm failed, from what it said: the last error with its causes, as one line.
+// It is the last line of another program, such as the linker, where crosvm itself said nothing.
 func Complaint(said string) string {
 	var causes []string
 	last, taking := "", false

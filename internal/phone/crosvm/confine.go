@@ -18,14 +18,16 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/avf"
 )
 
-// A User is whom crosvm runs as instead of root: without capabilities, without a way to get any, and with a /dev that holds
-// the hypervisor's device, those that every program has, and the folder of its control socket.
+// A User is whom crosvm runs as instead of root: without capabilities, without a way to get any,
+// and with a /dev that holds the hypervisor's device, those that every program has, and the folder
+// of its control socket.
 type User struct {
 	ID int // of user and group
 }
 
-// UserFor returns the user for a machine's name, the same each time: of the range that Android leaves to makers of devices
-// (AID_OEM_RESERVED_2_START to _END, 5000 to 5999), which no app ever has.
+// UserFor returns the user for a machine's name, the same each time: of the range that Android
+// leaves to makers of devices (AID_OEM_RESERVED_2_START to _END, 5000 to 5999), which no app ever
+// has.
 func UserFor(name string) *User {
 	sum := sha256.Sum256([]byte("sov user " + name))
 	return &User{ID: 5000 + int(binary.BigEndian.Uint32(sum[:])%1000)}
@@ -34,8 +36,8 @@ func UserFor(name string) *User {
 // ErrConfine is wrapped by the error of a phone that does not let crosvm be run as another user.
 var ErrConfine = errors.New("run crosvm without root's rights")
 
-// Inside is where a crosvm that runs as another user than root finds its control socket: the folders on the way to it are
-// root's alone.
+// Inside is where a crosvm that runs as another user than root finds its control socket: the
+// folders on the way to it are root's alone.
 func Inside(socket string) string {
 	sum := sha256.Sum256([]byte(filepath.Dir(socket)))
 	return filepath.Join("/dev/sov", hex.EncodeToString(sum[:8]), filepath.Base(socket))
@@ -58,9 +60,11 @@ const launcher = "sov-crosvm"
 // confineMark begins what the launcher says of a phone that does not let it.
 const confineMark = "confine: "
 
-// launch returns the command that becomes crosvm, and the file in which the launcher says why it could not.
+// launch returns the command that becomes crosvm, and the file in which the launcher says why it
+// could not.
 func (p *Program) launch(m Machine, user *User, args []string, files *inheritance) (*exec.Cmd, *os.File, error) {
-	// Gunyah lends the guest its memory, which counts as locked; init leaves scripts 64 KiB (rootdir/init.rc).
+	// Gunyah lends the guest its memory, which counts as locked; init leaves scripts 64 KiB
+	// (rootdir/init.rc).
 	l := launch{LockMemory: m.Options.Hypervisor == avf.Gunyah, Requests: files.requests, Last: firstInherited + len(files.files) - 1}
 	if user != nil {
 		folder := filepath.Dir(m.Socket)
@@ -118,7 +122,8 @@ func become(instructions, program string, argv []string) string {
 	return fmt.Sprintf("%s: %v", program, err)
 }
 
-// closeAfter closes, with the launcher, what it was given besides what crosvm is meant to have, by whoever started the runner.
+// closeAfter closes, in the launcher, the descriptors that it was given and that are not for
+// crosvm: those of the program that started the runner.
 func closeAfter(last int) {
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
@@ -131,7 +136,8 @@ func closeAfter(last int) {
 	}
 }
 
-// unlockMemory lets this process lock as much memory as it may be let. Where that is too little, crosvm says so.
+// unlockMemory lets this process lock as much memory as it may be let. Where that is too little,
+// crosvm says so.
 func unlockMemory() {
 	const infinity = ^uint64(0)
 	if unix.Setrlimit(unix.RLIMIT_MEMLOCK, &unix.Rlimit{Cur: infinity, Max: infinity}) == nil {
@@ -180,7 +186,8 @@ func (l launch) confine() error {
 	return nil
 }
 
-// makeDev gives this process a /dev of its own. What it takes from the present one it holds open first: that is covered.
+// makeDev gives this process a /dev of its own. What it takes from the present one it holds open
+// first: that is covered.
 func (l launch) makeDev() error {
 	type binding struct {
 		handle int

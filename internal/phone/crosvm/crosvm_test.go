@@ -50,8 +50,8 @@ func of(r crosvmcli.Release) *Program {
 	return &Program{Path: AndroidPath, Flags: avf.ParseHelp(crosvmcli.Facts().Help(r, "run"))}
 }
 
-// The arguments for each release of Android and each hypervisor: that release takes them, and an older one does not where they
-// have a flag that it does not know.
+// The arguments for each release of Android and each hypervisor: that release takes them, and an
+// older one does not where they have a flag that it does not know.
 func TestArgs(t *testing.T) {
 	table := crosvmcli.Facts()
 	nothing := func(path string) bool { return strings.HasPrefix(path, "/proc/") }

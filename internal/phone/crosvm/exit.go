@@ -57,9 +57,9 @@ func exitOf(err error) Exit {
 
 // Explain returns the exit as what the guest wrote to its console and what crosvm said tell of it.
 //
-// crosvm ends with status 0 also when the hypervisor crashed (its event "system crash" is taken for a stop), and a panic is a
-// reset to it where the guest has no driver for its pvpanic device. A guest's kernel, on the other hand, says before it powers
-// off or reboots that it does.
+// crosvm ends with status 0 also when the hypervisor crashed (its event "system crash" is taken for
+// a stop), and a panic is a reset to it where the guest has no driver for its pvpanic device. A
+// guest's kernel, on the other hand, says before it powers off or reboots that it does.
 func (e Exit) Explain(console, said string) Exit {
 	word := lastWord(console)
 	switch {
@@ -121,7 +121,7 @@ func (e Exit) text() string {
 	case Stopped:
 		return "the guest powered off"
 	case Vanished:
-		return "the machine stopped, and its guest had not powered off (the hypervisor gave up on it, or somebody ran crosvm stop)"
+		return "the machine stopped, and its guest had not powered off (the hypervisor gave up on it, or another program ran crosvm stop)"
 	case Reset:
 		return "the guest rebooted"
 	case Crash:

@@ -7,7 +7,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/phone/tuntap"
 )
 
-// firstInherited is the first descriptor that crosvm inherits besides the standard ones; the launcher has the one before.
+// firstInherited is the first descriptor that crosvm inherits besides the standard ones; the
+// launcher has the one before.
 const firstInherited = 4
 
 // An inheritance is the files that are passed on to crosvm.
@@ -22,7 +23,8 @@ func (i *inheritance) add(f *os.File) int {
 	return firstInherited + len(i.files) - 1
 }
 
-// DiskPath is the path by which crosvm knows the disk at a place of Machine.Disks: the kernel is before them.
+// DiskPath is the path by which crosvm knows the disk at a place of Machine.Disks: the kernel is
+// before them.
 func DiskPath(place int) string { return fdPath(firstInherited + 1 + place) }
 
 func fdPath(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }

@@ -33,16 +33,17 @@ type Disk struct {
 	ReadOnly bool
 }
 
-// args returns the program's words for m, whose paths are as crosvm is to open them, with its TAP interface at a descriptor.
-// A machine that this program cannot run is an error that wraps ErrLacks.
+// args returns the program's words for m, whose paths are as crosvm is to open them, with its TAP
+// interface at a descriptor. A machine that this program cannot run is an error that wraps
+// ErrLacks.
 //
 // Its root disk is not told to crosvm as such: the kernel's parameters name it.
 func (p *Program) args(m Machine, tap int) ([]string, error) {
 	if m.Kernel == "" || m.Socket == "" {
 		return nil, errors.New("crosvm: a machine needs a kernel and a control socket")
 	}
-	// Every release knows --extended-status as its first word, and no other place is known to Android 13. Without it, all ends of
-	// a guest look the same.
+	// Every release knows --extended-status as its first word, and no other place is known to
+	// Android 13. Without it, all ends of a guest look the same.
 	//
 	// No sandbox: it needs minijail's seccomp policies, which Android does not ship for this use.
 	args := []string{"--extended-status", "run", "--disable-sandbox", "--mem", strconv.Itoa(m.MemoryMiB), "--cpus", strconv.Itoa(m.CPUs), "--socket", m.Socket}
@@ -69,7 +70,8 @@ func (p *Program) args(m Machine, tap int) ([]string, error) {
 		args = append(args, "--serial", "type=sink,hardware=virtio-console,num=2,input="+m.Requests)
 	}
 	if m.Early != "" {
-		// crosvm adds the kernel's parameter earlycon for it. The kernel leaves it once hvc0 is its console.
+		// crosvm adds the kernel's parameter earlycon for it. The kernel leaves it once hvc0 is its
+		// console.
 		args = append(args, "--serial", "type=file,hardware=serial,num=1,earlycon=true,path="+m.Early)
 	}
 	for _, param := range m.Params {
@@ -123,7 +125,8 @@ func (p *Program) network(m Machine, tap int) []string {
 	}
 }
 
-// MACFor returns a hardware address for a guest that stays the same for a name: locally administered, unicast.
+// MACFor returns a hardware address for a guest that stays the same for a name: locally
+// administered, unicast.
 func MACFor(name string) string {
 	sum := sha256.Sum256([]byte("sov guest " + name))
 	return net.HardwareAddr{0x02, sum[0], sum[1], sum[2], sum[3], sum[4]}.String()

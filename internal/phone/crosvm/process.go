@@ -16,13 +16,14 @@ type Process struct {
 	exit    Exit
 }
 
-// Start runs m. What crosvm says goes to output; the guest's console goes to m.Console. The process is the caller's
-// child in a process group of its own: a signal of the terminal does not reach it, and the SIGKILL that crosvm may send to its
-// group at its end does not reach the caller.
+// Start runs m. What crosvm says goes to output; the guest's console goes to m.Console. The process
+// is the caller's child in a process group of its own: a signal of the terminal does not reach it,
+// and the SIGKILL that crosvm may send to its group at its end does not reach the caller.
 //
-// All that crosvm works on is opened here and passed on as descriptors (AOSP's own virtmgr does so in each release), which the
-// caller does not keep: a copy would hold crosvm's locks. With a user, crosvm runs as that one, without root's rights; an error
-// that wraps ErrConfine says that the phone does not let it.
+// All that crosvm works on is opened here and passed on as descriptors (AOSP's own virtmgr does so
+// in each release), which the caller does not keep: a copy would hold crosvm's locks. With a user,
+// crosvm runs as that one, without root's rights; an error that wraps ErrConfine says that the
+// phone does not let it.
 func (p *Program) Start(m Machine, user *User, output io.Writer) (*Process, error) {
 	files := &inheritance{}
 	defer files.close()

@@ -15,8 +15,8 @@ import (
 // AndroidPath is where Android's virtualization module has crosvm.
 const AndroidPath = "/apex/com.android.virt/bin/crosvm"
 
-// libraryPath holds the libraries that crosvm is linked with, for a caller whose linker configuration does not know
-// the module.
+// libraryPath holds the libraries that crosvm is linked with, for a caller whose linker
+// configuration does not know the module.
 const libraryPath = "LD_LIBRARY_PATH=/apex/com.android.virt/lib64:/system/lib64"
 
 // A Program is a crosvm that was found to run.
@@ -29,11 +29,13 @@ type Program struct {
 // probeTimeout bounds a question to the program, which answers without starting a machine.
 const probeTimeout = 10 * time.Second
 
-// ErrLacks is wrapped by errors about a crosvm that runs, and that was built without what a machine needs.
+// ErrLacks is wrapped by errors about a crosvm that runs, and that was built without what a machine
+// needs.
 var ErrLacks = errors.New("this crosvm was built without")
 
-// Find asks the crosvm at path, or Android's where path is empty, which flags it knows. The error says what is wrong
-// when it does not run at all; it wraps ErrLacks where a machine cannot be run with it.
+// Find asks the crosvm at path, or Android's where path is empty, which flags it knows. The error
+// says what is wrong when it does not run at all; it wraps ErrLacks where a machine cannot be run
+// with it.
 func Find(ctx context.Context, path string) (*Program, error) {
 	if path == "" {
 		path = AndroidPath
@@ -58,7 +60,8 @@ func Find(ctx context.Context, path string) (*Program, error) {
 	return nil, fmt.Errorf("find crosvm: %s does not run: %w", path, failures[len(failures)-1])
 }
 
-// Lacks returns an error that wraps ErrLacks where the program cannot run a machine with options that leave nothing open.
+// Lacks returns an error that wraps ErrLacks where the program cannot run a machine with options
+// that leave nothing open.
 func (p *Program) Lacks(o avf.Options) error {
 	if lacks := avf.Lacks(p.Flags, o); lacks != "" {
 		return fmt.Errorf("find crosvm: %s: %w %s: name another crosvm in settings.json", p.Path, ErrLacks, lacks)
@@ -72,7 +75,7 @@ func (p *Program) ask(ctx context.Context, args ...string) (string, error) {
 	defer cancel()
 	command := exec.CommandContext(ctx, p.Path, args...)
 	command.Env = append(os.Environ(), p.Env...)
-	command.WaitDelay = time.Second // a child that keeps the pipe open holds nobody up
+	command.WaitDelay = time.Second // a child that keeps the pipe open does not hold the runner up
 	out, err := command.CombinedOutput()
 	if err != nil {
 		err = fmt.Errorf("%s %s: %w: %s", p.Path, strings.Join(args, " "), err, lastLine(string(out)))

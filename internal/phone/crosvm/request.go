@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// makeRequests makes the pipe of a machine's requests, and opens it for reading and writing: crosvm, which is given this,
-// then never sees its end, whoever else has closed it.
+// makeRequests makes the pipe of a machine's requests, and opens it for reading and writing:
+// crosvm, which is given this, then never sees its end, even if all others have closed it.
 func makeRequests(path string) (*os.File, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("pipe for requests: %w", err)
@@ -24,8 +24,9 @@ func makeRequests(path string) (*os.File, error) {
 	return f, nil
 }
 
-// Request writes a line for the guest into the pipe of a machine's requests. It does not need the guest's network, nor that
-// the caller has started the machine. The error says that no crosvm reads there.
+// Request writes a line for the guest into the pipe of a machine's requests. It does not need the
+// guest's network, nor that the caller has started the machine. The error says that no crosvm reads
+// there.
 func Request(path, line string) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {

@@ -12,8 +12,9 @@ import (
 // ErrSocketHeld says that a process that lives listens at a control socket.
 var ErrSocketHeld = errors.New("a crosvm that runs holds it")
 
-// ClearSocket removes the control socket that a crosvm which was killed has left: the next one would end with "Address
-// already in use". One that somebody listens at stays, and the error wraps ErrSocketHeld; what is no socket stays too.
+// ClearSocket removes the control socket that a crosvm which was killed has left: the next one
+// would end with "Address already in use". One that a process listens at stays, and the error wraps
+// ErrSocketHeld; what is no socket stays too.
 func ClearSocket(path string) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -31,7 +32,7 @@ func ClearSocket(path string) error {
 		conn.Close()
 		return fmt.Errorf("control socket %s: %w", path, ErrSocketHeld)
 	}
-	// ECONNREFUSED: nobody has it. EPROTOTYPE: somebody does, with a socket of another type.
+	// ECONNREFUSED: no process has it. EPROTOTYPE: one does, with a socket of another type.
 	if !errors.Is(err, syscall.ECONNREFUSED) {
 		return fmt.Errorf("control socket %s: %w: %w", path, ErrSocketHeld, err)
 	}

@@ -23,12 +23,17 @@ func Test(ctx context.Context, root phonepath.Root, name string) (*health.Machin
 
 // A candidate is a machine that is tested.
 type candidate struct {
-	patient *patient
+	patient   *patient
+	authority string // of the database's certificate, in PEM; empty: none of the machine's own
 }
 
 // Diagnose implements acceptance.Sources.
 func (c *candidate) Diagnose(ctx context.Context) *health.Machine {
-	return diagnose.Run(ctx, c.patient.vm.Name, c.patient)
+	m := diagnose.Run(ctx, c.patient.vm.Name, c.patient)
+	if m.Database != nil {
+		c.authority = m.Database.Authority
+	}
+	return m
 }
 
 // Ping implements acceptance.Sources.
@@ -46,7 +51,7 @@ func (c *candidate) Query(ctx context.Context, address netip.AddrPort, as vmspec
 	if !ok {
 		return "", &acceptance.NoPasswordError{Login: as}
 	}
-	return acceptance.Query(ctx, address, as, password, nil)
+	return acceptance.Query(ctx, address, as, password, c.authority, nil)
 }
 
 // RemoteLogin implements acceptance.Sources.

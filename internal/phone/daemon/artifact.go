@@ -96,9 +96,10 @@ func damage(name, slot string, what error) error {
 	return damageError{fmt.Errorf("%s: slot %s: %w: install it again with `sov push %[1]s`", name, slot, what)}
 }
 
-// check compares what a start relies on with the manifest: the kernel, byte for byte, and the manifest itself with its signature
-// if it has one. That vm.json is the manifest's was found when they were read. The root file system is not read here: the
-// guest's kernel compares each block of it with the root hash in vm.json.
+// check compares what a start relies on with the manifest: the kernel, byte for byte, and the
+// manifest itself with its signature if it has one. That vm.json is the manifest's was found when
+// they were read. The root file system is not read here: the guest's kernel compares each block of
+// it with the root hash in vm.json.
 func (a *artifact) check(ctx context.Context) error {
 	for _, f := range a.files.Files {
 		info, err := os.Lstat(filepath.Join(a.dir, f.Name))

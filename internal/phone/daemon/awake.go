@@ -13,11 +13,14 @@ import (
 )
 
 const (
-	// powerPoll is how often the battery is looked at: a phone at full load takes minutes for one percent.
+	// powerPoll is how often the battery is looked at: a phone at full load takes minutes for one
+	// percent.
 	powerPoll = 5 * time.Second
-	// defaultBatteryStop is the charge in percent below which a machine is stopped: enough to shut down, and to find a charger.
+	// defaultBatteryStop is the charge in percent below which a machine is stopped: enough to shut
+	// down, and to find a charger.
 	defaultBatteryStop = 5
-	// batteryMargin is how much more the battery must hold before the machine starts again, so that it does not go on and off.
+	// batteryMargin is how much more the battery must hold before the machine starts again, so that
+	// it does not go on and off.
 	batteryMargin = 10
 )
 
@@ -27,8 +30,8 @@ var errBatteryLow = errors.New("the battery is low")
 // wakeLock is the name of a machine's wake lock.
 func wakeLock(machine string) string { return "sov_" + machine }
 
-// stayAwake holds the phone's wake lock as a mode says, until letSleep. It goes on between two runs of crosvm: a phone that
-// slept in the pause would not start the next one.
+// stayAwake holds the phone's wake lock as a mode says, until letSleep. It goes on between two runs
+// of crosvm: a phone that slept in the pause would not start the next one.
 func (d *Daemon) stayAwake(mode vmspec.Awake) {
 	if d.awake != nil && d.awakeMode == mode {
 		return
@@ -71,7 +74,8 @@ func (d *Daemon) letSleep() {
 	}
 }
 
-// setWakeLock holds the wake lock or lets it go, notes that in the state, and returns whether it is held.
+// setWakeLock holds the wake lock or lets it go, notes that in the state, and returns whether it is
+// held.
 func (d *Daemon) setWakeLock(mode vmspec.Awake, hold bool) (held bool) {
 	lock := d.phone.WakeUnlock
 	if hold {
@@ -89,8 +93,8 @@ func (d *Daemon) setWakeLock(mode vmspec.Awake, hold bool) (held bool) {
 // charges tells whether the phone is on an external supply; a phone that shows no battery is.
 func charges(p *health.Power) bool { return p == nil || p.Charging }
 
-// batteryLow says why a machine should not run, "" where it may: the battery holds less than a limit in percent and is not
-// being charged.
+// batteryLow says why a machine should not run, "" where it may: the battery holds less than a
+// limit in percent and is not being charged.
 func batteryLow(p *health.Power, limit int) string {
 	if charges(p) || p.Battery >= limit {
 		return ""
@@ -116,8 +120,8 @@ func (d *Daemon) watchBattery(ctx context.Context) <-chan struct{} {
 	return low
 }
 
-// charge waits, with the machine off, until the battery holds enough. It returns errAgain when somebody asks for a start
-// before that.
+// charge waits, with the machine off, until the battery holds enough. It returns errAgain when
+// a start is asked for before that.
 func (d *Daemon) charge(ctx context.Context, reason string) error {
 	d.rest(runnerapi.LowBattery, reason)
 	for {

@@ -15,8 +15,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/phone/crosvm"
 )
 
-// A configPlace is where the config disks of a machine are: in memory or, on a phone that refuses that, in a file. A crosvm
-// that may not use a disk in memory says that like any other fault of a disk: the other way is tried at the next start.
+// A configPlace is where the config disks of a machine are: in memory or, on a phone that refuses
+// that, in a file. A crosvm that may not use a disk in memory says that like any other fault of a
+// disk: the other way is tried at the next start.
 type configPlace struct {
 	refused string // why it is a file; empty: it is in memory
 }
@@ -48,8 +49,8 @@ var (
 	inherited = regexp.MustCompile(`/proc/self/fd/\d+`)
 )
 
-// learn takes notice of a crosvm that ended before its guest said anything, and reports whether that may have been for the
-// place of the disk, which crosvm knows by a path.
+// learn takes notice of a crosvm that ended before its guest said anything, and reports whether
+// that may have been for the place of the disk, which crosvm knows by a path.
 func (p *configPlace) learn(exit crosvm.Exit, path string) bool {
 	said := exit.String()
 	if exit.Kind != crosvm.Failed || !aboutDisk.MatchString(said) {
@@ -74,7 +75,8 @@ func (c *configDisk) path() string {
 	return c.file
 }
 
-// forget removes what is secret, also for a crosvm that has the disk open. A second call does nothing.
+// forget removes what is secret, also for a crosvm that has the disk open. A second call does
+// nothing.
 func (c *configDisk) forget() error {
 	if c.memory != nil {
 		return c.memory.Forget()
@@ -82,8 +84,8 @@ func (c *configDisk) forget() error {
 	return wipe(c.file)
 }
 
-// wipe overwrites a file with zeros and removes it. Flash memory may keep what was there in blocks that it has not erased
-// yet; nothing that is opened on the phone shows it.
+// wipe overwrites a file with zeros and removes it. Flash memory may keep what was there in blocks
+// that it has not erased yet; nothing that is opened on the phone shows it.
 func wipe(path string) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|unix.O_NOFOLLOW, 0)
 	if errors.Is(err, fs.ErrNotExist) {

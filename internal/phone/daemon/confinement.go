@@ -7,8 +7,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/phone/crosvm"
 )
 
-// A confinement is whether crosvm runs without root's rights. A phone may not let it be started so, or it may fail in a way
-// that cannot be told from others: then it is tried the other way at the next start.
+// A confinement is whether crosvm runs without root's rights. A phone may not let it be started so,
+// or it may fail in a way that cannot be told from others: then it is tried the other way at the
+// next start.
 type confinement struct {
 	android bool   // elsewhere, the user may be a person's
 	refused string // why crosvm runs as root on a phone; empty: it does not

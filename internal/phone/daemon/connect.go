@@ -11,8 +11,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 )
 
-// Connect connects in and out to what a machine offers under a service's name or a port's number, until both directions have
-// ended: the guest's address is known to the phone alone.
+// Connect connects in and out to what a machine offers under a service's name or a port's number,
+// until both directions have ended: the guest's address is known to the phone alone.
 func Connect(ctx context.Context, root phonepath.Root, name, service string, in io.Reader, out io.Writer) error {
 	p, err := newPatient(root, name, nil)
 	if err != nil {

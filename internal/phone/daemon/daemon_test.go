@@ -219,7 +219,8 @@ func TestLockHolder(t *testing.T) {
 	lock.Release()
 }
 
-// What a daemon was writing when it was killed may hold secrets and goes away, and so does what earlier versions left.
+// What a daemon was writing when it was killed may hold secrets and goes away, and so does what
+// earlier versions left.
 func TestRemoveRunFiles(t *testing.T) {
 	vm := newVM(t)
 	for _, path := range []string{vm.ConfigDisk(), vm.Token()} {
@@ -470,8 +471,9 @@ func TestLoadArtifact(t *testing.T) {
 	}
 }
 
-// What a start relies on is compared with the manifest: a difference is damage, also one of a file that is not there. A machine of
-// an earlier sov, whose manifest has no root hash, is started as before.
+// What a start relies on is compared with the manifest: a difference is damage, also one of a file
+// that is not there. A machine of an earlier sov, whose manifest has no root hash, is started as
+// before.
 func TestStartComparesWithManifest(t *testing.T) {
 	for name, tt := range map[string]struct {
 		spoil func(dir string) error
@@ -636,7 +638,8 @@ func TestPeers(t *testing.T) {
 	}
 }
 
-// A crosvm that ends before its guest says anything is tried the other way, root's rights or not, at the next start.
+// A crosvm that ends before its guest says anything is tried the other way, root's rights or not,
+// at the next start.
 func TestConfinement(t *testing.T) {
 	failed := crosvm.Exit{Kind: crosvm.Failed, Code: 1, Reason: "no"}
 	aborted := crosvm.Exit{Kind: crosvm.Killed, Code: -1, Signal: syscall.SIGABRT}
@@ -660,7 +663,8 @@ func TestConfinement(t *testing.T) {
 	}
 }
 
-// The config disk is in memory, and is overwritten there; a crosvm that complains of it is tried with a file at the next start.
+// The config disk is in memory, and is overwritten there; a crosvm that complains of it is tried
+// with a file at the next start.
 func TestConfigPlace(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "config.img")
 	var p configPlace

@@ -1,27 +1,82 @@
 package daemon
 
 import (
+	"errors"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
-	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+	"github.com/sovereign-sql/sov/internal/artifact/datadisk"
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/health"
 )
 
-// The data disk is made once, enlarged where it should be larger, and never made smaller.
-func TestEnsureData(t *testing.T) {
+// The data disk and volumes are made once, enlarged where they should be larger, and never made smaller.
+func TestEnsureDisk(t *testing.T) {
 	vm := newVM(t)
-	for _, tt := range []struct{ ask, want int64 }{{256 << 20, 256 << 20}, {1 << 30, 1 << 30}, {256 << 20, 1 << 30}} {
-		var said []string
-		if err := ensureData(t.Context(), vm, vmspec.Disk{Size: tt.ask}, func(s string) { said = append(said, s) }); err != nil {
+	for _, volume := range []string{"", "media"} {
+		path := diskPath(vm, volume)
+		for _, tt := range []struct{ ask, want int64 }{{256 << 20, 256 << 20}, {1 << 30, 1 << 30}, {256 << 20, 1 << 30}} {
+			var said []string
+			if err := ensureDisk(t.Context(), vm.Name, path, datadisk.Spec{Volume: volume, Size: tt.ask}, func(s string) { said = append(said, s) }); err != nil {
+				t.Fatal(err)
+			}
+			info, err := os.Stat(path)
+			if err != nil || info.Size() != tt.want || info.Mode() != 0o600 {
+				t.Errorf("asked for %d bytes: %d, %v, %v, want %d", tt.ask, info.Size(), info.Mode(), err, tt.want)
+			}
+			if changed := strings.Join(said, "; "); (tt.ask == tt.want) != (changed != "") {
+				t.Errorf("asked for %d bytes, it said %q", tt.ask, changed)
+			}
+		}
+	}
+	err := ensureDisk(t.Context(), vm.Name, diskPath(vm, "media"), datadisk.Spec{Volume: "media", Size: 1 << 30, Encrypted: true}, func(string) {})
+	if fault := new(unfitError); !errors.As(err, fault) || !strings.Contains(err.Error(), "encrypted of volume media") {
+		t.Errorf("a disk of the other kind: %v", err)
+	}
+	m := health.New("sql")
+	addDisks(m, vm)
+	if len(m.Disks) != 2 || m.Disks[0].Name != "data" || m.Disks[1].Name != "media" || m.Disks[1].Allocated == 0 {
+		t.Errorf("where the guest does not answer: %+v", m.Disks)
+	}
+	m.Disks = nil
+	m.AddGuest(&guestapi.Status{Volumes: []guestapi.Volume{{Name: "media", Data: guestapi.Data{Path: "/srv/media", Size: 5}}}})
+	addDisks(m, vm)
+	if len(m.Disks) != 2 || m.Disks[1].Path != "/srv/media" || m.Disks[1].Size != 5 || m.Disks[1].Allocated == 0 || m.Disks[1].Fault != "" {
+		t.Errorf("with what the guest says: %+v", m.Disks)
+	}
+	m.AddGuest(&guestapi.Status{})
+	addDisks(m, vm)
+	if len(m.Disks) != 2 || m.Disks[1].Allocated == 0 || m.Disks[1].Fault != "the version that runs has no such volume" {
+		t.Errorf("with a guest that has no volume: %+v", m.Disks)
+	}
+	if kept := keptDisks(vm); len(kept) != 2 || kept[0].name() != "data" || kept[1].name() != "media" || kept[1].path != vm.Volume("media") {
+		t.Errorf("kept are %+v", kept)
+	}
+}
+
+// TestRemoveKeepsVolumes: they go with the data disk, and stay with it.
+func TestRemoveKeepsVolumes(t *testing.T) {
+	vm := newVM(t)
+	for _, volume := range []string{"", "media"} {
+		if err := ensureDisk(t.Context(), vm.Name, diskPath(vm, volume), datadisk.Spec{Volume: volume, Size: 128 << 20}, func(string) {}); err != nil {
 			t.Fatal(err)
 		}
-		info, err := os.Stat(vm.Data())
-		if err != nil || info.Size() != tt.want {
-			t.Errorf("asked for %d bytes: %d, %v, want %d", tt.ask, info.Size(), err, tt.want)
+	}
+	for _, data := range []bool{false, true} {
+		r, err := Remove(t.Context(), vm.Root(), vm.Name, RemoveOptions{Data: data, Force: true})
+		if err != nil {
+			t.Fatal(err)
 		}
-		if changed := strings.Join(said, "; "); (tt.ask == tt.want) != (changed != "") {
-			t.Errorf("asked for %d bytes, it said %q", tt.ask, changed)
+		list := r.Kept
+		if data {
+			list = r.Removed
+		}
+		for _, path := range []string{vm.Data(), vm.Volumes()} {
+			if _, err := os.Stat(path); (err == nil) == data || !slices.Contains(list, path) {
+				t.Errorf("--data %t: %s: %v, of %q", data, path, err, list)
+			}
 		}
 	}
 }
@@ -43,13 +98,16 @@ func TestSpaceWarnings(t *testing.T) {
 		}
 	}
 	vm := newVM(t)
-	if _, err := phoneSpace(vm.Data()); err == nil {
+	if _, err := phoneSpace([]keptDisk{{path: vm.Data()}}); err == nil {
 		t.Error("a disk that is not there")
 	}
-	if err := ensureData(t.Context(), vm, vmspec.Disk{Size: 256 << 20}, func(string) {}); err != nil {
-		t.Fatal(err)
+	for _, volume := range []string{"", "media"} {
+		// More than any phone has, in holes.
+		if err := ensureDisk(t.Context(), vm.Name, diskPath(vm, volume), datadisk.Spec{Volume: volume, Size: 1 << 40}, func(string) {}); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if _, err := phoneSpace(vm.Data()); err != nil {
+	if _, err := phoneSpace(keptDisks(vm)); err != nil {
 		t.Error(err)
 	}
 }

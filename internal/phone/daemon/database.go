@@ -16,12 +16,13 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/health"
 )
 
-// sslRequest asks a PostgreSQL server whether it speaks TLS, to which every server answers with one byte (PostgreSQL's
-// documentation, "Message Formats", SSLRequest).
+// sslRequest asks a PostgreSQL server whether it speaks TLS, to which every server answers with one
+// byte (PostgreSQL's documentation, "Message Formats", SSLRequest).
 var sslRequest = binary.BigEndian.AppendUint32([]byte{0, 0, 0, 8}, 80877103)
 
-// probeDatabase asks the server at address whether it speaks PostgreSQL's protocol, and returns the certificate that it
-// shows; nil where it does not offer TLS. Whether a client would trust the certificate is not the question.
+// probeDatabase asks the server at address whether it speaks PostgreSQL's protocol, and returns the
+// certificate that it shows; nil where it does not offer TLS. Whether a client would trust the
+// certificate is not the question.
 func probeDatabase(ctx context.Context, address netip.AddrPort) (*health.Certificate, error) {
 	conn, err := dial(ctx, address)
 	if err != nil {
@@ -65,7 +66,8 @@ func send(w io.Writer, message []byte) error {
 	return err
 }
 
-// databaseAt adds to m where the machine's PostgreSQL is, on the phone's network and on the tailnet.
+// databaseAt adds to m where the machine's PostgreSQL is, on the phone's network and on the
+// tailnet.
 func databaseAt(m *health.Machine, address netip.AddrPort) {
 	if m.Database == nil || !address.IsValid() {
 		return

@@ -22,8 +22,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
 )
 
-// A dataKeys holds the keys of an encrypted data disk that are not kept on this phone (vmspec.KeyOnHost), by the names of their
-// secrets. They come by a socket that only root reaches, live as long as the daemon does, and are in no file of this phone.
+// A dataKeys holds the keys of an encrypted data disk that are not kept on this phone
+// (vmspec.KeyOnHost), by the names of their secrets. They come by a socket that only root reaches,
+// live as long as the daemon does, and are in no file of this phone.
 type dataKeys struct {
 	given  chan struct{} // holds a value once keys came; nil before serve
 	listen net.Listener
@@ -142,10 +143,11 @@ func decodeKeys(text []byte) (map[string]string, error) {
 	return keys, nil
 }
 
-// lockMemory keeps what this process holds, now and later, out of swap and out of core dumps: keys are copied on their way to
-// the config disk.
+// lockMemory keeps what this process holds, now and later, out of swap and out of core dumps: keys
+// are copied on their way to the config disk.
 func lockMemory() error {
-	// On fault: only pages that are used are kept in memory, and not all that the runtime has reserved.
+	// On fault: only pages that are used are kept in memory, and not all that the runtime has
+	// reserved.
 	if err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT); err != nil {
 		return fmt.Errorf("keep the key out of swap: mlockall: %w", err)
 	}
@@ -155,7 +157,8 @@ func lockMemory() error {
 	return nil
 }
 
-// inFolder makes or uses a socket by a path that is short enough for its address, whatever its folder's path is.
+// inFolder makes or uses a socket by a path that is short enough for its address, whatever its
+// folder's path is.
 func inFolder[T any](path string, do func(path string) (T, error)) (T, error) {
 	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {
@@ -166,8 +169,9 @@ func inFolder[T any](path string, do func(path string) (T, error)) (T, error) {
 	return do(fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), filepath.Base(path)))
 }
 
-// secretsOf are the secrets that a machine is given at a start: those that are kept on this phone, and the keys of its
-// data disk if that is encrypted. The error is a lockedError if these are not there.
+// secretsOf are the secrets that a machine is given at a start: those that are kept on this phone,
+// and the keys of its data disk if that is encrypted. The error is a lockedError if these are not
+// there.
 func (d *Daemon) secretsOf(spec *vmspec.Spec) (map[string]string, error) {
 	secrets, err := loadSecrets(d.Root, d.vm)
 	if err != nil {
@@ -199,7 +203,8 @@ func (d *Daemon) secretsOf(spec *vmspec.Spec) (map[string]string, error) {
 	return secrets, nil
 }
 
-// ReadKeys reads the keys for UpOptions, and keeps this process out of swap and core dumps from then on.
+// ReadKeys reads the keys for UpOptions, and keeps this process out of swap and core dumps from
+// then on.
 func ReadKeys(from io.Reader) ([]byte, error) {
 	if err := lockMemory(); err != nil {
 		return nil, err
@@ -214,7 +219,8 @@ func ReadKeys(from io.Reader) ([]byte, error) {
 	return keys, nil
 }
 
-// sendKeys gives the keys of a machine's data disk, in the form of decodeKeys, to its daemon, once that waits for them.
+// sendKeys gives the keys of a machine's data disk, in the form of decodeKeys, to its daemon, once
+// that waits for them.
 func sendKeys(ctx context.Context, vm phonepath.VM, keys []byte, died <-chan struct{}) error {
 	for {
 		conn, err := inFolder(vm.Keys(), func(path string) (net.Conn, error) { return net.Dial("unix", path) })

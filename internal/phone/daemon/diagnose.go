@@ -22,8 +22,9 @@ type patient struct {
 	host     *network.Host
 }
 
-// Diagnose finds out which layer of a machine is broken. With fix, what the phone can repair is repaired first: its
-// network, and a machine that does not run, which is started. Where that fails, the report tells how things are then.
+// Diagnose finds out which layer of a machine is broken. With fix, what the phone can repair is
+// repaired first: its network, and a machine that does not run, which is started. Where that fails,
+// the report tells how things are then.
 func Diagnose(ctx context.Context, root phonepath.Root, name string, fix bool, up UpOptions) (*health.Machine, error) {
 	p, err := newPatient(root, name, up.Report)
 	if err != nil {

@@ -15,7 +15,8 @@ func (d *Daemon) explain(exit crosvm.Exit, m mark) crosvm.Exit {
 // maxSince bounds what is read of a log, in bytes.
 const maxSince = 64 << 10
 
-// since is the end of what was written to a log since it had a size. A log that is smaller was emptied meanwhile.
+// since is the end of what was written to a log since it had a size. A log that is smaller was
+// emptied meanwhile.
 func since(path string, at int64) string {
 	now := size(path)
 	if now < at {

@@ -34,13 +34,13 @@ func newGuestWatch(d *Daemon, r *run, a *artifact, near *neighbourhood) *guestWa
 	return &guestWatch{daemon: d, machine: r, artifact: a, near: near, readyAt: make(chan time.Time, 1), ready: make(chan struct{}), failed: make(chan struct{})}
 }
 
-// How often the guest is asked: often while it may become ready at any moment, so that whoever waits need not, and
-// rarely afterwards.
+// How often the guest is asked: often while it may become ready at any moment, so that
+// no caller waits for long, and rarely afterwards.
 const (
 	bootPoll  = 200 * time.Millisecond
 	readyPoll = 5 * time.Second
-	// A question that was sent before crosvm had the interface open is lost, and TCP repeats it after a second: the first
-	// ones are given up sooner.
+	// A question that was sent before crosvm had the interface open is lost, and TCP repeats it
+	// after a second: the first ones are given up sooner.
 	firstPatience = 100 * time.Millisecond
 )
 
@@ -63,7 +63,8 @@ func (w *guestWatch) run(ctx context.Context) {
 		if err == nil && !answered {
 			answered = true
 			w.answered.Store(true)
-			// The guest has read its config disk: what is secret in it need not be there any longer.
+			// The guest has read its config disk: what is secret in it need not be there any
+			// longer.
 			if err := w.machine.config.forget(); err != nil {
 				w.daemon.log(err.Error())
 			}

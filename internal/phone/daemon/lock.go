@@ -15,9 +15,9 @@ import (
 // errRunning says that a daemon keeps the machine already.
 var errRunning = errors.New("a daemon runs already")
 
-// takeLock takes the machine's lock, which a machine's daemon holds, or the process that cleans up after one. The error
-// wraps errRunning when another process has it. A process must not look for the holder (lockHolder) of a lock that it
-// holds, see durable.ProcessLock.
+// takeLock takes the machine's lock, which a machine's daemon holds, or the process that cleans up
+// after one. The error wraps errRunning when another process has it. A process must not look for
+// the holder (lockHolder) of a lock that it holds, see durable.ProcessLock.
 func takeLock(vm phonepath.VM) (*durable.ProcessLock, error) {
 	if err := durable.MkdirAll(vm.Run(), 0o700); err != nil {
 		return nil, err
@@ -52,7 +52,8 @@ func findDaemon(vm phonepath.VM) (*daemonProcess, error) {
 		fd = -1
 	}
 	d := &daemonProcess{pid, fd}
-	// Had it ended before the descriptor was opened, another process could have its number; the lock tells.
+	// Had it ended before the descriptor was opened, another process could have its number; the
+	// lock tells.
 	if again, err := lockHolder(vm); again != pid || err != nil {
 		d.close()
 		return nil, err

@@ -21,8 +21,9 @@ const (
 	followPoll = 200 * time.Millisecond
 )
 
-// rotateLogs keeps logs bounded until ctx ends. Their writers (crosvm, which is not ours to ask) append and keep them
-// open, so a log is copied and then emptied; what is written between the two is lost, a line at most.
+// rotateLogs keeps logs bounded until ctx ends. Their writers (crosvm, which is not ours to ask)
+// append and keep them open, so a log is copied and then emptied; what is written between the two
+// is lost, a line at most.
 func rotateLogs(ctx context.Context, log func(string), paths ...string) {
 	ticker := time.NewTicker(rotatePoll)
 	defer ticker.Stop()
@@ -40,8 +41,9 @@ func rotateLogs(ctx context.Context, log func(string), paths ...string) {
 	}
 }
 
-// rotate moves a log's content to PATH.1, and older parts on, where it has more than limit bytes. Of a guest that has
-// written far more meanwhile, the last is kept. Nothing is synced: a power cut may cost lines of a log.
+// rotate moves a log's content to PATH.1, and older parts on, where it has more than limit bytes.
+// Of a guest that has written far more meanwhile, the last is kept. Nothing is synced: a power cut
+// may cost lines of a log.
 func rotate(path string, limit int64) error {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() <= limit {
@@ -108,8 +110,8 @@ func size(path string) int64 {
 	return info.Size()
 }
 
-// followLog copies what a log holds from an offset on to w, and what is appended, until ctx ends. A rotated log is
-// followed from its new beginning.
+// followLog copies what a log holds from an offset on to w, and what is appended, until ctx ends. A
+// rotated log is followed from its new beginning.
 func followLog(ctx context.Context, path string, at int64, w io.Writer) error {
 	ticker := time.NewTicker(followPoll)
 	defer ticker.Stop()

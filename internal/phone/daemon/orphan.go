@@ -12,8 +12,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/phone/crosvm"
 )
 
-// An orphan is a crosvm whose daemon has died. It cannot be taken over: only its parent learns how it ends.
-// So it is shut down in order.
+// An orphan is a crosvm whose daemon has died. It cannot be taken over: only its parent learns how
+// it ends. So it is shut down in order.
 type orphan struct {
 	pid      int
 	life     string // of this process, see lifeOf
@@ -24,13 +24,15 @@ type orphan struct {
 	guest    *guestapi.Client // nil: the guest cannot be asked
 }
 
-// stopOrphans shuts down every crosvm that runs this machine. The caller holds the machine's lock: no daemon lives.
+// stopOrphans shuts down every crosvm that runs this machine. The caller holds the machine's lock:
+// no daemon lives.
 func stopOrphans(ctx context.Context, vm phonepath.VM, s Settings, log func(string)) error {
 	pids, err := crosvmsOf("/proc", vm)
 	if err != nil {
 		return fmt.Errorf("look for what an earlier daemon has left: %w", err)
 	}
-	// The kernel holds the wake lock of a daemon that was killed; where it holds none, that is an error.
+	// The kernel holds the wake lock of a daemon that was killed; where it holds none, that is an
+	// error.
 	defer android.Phone{}.WakeUnlock(wakeLock(vm.Name))
 	for _, pid := range pids {
 		log(fmt.Sprintf("crosvm, process %d, has lost its daemon: shutting it down", pid))

@@ -14,8 +14,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/phone/network"
 )
 
-// peers are the other installed machines whose guests may talk with spec's: those of its group, and those that it names and
-// that name it in turn.
+// peers are the other installed machines whose guests may talk with spec's: those of its group, and
+// those that it names and that name it in turn.
 func peers(root phonepath.Root, s Settings, spec *vmspec.Spec, log func(string)) []*vmspec.Spec {
 	var out []*vmspec.Spec
 	mine := spec.Network
@@ -51,7 +51,8 @@ func peers(root phonepath.Root, s Settings, spec *vmspec.Spec, log func(string))
 	return out
 }
 
-// candidates are the machines that may be peers, by name: for a machine of a group all that are installed.
+// candidates are the machines that may be peers, by name: for a machine of a group all that are
+// installed.
 func candidates(root phonepath.Root, spec *vmspec.Spec) []string {
 	names := slices.Clone(spec.Network.Peers)
 	if spec.Network.Group != "" {
@@ -75,7 +76,8 @@ func hosts(root phonepath.Root, s Settings, spec *vmspec.Spec, log func(string))
 	return out
 }
 
-// A neighbourhood keeps what a running machine and its guest know of its peers as they are installed, updated and removed.
+// A neighbourhood keeps what a running machine and its guest know of its peers as they are
+// installed, updated and removed.
 type neighbourhood struct {
 	daemon   *Daemon
 	artifact *artifact
@@ -104,7 +106,8 @@ func (n *neighbourhood) now() network.VM {
 	return vm
 }
 
-// tell tells the guest names that it does not know yet. A guest that does not answer is told the next time.
+// tell tells the guest names that it does not know yet. A guest that does not answer is told the
+// next time.
 func (n *neighbourhood) tell(ctx context.Context) {
 	names := hosts(n.daemon.Root, n.daemon.settings, n.artifact.spec, n.log)
 	if slices.Equal(names, n.known) {

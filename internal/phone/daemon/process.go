@@ -17,8 +17,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/phone/crosvm"
 )
 
-// crosvmsOf returns the processes that run a machine. They are found by their arguments, so that one is found whose daemon
-// died before it could note it.
+// crosvmsOf returns the processes that run a machine. They are found by their arguments, so that
+// one is found whose daemon died before it could note it.
 func crosvmsOf(proc string, vm phonepath.VM) ([]int, error) {
 	entries, err := os.ReadDir(proc)
 	if err != nil {
@@ -46,8 +46,9 @@ func sockets(vm phonepath.VM) []string {
 	return []string{vm.Socket(), crosvm.Inside(vm.Socket()), vm.OldSocket()}
 }
 
-// runsMachine tells whether a command line, as /proc/PID/cmdline has it, is that of a crosvm with one of these control sockets:
-// whatever the program is called and comes before the word run, which has a value "--socket" of that name after it.
+// runsMachine tells whether a command line, as /proc/PID/cmdline has it, is that of a crosvm with
+// one of these control sockets: whatever the program is called and comes before the word run, which
+// has a value "--socket" of that name after it.
 func runsMachine(cmdline []byte, sockets ...string) bool {
 	args := strings.Split(string(cmdline), "\x00")
 	run := slices.Index(args[1:], "run")
@@ -62,14 +63,16 @@ func runsMachine(cmdline []byte, sockets ...string) bool {
 	return false
 }
 
-// lifeOf names a process's life: when it began, in the kernel's ticks, which a later process of its number does not share.
-// It is "" once the process has ended and closed its files, reaped or not; its arguments are gone before that.
+// lifeOf names a process's life: when it began, in the kernel's ticks, which a later process of its
+// number does not share. It is "" once the process has ended and closed its files, reaped or not;
+// its arguments are gone before that.
 func lifeOf(proc string, pid int) string {
 	text, err := os.ReadFile(filepath.Join(proc, strconv.Itoa(pid), "stat"))
 	if err != nil {
 		return ""
 	}
-	// proc(5): pid (comm) state ppid …; state is the 3rd, starttime the 22nd; a name may hold spaces and parentheses.
+	// proc(5): pid (comm) state ppid …; state is the 3rd, starttime the 22nd; a name may hold
+	// spaces and parentheses.
 	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
 	const state, starttime = 0, 22 - 3
 	if len(fields) <= starttime || bytes.ContainsAny(fields[state], "ZXx") {

@@ -22,7 +22,7 @@ import (
 
 // RemoveOptions say how a machine is removed.
 type RemoveOptions struct {
-	Data   bool         // its data disk and secrets as well
+	Data   bool         // its data disk, volumes and secrets as well
 	Force  bool         // go on past what fails, and list it in Removal.Left
 	Report func(string) // takes lines about progress; nil: none
 }
@@ -34,7 +34,7 @@ type removal struct {
 	network bool // the machine is out of the phone's network
 }
 
-// Remove shuts a machine down and removes it from the phone: all but its data disk and secrets, or with Data those as
+// Remove shuts a machine down and removes it from the phone: all but its data disk, volumes and secrets, or with Data those as
 // well. The last machine that is installed takes this program and all that serves it along; the runner's settings stay,
 // and so do the trusted keys and the serials of signed versions: a removed machine cannot come back as an older one.
 // Where nothing is installed, nothing happens. Without Force, the first failure ends it.
@@ -138,7 +138,7 @@ func (r *removal) machine(ctx context.Context, root phonepath.Root, vm phonepath
 	}
 	for _, e := range before {
 		path := filepath.Join(vm.Dir(), e.Name())
-		if path == vm.Data() && !r.Data {
+		if isData(vm, path) && !r.Data {
 			r.Kept = append(r.Kept, path)
 			continue
 		}
@@ -184,7 +184,10 @@ func (r *removal) program(root phonepath.Root) error {
 	return nil
 }
 
-// anyInstalled tells whether there is a machine of which there is more than a data disk: one that is installed, is being
+// isData reports whether what is in a machine's folder is its data disk or its volumes.
+func isData(vm phonepath.VM, path string) bool { return path == vm.Data() || path == vm.Volumes() }
+
+// anyInstalled tells whether there is a machine of which there is more than its data: one that is installed, is being
 // installed, or runs.
 func anyInstalled(root phonepath.Root) (bool, error) {
 	machines, err := os.ReadDir(root.VMs())
@@ -201,7 +204,7 @@ func anyInstalled(root phonepath.Root) (bool, error) {
 			return false, err
 		}
 		for _, e := range entries {
-			if e.Name() != filepath.Base(vm.Data()) {
+			if !isData(vm, filepath.Join(vm.Dir(), e.Name())) {
 				return true, nil
 			}
 		}

@@ -72,11 +72,11 @@ func disks(ctx context.Context, vm phonepath.VM, a *artifact, config *configDisk
 			disk.Path = filepath.Join(a.dir, d.File)
 		case vmspec.RoleConfig:
 			disk.Path = config.path()
-		case vmspec.RoleData:
-			if err := ensureData(ctx, vm, d, log); err != nil {
+		case vmspec.RoleData, vmspec.RoleVolume:
+			disk.Path = diskPath(vm, d.Name)
+			if err := ensureDisk(ctx, vm.Name, disk.Path, datadisk.Of(d), log); err != nil {
 				return nil, err
 			}
-			disk.Path = vm.Data()
 		}
 		disks = append(disks, disk)
 	}
@@ -86,30 +86,6 @@ func disks(ctx context.Context, vm phonepath.VM, a *artifact, config *configDisk
 // clearSockets removes control sockets that nobody holds.
 func clearSockets(vm phonepath.VM) error {
 	return errors.Join(crosvm.ClearSocket(vm.Socket()), crosvm.ClearSocket(vm.OldSocket()))
-}
-
-// ensureData makes the data disk unless there is one, and enlarges one that is smaller than it should be.
-func ensureData(ctx context.Context, vm phonepath.VM, d vmspec.Disk, log func(string)) error {
-	done, err := datadisk.Ensure(ctx, vm.Data(), d.Size, d.Key != "")
-	if mismatch := new(datadisk.MismatchError); errors.As(err, &mismatch) {
-		return unfitError{versionError{fmt.Errorf("data disk %w: %s", err, adviseMismatch(vm.Name, mismatch))}}
-	}
-	if err != nil {
-		return fmt.Errorf("data disk: %w", err)
-	}
-	if done != "" {
-		log(fmt.Sprintf("%s the data disk %s, of %d MiB", done, vm.Data(), d.Size>>20))
-	}
-	return nil
-}
-
-// adviseMismatch says how a data disk becomes one of the kind that the installed version wants.
-func adviseMismatch(name string, mismatch *datadisk.MismatchError) string {
-	way := fmt.Sprintf("`sov backup %s FILE`, `sov remove %[1]s --data`, `sov push %[1]s --start`, `sov restore %[1]s FILE`", name)
-	if mismatch.Encrypted {
-		return "push a version with vm.encrypt: true, or save what is on it with such a version and begin a new disk: " + way
-	}
-	return "push a version without vm.encrypt, save what is on it and begin a new disk: " + way
 }
 
 // configIndex is the place of the config disk among the disks.

@@ -11,9 +11,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 )
 
-// Session connects in and out to a session of the guest of a machine that runs, until the guest or the
-// caller ends it. The frames are package session's and the caller's: the phone adds the token, which
-// stays here.
+// Session connects in and out to a session of the guest of a machine that runs, until the guest or
+// the caller ends it. The frames are package session's and the caller's: the phone adds the token,
+// which stays here.
 func Session(ctx context.Context, root phonepath.Root, name string, in io.Reader, out io.Writer) error {
 	conn, err := openSession(ctx, root, name)
 	if errors.Is(err, guestapi.ErrNoSessions) {

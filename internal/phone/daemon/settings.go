@@ -19,8 +19,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 )
 
-// Settings are the runner's own, of this phone and not of an artifact: settings.json, which may be absent. Times are in
-// seconds.
+// Settings are the runner's own, of this phone and not of an artifact: settings.json, which may be
+// absent. Times are in seconds.
 type Settings struct {
 	Crosvm          string                `json:"crosvm,omitempty"`           // program; empty: Android's
 	IPTables        string                `json:"iptables,omitempty"`         // program; empty: Android's, else the one in PATH
@@ -85,8 +85,8 @@ func (s Settings) crashLoop() int {
 	return s.CrashLoop
 }
 
-// loadSettings reads the settings file. It refuses one that others than root can write, and one that names programs, which
-// run as root, that others can replace.
+// loadSettings reads the settings file. It refuses one that others than root can write, and one
+// that names programs, which run as root, that others can replace.
 func loadSettings(root phonepath.Root) (Settings, error) {
 	var s Settings
 	text, err := readTrusted(string(root), root.Settings(), maxSettings)
@@ -102,8 +102,8 @@ func loadSettings(root phonepath.Root) (Settings, error) {
 	return s, s.checkPrograms()
 }
 
-// settingsOrDefaults is loadSettings for what has to go on whatever the file says, such as a stop. Settings that cannot be used are
-// reported, and the defaults hold.
+// settingsOrDefaults is loadSettings for what has to go on whatever the file says, such as a stop.
+// Settings that cannot be used are reported, and the defaults hold.
 func settingsOrDefaults(root phonepath.Root, report func(string)) Settings {
 	s, err := loadSettings(root)
 	if err != nil {

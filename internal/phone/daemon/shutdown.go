@@ -19,7 +19,8 @@ type stopper interface {
 	wait(ctx context.Context) bool // true: it has ended
 }
 
-// How long each way may take. The guest's is a setting: a checkpoint of a busy database takes what it takes.
+// How long each way may take. The guest's is a setting: a checkpoint of a busy database takes what
+// it takes.
 const (
 	askTimeout     = 5 * time.Second // for the guest to agree
 	consoleTimeout = 30 * time.Second
@@ -27,9 +28,10 @@ const (
 	killTimeout    = 10 * time.Second
 )
 
-// shutDown ends a machine: the guest is asked by its network first, then at its console, then crosvm is told to stop, and
-// killed at last. (A power button is ACPI's: crosvm has none on arm64.) Each way has a bound, so that the whole takes at
-// most the guest's plus a minute. It returns how it ended; the error says that even killing it did not help.
+// shutDown ends a machine: the guest is asked by its network first, then at its console, then
+// crosvm is told to stop, and killed at last. (A power button is ACPI's: crosvm has none on arm64.)
+// Each way has a bound, so that the whole takes at most the guest's plus a minute. It returns how
+// it ended; the error says that even killing it did not help.
 func shutDown(ctx context.Context, m stopper, guest time.Duration, log func(string)) (how string, err error) {
 	ways := []struct {
 		how      string
@@ -66,8 +68,9 @@ func shutDown(ctx context.Context, m stopper, guest time.Duration, log func(stri
 // askConsole asks the guest behind a pipe of requests to shut down.
 func askConsole(requests string) error { return crosvm.Request(requests, guestapi.ConsoleShutdown) }
 
-// endTime is how long a machine that is about to end may take for it: a guest that is off answers no more, a crosvm that was
-// killed has closed the interface, and on a busy phone it is a while before its parent hears of it.
+// endTime is how long a machine that is about to end may take for it: a guest that is off answers
+// no more, a crosvm that was killed has closed the interface, and on a busy phone it is a while
+// before its parent hears of it.
 const endTime = time.Second
 
 // ended tells whether a machine has ended or is about to.

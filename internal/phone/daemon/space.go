@@ -15,19 +15,19 @@ import (
 
 const (
 	spacePoll = 30 * time.Second
-	// lowSpace is what a phone should have free for a data disk that is still to grow, in bytes.
+	// lowSpace is what a phone should have free for disks that are still to grow, in bytes.
 	lowSpace = 512 << 20
 )
 
-// watchSpace warns when the phone has little room for the data disk, whose file takes room as it fills, until ctx ends. The
-// guest sees a disk with room on it, and writes that fail.
+// watchSpace warns when the phone has little room for the data disk and the volumes, whose files take room as they fill, until
+// ctx ends. The guest sees disks with room on them, and writes that fail.
 func (d *Daemon) watchSpace(ctx context.Context) {
 	ticker := time.NewTicker(spacePoll)
 	defer ticker.Stop()
 	for {
-		warnings, err := phoneSpace(d.vm.Data())
+		warnings, err := phoneSpace(keptDisks(d.vm))
 		if err != nil {
-			d.log(fmt.Sprintf("room for the data disk: %v", err))
+			d.log(fmt.Sprintf("room for the disks: %v", err))
 			return
 		}
 		if !slices.Equal(d.state.get().Warnings, warnings) {
@@ -44,25 +44,29 @@ func (d *Daemon) watchSpace(ctx context.Context) {
 	}
 }
 
-// phoneSpace says where the file system of a sparse file has too little room for it to fill up; nil where it has enough.
-func phoneSpace(path string) ([]string, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
+// phoneSpace says where the file system of sparse files has too little room for them to fill up; nil where it has enough.
+func phoneSpace(disks []keptDisk) ([]string, error) {
+	var free, needs int64
+	for _, d := range disks {
+		info, err := os.Stat(d.path)
+		if err != nil {
+			return nil, err
+		}
+		var fs unix.Statfs_t
+		if err := unix.Statfs(d.path, &fs); err != nil {
+			return nil, fmt.Errorf("statfs %s: %w", d.path, err)
+		}
+		free = int64(fs.Bavail) * int64(fs.Bsize) // the same for all
+		needs += info.Size() - info.Sys().(*syscall.Stat_t).Blocks*512
 	}
-	var fs unix.Statfs_t
-	if err := unix.Statfs(path, &fs); err != nil {
-		return nil, fmt.Errorf("statfs %s: %w", path, err)
-	}
-	taken := info.Sys().(*syscall.Stat_t).Blocks * 512
-	return spaceWarnings(int64(fs.Bavail)*int64(fs.Bsize), info.Size()-taken), nil
+	return spaceWarnings(free, needs), nil
 }
 
-// spaceWarnings compares the room that there is with what the data disk may still take, in bytes.
+// spaceWarnings compares the room that there is with what the disks may still take, in bytes.
 func spaceWarnings(free, needs int64) []string {
 	if free >= min(lowSpace, needs) {
 		return nil
 	}
-	return []string{fmt.Sprintf("the phone has %d MiB free, and the data disk may still take %d MiB: make room on the phone, or PostgreSQL stops when it is full",
+	return []string{fmt.Sprintf("the phone has %d MiB free, and the machine's disks may still take %d MiB: make room on the phone, or services stop when it is full",
 		free>>20, needs>>20)}
 }

@@ -27,7 +27,8 @@ type stateFile struct {
 	state runnerapi.State
 }
 
-// change alters the state and the file. What cannot be written is logged: the machine's life does not hang on it.
+// change alters the state and the file. What cannot be written is logged: the machine's life does
+// not hang on it.
 func (f *stateFile) change(alter func(*runnerapi.State)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -60,7 +61,8 @@ func writeFile(path string, v any) error {
 
 const maxState = 1 << 20 // bytes
 
-// readState returns the state that was last written, or a machine that is down where there is none to be read.
+// readState returns the state that was last written, or a machine that is down where there is none
+// to be read.
 func readState(vm phonepath.VM) (*runnerapi.State, error) {
 	f, err := os.Open(vm.State())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -84,7 +86,8 @@ func downState(vm phonepath.VM) *runnerapi.State {
 	return &runnerapi.State{Format: runnerapi.Format, Name: vm.Name, Phase: runnerapi.Down}
 }
 
-// bootID is the kernel's random name for this boot: a state of another boot tells nothing of processes.
+// bootID is the kernel's random name for this boot: a state of another boot tells nothing of
+// processes.
 func bootID() string {
 	text, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	return strings.TrimSpace(string(text))

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/sovereign-sql/sov/internal/artifact/datadisk"
@@ -86,16 +87,27 @@ func lookAt(ctx context.Context, vm phonepath.VM) (*health.Machine, error) {
 	if token := readToken(vm); m.CrosvmAlive && token != "" && state.Network.Endpoint.IsValid() {
 		askGuest(ctx, m, guestapi.NewClient(state.Network.Endpoint, token))
 	}
-	if size := allocated(vm.Data()); size > 0 {
-		if len(m.Disks) == 0 { // the guest does not answer
-			m.Disks = []health.Disk{{Name: "data"}}
+	addDisks(m, vm)
+	return m, nil
+}
+
+// addDisks adds what the phone knows of the machine's disks, also of volumes that are kept and that the guest does not have.
+func addDisks(m *health.Machine, vm phonepath.VM) {
+	answered := len(m.Disks) > 0
+	for _, kept := range keptDisks(vm) {
+		i := slices.IndexFunc(m.Disks, func(d health.Disk) bool { return d.Name == kept.name() })
+		if i < 0 {
+			d := health.Disk{Name: kept.name()}
+			if answered {
+				d.Fault = "the version that runs has no such volume"
+			}
+			i, m.Disks = len(m.Disks), append(m.Disks, d)
 		}
-		m.Disks[0].Allocated = size
-		if content, err := datadisk.Look(vm.Data()); err == nil && content == datadisk.Encrypted {
-			m.Disks[0].Encryption = guestapi.LUKS2
+		m.Disks[i].Allocated = allocated(kept.path)
+		if content, err := kept.Look(kept.path); err == nil && content == datadisk.Encrypted {
+			m.Disks[i].Encryption = guestapi.LUKS2
 		}
 	}
-	return m, nil
 }
 
 // askGuest adds what the guest says, and the certificate that its database shows.

@@ -18,16 +18,18 @@ func timeServer(spec *vmspec.Spec) netip.AddrPort {
 	return netip.AddrPortFrom(spec.Network.Host.Addr(), sntp.Port)
 }
 
-// timeRetry is the pause before the phone's address is tried again, where something else listens there.
+// timeRetry is the pause before the phone's address is tried again, where something else listens
+// there.
 const timeRetry = time.Minute
 
-// serveTime tells the guest the phone's time until ctx ends. A guest that does not hear it asks public servers.
+// serveTime tells the guest the phone's time until ctx ends. A guest that does not hear it asks
+// public servers.
 func serveTime(ctx context.Context, spec *vmspec.Spec, log func(string)) {
 	said := false
 	for ctx.Err() == nil {
 		conn, err := listenOn(ctx, spec.Network.TAP, timeServer(spec))
 		if err == nil {
-			// What the phone shows before it was set by anybody must not become the guest's.
+			// What the phone shows before it was set must not become the guest's.
 			err = sntp.Server{Trusted: sntp.Plausible}.Serve(ctx, conn)
 		}
 		if err != nil && !said && ctx.Err() == nil {
@@ -41,7 +43,8 @@ func serveTime(ctx context.Context, spec *vmspec.Spec, log func(string)) {
 	}
 }
 
-// listenOn listens for datagrams that come by one interface: an address of the phone's is reachable by all of them.
+// listenOn listens for datagrams that come by one interface: an address of the phone's is reachable
+// by all of them.
 func listenOn(ctx context.Context, link string, address netip.AddrPort) (net.PacketConn, error) {
 	conn, err := (&net.ListenConfig{}).ListenPacket(ctx, "udp4", address.String())
 	if err != nil {
@@ -62,12 +65,12 @@ func listenOn(ctx context.Context, link string, address netip.AddrPort) (net.Pac
 	return conn, nil
 }
 
-// behindAbove is how far a guest's clock may be behind the phone's before the guest is told to look: it looks by itself
-// every minute.
+// behindAbove is how far a guest's clock may be behind the phone's before the guest is told to
+// look: it looks by itself every minute.
 const behindAbove = time.Second
 
-// isBehind tells whether a guest that was asked at a time of the phone's, and showed a time when it answered, is behind:
-// the phone slept, or its clock was set.
+// isBehind tells whether a guest that was asked at a time of the phone's, and showed a time when it
+// answered, is behind: the phone slept, or its clock was set.
 func isBehind(guest, asked time.Time) bool { return asked.Round(0).Sub(guest) > behindAbove }
 
 // correctClock makes the guest look at its clock.

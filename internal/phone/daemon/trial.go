@@ -13,14 +13,16 @@ import (
 	"github.com/sovereign-sql/sov/internal/phone/slots"
 )
 
-// trialStarts is how often a version that was never ready is started before it is given up, where there is another one to
-// go back to. Once would do for a version that cannot work; what came between may have been the phone's.
+// trialStarts is how often a version that was never ready is started before it is given up, where
+// there is another one to go back to. Once would do for a version that cannot work; what came
+// between may have been the phone's.
 const trialStarts = 2
 
 // errNotReady ends a start of a version on trial that did not become ready.
 var errNotReady = errors.New("it did not become ready")
 
-// tryCurrent returns the slot that is to be started, and begins its trial if it has not been ready yet.
+// tryCurrent returns the slot that is to be started, and begins its trial if it has not been ready
+// yet.
 func (d *Daemon) tryCurrent() (slot string, err error) {
 	slot, trial, back, err := slots.Try(d.vm)
 	if err != nil {
@@ -42,8 +44,8 @@ func (d *Daemon) pass() {
 	d.state.change(func(s *runnerapi.State) { s.Trial = false })
 }
 
-// hopeless returns why a version on trial is given up: a service of it has failed for good, or it was not ready in time. It
-// returns nil where there is no other version.
+// hopeless returns why a version on trial is given up: a service of it has failed for good, or it
+// was not ready in time. It returns nil where there is no other version.
 func (d *Daemon) hopeless(ctx context.Context, w *guestWatch, a *artifact) <-chan error {
 	if !d.trial.CanGiveUp() {
 		return nil
@@ -72,8 +74,8 @@ func (d *Daemon) noteRollBack(back *runnerapi.RollBack) {
 	d.policy.failures = 0
 }
 
-// leaveDamaged gives up a version whose files are not those that were installed, however long it has worked. True: the other one
-// is current now and is to be started.
+// leaveDamaged gives up a version whose files are not those that were installed, however long it
+// has worked. True: the other one is current now and is to be started.
 func (d *Daemon) leaveDamaged(damage error) bool {
 	back, err := slots.Damaged(d.vm, d.state.get().Slot, damage.Error())
 	if err != nil {
@@ -86,14 +88,15 @@ func (d *Daemon) leaveDamaged(damage error) bool {
 	return true
 }
 
-// judge decides, after a start that has ended, whether the version on trial is given up. True: the other one is current now
-// and is to be started.
+// judge decides, after a start that has ended, whether the version on trial is given up. True: the
+// other one is current now and is to be started.
 func (d *Daemon) judge(ctx context.Context, exit crosvm.Exit, ready time.Duration, err error) bool {
 	if ready > 0 || !d.trial.CanGiveUp() {
 		return false
 	}
 	if ctx.Err() != nil || errors.Is(err, errRenewed) || errors.Is(err, errBatteryLow) {
-		// Ended for another reason; a version that is always stopped before it is ready is not a bad one.
+		// Ended for another reason; a version that is always stopped before it is ready is not a
+		// bad one.
 		if err := d.trial.Undo(); err != nil {
 			d.log(err.Error())
 		}
@@ -137,7 +140,8 @@ func (d *Daemon) fault(exit crosvm.Exit, err error) string {
 	return reason
 }
 
-// openConsoles notes where this start's console begins, and empties the early one, which holds one start.
+// openConsoles notes where this start's console begins, and empties the early one, which holds one
+// start.
 func (d *Daemon) openConsoles() error {
 	d.console = size(d.vm.Console())
 	f, err := os.OpenFile(d.vm.Early(), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
@@ -147,7 +151,8 @@ func (d *Daemon) openConsoles() error {
 	return f.Close()
 }
 
-// earlyWords is what a guest that ended before it wrote to its console said last; "" for one that did write there.
+// earlyWords is what a guest that ended before it wrote to its console said last; "" for one that
+// did write there.
 func (d *Daemon) earlyWords() string {
 	if size(d.vm.Console()) != d.console {
 		return ""
@@ -161,7 +166,8 @@ func (d *Daemon) earlyWords() string {
 // maxWords bounds a line of the console that is kept as a reason, in bytes.
 const maxWords = 200
 
-// lastWords is the line of a console that says why the machine ended: the kernel's panic, else the last.
+// lastWords is the line of a console that says why the machine ended: the kernel's panic, else the
+// last.
 func lastWords(console string) string {
 	lines, err := tail(console, 100)
 	if err != nil || len(lines) == 0 {
@@ -169,7 +175,8 @@ func lastWords(console string) string {
 	}
 	said := lines[len(lines)-1]
 	for _, line := range lines {
-		// kernel/panic.c: "Kernel panic - not syncing: …"; arch/*/kernel/traps.c and others: "Internal error: …"
+		// kernel/panic.c: "Kernel panic - not syncing: …"; arch/*/kernel/traps.c and others:
+		// "Internal error: …"
 		if i := strings.Index(line, "Kernel panic"); i >= 0 && !strings.Contains(line, "end Kernel panic") {
 			said = line[i:]
 			break

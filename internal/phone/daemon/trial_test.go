@@ -23,7 +23,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/artifacttest"
 )
 
-// onTrial returns a daemon whose machine has a good version in slot a and a new one, current, in slot b.
+// onTrial returns a daemon whose machine has a good version in slot a and a new one, current, in
+// slot b.
 func onTrial(t *testing.T) *Daemon {
 	t.Helper()
 	root := phonepath.Root(t.TempDir())

@@ -27,8 +27,8 @@ func onlyRootWrites(path string, info fs.FileInfo) error {
 	return nil
 }
 
-// checkTrusted refuses a path below root of which any part, from root on, could be changed by others than root. Root
-// itself stands in a folder that is Android's.
+// checkTrusted refuses a path below root of which any part, from root on, could be changed by
+// others than root. Root itself stands in a folder that is Android's.
 func checkTrusted(root, path string) error {
 	relative, err := filepath.Rel(root, path)
 	if err != nil || !filepath.IsLocal(relative) {
@@ -68,7 +68,8 @@ func readTrusted(root, path string, limit int64) ([]byte, error) {
 	return text, err
 }
 
-// loadSecrets reads a machine's secrets by name. Root alone may write their folder, and read their files.
+// loadSecrets reads a machine's secrets by name. Root alone may write their folder, and read their
+// files.
 func loadSecrets(root phonepath.Root, vm phonepath.VM) (map[string]string, error) {
 	entries, err := os.ReadDir(vm.Secrets())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -85,7 +86,7 @@ func loadSecrets(root phonepath.Root, vm phonepath.VM) (map[string]string, error
 			return nil, fmt.Errorf("secrets: %w", err)
 		}
 		if !info.Mode().IsRegular() || !guestspec.ValidSecretName(e.Name()) {
-			continue // a temporary file of whoever writes one at this moment
+			continue // a temporary file of a process that writes one at this moment
 		}
 		if info.Mode().Perm()&0o077 != 0 {
 			return nil, fmt.Errorf("secrets: %s can be read by others than root (mode %#o): chmod 600 %[1]s", path, info.Mode().Perm())

@@ -202,7 +202,7 @@ func awaitReady(ctx context.Context, vm phonepath.VM, o UpOptions, died <-chan s
 			}
 			switch {
 			case o.fallback == nil:
-			case state.Trial:
+			case state.Trial, state.WaitsFor != "":
 				deadline = time.Now().Add(o.Timeout) // its daemon bounds it
 			case rolledBack(state, begun):
 				deadline = time.Now().Add(o.fallback())

@@ -6,7 +6,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/phone/crosvm"
 )
 
-// A verdict is what follows the end of a run that nobody asked for.
+// A verdict is what follows the end of a run that was not asked for.
 type verdict int
 
 const (

@@ -104,10 +104,13 @@ func Slots(root phonepath.Root, name string) ([]runnerapi.Slot, error) {
 
 // RollBack makes the other version of a machine what is started next, and tells whether a machine runs that has to be
 // restarted for it.
-func RollBack(root phonepath.Root, name string) (slot runnerapi.Slot, running bool, err error) {
+func RollBack(ctx context.Context, root phonepath.Root, name string) (slot runnerapi.Slot, running bool, err error) {
 	vm, err := lookUp(root, name)
 	if err != nil {
 		return slot, false, err
+	}
+	if err := checkDatabases(ctx, root, vm); err != nil {
+		return slot, false, fmt.Errorf("roll back: %w", err)
 	}
 	if slot, err = slots.RollBack(vm); err != nil {
 		return slot, false, fmt.Errorf("roll back: %w", err)

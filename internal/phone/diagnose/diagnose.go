@@ -41,24 +41,26 @@ var standsOn = map[string][]string{
 	Services:     {Process, TAP, Routing, GuestNetwork, Postgres}, // most that fail beside a database fail for want of it
 }
 
-// Sources is where a diagnosis learns how things are. Each call is bounded in time by its implementation.
+// Sources is where a diagnosis learns how things are. Each call is bounded in time by its
+// implementation.
 type Sources interface {
 	// Status is the machine's state with what its guest says, see daemon.Status.
 	Status(ctx context.Context) (*health.Machine, error)
-	// Network compares the phone's network with what the machine wants of it, see network.Host.Check.
+	// Network compares the phone's network with what the machine wants of it, see
+	// network.Host.Check.
 	Network(ctx context.Context) (network.Uplink, []finding.Finding, error)
 	// Reach connects to the guest's endpoint over the TAP interface.
 	Reach(ctx context.Context) error
-	// Postgres asks the guest's server, over the TAP interface, whether it speaks PostgreSQL's protocol. It returns
-	// ErrNoPostgres when the machine has none.
+	// Postgres asks the guest's server, over the TAP interface, whether it speaks PostgreSQL's
+	// protocol. It returns ErrNoPostgres when the machine has none.
 	Postgres(ctx context.Context) error
 	// Now is the phone's clock.
 	Now() time.Time
 }
 
-// Run looks at every layer, and returns the machine's status with the layers and the first that failed. Where PostgreSQL
-// does not answer although the guest has just said that it is ready, Run looks once more: the guest may have stopped
-// answering in between, and then the cause is beneath.
+// Run looks at every layer, and returns the machine's status with the layers and the first that
+// failed. Where PostgreSQL does not answer although the guest has just said that it is ready, Run
+// looks once more: the guest may have stopped answering in between, and then the cause is beneath.
 func Run(ctx context.Context, name string, s Sources) *health.Machine {
 	m, doubtful := once(ctx, name, s)
 	if doubtful {
@@ -67,7 +69,8 @@ func Run(ctx context.Context, name string, s Sources) *health.Machine {
 	return m
 }
 
-// once looks at every layer; doubtful reports that PostgreSQL does not answer although the guest says that it is ready.
+// once looks at every layer; doubtful reports that PostgreSQL does not answer although the guest
+// says that it is ready.
 func once(ctx context.Context, name string, s Sources) (m *health.Machine, doubtful bool) {
 	before := s.Now()
 	status, err := s.Status(ctx)

@@ -31,7 +31,8 @@ func obstructed(layer, found, cause string) finding.Finding {
 	return f
 }
 
-// Check compares the network with what vm wants, and changes nothing. No findings: it is as Up would leave it.
+// Check compares the network with what vm wants, and changes nothing. No findings: it is as Up
+// would leave it.
 func (h *Host) Check(vm VM) (Uplink, []finding.Finding, error) {
 	u, findings, err := h.check(vm)
 	if err != nil {
@@ -45,7 +46,7 @@ func (h *Host) check(vm VM) (Uplink, []finding.Finding, error) {
 		return Uplink{}, nil, err
 	}
 	unlock, err := h.lock(context.Background())
-	if err != nil && !errors.Is(err, unix.EROFS) { // where nobody can change anything, nobody is to be waited for
+	if err != nil && !errors.Is(err, unix.EROFS) { // where no program can change anything, none is to be waited for
 		return Uplink{}, nil, err
 	}
 	if err == nil {

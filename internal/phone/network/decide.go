@@ -15,9 +15,10 @@ type Decision struct {
 	Reason  string // for people
 }
 
-// Decide brings the network up for a machine and finds out which mode carries: Scoped, or, where no answer comes back in that
-// one and one does in MainFirst, MainFirst. Where it cannot tell, for want of an uplink or of an answer in either mode, it is
-// Scoped. For vm.Routing other than Auto, it is that. The TAP interface must not be open: Decide sends as the guest would.
+// Decide brings the network up for a machine and finds out which mode carries: Scoped, or, where no
+// answer comes back in that one and one does in MainFirst, MainFirst. Where it cannot tell, for
+// want of an uplink or of an answer in either mode, it is Scoped. For vm.Routing other than Auto,
+// it is that. The TAP interface must not be open: Decide sends as the guest would.
 func (h *Host) Decide(ctx context.Context, vm VM) (Decision, Report, error) {
 	if vm.Routing != Auto {
 		report, err := h.Up(ctx, vm)

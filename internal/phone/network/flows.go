@@ -11,13 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// forgetFlows ends the guest's connections over an uplink that was, so that what uses them begins anew.
+// forgetFlows ends the guest's connections over an uplink that was, so that what uses them begins
+// anew.
 //
-// The kernel's table of connections ties them to the old uplink's address: UDP flows that never pause, such as
-// WireGuard's, would keep it for ever. So they are removed from it. A TCP connection in which the guest only receives
-// would still wait for its own timeout: the guest sends nothing, so nobody can tell it. It is made to send: a segment
-// that fits no window is answered with an acknowledgement (RFC 9293, section 3.10.7.4), which leaves by the new uplink,
-// with an address of which the other end knows no connection, and is answered with a reset.
+// The kernel's table of connections ties them to the old uplink's address: UDP flows that never
+// pause, such as WireGuard's, would keep it for ever. So they are removed from it. A TCP connection
+// in which the guest only receives would still wait for its own timeout: the guest sends nothing,
+// so no process can tell it. It is made to send: a segment that fits no window is answered with an
+// acknowledgement (RFC 9293, section 3.10.7.4), which leaves by the new uplink, with an address of
+// which the other end knows no connection, and is answered with a reset.
 func (h *Host) forgetFlows(vm VM) {
 	flows, err := netlink.ConntrackTableList(netlink.ConntrackTable, netlink.FAMILY_V4)
 	if err != nil {
@@ -41,8 +43,9 @@ func (h *Host) forgetFlows(vm VM) {
 	}
 }
 
-// overUplink matches the connections of a guest that leave the host. Those with the host itself and with peers go on: without its
-// entry, what the guest sends on such a connection would be dropped as the beginning of one that it is not allowed.
+// overUplink matches the connections of a guest that leave the host. Those with the host itself and
+// with peers go on: without its entry, what the guest sends on such a connection would be dropped
+// as the beginning of one that it is not allowed.
 type overUplink struct{ vm VM }
 
 // MatchConntrackFlow implements netlink.CustomConntrackFilter.
@@ -64,8 +67,9 @@ func addrOf(ip net.IP) netip.Addr {
 	return addr.Unmap()
 }
 
-// prod sends the guest a segment for each of its connections, to ports, as if from peers. They go to the TAP interface
-// directly: in the kernel's table they would count as connections of the host's.
+// prod sends the guest a segment for each of its connections, to ports, as if from peers. They go
+// to the TAP interface directly: in the kernel's table they would count as connections of the
+// host's.
 func prod(vm VM, peers []netip.AddrPort, ports []uint16) error {
 	if len(peers) == 0 {
 		return nil
@@ -105,8 +109,9 @@ func hostOrder(protocol uint16) uint16 {
 	return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, protocol))
 }
 
-// segment is an IPv4 packet (RFC 791) with a bare TCP acknowledgement (RFC 9293) of sequence and acknowledgement number
-// zero, which is in no connection's window but for one chance in some ten thousand.
+// segment is an IPv4 packet (RFC 791) with a bare TCP acknowledgement (RFC 9293) of sequence and
+// acknowledgement number zero, which is in no connection's window but for one chance in some ten
+// thousand.
 func segment(from, to netip.AddrPort) []byte {
 	const headers, window = 40, 1024
 	p := make([]byte, headers)

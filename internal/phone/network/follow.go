@@ -10,16 +10,19 @@ import (
 )
 
 const (
-	// settle is how long the kernel's reports have to pause before they are acted on: netd changes an uplink in a dozen steps.
+	// settle is how long the kernel's reports have to pause before they are acted on: netd changes
+	// an uplink in a dozen steps.
 	settle = 100 * time.Millisecond
 	// settleAtMost bounds that where reports never pause.
 	settleAtMost = time.Second
-	// slowPoll finds what the kernel does not report, such as changed iptables, and everything where it reports nothing.
+	// slowPoll finds what the kernel does not report, such as changed iptables, and everything
+	// where it reports nothing.
 	slowPoll = 10 * time.Second
 )
 
-// Follow keeps the network as want says at each look until ctx ends, and calls report after each Up that changed something or
-// failed, when the TAP interface gained or lost its carrier, and when it warns of something else.
+// Follow keeps the network as want says at each look until ctx ends, and calls report after each Up
+// that changed something or failed, when the TAP interface gained or lost its carrier, and when it
+// warns of something else.
 func (h *Host) Follow(ctx context.Context, want func() VM, report func(Report, error)) {
 	changes, err := h.watch(ctx)
 	if err != nil {
@@ -75,8 +78,8 @@ func settleDown(ctx context.Context, changes <-chan struct{}) {
 	}
 }
 
-// watch returns a channel that holds a value after links, addresses, routes, rules, ip_forward or rp_filter have changed. It
-// is closed when ctx ends or the kernel's reports do.
+// watch returns a channel that holds a value after links, addresses, routes, rules, ip_forward or
+// rp_filter have changed. It is closed when ctx ends or the kernel's reports do.
 func watch(ctx context.Context) (<-chan struct{}, error) {
 	socket, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV4_RULE,
 		unix.RTNLGRP_IPV4_NETCONF)

@@ -17,8 +17,8 @@ type filledChain struct {
 
 const (
 	established = "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
-	// notRoot matches what any user's socket but root's sends. What the kernel itself sends has no owner and does not match
-	// (net/netfilter/xt_owner.c). All ones are not a user (setresuid(2)).
+	// notRoot matches what any user's socket but root's sends. What the kernel itself sends has no
+	// owner and does not match (net/netfilter/xt_owner.c). All ones are not a user (setresuid(2)).
 	notRoot = "-m owner --uid-owner 1-4294967294"
 
 	ntpPort = 123
@@ -27,15 +27,16 @@ const (
 	tcpHeaders = 40
 )
 
-// tables are those of iptables that have chains of ours, in the order in which they are filled: what lets packets through comes
-// after what translates them.
+// tables are those of iptables that have chains of ours, in the order in which they are filled:
+// what lets packets through comes after what translates them.
 var tables = []string{tableNAT, tableMangle, tableFilter}
 
 // chains are vm's.
 func (vm VM) chains(u Uplink) []filledChain {
 	all := allChains(vm.Name)
 	out := []filledChain{{all[0], vm.forwarded(u)}, {all[1], vm.fromPhone()}, {all[2], vm.toPhone()}}
-	// The same whatever the uplink is: a connection whose first packet left untranslated would stay so for good.
+	// The same whatever the uplink is: a connection whose first packet left untranslated would stay
+	// so for good.
 	var mss, post, pre []string
 	for _, peer := range vm.Peers {
 		post = append(post, fmt.Sprintf("-s %s -d %s -j RETURN", vm.Subnet(), peer.Subnet()))
@@ -63,10 +64,11 @@ func (vm VM) chains(u Uplink) []filledChain {
 	return out
 }
 
-// forwarded are the rules for what goes through the phone. What comes from the guest leaves by the uplink, for the internet,
-// or goes to a published port of a peer, and what reaches it is an answer, from a peer for a published port, or for a port
-// that the phone offers at its own address; the rest is dropped. Of two peers either has the rules for both directions: which
-// of their chains a packet meets first depends on who was started first.
+// forwarded are the rules for what goes through the phone. What comes from the guest leaves by the
+// uplink, for the internet, or goes to a published port of a peer, and what reaches it is an
+// answer, from a peer for a published port, or for a port that the phone offers at its own address;
+// the rest is dropped. Of two peers either has the rules for both directions: which of their chains
+// a packet meets first depends on who was started first.
 func (vm VM) forwarded(u Uplink) []string {
 	subnet, guest := vm.Subnet(), netip.PrefixFrom(vm.Guest.Addr(), 32)
 	out := []string{"-i " + vm.TAP + " " + established, "-o " + vm.TAP + " " + established}
@@ -109,8 +111,8 @@ func (vm VM) forwarded(u Uplink) []string {
 	return append(out, "-i "+vm.TAP+" -j DROP", "-o "+vm.TAP+" -j DROP")
 }
 
-// fromPhone are the rules for what the phone itself sends to the guest: root does, and of everybody else only what is for a
-// port that is opened to apps, and answers to what the guest was let ask.
+// fromPhone are the rules for what the phone itself sends to the guest. Root may send anything,
+// other users only to ports that are opened to apps, and answers to what the guest has asked.
 func (vm VM) fromPhone() []string {
 	guest := netip.PrefixFrom(vm.Guest.Addr(), 32)
 	var out []string
@@ -123,8 +125,8 @@ func (vm VM) fromPhone() []string {
 	return append(out, "-o "+vm.TAP+" "+notRoot+" -j REJECT --reject-with icmp-port-unreachable")
 }
 
-// toPhone are the rules for what the guest sends to the phone itself: answers, and questions for the time, and for names
-// where the recipe names the phone as a name server.
+// toPhone are the rules for what the guest sends to the phone itself: answers, and questions for
+// the time, and for names where the recipe names the phone as a name server.
 func (vm VM) toPhone() []string {
 	host := netip.PrefixFrom(vm.Host.Addr(), 32)
 	out := []string{"-i " + vm.TAP + " " + established}
@@ -142,8 +144,8 @@ func (vm VM) toPhone() []string {
 	return append(out, "-i "+vm.TAP+" -j DROP")
 }
 
-// allChains are those a machine may have: for what is forwarded, for what the phone sends and receives, for the size of
-// segments, for what leaves, and for what is led to the guest.
+// allChains are those a machine may have: for what is forwarded, for what the phone sends and
+// receives, for the size of segments, for what leaves, and for what is led to the guest.
 func allChains(name string) [6]chain {
 	return [...]chain{
 		{Table: tableFilter, From: "FORWARD", Name: chainName(name, "fwd")},
@@ -160,7 +162,8 @@ func (h *Host) chains(vm VM, u Uplink) []filledChain {
 	return slices.DeleteFunc(vm.chains(u), func(c filledChain) bool { return h.noOwner && c.From == "OUTPUT" })
 }
 
-// fillChains makes the chains, which the ledger has already, hold their rules: one transaction for each table.
+// fillChains makes the chains, which the ledger has already, hold their rules: one transaction for
+// each table.
 func (h *Host) fillChains(vm VM, u Uplink, report *Report) error {
 	chains := h.chains(vm, u)
 	for _, table := range tables {
@@ -169,7 +172,7 @@ func (h *Host) fillChains(vm VM, u Uplink, report *Report) error {
 			h.noOwner = true
 			without := h.chains(vm, u)
 			if changed, again := h.tables.fill(table, without); again == nil {
-				chains, err = without, nil
+				chains = without
 				h.noteFilled(changed, table, report)
 				continue
 			}

@@ -17,15 +17,16 @@ import (
 // Options say where a Host keeps its ledger and what it drives.
 type Options struct {
 	Ledger string // file; its folder exists. FILE.lock stands beside it
-	// IPTables is the program; empty means Android's, else the one in PATH. iptables-restore is its neighbour.
+	// IPTables is the program; empty means Android's, else the one in PATH. iptables-restore is its
+	// neighbour.
 	IPTables string
 	// NDC is the program that asks netd; empty means Android's. There need not be one.
 	NDC string
 	Log func(string) // takes a line for the user; nil: none
 }
 
-// A Host is the network of the computer that this program runs on. Its methods may be called by several processes at
-// once: they take turns.
+// A Host is the network of the computer that this program runs on. Its methods may be called by
+// several processes at once: they take turns.
 type Host struct {
 	path   string
 	proc   string
@@ -90,9 +91,10 @@ type Report struct {
 	Warnings []string // what works, and not as one may expect, a sentence each
 }
 
-// Up brings the network to the state that vm wants: what is missing is made, what vm no longer needs is removed, and
-// everything else stays. Without an uplink everything but the way out is set up, which is no error. When Up fails, what
-// it made so far is in the ledger, and the next Up or Down goes on from there.
+// Up brings the network to the state that vm wants: what is missing is made, what vm no longer
+// needs is removed, and everything else stays. Without an uplink everything but the way out is set
+// up, which is no error. When Up fails, what it made so far is in the ledger, and the next Up or
+// Down goes on from there.
 func (h *Host) Up(ctx context.Context, vm VM) (Report, error) {
 	if err := vm.validate(); err != nil {
 		return Report{}, fmt.Errorf("set up the network of %s: %w", vm.Name, err)
@@ -173,7 +175,8 @@ func (h *Host) up(ctx context.Context, vm VM) (report Report, err error) {
 // resources are what vm needs, in the order in which they can be made.
 func (h *Host) resources(vm VM, u Uplink) []resource {
 	var out []resource
-	// Chains come before everything else: from the first packet on, only what they let through passes.
+	// Chains come before everything else: from the first packet on, only what they let through
+	// passes.
 	for _, c := range h.chains(vm, u) {
 		out = append(out, c.chain)
 	}
@@ -250,7 +253,7 @@ func (h *Host) note(l *ledger, owner string, r resource, exists bool) error {
 		e.Found = false // or no longer: its maker took it away, and what is made now is ours
 	}
 	if v, ok := r.(replacing); ok && !(known && exists) {
-		// The last value that somebody else set is the one to restore.
+		// The last value that another program set is the one to restore.
 		before, err := v.current(h)
 		if err != nil {
 			return err
@@ -266,7 +269,8 @@ func (h *Host) note(l *ledger, owner string, r resource, exists bool) error {
 	return h.save(l)
 }
 
-// release removes owner from everything in the ledger but keep, and undoes what has no owner left, the last made first.
+// release removes owner from everything in the ledger but keep, and undoes what has no owner left,
+// the last made first.
 func (h *Host) release(ctx context.Context, l *ledger, owner string, keep []resource, report *Report) error {
 	var faults []error
 	for _, r := range l.owned(owner) {
@@ -303,8 +307,9 @@ func (h *Host) leave(l *ledger, owner string, r resource, report *Report) error 
 	return h.save(l)
 }
 
-// Down removes everything that is there for the machine of this name alone. It is no error when there is nothing. What
-// cannot be removed is reported, stays in the ledger, and holds up nothing else.
+// Down removes everything that is there for the machine of this name alone. It is no error when
+// there is nothing. What cannot be removed is reported, stays in the ledger, and holds up nothing
+// else.
 func (h *Host) Down(ctx context.Context, name string) (Report, error) {
 	var report Report
 	unlock, err := h.lock(ctx)

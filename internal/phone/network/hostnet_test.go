@@ -266,7 +266,8 @@ func TestUplinkChanges(t *testing.T) {
 	})
 }
 
-// A VPN app's rules come before the default network's and name another table; the uplink stays what carries the VPN.
+// A VPN app's rules come before the default network's and name another table; the uplink stays what
+// carries the VPN.
 func TestVPNIsNotTheUplink(t *testing.T) {
 	p := newPhone(t, flavours[0])
 	p.net.StartVPN(netd.VPN{Name: "tun0"})
@@ -286,7 +287,8 @@ func TestFollow(t *testing.T) {
 			p := newPhone(t, flavours[0])
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			// One round of changes after each report; Follow has to stay on this thread, which is in the namespace.
+			// One round of changes after each report; Follow has to stay on this thread, which is
+			// in the namespace.
 			sh := func(script string) func() { return func() { p.sh(script) } }
 			rounds := []struct {
 				change func()
@@ -335,7 +337,8 @@ func TestFollow(t *testing.T) {
 	}
 }
 
-// Where the kernel reports nothing, never did or does not any more, the slow poll finds what has changed.
+// Where the kernel reports nothing, never did or does not any more, the slow poll finds what has
+// changed.
 func TestSlowPoll(t *testing.T) {
 	for name, watch := range map[string]func(context.Context) (<-chan struct{}, error){
 		"no reports": func(context.Context) (<-chan struct{}, error) { return nil, errors.New("not permitted") },
@@ -441,7 +444,8 @@ func TestKilledAtEveryStep(t *testing.T) {
 	})
 }
 
-// dies runs an up or down in a child of this process that is killed at a step, and tells whether it got there.
+// dies runs an up or down in a child of this process that is killed at a step, and tells whether it
+// got there.
 func (p *phone) dies(verb string, routing Routing, step int) bool {
 	p.Helper()
 	child := exec.Command(os.Args[0], "-test.run=^TestChild$")
@@ -514,7 +518,8 @@ func TestForeignInterfaceInItsPlace(t *testing.T) {
 	}
 }
 
-// Two machines cannot have one subnet. That the phone joins a network with a machine's addresses is found.
+// Two machines cannot have one subnet. That the phone joins a network with a machine's addresses is
+// found.
 func TestClash(t *testing.T) {
 	p := newPhone(t, flavours[0])
 	p.up(sql(MainFirst))
@@ -646,8 +651,8 @@ func FuzzLedger(f *testing.F) {
 	})
 }
 
-// BenchmarkUp measures an up that finds everything in place, and one from nothing with its down, beside the commands
-// that a script would run for the same.
+// BenchmarkUp measures an up that finds everything in place, and one from nothing with its down,
+// beside the commands that a script would run for the same.
 func BenchmarkUp(b *testing.B) {
 	b.Run("nothing to do", func(b *testing.B) {
 		benchmark(b, func(b *testing.B, h *Host) {

@@ -18,7 +18,8 @@ const (
 	tableMangle = "mangle"
 
 	chainPrefix = "sov_"
-	// maxChain is the longest name of a chain: XT_EXTENSION_MAXNAMELEN less its end (linux/netfilter/x_tables.h).
+	// maxChain is the longest name of a chain: XT_EXTENSION_MAXNAMELEN less its end
+	// (linux/netfilter/x_tables.h).
 	maxChain = 28
 
 	iptablesTimeout = 30 * time.Second
@@ -26,7 +27,8 @@ const (
 	iptablesWait = "20"
 )
 
-// chainName is the machine's chain for a purpose: sov_NAME_PURPOSE, or a digest in place of a long name.
+// chainName is the machine's chain for a purpose: sov_NAME_PURPOSE, or a digest in place of a long
+// name.
 func chainName(vm, purpose string) string {
 	name := chainPrefix + vm + "_" + purpose
 	if len(name) > maxChain {
@@ -44,14 +46,15 @@ func isBuiltIn(name string) bool {
 	return slices.Contains([]string{"INPUT", "OUTPUT", "FORWARD", "POSTROUTING", "PREROUTING"}, name)
 }
 
-// iptables speaks with the phone's own iptables programs, which know the flavour that its kernel has and the lock
-// that Android's netd takes.
+// iptables speaks with the phone's own iptables programs, which know the flavour that its kernel
+// has and the lock that Android's netd takes.
 type iptables struct {
 	program string // iptables; iptables-restore is its neighbour
 	state   map[string][]string
 }
 
-// rules returns a table's rules, a line each as iptables -S prints them, read once until the next change.
+// rules returns a table's rules, a line each as iptables -S prints them, read once until the next
+// change.
 func (p *iptables) rules(table string) ([]string, error) {
 	if lines, ok := p.state[table]; ok {
 		return lines, nil
@@ -85,9 +88,9 @@ func (p *iptables) content(table, chain string) ([]string, error) {
 	return out, err
 }
 
-// fill makes chains of a table hold exactly their rules, each with one jump to it from its built-in chain, no deeper than
-// after the jumps to chains of other machines, and returns those that were not so. One transaction: no packet meets a chain
-// half-filled, or one chain without the other.
+// fill makes chains of a table hold exactly their rules, each with one jump to it from its built-in
+// chain, no deeper than after the jumps to chains of other machines, and returns those that were
+// not so. One transaction: no packet meets a chain half-filled, or one chain without the other.
 func (p *iptables) fill(table string, chains []filledChain) (changed []filledChain, err error) {
 	var script strings.Builder
 	for _, c := range chains {
@@ -195,7 +198,8 @@ func (p *iptables) run(stdin []byte, argv ...string) (string, error) {
 	return out.String(), nil
 }
 
-// sameRule compares two rules as sets of words: the flavours of iptables print matches in orders of their own.
+// sameRule compares two rules as sets of words: the flavours of iptables print matches in orders of
+// their own.
 func sameRule(a, b string) bool {
 	x, y := strings.Fields(a), strings.Fields(b)
 	slices.Sort(x)

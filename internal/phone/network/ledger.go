@@ -82,20 +82,22 @@ func decodeLedger(src []byte) (*ledger, error) {
 	return l, nil
 }
 
-// Suffixes of the files beside a ledger: its lock, what an earlier version left when it was killed amid writing, and one
-// that was damaged.
+// Suffixes of the files beside a ledger: its lock, what an earlier version left when it was killed
+// amid writing, and one that was damaged.
 const (
 	lockSuffix    = ".lock"
 	newSuffix     = ".new"
 	damagedSuffix = ".damaged"
 )
 
-// LedgerFiles are all files that there may be of a ledger, but for what durable.RemoveLeftovers removes.
+// LedgerFiles are all files that there may be of a ledger, but for what durable.RemoveLeftovers
+// removes.
 func LedgerFiles(ledger string) []string {
 	return []string{ledger, ledger + lockSuffix, ledger + newSuffix, ledger + damagedSuffix}
 }
 
-// lock waits until no other process works on the network, and returns the function that lets the next one.
+// lock waits until no other process works on the network, and returns the function that lets the
+// next one.
 func (h *Host) lock(ctx context.Context) (func(), error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, lockTimeout, fmt.Errorf("another sov-runner has held it for %v", lockTimeout))
 	defer cancel()
@@ -108,8 +110,9 @@ func (h *Host) lock(ctx context.Context) (func(), error) {
 
 const lockTimeout = time.Minute // iptables may wait for Android's netd, and netd is slow at boot
 
-// load reads the ledger on behalf of a machine. One of an earlier boot is empty: the kernel forgot all that it tells of.
-// A damaged one is moved aside and said to be so; what carries our marks is found again without it.
+// load reads the ledger on behalf of a machine. One of an earlier boot is empty: the kernel forgot
+// all that it tells of. A damaged one is moved aside and said to be so; what carries our marks is
+// found again without it.
 func (h *Host) load(name string) (*ledger, error) {
 	f, err := os.Open(h.path)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// ledgers are files that releases have written in everyKind, with earlierBoot as boot ID: of commit 3e066a9, and of the first
-// with chains for the phone's own packets. Phones have such files.
+// ledgers are files that releases have written in everyKind, with earlierBoot as boot ID: of commit
+// 3e066a9, and of the first with chains for the phone's own packets. Phones have such files.
 var ledgers = []string{"testdata/ledger.json", "testdata/ledger-confined.json"}
 
 const earlierBoot = "00000000-0000-0000-0000-000000000000"

@@ -30,8 +30,8 @@ type phone struct {
 	lock     string // of iptables in this phone's scripts
 }
 
-// newPhone moves the test's thread into a namespace of its own; it ends with the test. Wi-Fi and mobile data are
-// connected. It checks source addresses, as the files of some vendors have it.
+// newPhone moves the test's thread into a namespace of its own; it ends with the test. Wi-Fi and
+// mobile data are connected. It checks source addresses, as the files of some vendors have it.
 func newPhone(t testing.TB, iptables string) *phone {
 	t.Helper()
 	return newPhoneOf(t, iptables, netd.AOSP)
@@ -84,8 +84,8 @@ func (p *phone) place() netd.Place {
 	}}
 }
 
-// memoryDir is a folder in memory where there is one: the ledger is synced at each change, and a disk would be waited for
-// most of a test's time.
+// memoryDir is a folder in memory where there is one: the ledger is synced at each change, and a
+// disk would be waited for most of a test's time.
 func memoryDir(t testing.TB) string {
 	dir, err := os.MkdirTemp("/dev/shm", "hostnet-")
 	if err != nil {
@@ -102,7 +102,8 @@ func (p *phone) sh(script string) string {
 
 func (p *phone) run(command *exec.Cmd, what string) string {
 	p.Helper()
-	// The tests of this file run side by side, and without -w iptables gives up where another holds the lock.
+	// The tests of this file run side by side, and without -w iptables gives up where another holds
+	// the lock.
 	command.Env = append(os.Environ(), "IPTABLES="+p.iptables, "IP6TABLES="+strings.Replace(p.iptables, "iptables", "ip6tables", 1), "XTABLES_LOCKFILE="+p.lock)
 	var out, said bytes.Buffer
 	command.Stdout, command.Stderr = &out, &said
@@ -125,8 +126,9 @@ func (p *phone) host() *Host {
 
 var volatile = regexp.MustCompile(`\[\d+:\d+\]|(?m)^#.*\n|^\d+: |@if\d+|qlen \d+| linkdown|NO-CARRIER,|\b(UP|DOWN|UNKNOWN) +`)
 
-// snapshot is the whole of what hostnet may touch, as text. What the kernel makes of a change of the carrier in its own time
-// (net/core/link_watch.c) is left out: the operational state and what follows from it.
+// snapshot is the whole of what hostnet may touch, as text. What the kernel makes of a change of
+// the carrier in its own time (net/core/link_watch.c) is left out: the operational state and what
+// follows from it.
 func (p *phone) snapshot() string {
 	p.Helper()
 	return volatile.ReplaceAllString(p.sh(`ip -4 rule; ip -6 rule; ip -4 route show table all | sort; ip -6 route show table all proto static | sort; ip -br link | sort

@@ -13,8 +13,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/repeat"
 )
 
-// The kernel takes a rule without a destination for one with any destination, when it looks for equals: "from all" and
-// "from all to SUBNET" must neither keep each other out nor be removed for one another.
+// The kernel takes a rule without a destination for one with any destination, when it looks for
+// equals: "from all" and "from all to SUBNET" must neither keep each other out nor be removed for
+// one another.
 func TestMachinesInDifferentModes(t *testing.T) {
 	for _, modes := range [][2]Routing{{Scoped, MainFirst}, {MainFirst, Scoped}} {
 		for _, leaves := range []string{"sql", "other"} {
@@ -70,7 +71,8 @@ func TestFoundAndLost(t *testing.T) {
 	})
 }
 
-// A machine follows a new uplink though another, whose daemon does not run, still owns the old one's default route.
+// A machine follows a new uplink though another, whose daemon does not run, still owns the old
+// one's default route.
 func TestUplinkChangesUnderTwoMachines(t *testing.T) {
 	inEach(t, func(p *phone, routing Routing) {
 		before := p.snapshot()
@@ -96,7 +98,8 @@ func TestUplinkChangesUnderTwoMachines(t *testing.T) {
 	})
 }
 
-// Without its ledger, a machine still finds what carries our marks; the sysctls' old values alone are lost.
+// Without its ledger, a machine still finds what carries our marks; the sysctls' old values alone
+// are lost.
 func TestDownWithoutTheLedger(t *testing.T) {
 	inEach(t, func(p *phone, routing Routing) {
 		p.sh("echo 1 >/proc/sys/net/ipv4/ip_forward; echo 0 >/proc/sys/net/ipv4/conf/all/rp_filter")
@@ -188,7 +191,8 @@ func TestReadOnlyDisk(t *testing.T) {
 	})
 }
 
-// On a full disk Up changes nothing. Down needs no room to undo; only that it has is not noted, and a later one does that.
+// On a full disk Up changes nothing. Down needs no room to undo; only that it has is not noted, and
+// a later one does that.
 func TestFullDisk(t *testing.T) {
 	inEach(t, func(p *phone, routing Routing) {
 		p.smallDisk()
@@ -219,8 +223,8 @@ func TestFullDisk(t *testing.T) {
 	})
 }
 
-// A machine whose daemon is dead keeps the route of an uplink that was there for a while. The other machine's comes first again
-// once its uplink is back.
+// A machine whose daemon is dead keeps the route of an uplink that was there for a while. The other
+// machine's comes first again once its uplink is back.
 func TestUplinkReturnsToOneOfTwo(t *testing.T) {
 	for _, flavour := range flavours {
 		t.Run(flavour, func(t *testing.T) {
@@ -240,7 +244,8 @@ func TestUplinkReturnsToOneOfTwo(t *testing.T) {
 	}
 }
 
-// Two machines live through a random order of everything that happens to them; afterwards nothing of theirs is left.
+// Two machines live through a random order of everything that happens to them; afterwards nothing
+// of theirs is left.
 func TestRandomLife(t *testing.T) {
 	const events = 25
 	seeds := rand.New(rand.NewPCG(repeat.Seed(t), 0))

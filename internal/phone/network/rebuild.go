@@ -21,9 +21,10 @@ type remnant struct {
 	subnets    []netip.Prefix
 }
 
-// rebuild makes a ledger, where there is none, of what the network has with our marks: interfaces by their alias, which
-// names the machine, chains by their name, rules and routes by their protocol. What tells nothing of its machine is
-// entered for all of them, and for name, which is about to come or go.
+// rebuild makes a ledger, where there is none, of what the network has with our marks: interfaces
+// by their alias, which names the machine, chains by their name, rules and routes by their
+// protocol. What tells nothing of its machine is entered for all of them, and for name, which is
+// about to come or go.
 func (h *Host) rebuild(name string) (*ledger, error) {
 	remnants, err := findRemnants()
 	if err != nil {

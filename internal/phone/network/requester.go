@@ -18,16 +18,16 @@ var ipForward = sysctl{Path: "net/ipv4/ip_forward", Value: "1"}
 // requesterName is ours among those that asked netd for forwarding.
 const requesterName = "sov"
 
-// A requester is a request to netd for forwarding, under a name. netd writes ip_forward at each request and at each
-// withdrawal: 1 while there is a name, else 0 (server/TetherController.cpp, setIpFwdEnabled). So a machine that is one of
-// them outlives the end of a hotspot, and a hotspot the end of the machine. A netd that starts again has forgotten all of
-// them.
+// A requester is a request to netd for forwarding, under a name. netd writes ip_forward at each
+// request and at each withdrawal: 1 while there is a name, else 0 (server/TetherController.cpp,
+// setIpFwdEnabled). So a machine that is one of them outlives the end of a hotspot, and a hotspot
+// the end of the machine. A netd that starts again has forgotten all of them.
 type requester struct {
 	Name string `json:"requester"`
 }
 
-// forwarding is the resource that has the kernel forward packets: a request to netd where there is its program, else the
-// kernel's parameter.
+// forwarding is the resource that has the kernel forward packets: a request to netd where there is
+// its program, else the kernel's parameter.
 func (h *Host) forwarding() resource {
 	if h.ndc == "" {
 		return ipForward
@@ -71,7 +71,8 @@ func (r requester) undo(h *Host, before string) error {
 
 func (r requester) missing() finding.Finding { return ipForward.missing() }
 
-// askAgain repeats the request after something of ours had to be made: netd may have started again and forgotten it.
+// askAgain repeats the request after something of ours had to be made: netd may have started again
+// and forgotten it.
 func (h *Host) askAgain() {
 	if h.ndc != "" {
 		_ = h.askNetd("enable") // make has told of a netd that does not take it
@@ -98,10 +99,12 @@ func (h *Host) askNetd(verb string) error {
 	return nil
 }
 
-// tetheringPriority is that of netd's rules that lead a hotspot's clients on (server/RouteController.h).
+// tetheringPriority is that of netd's rules that lead a hotspot's clients on
+// (server/RouteController.h).
 const tetheringPriority = 21000
 
-// tethers tells whether a hotspot or another kind of tethering needs forwarding: netd's rules or chain have something of it.
+// tethers tells whether a hotspot or another kind of tethering needs forwarding: netd's rules or
+// chain have something of it.
 func (h *Host) tethers() (bool, error) {
 	rules, err := netlink.RuleList(netlink.FAMILY_V4)
 	if err != nil {

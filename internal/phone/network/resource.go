@@ -22,10 +22,10 @@ type resource interface {
 	kind() string
 	// valid reports whether this package makes such a resource. Undoing another could do harm.
 	valid() bool
-	// foreign reports whether one that exists, but not in the ledger, belongs to somebody else.
+	// foreign reports whether one that exists, but not in the ledger, belongs to another program.
 	foreign() bool
 
-	// exists reports whether the kernel has the resource, whoever made it.
+	// exists reports whether the kernel has the resource, from any program.
 	exists(h *Host) (bool, error)
 	// make makes the resource, which does not exist.
 	make(h *Host) error

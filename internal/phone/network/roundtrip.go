@@ -23,7 +23,8 @@ const (
 	questions  = 3
 	// probePort is the guest's, of the dynamic ones (RFC 6335).
 	probePort = 61208
-	// vnetHeader is what stands before a frame (linux/virtio_net.h, struct virtio_net_hdr); all zero: a plain one.
+	// vnetHeader is what stands before a frame (linux/virtio_net.h, struct virtio_net_hdr); all
+	// zero: a plain one.
 	vnetHeader    = 10
 	ethernet      = 14
 	ipv4Header    = 20
@@ -31,8 +32,9 @@ const (
 	maxFrameBytes = 64 << 10
 )
 
-// roundTrip sends a question to the guest's name servers from the guest's address, by the TAP interface, as the guest would,
-// and waits for an answer. That a server refuses the port is one too.
+// roundTrip sends a question to the guest's name servers from the guest's address, by the TAP
+// interface, as the guest would, and waits for an answer. That a server refuses the port is one
+// too.
 func (h *Host) roundTrip(ctx context.Context, vm VM) error {
 	servers := slices.DeleteFunc(slices.Clone(vm.DNS), func(a netip.Addr) bool { return !a.Is4() || vm.Subnet().Contains(a) })
 	if len(servers) == 0 {
@@ -47,7 +49,8 @@ func (h *Host) roundTrip(ctx context.Context, vm VM) error {
 		return fmt.Errorf("open %s: %w", vm.TAP, err)
 	}
 	defer wire.Close()
-	// The kernel need not ask for the guest's address, which nobody would answer. The entry goes before the guest comes.
+	// The kernel need not ask for the guest's address, which would not be answered. The entry goes
+	// before the guest comes.
 	guest := hardwareAddress(vm.TAP + " guest")
 	neighbour := &netlink.Neigh{LinkIndex: link.Attrs().Index, Family: netlink.FAMILY_V4, State: netlink.NUD_REACHABLE, IP: vm.Guest.Addr().AsSlice(), HardwareAddr: guest}
 	if err := netlink.NeighSet(neighbour); err != nil {
@@ -81,7 +84,8 @@ func (h *Host) roundTrip(ctx context.Context, vm VM) error {
 	return errNoAnswer
 }
 
-// rootServers is a DNS message that asks for the name servers of the root (RFC 1035, section 4): every resolver knows them.
+// rootServers is a DNS message that asks for the name servers of the root (RFC 1035, section 4):
+// every resolver knows them.
 var rootServers = []byte{0x73, 0x6f, 0x01, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0 /* the root */, 0, 2 /* NS */, 0, 1 /* IN */}
 
 // question is a frame with a question for the name servers of the root.
@@ -104,8 +108,8 @@ func question(from, to net.HardwareAddr, source, destination netip.AddrPort) []b
 	return append(f, rootServers...)
 }
 
-// isAnswer reports whether a frame brings the guest something from a server: a datagram from its port, or that it refuses the
-// question (RFC 792, destination unreachable).
+// isAnswer reports whether a frame brings the guest something from a server: a datagram from its
+// port, or that it refuses the question (RFC 792, destination unreachable).
 func isAnswer(frame []byte, guest netip.Addr, servers []netip.Addr) bool {
 	if len(frame) < vnetHeader+ethernet+ipv4Header+udpHeader {
 		return false

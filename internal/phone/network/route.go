@@ -63,7 +63,7 @@ func (r route) inPlace() (bool, error) {
 	return link != nil && r.is(routes[0], link), err
 }
 
-// make puts the route before any other default route of the table: one of somebody else's, or one
+// make puts the route before any other default route of the table: another program's, or one
 // that another machine still owns because its daemon has not noticed yet that the uplink changed.
 func (r route) make(*Host) error {
 	request, err := r.request()

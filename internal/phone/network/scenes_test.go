@@ -22,8 +22,8 @@ var uplinks = map[string]string{
 
 const wlanUplink = "wlan0 via 192.168.1.1 (table 1010)"
 
-// The uplink is found by the rules of every release, in every scene, and the way of the guest's packets through it is the
-// kernel's answer as well.
+// The uplink is found by the rules of every release, in every scene, and the way of the guest's
+// packets through it is the kernel's answer as well.
 func TestUplinkInEveryScene(t *testing.T) {
 	for _, s := range netd.Systems {
 		t.Run(s.Name, func(t *testing.T) {
@@ -108,8 +108,8 @@ func (p *phone) forwarding(when, want string) {
 	}
 }
 
-// Forwarding is asked of netd under a name of our own, again after netd has forgotten it, and given back without taking it from
-// anybody else who has asked.
+// Forwarding is asked of netd under a name of our own, again after netd has forgotten it, and given
+// back without taking it from anybody else who has asked.
 func TestForwardingIsAskedOfNetd(t *testing.T) {
 	hotspot := netd.Tether{Down: "wlan1", Up: "rmnet0"}
 	for _, routing := range []Routing{Scoped, MainFirst} {
@@ -157,7 +157,8 @@ func TestForwardingIsAskedOfNetd(t *testing.T) {
 	}
 }
 
-// Without ndc, and where it does not do as it is told, forwarding stays on as long as anything of a tether is there.
+// Without ndc, and where it does not do as it is told, forwarding stays on as long as anything of a
+// tether is there.
 func TestForwardingIsNotTakenFromATether(t *testing.T) {
 	for name, tt := range map[string]struct {
 		ndc    bool
@@ -267,7 +268,8 @@ func TestDecide(t *testing.T) {
 			if tt.vm.Routing == Auto && name != "nobody answers" && (tt.want == MainFirst) != strings.Contains(strings.Join(report.Changed, ""), "from all lookup main") {
 				t.Errorf("changed %v", report.Changed)
 			}
-			// Who looks later, and leaves the choice to the host as well, finds all as it should be and changes nothing.
+			// Who looks later, and leaves the choice to the host as well, finds all as it should be
+			// and changes nothing.
 			if name != "offline" {
 				p.whole(tt.vm)
 			}
@@ -371,7 +373,8 @@ func TestNetdStartsAgain(t *testing.T) {
 	}
 }
 
-// BenchmarkNetdStartsAgain measures the up that brings everything of ours back after netd has started again.
+// BenchmarkNetdStartsAgain measures the up that brings everything of ours back after netd has
+// started again.
 func BenchmarkNetdStartsAgain(b *testing.B) {
 	p := newPhone(b, flavours[0])
 	h := p.host()

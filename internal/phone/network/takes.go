@@ -15,8 +15,9 @@ const (
 	localNetID    = 99
 )
 
-// takes tells what the mode MainFirst takes from others on the phone as it is connected now, a line each: the traffic of a VPN,
-// the protection of a lockdown, what apps send by a network that they have chosen. The other mode takes nothing.
+// takes tells what the mode MainFirst takes from others on the phone as it is connected now, a line
+// each: the traffic of a VPN, the protection of a lockdown, what apps send by a network that they
+// have chosen. The other mode takes nothing.
 func takes(u Uplink) ([]string, error) {
 	rules, err := netlink.RuleList(netlink.FAMILY_V4)
 	if err != nil {
@@ -51,7 +52,8 @@ func takes(u Uplink) ([]string, error) {
 	return out, nil
 }
 
-// Foresee is what a machine would take from others on the phone if it were started now, a sentence each.
+// Foresee is what a machine would take from others on the phone if it were started now, a sentence
+// each.
 func Foresee(vm VM) ([]string, error) {
 	if vm.Routing != MainFirst {
 		return nil, nil

@@ -45,7 +45,8 @@ func (t tap) make(*Host) error {
 	if err := netlink.LinkAdd(link); err != nil {
 		return fmt.Errorf("make a TAP interface (is /dev/net/tun there?): %w", err)
 	}
-	// With a fixed address, the guest's neighbour table stays right when the interface is re-created.
+	// With a fixed address, the guest's neighbour table stays right when the interface is
+	// re-created.
 	if err := netlink.LinkSetHardwareAddr(link, hardwareAddress(t.Link)); err != nil {
 		return fmt.Errorf("set its hardware address: %w", err)
 	}
@@ -59,7 +60,7 @@ func hardwareAddress(name string) net.HardwareAddr {
 	return net.HardwareAddr{0x02, sum[0], sum[1], sum[2], sum[3], sum[4]}
 }
 
-// undo leaves an interface that somebody else has put in the place of ours.
+// undo leaves an interface that another program has put in the place of ours.
 func (t tap) undo(*Host, string) error {
 	link, err := findLink(t.Link)
 	if link == nil || err != nil || !mayBeOurs(link) {
@@ -104,8 +105,9 @@ func hasCarrier(attrs *netlink.LinkAttrs) bool { return attrs.RawFlags&unix.IFF_
 // once, and for 3 seconds as usual.
 var neighbour = map[string]string{"retrans_time_ms": "200", "mcast_solicit": "15"}
 
-// ipv6Off is the parameter that keeps IPv6 from an interface: without it, guest and phone would reach each other by link-local
-// addresses, past the rules for IPv4 (ip-sysctl, conf/*/disable_ipv6). A kernel without IPv6 has none.
+// ipv6Off is the parameter that keeps IPv6 from an interface: without it, guest and phone would
+// reach each other by link-local addresses, past the rules for IPv4 (ip-sysctl,
+// conf/*/disable_ipv6). A kernel without IPv6 has none.
 func ipv6Off(link string) string { return "net/ipv6/conf/" + link + "/disable_ipv6" }
 
 func (h *Host) hasIPv6(link string) bool {
@@ -142,7 +144,7 @@ func (h *Host) tune(vm VM, report *Report) error {
 			return fmt.Errorf("bring it up: %w", err)
 		}
 		report.Changed = append(report.Changed, "brought up "+vm.TAP)
-		if link, err = netlink.LinkByName(vm.TAP); err != nil { // one that is down has no carrier, whoever has it open
+		if link, err = netlink.LinkByName(vm.TAP); err != nil { // one that is down has no carrier, even if a process has it open
 			return err
 		}
 	}

@@ -39,24 +39,25 @@ func (u Uplink) String() string {
 // ErrNoUplink says that the host has no way to the internet at present.
 var ErrNoUplink = errors.New("the phone has no default network: neither Wi-Fi nor mobile data is connected")
 
-// The rule for the default network is netd's "fwmark 0x0/0xffff iif lo lookup TABLE": for packets whose socket has chosen no
-// network, of which the low 16 bits of the mark are the netId (system/netd/server/RouteController.cpp, modifyDefaultNetwork;
-// Fwmark.h). LineageOS and CalyxOS demand the permission of the system as well, bits 18 and 19: "fwmark 0xc0000/0xcffff".
+// The rule for the default network is netd's "fwmark 0x0/0xffff iif lo lookup TABLE": for packets
+// whose socket has chosen no network, of which the low 16 bits of the mark are the netId
+// (system/netd/server/RouteController.cpp, modifyDefaultNetwork; Fwmark.h). LineageOS and CalyxOS
+// demand the permission of the system as well, bits 18 and 19: "fwmark 0xc0000/0xcffff".
 const (
 	netIDMask      = 0xffff
 	permissionMask = 0xc0000
 )
 
-// Uplink returns the interface of Android's default network. It is named by netd's rules, in which it has the priority
-// 31000 (22000 up to Android 11), and not by a table that any program reads: the rule is told by its mark and mask. A
-// host without such rules (any other Linux) has its uplink in the table main. It returns an error that wraps
-// ErrNoUplink when there is none.
+// Uplink returns the interface of Android's default network. It is named by netd's rules, in which
+// it has the priority 31000 (22000 up to Android 11), and not by a table that any program reads:
+// the rule is told by its mark and mask. A host without such rules (any other Linux) has its uplink
+// in the table main. It returns an error that wraps ErrNoUplink when there is none.
 func (h *Host) Uplink() (Uplink, error) {
 	return findUplink("")
 }
 
-// findUplink looks for the uplink, or, where only is a name, for the default route of that interface. Routes of ours are
-// not looked at.
+// findUplink looks for the uplink, or, where only is a name, for the default route of that
+// interface. Routes of ours are not looked at.
 func findUplink(only string) (Uplink, error) {
 	if only == "auto" {
 		only = ""
@@ -90,7 +91,8 @@ func isDefaultNetwork(r netlink.Rule) bool {
 		r.UIDRange == nil && !r.Invert
 }
 
-// uplinkIn returns the best default route of a table that leaves by an interface that is up and not one of ours.
+// uplinkIn returns the best default route of a table that leaves by an interface that is up and not
+// one of ours.
 func uplinkIn(table int, only string) (Uplink, bool, error) {
 	routes, err := defaultRoutes(table)
 	if err != nil {

@@ -15,10 +15,12 @@ type Routing string
 
 // Routing modes.
 const (
-	// Auto is Scoped, or, where a round trip shows that this does not carry and MainFirst does, MainFirst. See [Host.Decide].
+	// Auto is Scoped, or, where a round trip shows that this does not carry and MainFirst does,
+	// MainFirst. See [Host.Decide].
 	Auto Routing = "auto"
-	// MainFirst lets every packet of the phone look into the table main first, and keeps the uplink's default route
-	// there. It is what is proven on phones, and it takes the traffic of VPN apps along.
+	// MainFirst lets every packet of the phone look into the table main first, and keeps the
+	// uplink's default route there. It is what is proven on phones, and it takes the traffic of VPN
+	// apps along.
 	MainFirst Routing = "main-first"
 	// Scoped touches the guest's own packets only.
 	Scoped Routing = "scoped"

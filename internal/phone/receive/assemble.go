@@ -23,8 +23,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/phone/slots"
 )
 
-// A writer makes one file, from its beginning to its end. Zeros become holes. It is not a durable.File: an interrupted
-// transfer keeps what it has written. The folder gets its name when all of its files are complete and synced.
+// A writer makes one file, from its beginning to its end. Zeros become holes. It is not a
+// durable.File: an interrupted transfer keeps what it has written. The folder gets its name when
+// all of its files are complete and synced.
 type writer struct {
 	file *os.File
 	buf  *bufio.Writer
@@ -34,7 +35,8 @@ type writer struct {
 // writeBuffer is how many bytes are gathered before they are written.
 const writeBuffer = 1 << 20
 
-// newWriter opens a file to be made; what is there of it goes away, but keep bytes from its beginning.
+// newWriter opens a file to be made; what is there of it goes away, but keep bytes from its
+// beginning.
 func newWriter(path string, keep int64) (*writer, error) {
 	flags := os.O_WRONLY | os.O_CREATE
 	if keep == 0 {
@@ -106,7 +108,8 @@ type assembly struct {
 	progress pushapi.Progress
 }
 
-// begin prepares the folder for a version that was admitted. data is how many bytes of each file are not zeros.
+// begin prepares the folder for a version that was admitted. data is how many bytes of each file
+// are not zeros.
 func begin(r *Receiver, v version, data []int64, report func(pushapi.Progress)) (*assembly, error) {
 	s := &assembly{vm: r.VM, version: v, files: installed.Streamed(v.Artifact), report: report}
 	if len(data) != len(s.files) {
@@ -165,7 +168,8 @@ func (s *assembly) finish(ctx context.Context) error {
 	return slots.Commit(s.vm, s.target)
 }
 
-// verify reads a file back, compares it with the manifest and leaves its list of chunks for the next push.
+// verify reads a file back, compares it with the manifest and leaves its list of chunks for the
+// next push.
 func (s *assembly) verify(ctx context.Context, want manifest.File) error {
 	f, err := os.Open(s.path(want.Name))
 	if err != nil {

@@ -1,7 +1,8 @@
-// Package receive is the phone's part of installing a version of a machine: from a computer that sends what is missing, see
-// package pushapi, or from a folder or an archive that holds all of it. Either way the files are put together in a folder
-// beside the slots, synced, read back and compared with manifest.json, and take a slot's name after that; package slots
-// says how. Package trust decides whether the phone takes a version, before any of it is written.
+// Package receive is the phone's part of installing a version of a machine: from a computer that
+// sends what is missing, see package pushapi, or from a folder or an archive that holds all of it.
+// Either way the files are put together in a folder beside the slots, synced, read back and
+// compared with manifest.json, and take a slot's name after that; package slots says how. Package
+// trust decides whether the phone takes a version, before any of it is written.
 //
 // What was written when a transfer was cut off stays, and the next one goes on from there.
 package receive
@@ -29,7 +30,8 @@ type Receiver struct {
 	AllowDowngrade bool // Install takes a signed version whose serial is lower than one before
 }
 
-// lockPatience is how long a push waits for another to end: that of a cable that was pulled ends when adb has noticed.
+// lockPatience is how long a push waits for another to end: that of a cable that was pulled ends
+// when adb has noticed.
 const lockPatience = 10 * time.Second
 
 // lock keeps every other transfer of the machine away. It makes the machine's folders.

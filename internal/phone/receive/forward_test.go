@@ -98,7 +98,8 @@ func TestOlderVersion(t *testing.T) {
 		t.Errorf("the slot says %+v", now)
 	}
 	p.installs(one, pushapi.CodeDowngrade)
-	// The version before is in the other slot: going back to it is no downgrade, nor is having it again.
+	// The version before is in the other slot: going back to it is no downgrade, nor is having it
+	// again.
 	if slot, err := slots.RollBack(p.VM); err != nil || slot.Serial != 8 {
 		t.Errorf("rolled back to %+v, %v", slot, err)
 	}
@@ -112,7 +113,8 @@ func TestOlderVersion(t *testing.T) {
 	p.installs(eight, "")
 	p.AllowDowngrade = false
 	p.installs(one, pushapi.CodeDowngrade)
-	// What is not signed, or by another key, has no serial to compare: without trusted keys it is taken.
+	// What is not signed, or by another key, has no serial to compare: without trusted keys it is
+	// taken.
 	p.installs(p.make("2", nil, 0), "")
 	p.installs(p.make("3", artifacttest.Key(t, 2), 1), "")
 }
@@ -158,7 +160,8 @@ func TestSignedAfterwards(t *testing.T) {
 	}
 }
 
-// TestChangeOfTrust: once there is a key, only a change that it signs is taken, once, on this phone.
+// TestChangeOfTrust: once there is a key, only a change that it signs is taken, once, on this
+// phone.
 func TestChangeOfTrust(t *testing.T) {
 	p, key, next := newTrustee(t), artifacttest.Key(t, 1), artifacttest.Key(t, 2)
 	p.trusts(key)

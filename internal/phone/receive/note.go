@@ -17,9 +17,10 @@ import (
 	"github.com/sovereign-sql/sov/internal/durable"
 )
 
-// A note is a file's list of chunks, kept beside it so that it need not be cut again: a line of JSON, and the list as
-// package chunk encodes it. It is believed where the file is still the one that it was made of and it is whole itself. That
-// a disk has changed the file behind everybody's back shows when what is copied from it is verified.
+// A note is a file's list of chunks, kept beside it so that it need not be cut again: a line of
+// JSON, and the list as package chunk encodes it. It is believed where the file is still the one
+// that it was made of and it is whole itself. A change of the file by a
+// failing disk shows when what is copied from it is verified.
 type note struct {
 	Version int    `json:"version"` // chunk.Version
 	Size    int64  `json:"size"`    // of the file
@@ -87,7 +88,8 @@ func readNote(f *os.File) (chunk.List, error) {
 	return chunk.ReadList(bytes.NewReader(list), n.Size)
 }
 
-// listOf returns a file's chunks, from its note where there is one that can be believed. keep leaves a note.
+// listOf returns a file's chunks, from its note where there is one that can be believed. keep
+// leaves a note.
 func listOf(f *os.File, fresh, keep bool) (chunk.List, error) {
 	if !fresh {
 		if l, err := readNote(f); err == nil {

@@ -31,7 +31,8 @@ func newReceiver(t testing.TB, root string) *Receiver {
 	return &Receiver{VM: vm, Arch: "arm64", Version: "test"}
 }
 
-// From a folder, and the same again from an archive: nothing to do; another version from an archive.
+// From a folder, and the same again from an archive: nothing to do; another version from an
+// archive.
 func TestInstall(t *testing.T) {
 	r := newReceiver(t, t.TempDir())
 	rootfs := append(append(artifacttest.Noise(200_000, 1), make([]byte, 1<<20)...), artifacttest.Noise(100_000, 2)...)
@@ -120,7 +121,8 @@ func TestInstallRefuses(t *testing.T) {
 	}
 }
 
-// A phone without room says so before anything is written, and gives the older version up where that helps.
+// A phone without room says so before anything is written, and gives the older version up where
+// that helps.
 func TestRoom(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root: mounts a small file system")

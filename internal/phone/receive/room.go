@@ -47,8 +47,8 @@ func allocated(path string) int64 {
 	return s.Blocks * 512 // stat(2): whatever the file system's blocks are
 }
 
-// makeRoom makes sure that need bytes can be written. Where they cannot, the slot that is to be replaced goes first; where
-// that would not help, nothing goes, and the refusal says so.
+// makeRoom makes sure that need bytes can be written. Where they cannot, the slot that is to be
+// replaced goes first; where that would not help, nothing goes, and the refusal says so.
 func makeRoom(vm phonepath.VM, target string, need int64) error {
 	need += spare
 	free, err := room(vm.Slots())

@@ -23,7 +23,8 @@ import (
 )
 
 const (
-	// silence is how long the computer may send nothing: its lid was closed, or its cable cut without anybody noticing.
+	// silence is how long the computer may send nothing: its lid was closed, or its cable cut
+	// unnoticed.
 	silence = time.Minute
 	// maxWindow bounds the memory of the decompressor, in bytes; what push sends needs less.
 	maxWindow = 8 << 20
@@ -34,14 +35,16 @@ const (
 // errSilence ends a conversation in which the computer says nothing.
 var errSilence = errors.New("the computer has sent nothing for a minute")
 
-// Serve receives a version from a computer that reads out and writes in. A refusal has been sent when it is returned.
+// Serve receives a version from a computer that reads out and writes in. A refusal has been sent
+// when it is returned.
 func (r *Receiver) Serve(ctx context.Context, in io.Reader, out io.Writer) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	heard := &heard{r: in, alarm: time.AfterFunc(silence, func() { cancel(errSilence) })}
 	defer heard.alarm.Stop()
 	ended := make(chan error, 1)
-	// Whoever reads a pipe can not be interrupted: when there is no more to wait for, it is left behind.
+	// A reader of a pipe cannot be interrupted: when there is no more to wait for, it is left
+	// behind.
 	go func() { ended <- r.converse(ctx, pushapi.NewConn(heard, out)) }()
 	select {
 	case err := <-ended:
@@ -156,8 +159,8 @@ func (r *Receiver) receive(ctx context.Context, c *pushapi.Conn) (*pushapi.Done,
 	return &pushapi.Done{Slot: s.target}, nil
 }
 
-// installed tells whether the current slot holds the version already, byte for byte. A signature that
-// is new is added to it. The error is that of a version which the phone does not take.
+// installed tells whether the current slot holds the version already, byte for byte. A signature
+// that is new is added to it. The error is that of a version which the phone does not take.
 func (r *Receiver) installed(ctx context.Context, v version, report func(pushapi.Progress)) (string, bool, error) {
 	_, refused := v.admit(r.VM)
 	slot, err := slots.Current(r.VM)
@@ -178,8 +181,8 @@ func (r *Receiver) installed(ctx context.Context, v version, report func(pushapi
 	return slot, true, err
 }
 
-// sendBases tells the computer what can be copied from: the files of both slots, each content once, and what has come of
-// this version or another before.
+// sendBases tells the computer what can be copied from: the files of both slots, each content once,
+// and what has come of this version or another before.
 func (s *assembly) sendBases(c *pushapi.Conn, fresh bool) ([]*os.File, error) {
 	var bases []*os.File
 	send := func(path string, part int, keep bool) error {
@@ -312,7 +315,8 @@ func follow(i pushapi.Instruction, r io.Reader, w *writer, bases []*os.File) err
 	return fmt.Errorf("an instruction of kind %q is not known", byte(i.Op))
 }
 
-// forgetNotes removes what was noted of files from which something wrong was made: the next push reads them.
+// forgetNotes removes what was noted of files from which something wrong was made: the next push
+// reads them.
 func forgetNotes(bases []*os.File, err error) {
 	var refusal *pushapi.Refusal
 	if !errors.As(err, &refusal) || refusal.Code != pushapi.CodeDigest {

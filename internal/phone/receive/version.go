@@ -18,13 +18,15 @@ type version struct {
 	allowDowngrade bool
 }
 
-// admit asks whether the phone takes the version, and returns what its signature says; nil: it has none.
+// admit asks whether the phone takes the version, and returns what its signature says; nil: it has
+// none.
 func (v version) admit(vm phonepath.VM) (*provenance.Signed, error) {
 	return trust.Of(vm.Root()).Admit(v.Artifact, v.signature, v.allowDowngrade)
 }
 
-// keepSignature writes the signature beside the version's files, after its serial was noted: a version that can start is one
-// whose serial is known. It asks once more whether the phone takes the version: a key may have been added meanwhile.
+// keepSignature writes the signature beside the version's files, after its serial was noted: a
+// version that can start is one whose serial is known. It asks once more whether the phone takes
+// the version: a key may have been added meanwhile.
 func (v version) keepSignature(vm phonepath.VM, dir string) error {
 	signed, err := v.admit(vm)
 	if err != nil || signed == nil {

@@ -12,14 +12,15 @@ import (
 	"github.com/sovereign-sql/sov/internal/durable"
 )
 
-// ErrTrial is wrapped by the error of a change that would take from a version on trial what it falls back to.
+// ErrTrial is wrapped by the error of a change that would take from a version on trial what it
+// falls back to.
 var ErrTrial = errors.New("a new version is being tried")
 
-// Target returns the slot that the next version goes into, which is not the current one. running is the slot of the machine
-// that runs, or empty.
+// Target returns the slot that the next version goes into, which is not the current one. running is
+// the slot of the machine that runs, or empty.
 //
-// Where the current version is new or bad and the other one is good, it is the new one that gives way, unless it is being
-// tried right now: the other one is made current first.
+// Where the current version is new or bad and the other one is good, it is the new one that gives
+// way, unless it is being tried right now: the other one is made current first.
 func Target(vm phonepath.VM, running string) (string, error) {
 	lock, err := lock(vm)
 	if err != nil {
@@ -44,7 +45,8 @@ func Target(vm phonepath.VM, running string) (string, error) {
 	return slot, point(vm, other.Slot)
 }
 
-// Commit makes the folder vm.Incoming, whose files were verified and are synced, the slot target, and makes that current.
+// Commit makes the folder vm.Incoming, whose files were verified and are synced, the slot target,
+// and makes that current.
 func Commit(vm phonepath.VM, target string) error {
 	lock, err := lock(vm)
 	if err != nil {
@@ -60,7 +62,8 @@ func Commit(vm phonepath.VM, target string) error {
 	if err := durable.SyncDir(vm.Incoming()); err != nil {
 		return err
 	}
-	// The folder that gives way is nobody's from here on; what is left of it goes with the next version.
+	// The folder that gives way has no owner from here on; what is left of it goes with the next
+	// version.
 	old := filepath.Join(vm.Slots(), ".old")
 	if err := os.RemoveAll(old); err != nil {
 		return err
@@ -90,7 +93,7 @@ func Drop(vm phonepath.VM, slot string) error {
 	return errors.Join(os.RemoveAll(vm.Slot(slot)), os.RemoveAll(filepath.Join(vm.Slots(), ".old")))
 }
 
-// RollBack makes the other slot current because somebody wants it, and returns it.
+// RollBack makes the other slot current because the user wants it, and returns it.
 func RollBack(vm phonepath.VM) (runnerapi.Slot, error) {
 	lock, err := lock(vm)
 	if err != nil {
@@ -115,7 +118,8 @@ func RollBack(vm phonepath.VM) (runnerapi.Slot, error) {
 	return other, nil
 }
 
-// A Trial is the start of a version that has not been ready yet. Its methods do nothing on nil, which is a version that has.
+// A Trial is the start of a version that has not been ready yet. Its methods do nothing on nil,
+// which is a version that has.
 type Trial struct {
 	vm       phonepath.VM
 	slot     string
@@ -123,8 +127,9 @@ type Trial struct {
 	starts   int
 }
 
-// Try returns the slot that is to be started, and its trial. A version that was found bad and is still current, since the
-// phone lost power amid going back, is gone back from now; the result says so.
+// Try returns the slot that is to be started, and its trial. A version that was found bad and is
+// still current, since the phone lost power amid going back, is gone back from now; the result says
+// so.
 func Try(vm phonepath.VM) (slot string, t *Trial, back *runnerapi.RollBack, err error) {
 	if slot, err = Current(vm); err != nil {
 		return "", nil, nil, err
@@ -158,7 +163,8 @@ func (t *Trial) Starts() int {
 	return t.starts
 }
 
-// Begin notes that it is started, before it is: a version that takes the phone down with it is to be known as well.
+// Begin notes that it is started, before it is: a version that takes the phone down with it is to
+// be known as well.
 func (t *Trial) Begin() error { return t.count(1) }
 
 // Undo forgets the last start, which was ended for another reason.
@@ -180,7 +186,8 @@ func (t *Trial) Passed() error {
 	return writeMark(t.vm.Slot(t.slot), mark{State: runnerapi.SlotGood, Since: time.Now().UTC()})
 }
 
-// GiveUp makes the other slot current, for a reason that is kept with the version that did not work.
+// GiveUp makes the other slot current, for a reason that is kept with the version that did not
+// work.
 func (t *Trial) GiveUp(reason string) (*runnerapi.RollBack, error) {
 	if !t.CanGiveUp() {
 		return nil, errors.New("there is no version to go back to")
@@ -188,8 +195,9 @@ func (t *Trial) GiveUp(reason string) (*runnerapi.RollBack, error) {
 	return leave(t.vm, t.slot, reason, t.fallback)
 }
 
-// Damaged notes that the current slot does not hold any more what was installed in it, whether that has been ready or not, and
-// makes the other slot current if that may work. Without such a slot, it returns nil.
+// Damaged notes that the current slot does not hold any more what was installed in it, whether that
+// has been ready or not, and makes the other slot current if that may work. Without such a slot, it
+// returns nil.
 func Damaged(vm phonepath.VM, slot, reason string) (*runnerapi.RollBack, error) {
 	to := ""
 	if other := Look(vm, Other(slot)); other.State == runnerapi.SlotGood || other.State == runnerapi.SlotNew {
@@ -210,8 +218,8 @@ func leave(vm phonepath.VM, slot, reason, to string) (*runnerapi.RollBack, error
 	}
 	now := time.Now().UTC()
 	back := &runnerapi.RollBack{From: slot, Version: Look(vm, slot).Version, To: to, Reason: reason, At: now}
-	// The note first: between the two, whoever looks goes on with the second.
-	err = durable.MkdirAll(vm.Slot(slot), 0o755) // of a slot that somebody has removed
+	// The note first: between the two, a reader goes on with the second.
+	err = durable.MkdirAll(vm.Slot(slot), 0o755) // of a slot that was removed
 	if err == nil {
 		err = writeMark(vm.Slot(slot), mark{State: runnerapi.SlotBad, Reason: reason, Since: now})
 	}

@@ -1,13 +1,15 @@
-// Package slots keeps two versions of a machine on a phone, so that a new one can be tried and the old one still be there.
+// Package slots keeps two versions of a machine on a phone, so that a new one can be tried and the
+// old one still be there.
 //
-// A slot, a or b, is a folder with an artifact's files: manifest.json, and of what that lists those that a machine is
-// started from. A new version is put together and verified in a folder beside them, takes a slot's name in one step, and is
-// what starts from the moment the link `current` points to it. The slot that `current` points to is never written to. So
-// whatever is cut off at whatever point, `current` points to a whole version.
+// A slot, a or b, is a folder with an artifact's files: manifest.json, and of what that lists those
+// that a machine is started from. A new version is put together and verified in a folder beside
+// them, takes a slot's name in one step, and is what starts from the moment the link `current`
+// points to it. The slot that `current` points to is never written to. So whatever is cut off at
+// whatever point, `current` points to a whole version.
 //
-// What is known of a version lies in its slot, in a file that goes away with it: a version is new until it has been ready
-// once, and good from then on; one that was given up is bad, with the reason. While a new version is tried, the other slot
-// is what is gone back to.
+// What is known of a version lies in its slot, in a file that goes away with it: a version is new
+// until it has been ready once, and good from then on; one that was given up is bad, with the
+// reason. While a new version is tried, the other slot is what is gone back to.
 package slots
 
 import (
@@ -70,8 +72,8 @@ type mark struct {
 	Since  time.Time           `json:"since,omitzero"`
 }
 
-// readMark returns what was noted of a slot: nothing makes it new, and so does what cannot be read, since then it is tried
-// again.
+// readMark returns what was noted of a slot: nothing makes it new, and so does what cannot be read,
+// since then it is tried again.
 func readMark(dir string) mark {
 	m := mark{State: runnerapi.SlotNew}
 	text, err := installed.ReadFile(filepath.Join(dir, markFile))

@@ -133,8 +133,9 @@ func TestLife(t *testing.T) {
 	b.is("b", "1 good", "3 good")
 }
 
-// A version that was not tried gives way to the next; one that is being tried does not.
-// A good version that is damaged gives way to the other one if that may work, and else stays current and bad.
+// A version that was not tried gives way to the next; one that is being tried does not. A good
+// version that is damaged gives way to the other one if that may work, and else stays current and
+// bad.
 func TestDamaged(t *testing.T) {
 	b := newBench(t)
 	b.install("1", "")
@@ -200,8 +201,8 @@ func TestCommitToCurrent(t *testing.T) {
 	b.is("a", "1 new", "empty")
 }
 
-// Power is lost at each point of an installation, and of going back: what is current is whole, and the work is ended at the
-// next start.
+// Power is lost at each point of an installation, and of going back: what is current is whole, and
+// the work is ended at the next start.
 func TestPowerLoss(t *testing.T) {
 	b := newBench(t)
 	b.install("1", "")

@@ -1,10 +1,10 @@
-// Package trust decides which versions a phone takes. Once the phone has been given a public key, it
-// takes only versions that are signed with it; signed versions are taken only if their serial is not
-// lower than the highest of the same machine and key that was taken before. What is in a slot already
-// was accepted when it came, so going back to it asks nothing here.
+// Package trust decides which versions a phone takes. Once the phone has been given a public key,
+// it takes only versions that are signed with it; signed versions are taken only if their serial is
+// not lower than the highest of the same machine and key that was taken before. What is in a slot
+// already was accepted when it came, so going back to it asks nothing here.
 //
-// The keys and the serials stay when machines are removed. Who is root on the phone can remove their
-// files, and thereby reset them.
+// The keys and the serials stay when machines are removed. Who is root on the phone can remove
+// their files, and thereby reset them.
 package trust
 
 import (

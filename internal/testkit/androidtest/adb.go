@@ -15,7 +15,7 @@ import (
 
 // ADBOptions shape a phone's adb daemon.
 type ADBOptions struct {
-	Unauthorized bool // nobody has allowed USB debugging for any computer
+	Unauthorized bool // USB debugging is not allowed for any computer
 	Silent       bool // it takes connections and says nothing
 
 	Listen net.Listener // on the computer's loopback, which the daemon closes; nil: at a free port
@@ -24,8 +24,9 @@ type ADBOptions struct {
 // shellUser is Android's user "shell", AID_SHELL.
 const shellUser = 2000
 
-// An ADB is a phone's adb daemon, on a port of the computer's loopback, as Android's own with debugging over the network:
-// Debian's adb program connects to it. Its faults are those of cables, networks and phones.
+// An ADB is a phone's adb daemon, on a port of the computer's loopback, as Android's own with
+// debugging over the network: Debian's adb program connects to it. Its faults are those of cables,
+// networks and phones.
 type ADB struct {
 	p      *Phone
 	o      ADBOptions
@@ -72,7 +73,8 @@ func (p *Phone) ServeADB(o ADBOptions) *ADB {
 // Serial is what adb calls the phone: where `adb connect` finds it.
 func (a *ADB) Serial() string { return a.listen.Addr().String() }
 
-// banner introduces a device: its properties, and what of the protocol it speaks beyond the first version.
+// banner introduces a device: its properties, and what of the protocol it speaks beyond the first
+// version.
 func (a *ADB) banner() []byte {
 	return []byte("device::ro.product.name=simulated;ro.product.model=Simulated_Phone;ro.product.device=" + strings.ReplaceAll(a.Serial(), ":", "_") +
 		";features=shell_v2,cmd,stat_v2,ls_v2")
@@ -154,7 +156,7 @@ func (t *transport) handle(m adbMessage) error {
 		return t.send(adbMessage{command: adbConnect, arg0: adbVersion, arg1: adbMaxPayload, data: t.a.banner()})
 	case adbAuth:
 		if m.arg0 == authPublicKey {
-			return nil // nobody answers the question on the screen
+			return nil // the question on the screen stays unanswered
 		}
 		return t.send(authToken)
 	case adbOpen:
@@ -203,7 +205,8 @@ func (t *transport) open(remote uint32, service string) error {
 	return nil
 }
 
-// service returns what serves a stream that was opened for a service's name, nil where there is none.
+// service returns what serves a stream that was opened for a service's name, nil where there is
+// none.
 func (t *transport) service(name string) func(*adbStream) {
 	kind, argument, _ := strings.Cut(name, ":")
 	switch kind, _, _ := strings.Cut(kind, ","); {
@@ -217,8 +220,9 @@ func (t *transport) service(name string) func(*adbStream) {
 	return nil
 }
 
-// RestartDaemon ends adbd and starts another, as `adb root`, `adb tcpip`, and a change of what USB is for do: init kills all
-// that adbd has started (system/core/init/service.cpp). Connect connects again.
+// RestartDaemon ends adbd and starts another, as `adb root`, `adb tcpip`, and a change of what USB
+// is for do: init kills all that adbd has started (system/core/init/service.cpp). Connect connects
+// again.
 func (a *ADB) RestartDaemon() {
 	a.p.t.Helper()
 	a.mu.Lock()
@@ -244,8 +248,8 @@ func (t *transport) asShell(argv ...string) *exec.Cmd {
 	return command
 }
 
-// An adbStream is one stream of a transport: bytes in both directions, each message of which is acknowledged before the
-// next is sent.
+// An adbStream is one stream of a transport: bytes in both directions, each message of which is
+// acknowledged before the next is sent.
 type adbStream struct {
 	t             *transport
 	local, remote uint32

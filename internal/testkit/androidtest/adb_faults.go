@@ -23,7 +23,8 @@ func (f *faults) init() {
 	f.left = -1
 }
 
-// CutAfter cuts the connections once n more bytes have passed, in either direction. The next connection is sound.
+// CutAfter cuts the connections once n more bytes have passed, in either direction. The next
+// connection is sound.
 func (a *ADB) CutAfter(n int64) {
 	a.faults.mu.Lock()
 	defer a.faults.mu.Unlock()

@@ -6,7 +6,8 @@ import (
 	"io"
 )
 
-// Commands of adb's transport protocol (packages/modules/adb/protocol.txt): four letters, little-endian.
+// Commands of adb's transport protocol (packages/modules/adb/protocol.txt): four letters,
+// little-endian.
 const (
 	adbConnect = 0x4e584e43 // CNXN
 	adbAuth    = 0x48545541 // AUTH

@@ -2,7 +2,7 @@ package androidtest
 
 import "os"
 
-// A Superuser is how a phone lets somebody be root.
+// A Superuser is how a phone gives root rights.
 type Superuser string
 
 // Superusers.
@@ -19,7 +19,8 @@ const (
 // Superusers are all of them.
 var Superusers = []Superuser{Magisk, KernelSU, APatch, AOSP, RootShell, Denied, Unrooted}
 
-// installSu gives the phone its su. One that KernelSU or APatch does not grant is not there for the caller either.
+// installSu gives the phone its su. One that KernelSU or APatch does not grant is not there for the
+// caller either.
 func (p *Phone) installSu(kind Superuser) {
 	p.t.Helper()
 	if kind == Unrooted || kind == RootShell {

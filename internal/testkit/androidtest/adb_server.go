@@ -19,8 +19,8 @@ import (
 // adbPatience bounds what a test asks of the adb program.
 const adbPatience = 2 * time.Minute
 
-// An ADBServer is an adb server of the test's own, on a port and with keys of its own, which ends with the test: the
-// computer's is left alone.
+// An ADBServer is an adb server of the test's own, on a port and with keys of its own, which ends
+// with the test: the computer's is left alone.
 type ADBServer struct {
 	t       session.T
 	dir     string // holds the program, and the keys
@@ -43,7 +43,8 @@ func NewADBServer(t session.T) *ADBServer {
 	_, port, _ := net.SplitHostPort(listen.Addr().String())
 	listen.Close()
 	s := &ADBServer{t: t, dir: t.TempDir(), port: port}
-	// The server looks for emulators on ports from 5555 up to this one; and no phone of the computer's is the test's.
+	// The server looks for emulators on ports from 5555 up to this one; and no phone of the
+	// computer's is the test's.
 	script := fmt.Sprintf("#!/bin/sh\nHOME=%[1]s ANDROID_ADB_SERVER_PORT=%[2]s ADB_LOCAL_TRANSPORT_MAX_PORT=5553 exec %[3]s \"$@\"\n", s.dir, port, real)
 	if err := childtest.WriteScript(s.Program(), script); err != nil {
 		t.Fatal(err)
@@ -56,7 +57,8 @@ func NewADBServer(t session.T) *ADBServer {
 	return s
 }
 
-// Program is an adb program that talks to this server. It is called adb, so that its folder can stand in $PATH.
+// Program is an adb program that talks to this server. It is called adb, so that its folder can
+// stand in $PATH.
 func (s *ADBServer) Program() string { return filepath.Join(s.dir, "adb") }
 
 func (s *ADBServer) start() {
@@ -90,7 +92,8 @@ func (s *ADBServer) stop() {
 	<-s.ended
 }
 
-// Restart ends the server at once and starts another: what it was connected to is connected no more.
+// Restart ends the server at once and starts another: what it was connected to is connected no
+// more.
 func (s *ADBServer) Restart() {
 	s.t.Helper()
 	s.stop()

@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Packets of the shell protocol (packages/modules/adb/shell_protocol.h): a byte that says what it is, a length in 32 bits,
-// little-endian, and that many bytes.
+// Packets of the shell protocol (packages/modules/adb/shell_protocol.h): a byte that says what it
+// is, a length in 32 bits, little-endian, and that many bytes.
 const (
 	packetStdin      = 0
 	packetStdout     = 1
@@ -54,8 +54,8 @@ type shellProcess struct {
 	stop           func() // closes the computer's ends
 }
 
-// startShell starts a shell command. Its pipes are files, so that the process's end does not close what a child of its
-// still holds.
+// startShell starts a shell command. Its pipes are files, so that the process's end does not close
+// what a child of its still holds.
 func (t *transport) startShell(script string, together bool) (*shellProcess, error) {
 	p := &shellProcess{command: t.asShell(shell, "-c", script)}
 	var theirs, ours []*os.File
@@ -101,8 +101,8 @@ func (t *transport) startShell(script string, together bool) (*shellProcess, err
 	return p, nil
 }
 
-// hangUp closes the pipes and tells the shell that its terminal is gone, as adbd does: only the shell, for adbd may not
-// signal root's processes.
+// hangUp closes the pipes and tells the shell that its terminal is gone, as adbd does: only the
+// shell, for adbd may not signal root's processes.
 func (p *shellProcess) hangUp() {
 	p.stop()
 	pid := strconv.Itoa(p.command.Process.Pid) // of nsenter, whose child is the shell
@@ -114,8 +114,8 @@ func (p *shellProcess) hangUp() {
 	}
 }
 
-// shellV2 serves a command with standard error apart and an exit status. As adbd does, it waits until nobody holds the
-// command's pipes any more.
+// shellV2 serves a command with standard error apart and an exit status. As adbd does, it waits
+// until no process holds the command's pipes.
 func (t *transport) shellV2(s *adbStream, script string) {
 	var writing sync.Mutex
 	send := func(kind byte, data []byte) error {
@@ -152,7 +152,8 @@ func (t *transport) shellV2(s *adbStream, script string) {
 	send(packetExit, []byte{byte(p.command.ProcessState.ExitCode())})
 }
 
-// feed passes the stream's packets to the command's standard input, until that is closed or the stream is.
+// feed passes the stream's packets to the command's standard input, until that is closed or the
+// stream is.
 func (p *shellProcess) feed(s *adbStream) {
 	var refused bool // the command no longer reads: what comes is dropped
 	for {

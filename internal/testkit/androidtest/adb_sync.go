@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// A syncService serves file transfers (packages/modules/adb/SYNC.TXT and file_sync_protocol.h) by commands of the shell
-// user's: it may do what that one may.
+// A syncService serves file transfers (packages/modules/adb/SYNC.TXT and file_sync_protocol.h) by
+// commands of the shell user's: it may do what that one may.
 type syncService struct {
 	t *transport
 	s *adbStream
@@ -96,7 +96,8 @@ func (f *syncService) output(command, path string) (string, error) {
 	return out.String(), nil
 }
 
-// statFormat is what the numbers of a stat are in, for GNU's stat: mode, size, times, and the rest of them.
+// statFormat is what the numbers of a stat are in, for GNU's stat: mode, size, times, and the rest
+// of them.
 const statFormat = ` --printf '%f %s %X %Y %Z %d %i %h %u %g'`
 
 // stat returns the numbers of statFormat, nil where there is no such file.
@@ -238,7 +239,8 @@ func (f *syncService) store(request string) error {
 	return f.reply(append([]byte("OKAY"), 0, 0, 0, 0))
 }
 
-// content copies DATA to w until DONE. What w no longer takes is read all the same: the client hears of it at the end.
+// content copies DATA to w until DONE. What w no longer takes is read all the same: the client
+// hears of it at the end.
 func (f *syncService) content(w io.Writer) error {
 	var fault error
 	for {

@@ -16,9 +16,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The phone's control groups are real ones of version 2: a group of the computer's is the root of the phone's hierarchy at
-// /sys/fs/cgroup. Services and apps have a group each, uid_N/pid_N (system/core/libprocessgroup), which init kills whole when
-// its first process ends (system/core/init/service.cpp, Service::Reap).
+// The phone's control groups are real ones of version 2: a group of the computer's is the root of
+// the phone's hierarchy at /sys/fs/cgroup. Services and apps have a group each, uid_N/pid_N
+// (system/core/libprocessgroup), which init kills whole when its first process ends
+// (system/core/init/service.cpp, Service::Reap).
 
 // groups counts groups of this process, to name them.
 var groups atomic.Int64
@@ -61,7 +62,8 @@ func cgroupMount() (string, error) {
 	return "", lines.Err()
 }
 
-// removeGroups removes a group and those below it, from which the last processes may be on their way out.
+// removeGroups removes a group and those below it, from which the last processes may be on their
+// way out.
 func removeGroups(dir string) {
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		var dirs []string
@@ -112,7 +114,8 @@ func (g *group) attributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(g.dir.Fd())}
 }
 
-// RunService runs a command to its end as a service of init's that belongs to root: what is left in its group is killed then.
+// RunService runs a command to its end as a service of init's that belongs to root: what is left in
+// its group is killed then.
 func (p *Phone) RunService(ctx context.Context, argv ...string) error {
 	p.t.Helper()
 	g := p.newGroup(0)

@@ -51,7 +51,8 @@ func (b *bench) script(s lightguest.Script) {
 	b.put("/data/kernel", text)
 }
 
-// crosvm runs the stand-in to its end, and returns its exit status, -1 where a signal ended it, and all that it said.
+// crosvm runs the stand-in to its end, and returns its exit status, -1 where a signal ended it, and
+// all that it said.
 func (b *bench) crosvm(words string) (int, string) {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.t.Context(), time.Minute)

@@ -20,7 +20,8 @@ type Host struct {
 	process *exec.Cmd
 }
 
-// AddHost adds a machine to the internet, at HostIP. The internet's server forwards what the phone and it send each other.
+// AddHost adds a machine to the internet, at HostIP. The internet's server forwards what the phone
+// and it send each other.
 func (p *Phone) AddHost() *Host {
 	p.t.Helper()
 	h := &Host{p, p.keeper(syscall.CLONE_NEWNET|syscall.CLONE_NEWNS, "", nil)}

@@ -22,7 +22,8 @@ const (
 	NoHypervisor Hypervisor = "none"
 )
 
-// DefaultRelease is the release of phones for which a test names none: 15 QPR2, or the one in the environment.
+// DefaultRelease is the release of phones for which a test names none: 15 QPR2, or the one in the
+// environment.
 func DefaultRelease() crosvmcli.Release {
 	if r, err := crosvmcli.ParseRelease(os.Getenv("ANDROIDTEST_RELEASE")); err == nil {
 		return r
@@ -43,8 +44,8 @@ func on(b crosvmcli.Build, h Hypervisor) crosvmcli.Build {
 	return b
 }
 
-// OptionsOf returns the options of a phone by its release, its hypervisor, and its system's name: "AOSP", "LineageOS" or
-// "CalyxOS". The error is that of a phone that does not exist.
+// OptionsOf returns the options of a phone by its release, its hypervisor, and its system's name:
+// "AOSP", "LineageOS" or "CalyxOS". The error is that of a phone that does not exist.
 func OptionsOf(r crosvmcli.Release, h Hypervisor, system string) (Options, error) {
 	if r == crosvmcli.Android13 && (h == Gunyah || h == GenieZone) {
 		return Options{}, fmt.Errorf("release 13 with %s: its crosvm knows KVM alone: take a release from 14 on", h)

@@ -29,8 +29,9 @@ func init() {
 	os.Exit(0)
 }
 
-// keep is the life of a phone's first process: it makes the phone's root file system of the folder given first, says so, and
-// reaps what is left to it. It ends with the pipe that is its standard input.
+// keep is the life of a phone's first process: it makes the phone's root file system of the folder
+// given first, says so, and reaps what is left to it. It ends with the pipe that is its standard
+// input.
 func keep(args []string) error {
 	if args[0] != "" {
 		if err := makeRoot(args[0]); err != nil {
@@ -53,8 +54,8 @@ func keep(args []string) error {
 	}
 }
 
-// makeRoot makes a root file system of the computer's programs, read-only, and the phone's own folders, which are in
-// dir, and makes it this mount namespace's.
+// makeRoot makes a root file system of the computer's programs, read-only, and the phone's own
+// folders, which are in dir, and makes it this mount namespace's.
 func makeRoot(dir string) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return err
@@ -63,8 +64,8 @@ func makeRoot(dir string) error {
 	if err := unix.Mount("tmpfs", root, "tmpfs", 0, "mode=755"); err != nil {
 		return err
 	}
-	// Debian's programs are for the tests: a phone's own $PATH does not lead to /usr. Its programs are linked with Debian's
-	// libraries.
+	// Debian's programs are for the tests: a phone's own $PATH does not lead to /usr. Its programs
+	// are linked with Debian's libraries.
 	for _, name := range []string{"usr", "lib", "lib64", "etc"} {
 		if err := borrow("/"+name, filepath.Join(root, name)); err != nil {
 			return err
@@ -116,8 +117,9 @@ func makeRoot(dir string) error {
 	return os.Remove("/old")
 }
 
-// makeDev makes a /dev of the computer's devices that programs on a phone use, and of the nodes in a file, a line each: name,
-// mode, owner, group, major and minor number. What opens one of these gets what this computer has.
+// makeDev makes a /dev of the computer's devices that programs on a phone use, and of the nodes in
+// a file, a line each: name, mode, owner, group, major and minor number. What opens one of these
+// gets what this computer has.
 func makeDev(dev, nodes string) error {
 	if err := os.Mkdir(dev, 0o755); err != nil {
 		return err
@@ -168,8 +170,8 @@ func makeDev(dev, nodes string) error {
 	return nil
 }
 
-// makeSys makes a /sys of this kernel's network interfaces, the phone's control groups, and what a folder holds: power and
-// class/power_supply are the test's to change.
+// makeSys makes a /sys of this kernel's network interfaces, the phone's control groups, and what a
+// folder holds: power and class/power_supply are the test's to change.
 func makeSys(sys, own string) error {
 	if err := os.Mkdir(sys, 0o755); err != nil {
 		return err
@@ -198,8 +200,9 @@ func makeSys(sys, own string) error {
 	if err := errors.Join(unix.Unmount(real, 0), os.Remove(real)); err != nil {
 		return err
 	}
-	// This process is in the phone's group, which becomes the root of what it sees (cgroup_namespaces(7)). Package
-	// initialization runs on the main thread, of which others take the namespace.
+	// This process is in the phone's group, which becomes the root of what it sees
+	// (cgroup_namespaces(7)). Package initialization runs on the main thread, of which others take
+	// the namespace.
 	if err := unix.Unshare(unix.CLONE_NEWCGROUP); err != nil {
 		return fmt.Errorf("unshare the control groups: %w", err)
 	}
@@ -238,8 +241,9 @@ func bind(from, to string, flags uintptr) error {
 	return nil
 }
 
-// keepWakeLocks plays kernel/power/wakelock.c: a name written to wake_lock is held until it is written to wake_unlock. The two
-// are pipes here; the names that are held stand in a file, a line each.
+// keepWakeLocks plays kernel/power/wakelock.c: a name written to wake_lock is held until it is
+// written to wake_unlock. The two are pipes here; the names that are held stand in a file, a line
+// each.
 func keepWakeLocks(power, held string) {
 	names := map[string]bool{}
 	var pipes []unix.PollFd

@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// modules is where root managers keep modules; what is installed waits in a folder beside it for the next boot.
+// modules is where root managers keep modules; what is installed waits in a folder beside it for
+// the next boot.
 const (
 	modules       = "/data/adb/modules"
 	modulesUpdate = "/data/adb/modules_update"
@@ -57,8 +58,8 @@ func (p *Phone) furnishModules() {
 	p.put(m.dir+"/util_functions.sh", []byte(utilFunctions))
 }
 
-// utilFunctions is the part of Magisk's util_functions.sh, and of the installers that KernelSU and APatch have made of it, that
-// installs a module's archive.
+// utilFunctions is the part of Magisk's util_functions.sh, and of the installers that KernelSU and
+// APatch have made of it, that installs a module's archive.
 const utilFunctions = `
 ui_print() { echo "$1"; }
 abort() { ui_print "$1"; rm -rf "$MODPATH"; exit 1; }
@@ -82,8 +83,8 @@ install_module() {
 }
 `
 
-// InstallModule has the root manager install an archive that is on the phone, as its app does. The error says what its
-// installer said.
+// InstallModule has the root manager install an archive that is on the phone, as its app does. The
+// error says what its installer said.
 func (p *Phone) InstallModule(archive string) (said string, err error) {
 	p.t.Helper()
 	m, ok := managers[p.superuser]
@@ -97,7 +98,8 @@ func (p *Phone) InstallModule(archive string) (said string, err error) {
 			return "", err
 		}
 	}
-	// KernelSU and APatch read customize.sh by themselves; Magisk runs what the archive brings for that.
+	// KernelSU and APatch read customize.sh by themselves; Magisk runs what the archive brings for
+	// that.
 	script := `. ` + m.dir + `/util_functions.sh; OUTFD=1 ZIPFILE=` + archive + `; install_module`
 	if p.superuser == Magisk {
 		script = `unzip -p ` + archive + ` META-INF/com/google/android/update-binary >/dev/update-binary && sh /dev/update-binary dummy 1 ` + archive
@@ -141,8 +143,9 @@ func (p *Phone) prop(name string) string {
 	return strings.TrimSpace(string(text))
 }
 
-// script returns a command of the manager's busybox, in standalone mode, where its own applets come before every program:
-// sh with arguments, for a module or, where that is "", for none. dir is the script's folder, "" for a script that is no file.
+// script returns a command of the manager's busybox, in standalone mode, where its own applets come
+// before every program: sh with arguments, for a module or, where that is "", for none. dir is the
+// script's folder, "" for a script that is no file.
 func (p *Phone) script(ctx context.Context, m manager, module, dir string, env []string, args ...string) *exec.Cmd {
 	argv := append([]string{m.dir + "/busybox", "sh"}, args...)
 	if m.ownFolder && dir != "" {
@@ -162,8 +165,8 @@ func (p *Phone) Ash(script string) string {
 	return p.output(p.script(p.t.Context(), managers[p.superuser], "", "", nil, "-euc", script), script)
 }
 
-// Su runs a command by the phone's su, from a shell that belongs to the user shell, as `adb shell` does. What stands in words
-// is quoted once.
+// Su runs a command by the phone's su, from a shell that belongs to the user shell, as `adb shell`
+// does. What stands in words is quoted once.
 func (p *Phone) Su(words ...string) (stdout, stderr string, status int) {
 	p.t.Helper()
 	quoted := make([]string, len(words))
@@ -181,9 +184,10 @@ func (p *Phone) Su(words ...string) (stdout, stderr string, status int) {
 	return out.String(), said.String(), command.ProcessState.ExitCode()
 }
 
-// Reboot switches the phone off and on: every process ends at once, the network is made anew, the root manager takes on what
-// was installed and runs the scripts of its modules, and Android has started. In safe mode, every module is switched off
-// instead. What was connected to the phone or listened in its internet is gone.
+// Reboot switches the phone off and on: every process ends at once, the network is made anew, the
+// root manager takes on what was installed and runs the scripts of its modules, and Android has
+// started. In safe mode, every module is switched off instead. What was connected to the phone or
+// listened in its internet is gone.
 func (p *Phone) Reboot(safeMode bool) {
 	p.t.Helper()
 	p.powerOff()
@@ -280,8 +284,8 @@ func (p *Phone) stages(m manager) {
 	p.stage(m, "service", false)
 }
 
-// stage runs the scripts in NAME.d that may be executed, then NAME.sh of every module that is on; blocking: one after the
-// other, each for as long as the manager waits.
+// stage runs the scripts in NAME.d that may be executed, then NAME.sh of every module that is on;
+// blocking: one after the other, each for as long as the manager waits.
 func (p *Phone) stage(m manager, name string, blocking bool) {
 	p.t.Helper()
 	run := func(id, path string) { p.startScript(m, id, path) }
@@ -305,7 +309,8 @@ func (p *Phone) stage(m manager, name string, blocking bool) {
 	}
 }
 
-// runScript runs a script and waits for it, where the manager's patience is bounded for no longer than that.
+// runScript runs a script and waits for it, where the manager's patience is bounded for no longer
+// than that.
 func (p *Phone) runScript(m manager, id, path string, args ...string) {
 	p.t.Helper()
 	ended := p.startScript(m, id, path, args...)
@@ -328,7 +333,7 @@ func (p *Phone) startScript(m manager, id, path string, args ...string) <-chan s
 	}
 	ended := make(chan struct{})
 	go func() {
-		command.Wait() // nobody asks how; it ends with the phone at the latest
+		command.Wait() // its status is not needed; it ends with the phone at the latest
 		close(ended)
 	}()
 	return ended

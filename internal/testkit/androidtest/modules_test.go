@@ -142,7 +142,8 @@ func TestModules(t *testing.T) {
 	}
 }
 
-// KernelSU and APatch refuse to install before Android has started, and while their metamodule waits for a boot.
+// KernelSU and APatch refuse to install before Android has started, and while their metamodule
+// waits for a boot.
 func TestModulesRefused(t *testing.T) {
 	for kind, refuses := range map[Superuser]bool{Magisk: false, KernelSU: true, APatch: true} {
 		p := New(t, Options{Superuser: kind, StillBooting: true, InMemory: true})

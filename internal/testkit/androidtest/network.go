@@ -52,8 +52,8 @@ func (p *Phone) connect(o Options) {
 	p.Net.ToScene(netd.Both)
 }
 
-// SwitchUplink makes another interface, "wlan0" or "rmnet0", that of the default network. An empty name leaves the phone
-// without.
+// SwitchUplink makes another interface, "wlan0" or "rmnet0", that of the default network. An empty
+// name leaves the phone without.
 func (p *Phone) SwitchUplink(name string) {
 	p.t.Helper()
 	if name == "" {
@@ -77,9 +77,10 @@ func (p *Phone) AddVPN() {
 
 var volatile = regexp.MustCompile(`\[\d+:\d+\]|(?m)^#.*\n|@\w+|qlen \d+| linkdown|NO-CARRIER,|\b(UP|DOWN|UNKNOWN) +`)
 
-// Snapshot is the whole of the phone's network that a machine may touch, as text to be compared line by line: rules,
-// routes, interfaces, addresses, iptables, sysctls. What counts packets is left out, and what the kernel makes of a change
-// of the carrier in its own time (net/core/link_watch.c): the operational state and what follows from it.
+// Snapshot is the whole of the phone's network that a machine may touch, as text to be compared
+// line by line: rules, routes, interfaces, addresses, iptables, sysctls. What counts packets is
+// left out, and what the kernel makes of a change of the carrier in its own time
+// (net/core/link_watch.c): the operational state and what follows from it.
 func (p *Phone) Snapshot() string {
 	p.t.Helper()
 	return volatile.ReplaceAllString(p.Shell(`ip -4 rule; ip -6 rule; ip -4 route show table all | sort; ip -brief link | sort; ip -brief -4 addr | sort
@@ -87,7 +88,8 @@ func (p *Phone) Snapshot() string {
 		cd /proc/sys/net/ipv4; grep -s . ip_forward conf/*/rp_filter || true # an interface may go meanwhile`), "")
 }
 
-// Differences are the lines of which one of two texts has none: "gone: …" of the first's, "new: …" of the second's.
+// Differences are the lines of which one of two texts has none: "gone: …" of the first's, "new: …"
+// of the second's.
 func Differences(before, after string) []string {
 	was, is := strings.Split(before, "\n"), strings.Split(after, "\n")
 	var out []string

@@ -152,7 +152,8 @@ func folder(t session.T, inMemory bool) string {
 	return dir
 }
 
-// keeper starts a process of the test binary's in new namespaces. It ends with the test, and with the test binary.
+// keeper starts a process of the test binary's in new namespaces. It ends with the test, and with
+// the test binary.
 func (p *Phone) keeper(spaces uintptr, dir string, in *group) *exec.Cmd {
 	p.t.Helper()
 	command := &exec.Cmd{Path: "/proc/self/exe", Args: []string{keeperName, dir}, Stderr: os.Stderr, SysProcAttr: &syscall.SysProcAttr{}}
@@ -246,8 +247,8 @@ func (p *Phone) File(path string) string {
 	return p.path("data/" + below)
 }
 
-// LimitDisk gives /data/sovereign, with what is there, a file system of its own of that many bytes. What File returned
-// before is no longer the phone's.
+// LimitDisk gives /data/sovereign, with what is there, a file system of its own of that many bytes.
+// What File returned before is no longer the phone's.
 func (p *Phone) LimitDisk(bytes int64) {
 	p.t.Helper()
 	p.Shell(fmt.Sprintf(`mkdir /tmp/disk; mount -t tmpfs -o size=%d,mode=755 tmpfs /tmp/disk
@@ -275,8 +276,8 @@ func (p *Phone) Install(artifact, name string) phonepath.VM {
 	return vm
 }
 
-// InstallLight makes a machine with a light guest the slot a of the machine name, and the current one. Its network is that
-// of the sql recipe, in the routing mode given, unless it is changed.
+// InstallLight makes a machine with a light guest the slot a of the machine name, and the current
+// one. Its network is that of the sql recipe, in the routing mode given, unless it is changed.
 func (p *Phone) InstallLight(name string, routing vmspec.Routing, s lightguest.Script, change ...func(*vmspec.Network)) phonepath.VM {
 	p.t.Helper()
 	dir := p.t.TempDir()
@@ -363,7 +364,8 @@ func (p *Phone) put(path string, content []byte) {
 	}
 }
 
-// Command returns a command that runs as root in the phone, as one of a root shell's that is in no service's control group.
+// Command returns a command that runs as root in the phone, as one of a root shell's that is in no
+// service's control group.
 func (p *Phone) Command(ctx context.Context, argv ...string) *exec.Cmd {
 	command := enter(ctx, p.phone.Process.Pid, []string{"--mount", "--net", "--uts", "--pid", "--cgroup", "--root", "--wd"}, argv)
 	command.Env = append(slices.Clone(environment), "IPTABLES=/system/bin/iptables", "IP6TABLES=/system/bin/ip6tables")
@@ -371,8 +373,9 @@ func (p *Phone) Command(ctx context.Context, argv ...string) *exec.Cmd {
 	return command
 }
 
-// Shell runs a script with Debian's programs in the phone and returns what it prints; it fails the test when the script
-// fails. It is for what a test does to a phone; what a phone's shells do, Su and Ash tell.
+// Shell runs a script with Debian's programs in the phone and returns what it prints; it fails the
+// test when the script fails. It is for what a test does to a phone; what a phone's shells do, Su
+// and Ash tell.
 func (p *Phone) Shell(script string) string {
 	p.t.Helper()
 	command := p.Command(p.t.Context(), "/usr/bin/sh", "-euc", script)
@@ -420,7 +423,8 @@ func (p *Phone) DialFromInternet(ctx context.Context, network, address string) (
 	return conn, err
 }
 
-// ServeUDP answers every datagram to a UDP port of the internet's server with the sender's address; got is told each, afterwards.
+// ServeUDP answers every datagram to a UDP port of the internet's server with the sender's address;
+// got is told each, afterwards.
 func (p *Phone) ServeUDP(port int, got func(from net.Addr)) {
 	p.t.Helper()
 	var conn net.PacketConn
@@ -445,7 +449,8 @@ func (p *Phone) ServeUDP(port int, got func(from net.Addr)) {
 	}()
 }
 
-// Serve listens on a TCP port of the internet's server, and calls handle for each connection, which it closes.
+// Serve listens on a TCP port of the internet's server, and calls handle for each connection, which
+// it closes.
 func (p *Phone) Serve(port int, handle func(net.Conn)) {
 	p.t.Helper()
 	var listener net.Listener

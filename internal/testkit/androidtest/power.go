@@ -10,8 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// furnishPower makes the parts of /sys that tell of the battery and its temperatures, and the files that take wake locks
-// (Documentation/ABI/testing/sysfs-class-power, sysfs-power): 80 % and not plugged in.
+// furnishPower makes the parts of /sys that tell of the battery and its temperatures, and the files
+// that take wake locks (Documentation/ABI/testing/sysfs-class-power, sysfs-power): 80 % and not
+// plugged in.
 func (p *Phone) furnishPower() {
 	p.t.Helper()
 	const radio, wakelock = 1001, 3010 // android_filesystem_config.h, and rootdir/init.rc for the files' owners
@@ -34,7 +35,8 @@ func (p *Phone) furnishPower() {
 	p.SetBattery(80, "Discharging")
 }
 
-// SetBattery says how full the battery is, in percent, and its status: "Charging", "Discharging", "Not charging" or "Full".
+// SetBattery says how full the battery is, in percent, and its status: "Charging", "Discharging",
+// "Not charging" or "Full".
 func (p *Phone) SetBattery(percent int, status string) {
 	p.t.Helper()
 	p.write("sys/power_supply/battery/status", status+"\n", 0o644)

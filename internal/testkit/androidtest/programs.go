@@ -12,11 +12,12 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/session"
 )
 
-// simulator is the program that plays the phone's crosvm and su, where a copy of it has one of these names.
+// simulator is the program that plays the phone's crosvm and su, where a copy of it has one of
+// these names.
 const simulator = "sov-simulator"
 
-// Play makes the process crosvm or su if its program has that name, and does not return then. It is the first call of
-// sov-simulator's main.
+// Play makes the process crosvm or su if its program has that name, and does not return then. It is
+// the first call of sov-simulator's main.
 func Play() {
 	program, err := os.Executable()
 	if err != nil {

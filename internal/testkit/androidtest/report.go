@@ -12,9 +12,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/crosvmcli"
 )
 
-// A report of a phone (package phonereport) makes the simulated phone another make: its properties, device nodes, applets, root
-// manager, what its crosvm says of itself, sysctls, and the rules and chains of its network, over the simulated interfaces and
-// routes.
+// A report of a phone (package phonereport) makes the simulated phone another make: its properties,
+// device nodes, applets, root manager, what its crosvm says of itself, sysctls, and the rules and
+// chains of its network, over the simulated interfaces and routes.
 
 // rootManagers are superusers by the names in reports.
 var rootManagers = map[string]Superuser{"Magisk": Magisk, "KernelSU": KernelSU, "APatch": APatch}
@@ -34,8 +34,8 @@ func (o Options) withReport() Options {
 	return o
 }
 
-// reportedRelease is the release whose crosvm says the same of itself as the report's or, without one, the newest of the
-// report's Android.
+// reportedRelease is the release whose crosvm says the same of itself as the report's or, without
+// one, the newest of the report's Android.
 func reportedRelease(r *phonereport.Report) crosvmcli.Release {
 	version := reportedProperties(r)["ro.build.version.release"]
 	best := DefaultRelease()

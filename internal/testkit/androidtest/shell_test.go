@@ -109,7 +109,8 @@ func TestProperties(t *testing.T) {
 	}
 }
 
-// What a service or adbd has started dies with it, however far it went, unless it left the control group.
+// What a service or adbd has started dies with it, however far it went, unless it left the control
+// group.
 func TestControlGroups(t *testing.T) {
 	s := NewADBServer(t)
 	alive := func(p *Phone, name string) bool { return p.Shell("pgrep -f '"+name+"$' || true") != "" }

@@ -22,8 +22,8 @@ const (
 // environment is that of init's children.
 var environment = []string{"PATH=" + shellPath, "ANDROID_ROOT=/system", "ANDROID_DATA=/data", "TMPDIR=/data/local/tmp"}
 
-// applets are those that Android links to toybox (external/toybox/Android.bp) and Debian's toybox has: Android's dd, diff,
-// expr, gzip, lsof, modprobe, more, stty and tr are not among Debian's.
+// applets are those that Android links to toybox (external/toybox/Android.bp) and Debian's toybox
+// has: Android's dd, diff, expr, gzip, lsof, modprobe, more, stty and tr are not among Debian's.
 const applets = `[ acpi base64 basename blockdev cal cat chgrp chmod chown chroot chrt cksum clear comm cmp cp cpio cut date devmem df
 	dirname dmesg dos2unix du echo egrep env expand fallocate false fgrep file find flock fmt free fsync getconf grep groups gunzip
 	head hostname hwclock iconv id ifconfig inotifyd insmod install ionice iorenice kill killall ln logname losetup ls lsmod lspci
@@ -33,7 +33,8 @@ const applets = `[ acpi base64 basename blockdev cal cat chgrp chmod chown chroo
 	time timeout top touch true truncate tty ulimit umount uname uniq unix2dos unlink unshare uptime usleep uudecode uuencode uuidgen
 	vmstat watch wc which whoami xargs xxd yes zcat`
 
-// stub is a program of Android's that keeps values in files of /props. Calls that change something are noted.
+// stub is a program of Android's that keeps values in files of /props. Calls that change something
+// are noted.
 const stub = `#!/system/bin/sh
 case "%[1]s $1" in
 "getprop ") cd /props; for f in *.*; do [ "$f" = "*.*" ] || echo "[$f]: [$(cat "$f")]"; done ;;
@@ -132,7 +133,7 @@ func (p *Phone) furnish(o Options) {
 		p.t.Fatal(err)
 	}
 	p.write(crosvm+".json", string(build), 0o644)
-	p.write("calls/crosvm", "", 0o666) // which crosvm writes, whoever it is
+	p.write("calls/crosvm", "", 0o666) // which crosvm writes as any user
 	if err := os.Chmod(p.path("calls/crosvm"), 0o666); err != nil {
 		p.t.Fatal(err)
 	}
@@ -168,8 +169,9 @@ func (p *Phone) furnishRelease(o Options) {
 	}
 }
 
-// nodes are the phone's device nodes by release (rootdir/ueventd.rc), as makeDev reads them. The modes of a vendor's hypervisor
-// are the vendor's, which no source here says. What opens one of them but tun gets what /dev/null is.
+// nodes are the phone's device nodes by release (rootdir/ueventd.rc), as makeDev reads them. The
+// modes of a vendor's hypervisor are the vendor's, which no source here says. What opens one of
+// them but tun gets what /dev/null is.
 func (o Options) nodes() string {
 	const root, system, vpn = 0, 1000, 1016 // android_filesystem_config.h
 	mode, owner := 0o666, root              // of kvm and vhost-vsock, from 14 on

@@ -38,7 +38,7 @@ func Spec(name string) *vmspec.Spec {
 		Disks: []vmspec.Disk{{Role: vmspec.RoleRootfs, File: artifact.RootfsFile, ReadOnly: true}},
 		Network: vmspec.Network{TAP: "vm_" + name, Host: netip.MustParsePrefix("192.168.100.1/24"), Guest: netip.MustParsePrefix("192.168.100.2/24"),
 			MTU: 1500, DNS: []netip.Addr{}, Hostname: name, Routing: vmspec.MainFirst,
-			AddressUnset: name != "sql"}, // as of the recipe of that name, and of most others
+			AddressUnset: true},
 		Ports: []vmspec.Port{}, Ready: vmspec.Ready{Port: vmspec.StatusPort, TimeoutSeconds: 60},
 	}
 }

@@ -19,8 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Canary is a text that stands in every secret of a test, and nowhere else: not even in another run of it. It is
-// searched for as it is, in hex and in base64.
+// A Canary is a text that stands in every secret of a test, and nowhere else: not even in another
+// run of it. It is searched for as it is, in hex and in base64.
 type Canary struct {
 	Text    string
 	needles [][]byte
@@ -49,7 +49,8 @@ func (c Canary) In(content []byte) bool {
 	return false
 }
 
-// InFiles returns the files below the folders, changed since a time, that hold the canary; files in zip archives too.
+// InFiles returns the files below the folders, changed since a time, that hold the canary; files in
+// zip archives too.
 func (c Canary) InFiles(t testing.TB, since time.Time, folders ...string) []string {
 	t.Helper()
 	var found []string
@@ -145,7 +146,8 @@ func (c Canary) inStream(r io.Reader) (bool, error) {
 	}
 }
 
-// InProcesses returns what of the computer's processes has the canary among its arguments or in its environment.
+// InProcesses returns what of the computer's processes has the canary among its arguments or in its
+// environment.
 func (c Canary) InProcesses(t testing.TB) []string {
 	t.Helper()
 	var found []string
@@ -164,7 +166,8 @@ func (c Canary) InProcesses(t testing.TB) []string {
 	return found
 }
 
-// WantNowhere fails the test if the canary is in a file that was changed since a time, or in a process.
+// WantNowhere fails the test if the canary is in a file that was changed since a time, or in a
+// process.
 func (c Canary) WantNowhere(t testing.TB, since time.Time, folders ...string) {
 	t.Helper()
 	for _, place := range append(c.InFiles(t, since, folders...), c.InProcesses(t)...) {

@@ -1,7 +1,7 @@
 //go:build linux
 
-// Package childtest starts programs that end when the test binary ends, however that ends: a test that runs into its time limit
-// calls no function of Cleanup.
+// Package childtest starts programs that end when the test binary ends, however that ends: a test
+// that runs into its time limit calls no function of Cleanup.
 package childtest
 
 import (
@@ -13,12 +13,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Start starts a command as its Start does, after enter, which may move the thread into other namespaces; nil does nothing. The kernel
-// kills the process when this one ends. The caller waits for the command.
+// Start starts a command as its Start does, after enter, which may move the thread into other
+// namespaces; nil does nothing. The kernel kills the process when this one ends. The caller waits
+// for the command.
 func Start(command *exec.Cmd, enter func() error) error {
 	started := make(chan error)
-	// The signal comes with the end of the thread that has started the process (prctl(2), PR_SET_PDEATHSIG): one that nobody else
-	// gets, and that stays until the process has ended.
+	// The signal comes with the end of the thread that has started the process (prctl(2),
+	// PR_SET_PDEATHSIG): one that no other process gets, and that stays until the process has
+	// ended.
 	go func() {
 		runtime.LockOSThread()
 		if enter != nil {
@@ -43,8 +45,9 @@ func Start(command *exec.Cmd, enter func() error) error {
 	return <-started
 }
 
-// WriteScript writes a program that this process, or one that it starts, is going to run. Meanwhile nothing is started: a child
-// would hold the open file until it runs its own program, and the kernel runs no file that somebody may still write to (ETXTBSY).
+// WriteScript writes a program that this process, or one that it starts, is going to run. Meanwhile
+// nothing is started: a child would hold the open file until it runs its own program, and the
+// kernel runs no file that a process may still write to (ETXTBSY).
 func WriteScript(path, text string) error {
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()

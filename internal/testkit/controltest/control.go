@@ -31,16 +31,16 @@ var controlProgram = sync.OnceValues(func() (string, error) {
 	return program, nil
 })
 
-// A Server is the one of a tailnet of the test's own: Tailscale's stand-in for tests, with a DERP relay and a STUN
-// server.
+// A Server is the one of a tailnet of the test's own: Tailscale's stand-in for tests, with a DERP
+// relay and a STUN server.
 type Server struct {
 	t    testing.TB
 	URL  string // by which nodes reach it
 	dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// Start runs the control server until the test's end. The command is made of its program; dial leads from the
-// test to what nodes reach at its URL.
+// Start runs the control server until the test's end. The command is made of its program; dial
+// leads from the test to what nodes reach at its URL.
 func Start(t testing.TB, command func(program string) *exec.Cmd, dial func(ctx context.Context, network, address string) (net.Conn, error)) *Server {
 	t.Helper()
 	program, err := controlProgram()
@@ -112,8 +112,8 @@ func (c *Server) Do(method, path string) []byte {
 	return body
 }
 
-// LetReturn lets nodes that have joined return without an auth key, as the real control server does; the stand-in would
-// ask for one.
+// LetReturn lets nodes that have joined return without an auth key, as the real control server
+// does; the stand-in would ask for one.
 func (c *Server) LetReturn() {
 	c.t.Helper()
 	c.Do(http.MethodPost, "/test/open")

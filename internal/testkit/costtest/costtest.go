@@ -1,5 +1,5 @@
-// Package costtest has tests and fuzzers of parsers watch memory: a parser of bytes from outside must not allocate out
-// of proportion to what it is given.
+// Package costtest has tests and fuzzers of parsers watch memory: a parser of bytes from outside
+// must not allocate out of proportion to what it is given.
 package costtest
 
 import (
@@ -7,15 +7,17 @@ import (
 	"testing"
 )
 
-// A Budget is what a parser may allocate, in bytes, all allocations added up whether they are garbage by then or not: Base,
-// and Ratio for each byte of the input.
+// A Budget is what a parser may allocate, in bytes, all allocations added up whether they are
+// garbage by then or not: Base, and Ratio for each byte of the input.
 type Budget struct{ Base, Ratio uint64 }
 
-// Text is for parsers of JSON, YAML and lines, which make a value of a few words of each token of a few bytes.
+// Text is for parsers of JSON, YAML and lines, which make a value of a few words of each token of a
+// few bytes.
 var Text = Budget{Base: 8 << 20, Ratio: 256}
 
-// Run calls parse and fails the test if it allocated more than the budget for an input of size bytes. It returns what was
-// allocated. Nothing else should run meanwhile: what it allocates is counted too.
+// Run calls parse and fails the test if it allocated more than the budget for an input of size
+// bytes. It returns what was allocated. Nothing else should run meanwhile: what it allocates is
+// counted too.
 func (b Budget) Run(t testing.TB, size int, parse func()) uint64 {
 	t.Helper()
 	before := allocated()

@@ -18,8 +18,8 @@ import (
 	"golang.org/x/mod/zip"
 )
 
-// Add makes the folder proxy serve one version of a module, whose files, slash-separated names, are below
-// the folder root.
+// Add makes the folder proxy serve one version of a module, whose files, slash-separated names, are
+// below the folder root.
 func Add(t testing.TB, proxy string, m module.Version, root string, names []string) {
 	t.Helper()
 	path, err := module.EscapePath(m.Path)

@@ -14,9 +14,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// FullHostDisk fills the disk of this computer that holds a machine's data while the machine writes to it: the machine is paused,
-// says so, and goes on when there is room. One that is shut down meanwhile does not make its caller wait. Every file that was
-// synced is there in the end.
+// FullHostDisk fills the disk of this computer that holds a machine's data while the machine writes
+// to it: the machine is paused, says so, and goes on when there is room. One that is shut down
+// meanwhile does not make its caller wait. Every file that was synced is there in the end.
 func FullHostDisk(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {

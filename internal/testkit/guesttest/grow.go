@@ -20,8 +20,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// writerRecipe is a machine with one service, which writes files onto the data disk, each synced before the next, and says
-// so. Each boot has a folder of its own. In a file is its number, again and again.
+// writerRecipe is a machine with one service, which writes files onto the data disk, each synced
+// before the next, and says so. Each boot has a folder of its own. In a file is its number, again
+// and again.
 const writerRecipe = `name: small
 version: "1"
 base:
@@ -52,19 +53,22 @@ services:
 // synced is what the writer says of a file.
 var synced = regexp.MustCompile(`(?m) writer: synced (\S+)\r?$`)
 
-// A Growth is a data disk and the sizes in bytes that it is enlarged to while the machine runs and writes to it.
+// A Growth is a data disk and the sizes in bytes that it is enlarged to while the machine runs and
+// writes to it.
 type Growth struct {
 	Name  string
 	Make  func(t *testing.T, path string)
 	Steps []int64
-	// Midway cuts the power as soon as the file system has begun to grow, too: it goes on at the next start.
+	// Midway cuts the power as soon as the file system has begun to grow, too: it goes on at the
+	// next start.
 	Midway bool
-	// ResizeInode is whether the blocks reserved for descriptors suffice: beyond these the kernel changes the layout.
+	// ResizeInode is whether the blocks reserved for descriptors suffice: beyond these the kernel
+	// changes the layout.
 	ResizeInode bool
 }
 
-// GrowUnderWriter enlarges data disks of running machines that write to them, and then cuts the power: the file systems are
-// sound, and every file that was synced is there.
+// GrowUnderWriter enlarges data disks of running machines that write to them, and then cuts the
+// power: the file systems are sound, and every file that was synced is there.
 func GrowUnderWriter(t *testing.T, growths []Growth) {
 	t.Helper()
 	artifact := BuildWriter(t)
@@ -76,14 +80,21 @@ func GrowUnderWriter(t *testing.T, growths []Growth) {
 	}
 }
 
-// BuildWriter builds a small machine, whose one service writes to its data disk, with texts of its recipe replaced in pairs: the
-// old, the new. It returns the artifact's folder. The machine is named small.
+// BuildWriter builds a small machine, whose one service writes to its data disk, with texts of its
+// recipe replaced in pairs: the old, the new. It returns the artifact's folder. The machine is
+// named small.
 func BuildWriter(t *testing.T, replace ...string) string {
+	t.Helper()
+	return BuildWriterOn(t, nil, replace...)
+}
+
+// BuildWriterOn is BuildWriter with further flags of sov build.
+func BuildWriterOn(t *testing.T, flags []string, replace ...string) string {
 	t.Helper()
 	dir := t.TempDir()
 	kernel := filepath.Join(sovtest.Artifact(t, "arm64"), artifact.KernelFile)
 	recipe := strings.NewReplacer(replace...).Replace(writerRecipe)
-	if o := sovtest.SmallBuild(t, dir, func(string) string { return recipe }, "--kernel", kernel); o.Status != 0 {
+	if o := sovtest.SmallBuild(t, dir, func(string) string { return recipe }, append(flags, "--kernel", kernel)...); o.Status != 0 {
 		t.Fatal(o)
 	}
 	return filepath.Join(dir, "out/small/arm64")
@@ -132,8 +143,8 @@ func growUnderWriter(t *testing.T, artifact string, growth Growth) {
 	wantWritten(t, image, growth, written)
 }
 
-// awaitGrowth waits until a file system has more than so many bytes, or the guest has enlarged it that many times since it
-// started, and returns its size.
+// awaitGrowth waits until a file system has more than so many bytes, or the guest has enlarged it
+// that many times since it started, and returns its size.
 func (g *Guest) awaitGrowth(t *testing.T, than int64, times int) (size int64) {
 	t.Helper()
 	sovtest.Await(t, sovtest.WaitLimit, fmt.Sprintf("a file system of more than %d bytes", than), func() bool {
@@ -212,7 +223,8 @@ func wantFiles(t *testing.T, fs *ext4.FS, paths []string) {
 	}
 }
 
-// Growths are a disk enlarged to 64 times its size, one of an earlier version, and one in steps that end within a block group.
+// Growths are a disk enlarged to 64 times its size, one of an earlier version, and one in steps
+// that end within a block group.
 func Growths() []Growth {
 	return []Growth{
 		{Name: "to 64 times its size", Make: made(256 << 20), Steps: []int64{16 << 30}, ResizeInode: true},
@@ -221,7 +233,8 @@ func Growths() []Growth {
 	}
 }
 
-// LargeGrowths are the usual disk, one of 64 GiB, one of an earlier version, and one that grows beyond the blocks reserved.
+// LargeGrowths are the usual disk, one of 64 GiB, one of an earlier version, and one that grows
+// beyond the blocks reserved.
 func LargeGrowths() []Growth {
 	return []Growth{
 		{Name: "8 GiB to 512 GiB", Make: made(8 << 30), Steps: []int64{512 << 30}, Midway: true, ResizeInode: true},

@@ -23,10 +23,12 @@ type Guest struct {
 	console string // file
 }
 
-// NoFirewall is a kernel parameter with which nf_tables does not start, so that no firewall can be loaded.
+// NoFirewall is a kernel parameter with which nf_tables does not start, so that no firewall can be
+// loaded.
 const NoFirewall = "initcall_blacklist=nf_tables_module_init"
 
-// Boot starts an artifact on a state folder and waits until it is ready. The test's end ends the machine.
+// Boot starts an artifact on a state folder and waits until it is ready. The test's end ends the
+// machine.
 func Boot(t *testing.T, o localvm.Options) *Guest {
 	t.Helper()
 	g := PowerOn(t, o)
@@ -175,7 +177,8 @@ func (g *Guest) Install(t *testing.T, arch, pkg, path string) {
 	}
 }
 
-// Script runs a script at the other end of a session, and returns its output. A script that fails, fails the test.
+// Script runs a script at the other end of a session, and returns its output. A script that fails,
+// fails the test.
 func Script(t testing.TB, ctx context.Context, conn *session.Conn, script string) string {
 	t.Helper()
 	var out, errors strings.Builder
@@ -187,8 +190,8 @@ func Script(t testing.TB, ctx context.Context, conn *session.Conn, script string
 	return out.String()
 }
 
-// Fsck fails the test unless e2fsck finds a data disk sound. The journal of a disk that was cut off is replayed first,
-// on a copy: that is the guest's to do.
+// Fsck fails the test unless e2fsck finds a data disk sound. The journal of a disk that was cut off
+// is replayed first, on a copy: that is the guest's to do.
 func Fsck(t *testing.T, image string) {
 	t.Helper()
 	work := filepath.Join(t.TempDir(), "copy.img")
@@ -216,6 +219,6 @@ func Outside(t, from, to time.Time) time.Duration {
 	return max(from.Sub(t), t.Sub(to), 0)
 }
 
-// ClockLimit is how far the clocks of host and guest may be apart: on a busy computer an answer comes late, and what it says of
-// the time is off by half of that.
+// ClockLimit is how far the clocks of host and guest may be apart: on a busy computer an answer
+// comes late, and what it says of the time is off by half of that.
 const ClockLimit = 5 * time.Second

@@ -16,7 +16,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// A victim is a process of a guest, by what its command line begins with, and the service that it belongs to.
+// A victim is a process of a guest, by what its command line begins with, and the service that it
+// belongs to.
 type victim struct{ name, command, service string }
 
 var victims = []victim{
@@ -38,7 +39,8 @@ func EveryService(t *testing.T, memoryMiB int) localvm.Options {
 	return localvm.Options{Artifact: sovtest.Hostile(t), State: Seeded(t, "arm64"), MemoryMiB: memoryMiB, Secrets: map[string]string{"tailscale": "tskey-auth-nobody"}}
 }
 
-// EachVictim are the victims by their places in the list, one at a time; EachPair are all pairs of two.
+// EachVictim are the victims by their places in the list, one at a time; EachPair are all pairs of
+// two.
 func EachVictim() (singles [][]int) {
 	for i := range victims {
 		singles = append(singles, []int{i})
@@ -55,16 +57,16 @@ func EachPair() (pairs [][]int) {
 	return pairs
 }
 
-// KillProcesses kills processes of a guest with SIGKILL, one group after the other: all are back each time, and what was
-// committed is there.
+// KillProcesses kills processes of a guest with SIGKILL, one group after the other: all are back
+// each time, and what was committed is there.
 func KillProcesses(t *testing.T, groups [][]int) {
 	t.Helper()
 	options := EveryService(t, 0)
 	g := Boot(t, options)
 	g.Ask(t, "create table kept (n int); insert into kept select generate_series(1, 1000)")
 	for _, group := range groups {
-		// Each failure in a row doubles the pause before a service's next start: from the fifth on it is sooner to start the
-		// machine anew.
+		// Each failure in a row doubles the pause before a service's next start: from the fifth on
+		// it is sooner to start the machine anew.
 		if slices.Max(slices.Collect(maps.Values(Restarts(t, g)))) >= 4 {
 			g.Stop(t)
 			g.CutPower(t) // gives the data free
@@ -82,7 +84,8 @@ func KillProcesses(t *testing.T, groups [][]int) {
 	g.Stop(t)
 }
 
-// killAndWait kills victims and returns the time until all services are ready again and SQL is answered.
+// killAndWait kills victims and returns the time until all services are ready again and SQL is
+// answered.
 func killAndWait(t *testing.T, g *Guest, which ...int) time.Duration {
 	t.Helper()
 	session := g.Connect(t)
@@ -119,8 +122,8 @@ func killAndWait(t *testing.T, g *Guest, which ...int) time.Duration {
 	return took
 }
 
-// EveryProcess waits until all victims but some are there, and returns their numbers: a server that has just started, or was
-// just connected to, gives its processes their names a while later.
+// EveryProcess waits until all victims but some are there, and returns their numbers: a server that
+// has just started, or was just connected to, gives its processes their names a while later.
 func EveryProcess(t *testing.T, g *Guest, when string, but ...string) map[string]int {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {

@@ -141,7 +141,7 @@ func onLoopback(t *testing.T, arch, authKey string) (*controltest.Server, string
 		}
 		return new(net.Dialer).DialContext(ctx, network, net.JoinHostPort(address, port))
 	})
-	return control, sovtest.OnTailnet(t, arch, "loopback", control.URL)
+	return control, sovtest.OnTailnet(t, arch, "loopback", control.URL, "")
 }
 
 // bootOnline starts a machine, waits until it is ready and on its tailnet, and returns how long the latter took from its

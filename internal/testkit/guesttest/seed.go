@@ -16,8 +16,8 @@ import (
 // seeds are the states of machines that were started once, by architecture.
 var seeds sync.Map
 
-// Seed is the state of a machine that was started once, with an empty cluster: initdb takes longer than all the rest of a
-// start, and tests of something else need not wait for it each.
+// Seed is the state of a machine that was started once, with an empty cluster: initdb takes longer
+// than all the rest of a start, and tests of something else need not wait for it each.
 func Seed(t testing.TB, arch string) string {
 	t.Helper()
 	options := localvm.Options{Artifact: sovtest.Artifact(t, arch), State: filepath.Join(sovtest.Shared, "seed-"+arch), Now: time.Now}

@@ -1,8 +1,8 @@
 //go:build linux
 
-// The program hostile does as a service of a guest what no service needs to do. "all PID" prints a line
-// for each attack: its name, a tab, and its error or <nil>; PID is a process of PostgreSQL. The other
-// arguments take something without end: fork, memory, print, and flood ADDRESS.
+// The program hostile does as a service of a guest what no service needs to do. "all PID" prints a
+// line for each attack: its name, a tab, and its error or <nil>; PID is a process of PostgreSQL.
+// The other arguments take something without end: fork, memory, print, and flood ADDRESS.
 package main
 
 import (

@@ -136,13 +136,12 @@ func linkApplets(files []apkbuild.File) []apkbuild.File {
 }
 
 func applets(binary []byte) []string {
-	const first = "\x00[\x00[[\x00"
-	start := bytes.Index(binary, []byte(first))
+	start := bytes.Index(binary, []byte("[\x00[[\x00"))
 	if start < 0 {
 		return nil
 	}
 	var names []string
-	for _, name := range bytes.Split(binary[start+1:], []byte{0}) {
+	for _, name := range bytes.Split(binary[start:], []byte{0}) {
 		if !appletName.Match(name) {
 			break
 		}

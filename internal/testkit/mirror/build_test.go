@@ -44,7 +44,7 @@ func TestBuildIsDeterministic(t *testing.T) {
 	}
 	m := &maker{cache: c, key: key, log: noLog}
 	first, second := served.contents[0].dir, t.TempDir()
-	if err := m.build(t.Context(), served.contents[0].arch, c.debs(served.contents[0].arch, nil, ""), second); err != nil {
+	if err := m.build(t.Context(), served.contents[0].arch, []string{c.debs(served.contents[0].arch, nil, "")}, second); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(fileNames(t, first), fileNames(t, second)); diff != "" {

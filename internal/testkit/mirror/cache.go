@@ -22,7 +22,7 @@ import (
 //	keys/NAME.rsa.pub      its public half
 //	debs/ARCH-ID/          Debian's packages as apt fetched them; ID is of those that are wanted
 //	content/ARCH-ID/       what is served, made from them; see content
-//	tmp/                   what is not ready; emptied by whoever holds the lock
+//	tmp/                   what is not ready; emptied by the holder of the lock
 //
 // Whatever has its final name is whole.
 type cache struct{ dir string }

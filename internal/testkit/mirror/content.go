@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -50,6 +51,8 @@ type content struct {
 	Added []string `json:"added,omitempty"`
 	// Release is the release of Debian that was asked for; empty: the host's own.
 	Release string `json:"release,omitempty"`
+	// Beside are the releases whose PostgreSQL is served too.
+	Beside []string `json:"beside,omitempty"`
 }
 
 // loadContent reads a content that was made before.
@@ -72,6 +75,7 @@ type maker struct {
 	fixtures string
 	added    []string // in order
 	release  string
+	beside   []string
 	log      func(string, ...any)
 }
 
@@ -79,11 +83,9 @@ type maker struct {
 // packages where it is not there yet, which are fetched where they are not
 // there yet, or where refresh asks for newer ones.
 func (m *maker) prepare(ctx context.Context, a arch.Arch, refresh bool) (*content, error) {
-	debs := m.cache.debs(a, m.added, m.release)
-	if _, err := os.Stat(debs); refresh || errors.Is(err, fs.ErrNotExist) {
-		if err := m.fetch(ctx, a, debs); err != nil {
-			return nil, fmt.Errorf("fetch Debian's packages for %s: %w", a.Go, err)
-		}
+	debs, err := m.fetchAll(ctx, a, refresh)
+	if err != nil {
+		return nil, err
 	}
 	id, err := m.identity(a, debs)
 	if err != nil {
@@ -106,6 +108,25 @@ func (m *maker) prepare(ctx context.Context, a arch.Arch, refresh bool) (*conten
 	return c, c.lock()
 }
 
+// fetchAll returns the folders of Debian's packages: of the release, and of those beside it.
+func (m *maker) fetchAll(ctx context.Context, a arch.Arch, refresh bool) (debs []string, err error) {
+	for i, release := range append([]string{m.release}, m.beside...) {
+		of := *m
+		of.release = release
+		if i > 0 {
+			of.added = nil
+		}
+		dir := m.cache.debs(a, of.added, release)
+		if _, err := os.Stat(dir); refresh || errors.Is(err, fs.ErrNotExist) {
+			if err := of.fetch(ctx, a, dir); err != nil {
+				return nil, fmt.Errorf("fetch Debian's packages for %s: %w", a.Go, err)
+			}
+		}
+		debs = append(debs, dir)
+	}
+	return debs, nil
+}
+
 // lock keeps the content from being removed as stale while it is served.
 func (c *content) lock() error {
 	var err error
@@ -122,7 +143,7 @@ func (m *maker) removeStale(a arch.Arch, current *content) error {
 	}
 	for _, dir := range dirs {
 		c, err := loadContent(dir, a)
-		if err == nil && c.Format == current.Format && (slices.Equal(c.Debian, current.Debian) || !slices.Equal(c.Added, current.Added) || c.Release != current.Release) {
+		if err == nil && c.Format == current.Format && (slices.Equal(c.Debian, current.Debian) || !slices.Equal(c.Added, current.Added) || c.Release != current.Release || !slices.Equal(c.Beside, current.Beside)) {
 			continue
 		}
 		l, err := durable.TryLock(dir, durable.Exclusive, durable.LockOptions{Existing: true})
@@ -159,14 +180,16 @@ func (c cache) debs(a arch.Arch, added []string, release string) string {
 }
 
 // identity names everything that decides a content.
-func (m *maker) identity(a arch.Arch, debs string) (string, error) {
+func (m *maker) identity(a arch.Arch, debs []string) (string, error) {
 	h := sha256.New()
 	fmt.Fprintf(h, "format %d\nkey %s\n", contentFormat, m.key.Name)
-	names, err := debNames(debs)
-	if err != nil {
-		return "", err
+	for _, dir := range debs {
+		names, err := debNames(dir)
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(h, "debs %q\n", names)
 	}
-	fmt.Fprintf(h, "debs %q\n", names)
 	if len(m.added) > 0 {
 		fmt.Fprintf(h, "added %q\n", m.added)
 	}
@@ -196,14 +219,18 @@ func debNames(dir string) ([]string, error) {
 }
 
 // build fills a content's folder.
-func (m *maker) build(ctx context.Context, a arch.Arch, debs, dir string) error {
+func (m *maker) build(ctx context.Context, a arch.Arch, debs []string, dir string) error {
 	packages, err := repackage(ctx, debs, a, m.added)
 	if err != nil {
 		return err
 	}
-	c := &content{Format: contentFormat, PostgresMajor: postgresMajor(packages), Added: m.added, Release: m.release}
-	if c.Debian, err = debNames(debs); err != nil {
-		return err
+	c := &content{Format: contentFormat, PostgresMajor: postgresMajor(packages), Added: m.added, Release: m.release, Beside: m.beside}
+	for _, dir := range debs {
+		names, err := debNames(dir)
+		if err != nil {
+			return err
+		}
+		c.Debian = append(c.Debian, names...)
 	}
 	if minirootfs(m.fixtures, a) != "" {
 		// Alpine's own is in the base already.
@@ -295,12 +322,14 @@ func (c *content) writeIndex(dir string, key *apkbuild.Key, entries map[string]a
 	return os.WriteFile(filepath.Join(dir, "APKINDEX.tar.gz"), index.Bytes(), 0o644)
 }
 
-// postgresMajor is the major version of the server among the packages.
-func postgresMajor(packages []*apkbuild.Package) string {
+// postgresMajor is the major version of the newest server among the packages.
+func postgresMajor(packages []*apkbuild.Package) (major string) {
+	newest := 0
 	for _, p := range packages {
-		if rest, ok := strings.CutPrefix(p.Name, "postgresql"); ok && strings.Trim(rest, "0123456789") == "" {
-			return rest
+		rest, _ := strings.CutPrefix(p.Name, "postgresql")
+		if n, err := strconv.Atoi(rest); err == nil && n > newest {
+			newest, major = n, rest
 		}
 	}
-	return ""
+	return major
 }

@@ -42,6 +42,9 @@ type Options struct {
 	// Release is the release of Debian whose programs are taken, such as "trixie", which has
 	// PostgreSQL 17; empty is what the host's sources name.
 	Release string
+	// Beside are other releases of Debian, whose PostgreSQL is served beside that of Release: its
+	// server and its programs, with those libraries that Release does not have.
+	Beside []string
 	// Refresh fetches Debian's packages again although they are there.
 	Refresh bool
 	// Log gets a line about each step that takes long; nil drops them.
@@ -131,7 +134,7 @@ func (m *Mirror) prepare(ctx context.Context, o Options, wanted []arch.Arch) (ht
 		return nil, err
 	}
 	m.KeyFiles = []string{publicFile}
-	maker := &maker{cache: cache, key: key, fixtures: o.Fixtures, added: slices.Compact(slices.Sorted(slices.Values(o.Add))), release: o.Release, log: log}
+	maker := &maker{cache: cache, key: key, fixtures: o.Fixtures, added: slices.Compact(slices.Sorted(slices.Values(o.Add))), release: o.Release, beside: o.Beside, log: log}
 	m.contents = make([]*content, len(wanted))
 	group, ctx := errgroup.WithContext(ctx)
 	for i, a := range wanted {
@@ -258,3 +261,6 @@ func FindFixtures(getenv func(string) string, candidates ...string) string {
 	}
 	return ""
 }
+
+// Folder is that of the packages, as apk files, of the first architecture.
+func (m *Mirror) Folder() string { return filepath.Join(m.contents[0].dir, "repository") }

@@ -21,7 +21,9 @@ import (
 type repackager struct {
 	arch     arch.Arch
 	debs     map[string]*deb // by name
+	beside   map[string]int  // of those of another release, how far behind the first it is in the list
 	added    []string        // names of those that were asked for besides
+	opened   []func() error  // close the files of debs
 	queue    []string        // names still to do
 	queued   map[string]bool
 	packages []*apkbuild.Package
@@ -29,24 +31,19 @@ type repackager struct {
 	needed   map[string]string // soname to a file's apk that needs it
 }
 
-// repackage makes the apks from the packages in a folder. They are in the
-// order of their names.
-func repackage(ctx context.Context, dir string, a arch.Arch, added []string) ([]*apkbuild.Package, error) {
+// repackage makes the apks from the packages in folders, one for each release
+// of Debian. All that the first has is taken; of the others, their PostgreSQL
+// and the libraries that it links to where the first has none of that name, so
+// that there is one libc, the first one's. The apks are in the order of their
+// names.
+func repackage(ctx context.Context, dirs []string, a arch.Arch, added []string) ([]*apkbuild.Package, error) {
 	r := &repackager{
-		arch: a, added: added, debs: map[string]*deb{}, queued: map[string]bool{},
+		arch: a, added: added, debs: map[string]*deb{}, beside: map[string]int{}, queued: map[string]bool{},
 		offered: map[string]string{}, needed: map[string]string{},
 	}
-	names, err := filepath.Glob(filepath.Join(dir, "*.deb"))
-	if err != nil {
+	defer r.close()
+	if err := r.open(dirs); err != nil {
 		return nil, err
-	}
-	for _, name := range names {
-		d, closeFile, err := openDebFile(name)
-		if err != nil {
-			return nil, err
-		}
-		defer closeFile()
-		r.debs[d.name] = d
 	}
 	if err := r.run(ctx); err != nil {
 		return nil, fmt.Errorf("repackage Debian's packages for %s: %w", a.Alpine, err)
@@ -54,9 +51,61 @@ func repackage(ctx context.Context, dir string, a arch.Arch, added []string) ([]
 	return r.packages, nil
 }
 
+// open opens the packages in the folders.
+func (r *repackager) open(dirs []string) error {
+	for i, dir := range dirs {
+		names, err := filepath.Glob(filepath.Join(dir, "*.deb"))
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			d, closeFile, err := openDebFile(name)
+			if err != nil {
+				return err
+			}
+			r.opened = append(r.opened, closeFile)
+			if _, there := r.debs[d.name]; there {
+				continue
+			}
+			r.debs[d.name] = d
+			if i > 0 {
+				r.beside[d.name] = i
+			}
+		}
+	}
+	return nil
+}
+
+func (r *repackager) close() {
+	for _, closeFile := range r.opened {
+		closeFile()
+	}
+}
+
 func (r *repackager) run(ctx context.Context) error {
-	for _, name := range slices.Sorted(maps.Keys(r.debs)) {
-		if !libraryPackage.MatchString(name) || name == "libc-bin" || slices.Contains(r.added, name) {
+	if err := r.makeAll(ctx); err != nil {
+		return err
+	}
+	for soname, by := range r.needed {
+		if _, ok := r.offered[soname]; !ok {
+			return fmt.Errorf("%s needs %s, which no fetched package has", by, soname)
+		}
+	}
+	if err := r.addICUData(); err != nil {
+		return err
+	}
+	if len(r.beside) > 0 {
+		r.joinServers()
+	}
+	slices.SortFunc(r.packages, func(a, b *apkbuild.Package) int { return cmp.Compare(a.Name, b.Name) })
+	return nil
+}
+
+// makeAll makes the apks.
+func (r *repackager) makeAll(ctx context.Context) error {
+	for _, name := range r.names() {
+		program := !libraryPackage.MatchString(name) || name == "libc-bin" || slices.Contains(r.added, name)
+		if program && (r.beside[name] == 0 || serverPackage.MatchString(name)) {
 			r.enqueue(name)
 		}
 	}
@@ -70,16 +119,37 @@ func (r *repackager) run(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	for soname, by := range r.needed {
-		if _, ok := r.offered[soname]; !ok {
-			return fmt.Errorf("%s needs %s, which no fetched package has", by, soname)
-		}
-	}
-	if err := r.addICUData(); err != nil {
-		return err
-	}
-	slices.SortFunc(r.packages, func(a, b *apkbuild.Package) int { return cmp.Compare(a.Name, b.Name) })
 	return nil
+}
+
+// names are those of Debian's packages, the first release's before those of the others.
+func (r *repackager) names() []string {
+	return slices.SortedFunc(maps.Keys(r.debs), func(a, b string) int {
+		return cmp.Or(cmp.Compare(r.beside[a], r.beside[b]), cmp.Compare(a, b))
+	})
+}
+
+// joinServers lets several versions of PostgreSQL be installed at once, as in Alpine: what they
+// provide has no version, and they have one postgresql-common.
+func (r *repackager) joinServers() {
+	var common *apkbuild.Package
+	r.packages = slices.DeleteFunc(r.packages, func(p *apkbuild.Package) bool {
+		if !strings.HasPrefix(p.Name, "postgresql") {
+			return false
+		}
+		for i, name := range p.Provides {
+			p.Provides[i] = bareName(name)
+		}
+		if p.Name != "postgresql-common" {
+			return false
+		}
+		if common == nil {
+			common = p
+			return false
+		}
+		common.Files = append(common.Files, p.Files...)
+		return true
+	})
 }
 
 func (r *repackager) enqueue(name string) {
@@ -159,7 +229,7 @@ func (r *repackager) assemble(d *deb, part part, version string, files []apkbuil
 	}
 	for soname := range linkage.needs {
 		r.needed[soname] = p.Name
-		for _, name := range slices.Sorted(maps.Keys(r.debs)) {
+		for _, name := range r.names() {
 			if slices.Contains(r.debs[name].sonames, soname) {
 				r.enqueue(name)
 				break

@@ -21,8 +21,8 @@ func (s source) of(release string) string {
 	return "deb " + options + s.uri + " " + release + " main\n"
 }
 
-// debianSource finds Debian's archive, whose URI ends in "debian" on every mirror, among the sources in
-// apt's folder of configuration (sources.list(5), both formats).
+// debianSource finds Debian's archive, whose URI ends in "debian" on every mirror, among the
+// sources in apt's folder of configuration (sources.list(5), both formats).
 func debianSource(dir string) (source, error) {
 	names, _ := filepath.Glob(filepath.Join(dir, "sources.list.d", "*")) // the pattern is well formed
 	for _, name := range append([]string{filepath.Join(dir, "sources.list")}, names...) {

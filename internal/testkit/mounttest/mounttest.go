@@ -13,9 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Loop mounts an ext4 image by a loop device, with mount options such as "ro" or "" for none, for the rest of the test or
-// until the returned function is called, which may be called again. It skips the test where it runs without root or
-// where there are no loop devices.
+// Loop mounts an ext4 image by a loop device, with mount options such as "ro" or "" for none, for
+// the rest of the test or until the returned function is called, which may be called again. It
+// skips the test where it runs without root or where there are no loop devices.
 func Loop(t testing.TB, image, options string) (dir string, unmount func()) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -44,8 +44,8 @@ func Loop(t testing.TB, image, options string) (dir string, unmount func()) {
 	return dir, unmount
 }
 
-// Unmount ends a mount, and waits up to half a minute while it is in use: a program that another goroutine has forked and
-// that has not begun yet holds every file this process has open.
+// Unmount ends a mount, and waits up to half a minute while it is in use: a program that another
+// goroutine has forked and that has not begun yet holds every file this process has open.
 func Unmount(t testing.TB, dir string) {
 	t.Helper()
 	deadline := time.Now().Add(30 * time.Second)
@@ -62,8 +62,8 @@ func Unmount(t testing.TB, dir string) {
 	}
 }
 
-// Tmpfs mounts an empty file system of a size such as "64k" for the rest of the test. It skips the test where it runs
-// without root.
+// Tmpfs mounts an empty file system of a size such as "64k" for the rest of the test. It skips the
+// test where it runs without root.
 func Tmpfs(t testing.TB, size string) (dir string) {
 	t.Helper()
 	if os.Geteuid() != 0 {

@@ -1,5 +1,5 @@
-// Package nametest holds the names of machines that every side of sov must agree on. Each package that
-// takes a name from outside runs the table against its own check.
+// Package nametest holds the names of machines that every side of sov must agree on. Each package
+// that takes a name from outside runs the table against its own check.
 package nametest
 
 import (

@@ -18,7 +18,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/netd"
 )
 
-// A Make is a phone as it comes: a release with its crosvm, a hypervisor, a root manager, the netd of a family, in a scene.
+// A Make is a phone as it comes: a release with its crosvm, a hypervisor, a root manager, the netd
+// of a family, in a scene.
 type Make struct {
 	Release    crosvmcli.Release
 	Hypervisor androidtest.Hypervisor
@@ -56,13 +57,15 @@ func makeOf(v [properties]int) Make {
 	return Make{crosvmcli.Releases[v[0]], hypervisors[v[1]], superusers[v[2]], families[v[3]], netd.Scenes[v[4]]}
 }
 
-// exists reports whether there may be such a phone; -1 is a value that is still open. The crosvm of Android 13 knows KVM alone.
+// exists reports whether there may be such a phone; -1 is a value that is still open. The crosvm of
+// Android 13 knows KVM alone.
 func exists(v [properties]int) bool { return v[0] != 0 || v[1] <= 0 }
 
 // A pair is two values of two properties.
 type pair struct{ one, two, oneValue, twoValue int }
 
-// Cover returns makes among which is every pair of values of two properties that some phone may have. They are always the same.
+// Cover returns makes among which is every pair of values of two properties that some phone may
+// have. They are always the same.
 func Cover() []Make {
 	sizes := values()
 	left := map[pair]bool{}
@@ -104,8 +107,8 @@ func Cover() []Make {
 // open are values of which none is chosen.
 func open() [properties]int { return [properties]int{-1, -1, -1, -1, -1} }
 
-// bestValue is the value of property i that adds the most pairs which are left to those that are chosen; of several, another one
-// at each turn.
+// bestValue is the value of property i that adds the most pairs which are left to those that are
+// chosen; of several, another one at each turn.
 func bestValue(v [properties]int, i, size, turn int, left map[pair]bool) int {
 	best, most := 0, -1
 	for n := range size {
@@ -163,8 +166,9 @@ func (h *Handset) asRoot(m Make, args ...string) {
 	}
 }
 
-// Live is the life of a light machine on a phone, from a start by its su to a stop: SQL from outside, reboot of the guest, panic,
-// kill, a crash of netd, a hotspot that ends, and another uplink. Nothing of the machine is left afterwards.
+// Live is the life of a light machine on a phone, from a start by its su to a stop: SQL from
+// outside, reboot of the guest, panic, kill, a crash of netd, a hotspot that ends, and another
+// uplink. Nothing of the machine is left afterwards.
 func (m Make) Live(t *testing.T) {
 	h := &Handset{Phone: androidtest.New(t, m.options(t)), T: t}
 	h.VM = h.InstallLight("sql", vmspec.Auto, lightguest.Script{})
@@ -222,7 +226,8 @@ func (m Make) Live(t *testing.T) {
 	}
 }
 
-// goesOut waits until the guest is seen in the internet by the address of a scene's uplink; without one, it is not seen.
+// goesOut waits until the guest is seen in the internet by the address of a scene's uplink; without
+// one, it is not seen.
 func (h *Handset) goesOut(m Make, when string, s netd.Scene) {
 	h.T.Helper()
 	want := uplinkAddress(s)
@@ -239,7 +244,8 @@ func (h *Handset) goesOut(m Make, when string, s netd.Scene) {
 	})
 }
 
-// speaksPostgres asks the guest's database, from the phone's network, whether it speaks its protocol.
+// speaksPostgres asks the guest's database, from the phone's network, whether it speaks its
+// protocol.
 func (h *Handset) speaksPostgres(m Make) {
 	h.T.Helper()
 	h.Eventually(m.String()+": answered by the database", func() bool {
@@ -249,7 +255,8 @@ func (h *Handset) speaksPostgres(m Make) {
 		}
 		defer conn.Close()
 		conn.SetDeadline(time.Now().Add(5 * time.Second))
-		// SSLRequest (PostgreSQL's documentation, "Message Formats"), which every server answers with a byte.
+		// SSLRequest (PostgreSQL's documentation, "Message Formats"), which every server answers
+		// with a byte.
 		if _, err := conn.Write([]byte{0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f}); err != nil {
 			return false
 		}

@@ -38,11 +38,12 @@ type Handset struct {
 	VM phonepath.VM
 }
 
-// settings are the runner's for these tests: the machine is an arm64 one, whatever this computer is.
+// settings are the runner's for these tests: the machine is an arm64 one, whatever this computer
+// is.
 const handsetSettings = `{"arch": "arm64", "shutdown_timeout": 30%s}`
 
-// New returns a phone with the artifact installed, on data of an earlier start, and the superuser's password pushed;
-// more are settings beyond the usual ones, such as `, "crash_loop": 2`.
+// New returns a phone with the artifact installed, on data of an earlier start, and the superuser's
+// password pushed; more are settings beyond the usual ones, such as `, "crash_loop": 2`.
 func New(t testing.TB, o androidtest.Options, more string) *Handset {
 	t.Helper()
 	return NewWith(t, sovtest.Artifact(t, "arm64"), o, more)
@@ -184,8 +185,8 @@ func (h *Handset) GuestShell(script string) string {
 	return strings.TrimSuffix(guesttest.Script(h.T, ctx, conn, script), "\n")
 }
 
-// GuestBackground starts a script in the guest, as root in a session, which goes on until it ends, the guest does, or the test.
-// It returns once the script has begun.
+// GuestBackground starts a script in the guest, as root in a session, which goes on until it ends,
+// the guest does, or the test. It returns once the script has begun.
 func (h *Handset) GuestBackground(script string) {
 	h.T.Helper()
 	conn, finish := h.session(h.T.Context())
@@ -275,7 +276,8 @@ func (h *Handset) RunnerLog() string {
 	return string(text)
 }
 
-// KillSomebody starts the machine and kills its daemon, crosvm or both with SIGKILL, at a moment before late is over.
+// KillSomebody starts the machine and kills its daemon, crosvm or both with SIGKILL, at a moment
+// before late is over.
 func (h *Handset) KillSomebody(random *rand.Rand, late time.Duration) {
 	h.T.Helper()
 	h.Do("up", "sql", "--no-wait")

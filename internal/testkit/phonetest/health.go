@@ -18,7 +18,8 @@ var healthSchema = sync.OnceValues(func() (*jsonschema.Schema, error) {
 	return jsonschema.NewCompiler().Compile(filepath.Join(sovtest.Root(), "docs", "health.schema.json"))
 })
 
-// Health reads a machine's health as a command printed it with --json, which has to fit the published schema.
+// Health reads a machine's health as a command printed it with --json, which has to fit the
+// published schema.
 func Health(t testing.TB, printed string) *health.Machine {
 	t.Helper()
 	schema, err := healthSchema()

@@ -38,8 +38,8 @@ func NewLightOn(t testing.TB, o androidtest.Options, routing vmspec.Routing, s l
 
 var BothRoutings = []vmspec.Routing{vmspec.MainFirst, vmspec.Scoped}
 
-// StartedAgain starts a machine of which somebody was killed, until the network is as in a snapshot: who was killed a moment
-// ago may be taken for alive.
+// StartedAgain starts a machine of which a process was killed, until the network is as in a
+// snapshot: who was killed a moment ago may be taken for alive.
 func (h *Handset) StartedAgain(what, want string) {
 	h.T.Helper()
 	for deadline := time.Now().Add(time.Minute); ; {
@@ -76,7 +76,8 @@ func (h *Handset) phaseOnDisk() runnerapi.Phase {
 	return s.Phase
 }
 
-// GoOut has the guest connect to the internet's server and returns by which address that sees it, or "".
+// GoOut has the guest connect to the internet's server and returns by which address that sees it,
+// or "".
 func (h *Handset) GoOut() string {
 	h.T.Helper()
 	address, err := h.goOut()
@@ -115,7 +116,8 @@ func (h *Handset) End(how lightguest.End) {
 	fmt.Fprintln(conn, how)
 }
 
-// KillInBetween starts a machine and kills somebody that many times: down leaves the phone as it was, to the line.
+// KillInBetween starts a machine and kills one of its processes that many times: down leaves the
+// phone as it was, to the line.
 func KillInBetween(t *testing.T, routing vmspec.Routing, cycles int) {
 	t.Helper()
 	h := NewLight(t, routing, lightguest.Script{}, `{"shutdown_timeout": 1}`)
@@ -134,7 +136,8 @@ func KillInBetween(t *testing.T, routing vmspec.Routing, cycles int) {
 	t.Logf("killed while %v", phases)
 }
 
-// KillAndStartAgain is KillInBetween without a down: there is one set of rules, however often the machine is started.
+// KillAndStartAgain is KillInBetween without a down: there is one set of rules, however often the
+// machine is started.
 func KillAndStartAgain(t *testing.T, routing vmspec.Routing, cycles int) {
 	t.Helper()
 	h := NewLight(t, routing, lightguest.Script{}, `{"shutdown_timeout": 1}`)

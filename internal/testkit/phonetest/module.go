@@ -13,8 +13,9 @@ import (
 	"github.com/sovereign-sql/sov/stages/module"
 )
 
-// Flash makes a module of an artifact's folder and has the phone's root manager install it, which takes effect at the next
-// boot but for the machine. A signed artifact's module has its signature. The runner in it is the phone's own: the simulated phone has this computer's processor.
+// Flash makes a module of an artifact's folder and has the phone's root manager install it, which
+// takes effect at the next boot but for the machine. A signed artifact's module has its signature.
+// The runner in it is the phone's own: the simulated phone has this computer's processor.
 func (h *Handset) Flash(dir string) (said string, err error) {
 	h.T.Helper()
 	a, err := installed.Load(dir)

@@ -17,7 +17,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// A Pushed phone is one that the tests push to by the real adb, from a computer with a user of its own.
+// A Pushed phone is one that the tests push to by the real adb, from a computer with a user of its
+// own.
 type Pushed struct {
 	*Handset
 	ADB    *androidtest.ADB
@@ -103,7 +104,8 @@ func (p *Pushed) Push(dir string, flags ...string) push.Result {
 	return r
 }
 
-// Whole is the digest of the version that is current on the phone, every byte of which was compared with its manifest.
+// Whole is the digest of the version that is current on the phone, every byte of which was compared
+// with its manifest.
 func (p *Pushed) Whole() string {
 	p.T.Helper()
 	target, err := os.Readlink(p.File(p.VM.Current()))

@@ -21,7 +21,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/netd"
 )
 
-// Reach is what apps and the guest may reach of each other and of the phone's networks, see package vmspec.
+// Reach is what apps and the guest may reach of each other and of the phone's networks, see package
+// vmspec.
 type Reach struct {
 	Phone  []int
 	Egress []string
@@ -59,7 +60,8 @@ func (r Row) String() string {
 	return fmt.Sprintf("%s, %s, %s", r.System.Name, r.Scene.Name, r.Routing)
 }
 
-// Rows are all systems in all scenes, and some scenes beyond the lists, in each of the routing modes.
+// Rows are all systems in all scenes, and some scenes beyond the lists, in each of the routing
+// modes.
 func Rows(routings ...vmspec.Routing) []Row {
 	var out []Row
 	for _, s := range netd.Systems {
@@ -75,9 +77,10 @@ func Rows(routings ...vmspec.Routing) []Row {
 // guestAddress is the light machine's.
 const guestAddress = "192.168.100.2"
 
-// LiveThrough starts a light machine on a phone that is in a scene, and stops it. The guest finds its way, nobody but the
-// runner finds the guest, and nothing else on the phone loses its own way, but for what the mode main-first takes and says so.
-// Afterwards the phone is as before, to the line.
+// LiveThrough starts a light machine on a phone that is in a scene, and stops it. The guest finds
+// its way, only the runner finds the guest, and nothing else on the phone loses its own way,
+// but for what the mode main-first takes and says so. Afterwards the phone is as before, to the
+// line.
 func LiveThrough(t *testing.T, r Row) {
 	h := &Handset{Phone: androidtest.New(t, androidtest.Options{InMemory: true, System: r.System}), T: t}
 	h.VM = h.InstallLight("sql", r.Routing, lightguest.Script{})
@@ -113,7 +116,7 @@ func LiveThrough(t *testing.T, r Row) {
 	}
 }
 
-// differences tells who is seen as somebody else.
+// differences tells which app is seen at another address.
 func differences(before, after map[string]string) []string {
 	var out []string
 	for who, was := range before {
@@ -124,7 +127,8 @@ func differences(before, after map[string]string) []string {
 	return out
 }
 
-// carried fails the test where an app's traffic that belongs to a VPN leaves by another interface, by what the interfaces count.
+// carried fails the test where an app's traffic that belongs to a VPN leaves by another interface,
+// by what the interfaces count.
 func (h *Handset) carried(r Row) {
 	h.T.Helper()
 	app := netd.AppUID
@@ -134,7 +138,8 @@ func (h *Handset) carried(r Row) {
 	if r.Routing == vmspec.MainFirst || !r.Scene.VPN.Carries(app) {
 		return
 	}
-	// Connections that are opened and closed take at least so many bytes together; address resolution and the like take less.
+	// Connections that are opened and closed take at least so many bytes together; address
+	// resolution and the like take less.
 	const connections, handshake = 8, 200
 	tunnel, uplink := h.Net.Bytes(r.Scene.VPN.Name), h.Net.Bytes(r.Scene.Default[0])
 	for range connections {
@@ -213,7 +218,8 @@ func (h *Handset) unreachable(r Row) {
 	}
 }
 
-// Apps has apps connect to a port of the guest in every way that they have, and returns what became of each.
+// Apps has apps connect to a port of the guest in every way that they have, and returns what became
+// of each.
 func (h *Handset) Apps(s netd.Scene, port int) map[string]error {
 	h.T.Helper()
 	tries := map[string]netd.Dialer{"an app": h.Net.App(netd.AppUID), "an app bound to the TAP interface": {UID: netd.AppUID, Device: "vm_sql"},
@@ -238,7 +244,8 @@ func (h *Handset) Apps(s netd.Scene, port int) map[string]error {
 // shellUser is Android's AID_SHELL.
 const shellUser = 2000
 
-// confined fails the test where the guest reaches the phone's own ports or another computer in its LAN.
+// confined fails the test where the guest reaches the phone's own ports or another computer in its
+// LAN.
 func (h *Handset) confined(r Row) {
 	h.T.Helper()
 	for what, answer := range h.Beyond() {
@@ -255,7 +262,8 @@ const (
 	LANHost  = "a computer in the LAN"
 )
 
-// Beyond has the guest connect to the phone's own ports and to another computer in its LAN, and returns what each says first.
+// Beyond has the guest connect to the phone's own ports and to another computer in its LAN, and
+// returns what each says first.
 func (h *Handset) Beyond() map[string]string {
 	h.T.Helper()
 	var own net.Listener
@@ -298,8 +306,8 @@ func (h *Handset) ask(address string, patience time.Duration) string {
 	return string(answer[:n])
 }
 
-// LiveWithHotspot starts a light machine on a phone whose user switches a hotspot on and off meanwhile, and leaves it on when
-// the machine stops. Neither takes the other's forwarding away.
+// LiveWithHotspot starts a light machine on a phone whose user switches a hotspot on and off
+// meanwhile, and leaves it on when the machine stops. Neither takes the other's forwarding away.
 func LiveWithHotspot(t *testing.T, r Row, o androidtest.Options) {
 	o.InMemory, o.System = true, r.System
 	h := &Handset{Phone: androidtest.New(t, o), T: t}
@@ -339,7 +347,8 @@ func LiveWithHotspot(t *testing.T, r Row, o androidtest.Options) {
 // lostConnection is below what the guest waits for a connection to be accepted.
 const lostConnection = 9 * time.Second
 
-// OutliveNetd starts a light machine and crashes netd under it. As soon as the network is back, so is the guest.
+// OutliveNetd starts a light machine and crashes netd under it. As soon as the network is back, so
+// is the guest.
 func OutliveNetd(t *testing.T, r Row) {
 	h := &Handset{Phone: androidtest.New(t, androidtest.Options{InMemory: true, System: r.System}), T: t}
 	h.VM = h.InstallLight("sql", r.Routing, lightguest.Script{})

@@ -4,6 +4,7 @@
 package postgrestest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,9 +28,14 @@ const Password = "kept by the test's server"
 
 // A Server is a PostgreSQL server in a folder of its own.
 type Server struct {
-	Port   int
-	socket string
+	Port    int
+	Mode    string // sslmode of LogIn; empty: disable
+	socket  string
+	process *os.Process
 }
+
+// Signal sends a signal to the postmaster.
+func (s *Server) Signal(signal os.Signal) error { return s.process.Signal(signal) }
 
 // Start starts a server with these lines of postgresql.conf and this pg_hba.conf, in the network
 // namespace that in runs functions in; nil: this one. Besides postgres there is the role app, which
@@ -74,7 +80,7 @@ func Start(t *testing.T, port int, conf, hba string, in func(func() error) error
 		log.Close()
 	})
 	t.Cleanup(ended)
-	s := &Server{Port: port, socket: dir}
+	s := &Server{Port: port, socket: dir, process: server.Process}
 	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		conn, err := s.connect("postgres", "", dir, nil)
 		if err == nil {
@@ -106,7 +112,7 @@ func (s *Server) LogIn(role, password, host string, dial pgconn.DialFunc) error 
 }
 
 func (s *Server) connect(role, password, host string, dial pgconn.DialFunc) (*pgconn.PgConn, error) {
-	config, err := pgconn.ParseConfig("sslmode=disable connect_timeout=60")
+	config, err := pgconn.ParseConfig("host=127.0.0.1 sslmode=" + cmp.Or(s.Mode, "disable") + " connect_timeout=60")
 	if err != nil {
 		return nil, err
 	}

@@ -1,5 +1,5 @@
-// Package repeat says how often a test repeats what is under chance: a few times, always the same, in `make test`; many times, never
-// the same, in `make endurance`.
+// Package repeat says how often a test repeats what is under chance: a few times, always the same,
+// in `make test`; many times, never the same, in `make endurance`.
 package repeat
 
 import (
@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// Scale is the environment variable that asks for endurance: a number, such as 0.1 or 10, by which counts are multiplied.
+// Scale is the environment variable that asks for endurance: a number, such as 0.1 or 10, by which
+// counts are multiplied.
 const Scale = "SOV_ENDURANCE"
 
 // Times returns a few, or, where endurance is asked for, many, scaled: at least one.
@@ -27,7 +28,8 @@ func Times(t testing.TB, few, many int) int {
 	return max(1, int(math.Round(float64(many)*factor)))
 }
 
-// Seed returns a seed for random numbers and logs it: always the same, or, where endurance is asked for, another one each time.
+// Seed returns a seed for random numbers and logs it: always the same, or, where endurance is asked
+// for, another one each time.
 func Seed(t testing.TB) uint64 {
 	t.Helper()
 	seed := uint64(1)

@@ -12,8 +12,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/session"
 )
 
-// Image returns data with its tree behind it, what a manifest says of that, and the kernel parameters by which it is the root
-// file system.
+// Image returns data with its tree behind it, what a manifest says of that, and the kernel
+// parameters by which it is the root file system.
 func Image(t session.T, data []byte) (image []byte, tree *manifest.Verity, parameters []string) {
 	t.Helper()
 	f, err := os.Create(filepath.Join(t.TempDir(), artifact.RootfsFile))

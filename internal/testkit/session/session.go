@@ -1,4 +1,5 @@
-// Package session lets what was written for tests, and takes their testing.TB, serve a program as well.
+// Package session lets what was written for tests, and takes their testing.TB, serve a program as
+// well.
 package session
 
 import (
@@ -10,8 +11,8 @@ import (
 	"sync"
 )
 
-// A T is the part of a testing.TB that the simulated phone needs. What is made with one ends with it; Fatal and Skip end
-// the goroutine that calls them.
+// A T is the part of a testing.TB that the simulated phone needs. What is made with one ends with
+// it; Fatal and Skip end the goroutine that calls them.
 type T interface {
 	Helper()
 	Context() context.Context // is done before the first function of Cleanup is called
@@ -23,8 +24,9 @@ type T interface {
 	Skipf(format string, args ...any)
 }
 
-// Run calls do with a T that is no test, and calls the functions of Cleanup, the last one first, once do has returned. The
-// error joins what the calls of Fatal and Skip say, of do and of these functions.
+// Run calls do with a T that is no test, and calls the functions of Cleanup, the last one first,
+// once do has returned. The error joins what the calls of Fatal and Skip say, of do and of these
+// functions.
 func Run(ctx context.Context, do func(T)) error {
 	s := &session{}
 	ctx, cancel := context.WithCancel(ctx)

@@ -11,7 +11,8 @@ import (
 // A test is a T.
 var _ T = testing.TB(nil)
 
-// Whatever ends a session: the functions of Cleanup are called, the last one first, on a context that is done.
+// Whatever ends a session: the functions of Cleanup are called, the last one first, on a context
+// that is done.
 func TestRun(t *testing.T) {
 	for name, tt := range map[string]struct {
 		do   func(T)

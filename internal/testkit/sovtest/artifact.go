@@ -5,11 +5,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
-
-	"github.com/sovereign-sql/sov/assets"
 )
 
 // made holds the builds of this process by name, each a function that builds once.
@@ -18,14 +15,13 @@ var made sync.Map
 // Artifact returns the folder of the sql recipe's artifact for an architecture. It is built once.
 func Artifact(t testing.TB, arch string) string {
 	t.Helper()
-	return Variant(t, arch, "sql")
+	return Variant(t, arch, "sql", "")
 }
 
-// Variant returns the folder of the artifact of a changed sql recipe, with texts replaced in pairs: the old, the new. It is
-// built once for each name.
-func Variant(t testing.TB, arch, name string, replace ...string) string {
+// Variant returns the folder of the artifact of the sql recipe with keys laid over it, see SQL. It is built once for each name.
+func Variant(t testing.TB, arch, name, keys string) string {
 	t.Helper()
-	return variant(t, arch, name, SharedLock(arch), replace)
+	return variant(t, arch, name, SharedLock(arch), keys)
 }
 
 // Encrypted is the sql recipe's artifact with an encrypted data disk, whose key is kept in a place: "phone" or "host". It has packages that
@@ -33,16 +29,15 @@ func Variant(t testing.TB, arch, name string, replace ...string) string {
 func Encrypted(t testing.TB, arch, place string) string {
 	t.Helper()
 	return variant(t, arch, "encrypted-"+place, filepath.Join(Shared, arch+"-encrypted.lock"),
-		[]string{"  data: 8GiB", "  data: 8GiB\n  encrypt: true\n  data_key: " + place})
+		"vm: {encrypt: true, data_key: "+place+"}")
 }
 
-func variant(t testing.TB, arch, name, lock string, replace []string) string {
+func variant(t testing.TB, arch, name, lock, keys string) string {
 	t.Helper()
-	recipe := ChangedRecipe(t, replace...)
 	once, _ := made.LoadOrStore(arch+"/"+name, sync.OnceValues(func() (string, error) {
 		dir := filepath.Join(Shared, arch, name)
 		path := filepath.Join(dir, "recipe.yaml")
-		if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(path, recipe, 0o644)); err != nil {
+		if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(path, SQL(keys), 0o644)); err != nil {
 			return "", err
 		}
 		command := exec.Command(Program, append([]string{"build", path, "--arch", arch, "--lock", lock, "-o", dir}, FromMirror()...)...)
@@ -66,44 +61,26 @@ func variant(t testing.TB, arch, name, lock string, replace []string) string {
 // SharedLock is the lock file of all builds of the sql recipe for an architecture.
 func SharedLock(arch string) string { return filepath.Join(Shared, arch+".lock") }
 
-// ChangedRecipe is the sql recipe with texts replaced in pairs.
-func ChangedRecipe(t testing.TB, replace ...string) []byte {
-	t.Helper()
-	text, err := assets.Recipe("sql")
-	if err != nil {
-		t.Fatal(err)
-	}
-	changed := string(text)
-	for i := 0; i < len(replace); i += 2 {
-		if !strings.Contains(changed, replace[i]) {
-			t.Fatalf("the sql recipe has no %q", replace[i])
-		}
-		changed = strings.ReplaceAll(changed, replace[i], replace[i+1])
-	}
-	return []byte(changed)
-}
+// SQL is the sql recipe with keys laid over it.
+func SQL(keys string) []byte { return []byte("extends: sql\n" + keys + "\n") }
 
-// WithSetting replaces, in the sql recipe, its empty settings of PostgreSQL.
-func WithSetting(setting string) []string {
-	return []string{"settings: {}", "settings: {" + setting + "}"}
-}
+// WithSetting lays a setting of PostgreSQL over the sql recipe.
+func WithSetting(setting string) string { return "postgres: {settings: {" + setting + "}}" }
 
 // ChangedSetting is the sql recipe's artifact with one setting changed.
 func ChangedSetting(t testing.TB) string {
 	t.Helper()
-	return Variant(t, "arm64", "changed-setting", WithSetting("log_min_duration_statement: 250")...)
+	return Variant(t, "arm64", "changed-setting", WithSetting("log_min_duration_statement: 250"))
 }
 
-// OnTailnet is the sql recipe's artifact for a control server, with more of its text replaced.
-func OnTailnet(t testing.TB, arch, name, url string, replace ...string) string {
+// OnTailnet is the sql recipe's artifact for a control server, with more keys laid over it.
+func OnTailnet(t testing.TB, arch, name, url, keys string) string {
 	t.Helper()
-	return Variant(t, arch, name, append(replace,
-		"hostname: sovereign-sql\n\npostgres:", "hostname: sovereign-sql\n  login_server: "+url+"\n  tags: [tag:sql]\n\npostgres:")...)
+	return Variant(t, arch, name, "tailscale: {login_server: \""+url+"\", tags: [\"tag:sql\"]}\n"+keys)
 }
 
 // hostile is a service for the sql recipe that runs what is written into its pipe, as root and with the rights of a service.
-const hostile = `
-services:
+const hostile = `services:
   - name: hostile
     command: [/bin/sh, -c, "mkfifo /run/hostile/pipe; while :; do /bin/sh </run/hostile/pipe; done"]
     directories: [{path: /run/hostile}]
@@ -113,5 +90,5 @@ services:
 // machine's host, where nobody answers: the tests do not bother Tailscale's own.
 func Hostile(t testing.TB) string {
 	t.Helper()
-	return OnTailnet(t, "arm64", "hostile", "http://192.168.100.1:9", "publish: [5432]", "publish: [5432]\n"+hostile)
+	return OnTailnet(t, "arm64", "hostile", "http://192.168.100.1:9", hostile)
 }

@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// KillBuilds kills builds on one cache at random moments, and looks whether the next ones go on as if nothing had happened.
+// KillBuilds kills builds on one cache at random moments, and looks whether the next ones go on as
+// if nothing had happened.
 func KillBuilds(t *testing.T, kills int) {
 	t.Helper()
 	kernel := ArmKernel(t, AllOptions())

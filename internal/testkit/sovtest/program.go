@@ -26,8 +26,8 @@ var (
 	Shared  string // a folder for what several tests use, removed at the end
 )
 
-// Main runs the tests of a package that needs the sov program: it compiles that and starts the sources that builds take from.
-// Call it from TestMain; it does not return.
+// Main runs the tests of a package that needs the sov program: it compiles that and starts the
+// sources that builds take from. Call it from TestMain; it does not return.
 func Main(m *testing.M) {
 	status, err := run(m)
 	if err != nil {
@@ -44,7 +44,7 @@ func run(m *testing.M) (status int, err error) {
 	}
 	defer os.RemoveAll(Shared)
 	defer androidtest.RemovePrograms()
-	// The secrets and the state of whoever runs the tests are not theirs.
+	// Tests do not use the secrets and the state of the user who runs them.
 	for _, name := range []string{"SOV_CONFIG_DIR", "SOV_STATE_DIR"} {
 		if err := os.Setenv(name, filepath.Join(Shared, strings.ToLower(name))); err != nil {
 			return 1, err
@@ -82,7 +82,8 @@ func (o Outcome) String() string {
 	return fmt.Sprintf("exit status %d\n--- stdout\n%s--- stderr\n%s---", o.Status, o.Stdout, o.Stderr)
 }
 
-// Run runs the program in a folder of its own (or cmd's, when prepare sets one) and returns what came of it.
+// Run runs the program in a folder of its own (or cmd's, when prepare sets one) and returns what
+// came of it.
 func Run(t testing.TB, prepare func(*exec.Cmd), args ...string) Outcome {
 	t.Helper()
 	command := exec.Command(Program, args...)
@@ -97,7 +98,8 @@ func Run(t testing.TB, prepare func(*exec.Cmd), args ...string) Outcome {
 	return result
 }
 
-// Finish runs a command and returns what came of it; the error is that of one that could not be run.
+// Finish runs a command and returns what came of it; the error is that of one that could not be
+// run.
 func Finish(command *exec.Cmd) (Outcome, error) {
 	var stdout, stderr bytes.Buffer
 	command.Stdout, command.Stderr = &stdout, &stderr

@@ -8,11 +8,12 @@ import (
 	"testing"
 )
 
-// releases holds the earlier versions of this process by commit, each a function that compiles once.
+// releases holds the earlier versions of this process by commit, each a function that compiles
+// once.
 var releases sync.Map
 
-// Release returns the folder with the sources of an earlier version, and its sov program, compiled as `make build` does. It skips the
-// test where the project's history is not at hand.
+// Release returns the folder with the sources of an earlier version, and its sov program, compiled
+// as `make build` does. It skips the test where the project's history is not at hand.
 func Release(t testing.TB, commit string) (sources, program string) {
 	t.Helper()
 	if out, err := exec.Command("git", "-C", Root(), "cat-file", "-e", commit+"^{commit}").CombinedOutput(); err != nil {

@@ -69,8 +69,8 @@ postgres:
   enabled: true
 `
 
-// ArmKernel is the header of an arm64 Image (Documentation/arm64/booting.rst) with an embedded configuration, and no
-// more.
+// ArmKernel is the header of an arm64 Image (Documentation/arm64/booting.rst) with an embedded
+// configuration, and no more.
 func ArmKernel(t *testing.T, config string) string {
 	t.Helper()
 	image := make([]byte, 4096)

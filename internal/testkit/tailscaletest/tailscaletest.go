@@ -16,8 +16,8 @@ import (
 	"github.com/sovereign-sql/sov/stages/tailscale"
 )
 
-// Programs returns the paths of tailscaled and, beside it, tailscale for this computer, from the cache that builds use or
-// compiled into it.
+// Programs returns the paths of tailscaled and, beside it, tailscale for this computer, from the
+// cache that builds use or compiled into it.
 func Programs(t testing.TB) (daemon, client string) {
 	t.Helper()
 	store, err := store.Open(CacheDir(t))
@@ -67,7 +67,8 @@ func unpack(store *pipeline.Store, archive pipeline.Output, path string) error {
 	return errors.Join(err, to.Close())
 }
 
-// CacheDir is the cache of the builds on this computer: $SOV_CACHE_DIR, else sov/ in the user's cache folder.
+// CacheDir is the cache of the builds on this computer: $SOV_CACHE_DIR, else sov/ in the user's
+// cache folder.
 func CacheDir(t testing.TB) string {
 	t.Helper()
 	if dir := os.Getenv("SOV_CACHE_DIR"); dir != "" {

@@ -2,8 +2,9 @@
 // which type, in which range and unit. A server that meets an unknown one in its configuration does
 // not start, so a build asks first.
 //
-// The tables are pg_settings of real servers, written by the package's test (-update). What only the
-// server can tell is left to it: whether a string means something, and whether values fit together.
+// The tables are pg_settings of real servers, written by the package's test (-update). What only
+// the server can tell is left to it: whether a string means something, and whether values fit
+// together.
 package parameters
 
 import (
@@ -105,8 +106,8 @@ func unknown(major, of int, t table, name string) *Fault {
 // A table has the parameters of a version, by name.
 type table map[string]parameter
 
-// A parameter is a line of a table. Type is pg_settings' vartype, or "internal" for what nobody can
-// set and "hidden" for what pg_settings does not show.
+// A parameter is a line of a table. Type is pg_settings' vartype, or "internal" for what no user
+// can set and "hidden" for what pg_settings does not show.
 type parameter struct {
 	kind     string
 	unit     string   // pg_settings' unit, as "8kB"
@@ -114,8 +115,8 @@ type parameter struct {
 	values   []string // of an enum
 }
 
-// read parses a table: name, type, and of numbers unit, minimum and maximum, of enums the values with
-// commas between them.
+// read parses a table: name, type, and of numbers unit, minimum and maximum, of enums the values
+// with commas between them.
 func read(major int) (table, error) {
 	text, err := files.ReadFile(fmt.Sprintf("%d.tsv", major))
 	if err != nil {
@@ -147,7 +148,8 @@ func read(major int) (table, error) {
 	return t, nil
 }
 
-// check takes what PostgreSQL's guc.c takes (parse_bool, parse_int, parse_real, config_enum_lookup_by_name).
+// check takes what PostgreSQL's guc.c takes (parse_bool, parse_int, parse_real,
+// config_enum_lookup_by_name).
 func (p parameter) check(value string) error {
 	switch p.kind {
 	case "internal":

@@ -84,8 +84,8 @@ func (r *Ring) Append(text string) error {
 	return err
 }
 
-// turn makes the file the one before and lets the next line begin another. Like the lines it is not synced: what a power
-// cut tears is told from what was written by the checksums.
+// turn makes the file the one before and lets the next line begin another. Like the lines it is not
+// synced: what a power cut tears is told from what was written by the checksums.
 func (r *Ring) turn() error {
 	if err := os.Rename(r.path, r.path+".1"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

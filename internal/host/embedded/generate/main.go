@@ -1,6 +1,7 @@
-// Command generate builds the programs that sov carries, for every architecture, and leaves them compressed in
-// ../bin. Its output depends on the sources and the Go toolchain alone, so that two machines make the same sov; where
-// $SOV_VERSION names a release, on that as well: sov-runner tells it.
+// Command generate builds the programs that sov carries, for every architecture, and leaves them
+// compressed in ../bin. Its output depends on the sources and the Go toolchain alone, so that two
+// machines make the same sov; where $SOV_VERSION names a release, on that as well: sov-runner tells
+// it.
 package main
 
 import (
@@ -53,7 +54,8 @@ func generate(name, arch string) error {
 	return replace(filepath.Join("bin", name+"-"+arch+".zst"), encoder.EncodeAll(raw, nil))
 }
 
-// replace writes a file only when its content changes, so that an unchanged program recompiles nothing.
+// replace writes a file only when its content changes, so that an unchanged program recompiles
+// nothing.
 func replace(path string, content []byte) error {
 	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, content) {
 		return nil

@@ -16,7 +16,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/crosvmcli"
 )
 
-// requests are the names of VmRequest (vm_control/src/lib.rs) by the verb that sends them; suspend and resume are below.
+// requests are the names of VmRequest (vm_control/src/lib.rs) by the verb that sends them; suspend
+// and resume are below.
 var requests = map[string]string{"stop": "Exit", "powerbtn": "Powerbtn", "sleepbtn": "Sleepbtn", "gpe": "Gpe", "make_rt": "MakeRT"}
 
 // requestOf is what a verb's client sends.
@@ -53,7 +54,8 @@ func requestOf(r crosvmcli.Release, verb string, args []string) (request any, so
 	return nil, ""
 }
 
-// client asks the machine behind a socket, as each of crosvm's verbs does, and returns the exit status.
+// client asks the machine behind a socket, as each of crosvm's verbs does, and returns the exit
+// status.
 func client(r crosvmcli.Release, l *logger, verb string, args []string) int {
 	old := r == crosvmcli.Android13
 	request, socket := requestOf(r, verb, args)
@@ -142,7 +144,8 @@ type control struct {
 
 var inherited = regexp.MustCompile(`^/proc/self/fd/(\d+)$`)
 
-// listen makes the control socket. A folder gets one in it; a socket that listens already is taken over.
+// listen makes the control socket. A folder gets one in it; a socket that listens already is taken
+// over.
 func listen(path string) (*control, error) {
 	if path == "" {
 		return &control{}, nil
@@ -205,7 +208,7 @@ func answer(conn *net.UnixConn, vm controlled, balloon bool, inflated *uint64) {
 	packet := make([]byte, 4096)
 	n, err := conn.Read(packet)
 	if err != nil {
-		return // somebody looked whether the socket is held
+		return // a client looked whether the socket is held
 	}
 	var request any
 	if err := json.Unmarshal(packet[:n], &request); err != nil {

@@ -1,12 +1,14 @@
-// Package crosvm stands in for Android's program of that name. It plays the crosvm of one release of Android on an
-// arm64 phone, whatever this computer is: it takes that release's words (package crosvmcli), gives the machine the same
-// devices by way of QEMU, holds a control socket of the same kind, says what it does in the same form, and ends with the
-// same exit statuses. A machine ends with it, however it is killed.
+// Package crosvm stands in for Android's program of that name. It plays the crosvm of one release
+// of Android on an arm64 phone, whatever this computer is: it takes that release's words (package
+// crosvmcli), gives the machine the same devices by way of QEMU, holds a control socket of the same
+// kind, says what it does in the same form, and ends with the same exit statuses. A machine ends
+// with it, however it is killed.
 //
-// Which release it is, and what the phone's hypervisor can do, stands in a file beside it whose name has .json after the
-// program's; see crosvmcli.Build.
+// Which release it is, and what the phone's hypervisor can do, stands in a file beside it whose
+// name has .json after the program's; see crosvmcli.Build.
 //
-// Where KERNEL is a script of package lightguest in place of a kernel, the machine is that guest, without QEMU.
+// Where KERNEL is a script of package lightguest in place of a kernel, the machine is that guest,
+// without QEMU.
 package crosvm
 
 import (

@@ -56,7 +56,8 @@ const (
 	refused // as if the words were not understood
 )
 
-// statuses are crosvm's with --extended-status (src/main.rs, CommandStatus), and its last words of 14 and of 13.
+// statuses are crosvm's with --extended-status (src/main.rs, CommandStatus), and its last words of
+// 14 and of 13.
 var statuses = map[outcome]struct {
 	code         int
 	text, text13 string
@@ -82,7 +83,7 @@ func (l *logger) end(o outcome, err error, extended bool) int {
 	case o == failure:
 		l.say("ERROR", "crosvm", "exiting with error 1: "+anyhow(err))
 		return crosvmcli.StatusFailed
-	case o == watchdog && old: // 13 knows no watchdog: the guest hangs on, until somebody ends it
+	case o == watchdog && old: // 13 knows no watchdog: the guest hangs on, until its process is ended
 		o = stop
 	}
 	s := statuses[o]
@@ -117,7 +118,7 @@ func because(err error, format string, args ...any) error {
 func chain(err error) []string {
 	var out []string
 	for err != nil {
-		c, ok := err.(*cause)
+		c, ok := err.(*cause) //nolint:errorlint // each link is taken by itself
 		if !ok {
 			return append(out, osError(err))
 		}

@@ -68,7 +68,8 @@ func (r *running) run() (outcome, error) {
 
 var descriptor = regexp.MustCompile(`^/proc/self/fd/(\d+)$`)
 
-// open opens a file, or copies the descriptor that its path names: the file is then as whoever passed it on had opened it.
+// open opens a file, or copies the descriptor that its path names: the file is then open as the
+// process that passed it on had opened it.
 func open(path string, flags int) (*os.File, error) {
 	fd := descriptor.FindStringSubmatch(path)
 	if fd == nil {
@@ -94,8 +95,9 @@ func cutPath(err error) error {
 	return err
 }
 
-// openKernel opens the kernel and looks whether it is one for arm64 (Documentation/arch/arm64/booting.rst). Android 13 does
-// not look: the kernel is nil then, and the guest never says a word.
+// openKernel opens the kernel and looks whether it is one for arm64
+// (Documentation/arch/arm64/booting.rst). Android 13 does not look: the kernel is nil then, and the
+// guest never says a word.
 func (r *running) openKernel() (*os.File, *lightguest.Script, error) {
 	f, err := open(r.Kernel, os.O_RDONLY)
 	if err != nil {
@@ -207,8 +209,8 @@ func (r *running) openDisks() error {
 	return nil
 }
 
-// openTAP opens the machine's TAP interface. One that does not exist is made, where the caller may: without an address, and
-// gone with the process (net_util/src/sys/linux/tap.rs).
+// openTAP opens the machine's TAP interface. One that does not exist is made, where the caller may:
+// without an address, and gone with the process (net_util/src/sys/linux/tap.rs).
 func (r *running) openTAP() error {
 	if len(r.Nets) == 0 {
 		return nil

@@ -22,8 +22,9 @@ type terminal struct {
 
 type terminals []terminal
 
-// terminals opens what is behind the machine's ports: consoles in order of their numbers, then serial ports. A machine of
-// which no port is the console has serial port 1 at crosvm's own standard input and output (arch/src/serial.rs).
+// terminals opens what is behind the machine's ports: consoles in order of their numbers, then
+// serial ports. A machine of which no port is the console has serial port 1 at crosvm's own
+// standard input and output (arch/src/serial.rs).
 func (r *running) terminals() (terminals, error) {
 	serials := slices.Clone(r.Serials)
 	if !slices.ContainsFunc(serials, func(s crosvmcli.Serial) bool { return s.Console || s.Hardware == "serial" && s.Num == 1 }) {
@@ -88,7 +89,8 @@ func (t terminals) console() io.Writer {
 	return io.Discard
 }
 
-// ports joins the terminals with QEMU. What it returns waits until all that the guest wrote has been passed on.
+// ports joins the terminals with QEMU. What it returns waits until all that the guest wrote has
+// been passed on.
 func (t terminals) ports() (ports []qemu.Port, wait func(), err error) {
 	var passing sync.WaitGroup
 	serial := false
@@ -120,5 +122,6 @@ func (t terminals) ports() (ports []qemu.Port, wait func(), err error) {
 	return ports, passing.Wait, nil
 }
 
-// firstUART is the address of the serial port of QEMU's board virt (hw/arm/virt.c), a PL011; crosvm's is an 8250.
+// firstUART is the address of the serial port of QEMU's board virt (hw/arm/virt.c), a PL011;
+// crosvm's is an 8250.
 const firstUART = "0x9000000"

@@ -11,14 +11,15 @@ import (
 type Build struct {
 	Release Release  `json:"release"`
 	Without []string `json:"without,omitempty"` // flags that the phone's vendor has left out, such as --net
-	// What the hypervisor runs: machines that are not protected, protected ones behind the phone's own firmware, protected
-	// ones without.
+	// What the hypervisor runs: machines that are not protected, protected ones behind the phone's
+	// own firmware, protected ones without.
 	Unprotected     bool `json:"unprotected"`
 	Protected       bool `json:"protected"`
 	WithoutFirmware bool `json:"without_firmware"`
 
 	RootOnly bool `json:"root_only,omitempty"` // the phone's kernel lets root alone make machines
-	// The phone's SELinux policy lets crosvm lock no file that is in memory (memfd): such a one is labelled as its maker's tmpfs.
+	// The phone's SELinux policy lets crosvm lock no file that is in memory (memfd): such a one is
+	// labelled as its maker's tmpfs.
 	NoMemoryLocks bool `json:"no_memory_locks,omitempty"`
 }
 
@@ -27,7 +28,8 @@ func (b Build) Table() Table {
 	return slices.DeleteFunc(Facts(), func(f Flag) bool { return slices.Contains(b.Without, f.Name) })
 }
 
-// Supports tells whether the hypervisor runs a machine with one of the protection flags, or with none.
+// Supports tells whether the hypervisor runs a machine with one of the protection flags, or with
+// none.
 func (b Build) Supports(protection string) bool {
 	switch protection {
 	case "":

@@ -34,7 +34,8 @@ type Disk struct {
 	Root           bool
 }
 
-// A Net is a network card of the machine, behind a TAP interface that has a name or is open already.
+// A Net is a network card of the machine, behind a TAP interface that has a name or is open
+// already.
 type Net struct {
 	TAP string
 	FD  int // -1: none
@@ -58,7 +59,8 @@ const (
 // protections are the flags of which a machine may have one.
 var protections = []string{"--protected-vm", "--protected-vm-with-firmware", "--protected-vm-without-firmware", "--unprotected-vm-with-firmware"}
 
-// machine makes a machine of flags whose values are well formed. What contradicts itself is refused with status 1.
+// machine makes a machine of flags whose values are well formed. What contradicts itself is refused
+// with status 1.
 func (r Release) machine(used []use, exists Exists) (*Machine, error) {
 	m := &Machine{MemoryMiB: defaultMemory, CPUs: 1, Balloon: true}
 	given := map[string]bool{}
@@ -259,7 +261,8 @@ func (r Release) validate(m *Machine, given map[string]bool) error {
 	return nil
 }
 
-// Cmdline is the kernel's command line as crosvm makes it on arm64 (aarch64/src/lib.rs, arch/src/serial.rs).
+// Cmdline is the kernel's command line as crosvm makes it on arm64 (aarch64/src/lib.rs,
+// arch/src/serial.rs).
 func (m *Machine) Cmdline(r Release) string {
 	words := []string{"panic=-1"}
 	console := false

@@ -81,7 +81,8 @@ func (t Table) Parse(r Release, words []string, exists Exists) (*Command, error)
 	return nil, invalid("One of the following subcommands must be present: %s", strings.Join(r.verbs(), " "))
 }
 
-// cut cuts every word that begins with a dash and has an equals sign in two, values too (prepare_argh_args).
+// cut cuts every word that begins with a dash and has an equals sign in two, values too
+// (prepare_argh_args).
 func cut(words []string) []string {
 	var out []string
 	for _, word := range words {
@@ -107,7 +108,8 @@ func invalid(format string, args ...any) error {
 	return &Refusal{StatusInvalidArguments, fmt.Sprintf(format, args...)}
 }
 
-// parse13 reads the words of Android 13's crosvm: --extended-status is known as the first word alone.
+// parse13 reads the words of Android 13's crosvm: --extended-status is known as the first word
+// alone.
 func (t Table) parse13(words []string, exists Exists) (*Command, error) {
 	c := &Command{Log: "info"}
 	if len(words) > 0 && words[0] == "--extended-status" {

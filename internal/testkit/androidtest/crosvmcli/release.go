@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// A Release is a release of Android, by its column in the table. Android 14 QPR1 has the crosvm of Android 14.
+// A Release is a release of Android, by its column in the table. Android 14 QPR1 has the crosvm of
+// Android 14.
 type Release string
 
 // Releases of Android with a crosvm of their own.
@@ -39,13 +40,13 @@ func (r Release) AtLeast(other Release) bool {
 	return slices.Index(Releases, r) >= slices.Index(Releases, other)
 }
 
-// upstream is the day of the newest commit of crosvm's own repository in each release: keys of values that came later are
-// not known.
+// upstream is the day of the newest commit of crosvm's own repository in each release: keys of
+// values that came later are not known.
 var upstream = map[Release]string{Android13: "2022-04-11", Android14: "2023-04-10", Android14QPR2: "2023-10-23", Android14QPR3: "2024-02-05",
 	Android15: "2024-04-12", Android15QPR1: "2024-09-23", Android15QPR2: "2024-11-22"}
 
-// features are those with which Android builds each release's crosvm (Android.bp, rust_binary crosvm). Android 13 has balloon
-// and net without features of these names, Android 14 net.
+// features are those with which Android builds each release's crosvm (Android.bp, rust_binary
+// crosvm). Android 13 has balloon and net without features of these names, Android 14 net.
 var features = map[Release]string{
 	Android13:     "audio usb balloon net",
 	Android14:     "android-sparse audio balloon gdb geniezone gunyah qcow usb net",

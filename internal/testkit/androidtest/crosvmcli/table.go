@@ -77,8 +77,8 @@ var (
 	archPattern    = regexp.MustCompile(`target_arch = "([^"]+)"`)
 )
 
-// builtIn tells whether the flag is in a release as Android builds it for arm64. Android 13's parser has the flags of other
-// architectures too, and refuses what they would do only later.
+// builtIn tells whether the flag is in a release as Android builds it for arm64. Android 13's
+// parser has the flags of other architectures too, and refuses what they would do only later.
 func (f Flag) builtIn(r Release) bool {
 	if !f.In[r] || strings.HasPrefix(f.Condition, "windows") || strings.HasPrefix(f.Condition, "all(windows") {
 		return false

@@ -200,7 +200,8 @@ var (
 	hypervisor = regexp.MustCompile(`^(kvm|geniezone|gunyah)(?:\[device=([^\],]+)\])?$`)
 )
 
-// checkValue looks at an option's value as the release's parser does, before anything is made of it.
+// checkValue looks at an option's value as the release's parser does, before anything is made of
+// it.
 func (r Release) checkValue(f Flag, value string) (err error) {
 	bits := map[string]int{"u8": 8, "u16": 16, "u32": 32, "u64": 64, "usize": 64}
 	switch kind := f.Value; {

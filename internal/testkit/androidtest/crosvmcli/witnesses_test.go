@@ -43,7 +43,8 @@ func witnesses(t *testing.T) []witness {
 	return out
 }
 
-// contradictions are the witnesses that a table takes on other releases than those that they were written for.
+// contradictions are the witnesses that a table takes on other releases than those that they were
+// written for.
 func contradictions(table Table, all []witness) []string {
 	var out []string
 	for _, w := range all {

@@ -1,9 +1,11 @@
-// Package lightguest is a guest without a kernel, for tests of what looks after a machine: to its host it is one that
-// boots within milliseconds. It answers ARP, holds the endpoint of package guestapi with the token from its config disk,
-// listens at PostgreSQL's port, reaches out by the host, and ends as its script, or a line at LifePort, says.
+// Package lightguest is a guest without a kernel, for tests of what looks after a machine: to its
+// host it is one that boots within milliseconds. It answers ARP, holds the endpoint of package
+// guestapi with the token from its config disk, listens at PostgreSQL's port, reaches out by the
+// host, and ends as its script, or a line at LifePort, says.
 //
-// The guest itself is a process in a network namespace of its own, which the simulated phone starts (Serve): the stand-in for
-// crosvm may have no right to any of that. The two are joined frame by frame, and the guest ends with the stand-in (Start).
+// The guest itself is a process in a network namespace of its own, which the simulated phone starts
+// (Serve): the stand-in for crosvm may have no right to any of that. The two are joined frame by
+// frame, and the guest ends with the stand-in (Start).
 package lightguest
 
 import (
@@ -48,7 +50,8 @@ const (
 	Refused     End = "refused"      // crosvm does not understand what it is told
 )
 
-// LastWords is what a guest's kernel writes to its console at an end (kernel/reboot.c, kernel/panic.c).
+// LastWords is what a guest's kernel writes to its console at an end (kernel/reboot.c,
+// kernel/panic.c).
 func LastWords(e End) string {
 	switch e {
 	case Off:

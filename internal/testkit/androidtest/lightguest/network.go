@@ -23,8 +23,8 @@ import (
 // Ports of the guest besides its endpoint's.
 const (
 	PostgresPort = 5432
-	// RelayPort takes a line with an IPv4 address, or the name of a peer, and port, and passes on what is said to and from there: the way in which a
-	// test sends the guest out.
+	// RelayPort takes a line with an IPv4 address, or the name of a peer, and port, and passes on
+	// what is said to and from there: the way in which a test sends the guest out.
 	RelayPort = 7
 	// LifePort takes a line with an End, and the guest ends so.
 	LifePort = 8
@@ -58,7 +58,8 @@ func (g *resident) join(mac string) (card *os.File, err error) {
 	return card, err
 }
 
-// inside is what is to be done on the thread in the guest's namespace: sockets stay where they were opened.
+// inside is what is to be done on the thread in the guest's namespace: sockets stay where they were
+// opened.
 func (g *resident) inside(mac string) error {
 	if err := g.configure(mac); err != nil {
 		return err
@@ -151,7 +152,8 @@ func (g *resident) endpoint() http.Handler {
 	})
 }
 
-// shutDown agrees, and ends the guest once whoever asked has heard of it, which is when that hangs up.
+// shutDown agrees, and ends the guest once the client has heard of it, which is when that hangs
+// up.
 func (g *resident) shutDown(w http.ResponseWriter, _ *http.Request) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -235,7 +237,8 @@ func (g *resident) resolve(address string) string {
 	return address
 }
 
-// dial connects from the guest's namespace, on a thread of its own: one connection that comes to nothing holds up no other.
+// dial connects from the guest's namespace, on a thread of its own: one connection that comes to
+// nothing holds up no other.
 func (g *resident) dial(address string) (conn net.Conn, err error) {
 	done := make(chan struct{})
 	go func() {

@@ -28,7 +28,8 @@ func init() {
 	os.Exit(0)
 }
 
-// Serve makes a guest's process for each stand-in that asks for one, for as long as this process lives.
+// Serve makes a guest's process for each stand-in that asks for one, for as long as this process
+// lives.
 func Serve() error {
 	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: address, Net: "unixpacket"})
 	if err != nil {
@@ -84,7 +85,7 @@ func live() error {
 	buffer := make([]byte, maxBeginning)
 	_, content, err := g.wire.receive(buffer)
 	if err != nil {
-		return nil // whoever asked has gone
+		return nil // crosvm has gone
 	}
 	var b beginning
 	if err := json.Unmarshal(content, &b); err != nil {

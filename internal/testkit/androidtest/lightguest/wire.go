@@ -12,7 +12,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/configdisk"
 )
 
-// address is where the phone's first process makes guests: an abstract socket of the phone's network namespace.
+// address is where the phone's first process makes guests: an abstract socket of the phone's
+// network namespace.
 const address = "@androidtest-lightguest"
 
 // Kinds of messages between the stand-in for crosvm and the guest's process, by their first byte.
@@ -108,8 +109,12 @@ func Start(s Script, tap *os.File, mac string, disks []*os.File) (*Guest, error)
 	if err := g.wire.send(kindStart, text); err != nil {
 		return nil, err
 	}
-	if kind, content, err := g.wire.receive(buffer); err != nil || kind != kindReady || len(content) > 0 {
-		return nil, fmt.Errorf("start a light guest: %s: %v", content, err)
+	kind, content, err := g.wire.receive(buffer)
+	if err != nil {
+		return nil, fmt.Errorf("start a light guest: %w", err)
+	}
+	if kind != kindReady || len(content) > 0 {
+		return nil, fmt.Errorf("start a light guest: %s", content)
 	}
 	go g.fromGuest(tap, buffer)
 	go g.toGuest(tap)
@@ -158,7 +163,8 @@ func (g *Guest) Wait() End {
 	return g.end
 }
 
-// Pause cuts the guest off from the world, or joins it again, as one whose processors stand still is.
+// Pause cuts the guest off from the world, or joins it again, as one whose processors stand still
+// is.
 func (g *Guest) Pause(paused bool) { g.paused.Store(paused) }
 
 // Cut ends the guest at once; it learns nothing of it.

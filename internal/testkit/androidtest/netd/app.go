@@ -12,7 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Dialer connects as an app's process does: the sockets are its user's and carry the mark that netd gives them.
+// A Dialer connects as an app's process does: the sockets are its user's and carry the mark that
+// netd gives them.
 type Dialer struct {
 	UID     int
 	Mark    int
@@ -25,7 +26,8 @@ func (d Dialer) Dial(network, address string) (net.Conn, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	if d.UID != 0 {
-		// The owner of a socket is the user for file systems of who made it (net/socket.c, sock_alloc; xt_owner.c).
+		// The owner of a socket is the user for file systems of who made it (net/socket.c,
+		// sock_alloc; xt_owner.c).
 		if err := unix.Setfsuid(d.UID); err != nil {
 			return nil, err
 		}
@@ -47,11 +49,12 @@ func (d Dialer) Dial(network, address string) (net.Conn, error) {
 	return dialer.Dial(network, address)
 }
 
-// EchoPort is that of the internet's server which answers with the client's address as the server sees it, see
-// [Netd.ServeAddress].
+// EchoPort is that of the internet's server which answers with the client's address as the server
+// sees it, see [Netd.ServeAddress].
 const EchoPort = 9
 
-// ServeAddress makes the internet's server tell each client by which address it is seen, at [EchoPort] of both families.
+// ServeAddress makes the internet's server tell each client by which address it is seen, at
+// [EchoPort] of both families.
 func (n *Netd) ServeAddress() {
 	n.t.Helper()
 	var l net.Listener
@@ -76,8 +79,8 @@ func (n *Netd) ServeAddress() {
 	}()
 }
 
-// SeenAs connects from a process's network to the server that ServeAddress started, at one of its addresses, and returns by
-// which address that sees it.
+// SeenAs connects from a process's network to the server that ServeAddress started, at one of its
+// addresses, and returns by which address that sees it.
 func (d Dialer) SeenAs(pid int, server string) (address string, err error) {
 	err = InNetwork(pid, func() error {
 		conn, err := d.Dial("tcp", net.JoinHostPort(server, strconv.Itoa(EchoPort)))

@@ -34,7 +34,8 @@ var grandchildren = map[string][]string{
 		"st_penalty_log", "st_penalty_reject", "st_clear_detect", "st_clear_caught", "tetherctrl_counters"},
 }
 
-// contents are what the controllers' hooks put into the chains, as far as a computer's kernel has the matches.
+// contents are what the controllers' hooks put into the chains, as far as a computer's kernel has
+// the matches.
 var contents = map[string][]string{
 	"filter": {
 		"-A bw_INPUT -j bw_global_alert",

@@ -14,13 +14,13 @@ import (
 
 const (
 	platPort = 4646
-	// clatMark is that of clatd's own socket: it has chosen the carrier's network, is protected from VPNs, and the
-	// system's.
+	// clatMark is that of clatd's own socket: it has chosen the carrier's network, is protected
+	// from VPNs, and the system's.
 	clatMark = explicit | protected | system
 )
 
-// startClat makes v4-NAME. Its packets travel inside UDP over IPv6 by NAME to the other end of the tunnel, where they
-// leave by an address of the internet's server.
+// startClat makes v4-NAME. Its packets travel inside UDP over IPv6 by NAME to the other end of the
+// tunnel, where they leave by an address of the internet's server.
 func (n *Netd) startClat(name string, netID int) {
 	n.t.Helper()
 	near := clatPrefix + name

@@ -9,7 +9,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/session"
 )
 
-// A Place is a network namespace: that of a process or thread, and a shell in it that fails the test when the script does.
+// A Place is a network namespace: that of a process or thread, and a shell in it that fails the
+// test when the script does.
 type Place struct {
 	PID   int
 	Shell func(script string) string
@@ -20,7 +21,8 @@ type Options struct {
 	System   System
 	Phone    Place // its shell has iptables and ip6tables in $IPTABLES and $IP6TABLES
 	Internet Place
-	// State is a folder of the phone's with the names of those who asked for forwarding, see [WriteNDC].
+	// State is a folder of the phone's with the names of those who asked for forwarding, see
+	// [WriteNDC].
 	State string
 	// NewPlace makes the namespace of a hotspot's client.
 	NewPlace func() Place
@@ -69,7 +71,8 @@ func New(t session.T, o Options) *Netd {
 	return n
 }
 
-// start is netd's start, which is the same at boot and after a crash: forwarding off, chains, then all rules anew.
+// start is netd's start, which is the same at boot and after a crash: forwarding off, chains, then
+// all rules anew.
 func (n *Netd) start() {
 	n.t.Helper()
 	n.o.Phone.Shell(`rm -f ` + n.o.State + `/*
@@ -154,8 +157,8 @@ func (n *Netd) Disconnect(name string) {
 	n.networks = slices.DeleteFunc(n.networks, func(o *network) bool { return o == c })
 }
 
-// SetDefault makes networks, by their interface, the default one: the new rules come before the old ones go. None leaves the
-// phone without.
+// SetDefault makes networks, by their interface, the default one: the new rules come before the old
+// ones go. None leaves the phone without.
 func (n *Netd) SetDefault(names ...string) {
 	n.t.Helper()
 	for _, name := range names {
@@ -239,8 +242,8 @@ func (n *Netd) StopVPN() {
 	n.vpn, n.vpnRules = VPN{}, nil
 }
 
-// StartTether offers a network to clients: forwarding first, then the interface, filter and address translation, and the rule
-// that leads the clients on.
+// StartTether offers a network to clients: forwarding first, then the interface, filter and address
+// translation, and the rule that leads the clients on.
 func (n *Netd) StartTether(t Tether) {
 	n.t.Helper()
 	n.linkUp(t.Down, false)
@@ -257,7 +260,8 @@ func (n *Netd) StartTether(t Tether) {
 	}
 }
 
-// upstreams are the interfaces of a tether's network, that with IPv4 first: the order is not known of a phone.
+// upstreams are the interfaces of a tether's network, that with IPv4 first: the order is not known
+// of a phone.
 func (n *Netd) upstreams(t Tether) []string {
 	out := n.find(t.Up).interfaces()
 	slices.Reverse(out)
@@ -268,7 +272,8 @@ func (n *Netd) tetherRule(down, up string) string {
 	return fmt.Sprintf("pref %d iif %s lookup %d", prioTethering, down, n.table(up))
 }
 
-// StopTether ends it. Forwarding ends with the last that asked for it, whoever else needs it and did not ask.
+// StopTether ends it. Forwarding ends with the last that asked for it, also for those that
+// need it and did not ask.
 func (n *Netd) StopTether(down string) {
 	n.t.Helper()
 	i := slices.IndexFunc(n.tethers, func(t Tether) bool { return t.Down == down })
@@ -293,8 +298,8 @@ func (n *Netd) StopTether(down string) {
 	n.requester(verb, "Tethering")
 }
 
-// Restart is netd's crash: it starts again, and with it the framework, which knows of no network any more. The scene is
-// [Offline]; ToScene connects everything anew, with netIds from 100 again.
+// Restart is netd's crash: it starts again, and with it the framework, which knows of no network
+// any more. The scene is [Offline]; ToScene connects everything anew, with netIds from 100 again.
 func (n *Netd) Restart() {
 	n.t.Helper()
 	if n.stopClat != nil {
@@ -310,7 +315,8 @@ func (n *Netd) Restart() {
 	n.readIndexes()
 }
 
-// ToScene changes from what there is to a scene, by the events that would: what is new comes before what is old goes.
+// ToScene changes from what there is to a scene, by the events that would: what is new comes before
+// what is old goes.
 func (n *Netd) ToScene(s Scene) {
 	n.t.Helper()
 	for _, t := range slices.Clone(n.tethers) {
@@ -346,7 +352,8 @@ func (n *Netd) ToScene(s Scene) {
 	}
 }
 
-// Airplane switches every radio off: the interfaces are down at once, and then the framework lets the networks go.
+// Airplane switches every radio off: the interfaces are down at once, and then the framework lets
+// the networks go.
 func (n *Netd) Airplane() {
 	n.t.Helper()
 	for _, c := range n.networks {
@@ -357,8 +364,8 @@ func (n *Netd) Airplane() {
 	n.ToScene(Offline)
 }
 
-// Mark is that of a socket of an app which has chosen no network: of what netd gives it at its connect. On LineageOS it
-// has none.
+// Mark is that of a socket of an app which has chosen no network: of what netd gives it at its
+// connect. On LineageOS it has none.
 func (n *Netd) Mark(uid int) int {
 	switch {
 	case n.o.System.Lineage || len(n.defaults) == 0:
@@ -369,7 +376,8 @@ func (n *Netd) Mark(uid int) int {
 	return n.find(n.defaults[0]).netID
 }
 
-// ExplicitMark is that of a socket whose app has chosen the network of an interface; one that is restricted only the system can.
+// ExplicitMark is that of a socket whose app has chosen the network of an interface; one that is
+// restricted only the system can.
 func (n *Netd) ExplicitMark(name string) int {
 	c := n.find(name)
 	if c.Restricted {

@@ -15,7 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// newNetd gives the test's thread a network namespace of its own, with a netd; both end with the test.
+// newNetd gives the test's thread a network namespace of its own, with a netd; both end with the
+// test.
 func newNetd(t *testing.T, s System) *Netd {
 	t.Helper()
 	if os.Getuid() != 0 {

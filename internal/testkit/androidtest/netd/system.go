@@ -6,12 +6,13 @@ import "fmt"
 type System struct {
 	Name    string
 	Release int // of Android: 13 to 16
-	// Lineage is the form of LineageOS and CalyxOS: physical networks demand the permission of the system, ordinary apps
-	// have their default network by rules of their own.
+	// Lineage is the form of LineageOS and CalyxOS: physical networks demand the permission of the
+	// system, ordinary apps have their default network by rules of their own.
 	Lineage bool
 }
 
-// Systems are all that are played. Android 16 is as 15: RouteController.cpp did not change up to March 2025.
+// Systems are all that are played. Android 16 is as 15: RouteController.cpp did not change up to
+// March 2025.
 var Systems = []System{
 	{"AOSP 13", 13, false}, {"AOSP 14", 14, false}, {"AOSP 15", 15, false}, {"AOSP 16", 16, false},
 	{"LineageOS 20", 13, true}, {"LineageOS 21", 14, true}, {"LineageOS 22", 15, true}, {"CalyxOS", 15, true},
@@ -108,7 +109,8 @@ func (s System) defaultNetwork(table int) []string {
 	}
 }
 
-// fallthroughs are the rules by which what a VPN lets go falls to an interface of the default network.
+// fallthroughs are the rules by which what a VPN lets go falls to an interface of the default
+// network.
 func (s System) fallthroughs(vpn, table int) []string {
 	if s.Lineage {
 		mask := system | netIDs
@@ -154,7 +156,8 @@ func (v VPN) virtual(name string, table, netID int) []string {
 // lockdownRanges are all uids but the VPN app's and its SDK sandbox's.
 var lockdownRanges = []string{"0-10244", "10246-20244", "20246-99999"}
 
-// ranges are the uids whose traffic the VPN carries. That of a split VPN's app comes with that of its SDK sandbox.
+// ranges are the uids whose traffic the VPN carries. That of a split VPN's app comes with that of
+// its SDK sandbox.
 func (v VPN) ranges() []string {
 	if v.App == 0 {
 		return []string{"0-99999"}

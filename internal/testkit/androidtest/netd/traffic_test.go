@@ -72,8 +72,8 @@ func TestAppsTraffic(t *testing.T) {
 	}
 }
 
-// A hotspot's client goes out by the network that it is led to while there is a hotspot. Its end switches forwarding off,
-// unless somebody else has asked for it; netd's start forgets who has.
+// A hotspot's client goes out by the network that it is led to while there is a hotspot. Its end
+// switches forwarding off, unless somebody else has asked for it; netd's start forgets who has.
 func TestHotspot(t *testing.T) {
 	n := newNetd(t, AOSP)
 	n.ServeAddress()

@@ -77,11 +77,12 @@ const quietIPv6 = `for c in all default; do echo 0 >/proc/sys/net/ipv6/conf/$c/a
 	echo 0 >/proc/sys/net/ipv6/conf/$c/autoconf; echo 0 >/proc/sys/net/ipv6/conf/$c/router_solicitations; done 2>/dev/null
 	`
 
-// plug lays the wires between the phone and the internet. The server is also at the addresses of the name servers that recipes
-// name by default; it refuses what they are asked.
+// plug lays the wires between the phone and the internet. The server is also at the addresses of
+// the name servers that recipes name by default; it refuses what they are asked.
 func (n *Netd) plug() {
 	n.t.Helper()
-	// The kernel limits refusals to one a second and client (icmp(7)), whatever they are of: servers of a real internet share no limit.
+	// The kernel limits refusals to one a second and client (icmp(7)), whatever they are of:
+	// servers of a real internet share no limit.
 	n.o.Internet.Shell(quietIPv6 + `echo 0 >/proc/sys/net/ipv4/icmp_ratelimit; echo 1 >/proc/sys/net/ipv4/ip_forward
 		ip link set lo up; for a in ` + ServerIP + ` 1.1.1.1 9.9.9.9; do ip addr add $a/32 dev lo; done; ip addr add ` + ServerIP6 + `/128 dev lo`)
 	// Tunnels stay without a carrier: nothing is behind this one.
@@ -103,8 +104,8 @@ func (n *Netd) readIndexes() {
 	}
 }
 
-// linkUp makes an interface where there is none, gives it its addresses and brings it up. One of a carrier without IPv4
-// has none.
+// linkUp makes an interface where there is none, gives it its addresses and brings it up. One of a
+// carrier without IPv4 has none.
 func (n *Netd) linkUp(name string, only6 bool) {
 	n.t.Helper()
 	if d, ok := downstream[name]; ok {
@@ -152,7 +153,8 @@ func (n *Netd) offer(name string, index int, address, client string) {
 // Client is the computer behind a hotspot's interface, once there was one.
 func (n *Netd) Client(down string) Place { return n.clients[down] }
 
-// addRoutes fills an interface's table, and its table of local routes. What netd's start has left in them stays.
+// addRoutes fills an interface's table, and its table of local routes. What netd's start has left
+// in them stays.
 func (n *Netd) addRoutes(name string, only6 bool) {
 	n.t.Helper()
 	table, local := n.table(name), localTableOffset+n.index[name]
@@ -182,8 +184,9 @@ func (n *Netd) addRoutes(name string, only6 bool) {
 	n.o.Phone.Shell(script.String())
 }
 
-// ndc is the program of that name, as far as forwarding goes (server/NdcDispatcher.cpp, server/TetherController.cpp): who
-// asked for it is a set of names, and every call writes whether the set has any.
+// ndc is the program of that name, as far as forwarding goes (server/NdcDispatcher.cpp,
+// server/TetherController.cpp): who asked for it is a set of names, and every call writes whether
+// the set has any.
 const ndc = `#!/bin/sh
 dir=%s
 fail() { echo "$1"; exit 0; }
@@ -201,7 +204,8 @@ echo $on >/proc/sys/net/ipv6/conf/all/forwarding
 echo "200 0 ipfwd operation succeeded"
 `
 
-// WriteNDC writes the program ndc to a file. A phone may have it or not; netd does its part either way.
+// WriteNDC writes the program ndc to a file. A phone may have it or not; netd does its part either
+// way.
 func WriteNDC(path, state string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err

@@ -1,6 +1,7 @@
-// Package su stands in for the su of a rooted phone, set-user-ID root. /system/etc/su says whose it is: "magisk", "kernelsu",
-// "apatch", "aosp" (that of Android's own userdebug builds), or "denied": Magisk's, whose user has said no. Options, the
-// joining of words, messages and exit statuses are those of the programs' sources; where these do not say, su refuses.
+// Package su stands in for the su of a rooted phone, set-user-ID root. /system/etc/su says whose it
+// is: "magisk", "kernelsu", "apatch", "aosp" (that of Android's own userdebug builds), or "denied":
+// Magisk's, whose user has said no. Options, the joining of words, messages and exit statuses are
+// those of the programs' sources; where these do not say, su refuses.
 package su
 
 import (
@@ -83,8 +84,9 @@ type request struct {
 	version bool
 }
 
-// parse reads su's words: getopt's options, then a user, then words that depend on the manager. After -c all that is left
-// is one command, joined with spaces: what quotes kept together comes apart.
+// parse reads su's words: getopt's options, then a user, then words that depend on the manager.
+// After -c all that is left is one command, joined with spaces: what quotes kept together comes
+// apart.
 func (m manager) parse(args []string) (request, error) {
 	r := request{shell: shell}
 	for len(args) > 0 {
@@ -150,7 +152,8 @@ func (m manager) parse(args []string) (request, error) {
 	return r, nil
 }
 
-// run becomes root, or whoever is asked for, outside of the caller's cgroup, and runs the request.
+// run becomes root, or the user that is asked for, outside of the caller's cgroup, and runs the
+// request.
 func (m manager) run(r request) error {
 	if r.version {
 		fmt.Println(m.version)
@@ -172,7 +175,8 @@ func (m manager) run(r request) error {
 	if err := becomeRoot(); err != nil {
 		return err
 	}
-	// Magisk's daemon, whose child the shell is, lives at the root of the hierarchy; KernelSU's and APatch's su move there.
+	// Magisk's daemon, whose child the shell is, lives at the root of the hierarchy; KernelSU's and
+	// APatch's su move there.
 	if err := os.WriteFile("/sys/fs/cgroup/cgroup.procs", []byte("0"), 0); err != nil {
 		return fmt.Errorf("su: %w", err)
 	}
@@ -184,7 +188,8 @@ func (m manager) run(r request) error {
 	return execute(argv)
 }
 
-// aosp is Android's own su (system/extras/su/su.cpp): no options, a user, then a program. The program stays in its cgroup.
+// aosp is Android's own su (system/extras/su/su.cpp): no options, a user, then a program. The
+// program stays in its cgroup.
 func aosp(args []string) error {
 	if uid := os.Getuid(); uid != 0 && uid != 2000 {
 		return errors.New("su: not allowed")

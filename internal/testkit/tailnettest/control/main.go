@@ -1,10 +1,11 @@
-// Command control is a tailnet for tests: Tailscale's own stand-in for a control server, a DERP relay and a STUN server,
-// on one address.
+// Command control is a tailnet for tests: Tailscale's own stand-in for a control server, a DERP
+// relay and a STUN server, on one address.
 //
 //	control ADDRESS[:PORT] AUTH-KEY [HOST]
 //
-// It prints the URL of the control server as a line once it answers, and runs until its standard input ends. HOST is the
-// address by which nodes reach it, where that is another: they are told of it alone. Nodes join with the auth key only. Requests by which a test looks in and meddles:
+// It prints the URL of the control server as a line once it answers, and runs until its standard
+// input ends. HOST is the address by which nodes reach it, where that is another: they are told of
+// it alone. Nodes join with the auth key only. Requests by which a test looks in and meddles:
 //
 //	GET /test/nodes     a JSON list of [Node]
 //	POST /test/open     no auth key is asked for any more: the stand-in asks nodes that have joined, too, when they return
@@ -59,7 +60,8 @@ func main() {
 	}
 }
 
-// domain is the tailnet's. Nodes that take names from it find the others there, and by their first name too.
+// domain is the tailnet's. Nodes that take names from it find the others there, and by their first
+// name too.
 const domain = "tail.test"
 
 func run(address, authKey, reachedAt string) error {

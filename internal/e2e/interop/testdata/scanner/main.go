@@ -1,5 +1,6 @@
-// Command scanner has grype, as a library, look for vulnerabilities of what an SBOM names, in a database that it makes of its
-// arguments. It prints a line for each: the vulnerability, the package, its version.
+// Command scanner has grype, as a library, look for vulnerabilities of what an SBOM names, in a
+// database that it makes of its arguments. It prints a line for each: the vulnerability, the
+// package, its version.
 //
 // Usage: scanner SBOM DISTRIBUTION MAJOR MINOR ID:ECOSYSTEM:PACKAGE:FORMAT:CONSTRAINT...
 package main
@@ -45,7 +46,8 @@ func main() {
 	fmt.Print(strings.Join(slices.Compact(lines), ""))
 }
 
-// write makes a database with these vulnerabilities. Those of ecosystem "apk" are the distribution's.
+// write makes a database with these vulnerabilities. Those of ecosystem "apk" are the
+// distribution's.
 func write(dir string, distribution, list []string) error {
 	db, err := v6.NewWriter(v6.Config{DBDirPath: dir, CacheSizeKiB: 1024})
 	if err != nil {

@@ -1,0 +1,41 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sovereign-sql/sov/internal/contract/backup"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/phone/daemon"
+)
+
+func newUpgrade(o *options) *cobra.Command {
+	do := guestspec.DoUpgrade
+	c := &cobra.Command{
+		Use:   "upgrade NAME",
+		Short: "Upgrade a machine's databases to the major version of PostgreSQL that it brings, for sov upgrade",
+		Long: `Upgrade the databases of a machine that runs, whose version has two major versions of PostgreSQL, by pg_upgrade. PostgreSQL is
+stopped meanwhile. Until the new databases are complete the old ones stay as they are; they are kept until --do forget. With
+--json the guest's events are printed as they come, a line each.`,
+		Example: "  sov-runner upgrade sql\n  sov-runner upgrade sql --do checksums",
+		Args:    oneName,
+		RunE: func(c *cobra.Command, args []string) error {
+			report := progress(c.ErrOrStderr(), args[0])
+			lines := json.NewEncoder(c.OutOrStdout())
+			return daemon.Upgrade(c.Context(), o.layout(), args[0], do, func(e backup.Event) {
+				switch {
+				case o.json:
+					lines.Encode(e) // nobody reads it any more: it goes on to its end
+				case e.Progress != "":
+					report(e.Progress)
+				case e.Upgraded != nil:
+					fmt.Fprintln(c.OutOrStdout(), e.Upgraded)
+				}
+			})
+		},
+	}
+	c.Flags().StringVar(&do, "do", do, "what to do: upgrade, checksums (give the databases' pages checksums), forget (remove the old databases)")
+	return c
+}

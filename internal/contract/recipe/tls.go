@@ -1,0 +1,66 @@
+package recipe
+
+import (
+	"slices"
+)
+
+// TLS says which certificate the database shows. A word stands for From.
+type TLS struct {
+	From string `yaml:"from"` // TLSOwn, TLSOff; empty: TLSOwn, unless there are Certificate or settings of the recipe's own
+	// Certificate and Key name secrets: a certificate with those that lead to its authority, and its key, in PEM.
+	Certificate string `yaml:"certificate"`
+	Key         string `yaml:"key"`
+}
+
+// Short implements strictyaml.Abbreviated.
+func (t *TLS) Short() any { return &t.From }
+
+// Words of TLS.From.
+const (
+	TLSOwn = "own" // of an authority that the machine makes at its first start
+	TLSOff = "off" // none: connections are not encrypted
+)
+
+// completeTLS decides what the recipe leaves open. A recipe that configures the server's TLS by itself keeps what it has.
+func (p *Postgres) completeTLS() {
+	if p.TLS.From != "" || p.TLS.Certificate != "" || p.TLS.Key != "" {
+		return
+	}
+	p.TLS.From = TLSOwn
+	for _, name := range tlsSettings {
+		if _, own := p.Settings[name]; own {
+			p.TLS.From = TLSOff
+		}
+	}
+}
+
+// tlsSettings are the parameters by which a recipe configures TLS without postgres.tls.
+var tlsSettings = []string{"ssl", "ssl_cert_file", "ssl_key_file"}
+
+// tls checks postgres.tls.
+func (c *checker) tls() {
+	t := c.Postgres.TLS
+	if t.Certificate == "" && t.Key == "" {
+		c.require(t.From == TLSOwn || t.From == TLSOff, "postgres.tls", "%q must be %s, %s, or a mapping of certificate and key", t.From, TLSOwn, TLSOff)
+	} else {
+		c.require(t.From == "", "postgres.tls", "gives both from and a certificate: leave one out")
+		c.require(t.Certificate != "" && t.Key != "", "postgres.tls", "lacks its certificate or its key: give both, by the names of secrets")
+		for _, name := range []string{t.Certificate, t.Key} {
+			if name != "" {
+				c.usable("postgres.tls", name)
+			}
+		}
+	}
+	for _, name := range tlsSettings {
+		_, set := c.Postgres.Settings[name]
+		c.require(!set || t.From == TLSOff, "postgres.settings."+name, "is what postgres.tls decides: leave one of them out, or set postgres.tls to off")
+	}
+}
+
+// Encrypted reports whether the build configures TLS.
+func (p Postgres) Encrypted() bool { return p.TLS.From != TLSOff }
+
+// tlsSecrets are the secrets that the database needs, if it shows a certificate of the user's.
+func (p Postgres) tlsSecrets() []string {
+	return slices.DeleteFunc([]string{p.TLS.Certificate, p.TLS.Key}, func(name string) bool { return name == "" })
+}

@@ -1,0 +1,76 @@
+//go:build linux
+
+package boot
+
+import (
+	"context"
+	"net"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/guest/certificate"
+	"github.com/sovereign-sql/sov/internal/guest/journal"
+	"github.com/sovereign-sql/sov/internal/guest/tailnet"
+)
+
+// keepCertificate gives the services their certificate, before any of them starts, and keeps it valid.
+func (m *machine) keepCertificate(ctx context.Context) {
+	k := &certificate.Keeper{
+		Dir: filepath.Join(m.spec.Data.Path, guestspec.CertificateDir), Machine: m.hostname(), Services: m.spec.Services,
+		Now: time.Now, Names: m.names,
+		Reload: func(service string) { m.supervisor.Signal(service, unix.SIGHUP) },
+		Log:    func(text string) { m.console.Log(journal.Warn, journal.InitName, text) },
+	}
+	if !k.Used() {
+		return
+	}
+	m.problem("", k.Check(ctx))
+	m.mu.Lock()
+	m.certificates = k
+	m.mu.Unlock()
+	m.spawn("certificate", func() { k.Watch(ctx) })
+}
+
+// names are those by which clients reach this machine: the first is its host name.
+func (m *machine) names(ctx context.Context) []string {
+	names := []string{m.hostname()}
+	add := func(name string) {
+		if name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	for _, name := range []string{m.hostname() + ".internal", m.spec.Image.Name, m.spec.Image.Name + ".internal", "localhost", "127.0.0.1", "::1"} {
+		add(strings.ToLower(name))
+	}
+	addresses, _ := net.InterfaceAddrs() // those of the link and the tailnet; without them it is reached by name
+	for _, a := range addresses {
+		if prefix, ok := a.(*net.IPNet); ok && prefix.IP.IsGlobalUnicast() {
+			add(prefix.IP.String())
+		}
+	}
+	services, _ := m.supervisor.Status()
+	if spec, service := m.describedService(guestspec.ServiceTailscale, services); spec != nil && spec.Ready.Unix != "" && service.State == guestapi.StateReady {
+		ctx, cancel := context.WithTimeout(ctx, guestapi.StatusTime)
+		defer cancel()
+		for _, name := range tailnet.NewClient(spec.Ready.Unix).Names(ctx) {
+			add(name)
+		}
+	}
+	return names
+}
+
+// authority is the certificate that clients of the machine trust, in PEM; empty where its services show none.
+func (m *machine) authority() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.certificates == nil {
+		return ""
+	}
+	return m.certificates.Authority()
+}

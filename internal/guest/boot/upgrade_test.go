@@ -1,0 +1,114 @@
+//go:build linux
+
+package boot
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/sovereign-sql/sov/internal/contract/backup"
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/testkit/postgrestest"
+)
+
+// TestUpgradeAtTheEndpoint takes a guest of PostgreSQL 15 to a version with 15 and 17, which goes on with 15 until it is asked to
+// upgrade, and from there to one with 17 alone.
+func TestUpgradeAtTheEndpoint(t *testing.T) {
+	root := postgrestest.Root(t)
+	b := newPostgresBox(t)
+	b.usr = filepath.Join(root, "usr")
+	for _, program := range []string{"bin/busybox", "bin/sh", "sbin/e2fsck"} { // the box has them in /usr
+		name := filepath.Join(b.usr, program)
+		must(t, os.MkdirAll(filepath.Dir(name), 0o755))
+		if err := os.Rename(filepath.Join(root, program), name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const password = "c4n4ry"
+	b.config.Secrets = map[string]string{"postgres": password}
+	plain := b.spec.Services[0]
+	with := func(bin, old string) {
+		s := plain
+		s.Command = slices.Clone(plain.Command)
+		s.Command[0] = bin + "/postgres"
+		prepare := []string{"/init/sov-init", "postgres-prepare", "--user=postgres", "--data=/data/postgres", "--bin=" + bin}
+		s.Upgrade = []string{"/init/sov-init", guestspec.StepUpgrade, "--user=postgres", "--data=/data/postgres", "--bin=" + bin,
+			"--config=/etc/sov/postgres/postgresql.conf", "--sockets=/run/postgresql"}
+		if old != "" {
+			prepare, s.Upgrade = append(prepare, "--old-bin="+old), append(s.Upgrade, "--old-bin="+old)
+			s.Command = append([]string{"/init/sov-init", "postgres-serve", "--data=/data/postgres", "--bin=" + bin, "--old-bin=" + old, "--"}, s.Command[1:]...)
+		}
+		s.Prepare = []guestspec.Step{{Command: append(prepare, "--", "--locale-provider=icu", "--icu-locale=und", "--locale=C"), User: "root", Unconfined: true}}
+		b.spec.Services[0] = s
+	}
+	want := func(v *boot, sql, want string) {
+		t.Helper()
+		if got, err := v.query(password, sql); err != nil || got != want {
+			t.Errorf("%s: %q, %v, want %q", sql, got, err, want)
+		}
+	}
+	const major, rows = "SELECT current_setting('server_version_num')::int / 10000", "SELECT count(*) FROM kept"
+
+	with(postgrestest.Bin("15"), "")
+	v := b.boot(t)
+	v.waitReady()
+	want(v, "CREATE EXTENSION pg_trgm; CREATE TABLE kept AS SELECT n FROM generate_series(1, 1000) n; "+major, "15")
+	if _, fault := v.upgrade(guestspec.DoUpgrade); !strings.Contains(fault, "has one PostgreSQL alone") {
+		t.Errorf("a version with one server: %q", fault)
+	}
+	v.waitService("postgres", "ready", func(s guestapi.Service) bool { return s.State == guestapi.StateReady })
+	v.shutDown()
+
+	with(postgrestest.Bin("17"), postgrestest.Bin("15"))
+	v = b.boot(t)
+	v.waitReady()
+	want(v, major, "15")
+	did, fault := v.upgrade(guestspec.DoUpgrade)
+	if fault != "" || did.From != "15" || did.To != "17" || did.Kept != "/data/postgres.old-15" {
+		t.Errorf("%+v, %q", did, fault)
+	}
+	want(v, major, "17")
+	want(v, rows, "1000")
+	v.shutDown()
+	wantNoSecret(t, v)
+	b.wantCleanDisk(t)
+
+	with(postgrestest.Bin("17"), "")
+	v = b.boot(t)
+	v.waitReady()
+	want(v, rows, "1000")
+	if did, fault := v.upgrade(guestspec.DoForget); fault != "" || !slices.Equal(did.Removed, []string{"/data/postgres.old-15"}) {
+		t.Errorf("%+v, %q", did, fault)
+	}
+	if code, body, _ := v.request(http.MethodPost, guestapi.PathUpgrade+"?do=harm", token, nil); code != http.StatusBadRequest {
+		t.Errorf("an unknown deed: %d %s", code, body)
+	}
+	v.shutDown()
+}
+
+// upgrade asks the endpoint, and returns how that ends.
+func (v *boot) upgrade(do string) (did *backup.Upgraded, fault string) {
+	v.t.Helper()
+	code, body, err := v.request(http.MethodPost, guestapi.PathUpgrade+"?"+guestapi.QueryDo+"="+do, token, nil)
+	if err != nil || code != http.StatusOK {
+		v.t.Fatalf("%s: %d %q %v", do, code, body, err)
+	}
+	lines := bufio.NewScanner(bytes.NewReader(body))
+	for lines.Scan() {
+		var e backup.Event
+		must(v.t, json.Unmarshal(lines.Bytes(), &e))
+		if e.Upgraded != nil || e.Fault != "" {
+			return e.Upgraded, e.Fault
+		}
+	}
+	v.t.Fatalf("%s ends without a word: %q", do, body)
+	return nil, ""
+}

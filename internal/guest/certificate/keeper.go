@@ -1,0 +1,216 @@
+//go:build linux
+
+package certificate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/durable"
+	"github.com/sovereign-sql/sov/internal/guest/process"
+)
+
+// Files in Keeper.Dir. Each holds a certificate and its key, so that no power cut leaves half a pair.
+const (
+	authorityFile = "authority.pem"
+	serverFile    = "server.pem"
+)
+
+// A Keeper gives the machine's services their certificate.
+type Keeper struct {
+	Dir      string // on the data disk; made, for root alone
+	Machine  string // names a new authority
+	Services []guestspec.Service
+	Now      func() time.Time
+	// Names are the host names and addresses by which clients reach the machine; the first names it.
+	Names func(context.Context) []string
+	// Reload has a service read its file again; one that does not run does so by itself.
+	Reload func(service string)
+	Log    func(text string) // what was done, in words
+
+	mu        sync.Mutex
+	authority string // PEM
+}
+
+// Watch looks this often: a phone's clock may jump at any time. The machine's name on a tailnet is known only some time after
+// its start.
+const (
+	interval      = time.Minute
+	firstInterval = 10 * time.Second
+	first         = 30 // how many times
+)
+
+// Watch keeps the certificate until ctx is done.
+func (k *Keeper) Watch(ctx context.Context) {
+	said := ""
+	for n := 0; ; n++ {
+		pause := interval
+		if n < first {
+			pause = firstInterval
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return
+		}
+		text := ""
+		if err := k.Check(ctx); err != nil {
+			text = err.Error()
+		}
+		if text != said && text != "" { // once, not every minute
+			k.Log(text)
+		}
+		said = text
+	}
+}
+
+// Used reports whether any service shows a certificate.
+func (k *Keeper) Used() bool {
+	for _, s := range k.Services {
+		if s.Certificate != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// Authority returns the certificate, in PEM, that clients trust; empty before the first Check.
+func (k *Keeper) Authority() string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.authority
+}
+
+// Check makes the authority and the certificate if there are none, replaces a certificate that has to be,
+// and gives every service the one that is valid.
+func (k *Keeper) Check(ctx context.Context) error {
+	if err := os.MkdirAll(k.Dir, 0o700); err != nil {
+		return fmt.Errorf("certificate: %w", err)
+	}
+	authority, err := k.readAuthority()
+	if err != nil {
+		return fmt.Errorf("certificate: authority: %w", err)
+	}
+	k.mu.Lock()
+	k.authority = authority.public()
+	k.mu.Unlock()
+	server, err := k.serverPair(ctx, authority)
+	if err != nil {
+		return fmt.Errorf("certificate: %w", err)
+	}
+	var failed error
+	for _, s := range k.Services {
+		if s.Certificate == "" {
+			continue
+		}
+		given, err := give(s, server)
+		if err != nil {
+			failed = errors.Join(failed, fmt.Errorf("certificate for service %s: %w", s.Name, err))
+		} else if given {
+			k.Reload(s.Name)
+		}
+	}
+	return failed
+}
+
+// readAuthority returns the authority, which it makes where there is none. A file that cannot be read is kept
+// beside the new one.
+func (k *Keeper) readAuthority() (*pair, error) {
+	path := filepath.Join(k.Dir, authorityFile)
+	p, err := read(path)
+	if err == nil {
+		return &p, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		aside := path + ".unreadable"
+		if err := durable.Rename(path, aside); err != nil {
+			return nil, err
+		}
+		k.Log(fmt.Sprintf("the certificate authority in %s cannot be read: %v: it is kept as %s, and a new one is made, which clients have to accept", path, err, aside))
+	}
+	if p, err = newAuthority(k.Machine); err != nil {
+		return nil, err
+	}
+	if err := write(path, p); err != nil {
+		return nil, err
+	}
+	k.Log("a certificate authority was made for this machine")
+	return &p, nil
+}
+
+// serverPair returns a certificate that is good for now.
+func (k *Keeper) serverPair(ctx context.Context, authority *pair) (pair, error) {
+	path := filepath.Join(k.Dir, serverFile)
+	names := k.Names(ctx)
+	p, err := read(path)
+	why := "there is none"
+	switch {
+	case err == nil:
+		if why = p.stale(authority, names, k.Now()); why == "" {
+			return p, nil
+		}
+	case !errors.Is(err, fs.ErrNotExist):
+		why = err.Error()
+	}
+	if p, err = newServer(authority, names, k.Now()); err != nil {
+		return pair{}, err
+	}
+	if err := write(path, p); err != nil {
+		return pair{}, err
+	}
+	k.Log(fmt.Sprintf("a certificate was made, valid until %s: %s", p.certificate.NotAfter.Format(time.DateOnly), why))
+	return p, nil
+}
+
+func read(path string) (pair, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return pair{}, err
+	}
+	return parse(text)
+}
+
+func write(path string, p pair) error {
+	text, err := p.pem()
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(path, text, 0o600)
+}
+
+// give writes a service's file unless it has this certificate already, and reports whether it did.
+func give(s guestspec.Service, p pair) (bool, error) {
+	if has, err := read(s.Certificate); err == nil && has.same(p) {
+		return false, nil
+	}
+	owner, _, err := process.Credential(s.User, s.Group)
+	if err != nil {
+		return false, err
+	}
+	text, err := p.pem()
+	if err != nil {
+		return false, err
+	}
+	if err := os.MkdirAll(filepath.Dir(s.Certificate), 0o755); err != nil {
+		return false, err
+	}
+	f, err := durable.Create(s.Certificate, 0o600, durable.NoSync()) // in memory
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	if _, err := f.Write(text); err != nil {
+		return false, err
+	}
+	if err := f.Chown(int(owner.Uid), int(owner.Gid)); err != nil {
+		return false, err
+	}
+	return true, f.Commit()
+}

@@ -1,0 +1,233 @@
+//go:build linux
+
+package cluster
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/sovereign-sql/sov/internal/durable"
+)
+
+// Collations rebuilds indexes of a cluster whose text sorts otherwise since the image's libraries are others, before
+// the server lets clients in. PostgreSQL records a collation's version and only warns where it has changed; an index in the
+// old order then finds rows no more, and takes duplicates.
+type Collations struct {
+	Data   string // the data directory
+	Bin    string // the directory of postgres
+	User   string // whom the cluster belongs to
+	Config string // postgresql.conf
+	// Image stands for the image's libraries that sort text. Where it is the one of the last time, nothing is looked at.
+	Image  string
+	Output io.Writer // gets what the server says and what was done, in lines
+}
+
+// Run looks at the cluster, if there is one and the libraries have changed, in a server that nobody else reaches. What an
+// interrupted Run has left is done by the next one. The error says what keeps old indexes from being rebuilt; the cluster can
+// be started all the same, for its owner to look after it.
+func (c Collations) Run(ctx context.Context) error {
+	cluster, err := systemIdentifier(c.Data)
+	if err != nil { // there is none yet, or one that is not whole, which its preparation tells
+		if errors.Is(err, fs.ErrNotExist) {
+			return c.note("")
+		}
+		return nil
+	}
+	noted, err := os.ReadFile(c.file())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("collations: %w", err)
+	}
+	image, of, _ := strings.Cut(strings.TrimSpace(string(noted)), " ")
+	if image == c.Image && of == "" { // the cluster was made by this image
+		return c.note(cluster)
+	}
+	if image == c.Image && of == cluster {
+		return nil
+	}
+	p := Preparation{Data: c.Data, Bin: c.Bin, User: c.User, Output: c.Output}
+	major, err := serverMajor(ctx, c.Bin)
+	if err != nil {
+		return fmt.Errorf("collations: %w", err)
+	}
+	if found, err := clusterMajor(c.Data); err != nil || found != major {
+		return nil // the preparation tells
+	}
+	if err := p.removeStalePID(); err != nil {
+		return fmt.Errorf("collations: %w", err)
+	}
+	if err := c.withServer(ctx, c.examine); err != nil {
+		return fmt.Errorf("collations: %w", err)
+	}
+	return c.note(cluster)
+}
+
+// file remembers for which image's libraries, and for which cluster, the indexes are right.
+func (c Collations) file() string { return c.Data + ".collations" }
+
+func (c Collations) note(cluster string) error {
+	text := strings.TrimSpace(c.Image+" "+cluster) + "\n"
+	if was, err := os.ReadFile(c.file()); err == nil && string(was) == text {
+		return nil
+	}
+	if err := durable.WriteFile(c.file(), []byte(text), 0o600); err != nil {
+		return fmt.Errorf("collations: %w", err)
+	}
+	return nil
+}
+
+// systemIdentifier is the number that initdb gave the cluster in dir, in hexadecimal digits: the first eight bytes of
+// pg_control (src/include/catalog/pg_control.h).
+func systemIdentifier(dir string) (string, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return "", err
+	}
+	defer root.Close()
+	f, err := root.Open("global/pg_control")
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	b := make([]byte, 8)
+	_, err = io.ReadFull(f, b)
+	return hex.EncodeToString(b), err
+}
+
+// withServer runs a server that listens on a socket in a folder of its own, as long as do works.
+func (c Collations) withServer(ctx context.Context, do func(ctx context.Context, socket string) error) (err error) {
+	owner, err := lookUp(c.User)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "pg")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Chown(dir, int(owner.Uid), int(owner.Gid)); err != nil {
+		return err
+	}
+	cmd := exec.Command(filepath.Join(c.Bin, "postgres"), "-D", c.Data, "-c", "config_file="+c.Config, "-c", "listen_addresses=", "-p", "5432",
+		"-c", "unix_socket_directories="+dir, "-c", "ssl=off", "-c", "autovacuum=off", "-c", "fsync=on")
+	cmd.Dir = dir
+	cmd.Stdout, cmd.Stderr = c.Output, c.Output
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: owner}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait(); close(ended) }()
+	socket := filepath.Join(dir, ".s.PGSQL.5432")
+	if err = awaitServer(ctx, socket, ended); err != nil {
+		err = fmt.Errorf("start the server: %w", err)
+	} else {
+		err = do(ctx, socket)
+	}
+	cmd.Process.Signal(syscall.SIGINT) // a fast shutdown
+	if end := <-ended; err == nil && end != nil {
+		err = fmt.Errorf("end the server: %w", end)
+	}
+	return err
+}
+
+// examine rebuilds what has to be in all databases, and then has PostgreSQL record the new versions.
+func (c Collations) examine(ctx context.Context, socket string) error {
+	conn, err := connect(ctx, socket)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	// A database has a version of its own from PostgreSQL 15 (to_jsonb: before, there is no such column).
+	versions := "NULL"
+	rows, err := query(ctx, conn, "SELECT 1 FROM pg_catalog.pg_proc WHERE proname = 'pg_database_collation_actual_version'")
+	if err != nil {
+		return err
+	}
+	if len(rows) > 0 {
+		versions = "pg_catalog.pg_database_collation_actual_version(oid)"
+	}
+	rows, err = query(ctx, conn, "SELECT datname, datallowconn, coalesce(pg_catalog.to_jsonb(d)->>'datcollversion', ''), coalesce("+versions+", '') FROM pg_catalog.pg_database d ORDER BY datname")
+	if err != nil {
+		return err
+	}
+	var failed error
+	for _, row := range rows {
+		name, connectable, was, is := row[0], row[1] == "t", row[2], row[3]
+		changed := was != "" && is != "" && was != is
+		if connectable {
+			if err := c.rebuild(ctx, socket, name, changed, was, is); err != nil {
+				failed = errors.Join(failed, fmt.Errorf("database %s: %w", name, err))
+				continue
+			}
+		}
+		if !changed {
+			continue
+		}
+		// One that takes no sessions is a template: it has no indexes but those of the system, whose order never changes.
+		if _, err := conn.Exec(ctx, "ALTER DATABASE "+quoteIdentifier(name)+" REFRESH COLLATION VERSION").ReadAll(); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("database %s: %w", name, err))
+		}
+	}
+	return failed
+}
+
+// changedCollations are those of a database that sort otherwise than recorded. Those for other encodings are of no use there.
+const changedCollations = `SELECT oid FROM pg_catalog.pg_collation
+	WHERE collencoding IN (-1, (SELECT encoding FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))
+	AND collversion <> pg_catalog.pg_collation_actual_version(oid)`
+
+// refreshSQL records the new versions of changedCollations.
+const refreshSQL = `DO $$ DECLARE c regcollation; BEGIN
+	FOR c IN ` + changedCollations + ` LOOP EXECUTE 'ALTER COLLATION ' || c::text || ' REFRESH VERSION'; END LOOP; END $$`
+
+// rebuild rebuilds the indexes of a database that sort otherwise: all of them where its own collation has changed, else those
+// that use a collation which has.
+func (c Collations) rebuild(ctx context.Context, socket, database string, all bool, was, is string) error {
+	conn, err := connectTo(ctx, socket, database)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	var commands []string
+	if all {
+		c.say("text in database %s was sorted by version %s of its collation, and this image has %s: all indexes are rebuilt", database, was, is)
+		commands = []string{"REINDEX DATABASE " + quoteIdentifier(database)}
+	} else {
+		rows, err := query(ctx, conn, `WITH changed AS (`+changedCollations+`)
+			SELECT indexrelid::pg_catalog.regclass FROM pg_catalog.pg_index i WHERE EXISTS (SELECT FROM changed WHERE oid = ANY (i.indcollation))
+			OR EXISTS (SELECT FROM pg_catalog.pg_depend d JOIN changed ON d.refobjid = changed.oid WHERE d.objid = i.indexrelid
+				AND d.classid = 'pg_catalog.pg_class'::regclass AND d.refclassid = 'pg_catalog.pg_collation'::regclass)`)
+		if err != nil {
+			return err
+		}
+		if len(rows) > 0 {
+			c.say("%d indexes of database %s use collations that sort otherwise in this image: they are rebuilt", len(rows), database)
+		}
+		for _, row := range rows {
+			commands = append(commands, "REINDEX INDEX "+row[0])
+		}
+	}
+	return run(ctx, conn, append(commands, refreshSQL))
+}
+
+func run(ctx context.Context, conn *pgconn.PgConn, commands []string) error {
+	for _, sql := range commands {
+		if _, err := conn.Exec(ctx, sql).ReadAll(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c Collations) say(format string, args ...any) { fmt.Fprintf(c.Output, format+"\n", args...) }

@@ -1,0 +1,76 @@
+package localvm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/sovereign-sql/sov/internal/artifact"
+	"github.com/sovereign-sql/sov/internal/durable"
+	"github.com/sovereign-sql/sov/internal/host/qemu"
+)
+
+// wholeDisk returns the copy of the artifact's disk image with which the machine runs, and which keeps its data. It is made
+// on the first call. One of an earlier build stays as it is, and notice says so.
+func (s *state) wholeDisk(ctx context.Context, dir string, notice func(format string, args ...any)) (qemu.Disk, error) {
+	built, path := filepath.Join(dir, artifact.DiskFile), s.path(artifact.DiskFile)
+	image, err := os.Open(built)
+	if errors.Is(err, fs.ErrNotExist) {
+		return qemu.Disk{}, fmt.Errorf("%s does not exist: `sov build` makes it with --format disk", built)
+	}
+	if err != nil {
+		return qemu.Disk{}, err
+	}
+	defer image.Close()
+	of, err := image.Stat()
+	if err != nil {
+		return qemu.Disk{}, err
+	}
+	copied, err := os.Stat(path)
+	switch {
+	case err == nil:
+		if copied.ModTime().Before(of.ModTime()) && notice != nil {
+			notice("%s may be of an earlier build: it is used, for the data on it; remove it to start anew", path)
+		}
+	case errors.Is(err, fs.ErrNotExist):
+		if err := copyDisk(ctx, path, image, of.Size()); err != nil {
+			return qemu.Disk{}, fmt.Errorf("copy %s: %w", built, err)
+		}
+	default:
+		return qemu.Disk{}, err
+	}
+	return qemu.Disk{Path: path}, nil
+}
+
+// copyDisk copies an image, and leaves holes where it holds zeros.
+func copyDisk(ctx context.Context, path string, from io.ReaderAt, size int64) error {
+	f, err := durable.Create(path, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := f.Truncate(size); err != nil {
+		return err
+	}
+	b, zeros := make([]byte, 1<<20), make([]byte, 1<<20)
+	for at := int64(0); at < size; at += int64(len(b)) {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		b = b[:min(int64(len(b)), size-at)]
+		if n, err := from.ReadAt(b, at); n < len(b) {
+			return err
+		}
+		if string(b) == string(zeros[:len(b)]) {
+			continue
+		}
+		if _, err := f.WriteAt(b, at); err != nil {
+			return err
+		}
+	}
+	return f.Commit()
+}

@@ -1,0 +1,42 @@
+package postgres
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"path"
+	"regexp"
+	"time"
+
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/contract/recipe"
+	"github.com/sovereign-sql/sov/internal/image/tree"
+	"github.com/sovereign-sql/sov/stages/guestinit"
+)
+
+// sorting matches what decides how text sorts: ICU's code and data, and glibc. musl compares bytes, in every version.
+var sorting = regexp.MustCompile(`^(libicu(i18n|uc|data)\.so\.[0-9.]+|icudt[0-9]+[a-z]\.dat|libc\.so\.6)$`)
+
+// sortingOf stands for the libraries of an image that sort text: it is another one where they are.
+func sortingOf(t *tree.Tree) (string, error) {
+	sum := sha256.New()
+	err := t.Walk(func(p string, n *tree.Inode) error {
+		if !n.IsRegular() || !sorting.MatchString(path.Base(p)) {
+			return nil
+		}
+		fmt.Fprintf(sum, "%s %d\n", path.Base(p), n.Content.Size)
+		_, err := io.Copy(sum, n.Content.Open())
+		return err
+	})
+	return hex.EncodeToString(sum.Sum(nil)[:16]), err
+}
+
+// collationStep rebuilds the indexes of a cluster from before the image had these libraries.
+func collationStep(server *Server, p recipe.Postgres) guestspec.Step {
+	return guestspec.Step{
+		Command: []string{guestinit.ProgramPath, "postgres-collations", "--user=" + p.User, "--data=" + p.Data, "--bin=" + server.Dir,
+			"--config=" + configFile, "--image=" + server.Sorting},
+		User: "root", Unconfined: true, Timeout: guestspec.Duration(24 * time.Hour),
+	}
+}
