@@ -225,6 +225,8 @@ var mistakes = []string{
 	"sov backup mine file.zip --identity",
 	"sov repair",
 	"sov repair mine --tailnet old",
+	"sov repair mine --single-user --forget",
+	"sov repair mine --single-user --all",
 	"sov repair mine --forget --tailnet new",
 	"sov repair nein --device local:phone",
 	"sov rollback",

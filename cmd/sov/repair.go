@@ -8,15 +8,22 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/contract/session"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
+	"github.com/sovereign-sql/sov/stages/guestinit"
 )
 
 // repairLimit is longer than the guest takes for a repair.
 const repairLimit = guestapi.RepairTime + time.Minute
 
+// singleUser is the step of the guest's init that becomes PostgreSQL's single-user mode.
+var singleUser = []string{guestinit.ProgramPath, "postgres-single"}
+
 func newRepair() *cobra.Command {
-	var forget bool
+	var forget, single bool
 	var tailnet string
+	var command *cobra.Command // that runs
 	return phoneVerb{
 		use:   "repair",
 		short: "Start a machine's PostgreSQL without wrong settings, or mend its place on the tailnet",
@@ -26,28 +33,43 @@ and sov prints the file's name and the settings; set the right ones again with A
 server that does not start is repaired in this way automatically after three failures. Use this verb
 for a server that starts and is unusable, or to save that time.
 
+--single-user stops the server and opens PostgreSQL's single-user mode on this terminal, or for SQL
+from the standard input. It is for a superuser that may no longer log in, and for damaged system
+indexes. Each line is a statement; Ctrl-D ends the mode, and the server starts again. The recipe
+must allow shells (vm.shell).
+
 --forget removes these files, and ` + "`sov status`" + ` and ` + "`sov test`" + ` no longer warn of them.
 
 --tailnet new lets a machine that has lost its node's state join its tailnet as a new node, with the
 auth key that it has. Without this flag, it joins only with an auth key that it has not used before.
 --tailnet same is for a machine whose data disk was copied from another phone: it becomes the node
 of that machine, which must no longer run.`,
-		example: "  sov repair sql\n  sov repair sql --forget\n  sov repair sql --tailnet new",
+		example: "  sov repair sql\n  sov repair sql --forget\n  sov repair sql --tailnet new\n  echo 'ALTER ROLE postgres LOGIN' | sov repair sql --single-user",
 		flags: func(c *cobra.Command) {
+			c.Flags().BoolVar(&single, "single-user", false, "open PostgreSQL's single-user mode, while the server is stopped")
 			c.Flags().BoolVar(&forget, "forget", false, "remove the files with settings that were put aside")
 			c.Flags().StringVar(&tailnet, "tailnet", "", "what the machine is on its tailnet: a `new` node, or the same as on another phone")
 			complete(c, "tailnet", "new", "same")
 		},
 		prepare: func(c *cobra.Command, _ string, _ []string) error {
+			command = c
+			if devices, err := c.Flags().GetStringArray("device"); single && (err != nil || len(devices) > 1 || c.Flags().Changed("all")) {
+				return usagef("--single-user is for one machine: name one phone with --device")
+			}
 			if c.Flags().Changed("tailnet") && !slices.Contains([]string{"new", "same"}, tailnet) {
 				return usagef("--tailnet %s: must be new or same", tailnet)
 			}
-			return excludeEachOther(c, [2]string{"forget", "tailnet"})
+			return excludeEachOther(c, [2]string{"forget", "tailnet"}, [2]string{"single-user", "forget"}, [2]string{"single-user", "tailnet"}, [2]string{"single-user", "json"})
 		},
 		note: "this can take a minute",
 		do: func(ctx context.Context, s *fleet.Site, name string) error {
 			what := guestapi.RepairSettings
 			switch {
+			case single:
+				start := session.Start{Command: singleUser, Pause: guestspec.ServicePostgres}
+				return interact(ctx, command, func(ctx context.Context, start session.Start, streams session.Streams) (session.Exit, error) {
+					return s.Session(ctx, name, start, streams)
+				}, start)
 			case forget:
 				what = guestapi.RepairForget
 			case tailnet != "":

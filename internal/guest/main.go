@@ -33,6 +33,7 @@ const usage = `sov-init is PID 1 of a sovereign-sql guest. By hand it only runs 
   sov-init postgres-pooler --socket=PATH --database=NAME --role=ROLE
   sov-init postgres-role --socket=PATH --role=ROLE   (the password on standard input)
   sov-init postgres-settled --socket=PATH --data=DIR
+  sov-init postgres-single   (PostgreSQL's single-user mode: SQL on standard input)
   sov-init postgres-backup --socket=PATH --bin=DIR   (a stream to standard output)
   sov-init postgres-restore --socket=PATH --bin=DIR   (a stream on standard input; what it does, as JSON, to standard output)
   sov-init service-archive -- PATH...   (a tar to standard output)
@@ -56,6 +57,7 @@ func Main(args []string, stdin io.Reader, stderr io.Writer) int {
 		"postgres-prepare":    preparePostgres,
 		"postgres-serve":      servePostgres,
 		"postgres-settled":    settlePostgres,
+		"postgres-single":     singleUser,
 		"postgres-collations": fitCollations,
 		"postgres-account":    ensureAccount,
 		"postgres-role":       setPassword,

@@ -9,6 +9,7 @@
 //	GET  /metrics    200, the status in Prometheus' text format
 //	POST /clock      200, a Clock: the guest has looked at its clock's sources just now
 //	POST /shutdown   202; services are stopped in order, disks unmounted, and the machine powers off
+//	POST /repair     200, a Repair: one of Repairs (?what=) was made
 //	GET  /backup     200, the databases and the data of services as a stream of package backup
 //	POST /restore    200, takes such a stream and answers with its events, a line of JSON each
 //	POST /session    101, and a shell or a command in frames of package session, as its Upgrade header asks for

@@ -26,6 +26,7 @@ type Start struct {
 	Terminal *Size             `json:"terminal,omitempty"` // nil: pipes in place of a terminal
 	Env      map[string]string `json:"env,omitempty"`      // added to the guest's own; never logged
 	Caller   string            `json:"caller,omitempty"`   // who asks, as the caller says it: for the guest's log
+	Pause    string            `json:"pause,omitempty"`    // a service that is stopped while the session lasts
 }
 
 // DefaultUser is the user that a session runs as unless it says another.

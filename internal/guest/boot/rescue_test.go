@@ -17,6 +17,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/contract/session"
 )
 
 // TestRescue keeps a server from starting in the ways that its users have.
@@ -147,6 +148,42 @@ func TestRescue(t *testing.T) {
 		}
 		b.write(t, "etc/sov/postgres/pg_hba.conf", string(hba)) // the root is the guest's, too
 		v.waitReady()
+		v.shutDown()
+	})
+
+	t.Run("a password that nobody knows", func(t *testing.T) {
+		v := b.boot(t)
+		v.waitReady()
+		ask(v, "ALTER ROLE postgres PASSWORD 'changed by hand and forgotten'")
+		if _, err := v.query(password, "SELECT 1"); err == nil {
+			t.Error("the password is still that of the secret")
+		}
+		v.shutDown()
+		v = b.boot(t) // with the secret, which whoever owns the phone gives it
+		v.waitReady()
+		ask(v, "SELECT 1")
+		v.shutDown()
+	})
+
+	t.Run("a superuser that may not log in", func(t *testing.T) {
+		b.spec.Endpoint.Shell = true
+		v := b.boot(t)
+		v.waitReady()
+		pid := v.service("postgres").PID
+		ask(v, "ALTER ROLE postgres NOLOGIN")
+		if _, err := v.query(password, "SELECT 1"); err == nil {
+			t.Error("it may log in")
+		}
+		exit, out, errOut := v.command(session.Start{Command: []string{"/init/sov-init", "postgres-single"}, Pause: "postgres"},
+			"ALTER ROLE postgres LOGIN\n")
+		if exit.Status != 0 || exit.Fault != "" {
+			t.Errorf("%+v %s %s", exit, out, errOut)
+		}
+		v.waitService("postgres", "ready again", func(s guestapi.Service) bool { return s.State == guestapi.StateReady && s.PID != pid })
+		ask(v, "SELECT 1")
+		if exit, _, _ := v.command(session.Start{Command: []string{"/bin/true"}, Pause: "nonsense"}, ""); !strings.Contains(exit.Fault, "no service nonsense") {
+			t.Errorf("%+v", exit)
+		}
 		v.shutDown()
 	})
 

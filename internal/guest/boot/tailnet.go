@@ -49,13 +49,15 @@ func (m *machine) writeHost() error {
 }
 
 // watchTailnet looks after the machine's node: it has it log in again by an auth key that was not
-// used before, once in a boot.
+// used before, with pauses that double.
 func (m *machine) watchTailnet(ctx context.Context) {
 	spec := m.tailscale()
 	if spec == nil || tailnetState(spec) == "" {
 		return
 	}
-	client, pause, tried := tailnet.NewClient(spec.Ready.Unix), tailnetLook, false
+	client, pause := tailnet.NewClient(spec.Ready.Unix), tailnetLook
+	var next time.Time // not to log in before
+	between := tailnetRest
 	for {
 		select {
 		case <-time.After(pause):
@@ -68,10 +70,10 @@ func (m *machine) watchTailnet(ctx context.Context) {
 		if pause = tailnetLook; settled {
 			pause = tailnetRest
 		}
-		if err != nil || !again || tried { // tailscaled may be off, or on its way up
+		if err != nil || !again || time.Now().Before(next) { // tailscaled may be off, or on its way up
 			continue
 		}
-		tried = true
+		next, between = time.Now().Add(between), 2*between
 		if err := m.supervisor.Repeat(ctx, spec.Name); err != nil {
 			m.console.Log(journal.Warn, spec.Name, "the node could not be told to log in again", "error", err)
 		}

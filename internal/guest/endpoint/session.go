@@ -117,7 +117,7 @@ func (s *Server) runSession(conn *session.Conn) {
 	number := s.sessions.number.Add(1)
 	began := time.Now()
 	log("session begins", "session", number, "user", start.User, "caller", start.Caller, "terminal", start.Terminal != nil, "command", loggedCommand(start.Command))
-	exit, how := s.attend(conn, start)
+	exit, how := s.attendPaused(conn, start)
 	log("session ended", "session", number, "how", how, "status", exit.Status, "after", time.Since(began).Round(time.Millisecond))
 	_ = conn.SendJSON(session.End, exit) // or the caller has gone
 }
@@ -132,6 +132,44 @@ func loggedCommand(argv []string) string {
 		line = strings.ToValidUTF8(line[:maxLoggedCommand], "") + "…"
 	}
 	return line
+}
+
+// attendPaused runs a session's command, while the service that it names is stopped. The caller waits
+// until it is.
+func (s *Server) attendPaused(conn *session.Conn, start session.Start) (exit session.Exit, how string) {
+	if start.Pause == "" {
+		return s.attend(conn, start)
+	}
+	resume, err := s.pause(conn, start.Pause)
+	if err != nil {
+		return session.Exit{Status: session.StatusNotExecutable, Fault: err.Error()}, "not started: " + err.Error()
+	}
+	defer resume()
+	return s.attend(conn, start)
+}
+
+// pause stops a service for a session, and tells the caller meanwhile that the guest is there.
+func (s *Server) pause(conn *session.Conn, service string) (resume func(), err error) {
+	end, err := s.config.Keeper.Reserve()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeoutCause(s.sessions.ending, guestapi.RepairTime, fmt.Errorf("it took longer than %s", guestapi.RepairTime))
+	defer cancel()
+	go func() {
+		if conn.KeepAlive(ctx) != nil { // the caller has gone
+			cancel()
+		}
+	}()
+	again, err := s.config.Keeper.Supervisor.Pause(ctx, service)
+	if err != nil {
+		end()
+		return nil, err
+	}
+	return func() {
+		again()
+		end()
+	}, nil
 }
 
 // attend runs a session's command. how is its end for the log.

@@ -10,7 +10,8 @@
 //	GET /test/nodes     a JSON list of [Node]
 //	POST /test/open     no auth key is asked for any more: the stand-in asks nodes that have joined, too, when they return
 //	POST /test/expire   all nodes' keys expire
-//	POST /test/renew    they do no more
+//	POST /test/lapse    those of all but the node "other" do, and who logs in again has to be let in by a person
+//	POST /test/renew    neither any more
 package main
 
 import (
@@ -30,6 +31,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"tailscale.com/derp/derpserver"
 	"tailscale.com/net/stunserver"
@@ -85,11 +87,12 @@ func run(address, authKey, reachedAt string) error {
 		ExplicitBaseURL: "http://" + net.JoinHostPort(reachedAt, strconv.Itoa(l.Addr().(*net.TCPAddr).Port)),
 		AllOnline:       true,
 	}
-	var open atomic.Bool
+	var open, person atomic.Bool
 	control.MaybeRateLimitRegister = func() (reject bool, retryAfter, msg string) {
 		if open.Load() { // the key is looked at after this, in the same goroutine
 			control.RequireAuthKey = ""
 		}
+		control.RequireAuth = person.Load()
 		return false, "", ""
 	}
 	mux := http.NewServeMux()
@@ -99,7 +102,15 @@ func run(address, authKey, reachedAt string) error {
 	})
 	mux.HandleFunc("POST /test/open", func(http.ResponseWriter, *http.Request) { open.Store(true) })
 	mux.HandleFunc("POST /test/expire", func(http.ResponseWriter, *http.Request) { control.SetExpireAllNodes(true) })
-	mux.HandleFunc("POST /test/renew", func(http.ResponseWriter, *http.Request) { control.SetExpireAllNodes(false) })
+	mux.HandleFunc("POST /test/lapse", func(http.ResponseWriter, *http.Request) {
+		person.Store(true)
+		setExpiry(control, time.Now().Add(-time.Hour))
+		control.SetExpireAllNodes(false)
+	})
+	mux.HandleFunc("POST /test/renew", func(http.ResponseWriter, *http.Request) {
+		person.Store(false)
+		setExpiry(control, time.Time{})
+	})
 	go func() {
 		// The tests' end is the end of this program, however they end.
 		_, _ = io.Copy(io.Discard, os.Stdin)
@@ -110,6 +121,16 @@ func run(address, authKey, reachedAt string) error {
 		return err
 	}
 	return nil
+}
+
+// setExpiry has the keys of all nodes but the other one expire then, or never.
+func setExpiry(control *testcontrol.Server, then time.Time) {
+	for _, n := range control.AllNodes() {
+		if n.Hostinfo.Hostname() != "other" {
+			n.KeyExpiry = then
+			control.UpdateNode(n)
+		}
+	}
 }
 
 func nodes(control *testcontrol.Server) []Node {
