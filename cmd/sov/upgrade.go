@@ -175,10 +175,14 @@ func serverOf(ctx context.Context, s *fleet.Site, name string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if now.Database == nil || !now.Database.Ready {
+	if !now.CrosvmAlive || now.Database != nil && !now.Database.Ready { // an earlier sov-runner says nothing of it
 		return 0, fmt.Errorf("upgrade %s on %s: its PostgreSQL does not answer: `sov start %[1]s` starts it, `sov status %[1]s` says what keeps it", name, s.Name())
 	}
-	return install.ClusterMajor(ctx, s, name)
+	major, err := install.ClusterMajor(ctx, s, name)
+	if err == nil && major == 0 {
+		err = fmt.Errorf("upgrade %s on %s: nothing says of which major version its PostgreSQL is: push and start a version of it with this sov first, with the same PostgreSQL", name, s.Name())
+	}
+	return major, err
 }
 
 // save saves the backup.

@@ -330,10 +330,13 @@ func TestUpgrade(t *testing.T) {
 			}
 		}
 	}
+	var whole time.Duration // that the last upgrade took
 	upgrade := func(old, major string, want look) {
 		t.Helper()
 		var did backup.Upgraded
+		began := time.Now()
 		must(t, deed{Root: s.root, Do: "upgrade", Old: old, New: major}.do(t, &did))
+		whole = time.Since(began)
 		if did.From != old || did.To != major || did.Kept != "/data/postgres.old-"+old || did.KeptSize < 10<<20 {
 			t.Errorf("it did %+v", did)
 		}
@@ -342,13 +345,6 @@ func TestUpgrade(t *testing.T) {
 		if after.Rows[len(questions)+2] != "[[t]]" {
 			t.Error("there are no statistics")
 		}
-	}
-	var whole time.Duration // of the last upgrade
-	timed := func(old, major string, want look) {
-		t.Helper()
-		began := time.Now()
-		upgrade(old, major, want)
-		whole = time.Since(began)
 	}
 	want := s.create(t, "13", initLibc...)
 	t.Run("13 to 15 to 17", func(t *testing.T) {
@@ -373,7 +369,7 @@ func TestUpgrade(t *testing.T) {
 			t.Fatalf("the cluster has %v", want.Rows)
 		}
 		steps("15", "17", want)
-		timed("15", "17", want)
+		upgrade("15", "17", want)
 	})
 	t.Run("killed at random moments", func(t *testing.T) {
 		s.back(t, "15")
