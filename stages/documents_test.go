@@ -51,6 +51,9 @@ func (s snippet) whole() string {
 	if strings.Contains(text, "\nextends: ") {
 		return s.text
 	}
+	if strings.Contains(text, "\npostgres:") {
+		return "extends: sql" + text
+	}
 	for key, value := range map[string]string{"name": "snippet", "base": "{image: base}", "packages": "{repositories: [/packages], install: [e2fsprogs]}"} {
 		if !strings.Contains(text, "\n"+key+":") {
 			text = "\n" + key + ": " + value + text

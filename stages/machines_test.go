@@ -24,7 +24,11 @@ var alpinePackages = map[string][]string{
 	"nginx": {"usr/sbin/nginx"}, "redis": {"usr/bin/redis-server", "usr/bin/redis-cli"}, "git": {"usr/bin/git", "usr/bin/git-shell"},
 	"openssh-server": {"usr/sbin/sshd"}, "openssh-keygen": {"usr/bin/ssh-keygen"},
 	"prometheus-node-exporter": {"usr/bin/node_exporter"}, "postgresql17-client": {"usr/libexec/postgresql17/psql"},
+	"postgresql17-contrib": {extensionDir + "pg_stat_statements.control", extensionDir + "pg_trgm.control"},
+	"postgresql-pgvector":  {extensionDir + "vector.control"},
 }
+
+const extensionDir = "usr/share/postgresql17/extension/"
 
 // alpineWorld serves a base image and packages by the names that they have in Alpine.
 func alpineWorld(t *testing.T) *tinybuild.World {
@@ -38,8 +42,8 @@ func alpineWorld(t *testing.T) *tinybuild.World {
 	w.Push("vaultwarden:1", map[string]string{"vaultwarden": "#!", "web-vault/index.html": "<!doctype html>"})
 	for name, programs := range alpinePackages {
 		p := &apkbuild.Package{Info: apkbuild.Info{Name: name, Version: "1.0-r0", License: "MIT"}}
-		if name == "postgresql17-client" {
-			p.Provides = []string{"postgresql-client=17"}
+		if virtual, ok := strings.CutPrefix(name, "postgresql17-"); ok {
+			p.Provides = []string{"postgresql-" + virtual + "=17"}
 		}
 		for _, program := range programs {
 			p.Files = append(p.Files, apkbuild.File{Name: program, Type: apkbuild.Regular, Mode: 0o755, Data: []byte("#!/bin/sh\n")})

@@ -12,7 +12,7 @@ import (
 )
 
 func newBackup(o *options) *cobra.Command {
-	var saved bool
+	var saved, identity bool
 	c := &cobra.Command{
 		Use:   "backup NAME",
 		Short: "Write a machine's databases and the data of its services to standard output, for sov backup",
@@ -26,9 +26,10 @@ as a stream that "sov backup" makes an archive of. Its end says whether it is wh
 			}
 			ctx, cancel := whileRead(c.Context(), os.Stdout)
 			defer cancel()
-			return daemon.Backup(ctx, o.layout(), args[0], os.Stdout)
+			return daemon.Backup(ctx, o.layout(), args[0], os.Stdout, identity)
 		},
 	}
+	c.Flags().BoolVar(&identity, "identity", false, "save its node on its tailnet too")
 	c.Flags().BoolVar(&saved, "saved", false, "write nothing: record the backup that standard input describes, for status")
 	return c
 }

@@ -38,6 +38,9 @@ each step that fails and lists what is left; the exit status is 1 then.`,
 			} else {
 				fmt.Fprintf(c.OutOrStdout(), "%s is removed\n", r.Name)
 			}
+			if r.Tailnet != "" {
+				fmt.Fprintf(c.OutOrStdout(), "tailnet: %s\n", r.Tailnet)
+			}
 			for _, path := range r.Kept {
 				fmt.Fprintf(c.OutOrStdout(), "kept: %s\n", path)
 			}

@@ -202,8 +202,10 @@ func tailnetLine(t *guestapi.Tailnet) string {
 	if len(t.Addresses) > 0 {
 		line += ", " + t.Hostname + " at " + strings.Join(t.Addresses, " ")
 	}
-	if t.Fault != "" {
-		line += ": " + t.Fault
+	for _, text := range []string{t.Fault, t.Warning} {
+		if text != "" {
+			line += ": " + text
+		}
 	}
 	return line
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -24,7 +25,7 @@ func newBackup() *cobra.Command {
 	inFolder := false // of a group
 	var named []string
 	var to []agefile.Recipient
-	var plain bool
+	var plain, identity bool
 	return phoneVerb{
 		use: "backup FILE", args: 1,
 		short: "Save the databases of a machine on the phone, and its services' data, to a file",
@@ -40,6 +41,9 @@ With --recipient the file is encrypted with age as it comes: the computer's disk
 one recipient can restore it (sov restore --identity), or decrypt it with age -d. The computer that makes the backup needs no
 identity.
 
+With --identity the file also holds the state of the machine's node on its tailnet: a machine that it is restored to is the same
+node, with the same name and addresses. It has to be encrypted. Two machines cannot be one node: stop the old one for good before.
+
 A group file takes a folder in place of the file, which is made and gets NAME.zip of each machine, or NAME.zip.age. They are saved in the
 order in which they start: what a database names is then in the files that are saved after it. Each is of a moment of its own.`,
 		example: `  sov backup sql sql.zip
@@ -48,12 +52,17 @@ order in which they start: what a database names is then in the files that are s
   sov backup sql sql.zip.age --recipient ~/.ssh/id_ed25519.pub --recipient age1…`,
 		single: "a file takes the backup of one phone",
 		group:  inOrder,
-		forGroup: func(g *group.Group, args []string) error {
+		forGroup: func(g *group.Group, args []string) (*group.Group, error) {
 			inFolder = true
-			return g.MakeFolder(args[0])
+			g, err := g.Kept()
+			if err != nil {
+				return nil, err
+			}
+			return g, g.MakeFolder(args[0])
 		},
 		flags: func(c *cobra.Command) {
 			c.Flags().StringArrayVar(&named, "recipient", nil, "encrypt the file to this recipient: age1…, \"ssh-ed25519 …\", \"ssh-rsa …\", or a file of those; may be repeated (default: $SOV_BACKUP_RECIPIENTS)")
+			c.Flags().BoolVar(&identity, "identity", false, "save the machine's node on its tailnet as well, encrypted")
 			c.Flags().BoolVar(&plain, "plain", false, "do not encrypt the file, whatever is set")
 		},
 		prepare: func(c *cobra.Command, name string, args []string) error {
@@ -74,6 +83,9 @@ order in which they start: what a database names is then in the files that are s
 			if inFolder {
 				path = group.Archive(path, name, len(to) > 0)
 			}
+			if identity && len(to) == 0 {
+				return usagef("--identity: the file would hold the node's key: encrypt it with --recipient")
+			}
 			if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 				return usagef("%s is not a file: name a file to write, such as %[1]s/%s.zip", path, name)
 			}
@@ -84,13 +96,13 @@ order in which they start: what a database names is then in the files that are s
 		},
 		do: func(ctx context.Context, s *fleet.Site, name string) error {
 			fmt.Fprintf(s.ErrOut, "backup: saving %s on %s\n", name, s.Name())
-			saved, err := databases.Save(ctx, s, name, path, to, time.Now, transferred(s.ErrOut, "backup"))
-			if err != nil {
+			saved, err := databases.Save(ctx, s, name, path, to, identity, time.Now, transferred(s.ErrOut, "backup"))
+			if saved == nil {
 				return err
 			}
-			return printResult(s.Out, s.AsJSON, saved, func(p *printer) {
+			return errors.Join(err, printResult(s.Out, s.AsJSON, saved, func(p *printer) {
 				p.printf("%s: %s, %s%s\n", path, progress.FormatSize(saved.Size), parts(saved.Databases, saved.Services), encryptedTo(saved.Recipients))
-			})
+			}))
 		},
 	}.command()
 }

@@ -29,7 +29,7 @@ func TestGroupFiles(t *testing.T) {
 		{[]string{"recipe", "check", home}, "b.yaml: base.image: stat none-b", exitFailed}, // the images' folders do not exist
 		{[]string{"logs", home, "--runner", "--service", "x"}, "exclude each other", exitUsage},
 		{[]string{"backup", home, filepath.Join(dir, "backups"), "--all"}, "a file takes the backup of one phone", exitUsage},
-		{[]string{"restore", home, filepath.Join(dir, "backups"), "--yes"}, "restore home: stat ", exitFailed},
+		{[]string{"restore", home, filepath.Join(dir, "backups"), "--yes"}, "no machine of the group has PostgreSQL or a service with a backup", exitFailed},
 		{[]string{"restore", home, filepath.Join(dir, "backups"), "--service", "x"}, "name one machine of the group", exitUsage},
 		{[]string{"rollback", home}, "a group file: name one of its machines", exitUsage},
 		{[]string{"stop", home, "--device", "local:" + dir}, "", exitFailed},

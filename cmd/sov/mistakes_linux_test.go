@@ -222,6 +222,7 @@ var mistakes = []string{
 	"sov diagnose",
 	"sov diagnose mine --repair",
 	"sov diagnose nein --device local:phone",
+	"sov backup mine file.zip --identity",
 	"sov repair",
 	"sov repair mine --tailnet old",
 	"sov repair mine --forget --tailnet new",

@@ -44,9 +44,9 @@ type phoneVerb struct {
 	up     *upFlags // nil: it does not wait for a machine
 	note   string   // said at a terminal beforehand, where an answer takes long and comes at once; empty: nothing
 	pass   func() []string
-	// How the verb takes a group file; empty: it does not. forGroup comes before its machines.
+	// How the verb takes a group file; empty: it does not. forGroup comes before its machines, and says which are meant.
 	group    groupOrder
-	forGroup func(g *group.Group, args []string) error
+	forGroup func(g *group.Group, args []string) (*group.Group, error)
 }
 
 // command makes the command of a verb.
@@ -75,7 +75,7 @@ func (v phoneVerb) command() *cobra.Command {
 					return err
 				}
 				if v.forGroup != nil {
-					if err := v.forGroup(g, args[1:]); err != nil {
+					if g, err = v.forGroup(g, args[1:]); err != nil {
 						return err
 					}
 				}

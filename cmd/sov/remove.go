@@ -25,7 +25,8 @@ func newRemove() *cobra.Command {
 		short: "Shut a machine on the phone down and remove it",
 		long: `Shut a machine down in order and remove it from the phone. Its data disk, volumes and secrets stay, and ` + "`sov push`" + ` of a machine
 of the same name takes them on. With --data they are removed too, for ever, after a question at the terminal or with --yes;
-also later, when nothing but them is left. Removing the last machine also removes sov-runner. --force goes on past
+also later, when nothing but them is left. A machine that runs is logged out of its tailnet then; of one that does not, the
+node stays there until somebody removes it in the tailnet's administration: start it before. Removing the last machine also removes sov-runner. --force goes on past
 each step that fails, such as a network that cannot be restored, and lists what is left.`,
 		example: "  sov remove sql\n  sov backup sql sql.zip && sov remove sql --data",
 		flags: func(c *cobra.Command) {

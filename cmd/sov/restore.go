@@ -125,6 +125,9 @@ type archiveFile struct {
 
 // archivesOf are the backups of a group in a folder.
 func archivesOf(g *group.Group, folder string) (files []archiveFile, err error) {
+	if g, err = g.Kept(); err != nil {
+		return nil, err
+	}
 	paths, err := g.Archives(folder)
 	for i, path := range paths {
 		files = append(files, archiveFile{machine: g.Names()[i], path: path})

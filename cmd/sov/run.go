@@ -100,6 +100,7 @@ the user's state folder.`,
 	flags.IntVar(&f.CPUs, "cpus", 0, "processors; 0 takes what the recipe says")
 	flags.BoolVar(&f.KVM, "kvm", false, "use this computer's processor instead of emulating one; it must be of the guest's architecture")
 	flags.StringVar(&f.format, "format", "", "disk: boot the image that 'sov build --format disk' made, by UEFI (OVMF, AAVMF)")
+	complete(c, "format", disk.Name)
 	flags.BoolVar(&f.console, "console", false, "show the guest's console")
 	flags.BoolVar(&f.egress, "egress", false, "let the guest reach the internet, and what the recipe's network.egress names")
 	flags.BoolVar(&f.tailnet, "tailnet", false, "give the machine the secret tailscale, so that it joins the tailnet; implies --egress")

@@ -196,7 +196,7 @@ func (u *upgrade) save(c *cobra.Command, done upgraded) error {
 	}
 	return u.push.each(c, func(ctx context.Context, s *fleet.Site) error {
 		fmt.Fprintf(s.ErrOut, "backup: saving %s on %s\n", done.Machine, s.Name())
-		saved, err := databases.Save(ctx, s, done.Machine, done.Backup, to, time.Now, transferred(s.ErrOut, "backup"))
+		saved, err := databases.Save(ctx, s, done.Machine, done.Backup, to, false, time.Now, transferred(s.ErrOut, "backup"))
 		if err == nil {
 			fmt.Fprintf(s.ErrOut, "backup: %s, %s\n", done.Backup, progress.FormatSize(saved.Size))
 		}

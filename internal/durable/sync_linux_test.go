@@ -26,6 +26,7 @@ func TestSystemCalls(t *testing.T) {
 		check(WriteFile(filepath.Join(dir, "a", "b", "two"), []byte("2"), 0o600, KeepExisting()))
 		check(WriteFile(filepath.Join(dir, "a", "b", "lax"), []byte("3"), 0o600, NoSync()))
 		check(Rename(filepath.Join(dir, "a", "b", "one"), filepath.Join(dir, "a", "one")))
+		check(Exchange(filepath.Join(dir, "a", "one"), filepath.Join(dir, "a", "b", "two")))
 		return
 	}
 	strace, err := exec.LookPath("strace")
@@ -51,6 +52,7 @@ func TestSystemCalls(t *testing.T) {
 		"write /a/b/.two.new-N", "fsync /a/b/.two.new-N", "link /a/b/.two.new-N /a/b/two", "unlink /a/b/.two.new-N", "fsync /a/b",
 		"write /a/b/.lax.new-N", "rename /a/b/.lax.new-N /a/b/lax",
 		"rename /a/b/one /a/one", "fsync /a", "fsync /a/b",
+		"rename /a/one /a/b/two", "fsync /a", "fsync /a/b",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("the system calls are\n  %s\nwant\n  %s", strings.Join(got, "\n  "), strings.Join(want, "\n  "))

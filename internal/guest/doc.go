@@ -12,7 +12,8 @@
 //   - endpoint: answers the host's requests over HTTP
 //   - journal: the log, on the console and on the data disk
 //   - timekeeper: keeps the clock
-//   - cluster: PostgreSQL's data directory, roles, backup and restore
+//   - certificate: the machine's certificate authority and its services' certificate
+//   - cluster: PostgreSQL's data directory, roles, extensions, collations, backup and restore
 //   - tailnet: asks tailscaled to join the tailnet, and how it is there
 //
 // What the recipe can decide is not decided here: which services there are and how they are treated

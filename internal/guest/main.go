@@ -30,6 +30,7 @@ const usage = `sov-init is PID 1 of a sovereign-sql guest. By hand it only runs 
   sov-init postgres-account --socket=PATH --role=ROLE --database=NAME [--superuser]
   sov-init postgres-collations --data=DIR --bin=DIR --user=USER --config=PATH --image=TEXT
   sov-init postgres-extension --socket=PATH --database=NAME --name=EXTENSION [--schema=NAME] [--version=VERSION]
+  sov-init postgres-pooler --socket=PATH --database=NAME --role=ROLE
   sov-init postgres-role --socket=PATH --role=ROLE   (the password on standard input)
   sov-init postgres-settled --socket=PATH --data=DIR
   sov-init postgres-backup --socket=PATH --bin=DIR   (a stream to standard output)
@@ -54,15 +55,15 @@ func Main(args []string, stdin io.Reader, stderr io.Writer) int {
 	steps := map[string]func(context.Context, []string, io.Reader, io.Writer) error{
 		"postgres-prepare":    preparePostgres,
 		"postgres-serve":      servePostgres,
-		"postgres-account":    ensureAccount,
-		"postgres-role":       setPassword,
 		"postgres-settled":    settlePostgres,
 		"postgres-collations": fitCollations,
+		"postgres-account":    ensureAccount,
+		"postgres-role":       setPassword,
 		"postgres-extension":  ensureExtension,
-
-		"postgres-backup":  backUp,
-		"postgres-restore": restore,
-		"tailscale-up":     upTailscale,
+		"postgres-pooler":     ensurePooler,
+		"postgres-backup":     backUp,
+		"postgres-restore":    restore,
+		"tailscale-up":        upTailscale,
 
 		"tailscale-prepare":   prepareTailscale,
 		guestspec.StepUpgrade: upgradePostgres,

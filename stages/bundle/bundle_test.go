@@ -35,6 +35,7 @@ func sqlRecipe(t *testing.T) *recipe.Recipe {
 func TestSpecOfSQL(t *testing.T) {
 	r := sqlRecipe(t)
 	r.Kernel.Parameters = []string{"quiet"}
+	r.Join("home", []string{"dns"})
 	s, err := spec(r, "arm64", []string{`dm-mod.create="root,,,ro,0 8 verity"`, "root=/dev/dm-0"})
 	if err != nil {
 		t.Fatal(err)
@@ -48,7 +49,8 @@ func TestSpecOfSQL(t *testing.T) {
 	if d, ok := s.Disk(vmspec.RoleData); !ok || d.Size != 8<<30 {
 		t.Errorf("data disk: %+v", d)
 	}
-	if n := s.Network; n.Guest.String() != "192.168.100.2/24" || n.Subnet().String() != "192.168.100.0/24" || n.Hostname != "sovereign-sql" {
+	if n := s.Network; n.Guest.String() != "192.168.100.2/24" || n.Subnet().String() != "192.168.100.0/24" || n.Hostname != "sovereign-sql" ||
+		n.Group != "home" || !slices.Equal(n.After, []string{"dns"}) {
 		t.Errorf("network: %+v", n)
 	}
 	if len(s.Ports) != 1 || s.Ports[0] != (vmspec.Port{Service: "postgres", Port: 5432}) {

@@ -108,6 +108,7 @@ type image struct {
 	rootfs   *os.File
 	size     int64 // of rootfs
 	root     verity.Digest
+	pooled   bool // the machine has postgres.pooler
 }
 
 // maxKernel bounds a kernel, in bytes: it has to fit into the EFI system partition.
@@ -145,6 +146,8 @@ func read(open func(name string) (*os.File, error)) (_ *image, err error) {
 	a.size = verity.FileSize(a.manifest.Verity.DataSize)
 	fs, err := ext4.Open(a.rootfs, a.manifest.Verity.DataSize)
 	if err == nil {
+		_, poolerErr := fs.ReadFile(strings.TrimPrefix(guestspec.ServicesDir+"/"+guestspec.ServicePooler+".json", "/"))
+		a.pooled = poolerErr == nil
 		a.init, err = fs.ReadFile(strings.TrimPrefix(guestspec.InitPath, "/"))
 	}
 	if err != nil {
@@ -162,6 +165,9 @@ func (a *image) check() error {
 		if d.Role == vmspec.RoleVolume {
 			return fmt.Errorf("--format disk: volumes: a disk image has one partition for data: remove the volume %s from the recipe", d.Name)
 		}
+	}
+	if a.pooled {
+		return errors.New("--format disk: postgres.pooler: PgBouncer's rules cannot name a network that DHCP chooses: build one of a recipe without postgres.pooler")
 	}
 	if own := bundle.RecipeParameters(a.spec); len(own) > 0 {
 		return fmt.Errorf("--format disk: kernel.parameters: UEFI starts the kernel of a disk image with the command line that is compiled into it: remove %s", strings.Join(own, " "))

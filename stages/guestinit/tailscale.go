@@ -1,6 +1,8 @@
 package guestinit
 
 import (
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -39,9 +41,11 @@ func TailscaleService(t recipe.Tailscale) guestspec.Service {
 	}
 	directories := []guestspec.Directory{{Path: "/run/tailscale", Mode: "0755"}}
 	var prepare []guestspec.Step
+	var saved *guestspec.Backup
 	if !t.Ephemeral {
 		directories = append(directories, guestspec.Directory{Path: tailscaleState, Mode: "0700"})
 		up = append(up, "--state="+state)
+		saved = &guestspec.Backup{Paths: []string{state}, Asked: true}
 		prepare = []guestspec.Step{{
 			Command: []string{ProgramPath, "tailscale-prepare", "--state=" + state}, Secret: guestspec.ServiceTailscale, SecretOptional: true,
 			Timeout: guestspec.Duration(time.Minute),
@@ -73,6 +77,7 @@ func TailscaleService(t recipe.Tailscale) guestspec.Service {
 			Write:        []string{"/run/resolv.conf"}, // MagicDNS
 		},
 		Limits: guestspec.Limits{Memory: "50%", Processes: 512, Weight: guestspec.OwnWeight},
+		Backup: saved,
 	}
 }
 
@@ -85,7 +90,16 @@ func Firewall(r *recipe.Recipe) guestspec.Firewall {
 	open := func(service, protocol string, port int, on string, from ...string) {
 		f.Open = append(f.Open, guestspec.Opening{Service: service, Protocol: protocol, Port: uint16(port), On: on, From: from})
 	}
+	// The pooler is as open as the server.
+	databases := map[int]string{}
 	if r.Postgres.Enabled {
+		databases[r.Postgres.Port] = guestspec.ServicePostgres
+	}
+	if r.Postgres.Pooled() {
+		databases[r.Postgres.Pooler.Port] = guestspec.ServicePooler
+	}
+	for _, port := range slices.Sorted(maps.Keys(databases)) {
+		service := databases[port]
 		var from []string
 		for _, network := range r.Postgres.Networks {
 			switch {
@@ -98,18 +112,20 @@ func Firewall(r *recipe.Recipe) guestspec.Firewall {
 			case network != recipe.NetworkTailnet:
 				from = append(from, network)
 			case r.Tailscale.Enabled:
-				open(guestspec.ServicePostgres, guestspec.TCP, r.Postgres.Port, guestspec.OnTailnet)
+				open(service, guestspec.TCP, port, guestspec.OnTailnet)
 			}
 		}
 		if len(from) > 0 {
-			open(guestspec.ServicePostgres, guestspec.TCP, r.Postgres.Port, guestspec.OnLink, from...)
+			open(service, guestspec.TCP, port, guestspec.OnLink, from...)
 		}
+	}
+	if r.Postgres.Enabled {
 		for i := range f.Open { // each guess of a password takes a connection
 			f.Open[i].PerSecond = uint32(r.Postgres.ConnectRate)
 		}
 	}
 	for _, p := range r.Network.Publish {
-		if r.Postgres.Enabled && p.Port == r.Postgres.Port && p.Protocol == guestspec.TCP {
+		if databases[p.Port] != "" && p.Protocol == guestspec.TCP {
 			continue
 		}
 		open(p.Service, p.Protocol, p.Port, guestspec.OnLink)

@@ -65,6 +65,12 @@ func TestFirewall(t *testing.T) {
 		{"all", "postgres: {enabled: true, connect_rate: 0, networks: [tap, tailnet, 10.0.0.0/8]}\ntailscale: {enabled: true}\nnetwork: {publish: [5432, 80]}",
 			[]guestspec.Opening{{Protocol: tcp, Port: 5432, On: tailnet, Service: "postgres"}, {Protocol: tcp, Port: 5432, On: link, From: []string{"subnet", "10.0.0.0/8"}, Service: "postgres"},
 				{Protocol: tcp, Port: 80, On: link}, {Protocol: tcp, Port: 80, On: tailnet}, {Protocol: udp, Port: 41641, On: link, Service: "tailscale"}}},
+		{"a pooler", "postgres: {enabled: true, networks: [tailnet, peers], pooler: pgbouncer}\ntailscale: {enabled: true}\nnetwork: {publish: [5432]}",
+			[]guestspec.Opening{{Protocol: tcp, Port: 5432, On: tailnet, PerSecond: 3, Service: "postgres"},
+				{Protocol: tcp, Port: 5432, On: link, From: []string{"192.168.96.0/19", "10.213.0.0/19"}, PerSecond: 3, Service: "postgres"},
+				{Protocol: tcp, Port: 6432, On: tailnet, PerSecond: 3, Service: "pgbouncer"},
+				{Protocol: tcp, Port: 6432, On: link, From: []string{"192.168.96.0/19", "10.213.0.0/19"}, PerSecond: 3, Service: "pgbouncer"},
+				{Protocol: udp, Port: 41641, On: link, Service: "tailscale"}}},
 		{"a service's ports of both protocols", "services: [{name: dns, command: [/bin/dns]}]\nnetwork: {publish: [53, {port: 53, protocol: udp}]}",
 			[]guestspec.Opening{{Protocol: tcp, Port: 53, On: link, Service: "dns"}, {Protocol: udp, Port: 53, On: link, Service: "dns"}}},
 	} {

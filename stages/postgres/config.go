@@ -145,6 +145,9 @@ func (a access) hba(r *recipe.Recipe) (string, error) {
 	var b strings.Builder
 	b.WriteString("# The init sets the password of postgres through the local socket.\n")
 	fmt.Fprintf(&b, "local  all  postgres  peer map=%s\n", identMap)
+	if r.Postgres.Pooled() {
+		fmt.Fprintf(&b, "\n# The pooler looks up who logs in to it.\nlocal  all  %s  peer map=%s\n", recipe.PgBouncer, identMap)
+	}
 	b.WriteString("\n# Services of this machine come as roles of their own, with a password.\nlocal  all  all  scram-sha-256\n")
 	if r.Postgres.Superuser == recipe.SuperuserHost { // the first line that matches a connection decides
 		b.WriteString("\n# The superuser comes from the host only.\n")
@@ -235,6 +238,10 @@ func expand(network string, n recipe.Network) ([]netip.Prefix, error) {
 	return []netip.Prefix{p.Masked()}, nil
 }
 
-func ident(user string) string {
-	return fmt.Sprintf("# Map, system user, role.\n%[1]s  %[2]s  postgres\n%[1]s  root  postgres\n", identMap, user)
+func ident(p recipe.Postgres) string {
+	text := fmt.Sprintf("# Map, system user, role.\n%[1]s  %[2]s  postgres\n%[1]s  root  postgres\n", identMap, p.User)
+	if p.Pooled() {
+		text += fmt.Sprintf("%s  %s  %[2]s\n", identMap, recipe.PgBouncer)
+	}
+	return text
 }

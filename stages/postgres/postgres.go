@@ -9,6 +9,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/sovereign-sql/sov/assets"
@@ -66,7 +67,15 @@ func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 		return err
 	}
 	k.Add("pg_hba.conf standalone", alone)
-	k.Add("pg_ident.conf", ident(s.Recipe.Postgres.User))
+	k.Add("pg_ident.conf", ident(s.Recipe.Postgres))
+	if s.Recipe.Postgres.Pooled() {
+		access, err := poolerAccess(s.Recipe, true)
+		if err != nil {
+			return err
+		}
+		k.Add("pooler", poolerSettings(s.Recipe.Postgres, true)+access)
+		k.Add("pooler's service", poolerService("/pooler", s.Recipe.Postgres, true))
+	}
 	k.Add("service", service)
 	k.Add("collation", string(s.Recipe.Postgres.Collation))
 	k.Add("majors", fmt.Sprint(s.Recipe.Postgres.Major, s.Recipe.Postgres.UpgradeFrom))
@@ -97,7 +106,10 @@ func (s *stage) Run(_ context.Context, j *pipeline.Job) error {
 				return fmt.Errorf("PostgreSQL %d of postgres.upgrade_from: %w", server.Old.Major, err)
 			}
 		}
-		return s.fill(b, server)
+		if err := s.fill(b, server); err != nil {
+			return err
+		}
+		return s.fillPooler(b, below, server.encrypted(s.Recipe))
 	})
 	if err != nil {
 		return err
@@ -144,9 +156,33 @@ func (s *stage) fill(b *overlay.Builder, server *Server) error {
 		return err
 	}
 	b.File(guestspec.StandaloneDir+"/"+hbaFile, 0o644, []byte(alone))
-	b.File(identFile, 0o644, []byte(ident(s.Recipe.Postgres.User)))
+	b.File(identFile, 0o644, []byte(ident(s.Recipe.Postgres)))
 	b.Directory(guestspec.ServicesDir, 0o755, 0, 0)
 	b.File(guestspec.ServicesDir+"/"+guestspec.ServicePostgres+".json", 0o644, description)
+	return nil
+}
+
+// fillPooler adds the pooler, if the recipe has one.
+func (s *stage) fillPooler(b *overlay.Builder, below *tree.Tree, tls bool) error {
+	if !s.Recipe.Postgres.Pooled() {
+		return nil
+	}
+	program, err := findPooler(below)
+	if err != nil {
+		return err
+	}
+	access, err := poolerAccess(s.Recipe, tls)
+	if err != nil {
+		return err
+	}
+	description, err := guestinit.EncodeService(poolerService(program, s.Recipe.Postgres, tls), nil)
+	if err != nil {
+		return err
+	}
+	b.Directory(poolerDir, 0o755, 0, 0)
+	b.File(poolerConfig, 0o644, []byte(poolerSettings(s.Recipe.Postgres, tls)))
+	b.File(poolerHBA, 0o644, []byte(access))
+	b.File(guestspec.ServicesDir+"/"+guestspec.ServicePooler+".json", 0o644, description)
 	return nil
 }
 
@@ -180,7 +216,7 @@ func (s *stage) service(server *Server) (guestspec.Service, error) {
 		Prepare:     []guestspec.Step{collationStep(server, p), {Command: append(prepare, collation...), User: "root", Unconfined: true}},
 		Tmpfs:       []guestspec.Tmpfs{{Path: p.Data + "/pg_dynshmem", Mode: "0700", User: p.User}},
 		Ready:       guestspec.Ready{Postgres: socket},
-		PostReady:   append(append(accountSteps(p, socket), extensionSteps(p.Extensions, socket)...), settledStep(p, socket)),
+		PostReady:   slices.Concat(accountSteps(p, socket), extensionSteps(p.Extensions, socket), poolerSteps(p, socket), []guestspec.Step{settledStep(p, socket)}),
 		// SIGINT is a fast shutdown: sessions end, a checkpoint is written.
 		Stop:        guestspec.Stop{Signal: "SIGINT", Timeout: guestspec.Duration(time.Minute)},
 		OOMScoreAdj: -900,

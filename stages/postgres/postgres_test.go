@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -64,7 +65,7 @@ func TestConfiguration(t *testing.T) {
 		t.Fatal(err)
 	}
 	golden(t, "pg_hba.conf", clients)
-	golden(t, "pg_ident.conf", ident("postgres"))
+	golden(t, "pg_ident.conf", ident(recipe.Postgres{User: "postgres"}))
 	if strings.Contains(clients, "trust") {
 		t.Error("somebody is trusted without a proof")
 	}
@@ -82,8 +83,13 @@ func TestService(t *testing.T) {
 	}
 	golden(t, "postgres.json", string(text))
 	s.Recipe.Postgres.Roles = []recipe.Role{{Name: "app", Database: "shop"}, {Name: "admin", Database: "admin", Superuser: true}}
+	s.Recipe.Volumes = []recipe.Volume{{Name: "fast", Path: "/srv/fast"}, {Name: "media", Path: "/srv/media"}}
+	s.Recipe.Services = []recipe.Service{{Name: "gallery", Directories: []recipe.Directory{{Path: "/srv/media"}}}}
 	if service, err = s.service(&Server{Dir: "/server", Major: 17, ICU: true}); err != nil {
 		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"/data", "/srv/fast"}, service.Rights.Write[:2]); diff != "" { // tablespaces on a volume of nobody else's
+		t.Errorf("it may write (-want +got)\n%s", diff)
 	}
 	var steps []string
 	for _, step := range service.PostReady {
@@ -215,6 +221,13 @@ func TestFindServer(t *testing.T) {
 				got = err.Error()
 			} else if s.Old != nil {
 				got = fmt.Sprint(s.Major, s.Old.Major)
+				const serve = "/sbin/sov-init postgres-serve --data=/data/pg --bin=/usr/libexec/postgresql17 --old-bin=/usr/libexec/postgresql16 -- -D /data/pg "
+				if command := strings.Join(s.command("/data/pg"), " "); !strings.HasPrefix(command, serve) {
+					t.Errorf("the server is started by %s", command)
+				}
+				if step := s.upgrade(recipe.Postgres{Data: "/data/pg", User: "postgres"}); !slices.Contains(step, "--old-bin=/usr/libexec/postgresql16") {
+					t.Errorf("it is upgraded by %q", step)
+				}
 			}
 			if !strings.Contains(got, tt.want) {
 				t.Errorf("%s, want %s", got, tt.want)

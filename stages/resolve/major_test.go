@@ -3,10 +3,13 @@ package resolve_test
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/sovereign-sql/sov/internal/artifact"
+	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/contract/lock"
 	"github.com/sovereign-sql/sov/internal/testkit/apkbuild"
 	"github.com/sovereign-sql/sov/internal/testkit/tinybuild"
@@ -92,6 +95,10 @@ func TestUpgradeFrom(t *testing.T) {
 	}
 	if tinybuild.ReadFile(t, o.LockPath) != before {
 		t.Error("the lock has changed")
+	}
+	m, err := manifest.Decode([]byte(tinybuild.ReadFile(t, filepath.Join(result.Dir, artifact.ManifestFile))))
+	if err != nil || !slices.Equal(m.Postgres, []int{15, 17}) {
+		t.Errorf("the manifest has PostgreSQL %v, %v", m.Postgres, err)
 	}
 	o.Recipe.Postgres.UpgradeFrom = 13
 	if _, err := stages.Build(context.Background(), o); err == nil || !strings.Contains(err.Error(), "have no PostgreSQL 13: they have 15, 17: upgrade in hops") {

@@ -20,6 +20,11 @@ func TestPeers(t *testing.T) {
 		s.Network.Peers = []string{name}
 		return s.Validate()
 	})
+	nametest.Run(t, func(name string) error {
+		s := example()
+		s.Network.After = []string{name}
+		return s.Validate()
+	})
 }
 
 // The names of interfaces that the phone's kernel has room for: IFNAMSIZ is 16 with the NUL.

@@ -38,9 +38,18 @@ func (c *Client) open(ctx context.Context, method, path string, body io.Reader) 
 	return nil, err
 }
 
+// QueryIdentity is the key of the query for PathBackup by which the machine's node on its tailnet is
+// saved too. A guest that does not know it leaves the node out.
+const QueryIdentity = "identity"
+
 // Backup writes the databases' stream to w as it comes; whoever reads it learns whether it is whole.
-func (c *Client) Backup(ctx context.Context, w io.Writer) error {
-	body, err := c.open(ctx, http.MethodGet, PathBackup, nil)
+// With identity the machine's node is part of it.
+func (c *Client) Backup(ctx context.Context, w io.Writer, identity bool) error {
+	path := PathBackup
+	if identity {
+		path += "?" + QueryIdentity + "=1"
+	}
+	body, err := c.open(ctx, http.MethodGet, path, nil)
 	if err != nil {
 		return fmt.Errorf("backup: %w", err)
 	}

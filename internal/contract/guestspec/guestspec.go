@@ -37,6 +37,8 @@ const (
 	// ServicePostgres and ServiceTailscale are the names of the two services whose state the
 	// endpoint tells in more detail.
 	ServicePostgres, ServiceTailscale = "postgres", "tailscale"
+	// ServicePooler is the name of the service that pools connections to PostgreSQL.
+	ServicePooler = "pgbouncer"
 	// DefaultPath is PATH for every process of the guest; the kernel gives PID 1 none.
 	DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 	// ExitPermanent is the exit status (EX_CONFIG of sysexits.h) by which a step or a service says
@@ -248,6 +250,8 @@ type Backup struct {
 	// Paths are files and directories on the data disk and the volumes, none inside another. Without Command the service is stopped while
 	// they are read. It always is while they are replaced.
 	Paths []string `json:"paths,omitempty"`
+	// Asked has its data saved only where the caller asks for the machine's identity: they are not to be in two places.
+	Asked bool `json:"asked,omitempty"`
 }
 
 // RestoreDir is the directory on the data disk and on each volume, below one of Config.Roots, in which what a restore brings

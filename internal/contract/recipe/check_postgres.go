@@ -84,6 +84,7 @@ func (c *checker) postgres() {
 	}
 	c.tls()
 	c.extensions()
+	c.pooler()
 	for _, name := range slices.Sorted(maps.Keys(p.Settings)) {
 		c.setting(name, string(p.Settings[name]))
 	}

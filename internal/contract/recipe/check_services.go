@@ -10,7 +10,7 @@ import (
 )
 
 func (c *checker) services() {
-	known := map[string]bool{guestspec.ServicePostgres: c.Postgres.Enabled, guestspec.ServiceTailscale: c.Tailscale.Enabled}
+	known := map[string]bool{guestspec.ServicePostgres: c.Postgres.Enabled, guestspec.ServiceTailscale: c.Tailscale.Enabled, guestspec.ServicePooler: c.Postgres.Pooled()}
 	for i, s := range c.Services {
 		at := strictyaml.Index("services", i)
 		c.require(!known[s.Name], at+".name", "there is another service %q", s.Name)

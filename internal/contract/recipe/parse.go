@@ -54,6 +54,7 @@ func (r *Recipe) complete() {
 	setDefault(&r.Network.Hostname, hostnameOf(r.Name))
 	setDefault(&r.Tailscale.Hostname, r.Network.Hostname)
 	setDefault(&r.Rootfs.Label, r.Name[:min(len(r.Name), maxLabel)])
+	r.completePooler()
 	r.completePublished()
 	r.Postgres.completeTLS()
 	r.completeAddress()

@@ -63,6 +63,6 @@ func (c *checker) published() {
 
 // publishes reports whether a published port may be of a service.
 func (c *checker) publishes(service string) bool {
-	return service == "" || service == guestspec.ServicePostgres && c.Postgres.Enabled ||
+	return service == "" || service == guestspec.ServicePostgres && c.Postgres.Enabled || service == guestspec.ServicePooler && c.Postgres.Pooled() ||
 		slices.ContainsFunc(c.Services, func(s Service) bool { return s.Name == service })
 }

@@ -169,6 +169,7 @@ type Postgres struct {
 	Roles       []Role             `yaml:"roles"` // besides postgres, the superuser
 	TLS         TLS                `yaml:"tls"`   // which certificate the server shows
 	Extensions  []Extension        `yaml:"extensions"`
+	Pooler      Pooler             `yaml:"pooler"`
 	Settings    map[string]Setting `yaml:"settings"` // postgresql.conf
 	// Major is the major version of the server; 0: that of the lock, the newest where there is no lock.
 	Major int `yaml:"major"`

@@ -147,6 +147,9 @@ type Removal struct {
 	Removed []string `json:"removed"` // paths
 	Kept    []string `json:"kept"`    // paths of what is the user's
 
+	// Tailnet says what became of the machine's node on its tailnet; empty: it had none, or its data stay.
+	Tailnet string `json:"tailnet,omitempty"`
+
 	Left []string `json:"left,omitempty"` // with --force: what could not be undone or removed, and why
 }
 

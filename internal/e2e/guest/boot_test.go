@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/url"
 	"path"
 	"path/filepath"
 	"slices"
@@ -163,6 +164,12 @@ func checkPassword(t *testing.T, g *guesttest.Guest) {
 			conn.Close(t.Context())
 			t.Errorf("password %q opens a session", password)
 		}
+	}
+	if u, err := url.Parse(g.URL()); err != nil || u.Query().Get("sslmode") != "verify-full" {
+		t.Errorf("%s does not verify the database: %v", g.URL(), err)
+	}
+	if got := g.One(t, "select version from pg_stat_ssl where pid = pg_backend_pid() and ssl"); got != "TLSv1.3" {
+		t.Errorf("the session is not encrypted: %q", got)
 	}
 	if got := g.One(t, "select count(*) from pg_hba_file_rules where auth_method not in ('scram-sha-256', 'peer', 'reject')"); got != "0" {
 		t.Errorf("%s access rules let in without SCRAM or peer", got)

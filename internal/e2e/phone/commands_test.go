@@ -3,6 +3,7 @@ package phone
 import (
 	"bytes"
 	"encoding/json"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -72,7 +73,23 @@ func TestPhoneFromAComputer(t *testing.T) {
 		t.Errorf("diagnose: %v", o)
 	}
 
-	forwarded(t, server)
+	authority := forwarded(t, server)
+	kept, err := os.ReadFile(authority)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(authority, []byte("another one"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if o := run(1, "psql", "sql", "--", "-Atc", "select 1"); !strings.Contains(o.Stderr, "sql on") || !strings.Contains(o.Stderr, "shows another certificate authority") {
+		t.Errorf("psql of a machine with another authority: %v", o)
+	}
+	if o := run(0, "psql", "sql", "--accept-authority", "--", "-Atc", "select ssl from pg_stat_ssl where pid = pg_backend_pid()"); o.Stdout != "t\n" {
+		t.Errorf("psql that accepts it: %v", o)
+	}
+	if now, err := os.ReadFile(authority); err != nil || !bytes.Equal(now, kept) {
+		t.Errorf("the authority that was accepted is not kept: %q, %v", now, err)
+	}
 
 	if o := run(7, "exec", "sql", "--", "sh", "-c", "id -un; echo oops >&2; exit 7"); o.Stdout != "root\n" || o.Stderr != "oops\n" {
 		t.Errorf("exec: %v", o)
@@ -172,8 +189,9 @@ func encryptedBackup(h *phonetest.Handset, run func(status int, args ...string) 
 	}
 }
 
-// forwarded asks the database through `sov forward`, and ends that with Ctrl-C.
-func forwarded(t *testing.T, server *androidtest.ADBServer) {
+// forwarded asks the database through `sov forward`, and ends that with Ctrl-C. It returns where the authority is that the URL
+// has clients verify the database with.
+func forwarded(t *testing.T, server *androidtest.ADBServer) (authority string) {
 	t.Helper()
 	command := exec.CommandContext(t.Context(), sovtest.Program, "forward", "sql", "--json")
 	command.Env = append(os.Environ(), "PATH="+filepath.Dir(server.Program())+":"+os.Getenv("PATH"), "ANDROID_SERIAL=")
@@ -193,6 +211,10 @@ func forwarded(t *testing.T, server *androidtest.ADBServer) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	u, err := url.Parse(told.URL)
+	if err != nil || u.Query().Get("sslmode") != "verify-full" {
+		t.Fatalf("%s does not verify the database: %v", told.URL, err)
+	}
 	config.Password = phonetest.Password
 	for range 2 {
 		conn, err := pgconn.ConnectConfig(t.Context(), config)
@@ -211,6 +233,7 @@ func forwarded(t *testing.T, server *androidtest.ADBServer) {
 	if err := command.Wait(); err != nil {
 		t.Errorf("sov forward, after Ctrl-C: %v", err)
 	}
+	return u.Query().Get("sslrootcert")
 }
 
 // unzip extracts a file of an archive and returns where it is.

@@ -105,9 +105,8 @@ func TestEncryptedOnThePhone(t *testing.T) {
 	}
 }
 
-// TestLocked: a machine whose data disk's key is not kept on the phone waits for it without a
-// start, takes it from whoever may run sov-runner there as root, and keeps it for as long as its
-// daemon lives.
+// TestLocked: a machine whose data disk's key is not kept on the phone waits for it without a start, takes it from whoever may run
+// sov-runner there as root, and keeps it for as long as its daemon lives. Its volumes are made, kept and removed with the data disk.
 func TestLocked(t *testing.T) {
 	t.Parallel()
 	key := canary.New()
@@ -122,7 +121,8 @@ func TestLocked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	spec.Disks = append(spec.Disks, vmspec.Disk{Role: vmspec.RoleData, Size: 256 << 20, Key: vmspec.KeyOnHost})
+	spec.Disks = append(spec.Disks, vmspec.Disk{Role: vmspec.RoleData, Size: 256 << 20, Key: vmspec.KeyOnHost},
+		vmspec.Disk{Role: vmspec.RoleVolume, Name: "media", Size: 256 << 20, Key: vmspec.KeyOnHost}, vmspec.Disk{Role: vmspec.RoleVolume, Name: "cold", Size: 256 << 20})
 	if text, err = spec.Encode(); err != nil {
 		t.Fatal(err)
 	}
@@ -155,6 +155,16 @@ func TestLocked(t *testing.T) {
 	}
 	if o := unlock(`{"data-key": "` + key.Text + `"}`); o.Status != 0 {
 		t.Fatalf("with the key: %v\n%s", o, h.Logs())
+	}
+	if got := strings.TrimSpace(h.Shell("cd " + h.VM.Dir() + " && stat -c '%n %a %s' data.img volumes/*")); got != "data.img 600 268435456\nvolumes/cold.img 600 268435456\nvolumes/media.img 600 268435456" {
+		t.Errorf("the disks are %s", got)
+	}
+	var disks []string
+	for _, d := range h.Status().Disks {
+		disks = append(disks, d.Name)
+	}
+	if got := strings.Join(disks, " "); got != "data cold media" {
+		t.Errorf("the status has the disks %s", got)
 	}
 	h.Shell(fmt.Sprintf("kill -9 %d", h.Status().Crosvm))
 	h.Eventually("ready again", func() bool { s := h.Status(); return s.Phase == runnerapi.Ready && s.Restarts == 1 })
@@ -198,5 +208,18 @@ func TestLocked(t *testing.T) {
 	if s := h.Status(); s.Phase != runnerapi.Ready {
 		t.Errorf("after rekey: %+v", s)
 	}
-	h.Do("down", "sql")
+	for _, data := range []bool{false, true} {
+		args := []string{"remove", "sql", "--yes"}
+		if data {
+			args = append(args, "--data")
+		}
+		if o := sov("", args...); o.Status != 0 {
+			t.Fatalf("%q: %v", args, o)
+		}
+		for _, path := range []string{h.VM.Data(), h.VM.Volume("media"), h.VM.Volume("cold")} {
+			if _, err := os.Stat(h.File(path)); (err == nil) == data {
+				t.Errorf("%q: %s: %v", args, path, err)
+			}
+		}
+	}
 }

@@ -320,6 +320,7 @@ func TestInterruptedFirstStartStartsOver(t *testing.T) {
 // config disk says, at each start; nothing else writes.
 func TestAccountsOfTheRecipe(t *testing.T) {
 	b := newPostgresBox(t)
+	pooled := withPooler(t, b)
 	first, second := "c4n4ry 'quoted' \"twice\" \\ \n é "+strings.Repeat("ü", 500), "c4n4ry of another kind"
 	ask := func(v *boot, password string) (string, error) {
 		return v.queryAs("user=app dbname=shop", password, "SELECT current_user || ' in ' || current_database()")
@@ -340,6 +341,9 @@ func TestAccountsOfTheRecipe(t *testing.T) {
 		v = b.boot(t)
 		v.waitReady()
 		v.waitLine("the password of role app was set")
+		if got, err := v.queryAs("port=6432 user=app dbname=shop", password, "SELECT current_user"); pooled && (err != nil || got != "app") {
+			t.Errorf("through the pooler: %q, %v", got, err)
+		}
 		if got, err := ask(v, password); err != nil || got != "app in shop" {
 			t.Errorf("%q, %v", got, err)
 		}
@@ -357,6 +361,47 @@ func TestAccountsOfTheRecipe(t *testing.T) {
 			t.Errorf("something that %s, and nothing had to", line)
 		}
 	}
+}
+
+// withPooler gives the box a pooler as package postgres of the stages describes it, if this computer has one.
+func withPooler(t *testing.T, b *box) bool {
+	t.Helper()
+	const program = "/usr/sbin/pgbouncer"
+	if _, err := os.Stat(program); err != nil {
+		return false
+	}
+	b.write(t, "etc/passwd", "root:x:0:0::/root:/bin/sh\npostgres:x:70:70::/data/postgres:/bin/sh\npgbouncer:x:6432:6432::/:/sbin/nologin\nnobody:x:65534:65534::/:/bin/false\n")
+	b.write(t, "etc/group", "root:x:0:\npostgres:x:70:\npgbouncer:x:6432:\nnogroup:x:65534:\n")
+	b.write(t, "etc/sov/postgres/pg_hba.conf", "local all postgres peer map=sov\nlocal all pgbouncer peer map=sov\nlocal all all scram-sha-256\nhost all all all scram-sha-256\n")
+	b.write(t, "etc/sov/postgres/pg_ident.conf", "sov postgres postgres\nsov root postgres\nsov pgbouncer pgbouncer\n")
+	must(t, os.MkdirAll(filepath.Join(b.root, "etc/sov/pgbouncer"), 0o755))
+	b.write(t, "etc/sov/pgbouncer/pg_hba.conf", "host all pgbouncer 0.0.0.0/0 reject\nhost all all 0.0.0.0/0 scram-sha-256\n")
+	b.write(t, "etc/sov/pgbouncer/pgbouncer.ini", `[databases]
+* = host=/run/postgresql port=5432
+[pgbouncer]
+listen_addr = *
+listen_port = 6432
+unix_socket_dir =
+logfile =
+auth_type = hba
+auth_hba_file = /etc/sov/pgbouncer/pg_hba.conf
+auth_user = pgbouncer
+auth_query = SELECT usename, passwd FROM pgbouncer.lookup($1)
+pool_mode = transaction
+client_tls_sslmode = allow
+client_tls_cert_file = /run/pgbouncer-tls/server.pem
+client_tls_key_file = /run/pgbouncer-tls/server.pem
+client_tls_ca_file = /run/pgbouncer-tls/server.pem
+`)
+	server := &b.spec.Services[0]
+	server.PostReady = append(server.PostReady, guestspec.Step{
+		Command: []string{"/init/sov-init", "postgres-pooler", "--socket=/run/postgresql/.s.PGSQL.5432", "--role=pgbouncer", "--database=shop"},
+	})
+	b.spec.Services = append(b.spec.Services, guestspec.Service{
+		Name: "pgbouncer", Command: []string{program, "/etc/sov/pgbouncer/pgbouncer.ini"}, User: "pgbouncer", After: []string{"postgres"},
+		Certificate: "/run/pgbouncer-tls/server.pem", Ready: guestspec.Ready{TCP: "127.0.0.1:6432"},
+	})
+	return true
 }
 
 // waitQuery asks until the server answers: it may be replaying its log.

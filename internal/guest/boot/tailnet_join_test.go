@@ -476,6 +476,31 @@ func (w *world) identity(t *testing.T, b *box) {
 	if now := len(w.guests()); now != nodes {
 		t.Errorf("the control server knows %d nodes, and had known %d", now, nodes)
 	}
+
+	// The node goes into a backup that asks for it, and with it to a third phone.
+	if _, stream := v.stream(http.MethodGet, guestapi.PathBackup, token, nil); saved(t, stream)["paths tailscale"] != nil {
+		t.Error("a backup that nobody asked for the identity has it")
+	}
+	_, stream := v.stream(http.MethodGet, guestapi.PathBackup+"?"+guestapi.QueryIdentity+"=1", token, nil)
+	if saved(t, stream)["paths tailscale"] == nil {
+		t.Fatal("a backup lacks the identity that it was asked for")
+	}
+	v.shutDown()
+	third := w.newTailnetBox(t, "hostname: renamed")
+	third.config.Host = "third-phone"
+	delete(third.config.Secrets, "tailscale")
+	v = third.boot(t)
+	v.waitReady()
+	if code, events := v.stream(http.MethodPost, guestapi.PathRestore, token, bytes.NewReader(stream)); code != http.StatusOK || !strings.Contains(string(events), "must not run any more") {
+		t.Fatalf("restore: %d %s", code, events)
+	}
+	v.shutDown()
+	v = third.boot(t)
+	w.connect(v)
+	v.waitTailnet("the restored guest is the node", online)
+	if now := len(w.guests()); now != nodes {
+		t.Errorf("the control server knows %d nodes, and had known %d", now, nodes)
+	}
 	code, body, err := v.request(http.MethodPost, guestapi.PathRepair+"?what="+guestapi.RepairTailnetLogout, token, nil)
 	if code != http.StatusOK || !strings.Contains(string(body), "logged out") {
 		t.Errorf("log out: %d %s, %v", code, body, err)

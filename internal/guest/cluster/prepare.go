@@ -34,8 +34,10 @@ type Preparation struct {
 	User   string // whom the cluster belongs to, and as whom initdb runs
 	// InitArgs are added to initdb's arguments: the locale provider and its locale.
 	InitArgs []string
-	Starts   string    // where the server's starts are counted, such as StartsFile
-	Output   io.Writer // gets what initdb says and what was done, in lines
+	// Starts is where the server's starts are counted, such as StartsFile; empty: this is not one that
+	// counts, and no settings are put aside.
+	Starts string
+	Output io.Writer // gets what initdb says and what was done, in lines
 }
 
 // Run makes the cluster if there is none, and otherwise only removes what a server that lost its
@@ -72,7 +74,13 @@ func (p Preparation) Run(ctx context.Context) error {
 	if err := p.removeStalePID(); err != nil {
 		return err
 	}
-	return Settings{Data: p.Data, Starts: p.Starts}.beforeStart(p.Output)
+	if p.Starts == "" {
+		return nil
+	}
+	if err := (Settings{Data: p.Data, Starts: p.Starts}).beforeStart(p.Output); err != nil {
+		fmt.Fprintln(p.Output, "WARNING:", err) // the server may start all the same
+	}
+	return nil
 }
 
 var versionLine = regexp.MustCompile(`\(PostgreSQL\) ([1-9][0-9]*)`)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,7 +21,7 @@ import (
 // passwords are hard in one way or another; no two neighbours are the same once prepared.
 var passwords = []string{
 	"pencil", "with 'quotes' and \"more\"", `back\slash`, "new\nline\ttab", "é", "ﬁ ligature", "e\u0301", "\u00aa", "\u00aa\U0001f600",
-	"no\u00adthing", "\u06271", "\u0627\u0628", "a\u00a0b", "日本語", "\u2168", "\u0007 bell", "$1 %s {} ;--", strings.Repeat("long é", 170),
+	"@%#/:", "p@ss%20w#rd/:?&=+", "no\u00adthing", "\u06271", "\u0627\u0628", "a\u00a0b", "日本語", "\u2168", "\u0007 bell", "$1 %s {} ;--", strings.Repeat("long é", 170),
 }
 
 // TestSetPasswordAgainstServer lets libpq log in with what SetPassword set, and the server compute
@@ -48,6 +49,9 @@ func TestSetPasswordAgainstServer(t *testing.T) {
 		if out, err := s.logIn(role, password); err != nil {
 			t.Errorf("libpq cannot log in with %q: %v\n%s", password, err, out)
 		}
+		if out, err := s.logInByURL(role, password); err != nil {
+			t.Errorf("libpq cannot log in by a URL with %q: %v\n%s", password, err, out)
+		}
 		if _, err := s.logIn(role, password+"x"); err == nil {
 			t.Errorf("libpq can log in with another password than %q", password)
 		}
@@ -63,6 +67,8 @@ func TestSetPasswordAgainstServer(t *testing.T) {
 type server struct {
 	bin, socket string
 	port        int
+	preparation Preparation
+	process     *os.Process
 }
 
 func startServer(t *testing.T) server {
@@ -81,8 +87,19 @@ func startServer(t *testing.T) server {
 	s.socket = filepath.Join(dir, fmt.Sprintf(".s.PGSQL.%d", s.port))
 	p := Preparation{Data: filepath.Join(dir, "data"), Bin: s.bin, User: "postgres", Output: os.Stderr, Starts: filepath.Join(dir, "starts"),
 		InitArgs: []string{"--locale=C.UTF-8", "--auth-local=trust", "--no-sync"}}
-	must(t, p.Run(context.Background()))
-	cmd := exec.Command(filepath.Join(s.bin, "postgres"), "-D", p.Data, "-k", dir, "-p", fmt.Sprint(s.port), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off")
+	s.preparation = p
+	s.process = s.start(t)
+	return s
+}
+
+// start prepares and starts the server, until the end of the test.
+func (s server) start(t *testing.T) *os.Process {
+	t.Helper()
+	must(t, s.preparation.Run(context.Background()))
+	owner, err := lookUp("postgres")
+	must(t, err)
+	dir := filepath.Dir(s.socket)
+	cmd := exec.Command(filepath.Join(s.bin, "postgres"), "-D", s.preparation.Data, "-k", dir, "-p", fmt.Sprint(s.port), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: owner}
 	cmd.Dir = dir
 	must(t, childtest.Start(cmd, nil))
@@ -94,7 +111,7 @@ func startServer(t *testing.T) server {
 		conn, err := connect(context.Background(), s.socket)
 		if err == nil {
 			conn.Close(context.Background())
-			return s
+			return cmd.Process
 		}
 		if time.Now().After(deadline) {
 			t.Fatal(err)
@@ -115,6 +132,13 @@ func (s server) exec(t *testing.T, sql string) string {
 		return string(last.Rows[0][0])
 	}
 	return ""
+}
+
+// logInByURL connects by libpq with a URL, such as those that sov prints, that has the password in it.
+func (s server) logInByURL(role, password string) (string, error) {
+	address := url.URL{Scheme: "postgresql", User: url.UserPassword(role, password), Host: fmt.Sprintf("127.0.0.1:%d", s.port), Path: "/postgres"}
+	out, err := exec.Command(filepath.Join(s.bin, "psql"), "-XAtw", "-c", "SELECT 1", address.String()).CombinedOutput()
+	return string(out), err
 }
 
 // logIn connects by libpq, over TCP and with a password.

@@ -29,7 +29,9 @@ func settle(data string, output io.Writer) (found bool, err error) {
 		return true, err
 	}
 	inside, err := clusterMajor(clusterIn(data))
-	if err == nil && olderThan(inside, current) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist): // it had not begun, or has its place already
+	case err == nil && olderThan(inside, current):
 		kept := KeptDir(data, inside)
 		if err := removeCluster(kept); err != nil { // of an upgrade before
 			return true, err
@@ -38,7 +40,7 @@ func settle(data string, output io.Writer) (found bool, err error) {
 			return true, fmt.Errorf("keep the old cluster: %w", err)
 		}
 		fmt.Fprintf(output, "the cluster of PostgreSQL %s is kept in %s\n", inside, kept)
-	} else {
+	default:
 		fmt.Fprintln(output, "an upgrade that was not finished is undone")
 	}
 	return true, dropUpgrade(data)

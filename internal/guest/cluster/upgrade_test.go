@@ -343,6 +343,13 @@ func TestUpgrade(t *testing.T) {
 			t.Error("there are no statistics")
 		}
 	}
+	var whole time.Duration // of the last upgrade
+	timed := func(old, major string, want look) {
+		t.Helper()
+		began := time.Now()
+		upgrade(old, major, want)
+		whole = time.Since(began)
+	}
 	want := s.create(t, "13", initLibc...)
 	t.Run("13 to 15 to 17", func(t *testing.T) {
 		upgrade("13", "15", want)
@@ -366,7 +373,27 @@ func TestUpgrade(t *testing.T) {
 			t.Fatalf("the cluster has %v", want.Rows)
 		}
 		steps("15", "17", want)
-		upgrade("15", "17", want)
+		timed("15", "17", want)
+	})
+	t.Run("killed at random moments", func(t *testing.T) {
+		s.back(t, "15")
+		want := s.look(t, "15", "17")
+		random := rand.New(rand.NewPCG(repeat.Seed(t), 0))
+		ends := map[string]int{}
+		for range repeat.Times(t, 1, 30) {
+			c, _, _ := deed{Root: s.root, Do: "upgrade", Old: "15", New: "17"}.start(t)
+			moment := time.Duration(random.Int64N(int64(whole)))
+			timer := time.AfterFunc(moment, func() { c.Process.Kill() })
+			c.Wait()
+			timer.Stop()
+			after := s.look(t, "15", "17")
+			ends[after.Major]++
+			same(t, fmt.Sprintf("killed after %v", moment), want, after, after.Major)
+			if after.Major == "17" {
+				s.back(t, "15")
+			}
+		}
+		t.Logf("kills within %v left %v", whole, ends)
 	})
 	t.Run("13 to 17, of a server that has crashed, without checksums, and enabled afterwards", func(t *testing.T) {
 		want := s.create(t, "13", "--locale=C", "--wal-segsize=4")
@@ -448,33 +475,4 @@ func crash(t *testing.T, s servers, major string) {
 	}
 	must(t, c.Process.Kill())
 	c.Wait()
-}
-
-// TestUpgradeKilled kills upgrades at random moments: one whole cluster runs afterwards, the old one or the new one.
-func TestUpgradeKilled(t *testing.T) {
-	n := repeat.Times(t, 0, 30)
-	if n == 0 {
-		t.Skip("each moment takes seconds: make endurance runs it")
-	}
-	s := newServers(t)
-	want := s.create(t, "15", initICU...)
-	began := time.Now()
-	must(t, deed{Root: s.root, Do: "upgrade", Old: "15", New: "17"}.do(t, nil))
-	whole := time.Since(began)
-	s.back(t, "15")
-	ends := map[string]int{}
-	for range n {
-		c, _, _ := deed{Root: s.root, Do: "upgrade", Old: "15", New: "17"}.start(t)
-		moment := time.Duration(rand.Int64N(int64(whole * 11 / 10)))
-		timer := time.AfterFunc(moment, func() { c.Process.Kill() })
-		c.Wait()
-		timer.Stop()
-		after := s.look(t, "15", "17")
-		ends[after.Major]++
-		same(t, fmt.Sprintf("killed after %v", moment), want, after, after.Major)
-		if after.Major == "17" {
-			s.back(t, "15")
-		}
-	}
-	t.Logf("%d kills within %v left %v", n, whole, ends)
 }

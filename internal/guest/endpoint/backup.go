@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sovereign-sql/sov/internal/contract/backup"
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/guest/journal"
 	"github.com/sovereign-sql/sov/internal/guest/machinebackup"
 )
@@ -25,7 +26,8 @@ func (s *Server) serveBackup(w http.ResponseWriter, r *http.Request) {
 	}
 	defer end()
 	w.Header().Set("Content-Type", "application/octet-stream")
-	if err := s.config.Keeper.Backup(r.Context(), &patientWriter{w: w, c: http.NewResponseController(w)}); err != nil {
+	identity := r.URL.Query().Get(guestapi.QueryIdentity) != ""
+	if err := s.config.Keeper.Backup(r.Context(), &patientWriter{w: w, c: http.NewResponseController(w)}, identity); err != nil {
 		s.config.Console.Log(journal.Warn, journal.InitName, "the backup failed", "error", err)
 	}
 }

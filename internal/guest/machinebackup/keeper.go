@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -75,7 +76,7 @@ func (k *Keeper) Begin() (end func(), err error) {
 	switch {
 	case k.hasDatabase():
 		_, err = k.Database()
-	case len(saved(k.Services)) == 0:
+	case !slices.ContainsFunc(k.Services, func(s guestspec.Service) bool { return s.Backup != nil && !s.Backup.Asked }):
 		err = errors.New("this machine has neither PostgreSQL nor a service with a backup in its recipe")
 	default:
 		err = k.Mounted()
@@ -89,13 +90,13 @@ func (k *Keeper) Begin() (end func(), err error) {
 
 // Backup writes all roles and databases, and the data of all services that have a backup, to w as a stream of package backup.
 // What goes wrong ends the stream with the reason, and is returned. A service that is stopped for it runs again at the end,
-// whatever happens.
-func (k *Keeper) Backup(ctx context.Context, w io.Writer) error {
+// whatever happens. With identity the machine's node is saved too.
+func (k *Keeper) Backup(ctx context.Context, w io.Writer, identity bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	stream := backup.NewWriter(w)
 	var alive sync.WaitGroup
 	alive.Go(func() { stream.KeepAlive(ctx) })
-	err := k.backUp(ctx, stream)
+	err := k.backUp(ctx, stream, identity)
 	cancel()
 	alive.Wait() // w is the caller's again
 	if err != nil {
@@ -104,13 +105,16 @@ func (k *Keeper) Backup(ctx context.Context, w io.Writer) error {
 	return err
 }
 
-func (k *Keeper) backUp(ctx context.Context, stream *backup.Writer) error {
+func (k *Keeper) backUp(ctx context.Context, stream *backup.Writer, identity bool) error {
 	if k.hasDatabase() {
 		if err := k.backUpDatabases(ctx, stream); err != nil {
 			return err
 		}
 	}
 	for _, s := range saved(k.Services) {
+		if s.Backup.Asked && !identity {
+			continue
+		}
 		if err := k.backUpService(ctx, stream, s); err != nil {
 			return fmt.Errorf("back up: service %s: %w", s.Name, err)
 		}
@@ -195,6 +199,11 @@ func (k *Keeper) backUpService(ctx context.Context, stream *backup.Writer, s gue
 	}
 	if len(s.Backup.Paths) == 0 {
 		return nil
+	}
+	if s.Backup.Asked { // an empty part would remove what a machine has that it is restored to
+		if _, err := os.Stat(s.Backup.Paths[0]); err != nil {
+			return fmt.Errorf("the machine has no identity to save: %w", err)
+		}
 	}
 	if len(s.Backup.Command) == 0 {
 		resume, err := k.Supervisor.Pause(ctx, s.Name)

@@ -5,7 +5,7 @@
 //   - user-data that begins with "#cloud-config": hostname, which comes first, and secrets under sov.secrets
 //
 // and nothing else: a guest of sov has no users, no SSH server and no packages to install. The disk holds ISO 9660, as
-// cloud-localds, virt-install and most hypervisors write it. What is read is bounded.
+// cloud-localds, virt-install and most hypervisors write it, or FAT. What is read is bounded.
 package seed
 
 import (
@@ -32,7 +32,10 @@ const metaData, userData = "meta-data", "user-data"
 // Read reads the seed on a disk. The error wraps ErrNone if it does not hold one.
 func Read(r io.ReaderAt) (configdisk.Config, error) {
 	label, files, err := readISO(r, metaData, userData)
-	if errors.Is(err, errNotISO) || !strings.EqualFold(label, Label) {
+	if errors.Is(err, errNotISO) {
+		label, files, err = readFAT(r, metaData, userData)
+	}
+	if errors.Is(err, errNotFAT) || !strings.EqualFold(label, Label) {
 		return configdisk.Config{}, ErrNone
 	}
 	if err != nil {

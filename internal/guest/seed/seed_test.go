@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -69,6 +71,52 @@ func TestRead(t *testing.T) {
 	}
 }
 
+// fatDisk makes a disk with FAT, by foreign programs.
+func fatDisk(t testing.TB, label string, bits, mebibytes int, files map[string]string) []byte {
+	t.Helper()
+	dir := t.TempDir()
+	disk := filepath.Join(dir, "disk")
+	run := func(name string, args ...string) {
+		t.Helper()
+		path, err := exec.LookPath(name)
+		if err != nil {
+			if path, err = exec.LookPath("/usr/sbin/" + name); err != nil {
+				t.Skip(err)
+			}
+		}
+		if out, err := exec.CommandContext(t.Context(), path, args...).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", name, err, out)
+		}
+	}
+	run("mkfs.fat", "-C", "-F", strconv.Itoa(bits), "-n", label, disk, strconv.Itoa(mebibytes<<10))
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(files[name]), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		run("mcopy", "-i", disk, path, "::")
+	}
+	b, err := os.ReadFile(disk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// TestReadFAT reads what mkfs.fat makes, with a file of several clusters.
+func TestReadFAT(t *testing.T) {
+	files := map[string]string{"meta-data": meta, "user-data": user + "# " + strings.Repeat("long ", 20_000) + "\n", "network-config": "x"}
+	for bits, mebibytes := range map[int]int{12: 2, 16: 20, 32: 40} {
+		c, err := Read(bytes.NewReader(fatDisk(t, "CIDATA", bits, mebibytes, files)))
+		if err != nil || c.Hostname != "db" || c.Secrets["postgres"] != "hunter: 2" {
+			t.Errorf("FAT%d: %v, %v", bits, err, c)
+		}
+	}
+	if _, err := Read(bytes.NewReader(fatDisk(t, "SOV-ESP", 12, 2, files))); !errors.Is(err, ErrNone) {
+		t.Errorf("another label: %v", err)
+	}
+}
+
 func TestReadRefuses(t *testing.T) {
 	files := map[string]string{"meta-data": meta, "user-data": user}
 	for name, tt := range map[string]struct {
@@ -100,6 +148,7 @@ func FuzzRead(f *testing.F) {
 	for _, args := range kinds {
 		f.Add(iso(f, "cidata", args, files))
 	}
+	f.Add(fatDisk(f, "CIDATA", 12, 1, files))
 	f.Fuzz(func(t *testing.T, disk []byte) {
 		defer costtest.Text.Watch(t, len(disk))()
 		if c, err := Read(bytes.NewReader(disk)); err == nil && c.Validate() != nil {

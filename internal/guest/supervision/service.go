@@ -52,7 +52,7 @@ func newService(sup *Supervisor, spec guestspec.Service, all []guestspec.Service
 		Capabilities: spec.Rights.Capabilities, Files: spec.Limits.Files, Rlimits: spec.Limits.Rlimits,
 	}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
-	s.state = guestapi.Service{Name: spec.Name, State: guestapi.StateWaiting, Since: sup.config.Now(), Backup: spec.Backup != nil}
+	s.state = guestapi.Service{Name: spec.Name, State: guestapi.StateWaiting, Since: sup.config.Now(), Backup: spec.Backup != nil && !spec.Backup.Asked}
 	return s
 }
 

@@ -166,8 +166,10 @@ func (c *Client) Watch(ctx context.Context, state, key string) (again, settled b
 	return false, false, nil
 }
 
-// LogOut takes the node off its tailnet for ever.
+// LogOut takes the node off its tailnet for ever. The control server has to answer, for half a minute at most.
 func (c *Client) LogOut(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
 	status, err := c.status(ctx)
 	if err != nil {
 		return err

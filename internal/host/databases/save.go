@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/sovereign-sql/sov/internal/contract/backup"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/contract/health"
 	"github.com/sovereign-sql/sov/internal/host/agefile"
 	"github.com/sovereign-sql/sov/internal/host/device"
@@ -27,17 +29,21 @@ type Saved struct {
 	Recipients int `json:"recipients"`
 }
 
-// Save writes the databases of a machine that runs, and the data of its services, to a file, which
-// appears, or replaces an older one, when everything has come and was checked. It is encrypted as
-// it comes where there are recipients. now is the clock.
-func Save(ctx context.Context, s *fleet.Site, name, path string, to []agefile.Recipient, now func() time.Time, passed Passed) (*Saved, error) {
+// Save writes the databases of a machine that runs, and the data of its services, to a file, which appears, or replaces an older
+// one, when everything has come and was checked. It is encrypted as it comes where there are
+// recipients. now is the clock. With identity the machine's node on its tailnet is saved too.
+func Save(ctx context.Context, s *fleet.Site, name, path string, to []agefile.Recipient, identity bool, now func() time.Time, passed Passed) (*Saved, error) {
 	asked := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stream, in := io.Pipe()
 	ended := make(chan struct{})
 	go func() {
-		err := s.Runner(ctx, device.Command{Stdout: in, Limit: device.NoLimit, Idle: idle}, "backup", name)
+		var flags []string
+		if identity {
+			flags = append(flags, "--identity")
+		}
+		err := s.Runner(ctx, device.Command{Stdout: in, Limit: device.NoLimit, Idle: idle}, "backup", name, flags...)
 		in.CloseWithError(err) // where it went well the end of the file: the stream has one of its own
 		close(ended)
 	}()
@@ -60,6 +66,9 @@ func Save(ctx context.Context, s *fleet.Site, name, path string, to []agefile.Re
 	}
 	if err != nil { // the backup is whole without it
 		fmt.Fprintf(s.ErrOut, "backup: the phone could not record it for sov status: %v\n", err)
+	}
+	if identity && !slices.Contains(saved.Services, guestspec.ServiceTailscale) {
+		return saved, fmt.Errorf("back up %s: %s is whole, and without the node of the tailnet: the version that runs has none, or cannot save it: push a newer one and restart", name, path)
 	}
 	return saved, nil
 }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/sovereign-sql/sov/internal/durable"
 )
@@ -17,6 +18,16 @@ func Archive(folder, machine string, encrypted bool) string {
 		path += ".age"
 	}
 	return path
+}
+
+// Kept is the group without the machines that a backup has nothing of.
+func (g *Group) Kept() (*Group, error) {
+	kept := *g
+	kept.Machines = slices.DeleteFunc(slices.Clone(g.Machines), func(m Machine) bool { return !m.Backup })
+	if len(kept.Machines) == 0 {
+		return nil, fmt.Errorf("%s: no machine of the group has PostgreSQL or a service with a backup in its recipe", g.File)
+	}
+	return &kept, nil
 }
 
 // MakeFolder makes the folder for a backup of the group, unless it is there. One that has a backup already is refused: what

@@ -36,6 +36,7 @@ type Machine struct {
 	Set      []string `yaml:"set"`      // as its --set
 	After    []string `yaml:"after"`    // machines that must be ready first
 	Name     string   `yaml:"-"`        // the recipe's
+	Backup   bool     `yaml:"-"`        // a backup of it has something
 }
 
 // machinesKey begins the line that makes a YAML file one of a group: a recipe has no such key.
@@ -84,6 +85,7 @@ func Load(argument string) (*Group, error) {
 			return nil, fmt.Errorf("%s: %w", argument, err)
 		}
 		m.Name, recipes[r.Name] = r.Name, r
+		m.Backup = r.Postgres.Enabled || slices.ContainsFunc(r.Services, func(s recipe.Service) bool { return s.Backup != nil })
 		if slices.ContainsFunc(g.Machines[:i], func(o Machine) bool { return o.Name == m.Name }) {
 			doc.Faultf(at, "a machine %s is listed twice", m.Name)
 		}

@@ -56,6 +56,25 @@ func TestExamples(t *testing.T) {
 	}
 }
 
+// TestKept: backups leave out machines without data.
+func TestKept(t *testing.T) {
+	dir := t.TempDir()
+	for name, more := range map[string]string{"a": "", "b": "postgres: {enabled: true}\n", "c": "services: [{name: c, command: [/c], directories: [{path: /data/c}], backup: {paths: [/data/c]}}]\n"} {
+		write(t, filepath.Join(dir, name+".yaml"), "name: "+name+"\nbase: {image: alpine}\n"+more)
+	}
+	for text, want := range map[string]string{"{recipe: a.yaml}, {recipe: b.yaml}, {recipe: c.yaml}": "b c", "{recipe: a.yaml}": ""} {
+		write(t, filepath.Join(dir, "home.yaml"), "machines: ["+text+"]\n")
+		g, err := Load(filepath.Join(dir, "home.yaml"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept, err := g.Kept()
+		if (err == nil) != (want != "") || err == nil && strings.Join(kept.Names(), " ") != want {
+			t.Errorf("%s: %v, %v", text, kept, err)
+		}
+	}
+}
+
 // TestBackups: a folder takes one backup of the group, and gives back one that is whole.
 func TestBackups(t *testing.T) {
 	g := &Group{Name: "home", Machines: []Machine{{Name: "sql"}, {Name: "forge"}}}

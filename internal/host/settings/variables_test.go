@@ -68,7 +68,7 @@ func variablesRead(t *testing.T) map[string]string {
 		switch {
 		case err != nil:
 			return err
-		case entry.IsDir() && (slices.Contains(elsewhere, inside) || inside != "." && strings.HasPrefix(entry.Name(), ".")):
+		case entry.IsDir() && (slices.Contains(elsewhere, inside) || entry.Name() == "testdata" || inside != "." && strings.HasPrefix(entry.Name(), ".")):
 			return filepath.SkipDir
 		case filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go"):
 			return nil

@@ -88,6 +88,10 @@ func TestRun(t *testing.T) {
 		"clock":        {scene{database: tap, tailnet: tailnet, onTailnet: true, layers: broken(diagnose.GuestClock)}, map[string]finding.Verdict{Clock: finding.Failed}, "bad"},
 		"services":     {scene{database: tap, tailnet: tailnet, onTailnet: true, layers: broken(diagnose.Services)}, map[string]finding.Verdict{Services: finding.Failed}, "services: bad"},
 		"Tailscale":    {scene{database: tap, tailnet: tailnet, onTailnet: true, layers: broken(diagnose.Tailscale)}, map[string]finding.Verdict{Tailscale: finding.Failed, TailscaleSQL: finding.Failed}, "not connected"},
+		"a name with a number": {scene{database: tap, tailnet: tailnet, onTailnet: true, layers: map[string]finding.Finding{
+			diagnose.Tailscale: {Verdict: finding.Warning, Found: "box-1", Advice: "remove the other"}}}, map[string]finding.Verdict{Tailscale: finding.Warning}, "→ remove the other"},
+		"settings put aside": {scene{database: tap, tailnet: tailnet, onTailnet: true, layers: map[string]finding.Finding{
+			diagnose.Postgres: {Verdict: finding.Warning, Found: "without work_mem", Advice: "make it again"}}}, map[string]finding.Verdict{SQL: finding.Warning}, "without work_mem"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			report := Run(t.Context(), "sql", &c.scene)

@@ -16,13 +16,14 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 )
 
-// Backup writes the databases of a machine that runs to w, as a stream of package backup.
-func Backup(ctx context.Context, root phonepath.Root, name string, w io.Writer) error {
+// Backup writes the databases of a machine that runs to w, as a stream of package backup; with identity its node on its
+// tailnet too.
+func Backup(ctx context.Context, root phonepath.Root, name string, w io.Writer, identity bool) error {
 	client, err := clientOf(root, name)
 	if err != nil {
 		return err
 	}
-	return client.Backup(ctx, w)
+	return client.Backup(ctx, w, identity)
 }
 
 // maxBackupNote bounds the record of a backup, in bytes.

@@ -154,7 +154,9 @@ func (d *Daemon) keep(ctx context.Context) error {
 	if err := removeRunFiles(d.vm); err != nil {
 		return d.fail(ctx, err)
 	}
-	d.awaitOthers(ctx)
+	if err := d.awaitOthers(ctx); err != nil {
+		return err
+	}
 	d.policy = policy{limit: d.settings.crashLoop()}
 	return d.loop(ctx)
 }

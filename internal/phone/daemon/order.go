@@ -10,18 +10,24 @@ import (
 
 // awaitOthers waits until the machines of the group that this one is to be started after are ready. It waits for those that
 // are on their way, as at the phone's boot, where all daemons wait for Android first, and for each no longer than its start
-// may take: the programs of this machine have to bear that another machine is away anyway.
-func (d *Daemon) awaitOthers(ctx context.Context) {
+// may take: the programs of this machine have to bear that another machine is away anyway. It returns an error only when ctx
+// ends.
+func (d *Daemon) awaitOthers(ctx context.Context) error {
 	a, err := loadArtifact(d.Root, d.settings, d.vm)
 	if err != nil {
-		return // the start says so
+		return nil // the start says so
 	}
 	for _, name := range a.spec.Network.After {
-		if err := d.awaitMachine(ctx, name); err != nil {
+		err := d.awaitMachine(ctx, name)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
 			d.log(fmt.Sprintf("it is started without waiting for %s: %v", name, err))
 		}
 	}
 	d.state.change(func(s *runnerapi.State) { s.Reason, s.WaitsFor = "", "" })
+	return nil
 }
 
 // awaitMachine waits for one machine. The error says why it does not.
@@ -58,9 +64,6 @@ func (d *Daemon) awaitMachine(ctx context.Context, name string) error {
 		}
 		select {
 		case <-bounded.Done():
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
 			return fmt.Errorf("it is not ready within %v", limit)
 		case <-time.After(statePoll):
 		}

@@ -7,9 +7,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
 	"github.com/sovereign-sql/sov/internal/durable"
@@ -50,6 +53,35 @@ func Remove(ctx context.Context, root phonepath.Root, name string, o RemoveOptio
 	return &r.Removal, nil
 }
 
+// logOutTime bounds how long a removal waits for the control server.
+const logOutTime = 30 * time.Second
+
+// logOut takes a machine's node off its tailnet, as far as it can, before the node's state goes. It
+// returns what has become of the node.
+func logOut(ctx context.Context, root phonepath.Root, vm phonepath.VM) string {
+	const stays = "; where the machine has a node, it stays on the tailnet: remove it in the tailnet's administration"
+	ctx, cancel := context.WithTimeout(ctx, logOutTime)
+	defer cancel()
+	client, err := clientOf(root, vm.Name)
+	if err != nil {
+		if _, keyless := os.Stat(filepath.Join(vm.Secrets(), guestspec.ServiceTailscale)); keyless != nil {
+			return "" // it has never had an auth key
+		}
+		return "the machine did not run and could not log out" + stays
+	}
+	status, err := client.Status(ctx)
+	switch {
+	case err != nil:
+		return "the guest does not answer and could not log out" + stays
+	case status.Tailnet == nil || status.Tailnet.State == guestapi.TailnetOff || len(status.Tailnet.Addresses) == 0:
+		return "" // it is no node
+	}
+	if _, err := client.Repair(ctx, guestapi.RepairTailnetLogout); err != nil {
+		return err.Error() + stays
+	}
+	return "the node " + status.Tailnet.Hostname + " is logged out"
+}
+
 // pass returns a failure, or with Force notes it and returns nil.
 func (r *removal) pass(what string, err error) error {
 	if err == nil || !r.Force {
@@ -85,6 +117,9 @@ func (r *removal) all(ctx context.Context, root phonepath.Root, vm phonepath.VM)
 // machine removes what is in the machine's folder; before is what was there when nothing had been done yet. The link to
 // what is started goes first: what is half removed cannot be started.
 func (r *removal) machine(ctx context.Context, root phonepath.Root, vm phonepath.VM, before []fs.DirEntry) error {
+	if r.Data {
+		r.Tailnet = logOut(ctx, root, vm)
+	}
 	if err := down(ctx, root, vm, r.Report, func(step string, err error) error {
 		r.network = r.network && (err == nil || step != stepNetwork)
 		return r.pass(step, err)

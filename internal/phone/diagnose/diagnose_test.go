@@ -97,6 +97,19 @@ func TestRun(t *testing.T) {
 			s.status.Phase, s.status.Reason, s.status.Guest.Ready = runnerapi.NotReady, "postgres is backoff", false
 			s.status.Services[0].State = guestapi.StateBackoff
 		}, Postgres, "the service is backoff"},
+		"settings put aside": {func(s *scene) {
+			s.status.Database = &health.Database{Postgres: guestapi.Postgres{Ready: true, Version: "17.6",
+				Aside: []guestapi.SettingsAside{{File: "/data/x.aside-1", Settings: []string{"hba_file", "work_mem"}}, {File: "/data/x.aside-2"}}}}
+		}, "", "without settings of ALTER SYSTEM that were put aside: hba_file, work_mem, kept in /data/x.aside-1; a damaged file, kept as /data/x.aside-2"},
+		"settings put aside, what to do": {func(s *scene) {
+			s.status.Database = &health.Database{Postgres: guestapi.Postgres{Aside: []guestapi.SettingsAside{{File: "/data/x.aside-1"}}}}
+		}, "", "`sov repair sql --forget` then removes the file"},
+		"database says why": {func(s *scene) {
+			s.postgres = errors.New("refused")
+			s.status.Services[0] = guestapi.Service{Name: "postgres", State: guestapi.StateBackoff, Reason: "FATAL:  no room",
+				LastOutput: []string{"2026 [12] FATAL:  no room", "LOG:  database system is shut down"}}
+		}, Postgres, "likely: FATAL:  no room\n"},
+		"name with a number": {func(s *scene) { s.status.Tailnet.Warning = "another one is called box" }, "", "warning  Tailscale"},
 		"no TAP": {func(s *scene) {
 			s.findings = []finding.Finding{{Check: network.LayerTAP, Verdict: finding.Failed, Found: "gone", Fixable: true}}
 			s.deaf(syscall.EHOSTUNREACH)

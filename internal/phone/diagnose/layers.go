@@ -259,6 +259,9 @@ func (l *looker) tailscale() finding.Finding {
 		r.Verdict, r.Found = finding.Skipped, "no auth key was given: one in secrets/"+l.status.Name+"/tailscale puts it on the tailnet"
 	case t.State == "Running" && t.Fault == "":
 		r.Verdict, r.Found = finding.OK, fmt.Sprintf("%s at %s", t.Hostname, strings.Join(t.Addresses, ", "))
+		if t.Warning != "" {
+			r.Verdict, r.Advice = finding.Warning, t.Warning
+		}
 	default:
 		r.Verdict, r.Found, r.Cause = finding.Failed, "tailscaled is "+t.State, "the guest has no way to the control server, or is waiting for it"
 		if t.State == "NeedsLogin" {

@@ -20,8 +20,14 @@ import (
 	"time"
 )
 
-// TLS returns lines of postgresql.conf that make a server offer TLS, with a certificate that nobody has signed but itself.
+// TLS returns lines of postgresql.conf that make a server offer TLS, with a certificate of Pair.
 func TLS(t *testing.T) string {
+	t.Helper()
+	return "ssl = on\n" + Certificate(OwnFile(t, "server.pem", Pair(t)))
+}
+
+// Pair makes a certificate that nobody has signed but itself, and its key, in PEM.
+func Pair(t *testing.T) []byte {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(t, err)
@@ -30,8 +36,7 @@ func TLS(t *testing.T) string {
 	must(t, err)
 	secret, err := x509.MarshalPKCS8PrivateKey(key)
 	must(t, err)
-	text := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret})...)
-	return "ssl = on\n" + Certificate(OwnFile(t, "server.pem", text))
+	return append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret})...)
 }
 
 // Certificate returns lines of postgresql.conf that name a file with a certificate and its key.
@@ -65,4 +70,9 @@ func (s *Server) SetPassword(t *testing.T, role, password string) {
 	must(t, err)
 	_, err = conn.Exec(t.Context(), "ALTER ROLE "+role+" PASSWORD '"+strings.ReplaceAll(password, "'", "''")+"'").ReadAll()
 	must(t, errors.Join(err, conn.Close(t.Context())))
+}
+
+// SocketFile is the path of the server's socket.
+func (s *Server) SocketFile() string {
+	return filepath.Join(s.socket, fmt.Sprintf(".s.PGSQL.%d", s.Port))
 }
