@@ -1,4 +1,5 @@
-// Package internal holds nothing but the test of who may import whom.
+// Package internal holds the tests of rules for the whole repository: who may import whom, how
+// files are written, how wide comments are.
 package internal
 
 import (

@@ -7,13 +7,15 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/kconfig"
 )
 
-// BootPartition is the GUID of the partition that the kernel of a disk image mounts as its root file system: it is part of
-// the kernel's own command line (CONFIG_CMDLINE), which the same kernel has in every image. sov-init finds the other
-// partitions beside it, so theirs differ from image to image.
+// BootPartition is the GUID of the partition that the kernel of a disk image mounts as its root
+// file system: it is part of the kernel's own command line (CONFIG_CMDLINE), which the same kernel
+// has in every image. sov-init finds the other partitions beside it, so theirs differ from image to
+// image.
 const BootPartition = "485755f3-87d0-4042-87a0-3c3bc981f669"
 
-// CheckDisk returns an error if a kernel of that architecture with that configuration cannot boot a disk image: it lacks
-// an option, or its own command line, with which firmware starts it, does not name BootPartition.
+// CheckDisk returns an error if a kernel of that architecture with that configuration cannot boot a
+// disk image: it lacks an option, or its own command line, with which firmware starts it, does not
+// name BootPartition.
 func CheckDisk(arch string, c kconfig.Config, f Features) error {
 	f.Disk = true
 	if missing := Check(arch, c, f); len(missing) > 0 {

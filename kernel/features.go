@@ -41,7 +41,8 @@ var (
 	ofPostgres   = []string{"SYSVIPC", "SIGNALFD"}
 )
 
-// Requirements returns what a guest of an architecture ("arm64" or "amd64") with these features needs.
+// Requirements returns what a guest of an architecture ("arm64" or "amd64") with these features
+// needs.
 func Requirements(arch string, f Features) []Requirement {
 	list := slices.DeleteFunc(KeyRequirements(arch), func(r Requirement) bool {
 		return !f.Tailscale && slices.Contains(ofTailscale, r.Option) ||

@@ -94,8 +94,8 @@ func TestRequirementsReadWell(t *testing.T) {
 	}
 }
 
-// TestKeyRequirements keeps the bytes that are part of the keys of compiled kernels: when this fails, every computer
-// compiles its kernels again.
+// TestKeyRequirements keeps the bytes that are part of the keys of compiled kernels: when this
+// fails, every computer compiles its kernels again.
 func TestKeyRequirements(t *testing.T) {
 	for arch, want := range map[string]string{"arm64": "2269b261c7b3fdd3be9750b31f1263dc8251f41cc2aad72c0d63d89f86aa4d76",
 		"amd64": "d1faced27dd2686329a535355171e589e12425df3d407ed7cd53282071200001",

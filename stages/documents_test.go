@@ -62,7 +62,8 @@ func (s snippet) whole() string {
 	return text
 }
 
-// programsOf are the programs that a recipe's services start, and the users that it names without making them.
+// programsOf are the programs that a recipe's services start, and the users that it names without
+// making them.
 func programsOf(r *recipe.Recipe) (programs, users []string) {
 	commands := [][]string{}
 	for _, s := range r.Services {
@@ -89,7 +90,8 @@ func programsOf(r *recipe.Recipe) (programs, users []string) {
 	return programs, users
 }
 
-// TestSnippets builds every recipe that a document shows, from an image and packages that have what it names.
+// TestSnippets builds every recipe that a document shows, from an image and packages that have what
+// it names.
 func TestSnippets(t *testing.T) {
 	found := snippets(t)
 	if len(found) < 12 {

@@ -36,7 +36,8 @@ func webImage(w *tinybuild.World, more map[string]string) string {
 	})
 }
 
-// TestCommandOfImage builds a machine that runs what its base image says, and looks at it as sov inspect does.
+// TestCommandOfImage builds a machine that runs what its base image says, and looks at it as sov
+// inspect does.
 func TestCommandOfImage(t *testing.T) {
 	w := tinybuild.New(t)
 	image := webImage(w, nil)
@@ -99,8 +100,8 @@ func TestImageThatWouldNotRun(t *testing.T) {
 	}
 }
 
-// TestLocalImageChanges: a folder that no longer has the image of the lock is an error, also where the cache has that image. One
-// that is not there any more is none.
+// TestLocalImageChanges: a folder that no longer has the image of the lock is an error, also where
+// the cache has that image. One that is not there any more is none.
 func TestLocalImageChanges(t *testing.T) {
 	w := tinybuild.New(t)
 	dir := t.TempDir()

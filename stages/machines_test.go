@@ -53,8 +53,9 @@ func alpineWorld(t *testing.T) *tinybuild.World {
 	return w
 }
 
-// TestMachinesShipped builds every recipe that comes with sov, and those in examples, with each profile, from packages of the
-// same names. The build checks that the programs of their services are there, and their users. The groups are package group's.
+// TestMachinesShipped builds every recipe that comes with sov, and those in examples, with each
+// profile, from packages of the same names. The build checks that the programs of their services
+// are there, and their users. The groups are package group's.
 func TestMachinesShipped(t *testing.T) {
 	w := alpineWorld(t)
 	texts := map[string]string{}
@@ -130,8 +131,8 @@ func TestMachinesShipped(t *testing.T) {
 	}
 }
 
-// checkServices looks at what the guest will start: there is something, as a user without rights, that writes below /data and
-// /run only.
+// checkServices looks at what the guest will start: there is something, as a user without rights,
+// that writes below /data and /run only.
 func checkServices(t *testing.T, dir string) {
 	t.Helper()
 	img, err := built.OpenImage(dir)

@@ -55,7 +55,8 @@ type Options struct {
 	Out string
 
 	Builder string // sov's version, for the provenance
-	// Program returns one of the programs that run elsewhere, "sov-init" or "sov-runner", for an architecture.
+	// Program returns one of the programs that run elsewhere, "sov-init" or "sov-runner", for an
+	// architecture.
 	Program func(ctx context.Context, name, arch string) ([]byte, error)
 }
 

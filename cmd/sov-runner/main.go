@@ -1,4 +1,5 @@
-// Command sov-runner keeps a virtual machine running on the phone that it is on. See package daemon.
+// Command sov-runner keeps a virtual machine running on the phone that it is on. See package
+// daemon.
 package main
 
 import (
@@ -19,8 +20,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 )
 
-// release is the release of sov that this program belongs to, which internal/host/embedded/generate writes here. It is empty in
-// every other build, so that what does not change the sources does not change the program.
+// release is the release of sov that this program belongs to, which internal/host/embedded/generate
+// writes here. It is empty in every other build, so that what does not change the sources does not
+// change the program.
 var release string
 
 // version tells builds of this program apart: the digest of its own file.

@@ -196,7 +196,8 @@ func diskLine(d health.Disk) string {
 	return text
 }
 
-// tailnetLine is how the guest is on its tailnet: its state, who it is there, and what keeps it away.
+// tailnetLine is how the guest is on its tailnet: its state, who it is there, and what keeps it
+// away.
 func tailnetLine(t *guestapi.Tailnet) string {
 	line := t.State
 	if len(t.Addresses) > 0 {

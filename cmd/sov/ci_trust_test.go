@@ -119,8 +119,8 @@ func (s step) faults(own bool) (faults []string) {
 	return faults
 }
 
-// TestCIPermissions: pull requests write nothing, a token or key stands in the step that needs it alone, and an action is
-// the commit that was looked at.
+// TestCIPermissions: pull requests write nothing, a token or key stands in the step that needs it
+// alone, and an action is the commit that was looked at.
 func TestCIPermissions(t *testing.T) {
 	for _, path := range ciFiles {
 		text, err := os.ReadFile(path)
@@ -148,7 +148,8 @@ func TestCIPermissions(t *testing.T) {
 	}
 }
 
-// gitlabFaults lists the jobs that write to the remote cache for others than protected branches and tags.
+// gitlabFaults lists the jobs that write to the remote cache for others than protected branches and
+// tags.
 func gitlabFaults(t *testing.T, text []byte) (faults []string) {
 	t.Helper()
 	var all map[string]any

@@ -9,8 +9,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/install"
 )
 
-// withDataKey returns a site whose sov-runner is given the key of a machine's data disk, where that is not kept on the phone, and
-// the arguments that say so.
+// withDataKey returns a site whose sov-runner is given the key of a machine's data disk, where that
+// is not kept on the phone, and the arguments that say so.
 func withDataKey(ctx context.Context, s *fleet.Site, identity, name string, args []string) (*fleet.Site, []string, error) {
 	store, err := openSecrets(identity)
 	if err != nil {

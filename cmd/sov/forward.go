@@ -116,8 +116,8 @@ func forwardTo(ctx context.Context, s *fleet.Site, name, service string, port ui
 }
 
 // forwarding passes connections to a port of this computer on to a service of a machine that runs
-// while use is at work. Port 0 takes a free one. With accept the machine may show another certificate authority than
-// before.
+// while use is at work. Port 0 takes a free one. With accept the machine may show another
+// certificate authority than before.
 func forwarding(ctx context.Context, s *fleet.Site, name, service string, port uint16, accept bool,
 	use func(context.Context, net.Addr, authority.Client) error) error {
 	now, err := install.Status(ctx, s, name)

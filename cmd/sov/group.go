@@ -40,8 +40,8 @@ func (v phoneVerb) eachOf(c *cobra.Command, g *group.Group, args []string) error
 	return errors.Join(failed...)
 }
 
-// pushGroup installs the machines of a group and, if the flags say so, starts each before the next is installed: it waits for
-// their services.
+// pushGroup installs the machines of a group and, if the flags say so, starts each before the next
+// is installed: it waits for their services.
 func pushGroup(c *cobra.Command, g *group.Group, f pushFlags) error {
 	if err := f.check(c); err != nil {
 		return err

@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// TestGroupFiles: verbs go through a group's machines in order, and those for one machine refuse it.
+// TestGroupFiles: verbs go through a group's machines in order, and those for one machine refuse
+// it.
 func TestGroupFiles(t *testing.T) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{

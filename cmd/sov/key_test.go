@@ -49,8 +49,8 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// sealedKey makes a key whose passphrase is horse, at a cost that tests can pay often, and files with that passphrase and
-// with a wrong one.
+// sealedKey makes a key whose passphrase is horse, at a cost that tests can pay often, and files
+// with that passphrase and with a wrong one.
 func sealedKey(t *testing.T) (key, horse, donkey string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -67,7 +67,8 @@ func sealedKey(t *testing.T) (key, horse, donkey string) {
 	return key, horse, donkey
 }
 
-// TestPassphraseOfEveryVerb: whatever opens a private key takes its passphrase from a file, and says that a wrong one is.
+// TestPassphraseOfEveryVerb: whatever opens a private key takes its passphrase from a file, and
+// says that a wrong one is.
 func TestPassphraseOfEveryVerb(t *testing.T) {
 	t.Setenv("SOV_STATE_DIR", t.TempDir())
 	t.Setenv("SOV_CONFIG_DIR", t.TempDir())

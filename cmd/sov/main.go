@@ -36,8 +36,8 @@ func main() {
 
 // execute runs one command line and returns its exit status.
 func execute(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) int {
-	// What others have written must not steer the terminal. Whatever a command prints goes through these two; standard output
-	// that is not a terminal may be a file of any bytes.
+	// What others have written must not steer the terminal. Whatever a command prints goes through
+	// these two; standard output that is not a terminal may be a file of any bytes.
 	out, errOut = terminal.ForScreen(out), terminal.NewWriter(errOut)
 	root := newRoot()
 	root.SetArgs(args)

@@ -46,8 +46,8 @@ func writePages(c *cobra.Command, dir string) error {
 // pageName is what man(1) is asked for: "sov-cache-ls".
 func pageName(c *cobra.Command) string { return strings.ReplaceAll(c.CommandPath(), " ", "-") }
 
-// page returns a command's manual page, in the macros of man(7). It has no date: the same sov writes
-// the same page.
+// page returns a command's manual page, in the macros of man(7). It has no date: the same sov
+// writes the same page.
 func page(c *cobra.Command) string {
 	var b strings.Builder
 	section := func(title string) { fmt.Fprintf(&b, ".SH %s\n", title) }

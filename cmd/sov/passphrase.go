@@ -21,7 +21,8 @@ func passphraseFlag(c *cobra.Command, file *passphraseFile) {
 		"file with the passphrase of a private key, which only you can read; /dev/fd/N is an open one (default: $SOV_PASSPHRASE_FILE, else asked for at the terminal)")
 }
 
-// ask returns what asks for passphrases: it reads the file that the flag or the setting names, or asks at the terminal.
+// ask returns what asks for passphrases: it reads the file that the flag or the setting names, or
+// asks at the terminal.
 func (p passphraseFile) ask() (agefile.Ask, error) {
 	s, err := settings.Load(os.Getenv)
 	if err != nil {

@@ -257,8 +257,8 @@ func TestPhoneQuestions(t *testing.T) {
 	s.wantStatus(exitDone)
 }
 
-// The first push of a signed machine asks whether the phone is to trust its key. Once the machine is there, or once the phone
-// trusts a key, nothing is asked.
+// The first push of a signed machine asks whether the phone is to trust its key. Once the machine
+// is there, or once the phone trusts a key, nothing is asked.
 func TestPushAsksWhomToTrust(t *testing.T) {
 	server := useADB(t)
 	p := androidtest.New(t, androidtest.Options{})

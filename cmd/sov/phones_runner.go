@@ -44,7 +44,8 @@ type phoneVerb struct {
 	up     *upFlags // nil: it does not wait for a machine
 	note   string   // said at a terminal beforehand, where an answer takes long and comes at once; empty: nothing
 	pass   func() []string
-	// How the verb takes a group file; empty: it does not. forGroup comes before its machines, and says which are meant.
+	// How the verb takes a group file; empty: it does not. forGroup comes before its machines, and
+	// says which are meant.
 	group    groupOrder
 	forGroup func(g *group.Group, args []string) (*group.Group, error)
 }

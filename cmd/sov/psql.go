@@ -112,7 +112,8 @@ Exit status: psql's own.`,
 	return c
 }
 
-// superuser is the role that may do everything, and the guest's user that is let in as it without a password.
+// superuser is the role that may do everything, and the guest's user that is let in as it without a
+// password.
 const superuser = "postgres"
 
 // inGuest is the guest's own psql on a database.

@@ -123,7 +123,8 @@ type runReport struct {
 	Published []localvm.Published `json:"published"`
 }
 
-// addresses prints where the machine is reachable: the database's URL, and the other published ports.
+// addresses prints where the machine is reachable: the database's URL, and the other published
+// ports.
 func (r runReport) addresses(p *printer) {
 	if r.URL != "" {
 		p.printf("%s\n", r.URL)

@@ -54,7 +54,8 @@ func (f *runFlags) command() ([]string, error) {
 	return command, nil
 }
 
-// detach runs the machine in background and returns when it is ready. One that runs already is left alone.
+// detach runs the machine in background and returns when it is ready. One that runs already is left
+// alone.
 func (f *runFlags) detach(c *cobra.Command, spec *vmspec.Spec) error {
 	running, err := localvm.At(f.State)
 	if err != nil {
@@ -77,7 +78,8 @@ func (f *runFlags) detach(c *cobra.Command, spec *vmspec.Spec) error {
 	return f.reportRunning(c, running)
 }
 
-// background starts the process that runs the machine and waits until the machine is ready. Ctrl-C shuts it down.
+// background starts the process that runs the machine and waits until the machine is ready. Ctrl-C
+// shuts it down.
 func (f *runFlags) background(c *cobra.Command) error {
 	words, err := f.command()
 	if err != nil {

@@ -89,8 +89,8 @@ func secretNames(held bool) cobra.CompletionFunc {
 	}
 }
 
-// machineSecrets returns the machine that an argument means, its recipe where that is known, and the
-// user's secrets.
+// machineSecrets returns the machine that an argument means, its recipe where that is known, and
+// the user's secrets.
 func machineSecrets(argument string) (string, *recipe.Recipe, *secrets.Store, error) {
 	vm, known, err := built.Machine(argument)
 	if err != nil {
@@ -100,8 +100,9 @@ func machineSecrets(argument string) (string, *recipe.Recipe, *secrets.Store, er
 	return vm, known, store, err
 }
 
-// machineOf returns the machine that an argument means, if it can have a secret of that name, and whether sov generates that
-// secret. What a machine uses its recipe says, or else what was built of it.
+// machineOf returns the machine that an argument means, if it can have a secret of that name, and
+// whether sov generates that secret. What a machine uses its recipe says, or else what was built of
+// it.
 func machineOf(argument, secret string) (vm string, generates bool, err error) {
 	vm, known, err := built.Machine(argument)
 	if err != nil {

@@ -125,7 +125,8 @@ func TestGeneratedSecret(t *testing.T) {
 	}
 }
 
-// A weak password of a role is refused with what to type instead; what is kept already is not touched.
+// A weak password of a role is refused with what to type instead; what is kept already is not
+// touched.
 func TestWeakPasswordIsRefused(t *testing.T) {
 	t.Setenv("SOV_CONFIG_DIR", t.TempDir())
 	for _, weak := range []string{"short\n", "postgrespostgres", "Password-2026"} {

@@ -19,7 +19,8 @@ import (
 	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
-// watchInterval is the pause between two looks: each is a command on the phone, which asks the guest.
+// watchInterval is the pause between two looks: each is a command on the phone, which asks the
+// guest.
 const watchInterval = 2 * time.Second
 
 func newStatus() *cobra.Command {
@@ -84,8 +85,8 @@ func watchStatus(ctx context.Context, s *fleet.Site, name string, out *os.File) 
 }
 
 // screen is a text of rows of a key and a value as a whole screen of a terminal: lines that are too
-// wide go on below their values, and lines that have no room are counted. Nothing in the text steers
-// the terminal.
+// wide go on below their values, and lines that have no room are counted. Nothing in the text
+// steers the terminal.
 func screen(text string, window *os.File) string {
 	const clear, home = "\x1b[2J", "\x1b[H" // ECMA-48, 8.3.39 and 8.3.21
 	const keyWidth = 11                     // of sov-runner's status

@@ -28,7 +28,8 @@ func TestEscapesOfARegistry(t *testing.T) {
 	}
 }
 
-// TestEscapesAtATerminal prints a file, whose bytes are passed on to a program and not to a terminal.
+// TestEscapesAtATerminal prints a file, whose bytes are passed on to a program and not to a
+// terminal.
 func TestEscapesAtATerminal(t *testing.T) {
 	key := filepath.Join(t.TempDir(), "key.pem")
 	if out, errOut, status := cliWith("", "key", "new", key); status != exitDone {

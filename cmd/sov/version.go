@@ -9,8 +9,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/embedded"
 )
 
-// version is what `make build` stamps with .ci/version; in a sov of `go install`, it is the module's
-// version.
+// version is what `make build` stamps with .ci/version; in a sov of `go install`, it is the
+// module's version.
 var version = "development"
 
 func init() {

@@ -22,8 +22,8 @@ func terminalOf(c *cobra.Command) *os.File {
 	return nil
 }
 
-// working runs fn and meanwhile shows at a terminal what is being done, and for how long. Nothing of
-// it stays on the screen. Elsewhere fn's task is nil, which counts nothing.
+// working runs fn and meanwhile shows at a terminal what is being done, and for how long. Nothing
+// of it stays on the screen. Elsewhere fn's task is nil, which counts nothing.
 func working(c *cobra.Command, what string, fn func(ctx context.Context, task *pipeline.Task) error) error {
 	f := terminalOf(c)
 	if f == nil || os.Getenv("TERM") == "dumb" {

@@ -1,14 +1,14 @@
-// Package disk is the stage that makes an artifact the image of a whole disk, which boots under UEFI on a virtual machine, a
-// server or a laptop:
+// Package disk is the stage that makes an artifact the image of a whole disk, which boots under
+// UEFI on a virtual machine, a server or a laptop:
 //
 //	sov-esp   FAT32  the kernel as \EFI\BOOT\BOOTX64.EFI or BOOTAA64.EFI, where firmware looks on any disk
 //	sov-boot  ext4   sov-init, and how it maps the root file system; the kernel's own command line names this partition
 //	sov-root  ext4   rootfs.img, byte for byte, with its hash tree
 //	sov-data  ext4   the data disk, as large as vm.data says; the last, so that it can grow
 //
-// Firmware starts a kernel of a disk without a command line, and the one that is compiled into the kernel cannot hold the
-// root hash of a build. So the kernel begins with sov-boot, from where sov-init maps sov-root by its hash tree, as
-// dm-mod.create does on a phone, and goes on there.
+// Firmware starts a kernel of a disk without a command line, and the one that is compiled into the
+// kernel cannot hold the root hash of a build. So the kernel begins with sov-boot, from where
+// sov-init maps sov-root by its hash tree, as dm-mod.create does on a phone, and goes on there.
 //
 // It is no part of every build: its size is that of the data disk, which has to be hashed.
 package disk
@@ -47,7 +47,8 @@ const Name = "disk"
 // version is part of the key. It is raised when the same artifact comes to another image.
 const version = 1
 
-// made is the time of every file of the boot partition and the EFI system partition: the first that FAT knows.
+// made is the time of every file of the boot partition and the EFI system partition: the first that
+// FAT knows.
 var made = time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // New returns the stage.
@@ -86,7 +87,8 @@ func (stage) Run(ctx context.Context, j *pipeline.Job) error {
 	return err
 }
 
-// Write makes f the disk image of an artifact, whose files open opens by their names. The same artifact gives the same bytes.
+// Write makes f the disk image of an artifact, whose files open opens by their names. The same
+// artifact gives the same bytes.
 func Write(ctx context.Context, f *os.File, open func(name string) (*os.File, error)) error {
 	a, err := read(open)
 	if err != nil {
@@ -232,8 +234,8 @@ func (a *image) write(ctx context.Context, f *os.File) error {
 	})
 }
 
-// Loader is the name of the program in \EFI\BOOT that firmware of an architecture starts (UEFI Specification 2.10, section
-// 3.5.1.1).
+// Loader is the name of the program in \EFI\BOOT that firmware of an architecture starts (UEFI
+// Specification 2.10, section 3.5.1.1).
 func Loader(goArch string) string {
 	return map[string]string{arch.AMD64: "BOOTX64.EFI", arch.ARM64: "BOOTAA64.EFI"}[goArch]
 }

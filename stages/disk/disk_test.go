@@ -15,7 +15,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/verity"
 )
 
-// TestReproducible makes the disk of one artifact twice, a day apart, and those of others, which must not share GUIDs.
+// TestReproducible makes the disk of one artifact twice, a day apart, and those of others, which
+// must not share GUIDs.
 func TestReproducible(t *testing.T) {
 	dir := t.TempDir()
 	rootfs, err := os.Create(filepath.Join(dir, "rootfs"))

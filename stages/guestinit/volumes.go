@@ -22,8 +22,8 @@ func volumes(r *recipe.Recipe) []guestspec.Volume {
 	return list
 }
 
-// WritableRoots are where a service writes that does not name directories: the data disk, and the volumes that no service
-// names as a whole.
+// WritableRoots are where a service writes that does not name directories: the data disk, and the
+// volumes that no service names as a whole.
 func WritableRoots(r *recipe.Recipe) []string {
 	roots := []string{guestspec.DataPath}
 	for _, v := range r.Volumes {
@@ -37,8 +37,8 @@ func WritableRoots(r *recipe.Recipe) []string {
 	return roots
 }
 
-// volumeMountpoints adds the directories on which the guest mounts volumes, with those above them. What the layers below have
-// there would be hidden.
+// volumeMountpoints adds the directories on which the guest mounts volumes, with those above them.
+// What the layers below have there would be hidden.
 func volumeMountpoints(b *overlay.Builder, below *tree.Tree, volumes []recipe.Volume) error {
 	for _, v := range volumes {
 		for dir := range parents(v.Path) {

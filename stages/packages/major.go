@@ -34,7 +34,8 @@ func Majors(list []int) string {
 	return strings.Join(words, ", ")
 }
 
-// pinned returns the words that are wanted, with the virtual names of PostgreSQL's packages replaced by those of r.Postgres.
+// pinned returns the words that are wanted, with the virtual names of PostgreSQL's packages
+// replaced by those of r.Postgres.
 func (r Request) pinned(servers []int) ([]string, error) {
 	words := recipe.PinPostgres(r.Install, r.Postgres)
 	if !slices.Equal(words, r.Install) && !slices.Contains(servers, r.Postgres) {

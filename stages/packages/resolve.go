@@ -62,8 +62,8 @@ func Resolve(ctx context.Context, r Request) (*Resolution, error) {
 	return out, nil
 }
 
-// solver returns what the solver is asked: the packages wanted, from repositories whose indexes are fetched and verified, on
-// top of the base image's.
+// solver returns what the solver is asked: the packages wanted, from repositories whose indexes are
+// fetched and verified, on top of the base image's.
 func (r Request) solver(ctx context.Context) (apk.Request, error) {
 	installed, err := apk.Installed(r.Base)
 	if err != nil {
@@ -139,11 +139,13 @@ func (r Request) indexes(ctx context.Context) ([]*apk.Repository, error) {
 	return out, r.compareWithSeen(out)
 }
 
-// errVersion3 is in the error of a repository that only apk version 3 can read. Version 3 reads both.
+// errVersion3 is in the error of a repository that only apk version 3 can read. Version 3 reads
+// both.
 var errVersion3 = errors.New("the repository has an index of apk version 3 (ADB), which is not supported: " +
 	"name one with an APKINDEX.tar.gz, as Alpine's own are, or have it made with `apk index` of version 2")
 
-// isADB reports whether a file is one of apk version 3: "ADB" and a letter for the compression (apk-tools 3, src/adb.h, ADB_FORMAT_MAGIC and ADB_COMPRESSED).
+// isADB reports whether a file is one of apk version 3: "ADB" and a letter for the compression
+// (apk-tools 3, src/adb.h, ADB_FORMAT_MAGIC and ADB_COMPRESSED).
 func isADB(file []byte) bool { return len(file) > 4 && string(file[:3]) == "ADB" }
 
 // isVersion3 reports whether a repository has the index that version 3 makes.

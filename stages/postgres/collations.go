@@ -15,7 +15,8 @@ import (
 	"github.com/sovereign-sql/sov/stages/guestinit"
 )
 
-// sorting matches what decides how text sorts: ICU's code and data, and glibc. musl compares bytes, in every version.
+// sorting matches what decides how text sorts: ICU's code and data, and glibc. musl compares bytes,
+// in every version.
 var sorting = regexp.MustCompile(`^(libicu(i18n|uc|data)\.so\.[0-9.]+|icudt[0-9]+[a-z]\.dat|libc\.so\.6)$`)
 
 // sortingOf stands for the libraries of an image that sort text: it is another one where they are.

@@ -6,7 +6,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/tree"
 )
 
-// TestSortingOf: another ICU, and other data of it, are others; what sorts no text is of no account.
+// TestSortingOf: another ICU, and other data of it, are others; what sorts no text is of no
+// account.
 func TestSortingOf(t *testing.T) {
 	of := func(files map[string]string) string {
 		root := tree.New()

@@ -122,14 +122,15 @@ const sameNetwork = "samenet"
 // access says how a machine's clients reach its server.
 type access struct {
 	tls bool // the server can encrypt
-	// standalone: the machine runs from a disk image and got its address by DHCP. The build does not know the network that it
-	// is in, and there is no host that is told from others there: "tap" of postgres.networks is its own network, and the
-	// superuser comes from there where a phone's comes from the host.
+	// standalone: the machine runs from a disk image and got its address by DHCP. The build does
+	// not know the network that it is in, and there is no host that is told from others there:
+	// "tap" of postgres.networks is its own network, and the superuser comes from there where a
+	// phone's comes from the host.
 	standalone bool
 }
 
-// hba is pg_hba.conf: who may connect, from where, and how they prove it. With TLS, connections that leave the phone are
-// encrypted, and all of those to a standalone machine.
+// hba is pg_hba.conf: who may connect, from where, and how they prove it. With TLS, connections
+// that leave the phone are encrypted, and all of those to a standalone machine.
 func (a access) hba(r *recipe.Recipe) (string, error) {
 	networks, host, err := a.addresses(r)
 	if err != nil {
@@ -171,7 +172,8 @@ func (a access) hba(r *recipe.Recipe) (string, error) {
 	return b.String(), nil
 }
 
-// addresses are those of clients as lines of pg_hba.conf have them: the networks that may connect, and the host where it may.
+// addresses are those of clients as lines of pg_hba.conf have them: the networks that may connect,
+// and the host where it may.
 func (a access) addresses(r *recipe.Recipe) (networks, host []string, err error) {
 	var known []netip.Prefix
 	for _, word := range r.Postgres.Networks {
@@ -208,9 +210,9 @@ func hostAddresses(n recipe.Network, networks []netip.Prefix) ([]string, error) 
 	if !n.AddressUnset {
 		return []string{netip.PrefixFrom(p.Addr(), p.Addr().BitLen()).String()}, nil
 	}
-	// The host has the first address of a network of 24 bits in one of the pools, and nobody else has such
-	// an address. The mask passes over the bits that tell these networks apart: hba.c compares address and
-	// mask bit by bit.
+	// The host has the first address of a network of 24 bits in one of the pools, and nobody else
+	// has such an address. The mask passes over the bits that tell these networks apart: hba.c
+	// compares address and mask bit by bit.
 	var from []string
 	for _, pool := range vmspec.Pools {
 		from = append(from, fmt.Sprintf("%s  255.255.224.255", pool.Addr().Next()))

@@ -14,8 +14,9 @@ import (
 )
 
 // extensionDirs are where the server may look for extensions: /usr/share/postgresql17/extension for
-// /usr/libexec/postgresql17 (Alpine), /usr/share/postgresql/17/extension for /usr/lib/postgresql/17/bin (Debian),
-// /usr/local/share/postgresql/extension for /usr/local/bin (Docker Hub), and what PostgreSQL's own configure takes.
+// /usr/libexec/postgresql17 (Alpine), /usr/share/postgresql/17/extension for
+// /usr/lib/postgresql/17/bin (Debian), /usr/local/share/postgresql/extension for /usr/local/bin
+// (Docker Hub), and what PostgreSQL's own configure takes.
 func (s *Server) extensionDirs() []string {
 	share := strings.Replace(strings.Replace(s.Dir, "/libexec/", "/share/", 1), "/lib/", "/share/", 1)
 	return []string{path.Join(share, "extension"), path.Join(share, "../extension"),
@@ -30,7 +31,8 @@ func (s *Server) hasExtension(t *tree.Tree, name string) bool {
 	})
 }
 
-// checkExtensions looks for the recipe's extensions in the image: a package may be for another major version of the server.
+// checkExtensions looks for the recipe's extensions in the image: a package may be for another
+// major version of the server.
 func (s *Server) checkExtensions(t *tree.Tree, list []recipe.Extension) error {
 	var missing []recipe.Extension
 	for _, e := range list {

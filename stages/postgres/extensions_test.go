@@ -8,8 +8,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/tree"
 )
 
-// TestCheckExtensions looks for extensions where the packages of Alpine, Debian and Docker Hub have them, also in an image
-// that a package of another major version has come into.
+// TestCheckExtensions looks for extensions where the packages of Alpine, Debian and Docker Hub have
+// them, also in an image that a package of another major version has come into.
 func TestCheckExtensions(t *testing.T) {
 	vector := recipe.Extension{Name: "vector", Package: "postgresql-pgvector"}
 	for _, tt := range []struct {

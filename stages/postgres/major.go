@@ -9,8 +9,9 @@ import (
 	"github.com/sovereign-sql/sov/stages/guestinit"
 )
 
-// choose returns the server that the machine runs, of those that were found. Two major versions are an error, but for the one of
-// postgres.upgrade_from: which one a machine got would be an accident, and its databases are of one of them.
+// choose returns the server that the machine runs, of those that were found. Two major versions are
+// an error, but for the one of postgres.upgrade_from: which one a machine got would be an accident,
+// and its databases are of one of them.
 func choose(found []*Server, p recipe.Postgres) (*Server, error) {
 	// The walk is in the order of names, so that of equals it is always the same
 	// that is taken.

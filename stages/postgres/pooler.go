@@ -20,7 +20,8 @@ const (
 	poolerTLSDir = "/run/" + recipe.PgBouncer + "-tls"
 )
 
-// findPooler returns the path of the pooler's program: Alpine has it in /usr/bin, Debian in /usr/sbin.
+// findPooler returns the path of the pooler's program: Alpine has it in /usr/bin, Debian in
+// /usr/sbin.
 func findPooler(t *tree.Tree) (string, error) {
 	for _, dir := range []string{"usr/bin", "usr/sbin", "usr/local/bin"} {
 		if _, ok := executable(t, path.Join(dir, recipe.PgBouncer)); ok {
@@ -30,9 +31,10 @@ func findPooler(t *tree.Tree) (string, error) {
 	return "", fmt.Errorf("postgres.pooler: there is no %s in the base image or its packages: add the package %[1]s to packages.install", recipe.PgBouncer)
 }
 
-// poolerSettings is pgbouncer.ini. A client logs in by SCRAM with the verifier that the server has, which the pooler asks for
-// as a role of its own; it logs in to the server with what the client has proved (PgBouncer's manual, auth_query and SCRAM
-// pass-through). It writes no file and offers no console: nobody is in admin_users.
+// poolerSettings is pgbouncer.ini. A client logs in by SCRAM with the verifier that the server has,
+// which the pooler asks for as a role of its own; it logs in to the server with what the client has
+// proved (PgBouncer's manual, auth_query and SCRAM pass-through). It writes no file and offers no
+// console: nobody is in admin_users.
 func poolerSettings(p recipe.Postgres, tls bool) string {
 	settings := []string{
 		"listen_addr = *", fmt.Sprintf("listen_port = %d", p.Pooler.Port), "unix_socket_dir =", "logfile =", "log_connections = 0", "log_disconnections = 0",
@@ -47,7 +49,8 @@ func poolerSettings(p recipe.Postgres, tls bool) string {
 	if tls {
 		certificate, key := poolerFiles(p)
 		settings = append(settings, "client_tls_sslmode = allow", "client_tls_cert_file = "+certificate, "client_tls_key_file = "+key, "client_tls_protocols = secure",
-			// It does not start without a file of authorities, although no client has to show a certificate.
+			// It does not start without a file of authorities, although no client has to show a
+			// certificate.
 			"client_tls_ca_file = "+certificate)
 	}
 	return fmt.Sprintf("[databases]\n* = host=%s port=%d\n\n[pgbouncer]\n%s\n", socketDir, p.Port, strings.Join(settings, "\n"))
@@ -61,7 +64,8 @@ func poolerFiles(p recipe.Postgres) (certificate, key string) {
 	return poolerTLSDir + "/server.pem", poolerTLSDir + "/server.pem"
 }
 
-// poolerAccess is the pooler's pg_hba.conf: what hba says of everybody but the superuser, in what PgBouncer reads.
+// poolerAccess is the pooler's pg_hba.conf: what hba says of everybody but the superuser, in what
+// PgBouncer reads.
 func poolerAccess(r *recipe.Recipe, tls bool) (string, error) {
 	networks, host, err := access{tls: tls}.addresses(r)
 	if err != nil {
@@ -83,7 +87,8 @@ func poolerAccess(r *recipe.Recipe, tls bool) (string, error) {
 	return b.String(), nil
 }
 
-// poolerService describes the pooler to sov-init. It writes nothing, and reads its certificate alone.
+// poolerService describes the pooler to sov-init. It writes nothing, and reads its certificate
+// alone.
 func poolerService(program string, p recipe.Postgres, tls bool) guestspec.Service {
 	service := guestspec.Service{
 		Name: guestspec.ServicePooler, Command: []string{program, poolerConfig}, User: recipe.PgBouncer, After: []string{guestspec.ServicePostgres},

@@ -28,9 +28,10 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/postgrestest"
 )
 
-// TestPooler lets real servers of both kinds read what a recipe with a pooler gives them: a role logs in through it with its own
-// password and shares sessions, the superuser and wrong passwords are refused, clients from beyond the host have to encrypt,
-// and a certificate is replaced while sessions go on.
+// TestPooler lets real servers of both kinds read what a recipe with a pooler gives them: a role
+// logs in through it with its own password and shares sessions, the superuser and wrong passwords
+// are refused, clients from beyond the host have to encrypt, and a certificate is replaced while
+// sessions go on.
 func TestPooler(t *testing.T) {
 	program, err := exec.LookPath("pgbouncer")
 	if err != nil {
@@ -40,10 +41,12 @@ func TestPooler(t *testing.T) {
 	r := sqlRecipe(t)
 	r.Postgres.Pooler = recipe.Pooler{Program: recipe.PgBouncer, Mode: "transaction", Size: 2, Clients: 50, Port: freePort(t)}
 	r.Postgres.Networks = []string{recipe.NetworkTAP, "127.9.0.0/16"}
-	// The phone's networks, on this computer's loopback: the host's address has a mask that passes over some bits.
+	// The phone's networks, on this computer's loopback: the host's address has a mask that passes
+	// over some bits.
 	local := strings.NewReplacer("192.168.", "127.168.", "10.213.", "127.213.")
 
-	// The test's servers have folders of their own, and the pooler runs as the system user postgres.
+	// The test's servers have folders of their own, and the pooler runs as the system user
+	// postgres.
 	access, err := access{tls: true}.hba(r)
 	must(t, err)
 	files := "hba_file = '" + postgrestest.OwnFile(t, "hba", []byte(local.Replace(access))) + "'\nident_file = '" +

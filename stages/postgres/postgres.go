@@ -220,7 +220,8 @@ func (s *stage) service(server *Server) (guestspec.Service, error) {
 		// SIGINT is a fast shutdown: sessions end, a checkpoint is written.
 		Stop:        guestspec.Stop{Signal: "SIGINT", Timeout: guestspec.Duration(time.Minute)},
 		OOMScoreAdj: -900,
-		// All of the disks that belongs to no other service: tablespaces and archives of WAL are where their owner put them.
+		// All of the disks that belongs to no other service: tablespaces and archives of WAL are
+		// where their owner put them.
 		Rights: guestspec.Rights{Write: append(guestinit.WritableRoots(s.Recipe), p.Data)},
 		// What is left is sov-init's and Tailscale's, by which the machine can still be reached.
 		Limits: guestspec.Limits{Memory: "90%", Processes: 4096, Keeps: "50%", Weight: guestspec.OwnWeight},

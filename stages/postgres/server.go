@@ -63,9 +63,9 @@ func findServer(t *tree.Tree, p recipe.Postgres) (*Server, error) {
 	return choose(found, p)
 }
 
-// hasLibrary reports whether a module is in the server's $libdir, which lies beside its programs: in
-// /usr/lib/postgresql17 for /usr/libexec/postgresql17, in /usr/lib/postgresql/17/lib for .../17/bin, in
-// /usr/local/lib/postgresql for /usr/local/bin.
+// hasLibrary reports whether a module is in the server's $libdir, which lies beside its programs:
+// in /usr/lib/postgresql17 for /usr/libexec/postgresql17, in /usr/lib/postgresql/17/lib for
+// .../17/bin, in /usr/local/lib/postgresql for /usr/local/bin.
 func (s *Server) hasLibrary(t *tree.Tree, name string) bool {
 	for _, dir := range []string{strings.Replace(s.Dir, "/libexec/", "/lib/", 1), path.Join(s.Dir, "../lib"), path.Join(s.Dir, "../lib/postgresql")} {
 		if _, n, err := t.Resolve(strings.TrimPrefix(dir, "/") + "/" + name + ".so"); err == nil && n.IsRegular() {

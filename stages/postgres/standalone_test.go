@@ -8,7 +8,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 )
 
-// TestStandaloneAccess has the machine's own subnet, which only PostgreSQL knows, in place of the phone's.
+// TestStandaloneAccess has the machine's own subnet, which only PostgreSQL knows, in place of the
+// phone's.
 func TestStandaloneAccess(t *testing.T) {
 	for _, unset := range []bool{false, true} {
 		r := &recipe.Recipe{}

@@ -58,8 +58,8 @@ func TestSuperuserWithoutHost(t *testing.T) {
 	}
 }
 
-// A failed login is answered late where the server has the module, which a recipe's own libraries do
-// not push aside.
+// A failed login is answered late where the server has the module, which a recipe's own libraries
+// do not push aside.
 func TestAuthDelay(t *testing.T) {
 	for own, want := range map[string]string{
 		"": "'auth_delay'", "pg_stat_statements": "'pg_stat_statements, auth_delay'", "auth_delay, pg_stat_statements": "'auth_delay, pg_stat_statements'",
@@ -84,8 +84,8 @@ func freePort(t *testing.T) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-// TestSuperuserWithChosenAddresses: a phone chooses the host's address, and the file of the image admits each that it may
-// choose, and no peer's.
+// TestSuperuserWithChosenAddresses: a phone chooses the host's address, and the file of the image
+// admits each that it may choose, and no peer's.
 func TestSuperuserWithChosenAddresses(t *testing.T) {
 	r := sqlRecipe(t)
 	r.Network.AddressUnset, r.Postgres.Superuser, r.Postgres.Networks = true, recipe.SuperuserHost, []string{recipe.NetworkTAP, recipe.NetworkPeers}

@@ -15,8 +15,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/postgrestest"
 )
 
-// TestEncryption lets a real server read the pg_hba.conf of a recipe: who comes from the host or the machine itself may do
-// without TLS, everybody else may not, and the superuser comes from the host only all the same.
+// TestEncryption lets a real server read the pg_hba.conf of a recipe: who comes from the host or
+// the machine itself may do without TLS, everybody else may not, and the superuser comes from the
+// host only all the same.
 func TestEncryption(t *testing.T) {
 	const host, self, other = "127.9.0.1", "127.9.0.2", "127.9.0.77"
 	r := sqlRecipe(t)
@@ -46,8 +47,8 @@ func TestEncryption(t *testing.T) {
 	}
 }
 
-// TestCertificateOfTheUser takes the two secrets in place of the machine's own certificate, and the recipe's own settings in
-// place of both.
+// TestCertificateOfTheUser takes the two secrets in place of the machine's own certificate, and the
+// recipe's own settings in place of both.
 func TestCertificateOfTheUser(t *testing.T) {
 	server := &Server{Dir: "/server", Major: 17, ICU: true, TLS: true}
 	for _, tt := range []struct {

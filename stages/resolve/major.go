@@ -13,8 +13,9 @@ import (
 	"github.com/sovereign-sql/sov/stages/packages"
 )
 
-// pinMajor decides which major version of PostgreSQL is resolved to: the recipe's, else the lock's. The databases of a phone
-// are of one major version, and another one cannot read them: a new one is taken only where it is asked for.
+// pinMajor decides which major version of PostgreSQL is resolved to: the recipe's, else the lock's.
+// The databases of a phone are of one major version, and another one cannot read them: a new one is
+// taken only where it is asked for.
 func (r *Resolver) pinMajor() error {
 	if r.major = r.Recipe.Postgres.Major; r.major != 0 || !r.Recipe.Postgres.Enabled || r.LockPath == "" {
 		return nil
@@ -30,7 +31,8 @@ func (r *Resolver) pinMajor() error {
 	return nil
 }
 
-// newerMajor returns a major version that the repositories had and that was not taken since the lock has an older one, or 0.
+// newerMajor returns a major version that the repositories had and that was not taken since the
+// lock has an older one, or 0.
 func (r *Resolver) newerMajor() int {
 	if !r.kept || len(r.servers) == 0 {
 		return 0
@@ -59,8 +61,8 @@ func (r *Resolver) explainMajor(err error) error {
 	return fmt.Errorf("postgres.major: %w", err)
 }
 
-// withOldServer returns the entry with the packages of the server that postgres.upgrade_from names. The lock does not have
-// them: they are in one version of a machine only, which upgrades a phone.
+// withOldServer returns the entry with the packages of the server that postgres.upgrade_from names.
+// The lock does not have them: they are in one version of a machine only, which upgrades a phone.
 func (r *Resolver) withOldServer(ctx context.Context, entry *lock.Entry) (*lock.Entry, error) {
 	old := r.Recipe.Postgres.UpgradeFrom
 	if old == 0 {

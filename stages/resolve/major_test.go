@@ -40,7 +40,8 @@ func servers(e *lock.Entry) (list []string) {
 	return list
 }
 
-// TestMajorStays: a lock keeps its major version of PostgreSQL until the recipe asks for another one.
+// TestMajorStays: a lock keeps its major version of PostgreSQL until the recipe asks for another
+// one.
 func TestMajorStays(t *testing.T) {
 	w := tinybuild.New(t)
 	o := w.Options(t.TempDir(), w.Recipe(tinybuild.WithPostgres))

@@ -95,8 +95,9 @@ func (r *Resolver) check(ctx context.Context, entry *lock.Entry, path string) er
 	return err
 }
 
-// checkLocalImages fails where a folder or a tarball no longer has the image of an entry, which the cache may have: whoever has
-// changed it expects another machine. One that is not there is nobody's change.
+// checkLocalImages fails where a folder or a tarball no longer has the image of an entry, which the
+// cache may have: whoever has changed it expects another machine. One that is not there is nobody's
+// change.
 func (r *Resolver) checkLocalImages(ctx context.Context, entry *lock.Entry) error {
 	digests := map[string]string{r.image.String(): entry.Image.Digest}
 	for _, copied := range entry.Copied {
@@ -180,7 +181,8 @@ func (r *Resolver) resolveImage(ctx context.Context, entry *lock.Entry) error {
 
 func (r *Resolver) resolveKernel(ctx context.Context, entry *lock.Entry) error {
 	return r.Do(ctx, "resolve kernel", func(ctx context.Context, t *pipeline.Task) error {
-		// A source has over a hundred megabytes; without a compiler it is fetched in vain. A remote cache may have the kernel.
+		// A source has over a hundred megabytes; without a compiler it is fetched in vain. A remote
+		// cache may have the kernel.
 		if err := kernel.CheckTools(ctx, r.Arch); err != nil && len(r.Remotes.From) == 0 {
 			return err
 		}

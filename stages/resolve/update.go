@@ -32,8 +32,8 @@ type Report struct {
 	Changes []lock.Change // from the entry to the other
 	Stale   error         // a *lock.StaleError: the entry was made for other inputs than the recipe has now
 	Written bool          // the lock has the other entry now
-	// NewerPostgres is a major version of PostgreSQL that the repositories have and that is not taken, since nothing asks
-	// for it; 0: there is none.
+	// NewerPostgres is a major version of PostgreSQL that the repositories have and that is not
+	// taken, since nothing asks for it; 0: there is none.
 	NewerPostgres int
 	// From and To are major versions of PostgreSQL, where the lock's changes; else 0.
 	From, To int

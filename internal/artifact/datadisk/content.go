@@ -24,8 +24,8 @@ const (
 )
 
 // Magic numbers of the two copies of a LUKS2 header, and where the second one stands (LUKS2 On-Disk
-// Format Specification, section 2.1). cryptsetup restores either copy from the other. The second one has further
-// places for larger headers, which no data disk has.
+// Format Specification, section 2.1). cryptsetup restores either copy from the other. The second
+// one has further places for larger headers, which no data disk has.
 const (
 	magicFirst, magicSecond = "LUKS\xba\xbe", "SKUL\xba\xbe"
 	secondOffset            = 0x4000
@@ -106,9 +106,10 @@ func (s Spec) Name() string {
 	return "data disk"
 }
 
-// Ensure makes the disk at path unless there is one, and enlarges one that is smaller than it should be.
-// It reports what it has done: "made", "enlarged" or "". A new disk that is to be encrypted is one for the guest to encrypt. A
-// disk that exists and is not of the wanted kind stays as it is, and the error wraps a *MismatchError.
+// Ensure makes the disk at path unless there is one, and enlarges one that is smaller than it
+// should be. It reports what it has done: "made", "enlarged" or "". A new disk that is to be
+// encrypted is one for the guest to encrypt. A disk that exists and is not of the wanted kind stays
+// as it is, and the error wraps a *MismatchError.
 func (s Spec) Ensure(ctx context.Context, path string) (done string, err error) {
 	_, err = os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -24,7 +24,8 @@ func TestEnsure(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// What the guest finds it by: s_volume_name of ext4's superblock, or the mark of a new disk.
+		// What the guest finds it by: s_volume_name of ext4's superblock, or the mark of a new
+		// disk.
 		label, at := kind.label(), 1024+0x78
 		if kind.Encrypted {
 			label, at = guestspec.NewDiskMark(label), guestspec.NewDiskOffset

@@ -1,11 +1,11 @@
-// Package datadisk makes the disks on which a guest keeps what must outlive its image, the data disk and the volumes of its
-// recipe: an empty ext4 file system with a journal, in a sparse file.
+// Package datadisk makes the disks on which a guest keeps what must outlive its image, the data
+// disk and the volumes of its recipe: an empty ext4 file system with a journal, in a sparse file.
 //
 // A disk is made once, by whoever starts the guest, and never made again over an existing one:
 // what is in it is the user's. The guest checks and mounts it and never formats it.
 //
-// A disk that is to be encrypted is made with nothing but its guestspec.NewDiskMark in it. Its key never
-// leaves the guest's config disk, so the guest encrypts and formats it, and removes the mark.
+// A disk that is to be encrypted is made with nothing but its guestspec.NewDiskMark in it. Its key
+// never leaves the guest's config disk, so the guest encrypts and formats it, and removes the mark.
 //
 // The file system is laid out by package image/ext4: metadata checksums, descriptors reserved for
 // growth, groups that the kernel initialises when it comes to use them, a journal of at most
@@ -58,10 +58,11 @@ func Create(ctx context.Context, path string, size int64) error {
 	return Spec{Size: size}.Create(ctx, path)
 }
 
-// Create makes the disk at path. The file is sparse, of mode 0600, complete and synced before it appears under its name; when
-// path exists already, Create leaves it alone and returns an error that wraps fs.ErrExist. A cancelled or failed Create leaves
-// nothing behind, and what a killed one leaves the next one removes. A disk that is to be encrypted holds nothing but the mark
-// by which the guest knows that it may encrypt and format it.
+// Create makes the disk at path. The file is sparse, of mode 0600, complete and synced before it
+// appears under its name; when path exists already, Create leaves it alone and returns an error
+// that wraps fs.ErrExist. A cancelled or failed Create leaves nothing behind, and what a killed one
+// leaves the next one removes. A disk that is to be encrypted holds nothing but the mark by which
+// the guest knows that it may encrypt and format it.
 func (s Spec) Create(ctx context.Context, path string) error {
 	return create(path, s.Name(), s.Size, func(f *os.File, size int64) error {
 		if !s.Encrypted {

@@ -5,9 +5,10 @@ import (
 	"os"
 )
 
-// Grow makes the disk at path one of size bytes, rounded down to whole 128 MiB, where it is smaller, and reports
-// whether it was. It is never made smaller: what is in it is the user's. Only the file grows, and takes no room by it; the
-// guest makes the file system as large at its next start. No machine may have the disk open.
+// Grow makes the disk at path one of size bytes, rounded down to whole 128 MiB, where it is
+// smaller, and reports whether it was. It is never made smaller: what is in it is the user's. Only
+// the file grows, and takes no room by it; the guest makes the file system as large at its next
+// start. No machine may have the disk open.
 func Grow(path string, size int64) (grown bool, err error) {
 	defer func() {
 		if err != nil {

@@ -33,16 +33,16 @@ type Manifest struct {
 	Arch        string  `json:"arch"`  // "arm64" or "amd64"
 	Files       []File  `json:"files"` // by name
 	Inputs      []Input `json:"inputs"`
-	// Verity is the hash tree behind the root file system; nil in a machine of an earlier sov, whose kernel does not check what it
-	// reads.
+	// Verity is the hash tree behind the root file system; nil in a machine of an earlier sov,
+	// whose kernel does not check what it reads.
 	Verity *Verity `json:"verity,omitempty"`
-	// Postgres are the major versions of PostgreSQL that it has: two in one that upgrades databases. Empty: none, or an artifact
-	// of an earlier sov, see PostgresMajors.
+	// Postgres are the major versions of PostgreSQL that it has: two in one that upgrades
+	// databases. Empty: none, or an artifact of an earlier sov, see PostgresMajors.
 	Postgres []int `json:"postgres,omitempty"`
 }
 
-// PostgresMajors returns the major versions of PostgreSQL that the artifact has, of one of an earlier sov by its packages. Empty:
-// none is known.
+// PostgresMajors returns the major versions of PostgreSQL that the artifact has, of one of an
+// earlier sov by its packages. Empty: none is known.
 func (m *Manifest) PostgresMajors() []int {
 	majors := slices.Clone(m.Postgres)
 	for _, in := range m.Inputs {

@@ -51,8 +51,8 @@ type Spec struct {
 	Network    Network  `json:"network"`
 	Ports      []Port   `json:"ports"` // what the guest offers
 	Ready      Ready    `json:"ready"`
-	// Postgres says who logs in to the database; nil: an artifact of a sov that did not say, or without
-	// a database.
+	// Postgres says who logs in to the database; nil: an artifact of a sov that did not say, or
+	// without a database.
 	Postgres *Postgres `json:"postgres,omitempty"`
 	// Secrets are those that services need: those that the recipe declares, and passwords of roles.
 	Secrets     []Secret `json:"secrets,omitempty"`
@@ -82,8 +82,8 @@ type Disk struct {
 	ReadOnly bool   `json:"read_only"`
 	Name     string `json:"name,omitempty"` // only of RoleVolume, where the guest finds it by that
 	Size     int64  `json:"size,omitempty"` // bytes to make it with; only of RoleData and RoleVolume
-	// Key says that the disk is encrypted, and where its key is kept, the same place for all; only of RoleData and RoleVolume.
-	// Empty: it is not.
+	// Key says that the disk is encrypted, and where its key is kept, the same place for all; only
+	// of RoleData and RoleVolume. Empty: it is not.
 	Key KeyPlace `json:"key,omitempty"`
 }
 
@@ -116,17 +116,19 @@ type Network struct {
 	DNS      []netip.Addr `json:"dns"`      // name servers for the guest
 	Hostname string       `json:"hostname"` // for the config disk
 	Routing  Routing      `json:"routing"`  // how a phone routes the guest's packets
-	// RoutingUnset says that the recipe does not name a way: a phone on which another version of the machine has one keeps it.
+	// RoutingUnset says that the recipe does not name a way: a phone on which another version of
+	// the machine has one keeps it.
 	RoutingUnset bool `json:"routing_unset,omitempty"`
-	// Peers are names of other machines on the same host whose guests and this one's may talk. Both have to name
-	// each other.
+	// Peers are names of other machines on the same host whose guests and this one's may talk. Both
+	// have to name each other.
 	Peers []string `json:"peers,omitempty"`
 	// Group names machines on the same host that are peers of each other: all that have it.
 	Group string `json:"group,omitempty"`
-	// After are machines of the group that are to be ready before this one is started, if they are being started too.
+	// After are machines of the group that are to be ready before this one is started, if they are
+	// being started too.
 	After []string `json:"after,omitempty"`
-	// AddressUnset says that the recipe gives no addresses: a phone chooses a pair in Pools that nothing on it uses,
-	// Host and Guest if it can, and keeps it.
+	// AddressUnset says that the recipe gives no addresses: a phone chooses a pair in Pools that
+	// nothing on it uses, Host and Guest if it can, and keeps it.
 	AddressUnset bool `json:"address_unset,omitempty"`
 	// Phone are TCP ports of the guest that the phone's apps may reach.
 	Phone []int `json:"phone,omitempty"`
@@ -143,15 +145,18 @@ const (
 // FirstHost is the host's address that a phone tries first for a machine whose recipe gives none.
 var FirstHost = netip.MustParsePrefix("192.168.100.1/24")
 
-// Pools hold the addresses that a phone chooses from, a network of 24 bits for each machine, in the order in which they are
-// tried: two private networks (RFC 1918) that home and company networks seldom use.
+// Pools hold the addresses that a phone chooses from, a network of 24 bits for each machine, in the
+// order in which they are tried: two private networks (RFC 1918) that home and company networks
+// seldom use.
 var Pools = []netip.Prefix{netip.MustParsePrefix("192.168.96.0/19"), netip.MustParsePrefix("10.213.0.0/19")}
 
-// PrivateNetworks are the addresses of networks that are not the internet, which a guest reaches with EgressLAN only: private
-// ones (RFC 1918), link-local (RFC 3927), a carrier's own (RFC 6598), and groups (RFC 5771).
+// PrivateNetworks are the addresses of networks that are not the internet, which a guest reaches
+// with EgressLAN only: private ones (RFC 1918), link-local (RFC 3927), a carrier's own (RFC 6598),
+// and groups (RFC 5771).
 var PrivateNetworks = []string{"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10", "224.0.0.0/4"}
 
-// A Routing is a way of leading a guest's packets through a phone's policy routing; see package network.
+// A Routing is a way of leading a guest's packets through a phone's policy routing; see package
+// network.
 type Routing string
 
 // Ways of routing.
@@ -185,7 +190,8 @@ func (p Port) Transport() string { return cmp.Or(p.Protocol, guestspec.TCP) }
 // Offered is the number under which the host offers the port.
 func (p Port) Offered() int { return cmp.Or(p.HostPort, p.Port) }
 
-// String is what people and flags call the port: its service, or its number, and "/udp" behind that.
+// String is what people and flags call the port: its service, or its number, and "/udp" behind
+// that.
 func (p Port) String() string {
 	name := cmp.Or(p.Service, strconv.Itoa(p.Port))
 	if p.UDP() {
@@ -196,8 +202,8 @@ func (p Port) String() string {
 
 // Postgres says who logs in to the database over the network.
 type Postgres struct {
-	// Superuser is where the role postgres logs in from: "host" or "anywhere"; empty: anywhere, and the
-	// recipe does not say so.
+	// Superuser is where the role postgres logs in from: "host" or "anywhere"; empty: anywhere, and
+	// the recipe does not say so.
 	Superuser string  `json:"superuser,omitempty"`
 	Logins    []Login `json:"logins,omitempty"` // besides postgres, in the recipe's order
 }
@@ -261,7 +267,8 @@ func (s *Spec) Port(service string) (int, bool) {
 	return s.Ports[i].Port, true
 }
 
-// TCPPort returns the guest's TCP port that a person means by the name of its service or by its number.
+// TCPPort returns the guest's TCP port that a person means by the name of its service or by its
+// number.
 func (s *Spec) TCPPort(name string) (int, error) {
 	if port, ok := s.Port(name); ok && name != "" {
 		return port, nil
@@ -304,8 +311,8 @@ func (s *Spec) SuperuserScope() string {
 	return s.Postgres.Superuser
 }
 
-// RemoteLogin returns a role that logs in from other addresses than the host's, such as a tailnet's;
-// false: there is none.
+// RemoteLogin returns a role that logs in from other addresses than the host's, such as a
+// tailnet's; false: there is none.
 func (s *Spec) RemoteLogin() (Login, bool) {
 	all := s.Logins()
 	if s.SuperuserScope() == SuperuserFromHost {
@@ -442,7 +449,8 @@ func (n Network) faults() []error {
 	return faults
 }
 
-// isParameter reports whether a kernel takes p as one parameter: a word, or a name with words in quotes (lib/cmdline.c, next_arg).
+// isParameter reports whether a kernel takes p as one parameter: a word, or a name with words in
+// quotes (lib/cmdline.c, next_arg).
 func isParameter(p string) bool {
 	if name, value, found := strings.Cut(p, `="`); found && strings.HasSuffix(value, `"`) {
 		p = name + strings.ReplaceAll(strings.TrimSuffix(value, `"`), " ", "")

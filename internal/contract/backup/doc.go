@@ -1,12 +1,15 @@
-// Package backup is how the databases of a machine and the data of its services travel and are kept.
+// Package backup is how the databases of a machine and the data of its services travel and are
+// kept.
 //
-// On the way from or to the guest they are a stream of frames ([Writer], [Reader]): parts, and an end with the SHA-256 of all
-// that came before. A stream without its end, or that is not as it was sent, is an error at the reader, whatever broke it.
+// On the way from or to the guest they are a stream of frames ([Writer], [Reader]): parts, and an
+// end with the SHA-256 of all that came before. A stream without its end, or that is not as it was
+// sent, is an error at the reader, whatever broke it.
 //
-// On disk they are a ZIP archive ([Create], [Open]) of files that PostgreSQL's own programs read: roles.sql for psql, and a
-// file for each database in pg_dump's custom format for pg_restore. Below services/ lies what services have: NAME.tar for
-// tar, and NAME.stream for the service's own program. backup.json, its last entry, names them with their digests. Nothing in
-// it is compressed by ZIP: pg_dump does that. The archive may lie in an encrypted file, see [Layer].
+// On disk they are a ZIP archive ([Create], [Open]) of files that PostgreSQL's own programs read:
+// roles.sql for psql, and a file for each database in pg_dump's custom format for pg_restore. Below
+// services/ lies what services have: NAME.tar for tar, and NAME.stream for the service's own
+// program. backup.json, its last entry, names them with their digests. Nothing in it is compressed
+// by ZIP: pg_dump does that. The archive may lie in an encrypted file, see [Layer].
 package backup
 
 // A Part is a file of a backup.
@@ -30,12 +33,13 @@ const (
 // A Service says whose data a part is.
 type Service struct {
 	Name string `json:"name"`
-	// Paths are absolute, of KindPaths alone. Names in the tar are these and those below them, without the first slash.
-	// A path that the tar lacks did not exist.
+	// Paths are absolute, of KindPaths alone. Names in the tar are these and those below them,
+	// without the first slash. A path that the tar lacks did not exist.
 	Paths []string `json:"paths,omitempty"`
 }
 
-// A Database is what pg_dump leaves out of a database: how it is made, and what belongs to its name.
+// A Database is what pg_dump leaves out of a database: how it is made, and what belongs to its
+// name.
 type Database struct {
 	Name      string    `json:"name"`
 	Owner     string    `json:"owner"`
@@ -80,7 +84,8 @@ type Restoration struct {
 	Warnings  []string `json:"warnings,omitempty"`
 }
 
-// An Event is what the guest says, a line of JSON each, while it restores. The last one has Done or Fault.
+// An Event is what the guest says, a line of JSON each, while it restores. The last one has Done or
+// Fault.
 type Event struct {
 	Progress string       `json:"progress,omitempty"`
 	Done     *Restoration `json:"done,omitempty"`

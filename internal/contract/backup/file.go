@@ -17,8 +17,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/durable"
 )
 
-// Formats of backup.json. One that holds services has the newer one, so that a sov that knows only databases refuses it and
-// says so.
+// Formats of backup.json. One that holds services has the newer one, so that a sov that knows only
+// databases refuses it and says so.
 const (
 	FormatDatabases = 1
 	FormatServices  = 2
@@ -48,7 +48,8 @@ type File struct {
 // plain are names of databases that make a name of a file.
 var plain = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_-]{0,62}$`)
 
-// A Layer lies between an archive and its file, such as an encryption. The zero Layer changes nothing.
+// A Layer lies between an archive and its file, such as an encryption. The zero Layer changes
+// nothing.
 type Layer struct {
 	// Seal returns a writer whose Close ends what is written to the file.
 	Seal func(file io.Writer) (io.WriteCloser, error)
@@ -56,9 +57,10 @@ type Layer struct {
 	Open func(file io.ReaderAt, size int64) (io.ReaderAt, int64, error)
 }
 
-// Create writes what a stream brings into an archive at path, which appears, or takes an older one's place, when all has
-// come and was checked. Only its owner may read it: it holds passwords' verifiers. What the layer seals reaches the disk
-// only sealed; its Open must open what its Seal has made.
+// Create writes what a stream brings into an archive at path, which appears, or takes an older
+// one's place, when all has come and was checked. Only its owner may read it: it holds passwords'
+// verifiers. What the layer seals reaches the disk only sealed; its Open must open what its Seal
+// has made.
 func Create(path string, b Backup, stream *Reader, layer Layer) (_ *Backup, err error) {
 	f, err := durable.Create(path, 0o600)
 	if err != nil {

@@ -5,7 +5,8 @@ import (
 	"strings"
 )
 
-// Upgraded is what an upgrade of PostgreSQL's cluster did, or what was done with one that was upgraded before.
+// Upgraded is what an upgrade of PostgreSQL's cluster did, or what was done with one that was
+// upgraded before.
 type Upgraded struct {
 	From     string   `json:"from,omitempty"`      // major version
 	To       string   `json:"to,omitempty"`        //

@@ -13,9 +13,9 @@
 //	48      n     JSON of Config
 //	48+n          zeros up to a multiple of 512, the sector of a virtio disk
 //
-// Whoever can read the disk knows every secret of the guest: it is to be in memory ([InMemory]), and
-// where it has to be a file, that is to be made with mode 0600. No error of this package holds a
-// byte of the JSON, and a [Config] prints without its secrets whatever the verb.
+// Whoever can read the disk knows every secret of the guest: it is to be in memory ([InMemory]),
+// and where it has to be a file, that is to be made with mode 0600. No error of this package holds
+// a byte of the JSON, and a [Config] prints without its secrets whatever the verb.
 package configdisk
 
 import (
@@ -58,18 +58,20 @@ type Config struct {
 	// TimeServers are SNTP servers of whoever wrote the disk, in order of preference, at most
 	// MaxTimeServers. A machine with a TimePort needs none.
 	TimeServers []netip.AddrPort `json:"time_servers,omitempty"`
-	// Secrets by name (see guestspec.ValidSecretName); values are any UTF-8 text of up to guestspec.MaxSecret bytes.
+	// Secrets by name (see guestspec.ValidSecretName); values are any UTF-8 text of up to
+	// guestspec.MaxSecret bytes.
 	Secrets map[string]string `json:"secrets,omitempty"`
-	// Host tells the phone or computer that starts the guest from others, so that the guest notices when its data disk
-	// was copied elsewhere: up to MaxHost printable ASCII characters; empty: unknown.
+	// Host tells the phone or computer that starts the guest from others, so that the guest notices
+	// when its data disk was copied elsewhere: up to MaxHost printable ASCII characters; empty:
+	// unknown.
 	Host string `json:"host,omitempty"`
 	// Token admits to the guest's endpoint for as long as the guest runs: at least MinToken
 	// printable ASCII characters. Without one the endpoint does not listen.
 	Token string `json:"token,omitempty"`
 }
 
-// TimePort is the name of the virtio-serial port at whose other end an SNTP server is, in a machine that has one: packets of
-// 48 bytes (RFC 4330, section 4), each way one after another.
+// TimePort is the name of the virtio-serial port at whose other end an SNTP server is, in a machine
+// that has one: packets of 48 bytes (RFC 4330, section 4), each way one after another.
 const TimePort = "sov.time"
 
 // MaxTimeServers bounds Config.TimeServers.
@@ -89,7 +91,8 @@ type Network struct {
 	Gateway netip.Addr   `json:"gateway"`       // of the default route; zero: none
 	DNS     []netip.Addr `json:"dns,omitempty"` // in order of preference, at most 3 as in resolv.conf(5)
 	MTU     int          `json:"mtu,omitempty"` // bytes; 0 leaves the interface's
-	// Hosts are names that the guest resolves by itself, for as long as the host does not give it others.
+	// Hosts are names that the guest resolves by itself, for as long as the host does not give it
+	// others.
 	Hosts []Host `json:"hosts,omitempty"`
 }
 

@@ -38,12 +38,12 @@ func (c *Client) open(ctx context.Context, method, path string, body io.Reader) 
 	return nil, err
 }
 
-// QueryIdentity is the key of the query for PathBackup by which the machine's node on its tailnet is
-// saved too. A guest that does not know it leaves the node out.
+// QueryIdentity is the key of the query for PathBackup by which the machine's node on its tailnet
+// is saved too. A guest that does not know it leaves the node out.
 const QueryIdentity = "identity"
 
-// Backup writes the databases' stream to w as it comes; whoever reads it learns whether it is whole.
-// With identity the machine's node is part of it.
+// Backup writes the databases' stream to w as it comes; whoever reads it learns whether it is
+// whole. With identity the machine's node is part of it.
 func (c *Client) Backup(ctx context.Context, w io.Writer, identity bool) error {
 	path := PathBackup
 	if identity {
@@ -63,7 +63,8 @@ func (c *Client) Backup(ctx context.Context, w io.Writer, identity bool) error {
 // maxEvent bounds an event, in bytes.
 const maxEvent = 4 << 20
 
-// Restore sends a stream and calls event for each of the guest's. The error is nil when the last one says that it is done.
+// Restore sends a stream and calls event for each of the guest's. The error is nil when the last
+// one says that it is done.
 func (c *Client) Restore(ctx context.Context, r io.Reader, event func(backup.Event)) error {
 	body, err := c.open(ctx, http.MethodPost, PathRestore, io.NopCloser(r))
 	if err != nil {
@@ -72,8 +73,9 @@ func (c *Client) Restore(ctx context.Context, r io.Reader, event func(backup.Eve
 	return follow("restore", body, event)
 }
 
-// Upgrade has the guest do to PostgreSQL's cluster what do names (guestspec.DoUpgrade and its like), and calls event for each of
-// its events. The error is nil when the last one says that it is done.
+// Upgrade has the guest do to PostgreSQL's cluster what do names (guestspec.DoUpgrade and its
+// like), and calls event for each of its events. The error is nil when the last one says that it is
+// done.
 func (c *Client) Upgrade(ctx context.Context, do string, event func(backup.Event)) error {
 	body, err := c.open(ctx, http.MethodPost, PathUpgrade+"?"+url.Values{QueryDo: {do}}.Encode(), nil)
 	if err != nil {

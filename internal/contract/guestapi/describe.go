@@ -5,8 +5,9 @@ import (
 	"strings"
 )
 
-// Describe says how those services are whose state is one of states, and why, for people: with the reason and, where a
-// service has ended by itself, the last line that it printed. It is empty where there are none.
+// Describe says how those services are whose state is one of states, and why, for people: with the
+// reason and, where a service has ended by itself, the last line that it printed. It is empty where
+// there are none.
 func (s *Status) Describe(states ...string) string {
 	var lines []string
 	for _, service := range s.Services {

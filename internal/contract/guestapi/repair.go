@@ -21,14 +21,15 @@ const (
 
 // Repairs.
 const (
-	// RepairSettings restarts PostgreSQL without the settings of ALTER SYSTEM that have changed since
-	// it was ready; without all of them, if none have.
+	// RepairSettings restarts PostgreSQL without the settings of ALTER SYSTEM that have changed
+	// since it was ready; without all of them, if none have.
 	RepairSettings = "settings"
 	// RepairForget removes the files with settings that were put aside.
 	RepairForget = "forget"
 	// RepairTailnetNew lets the machine join its tailnet as a new node by the auth key that it has.
 	RepairTailnetNew = "tailnet-new"
-	// RepairTailnetSame gives the machine the node's state back that was put aside as another phone's.
+	// RepairTailnetSame gives the machine the node's state back that was put aside as another
+	// phone's.
 	RepairTailnetSame = "tailnet-same"
 	// RepairTailnetLogout takes the node off its tailnet for ever.
 	RepairTailnetLogout = "tailnet-logout"

@@ -49,8 +49,9 @@ const (
 	HostFile = "/run/sov-host"
 	// MaxSecret bounds a secret, in bytes.
 	MaxSecret = 64 << 10
-	// SecretDataKey is the name of the secret that opens an encrypted data disk, and SecretOldDataKey
-	// that of the one before: a disk that only the old key opens is changed over to the new one.
+	// SecretDataKey is the name of the secret that opens an encrypted data disk, and
+	// SecretOldDataKey that of the one before: a disk that only the old key opens is changed over
+	// to the new one.
 	SecretDataKey, SecretOldDataKey = "data-key", "data-key-old"
 )
 
@@ -91,19 +92,20 @@ type Image struct {
 	Version string `json:"version"` // shown in status; compared with the manifest by whoever updates
 }
 
-// Data describes the data disk. The guest checks and mounts it. It formats none but an encrypted one
-// that carries NewDiskMark.
+// Data describes the data disk. The guest checks and mounts it. It formats none but an encrypted
+// one that carries NewDiskMark.
 type Data struct {
 	// Label is the ext4 label looked for on every block device; empty means DataLabel.
 	Label string `json:"label,omitempty"`
-	// Device is taken when it holds ext4 and no disk carries the label; empty means /dev/vdb. A Volume has none.
+	// Device is taken when it holds ext4 and no disk carries the label; empty means /dev/vdb. A
+	// Volume has none.
 	Device string `json:"device,omitempty"`
 	// Path is the mount point; empty means DataPath.
 	Path string `json:"path,omitempty"`
 	// Wait is how long the device may take to appear; 0 means 5 s.
 	Wait Duration `json:"wait,omitempty"`
-	// Encrypted data disks hold LUKS2, which the secret SecretDataKey opens, and the file system in it.
-	// No other disk is taken then.
+	// Encrypted data disks hold LUKS2, which the secret SecretDataKey opens, and the file system in
+	// it. No other disk is taken then.
 	Encrypted bool `json:"encrypted,omitempty"`
 }
 
@@ -136,8 +138,9 @@ type Opening struct {
 	On       string `json:"on"` // OnLink or OnTailnet
 	// From are the prefixes that may come in, or FromSubnet; none means anybody.
 	From []string `json:"from,omitempty"`
-	// PerSecond bounds the new connections that are let in each second from anywhere but the gateway,
-	// after OpeningBurst at once; more of them wait, as TCP repeats what was dropped. 0: no bound.
+	// PerSecond bounds the new connections that are let in each second from anywhere but the
+	// gateway, after OpeningBurst at once; more of them wait, as TCP repeats what was dropped. 0:
+	// no bound.
 	PerSecond uint32 `json:"per_second,omitempty"`
 	// Service is what listens there, for people; empty: the recipe does not say.
 	Service string `json:"service,omitempty"`
@@ -216,9 +219,9 @@ type Service struct {
 	// Secrets are written to files in memory once, before any service starts. A service of which
 	// one is not on the config disk fails.
 	Secrets []SecretFile `json:"secrets,omitempty"`
-	// Certificate is a file in memory, in a directory of its own below SecretsRoot, that holds the machine's certificate and
-	// its key in PEM, for the service's user alone. It is there before any service starts. The service gets SIGHUP when it
-	// is replaced.
+	// Certificate is a file in memory, in a directory of its own below SecretsRoot, that holds the
+	// machine's certificate and its key in PEM, for the service's user alone. It is there before
+	// any service starts. The service gets SIGHUP when it is replaced.
 	Certificate string `json:"certificate,omitempty"`
 	Prepare     []Step `json:"prepare,omitempty"` // in order; a failing one counts as a failed start
 	// Tmpfs are mounted after Prepare and stay mounted over restarts.
@@ -229,8 +232,8 @@ type Service struct {
 	PostReady []Step `json:"post_ready,omitempty"`
 	// Alive is looked at while the service is ready; nil: never.
 	Alive *Alive `json:"alive,omitempty"`
-	// Schedule, as package schedule reads it, makes the service one that runs at those times, to its
-	// end. It has neither Ready nor PostReady nor Alive, and Restart is not looked at.
+	// Schedule, as package schedule reads it, makes the service one that runs at those times, to
+	// its end. It has neither Ready nor PostReady nor Alive, and Restart is not looked at.
 	Schedule    string  `json:"schedule,omitempty"`
 	LogSize     int64   `json:"log_size,omitempty"` // of its log on the data disk, in bytes; 0 means 2 MiB
 	Restart     Restart `json:"restart"`
@@ -239,26 +242,31 @@ type Service struct {
 	Rights      Rights  `json:"rights,omitzero"`
 	Limits      Limits  `json:"limits,omitzero"`
 	Backup      *Backup `json:"backup,omitempty"` // nil: none of its data is saved
-	// Upgrade is StepUpgrade, without --do: a program and its arguments, which run as root. Only of ServicePostgres.
+	// Upgrade is StepUpgrade, without --do: a program and its arguments, which run as root. Only of
+	// ServicePostgres.
 	Upgrade []string `json:"upgrade,omitempty"`
 }
 
-// Backup is what a backup saves of a service. Its programs run as the service's user, confined as the service is.
+// Backup is what a backup saves of a service. Its programs run as the service's user, confined as
+// the service is.
 type Backup struct {
 	Command []string `json:"command,omitempty"` // writes the data to its standard output while the service runs
 	Restore []string `json:"restore,omitempty"` // reads what Command wrote from its standard input, likewise
-	// Paths are files and directories on the data disk and the volumes, none inside another. Without Command the service is stopped while
-	// they are read. It always is while they are replaced.
+	// Paths are files and directories on the data disk and the volumes, none inside another.
+	// Without Command the service is stopped while they are read. It always is while they are
+	// replaced.
 	Paths []string `json:"paths,omitempty"`
-	// Asked has its data saved only where the caller asks for the machine's identity: they are not to be in two places.
+	// Asked has its data saved only where the caller asks for the machine's identity: they are not
+	// to be in two places.
 	Asked bool `json:"asked,omitempty"`
 }
 
-// RestoreDir is the directory on the data disk and on each volume, below one of Config.Roots, in which what a restore brings
-// waits for its place.
+// RestoreDir is the directory on the data disk and on each volume, below one of Config.Roots, in
+// which what a restore brings waits for its place.
 const RestoreDir = ".sov-restore"
 
-// CertificateDir is the directory on the data disk, below Data.Path, with the machine's certificate authority.
+// CertificateDir is the directory on the data disk, below Data.Path, with the machine's certificate
+// authority.
 const CertificateDir = ".sov-tls"
 
 // SecretFile is a secret of the config disk in a file that other services do not see.
@@ -298,8 +306,8 @@ type Step struct {
 // would be, so that one which ends at once never is, and one with restart policy never only once it
 // has ended well.
 type Ready struct {
-	// HTTP is a URL that answers a GET with a status from 200 to 399. Redirections are not followed, and
-	// certificates not checked: the service is asked on its own machine.
+	// HTTP is a URL that answers a GET with a status from 200 to 399. Redirections are not
+	// followed, and certificates not checked: the service is asked on its own machine.
 	HTTP string `json:"http,omitempty"`
 	TCP  string `json:"tcp,omitempty"`  // HOST:PORT accepts a connection
 	Unix string `json:"unix,omitempty"` // the socket at this path accepts a connection
@@ -320,8 +328,8 @@ func (r Ready) Checks() bool {
 	return r.HTTP != "" || r.TCP != "" || r.Unix != "" || r.Postgres != "" || len(r.Command) > 0
 }
 
-// Alive is a check of a service that is ready: one of the first five fields of Ready, whose Timeout is that of
-// each look and whose Interval is the time between them.
+// Alive is a check of a service that is ready: one of the first five fields of Ready, whose Timeout
+// is that of each look and whose Interval is the time between them.
 type Alive struct {
 	Ready
 	Failures int `json:"failures"` // in a row after which the service is stopped, as if it had ended with an error

@@ -28,20 +28,21 @@ type Limits struct {
 	Processes int    `json:"processes,omitempty"` // processes and threads (pids.max); 0 means no limit
 	CPU       int    `json:"cpu,omitempty"`       // percent of one processor (cpu.max); 0 means no limit
 	Files     int    `json:"files,omitempty"`     // open files of each process (RLIMIT_NOFILE); 0 means as sov-init
-	// Keeps is memory, written as Memory, of which nothing is taken back for other services while they have some themselves
-	// (memory.low). Weight is the share of a processor for which services wait, from 1 to 10000 (cpu.weight); 0 means 100.
+	// Keeps is memory, written as Memory, of which nothing is taken back for other services while
+	// they have some themselves (memory.low). Weight is the share of a processor for which services
+	// wait, from 1 to 10000 (cpu.weight); 0 means 100.
 	Keeps  string `json:"keeps,omitempty"`
 	Weight int    `json:"weight,omitempty"`
 	// Rlimits are further limits of each process, in bytes, by the names of RlimitNames.
 	Rlimits map[string]int64 `json:"rlimits,omitempty"`
 }
 
-// OwnWeight is that of the services that the machine is there for. A service of a recipe that takes all processors leaves
-// them ten shares of eleven.
+// OwnWeight is that of the services that the machine is there for. A service of a recipe that takes
+// all processors leaves them ten shares of eleven.
 const OwnWeight = 1000
 
-// RlimitNames are the limits of setrlimit(2) that are sizes, in lower case without RLIMIT_; Memory is in place of those of
-// address spaces.
+// RlimitNames are the limits of setrlimit(2) that are sizes, in lower case without RLIMIT_; Memory
+// is in place of those of address spaces.
 var RlimitNames = []string{"core", "fsize", "memlock", "stack"}
 
 // capabilities are the names of include/uapi/linux/capability.h, each at its number.
@@ -81,8 +82,9 @@ func (s Service) Writable() []string {
 	return outer
 }
 
-// Hidden are the paths that s must not see, sorted: those in roots, as Config.Roots lists them, that another service of list
-// names as its own, and in which s has none itself, and the files with another's secrets.
+// Hidden are the paths that s must not see, sorted: those in roots, as Config.Roots lists them,
+// that another service of list names as its own, and in which s has none itself, and the files with
+// another's secrets.
 func (s Service) Hidden(list []Service, roots []string) []string {
 	own := s.writes()
 	var hidden []string

@@ -10,7 +10,8 @@ func TestWhatAServiceSees(t *testing.T) {
 	database := Service{Name: "postgres", Rights: Rights{Write: []string{"/data", "/data/postgres"}},
 		Directories: []Directory{{Path: "/run/postgresql"}}, Tmpfs: []Tmpfs{{Path: "/data/postgres/pg_dynshmem"}}}
 	web := Service{Name: "web", Directories: []Directory{{Path: "/data/web"}, {Path: "/data/web/cache"}, {Path: "/data/web-logs"}}}
-	// A service of a recipe that names no directories may write all of /data that belongs to nobody else.
+	// A service of a recipe that names no directories may write all of /data that belongs to nobody
+	// else.
 	old := Service{Name: "old", Rights: Rights{Write: []string{"/data"}}}
 	list := []Service{database, web, old}
 	for _, tt := range []struct {
@@ -41,7 +42,8 @@ func TestCapabilityNumbers(t *testing.T) {
 	}
 }
 
-// TestSecretsAreHidden: no service sees the file of another's secret, unless it has one there itself.
+// TestSecretsAreHidden: no service sees the file of another's secret, unless it has one there
+// itself.
 func TestSecretsAreHidden(t *testing.T) {
 	a := Service{Name: "a", Secrets: []SecretFile{{Secret: "x", Path: "/run/secrets/a/x"}, {Secret: "y", Path: "/run/both/y"}}}
 	b := Service{Name: "b", Secrets: []SecretFile{{Secret: "y", Path: "/run/both/y"}}}

@@ -1,6 +1,7 @@
 package guestspec
 
-// StepUpgrade is the step that upgrades PostgreSQL's cluster: Service.Upgrade begins with a program and this word.
+// StepUpgrade is the step that upgrades PostgreSQL's cluster: Service.Upgrade begins with a program
+// and this word.
 const StepUpgrade = "postgres-upgrade"
 
 // What StepUpgrade does, by its flag --do.

@@ -40,7 +40,8 @@ func ValidServer(name string) bool {
 	return len(name) <= 253 && !slices.ContainsFunc(strings.Split(name, "."), func(label string) bool { return !hostLabel.MatchString(label) })
 }
 
-// ValidServiceName reports whether name can be a service's: up to 32 lower-case letters, digits and dashes.
+// ValidServiceName reports whether name can be a service's: up to 32 lower-case letters, digits and
+// dashes.
 func ValidServiceName(name string) bool { return serviceName.MatchString(name) }
 
 // ValidSecretName reports whether name may name a secret: 1 to 64 letters, digits, dots,

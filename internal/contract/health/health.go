@@ -1,6 +1,7 @@
-// Package health is the one model of a machine's health: its phase, layers, services, disks, database, backup,
-// certificate, network and power. `sov status`, `sov test` and `sov diagnose` print it, with --json as it is; the guest's
-// metrics are a view of it. docs/health.schema.json is its JSON Schema.
+// Package health is the one model of a machine's health: its phase, layers, services, disks,
+// database, backup, certificate, network and power. `sov status`, `sov test` and `sov diagnose`
+// print it, with --json as it is; the guest's metrics are a view of it. docs/health.schema.json is
+// its JSON Schema.
 package health
 
 import (
@@ -19,8 +20,8 @@ const Format = 2
 
 // A Machine is the health of one machine on a phone.
 type Machine struct {
-	// State is what the machine's daemon wrote last; its fields are those of the object itself. Where the daemon was
-	// killed, phase and reason say what is the case now.
+	// State is what the machine's daemon wrote last; its fields are those of the object itself.
+	// Where the daemon was killed, phase and reason say what is the case now.
 	runnerapi.State
 	Format      int              `json:"format"`          // Format
 	Asked       time.Time        `json:"asked,omitzero"`  // the phone's clock when the machine was looked at

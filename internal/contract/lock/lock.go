@@ -102,7 +102,8 @@ func ServerMajor(name string) int {
 	return 0
 }
 
-// PostgresMajor returns the major version of the newest PostgreSQL among the packages; 0: there is none.
+// PostgresMajor returns the major version of the newest PostgreSQL among the packages; 0: there is
+// none.
 func (e *Entry) PostgresMajor() (major int) {
 	for _, p := range e.Packages {
 		major = max(major, ServerMajor(p.Name))

@@ -1,5 +1,5 @@
-// Package phonepath names the places of everything on the phone, so that the runner, the module and whoever pushes to the
-// phone agree on them:
+// Package phonepath names the places of everything on the phone, so that the runner, the module and
+// whoever pushes to the phone agree on them:
 //
 //	/data/sovereign/
 //	  bin/sov-runner
@@ -62,7 +62,8 @@ func (r Root) TrustedKeys() string { return r.path("trust", "keys.json") }
 // Serials is the file with the highest serials of signed versions.
 func (r Root) Serials() string { return r.path("trust", "serials.json") }
 
-// VM returns the places of a machine. The name may come from outside: one that is no name of a machine is refused.
+// VM returns the places of a machine. The name may come from outside: one that is no name of a
+// machine is refused.
 func (r Root) VM(name string) (VM, error) {
 	if err := artifact.CheckName(name); err != nil {
 		return VM{}, err
@@ -123,10 +124,12 @@ const volumeSuffix = ".img"
 // Backup is the record of the last backup that a computer saved.
 func (v VM) Backup() string { return filepath.Join(v.Dir(), "backup.json") }
 
-// Routing is the record of the way of routing that the machine keeps while its recipe does not name one.
+// Routing is the record of the way of routing that the machine keeps while its recipe does not name
+// one.
 func (v VM) Routing() string { return filepath.Join(v.Dir(), "routing") }
 
-// Address is the record of the addresses that the phone has chosen for a machine whose recipe gives none.
+// Address is the record of the addresses that the phone has chosen for a machine whose recipe gives
+// none.
 func (v VM) Address() string { return filepath.Join(v.Dir(), "address") }
 
 // Addresses is the file that is locked while addresses are chosen.
@@ -143,8 +146,8 @@ func (v VM) run(name string) string { return filepath.Join(v.Run(), name) }
 // State is the file with the machine's state, see package runnerapi.
 func (v VM) State() string { return v.run("state.json") }
 
-// Lock is the file that the machine's daemon holds locked for as long as it lives (fcntl(2), F_SETLK). It is empty: the
-// kernel names the holder.
+// Lock is the file that the machine's daemon holds locked for as long as it lives (fcntl(2),
+// F_SETLK). It is empty: the kernel names the holder.
 func (v VM) Lock() string { return v.run("daemon.lock") }
 
 // Machine is the folder that belongs to the user that crosvm runs as.
@@ -162,7 +165,8 @@ func (v VM) Requests() string { return v.run("requests") }
 // ConfigDisk is the config disk, which exists while the machine starts.
 func (v VM) ConfigDisk() string { return v.run("config.img") }
 
-// Keys is the socket by which the daemon takes the key of an encrypted data disk that is not kept on the phone.
+// Keys is the socket by which the daemon takes the key of an encrypted data disk that is not kept
+// on the phone.
 func (v VM) Keys() string { return v.run("keys.sock") }
 
 // Token is the file with the token of the guest's endpoint for this boot.

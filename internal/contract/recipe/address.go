@@ -22,8 +22,8 @@ func (r *Recipe) completeAddress() {
 	}
 }
 
-// Join makes a machine of the recipe one of a group, which is started after some of its machines, and whose machines may log in
-// to its database.
+// Join makes a machine of the recipe one of a group, which is started after some of its machines,
+// and whose machines may log in to its database.
 func (r *Recipe) Join(group string, after []string) {
 	r.Network.Group, r.Network.After = group, after
 	if r.Postgres.Enabled {
@@ -34,7 +34,8 @@ func (r *Recipe) Join(group string, after []string) {
 // maxInterface is the longest name of an interface (IFNAMSIZ of the kernel, without the NUL).
 const maxInterface = 15
 
-// tapOf is the TAP interface of a machine whose recipe gives none. A long name is cut, and has a digest in place of its end.
+// tapOf is the TAP interface of a machine whose recipe gives none. A long name is cut, and has a
+// digest in place of its end.
 func tapOf(name string) string {
 	tap := "vm_" + name
 	if len(tap) <= maxInterface {

@@ -152,7 +152,8 @@ func (c *checker) copies() {
 // ofBuild are what the build itself puts into the image for sov-init.
 var ofBuild = []string{"/sbin/sov-init", path.Dir(guestspec.ConfigPath)}
 
-// placed checks where a recipe puts a file: where files may be, in no place that was seen, in none of the build's.
+// placed checks where a recipe puts a file: where files may be, in no place that was seen, in none
+// of the build's.
 func (c *checker) placed(at, name string, seen map[string]bool, twice string) {
 	c.destination(at, name)
 	c.require(!seen[name], at, "%q is %s", name, twice)
@@ -289,7 +290,8 @@ func (c *checker) network() {
 	}
 }
 
-// vulnerabilityForm is what a vulnerability is called: CVE-2026-1, GO-2026-1, GHSA-x, ALPINE-CVE-2026-1.
+// vulnerabilityForm is what a vulnerability is called: CVE-2026-1, GO-2026-1, GHSA-x,
+// ALPINE-CVE-2026-1.
 var vulnerabilityForm = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
 func (c *checker) cves() {

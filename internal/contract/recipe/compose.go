@@ -77,7 +77,8 @@ func (o *overlays) add(more overlays) {
 	maps.Copy(*o, more)
 }
 
-// A part is one file of a recipe. Its Recipe has nothing but the keys that say how files become one.
+// A part is one file of a recipe. Its Recipe has nothing but the keys that say how files become
+// one.
 type part struct {
 	Recipe
 	body *strictyaml.Node // all other keys

@@ -8,11 +8,13 @@ import (
 	"github.com/sovereign-sql/sov/internal/strictyaml"
 )
 
-// An Extension is created in databases, and updated when the image brings another version. A name stands for Name.
+// An Extension is created in databases, and updated when the image brings another version. A name
+// stands for Name.
 type Extension struct {
 	Name    string `yaml:"name"`    // as CREATE EXTENSION has it, or a name of knownExtensions
 	Package string `yaml:"package"` // that brings it; empty: what knownExtensions say, else what the recipe installs anyway
-	// Databases are those of the roles, and postgres. Empty: those of the roles; without any, postgres.
+	// Databases are those of the roles, and postgres. Empty: those of the roles; without any,
+	// postgres.
 	Databases []string `yaml:"databases"`
 	Schema    string   `yaml:"schema"`  // made if it is not there; empty: what the extension says, else public
 	Version   string   `yaml:"version"` // empty: the newest that the image has
@@ -26,8 +28,9 @@ func (e *Extension) Short() any { return &e.Name }
 // contrib stands for Alpine's package with the extensions that come with PostgreSQL.
 const contrib = "postgresql-contrib"
 
-// knownExtensions are what Alpine's packages bring: aports, community/postgresql-pgvector, community/postgis and the like, and
-// contrib's folders of PostgreSQL itself (main/postgresql17, subpackage contrib).
+// knownExtensions are what Alpine's packages bring: aports, community/postgresql-pgvector,
+// community/postgis and the like, and contrib's folders of PostgreSQL itself (main/postgresql17,
+// subpackage contrib).
 var knownExtensions = func() map[string]Extension {
 	known := map[string]Extension{
 		"pgvector":         {Name: "vector", Package: "postgresql-pgvector"},
@@ -51,8 +54,8 @@ var knownExtensions = func() map[string]Extension {
 	return known
 }()
 
-// completeExtensions fills in what knownExtensions say, and adds the packages. A recipe without repositories takes all of
-// its base image.
+// completeExtensions fills in what knownExtensions say, and adds the packages. A recipe without
+// repositories takes all of its base image.
 func (r *Recipe) completeExtensions() {
 	for i := range r.Postgres.Extensions {
 		e := &r.Postgres.Extensions[i]

@@ -10,7 +10,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/strictyaml"
 )
 
-// A GoProgram is compiled from a Go module and put into the root file system. Module and Version are given, or Source.
+// A GoProgram is compiled from a Go module and put into the root file system. Module and Version
+// are given, or Source.
 type GoProgram struct {
 	Output  string   `yaml:"output"`  // path of the program
 	Module  string   `yaml:"module"`  // module path

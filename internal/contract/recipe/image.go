@@ -13,7 +13,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/strictyaml"
 )
 
-// An ImageConfig is what a base image says of the program that it is for (OCI image specification, config.md).
+// An ImageConfig is what a base image says of the program that it is for (OCI image specification,
+// config.md).
 type ImageConfig struct {
 	Entrypoint   []string
 	Cmd          []string
@@ -30,7 +31,8 @@ func (c ImageConfig) Command() []string { return slices.Concat(c.Entrypoint, c.C
 
 // An ImageTree answers questions about the files of the base image.
 type ImageTree interface {
-	// Program returns the absolute path of a program that a command names, found as a shell in dir finds it.
+	// Program returns the absolute path of a program that a command names, found as a shell in dir
+	// finds it.
 	Program(name, dir, searchPath string) (string, error)
 	// UserOf and GroupOf return the names of ids; "" if the image has none.
 	UserOf(uid int) (string, error)
@@ -42,8 +44,9 @@ func (r *Recipe) OfImage() bool {
 	return slices.ContainsFunc(r.Services, func(s Service) bool { return s.Command.OfImage() })
 }
 
-// WithImage returns the recipe with all that its services leave to the base image, and warnings about what a machine does
-// otherwise than a container. What the recipe says itself counts before what the image says. The recipe is left as it is.
+// WithImage returns the recipe with all that its services leave to the base image, and warnings
+// about what a machine does otherwise than a container. What the recipe says itself counts before
+// what the image says. The recipe is left as it is.
 func (r *Recipe) WithImage(config ImageConfig, files ImageTree) (*Recipe, []string, error) {
 	out := *r
 	out.Services, out.Users, out.Groups = slices.Clone(r.Services), slices.Clone(r.Users), slices.Clone(r.Groups)
@@ -140,7 +143,8 @@ func (i *imageReader) user(s *Service) error {
 	if s.User, err = i.files.UserOf(uid); s.User != "" || err != nil {
 		return err
 	}
-	// Docker takes group 0 for an id without an account. A service is not to have root's group unasked.
+	// Docker takes group 0 for an id without an account. A service is not to have root's group
+	// unasked.
 	if gid < 0 {
 		gid = uid
 	}
@@ -208,7 +212,8 @@ func (i *imageReader) volumes(s *Service) error {
 	return nil
 }
 
-// ports publishes the ports that the image exposes, as those of the first service that runs what the image says.
+// ports publishes the ports that the image exposes, as those of the first service that runs what
+// the image says.
 func (i *imageReader) ports(r *Recipe) error {
 	service := r.Services[slices.IndexFunc(r.Services, func(s Service) bool { return s.Command.OfImage() })].Name
 	for _, exposed := range slices.Sorted(slices.Values(i.ExposedPorts)) {

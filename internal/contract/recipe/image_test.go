@@ -60,7 +60,8 @@ func TestWithImage(t *testing.T) {
 	}
 }
 
-// TestWithImageOnVolume: what an image keeps apart lies on a volume of the recipe that is mounted there.
+// TestWithImageOnVolume: what an image keeps apart lies on a volume of the recipe that is mounted
+// there.
 func TestWithImageOnVolume(t *testing.T) {
 	r := ofImage(t, oneOfImage+"volumes: [{name: web, size: 1GiB, path: /var/lib/web}]\n")
 	got, _, err := r.WithImage(ImageConfig{Cmd: []string{"serve"}, User: "70", Volumes: []string{"/var/lib/web", "/var/cache"}}, fakeImage{})

@@ -13,7 +13,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/strictyaml"
 )
 
-// A Step is a command that runs to its end around a service's start; a document may give the command alone.
+// A Step is a command that runs to its end around a service's start; a document may give the
+// command alone.
 type Step struct {
 	Command []string `yaml:"command"`
 	User    string   `yaml:"user"` // empty: the service's
@@ -22,7 +23,8 @@ type Step struct {
 // Short implements strictyaml.Abbreviated.
 func (s *Step) Short() any { return &s.Command }
 
-// Alive is a check of a service that was ready; the service is restarted when it fails. At most one of the first four is set.
+// Alive is a check of a service that was ready; the service is restarted when it fails. At most one
+// of the first four is set.
 type Alive struct {
 	HTTP     string   `yaml:"http"` // a URL that answers with a status from 200 to 399
 	TCP      string   `yaml:"tcp"`
@@ -48,8 +50,8 @@ const (
 	aliveInterval = Duration(30 * time.Second)
 	aliveTimeout  = Duration(5 * time.Second)
 	aliveFailures = 3
-	// An emulated first start with initdb takes some ten seconds, a crash recovery of a full write-ahead log on a slow
-	// phone minutes.
+	// An emulated first start with initdb takes some ten seconds, a crash recovery of a full
+	// write-ahead log on a slow phone minutes.
 	machineTimeout = Duration(5 * time.Minute)
 	leastInterval  = Duration(100 * time.Millisecond)
 )
@@ -114,8 +116,8 @@ func (c *checker) httpURL(at, text string) {
 	c.require(err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "" && u.User == nil, at, "%q is not a URL such as http://127.0.0.1:8080/health", text)
 }
 
-// sysctlForm are the settings of the kernel that a recipe may change: those of its network, memory, files and shared memory.
-// Those that keep services apart are sov-init's.
+// sysctlForm are the settings of the kernel that a recipe may change: those of its network, memory,
+// files and shared memory. Those that keep services apart are sov-init's.
 var sysctlForm = regexp.MustCompile(`^(net\.(core|ipv4|ipv6|netfilter|unix)(\.[a-z0-9_-]+)+|vm\.[a-z0-9_]+|` +
 	`fs\.(file-max|nr_open|aio-max-nr|pipe-[a-z-]+|inotify\.[a-z_]+|mqueue\.[a-z_]+)|` +
 	`kernel\.(shm[a-z_]+|msg[a-z_]+|sem|pid_max|threads-max|sched_[a-z_]+))$`)

@@ -10,15 +10,17 @@ import (
 // maxMajor bounds major versions of PostgreSQL, which have two digits from 10 on.
 const maxMajor = 99
 
-// virtualPostgres are names that each of Alpine's packages of a major version provides: "postgresql-client" is
-// provided by postgresql17-client (aports, main/postgresql17/APKBUILD: _subpkg_common).
+// virtualPostgres are names that each of Alpine's packages of a major version provides:
+// "postgresql-client" is provided by postgresql17-client (aports, main/postgresql17/APKBUILD:
+// _subpkg_common).
 var virtualPostgres = []string{"", "-client", "-contrib", "-contrib-jit", "-jit", "-plperl", "-plperl-contrib", "-plpython3", "-plpython3-contrib", "-pltcl"}
 
 // installForm divides a word of packages.install: the name, and a constraint or a tag.
 var installForm = regexp.MustCompile(`^(postgresql[a-z0-9-]*)([<>=~@].*)?$`)
 
-// PinPostgres returns words of packages.install in which virtual names of PostgreSQL's packages are those of a
-// major version: postgresql-contrib becomes postgresql17-contrib. With major 0 they stay.
+// PinPostgres returns words of packages.install in which virtual names of PostgreSQL's packages are
+// those of a major version: postgresql-contrib becomes postgresql17-contrib. With major 0 they
+// stay.
 func PinPostgres(install []string, major int) []string {
 	if major == 0 {
 		return install

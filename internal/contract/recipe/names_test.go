@@ -31,7 +31,8 @@ func TestPeers(t *testing.T) {
 	})
 }
 
-// A host name that a recipe gives is judged by the guest's rule, also where it is the machine's name.
+// A host name that a recipe gives is judged by the guest's rule, also where it is the machine's
+// name.
 func TestHostnameOfName(t *testing.T) {
 	if _, err := Parse("a.yaml", []byte("name: a-\n"+anyBase+"network:\n  hostname: a-\n")); err == nil {
 		t.Error("the guest refuses the host name a-")

@@ -18,11 +18,12 @@ func Parse(name string, src []byte) (*Recipe, error) {
 	return r, err
 }
 
-// serviceOOMScore lets a service go before PostgreSQL's sessions, which are at 0, unless one of them takes a fifth of the
-// machine's memory more.
+// serviceOOMScore lets a service go before PostgreSQL's sessions, which are at 0, unless one of
+// them takes a fifth of the machine's memory more.
 const serviceOOMScore = 200
 
-// serviceProcesses is far more than a server needs, and far less than what the machine's other services would notice.
+// serviceProcesses is far more than a server needs, and far less than what the machine's other
+// services would notice.
 const serviceProcesses = 512
 
 // defaults returns a recipe with the values of keys that are not given.
@@ -36,8 +37,8 @@ func defaults() *Recipe {
 			Port:      5432,
 			Collation: CollationAuto,
 			Networks:  []string{NetworkTAP, NetworkTailnet},
-			// With authentication_timeout, those that say nothing and those that guess leave slots of
-			// max_connections to the host: see docs/security.md.
+			// With authentication_timeout, those that say nothing and those that guess leave slots
+			// of max_connections to the host: see docs/security.md.
 			ConnectRate: 3,
 		},
 		VM: VM{Memory: GiB, CPUs: 2, Data: 8 * GiB, Awake: "always", Shell: true, Ready: MachineReady{machineTimeout}},
@@ -129,8 +130,8 @@ func (p *Packages) require(names []string) {
 	}
 }
 
-// hostnameOf is the host name of a machine whose recipe gives none. A DNS label does not end with a hyphen, a
-// machine's name may.
+// hostnameOf is the host name of a machine whose recipe gives none. A DNS label does not end with a
+// hyphen, a machine's name may.
 func hostnameOf(name string) string { return strings.TrimRight(name, "-") }
 
 func setDefault[T comparable](v *T, otherwise T) {

@@ -42,12 +42,14 @@ type Recipe struct {
 	// Declared are secrets that follow from no other key; Secrets lists all.
 	Declared []Secret `yaml:"secrets"`
 
-	// What Compose makes one recipe of. Afterwards Extends is empty, and ByArch and Profiles are those of all files.
+	// What Compose makes one recipe of. Afterwards Extends is empty, and ByArch and Profiles are
+	// those of all files.
 	Extends  string   `yaml:"extends"`  // a built-in recipe, or a path relative to this one's folder
 	ByArch   overlays `yaml:"by_arch"`  // what is laid over the recipe for an architecture
 	Profiles overlays `yaml:"profiles"` // what is laid over the recipe where it is asked for
 
-	// Dir is the folder of the recipe's file, which its relative sources are in; empty for a recipe without a file.
+	// Dir is the folder of the recipe's file, which its relative sources are in; empty for a recipe
+	// without a file.
 	Dir string `yaml:"-"`
 	// Links are what WithImage makes of the image's volumes.
 	Links []Link `yaml:"-"`
@@ -55,7 +57,8 @@ type Recipe struct {
 	doc *strictyaml.Document // where its values stand; nil: it was not read from a text
 }
 
-// Errorf returns an error about the value at path, such as "vm.memory", that says where it stands, as the errors of Parse do.
+// Errorf returns an error about the value at path, such as "vm.memory", that says where it stands,
+// as the errors of Parse do.
 func (r *Recipe) Errorf(path, format string, args ...any) error {
 	if r.doc == nil {
 		return fmt.Errorf("%s: %s", path, fmt.Sprintf(format, args...))
@@ -63,7 +66,8 @@ func (r *Recipe) Errorf(path, format string, args ...any) error {
 	return r.doc.Errorf(path, format, args...)
 }
 
-// A Link is a symbolic link in the root file system, in the place of a directory that is empty there.
+// A Link is a symbolic link in the root file system, in the place of a directory that is empty
+// there.
 type Link struct{ Path, Target string }
 
 // Base is where the file system starts.
@@ -102,7 +106,8 @@ type File struct {
 	Group   string  `yaml:"group"`  // group name; empty: the owner's
 }
 
-// Where says where the content comes from: a URL, or a path as the recipe has it. It is empty for content in the recipe.
+// Where says where the content comes from: a URL, or a path as the recipe has it. It is empty for
+// content in the recipe.
 func (f File) Where() string { return f.URL + f.Source }
 
 // CopiedImages are the images that files are copied from, each once.
@@ -171,9 +176,11 @@ type Postgres struct {
 	Extensions  []Extension        `yaml:"extensions"`
 	Pooler      Pooler             `yaml:"pooler"`
 	Settings    map[string]Setting `yaml:"settings"` // postgresql.conf
-	// Major is the major version of the server; 0: that of the lock, the newest where there is no lock.
+	// Major is the major version of the server; 0: that of the lock, the newest where there is no
+	// lock.
 	Major int `yaml:"major"`
-	// UpgradeFrom is the major version whose programs the image has too, to upgrade a cluster of it; 0: none.
+	// UpgradeFrom is the major version whose programs the image has too, to upgrade a cluster of
+	// it; 0: none.
 	UpgradeFrom int `yaml:"upgrade_from"`
 }
 
@@ -202,11 +209,12 @@ const (
 	CollationLibc    Collation = "libc"
 )
 
-// localeForm is a language tag (BCP 47, section 2.1) as far as ICU sorts by it: language, script, region, variants, and
-// extensions such as -u-kn-true.
+// localeForm is a language tag (BCP 47, section 2.1) as far as ICU sorts by it: language, script,
+// region, variants, and extensions such as -u-kn-true.
 var localeForm = regexp.MustCompile(`^[a-z]{2,3}(-[A-Za-z0-9]{1,8})*$`)
 
-// Locale returns the locale of ICU that a collation is, if it is one: "de", "en-US", "und-u-kn-true".
+// Locale returns the locale of ICU that a collation is, if it is one: "de", "en-US",
+// "und-u-kn-true".
 func (c Collation) Locale() (string, bool) {
 	return string(c), c != CollationICU && localeForm.MatchString(string(c))
 }
@@ -230,9 +238,9 @@ type Service struct {
 	Restart     Restart             `yaml:"restart"`
 	Stop        Stop                `yaml:"stop"`
 	OOMScore    *int                `yaml:"oom_score_adj"` // -1000 to 1000; absent: 200
-	// Directories below /data and /run and on volumes are made before each start, for the service's user
-	// unless they say otherwise. They are all that it may write; absent, it may write what is on the data
-	// disk and the volumes and belongs to no other service.
+	// Directories below /data and /run and on volumes are made before each start, for the service's
+	// user unless they say otherwise. They are all that it may write; absent, it may write what is
+	// on the data disk and the volumes and belongs to no other service.
 	Directories  []Directory `yaml:"directories"`
 	Capabilities []string    `yaml:"capabilities"` // kept, as in "net_bind_service"
 	Devices      []string    `yaml:"devices"`      // paths in /dev
@@ -278,10 +286,12 @@ type VM struct {
 	Memory Size `yaml:"memory"` // whole MiB
 	CPUs   int  `yaml:"cpus"`
 	Data   Size `yaml:"data"` // of the data disk, when it is first made
-	// Encrypt makes the data disk an encrypted one, and DataKey says where the key of encrypted disks is kept: "phone" or "host".
+	// Encrypt makes the data disk an encrypted one, and DataKey says where the key of encrypted
+	// disks is kept: "phone" or "host".
 	Encrypt bool   `yaml:"encrypt"`
 	DataKey string `yaml:"data_key"`
-	// Awake says when a phone is kept from sleeping while the machine runs: "always", "charging" or "never".
+	// Awake says when a phone is kept from sleeping while the machine runs: "always", "charging" or
+	// "never".
 	Awake string `yaml:"awake"`
 	// Sysctl are settings of the guest's kernel, as sysctl(8) names them.
 	Sysctl map[string]Setting `yaml:"sysctl"`
@@ -337,7 +347,8 @@ type Network struct {
 	Peers    []string  `yaml:"peers"`    // other machines whose guests may talk with this one
 	Group    string    `yaml:"group"`    // all machines of a phone that name it are peers; empty: none
 
-	// After are machines of the group that are to be ready before this one: a group file says so, see Join.
+	// After are machines of the group that are to be ready before this one: a group file says so,
+	// see Join.
 	After []string `yaml:"-"`
 	// AddressUnset says that the recipe gives neither Host nor Guest: a phone chooses them.
 	AddressUnset bool `yaml:"-"`

@@ -21,8 +21,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/strictyaml"
 )
 
-// The names and the types of keys are those of the Go types, defaults are what Parse fills in, and the text of a key is that of
-// its row in docs/recipe.md. The tests here hold the three together, and make the JSON Schema of them.
+// The names and the types of keys are those of the Go types, defaults are what Parse fills in, and
+// the text of a key is that of its row in docs/recipe.md. The tests here hold the three together,
+// and make the JSON Schema of them.
 
 const recipeDocs = "../../../docs/recipe.md"
 
@@ -261,7 +262,8 @@ func keys(path string, typ reflect.Type) (out []string) {
 	return out
 }
 
-// explained maps each key to the row that describes it: its own, or that of the key around it, which names it.
+// explained maps each key to the row that describes it: its own, or that of the key around it,
+// which names it.
 func explained(t *testing.T, rows []*row) map[string]*row {
 	t.Helper()
 	own := map[string]*row{}
@@ -289,8 +291,8 @@ func explained(t *testing.T, rows []*row) map[string]*row {
 	return own
 }
 
-// TestDocs: the tables of docs/recipe.md have all keys and no others, with their types and defaults. With -update types and
-// defaults are rewritten; a key without a text fails in any case.
+// TestDocs: the tables of docs/recipe.md have all keys and no others, with their types and
+// defaults. With -update types and defaults are rewritten; a key without a text fails in any case.
 func TestDocs(t *testing.T) {
 	text, err := os.ReadFile(recipeDocs)
 	if err != nil {
@@ -499,7 +501,8 @@ func makeSchema(t *testing.T) []byte {
 	return b.Bytes()
 }
 
-// TestSchema: the schema that sov prints is that of the types and the documentation. With -update it is rewritten.
+// TestSchema: the schema that sov prints is that of the types and the documentation. With -update
+// it is rewritten.
 func TestSchema(t *testing.T) {
 	want := makeSchema(t)
 	if *update {
@@ -511,7 +514,8 @@ func TestSchema(t *testing.T) {
 	}
 }
 
-// TestRecipesFitSchema: what Parse takes fits the schema, and what it refuses for its shape is refused by the schema, too.
+// TestRecipesFitSchema: what Parse takes fits the schema, and what it refuses for its shape is
+// refused by the schema, too.
 func TestRecipesFitSchema(t *testing.T) {
 	value, err := validator.UnmarshalJSON(bytes.NewReader(makeSchema(t)))
 	if err != nil {

@@ -13,8 +13,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/strictyaml"
 )
 
-// A Secret is a value that services of the machine use, and that no image holds. The passwords of roles, the auth key of
-// the tailnet and the key of the data disk follow from other keys and are not declared.
+// A Secret is a value that services of the machine use, and that no image holds. The passwords of
+// roles, the auth key of the tailnet and the key of the data disk follow from other keys and are
+// not declared.
 type Secret struct {
 	Name     string `yaml:"name"`
 	Generate bool   `yaml:"generate"` // sov push and sov run make one if there is none
@@ -29,7 +30,8 @@ type SecretFile struct {
 	Mode  Mode   `yaml:"mode"`  // absent: 0400
 }
 
-// A Variable is the value of an environment variable: a text, or the name of a secret whose value it is.
+// A Variable is the value of an environment variable: a text, or the name of a secret whose value
+// it is.
 type Variable struct {
 	Text   string `yaml:"-"`
 	Secret string `yaml:"secret"`
@@ -74,7 +76,8 @@ func (r *Recipe) forServices() []string {
 	return names
 }
 
-// Secrets are the names of the secrets that a machine of the recipe uses, in the order in which a person would set them.
+// Secrets are the names of the secrets that a machine of the recipe uses, in the order in which a
+// person would set them.
 func (r *Recipe) Secrets() []string {
 	names := r.forServices()
 	if r.Tailscale.Enabled {
@@ -86,7 +89,8 @@ func (r *Recipe) Secrets() []string {
 	return names
 }
 
-// Generates reports whether sov makes a secret that nobody types: the password of a role, or one that the recipe says so of.
+// Generates reports whether sov makes a secret that nobody types: the password of a role, or one
+// that the recipe says so of.
 func (r *Recipe) Generates(secret string) bool {
 	return Generates(secret, r.Declared)
 }
@@ -97,8 +101,8 @@ func Generates(secret string, declared []Secret) bool {
 	return role || slices.ContainsFunc(declared, func(s Secret) bool { return s.Name == secret && s.Generate })
 }
 
-// NeededSecrets are the secrets without which services do not start: those that are declared, and the passwords of roles that
-// services use, also of a database that nobody else reaches.
+// NeededSecrets are the secrets without which services do not start: those that are declared, and
+// the passwords of roles that services use, also of a database that nobody else reaches.
 func (r *Recipe) NeededSecrets() []Secret {
 	needed := slices.Clone(r.Declared)
 	passwords := r.passwords()
@@ -121,8 +125,8 @@ func (r *Recipe) NeededSecrets() []Secret {
 	return needed
 }
 
-// CheckSecret reports why no machine of the recipe would use a secret of that name. Keys of data disks are always of use: a
-// disk that is encrypted stays so, whatever the recipe says now.
+// CheckSecret reports why no machine of the recipe would use a secret of that name. Keys of data
+// disks are always of use: a disk that is encrypted stays so, whatever the recipe says now.
 func (r *Recipe) CheckSecret(name string) error {
 	known := r.Secrets()
 	if slices.Contains(known, name) || name == guestspec.SecretDataKey || name == guestspec.SecretOldDataKey {
@@ -134,7 +138,8 @@ func (r *Recipe) CheckSecret(name string) error {
 	return didYouMean(name, known, fmt.Errorf("secret %q: must be one that the recipe %s uses: %s", name, r.Name, strings.Join(known, ", ")))
 }
 
-// CheckSecret is Recipe.CheckSecret where only the declared secrets of a recipe, if it has any, are known.
+// CheckSecret is Recipe.CheckSecret where only the declared secrets of a recipe, if it has any, are
+// known.
 func CheckSecret(name string, declared []Secret) error {
 	known := slices.Clone(builtIns)
 	for _, s := range declared {

@@ -11,9 +11,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/strictyaml"
 )
 
-// set makes of KEY=VALUE a node to lay over a recipe. KEY is a path of keys: "vm.memory". An item of
-// a list is named: "services.web.user". KEY+=VALUE appends to a list. VALUE is what would stand in
-// the file, without the quotes; its type is that of the key.
+// set makes of KEY=VALUE a node to lay over a recipe. KEY is a path of keys: "vm.memory". An item
+// of a list is named: "services.web.user". KEY+=VALUE appends to a list. VALUE is what would stand
+// in the file, without the quotes; its type is that of the key.
 func set(assignment string, recipe *strictyaml.Node) (*strictyaml.Node, error) {
 	key, value, ok := strings.Cut(assignment, "=")
 	if !ok || strings.Trim(key, strictyaml.Append) == "" {
@@ -39,8 +39,8 @@ var (
 	textType   = reflect.TypeFor[encoding.TextUnmarshaler]()
 )
 
-// node returns what the rest of a key and the value are for a type. under is what stands there, or nil; path is how far the
-// key has been followed.
+// node returns what the rest of a key and the value are for a type. under is what stands there, or
+// nil; path is how far the key has been followed.
 func (s *setter) node(t reflect.Type, under *strictyaml.Node, key, path string) (*strictyaml.Node, error) {
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -114,7 +114,8 @@ func (s *setter) item(t reflect.Type, under *strictyaml.Node, key, path string) 
 	return &strictyaml.Node{Place: place, Kind: strictyaml.List, Items: []*strictyaml.Node{n}}, nil
 }
 
-// leaf returns the value in the type of its key: a text where the key takes one, else as YAML reads it.
+// leaf returns the value in the type of its key: a text where the key takes one, else as YAML reads
+// it.
 func (s *setter) leaf(t reflect.Type, path string) (*strictyaml.Node, error) {
 	text := &strictyaml.Node{Place: strictyaml.Place{Name: s.name}, Kind: strictyaml.String, Text: s.value}
 	isText := t.Kind() == reflect.String || reflect.PointerTo(t).Implements(scalarType) || reflect.PointerTo(t).Implements(textType)
@@ -150,7 +151,8 @@ func unplace(n *strictyaml.Node) {
 	}
 }
 
-// fieldOf returns the type of a struct's key, nil if it does not have it, and all keys that can be set.
+// fieldOf returns the type of a struct's key, nil if it does not have it, and all keys that can be
+// set.
 func fieldOf(t reflect.Type, key string) (found reflect.Type, known []string) {
 	for i := range t.NumField() {
 		name := t.Field(i).Tag.Get("yaml")

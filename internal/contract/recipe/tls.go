@@ -7,7 +7,8 @@ import (
 // TLS says which certificate the database shows. A word stands for From.
 type TLS struct {
 	From string `yaml:"from"` // TLSOwn, TLSOff; empty: TLSOwn, unless there are Certificate or settings of the recipe's own
-	// Certificate and Key name secrets: a certificate with those that lead to its authority, and its key, in PEM.
+	// Certificate and Key name secrets: a certificate with those that lead to its authority, and
+	// its key, in PEM.
 	Certificate string `yaml:"certificate"`
 	Key         string `yaml:"key"`
 }
@@ -21,7 +22,8 @@ const (
 	TLSOff = "off" // none: connections are not encrypted
 )
 
-// completeTLS decides what the recipe leaves open. A recipe that configures the server's TLS by itself keeps what it has.
+// completeTLS decides what the recipe leaves open. A recipe that configures the server's TLS by
+// itself keeps what it has.
 func (p *Postgres) completeTLS() {
 	if p.TLS.From != "" || p.TLS.Certificate != "" || p.TLS.Key != "" {
 		return

@@ -34,7 +34,8 @@ func (r *Recipe) volumeAt(name string) *Volume {
 	return nil
 }
 
-// outlives reports whether what is in a directory of a service outlives a restart: it is below /data or on a volume.
+// outlives reports whether what is in a directory of a service outlives a restart: it is below
+// /data or on a volume.
 func (r *Recipe) outlives(dir string) bool {
 	return strings.HasPrefix(dir, guestspec.DataPath+"/") || r.volumeAt(dir) != nil
 }

@@ -1,5 +1,6 @@
-// Package runnerapi is what sov-runner tells other programs: the content of state.json, slots, versions, removals. A reader
-// of state.json sees a whole file, the last one or the next. What status, test and diagnose print is package health's.
+// Package runnerapi is what sov-runner tells other programs: the content of state.json, slots,
+// versions, removals. A reader of state.json sees a whole file, the last one or the next. What
+// status, test and diagnose print is package health's.
 package runnerapi
 
 import (
@@ -147,7 +148,8 @@ type Removal struct {
 	Removed []string `json:"removed"` // paths
 	Kept    []string `json:"kept"`    // paths of what is the user's
 
-	// Tailnet says what became of the machine's node on its tailnet; empty: it had none, or its data stay.
+	// Tailnet says what became of the machine's node on its tailnet; empty: it had none, or its
+	// data stay.
 	Tailnet string `json:"tailnet,omitempty"`
 
 	Left []string `json:"left,omitempty"` // with --force: what could not be undone or removed, and why

@@ -58,9 +58,11 @@ func init() {
 		// the block names no phone before, it is that of a phone whose guest is a light one:
 		// nothing but a network and an endpoint, up at once.
 		"phone shell": (*reader).openShell,
-		// A rooted phone at adb, on which the machines of the group in ./home.yaml run, as light ones.
+		// A rooted phone at adb, on which the machines of the group in ./home.yaml run, as light
+		// ones.
 		"group": (*reader).attachHome,
-		// An empty PostgreSQL server on this computer, which psql and its kind find in the environment.
+		// An empty PostgreSQL server on this computer, which psql and its kind find in the
+		// environment.
 		"postgres": (*reader).startPostgres,
 		// Files of pg_dump: dump.sql, and shop.dump in its custom format.
 		"dump": (*reader).dump,

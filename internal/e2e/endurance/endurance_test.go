@@ -37,14 +37,16 @@ func TestDiskImages(t *testing.T) {
 	}
 }
 
-// TestLargeDataDisksGrow enlarges large data disks while their guests write to them. A scale below one takes the first.
+// TestLargeDataDisksGrow enlarges large data disks while their guests write to them. A scale below
+// one takes the first.
 func TestLargeDataDisksGrow(t *testing.T) {
 	t.Parallel()
 	growths := guesttest.LargeGrowths()
 	guesttest.GrowUnderWriter(t, growths[:min(len(growths), times(t, len(growths)))])
 }
 
-// TestEveryPairKilled kills two processes of the guest at once. A scale below one takes the first of the pairs.
+// TestEveryPairKilled kills two processes of the guest at once. A scale below one takes the first
+// of the pairs.
 func TestEveryPairKilled(t *testing.T) {
 	t.Parallel()
 	pairs := guesttest.EachPair()
@@ -67,7 +69,8 @@ func TestKilledAndStartedAgain(t *testing.T) {
 	}
 }
 
-// TestScenes has a machine live through every scene of every system. A scale below one takes some of them, others each time.
+// TestScenes has a machine live through every scene of every system. A scale below one takes some
+// of them, others each time.
 func TestScenes(t *testing.T) {
 	t.Parallel()
 	rows := phonetest.Rows(vmspec.Auto, vmspec.MainFirst)
@@ -86,7 +89,8 @@ func TestPushCut(t *testing.T) {
 	phonetest.CutPushes(t, times(t, 200))
 }
 
-// TestCover is the life of a light machine on every phone of the cover. A scale below one takes the first.
+// TestCover is the life of a light machine on every phone of the cover. A scale below one takes the
+// first.
 func TestCover(t *testing.T) {
 	t.Parallel()
 	makes := phonetest.Cover()

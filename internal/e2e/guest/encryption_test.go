@@ -30,9 +30,10 @@ func withKeys(key, old string) map[string]string {
 	return secrets
 }
 
-// TestEncryptedData takes an encrypted data disk through its life, with the cryptsetup of the guest: first start, restart, growth
-// under a writer, a wrong key, a change of the key that a power cut interrupts, and no key. Two volumes, of which one is
-// encrypted, go with it, and what the base image keeps in a volume of its own.
+// TestEncryptedData takes an encrypted data disk through its life, with the cryptsetup of the
+// guest: first start, restart, growth under a writer, a wrong key, a change of the key that a power
+// cut interrupts, and no key. Two volumes, of which one is encrypted, go with it, and what the base
+// image keeps in a volume of its own.
 func TestEncryptedData(t *testing.T) {
 	t.Parallel()
 	const wrong = "a-key-of-another-disk"

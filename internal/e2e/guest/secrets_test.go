@@ -183,8 +183,8 @@ func (r *localRun) superuser(password, sql string) string {
 	return value
 }
 
-// TestSecrets takes passwords from `sov secrets set` to the sessions that they open, and searches everything that was
-// written or started on the way for them.
+// TestSecrets takes passwords from `sov secrets set` to the sessions that they open, and searches
+// everything that was written or started on the way for them.
 func TestSecrets(t *testing.T) {
 	c := canary.New()
 	passwords := map[string]string{
@@ -218,7 +218,8 @@ func TestSecrets(t *testing.T) {
 	}
 	r.end()
 
-	// A changed secret changes its password, and no other; a superuser's password with a line break has no file.
+	// A changed secret changes its password, and no other; a superuser's password with a line break
+	// has no file.
 	old := passwords["app"]
 	passwords["app"], passwords["postgres"] = c.Text+" another", c.Text+"\nof two lines"
 	k.set("role-app", passwords["app"])

@@ -21,11 +21,13 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/postgrestest"
 )
 
-// A client connects to the URL of a database as a role, and says whether the session is encrypted: "t".
+// A client connects to the URL of a database as a role, and says whether the session is encrypted:
+// "t".
 type client func(ctx context.Context, u *url.URL, password string) (string, error)
 
-// TestVerifyFull has clients of others verify the certificate of a machine, by the URL that sov prints, and log in with passwords
-// and from folders that URLs have to quote. A server of another authority is refused by each of them.
+// TestVerifyFull has clients of others verify the certificate of a machine, by the URL that sov
+// prints, and log in with passwords and from folders that URLs have to quote. A server of another
+// authority is refused by each of them.
 func TestVerifyFull(t *testing.T) {
 	clients := map[string]client{"psql": psql, "psql with the password in the URL": psqlInline, "pgx": pgx, "node": node(t), "JDBC": jdbc(t)}
 	maps.DeleteFunc(clients, func(name string, c client) bool { return c == nil })

@@ -189,8 +189,8 @@ func encryptedBackup(h *phonetest.Handset, run func(status int, args ...string) 
 	}
 }
 
-// forwarded asks the database through `sov forward`, and ends that with Ctrl-C. It returns where the authority is that the URL
-// has clients verify the database with.
+// forwarded asks the database through `sov forward`, and ends that with Ctrl-C. It returns where
+// the authority is that the URL has clients verify the database with.
 func forwarded(t *testing.T, server *androidtest.ADBServer) (authority string) {
 	t.Helper()
 	command := exec.CommandContext(t.Context(), sovtest.Program, "forward", "sql", "--json")

@@ -69,9 +69,10 @@ func (h *home) from(name, to string) string {
 	return string(answer)
 }
 
-// TestGroup: machines of a group find each other by name and reach each other's published ports, and nothing else, also one
-// that is installed later, restarted or rolled back while the others run. The phone gives each its network. Verbs take all of
-// them in order, and the phone starts them in that order when it boots.
+// TestGroup: machines of a group find each other by name and reach each other's published ports,
+// and nothing else, also one that is installed later, restarted or rolled back while the others
+// run. The phone gives each its network. Verbs take all of them in order, and the phone starts them
+// in that order when it boots.
 func TestGroup(t *testing.T) {
 	t.Parallel()
 	h := &home{Home: phonetest.NewHome(t)}

@@ -19,9 +19,10 @@ import (
 // installedBase is the version that people have.
 const installedBase = "b65ef00"
 
-// TestInstalledBase takes a phone with a machine that an earlier version has built, installed and started to this one by `sov push`,
-// and its user with it: the recipe, the lock, the secret, the settings on the phone, the data, the earlier version in the other slot and
-// a backup go on working, and nothing of the earlier version's network stays behind.
+// TestInstalledBase takes a phone with a machine that an earlier version has built, installed and
+// started to this one by `sov push`, and its user with it: the recipe, the lock, the secret, the
+// settings on the phone, the data, the earlier version in the other slot and a backup go on
+// working, and nothing of the earlier version's network stays behind.
 func TestInstalledBase(t *testing.T) {
 	t.Parallel()
 	sources, old := sovtest.Release(t, installedBase)
@@ -91,7 +92,8 @@ func TestInstalledBase(t *testing.T) {
 	journey("rolled back", "with the earlier version, with this version")
 	by(sovtest.Program, append([]string{"restore", "sql", backup, "--yes"}, serial...)...)
 	journey("restored", "with the earlier version")
-	// The recipe of today gives no addresses: while the machine runs, its network is taken on the phone, and stays its own.
+	// The recipe of today gives no addresses: while the machine runs, its network is taken on the
+	// phone, and stays its own.
 	p.Push(sovtest.Artifact(t, "arm64"))
 	by(sovtest.Program, append([]string{"stop", "sql"}, serial...)...)
 	if n := p.Status().Network; n.TAP != "vm_sql" || n.Host.String() != "192.168.100.1/24" || n.Guest.Addr().String() != "192.168.100.2" {
@@ -100,7 +102,8 @@ func TestInstalledBase(t *testing.T) {
 	phonetest.SameNetwork(t, "stopped", before, p.Snapshot())
 }
 
-// pins are what a lock has pinned since its first version: the digests that later ones add are what packages had all along.
+// pins are what a lock has pinned since its first version: the digests that later ones add are what
+// packages had all along.
 func pins(t *testing.T, path string) *lock.File {
 	t.Helper()
 	f, err := lock.Load(path)

@@ -16,7 +16,8 @@ import (
 // backRule is what leads packets for the guest to main.
 var backRule = map[string]string{"main-first": "from all lookup main", "scoped": "to 192.168.100.0/24 lookup main"}
 
-// Without the rule that leads to main, what comes back for the guest is lost: on Android no table knows its subnet.
+// Without the rule that leads to main, what comes back for the guest is lost: on Android no table
+// knows its subnet.
 func TestReturnTrafficNeedsTheRule(t *testing.T) {
 	t.Parallel()
 	for _, routing := range []string{"main-first", "scoped"} {
@@ -41,8 +42,8 @@ func TestReturnTrafficNeedsTheRule(t *testing.T) {
 					conn.Close()
 				}
 			}()
-			// The phone itself does not find the guest either without the rule: the guest asks in the background, once it
-			// sees that.
+			// The phone itself does not find the guest either without the rule: the guest asks in
+			// the background, once it sees that.
 			const gone = "while nc -w 5 192.168.100.1 9 </dev/null; do sleep 0.1; done"
 			ask := func(file, when string) {
 				h.GuestBackground(when + "; echo ping | nc -u -w 2 " + androidtest.ServerIP + " 7 >" + file + "; echo done >>" + file)
@@ -84,8 +85,9 @@ func TestReturnTrafficNeedsTheRule(t *testing.T) {
 	}
 }
 
-// A VPN app's traffic stays on its VPN while the machine runs in scoped mode. In main-first mode it does not: every
-// packet of the phone looks into main first, where the uplink's default route is. docs/networking.md tells of it.
+// A VPN app's traffic stays on its VPN while the machine runs in scoped mode. In main-first mode it
+// does not: every packet of the phone looks into main first, where the uplink's default route is.
+// docs/networking.md tells of it.
 func TestVPNBesideTheMachine(t *testing.T) {
 	t.Parallel()
 	for routing, want := range map[string]string{"scoped": androidtest.VPNIP, "main-first": androidtest.WLANIP} {
@@ -115,8 +117,8 @@ func TestVPNBesideTheMachine(t *testing.T) {
 	}
 }
 
-// A download in the guest goes on over the new uplink: its connection is told at once that it has ended, and the next
-// one flows.
+// A download in the guest goes on over the new uplink: its connection is told at once that it has
+// ended, and the next one flows.
 func TestUplinkSwitchDuringDownload(t *testing.T) {
 	t.Parallel()
 	for _, routing := range []string{"main-first", "scoped"} {

@@ -14,7 +14,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// peers are two machines that name each other as peers, and admit each other's network to their databases.
+// peers are two machines that name each other as peers, and admit each other's network to their
+// databases.
 func peers(t *testing.T) map[string]string {
 	return map[string]string{
 		"sql": sovtest.Variant(t, "arm64", "first", "network: {forward: [5432], peers: [second]}\npostgres: {networks+: [192.168.101.0/24, 192.168.1.0/24]}"),
@@ -23,7 +24,8 @@ func peers(t *testing.T) map[string]string {
 	}
 }
 
-// answers tells whether a server accepts a connection and speaks first, or when it is spoken to, within a time.
+// answers tells whether a server accepts a connection and speaks first, or when it is spoken to,
+// within a time.
 func answers(dial func(context.Context, string, string) (net.Conn, error), address string, within time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
@@ -40,8 +42,9 @@ func answers(dial func(context.Context, string, string) (net.Conn, error), addre
 	return err
 }
 
-// From outside (another computer on the Wi-Fi), a machine is reached at the phone's own address where the recipe forwards a port, and nowhere
-// else; guests reach each other where both recipes say so.
+// From outside (another computer on the Wi-Fi), a machine is reached at the phone's own address
+// where the recipe forwards a port, and nowhere else; guests reach each other where both recipes
+// say so.
 func TestPortsAndPeers(t *testing.T) {
 	t.Parallel()
 	h := phonetest.New(t, androidtest.Options{}, "")

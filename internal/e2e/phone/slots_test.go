@@ -13,8 +13,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// Versions that do not work: each is gone back from by itself, the data is what it was, and the reason is kept. One that
-// works is kept, and gone back from when somebody wants it.
+// Versions that do not work: each is gone back from by itself, the data is what it was, and the
+// reason is kept. One that works is kept, and gone back from when somebody wants it.
 func TestRollBack(t *testing.T) {
 	t.Parallel()
 	h := phonetest.New(t, androidtest.Options{}, "")

@@ -31,7 +31,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/tailscaletest"
 )
 
-// The tailnet's control server is Tailscale's own stand-in for tests, at this place of the simulated internet.
+// The tailnet's control server is Tailscale's own stand-in for tests, at this place of the
+// simulated internet.
 const controlAddress = androidtest.ServerIP + ":8080"
 
 // appPassword is that of the role which logs in from the tailnet.
@@ -39,14 +40,15 @@ var appPassword = "the app's, for a tailnet: " + phonetest.Canary.Text
 
 var authKey = "tskey-auth-" + phonetest.Canary.Text
 
-// tailnetSQL is the sql recipe's artifact for the control server; another version of it differs in its root filesystem.
+// tailnetSQL is the sql recipe's artifact for the control server; another version of it differs in
+// its root filesystem.
 func tailnetSQL(t testing.TB, version string) string {
 	t.Helper()
 	return sovtest.OnTailnet(t, "arm64", "tailnet"+version, "http://"+controlAddress, `version: "`+version+`"`)
 }
 
-// A tailnet is a control server with a DERP relay and a STUN server on the phone's internet, and a node there besides
-// the phone's: a real tailscaled.
+// A tailnet is a control server with a DERP relay and a STUN server on the phone's internet, and a
+// node there besides the phone's: a real tailscaled.
 type tailnet struct {
 	*phonetest.Handset
 	control        *controltest.Server
@@ -96,8 +98,8 @@ func (n *tailnet) tailscale(args ...string) ([]byte, error) {
 	return out, nil
 }
 
-// wantDirect waits until the other machine sends to the phone's machine at this address of the phone's, and not through
-// the relay.
+// wantDirect waits until the other machine sends to the phone's machine at this address of the
+// phone's, and not through the relay.
 func (n *tailnet) wantDirect(address string) {
 	n.T.Helper()
 	n.awhile("reached at "+address, func() bool {
@@ -121,7 +123,8 @@ func (n *tailnet) wantDirect(address string) {
 	})
 }
 
-// awaitTailnet waits until the guest tells of that state, and returns it. The rest of the guest has to work meanwhile.
+// awaitTailnet waits until the guest tells of that state, and returns it. The rest of the guest has
+// to work meanwhile.
 func (n *tailnet) awaitTailnet(what string, holds func(guestapi.Tailnet) bool) guestapi.Tailnet {
 	n.T.Helper()
 	var last guestapi.Tailnet
@@ -137,8 +140,8 @@ func (n *tailnet) awaitTailnet(what string, holds func(guestapi.Tailnet) bool) g
 	return last
 }
 
-// awhile waits for what daemons and an emulated machine bring about together: they pause after failures, of which a start
-// has some.
+// awhile waits for what daemons and an emulated machine bring about together: they pause after
+// failures, of which a start has some.
 func (n *tailnet) awhile(what string, holds func() bool) {
 	n.T.Helper()
 	n.Within(sovtest.WaitLimit, 200*time.Millisecond, what, holds)
@@ -209,8 +212,9 @@ func (n *tailnet) setKey(key string) {
 	}
 }
 
-// The machine on a tailnet, as its user lives with it: without a key, with one that is refused, with the right one; over
-// a switched uplink, a restart, a new root filesystem in the other slot. It stays one machine with one key.
+// The machine on a tailnet, as its user lives with it: without a key, with one that is refused,
+// with the right one; over a switched uplink, a restart, a new root filesystem in the other slot.
+// It stays one machine with one key.
 func TestTailnet(t *testing.T) {
 	t.Parallel()
 	begin := time.Now().Add(-time.Second)
@@ -287,7 +291,8 @@ func (n *tailnet) wantRefused() {
 	}
 }
 
-// join starts the machine with the right key and returns what it is on the tailnet, to which it is closed but for SQL.
+// join starts the machine with the right key and returns what it is on the tailnet, to which it is
+// closed but for SQL.
 func (n *tailnet) join() controltest.Node {
 	n.T.Helper()
 	n.setKey(authKey + "\n") // as an editor saves it
@@ -305,7 +310,8 @@ func (n *tailnet) join() controltest.Node {
 	return machine
 }
 
-// cutPower ends the machine as an empty battery does, soon after its node has come online, and waits until it is again.
+// cutPower ends the machine as an empty battery does, soon after its node has come online, and
+// waits until it is again.
 func (n *tailnet) cutPower() {
 	n.T.Helper()
 	before := n.Status().Crosvm
@@ -317,7 +323,8 @@ func (n *tailnet) cutPower() {
 	n.awaitTailnet("online after a power cut", controltest.Online)
 }
 
-// wantVerdict wants the acceptance test to see the machine's place on the tailnet so, and all else well.
+// wantVerdict wants the acceptance test to see the machine's place on the tailnet so, and all else
+// well.
 func (n *tailnet) wantVerdict(want finding.Verdict) {
 	n.T.Helper()
 	o := n.Runner("test", "sql", "--json")
@@ -343,8 +350,8 @@ func (n *tailnet) switchSlot() {
 	}
 }
 
-// wantNoSecret looks for the phone's secrets wherever it and its machine write, but for the place that is theirs, and in
-// every process.
+// wantNoSecret looks for the phone's secrets wherever it and its machine write, but for the place
+// that is theirs, and in every process.
 func (n *tailnet) wantNoSecret(begin time.Time) {
 	n.T.Helper()
 	if _, err := os.Stat(n.File(n.VM.ConfigDisk())); !errors.Is(err, fs.ErrNotExist) {
@@ -366,8 +373,9 @@ func (n *tailnet) wantNoSecret(begin time.Time) {
 	}
 }
 
-// wantClosed tries every port at which something in the guest listens, and all below 1024, from the tailnet, from the
-// phone and from another address of the phone's subnet: what the firewall does not open must not answer.
+// wantClosed tries every port at which something in the guest listens, and all below 1024, from the
+// tailnet, from the phone and from another address of the phone's subnet: what the firewall does
+// not open must not answer.
 func (n *tailnet) wantClosed(tailnetAddresses []string) {
 	n.T.Helper()
 	ports := n.listening()
@@ -410,7 +418,8 @@ func (n *tailnet) wantClosed(tailnetAddresses []string) {
 	n.Shell("ip addr del " + neighbour + "/24 dev vm_sql")
 }
 
-// listening are the TCP ports at which something in the guest listens (proc_net_tcp(5): 0A is TCP_LISTEN).
+// listening are the TCP ports at which something in the guest listens (proc_net_tcp(5): 0A is
+// TCP_LISTEN).
 func (n *tailnet) listening() []uint16 {
 	n.T.Helper()
 	var ports []uint16

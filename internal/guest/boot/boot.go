@@ -122,8 +122,8 @@ func (m *machine) newDisk(spec guestspec.Data, volume string) *disk.Data {
 		Key: m.config.Secrets[guestspec.SecretDataKey], OldKey: m.config.Secrets[guestspec.SecretOldDataKey]}
 }
 
-// mountVolumes mounts all volumes that can be mounted. The error says which are not: their mount points are empty directories,
-// and no service is to take one for its data.
+// mountVolumes mounts all volumes that can be mounted. The error says which are not: their mount
+// points are empty directories, and no service is to take one for its data.
 func (m *machine) mountVolumes(ctx context.Context) error {
 	var faults []error
 	for i, v := range m.volumes {

@@ -19,7 +19,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/guest/tailnet"
 )
 
-// keepCertificate gives the services their certificate, before any of them starts, and keeps it valid.
+// keepCertificate gives the services their certificate, before any of them starts, and keeps it
+// valid.
 func (m *machine) keepCertificate(ctx context.Context) {
 	k := &certificate.Keeper{
 		Dir: filepath.Join(m.spec.Data.Path, guestspec.CertificateDir), Machine: m.hostname(), Services: m.spec.Services,
@@ -65,7 +66,8 @@ func (m *machine) names(ctx context.Context) []string {
 	return names
 }
 
-// authority is the certificate that clients of the machine trust, in PEM; empty where its services show none.
+// authority is the certificate that clients of the machine trust, in PEM; empty where its services
+// show none.
 func (m *machine) authority() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()

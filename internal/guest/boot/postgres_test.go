@@ -252,8 +252,8 @@ func TestPostgres(t *testing.T) {
 	})
 }
 
-// checkTLS logs in as a client that trusts the machine's authority, by the address and by names, and looks at who can read
-// the key. A clock that leaps over the certificate's end has it replaced.
+// checkTLS logs in as a client that trusts the machine's authority, by the address and by names,
+// and looks at who can read the key. A clock that leaps over the certificate's end has it replaced.
 func checkTLS(t *testing.T, b *box, v *boot, password string) {
 	t.Helper()
 	authority := v.status().Postgres.Authority
@@ -363,7 +363,8 @@ func TestAccountsOfTheRecipe(t *testing.T) {
 	}
 }
 
-// withPooler gives the box a pooler as package postgres of the stages describes it, if this computer has one.
+// withPooler gives the box a pooler as package postgres of the stages describes it, if this
+// computer has one.
 func withPooler(t *testing.T, b *box) bool {
 	t.Helper()
 	const program = "/usr/sbin/pgbouncer"

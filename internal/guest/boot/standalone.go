@@ -26,8 +26,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/guest/seed"
 )
 
-// A standalone is a guest that runs from a disk image, and that nobody gives a config disk: it asks for its address by DHCP,
-// and makes the passwords of its database itself.
+// A standalone is a guest that runs from a disk image, and that nobody gives a config disk: it asks
+// for its address by DHCP, and makes the passwords of its database itself.
 type standalone struct {
 	*machine
 	show     func(text string) // on the console, past the journal, which keeps what it is told
@@ -41,7 +41,8 @@ const passwordsShown = ".sov-passwords-shown"
 // firstLease is how long a start waits for an address. Services start without one after that.
 const firstLease = 20 * time.Second
 
-// standAlone prepares the guest for a start without a config disk: only a seed of cloud-init may say who it is.
+// standAlone prepares the guest for a start without a config disk: only a seed of cloud-init may
+// say who it is.
 func (m *machine) standAlone() *standalone {
 	var err error
 	if m.config, err = disk.ReadSeed(); err != nil && !errors.Is(err, seed.ErrNone) {
@@ -60,7 +61,8 @@ func (m *machine) withPasswords() *standalone {
 	return s
 }
 
-// newPasswords makes those of the database's roles that are not among the secrets: the secrets that steps of its service take.
+// newPasswords makes those of the database's roles that are not among the secrets: the secrets that
+// steps of its service take.
 func newPasswords(services []guestspec.Service, secrets map[string]string) map[string]string {
 	made := map[string]string{}
 	for _, service := range services {
@@ -76,8 +78,8 @@ func newPasswords(services []guestspec.Service, secrets map[string]string) map[s
 	return made
 }
 
-// goOnline loads the firewall, which lets nobody in but by the rules for any address, and gets one. It returns an error if
-// the firewall could not be loaded.
+// goOnline loads the firewall, which lets nobody in but by the rules for any address, and gets one.
+// It returns an error if the firewall could not be loaded.
 func (s *standalone) goOnline(ctx context.Context) error {
 	link, err := network.Find(s.spec.Network)
 	if err != nil {
@@ -141,7 +143,8 @@ func (m *machine) growPartition(device string) {
 	}
 }
 
-// mounted looks at the data disk, before services start: on one that has the mark, roles keep the passwords they have.
+// mounted looks at the data disk, before services start: on one that has the mark, roles keep the
+// passwords they have.
 func (s *standalone) mounted() {
 	if _, err := os.Lstat(s.mark); err != nil {
 		return
@@ -152,7 +155,8 @@ func (s *standalone) mounted() {
 	s.password = nil
 }
 
-// ready shows the passwords that were made, once they are those of the roles, and marks the data disk.
+// ready shows the passwords that were made, once they are those of the roles, and marks the data
+// disk.
 func (s *standalone) ready() {
 	if len(s.password) == 0 {
 		return

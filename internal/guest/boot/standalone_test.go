@@ -9,8 +9,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
-// TestPasswordsOnce makes passwords at the first start, shows them once they are those of the roles, and never again. A power
-// cut before that leaves nobody without a password.
+// TestPasswordsOnce makes passwords at the first start, shows them once they are those of the
+// roles, and never again. A power cut before that leaves nobody without a password.
 func TestPasswordsOnce(t *testing.T) {
 	dir := t.TempDir()
 	var shown strings.Builder

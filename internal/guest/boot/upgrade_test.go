@@ -19,8 +19,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/postgrestest"
 )
 
-// TestUpgradeAtTheEndpoint takes a guest of PostgreSQL 15 to a version with 15 and 17, which goes on with 15 until it is asked to
-// upgrade, and from there to one with 17 alone.
+// TestUpgradeAtTheEndpoint takes a guest of PostgreSQL 15 to a version with 15 and 17, which goes
+// on with 15 until it is asked to upgrade, and from there to one with 17 alone.
 func TestUpgradeAtTheEndpoint(t *testing.T) {
 	root := postgrestest.Root(t)
 	b := newPostgresBox(t)

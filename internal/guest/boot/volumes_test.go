@@ -27,7 +27,8 @@ func library() guestspec.Service {
 	return s
 }
 
-// TestVolumes takes a guest with two volumes through a start, a backup, a restore, a shutdown, and a start without one of them.
+// TestVolumes takes a guest with two volumes through a start, a backup, a restore, a shutdown, and
+// a start without one of them.
 func TestVolumes(t *testing.T) {
 	reader := shell("reader", `cat /srv/media/books/file; echo x >/srv/media/x; echo x >/srv/pictures/x && echo wrote; stat -c 'restore %a' /srv/media/.sov-restore; echo tried; while :; do sleep 1; done`)
 	reader.User, reader.Rights.Write = "nobody", []string{"/srv/pictures"}
@@ -39,7 +40,8 @@ func TestVolumes(t *testing.T) {
 		{Name: "pictures", Directory: guestspec.Directory{Path: "/srv/pictures", User: "nobody"}},
 	}
 	dir := t.TempDir()
-	// Attached in another order than the specification's: no place among the disks tells the guest which is which.
+	// Attached in another order than the specification's: no place among the disks tells the guest
+	// which is which.
 	for _, name := range []string{"pictures", "media"} {
 		image := filepath.Join(dir, name+".img")
 		must(t, datadisk.Spec{Volume: name, Size: 256 << 20}.Create(t.Context(), image))

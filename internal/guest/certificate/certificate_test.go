@@ -81,8 +81,8 @@ func (b *bench) given(t *testing.T, names ...string) *x509.Certificate {
 	return p.certificate
 }
 
-// TestLife takes a machine through years: the authority stays, certificates follow each other before they expire, also over
-// restarts and leaps of the clock.
+// TestLife takes a machine through years: the authority stays, certificates follow each other
+// before they expire, also over restarts and leaps of the clock.
 func TestLife(t *testing.T) {
 	b := newBench(t, service(t))
 	if said := b.check(t); !strings.Contains(said, "authority was made") || !strings.Contains(said, "a certificate was made, valid until 2027-11-27") {
@@ -137,8 +137,8 @@ func TestLife(t *testing.T) {
 	}
 }
 
-// TestRenewalUnderLoad renews the certificate of a real server: sessions go on, new ones see the new certificate, and psql
-// and pgx verify both.
+// TestRenewalUnderLoad renews the certificate of a real server: sessions go on, new ones see the
+// new certificate, and psql and pgx verify both.
 func TestRenewalUnderLoad(t *testing.T) {
 	s := service(t)
 	s.User = "postgres"

@@ -24,8 +24,8 @@ const (
 	early = 24 * time.Hour
 )
 
-// A machine's first clock may be wrong by decades, so the authority is valid at any time. The end is the
-// one that RFC 5280, section 4.1.2.5, has for certificates without an end.
+// A machine's first clock may be wrong by decades, so the authority is valid at any time. The end
+// is the one that RFC 5280, section 4.1.2.5, has for certificates without an end.
 var (
 	always = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
 	never  = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)

@@ -17,7 +17,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/guest/process"
 )
 
-// Files in Keeper.Dir. Each holds a certificate and its key, so that no power cut leaves half a pair.
+// Files in Keeper.Dir. Each holds a certificate and its key, so that no power cut leaves half a
+// pair.
 const (
 	authorityFile = "authority.pem"
 	serverFile    = "server.pem"
@@ -29,7 +30,8 @@ type Keeper struct {
 	Machine  string // names a new authority
 	Services []guestspec.Service
 	Now      func() time.Time
-	// Names are the host names and addresses by which clients reach the machine; the first names it.
+	// Names are the host names and addresses by which clients reach the machine; the first names
+	// it.
 	Names func(context.Context) []string
 	// Reload has a service read its file again; one that does not run does so by itself.
 	Reload func(service string)
@@ -39,8 +41,8 @@ type Keeper struct {
 	authority string // PEM
 }
 
-// Watch looks this often: a phone's clock may jump at any time. The machine's name on a tailnet is known only some time after
-// its start.
+// Watch looks this often: a phone's clock may jump at any time. The machine's name on a tailnet is
+// known only some time after its start.
 const (
 	interval      = time.Minute
 	firstInterval = 10 * time.Second
@@ -88,8 +90,8 @@ func (k *Keeper) Authority() string {
 	return k.authority
 }
 
-// Check makes the authority and the certificate if there are none, replaces a certificate that has to be,
-// and gives every service the one that is valid.
+// Check makes the authority and the certificate if there are none, replaces a certificate that has
+// to be, and gives every service the one that is valid.
 func (k *Keeper) Check(ctx context.Context) error {
 	if err := os.MkdirAll(k.Dir, 0o700); err != nil {
 		return fmt.Errorf("certificate: %w", err)
@@ -120,8 +122,8 @@ func (k *Keeper) Check(ctx context.Context) error {
 	return failed
 }
 
-// readAuthority returns the authority, which it makes where there is none. A file that cannot be read is kept
-// beside the new one.
+// readAuthority returns the authority, which it makes where there is none. A file that cannot be
+// read is kept beside the new one.
 func (k *Keeper) readAuthority() (*pair, error) {
 	path := filepath.Join(k.Dir, authorityFile)
 	p, err := read(path)

@@ -40,7 +40,8 @@ const (
 	StartsFile = "/run/sov-postgres-starts"
 )
 
-// Settings are the settings that ALTER SYSTEM has changed in a cluster, and the record of its starts.
+// Settings are the settings that ALTER SYSTEM has changed in a cluster, and the record of its
+// starts.
 type Settings struct {
 	Data   string // the data directory
 	Starts string // the record's path, such as StartsFile

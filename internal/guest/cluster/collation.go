@@ -20,22 +20,25 @@ import (
 	"github.com/sovereign-sql/sov/internal/durable"
 )
 
-// Collations rebuilds indexes of a cluster whose text sorts otherwise since the image's libraries are others, before
-// the server lets clients in. PostgreSQL records a collation's version and only warns where it has changed; an index in the
-// old order then finds rows no more, and takes duplicates.
+// Collations rebuilds indexes of a cluster whose text sorts otherwise since the image's libraries
+// are others, before the server lets clients in. PostgreSQL records a collation's version and only
+// warns where it has changed; an index in the old order then finds rows no more, and takes
+// duplicates.
 type Collations struct {
 	Data   string // the data directory
 	Bin    string // the directory of postgres
 	User   string // whom the cluster belongs to
 	Config string // postgresql.conf
-	// Image stands for the image's libraries that sort text. Where it is the one of the last time, nothing is looked at.
+	// Image stands for the image's libraries that sort text. Where it is the one of the last time,
+	// nothing is looked at.
 	Image  string
 	Output io.Writer // gets what the server says and what was done, in lines
 }
 
-// Run looks at the cluster, if there is one and the libraries have changed, in a server that nobody else reaches. What an
-// interrupted Run has left is done by the next one. The error says what keeps old indexes from being rebuilt; the cluster can
-// be started all the same, for its owner to look after it.
+// Run looks at the cluster, if there is one and the libraries have changed, in a server that nobody
+// else reaches. What an interrupted Run has left is done by the next one. The error says what keeps
+// old indexes from being rebuilt; the cluster can be started all the same, for its owner to look
+// after it.
 func (c Collations) Run(ctx context.Context) error {
 	cluster, err := systemIdentifier(c.Data)
 	if err != nil { // there is none yet, or one that is not whole, which its preparation tells
@@ -86,8 +89,8 @@ func (c Collations) note(cluster string) error {
 	return nil
 }
 
-// systemIdentifier is the number that initdb gave the cluster in dir, in hexadecimal digits: the first eight bytes of
-// pg_control (src/include/catalog/pg_control.h).
+// systemIdentifier is the number that initdb gave the cluster in dir, in hexadecimal digits: the
+// first eight bytes of pg_control (src/include/catalog/pg_control.h).
 func systemIdentifier(dir string) (string, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -141,14 +144,16 @@ func (c Collations) withServer(ctx context.Context, do func(ctx context.Context,
 	return err
 }
 
-// examine rebuilds what has to be in all databases, and then has PostgreSQL record the new versions.
+// examine rebuilds what has to be in all databases, and then has PostgreSQL record the new
+// versions.
 func (c Collations) examine(ctx context.Context, socket string) error {
 	conn, err := connect(ctx, socket)
 	if err != nil {
 		return err
 	}
 	defer conn.Close(ctx)
-	// A database has a version of its own from PostgreSQL 15 (to_jsonb: before, there is no such column).
+	// A database has a version of its own from PostgreSQL 15 (to_jsonb: before, there is no such
+	// column).
 	versions := "NULL"
 	rows, err := query(ctx, conn, "SELECT 1 FROM pg_catalog.pg_proc WHERE proname = 'pg_database_collation_actual_version'")
 	if err != nil {
@@ -174,7 +179,8 @@ func (c Collations) examine(ctx context.Context, socket string) error {
 		if !changed {
 			continue
 		}
-		// One that takes no sessions is a template: it has no indexes but those of the system, whose order never changes.
+		// One that takes no sessions is a template: it has no indexes but those of the system,
+		// whose order never changes.
 		if _, err := conn.Exec(ctx, "ALTER DATABASE "+quoteIdentifier(name)+" REFRESH COLLATION VERSION").ReadAll(); err != nil {
 			failed = errors.Join(failed, fmt.Errorf("database %s: %w", name, err))
 		}
@@ -182,7 +188,8 @@ func (c Collations) examine(ctx context.Context, socket string) error {
 	return failed
 }
 
-// changedCollations are those of a database that sort otherwise than recorded. Those for other encodings are of no use there.
+// changedCollations are those of a database that sort otherwise than recorded. Those for other
+// encodings are of no use there.
 const changedCollations = `SELECT oid FROM pg_catalog.pg_collation
 	WHERE collencoding IN (-1, (SELECT encoding FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))
 	AND collversion <> pg_catalog.pg_collation_actual_version(oid)`
@@ -191,8 +198,8 @@ const changedCollations = `SELECT oid FROM pg_catalog.pg_collation
 const refreshSQL = `DO $$ DECLARE c regcollation; BEGIN
 	FOR c IN ` + changedCollations + ` LOOP EXECUTE 'ALTER COLLATION ' || c::text || ' REFRESH VERSION'; END LOOP; END $$`
 
-// rebuild rebuilds the indexes of a database that sort otherwise: all of them where its own collation has changed, else those
-// that use a collation which has.
+// rebuild rebuilds the indexes of a database that sort otherwise: all of them where its own
+// collation has changed, else those that use a collation which has.
 func (c Collations) rebuild(ctx context.Context, socket, database string, all bool, was, is string) error {
 	conn, err := connectTo(ctx, socket, database)
 	if err != nil {

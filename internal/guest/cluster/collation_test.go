@@ -62,7 +62,8 @@ func (c *collated) run() string {
 	return c.out.String()
 }
 
-// sql runs statements as the superuser, in a server that ends again, and returns the last one's first value.
+// sql runs statements as the superuser, in a server that ends again, and returns the last one's
+// first value.
 func (c *collated) sql(database, text string) (value string) {
 	c.t.Helper()
 	err := c.withServer(c.t.Context(), func(ctx context.Context, socket string) error {
@@ -83,7 +84,8 @@ func (c *collated) sql(database, text string) (value string) {
 	return value
 }
 
-// TestCollations has libraries change below a cluster: its indexes are rebuilt before anything else, once, also after a cut.
+// TestCollations has libraries change below a cluster: its indexes are rebuilt before anything
+// else, once, also after a cut.
 func TestCollations(t *testing.T) {
 	c := newCollated(t)
 	if said := c.run(); said != "" {
@@ -128,7 +130,8 @@ func TestCollations(t *testing.T) {
 	if n := c.sql("postgres", current); n == "0" {
 		t.Fatal("it was not cut")
 	}
-	// A template of another version is of no use to CREATE DATABASE, such as that for a new role of the recipe.
+	// A template of another version is of no use to CREATE DATABASE, such as that for a new role of
+	// the recipe.
 	err := c.withServer(t.Context(), func(ctx context.Context, socket string) error {
 		_, err := Account{Role: "fresh", Database: "fresh"}.Ensure(ctx, socket)
 		return err

@@ -14,8 +14,9 @@ type Extension struct {
 	Version string // empty: the newest that the server has
 }
 
-// Ensure creates the extension in a database of the server that listens on socket, or updates it, and returns what it did,
-// in words. An extension that cannot be updated stays as it is, and works: it may be newer than the image after a roll back.
+// Ensure creates the extension in a database of the server that listens on socket, or updates it,
+// and returns what it did, in words. An extension that cannot be updated stays as it is, and works:
+// it may be newer than the image after a roll back.
 func (e Extension) Ensure(ctx context.Context, socket, database string) (did []string, err error) {
 	defer func() {
 		if err != nil {
@@ -27,7 +28,8 @@ func (e Extension) Ensure(ctx context.Context, socket, database string) (did []s
 		return nil, err
 	}
 	defer conn.Close(ctx)
-	// What it is created in must not depend on a schema that a role has made under the superuser's name.
+	// What it is created in must not depend on a schema that a role has made under the superuser's
+	// name.
 	if _, err := conn.Exec(ctx, "SET search_path = public").ReadAll(); err != nil {
 		return nil, err
 	}

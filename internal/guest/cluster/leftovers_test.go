@@ -15,7 +15,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/backup"
 )
 
-// restorable makes a server with databases of a role's, and a backup of them from before they changed.
+// restorable makes a server with databases of a role's, and a backup of them from before they
+// changed.
 func restorable(t *testing.T) (s server, saved Server, stream []byte) {
 	t.Helper()
 	s = startServer(t)
@@ -33,7 +34,8 @@ func restorable(t *testing.T) (s server, saved Server, stream []byte) {
 	return s, saved, b.Bytes()
 }
 
-// TestPowerCutDuringRestore kills the server in the middle of a restore, and whoever restores with it.
+// TestPowerCutDuringRestore kills the server in the middle of a restore, and whoever restores with
+// it.
 func TestPowerCutDuringRestore(t *testing.T) {
 	s, saved, stream := restorable(t)
 	names := s.names(t)
@@ -81,8 +83,8 @@ func TestPowerCutDuringRestore(t *testing.T) {
 	}
 }
 
-// TestRestoreWithoutRoles takes a backup whose roles the server lacks: it is made whole where the backup has them, and refused
-// where not.
+// TestRestoreWithoutRoles takes a backup whose roles the server lacks: it is made whole where the
+// backup has them, and refused where not.
 func TestRestoreWithoutRoles(t *testing.T) {
 	s, saved, stream := restorable(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

@@ -28,21 +28,21 @@ var ErrPermanent = errors.New("nothing was changed")
 type Preparation struct {
 	Data string // the data directory, such as /data/postgres; its parent belongs to root
 	Bin  string // the directory of postgres and initdb
-	// OldBin is that of the server of an older major version, in whose cluster it goes on until that is upgraded; empty: there
-	// is none.
+	// OldBin is that of the server of an older major version, in whose cluster it goes on until
+	// that is upgraded; empty: there is none.
 	OldBin string
 	User   string // whom the cluster belongs to, and as whom initdb runs
 	// InitArgs are added to initdb's arguments: the locale provider and its locale.
 	InitArgs []string
-	// Starts is where the server's starts are counted, such as StartsFile; empty: this is not one that
-	// counts, and no settings are put aside.
+	// Starts is where the server's starts are counted, such as StartsFile; empty: this is not one
+	// that counts, and no settings are put aside.
 	Starts string
 	Output io.Writer // gets what initdb says and what was done, in lines
 }
 
 // Run makes the cluster if there is none, and otherwise only removes what a server that lost its
-// power left in the way, and puts settings aside with which the server does not start, see Settings.
-// It runs as root: the parent of Data is root's.
+// power left in the way, and puts settings aside with which the server does not start, see
+// Settings. It runs as root: the parent of Data is root's.
 //
 // The cluster is made under another name and renamed when complete, so that one whose making was
 // interrupted is re-created. A directory with anything else in it, or a cluster of another major

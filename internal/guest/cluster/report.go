@@ -9,8 +9,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 )
 
-// Report is PostgreSQL's part of the guest's status. The server listens on socket, works in data and
-// runs as service.
+// Report is PostgreSQL's part of the guest's status. The server listens on socket, works in data
+// and runs as service.
 func Report(ctx context.Context, socket, data string, service guestapi.Service) *guestapi.Postgres {
 	p := report(ctx, socket, service)
 	if aside, err := (Settings{Data: data}).Aside(); err == nil { // there may be no cluster

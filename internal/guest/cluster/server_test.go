@@ -134,7 +134,8 @@ func (s server) exec(t *testing.T, sql string) string {
 	return ""
 }
 
-// logInByURL connects by libpq with a URL, such as those that sov prints, that has the password in it.
+// logInByURL connects by libpq with a URL, such as those that sov prints, that has the password in
+// it.
 func (s server) logInByURL(role, password string) (string, error) {
 	address := url.URL{Scheme: "postgresql", User: url.UserPassword(role, password), Host: fmt.Sprintf("127.0.0.1:%d", s.port), Path: "/postgres"}
 	out, err := exec.Command(filepath.Join(s.bin, "psql"), "-XAtw", "-c", "SELECT 1", address.String()).CombinedOutput()

@@ -20,12 +20,13 @@ import (
 	"github.com/sovereign-sql/sov/internal/durable"
 )
 
-// An Upgrade makes a cluster of one major version of PostgreSQL one of another, by pg_upgrade, which copies it. No server works
-// in the cluster meanwhile.
+// An Upgrade makes a cluster of one major version of PostgreSQL one of another, by pg_upgrade,
+// which copies it. No server works in the cluster meanwhile.
 //
-// The new cluster is made in DATA.upgrade. It is complete, its server has run and its statistics are there before one step of the
-// file system exchanges it with the old one: until then the old cluster is untouched, and whatever ends the upgrade leaves it.
-// After that step the new one counts, and the old one is kept as DATA.old-MAJOR. [Preparation.Run] removes what an upgrade that
+// The new cluster is made in DATA.upgrade. It is complete, its server has run and its statistics
+// are there before one step of the file system exchanges it with the old one: until then the old
+// cluster is untouched, and whatever ends the upgrade leaves it. After that step the new one
+// counts, and the old one is kept as DATA.old-MAJOR. [Preparation.Run] removes what an upgrade that
 // was cut off has left, at the server's next start.
 type Upgrade struct {
 	Data    string // the data directory; its parent belongs to root
@@ -44,14 +45,16 @@ type Upgrade struct {
 // pathForm is what a path may hold that pg_upgrade hands to a shell.
 var pathForm = regexp.MustCompile(`^/[A-Za-z0-9/._-]+$`)
 
-// upgradeDir is where an upgrade works, and clusterIn where the new cluster is in it: the old one after the exchange.
+// upgradeDir is where an upgrade works, and clusterIn where the new cluster is in it: the old one
+// after the exchange.
 func upgradeDir(data string) string { return data + ".upgrade" }
 func clusterIn(data string) string  { return filepath.Join(upgradeDir(data), "cluster") }
 
 // KeptDir is where the cluster of a major version is kept after it was upgraded.
 func KeptDir(data, major string) string { return data + ".old-" + major }
 
-// Run upgrades the cluster, and says from which version to which. An error means that the cluster is as it was.
+// Run upgrades the cluster, and says from which version to which. An error means that the cluster
+// is as it was.
 func (u Upgrade) Run(ctx context.Context) (did *backup.Upgraded, err error) {
 	did, err = u.run(ctx)
 	if err != nil {
@@ -212,7 +215,8 @@ func (w *upgrading) folders() error {
 
 func (w *upgrading) notes() string { return filepath.Join(upgradeDir(w.Data), "notes") }
 
-// upgradeReserve is what has to stay free on the data disk: a cluster without databases, and the log of the work in it, in bytes.
+// upgradeReserve is what has to stay free on the data disk: a cluster without databases, and the
+// log of the work in it, in bytes.
 const upgradeReserve = 192 << 20
 
 // checkRoom refuses an upgrade whose second cluster does not fit.
@@ -233,7 +237,8 @@ func (w *upgrading) checkRoom() error {
 	return nil
 }
 
-// clusterSize is how much room the files of a cluster take, with those in its tablespaces, in bytes.
+// clusterSize is how much room the files of a cluster take, with those in its tablespaces, in
+// bytes.
 func clusterSize(data string) (size int64, err error) {
 	spaces, err := tablespaces(data)
 	if err != nil {

@@ -18,8 +18,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/durable"
 )
 
-// settle removes what an upgrade has left beside the cluster in data: the new cluster of one that was cut off, or nothing but the
-// work's folder of one that is done, whose old cluster gets the name under which it is kept. It reports whether there was anything.
+// settle removes what an upgrade has left beside the cluster in data: the new cluster of one that
+// was cut off, or nothing but the work's folder of one that is done, whose old cluster gets the
+// name under which it is kept. It reports whether there was anything.
 func settle(data string, output io.Writer) (found bool, err error) {
 	if _, err := os.Lstat(upgradeDir(data)); errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -46,7 +47,8 @@ func settle(data string, output io.Writer) (found bool, err error) {
 	return true, dropUpgrade(data)
 }
 
-// dropUpgrade removes the folder of an upgrade, and what its new cluster has in the tablespaces of the one in data.
+// dropUpgrade removes the folder of an upgrade, and what its new cluster has in the tablespaces of
+// the one in data.
 func dropUpgrade(data string) error {
 	if inside, err := clusterMajor(clusterIn(data)); err == nil {
 		if err := dropTablespaces(data, inside); err != nil {
@@ -111,9 +113,10 @@ func tablespaces(data string) (dirs []string, err error) {
 	return dirs, err
 }
 
-// dropTablespaces removes what a cluster of a major version has in the tablespaces of the one in data: each version has a folder of
-// its own there, PG_MAJOR_CATALOG (PostgreSQL's TABLESPACE_VERSION_DIRECTORY). The server's user could have linked a tablespace to
-// anywhere: a Root keeps the removal in it, and only folders of the server's user are removed.
+// dropTablespaces removes what a cluster of a major version has in the tablespaces of the one in
+// data: each version has a folder of its own there, PG_MAJOR_CATALOG (PostgreSQL's
+// TABLESPACE_VERSION_DIRECTORY). The server's user could have linked a tablespace to anywhere: a
+// Root keeps the removal in it, and only folders of the server's user are removed.
 func dropTablespaces(data, major string) error {
 	var owner unix.Stat_t
 	if err := unix.Stat(data, &owner); err != nil {

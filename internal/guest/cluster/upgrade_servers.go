@@ -32,13 +32,15 @@ type properties struct {
 	provider, locale, rules  string // of template0; provider is pg_database.datlocprovider
 }
 
-// Ports of the servers that run during an upgrade: only names of sockets, since they listen on no address.
+// Ports of the servers that run during an upgrade: only names of sockets, since they listen on no
+// address.
 const (
 	portOfUpgrade = 50432 // what pg_upgrade takes unless it is told otherwise
 	portOfOurs    = 50433
 )
 
-// A program's environment: pg_upgrade and initdb parse what others print, and refuse a language of their own.
+// A program's environment: pg_upgrade and initdb parse what others print, and refuse a language of
+// their own.
 var programEnvironment = []string{"LC_ALL=C", "TZ=UTC"}
 
 // programWords is how much of what a program printed last is in the error of its failure, in lines.
@@ -93,8 +95,8 @@ func (w *upgrading) command(ctx context.Context, bin, name string, args ...strin
 	return c
 }
 
-// lookAtOld reads the properties of the old cluster. Its server runs for that, which also replays the log of one that was not shut
-// down in order: pg_upgrade refuses such a cluster.
+// lookAtOld reads the properties of the old cluster. Its server runs for that, which also replays
+// the log of one that was not shut down in order: pg_upgrade refuses such a cluster.
 func (w *upgrading) lookAtOld(ctx context.Context) error {
 	err := w.with(ctx, w.OldBin, w.Data, func(socket string) error {
 		conn, err := connectTo(ctx, socket, "template1")
@@ -165,7 +167,8 @@ func (w *upgrading) initArgs() []string {
 	return args
 }
 
-// takeSettings gives the new cluster what ALTER SYSTEM has set in the old one, and fails where its server does not know that.
+// takeSettings gives the new cluster what ALTER SYSTEM has set in the old one, and fails where its
+// server does not know that.
 func (w *upgrading) takeSettings(ctx context.Context) error {
 	old, err := os.OpenRoot(w.Data)
 	if err != nil {
@@ -195,8 +198,8 @@ func (w *upgrading) serverArgs(data string) []string {
 	return []string{"-D", data, "-c", "config_file=" + w.Config, "-c", "data_directory=" + data}
 }
 
-// pgUpgrade runs pg_upgrade, with further arguments. Both servers have the machine's configuration: those that initdb writes ask
-// for more memory than a small machine has.
+// pgUpgrade runs pg_upgrade, with further arguments. Both servers have the machine's configuration:
+// those that initdb writes ask for more memory than a small machine has.
 func (w *upgrading) pgUpgrade(ctx context.Context, more ...string) error {
 	options := func(data string) string {
 		return fmt.Sprintf("-c config_file=%s -c data_directory=%s", w.Config, data)
@@ -216,8 +219,8 @@ func (w *upgrading) pgUpgrade(ctx context.Context, more ...string) error {
 	return err
 }
 
-// noteFiles are those in which pg_upgrade lists what keeps it from upgrading: in its working directory, and from version 15 on
-// in the new cluster (PostgreSQL's src/bin/pg_upgrade/check.c).
+// noteFiles are those in which pg_upgrade lists what keeps it from upgrading: in its working
+// directory, and from version 15 on in the new cluster (PostgreSQL's src/bin/pg_upgrade/check.c).
 var noteFiles = regexp.MustCompile(`^(loadable_libraries|tables_|reg|incompatible_|contrib_|databases_|tsvector_|invalid_).*\.txt$`)
 
 // maxNotes bounds what an error has of these files, in bytes.
@@ -245,7 +248,8 @@ func (w *upgrading) readNotes() string {
 	return text[:min(len(text), maxNotes)]
 }
 
-// proveNew starts the new cluster's server, updates its extensions and makes the statistics that pg_upgrade does not copy.
+// proveNew starts the new cluster's server, updates its extensions and makes the statistics that
+// pg_upgrade does not copy.
 func (w *upgrading) proveNew(ctx context.Context) error {
 	return w.with(ctx, w.Bin, clusterIn(w.Data), func(socket string) error {
 		if err := w.updateExtensions(ctx, socket); err != nil {
@@ -294,7 +298,8 @@ func (w *upgrading) updateExtensionsIn(ctx context.Context, socket, database str
 	return nil
 }
 
-// with runs fn while a server works in data that listens on nothing but a socket of root's and the cluster's user.
+// with runs fn while a server works in data that listens on nothing but a socket of root's and the
+// cluster's user.
 func (w *upgrading) with(ctx context.Context, bin, data string, fn func(socket string) error) error {
 	args := append(w.serverArgs(data), "-p", strconv.Itoa(portOfOurs), "-k", w.Sockets, "-c", "listen_addresses=", "-c", "unix_socket_permissions=0700",
 		"-c", "fsync=on", "-c", "logging_collector=off", "-c", "log_destination=stderr")
@@ -341,8 +346,8 @@ func (w *upgrading) with(ctx context.Context, bin, data string, fn func(socket s
 	return err
 }
 
-// awaitServer waits until a server takes connections. One that has crashed before replays its log first, which takes as long as
-// it takes.
+// awaitServer waits until a server takes connections. One that has crashed before replays its log
+// first, which takes as long as it takes.
 func awaitServer(ctx context.Context, socket string, ended <-chan error) error {
 	for {
 		conn, err := connectTo(ctx, socket, "template1")
@@ -359,8 +364,9 @@ func awaitServer(ctx context.Context, socket string, ended <-chan error) error {
 	}
 }
 
-// EnableChecksums gives the pages of a cluster checksums, by pg_checksums. No server works in it. One that is cut off leaves the
-// cluster without them and otherwise as it was: pg_checksums notes them last.
+// EnableChecksums gives the pages of a cluster checksums, by pg_checksums. No server works in it.
+// One that is cut off leaves the cluster without them and otherwise as it was: pg_checksums notes
+// them last.
 func (u Upgrade) EnableChecksums(ctx context.Context) (*backup.Upgraded, error) {
 	w, err := u.begin()
 	if err != nil {

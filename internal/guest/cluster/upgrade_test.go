@@ -26,8 +26,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/repeat"
 )
 
-// The tests of this file run in a root file system with three major versions of PostgreSQL, as the first process of a PID
-// namespace: when it ends, everything in it is killed at once, as by a power cut.
+// The tests of this file run in a root file system with three major versions of PostgreSQL, as the
+// first process of a PID namespace: when it ends, everything in it is killed at once, as by a power
+// cut.
 
 // A deed is what a child does in such a root.
 type deed struct {
@@ -303,8 +304,8 @@ var (
 	initICU  = []string{"--locale-provider=icu", "--icu-locale=und", "--locale=C"}
 )
 
-// TestUpgrade takes clusters from each major version to the next ones, with one kill at each step of the way. The cluster of 15
-// is made as a release of sov makes it there.
+// TestUpgrade takes clusters from each major version to the next ones, with one kill at each step
+// of the way. The cluster of 15 is made as a release of sov makes it there.
 func TestUpgrade(t *testing.T) {
 	s := newServers(t)
 	steps := func(old, major string, want look) { // dies at each step
@@ -392,9 +393,9 @@ func TestUpgrade(t *testing.T) {
 		t.Logf("kills within %v left %v", whole, ends)
 	})
 	t.Run("13 to 17, of a server that has crashed, without checksums, and enabled afterwards", func(t *testing.T) {
-		want := s.create(t, "13", "--locale=C", "--wal-segsize=4")
+		s.create(t, "13", "--locale=C", "--wal-segsize=4")
 		must(t, exec.Command("chroot", "--userspec=70:70", s.root, postgrestest.Bin("13")+"/pg_checksums", "--disable", "-D", "/data/postgres").Run())
-		want = s.look(t, "", "13")
+		want := s.look(t, "", "13")
 		if want.Rows[len(questions)+1] != "[[off]]" {
 			t.Fatalf("the cluster has %v", want.Rows)
 		}

@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// blockDevices lists the block devices that the kernel knows, preferred first if there is such a one, then by name.
+// blockDevices lists the block devices that the kernel knows, preferred first if there is such a
+// one, then by name.
 func blockDevices(preferred string) []string {
 	var list []string
 	if preferred != "" {
@@ -57,8 +58,8 @@ func ext4Label(device string) (string, bool) {
 	return label, true
 }
 
-// findExt4 returns the device that carries the label, or else preferred, if there is such a one, where it holds ext4. It
-// waits up to limit for one to appear.
+// findExt4 returns the device that carries the label, or else preferred, if there is such a one,
+// where it holds ext4. It waits up to limit for one to appear.
 func (d *Data) findExt4(limit time.Duration) (string, error) {
 	label, preferred := d.Spec.Label, d.Spec.Device
 	for deadline := time.Now().Add(limit); ; time.Sleep(pollInterval) {

@@ -32,7 +32,8 @@ func ReadConfig(preferred string) (configdisk.Config, error) {
 	return configdisk.Config{}, ErrNoConfig
 }
 
-// ReadSeed finds the seed of cloud-init and reads it. The error wraps seed.ErrNone if there is none.
+// ReadSeed finds the seed of cloud-init and reads it. The error wraps seed.ErrNone if there is
+// none.
 func ReadSeed() (configdisk.Config, error) {
 	for _, device := range blockDevices("") {
 		f, err := os.Open(device)

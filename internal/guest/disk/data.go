@@ -22,8 +22,8 @@ import (
 // e2fsckPath is where Alpine and Debian have it.
 const e2fsckPath = "/sbin/e2fsck"
 
-// Data is a disk on which services keep data: the data disk, or a volume of the recipe. Its exported fields are set before
-// Mount and not changed.
+// Data is a disk on which services keep data: the data disk, or a volume of the recipe. Its
+// exported fields are set before Mount and not changed.
 type Data struct {
 	Spec    guestspec.Data
 	Volume  string // its name; empty: it is the data disk
@@ -54,8 +54,8 @@ func (d *Data) Name() string {
 	return "data disk"
 }
 
-// Mount finds, opens, checks and mounts the disk. It formats only a disk that was just made and is to be encrypted: whatever
-// is wrong with another one, what is on it is the user's.
+// Mount finds, opens, checks and mounts the disk. It formats only a disk that was just made and is
+// to be encrypted: whatever is wrong with another one, what is on it is the user's.
 func (d *Data) Mount(ctx context.Context) error {
 	device, err := d.mount(ctx)
 	d.mu.Lock()

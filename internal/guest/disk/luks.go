@@ -29,7 +29,8 @@ import (
 func (d *Data) mapping() string { return d.Spec.Label }
 func (d *Data) mapper() string  { return "/dev/mapper/" + d.mapping() }
 
-// unformatted is the label of an encrypted disk until its file system is complete, and it gets the other label.
+// unformatted is the label of an encrypted disk until its file system is complete, and it gets the
+// other label.
 func unformatted(label string) string {
 	if label == guestspec.DataLabel {
 		return "sov-new"
@@ -146,9 +147,9 @@ type luks struct {
 
 // encrypt makes the disk one that the key opens, and removes the mark of a new disk.
 func (l luks) encrypt(ctx context.Context) error {
-	// A key is random and has 256 bits, so deriving another from it can be cheap: a costly derivation
-	// protects passwords, and that of Argon2 takes more memory than a small guest has. 1,000 is the least that
-	// cryptsetup takes. 512 bits are AES-256 in XTS, which has two keys.
+	// A key is random and has 256 bits, so deriving another from it can be cheap: a costly
+	// derivation protects passwords, and that of Argon2 takes more memory than a small guest has.
+	// 1,000 is the least that cryptsetup takes. 512 bits are AES-256 in XTS, which has two keys.
 	err := l.run(ctx, "luksFormat", "--batch-mode", "--type", "luks2", "--cipher", "aes-xts-plain64", "--key-size", "512", "--hash", "sha256",
 		"--sector-size", "4096", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--offset", fmt.Sprint(guestspec.NewDiskOffset/512),
 		"--label", unformatted(l.data.Spec.Label), l.device, l.keys.key)
@@ -211,7 +212,8 @@ func (l luks) open(ctx context.Context) error {
 	return nil
 }
 
-// note notes that a change of the key failed, if it did. The disk is open, and the next start goes on.
+// note notes that a change of the key failed, if it did. The disk is open, and the next start goes
+// on.
 func (l luks) note(err error) {
 	if err == nil {
 		return
@@ -284,7 +286,8 @@ func (d *Data) growMapping(ctx context.Context) error {
 	return nil
 }
 
-// wrongKey reports whether cryptsetup ended because no key slot fits: exit status 2 (cryptsetup(8), Return codes).
+// wrongKey reports whether cryptsetup ended because no key slot fits: exit status 2 (cryptsetup(8),
+// Return codes).
 func wrongKey(err error) bool {
 	var end *process.ExitError
 	return errors.As(err, &end) && end.Status.Exited() && end.Status.ExitStatus() == 2

@@ -22,8 +22,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/tree"
 )
 
-// TestGrowPartition writes a disk image to a loop device with more room, and enlarges partition and file system while they are
-// in use.
+// TestGrowPartition writes a disk image to a loop device with more room, and enlarges partition and
+// file system while they are in use.
 func TestGrowPartition(t *testing.T) {
 	run := func(name string, args ...string) string {
 		t.Helper()
@@ -56,8 +56,8 @@ func TestGrowPartition(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("loop devices are root's")
 	}
-	// The kernel that runs the test may not look for partitions of loop devices, so that of the data gets a device of its own.
-	// That the kernel is told of the new size is for a boot to show.
+	// The kernel that runs the test may not look for partitions of loop devices, so that of the
+	// data gets a device of its own. That the kernel is told of the new size is for a boot to show.
 	loop := func(args ...string) string {
 		out, err := exec.CommandContext(t.Context(), "losetup", append(args, "--find", "--show", path)...).Output()
 		if err != nil {
@@ -100,7 +100,8 @@ func TestGrowPartition(t *testing.T) {
 	run("e2fsck", "-f", "-n", part)
 }
 
-// TestGrowTableRefuses has disks that are not of an image, or whose last partition is somebody else's.
+// TestGrowTableRefuses has disks that are not of an image, or whose last partition is somebody
+// else's.
 func TestGrowTableRefuses(t *testing.T) {
 	for name, last := range map[string]string{"the data are not last": "swap", "no table": ""} {
 		f, err := os.Create(filepath.Join(t.TempDir(), "disk"))

@@ -18,8 +18,8 @@ import (
 const (
 	// ioctlTrim is FITRIM (include/uapi/linux/fs.h): _IOWR('X', 121, struct fstrim_range).
 	ioctlTrim = 0xc0185879
-	// trimPart is how much of the disk is trimmed at a time, in bytes: neither other writers nor the
-	// machine's end wait for the whole.
+	// trimPart is how much of the disk is trimmed at a time, in bytes: neither other writers nor
+	// the machine's end wait for the whole.
 	trimPart = 1 << 30
 	trimRest = 24 * time.Hour
 )
@@ -28,8 +28,8 @@ const (
 type trimRange struct{ start, length, least uint64 }
 
 // KeepTrimmed tells the device of the mounted disk which blocks are free, now and every day, until
-// ctx is done: the disk's file on the host gives their room back. The option discard of the file system
-// would do so at each deletion, and have whoever deletes wait for it.
+// ctx is done: the disk's file on the host gives their room back. The option discard of the file
+// system would do so at each deletion, and have whoever deletes wait for it.
 func (d *Data) KeepTrimmed(ctx context.Context) {
 	for {
 		freed, err := d.trim(ctx)

@@ -35,7 +35,8 @@ type Machine interface {
 	ReadClock(context.Context) (guestapi.Clock, bool)
 	// SetHosts replaces the names that the guest resolves by itself.
 	SetHosts([]configdisk.Host) error
-	// Repair makes one of guestapi.Repairs and returns what it did, in words. Nobody else pauses services meanwhile.
+	// Repair makes one of guestapi.Repairs and returns what it did, in words. Nobody else pauses
+	// services meanwhile.
 	Repair(ctx context.Context, what string) (done []string, err error)
 	// RequestShutdown returns at once.
 	RequestShutdown(reason string)

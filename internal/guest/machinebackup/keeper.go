@@ -67,7 +67,8 @@ func (k *Keeper) Reserve() (end func(), err error) {
 	return k.busy.Unlock, nil
 }
 
-// Begin reserves the machine for one backup or restore, until end is called. The error says why there can be none now.
+// Begin reserves the machine for one backup or restore, until end is called. The error says why
+// there can be none now.
 func (k *Keeper) Begin() (end func(), err error) {
 	end, err = k.Reserve()
 	if err != nil {
@@ -88,9 +89,10 @@ func (k *Keeper) Begin() (end func(), err error) {
 	return end, nil
 }
 
-// Backup writes all roles and databases, and the data of all services that have a backup, to w as a stream of package backup.
-// What goes wrong ends the stream with the reason, and is returned. A service that is stopped for it runs again at the end,
-// whatever happens. With identity the machine's node is saved too.
+// Backup writes all roles and databases, and the data of all services that have a backup, to w as a
+// stream of package backup. What goes wrong ends the stream with the reason, and is returned. A
+// service that is stopped for it runs again at the end, whatever happens. With identity the
+// machine's node is saved too.
 func (k *Keeper) Backup(ctx context.Context, w io.Writer, identity bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	stream := backup.NewWriter(w)
@@ -241,8 +243,8 @@ const (
 	StepExtract = "service-extract"
 )
 
-// backUpOutput makes a part of what a program of a service writes to its standard output. Only a program that ends well
-// makes one.
+// backUpOutput makes a part of what a program of a service writes to its standard output. Only a
+// program that ends well makes one.
 func (k *Keeper) backUpOutput(ctx context.Context, stream *backup.Writer, part backup.Part, argv []string) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -36,7 +36,8 @@ func write(t testing.TB, name, content string) {
 	must(t, os.WriteFile(name, []byte(content), 0o644))
 }
 
-// listing is what is below dir: a line for each name with its type, mode, owner, time of a file, and content.
+// listing is what is below dir: a line for each name with its type, mode, owner, time of a file,
+// and content.
 func listing(t testing.TB, dir string) string {
 	t.Helper()
 	var b strings.Builder
@@ -158,7 +159,8 @@ func holes(t *testing.T, format string) []byte {
 	return out
 }
 
-// TestHostileTar: a tar that an attacker made leaves nothing outside the directory, and gives nobody rights.
+// TestHostileTar: a tar that an attacker made leaves nothing outside the directory, and gives
+// nobody rights.
 func TestHostileTar(t *testing.T) {
 	outside := t.TempDir()
 	deep := []tar.Header{dir("data/a")}
@@ -210,7 +212,8 @@ func TestHostileTar(t *testing.T) {
 	}
 }
 
-// FuzzExtract: whatever a tar holds, nothing appears outside the paths, and there are only files, directories and links.
+// FuzzExtract: whatever a tar holds, nothing appears outside the paths, and there are only files,
+// directories and links.
 func FuzzExtract(f *testing.F) {
 	f.Add(entries(f, dir("data/a"), file("data/a/x"), link("data/a/l", "/etc/passwd"), dir("data/a/d"), file("data/a/d/y")))
 	f.Add(entries(f, link("data/a", "/"), file("data/a/x")))
@@ -235,7 +238,8 @@ func FuzzExtract(f *testing.F) {
 	})
 }
 
-// TestSwap interrupts a swap after each change that it makes, and ends it as a machine does that starts again.
+// TestSwap interrupts a swap after each change that it makes, and ends it as a machine does that
+// starts again.
 func TestSwap(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("the directory for restores is root's")

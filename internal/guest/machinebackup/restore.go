@@ -23,9 +23,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/guest/process"
 )
 
-// Restore reads a stream of package backup and makes the databases and services that are in it what they are there. Until the
-// stream has ended and was whole, and if anything fails before, everything stays as it was. say is called with the progress,
-// by one goroutine at a time.
+// Restore reads a stream of package backup and makes the databases and services that are in it what
+// they are there. Until the stream has ended and was whole, and if anything fails before,
+// everything stays as it was. say is called with the progress, by one goroutine at a time.
 func (k *Keeper) Restore(ctx context.Context, in io.Reader, say func(backup.Event)) (*backup.Restoration, error) {
 	t := &restore{keeper: k, ctx: ctx, say: say, did: backup.Restoration{Databases: []string{}, Roles: []string{}}}
 	if err := t.run(in); err != nil {
@@ -216,7 +216,8 @@ func (t *restore) extract(s guestspec.Service, paths []string, content io.Reader
 	return t.plan(s, dir, paths)
 }
 
-// runExtract runs the step between content and its report, the number of files that could not be given to their owners.
+// runExtract runs the step between content and its report, the number of files that could not be
+// given to their owners.
 func (t *restore) runExtract(service string, argv []string, to string, content io.Reader) (foreign int, err error) {
 	ctx, cancel := context.WithCancel(t.ctx)
 	defer cancel()
@@ -256,7 +257,8 @@ func (t *restore) runExtract(service string, argv []string, to string, content i
 	return strconv.Atoi(strings.TrimSpace(string(text)))
 }
 
-// plan notes how a service's paths are replaced by what waits in dir, and returns an error for what cannot be.
+// plan notes how a service's paths are replaced by what waits in dir, and returns an error for what
+// cannot be.
 func (t *restore) plan(s guestspec.Service, dir string, paths []string) error {
 	for _, name := range paths {
 		place := item{Path: name}
@@ -287,7 +289,8 @@ const (
 	restoreTime = 6 * time.Hour
 )
 
-// commit gives everything its place. Once the services have stopped it goes on also when the caller has gone.
+// commit gives everything its place. Once the services have stopped it goes on also when the caller
+// has gone.
 func (t *restore) commit() error {
 	ctx := context.WithoutCancel(t.ctx)
 	var paused []func()
@@ -416,8 +419,9 @@ func (d *databaseRestore) end(close func(*backup.Writer) error) (*backup.Restora
 	return last.Done, nil
 }
 
-// Events returns a function that writes events to w, a line of JSON each, for several goroutines. Until stop is called it
-// writes an empty one every few seconds, so that whoever reads knows that the work goes on.
+// Events returns a function that writes events to w, a line of JSON each, for several goroutines.
+// Until stop is called it writes an empty one every few seconds, so that whoever reads knows that
+// the work goes on.
 func Events(w io.Writer) (say func(backup.Event), stop func()) {
 	const often = 5 * time.Second
 	lines := make(chan []byte)

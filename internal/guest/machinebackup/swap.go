@@ -22,8 +22,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/durable"
 )
 
-// A swap puts what a restore has brought in the places of what is there. It can be done again after it was interrupted
-// anywhere: what was done is seen on the disk.
+// A swap puts what a restore has brought in the places of what is there. It can be done again after
+// it was interrupted anywhere: what was done is seen on the disk.
 type swap struct {
 	dir   string // guestspec.RestoreDir on the data disk, absolute
 	Items []item `json:"items"`
@@ -32,12 +32,13 @@ type swap struct {
 // An item is one path of a service.
 type item struct {
 	Path string `json:"path"` // absolute
-	// Dir is guestspec.RestoreDir on the volume that Path is on, absolute; empty: Path is on the data disk.
+	// Dir is guestspec.RestoreDir on the volume that Path is on, absolute; empty: Path is on the
+	// data disk.
 	Dir string `json:"dir,omitempty"`
 	// New is what takes its place, relative to Dir; empty: nothing, the path did not exist.
 	New string `json:"new,omitempty"`
-	// Contents says that the directory itself stays and what is in it is replaced: it is hidden from other services, which run,
-	// by mounts that would go away with it.
+	// Contents says that the directory itself stays and what is in it is replaced: it is hidden
+	// from other services, which run, by mounts that would go away with it.
 	Contents bool `json:"contents,omitempty"`
 }
 
@@ -63,8 +64,8 @@ func (s *swap) check() error {
 	return nil
 }
 
-// begin writes down what is to be done. From here on it is done, also if the machine stops meanwhile. What was staged is on
-// the disk by then.
+// begin writes down what is to be done. From here on it is done, also if the machine stops
+// meanwhile. What was staged is on the disk by then.
 func (s *swap) begin() error {
 	text, err := json.Marshal(s)
 	if err != nil {
@@ -108,11 +109,13 @@ func (s *swap) sync() error {
 	return nil
 }
 
-// place is the directory for restores on the disk of item i, and staged what takes the place of the item.
+// place is the directory for restores on the disk of item i, and staged what takes the place of the
+// item.
 func (s *swap) place(i int) string  { return cmp.Or(s.Items[i].Dir, s.dir) }
 func (s *swap) staged(i int) string { return filepath.Join(s.place(i), s.Items[i].New) }
 
-// old is where the thing goes that item i replaces, and moved what that is called once all of it is there.
+// old is where the thing goes that item i replaces, and moved what that is called once all of it is
+// there.
 func (s *swap) old(i int) string   { return filepath.Join(s.place(i), "old-"+strconv.Itoa(i)) }
 func (s *swap) moved(i int) string { return filepath.Join(s.place(i), "moved-"+strconv.Itoa(i)) }
 
@@ -220,15 +223,16 @@ func moveAll(from, to int) error {
 				return &fs.PathError{Op: "move", Path: name, Err: err}
 			}
 		}
-		// What moves while a directory is read may hide other entries: it is read again from its beginning.
+		// What moves while a directory is read may hide other entries: it is read again from its
+		// beginning.
 		if _, err := f.Seek(0, io.SeekStart); err != nil {
 			return err
 		}
 	}
 }
 
-// openReal opens a directory by its absolute path, through no symbolic link: the service may have put some there, and this
-// process may do anything.
+// openReal opens a directory by its absolute path, through no symbolic link: the service may have
+// put some there, and this process may do anything.
 func openReal(name string) (int, error) {
 	root, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -260,8 +264,9 @@ func syncFileSystem(dir string) error {
 	return nil
 }
 
-// Recover ends a swap that was interrupted, and removes what a restore that was cut off has left. It makes the directories for
-// restores where services have a backup. It is called before services start. roots are as guestspec.Config lists them.
+// Recover ends a swap that was interrupted, and removes what a restore that was cut off has left.
+// It makes the directories for restores where services have a backup. It is called before services
+// start. roots are as guestspec.Config lists them.
 func Recover(roots []string, services []guestspec.Service) error {
 	dirs, err := makeRestoreDirs(roots, services)
 	if dirs == nil || err != nil {
@@ -284,7 +289,8 @@ func Recover(roots []string, services []guestspec.Service) error {
 	return tidy(dirs)
 }
 
-// makeRestoreDirs returns the directories for restores, one for each of roots, or nil where no service has a backup.
+// makeRestoreDirs returns the directories for restores, one for each of roots, or nil where no
+// service has a backup.
 func makeRestoreDirs(roots []string, services []guestspec.Service) (dirs []string, err error) {
 	if len(saved(services)) == 0 {
 		return nil, nil

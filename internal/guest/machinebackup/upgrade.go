@@ -23,9 +23,10 @@ const maxEvent = 64 << 10
 // readyPatience bounds the wait for the server of a cluster that it has worked in before.
 const readyPatience = 10 * time.Minute
 
-// Upgrade has PostgreSQL's step do one of the things that it does to a cluster, see guestspec.StepUpgrade, and says what it does.
-// PostgreSQL is stopped meanwhile, where that has to be, and is ready again at the end, whatever came of it. It goes on to its end
-// when ctx is done, which then ends only the wait for the server.
+// Upgrade has PostgreSQL's step do one of the things that it does to a cluster, see
+// guestspec.StepUpgrade, and says what it does. PostgreSQL is stopped meanwhile, where that has to
+// be, and is ready again at the end, whatever came of it. It goes on to its end when ctx is done,
+// which then ends only the wait for the server.
 func (k *Keeper) Upgrade(ctx context.Context, do string, say func(backup.Event)) (*backup.Upgraded, error) {
 	spec, err := k.Database()
 	if err != nil {

@@ -17,17 +17,19 @@ import (
 )
 
 const (
-	// dhcpAnswer is how long an answer is waited for before the question is repeated, and dhcpRetries how often it is before the
-	// address counts as not to be had for now.
+	// dhcpAnswer is how long an answer is waited for before the question is repeated, and
+	// dhcpRetries how often it is before the address counts as not to be had for now.
 	dhcpAnswer  = 2 * time.Second
 	dhcpRetries = 3
-	// dhcpPause is between two attempts, dhcpLeast the shortest time after which a lease is renewed.
+	// dhcpPause is between two attempts, dhcpLeast the shortest time after which a lease is
+	// renewed.
 	dhcpPause, dhcpLeast = 10 * time.Second, time.Minute
 )
 
-// KeepLease asks for an address of the interface by DHCP (RFC 2131), and renews the lease when half of its time has passed,
-// until ctx is done. It calls apply with each new address and what came with it, and report with what went wrong, once for
-// each kind of answer. An address is kept when its server does not answer any more.
+// KeepLease asks for an address of the interface by DHCP (RFC 2131), and renews the lease when half
+// of its time has passed, until ctx is done. It calls apply with each new address and what came
+// with it, and report with what went wrong, once for each kind of answer. An address is kept when
+// its server does not answer any more.
 func KeepLease(ctx context.Context, link, hostname string, apply func(configdisk.Network), report func(error)) {
 	var now configdisk.Network
 	var said string
@@ -56,7 +58,8 @@ func KeepLease(ctx context.Context, link, hostname string, apply func(configdisk
 	}
 }
 
-// askLease asks for an address, and returns it with the time after which the lease is to be renewed.
+// askLease asks for an address, and returns it with the time after which the lease is to be
+// renewed.
 func askLease(ctx context.Context, link, hostname string) (configdisk.Network, time.Duration, error) {
 	device, err := netlink.LinkByName(link)
 	if err == nil {

@@ -115,7 +115,8 @@ func (f *fat) rootDirectory() ([]byte, error) {
 	return b, nil
 }
 
-// read reads a file that begins in a cluster; a size of -1 is that of its clusters, of which it reads no more than limit.
+// read reads a file that begins in a cluster; a size of -1 is that of its clusters, of which it
+// reads no more than limit.
 func (f *fat) read(cluster uint32, size, limit int64) ([]byte, error) {
 	if size > limit {
 		return nil, fmt.Errorf("%d bytes, at most %d are read", size, limit)

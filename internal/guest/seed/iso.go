@@ -10,7 +10,8 @@ import (
 	"unicode/utf16"
 )
 
-// Of ISO 9660 (ECMA-119): the sector in which volume descriptors begin, and how much is read at most of what is on the disk.
+// Of ISO 9660 (ECMA-119): the sector in which volume descriptors begin, and how much is read at
+// most of what is on the disk.
 const (
 	isoSector      = 2048
 	isoDescriptors = 16
@@ -22,8 +23,9 @@ const (
 // errNotISO says that a disk does not hold ISO 9660.
 var errNotISO = errors.New("not ISO 9660")
 
-// readISO returns the volume's label, and the files of the root directory that are named. Names are those of Joliet where
-// the disk has them, else of Rock Ridge, else ISO's own, in which a dash is an underscore.
+// readISO returns the volume's label, and the files of the root directory that are named. Names are
+// those of Joliet where the disk has them, else of Rock Ridge, else ISO's own, in which a dash is
+// an underscore.
 func readISO(r io.ReaderAt, names ...string) (label string, files map[string][]byte, err error) {
 	primary, joliet, err := isoVolumes(r)
 	if err != nil {
@@ -144,8 +146,8 @@ func isoName(record []byte, wide bool) string {
 	return strings.TrimSuffix(name, ".")
 }
 
-// rockRidge returns the name in a record's system use fields (IEEE P1282, 4.1.4), empty without one. They begin at an even
-// place of the record, which is odd behind a name of even length.
+// rockRidge returns the name in a record's system use fields (IEEE P1282, 4.1.4), empty without
+// one. They begin at an even place of the record, which is odd behind a name of even length.
 func rockRidge(fields []byte) string {
 	if len(fields)%2 == 1 {
 		fields = fields[1:]

@@ -1,11 +1,14 @@
-// Package seed reads the seed of cloud-init's NoCloud data source: a small disk labelled "cidata" with the files meta-data and
-// user-data, by which whoever starts a virtual machine tells it who it is. Of it are taken
+// Package seed reads the seed of cloud-init's NoCloud data source: a small disk labelled "cidata"
+// with the files meta-data and user-data, by which whoever starts a virtual machine tells it who it
+// is. Of it are taken
 //
 //   - meta-data: local-hostname
-//   - user-data that begins with "#cloud-config": hostname, which comes first, and secrets under sov.secrets
+//   - user-data that begins with "#cloud-config": hostname, which comes first, and secrets under
+//     sov.secrets
 //
-// and nothing else: a guest of sov has no users, no SSH server and no packages to install. The disk holds ISO 9660, as
-// cloud-localds, virt-install and most hypervisors write it, or FAT. What is read is bounded.
+// and nothing else: a guest of sov has no users, no SSH server and no packages to install. The disk
+// holds ISO 9660, as cloud-localds, virt-install and most hypervisors write it, or FAT. What is
+// read is bounded.
 package seed
 
 import (

@@ -24,16 +24,18 @@ const pauseReason = "stopped while its data are saved or restored; it is started
 
 // A pause keeps a service from running.
 type pause struct {
-	// life is held by whoever may touch what the service works with: one of its lives, or the one that has paused it.
+	// life is held by whoever may touch what the service works with: one of its lives, or the one
+	// that has paused it.
 	life chan struct{}
-	// asked is closed while somebody waits for life, and replaced when the service may run again. Guarded by sup.mu.
+	// asked is closed while somebody waits for life, and replaced when the service may run again.
+	// Guarded by sup.mu.
 	asked chan struct{}
 }
 
 func newPause() pause { return pause{life: make(chan struct{}, 1), asked: make(chan struct{})} }
 
-// enter begins a life of the service, once it is not paused. leave ends it. asked is closed when the service is to be
-// paused.
+// enter begins a life of the service, once it is not paused. leave ends it. asked is closed when
+// the service is to be paused.
 func (s *service) enter() (asked <-chan struct{}, leave func(), err error) {
 	leave = func() { <-s.pause.life }
 	select {
@@ -60,9 +62,10 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
-// Pause stops a service as its specification says, waits until it has ended, and keeps it from being started until resume
-// is called, which does nothing when it is called again. A run on schedule that is under way is not stopped but waited for.
-// Only one caller may pause a service at a time.
+// Pause stops a service as its specification says, waits until it has ended, and keeps it from
+// being started until resume is called, which does nothing when it is called again. A run on
+// schedule that is under way is not stopped but waited for. Only one caller may pause a service at
+// a time.
 func (s *Supervisor) Pause(ctx context.Context, name string) (resume func(), err error) {
 	service := s.find(name)
 	if service == nil {
@@ -123,9 +126,9 @@ func (s *Supervisor) Repeat(ctx context.Context, name string) error {
 	return nil
 }
 
-// Run runs a program to its end as a service's user, confined as the service is. Its standard error goes to the service's
-// log, what it prints without out too. in and out may be nil. With write it may write that directory, which the service does
-// not see, and nothing else.
+// Run runs a program to its end as a service's user, confined as the service is. Its standard error
+// goes to the service's log, what it prints without out too. in and out may be nil. With write it
+// may write that directory, which the service does not see, and nothing else.
 func (s *Supervisor) Run(ctx context.Context, name string, argv []string, in, out *os.File, write string) error {
 	service := s.find(name)
 	if service == nil {
@@ -154,7 +157,8 @@ func (s *Supervisor) Run(ctx context.Context, name string, argv []string, in, ou
 	return err
 }
 
-// restoreDirs are where data wait that a restore brings, if any service has a backup: no service sees them.
+// restoreDirs are where data wait that a restore brings, if any service has a backup: no service
+// sees them.
 func (s *Supervisor) restoreDirs(all []guestspec.Service) (dirs []string) {
 	if !slices.ContainsFunc(all, func(service guestspec.Service) bool { return service.Backup != nil }) {
 		return nil

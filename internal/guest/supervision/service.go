@@ -175,7 +175,8 @@ func (s *service) countFailure(err error) time.Duration {
 	return delay
 }
 
-// forgive forgets the failures of a service that has been ready for long enough. The caller holds sup.mu.
+// forgive forgets the failures of a service that has been ready for long enough. The caller holds
+// sup.mu.
 func (s *service) forgive(v *guestapi.Service) {
 	if v.State == guestapi.StateReady && s.sup.config.Now().Sub(v.Since) >= time.Duration(s.spec.Restart.Reset) {
 		v.Failures = 0
@@ -305,7 +306,8 @@ func (s *service) makeDirectories() error {
 	return nil
 }
 
-// becomeReady waits until the service does its work, runs the steps that follow, says so and reports whether it is ready.
+// becomeReady waits until the service does its work, runs the steps that follow, says so and
+// reports whether it is ready.
 func (s *service) becomeReady(ctx context.Context, ended <-chan struct{}) bool {
 	late := time.AfterFunc(time.Duration(s.spec.Ready.Timeout), func() {
 		s.log(journal.Warn, "is not ready yet", "after", s.spec.Ready.Timeout)

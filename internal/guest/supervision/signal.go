@@ -28,7 +28,8 @@ func (s *service) hold(t *process.Task) {
 	s.task = t
 }
 
-// certificateDirs are the directories with other services' certificates and their keys, and the machine's own.
+// certificateDirs are the directories with other services' certificates and their keys, and the
+// machine's own.
 func (s *Supervisor) certificateDirs(spec guestspec.Service, all []guestspec.Service) []string {
 	var dirs []string
 	for _, other := range all {

@@ -41,7 +41,8 @@ func (s *service) setReason(reason string) {
 	s.change(func(v *guestapi.Service) { v.Reason = reason })
 }
 
-// setReady enters the state ready unless ctx is done or the service has ended meanwhile, and reports whether it did.
+// setReady enters the state ready unless ctx is done or the service has ended meanwhile, and
+// reports whether it did.
 func (s *service) setReady(ctx context.Context, ended <-chan struct{}) (ready bool) {
 	s.change(func(v *guestapi.Service) {
 		select {

@@ -49,7 +49,8 @@ func New(config Config, specs []guestspec.Service) *Supervisor {
 // Start lets every service run, each when those it comes after are ready.
 //
 // All their directories are made first: one that did not exist when a service starts could not be
-// hidden from it. The same is true of the files with their secrets, which are written now and never again.
+// hidden from it. The same is true of the files with their secrets, which are written now and never
+// again.
 func (s *Supervisor) Start() {
 	for _, service := range s.services {
 		_ = service.makeDirectories() // each start of the service tries again and reports what fails

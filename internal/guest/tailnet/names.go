@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Names returns what this node is called on its tailnet: its name, and the name with the tailnet's domain.
-// They are none before it has joined.
+// Names returns what this node is called on its tailnet: its name, and the name with the tailnet's
+// domain. They are none before it has joined.
 func (c *Client) Names(ctx context.Context) []string {
 	status, err := c.status(ctx)
 	if err != nil || status.Self == nil {

@@ -61,7 +61,8 @@ func (r *record) mayRejoin(key string) bool { return key != "" && (r.Allowed || 
 // recordOf is the path of the record beside a state.
 func recordOf(state string) string { return filepath.Join(filepath.Dir(state), recordFile) }
 
-// loadRecord reads the record beside a state. A missing one is empty, and so is one that cannot be read as JSON.
+// loadRecord reads the record beside a state. A missing one is empty, and so is one that cannot be
+// read as JSON.
 func loadRecord(state string) (*record, error) {
 	text, err := readFile(recordOf(state), maxRecord)
 	r := new(record)
@@ -101,8 +102,9 @@ func readFile(path string, limit int64) ([]byte, error) {
 	return text, err
 }
 
-// checkState says what is wrong with tailscaled's state, if anything, and whether it is that of a node that has joined.
-// The state is a JSON object of base64 texts (Tailscale's ipn/store FileStore); what is kept for a login is a profile in it.
+// checkState says what is wrong with tailscaled's state, if anything, and whether it is that of a
+// node that has joined. The state is a JSON object of base64 texts (Tailscale's ipn/store
+// FileStore); what is kept for a login is a profile in it.
 func checkState(text []byte) (fault string, joined bool) {
 	switch {
 	case len(text) == 0:
@@ -120,9 +122,10 @@ func checkState(text []byte) (fault string, joined bool) {
 	return "", joined
 }
 
-// Prepare is called before tailscaled starts with state on host (empty: unknown). It puts a state aside that cannot be used, or
-// that belongs to another host, so that the machine does not become a second node by accident, and reports that to output.
-// key is the auth key that the machine has; it may be empty.
+// Prepare is called before tailscaled starts with state on host (empty: unknown). It puts a state
+// aside that cannot be used, or that belongs to another host, so that the machine does not become a
+// second node by accident, and reports that to output. key is the auth key that the machine has; it
+// may be empty.
 func Prepare(state, host, key string, output io.Writer) error {
 	r, err := loadRecord(state)
 	if err != nil {
@@ -175,7 +178,8 @@ func putAside(path string) (string, error) {
 	}
 }
 
-// AllowNew lets a machine that has no node any more become a new one by an auth key that was used before.
+// AllowNew lets a machine that has no node any more become a new one by an auth key that was used
+// before.
 func AllowNew(state string) error {
 	r, err := loadRecord(state)
 	if err != nil {
@@ -185,7 +189,8 @@ func AllowNew(state string) error {
 	return r.store(state)
 }
 
-// TakeOver gives a machine the state back that was put aside because it was made on another host. tailscaled must not run.
+// TakeOver gives a machine the state back that was put aside because it was made on another host.
+// tailscaled must not run.
 func TakeOver(state string) error {
 	r, err := loadRecord(state)
 	if err != nil {

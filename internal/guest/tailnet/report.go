@@ -9,9 +9,10 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 )
 
-// Report is the tailnet's part of the guest's status. The daemon listens on socket, has its state in
-// the file state (empty: in memory) and runs as service; hasKey says whether the config disk has an
-// auth key. A fault may repeat what the control server said, and with it the key: the caller redacts it.
+// Report is the tailnet's part of the guest's status. The daemon listens on socket, has its state
+// in the file state (empty: in memory) and runs as service; hasKey says whether the config disk has
+// an auth key. A fault may repeat what the control server said, and with it the key: the caller
+// redacts it.
 func Report(ctx context.Context, socket, state string, service guestapi.Service, hasKey bool) guestapi.Tailnet {
 	r := new(record)
 	if state != "" {

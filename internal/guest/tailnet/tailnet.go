@@ -102,9 +102,9 @@ const (
 )
 
 // Up makes the node what it is to be, and returns a line about what that took, if anything. A node
-// that has joined keeps its key, and its name is looked after; the auth key is left alone unless the
-// node has to log in and the key was not used before. Nor does a machine whose state was lost become
-// a new node by a key that was.
+// that has joined keeps its key, and its name is looked after; the auth key is left alone unless
+// the node has to log in and the key was not used before. Nor does a machine whose state was lost
+// become a new node by a key that was.
 func (c *Client) Up(ctx context.Context, n Node) (did string, err error) {
 	status, err := c.status(ctx)
 	if err != nil {
@@ -166,7 +166,8 @@ func (c *Client) Watch(ctx context.Context, state, key string) (again, settled b
 	return false, false, nil
 }
 
-// LogOut takes the node off its tailnet for ever. The control server has to answer, for half a minute at most.
+// LogOut takes the node off its tailnet for ever. The control server has to answer, for half a
+// minute at most.
 func (c *Client) LogOut(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()

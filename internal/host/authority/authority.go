@@ -1,5 +1,6 @@
-// Package authority remembers the certificate authorities of machines, as ssh remembers host keys, and says how clients of
-// a machine's database use them. What an authority is asked of, and over which channel, is for the caller.
+// Package authority remembers the certificate authorities of machines, as ssh remembers host keys,
+// and says how clients of a machine's database use them. What an authority is asked of, and over
+// which channel, is for the caller.
 package authority
 
 import (
@@ -41,8 +42,8 @@ func (c Client) Mode() string {
 	return "disable"
 }
 
-// Query returns the parameters of a connection URL, and more ones, in the order of their names. libpq takes no "+" for a
-// space, and a query may hold a slash (RFC 3986, section 3.4).
+// Query returns the parameters of a connection URL, and more ones, in the order of their names.
+// libpq takes no "+" for a space, and a query may hold a slash (RFC 3986, section 3.4).
 func (c Client) Query(more url.Values) string {
 	query := url.Values{"sslmode": {c.Mode()}}
 	if c.RootCert != "" {
@@ -79,8 +80,9 @@ func (e *ChangedError) Error() string {
 		"find out which, then accept it with --accept-authority", e.Machine, e.Phone, now, e.Before, e.File)
 }
 
-// Check compares the authority that a machine on a phone shows, in PEM, with the one of earlier times, and returns how
-// clients connect. The first one is kept. Another one, or none (""), is a *ChangedError unless accept is set.
+// Check compares the authority that a machine on a phone shows, in PEM, with the one of earlier
+// times, and returns how clients connect. The first one is kept. Another one, or none (""), is a
+// *ChangedError unless accept is set.
 func (s Store) Check(phone, machine, shown string, accept bool) (Client, error) {
 	path := s.path(phone, machine)
 	before, err := os.ReadFile(path)
@@ -129,7 +131,8 @@ func (s Store) Forget(phone, machine string) error {
 	return err
 }
 
-// path is the machine's file. A phone's name may hold anything, so its file's has a part of its digest.
+// path is the machine's file. A phone's name may hold anything, so its file's has a part of its
+// digest.
 func (s Store) path(phone, machine string) string {
 	plain := strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '.' {

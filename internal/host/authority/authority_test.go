@@ -33,8 +33,8 @@ func certificate(t *testing.T, ca bool) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 }
 
-// TestCheck: the first authority is kept, another one or none is refused until it is accepted, and other phones and machines
-// are others.
+// TestCheck: the first authority is kept, another one or none is refused until it is accepted, and
+// other phones and machines are others.
 func TestCheck(t *testing.T) {
 	s := In(t.TempDir())
 	first, second := certificate(t, true), certificate(t, true)

@@ -22,8 +22,8 @@ type Template struct {
 	Tailscale bool
 }
 
-// Recipe returns the text of a recipe: that of the built-in one, comments included, with what the template changes. The error
-// is that of a value that no recipe may have.
+// Recipe returns the text of a recipe: that of the built-in one, comments included, with what the
+// template changes. The error is that of a value that no recipe may have.
 func (t Template) Recipe() ([]byte, error) {
 	from := cmp.Or(t.From, "sql")
 	text, err := assets.Recipe(from)

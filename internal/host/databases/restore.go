@@ -49,7 +49,8 @@ func Restore(ctx context.Context, s *fleet.Site, name string, a *Archive, chosen
 	return last.Done, nil
 }
 
-// follow reads what the guest says until it is done, and returns the event that says so. What went wrong there is sov-runner's error.
+// follow reads what the guest says until it is done, and returns the event that says so. What went
+// wrong there is sov-runner's error.
 func follow(r io.Reader, progress func(string)) (last backup.Event, err error) {
 	const maxLine = 4 << 20 // bytes
 	lines := bufio.NewScanner(r)

@@ -29,9 +29,10 @@ type Saved struct {
 	Recipients int `json:"recipients"`
 }
 
-// Save writes the databases of a machine that runs, and the data of its services, to a file, which appears, or replaces an older
-// one, when everything has come and was checked. It is encrypted as it comes where there are
-// recipients. now is the clock. With identity the machine's node on its tailnet is saved too.
+// Save writes the databases of a machine that runs, and the data of its services, to a file, which
+// appears, or replaces an older one, when everything has come and was checked. It is encrypted as
+// it comes where there are recipients. now is the clock. With identity the machine's node on its
+// tailnet is saved too.
 func Save(ctx context.Context, s *fleet.Site, name, path string, to []agefile.Recipient, identity bool, now func() time.Time, passed Passed) (*Saved, error) {
 	asked := ctx
 	ctx, cancel := context.WithCancel(ctx)

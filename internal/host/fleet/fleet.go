@@ -24,8 +24,9 @@ type Site struct {
 	Stdin  []byte    // of sov-runner, where a command has none of its own
 }
 
-// ForEach does something for several machines on one phone, one after the other, or at once. Each line that is written to Out
-// and ErrOut begins with the machine's name. A failure does not keep the others from theirs.
+// ForEach does something for several machines on one phone, one after the other, or at once. Each
+// line that is written to Out and ErrOut begins with the machine's name. A failure does not keep
+// the others from theirs.
 func (s *Site) ForEach(names []string, atOnce bool, do func(s *Site, name string) error) error {
 	failed := make([]error, len(names))
 	var writing sync.Mutex

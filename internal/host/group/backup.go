@@ -30,8 +30,8 @@ func (g *Group) Kept() (*Group, error) {
 	return &kept, nil
 }
 
-// MakeFolder makes the folder for a backup of the group, unless it is there. One that has a backup already is refused: what
-// is restored from it would be of two times.
+// MakeFolder makes the folder for a backup of the group, unless it is there. One that has a backup
+// already is refused: what is restored from it would be of two times.
 func (g *Group) MakeFolder(folder string) error {
 	if err := durable.MkdirAll(folder, 0o700); err != nil {
 		return fmt.Errorf("back up %s: %w", g.Name, err)

@@ -1,5 +1,5 @@
-// Package group reads group files: machines of one phone that are built, installed and started together, in order, and that
-// reach each other by name.
+// Package group reads group files: machines of one phone that are built, installed and started
+// together, in order, and that reach each other by name.
 package group
 
 import (
@@ -42,8 +42,9 @@ type Machine struct {
 // machinesKey begins the line that makes a YAML file one of a group: a recipe has no such key.
 var machinesKey = regexp.MustCompile(`(?m)^machines:`)
 
-// Load reads a group file, its machines in the order in which they start: each behind those that it is after, else as the
-// file has them. It returns nil if what the argument names is something else, such as a recipe or a machine.
+// Load reads a group file, its machines in the order in which they start: each behind those that it
+// is after, else as the file has them. It returns nil if what the argument names is something else,
+// such as a recipe or a machine.
 func Load(argument string) (*Group, error) {
 	if ext := filepath.Ext(argument); ext != ".yaml" && ext != ".yml" {
 		return nil, nil

@@ -19,8 +19,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/secrets"
 )
 
-// withDataKey returns the secrets that a phone keeps, of all that the machine has: with the keys of its encrypted disks only
-// where the recipe has them kept there. A key is made where none of these disks exists yet.
+// withDataKey returns the secrets that a phone keeps, of all that the machine has: with the keys of
+// its encrypted disks only where the recipe has them kept there. A key is made where none of these
+// disks exists yet.
 func (m *Machine) withDataKey(ctx context.Context, s *fleet.Site, all map[string][]byte) (map[string][]byte, error) {
 	keep := maps.Clone(all)
 	delete(keep, guestspec.SecretDataKey)
@@ -118,8 +119,9 @@ func forgetDataKeys(ctx context.Context, p device.Phone, name string) error {
 	return p.Run(ctx, device.Command{Args: []string{"rm", "-f", path.Join(dir, guestspec.SecretDataKey), path.Join(dir, guestspec.SecretOldDataKey)}})
 }
 
-// DataKeys returns what sov-runner is given on its standard input, with --keys, to start a machine whose data disk's key is kept on
-// this computer only; nil for other machines, and where no key is kept here.
+// DataKeys returns what sov-runner is given on its standard input, with --keys, to start a machine
+// whose data disk's key is kept on this computer only; nil for other machines, and where no key is
+// kept here.
 func DataKeys(ctx context.Context, s *fleet.Site, store *secrets.Store, name string) ([]byte, error) {
 	kept, err := store.Has(name, guestspec.SecretDataKey)
 	if err != nil || !kept {
@@ -140,8 +142,8 @@ func DataKeys(ctx context.Context, s *fleet.Site, store *secrets.Store, name str
 	return json.Marshal(given)
 }
 
-// SendDataKeys gives a phone that keeps the key of a machine's data disk the keys that are kept here. It fails for a machine whose
-// data disk is not encrypted.
+// SendDataKeys gives a phone that keeps the key of a machine's data disk the keys that are kept
+// here. It fails for a machine whose data disk is not encrypted.
 func SendDataKeys(ctx context.Context, s *fleet.Site, store *secrets.Store, name string) error {
 	place, err := keyPlaceOn(ctx, s, name)
 	if err != nil {
@@ -162,7 +164,8 @@ func SendDataKeys(ctx context.Context, s *fleet.Site, store *secrets.Store, name
 	return err
 }
 
-// CheckRekeyed reports why the data disk of a machine that was just started may still be opened by its old key.
+// CheckRekeyed reports why the data disk of a machine that was just started may still be opened by
+// its old key.
 func CheckRekeyed(ctx context.Context, s *fleet.Site, name string) error {
 	now, err := Status(ctx, s, name)
 	if err != nil {
@@ -179,8 +182,8 @@ func CheckRekeyed(ctx context.Context, s *fleet.Site, name string) error {
 	return nil
 }
 
-// keyPlaceOn is where the key of the data disk is kept, as the version that is current on a phone says; empty where none is
-// installed.
+// keyPlaceOn is where the key of the data disk is kept, as the version that is current on a phone
+// says; empty where none is installed.
 func keyPlaceOn(ctx context.Context, s *fleet.Site, name string) (vmspec.KeyPlace, error) {
 	places, err := s.Root().VM(name)
 	if err != nil {

@@ -21,8 +21,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/secrets"
 )
 
-// TestWithDataKey: which keys a phone is given, by what it has and where its recipe has them kept. A key is made only for a disk that
-// does not exist, and a disk of the other kind is refused.
+// TestWithDataKey: which keys a phone is given, by what it has and where its recipe has them kept.
+// A key is made only for a disk that does not exist, and a disk of the other kind is refused.
 func TestWithDataKey(t *testing.T) {
 	const key, old = guestspec.SecretDataKey, guestspec.SecretOldDataKey
 	encrypted := []byte("LUKS\xba\xbe")

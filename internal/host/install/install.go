@@ -29,20 +29,22 @@ type Machine struct {
 	Artifact *push.Artifact
 	Secrets  map[string][]byte // none: the phone's stay as they are
 	Runner   push.Runner
-	// MakePassword makes and keeps a secret. It is called for the password of the superuser and of each
-	// role of the recipe, if the machine offers PostgreSQL, and for secrets that the recipe has generated,
-	// if neither Secrets nor the phone has it; concurrently, if there are several phones. Nil: no secret
-	// is made or looked for.
+	// MakePassword makes and keeps a secret. It is called for the password of the superuser and of
+	// each role of the recipe, if the machine offers PostgreSQL, and for secrets that the recipe
+	// has generated, if neither Secrets nor the phone has it; concurrently, if there are several
+	// phones. Nil: no secret is made or looked for.
 	MakePassword func(secret string) ([]byte, error)
-	// Other returns a secret of another machine that is kept here; nil where there is none. The phone's
-	// own is taken then.
+	// Other returns a secret of another machine that is kept here; nil where there is none. The
+	// phone's own is taken then.
 	Other func(machine, secret string) ([]byte, error)
-	// MakeDataKey makes and keeps the key of an encrypted data disk that does not exist yet. Nil: keys stay as they are.
+	// MakeDataKey makes and keeps the key of an encrypted data disk that does not exist yet. Nil:
+	// keys stay as they are.
 	MakeDataKey func() ([]byte, error)
 	// Serials remembers the highest serial of the signed versions that were pushed from here.
 	Serials serials.Memory
-	// AskTrust asks whether a phone is to take only versions that a key has signed. It is called at the
-	// first push of a signed machine to a phone that trusts no key. Nil: the phone stays as it is.
+	// AskTrust asks whether a phone is to take only versions that a key has signed. It is called at
+	// the first push of a signed machine to a phone that trusts no key. Nil: the phone stays as it
+	// is.
 	AskTrust func(phone string, key dsse.PublicKey) (bool, error)
 }
 

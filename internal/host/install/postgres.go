@@ -15,7 +15,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/fleet"
 )
 
-// checkPostgres refuses a version whose PostgreSQL cannot read the databases on the phone, before anything is sent.
+// checkPostgres refuses a version whose PostgreSQL cannot read the databases on the phone, before
+// anything is sent.
 func (m *Machine) checkPostgres(ctx context.Context, s *fleet.Site) error {
 	brings := m.Artifact.Manifest.PostgresMajors()
 	if len(brings) == 0 {
@@ -35,8 +36,9 @@ func (m *Machine) checkPostgres(ctx context.Context, s *fleet.Site) error {
 		"`sov upgrade %[1]s` upgrades them, or build it with %[3]d (--set postgres.major=%[3]d)", name, s.Name(), has, newest)}
 }
 
-// ClusterMajor returns the major version of PostgreSQL that a machine's databases on a phone are of, as its server says or, where
-// it does not answer, as the version that is installed has it. 0: there are none yet, or nothing says it.
+// ClusterMajor returns the major version of PostgreSQL that a machine's databases on a phone are
+// of, as its server says or, where it does not answer, as the version that is installed has it. 0:
+// there are none yet, or nothing says it.
 func ClusterMajor(ctx context.Context, s *fleet.Site, name string) (int, error) {
 	places, err := s.Root().VM(name)
 	if err != nil {

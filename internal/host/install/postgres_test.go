@@ -15,8 +15,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/push"
 )
 
-// TestCheckPostgres: a version whose PostgreSQL cannot read the databases on a phone is refused, by what the installed version has
-// where the server does not answer.
+// TestCheckPostgres: a version whose PostgreSQL cannot read the databases on a phone is refused, by
+// what the installed version has where the server does not answer.
 func TestCheckPostgres(t *testing.T) {
 	of := func(majors ...int) *manifest.Manifest {
 		return &manifest.Manifest{Format: manifest.Format, Name: "sql", Arch: "arm64", Postgres: majors}

@@ -15,9 +15,9 @@ func authorities() (authority.Store, error) {
 	return authority.In(state), err
 }
 
-// DatabaseClient says how clients connect to the database of a machine on a phone, by what the phone answered of it. The
-// error is an *authority.ChangedError for a machine that shows another certificate authority than before, unless accept is
-// set.
+// DatabaseClient says how clients connect to the database of a machine on a phone, by what the
+// phone answered of it. The error is an *authority.ChangedError for a machine that shows another
+// certificate authority than before, unless accept is set.
 func DatabaseClient(p device.Phone, now *health.Machine, accept bool) (authority.Client, error) {
 	store, err := authorities()
 	if err != nil {

@@ -14,8 +14,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/qemu"
 )
 
-// wholeDisk returns the copy of the artifact's disk image with which the machine runs, and which keeps its data. It is made
-// on the first call. One of an earlier build stays as it is, and notice says so.
+// wholeDisk returns the copy of the artifact's disk image with which the machine runs, and which
+// keeps its data. It is made on the first call. One of an earlier build stays as it is, and notice
+// says so.
 func (s *state) wholeDisk(ctx context.Context, dir string, notice func(format string, args ...any)) (qemu.Disk, error) {
 	built, path := filepath.Join(dir, artifact.DiskFile), s.path(artifact.DiskFile)
 	image, err := os.Open(built)

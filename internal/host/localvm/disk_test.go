@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// TestWholeDisk makes one copy, with the holes of the image, and keeps it when the image is another.
+// TestWholeDisk makes one copy, with the holes of the image, and keeps it when the image is
+// another.
 func TestWholeDisk(t *testing.T) {
 	dir, s := t.TempDir(), &state{dir: t.TempDir()}
 	var said []string

@@ -44,10 +44,11 @@ type Options struct {
 	Disk      bool             // start the artifact's disk image by UEFI, instead of its kernel and root file system
 	Egress    bool             // the guest reaches the internet, and what the recipe's network.egress names; else nothing
 	Passt     string           // path of passt, by which it does; empty: by QEMU, and then it reaches this computer's loopback, too
-	// Secrets of the machine, by name. Passwords of the database's roles that are not among them are made, and kept in State.
+	// Secrets of the machine, by name. Passwords of the database's roles that are not among them
+	// are made, and kept in State.
 	Secrets map[string]string
-	// Runtime is a folder for files with Secrets, which end with the run: best one in memory, such as that of
-	// $XDG_RUNTIME_DIR. Where it is empty or of no use, State is taken.
+	// Runtime is a folder for files with Secrets, which end with the run: best one in memory, such
+	// as that of $XDG_RUNTIME_DIR. Where it is empty or of no use, State is taken.
 	Runtime string
 }
 
@@ -86,8 +87,8 @@ func ReadSpec(dir string) (*vmspec.Spec, error) {
 	return spec, nil
 }
 
-// Start starts the machine and returns once QEMU runs it; Ready tells when the guest does. Cancelling ctx pulls the
-// plug. The caller must Close what Start returns.
+// Start starts the machine and returns once QEMU runs it; Ready tells when the guest does.
+// Cancelling ctx pulls the plug. The caller must Close what Start returns.
 func Start(ctx context.Context, o Options) (*VM, error) {
 	spec, err := ReadSpec(o.Artifact)
 	if err != nil {
@@ -287,8 +288,9 @@ func (vm *VM) notice(format string, args ...any) {
 	}
 }
 
-// trust has clients verify the certificate of a machine that is ready, if its own authority has signed it. The machine is
-// this computer's, and its authority came by a token that nobody else has.
+// trust has clients verify the certificate of a machine that is ready, if its own authority has
+// signed it. The machine is this computer's, and its authority came by a token that nobody else
+// has.
 func (vm *VM) trust(status *guestapi.Status) error {
 	if status.Postgres == nil || status.Postgres.Authority == "" || vm.Address() == "" {
 		return nil
@@ -302,9 +304,9 @@ func (vm *VM) trust(status *guestapi.Status) error {
 	return vm.state.note(vm.running)
 }
 
-// URL returns the address of the database's superuser session, for psql and every other client of libpq's kind. It
-// names a password file and holds no password: where no such file can hold the password, it has neither. It is empty when
-// the artifact publishes no database.
+// URL returns the address of the database's superuser session, for psql and every other client of
+// libpq's kind. It names a password file and holds no password: where no such file can hold the
+// password, it has neither. It is empty when the artifact publishes no database.
 func (vm *VM) URL() string {
 	address := vm.Address()
 	if address == "" {
@@ -328,11 +330,12 @@ func (vm *VM) URL() string {
 // Password returns the superuser's password.
 func (vm *VM) Password() string { return vm.password }
 
-// HasPasswordFile reports whether the URL names a file with the password, which is kept in none if it has line breaks.
+// HasPasswordFile reports whether the URL names a file with the password, which is kept in none if
+// it has line breaks.
 func (vm *VM) HasPasswordFile() bool { return vm.passfile != "" }
 
-// Address returns where PostgreSQL listens on this computer, HOST:PORT; it is empty when the artifact
-// publishes no database.
+// Address returns where PostgreSQL listens on this computer, HOST:PORT; it is empty when the
+// artifact publishes no database.
 func (vm *VM) Address() string {
 	port, ok := vm.spec.Port(guestspec.ServicePostgres)
 	if !ok {
@@ -370,8 +373,8 @@ func (vm *VM) Kill() error { return vm.machine.Kill() }
 // PowerButton presses the machine's power button.
 func (vm *VM) PowerButton(ctx context.Context) error { return vm.machine.PowerButton(ctx) }
 
-// GrowData makes the data disk of the running machine one of size bytes. The guest makes its file system as large within
-// seconds; Status tells. It is never made smaller.
+// GrowData makes the data disk of the running machine one of size bytes. The guest makes its file
+// system as large within seconds; Status tells. It is never made smaller.
 func (vm *VM) GrowData(ctx context.Context, size int64) error {
 	if vm.disk {
 		return fmt.Errorf("enlarge the data disk of %s: it runs from a disk image", vm.spec.Name)
@@ -401,7 +404,8 @@ func (vm *VM) LookAtClock(ctx context.Context) (*guestapi.Clock, error) {
 	return vm.status.LookAtClock(ctx)
 }
 
-// Close ends the machine, if it still runs, as a power cut would, and gives its data free. It may be called twice.
+// Close ends the machine, if it still runs, as a power cut would, and gives its data free. It may
+// be called twice.
 func (vm *VM) Close() error {
 	vm.time.close()
 	err := vm.machine.Kill()

@@ -188,7 +188,8 @@ func TestStateOutlivesTheMachine(t *testing.T) {
 	if info, err := os.Stat(filepath.Join(o.State, "volume-media.img")); err != nil || info.Size() != 256<<20 {
 		t.Errorf("the volume: %v, %v", info, err)
 	}
-	// A mark on the disk, behind what the superblock of the first group takes: it must not be made anew.
+	// A mark on the disk, behind what the superblock of the first group takes: it must not be made
+	// anew.
 	data, err := os.OpenFile(filepath.Join(o.State, "data.img"), os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -296,7 +297,8 @@ func declareApp(t *testing.T, artifact string) {
 	}
 }
 
-// Passwords that are made stay the same from run to run, beside given ones, and a role that a later recipe adds gets one.
+// Passwords that are made stay the same from run to run, beside given ones, and a role that a later
+// recipe adds gets one.
 func TestGeneratedPasswords(t *testing.T) {
 	s, err := openState(t.Context(), t.TempDir(), "")
 	if err != nil {
@@ -342,7 +344,8 @@ func TestPathsOfAURLAreAbsolute(t *testing.T) {
 	}
 }
 
-// A run that was killed leaves files with secrets where no folder in memory took them: the next one removes them.
+// A run that was killed leaves files with secrets where no folder in memory took them: the next one
+// removes them.
 func TestLeftSecretsAreRemoved(t *testing.T) {
 	o := options(t, idle)
 	if err := os.MkdirAll(o.State, 0o700); err != nil {

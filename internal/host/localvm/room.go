@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// enoughRoom is what a file system must have free, in bytes, before a machine that is paused for
-	// want of it goes on: with less it would stop again at once.
+	// enoughRoom is what a file system must have free, in bytes, before a machine that is paused
+	// for want of it goes on: with less it would stop again at once.
 	enoughRoom = 8 << 20
 	// roomPoll is how often the room is looked at.
 	roomPoll = 500 * time.Millisecond
@@ -21,8 +21,8 @@ const (
 	complaintInterval = time.Minute
 )
 
-// watchDisks tells what fails on the disks' side of this computer, and pauses and resumes the machine
-// with the room that there is for its data, until it ends.
+// watchDisks tells what fails on the disks' side of this computer, and pauses and resumes the
+// machine with the room that there is for its data, until it ends.
 func (vm *VM) watchDisks() {
 	var told time.Time
 	for {

@@ -138,7 +138,8 @@ func (r *Running) DataSize() (n int64) {
 	return n
 }
 
-// Stop has the process that runs it shut it down in order, as Ctrl-C does, and waits until it is gone.
+// Stop has the process that runs it shut it down in order, as Ctrl-C does, and waits until it is
+// gone.
 func (r *Running) Stop(ctx context.Context, bound time.Duration) error {
 	lock := filepath.Join(r.State, lockName)
 	if durable.Holder(lock) != r.PID {

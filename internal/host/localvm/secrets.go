@@ -11,7 +11,8 @@ import (
 
 // SecretsToGive returns those of a machine's secrets that it gets when it runs here. The auth key
 // of a tailnet is given only with tailnet, and must be among them then: a machine that runs here
-// would join as a node of its own. Keys of an encrypted data disk are given to a machine that has one.
+// would join as a node of its own. Keys of an encrypted data disk are given to a machine that has
+// one.
 func SecretsToGive(spec *vmspec.Spec, kept map[string][]byte, tailnet bool) (map[string]string, error) {
 	if _, ok := kept[guestspec.ServiceTailscale]; tailnet && !ok {
 		return nil, fmt.Errorf("--tailnet: no auth key is set: type `sov secrets set %s %s`", spec.Name, guestspec.ServiceTailscale)

@@ -18,8 +18,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/qemu"
 )
 
-// A state is the folder in which a machine's data outlives its runs: its disks and the password that its cluster
-// knows. Only its owner may look inside. While a machine runs, the folder is locked.
+// A state is the folder in which a machine's data outlives its runs: its disks and the password
+// that its cluster knows. Only its owner may look inside. While a machine runs, the folder is
+// locked.
 type state struct {
 	dir     string
 	runtime string // folder for what ends with the run; dir, or one in memory
@@ -103,7 +104,8 @@ func (s *state) removePrivate() error {
 // private is the path of a file that ends with the run.
 func (s *state) private(name string) string { return filepath.Join(s.runtime, name) }
 
-// config makes the config disk: in memory or, where the computer has no such files, in a file that release removes.
+// config makes the config disk: in memory or, where the computer has no such files, in a file that
+// release removes.
 func (s *state) config(content []byte) (disk qemu.Disk, release func(), err error) {
 	if memory, err := configdisk.InMemory(content); err == nil {
 		defer memory.Close()
@@ -126,8 +128,8 @@ func dataFiles(dir string) []string {
 	return append(volumes, filepath.Join(dir, dataName))
 }
 
-// disk returns the path of the data disk or a volume, which it makes on the first call, and enlarges where it is smaller than
-// it should be.
+// disk returns the path of the data disk or a volume, which it makes on the first call, and
+// enlarges where it is smaller than it should be.
 func (s *state) disk(ctx context.Context, d datadisk.Spec) (string, error) {
 	path := s.path(diskName(d.Volume))
 	_, err := d.Ensure(ctx, path)
@@ -140,9 +142,10 @@ func (s *state) disk(ctx context.Context, d datadisk.Spec) (string, error) {
 	return path, nil
 }
 
-// passwords returns the passwords of roles by their secrets' names, given ones or else those that it makes on the first
-// call, and a file with them in libpq's format (libpq, "The Password File"), so that psql can use them without showing them.
-// The file's name is empty where the superuser's password has a line break, for which the format has no way of writing.
+// passwords returns the passwords of roles by their secrets' names, given ones or else those that
+// it makes on the first call, and a file with them in libpq's format (libpq, "The Password File"),
+// so that psql can use them without showing them. The file's name is empty where the superuser's
+// password has a line break, for which the format has no way of writing.
 func (s *state) passwords(logins []vmspec.Login, given map[string]string) (all map[string]string, file string, err error) {
 	file = s.path("pgpass")
 	kept, err := readPassfile(file)
@@ -182,7 +185,8 @@ func (s *state) passwords(logins []vmspec.Login, given map[string]string) (all m
 	return all, file, err
 }
 
-// readPassfile returns the passwords, by role, that passwords has made; none where the file does not exist.
+// readPassfile returns the passwords, by role, that passwords has made; none where the file does
+// not exist.
 func readPassfile(file string) (map[string]string, error) {
 	text, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -210,7 +214,8 @@ func passfile(role, password string) string {
 // runFolder holds the state folders.
 const runFolder = "run"
 
-// StateFolder returns the folder below base that keeps an artifact's data: one for each recipe and architecture.
+// StateFolder returns the folder below base that keeps an artifact's data: one for each recipe and
+// architecture.
 func StateFolder(base, artifact string) (string, error) {
 	artifact, err := filepath.Abs(artifact)
 	if err != nil {

@@ -9,13 +9,13 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 )
 
-// pollInterval is how often the guest is asked whether it is ready. Each question costs a connection through QEMU's
-// network, a fraction of a millisecond.
+// pollInterval is how often the guest is asked whether it is ready. Each question costs a
+// connection through QEMU's network, a fraction of a millisecond.
 const pollInterval = 50 * time.Millisecond
 
-// How long one question may take while the guest starts. QEMU's network accepts a connection before the guest's
-// interface is up, and repeats what got lost only after seconds: a new connection is sooner there. A guest under load may
-// need longer to answer, so patience grows with each question.
+// How long one question may take while the guest starts. QEMU's network accepts a connection before
+// the guest's interface is up, and repeats what got lost only after seconds: a new connection is
+// sooner there. A guest under load may need longer to answer, so patience grows with each question.
 const (
 	firstPatience = 200 * time.Millisecond
 	lastPatience  = 10 * time.Second
@@ -24,9 +24,9 @@ const (
 // ErrNotReady is wrapped by the errors of Ready.
 var ErrNotReady = errors.New("the machine did not become ready")
 
-// Ready waits until every service of the guest is ready. It gives up when the machine ends, when a service says that
-// a person has to look, and after the time that vm.json allows (or ctx does). report, if not nil, is called with each
-// answer of the guest.
+// Ready waits until every service of the guest is ready. It gives up when the machine ends, when a
+// service says that a person has to look, and after the time that vm.json allows (or ctx does).
+// report, if not nil, is called with each answer of the guest.
 func (vm *VM) Ready(ctx context.Context, report func(*guestapi.Status)) error {
 	ctx, cancel := context.WithTimeout(ctx, vm.spec.Ready.Timeout())
 	defer cancel()
@@ -66,7 +66,8 @@ func (vm *VM) ask(ctx context.Context, patience time.Duration) (*guestapi.Status
 	return vm.status.Status(ctx)
 }
 
-// failed says why services will not come up by themselves: they need a person, or end again and again.
+// failed says why services will not come up by themselves: they need a person, or end again and
+// again.
 func failed(status *guestapi.Status) string {
 	return status.Describe(guestapi.StateFailed, guestapi.StateLooping)
 }
@@ -86,8 +87,9 @@ func Unready(s *guestapi.Status) string {
 	return s.Describe(guestapi.StateWaiting, guestapi.StateStarting, guestapi.StateBackoff, guestapi.StateLooping, guestapi.StateFailed, guestapi.StateStopped)
 }
 
-// Shutdown asks the guest for an orderly end and waits for it, for at most bound; then it pulls the plug and says so.
-// Several calls at once, or of a machine that has ended, are fine. A machine that is paused for want of room is switched off at once.
+// Shutdown asks the guest for an orderly end and waits for it, for at most bound; then it pulls the
+// plug and says so. Several calls at once, or of a machine that has ended, are fine. A machine that
+// is paused for want of room is switched off at once.
 func (vm *VM) Shutdown(ctx context.Context, bound time.Duration) error {
 	if vm.full.Load() {
 		return errors.Join(fmt.Errorf("orderly shutdown: %s, so it was switched off as by a power cut: what was committed is there at its next start", vm.fullDisk()), vm.Kill())
@@ -109,7 +111,8 @@ func (vm *VM) Shutdown(ctx context.Context, bound time.Duration) error {
 	}
 }
 
-// askToStop asks through the endpoint, and presses the power button of a guest that does not answer there.
+// askToStop asks through the endpoint, and presses the power button of a guest that does not answer
+// there.
 func (vm *VM) askToStop(ctx context.Context) error {
 	select {
 	case <-vm.Done():

@@ -8,8 +8,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/arch"
 )
 
-// firmware is UEFI for QEMU's boards, in one file with its variables, by the package that has it and the places where
-// distributions put it.
+// firmware is UEFI for QEMU's boards, in one file with its variables, by the package that has it
+// and the places where distributions put it.
 var firmware = map[string]struct {
 	packet string
 	paths  []string
@@ -21,8 +21,8 @@ var firmware = map[string]struct {
 // FirmwarePackage is the Debian package that has UEFI for an architecture.
 func FirmwarePackage(goArch string) string { return firmware[goArch].packet }
 
-// FindFirmware returns the path of UEFI for an architecture, which starts a disk image, or an error that says how to
-// install it.
+// FindFirmware returns the path of UEFI for an architecture, which starts a disk image, or an error
+// that says how to install it.
 func FindFirmware(goArch string) (string, error) {
 	known := firmware[goArch]
 	for _, path := range known.paths {

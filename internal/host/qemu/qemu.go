@@ -1,9 +1,10 @@
-// Package qemu runs a virtual machine on this computer in QEMU, with the devices that crosvm gives it on a phone:
-// virtio disks in a fixed order, one virtio network interface, a virtio console (hvc0). It starts the program,
-// talks to it over QMP (QEMU's machine protocol) and ends it; what runs inside is the caller's business.
+// Package qemu runs a virtual machine on this computer in QEMU, with the devices that crosvm gives
+// it on a phone: virtio disks in a fixed order, one virtio network interface, a virtio console
+// (hvc0). It starts the program, talks to it over QMP (QEMU's machine protocol) and ends it; what
+// runs inside is the caller's business.
 //
-// QEMU's process belongs to the caller's: it takes no signals from the terminal, dies with its parent on Linux, and
-// leaves no socket or file behind.
+// QEMU's process belongs to the caller's: it takes no signals from the terminal, dies with its
+// parent on Linux, and leaves no socket or file behind.
 package qemu
 
 import (
@@ -52,17 +53,19 @@ type Port struct {
 	Socket *os.File // an end of a stream socket pair, which the caller closes; the other end is the terminal
 }
 
-// A Channel is a virtio-serial port: the guest finds its device, /dev/vportNpM, by the name that sysfs shows of it.
+// A Channel is a virtio-serial port: the guest finds its device, /dev/vportNpM, by the name that
+// sysfs shows of it.
 type Channel struct {
 	Name   string
 	Socket *os.File // an end of a stream socket pair, which the caller closes
 }
 
-// A Network is a subnet that QEMU itself plays the router of (no privilege needed): the listed ports of Guest are
-// reachable on this computer's loopback address. The guest reaches nothing, unless the network is Open.
+// A Network is a subnet that QEMU itself plays the router of (no privilege needed): the listed
+// ports of Guest are reachable on this computer's loopback address. The guest reaches nothing,
+// unless the network is Open.
 //
-// With a TAP interface the computer itself is the router, and with a Stream the program at its other end. The rest of
-// a Network, but for MAC, is not looked at then.
+// With a TAP interface the computer itself is the router, and with a Stream the program at its
+// other end. The rest of a Network, but for MAC, is not looked at then.
 type Network struct {
 	TAP     *os.File // an open TAP interface with IFF_VNET_HDR; nil: none
 	Stream  *os.File // an end of a stream socket pair that carries the guest's frames, for which QEMU 7.2 is needed; nil: none
@@ -81,7 +84,8 @@ func (n Network) hardwareAddress() string {
 	return ",mac=" + n.MAC
 }
 
-// A Forward makes a port of the guest reachable at 127.0.0.1. Port 0 takes a free one; VM.Port tells which.
+// A Forward makes a port of the guest reachable at 127.0.0.1. Port 0 takes a free one; VM.Port
+// tells which.
 type Forward struct {
 	Guest uint16
 	UDP   bool // not TCP
@@ -102,8 +106,8 @@ func (f Forward) Asked() Forward {
 	return f
 }
 
-// board holds what differs between the architectures. The arm64 one is QEMU's generic board with a GICv3, the amd64
-// one a PC with PCI Express.
+// board holds what differs between the architectures. The arm64 one is QEMU's generic board with a
+// GICv3, the amd64 one a PC with PCI Express.
 type board struct {
 	threads   string // of the emulator
 	packet    string // the Debian package that has the program
@@ -111,18 +115,19 @@ type board struct {
 	processor string // to emulate: every feature that the emulator knows
 }
 
-// pauth-impdef replaces the cipher that signs pointers, of which emulation is slow, by one of QEMU's own
-// (docs/system/arm/cpu-features.rst of QEMU).
+// pauth-impdef replaces the cipher that signs pointers, of which emulation is slow, by one of
+// QEMU's own (docs/system/arm/cpu-features.rst of QEMU).
 //
-// An emulated PC's processors take turns: with a thread each, one of them may run an int3 that the kernel, which patches
-// itself while it runs (jump labels), had put there and taken away again, and the guest's kernel panics (seen once in some
-// fifty boots with QEMU 7.2).
+// An emulated PC's processors take turns: with a thread each, one of them may run an int3 that the
+// kernel, which patches itself while it runs (jump labels), had put there and taken away again, and
+// the guest's kernel panics (seen once in some fifty boots with QEMU 7.2).
 var boards = map[string]board{
 	arch.ARM64: {"multi", "qemu-system-arm", "virt,gic-version=3", "max,pauth-impdef=on"},
 	arch.AMD64: {"single", "qemu-system-x86", "q35", "max"},
 }
 
-// Program returns the name of the QEMU program for an architecture, and Debian's package that has it.
+// Program returns the name of the QEMU program for an architecture, and Debian's package that has
+// it.
 func Program(name string) (program, packet string, err error) {
 	a, err := arch.Get(name)
 	if err != nil {
@@ -131,7 +136,8 @@ func Program(name string) (program, packet string, err error) {
 	return "qemu-system-" + a.QEMU, boards[a.Go].packet, nil
 }
 
-// Find returns the path of the QEMU program for an architecture, or an error that says how to install it.
+// Find returns the path of the QEMU program for an architecture, or an error that says how to
+// install it.
 func Find(name string) (string, error) {
 	program, packet, err := Program(name)
 	if err != nil {
@@ -144,8 +150,8 @@ func Find(name string) (string, error) {
 	return path, nil
 }
 
-// Start starts the machine and returns once QEMU runs it. Cancelling ctx ends it at once, as pulling the plug would;
-// PowerButton is the gentle way.
+// Start starts the machine and returns once QEMU runs it. Cancelling ctx ends it at once, as
+// pulling the plug would; PowerButton is the gentle way.
 func (m Machine) Start(ctx context.Context) (*VM, error) {
 	program, err := Find(m.Arch)
 	if err != nil {
@@ -170,9 +176,9 @@ func (m Machine) Start(ctx context.Context) (*VM, error) {
 	return vm, nil
 }
 
-// arguments are QEMU's. The machine stands still until it is resumed: one that ends at once would be gone before it could be
-// asked for its ports, or tell why. File descriptor 3 is the QMP socket that launch makes; the files that are returned
-// follow it.
+// arguments are QEMU's. The machine stands still until it is resumed: one that ends at once would
+// be gone before it could be asked for its ports, or tell why. File descriptor 3 is the QMP socket
+// that launch makes; the files that are returned follow it.
 func (m Machine) arguments() (args []string, files []*os.File) {
 	pass := func(f *os.File) int {
 		files = append(files, f)
@@ -214,7 +220,8 @@ func (m Machine) arguments() (args []string, files []*os.File) {
 			args = append(args, "-serial", fmt.Sprintf("chardev:port%d", i))
 			continue
 		}
-		// A bus for each with one port: a bus with more announces its ports one after another, while the guest counts them.
+		// A bus for each with one port: a bus with more announces its ports one after another,
+		// while the guest counts them.
 		args = append(args, "-device", fmt.Sprintf("virtio-serial-pci,id=bus%d,max_ports=1", i), "-device", fmt.Sprintf("virtconsole,bus=bus%d.0,chardev=port%d", i, i))
 	}
 	if len(m.Channels) > 0 {
@@ -233,7 +240,8 @@ func (m Machine) arguments() (args []string, files []*os.File) {
 		path := escape(disk.Path)
 		if disk.File != nil {
 			args = append(args, "-add-fd", fmt.Sprintf("fd=%d,set=%d", pass(disk.File), i))
-			// QEMU opens what is to be written read-only at first, if it may, for which it would need a second descriptor.
+			// QEMU opens what is to be written read-only at first, if it may, for which it would
+			// need a second descriptor.
 			path = fmt.Sprintf("/dev/fdset/%d,auto-read-only=off", i)
 		}
 		// A guest that was told of a full disk would take it for a broken one.
@@ -257,8 +265,8 @@ func DiskName(i int) string { return fmt.Sprintf("disk%d", i) }
 const firstFile = 4
 
 func (n Network) argument() string {
-	// QEMU insists on addresses for services that this network does not use (DHCP) or that must not collide with
-	// the guest's (DNS, which it forwards to the host's resolver).
+	// QEMU insists on addresses for services that this network does not use (DHCP) or that must not
+	// collide with the guest's (DNS, which it forwards to the host's resolver).
 	var b strings.Builder
 	fmt.Fprintf(&b, "user,id=net,ipv6=off,net=%s,host=%s,dns=%s,dhcpstart=%s", n.Subnet.Masked(), n.Host, n.DNS(), n.DNS().Next())
 	if !n.Open {
@@ -270,8 +278,8 @@ func (n Network) argument() string {
 	return b.String()
 }
 
-// DNS is the address at which the guest finds a resolver: the first of the subnet that is neither the host's nor the
-// guest's.
+// DNS is the address at which the guest finds a resolver: the first of the subnet that is neither
+// the host's nor the guest's.
 func (n Network) DNS() netip.Addr {
 	address := n.Subnet.Masked().Addr().Next()
 	for address == n.Host || address == n.Guest {

@@ -24,8 +24,8 @@ type VM struct {
 	err     error // set before done is closed
 }
 
-// launch runs QEMU with one end of a socket pair as its file descriptor 3, and files as those that follow, and says hello over
-// the other end.
+// launch runs QEMU with one end of a socket pair as its file descriptor 3, and files as those that
+// follow, and says hello over the other end.
 func launch(ctx context.Context, program string, args []string, console io.Writer, files []*os.File) (*VM, error) {
 	ours, theirs, err := SocketPair("qmp")
 	if err != nil {
@@ -49,7 +49,8 @@ func launch(ctx context.Context, program string, args []string, console io.Write
 	theirs.Close()
 	vm.monitor, err = connect(ours)
 	if err != nil {
-		// QEMU that refuses its arguments ends before it greets: its own words say more than the lost connection.
+		// QEMU that refuses its arguments ends before it greets: its own words say more than the
+		// lost connection.
 		command.Process.Kill()
 		<-vm.done
 		return nil, errors.Join(vm.err, err)
@@ -57,8 +58,8 @@ func launch(ctx context.Context, program string, args []string, console io.Write
 	return vm, nil
 }
 
-// run starts the command and waits for it on one thread: Linux sends the parent-death signal when the thread that
-// started a child ends, so that thread must live as long as the child.
+// run starts the command and waits for it on one thread: Linux sends the parent-death signal when
+// the thread that started a child ends, so that thread must live as long as the child.
 func (vm *VM) run(command *exec.Cmd, started chan<- error, complaint *bytes.Buffer) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -76,10 +77,11 @@ func (vm *VM) run(command *exec.Cmd, started chan<- error, complaint *bytes.Buff
 	close(vm.done)
 }
 
-// SocketPair returns a connected pair of stream sockets, one end for this process and one for a program that it starts, for
-// example QEMU.
+// SocketPair returns a connected pair of stream sockets, one end for this process and one for a
+// program that it starts, for example QEMU.
 func SocketPair(name string) (ours net.Conn, theirs *os.File, err error) {
-	// A process that is started between the two, such as another QEMU, would hold the sockets, and with them the end of this one's.
+	// A process that is started between the two, such as another QEMU, would hold the sockets, and
+	// with them the end of this one's.
 	syscall.ForkLock.RLock()
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
 	if err == nil {
@@ -109,8 +111,8 @@ func (vm *VM) PID() int { return vm.process.Pid }
 // Done is closed when the machine has ended.
 func (vm *VM) Done() <-chan struct{} { return vm.done }
 
-// Wait waits for the machine's end. It returns nil when the guest powered itself off, and an error that says what
-// happened when it was reset (which a kernel panic does), was killed or QEMU failed.
+// Wait waits for the machine's end. It returns nil when the guest powered itself off, and an error
+// that says what happened when it was reset (which a kernel panic does), was killed or QEMU failed.
 func (vm *VM) Wait() error {
 	<-vm.done
 	<-vm.monitor.closed
@@ -125,8 +127,9 @@ func (vm *VM) Wait() error {
 	return nil
 }
 
-// ShutdownReason returns why the machine ended, once it has: QEMU's ShutdownCause (qapi/run-state.json), such as
-// "guest-shutdown", "guest-reset" or "host-qmp-quit". It is empty where QEMU did not say.
+// ShutdownReason returns why the machine ended, once it has: QEMU's ShutdownCause
+// (qapi/run-state.json), such as "guest-shutdown", "guest-reset" or "host-qmp-quit". It is empty
+// where QEMU did not say.
 func (vm *VM) ShutdownReason() string {
 	<-vm.done
 	<-vm.monitor.closed
@@ -152,7 +155,8 @@ func (vm *VM) PowerButton(ctx context.Context) error {
 	return err
 }
 
-// Pause stops the guest's processors, Resume lets them go on: to the guest, no time has passed between the two.
+// Pause stops the guest's processors, Resume lets them go on: to the guest, no time has passed
+// between the two.
 func (vm *VM) Pause(ctx context.Context) error {
 	_, err := vm.monitor.execute(ctx, "stop", nil)
 	return err
@@ -164,12 +168,12 @@ func (vm *VM) Resume(ctx context.Context) error {
 	return err
 }
 
-// BlockErrors yields requests to disks that failed. Machines of which nobody reads it are paused and
-// told all the same.
+// BlockErrors yields requests to disks that failed. Machines of which nobody reads it are paused
+// and told all the same.
 func (vm *VM) BlockErrors() <-chan BlockError { return vm.monitor.blockErrors }
 
-// ResizeDisk makes a disk of the running machine, by its place in Machine.Disks, and its image one of size bytes. The guest's
-// kernel is notified.
+// ResizeDisk makes a disk of the running machine, by its place in Machine.Disks, and its image one
+// of size bytes. The guest's kernel is notified.
 func (vm *VM) ResizeDisk(ctx context.Context, disk int, size int64) error {
 	_, err := vm.monitor.execute(ctx, "block_resize", map[string]any{"device": DiskName(disk), "size": size})
 	return err

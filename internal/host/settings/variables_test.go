@@ -151,7 +151,8 @@ func TestSettingsAreDocumented(t *testing.T) {
 	}
 }
 
-// TestDocumentedFile: the file that docs/configuration.md shows is one that is read, and has every key.
+// TestDocumentedFile: the file that docs/configuration.md shows is one that is read, and has every
+// key.
 func TestDocumentedFile(t *testing.T) {
 	text, err := os.ReadFile(document)
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 	"github.com/sovereign-sql/sov/stages/disk"
 )
 
-// disk compares a disk image, if there is one, with what the artifact's files come to. Neither manifest nor signature lists it,
-// and both vouch for it then.
+// disk compares a disk image, if there is one, with what the artifact's files come to. Neither
+// manifest nor signature lists it, and both vouch for it then.
 func (r *Report) disk(ctx context.Context) error {
 	path := filepath.Join(r.Dir, artifact.DiskFile)
 	image, err := os.Open(path)

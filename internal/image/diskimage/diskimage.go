@@ -1,9 +1,10 @@
-// Package diskimage writes the image of a whole disk that boots under UEFI: a protective MBR, a GPT, an EFI system partition
-// (FAT32), and further partitions with whatever their writers put there.
+// Package diskimage writes the image of a whole disk that boots under UEFI: a protective MBR, a
+// GPT, an EFI system partition (FAT32), and further partitions with whatever their writers put
+// there.
 //
-// The same options give the same bytes: GUIDs and times come from the caller, and nothing else is asked for them. Formats:
-// UEFI Specification 2.10, chapter 5 (GPT) and section 13.3 (the EFI system partition); Microsoft's FAT specification of
-// 2004 (fatgen103).
+// The same options give the same bytes: GUIDs and times come from the caller, and nothing else is
+// asked for them. Formats: UEFI Specification 2.10, chapter 5 (GPT) and section 13.3 (the EFI
+// system partition); Microsoft's FAT specification of 2004 (fatgen103).
 package diskimage
 
 import (
@@ -17,7 +18,8 @@ import (
 	"github.com/diskfs/go-diskfs/partition/gpt"
 )
 
-// Types of partitions (UEFI Specification, section 5.3.3; Discoverable Partitions Specification of the UAPI group).
+// Types of partitions (UEFI Specification, section 5.3.3; Discoverable Partitions Specification of
+// the UAPI group).
 const (
 	TypeESP       = string(gpt.EFISystemPartition)
 	TypeLinux     = string(gpt.LinuxFilesystem)
@@ -41,7 +43,8 @@ type Partition struct {
 	Write func(ctx context.Context, p *Section) error
 }
 
-// Write makes f a disk with these partitions, which is as large as they need. Holes of f stay holes.
+// Write makes f a disk with these partitions, which is as large as they need. Holes of f stay
+// holes.
 func Write(ctx context.Context, f *os.File, guid string, partitions []Partition) error {
 	if err := write(ctx, f, guid, partitions); err != nil {
 		return fmt.Errorf("write disk image: %w", err)
@@ -73,7 +76,8 @@ func write(ctx context.Context, f *os.File, guid string, partitions []Partition)
 	return table.Write(f, size)
 }
 
-// A Section is the part of a disk that a partition takes. It is a target for a writer of a file system.
+// A Section is the part of a disk that a partition takes. It is a target for a writer of a file
+// system.
 type Section struct {
 	file        *os.File
 	start, size int64

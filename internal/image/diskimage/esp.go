@@ -8,16 +8,18 @@ import (
 	"time"
 )
 
-// ESPSize is the size of an EFI system partition in bytes. FAT32 needs 65,525 clusters at least (fatgen103, page 14), which
-// is 33 MiB with clusters of one sector; a kernel has some 10.
+// ESPSize is the size of an EFI system partition in bytes. FAT32 needs 65,525 clusters at least
+// (fatgen103, page 14), which is 33 MiB with clusters of one sector; a kernel has some 10.
 const ESPSize = 64 << 20
 
-// ESP returns a writer of an EFI system partition with one file at a path of names in capitals, of up to eight characters and
-// a suffix of up to three. serial is the volume's, and every time is that of when.
+// ESP returns a writer of an EFI system partition with one file at a path of names in capitals, of
+// up to eight characters and a suffix of up to three. serial is the volume's, and every time is
+// that of when.
 //
-// go-diskfs, which writes the partition table, could make FAT32, too. Its version 1.9.4 takes times from the environment and
-// the clock, a table that is two entries short for some sizes, and directories whose ".." leads to cluster 2, which fsck.fat
-// wants corrected; what these need to be set right is longer than this.
+// go-diskfs, which writes the partition table, could make FAT32, too. Its version 1.9.4 takes times
+// from the environment and the clock, a table that is two entries short for some sizes, and
+// directories whose ".." leads to cluster 2, which fsck.fat wants corrected; what these need to be
+// set right is longer than this.
 func ESP(name string, content []byte, serial uint32, when time.Time) func(context.Context, *Section) error {
 	return func(_ context.Context, p *Section) error {
 		if err := newFAT(p.Size(), serial, when).write(p, strings.Split(name, "/"), content); err != nil {
@@ -60,7 +62,8 @@ func newFAT(size int64, serial uint32, when time.Time) *fat {
 	f := &fat{sectors: uint32(size / sector), serial: serial, next: fatRoot,
 		time: uint16(when.Hour()<<11 | when.Minute()<<5 | when.Second()/2), day: uint16((when.Year()-1980)<<9 | int(when.Month())<<5 | when.Day()),
 		table: []uint32{0x0FFFFFF8, fatEnd}} // the first repeats the medium
-	// A table has an entry for each cluster and two more: sectors - reserved - 2n clusters have to fit into n sectors.
+	// A table has an entry for each cluster and two more: sectors - reserved - 2n clusters have to
+	// fit into n sectors.
 	f.perTable = (f.sectors - fatReserved + 2 + fatPerTable + fatCopies - 1) / (fatPerTable + fatCopies)
 	return f
 }
@@ -120,7 +123,8 @@ func (f *fat) write(p *Section, path []string, content []byte) error {
 	return f.writeSystem(p)
 }
 
-// writeSystem writes the boot sector, the sector with the number of free clusters, their copies, and the tables.
+// writeSystem writes the boot sector, the sector with the number of free clusters, their copies,
+// and the tables.
 func (f *fat) writeSystem(p *Section) error {
 	le := binary.LittleEndian
 	boot := make([]byte, sector)

@@ -298,7 +298,8 @@ func Parameters(disk string, data int64, root Digest) []string {
 }
 
 // Target is the line of a table of the device mapper that maps a disk with a tree
-// (Documentation/admin-guide/device-mapper/verity.rst). The disk is a path, or PARTUUID= and a GUID.
+// (Documentation/admin-guide/device-mapper/verity.rst). The disk is a path, or PARTUUID= and a
+// GUID.
 func Target(disk string, data int64, root Digest) string {
 	blocks := data / BlockSize
 	return fmt.Sprintf("0 %d verity 1 %s %[2]s %d %[3]d %d %d sha256 %s - 1 panic_on_corruption", data/512, disk, BlockSize, blocks, blocks+1, root)

@@ -1,5 +1,6 @@
-// Package acceptance is the test of a machine that a user trusts: it does what the machine is for, as somebody who uses it
-// would, and says for each step whether it went well. The layers below are package diagnose's, which looks for causes.
+// Package acceptance is the test of a machine that a user trusts: it does what the machine is for,
+// as somebody who uses it would, and says for each step whether it went well. The layers below are
+// package diagnose's, which looks for causes.
 package acceptance
 
 import (
@@ -54,8 +55,9 @@ type Sources interface {
 // bound is for each check.
 const bound = 20 * time.Second
 
-// Run makes all checks of the machine, one after the other, and returns its status with their findings. Where the machine
-// does not run, that is the only one: its addresses may be somebody else's then.
+// Run makes all checks of the machine, one after the other, and returns its status with their
+// findings. Where the machine does not run, that is the only one: its addresses may be somebody
+// else's then.
 func Run(ctx context.Context, name string, s Sources) *health.Machine {
 	t := &test{ctx: ctx, s: s, m: health.New(name)}
 	t.check(Process, func(ctx context.Context) finding.Finding {

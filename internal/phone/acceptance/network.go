@@ -19,8 +19,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
-// OnTailnet reports whether this computer has an interface on a tailnet: Tailscale's are tunnels, with one address by
-// itself, which tells them from a carrier's.
+// OnTailnet reports whether this computer has an interface on a tailnet: Tailscale's are tunnels,
+// with one address by itself, which tells them from a carrier's.
 func OnTailnet() bool {
 	interfaces, err := net.Interfaces()
 	if err != nil {
@@ -40,8 +40,9 @@ func OnTailnet() bool {
 	return false
 }
 
-// Query logs in as a role, writes a row into a table that ends with the session, reads it back, and returns the
-// server's version. authority, in PEM, is that of a server that has to show a certificate of it; empty: it does without TLS.
+// Query logs in as a role, writes a row into a table that ends with the session, reads it back, and
+// returns the server's version. authority, in PEM, is that of a server that has to show a
+// certificate of it; empty: it does without TLS.
 func Query(ctx context.Context, address netip.AddrPort, as vmspec.Login, password, authority string, dial pgconn.DialFunc) (version string, err error) {
 	config, err := pgconn.ParseConfig("sslmode=disable application_name=sov-test host=" + address.Addr().String() + " port=" + fmt.Sprint(address.Port()))
 	if err != nil {
@@ -88,7 +89,8 @@ func Echo(ctx context.Context, address netip.Addr) (time.Duration, error) {
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	// A request may get lost, and a guest with a lot to do may answer one when the next is out already.
+	// A request may get lost, and a guest with a lot to do may answer one when the next is out
+	// already.
 	const tries, patience = 5, time.Second
 	var sent [tries + 1]time.Time
 	if err := ctx.Err(); err != nil {
@@ -131,7 +133,8 @@ func echoRequest(id, sequence uint16) []byte {
 	return m
 }
 
-// awaitEcho reads until the answer to a request up to the last has come, and returns which; 0: the deadline came first.
+// awaitEcho reads until the answer to a request up to the last has come, and returns which; 0: the
+// deadline came first.
 func awaitEcho(conn net.PacketConn, address netip.Addr, id, last uint16) uint16 {
 	buffer := make([]byte, 1500)
 	for {

@@ -1,9 +1,9 @@
-// Package address chooses the addresses of machines whose recipes give none, and keeps two machines of a phone from having
-// the same network or TAP interface.
+// Package address chooses the addresses of machines whose recipes give none, and keeps two machines
+// of a phone from having the same network or TAP interface.
 //
-// A choice is made once, when a version is installed or first started, and kept with the machine over updates: other
-// machines know it by its address. It is the first network of vmspec.Pools that neither another machine nor a route of the
-// phone uses.
+// A choice is made once, when a version is installed or first started, and kept with the machine
+// over updates: other machines know it by its address. It is the first network of vmspec.Pools that
+// neither another machine nor a route of the phone uses.
 package address
 
 import (
@@ -35,15 +35,16 @@ const bits = 24
 // patience is how long another choice may take, which reads a few files.
 const patience = 10 * time.Second
 
-// Apply gives a version, read from a slot, the addresses that the machine keeps. A recipe's own stay.
+// Apply gives a version, read from a slot, the addresses that the machine keeps. A recipe's own
+// stay.
 func Apply(vm phonepath.VM, n *vmspec.Network) {
 	if host, ok := kept(vm, n); ok {
 		n.Host, n.Guest = host, netip.PrefixFrom(host.Addr().Next(), host.Bits())
 	}
 }
 
-// kept are the addresses that are recorded, or that another version in a slot fixes, if a phone could have chosen them:
-// PostgreSQL's rules of a version without addresses know no others.
+// kept are the addresses that are recorded, or that another version in a slot fixes, if a phone
+// could have chosen them: PostgreSQL's rules of a version without addresses know no others.
 func kept(vm phonepath.VM, n *vmspec.Network) (host netip.Prefix, ok bool) {
 	if !n.AddressUnset {
 		return host, false
@@ -60,8 +61,8 @@ func kept(vm phonepath.VM, n *vmspec.Network) (host netip.Prefix, ok bool) {
 	return host, false
 }
 
-// Claim records addresses for a version that is to be installed or started, if its recipe gives none and none are recorded. A
-// version that fixes what another machine has is refused.
+// Claim records addresses for a version that is to be installed or started, if its recipe gives
+// none and none are recorded. A version that fixes what another machine has is refused.
 func Claim(vm phonepath.VM, n vmspec.Network) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -171,7 +172,8 @@ func choose(wanted netip.Prefix, others map[string]vmspec.Network) (netip.Prefix
 	return free(wanted, taken)
 }
 
-// free returns the host's address in the first network of the pools, from the wanted one on, that overlaps none of those.
+// free returns the host's address in the first network of the pools, from the wanted one on, that
+// overlaps none of those.
 func free(wanted netip.Prefix, taken []netip.Prefix) (netip.Prefix, error) {
 	var candidates []netip.Prefix
 	for _, pool := range vmspec.Pools {

@@ -112,7 +112,8 @@ func TestClaim(t *testing.T) {
 	if err := Claim(twin, fixed); err != nil {
 		t.Error(err)
 	}
-	// A machine whose recipe fixed its addresses until now keeps them, if a phone could have chosen them.
+	// A machine whose recipe fixed its addresses until now keeps them, if a phone could have chosen
+	// them.
 	for name, tt := range map[string]struct{ host, want string }{
 		"mine": {"192.168.110.1/24", "192.168.110.1/24"}, "pool": {"10.213.7.1/24", "10.213.7.1/24"},
 		"away": {"10.7.7.1/24", ""}, "wide": {"192.168.112.1/20", ""}, "last": {"192.168.113.254/24", ""},

@@ -16,8 +16,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 )
 
-// Backup writes the databases of a machine that runs to w, as a stream of package backup; with identity its node on its
-// tailnet too.
+// Backup writes the databases of a machine that runs to w, as a stream of package backup; with
+// identity its node on its tailnet too.
 func Backup(ctx context.Context, root phonepath.Root, name string, w io.Writer, identity bool) error {
 	client, err := clientOf(root, name)
 	if err != nil {
@@ -29,8 +29,8 @@ func Backup(ctx context.Context, root phonepath.Root, name string, w io.Writer, 
 // maxBackupNote bounds the record of a backup, in bytes.
 const maxBackupNote = 1 << 20
 
-// NoteBackup records that a computer has saved a backup of the machine: r has a health.Backup in JSON, whose time is
-// replaced by the phone's.
+// NoteBackup records that a computer has saved a backup of the machine: r has a health.Backup in
+// JSON, whose time is replaced by the phone's.
 func NoteBackup(root phonepath.Root, name string, r io.Reader) error {
 	vm, err := lookUp(root, name)
 	if err != nil {
@@ -64,7 +64,8 @@ func lastBackup(vm phonepath.VM) (*health.Backup, error) {
 	return note, nil
 }
 
-// Restore makes the databases of a machine that runs what they are in a stream, and reports the guest's events.
+// Restore makes the databases of a machine that runs what they are in a stream, and reports the
+// guest's events.
 func Restore(ctx context.Context, root phonepath.Root, name string, r io.Reader, event func(backup.Event)) error {
 	client, err := clientOf(root, name)
 	if err != nil {

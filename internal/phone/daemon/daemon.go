@@ -46,13 +46,14 @@ type Daemon struct {
 	trial       *slots.Trial // of the version that is started; nil: it has been ready before
 }
 
-// Run runs the daemon. It returns when ctx ends, after the machine was shut down in order and its network taken down; an
-// error that wraps errRunning says that another daemon keeps this machine.
+// Run runs the daemon. It returns when ctx ends, after the machine was shut down in order and its
+// network taken down; an error that wraps errRunning says that another daemon keeps this machine.
 func (d *Daemon) Run(ctx context.Context) (err error) {
 	if d.vm, err = d.Root.VM(d.Name); err != nil {
 		return err
 	}
-	// Before anybody learns that there is a daemon: what has started it may end then, and its control group with it.
+	// Before anybody learns that there is a daemon: what has started it may end then, and its
+	// control group with it.
 	d.phone = android.Phone{Log: d.log}
 	d.phone.LeaveCgroup()
 	if err := checkTrusted(string(d.Root), d.vm.Dir()); errors.Is(err, fs.ErrNotExist) {
@@ -107,8 +108,9 @@ func (d *Daemon) close() error {
 	return err
 }
 
-// leaveNetwork takes the machine out of the phone's network while nothing of it runs. Nobody would follow the uplink, and
-// in main-first mode the phone's own packets would go on leaving by the one that was.
+// leaveNetwork takes the machine out of the phone's network while nothing of it runs. Nobody would
+// follow the uplink, and in main-first mode the phone's own packets would go on leaving by the one
+// that was.
 func (d *Daemon) leaveNetwork() error {
 	if d.host == nil {
 		return nil
@@ -251,7 +253,8 @@ type unfitError struct{ error }
 
 func (e unfitError) Unwrap() error { return e.error }
 
-// follow acts on the verdict about a run that has ended, and returns when the machine is to be started again.
+// follow acts on the verdict about a run that has ended, and returns when the machine is to be
+// started again.
 func (d *Daemon) follow(ctx context.Context, v verdict, reason string) error {
 	failures := d.policy.failures
 	d.state.change(func(s *runnerapi.State) { s.Failures = failures })
@@ -282,8 +285,9 @@ func (d *Daemon) follow(ctx context.Context, v verdict, reason string) error {
 // errRenewed says that a machine was shut down because its TAP interface was made anew.
 var errRenewed = errors.New("the TAP interface was made anew")
 
-// live runs the machine once, from the network to crosvm's end, and returns how it ended and how long the guest was
-// ready. When ctx ends or the TAP interface is made anew, the machine is shut down in order.
+// live runs the machine once, from the network to crosvm's end, and returns how it ended and how
+// long the guest was ready. When ctx ends or the TAP interface is made anew, the machine is shut
+// down in order.
 func (d *Daemon) live(ctx context.Context) (exit crosvm.Exit, ready time.Duration, err error) {
 	select {
 	case <-d.Again: // told to while it was about to
@@ -391,9 +395,10 @@ func (d *Daemon) live(ctx context.Context) (exit crosvm.Exit, ready time.Duratio
 	return exit, ready, errors.Join(err, d.damageAfter(ctx, a, exit), removeRunFiles(d.vm))
 }
 
-// damageAfter looks for damage after an end that it may have caused: a kernel panics at the first block of its root file system
-// that does not have the digest which its root hash demands. The guest's own word for it does not count: who has taken over a
-// guest could have the phone go back to an older version by it.
+// damageAfter looks for damage after an end that it may have caused: a kernel panics at the first
+// block of its root file system that does not have the digest which its root hash demands. The
+// guest's own word for it does not count: who has taken over a guest could have the phone go back
+// to an older version by it.
 func (d *Daemon) damageAfter(ctx context.Context, a *artifact, exit crosvm.Exit) error {
 	if exit.Kind != crosvm.Panic && exit.Kind != crosvm.Crash {
 		return nil

@@ -12,7 +12,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/health"
 )
 
-// The data disk and volumes are made once, enlarged where they should be larger, and never made smaller.
+// The data disk and volumes are made once, enlarged where they should be larger, and never made
+// smaller.
 func TestEnsureDisk(t *testing.T) {
 	vm := newVM(t)
 	for _, volume := range []string{"", "media"} {

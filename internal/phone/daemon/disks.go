@@ -22,7 +22,8 @@ func diskPath(vm phonepath.VM, volume string) string {
 	return vm.Data()
 }
 
-// ensureDisk makes a machine's disk unless there is one, and enlarges one that is smaller than it should be.
+// ensureDisk makes a machine's disk unless there is one, and enlarges one that is smaller than it
+// should be.
 func ensureDisk(ctx context.Context, name, path string, d datadisk.Spec, log func(string)) error {
 	if err := durable.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("%s: %w", d.Name(), err)
@@ -63,7 +64,8 @@ type keptDisk struct {
 // name is what health calls the disk.
 func (k keptDisk) name() string { return cmp.Or(k.Volume, health.DataDisk) }
 
-// keptDisks are a machine's disks with data that are there: the data disk, then the volumes by their names.
+// keptDisks are a machine's disks with data that are there: the data disk, then the volumes by
+// their names.
 func keptDisks(vm phonepath.VM) (disks []keptDisk) {
 	if _, err := os.Lstat(vm.Data()); err == nil {
 		disks = append(disks, keptDisk{path: vm.Data()})

@@ -8,10 +8,10 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
 )
 
-// awaitOthers waits until the machines of the group that this one is to be started after are ready. It waits for those that
-// are on their way, as at the phone's boot, where all daemons wait for Android first, and for each no longer than its start
-// may take: the programs of this machine have to bear that another machine is away anyway. It returns an error only when ctx
-// ends.
+// awaitOthers waits until the machines of the group that this one is to be started after are ready.
+// It waits for those that are on their way, as at the phone's boot, where all daemons wait for
+// Android first, and for each no longer than its start may take: the programs of this machine have
+// to bear that another machine is away anyway. It returns an error only when ctx ends.
 func (d *Daemon) awaitOthers(ctx context.Context) error {
 	a, err := loadArtifact(d.Root, d.settings, d.vm)
 	if err != nil {

@@ -34,10 +34,11 @@ type removal struct {
 	network bool // the machine is out of the phone's network
 }
 
-// Remove shuts a machine down and removes it from the phone: all but its data disk, volumes and secrets, or with Data those as
-// well. The last machine that is installed takes this program and all that serves it along; the runner's settings stay,
-// and so do the trusted keys and the serials of signed versions: a removed machine cannot come back as an older one.
-// Where nothing is installed, nothing happens. Without Force, the first failure ends it.
+// Remove shuts a machine down and removes it from the phone: all but its data disk, volumes and
+// secrets, or with Data those as well. The last machine that is installed takes this program and
+// all that serves it along; the runner's settings stay, and so do the trusted keys and the serials
+// of signed versions: a removed machine cannot come back as an older one. Where nothing is
+// installed, nothing happens. Without Force, the first failure ends it.
 func Remove(ctx context.Context, root phonepath.Root, name string, o RemoveOptions) (*runnerapi.Removal, error) {
 	if o.Report == nil {
 		o.Report = func(string) {}
@@ -114,8 +115,8 @@ func (r *removal) all(ctx context.Context, root phonepath.Root, vm phonepath.VM)
 	return r.pass(string(root), removeEmpty(vm.Secrets(), filepath.Dir(vm.Secrets()), vm.Dir(), root.VMs(), string(root)))
 }
 
-// machine removes what is in the machine's folder; before is what was there when nothing had been done yet. The link to
-// what is started goes first: what is half removed cannot be started.
+// machine removes what is in the machine's folder; before is what was there when nothing had been
+// done yet. The link to what is started goes first: what is half removed cannot be started.
 func (r *removal) machine(ctx context.Context, root phonepath.Root, vm phonepath.VM, before []fs.DirEntry) error {
 	if r.Data {
 		r.Tailnet = logOut(ctx, root, vm)
@@ -187,8 +188,8 @@ func (r *removal) program(root phonepath.Root) error {
 // isData reports whether what is in a machine's folder is its data disk or its volumes.
 func isData(vm phonepath.VM, path string) bool { return path == vm.Data() || path == vm.Volumes() }
 
-// anyInstalled tells whether there is a machine of which there is more than its data: one that is installed, is being
-// installed, or runs.
+// anyInstalled tells whether there is a machine of which there is more than its data: one that is
+// installed, is being installed, or runs.
 func anyInstalled(root phonepath.Root) (bool, error) {
 	machines, err := os.ReadDir(root.VMs())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

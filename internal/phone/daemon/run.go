@@ -35,7 +35,8 @@ type run struct {
 	cutOff  bool // the guest has no network any more
 }
 
-// prepare makes everything that an artifact's machine needs besides its network, and returns what to run.
+// prepare makes everything that an artifact's machine needs besides its network, and returns what
+// to run.
 func prepare(ctx context.Context, vm phonepath.VM, a *artifact, secrets map[string]string, names []configdisk.Host, place *configPlace, log func(string)) (crosvm.Machine, *configDisk, string, error) {
 	m := crosvm.Machine{
 		Name: vm.Name, Kernel: filepath.Join(a.dir, a.spec.Kernel), Params: a.spec.Parameters, MemoryMiB: a.spec.MemoryMiB, CPUs: a.spec.CPUs,
@@ -93,7 +94,8 @@ func configIndex(spec *vmspec.Spec) int {
 	return slices.IndexFunc(spec.Disks, func(d vmspec.Disk) bool { return d.Role == vmspec.RoleConfig })
 }
 
-// writeConfigDisk writes what the guest is told at this start. The disk and the token are for root's eyes.
+// writeConfigDisk writes what the guest is told at this start. The disk and the token are for
+// root's eyes.
 func writeConfigDisk(ctx context.Context, vm phonepath.VM, spec *vmspec.Spec, secrets map[string]string, names []configdisk.Host, token string, place *configPlace) (*configDisk, error) {
 	n := spec.Network
 	disk, err := configdisk.Encode(configdisk.Config{
@@ -121,7 +123,8 @@ func endpoint(spec *vmspec.Spec) netip.AddrPort {
 	return netip.AddrPortFrom(spec.Network.Guest.Addr(), uint16(spec.Ready.Port))
 }
 
-// databaseOf is where PostgreSQL listens on the machine's network; not valid where the machine publishes none.
+// databaseOf is where PostgreSQL listens on the machine's network; not valid where the machine
+// publishes none.
 func databaseOf(spec *vmspec.Spec) netip.AddrPort {
 	port, ok := spec.Port(guestspec.ServicePostgres)
 	if !ok {
@@ -163,8 +166,9 @@ func (r *run) wait(ctx context.Context) bool {
 	}
 }
 
-// removeRunFiles removes what belongs to one life of crosvm. The control socket goes once nobody holds it: a crosvm that
-// was killed a moment ago first gives back the guest's memory, and has no arguments any more by which to be found.
+// removeRunFiles removes what belongs to one life of crosvm. The control socket goes once nobody
+// holds it: a crosvm that was killed a moment ago first gives back the guest's memory, and has no
+// arguments any more by which to be found.
 func removeRunFiles(vm phonepath.VM) error {
 	faults := []error{wipe(vm.ConfigDisk())} // a power cut, or an earlier version, may have left it
 	for _, path := range []string{vm.ConfigDisk(), vm.Token(), vm.Requests()} {

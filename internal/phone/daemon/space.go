@@ -19,8 +19,9 @@ const (
 	lowSpace = 512 << 20
 )
 
-// watchSpace warns when the phone has little room for the data disk and the volumes, whose files take room as they fill, until
-// ctx ends. The guest sees disks with room on them, and writes that fail.
+// watchSpace warns when the phone has little room for the data disk and the volumes, whose files
+// take room as they fill, until ctx ends. The guest sees disks with room on them, and writes that
+// fail.
 func (d *Daemon) watchSpace(ctx context.Context) {
 	ticker := time.NewTicker(spacePoll)
 	defer ticker.Stop()
@@ -44,7 +45,8 @@ func (d *Daemon) watchSpace(ctx context.Context) {
 	}
 }
 
-// phoneSpace says where the file system of sparse files has too little room for them to fill up; nil where it has enough.
+// phoneSpace says where the file system of sparse files has too little room for them to fill up;
+// nil where it has enough.
 func phoneSpace(disks []keptDisk) ([]string, error) {
 	var free, needs int64
 	for _, d := range disks {

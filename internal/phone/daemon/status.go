@@ -20,7 +20,8 @@ import (
 // guestPatience bounds a question to the guest.
 const guestPatience = guestapi.StatusTime + 3*time.Second
 
-// Status tells how the machine is, as its daemon and its guest say, and whether the processes are there.
+// Status tells how the machine is, as its daemon and its guest say, and whether the processes are
+// there.
 func Status(ctx context.Context, root phonepath.Root, name string) (*health.Machine, error) {
 	vm, err := lookUp(root, name)
 	if err != nil {
@@ -28,7 +29,8 @@ func Status(ctx context.Context, root phonepath.Root, name string) (*health.Mach
 	}
 	s, err := lookAt(ctx, vm)
 	if err == nil && s.GuestFault != "" {
-		// A crosvm that was killed a moment before is seen no more: a guest is not silent that has gone meanwhile.
+		// A crosvm that was killed a moment before is seen no more: a guest is not silent that has
+		// gone meanwhile.
 		if pids, gone := crosvmsOf("/proc", vm); gone == nil && len(pids) == 0 {
 			s, err = lookAt(ctx, vm)
 		}
@@ -42,8 +44,8 @@ func Status(ctx context.Context, root phonepath.Root, name string) (*health.Mach
 	return s, nil
 }
 
-// foresee is what the version that is started next would take from others on the phone as it is connected now; nothing where
-// that cannot be told.
+// foresee is what the version that is started next would take from others on the phone as it is
+// connected now; nothing where that cannot be told.
 func foresee(root phonepath.Root, vm phonepath.VM) []string {
 	settings, err := loadSettings(root)
 	if err != nil {
@@ -91,7 +93,8 @@ func lookAt(ctx context.Context, vm phonepath.VM) (*health.Machine, error) {
 	return m, nil
 }
 
-// addDisks adds what the phone knows of the machine's disks, also of volumes that are kept and that the guest does not have.
+// addDisks adds what the phone knows of the machine's disks, also of volumes that are kept and that
+// the guest does not have.
 func addDisks(m *health.Machine, vm phonepath.VM) {
 	answered := len(m.Disks) > 0
 	for _, kept := range keptDisks(vm) {

@@ -20,10 +20,12 @@ import (
 	"github.com/sovereign-sql/sov/internal/phone/network"
 )
 
-// ErrNotReady is wrapped by the error of an Up whose machine did not become ready. The machine's daemon goes on.
+// ErrNotReady is wrapped by the error of an Up whose machine did not become ready. The machine's
+// daemon goes on.
 var ErrNotReady = errors.New("the machine is not ready")
 
-// Again is the signal that tells a daemon to start a machine afresh that it has given up, or that is off.
+// Again is the signal that tells a daemon to start a machine afresh that it has given up, or that
+// is off.
 const Again = unix.SIGUSR1
 
 // UpOptions say how to start a machine.
@@ -32,17 +34,17 @@ type UpOptions struct {
 	NoWait  bool          // return once the daemon runs
 	Timeout time.Duration // for the machine to be ready; 0: what its artifact says
 	Report  func(string)  // takes lines about progress; nil: none
-	// Keys are given to the daemon of a machine whose data disk's key is not kept on this phone: a JSON
-	// object of the secrets guestspec.SecretDataKey and, during a change, SecretOldDataKey.
+	// Keys are given to the daemon of a machine whose data disk's key is not kept on this phone: a
+	// JSON object of the secrets guestspec.SecretDataKey and, during a change, SecretOldDataKey.
 	Keys []byte
 
-	// fallback is how long what a version on trial falls back to may take; nil: Timeout is the caller's, and final. Else it
-	// is each start's of a version on trial.
+	// fallback is how long what a version on trial falls back to may take; nil: Timeout is the
+	// caller's, and final. Else it is each start's of a version on trial.
 	fallback func() time.Duration
 }
 
-// Up makes sure that the machine runs, and waits until it is ready. It starts a daemon unless there is one. When ctx
-// ends, the waiting does, and the machine goes on starting.
+// Up makes sure that the machine runs, and waits until it is ready. It starts a daemon unless there
+// is one. When ctx ends, the waiting does, and the machine goes on starting.
 func Up(ctx context.Context, root phonepath.Root, name string, o UpOptions) (runnerapi.State, error) {
 	vm, err := lookUp(root, name)
 	if err != nil {
@@ -98,11 +100,12 @@ func startAndWait(ctx context.Context, root phonepath.Root, vm phonepath.VM, o U
 	return awaitReady(ctx, vm, o, died)
 }
 
-// errVanished says that there was a daemon and then was none: one that had just been killed, or was told to end.
+// errVanished says that there was a daemon and then was none: one that had just been killed, or was
+// told to end.
 var errVanished = errors.New("its daemon has gone")
 
-// startDaemon starts a daemon unless there is one, which is told to try again where it has given up. The channel is
-// closed when the daemon that was started ends; it is nil when there was one.
+// startDaemon starts a daemon unless there is one, which is told to try again where it has given
+// up. The channel is closed when the daemon that was started ends; it is nil when there was one.
 func startDaemon(ctx context.Context, root phonepath.Root, vm phonepath.VM, o UpOptions) (<-chan struct{}, error) {
 	d, err := findDaemon(vm)
 	if err != nil {
@@ -128,8 +131,8 @@ func startDaemon(ctx context.Context, root phonepath.Root, vm phonepath.VM, o Up
 		return nil, err
 	}
 	defer log.Close()
-	// In a session of its own and without the caller's terminal or pipes: an adb shell returns, and a hung-up one
-	// takes nothing along.
+	// In a session of its own and without the caller's terminal or pipes: an adb shell returns, and
+	// a hung-up one takes nothing along.
 	daemon := exec.Command(o.Program, "daemon", vm.Name, "--root", string(root))
 	daemon.Dir = "/"
 	daemon.Stdout, daemon.Stderr = log, log
@@ -275,8 +278,8 @@ func describeState(s *runnerapi.State) string {
 	return text
 }
 
-// Down ends the machine in order and leaves nothing of it running, nor in the phone's network, whatever was killed
-// before. It is no error when there is nothing.
+// Down ends the machine in order and leaves nothing of it running, nor in the phone's network,
+// whatever was killed before. It is no error when there is nothing.
 func Down(ctx context.Context, root phonepath.Root, name string, report func(string)) error {
 	vm, err := root.VM(name)
 	if err != nil {
@@ -291,7 +294,8 @@ func Down(ctx context.Context, root phonepath.Root, name string, report func(str
 	return nil
 }
 
-// down ends a machine. pass decides about the failure of a step: what it returns ends down, and with nil the next step follows.
+// down ends a machine. pass decides about the failure of a step: what it returns ends down, and
+// with nil the next step follows.
 func down(ctx context.Context, root phonepath.Root, vm phonepath.VM, report func(string), pass func(step string, err error) error) error {
 	if _, err := os.Stat(vm.Dir()); errors.Is(err, os.ErrNotExist) {
 		report("it is not installed: nothing to stop")
@@ -341,7 +345,8 @@ func leaveNetwork(ctx context.Context, root phonepath.Root, vm phonepath.VM, s S
 	return err
 }
 
-// endDaemon tells the daemon to end and waits for it; one that does not end is killed, and its work left to the caller.
+// endDaemon tells the daemon to end and waits for it; one that does not end is killed, and its work
+// left to the caller.
 func endDaemon(ctx context.Context, vm phonepath.VM, s Settings, report func(string)) error {
 	d, err := findDaemon(vm)
 	if d == nil || err != nil {

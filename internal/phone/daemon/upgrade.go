@@ -14,7 +14,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/phone/slots"
 )
 
-// Upgrade has the guest of a machine that runs do to PostgreSQL's cluster what do names, and reports its events.
+// Upgrade has the guest of a machine that runs do to PostgreSQL's cluster what do names, and
+// reports its events.
 func Upgrade(ctx context.Context, root phonepath.Root, name, do string, event func(backup.Event)) error {
 	client, err := clientOf(root, name)
 	if err != nil {
@@ -23,8 +24,9 @@ func Upgrade(ctx context.Context, root phonepath.Root, name, do string, event fu
 	return client.Upgrade(ctx, do, event)
 }
 
-// checkDatabases returns an error where the version in the slot that is not current cannot read the databases, since they were
-// upgraded. Where the server does not answer nothing is known of them, and nothing is refused: the guest looks again.
+// checkDatabases returns an error where the version in the slot that is not current cannot read the
+// databases, since they were upgraded. Where the server does not answer nothing is known of them,
+// and nothing is refused: the guest looks again.
 func checkDatabases(ctx context.Context, root phonepath.Root, vm phonepath.VM) error {
 	current, err := slots.Current(vm)
 	if err != nil {

@@ -17,7 +17,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/phone/slots"
 )
 
-// newReceiver returns what installs versions of a machine. The folder that holds everything may be new.
+// newReceiver returns what installs versions of a machine. The folder that holds everything may be
+// new.
 func newReceiver(root phonepath.Root, name, version string) (*receive.Receiver, error) {
 	vm, err := root.VM(name)
 	if err != nil {
@@ -54,7 +55,8 @@ func runningSlot(vm phonepath.VM) string {
 	return state.Slot
 }
 
-// Receive installs a version that `sov push` sends, see package pushapi. A refusal has been sent when it is returned.
+// Receive installs a version that `sov push` sends, see package pushapi. A refusal has been sent
+// when it is returned.
 func Receive(ctx context.Context, root phonepath.Root, name, version string, in io.Reader, out io.Writer) error {
 	r, err := newReceiver(root, name, version)
 	if err != nil {
@@ -67,8 +69,8 @@ func Receive(ctx context.Context, root phonepath.Root, name, version string, in 
 // archiveFolder is where an archive holds an artifact, see package module.
 const archiveFolder = "artifact"
 
-// Install installs the version that a folder on the phone holds, or the folder "artifact" in a zip archive. allowDowngrade
-// takes a signed version that is older than one before.
+// Install installs the version that a folder on the phone holds, or the folder "artifact" in a zip
+// archive. allowDowngrade takes a signed version that is older than one before.
 func Install(ctx context.Context, root phonepath.Root, name, version, from string, allowDowngrade bool) (*pushapi.Done, error) {
 	r, err := newReceiver(root, name, version)
 	if err != nil {
@@ -102,8 +104,8 @@ func Slots(root phonepath.Root, name string) ([]runnerapi.Slot, error) {
 	return slots.List(vm), nil
 }
 
-// RollBack makes the other version of a machine what is started next, and tells whether a machine runs that has to be
-// restarted for it.
+// RollBack makes the other version of a machine what is started next, and tells whether a machine
+// runs that has to be restarted for it.
 func RollBack(ctx context.Context, root phonepath.Root, name string) (slot runnerapi.Slot, running bool, err error) {
 	vm, err := lookUp(root, name)
 	if err != nil {

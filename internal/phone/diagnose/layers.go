@@ -46,7 +46,8 @@ type looker struct {
 // runs tells whether there is a machine to look at.
 func (l *looker) runs() bool { return l.fault == nil && l.status.CrosvmAlive }
 
-// networked tells whether the machine has a place in the phone's network, which goes when it does not run.
+// networked tells whether the machine has a place in the phone's network, which goes when it does
+// not run.
 func (l *looker) networked() bool {
 	return l.fault == nil && !slices.Contains([]runnerapi.Phase{runnerapi.Down, runnerapi.Backoff, runnerapi.Off, runnerapi.CrashLoop, runnerapi.Failed, runnerapi.LowBattery, runnerapi.Locked}, l.status.Phase)
 }
@@ -198,7 +199,8 @@ func (l *looker) guestClock() finding.Finding {
 	if unreached {
 		return r
 	}
-	// The guest answered between the two readings of the phone's clock: the difference to the nearer is what is certain.
+	// The guest answered between the two readings of the phone's clock: the difference to the
+	// nearer is what is certain.
 	offset := time.Duration(0)
 	switch now := l.status.Guest.Time; {
 	case now.Before(l.before):
@@ -328,7 +330,8 @@ func (l *looker) warnOfSettings(r *finding.Finding) {
 	r.Advice = fmt.Sprintf("make those that are right again with ALTER SYSTEM; `sov repair %s --forget` then removes the file", l.status.Name)
 }
 
-// services lists every service of the guest, and fails unless all are ready and those that run at their times ran well.
+// services lists every service of the guest, and fails unless all are ready and those that run at
+// their times ran well.
 func (l *looker) services() finding.Finding {
 	r, unreached := l.unreached("the guest's services, each by its own check")
 	if unreached {

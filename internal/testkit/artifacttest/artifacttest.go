@@ -1,5 +1,5 @@
-// Package artifacttest makes artifacts for tests that install them: whole ones, with a manifest that tells the truth, of
-// content that boots nowhere.
+// Package artifacttest makes artifacts for tests that install them: whole ones, with a manifest
+// that tells the truth, of content that boots nowhere.
 package artifacttest
 
 import (
@@ -43,7 +43,8 @@ func Spec(name string) *vmspec.Spec {
 	}
 }
 
-// Make makes the artifact of a machine in a new folder and returns that. kernel and rootfs are its files' content.
+// Make makes the artifact of a machine in a new folder and returns that. kernel and rootfs are its
+// files' content.
 func Make(t testing.TB, name, version string, kernel, rootfs []byte) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -60,7 +61,8 @@ func Make(t testing.TB, name, version string, kernel, rootfs []byte) string {
 	return dir
 }
 
-// Seal makes a manifest describe the files of a folder that it lists or, where it lists none, those of Make, and writes it.
+// Seal makes a manifest describe the files of a folder that it lists or, where it lists none, those
+// of Make, and writes it.
 func Seal(t testing.TB, dir string, m *manifest.Manifest) {
 	t.Helper()
 	names := []string{artifact.KernelFile, artifact.RootfsFile, artifact.SpecFile}

@@ -44,8 +44,9 @@ func (b Bus) arguments() []string {
 	return []string{"-device", "virtio-blk-pci,drive=disk,bootindex=0", "-device", "ahci,id=bus", "-device", "ide-cd,bus=bus.0,drive=seed"}
 }
 
-// DiskImage boots the disk image of an artifact by UEFI, on a machine of QEMU's own, without a config disk: with an address by
-// DHCP, a seed of cloud-init in a CD drive, and a disk that is larger than the image. With again, it is started once more.
+// DiskImage boots the disk image of an artifact by UEFI, on a machine of QEMU's own, without a
+// config disk: with an address by DHCP, a seed of cloud-init in a CD drive, and a disk that is
+// larger than the image. With again, it is started once more.
 func DiskImage(t *testing.T, artifact, arch string, bus Bus, again bool) {
 	t.Helper()
 	dir := t.TempDir()
@@ -119,7 +120,8 @@ func cloudSeed(t *testing.T, files map[string]string) string {
 	return filepath.Join(dir, "seed.iso")
 }
 
-// A bareMachine is a machine of QEMU's with firmware, as a hypervisor that does not know sov would start it.
+// A bareMachine is a machine of QEMU's with firmware, as a hypervisor that does not know sov would
+// start it.
 type bareMachine struct {
 	arch       string
 	bus        Bus
@@ -131,7 +133,8 @@ type bareMachine struct {
 	done    chan error
 }
 
-// boot starts the machine and waits until it says that it is ready. It returns what the console shows until then.
+// boot starts the machine and waits until it says that it is ready. It returns what the console
+// shows until then.
 func (m *bareMachine) boot(t *testing.T) string {
 	t.Helper()
 	firmware, err := qemu.FindFirmware(m.arch)

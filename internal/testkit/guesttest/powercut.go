@@ -23,8 +23,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// CutEncrypted is CutPower for a machine with an encrypted data disk, which is looked into by the guest alone: every row that the server
-// had acknowledged is there, and the guest's own check found nothing to repair.
+// CutEncrypted is CutPower for a machine with an encrypted data disk, which is looked into by the
+// guest alone: every row that the server had acknowledged is there, and the guest's own check found
+// nothing to repair.
 func CutEncrypted(t *testing.T, arch string, cuts int) {
 	t.Helper()
 	const writers = 2
@@ -54,8 +55,9 @@ func CutEncrypted(t *testing.T, arch string, cuts int) {
 	t.Logf("%d rows over %d power cuts of an encrypted disk, none lost", total, cuts)
 }
 
-// CutPower pulls the plug that many times, at random moments under two writers, and looks for every row that the server had
-// acknowledged, for a sound file system, and for the machine on its tailnet, as the one that joined.
+// CutPower pulls the plug that many times, at random moments under two writers, and looks for every
+// row that the server had acknowledged, for a sound file system, and for the machine on its
+// tailnet, as the one that joined.
 func CutPower(t *testing.T, arch string, cuts int) {
 	t.Helper()
 	const (
@@ -75,8 +77,8 @@ func CutPower(t *testing.T, arch string, cuts int) {
 	early := 0 // cuts before the machine was online
 	for cut := range cuts {
 		stop := write(t, g, acknowledged)
-		// The moment is part of what is tested: anywhere from the first commits to well into checkpoints and WAL
-		// switches, which the longer ones reach.
+		// The moment is part of what is tested: anywhere from the first commits to well into
+		// checkpoints and WAL switches, which the longer ones reach.
 		limit := 400
 		if cut%5 == 0 {
 			limit = 2000
@@ -88,7 +90,8 @@ func CutPower(t *testing.T, arch string, cuts int) {
 		stop()
 		Fsck(t, filepath.Join(options.State, "data.img"))
 
-		// In a third of the cases the next cut comes at once, most often while the node is on its way back.
+		// In a third of the cases the next cut comes at once, most often while the node is on its
+		// way back.
 		if cut%3 == 1 && cutStart(t, options, time.Duration(random.Int64N(1+int64(joining)))) {
 			early++
 		}
@@ -104,7 +107,8 @@ func CutPower(t *testing.T, arch string, cuts int) {
 	t.Logf("%d rows over %d power cuts, none lost; %d more before the machine was online", total, cuts, early)
 }
 
-// wantRows fails unless all rows are there of which the writers know, and lets them go on after the last.
+// wantRows fails unless all rows are there of which the writers know, and lets them go on after the
+// last.
 func wantRows(t *testing.T, g *Guest, cut int, acknowledged []atomic.Int64) {
 	t.Helper()
 	for writer := range acknowledged {
@@ -123,7 +127,8 @@ func wantRows(t *testing.T, g *Guest, cut int, acknowledged []atomic.Int64) {
 	}
 }
 
-// onLoopback starts a control server for machines that run on this computer, and builds the sql recipe for it.
+// onLoopback starts a control server for machines that run on this computer, and builds the sql
+// recipe for it.
 func onLoopback(t *testing.T, arch, authKey string) (*controltest.Server, string) {
 	t.Helper()
 	spec, err := localvm.ReadSpec(sovtest.Artifact(t, arch))
@@ -144,8 +149,8 @@ func onLoopback(t *testing.T, arch, authKey string) (*controltest.Server, string
 	return control, sovtest.OnTailnet(t, arch, "loopback", control.URL, "")
 }
 
-// bootOnline starts a machine, waits until it is ready and on its tailnet, and returns how long the latter took from its
-// services' start on.
+// bootOnline starts a machine, waits until it is ready and on its tailnet, and returns how long the
+// latter took from its services' start on.
 func bootOnline(t *testing.T, o localvm.Options) (g *Guest, joining time.Duration) {
 	t.Helper()
 	g = PowerOn(t, o)
@@ -180,8 +185,8 @@ func bootOnline(t *testing.T, o localvm.Options) (g *Guest, joining time.Duratio
 	return g, onlineAt.Sub(services)
 }
 
-// cutStart starts a machine and pulls the plug again at a moment after its services have begun to start. It reports
-// whether the machine was not on its tailnet yet.
+// cutStart starts a machine and pulls the plug again at a moment after its services have begun to
+// start. It reports whether the machine was not on its tailnet yet.
 func cutStart(t *testing.T, o localvm.Options, moment time.Duration) (early bool) {
 	t.Helper()
 	g := PowerOn(t, o)

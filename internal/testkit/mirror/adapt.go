@@ -58,7 +58,8 @@ func postgresPrograms(files []apkbuild.File) (names []string) {
 	return names
 }
 
-// outOfUsr moves the folder of a program out of /usr, where Debian has it from trixie on and Alpine does not.
+// outOfUsr moves the folder of a program out of /usr, where Debian has it from trixie on and Alpine
+// does not.
 func outOfUsr(program string) func([]apkbuild.File) []apkbuild.File {
 	return func(files []apkbuild.File) []apkbuild.File {
 		if slices.ContainsFunc(files, func(f apkbuild.File) bool { return f.Name == program }) {
@@ -85,8 +86,8 @@ func loaders(files []apkbuild.File) []apkbuild.File {
 	return files
 }
 
-// zoneinfo leaves out what Debian links to a file of /etc that an image does not have: PostgreSQL reads every
-// name in the folder.
+// zoneinfo leaves out what Debian links to a file of /etc that an image does not have: PostgreSQL
+// reads every name in the folder.
 func zoneinfo(files []apkbuild.File) []apkbuild.File {
 	return slices.DeleteFunc(files, func(f apkbuild.File) bool { return f.Name == "usr/share/zoneinfo/localtime" })
 }

@@ -31,8 +31,8 @@ func namedDeb(t *testing.T, name, soname string, files ...string) []byte {
 	return arFile("debian-binary", "2.0\n", "control.tar", tarFile(t, control...), "data.tar", tarFile(t, data...))
 }
 
-// TestBeside: of a release beside the first one, PostgreSQL is taken and no second libc, and the versions of PostgreSQL can be
-// installed side by side.
+// TestBeside: of a release beside the first one, PostgreSQL is taken and no second libc, and the
+// versions of PostgreSQL can be installed side by side.
 func TestBeside(t *testing.T) {
 	newest, older := t.TempDir(), t.TempDir()
 	for path, content := range map[string][]byte{

@@ -173,7 +173,8 @@ func (m *maker) fetch(ctx context.Context, a arch.Arch, debs string) error {
 	return m.cache.create(debs, func(dir string) error { return fetchDebs(ctx, state, m.added, dir, m.log) })
 }
 
-// debs is the folder of Debian's packages for an architecture. It is another one where others are wanted.
+// debs is the folder of Debian's packages for an architecture. It is another one where others are
+// wanted.
 func (c cache) debs(a arch.Arch, added []string, release string) string {
 	sum := sha256.Sum256([]byte(strings.TrimSuffix(strings.Join(slices.Concat(wanted, added), " ")+"\n"+release, "\n")))
 	return c.path("debs", a.Go+"-"+hex.EncodeToString(sum[:4]))

@@ -71,7 +71,8 @@ func Start(ctx context.Context, o Options) (*Mirror, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start the mirror: %w", err)
 	}
-	// Whether the address is free is known before the contents are fetched, but nobody is kept waiting there for an answer.
+	// Whether the address is free is known before the contents are fetched, but nobody is kept
+	// waiting there for an answer.
 	probe, err := listen(ctx, o.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("start the mirror: %w", err)

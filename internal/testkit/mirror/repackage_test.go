@@ -96,8 +96,8 @@ func TestApplets(t *testing.T) {
 	}
 }
 
-// Programs, modules and data lie where Alpine's do, with links where Debian's programs look, and what Alpine's trigger links
-// is offered as a command.
+// Programs, modules and data lie where Alpine's do, with links where Debian's programs look, and
+// what Alpine's trigger links is offered as a command.
 func TestMoveTo(t *testing.T) {
 	files := moveTo("15")([]apkbuild.File{
 		{Name: "usr/lib/postgresql/15/bin/psql", Type: apkbuild.Regular, Mode: 0o755},

@@ -21,9 +21,9 @@ var Majors = []string{"13", "15", "17"}
 // Bin is where a major version's programs are in Root.
 func Bin(major string) string { return "/usr/libexec/postgresql" + major }
 
-// Root unpacks a root file system with servers of all Majors, with contrib, which run on one libc. The user postgres has the
-// number 70, and owns /run/postgresql; /data is in memory. It goes away with the test, which is skipped where Debian's packages are not at hand, or
-// without root.
+// Root unpacks a root file system with servers of all Majors, with contrib, which run on one libc.
+// The user postgres has the number 70, and owns /run/postgresql; /data is in memory. It goes away
+// with the test, which is skipped where Debian's packages are not at hand, or without root.
 func Root(t *testing.T) string {
 	t.Helper()
 	if os.Geteuid() != 0 {

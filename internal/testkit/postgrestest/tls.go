@@ -44,7 +44,8 @@ func Certificate(file string) string {
 	return fmt.Sprintf("ssl_cert_file = '%s'\nssl_key_file = '%[1]s'\n", file)
 }
 
-// OwnFile makes a file that the server, and nobody else, reads. Start skips a test where there can be no such file.
+// OwnFile makes a file that the server, and nobody else, reads. Start skips a test where there can
+// be no such file.
 func OwnFile(t *testing.T, name string, content []byte) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "pg") // not t.TempDir: postgres has to pass

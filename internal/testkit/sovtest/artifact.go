@@ -18,14 +18,15 @@ func Artifact(t testing.TB, arch string) string {
 	return Variant(t, arch, "sql", "")
 }
 
-// Variant returns the folder of the artifact of the sql recipe with keys laid over it, see SQL. It is built once for each name.
+// Variant returns the folder of the artifact of the sql recipe with keys laid over it, see SQL. It
+// is built once for each name.
 func Variant(t testing.TB, arch, name, keys string) string {
 	t.Helper()
 	return variant(t, arch, name, SharedLock(arch), keys)
 }
 
-// Encrypted is the sql recipe's artifact with an encrypted data disk, whose key is kept in a place: "phone" or "host". It has packages that
-// the others lack, and so a lock of its own.
+// Encrypted is the sql recipe's artifact with an encrypted data disk, whose key is kept in a place:
+// "phone" or "host". It has packages that the others lack, and so a lock of its own.
 func Encrypted(t testing.TB, arch, place string) string {
 	t.Helper()
 	return variant(t, arch, "encrypted-"+place, filepath.Join(Shared, arch+"-encrypted.lock"),
@@ -79,15 +80,17 @@ func OnTailnet(t testing.TB, arch, name, url, keys string) string {
 	return Variant(t, arch, name, "tailscale: {login_server: \""+url+"\", tags: [\"tag:sql\"]}\n"+keys)
 }
 
-// hostile is a service for the sql recipe that runs what is written into its pipe, as root and with the rights of a service.
+// hostile is a service for the sql recipe that runs what is written into its pipe, as root and with
+// the rights of a service.
 const hostile = `services:
   - name: hostile
     command: [/bin/sh, -c, "mkfifo /run/hostile/pipe; while :; do /bin/sh </run/hostile/pipe; done"]
     directories: [{path: /run/hostile}]
 `
 
-// Hostile is the sql recipe's artifact with a hostile service in it. Its control server would be at the discard port of the
-// machine's host, where nobody answers: the tests do not bother Tailscale's own.
+// Hostile is the sql recipe's artifact with a hostile service in it. Its control server would be at
+// the discard port of the machine's host, where nobody answers: the tests do not bother Tailscale's
+// own.
 func Hostile(t testing.TB) string {
 	t.Helper()
 	return OnTailnet(t, "arm64", "hostile", "http://192.168.100.1:9", hostile)

@@ -111,8 +111,8 @@ func (w *World) Write(path string, content []byte) {
 	}
 }
 
-// FitKernel returns the smallest file that passes for a kernel of arm64: the
-// header, the banner, and a configuration with every option that the guest needs but those that are named.
+// FitKernel returns the smallest file that passes for a kernel of arm64: the header, the banner,
+// and a configuration with every option that the guest needs but those that are named.
 func FitKernel(t *testing.T, without ...string) []byte {
 	t.Helper()
 	var config strings.Builder
@@ -164,7 +164,8 @@ func (w *World) BaseFiles() map[string]string {
 	}
 }
 
-// Push puts an image of one layer into the registry and returns its reference. adjust changes what the image runs.
+// Push puts an image of one layer into the registry and returns its reference. adjust changes what
+// the image runs.
 func (w *World) Push(tag string, files map[string]string, adjust ...func(*v1.Config)) string {
 	w.T.Helper()
 	var b bytes.Buffer
@@ -392,8 +393,8 @@ func (w *World) AddLibrary(version string) {
 	})
 }
 
-// Contents returns the files of a directory, without the list of what was taken from caches, which is not part of an
-// artifact.
+// Contents returns the files of a directory, without the list of what was taken from caches, which
+// is not part of an artifact.
 func Contents(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	out := map[string]string{}
