@@ -29,23 +29,26 @@ func newBackup() *cobra.Command {
 	return phoneVerb{
 		use: "backup FILE", args: 1,
 		short: "Save the databases of a machine on the phone, and its services' data, to a file",
-		long: `Save all roles and databases of a machine that runs to a file on this computer, each database as it was at one moment.
-PostgreSQL goes on working. The data of services that have a backup in the recipe are saved too: their own program writes
-them, or they are stopped while their files are read, and started again.
+		long: `Save all roles and databases of a running machine to a file on this computer, each database as it
+was at one moment. PostgreSQL keeps running. The data of services that have a backup in the recipe
+are saved too: their own program writes them, or the service is stopped while its files are read.
 
-The file is a ZIP archive that PostgreSQL's own programs can use after unzip: roles.sql for psql, a file for each database for
-pg_restore, services/NAME.tar and services/NAME.stream, backup.json with their digests. It appears under its name, or
-replaces an older one, when all has come and was checked. It holds the roles' password verifiers, so only its owner may read it.
+The file is a ZIP archive that PostgreSQL's own programs can use after unzip: roles.sql for psql, a
+file for each database for pg_restore, services/NAME.tar and services/NAME.stream, and backup.json
+with their digests. It appears, or replaces an older one, when it is complete and checked. It holds
+the roles' password verifiers, so only its owner may read it.
 
-With --recipient the file is encrypted with age as it comes: the computer's disk never holds it plain. Whoever has the identity of
-one recipient can restore it (sov restore --identity), or decrypt it with age -d. The computer that makes the backup needs no
-identity.
+With --recipient, the file is encrypted with age while it is received, and is never on this
+computer's disk unencrypted. The identity of one recipient restores it (sov restore --identity) or
+decrypts it (age -d). The computer that makes the backup needs no identity.
 
-With --identity the file also holds the state of the machine's node on its tailnet: a machine that it is restored to is the same
-node, with the same name and addresses. It has to be encrypted. Two machines cannot be one node: stop the old one for good before.
+With --identity, the file also holds the state of the machine's node on its tailnet, and must be
+encrypted. A machine that it is restored to is the same node, with the same name and addresses. Two
+machines cannot be one node: shut the old machine down for good first.
 
-A group file takes a folder in place of the file, which is made and gets NAME.zip of each machine, or NAME.zip.age. They are saved in the
-order in which they start: what a database names is then in the files that are saved after it. Each is of a moment of its own.`,
+For a group file, FILE is a folder. It is created and gets NAME.zip or NAME.zip.age of each machine.
+The machines are saved one after the other in the order in which they start, so that what a database
+refers to is in the files saved after it.`,
 		example: `  sov backup sql sql.zip
   sov backup ./home.yaml "backups/$(date +%F)"
   sov backup sql "backups/$(date +%F).zip"

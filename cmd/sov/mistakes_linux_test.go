@@ -28,8 +28,9 @@ var update = flag.Bool("update", false, "rewrite the mistakes of docs/bad-input.
 // enough is how many mistakes of each verb are shown.
 const enough = 3
 
-// mistakes are lines that people type, as a shell takes them, in a folder that prepareMistakes has made. None of them needs
-// a network or a phone. The test knows from the line which verb it is a mistake of.
+// mistakes are lines that people type, as a shell takes them, in a folder that prepareMistakes has
+// made. None of them needs a network or a phone. The test knows from the line which verb it is a
+// mistake of.
 var mistakes = []string{
 	// sov itself.
 	"sov biuld sql",
@@ -371,8 +372,8 @@ func prepareMistakes(t *testing.T) (dir string, env []string) {
 	return dir, []string{"PATH=" + filepath.Join(dir, "bin"), "HOME=" + filepath.Join(dir, "home"), "SOV=" + filepath.Join(dir, "bin/sov"), "SOV_TEST_RUN_CLI=1", "LC_ALL=C"}
 }
 
-// TestMistakes types every mistake, looks at its exit status and at what the user is told, and compares with
-// docs/bad-input.md.
+// TestMistakes types every mistake, looks at its exit status and at what the user is told, and
+// compares with docs/bad-input.md.
 func TestMistakes(t *testing.T) {
 	dir, env := prepareMistakes(t)
 	root := newRoot()
@@ -409,7 +410,8 @@ func TestMistakes(t *testing.T) {
 	golden(t, text.String())
 }
 
-// verbOf returns the command that a line is a mistake of. The shells of `sov completion` are its arguments.
+// verbOf returns the command that a line is a mistake of. The shells of `sov completion` are its
+// arguments.
 func verbOf(root *cobra.Command, line string) *cobra.Command {
 	words := strings.Fields(line)
 	for i, word := range words {
@@ -457,7 +459,8 @@ func mistake(t *testing.T, dir string, env []string, line string) (int, string) 
 
 var advice = regexp.MustCompile("`|--[a-z]|\\$[A-Z]|must |did you mean|expected|, or choose|: (name|make|use|type|write|compare|choose|give|plug) |; (use|write|name) ")
 
-// checkMessage looks at what a mistake is answered with: one complaint of sov, in words of its own, that says what to do.
+// checkMessage looks at what a mistake is answered with: one complaint of sov, in words of its own,
+// that says what to do.
 func checkMessage(t *testing.T, line string, status int, said string) {
 	t.Helper()
 	if status != exitFailed && status != exitUsage && status != exitFound {

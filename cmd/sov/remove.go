@@ -23,11 +23,17 @@ func newRemove() *cobra.Command {
 	return phoneVerb{
 		use:   "remove",
 		short: "Shut a machine on the phone down and remove it",
-		long: `Shut a machine down in order and remove it from the phone. Its data disk, volumes and secrets stay, and ` + "`sov push`" + ` of a machine
-of the same name takes them on. With --data they are removed too, for ever, after a question at the terminal or with --yes;
-also later, when nothing but them is left. A machine that runs is logged out of its tailnet then; of one that does not, the
-node stays there until somebody removes it in the tailnet's administration: start it before. Removing the last machine also removes sov-runner. --force goes on past
-each step that fails, such as a network that cannot be restored, and lists what is left.`,
+		long: `Shut a machine down cleanly and remove it from the phone. Its data disk, volumes and secrets stay,
+and ` + "`sov push`" + ` of a machine of the same name uses them again. Removing the last machine also
+removes sov-runner.
+
+With --data, the data disk, volumes and secrets are deleted for ever, after a question at the
+terminal or with --yes. This also works later, when only they are left. A running machine is logged
+out of its tailnet first. The node of a machine that does not run stays in the tailnet until it is
+removed in the tailnet's administration, so start the machine before.
+
+--force continues after each step that fails, such as a network that cannot be restored, and lists
+what is left.`,
 		example: "  sov remove sql\n  sov backup sql sql.zip && sov remove sql --data",
 		flags: func(c *cobra.Command) {
 			c.Flags().BoolVar(&data, "data", false, "remove its data disk, volumes and secrets as well")

@@ -18,9 +18,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/guest/process"
 )
 
-// singleUser becomes the server of this image in its single-user mode, which asks for no password and
-// no role that may log in, for a session during which the service is stopped. It has the arguments of
-// the service, and works in the database postgres.
+// singleUser becomes the server of this image in its single-user mode, which asks for no password
+// and no role that may log in, for a session during which the service is stopped. It has the
+// arguments of the service, and works in the database postgres.
 func singleUser(_ context.Context, args []string, _ io.Reader, stderr io.Writer) error {
 	if err := parse(newFlags("postgres-single", stderr), args); err != nil {
 		return err

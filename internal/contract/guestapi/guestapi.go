@@ -1,7 +1,9 @@
-// Package guestapi is the guest's HTTP endpoint as both ends see it: the paths and JSON that sov-init answers with
-// (package guest), and the client for whoever runs the machine (sov run, the runner on a phone).
+// Package guestapi is the guest's HTTP endpoint as both ends see it: the paths and JSON that
+// sov-init answers with (package guest), and the client for whoever runs the machine (sov run, the
+// runner on a phone).
 //
-// The endpoint listens on the guest's own address only, and every request carries the token of this boot:
+// The endpoint listens on the guest's own address only, and every request carries the token of this
+// boot:
 //
 //	GET  /status     200, a Status
 //	GET  /logs       200, lines of text: the last of a service's log (?service=NAME; all without it), at most ?lines=N,
@@ -14,8 +16,9 @@
 //	POST /restore    200, takes such a stream and answers with its events, a line of JSON each
 //	POST /session    101, and a shell or a command in frames of package session, as its Upgrade header asks for
 //
-// A missing or wrong token is answered with 401, and where there are many of them with 429. Where there is nothing to save,
-// the database is not ready, or another backup or restore is under way, the answer is 409 and says so.
+// A missing or wrong token is answered with 401, and where there are many of them with 429. Where
+// there is nothing to save, the database is not ready, or another backup or restore is under way,
+// the answer is 409 and says so.
 package guestapi
 
 import (
@@ -23,8 +26,8 @@ import (
 	"time"
 )
 
-// StatusTime bounds how long the guest takes for a status: a service that has not answered it by then is told as not
-// answering. Whoever asks waits longer.
+// StatusTime bounds how long the guest takes for a status: a service that has not answered it by
+// then is told as not answering. Whoever asks waits longer.
 const StatusTime = 2 * time.Second
 
 // Paths of the endpoint.
@@ -44,7 +47,8 @@ const (
 // NoShell is the answer to PathSession, with status 404, of a guest whose image has no sessions.
 const NoShell = "its recipe leaves shells out (vm.shell: false)"
 
-// The guest's second console, hvc1, takes lines. It is the way to the guest that does not need its network.
+// The guest's second console, hvc1, takes lines. It is the way to the guest that does not need its
+// network.
 const (
 	ConsoleDevice   = "/dev/hvc1" // in the guest
 	ConsoleShutdown = "shutdown"  // the line that asks for what PathShutdown does
@@ -96,7 +100,8 @@ type Network struct {
 type Clock struct {
 	Source string `json:"source"` // "ptp", "port" (the host's server, without a network), "sntp" (the same, by network), "pool" (public ones) or, until a first answer, "config disk"
 	Server string `json:"server,omitempty"`
-	// Offset is how far the clock was from Source at LastSync, in seconds: positive where it was behind.
+	// Offset is how far the clock was from Source at LastSync, in seconds: positive where it was
+	// behind.
 	Offset   float64   `json:"offset"`
 	LastSync time.Time `json:"last_sync,omitzero"`
 	Fault    string    `json:"fault,omitempty"` // why it is not kept, in a person's words
@@ -104,8 +109,8 @@ type Clock struct {
 
 // Tailnet is the node's place on its tailnet.
 type Tailnet struct {
-	// State is tailscaled's: "NoState", "NeedsLogin", "NeedsMachineAuth", "Stopped", "Starting", "Running"; or
-	// TailnetOff where there is neither a key nor a state to start from.
+	// State is tailscaled's: "NoState", "NeedsLogin", "NeedsMachineAuth", "Stopped", "Starting",
+	// "Running"; or TailnetOff where there is neither a key nor a state to start from.
 	State     string    `json:"state"`
 	Hostname  string    `json:"hostname,omitempty"` // name on the tailnet, which may carry a suffix
 	Addresses []string  `json:"addresses,omitempty"`
@@ -125,10 +130,11 @@ type Postgres struct {
 	Version     string `json:"version,omitempty"` // server_version
 	Connections int    `json:"connections"`       // of clients
 	Fault       string `json:"fault,omitempty"`
-	// Aside are settings of ALTER SYSTEM that were put aside, because the server did not start with them.
+	// Aside are settings of ALTER SYSTEM that were put aside, because the server did not start with
+	// them.
 	Aside []SettingsAside `json:"aside,omitempty"`
-	// Authority is the certificate of the machine's own authority, in PEM, which has signed the server's; empty: the server
-	// shows none of it.
+	// Authority is the certificate of the machine's own authority, in PEM, which has signed the
+	// server's; empty: the server shows none of it.
 	Authority string `json:"authority,omitempty"`
 }
 
@@ -157,7 +163,8 @@ type Data struct {
 	Encryption string `json:"encryption,omitempty"`
 	// OldKey says that the disk's old key still opens it, because the change to the new one failed.
 	OldKey bool `json:"old_key,omitempty"`
-	// Warning says that there is little room left, and what to do; it comes before PostgreSQL has to stop.
+	// Warning says that there is little room left, and what to do; it comes before PostgreSQL has
+	// to stop.
 	Warning string `json:"warning,omitempty"`
 }
 
@@ -205,8 +212,8 @@ const (
 	StateStopped   = "stopped"
 )
 
-// Ready reports whether nothing needs to wait for the service: it is ready, has done what it runs once for, or is not kept
-// running.
+// Ready reports whether nothing needs to wait for the service: it is ready, has done what it runs
+// once for, or is not kept running.
 func (s Service) Ready() bool {
 	return slices.Contains([]string{StateReady, StateDone, StateOff, StateScheduled}, s.State)
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -47,6 +48,9 @@ func schema(t *testing.T) []byte {
 		}
 	}
 	t.Chdir(here)
+	for name, text := range r.CommentMap { // where the source breaks its lines is not the schema's
+		r.CommentMap[name] = strings.ReplaceAll(text, "\n", " ")
+	}
 	made := r.Reflect(&Machine{})
 	made.ID, made.Title = "", "The health of a machine, as sov status, test and diagnose print it with --json"
 	text, err := json.MarshalIndent(made, "", "  ")

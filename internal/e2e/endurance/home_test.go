@@ -21,15 +21,16 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// A household is a phone for the machines of examples/home.yaml, with the program in testdata/ledger in the place of Forgejo's
-// and Vaultwarden's, which no package here has.
+// A household is a phone for the machines of examples/home.yaml, with the program in
+// testdata/ledger in the place of Forgejo's and Vaultwarden's, which no package here has.
 type household struct {
 	*phonetest.Pushed
 	dir   string
 	flags []string // of builds
 }
 
-// newHousehold writes the group's files: the recipes are those that come with sov, but for the programs.
+// newHousehold writes the group's files: the recipes are those that come with sov, but for the
+// programs.
 func newHousehold(t *testing.T) *household {
 	t.Helper()
 	h := &household{phonetest.NewPushed(t, androidtest.NewADBServer(t)), t.TempDir(), nil}
@@ -132,7 +133,8 @@ func (h *household) add(name string) {
 	}
 }
 
-// keep waits until both programs answer with these names, of the database and of files, and returns their sessions.
+// keep waits until both programs answer with these names, of the database and of files, and returns
+// their sessions.
 func (h *household) keep(names string) (sessions string) {
 	h.T.Helper()
 	for _, machine := range []string{"forge", "vault"} {
@@ -152,9 +154,10 @@ func (h *household) keep(names string) (sessions string) {
 	return sessions
 }
 
-// TestHome: sql, forge and vault live on one phone. One command builds, installs and starts them in order; the two programs keep
-// names in their databases on sql, and in files. They are backed up and restored as a whole, forge is updated and rolled back, and sql
-// is updated, while the others run.
+// TestHome: sql, forge and vault live on one phone. One command builds, installs and starts them in
+// order; the two programs keep names in their databases on sql, and in files. They are backed up
+// and restored as a whole, forge is updated and rolled back, and sql is updated, while the others
+// run.
 func TestHome(t *testing.T) {
 	h := newHousehold(t)
 	before := h.Snapshot()

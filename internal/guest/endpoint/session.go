@@ -134,8 +134,8 @@ func loggedCommand(argv []string) string {
 	return line
 }
 
-// attendPaused runs a session's command, while the service that it names is stopped. The caller waits
-// until it is.
+// attendPaused runs a session's command, while the service that it names is stopped. The caller
+// waits until it is.
 func (s *Server) attendPaused(conn *session.Conn, start session.Start) (exit session.Exit, how string) {
 	if start.Pause == "" {
 		return s.attend(conn, start)

@@ -1,6 +1,7 @@
-// Command ledger stands in for Forgejo and for Vaultwarden: a web application that keeps names in a PostgreSQL database and in
-// files, and takes its settings as these do. POST /NAME adds a name; GET / prints those of the database, those that have a file,
-// and the process of its session in the server.
+// Command ledger stands in for Forgejo and for Vaultwarden: a web application that keeps names in a
+// PostgreSQL database and in files, and takes its settings as these do. POST /NAME adds a name; GET
+// / prints those of the database, those that have a file, and the process of its session in the
+// server.
 package main
 
 import (
