@@ -25,7 +25,7 @@ func newBackup() *cobra.Command {
 	inFolder := false // of a group
 	var named []string
 	var to []agefile.Recipient
-	var plain, identity bool
+	var plain, node bool
 	return phoneVerb{
 		use: "backup FILE", args: 1,
 		short: "Save the databases of a machine on the phone, and its services' data, to a file",
@@ -42,7 +42,7 @@ With --recipient, the file is encrypted with age while it is received, and is ne
 computer's disk unencrypted. The identity of one recipient restores it (sov restore --identity) or
 decrypts it (age -d). The computer that makes the backup needs no identity.
 
-With --identity, the file also holds the state of the machine's node on its tailnet, and must be
+With --node, the file also holds the state of the machine's node on its tailnet, and must be
 encrypted. A machine that it is restored to is the same node, with the same name and addresses. Two
 machines cannot be one node: shut the old machine down for good first.
 
@@ -65,7 +65,7 @@ refers to is in the files saved after it.`,
 		},
 		flags: func(c *cobra.Command) {
 			c.Flags().StringArrayVar(&named, "recipient", nil, "encrypt the file to this recipient: age1…, \"ssh-ed25519 …\", \"ssh-rsa …\", or a file of those; may be repeated (default: $SOV_BACKUP_RECIPIENTS)")
-			c.Flags().BoolVar(&identity, "identity", false, "save the machine's node on its tailnet as well, encrypted")
+			c.Flags().BoolVar(&node, "node", false, "save the machine's node on its tailnet as well, encrypted")
 			c.Flags().BoolVar(&plain, "plain", false, "do not encrypt the file, whatever is set")
 		},
 		prepare: func(c *cobra.Command, name string, args []string) error {
@@ -86,8 +86,8 @@ refers to is in the files saved after it.`,
 			if inFolder {
 				path = group.Archive(path, name, len(to) > 0)
 			}
-			if identity && len(to) == 0 {
-				return usagef("--identity: the file would hold the node's key: encrypt it with --recipient")
+			if node && len(to) == 0 {
+				return usagef("--node: the file would hold the node's key: encrypt it with --recipient")
 			}
 			if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 				return usagef("%s is not a file: name a file to write, such as %[1]s/%s.zip", path, name)
@@ -99,7 +99,7 @@ refers to is in the files saved after it.`,
 		},
 		do: func(ctx context.Context, s *fleet.Site, name string) error {
 			fmt.Fprintf(s.ErrOut, "backup: saving %s on %s\n", name, s.Name())
-			saved, err := databases.Save(ctx, s, name, path, to, identity, time.Now, transferred(s.ErrOut, "backup"))
+			saved, err := databases.Save(ctx, s, name, path, to, node, time.Now, transferred(s.ErrOut, "backup"))
 			if saved == nil {
 				return err
 			}

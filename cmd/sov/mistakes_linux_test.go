@@ -223,7 +223,7 @@ var mistakes = []string{
 	"sov diagnose",
 	"sov diagnose mine --repair",
 	"sov diagnose nein --device local:phone",
-	"sov backup mine file.zip --identity",
+	"sov backup mine file.zip --node",
 	"sov repair",
 	"sov repair mine --tailnet old",
 	"sov repair mine --single-user --forget",
