@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/sovereign-sql/sov/assets"
 	"github.com/sovereign-sql/sov/internal/artifact"
+	"github.com/sovereign-sql/sov/internal/artifact/provenance"
 	"github.com/sovereign-sql/sov/internal/artifact/taken"
 	"github.com/sovereign-sql/sov/internal/bound"
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
@@ -30,7 +32,7 @@ import (
 const maxRecipe = 1 << 20
 
 // LoadRecipe reads the built-in recipe of that name or, if name ends in .yaml
-// or .yml or has a slash, the file, with what it extends, in the variant that is
+// or .yml or has a slash, the file, or that of the artifact in the folder, with what it extends, in the variant that is
 // meant. It also returns the source text. Errors in the recipe are of type
 // strictyaml.Errors.
 func LoadRecipe(name string, v recipe.Variant) (*recipe.Recipe, []byte, error) {
@@ -44,7 +46,10 @@ func LoadRecipe(name string, v recipe.Variant) (*recipe.Recipe, []byte, error) {
 // RecipeSource returns the text that LoadRecipe reads first.
 func RecipeSource(name string) (src recipe.Source, err error) {
 	src.Name = name
-	if isFile(name) {
+	if info, statErr := os.Stat(name); isFile(name) && statErr == nil && info.IsDir() {
+		src.Text, err = provenance.Recipe(name)
+		src.Dir = name
+	} else if isFile(name) {
 		src.Text, err = bound.ReadFile(name, maxRecipe)
 		src.Dir = filepath.Dir(name)
 	} else {
@@ -57,7 +62,8 @@ func RecipeSource(name string) (src recipe.Source, err error) {
 	return src, nil
 }
 
-// extended reads what a recipe extends: a built-in one, or a file relative to its own folder.
+// extended reads what a recipe extends: a built-in one, or a file or an artifact's folder relative to
+// its own folder.
 func extended(from recipe.Source, name string) (recipe.Source, error) {
 	switch {
 	case !isFile(name):
