@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/sovereign-sql/sov/internal/contract/lock"
+	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/internal/image/apk"
 	"github.com/sovereign-sql/sov/internal/image/tree"
 )
@@ -82,7 +83,7 @@ func overlaid(base, locked []*apk.Package) []*apk.Package {
 // that of a package which is there.
 func (r UpdateRequest) moving(there []*apk.Package, world []apk.Dep) (map[string]bool, error) {
 	moving := map[string]bool{}
-	for _, name := range r.Names {
+	for _, name := range recipe.PinPostgres(r.Names, r.Postgres) {
 		found := false
 		for _, p := range there {
 			provides := slices.ContainsFunc(p.Provides, func(d apk.Dep) bool { return d.Name == name })

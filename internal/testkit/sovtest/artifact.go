@@ -36,10 +36,12 @@ func Encrypted(t testing.TB, arch, place string) string {
 func variant(t testing.TB, arch, name, lock, keys string) string {
 	t.Helper()
 	once, _ := made.LoadOrStore(arch+"/"+name, sync.OnceValues(func() (string, error) {
-		dir := filepath.Join(Shared, arch, name)
-		path := filepath.Join(dir, "recipe.yaml")
-		if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(path, SQL(keys), 0o644)); err != nil {
-			return "", err
+		dir, path := filepath.Join(Shared, arch, name), "sql"
+		if keys != "" {
+			path = filepath.Join(dir, "recipe.yaml")
+			if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(path, SQL(keys), 0o644)); err != nil {
+				return "", err
+			}
 		}
 		command := exec.Command(Program, append([]string{"build", path, "--arch", arch, "--lock", lock, "-o", dir}, FromMirror()...)...)
 		result, err := Finish(command)
