@@ -198,7 +198,7 @@ func (m *bareMachine) ask(t *testing.T, role, password, sql string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), sovtest.WaitLimit)
 	defer cancel()
-	conn, err := pgconn.Connect(ctx, fmt.Sprintf("host=127.0.0.1 port=%d user=%s password=%s dbname=%[2]s sslmode=prefer", m.port, role, password))
+	conn, err := pgconn.Connect(ctx, fmt.Sprintf("host=127.0.0.1 port=%d user=%s password=%s dbname=%[2]s sslmode=require", m.port, role, password))
 	if err != nil {
 		t.Fatalf("log in as %s: %v\n%s", role, err, m.log(t))
 	}
