@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -163,7 +164,31 @@ func (m *machine) hostname() string { return cmp.Or(m.config.Hostname, m.spec.Ho
 
 // SetHosts implements endpoint.Machine.
 func (m *machine) SetHosts(hosts []configdisk.Host) error {
-	return network.WriteHosts(m.hostname(), hosts)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.peers = hosts
+	return m.writeHosts()
+}
+
+// setNodes replaces the names of the tailnet's nodes.
+func (m *machine) setNodes(nodes []configdisk.Host) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if slices.Equal(m.nodes, nodes) {
+		return nil
+	}
+	m.nodes = nodes
+	return m.writeHosts()
+}
+
+// writeHosts writes the names that the guest resolves. A node of the tailnet takes no name that the
+// guest or a peer has. m.mu is held.
+func (m *machine) writeHosts() error {
+	taken := func(name string) bool {
+		return name == "localhost" || name == m.hostname() || slices.ContainsFunc(m.peers, func(p configdisk.Host) bool { return p.Name == name })
+	}
+	nodes := slices.DeleteFunc(slices.Clone(m.nodes), func(n configdisk.Host) bool { return taken(n.Name) })
+	return network.WriteHosts(m.hostname(), slices.Concat(m.peers, nodes))
 }
 
 func (m *machine) setHostname() error {

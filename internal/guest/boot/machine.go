@@ -46,6 +46,7 @@ type machine struct {
 	endpoint     *endpoint.Server        // nil until it answers
 	certificates *certificate.Keeper     // nil where no service shows one
 	onReady      func()                  // what else reportReady calls; nil: nothing
+	peers, nodes []configdisk.Host       // names that the guest resolves: of the host's machines, of the tailnet
 	problems     []string
 	stopping     bool
 	fatal        error // why the guest cannot go on

@@ -66,6 +66,9 @@ func (m *machine) watchTailnet(ctx context.Context) {
 		}
 		asking, cancel := context.WithTimeout(ctx, tailnetLook)
 		again, settled, err := client.Watch(asking, tailnetState(spec), m.authKey())
+		if err == nil && settled {
+			m.nameNodes(asking, client, spec.Name)
+		}
 		cancel()
 		if pause = tailnetLook; settled {
 			pause = tailnetRest
@@ -77,5 +80,16 @@ func (m *machine) watchTailnet(ctx context.Context) {
 		if err := m.supervisor.Repeat(ctx, spec.Name); err != nil {
 			m.console.Log(journal.Warn, spec.Name, "the node could not be told to log in again", "error", err)
 		}
+	}
+}
+
+// nameNodes has the guest resolve the names of the tailnet's nodes.
+func (m *machine) nameNodes(ctx context.Context, client *tailnet.Client, service string) {
+	nodes, err := client.Nodes(ctx)
+	if err == nil {
+		err = m.setNodes(nodes)
+	}
+	if err != nil {
+		m.console.Log(journal.Warn, service, "the names of the tailnet's nodes are not known", "error", err)
 	}
 }

@@ -345,6 +345,13 @@ func TestTailnet(t *testing.T) {
 		t.Errorf("tailnet: %+v", first)
 	}
 	wantRow("sovereign-sql")
+	eventually(t, "the guest resolves the other node", joinPatience, func() error {
+		hosts, err := os.ReadFile(fmt.Sprintf("/proc/%d/root/run/hosts", v.pid()))
+		if err == nil && (strings.Count(string(hosts), "\tother\n") != 2 || strings.Count(string(hosts), "\tother.") != 2) {
+			err = errors.New(string(hosts))
+		}
+		return err
+	})
 	w.wantClosed(t, first.Addresses[0])
 	joined := w.guests()
 	if len(joined) != 1 || !slices.Equal(joined[0].Tags, []string{"tag:sql"}) {

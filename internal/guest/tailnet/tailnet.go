@@ -26,8 +26,8 @@ const (
 	// host is what the daemon wants to be asked as: a web page of a browser could not.
 	host = "local-tailscaled.sock"
 	// maxAnswer bounds what is read of an answer, in bytes. One about this node alone has a few
-	// KiB.
-	maxAnswer = 1 << 20
+	// KiB, and another node adds one or two.
+	maxAnswer = 4 << 20
 )
 
 // A Client asks one tailscaled.
