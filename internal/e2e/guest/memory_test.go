@@ -15,7 +15,9 @@ import (
 // and nothing else.
 func TestOutOfMemory(t *testing.T) {
 	t.Parallel()
-	g := guesttest.Boot(t, guesttest.EveryService(t, 512))
+	options := guesttest.EveryService(t, 512)
+	options.CPUs = 1 // see TestHostileService
+	g := guesttest.Boot(t, options)
 	before := guesttest.Restarts(t, g)
 	pids := guesttest.EveryProcess(t, g, "at first", "session")
 	guesttest.Hostile(t, g, "awk \"BEGIN { s = 1234567890; for (i = 0; i < 10; i++) s = s s; while (1) a[n++] = s n }\"")
