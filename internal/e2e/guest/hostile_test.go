@@ -31,7 +31,8 @@ func TestHostileService(t *testing.T) {
 	stop := probe(t, g)
 	defer stop()
 
-	for _, line := range attack(t, g, "all "+postmaster(t, g)) {
+	pids := guesttest.EveryProcess(t, g, "at first", "session")
+	for _, line := range attack(t, g, "all "+strconv.Itoa(pids["postmaster"])) {
 		if what, failed, _ := strings.Cut(line, "\t"); failed == "<nil>" {
 			t.Errorf("a service may: %s", what)
 		} else {
@@ -54,6 +55,9 @@ func TestHostileService(t *testing.T) {
 		t.Errorf("PostgreSQL keeps %q, want half of 512 MiB", kept)
 	}
 	stop()
+	if got := guesttest.EveryProcess(t, g, "afterwards", "session"); got["checkpointer"] != pids["checkpointer"] {
+		t.Error("a process of PostgreSQL's was ended")
+	}
 	for name, n := range guesttest.Restarts(t, g) {
 		if n != restarts[name] && name != "hostile" {
 			t.Errorf("%s was started again", name)
@@ -92,12 +96,6 @@ func number(t *testing.T, lines []string, before string) int {
 	}
 	t.Fatalf("no %q in %q", before, lines)
 	return 0
-}
-
-// postmaster is the number of PostgreSQL's main process.
-func postmaster(t *testing.T, g *guesttest.Guest) string {
-	t.Helper()
-	return strconv.Itoa(guesttest.EveryProcess(t, g, "at first", "session")["postmaster"])
 }
 
 // probeLimit bounds what SQL and the endpoint take for an answer, on a computer that emulates the
