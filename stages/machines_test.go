@@ -25,7 +25,7 @@ var alpinePackages = map[string][]string{
 	"openssh-server": {"usr/sbin/sshd"}, "openssh-keygen": {"usr/bin/ssh-keygen"},
 	"prometheus-node-exporter": {"usr/bin/node_exporter"}, "postgresql17-client": {"usr/libexec/postgresql17/psql"},
 	"postgresql17-contrib": {extensionDir + "pg_stat_statements.control", extensionDir + "pg_trgm.control"},
-	"postgresql-pgvector":  {extensionDir + "vector.control"},
+	"postgresql-pgvector":  {extensionDir + "vector.control"}, "pgbouncer": {"usr/bin/pgbouncer"},
 }
 
 const extensionDir = "usr/share/postgresql17/extension/"
