@@ -31,10 +31,9 @@ import (
 // maxRecipe bounds a recipe, in bytes; the examples have some 3 KiB.
 const maxRecipe = 1 << 20
 
-// LoadRecipe reads the built-in recipe of that name or, if name ends in .yaml
-// or .yml or has a slash, the file, or that of the artifact in the folder, with what it extends, in the variant that is
-// meant. It also returns the source text. Errors in the recipe are of type
-// strictyaml.Errors.
+// LoadRecipe reads the built-in recipe of that name or, if name ends in .yaml or .yml or has a
+// slash, the file, or that of the artifact in the folder, with what it extends, in the variant that
+// is meant. It also returns the source text. Errors in the recipe are of type strictyaml.Errors.
 func LoadRecipe(name string, v recipe.Variant) (*recipe.Recipe, []byte, error) {
 	src, err := RecipeSource(name)
 	if err != nil {
@@ -62,8 +61,8 @@ func RecipeSource(name string) (src recipe.Source, err error) {
 	return src, nil
 }
 
-// extended reads what a recipe extends: a built-in one, or a file or an artifact's folder relative to
-// its own folder.
+// extended reads what a recipe extends: a built-in one, or a file or an artifact's folder relative
+// to its own folder.
 func extended(from recipe.Source, name string) (recipe.Source, error) {
 	switch {
 	case !isFile(name):

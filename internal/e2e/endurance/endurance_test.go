@@ -27,8 +27,8 @@ func TestPowerCuts(t *testing.T) {
 	t.Run("encrypted", func(t *testing.T) { guesttest.CutEncrypted(t, "arm64", times(t, 50)) })
 }
 
-// TestDiskImages boots disk images twice, from each bus that docs/disk.md names, one after another. A
-// scale below one takes the first of them.
+// TestDiskImages boots disk images twice, from each bus that docs/disk.md names, one after another.
+// A scale below one takes the first of them.
 func TestDiskImages(t *testing.T) {
 	t.Parallel()
 	type row struct {

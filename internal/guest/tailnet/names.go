@@ -30,9 +30,9 @@ func (c *Client) Names(ctx context.Context) []string {
 // maxNodes bounds Nodes: a lookup reads them all.
 const maxNodes = 1000
 
-// Nodes returns the names and addresses of the tailnet's other nodes, in order, where the tailnet has
-// names (MagicDNS): each node's name with the tailnet's domain, and the name alone. The names are the
-// control server's, so what is not a host name is left out.
+// Nodes returns the names and addresses of the tailnet's other nodes, in order, where the tailnet
+// has names (MagicDNS): each node's name with the tailnet's domain, and the name alone. The names
+// are the control server's, so what is not a host name is left out.
 func (c *Client) Nodes(ctx context.Context) ([]configdisk.Host, error) {
 	var status struct {
 		CurrentTailnet struct{ MagicDNSEnabled bool }
