@@ -27,19 +27,12 @@ type Bus string
 const (
 	VirtioBlock Bus = "virtio-blk"
 	VirtioSCSI  Bus = "virtio-scsi"
-	AHCI        Bus = "ahci"
-	NVMe        Bus = "nvme"
 )
 
 // arguments are QEMU's for a disk, and for a CD drive.
 func (b Bus) arguments() []string {
-	switch b {
-	case VirtioSCSI:
+	if b == VirtioSCSI {
 		return []string{"-device", "virtio-scsi-pci,id=bus", "-device", "scsi-hd,bus=bus.0,drive=disk,bootindex=0", "-device", "scsi-cd,bus=bus.0,drive=seed"}
-	case AHCI:
-		return []string{"-device", "ahci,id=bus", "-device", "ide-hd,bus=bus.0,drive=disk,bootindex=0", "-device", "ide-cd,bus=bus.1,drive=seed"}
-	case NVMe:
-		return []string{"-device", "nvme,serial=sov,drive=disk,bootindex=0", "-device", "virtio-scsi-pci,id=bus", "-device", "scsi-cd,bus=bus.0,drive=seed"}
 	}
 	return []string{"-device", "virtio-blk-pci,drive=disk,bootindex=0", "-device", "ahci,id=bus", "-device", "ide-cd,bus=bus.0,drive=seed"}
 }
