@@ -58,7 +58,7 @@ func (m *machine) boot(ctx context.Context) error {
 		Reaper: m.reaper, Console: m.console, Path: spec.Path, Roots: spec.Roots(), Secrets: m.config.Secrets,
 		Now: time.Now, Uptime: uptime, Spawn: m.spawn, OnReady: func() {
 			m.reportReady()
-			for _, d := range append([]*disk.Data{m.data}, m.volumes...) {
+			for _, d := range m.disks() {
 				m.spawn("free blocks of the "+d.Name(), func() { d.KeepTrimmed(ctx) })
 			}
 		},
@@ -116,6 +116,9 @@ func (m *machine) boot(ctx context.Context) error {
 	m.spawn("tailnet", func() { m.watchTailnet(ctx) })
 	return nil
 }
+
+// disks are the data disk and the volumes.
+func (m *machine) disks() []*disk.Data { return append([]*disk.Data{m.data}, m.volumes...) }
 
 // newDisk returns the data disk, or the named volume.
 func (m *machine) newDisk(spec guestspec.Data, volume string) *disk.Data {

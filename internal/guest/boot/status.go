@@ -18,7 +18,6 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/guest/cluster"
-	"github.com/sovereign-sql/sov/internal/guest/disk"
 	"github.com/sovereign-sql/sov/internal/guest/journal"
 	"github.com/sovereign-sql/sov/internal/guest/network"
 	"github.com/sovereign-sql/sov/internal/guest/tailnet"
@@ -125,7 +124,7 @@ func dataDirectory(postgres *guestspec.Service) string {
 
 // mounted returns an error where the data disk or a volume is not mounted.
 func (m *machine) mounted() error {
-	for _, d := range append([]*disk.Data{m.data}, m.volumes...) {
+	for _, d := range m.disks() {
 		if fault := d.Status().Fault; fault != "" {
 			return fmt.Errorf("the %s is not mounted: %s", d.Name(), fault)
 		}

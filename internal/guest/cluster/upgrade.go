@@ -171,7 +171,7 @@ func (w *upgrading) make(ctx context.Context) error {
 		return err
 	}
 	w.step("proven")
-	return syncFileSystem(w.Data)
+	return durable.SyncFileSystem(w.Data)
 }
 
 // commit makes the new cluster the one that counts.
@@ -260,19 +260,6 @@ func clusterSize(data string) (size int64, err error) {
 		}
 	}
 	return size, nil
-}
-
-// syncFileSystem writes all that is in memory of the file system that holds a folder.
-func syncFileSystem(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := unix.Syncfs(int(f.Fd())); err != nil {
-		return fmt.Errorf("sync %s: %w", dir, err)
-	}
-	return nil
 }
 
 // olderThan compares major versions.

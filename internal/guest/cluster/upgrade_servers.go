@@ -397,5 +397,5 @@ func (u Upgrade) EnableChecksums(ctx context.Context) (*backup.Upgraded, error) 
 	if err := w.program(ctx, bin, "pg_checksums", "--enable", "-D", u.Data); err != nil {
 		return nil, fmt.Errorf("enable checksums: %w", err)
 	}
-	return &backup.Upgraded{Checksums: true}, syncFileSystem(u.Data)
+	return &backup.Upgraded{Checksums: true}, durable.SyncFileSystem(u.Data)
 }

@@ -102,7 +102,7 @@ func (s *swap) sync() error {
 		}
 	}
 	for _, dir := range dirs {
-		if err := syncFileSystem(dir); err != nil {
+		if err := durable.SyncFileSystem(dir); err != nil {
 			return err
 		}
 	}
@@ -249,19 +249,6 @@ func exists(dir int, name string) (bool, error) {
 		return false, nil
 	}
 	return err == nil, err
-}
-
-// syncFileSystem has all of the file system that dir is on written to its disk.
-func syncFileSystem(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := unix.Syncfs(int(f.Fd())); err != nil {
-		return &fs.PathError{Op: "sync", Path: dir, Err: err}
-	}
-	return nil
 }
 
 // Recover ends a swap that was interrupted, and removes what a restore that was cut off has left.

@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/sovereign-sql/sov/internal/bound"
 	"github.com/sovereign-sql/sov/internal/durable"
 )
 
@@ -64,7 +65,7 @@ func recordOf(state string) string { return filepath.Join(filepath.Dir(state), r
 // loadRecord reads the record beside a state. A missing one is empty, and so is one that cannot be
 // read as JSON.
 func loadRecord(state string) (*record, error) {
-	text, err := readFile(recordOf(state), maxRecord)
+	text, err := bound.ReadFile(recordOf(state), maxRecord)
 	r := new(record)
 	if errors.Is(err, fs.ErrNotExist) {
 		return r, nil
@@ -87,19 +88,6 @@ func (r *record) store(state string) error {
 		return fmt.Errorf("record what is known of the node: %w", err)
 	}
 	return nil
-}
-
-func readFile(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && int64(len(text)) > limit {
-		err = fmt.Errorf("%s has more than %d bytes", path, limit)
-	}
-	return text, err
 }
 
 // checkState says what is wrong with tailscaled's state, if anything, and whether it is that of a
@@ -131,7 +119,7 @@ func Prepare(state, host, key string, output io.Writer) error {
 	if err != nil {
 		return err
 	}
-	text, err := readFile(state, maxState)
+	text, err := bound.ReadFile(state, maxState)
 	fault, joined := "", false
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
