@@ -30,11 +30,17 @@ func TestMain(m *testing.M) {
 type terminalRun struct {
 	t        *testing.T
 	command  *exec.Cmd
+	release  *os.File // lets the session end
 	terminal *os.File // the user's side
 	before   *unix.Termios
 	shown    string
 	all      string // since the beginning
 }
+
+// leader is the session's first process. It outlives the program until descriptor 3 is closed: at
+// the end of a session's first process Linux discards what the terminal's other side has not read
+// (tty_ldisc_hangup in drivers/tty/tty_ldisc.c).
+const leader = `trap : INT; "$0" "$@"; status=$?; read -r _ <&3; exit $status`
 
 func atTerminal(t *testing.T, args ...string) *terminalRun {
 	t.Helper()
@@ -70,8 +76,15 @@ func atTerminalOf(t *testing.T, columns, rows int, args ...string) *terminalRun 
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // which ends a wait for words that do not come
 	t.Cleanup(cancel)
-	command := exec.CommandContext(ctx, program, args...)
+	command := exec.CommandContext(ctx, "/bin/sh", append([]string{"-c", leader, program}, args...)...)
 	command.Env = append(os.Environ(), "SOV_TEST_RUN_CLI=1")
+	held, release, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	t.Cleanup(func() { release.Close() })
+	command.ExtraFiles = []*os.File{held}
 	command.Stdin, command.Stdout, command.Stderr = theirs, theirs, theirs
 	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	before, err := unix.IoctlGetTermios(int(user.Fd()), unix.TCGETS)
@@ -81,7 +94,7 @@ func atTerminalOf(t *testing.T, columns, rows int, args ...string) *terminalRun 
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
-	return &terminalRun{t: t, command: command, terminal: user, before: before}
+	return &terminalRun{t: t, command: command, release: release, terminal: user, before: before}
 }
 
 // expect waits until the program has shown a text since the last expect, and types an answer.
@@ -107,6 +120,7 @@ func (s *terminalRun) expect(text, answer string) {
 
 func (s *terminalRun) wantStatus(want int) {
 	s.t.Helper()
+	s.release.Close()
 	s.command.Wait()
 	if got := s.command.ProcessState.ExitCode(); got != want {
 		s.t.Errorf("status %d, want %d; shown: %q", got, want, s.shown)

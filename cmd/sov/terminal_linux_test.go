@@ -41,13 +41,9 @@ func TestEscapesAtATerminal(t *testing.T) {
 	}
 	// The path of a key that exists stands in the error.
 	s := atTerminal(t, "key", "new", named)
-	s.command.Wait()
-	buffer := make([]byte, 1<<16)
-	n, err := s.terminal.Read(buffer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if shown := string(buffer[:n]); !strings.Contains(shown, "pwned") || strings.ContainsAny(shown, "\x1b\x07\u009b") {
-		t.Errorf("the terminal gets %q", shown)
+	s.expect("\n", "")
+	s.wantStatus(exitFailed)
+	if !strings.Contains(s.all, "pwned") || strings.ContainsAny(s.all, "\x1b\x07\u009b") {
+		t.Errorf("the terminal gets %q", s.all)
 	}
 }
