@@ -24,7 +24,7 @@ const (
 )
 
 // small are the libraries that everyone may import and that know nothing of sov's sides.
-var small = []string{"internal/arch", "internal/bound", "internal/chunk", "internal/confine", "internal/durable", "internal/fetch", "internal/finding", "internal/sntp", "internal/strictyaml"}
+var small = []string{"internal/arch", "internal/bound", "internal/chunk", "internal/confine", "internal/durable", "internal/fetch", "internal/finding", "internal/sntp", "internal/strictjson", "internal/strictyaml"}
 
 // rooms say, by the folder of a package, which folders it may import besides its own. The first
 // that fits counts.

@@ -1,9 +1,7 @@
 package remote
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -47,12 +45,8 @@ func decodeIndex(b []byte) (*index, error) {
 		return nil, fmt.Errorf("an index of %d bytes is too large", len(b))
 	}
 	var x index
-	d := json.NewDecoder(bytes.NewReader(b))
-	if err := d.Decode(&x); err != nil {
+	if err := json.Unmarshal(b, &x); err != nil {
 		return nil, fmt.Errorf("decode index: %w", err)
-	}
-	if d.More() {
-		return nil, errors.New("decode index: there is more after the end")
 	}
 	if x.Format != format {
 		return nil, fmt.Errorf("the index has format %d; this version of sov knows %d", x.Format, format)

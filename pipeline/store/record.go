@@ -1,11 +1,12 @@
 package store
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/sovereign-sql/sov/internal/strictjson"
 )
 
 // A Record is what is stored under a key: which blobs came out, and enough to tell people about it.
@@ -84,26 +85,13 @@ func seal(v any) ([]byte, error) {
 // unseal decodes what seal made into v.
 func unseal(b []byte, v any) error {
 	var s sealed
-	if err := strictJSON(b, &s); err != nil {
+	if err := strictjson.Unmarshal(b, &s); err != nil {
 		return err
 	}
 	if DigestOf(s.Content) != s.Digest {
 		return errors.New("its content does not match its digest")
 	}
-	return strictJSON(s.Content, v)
-}
-
-// strictJSON decodes the single value in b and refuses unknown fields.
-func strictJSON(b []byte, v any) error {
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
-		return err
-	}
-	if d.More() {
-		return errors.New("there is more after the end")
-	}
-	return nil
+	return strictjson.Unmarshal(s.Content, v)
 }
 
 // ParseRecord decodes and checks a record that should be about key.

@@ -9,7 +9,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,6 +17,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
+	"github.com/sovereign-sql/sov/internal/bound"
 	"github.com/sovereign-sql/sov/internal/image/verity"
 )
 
@@ -161,14 +161,5 @@ func (a *Artifact) damagedBlock(ctx context.Context, path string, want manifest.
 
 // ReadFile reads a file of at most MaxText bytes.
 func ReadFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, MaxText+1))
-	if err == nil && len(text) > MaxText {
-		err = fmt.Errorf("%s has more than %d bytes", path, MaxText)
-	}
-	return text, err
+	return bound.ReadFile(path, MaxText)
 }

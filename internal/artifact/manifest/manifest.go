@@ -11,7 +11,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"path"
 	"slices"
 	"strings"
@@ -106,13 +105,9 @@ func (m *Manifest) Encode() ([]byte, error) {
 // Decode reads a manifest and checks its form. Keys that it does not know are
 // passed over, so that a later sov may add to the format.
 func Decode(src []byte) (*Manifest, error) {
-	d := json.NewDecoder(bytes.NewReader(src))
 	m := &Manifest{}
-	if err := d.Decode(m); err != nil {
+	if err := json.Unmarshal(src, m); err != nil {
 		return nil, fmt.Errorf("decode %s: %w", artifact.ManifestFile, err)
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return nil, fmt.Errorf("decode %s: text after the object", artifact.ManifestFile)
 	}
 	if err := m.validate(); err != nil {
 		return nil, err

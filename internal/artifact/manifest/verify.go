@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 
 	"github.com/sovereign-sql/sov/internal/artifact"
+	"github.com/sovereign-sql/sov/internal/bound"
 	"github.com/sovereign-sql/sov/internal/finding"
 )
 
@@ -20,7 +21,7 @@ const maxManifest = 16 << 20
 
 // Load reads the manifest of an artifact's directory.
 func Load(dir string) (*Manifest, error) {
-	b, err := readFile(filepath.Join(dir, artifact.ManifestFile))
+	b, err := bound.ReadFile(filepath.Join(dir, artifact.ManifestFile), maxManifest)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s is not a built artifact: %w", dir, err)
 	}
@@ -82,7 +83,7 @@ func Compare(ctx context.Context, path string, want File) (string, error) {
 }
 
 func compareSums(dir string, m *Manifest) (string, error) {
-	got, err := readFile(filepath.Join(dir, artifact.SumsFile))
+	got, err := bound.ReadFile(filepath.Join(dir, artifact.SumsFile), maxManifest)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "is missing", nil
 	}
@@ -91,7 +92,7 @@ func compareSums(dir string, m *Manifest) (string, error) {
 	}
 	listed := append([]File{}, m.Files...)
 	for _, name := range []string{artifact.ManifestFile, artifact.ProvenanceFile} {
-		raw, err := readFile(filepath.Join(dir, name))
+		raw, err := bound.ReadFile(filepath.Join(dir, name), maxManifest)
 		if name == artifact.ProvenanceFile && errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -133,17 +134,4 @@ func hashFile(ctx context.Context, path string) (string, error) {
 			return "", err
 		}
 	}
-}
-
-func readFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxManifest+1))
-	if err == nil && len(b) > maxManifest {
-		err = fmt.Errorf("%s is larger than %d bytes", path, maxManifest)
-	}
-	return b, err
 }

@@ -20,7 +20,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
@@ -144,13 +143,9 @@ func (s *Statement) Encode() ([]byte, error) {
 // Decode reads a statement and checks that it is one of this kind. Keys that it
 // does not know are passed over, as in-toto's parsing rules want it.
 func Decode(src []byte) (*Statement, error) {
-	d := json.NewDecoder(bytes.NewReader(src))
 	s := &Statement{}
-	if err := d.Decode(s); err != nil {
+	if err := json.Unmarshal(src, s); err != nil {
 		return nil, fmt.Errorf("decode %s: %w", artifact.ProvenanceFile, err)
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return nil, fmt.Errorf("decode %s: text after the object", artifact.ProvenanceFile)
 	}
 	if err := s.validate(); err != nil {
 		return nil, fmt.Errorf("%s: %w", artifact.ProvenanceFile, err)

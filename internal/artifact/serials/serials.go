@@ -4,17 +4,16 @@
 package serials
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 
+	"github.com/sovereign-sql/sov/internal/bound"
 	"github.com/sovereign-sql/sov/internal/durable"
+	"github.com/sovereign-sql/sov/internal/strictjson"
 )
 
 // maxFile bounds a memory's file, in bytes. A line takes about 90.
@@ -121,17 +120,9 @@ func (m Memory) read() (*content, error) {
 	if m.path == "" {
 		return empty, nil
 	}
-	f, err := os.Open(m.path)
+	text, err := bound.ReadFile(m.path, maxFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return empty, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the serials of signed versions: %w", err)
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err == nil && len(text) > maxFile {
-		err = fmt.Errorf("it has more than %d bytes", maxFile)
 	}
 	c := &content{}
 	if err == nil {
@@ -145,13 +136,8 @@ func (m Memory) read() (*content, error) {
 }
 
 func decode(text []byte, c *content) error {
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
-	if err := d.Decode(c); err != nil {
+	if err := strictjson.Unmarshal(text, c); err != nil {
 		return err
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return errors.New("there is text after the object")
 	}
 	if c.Format != format || c.Highest == nil {
 		return fmt.Errorf("its format is %d, this program reads %d", c.Format, format)

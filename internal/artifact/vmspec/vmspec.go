@@ -9,12 +9,10 @@
 package vmspec
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"path"
 	"slices"
@@ -26,6 +24,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/contract/avf"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/strictjson"
 )
 
 // Format is the version written and read. It changes when an older reader would
@@ -339,14 +338,9 @@ func (s *Spec) Encode() ([]byte, error) {
 // Decode reads and validates a vm.json. Unknown keys are refused: a starter
 // that does not know a key does not know what the machine needs.
 func Decode(src []byte) (*Spec, error) {
-	d := json.NewDecoder(bytes.NewReader(src))
-	d.DisallowUnknownFields()
 	s := &Spec{}
-	if err := d.Decode(s); err != nil {
+	if err := strictjson.Unmarshal(src, s); err != nil {
 		return nil, fmt.Errorf("decode vm.json: %w", err)
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return nil, errors.New("decode vm.json: text after the object")
 	}
 	if err := s.Validate(); err != nil {
 		return nil, err

@@ -10,15 +10,15 @@
 package guestspec
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"path"
 	"strings"
 	"time"
+
+	"github.com/sovereign-sql/sov/internal/bound"
+	"github.com/sovereign-sql/sov/internal/strictjson"
 )
 
 const (
@@ -433,20 +433,12 @@ func readJSON(root fs.FS, name string, v any) error {
 		return fmt.Errorf("read %s: %w", name, err)
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	b, err := bound.ReadAll(f, maxFile)
+	if err == nil {
+		err = strictjson.Unmarshal(b, v)
+	}
 	if err != nil {
 		return fmt.Errorf("read %s: %w", name, err)
-	}
-	if len(b) > maxFile {
-		return fmt.Errorf("read %s: larger than %d bytes", name, maxFile)
-	}
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(v); err != nil {
-		return fmt.Errorf("read %s: %w", name, err)
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		return fmt.Errorf("read %s: something follows the JSON value", name)
 	}
 	return nil
 }

@@ -85,7 +85,7 @@ func TestLoadRefuses(t *testing.T) {
 	}
 	tests := []struct{ name, config, want string }{
 		{"unknown field", strings.Replace(minimal, "hostname", "hostnme", 1), `unknown field "hostnme"`},
-		{"trailing", minimal + "{}", "something follows"},
+		{"trailing", minimal + "{}", "after the value"},
 		{"truncated", minimal[:20], "unexpected EOF"},
 		{"format", strings.Replace(minimal, `"format": 1`, `"format": 2`, 1), "reads format 1"},
 		{"hostname", strings.Replace(minimal, "sovereign-sql", "a.b", 1), "not a host name"},

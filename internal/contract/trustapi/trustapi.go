@@ -7,13 +7,12 @@
 package trustapi
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
+	"github.com/sovereign-sql/sov/internal/strictjson"
 )
 
 // PayloadType is that of a signed Change.
@@ -58,14 +57,9 @@ func Decode(file []byte, keys []dsse.PublicKey) (*Change, error) {
 	if err != nil {
 		return nil, fmt.Errorf("no key that this phone trusts has signed the change: sign it with one of them (--sign): %w", err)
 	}
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
 	c := &Change{}
-	if err := d.Decode(c); err != nil {
-		return nil, fmt.Errorf("a change of the trusted keys that cannot be read: %w", err)
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return nil, errors.New("a change of the trusted keys with text after it")
+	if err := strictjson.Unmarshal(text, c); err != nil {
+		return nil, fmt.Errorf("decode the change of the trusted keys: %w", err)
 	}
 	if (len(c.Add) > 0) == (c.Remove != "") {
 		return nil, errors.New("a change of the trusted keys must add one key or remove one")

@@ -1,11 +1,8 @@
 package daemon
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -17,6 +14,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/avf"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
+	"github.com/sovereign-sql/sov/internal/strictjson"
 )
 
 // Settings are the runner's own, of this phone and not of an artifact: settings.json, which may be
@@ -115,13 +113,8 @@ func settingsOrDefaults(root phonepath.Root, report func(string)) Settings {
 
 func decodeSettings(text []byte) (Settings, error) {
 	var s Settings
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&s); err != nil {
+	if err := strictjson.Unmarshal(text, &s); err != nil {
 		return s, fmt.Errorf("settings.json: %w", err)
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return s, errors.New("settings.json: there is text after the object")
 	}
 	for _, n := range []int{s.BootTimeout, s.ShutdownTimeout, s.CrashLoop} {
 		if n < 0 || n > 86400 {

@@ -1,7 +1,6 @@
 package network
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sovereign-sql/sov/internal/durable"
+	"github.com/sovereign-sql/sov/internal/strictjson"
 )
 
 const (
@@ -59,13 +59,8 @@ func decodeLedger(src []byte) (*ledger, error) {
 		ledger
 		Entries []json.RawMessage `json:"entries"`
 	}
-	d := json.NewDecoder(bytes.NewReader(src))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&file); err != nil {
+	if err := strictjson.Unmarshal(src, &file); err != nil {
 		return nil, err
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return nil, errors.New("there is text after the object")
 	}
 	l := &file.ledger
 	if l.Format != ledgerFormat {

@@ -10,6 +10,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/artifact/installed"
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
+	"github.com/sovereign-sql/sov/internal/bound"
 	"github.com/sovereign-sql/sov/internal/chunk"
 	"github.com/sovereign-sql/sov/internal/contract/pushapi"
 )
@@ -63,11 +64,11 @@ func readText(from fs.FS, name string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, installed.MaxText+1))
-	if err == nil && len(text) > installed.MaxText {
-		err = fmt.Errorf("%s has more than %d bytes", name, installed.MaxText)
+	text, err := bound.ReadAll(f, installed.MaxText)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
-	return text, err
+	return text, nil
 }
 
 // copyFile makes a file of what from holds, at most as much as the manifest says.
