@@ -18,6 +18,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/contract/backup"
 	"github.com/sovereign-sql/sov/internal/durable"
+	"github.com/sovereign-sql/sov/internal/guest/filesystem"
 )
 
 // An Upgrade makes a cluster of one major version of PostgreSQL one of another, by pg_upgrade,
@@ -177,6 +178,13 @@ func (w *upgrading) make(ctx context.Context) error {
 // commit makes the new cluster the one that counts.
 func (w *upgrading) commit() (*backup.Upgraded, error) {
 	w.step("synced")
+	// A mount would stay with the old cluster, and could not be removed with it. The server's next
+	// start mounts what it needs.
+	for _, at := range filesystem.MountsBelow(w.Data) {
+		if err := unix.Unmount(at, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
+			return nil, fmt.Errorf("unmount %s: %w", at, err)
+		}
+	}
 	if err := durable.Exchange(w.Data, clusterIn(w.Data)); err != nil {
 		// Whether it has happened is what the next start looks at.
 		return nil, fmt.Errorf("put the new cluster in the place of the old one: %w", err)

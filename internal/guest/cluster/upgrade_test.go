@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sovereign-sql/sov/internal/contract/backup"
+	"github.com/sovereign-sql/sov/internal/guest/filesystem"
 	"github.com/sovereign-sql/sov/internal/testkit/childtest"
 	"github.com/sovereign-sql/sov/internal/testkit/postgrestest"
 	"github.com/sovereign-sql/sov/internal/testkit/repeat"
@@ -80,7 +81,17 @@ func (d deed) run() error {
 				os.Exit(dead)
 			}
 		}
-		return print(u.Run(ctx))
+		// The service's tmpfs, which must not go with the old cluster: it could not be removed.
+		if err := unix.Mount("tmpfs", u.Data+"/pg_dynshmem", "tmpfs", 0, ""); err != nil {
+			return err
+		}
+		did, err := u.Run(ctx)
+		if did != nil {
+			if left := filesystem.MountsBelow(did.Kept); len(left) > 0 {
+				return fmt.Errorf("mounted in the kept cluster: %v", left)
+			}
+		}
+		return print(did, err)
 	case "checksums":
 		return print(u.EnableChecksums(ctx))
 	case "forget":
