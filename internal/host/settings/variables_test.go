@@ -27,7 +27,7 @@ func TestVariablesAreDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, table, found := strings.Cut(string(text), "\n## All variables of the environment\n")
+	_, table, found := strings.Cut(string(text), "\n## All environment variables\n")
 	if !found {
 		t.Fatalf("%s has no table of variables", document)
 	}
