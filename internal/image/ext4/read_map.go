@@ -2,13 +2,11 @@ package ext4
 
 import "sort"
 
-// fileBlocksEnd is beyond the last block that a file can have: their numbers
-// are of 32 bits.
+// fileBlocksEnd is after the last possible block of a file: block numbers have 32 bits.
 const fileBlocksEnd = 1 << 32
 
-// mapSpan is a stretch of a file: count blocks from block first on, which stand
-// at block start of the image, or are a hole if start is 0. Holes and
-// unwritten spans read as zeros.
+// mapSpan is a range of a file: count blocks from block first on, at block start of the image, or a
+// hole if start is 0. Holes and unwritten spans read as zeros.
 type mapSpan struct {
 	first, count uint64
 	start        uint64
@@ -20,9 +18,9 @@ func (s mapSpan) end() uint64 { return s.first + s.count }
 // zero reports whether the span reads as zeros.
 func (s mapSpan) zero() bool { return s.start == 0 || s.unwritten }
 
-// mapNode is a block of the image that holds part of a file's map: an extent
-// node or a block of pointers. The same block met at another place of the file
-// is another mapNode, which a sound file never has.
+// mapNode is a block of the image with a part of a file's map: an extent node or a block of
+// pointers. The same block at another position of the file is another mapNode, which a valid file
+// never has.
 type mapNode struct {
 	block uint64
 	first uint64 // the first block of the file that the node covers
