@@ -15,19 +15,19 @@ import (
 //go:embed *.yaml postgresql.conf
 var files embed.FS
 
-// PostgresConf is the settings that every PostgreSQL of ours starts from, with
-// the reason of each, as a postgresql.conf.
+// PostgresConf holds the default settings of every PostgreSQL server that sov builds, in the format
+// of postgresql.conf, with the reason for each setting.
 //
 //go:embed postgresql.conf
 var PostgresConf string
 
-// Module holds the scripts of the module for root managers, see package module.
+// Module holds the scripts of the module for root managers (package module).
 //
 //go:embed module
 var Module embed.FS
 
-// Recipe returns the source of the embedded recipe of that name. The error of
-// an unknown name lists the known ones and matches fs.ErrNotExist.
+// Recipe returns the source of the embedded recipe of that name. The error for an unknown name
+// matches fs.ErrNotExist and lists the known names.
 func Recipe(name string) ([]byte, error) {
 	known := Recipes()
 	if !slices.Contains(known, name) {

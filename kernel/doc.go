@@ -3,7 +3,6 @@
 // (*.config, on top of allnoconfig) and the options without which the guest
 // does not work, each with its reason (requirements.go).
 //
-// The package holds data and answers questions about it. Building a kernel is
-// the work of package stages/kernel, reading the configuration out of a built
-// one that of package internal/kconfig.
+// The package holds data and answers questions about it. Package stages/kernel builds kernels.
+// Package internal/image/kconfig reads the configuration of a built kernel.
 package kernel

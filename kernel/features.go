@@ -2,7 +2,7 @@ package kernel
 
 import "slices"
 
-// Features are what a machine has beyond what each has, as far as it needs something of the kernel.
+// Features are the optional parts of a machine that need kernel options.
 type Features struct {
 	Tailscale  bool
 	Encryption bool // of the data disk or a volume
@@ -10,10 +10,12 @@ type Features struct {
 	Disk       bool // it boots from a disk image, by UEFI
 }
 
-// AllFeatures are those of the kernel that sov compiles: it fits every machine.
+// AllFeatures has every feature. The kernel that sov compiles supports all of them, so one kernel
+// fits every machine.
 var AllFeatures = Features{Tailscale: true, Encryption: true, Postgres: true, Disk: true}
 
-// firewall lists what the guest's own firewall needs. Tailscale's needs some of it too.
+// firewall lists what the guest's own firewall needs. Tailscale's firewall needs some of these
+// options too.
 var firewall = []Requirement{
 	{"NETFILTER", "", "The guest's firewall could not see any packet, and sov-init would not open the network without it."},
 	{"NF_CONNTRACK", "", "The guest's firewall could not tell the replies of a connection from packets that nobody asked for."},
@@ -23,7 +25,7 @@ var firewall = []Requirement{
 	{"NFT_LIMIT", "", "The guest's firewall could not limit the rate of connections, and would be refused as a whole."},
 }
 
-// disk lists what a machine that boots from a disk image needs besides.
+// disk lists what a machine that boots from a disk image needs in addition.
 var disk = []Requirement{
 	{"EFI_STUB", "", "UEFI could not start the kernel of a disk image."},
 	{"EFI_PARTITION", "", "A disk image has a GPT, and the kernel would not find its partitions."},
@@ -31,7 +33,7 @@ var disk = []Requirement{
 	{"PACKET", "", "A machine that boots from a disk image asks for its address by DHCP, which needs packet sockets."},
 }
 
-// Options of the list of requirements that only a machine with a feature needs.
+// Options in the list of requirements that only machines with a feature need.
 var (
 	ofTailscale = []string{
 		"TUN", "IP_ADVANCED_ROUTER", "IP_MULTIPLE_TABLES", "NF_NAT", "NF_TABLES_IPV4", "NFT_NAT", "NFT_MASQ", "NFT_COMPAT",

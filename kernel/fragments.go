@@ -20,8 +20,8 @@ type Fragment struct {
 	Text string
 }
 
-// Fragments returns what the configuration for an architecture ("arm64" or
-// "amd64") consists of, in the order in which it applies.
+// Fragments returns the fragments of the configuration for an architecture ("arm64" or "amd64"), in
+// the order in which they apply.
 func Fragments(arch string) ([]Fragment, error) {
 	common := Fragment{"common.config", commonConfig}
 	switch arch {

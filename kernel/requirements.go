@@ -7,8 +7,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/kconfig"
 )
 
-// A Requirement is an option that the guest cannot do without. It has to be
-// built in: the root file system carries no modules.
+// A Requirement is an option without which the guest does not work. It must be built in: the root
+// file system contains no modules.
 type Requirement struct {
 	Option string // without "CONFIG_"
 	Arch   string // "arm64", "amd64", or empty for both
@@ -89,8 +89,8 @@ var requirements = []Requirement{
 	{"NETFILTER_XT_TARGET_MASQUERADE", "", "iptables could not masquerade, and Tailscale's rule for it would be refused."},
 }
 
-// KeyRequirements returns the list above for an architecture, as it is part of the keys under which
-// compiled kernels are cached: another byte in it has every kernel compiled again.
+// KeyRequirements returns the list above for an architecture. It is part of the cache key of a
+// compiled kernel: a change of any byte recompiles every kernel.
 func KeyRequirements(arch string) []Requirement { return ofArch(arch, requirements) }
 
 func ofArch(arch string, list []Requirement) (out []Requirement) {

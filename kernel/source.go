@@ -15,11 +15,10 @@ const DebianPackage = "linux-source-6.1"
 // InstalledSource is where DebianPackage puts its archive.
 const InstalledSource = "/usr/src/linux-source-6.1.tar.xz"
 
-// SourceURL returns the address of a release's archive on kernel.org. The
-// signature of the uncompressed archive stands beside it, at SignatureURL. The
-// list of checksums there, sha256sums.asc, proves nothing by itself: it is signed
-// with a key that only kernel.org's servers hold, which is not among ours, and
-// a mirror that can replace an archive can replace the list.
+// SourceURL returns the address of a release's archive on kernel.org. The signature of the
+// uncompressed archive stands beside it, at SignatureURL. The list of checksums there,
+// sha256sums.asc, proves nothing: it is signed with a key of kernel.org's servers, which sov does
+// not trust, and a mirror that can replace an archive can replace the list.
 func SourceURL(version string) string { return releaseBase(version) + ".tar.xz" }
 
 // SignatureURL returns the address of the OpenPGP signature of a release.

@@ -26,14 +26,15 @@ type build struct {
 	tried map[retrial]bool
 }
 
-// A retrial is what is done at most once: run a stage, or make a memo, again because of a blob.
+// A retrial identifies a second run of a stage or memo because of one blob. Each happens at most
+// once.
 type retrial struct {
 	what string
 	blob Digest
 }
 
-// again reports whether err is about a blob that the cache does not give, for the first time for
-// what.
+// again reports whether err is about a blob that the cache cannot return, and whether this is the
+// first such error for what.
 func (b *build) again(what string, err error) (*store.BlobError, bool) {
 	var lost *store.BlobError
 	if !errors.As(err, &lost) {
@@ -83,7 +84,7 @@ func (b *build) warn(stage, text string) {
 	b.tracker.Report(progress.Event{Type: progress.EventWarning, Stage: stage, Text: text})
 }
 
-// run runs the graph with everything around it that users see.
+// run runs the graph and reports progress, warnings and the result.
 func (b *build) run(ctx context.Context, scope string) (*Result, error) {
 	started := b.clock.Now()
 	b.tracker.Report(progress.Event{Type: progress.EventBuild, Stages: len(b.graph.stages)})
@@ -106,8 +107,8 @@ func (b *build) run(ctx context.Context, scope string) (*Result, error) {
 	return res, err
 }
 
-// remember notes the keys of stages that have been built or found, in addition to what was noted of
-// others. Only explanations depend on that, so a build does not fail because of it.
+// remember stores the keys of stages that were built or found, and keeps the stored keys of other
+// stages. Only explanations use them, so an error does not fail the build.
 func (b *build) remember(scope string, results []*StageResult) {
 	now := maps.Clone(b.last)
 	if now == nil {
@@ -129,7 +130,7 @@ func (b *build) remember(scope string, results []*StageResult) {
 	}
 }
 
-// flush has the cache end its work, and shows that like a stage.
+// flush waits for the cache's uploads and shows them like a stage.
 func (b *build) flush(ctx context.Context) {
 	var task *Task
 	var sent int64

@@ -14,28 +14,28 @@ import (
 type Cache interface {
 	// Local returns the store on this computer, where results are made and locked.
 	Local() *Store
-	// Get returns the record that q asks for if the build can go on with it, or nil. miss says why
-	// the local store has none.
+	// Get returns the record that q asks for if the build can use it, or nil. miss says why the
+	// local store does not have it.
 	Get(q store.Query) (r *store.Record, miss store.Miss, err error)
-	// Believed returns an error if a record that the local store has was taken from a remote cache
-	// and is not signed as the build asks for by now.
+	// Believed returns an error if a record in the local store came from a remote cache and lacks
+	// the signature that this build requires.
 	Believed(r *store.Record) error
-	// Touch notes that the build goes on with a record of Get at now.
+	// Touch records that the build used a record from Get at the time now.
 	Touch(r *store.Record, now time.Time) error
-	// Save stores the record of a result that was made.
+	// Save stores the record of a new result.
 	Save(r *store.Record) error
-	// Open opens a blob of a record. If it is nowhere, the error is a *store.BlobError, and Get
-	// does not return the record again.
+	// Open opens a blob of a record. If no cache has the blob, the error is a *store.BlobError, and
+	// Get does not return the record again.
 	Open(b Blob) (*os.File, error)
-	// Deliver is Open for a blob that the build is for: it is in the local store afterwards.
-	// progress, which may be nil, is called with bytes as they arrive.
+	// Deliver fetches a requested output of the build into the local store. progress, which may be
+	// nil, is called with the number of bytes as they arrive.
 	Deliver(b Blob, progress func(n int64)) error
-	// Flush ends a build. If something is left to do, show is called with what that is, and count
-	// with the bytes that are done and known to be ahead.
+	// Flush ends a build and waits for uploads. If uploads remain, it calls show with their name
+	// and reason, and count with the bytes sent and the total known so far.
 	Flush(ctx context.Context, show func(name, reason string) (count func(done, total int64)))
 }
 
-// What stages need of the packages below.
+// Types of the packages below that stages use.
 type (
 	Blob   = store.Blob
 	Digest = store.Digest

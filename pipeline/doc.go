@@ -1,20 +1,19 @@
-// Package pipeline runs stages: steps that turn inputs into files, are named by a key made of
-// everything that decides their output, and run only when no earlier run left a result under that
-// key.
+// Package pipeline runs stages. A stage turns inputs into files. Its key is a hash of everything
+// that decides its output; a stage runs only if the cache has no result under its key.
 //
 // A Stage says what it needs, adds to its Key, and writes its outputs through a Job. The Engine
-// orders stages by what they need, runs them side by side as far as inputs and Jobs allow, and
-// stops all of them at the first error. A Cache keeps the results.
+// orders stages by their needs, runs up to Jobs stages in parallel, and stops all of them at the
+// first error. A Cache keeps the results.
 //
 // A key covers the stage's name, what its Key method adds, and the digests of its inputs. It does
 // not cover the keys of its inputs: a stage that runs again and writes the same bytes as before
 // causes nothing else to run.
 //
-// A record in the cache is enough for a hit: its blobs may be elsewhere until a stage opens them.
-// If a blob is nowhere then, the stage that made it runs after all, and after it the stage that
-// needed it.
+// A record in the cache is enough for a hit: its blobs may stay in a remote cache until a stage
+// opens them. If no cache has a blob that a stage opens, the engine runs the stage that makes the
+// blob, and then the stage that needed it again.
 //
-// What is on the disk, when it is trusted, and how processes share it is the subject of package
-// store; caches beyond this computer of package remote; displays of package progress. The package
+// Package store defines what is on the disk, when it is trusted, and how processes share it.
+// Package remote has the caches on other computers, package progress the displays. Package pipeline
 // does not know what is built.
 package pipeline

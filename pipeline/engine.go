@@ -10,21 +10,21 @@ import (
 	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
-// An Engine builds stages with the help of a cache. It may be used for one build after another.
+// An Engine builds stages and caches their results. It may be used for several builds, one after
+// another.
 type Engine struct {
 	Store Cache
 	// Jobs is how many stages run at once; 0 means one per CPU.
 	Jobs int
-	// NoCache runs every stage and memo although the store may have their results. Results are
-	// stored as ever, and one that differs from what the store had under the same key is warned
-	// about.
+	// NoCache runs every stage and memo, even if the store has its result. Results are stored, and
+	// the build warns about a result that differs from the stored result under the same key.
 	NoCache bool
-	// Deliver names stages whose outputs are in the local store when Build returns. Those of others
-	// may have been left in a remote cache. If empty, these are the stages that no other needs; if
-	// not, a stage that no other needs and that is not named is an error.
+	// Deliver names the stages whose outputs are in the local store when Build returns. Outputs of
+	// other stages may stay in a remote cache. If empty, Deliver defaults to the stages that no
+	// other stage needs. If not empty, it must name all of those.
 	Deliver []string
-	// Scope names what is built ("sql/arm64"), so that a later build of the same can say what
-	// changed. If empty, nothing is remembered.
+	// Scope names what is built ("sql/arm64"), so that the next build of the same scope can say
+	// what changed. If empty, no keys are stored.
 	Scope string
 	// Progress shows what happens; nil shows nothing. Build does not close it.
 	Progress progress.Reporter
@@ -32,20 +32,20 @@ type Engine struct {
 	Clock progress.Clock
 }
 
-// Build runs the stages whose results the store does not have. If it fails, the Result still says
-// what happened to each stage that was reached. When it returns, no stage is running any more and
-// nothing half-made is left.
+// Build runs the stages whose results the store does not have. If it fails, the Result still has
+// the status of each stage that was reached. When it returns, no stage is running and no partial
+// file is left.
 func (e *Engine) Build(ctx context.Context, stages []Stage) (*Result, error) {
 	return e.build(ctx, stages, false)
 }
 
-// Explain finds out what Build would do without running anything. The key of a stage that needs
-// another that would run is not known before that has run; such a stage is Unknown.
+// Explain returns what Build would do, without running a stage. A stage has the status Unknown if a
+// stage that it needs would run: its key depends on the outputs of that run.
 func (e *Engine) Explain(ctx context.Context, stages []Stage) (*Result, error) {
 	return e.build(ctx, stages, true)
 }
 
-// Do runs fn as a step that is shown like a stage, but is not part of a build and never cached.
+// Do runs fn and shows it like a stage. It is not part of a build and is never cached.
 func (e *Engine) Do(ctx context.Context, name string, fn func(ctx context.Context, t *Task) error) error {
 	tr := progress.NewTracker(e.clock(), e.reporter())
 	defer tr.Close()

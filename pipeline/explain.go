@@ -13,8 +13,8 @@ import (
 	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
-// WriteExplanation writes for people, for each stage, its status and key and, if it was not cached,
-// why, and what changed since the last build.
+// WriteExplanation writes a readable report: for each stage its status and key and, if it was not
+// cached, the reason and the changes since the last build.
 func (r *Result) WriteExplanation(w io.Writer) error {
 	width := 0
 	for _, st := range r.Stages {
@@ -45,13 +45,13 @@ func (r *Result) WriteExplanation(w io.Writer) error {
 // A change is one input that differs from the last build. Old or New is "" if the input was not
 // there.
 type change struct {
-	// Label is the label of the key's field; for a field that is structured (JSON), followed by the
-	// path to the part that changed, as in "settings.shared_buffers".
+	// Label is the label of the key's field. For a structured field (JSON), the path of the changed
+	// part follows, as in "settings.shared_buffers".
 	Label    string
 	Old, New string
 }
 
-// maxChangeText is how much of a value a change shows, in runes.
+// maxChangeText is the number of runes of a value that a change shows.
 const maxChangeText = 60
 
 // String returns the change for people: `label: old → new`.
@@ -65,8 +65,8 @@ func (c change) String() string {
 	return fmt.Sprintf("%s: %s → %s", c.Label, c.Old, c.New)
 }
 
-// explain says why a stage with this key and these fields could be missing from the store, as far
-// as the last build tells.
+// explain returns the reason why the store lacks a stage with this key and these fields, by
+// comparing them with the last build.
 func explain(last map[string]store.StageKey, stage, key string, fields []store.Field) (reason string, changed []string) {
 	before, ok := last[stage]
 	switch {
@@ -111,7 +111,7 @@ func compareFields(before, after []store.Field) []change {
 	return changed
 }
 
-// shownChange shortens both values, keeping the first runes that differ in sight.
+// shownChange shortens both values so that their first difference is visible.
 func shownChange(label, before, after string) change {
 	from := commonPrefix(before, after)
 	if before == "" || after == "" || from < maxChangeText/2 {
@@ -194,7 +194,7 @@ func appendJSONLeaves(all []leaf, f store.Field) []leaf {
 	return all
 }
 
-// quoteIfNeeded quotes strings that would be hard to make out on a line.
+// quoteIfNeeded quotes strings that would be ambiguous on a line, such as empty ones.
 func quoteIfNeeded(s string) string {
 	if s == "" || !utf8.ValidString(s) || fmt.Sprintf("%q", s) != `"`+s+`"` || s[0] == ' ' || s[len(s)-1] == ' ' {
 		return fmt.Sprintf("%q", s)

@@ -13,11 +13,11 @@ type graph struct {
 	stages     []Stage
 	needs      [][]int // for each stage, the stages it needs
 	dependents [][]int // for each stage, the stages that need it
-	delivered  []bool  // for each stage, whether the build is for its outputs
+	delivered  []bool  // for each stage, whether its outputs are delivered
 }
 
-// newGraph checks that names are valid and unique, needs exist, no stage needs itself through
-// others, and every output is taken.
+// newGraph checks that names are valid and unique, that needs exist and form no cycle, and that
+// every output is used.
 func newGraph(stages []Stage, deliver []string) (*graph, error) {
 	index := map[string]int{}
 	for i, st := range stages {
@@ -49,9 +49,9 @@ func newGraph(stages []Stage, deliver []string) (*graph, error) {
 	return g, g.deliver(deliver)
 }
 
-// deliver marks the stages that are named as those that the build is for or, if none is named,
-// those that no other needs. A stage that no other needs must be named then: if it was forgotten,
-// its output would be missing without a word.
+// deliver marks the named stages as delivered or, if none is named, the stages that no other stage
+// needs. If names are given, a stage that no other needs must be among them; otherwise its output
+// would be missing without an error.
 func (g *graph) deliver(names []string) error {
 	for _, name := range names {
 		if !slices.ContainsFunc(g.stages, func(st Stage) bool { return st.Name() == name }) {
@@ -68,7 +68,7 @@ func (g *graph) deliver(names []string) error {
 	return nil
 }
 
-// cycle returns the names along a circle, the first one twice, or nil.
+// cycle returns the names along a cycle, with the first one repeated at the end, or nil.
 func (g *graph) cycle() []string {
 	const unseen, open, closed = 0, 1, 2
 	state := make([]int, len(g.stages))

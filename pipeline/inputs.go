@@ -6,9 +6,9 @@ import "slices"
 type inputs struct {
 	needs      []string // in the order of Needs
 	outputs    map[string][]Output
-	remotes    map[Digest]string  // the remote cache that a blob comes from, which need not be here
+	remotes    map[Digest]string  // the remote cache of a blob that may not be in the local store
 	unknown    bool               // a needed stage has not run, in Explain
-	undeclared func(stage string) // is called with stages asked for that are not needed
+	undeclared func(stage string) // called with requested stages that Needs does not name
 }
 
 // Outputs implements Inputs.

@@ -12,8 +12,8 @@ import (
 	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
-// A Job is one run of a stage: where it finds its inputs and leaves its outputs. Its methods may be
-// called by several goroutines. What has not been committed when Run returns is removed.
+// A Job is one run of a stage: it reads inputs and writes outputs. Its methods may be called by
+// several goroutines. Outputs that are not committed when Run returns are removed.
 type Job struct {
 	build *build
 	stage string
@@ -25,23 +25,24 @@ type Job struct {
 	warnings []string
 	memos    []string
 	scratch  []func() error // remove scratch directories
-	remote   string         // has blobs that were attached without being here
-	from     string         // the remote cache of a memo that nothing but its key vouches for
+	remote   string         // a remote cache with attached blobs that the local store lacks
+	from     string         // the remote cache of a memo that was not checked by digest
 	signer   string         // of that memo
 	finished bool
 }
 
-// A pendingOutput has its place among the outputs from when it is created.
+// A pendingOutput is an output that was created and may not be committed yet. Its position in the
+// list of outputs is fixed.
 type pendingOutput struct {
 	Output
 	committed bool
 	writer    *Writer // nil if the blob was attached
 }
 
-// errJobFinished is what a Job says after Run has returned.
+// errJobFinished is the error of a Job's methods after Run has returned.
 var errJobFinished = errors.New("job used after its stage returned")
 
-// maxReadFile bounds what ReadFile puts into memory.
+// maxReadFile limits ReadFile, in bytes.
 const maxReadFile = 64 << 20
 
 // Outputs returns what a needed stage made, in the order it created them.
@@ -57,8 +58,8 @@ func (j *Job) Output(stage, name string) (Blob, error) {
 	return Blob{}, fmt.Errorf("stage %s has no output %q", stage, name)
 }
 
-// Open opens a blob for reading after checking that it is what its digest says; package store says
-// how often it is hashed.
+// Open opens a blob for reading and checks it against its digest. Package store documents when it
+// is hashed.
 func (j *Job) Open(b Blob) (*os.File, error) {
 	if !j.build.store.Local().Has(b.Digest) {
 		defer j.task.Interlude("fetch from the remote cache")()
@@ -83,8 +84,8 @@ func (j *Job) ReadFile(stage, name string) ([]byte, error) {
 	return io.ReadAll(f)
 }
 
-// Create begins the output called name. Outputs keep the order in which they were created,
-// whichever is committed first.
+// Create begins the output called name. Outputs keep the order of their creation, not of their
+// commits.
 func (j *Job) Create(name string) (*Writer, error) {
 	p, err := j.reserve(name)
 	if err != nil {
@@ -135,7 +136,7 @@ func (j *Job) Attach(name string, b Blob) error {
 	return nil
 }
 
-// reserve gives name its place among the outputs.
+// reserve adds name to the list of outputs.
 func (j *Job) reserve(name string) (*pendingOutput, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -155,7 +156,7 @@ func (j *Job) reserve(name string) (*pendingOutput, error) {
 	return p, nil
 }
 
-// settle completes a reserved output, or gives its place up on an error.
+// settle completes a reserved output, or removes it from the list on an error.
 func (j *Job) settle(p *pendingOutput, b Blob, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -187,8 +188,8 @@ func (j *Job) Scratch() (string, error) {
 // Progress returns the stage's line on the display.
 func (j *Job) Progress() *Task { return j.task }
 
-// Warnf warns the user now and, because the warning becomes part of the result, whenever the result
-// is taken from the cache.
+// Warnf warns the user. The warning is stored with the result and shown again whenever the result
+// comes from the cache.
 func (j *Job) Warnf(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	j.mu.Lock()
@@ -197,18 +198,18 @@ func (j *Job) Warnf(format string, args ...any) {
 	j.build.warn(j.stage, text)
 }
 
-// Memo returns the blob that fn writes, or the one that it wrote when a stage of this name last
-// asked for key. key says everything that decides the content, such as the digest of a download.
-// Unlike the stage's outputs, the blob survives changes of the stage's own key. Memo commits the
-// writer; fn must not, and must not call Memo.
+// Memo returns the blob that is cached for this stage's name and key, or calls fn to write it. key
+// must contain everything that decides the content, such as the digest of a download. Unlike the
+// stage's outputs, the blob stays valid when the stage's own key changes. Memo commits the writer;
+// fn must neither commit it nor call Memo.
 func (j *Job) Memo(ctx context.Context, key string, fn func(w *Writer) error) (Blob, error) {
 	return j.Pin(ctx, key, nil, fn)
 }
 
-// Pin is Memo for content that is known before it is there, such as a locked download. check
-// returns an error unless a blob is that content. It is asked about every blob that a cache has
-// under the key, from any build, and about the one that fn writes. A blob of a cache that is
-// something else is reported, discarded and made again.
+// Pin is Memo for content whose digest is known in advance, such as a locked download. check
+// returns an error unless a blob has that content. Pin checks every blob that a cache returns for
+// the key, and the blob that fn writes. A cached blob that fails the check is reported, discarded
+// and made again.
 func (j *Job) Pin(ctx context.Context, key string, check func(Blob) error, fn func(w *Writer) error) (Blob, error) {
 	k := newKey()
 	k.Add("engine", engineFormat)
@@ -228,8 +229,8 @@ func (j *Job) Pin(ctx context.Context, key string, check func(Blob) error, fn fu
 	return b, nil
 }
 
-// memo finds or makes a memo, with its blob in the local store: a stage that asks for one is about
-// to read it. If no cache gives the blob after all, it is made here and now.
+// memo finds or makes a memo and fetches its blob into the local store, because the stage is about
+// to read it. If no cache has the blob, memo makes it.
 func (j *Job) memo(ctx context.Context, q store.Query, key string, check func(Blob) error, fn func(w *Writer) error) (Blob, error) {
 	b := j.build
 	var pinned func(*store.Record) error
@@ -277,7 +278,7 @@ func (j *Job) memo(ctx context.Context, q store.Query, key string, check func(Bl
 	}
 }
 
-// IsDigest returns the check for Pin of content with that digest.
+// IsDigest returns a check for Pin that accepts only content with that digest.
 func IsDigest(want Digest) func(Blob) error {
 	return func(b Blob) error {
 		if b.Digest != want {

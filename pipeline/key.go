@@ -13,19 +13,18 @@ import (
 	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
-// engineFormat is part of every key. It changes when the engine's own idea of keys or records does,
-// which makes everything cached before invisible.
+// engineFormat is part of every key. It changes with the format of keys or records, which
+// invalidates everything cached before.
 const engineFormat = 1
 
-// maxFieldText is the length in bytes up to which a field's value is kept in the action record as
-// it is, to be shown when it changes. Longer ones are kept as their digest.
+// maxFieldText is the length in bytes up to which the action record keeps a field's value, to show
+// its changes. For a longer value it keeps the digest.
 const maxFieldText = 4 << 10
 
 // A Key collects the fields that decide a stage's output and hashes them.
 //
-// The hash is SHA-256 over, for each field in the order of adding, its label, the kind of its value
-// and the value, each preceded by its length in 8 bytes, so no two lists of fields give the same
-// bytes.
+// The hash is SHA-256 over all fields in the order of adding: label, kind of the value and value,
+// each preceded by its length in 8 bytes. Two different lists of fields never give the same bytes.
 type Key struct {
 	fields []store.Field
 	labels map[string]bool
@@ -39,8 +38,8 @@ func newKey() *Key {
 
 // Add adds a field. Labels are unique within a key, and the order of adding counts. A value is a
 // string, []byte, bool, integer or Digest, or anything else that encoding/json can write; maps are
-// written in the order of their keys. A bad value or a repeated label fails the build when Key
-// returns.
+// written in the order of their keys. An unsupported value or a repeated label fails the build when
+// Key returns.
 func (k *Key) Add(label string, value any) {
 	if k.err != nil {
 		return
@@ -79,7 +78,7 @@ func writeLengthPrefixed(h hash.Hash, b []byte) {
 	h.Write(b)
 }
 
-// canonical returns the kind and the one byte form of a value.
+// canonical returns the kind and the canonical encoding of a value.
 func canonical(value any) (kind string, text []byte, err error) {
 	switch v := value.(type) {
 	case string:

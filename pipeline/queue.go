@@ -2,8 +2,8 @@ package pipeline
 
 import "slices"
 
-// A queue says which stage is next: one whose needs are all done, the first in the order of the
-// graph.
+// A queue returns the next stage to run: the first in the order of the graph whose needs are all
+// done.
 type queue struct {
 	graph *graph
 	state []stageState
@@ -40,7 +40,7 @@ func (q *queue) next() (index int, ok bool) {
 	return 0, false
 }
 
-// done says that a running stage has ended.
+// done marks a running stage as ended.
 func (q *queue) done(index int) {
 	q.state[index] = stageDone
 	for _, d := range q.graph.dependents[index] {
@@ -48,8 +48,8 @@ func (q *queue) done(index int) {
 	}
 }
 
-// again has a running stage run once more, after the stages in first, which it needs and which run
-// again too.
+// again queues a running stage once more, after the stages in first, which it needs and which also
+// run again.
 func (q *queue) again(index int, first []int) {
 	q.state[index] = stageWaits
 	for _, n := range first {

@@ -12,9 +12,9 @@ import (
 
 const reasonNoCache = "the cache is not asked"
 
-// resolve returns the record that q asks for and true if the cache has it. Otherwise it has
-// makeRecord make it, while other builds that want the same wait, and stores it. A record for which
-// check, if not nil, returns an error is discarded.
+// resolve returns the record that q asks for, and true if the cache has it. Otherwise it calls
+// makeRecord and stores the record, while other builds that want the same record wait. A record for
+// which check, if not nil, returns an error is discarded.
 func (b *build) resolve(ctx context.Context, q store.Query, check func(*store.Record) error, makeRecord func(why string) (*store.Record, error)) (rec *store.Record, hit bool, err error) {
 	local := b.store.Local()
 	why := reasonNoCache
@@ -39,7 +39,7 @@ func (b *build) resolve(ctx context.Context, q store.Query, check func(*store.Re
 	}
 	defer release()
 	if !b.noCache {
-		// Another build may have made it meanwhile, or another computer.
+		// Another build, or another computer, may have made it meanwhile.
 		rec, _, err := b.store.Get(q)
 		reason := ""
 		if rec != nil && err == nil {
@@ -56,13 +56,12 @@ func (b *build) resolve(ctx context.Context, q store.Query, check func(*store.Re
 	return rec, false, err
 }
 
-// unusable returns why a record of the cache cannot be used although its key is right: it is not
-// signed as it has to be, or check finds that it is not what the stage pins. Such a record is
-// removed, so that neither this build nor the next one takes it. The result is "" for a good
-// record.
+// unusable returns why a record of the cache with the right key cannot be used: it lacks a required
+// signature, or check finds that it differs from what the stage pins. Such a record is removed, so
+// that no later build uses it. The result is "" for a good record.
 func (b *build) unusable(q store.Query, rec *store.Record, check func(*store.Record) error) string {
 	reason := ""
-	proven := check != nil && rec.Memo != "" // a signature would say less
+	proven := check != nil && rec.Memo != "" // the check proves more than a signature
 	if err := b.store.Believed(rec); err != nil && !proven {
 		reason = err.Error()
 	} else if check != nil {
@@ -96,7 +95,7 @@ func (b *build) compare(q store.Query, rec *store.Record, check func(*store.Reco
 	return reason
 }
 
-// found notes the use of a record.
+// found records the use of a record.
 func (b *build) found(rec *store.Record, err error) (*store.Record, bool, error) {
 	if err == nil {
 		err = b.store.Touch(rec, b.clock.Now())
@@ -104,7 +103,8 @@ func (b *build) found(rec *store.Record, err error) (*store.Record, bool, error)
 	return rec, err == nil, err
 }
 
-// makeAndSave stores what makeRecord returns, and warns if it is not what the same key gave before.
+// makeAndSave stores what makeRecord returns, and warns if it differs from the stored record of the
+// same key.
 func (b *build) makeAndSave(q store.Query, makeRecord func() (*store.Record, error)) (*store.Record, error) {
 	before, _, err := b.store.Local().Load(q.Key)
 	if err != nil {

@@ -8,40 +8,40 @@ import (
 	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
-// A Status says what became of a stage.
+// A Status is the outcome of a stage.
 type Status string
 
-// What can become of a stage.
+// The outcomes of a stage.
 const (
 	Cached  Status = "cached"  // its result was in the store
 	Built   Status = "built"   // it ran
 	Failed  Status = "failed"  // it failed or was stopped
 	Missing Status = "missing" // it would run; from Explain only
-	Unknown Status = "unknown" // what it needs would run; from Explain only
+	Unknown Status = "unknown" // a stage that it needs would run; from Explain only
 )
 
-// A Result says what a build did.
+// A Result is the outcome of a build.
 type Result struct {
-	// Stages stand in the order given to Build, without those that were not reached because of an
+	// Stages are in the order given to Build, without those that were not reached because of an
 	// error.
 	Stages  []StageResult
 	Elapsed time.Duration
 }
 
-// A StageResult says what became of one stage.
+// A StageResult is the outcome of one stage.
 type StageResult struct {
 	Name   string
 	Key    string // 64 hex digits; "" if it could not be computed
 	Status Status
-	// Reason says in a few words why a stage was not taken from the store.
+	// Reason is a short text that says why the stage was not taken from the store.
 	Reason string
-	// Changed lists what is different from the last build of the scope: "label: old → new".
+	// Changed lists the differences from the last build of the scope: "label: old → new".
 	Changed []string
 	// Remote is the remote cache that the result came from; "" if it was made here. Its blobs may
 	// not have been needed yet.
 	Remote string
-	// From and Signer are those of the record, see store.Record: where the result was taken from,
-	// now or in an earlier build, and who had signed it there.
+	// From and Signer are those of store.Record: the remote cache that the result came from, in
+	// this build or an earlier one, and the key that signed it there.
 	From, Signer string
 
 	fields   []store.Field // of the key

@@ -7,17 +7,18 @@ import (
 	"os/exec"
 )
 
-// A stageEnd is what a stage's goroutine sends when it has ended.
+// A stageEnd is sent by a stage's goroutine when it ends.
 type stageEnd struct {
 	index int
 	res   *StageResult
 	err   error
 }
 
-// schedule runs every stage once those it needs are done, at most b.jobs at a time, in the given
-// order where there is a choice. The first error stops the others. A stage that wanted a blob which
-// the cache does not give runs again, after the stage that makes the blob. The results stand in the
-// order of the stages; those of stages that were never reached are nil.
+// schedule runs each stage after the stages that it needs, at most b.jobs at a time. Of several
+// stages that are ready it runs the first in the given order. The first error stops the others. If
+// the cache cannot return a blob that a stage opens, the stage runs again after the stage that
+// makes the blob. The results are in the order of the stages; those of stages that were not reached
+// are nil.
 func (b *build) schedule(parent context.Context) ([]*StageResult, error) {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
@@ -53,9 +54,9 @@ func (b *build) schedule(parent context.Context) ([]*StageResult, error) {
 	}
 }
 
-// retry has a stage run again that failed because the cache does not give a blob, and before it the
-// stages that made the blob. It returns false if neither the stage nor those that it needs made the
-// blob, or if the stage has run again for its sake before.
+// retry queues a stage again that failed because the cache cannot return a blob, after the stages
+// that made the blob. It returns false if neither the stage nor its needs made the blob, or if it
+// has queued the stage again for this blob before.
 func (b *build) retry(q *queue, end stageEnd, results []*StageResult) bool {
 	name := b.graph.stages[end.index].Name()
 	lost, first := b.again("stage "+name, end.err)
@@ -85,8 +86,8 @@ func joinStageErrors(parent context.Context, errs []error) error {
 	return errors.Join(errs...)
 }
 
-// followsCancellation reports whether err is what a stage says because ctx told it to stop: the
-// context's error or cause, or a command that was killed.
+// followsCancellation reports whether err is a consequence of the end of ctx: the context's error
+// or cause, or a killed command.
 func followsCancellation(ctx context.Context, err error) bool {
 	var exit *exec.ExitError
 	return errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx)) ||

@@ -24,7 +24,7 @@ type stageRun struct {
 	delivered bool // the build is for its outputs
 
 	mu         sync.Mutex
-	undeclared []string // stages whose outputs were asked for without being needed
+	undeclared []string // stages whose outputs were read although Needs does not name them
 }
 
 // run finds the stage's result in the cache or makes it.
@@ -72,8 +72,8 @@ func (r *stageRun) run(ctx context.Context) (*StageResult, error) {
 	return res, nil
 }
 
-// checkPins returns what compares a record of the cache with what the stage pins, or nil if it does
-// not pin anything.
+// checkPins returns a function that compares a cached record with the stage's pins, or nil if the
+// stage is not Pinned.
 func (r *stageRun) checkPins() func(*store.Record) error {
 	pinned, ok := r.stage.(Pinned)
 	if !ok {
@@ -142,7 +142,7 @@ func (r *stageRun) make(ctx context.Context, res *StageResult, q store.Query) (*
 	tr.Report(progress.Event{Type: progress.EventStart, Stage: r.name, Key: res.Key, Reason: res.Reason})
 	rec, err := r.runJob(ctx, task)
 	if err == nil && r.delivered {
-		// A stage may pass a blob on that is still in a remote cache.
+		// A stage may return a blob of its input that is still in a remote cache.
 		err = r.bring(ctx, task, rec, r.away(rec))
 		rec.Remote = ""
 	}
@@ -159,7 +159,7 @@ func (r *stageRun) make(ctx context.Context, res *StageResult, q store.Query) (*
 	return rec, nil
 }
 
-// deliver has the outputs of a result from the cache be here, if the build is for them.
+// deliver fetches the outputs of a cached result if the stage's outputs are delivered.
 func (r *stageRun) deliver(ctx context.Context, rec *store.Record) error {
 	if !r.delivered {
 		return nil
@@ -179,7 +179,7 @@ func (r *stageRun) deliver(ctx context.Context, rec *store.Record) error {
 	return nil
 }
 
-// away returns the blobs of a record that are not here.
+// away returns the blobs of a record that the local store lacks.
 func (r *stageRun) away(rec *store.Record) map[Digest]bool {
 	away := map[Digest]bool{}
 	for _, o := range rec.Outputs {
@@ -190,11 +190,11 @@ func (r *stageRun) away(rec *store.Record) map[Digest]bool {
 	return away
 }
 
-// parallelBlobs is how many blobs of one record are fetched at once. Most are small, and the way to
-// a registry is long.
+// parallelBlobs is how many blobs of one record are fetched at once. Most are small, and the
+// latency to a registry is high.
 const parallelBlobs = 4
 
-// bring has the cache deliver the outputs of a record. Those in away are fetched.
+// bring calls the cache's Deliver for the outputs of a record. Those in away are fetched.
 func (r *stageRun) bring(ctx context.Context, task *Task, rec *store.Record, away map[Digest]bool) error {
 	if len(away) > 0 {
 		task.Step("fetch")
@@ -211,7 +211,7 @@ func (r *stageRun) bring(ctx context.Context, task *Task, rec *store.Record, awa
 			var done atomic.Int64
 			err := r.build.store.Deliver(o.Blob, func(n int64) { done.Add(n); task.Add(n) })
 			if away[o.Digest] {
-				task.Add(o.Size - done.Load()) // where another process has brought it
+				task.Add(o.Size - done.Load()) // another process has fetched it
 			}
 			return errors.Join(err, ctx.Err())
 		})

@@ -28,12 +28,13 @@ import (
 	"github.com/sovereign-sql/sov/stages/resolve"
 )
 
-// maxRecipe bounds a recipe, in bytes; the examples have some 3 KiB.
+// maxRecipe is the largest recipe, in bytes; the examples have about 3 KiB.
 const maxRecipe = 1 << 20
 
-// LoadRecipe reads the built-in recipe of that name or, if name ends in .yaml or .yml or has a
-// slash, the file, or that of the artifact in the folder, with what it extends, in the variant that
-// is meant. It also returns the source text. Errors in the recipe are of type strictyaml.Errors.
+// LoadRecipe reads a recipe and the recipes that it extends, and applies the variant. name is that
+// of a built-in recipe. If it ends in .yaml or .yml or contains a slash, it is a recipe file or the
+// folder of an artifact. It also returns the source text. Errors in the recipe are of type
+// strictyaml.Errors.
 func LoadRecipe(name string, v recipe.Variant) (*recipe.Recipe, []byte, error) {
 	src, err := RecipeSource(name)
 	if err != nil {
@@ -61,8 +62,8 @@ func RecipeSource(name string) (src recipe.Source, err error) {
 	return src, nil
 }
 
-// extended reads what a recipe extends: a built-in one, or a file or an artifact's folder relative
-// to its own folder.
+// extended reads the recipe that another one extends: a built-in one, or a file or an artifact's
+// folder, relative to the folder of the extending recipe.
 func extended(from recipe.Source, name string) (recipe.Source, error) {
 	switch {
 	case !isFile(name):
@@ -77,19 +78,19 @@ func extended(from recipe.Source, name string) (recipe.Source, error) {
 	return RecipeSource(name)
 }
 
-// isFile reports whether the name of a recipe is that of a file.
+// isFile reports whether the name of a recipe is a path.
 func isFile(name string) bool {
 	return strings.ContainsRune(name, '/') || slices.Contains([]string{".yaml", ".yml"}, filepath.Ext(name))
 }
 
-// recipeHint says which recipe was meant by a file that does not exist: one beside it that is
-// called alike, if there is one.
+// recipeHint suggests a recipe for a file that does not exist: one in the same folder with a
+// similar name, or "".
 func recipeHint(name, file string, err error) string {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return ""
 	}
 	dir := filepath.Dir(file)
-	beside, _ := filepath.Glob(filepath.Join(dir, "*.yaml")) // a folder's name with a bad pattern finds nothing
+	beside, _ := filepath.Glob(filepath.Join(dir, "*.yaml")) // a folder name that is a bad pattern matches nothing
 	var names []string
 	for _, path := range beside {
 		names = append(names, filepath.Base(path))
@@ -100,8 +101,8 @@ func recipeHint(name, file string, err error) string {
 	return "; `sov init` writes a recipe"
 }
 
-// Build makes the artifact of a recipe. After a failure the Result, if there is
-// one, says which stages were done.
+// Build makes the artifact of a recipe. After an error the Result, if not nil, says which stages
+// were done.
 func Build(ctx context.Context, o Options) (*Result, error) {
 	started := time.Now()
 	if o.Program == nil {
@@ -161,8 +162,8 @@ func build(ctx context.Context, o Options, r *resolve.Resolver) (*Result, error)
 	return result, err
 }
 
-// takenOf lists what came from remote caches. Images are left out: they are compared with the lock
-// as a whole, wherever they come from.
+// takenOf lists the results that came from remote caches, without images: those are compared with
+// the lock wherever they come from.
 func takenOf(result *pipeline.Result) (list []taken.Result) {
 	for _, s := range result.Stages {
 		if s.From != "" && !base.IsImage(s.Name) {

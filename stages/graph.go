@@ -18,13 +18,12 @@ import (
 	"github.com/sovereign-sql/sov/stages/tailscale"
 )
 
-// graph makes the stages of a build of what an entry pins, with a program for
-// the guest and one for the phone.
+// graph returns the stages of a build of a lock entry. guest is the program sov-init, phone the
+// program sov-runner.
 //
-// The order of the list is the order in which shares are laid over each other,
-// in which stages are shown, and in which they start where there is a choice.
-// The kernel, which takes longest, comes first. Tailscale takes minutes, too;
-// the base image and the packages, which its share lies on, take seconds.
+// The order of the list decides the order in which shares are applied, stages are displayed, and
+// ready stages start. The kernel, which takes longest, comes first. Tailscale also takes minutes;
+// the base image and the packages, on which its share depends, take seconds.
 func graph(o Options, r *resolve.Resolver, entry *lock.Entry, guest, phone []byte) []pipeline.Stage {
 	base, packages := r.Base(entry), r.Packages(entry)
 	below := overlay.Shares(base, packages)
@@ -74,8 +73,8 @@ func kernelStage(r *resolve.Resolver, entry *lock.Entry) pipeline.Stage {
 	return kernel.New(o)
 }
 
-// madeOf returns what the artifact is made of. A finished kernel is not made of
-// the source that the lock may name.
+// madeOf returns the artifact's inputs. With a prebuilt kernel they do not include the kernel
+// source in the lock.
 func madeOf(r *resolve.Resolver, entry *lock.Entry) lock.Entry {
 	made := *entry
 	if r.Kernel != "" {

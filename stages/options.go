@@ -1,6 +1,6 @@
-// Package stages puts a build together: it reads a recipe, has package resolve
-// find what the recipe leaves open, makes the graph of stages, has package
-// pipeline run it, and has package export write the artifact.
+// Package stages composes a build: it reads a recipe, resolves it to a lock entry (package
+// resolve), makes the graph of stages, runs it (package pipeline), and exports the artifact
+// (package export).
 //
 // Each stage is a package below this one. It knows other stages only by the
 // names of the outputs that it reads:
@@ -21,14 +21,13 @@
 //	raw.zst     rootfs.img.zst                    on demand
 //	disk        disk.img                          boots under UEFI; on demand
 //
-// To add a stage, write its package and give it to the graph. If it puts files
-// into the root file system, its constructor returns an overlay.Share and its
-// place in the graph's list decides what it lies on. If not, another stage names
-// it in Needs. A stage whose outputs nobody takes is an error of the build.
+// To add a stage, write its package and add it to the graph. If it puts files into the root file
+// system, its constructor returns an overlay.Share, and its position in the graph's list decides
+// the order of application. If not, another stage names it in Needs. A stage whose outputs are not
+// used fails the build.
 //
-// Other packages below this one are not stages: overlay and output are what
-// stages share; resolve, export, formats and offlinebundle are the steps around a
-// build.
+// Other packages below this one are not stages: stages share overlay and output; resolve, export,
+// formats and offlinebundle are steps around a build.
 package stages
 
 import (
@@ -41,31 +40,31 @@ import (
 	"github.com/sovereign-sql/sov/stages/resolve"
 )
 
-// Options say what a build makes, and of what.
+// Options describe a build: its recipe, its inputs and its outputs.
 type Options struct {
 	resolve.Options
 
 	NoCache bool // run every stage
 	Fresh   bool // do not use the caches of compilers
 
-	// Formats are other forms of the artifact to make, see formats.Names.
+	// Formats lists additional formats of the artifact, see formats.Names.
 	Formats []string
 
 	// Out is the folder for artifacts: the build exports to OUT/NAME/ARCH. Empty: no export.
 	Out string
 
 	Builder string // sov's version, for the provenance
-	// Program returns one of the programs that run elsewhere, "sov-init" or "sov-runner", for an
+	// Program returns sov's program for the guest ("sov-init") or the phone ("sov-runner") for an
 	// architecture.
 	Program func(ctx context.Context, name, arch string) ([]byte, error)
 }
 
-// A Result says what a build did.
+// A Result is the outcome of a build.
 type Result struct {
 	*pipeline.Result
 	Dir         string        // the exported artifact; empty without Options.Out
-	Lock        *lock.Entry   // what the build was made of
+	Lock        *lock.Entry   // the pinned inputs of the build
 	LockWritten bool          // Options.LockPath has new content
-	Exported    []export.File // in the order of their names; empty without Options.Out
+	Exported    []export.File // sorted by name; empty without Options.Out
 	Elapsed     time.Duration // resolving and exporting included
 }

@@ -2,18 +2,18 @@ package progress
 
 import "time"
 
-// An EventType says what an Event is about. The values stand in JSON output.
+// An EventType says what an Event is about. The values are part of the JSON output.
 type EventType string
 
 // The events of a build. Each stage has at most one Start and exactly one of Cached, Built, Failed
-// and Cancelled, or none if it was never reached. Where a remote cache does not give what it
-// promised, stages begin once more.
+// and Cancelled, or none if it was never reached. If a remote cache lacks a blob that it listed,
+// stages start again.
 const (
 	EventBuild     EventType = "build"     // a build begins; Stages
 	EventStart     EventType = "start"     // a stage runs; Reason
 	EventProgress  EventType = "progress"  // at short intervals while something runs; Running
-	EventWait      EventType = "wait"      // Text says what is waited for
-	EventLog       EventType = "log"       // Text is a line worth showing
+	EventWait      EventType = "wait"      // Text names what the build waits for
+	EventLog       EventType = "log"       // Text is a line to show
 	EventWarning   EventType = "warning"   // Text is something the user should know
 	EventCached    EventType = "cached"    // a stage's result was in the cache; Remote
 	EventBuilt     EventType = "built"     // a stage ran; Elapsed, Size
@@ -35,8 +35,8 @@ type Event struct {
 	Size    int64         // bytes of all outputs of a stage
 	Stages  int
 	Built   int     // stages that ran
-	Cached  int     // stages that did not have to
-	Stopped bool    // the build failed because it was told to stop
+	Cached  int     // stages taken from the cache
+	Stopped bool    // the build failed because it was interrupted
 	Running []State // every stage that runs, in the order they started
 }
 

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// A JSONEvent is one line of JSON progress. Programs that read it ignore members and events that
-// they do not know; what is described here stays.
+// A JSONEvent is one line of JSON progress. Readers must ignore members and events that they do not
+// know. What is described here does not change.
 //
 // Events, in the order in which they come: one "build"; for each stage either "cached", or "start",
 // any number of "progress" (at most one a second), "wait", "log" and "warning", and then one of
@@ -17,7 +17,7 @@ import (
 type JSONEvent struct {
 	Time  time.Time `json:"time"`  // RFC 3339, UTC
 	Event EventType `json:"event"` // see above
-	// Stage is the stage it is about; absent if it is about the build.
+	// Stage is the stage's name; absent in events of the build.
 	Stage string `json:"stage,omitempty"`
 	Key   string `json:"key,omitempty"` // start, cached, built, failed, cancelled: the stage's key
 	// Message is the text of a wait, log or warning.

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// How often a running stage gets a line: often at first, so that it does not seem to hang, then
-// rarely, so that the log of a long compilation stays short.
+// Intervals between the lines of a running stage: short at first, so that it does not seem to hang,
+// then long, so that the log of a long compilation stays short.
 const (
 	plainInterval     = 5 * time.Second
 	plainLongInterval = 30 * time.Second
@@ -18,7 +18,7 @@ const (
 type plainReporter struct {
 	mu  sync.Mutex
 	out output
-	// shown is when a running stage last had a progress line, as its elapsed time.
+	// shown is the elapsed time of each running stage at its last progress line.
 	shown map[string]time.Duration
 }
 
@@ -59,7 +59,7 @@ func (p *plainReporter) Report(e Event) {
 	}
 }
 
-// progress writes a line about a running stage if it is time for one.
+// progress writes a line about a running stage if one is due.
 func (p *plainReporter) progress(s State) {
 	interval := plainInterval
 	if p.shown[s.Stage] >= plainLong {

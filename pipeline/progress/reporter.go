@@ -10,8 +10,8 @@ import (
 	"golang.org/x/term"
 )
 
-// A Reporter shows events to someone. Report may be called by several goroutines at once and
-// returns quickly.
+// A Reporter displays events. Report may be called by several goroutines at once and returns
+// quickly.
 type Reporter interface {
 	Report(Event)
 	// Close leaves the output in order: a live display is replaced by plain lines. It returns the
@@ -32,8 +32,8 @@ func (Silent) Close() error { return nil }
 //
 // Modes are "tty" (a live display for a terminal), "plain" (a line at the start and end of each
 // stage, and every few seconds in between), "json" (one object a line, described at JSONEvent) and
-// "auto": tty if w is a terminal that can move its cursor, plain otherwise. getenv is asked for
-// TERM, NO_COLOR, COLUMNS and LINES; nil means that nothing is set.
+// "auto": tty if w is a terminal that can move its cursor, plain otherwise. getenv returns TERM,
+// NO_COLOR, COLUMNS and LINES; nil means that none is set.
 func NewReporter(mode string, w io.Writer, getenv func(string) string) (Reporter, error) {
 	if getenv == nil {
 		getenv = func(string) string { return "" }
@@ -55,8 +55,8 @@ func NewReporter(mode string, w io.Writer, getenv func(string) string) (Reporter
 	return nil, fmt.Errorf("progress mode %q: want auto, tty, plain or json", mode)
 }
 
-// terminalSize returns a function that asks the terminal each time, so that a resized window is
-// noticed.
+// terminalSize returns a function that queries the terminal at each call, so that it follows a
+// resized window.
 func terminalSize(w io.Writer, getenv func(string) string) func() (columns, lines int) {
 	columns, lines := 80, 24
 	fmt.Sscan(getenv("COLUMNS"), &columns)
@@ -83,8 +83,8 @@ func (o *output) print(s string) {
 	}
 }
 
-// clean makes text safe for one line of a terminal: control characters, which could move the cursor
-// or come from a package's description, become spaces.
+// clean makes text safe for one line of a terminal. Control characters become spaces: a package's
+// description may contain them, and they could move the cursor.
 func clean(s string) string {
 	return strings.TrimSpace(strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
@@ -103,7 +103,8 @@ func cleanLines(s string) []string {
 	return lines
 }
 
-// bytesText says how far a stage is: "12.3 of 45.0 MB, 8.1 MB/s", or "" if it counts no bytes.
+// bytesText formats a stage's progress: "12.3 of 45.0 MB, 8.1 MB/s", or "" if it does not count
+// bytes.
 func bytesText(p State) string {
 	if p.Total <= 0 && p.Done <= 0 {
 		return ""
@@ -118,7 +119,7 @@ func bytesText(p State) string {
 	return text
 }
 
-// endText is the line for a stage that has ended, without its name; "" if the event is another.
+// endText returns the line for a stage that has ended, without its name, or "" for other events.
 func endText(e Event) string {
 	switch e.Type {
 	case EventCached:
@@ -140,7 +141,7 @@ func endText(e Event) string {
 	return ""
 }
 
-// doneText is the last line of a build.
+// doneText returns the last line of a build.
 func doneText(e Event) string {
 	counts := fmt.Sprintf("%d built, %d cached", e.Built, e.Cached)
 	switch {

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// FormatSize writes a number of bytes as people read it, in powers of 1000.
+// FormatSize formats a number of bytes with a decimal unit (powers of 1000).
 func FormatSize(n int64) string { return formatSize(float64(n)) }
 
 func formatSize(n float64) string {
@@ -24,7 +24,7 @@ func formatSize(n float64) string {
 	return fmt.Sprintf("%.1f TB", n/1000)
 }
 
-// durationText writes a duration as people read it: 0.31s, 12.3s, 3m05s.
+// durationText formats a duration: 0.31s, 12.3s, 3m05s.
 func durationText(d time.Duration) string {
 	switch s := d.Seconds(); {
 	case s < 9.995:
@@ -39,7 +39,7 @@ func durationText(d time.Duration) string {
 	return fmt.Sprintf("%dh%02dm", d/time.Hour, d%time.Hour/time.Minute)
 }
 
-// clockText writes a running time without the flicker of fractions: 4s, 3m05s.
+// clockText formats a running time in whole seconds: 4s, 3m05s.
 func clockText(d time.Duration) string {
 	if d < time.Minute {
 		return fmt.Sprintf("%ds", d/time.Second)

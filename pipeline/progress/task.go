@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// A Task is how a running stage tells what it is doing. Its methods may be called by several
-// goroutines, and on a nil *Task, where they do nothing.
+// A Task reports the progress of a running stage. Its methods may be called by several goroutines.
+// On a nil *Task they do nothing.
 type Task struct {
 	name    string
 	tracker *Tracker
@@ -24,7 +24,7 @@ type Task struct {
 	rate     float64
 }
 
-// Total begins a count of n bytes at zero. n is 0 if it is not known how many there will be.
+// Total starts a count of n bytes at zero. n is 0 if the number is not known.
 func (t *Task) Total(n int64) {
 	if t != nil {
 		t.done.Store(0)
@@ -32,14 +32,14 @@ func (t *Task) Total(n int64) {
 	}
 }
 
-// Grow adds n bytes to the total, for stages that find out as they go.
+// Grow adds n bytes to the total, for stages that learn the total while they run.
 func (t *Task) Grow(n int64) {
 	if t != nil {
 		t.total.Add(n)
 	}
 }
 
-// Set says that done of total bytes are done, for a count that is kept elsewhere.
+// Set sets both counts, for stages that count elsewhere.
 func (t *Task) Set(done, total int64) {
 	if t != nil {
 		t.done.Store(done)
@@ -61,8 +61,7 @@ func (t *Task) Step(text string) {
 	}
 }
 
-// Interlude is Step for something in between. The function that it returns restores the step that
-// was shown before.
+// Interlude is Step for a short interruption. The returned function restores the previous step.
 func (t *Task) Interlude(text string) (back func()) {
 	if t == nil {
 		return func() {}
@@ -95,7 +94,7 @@ func (c *countingReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// rateMemory is how long a change of speed takes to show for the most part.
+// rateMemory is the time constant of the average that smooths the rate.
 const rateMemory = 2 * time.Second
 
 // progress takes a sample and returns the state at now.

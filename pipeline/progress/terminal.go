@@ -9,8 +9,8 @@ import (
 )
 
 // A ttyReporter keeps a line for each running stage at the bottom of a terminal; everything else
-// scrolls by above. Each update is one write. The cursor rests below the last line and stays
-// visible, so a program that dies leaves nothing to repair.
+// scrolls by above. Each update is one write. The cursor stays visible below the last line, so a
+// program that is killed leaves the terminal usable.
 type ttyReporter struct {
 	size  func() (columns, lines int)
 	color bool
@@ -76,8 +76,8 @@ func endColor(t EventType) string {
 	return escDim
 }
 
-// update takes over the state of stages that are on the display. A snapshot may still hold a stage
-// that has been reported as over.
+// update updates the state of the stages on the display. A snapshot may still contain a stage whose
+// end was reported.
 func (t *ttyReporter) update(now []State) {
 	for i := range t.running {
 		for _, p := range now {
@@ -106,7 +106,7 @@ func (t *ttyReporter) lines(stage, prefix, color, text string) {
 	}
 	var b strings.Builder
 	for _, l := range cleanLines(text) {
-		// The name stands before the first part alone, and is not broken off it.
+		// Only the first part has the name in front, and no line break separates them.
 		for i, part := range Wrap(name+prefix+l, columns, len(name)) {
 			if rest, ok := strings.CutPrefix(part, name); ok && i == 0 && name != "" {
 				b.WriteString(t.paint(escBold, stage) + "  ")
@@ -120,8 +120,8 @@ func (t *ttyReporter) lines(stage, prefix, color, text string) {
 
 func (t *ttyReporter) redraw() { t.frame("") }
 
-// frame writes, at once: the removal of the live display, the text above, and the live display
-// anew.
+// frame erases the live display, writes the text above and draws the live display again, in one
+// write.
 func (t *ttyReporter) frame(above string) {
 	columns, lines := t.size()
 	var b strings.Builder
@@ -135,8 +135,8 @@ func (t *ttyReporter) frame(above string) {
 	}
 }
 
-// erase removes what is drawn. If the window has become narrower, the terminal has wrapped the
-// lines, and they take more rows than before.
+// erase removes the drawn lines. In a window that became narrower the terminal has wrapped them, so
+// they take more rows than before.
 func (t *ttyReporter) erase(columns int) string {
 	rows := 0
 	for _, length := range t.drawn {
@@ -167,7 +167,7 @@ func (t *ttyReporter) live(columns, lines int) string {
 		t.drawn = append(t.drawn, utf8.RuneCountInString(text))
 	}
 	for _, p := range shown {
-		// The last column stays free: some terminals wrap when it is used.
+		// The last column stays empty: some terminals wrap when it is used.
 		add(liveLine(p, width, columns-1))
 	}
 	if more > 0 {
@@ -178,11 +178,11 @@ func (t *ttyReporter) live(columns, lines int) string {
 
 const (
 	barWidth = 10 // of a progress bar without its brackets
-	minStep  = 10 // columns below which a step is not worth showing
+	minStep  = 10 // a step that has fewer columns is left out
 )
 
-// liveLine describes a running stage in at most columns columns. Where that is too little, the step
-// is cut, then the bar left out, then the step, and what remains is cut.
+// liveLine describes a running stage in at most columns columns. To fit, it first cuts the step,
+// then leaves out the bar, then the step, and then cuts the rest.
 func liveLine(p State, nameWidth, columns int) string {
 	name := fmt.Sprintf("%-*s ", nameWidth, p.Stage)
 	elapsed := fmt.Sprintf("%6s", clockText(p.Elapsed))

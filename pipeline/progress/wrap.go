@@ -9,8 +9,8 @@ import (
 const minWrap = 20
 
 // Wrap breaks a line at spaces into lines of at most columns columns, of which all but the first
-// begin with indent spaces. A word that is wider than a line is broken where the line ends. Where
-// columns is 0, the width is not known and the line stays whole.
+// begin with indent spaces. A word that is wider than a line is broken where the line ends. If
+// columns is 0, the width is unknown and the line is not broken.
 func Wrap(line string, columns, indent int) []string {
 	if columns <= 0 || utf8.RuneCountInString(line) <= columns {
 		return []string{line}
@@ -29,7 +29,7 @@ func Wrap(line string, columns, indent int) []string {
 				break
 			}
 		}
-		if strings.TrimSpace(string(rest[:end])) == "" { // only spaces stand before the word
+		if strings.TrimSpace(string(rest[:end])) == "" { // only spaces precede the word
 			end, next = room, room
 		}
 		out = append(out, margin+strings.TrimRight(string(rest[:end]), " "))

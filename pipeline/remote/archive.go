@@ -14,17 +14,17 @@ import (
 	"github.com/sovereign-sql/sov/internal/durable"
 )
 
-// errReadOnly is what reading and writing say to the other.
+// errReadOnly is the error of reading a cache that is being written, and the reverse.
 var errReadOnly = errors.New("the file is open for the other direction")
 
-// An Archive is a cache in one file, a tar, that is being written.
+// An Archive is a cache that is being written to one file, a tar.
 type Archive struct {
 	*PieceCache
 	out *writtenArchive
 }
 
-// Create begins a file. Commit gives it its name; Abort, which may be deferred, removes what there
-// is of it.
+// Create creates an archive in a temporary file. Commit renames it to path; Abort, which may be
+// deferred, removes it.
 func Create(path string) (*Archive, error) {
 	f, err := durable.Create(path, 0o644)
 	if err != nil {
@@ -38,7 +38,7 @@ func Create(path string) (*Archive, error) {
 	return &Archive{newCache(path, out), out}, nil
 }
 
-// Commit completes the file, synced, under its name.
+// Commit completes and syncs the file and gives it its name.
 func (a *Archive) Commit() error { return a.out.commit() }
 
 // Abort removes what was written. After Commit it does nothing.
@@ -49,14 +49,14 @@ type writtenArchive struct {
 	path string
 
 	mu  sync.Mutex
-	f   *durable.File // nil: over
+	f   *durable.File // nil after Commit or Abort
 	tar *tar.Writer
 	has map[string]bool
 }
 
 func (w *writtenArchive) keys(context.Context) ([]string, error) { return nil, errReadOnly }
 
-// index has nothing: each key is put once.
+// index finds no index: each key is put once.
 func (w *writtenArchive) index(context.Context, string) ([]byte, error) { return nil, fs.ErrNotExist }
 
 func (w *writtenArchive) piece(context.Context, piece) ([]byte, error) { return nil, errReadOnly }
@@ -78,7 +78,7 @@ func (w *writtenArchive) putIndex(_ context.Context, key string, encoded []byte,
 	return w.add(indexName(key), encoded)
 }
 
-// add appends a file. The lock is held, or no other goroutine has the archive yet.
+// add appends a file. The caller holds the lock, or no other goroutine has the archive yet.
 func (w *writtenArchive) add(name string, content []byte) error {
 	if w.f == nil {
 		return errors.New("the file is complete")
@@ -131,10 +131,11 @@ func Open(path string) (cache *PieceCache, closer io.Closer, err error) {
 	return newCache(path, r), f, nil
 }
 
-// maxFiles bounds what an archive's table of contents takes in memory.
+// maxFiles limits the number of files in an archive, which bounds the memory for its table of
+// contents.
 const maxFiles = 4 << 20
 
-// A readableArchive knows where in a tar each file is.
+// A readableArchive maps the files of a tar to their offsets.
 type readableArchive struct {
 	r     io.ReaderAt
 	files map[string]section
@@ -164,7 +165,7 @@ func readArchive(f archiveFile) (*readableArchive, error) {
 		if first && (h.Name != formatFile || !isFormat(t)) {
 			return nil, errors.New("it was not written by a `sov cache export` that this version knows")
 		}
-		// The reader takes no more than a header at a time, so that this is where the content
+		// The tar reader does not read past the header, so the current offset is where the content
 		// begins.
 		offset, err := f.Seek(0, io.SeekCurrent)
 		if err != nil {

@@ -33,8 +33,8 @@ func keyOf(name string) string {
 	return key
 }
 
-// Dir returns the cache in a directory, which is made when something is put there. Files appear in
-// it whole; several computers may share it.
+// Dir returns the cache in a directory, which is created by the first Put. Files appear in it
+// complete; several computers may share it.
 func Dir(path string) *PieceCache { return newCache(path, &dir{root: path}) }
 
 type dir struct {
@@ -106,8 +106,9 @@ func (d *dir) putIndex(ctx context.Context, key string, encoded []byte, _ []piec
 	return d.write(indexName(key), encoded)
 }
 
-// removeAbandoned removes what others were writing when they died. It goes by age: a lock on a
-// share may be one of this computer only. If it cannot, the file is only left over.
+// removeAbandoned removes temporary files of writers that were killed. It uses their age: on a
+// network share, locks may exclude only processes of this computer. Errors are ignored; the file
+// stays.
 func (d *dir) removeAbandoned() {
 	entries, _ := os.ReadDir(d.path("tmp"))
 	for _, e := range entries {
@@ -117,11 +118,12 @@ func (d *dir) removeAbandoned() {
 	}
 }
 
-// abandoned is the age at which a temporary file of a few megabytes has no writer any more.
+// abandoned is the age at which a temporary file of a few megabytes is taken to have no writer.
 const abandoned = 24 * time.Hour
 
-// write gives a file its content, or leaves it as it was. Nothing is synced: what a power cut tears
-// is found when it is read, and made again, and a share may take long to sync megabytes.
+// write replaces a file's content or leaves the file unchanged. It does not sync: a share may take
+// long to sync megabytes, and a file that a power cut damages is found when it is read, and made
+// again.
 func (d *dir) write(name string, content []byte) error {
 	for _, sub := range []string{"tmp", filepath.Dir(name)} {
 		if err := os.MkdirAll(d.path(sub), 0o755); err != nil {

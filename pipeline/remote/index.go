@@ -8,10 +8,10 @@ import (
 	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
-// format is the version of indexes and of what surrounds them.
+// format is the version of indexes and of the layout around them.
 const format = 1
 
-// maxIndex bounds an index, in bytes. One of a root file system has some 30 kB.
+// maxIndex is the largest index, in bytes. The index of a root file system has about 30 kB.
 const maxIndex = 8 << 20
 
 // A piece is a part of a blob as it is kept.
@@ -21,17 +21,17 @@ type piece struct {
 	Length int64        `json:"length"` // of the content, in bytes
 }
 
-// A keptBlob is a blob and what it is put together from, in order.
+// A keptBlob is a blob and its pieces, in order.
 type keptBlob struct {
 	store.Blob
 	Pieces []piece `json:"pieces"`
 }
 
-// An index is what is kept under a key.
+// An index is stored under a key.
 type index struct {
 	Format int             `json:"format"`
 	Record json.RawMessage `json:"record"` // as package pipeline made it
-	// Signature is of the record, see Trust; empty if there is none. It does not cover the rest,
+	// Signature is the signature of the record (see Trust), or empty. It does not cover the rest,
 	// which is checked against the record.
 	Signature []byte     `json:"signature,omitempty"`
 	Blobs     []keptBlob `json:"blobs"`
@@ -39,7 +39,7 @@ type index struct {
 
 func (x *index) encode() ([]byte, error) { return json.Marshal(x) }
 
-// decodeIndex reads an index and checks that it makes sense.
+// decodeIndex decodes and validates an index.
 func decodeIndex(b []byte) (*index, error) {
 	if len(b) > maxIndex {
 		return nil, fmt.Errorf("an index of %d bytes is too large", len(b))
@@ -79,7 +79,7 @@ func (b keptBlob) check() error {
 	return nil
 }
 
-// blob returns how a blob is put together, or nil if it is not kept.
+// blob returns the pieces of a blob, or nil if the index does not have it.
 func (x *index) blob(d store.Digest) *keptBlob {
 	i := slices.IndexFunc(x.Blobs, func(b keptBlob) bool { return b.Digest == d })
 	if i < 0 {

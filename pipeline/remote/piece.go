@@ -13,20 +13,20 @@ import (
 	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
-// Bounds of a piece's length, in bytes. A root file system comes to about a hundred pieces: few
-// enough for one manifest and one request each, and small enough that a changed file costs a few.
+// Bounds of a piece's length, in bytes. A root file system has about a hundred pieces: few enough
+// for one manifest and one request each, and small enough that a changed file changes only a few.
 // docs/performance.md has the measured growth.
 const (
 	minPiece = 256 << 10
 	maxPiece = 4 << 20
 	// cutMask has as many bits as make a cut fall about every 1 MiB after the minimum.
 	cutMask = (1<<20 - 1) << 43
-	// maxStored is what a piece can grow to that does not compress.
+	// maxStored is the largest compressed form of a piece: incompressible data grows a little.
 	maxStored = maxPiece + 64<<10
 )
 
-// gear has a number for each byte that nothing but chance relates to it. The rolling hash below is
-// that of FastCDC (Xia et al., USENIX ATC 2016).
+// gear maps each byte to a pseudo-random number. The rolling hash below is that of FastCDC (Xia et
+// al., USENIX ATC 2016).
 var gear = func() (table [256]uint64) {
 	for i := range table {
 		sum := sha256.Sum256([]byte{'g', 'e', 'a', 'r', byte(i)})
@@ -42,7 +42,7 @@ func cut(b []byte) int {
 	}
 	end := min(len(b), maxPiece)
 	var hash uint64
-	// Each byte is gone from the hash after 64 more.
+	// A byte affects the hash for the next 64 bytes only.
 	for i := minPiece - 64; i < end; i++ {
 		hash = hash<<1 + gear[b[i]]
 		if hash&cutMask == 0 && i >= minPiece {
@@ -52,7 +52,7 @@ func cut(b []byte) int {
 	return end
 }
 
-// split calls fn with the pieces of what r gives, one after the other. fn may keep what it gets.
+// split cuts the content of r into pieces and calls fn with each. fn may keep its argument.
 func split(r io.Reader, fn func(content []byte) error) error {
 	buffer := make([]byte, 0, 2*maxPiece)
 	for {
@@ -75,12 +75,11 @@ func split(r io.Reader, fn func(content []byte) error) error {
 	}
 }
 
-// The level is the fastest: what counts is the time until the bytes are on the other side. Contents
-// that one encoder of one version compresses come out the same, which is what has pieces found
-// again.
+// The level is the fastest, because compression is part of the transfer time. The same version of
+// the encoder compresses the same content to the same bytes, so pieces keep their digests.
 var encoder = sync.OnceValue(func() *zstd.Encoder { return newEncoder(false) })
 
-// otherEncoder gives another compressed form of the same content.
+// otherEncoder compresses the same content to other bytes.
 var otherEncoder = sync.OnceValue(func() *zstd.Encoder { return newEncoder(true) })
 
 func newEncoder(checksum bool) *zstd.Encoder {
@@ -102,8 +101,8 @@ var decoder = sync.OnceValue(func() *zstd.Decoder {
 // pack returns a piece and its compressed form.
 func pack(content []byte) (piece, []byte) { return packWith(encoder(), content) }
 
-// repack is pack with another digest, for a piece that is kept damaged under the first: a registry
-// takes no second content under a digest that it has.
+// repack packs a piece under another digest. It is for a piece that the registry has damaged: a
+// registry does not replace the content of a digest that it has.
 func repack(content []byte) (piece, []byte) { return packWith(otherEncoder(), content) }
 
 func packWith(e *zstd.Encoder, content []byte) (piece, []byte) {

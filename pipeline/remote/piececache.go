@@ -15,12 +15,11 @@ import (
 	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
-// parallel is how many pieces of one cache travel at once.
+// parallel is the number of pieces that are sent to or fetched from a cache at once.
 const parallel = 6
 
-// A backend keeps indexes and pieces. What is not there is an error that matches fs.ErrNotExist.
-// Methods may be called from several goroutines; they try again what may pass and are bounded in
-// time.
+// A backend keeps indexes and pieces. The error for a missing one matches fs.ErrNotExist. Methods
+// may be called from several goroutines, retry after temporary errors, and are limited in time.
 type backend interface {
 	keys(ctx context.Context) ([]string, error)
 	index(ctx context.Context, key string) ([]byte, error)
@@ -40,12 +39,12 @@ type PieceCache struct {
 
 	mu      sync.Mutex
 	indexes map[string]*index
-	sent    map[store.Digest]keptBlob // blobs that are kept, whatever the key
-	damaged map[store.Digest]bool     // pieces that may not be what they should be
+	sent    map[store.Digest]keptBlob // blobs that the cache has, under any key
+	damaged map[store.Digest]bool     // pieces that may be damaged
 	moved   Moved
 }
 
-// Moved counts what crossed the network, in bytes of compressed pieces.
+// Moved counts the transferred bytes of compressed pieces.
 type Moved struct{ Sent, Received int64 }
 
 var _ Cache = (*PieceCache)(nil)
@@ -54,7 +53,7 @@ func newCache(name string, kept backend) *PieceCache {
 	return &PieceCache{name: name, kept: kept, slots: make(chan struct{}, parallel), indexes: map[string]*index{}, sent: map[store.Digest]keptBlob{}, damaged: map[store.Digest]bool{}}
 }
 
-// Trusting sets whose records are believed and how those that are put are signed. It returns c.
+// Trusting sets which records are trusted and how new ones are signed. It returns c.
 func (c *PieceCache) Trusting(t Trust) *PieceCache {
 	c.trust = t
 	return c
@@ -86,7 +85,7 @@ func (c *PieceCache) Record(ctx context.Context, key string) (record []byte, sig
 	return x.Record, signer, nil
 }
 
-// signer returns who has signed an index's record, if that is asked for.
+// signer returns the ID of the key that signed an index's record, if a signature is required.
 func (c *PieceCache) signer(x *index) (string, error) {
 	switch {
 	case c.trust.Verify == nil:
@@ -101,7 +100,7 @@ func (c *PieceCache) signer(x *index) (string, error) {
 	return signer, nil
 }
 
-// lookup returns the index under key, which is asked for once.
+// lookup returns the index under key, and requests it at most once.
 func (c *PieceCache) lookup(ctx context.Context, key string) (*index, error) {
 	c.mu.Lock()
 	x := c.indexes[key]
@@ -173,7 +172,7 @@ func (c *PieceCache) fetchPiece(ctx context.Context, p piece, w io.WriterAt, off
 	}
 	stored, err := c.kept.piece(ctx, p)
 	if errors.Is(err, fs.ErrNotExist) {
-		// The index promised it: something took it away.
+		// The index lists the piece, so it was removed.
 		err = fmt.Errorf("%w: piece %s is gone", ErrRefused, p.Digest.Short())
 	}
 	var content []byte
@@ -190,8 +189,7 @@ func (c *PieceCache) fetchPiece(ctx context.Context, p piece, w io.WriterAt, off
 	return err
 }
 
-// suspect remembers that a blob has to be sent again: where one piece is not what it should be, the
-// others have not been looked at.
+// suspect marks a blob to be sent again: after one damaged piece, the others were not checked.
 func (c *PieceCache) suspect(b *keptBlob) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -257,8 +255,8 @@ func (c *PieceCache) Put(ctx context.Context, key string, record []byte, blobs [
 	return err
 }
 
-// sound returns the index that is kept under key without blobs that are known to be damaged, or nil
-// if there is none that says the same as record and is signed as it has to be.
+// sound returns the index under key without blobs that are known to be damaged. It returns nil if
+// the index differs from record or lacks a required signature.
 func (c *PieceCache) sound(ctx context.Context, key string, record []byte) (*index, error) {
 	x, err := c.lookup(ctx, key)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrRefused) {
@@ -277,7 +275,7 @@ func (c *PieceCache) sound(ctx context.Context, key string, record []byte) (*ind
 	return &good, nil
 }
 
-// putBlob cuts a blob into pieces and keeps those that are not there.
+// putBlob cuts a blob into pieces and stores those that are missing.
 func (c *PieceCache) putBlob(ctx context.Context, b store.Blob, open func(store.Blob) (*os.File, error), progress func(n int64)) (keptBlob, error) {
 	c.mu.Lock()
 	kept, known := c.sent[b.Digest]
@@ -342,7 +340,7 @@ func (c *PieceCache) putPiece(ctx context.Context, content []byte) (piece, error
 	return p, err
 }
 
-// sameResult reports whether two records under key are sound and name the same outputs.
+// sameResult reports whether two records under key are valid and name the same outputs.
 func sameResult(a, b []byte, key string) bool {
 	one, err := store.ParseRecord(a, key)
 	if err != nil {

@@ -12,26 +12,26 @@ import (
 	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
-// A source is a cache that is asked until it fails.
+// A source is a cache that is read until it fails.
 type source struct {
 	Cache
 	down    atomic.Bool
 	refused atomic.Int64 // entries
 
-	unsigned atomic.Bool // some record is, which has been warned about
+	unsigned atomic.Bool // a warning about an unsigned record was shown
 }
 
-// maxRefused is how many damaged entries it takes for a cache to be left alone: where there are
-// several, more are to be expected, and each one costs time.
+// maxRefused is the number of damaged entries after which a cache is not used any more: more are
+// likely, and each one costs time.
 const maxRefused = 5
 
-// live returns the sources that can be asked.
+// live returns the sources that have not failed.
 func (s *Store) live() []*source {
 	return slices.DeleteFunc(slices.Clone(s.from), func(src *source) bool { return src.down.Load() })
 }
 
-// blame deals with a source's error about what: it warns, and leaves the source alone from now on
-// unless the error is about one entry only.
+// blame handles a source's error about what: it warns, and disables the source unless the error
+// concerns only one entry.
 func (s *Store) blame(src *source, what string, err error) {
 	switch {
 	case s.ctx.Err() != nil || errors.Is(err, fs.ErrNotExist):
@@ -59,15 +59,15 @@ func (s *Store) ask(q store.Query) *store.Record {
 		}
 		s.mu.Lock()
 		s.adopted[r.Key] = true
-		s.name(r) // a check of the record before its use may have to read its blobs
+		s.name(r) // a check of the record may read its blobs
 		s.mu.Unlock()
 		return r
 	}
 	return nil
 }
 
-// askFor gets a record from one cache. What a record says cannot be checked by its key alone, but
-// it must be about the same inputs.
+// askFor gets a record from one cache. The key alone does not prove the contents of a record, but
+// its inputs must match.
 func (s *Store) askFor(src *source, q store.Query) (*store.Record, error) {
 	raw, signer, err := src.Record(s.ctx, q.Key)
 	if err != nil {
@@ -83,14 +83,14 @@ func (s *Store) askFor(src *source, q store.Query) (*store.Record, error) {
 	r.Remote, r.From, r.Signer = src.Name(), src.Name(), signer
 	for _, o := range r.Outputs {
 		if s.local.Lost(o.Digest) && s.local.Check(o.Blob) != nil {
-			return nil, fs.ErrNotExist // no cache gave its blob before
+			return nil, fs.ErrNotExist // no cache has its blob
 		}
 	}
 	return r, nil
 }
 
-// fetch gets a blob from the first cache that gives it, and returns false if none does. Of several
-// processes that want the same blob one fetches it.
+// fetch gets a blob from the first cache that has it, and returns false if none does. If several
+// processes want the same blob, one fetches it.
 func (s *Store) fetch(b store.Blob, progress func(n int64)) (found bool, err error) {
 	s.mu.Lock()
 	keys := slices.Clone(s.keys[b.Digest])
@@ -122,8 +122,8 @@ func (s *Store) fetch(b store.Blob, progress func(n int64)) (found bool, err err
 	return false, nil
 }
 
-// fetchFrom gets a blob that the record under key names from one cache. A *localError is not the
-// cache's.
+// fetchFrom gets a blob that the record under key names from one cache. An error of this computer
+// is a *localError.
 func fetchFrom(ctx context.Context, local *store.Store, from Cache, key string, b store.Blob, progress func(n int64)) error {
 	w, err := local.Create(nil)
 	if err != nil {
@@ -143,14 +143,13 @@ func fetchFrom(ctx context.Context, local *store.Store, from Cache, key string, 
 	return w.CommitAs(b)
 }
 
-// A localError is trouble of this computer in the middle of a transfer, for which the cache is not
-// to blame.
+// A localError is an error of this computer during a transfer, not of the cache.
 type localError struct{ err error }
 
 func (e *localError) Error() string { return e.err.Error() }
 func (e *localError) Unwrap() error { return e.err }
 
-// bounded writes no further than size, and tells the disk's errors from the cache's.
+// bounded refuses writes beyond size and marks errors of the local disk as localError.
 type bounded struct {
 	w      io.WriterAt
 	size   int64

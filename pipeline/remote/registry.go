@@ -26,34 +26,33 @@ import (
 	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
-// Media types of what is kept in a registry.
+// Media types in a registry.
 const (
 	artifactType = "application/vnd.sov.cache.v1"
 	indexType    = types.MediaType("application/vnd.sov.cache.index.v1+json")
 	pieceType    = types.MediaType("application/vnd.sov.cache.piece.v1+zstd")
 )
 
-// maxEmbedded is the size of an index, in bytes, up to which it stands in the manifest too.
-// Registries take manifests of 4 MiB, and base64 makes three bytes four.
+// maxEmbedded is the size of an index, in bytes, up to which the manifest embeds it too. Registries
+// take manifests of 4 MiB, and base64 makes three bytes four.
 const maxEmbedded = 1 << 20
 
-// DefaultPatience is how long a registry may be silent.
+// DefaultPatience is how long a registry may send nothing.
 const DefaultPatience = 10 * time.Second
 
-// leastRate is the speed, in bytes per second, that a registry has to have for each of the pieces
-// that travel at once.
+// leastRate is the minimum speed of each parallel transfer, in bytes per second.
 const leastRate = 64 << 10
 
-// attempts is how often something is tried. With the pauses of fetch.Retry a registry that restarts
-// is waited for some three seconds.
+// attempts is the number of tries. With the pauses of fetch.Retry, that covers about three seconds
+// of a registry's restart.
 const attempts = 4
 
-// RegistryOptions say how a registry is reached.
+// RegistryOptions configure the client of a registry.
 type RegistryOptions struct {
-	// Patience is how long a connection, an answer or a byte of it may take; 0: DefaultPatience.
-	// After four times that the registry is given up.
+	// Patience is how long a connection, a response or a byte of it may take; 0 means
+	// DefaultPatience. An operation fails after four times Patience.
 	Patience  time.Duration
-	Pause     time.Duration     // before a second try; 0: as fetch.Retry has it
+	Pause     time.Duration     // before a second try; 0: the default of fetch.Retry
 	Transport http.RoundTripper // nil: one with Patience
 	Keychain  authn.Keychain    // nil: no credentials
 }
@@ -82,7 +81,7 @@ type registry struct {
 	options RegistryOptions
 
 	mu sync.Mutex
-	// Both remember that they are let in, and what went wrong. After an error they are re-created.
+	// Both keep their authentication and their last error. After an error they are re-created.
 	puller *remote.Puller
 	pusher *remote.Pusher
 }
@@ -91,13 +90,13 @@ func (r *registry) remoteOptions() []remote.Option {
 	return []remote.Option{
 		remote.WithTransport(fetch.LoopbackHTTP(r.options.Transport)),
 		remote.WithAuthFromKeychain(r.options.Keychain),
-		// Whole operations are tried again here, with a limit that is known.
+		// Whole operations are retried here, with a known limit.
 		remote.WithRetryBackoff(remote.Backoff{Steps: 1}),
 		remote.WithUserAgent("sov"),
 	}
 }
 
-// clients returns what asks and what gives.
+// clients returns the clients that read and write.
 func (r *registry) clients() (*remote.Puller, *remote.Pusher, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -116,7 +115,7 @@ func (r *registry) clients() (*remote.Puller, *remote.Pusher, error) {
 	return puller, pusher, nil
 }
 
-// try calls fn until it succeeds, at most a few times and each time for as long as size bytes may
+// try calls fn up to attempts times until it succeeds. Each try may take as long as size bytes may
 // take.
 func (r *registry) try(ctx context.Context, size int64, fn func(context.Context, *remote.Puller, *remote.Pusher) error) error {
 	limit := 2*r.options.Patience + time.Duration(size)*time.Second/leastRate
@@ -148,8 +147,8 @@ func (e tooSlow) Error() string {
 	return fmt.Sprintf("it is too slow: not done within %s", time.Duration(e).Round(time.Second))
 }
 
-// An awayError is a connection that was refused or broke. For fetch.Passing that is as good as one
-// that timed out: the registry may be about to start.
+// An awayError is a refused or broken connection. It is temporary, like a timeout (see
+// fetch.Passing): the registry may be about to start.
 type awayError struct{ err error }
 
 func (e *awayError) Error() string { return e.err.Error() }
@@ -163,7 +162,7 @@ func isAway(err error) bool {
 		!errors.Is(err, fetch.ErrInsecure) && !errors.Is(err, fetch.ErrLocal) && !errors.Is(err, context.Canceled)
 }
 
-// explain turns a registry's error into one that says what to do, and that fetch.Passing knows.
+// explain adds advice to a registry's error and wraps it so that fetch.Passing recognises it.
 func explain(err error) error {
 	var answer *transport.Error
 	if !errors.As(err, &answer) {
@@ -196,7 +195,7 @@ func (r *registry) keys(ctx context.Context) (keys []string, err error) {
 	return keys, err
 }
 
-// A manifest is what an artifact's manifest has to say here.
+// A manifest has the fields of an artifact's manifest that are used here.
 type manifest struct {
 	ArtifactType string        `json:"artifactType"`
 	Config       v1.Descriptor `json:"config"`
@@ -242,7 +241,7 @@ func (r *registry) piece(ctx context.Context, p piece) (stored []byte, err error
 	return stored, err
 }
 
-// read returns a blob of the registry of at most limit bytes. Its digest is the caller's to check.
+// read returns a blob of the registry of at most limit bytes. The caller checks its digest.
 func (r *registry) read(ctx context.Context, puller *remote.Puller, digest v1.Hash, limit int64) ([]byte, error) {
 	layer, err := puller.Layer(ctx, r.repo.Digest(digest.String()))
 	if err != nil {
@@ -254,7 +253,8 @@ func (r *registry) read(ctx context.Context, puller *remote.Puller, digest v1.Ha
 	}
 	defer body.Close()
 	b, err := readAtMost(body, limit)
-	// At the end the library compares digests. An error that is not the network's comes of that.
+	// At the end the library compares digests. An error that is not a network error means that they
+	// differ.
 	if err != nil && ctx.Err() == nil && !fetch.Passing(err) && !fetch.Unreachable(err) {
 		err = fmt.Errorf("%w: %w", ErrRefused, err)
 	}
@@ -312,7 +312,7 @@ func (m rawManifest) RawManifest() ([]byte, error) { return m, nil }
 // MediaType is asked for by package remote.
 func (m rawManifest) MediaType() (types.MediaType, error) { return types.OCIManifestSchema1, nil }
 
-// A layer is bytes as package remote uploads them.
+// A layer is the content that package remote uploads.
 type layer struct {
 	content    []byte
 	descriptor v1.Descriptor
@@ -330,7 +330,7 @@ func newLayer(content []byte, mediaType types.MediaType) (*layer, error) {
 // Digest, and what follows, implement v1.Layer.
 func (l *layer) Digest() (v1.Hash, error) { return l.descriptor.Digest, nil }
 
-// DiffID is that of the stored form, which is not unpacked.
+// DiffID returns the digest of the stored form, which is not unpacked.
 func (l *layer) DiffID() (v1.Hash, error) { return l.descriptor.Digest, nil }
 
 // Compressed returns the stored form.
@@ -342,8 +342,8 @@ func (l *layer) Compressed() (io.ReadCloser, error) {
 // Uncompressed returns the stored form.
 func (l *layer) Uncompressed() (io.ReadCloser, error) { return l.Compressed() }
 
-// Size returns that of the stored form.
+// Size returns the size of the stored form in bytes.
 func (l *layer) Size() (int64, error) { return l.descriptor.Size, nil }
 
-// MediaType returns what the stored form is.
+// MediaType returns the media type of the stored form.
 func (l *layer) MediaType() (types.MediaType, error) { return l.descriptor.MediaType, nil }

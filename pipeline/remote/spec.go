@@ -10,27 +10,27 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 )
 
-// A Spec is a remote cache as a person writes it.
+// A Spec is a remote cache as the user writes it.
 type Spec struct {
 	Repository string // in a registry
 	Path       string // of a directory, if Repository is empty
-	Max        bool   // of a target: give it everything
+	Max        bool   // of a target: send everything
 	Patience   time.Duration
 }
 
 // Local reports whether no network is needed.
 func (s Spec) Local() bool { return s.Repository == "" }
 
-// ParseSource reads where a cache is to be read from: a repository, optionally with
-// ",timeout=TIME", or "type=dir,src=PATH".
+// ParseSource parses a cache to read from: a repository, optionally with ",timeout=TIME", or
+// "type=dir,src=PATH".
 func ParseSource(text string) (Spec, error) { return parse(text, "src", "timeout") }
 
-// ParseTarget reads where a cache is to be written to: a repository or "type=dir,dest=PATH",
-// optionally with ",mode=min" or ",mode=max", which is the default, and ",timeout=TIME".
+// ParseTarget parses a cache to write to: a repository or "type=dir,dest=PATH", optionally with
+// ",mode=min" or ",mode=max" (the default) and ",timeout=TIME".
 func ParseTarget(text string) (Spec, error) { return parse(text, "dest", "timeout", "mode") }
 
-// parse reads fields that are separated by commas. The first may be a repository alone, as people
-// write it; "type=registry,ref=" is what BuildKit calls the same.
+// parse parses fields that are separated by commas. The first may be a repository alone, short for
+// BuildKit's "type=registry,ref=".
 func parse(text, pathField string, more ...string) (Spec, error) {
 	fields := map[string]string{}
 	for i, part := range strings.Split(text, ",") {
@@ -87,15 +87,14 @@ func (s *Spec) set(name, value, pathField string, known []string) (err error) {
 	return nil
 }
 
-// An Opener opens each cache once, so that what is learnt about one that is both read and written
-// counts for both.
+// An Opener opens each cache once, so that a cache that is both read and written shares its state.
 type Opener struct {
 	Keychain authn.Keychain // credentials for registries; nil: none
 	Trust    Trust          // of all caches
 	caches   map[Spec]*PieceCache
 }
 
-// Open returns the cache that a Spec names. Nothing is asked of it yet.
+// Open returns the cache that a Spec names, without accessing it.
 func (o *Opener) Open(s Spec) (*PieceCache, error) {
 	s.Max = false
 	if c := o.caches[s]; c != nil {
@@ -115,7 +114,7 @@ func (o *Opener) Open(s Spec) (*PieceCache, error) {
 	return c, nil
 }
 
-// Options returns the remote caches of a build, from what a person wrote.
+// Options opens the remote caches of a build.
 func (o *Opener) Options(from, to []Spec) (Options, error) {
 	var out Options
 	for _, s := range from {

@@ -15,12 +15,12 @@ import (
 
 // TransferOptions say what Push and Pull transfer.
 type TransferOptions struct {
-	// Last has Push send only what the last build of each scope used.
+	// Last limits Push to what the last build of each scope used.
 	Last bool
-	// Believe is that of Options. Push leaves out what is not believed.
+	// Believe is as in Options. Push skips records for which it returns an error.
 	Believe func(*store.Record) error
-	// Progress, if not nil, is called with the bytes dealt with so far and those known to be ahead
-	// in all, one call at a time.
+	// Progress, if not nil, is called with the bytes transferred so far and the total known so far,
+	// one call at a time.
 	Progress func(done, total int64)
 }
 
@@ -29,8 +29,8 @@ type TransferResult struct {
 	Entries int   // records transferred or found at the other end
 	Blobs   int   // of these records, each counted once
 	Bytes   int64 // of those blobs
-	Away    int   // blobs that the source names and does not have
-	// Refused are entries that were not what they should be, and were left out.
+	Away    int   // blobs that records of the source name and the source lacks
+	// Refused lists damaged entries, which were skipped.
 	Refused []string
 }
 
@@ -88,8 +88,8 @@ func (t *transfer) refuse(what string, err error) {
 	t.res.Refused = append(t.res.Refused, fmt.Sprintf("%s: %v", what, err))
 }
 
-// Push gives a remote all results, or those of the last builds, with their blobs. What is there
-// already is not sent again.
+// Push sends all results, or those of the last builds, with their blobs to a remote cache. It does
+// not send what the cache already has.
 func Push(ctx context.Context, local *store.Store, remote Cache, o TransferOptions) (TransferResult, error) {
 	release, err := local.Use(ctx, nil)
 	if err != nil {
@@ -100,7 +100,7 @@ func Push(ctx context.Context, local *store.Store, remote Cache, o TransferOptio
 	if err != nil {
 		return TransferResult{}, err
 	}
-	// A record promises its memos: those go first.
+	// A record names its memos, so those are sent first.
 	slices.SortStableFunc(records, func(a, b *store.Record) int { return len(a.Memos) - len(b.Memos) })
 	t := newTransfer(local, remote, o)
 	group, ctx := errgroup.WithContext(ctx)
@@ -123,8 +123,8 @@ func Push(ctx context.Context, local *store.Store, remote Cache, o TransferOptio
 	return t.end(group.Wait())
 }
 
-// Pull takes everything over that a remote has. Entries that turn out to be damaged are left out
-// and named in the result.
+// Pull copies everything from a remote cache. It skips damaged entries and lists them in the
+// result.
 func Pull(ctx context.Context, local *store.Store, remote Cache, o TransferOptions) (TransferResult, error) {
 	release, err := local.Use(ctx, nil)
 	if err != nil {
@@ -154,7 +154,7 @@ func (t *transfer) end(err error) (TransferResult, error) {
 	return t.res, err
 }
 
-// pull takes one record over, blobs first.
+// pull copies one record, after its blobs.
 func (t *transfer) pull(ctx context.Context, key string) error {
 	raw, signer, err := t.remote.Record(ctx, key)
 	var a *store.Record
@@ -177,7 +177,7 @@ func (t *transfer) pull(ctx context.Context, key string) error {
 			return t.forgive(fmt.Sprintf("%s of %s %s", o.Name, a.Stage, store.ShortKey(key)), err)
 		}
 	}
-	// A result of this computer is not overwritten by one of another.
+	// A record of the remote cache does not replace a local one.
 	have, _, err := t.local.Load(key)
 	if err != nil || have != nil && t.local.Complete(have) && (t.options.Believe == nil || t.options.Believe(have) == nil) {
 		t.count(a)
@@ -190,7 +190,7 @@ func (t *transfer) pull(ctx context.Context, key string) error {
 	return nil
 }
 
-// forgive notes what is wrong with an entry, or passes on an error that ends the transfer.
+// forgive records the error of one entry, or returns an error that ends the transfer.
 func (t *transfer) forgive(what string, err error) error {
 	switch {
 	case errors.Is(err, ErrRefused), errors.Is(err, ErrUnsigned):
@@ -202,7 +202,7 @@ func (t *transfer) forgive(what string, err error) error {
 	return nil
 }
 
-// pullBlob brings a blob into the store, of several that want it only one.
+// pullBlob fetches a blob into the store. If several goroutines want it, one fetches it.
 func (t *transfer) pullBlob(ctx context.Context, key string, b store.Blob) error {
 	if t.local.Check(b) == nil {
 		return nil

@@ -13,20 +13,20 @@ import (
 
 // Options are the remote caches of a build.
 type Options struct {
-	From []Cache  // asked, in this order, for what the store does not have
-	To   []Target // given what the build makes or finds
-	// Believe returns an error for a record that was taken from a remote cache, by this build or an
-	// earlier one, and is not signed by a key that is trusted. Such a record is made again, and is
-	// not sent anywhere. nil: all are believed.
+	From []Cache  // read, in this order, for what the store does not have
+	To   []Target // receive what the build makes or finds
+	// Believe returns an error for a record that came from a remote cache, in this build or an
+	// earlier one, and is not signed by a trusted key. Such a result is made again, and its record
+	// is not sent to targets. If nil, all records are trusted.
 	Believe func(*store.Record) error
-	// Warn is called with what is wrong with a remote cache, which is never an error of the build,
-	// and the stage that it is about, or "". It may be called from several goroutines.
+	// Warn is called with the error of a remote cache, which never fails the build, and with the
+	// stage that it concerns, or "". It may be called from several goroutines.
 	Warn func(stage, text string)
 }
 
-// A Store is a local store with remote caches behind it. It reads through: a record that is not
-// here is looked for in the caches, and a blob is fetched when it is opened or delivered. It writes
-// through: results go to the targets, beside the build as far as possible.
+// A Store is a local store that reads and writes through to remote caches. A record that the local
+// store lacks is looked up in the caches, and a blob is fetched when it is opened or delivered.
+// Results are sent to the targets, while the build runs where possible.
 type Store struct {
 	local *store.Store
 	ctx   context.Context
@@ -34,14 +34,14 @@ type Store struct {
 	from  []*source
 	to    *uploads
 
-	believe func(*store.Record) error // nil: all are
+	believe func(*store.Record) error // nil: all are trusted
 
 	mu      sync.Mutex
 	keys    map[store.Digest][]string // of records that name a blob
 	adopted map[string]bool           // keys of records from a cache that are not in local yet
 }
 
-// Wrap returns the store with remote caches behind it. Transfers end with ctx.
+// Wrap returns a Store for a local store and remote caches. Transfers end with ctx.
 func Wrap(ctx context.Context, local *store.Store, o Options) *Store {
 	s := &Store{local: local, ctx: ctx, warn: o.Warn, believe: o.Believe, keys: map[store.Digest][]string{}, adopted: map[string]bool{}}
 	if s.warn == nil {
@@ -57,7 +57,7 @@ func Wrap(ctx context.Context, local *store.Store, o Options) *Store {
 // Local returns the store on this computer.
 func (s *Store) Local() *store.Store { return s.local }
 
-// Believed asks Options.Believe.
+// Believed calls Options.Believe.
 func (s *Store) Believed(r *store.Record) error {
 	if s.believe == nil {
 		return nil
@@ -65,8 +65,8 @@ func (s *Store) Believed(r *store.Record) error {
 	return s.believe(r)
 }
 
-// Get returns a record of the local store, or else one of a remote cache, which Touch stores. The
-// record that was missed may have been damaged although another is returned.
+// Get returns a record of the local store or, if that lacks it, of a remote cache; Touch stores the
+// latter. The miss may report damage of the local record although a remote one is returned.
 func (s *Store) Get(q store.Query) (*store.Record, store.Miss, error) {
 	r, miss, err := s.local.Get(q)
 	if r == nil && err == nil {
@@ -75,7 +75,7 @@ func (s *Store) Get(q store.Query) (*store.Record, store.Miss, error) {
 	return r, miss, err
 }
 
-// name notes under which key the blobs of a record can be fetched. The lock is held.
+// name records the key under which the blobs of a record can be fetched. The caller holds the lock.
 func (s *Store) name(r *store.Record) {
 	for d := range r.Digests() {
 		if !slices.Contains(s.keys[d], r.Key) {
@@ -84,8 +84,8 @@ func (s *Store) name(r *store.Record) {
 	}
 }
 
-// Touch notes that the build goes on with a record, and stores it if it is from a remote cache. Its
-// blobs can be fetched from now on.
+// Touch records the use of a record, and stores it if it is from a remote cache. From then on its
+// blobs can be fetched.
 func (s *Store) Touch(r *store.Record, now time.Time) error {
 	s.mu.Lock()
 	adopted := s.adopted[r.Key]
@@ -101,7 +101,7 @@ func (s *Store) Touch(r *store.Record, now time.Time) error {
 	return s.local.Touch(r, now)
 }
 
-// Save stores a record that was made here, and sends it.
+// Save stores a record of this computer and sends it to the targets.
 func (s *Store) Save(r *store.Record) error {
 	err := s.local.Save(r)
 	if err == nil {
@@ -110,7 +110,7 @@ func (s *Store) Save(r *store.Record) error {
 	return err
 }
 
-// Open opens a blob, and fetches it first if it is not here or damaged. If no cache gives it, the
+// Open opens a blob, and fetches it first if it is missing or damaged. If no cache has it, the
 // error is a *store.BlobError.
 func (s *Store) Open(b store.Blob) (*os.File, error) {
 	if err := s.bring(b, nil); err != nil {
@@ -119,8 +119,8 @@ func (s *Store) Open(b store.Blob) (*os.File, error) {
 	return s.local.Open(b)
 }
 
-// Deliver is Open for a blob that the build is for, which goes to every target. progress, which may
-// be nil, is called with bytes as they arrive.
+// Deliver fetches a requested output of the build and sends it to every target. progress, which may
+// be nil, is called with the number of bytes as they arrive.
 func (s *Store) Deliver(b store.Blob, progress func(n int64)) error {
 	s.to.deliver(b)
 	return s.bring(b, progress)
@@ -140,8 +140,8 @@ func (s *Store) bring(b store.Blob, progress func(n int64)) error {
 	return err
 }
 
-// Flush sends what has not been sent yet, and waits for it. show, which is called if there are
-// targets, returns a function that is called with bytes sent and known to be ahead.
+// Flush sends what has not been sent yet and waits for it. If there are targets, it calls show, and
+// then the returned function with the bytes sent and the total known so far.
 func (s *Store) Flush(ctx context.Context, show func(name, reason string) (count func(done, total int64))) {
 	s.to.flush(ctx, show)
 }

@@ -13,15 +13,15 @@ import (
 	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
-// smallBlob is the size, in bytes, up to which a blob goes to a target that is given the least:
-// descriptions, which later stages read, weigh nothing.
+// smallBlob is the size, in bytes, up to which blobs are sent to targets without Max: later stages
+// read small descriptions.
 const smallBlob = 1 << 20
 
 // parallelRecords is how many records are transferred at once.
 const parallelRecords = 4
 
-// uploads send results to targets. What goes wrong there is warned about, once for a target, and is
-// not an error.
+// uploads sends results to targets. An error of a target is a warning, shown once for each target,
+// and does not fail the build.
 type uploads struct {
 	store   *Store
 	targets []*target
@@ -35,13 +35,13 @@ type uploads struct {
 	shown       func(done, total int64) // nil: nothing is shown
 }
 
-// A target is a cache that is given results until it fails.
+// A target is a cache that receives results until it fails.
 type target struct {
 	Target
 	down atomic.Bool
 
 	mu   sync.Mutex
-	seen map[string]bool // keys that have been sent, or are being
+	seen map[string]bool // keys that have been sent or are being sent
 }
 
 func newUploads(s *Store, to []Target) *uploads {
@@ -52,8 +52,8 @@ func newUploads(s *Store, to []Target) *uploads {
 	return u
 }
 
-// add notes the result of a stage. It begins to send it to the targets that want everything, unless
-// some of its blobs may still be fetched: those results wait for flush.
+// add adds the result of a stage and starts to send it to the targets with Max. A result with blobs
+// that may still be fetched waits for flush.
 func (u *uploads) add(r *store.Record) {
 	if len(u.targets) == 0 || r.Memo != "" || u.store.Believed(r) != nil {
 		return
@@ -66,14 +66,14 @@ func (u *uploads) add(r *store.Record) {
 	}
 }
 
-// deliver notes a blob that every target is given.
+// deliver adds a blob that every target receives.
 func (u *uploads) deliver(b store.Blob) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.delivered[b.Digest] = true
 }
 
-// sendMost sends a result to the targets that want everything.
+// sendMost sends a result to the targets with Max.
 func (u *uploads) sendMost(r *store.Record) {
 	for _, t := range u.targets {
 		if t.Max {
@@ -82,7 +82,7 @@ func (u *uploads) sendMost(r *store.Record) {
 	}
 }
 
-// sendAll sends a result after its memos: a build that finds it can count on them.
+// sendAll sends a result after its memos, so that a build that finds the result also finds them.
 func (u *uploads) sendAll(t *target, r *store.Record) {
 	var memos sync.WaitGroup
 	for _, key := range r.Memos {
@@ -95,7 +95,8 @@ func (u *uploads) sendAll(t *target, r *store.Record) {
 	u.send(t, r, nil)
 }
 
-// flush sends what has waited, and what the other targets want, and waits for everything.
+// flush sends the results that waited and those of the targets without Max, and waits for all
+// uploads.
 func (u *uploads) flush(ctx context.Context, show func(name, reason string) func(done, total int64)) {
 	if len(u.targets) == 0 {
 		return
@@ -121,8 +122,7 @@ func (u *uploads) flush(ctx context.Context, show func(name, reason string) func
 	u.done, u.total, u.shown = 0, 0, nil
 }
 
-// sendLeast sends a result, with the blobs that are delivered and small ones, to the targets that
-// do not want everything.
+// sendLeast sends a result, with its delivered and its small blobs, to the targets without Max.
 func (u *uploads) sendLeast(r *store.Record) {
 	wanted := func(b store.Blob) bool {
 		u.mu.Lock()
@@ -136,7 +136,8 @@ func (u *uploads) sendLeast(r *store.Record) {
 	}
 }
 
-// send gives a record and its blobs, or those that wanted picks, to a target unless it has failed.
+// send sends a record and its blobs, or those that wanted selects, to a target unless it has
+// failed.
 func (u *uploads) send(t *target, r *store.Record, wanted func(store.Blob) bool) {
 	u.slots <- struct{}{}
 	defer func() { <-u.slots }()
@@ -165,7 +166,7 @@ func (u *uploads) count(done, total int64) {
 	}
 }
 
-// first reports whether a key is asked about for the first time.
+// first reports whether this is its first call for a key.
 func (t *target) first(key string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -176,9 +177,9 @@ func (t *target) first(key string) bool {
 	return true
 }
 
-// put gives a cache a record and those of its blobs that are wanted; nil means all of them. A
-// *localError is not the cache's. grow is called with bytes to come, progress with bytes that are
-// dealt with.
+// put sends a record and its wanted blobs to a cache; a nil wanted means all blobs. An error of
+// this computer is a *localError. grow is called with bytes to send, progress with bytes that were
+// sent or skipped.
 func put(ctx context.Context, local *store.Store, to Cache, r *store.Record, wanted func(store.Blob) bool, grow, progress func(int64)) error {
 	record, err := r.Encode()
 	if err != nil {
@@ -186,8 +187,7 @@ func put(ctx context.Context, local *store.Store, to Cache, r *store.Record, wan
 	}
 	blobs := map[store.Digest]store.Blob{}
 	for _, o := range r.Outputs {
-		// What another cache keeps, and no stage has needed here, would cross the network twice. It
-		// goes with a result that this computer has.
+		// A blob that only another cache has would cross the network twice, so it is skipped.
 		if (wanted == nil || wanted(o.Blob)) && local.Check(o.Blob) == nil {
 			blobs[o.Digest] = o.Blob
 			grow(o.Size)

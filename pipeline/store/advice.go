@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// advisedError is an error whose text also says what the user can do.
+// advisedError is an error whose text includes advice for the user.
 type advisedError struct {
 	err    error
 	advice string
@@ -17,9 +17,9 @@ type advisedError struct {
 func (e *advisedError) Error() string { return e.err.Error() + " (" + e.advice + ")" }
 func (e *advisedError) Unwrap() error { return e.err }
 
-// Advise adds what the user can do to an error of the disk that holds place: that it is full,
-// read-only, not a folder, or another user's. Other errors, and those that carry advice already,
-// are left alone.
+// Advise adds advice to an error of the disk that holds place: disk full, read-only, not a folder,
+// or owned by another user. Other errors, and those that have advice already, are returned
+// unchanged.
 func Advise(err error, place string) error {
 	var done *advisedError
 	if err == nil || errors.As(err, &done) {

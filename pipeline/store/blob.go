@@ -28,7 +28,7 @@ func (e *BlobError) Error() string {
 	return fmt.Sprintf("blob %s was damaged (%s) and has been removed", e.Digest.Short(), e.Detail)
 }
 
-// Put stores what r gives.
+// Put stores the content of r.
 func (s *Store) Put(ctx context.Context, r io.Reader) (Blob, error) {
 	w, err := s.Create(nil)
 	if err != nil {
@@ -66,7 +66,7 @@ func (s *Store) openChecked(b Blob) (*os.File, error) {
 	return f, nil
 }
 
-// Check is Open for callers that only want to know whether a blob is here.
+// Check returns the error that Open would return, without opening the blob.
 func (s *Store) Check(b Blob) error {
 	f, err := s.openChecked(b)
 	if err != nil {
@@ -75,7 +75,7 @@ func (s *Store) Check(b Blob) error {
 	return f.Close()
 }
 
-// Has reports whether a blob is here, good or not.
+// Has reports whether the store has a blob, good or damaged.
 func (s *Store) Has(d Digest) bool {
 	_, err := os.Stat(s.blobPath(d))
 	return err == nil
@@ -93,8 +93,8 @@ func (s *Store) verify(f *os.File, b Blob) error {
 	return nil
 }
 
-// inspect compares the open blob f with its stamp or, if that does not match or rehash is set,
-// hashes it. It returns what is wrong, or "".
+// inspect compares the open blob f with its stamp. If the stamp does not match or rehash is set, it
+// hashes the blob. It returns the damage, or "".
 func (s *Store) inspect(f *os.File, b Blob, rehash bool) (damage string, err error) {
 	before, err := stampOf(f)
 	if err != nil {
@@ -109,7 +109,7 @@ func (s *Store) inspect(f *os.File, b Blob, rehash bool) (damage string, err err
 	}
 	got, err := hashFile(f, b.Size)
 	if err != nil {
-		// A disk that cannot give the bytes back is as bad as wrong bytes.
+		// A read error of the disk counts as damage.
 		return err.Error(), nil
 	}
 	if got != b.Digest {
@@ -137,8 +137,8 @@ func (s *Store) removeDamaged(f *os.File, d Digest, detail string) error {
 }
 
 // install moves the complete temporary file f to its place as blob b. If the blob is there and
-// good, the temporary file is dropped. A blob's name is known when its content is complete, and it
-// is given under a lock that must not wait for a sync, so the steps of durable.File are taken here.
+// good, the temporary file is dropped. durable.File does not fit: a blob's name is known only when
+// its content is complete, and the rename happens under a lock that must not wait for a sync.
 func (s *Store) install(f *os.File, b Blob) error {
 	if s.Check(b) == nil {
 		return os.Remove(f.Name())
@@ -166,10 +166,10 @@ func (s *Store) install(f *os.File, b Blob) error {
 	return nil
 }
 
-// withBlobsLocked runs fn while no other process gives a blob its name or takes it away, so that a
-// damaged blob is not confused with its successor.
+// withBlobsLocked runs fn while no other process adds or removes a blob, so that a damaged blob is
+// not confused with its replacement.
 func (s *Store) withBlobsLocked(fn func() error) error {
-	// Held for as long as a rename takes: there is nothing to cancel.
+	// The lock is held only for a rename, so waiting needs no cancellation.
 	l, err := durable.WaitLock(context.Background(), s.lockPath("blobs"), durable.Exclusive, durable.LockOptions{Perm: 0o644})
 	if err != nil {
 		return err

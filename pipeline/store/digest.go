@@ -35,7 +35,7 @@ func ParseDigest(s string) (Digest, error) {
 // Hex returns the 64 hex digits without "sha256:".
 func (d Digest) Hex() string { return strings.TrimPrefix(string(d), digestPrefix) }
 
-// Short returns the first 12 hex digits, enough to tell people's blobs apart.
+// Short returns the first 12 hex digits, for messages.
 func (d Digest) Short() string { return ShortKey(d.Hex()) }
 
 // ShortKey returns the first 12 digits of a key.

@@ -14,19 +14,20 @@ import (
 	"github.com/sovereign-sql/sov/internal/durable"
 )
 
-// An exported file is remembered by what stat(2) said about it, so that exporting the same blob
-// again can be skipped.
+// The result of stat(2) is stored for each exported file, so that a second export of the same blob
+// can be skipped.
 type exported struct {
 	Path   string `json:"path"`
 	Digest Digest `json:"digest"`
 	Stamp  string `json:"stamp"`
 }
 
-// Export makes path a copy of a blob, and returns false if it was one already. The copy shares the
-// blob's disk blocks where the file system can do that, is never a hard link, keeps holes, and
-// appears complete, synced and with the mode perm, or not at all. The directory of path must exist.
+// Export writes a copy of a blob to path, and returns false if path was such a copy already. The
+// copy shares the blob's disk blocks where the file system can do that, is never a hard link, keeps
+// holes, and appears complete, synced and with the mode perm, or not at all. The directory of path
+// must exist.
 //
-// A file that Export left at path is recognised by size, inode, mtime and ctime; any other of the
+// A file that Export wrote is recognised by size, inode, mtime and ctime; any other file of the
 // right size by its digest.
 func (s *Store) Export(ctx context.Context, b Blob, path string, perm fs.FileMode) (written bool, err error) {
 	path, err = filepath.Abs(path)
@@ -47,7 +48,7 @@ func (s *Store) Export(ctx context.Context, b Blob, path string, perm fs.FileMod
 	return true, nil
 }
 
-// Exported reports whether path is already what Export would make of it.
+// Exported reports whether path already is what Export would write.
 func (s *Store) Exported(b Blob, path string, perm fs.FileMode) bool {
 	path, err := filepath.Abs(path)
 	return err == nil && s.isExported(b, path, perm)
@@ -99,7 +100,7 @@ func (s *Store) exportFile(ctx context.Context, src *os.File, b Blob, path strin
 	return nil
 }
 
-// copyChunk is how much is copied between two looks at the context.
+// copyChunk is how many bytes are copied between two checks of the context.
 const copyChunk = 16 << 20
 
 // copySparse copies size bytes from src to the empty file dst, leaving out holes. Between plain
@@ -131,13 +132,14 @@ func copySparse(ctx context.Context, dst, src *os.File, size int64) error {
 	return dst.Truncate(size)
 }
 
-// nextData returns the first run of data at or after at; start and end are size if there is none.
+// nextData returns the first extent of data at or after at; start and end are size if there is
+// none.
 func nextData(f *os.File, at, size int64) (start, end int64, err error) {
 	start, err = f.Seek(at, unix.SEEK_DATA)
 	if errors.Is(err, unix.ENXIO) {
 		return size, size, nil
 	}
-	if err != nil { // a file system without this: all is data
+	if err != nil { // the file system does not support this: treat all as data
 		return at, size, nil
 	}
 	end, err = f.Seek(start, unix.SEEK_HOLE)
@@ -159,8 +161,8 @@ func (s *Store) readExported(path string) (e exported) {
 	return e
 }
 
-// noteExported remembers what path is. A note that is lost or torn costs one more hashing, so it is
-// neither synced nor an error.
+// noteExported stores the state of path. A lost or damaged note only costs another hashing, so it
+// is not synced and errors are ignored.
 func (s *Store) noteExported(f *os.File, b Blob, path string) {
 	st, err := stampOf(f)
 	if err != nil {

@@ -26,12 +26,12 @@ type Entry struct {
 	Outputs []Output
 	// Remote is the remote cache it came from; "" if it was made here.
 	Remote string
-	// Disk is what its blobs take on the disk, in bytes. Blobs that entries share count for each of
-	// them.
+	// Disk is the disk space of its blobs, in bytes. A blob that several entries share counts for
+	// each of them.
 	Disk int64
 }
 
-// StageUsage is what the results of one stage take.
+// StageUsage is the disk space of the results of one stage.
 type StageUsage struct {
 	Stage   string
 	Entries int
@@ -39,7 +39,7 @@ type StageUsage struct {
 	Own     int64 // bytes on the disk of blobs that no other stage's results name
 }
 
-// Usage is what a store takes on the disk.
+// Usage is the disk space of a store.
 type Usage struct {
 	Entries int
 	Blobs   int
@@ -50,8 +50,8 @@ type Usage struct {
 	Stages       []StageUsage // by name
 }
 
-// List returns all entries, the most recently used first. Records that are damaged are left out;
-// Verify finds those.
+// List returns all entries, the most recently used first. It skips damaged records; Verify finds
+// those.
 func (s *Store) List(ctx context.Context) ([]Entry, error) {
 	inv, err := s.inventory(ctx)
 	if err != nil {
@@ -70,7 +70,7 @@ func (s *Store) List(ctx context.Context) ([]Entry, error) {
 	return entries, nil
 }
 
-// Usage adds up what the store takes.
+// Usage returns the disk space of the store.
 func (s *Store) Usage(ctx context.Context) (Usage, error) {
 	inv, err := s.inventory(ctx)
 	if err != nil {
@@ -131,7 +131,7 @@ func (s *Store) Records(ctx context.Context, last bool) ([]*Record, error) {
 	return all, nil
 }
 
-// An inventory is what lies in a store.
+// An inventory lists the contents of a store.
 type inventory struct {
 	records []storedRecord   // least recently used first
 	damaged []damagedRecord  // records that cannot be read

@@ -14,7 +14,7 @@ type StageKey struct {
 	Fields []Field `json:"fields"`
 }
 
-// lastFile is what is remembered of the last build of a scope.
+// lastFile holds the keys of the last build of a scope.
 type lastFile struct {
 	Stages map[string]StageKey `json:"stages"`
 }
@@ -27,8 +27,8 @@ func (s *Store) lastPath(scope string) string {
 	return filepath.Join(s.dir, "last", name+".json")
 }
 
-// Last returns the keys of the last build of a scope, by stage. Only explanations depend on them,
-// so what cannot be read is as if it were not there.
+// Last returns the keys of the last build of a scope, by stage. Only explanations use them, so keys
+// that cannot be read count as missing.
 func (s *Store) Last(scope string) map[string]StageKey {
 	if scope == "" {
 		return nil
@@ -41,7 +41,7 @@ func (s *Store) Last(scope string) map[string]StageKey {
 	return last.Stages
 }
 
-// SetLast remembers the keys of the last build of a scope.
+// SetLast stores the keys of the last build of a scope.
 func (s *Store) SetLast(scope string, stages map[string]StageKey) error {
 	b, err := seal(lastFile{stages})
 	if err == nil {
@@ -53,8 +53,8 @@ func (s *Store) SetLast(scope string, stages map[string]StageKey) error {
 	return nil
 }
 
-// lastKeys returns the keys of the last build of every scope. A scope whose name is too long to be
-// a file's goes by its digest.
+// lastKeys returns the keys of the last build of every scope. The file of a scope whose name is too
+// long is named by a digest.
 func (s *Store) lastKeys() map[string][]string {
 	paths, _ := filepath.Glob(filepath.Join(s.dir, "last", "*.json"))
 	keys := map[string][]string{}

@@ -9,16 +9,16 @@ import (
 )
 
 // A ForeignError says that another user could change what builds take from a cache. Blobs are
-// compared with their digests, but which blob is whose result, and that a blob was compared before,
-// is only noted.
+// compared with their digests, but records and stamps, which say which blobs are results and which
+// blobs were verified, are not protected.
 type ForeignError struct{ Path, Why, Advice string }
 
 func (e *ForeignError) Error() string {
 	return fmt.Sprintf("cache folder %s: %s, who could change what builds take from it: %s, or choose another folder with --cache", e.Path, e.Why, e.Advice)
 }
 
-// foreign says why a file or folder is not this user's alone to write; "" if it is. What belongs to
-// root is as good.
+// foreign returns why users other than this one and root can write a file or folder, or "" if they
+// cannot.
 func foreign(info fs.FileInfo) (why, advice string) {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	switch {
@@ -30,7 +30,7 @@ func foreign(info fs.FileInfo) (why, advice string) {
 	return "", ""
 }
 
-// checkOwner refuses a store that others can write.
+// checkOwner returns an error for a store that other users can write.
 func (s *Store) checkOwner() error {
 	for _, sub := range append([]string{"", "blobs"}, folders...) {
 		path := filepath.Join(s.dir, sub)
@@ -45,8 +45,7 @@ func (s *Store) checkOwner() error {
 	return nil
 }
 
-// readOwn reads a file of notes. One that another user can write or has put there is as if it did
-// not exist.
+// readOwn reads a stamp or note. A file that another user owns or can write counts as missing.
 func readOwn(path string) ([]byte, error) {
 	info, err := os.Lstat(path)
 	if err != nil {

@@ -14,9 +14,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/durable"
 )
 
-// PruneOptions say what Prune removes. With none of All, UnusedSince, MadeBefore and MaxDisk set it
-// removes only what nothing refers to: leftovers of builds that failed, unreadable records, locks
-// and notes that mean nothing any more.
+// PruneOptions say what Prune removes. If none of All, UnusedSince, MadeBefore and MaxDisk is set,
+// it removes only what no entry uses: leftovers of failed builds, unreadable records, stale locks
+// and notes.
 type PruneOptions struct {
 	// All removes every entry that is not kept.
 	All bool
@@ -25,26 +25,26 @@ type PruneOptions struct {
 	// MadeBefore, if not zero, removes entries made before it, used or not.
 	MadeBefore time.Time
 	// MaxDisk, if not zero, is how many bytes the blobs may take on the disk. The least recently
-	// used entries go until they do.
+	// used entries are removed until they fit.
 	MaxDisk int64
-	// Keep lists keys of entries that stay whatever else is said.
+	// Keep lists keys of entries that are kept regardless of the other options.
 	Keep []string
 	// KeepScopes keeps what the last build of these scopes used: "sql/arm64", or "sql" for all that
 	// begin with "sql/".
 	KeepScopes []string
 	// KeepLast keeps what the last build of each scope used.
 	KeepLast bool
-	// DryRun removes nothing, waits for no build, and returns what would go.
+	// DryRun removes nothing, does not wait for builds, and returns what would be removed.
 	DryRun bool
-	// OnWait, if not nil, is called once if a build is running, which Prune waits for.
+	// OnWait, if not nil, is called once if Prune has to wait for a running build.
 	OnWait func()
 }
 
-// PruneResult is what Prune removed, or would.
+// PruneResult is what Prune removed, or would remove.
 type PruneResult struct {
 	Entries []Entry // least recently used first, without Disk
 	Blobs   int
-	Disk    int64 // bytes on the disk that the blobs took
+	Disk    int64 // disk space of the removed blobs, in bytes
 }
 
 // Prune removes entries, and blobs that no entry names. Entries that are in use by a running build
@@ -111,7 +111,7 @@ func (s *Store) keptKeys(inv *inventory, o PruneOptions) map[string]bool {
 	return kept
 }
 
-// choose divides the actions into those that go and those that stay.
+// choose divides the actions into those to remove and those to keep.
 func choose(inv *inventory, o PruneOptions, keep map[string]bool) (removed, kept []storedRecord) {
 	names := map[Digest]int{} // how many remaining actions name a blob
 	var disk int64
@@ -191,8 +191,8 @@ func (s *Store) remove(ctx context.Context, inv *inventory, actions []storedReco
 	return s.Sweep()
 }
 
-// staleNotes returns locks of actions and blobs, which no process can hold now, and notes about
-// exported files that are gone.
+// staleNotes returns the locks of actions and blobs, which no process can hold now, and the notes
+// of exported files that do not exist any more.
 func (s *Store) staleNotes() []string {
 	var stale []string
 	locks, _ := os.ReadDir(filepath.Join(s.dir, "locks"))

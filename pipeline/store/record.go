@@ -9,7 +9,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/strictjson"
 )
 
-// A Record is what is stored under a key: which blobs came out, and enough to tell people about it.
+// A Record is stored under a key. It names the output blobs and has what explanations and lists
+// show.
 type Record struct {
 	Key     string    `json:"key"`
 	Stage   string    `json:"stage"`
@@ -20,20 +21,19 @@ type Record struct {
 	Outputs []Output  `json:"outputs"`
 	// Warnings are shown again whenever the record is used.
 	Warnings []string `json:"warnings,omitempty"`
-	// Memos are keys of the memos used, which live as long as this is used.
+	// Memos are keys of the memos that the result used. Using the record also marks them as used.
 	Memos []string `json:"memos,omitempty"`
-	// Remote is the remote cache that has, or had, blobs that may not be here; "" if they all were
-	// when this was written.
+	// Remote is the remote cache of blobs that the local store may lack; "" if it had all of them
+	// when the record was written.
 	Remote string `json:"remote,omitempty"`
-	// From is the remote cache that the record was taken from, or that a memo was taken from of
-	// which it was made; "" if it was made here. Signer is the ID of the key that had signed it
-	// there; "" if no signature was asked for.
+	// From is the remote cache that the record, or a memo that it used, came from; "" if it was
+	// made here. Signer is the ID of the key that signed it there; "" if no signature was required.
 	From   string `json:"from,omitempty"`
 	Signer string `json:"signer,omitempty"`
 }
 
 // TakenFrom returns the remote cache that the record was taken from, or "" if it was made here.
-// Records that older versions took have no From.
+// Records that older versions stored have no From.
 func (r *Record) TakenFrom() string {
 	if r.From == "" {
 		return r.Remote
@@ -44,8 +44,8 @@ func (r *Record) TakenFrom() string {
 // A Field is one labelled value of a key.
 type Field struct {
 	Label string `json:"label"`
-	// Kind says how Value is written: "string", "int", "bool", "bytes" (hex), "json", or "digest"
-	// for a value too long to keep, which is then "<kind> <length in bytes> <digest>".
+	// Kind is the encoding of Value: "string", "int", "bool", "bytes" (hex), "json", or "digest"
+	// for a value that is too long to keep; Value is then "<kind> <length in bytes> <digest>".
 	Kind  string `json:"kind"`
 	Value string `json:"value"`
 }
@@ -59,15 +59,15 @@ func (r *Record) Digests() map[Digest]bool {
 	return all
 }
 
-// Encode returns the record as ParseRecord reads it, without the name of a remote cache or of a
-// signer there: where it came from is the business of one store.
+// Encode returns the record in the format of ParseRecord, without the remote cache and its signer:
+// those apply to one store only.
 func (r *Record) Encode() ([]byte, error) {
 	out := *r
 	out.Remote, out.From, out.Signer = "", "", ""
 	return seal(out)
 }
 
-// A sealed file is JSON with the digest of the part that matters, by which damage is recognised.
+// A sealed file is JSON with a digest of its content, which detects damage.
 type sealed struct {
 	Digest  Digest          `json:"digest"`
 	Content json.RawMessage `json:"content"`
@@ -82,7 +82,7 @@ func seal(v any) ([]byte, error) {
 	return append(b, '\n'), err
 }
 
-// unseal decodes what seal made into v.
+// unseal checks and decodes the output of seal into v.
 func unseal(b []byte, v any) error {
 	var s sealed
 	if err := strictjson.Unmarshal(b, &s); err != nil {

@@ -12,21 +12,21 @@ import (
 // A Query asks for the result of a stage.
 type Query struct {
 	Key    string
-	Stage  string  // whose result it must be
+	Stage  string  // the stage that made the result
 	Fields []Field // of the key
 }
 
 // A Miss says why a store has no usable record.
 type Miss struct {
-	Reason string // "" if there never was one, or no longer is
-	// Damage is true if there was one, and it or one of its blobs was bad.
+	Reason string // "" if there is no record
+	// Damage is true if there was a record, and it or one of its blobs was damaged.
 	Damage bool
 }
 
 // Local returns s. It is the local store of a cache that wraps it.
 func (s *Store) Local() *Store { return s }
 
-// Load returns the record under a key without a look at its blobs, or nil.
+// Load returns the record under a key, or nil, without checking its blobs.
 func (s *Store) Load(key string) (*Record, Miss, error) {
 	b, err := readOwn(s.recordPath(key))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -42,9 +42,8 @@ func (s *Store) Load(key string) (*Record, Miss, error) {
 	return r, Miss{}, nil
 }
 
-// Get returns the record under the key of q if it and its blobs are good, or nil. A blob that is
-// not here is good enough if the record came from a remote cache, until Lose is called for the
-// blob.
+// Get returns the record under the key of q if it and its blobs are good, or nil. A record from a
+// remote cache may have missing blobs, until Lose is called for one of them.
 func (s *Store) Get(q Query) (*Record, Miss, error) {
 	r, miss, err := s.Load(q.Key)
 	if r == nil {
@@ -74,7 +73,7 @@ func (s *Store) Forget(key string) error {
 	return nil
 }
 
-// Complete reports whether all blobs of a record are here and good.
+// Complete reports whether the store has all blobs of a record, undamaged.
 func (s *Store) Complete(r *Record) bool {
 	for _, o := range r.Outputs {
 		if s.Check(o.Blob) != nil {
@@ -84,8 +83,8 @@ func (s *Store) Complete(r *Record) bool {
 	return true
 }
 
-// Touch notes that a record and the memos behind it were used at now. A store that cannot be
-// written forgets it.
+// Touch records that a record and its memos were used at the time now. In a store that cannot be
+// written it does nothing.
 func (s *Store) Touch(r *Record, now time.Time) error {
 	for _, key := range append([]string{r.Key}, r.Memos...) {
 		os.Chtimes(s.recordPath(key), now, now)
@@ -93,7 +92,7 @@ func (s *Store) Touch(r *Record, now time.Time) error {
 	return nil
 }
 
-// Save stores a record whose blobs are in the store, or come from r.Remote.
+// Save stores a record whose blobs are in the store or in r.Remote.
 func (s *Store) Save(r *Record) error {
 	b, err := seal(r)
 	if err == nil {
@@ -106,16 +105,17 @@ func (s *Store) Save(r *Record) error {
 	return nil
 }
 
-// Deliver is nil if a blob is here and good. A store alone has no other place to get it from.
+// Deliver returns an error unless the store has the blob, undamaged: a local store does not fetch
+// blobs.
 func (s *Store) Deliver(b Blob, _ func(n int64)) error { return s.losing(b, s.Check(b)) }
 
-// Believed is nil: what a store alone has was made here, or was believed when it was taken.
+// Believed returns nil: without remote caches, no record has to be signed.
 func (s *Store) Believed(*Record) error { return nil }
 
-// Flush returns at once. A store alone sends nothing.
+// Flush does nothing: a local store does not upload.
 func (s *Store) Flush(context.Context, func(name, reason string) (count func(done, total int64))) {}
 
-// losing is Lose if err says that a blob cannot be used. It returns err.
+// losing calls Lose if err says that a blob cannot be used. It returns err.
 func (s *Store) losing(b Blob, err error) error {
 	var bad *BlobError
 	if errors.As(err, &bad) {
@@ -124,8 +124,8 @@ func (s *Store) losing(b Blob, err error) error {
 	return err
 }
 
-// Lose remembers that no cache gives a blob: Get does not return a record that names it while the
-// blob is missing.
+// Lose records that no cache has a blob: Get does not return a record that names it while the blob
+// is missing.
 func (s *Store) Lose(d Digest) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -135,7 +135,7 @@ func (s *Store) Lose(d Digest) {
 	s.lost[d] = true
 }
 
-// Lost reports whether Lose was called for a blob. It may have been made since.
+// Lost reports whether Lose was called for a blob. The blob may have been made since.
 func (s *Store) Lost(d Digest) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

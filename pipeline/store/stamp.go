@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A stamp is what stat(2) says about a file that changes whenever its content does. The zero stamp
+// A stamp holds the fields of stat(2) that change whenever a file's content changes. The zero stamp
 // matches no file.
 type stamp struct {
 	size         int64
@@ -51,8 +51,8 @@ func (s *Store) readStamp(d Digest) stamp {
 	return parseStamp(string(b))
 }
 
-// writeStamp records that a blob was found good. A stamp that is lost or torn costs one more
-// hashing, so it is neither synced nor an error.
+// writeStamp records that a blob was verified. A lost or damaged stamp only costs another hashing,
+// so it is not synced and errors are ignored.
 func (s *Store) writeStamp(d Digest, st stamp) {
 	path := s.stampPath(d)
 	os.Mkdir(filepath.Dir(path), 0o755)

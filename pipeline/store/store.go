@@ -21,16 +21,16 @@ type Store struct {
 	dir string
 
 	mu   sync.Mutex
-	lost map[Digest]bool // blobs that no cache gives
+	lost map[Digest]bool // blobs that no cache has
 }
 
 // cacheDirTag tells backup programs to leave a directory out (https://bford.info/cachedir/).
 const cacheDirTag = "Signature: 8a477f597d28d172789f06886806bc55\n" +
 	"# This directory is a build cache: everything in it can be made again.\n"
 
-// Open opens the store in dir, making it if it is not there. A store on a read-only file system can
-// be opened; builds that find everything in it succeed, and anything that has to be written fails
-// with an error that says what to do.
+// Open opens the store in dir and creates it if it does not exist. A store on a read-only file
+// system can be opened: builds that find everything in it succeed, and a write fails with an error
+// that says what to do.
 func Open(dir string) (*Store, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
@@ -63,11 +63,11 @@ func (s *Store) layout() error {
 	if _, err := os.Stat(tag); err == nil {
 		return nil
 	}
-	// Not synced: it is written again at the next start.
+	// It is not synced: the next Open writes it again.
 	return os.WriteFile(tag, []byte(cacheDirTag), 0o644)
 }
 
-// usableReadOnly reports whether err is only about writing and there is a store to read.
+// usableReadOnly reports whether err is only a write error and the store can be read.
 func (s *Store) usableReadOnly(err error) bool {
 	if !errors.Is(err, unix.EROFS) && !errors.Is(err, fs.ErrPermission) {
 		return false
@@ -94,13 +94,13 @@ func (s *Store) lockPath(name string) string {
 	return filepath.Join(s.dir, "locks", name)
 }
 
-// Use keeps everything in the store from being pruned until release is called. Build does so for as
-// long as it runs; a caller that goes on to use a build's outputs calls Use before Build. onWait,
-// which may be nil, is called once if there is a Prune to wait for.
+// Use prevents Prune from removing anything until release is called. Build does so while it runs; a
+// caller that uses the outputs after the build calls Use before Build. onWait, which may be nil, is
+// called once if Use has to wait for a Prune.
 func (s *Store) Use(ctx context.Context, onWait func(holder string)) (release func(), err error) {
 	l, err := s.lock(ctx, "store", durable.Shared, durable.LockOptions{}, onWait)
 	if errors.Is(err, unix.EROFS) {
-		return func() {}, nil // nothing can be pruned from it through here
+		return func() {}, nil // Prune cannot write to it either
 	}
 	if err != nil {
 		return nil, s.Advise(fmt.Errorf("lock cache: %w", err))
@@ -108,7 +108,7 @@ func (s *Store) Use(ctx context.Context, onWait func(holder string)) (release fu
 	return l.Release, nil
 }
 
-// writeFile gives path, in the store, the content b, synced, or leaves it as it was.
+// writeFile atomically replaces the content of path, in the store, with b, and syncs it.
 func (s *Store) writeFile(path string, b []byte) error {
 	return durable.WriteFile(path, b, 0o600, durable.In(s.tmp()))
 }

@@ -11,7 +11,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/durable"
 )
 
-// createTemp makes an empty file under tmp, by whose lock other processes know that it is in use.
+// createTemp creates an empty file under tmp and locks it. The lock tells other processes that the
+// file is in use.
 func (s *Store) createTemp() (*os.File, error) {
 	f, err := durable.CreateTemp(s.tmp(), "file-")
 	if err != nil {
@@ -31,7 +32,7 @@ func (s *Store) Scratch(stage string) (dir string, release func() error, err err
 		if err == nil {
 			return dir, func() error { defer l.Release(); return removeAll(dir) }, nil
 		}
-		// A sweep by another process may have come between.
+		// A sweep by another process may have removed it.
 		if !errors.Is(err, durable.ErrBusy) && !errors.Is(err, fs.ErrNotExist) {
 			os.Remove(dir)
 			return "", nil, fmt.Errorf("lock scratch directory: %w", err)
@@ -41,7 +42,7 @@ func (s *Store) Scratch(stage string) (dir string, release func() error, err err
 
 func (s *Store) tmp() string { return filepath.Join(s.dir, "tmp") }
 
-// Sweep removes temporary files and directories whose process is gone.
+// Sweep removes temporary files and directories whose process has ended.
 func (s *Store) Sweep() error {
 	tmp := filepath.Join(s.dir, "tmp")
 	entries, err := os.ReadDir(tmp)
@@ -85,8 +86,8 @@ func removeAll(dir string) error {
 	return os.RemoveAll(dir)
 }
 
-// ValidName reports whether a stage or an output can have a name: whether a file in a directory
-// could have it.
+// ValidName reports whether name is valid for a stage or an output: it must be valid as a file
+// name.
 func ValidName(name string) bool {
 	return name != "" && name != "." && name != ".." && !strings.ContainsAny(name, "/\x00\n")
 }

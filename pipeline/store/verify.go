@@ -12,21 +12,21 @@ import (
 	"github.com/sovereign-sql/sov/internal/finding"
 )
 
-// VerifyOptions say how Verify goes about it.
+// VerifyOptions configure Verify.
 type VerifyOptions struct {
-	// Repair removes what is damaged, and records whose blobs are gone, so that the next build
-	// makes them again.
+	// Repair removes damaged files, and records with missing blobs, so that the next build makes
+	// them again.
 	Repair bool
-	// Progress, if not nil, is called with the bytes hashed so far and those to be hashed in all.
+	// Progress, if not nil, is called with the bytes hashed so far and the total.
 	Progress func(done, total int64)
 }
 
-// VerifyResult is what Verify looked at and found.
+// VerifyResult says what Verify checked and found.
 type VerifyResult struct {
 	Entries int
 	Blobs   int
 	Bytes   int64 // hashed
-	// Away are blobs that entries from a remote cache name and that nothing has needed here yet.
+	// Away is the number of blobs that are in a remote cache only.
 	Away int
 	// Problems are failed findings, each of a file in the store.
 	Problems []finding.Finding
@@ -67,7 +67,7 @@ type verification struct {
 	res     VerifyResult
 }
 
-// problem notes a problem and, if asked to, removes the file.
+// problem records a problem and, with Repair, removes the file.
 func (v *verification) problem(path, what string) {
 	p := finding.Fail(path, what, "")
 	if v.options.Repair {
@@ -136,13 +136,13 @@ func (v *verification) blob(b Blob, bad map[Digest]bool) error {
 	return nil
 }
 
-// isAway reports whether a blob is not here, or will not be once damage is removed.
+// isAway reports whether the store lacks a blob, or will lack it after damage is removed.
 func (v *verification) isAway(b Blob, bad map[Digest]bool) bool {
 	_, err := os.Stat(v.store.blobPath(b.Digest))
 	return bad[b.Digest] || errors.Is(err, fs.ErrNotExist)
 }
 
-// action checks that a record's blobs are there in the right size.
+// action checks that the store has a record's blobs in the right size.
 func (v *verification) action(a storedRecord, bad map[Digest]bool) {
 	path := v.store.recordPath(a.Key)
 	for _, o := range a.Outputs {

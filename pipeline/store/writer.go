@@ -10,9 +10,9 @@ import (
 	"sync"
 )
 
-// A Writer makes one blob. It can be written from front to back, in which case the digest is
-// computed on the way, or at random, in which case Commit reads the file once more. It is not for
-// use by several goroutines at once, except for WriteAt.
+// A Writer makes one blob. It hashes sequential writes as they come; after writes at random
+// offsets, Commit reads the file once more. Only WriteAt may be called by several goroutines at
+// once.
 type Writer struct {
 	store  *Store
 	f      *os.File
@@ -22,7 +22,7 @@ type Writer struct {
 	sequential hash.Hash // of the first `end` bytes
 	end        int64     // where Write continues
 	mu         sync.Mutex
-	random     bool // the hash is no longer that of the file
+	random     bool // the hash is not that of the file any more
 }
 
 var (
@@ -30,7 +30,7 @@ var (
 	_ io.WriterAt = (*Writer)(nil)
 )
 
-// errWriterClosed is what a Writer says after Commit or Abort.
+// errWriterClosed is the error of a Writer after Commit or Abort.
 var errWriterClosed = errors.New("blob writer used after Commit or Abort")
 
 // Create begins a blob. done, if not nil, is called when the writer is finished.
@@ -91,7 +91,7 @@ func (w *Writer) markRandom() {
 // Commit syncs the content and moves it into the store. On an error nothing is left behind.
 func (w *Writer) Commit() (Blob, error) { return w.finish(nil) }
 
-// ErrRefused is in the error of CommitAs about other content.
+// ErrRefused matches the error of CommitAs for other content.
 var ErrRefused = errors.New("refused")
 
 // CommitAs is Commit for content that should be b. The error matches ErrRefused if it is not.
@@ -115,7 +115,7 @@ func (w *Writer) finish(want *Blob) (Blob, error) {
 	return b, err
 }
 
-// commit installs the content, if it is the wanted one.
+// commit installs the content. If want is not nil, the content must be that blob.
 func (w *Writer) commit(want *Blob) (Blob, error) {
 	info, err := w.f.Stat()
 	if err != nil {

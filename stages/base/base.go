@@ -1,6 +1,6 @@
-// Package base is the stage that brings an image, the base of the machine or one that files are
-// copied from: its layers, verified and decompressed, as layer-000.tar and so on, its manifest and
-// configuration as they are kept, and image.json, which says what it was.
+// Package base is the stage that fetches a container image: the machine's base image, or an image
+// that files are copied from. Its outputs are the verified and decompressed layers (layer-000.tar
+// and so on), the image's manifest and configuration, and image.json, which describes the image.
 package base
 
 import (
@@ -28,14 +28,14 @@ import (
 // Name is the name of the base image's stage.
 const Name = "base"
 
-// copiedPrefix begins the names of the stages of other images.
+// copiedPrefix is the prefix of the names of the other images' stages.
 const copiedPrefix = "image-"
 
-// CopiedName is the name of the stage of the image that is the recipe's i-th to copy files from,
-// the first being 0.
+// CopiedName returns the name of the stage of the i-th image, from 0, that the recipe copies files
+// from.
 func CopiedName(i int) string { return copiedPrefix + strconv.Itoa(i+1) }
 
-// IsImage reports whether a stage brings an image.
+// IsImage reports whether a stage fetches an image.
 func IsImage(name string) bool { return name == Name || strings.HasPrefix(name, copiedPrefix) }
 
 // Names of outputs besides the layers.
@@ -45,10 +45,10 @@ const (
 	ConfigFile   = "oci-config.json"
 )
 
-// LayerFile is the name of a layer's output, the lowest being 0.
+// LayerFile returns the name of a layer's output. The lowest layer is 0.
 func LayerFile(i int) string { return fmt.Sprintf("layer-%03d.tar", i) }
 
-// An Image is what later stages may want to know of the base image.
+// An Image describes the base image for later stages.
 type Image struct {
 	Digest  string          `json:"digest"`   // see package oci
 	Arch    string          `json:"arch"`     // "arm64" or "amd64"
@@ -63,11 +63,11 @@ type Options struct {
 	Digest    string // of the image for Arch; decides what the stage makes
 	Arch      string
 	Images    oci.Options
-	Bundle    *offline.Bundle // asked before the reference
+	Bundle    *offline.Bundle // used before the reference
 }
 
-// New returns the stage, a share. Its Stage alone is one whose files do not go into the root file
-// system.
+// New returns the stage as a share. For an image that only files are copied from, use its Stage
+// alone: its files are then not part of the root file system.
 func New(o Options) overlay.Share {
 	return overlay.Share{Stage: &stage{o}, ImageLayers: true, MayBeEmpty: true}
 }
@@ -77,7 +77,7 @@ type stage struct{ Options }
 func (s *stage) Name() string    { return cmp.Or(s.Stage, Name) }
 func (s *stage) Needs() []string { return nil }
 
-// Key leaves the reference out: a digest is the same image wherever it is kept.
+// Key does not include the reference: the digest identifies the image in any registry.
 func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 	output.Version(k, 2)
 	k.Add("image", s.Digest)
@@ -85,8 +85,8 @@ func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 	return nil
 }
 
-// parallelLayers is how many layers travel at once; registries slow clients
-// down that ask for many more.
+// parallelLayers is the number of layers that are fetched at once. Registries throttle clients that
+// fetch many more.
 const parallelLayers = 4
 
 func (s *stage) Run(ctx context.Context, j *pipeline.Job) error {
@@ -138,7 +138,7 @@ func (s *stage) open(ctx context.Context) (*oci.Image, error) {
 	return img, nil
 }
 
-// pull returns a layer's tar, from an earlier run if there is one.
+// pull returns a layer's tar, from the cache if it has it.
 func pull(ctx context.Context, j *pipeline.Job, l oci.Layer, tmp string) (pipeline.Blob, error) {
 	return j.Pin(ctx, "layer "+l.DiffID, pipeline.IsDigest(pipeline.Digest(l.DiffID)), func(w *pipeline.Writer) error {
 		f, err := os.Create(tmp)
@@ -192,7 +192,7 @@ func (s *stage) CheckPins(outputs []pipeline.Output, open func(pipeline.Blob) (*
 	return output.Compare(outputs, want)
 }
 
-// maxPart bounds a manifest or a configuration, in bytes. Registries take manifests of 4 MiB.
+// maxPart is the largest manifest or configuration, in bytes. Registries take manifests of 4 MiB.
 const maxPart = 8 << 20
 
 func readPart(o pipeline.Output, open func(pipeline.Blob) (*os.File, error)) ([]byte, error) {
@@ -207,7 +207,7 @@ func readPart(o pipeline.Output, open func(pipeline.Blob) (*os.File, error)) ([]
 	return io.ReadAll(f)
 }
 
-// describe says what an image is.
+// describe returns the description of an image.
 func describe(img *oci.Image) Image {
 	about := Image{Digest: img.Digest, Arch: img.Arch, Config: json.RawMessage(img.Config)}
 	for _, l := range img.Layers {

@@ -1,7 +1,6 @@
-// Package bundle is the stage that puts the artifact together. Its outputs are
-// the artifact's files, under their names: the root file system, the kernel,
-// vm.json for whoever starts the machine, the bill of materials, the manifest,
-// the provenance, and SHA256SUMS.
+// Package bundle is the stage that puts the artifact together. Its outputs are the artifact's
+// files, under their names: the root file system, the kernel, vm.json for the program that starts
+// the machine, the bill of materials, the manifest, the provenance, and SHA256SUMS.
 package bundle
 
 import (
@@ -31,14 +30,14 @@ import (
 // Name is the stage's name.
 const Name = "bundle"
 
-// Options say what the artifact is.
+// Options describe the artifact.
 type Options struct {
 	Recipe     *recipe.Recipe
 	RecipeText []byte // the recipe's source
 	Arch       string // "arm64" or "amd64"
 	Made       lock.Entry
 	Builder    string // sov's version, for the provenance
-	// Below are the base image and the packages, for what distribution they are.
+	// Below are the base image and the packages. They determine the distribution.
 	Below []overlay.Share
 	// Programs are the shares that hold Go programs, for the bill of materials.
 	Programs []overlay.Share
@@ -71,7 +70,7 @@ func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 	for _, in := range s.inputs() {
 		label := in.Kind + " " + in.Name
 		for labels[label] {
-			label += " again" // files are copied from the base image, too
+			label += " again" // files are also copied from the base image
 		}
 		labels[label] = true
 		k.Add(label, in)
@@ -114,7 +113,7 @@ func (s *stage) Run(_ context.Context, j *pipeline.Job) error {
 	return s.seal(j, files)
 }
 
-// sealed returns the hash tree of the root file system.
+// sealed returns the parameters of the root file system's hash tree and its root hash.
 func sealed(j *pipeline.Job) (*manifest.Verity, verity.Digest, error) {
 	var info rootfs.Info
 	if err := output.ReadJSON(j, rootfs.Name, rootfs.StatsFile, &info); err != nil {

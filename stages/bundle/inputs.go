@@ -42,8 +42,8 @@ func (s *stage) inputs() []manifest.Input {
 	return out
 }
 
-// imageName is a reference without the directory that a local image stands in,
-// which is private and would make the artifact depend on it.
+// imageName returns a reference without the directory of a local image. The directory is private,
+// and the artifact must not depend on it.
 func imageName(reference string) string {
 	ref, err := oci.Parse(reference)
 	if err != nil {
@@ -52,7 +52,7 @@ func imageName(reference string) string {
 	return ref.ShortName()
 }
 
-// goSource says where the module of a Go program is: path and version, or the name of a folder.
+// goSource returns the path and version of a Go program's module, or the name of its folder.
 func goSource(f lock.RecipeFile) (path, version string) {
 	path, version, _ = strings.Cut(strings.TrimPrefix(f.Source, lock.GoPrefix), "@")
 	if version == "" {
@@ -61,7 +61,7 @@ func goSource(f lock.RecipeFile) (path, version string) {
 	return path, version
 }
 
-// sourceName is a location, of a path only the last element.
+// sourceName returns a location, or the last element of a path.
 func sourceName(location string) string {
 	if tag, place := recipe.RepositoryTag(location); tag != "" {
 		return "@" + tag + " " + sourceName(place)

@@ -23,8 +23,7 @@ import (
 	"github.com/sovereign-sql/sov/stages/tailscale"
 )
 
-// parameters are what was asked for, without the directories that this
-// computer keeps things in.
+// parameters returns what the user requested, without directories of this computer.
 func (s *stage) parameters() provenance.External {
 	asked := s.Made.Inputs
 	out := provenance.External{
@@ -122,9 +121,8 @@ func (s *stage) statement(j *pipeline.Job, files []manifest.File) ([]byte, error
 	return provenance.New(files, s.Builder, s.parameters(), internal, dependencies).Encode()
 }
 
-// image names an image by a package URL
-// (https://github.com/package-url/purl-spec, type oci) where it comes from a
-// registry.
+// image describes an image, with a package URL (https://github.com/package-url/purl-spec, type oci)
+// if it comes from a registry.
 func (s *stage) image(made lock.Image) provenance.Resource {
 	r := provenance.Resource{Name: imageName(made.Reference), Digest: digestSet(made.Digest)}
 	if ref, err := oci.Parse(made.Reference); err == nil && ref.Kind == oci.Registry {
@@ -142,9 +140,9 @@ func kernelSource(k lock.Kernel) provenance.Resource {
 	return r
 }
 
-// packageFile names an Alpine package by the SHA-256 of its content: of its control and data
-// members, without the signature, which a mirror may replace. A digest of the whole file would be
-// called sha256.
+// packageFile describes an Alpine package by the SHA-256 of its control and data members, without
+// the signature, which a mirror may replace. The name "sha256" is reserved for a digest of the
+// whole file.
 func (s *stage) packageFile(j *pipeline.Job, p lock.Package) (provenance.Resource, error) {
 	file := packages.FileOutput(p)
 	b, err := j.Output(packages.Name, file)

@@ -24,8 +24,8 @@ import (
 	"github.com/sovereign-sql/sov/stages/packages"
 )
 
-// sbom writes the bill of materials as CycloneDX JSON. It has no time, and its
-// serial number follows from its content.
+// sbom writes the bill of materials as CycloneDX JSON. It has no timestamp, and its serial number
+// is derived from its content.
 func sbom(r *recipe.Recipe, arch string, components []cdx.Component) ([]byte, error) {
 	slices.SortFunc(components, func(a, b cdx.Component) int { return cmp.Compare(a.BOMRef, b.BOMRef) })
 	components = slices.CompactFunc(components, func(a, b cdx.Component) bool { return a.BOMRef == b.BOMRef })
@@ -51,8 +51,7 @@ func encodeBOM(bom *cdx.BOM) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// serial is a UUID of version 8, whose bits are the vendor's choice (RFC 9562,
-// section 5.8).
+// serial returns a UUID of version 8, whose bits are vendor-specific (RFC 9562, section 5.8).
 func serial(content []byte) string {
 	u := sha256.Sum256(content)
 	u[6] = u[6]&0x0f | 0x80
@@ -60,14 +59,13 @@ func serial(content []byte) string {
 	return fmt.Sprintf("urn:uuid:%x-%x-%x-%x-%x", u[0:4], u[4:6], u[6:8], u[8:10], u[10:16])
 }
 
-// A distribution is what /etc/os-release says of the root file system: ID and VERSION_ID
-// (os-release(5)).
+// A distribution is ID and VERSION_ID of /etc/os-release in the root file system (os-release(5)).
 type distribution struct{ id, version string }
 
-// maxOSRelease bounds /etc/os-release, in bytes. Alpine's has some 160.
+// maxOSRelease is the largest /etc/os-release, in bytes. Alpine's has about 160.
 const maxOSRelease = 64 << 10
 
-// distributionOf reads /etc/os-release; without one there is no distribution.
+// distributionOf reads /etc/os-release. If the file does not exist, the distribution is empty.
 func distributionOf(t *tree.Tree) (d distribution, err error) {
 	text, err := overlay.ReadFile(t, "etc/os-release", maxOSRelease)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -92,10 +90,11 @@ func distributionOf(t *tree.Tree) (d distribution, err error) {
 	return d, nil
 }
 
-// distributionForm is what ID and VERSION_ID may be (os-release(5)).
+// distributionForm is the syntax of ID and VERSION_ID (os-release(5)).
 var distributionForm = regexp.MustCompile(`^[a-z0-9._-]{1,64}$`)
 
-// component is how scanners learn whose vulnerabilities to look for.
+// component returns the component from which scanners take the distribution, and so the
+// vulnerability data to use.
 func (d distribution) component() []cdx.Component {
 	if d.id == "" {
 		return nil
@@ -103,8 +102,8 @@ func (d distribution) component() []cdx.Component {
 	return []cdx.Component{{BOMRef: "os:" + d.id, Type: cdx.ComponentTypeOS, Name: d.id, Version: d.version}}
 }
 
-// packageComponents describe the Alpine packages. The package that an advisory names is the one
-// that others are built from, their origin: "upstream", as scanners call it.
+// packageComponents describes the Alpine packages. Advisories name a package's origin, the source
+// package that it is built from; scanners call it "upstream".
 func packageComponents(list []packages.Installed, d distribution) []cdx.Component {
 	out := make([]cdx.Component, 0, len(list))
 	for _, p := range list {
@@ -129,8 +128,8 @@ func packageComponents(list []packages.Installed, d distribution) []cdx.Componen
 	return out
 }
 
-// kernelComponent describes the kernel. It is not the operating-system component, of which a
-// scanner takes the distribution.
+// kernelComponent describes the kernel. It is not of type operating-system, because scanners take
+// the distribution from such a component.
 func kernelComponent(info kernel.Info) cdx.Component {
 	version := cmp.Or(info.Version, info.Release)
 	purl := "pkg:generic/linux@" + url.QueryEscape(version)
@@ -148,11 +147,11 @@ func kernelComponent(info kernel.Info) cdx.Component {
 	return c
 }
 
-// minProgram is below what any Go program has; smaller files are not looked at.
+// minProgram is smaller than any Go program, in bytes. Smaller files are not read.
 const minProgram = 512 << 10
 
-// goComponents describe the modules in the Go programs of a tree, by what the
-// linker put into them.
+// goComponents describes the modules in the Go programs of a tree, from the build information in
+// each program.
 func goComponents(t *tree.Tree) ([]cdx.Component, error) {
 	var out []cdx.Component
 	seen := map[*tree.Inode]bool{}
@@ -167,7 +166,7 @@ func goComponents(t *tree.Tree) ([]cdx.Component, error) {
 	return out, err
 }
 
-// modulesOf describes the modules in a Go program, and nothing where it is none.
+// modulesOf describes the modules in a Go program. It returns nil for other files.
 func modulesOf(program io.ReaderAt) []cdx.Component {
 	info, err := buildinfo.Read(program)
 	if err != nil {

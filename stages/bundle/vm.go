@@ -13,11 +13,11 @@ import (
 	"github.com/sovereign-sql/sov/stages/guestinit"
 )
 
-// parameters is the kernel command line between the root file system and what the
-// recipe adds. After a panic the machine goes down at once, and its starter knows.
+// parameters is the part of the kernel command line between the root file system and the recipe's
+// parameters. After a panic the machine ends at once, so that its parent process notices.
 var parameters = []string{"ro", "rootfstype=ext4", "init=" + guestinit.ProgramPath, "console=hvc0", "page_alloc.shuffle=1", "panic=-1"}
 
-// spec is vm.json. The parameters that name the root file system are in front.
+// spec returns vm.json. The parameters that name the root file system come first.
 func spec(r *recipe.Recipe, arch string, root []string) (*vmspec.Spec, error) {
 	network, err := network(r.Network)
 	if err != nil {
@@ -42,10 +42,10 @@ func spec(r *recipe.Recipe, arch string, root []string) (*vmspec.Spec, error) {
 		Postgres: logins(r.Postgres),
 		Ready:    vmspec.Ready{Port: vmspec.StatusPort, TimeoutSeconds: int(time.Duration(r.VM.Ready.Timeout).Seconds())},
 	}
-	for _, v := range r.Volumes { // behind the others, whose places the kernel and older guests know
+	for _, v := range r.Volumes { // after the others, whose device names the kernel and older guests expect
 		s.Disks = append(s.Disks, vmspec.Disk{Role: vmspec.RoleVolume, Name: v.Name, Size: int64(v.Size), Key: keyPlace(r, v.Encrypted)})
 	}
-	if awake := vmspec.Awake(r.VM.Awake); awake != vmspec.AwakeAlways { // what an older sov-runner need not know
+	if awake := vmspec.Awake(r.VM.Awake); awake != vmspec.AwakeAlways { // older versions of sov-runner do not know the key
 		s.Awake = awake
 	}
 	for _, needed := range r.NeededSecrets() {
@@ -53,7 +53,7 @@ func spec(r *recipe.Recipe, arch string, root []string) (*vmspec.Spec, error) {
 	}
 	for _, published := range r.Network.Publish {
 		p := vmspec.Port{Service: published.Service, Port: published.Port, Forward: slices.Contains(r.Network.Forward, published.Port)}
-		if published.Protocol != guestspec.TCP { // what an older sov-runner need not know
+		if published.Protocol != guestspec.TCP { // older versions of sov-runner do not know the key
 			p.Protocol = published.Protocol
 		}
 		if published.HostPort != published.Port {
@@ -64,7 +64,7 @@ func spec(r *recipe.Recipe, arch string, root []string) (*vmspec.Spec, error) {
 	return s, nil
 }
 
-// keyPlace is where the key of a disk is kept.
+// keyPlace returns where the key of a disk is stored.
 func keyPlace(r *recipe.Recipe, encrypted bool) vmspec.KeyPlace {
 	if !encrypted {
 		return ""
@@ -78,8 +78,8 @@ func RecipeParameters(s *vmspec.Spec) []string {
 	return s.Parameters[i+1:]
 }
 
-// logins are who logs in to the database; nil where the recipe says nothing of it, which an older
-// sov-runner need not know.
+// logins returns the roles that log in to the database, or nil if the recipe does not set them:
+// older versions of sov-runner do not know the key.
 func logins(p recipe.Postgres) *vmspec.Postgres {
 	if !p.Enabled || p.Superuser == "" && len(p.Roles) == 0 {
 		return nil

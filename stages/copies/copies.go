@@ -1,5 +1,5 @@
-// Package copies is the stage that takes files of other images, as the recipe's key copy asks for
-// them. It is a share of the root file system. The images are fetched by stages of package base.
+// Package copies is the stage that copies files from other images, as the recipe's key copy lists
+// them. It is a share of the root file system. Stages of package base fetch the images.
 package copies
 
 import (
@@ -21,7 +21,7 @@ import (
 // Name is the stage's name.
 const Name = "copies"
 
-// Options say what is copied.
+// Options say what to copy.
 type Options struct {
 	Images     []overlay.Share // the images' layers
 	References []string        // of Images, as Copies name them
@@ -36,7 +36,7 @@ type stage struct{ Options }
 func (s *stage) Name() string    { return Name }
 func (s *stage) Needs() []string { return overlay.Names(s.Images) }
 
-// Key leaves references out: the images' digests are inputs.
+// Key does not include references: the images' digests are inputs.
 func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 	output.Version(k, 1)
 	for i, c := range s.Copies {
@@ -68,8 +68,8 @@ func (s *stage) Run(_ context.Context, j *pipeline.Job) error {
 	return err
 }
 
-// copyOne writes what a path leads to. It is given to root, as docker build's COPY does: the
-// image's accounts are not this machine's.
+// copyOne writes what a path refers to, owned by root as with COPY of docker build: the image's
+// accounts are not those of this machine.
 func copyOne(j *pipeline.Job, t *tar.Writer, image overlay.Share, c recipe.Copy) error {
 	merged, err := overlay.Merge(j, image)
 	if err != nil {

@@ -1,16 +1,17 @@
-// Package disk is the stage that makes an artifact the image of a whole disk, which boots under
-// UEFI on a virtual machine, a server or a laptop:
+// Package disk is the stage that makes a disk image of an artifact. The disk boots under UEFI on a
+// virtual machine, a server or a laptop. Its partitions:
 //
 //	sov-esp   FAT32  the kernel as \EFI\BOOT\BOOTX64.EFI or BOOTAA64.EFI, where firmware looks on any disk
 //	sov-boot  ext4   sov-init, and how it maps the root file system; the kernel's own command line names this partition
 //	sov-root  ext4   rootfs.img, byte for byte, with its hash tree
 //	sov-data  ext4   the data disk, as large as vm.data says; the last, so that it can grow
 //
-// Firmware starts a kernel of a disk without a command line, and the one that is compiled into the
-// kernel cannot hold the root hash of a build. So the kernel begins with sov-boot, from where
-// sov-init maps sov-root by its hash tree, as dm-mod.create does on a phone, and goes on there.
+// Firmware starts the kernel without a command line, and the command line that is compiled into the
+// kernel cannot contain the root hash of a build. Therefore the kernel mounts sov-boot first. From
+// there sov-init maps sov-root with its hash tree, as dm-mod.create does on a phone, and switches
+// to it.
 //
-// It is no part of every build: its size is that of the data disk, which has to be hashed.
+// The stage runs on demand: the image includes the data disk, and hashing it takes long.
 package disk
 
 import (
@@ -41,14 +42,14 @@ import (
 	"github.com/sovereign-sql/sov/stages/output"
 )
 
-// Name is the stage's name, and what --format calls it.
+// Name is the stage's name and the format's name for --format.
 const Name = "disk"
 
-// version is part of the key. It is raised when the same artifact comes to another image.
+// version is part of the key. It is raised when the image of the same artifact changes.
 const version = 1
 
-// made is the time of every file of the boot partition and the EFI system partition: the first that
-// FAT knows.
+// made is the time of every file of the boot partition and the EFI system partition: the earliest
+// that FAT can store.
 var made = time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // New returns the stage.
@@ -87,8 +88,8 @@ func (stage) Run(ctx context.Context, j *pipeline.Job) error {
 	return err
 }
 
-// Write makes f the disk image of an artifact, whose files open opens by their names. The same
-// artifact gives the same bytes.
+// Write writes the disk image of an artifact to f. open opens a file of the artifact by its name.
+// The same artifact gives the same bytes.
 func Write(ctx context.Context, f *os.File, open func(name string) (*os.File, error)) error {
 	a, err := read(open)
 	if err != nil {
@@ -101,19 +102,19 @@ func Write(ctx context.Context, f *os.File, open func(name string) (*os.File, er
 	return a.write(ctx, f)
 }
 
-// An image is what a disk is made of.
+// An image holds the parts of a disk image.
 type image struct {
 	manifest *manifest.Manifest
 	spec     *vmspec.Spec
 	kernel   []byte
-	init     []byte // sov-init, as the root file system has it
+	init     []byte // sov-init, from the root file system
 	rootfs   *os.File
 	size     int64 // of rootfs
 	root     verity.Digest
 	pooled   bool // the machine has postgres.pooler
 }
 
-// maxKernel bounds a kernel, in bytes: it has to fit into the EFI system partition.
+// maxKernel is the largest kernel, in bytes: it must fit into the EFI system partition.
 const maxKernel = diskimage.ESPSize
 
 func read(open func(name string) (*os.File, error)) (_ *image, err error) {
@@ -158,7 +159,7 @@ func read(open func(name string) (*os.File, error)) (_ *image, err error) {
 	return a, nil
 }
 
-// check refuses what a disk image cannot do.
+// check returns an error for a machine that a disk image does not support.
 func (a *image) check() error {
 	if a.spec.DataKey() != "" {
 		return errors.New("--format disk: vm.encrypt: a disk image has no place for the key that opens its data disk: build one of a recipe without vm.encrypt")
@@ -181,7 +182,7 @@ func (a *image) check() error {
 	return guestkernel.CheckDisk(a.spec.Arch, config, guestkernel.Features{})
 }
 
-// kernelConfig is the configuration inside a kernel.
+// kernelConfig returns the configuration inside a kernel.
 func kernelConfig(kernel []byte) (kconfig.Config, error) {
 	image, err := kconfig.Open(kernel)
 	if err != nil {
@@ -194,7 +195,7 @@ func kernelConfig(kernel []byte) (kconfig.Config, error) {
 	return kconfig.Parse(text)
 }
 
-// dataSize is the size of the data disk in bytes.
+// dataSize returns the size of the data disk in bytes.
 func (a *image) dataSize() (int64, error) {
 	for _, d := range a.spec.Disks {
 		if d.Role == vmspec.RoleData {
@@ -234,13 +235,13 @@ func (a *image) write(ctx context.Context, f *os.File) error {
 	})
 }
 
-// Loader is the name of the program in \EFI\BOOT that firmware of an architecture starts (UEFI
+// Loader returns the name of the program in \EFI\BOOT that firmware of an architecture starts (UEFI
 // Specification 2.10, section 3.5.1.1).
 func Loader(goArch string) string {
 	return map[string]string{arch.AMD64: "BOOTX64.EFI", arch.ARM64: "BOOTAA64.EFI"}[goArch]
 }
 
-// boot is the file system with which the kernel begins.
+// boot returns the file system that the kernel mounts first.
 func (a *image) boot(root string) bootPartition {
 	t := tree.New()
 	file := func(path string, mode uint32, content []byte) error {
@@ -264,7 +265,7 @@ type bootPartition struct {
 	err  error
 }
 
-// size lays the file system out in nothing.
+// size returns the size of the file system in bytes, without writing it.
 func (b bootPartition) size(ctx context.Context) (int64, error) {
 	if b.err != nil {
 		return 0, b.err
@@ -285,9 +286,9 @@ type nowhere struct{}
 func (nowhere) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
 func (nowhere) Truncate(int64) error                   { return nil }
 
-// bytesOf returns the bytes of a GUID as it is written.
+// bytesOf returns the 16 bytes of a GUID's text form, in its order.
 func bytesOf(guid string) (b [16]byte) {
-	raw, _ := hex.DecodeString(strings.ReplaceAll(guid, "-", "")) // diskimage.GUID writes no other
+	raw, _ := hex.DecodeString(strings.ReplaceAll(guid, "-", "")) // diskimage.GUID returns valid hexadecimal
 	copy(b[:], raw)
 	return b
 }

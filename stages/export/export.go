@@ -1,6 +1,6 @@
-// Package export copies the artifact of a build out of the store. The files of
-// a directory are replaced together: a reader sees the artifact of before or the
-// new one, whatever interrupts the export.
+// Package export copies the artifact of a build out of the store. It replaces the files of a
+// directory together: even if the export is interrupted, a reader sees either the old or the new
+// artifact.
 package export
 
 import (
@@ -38,13 +38,12 @@ type File struct {
 	Changed bool // it did not exist, or had other content, before
 }
 
-// Artifact makes dir the artifact that a build's bundle holds, and returns the
-// files in the order of their names. Files of an earlier artifact that this one
-// does not have are removed; files that no build wrote stay. If dir is the
-// artifact already, nothing is written.
+// Artifact writes the artifact in a build's bundle to dir, and returns the files sorted by name. It
+// removes files of an earlier artifact that this one does not have, and keeps files that no build
+// wrote. If dir already is this artifact, it writes nothing.
 //
-// Other formats of the artifact that the build made stand beside its files.
-// Those of an earlier build may be of another artifact and are removed.
+// Other formats that the build made are written to the same folder. Those of an earlier build may
+// be of another artifact and are removed.
 func Artifact(ctx context.Context, from *pipeline.Store, result *pipeline.Result, dir string) ([]File, error) {
 	st := result.Stage(bundle.Name)
 	if st == nil {
@@ -73,7 +72,7 @@ func Artifact(ctx context.Context, from *pipeline.Store, result *pipeline.Result
 	return files, nil
 }
 
-// staleFiles are files of the artifact in dir that the new one does not have.
+// staleFiles returns the files of the artifact in dir that the new one does not have.
 func staleFiles(dir string, now []string) []string {
 	old, err := manifest.Load(dir)
 	if err != nil {
@@ -117,21 +116,20 @@ func exportAll(ctx context.Context, store *pipeline.Store, files []File, dir str
 		return err
 	}
 	for _, f := range files {
-		// Notes the files under the names they have now, so that the next
-		// build need not read them.
+		// Record the files under their final names, so that the next build need not read them.
 		store.Exported(f.Blob, filepath.Join(dir, f.Name), filePerm(f.Name))
 	}
 	return nil
 }
 
-// Replace makes dir an artifact of the files that names lists and fill writes
-// into a directory beside it. That directory takes the place of dir at once.
+// Replace makes dir an artifact with the files in names. fill writes them into a staging directory
+// in the same folder, which then replaces dir atomically.
 func Replace(dir string, names []string, fill func(staging string) error) error {
 	parent := filepath.Dir(dir)
 	if err := durable.MkdirAll(parent, 0o755); err != nil {
 		return err
 	}
-	// Waits until no other process exports below the directory.
+	// Wait until no other process exports below the directory.
 	lock, err := durable.WaitLock(context.Background(), parent, durable.Exclusive, durable.LockOptions{Existing: true})
 	if err != nil {
 		return err
@@ -145,7 +143,7 @@ func Replace(dir string, names []string, fill func(staging string) error) error 
 	if err != nil {
 		return err
 	}
-	// After the swap this is what was there before.
+	// After the swap, staging is the previous artifact.
 	defer os.RemoveAll(staging)
 	if err := os.Chmod(staging, 0o755); err != nil {
 		return err
@@ -158,7 +156,7 @@ func Replace(dir string, names []string, fill func(staging string) error) error 
 			return err
 		}
 	}
-	// What fill wrote is synced; the names and the exchange of the directories are synced here.
+	// fill has synced the files. Their names and the swap of the directories are synced here.
 	if err := durable.SyncDir(staging); err != nil {
 		return err
 	}
@@ -188,9 +186,9 @@ func setPerm(path string, perm fs.FileMode) error {
 
 func stagingPrefix(dir string) string { return "." + filepath.Base(dir) + ".new-" }
 
-// finishInterrupted removes what killed exports left. An export that was killed
-// after the swap has not moved the files that no build wrote; one that was killed
-// during a swap by renames has not given dir back.
+// finishInterrupted cleans up after killed exports. An export that was killed after the swap has
+// not moved the files that no build wrote; after one that was killed during a swap by renames, dir
+// may not exist.
 func finishInterrupted(names []string, dir string) error {
 	left, err := filepath.Glob(filepath.Join(filepath.Dir(dir), stagingPrefix(dir)+"*"))
 	if err != nil {
@@ -226,7 +224,7 @@ func isWhole(dir string) bool {
 	})
 }
 
-// putInPlace gives staging the name dir. An earlier dir gets the name staging.
+// putInPlace renames staging to dir. A previous dir is renamed to staging.
 func putInPlace(staging, dir string) error {
 	_, err := os.Lstat(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -238,9 +236,9 @@ func putInPlace(staging, dir string) error {
 	return swap(staging, dir)
 }
 
-// keepUnbuilt moves the files that no build wrote from the old directory to the
-// new one. A signature is moved only if it is valid for the new artifact, too.
-// Names that begin with a dot are parts of files that were being written.
+// keepUnbuilt moves the files that no build wrote from the old directory to the new one. A
+// signature is moved only if it is valid for the new artifact, too. Names that begin with a dot are
+// partial files.
 func keepUnbuilt(old, dir string, stale []string) error {
 	entries, err := os.ReadDir(old)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -5,8 +5,7 @@ import (
 	"os"
 )
 
-// swapByRename swaps two directories. It puts b back if a cannot take its
-// place.
+// swapByRename swaps two directories. It restores b if the rename of a fails.
 func swapByRename(a, b string) error {
 	aside := a + ".old"
 	if err := os.Rename(b, aside); err != nil {

@@ -1,6 +1,6 @@
-// Package files is the stage that puts the recipe's files into the root file system: texts of the
-// recipe itself, files beside it, and downloads. It is a share, over all that the machine has from
-// elsewhere.
+// Package files is the stage that puts the recipe's files into the root file system: texts in the
+// recipe, files in its folder, and downloads. It is the top share: its files replace those of other
+// stages.
 package files
 
 import (
@@ -28,19 +28,19 @@ import (
 // Name is the stage's name.
 const Name = "files"
 
-// MaxFile bounds one file, in bytes.
+// MaxFile is the largest file, in bytes.
 const MaxFile = 4 << 30
 
 // ContentOutput is the name of the output with the content that has a SHA-256.
 func ContentOutput(sha256 string) string { return "content-" + sha256 }
 
-// Options say what the files are.
+// Options describe the files.
 type Options struct {
 	Below  []overlay.Share   // the base image and its packages, for their accounts
 	Recipe *recipe.Recipe    // its files, users and groups
-	Locked []lock.RecipeFile // of those files whose content is not in the recipe
+	Locked []lock.RecipeFile // the files whose content is not in the recipe
 	Client *fetch.Client
-	Bundle *offline.Bundle // asked before sources and URLs
+	Bundle *offline.Bundle // used before sources and URLs
 }
 
 // New returns the stage.
@@ -65,7 +65,7 @@ func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 	return nil
 }
 
-// digest returns what the content of a file must be.
+// digest returns the required digest of a file's content.
 func (s *stage) digest(f recipe.File) (pipeline.Digest, error) {
 	if f.Content != nil {
 		return pipeline.DigestOf([]byte(*f.Content)), nil
@@ -144,7 +144,7 @@ func write(t *tar.Writer, h *tar.Header, j *pipeline.Job, b pipeline.Blob) error
 	return err
 }
 
-// content returns a file's content, from an earlier run if there is one.
+// content returns a file's content, from the cache if it has it.
 func (s *stage) content(ctx context.Context, j *pipeline.Job, f recipe.File) (pipeline.Blob, error) {
 	digest, err := s.digest(f)
 	if err != nil {
@@ -171,8 +171,7 @@ func (s *stage) content(ctx context.Context, j *pipeline.Job, f recipe.File) (pi
 	})
 }
 
-// download writes what a URL has. A transfer that breaks is tried again, so it goes by way of a
-// file.
+// download writes the content of a URL to w, through a file: a broken transfer is retried.
 func (s *stage) download(ctx context.Context, j *pipeline.Job, w io.Writer, url string) error {
 	scratch, err := j.Scratch()
 	if err != nil {
@@ -205,7 +204,7 @@ func copyFile(w io.Writer, path string) error {
 	return err
 }
 
-// Source is the path of a file's source.
+// Source returns the path of a file's source.
 func Source(r *recipe.Recipe, f recipe.File) string {
 	if filepath.IsAbs(f.Source) {
 		return f.Source

@@ -1,6 +1,5 @@
-// Package formats lists the other forms of an artifact that a build makes on
-// demand, and makes those of the root file system: Android's sparse image, and
-// the raw image compressed.
+// Package formats lists the formats of an artifact that a build makes on demand. It implements two
+// of them: the root file system as an Android sparse image, and compressed with zstd.
 package formats
 
 import (
@@ -14,7 +13,7 @@ import (
 	"github.com/sovereign-sql/sov/stages/module"
 )
 
-// A format is a form of an artifact, made by a stage of the same name.
+// A format of an artifact is made by a stage of the same name.
 type format struct {
 	name string
 	file func(machine string) string
@@ -61,7 +60,7 @@ func Stages(names []string) []pipeline.Stage {
 	return stages
 }
 
-// Check returns an error for a name that is not a format's.
+// Check returns an error for an unknown format.
 func Check(names []string) error {
 	for _, name := range names {
 		if !slices.Contains(Names(), name) {

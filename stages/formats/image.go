@@ -14,13 +14,13 @@ import (
 	"github.com/sovereign-sql/sov/stages/rootfs"
 )
 
-// Names of the stages that make other forms of the root file system.
+// Names of the stages that make other formats of the root file system.
 const (
 	Simg = "simg"
 	Zstd = "raw.zst"
 )
 
-// ImageFile returns the name of the file in a form of the root file system.
+// ImageFile returns the name of the root file system's file in a format.
 func ImageFile(form string) string {
 	if form == Simg {
 		return "rootfs.simg"
@@ -28,7 +28,7 @@ func ImageFile(form string) string {
 	return artifact.RootfsFile + ".zst"
 }
 
-// NewImage returns the stage that makes a form of the root file system.
+// NewImage returns the stage that makes the root file system in a format.
 func NewImage(form string) pipeline.Stage { return stage(form) }
 
 type stage string
@@ -71,8 +71,8 @@ func (s stage) Run(_ context.Context, j *pipeline.Job) error {
 	return err
 }
 
-// compress compresses the image, by one goroutine: where the blocks end does not depend on how many
-// processors there are.
+// compress compresses the image with one goroutine, so that the output does not depend on the
+// number of processors.
 func compress(w io.Writer, image io.Reader) error {
 	z, err := zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedBetterCompression), zstd.WithEncoderConcurrency(1))
 	if err != nil {

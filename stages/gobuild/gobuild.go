@@ -1,6 +1,6 @@
-// Package gobuild runs the go command for programs that go into a machine. What they are made of
-// and which toolchain compiles them decide their bytes; nothing of the user's environment does. The
-// user's settings say only where modules come from and where Go keeps them.
+// Package gobuild runs the go command to compile the programs of a machine. Only their sources and
+// the toolchain decide their bytes, not the user's environment. The user's settings decide only
+// where modules come from and where Go stores them.
 package gobuild
 
 import (
@@ -22,10 +22,10 @@ import (
 // ErrNoGo says that there is no go command.
 var ErrNoGo = errors.New("there is no go command in PATH: install Go from https://go.dev/dl/")
 
-// A Go is a go command and how it is to be run.
+// A Go is a go command and its options.
 type Go struct {
 	Program   string // its path; empty: the one in PATH
-	Toolchain string // the toolchain it must use, "go1.26.8", which it fetches if it is another; "local": its own
+	Toolchain string // the toolchain to use, "go1.26.8", which the go command fetches if needed; "local": its own
 	Offline   bool   // take modules only from Go's module cache
 }
 
@@ -41,13 +41,13 @@ func (g Go) Path() (string, error) {
 	return filepath.Abs(path)
 }
 
-// kept are the variables of Go's that say where to take modules from and where to keep them; no
-// other reaches a build.
+// kept lists Go's variables for the sources and the caches of modules. A build sees no other
+// variables of the user.
 var kept = []string{"GOCACHE", "GOMODCACHE", "GOPATH", "GOPROXY", "GOSUMDB", "GONOSUMDB", "GOPRIVATE", "GONOPROXY", "GOINSECURE", "GOAUTH", "GOVCS"}
 
-// Environment returns the environment of a build for an architecture: everything that decides what
-// comes out is fixed. Go's settings in variables and in its env file (GOFLAGS, GOEXPERIMENT,
-// GOARM64, ...) are dropped, but for those about fetching.
+// Environment returns the environment of a build for an architecture. It fixes everything that
+// decides the output: Go's settings in variables and in its env file (GOFLAGS, GOEXPERIMENT,
+// GOARM64, ...) are dropped, except those about fetching.
 func (g Go) Environment(ctx context.Context, arch string) ([]string, error) {
 	program, err := g.Path()
 	if err != nil {
@@ -55,7 +55,7 @@ func (g Go) Environment(ctx context.Context, arch string) ([]string, error) {
 	}
 	cmd := exec.CommandContext(ctx, program, append([]string{"env", "-json", "GOFLAGS"}, kept...)...)
 	cmd.Env = append(os.Environ(), "GOTOOLCHAIN=local")
-	cmd.Dir = os.TempDir() // not in a module that asks for another version
+	cmd.Dir = os.TempDir() // not in a module that requires another version
 	out, err := cmd.Output()
 	if err != nil {
 		return nil, fmt.Errorf("%s env: %w", program, err)
@@ -78,19 +78,19 @@ func (g Go) Environment(ctx context.Context, arch string) ([]string, error) {
 	}
 	flags := "-mod=readonly"
 	if slices.Contains(strings.Fields(settings["GOFLAGS"]), "-modcacherw") {
-		flags += " -modcacherw" // how modules that are fetched lie on the disk
+		flags += " -modcacherw" // fetched modules stay writable, so that they can be removed
 	}
 	return append(env, "GOENV=off", "GOTOOLCHAIN="+g.Toolchain, "GOWORK=off", "GO111MODULE=on", "GOFLAGS="+flags,
 		"CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch, "GOAMD64=v1", "GOARM64=v8.0"), nil
 }
 
-// Version returns what a go command calls its own toolchain, "go1.26.8".
+// Version returns the version of a go command's own toolchain, "go1.26.8".
 func Version(ctx context.Context, program string) (string, error) {
 	return version(ctx, program, append(os.Environ(), "GOTOOLCHAIN=local"))
 }
 
-// Check returns an error unless the go command, in an environment of Environment's, uses the
-// toolchain that it must use. One that it does not have is fetched.
+// Check returns an error unless the go command uses the required toolchain. env is from
+// Environment. A missing toolchain is fetched.
 func (g Go) Check(ctx context.Context, env []string) error {
 	program, err := g.Path()
 	if err != nil {
@@ -110,7 +110,7 @@ func version(ctx context.Context, program string, env []string) (string, error) 
 	return variable(ctx, program, env, "GOVERSION")
 }
 
-// Variable returns one of the go command's settings in an environment of Environment's.
+// Variable returns a setting of the go command. env is from Environment.
 func (g Go) Variable(ctx context.Context, env []string, name string) (string, error) {
 	program, err := g.Path()
 	if err != nil {
@@ -122,7 +122,7 @@ func (g Go) Variable(ctx context.Context, env []string, name string) (string, er
 func variable(ctx context.Context, program string, env []string, name string) (string, error) {
 	cmd := exec.CommandContext(ctx, program, "env", name)
 	cmd.Env = env
-	cmd.Dir = os.TempDir() // not in a module that asks for another version
+	cmd.Dir = os.TempDir() // not in a module that requires another version
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -132,8 +132,8 @@ func variable(ctx context.Context, program string, env []string, name string) (s
 	return strings.TrimSpace(string(out)), nil
 }
 
-// Run runs the go command as c says, whose Path and output are Run's, and ends it when ctx ends.
-// step is called with what it is doing: the packages that it prints, as with -v, and the modules
+// Run runs the go command with c, whose Path and output it sets, and ends it when ctx ends. step is
+// called with the names of the packages that the command compiles (it needs -v) and the modules
 // that it downloads.
 func (g Go) Run(ctx context.Context, c confine.Command, step func(string)) (err error) {
 	if c.Path, err = g.Path(); err != nil {
@@ -156,7 +156,7 @@ func (g Go) Run(ctx context.Context, c confine.Command, step func(string)) (err 
 }
 
 // readOutput calls step for packages and downloads, and returns the last of the other lines, which
-// are complaints.
+// are errors.
 func readOutput(r io.Reader, step func(string)) []string {
 	const keep = 20
 	var said []string
@@ -175,6 +175,6 @@ func readOutput(r io.Reader, step func(string)) []string {
 			said = said[max(0, len(said)-keep):]
 		}
 	}
-	_, _ = io.Copy(io.Discard, r) // past a line too long for the scanner
+	_, _ = io.Copy(io.Discard, r) // the scanner stops at a line that is too long
 	return said
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/offline"
 )
 
-// Setting is the value of a variable of an environment.
+// Setting returns the value of a variable in an environment.
 func Setting(env []string, name string) string {
 	for _, v := range slices.Backward(env) {
 		if value, ok := strings.CutPrefix(v, name+"="); ok {
@@ -25,8 +25,8 @@ func Setting(env []string, name string) string {
 	return ""
 }
 
-// Before is an environment in which a folder that is laid out as a module proxy is asked before the
-// proxies that are set.
+// Before returns an environment that adds a folder, laid out as a module proxy, in front of the
+// configured proxies.
 func Before(env []string, folder string) []string {
 	proxy := (&url.URL{Scheme: "file", Path: filepath.ToSlash(folder)}).String()
 	if rest := Setting(env, "GOPROXY"); rest != "" {
@@ -35,8 +35,8 @@ func Before(env []string, folder string) []string {
 	return append(slices.Clone(env), "GOPROXY="+proxy)
 }
 
-// WithBundle unpacks a bundle's modules into a folder, which Go then asks before other proxies. Go
-// compares them with go.sum like those of any proxy.
+// WithBundle unpacks a bundle's modules into a folder and adds it in front of the other proxies. Go
+// compares the modules with go.sum like those of any proxy.
 func WithBundle(env []string, bundle *offline.Bundle, folder string) ([]string, error) {
 	if bundle == nil {
 		return env, nil
@@ -94,10 +94,10 @@ func ProxyFiles(root string) (files []string, err error) {
 	return files, err
 }
 
-// Cache returns the folder for Go's build cache, with the user's own in users. The user's own is
-// not it: what a compiler wrote there that a hostile source has taken over would be in the user's
-// other programs. The folder around it is closed to other users, the user nobody among them. A
-// fresh one is in dir, and empty.
+// Cache returns the folder for Go's build cache. users is the user's build cache: Cache returns a
+// folder beside it, because a hostile source that takes over the compiler could write to the cache,
+// and so get into the user's other programs. Only the user can enter the parent folder. If fresh is
+// true, the folder is an empty one in dir.
 func Cache(users, dir string, fresh bool) (string, error) {
 	around := filepath.Join(users, "sov")
 	if fresh {

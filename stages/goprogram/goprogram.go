@@ -1,6 +1,6 @@
 // Package goprogram is the stage that compiles the recipe's Go programs, static and for the
-// machine's architecture. What is compiled is pinned by the checksum of the module, whose go.sum
-// pins all modules that it needs.
+// machine's architecture. The checksum of the module pins the sources, and its go.sum pins all
+// modules that it needs.
 //
 // Outputs: "go.tar" with the programs; "go.json", an Info.
 package goprogram
@@ -35,7 +35,7 @@ const Name = "go"
 // InfoOutput is the name of the output with an Info.
 const InfoOutput = "go.json"
 
-// maxProgram bounds one program, in bytes.
+// maxProgram is the largest program, in bytes.
 const maxProgram = 1 << 30
 
 // Options say what to compile, and how.
@@ -46,14 +46,14 @@ type Options struct {
 	Arch     string            // "arm64" or "amd64"
 	Offline  bool              // take modules only from Bundle and Go's module cache
 	Fresh    bool              // do not use Go's build cache
-	Bundle   *offline.Bundle   // modules and sources in it are taken before others
+	Bundle   *offline.Bundle   // its modules and sources are used before others
 }
 
 // Info is the content of InfoOutput.
 type Info struct {
 	Go         string           `json:"go"` // version of the toolchain, "go1.26.8"
 	Modules    []gobuild.Module `json:"modules"`
-	Unconfined bool             `json:"unconfined,omitempty"` // the sources could reach the rest of the builder's computer
+	Unconfined bool             `json:"unconfined,omitempty"` // the compilation was not confined
 }
 
 // New returns the stage.
@@ -74,7 +74,7 @@ func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 		}
 		k.Add(fmt.Sprintf("program %d", i), append([]string{p.Output, p.Module, p.Version, p.Package, sum}, p.Tags...))
 	}
-	version := "missing" // Run says what to do about it, should it come to that
+	version := "missing" // Run returns the error with advice, if it is called
 	if program, err := s.goCommand().Path(); err == nil {
 		if version, err = gobuild.Version(context.Background(), program); err != nil {
 			return err
@@ -84,7 +84,7 @@ func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 	return nil
 }
 
-// locked returns the digest that the lock has of a program's sources.
+// locked returns the digest of a program's sources in the lock.
 func (s *stage) locked(p recipe.GoProgram) (string, error) {
 	for _, f := range s.Locked {
 		if f.Path == p.Output {
@@ -94,11 +94,11 @@ func (s *stage) locked(p recipe.GoProgram) (string, error) {
 	return "", fmt.Errorf("go program %s is not in the lock", p.Output)
 }
 
-// goCommand is the go command with its own toolchain, whose version is part of the key.
+// goCommand returns the go command with its own toolchain, whose version is part of the key.
 func (o Options) goCommand() gobuild.Go { return gobuild.Go{Toolchain: "local", Offline: o.Offline} }
 
-// environment returns the go command and its environment, in which the bundle's modules are asked
-// first.
+// environment returns the go command and its environment, with the bundle's modules in front of
+// other proxies.
 func (o Options) environment(ctx context.Context, dir string) (program string, env []string, err error) {
 	if program, err = o.goCommand().Path(); err != nil {
 		return "", nil, err
@@ -152,8 +152,8 @@ func (s *stage) Run(ctx context.Context, j *pipeline.Job) error {
 	return output.WriteJSON(j, InfoOutput, info)
 }
 
-// source unpacks the module of a program below dir, and has the go command fetch what it needs. It
-// runs nothing that is in them.
+// source unpacks the module of a program below dir and runs the go command to fetch its
+// dependencies. It does not execute code of these modules.
 func (s *stage) source(ctx context.Context, p recipe.GoProgram, dir string, env []string, task *pipeline.Task) (src string, err error) {
 	want, err := s.locked(p)
 	if err != nil {
@@ -176,12 +176,12 @@ func (s *stage) source(ctx context.Context, p recipe.GoProgram, dir string, env 
 	return src, err
 }
 
-// what are the go command's words for a program.
+// what returns the go command's arguments for a program.
 func (s *stage) what(p recipe.GoProgram) []string {
 	return []string{"-tags", strings.Join(p.Tags, ","), "./" + p.Package}
 }
 
-// compile returns a program. Only the fetch has a network.
+// compile compiles a program. Only the fetch of modules can use the network.
 func (s *stage) compile(ctx context.Context, p recipe.GoProgram, dir string, plain bool, task *pipeline.Task) ([]byte, error) {
 	program, env, err := s.environment(ctx, dir)
 	if err != nil {
@@ -216,7 +216,7 @@ func (s *stage) compile(ctx context.Context, p recipe.GoProgram, dir string, pla
 	return confine.ReadOutput(out, "program", maxProgram)
 }
 
-// SourceItem is what a bundle calls the sources of a digest.
+// SourceItem returns a bundle's name for the sources with a digest.
 func SourceItem(sum string) string { return "source.invalid/" + sum + ".zip" }
 
 func (o Options) unpackSource(sum, path string) error {
@@ -233,8 +233,8 @@ func (o Options) unpackSource(sum, path string) error {
 	return errors.Join(err, w.Close())
 }
 
-// Modules puts what a build of the programs reads from outside below dir: files of a module proxy,
-// and the sources of folders, by what a bundle calls them.
+// Modules fetches the external inputs of a build of the programs into dir: files of a module proxy,
+// and the sources of folders. The result maps their names in a bundle to paths.
 func Modules(ctx context.Context, o Options, dir string, task *pipeline.Task) (files map[string]string, err error) {
 	s := &stage{o}
 	_, env, err := s.environment(ctx, dir)
@@ -272,7 +272,7 @@ func Modules(ctx context.Context, o Options, dir string, task *pipeline.Task) (f
 	}
 	root := filepath.Join(dir, "modules", "cache", "download")
 	if _, err := os.Stat(root); errors.Is(err, os.ErrNotExist) {
-		return files, nil // programs of the standard library alone
+		return files, nil // the programs use only the standard library
 	}
 	names, err := gobuild.ProxyFiles(root)
 	for _, name := range names {

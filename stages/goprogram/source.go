@@ -41,7 +41,7 @@ type fetched struct {
 	sum string
 }
 
-// local is what the module of a folder goes by in its zip.
+// local is the path and version of a folder's module in its zip.
 var local = module.Version{Path: "source.invalid/module", Version: "v0.0.0"}
 
 // fetch returns the module of a program, which must have the digest want unless that is "".
@@ -68,8 +68,7 @@ func (o Options) fetch(ctx context.Context, p recipe.GoProgram, dir, want string
 	return f, nil
 }
 
-// pack makes a zip of a folder. A bundle that has the sources is asked where the folder is not
-// there.
+// pack makes a zip of a folder. If the folder does not exist, it takes the sources from the bundle.
 func (o Options) pack(p recipe.GoProgram, dir, want string) (fetched, error) {
 	f := fetched{Version: local, zip: filepath.Join(dir, "source.zip")}
 	folder := p.Source
@@ -89,8 +88,8 @@ func (o Options) pack(p recipe.GoProgram, dir, want string) (fetched, error) {
 	return f, errors.Join(modzip.CreateFromDir(w, local, folder), w.Close())
 }
 
-// download has the go command fetch a module. Where the checksum is known, no database is asked for
-// it.
+// download runs the go command to fetch a module. If the checksum is known, it does not use the
+// checksum database.
 func (o Options) download(ctx context.Context, p recipe.GoProgram, dir string, known bool) (fetched, error) {
 	f := fetched{Version: module.Version{Path: p.Module, Version: p.Version}}
 	program, env, err := o.environment(ctx, dir)
@@ -100,7 +99,7 @@ func (o Options) download(ctx context.Context, p recipe.GoProgram, dir string, k
 	if name, err := proxyName(f.Version); err != nil {
 		return f, err
 	} else if f.zip = filepath.Join(dir, "proxy", filepath.FromSlash(name)+".zip"); known && exists(f.zip) {
-		return f, nil // of the bundle
+		return f, nil // from the bundle
 	}
 	asking := filepath.Join(dir, "fetch")
 	if err := os.MkdirAll(asking, 0o755); err != nil {
@@ -128,7 +127,7 @@ func (o Options) download(ctx context.Context, p recipe.GoProgram, dir string, k
 	return f, nil
 }
 
-// proxyName is the path of a module's files below a module proxy, without their endings.
+// proxyName returns the path of a module's files below a module proxy, without their extensions.
 func proxyName(m module.Version) (string, error) {
 	path, err := module.EscapePath(m.Path)
 	if err != nil {

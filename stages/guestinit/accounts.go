@@ -12,7 +12,7 @@ import (
 	"github.com/sovereign-sql/sov/stages/overlay"
 )
 
-// maxAccounts bounds the files read below.
+// maxAccounts is the largest of the files below, in bytes.
 const maxAccounts = 1 << 20
 
 // Accounts are the users and groups of a root file system: passwd(5), shadow(5)
@@ -25,13 +25,13 @@ type accounts struct {
 // being a name.
 type accountFile struct {
 	path    string
-	inode   *tree.Inode // as it was; nil if there was none
+	inode   *tree.Inode // the file in the layers below, or nil
 	lines   []string
 	changed bool
 }
 
-// Owners returns a function that finds the ids of a user and a group, by name, among those of a
-// root file system and the recipe's. Without a group it is the user's.
+// Owners returns a function that returns the ids of a user and a group by name, from a root file
+// system and the recipe. If group is empty, it returns the user's group.
 func Owners(below *tree.Tree, r *recipe.Recipe) (func(user, group string) (uid, gid uint32, err error), error) {
 	a, err := accountsOf(below, r)
 	if err != nil {
@@ -50,7 +50,7 @@ func IDs(below *tree.Tree, r *recipe.Recipe) (users, groups map[string]uint32, e
 	return a.passwd.ids(), a.group.ids(), nil
 }
 
-// ids returns what the third fields say, of the first line of each name.
+// ids returns the third field of the first line of each name.
 func (f *accountFile) ids() map[string]uint32 {
 	out := map[string]uint32{}
 	for _, line := range f.lines {
@@ -136,7 +136,7 @@ func (f *accountFile) find(name string) ([]string, bool) {
 	return nil, false
 }
 
-// owner returns the name that has an id in the third field.
+// owner returns the name of the line with the given id in the third field.
 func (f *accountFile) owner(id int) (string, bool) {
 	for _, line := range f.lines {
 		if fields := strings.Split(line, ":"); len(fields) > 2 && fields[2] == strconv.Itoa(id) {
@@ -151,7 +151,7 @@ func (f *accountFile) add(line string) {
 	f.changed = true
 }
 
-// addGroup adds a group unless its name is there, whatever its id.
+// addGroup adds a group unless the name exists, with any id.
 func (a *accounts) addGroup(name string, gid int) error {
 	if _, ok := a.group.find(name); ok {
 		return nil
@@ -163,7 +163,7 @@ func (a *accounts) addGroup(name string, gid int) error {
 	return nil
 }
 
-// addUser adds a user and its group unless their names are there.
+// addUser adds a user and its group unless their names exist.
 func (a *accounts) addUser(u recipe.User) error {
 	if _, ok := a.passwd.find(u.Name); ok {
 		return nil
@@ -180,14 +180,14 @@ func (a *accounts) addUser(u recipe.User) error {
 	}
 	a.passwd.add(fmt.Sprintf("%s:x:%d:%d:%s:%s:%s", u.Name, u.UID, gid, u.Gecos, u.Home, u.Shell))
 	if _, ok := a.shadow.find(u.Name); !ok {
-		// No password fits "*". sshd takes "!" for a locked account, and lets it in by no key
-		// either.
+		// No password matches "*". With "!" sshd would treat the account as locked and refuse its
+		// keys too.
 		a.shadow.add(u.Name + ":*::0:::::")
 	}
 	return nil
 }
 
-// ids returns a user's id and that of its primary group.
+// ids returns the ids of a user and of its primary group.
 func (a *accounts) ids(user string) (uid, gid uint32, err error) {
 	fields, ok := a.passwd.find(user)
 	if !ok {
@@ -221,7 +221,7 @@ func parseID(text string) (uint32, error) {
 	return uint32(id), err
 }
 
-// write adds the files that changed to the share.
+// write adds the changed files to the share.
 func (a *accounts) write(b *overlay.Builder) {
 	for _, f := range []struct {
 		*accountFile

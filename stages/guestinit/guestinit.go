@@ -1,7 +1,6 @@
-// Package guestinit is the stage that makes a root file system one that
-// sov-init can start: the program itself, its description of the guest, the
-// recipe's users, groups, directories and services, and the places where the
-// guest mounts what it writes to.
+// Package guestinit is the stage that adds to the root file system what sov-init needs: the program
+// itself, its description of the guest, the recipe's users, groups, directories and services, and
+// the mount points of writable file systems.
 package guestinit
 
 import (
@@ -21,10 +20,10 @@ import (
 // Name is the stage's name.
 const Name = "guestinit"
 
-// ProgramPath is where the init stands in the root file system.
+// ProgramPath is the path of the init in the root file system.
 const ProgramPath = guestspec.InitPath
 
-// Options say what to start, and as what.
+// Options describe the guest.
 type Options struct {
 	Below   []overlay.Share // the base image and its packages
 	Program []byte          // sov-init for the guest's architecture
@@ -57,7 +56,7 @@ func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 	return nil
 }
 
-// config is the description that sov-init reads.
+// config returns the description that sov-init reads.
 func (s *stage) config() guestspec.Config {
 	var sysctls map[string]string
 	for name, value := range s.Recipe.VM.Sysctl {
@@ -80,7 +79,7 @@ func (s *stage) config() guestspec.Config {
 	}
 }
 
-// services are those that this stage describes: PostgreSQL has a stage of its own.
+// services returns the services that this stage describes: PostgreSQL has its own stage.
 func (s *stage) services() []guestspec.Service {
 	var list []guestspec.Service
 	for _, described := range s.Recipe.Services {
@@ -92,7 +91,7 @@ func (s *stage) services() []guestspec.Service {
 	return list
 }
 
-// requiredUsers are the users that services run as and directories belong to.
+// requiredUsers returns the users of services and the owners of directories.
 func (s *stage) requiredUsers() []string {
 	var users []string
 	for _, service := range s.Recipe.Services {
@@ -151,7 +150,7 @@ func (s *stage) fill(b *overlay.Builder, below *tree.Tree) error {
 	return s.directories(b, accounts)
 }
 
-// links replaces directories that services have on the data disk.
+// links replaces directories that services keep on the data disk with links.
 func (s *stage) links(b *overlay.Builder, below *tree.Tree) error {
 	for _, l := range s.Recipe.Links {
 		_, n, err := below.Resolve(l.Path)
@@ -164,7 +163,7 @@ func (s *stage) links(b *overlay.Builder, below *tree.Tree) error {
 	return nil
 }
 
-// describe adds what sov-init reads and what names the machine.
+// describe adds sov-init's description of the guest and the host name.
 func (s *stage) describe(b *overlay.Builder) error {
 	config := s.config()
 	if err := config.Validate(); err != nil {
@@ -186,14 +185,13 @@ func (s *stage) describe(b *overlay.Builder) error {
 	}
 	hostname := s.Recipe.Network.Hostname
 	b.File("etc/hostname", 0o644, []byte(hostname+"\n"))
-	for _, name := range []string{"hosts", "resolv.conf"} { // the init writes them, and the image is read-only
+	for _, name := range []string{"hosts", "resolv.conf"} { // links to /run, where the init writes them: the image is read-only
 		b.Symlink("etc/"+name, "../run/"+name)
 	}
 	return nil
 }
 
-// mountpoints adds the directories that the guest mounts over, where the layers
-// below do not have them.
+// mountpoints adds the guest's mount points that the layers below lack.
 func mountpoints(b *overlay.Builder, below *tree.Tree) error {
 	for path, perm := range map[string]int64{"data": 0o755, "dev": 0o755, "proc": 0o555, "run": 0o755, "sys": 0o555, "tmp": 0o1777} {
 		n, ok := below.Lookup(path)
@@ -207,7 +205,7 @@ func mountpoints(b *overlay.Builder, below *tree.Tree) error {
 	return nil
 }
 
-// checkAccounts makes sure that everybody whom the guest needs is there.
+// checkAccounts returns an error if a required user or group does not exist.
 func (s *stage) checkAccounts(a *accounts) error {
 	for _, user := range s.requiredUsers() {
 		if _, _, err := a.ids(user); err != nil {

@@ -9,11 +9,12 @@ import (
 	"github.com/sovereign-sql/sov/stages/output"
 )
 
-// serviceMemory leaves PostgreSQL, Tailscale and sov-init theirs.
+// serviceMemory is the default memory limit of a service. It leaves memory for PostgreSQL,
+// Tailscale and sov-init.
 const serviceMemory = "50%"
 
-// service turns a recipe's service into what the init reads.
-// Without directories of its own it may write in roots.
+// service converts a recipe's service to the init's description. A service without directories may
+// write in roots.
 func service(s recipe.Service, roots []string) guestspec.Service {
 	out := guestspec.Service{
 		Name: s.Name, Command: s.Command, User: s.User, Group: s.Group, Dir: s.Directory, After: s.After,
@@ -72,8 +73,8 @@ func steps(list []recipe.Step) (out []guestspec.Step) {
 	return out
 }
 
-// EncodeService returns the file of a service, after the init's own check of
-// everything but the names in After, which other stages may bring.
+// EncodeService returns the file of a service after the init's own validation. It does not check
+// the names in After: other stages may add those services.
 func EncodeService(s guestspec.Service, volumes []guestspec.Volume) ([]byte, error) {
 	alone := s
 	alone.After = nil

@@ -15,21 +15,21 @@ import (
 const (
 	tailscaleState  = "/data/tailscale"
 	tailscaleSocket = "/run/tailscale/tailscaled.sock"
-	// tailscalePort is the UDP port that Tailscale's own documentation names.
+	// tailscalePort is Tailscale's documented default UDP port.
 	tailscalePort = 41641
 )
 
 // TailscaleService describes tailscaled to the init.
 //
-// It is off where there is neither a key nor a state to start from. Whether there is a state is
-// seen before the daemon runs: it makes the file at once. After its start a step gives it the key,
-// if it has none of its own, and its name; nothing waits for the tailnet to answer, so that a
-// machine without a way out is ready all the same.
+// The service is off if there is neither a key nor a state. The check for a state runs before the
+// daemon, which creates the file at once. After the start a step passes the key, if the node is not
+// registered, and the name. No step waits for the tailnet, so a machine without internet access
+// still becomes ready.
 func TailscaleService(t recipe.Tailscale) guestspec.Service {
 	state, statedir := tailscaleState+"/tailscaled.state", tailscaleState
 	startIf := guestspec.StartIf{Secret: guestspec.ServiceTailscale, File: state}
 	if t.Ephemeral {
-		state, statedir = "mem:", "/run/tailscale" // with a state in memory a node registers as ephemeral
+		state, statedir = "mem:", "/run/tailscale" // a node with its state in memory registers as ephemeral
 		startIf.File = ""
 	}
 	up := []string{ProgramPath, "tailscale-up", "--socket=" + tailscaleSocket, "--hostname=" + t.Hostname}
@@ -58,9 +58,9 @@ func TailscaleService(t recipe.Tailscale) guestspec.Service {
 		Env: map[string]string{
 			// The image has no iptables program; tailscaled speaks nf_tables itself.
 			"TS_DEBUG_FIREWALL_MODE": "nftables",
-			// A database's log is nobody else's business.
+			// The log of a database machine is private.
 			"TS_NO_LOGS_NO_SUPPORT": "true",
-			"TS_LOGS_DIR":           "/run/tailscale", // where it notes under which number it would have sent one
+			"TS_LOGS_DIR":           "/run/tailscale", // tailscaled stores its log ID there, even if it sends no logs
 		},
 		StartIf:     &startIf,
 		Directories: directories,
@@ -69,7 +69,7 @@ func TailscaleService(t recipe.Tailscale) guestspec.Service {
 		PostReady: []guestspec.Step{{
 			Command: up, Secret: guestspec.ServiceTailscale, SecretOptional: true, Timeout: guestspec.Duration(time.Minute),
 		}},
-		// Before PostgreSQL, which is at -900, and after what a recipe adds.
+		// The kernel kills it before PostgreSQL (-900) and after the recipe's services.
 		OOMScoreAdj: -500,
 		Rights: guestspec.Rights{
 			Capabilities: []string{"net_admin", "net_raw"}, // its interface, routes and rules; the ICMP of its own netstack
@@ -81,16 +81,17 @@ func TailscaleService(t recipe.Tailscale) guestspec.Service {
 	}
 }
 
-// Firewall is what the guest lets in for the services of the recipe.
+// Firewall returns the guest's firewall rules for the services of the recipe.
 //
-// Whom PostgreSQL lets in is said once, in postgres.networks. Other ports are the host's to offer
-// (network.publish) and are open to whatever it sends, and to the tailnet, whose own rules decide.
+// postgres.networks decides who can reach PostgreSQL. Other ports are open to all packets from the
+// host, which decides with network.publish what it forwards, and to the tailnet, which has its own
+// rules.
 func Firewall(r *recipe.Recipe) guestspec.Firewall {
 	var f guestspec.Firewall
 	open := func(service, protocol string, port int, on string, from ...string) {
 		f.Open = append(f.Open, guestspec.Opening{Service: service, Protocol: protocol, Port: uint16(port), On: on, From: from})
 	}
-	// The pooler is as open as the server.
+	// The pooler has the same rules as the server.
 	databases := map[int]string{}
 	if r.Postgres.Enabled {
 		databases[r.Postgres.Port] = guestspec.ServicePostgres
@@ -105,7 +106,7 @@ func Firewall(r *recipe.Recipe) guestspec.Firewall {
 			switch {
 			case network == recipe.NetworkTAP:
 				from = append(from, guestspec.FromSubnet)
-			case network == recipe.NetworkPeers: // the phone's rules name them one by one
+			case network == recipe.NetworkPeers: // the phone's rules list each peer
 				for _, pool := range vmspec.Pools {
 					from = append(from, pool.String())
 				}
@@ -120,7 +121,7 @@ func Firewall(r *recipe.Recipe) guestspec.Firewall {
 		}
 	}
 	if r.Postgres.Enabled {
-		for i := range f.Open { // each guess of a password takes a connection
+		for i := range f.Open { // each password guess takes a connection
 			f.Open[i].PerSecond = uint32(r.Postgres.ConnectRate)
 		}
 	}

@@ -9,20 +9,20 @@ import (
 	"github.com/sovereign-sql/sov/stages/overlay"
 )
 
-// Scripts of packages are not run. What the trigger of Alpine's postgresql-common does with the
-// program pg_versions is a rule here: it chooses one of the versions in /usr/libexec/postgresqlN
-// and links its programs into /usr/bin.
+// Scripts of packages are not run. This file does what the trigger of Alpine's postgresql-common
+// does with the program pg_versions: it chooses one of the versions in /usr/libexec/postgresqlN and
+// links its programs into /usr/bin.
 
-// Where Alpine's PostgreSQL stands. The names without a version are links to those with the chosen
-// one.
+// Paths of Alpine's PostgreSQL. The paths without a version are links to those with the chosen
+// version.
 const postgresPrograms = "usr/libexec/postgresql"
 
 var postgresLinks = []string{"etc/postgresql", postgresPrograms, "usr/share/postgresql"}
 
 var postgresVersion = regexp.MustCompile(`^postgresql([0-9]{1,3})$`)
 
-// linkPostgres adds the links to the programs of Alpine's PostgreSQL. Programs that are in /usr/bin
-// already stay.
+// linkPostgres adds the links to the programs of Alpine's PostgreSQL. It keeps programs that exist
+// in /usr/bin.
 func linkPostgres(b *overlay.Builder, below *tree.Tree) {
 	version := chosenPostgres(below)
 	if version == "" {
@@ -30,7 +30,7 @@ func linkPostgres(b *overlay.Builder, below *tree.Tree) {
 	}
 	_, programs, err := below.Resolve(postgresPrograms + version)
 	if err != nil || !programs.IsDir() {
-		return // a link of the base image to a version that is not there
+		return // a link of the base image to a missing version
 	}
 	for _, link := range postgresLinks {
 		if _, n, err := below.Resolve(link + version); err == nil && n.IsDir() && replaceable(below, link) {
@@ -44,9 +44,9 @@ func linkPostgres(b *overlay.Builder, below *tree.Tree) {
 	}
 }
 
-// chosenPostgres returns the version whose programs are linked, or "": the one that was chosen when
-// the base image was made, unless it lacks the server that another version has; else the newest
-// that has one; else the newest.
+// chosenPostgres returns the version whose programs to link, or "". It prefers the base image's
+// choice, unless that version lacks the server and another version has it. Otherwise it is the
+// newest version with a server, or else the newest.
 func chosenPostgres(below *tree.Tree) string {
 	hasServer := func(version string) bool { return isProgram(below, postgresPrograms+version+"/postgres") }
 	chosen := ""
@@ -89,7 +89,8 @@ func isProgram(t *tree.Tree, name string) bool {
 	return err == nil && n.IsRegular() && n.Mode&0o111 != 0
 }
 
-// replaceable reports whether a link may be made at a name: nothing, or another link, stands there.
+// replaceable reports whether a link may be created at a name: the name does not exist or is a
+// link.
 func replaceable(t *tree.Tree, name string) bool {
 	n, ok := t.Lookup(name)
 	return !ok || n.IsSymlink()

@@ -22,8 +22,8 @@ func volumes(r *recipe.Recipe) []guestspec.Volume {
 	return list
 }
 
-// WritableRoots are where a service writes that does not name directories: the data disk, and the
-// volumes that no service names as a whole.
+// WritableRoots returns the directories that a service without directories may write: the data
+// disk, and the volumes that no service lists as its directory.
 func WritableRoots(r *recipe.Recipe) []string {
 	roots := []string{guestspec.DataPath}
 	for _, v := range r.Volumes {
@@ -37,8 +37,8 @@ func WritableRoots(r *recipe.Recipe) []string {
 	return roots
 }
 
-// volumeMountpoints adds the directories on which the guest mounts volumes, with those above them.
-// What the layers below have there would be hidden.
+// volumeMountpoints adds the mount points of volumes, with their parents. Files of the layers below
+// a mount point are an error, since the volume would hide them.
 func volumeMountpoints(b *overlay.Builder, below *tree.Tree, volumes []recipe.Volume) error {
 	for _, v := range volumes {
 		for dir := range parents(v.Path) {

@@ -26,19 +26,18 @@ import (
 	"github.com/sovereign-sql/sov/pipeline"
 )
 
-// debPrefix marks a source that is in a Debian package: "deb:NAME" or, as locks
-// have it, "deb:NAME=VERSION".
+// debPrefix marks a source in a Debian package: "deb:NAME" or, in locks, "deb:NAME=VERSION".
 const debPrefix = "deb:"
 
-// maxArchive bounds a source archive, in bytes. Linux 6.1 has 138 MB, and
-// 1.3 GB uncompressed.
+// maxArchive is the largest source archive, in bytes. Linux 6.1 has 138 MB, and 1.3 GB
+// uncompressed.
 const maxArchive = 2 << 30
 
-// zstdWindow is what zstd's decoder keeps of the past, at most; its command line tool refuses more
+// zstdWindow is the largest window of zstd's decoder, the default limit of zstd's command line tool
 // too.
 const zstdWindow = 128 << 20
 
-// sourceLimit holds for the tar in it: xz makes a tenth of it.
+// sourceLimit limits the uncompressed tar, which is about ten times as large as the xz archive.
 var sourceLimit = bound.Limit{Bytes: 16 << 30, Free: 64 << 20, Ratio: 100}
 
 // A getter fetches source archives.
@@ -48,8 +47,8 @@ type getter struct {
 	tools toolchain
 }
 
-// archive writes the archive at a location, a path, a URL or deb:NAME, into f.
-// It returns the location with which the same archive will be found again.
+// archive writes the archive at a location (a path, a URL or deb:NAME) to f. It returns the exact
+// location of the same archive.
 func (g getter) archive(ctx context.Context, f *os.File, location string) (exact string, err error) {
 	if name, ok := strings.CutPrefix(location, debPrefix); ok {
 		version, err := g.debian(ctx, f, name)
@@ -72,7 +71,7 @@ func (g getter) archive(ctx context.Context, f *os.File, location string) (exact
 	return location, g.fetch.File(ctx, f, location, maxArchive)
 }
 
-// watchSize counts a growing file's bytes as progress until stop is called.
+// watchSize reports the size of a growing file as progress until stop is called.
 func watchSize(task *pipeline.Task, f *os.File) (stop func()) {
 	done, ended := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -94,7 +93,7 @@ func watchSize(task *pipeline.Task, f *os.File) (stop func()) {
 	return func() { close(done); <-ended }
 }
 
-// A SourceChangedError says that a location has another archive than the lock.
+// A SourceChangedError says that the archive at a location differs from the lock.
 type SourceChangedError struct {
 	Source, Want, Got string // location; SHA-256 in hex
 }
@@ -104,7 +103,7 @@ func (e *SourceChangedError) Error() string {
 		"Find out why, or take what is there now with --update-lock", e.Source, e.Got, e.Want)
 }
 
-// fetchSource returns the locked archive, from the store if it is there.
+// fetchSource returns the locked archive, from the store if it has it.
 func (s *build) fetchSource(ctx context.Context, j *pipeline.Job) (pipeline.Blob, error) {
 	want := blobOf(s.Source)
 	return j.Pin(ctx, "source "+string(want.Digest), pipeline.IsDigest(want.Digest), func(w *pipeline.Writer) error {
@@ -126,13 +125,12 @@ func (s *build) fetchSource(ctx context.Context, j *pipeline.Job) (pipeline.Blob
 	})
 }
 
-// blobOf is the archive that a lock names.
+// blobOf returns the blob of the archive in a lock.
 func blobOf(k lock.Kernel) pipeline.Blob {
 	return pipeline.Blob{Digest: pipeline.Digest("sha256:" + k.SHA256), Size: k.Size}
 }
 
-// FetchLocked makes sure that the archive which a lock names is in the store.
-// Of the options, Source does not count.
+// FetchLocked ensures that the archive in a lock is in the store. It ignores the option Source.
 func FetchLocked(ctx context.Context, o ResolveOptions, k lock.Kernel) (pipeline.Blob, error) {
 	want := blobOf(k)
 	if f, err := o.Store.Open(want); err == nil {
@@ -164,7 +162,7 @@ func FetchLocked(ctx context.Context, o ResolveOptions, k lock.Kernel) (pipeline
 	return o.Store.Put(ctx, f)
 }
 
-// locked writes the archive that a lock names into f.
+// locked writes the archive in a lock to f.
 func (g getter) locked(ctx context.Context, f *os.File, k lock.Kernel) error {
 	if _, err := g.archive(ctx, f, k.Source); err != nil {
 		return fmt.Errorf("fetch the locked kernel source %s: %w (a build with a lock takes no other; a bundle or the cache of a computer that has built it has it; "+
@@ -188,9 +186,8 @@ func fileSHA256(f *os.File) (string, error) {
 	return fmt.Sprintf("%x", h.Sum(nil)), nil
 }
 
-// uncompressed calls fn with the tar inside an archive, from whose offset it
-// does not depend. xz is left to the
-// program, which is several times as fast as what there is in Go.
+// uncompressed calls fn with the tar inside an archive, from offset 0. For xz it runs the xz
+// program, which is several times as fast as the decoders in Go.
 func (t toolchain) uncompressed(ctx context.Context, f io.ReaderAt, fn func(io.Reader) error) error {
 	source := bound.NewSource(io.NewSectionReader(f, 0, maxArchive))
 	in := bufio.NewReader(source)
@@ -241,7 +238,7 @@ func (t toolchain) unxz(ctx context.Context, in io.Reader, fn func(io.Reader) er
 	plain := &endReader{r: out}
 	err = fn(plain)
 	if err != nil || !plain.ended {
-		// fn has seen enough. How xz takes that is of no interest.
+		// fn has read enough. The resulting error of xz is ignored.
 		cancel()
 		_ = cmd.Wait()
 		return err
@@ -252,7 +249,7 @@ func (t toolchain) unxz(ctx context.Context, in io.Reader, fn func(io.Reader) er
 	return nil
 }
 
-// An endReader notes whether its reader was read to the end.
+// An endReader records whether its reader was read to the end.
 type endReader struct {
 	r     io.Reader
 	ended bool
@@ -264,8 +261,8 @@ func (e *endReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// sourceVersion reads a kernel's version ("6.1.192") from the Makefile at the
-// top of its source, given as a tar with one directory in which all lies.
+// sourceVersion reads a kernel's version ("6.1.192") from the top-level Makefile of its source, a
+// tar with a single top directory.
 func sourceVersion(plain io.Reader) (string, error) {
 	const maxMakefile = 1 << 20
 	for tr := tar.NewReader(plain); ; {
@@ -287,8 +284,7 @@ func sourceVersion(plain io.Reader) (string, error) {
 	}
 }
 
-// makefileVersion puts a version together from the assignments that the
-// kernel's Makefile begins with.
+// makefileVersion composes a version from the assignments at the start of the kernel's Makefile.
 func makefileVersion(makefile string) (string, error) {
 	part := map[string]string{}
 	for line := range strings.Lines(makefile) {
@@ -313,6 +309,6 @@ func makefileVersion(makefile string) (string, error) {
 	return version, nil
 }
 
-// validVersion is what a kernel's version may look like: it becomes part of the
-// lock, of file names and of messages.
+// validVersion is the accepted syntax of a kernel's version, which becomes part of the lock, of
+// file names and of messages.
 var validVersion = regexp.MustCompile(`^[0-9]{1,5}(\.[0-9]{1,5}){1,2}[A-Za-z0-9.+~_-]{0,64}$`)

@@ -48,8 +48,8 @@ func (g getter) debian(ctx context.Context, f *os.File, pkg string) (version str
 	return strings.TrimSpace(version), err
 }
 
-// aptDownload downloads with the lists that this system has or, where these
-// are missing or too old for the archive, with lists fetched for the purpose.
+// aptDownload downloads a package with this system's package lists or, if they are missing or too
+// old for the archive, with freshly fetched lists.
 func (g getter) aptDownload(ctx context.Context, dir, pkg string) (deb string, err error) {
 	_, first := g.output(ctx, dir, "apt-get", "--quiet", "download", pkg)
 	if first != nil {
@@ -79,8 +79,8 @@ func (g getter) aptDownload(ctx context.Context, dir, pkg string) (deb string, e
 	return debs[0], nil
 }
 
-// output runs a program in dir and returns what it prints. Its complaints
-// become the error.
+// output runs a program in dir and returns its standard output. Its standard error becomes part of
+// the error.
 func (g getter) output(ctx context.Context, dir, program string, args ...string) (string, error) {
 	path, err := g.tools.find(program)
 	if err != nil {
@@ -88,7 +88,7 @@ func (g getter) output(ctx context.Context, dir, program string, args ...string)
 	}
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Dir = dir
-	// apt is configured by the environment too: proxies, APT_CONFIG.
+	// The environment also configures apt: proxies, APT_CONFIG.
 	cmd.Env = append(os.Environ(), "LC_ALL=C", "DEBIAN_FRONTEND=noninteractive")
 	text, err := cmd.Output()
 	var exit *exec.ExitError
@@ -98,7 +98,7 @@ func (g getter) output(ctx context.Context, dir, program string, args ...string)
 	return string(text), err
 }
 
-// aptComplaint returns the lines of apt's errors, without its warnings.
+// aptComplaint returns apt's error lines, without its warnings.
 func aptComplaint(stderr string) string {
 	var lines []string
 	for line := range strings.Lines(stderr) {
@@ -130,7 +130,7 @@ func (g getter) sourceInDeb(ctx context.Context, f *os.File, deb string) error {
 		return err
 	}
 	defer func() {
-		cancel() // what follows the archive is of no interest
+		cancel() // the rest is not needed
 		_ = cmd.Wait()
 	}()
 	for tr := tar.NewReader(out); ; {

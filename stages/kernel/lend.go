@@ -14,17 +14,17 @@ import (
 	"github.com/sovereign-sql/sov/pipeline"
 )
 
-// A kernel's key has the versions of the tools in it, which decide its bytes. A
-// computer without the tools could so never find what another has compiled. It
-// borrows: a build that compiles a kernel lends it as a memo whose key names
-// everything but the tools, and for who has none any of those will do.
+// A kernel's key includes the versions of the build tools, since they decide its bytes. A computer
+// without the tools cannot compute that key. Therefore a build that compiles a kernel also stores
+// (lends) it as a memo whose key includes everything but the tools, and a computer without the
+// tools uses (borrows) any kernel under that key.
 
-// errNotLinux is what compiling says on another system.
+// errNotLinux is the error of compiling on another system.
 var errNotLinux = errors.New("a kernel is compiled on Linux only: take it from a remote cache that a Linux computer has filled " +
 	"(--cache-from; mode=max), or give a finished kernel with --kernel")
 
-// canCompile reports whether the programs are there. It is asked for every
-// build, so headers are left to check.
+// canCompile reports whether the programs are installed. It runs in every build, so it does not
+// test headers; check does.
 func (t toolchain) canCompile() bool {
 	if runtime.GOOS != "linux" {
 		return false
@@ -37,7 +37,7 @@ func (t toolchain) canCompile() bool {
 	return true
 }
 
-// loan is the memo's key.
+// loan returns the memo's key.
 func (s *build) loan() (string, error) {
 	fragments, err := guest.Fragments(s.Arch)
 	if err != nil {
@@ -50,7 +50,7 @@ func (s *build) loan() (string, error) {
 	return "kernel, whatever compiled it " + string(pipeline.DigestOf(b)), nil
 }
 
-// lend keeps a kernel for those who cannot compile it, unless they have one.
+// lend stores a kernel for computers that cannot compile it, unless the memo exists.
 func (s *build) lend(ctx context.Context, j *pipeline.Job, img *kconfig.Image, info Info) error {
 	key, err := s.loan()
 	if err != nil {
@@ -78,8 +78,8 @@ func (s *build) lend(ctx context.Context, j *pipeline.Job, img *kconfig.Image, i
 	return err
 }
 
-// borrow takes a kernel that another computer has compiled. If there is none,
-// the error says what compiling one would take.
+// borrow uses a kernel that another computer compiled. If none is cached, the error names the
+// missing tools.
 func (s *build) borrow(ctx context.Context, j *pipeline.Job) error {
 	key, err := s.loan()
 	if err != nil {
@@ -108,7 +108,7 @@ func (s *build) borrow(ctx context.Context, j *pipeline.Job) error {
 	return err
 }
 
-// maxLoan bounds what is read of a kernel, in bytes.
+// maxLoan is the largest lent kernel, in bytes.
 const maxLoan = 256 << 20
 
 // readLoan reads what lend has written.

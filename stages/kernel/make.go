@@ -27,14 +27,13 @@ type sourceTree struct {
 	jobs      int
 	fragments []guest.Fragment
 	task      *pipeline.Task
-	plain     bool // compile with sov's own rights, see package confine
+	plain     bool // compile unconfined, see package confine
 }
 
-// A source's Makefiles are programs that others have written. What they leave in the tree is read
-// and written with confine.ReadOutput and WriteInput only.
+// A source's Makefiles are foreign programs. Files in the tree are therefore read and written with
+// confine.ReadOutput and WriteInput only.
 
-// image is what the kernel's makefiles make and where, steps roughly how many lines they print
-// meanwhile.
+// image is the make target and its path, steps the approximate number of lines that make prints.
 var targets = map[string]struct {
 	image string
 	steps int
@@ -43,7 +42,7 @@ var targets = map[string]struct {
 	arch.AMD64: {"arch/x86/boot/bzImage", 1730},
 }
 
-// makeImage unpacks, configures and compiles.
+// makeImage unpacks, configures and compiles the kernel.
 func (t *sourceTree) makeImage(ctx context.Context, j *pipeline.Job, archive pipeline.Blob) (*kconfig.Image, error) {
 	f, err := j.Open(archive)
 	if err != nil {
@@ -74,7 +73,7 @@ func (t *sourceTree) unpack(ctx context.Context, archive *os.File) error {
 		}
 	}
 	err := t.tools.uncompressed(ctx, archive, func(plain io.Reader) error {
-		// The program's own error says more than that it did not read on.
+		// The program's own error is more precise than the broken pipe.
 		source := &failedReader{r: plain}
 		err := t.run(ctx, source, nil, "tar", "--extract", "--file", "-", "--directory", t.dir,
 			"--strip-components=1", "--no-same-owner", "--no-same-permissions")
@@ -95,8 +94,8 @@ func (t *sourceTree) unpack(ctx context.Context, archive *os.File) error {
 	return nil
 }
 
-// configure turns on what the fragments name and everything else off, and
-// stops if the guest could not run on what comes out.
+// configure enables the options of the fragments and disables all others. It returns an error if
+// the result does not meet the guest's requirements.
 func (t *sourceTree) configure(ctx context.Context) error {
 	t.task.Step("configure")
 	var all bytes.Buffer
@@ -143,8 +142,8 @@ func (t *sourceTree) compile(ctx context.Context) error {
 	return nil
 }
 
-// make runs make with everything fixed that would otherwise come from this
-// machine and moment.
+// make runs make with fixed values for everything that would otherwise depend on the computer or
+// the time.
 func (t *sourceTree) make(ctx context.Context, onLine func(string), args ...string) error {
 	target, err := arch.Get(t.arch)
 	if err != nil {
@@ -158,13 +157,13 @@ func (t *sourceTree) make(ctx context.Context, onLine func(string), args ...stri
 		"KBUILD_BUILD_USER=sov",
 		"KBUILD_BUILD_HOST=sov",
 		"KBUILD_BUILD_VERSION=1",
-		// Not used, but their versions would get into the configuration.
+		// They are not used, but the configuration would contain their versions.
 		"PAHOLE=none", "RUSTC=none", "BINDGEN=none",
 	}
 	return t.run(ctx, nil, onLine, "make", append(fixed, args...)...)
 }
 
-// maxConfig bounds a kernel's configuration, in bytes. One has some 50 KiB.
+// maxConfig is the largest kernel configuration, in bytes. Usual ones have about 50 KiB.
 const maxConfig = 4 << 20
 
 // A failedReader keeps the error that its reader ends with.
@@ -184,12 +183,10 @@ func (f *failedReader) Read(p []byte) (int, error) {
 // temporary is the programs' /tmp.
 func (t *sourceTree) temporary() string { return t.dir + ".tmp" }
 
-// run runs a program that sees the tree and the tools, and ends it when ctx
-// ends. Output goes to onLine, line by line; the last lines become part of an
-// error.
+// run runs a program that can access only the tree and the tools, and ends it when ctx ends. It
+// calls onLine for each line of output; the last lines become part of an error.
 //
-// Should this process be killed, make and what it runs get SIGPIPE at the next
-// line they print.
+// If this process is killed, make and its children get SIGPIPE when they print the next line.
 func (t *sourceTree) run(ctx context.Context, in io.Reader, onLine func(string), program string, args ...string) error {
 	path, err := t.tools.find(program)
 	if err != nil {

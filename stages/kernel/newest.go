@@ -12,9 +12,8 @@ import (
 	guest "github.com/sovereign-sql/sov/kernel"
 )
 
-// Newest tells, without fetching an archive, what Resolve would find in place
-// of the locked source: its version, and whether it is another. Of a URL that
-// the recipe names nothing newer is known; it is taken to be what it was.
+// Newest returns the version that Resolve would find now, and whether it differs from the locked
+// source, without fetching an archive. A URL in the recipe counts as unchanged.
 func Newest(ctx context.Context, o ResolveOptions, locked lock.Kernel) (version string, newer bool, err error) {
 	r := newResolver(o)
 	switch name, isDeb := strings.CutPrefix(o.Source, debPrefix); {
@@ -28,8 +27,8 @@ func Newest(ctx context.Context, o ResolveOptions, locked lock.Kernel) (version 
 	return locked.Version, false, nil
 }
 
-// newestDefault asks the default sources in their order. Another place with the
-// same version is nothing new.
+// newestDefault checks the default sources in order. The same version at another location does not
+// count as newer.
 func (r *resolver) newestDefault(ctx context.Context, locked lock.Kernel) (string, bool, error) {
 	_, err := r.signature(ctx, guest.SignatureURL(guest.Version))
 	if err == nil {
@@ -45,8 +44,8 @@ func (r *resolver) newestDefault(ctx context.Context, locked lock.Kernel) (strin
 	return "", false, fmt.Errorf("ask for the newest kernel source: %w", errors.Join(err, debErr))
 }
 
-// newestDebian asks apt, as far as this computer's lists go. A lock that has a
-// source from elsewhere is compared by the kernel's version.
+// newestDebian asks apt, which uses this computer's package lists. If the locked source is from
+// another location, it compares kernel versions.
 func (r *resolver) newestDebian(ctx context.Context, pkg string, locked lock.Kernel) (string, bool, error) {
 	if r.get.fetch.Transport == fetch.Offline {
 		return "", false, fetch.ErrOffline

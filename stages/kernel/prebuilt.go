@@ -13,9 +13,8 @@ import (
 	"github.com/sovereign-sql/sov/pipeline"
 )
 
-// prebuilt is the stage that takes a finished image. One that is compressed as
-// a whole, as distributions have it for arm64, is stored uncompressed: crosvm
-// takes only that.
+// prebuilt is the stage that uses a finished image. A compressed image, as arm64 distributions
+// ship, is stored uncompressed: crosvm accepts only that.
 type prebuilt struct {
 	Options
 }

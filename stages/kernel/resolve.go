@@ -28,14 +28,14 @@ type ResolveOptions struct {
 	Source string
 
 	Store  *pipeline.Store // keeps the archive for the build
-	Fetch  *fetch.Client   // nil: one with defaults
-	Bundle *offline.Bundle // asked by FetchLocked before the network
-	Task   *pipeline.Task  // shows progress; nil: it is not shown
-	Path   string          // $PATH, for xz, apt-get and dpkg-deb; empty: the process's
+	Fetch  *fetch.Client   // nil: a client with defaults
+	Bundle *offline.Bundle // used by FetchLocked before the network
+	Task   *pipeline.Task  // shows progress, or nil
+	Path   string          // $PATH, for xz, apt-get and dpkg-deb; empty: that of the process
 }
 
-// Resolve finds the source archive that a build is to take and describes it
-// for the lock. The archive is in the store afterwards.
+// Resolve chooses the source archive of a build, puts it into the store and returns its entry for
+// the lock.
 func Resolve(ctx context.Context, o ResolveOptions) (lock.Kernel, error) {
 	r := newResolver(o)
 	if o.Source == "" {
@@ -89,7 +89,7 @@ func (r *resolver) first(ctx context.Context) (lock.Kernel, error) {
 		if ctx.Err() != nil {
 			return lock.Kernel{}, ctx.Err()
 		}
-		// A wrong signature or release is not a reason to look elsewhere.
+		// After a wrong signature or release the other sources are not tried.
 		if errors.Is(err, ErrBadSignature) || errors.Is(err, ErrOtherVersion) {
 			return lock.Kernel{}, fmt.Errorf("kernel source from %s: %w", source.name, err)
 		}
@@ -100,7 +100,7 @@ func (r *resolver) first(ctx context.Context) (lock.Kernel, error) {
 		errors.Join(failures...))
 }
 
-// from takes the archive at a location, whatever it is: the lock will say.
+// from takes the archive at a location without verification: the lock will pin it.
 func (r *resolver) from(ctx context.Context, location string) (lock.Kernel, error) {
 	f, err := unnamedFile()
 	if err != nil {
@@ -114,14 +114,12 @@ func (r *resolver) from(ctx context.Context, location string) (lock.Kernel, erro
 	return r.keep(ctx, f, exact)
 }
 
-// ErrOtherVersion is in the error for an archive that has a good signature and
-// holds another release than the one that was asked for, such as an older one
-// whose faults are known.
+// ErrOtherVersion matches the error for an archive with a good signature and another release than
+// the requested one, such as an older one with known vulnerabilities.
 var ErrOtherVersion = errors.New("the archive holds another release; do not use it")
 
-// release takes a release from kernel.org that one of the maintainers of the
-// stable kernels has signed. A signature does not say which release it is of, so
-// the source itself is asked.
+// release takes a release from kernel.org that a maintainer of the stable kernels has signed. The
+// signature does not name the release, so release reads the version from the source.
 func (r *resolver) release(ctx context.Context, version string) (lock.Kernel, error) {
 	signature, err := r.signature(ctx, guest.SignatureURL(version))
 	if err != nil {
@@ -150,8 +148,8 @@ func (r *resolver) release(ctx context.Context, version string) (lock.Kernel, er
 	return k, err
 }
 
-// unnamedFile makes a temporary file whose space is free again when it is
-// closed, even by the end of a process that was killed.
+// unnamedFile creates an unlinked temporary file: its space is freed when it is closed, even if the
+// process is killed.
 func unnamedFile() (*os.File, error) {
 	f, err := os.CreateTemp("", "sov-kernel-source-")
 	if err != nil {
@@ -164,7 +162,7 @@ func unnamedFile() (*os.File, error) {
 	return f, nil
 }
 
-// signature fetches a small file in little time, or gives up.
+// signature fetches a signature within r.patience.
 func (r *resolver) signature(ctx context.Context, url string) ([]byte, error) {
 	r.get.task.Step("ask kernel.org")
 	within, cancel := context.WithTimeout(ctx, r.patience)
@@ -179,8 +177,8 @@ func (r *resolver) signature(ctx context.Context, url string) ([]byte, error) {
 	return b, err
 }
 
-// keep puts an archive into the store and makes the lock's entry for it. The
-// version is that of the source itself.
+// keep puts an archive into the store and returns its lock entry. The version is read from the
+// source.
 func (r *resolver) keep(ctx context.Context, f *os.File, location string) (lock.Kernel, error) {
 	r.get.task.Step("read the version")
 	var version string

@@ -10,19 +10,19 @@ import (
 	"github.com/ProtonMail/go-crypto/openpgp"
 )
 
-// signingKeys are the keys of those who sign releases of stable kernels: Greg
-// Kroah-Hartman (647F28654894E3BD457199BE38DBBDC86092693E) and Sasha Levin
-// (E27E5D8A3403A2EF66873BBCDEA66FF797772CDC), as Debian's source package linux
-// has them in debian/upstream/signing-key.asc.
+// signingKeys are the keys that sign releases of stable kernels: Greg Kroah-Hartman
+// (647F28654894E3BD457199BE38DBBDC86092693E) and Sasha Levin
+// (E27E5D8A3403A2EF66873BBCDEA66FF797772CDC), from debian/upstream/signing-key.asc in Debian's
+// source package linux.
 //
 //go:embed signing-keys.asc
 var signingKeys []byte
 
-// ErrBadSignature is in the error for a release whose signature is not good.
+// ErrBadSignature matches the error for a release with a bad signature.
 var ErrBadSignature = errors.New("its OpenPGP signature is not one of the kernel's maintainers; do not use it")
 
-// verifySignature checks an armored detached signature of what plain gives,
-// which for kernel.org's archives is the uncompressed tar.
+// verifySignature checks an armored detached signature of the content of plain. kernel.org signs
+// the uncompressed tar.
 func verifySignature(plain io.Reader, signature []byte) error {
 	keys, err := openpgp.ReadArmoredKeyRing(bytes.NewReader(signingKeys))
 	if err != nil {
@@ -35,7 +35,7 @@ func verifyWith(keys openpgp.EntityList, plain io.Reader, signature []byte) erro
 	faults := &faultReader{r: plain}
 	_, err := openpgp.CheckArmoredDetachedSignature(keys, faults, bytes.NewReader(signature), nil)
 	switch {
-	case faults.err != nil: // not the signature's fault
+	case faults.err != nil: // a read error, not a bad signature
 		return faults.err
 	case err != nil:
 		return fmt.Errorf("%w (%w)", ErrBadSignature, err)
@@ -43,7 +43,7 @@ func verifyWith(keys openpgp.EntityList, plain io.Reader, signature []byte) erro
 	return nil
 }
 
-// A faultReader keeps the error, other than the end, that its reader gave.
+// A faultReader keeps its reader's error, except io.EOF.
 type faultReader struct {
 	r   io.Reader
 	err error

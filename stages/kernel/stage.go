@@ -28,43 +28,42 @@ const (
 	InfoOutput   = "kernel.json" // an Info
 )
 
-// format is the version of the outputs, see output.Version. Its label in the key
-// differs from that of other stages; keys in existing caches have it.
+// format is the version of the outputs, see output.Version. Its label in the key differs from that
+// of other stages, because existing caches have it.
 const format = 1
 
 // Options say which kernel to make.
 type Options struct {
 	Arch   string      // "arm64" or "amd64"
-	Source lock.Kernel // the archive to build from, as Resolve or the lock has it
+	Source lock.Kernel // the archive to build from, from Resolve or the lock
 
-	// Prebuilt is the path of a finished image to take in place of Source.
+	// Prebuilt is the path of a finished image to use instead of Source.
 	Prebuilt string
-	// Features are those of the machine, by which Prebuilt is checked. A kernel that is compiled
-	// has all of them.
+	// Features are the machine's features, which Prebuilt must support. A compiled kernel supports
+	// all of them.
 	Features guest.Features
 
-	Fetch  *fetch.Client   // for Source; nil: one with defaults
-	Bundle *offline.Bundle // asked for Source before that
+	Fetch  *fetch.Client   // for Source; nil: a client with defaults
+	Bundle *offline.Bundle // used before Fetch
 	Jobs   int             // compilers at a time; 0: one for each processor
-	Path   string          // $PATH, where the build tools are looked for; empty: the process's
+	Path   string          // $PATH for the build tools; empty: that of the process
 }
 
 // Info is the content of InfoOutput.
 type Info struct {
-	Release string `json:"release"` // as uname -r gives it: "6.1.192-sov"
+	Release string `json:"release"` // as uname -r prints it: "6.1.192-sov"
 	Arch    string `json:"arch"`    // "arm64" or "amd64"
 
-	// Version, Source and SHA256 are those of the source archive, as the
-	// lock has them, but of a path only the file's name. They are empty for
-	// a finished image.
+	// Version, Source and SHA256 describe the source archive as in the lock; a path is reduced to
+	// the file's name. They are empty for a finished image.
 	Version string `json:"version,omitempty"`
 	Source  string `json:"source,omitempty"`
 	SHA256  string `json:"sha256,omitempty"`
 
 	Compiler string `json:"compiler,omitempty"` // first line of its --version
 
-	// Unconfined is true if it was compiled where sov could not keep the source's Makefiles from
-	// the rest of the computer.
+	// Unconfined is true if the kernel was compiled without confinement of the source's Makefiles,
+	// see package confine.
 	Unconfined bool `json:"unconfined,omitempty"`
 }
 
@@ -82,8 +81,8 @@ func New(o Options) pipeline.Stage {
 	return &build{Options: o}
 }
 
-// finish checks an image for a machine with these features and writes the outputs. what names the
-// image in messages.
+// finish checks an image against these features and writes the outputs. what names the image in
+// messages.
 func finish(j *pipeline.Job, what string, img *kconfig.Image, features guest.Features, info Info) (kconfig.Config, error) {
 	if img.Arch != info.Arch {
 		return nil, fmt.Errorf("%s is for %s, and the build for %s", what, img.Arch, info.Arch)
@@ -121,9 +120,8 @@ type build struct {
 func (*build) Name() string    { return Name }
 func (*build) Needs() []string { return nil }
 
-// Key adds the tools whose work is in the image: the compiler and linker, and
-// gzip, which packs the configuration. Where a kernel cannot be compiled, any
-// tools' will do; see borrow.
+// Key adds the tools that affect the image: the compiler and linker, and gzip, which packs the
+// configuration. On a computer that cannot compile, the key has no tools; see borrow.
 func (s *build) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 	fragments, err := guest.Fragments(s.Arch)
 	if err != nil {
@@ -199,14 +197,14 @@ func (s *build) Run(ctx context.Context, j *pipeline.Job) error {
 	return warnIneffective(j, fragments, config)
 }
 
-// info describes a kernel that a compiler has made of the source.
+// info describes a compiled kernel.
 func (s *build) info(compiler string) Info {
 	return Info{Arch: s.Arch, Version: s.Source.Version, Source: sourceName(s.Source.Source), SHA256: s.Source.SHA256, Compiler: compiler}
 }
 
-// buildFolder returns a folder to unpack and compile in, and what removes it. It
-// is the job's scratch folder, unless the cache stands where the kernel's
-// Makefile refuses to work: below a name with a space or a colon.
+// buildFolder returns a folder to unpack and compile in, and a function that removes it. It is the
+// job's scratch folder, unless the cache's path contains a space or a colon, which the kernel's
+// Makefile refuses.
 func buildFolder(j *pipeline.Job) (dir string, remove func(), err error) {
 	dir, err = j.Scratch()
 	if err != nil || !strings.ContainsAny(dir, " :\t\n") {
@@ -218,8 +216,8 @@ func buildFolder(j *pipeline.Job) (dir string, remove func(), err error) {
 	return dir, func() { os.RemoveAll(dir) }, nil
 }
 
-// warnIneffective names the options of the fragments that are not in the
-// configuration that came out. What the guest needs has been checked by then.
+// warnIneffective warns about options of the fragments that the final configuration lacks. The
+// caller has checked the guest's requirements.
 func warnIneffective(j *pipeline.Job, fragments []guest.Fragment, config kconfig.Config) error {
 	lost, err := ineffective(fragments, config)
 	if err != nil {
@@ -253,8 +251,8 @@ func ineffective(fragments []guest.Fragment, config kconfig.Config) ([]string, e
 	return lost, nil
 }
 
-// sourceName is how a source is named in outputs: a path by its last element,
-// so that the directory does not decide the bytes.
+// sourceName returns the name of a source in outputs: a path is reduced to its last element, so
+// that the output does not depend on the directory.
 func sourceName(source string) string {
 	if fetch.IsURL(source) || strings.HasPrefix(source, debPrefix) {
 		return source

@@ -29,7 +29,7 @@ func (o Options) toolchain() toolchain {
 	return toolchain{o.Arch, path}
 }
 
-// prefix returns what stands before "gcc" in the target compiler's name.
+// prefix returns the prefix of "gcc" in the target compiler's name.
 func (t toolchain) prefix() string {
 	if t.arch == runtime.GOARCH {
 		return ""
@@ -41,23 +41,23 @@ func (t toolchain) prefix() string {
 	return a.Triplet + "-"
 }
 
-// A tool is a program or header and the Debian package that has it.
+// A tool is a program or header and its Debian package.
 type tool struct{ name, debian string }
 
-// programs returns what has to be in PATH.
+// programs returns the programs that must be in PATH.
 func (t toolchain) programs() []tool {
 	tools := []tool{
 		{"make", "make"}, {"gcc", "gcc"}, {"ld", "binutils"}, {"flex", "flex"}, {"bison", "bison"}, {"bc", "bc"},
 		{"tar", "tar"}, {"xz", "xz-utils"}, {"gzip", "gzip"},
 	}
 	if p := t.prefix(); p != "" {
-		target := strings.ReplaceAll(strings.TrimSuffix(p, "-"), "_", "-") // as Debian's packages have it
+		target := strings.ReplaceAll(strings.TrimSuffix(p, "-"), "_", "-") // as in the names of Debian's packages
 		tools = append(tools, tool{p + "gcc", "gcc-" + target}, tool{p + "ld", "binutils-" + target})
 	}
 	return tools
 }
 
-// headers returns what programs that the build compiles for itself include.
+// headers returns the headers that the build's host programs include.
 func (t toolchain) headers() []tool {
 	headers := []tool{{"stdlib.h", "libc6-dev"}}
 	if t.arch == arch.AMD64 { // objtool
@@ -66,10 +66,10 @@ func (t toolchain) headers() []tool {
 	return headers
 }
 
-// A MissingToolsError names everything that is missing for building a kernel.
+// A MissingToolsError lists everything that is missing for compiling a kernel.
 type MissingToolsError struct {
 	Tools    []string // programs and header files
-	Packages []string // the Debian packages that have them
+	Packages []string // their Debian packages
 }
 
 func (e *MissingToolsError) Error() string {
@@ -129,9 +129,9 @@ func (t toolchain) find(name string) (string, error) {
 	return "", &exec.Error{Name: name, Err: fs.ErrNotExist}
 }
 
-// folders are the folders of $PATH, and the one around the compiler's, which has its libraries
-// where it is not the system's. One in which the user's home is, or that is the home, is not shown
-// to a source's programs.
+// folders returns the folders of $PATH, and the parent of the compiler's folder, which has the
+// libraries of a compiler that is not the system's. It leaves out the user's home and folders that
+// contain it, so that a source's programs cannot read the home.
 func (t toolchain) folders() []string {
 	dirs := filepath.SplitList(t.path)
 	if compiler, err := t.find(t.prefix() + "gcc"); err == nil && filepath.Base(filepath.Dir(compiler)) == "bin" {
@@ -149,16 +149,16 @@ func (t toolchain) folders() []string {
 	return out
 }
 
-// environment is all that build commands see of the environment. What a user
-// has in CFLAGS, MAKEFLAGS, ARCH or LANG does not reach the kernel.
+// environment returns the whole environment of build commands. The user's CFLAGS, MAKEFLAGS, ARCH
+// and LANG do not affect the kernel.
 func (t toolchain) environment() []string {
 	return []string{"PATH=" + t.path, "LC_ALL=C", "TZ=UTC", "HOME=/nonexistent"}
 }
 
 type toolVersion struct{ tool, version string }
 
-// versions returns the tools whose work is in the image, the compiler first,
-// with the first line of what they answer to --version, or "missing".
+// versions returns the tools that affect the image, the compiler first, each with the first line of
+// its --version output, or "missing".
 func (t toolchain) versions(ctx context.Context) []toolVersion {
 	var out []toolVersion
 	for _, tool := range []struct{ label, program string }{

@@ -20,22 +20,22 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 )
 
-// ArtifactFolder is where the archive holds the artifact; sov-runner looks for it there.
+// ArtifactFolder is the artifact's folder in the archive, where sov-runner reads it.
 const ArtifactFolder = "artifact"
 
 // A Source opens a file of the artifact by its name.
 type Source func(name string) (io.ReadCloser, error)
 
-// level is deflate's: what comes behind costs much time and saves little.
+// level is the deflate level: higher levels take much longer and save little.
 const level = 5
 
-// written is the time of every file in the archive. The format knows none before 1980 (APPNOTE.TXT,
-// 4.4.6).
+// written is the time of every file in the archive, the earliest that the format can store
+// (APPNOTE.TXT, 4.4.6).
 var written = time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// Write writes the module of an artifact: the scripts, sov-runner, and those of the artifact's
-// files that a slot holds. scratch is a folder for what is compressed before its size is known. The
-// same content makes the same bytes.
+// Write writes the module of an artifact: the scripts, sov-runner, and the files of the artifact
+// that a slot contains. scratch is a folder for temporary files. The same content gives the same
+// bytes.
 func Write(ctx context.Context, w io.Writer, m *manifest.Manifest, files []manifest.File, open Source, scratch string) error {
 	target, err := arch.Get(m.Arch)
 	if err != nil {
@@ -56,7 +56,7 @@ func Write(ctx context.Context, w io.Writer, m *manifest.Manifest, files []manif
 		}
 	}
 	for _, f := range []struct{ name, text string }{
-		{"META-INF/com/google/android/updater-script", "#MAGISK\n"}, // by which Magisk knows a module
+		{"META-INF/com/google/android/updater-script", "#MAGISK\n"}, // by which Magisk recognises a module
 		{"module.prop", properties(m, target)},
 	} {
 		if err := a.add(f.name, 0o644, strings.NewReader(f.text)); err != nil {
@@ -74,7 +74,7 @@ func Write(ctx context.Context, w io.Writer, m *manifest.Manifest, files []manif
 	return z.Close()
 }
 
-// properties is module.prop: what the root manager shows of it. sovArch is customize.sh's.
+// properties returns module.prop, which the root manager displays. customize.sh reads sovArch.
 func properties(m *manifest.Manifest, target arch.Arch) string {
 	description := m.Description
 	if description == "" {
@@ -85,8 +85,8 @@ func properties(m *manifest.Manifest, target arch.Arch) string {
 		m.Name, m.Name, line(m.Version), versionCode(m.Version), line(description), target.Installer)
 }
 
-// versionCode is the number that a version begins with, by which root managers tell a newer one; 1
-// where it begins with none.
+// versionCode returns the number at the start of a version, or 1. Root managers use it to recognise
+// a newer version.
 func versionCode(version string) int {
 	n := 0
 	for _, r := range strings.TrimPrefix(version, "v") {
@@ -114,8 +114,8 @@ func (a *archive) copy(name string, mode fs.FileMode, from string, open Source) 
 	return a.add(name, mode, src)
 }
 
-// add compresses a file before it is written: its header has the sizes then, which unpackers on
-// phones want there and not behind the content.
+// add compresses a file before it writes the header, because unpackers on phones need the sizes in
+// the header, not after the content.
 func (a *archive) add(name string, mode fs.FileMode, from io.Reader) (err error) {
 	packed, err := os.CreateTemp(a.scratch, "module-")
 	if err != nil {
@@ -155,7 +155,7 @@ func (a *archive) add(name string, mode fs.FileMode, from io.Reader) (err error)
 	return err
 }
 
-// dosTime is a time as the format has it, without the extension that Go's package would add.
+// dosTime encodes a time in MS-DOS format, without the extension that Go's package would add.
 func dosTime(t time.Time) (date, clock uint16) {
 	return uint16(t.Day() + int(t.Month())<<5 + (t.Year()-1980)<<9), uint16(t.Second()/2 + t.Minute()<<5 + t.Hour()<<11)
 }

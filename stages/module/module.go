@@ -1,9 +1,9 @@
 // Package module is the stage that makes an artifact a module for root managers (KernelSU, APatch,
 // Magisk): one zip file that installs sov-runner and the machine on a phone without a computer. Its
-// scripts are in assets/module; they leave what is to be known of slots to `sov-runner install`.
+// scripts are in assets/module; they call `sov-runner install`, which manages the slots.
 //
-// It is no part of every build, since compressing an image takes longer than all that a changed
-// setting causes otherwise.
+// The stage runs on demand: compressing an image takes longer than the rest of a build after a
+// changed setting.
 package module
 
 import (
@@ -19,7 +19,7 @@ import (
 	"github.com/sovereign-sql/sov/stages/output"
 )
 
-// Name is the stage's name, and what --format calls it.
+// Name is the stage's name and the format's name for --format.
 const Name = "module"
 
 // New returns the stage.

@@ -9,11 +9,11 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact"
 )
 
-// SignedEntry is where the archive holds the artifact's signature.
+// SignedEntry is the name of the artifact's signature in the archive.
 const SignedEntry = ArtifactFolder + "/" + artifact.SignedFile
 
-// WriteSigned writes a module again with the signature of its artifact, in place of one that it may
-// have. The other files are copied as they are.
+// WriteSigned copies a module and adds the signature of its artifact, or replaces the existing one.
+// It copies the other files unchanged.
 func WriteSigned(ctx context.Context, w io.Writer, old *zip.Reader, envelope []byte, scratch string) error {
 	z := zip.NewWriter(w)
 	for _, f := range old.File {

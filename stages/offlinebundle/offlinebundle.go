@@ -1,5 +1,5 @@
-// Package offlinebundle writes offline bundles: one file with everything that a
-// locked build reads from outside. Package offline is their format.
+// Package offlinebundle writes offline bundles: one file with everything that a locked build would
+// download. Package offline defines the format.
 package offlinebundle
 
 import (
@@ -34,16 +34,16 @@ type Report struct {
 	Path        string         `json:"path"`
 	Size        int64          `json:"size"`         // bytes
 	Items       map[string]int `json:"items"`        // number of each kind
-	LockWritten bool           `json:"lock_written"` // the lock had no entry, and one was resolved
+	LockWritten bool           `json:"lock_written"` // the lock had no entry, so one was resolved
 	Signed      bool           `json:"signed,omitempty"`
 }
 
-// Write writes one file with everything that a build of the recipe's lock entry reads from outside:
-// image, packages, the kernel's source, the modules of Tailscale, the recipe and the lock. What the
-// cache does not have is fetched now. The file gets its name when it is complete. The same lock
-// gives the same file. With a key, its signature is written beside it.
+// Write writes one file with all inputs of a build of the recipe's lock entry: images, packages,
+// the kernel's source, Go modules, the recipe and the lock. It fetches what the cache does not
+// have. The file appears at path when it is complete. The same lock gives the same file. With a
+// key, Write also writes the signature to a second file.
 func Write(ctx context.Context, o resolve.Options, path string, key dsse.PrivateKey) (*Report, error) {
-	file, err := durable.Create(path, 0o644) // first: what is gathered takes long
+	file, err := durable.Create(path, 0o644) // before gathering, which takes long
 	if err != nil {
 		return nil, fmt.Errorf("write bundle: %w", err)
 	}
@@ -77,7 +77,7 @@ func Write(ctx context.Context, o resolve.Options, path string, key dsse.Private
 		report.Signed = true
 		return report, offline.Sign(path, key)
 	}
-	// That of the bundle before it.
+	// Remove the signature of the previous bundle.
 	if err := os.Remove(offline.SignatureOf(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return report, err
 	}
@@ -158,9 +158,9 @@ func (g *gathering) gather(ctx context.Context, entry *lock.Entry) error {
 	return nil
 }
 
-// images adds the base image and those that files are copied from.
+// images adds the base image and the images that files are copied from.
 func (g *gathering) images(made output.Source, entry *lock.Entry) error {
-	seen := map[string]bool{} // layers that are shared, and an image that is both
+	seen := map[string]bool{} // layers and images may occur twice
 	if err := g.image(made, base.Name, entry.Image.Digest, seen); err != nil {
 		return err
 	}
@@ -221,7 +221,7 @@ func (g *gathering) kernelArchive(ctx context.Context, k lock.Kernel) error {
 	})
 }
 
-// modules adds what the go command reads: of Tailscale, and of the recipe's Go programs.
+// modules adds the modules of Tailscale and of the recipe's Go programs.
 func (g *gathering) modules(ctx context.Context, entry *lock.Entry) (err error) {
 	if g.scratch, err = os.MkdirTemp("", "sov-bundle-"); err != nil {
 		return err
@@ -265,7 +265,7 @@ func blobOfFile(path string) (pipeline.Blob, error) {
 	return pipeline.Blob{Digest: pipeline.DigestOf(content), Size: int64(len(content))}, err
 }
 
-// write writes the bundle, which appears under its name when it is complete.
+// write writes and commits the bundle.
 func (g *gathering) write(ctx context.Context, tmp *durable.File, t *pipeline.Task) (size int64, err error) {
 	for _, i := range g.index.Items {
 		t.Grow(i.Size)
@@ -296,7 +296,8 @@ func (g *gathering) write(ctx context.Context, tmp *durable.File, t *pipeline.Ta
 	return info.Size(), nil
 }
 
-// Recipe returns the source of the recipe in a bundle, which key must have signed unless it is nil.
+// Recipe returns the source of the recipe in a bundle. Unless key is nil, the bundle must have its
+// signature.
 func Recipe(path string, key dsse.PublicKey) (name string, text []byte, err error) {
 	b, err := offline.OpenSigned(path, key)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package output reads and writes what stages hand to each other besides files
-// of the root file system: small JSON files that describe what a stage made.
+// Package output reads and writes the small JSON files by which stages describe their outputs to
+// each other.
 package output
 
 import (
@@ -11,12 +11,12 @@ import (
 	"github.com/sovereign-sql/sov/pipeline"
 )
 
-// Version adds the version of a stage's outputs to its key, as the first field.
-// A stage raises its version when the same inputs come to other bytes, so that
-// what older versions of sov left in caches is not used.
+// Version adds the version of a stage's outputs to its key, as the first field. A stage raises its
+// version when the same inputs give other bytes, so that caches of older versions of sov are not
+// used.
 func Version(k *pipeline.Key, version int) { k.Add("version", version) }
 
-// JSON encodes v for people to read: indented, with a newline at the end.
+// JSON encodes v, indented and with a newline at the end.
 func JSON(v any) ([]byte, error) {
 	text, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
@@ -71,8 +71,8 @@ func Find(src Source, stage, name string) (pipeline.Blob, bool) {
 	return pipeline.Blob{}, false
 }
 
-// Compare returns an error unless outputs have the names and digests of want, in its order. An
-// empty digest in want is any.
+// Compare returns an error unless outputs have the names and digests of want, in the same order. An
+// empty digest in want matches any.
 func Compare(outputs, want []pipeline.Output) error {
 	for i, o := range outputs {
 		switch {
@@ -90,8 +90,7 @@ func Compare(outputs, want []pipeline.Output) error {
 	return nil
 }
 
-// maxJSON bounds what ReadJSON reads. The list of an image's packages has some
-// hundred KiB.
+// maxJSON limits ReadJSON, in bytes. The list of an image's packages has about a hundred KiB.
 const maxJSON = 64 << 20
 
 // ReadJSON decodes an output of a stage.

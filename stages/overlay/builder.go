@@ -14,12 +14,11 @@ import (
 	"github.com/sovereign-sql/sov/pipeline"
 )
 
-// A Builder makes a share out of single entries that all have one time. What it
-// writes depends on the entries alone, not on the order of adding them.
+// A Builder makes a share of single entries, which all have the same time. Its output depends on
+// the entries only, not on the order of adding them.
 //
-// Only what is added is written: directories on the way to a file are not, so
-// that those which layers below have keep their mode and owner. A directory
-// that may be new is added like anything else.
+// It writes only the added entries, not their parent directories, so that directories of the layers
+// below keep their mode and owner. A directory that may be missing must be added.
 type Builder struct {
 	time    time.Time
 	entries map[string]entry
@@ -40,7 +39,7 @@ func (b *Builder) File(name string, perm int64, content []byte) {
 	b.add(name, tar.Header{Typeflag: tar.TypeReg, Mode: perm, Size: int64(len(content))}, content)
 }
 
-// Replace adds a file with the mode and owner of one that layers below have.
+// Replace adds a file with the mode and owner of an existing file of the layers below.
 func (b *Builder) Replace(name string, old *tree.Inode, content []byte) {
 	b.add(name, tar.Header{Typeflag: tar.TypeReg, Mode: int64(old.Mode &^ tree.S_IFMT), Uid: int(old.UID), Gid: int(old.GID),
 		Size: int64(len(content))}, content)
@@ -62,7 +61,7 @@ func (b *Builder) add(name string, h tar.Header, content []byte) {
 	b.entries[h.Name] = entry{h, content}
 }
 
-// WriteTar writes the share, parents before what is in them.
+// WriteTar writes the share, parents before their children.
 func (b *Builder) WriteTar(w io.Writer) error {
 	t := tar.NewWriter(w)
 	for _, name := range slices.Sorted(maps.Keys(b.entries)) {
@@ -77,8 +76,8 @@ func (b *Builder) WriteTar(w io.Writer) error {
 	return t.Close()
 }
 
-// Write makes the files that fill adds a share: the output NAME.tar. fill gets
-// the tree of the shares below. The files carry the newest time in that tree.
+// Write writes the files that fill adds to the output NAME.tar. fill gets the tree of the shares
+// below. The files get the newest time in that tree.
 func Write(j *pipeline.Job, name string, below []Share, fill func(b *Builder, below *tree.Tree) error) error {
 	merged, err := Merge(j, below...)
 	if err != nil {

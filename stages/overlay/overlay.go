@@ -1,6 +1,5 @@
-// Package overlay lays the files that stages make over each other. A stage that
-// puts files into the root file system is a Share. The graph's list of stages is
-// the one order in which shares are applied.
+// Package overlay merges the files of stages into one tree. A stage that puts files into the root
+// file system is a Share. Shares are applied in the order of the graph's list of stages.
 package overlay
 
 import (
@@ -16,7 +15,7 @@ import (
 	"github.com/sovereign-sql/sov/stages/output"
 )
 
-// A Merged is a tree whose contents stand in open blobs.
+// A Merged is a tree whose contents are in open blobs.
 type Merged struct {
 	*tree.Tree
 	files []*os.File
@@ -72,9 +71,8 @@ func (m *Merged) Close() error {
 	return errors.Join(errs...)
 }
 
-// Newest returns the newest modification time in a tree. It dates the files
-// that the build generates: a time is needed that is the same for every build
-// of the same inputs, and one that no reader finds strange.
+// Newest returns the newest modification time in a tree. It is the time of generated files: it is
+// plausible, and the same for every build of the same inputs.
 func Newest(t *tree.Tree) (time.Time, error) {
 	newest := time.Unix(0, 0).UTC()
 	err := t.Walk(func(_ string, n *tree.Inode) error {
@@ -86,9 +84,8 @@ func Newest(t *tree.Tree) (time.Time, error) {
 	return newest.Truncate(time.Second), err
 }
 
-// ReadFile returns the content of a regular file of at most limit bytes,
-// symbolic links followed. A missing one is an error that matches
-// fs.ErrNotExist.
+// ReadFile returns the content of a regular file of at most limit bytes. It follows symbolic links.
+// The error for a missing file matches fs.ErrNotExist.
 func ReadFile(t *tree.Tree, path string, limit int64) ([]byte, error) {
 	_, n, err := t.Resolve(path)
 	if err != nil {

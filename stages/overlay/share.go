@@ -11,9 +11,9 @@ import (
 // Suffix marks the outputs of a share that hold its files.
 const Suffix = ".tar"
 
-// A Share is a stage that puts files into the root file system: its outputs
-// named *.tar, applied in the order in which the stage wrote them. The
-// constructor of such a stage returns a Share; that is the whole declaration.
+// A Share is a stage that puts files into the root file system: its outputs named *.tar, applied in
+// the order in which the stage wrote them. The constructor of such a stage returns a Share; no
+// other declaration is needed.
 type Share struct {
 	pipeline.Stage
 	// ImageLayers says that the tars are the layers of a container image, where
@@ -35,8 +35,8 @@ func (s Share) CheckPins(outputs []pipeline.Output, open func(pipeline.Blob) (*o
 	return nil
 }
 
-// Shares returns the shares among stages, in the order of the stages. That is
-// the order in which Merge lays them over each other.
+// Shares returns the shares among stages, in the order of the stages. Merge applies them in that
+// order.
 func Shares(stages ...pipeline.Stage) []Share {
 	var shares []Share
 	for _, st := range stages {
@@ -60,5 +60,5 @@ func (s Share) apply(t *tree.Tree, tar io.ReaderAt, size int64) error {
 	return t.ApplyTar(tar, size, tree.TarOptions{Whiteouts: true, KeepDirSymlinks: !s.ImageLayers, Rooted: s.ImageLayers})
 }
 
-// Apply lays one tar of a share over a tree. The tree reads from the tar.
+// Apply applies one tar of a share to a tree. The tree reads contents from the tar.
 func Apply(t *tree.Tree, tar io.ReaderAt, size int64) error { return Share{}.apply(t, tar, size) }

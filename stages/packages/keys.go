@@ -12,13 +12,14 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/apk"
 )
 
-// alpineKeyFiles are the keys that sign Alpine's repositories, by architecture, as its release 3.20
-// has them in /usr/share/apk/keys. They are the same in Alpine's images for either architecture.
+// alpineKeyFiles are the keys that sign Alpine's repositories, by architecture, from
+// /usr/share/apk/keys of its release 3.20. Alpine's images for both architectures have the same
+// keys.
 //
 //go:embed alpine-keys
 var alpineKeyFiles embed.FS
 
-// alpineKeys returns Alpine's keys for an architecture as Go names it.
+// alpineKeys returns Alpine's keys for an architecture (Go's name).
 func alpineKeys(arch string) (apk.Keys, error) {
 	dir := path.Join("alpine-keys", AlpineArch(arch))
 	files, err := alpineKeyFiles.ReadDir(dir)
@@ -59,8 +60,8 @@ func isAlpines(repository string) bool {
 }
 
 // trustedKeys returns the keys that may sign a repository's index: for Alpine's own servers those
-// that this program has, for others those of the base image, and the recipe's for both. So a
-// replaced base image cannot pass off packages of another signer as Alpine's.
+// that this program has, for others those of the base image, and the recipe's for both. A replaced
+// base image can therefore not add a signer for Alpine's servers.
 func (r Request) trustedKeys(repository string) (apk.Keys, error) {
 	keys, err := parseKeys("the recipe", r.Keys)
 	if err != nil {
@@ -76,7 +77,7 @@ func (r Request) trustedKeys(repository string) (apk.Keys, error) {
 		return nil, err
 	}
 	for name, key := range maps.All(more) {
-		if keys[name] == nil { // the recipe's key of that name is used first
+		if keys[name] == nil { // the recipe's key of the same name takes precedence
 			keys[name] = key
 		}
 	}

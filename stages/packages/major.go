@@ -15,7 +15,7 @@ import (
 // A MajorError says that the repositories lack a major version of PostgreSQL.
 type MajorError struct {
 	Major int
-	Have  []int // those that the repositories have, in order
+	Have  []int // major versions in the repositories, in order
 }
 
 func (e *MajorError) Error() string {
@@ -25,7 +25,7 @@ func (e *MajorError) Error() string {
 	return fmt.Sprintf("the repositories have no PostgreSQL %d: they have %s", e.Major, Majors(e.Have))
 }
 
-// Majors lists major versions for people.
+// Majors formats a list of major versions.
 func Majors(list []int) string {
 	var words []string
 	for _, n := range list {
@@ -34,8 +34,8 @@ func Majors(list []int) string {
 	return strings.Join(words, ", ")
 }
 
-// pinned returns the words that are wanted, with the virtual names of PostgreSQL's packages
-// replaced by those of r.Postgres.
+// pinned returns the requested dependencies, with the virtual names of PostgreSQL's packages
+// replaced by those of version r.Postgres.
 func (r Request) pinned(servers []int) ([]string, error) {
 	words := recipe.PinPostgres(r.Install, r.Postgres)
 	if !slices.Equal(words, r.Install) && !slices.Contains(servers, r.Postgres) {
@@ -44,7 +44,7 @@ func (r Request) pinned(servers []int) ([]string, error) {
 	return words, nil
 }
 
-// serversIn returns the major versions of PostgreSQL's server that repositories have, in order.
+// serversIn returns the major versions of PostgreSQL's server in the repositories, in order.
 func serversIn(repositories []*apk.Repository) (majors []int) {
 	for _, repository := range repositories {
 		for _, p := range repository.Index.Packages {

@@ -1,12 +1,11 @@
-// Package packages is the stage that adds Alpine packages to the base image.
-// Resolve decides which, from signed indexes; the stage fetches exactly those,
-// verifies them against the lock's checksums, and writes each package without its
-// signature (NAME-VERSION.apk), its files as NAME-VERSION.tar, what else apk would have
-// changed (its database, above all) as db.tar, and a list of everything that is
-// then installed as packages.json.
+// Package packages is the stage that adds Alpine packages to the base image. Resolve decides which,
+// from signed indexes; the stage fetches exactly those and verifies them against the lock's
+// checksums. Its outputs are each package without its signature (NAME-VERSION.apk), the package's
+// files (NAME-VERSION.tar), the other changes that apk makes, mainly its database (db.tar), and the
+// list of all installed packages (packages.json).
 //
-// Maintainer scripts are never run. A package that has some which the recipe
-// does not account for is named in a warning.
+// Maintainer scripts are never run. The stage warns about packages with scripts that the recipe
+// does not list.
 package packages
 
 import (
@@ -42,8 +41,8 @@ const Name = "packages"
 // ListFile is the output with a []Installed as JSON, by name.
 const ListFile = "packages.json"
 
-// version is part of the key. It is raised when the same packages come to other
-// outputs, be it by a change of package apk; the tests notice when they do.
+// version is part of the key. It is raised when the same packages give other outputs, also because
+// of a change of package apk; a test detects that.
 const version = 4
 
 // An Installed is a package of the finished root file system.
@@ -62,15 +61,14 @@ type Installed struct {
 type Options struct {
 	Below    []overlay.Share // the base image
 	Packages []lock.Package  // in order, as Resolve returned them
-	Removed  []string        // "name-version" of the base's packages that go away
-	Recipe   *recipe.Recipe  // whose packages.install becomes part of /etc/apk/world, and whose accounts own files
+	Removed  []string        // "name-version" of the base's packages to remove
+	Recipe   *recipe.Recipe  // its packages.install becomes part of /etc/apk/world, its accounts own files
 	Arch     string          // "arm64" or "amd64"
 	Client   *fetch.Client
-	Bundle   *offline.Bundle // asked before the repositories
+	Bundle   *offline.Bundle // used before the repositories
 }
 
-// FileOutput is the name of a package's file, in a repository as among the
-// stage's outputs.
+// FileOutput returns the name of a package's file, in repositories and among the stage's outputs.
 func FileOutput(p lock.Package) string { return p.Name + "-" + p.Version + ".apk" }
 
 // New returns the stage.
@@ -81,12 +79,11 @@ type stage struct{ Options }
 func (s *stage) Name() string    { return Name }
 func (s *stage) Needs() []string { return overlay.Names(s.Below) }
 
-// Key leaves the repositories out: a checksum is the same package wherever it
-// is kept.
+// Key does not include the repositories: the checksum identifies the package in any repository.
 func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 	output.Version(k, version)
 	k.Add("arch", s.Arch)
-	for _, p := range s.Packages { // their order counts too
+	for _, p := range s.Packages { // their order matters
 		k.Add("package "+p.Name, p.Version+" "+p.Checksum)
 	}
 	k.Add("removed", s.Removed)
@@ -103,7 +100,7 @@ func (s *stage) Run(ctx context.Context, j *pipeline.Job) error {
 		return err
 	}
 	defer below.Close()
-	if len(s.Packages)+len(s.Removed)+len(s.Recipe.Packages.Install) == 0 { // not even the world changes
+	if len(s.Packages)+len(s.Removed)+len(s.Recipe.Packages.Install) == 0 { // /etc/apk/world does not change either
 		return writeList(j, below.Tree)
 	}
 	fetched, err := s.fetchAll(ctx, j)
@@ -123,8 +120,8 @@ type fetchedPackage struct {
 	file, data pipeline.Blob
 }
 
-// parallelDownloads is how many packages travel at once. Most are small, so
-// that what is waited for is the round trip.
+// parallelDownloads is the number of packages that are fetched at once. Most are small, so latency
+// dominates.
 const parallelDownloads = 8
 
 func (s *stage) fetchAll(ctx context.Context, j *pipeline.Job) ([]fetchedPackage, error) {
@@ -166,7 +163,7 @@ func (s *stage) fetch(ctx context.Context, j *pipeline.Job, p lock.Package, tmp 
 	return f, err
 }
 
-// download writes a package's file to w once it is known to be the right one.
+// download writes a package's file to w after verifying it.
 func (s *stage) download(ctx context.Context, w *pipeline.Writer, p lock.Package, tmp string) error {
 	f, err := os.Create(tmp)
 	if err != nil {
@@ -193,8 +190,8 @@ func (s *stage) download(ctx context.Context, w *pipeline.Writer, p lock.Package
 	return err
 }
 
-// maxSignature is how many bytes more than the index says a package may have: a mirror may have
-// signed it again, with another key. Alpine's signature members have less than one KiB.
+// maxSignature is how many bytes a package may exceed the size in the index: a mirror may have
+// replaced the signature. Alpine's signature members have less than one KiB.
 const maxSignature = 64 << 10
 
 // receive writes a package's file to f and returns where it came from.
@@ -216,8 +213,8 @@ func (s *stage) receive(ctx context.Context, f *os.File, p lock.Package) (locati
 	return location, err
 }
 
-// goneFromRepository says what to do about a package that a repository had and
-// has no longer.
+// goneFromRepository adds advice to the error about a package that a repository does not have any
+// more.
 func goneFromRepository(err error, p lock.Package) error {
 	var status *fetch.StatusError
 	if errors.As(err, &status) && status.Code == 404 || errors.Is(err, fs.ErrNotExist) {
@@ -227,8 +224,8 @@ func goneFromRepository(err error, p lock.Package) error {
 	return err
 }
 
-// changes puts together what package apk needs to know. The returned function
-// closes what it opened, also after an error.
+// changes returns the input of package apk. The returned function closes the opened files, also
+// after an error.
 func (s *stage) changes(j *pipeline.Job, below *tree.Tree, fetched []fetchedPackage) (c apk.Changes, closeAll func(), err error) {
 	var files []*os.File
 	closeAll = func() {
@@ -257,7 +254,8 @@ func (s *stage) changes(j *pipeline.Job, below *tree.Tree, fetched []fetchedPack
 			return c, closeAll, err
 		}
 		control := pkg.Control()
-		// The database has them as the index does, which knows of no other signature.
+		// apk's database has the checksum and size of the index, which are those with Alpine's
+		// signature.
 		control.Package.Checksum, control.Package.Size = apk.Checksum(s.Packages[i].Checksum), s.Packages[i].Size
 		c.Add = append(c.Add, apk.Addition{Package: control.Package, Control: control, Data: data, Size: f.data.Size})
 		s.warnOfScripts(j, pkg)
@@ -272,7 +270,7 @@ func (s *stage) changes(j *pipeline.Job, below *tree.Tree, fetched []fetchedPack
 	return c, closeAll, err
 }
 
-// removed finds the packages that go away in the base's database.
+// removed finds the packages to remove in the base's database.
 func (s *stage) removed(below *tree.Tree) ([]*apk.Package, error) {
 	if len(s.Removed) == 0 {
 		return nil, nil
@@ -295,7 +293,7 @@ func (s *stage) removed(below *tree.Tree) ([]*apk.Package, error) {
 func (s *stage) warnOfScripts(j *pipeline.Job, pkg *apk.File) {
 	scripts := pkg.Scripts()
 	accounted := slices.ContainsFunc(s.Recipe.Packages.Scripts, func(pattern string) bool {
-		ok, _ := path.Match(pattern, pkg.Info().Name) // the recipe's check has tried each pattern
+		ok, _ := path.Match(pattern, pkg.Info().Name) // the recipe's validation has checked each pattern
 		return ok
 	})
 	if len(scripts) > 0 && !accounted {
@@ -304,7 +302,7 @@ func (s *stage) warnOfScripts(j *pipeline.Job, pkg *apk.File) {
 	}
 }
 
-// install works out the changes and writes the outputs.
+// install computes the changes and writes the outputs.
 func (s *stage) install(j *pipeline.Job, below *tree.Tree, c apk.Changes, fetched []fetchedPackage) error {
 	j.Progress().Step("install")
 	plan, err := apk.PlanInstall(below, c)
@@ -337,8 +335,8 @@ func (s *stage) install(j *pipeline.Job, below *tree.Tree, c apk.Changes, fetche
 	return s.list(j, below, c, db)
 }
 
-// list applies the outputs to the base's tree and writes what its database
-// then says.
+// list applies the outputs to the base's tree and writes the list of packages in the resulting
+// database.
 func (s *stage) list(j *pipeline.Job, below *tree.Tree, c apk.Changes, db pipeline.Blob) error {
 	for _, a := range c.Add {
 		if err := overlay.Apply(below, a.Data, a.Size); err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/sovereign-sql/sov/stages/overlay"
 )
 
-// dbOutput is the output with what apk changes besides the packages' files.
+// dbOutput is the output with apk's changes other than the packages' files.
 const dbOutput = "db" + overlay.Suffix
 
 // filesOutput is the name of the output with a package's files.
@@ -37,7 +37,7 @@ func withPackage(b pipeline.Blob, open opener, fn func(*apk.File) error) error {
 	return fn(pkg)
 }
 
-// verify compares a package with what the lock says of it.
+// verify compares a package with its lock entry.
 func verify(pkg *apk.File, p lock.Package) error {
 	if err := pkg.Verify(nil, apk.Checksum(p.Checksum)); err != nil {
 		return err
@@ -72,8 +72,8 @@ func checkFiles(b pipeline.Blob, p lock.Package, file pipeline.Blob, open opener
 	return pipeline.IsDigest(want)(b)
 }
 
-// attachFile makes a package without its signature an output, so that the outputs are the same
-// with any signature. Caches of older versions of sov have files with a signature.
+// attachFile adds a package without its signature as an output, so that the outputs do not depend
+// on the signature. Caches of older versions of sov have files with a signature.
 func (s *stage) attachFile(j *pipeline.Job, p lock.Package, file pipeline.Blob) error {
 	return withPackage(file, j.Open, func(pkg *apk.File) error {
 		if !pkg.Signed() {
@@ -92,9 +92,9 @@ func (s *stage) attachFile(j *pipeline.Job, p lock.Package, file pipeline.Blob) 
 	})
 }
 
-// CheckPins compares packages and their files with the lock. With digests in the lock nothing has
-// to be read for that; without them, packages are read and compared with their checksums. The
-// database and the list are made here and are not in the lock.
+// CheckPins compares packages and their files with the lock. If the lock has digests, it reads
+// nothing; otherwise it reads the packages and compares their checksums. The database and the list
+// are generated and are not in the lock.
 func (s *stage) CheckPins(outputs []pipeline.Output, open func(pipeline.Blob) (*os.File, error)) error {
 	var want []pipeline.Output
 	for _, p := range s.Packages {
@@ -131,8 +131,7 @@ func (s *stage) CheckPins(outputs []pipeline.Output, open func(pipeline.Blob) (*
 	return nil
 }
 
-// Digests returns packages with the digests that the stage's outputs have of them, and whether that
-// says more than before.
+// Digests returns packages with the digests of the stage's outputs, and whether that added any.
 func Digests(list []lock.Package, made output.Source) (out []lock.Package, more bool) {
 	for _, p := range list {
 		file, ok := output.Find(made, Name, FileOutput(p))

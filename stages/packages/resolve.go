@@ -20,27 +20,27 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/tree"
 )
 
-// maxIndex bounds a repository's index. Alpine's community index has 2 MiB.
+// maxIndex is the largest index of a repository, in bytes. Alpine's community index has 2 MiB.
 const maxIndex = 256 << 20
 
 // A Request says what to resolve.
 type Request struct {
-	Base         *tree.Tree        // the base image: its keys, its packages and its world count
-	Repositories []string          // URLs or paths, without the architecture's directory; perhaps "@TAG " before them
-	Install      []string          // packages wanted besides the base's, constraints included
+	Base         *tree.Tree        // the base image, for its keys, its packages and its world
+	Repositories []string          // URLs or paths, without the architecture's directory; optionally with "@TAG " in front
+	Install      []string          // packages to add, with constraints
 	Postgres     int               // major version that virtual names of PostgreSQL's packages stand for; 0: the newest
-	Keys         map[string]string // trusted besides the base's or Alpine's: file name to PEM
+	Keys         map[string]string // trusted in addition to the base's or Alpine's: file name to PEM
 	Arch         string            // "arm64" or "amd64"
 	Client       *fetch.Client
-	Seen         string            // folder that remembers how new indexes were; empty: none
-	Warn         func(text string) // called with what is odd about a repository; nil: nobody is told
+	Seen         string            // folder with the times of the indexes seen last; empty: none
+	Warn         func(text string) // called with warnings about a repository; may be nil
 }
 
-// A Resolution is what the requested packages come to.
+// A Resolution lists the packages to install and to remove.
 type Resolution struct {
 	Packages []lock.Package // to install, in order
 	Removed  []string       // "name-version" of the base's packages that go away
-	Servers  []int          // major versions of PostgreSQL that the repositories have, in order
+	Servers  []int          // major versions of PostgreSQL in the repositories, in order
 }
 
 // Resolve fetches the repositories' indexes, verifies their signatures, and
@@ -62,8 +62,8 @@ func Resolve(ctx context.Context, r Request) (*Resolution, error) {
 	return out, nil
 }
 
-// solver returns what the solver is asked: the packages wanted, from repositories whose indexes are
-// fetched and verified, on top of the base image's.
+// solver returns the input of the solver: the requested packages, the fetched and verified indexes,
+// and the packages of the base image.
 func (r Request) solver(ctx context.Context) (apk.Request, error) {
 	installed, err := apk.Installed(r.Base)
 	if err != nil {
@@ -96,7 +96,7 @@ func resolution(s *apk.Solution) *Resolution {
 	return &out
 }
 
-// indexes fetches and verifies every repository's index, side by side.
+// indexes fetches and verifies the indexes of all repositories in parallel.
 func (r Request) indexes(ctx context.Context) ([]*apk.Repository, error) {
 	trusted := make([]apk.Keys, len(r.Repositories))
 	for i, repository := range r.Repositories {
@@ -139,8 +139,8 @@ func (r Request) indexes(ctx context.Context) ([]*apk.Repository, error) {
 	return out, r.compareWithSeen(out)
 }
 
-// errVersion3 is in the error of a repository that only apk version 3 can read. Version 3 reads
-// both.
+// errVersion3 matches the error for a repository that only apk version 3 can read. Version 3 reads
+// both formats.
 var errVersion3 = errors.New("the repository has an index of apk version 3 (ADB), which is not supported: " +
 	"name one with an APKINDEX.tar.gz, as Alpine's own are, or have it made with `apk index` of version 2")
 
@@ -148,7 +148,7 @@ var errVersion3 = errors.New("the repository has an index of apk version 3 (ADB)
 // (apk-tools 3, src/adb.h, ADB_FORMAT_MAGIC and ADB_COMPRESSED).
 func isADB(file []byte) bool { return len(file) > 4 && string(file[:3]) == "ADB" }
 
-// isVersion3 reports whether a repository has the index that version 3 makes.
+// isVersion3 reports whether a repository has an index of version 3.
 func (r Request) isVersion3(ctx context.Context, place string) bool {
 	raw, err := r.Client.Bytes(ctx, Locate(place, r.Arch, "Packages.adb"), maxIndex)
 	return err == nil && isADB(raw)
@@ -165,8 +165,8 @@ func noRepository(err error) error {
 	return err
 }
 
-// wanted is the new world: what the base image asked for and what the recipe
-// adds. A name that the recipe has replaces the base's constraint on it.
+// wanted returns the new world: that of the base image and the recipe's packages. A package in the
+// recipe replaces the base's constraint on the same name.
 func wanted(base *tree.Tree, install []string) ([]apk.Dep, error) {
 	world, err := apk.World(base)
 	if err != nil {
@@ -184,8 +184,8 @@ func wanted(base *tree.Tree, install []string) ([]apk.Dep, error) {
 	return world, nil
 }
 
-// Locate returns where a repository, a URL or a path, keeps a file for an
-// architecture as Go names it.
+// Locate returns the location of a file in a repository (a URL or a path) for an architecture (Go's
+// name).
 func Locate(repository, arch, file string) string {
 	return strings.TrimSuffix(repository, "/") + "/" + AlpineArch(arch) + "/" + file
 }

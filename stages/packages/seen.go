@@ -14,8 +14,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/apk"
 )
 
-// compareWithSeen warns about indexes that are older than the one that this computer saw last: a
-// mirror may be behind, or a network may withhold updates. The signature of such an index is good.
+// compareWithSeen warns about indexes that are older than the last one that this computer saw: a
+// mirror may be behind, or an attacker may withhold updates. The signature of such an index is
+// valid.
 func (r Request) compareWithSeen(repositories []*apk.Repository) error {
 	if r.Seen == "" {
 		return nil
@@ -42,7 +43,7 @@ func (r Request) compareWithSeen(repositories []*apk.Repository) error {
 	return nil
 }
 
-// readSeen returns the time in a note; a note that is missing or damaged has the zero Time.
+// readSeen returns the time in a note, or the zero Time if the note is missing or damaged.
 func readSeen(path string) time.Time {
 	text, err := os.ReadFile(path)
 	if err != nil {

@@ -12,21 +12,19 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/tree"
 )
 
-// An UpdateRequest says what of a resolution is to become newer.
+// An UpdateRequest says which packages of a resolution to update.
 type UpdateRequest struct {
 	Request
 	Locked []lock.Package // the resolution so far
-	Names  []string       // packages to take in their newest version; what they need follows if it has to
+	Names  []string       // packages to update to their newest version; their dependencies follow if necessary
 
-	// Metadata returns the packages that are installed with Locked, the base's
-	// among them. It is asked only when a locked package is in no index any
-	// more.
+	// Metadata returns the packages that are installed with Locked, including those of the base. It
+	// is called only if a locked package is not in the indexes any more.
 	Metadata func(context.Context) ([]*apk.Package, error)
 }
 
-// Update resolves again with every package of Locked and of the base kept in its
-// version, but for those named. Where one of them needs another version of a
-// kept one, that moves too.
+// Update resolves again and keeps the version of every package of Locked and of the base except
+// Names. If a package in Names needs another version of a kept package, that is updated too.
 func Update(ctx context.Context, r UpdateRequest) (*Resolution, error) {
 	request, err := r.solver(ctx)
 	if err != nil {
@@ -50,7 +48,7 @@ func Update(ctx context.Context, r UpdateRequest) (*Resolution, error) {
 	if err != nil {
 		return nil, fmt.Errorf("solve for %s with everything else kept: %w (sov lock --update all lets everything move)", strings.Join(r.Names, ", "), err)
 	}
-	// What to install on the base for that, and in which order.
+	// Solve again for the packages to install on the base, in order.
 	request.Installed = base
 	for _, p := range solution.Packages {
 		request.World = append(request.World, exactly(p))
@@ -63,12 +61,12 @@ func Update(ctx context.Context, r UpdateRequest) (*Resolution, error) {
 	return out, nil
 }
 
-// exactly is a dependency that this package alone meets.
+// exactly returns a dependency that only this package satisfies.
 func exactly(p *apk.Package) apk.Dep {
 	return apk.Dep{Name: p.Name, Op: apk.OpLess | apk.OpGreater, Version: string(p.Checksum)}
 }
 
-// overlaid are the base's packages with those that the lock adds or replaces.
+// overlaid returns the base's packages, with those that the lock adds or replaces.
 func overlaid(base, locked []*apk.Package) []*apk.Package {
 	out := slices.Clone(locked)
 	for _, p := range base {
@@ -79,8 +77,7 @@ func overlaid(base, locked []*apk.Package) []*apk.Package {
 	return out
 }
 
-// moving is the set of names that may change, after making sure that each is
-// that of a package which is there.
+// moving returns the set of names that may change, or an error for a name that is not installed.
 func (r UpdateRequest) moving(there []*apk.Package, world []apk.Dep) (map[string]bool, error) {
 	moving := map[string]bool{}
 	for _, name := range recipe.PinPostgres(r.Names, r.Postgres) {
@@ -100,8 +97,8 @@ func (r UpdateRequest) moving(there []*apk.Package, world []apk.Dep) (map[string
 	return moving, nil
 }
 
-// lockedPackages returns what the solver has to know of the locked packages:
-// from the indexes or, where these have gone on, from the packages themselves.
+// lockedPackages returns the metadata of the locked packages: from the indexes or, for packages
+// that these have dropped, from the packages themselves.
 func (r UpdateRequest) lockedPackages(ctx context.Context, repositories []*apk.Repository) ([]*apk.Package, error) {
 	var known []*apk.Package
 	for _, repository := range repositories {
@@ -129,8 +126,7 @@ func (r UpdateRequest) lockedPackages(ctx context.Context, repositories []*apk.R
 	return out, nil
 }
 
-// resolution is that of a solution, in which kept packages come from where the
-// lock has them.
+// resolution converts a solution. Kept packages keep the repository in the lock.
 func (r UpdateRequest) resolution(s *apk.Solution) *Resolution {
 	out := resolution(s)
 	for i, p := range out.Packages {
@@ -143,6 +139,5 @@ func (r UpdateRequest) resolution(s *apk.Solution) *Resolution {
 	return out
 }
 
-// WorldOf returns what the root file system is to hold: the base image's world
-// and the recipe's packages.
+// WorldOf returns the new /etc/apk/world: the base image's world and the recipe's packages.
 func WorldOf(base *tree.Tree, install []string) ([]apk.Dep, error) { return wanted(base, install) }

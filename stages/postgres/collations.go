@@ -15,11 +15,12 @@ import (
 	"github.com/sovereign-sql/sov/stages/guestinit"
 )
 
-// sorting matches what decides how text sorts: ICU's code and data, and glibc. musl compares bytes,
-// in every version.
+// sorting matches the files that decide how text sorts: ICU's code and data, and glibc. Every
+// version of musl compares bytes.
 var sorting = regexp.MustCompile(`^(libicu(i18n|uc|data)\.so\.[0-9.]+|icudt[0-9]+[a-z]\.dat|libc\.so\.6)$`)
 
-// sortingOf stands for the libraries of an image that sort text: it is another one where they are.
+// sortingOf returns a digest of the image's libraries that sort text. It changes if one of them
+// changes.
 func sortingOf(t *tree.Tree) (string, error) {
 	sum := sha256.New()
 	err := t.Walk(func(p string, n *tree.Inode) error {
@@ -33,7 +34,8 @@ func sortingOf(t *tree.Tree) (string, error) {
 	return hex.EncodeToString(sum.Sum(nil)[:16]), err
 }
 
-// collationStep rebuilds the indexes of a cluster from before the image had these libraries.
+// collationStep returns the step that rebuilds the indexes of a cluster that was made with other
+// libraries.
 func collationStep(server *Server, p recipe.Postgres) guestspec.Step {
 	return guestspec.Step{
 		Command: []string{guestinit.ProgramPath, "postgres-collations", "--user=" + p.User, "--data=" + p.Data, "--bin=" + server.Dir,

@@ -12,7 +12,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 )
 
-// Where the configuration stands in the root file system.
+// Paths of the configuration in the root file system.
 const (
 	configDir  = "/etc/sov/postgres"
 	configFile = configDir + "/postgresql.conf"
@@ -23,14 +23,12 @@ const (
 // socketDir is where the server's Unix socket is; a tmpfs is mounted on /run.
 const socketDir = "/run/postgresql"
 
-// identMap lets the system user that runs the server in as the role postgres,
-// and root, who could become that user anyway: the init's readiness probe is
-// root's.
+// identMap maps the server's system user and root to the role postgres. The init's readiness probe
+// runs as root, which could become the server's user anyway.
 const identMap = "sov"
 
-// settings are what the recipe decides, directly or by the size of the machine,
-// with values as postgresql.conf has them. They replace the ones that every
-// server starts from.
+// settings returns the settings that the recipe decides, directly or by the machine's size, in the
+// syntax of postgresql.conf. They replace the defaults.
 func settings(r *recipe.Recipe) map[string]string {
 	p := r.Postgres
 	out := memorySettings(r.VM.Memory, r.VM.Data)
@@ -46,11 +44,11 @@ func settings(r *recipe.Recipe) map[string]string {
 	return out
 }
 
-// authDelay is how long the answer to a failed login takes. It is of the module auth_delay, one of
-// contrib's, and counts for each connection.
+// authDelay is the delay of the response to a failed login, for each connection. It is a setting of
+// the contrib module auth_delay.
 const authDelay = "500ms"
 
-// withLibraries has the server load modules besides those that the recipe has it load.
+// withLibraries adds modules to those that the recipe preloads.
 func withLibraries(values map[string]string, own map[string]recipe.Setting, libraries []string) {
 	const preload = "shared_preload_libraries"
 	var list []string
@@ -64,7 +62,7 @@ func withLibraries(values map[string]string, own map[string]recipe.Setting, libr
 	}
 }
 
-// withAuthDelay says how long auth_delay waits, unless the recipe does.
+// withAuthDelay sets the delay of auth_delay, unless the recipe does.
 func withAuthDelay(values map[string]string, own map[string]recipe.Setting) {
 	const delay = "auth_delay.milliseconds"
 	if _, ok := own[delay]; !ok {
@@ -72,10 +70,10 @@ func withAuthDelay(values map[string]string, own map[string]recipe.Setting) {
 	}
 }
 
-// memorySettings divide the machine's memory: a quarter for PostgreSQL's own
-// cache and about as much again for the kernel's, so that some thirty sorts, a
-// vacuum and tailscaled fit beside them. The write-ahead log may grow to the
-// size of the memory, but not to more than an eighth of the data disk.
+// memorySettings divides the machine's memory: a quarter for PostgreSQL's cache, about a quarter
+// for the kernel's cache, and the rest for about thirty sorts, a vacuum and tailscaled. The
+// write-ahead log may grow to the size of the memory, but not to more than an eighth of the data
+// disk.
 func memorySettings(memory, data recipe.Size) map[string]string {
 	megabytes := func(s recipe.Size) string { return fmt.Sprintf("%dMB", max(s/recipe.MiB, 1)) }
 	return map[string]string{
@@ -88,13 +86,12 @@ func memorySettings(memory, data recipe.Size) map[string]string {
 	}
 }
 
-// quote writes a value as postgresql.conf wants it.
+// quote quotes a value for postgresql.conf.
 func quote(s string) string {
 	return "'" + strings.ReplaceAll(strings.ReplaceAll(s, `\`, `\\`), "'", "''") + "'"
 }
 
-// render replaces the values of a postgresql.conf, keeping its comments, and
-// appends what it does not have.
+// render replaces values in a postgresql.conf, keeps its comments, and appends missing settings.
 func render(template string, values map[string]string) string {
 	left := maps.Clone(values)
 	var b strings.Builder
@@ -116,21 +113,22 @@ func render(template string, values map[string]string) string {
 	return b.String()
 }
 
-// sameNetwork is pg_hba.conf's word for the networks that the server's own addresses are in.
+// sameNetwork is pg_hba.conf's keyword for the networks of the server's own addresses.
 const sameNetwork = "samenet"
 
-// access says how a machine's clients reach its server.
+// access describes how a machine's clients connect to its server.
 type access struct {
 	tls bool // the server can encrypt
-	// standalone: the machine runs from a disk image and got its address by DHCP. The build does
-	// not know the network that it is in, and there is no host that is told from others there:
-	// "tap" of postgres.networks is its own network, and the superuser comes from there where a
-	// phone's comes from the host.
+	// standalone: the machine runs from a disk image and gets its address by DHCP. The build does
+	// not know its network, and no address there is that of a host. "tap" in postgres.networks
+	// therefore means the machine's own network, and where a phone allows the superuser from the
+	// host, a standalone machine allows it from that network.
 	standalone bool
 }
 
-// hba is pg_hba.conf: who may connect, from where, and how they prove it. With TLS, connections
-// that leave the phone are encrypted, and all of those to a standalone machine.
+// hba returns pg_hba.conf: who may connect, from where, and with which authentication. With TLS, it
+// requires encryption for connections from outside the phone, and for all connections to a
+// standalone machine.
 func (a access) hba(r *recipe.Recipe) (string, error) {
 	networks, host, err := a.addresses(r)
 	if err != nil {
@@ -172,8 +170,8 @@ func (a access) hba(r *recipe.Recipe) (string, error) {
 	return b.String(), nil
 }
 
-// addresses are those of clients as lines of pg_hba.conf have them: the networks that may connect,
-// and the host where it may.
+// addresses returns the client addresses for pg_hba.conf: the networks that may connect, and the
+// host if it may.
 func (a access) addresses(r *recipe.Recipe) (networks, host []string, err error) {
 	var known []netip.Prefix
 	for _, word := range r.Postgres.Networks {
@@ -185,7 +183,7 @@ func (a access) addresses(r *recipe.Recipe) (networks, host []string, err error)
 		if err != nil {
 			return nil, nil, err
 		}
-		for _, p := range prefixes { // two words may stand for the same
+		for _, p := range prefixes { // two words may mean the same prefix
 			if !slices.Contains(known, p) {
 				known = append(known, p)
 				networks = append(networks, p.String())
@@ -198,7 +196,7 @@ func (a access) addresses(r *recipe.Recipe) (networks, host []string, err error)
 	return networks, host, err
 }
 
-// hostAddresses are the host's addresses as lines of pg_hba.conf have them, if any is in networks.
+// hostAddresses returns the host's addresses for pg_hba.conf, if any is in networks.
 func hostAddresses(n recipe.Network, networks []netip.Prefix) ([]string, error) {
 	p, err := netip.ParsePrefix(n.Host)
 	if err != nil {
@@ -210,9 +208,9 @@ func hostAddresses(n recipe.Network, networks []netip.Prefix) ([]string, error) 
 	if !n.AddressUnset {
 		return []string{netip.PrefixFrom(p.Addr(), p.Addr().BitLen()).String()}, nil
 	}
-	// The host has the first address of a network of 24 bits in one of the pools, and nobody else
-	// has such an address. The mask passes over the bits that tell these networks apart: hba.c
-	// compares address and mask bit by bit.
+	// The host has the first address of a /24 network in one of the pools, and no other client has
+	// such an address. The mask ignores the bits that differ between these networks: hba.c compares
+	// address and mask bit by bit.
 	var from []string
 	for _, pool := range vmspec.Pools {
 		from = append(from, fmt.Sprintf("%s  255.255.224.255", pool.Addr().Next()))
@@ -220,7 +218,7 @@ func hostAddresses(n recipe.Network, networks []netip.Prefix) ([]string, error) 
 	return from, nil
 }
 
-// expand returns the prefixes that a word of postgres.networks stands for.
+// expand returns the prefixes of a word in postgres.networks.
 func expand(network string, n recipe.Network) ([]netip.Prefix, error) {
 	switch network {
 	case recipe.NetworkTailnet:
@@ -228,7 +226,7 @@ func expand(network string, n recipe.Network) ([]netip.Prefix, error) {
 	case recipe.NetworkPeers:
 		return vmspec.Pools, nil
 	case recipe.NetworkTAP:
-		if n.AddressUnset { // the guest's firewall knows the network, and lets nobody else in
+		if n.AddressUnset { // the guest's firewall knows the network and drops other packets
 			return vmspec.Pools, nil
 		}
 		network = n.Host

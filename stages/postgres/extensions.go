@@ -13,10 +13,11 @@ import (
 	"github.com/sovereign-sql/sov/stages/guestinit"
 )
 
-// extensionDirs are where the server may look for extensions: /usr/share/postgresql17/extension for
-// /usr/libexec/postgresql17 (Alpine), /usr/share/postgresql/17/extension for
-// /usr/lib/postgresql/17/bin (Debian), /usr/local/share/postgresql/extension for /usr/local/bin
-// (Docker Hub), and what PostgreSQL's own configure takes.
+// extensionDirs returns the directories in which the server may look for extensions:
+// /usr/share/postgresql17/extension for /usr/libexec/postgresql17 (Alpine),
+// /usr/share/postgresql/17/extension for /usr/lib/postgresql/17/bin (Debian),
+// /usr/local/share/postgresql/extension for /usr/local/bin (Docker Hub), and the default of
+// PostgreSQL's configure.
 func (s *Server) extensionDirs() []string {
 	share := strings.Replace(strings.Replace(s.Dir, "/libexec/", "/share/", 1), "/lib/", "/share/", 1)
 	return []string{path.Join(share, "extension"), path.Join(share, "../extension"),
@@ -66,7 +67,7 @@ func (s *Server) checkExtensions(t *tree.Tree, list []recipe.Extension) error {
 	return fmt.Errorf("extension %s: PostgreSQL %s in %s does not have it: %s", e.Name, s.Version, s.Dir, where)
 }
 
-// preloads are the libraries that the extensions have the server load.
+// preloads returns the libraries that the server must preload for the extensions.
 func preloads(list []recipe.Extension) (libraries []string) {
 	for _, e := range list {
 		if e.Preload != "" {
@@ -76,7 +77,8 @@ func preloads(list []recipe.Extension) (libraries []string) {
 	return libraries
 }
 
-// extensionSteps create and update the extensions, in databases that accountSteps have made.
+// extensionSteps returns the steps that create and update the extensions, in databases that
+// accountSteps created.
 func extensionSteps(list []recipe.Extension, socket string) (steps []guestspec.Step) {
 	for _, e := range list {
 		for _, database := range e.Databases {

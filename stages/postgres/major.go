@@ -9,12 +9,12 @@ import (
 	"github.com/sovereign-sql/sov/stages/guestinit"
 )
 
-// choose returns the server that the machine runs, of those that were found. Two major versions are
-// an error, but for the one of postgres.upgrade_from: which one a machine got would be an accident,
-// and its databases are of one of them.
+// choose returns the server that the machine runs, of those found in the image. Two major versions
+// are an error, unless one is that of postgres.upgrade_from: the choice would be arbitrary, but the
+// databases work with only one of them.
 func choose(found []*Server, p recipe.Postgres) (*Server, error) {
-	// The walk is in the order of names, so that of equals it is always the same
-	// that is taken.
+	// The walk is in the order of names, so that the choice between equal versions is always the
+	// same.
 	server := slices.MaxFunc(found, func(a, b *Server) int { return a.Major - b.Major })
 	if p.Major != 0 && server.Major != p.Major {
 		return nil, fmt.Errorf("postgres.major is %d, and the machine has PostgreSQL %s in %s: name the packages of %d in packages.install, or correct the key",
@@ -36,9 +36,10 @@ func choose(found []*Server, p recipe.Postgres) (*Server, error) {
 	return server, nil
 }
 
-// command starts the server. Of two, that which the cluster is of.
+// command returns the command that starts the server. With two servers it starts the one of the
+// cluster's version.
 func (s *Server) command(data string) []string {
-	// fsync stands above postgresql.auto.conf, which ALTER SYSTEM writes.
+	// The command line overrides postgresql.auto.conf, which ALTER SYSTEM writes.
 	args := []string{"-D", data, "-c", "config_file=" + configFile, "-c", "fsync=on"}
 	if s.Old == nil {
 		return append([]string{s.Dir + "/postgres"}, args...)
@@ -46,7 +47,7 @@ func (s *Server) command(data string) []string {
 	return append([]string{guestinit.ProgramPath, "postgres-serve", "--data=" + data, "--bin=" + s.Dir, "--old-bin=" + s.Old.Dir, "--"}, args...)
 }
 
-// upgrade is the step by which a cluster is upgraded, and more of its kind, see guestspec.Service.
+// upgrade returns the command of the step that upgrades a cluster, see guestspec.Service.
 func (s *Server) upgrade(p recipe.Postgres) []string {
 	step := []string{guestinit.ProgramPath, guestspec.StepUpgrade, "--user=" + p.User, "--data=" + p.Data, "--bin=" + s.Dir,
 		"--config=" + configFile, "--sockets=" + socketDir}
@@ -56,7 +57,7 @@ func (s *Server) upgrade(p recipe.Postgres) []string {
 	return step
 }
 
-// Majors are the major versions that the machine has, in order.
+// Majors returns the major versions that the machine has, in order.
 func (s *Server) Majors() []int {
 	if s.Old != nil {
 		return []int{s.Old.Major, s.Major}

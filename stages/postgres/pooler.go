@@ -12,7 +12,7 @@ import (
 	"github.com/sovereign-sql/sov/stages/guestinit"
 )
 
-// Where the pooler's configuration stands in the root file system, and its certificate in memory.
+// Paths of the pooler's configuration, in the root file system, and of its certificate, in memory.
 const (
 	poolerDir    = "/etc/sov/" + recipe.PgBouncer
 	poolerConfig = poolerDir + "/pgbouncer.ini"
@@ -31,32 +31,32 @@ func findPooler(t *tree.Tree) (string, error) {
 	return "", fmt.Errorf("postgres.pooler: there is no %s in the base image or its packages: add the package %[1]s to packages.install", recipe.PgBouncer)
 }
 
-// poolerSettings is pgbouncer.ini. A client logs in by SCRAM with the verifier that the server has,
-// which the pooler asks for as a role of its own; it logs in to the server with what the client has
-// proved (PgBouncer's manual, auth_query and SCRAM pass-through). It writes no file and offers no
-// console: nobody is in admin_users.
+// poolerSettings returns pgbouncer.ini. Clients authenticate by SCRAM. The pooler reads their
+// verifiers from the server with its own role, and passes the client's proof on to the server
+// (PgBouncer's manual, auth_query and SCRAM pass-through). It does not write files and has no
+// console: admin_users is empty.
 func poolerSettings(p recipe.Postgres, tls bool) string {
 	settings := []string{
 		"listen_addr = *", fmt.Sprintf("listen_port = %d", p.Pooler.Port), "unix_socket_dir =", "logfile =", "log_connections = 0", "log_disconnections = 0",
 		"auth_type = hba", "auth_hba_file = " + poolerHBA, "auth_user = " + recipe.PgBouncer,
 		"auth_query = SELECT usename, passwd FROM " + recipe.PgBouncer + ".lookup($1)",
 		"pool_mode = " + p.Pooler.Mode, fmt.Sprintf("default_pool_size = %d", p.Pooler.Size), fmt.Sprintf("max_client_conn = %d", p.Pooler.Clients),
-		// Sent by JDBC; the pooler cannot keep it for a client.
+		// JDBC sends it, and the pooler cannot track it for each client.
 		"ignore_startup_parameters = extra_float_digits",
-		"server_tls_sslmode = disable", // by the socket
+		"server_tls_sslmode = disable", // over the Unix socket
 		"client_login_timeout = 10",
 	}
 	if tls {
 		certificate, key := poolerFiles(p)
 		settings = append(settings, "client_tls_sslmode = allow", "client_tls_cert_file = "+certificate, "client_tls_key_file = "+key, "client_tls_protocols = secure",
-			// It does not start without a file of authorities, although no client has to show a
+			// The pooler does not start without a CA file, although clients do not need a
 			// certificate.
 			"client_tls_ca_file = "+certificate)
 	}
 	return fmt.Sprintf("[databases]\n* = host=%s port=%d\n\n[pgbouncer]\n%s\n", socketDir, p.Port, strings.Join(settings, "\n"))
 }
 
-// poolerFiles are the certificate and its key.
+// poolerFiles returns the paths of the certificate and its key.
 func poolerFiles(p recipe.Postgres) (certificate, key string) {
 	if p.TLS.Certificate != "" {
 		return poolerTLSDir + "/server.crt", poolerTLSDir + "/server.key"
@@ -64,14 +64,15 @@ func poolerFiles(p recipe.Postgres) (certificate, key string) {
 	return poolerTLSDir + "/server.pem", poolerTLSDir + "/server.pem"
 }
 
-// poolerAccess is the pooler's pg_hba.conf: what hba says of everybody but the superuser, in what
-// PgBouncer reads.
+// poolerAccess returns the pooler's pg_hba.conf: the lines of hba without those of the superuser,
+// in PgBouncer's syntax.
 func poolerAccess(r *recipe.Recipe, tls bool) (string, error) {
 	networks, host, err := access{tls: tls}.addresses(r)
 	if err != nil {
 		return "", err
 	}
-	// PgBouncer knows its own role without a password, and would let in whoever gives none.
+	// PgBouncer's own role has no password, so PgBouncer would accept clients that use its name
+	// without one.
 	var b strings.Builder
 	fmt.Fprintf(&b, "host  all  %s  0.0.0.0/0  reject\nhost  all  %[1]s  ::/0  reject\n", recipe.PgBouncer)
 	kind := "host"
@@ -87,8 +88,8 @@ func poolerAccess(r *recipe.Recipe, tls bool) (string, error) {
 	return b.String(), nil
 }
 
-// poolerService describes the pooler to sov-init. It writes nothing, and reads its certificate
-// alone.
+// poolerService describes the pooler to sov-init. It cannot write files, and the only secret that
+// it can read is its certificate.
 func poolerService(program string, p recipe.Postgres, tls bool) guestspec.Service {
 	service := guestspec.Service{
 		Name: guestspec.ServicePooler, Command: []string{program, poolerConfig}, User: recipe.PgBouncer, After: []string{guestspec.ServicePostgres},
@@ -107,7 +108,7 @@ func poolerService(program string, p recipe.Postgres, tls bool) guestspec.Servic
 	return service
 }
 
-// poolerSteps let the pooler look up those who log in, in each role's database.
+// poolerSteps returns the steps that let the pooler look up roles, in each role's database.
 func poolerSteps(p recipe.Postgres, socket string) (steps []guestspec.Step) {
 	if !p.Pooled() {
 		return nil

@@ -1,9 +1,8 @@
-// Package postgres is the stage that makes the PostgreSQL server of the base
-// image or its packages a service: it finds the server, and writes its
-// configuration and its description for sov-init.
+// Package postgres is the stage that configures PostgreSQL as a service. It finds the server in the
+// base image or its packages, and writes its configuration and its service description for
+// sov-init.
 //
-// The cluster itself is made in the guest, at its first start, on the data
-// disk.
+// The guest creates the cluster at its first start, on the data disk.
 package postgres
 
 import (
@@ -28,7 +27,7 @@ const Name = "postgres"
 // ServerFile is the output with a Server as JSON.
 const ServerFile = "postgres.json"
 
-// Options say what the server is to be like.
+// Options describe the server.
 type Options struct {
 	Below  []overlay.Share // the base image and its packages, one of which has the server
 	Recipe *recipe.Recipe  // with PostgreSQL enabled
@@ -42,8 +41,8 @@ type stage struct{ Options }
 func (s *stage) Name() string    { return Name }
 func (s *stage) Needs() []string { return overlay.Names(s.Below) }
 
-// Key has the service as some server would have it: what sov-init is told comes
-// from this program, and a cached share must not speak to an init of another.
+// Key includes the service description of a sample server: the description comes from this version
+// of sov, and a cached share must match the sov-init of the same version.
 func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 	clients, err := access{tls: s.Recipe.Postgres.Encrypted()}.hba(s.Recipe)
 	if err != nil {
@@ -117,7 +116,7 @@ func (s *stage) Run(_ context.Context, j *pipeline.Job) error {
 	return output.WriteJSON(j, ServerFile, server)
 }
 
-// values are the settings of postgresql.conf that a server gets.
+// values returns a server's settings in postgresql.conf.
 func (s *stage) values(server *Server) map[string]string {
 	p := s.Recipe.Postgres
 	values := settings(s.Recipe)
@@ -206,9 +205,8 @@ func (s *stage) service(server *Server) (guestspec.Service, error) {
 		User:    p.User,
 		Env: map[string]string{
 			"LANG": "C.UTF-8",
-			// The server's own memory is what keeps the data; a runaway query
-			// is what the kernel should end (PostgreSQL's manual, section
-			// "Linux Memory Overcommit").
+			// If memory runs out, the kernel should kill the backend of a runaway query, not the
+			// postmaster (PostgreSQL's manual, section "Linux Memory Overcommit").
 			"PG_OOM_ADJUST_FILE":  "/proc/self/oom_score_adj",
 			"PG_OOM_ADJUST_VALUE": "0",
 		},
@@ -220,10 +218,10 @@ func (s *stage) service(server *Server) (guestspec.Service, error) {
 		// SIGINT is a fast shutdown: sessions end, a checkpoint is written.
 		Stop:        guestspec.Stop{Signal: "SIGINT", Timeout: guestspec.Duration(time.Minute)},
 		OOMScoreAdj: -900,
-		// All of the disks that belongs to no other service: tablespaces and archives of WAL are
-		// where their owner put them.
+		// The server may write everything on the disks that does not belong to another service, for
+		// tablespaces and WAL archives.
 		Rights: guestspec.Rights{Write: append(guestinit.WritableRoots(s.Recipe), p.Data)},
-		// What is left is sov-init's and Tailscale's, by which the machine can still be reached.
+		// The rest is for sov-init and Tailscale, so that the machine stays reachable.
 		Limits: guestspec.Limits{Memory: "90%", Processes: 4096, Keeps: "50%", Weight: guestspec.OwnWeight},
 	}
 	if server.encrypted(s.Recipe) {
@@ -232,8 +230,8 @@ func (s *stage) service(server *Server) (guestspec.Service, error) {
 	return service, nil
 }
 
-// settledStep comes last: the server is ready, with the settings that it has. It runs as root, who
-// counts the server's starts.
+// settledStep returns the last step, which records that the server became ready with its settings.
+// It runs as root, which counts the server's starts.
 func settledStep(p recipe.Postgres, socket string) guestspec.Step {
 	return guestspec.Step{
 		Command: []string{guestinit.ProgramPath, "postgres-settled", "--socket=" + socket, "--data=" + p.Data},
@@ -241,8 +239,8 @@ func settledStep(p recipe.Postgres, socket string) guestspec.Step {
 	}
 }
 
-// accountSteps make the recipe's roles and databases and set passwords, the superuser's first. A
-// role without a secret is there and cannot log in.
+// accountSteps returns the steps that create the recipe's roles and databases and set passwords,
+// the superuser's first. A role without a secret exists but cannot log in.
 func accountSteps(p recipe.Postgres, socket string) []guestspec.Step {
 	step := func(verb, secret string, args ...string) guestspec.Step {
 		command := append([]string{guestinit.ProgramPath, verb, "--socket=" + socket}, args...)

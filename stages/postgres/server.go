@@ -25,7 +25,7 @@ type Server struct {
 	AuthDelay bool `json:"auth_delay"`
 	// TLS says that the server was built with OpenSSL.
 	TLS bool `json:"tls"`
-	// Sorting stands for the image's libraries that sort text.
+	// Sorting is a digest of the image's libraries that sort text, see sortingOf.
 	Sorting string `json:"sorting"`
 	// Old is the server of postgres.upgrade_from, whose clusters this one upgrades.
 	Old *Server `json:"old,omitempty"`
@@ -37,7 +37,7 @@ type Server struct {
 func findServer(t *tree.Tree, p recipe.Postgres) (*Server, error) {
 	var found []*Server
 	err := t.Walk(func(p string, n *tree.Inode) error {
-		if path.Base(p) != "initdb" || !n.IsRegular() { // links to one lead to no other server
+		if path.Base(p) != "initdb" || !n.IsRegular() { // a symbolic link to initdb is not another server
 			return nil
 		}
 		binary, ok := executable(t, path.Join(path.Dir(p), "postgres"))
@@ -63,9 +63,9 @@ func findServer(t *tree.Tree, p recipe.Postgres) (*Server, error) {
 	return choose(found, p)
 }
 
-// hasLibrary reports whether a module is in the server's $libdir, which lies beside its programs:
-// in /usr/lib/postgresql17 for /usr/libexec/postgresql17, in /usr/lib/postgresql/17/lib for
-// .../17/bin, in /usr/local/lib/postgresql for /usr/local/bin.
+// hasLibrary reports whether a module is in the server's $libdir. Its path follows from that of the
+// programs: in /usr/lib/postgresql17 for /usr/libexec/postgresql17, in /usr/lib/postgresql/17/lib
+// for .../17/bin, in /usr/local/lib/postgresql for /usr/local/bin.
 func (s *Server) hasLibrary(t *tree.Tree, name string) bool {
 	for _, dir := range []string{strings.Replace(s.Dir, "/libexec/", "/lib/", 1), path.Join(s.Dir, "../lib"), path.Join(s.Dir, "../lib/postgresql")} {
 		if _, n, err := t.Resolve(strings.TrimPrefix(dir, "/") + "/" + name + ".so"); err == nil && n.IsRegular() {
@@ -80,9 +80,8 @@ func executable(t *tree.Tree, p string) (*tree.Inode, bool) {
 	return n, err == nil && n.IsRegular() && n.Mode&0o111 != 0
 }
 
-// versionText is what `postgres --version` prints, which the binary holds as a
-// string: "postgres (PostgreSQL) 17.6", with a word on the packaging behind it
-// in some. Servers before 10 have three numbers.
+// versionText is what `postgres --version` prints, which the binary holds as a string: "postgres
+// (PostgreSQL) 17.6", in some packages with a suffix. Servers before 10 have three numbers.
 var versionText = regexp.MustCompile(`postgres \(PostgreSQL\) ([0-9]{1,3})((?:\.[0-9]{1,3}){1,2}|devel|(?:beta|rc)[0-9]{1,2})[^0-9.]`)
 
 // identify finds a server's version in the bytes of its binary.
@@ -93,10 +92,10 @@ func identify(binary io.Reader) (*Server, error) {
 			s.Major, _ = strconv.Atoi(string(m[1])) // at most three digits
 			s.Version = string(m[1]) + string(m[2])
 		}
-		// The name of a function that every ICU release suffixes with its own
-		// version; a server without ICU does not import it.
+		// A server with ICU imports this function, whose name every ICU release suffixes with its
+		// version.
 		s.ICU = s.ICU || bytes.Contains(window, []byte("ucol_open"))
-		// A function that a server with TLS imports (be-secure-openssl.c).
+		// A server with TLS imports this function (be-secure-openssl.c).
 		s.TLS = s.TLS || bytes.Contains(window, []byte("SSL_CTX_use_certificate_chain_file"))
 		return s.Major != 0 && s.ICU && s.TLS
 	})
@@ -109,8 +108,8 @@ func identify(binary io.Reader) (*Server, error) {
 	return &s, nil
 }
 
-// overlap is how much of a window is seen again at the beginning of the next,
-// more than any text that is looked for is long.
+// overlap is how many bytes of a window are repeated at the start of the next. It is longer than
+// any text that scan looks for.
 const overlap = 256
 
 // scan calls fn with overlapping windows of r until it returns true.

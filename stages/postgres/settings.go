@@ -10,8 +10,8 @@ import (
 	"github.com/sovereign-sql/sov/stages/postgres/parameters"
 )
 
-// checkSettings returns what keeps the server from starting with the recipe's settings. What the
-// build cannot know is warned about.
+// checkSettings returns an error for settings of the recipe with which the server does not start.
+// It warns about settings that the build cannot check.
 func (s *Server) checkSettings(t *tree.Tree, r *recipe.Recipe, warnf func(format string, args ...any)) error {
 	values := map[string]string{}
 	for name, value := range r.Postgres.Settings {
@@ -38,7 +38,7 @@ func (s *Server) checkSettings(t *tree.Tree, r *recipe.Recipe, warnf func(format
 		warnf("postgres.settings: parameters of extensions are not checked: %s", strings.Join(extensions, ", "))
 	}
 	for library := range strings.SplitSeq(values["shared_preload_libraries"], ",") {
-		// Elsewhere than in $libdir it is the server's to find.
+		// The build only knows $libdir; the server finds other libraries itself.
 		library = strings.Trim(strings.TrimSpace(library), `"`)
 		if library != "" && !strings.Contains(library, "/") && !s.hasLibrary(t, strings.TrimSuffix(library, ".so")) {
 			refused = append(refused, r.Errorf(at("shared_preload_libraries"), "the server in %s has no module %s, and would not start: "+

@@ -5,7 +5,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 )
 
-// tlsDir is in memory and has what the server shows its clients.
+// tlsDir is in memory and has the server's certificate and key.
 const tlsDir = "/run/postgres-tls"
 
 // Files in tlsDir: the machine's own certificate with its key, or the user's two secrets.
@@ -18,7 +18,7 @@ const (
 // encrypted reports whether this server offers TLS for the recipe.
 func (s *Server) encrypted(r *recipe.Recipe) bool { return s.TLS && r.Postgres.Encrypted() }
 
-// withTLS adds what makes the server offer TLS.
+// withTLS adds the settings that enable TLS.
 func withTLS(values map[string]string, r *recipe.Recipe) {
 	values["ssl"] = "on"
 	values["ssl_cert_file"], values["ssl_key_file"] = quote(ownFile), quote(ownFile)
@@ -31,7 +31,7 @@ func withTLS(values map[string]string, r *recipe.Recipe) {
 	}
 }
 
-// certify gives the service its certificate.
+// certify adds the certificate to the service.
 func certify(service *guestspec.Service, p recipe.Postgres) {
 	if p.TLS.Certificate == "" {
 		service.Certificate = ownFile

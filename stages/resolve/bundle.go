@@ -9,9 +9,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/offline"
 )
 
-// openBundle opens the offline bundle. If the bundle was made from this very
-// recipe, the flags that it was made with count, too: an image, repositories or
-// a kernel's source in place of the recipe's.
+// openBundle opens the offline bundle. If the bundle was made from this recipe, it also applies the
+// flags that the bundle was made with: an image, repositories or a kernel source in place of the
+// recipe's.
 func (r *Resolver) openBundle() (err error) {
 	if r.Bundle == "" {
 		return nil

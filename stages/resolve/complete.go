@@ -11,8 +11,8 @@ import (
 )
 
 // Complete adds the digests of the packages that a build has made to an entry and, if there is one,
-// to the lock file, and reports whether that changed the file. A lock file that cannot be written
-// is warned about: the build does not depend on it.
+// to the lock file, and reports whether that changed the file. If it cannot write the lock file, it
+// only warns: the build does not depend on it.
 func (r *Resolver) Complete(entry *lock.Entry, made output.Source) (written bool) {
 	list, more := packages.Digests(entry.Packages, made)
 	if !more {
@@ -29,8 +29,8 @@ func (r *Resolver) Complete(entry *lock.Entry, made output.Source) (written bool
 	return written
 }
 
-// digests fetches the packages of an entry and adds their digests to it. The lock may keep packages
-// that no repository has any more; it is written without digests then, with a warning.
+// digests fetches the packages of an entry and adds their digests to it. If no repository has a
+// locked package any more, the lock is written without digests, with a warning.
 func (r *Resolver) digests(ctx context.Context, entry *lock.Entry) error {
 	if !lacksDigests(entry) {
 		return nil

@@ -8,15 +8,15 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/apk"
 )
 
-// Contents are what a lock pins for a recipe.
+// Contents is what a lock pins for a recipe.
 type Contents struct {
 	Entry    *lock.Entry
-	Packages []*apk.Package // all of them, those of the base image included
+	Packages []*apk.Package // including those of the base image
 	Client   *fetch.Client  // offline if the options are
 }
 
-// ContentsOf reads what the lock pins. What the cache does not have of packages and base image is
-// fetched.
+// ContentsOf reads what the lock pins. It fetches packages and the base image if the cache does not
+// have them.
 func ContentsOf(ctx context.Context, o Options) (*Contents, error) {
 	c := &Contents{}
 	err := withLock(ctx, o, func(r *Resolver, entry *lock.Entry) (err error) {

@@ -19,7 +19,7 @@ import (
 	"github.com/sovereign-sql/sov/stages/goprogram"
 )
 
-// hashFiles finds out what the recipe's files are now.
+// hashFiles computes the current digests of the recipe's files.
 func (r *Resolver) hashFiles() error {
 	for _, f := range r.Recipe.Files {
 		if f.Content != nil {
@@ -40,13 +40,13 @@ func (r *Resolver) hashFiles() error {
 	return nil
 }
 
-// GoPrograms are the options of the stage that compiles the recipe's Go programs.
+// GoPrograms returns the options of the stage that compiles the recipe's Go programs.
 func (r *Resolver) GoPrograms(entry *lock.Entry) goprogram.Options {
 	return goprogram.Options{Programs: r.Recipe.Go, Locked: entry.Files, Dir: r.Recipe.Dir, Arch: r.Arch, Offline: r.Offline, Bundle: r.OfflineBundle}
 }
 
-// sumPrograms finds out what the sources of the Go programs are now. The entry of the lock knows it
-// of modules with a version; others are fetched if fetch says so.
+// sumPrograms computes the current checksums of the Go programs' sources. For modules with a
+// version it uses the lock entry, or fetches them if fetch is true.
 func (r *Resolver) sumPrograms(ctx context.Context, entry *lock.Entry, fetch bool) error {
 	for _, p := range r.Recipe.Go {
 		i := slices.IndexFunc(r.files, func(f lock.RecipeFile) bool { return f.Path == p.Output })
@@ -77,8 +77,8 @@ func (r *Resolver) sumPrograms(ctx context.Context, entry *lock.Entry, fetch boo
 	return nil
 }
 
-// hashSource returns the SHA-256 of a file beside the recipe. Where there is none, an offline
-// bundle may have it.
+// hashSource returns the SHA-256 of a source file of the recipe. If the file does not exist, it
+// uses the offline bundle's.
 func (r *Resolver) hashSource(f recipe.File) (string, error) {
 	path := files.Source(r.Recipe, f)
 	sum, err := hashFile(path)
@@ -117,7 +117,7 @@ func (r *Resolver) bundledFile(f recipe.File) (string, bool) {
 	}
 	entry, err := r.bundleEntry()
 	if err != nil || entry == nil {
-		return "", false // whatever is wrong with it is said when it is used
+		return "", false // the error is reported when the file is used
 	}
 	for _, file := range entry.Files {
 		if _, ok := r.OfflineBundle.Find(offline.File, file.SHA256); ok && file.Path == f.Path && file.Source == f.Where() {

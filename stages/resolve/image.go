@@ -21,8 +21,8 @@ import (
 	"github.com/sovereign-sql/sov/stages/overlay"
 )
 
-// ApplyImage fills the recipe's services in with what the base image of an entry says, and warns if
-// the image has a program to run and the recipe runs nothing.
+// ApplyImage completes the recipe's services with the configuration of an entry's base image. It
+// warns if the image has a command but the recipe has no service.
 func (r *Resolver) ApplyImage(ctx context.Context, entry *lock.Entry) error {
 	runsNothing := len(r.Recipe.Services) == 0 && !r.Recipe.Postgres.Enabled
 	if !runsNothing && !r.Recipe.OfImage() {
@@ -61,7 +61,7 @@ func (r *Resolver) ApplyImage(ctx context.Context, entry *lock.Entry) error {
 	})
 }
 
-// imageConfig reads what the base stage has made.
+// imageConfig reads the image's configuration from the outputs of the base stage.
 func imageConfig(outputs output.Source) (c recipe.ImageConfig, err error) {
 	var about base.Image
 	if err := output.ReadJSON(outputs, base.Name, base.ImageFile, &about); err != nil {
@@ -105,8 +105,7 @@ func (t imageTree) Program(name, dir, searchPath string) (string, error) {
 func (t imageTree) UserOf(uid int) (string, error)  { return t.nameOf("etc/passwd", uid) }
 func (t imageTree) GroupOf(gid int) (string, error) { return t.nameOf("etc/group", gid) }
 
-// nameOf returns the name of an id in /etc/passwd or /etc/group, which have it in their third
-// field.
+// nameOf returns the name of an id, the third field of /etc/passwd and /etc/group.
 func (t imageTree) nameOf(file string, id int) (string, error) {
 	const limit = 1 << 20
 	text, err := overlay.ReadFile(t.Tree, file, limit)

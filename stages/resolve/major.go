@@ -13,9 +13,8 @@ import (
 	"github.com/sovereign-sql/sov/stages/packages"
 )
 
-// pinMajor decides which major version of PostgreSQL is resolved to: the recipe's, else the lock's.
-// The databases of a phone are of one major version, and another one cannot read them: a new one is
-// taken only where it is asked for.
+// pinMajor chooses the major version of PostgreSQL to resolve: the recipe's, else the lock's. A
+// server cannot read the databases of another major version, so a new one is used only on request.
 func (r *Resolver) pinMajor() error {
 	if r.major = r.Recipe.Postgres.Major; r.major != 0 || !r.Recipe.Postgres.Enabled || r.LockPath == "" {
 		return nil
@@ -31,8 +30,8 @@ func (r *Resolver) pinMajor() error {
 	return nil
 }
 
-// newerMajor returns a major version that the repositories had and that was not taken since the
-// lock has an older one, or 0.
+// newerMajor returns a newer major version in the repositories that was not used because the lock
+// has an older one, or 0.
 func (r *Resolver) newerMajor() int {
 	if !r.kept || len(r.servers) == 0 {
 		return 0
@@ -48,7 +47,7 @@ func newerPostgres(kept, newer int) string {
 		"`sov upgrade` then upgrades the databases on a phone", newer, kept, newer)
 }
 
-// explainMajor says what to do where the repositories lack a major version of PostgreSQL.
+// explainMajor adds advice to the error that the repositories lack a major version of PostgreSQL.
 func (r *Resolver) explainMajor(err error) error {
 	lacking := new(packages.MajorError)
 	switch {
@@ -62,7 +61,8 @@ func (r *Resolver) explainMajor(err error) error {
 }
 
 // withOldServer returns the entry with the packages of the server that postgres.upgrade_from names.
-// The lock does not have them: they are in one version of a machine only, which upgrades a phone.
+// The lock does not have them: they are only in the version of a machine that upgrades its
+// databases.
 func (r *Resolver) withOldServer(ctx context.Context, entry *lock.Entry) (*lock.Entry, error) {
 	old := r.Recipe.Postgres.UpgradeFrom
 	if old == 0 {

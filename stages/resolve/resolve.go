@@ -1,6 +1,6 @@
-// Package resolve finds out what a recipe leaves open: the digest of the base
-// image, the versions of packages, the kernel's source. It writes the answers to
-// the lock, updates the lock, and says why the lock has a package.
+// Package resolve resolves a recipe to exact inputs: the digest of the base image, the versions of
+// packages, the kernel's source. It writes them to the lock, updates the lock, and explains why the
+// lock has a package.
 package resolve
 
 import (
@@ -21,8 +21,8 @@ import (
 	"github.com/sovereign-sql/sov/stages/packages"
 )
 
-// Entry returns what a build is made of: the entry of the lock or of the bundle,
-// or one that is resolved now. It writes to the lock what the lock does not have.
+// Entry returns the inputs of a build: the entry of the lock or of the bundle, or a new one. It
+// adds a new entry to the lock.
 func (r *Resolver) Entry(ctx context.Context) (entry *lock.Entry, written bool, err error) {
 	if r.LockPath != "" && !r.UpdateLock {
 		file, err := lock.Load(r.LockPath)
@@ -80,7 +80,8 @@ func (r *Resolver) adviseOffline(err error) error {
 	return err
 }
 
-// check fails unless an entry of the lock in a file is what the recipe and the options ask for.
+// check returns an error unless a lock entry matches the recipe and the options. path is the lock
+// file, for errors.
 func (r *Resolver) check(ctx context.Context, entry *lock.Entry, path string) error {
 	if err := r.sumPrograms(ctx, entry, false); err != nil {
 		return err
@@ -95,9 +96,9 @@ func (r *Resolver) check(ctx context.Context, entry *lock.Entry, path string) er
 	return err
 }
 
-// checkLocalImages fails where a folder or a tarball no longer has the image of an entry, which the
-// cache may have: whoever has changed it expects another machine. One that is not there is nobody's
-// change.
+// checkLocalImages returns an error if a local folder or tarball does not have the image of an
+// entry any more, even if the cache has that image: a user who changes the folder expects another
+// machine. A missing folder is not an error.
 func (r *Resolver) checkLocalImages(ctx context.Context, entry *lock.Entry) error {
 	digests := map[string]string{r.image.String(): entry.Image.Digest}
 	for _, copied := range entry.Copied {
@@ -117,7 +118,7 @@ func (r *Resolver) checkLocalImages(ctx context.Context, entry *lock.Entry) erro
 	return nil
 }
 
-// want returns what the lock must have for the recipe and the options.
+// want returns the lock entry's required fields for the recipe and the options.
 func (r *Resolver) want() lock.Want {
 	w := lock.Want{
 		Inputs: lock.Inputs{
@@ -138,8 +139,8 @@ func (r *Resolver) want() lock.Want {
 	return w
 }
 
-// resolve makes an entry of what the registry, the repositories and the kernel's
-// source have today.
+// resolve makes an entry from the current state of the registry, the repositories and the kernel's
+// source.
 func (r *Resolver) resolve(ctx context.Context) (*lock.Entry, error) {
 	if err := r.sumPrograms(ctx, &lock.Entry{}, true); err != nil {
 		return nil, err
@@ -159,7 +160,7 @@ func (r *Resolver) resolve(ctx context.Context) (*lock.Entry, error) {
 	return entry, r.resolveKernel(ctx, entry)
 }
 
-// resolveImage pins the base image, and the images that files are copied from.
+// resolveImage pins the base image and the images that files are copied from.
 func (r *Resolver) resolveImage(ctx context.Context, entry *lock.Entry) error {
 	return r.Do(ctx, "resolve image", func(ctx context.Context, _ *pipeline.Task) error {
 		img, err := oci.Open(ctx, r.image, r.Arch, "", r.images)
@@ -181,8 +182,8 @@ func (r *Resolver) resolveImage(ctx context.Context, entry *lock.Entry) error {
 
 func (r *Resolver) resolveKernel(ctx context.Context, entry *lock.Entry) error {
 	return r.Do(ctx, "resolve kernel", func(ctx context.Context, t *pipeline.Task) error {
-		// A source has over a hundred megabytes; without a compiler it is fetched in vain. A remote
-		// cache may have the kernel.
+		// The source has over a hundred megabytes, so check for the compiler before fetching it. A
+		// remote cache may have the kernel.
 		if err := kernel.CheckTools(ctx, r.Arch); err != nil && len(r.Remotes.From) == 0 {
 			return err
 		}

@@ -26,9 +26,8 @@ import (
 	"github.com/sovereign-sql/sov/stages/tailscale"
 )
 
-// A Resolver resolves one recipe for one architecture. It holds what the recipe
-// is resolved with and what the stages of a build fetch from: the store, the
-// network, and an offline bundle.
+// A Resolver resolves one recipe for one architecture. It holds the store, the network client and
+// the offline bundle, which the stages of a build also use.
 type Resolver struct {
 	Options
 	Store         *pipeline.Store
@@ -42,9 +41,9 @@ type Resolver struct {
 	images  oci.Options
 	release func() // of the store
 
-	major   int   // of PostgreSQL, that is to be resolved to; 0: the newest
-	kept    bool  // major is that of the lock, and not of the recipe
-	servers []int // majors that the repositories had when they were asked last
+	major   int   // the major version of PostgreSQL to resolve; 0: the newest
+	kept    bool  // major is from the lock, not from the recipe
+	servers []int // major versions in the repositories, when last read
 }
 
 // Open opens the store, and the bundle if there is one. Until Close, other
@@ -112,7 +111,7 @@ func (r *Resolver) openStore(ctx context.Context) (err error) {
 	return err
 }
 
-// connect sets up access to the network, or its absence.
+// connect sets up the network client, which is offline if the options say so.
 func (r *Resolver) connect() error {
 	transport := fetch.NewTransport(fetch.DefaultTimeouts)
 	if r.Offline {
@@ -121,7 +120,7 @@ func (r *Resolver) connect() error {
 	r.Client = &fetch.Client{Transport: transport}
 	home, err := os.UserHomeDir()
 	if err != nil {
-		home = "" // only the system's configuration counts then
+		home = "" // only the system's configuration is used then
 	}
 	mirrors, err := oci.DockerMirrors(home)
 	r.images = oci.Options{Transport: transport, Mirrors: mirrors}
@@ -141,7 +140,7 @@ func (r *Resolver) Base(entry *lock.Entry) pipeline.Stage {
 	return base.New(base.Options{Reference: r.image, Digest: entry.Image.Digest, Arch: r.Arch, Images: r.images, Bundle: r.OfflineBundle})
 }
 
-// Copied returns the stages that fetch the images from which an entry copies files, in their order.
+// Copied returns the stages that fetch the images that files are copied from, in order.
 func (r *Resolver) Copied(entry *lock.Entry) (images []overlay.Share) {
 	for i, ref := range r.copied {
 		images = append(images, base.New(base.Options{Stage: base.CopiedName(i), Reference: ref, Digest: entry.Copied[i].Digest, Arch: r.Arch,
@@ -179,8 +178,7 @@ func (r *Resolver) Run(ctx context.Context, stages ...pipeline.Stage) (output.So
 	return output.Of(result, r.Store), nil
 }
 
-// withinBuild omits the beginning and the end of a build that is only a part of
-// another.
+// withinBuild drops the start and end events of a build that is part of another.
 type withinBuild struct{ progress.Reporter }
 
 func (w withinBuild) Report(e progress.Event) {
@@ -189,7 +187,7 @@ func (w withinBuild) Report(e progress.Event) {
 	}
 }
 
-// imageName is the base image's reference as the user gave it.
+// imageName returns the base image's reference as the user gave it.
 func (r *Resolver) imageName() string {
 	if r.Image != "" {
 		return r.Image

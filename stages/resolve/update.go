@@ -15,7 +15,7 @@ import (
 	"github.com/sovereign-sql/sov/stages/packages"
 )
 
-// Words of Update that do not name a package.
+// Words for Update that are not package names.
 const (
 	UpdateAll       = "all"
 	UpdateImage     = lock.KindImage
@@ -24,22 +24,22 @@ const (
 	UpdateFiles     = "files" // of the recipe
 )
 
-// ErrNoEntry is in the error for a lock without an entry for the recipe.
+// ErrNoEntry matches the error for a lock without an entry for the recipe.
 var ErrNoEntry = errors.New("has no entry for it")
 
 // A Report compares a lock's entry with another one.
 type Report struct {
 	Changes []lock.Change // from the entry to the other
-	Stale   error         // a *lock.StaleError: the entry was made for other inputs than the recipe has now
-	Written bool          // the lock has the other entry now
-	// NewerPostgres is a major version of PostgreSQL that the repositories have and that is not
-	// taken, since nothing asks for it; 0: there is none.
+	Stale   error         // a *lock.StaleError if the recipe has changed since the entry was made
+	Written bool          // the other entry was written to the lock
+	// NewerPostgres is a newer major version of PostgreSQL in the repositories that is not used
+	// because the recipe does not request it; 0 if there is none.
 	NewerPostgres int
-	// From and To are major versions of PostgreSQL, where the lock's changes; else 0.
+	// From and To are the old and the new major version of PostgreSQL if it changes, else 0.
 	From, To int
 }
 
-// majors notes which major version of PostgreSQL the entries have.
+// majors sets From and To from the entries.
 func (r *Report) majors(from, to *lock.Entry) {
 	if a, b := from.PostgresMajor(), to.PostgresMajor(); a != 0 && b != 0 && a != b {
 		r.From, r.To = a, b
@@ -105,9 +105,9 @@ func (r *Resolver) newest(ctx context.Context, entry *lock.Entry) (*lock.Entry, 
 	})
 }
 
-// Update replaces what the words name with the newest version, keeps everything
-// else as the lock has it, and writes the lock. A word is the name of a package
-// or one of the words above. With UpdateAll the lock may lack an entry.
+// Update updates what the words name to the newest version, keeps everything else of the entry, and
+// writes the lock. A word is the name of a package or one of the constants above. With UpdateAll
+// the lock need not have an entry.
 func Update(ctx context.Context, o Options, words []string) (*Report, error) {
 	if slices.Contains(words, UpdateAll) {
 		return updateAll(ctx, o)
@@ -120,7 +120,7 @@ func Update(ctx context.Context, o Options, words []string) (*Report, error) {
 		}
 		report.Changes, report.NewerPostgres = lock.Diff(entry, updated), r.newerMajor()
 		report.majors(entry, updated)
-		// The words may leave other changes of the recipe unanswered.
+		// The recipe may have changes that the words do not cover.
 		if err := r.check(ctx, updated, r.LockPath); err != nil {
 			return err
 		}
@@ -164,7 +164,7 @@ func updateAll(ctx context.Context, o Options) (*Report, error) {
 	return report, err
 }
 
-// updated returns an entry with the newest version of what the words name.
+// updated returns the entry with the newest versions of what the words name.
 func (r *Resolver) updated(ctx context.Context, entry *lock.Entry, words []string) (*lock.Entry, error) {
 	out := *entry
 	want := r.want()
@@ -205,7 +205,7 @@ func (r *Resolver) updated(ctx context.Context, entry *lock.Entry, words []strin
 	})
 }
 
-// installed returns all packages of an entry, those of the base image included.
+// installed returns all packages of an entry, including those of the base image.
 func (r *Resolver) installed(ctx context.Context, entry *lock.Entry) (list []*apk.Package, err error) {
 	stages := []pipeline.Stage{r.Base(entry), r.Packages(entry)}
 	outputs, err := r.Run(ctx, stages...)

@@ -15,8 +15,8 @@ import (
 // A Reason says why a package is in a machine.
 type Reason struct {
 	Package *apk.Package
-	Recipe  []string     // the packages that the recipe asks for, as it does
-	Chains  [][]apk.Link // from the world to the package; none: the base image has it and nothing needs it
+	Recipe  []string     // the packages in the recipe, as written there
+	Chains  [][]apk.Link // from the world to the package; empty: the base image has it and no package needs it
 }
 
 // Why returns the reason for a package of the lock or of the base image.
@@ -41,8 +41,7 @@ func Why(ctx context.Context, o Options, name string) (*Reason, error) {
 	return reason, err
 }
 
-// similar names packages that the user may have meant: they provide the name, or
-// it is a part of theirs.
+// similar suggests packages: those that provide the name, or whose name contains it.
 func similar(list []*apk.Package, name string) string {
 	var names []string
 	for _, p := range list {

@@ -15,14 +15,14 @@ import (
 	"github.com/sovereign-sql/sov/stages/overlay"
 )
 
-// fsck is what the guest checks its data disk with, see package disk of the guest.
+// fsck is the program with which the guest checks its data disk, see package internal/guest/disk.
 const fsck = "/sbin/e2fsck"
 
-// checkPrograms returns what keeps the guest of a root file system from checking its data disk, and
-// its services from starting.
+// checkPrograms returns an error if fsck or a service's program is missing or cannot run on the
+// architecture.
 func checkPrograms(t *tree.Tree, goarch string) error {
 	if _, ok := t.Lookup(guestspec.ConfigPath); !ok {
-		return nil // not a guest's
+		return nil // not the root file system of a guest
 	}
 	services, err := readServices(t)
 	if err != nil {
@@ -40,8 +40,7 @@ func checkPrograms(t *tree.Tree, goarch string) error {
 		env := map[string]string{"PATH": guestspec.DefaultPath}
 		maps.Copy(env, s.Env)
 		check := func(what string, command []string) {
-			// What the build itself put there is static, and what is on a disk of the guest is not
-			// known here.
+			// sov-init is static, and programs on the guest's disks are not known to the build.
 			if len(command) == 0 || command[0] == guestinit.ProgramPath || recipe.MountedOver(command[0]) != "" {
 				return
 			}
@@ -68,7 +67,7 @@ func checkPrograms(t *tree.Tree, goarch string) error {
 	return errors.Join(faults...)
 }
 
-// maxService bounds the file of a service, in bytes.
+// maxService is the largest file of a service, in bytes.
 const maxService = 1 << 20
 
 func readServices(t *tree.Tree) (services []guestspec.Service, err error) {

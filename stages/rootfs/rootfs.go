@@ -1,7 +1,6 @@
-// Package rootfs is the stage that merges what the other stages put into the
-// root file system and lays it out as an ext4 image, which the guest mounts
-// read-only, with a hash tree behind it by which its kernel checks what it
-// reads. rootfs.json says what came out.
+// Package rootfs is the stage that merges the shares of other stages and writes the root file
+// system as an ext4 image, which the guest mounts read-only. A hash tree follows the file system;
+// the guest's kernel verifies every read with it. rootfs.json describes the image.
 package rootfs
 
 import (
@@ -26,8 +25,8 @@ const Name = "rootfs"
 // StatsFile is the output beside artifact.RootfsFile: an Info.
 const StatsFile = "rootfs.json"
 
-// version is part of the key. It is raised when the same tree comes to another
-// image, be it by a change of package ext4; the tests notice when it does.
+// version is part of the key. It is raised when the same tree gives another image, also because of
+// a change of package ext4; a test detects that.
 const version = 2
 
 // Info is the content of StatsFile.
@@ -38,14 +37,14 @@ type Info struct {
 	RootHash  string `json:"root_hash"`  // of the hash tree behind it, see package verity
 	FreeBytes int64  `json:"free_bytes"` // within Size
 	Inodes    int64  `json:"inodes"`
-	Files     int    `json:"files"` // names of anything, directories included
+	Files     int    `json:"files"` // number of names, including directories
 }
 
 // Options shape the image.
 type Options struct {
-	Arch   string // whose programs the services must be
+	Arch   string // the architecture of the services' programs
 	Label  string
-	Free   recipe.Size     // room left in the image; 0: as small as its content
+	Free   recipe.Size     // free space in the image; 0: the image is as small as possible
 	Shares []overlay.Share // in the order in which they are applied
 }
 
@@ -125,8 +124,8 @@ func (s *stage) write(ctx context.Context, w ext4.Target, t *tree.Tree, progress
 	if err != nil || s.Free == 0 {
 		return stats, err
 	}
-	// How much room the structures of a larger and writable file system take is
-	// known once it is laid out.
+	// The space for the structures of a larger, writable file system is known only after the
+	// layout.
 	o.Size = stats.Size + int64(s.Free) + int64(s.Free)/32 + growthStep
 	for range maxGrowth {
 		o.Size = (o.Size + verity.BlockSize - 1) / verity.BlockSize * verity.BlockSize // the hash tree follows
@@ -145,8 +144,8 @@ func (s *stage) write(ctx context.Context, w ext4.Target, t *tree.Tree, progress
 	return stats, err
 }
 
-// The first size has room for inode tables of a usual density; each further
-// round of write adds what was missing and a little.
+// The first size has space for inode tables of usual density. Each further round of write adds the
+// missing space and a little more.
 const (
 	maxGrowth  = 5
 	growthStep = 1 << 20

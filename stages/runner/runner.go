@@ -1,4 +1,4 @@
-// Package runner is the stage that gives the artifact its program for the phone, sov-runner.
+// Package runner is the stage that adds sov-runner, the phone's program, to the artifact.
 package runner
 
 import (
@@ -12,7 +12,7 @@ import (
 // Name is the stage's name.
 const Name = "runner"
 
-// Options say what the program is.
+// Options hold the program.
 type Options struct {
 	Program []byte // sov-runner for the phone's architecture
 }

@@ -16,13 +16,13 @@ import (
 	"github.com/sovereign-sql/sov/stages/gobuild"
 )
 
-// goCommand is the go command with its own toolchain, whose version is part of the key.
+// goCommand returns the go command with its own toolchain, whose version is part of the key.
 func (s *stage) goCommand() gobuild.Go {
 	return gobuild.Go{Program: s.Go, Toolchain: "local", Offline: s.Offline}
 }
 
-// goVersion returns what `go env GOVERSION` says, "go1.26.8". Where there is no Go, the error says
-// what to do.
+// goVersion returns the output of `go env GOVERSION`, "go1.26.8". Without Go, the error says what
+// to do.
 func (s *stage) goVersion(ctx context.Context) (string, error) {
 	program, err := s.goCommand().Path()
 	if errors.Is(err, gobuild.ErrNoGo) {
@@ -34,8 +34,8 @@ func (s *stage) goVersion(ctx context.Context) (string, error) {
 	return gobuild.Version(ctx, program)
 }
 
-// compile fetches the modules, and builds the program in dir, where it makes the
-// pinned module. Only the fetch has a network. It returns the program.
+// compile writes the pinned module to dir, fetches its dependencies, builds the program and returns
+// it. Only the fetch can use the network.
 func (s *stage) compile(ctx context.Context, dir string, plain bool, task *pipeline.Task) ([]byte, error) {
 	if _, err := s.checkGo(ctx); err != nil {
 		return nil, err
@@ -91,10 +91,10 @@ func (s *stage) compile(ctx context.Context, dir string, plain bool, task *pipel
 	return confine.ReadOutput(out, "tailscaled", maxProgram)
 }
 
-// maxProgram bounds tailscaled, in bytes. It has some 30 MiB.
+// maxProgram is the largest tailscaled, in bytes. It usually has about 30 MiB.
 const maxProgram = 1 << 30
 
-// writeModule makes the pinned module below dir.
+// writeModule writes the pinned module to a folder below dir.
 func writeModule(dir string) (src string, err error) {
 	src = filepath.Join(dir, "module")
 	if err := os.Mkdir(src, 0o755); err != nil {
@@ -106,12 +106,11 @@ func writeModule(dir string) (src string, err error) {
 	return src, os.WriteFile(filepath.Join(src, "go.sum"), goSum, 0o644)
 }
 
-// CheckGo returns the version of the go command in PATH, "go1.26.8", or an error where it cannot
+// CheckGo returns the version of the go command in PATH, "go1.26.8", or an error if it cannot
 // compile Tailscale.
 func CheckGo(ctx context.Context) (string, error) { return new(stage).checkGo(ctx) }
 
-// checkGo explains a toolchain that is too old before go build does it less
-// well.
+// checkGo returns a clear error for a toolchain that is too old, before go build fails.
 func (s *stage) checkGo(ctx context.Context) (have string, err error) {
 	if have, err = s.goVersion(ctx); err != nil {
 		return "", err

@@ -1,11 +1,10 @@
-// Package tailscale is the stage that builds Tailscale for the guest: daemon
-// and command line in one static program, without what a headless node has no
-// use for.
+// Package tailscale is the stage that builds Tailscale for the guest: daemon and command line in
+// one static program, without features that a headless node does not need.
 //
-// The version is pinned by a Go module of its own, so that the program's
-// hundreds of dependencies stay out of this repository's go.mod. Files called
-// go.mod cannot be embedded (they make their directory another module), so
-// they stand here as tailscaled.mod and tailscaled.sum. To take a new version:
+// A separate Go module pins the version, so that the program's hundreds of dependencies stay out of
+// this repository's go.mod. A file named go.mod cannot be embedded (it makes its directory another
+// module), so the module's files are named tailscaled.mod and tailscaled.sum. To update the
+// version:
 //
 //	dir=$(mktemp -d)
 //	cp stages/tailscale/tailscaled.mod $dir/go.mod

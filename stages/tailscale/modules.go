@@ -10,11 +10,10 @@ import (
 	"github.com/sovereign-sql/sov/stages/gobuild"
 )
 
-// Modules fetches the modules that a build needs into dir and returns the files
-// of them that a module proxy serves, by their paths below it
-// (https://go.dev/ref/mod#goproxy-protocol): the go.mod files of the module
-// graph, and the zips of what is compiled. What Go's module cache has is taken
-// from there.
+// Modules fetches the modules of a build into dir, or takes them from Go's module cache. It returns
+// the paths, relative to root, of the files that a module proxy serves
+// (https://go.dev/ref/mod#goproxy-protocol): the go.mod files of the module graph, and the zips of
+// the compiled modules.
 func Modules(ctx context.Context, o Options, dir string, task *pipeline.Task) (files []string, root string, err error) {
 	s := &stage{o}
 	if _, err := s.checkGo(ctx); err != nil {
@@ -42,8 +41,8 @@ func Modules(ctx context.Context, o Options, dir string, task *pipeline.Task) (f
 	return files, root, err
 }
 
-// listModules has the go command fetch what is missing of the modules. It runs nothing that is in
-// them.
+// listModules returns the go command that fetches missing modules. It does not execute code of
+// these modules.
 func listModules(src string, env []string) confine.Command {
 	return confine.Command{Args: []string{"list", "-deps", "-tags", buildTags(), "-f", "{{with .Error}}{{.}}{{end}}", command}, Dir: src, Env: env, Plain: true}
 }

@@ -27,14 +27,14 @@ const (
 	InfoOutput = "tailscale.json" // an Info
 )
 
-// module is what is pinned, and command what is built from it.
+// module is the pinned module, command the package that is built from it.
 const (
 	module  = "tailscale.com"
 	command = "tailscale.com/cmd/tailscaled"
 )
 
-// format is the version of the outputs, see output.Version. Its label in the key
-// differs from that of other stages; keys in existing caches have it.
+// format is the version of the outputs, see output.Version. Its label in the key differs from that
+// of other stages, because existing caches have it.
 const format = 2
 
 var (
@@ -58,8 +58,8 @@ func Version() string {
 	panic("tailscaled.mod does not require " + module)
 }
 
-// Requirements returns the modules that are pinned, Tailscale's own included. Not all of them end
-// up in the program.
+// Requirements returns the pinned modules, including Tailscale's own. Not all of them become part
+// of the program.
 func Requirements() []Module {
 	f, err := modfile.Parse("tailscaled.mod", goMod, nil)
 	if err != nil {
@@ -72,24 +72,23 @@ func Requirements() []Module {
 	return out
 }
 
-// Options say how to build.
+// Options configure the build.
 type Options struct {
 	Arch    string // "arm64" or "amd64"
 	Offline bool   // take modules only from Bundle and Go's module cache
 	Fresh   bool   // compile every package; do not use Go's build cache
 	Go      string // path of the go command; empty: the one in PATH
 
-	Bundle *offline.Bundle // modules in it are taken before others
+	Bundle *offline.Bundle // its modules are used before others
 }
 
 // Info is the content of InfoOutput.
 type Info struct {
 	Version string   `json:"version"` // of Tailscale
 	Go      string   `json:"go"`      // version of the toolchain, "go1.26.8"
-	Modules []Module `json:"modules"` // what the program is linked from, Tailscale included
+	Modules []Module `json:"modules"` // the modules in the program, including Tailscale
 
-	// Unconfined is true if it was compiled where sov could not keep the compiler from the rest of
-	// the computer.
+	// Unconfined is true if the program was compiled without confinement, see package confine.
 	Unconfined bool `json:"unconfined,omitempty"`
 }
 
@@ -113,7 +112,7 @@ func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 	k.Add("tags", buildTags())
 	version, err := s.goVersion(context.Background())
 	if err != nil {
-		// Run says what to do about it, should it come to that.
+		// Run returns the error with advice, if it is called.
 		version = "missing"
 	}
 	k.Add("go", version)
@@ -139,7 +138,8 @@ func (s *stage) Run(ctx context.Context, j *pipeline.Job) error {
 	return writeInfo(j, program, unconfined != nil)
 }
 
-// share lays the program out as the guest has it. Called as "tailscale" it is the command line.
+// share writes the share with the program. Under the name "tailscale" the program is the command
+// line.
 func share(j *pipeline.Job, content []byte) error {
 	return overlay.Write(j, Name, nil, func(b *overlay.Builder, _ *tree.Tree) error {
 		b.File("usr/sbin/tailscaled", 0o755, content)
@@ -148,7 +148,7 @@ func share(j *pipeline.Job, content []byte) error {
 	})
 }
 
-// writeInfo takes the modules from the program itself.
+// writeInfo writes the Info, with the modules from the program's build information.
 func writeInfo(j *pipeline.Job, program []byte, unconfined bool) error {
 	build, err := buildinfo.Read(bytes.NewReader(program))
 	if err != nil {

@@ -2,24 +2,21 @@ package tailscale
 
 import "strings"
 
-// omitted are the features of Tailscale (its package feature/featuretags) that
-// are left out. They belong to other machines (desktops, clouds, Kubernetes,
-// NAS, systemd), want a person in front of the screen, or are services that
-// this guest does not offer to its tailnet: SSH, file sharing, web pages,
-// proxies, being an exit node. The last of these is the peer API: tailscaled
-// answers it itself, at a port of its choice, where no firewall of the guest's
-// sees it.
+// omitted lists the features of Tailscale (its package feature/featuretags) that are left out. They
+// are for other platforms (desktops, clouds, Kubernetes, NAS, systemd), need a user at the screen,
+// or are services that this guest does not offer to its tailnet: SSH, file sharing, web pages,
+// proxies, exit node, and the peer API, which tailscaled serves at a port of its choice, past the
+// guest's firewall.
 //
-// What stays is what a server needs: the kernel's TUN device with nf_tables or
-// iptables, DNS (and netstack, which answers it at 100.100.100.100), routes and
-// exit nodes of others, finding direct paths, locks, health, diagnosis, and
-// the certificate roots that an image without ca-certificates relies on.
+// A server needs the rest: the kernel's TUN device with nf_tables or iptables, DNS (and netstack,
+// which serves it at 100.100.100.100), routes and exit nodes of other nodes, direct connections,
+// tailnet lock, health, diagnosis, and the certificate roots for images without ca-certificates.
 var omitted = []string{
 	// Other platforms and their services.
 	"aws", "bird", "cloud", "dbus", "desktop_sessions", "flashappliance", "kube", "linuxdnsfight", "networkmanager",
 	"resolved", "sdnotify", "synology", "syslog", "syspolicy", "systray", "tap", "tpm", "wakeonlan",
 
-	// For people at the machine.
+	// For users at the machine.
 	"captiveportal", "colorable", "completion", "completion_scripts", "qrcodes", "webbrowser", "webclient",
 
 	// Services offered to the tailnet or taken from it.

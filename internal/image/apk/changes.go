@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// nameChange is what collecting the changes knows of a name.
+// nameChange is the state of a name while changes are collected.
 type nameChange struct {
 	planned     bool
 	installed   *candidate // the package of this name
@@ -14,8 +14,8 @@ type nameChange struct {
 	requirers   int        // of installedAs, among the installed packages
 }
 
-// changes collects, once every name is decided, what is to be installed, upgraded and removed, in
-// apk's order: what a package depends on before it, what it triggers after it.
+// changes collects, after every name is decided, the packages to install, upgrade and remove, in
+// apk's order: dependencies before a package, packages that it triggers after it.
 type changes struct {
 	*solver
 	install []Choice
@@ -54,7 +54,7 @@ func (s *solver) changes() *changes {
 	return c
 }
 
-// planDepend plans what e, a dependency of from, leads to.
+// planDepend plans the changes for e, a dependency of from.
 func (c *changes) planDepend(from *candidate, e edge) {
 	if !e.accepts(from, e.to.chosen) {
 		c.markBroken(from)
@@ -110,7 +110,7 @@ func (c *candidate) eachTriggered(fn func(*name)) {
 
 func (c *changes) record(old, p *candidate) {
 	if old == p || len(p.repos) == 0 {
-		return // stays as it is
+		return // unchanged
 	}
 	choice := Choice{Package: p.Package, Repository: c.universe.repos[p.repos[0]]}
 	if old != nil {
@@ -147,7 +147,7 @@ func (c *changes) removeOrphan(n *name) {
 	}
 }
 
-// removePackage plans the removal of p and of the installed packages that cannot be without it.
+// removePackage plans the removal of p and of the installed packages that depend on it.
 func (c *changes) removePackage(p *candidate) {
 	if p.planned || p.name.chosen.pkg != nil && p.name.chosen.pkg.name == p.name {
 		return
@@ -179,7 +179,7 @@ func (c *changes) removeDependents(p *candidate, n *name) {
 	}
 }
 
-// providesFor reports whether p is what meets e.
+// providesFor reports whether p satisfies e.
 func providesFor(p *candidate, e edge) bool {
 	if e.to == p.name {
 		return e.Dep.accepts(p.Package, p.Version)
@@ -192,7 +192,7 @@ func providesFor(p *candidate, e edge) bool {
 	return false
 }
 
-// removeUntriggered removes the installed package n if it was triggered by something that goes.
+// removeUntriggered removes the installed package n if a package that triggered it is removed.
 func (c *changes) removeUntriggered(n *name) {
 	p := n.change.installed
 	if p == nil || n.change.planned || n.chosen.pkg != nil {
@@ -217,8 +217,8 @@ func (c *changes) trackRequirers(p *candidate, by int) {
 	}
 }
 
-// dropRequirers takes back the count for p, which goes, and removes what nothing requires any
-// longer.
+// dropRequirers subtracts the counts of p, which is removed, and removes packages that no package
+// requires any more.
 func (c *changes) dropRequirers(p *candidate) {
 	for _, e := range p.depends {
 		as := e.to.change.installedAs
@@ -232,7 +232,7 @@ func (c *changes) dropRequirers(p *candidate) {
 	}
 }
 
-// solution sums the changes up.
+// solution returns the collected changes.
 func (c *changes) solution() *Solution {
 	sol := &Solution{Install: c.install, Remove: c.remove}
 	for _, p := range c.all {

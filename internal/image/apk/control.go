@@ -12,12 +12,12 @@ import (
 
 // Control is the content of a package's control member.
 type Control struct {
-	// Package is what .PKGINFO says, with the member's checksum and the file's size.
+	// Package is the content of .PKGINFO, with the member's checksum and the file's size.
 	Package *Package
 	// DataHash is the SHA-256 of the data member as compressed, in hexadecimal; empty for a package
 	// without one.
 	DataHash string
-	// Triggers are patterns of the directories whose changes the trigger script is told of.
+	// Triggers are patterns of directories. The trigger script runs if one of them changes.
 	Triggers []string
 	// Scripts are the maintainer scripts in the order of the file.
 	Scripts []Script
@@ -56,7 +56,7 @@ func parseControl(content []byte) (*Control, error) {
 		script, hidden := strings.CutPrefix(h.Name, ".")
 		isScript := hidden && slices.Contains(scriptTypes, script)
 		if h.Name != ".PKGINFO" && !isScript {
-			continue // .dummy, .INSTALL and the like have no meaning to apk
+			continue // apk ignores .dummy, .INSTALL and others
 		}
 		if h.Typeflag != tar.TypeReg {
 			return nil, fmt.Errorf("%s is not a regular file", h.Name)

@@ -15,7 +15,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/tree"
 )
 
-// Where apk keeps its state in a root file system.
+// Paths of apk's state in a root file system.
 const (
 	installedPath = "lib/apk/db/installed"
 	scriptsPath   = "lib/apk/db/scripts.tar"
@@ -24,27 +24,27 @@ const (
 	keysPath      = "etc/apk/keys"
 )
 
-// maxDatabase bounds each of apk's files.
+// maxDatabase is the largest of apk's files, in bytes.
 const maxDatabase = 256 << 20
 
-// A database is apk's record of what is installed.
+// A database is apk's database of installed packages.
 type database struct {
 	under    string                // "usr/" if its files are below /usr/lib, as apk 3 keeps them with a merged /usr
 	packages []*installedPackage   // in the order of the file, then of installation
-	files    map[string]*ownedFile // by path: who owns it now
+	files    map[string]*ownedFile // by path: the current owner
 }
 
 // An installedPackage is a package with the names it owns.
 type installedPackage struct {
 	*Package
-	flags    string // f: what went wrong when it was installed
+	flags    string // f: errors of the installation
 	dirs     []*ownedDir
 	byDir    map[string]*ownedDir
 	triggers []string
 	scripts  []Script
 }
 
-// An acl is the owner and mode that apk recorded of a file or directory.
+// An acl is the owner and mode that apk recorded for a file or directory.
 type acl struct {
 	uid, gid, mode uint32
 	xattrs         Checksum // of its extended attributes; empty if there are none
@@ -56,14 +56,14 @@ var (
 	defaultFileACL = acl{mode: 0o644}
 )
 
-// An ownedDir is a directory that a package brings, and the package's files in it.
+// An ownedDir is a directory of a package, and the package's files in it.
 type ownedDir struct {
 	path  string // without slashes around it; empty for the root
 	acl   acl
 	files []*ownedFile
 }
 
-// An ownedFile is a file, link or device that a package brings.
+// An ownedFile is a file, link or device of a package.
 type ownedFile struct {
 	name     string // within dir
 	dir      *ownedDir
@@ -74,8 +74,8 @@ type ownedFile struct {
 
 func (f *ownedFile) path() string { return path.Join(f.dir.path, f.name) }
 
-// Installed returns the packages in a tree's apk database, in its order. A tree without a database
-// has none.
+// Installed returns the packages in a tree's apk database, in its order, or none if the tree has no
+// database.
 func Installed(t *tree.Tree) ([]*Package, error) {
 	db, err := readDatabase(t)
 	if err != nil {
@@ -88,7 +88,7 @@ func Installed(t *tree.Tree) ([]*Package, error) {
 	return packages, nil
 }
 
-// World returns the content of a tree's /etc/apk/world; nothing if there is no such file.
+// World returns the content of a tree's /etc/apk/world, or nil if the file does not exist.
 func World(t *tree.Tree) ([]Dep, error) {
 	text, err := readFile(t, worldPath)
 	if err != nil {
@@ -101,8 +101,8 @@ func World(t *tree.Tree) ([]Dep, error) {
 	return deps, nil
 }
 
-// KeysFromTree returns the public keys in a tree's /etc/apk/keys; none if there is no such
-// directory. Files that do not end in ".pub" are passed over.
+// KeysFromTree returns the public keys in a tree's /etc/apk/keys, or none if the directory does not
+// exist. It ignores files that do not end in ".pub".
 func KeysFromTree(t *tree.Tree) (Keys, error) {
 	keys := Keys{}
 	_, dir, err := t.Resolve(keysPath)
@@ -127,7 +127,7 @@ func KeysFromTree(t *tree.Tree) (Keys, error) {
 	return keys, nil
 }
 
-// readFile returns the content of a file, or nothing if there is none.
+// readFile returns the content of a file, or nil if it does not exist.
 func readFile(t *tree.Tree, p string) ([]byte, error) {
 	_, n, err := t.Resolve(p)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -149,8 +149,8 @@ func readFile(t *tree.Tree, p string) ([]byte, error) {
 	return b, nil
 }
 
-// readDatabase reads the three files that make up the database. They are below /usr/lib only if
-// /lib has none.
+// readDatabase reads the three files that make up the database. It looks below /usr/lib only if
+// /lib does not have them.
 func readDatabase(t *tree.Tree) (*database, error) {
 	under := ""
 	if !exists(t, installedPath) && exists(t, "usr/"+installedPath) {
@@ -245,7 +245,7 @@ func parseInstalled(r io.Reader) (*database, error) {
 	return db, finish()
 }
 
-// dir returns the package's directory of the given path, adding it if need be.
+// dir returns the package's directory with the given path, and adds it if necessary.
 func (p *installedPackage) dir(name string) *ownedDir {
 	name = strings.Trim(name, "/")
 	d := p.byDir[name]
@@ -375,7 +375,7 @@ func (db *database) byName(name string) *installedPackage {
 	return nil
 }
 
-// remove takes p out of the list of packages; its files keep their owners.
+// remove removes p from the list of packages. Its files keep their owners.
 func (db *database) remove(p *installedPackage) {
 	db.packages = slices.DeleteFunc(db.packages, func(q *installedPackage) bool { return q == p })
 }

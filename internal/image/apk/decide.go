@@ -2,9 +2,9 @@ package apk
 
 import "cmp"
 
-// nextUndecided picks the name to decide next: one without alternatives whose dependents are all
-// decided; else names of packages before names that are provided, and what depends on much before
-// what depends on little.
+// nextUndecided returns the name to decide next: one without alternatives whose dependents are all
+// decided; otherwise package names before provided names, and names with a longer chain of
+// dependencies first.
 func (s *solver) nextUndecided() *name {
 	var best *name
 	for i := len(s.unresolved) - 1; i >= 0; i-- {
@@ -26,7 +26,7 @@ func (n *name) decidedBefore(m *name) bool {
 	return n.depth > m.depth
 }
 
-// decide settles n on its best provider, or on none.
+// decide chooses the best provider for n, or none.
 func (s *solver) decide(n *name) {
 	var chosen provider
 	for _, p := range n.providers {
@@ -62,14 +62,14 @@ func (s *solver) eligible(n *name, p provider) bool {
 	return p.autoSelectable()
 }
 
-// autoSelectable reports whether p may be chosen by itself. Of packages that merely claim a virtual
-// name, without a version, none is, unless it asks for it with a priority or is required under its
-// own name.
+// autoSelectable reports whether p may be chosen automatically. A package that provides only a
+// virtual name without a version may not, unless it has a provider priority or its own name is
+// required.
 func (p provider) autoSelectable() bool {
 	return p.version != "" || p.pkg.ProviderPriority != 0 || p.pkg.name.requirers > 0
 }
 
-// compareProviders returns more than 0 if a is to be preferred to b.
+// compareProviders returns more than 0 if a is preferred to b.
 func compareProviders(a, b provider) int {
 	x, y := a.pkg, b.pkg
 	c := cmp.Or(
@@ -118,7 +118,7 @@ func compareBool(a, b bool) int {
 	return -1
 }
 
-// assign decides n and rules out what cannot provide it beside p.
+// assign decides n and excludes providers of n that conflict with p.
 func (s *solver) assign(n *name, p provider) {
 	if n.decided {
 		// Several packages may provide one name if none of them gives it a version.

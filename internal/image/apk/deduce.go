@@ -1,10 +1,10 @@
 package apk
 
-// The solver works as apk's does, so that it arrives at the same set. It never takes a choice back.
-// Instead it puts off choosing while it can deduce: a name that is required rules out the packages
-// that do not fit; packages whose dependencies cannot be met any longer are ruled out in turn; what
-// all remaining candidates of a required name depend on is required too. Only when nothing more
-// follows is one name decided, and deduction resumes.
+// The solver uses apk's algorithm, so that it finds the same set. It does not backtrack. It deduces
+// as long as possible before it chooses: a requirement excludes the packages that do not match;
+// packages with unsatisfiable dependencies are excluded in turn; dependencies that all remaining
+// candidates of a required name share are required too. When no more conclusions follow, it decides
+// one name and deduces again.
 type solver struct {
 	*universe
 	dirty      []*name // to be reconsidered, first in first out
@@ -13,11 +13,11 @@ type solver struct {
 	failed     bool
 }
 
-// nameState is what the solver knows of a name.
+// nameState is the solver's state of a name.
 type nameState struct {
 	discovered bool
 	depth      int // the longest chain of dependencies below
-	requirers  int // how many dependencies ask for it
+	requirers  int // how many dependencies name it
 
 	decided bool
 	chosen  provider // if decided; none if its pkg is nil
@@ -27,19 +27,19 @@ type nameState struct {
 	checkTriggers         bool // some install_if condition of a provider changed
 
 	triggered      bool // some provider's install_if holds
-	neverTriggered bool // no provider's install_if can hold any longer
+	neverTriggered bool // no provider's install_if can hold any more
 	openChoice     bool // several packages could provide it
-	parentsDecided bool // all that depend on it are decided
+	parentsDecided bool // all names that depend on it are decided
 
-	// While a name is reconsidered, these count how many of its candidates share this one as a
-	// dependency, or among what they provide.
+	// While a name is reconsidered, these count how many of its candidates depend on this name, or
+	// provide it.
 	sharedDepend, sharedProvide int
 	sharedVirtual               bool // some candidate provides it without a version
 
 	change nameChange
 }
 
-// candidateState is what the solver knows of a package.
+// candidateState is the solver's state of a package.
 type candidateState struct {
 	discovered   bool
 	depth        int
@@ -47,15 +47,15 @@ type candidateState struct {
 	tagAllowed   bool // from a repository whose tag is allowed
 	tagPreferred bool // from a repository with the tag asked for
 	allowedTags  tagSet
-	misfits      int  // dependencies it does not meet
+	misfits      int  // dependencies it does not satisfy
 	triggered    bool // its install_if holds
-	untriggered  bool // its install_if cannot hold any longer, or there is none
+	untriggered  bool // its install_if cannot hold any more, or it has none
 	merged, used bool // counted in this, in the last, consideration of a name
 	broken       bool // chosen, but against its or another's dependencies
 	planned      bool // its change is recorded
 }
 
-// choose decides every name that the world leads to.
+// choose decides every name that is reachable from the world.
 func (s *solver) choose() {
 	for _, e := range s.world {
 		s.discover(e.to)
@@ -81,7 +81,7 @@ func (s *solver) choose() {
 	}
 }
 
-// discover prepares n, its providers and everything they may lead to.
+// discover prepares n, its providers and everything reachable from them.
 func (s *solver) discover(n *name) {
 	if n.discovered {
 		return
@@ -142,7 +142,7 @@ func (s *solver) dropUnresolved(n *name) {
 	n.inUnresolved = false
 }
 
-// touchDependents has all packages that depend on n look at their dependencies again.
+// touchDependents marks the dependencies of all packages that depend on n to be checked again.
 func (s *solver) touchDependents(n *name) {
 	for _, r := range n.rdepends {
 		if r.discovered {
@@ -152,7 +152,8 @@ func (s *solver) touchDependents(n *name) {
 	}
 }
 
-// touchTriggered has n, which something that changed may trigger, look at its conditions again.
+// touchTriggered marks the install_if conditions of n to be checked again, after a package that may
+// trigger it changed.
 func (s *solver) touchTriggered(n *name) {
 	if n.discovered && !n.neverTriggered {
 		n.checkTriggers = true
@@ -160,7 +161,7 @@ func (s *solver) touchTriggered(n *name) {
 	}
 }
 
-// ruleOut takes c out of the choice.
+// ruleOut excludes c.
 func (s *solver) ruleOut(c *candidate) {
 	c.selectable = false
 	s.touchDependents(c.name)
@@ -170,7 +171,7 @@ func (s *solver) ruleOut(c *candidate) {
 	c.eachTriggered(s.touchTriggered)
 }
 
-// satisfiable reports whether e, a dependency of from, may still come to be met.
+// satisfiable reports whether e, a dependency of from, can still be satisfied.
 func (s *solver) satisfiable(from *candidate, e edge) bool {
 	if e.to.decided {
 		return e.accepts(from, e.to.chosen)
@@ -186,7 +187,8 @@ func (s *solver) satisfiable(from *candidate, e edge) bool {
 	return false
 }
 
-// require applies e, a dependency of from or of the world: what does not meet it is ruled out.
+// require applies e, a dependency of from or of the world: packages that do not satisfy it are
+// excluded.
 func (s *solver) require(from *candidate, e edge) {
 	if !e.Conflict {
 		e.to.requirers++
@@ -206,7 +208,7 @@ func (s *solver) require(from *candidate, e edge) {
 	}
 }
 
-// required queues what follows from n being asked for, for the first time.
+// required queues n after its first requirement.
 func (s *solver) required(n *name) {
 	s.queueUnresolved(n)
 	for _, r := range n.rinstallIf {
@@ -215,8 +217,8 @@ func (s *solver) required(n *name) {
 	s.queueDirty(n)
 }
 
-// inheritTags allows c the tags that are allowed to from, which leads to it; without from, those of
-// the world entry.
+// inheritTags allows c the repository tags of from, which depends on it; without from, those of the
+// world entry.
 func (s *solver) inheritTags(c, from *candidate) {
 	if from != nil {
 		c.allowedTags |= from.allowedTags
@@ -227,7 +229,7 @@ func (s *solver) inheritTags(c, from *candidate) {
 	c.tagAllowed = c.tagAllowed || c.tags&c.allowedTags != 0
 }
 
-// reconsider draws all conclusions from the candidates that n still has.
+// reconsider draws conclusions from the remaining candidates of n.
 func (s *solver) reconsider(n *name) {
 	checkDepends, checkTriggers := n.checkDepends, n.checkTriggers
 	n.checkDepends, n.checkTriggers = false, false
@@ -282,7 +284,7 @@ func (s *solver) reconsider(n *name) {
 	}
 }
 
-// recheckDepends rules c out if one of its dependencies cannot be met any longer.
+// recheckDepends excludes c if one of its dependencies cannot be satisfied any more.
 func (s *solver) recheckDepends(c *candidate) {
 	for _, e := range c.depends {
 		if !s.satisfiable(c, e) {
@@ -292,8 +294,8 @@ func (s *solver) recheckDepends(c *candidate) {
 	}
 }
 
-// recheckTriggers looks whether all conditions of c's install_if have come true, or one of them
-// false.
+// recheckTriggers checks whether all conditions of c's install_if hold, or one of them cannot hold
+// any more.
 func (s *solver) recheckTriggers(c *candidate) {
 	if !c.triggered && !c.untriggered {
 		c.triggered = true
@@ -317,8 +319,8 @@ func (s *solver) recheckTriggers(c *candidate) {
 	}
 }
 
-// countShared adds c, the candidate with number index, to the counts of what all candidates have in
-// common.
+// countShared adds c, the candidate with number index, to the counts of shared dependencies and
+// provides.
 func countShared(c *candidate, p provider, index int) {
 	for _, e := range c.depends {
 		if !e.Conflict && e.to.sharedDepend == index {
@@ -344,8 +346,8 @@ func takeShared(count *int, options int) bool {
 	return all
 }
 
-// propagateDepends requires what all candidates depend on; with a single candidate left, in the
-// versions it asks for.
+// propagateDepends requires the dependencies that all candidates share. With a single candidate it
+// also applies their versions.
 func (s *solver) propagateDepends(first *candidate, options int) {
 	for _, e := range first.depends {
 		shared := takeShared(&e.to.sharedDepend, options)
@@ -363,8 +365,8 @@ func (s *solver) propagateDepends(first *candidate, options int) {
 	}
 }
 
-// propagateProvides rules out, for each name that all candidates provide, the packages that provide
-// it without being candidates: they could not be installed beside whichever is chosen.
+// propagateProvides excludes, for each name that all candidates provide, the other packages that
+// provide it: they conflict with every candidate.
 func (s *solver) propagateProvides(n *name, first *candidate, options int) {
 	if takeShared(&first.name.sharedProvide, options) {
 		s.excludeOthers(first.name, n, first.name.sharedVirtual)
@@ -380,8 +382,8 @@ func (s *solver) propagateProvides(n *name, first *candidate, options int) {
 	}
 }
 
-// excludeOthers rules out the providers of n that do not provide must as well. Names without a
-// version may have several providers side by side; skipVirtual leaves these alone.
+// excludeOthers excludes the providers of n that do not also provide must. A name without a version
+// may have several installed providers; skipVirtual keeps those.
 func (s *solver) excludeOthers(n, must *name, skipVirtual bool) {
 	if n == must {
 		return

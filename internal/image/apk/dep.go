@@ -10,7 +10,7 @@ import (
 type Op uint8
 
 // The relations. OpFuzzy, apk's "~", widens "equal" to any version that begins with the named
-// components. OpNone takes every version.
+// components. OpNone accepts every version.
 const (
 	OpEqual Op = 1 << iota
 	OpLess
@@ -19,7 +19,7 @@ const (
 	OpNone Op = 0
 )
 
-// opChecksum is apk's "><": what follows is not a version but a package's checksum.
+// opChecksum is apk's "><": a package's checksum follows instead of a version.
 const opChecksum = OpLess | OpGreater
 
 // opCharacters are the bytes that end a dependency's name and form its operator.
@@ -42,8 +42,9 @@ func (o Op) String() string {
 	return s
 }
 
-// A Dep is one word of a dependency list: what a package or the world file requires, refuses,
-// provides, replaces or waits for. As an entry of Package.Provides its Op is OpEqual or OpNone.
+// A Dep is one word of a dependency list: a name that a package or the world file requires,
+// conflicts with, provides, replaces, or has in install_if. As an entry of Package.Provides its Op
+// is OpEqual or OpNone.
 type Dep struct {
 	Name     string // a package's name, or a virtual one such as "so:libc.musl-x86_64.so.1"
 	Op       Op
@@ -100,7 +101,7 @@ func parseDep(s string) (Dep, error) {
 	return d, nil
 }
 
-// ParseDeps reads dependencies separated by white space. Nothing at all is an empty list.
+// ParseDeps reads dependencies separated by white space. An empty text is an empty list.
 func ParseDeps(s string) ([]Dep, error) {
 	var deps []Dep
 	for _, word := range strings.Fields(s) {
@@ -137,7 +138,7 @@ func formatDeps(deps []Dep) string {
 	return strings.Join(words, " ")
 }
 
-// accepts reports whether a provider with the given version meets d. The version is empty for a
+// accepts reports whether a provider with the given version satisfies d. The version is empty for a
 // provider without one, which no versioned dependency accepts.
 func (d Dep) accepts(p *Package, version string) bool {
 	var match bool

@@ -1,20 +1,17 @@
 // Package apk reads and installs packages of Alpine's package manager, apk-tools 2.
 //
-// It covers what is needed to put packages into a file tree without running anything:
+// It installs packages into a file tree without running programs:
 //
 //   - [ReadIndex] reads a repository's APKINDEX.tar.gz and verifies its signature;
-//   - [Solve] chooses the packages that satisfy a list of dependencies, making the choices apk
-//     makes;
-//   - [OpenPackage] takes a .apk file apart and verifies each part of it;
-//   - [PlanInstall] works out what installing packages means for a tree that has an apk database:
-//     which files each package contributes, and the database that apk in the finished system will
-//     find;
-//   - [Install] carries such a plan out on a tree.
+//   - [Solve] chooses the packages that satisfy a list of dependencies, the same ones as apk;
+//   - [OpenPackage] splits a .apk file into its parts and verifies each of them;
+//   - [PlanInstall] computes the effect of installing packages into a tree with an apk database:
+//     the files of each package, and the new database;
+//   - [Install] applies such a plan to a tree.
 //
 // Maintainer scripts are never run. They are listed ([Control.Scripts]) and recorded in the
-// database, as `apk add --no-scripts` does.
+// database, as with `apk add --no-scripts`.
 //
-// Fetching, caching and the choice of repositories are left to the caller. The formats follow
-// apk-package(5), apk-world(5) and the behaviour of apk-tools 2.14, which the tests run as the
-// reference.
+// The caller fetches and caches files and chooses repositories. The formats follow apk-package(5),
+// apk-world(5) and the behaviour of apk-tools 2.14, which the tests run as the reference.
 package apk

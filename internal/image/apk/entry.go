@@ -32,12 +32,12 @@ type dataEntry struct {
 	xattrs   Checksum
 }
 
-// readEntries reads the headers of a data tar, and refuses what cannot be part of a well-made
-// package: names that leave the root or could be taken for something else, files without their
-// directory, links to elsewhere.
+// readEntries reads the headers of a data tar. It refuses entries that no valid package has: names
+// that leave the root or are ambiguous, files without their directory, links to files outside the
+// package.
 func readEntries(r io.ReaderAt, size int64, ids *idNames) ([]dataEntry, error) {
 	var list []dataEntry
-	kinds := map[string]byte{"": tar.TypeDir} // what stands at each path so far
+	kinds := map[string]byte{"": tar.TypeDir} // the type of the entry at each path so far
 	tr := tar.NewReader(io.NewSectionReader(r, 0, size))
 	for {
 		h, err := tr.Next()
@@ -112,7 +112,7 @@ func cleanEntryName(name string) (string, error) {
 	return clean, nil
 }
 
-// check holds e against the entries before it.
+// check compares e with the entries before it.
 func (e *dataEntry) check(kind byte, kinds map[string]byte) error {
 	old, twice := kinds[e.path]
 	if twice && (old != tar.TypeDir || kind != tar.TypeDir) {
@@ -129,7 +129,7 @@ func (e *dataEntry) check(kind byte, kinds map[string]byte) error {
 	return nil
 }
 
-// parentOf returns the directory of p; that of a name in the root, and of the root, is "".
+// parentOf returns the directory of p, "" for a name in the root and for the root itself.
 func parentOf(p string) string { return strings.TrimSuffix(path.Dir("/" + p)[1:], "/") }
 
 // xattrChecksum returns apk's sum over extended attributes: the SHA-1 of all names and values,
@@ -154,15 +154,15 @@ func xattrChecksum(records map[string]string) Checksum {
 	return SHA1Checksum([sha1.Size]byte(h.Sum(nil)))
 }
 
-// idNames resolves the owner names of a tar as apk does: by the accounts of the system it installs
-// to, else by the number that stands beside the name.
+// idNames resolves the owner names of a tar as apk does: by the accounts of the target system, else
+// by the number in the tar.
 type idNames struct{ users, groups idTable }
 
 // An idTable has the ids of users or of groups.
 type idTable struct {
 	kind    string // "user" or "group"
 	ids     map[string]uint32
-	unknown map[string]uint32 // names that were asked for and not found, with the ids taken instead
+	unknown map[string]uint32 // names that were not found, with the ids used instead
 }
 
 func readIDNames(t *tree.Tree) (*idNames, error) {
@@ -195,7 +195,7 @@ func readIDs(t *tree.Tree, p string) (map[string]uint32, error) {
 	return ids, nil
 }
 
-// add adds accounts whose names are not there.
+// add adds accounts with new names.
 func (n *idNames) add(users, groups map[string]uint32) {
 	n.users.add(users)
 	n.groups.add(groups)
@@ -222,7 +222,7 @@ func (t *idTable) lookup(name string, id int) uint32 {
 	return uint32(id)
 }
 
-// takeUnknown returns sentences about the owners that were not found since the last call.
+// takeUnknown returns warnings about the owners that were not found since the last call.
 func (n *idNames) takeUnknown() (sentences []string) {
 	for _, t := range []*idTable{&n.users, &n.groups} {
 		for _, name := range slices.Sorted(maps.Keys(t.unknown)) {

@@ -16,19 +16,19 @@ import (
 )
 
 const (
-	// maxControl bounds a decompressed control member: .PKGINFO and a handful of scripts. It holds
-	// for each file in it too.
+	// maxControl is the largest decompressed control member: .PKGINFO and a few scripts. It also
+	// limits each file in it.
 	maxControl = 32 << 20
-	// dataAllowance is what the data tar may have beyond four times InstalledSize: headers of 512
-	// bytes to 2 KiB for each of the package's entries, however small these are.
+	// dataAllowance is the space of the data tar beyond four times InstalledSize, for headers of
+	// 512 bytes to 2 KiB for each entry.
 	dataAllowance = 256 << 20
 )
 
 // controlLimit is for control members and those that may be one: real ones are text of a few KiB.
 var controlLimit = bound.Limit{Bytes: maxControl, Free: 1 << 20, Ratio: 64}
 
-// A File is an opened .apk: gzip members one behind the other, namely (optionally) a signature, the
-// control information and the package's files.
+// A File is an opened .apk, a sequence of gzip members: an optional signature, the control
+// information and the package's files.
 type File struct {
 	r          io.ReaderAt
 	size       int64
@@ -39,7 +39,7 @@ type File struct {
 }
 
 // OpenPackage splits a .apk of size bytes into its members and reads its control information. It
-// does not yet trust it: call Verify.
+// does not verify the package: call Verify.
 func OpenPackage(r io.ReaderAt, size int64) (*File, error) {
 	f := &File{r: r, size: size}
 	if err := f.open(); err != nil {
@@ -78,7 +78,7 @@ func (f *File) open() error {
 // Control returns the control information.
 func (f *File) Control() *Control { return f.control }
 
-// Info returns what .PKGINFO says about the package.
+// Info returns the content of .PKGINFO.
 func (f *File) Info() *Package { return f.control.Package }
 
 // Scripts returns the types of the package's scripts in the order of the file, such as
@@ -93,7 +93,7 @@ func (f *File) Scripts() []string {
 
 // Verify checks that the control member has the checksum want and is signed by one of keys, that
 // the data member is the one that the control member names, and that nothing else is in the file.
-// An empty want or nil keys leave out their check.
+// An empty want or nil keys skip their check.
 func (f *File) Verify(keys Keys, want Checksum) error {
 	if err := f.verify(keys, want); err != nil {
 		return fmt.Errorf("verify package %s: %w", f.Info().ID(), err)
@@ -158,9 +158,9 @@ func (f *File) checkDataHash(h hash.Hash) error {
 	return nil
 }
 
-// DataTar writes the decompressed data tar to w. It fails if the data member does not have the hash
-// that the control member names, is malformed, or is out of proportion to InstalledSize; w has then
-// received part of it.
+// DataTar writes the decompressed data tar to w. It returns an error if the data member does not
+// have the hash in the control member, is malformed, or is too large for InstalledSize; w has then
+// received a part of it.
 func (f *File) DataTar(w io.Writer) error {
 	if err := f.dataTar(w); err != nil {
 		return fmt.Errorf("decompress package %s: %w", f.Info().ID(), err)

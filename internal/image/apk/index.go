@@ -12,24 +12,24 @@ import (
 )
 
 const (
-	// maxIndexFile bounds an APKINDEX.tar.gz; Alpine's largest has 3 MiB.
+	// maxIndexFile is the largest APKINDEX.tar.gz, in bytes; Alpine's largest has 3 MiB.
 	maxIndexFile = 256 << 20
-	// maxIndexContent bounds what it decompresses to.
+	// maxIndexContent is its largest decompressed size.
 	maxIndexContent = 1 << 30
-	// maxIndexDeps bounds what all its packages require and provide together, each a word of at
-	// least two bytes that takes some 70 in memory. Alpine's community repository has a fifth of a
-	// million.
+	// maxIndexDeps is the largest number of dependencies and provides of all its packages: each is
+	// a word of at least two bytes that takes about 70 in memory. Alpine's community repository has
+	// 200,000.
 	maxIndexDeps = 2 << 20
 )
 
-// indexLimit holds for an index: Alpine's expand to five or six times their size.
+// indexLimit limits an index: Alpine's expand to five or six times their size.
 var indexLimit = bound.Limit{Bytes: maxIndexContent, Free: 4 << 20, Ratio: 32}
 
 // An Index is the content of a repository's APKINDEX.tar.gz.
 type Index struct {
 	Description string // of the repository, such as "v3.20.3-120-gf4a4ae1"
 	Packages    []*Package
-	Key         string // name of the key whose signature was verified; empty if none was asked for
+	Key         string // name of the key whose signature was verified; empty without verification
 }
 
 // ReadIndex reads an APKINDEX.tar.gz and verifies its signature, RSA with SHA-1, SHA-256 or
@@ -53,7 +53,7 @@ func readIndex(data []byte, keys Keys) (*Index, error) {
 	r, size := bytes.NewReader(data), int64(len(data))
 	m, err := readMember(r, 0, size, signatureLimit)
 	if errors.Is(err, bound.ErrTooLarge) {
-		m, err = &member{}, nil // not a signature: an index that is not signed, whose own limit is larger
+		m, err = &member{}, nil // not a signature: the index is unsigned, and has a larger limit
 	}
 	if err != nil {
 		return nil, err
@@ -83,8 +83,7 @@ func readIndex(data []byte, keys Keys) (*Index, error) {
 	return index, nil
 }
 
-// parseIndexMembers reads the files of the members from offset on; all of them have to be gzip
-// members.
+// parseIndexMembers reads the files of the gzip members from offset to the end.
 func parseIndexMembers(r io.ReaderAt, offset, size int64) (*Index, error) {
 	index := &Index{}
 	found := false

@@ -10,7 +10,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/tree"
 )
 
-// An Addition is a package to install, taken apart.
+// An Addition is a package to install.
 type Addition struct {
 	Package *Package    // as in the index, or Control's
 	Control *Control    // from File.Control
@@ -18,34 +18,34 @@ type Addition struct {
 	Size    int64       // bytes of Data
 }
 
-// Changes are what to do to a tree's packages.
+// Changes are changes to a tree's packages.
 type Changes struct {
-	Add    []Addition // in order; one of an installed name takes that package's place
+	Add    []Addition // in order; a package with the name of an installed one replaces it
 	Remove []*Package // by name and version
 	World  []Dep      // the new content of /etc/apk/world; nil leaves it as it is
 
-	// Users and Groups are the ids of accounts that are there besides the tree's when packages are
-	// unpacked, as apk finds those that pre-install scripts make.
+	// Users and Groups are the ids of accounts that exist in addition to the tree's when packages
+	// are unpacked, such as those that pre-install scripts would create.
 	Users, Groups map[string]uint32
 }
 
-// A Plan is what Changes mean for a tree: its additions' data tars applied in order, and then an
-// overlay.
+// A Plan is the effect of Changes on a tree: the data tars of the additions, applied in order, and
+// then an overlay.
 type Plan struct {
 	overlay  *tree.Tree
 	warnings []string
 }
 
-// Warnings returns sentences about what apk would tell its user, such as a file that was installed
-// as .apk-new.
+// Warnings returns apk's warnings as sentences, such as about a file that was installed as
+// .apk-new.
 func (p *Plan) Warnings() []string { return p.warnings }
 
-// WriteOverlay writes the tar that, applied with whiteouts (and keeping symbolic links to
-// directories) after the data tars, makes the tree what apk would have made: it holds the apk
-// database, and whatever the data tars leave wrong.
+// WriteOverlay writes a tar to apply after the data tars, with whiteouts and keeping symbolic links
+// to directories. Then the tree equals apk's result: the overlay has the apk database and corrects
+// differences that the data tars leave.
 func (p *Plan) WriteOverlay(w io.Writer) error { return p.overlay.WriteTar(w) }
 
-// Install makes the changes to t, database included. After an error t is in between.
+// Install applies the changes to t, including its database. After an error t may be partly changed.
 func Install(t *tree.Tree, c Changes) error {
 	plan, err := PlanInstall(t, c)
 	if err != nil {
@@ -67,9 +67,9 @@ func Install(t *tree.Tree, c Changes) error {
 	return nil
 }
 
-// PlanInstall works out what the changes mean for base, which it does not touch. Two packages that
-// bring the same file, where neither replaces the other, are an error, and so are entries that do
-// not belong in a package.
+// PlanInstall computes the effect of the changes on base, without changing it. It is an error if
+// two packages have the same file and neither replaces the other, or if a package has invalid
+// entries.
 func PlanInstall(base *tree.Tree, c Changes) (*Plan, error) {
 	p, err := newPlanner(base)
 	if err != nil {
@@ -95,21 +95,21 @@ func PlanInstall(base *tree.Tree, c Changes) (*Plan, error) {
 	return &Plan{overlay: overlay, warnings: p.warnings}, nil
 }
 
-// A planner follows what apk would do, noting for each path what should come to stand there and
-// what the data tars alone will put there.
+// A planner simulates apk. For each path it records the inode that apk would leave there and the
+// one that the data tars alone would leave.
 type planner struct {
 	base     *tree.Tree
 	db       *database
 	ids      *idNames
 	rules    []protectRule
-	before   map[string]acl     // of the directories owned in base
-	paths    map[string]*change // by path; every one that a data tar has or the base loses
-	gone     map[string]bool    // directories that a removed package had
+	before   map[string]acl     // acls of the owned directories in base
+	paths    map[string]*change // by path, for every path in a data tar or removed from the base
+	gone     map[string]bool    // directories of removed packages
 	warnings []string
 }
 
-// A change says what stands at a path: in the base, once the data tars are applied, and as it
-// should be. A nil inode stands for nothing.
+// A change has the inodes of a path: in the base, after the data tars, and as apk would leave it. A
+// nil inode means that the path does not exist.
 type change struct{ base, applied, want *tree.Inode }
 
 func newPlanner(base *tree.Tree) (*planner, error) {
@@ -140,7 +140,7 @@ func (p *planner) lookup(name string) *tree.Inode {
 	return n
 }
 
-// at returns the change to a path, which begins as none.
+// at returns the change of a path. A new one changes nothing.
 func (p *planner) at(name string) *change {
 	c := p.paths[name]
 	if c == nil {
@@ -151,7 +151,7 @@ func (p *planner) at(name string) *change {
 	return c
 }
 
-// add follows the installation of one package.
+// add simulates the installation of one package.
 func (p *planner) add(a Addition) error {
 	if info := a.Control.Package; info.Name != a.Package.Name || info.Version != a.Package.Version {
 		return fmt.Errorf("the file is that of %s", info.ID())
@@ -191,7 +191,7 @@ func newInstalled(a Addition) *installedPackage {
 	return &installedPackage{Package: &info, byDir: map[string]*ownedDir{}, triggers: a.Control.Triggers, scripts: a.Control.Scripts}
 }
 
-// entry follows the installation of one entry, of which n is the inode.
+// entry simulates the installation of one entry with the inode n.
 func (p *planner) entry(pkg *installedPackage, e dataEntry, n *tree.Inode) error {
 	c := p.at(e.path)
 	if c.want != nil && !e.isDir && c.want.IsDir() {
@@ -223,7 +223,7 @@ func (p *planner) entry(pkg *installedPackage, e dataEntry, n *tree.Inode) error
 	return p.place(pkg, e.path, c, n, owner, file)
 }
 
-// place puts n at a path, unless a local change to a protected file is to be kept.
+// place puts n at a path, unless a local change to a protected file must be kept.
 func (p *planner) place(pkg *installedPackage, name string, c *change, n *tree.Inode, owner, file *ownedFile) error {
 	if c.want == nil || c.want != c.base || !protects(p.rules, file.dir.path) {
 		c.want = n
@@ -237,7 +237,7 @@ func (p *planner) place(pkg *installedPackage, name string, c *change, n *tree.I
 	case owner != nil && owner.checksum == sum:
 		c.want = n
 	case sum != "" && file.checksum == sum:
-		// The same file: the one that is there stays.
+		// The same file: the existing one stays.
 	default:
 		p.at(name + ".apk-new").want = n
 		p.warnings = append(p.warnings, fmt.Sprintf("package %s: /%s has local changes, the package's file is installed as /%s.apk-new", pkg.ID(), name, name))
@@ -255,8 +255,8 @@ func (p *planner) owned(n *tree.Inode, e dataEntry) *tree.Inode {
 	return m
 }
 
-// dirEntry follows the installation of a directory. Its mode is settled once all packages are
-// known.
+// dirEntry simulates the installation of a directory. Its mode is decided after all packages are
+// added.
 func (p *planner) dirEntry(pkg *installedPackage, e dataEntry, n *tree.Inode, c *change) error {
 	if c.want != nil && !c.want.IsDir() {
 		if _, target, err := p.base.Resolve(e.path); !c.want.IsSymlink() || err != nil || !target.IsDir() {
@@ -272,8 +272,8 @@ func (p *planner) dirEntry(pkg *installedPackage, e dataEntry, n *tree.Inode, c 
 	return nil
 }
 
-// remove follows the removal of a package: the files that it still owns go, except those under
-// protection that were changed.
+// remove simulates the removal of a package: the files that it still owns are removed, except
+// changed files in protected directories.
 func (p *planner) remove(old *installedPackage) {
 	p.db.remove(old)
 	for _, d := range old.dirs {
@@ -297,8 +297,8 @@ func (p *planner) remove(old *installedPackage) {
 	}
 }
 
-// contentChecksum returns the checksum apk records of a file: of its content or, of a symbolic
-// link, of its target.
+// contentChecksum returns the checksum that apk records for a file: of its content, or of a
+// symbolic link's target.
 func contentChecksum(n *tree.Inode) (Checksum, error) {
 	h := sha1.New()
 	switch {

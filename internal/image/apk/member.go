@@ -12,8 +12,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/bound"
 )
 
-// A member is one of the gzip members that an index or package consists of: where it begins and
-// ends in the file, and what it holds.
+// A member is a gzip member of an index or package: its position in the file and its content.
 type member struct {
 	offset, end int64
 	content     []byte
@@ -35,7 +34,7 @@ func readMember(r io.ReaderAt, offset, size int64, limit bound.Limit) (*member, 
 	return &member{offset: offset, end: offset + source.Count() - int64(buffered.Buffered()), content: content}, nil
 }
 
-// noEOF turns an end in mid-stream into the error that says so.
+// noEOF converts io.EOF in the middle of a stream to io.ErrUnexpectedEOF.
 func noEOF(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
@@ -47,7 +46,7 @@ func noEOF(err error) error {
 const (
 	gzipFlags       = 3
 	gzipTime        = 4
-	gzipEffort      = 8 // "XFL", how hard the compressor tried
+	gzipEffort      = 8 // "XFL", the compression effort
 	gzipOS          = 9
 	gzipHeaderSize  = 10
 	gzipTrailerSize = 8
@@ -57,11 +56,11 @@ const (
 
 var errNotPlain = errors.New("its compressed form carries more than its content: the file was damaged or tampered with")
 
-// checkPlain refuses a signature member with bits set that mean nothing, for example where deflate
-// pads to a whole byte. Tools that sign leave them zero, but for the header's time, which Alpine's
-// had until 2016. No signature covers the compressed form of this member, so one more check is all
-// it can have: in a member that is stored and not compressed no bit is free after this; in a
-// compressed one a few are that choose between encodings of the same content.
+// checkPlain refuses a signature member with meaningless bits set, such as deflate's padding to a
+// whole byte. Signing tools leave them zero, except the header's time, which Alpine's tools set
+// until 2016. No signature covers the compressed form of this member, so this check limits how it
+// can be changed: after it, a member that is stored uncompressed cannot be changed, and a
+// compressed one only in bits that select other encodings of the same content.
 func checkPlain(r io.ReaderAt, m *member) error {
 	raw := make([]byte, m.end-m.offset)
 	if _, err := r.ReadAt(raw, m.offset); err != nil {
@@ -103,8 +102,7 @@ func storedBlocks(data []byte) (stored, plain bool) {
 	return false, false
 }
 
-// checkPadding refuses set bits behind the end of the deflated data: those whose absence makes no
-// difference.
+// checkPadding refuses set bits after the end of the deflated data, where they have no meaning.
 func checkPadding(raw, content []byte) error {
 	last := len(raw) - gzipTrailerSize - 1
 	for bit := byte(0x80); bit != 0; bit >>= 1 {

@@ -2,9 +2,9 @@ package apk
 
 import "time"
 
-// Newest returns when the newest package of an index was built, or the zero Time if it does not
-// say. Of two indexes of a repository the one with the older packages is usually the older one:
-// Alpine's tools write no other time into an index.
+// Newest returns the build time of the newest package in an index, or the zero Time if the index
+// has no build times. It orders the versions of a repository's index: Alpine's tools do not write
+// another time into an index.
 func (x *Index) Newest() time.Time {
 	var newest time.Time
 	for _, p := range x.Packages {

@@ -10,11 +10,11 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/tree"
 )
 
-// whiteoutPrefix marks, in a container layer, the name behind it as removed (OCI image-spec,
+// whiteoutPrefix marks, in a container layer, the name after it as removed (OCI image-spec,
 // layer.md, "Whiteouts").
 const whiteoutPrefix = ".wh."
 
-// overlay returns the tree of all that is to be put over base and data tars.
+// overlay returns the tree to apply after base and data tars.
 func (p *planner) overlay(world []Dep) (*tree.Tree, error) {
 	acls := p.db.dirACLs()
 	p.settleDirs(acls)
@@ -41,8 +41,8 @@ func (p *planner) overlay(world []Dep) (*tree.Tree, error) {
 	return out, p.putDatabase(out, world)
 }
 
-// settleDirs decides the owner and mode of each directory that a package brings. One that the base
-// has is left alone if someone changed it, or if it belonged to no package.
+// settleDirs decides the owner and mode of each directory of a package. A directory of the base
+// keeps them if they were changed, or if it did not belong to a package.
 func (p *planner) settleDirs(acls map[string]acl) {
 	for name, c := range p.paths {
 		a, owned := acls[name]
@@ -64,17 +64,17 @@ func (p *planner) settleDirs(acls map[string]acl) {
 	}
 }
 
-// dropEmptyDirs removes the directories of removed packages that belong to no package now and have
-// nothing in them.
+// dropEmptyDirs removes the empty directories of removed packages that do not belong to another
+// package.
 func (p *planner) dropEmptyDirs(acls map[string]acl) {
-	filled := map[string]bool{} // directories with something in them that a package brought
+	filled := map[string]bool{} // directories with files of packages
 	for name, c := range p.paths {
 		if c.want != nil && c.want != c.base {
 			filled[parentOf(name)] = true
 		}
 	}
 	dirs := slices.Sorted(maps.Keys(p.gone))
-	slices.Reverse(dirs) // what is inside before what it is in
+	slices.Reverse(dirs) // children before parents
 	for _, name := range dirs {
 		if _, owned := acls[name]; owned || name == "" || filled[name] {
 			continue
@@ -89,8 +89,8 @@ func (p *planner) dropEmptyDirs(acls map[string]acl) {
 	}
 }
 
-// standsIn reports whether the directory dir is still wanted, so that something in it is to be
-// removed one by one.
+// standsIn reports whether the directory dir stays, so that entries in it must be removed one by
+// one.
 func (p *planner) standsIn(dir string) bool {
 	for ; dir != "."; dir = path.Dir(dir) {
 		if c := p.paths[dir]; c != nil && c.want == nil {
@@ -100,7 +100,7 @@ func (p *planner) standsIn(dir string) bool {
 	return true
 }
 
-// put adds n to out, and the directories above it as they will be.
+// put adds n to out, with its parent directories in their final state.
 func (p *planner) put(out *tree.Tree, name string, n *tree.Inode) error {
 	for i, c := range name {
 		if c != '/' {
@@ -114,7 +114,7 @@ func (p *planner) put(out *tree.Tree, name string, n *tree.Inode) error {
 		if c := p.paths[dir]; c != nil {
 			d = c.want
 		}
-		if d == nil || !d.IsDir() { // a link to a directory stays, whatever the overlay says
+		if d == nil || !d.IsDir() { // a link to a directory stays in any case
 			d = &tree.Inode{Mode: tree.S_IFDIR | 0o755, ModTime: time.Unix(0, 0)}
 		}
 		if err := out.Put(dir, attributes(d)); err != nil {
@@ -156,7 +156,7 @@ func (p *planner) putDatabase(out *tree.Tree, world []Dep) error {
 	return nil
 }
 
-// attributes returns a copy of n that is in no tree; of a directory, without its entries.
+// attributes returns a copy of n outside any tree. The copy of a directory has no entries.
 func attributes(n *tree.Inode) *tree.Inode {
 	return &tree.Inode{Mode: n.Mode, UID: n.UID, GID: n.GID, ModTime: n.ModTime, Xattrs: n.Xattrs,
 		Target: n.Target, Major: n.Major, Minor: n.Minor, Content: n.Content}

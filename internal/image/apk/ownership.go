@@ -1,6 +1,6 @@
 package apk
 
-// A verdict says who gets a file that two packages bring.
+// A verdict decides the owner of a file that two packages have.
 type verdict int
 
 const (
@@ -9,9 +9,9 @@ const (
 	ownersConflict
 )
 
-// whoseFile decides between the package that owns a file and the one that brings it too: a later
-// version of the same package and packages of one origin take over from each other; else "replaces"
-// decides, and between two that replace each other the greater priority.
+// whoseFile decides between the owner of a file and a new package that also has it. A new version
+// of the same package and a package of the same origin take the file over. Otherwise "replaces"
+// decides; if both replace each other, the higher priority wins.
 func whoseFile(owner, comer *Package) verdict {
 	if owner.Name == comer.Name || owner.Origin != "" && owner.Origin == comer.Origin {
 		return newOwnerTakes
@@ -36,8 +36,8 @@ func (p *Package) replacesPriority(q *Package) int {
 	return -1
 }
 
-// combine returns the acl of a directory that several packages bring: the lowest owner counts, and
-// among entries of one owner the permissions that all of them grant.
+// combine returns the acl of a directory that several packages have: that of the lowest owner, and
+// for the same owner the permissions that all of them grant.
 func (a acl) combine(b acl) acl {
 	switch {
 	case b.uid < a.uid, b.uid == a.uid && b.gid < a.gid:
@@ -48,7 +48,7 @@ func (a acl) combine(b acl) acl {
 	return a
 }
 
-// dirACLs returns the acl of every directory that the installed packages bring.
+// dirACLs returns the acl of every directory of the installed packages.
 func (db *database) dirACLs() map[string]acl {
 	acls := map[string]acl{}
 	for _, p := range db.packages {

@@ -2,8 +2,8 @@ package apk
 
 import "time"
 
-// A Package is what an index or the installed database says about one package. The comments name
-// the line of the index (and in brackets the key of .PKGINFO) that a field comes from.
+// A Package is the entry of one package in an index or in the installed database. The comment of a
+// field names its line in the index and, in brackets, its key in .PKGINFO.
 type Package struct {
 	Checksum      Checksum  // C: identifies the package: sum of its control member
 	Name          string    // P: [pkgname]
@@ -22,24 +22,24 @@ type Package struct {
 	ProviderPriority int   // k: [provider_priority] preference among providers of one virtual name
 	Depends          []Dep // D: [depend]
 	Provides         []Dep // p: [provides]
-	InstallIf        []Dep // i: [install_if] installed by itself once all of these are
+	InstallIf        []Dep // i: [install_if] installed automatically if all of these are
 
 	Replaces         []Dep // r: [replaces] whose files it may take over; not in an index
 	ReplacesPriority int   // q: [replaces_priority]; not in an index
 
-	// pinned is the repository tag an installed package was pinned to (s:).
+	// pinned is the repository tag that an installed package is pinned to (s:).
 	pinned string
-	// unusable says why the package cannot be installed although it is listed: it uses something of
-	// its format that is unknown or malformed.
+	// unusable says why a listed package cannot be installed: its entry has something unknown or
+	// malformed.
 	unusable error
 }
 
 // ID returns "name-version".
 func (p *Package) ID() string { return p.Name + "-" + p.Version }
 
-// Filename returns the name of the package's file in a repository: "name-version.apk". It stands in
-// the directory of the index, whose last element is the architecture.
+// Filename returns the name of the package's file in a repository: "name-version.apk". The file is
+// in the directory of the index, whose last element is the architecture.
 func (p *Package) Filename() string { return p.ID() + ".apk" }
 
-// Unusable returns why the package cannot be installed, or nil. The reason lies in its index entry.
+// Unusable returns why the package's index entry prevents its installation, or nil.
 func (p *Package) Unusable() error { return p.unusable }

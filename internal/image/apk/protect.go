@@ -50,8 +50,8 @@ func parseProtectRule(line string) protectRule {
 	return protectRule{mode, strings.Split(strings.Trim(line, "/"), "/")}
 }
 
-// protects reports whether changed files in dir are kept. A directory is treated as the one above
-// it unless a rule matches it; of several that match, the last counts.
+// protects reports whether changed files in dir are kept. The last matching rule applies; without
+// one, that of the parent directory.
 func protects(rules []protectRule, dir string) bool {
 	mode := byte('-')
 	parts := strings.Split(dir, "/")

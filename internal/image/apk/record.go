@@ -9,13 +9,13 @@ import (
 	"time"
 )
 
-// maxLine bounds one line of an index, database or .PKGINFO. Packages with thousands of provides
-// have lines of some 100 KiB.
+// maxLine is the longest line of an index, database or .PKGINFO, in bytes. Packages with thousands
+// of provides have lines of about 100 KiB.
 const maxLine = 4 << 20
 
 // setField stores the value of a line "key:value" of an index. It reports whether it knows the key.
-// What cannot be understood but leaves the rest of the entry sound makes the package unusable, so
-// that one odd package does not take the repository with it; other faults are errors.
+// An unknown or malformed value makes the package unusable if the rest of the entry is valid, so
+// that one bad package does not disable the repository; other faults are errors.
 func (p *Package) setField(key byte, value string) (known bool, err error) {
 	switch key {
 	case 'C':
@@ -57,7 +57,7 @@ func (p *Package) setField(key byte, value string) (known bool, err error) {
 	case 'D', 'p', 'i', 'r':
 		p.addDeps(key, value)
 	default:
-		// Small letters are for what may be ignored, capitals for what may not.
+		// Unknown lower-case keys may be ignored, unknown upper-case keys may not.
 		if 'A' <= key && key <= 'Z' {
 			p.markUnusable(fmt.Errorf("its index entry has a field %q that this program does not know", key))
 		}
@@ -81,7 +81,7 @@ func (p *Package) addDeps(key byte, value string) {
 	switch {
 	case err == nil:
 		*list = append(*list, deps...)
-	case key != 'i': // a rule that is not understood is not applied
+	case key != 'i': // a malformed install_if is ignored
 		p.markUnusable(err)
 	}
 }
@@ -92,7 +92,7 @@ func (p *Package) markUnusable(err error) {
 	}
 }
 
-// check reports what an entry lacks to be one.
+// check returns an error if a required field is missing.
 func (p *Package) check() error {
 	switch {
 	case p.Name == "":
@@ -137,7 +137,8 @@ func (p *Package) writeFields(w *strings.Builder) {
 	optional("i", formatDeps(p.InstallIf))
 }
 
-// checkFileName refuses what must not become part of a file's name in a repository or a database.
+// checkFileName returns an error for a string that must not become part of a file name in a
+// repository or a database.
 func checkFileName(s string) error {
 	if s == "" || strings.HasPrefix(s, ".") || strings.ContainsFunc(s, func(c rune) bool { return c <= ' ' || c == '/' || c == 0x7f }) {
 		return fmt.Errorf("%q is not a usable name", s)
@@ -161,7 +162,7 @@ func parsePriority(s string) (int, error) {
 	return int(n), nil
 }
 
-// lineError says where in a text a fault was found.
+// lineError adds the line number to an error.
 func lineError(n int, err error) error { return fmt.Errorf("line %d: %w", n, err) }
 
 // eachLine calls fn for each line of r with its number, from 1.
@@ -181,7 +182,7 @@ func eachLine(r io.Reader, fn func(n int, line string) error) error {
 	return nil
 }
 
-// splitField takes a line "key:value" apart.
+// splitField splits a line "key:value".
 func splitField(line string) (key byte, value string, err error) {
 	if len(line) < 2 || line[1] != ':' {
 		return 0, "", fmt.Errorf("%.40q does not begin with a letter and a colon", line)

@@ -18,21 +18,21 @@ import (
 	"github.com/sovereign-sql/sov/internal/bound"
 )
 
-// maxSignatureMember bounds a decompressed signature member: a tar with a few files of 256 or 512
-// bytes.
+// maxSignatureMember is the largest decompressed signature member: a tar with a few files of 256 or
+// 512 bytes.
 const maxSignatureMember = 1 << 20
 
 var signatureLimit = bound.Limit{Bytes: maxSignatureMember, Free: maxSignatureMember}
 
-// signaturePrefix begins the name of the files in a signature member.
+// signaturePrefix is the prefix of the names of the files in a signature member.
 const signaturePrefix = ".SIGN."
 
-// ErrUntrusted is in the error for an index or package that no trusted key has
-// signed. One whose signature by a trusted key is wrong is another matter.
+// ErrUntrusted matches the error for an index or package without a signature by a trusted key. A
+// wrong signature by a trusted key is another error.
 var ErrUntrusted = errors.New("no trusted key has signed it")
 
 // A signature is a file of a signature member: ".SIGN.RSA256.KEY" holds the PKCS #1 v1.5 signature,
-// by the key of that name, of the SHA-256 of what follows.
+// by the key of that name, of the SHA-256 of the rest of the file.
 type signature struct {
 	scheme string // "RSA256"
 	key    string // file name of the public key

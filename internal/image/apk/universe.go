@@ -2,7 +2,7 @@ package apk
 
 import "math/bits"
 
-// A universe is everything the solver may choose from, linked by name.
+// A universe is the set of packages that the solver may choose from, linked by name.
 type universe struct {
 	names map[string]*name
 	order []*name // in order of appearance
@@ -19,7 +19,7 @@ type tagSet uint64
 // defaultTag stands for the repositories without a tag.
 const defaultTag tagSet = 1
 
-// A name is what dependencies refer to: that of a package, or one that packages provide.
+// A name is the name in a dependency: of a package, or one that packages provide.
 type name struct {
 	id         string
 	kind       nameKind
@@ -30,11 +30,11 @@ type name struct {
 	nameState
 }
 
-// A nameKind tells names of packages from names that packages provide.
+// A nameKind distinguishes names of packages from provided names.
 type nameKind int
 
 const (
-	packageName  nameKind = iota // nothing but packages of this name provides it
+	packageName  nameKind = iota // only packages of this name provide it
 	sharedName                   // other packages provide it too
 	providedName                 // only other packages provide it
 )
@@ -160,8 +160,8 @@ func (u *universe) edges(deps []Dep) []edge {
 	return edges
 }
 
-// appendOnce appends n unless it is there already. It then is the last one, since the lists are
-// made name by name.
+// appendOnce appends n unless it is the last element. An existing n is always the last, since the
+// lists are built name by name.
 func appendOnce(list []*name, n *name) []*name {
 	if len(list) > 0 && list[len(list)-1] == n {
 		return list
@@ -169,8 +169,8 @@ func appendOnce(list []*name, n *name) []*name {
 	return append(list, n)
 }
 
-// accepts reports whether e, as a dependency of from (nil for the world), is met by p. Nothing at
-// all meets conflicts.
+// accepts reports whether p satisfies e, a dependency of from (nil for the world). The zero
+// provider satisfies conflicts.
 func (e edge) accepts(from *candidate, p provider) bool {
 	if p.pkg == nil {
 		return e.Conflict

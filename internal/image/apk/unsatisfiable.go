@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// Unsatisfiable is the error of Solve when no set of packages meets the request.
+// Unsatisfiable is the error of Solve if no set of packages satisfies the request.
 type Unsatisfiable struct {
-	Problems []string // one sentence each, those nearest to what was asked for first
+	Problems []string // one sentence each, those nearest to the request first
 }
 
 // Error returns the problems, one a line if there are several.
@@ -18,18 +18,17 @@ func (e *Unsatisfiable) Error() string { return strings.Join(e.Problems, "\n") }
 // maxNearNames is how many names are suggested for an unknown one.
 const maxNearNames = 3
 
-// An explainer walks from the world along the dependencies, as far as they can be met, and writes
-// down what cannot.
+// An explainer follows the dependencies from the world and collects those that cannot be satisfied.
 type explainer struct {
 	*universe
 	problems  []string
 	visited   map[*candidate]bool
-	required  map[*name][]requirement // every dependency met on the way, by the name it is on
-	order     []*name                 // the keys of required as they were met
+	required  map[*name][]requirement // the dependencies found so far, by name
+	order     []*name                 // the keys of required, in the order they were found
 	conflicts []requirement
 }
 
-// A requirement is a dependency and who has it; by is nil for the world.
+// A requirement is a dependency and its package; by is nil for the world.
 type requirement struct {
 	by *candidate
 	edge
@@ -70,8 +69,8 @@ func (x *explainer) add(format string, args ...any) {
 	}
 }
 
-// require notes a requirement and returns the package to follow: what was chosen if it fits, else
-// what would fit best.
+// require records a requirement and returns the package to follow: the chosen one if it satisfies
+// the requirement, else the best match.
 func (x *explainer) require(r requirement) *candidate {
 	if r.Conflict {
 		x.conflicts = append(x.conflicts, r)
@@ -115,7 +114,7 @@ func (r requirement) who() string {
 	return "package " + r.by.ID()
 }
 
-// unknown reports a name that nothing provides.
+// unknown reports a name without a provider.
 func (x *explainer) unknown(r requirement) {
 	var unusable []string
 	for _, repo := range x.repos {
@@ -135,7 +134,7 @@ func (x *explainer) unknown(r requirement) {
 	}
 }
 
-// nearNames returns names that are spelled much like id, the nearest first.
+// nearNames returns names with a similar spelling to id, the nearest first.
 func (x *explainer) nearNames(id string) []string {
 	type near struct {
 		id       string
@@ -168,7 +167,7 @@ func (x *explainer) nearNames(id string) []string {
 
 func abs(n int) int { return max(n, -n) }
 
-// editDistance is how many bytes have to be put in, taken out or replaced to make a into b.
+// editDistance returns the Levenshtein distance of a and b in bytes.
 func editDistance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
@@ -188,7 +187,7 @@ func editDistance(a, b string) int {
 	return row[len(b)]
 }
 
-// clashes reports requirements that can each be met, but not together.
+// clashes reports requirements that can each be satisfied, but not together.
 func (x *explainer) clashes() {
 	for _, n := range x.order {
 		reqs := x.required[n]
@@ -215,7 +214,7 @@ func (x *explainer) clashes() {
 	}
 }
 
-// sameNames reports packages that provide one name, of which there can be only one.
+// sameNames reports required packages that provide the same name, which only one of them may.
 func (x *explainer) sameNames(c *candidate) {
 	for _, e := range append([]edge{{Dep{Name: c.Name, Version: c.Version}, c.name}}, c.provides...) {
 		for _, p := range e.to.providers {
@@ -227,7 +226,7 @@ func (x *explainer) sameNames(c *candidate) {
 	}
 }
 
-// whoWants returns the first that requires c.
+// whoWants names the first package that requires c.
 func (x *explainer) whoWants(c *candidate) string {
 	for _, n := range x.order {
 		for _, r := range x.required[n] {
@@ -245,15 +244,14 @@ func meetsAll(reqs []requirement, p provider) bool {
 	return !slices.ContainsFunc(reqs, func(r requirement) bool { return !r.accepts(r.by, p) })
 }
 
-// allMeetable reports whether each requirement by itself can be met; those that cannot are reported
-// already.
+// allMeetable reports whether each requirement alone can be satisfied. Others are already reported.
 func allMeetable(reqs []requirement) bool {
 	return !slices.ContainsFunc(reqs, func(r requirement) bool {
 		return !slices.ContainsFunc(r.to.providers, func(p provider) bool { return r.accepts(r.by, p) })
 	})
 }
 
-// available says what there is of a name: "foo 1.0 and 1.1 are available".
+// available lists the available versions of a name: "foo 1.0 and 1.1 are available".
 func available(n *name) string {
 	var list []string
 	for _, p := range n.providers {

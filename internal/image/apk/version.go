@@ -7,8 +7,8 @@ import (
 )
 
 // A version has the form digits{.digits}[letter[digits]]{_suffix[digits]}[~hash][-rdigits] and is
-// compared part by part from the left. partKind orders what may come next: of two versions with a
-// common beginning, the one that goes on with the lower kind is the greater.
+// compared part by part from the left. partKind is the kind of the next part: of two versions with
+// a common prefix, the one that continues with the lower kind is the greater.
 type partKind int
 
 const (
@@ -30,7 +30,7 @@ var suffixRank = map[string]int64{
 	"cvs": 0, "svn": 1, "git": 2, "hg": 3, "p": 4,
 }
 
-// ValidVersion reports whether apk takes v for a version. Packages with other versions are not
+// ValidVersion reports whether v is a version for apk. Packages with other versions are not
 // installable.
 func ValidVersion(v string) bool {
 	s := scanVersion(v)
@@ -40,11 +40,11 @@ func ValidVersion(v string) bool {
 	return s.kind == partEnd
 }
 
-// CompareVersions returns -1 if a is older than b, +1 if it is newer and 0 if they are equal.
-// Malformed versions are ordered too, consistently but without meaning.
+// CompareVersions returns -1 if a is older than b, +1 if it is newer and 0 if they are equal. The
+// order of malformed versions is consistent but meaningless.
 func CompareVersions(a, b string) int { return compareVersions(a, b, false) }
 
-// MatchVersion reports whether version stands in one of the relations of op to want.
+// MatchVersion reports whether one of the relations of op holds between version and want.
 func MatchVersion(version string, op Op, want string) bool {
 	switch compareVersions(version, want, op&OpFuzzy != 0) {
 	case -1:
@@ -80,14 +80,13 @@ func compareVersions(a, b string, fuzzy bool) int {
 	return cmp.Compare(sb.kind, sa.kind)
 }
 
-// A versionScanner takes a version apart from the left. kind is that of the part at the start of
-// rest.
+// A versionScanner splits a version from the left. kind is that of the part at the start of rest.
 type versionScanner struct {
 	kind partKind
 	rest string
 }
 
-// A versionPart holds what a part is compared by: a number or rank, or the text of a hash.
+// A versionPart is the comparable value of a part: a number or rank, or the text of a hash.
 type versionPart struct {
 	number int64
 	text   string
@@ -105,10 +104,10 @@ func (s versionScanner) isPrerelease() bool {
 	return s.kind == partSuffix && s.next().number < 0
 }
 
-// next takes the part at the start of rest and finds the kind of the one behind it.
+// next returns the part at the start of rest and finds the kind of the following one.
 func (s *versionScanner) next() versionPart {
 	var p versionPart
-	if s.rest == "" { // nothing behind the separator
+	if s.rest == "" { // the separator is the last character
 		s.kind = partEnd
 		return p
 	}
@@ -136,8 +135,8 @@ func (s *versionScanner) next() versionPart {
 	return p
 }
 
-// leadingZeros takes the zeros a component begins with. Components with zeros are compared like
-// decimal fractions: first by the zeros, more of them being less, then by the number behind them.
+// leadingZeros returns the leading zeros of a component as a part. Components with leading zeros
+// are compared like decimal fractions: more zeros are less; then the number decides.
 func (s *versionScanner) leadingZeros() versionPart {
 	zeros := s.take(func(c byte) bool { return c == '0' })
 	if s.rest != "" && isDigit(s.rest[0]) {
@@ -148,7 +147,7 @@ func (s *versionScanner) leadingZeros() versionPart {
 	return versionPart{number: -int64(len(zeros))}
 }
 
-// advance finds the kind of the part at the start of rest from the one before it, taking the
+// advance finds the kind of the part at the start of rest, given the previous one, and removes the
 // separator.
 func (s *versionScanner) advance() {
 	before := s.kind
@@ -192,7 +191,7 @@ func (s *versionScanner) take(f func(byte) bool) string {
 	return taken
 }
 
-// number is the value of a string of digits; what does not fit counts as the largest value.
+// number returns the value of a string of digits, or the largest int64 if it does not fit.
 func number(digits string) int64 {
 	var n int64
 	for i := range len(digits) {

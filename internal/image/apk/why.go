@@ -1,15 +1,15 @@
 package apk
 
-// A Link is one step on the way from the world to a package.
+// A Link is one step of the chain from the world to a package.
 type Link struct {
 	Package *Package
-	Reason  Dep  // what asks for the package: an entry of the world, a dependency of the link before, or its own install_if
-	If      bool // Reason is the package's own: it comes along because the link before is installed
+	Reason  Dep  // requires the package: an entry of the world, a dependency of the previous link, or its own install_if
+	If      bool // Reason is the package's own install_if: the previous link triggers it
 }
 
-// Why returns, for each entry of the world that a package hangs on, the shortest chain from what
-// that entry asks for to the package. packages is everything installed. There is none for a package
-// that nothing needs, such as what an image brings without naming it in its world.
+// Why returns the shortest chain of dependencies to a package from each entry of the world that
+// leads to it. packages are all installed packages. The result is empty for a package that no other
+// needs, such as a package of the base image that is not in its world.
 func Why(world []Dep, packages []*Package, name string) [][]Link {
 	var out [][]Link
 	for _, entry := range world {
@@ -77,8 +77,8 @@ func comesWith(p, from *Package) (Dep, bool) {
 	return Dep{}, false
 }
 
-// satisfiedBy reports whether a package, by its name or by what it provides, is what a dependency
-// asks for.
+// satisfiedBy reports whether a package satisfies a dependency, by its name or by a name that it
+// provides.
 func (d Dep) satisfiedBy(p *Package) bool {
 	if d.Name == p.Name && d.accepts(p, p.Version) {
 		return true

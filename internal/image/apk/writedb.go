@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// formatInstalled writes lib/apk/db/installed, packages by name.
+// formatInstalled returns the content of lib/apk/db/installed, packages sorted by name.
 func (db *database) formatInstalled() []byte {
 	sorted := slices.Clone(db.packages)
 	slices.SortStableFunc(sorted, func(a, b *installedPackage) int { return compareForDisplay(a.Package, b.Package) })
@@ -22,7 +22,7 @@ func (db *database) formatInstalled() []byte {
 	return []byte(w.String())
 }
 
-// writeInstalled writes the lines that an index does not have.
+// writeInstalled writes the lines that only the database has.
 func (p *installedPackage) writeInstalled(w *strings.Builder, db *database) {
 	line := func(key, value string) { w.WriteString(key + ":" + value + "\n") }
 	optional := func(key, value string) {
@@ -54,7 +54,7 @@ func (p *installedPackage) writeInstalled(w *strings.Builder, db *database) {
 	}
 }
 
-// formatTriggers writes lib/apk/db/triggers, in the order of installation.
+// formatTriggers returns the content of lib/apk/db/triggers, in the order of installation.
 func (db *database) formatTriggers() []byte {
 	var w bytes.Buffer
 	for _, p := range db.packages {
@@ -65,7 +65,7 @@ func (db *database) formatTriggers() []byte {
 	return w.Bytes()
 }
 
-// formatScripts writes lib/apk/db/scripts.tar, in the order of installation.
+// formatScripts returns the content of lib/apk/db/scripts.tar, in the order of installation.
 func (db *database) formatScripts() ([]byte, error) {
 	var w bytes.Buffer
 	tw := tar.NewWriter(&w)
@@ -100,7 +100,7 @@ func (db *database) formatScripts() ([]byte, error) {
 	return w.Bytes(), nil
 }
 
-// formatWorld writes etc/apk/world: sorted, one a line.
+// formatWorld returns the content of etc/apk/world: sorted, one entry per line.
 func formatWorld(world []Dep) []byte {
 	sorted := slices.Clone(world)
 	slices.SortStableFunc(sorted, func(a, b Dep) int {

@@ -1,10 +1,9 @@
-// Package diskimage writes the image of a whole disk that boots under UEFI: a protective MBR, a
-// GPT, an EFI system partition (FAT32), and further partitions with whatever their writers put
-// there.
+// Package diskimage writes the image of a disk that boots under UEFI: a protective MBR, a GPT, an
+// EFI system partition (FAT32), and further partitions with content from the caller.
 //
-// The same options give the same bytes: GUIDs and times come from the caller, and nothing else is
-// asked for them. Formats: UEFI Specification 2.10, chapter 5 (GPT) and section 13.3 (the EFI
-// system partition); Microsoft's FAT specification of 2004 (fatgen103).
+// The same arguments give the same bytes: the caller passes all GUIDs and times. Formats: UEFI
+// Specification 2.10, chapter 5 (GPT) and section 13.3 (the EFI system partition); Microsoft's FAT
+// specification of 2004 (fatgen103).
 package diskimage
 
 import (
@@ -29,21 +28,21 @@ const (
 
 const (
 	sector = 512
-	// alignment of partitions, in bytes: a multiple of what disks and RAIDs have for blocks.
+	// alignment of partitions, in bytes: a multiple of the block sizes of disks and RAIDs.
 	alignment = 1 << 20
 )
 
-// A Partition is one of the disk's, in their order.
+// A Partition describes a partition of the disk.
 type Partition struct {
 	Name string // up to 36 characters
 	Type string // a GUID
 	GUID string
 	Size int64 // bytes, a multiple of 512
-	// Write fills the partition, which holds zeros.
+	// Write writes the content of the partition, which is zero before.
 	Write func(ctx context.Context, p *Section) error
 }
 
-// Write makes f a disk with these partitions, which is as large as they need. Holes of f stay
+// Write writes a disk with these partitions, in order, to f and sets its size. Holes of f stay
 // holes.
 func Write(ctx context.Context, f *os.File, guid string, partitions []Partition) error {
 	if err := write(ctx, f, guid, partitions); err != nil {
@@ -63,7 +62,7 @@ func write(ctx context.Context, f *os.File, guid string, partitions []Partition)
 			Size: uint64(p.Size), Type: gpt.Type(p.Type), Name: p.Name, GUID: p.GUID})
 		at = roundUp(at+p.Size, alignment)
 	}
-	size := at + alignment // the backup table takes 33 sectors of this
+	size := at + alignment // includes the backup table of 33 sectors
 	if err := errors.Join(f.Truncate(0), f.Truncate(size)); err != nil {
 		return err
 	}
@@ -76,8 +75,8 @@ func write(ctx context.Context, f *os.File, guid string, partitions []Partition)
 	return table.Write(f, size)
 }
 
-// A Section is the part of a disk that a partition takes. It is a target for a writer of a file
-// system.
+// A Section is the part of a disk image that belongs to a partition. File systems are written to
+// it.
 type Section struct {
 	file        *os.File
 	start, size int64
@@ -94,7 +93,7 @@ func (s *Section) WriteAt(p []byte, off int64) (int, error) {
 	return s.file.WriteAt(p, s.start+off)
 }
 
-// Truncate takes any size that the partition has room for. What is behind it holds zeros.
+// Truncate accepts any size up to the partition's. The rest of the partition is zero.
 func (s *Section) Truncate(size int64) error {
 	if size > s.size {
 		return fmt.Errorf("a partition of %d bytes does not have room for %d", s.size, size)
@@ -102,7 +101,7 @@ func (s *Section) Truncate(size int64) error {
 	return nil
 }
 
-// Copy returns a writer of a partition that holds the bytes of r.
+// Copy returns a function that writes the bytes of r to a partition.
 func Copy(r io.ReaderAt, size int64) func(context.Context, *Section) error {
 	return func(ctx context.Context, p *Section) error {
 		b := make([]byte, 1<<20)

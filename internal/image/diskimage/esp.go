@@ -8,18 +8,18 @@ import (
 	"time"
 )
 
-// ESPSize is the size of an EFI system partition in bytes. FAT32 needs 65,525 clusters at least
-// (fatgen103, page 14), which is 33 MiB with clusters of one sector; a kernel has some 10.
+// ESPSize is the size of an EFI system partition in bytes. FAT32 needs at least 65,525 clusters
+// (fatgen103, page 14), which is 33 MiB with clusters of one sector; a kernel has about 10 MiB.
 const ESPSize = 64 << 20
 
-// ESP returns a writer of an EFI system partition with one file at a path of names in capitals, of
-// up to eight characters and a suffix of up to three. serial is the volume's, and every time is
-// that of when.
+// ESP returns a function that writes an EFI system partition with one file. The path consists of
+// upper-case names of up to eight characters with suffixes of up to three. serial is the volume's
+// serial number, when the time of all entries.
 //
-// go-diskfs, which writes the partition table, could make FAT32, too. Its version 1.9.4 takes times
-// from the environment and the clock, a table that is two entries short for some sizes, and
-// directories whose ".." leads to cluster 2, which fsck.fat wants corrected; what these need to be
-// set right is longer than this.
+// go-diskfs, which writes the partition table, can also write FAT32. Its version 1.9.4 takes times
+// from the environment and the clock, writes a table that is two entries too short for some sizes,
+// and lets ".." refer to cluster 2, which fsck.fat reports. Correcting that takes more code than
+// this file.
 func ESP(name string, content []byte, serial uint32, when time.Time) func(context.Context, *Section) error {
 	return func(_ context.Context, p *Section) error {
 		if err := newFAT(p.Size(), serial, when).write(p, strings.Split(name, "/"), content); err != nil {
@@ -32,7 +32,7 @@ func ESP(name string, content []byte, serial uint32, when time.Time) func(contex
 const (
 	fatReserved = 32 // sectors before the first table, as mkfs.fat leaves
 	fatCopies   = 2
-	fatRoot     = 2 // the root directory's cluster, and the first there is
+	fatRoot     = 2 // the root directory's cluster, the first one
 	fatEnd      = 0x0FFFFFFF
 	fatEntry    = 32 // bytes of an entry of a directory
 	fatPerTable = sector / 4
@@ -42,35 +42,35 @@ const (
 	attrArchive   = 0x20
 )
 
-// A fat is a FAT32 file system with clusters of one sector, whose files lie one behind another.
+// A fat is a FAT32 file system with clusters of one sector and contiguous files.
 type fat struct {
 	sectors   uint32
 	perTable  uint32 // sectors of a table
 	serial    uint32
 	time, day uint16
 	next      uint32   // first free cluster
-	table     []uint32 // of the clusters that are taken, with the two that do not exist
+	table     []uint32 // of the allocated clusters, after two reserved entries
 }
 
 const fatLabel = "SOV-ESP    "
 
 func newFAT(size int64, serial uint32, when time.Time) *fat {
 	when = when.UTC()
-	if when.Year() < 1980 || when.Year() > 2107 { // the format knows no others
+	if when.Year() < 1980 || when.Year() > 2107 { // the range of the format
 		when = time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC)
 	}
 	f := &fat{sectors: uint32(size / sector), serial: serial, next: fatRoot,
 		time: uint16(when.Hour()<<11 | when.Minute()<<5 | when.Second()/2), day: uint16((when.Year()-1980)<<9 | int(when.Month())<<5 | when.Day()),
-		table: []uint32{0x0FFFFFF8, fatEnd}} // the first repeats the medium
-	// A table has an entry for each cluster and two more: sectors - reserved - 2n clusters have to
-	// fit into n sectors.
+		table: []uint32{0x0FFFFFF8, fatEnd}} // the first entry repeats the medium
+	// A table of n sectors has entries for all clusters, sectors - reserved - 2n of them, and two
+	// more.
 	f.perTable = (f.sectors - fatReserved + 2 + fatPerTable + fatCopies - 1) / (fatPerTable + fatCopies)
 	return f
 }
 
 func (f *fat) clusters() uint32 { return f.sectors - fatReserved - fatCopies*f.perTable }
 
-// at is where a cluster begins.
+// at returns the offset of a cluster in bytes.
 func (f *fat) at(cluster uint32) int64 {
 	return int64(fatReserved+fatCopies*f.perTable+cluster-fatRoot) * sector
 }
@@ -135,7 +135,7 @@ func (f *fat) writeSystem(p *Section) error {
 	boot[16] = fatCopies
 	boot[21] = 0xF8 // a fixed disk
 	le.PutUint16(boot[24:], 63)
-	le.PutUint16(boot[26:], 255) // a geometry that nobody uses
+	le.PutUint16(boot[26:], 255) // number of heads, not used
 	le.PutUint32(boot[32:], f.sectors)
 	le.PutUint32(boot[36:], f.perTable)
 	le.PutUint32(boot[44:], fatRoot)
@@ -169,24 +169,24 @@ func (f *fat) writeSystem(p *Section) error {
 	return nil
 }
 
-// entry is one of a directory (fatgen103, page 23).
+// entry returns a directory entry (fatgen103, page 23).
 func (f *fat) entry(name string, attributes byte, cluster, size uint32) []byte {
 	b := make([]byte, fatEntry)
 	copy(b, name)
 	b[11] = attributes
 	le := binary.LittleEndian
-	le.PutUint16(b[14:], f.time) // made
+	le.PutUint16(b[14:], f.time) // creation
 	le.PutUint16(b[16:], f.day)
-	le.PutUint16(b[18:], f.day) // last read
+	le.PutUint16(b[18:], f.day) // last access
 	le.PutUint16(b[20:], uint16(cluster>>16))
-	le.PutUint16(b[22:], f.time) // written
+	le.PutUint16(b[22:], f.time) // last write
 	le.PutUint16(b[24:], f.day)
 	le.PutUint16(b[26:], uint16(cluster))
 	le.PutUint32(b[28:], size)
 	return b
 }
 
-// shortName is a name as an entry has it.
+// shortName returns a name in the format of an entry.
 func shortName(name string) (string, error) {
 	stem, suffix, _ := strings.Cut(name, ".")
 	if stem == "" || len(stem) > 8 || len(suffix) > 3 || strings.ContainsFunc(stem+suffix, func(r rune) bool { return (r < 'A' || r > 'Z') && (r < '0' || r > '9') }) {

@@ -10,7 +10,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/finding"
 )
 
-// subject names what a problem is with: an inode, by the first name found of it, or the file
+// subject names the subject of a problem: an inode, by the first name found of it, or the file
 // system.
 func (c *checker) subject(inode uint32) string {
 	if inode == 0 {
@@ -22,25 +22,25 @@ func (c *checker) subject(inode uint32) string {
 	return fmt.Sprintf("inode %d", inode)
 }
 
-// A problem is something wrong with an inode, or with none in particular where that is 0.
+// A problem concerns an inode, or the file system if inode is 0.
 type problem struct {
 	inode uint32
 	what  string
 }
 
-// maxProblems is how many problems Check lists before it gives up.
+// maxProblems is the number of problems after which Check stops.
 const maxProblems = 1000
 
-// Check compares everything that the file system says about itself: all checksums, the use of each
-// block and inode with the bitmaps and counts, blocks that two owners claim, the blocks reserved
-// for growth, the form of directories and of their hash indexes, "." and "..", link counts, inodes
-// without a name, extended attributes, the journal's superblock, and what the superblock says of
-// how the file system was left. It does not look into what only writers use: what the journal
-// holds, quotas. Nor does it read the bytes of files, which ext4 keeps no checksums of.
+// Check verifies the consistency of the metadata: all checksums, the use of each block and inode
+// against the bitmaps and counts, blocks with two owners, the blocks reserved for growth,
+// directories and their hash indexes, "." and "..", link counts, inodes without a name, extended
+// attributes, the journal's superblock, and the state in the superblock. It does not check what
+// only writers use, such as the journal's content and quotas. It does not read the content of
+// files, for which ext4 has no checksums.
 //
-// It returns a failed finding for each problem, at most a thousand. The error is one of reading the
-// image, or that of ctx. Memory: a bit for each block, some 100 bytes for each inode in use and
-// what its name takes.
+// It returns a failed finding for each problem, at most a thousand. The error is a read error of
+// the image, or that of ctx. It needs a bit of memory for each block, and about 100 bytes and the
+// name for each inode in use.
 func (f *FS) Check(ctx context.Context) ([]finding.Finding, error) {
 	c := &checker{
 		fs: f, ctx: ctx,
@@ -72,26 +72,25 @@ func (f *FS) Check(ctx context.Context) ([]finding.Finding, error) {
 
 var errTooMany = errors.New("too many problems")
 
-// checker gathers what the parts of a file system claim, and what is wrong.
+// checker collects the claims of the parts of a file system, and the problems.
 type checker struct {
 	fs       *FS
 	ctx      context.Context
 	problems []problem
 
 	used     [][]byte // a bitmap for each group, nil while it is empty
-	metadata []uint32 // how many blocks of each group are its own
-	// Groups whose inode tables stand where something else does. Their inodes are not looked at:
-	// many groups with one table would be many times the inodes that the image has room for.
+	metadata []uint32 // how many blocks of each group are metadata
+	// Groups whose inode tables overlap something else. Their inodes are not read: many groups with
+	// the same table would have many times the inodes that the image has space for.
 	shared      map[uint32]bool
 	inodes      map[uint32]*inodeUse
 	xattrBlocks map[uint64]uint32 // attribute blocks and how many inodes share each
 
-	// Something could not be read, so that what is not known to be in use may
-	// be in use all the same.
+	// Something could not be read, so blocks or inodes that seem unused may be in use.
 	blocksUnknown, namesUnknown bool
 }
 
-// inodeUse is what Check knows of an inode in use.
+// inodeUse is Check's state of an inode in use.
 type inodeUse struct {
 	mode    uint16
 	links   uint16 // i_links_count
@@ -102,7 +101,7 @@ type inodeUse struct {
 	visited bool // as a directory
 }
 
-// report adds a problem with an inode, or with inode 0 none in particular.
+// report adds a problem of an inode, or of the file system if inode is 0.
 func (c *checker) report(inode uint32, format string, args ...any) error {
 	c.problems = append(c.problems, problem{inode, fmt.Sprintf(format, args...)})
 	if len(c.problems) >= maxProblems {
@@ -111,8 +110,7 @@ func (c *checker) report(inode uint32, format string, args ...any) error {
 	return nil
 }
 
-// damaged adds an error that tells of damage as a problem, and returns any
-// other.
+// damaged adds an error that wraps ErrCorrupt as a problem, and returns any other error.
 func (c *checker) damaged(inode uint32, err error) error {
 	if err == nil || !errors.Is(err, ErrCorrupt) {
 		return err
@@ -120,7 +118,7 @@ func (c *checker) damaged(inode uint32, err error) error {
 	return c.report(inode, "%v", err)
 }
 
-// pathOf gives the first name found of an inode.
+// pathOf returns the path of the first name found of an inode.
 func (c *checker) pathOf(number uint32) string {
 	var names []string
 	for number != inodeRoot {
@@ -135,7 +133,7 @@ func (c *checker) pathOf(number uint32) string {
 	return path.Join(append([]string{"."}, names...)...)
 }
 
-// checkState reports what the superblock says of how it was left.
+// checkState checks the state in the superblock: clean, with errors, or with a journal to replay.
 func (c *checker) checkState() error {
 	sb := &c.fs.sb
 	var err error
@@ -186,7 +184,7 @@ func (u *inodeUse) linksAgree(dirNlink bool) bool {
 	return uint32(u.links) == u.refs
 }
 
-// isHidden reports whether an inode rightly has no name.
+// isHidden reports whether an inode is allowed to have no name.
 func (c *checker) isHidden(number uint32, use *inodeUse) bool {
 	sb := &c.fs.sb
 	return use.flags&inodeFlagEAInode != 0 ||
@@ -242,7 +240,7 @@ func (f *FS) verifyJournal() error {
 	return nil
 }
 
-// sortedKeys gives a map's keys in order, so that problems are too.
+// sortedKeys returns a map's keys in order, so that the order of problems is stable.
 func sortedKeys[K uint32 | uint64, V any](m map[K]V) []K {
 	keys := make([]K, 0, len(m))
 	for k := range m {

@@ -46,11 +46,10 @@ func (c *checker) checkDirectories() error {
 	return nil
 }
 
-// readChecked reads a directory, index included; nil if it is damaged, which
-// it reports.
+// readChecked reads a directory and its index. It reports damage and then returns nil.
 func (c *checker) readChecked(number uint32) (*directory, error) {
 	nd, err := c.fs.node(number)
-	if err != nil { // reported with the inode, unless it is the image that fails
+	if err != nil { // reported with the inode, unless it is a read error
 		if errors.Is(err, ErrCorrupt) {
 			err = nil
 		}
@@ -68,8 +67,7 @@ func (c *checker) readChecked(number uint32) (*directory, error) {
 	return d, nil
 }
 
-// countName counts one name and tells whether it is that of a directory not
-// seen before.
+// countName counts one name and reports whether it is the first name of a directory.
 func (c *checker) countName(d *directory, e dirent) (descend bool, err error) {
 	use := c.inodes[e.inode]
 	if use == nil {
@@ -95,14 +93,14 @@ func (c *checker) countName(d *directory, e dirent) (descend bool, err error) {
 	return true, nil
 }
 
-// hashRange is what the names in one block of a hashed directory hash to.
+// hashRange is the range of the hashes of the names in one block of a hashed directory.
 type hashRange struct {
 	lowest, highest uint32
 	names           int
 }
 
-// dxBlockMask is the part of a dx_entry's block that is one; the kernel keeps
-// the rest for other uses.
+// dxBlockMask selects the block number in a dx_entry's block field; the kernel reserves the other
+// bits.
 const dxBlockMask = 1<<28 - 1
 
 // indexCheck follows the hash index of a directory.
@@ -112,8 +110,8 @@ type indexCheck struct {
 	seen   map[uint64]bool
 }
 
-// verifyIndex checks a directory's hash index: that it leads to each block
-// once, and that names stand where their hash says.
+// verifyIndex checks a directory's hash index: it must refer to each block once, and each name must
+// be in the block of its hash.
 func (nd *vnode) verifyIndex() error {
 	var err error
 	for _, unsigned := range nd.fs.hashSigns() {
@@ -124,8 +122,8 @@ func (nd *vnode) verifyIndex() error {
 	return err
 }
 
-// hashSigns tells how names are taken for hashing: as unsigned chars or not.
-// A file system that does not say is one of the machine that made it.
+// hashSigns returns the possible signedness of chars in hashed names, true for unsigned. A file
+// system without the flag uses that of the machine that created it.
 func (f *FS) hashSigns() []bool {
 	switch f.sb.Flags & (flagSignedHash | flagUnsignedHash) {
 	case flagSignedHash:
@@ -223,8 +221,8 @@ func (x *indexCheck) follow(n uint64, levels int, lowest, highest uint32) error 
 	return nil
 }
 
-// lastHash is the highest hash before an index entry with the given one, whose
-// lowest bit says that names of its hash also stand in the block before.
+// lastHash returns the highest hash in the block before an index entry with the hash next. The
+// lowest bit of next says that the previous block also has names with that hash.
 func lastHash(next uint32) uint32 {
 	if next&1 != 0 || next == 0 {
 		return next &^ 1

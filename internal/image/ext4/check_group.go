@@ -2,8 +2,8 @@ package ext4
 
 import "math/bits"
 
-// hasGroupCsum reports whether descriptors have checksums, without which their
-// flags and count of unused inodes mean nothing.
+// hasGroupCsum reports whether descriptors have checksums. Without them, their flags and their
+// count of unused inodes are invalid.
 func (f *FS) hasGroupCsum() bool {
 	return f.hasCsum || f.sb.FeatureROCompat&roCompatGDTCsum != 0
 }
@@ -13,7 +13,7 @@ func (f *FS) groupFlag(group uint32, flag uint16) bool {
 	return f.hasGroupCsum() && f.groups[group].Flags&flag != 0
 }
 
-// tableInodes is how many inodes at the head of a group's table can be in use.
+// tableInodes returns how many inodes at the start of a group's table can be in use.
 func (f *FS) tableInodes(group uint32) uint32 {
 	if f.groupFlag(group, groupInodeUninit) {
 		return 0
@@ -58,8 +58,7 @@ func (c *checker) claimFor(inode uint32, what string, start, n uint64) (ok bool,
 	return false, c.report(inode, "%s: %d of blocks %d+%d, from %d on, are claimed by something else too", what, taken, start, n, first)
 }
 
-// claimGroups claims what all groups keep for themselves and verifies copies
-// of the superblock.
+// claimGroups claims the metadata of all groups and verifies copies of the superblock.
 func (c *checker) claimGroups() error {
 	f := c.fs
 	for group := range uint32(len(f.groups)) {
@@ -135,8 +134,8 @@ func wrapCopy(group uint32, err error) error {
 	return wrapf(err, "superblock copy in group %d", group)
 }
 
-// verifyCopy verifies a copy of the superblock. Its counts may be of old, what
-// it says of sizes and checksums may not.
+// verifyCopy verifies a copy of the superblock. Its counts may be out of date, but not its sizes
+// and checksums.
 func (f *FS) verifyCopy(group uint32) error {
 	b := make([]byte, superblockSize)
 	if err := f.readAt(b, f.blockOffset(f.groupStart(group))); err != nil {
@@ -157,19 +156,19 @@ func (f *FS) verifyCopy(group uint32) error {
 	return nil
 }
 
-// bitmapCheck is one bitmap, and what it should say.
+// bitmapCheck is one bitmap and its expected content.
 type bitmapCheck struct {
 	what     string // "block" or "inode"
 	group    uint32
-	at       uint64 // where it stands
-	count    uint32 // bits that mean something; those after are padding, which is set
-	first    uint64 // what the first bit stands for
+	at       uint64 // its block number
+	count    uint32 // number of valid bits; the rest is padding, which is set
+	first    uint64 // number of the block or inode of the first bit
 	used     []byte // nil: nothing
 	checksum uint32 // as the descriptor says
 	covered  uint32 // bits that the checksum covers
 	uninit   bool   // not written to the image
-	metadata uint32 // bits that are set in a bitmap never written: the group's own blocks
-	unknown  bool   // set bits may be right though nothing was found to use them
+	metadata uint32 // bits that are set in an uninitialised bitmap: the group's metadata
+	unknown  bool   // set bits without a known use may be correct
 }
 
 // checkBitmaps compares bitmaps and counts of all groups with the use found.
@@ -204,8 +203,7 @@ func (c *checker) checkBitmaps() error {
 	return nil
 }
 
-// inodeBitmaps makes the bitmaps that the inodes found call for. Reserved
-// inodes always count as used.
+// inodeBitmaps returns the expected inode bitmaps. Reserved inodes always count as used.
 func (c *checker) inodeBitmaps() [][]byte {
 	f := c.fs
 	bitmaps := make([][]byte, len(f.groups))
@@ -225,7 +223,7 @@ func (c *checker) inodeBitmaps() [][]byte {
 	return bitmaps
 }
 
-// checkBitmap compares one bitmap with what was found.
+// checkBitmap compares one bitmap with its expected content.
 func (c *checker) checkBitmap(m *bitmapCheck) error {
 	if m.uninit {
 		if m.free() != m.count-m.metadata {
@@ -289,7 +287,7 @@ func (c *checker) checkBitmapSum(m *bitmapCheck, b []byte) error {
 
 func (m *bitmapCheck) isUsed(i uint32) bool { return m.used != nil && m.used[i/8]>>(i%8)&1 != 0 }
 
-// free is how many of what the bitmap counts are not in use.
+// free returns the number of unused blocks or inodes.
 func (m *bitmapCheck) free() uint32 {
 	free := m.count
 	for _, b := range m.used {
@@ -298,7 +296,7 @@ func (m *bitmapCheck) free() uint32 {
 	return free
 }
 
-// checkCounts compares a descriptor's counts with what was found.
+// checkCounts compares a descriptor's counts with the bitmaps.
 func (c *checker) checkCounts(group uint32, blocks, inodes *bitmapCheck) error {
 	if c.blocksUnknown {
 		return nil

@@ -76,8 +76,8 @@ func (c *checker) checkInode(nd *vnode) error {
 	return c.checkXattrs(nd)
 }
 
-// claimMap claims the blocks of an inode's data and of their map, and gives
-// how many sectors they are.
+// claimMap claims an inode's data blocks and the blocks of its map, and returns their size in
+// sectors.
 func (c *checker) claimMap(nd *vnode) (sectors uint64, err error) {
 	if !nd.hasBlocks() && nd.number != inodeBadBlocks {
 		return 0, nil
@@ -94,7 +94,7 @@ func (c *checker) claimMap(nd *vnode) (sectors uint64, err error) {
 		if err != nil {
 			return 0, err
 		}
-		if !sound { // a map that shares blocks with itself may be without end
+		if !sound { // a map that shares blocks with itself may be endless
 			c.blocksUnknown = true
 			return 0, nil
 		}
@@ -119,8 +119,8 @@ func (c *checker) claimMap(nd *vnode) (sectors uint64, err error) {
 	return blocks * uint64(c.fs.blockSize/inodeSectorSize), nil
 }
 
-// claimWindow claims the blocks of one part of a map, those of path apart,
-// which the part before it shares. It stops at blocks that were claimed before.
+// claimWindow claims the blocks of one part of a map, except those of path, which the previous part
+// shares. It stops at blocks that were claimed before.
 func (c *checker) claimWindow(inode uint32, w *window, path []mapNode) (sound bool, err error) {
 	for i, at := range w.path {
 		if i < len(path) && path[i] == at {
@@ -141,8 +141,8 @@ func (c *checker) claimWindow(inode uint32, w *window, path []mapNode) (sound bo
 	return true, nil
 }
 
-// checkSize compares an inode's size with the end of its last written block.
-// A file may have blocks set aside beyond its size, but nothing in them.
+// checkSize compares an inode's size with the end of its last written block. A file may have
+// unwritten blocks beyond its size, but no written ones.
 func (c *checker) checkSize(nd *vnode, lastWritten uint64) error {
 	blocks := divUp(nd.Size, uint64(c.fs.blockSize))
 	if nd.number == inodeBadBlocks || lastWritten <= blocks {

@@ -1,9 +1,9 @@
 package ext4
 
-// claimResize claims what the resize inode owns, one block, and checks its map: pointers to the
-// reserved descriptor blocks behind the primary descriptors, and in each of these pointers to the
-// blocks with the same place in the groups with copies, in order. The kernel enlarges no file
-// system where they are others (fs/ext4/resize.c, verify_reserved_gdb).
+// claimResize claims the one block of the resize inode and checks its map. The map points to the
+// reserved descriptor blocks after the primary descriptors; each of these points to the blocks with
+// the same position in the groups with copies, in order. Otherwise the kernel does not enlarge the
+// file system (fs/ext4/resize.c, verify_reserved_gdb).
 func (c *checker) claimResize(nd *vnode) error {
 	f := c.fs
 	at := le.Uint32(nd.Block[resizeDouble*pointerSize:])
@@ -49,7 +49,7 @@ func (c *checker) claimResize(nd *vnode) error {
 	return nil
 }
 
-// copyGroups lists the groups with a copy of the superblock, but for group 0.
+// copyGroups lists the groups with a copy of the superblock, except group 0.
 func (f *FS) copyGroups() (groups []uint32) {
 	for g := uint32(1); g < uint32(len(f.groups)); g++ {
 		if f.hasSuperblock(g) {

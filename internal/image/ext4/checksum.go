@@ -17,14 +17,14 @@ func crc32cUint32(crc, v uint32) uint32 {
 	return crc32c(crc, b[:])
 }
 
-var zeros4 [4]byte // stands for a checksum field in what it covers
+var zeros4 [4]byte // replaces the checksum field in the covered bytes
 
 // superblockChecksum is s_checksum of the 1024 bytes in b.
 func superblockChecksum(b []byte) uint32 {
 	return crc32c(^uint32(0), b[:superblockChecksumOffset])
 }
 
-// checksumSeed is what all checksums but the superblock's begin with.
+// checksumSeed is the initial value of all checksums except the superblock's.
 func (sb *superblock) checksumSeed() uint32 {
 	if sb.FeatureIncompat&incompatCsumSeed != 0 {
 		return sb.ChecksumSeed
@@ -32,14 +32,13 @@ func (sb *superblock) checksumSeed() uint32 {
 	return crc32c(^uint32(0), sb.UUID[:])
 }
 
-// inodeSeed is what the checksums of an inode and of the blocks that belong
-// to it begin with.
+// inodeSeed is the initial value of the checksums of an inode and of its blocks.
 func inodeSeed(seed, ino, generation uint32) uint32 {
 	return crc32cUint32(crc32cUint32(seed, ino), generation)
 }
 
-// inodeChecksum is the checksum of the inode's whole record b; iseed is its
-// inodeSeed. An inode without i_checksum_hi holds the low half alone.
+// inodeChecksum is the checksum of the inode's whole record b; iseed is its inodeSeed. An inode
+// without i_checksum_hi holds only the low half.
 func inodeChecksum(iseed uint32, b []byte) uint32 {
 	crc := crc32c(iseed, b[:inodeChecksumLoOffset])
 	crc = crc32c(crc, zeros4[:2])
@@ -65,8 +64,8 @@ func groupDescChecksum(seed, group uint32, b []byte) uint16 {
 	return uint16(crc)
 }
 
-// groupDescCRC16 is bg_checksum of a descriptor's bytes under uninit_bg
-// (gdt_csum), which passes over the field itself.
+// groupDescCRC16 is bg_checksum of a descriptor's bytes under uninit_bg (gdt_csum), which excludes
+// the field itself.
 func groupDescCRC16(uuid [16]byte, group uint32, b []byte) uint16 {
 	var number [4]byte
 	le.PutUint32(number[:], group)
@@ -76,9 +75,8 @@ func groupDescCRC16(uuid [16]byte, group uint32, b []byte) uint16 {
 	return crc16(crc, b[groupDescChecksumOffset+2:])
 }
 
-// bitmapChecksum is the checksum of a group's block or inode bitmap: of as
-// many bytes as the group has blocks or inodes for, not of the padding after.
-// A 32-byte descriptor holds the low half alone.
+// bitmapChecksum is the checksum of a group's block or inode bitmap: it covers the bytes for the
+// group's blocks or inodes, not the padding. A 32-byte descriptor holds only the low half.
 func bitmapChecksum(seed uint32, bitmap []byte) uint32 {
 	return crc32c(seed, bitmap)
 }
@@ -95,10 +93,9 @@ func dirBlockChecksum(iseed uint32, block []byte) uint32 {
 	return crc32c(iseed, block[:len(block)-direntTailSize])
 }
 
-// dxBlockChecksum is dt_checksum of a hashed directory's index block with its
-// count and limit at countOffset: of the entries in use, and of the tail
-// (reserved word and zero for the checksum) that stands after the last
-// possible one.
+// dxBlockChecksum is dt_checksum of a hashed directory's index block with its count and limit at
+// countOffset: it covers the entries in use, and the tail (reserved word and zero for the checksum)
+// after the last possible entry.
 func dxBlockChecksum(iseed uint32, block []byte, countOffset int, limit, count uint16) uint32 {
 	crc := crc32c(iseed, block[:countOffset+int(count)*dxEntrySize])
 	tail := countOffset + int(limit)*dxEntrySize
@@ -106,8 +103,7 @@ func dxBlockChecksum(iseed uint32, block []byte, countOffset int, limit, count u
 	return crc32c(crc, zeros4[:])
 }
 
-// xattrBlockChecksum is h_checksum of an attribute block, which stands at
-// block number n.
+// xattrBlockChecksum is h_checksum of the attribute block at block number n.
 func xattrBlockChecksum(seed uint32, n uint64, block []byte) uint32 {
 	var number [8]byte
 	le.PutUint64(number[:], n)

@@ -41,8 +41,8 @@ const (
 	direntAlign      = 4
 )
 
-// direntHeader is struct ext4_dir_entry_2 without its name. RecLen is the
-// true length, which for 64 KiB blocks is not what stands on disk.
+// direntHeader is struct ext4_dir_entry_2 without its name. RecLen is the decoded length; with 64
+// KiB blocks the disk has an encoded form.
 type direntHeader struct {
 	Inode    uint32 // 0: unused
 	RecLen   uint32
@@ -64,11 +64,11 @@ func (d *direntHeader) encode(b []byte, blockSize int) {
 	b[7] = d.FileType
 }
 
-// maxRecLen on disk stands for an entry that fills a 64 KiB block.
+// maxRecLen on disk means an entry that fills a 64 KiB block.
 const maxRecLen = 0xFFFF
 
-// decodeRecLen gives the length that a rec_len stands for: lengths are
-// multiples of four, so the low two bits are free to carry bits 16 and 17.
+// decodeRecLen decodes a rec_len. Lengths are multiples of four, so the low two bits hold bits 16
+// and 17.
 func decodeRecLen(v uint16, blockSize int) uint32 {
 	if blockSize < maxBlockSize {
 		return uint32(v)
@@ -137,8 +137,8 @@ func (r *dxRootInfo) encode(b []byte) {
 	b[4], b[5], b[6], b[7] = r.HashVersion, r.InfoLength, r.IndirectLevels, r.UnusedFlags
 }
 
-// dxEntry is struct dx_entry: names whose hash is Hash or more, up to the next
-// entry's, stand in the directory's block Block.
+// dxEntry is struct dx_entry: the directory's block Block has the names with hashes from Hash up to
+// the next entry's.
 type dxEntry struct {
 	Hash  uint32
 	Block uint32

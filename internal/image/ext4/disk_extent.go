@@ -35,8 +35,8 @@ func (h *extentHeader) encode(b []byte) {
 	le.PutUint32(b[8:], h.Generation)
 }
 
-// extent is struct ext4_extent: Len blocks of the file, from Block on, stand
-// at Start. An unwritten extent is allocated but reads as zeros.
+// extent is struct ext4_extent: Len blocks of the file, from Block on, are at block Start of the
+// image. An unwritten extent is allocated but reads as zeros.
 type extent struct {
 	Block     uint32
 	Len       uint32 // up to 32768, or 32767 if unwritten

@@ -1,7 +1,7 @@
 package ext4
 
-// timestamp is a time as inodes hold it: 34 bits of seconds, of which the
-// lowest value is that of a signed 32-bit field, and nanoseconds.
+// timestamp is a time in the range of an inode's fields: 34 bits of seconds, starting at the lowest
+// signed 32-bit value, and nanoseconds.
 type timestamp struct {
 	Sec  int64 // -1<<31 to 3<<32 + 1<<31 - 1
 	Nsec uint32
@@ -48,16 +48,14 @@ type inode struct {
 	Checksum   uint32 // the low 16 bits alone in a 128-byte inode
 }
 
-// Where the inode's checksum halves stand, and its extra fields begin to be
-// covered by i_extra_isize.
+// Offsets of the inode's checksum halves, and of the first field that i_extra_isize covers.
 const (
 	inodeChecksumLoOffset = 0x7C
 	inodeExtraIsizeOffset = 0x80
 	inodeChecksumHiOffset = 0x82
 )
 
-// inodeHasExtra reports whether i_extra_isize says that the field which ends
-// at offset end is there.
+// inodeHasExtra reports whether i_extra_isize covers a field that ends at offset end.
 func inodeHasExtra(b []byte, end int) bool {
 	return len(b) >= end && len(b) > goodOldInodeSize &&
 		goodOldInodeSize+int(le.Uint16(b[inodeExtraIsizeOffset:])) >= end

@@ -6,8 +6,8 @@ import (
 	"fmt"
 )
 
-// superblock is struct ext4_super_block field by field, so that
-// encoding/binary reads and writes it whole. A file system has few of them.
+// superblock is struct ext4_super_block field by field, for encoding/binary. Its reflection is
+// slow, but a file system has few superblocks.
 type superblock struct {
 	InodesCount       uint32
 	BlocksCountLo     uint32
@@ -144,8 +144,7 @@ func (sb *superblock) freeBlocksCount() uint64 {
 	return sb.join64(sb.FreeBlocksCountLo, sb.FreeBlocksCountHi)
 }
 
-// join64 puts a split block count together; the high half only means
-// something with the 64bit feature.
+// join64 joins a split block count; the high half is valid only with the 64bit feature.
 func (sb *superblock) join64(lo, hi uint32) uint64 {
 	if sb.FeatureIncompat&incompat64Bit == 0 {
 		hi = 0

@@ -79,9 +79,8 @@ const (
 	xattrIndexRichACL    = 8
 )
 
-// xattrPrefixes gives the part of an attribute's name that e_name_index
-// stands for; index 0 is a name written out in full. POSIX ACLs are held in a
-// form of their own on disk.
+// xattrPrefixes maps e_name_index to the prefix of an attribute's name; index 0 has no prefix.
+// POSIX ACLs have their own format on disk.
 var xattrPrefixes = map[uint8]string{
 	0:                    "",
 	xattrIndexUser:       "user.",

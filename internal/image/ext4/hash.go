@@ -2,9 +2,9 @@ package ext4
 
 import "math/bits"
 
-// Hash versions of hashed directories (s_def_hash_version, dx_root_info). The
-// disk names the first three; which chars they take names as is told by
-// s_flags, and the unsigned ones are unsignedHashDelta further on.
+// Hash versions of hashed directories (s_def_hash_version, dx_root_info). The disk has the first
+// three; s_flags tells the signedness of chars, and the unsigned versions are larger by
+// unsignedHashDelta.
 const (
 	hashLegacy          = 0
 	hashHalfMD4         = 1
@@ -54,7 +54,7 @@ func dirHash(name string, version uint8, seed [4]uint32) (hash, minor uint32, ok
 	return hash, minor, true
 }
 
-// hashChar is a char as the machine that made the directory took it.
+// hashChar extends a char with the signedness of the machine that made the directory.
 func hashChar(c byte, unsigned bool) uint32 {
 	if unsigned {
 		return uint32(c)

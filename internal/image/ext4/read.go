@@ -9,9 +9,8 @@ import (
 	"strings"
 )
 
-// ErrCorrupt is what errors about an image that contradicts itself or its
-// format wrap: a wrong checksum, an offset out of bounds, a tree that leads
-// back to itself.
+// ErrCorrupt is wrapped by errors about an inconsistent or malformed image: a wrong checksum, an
+// offset out of bounds, a cycle in a tree.
 var ErrCorrupt = errors.New("corrupt file system")
 
 // corruptf makes an error that wraps ErrCorrupt.
@@ -19,7 +18,7 @@ func corruptf(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrCorrupt, fmt.Sprintf(format, args...))
 }
 
-// wrapf puts what was being read before an error.
+// wrapf adds the object that was read to an error.
 func wrapf(err error, format string, args ...any) error {
 	return fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), err)
 }
@@ -48,26 +47,24 @@ type Option func(*openOptions)
 
 type openOptions struct{ clean bool }
 
-// RequireClean makes [Open] refuse an image whose journal holds changes that
-// were not written to their places yet. Without it such an image is opened and
-// read as it stands, journal left alone: what was written last may be missing,
-// and places caught half-way fail their checksum. [Super.NeedsRecovery] tells.
+// RequireClean makes [Open] refuse an image whose journal must be replayed. Without it, such an
+// image is read without its journal: the last changes may be missing, and blocks that were being
+// written fail their checksum. [Super.NeedsRecovery] reports that state.
 func RequireClean() Option { return func(o *openOptions) { o.clean = true } }
 
-// Features that do not keep this package from reading. What is missing here is
-// refused by name: compression, journal_dev, dirdata, inline_data, encrypt,
-// casefold; bigalloc, snapshot and verity, which change what is read although
-// ext4 files them under features that only writers need to know.
+// Features of images that this package can read. Others are refused by name: compression,
+// journal_dev, dirdata, inline_data, encrypt, casefold; also bigalloc, snapshot and verity, which
+// change what is read although ext4 declares them as relevant for writers only.
 const (
 	readableIncompat = incompatFiletype | incompatRecover | incompatMetaBG | incompatExtents | incompat64Bit |
 		incompatMMP | incompatFlexBG | incompatEAInode | incompatCsumSeed | incompatLargedir
 	refusedROCompat = roCompatBigalloc | roCompatSnapshot | roCompatVerity
 )
 
-// Open reads the file system in the size bytes of r. It verifies superblock
-// and group descriptors: their checksums, and that all they point to lies
-// within the image. A feature it cannot read is an error that names it and
-// wraps [errors.ErrUnsupported]; a damaged image one that wraps [ErrCorrupt].
+// Open reads the file system in the size bytes of r. It verifies the checksums of superblock and
+// group descriptors, and that everything they refer to is within the image. The error for an
+// unsupported feature names it and wraps [errors.ErrUnsupported]; that for a damaged image wraps
+// [ErrCorrupt].
 func Open(r io.ReaderAt, size int64, options ...Option) (*FS, error) {
 	var o openOptions
 	for _, option := range options {
@@ -114,7 +111,7 @@ func (f *FS) readSuperblock() error {
 	return nil
 }
 
-// checkFeatures refuses what this package cannot read.
+// checkFeatures returns an error for unsupported features.
 func (f *FS) checkFeatures() error {
 	refused := namesOf("incompat", f.sb.FeatureIncompat&^readableIncompat, incompatNames)
 	refused = append(refused, namesOf("ro_compat", f.sb.FeatureROCompat&refusedROCompat, roCompatNames)...)
@@ -124,7 +121,7 @@ func (f *FS) checkFeatures() error {
 	return nil
 }
 
-// setGeometry takes sizes from the superblock, each of them checked.
+// setGeometry validates and stores the sizes in the superblock.
 func (f *FS) setGeometry() error {
 	sb := &f.sb
 	if sb.LogBlockSize > 6 {
@@ -170,10 +167,10 @@ func (f *FS) setGeometry() error {
 	return nil
 }
 
-// minBlocksPerGroup is the least that mke2fs makes.
+// minBlocksPerGroup is mke2fs's minimum.
 const minBlocksPerGroup = 256
 
-// groupCount is the number of block groups; the last may be a short one.
+// groupCount is the number of block groups; the last may be shorter.
 func (f *FS) groupCount() uint64 {
 	return divUp(f.blocks-uint64(f.sb.FirstDataBlock), uint64(f.sb.BlocksPerGroup))
 }
@@ -186,8 +183,7 @@ func (f *FS) firstInode() uint32 {
 	return f.sb.FirstIno
 }
 
-// readAt fills p from the image. An image that ends early is an error, though
-// its size was given as larger.
+// readAt fills p from the image. It is an error if the image is shorter than its stated size.
 func (f *FS) readAt(p []byte, off int64) error {
 	n, err := f.r.ReadAt(p, off)
 	if n == len(p) {
@@ -199,8 +195,8 @@ func (f *FS) readAt(p []byte, off int64) error {
 	return fmt.Errorf("read %d bytes at %d of the image: %w", len(p), off, err)
 }
 
-// checkBlocks makes sure that n blocks from start on are ones that can belong
-// to a file or table: within the image and after the superblock.
+// checkBlocks returns an error unless n blocks from start on can belong to a file or table: they
+// must be within the image and after the superblock.
 func (f *FS) checkBlocks(start, n uint64) error {
 	if start <= uint64(f.sb.FirstDataBlock) || start >= f.blocks || n > f.blocks-start {
 		return corruptf("blocks %d+%d lie outside the %d of the file system", start, n, f.blocks)
@@ -220,5 +216,5 @@ func (f *FS) readBlock(n uint64) ([]byte, error) {
 	return b, nil
 }
 
-// blockOffset is where block n stands in the image.
+// blockOffset returns the offset of block n in the image.
 func (f *FS) blockOffset(n uint64) int64 { return int64(n) * int64(f.blockSize) }

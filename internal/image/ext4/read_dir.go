@@ -14,7 +14,7 @@ type dirent struct {
 	fileType uint8
 }
 
-// directory is a directory's content, "." and ".." apart.
+// directory is a directory's content without "." and "..".
 type directory struct {
 	self, parent uint32
 	entries      []dirent // by name, in byte order
@@ -29,15 +29,15 @@ func (d *directory) lookup(name string) (dirent, bool) {
 	return d.entries[i], true
 }
 
-// dirCache keeps directories, so that opening each file of a large one does
-// not read it each time. It is emptied when it holds too many entries.
+// dirCache caches directories, so that opening the files of a large directory does not read it each
+// time. It is cleared when it has too many entries.
 type dirCache struct {
 	mu      sync.Mutex
 	dirs    map[uint32]*directory
 	entries int
 }
 
-// maxCachedEntries bounds the cache to some ten megabytes.
+// maxCachedEntries limits the cache to about ten megabytes.
 const maxCachedEntries = 1 << 17
 
 func (c *dirCache) get(number uint32) *directory {
@@ -58,10 +58,10 @@ func (c *dirCache) put(d *directory) {
 	}
 }
 
-// directory reads the directory that was reached through parent. That its ".."
-// names parent, that nothing but itself and ".." names the root, and that no
-// directory has two names in one directory is what makes all that is reachable
-// a tree: no walk goes in circles or meets a directory twice.
+// directory reads the directory that was reached through parent. It checks that ".." is parent,
+// that only "." and ".." refer to the root, and that a directory does not list a subdirectory
+// twice. Therefore the reachable directories form a tree: a walk ends and visits each directory
+// once.
 func (f *FS) directory(number, parent uint32) (*directory, error) {
 	d := f.dirs.get(number)
 	if d == nil {
@@ -80,8 +80,8 @@ func (f *FS) directory(number, parent uint32) (*directory, error) {
 	return d, nil
 }
 
-// readDirectory reads all entries, block after block. The index of a hashed
-// directory stands in blocks that hold no entries.
+// readDirectory reads all entries, block after block. The index of a hashed directory is in blocks
+// without entries.
 func (nd *vnode) readDirectory() (*directory, error) {
 	d := &directory{self: nd.number}
 	err := nd.dirBlocks(func(n uint64, b []byte) error { return nd.addEntries(d, n, b) })
@@ -103,7 +103,7 @@ func (nd *vnode) dirBlocks(fn func(n uint64, b []byte) error) error {
 		return corruptf("directory of %d bytes", nd.Size)
 	}
 	c := newContent(nd)
-	seen := map[uint64]bool{} // or a small image could hold a directory without end
+	seen := map[uint64]bool{} // a small image could otherwise hold an endless directory
 	for n := range count {
 		s, err := c.spanAt(n)
 		if err != nil {
@@ -172,7 +172,7 @@ func (nd *vnode) verifyDirBlock(n uint64, b []byte) error {
 	return nil
 }
 
-// entriesEnd is where a block's entries end.
+// entriesEnd returns the offset at which a block's entries end.
 func (nd *vnode) entriesEnd(n uint64, b []byte) int {
 	if nd.fs.hasCsum && !nd.isIndexBlock(n, b) {
 		return len(b) - direntTailSize
@@ -180,14 +180,14 @@ func (nd *vnode) entriesEnd(n uint64, b []byte) int {
 	return len(b)
 }
 
-// rawEntry is an entry of a directory block, as it stands there.
+// rawEntry is an unchecked entry of a directory block.
 type rawEntry struct {
 	direntHeader
 	name []byte
 }
 
-// blockEntries calls fn with each entry of the first end bytes of a directory
-// block, unused ones too. Each is at least a header long, so it always ends.
+// blockEntries calls fn with each entry of the first end bytes of a directory block, including
+// unused ones. Each is at least as long as a header, so the loop ends.
 func (f *FS) blockEntries(b []byte, end int, fn func(off int, e rawEntry) error) error {
 	for off := 0; off < end; {
 		if end-off < direntHeaderSize {
@@ -227,7 +227,7 @@ func (nd *vnode) addEntries(d *directory, n uint64, b []byte) error {
 	})
 }
 
-// setDot takes the first two entries, which are "." and "..".
+// setDot checks the first two entries, which are "." and "..".
 func (d *directory) setDot(position int, e rawEntry) error {
 	want := ".."[:position]
 	if e.Inode == 0 || string(e.name) != want {
@@ -254,7 +254,7 @@ func (f *FS) checkEntry(e rawEntry) error {
 	if e.Inode == inodeRoot {
 		return corruptf("%q is the root directory", e.name)
 	}
-	if f.sb.FeatureIncompat&incompatFiletype == 0 && e.FileType != 0 { // the name's length is of 16 bits then
+	if f.sb.FeatureIncompat&incompatFiletype == 0 && e.FileType != 0 { // the name's length has 16 bits then
 		return corruptf("%q: name longer than %d", e.name, maxNameLen)
 	}
 	if e.FileType > fileTypeSymlink {
@@ -263,8 +263,8 @@ func (f *FS) checkEntry(e rawEntry) error {
 	return nil
 }
 
-// finishDirectory looks up types that the entries do not tell and makes sure
-// that no name and no directory appears twice.
+// finishDirectory looks up the types that entries lack and checks that no name and no directory
+// appears twice.
 func (nd *vnode) finishDirectory(d *directory) error {
 	if d.parent == 0 || d.parent > nd.fs.sb.InodesCount {
 		return corruptf("\"..\" is inode %d", d.parent)
@@ -292,7 +292,7 @@ func (nd *vnode) finishDirectory(d *directory) error {
 	return nil
 }
 
-// child reads the inode of an entry, which must be of the type the entry says.
+// child reads the inode of an entry and checks its type.
 func (f *FS) child(e dirent) (*vnode, error) {
 	nd, err := f.node(e.inode)
 	if err != nil {

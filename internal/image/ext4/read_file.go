@@ -13,12 +13,12 @@ type content struct {
 	nd *vnode
 
 	mu   sync.Mutex
-	last *window // where the last read was: most reads go on from there
+	last *window // of the last read: most reads are sequential
 }
 
 func newContent(nd *vnode) *content { return &content{nd: nd, last: &window{}} }
 
-// spanAt gives the span that holds block n of the file.
+// spanAt returns the span with block n of the file.
 func (c *content) spanAt(n uint64) (mapSpan, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -32,8 +32,8 @@ func (c *content) spanAt(n uint64) (mapSpan, error) {
 	return c.last.at(n), nil
 }
 
-// ReadAt implements [io.ReaderAt]. Holes, unwritten blocks and what the map
-// does not name up to the file's size are zeros.
+// ReadAt implements [io.ReaderAt]. Holes, unwritten blocks and unmapped blocks up to the file's
+// size are zeros.
 func (c *content) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, fmt.Errorf("read at %d: %w", off, fs.ErrInvalid)
@@ -82,8 +82,8 @@ func (c *content) readSpan(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
-// file is an open file that is no directory. Devices, FIFOs and sockets have
-// no bytes in the image and read as empty.
+// file is an open file that is not a directory. Devices, FIFOs and sockets have no content and read
+// as empty.
 type file struct {
 	info fileInfo
 	path string
@@ -141,8 +141,7 @@ func (f *file) Close() error {
 	return nil
 }
 
-// fail names the operation and the file in an error; the end of a file is
-// none.
+// fail adds the operation and the file to an error, except io.EOF.
 func (f *file) fail(op string, err error) error {
 	if err == nil || errors.Is(err, io.EOF) {
 		return err

@@ -17,16 +17,15 @@ var (
 	_ fs.ReadLinkFS = (*FS)(nil)
 )
 
-// maxSymlinks is how many symbolic links one path may go through, as in Linux.
+// maxSymlinks is the number of symbolic links that one path may follow, as in Linux.
 const maxSymlinks = 40
 
-// Open opens a file, a directory or, as an empty file, a device, FIFO or
-// socket. Symbolic links are followed as a process would whose root directory
-// is that of the image: absolute targets begin there and ".." does not lead
-// out of it.
+// Open opens a file, a directory or, as an empty file, a device, FIFO or socket. Symbolic links are
+// followed within the image, as after chroot(2): absolute targets start at its root, and ".." does
+// not leave it.
 //
-// Names are as [fs.ValidPath] says, but need not be UTF-8, as ext4's need not.
-// Files that are opened implement [io.ReaderAt] and [io.Seeker].
+// Names must satisfy [fs.ValidPath], except that they need not be UTF-8, as in ext4. Open files
+// implement [io.ReaderAt] and [io.Seeker].
 func (f *FS) Open(name string) (fs.File, error) {
 	at, err := f.resolve(name, true)
 	if err != nil {
@@ -51,7 +50,7 @@ func (f *FS) Stat(name string) (fs.FileInfo, error) {
 	return at.info(name), nil
 }
 
-// Lstat describes a file; of a symbolic link, the link itself.
+// Lstat describes a file. It does not follow a symbolic link.
 func (f *FS) Lstat(name string) (fs.FileInfo, error) {
 	at, err := f.resolve(name, false)
 	if err != nil {
@@ -60,7 +59,7 @@ func (f *FS) Lstat(name string) (fs.FileInfo, error) {
 	return at.info(name), nil
 }
 
-// ReadLink gives the target of a symbolic link as it is written.
+// ReadLink returns the target of a symbolic link.
 func (f *FS) ReadLink(name string) (string, error) {
 	at, err := f.resolve(name, false)
 	if err != nil {
@@ -89,8 +88,8 @@ func (f *FS) ReadDir(name string) ([]fs.DirEntry, error) {
 	return f.dirEntries(dir), nil
 }
 
-// ReadFile reads a whole file. One that is larger than the image, which only
-// holes can make it, is an error: open it and read the parts that matter.
+// ReadFile reads a whole file. A sparse file that is larger than the image is an error: open it and
+// read parts of it.
 func (f *FS) ReadFile(name string) ([]byte, error) {
 	at, err := f.resolve(name, true)
 	if err != nil {
@@ -119,8 +118,7 @@ func pathError(op, name string, err error) error {
 	return &fs.PathError{Op: op, Path: name, Err: err}
 }
 
-// place is an inode and the directory it was reached through, which for the
-// root is the root.
+// place is an inode and the directory that it was reached through; for the root, the root.
 type place struct {
 	node   *vnode
 	parent uint32
@@ -137,7 +135,7 @@ func (f *FS) resolve(name string, followLast bool) (place, error) {
 	if err != nil {
 		return place{}, err
 	}
-	trail := []place{{root, inodeRoot}} // from the root to where the walk is
+	trail := []place{{root, inodeRoot}} // from the root to the current directory
 	links := 0
 	for rest := name; rest != ""; {
 		var element string
@@ -173,7 +171,7 @@ func (f *FS) resolve(name string, followLast bool) (place, error) {
 	return trail[len(trail)-1], nil
 }
 
-// joinRest puts what is left of a path behind a link's target.
+// joinRest appends the rest of a path to a link's target.
 func joinRest(target, rest string) string {
 	if rest == "" {
 		return target
@@ -181,7 +179,7 @@ func joinRest(target, rest string) string {
 	return target + "/" + rest
 }
 
-// step goes from a directory to one of its entries.
+// step returns the place of an entry of a directory.
 func (f *FS) step(at place, element string) (place, error) {
 	if !at.node.isType(modeDirectory) {
 		return place{}, syscall.ENOTDIR
@@ -225,7 +223,7 @@ func (i fileInfo) IsDir() bool        { return i.nd.isType(modeDirectory) }
 func (i fileInfo) Sys() any           { return i.nd.stat() }
 func (i fileInfo) String() string     { return fs.FormatFileInfo(i) }
 
-// listed implements fs.DirEntry; its inode is not read before Info.
+// listed implements fs.DirEntry. Info reads its inode.
 type listed struct {
 	fs    *FS
 	entry dirent
@@ -256,7 +254,7 @@ func (l listed) Info() (fs.FileInfo, error) {
 type openDir struct {
 	info    fileInfo
 	path    string
-	entries []fs.DirEntry // those not returned yet
+	entries []fs.DirEntry // the entries not returned yet
 	closed  bool
 }
 

@@ -1,8 +1,7 @@
 package ext4
 
-// readGroups reads and verifies the group descriptors. A descriptor that
-// cannot be true ends it, so that memory grows only with what the image really
-// holds.
+// readGroups reads and verifies the group descriptors. It stops at the first invalid descriptor, so
+// that memory grows only with the real content of the image.
 func (f *FS) readGroups() error {
 	count := f.groupCount()
 	for first := uint64(0); first < count; first += uint64(f.descsPerBlock) {
@@ -24,7 +23,7 @@ func (f *FS) readGroups() error {
 	return nil
 }
 
-// checkGroup verifies a descriptor's checksum and the places it names.
+// checkGroup verifies a descriptor's checksum and its block numbers.
 func (f *FS) checkGroup(number uint32, g *groupDesc, raw []byte) error {
 	want := g.Checksum
 	switch {
@@ -51,8 +50,8 @@ func (f *FS) checkGroup(number uint32, g *groupDesc, raw []byte) error {
 	return nil
 }
 
-// descBlock gives where block number table of the descriptors stands: after
-// the superblock, or with meta_bg at the head of the groups it describes.
+// descBlock returns the position of block number table of the descriptors: after the superblock, or
+// with meta_bg at the start of the groups that it describes.
 func (f *FS) descBlock(table uint32) uint64 {
 	if f.sb.FeatureIncompat&incompatMetaBG == 0 || table < f.sb.FirstMetaBG {
 		return uint64(f.sb.FirstDataBlock) + 1 + uint64(table)
@@ -60,7 +59,7 @@ func (f *FS) descBlock(table uint32) uint64 {
 	return f.metaDescBlock(table * f.descsPerBlock)
 }
 
-// metaDescBlock gives where a group with a meta_bg descriptor block has it.
+// metaDescBlock returns the position of a group's meta_bg descriptor block.
 func (f *FS) metaDescBlock(group uint32) uint64 {
 	n := f.groupStart(group)
 	if f.hasSuperblock(group) {
@@ -92,7 +91,7 @@ func (f *FS) hasSuperblock(group uint32) bool {
 	return true
 }
 
-// isPower reports whether n is a power of base, of one or above.
+// isPower reports whether n is base to the power of one or more.
 func isPower(n, base uint32) bool {
 	p := uint64(base)
 	for p < uint64(n) {

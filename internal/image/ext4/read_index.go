@@ -4,10 +4,10 @@ package ext4
 type indexBlock struct {
 	countOffset  int
 	limit, count uint16
-	entries      []dxEntry // count of them; the first one's hash is that of the entry above it
+	entries      []dxEntry // count entries; the first has the hash of the parent's entry
 }
 
-// tail is where the block's struct dx_tail stands under metadata_csum.
+// tail returns the offset of the block's struct dx_tail, with metadata_csum.
 func (x *indexBlock) tail() int { return x.countOffset + int(x.limit)*dxEntrySize }
 
 // decodeIndexBlock reads the index of block n: a dx_root in the first block of
@@ -33,7 +33,7 @@ func (nd *vnode) decodeIndexBlock(n uint64, b []byte) (*indexBlock, error) {
 	for i := range x.entries {
 		x.entries[i].decode(b[x.countOffset+i*dxEntrySize:])
 	}
-	x.entries[0].Hash = 0 // limit and count stand there
+	x.entries[0].Hash = 0 // limit and count are in its place
 	return x, nil
 }
 

@@ -39,7 +39,7 @@ func (f *FS) node(number uint32) (*vnode, error) {
 	return nd, nil
 }
 
-// decodeNode makes a node of an inode's record without believing it.
+// decodeNode decodes an inode's record without verifying it.
 func (f *FS) decodeNode(number uint32, raw []byte) *vnode {
 	nd := &vnode{fs: f, number: number, raw: raw}
 	nd.decode(raw)
@@ -47,7 +47,7 @@ func (f *FS) decodeNode(number uint32, raw []byte) *vnode {
 	return nd
 }
 
-// verify checks all of an inode that stands in the inode itself.
+// verify checks the fields of an inode.
 func (nd *vnode) verify() error {
 	f := nd.fs
 	if f.hasCsum {
@@ -74,7 +74,7 @@ func (nd *vnode) verify() error {
 	return nd.verifyFlags()
 }
 
-// verifyFlags refuses what needs a feature that Open refuses, and so cannot be.
+// verifyFlags returns an error for flags of features that Open refuses.
 func (nd *vnode) verifyFlags() error {
 	for _, refused := range []struct {
 		flag uint32
@@ -105,12 +105,12 @@ func (nd *vnode) hasBlocks() bool {
 	return false
 }
 
-// isFastSymlink reports whether the target stands in i_block.
+// isFastSymlink reports whether the target is in i_block.
 func (nd *vnode) isFastSymlink() bool {
 	return nd.isType(modeSymlink) && nd.Size <= fastSymlinkMax && nd.Flags&inodeFlagExtents == 0
 }
 
-// sectors is what the inode takes, in 512 bytes.
+// sectors returns the inode's disk space in units of 512 bytes.
 func (nd *vnode) sectors() uint64 {
 	if nd.Flags&inodeFlagHugeFile != 0 && nd.fs.sb.FeatureROCompat&roCompatHugeFile != 0 {
 		return nd.Blocks * uint64(nd.fs.blockSize/inodeSectorSize)
@@ -118,7 +118,7 @@ func (nd *vnode) sectors() uint64 {
 	return nd.Blocks
 }
 
-// readlink gives a symbolic link's target.
+// readlink returns a symbolic link's target.
 func (nd *vnode) readlink() (string, error) {
 	if nd.Size == 0 || nd.Size > maxSymlinkLen || nd.Size > uint64(nd.fs.blockSize) {
 		return "", corruptf("inode %d: symbolic link of %d bytes", nd.number, nd.Size)
@@ -133,11 +133,10 @@ func (nd *vnode) readlink() (string, error) {
 	return string(target), nil
 }
 
-// Stat is what an inode says of itself beyond [io/fs.FileInfo], whose Sys
-// method returns it.
+// Stat has the fields of an inode beyond [io/fs.FileInfo], whose Sys method returns it.
 type Stat struct {
 	Inode        uint32 // inode number; names that share it are hard links
-	Mode         uint32 // st_mode as Linux has it: file type and permission bits
+	Mode         uint32 // Linux's st_mode: file type and permission bits
 	UID, GID     uint32
 	Nlink        uint32 // names of the inode; for directories 1 may mean "too many to count"
 	Major, Minor uint32 // device number of a block or character device
@@ -145,10 +144,10 @@ type Stat struct {
 	Atime        time.Time
 	Mtime        time.Time
 	Ctime        time.Time
-	Crtime       time.Time // creation; zero in inodes of 128 bytes, which have no place for it
+	Crtime       time.Time // creation; zero in inodes of 128 bytes, which do not have the field
 }
 
-// stat makes a Stat of the inode.
+// stat returns the inode's Stat.
 func (nd *vnode) stat() *Stat {
 	s := &Stat{
 		Inode: nd.number, Mode: uint32(nd.Mode), UID: nd.UID, GID: nd.GID,
@@ -181,7 +180,7 @@ func fileMode(mode uint16) fs.FileMode {
 	return m | typeMode(fileTypeOf(mode))
 }
 
-// typeMode gives the type bits for a directory entry's file type.
+// typeMode returns the type bits for a directory entry's file type.
 func typeMode(fileType uint8) fs.FileMode {
 	switch fileType {
 	case fileTypeRegular:

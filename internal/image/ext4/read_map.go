@@ -2,13 +2,11 @@ package ext4
 
 import "sort"
 
-// fileBlocksEnd is beyond the last block that a file can have: their numbers
-// are of 32 bits.
+// fileBlocksEnd is after the last possible block of a file: block numbers have 32 bits.
 const fileBlocksEnd = 1 << 32
 
-// mapSpan is a stretch of a file: count blocks from block first on, which stand
-// at block start of the image, or are a hole if start is 0. Holes and
-// unwritten spans read as zeros.
+// mapSpan is a range of a file: count blocks from block first on, at block start of the image, or a
+// hole if start is 0. Holes and unwritten spans read as zeros.
 type mapSpan struct {
 	first, count uint64
 	start        uint64
@@ -20,16 +18,16 @@ func (s mapSpan) end() uint64 { return s.first + s.count }
 // zero reports whether the span reads as zeros.
 func (s mapSpan) zero() bool { return s.start == 0 || s.unwritten }
 
-// mapNode is a block of the image that holds part of a file's map: an extent
-// node or a block of pointers. The same block met at another place of the file
-// is another mapNode, which a sound file never has.
+// mapNode is a block of the image with a part of a file's map: an extent node or a block of
+// pointers. The same block at another position of the file is another mapNode, which a valid file
+// never has.
 type mapNode struct {
 	block uint64
 	first uint64 // the first block of the file that the node covers
 }
 
-// window is the map of one part of a file: spans that follow each other
-// without a gap, and the blocks of the map that were read to find them.
+// window is the map of one part of a file: contiguous spans, and the blocks of the map that were
+// read to find them.
 type window struct {
 	spans []mapSpan
 	path  []mapNode
@@ -43,7 +41,7 @@ func (w *window) covers(n uint64) bool {
 	return len(w.spans) > 0 && w.spans[0].first <= n && n < w.end()
 }
 
-// at gives the span that holds block n, which the window covers.
+// at returns the span with block n, which the window covers.
 func (w *window) at(n uint64) mapSpan {
 	i := sort.Search(len(w.spans), func(i int) bool { return w.spans[i].end() > n })
 	return w.spans[i]
@@ -85,8 +83,8 @@ func (nd *vnode) windowAt(n uint64) (*window, error) {
 	return w, nil
 }
 
-// extentWindow descends the extent tree to the leaf that covers block n. Each
-// step goes one level down, so no tree leads in a circle.
+// extentWindow descends the extent tree to the leaf that covers block n. Each step goes one level
+// down, so the descent always ends.
 func (nd *vnode) extentWindow(n uint64) (*window, error) {
 	w := &window{}
 	b := nd.Block[:]
@@ -137,9 +135,8 @@ func (h *extentHeader) check(depth uint16, size int) error {
 	return nil
 }
 
-// findChild finds the index entry for block n in a node that covers the file
-// from *first up to *end, and narrows the two to what the entry covers. It
-// gives 0 if n stands before all entries.
+// findChild finds the index entry for block n in a node that covers the file from *first up to
+// *end, and narrows the two to the range of the entry. It returns 0 if n is before all entries.
 func findChild(b []byte, entries uint16, n uint64, first, end *uint64) (uint64, error) {
 	lo, hi := *first, *end
 	var child uint64
@@ -206,8 +203,8 @@ func (nd *vnode) addExtents(w *window, b []byte, entries uint16, first, end uint
 	return nil
 }
 
-// Pointers in i_block of an inode without extents: to twelve blocks of data,
-// then to a block of pointers, a block of pointers to such, and one level more.
+// Pointers in i_block of an inode without extents: twelve to data blocks, then one to a block of
+// pointers, one to a doubly and one to a triply indirect block.
 const (
 	directPointers = 12
 	pointerSize    = 4
@@ -272,10 +269,9 @@ func (nd *vnode) addPointers(w *window, b []byte, first uint64) error {
 	return nil
 }
 
-// spans calls fn for each span of the file's blocks up to end, holes included,
-// in order. Blocks of the map that were read are counted against budget, and
-// so are blocks of data: a file that has more of them than the file system has
-// blocks shows some of them twice.
+// spans calls fn for each span of the file's blocks up to end, holes included, in order. It counts
+// blocks of the map and of data against budget: a file with more of them than the file system has
+// blocks contains some of them twice.
 func (nd *vnode) spans(end uint64, budget *blockBudget, fn func(mapSpan) error) error {
 	for n := uint64(0); n < end; {
 		w, err := nd.windowAt(n)
@@ -304,8 +300,8 @@ func (nd *vnode) spans(end uint64, budget *blockBudget, fn func(mapSpan) error) 
 	return nil
 }
 
-// blockBudget bounds walks over many files' blocks. Index nodes are met once a
-// leaf, so it allows for the depth of the deepest tree above each block.
+// blockBudget limits walks over the blocks of many files. Index nodes are counted once for each
+// leaf, so the budget allows for the deepest tree above each block.
 type blockBudget struct{ left uint64 }
 
 func (f *FS) newBlockBudget() *blockBudget {

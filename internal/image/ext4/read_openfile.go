@@ -11,7 +11,7 @@ type File struct {
 	file *os.File
 }
 
-// OpenFile opens the image file of that name as [Open] does. Errors name it.
+// OpenFile opens the named image file with [Open]. Errors include the name.
 func OpenFile(name string, options ...Option) (*File, error) {
 	file, err := os.Open(name)
 	if err != nil {
@@ -30,5 +30,5 @@ func OpenFile(name string, options ...Option) (*File, error) {
 	return &File{fsys, file}, nil
 }
 
-// Close closes the image file. Nothing can be read from the file system afterwards.
+// Close closes the image file. The file system cannot be read afterwards.
 func (f *File) Close() error { return f.file.Close() }

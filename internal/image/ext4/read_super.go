@@ -2,7 +2,7 @@ package ext4
 
 import "time"
 
-// Super is what a superblock tells of its file system.
+// Super has the properties of a file system from its superblock.
 type Super struct {
 	Label         string
 	UUID          [16]byte
@@ -15,13 +15,12 @@ type Super struct {
 	Groups        int       // block groups
 	JournalBlocks uint64    // 0 without a journal
 	Features      []string  // named as mke2fs and dumpe2fs name them
-	Created       time.Time // by mkfs; zero if it did not say
+	Created       time.Time // by mkfs; zero if unknown
 	Written       time.Time // last written to
 
-	// NeedsRecovery tells that the journal holds changes not yet in place:
-	// the file system was not unmounted.
+	// NeedsRecovery means that the journal must be replayed: the file system was not unmounted.
 	NeedsRecovery bool
-	// Clean tells that it was unmounted, and that no errors were found before.
+	// Clean means that the file system was unmounted, without detected errors.
 	Clean bool
 }
 

@@ -7,10 +7,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/tree"
 )
 
-// Tree gives the whole file system as a tree. Contents stay in the image, from
-// where they are read when they are used; holes stay holes, and names of one
-// inode stay hard links. Of times a tree holds the last change of content. More
-// than 256 MiB of extended attributes are an error.
+// Tree returns the whole file system as a tree. The tree reads contents from the image on use.
+// Holes and hard links are kept. Of the times it has only mtime. More than 256 MiB of extended
+// attributes are an error.
 func (f *FS) Tree() (*tree.Tree, error) {
 	return f.treeWith(maxTreeXattrs)
 }
@@ -36,16 +35,16 @@ type treeBuilder struct {
 	fs     *FS
 	tree   *tree.Tree
 	budget *blockBudget
-	xattrs int               // bytes that names and values of attributes may still take
+	xattrs int               // remaining bytes for names and values of attributes
 	linked map[uint32]string // first name of inodes with several
 }
 
-// maxDepth bounds how deep directories may nest in a tree, whose paths would
-// otherwise take memory by the square of it.
+// maxDepth is the maximum depth of directories in a tree. The memory for paths grows with its
+// square.
 const maxDepth = 4096
 
-// maxTreeXattrs bounds the attributes that a tree holds in memory, in bytes: inodes may share them
-// in the image, so that a small one can have any number. A million files with labels have 60 MB.
+// maxTreeXattrs limits the attributes that a tree holds in memory, in bytes: inodes may share them
+// in the image, so a small image can have any number. A million files with labels have 60 MB.
 const maxTreeXattrs = 256 << 20
 
 // addDirectory adds what is below the directory at p.
@@ -94,7 +93,7 @@ func (b *treeBuilder) addEntry(name string, e dirent) error {
 	return b.tree.Put(name, n)
 }
 
-// fill sets what a tree's inode holds, entries apart.
+// fill sets the fields of a tree's inode, except entries.
 func (b *treeBuilder) fill(n *tree.Inode, nd *vnode) error {
 	attrs, err := nd.xattrs()
 	if err != nil {
@@ -121,7 +120,7 @@ func (b *treeBuilder) fill(n *tree.Inode, nd *vnode) error {
 	return err
 }
 
-// content gives where in the image a file's bytes stand.
+// content returns the content of a file, as ranges of the image.
 func (b *treeBuilder) content(nd *vnode) (tree.Content, error) {
 	c := tree.Content{Size: int64(nd.Size)}
 	blockSize := int64(b.fs.blockSize)

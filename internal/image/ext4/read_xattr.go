@@ -2,12 +2,11 @@ package ext4
 
 import "bytes"
 
-// maxXattrValue is XATTR_SIZE_MAX, the most that Linux lets a value have.
+// maxXattrValue is XATTR_SIZE_MAX, Linux's limit of a value in bytes.
 const maxXattrValue = 1 << 16
 
-// Xattrs gives a file's extended attributes by full name, "security.capability"
-// and the like; POSIX ACLs have the form that getxattr(2) gives them. Symbolic
-// links on the way are followed, one at the end is not.
+// Xattrs returns a file's extended attributes by full name, such as "security.capability". POSIX
+// ACLs have the format of getxattr(2). Symbolic links are followed, except in the last element.
 func (f *FS) Xattrs(name string) (map[string][]byte, error) {
 	at, err := f.resolve(name, false)
 	if err != nil {
@@ -17,14 +16,14 @@ func (f *FS) Xattrs(name string) (map[string][]byte, error) {
 	return attrs, pathError("getxattr", name, err)
 }
 
-// xattrArea is a place with attributes: the end of an inode, or a block.
+// xattrArea is an area with attributes: the end of an inode, or a block.
 type xattrArea struct {
 	entries []byte // from the first entry to the area's end
-	values  []byte // what value offsets count from, to the area's end
+	values  []byte // from the base of value offsets to the area's end
 	inInode bool
 }
 
-// xattrs reads the inode's attributes; without any the map is empty.
+// xattrs reads the inode's attributes. The map may be empty.
 func (nd *vnode) xattrs() (map[string][]byte, error) {
 	attrs := map[string][]byte{}
 	areas, err := nd.xattrAreas()
@@ -179,8 +178,8 @@ func (f *FS) xattrInodeValue(e xattrEntry, suffix []byte) ([]byte, error) {
 	return value, checkXattrHash(e, suffix, []uint32{sum})
 }
 
-// xattrInodeBlocks is how many blocks the values take that have inodes of
-// their own: they count as the inode's.
+// xattrInodeBlocks returns the number of blocks of values in other inodes, which count for this
+// inode.
 func (nd *vnode) xattrInodeBlocks() uint64 {
 	areas, err := nd.xattrAreas()
 	if err != nil {
@@ -198,8 +197,8 @@ func (nd *vnode) xattrInodeBlocks() uint64 {
 	return blocks
 }
 
-// checkXattrHash verifies e_hash against the name and the words of the value.
-// Names were once hashed as the machine's char, signed or not: both are right.
+// checkXattrHash verifies e_hash against the name and the words of the value. Older kernels hashed
+// names with the machine's signedness of char: both results are valid.
 func checkXattrHash(e xattrEntry, suffix []byte, words []uint32) error {
 	if e.Hash == xattrHash(suffix, words, true) || e.Hash == xattrHash(suffix, words, false) {
 		return nil
@@ -207,11 +206,11 @@ func checkXattrHash(e xattrEntry, suffix []byte, words []uint32) error {
 	return corruptf("hash is %#08x, its bytes give %#08x", e.Hash, xattrHash(suffix, words, true))
 }
 
-// aclUndefinedID is the ID of entries that name no user or group, where an ID
-// is always there.
+// aclUndefinedID is the ID of entries without a user or group, in the format that has an ID in
+// every entry.
 const aclUndefinedID = 0xFFFFFFFF
 
-// decodeACL gives an ACL on disk the form that getxattr(2) gives it.
+// decodeACL converts an ACL from the disk's format to that of getxattr(2).
 func decodeACL(b []byte) ([]byte, error) {
 	if len(b) < aclHeaderSize || le.Uint32(b) != aclDiskVersion {
 		return nil, corruptf("ACL of %d bytes is not of version %d", len(b), aclDiskVersion)

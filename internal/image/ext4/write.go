@@ -10,48 +10,45 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/tree"
 )
 
-// A Target is what an image is written to; *os.File is one.
+// A Target receives an image, such as an *os.File.
 type Target interface {
 	io.WriterAt
 	// Truncate sets the length. Bytes that this adds read as zeros.
 	Truncate(size int64) error
 }
 
-// Options say what a file system is to be like. The zero value is an image
-// for reading, as small as its content.
+// Options describe a file system. The zero value is a read-only image of minimal size.
 type Options struct {
 	Label     string   // volume name, up to 16 bytes
 	UUID      [16]byte // zero: derived from everything in the image
 	BlockSize int      // in bytes, a power of two from 1024 to 65536; 0: 4096
-	// Size is the length of the image in bytes, what is left of it being free
-	// for use once mounted. 0: no more than the content takes.
+	// Size is the length of the image in bytes; the space beyond the content is free. 0: the
+	// minimum for the content.
 	Size int64
 	// Journal is the length of the journal in bytes, at least 1024 blocks.
 	// 0: no journal.
 	Journal int64
-	// Inodes is how many there are at least, with the eleven that are
-	// reserved. 0: as many as the content takes and, with a Size, one more
-	// for each 16 KiB.
+	// Inodes is the minimum number of inodes, including the eleven reserved ones. 0: as many as the
+	// content needs and, with a Size, one more for each 16 KiB.
 	Inodes int64
-	// GrowTo is the length in bytes up to which descriptor blocks are reserved, so that the kernel
-	// can enlarge the file system while it is mounted (EXT4_IOC_RESIZE_FS) as it usually does. The
-	// resize inode holds as many as lead to about 8 TiB with blocks of 4 KiB. The kernel enlarges
-	// further, and where there are none reserved, by changing the layout of descriptors (meta_bg).
-	// Such a file system also stops being written to after an error, whatever the mount options,
-	// and its groups without content are initialised by the kernel when it comes to use them.
-	// It needs a Size. 0: none are reserved.
+	// GrowTo is the length in bytes up to which descriptor blocks are reserved for enlarging the
+	// mounted file system (EXT4_IOC_RESIZE_FS). With blocks of 4 KiB the resize inode can reserve
+	// blocks for about 8 TiB. Beyond the reserved blocks, the kernel enlarges by changing the
+	// layout of descriptors (meta_bg). With GrowTo, the file system also becomes read-only after an
+	// error, whatever the mount options, and groups without content stay uninitialised until the
+	// kernel uses them. It requires a Size. 0: no blocks are reserved.
 	GrowTo int64
-	// Device says that w is a block device of at least Size bytes, which may hold anything: w is
-	// not truncated, nothing on it is taken for zeros, and the kernel zeroes the unused
-	// parts of the inode tables in the background while it is mounted.
+	// Device says that w is a block device of at least Size bytes with arbitrary content: w is not
+	// truncated, nothing on it is assumed to be zero, and the kernel zeroes the unused parts of the
+	// inode tables in the background after the mount.
 	Device bool
-	// ModTime is when the file system says it was made. Zero: the Unix epoch.
+	// ModTime is the creation time in the superblock. Zero: the Unix epoch.
 	ModTime time.Time
-	// Progress, if set, is told the bytes written since it was last called.
+	// Progress, if not nil, is called with the number of bytes written since the last call.
 	Progress func(n int64)
 }
 
-// Stats describe a file system that was written.
+// Stats describe a written file system.
 type Stats struct {
 	Size       int64 // of the image in bytes
 	FreeBytes  int64
@@ -63,8 +60,7 @@ type Stats struct {
 
 const defaultBlockSize = 4096
 
-// withDefaults returns the options with zero values filled in, or what is
-// wrong with them.
+// withDefaults returns the options with defaults for zero values, or an error for invalid ones.
 func (o Options) withDefaults() (Options, error) {
 	if o.BlockSize == 0 {
 		o.BlockSize = defaultBlockSize
@@ -89,25 +85,23 @@ func (o Options) withDefaults() (Options, error) {
 	return o, nil
 }
 
-// writable reports whether the image is made for being written to once mounted.
+// writable reports whether the file system will be mounted for writing.
 func (o Options) writable() bool { return o.Size > 0 || o.Journal > 0 }
 
-// Write lays a tree out as an ext4 file system in w, whose former content is
-// lost. The same tree and options give the same bytes.
+// Write writes a tree as an ext4 file system to w, whose previous content is lost. The same tree
+// and options give the same bytes.
 //
-// The layout is computed from the tree's sizes alone; then the image is
-// written from front to back, each file's bytes being read once. Memory is
-// taken for the tree's names and extents, never for contents. Gaps between the
-// extents of a content become holes.
+// Write computes the layout from the tree's sizes and then writes the image sequentially, reading
+// each file once. Its memory grows with the tree's names and extents, not with contents. Gaps
+// between the extents of a content become holes.
 //
-// All of an inode's times are its modification time; times before 1901 and
-// after 2446 become the nearest that ext4 can hold. A lost+found directory is
-// added if the image is made for being written to (it has a Size or a Journal).
+// All of an inode's times are its modification time; times before 1901 and after 2446 become the
+// nearest that ext4 can store. A writable image (one with a Size or a Journal) has a lost+found
+// directory.
 //
-// Errors name the path concerned: one that ext4 cannot hold, one for which
-// the Size leaves no room (syscall.ENOSPC), one whose content could not be read
-// (io.ErrUnexpectedEOF where the source ends early). After an error, w holds
-// a part of an image.
+// Errors name the path of the file that ext4 cannot store, that does not fit into Size
+// (syscall.ENOSPC), or whose content could not be read (io.ErrUnexpectedEOF if the source is too
+// short). After an error, w has a partial image.
 func Write(ctx context.Context, w Target, t *tree.Tree, o Options) (Stats, error) {
 	stats, err := write(ctx, w, t, o)
 	if err != nil {

@@ -9,10 +9,8 @@ import (
 
 // writeContent writes a file's extents.
 //
-// The bytes pass through memory even where both ends are files: with the
-// contents of a tar, which stand at multiples of 512, copy_file_range(2) took
-// no less time than reading and writing side by side, and it would hide the
-// bytes from the sum.
+// The bytes pass through memory even between files: for contents of a tar, at multiples of 512,
+// copy_file_range(2) was not faster than parallel reads and writes, and the sum needs the bytes.
 func (w *imageWriter) writeContent(n *node) error {
 	if len(n.extents) == 0 {
 		return nil
@@ -40,7 +38,7 @@ func (w *imageWriter) writeContent(n *node) error {
 	return nil
 }
 
-// readBlocks fills b with a file's bytes from off, and with zeros behind its end.
+// readBlocks fills b with a file's bytes from off, and with zeros after its end.
 func readBlocks(c tree.Content, off int64, b []byte) error {
 	size := min(int64(len(b)), c.Size-off)
 	clear(b[size:])

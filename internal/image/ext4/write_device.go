@@ -2,11 +2,11 @@ package ext4
 
 import "fmt"
 
-// signatureArea is how much of a device's end is cleared, where RAID and partition tables have
-// their superblocks. mke2fs clears as much (misc/mke2fs.c).
+// signatureArea is how many bytes at the end of a device are cleared, where RAID and partition
+// tables have their superblocks. mke2fs clears the same (misc/mke2fs.c).
 const signatureArea = 64 << 10
 
-// prepare gives the target its length, or rids a device of what it held.
+// prepare sets the length of the target, or clears the old file system of a device.
 func (w *imageWriter) prepare() error {
 	if w.p.o.Device {
 		return w.clearDevice()
@@ -19,9 +19,10 @@ func (w *imageWriter) prepare() error {
 	return nil
 }
 
-// clearDevice removes the former superblock, so that nothing takes a half-written device for what
-// it held before, and the superblocks of other formats at the end. The kernel reads nothing else
-// before it is written: the unused parts of the inode tables are marked as not zeroed.
+// clearDevice removes the previous superblock, so that a partly written device is not taken for the
+// previous file system, and the superblocks of other formats at the end. The kernel does not read
+// other blocks before they are written: the unused parts of the inode tables are marked as not
+// zeroed.
 func (w *imageWriter) clearDevice() error {
 	zeros := make([]byte, min(signatureArea, w.l.imageSize))
 	for _, at := range []int64{0, w.l.imageSize - int64(len(zeros))} {
@@ -32,8 +33,8 @@ func (w *imageWriter) clearDevice() error {
 	return nil
 }
 
-// clearJournal writes zeros to the journal of a device: blocks of a journal that was there before
-// could be replayed as if they were of this one.
+// clearJournal writes zeros to the journal of a device: blocks of an older journal could otherwise
+// be replayed.
 func (w *imageWriter) clearJournal() error {
 	for _, e := range w.p.journal.extents {
 		for at, left := e.Start, uint64(e.Len); left > 0; {

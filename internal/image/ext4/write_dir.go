@@ -5,8 +5,8 @@ import (
 	"sort"
 )
 
-// Levels of index nodes between the root of a hashed directory and its
-// leaves: what every kernel reads, and what there is with large_dir.
+// Maximum levels of index nodes between the root of a hashed directory and its leaves: for every
+// kernel, and with large_dir.
 const (
 	dxLevelsSmall = 1
 	dxLevelsMax   = 2
@@ -19,10 +19,10 @@ const (
 type dirPlan struct {
 	blockSize int
 	seed      [4]uint32  // of the hash
-	entries   []dirEntry // but for "." and ".."
+	entries   []dirEntry // without "." and ".."
 	leaves    []dirLeaf  // nil without a hash tree
 	nodes     []int      // index nodes by level, from the root down
-	empty     int        // further blocks with nothing in them
+	empty     int        // additional empty blocks
 }
 
 // A dirEntry is a name in a directory.
@@ -32,8 +32,8 @@ type dirEntry struct {
 	node        *node
 }
 
-// A dirLeaf is a block of a hashed directory: entries from first up to end,
-// found under hashes of hash and above.
+// A dirLeaf is a block of a hashed directory: entries from first up to end, with hashes of at least
+// hash.
 type dirLeaf struct {
 	first, end int
 	hash       uint32
@@ -47,13 +47,13 @@ func (d *dirPlan) add(name string, n *node) {
 	d.entries = append(d.entries, dirEntry{name: name, node: n})
 }
 
-// room is what a block has for entries.
+// room returns the space for entries in a block, in bytes.
 func (d *dirPlan) room() int { return d.blockSize - direntTailSize }
 
 // dotsLen is the length of "." and "..".
 func dotsLen() int { return direntLen(1) + direntLen(2) }
 
-// arrange decides on the blocks, once all entries are there.
+// arrange assigns entries to blocks after all are added.
 func (d *dirPlan) arrange() error {
 	total := dotsLen()
 	for _, e := range d.entries {
@@ -64,7 +64,7 @@ func (d *dirPlan) arrange() error {
 	}
 	d.sortByHash()
 	d.fillLeaves()
-	// From the leaves up, until what is left can be listed in the root.
+	// From the leaves up, until the root can list the level.
 	for below := len(d.leaves); below > d.rootLimit(); below = d.nodes[0] {
 		d.nodes = append([]int{int(divUp(uint64(below), uint64(d.nodeLimit())))}, d.nodes...)
 	}
@@ -99,7 +99,7 @@ func (d *dirPlan) fillLeaves() {
 			d.leaves = append(d.leaves, leaf)
 			leaf, used = dirLeaf{first: i, hash: e.hash}, 0
 			if d.entries[i-1].hash == e.hash {
-				leaf.hash |= 1 // names of this hash begin in the leaf before
+				leaf.hash |= 1 // names with this hash begin in the previous leaf
 			}
 		}
 		leaf.end = i + 1
@@ -108,13 +108,13 @@ func (d *dirPlan) fillLeaves() {
 	d.leaves = append(d.leaves, leaf)
 }
 
-// rootLimit is how many index entries there is room for in the root, after
-// "." and "..", the root's information, and with the tail's checksum.
+// rootLimit returns how many index entries fit into the root, after "." and "..", its dx_root_info,
+// and before the tail.
 func (d *dirPlan) rootLimit() int {
 	return (d.blockSize - dxRootCountOffset - dxTailSize) / dxEntrySize
 }
 
-// nodeLimit is how many there is room for in an index node.
+// nodeLimit returns how many index entries fit into an index node.
 func (d *dirPlan) nodeLimit() int {
 	return (d.blockSize - dxNodeCountOffset - dxTailSize) / dxEntrySize
 }
@@ -138,8 +138,8 @@ func (d *dirPlan) blocks() int {
 	return n
 }
 
-// encode calls emit with the directory's blocks one after another; dir is its
-// inode, iseed what their checksums begin with.
+// encode calls emit with the directory's blocks in order. dir is its inode, iseed the initial value
+// of their checksums.
 func (d *dirPlan) encode(dir *node, iseed uint32, emit func(block []byte) error) error {
 	w := dirBlockWriter{plan: d, iseed: iseed, block: make([]byte, d.blockSize), emit: emit}
 	if !d.hashed() {
@@ -203,8 +203,8 @@ func (w *dirBlockWriter) dots(dir *node) {
 	w.entry("..", parent, direntLen(2))
 }
 
-// finishLeaf adds entries, stretches the last one to the tail, or adds an
-// unused one if there is none, and emits the block.
+// finishLeaf adds entries, extends the last one to the tail (or adds an unused one if there are
+// none), and emits the block.
 func (w *dirBlockWriter) finishLeaf(entries []dirEntry) error {
 	last := 0
 	if w.used > 0 { // ".." after "."

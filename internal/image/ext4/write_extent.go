@@ -1,13 +1,13 @@
 package ext4
 
-// extentNodeMax is how many entries an extent tree's node in a block has room
-// for, beside its header and its checksum.
+// extentNodeMax returns how many entries fit into a block of an extent tree, with its header and
+// its checksum.
 func extentNodeMax(blockSize int) int {
 	return (blockSize - extentHeaderSize - extentTailSize) / extentEntrySize
 }
 
-// extentTreeBlocks is how many blocks the tree of n extents takes beside its
-// root, which is in the inode.
+// extentTreeBlocks returns how many blocks the tree of n extents needs, without its root in the
+// inode.
 func extentTreeBlocks(n, blockSize int) int {
 	blocks := 0
 	for n > extentRootMax {
@@ -17,8 +17,8 @@ func extentTreeBlocks(n, blockSize int) int {
 	return blocks
 }
 
-// encodeExtentTree makes the tree of a node's extents. emit, unless nil, is
-// called for each of the treeBlocks with what belongs there; the root is returned.
+// encodeExtentTree makes the tree of a node's extents. emit, unless nil, is called with the content
+// of each of the treeBlocks. The result is the root.
 func encodeExtentTree(n *node, blockSize int, iseed uint32, emit func(at uint64, block []byte) error) (root [inodeBlockSize]byte, err error) {
 	blocks := n.treeBlocks
 	entries := make([][extentEntrySize]byte, len(n.extents))
@@ -31,7 +31,7 @@ func encodeExtentTree(n *node, blockSize int, iseed uint32, emit func(at uint64,
 		var above [][extentEntrySize]byte
 		for len(entries) > 0 {
 			count := min(len(entries), extentNodeMax(blockSize))
-			// Leaves and index entries alike begin with the file's block.
+			// Leaf and index entries both begin with the file's block.
 			idx := extentIdx{Block: le.Uint32(entries[0][:]), Leaf: blocks[0]}
 			var e [extentEntrySize]byte
 			idx.encode(e[:])

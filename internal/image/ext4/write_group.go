@@ -1,8 +1,7 @@
 package ext4
 
-// writeBitmaps writes all groups' bitmaps and returns the descriptors.
-// Bitmaps that are all zero need no writing to a new file, and those of groups without
-// inodes are marked as not there, as are those of groups left uninitialised.
+// writeBitmaps writes all groups' bitmaps and returns the descriptors. Zero bitmaps are not written
+// to a new file. Those of groups without inodes and of uninitialised groups are marked as absent.
 func (w *imageWriter) writeBitmaps() ([]groupDesc, error) {
 	l := w.l
 	descs := make([]groupDesc, l.groups)

@@ -4,19 +4,19 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/tree"
 )
 
-// maxResizeBlocks is how many blocks a file system with a resize inode can have: the inode maps
-// blocks by numbers of 32 bits.
+// maxResizeBlocks is the maximum number of blocks of a file system with a resize inode, which maps
+// blocks by 32-bit numbers.
 const maxResizeBlocks = 1<<32 - 1
 
-// resizeDouble is the index in i_block of the resize inode's only pointer, that to a block of
-// pointers to blocks of pointers.
+// resizeDouble is the index in i_block of the resize inode's only pointer, to a doubly indirect
+// block.
 const resizeDouble = directPointers + 1
 
-// JournalSize returns the size in bytes of the journal for a file system of size bytes that is
-// written to: what mke2fs chooses for blocks of 4 KiB (e2fsprogs, lib/ext2fs/mkjournal.c,
-// ext2fs_default_journal_size), but at most 64 MiB, which is its choice from 2 to 16 GiB. A journal
-// takes all of its room in a sparse file once the kernel has reached its end; the larger ones of
-// mke2fs are for machines that change far more metadata at once than databases do.
+// JournalSize returns the size in bytes of the journal for a writable file system of size bytes:
+// mke2fs's default for blocks of 4 KiB (e2fsprogs, lib/ext2fs/mkjournal.c,
+// ext2fs_default_journal_size), but at most 64 MiB, its default from 2 to 16 GiB. In a sparse file
+// the journal occupies its full size after the kernel has once reached its end; databases change
+// too little metadata at once to need mke2fs's larger journals.
 func JournalSize(size int64) int64 {
 	switch {
 	case size < 128<<20:
@@ -32,9 +32,8 @@ func JournalSize(size int64) int64 {
 // lazy reports whether groups without content are left uninitialised.
 func (o Options) lazy() bool { return o.GrowTo > 0 || o.Device }
 
-// hashSeed is s_hash_seed. Users of a service may choose the names of files on a file system that
-// grows: its own seed keeps them from choosing names whose hashes collide. A seed of zeros stands
-// for the default one.
+// hashSeed returns s_hash_seed. On a writable file system, users of a service may choose file
+// names; a private seed prevents names with colliding hashes. A zero seed means the default one.
 func (o Options) hashSeed() (seed [4]uint32) {
 	if o.GrowTo > 0 {
 		for i := range seed {
@@ -44,10 +43,10 @@ func (o Options) hashSeed() (seed [4]uint32) {
 	return seed
 }
 
-// reservedDescBlocks is how many blocks behind the descriptors, in each copy, are kept for the
-// descriptors of groups to come (s_reserved_gdt_blocks). The kernel and e2fsck accept at most as
-// many as a block has pointers. At least one is reserved: the kernel does not enlarge a file system
-// that has the feature and an empty resize inode.
+// reservedDescBlocks returns the number of reserved blocks after the descriptors in each copy
+// (s_reserved_gdt_blocks). The kernel and e2fsck accept at most as many as a block has pointers. At
+// least one is reserved: the kernel does not enlarge a file system that has the feature and an
+// empty resize inode.
 func (l *layout) reservedDescBlocks() uint64 {
 	if l.growTo == 0 {
 		return 0
@@ -58,7 +57,7 @@ func (l *layout) reservedDescBlocks() uint64 {
 	return min(max(want, have+1)-have, l.blockSize/pointerSize)
 }
 
-// copyGroups lists the groups with a copy of superblock and descriptors, but for group 0.
+// copyGroups lists the groups with a copy of superblock and descriptors, except group 0.
 func (l *layout) copyGroups() (groups []uint64) {
 	for g := uint64(1); g < l.groups; g++ {
 		if hasSuperCopy(g) {
@@ -68,16 +67,17 @@ func (l *layout) copyGroups() (groups []uint64) {
 	return groups
 }
 
-// untouched reports whether nothing was given out of a group. Its bitmap follows from its
-// descriptor. The last group is not one of these: its bitmap has padding.
+// untouched reports whether no block of a group is allocated. Its bitmap follows from its
+// descriptor. The last group is never untouched, because its bitmap has padding.
 func (l *layout) untouched(g uint64) bool {
 	return l.lazy && g+1 < l.groups && l.next <= l.groupStart(g)
 }
 
-// planResize adds the resize inode. Its file is the reserved descriptor blocks of all copies:
-// those behind the primary descriptors are its blocks of pointers, each to the blocks with
-// the same place in the copies (e2fsprogs, lib/ext2fs/res_gdt.c; kernel, fs/ext4/resize.c). It
-// needs a block for the pointers to these. Its size is that of all that such a block can lead to.
+// planResize adds the resize inode. Its file consists of the reserved descriptor blocks of all
+// copies. Those after the primary descriptors are its indirect blocks; each points to the blocks
+// with the same position in the copies (e2fsprogs, lib/ext2fs/res_gdt.c; kernel, fs/ext4/resize.c).
+// One more block points to the indirect blocks. The file's size is the maximum that this block can
+// map.
 func (p *plan) planResize() {
 	pointers := int64(p.o.BlockSize) / pointerSize
 	p.resize = &node{
@@ -89,7 +89,7 @@ func (p *plan) planResize() {
 	}
 }
 
-// encodeResize gives the resize inode's i_block and how many blocks belong to it.
+// encodeResize returns the resize inode's i_block and the number of its blocks.
 func (w *imageWriter) encodeResize(n *node) (block [inodeBlockSize]byte, blocks uint64) {
 	le.PutUint32(block[resizeDouble*pointerSize:], uint32(n.extents[0].Start))
 	return block, 1 + w.l.reservedDescBlocks()*uint64(1+len(w.l.copyGroups()))

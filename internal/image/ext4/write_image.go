@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// An imageWriter writes a plan, laid out, to its target.
+// An imageWriter writes a plan with its layout to a target.
 type imageWriter struct {
 	ctx    context.Context
 	target Target
@@ -99,8 +99,8 @@ func (w *imageWriter) writeNode(n *node) error {
 	return nil
 }
 
-// writeFront writes what depends on all else: the journal's superblock, superblocks and
-// descriptors. The superblock by which the image is known comes last.
+// writeFront writes what depends on the rest of the image: the journal's superblock, superblocks
+// and descriptors. The primary superblock, which makes the image valid, comes last.
 func (w *imageWriter) writeFront(descs []groupDesc) error {
 	if j := w.p.journal; j != nil {
 		root, err := encodeExtentTree(j, w.p.o.BlockSize, 0, nil)
@@ -128,8 +128,8 @@ func (w *imageWriter) writeFront(descs []groupDesc) error {
 	return nil
 }
 
-// writeSuperblock writes the superblock as it stands in a group, with the rest of its block. In
-// group 0 the boot sector comes before it.
+// writeSuperblock writes the superblock of a group, with the rest of its block. In group 0 the boot
+// sector precedes it.
 func (w *imageWriter) writeSuperblock(g uint64) error {
 	b, err := w.sb.encodeWithChecksum(g)
 	if err != nil {

@@ -4,8 +4,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/tree"
 )
 
-// encodeInode writes a node's record of the inode table, attributes and
-// checksum included.
+// encodeInode encodes a node's record of the inode table, with attributes and checksum.
 func (w *imageWriter) encodeInode(n *node, b []byte) error {
 	mtime := timestampOf(n.in.ModTime)
 	in := inode{
@@ -64,7 +63,7 @@ func (n *node) allocatedBlocks() uint64 {
 	return blocks
 }
 
-// content is what the node's blocks hold, unless it is a directory.
+// content returns the content of the node's blocks, unless it is a directory.
 func (n *node) content() tree.Content {
 	if n.in.IsSymlink() {
 		return tree.Bytes([]byte(n.in.Target))

@@ -6,18 +6,17 @@ import (
 	"syscall"
 )
 
-// bytesPerInode is how much of an image with a given size there is to each
-// inode beyond those that the content takes; mke2fs's inode_ratio.
+// bytesPerInode is the ratio of an image's given size to the number of its free inodes; mke2fs's
+// inode_ratio.
 const bytesPerInode = 16 << 10
 
-// minLastGroup is how many blocks must be left in the last group beside its
-// copies of superblock and descriptors; mke2fs drops a group with fewer.
+// minLastGroup is the minimum number of blocks in the last group, without its copies of superblock
+// and descriptors; mke2fs drops a group with fewer.
 const minLastGroup = 50
 
-// A layout says where everything is. Bitmaps and inode tables of all groups
-// stand together at the front (flex_bg allows it), content after them in the
-// order of plan.inOrder, so an image is written from front to back. What is
-// free is behind the content.
+// A layout assigns blocks. Bitmaps and inode tables of all groups are together at the front
+// (flex_bg allows it). The content follows in the order of plan.inOrder, so the image is written
+// sequentially. Free blocks are at the end.
 type layout struct {
 	blockSize      uint64
 	firstDataBlock uint64 // of group 0
@@ -27,15 +26,15 @@ type layout struct {
 	blocks         uint64 // in the file system
 	growTo         uint64 // bytes for which descriptors are reserved
 	lazy           bool   // groups without content are left uninitialised
-	imageSize      int64  // of which a part of a block at the end may not belong to it
+	imageSize      int64  // may exceed the blocks by a part of a block
 
 	blockBitmaps []uint64 // by group
 	inodeBitmaps []uint64
 	inodeTables  []uint64
 
-	next  uint64 // first block not given out; all before it are in use but for gaps
-	limit uint64 // blocks that can be given out are below this
-	gaps  []span // passed over while looking for a run long enough
+	next  uint64 // first unallocated block; all before it are in use, except gaps
+	limit uint64 // end of the blocks that can be allocated
+	gaps  []span // skipped to find a long enough run
 }
 
 // A span is a run of blocks.
@@ -43,15 +42,15 @@ type span struct{ start, count uint64 }
 
 func (s span) end() uint64 { return s.start + s.count }
 
-// errNoSpace is what ENOSPC means here.
+// errNoSpace adds advice to ENOSPC.
 var errNoSpace = fmt.Errorf("no room left in the image, make it larger: %w", syscall.ENOSPC)
 
-// layOut finds the layout for a plan.
+// layOut computes the layout of a plan.
 func (p *plan) layOut() (*layout, error) {
 	bs := uint64(p.o.BlockSize)
 	l := &layout{blockSize: bs, blocksPerGroup: min(8*bs, maxBlocksPerGroup), growTo: uint64(p.o.GrowTo), lazy: p.o.lazy()}
 	if bs == minBlockSize {
-		l.firstDataBlock = 1 // block 0 is the boot sector's, the superblock comes after it
+		l.firstDataBlock = 1 // block 0 is the boot sector, the superblock follows
 	}
 	if p.o.Size > 0 {
 		return l, l.fill(p)
@@ -59,9 +58,8 @@ func (p *plan) layOut() (*layout, error) {
 	return l, l.shrink(p)
 }
 
-// shrink finds the smallest layout, which has just enough groups for the
-// blocks, and enough for the inodes, of which a group can have no more than
-// there are bits in a block.
+// shrink computes the smallest layout, with just enough groups for the blocks and for the inodes. A
+// group has at most as many inodes as a block has bits.
 func (l *layout) shrink(p *plan) error {
 	inodes := uint64(max(int64(p.lastInode()), p.o.Inodes))
 	maxPerGroup := l.blocksPerGroup
@@ -83,17 +81,17 @@ func (l *layout) shrink(p *plan) error {
 		if groups < l.groups && l.blocksPerGroup < maxPerGroup {
 			break
 		}
-		// There are many inodes with little in them: smaller groups instead
-		// of empty space. The block more is for the copies, which move.
+		// For many small inodes, use smaller groups instead of empty space. One block more is for
+		// the copies, which move.
 		l.blocksPerGroup = min(maxPerGroup, roundUp(divUp(need, l.groups)+1, 8))
 	}
-	// The last group has at least what is kept in every such group.
+	// The last group has at least its copies.
 	l.blocks = max(l.next, l.groupStart(l.groups-1)+max(1, l.copySize(l.groups-1)))
 	l.imageSize = int64(l.blocks * l.blockSize)
 	return nil
 }
 
-// fill finds the layout in an image of a given size.
+// fill computes the layout of an image with a given size.
 func (l *layout) fill(p *plan) error {
 	l.imageSize = p.o.Size
 	l.blocks = uint64(p.o.Size) / l.blockSize
@@ -117,7 +115,7 @@ func (l *layout) fill(p *plan) error {
 	return l.place(p, inodes)
 }
 
-// place gives out the blocks with the groups as they are set.
+// place allocates the blocks for the current groups.
 func (l *layout) place(p *plan, inodes uint64) error {
 	// A group's inodes fill bytes of the bitmap and blocks of the table.
 	l.inodesPerGroup = roundUp(divUp(inodes, l.groups), max(8, l.blockSize/defaultInodeSize))
@@ -139,7 +137,7 @@ func (l *layout) place(p *plan, inodes uint64) error {
 	})
 }
 
-// placeGroups gives out the blocks of the groups' bitmaps and inode tables.
+// placeGroups allocates the groups' bitmaps and inode tables.
 func (l *layout) placeGroups() error {
 	single := func(list *[]uint64) error {
 		*list = make([]uint64, l.groups)
@@ -169,8 +167,7 @@ func (l *layout) placeGroups() error {
 	return nil
 }
 
-// placeNode gives out the blocks of an inode: its data, its extent tree, its
-// attributes.
+// placeNode allocates the blocks of an inode: its data, its extent tree, its attributes.
 func (l *layout) placeNode(n *node, ranges []blockRange) error {
 	n.extents = n.extents[:0]
 	for _, r := range ranges {
@@ -203,8 +200,7 @@ func (l *layout) placeNode(n *node, ranges []blockRange) error {
 	return nil
 }
 
-// take gives out the next blocks, want of them or as many as there are
-// before the next copy of the superblock.
+// take allocates the next want blocks, or fewer up to the next copy of the superblock.
 func (l *layout) take(want uint64) (span, error) {
 	for {
 		group := l.groupOf(l.next)
@@ -212,7 +208,7 @@ func (l *layout) take(want uint64) (span, error) {
 			l.next = body
 		}
 		end := l.groupStart(group + 1)
-		// Groups without a copy go on from the one before.
+		// A run may continue into groups without a copy.
 		for want > end-l.next && l.copySize(l.groupOf(end)) == 0 {
 			end = l.groupStart(l.groupOf(end) + 1)
 		}
@@ -228,7 +224,7 @@ func (l *layout) take(want uint64) (span, error) {
 	}
 }
 
-// takeWhole gives out a run of want blocks.
+// takeWhole allocates a run of want blocks.
 func (l *layout) takeWhole(want uint64) (span, error) {
 	for {
 		s, err := l.take(want)
@@ -284,8 +280,8 @@ func hasSuperCopy(g uint64) bool {
 	return false
 }
 
-// bitmap fills b with a group's block bitmap, ones where blocks are in use or
-// do not exist, and returns how many are free.
+// bitmap fills b with a group's block bitmap and returns the number of free blocks. Bits of used
+// and of nonexistent blocks are set.
 func (l *layout) bitmap(g uint64, b []byte) (free uint64) {
 	start, count := l.groupStart(g), l.groupBlocks(g)
 	clear(b)

@@ -8,15 +8,15 @@ import (
 	"sync/atomic"
 )
 
-// Output is written in chunks of outputChunk bytes, of which outputChunks are
-// in memory: one is filled while others are written.
+// Output is written in chunks of outputChunk bytes. outputChunks of them are in memory: one is
+// filled while others are written.
 const (
 	outputChunk  = 1 << 20
 	outputChunks = 4
 )
 
-// An output gathers the blocks of an image, which come mostly one after
-// another, into large writes, done by a goroutine of its own.
+// An output combines the blocks of an image, which are mostly consecutive, into large writes of a
+// separate goroutine.
 type output struct {
 	target    Target
 	blockSize int
@@ -27,13 +27,13 @@ type output struct {
 	free    chan []byte
 	done    chan struct{}
 	failed  atomic.Pointer[error] // the first failed write
-	// sum is over the numbers of the blocks written and their checksums; nil
-	// if the caller does not want to know. A checksum each instead of the bytes: crc32c
-	// is as fast as memory, and this is to tell images apart, not to prove anything.
+	// sum hashes the block numbers and checksums of the written blocks; nil if not needed. It
+	// hashes a checksum of each block instead of its bytes: crc32c is as fast as memory, and the
+	// sum only distinguishes images, it is not a proof.
 	sum hash.Hash
 }
 
-// A chunk is bytes and the block number where they belong.
+// A chunk is a number of bytes and their block number.
 type chunk struct {
 	at uint64
 	b  []byte
@@ -61,7 +61,7 @@ func newOutput(target Target, o Options, front []byte) *output {
 	return out
 }
 
-// drain writes chunks until there are no more; after a failure it passes them over.
+// drain writes chunks until the channel is closed. After an error it discards them.
 func (o *output) drain() {
 	defer close(o.done)
 	for c := range o.full {
@@ -93,11 +93,11 @@ func (o *output) addSum(c chunk) {
 	}
 }
 
-// chunkBlocks is how many blocks next can be asked for at once.
+// chunkBlocks returns the maximum count for next.
 func (o *output) chunkBlocks() uint64 { return uint64(outputChunk / o.blockSize) }
 
-// next gives the place for count blocks from block at on, for the caller to
-// fill whole before the next call.
+// next returns the buffer for count blocks from block at on. The caller fills it completely before
+// the next call.
 func (o *output) next(at, count uint64) ([]byte, error) {
 	n := int(count) * o.blockSize
 	have := len(o.current.b)
@@ -114,7 +114,7 @@ func (o *output) next(at, count uint64) ([]byte, error) {
 	return o.current.b[have:], nil
 }
 
-// write puts one block.
+// write writes one block.
 func (o *output) write(at uint64, block []byte) error {
 	b, err := o.next(at, 1)
 	if err != nil {
@@ -124,7 +124,7 @@ func (o *output) write(at uint64, block []byte) error {
 	return nil
 }
 
-// flush hands what was gathered to the goroutine that writes it.
+// flush passes the current chunk to the writing goroutine.
 func (o *output) flush() error {
 	if failed := o.failed.Load(); failed != nil {
 		return *failed
@@ -140,7 +140,7 @@ func (o *output) flush() error {
 	return nil
 }
 
-// close waits until all is written and returns the sum over it, if one was wanted.
+// close waits until all is written and returns the sum, if requested.
 func (o *output) close() ([]byte, error) {
 	err := o.flush()
 	close(o.full)
@@ -154,8 +154,7 @@ func (o *output) close() ([]byte, error) {
 	return o.sum.Sum(nil), nil
 }
 
-// uuidOf makes a UUID of a sum: version 8, for what is neither random nor a
-// name (RFC 9562, section 5.8).
+// uuidOf makes a UUID of version 8 (RFC 9562, section 5.8) from a sum.
 func uuidOf(sum []byte) (uuid [16]byte) {
 	copy(uuid[:], sum)
 	uuid[6] = uuid[6]&0x0F | 0x80

@@ -9,8 +9,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/tree"
 )
 
-// linkMax is how many names a file can have (EXT4_LINK_MAX). A directory with
-// more links than that says it has one (dir_nlink).
+// linkMax is the maximum number of names of a file (EXT4_LINK_MAX). A directory with more links has
+// a link count of 1 (dir_nlink).
 const linkMax = 65000
 
 // Largest numbers of a device, as Linux encodes them.
@@ -22,39 +22,39 @@ const (
 // maxFileBlocks is how many blocks of a file can be numbered.
 const maxFileBlocks = 1<<32 - 1
 
-// lostAndFoundName is where e2fsck puts what it finds without a name, and
-// lostAndFoundSize the room it is given for that in advance, as by mke2fs.
+// lostAndFoundName is the directory for e2fsck's unnamed inodes, lostAndFoundSize its preallocated
+// size, as with mke2fs.
 const (
 	lostAndFoundName = "lost+found"
 	lostAndFoundSize = 16 << 10
 )
 
-// A plan is a tree as inodes with their numbers, and what each needs.
+// A plan is a tree as numbered inodes, with the space that each needs.
 type plan struct {
 	o     Options
 	nodes []*node // by inode number, from firstInode on
 	root  *node
-	// journal and resize, the inode that holds the blocks reserved for growth, are nil if there are
-	// none. They are not part of the tree.
+	// journal and resize, the inode with the blocks reserved for growth, may be nil. They are not
+	// part of the tree.
 	journal  *node
 	resize   *node
 	linked   map[*tree.Inode]*node // files with several names
 	largeDir bool                  // some directory has an index of three levels
 }
 
-// A node is an inode in the making.
+// A node is an inode of a plan.
 type node struct {
 	in     *tree.Inode
 	parent *node  // directory of its first name
 	name   string // first name, in parent
 	ino    uint32
-	links  uint32 // names; for a directory those of "." and ".." of its directories too
+	links  uint32 // names; for a directory including "." and the ".." of its subdirectories
 
 	size  int64      // i_size
 	dir   *dirPlan   // of a directory
 	attrs *xattrPlan // nil if there are none
 
-	// Where it is, as the layout decides.
+	// Its blocks, set by the layout.
 	extents    []extent
 	treeBlocks []uint64 // of the extent tree, if it does not fit in the inode
 	xattrBlock uint64
@@ -96,9 +96,8 @@ func newPlan(t *tree.Tree, o Options) (*plan, error) {
 	return p, nil
 }
 
-// planLostAndFound gives the lost+found directory its node, first of all so
-// that it has the number that is customary. It returns nil where there is
-// none and no use for one.
+// planLostAndFound adds the node of the lost+found directory, before all others so that it has the
+// customary number. It returns nil if the image does not have or need the directory.
 func (p *plan) planLostAndFound(root *tree.Inode) (*node, error) {
 	in, ok := root.Entry(lostAndFoundName)
 	if ok && !in.IsDir() || !ok && !p.o.writable() {
@@ -120,8 +119,8 @@ func (p *plan) planLostAndFound(root *tree.Inode) (*node, error) {
 	return n, nil
 }
 
-// fill plans everything in a directory. lost is lost+found in the root, which
-// has its node already, and elsewhere nil.
+// fill plans the contents of a directory. For the root, lost is the node of lost+found; otherwise
+// it is nil.
 func (p *plan) fill(dir, lost *node) error {
 	dir.dir = newDirPlan(p.o, dir.in.Len())
 	if lost != nil && lost.dir != nil { // it is not in the tree
@@ -158,7 +157,7 @@ func (p *plan) fill(dir, lost *node) error {
 	return p.finishDir(dir)
 }
 
-// finishDir decides on a directory's blocks once all its entries are known.
+// finishDir assigns a directory's blocks after all its entries are added.
 func (p *plan) finishDir(dir *node) error {
 	if err := dir.dir.arrange(); err != nil {
 		return fmt.Errorf("%s: %w", dir.path(), err)
@@ -204,7 +203,7 @@ func checkName(name string) error {
 	return nil
 }
 
-// measure finds out what an inode needs, except for a directory's blocks.
+// measure computes the space of an inode, except a directory's blocks.
 func (p *plan) measure(n *node) error {
 	in := n.in
 	var err error
@@ -229,7 +228,7 @@ func (p *plan) measure(n *node) error {
 
 func (n *node) measureSymlink(blockSize int) error {
 	target := n.in.Target
-	limit := min(maxSymlinkLen, blockSize-1) // the kernel wants a NUL behind it
+	limit := min(maxSymlinkLen, blockSize-1) // the kernel needs a NUL after it
 	switch {
 	case target == "":
 		return errors.New("the symbolic link has no target")
@@ -254,8 +253,8 @@ func (n *node) measureFile(blockSize int64) error {
 	return nil
 }
 
-// ranges lists the runs of an inode's blocks that have data, in order. They
-// are not kept, as they would take more memory than most else of a node.
+// ranges lists the runs of an inode's blocks that have data, in order. They are computed on demand:
+// storing them would take more memory than the rest of a node.
 func (p *plan) ranges(n *node) []blockRange {
 	bs := int64(p.o.BlockSize)
 	switch {
@@ -271,8 +270,8 @@ func (p *plan) ranges(n *node) []blockRange {
 	return []blockRange{{0, divUp(uint64(n.size), uint64(bs))}}
 }
 
-// contentRanges turns the byte extents of a content into ranges of blocks. A
-// block that any of them touches is one with data.
+// contentRanges turns the byte extents of a content into ranges of blocks. A block that overlaps
+// any extent has data.
 func contentRanges(c tree.Content, blockSize int64) []blockRange {
 	var ranges []blockRange
 	for _, e := range c.Extents {
@@ -289,7 +288,7 @@ func contentRanges(c tree.Content, blockSize int64) []blockRange {
 	return ranges
 }
 
-// planJournal adds the inode of the journal: a file of one range.
+// planJournal adds the inode of the journal, a file with one range.
 func (p *plan) planJournal() {
 	blocks := p.o.Journal / int64(p.o.BlockSize)
 	p.journal = &node{
@@ -301,9 +300,8 @@ func (p *plan) planJournal() {
 	}
 }
 
-// inOrder calls fn for each inode in the order in which they stand on disk:
-// the journal and the resize inode, the directories together so that looking for
-// a name reads little, then the rest.
+// inOrder calls fn for each inode in the order on disk: the journal and the resize inode, then all
+// directories together, so that path lookups read little, then the rest.
 func (p *plan) inOrder(fn func(*node) error) error {
 	for _, n := range []*node{p.journal, p.resize, p.root} {
 		if n == nil {
@@ -341,8 +339,8 @@ func (p *plan) byNumber(ino uint32) *node {
 	return nil
 }
 
-// timestampOf gives the nearest time that an inode can hold; that of no time
-// at all is the Unix epoch.
+// timestampOf returns the nearest time that an inode can store. For the zero Time it is the Unix
+// epoch.
 func timestampOf(t time.Time) timestamp {
 	if t.IsZero() {
 		return timestamp{}

@@ -5,14 +5,14 @@ import (
 	"math/bits"
 )
 
-// groupsPerFlexLog is what the image says of how groups are taken together,
-// which guides the kernel in placing new files: 2^4, as mke2fs does.
+// groupsPerFlexLog is the logarithm of the size of a flex group, which guides the kernel's
+// placement of new files: 2^4, as with mke2fs.
 const groupsPerFlexLog = 4
 
-// neverCheck is a MaxMntCount that asks for no checks by number of mounts.
+// neverCheck is a MaxMntCount that disables checks by number of mounts.
 const neverCheck = 0xFFFF
 
-// newSuperblock gives the superblock of a plan, but for UUID and checksum.
+// newSuperblock returns the superblock of a plan, without UUID and checksum.
 func newSuperblock(p *plan, l *layout) superblock {
 	now := uint64(timestampOf(p.o.ModTime).Sec)
 	free := l.freeBlocks()
@@ -68,16 +68,16 @@ func newSuperblock(p *plan, l *layout) superblock {
 		sb.FeatureIncompat |= incompatLargedir
 	}
 	if p.o.UUID == [16]byte{} {
-		// The UUID is known when all is written, but every checksum begins
-		// with it, or else with a seed of its own.
+		// Checksums start with the UUID or with a separate seed. The UUID is known only after
+		// everything is written.
 		sb.ChecksumSeed = sb.checksumSeed()
 		sb.FeatureIncompat |= incompatCsumSeed
 	}
 	return sb
 }
 
-// addJournal names the journal's inode, with the copy of where it is that
-// e2fsck keeps for when that inode is lost.
+// addJournal sets the journal's inode number, and the copy of the inode's block map with which
+// e2fsck restores a lost inode.
 func (sb *superblock) addJournal(journal *node, root [inodeBlockSize]byte) {
 	sb.FeatureCompat |= compatHasJournal
 	sb.JournalInum = inodeJournal
@@ -90,7 +90,7 @@ func (sb *superblock) addJournal(journal *node, root [inodeBlockSize]byte) {
 	sb.JnlBlocks[words+1] = uint32(journal.size)
 }
 
-// encodeWithChecksum gives the superblock's 1024 bytes as they stand in a group.
+// encodeWithChecksum returns the 1024 bytes of a group's superblock.
 func (sb *superblock) encodeWithChecksum(group uint64) ([]byte, error) {
 	b := make([]byte, superblockSize)
 	sb.BlockGroupNr = uint16(group)
@@ -102,7 +102,7 @@ func (sb *superblock) encodeWithChecksum(group uint64) ([]byte, error) {
 	return b, nil
 }
 
-// encodeJournalSuperblock gives the first block of an empty journal.
+// encodeJournalSuperblock returns the first block of an empty journal.
 func encodeJournalSuperblock(journal *node, blockSize int, uuid [16]byte) ([]byte, error) {
 	js := journalSuperblock{
 		Magic:     journalMagic,

@@ -10,31 +10,30 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/tree"
 )
 
-// xattrInodeRoom is what an inode has for attributes behind its fields.
+// xattrInodeRoom is the space for attributes in an inode, in bytes.
 const xattrInodeRoom = defaultInodeSize - goodOldInodeSize - inodeExtraSize - xattrIbodyHeaderSize
 
 // xattrEnd is the length of the zeros that end a list of attributes.
 const xattrEnd = 4
 
-// An xattr is an extended attribute as ext4 holds it.
+// An xattr is an extended attribute in ext4's format.
 type xattr struct {
 	index uint8
-	name  string // without the prefix that index stands for
+	name  string // without the prefix of index
 	value []byte
 }
 
-// size is what the attribute takes of its place, name and value.
+// size returns the space of the attribute's name and value.
 func (a *xattr) size() int {
 	return xattrEntryLen(len(a.name)) + (len(a.value)+xattrAlign-1)&^(xattrAlign-1)
 }
 
-// An xattrPlan says where an inode's attributes go, in the order that the
-// kernel looks for them.
+// An xattrPlan has the placement of an inode's attributes, in the kernel's lookup order.
 type xattrPlan struct {
 	inInode, inBlock []xattr
 }
 
-// planXattrs puts what fits into the inode and the rest into a block.
+// planXattrs puts attributes into the inode as far as they fit, and the rest into a block.
 func planXattrs(in *tree.Inode, blockSize int) (*xattrPlan, error) {
 	if len(in.Xattrs) == 0 {
 		return nil, nil
@@ -64,7 +63,7 @@ func planXattrs(in *tree.Inode, blockSize int) (*xattrPlan, error) {
 	return p, nil
 }
 
-// xattrLess is the order in a block, by which the kernel stops looking (ext4_xattr_cmp).
+// xattrLess is the order in a block, which the kernel's search relies on (ext4_xattr_cmp).
 func xattrLess(a, b *xattr) bool {
 	if a.index != b.index {
 		return a.index < b.index
@@ -101,8 +100,8 @@ func newXattr(name string, value []byte, isDir bool) (xattr, error) {
 	return xattr{}, errors.New("ext4 holds those of user, trusted and security, and POSIX ACLs")
 }
 
-// POSIX ACLs: programs and archives have them as in linux/posix_acl_xattr.h,
-// with an ID in every entry; ext4 has one only where it means something.
+// POSIX ACLs: programs and archives use the format of linux/posix_acl_xattr.h, with an ID in every
+// entry; ext4 has an ID only in entries for named users and groups.
 const (
 	aclXattrVersion = 2
 	aclDiskVersion  = 1
@@ -113,7 +112,7 @@ const (
 	aclTagGroup     = 0x08
 )
 
-// encodeACL turns an ACL from the form of system calls to that on disk.
+// encodeACL converts an ACL from the format of system calls to that on disk.
 func encodeACL(value []byte) ([]byte, error) {
 	if len(value) < aclHeaderSize || le.Uint32(value) != aclXattrVersion || (len(value)-aclHeaderSize)%aclEntrySize != 0 {
 		return nil, errors.New("not an ACL of version 2")
@@ -129,7 +128,7 @@ func encodeACL(value []byte) ([]byte, error) {
 	return out, nil
 }
 
-// encodeInInode writes attributes to the space behind an inode's fields.
+// encodeInInode writes attributes to the space after an inode's fields.
 func (p *xattrPlan) encodeInInode(b []byte) {
 	if p == nil || len(p.inInode) == 0 {
 		return
@@ -138,7 +137,7 @@ func (p *xattrPlan) encodeInInode(b []byte) {
 	encodeXattrs(b[xattrIbodyHeaderSize:], 0, p.inInode, false)
 }
 
-// encodeBlock writes the attribute block, which stands at block number at.
+// encodeBlock encodes the attribute block at block number at.
 func (p *xattrPlan) encodeBlock(b []byte, seed uint32, at uint64) {
 	clear(b)
 	h := xattrHeader{Magic: xattrMagic, Refcount: 1, Blocks: 1}
@@ -148,8 +147,8 @@ func (p *xattrPlan) encodeBlock(b []byte, seed uint32, at uint64) {
 	h.encode(b)
 }
 
-// encodeXattrs writes entries from start on, and values from the end of b
-// down. It returns the hash over all, if the entries are to have theirs.
+// encodeXattrs writes entries from start on, and values from the end of b down. With hashed set,
+// entries get their hashes, and the result is the hash over all.
 func encodeXattrs(b []byte, start int, attrs []xattr, hashed bool) (all uint32) {
 	end := len(b)
 	for _, a := range attrs {

@@ -1,8 +1,7 @@
 package ext4
 
-// xattrHash is e_hash of an attribute: of its name without prefix and of the
-// words of its value, or of the one word that stands for a value in an inode
-// of its own.
+// xattrHash is e_hash of an attribute: over its name without prefix and the words of its value, or
+// the single word for a value in its own inode.
 func xattrHash(suffix []byte, words []uint32, unsigned bool) uint32 {
 	const nameShift, valueShift = 5, 16 // NAME_HASH_SHIFT, VALUE_HASH_SHIFT
 	var hash uint32

@@ -37,7 +37,7 @@ func compression(b []byte) string {
 	return ""
 }
 
-// decompress uncompresses b, which may become at most limit bytes long.
+// decompress decompresses b to at most limit bytes.
 func decompress(format string, b []byte, limit int) ([]byte, error) {
 	out, err := func() ([]byte, error) {
 		switch format {
@@ -68,7 +68,7 @@ func decompress(format string, b []byte, limit int) ([]byte, error) {
 }
 
 func decodeZstd(b []byte, limit int) ([]byte, error) {
-	// One goroutine, and a window no larger than what may come out.
+	// One goroutine, and a window of at most the output limit.
 	r, err := zstd.NewReader(bytes.NewReader(b), zstd.WithDecoderConcurrency(1),
 		zstd.WithDecoderMaxWindow(uint64(max(limit, zstd.MinWindowSize))), zstd.WithDecoderLowmem(true))
 	if err != nil {

@@ -8,16 +8,15 @@ import (
 	"strings"
 )
 
-// A Config is the content of a .config: values by option, without "CONFIG_" in
-// front. A value is as it was written: y, m, a number, or a string in double
-// quotes. Options that are not set are absent.
+// A Config is the content of a .config: values by option, without "CONFIG_" in front. A value has
+// its written form: y, m, a number, or a string in double quotes. Unset options are absent.
 type Config map[string]string
 
 const prefix = "CONFIG_"
 
-// Parse reads the text of a .config or of a fragment of one. A line that is
-// neither an assignment nor a comment is an error that names it. Where an
-// option is given twice the later line counts, as it does for the kernel.
+// Parse reads the text of a .config or of a fragment of one. A line that is neither an assignment
+// nor a comment is an error that names it. If an option occurs twice, the later line applies, as in
+// the kernel.
 func Parse(text []byte) (Config, error) {
 	c := Config{}
 	for i, raw := range bytes.Split(text, []byte("\n")) {
@@ -42,8 +41,7 @@ func Parse(text []byte) (Config, error) {
 	return c, nil
 }
 
-// Unset returns the options that a text turns off by a "# CONFIG_X is not set"
-// line, in order.
+// Unset returns the options that a text disables with a "# CONFIG_X is not set" line, in order.
 func Unset(text []byte) []string {
 	var names []string
 	for line := range strings.Lines(string(text)) {

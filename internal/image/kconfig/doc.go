@@ -1,9 +1,7 @@
-// Package kconfig reads kernel images: which architecture they are for, which
-// release they are, and the configuration that a kernel built with
-// CONFIG_IKCONFIG carries inside itself.
+// Package kconfig reads kernel images: their architecture, their release, and the configuration
+// that a kernel built with CONFIG_IKCONFIG contains.
 //
-// It takes what people have at hand: a raw arm64 Image, the same compressed as
-// a whole (Image.gz, Image.lz4, Image.zst, ...), and an x86 bzImage whatever
-// its payload is compressed with, except LZO. Images are bytes from outside:
-// every length is checked, and nothing grows beyond a limit.
+// It accepts a raw arm64 Image, a compressed one (Image.gz, Image.lz4, Image.zst, ...), and an x86
+// bzImage with any compression of its payload except LZO. Images are untrusted input: every length
+// is checked, and memory is limited.
 package kconfig

@@ -11,22 +11,21 @@ import (
 	"github.com/sovereign-sql/sov/internal/arch"
 )
 
-// maxImage bounds the size of an image, compressed or not, in bytes. A
-// distribution's kernel is some 60 MB.
+// maxImage is the largest image, compressed or not, in bytes. A distribution's kernel has about 60
+// MB.
 const maxImage = 256 << 20
 
 // ErrNoConfig says that a kernel was built without CONFIG_IKCONFIG.
 var ErrNoConfig = errors.New("the kernel carries no configuration: it was built without CONFIG_IKCONFIG")
 
-// ErrNotKernel says that a file is no kernel image of a kind known here.
+// ErrNotKernel says that a file is not a supported kernel image.
 var ErrNotKernel = errors.New("not a kernel image: neither an arm64 Image nor an x86 bzImage")
 
 // An Image is a kernel that a boot loader can start.
 type Image struct {
 	// Arch is "arm64" or "amd64".
 	Arch string
-	// Wrapper is what the whole file was compressed with ("gzip", "lz4",
-	// ...), or empty.
+	// Wrapper is the compression of the whole file ("gzip", "lz4", ...), or empty.
 	Wrapper string
 	// Bytes is the image itself: a raw arm64 Image or a bzImage.
 	Bytes []byte
@@ -52,8 +51,8 @@ func OpenFile(name string) (*Image, error) {
 	return img, nil
 }
 
-// Open finds out what kind of image b is and uncompresses it as far as needed.
-// The Image may keep b.
+// Open detects the kind of image in b and decompresses it as far as necessary. The Image may keep
+// b.
 func Open(b []byte) (*Image, error) { return open(b, maxImage) }
 
 func open(b []byte, limit int) (*Image, error) {
@@ -97,7 +96,7 @@ const (
 	setupHeaderEnd      = 0x250
 
 	bootFlag           = 0xaa55
-	payloadSince       = 0x0208 // boot protocol that knows payload_offset
+	payloadSince       = 0x0208 // first boot protocol with payload_offset
 	loadflagKernel64   = 1 << 0
 	defaultSetupSects  = 4
 	setupSector        = 512
@@ -133,7 +132,7 @@ func bzImagePayload(b []byte, limit int) ([]byte, error) {
 	if format == "" {
 		return nil, errors.New("the kernel inside the bzImage is compressed in a way not known here (LZO?); build it with CONFIG_KERNEL_GZIP")
 	}
-	// All but gzip have the uncompressed size appended by the kernel's build.
+	// The kernel's build appends the uncompressed size, except for gzip.
 	if format != "gzip" {
 		payload = payload[:max(0, len(payload)-appendedSizeLength)]
 	}
@@ -144,8 +143,8 @@ func bzImagePayload(b []byte, limit int) ([]byte, error) {
 	return kernel, nil
 }
 
-// Release returns the kernel's release as uname -r gives it ("6.1.192-sov"), or
-// "" if the image does not say.
+// Release returns the kernel's release as uname -r prints it ("6.1.192-sov"), or "" if the image
+// does not contain it.
 func (img *Image) Release() string {
 	// linux_banner of init/version.c: "Linux version %s (user@host) ...". The
 	// format string itself is there too, with a % in place of the release.
@@ -163,12 +162,11 @@ func (img *Image) Release() string {
 	}
 }
 
-// maxConfig bounds a configuration's text, in bytes. A distribution's is
-// 250 KB.
+// maxConfig is the largest text of a configuration, in bytes. A distribution's has 250 KB.
 const maxConfig = 4 << 20
 
-// maxConfigMarks bounds how many places that look like the configuration's are
-// tried. A kernel has one; its code and data might by chance have another.
+// maxConfigMarks is how many possible positions of the configuration are tried. A kernel has one;
+// its code and data might contain the mark by chance.
 const maxConfigMarks = 16
 
 // Config returns the text of the configuration that the kernel was built with,
@@ -198,7 +196,7 @@ func (img *Image) Config() ([]byte, error) {
 	return nil, fmt.Errorf("the configuration inside the kernel is damaged: the first %d places that look like one are not", maxConfigMarks)
 }
 
-// readLimited reads all of r, which is to have at most limit bytes.
+// readLimited reads all of r, or returns an error if it has more than limit bytes.
 func readLimited(r io.Reader, limit int) ([]byte, error) {
 	b, err := io.ReadAll(io.LimitReader(r, int64(limit)+1))
 	if err != nil {

@@ -6,10 +6,9 @@ import (
 	"fmt"
 )
 
-// The formats are those of lz4_Frame_format.md and lz4_Block_format.md in the
-// LZ4 project. The kernel's build writes legacy frames, the lz4 program newer
-// ones. Checksums are not verified: a kernel that is damaged does not boot, and
-// the configuration has a checksum of its own.
+// The formats are those of lz4_Frame_format.md and lz4_Block_format.md in the LZ4 project. The
+// kernel's build writes legacy frames, the lz4 program newer ones. Checksums are not verified: a
+// damaged kernel does not boot, and the configuration has its own checksum.
 const (
 	lz4LegacyMagic = "\x02\x21\x4c\x18"
 	lz4FrameMagic  = "\x04\x22\x4d\x18"
@@ -96,8 +95,8 @@ func decodeLZ4Frame(b []byte, limit int) (out []byte, err error) {
 	}
 }
 
-// appendLZ4Block uncompresses one block behind what is in out, to which its
-// matches may refer.
+// appendLZ4Block decompresses one block and appends it to out. Matches may refer to the content of
+// out.
 func appendLZ4Block(out, src []byte, limit int) ([]byte, error) {
 	const minMatch = 4
 	for len(src) > 0 {
@@ -127,8 +126,7 @@ func appendLZ4Block(out, src []byte, limit int) ([]byte, error) {
 		if len(out)+match > limit {
 			return nil, tooLarge(limit)
 		}
-		// A match may run into what it produces, so it is taken in pieces
-		// of what is there.
+		// A match may overlap its own output, so it is copied in pieces of the existing output.
 		for match > 0 {
 			from := out[len(out)-offset:]
 			n := min(match, len(from))

@@ -11,11 +11,10 @@ import (
 	"github.com/ulikunitz/xz/lzma"
 )
 
-// The container is read here and not by ulikunitz/xz, because the kernel's
-// build passes x86 code through the BCJ filter, which that package lacks. The
-// format is that of xz-file-format.txt. Checks and the index are not verified:
-// a kernel that is damaged does not boot, and the configuration has a checksum
-// of its own.
+// The container is read here and not by ulikunitz/xz, because the kernel's build passes x86 code
+// through the BCJ filter, which that package lacks. The format is xz-file-format.txt. Checks and
+// the index are not verified: a damaged kernel does not boot, and the configuration has its own
+// checksum.
 const xzMagic = "\xfd7zXZ\x00"
 
 // Filter IDs.
@@ -65,7 +64,7 @@ func decodeXZ(b []byte, limit int) ([]byte, error) {
 	}
 }
 
-// xzCheckLength returns the bytes that a block's check takes.
+// xzCheckLength returns the length of a block's check in bytes.
 func xzCheckLength(kind byte) (int, error) {
 	switch kind {
 	case 0:
@@ -132,7 +131,7 @@ func xzDictSize(p byte) int64 {
 }
 
 func (block xzBlock) decode(r io.Reader, limit int) ([]byte, error) {
-	// No match reaches back further than what may come out.
+	// No match reaches back further than the output limit.
 	dict := max(lzma.MinDictCap, min(block.dictSize, int64(limit)))
 	lz, err := lzma.Reader2Config{DictCap: int(dict)}.NewReader2(r)
 	if err != nil {
@@ -145,13 +144,12 @@ func (block xzBlock) decode(r io.Reader, limit int) ([]byte, error) {
 	return out, err
 }
 
-// undoX86 turns the absolute targets of CALL and JMP instructions in b back
-// into relative ones, as the x86 filter of xz demands.
+// undoX86 reverses the x86 filter of xz: it converts absolute targets of CALL and JMP instructions
+// in b back to relative ones.
 //
-// The filter guesses where instructions are: a byte E8 or E9 counts as one if
-// the highest byte of its operand is 00 or FF and no other such byte just
-// before it makes that doubtful. seen has a bit for each of the three bytes
-// before: set if it looked like an instruction and was left alone.
+// The filter guesses instructions: a byte E8 or E9 counts as one if the highest byte of its operand
+// is 00 or FF and no similar byte shortly before it makes that doubtful. seen has a bit for each of
+// the three previous bytes, set if the byte looked like an instruction and was not converted.
 func undoX86(b []byte) {
 	const instruction = 5
 	seen := uint(0)
@@ -168,9 +166,9 @@ func undoX86(b []byte) {
 		address := binary.LittleEndian.Uint32(operand)
 		for {
 			address -= uint32(i + instruction)
-			// Where an instruction was seen before, its operand reaches
-			// into this one's: the overlapping byte may not come out as a
-			// sign byte, for the encoder would not have taken it then.
+			// The operand of a previous possible instruction overlaps this one's. The overlapping
+			// byte must not become a sign byte, because the encoder would not have converted it
+			// then.
 			shift := 8 * bits.Len(seen)
 			if shift == 0 || !isSignByte(byte(address>>(24-shift))) {
 				break
@@ -187,7 +185,7 @@ func undoX86(b []byte) {
 	}
 }
 
-// doubtful reports whether what came before forbids to take an instruction.
+// doubtful reports whether the previous bytes rule out an instruction here.
 func doubtful(seen uint, operand []byte) bool {
 	if seen == 0 {
 		return false

@@ -13,12 +13,12 @@ import (
 	"github.com/sovereign-sql/sov/internal/bound"
 )
 
-// layerLimit holds for the tar in a compressed layer. Debian's expand to three times their size;
-// the ratio leaves room for layers of mostly zeros.
+// layerLimit limits the tar in a compressed layer. Debian's layers expand to three times their
+// size; the ratio allows for layers of mostly zeros.
 var layerLimit = bound.Limit{Bytes: 4 * maxLayer, Free: 16 << 20, Ratio: 100}
 
-// maxWindow is what decoders of zstd and xz keep of the past, at most. zstd's command line tool
-// refuses more too, and xz's highest preset takes half of it.
+// maxWindow is the largest window of the zstd and xz decoders. It is the default limit of zstd's
+// command line tool; xz's highest preset needs half of it.
 const maxWindow = 128 << 20
 
 // First bytes of compressed files.
@@ -69,7 +69,7 @@ func openFile(path string) (io.ReadCloser, error) {
 	return closing{plain, func() error { return errors.Join(plain.Close(), f.Close()) }}, nil
 }
 
-// A closing is a reader with what to do at its end.
+// A closing is a reader with a function to call on Close.
 type closing struct {
 	io.Reader
 	close func() error

@@ -18,44 +18,45 @@ import (
 	"github.com/sovereign-sql/sov/internal/bound"
 )
 
-// A place keeps images: a registry's repository, or a layout.
+// A place is a source of images: a registry's repository, or a layout.
 type place interface {
 	// document returns an index, a manifest or a configuration; an error that wraps errAbsent if
 	// the place does not have it.
 	document(d v1.Descriptor) ([]byte, error)
-	// layer opens a layer as it is kept.
+	// layer opens the stored form of a layer.
 	layer(d v1.Descriptor) (io.ReadCloser, error)
 }
 
 var errAbsent = errors.New("it is not there")
 
-// Limits of what is read to find an image.
+// Limits of the search for an image.
 const (
 	maxDocument   = 8 << 20 // bytes of a manifest, an index or a configuration
 	maxDocuments  = 1000    // manifests and indexes
 	maxIndexDepth = 4       // indexes within indexes; one level is usual
 )
 
-// A foundImage is an image where it is kept.
+// A foundImage is an image in a place.
 type foundImage struct {
 	digest   string
 	manifest []byte // nil: see the package comment
 	config   []byte
 	layers   []Layer  // DiffID is missing
-	names    []string // that the place has for it
+	names    []string // its names in the place
 }
 
-// A search looks for the image of a platform, or for that of a digest, in a place.
+// A search finds the image of a platform, or with a digest, in a place.
 type search struct {
 	place     place
 	arch      string
 	digest    string // of an index or a manifest; "": the first of the platform
 	documents int
 	platforms []string // of other images that were seen
-	absent    bool     // an image of the platform is named, but not kept
+	absent    bool     // an index lists an image of the platform that the place does not have
 }
 
-// find returns the image behind a descriptor, or nil if there is none of those wanted.
+// find returns the image that a descriptor refers to, directly or through indexes, or nil if none
+// matches.
 func (s *search) find(d v1.Descriptor, depth int, digest string) (*foundImage, error) {
 	isIndex := d.MediaType.IsIndex()
 	if !isIndex && !d.MediaType.IsImage() && d.MediaType != types.MediaType("") {
@@ -99,7 +100,7 @@ func (s *search) find(d v1.Descriptor, depth int, digest string) (*foundImage, e
 	return nil, nil
 }
 
-// read returns a document after comparing it with its digest.
+// read returns a document after verifying its digest.
 func (s *search) read(d v1.Descriptor) ([]byte, error) {
 	if d.Size > maxDocument {
 		return nil, fmt.Errorf("it has %d bytes, at most %d are expected: %w", d.Size, int64(maxDocument), bound.ErrTooLarge)
@@ -117,8 +118,8 @@ func (s *search) read(d v1.Descriptor) ([]byte, error) {
 	return b, nil
 }
 
-// image returns the image with a manifest. Unless it is named, its configuration must be for the
-// platform, if the index has not said so already.
+// image returns the image with a manifest. Unless the user named the image, or the index states its
+// platform, its configuration must be for the platform.
 func (s *search) image(d v1.Descriptor, raw []byte, named bool) (*foundImage, error) {
 	m, err := v1.ParseManifest(bytes.NewReader(raw))
 	if err != nil {
@@ -159,7 +160,7 @@ func (s *search) saw(parts ...string) {
 	}
 }
 
-// missing says why nothing was found.
+// missing returns the error if no image was found.
 func (s *search) missing() error {
 	if s.digest != "" {
 		return errors.New("there is no image " + s.digest)
@@ -174,13 +175,13 @@ func (s *search) missing() error {
 	return err
 }
 
-// hasPlatform reports whether an index says what an image is for. Some builders write "platform":
-// {}.
+// hasPlatform reports whether an index states the platform of an image. Some builders write
+// "platform": {}.
 func hasPlatform(p *v1.Platform) bool { return p != nil && p.OS != "" && p.Architecture != "" }
 
-// matches reports whether a platform in an index is the one wanted. Variants
-// of arm64 are one for us: all we build for has v8. Those of amd64 beyond v1
-// are for newer processors.
+// matches reports whether a platform in an index is the requested one. Variants of arm64 are
+// ignored: all supported phones have v8. Variants of amd64 beyond v1 require newer processors and
+// do not match.
 func matches(p *v1.Platform, goarch string) bool {
 	if !hasPlatform(p) || p.OS != "linux" || goArch(p.Architecture) != goarch {
 		return false
@@ -194,13 +195,12 @@ func matches(p *v1.Platform, goarch string) bool {
 	return true
 }
 
-// isFor reports whether a configuration is for a platform. One that does not say is taken at its
-// caller's word.
+// isFor reports whether a configuration is for a platform. A configuration without one matches.
 func isFor(c *v1.ConfigFile, goarch string) bool {
 	return (c.OS == "" || c.OS == "linux") && (c.Architecture == "" || goArch(c.Architecture) == goarch)
 }
 
-// goArch returns Go's name of an architecture. Some builders write what uname says.
+// goArch returns Go's name of an architecture. Some builders write the name of uname(1).
 func goArch(name string) string {
 	if a, err := arch.OfUname(name); err == nil {
 		return a.Go
@@ -208,7 +208,8 @@ func goArch(name string) string {
 	return name
 }
 
-// choose returns the only image among those found, whatever number of names it has.
+// choose returns the image if all found ones are the same, under any number of names, and an error
+// otherwise.
 func choose(ref Reference, found []*foundImage) (*foundImage, error) {
 	var distinct []*foundImage
 	for _, f := range found {
@@ -236,8 +237,8 @@ func choose(ref Reference, found []*foundImage) (*foundImage, error) {
 	return nil, fmt.Errorf("it has %d images for the platform: write %s", len(distinct), strings.Join(choices, ", "))
 }
 
-// isNamed reports whether one of an image's names is meant by a tag: the name itself, or, without a
-// repository, its tag.
+// isNamed reports whether a tag selects an image: it is one of the image's names, or the tag of
+// one.
 func isNamed(names []string, tag string) bool {
 	return slices.ContainsFunc(names, func(n string) bool {
 		if n == tag || n[strings.LastIndex(n, ":")+1:] == tag {
@@ -252,7 +253,7 @@ func isNamed(names []string, tag string) bool {
 	})
 }
 
-// noSuchName lists the names that there are.
+// noSuchName returns an error that lists the existing names.
 func noSuchName(tag string, names []string) error {
 	if len(names) == 0 {
 		return fmt.Errorf("it has no image %q, and its images have no names: leave the tag out", tag)

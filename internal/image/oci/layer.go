@@ -18,14 +18,14 @@ import (
 
 // A Layer is one layer of an image.
 type Layer struct {
-	Digest string // of the layer as it is kept, compressed or not
+	Digest string // of the stored form, compressed or not
 	DiffID string // of the uncompressed tar
-	Size   int64  // bytes as it is kept; -1 if that is only known afterwards
+	Size   int64  // bytes of the stored form; -1 if unknown before reading
 	open   func() (io.ReadCloser, error)
 	pause  time.Duration // as in Options
 }
 
-// maxLayer bounds a layer as it is kept, in bytes, and four times that the tar in it.
+// maxLayer is the largest stored form of a layer, in bytes; the tar in it may have four times that.
 const maxLayer = 16 << 30
 
 // newLayer returns the layer that a manifest describes.
@@ -39,15 +39,14 @@ func newLayer(d v1.Descriptor, open func() (io.ReadCloser, error)) (Layer, error
 	return Layer{Digest: d.Digest.String(), Size: d.Size, open: open}, nil
 }
 
-// plainLayer returns a layer of which only the uncompressed form has a digest.
+// plainLayer returns a layer that has only a diff ID.
 func plainLayer(diffID string, open func() (io.ReadCloser, error)) Layer {
 	return Layer{Digest: diffID, DiffID: diffID, Size: -1, open: open}
 }
 
-// Fetch writes the layer as it is kept into f from its beginning and verifies
-// size and digest. A transfer that breaks is tried again. progress, which may
-// be nil, is told of bytes as they arrive, and of bytes lost by a negative
-// number.
+// Fetch writes the stored form of the layer to f, from offset 0, and verifies size and digest. It
+// retries a broken transfer. progress, which may be nil, is called with the number of bytes as they
+// arrive, and with a negative number if bytes must be fetched again.
 func (l Layer) Fetch(ctx context.Context, f *os.File, progress func(n int64)) error {
 	if progress == nil {
 		progress = func(int64) {}
@@ -93,9 +92,9 @@ func (l Layer) fetch(ctx context.Context, f *os.File, progress func(int64)) erro
 	return err
 }
 
-// Decompress writes the tar in r, a layer as Fetch left it, to w and verifies
-// the diff ID. How a layer is compressed is told by its first bytes, as container
-// runtimes do, since media types in the wild are wrong.
+// Decompress writes the tar in r, the output of Fetch, to w and verifies the diff ID. Like
+// container runtimes, it detects the compression by the first bytes, since media types of existing
+// images are sometimes wrong.
 func (l Layer) Decompress(w io.Writer, r io.Reader) error {
 	if err := l.decompress(w, r); err != nil {
 		return fmt.Errorf("decompress layer %s: %w", l.Digest, err)

@@ -14,7 +14,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/bound"
 )
 
-// findInLayout finds an image by what the index of an OCI layout lists.
+// findInLayout finds an image with the index of an OCI layout.
 func findInLayout(p place, index []byte, ref Reference, arch, digest string) (*foundImage, error) {
 	manifest, err := v1.ParseIndexManifest(bytes.NewReader(index))
 	if err != nil {
@@ -49,8 +49,8 @@ func findInLayout(p place, index []byte, ref Reference, arch, digest string) (*f
 	return choose(ref, found)
 }
 
-// namesOf returns the names that an index has for an image: of annotations.md of the image
-// specification, and containerd's.
+// namesOf returns an image's names in an index, from the annotations of the image specification
+// (annotations.md) and of containerd.
 func namesOf(d v1.Descriptor) (names []string) {
 	for _, key := range []string{"org.opencontainers.image.ref.name", "io.containerd.image.name"} {
 		if n := d.Annotations[key]; n != "" {

@@ -14,10 +14,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/bound"
 )
 
-// DockerMirrors returns the registries that Docker on this computer asks before
-// Docker Hub: the "registry-mirrors" of the first daemon.json there is among
-// the system's, the user's (rootless Docker) and Docker Desktop's. home is the
-// user's home directory.
+// DockerMirrors returns the registries that Docker on this computer tries before Docker Hub: the
+// "registry-mirrors" of the first existing daemon.json: the system's, the user's (rootless Docker)
+// or Docker Desktop's. home is the user's home directory.
 func DockerMirrors(home string) ([]string, error) {
 	paths := []string{"/etc/docker/daemon.json"}
 	if home != "" {
@@ -47,9 +46,8 @@ func readMirrors(path string) ([]string, error) {
 	return daemon.Mirrors, nil
 }
 
-// candidates returns where to ask for a reference: each mirror, if it is one of
-// Docker Hub's, then the registry it names. With a digest all are asked for
-// that instead of the tag.
+// candidates returns the references to try: for an image of Docker Hub each mirror, then the
+// registry of the reference. With a digest they have the digest instead of the tag.
 func candidates(ref name.Reference, digest string, mirrors []string) []name.Reference {
 	identifier := ref.Identifier()
 	if digest != "" {
@@ -66,8 +64,7 @@ func candidates(ref name.Reference, digest string, mirrors []string) []name.Refe
 	return append(out, withIdentifier(ref.Context(), identifier))
 }
 
-// mirrored returns where a mirror, "https://mirror.example" or the like, keeps
-// a repository.
+// mirrored returns the name of a repository on a mirror such as "https://mirror.example".
 func mirrored(r name.Repository, mirror string) (name.Repository, error) {
 	host := mirror
 	if u, err := url.Parse(mirror); err == nil && u.Host != "" {

@@ -18,28 +18,27 @@ import (
 	"github.com/sovereign-sql/sov/internal/fetch"
 )
 
-// Options say how images are reached.
+// Options configure the access to images.
 type Options struct {
 	Transport http.RoundTripper // nil: fetch.NewTransport(fetch.DefaultTimeouts)
 	Keychain  authn.Keychain    // nil: Docker's configuration, credential helpers included
-	Mirrors   []string          // registries asked before Docker Hub; see DockerMirrors
-	Pause     time.Duration     // before a second try after a passing fault; 0: as fetch.Retry has it
+	Mirrors   []string          // registries tried before Docker Hub; see DockerMirrors
+	Pause     time.Duration     // before a second try after a temporary error; 0: the default of fetch.Retry
 }
 
-// An Image is the image of one platform. Its layers can be read as often as
-// wanted; the Image needs no closing.
+// An Image is the image of one platform. Its layers can be read any number of times. It need not be
+// closed.
 type Image struct {
-	Reference string // as it was asked for
+	Reference string // as requested
 	Digest    string // "sha256:…", see the package comment
 	Arch      string // "arm64" or "amd64"
-	Manifest  []byte // as it is kept; nil for what docker save wrote, see the package comment
+	Manifest  []byte // the original bytes; nil for the output of docker save, see the package comment
 	Config    []byte // the configuration, JSON
 	Layers    []Layer
 }
 
-// Open finds an image for linux and an architecture as Go names it. A non-empty
-// digest must be the image's; it is then looked for by that digest, whatever the
-// tag has come to mean.
+// Open finds an image for linux and an architecture (Go's name). If digest is not empty, it finds
+// the image with that digest and ignores the tag.
 func Open(ctx context.Context, ref Reference, arch, digest string, o Options) (*Image, error) {
 	img, err := find(ctx, ref, arch, digest, o)
 	if err == nil && digest != "" && img.digest != digest {
@@ -68,8 +67,7 @@ func find(ctx context.Context, ref Reference, arch, digest string, o Options) (*
 	if err == nil || digest == "" {
 		return img, err
 	}
-	// The lock's image is not there. What is there instead tells a changed folder from a damaged
-	// one.
+	// The locked image does not exist. If another image does, the folder was changed, not damaged.
 	if now, other := open(ref, arch, ref.Digest); other == nil && now.digest != digest {
 		return nil, fmt.Errorf("the image in %s has changed: it is %s now, and the lock has %s: put the old one back, or take the new one with --update-lock",
 			ref.Path, now.digest, digest)
@@ -77,21 +75,20 @@ func find(ctx context.Context, ref Reference, arch, digest string, o Options) (*
 	return nil, fmt.Errorf("%w: put it back, or take what is there with --update-lock", err)
 }
 
-// Remote returns what has package remote reach a registry as these options say.
-// Its operations are tried once: callers retry, with fetch.Retry and
-// ExplainAnswer.
+// Remote returns options for package remote that apply o to a registry. Operations are tried once:
+// callers retry, with fetch.Retry and ExplainAnswer.
 func (o Options) Remote(ctx context.Context, registry name.Registry) []remote.Option {
 	return []remote.Option{
 		remote.WithContext(fetch.WithOrigin(ctx, registry.RegistryStr())),
 		remote.WithTransport(o.RoundTripper()),
 		remote.WithAuthFromKeychain(o.keychain()),
-		// Whole operations are retried here, with a limit that is known.
+		// Whole operations are retried here, with a known limit.
 		remote.WithRetryBackoff(remote.Backoff{Steps: 1}),
 		remote.WithUserAgent("sov"),
 	}
 }
 
-// RoundTripper is the transport, which speaks plain HTTP to this computer only.
+// RoundTripper returns the transport. It uses plain HTTP only for registries on this computer.
 func (o Options) RoundTripper() http.RoundTripper {
 	if o.Transport == nil {
 		return fetch.LoopbackHTTP(fetch.NewTransport(fetch.DefaultTimeouts))
@@ -106,9 +103,8 @@ func (o Options) keychain() authn.Keychain {
 	return o.Keychain
 }
 
-// Client returns an HTTP client that is logged in to a repository and may pull
-// from it, for what package remote does not do, such as asking for the rest of
-// a blob.
+// Client returns an HTTP client that is authenticated to pull from a repository, for requests that
+// package remote does not support, such as for the rest of a blob.
 func (o Options) Client(ctx context.Context, repository name.Repository) (*http.Client, error) {
 	auth, err := authn.Resolve(ctx, o.keychain(), repository)
 	if err != nil {
@@ -121,8 +117,8 @@ func (o Options) Client(ctx context.Context, repository name.Repository) (*http.
 	return &http.Client{Transport: t}, nil
 }
 
-// ExplainAnswer turns a registry's error into one that fetch.Passing knows, with
-// what to do about the common ones.
+// ExplainAnswer wraps a registry's error so that fetch.Passing recognises it, and adds advice to
+// common ones.
 func ExplainAnswer(err error) error {
 	var answer *transport.Error
 	if !errors.As(err, &answer) {
@@ -145,8 +141,7 @@ func requestURL(e *transport.Error) string {
 	return e.Request.URL.Redacted()
 }
 
-// describe reads what the image says about itself and checks that it is one for
-// the architecture.
+// describe reads the image's configuration and checks its architecture.
 func describe(img *foundImage, arch string, pause time.Duration) (*Image, error) {
 	config, err := v1.ParseConfigFile(bytes.NewReader(img.config))
 	if err != nil {

@@ -11,10 +11,9 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// Assemble makes an image of its parts, kept anywhere: the manifest, if the
-// image has one, the configuration, and the layers' uncompressed tars, which
-// open finds by their diff IDs. The parts have to be those that the digest
-// names; what a layer holds is checked when it is fetched.
+// Assemble returns an image from its parts: the manifest, if the image has one, the configuration,
+// and the layers' uncompressed tars, which open opens by diff ID. The parts must match digest. The
+// content of a layer is verified when it is fetched.
 func Assemble(digest, arch string, manifest, config []byte, open func(diffID string) (body io.ReadCloser, size int64, err error)) (*Image, error) {
 	named := digest
 	if manifest != nil {

@@ -1,13 +1,12 @@
-// Package oci finds container images and hands out their layers: in a
-// registry by tag or digest, in an OCI layout directory, or in a tarball. It
-// picks the image of one platform, verifies every layer against its digest and
-// its diff ID, and uses credentials and mirrors as Docker is configured to.
+// Package oci finds container images and reads their layers, from a registry by tag or digest, an
+// OCI layout directory, or a tarball. It selects the image of one platform, verifies every layer
+// against its digest and its diff ID, and uses Docker's configuration of credentials and mirrors.
 //
-// A digest fixes an image for good. For registries and layouts it is that of
-// the platform's manifest; the tarballs that docker save writes have no
-// manifest of that kind, so for them it is that of the image's configuration,
-// which names every layer by its diff ID. A plain tar of a root file system has
-// no configuration either; it gets one that names its platform and its only layer.
+// A digest identifies an image permanently. For registries and layouts it is that of the platform's
+// manifest. The tarballs of docker save do not have such a manifest; for them it is the digest of
+// the image's configuration, which names every layer by its diff ID. A plain tar of a root file
+// system does not have a configuration either; the package generates one with its platform and its
+// only layer.
 package oci
 
 import (
@@ -19,28 +18,28 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 )
 
-// A Kind says where an image is kept.
+// A Kind is the kind of an image's source.
 type Kind int
 
 // Kinds of references.
 const (
 	Registry Kind = iota // host/repository:tag or @digest
 	Layout               // oci:DIR, an OCI image layout directory
-	Tarball              // a path: what docker save wrote, an OCI layout in a tar, or a root file system
+	Tarball              // a path: the output of docker save, an OCI layout in a tar, or a root file system
 )
 
-// A Reference names an image as a person writes it.
+// A Reference is an image's name as the user writes it.
 type Reference struct {
 	Kind   Kind
 	Path   string         // of a layout or tarball
-	Tag    string         // which image of a layout or tarball, if it has several
+	Tag    string         // selects an image of a layout or tarball with several
 	Digest string         // the same, "sha256:…"
 	Name   name.Reference // in a registry
 	place  string         // the text without tag and digest
 	text   string
 }
 
-// schemes are the spellings of other programs, which containers-transports(5) describes.
+// schemes are the prefixes of other programs (containers-transports(5)).
 var schemes = []struct {
 	prefix string
 	kind   Kind
@@ -48,7 +47,7 @@ var schemes = []struct {
 	{"oci:", Layout}, {"docker-archive:", Tarball}, {"oci-archive:", Tarball},
 }
 
-// archives are the ends of tarballs' names.
+// archives are the suffixes of tarballs' names.
 var archives = []string{".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst", ".tar.xz", ".txz"}
 
 var digestSuffix = regexp.MustCompile(`@(sha256:[0-9a-f]{64})$`)
@@ -60,7 +59,7 @@ var digestSuffix = regexp.MustCompile(`@(sha256:[0-9a-f]{64})$`)
 //	oci-archive:PATH docker-archive:PATH  the same, whatever the path is called
 //	HOST/REPOSITORY:TAG                 in a registry, Docker Hub without a host; also with docker:// before it
 //
-// Behind a layout or a tarball, :TAG or @sha256:… says which of its images.
+// After a layout or a tarball, :TAG or @sha256:… selects one of its images.
 func Parse(text string) (Reference, error) {
 	r := Reference{text: text}
 	place := text
@@ -72,7 +71,7 @@ func Parse(text string) (Reference, error) {
 		if !ok {
 			continue
 		}
-		// The first colon ends the path, as for skopeo.
+		// The first colon ends the path, as in skopeo.
 		path, tag, _ := strings.Cut(rest, ":")
 		if path == "" {
 			return Reference{}, fmt.Errorf("image reference %q has no path: write %sPATH or %sPATH:TAG", text, s.prefix, s.prefix)
@@ -91,8 +90,8 @@ func Parse(text string) (Reference, error) {
 	return Reference{Kind: Registry, Name: n, text: text, place: text}, nil
 }
 
-// cutTarball separates the path of a tarball from the tag behind it, and reports whether the text
-// is such a path.
+// cutTarball splits a text into the path of a tarball and a tag, and reports whether it is such a
+// path.
 func cutTarball(text string) (path, tag string, ok bool) {
 	for _, suffix := range archives {
 		if before, after, found := strings.Cut(text, suffix+":"); found {
@@ -109,7 +108,7 @@ func cutTarball(text string) (path, tag string, ok bool) {
 // String returns the reference as it was written.
 func (r Reference) String() string { return r.text }
 
-// ShortName returns the reference without the folder that a layout or tarball stands in.
+// ShortName returns the reference without the folder of a layout or tarball.
 func (r Reference) ShortName() string {
 	switch r.Kind {
 	case Registry:

@@ -61,7 +61,7 @@ func findInRegistry(ctx context.Context, ref name.Reference, arch string, o Opti
 	return img, err
 }
 
-// A repository is a place in a registry.
+// A repository is a place for a repository of a registry.
 type repository struct {
 	ctx    context.Context
 	name   name.Repository

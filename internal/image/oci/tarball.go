@@ -20,7 +20,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/bound"
 )
 
-// A tarFile is a tar that an image is kept in, and what was seen in it.
+// A tarFile is a tar with an image, and the result of scanning it.
 type tarFile struct {
 	path      string
 	documents map[string][]byte // JSON at the top and among the blobs, by name
@@ -28,20 +28,20 @@ type tarFile struct {
 	sizes     map[string]int64  // of files at the top and among the blobs
 	links     map[string]string // symbolic and hard links among them, and the files that they name
 	layout    bool              // it has the oci-layout file
-	top       map[string]bool   // the names at the top that a root file system has
-	machine   string            // what its first program is for; "": it has none
+	top       map[string]bool   // top-level names that are typical of a root file system
+	machine   string            // the architecture of its first program, or ""
 }
 
-// maxKept bounds the documents of a tarball, in bytes.
+// maxKept limits the documents of a tarball, in bytes.
 const maxKept = 64 << 20
 
-// openTarball reads what docker save wrote, an OCI layout in a tar, or a root file system.
+// openTarball reads an output of docker save, an OCI layout in a tar, or a root file system.
 func openTarball(ref Reference, arch, digest string) (*foundImage, error) {
 	t := &tarFile{path: ref.Path, documents: map[string][]byte{}, sizes: map[string]int64{}, links: map[string]string{}, top: map[string]bool{}}
 	if err := t.scan(); err != nil {
 		return nil, fmt.Errorf("read tarball: %w", err)
 	}
-	// Docker's newer archives are docker save's and a layout, and are read as Docker reads them.
+	// Newer archives of docker save are also layouts. They are read as Docker reads them.
 	_, dockerSave := t.sizes["manifest.json"]
 	switch {
 	case dockerSave:
@@ -80,7 +80,7 @@ func (t *tarFile) scan() error {
 	})
 }
 
-// keep remembers a file, and its content if it is a document.
+// keep records a file, with its content if it is a document.
 func (t *tarFile) keep(h *tar.Header, name string, r io.Reader) error {
 	t.sizes[name] = h.Size
 	if h.Size > maxDocument || h.Size > int64(maxKept-t.kept) {
@@ -102,7 +102,7 @@ func (t *tarFile) keep(h *tar.Header, name string, r io.Reader) error {
 	return nil
 }
 
-// identify finds out what the programs in a root file system are for.
+// identify detects the architecture of the programs in a root file system.
 func (t *tarFile) identify(h *tar.Header, r io.Reader) error {
 	header := make([]byte, 20)
 	if t.machine != "" || h.Size < int64(len(header)) {
@@ -211,7 +211,7 @@ type savedImage struct {
 	Layers   []string
 }
 
-// openSaved finds an image in what docker save wrote.
+// openSaved finds an image in an output of docker save.
 func (t *tarFile) openSaved(ref Reference, arch, digest string) (*foundImage, error) {
 	raw, err := t.read("manifest.json")
 	if err != nil {
@@ -251,7 +251,7 @@ func (t *tarFile) openSaved(ref Reference, arch, digest string) (*foundImage, er
 	return choose(ref, found)
 }
 
-// saved returns an image, or nil if it is not the one wanted.
+// saved returns an image, or nil if it does not match the search.
 func (t *tarFile) saved(img savedImage, s *search) (*foundImage, error) {
 	config, err := t.read(path.Clean(img.Config))
 	if err != nil {

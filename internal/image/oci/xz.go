@@ -18,8 +18,8 @@ import (
 )
 
 // An xzReader decompresses the blocks of an xz file (xz-file-format.txt). The container is read
-// here and not by ulikunitz/xz, which allocates whatever window a block's header asks for, up to 4
-// GiB. Blocks are compared with their checks; the index, which repeats their sizes, is passed over.
+// here and not by ulikunitz/xz, which allocates any window that a block's header requests, up to 4
+// GiB. Checks of blocks are verified; the index, which repeats their sizes, is skipped.
 type xzReader struct {
 	in    *countingReader
 	check func() hash.Hash // of the stream; nil: between streams
@@ -29,12 +29,12 @@ type xzReader struct {
 	err   error
 }
 
-// xzWindows is what the windows of all blocks may take, in bytes, for each byte that was read; a
-// window more is free. A block allocates its window, and has 20 bytes at least.
+// xzWindows is the maximum total size of the windows of all blocks, for each byte read; one window
+// more is always allowed. A block has at least 20 bytes and allocates its window.
 const xzWindows = 1024
 
-// A countingReader counts the bytes that are read. It has ReadByte, so that the decoder of a block
-// reads none beyond it.
+// A countingReader counts the bytes that are read. It has ReadByte, so that a block's decoder does
+// not read beyond the block.
 type countingReader struct {
 	r *bufio.Reader
 	n int64
@@ -85,7 +85,7 @@ func (x *xzReader) Read(p []byte) (int, error) {
 	return 0, x.err
 }
 
-// next begins a block, in the next stream if need be.
+// next begins the next block, possibly in the next stream.
 func (x *xzReader) next() error {
 	if x.check == nil {
 		if err := x.beginStream(); err != nil {
@@ -116,8 +116,7 @@ func (x *xzReader) next() error {
 	return err
 }
 
-// xzWindow returns the size of the window that a block needs by its header, which must have LZMA2
-// as its only filter.
+// xzWindow returns the window size in a block's header, which must have LZMA2 as its only filter.
 func xzWindow(header []byte) (int, error) {
 	end := len(header) - 4
 	if crc32.ChecksumIEEE(header[:end]) != binary.LittleEndian.Uint32(header[end:]) {
@@ -183,7 +182,7 @@ func (x *xzReader) beginStream() error {
 	return nil
 }
 
-// endBlock reads what stands behind a block: padding and its check.
+// endBlock reads the padding and the check after a block.
 func (x *xzReader) endBlock() error {
 	x.block = nil
 	if err := x.pad(); err != nil {
@@ -197,7 +196,7 @@ func (x *xzReader) endBlock() error {
 		return unexpected(err)
 	}
 	got := x.sum.Sum(nil)
-	if len(got) < sha256.Size { // CRCs are kept with their lowest byte first
+	if len(got) < sha256.Size { // CRCs are little endian
 		for i, j := 0, len(got)-1; i < j; i, j = i+1, j-1 {
 			got[i], got[j] = got[j], got[i]
 		}
@@ -208,7 +207,7 @@ func (x *xzReader) endBlock() error {
 	return nil
 }
 
-// endStream passes over the index, whose first byte was read, and the footer.
+// endStream skips the rest of the index, whose first byte was read, and the footer.
 func (x *xzReader) endStream() error {
 	x.check = nil
 	records, err := binary.ReadUvarint(x.in)
@@ -226,7 +225,7 @@ func (x *xzReader) endStream() error {
 	return unexpected(err)
 }
 
-// pad passes over zeros to the next multiple of four bytes, which everything in the file begins at.
+// pad skips zeros up to the next multiple of four bytes, the alignment of all parts.
 func (x *xzReader) pad() error {
 	for x.in.n%xzAlignment != 0 {
 		b, err := x.in.ReadByte()

@@ -1,6 +1,6 @@
-// Package program says whether a program of a root file system can start there: whether it is
-// there, is executable, is for the processor, and finds its interpreter and its libraries. It reads
-// files only; nothing is run. What a program loads later by itself (dlopen(3)) it does not know.
+// Package program checks whether a program can start in a root file system: it exists, is
+// executable, is for the processor, and its interpreter and libraries exist. It only reads files
+// and does not run anything. It does not know libraries that a program loads later (dlopen(3)).
 package program
 
 import (
@@ -20,7 +20,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/tree"
 )
 
-// Bounds of what is read for one program.
+// Limits of the check of one program.
 const (
 	maxInterpreters = 4   // scripts of scripts; Linux allows 5 (fs/exec.c, exec_binprm)
 	maxLibraries    = 500 // PostgreSQL's server has 30
@@ -28,16 +28,15 @@ const (
 	maxConfig       = 64 << 10
 )
 
-// A Checker checks programs of one root file system. Libraries that it has seen it does not read
-// again.
+// A Checker checks programs of one root file system. It caches the results for libraries.
 type Checker struct {
 	tree *tree.Tree
 	arch arch.Arch
-	dirs []string              // where the dynamic loaders look by themselves
+	dirs []string              // default folders of the dynamic loaders
 	seen map[*tree.Inode]error // libraries, and programs without an environment of their own
 }
 
-// New returns a Checker for an architecture as Go names it.
+// New returns a Checker for an architecture (Go's name).
 func New(t *tree.Tree, goarch string) (*Checker, error) {
 	a, err := arch.Get(goarch)
 	if err != nil {
@@ -51,8 +50,8 @@ func New(t *tree.Tree, goarch string) (*Checker, error) {
 	return c, nil
 }
 
-// configured returns the folders that the loaders' configuration names: of musl (ldso/dynlink.c,
-// etc/ld-musl-ARCH.path) and of glibc (ld.so.conf(5)).
+// configured returns the folders in the configuration of the dynamic loaders: of musl
+// (ldso/dynlink.c, etc/ld-musl-ARCH.path) and of glibc (ld.so.conf(5)).
 func (c *Checker) configured() (dirs []string) {
 	names := []string{"etc/ld-musl-" + c.arch.Alpine + ".path", "etc/ld.so.conf"}
 	if _, n, err := c.tree.Resolve("etc/ld.so.conf.d"); err == nil {
@@ -67,7 +66,7 @@ func (c *Checker) configured() (dirs []string) {
 		}
 		text, err := io.ReadAll(n.Content.Open())
 		if err != nil {
-			continue // the image cannot be written then, and says so
+			continue // writing the image reports the error
 		}
 		for _, dir := range strings.FieldsFunc(string(text), func(r rune) bool { return r == '\n' || r == ':' }) {
 			if dir = strings.TrimSpace(dir); path.IsAbs(dir) {
@@ -78,8 +77,8 @@ func (c *Checker) configured() (dirs []string) {
 	return dirs
 }
 
-// Check returns why the program at an absolute path could not start with an environment, of which
-// PATH and LD_LIBRARY_PATH count; nil if nothing is known against it.
+// Check returns an error that says why the program at an absolute path cannot start, or nil. Of env
+// it uses PATH and LD_LIBRARY_PATH.
 func (c *Checker) Check(name string, env map[string]string) error {
 	return c.check(name, env, 0)
 }
@@ -116,11 +115,11 @@ func (c *Checker) script(name string, start []byte, env map[string]string, depth
 	line, err := bufio.NewReader(bytes.NewReader(start)).ReadString('\n')
 	words := strings.Fields(line)
 	if err != nil && len(start) == maxLine-2 || len(words) == 0 {
-		return nil // too long to tell, or for the kernel to refuse
+		return nil // too long: unknown, or an error of the kernel
 	}
 	interpreter := words[0]
 	if !path.IsAbs(interpreter) {
-		return nil // relative to wherever it is started
+		return nil // relative to the working directory
 	}
 	if err := c.check(interpreter, env, depth+1); err != nil {
 		return fmt.Errorf("%s is a script: %w", name, err)
@@ -150,15 +149,15 @@ func (c *Checker) binary(name string, n *tree.Inode, env map[string]string) erro
 	return err
 }
 
-// A linking is what a dynamic loader would do for one program.
+// A linking simulates the dynamic loader for one program.
 type linking struct {
 	*Checker
-	dirs   []string // LD_LIBRARY_PATH and the run paths of all that was loaded so far
+	dirs   []string // LD_LIBRARY_PATH and the run paths of everything loaded so far
 	loader string   // the program's interpreter
 	found  map[*tree.Inode]bool
 }
 
-// link reads a program or a library, and what it needs.
+// link reads a program or a library, and the libraries that it needs.
 func (l *linking) link(name string, n *tree.Inode) error {
 	if l.found[n] {
 		return nil
@@ -209,9 +208,8 @@ func (l *linking) link(name string, n *tree.Inode) error {
 	return nil
 }
 
-// tablesFit returns an error if a file is too short for the tables that its header announces:
-// package elf makes room for them before it reads them. Positions and sizes are those of the System
-// V ABI's ELF header.
+// tablesFit returns an error if a file is too short for the tables in its header: package elf
+// allocates them before it reads them. Positions and sizes are from the System V ABI's ELF header.
 func tablesFit(content tree.Content) error {
 	var header [64]byte
 	if _, err := content.ReadAt(header[:], 0); err != nil && err != io.EOF {
@@ -225,7 +223,7 @@ func tablesFit(content tree.Content) error {
 	if elf.Data(header[elf.EI_DATA]) == elf.ELFDATA2MSB {
 		order = binary.BigEndian
 	}
-	if order.Uint16(sections) == 0 && len(bytes.Trim(sectionsAt, "\x00")) > 0 { // their number is in the first one
+	if order.Uint16(sections) == 0 && len(bytes.Trim(sectionsAt, "\x00")) > 0 { // the first section header has their number
 		return errors.New("it has 65,280 sections or more")
 	}
 	if size := int64(order.Uint16(programs))*programSize + int64(order.Uint16(sections))*sectionSize; size > content.Size {
@@ -237,7 +235,7 @@ func tablesFit(content tree.Content) error {
 // machines are the processors in the header of ELF files.
 var machines = map[string]elf.Machine{arch.ARM64: elf.EM_AARCH64, arch.AMD64: elf.EM_X86_64}
 
-// interpreter checks the dynamic loader that a program names; a static one names none.
+// interpreter checks a program's dynamic loader. A static program does not have one.
 func (l *linking) interpreter(name string, file *elf.File) error {
 	for _, p := range file.Progs {
 		if p.Type != elf.PT_INTERP {
@@ -255,7 +253,7 @@ func (l *linking) interpreter(name string, file *elf.File) error {
 	return nil
 }
 
-// library finds a library that is needed by name, and links it.
+// library finds a needed library by its name and links it.
 func (l *linking) library(by, name string) error {
 	if name == path.Base(l.loader) || l.ofLoader(name) {
 		return nil
@@ -273,8 +271,7 @@ func (l *linking) library(by, name string) error {
 	return fmt.Errorf("%s needs the library %s, which is not in the image: add the package that has it to packages.install (so:%s)", by, name, name)
 }
 
-// ofLoader reports whether a library is in musl's loader itself, as load_library of musl's
-// ldso/dynlink.c has it.
+// ofLoader reports whether a library is built into musl's loader (load_library in ldso/dynlink.c).
 func (l *linking) ofLoader(name string) bool {
 	rest, ok := strings.CutPrefix(name, "lib")
 	return ok && strings.HasPrefix(path.Base(l.loader), "ld-musl-") &&

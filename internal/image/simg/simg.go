@@ -1,7 +1,6 @@
-// Package simg writes Android's sparse images, which fastboot and its like take: a raw image in
-// runs of blocks, of which those that are one 32-bit value over and over are only described. The
-// format is that of system/core/libsparse in Android, sparse_format.h and sparse_file.c; its
-// simg2img reads it.
+// Package simg writes Android's sparse images, the format of fastboot: runs of blocks of a raw
+// image. A run that repeats one 32-bit value is stored as that value. The format is defined in
+// Android's system/core/libsparse (sparse_format.h, sparse_file.c), whose simg2img reads it.
 package simg
 
 import (
@@ -13,7 +12,7 @@ import (
 	"math"
 )
 
-// BlockSize is that of the images, in bytes.
+// BlockSize is the block size of the images, in bytes.
 const BlockSize = 4096
 
 // Constants of sparse_format.h.
@@ -46,18 +45,18 @@ type chunkHeader struct {
 	Size     uint32 // of the chunk in the file, this header included
 }
 
-// A run is neighbouring blocks of one kind.
+// A run is a sequence of blocks of the same kind.
 type run struct {
 	fill   bool
 	value  uint32 // of fill
 	blocks uint32
 }
 
-// maxRaw bounds the blocks of one raw chunk, so that its size fits its field with room to spare.
+// maxRaw is the maximum number of blocks of a raw chunk, so that its size fits into the field.
 const maxRaw = 1 << 16
 
-// Write writes the raw image in r, of size bytes, as a sparse one. What is not a whole number of
-// blocks is filled up with zeros. The image is read twice.
+// Write writes the raw image in r, of size bytes, as a sparse image. It pads the last block with
+// zeros, and reads the image twice.
 func Write(w io.Writer, r io.ReaderAt, size int64) error {
 	blocks := (size + BlockSize - 1) / BlockSize
 	if size < 0 || blocks > math.MaxUint32 {
@@ -126,7 +125,7 @@ func scan(r io.ReaderAt, size int64) ([]run, error) {
 	return runs, nil
 }
 
-// filled tells whether a block is one value over and over, and which.
+// filled returns the value that a block repeats, and whether it does.
 func filled(block []byte) (uint32, bool) {
 	if !bytes.Equal(block[4:], block[:len(block)-4]) {
 		return 0, false

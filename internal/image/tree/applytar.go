@@ -22,35 +22,33 @@ const maxPath = 4096
 
 // TarOptions says how a tar is applied to a tree.
 type TarOptions struct {
-	// Whiteouts makes ".wh.NAME" remove NAME, and ".wh..wh..opq" everything
-	// in its directory, as far as they were there before the tar.
+	// Whiteouts makes ".wh.NAME" remove NAME, and ".wh..wh..opq" everything in its directory,
+	// except what the tar itself adds.
 	Whiteouts bool
-	// Skip is asked, with the cleaned name, whether to leave an entry out.
-	// A hard link to a file that was left out is an error.
+	// Skip, if not nil, is called with the cleaned name and reports whether to skip an entry. A
+	// hard link to a skipped file is an error.
 	Skip func(name string) bool
-	// KeepDirSymlinks leaves a symbolic link to a directory where the tar
-	// has a directory of that name, as `tar --keep-directory-symlink` does.
+	// KeepDirSymlinks keeps a symbolic link to a directory if the tar has a directory with the same
+	// name, as `tar --keep-directory-symlink` does.
 	KeepDirSymlinks bool
-	// Rooted takes a name or the target of a hard link that begins with a slash
-	// as one in the tree, as container runtimes do for the layers of images.
-	// Without it, such a name is an error.
+	// Rooted accepts names and targets of hard links that begin with a slash, relative to the
+	// tree's root, as container runtimes do for the layers of images. Without it, such a name is an
+	// error.
 	Rooted bool
 }
 
-// ApplyTar adds the entries of an uncompressed tar of the given size (ustar,
-// PAX, GNU; sparse files as such; xattrs from SCHILY.xattr records) to the
-// tree, over what is there. Contents are not read: the tree refers to src
-// from then on.
+// ApplyTar adds the entries of an uncompressed tar of the given size (ustar, PAX, GNU; sparse files
+// as such; xattrs from SCHILY.xattr records) to the tree. It does not read contents: the tree
+// refers to src.
 //
-// A later entry replaces an earlier one of its name, except that a directory
-// keeps what is in it. Parents that are symbolic links are followed inside
-// the tree. A name that is absolute (but see Rooted), has a ".." or a NUL byte, or leads through
-// something that is not a directory is an error, and so is a hard link to
-// what is not there. After an error the tree holds a part of the tar.
+// A later entry replaces an earlier one with the same name, except that a directory keeps its
+// entries. Symbolic links among the parents are followed inside the tree. It is an error if a name
+// is absolute (but see Rooted), has a ".." or a NUL byte, or has a parent that is not a directory,
+// and if the target of a hard link does not exist. After an error the tree has a part of the tar.
 func (t *Tree) ApplyTar(src io.ReaderAt, size int64, o TarOptions) error {
 	s := &tarScanner{src: src, size: size, window: make([]byte, 0, tarWindow)}
 	a := tarApplier{tree: t, options: o}
-	var waiting []*tarEntry // until all whiteouts are known
+	var waiting []*tarEntry // until all whiteouts are applied
 	for {
 		e, err := s.entry()
 		if err == io.EOF {
@@ -74,8 +72,8 @@ func (t *Tree) ApplyTar(src io.ReaderAt, size int64, o TarOptions) error {
 		if !o.Whiteouts {
 			err = a.add(e)
 		} else if strings.HasPrefix(path.Base(e.name), whiteoutPrefix) {
-			// Before anything is added: a whiteout hides what lower
-			// layers have, wherever in this one it stands.
+			// Before anything is added: a whiteout hides entries of lower layers, wherever it is in
+			// this one.
 			err = a.whiteout(e.name)
 		} else {
 			waiting = append(waiting, e)
@@ -92,7 +90,7 @@ func (t *Tree) ApplyTar(src io.ReaderAt, size int64, o TarOptions) error {
 	return nil
 }
 
-// rooted returns a name without the slashes that it begins with.
+// rooted returns a name without its leading slashes.
 func rooted(name string) string {
 	if trimmed := strings.TrimLeft(name, "/"); trimmed != "" || name == "" {
 		return trimmed
@@ -107,7 +105,7 @@ func cleanName(name string) string {
 	return "."
 }
 
-// checkNames refuses names that could only be meant to lead elsewhere.
+// checkNames returns an error for names that could leave the tree.
 func (e *tarEntry) checkNames() error {
 	if err := checkTarPath(e.name); err != nil {
 		return fmt.Errorf("its name %w", err)
@@ -143,7 +141,7 @@ func checkTarPath(p string) error {
 type tarApplier struct {
 	tree    *Tree
 	options TarOptions
-	// The directory of the last entry, which is mostly that of the next.
+	// The directory of the last entry, usually also that of the next.
 	dirName string
 	dir     *Inode
 }
@@ -202,7 +200,7 @@ func (a *tarApplier) replace(dir *Inode, base, name string, n *Inode) error {
 		if old.IsDir() && n.IsDir() {
 			n.takeEntries(old)
 		}
-		a.dir = nil // it may have been what goes away, or below it
+		a.dir = nil // it may be the replaced directory, or below it
 		dir.detach(base)
 	}
 	dir.attach(base, n)
@@ -222,7 +220,7 @@ func (a *tarApplier) whiteout(name string) error {
 	}
 	_, dir, err := a.tree.Resolve(dirName)
 	if err != nil || !dir.IsDir() {
-		return nil // nothing there to hide
+		return nil // there is nothing to hide
 	}
 	if opaque {
 		dir.clear()

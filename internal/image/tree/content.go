@@ -8,14 +8,13 @@ import (
 	"sort"
 )
 
-// Content says where the bytes of a regular file are. It is a value; copying
-// it copies no bytes.
+// Content refers to the bytes of a regular file. It is a value; copying it does not copy the bytes.
 type Content struct {
 	Size    int64    // of the file, in bytes
-	Extents []Extent // by Offset, not overlapping; what lies between them is a hole that reads as zeros
+	Extents []Extent // by Offset, not overlapping; gaps between them are holes, which read as zeros
 }
 
-// An Extent is a run of bytes of a file that some source holds.
+// An Extent is a range of a file's bytes in a source.
 type Extent struct {
 	Offset       int64 // in the file
 	Length       int64
@@ -23,7 +22,7 @@ type Extent struct {
 	SourceOffset int64
 }
 
-// Bytes returns the content that b holds. b must not change afterwards.
+// Bytes returns the content b. b must not change afterwards.
 func Bytes(b []byte) Content {
 	if len(b) == 0 {
 		return Content{}

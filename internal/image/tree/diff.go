@@ -16,8 +16,8 @@ type Change struct {
 }
 
 // Diff compares two trees and returns the paths at which b differs from a, parents first and names
-// in byte order. A path that came or went is listed, and so is everything below it. Contents are
-// read and compared where the sizes are equal; an error is one of reading.
+// in byte order. The result lists an added or removed path and everything below it. Contents are
+// read and compared only if the sizes are equal. The error is a read error.
 func Diff(a, b *Tree) ([]Change, error) {
 	d := differ{first: [2]map[*Inode]string{make(map[*Inode]string), make(map[*Inode]string)}}
 	if err := d.both(".", a.root, b.root); err != nil {
@@ -29,10 +29,10 @@ func Diff(a, b *Tree) ([]Change, error) {
 // A differ walks two trees side by side.
 type differ struct {
 	changes []Change
-	first   [2]map[*Inode]string // the path under which each hard-linked inode was met first
+	first   [2]map[*Inode]string // the first path of each hard-linked inode
 }
 
-// both compares what stands at one path in both trees, and what is below it.
+// both compares one path in both trees, and everything below it.
 func (d *differ) both(p string, a, b *Inode) error {
 	what := attributes(a, b)
 	if a.Mode&S_IFMT == S_IFREG && b.Mode&S_IFMT == S_IFREG {
@@ -56,7 +56,7 @@ func (d *differ) both(p string, a, b *Inode) error {
 	return d.below(p, a.Entries(), b.Entries())
 }
 
-// link returns the first path of a hard-linked file, and nothing for any other.
+// link returns the first path of a hard-linked file, or "" for others.
 func (d *differ) link(side int, p string, n *Inode) string {
 	if n.IsDir() || n.Nlink() < 2 {
 		return ""
@@ -103,7 +103,7 @@ func join(dir, name string) string {
 	return dir + "/" + name
 }
 
-// attributes names the attributes in which two inodes differ, content left aside.
+// attributes lists the attributes in which two inodes differ, without the content.
 func attributes(a, b *Inode) []string {
 	var what []string
 	for _, attribute := range []struct {
@@ -125,8 +125,8 @@ func attributes(a, b *Inode) []string {
 	return what
 }
 
-// SameContent reports whether two contents are the same bytes. Contents of different sizes are told
-// apart without reading them; an error is one of reading.
+// SameContent reports whether two contents are the same bytes. It does not read contents of
+// different sizes. The error is a read error.
 func SameContent(a, b Content) (bool, error) {
 	if a.Size != b.Size {
 		return false, nil

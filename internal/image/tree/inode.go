@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// File types and the mask that selects them, as in the st_mode of Linux
-// (inode(7)). The permission bits 07777 make up the rest of Inode.Mode.
+// File types and the mask that selects them, as in the st_mode of Linux (inode(7)). The rest of
+// Inode.Mode are the permission bits 07777.
 const (
 	S_IFMT   = 0o170000
 	S_IFSOCK = 0o140000
@@ -19,8 +19,8 @@ const (
 	S_IFIFO  = 0o010000
 )
 
-// An Inode is a file, directory, symbolic link, device, FIFO or socket.
-// Which fields count is decided by the type in Mode.
+// An Inode is a file, directory, symbolic link, device, FIFO or socket. The type in Mode decides
+// which fields are used.
 type Inode struct {
 	Mode     uint32            // st_mode: one of S_IF* and the bits 07777
 	UID, GID uint32            // owner and group
@@ -31,7 +31,7 @@ type Inode struct {
 	Minor    uint32            // of a device
 	Content  Content           // of a regular file
 
-	names   int32 // how many directory entries lead here; 1 for a root
+	names   int32 // number of directory entries that refer to the inode; 1 for a root
 	subdirs int32 // entries that are directories
 	entries map[string]*Inode
 }
@@ -57,8 +57,8 @@ func (n *Inode) IsSymlink() bool { return n.Type() == S_IFLNK }
 // IsDevice reports whether n is a character or block device.
 func (n *Inode) IsDevice() bool { return n.Type() == S_IFCHR || n.Type() == S_IFBLK }
 
-// Nlink returns the link count as stat(2) would: how many names a file has;
-// for a directory two and one for each directory in it.
+// Nlink returns the link count as stat(2) would: how many names a file has; for a directory two,
+// plus one for each subdirectory.
 func (n *Inode) Nlink() int {
 	if n.IsDir() {
 		return 2 + int(n.subdirs)
@@ -69,7 +69,7 @@ func (n *Inode) Nlink() int {
 // Len returns how many entries a directory has.
 func (n *Inode) Len() int { return len(n.entries) }
 
-// Entries lists what is in a directory, names in byte order.
+// Entries lists a directory, names in byte order.
 func (n *Inode) Entries() []Dirent {
 	list := make([]Dirent, 0, len(n.entries))
 	for name, child := range n.entries {
@@ -89,15 +89,15 @@ func (n *Inode) attach(name string, child *Inode) {
 	if n.entries == nil {
 		n.entries = make(map[string]*Inode)
 	}
-	n.entries[strings.Clone(name)] = child // or the path it was cut from would stay in memory
+	n.entries[strings.Clone(name)] = child // otherwise the whole path would stay in memory
 	child.names++
 	if child.IsDir() {
 		n.subdirs++
 	}
 }
 
-// detach removes an entry; a directory that loses its name loses its entries
-// too, so that the link counts of files elsewhere stay true.
+// detach removes an entry. It also removes the entries of a removed directory, so that the link
+// counts of other files stay correct.
 func (n *Inode) detach(name string) {
 	child := n.entries[name]
 	delete(n.entries, name)

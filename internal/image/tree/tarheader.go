@@ -10,16 +10,16 @@ import (
 	"time"
 )
 
-// Sizes and limits of the tar format and of what is accepted of it.
+// Sizes of the tar format, and accepted limits.
 const (
 	tarBlock = 512
-	// maxTarRecords bounds a PAX record block or a GNU long name, which are
-	// held in memory; archive/tar of the Go standard library has the same limit.
+	// maxTarRecords is the largest PAX record block or GNU long name, which are kept in memory;
+	// archive/tar of the Go standard library has the same limit.
 	maxTarRecords = 1 << 20
-	// maxSparseExtents bounds the map of one sparse file.
+	// maxSparseExtents limits the map of one sparse file.
 	maxSparseExtents = 1 << 20
-	// tarWindow is how much of the archive is read at once to find headers.
-	// Small files lie within one window, so their headers cost no read each.
+	// tarWindow is how many bytes are read at once to find headers. Several small files fit into
+	// one window.
 	tarWindow = 8 << 10
 )
 
@@ -42,8 +42,8 @@ const (
 	tarSparse    = 'S'
 )
 
-// Why archive/tar does not do: it hides where in the archive the bytes of an
-// entry are, and the maps of sparse files, and these are all that is wanted here.
+// Package archive/tar cannot be used: it does not expose the offsets of contents in the archive and
+// the maps of sparse files, which are needed here.
 
 // A tarEntry is one entry of a tar with all its extension records applied.
 type tarEntry struct {
@@ -57,7 +57,7 @@ type tarEntry struct {
 	content      Content
 }
 
-// A tarScanner reads the headers of a tar and passes over the contents.
+// A tarScanner reads the headers of a tar and skips the contents.
 type tarScanner struct {
 	src    io.ReaderAt
 	size   int64
@@ -163,7 +163,7 @@ func (s *tarScanner) records(hdr []byte) ([]byte, error) {
 	return data, nil
 }
 
-// parse makes an entry of the header at s.next and moves on behind its data.
+// parse converts the header at s.next to an entry and moves to the end of its data.
 func (s *tarScanner) parse(hdr []byte, longName, longLink string, local paxRecords) (*tarEntry, error) {
 	e := &tarEntry{flag: hdr[156], name: tarName(hdr), link: cString(hdr[157:257])}
 	if longName != "" {
@@ -192,8 +192,8 @@ func (s *tarScanner) parse(hdr []byte, longName, longLink string, local paxRecor
 	s.next += tarBlock
 	switch e.flag {
 	case tarLink, tarSymlink, tarChar, tarBlockDev, tarDir, tarFIFO:
-		// These have no data whatever their size field says, except that
-		// pax(1) lets a hard link carry the file's; it is not needed.
+		// These types have no data, whatever their size field says. pax(1) allows a hard link to
+		// have the file's data, which is not needed.
 		if e.flag != tarLink || local["size"] == "" {
 			return e, nil
 		}
@@ -264,7 +264,7 @@ func tarNumber(field []byte) (int64, error) {
 		}
 		return n, nil
 	}
-	// Two's complement, with the marker bit standing in for the sign's copy.
+	// Two's complement, with the marker bit in place of the second sign bit.
 	var n int64
 	if field[0]&0x40 != 0 {
 		n = -1

@@ -12,12 +12,12 @@ import (
 	"github.com/sovereign-sql/sov/internal/bound"
 )
 
-// xattrRecord begins the PAX records that hold extended attributes; star
-// began it, and GNU tar, libarchive and Docker write the same.
+// xattrRecord is the prefix of PAX records with extended attributes. star introduced it; GNU tar,
+// libarchive and Docker use it too.
 const xattrRecord = "SCHILY.xattr."
 
-// Bounds on extended attributes: those of Linux (limits.h: XATTR_NAME_MAX, XATTR_SIZE_MAX), and how
-// many bytes of them one file may have. ext4 stores at most some KiB.
+// Bounds on extended attributes: those of Linux (limits.h: XATTR_NAME_MAX, XATTR_SIZE_MAX), and the
+// total bytes of one file. ext4 stores a few KiB at most.
 const (
 	maxXattrName  = 255
 	maxXattrBytes = 64 << 10
@@ -62,8 +62,8 @@ func parsePAX(data []byte) (paxRecords, error) {
 	return records, nil
 }
 
-// applyPAX overrides what the header said. An empty value deletes a record
-// and so leaves the header's.
+// applyPAX overrides the values of the header. An empty value deletes a record, so that the
+// header's value applies.
 func (e *tarEntry) applyPAX(records paxRecords, size *int64) error {
 	for key, value := range records {
 		if strings.HasPrefix(key, xattrRecord) {
@@ -94,9 +94,9 @@ func (e *tarEntry) applyPAX(records paxRecords, size *int64) error {
 	return nil
 }
 
-// applyXattrs gives the entry the extended attributes of the global records and its own, which come
-// first. A global header holds for every entry that follows, so its attributes are converted once
-// and shared: an archive must not take more memory than its size.
+// applyXattrs sets the entry's extended attributes: those of the global records and its own, which
+// take precedence. A global header applies to all following entries, so its attributes are
+// converted once and shared: an archive must not need more memory than its size.
 func (s *tarScanner) applyXattrs(e *tarEntry, local paxRecords) error {
 	own, err := xattrsOf(local)
 	if err != nil {
@@ -112,16 +112,15 @@ func (s *tarScanner) applyXattrs(e *tarEntry, local paxRecords) error {
 	}
 	e.xattrs = maps.Clone(s.globalXattrs)
 	maps.Copy(e.xattrs, own)
-	// Each entry that mixes both has a map of its own, whose keys are at least as many as the
-	// global header's.
+	// Each entry with both has its own map, with at least as many keys as the global header.
 	if s.mixed += len(e.xattrs); s.mixed > maxMixedXattrs {
 		return fmt.Errorf("global and own extended attributes make more than %d: %w", maxMixedXattrs, bound.ErrTooLarge)
 	}
 	return nil
 }
 
-// maxMixedXattrs bounds the attributes, of all entries, that are copied because the entry has some
-// of its own. Tools write global headers without attributes.
+// maxMixedXattrs limits the attributes of all entries that are copied because the entry also has
+// its own. Known tools write global headers without attributes.
 const maxMixedXattrs = 1 << 20
 
 func xattrsOf(records paxRecords) (map[string][]byte, error) {
@@ -153,8 +152,8 @@ func paxNumber(s string) (int64, error) {
 	return n, nil
 }
 
-// paxTime reads seconds since the epoch with any number of decimals, of which
-// nine count. What is cut off goes towards the past, also before the epoch.
+// paxTime reads seconds since the epoch with any number of decimals, of which nine are used. It
+// rounds down, also before the epoch.
 func paxTime(s string) (time.Time, error) {
 	whole, fraction, _ := strings.Cut(s, ".")
 	sec, err := strconv.ParseInt(whole, 10, 64)

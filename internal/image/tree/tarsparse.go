@@ -11,11 +11,10 @@ import (
 // Sparse files in tars: GNU's own format ('S' headers), and the formats 0.0,
 // 0.1 and 1.0 in PAX records (GNU tar manual, "Storing Sparse Files").
 
-// A sparseMap collects the stored pieces of a sparse file, whose bytes follow
-// one another in the archive.
+// A sparseMap collects the stored pieces of a sparse file, which are consecutive in the archive.
 type sparseMap struct {
 	extents []Extent
-	end     int64 // file offset behind the last piece
+	end     int64 // file offset after the last piece
 	stored  int64 // bytes in the archive so far
 }
 
@@ -51,8 +50,8 @@ func (s *tarScanner) sparseContent(m *sparseMap, size, data, stored int64) (Cont
 	return Content{Size: size, Extents: m.extents}, nil
 }
 
-// oldSparse reads an 'S' entry: four pieces and the real size are in the
-// header, further ones in blocks of 21 behind it, each with a flag for "more".
+// oldSparse reads an 'S' entry: four pieces and the real size are in the header, further ones in
+// blocks of 21 after it, each with a flag for "more".
 func (s *tarScanner) oldSparse(e *tarEntry, at, stored int64) error {
 	hdr, err := s.block(at)
 	if err != nil {
@@ -95,8 +94,8 @@ func (s *tarScanner) oldSparse(e *tarEntry, at, stored int64) error {
 	return err
 }
 
-// paxSparse fills in the content of an entry whose PAX records say that it is
-// sparse, and reports whether they do.
+// paxSparse sets the content of an entry that is sparse according to its PAX records, and reports
+// whether it is.
 func (s *tarScanner) paxSparse(e *tarEntry, records paxRecords, data, stored int64) (bool, error) {
 	is10 := records["GNU.sparse.major"] == "1" && records["GNU.sparse.minor"] == "0"
 	list, is0x := records["GNU.sparse.map"]
@@ -153,9 +152,9 @@ func (m *sparseMap) addList(numbers []string) error {
 // maxSparseLine is the longest line of a format 1.0 map: a number of 64 bits and its newline.
 const maxSparseLine = 20
 
-// readSparseMap reads the map that format 1.0 has before the data: lines with
-// the number of pieces and then each one's offset and length, padded to a
-// whole block. It returns how many bytes of the archive that took.
+// readSparseMap reads the map that format 1.0 has before the data: lines with the number of pieces
+// and the offset and length of each, padded to a whole block. It also returns the map's length in
+// the archive, in bytes.
 func (s *tarScanner) readSparseMap(at, stored int64) (*sparseMap, int64, error) {
 	var text []byte
 	var used, newlines, want int64

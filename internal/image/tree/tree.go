@@ -1,14 +1,13 @@
-// Package tree holds an ordered file tree in memory: names, owners, modes,
-// times, extended attributes and links, while the bytes of files stay where
-// they are (in a layer, a package, a buffer) and are only pointed to.
+// Package tree implements an ordered file tree in memory: names, owners, modes, times, extended
+// attributes and links. The bytes of files are not copied: the tree refers to their source (a
+// layer, a package, a buffer).
 //
-// A tree is put together from tars (ApplyTar, with the whiteouts of container
-// layers when asked) and single entries (Put, Link, MkdirAll). Package ext4 lays
-// it out as a file system, WriteTar as a tar.
+// A tree is composed from tars (ApplyTar, optionally with the whiteouts of container layers) and
+// single entries (Put, Link, MkdirAll). Package ext4 writes it as a file system, WriteTar as a tar.
 //
-// Paths are slash separated and relative to the tree's root; "" and "." are
-// the root itself. Nothing in a tree can name anything outside it: ".." and
-// absolute link targets are resolved within the root, as in a chroot.
+// Paths are slash separated and relative to the tree's root; "" and "." are the root itself. Paths
+// cannot leave the tree: ".." and absolute link targets are resolved within the root, as in a
+// chroot.
 //
 // A tree is built by one goroutine; while it does not change, many may read it.
 package tree
@@ -22,11 +21,11 @@ import (
 	"time"
 )
 
-// maxSymlinks is how many symbolic links one resolution follows before it is
-// taken for a loop; Linux has the same limit (MAXSYMLINKS, path_resolution(7)).
+// maxSymlinks is the number of symbolic links after which a resolution fails with ErrLoop; Linux
+// has the same limit (MAXSYMLINKS, path_resolution(7)).
 const maxSymlinks = 40
 
-// ErrLoop is returned where a path passes more symbolic links than Linux would follow.
+// ErrLoop is returned if a path has more symbolic links than Linux would follow.
 var ErrLoop = errors.New("too many levels of symbolic links")
 
 // A Tree is a file tree with one root directory.
@@ -34,8 +33,7 @@ type Tree struct {
 	root *Inode
 }
 
-// New returns a tree with nothing but its root: mode 0755, owner 0:0, dated
-// at the Unix epoch.
+// New returns a tree with an empty root: mode 0755, owner 0:0, time the Unix epoch.
 func New() *Tree {
 	root := newDir(0o755)
 	root.names = 1
@@ -49,8 +47,7 @@ func newDir(perm uint32) *Inode {
 // Root returns the root directory.
 func (t *Tree) Root() *Inode { return t.root }
 
-// Lookup returns what stands at p. It follows no symbolic link, neither in
-// the last part of p nor before it.
+// Lookup returns the inode at p. It does not follow symbolic links in any part of p.
 func (t *Tree) Lookup(p string) (*Inode, bool) {
 	n := t.root
 	for name, rest := cutPath(p); name != ""; name, rest = cutPath(rest) {
@@ -78,10 +75,9 @@ func cutPath(p string) (name, rest string) {
 	return "", ""
 }
 
-// Resolve returns what p leads to, with every symbolic link followed inside
-// the tree, and its path without links. An absolute target starts at the
-// tree's root, and ".." in the root stays there. The error wraps
-// fs.ErrNotExist where something is missing, ErrLoop where links go in circles.
+// Resolve follows every symbolic link of p inside the tree, and returns the path without links and
+// the inode. An absolute target starts at the tree's root, and ".." in the root stays there. The
+// error wraps fs.ErrNotExist if a part does not exist, and ErrLoop for a loop of links.
 func (t *Tree) Resolve(p string) (string, *Inode, error) {
 	w := walker{tree: t}
 	where, n, err := w.walk(p, true)
@@ -91,8 +87,8 @@ func (t *Tree) Resolve(p string) (string, *Inode, error) {
 	return where, n, nil
 }
 
-// resolveParent resolves all of p but its last part, which is returned as
-// name. With create, missing directories are made.
+// resolveParent resolves all parts of p except the last, which it returns as name. With create, it
+// makes missing directories.
 func (t *Tree) resolveParent(p string, create bool) (dirPath string, dir *Inode, name string, err error) {
 	p = path.Clean("/" + p)
 	parent, name := path.Split(p)
@@ -117,8 +113,8 @@ type walker struct {
 	links  int  // symbolic links followed so far
 }
 
-// walk resolves p from the root. followLast says whether a symbolic link in
-// the last place is followed too.
+// walk resolves p from the root. followLast says whether to follow a symbolic link in the last
+// part.
 func (w *walker) walk(p string, followLast bool) (string, *Inode, error) {
 	trail := []*Inode{w.tree.root} // trail[i] is the directory of names[:i]
 	var names []string
@@ -165,9 +161,8 @@ func (w *walker) walk(p string, followLast bool) (string, *Inode, error) {
 	}
 }
 
-// MkdirAll returns the directory p leads to, making it and its parents with
-// the permissions perm where they are missing. Symbolic links are followed
-// inside the tree.
+// MkdirAll returns the directory p. It makes missing directories with the permissions perm.
+// Symbolic links are followed inside the tree.
 func (t *Tree) MkdirAll(p string, perm uint32) (*Inode, error) {
 	existing, n, err := t.Resolve(p)
 	if err == nil {
@@ -193,12 +188,11 @@ func (t *Tree) MkdirAll(p string, perm uint32) (*Inode, error) {
 	return n, nil
 }
 
-// Put makes n what stands at p, in place of whatever was there. Missing
-// parents are made with mode 0755, symbolic links among the parents are
-// followed inside the tree, one in the last place is replaced. A directory
-// put over a directory takes over its entries; in every other case what was
-// below p is gone. Putting one non-directory at two paths makes a hard link;
-// a directory can only have one place.
+// Put puts n at p and replaces an existing entry. Missing parents are made with mode 0755. Symbolic
+// links among the parents are followed inside the tree; a link in the last part is replaced. A
+// directory that replaces a directory takes over its entries; otherwise everything below p is
+// removed. Putting the same file at two paths makes a hard link; a directory can have only one
+// path.
 func (t *Tree) Put(p string, n *Inode) error {
 	if err := t.put(p, n); err != nil {
 		return fmt.Errorf("put %s: %w", p, err)
@@ -239,9 +233,9 @@ func (t *Tree) put(p string, n *Inode) error {
 
 func isRoot(p string) bool { return path.Clean("/"+p) == "/" }
 
-// Link gives the file at oldp the further name newp, replacing what stands
-// there unless that is a directory. Symbolic links among the parents are
-// followed inside the tree; a symbolic link in the last place is itself linked.
+// Link adds the name newp to the file at oldp. It replaces an existing entry unless that is a
+// directory. Symbolic links among the parents are followed inside the tree; a symbolic link in the
+// last part is itself linked.
 func (t *Tree) Link(oldp, newp string) error {
 	if err := t.link(oldp, newp); err != nil {
 		return fmt.Errorf("link %s to %s: %w", newp, oldp, err)
@@ -277,9 +271,8 @@ func (t *Tree) link(oldp, newp string) error {
 	return nil
 }
 
-// Remove takes away what stands at p with everything below it, following no
-// symbolic link, and reports whether there was something. The root stays,
-// emptied.
+// Remove removes p and everything below it, and reports whether p existed. It does not follow
+// symbolic links. Removing the root removes its entries.
 func (t *Tree) Remove(p string) bool {
 	if isRoot(p) {
 		had := len(t.root.entries) > 0
@@ -295,10 +288,10 @@ func (t *Tree) Remove(p string) bool {
 	return true
 }
 
-// Walk calls fn for the root (path ".") and everything below it, directories
-// before what is in them and names in byte order. A hard-linked file is
-// visited at each of its names. fn may return fs.SkipDir for a directory to
-// pass over what is in it, or fs.SkipAll to stop; any other error ends the walk and is returned.
+// Walk calls fn for the root (path ".") and everything below it, directories before their entries
+// and names in byte order. A hard-linked file is visited at each of its names. If fn returns
+// fs.SkipDir for a directory, its entries are skipped; fs.SkipAll stops the walk; any other error
+// ends it and is returned.
 func (t *Tree) Walk(fn func(p string, n *Inode) error) error {
 	err := walkBelow(".", t.root, fn)
 	if errors.Is(err, fs.SkipAll) {

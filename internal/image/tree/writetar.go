@@ -7,10 +7,9 @@ import (
 	"io"
 )
 
-// WriteTar writes the tree as a PAX tar: the root as "./", then everything
-// below it in the order of Walk, later names of a file as hard links to its
-// first. Equal trees give equal bytes. Holes are written out as zeros.
-// Sockets have no form in a tar and are an error.
+// WriteTar writes the tree as a PAX tar: the root as "./", then everything below it in the order of
+// Walk, later names of a file as hard links to its first. Equal trees give equal bytes. Holes are
+// written as zeros. Sockets cannot be stored in a tar and are an error.
 func (t *Tree) WriteTar(w io.Writer) error {
 	tw := tar.NewWriter(w)
 	if err := WriteEntries(tw, ".", t.root, nil); err != nil {
@@ -22,9 +21,9 @@ func (t *Tree) WriteTar(w io.Writer) error {
 	return nil
 }
 
-// WriteEntries writes an inode, and everything below it, to a tar that others write to as well,
-// under the name at. adjust, which may be nil, changes headers on the way. A file that has a name
-// elsewhere too is written as if it had none.
+// WriteEntries writes an inode, and everything below it, to an open tar under the name at. adjust,
+// which may be nil, can change each header. Hard links to files outside the written entries are
+// ignored.
 func WriteEntries(tw *tar.Writer, at string, root *Inode, adjust func(*tar.Header)) error {
 	first := make(map[*Inode]string)
 	return walkBelow(at, root, func(p string, n *Inode) error {

@@ -1,15 +1,15 @@
-// Package verity makes and checks hash trees of dm-verity, by which a kernel compares each block of
-// a read-only disk with one digest whenever it reads it.
+// Package verity makes and checks hash trees of dm-verity. With a tree and its root digest, the
+// kernel verifies each block of a read-only disk on every read.
 //
-// The tree follows the data in the same file, behind a superblock by which `veritysetup verify`
-// finds its way without other arguments. The format is version 1 of
+// The tree follows the data in the same file, after a superblock from which `veritysetup verify`
+// reads the parameters. The format is version 1 of
 // Documentation/admin-guide/device-mapper/verity.rst in Linux, with SHA-256, blocks of 4096 bytes,
 // no salt, and a UUID of zeros:
 //
 //	data | superblock, 1 block | level n-1, 1 block | ... | level 0: a digest for each block of data
 //
-// SHA-256 needs no salt, and without one a tree changes only where the data does: an update of a
-// machine on a phone sends only the blocks that differ.
+// SHA-256 does not need a salt, and without one a tree changes only where the data changes: an
+// update of a machine on a phone sends only the changed blocks.
 package verity
 
 import (
@@ -28,13 +28,13 @@ import (
 // BlockSize is the size of the blocks of data and tree, in bytes.
 const BlockSize = 4096
 
-// A Digest is the root of a tree, which stands for all of the data.
+// A Digest is the root of a tree, the digest of all data.
 type Digest [sha256.Size]byte
 
 // String returns 64 hexadecimal digits.
 func (d Digest) String() string { return hex.EncodeToString(d[:]) }
 
-// ParseDigest reads what String returns.
+// ParseDigest parses the format of String.
 func ParseDigest(text string) (Digest, error) {
 	var d Digest
 	raw, err := hex.DecodeString(text)
@@ -47,10 +47,10 @@ func ParseDigest(text string) (Digest, error) {
 // perBlock is how many digests a block of the tree holds.
 const perBlock = BlockSize / sha256.Size
 
-// maxData bounds what a tree covers. ext4 with blocks of 4096 bytes ends there.
+// maxData is the largest data of a tree, in bytes: ext4's maximum with blocks of 4096 bytes.
 const maxData = 1 << 60
 
-// CheckSize refuses sizes of data for which there is no tree.
+// CheckSize returns an error for sizes of data that a tree cannot cover.
 func CheckSize(data int64) error {
 	if data <= 0 || data%BlockSize != 0 || data > maxData {
 		return fmt.Errorf("hash tree of %d bytes: must be a positive multiple of %d bytes", data, BlockSize)
@@ -59,7 +59,8 @@ func CheckSize(data int64) error {
 }
 
 // layout returns the number of the first block of each level, beginning with level 0, and the
-// number of the block behind the tree. One block of data has no level: its digest is the root.
+// number of the block after the tree. A tree of one data block has no levels: its digest is the
+// root.
 func layout(blocks int64) (levels []int64, end int64) {
 	var sizes []int64
 	for n := blocks; n > 1; sizes = append(sizes, n) {
@@ -81,7 +82,7 @@ func FileSize(data int64) int64 {
 	return end * BlockSize
 }
 
-// superblock returns the block behind the data (struct verity_sb in lib/verity/verity.c of
+// superblock returns the block after the data (struct verity_sb in lib/verity/verity.c of
 // cryptsetup).
 func superblock(blocks int64) []byte {
 	b := make([]byte, BlockSize)
@@ -96,14 +97,14 @@ func superblock(blocks int64) []byte {
 	return b
 }
 
-// A File is what Write reads and writes.
+// A File is read and written by Write.
 type File interface {
 	io.ReaderAt
 	io.WriterAt
 }
 
-// Write makes the tree of the first bytes of a file behind them, and returns its root. Memory does
-// not grow with the data.
+// Write writes the tree of the first data bytes of a file after them, and returns its root. Memory
+// does not grow with the data.
 func Write(ctx context.Context, f File, data int64) (Digest, error) {
 	root, err := build(ctx, f, data, func(b []byte, at int64) error {
 		_, err := f.WriteAt(b, at)
@@ -115,9 +116,9 @@ func Write(ctx context.Context, f File, data int64) (Digest, error) {
 	return root, nil
 }
 
-// A DamageError says which blocks of a file are not those that its root hash stands for.
+// A DamageError says which blocks of a file do not match its root hash.
 type DamageError struct {
-	First  int64 // the first of them, counted from the beginning of the file; -1: file and tree agree, and are not those of the root hash
+	First  int64 // the first of them, counted from the beginning of the file; -1: data and tree match each other, but not the root hash
 	Blocks int64 // how many
 }
 
@@ -175,7 +176,7 @@ func Check(ctx context.Context, r io.ReaderAt, data int64, root Digest) error {
 	return nil
 }
 
-// build computes the tree of the data in r and gives its blocks to emit, with their places in the
+// build computes the tree of the data in r and calls emit with its blocks and their offsets in the
 // file.
 func build(ctx context.Context, r io.ReaderAt, data int64, emit func(block []byte, at int64) error) (Digest, error) {
 	if err := CheckSize(data); err != nil {
@@ -185,14 +186,14 @@ func build(ctx context.Context, r io.ReaderAt, data int64, emit func(block []byt
 	if err := emit(superblock(blocks), data); err != nil {
 		return Digest{}, err
 	}
-	next, _ := layout(blocks)         // of each level, where its next block goes
-	open := make([][]byte, len(next)) // of each level, the beginning of that block
+	next, _ := layout(blocks)         // the position of the next block of each level
+	open := make([][]byte, len(next)) // the content of that block so far
 	for i := range open {
 		open[i] = make([]byte, 0, BlockSize)
 	}
 	// add appends digests to a level.
 	var add func(level int, digests []byte) error
-	// finish ends the block of a level that is open.
+	// finish completes the open block of a level.
 	finish := func(level int) error {
 		b := open[level][:BlockSize]
 		clear(b[len(open[level]):])
@@ -234,8 +235,8 @@ func build(ctx context.Context, r io.ReaderAt, data int64, emit func(block []byt
 	return root, nil
 }
 
-// digestsOf gives the digests of the first blocks of r to emit, in their order. Each processor
-// hashes a piece of the data.
+// digestsOf calls emit with the digests of the first blocks of r, in order. Each processor hashes a
+// part of the data.
 func digestsOf(ctx context.Context, r io.ReaderAt, blocks int64, emit func(digests []byte) error) error {
 	type piece struct {
 		data, digests []byte
@@ -290,14 +291,14 @@ func hash(r io.ReaderAt, at int64, data, digests []byte) error {
 	return nil
 }
 
-// Parameters are the kernel parameters that map a disk with a tree as the root file system before
-// any program runs (Documentation/admin-guide/device-mapper/dm-init.rst). A block that differs ends
-// the machine: the kernel panics.
+// Parameters returns the kernel parameters that map a disk with a tree as the root file system
+// before any program runs (Documentation/admin-guide/device-mapper/dm-init.rst). The kernel panics
+// on a block that does not match.
 func Parameters(disk string, data int64, root Digest) []string {
 	return []string{fmt.Sprintf(`dm-mod.create="root,,,ro,%s"`, Target(disk, data, root)), "root=/dev/dm-0"}
 }
 
-// Target is the line of a table of the device mapper that maps a disk with a tree
+// Target returns the device mapper table line that maps a disk with a tree
 // (Documentation/admin-guide/device-mapper/verity.rst). The disk is a path, or PARTUUID= and a
 // GUID.
 func Target(disk string, data int64, root Digest) string {

@@ -1,10 +1,10 @@
-// Package parameters knows the parameters of PostgreSQL servers: what exists in a major version, of
-// which type, in which range and unit. A server that meets an unknown one in its configuration does
-// not start, so a build asks first.
+// Package parameters knows the configuration parameters of PostgreSQL's major versions: their
+// names, types, ranges and units. A server does not start with an unknown parameter or a bad value,
+// so the build checks them.
 //
-// The tables are pg_settings of real servers, written by the package's test (-update). What only
-// the server can tell is left to it: whether a string means something, and whether values fit
-// together.
+// The tables are pg_settings of real servers, written by the package's test (-update). It does not
+// check what only the server knows: whether a string is meaningful, and whether values are
+// consistent.
 package parameters
 
 import (
@@ -25,19 +25,19 @@ var files embed.FS
 // majors have a table.
 var majors = []int{13, 15, 17}
 
-// A Fault is a value that a server refuses, or a parameter that it does not have.
+// A Fault is a value that a server refuses, or an unknown parameter.
 type Fault struct {
 	Name      string
 	What      string
-	Warning   bool // the server may take it all the same
-	Extension bool // a parameter of an extension, of which nothing is known
+	Warning   bool // the server may still accept it
+	Extension bool // a parameter of an extension, which the tables do not have
 }
 
 func (f Fault) Error() string { return f.Name + ": " + f.What }
 
-// Check returns what is wrong with parameters of a server, in the order of their names. A version
-// without a table is compared with its neighbours: a value is refused if each of them refuses it,
-// and what one of them does not have is only warned about.
+// Check returns the faults of a server's settings, sorted by name. A version without a table is
+// compared with the nearest versions below and above: a value is refused if both refuse it, and a
+// parameter that one of them lacks is a warning.
 func Check(major int, settings map[string]string) ([]Fault, error) {
 	near := neighbours(major)
 	tables := make([]table, len(near))
@@ -57,7 +57,8 @@ func Check(major int, settings map[string]string) ([]Fault, error) {
 	return faults, nil
 }
 
-// neighbours are the versions with a table that are nearest to one: itself, or one on each side.
+// neighbours returns the nearest versions with a table: the version itself, or one below and one
+// above.
 func neighbours(major int) []int {
 	i, exact := slices.BinarySearch(majors, major)
 	switch {
@@ -91,7 +92,7 @@ func check(major int, near []int, tables []table, name, value string) *Fault {
 	return nil
 }
 
-// unknown is the fault of a parameter that a table does not have.
+// unknown returns the fault for a parameter that a table does not have.
 func unknown(major, of int, t table, name string) *Fault {
 	what := fmt.Sprintf("PostgreSQL %d does not have this parameter", of)
 	if of != major {
@@ -106,8 +107,8 @@ func unknown(major, of int, t table, name string) *Fault {
 // A table has the parameters of a version, by name.
 type table map[string]parameter
 
-// A parameter is a line of a table. Type is pg_settings' vartype, or "internal" for what no user
-// can set and "hidden" for what pg_settings does not show.
+// A parameter is a line of a table. Type is pg_settings' vartype, or "internal" for parameters that
+// users cannot set and "hidden" for those that pg_settings does not list.
 type parameter struct {
 	kind     string
 	unit     string   // pg_settings' unit, as "8kB"
@@ -115,8 +116,8 @@ type parameter struct {
 	values   []string // of an enum
 }
 
-// read parses a table: name, type, and of numbers unit, minimum and maximum, of enums the values
-// with commas between them.
+// read parses a table. A line has the name and the type; for a number also unit, minimum and
+// maximum; for an enum the values, separated by commas.
 func read(major int) (table, error) {
 	text, err := files.ReadFile(fmt.Sprintf("%d.tsv", major))
 	if err != nil {
@@ -148,7 +149,7 @@ func read(major int) (table, error) {
 	return t, nil
 }
 
-// check takes what PostgreSQL's guc.c takes (parse_bool, parse_int, parse_real,
+// check accepts the same values as PostgreSQL's guc.c (parse_bool, parse_int, parse_real,
 // config_enum_lookup_by_name).
 func (p parameter) check(value string) error {
 	switch p.kind {
@@ -168,8 +169,8 @@ func (p parameter) check(value string) error {
 	return nil
 }
 
-// isBool accepts the words true, false, yes, no, on and off, each in any case and cut short as long
-// as it is clear, and the digits 1 and 0.
+// isBool accepts true, false, yes, no, on, off and their unambiguous prefixes, in any case, and 1
+// and 0.
 func isBool(value string) bool {
 	v := strings.ToLower(value)
 	for _, word := range []string{"true", "false", "yes", "no"} {
@@ -202,7 +203,7 @@ func (p parameter) checkNumber(value string) error {
 	return nil
 }
 
-// write writes a bound of the range with its unit.
+// write formats a bound of the range with its unit.
 func (p parameter) write(n float64) string {
 	text := strconv.FormatFloat(n, 'f', -1, 64)
 	if math.Abs(n) > 1e15 {
@@ -217,7 +218,7 @@ func (p parameter) write(n float64) string {
 	return text + p.unit
 }
 
-// splitNumber separates a number, as strtod(3) takes it, from what follows.
+// splitNumber splits a value into a number, as strtod(3) parses it, and the rest.
 func splitNumber(value string) (number, rest string) {
 	value = strings.Trim(value, " \t\n\v\f\r")
 	end := len(value)
@@ -235,7 +236,7 @@ func splitNumber(value string) (number, rest string) {
 }
 
 func parseNumber(text string, integer bool) (float64, error) {
-	if integer { // hexadecimal and octal too, as strtol(3) with base 0
+	if integer { // also hexadecimal and octal, as strtol(3) with base 0
 		if strings.Contains(text, "_") {
 			return 0, strconv.ErrSyntax
 		}
@@ -247,7 +248,7 @@ func parseNumber(text string, integer bool) (float64, error) {
 		return 0, strconv.ErrSyntax
 	}
 	if strings.ContainsAny(text, "xX") && !strings.ContainsAny(text, "pP") {
-		text += "p0" // strtod(3) does not ask for the exponent
+		text += "p0" // the exponent is optional for strtod(3), but not for ParseFloat
 	}
 	return strconv.ParseFloat(text, 64)
 }
@@ -259,7 +260,7 @@ var (
 	timeUnits   = map[string]float64{"us": 1, "ms": 1e3, "s": 1e6, "min": 60e6, "h": 3600e6, "d": 86400e6}
 )
 
-// factor returns how many of the parameter's units a unit is.
+// factor returns the size of a unit in the parameter's own unit.
 func (p parameter) factor(unit string) (float64, bool) {
 	base := strings.TrimLeft(p.unit, "0123456789")
 	count := 1.0
@@ -275,7 +276,7 @@ func (p parameter) factor(unit string) (float64, bool) {
 	return 0, false
 }
 
-// units names the units that a value may have, for an error.
+// units lists the valid units of a value, for an error.
 func (p parameter) units() string {
 	switch base := strings.TrimLeft(p.unit, "0123456789"); {
 	case memoryUnits[base] != 0:
