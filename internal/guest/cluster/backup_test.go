@@ -37,7 +37,7 @@ const odd = `it's "odd" \ =x`
 
 func TestBackupAndRestore(t *testing.T) {
 	s := startServer(t)
-	saved := Server{Socket: s.socket, Bin: s.bin}
+	saved := Server{Socket: s.socket}
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	q := quoteIdentifier
@@ -51,7 +51,10 @@ func TestBackupAndRestore(t *testing.T) {
 	s.execIn(t, odd, "CREATE TABLE t AS SELECT g FROM generate_series(1, 1000) g")
 	s.exec(t, "CREATE TABLE here (t text); INSERT INTO here VALUES ('before')")
 	properties := func() string {
-		all, err := saved.databases(ctx)
+		conn, err := connect(ctx, s.socket)
+		must(t, err)
+		defer conn.Close(ctx)
+		all, err := databasesOf(ctx, conn)
 		must(t, err)
 		var b strings.Builder
 		for _, d := range all {
@@ -133,7 +136,7 @@ func TestBackupAndRestore(t *testing.T) {
 	})
 	t.Run("what fails is said in the stream", func(t *testing.T) {
 		var stream bytes.Buffer
-		if err := (Server{Socket: s.socket + "1", Bin: s.bin}).Backup(ctx, &stream); err == nil {
+		if err := (Server{Socket: s.socket + "1"}).Backup(ctx, &stream); err == nil {
 			t.Error("a server that is not there was backed up")
 		}
 		if _, _, err := backup.NewReader(&stream).Next(); err == nil || err == io.EOF || !strings.Contains(err.Error(), "back up") {

@@ -20,7 +20,7 @@ import (
 func restorable(t *testing.T) (s server, saved Server, stream []byte) {
 	t.Helper()
 	s = startServer(t)
-	saved = Server{Socket: s.socket, Bin: s.bin}
+	saved = Server{Socket: s.socket}
 	s.exec(t, "CREATE ROLE app LOGIN PASSWORD 'x'")
 	for _, name := range []string{"first", "second"} {
 		s.exec(t, "CREATE DATABASE "+name+" OWNER app")

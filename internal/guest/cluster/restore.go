@@ -40,7 +40,11 @@ func (s Server) Restore(ctx context.Context, r io.Reader, report func(string)) (
 		return nil, fmt.Errorf("restore: %w", err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	t := &restore{server: s, conn: conn, report: report, did: backup.Restoration{Databases: []string{}, Roles: []string{}}}
+	programs, err := s.programs(ctx, conn)
+	if err != nil {
+		return nil, fmt.Errorf("restore: %w", err)
+	}
+	t := &restore{server: s, programs: programs, conn: conn, report: report, did: backup.Restoration{Databases: []string{}, Roles: []string{}}}
 	if err := t.run(ctx, backup.NewReader(r)); err != nil {
 		tidying, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 		defer cancel()
@@ -52,6 +56,7 @@ func (s Server) Restore(ctx context.Context, r io.Reader, report func(string)) (
 // A restore is one that is under way.
 type restore struct {
 	server    Server
+	programs  programs
 	conn      *pgconn.PgConn
 	report    func(string)
 	databases []*backup.Database
@@ -186,7 +191,7 @@ func (t *restore) stage(ctx context.Context, d *backup.Database, content io.Read
 		return fmt.Errorf("database %s: %w", d.Name, err)
 	}
 	t.databases = append(t.databases, d)
-	err := t.server.run(ctx, content, io.Discard, "pg_restore", "--format=custom", "--exit-on-error", "--dbname="+conninfo(name))
+	err := t.programs.run(ctx, content, io.Discard, "pg_restore", "--format=custom", "--exit-on-error", "--dbname="+conninfo(name))
 	if err != nil {
 		return fmt.Errorf("database %s: %w", d.Name, err)
 	}
