@@ -36,10 +36,9 @@ func choose(found []*Server, p recipe.Postgres) (*Server, error) {
 	return server, nil
 }
 
-// command starts the server. Of two, that which the cluster is of.
-func (s *Server) command(data string) []string {
-	// fsync stands above postgresql.auto.conf, which ALTER SYSTEM writes.
-	args := []string{"-D", data, "-c", "config_file=" + configFile, "-c", "fsync=on"}
+// command starts the server with these settings. Of two, that which the cluster is of.
+func (s *Server) command(data string, values map[string]string) []string {
+	args := append([]string{"-D", data, "-c", "config_file=" + configFile}, fixedArguments(values)...)
 	if s.Old == nil {
 		return append([]string{s.Dir + "/postgres"}, args...)
 	}

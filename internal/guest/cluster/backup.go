@@ -141,7 +141,11 @@ func (s Server) programs(ctx context.Context, conn *pgconn.PgConn) (programs, er
 // run runs one of the programs as the superuser. Its complaint becomes the error.
 func (p programs) run(ctx context.Context, in io.Reader, out io.Writer, program string, args ...string) error {
 	command := exec.CommandContext(ctx, filepath.Join(p.dir, program), slices.Concat(p.options, args)...)
-	command.Env = append(os.Environ(), "PGAPPNAME=sov-backup", "PGCLIENTENCODING=UTF8", "PGOPTIONS=-c log_statement=none -c log_min_duration_statement=-1")
+	var options []string
+	for name, value := range sessionSettings {
+		options = append(options, "-c "+name+"="+value)
+	}
+	command.Env = append(os.Environ(), "PGAPPNAME=sov-backup", "PGCLIENTENCODING=UTF8", "PGOPTIONS="+strings.Join(options, " "))
 	command.WaitDelay = 10 * time.Second
 	var said bytes.Buffer
 	command.Stdin, command.Stdout, command.Stderr = in, out, &lastBytes{&said}

@@ -3,7 +3,9 @@ package cluster
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -33,6 +35,24 @@ func (s server) names(t *testing.T) string {
 		s.exec(t, "SELECT string_agg(rolname, '|' ORDER BY rolname) FROM pg_roles WHERE rolname !~ '^pg_'")
 }
 
+// hinderSessions sets what keeps sessions from their work, but our own.
+func (s server) hinderSessions(t *testing.T) {
+	t.Helper()
+	for _, setting := range []string{"default_transaction_read_only = on", "statement_timeout = 1", "lock_timeout = 1", "local_preload_libraries = 'nothing'", "session_preload_libraries = 'nothing'"} {
+		s.exec(t, "ALTER SYSTEM SET "+setting)
+	}
+	s.exec(t, "SELECT pg_reload_conf()")
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		out, err := exec.Command(filepath.Join(s.bin, "psql"), "-XAtw", "-h", filepath.Dir(s.socket), "-p", fmt.Sprint(s.port), "-U", "postgres", "-c", "SELECT 1").CombinedOutput()
+		if err != nil && strings.Contains(string(out), "nothing") {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("sessions are not hindered: %s", out)
+		}
+	}
+}
+
 const odd = `it's "odd" \ =x`
 
 func TestBackupAndRestore(t *testing.T) {
@@ -41,6 +61,7 @@ func TestBackupAndRestore(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	q := quoteIdentifier
+	s.hinderSessions(t)
 	s.exec(t, "CREATE ROLE app LOGIN PASSWORD 'x'")
 	s.exec(t, "CREATE ROLE "+q(odd)+"; GRANT app TO "+q(odd))
 	s.exec(t, "CREATE DATABASE shop OWNER app LOCALE_PROVIDER icu ICU_LOCALE 'und' TEMPLATE template0")
