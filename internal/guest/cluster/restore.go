@@ -103,7 +103,7 @@ func (t *restore) exec(ctx context.Context, sql string) error {
 	return err
 }
 
-// dropOurs drops databases of restores.
+// dropOurs drops databases and roles of restores.
 func (t *restore) dropOurs(ctx context.Context) error {
 	_, err := dropOurs(ctx, t.conn)
 	return err
@@ -119,11 +119,7 @@ func (t *restore) undo(ctx context.Context) error {
 		defer conn.Close(ctx)
 		t.conn = conn
 	}
-	err := t.dropOurs(ctx)
-	for _, role := range t.did.Roles {
-		err = errors.Join(err, t.exec(ctx, "DROP ROLE IF EXISTS "+quoteIdentifier(role)))
-	}
-	return err
+	return t.dropOurs(ctx)
 }
 
 // roleStatement is how pg_dumpall begins to make a role.
@@ -148,6 +144,9 @@ func (t *restore) roles(ctx context.Context, content io.Reader) error {
 		there[row[0]] = true
 	}
 	sql, made := missingRoles(string(text), there)
+	for _, role := range made {
+		sql += "ALTER ROLE " + quoteIdentifier(role) + " SET " + marker + " TO 'new';\n"
+	}
 	if err := t.exec(ctx, sql); err != nil {
 		return fmt.Errorf("roles: %w", err)
 	}
@@ -277,6 +276,9 @@ func (t *restore) trySwap(ctx context.Context) error {
 	for i, d := range t.databases {
 		fmt.Fprintf(&b, "ALTER DATABASE %s RENAME TO %s;\n", quoteIdentifier(fmt.Sprint(staged, i)), quoteIdentifier(d.Name))
 		b.WriteString(propertiesSQL(d))
+	}
+	for _, role := range t.did.Roles {
+		fmt.Fprintf(&b, "ALTER ROLE %s RESET %s;\n", quoteIdentifier(role), marker)
 	}
 	// One message of several statements is one transaction (PostgreSQL's documentation, "Simple
 	// Query").

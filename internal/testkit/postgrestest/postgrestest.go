@@ -111,7 +111,7 @@ func (s *Server) Restart(t *testing.T, arguments ...string) {
 	must(t, s.start(arguments...))
 }
 
-// Query runs a statement as the superuser, by the socket, and returns the first value of its answer.
+// Query runs a statement as the superuser, by the socket, and returns its answer's first value.
 func (s *Server) Query(t *testing.T, sql string) string {
 	t.Helper()
 	plain := *s
