@@ -49,9 +49,9 @@ func settings(r *recipe.Recipe) map[string]string {
 }
 
 // fixed are the settings by which sov reaches its own server, and fsync. They are given on the
-// command line, which counts more than postgresql.auto.conf (GucSource in PostgreSQL's guc.h): ALTER
-// SYSTEM has no effect on them. With another port or pg_hba.conf the server would run and never be
-// ready.
+// command line, which counts more than postgresql.auto.conf (GucSource in PostgreSQL's guc.h):
+// ALTER SYSTEM has no effect on them. With another port or pg_hba.conf the server would run and
+// never be ready.
 var fixed = []string{
 	"fsync", "port", "listen_addresses", "unix_socket_directories", "unix_socket_permissions", "hba_file", "ident_file",
 	"ssl", "ssl_cert_file", "ssl_key_file",

@@ -215,8 +215,8 @@ func (s Settings) Aside() ([]guestapi.SettingsAside, error) {
 	return list, nil
 }
 
-// Ignored are the names of those settings of ALTER SYSTEM that are among fixed, which the server has
-// on its command line.
+// Ignored are the names of those settings of ALTER SYSTEM that are among fixed, which the server
+// has on its command line.
 func (s Settings) Ignored(fixed []string) (names []string, err error) {
 	now, _, err := s.read(autoConf)
 	for name := range parseConf(now) {

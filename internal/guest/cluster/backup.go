@@ -118,8 +118,8 @@ func databasesOf(ctx context.Context, conn *pgconn.PgConn) ([]backup.Database, e
 }
 
 // programs are the client programs of the server's own version. Those of another major version
-// write and set what this one may not know: pg_restore of 17 sets transaction_timeout, which servers
-// before 17 refuse.
+// write and set what this one may not know: pg_restore of 17 sets transaction_timeout, which
+// servers before 17 refuse.
 type programs struct {
 	dir     string
 	options []string // how to reach the server

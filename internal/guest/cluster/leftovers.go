@@ -8,8 +8,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// marker is the setting of a role that a restore has made and that does not count yet. It is set and
-// removed in the transactions in which the role is made and the databases take their places.
+// marker is the setting of a role that a restore has made and that does not count yet. It is set
+// and removed in the transactions in which the role is made and the databases take their places.
 const marker = "sov.restore"
 
 // DropLeftovers drops the databases and roles of restores that were cut off, by a power cut for

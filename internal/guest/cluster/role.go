@@ -75,7 +75,8 @@ func connectTo(ctx context.Context, socket, database string) (*pgconn.PgConn, er
 }
 
 // sessionSettings are those of our own sessions. The log must not hold verifiers, and what ALTER
-// SYSTEM, ALTER DATABASE or ALTER ROLE has set for sessions must not keep the machine from its work.
+// SYSTEM, ALTER DATABASE or ALTER ROLE has set for sessions must not keep the machine from its
+// work.
 var sessionSettings = map[string]string{
 	"log_statement": "none", "log_min_duration_statement": "-1", "statement_timeout": "0", "lock_timeout": "0",
 	"default_transaction_read_only": "off", "session_preload_libraries": "", "local_preload_libraries": "",
