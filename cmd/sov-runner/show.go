@@ -120,6 +120,9 @@ func printStatus(w io.Writer, s *health.Machine) {
 		for _, a := range d.Aside {
 			row("warning", "settings of ALTER SYSTEM were put aside: %s", a)
 		}
+		if len(d.Ignored) > 0 {
+			row("warning", "ALTER SYSTEM has no effect on settings of the machine's own: %s", strings.Join(d.Ignored, ", "))
+		}
 	}
 	if c := s.Certificate; c != nil {
 		row("", "certificate of %s until %s", c.Subject, c.NotAfter.Local().Format(time.DateOnly))

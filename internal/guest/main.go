@@ -34,8 +34,8 @@ const usage = `sov-init is PID 1 of a sovereign-sql guest. By hand it only runs 
   sov-init postgres-role --socket=PATH --role=ROLE   (the password on standard input)
   sov-init postgres-settled --socket=PATH --data=DIR
   sov-init postgres-single   (PostgreSQL's single-user mode: SQL on standard input)
-  sov-init postgres-backup --socket=PATH --bin=DIR   (a stream to standard output)
-  sov-init postgres-restore --socket=PATH --bin=DIR   (a stream on standard input; what it does, as JSON, to standard output)
+  sov-init postgres-backup --socket=PATH   (a stream to standard output)
+  sov-init postgres-restore --socket=PATH   (a stream on standard input; what it does, as JSON, to standard output)
   sov-init service-archive -- PATH...   (a tar to standard output)
   sov-init service-extract --to=DIR -- PATH...   (a tar on standard input; how many files have no longer their owner to standard output)
   sov-init tailscale-prepare --state=FILE   (the auth key on standard input)

@@ -201,6 +201,5 @@ func serverOf(step string, args []string, stderr io.Writer) (cluster.Server, err
 	var s cluster.Server
 	flags := newFlags(step, stderr)
 	flags.StringVar(&s.Socket, "socket", "", "the `path` of the server's socket")
-	flags.StringVar(&s.Bin, "bin", "", "the `directory` of the server's programs")
 	return s, parse(flags, args)
 }

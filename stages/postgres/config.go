@@ -32,6 +32,8 @@ const identMap = "sov"
 func settings(r *recipe.Recipe) map[string]string {
 	p := r.Postgres
 	out := memorySettings(r.VM.Memory, r.VM.Data)
+	out["fsync"] = "on"
+	out["unix_socket_permissions"] = "0777"
 	out["listen_addresses"] = quote(strings.Join(p.Listen, ", "))
 	out["port"] = fmt.Sprint(p.Port)
 	out["data_directory"] = quote(p.Data)
@@ -42,6 +44,25 @@ func settings(r *recipe.Recipe) map[string]string {
 		out[name] = quote(string(value))
 	}
 	return out
+}
+
+// fixed are the settings by which sov reaches its own server, and fsync. They are given on the
+// command line, which counts more than postgresql.auto.conf (GucSource in PostgreSQL's guc.h):
+// ALTER SYSTEM has no effect on them. With another port or pg_hba.conf the server would run and
+// never be ready.
+var fixed = []string{
+	"fsync", "port", "listen_addresses", "unix_socket_directories", "unix_socket_permissions", "hba_file", "ident_file",
+	"ssl", "ssl_cert_file", "ssl_key_file",
+}
+
+// fixedArguments give a server the fixed settings among values.
+func fixedArguments(values map[string]string) (args []string) {
+	for _, name := range fixed {
+		if value, ok := values[name]; ok {
+			args = append(args, "-c", name+"="+unquote(value))
+		}
+	}
+	return args
 }
 
 // authDelay is the delay of the response to a failed login, for each connection. It is a setting of
@@ -89,6 +110,15 @@ func memorySettings(memory, data recipe.Size) map[string]string {
 // quote quotes a value for postgresql.conf.
 func quote(s string) string {
 	return "'" + strings.ReplaceAll(strings.ReplaceAll(s, `\`, `\\`), "'", "''") + "'"
+}
+
+// unquote undoes quote, and leaves a value alone that has no quotes.
+func unquote(s string) string {
+	inner, ok := strings.CutPrefix(s, "'")
+	if !ok {
+		return s
+	}
+	return strings.ReplaceAll(strings.ReplaceAll(strings.TrimSuffix(inner, "'"), "''", "'"), `\\`, `\`)
 }
 
 // render replaces values in a postgresql.conf, keeps its comments, and appends missing settings.

@@ -36,11 +36,10 @@ func choose(found []*Server, p recipe.Postgres) (*Server, error) {
 	return server, nil
 }
 
-// command returns the command that starts the server. With two servers it starts the one of the
-// cluster's version.
-func (s *Server) command(data string) []string {
-	// The command line overrides postgresql.auto.conf, which ALTER SYSTEM writes.
-	args := []string{"-D", data, "-c", "config_file=" + configFile, "-c", "fsync=on"}
+// command returns the command that starts the server with the settings. With two servers it starts
+// the one of the cluster's version.
+func (s *Server) command(data string, values map[string]string) []string {
+	args := append([]string{"-D", data, "-c", "config_file=" + configFile}, fixedArguments(values)...)
 	if s.Old == nil {
 		return append([]string{s.Dir + "/postgres"}, args...)
 	}

@@ -200,7 +200,7 @@ func (s *stage) service(server *Server) (guestspec.Service, error) {
 	prepare = append(prepare, "--")
 	service := guestspec.Service{
 		Name:    guestspec.ServicePostgres,
-		Command: server.command(p.Data),
+		Command: server.command(p.Data, s.values(server)),
 		Upgrade: server.upgrade(p),
 		User:    p.User,
 		Env: map[string]string{

@@ -222,7 +222,7 @@ func TestFindServer(t *testing.T) {
 			} else if s.Old != nil {
 				got = fmt.Sprint(s.Major, s.Old.Major)
 				const serve = "/sbin/sov-init postgres-serve --data=/data/pg --bin=/usr/libexec/postgresql17 --old-bin=/usr/libexec/postgresql16 -- -D /data/pg "
-				if command := strings.Join(s.command("/data/pg"), " "); !strings.HasPrefix(command, serve) {
+				if command := strings.Join(s.command("/data/pg", nil), " "); !strings.HasPrefix(command, serve) {
 					t.Errorf("the server is started by %s", command)
 				}
 				if step := s.upgrade(recipe.Postgres{Data: "/data/pg", User: "postgres"}); !slices.Contains(step, "--old-bin=/usr/libexec/postgresql16") {

@@ -26,6 +26,7 @@ func TestRescue(t *testing.T) {
 	const password = "c4n4ry"
 	b.config.Secrets = map[string]string{"postgres": password}
 	b.spec.Services[0].Restart = guestspec.Restart{Backoff: guestspec.Duration(50 * time.Millisecond), MaxBackoff: guestspec.Duration(200 * time.Millisecond)}
+	b.spec.Services[0].Command = append(b.spec.Services[0].Command, "-c", "port=5432") // as stages/postgres does
 	b.spec.Services[0].Stop.Timeout = guestspec.Duration(5 * time.Second)
 	ask := func(v *boot, sql string) string {
 		t.Helper()
@@ -45,10 +46,13 @@ func TestRescue(t *testing.T) {
 	t.Run("wrong settings of ALTER SYSTEM", func(t *testing.T) {
 		v := b.boot(t)
 		v.waitReady()
-		alter(v, "work_mem = '5MB'")
+		alter(v, "work_mem = '5MB'", "port = 1")
 		v.shutDown()
 		v = b.boot(t)
 		v.waitReady() // which makes work_mem good
+		if p := v.status().Postgres; p == nil || strings.Join(p.Ignored, " ") != "port" {
+			t.Errorf("status: %+v", p)
+		}
 		alter(v, "shared_buffers = '900GB'", "hba_file = '/nowhere'")
 		v.shutDown()
 		v = b.boot(t)

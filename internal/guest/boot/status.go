@@ -107,7 +107,7 @@ func (m *machine) databaseStatus(ctx context.Context, services []guestapi.Servic
 	if spec == nil || !strings.HasPrefix(spec.Ready.Postgres, "/") {
 		return nil
 	}
-	report := cluster.Report(ctx, spec.Ready.Postgres, dataDirectory(spec), service)
+	report := cluster.Report(ctx, spec.Ready.Postgres, dataDirectory(spec), fixedSettings(spec), service)
 	if spec.Certificate != "" {
 		report.Authority = m.authority()
 	}
@@ -120,6 +120,16 @@ func dataDirectory(postgres *guestspec.Service) string {
 		return postgres.Command[i+1]
 	}
 	return ""
+}
+
+// fixedSettings are the names of the settings on the server's command line.
+func fixedSettings(postgres *guestspec.Service) (names []string) {
+	for i, arg := range postgres.Command {
+		if name, _, ok := strings.Cut(arg, "="); ok && i > 0 && postgres.Command[i-1] == "-c" {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // mounted returns an error where the data disk or a volume is not mounted.

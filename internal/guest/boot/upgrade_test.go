@@ -71,6 +71,14 @@ func TestUpgradeAtTheEndpoint(t *testing.T) {
 	v = b.boot(t)
 	v.waitReady()
 	want(v, major, "15")
+	// Backup and restore take the programs of 15, although those of 17 are there.
+	code, saved := v.stream(http.MethodGet, guestapi.PathBackup, token, nil)
+	want(v, "DELETE FROM kept; "+rows, "0")
+	_, answer := v.stream(http.MethodPost, guestapi.PathRestore, token, bytes.NewReader(saved))
+	if e := lastEvent(t, answer); code != http.StatusOK || e.Done == nil {
+		t.Errorf("a backup is restored: %d %+v", code, e)
+	}
+	want(v, rows, "1000")
 	did, fault := v.upgrade(guestspec.DoUpgrade)
 	if fault != "" || did.From != "15" || did.To != "17" || did.Kept != "/data/postgres.old-15" {
 		t.Errorf("%+v, %q", did, fault)

@@ -215,6 +215,19 @@ func (s Settings) Aside() ([]guestapi.SettingsAside, error) {
 	return list, nil
 }
 
+// Ignored are the names of those settings of ALTER SYSTEM that are among fixed, which the server
+// has on its command line.
+func (s Settings) Ignored(fixed []string) (names []string, err error) {
+	now, _, err := s.read(autoConf)
+	for name := range parseConf(now) {
+		if slices.Contains(fixed, name) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names, err
+}
+
 // Forget removes the files with settings that were put aside, and returns their paths.
 func (s Settings) Forget() (removed []string, err error) {
 	names, err := s.asideNames()

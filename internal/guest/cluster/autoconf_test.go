@@ -77,6 +77,9 @@ func TestSettings(t *testing.T) {
 		l.set(good + "shared_buffers = '8GB'\n") // it is right now
 		l.want(good+"shared_buffers = '8GB'\n", l.aside("1", "primary_conninfo"))
 		l.ready()
+		if got, err := l.Ignored([]string{"fsync", "shared_buffers", "work_mem"}); err != nil || strings.Join(got, " ") != "shared_buffers work_mem" {
+			t.Errorf("without effect: %q, %v", got, err)
+		}
 		if said := l.said.String(); strings.Contains(said, "c4n4ry") || strings.Count(said, "WARNING") != 2 {
 			t.Errorf("it says %s", said)
 		}

@@ -7,10 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,7 +23,6 @@ import (
 // A Server is a running server whose databases can be saved and restored.
 type Server struct {
 	Socket string // a path that ends in .s.PGSQL.PORT
-	Bin    string // directory of its programs; what is not there is looked for in $PATH
 }
 
 // Backup writes all roles and databases to w as a stream of package backup, each database as it was
@@ -41,14 +41,23 @@ func (s Server) Backup(ctx context.Context, w io.Writer) error {
 }
 
 func (s Server) backup(ctx context.Context, stream *backup.Writer) error {
-	databases, err := s.databases(ctx)
+	conn, err := connect(ctx, s.Socket)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	databases, err := databasesOf(ctx, conn)
+	if err != nil {
+		return err
+	}
+	programs, err := s.programs(ctx, conn)
 	if err != nil {
 		return err
 	}
 	if err := stream.Begin(backup.Part{Kind: backup.KindRoles}); err != nil {
 		return err
 	}
-	if err := s.run(ctx, nil, stream, "pg_dumpall", "--roles-only"); err != nil {
+	if err := programs.run(ctx, nil, stream, "pg_dumpall", "--roles-only"); err != nil {
 		return err
 	}
 	if err := stream.End(); err != nil {
@@ -61,7 +70,7 @@ func (s Server) backup(ctx context.Context, stream *backup.Writer) error {
 		}
 		// Some compression: the link is slower than a phone's processor, which has other things to
 		// do.
-		if err := s.run(ctx, nil, stream, "pg_dump", "--format=custom", "--compress=3", "--dbname="+conninfo(d.Name)); err != nil {
+		if err := programs.run(ctx, nil, stream, "pg_dump", "--format=custom", "--compress=3", "--dbname="+conninfo(d.Name)); err != nil {
 			return fmt.Errorf("database %s: %w", d.Name, err)
 		}
 		if err := stream.End(); err != nil {
@@ -94,15 +103,6 @@ const databasesSQL = `SELECT pg_catalog.json_build_object(
 		FROM pg_catalog.aclexplode(d.datacl) a LEFT JOIN pg_catalog.pg_roles r ON r.oid = a.grantee WHERE a.grantee <> d.datdba))
 	FROM pg_catalog.pg_database d WHERE d.datallowconn AND NOT d.datistemplate AND d.datname NOT LIKE $1 ORDER BY d.datname`
 
-func (s Server) databases(ctx context.Context) ([]backup.Database, error) {
-	conn, err := connect(ctx, s.Socket)
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close(ctx)
-	return databasesOf(ctx, conn)
-}
-
 func databasesOf(ctx context.Context, conn *pgconn.PgConn) ([]backup.Database, error) {
 	rows, err := query(ctx, conn, databasesSQL, ours+"%")
 	if err != nil {
@@ -117,24 +117,41 @@ func databasesOf(ctx context.Context, conn *pgconn.PgConn) ([]backup.Database, e
 	return databases, nil
 }
 
-// run runs one of the server's programs as the superuser. Its complaint becomes the error.
-func (s Server) run(ctx context.Context, in io.Reader, out io.Writer, program string, args ...string) error {
-	path := filepath.Join(s.Bin, program)
-	if _, err := os.Stat(path); err != nil {
-		if path, err = exec.LookPath(program); err != nil {
-			return fmt.Errorf("%w: the image lacks the package postgresql-client", err)
-		}
-	}
+// programs are the client programs of the server's own version. Those of another major version
+// write and set what this one may not know: pg_restore of 17 sets transaction_timeout, which
+// servers before 17 refuse.
+type programs struct {
+	dir     string
+	options []string // how to reach the server
+}
+
+// programs asks the server where its programs are, over any session of the superuser.
+func (s Server) programs(ctx context.Context, conn *pgconn.PgConn) (programs, error) {
 	port := strings.TrimPrefix(filepath.Base(s.Socket), ".s.PGSQL.")
-	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return fmt.Errorf("%s is not the name of a PostgreSQL socket", s.Socket)
+	rows, err := query(ctx, conn, "SELECT setting FROM pg_catalog.pg_config WHERE name = 'BINDIR'")
+	if err == nil && len(rows) != 1 {
+		err = errors.New("it does not know")
 	}
-	command := exec.CommandContext(ctx, path, append([]string{"--host=" + filepath.Dir(s.Socket), "--port=" + port, "--username=" + superuser, "--no-password"}, args...)...)
-	command.Env = append(os.Environ(), "PGAPPNAME=sov-backup", "PGCLIENTENCODING=UTF8", "PGOPTIONS=-c log_statement=none -c log_min_duration_statement=-1")
+	if err != nil {
+		return programs{}, fmt.Errorf("ask the server where its programs are: %w", err)
+	}
+	return programs{rows[0][0], []string{"--host=" + filepath.Dir(s.Socket), "--port=" + port, "--username=" + superuser, "--no-password"}}, nil
+}
+
+// run runs one of the programs as the superuser. Its complaint becomes the error.
+func (p programs) run(ctx context.Context, in io.Reader, out io.Writer, program string, args ...string) error {
+	command := exec.CommandContext(ctx, filepath.Join(p.dir, program), slices.Concat(p.options, args)...)
+	var options []string
+	for name, value := range sessionSettings {
+		options = append(options, "-c "+name+"="+value)
+	}
+	command.Env = append(os.Environ(), "PGAPPNAME=sov-backup", "PGCLIENTENCODING=UTF8", "PGOPTIONS="+strings.Join(options, " "))
 	command.WaitDelay = 10 * time.Second
 	var said bytes.Buffer
 	command.Stdin, command.Stdout, command.Stderr = in, out, &lastBytes{&said}
-	if err := command.Run(); err != nil {
+	if err := command.Run(); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: add the client programs of this major version to packages.install (Alpine: postgresql-client)", err)
+	} else if err != nil {
 		var exit *exec.ExitError
 		if text := strings.TrimSpace(said.String()); errors.As(err, &exit) && text != "" && ctx.Err() == nil {
 			return errors.New(text)

@@ -3,7 +3,9 @@ package cluster
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -33,14 +35,33 @@ func (s server) names(t *testing.T) string {
 		s.exec(t, "SELECT string_agg(rolname, '|' ORDER BY rolname) FROM pg_roles WHERE rolname !~ '^pg_'")
 }
 
+// hinderSessions sets what keeps sessions from their work, but our own.
+func (s server) hinderSessions(t *testing.T) {
+	t.Helper()
+	for _, setting := range []string{"default_transaction_read_only = on", "statement_timeout = 1", "lock_timeout = 1", "local_preload_libraries = 'nothing'", "session_preload_libraries = 'nothing'"} {
+		s.exec(t, "ALTER SYSTEM SET "+setting)
+	}
+	s.exec(t, "SELECT pg_reload_conf()")
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		out, err := exec.Command(filepath.Join(s.bin, "psql"), "-XAtw", "-h", filepath.Dir(s.socket), "-p", fmt.Sprint(s.port), "-U", "postgres", "-c", "SELECT 1").CombinedOutput()
+		if err != nil && strings.Contains(string(out), "nothing") {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("sessions are not hindered: %s", out)
+		}
+	}
+}
+
 const odd = `it's "odd" \ =x`
 
 func TestBackupAndRestore(t *testing.T) {
 	s := startServer(t)
-	saved := Server{Socket: s.socket, Bin: s.bin}
+	saved := Server{Socket: s.socket}
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	q := quoteIdentifier
+	s.hinderSessions(t)
 	s.exec(t, "CREATE ROLE app LOGIN PASSWORD 'x'")
 	s.exec(t, "CREATE ROLE "+q(odd)+"; GRANT app TO "+q(odd))
 	s.exec(t, "CREATE DATABASE shop OWNER app LOCALE_PROVIDER icu ICU_LOCALE 'und' TEMPLATE template0")
@@ -51,7 +72,10 @@ func TestBackupAndRestore(t *testing.T) {
 	s.execIn(t, odd, "CREATE TABLE t AS SELECT g FROM generate_series(1, 1000) g")
 	s.exec(t, "CREATE TABLE here (t text); INSERT INTO here VALUES ('before')")
 	properties := func() string {
-		all, err := saved.databases(ctx)
+		conn, err := connect(ctx, s.socket)
+		must(t, err)
+		defer conn.Close(ctx)
+		all, err := databasesOf(ctx, conn)
 		must(t, err)
 		var b strings.Builder
 		for _, d := range all {
@@ -133,7 +157,7 @@ func TestBackupAndRestore(t *testing.T) {
 	})
 	t.Run("what fails is said in the stream", func(t *testing.T) {
 		var stream bytes.Buffer
-		if err := (Server{Socket: s.socket + "1", Bin: s.bin}).Backup(ctx, &stream); err == nil {
+		if err := (Server{Socket: s.socket + "1"}).Backup(ctx, &stream); err == nil {
 			t.Error("a server that is not there was backed up")
 		}
 		if _, _, err := backup.NewReader(&stream).Next(); err == nil || err == io.EOF || !strings.Contains(err.Error(), "back up") {

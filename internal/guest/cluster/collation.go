@@ -28,7 +28,7 @@ type Collations struct {
 	Data   string // the data directory
 	Bin    string // the directory of postgres
 	User   string // whom the cluster belongs to
-	Config string // postgresql.conf
+	Config string // postgresql.conf, with pg_hba.conf and pg_ident.conf beside it
 	// Image stands for the image's libraries that sort text. Where it is the one of the last time,
 	// nothing is looked at.
 	Image  string
@@ -121,8 +121,8 @@ func (c Collations) withServer(ctx context.Context, do func(ctx context.Context,
 	if err := os.Chown(dir, int(owner.Uid), int(owner.Gid)); err != nil {
 		return err
 	}
-	cmd := exec.Command(filepath.Join(c.Bin, "postgres"), "-D", c.Data, "-c", "config_file="+c.Config, "-c", "listen_addresses=", "-p", "5432",
-		"-c", "unix_socket_directories="+dir, "-c", "ssl=off", "-c", "autovacuum=off", "-c", "fsync=on")
+	cmd := exec.Command(filepath.Join(c.Bin, "postgres"), append(configArgs(c.Config), "-D", c.Data, "-c", "listen_addresses=", "-p", "5432",
+		"-c", "unix_socket_directories="+dir, "-c", "unix_socket_permissions=0700", "-c", "autovacuum=off", "-c", "fsync=on")...)
 	cmd.Dir = dir
 	cmd.Stdout, cmd.Stderr = c.Output, c.Output
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: owner}

@@ -3,12 +3,17 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// DropLeftovers drops the databases of restores that were cut off, by a power cut for example, and
-// returns their names. No restore may be under way.
+// marker is the setting of a role that a restore has made and that does not count yet. It is set
+// and removed in the transactions in which the role is made and the databases take their places.
+const marker = "sov.restore"
+
+// DropLeftovers drops the databases and roles of restores that were cut off, by a power cut for
+// example, and returns their names. No restore may be under way.
 func DropLeftovers(ctx context.Context, socket string) (dropped []string, err error) {
 	conn, err := connectTo(ctx, socket, "template1")
 	if err == nil {
@@ -21,7 +26,8 @@ func DropLeftovers(ctx context.Context, socket string) (dropped []string, err er
 	return dropped, nil
 }
 
-// dropOurs drops databases of restores. A swapped one's new side no longer bears such a name.
+// dropOurs drops databases and roles of restores. A swapped one's new side no longer bears such a
+// name.
 func dropOurs(ctx context.Context, conn *pgconn.PgConn) (dropped []string, err error) {
 	rows, err := query(ctx, conn, "SELECT datname FROM pg_catalog.pg_database WHERE datname LIKE $1", ours+"%")
 	if err != nil {
@@ -33,5 +39,17 @@ func dropOurs(ctx context.Context, conn *pgconn.PgConn) (dropped []string, err e
 		}
 		dropped = append(dropped, row[0])
 	}
-	return dropped, nil
+	rows, err = query(ctx, conn, "SELECT r.rolname FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_roles r ON r.oid = s.setrole "+
+		"WHERE s.setdatabase = 0 AND EXISTS (SELECT FROM pg_catalog.unnest(s.setconfig) t WHERE t LIKE $1)", marker+"=%")
+	if err != nil || len(rows) == 0 {
+		return dropped, err
+	}
+	var names []string
+	for _, row := range rows {
+		names = append(names, quoteIdentifier(row[0]))
+		dropped = append(dropped, "role "+row[0])
+	}
+	roles := strings.Join(names, ", ") // all at once: they may depend on each other
+	_, err = conn.Exec(ctx, "DROP OWNED BY "+roles+"; DROP ROLE "+roles).ReadAll()
+	return dropped, err
 }

@@ -20,17 +20,20 @@ import (
 func restorable(t *testing.T) (s server, saved Server, stream []byte) {
 	t.Helper()
 	s = startServer(t)
-	saved = Server{Socket: s.socket, Bin: s.bin}
+	saved = Server{Socket: s.socket}
 	s.exec(t, "CREATE ROLE app LOGIN PASSWORD 'x'")
+	s.exec(t, "CREATE ROLE gone; GRANT app TO gone WITH ADMIN OPTION; CREATE ROLE heir; GRANT gone TO heir; ALTER ROLE gone SET work_mem = '5MB'")
 	for _, name := range []string{"first", "second"} {
 		s.exec(t, "CREATE DATABASE "+name+" OWNER app")
 		s.execIn(t, name, "CREATE TABLE t AS SELECT 'before' t")
 	}
+	s.execIn(t, "first", "CREATE TABLE g (); ALTER TABLE g OWNER TO gone; GRANT CREATE ON DATABASE first TO heir")
 	var b bytes.Buffer
 	must(t, saved.Backup(t.Context(), &b))
 	for _, name := range []string{"first", "second"} {
 		s.execIn(t, name, "UPDATE t SET t = 'after'")
 	}
+	s.execIn(t, "first", "DROP OWNED BY gone, heir; DROP ROLE gone, heir")
 	return s, saved, b.Bytes()
 }
 
@@ -78,8 +81,14 @@ func TestPowerCutDuringRestore(t *testing.T) {
 			t.Errorf("%s: %s", name, got)
 		}
 	}
-	if did, err := saved.Restore(t.Context(), bytes.NewReader(stream), func(string) {}); err != nil || !slices.Contains(did.Databases, "second") {
+	if did, err := saved.Restore(t.Context(), bytes.NewReader(stream), func(string) {}); err != nil || !slices.Contains(did.Databases, "second") || len(did.Roles) != 2 {
 		t.Errorf("the next restore: %+v, %v", did, err)
+	}
+	if dropped, err := DropLeftovers(t.Context(), s.socket); err != nil || len(dropped) != 0 {
+		t.Errorf("dropped after a restore that is done: %q, %v", dropped, err)
+	}
+	if got := s.exec(t, "SELECT string_agg(array_to_string(setconfig, ' '), ' ') FROM pg_db_role_setting WHERE setrole <> 0"); got != "work_mem=5MB" {
+		t.Errorf("roles have %s", got)
 	}
 }
 
@@ -118,7 +127,7 @@ func TestRestoreWithoutRoles(t *testing.T) {
 		t.Errorf("there are %s, want %s", now, names)
 	}
 	did, err := saved.Restore(ctx, bytes.NewReader(stream), func(string) {})
-	if err != nil || !slices.Equal(did.Roles, []string{"app"}) {
+	if err != nil || !slices.Equal(did.Roles, []string{"app", "gone", "heir"}) {
 		t.Errorf("with its role: %+v, %v", did, err)
 	}
 	if got := s.execIn(t, "second", "SELECT pg_get_userbyid(datdba) || t FROM t, pg_database WHERE datname = 'second'"); got != "appbefore" {

@@ -9,13 +9,15 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 )
 
-// Report is PostgreSQL's part of the guest's status. The server listens on socket, works in data
-// and runs as service.
-func Report(ctx context.Context, socket, data string, service guestapi.Service) *guestapi.Postgres {
+// Report is PostgreSQL's part of the guest's status. The server listens on socket, works in data,
+// has the settings fixed on its command line, and runs as service.
+func Report(ctx context.Context, socket, data string, fixed []string, service guestapi.Service) *guestapi.Postgres {
 	p := report(ctx, socket, service)
-	if aside, err := (Settings{Data: data}).Aside(); err == nil { // there may be no cluster
+	settings := Settings{Data: data}
+	if aside, err := settings.Aside(); err == nil { // there may be no cluster
 		p.Aside = aside
 	}
+	p.Ignored, _ = settings.Ignored(fixed)
 	return p
 }
 

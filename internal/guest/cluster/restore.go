@@ -40,7 +40,11 @@ func (s Server) Restore(ctx context.Context, r io.Reader, report func(string)) (
 		return nil, fmt.Errorf("restore: %w", err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	t := &restore{server: s, conn: conn, report: report, did: backup.Restoration{Databases: []string{}, Roles: []string{}}}
+	programs, err := s.programs(ctx, conn)
+	if err != nil {
+		return nil, fmt.Errorf("restore: %w", err)
+	}
+	t := &restore{server: s, programs: programs, conn: conn, report: report, did: backup.Restoration{Databases: []string{}, Roles: []string{}}}
 	if err := t.run(ctx, backup.NewReader(r)); err != nil {
 		tidying, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 		defer cancel()
@@ -52,6 +56,7 @@ func (s Server) Restore(ctx context.Context, r io.Reader, report func(string)) (
 // A restore is one that is under way.
 type restore struct {
 	server    Server
+	programs  programs
 	conn      *pgconn.PgConn
 	report    func(string)
 	databases []*backup.Database
@@ -98,7 +103,7 @@ func (t *restore) exec(ctx context.Context, sql string) error {
 	return err
 }
 
-// dropOurs drops databases of restores.
+// dropOurs drops databases and roles of restores.
 func (t *restore) dropOurs(ctx context.Context) error {
 	_, err := dropOurs(ctx, t.conn)
 	return err
@@ -114,11 +119,7 @@ func (t *restore) undo(ctx context.Context) error {
 		defer conn.Close(ctx)
 		t.conn = conn
 	}
-	err := t.dropOurs(ctx)
-	for _, role := range t.did.Roles {
-		err = errors.Join(err, t.exec(ctx, "DROP ROLE IF EXISTS "+quoteIdentifier(role)))
-	}
-	return err
+	return t.dropOurs(ctx)
 }
 
 // roleStatement is how pg_dumpall begins to make a role.
@@ -143,6 +144,9 @@ func (t *restore) roles(ctx context.Context, content io.Reader) error {
 		there[row[0]] = true
 	}
 	sql, made := missingRoles(string(text), there)
+	for _, role := range made {
+		sql += "ALTER ROLE " + quoteIdentifier(role) + " SET " + marker + " TO 'new';\n"
+	}
 	if err := t.exec(ctx, sql); err != nil {
 		return fmt.Errorf("roles: %w", err)
 	}
@@ -186,7 +190,7 @@ func (t *restore) stage(ctx context.Context, d *backup.Database, content io.Read
 		return fmt.Errorf("database %s: %w", d.Name, err)
 	}
 	t.databases = append(t.databases, d)
-	err := t.server.run(ctx, content, io.Discard, "pg_restore", "--format=custom", "--exit-on-error", "--dbname="+conninfo(name))
+	err := t.programs.run(ctx, content, io.Discard, "pg_restore", "--format=custom", "--exit-on-error", "--dbname="+conninfo(name))
 	if err != nil {
 		return fmt.Errorf("database %s: %w", d.Name, err)
 	}
@@ -272,6 +276,9 @@ func (t *restore) trySwap(ctx context.Context) error {
 	for i, d := range t.databases {
 		fmt.Fprintf(&b, "ALTER DATABASE %s RENAME TO %s;\n", quoteIdentifier(fmt.Sprint(staged, i)), quoteIdentifier(d.Name))
 		b.WriteString(propertiesSQL(d))
+	}
+	for _, role := range t.did.Roles {
+		fmt.Fprintf(&b, "ALTER ROLE %s RESET %s;\n", quoteIdentifier(role), marker)
 	}
 	// One message of several statements is one transaction (PostgreSQL's documentation, "Simple
 	// Query").

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -68,10 +69,17 @@ func connectTo(ctx context.Context, socket, database string) (*pgconn.PgConn, er
 	}
 	config.Host, config.Port = filepath.Dir(socket), uint16(number)
 	config.User, config.Database, config.Password = superuser, database, ""
-	config.RuntimeParams["log_statement"] = "none" // the log must not hold verifiers
-	config.RuntimeParams["log_min_duration_statement"] = "-1"
+	maps.Copy(config.RuntimeParams, sessionSettings)
 	config.RuntimeParams["log_min_error_statement"] = "panic"
 	return pgconn.ConnectConfig(ctx, config)
+}
+
+// sessionSettings are those of our own sessions. The log must not hold verifiers, and what ALTER
+// SYSTEM, ALTER DATABASE or ALTER ROLE has set for sessions must not keep the machine from its
+// work.
+var sessionSettings = map[string]string{
+	"log_statement": "none", "log_min_duration_statement": "-1", "statement_timeout": "0", "lock_timeout": "0",
+	"default_transaction_read_only": "off", "session_preload_libraries": "", "local_preload_libraries": "",
 }
 
 // storedPassword returns role's entry in pg_authid, empty if it has no password.

@@ -34,7 +34,7 @@ type Upgrade struct {
 	User    string // whom the cluster belongs to
 	Bin     string // directory of the new server's programs
 	OldBin  string // of the old one's; empty: this machine upgrades nothing
-	Config  string // the server's configuration file
+	Config  string // postgresql.conf, with pg_hba.conf and pg_ident.conf beside it
 	Sockets string // directory in which the servers listen while they are upgraded, and nowhere else
 
 	Output io.Writer    // gets what the programs say, in lines

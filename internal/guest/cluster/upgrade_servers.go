@@ -195,14 +195,21 @@ func (w *upgrading) takeSettings(ctx context.Context) error {
 
 // serverArgs start a server in a directory that is not where the configuration says.
 func (w *upgrading) serverArgs(data string) []string {
-	return []string{"-D", data, "-c", "config_file=" + w.Config, "-c", "data_directory=" + data}
+	return append([]string{"-D", data, "-c", "data_directory=" + data}, configArgs(w.Config)...)
+}
+
+// configArgs give a server that works for the machine alone the machine's configuration: who is let
+// in is what the files beside postgresql.conf say, whatever ALTER SYSTEM has set.
+func configArgs(config string) []string {
+	dir := filepath.Dir(config)
+	return []string{"-c", "config_file=" + config, "-c", "hba_file=" + dir + "/pg_hba.conf", "-c", "ident_file=" + dir + "/pg_ident.conf", "-c", "ssl=off"}
 }
 
 // pgUpgrade runs pg_upgrade, with further arguments. Both servers have the machine's configuration:
 // those that initdb writes ask for more memory than a small machine has.
 func (w *upgrading) pgUpgrade(ctx context.Context, more ...string) error {
 	options := func(data string) string {
-		return fmt.Sprintf("-c config_file=%s -c data_directory=%s", w.Config, data)
+		return strings.Join(append([]string{"-c data_directory=" + data}, configArgs(w.Config)...), " ")
 	}
 	args := append([]string{
 		"--old-bindir=" + w.OldBin, "--new-bindir=" + w.Bin, "--old-datadir=" + w.Data, "--new-datadir=" + clusterIn(w.Data),

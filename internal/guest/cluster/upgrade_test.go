@@ -107,6 +107,7 @@ const dead = 99
 const script = `
 CREATE ROLE app LOGIN PASSWORD 'kept';
 ALTER SYSTEM SET work_mem = '5MB';
+ALTER SYSTEM SET hba_file = '/nowhere';
 CREATE TABLESPACE space LOCATION '/data/space';
 CREATE DATABASE shop OWNER app;
 \connect shop

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -170,7 +169,7 @@ func (k *Keeper) startStep(step string, stdin bool) (*process.Stream, error) {
 		return nil, err
 	}
 	return process.Command{
-		Argv: []string{self, step, "--socket=" + spec.Ready.Postgres, "--bin=" + filepath.Dir(spec.Command[0])},
+		Argv: []string{self, step, "--socket=" + spec.Ready.Postgres},
 		User: spec.User, Group: spec.Group, Path: k.Path, Env: spec.Env, Dir: "/",
 	}.Stream(k.Reaper, stdin)
 }

@@ -104,6 +104,9 @@ func TestRun(t *testing.T) {
 		"settings put aside, what to do": {func(s *scene) {
 			s.status.Database = &health.Database{Postgres: guestapi.Postgres{Aside: []guestapi.SettingsAside{{File: "/data/x.aside-1"}}}}
 		}, "", "`sov repair sql --forget` then removes the file"},
+		"settings without effect": {func(s *scene) {
+			s.status.Database = &health.Database{Postgres: guestapi.Postgres{Ready: true, Ignored: []string{"hba_file", "port"}}}
+		}, "", "ALTER SYSTEM has no effect on settings of the machine's own: hba_file, port"},
 		"database says why": {func(s *scene) {
 			s.postgres = errors.New("refused")
 			s.status.Services[0] = guestapi.Service{Name: "postgres", State: guestapi.StateBackoff, Reason: "FATAL:  no room",

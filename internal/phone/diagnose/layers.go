@@ -314,9 +314,16 @@ func (l *looker) postgres() finding.Finding {
 	return r
 }
 
-// warnOfSettings warns of settings with which the server did not start.
+// warnOfSettings warns of settings with which the server did not start, and of those that have no
+// effect.
 func (l *looker) warnOfSettings(r *finding.Finding) {
 	d := l.status.Database
+	if d != nil && len(d.Ignored) > 0 {
+		r.Verdict = finding.Warning
+		r.Found += ", and ALTER SYSTEM has no effect on settings of the machine's own: " + strings.Join(d.Ignored, ", ")
+		r.Cause = "the recipe sets them: postgres.port, postgres.listen, postgres.tls, postgres.networks"
+		r.Advice = "remove them with ALTER SYSTEM RESET"
+	}
 	if d == nil || len(d.Aside) == 0 {
 		return
 	}

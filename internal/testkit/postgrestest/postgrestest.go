@@ -6,7 +6,6 @@ package postgrestest
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -32,6 +31,8 @@ type Server struct {
 	Mode    string // sslmode of LogIn; empty: disable
 	socket  string
 	process *os.Process
+	start   func(arguments ...string) error
+	end     func()
 }
 
 // Signal sends a signal to the postmaster.
@@ -66,37 +67,64 @@ func Start(t *testing.T, port int, conf, hba string, in func(func() error) error
 	}
 	must(t, os.WriteFile(filepath.Join(data, "pg_hba.conf"), []byte("local all all trust\n"+hba), 0o644))
 	must(t, os.WriteFile(filepath.Join(data, "postgresql.conf"), []byte(conf), 0o644))
-	server := command("postgres", "-D", data, "-k", dir, "-p", fmt.Sprint(port), "-c", "fsync=off", "-c", "logging_collector=off")
 	log, err := os.Create(filepath.Join(dir, "log"))
 	must(t, err)
-	server.Stdout, server.Stderr = log, log
+	t.Cleanup(func() { log.Close() })
 	if in == nil {
 		in = func(do func() error) error { return do() }
 	}
-	must(t, in(server.Start))
-	ended := sync.OnceFunc(func() {
-		server.Process.Signal(syscall.SIGQUIT)
-		server.Wait()
-		log.Close()
-	})
-	t.Cleanup(ended)
-	s := &Server{Port: port, socket: dir, process: server.Process}
-	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
-		conn, err := s.connect("postgres", "", dir, nil)
-		if err == nil {
-			_, err = conn.Exec(context.Background(), "CREATE ROLE app LOGIN PASSWORD '"+escaped+"'").ReadAll()
-			must(t, err)
-			_, err = conn.Exec(context.Background(), "CREATE DATABASE app OWNER app").ReadAll()
-			must(t, err)
-			_, err = conn.Exec(context.Background(), "ALTER ROLE postgres PASSWORD '"+escaped+"'").ReadAll()
-			must(t, errors.Join(err, conn.Close(context.Background())))
-			return s
+	s := &Server{Port: port, socket: dir}
+	s.start = func(arguments ...string) error {
+		server := command("postgres", append([]string{"-D", data, "-k", dir, "-p", fmt.Sprint(port), "-c", "fsync=off", "-c", "logging_collector=off"}, arguments...)...)
+		server.Stdout, server.Stderr = log, log
+		if err := in(server.Start); err != nil {
+			return err
 		}
-		if time.Now().After(deadline) {
-			text, _ := os.ReadFile(log.Name())
-			t.Fatalf("the server does not answer: %v\n%s", err, text)
+		s.process = server.Process
+		s.end = sync.OnceFunc(func() {
+			server.Process.Signal(syscall.SIGQUIT)
+			server.Wait()
+		})
+		t.Cleanup(s.end)
+		for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
+			conn, err := s.connect("postgres", "", dir, nil)
+			if err == nil {
+				return conn.Close(context.Background())
+			}
+			if time.Now().After(deadline) {
+				text, _ := os.ReadFile(log.Name())
+				return fmt.Errorf("the server does not answer: %w\n%s", err, text)
+			}
 		}
 	}
+	must(t, s.start())
+	for _, sql := range []string{"CREATE ROLE app LOGIN PASSWORD '" + escaped + "'", "CREATE DATABASE app OWNER app", "ALTER ROLE postgres PASSWORD '" + escaped + "'"} {
+		s.Query(t, sql)
+	}
+	return s
+}
+
+// Restart ends the server as a crash does, and starts it with further arguments.
+func (s *Server) Restart(t *testing.T, arguments ...string) {
+	t.Helper()
+	s.end()
+	must(t, s.start(arguments...))
+}
+
+// Query runs a statement as the superuser, by the socket, and returns its answer's first value.
+func (s *Server) Query(t *testing.T, sql string) string {
+	t.Helper()
+	plain := *s
+	plain.Mode = ""
+	conn, err := plain.connect("postgres", "", s.socket, nil)
+	must(t, err)
+	defer conn.Close(context.Background())
+	results, err := conn.Exec(context.Background(), sql).ReadAll()
+	must(t, err)
+	if rows := results[len(results)-1].Rows; len(rows) > 0 {
+		return string(rows[0][0])
+	}
+	return ""
 }
 
 // escaped is Password in an SQL literal.

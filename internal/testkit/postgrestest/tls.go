@@ -8,7 +8,6 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"math/big"
 	"os"
@@ -64,13 +63,7 @@ func OwnFile(t *testing.T, name string, content []byte) string {
 // SetPassword changes the password of a role.
 func (s *Server) SetPassword(t *testing.T, role, password string) {
 	t.Helper()
-	mode := s.Mode
-	s.Mode = ""
-	defer func() { s.Mode = mode }()
-	conn, err := s.connect("postgres", "", s.socket, nil)
-	must(t, err)
-	_, err = conn.Exec(t.Context(), "ALTER ROLE "+role+" PASSWORD '"+strings.ReplaceAll(password, "'", "''")+"'").ReadAll()
-	must(t, errors.Join(err, conn.Close(t.Context())))
+	s.Query(t, "ALTER ROLE "+role+" PASSWORD '"+strings.ReplaceAll(password, "'", "''")+"'")
 }
 
 // SocketFile is the path of the server's socket.
