@@ -27,6 +27,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/childtest"
 	"github.com/sovereign-sql/sov/internal/testkit/mirror/mirrortest"
 	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
+	"github.com/sovereign-sql/sov/internal/testkit/postgrestest"
 	"github.com/sovereign-sql/sov/internal/testkit/registrytest"
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
@@ -61,7 +62,7 @@ func init() {
 		// A rooted phone at adb, on which the machines of the group in ./home.yaml run, as light
 		// ones.
 		"group": (*reader).attachHome,
-		// An empty PostgreSQL server on this computer, which psql and its kind find in the
+		// A PostgreSQL server on this computer, with no tables, which psql and its kind find in the
 		// environment.
 		"postgres": (*reader).startPostgres,
 		// Files of pg_dump: dump.sql, and shop.dump in its custom format.
@@ -331,22 +332,8 @@ func (r *reader) twoVersions() error {
 }
 
 func (r *reader) startPostgres() error {
-	dir := filepath.Join(r.dir, "server")
-	const script = `bin=$(pg_config --bindir)
-		install -d -o postgres "$1"
-		cd "$1"
-		setpriv --reuid postgres --regid postgres --clear-groups "$bin/initdb" --no-sync -A trust -D "$1/data"
-		setpriv --reuid postgres --regid postgres --clear-groups "$bin/pg_ctl" -w -D "$1/data" -l "$1/log" -o "-k $1 -c listen_addresses= -c fsync=off" start`
-	r.t.Cleanup(func() {
-		exec.Command("setpriv", "--reuid", "postgres", "--clear-groups", "bash", "-c", `"$(pg_config --bindir)/pg_ctl" -m immediate -D "$1/data" stop`, "bash", dir).Run()
-	})
-	for part := dir; len(part) > len(os.TempDir()); part = filepath.Dir(part) { // the server's user comes through
-		os.Chmod(part, 0o755)
-	}
-	if out, err := exec.Command("bash", "-euc", script, "bash", dir).CombinedOutput(); err != nil {
-		return fmt.Errorf("start a PostgreSQL server: %w: %s", err, out)
-	}
-	r.setenv("PGHOST", dir)
+	server := postgrestest.Start(r.t, 5432, "listen_addresses = ''\n", "", nil)
+	r.setenv("PGHOST", filepath.Dir(server.SocketFile()))
 	r.setenv("PGUSER", "postgres")
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/vishvananda/netns"
 
+	"github.com/sovereign-sql/sov/internal/testkit/childtest"
 	"github.com/sovereign-sql/sov/internal/testkit/netnstest"
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
@@ -147,7 +148,7 @@ func (p *person) bash(args ...string) *exec.Cmd {
 // killed.
 func (p *person) start(c *exec.Cmd) {
 	p.t.Helper()
-	if err := netnstest.In(p.network, c.Start); err != nil {
+	if err := childtest.Start(c, func() error { return netns.Set(p.network) }); err != nil {
 		p.t.Fatal(err)
 	}
 	p.t.Cleanup(func() {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
+	"github.com/vishvananda/netns"
 
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/testkit/netnstest"
@@ -42,7 +43,7 @@ func TestGuessing(t *testing.T) {
 	}{"before": {settingsBefore, 0}, "now": {settingsNow, rateNow}} {
 		t.Run(name, func(t *testing.T) {
 			l := newLink(t)
-			s := postgrestest.Start(t, 5432, tt.settings, "host all all all scram-sha-256\n", func(do func() error) error { return netnstest.In(l.guest, do) })
+			s := postgrestest.Start(t, 5432, tt.settings, "host all all all scram-sha-256\n", func() error { return netns.Set(l.guest) })
 			f := Firewall{Link: "enp7s0", Subnet: netip.MustParsePrefix("192.168.100.2/24"), Gateway: netip.MustParseAddr("192.168.100.1"),
 				Open: []guestspec.Opening{{Protocol: "tcp", Port: 5432, On: "link", From: []string{"subnet"}, PerSecond: tt.rate}}}
 			must(t, netnstest.In(l.guest, f.Apply))

@@ -1,17 +1,28 @@
 //go:build linux
 
 // Package childtest starts programs that end when the test binary ends, however that ends: a test
-// that runs into its time limit calls no function of Cleanup.
+// that runs into its time limit calls no function of Cleanup. What they do on a signal does not
+// depend on how the tests were started.
 package childtest
 
 import (
 	"os"
 	"os/exec"
+	"os/signal"
 	"runtime"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
+
+// init lets children take SIGHUP where this process, which nohup has started, ignores it: an ignored
+// signal stays ignored in a new program, while one that is handled gets its default (execve(2)).
+// This process goes on ignoring it.
+func init() {
+	if signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
+	}
+}
 
 // Start starts a command as its Start does, after enter, which may move the thread into other
 // namespaces; nil does nothing. The kernel kills the process when this one ends. The caller waits

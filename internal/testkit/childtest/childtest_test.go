@@ -18,7 +18,15 @@ import (
 const parentVariable = "SOV_TEST_PARENT"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(parentVariable) != "" {
+	switch os.Getenv(parentVariable) {
+	case "hangup":
+		child := exec.Command("grep", "SigIgn", "/proc/self/status")
+		child.Stdout = os.Stdout
+		if err := child.Run(); err != nil {
+			fmt.Println(err)
+		}
+		os.Exit(0)
+	case "yes":
 		child := exec.Command("sleep", "1000")
 		if err := Start(child, nil); err != nil {
 			fmt.Println(err)
@@ -89,5 +97,27 @@ func TestStaysWithTheTest(t *testing.T) {
 	in.Close()
 	if err := child.Wait(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestTakesHangup has a process that ignores SIGHUP, as one that nohup has started does, start
+// another.
+func TestTakesHangup(t *testing.T) {
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	parent := exec.Command("sh", "-c", `trap "" HUP; exec "$0"`, program)
+	parent.Env = append(os.Environ(), parentVariable+"=hangup")
+	out, err := parent.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ignored uint64 // a bit for each signal, see proc(5)
+	if _, err := fmt.Sscanf(string(out), "SigIgn: %x", &ignored); err != nil {
+		t.Fatalf("%q: %v", out, err)
+	}
+	if ignored>>(unix.SIGHUP-1)&1 != 0 {
+		t.Errorf("the child ignores SIGHUP: %s", out)
 	}
 }

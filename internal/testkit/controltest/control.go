@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/testkit/childtest"
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
@@ -78,7 +79,7 @@ func StartDaemon(t testing.TB, name string, command *exec.Cmd) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := command.Start(); err != nil {
+	if err := childtest.Start(command, nil); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

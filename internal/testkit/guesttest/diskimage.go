@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/sovereign-sql/sov/internal/host/qemu"
+	"github.com/sovereign-sql/sov/internal/testkit/childtest"
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 	"github.com/sovereign-sql/sov/stages/disk"
 )
@@ -159,7 +160,7 @@ func (m *bareMachine) boot(t *testing.T) string {
 	command := exec.Command(program, append(args, m.bus.arguments()...)...)
 	var complaint bytes.Buffer
 	command.Stderr = &complaint
-	if err := command.Start(); err != nil {
+	if err := childtest.Start(command, nil); err != nil {
 		t.Fatal(err)
 	}
 	m.done = make(chan error, 1)

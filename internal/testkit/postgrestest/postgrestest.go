@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/sovereign-sql/sov/internal/testkit/childtest"
 )
 
 // Password is that of the roles postgres and app.
@@ -39,10 +41,10 @@ type Server struct {
 func (s *Server) Signal(signal os.Signal) error { return s.process.Signal(signal) }
 
 // Start starts a server with these lines of postgresql.conf and this pg_hba.conf, in the network
-// namespace that in runs functions in; nil: this one. Besides postgres there is the role app, which
-// owns the database app. The server ends with the test, which is skipped where there is none, or
-// without root.
-func Start(t *testing.T, port int, conf, hba string, in func(func() error) error) *Server {
+// namespace that enter moves a thread into; nil: this one. Besides postgres there is the role app,
+// which owns the database app. The server ends with the test, and with the test binary. The test is
+// skipped where there is no server, or without root.
+func Start(t *testing.T, port int, conf, hba string, enter func() error) *Server {
 	t.Helper()
 	bins, _ := filepath.Glob("/usr/lib/postgresql/*/bin")
 	account, err := user.Lookup("postgres")
@@ -70,14 +72,11 @@ func Start(t *testing.T, port int, conf, hba string, in func(func() error) error
 	log, err := os.Create(filepath.Join(dir, "log"))
 	must(t, err)
 	t.Cleanup(func() { log.Close() })
-	if in == nil {
-		in = func(do func() error) error { return do() }
-	}
 	s := &Server{Port: port, socket: dir}
 	s.start = func(arguments ...string) error {
 		server := command("postgres", append([]string{"-D", data, "-k", dir, "-p", fmt.Sprint(port), "-c", "fsync=off", "-c", "logging_collector=off"}, arguments...)...)
 		server.Stdout, server.Stderr = log, log
-		if err := in(server.Start); err != nil {
+		if err := childtest.Start(server, enter); err != nil {
 			return err
 		}
 		s.process = server.Process
