@@ -79,6 +79,10 @@ type Options struct {
 	Fresh   bool   // compile every package; do not use Go's build cache
 	Go      string // path of the go command; empty: the one in PATH
 
+	// Certificates builds in what orders a certificate for the node's name. Other images need no
+	// such code.
+	Certificates bool
+
 	Bundle *offline.Bundle // modules in it are taken before others
 }
 
@@ -110,7 +114,7 @@ func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 	k.Add("version", Version())
 	k.Add("tailscaled.mod", goMod)
 	k.Add("tailscaled.sum", goSum)
-	k.Add("tags", buildTags())
+	k.Add("tags", s.buildTags())
 	version, err := s.goVersion(context.Background())
 	if err != nil {
 		// Run says what to do about it, should it come to that.
