@@ -98,6 +98,7 @@ func (m *machine) tailnetStatus(ctx context.Context, services []guestapi.Service
 	_, hasKey := m.config.Secrets[guestspec.ServiceTailscale]
 	report := tailnet.Report(ctx, spec.Ready.Unix, tailnetState(spec), service, hasKey)
 	report.Fault = journal.Redact(m.config.Secrets, report.Fault)
+	report.Warn(m.twin.Warning())
 	report.Warn(m.certificateWarning())
 	return &report
 }

@@ -170,6 +170,12 @@ func (c *Client) Watch(ctx context.Context, state, key string) (again, settled b
 	return false, false, nil
 }
 
+// Joined reports whether the node is on its tailnet.
+func (c *Client) Joined(ctx context.Context) (bool, error) {
+	status, err := c.status(ctx)
+	return err == nil && status.State == stateRunning && status.HaveNodeKey, err
+}
+
 // LogOut takes the node off its tailnet for ever. The control server has to answer, for half a
 // minute at most.
 func (c *Client) LogOut(ctx context.Context) error {
