@@ -38,7 +38,8 @@ func graph(o Options, r *resolve.Resolver, entry *lock.Entry, guest, phone []byt
 	init := guestinit.New(guestinit.Options{Below: below, Program: guest, Recipe: r.Recipe})
 	programs := overlay.Shares(init) // their order is part of the bundle's key
 	if r.Recipe.Tailscale.Enabled {
-		st := tailscale.New(tailscale.Options{Arch: r.Arch, Offline: r.Offline, Fresh: o.Fresh, Bundle: r.OfflineBundle})
+		st := tailscale.New(tailscale.Options{Arch: r.Arch, Offline: r.Offline, Fresh: o.Fresh, Bundle: r.OfflineBundle,
+			Certificates: r.Recipe.Postgres.TailnetCertificate()})
 		list = append(list, st)
 		programs = append(programs, overlay.Shares(st)...)
 	}

@@ -127,6 +127,13 @@ func printStatus(w io.Writer, s *health.Machine) {
 	if c := s.Certificate; c != nil {
 		row("", "certificate of %s until %s", c.Subject, c.NotAfter.Local().Format(time.DateOnly))
 	}
+	if d := s.Database; d != nil && d.Public != nil && d.Public.Name != "" {
+		port := uint16(5432)
+		for _, address := range d.Tailnet {
+			port = address.Port()
+		}
+		row("", "from the tailnet: psql 'host=%s port=%d sslmode=verify-full sslrootcert=system'", d.Public.Name, port)
+	}
 	if s.Tailnet != nil {
 		row("tailnet", "%s", tailnetLine(s.Tailnet))
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -96,11 +97,11 @@ func publishedBy(c *cobra.Command, machine string) []vmspec.Port {
 
 // forwardTo makes a service reachable and says where, until ctx ends.
 func forwardTo(ctx context.Context, s *fleet.Site, name, service string, port uint16, accept bool) error {
-	return forwarding(ctx, s, name, service, port, accept, func(ctx context.Context, address net.Addr, tls authority.Client) error {
+	return forwarding(ctx, s, name, service, port, accept, func(ctx context.Context, address netip.AddrPort, tls authority.Client) error {
 		report := forwardReport{Address: address.String()}
 		text := report.Address
 		if service == guestspec.ServicePostgres {
-			report.URL = "postgresql://postgres@" + report.Address + "/postgres?" + tls.Query(nil)
+			report.URL = "postgresql://postgres@" + tls.Host(address) + "/postgres?" + tls.Query(address, nil)
 			text = report.URL
 		}
 		errOut := &printer{w: s.ErrOut}
@@ -119,7 +120,7 @@ func forwardTo(ctx context.Context, s *fleet.Site, name, service string, port ui
 // while use is at work. Port 0 takes a free one. With accept the machine may show another
 // certificate authority than before.
 func forwarding(ctx context.Context, s *fleet.Site, name, service string, port uint16, accept bool,
-	use func(context.Context, net.Addr, authority.Client) error) error {
+	use func(context.Context, netip.AddrPort, authority.Client) error) error {
 	now, err := install.Status(ctx, s, name)
 	if err != nil {
 		return err
@@ -143,7 +144,7 @@ func forwarding(ctx context.Context, s *fleet.Site, name, service string, port u
 		ended <- s.Forward(ctx, listen, name, service)
 		end()
 	}()
-	err = use(ctx, listen.Addr(), tls)
+	err = use(ctx, listen.Addr().(*net.TCPAddr).AddrPort(), tls)
 	end()
 	return errors.Join(err, <-ended)
 }

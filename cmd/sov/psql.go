@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"os/exec"
@@ -67,15 +67,11 @@ Exit status: psql's own.`,
 			if err != nil {
 				return err
 			}
-			run := func(ctx context.Context, address, passfile string, tls authority.Client) error {
-				host, port, err := net.SplitHostPort(address)
-				if err != nil {
-					return err
-				}
+			run := func(ctx context.Context, address netip.AddrPort, passfile string, tls authority.Client) error {
 				command := exec.CommandContext(ctx, psql, args[1:]...)
 				command.Stdin, command.Stdout, command.Stderr = c.InOrStdin(), terminal.Raw(c.OutOrStdout()), terminal.Raw(c.ErrOrStderr())
-				command.Env = append(os.Environ(), "PGHOST="+host, "PGPORT="+port, "PGUSER="+user, "PGDATABASE="+database, "PGAPPNAME=sov psql")
-				command.Env = append(command.Env, tls.Environment()...)
+				command.Env = append(os.Environ(), "PGUSER="+user, "PGDATABASE="+database, "PGAPPNAME=sov psql")
+				command.Env = append(command.Env, tls.Environment(address)...)
 				switch { // else psql finds the password where it always does, or asks
 				case password != "":
 					command.Env = append(command.Env, "PGPASSWORD="+password)
@@ -83,7 +79,7 @@ Exit status: psql's own.`,
 					command.Env = append(command.Env, "PGPASSFILE="+passfile)
 				}
 				command.Cancel = func() error { return nil } // the terminal's Ctrl-C is psql's own: it cancels a query
-				err = command.Run()
+				err := command.Run()
 				if exit := new(exec.ExitError); errors.As(err, &exit) {
 					return &statusError{exit.ExitCode()}
 				}
@@ -94,11 +90,16 @@ Exit status: psql's own.`,
 				if err != nil || u.Host == "" {
 					return fmt.Errorf("%s offers no PostgreSQL on this computer: list its port under network.publish in the recipe", name)
 				}
-				return run(c.Context(), u.Host, u.Query().Get("passfile"), authority.Client{RootCert: u.Query().Get("sslrootcert")})
+				address, err := netip.ParseAddrPort(u.Host)
+				if err != nil {
+					return err
+				}
+				query := u.Query()
+				return run(c.Context(), address, query.Get("passfile"), authority.Client{RootCert: query.Get("sslrootcert"), Encrypt: query.Get("sslmode") == authority.Require})
 			}
 			return f.each(c, func(ctx context.Context, s *fleet.Site) error {
-				return forwarding(ctx, s, name, guestspec.ServicePostgres, 0, accept, func(ctx context.Context, address net.Addr, tls authority.Client) error {
-					return run(ctx, address.String(), "", tls)
+				return forwarding(ctx, s, name, guestspec.ServicePostgres, 0, accept, func(ctx context.Context, address netip.AddrPort, tls authority.Client) error {
+					return run(ctx, address, "", tls)
 				})
 			})
 		},

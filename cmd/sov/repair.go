@@ -42,6 +42,8 @@ must allow shells (vm.shell).
 
 --tailnet new lets a machine that has lost its node's state join its tailnet as a new node, with the
 auth key that it has. Without this flag, it joins only with an auth key that it has not used before.
+A machine that is on its tailnet becomes another node, for two machines that run as one node: its
+state is kept, and it is not logged out.
 --tailnet same is for a machine whose data disk was copied from another phone: it becomes the node
 of that machine, which must no longer run.`,
 		example: "  sov repair sql\n  sov repair sql --forget\n  sov repair sql --tailnet new\n  echo 'ALTER ROLE postgres LOGIN' | sov repair sql --single-user",

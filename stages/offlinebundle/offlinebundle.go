@@ -229,7 +229,8 @@ func (g *gathering) modules(ctx context.Context, entry *lock.Entry) (err error) 
 	return g.Do(ctx, "modules", func(ctx context.Context, t *pipeline.Task) error {
 		paths := map[string]string{}
 		if g.Recipe.Tailscale.Enabled {
-			files, root, err := tailscale.Modules(ctx, tailscale.Options{Arch: g.Arch, Offline: g.Offline, Bundle: g.OfflineBundle}, g.scratch, t)
+			files, root, err := tailscale.Modules(ctx, tailscale.Options{Arch: g.Arch, Offline: g.Offline, Bundle: g.OfflineBundle,
+				Certificates: g.Recipe.Postgres.TailnetCertificate()}, g.scratch, t)
 			if err != nil {
 				return err
 			}

@@ -103,7 +103,7 @@ func poolerService(program string, p recipe.Postgres, tls bool) guestspec.Servic
 	case p.TLS.Certificate != "":
 		service.Secrets = []guestspec.SecretFile{{Secret: p.TLS.Certificate, Path: certificate}, {Secret: p.TLS.Key, Path: key}}
 	default:
-		service.Certificate = certificate
+		service.Certificate, service.TailnetCertificate = certificate, p.TailnetCertificate()
 	}
 	return service
 }

@@ -8,7 +8,7 @@ import (
 // tlsDir is in memory and has the server's certificate and key.
 const tlsDir = "/run/postgres-tls"
 
-// Files in tlsDir: the machine's own certificate with its key, or the user's two secrets.
+// Files in tlsDir: the machine's certificate with its key, or the user's two secrets.
 const (
 	ownFile         = tlsDir + "/server.pem"
 	certificateFile = tlsDir + "/server.crt"
@@ -34,7 +34,7 @@ func withTLS(values map[string]string, r *recipe.Recipe) {
 // certify adds the certificate to the service.
 func certify(service *guestspec.Service, p recipe.Postgres) {
 	if p.TLS.Certificate == "" {
-		service.Certificate = ownFile
+		service.Certificate, service.TailnetCertificate = ownFile, p.TailnetCertificate()
 		return
 	}
 	service.Secrets = append(service.Secrets,

@@ -48,22 +48,24 @@ func TestEncryption(t *testing.T) {
 }
 
 // TestCertificateOfTheUser takes the two secrets in place of the machine's own certificate, and the
-// recipe's own settings in place of both.
+// recipe's own settings in place of both. The tailnet's certificate is in the file of the own one.
 func TestCertificateOfTheUser(t *testing.T) {
 	server := &Server{Dir: "/server", Major: 17, ICU: true, TLS: true}
 	for _, tt := range []struct {
 		tls         recipe.TLS
 		certificate string
+		tailnet     bool
 		secrets     string
 	}{
-		{recipe.TLS{From: recipe.TLSOwn}, ownFile, "[]"},
-		{recipe.TLS{Certificate: "crt", Key: "key"}, "", fmt.Sprint([]guestspec.SecretFile{{Secret: "crt", Path: certificateFile}, {Secret: "key", Path: keyFile}})},
-		{recipe.TLS{From: recipe.TLSOff}, "", "[]"},
+		{recipe.TLS{From: recipe.TLSOwn}, ownFile, false, "[]"},
+		{recipe.TLS{From: recipe.TLSTailscale}, ownFile, true, "[]"},
+		{recipe.TLS{Certificate: "crt", Key: "key"}, "", false, fmt.Sprint([]guestspec.SecretFile{{Secret: "crt", Path: certificateFile}, {Secret: "key", Path: keyFile}})},
+		{recipe.TLS{From: recipe.TLSOff}, "", false, "[]"},
 	} {
 		r := sqlRecipe(t)
 		r.Postgres.TLS = tt.tls
 		service, err := (&stage{Options{Recipe: r}}).service(server)
-		if err != nil || service.Certificate != tt.certificate || fmt.Sprint(service.Secrets) != tt.secrets {
+		if err != nil || service.Certificate != tt.certificate || service.TailnetCertificate != tt.tailnet || fmt.Sprint(service.Secrets) != tt.secrets {
 			t.Errorf("%+v: %q, %v, %v", tt.tls, service.Certificate, service.Secrets, err)
 		}
 	}

@@ -57,7 +57,7 @@ func (s *stage) compile(ctx context.Context, dir string, plain bool, task *pipel
 		return nil, err
 	}
 	task.Step("fetch modules")
-	err = g.Run(ctx, listModules(src, env), task.Step)
+	err = g.Run(ctx, s.listModules(src, env), task.Step)
 	if err != nil && s.Offline {
 		return nil, fmt.Errorf("%w\n(offline: all of its modules have to be in Go's module cache; run once without --offline)", err)
 	}
@@ -80,7 +80,7 @@ func (s *stage) compile(ctx context.Context, dir string, plain bool, task *pipel
 	}
 	version := strings.TrimPrefix(Version(), "v")
 	task.Step("compile")
-	err = g.Run(ctx, confine.Command{Args: []string{"build", "-v", "-tags", buildTags(), "-trimpath", "-buildvcs=false",
+	err = g.Run(ctx, confine.Command{Args: []string{"build", "-v", "-tags", s.buildTags(), "-trimpath", "-buildvcs=false",
 		"-ldflags", "-s -w -buildid= -X tailscale.com/version.shortStamp=" + version + " -X tailscale.com/version.longStamp=" + version,
 		"-o", filepath.Join(out, "tailscaled"), command},
 		Dir: src, Env: append(env, "GOPROXY=off", "GOCACHE="+cache, "GOTMPDIR="+tmp, "TMPDIR="+tmp, "HOME=/nonexistent"),

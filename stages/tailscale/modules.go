@@ -34,7 +34,7 @@ func Modules(ctx context.Context, o Options, dir string, task *pipeline.Task) (f
 	root = filepath.Join(dir, "modules", "cache", "download")
 	env = append(gobuild.Before(env, have), "GOMODCACHE="+filepath.Join(dir, "modules"), "GOFLAGS=-mod=readonly -modcacherw")
 	task.Step("fetch modules")
-	if err := s.goCommand().Run(ctx, listModules(src, env), task.Step); err != nil {
+	if err := s.goCommand().Run(ctx, s.listModules(src, env), task.Step); err != nil {
 		return nil, "", fmt.Errorf("fetch the modules of %s %s: %w", command, Version(), err)
 	}
 	files, err = gobuild.ProxyFiles(root)
@@ -43,6 +43,6 @@ func Modules(ctx context.Context, o Options, dir string, task *pipeline.Task) (f
 
 // listModules returns the go command that fetches missing modules. It does not execute code of
 // these modules.
-func listModules(src string, env []string) confine.Command {
-	return confine.Command{Args: []string{"list", "-deps", "-tags", buildTags(), "-f", "{{with .Error}}{{.}}{{end}}", command}, Dir: src, Env: env, Plain: true}
+func (s *stage) listModules(src string, env []string) confine.Command {
+	return confine.Command{Args: []string{"list", "-deps", "-tags", s.buildTags(), "-f", "{{with .Error}}{{.}}{{end}}", command}, Dir: src, Env: env, Plain: true}
 }

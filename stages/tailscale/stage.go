@@ -79,6 +79,10 @@ type Options struct {
 	Fresh   bool   // compile every package; do not use Go's build cache
 	Go      string // path of the go command; empty: the one in PATH
 
+	// Certificates includes the code that orders a certificate for the node's name. Other images do
+	// not need it.
+	Certificates bool
+
 	Bundle *offline.Bundle // its modules are used before others
 }
 
@@ -109,7 +113,7 @@ func (s *stage) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 	k.Add("version", Version())
 	k.Add("tailscaled.mod", goMod)
 	k.Add("tailscaled.sum", goSum)
-	k.Add("tags", buildTags())
+	k.Add("tags", s.buildTags())
 	version, err := s.goVersion(context.Background())
 	if err != nil {
 		// Run returns the error with advice, if it is called.

@@ -28,11 +28,16 @@ var omitted = []string{
 	"netlog", "posture", "remoteconfig", "runtimemetrics",
 }
 
+// acme is the feature that orders certificates for the node's name.
+const acme = "acme"
+
 // buildTags returns the value of go build's -tags.
-func buildTags() string {
+func (o Options) buildTags() string {
 	tags := []string{"ts_include_cli"} // one program for both names
 	for _, feature := range omitted {
-		tags = append(tags, "ts_omit_"+feature)
+		if feature != acme || !o.Certificates {
+			tags = append(tags, "ts_omit_"+feature)
+		}
 	}
 	return strings.Join(tags, ",")
 }

@@ -128,7 +128,7 @@ func TestModulesFromBundle(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cmd := exec.Command(program, "list", "-deps", "-tags", buildTags(), command)
+		cmd := exec.Command(program, "list", "-deps", "-tags", Options{}.buildTags(), command)
 		cmd.Dir, cmd.Env = src, env
 		out, err := cmd.CombinedOutput()
 		return string(out), err

@@ -121,6 +121,14 @@ type Tailnet struct {
 	Warning string `json:"warning,omitempty"`
 }
 
+// Warn adds a warning, unless it is empty.
+func (t *Tailnet) Warn(text string) {
+	if t.Warning != "" && text != "" {
+		t.Warning += "; "
+	}
+	t.Warning += text
+}
+
 // TailnetOff is the state of a node that was given no key.
 const TailnetOff = "Off"
 
@@ -139,6 +147,16 @@ type Postgres struct {
 	// Authority is the certificate of the machine's own authority, in PEM, which has signed the
 	// server's; empty: the server shows none of it.
 	Authority string `json:"authority,omitempty"`
+	// Public is set where the server is to show the certificate for the node's name on its tailnet.
+	Public *PublicCertificate `json:"public_certificate,omitempty"`
+}
+
+// A PublicCertificate is one that a public authority has signed. The machine vouches for its name:
+// Own, which its own authority has signed, has the name, too. While there is none, all is empty.
+type PublicCertificate struct {
+	Name      string `json:"name,omitempty"`      // with the tailnet's domain
+	Authority string `json:"authority,omitempty"` // the machine's own, in PEM
+	Own       string `json:"own,omitempty"`       // the certificate that the server would show otherwise, in PEM
 }
 
 // A SettingsAside is a file with settings of ALTER SYSTEM that are not in effect.

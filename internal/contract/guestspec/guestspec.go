@@ -223,7 +223,10 @@ type Service struct {
 	// machine's certificate and its key in PEM, for the service's user alone. It is there before
 	// any service starts. The service gets SIGHUP when it is replaced.
 	Certificate string `json:"certificate,omitempty"`
-	Prepare     []Step `json:"prepare,omitempty"` // in order; a failing one counts as a failed start
+	// TailnetCertificate has that file hold the certificate for the node's name that tailscaled
+	// orders, while there is one.
+	TailnetCertificate bool   `json:"tailnet_certificate,omitempty"`
+	Prepare            []Step `json:"prepare,omitempty"` // in order; a failing one counts as a failed start
 	// Tmpfs are mounted after Prepare and stay mounted over restarts.
 	Tmpfs []Tmpfs `json:"tmpfs,omitempty"`
 	Ready Ready   `json:"ready"`

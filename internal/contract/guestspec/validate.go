@@ -172,6 +172,7 @@ func (p *problems) service(at string, s Service) {
 		p.absolute(at+".certificate", s.Certificate)
 		p.check(strings.HasPrefix(path.Dir(s.Certificate), SecretsRoot), at+".certificate", "%q is not in a directory below %s", s.Certificate, SecretsRoot)
 	}
+	p.check(!s.TailnetCertificate || s.Certificate != "", at+".tailnet_certificate", "needs a certificate's path")
 	for i, d := range s.Directories {
 		at := fmt.Sprintf("%s.directories[%d]", at, i)
 		p.absolute(at+".path", d.Path)

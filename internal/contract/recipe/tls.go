@@ -6,7 +6,7 @@ import (
 
 // TLS says which certificate the database shows. A word stands for From.
 type TLS struct {
-	From string `yaml:"from"` // TLSOwn, TLSOff; empty: TLSOwn, unless there are Certificate or settings of the recipe's own
+	From string `yaml:"from"` // TLSOwn, TLSTailscale, TLSOff; empty: TLSOwn, unless there are Certificate or settings of the recipe's own
 	// Certificate and Key name secrets: a certificate with those that lead to its authority, and
 	// its key, in PEM.
 	Certificate string `yaml:"certificate"`
@@ -20,6 +20,9 @@ func (t *TLS) Short() any { return &t.From }
 const (
 	TLSOwn = "own" // of an authority that the machine makes at its first start
 	TLSOff = "off" // none: connections are not encrypted
+	// TLSTailscale is the certificate of a public authority for the node's name, which tailscaled
+	// orders; until there is one, TLSOwn.
+	TLSTailscale = "tailscale"
 )
 
 // completeTLS decides what the recipe leaves open. A recipe that configures the server's TLS by
@@ -43,7 +46,11 @@ var tlsSettings = []string{"ssl", "ssl_cert_file", "ssl_key_file"}
 func (c *checker) tls() {
 	t := c.Postgres.TLS
 	if t.Certificate == "" && t.Key == "" {
-		c.require(t.From == TLSOwn || t.From == TLSOff, "postgres.tls", "%q must be %s, %s, or a mapping of certificate and key", t.From, TLSOwn, TLSOff)
+		c.require(slices.Contains([]string{TLSOwn, TLSTailscale, TLSOff}, t.From), "postgres.tls", "%q must be %s, %s, %s, or a mapping of certificate and key", t.From, TLSOwn, TLSTailscale, TLSOff)
+		if t.From == TLSTailscale {
+			c.require(c.Tailscale.Enabled, "postgres.tls", "tailscale needs a node: set tailscale.enabled, or take own")
+			c.require(!c.Tailscale.Ephemeral, "postgres.tls", "tailscale needs a node that stays, for a certificate is for its name: leave tailscale.ephemeral out, or take own")
+		}
 	} else {
 		c.require(t.From == "", "postgres.tls", "gives both from and a certificate: leave one out")
 		c.require(t.Certificate != "" && t.Key != "", "postgres.tls", "lacks its certificate or its key: give both, by the names of secrets")
@@ -61,6 +68,9 @@ func (c *checker) tls() {
 
 // Encrypted reports whether the build configures TLS.
 func (p Postgres) Encrypted() bool { return p.TLS.From != TLSOff }
+
+// TailnetCertificate reports whether the server shows the certificate that tailscaled orders.
+func (p Postgres) TailnetCertificate() bool { return p.Enabled && p.TLS.From == TLSTailscale }
 
 // tlsSecrets are the secrets that the database needs, if it shows a certificate of the user's.
 func (p Postgres) tlsSecrets() []string {

@@ -60,7 +60,7 @@ type tailnet struct {
 func newTailnet(h *phonetest.Handset) *tailnet {
 	h.T.Helper()
 	n := &tailnet{Handset: h, host: h.AddHost(), socket: filepath.Join(h.T.TempDir(), "s")}
-	n.daemon, n.client = tailscaletest.Programs(h.T)
+	n.daemon, n.client = tailscaletest.Programs(h.T, false)
 	n.control = controltest.Start(h.T, func(program string) *exec.Cmd {
 		return n.ServerCommand(h.T.Context(), program, controlAddress, authKey)
 	}, n.DialFromInternet)

@@ -31,11 +31,16 @@ func (m *machine) keepCertificate(ctx context.Context) {
 	if !k.Used() {
 		return
 	}
+	wants := func(s guestspec.Service) bool { return s.TailnetCertificate }
+	if spec := m.tailscale(); spec != nil && slices.ContainsFunc(m.spec.Services, wants) {
+		k.Tailnet = tailnet.NewClient(spec.Ready.Unix)
+	}
 	m.problem("", k.Check(ctx))
 	m.mu.Lock()
 	m.certificates = k
 	m.mu.Unlock()
 	m.spawn("certificate", func() { k.Watch(ctx) })
+	m.spawn("tailnet certificate", func() { k.WatchTailnet(ctx) })
 }
 
 // names are those by which clients reach this machine: the first is its host name.
@@ -66,13 +71,36 @@ func (m *machine) names(ctx context.Context) []string {
 	return names
 }
 
-// authority is the certificate that clients of the machine trust, in PEM; empty where its services
-// show none.
-func (m *machine) authority() string {
+// describeCertificate says which certificate the database shows.
+func (m *machine) describeCertificate(spec *guestspec.Service, report *guestapi.Postgres) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.certificates == nil {
+	k := m.certificates
+	m.mu.Unlock()
+	if k == nil || spec.Certificate == "" {
+		return
+	}
+	report.Authority = k.Authority()
+	if !spec.TailnetCertificate {
+		return
+	}
+	report.Public = new(guestapi.PublicCertificate)
+	if name, _ := k.Shown(); name != "" {
+		*report.Public = guestapi.PublicCertificate{Name: name, Authority: report.Authority, Own: k.Own()}
+		report.Authority = ""
+	}
+}
+
+// certificateWarning says why clients do not see the tailnet's certificate that they ought to.
+func (m *machine) certificateWarning() string {
+	m.mu.Lock()
+	k := m.certificates
+	m.mu.Unlock()
+	if k == nil {
 		return ""
 	}
-	return m.certificates.Authority()
+	_, why := k.Shown()
+	if why == "" {
+		return ""
+	}
+	return "the database shows a certificate of the machine's own authority in place of the tailnet's: " + why
 }

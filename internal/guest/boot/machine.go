@@ -24,6 +24,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/guest/journal"
 	"github.com/sovereign-sql/sov/internal/guest/process"
 	"github.com/sovereign-sql/sov/internal/guest/supervision"
+	"github.com/sovereign-sql/sov/internal/guest/tailnet"
 	"github.com/sovereign-sql/sov/internal/guest/timekeeper"
 )
 
@@ -35,6 +36,7 @@ type machine struct {
 	spec    guestspec.Config
 	config  configdisk.Config
 	link    string // the interface to the host; set before the endpoint answers
+	twin    tailnet.Twin
 
 	requests chan string // reasons to shut down; the first counts
 
@@ -70,7 +72,12 @@ func Run() {
 	problems, err := filesystem.MountKernel()
 	m := &machine{console: journal.NewConsole(openConsole(), time.Now), requests: make(chan string, 1)}
 	m.journal = journal.New(m.spawn)
-	m.console.Tee(m.journal.Keep)
+	m.console.Tee(func(service, line string) {
+		m.journal.Keep(service, line)
+		if service == guestspec.ServiceTailscale {
+			m.twin.Output(line)
+		}
+	})
 	m.reaper = process.NewReaper(m.spawn)
 	// The kernel prefers other processes to PID 1 anyway, so a lack of permission does not matter.
 	_ = m.reaper.Protect()

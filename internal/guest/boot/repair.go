@@ -118,6 +118,22 @@ func (m *machine) repairTailnet(ctx context.Context, what string) (done []string
 		if m.authKey() == "" {
 			return nil, errors.New("there is no auth key: set the secret tailscale and restart the machine")
 		}
+		joined, err := tailnet.NewClient(spec.Ready.Unix).Joined(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if joined {
+			var kept string
+			err := m.whilePaused(ctx, spec.Name, func() (err error) {
+				kept, err = tailnet.BecomeNew(state)
+				return err
+			})
+			if err != nil {
+				return nil, err
+			}
+			return []string{"the machine joins its tailnet as a new node; the state of the node that it was is kept as " + kept +
+				": unless another machine is that node, remove it in the tailnet's administration"}, m.awaitService(ctx, spec.Name)
+		}
 		if err := tailnet.AllowNew(state); err != nil {
 			return nil, err
 		}

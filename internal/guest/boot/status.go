@@ -98,6 +98,8 @@ func (m *machine) tailnetStatus(ctx context.Context, services []guestapi.Service
 	_, hasKey := m.config.Secrets[guestspec.ServiceTailscale]
 	report := tailnet.Report(ctx, spec.Ready.Unix, tailnetState(spec), service, hasKey)
 	report.Fault = journal.Redact(m.config.Secrets, report.Fault)
+	report.Warn(m.twin.Warning())
+	report.Warn(m.certificateWarning())
 	return &report
 }
 
@@ -108,9 +110,7 @@ func (m *machine) databaseStatus(ctx context.Context, services []guestapi.Servic
 		return nil
 	}
 	report := cluster.Report(ctx, spec.Ready.Postgres, dataDirectory(spec), fixedSettings(spec), service)
-	if spec.Certificate != "" {
-		report.Authority = m.authority()
-	}
+	m.describeCertificate(spec, report)
 	return report
 }
 

@@ -68,6 +68,7 @@ func (m *machine) watchTailnet(ctx context.Context) {
 		again, settled, err := client.Watch(asking, tailnetState(spec), m.authKey())
 		if err == nil && settled {
 			m.nameNodes(asking, client, spec.Name)
+			m.lookForTwin(asking, client, spec.Name)
 		}
 		cancel()
 		if pause = tailnetLook; settled {
@@ -80,6 +81,17 @@ func (m *machine) watchTailnet(ctx context.Context) {
 		if err := m.supervisor.Repeat(ctx, spec.Name); err != nil {
 			m.console.Log(journal.Warn, spec.Name, "the node could not be told to log in again", "error", err)
 		}
+	}
+}
+
+// lookForTwin warns of another machine that runs as this node.
+func (m *machine) lookForTwin(ctx context.Context, client *tailnet.Client, service string) {
+	before := m.twin.Warning()
+	if err := m.twin.Look(ctx, client); err != nil {
+		m.console.Log(journal.Warn, service, "whether another machine runs as this node is not known", "error", err)
+	}
+	if now := m.twin.Warning(); now != before && now != "" {
+		m.console.Log(journal.Warn, service, now)
 	}
 }
 

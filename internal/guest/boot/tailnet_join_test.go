@@ -65,7 +65,7 @@ func newWorld(t *testing.T) *world {
 		t.Skip("there is no /dev/net/tun, which tailscaled needs")
 	}
 	w := &world{t: t, net: netnstest.New(t), peer: netnstest.New(t), socket: filepath.Join(t.TempDir(), "s")}
-	w.tailscaled, w.client = tailscaletest.Programs(t)
+	w.tailscaled, w.client = tailscaletest.Programs(t, false)
 	must(t, netnstest.In(w.net, func() error {
 		if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o644); err != nil {
 			return err

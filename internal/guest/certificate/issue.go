@@ -34,6 +34,7 @@ var (
 // A pair is a certificate and its key.
 type pair struct {
 	certificate *x509.Certificate
+	chain       []*x509.Certificate // that lead from it to its authority; none for the machine's own
 	key         *ecdsa.PrivateKey
 }
 
@@ -41,6 +42,7 @@ type pair struct {
 const (
 	certificateBlock = "CERTIFICATE"
 	keyBlock         = "PRIVATE KEY"
+	ecKeyBlock       = "EC PRIVATE KEY" // tailscaled's
 )
 
 // newAuthority makes an authority that is named after the machine.
@@ -94,7 +96,7 @@ func issue(authority *pair, template *x509.Certificate) (pair, error) {
 		return pair{}, err
 	}
 	certificate, err := x509.ParseCertificate(der)
-	return pair{certificate, key}, err
+	return pair{certificate: certificate, key: key}, err
 }
 
 // pem is the pair as a file has it. PostgreSQL takes one file for both.
@@ -103,15 +105,21 @@ func (p pair) pem() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return append([]byte(p.public()), pem.EncodeToMemory(&pem.Block{Type: keyBlock, Bytes: key})...), nil
+	text := p.public()
+	for _, c := range p.chain {
+		text += encode(c)
+	}
+	return append([]byte(text), pem.EncodeToMemory(&pem.Block{Type: keyBlock, Bytes: key})...), nil
 }
 
 // public is the certificate in PEM.
-func (p pair) public() string {
-	return string(pem.EncodeToMemory(&pem.Block{Type: certificateBlock, Bytes: p.certificate.Raw}))
+func (p pair) public() string { return encode(p.certificate) }
+
+func encode(c *x509.Certificate) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: certificateBlock, Bytes: c.Raw}))
 }
 
-// parse reads what pem writes.
+// parse reads what pem writes, and what tailscaled gives.
 func parse(text []byte) (p pair, err error) {
 	for {
 		block, rest := pem.Decode(text)
@@ -121,7 +129,17 @@ func parse(text []byte) (p pair, err error) {
 		text = rest
 		switch block.Type {
 		case certificateBlock:
-			if p.certificate, err = x509.ParseCertificate(block.Bytes); err != nil {
+			c, err := x509.ParseCertificate(block.Bytes)
+			if err != nil {
+				return pair{}, err
+			}
+			if p.certificate == nil {
+				p.certificate = c
+			} else {
+				p.chain = append(p.chain, c)
+			}
+		case ecKeyBlock:
+			if p.key, err = x509.ParseECPrivateKey(block.Bytes); err != nil {
 				return pair{}, err
 			}
 		case keyBlock:
@@ -141,20 +159,30 @@ func parse(text []byte) (p pair, err error) {
 // stale says why a server's certificate has to be replaced; empty: it is good.
 func (p pair) stale(authority *pair, names []string, now time.Time) string {
 	c := p.certificate
-	switch {
-	case c.CheckSignatureFrom(authority.certificate) != nil:
+	if c.CheckSignatureFrom(authority.certificate) != nil {
 		return "another authority has signed it"
-	case now.Before(c.NotBefore):
-		return "it is not valid yet"
-	case now.After(c.NotAfter):
-		return "it has expired"
-	case now.After(c.NotBefore.Add(c.NotAfter.Sub(c.NotBefore) / 3 * 2)):
+	}
+	if why := p.valid(now); why != "" {
+		return why
+	}
+	if now.After(c.NotBefore.Add(c.NotAfter.Sub(c.NotBefore) / 3 * 2)) {
 		return "two thirds of its life are over"
 	}
 	for _, name := range names { // one too many is of no account: names of a tailnet are known late
 		if !slices.Contains(c.DNSNames, name) {
 			return "it lacks the name " + name
 		}
+	}
+	return ""
+}
+
+// valid says why a certificate cannot be shown at that time; empty: it can.
+func (p pair) valid(now time.Time) string {
+	switch c := p.certificate; {
+	case now.Before(c.NotBefore):
+		return "it is not valid yet"
+	case now.After(c.NotAfter):
+		return "it has expired"
 	}
 	return ""
 }

@@ -22,6 +22,7 @@ import (
 const (
 	authorityFile = "authority.pem"
 	serverFile    = "server.pem"
+	tailnetFile   = "tailnet.pem"
 )
 
 // A Keeper gives the machine's services their certificate.
@@ -34,11 +35,18 @@ type Keeper struct {
 	// it.
 	Names func(context.Context) []string
 	// Reload has a service read its file again; one that does not run does so by itself.
-	Reload func(service string)
-	Log    func(text string) // what was done, in words
+	Reload  func(service string)
+	Log     func(text string) // what was done, in words
+	Tailnet Issuer            // for services that show its certificate; nil: none does
+
+	checking sync.Mutex // by Check, which writes files
 
 	mu        sync.Mutex
 	authority string // PEM
+	own       string // PEM
+	order     order
+	// Of the tailnet's certificate: its name, while services show it, and else why they do not.
+	shown, why string
 }
 
 // Watch looks this often: a phone's clock may jump at any time. The machine's name on a tailnet is
@@ -93,6 +101,8 @@ func (k *Keeper) Authority() string {
 // Check makes the authority and the certificate if there are none, replaces a certificate that has
 // to be, and gives every service the one that is valid.
 func (k *Keeper) Check(ctx context.Context) error {
+	k.checking.Lock()
+	defer k.checking.Unlock()
 	if err := os.MkdirAll(k.Dir, 0o700); err != nil {
 		return fmt.Errorf("certificate: %w", err)
 	}
@@ -100,19 +110,24 @@ func (k *Keeper) Check(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("certificate: authority: %w", err)
 	}
-	k.mu.Lock()
-	k.authority = authority.public()
-	k.mu.Unlock()
 	server, err := k.serverPair(ctx, authority)
 	if err != nil {
 		return fmt.Errorf("certificate: %w", err)
 	}
+	k.mu.Lock()
+	k.authority, k.own = authority.public(), server.public()
+	k.mu.Unlock()
+	tailnet := k.tailnetPair()
 	var failed error
 	for _, s := range k.Services {
 		if s.Certificate == "" {
 			continue
 		}
-		given, err := give(s, server)
+		shown := server
+		if s.TailnetCertificate && tailnet != nil {
+			shown = *tailnet
+		}
+		given, err := give(s, shown)
 		if err != nil {
 			failed = errors.Join(failed, fmt.Errorf("certificate for service %s: %w", s.Name, err))
 		} else if given {

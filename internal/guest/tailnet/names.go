@@ -19,7 +19,7 @@ func (c *Client) Names(ctx context.Context) []string {
 	if err != nil || status.Self == nil {
 		return nil
 	}
-	full := strings.TrimSuffix(status.Self.DNSName, ".")
+	full := status.Self.fullName()
 	name, domain, _ := strings.Cut(full, ".")
 	if domain == "" {
 		return nil

@@ -177,6 +177,20 @@ func AllowNew(state string) error {
 	return r.store(state)
 }
 
+// BecomeNew puts the state of a node aside that goes on elsewhere, or is not wanted any more, and
+// lets the machine become a new one. tailscaled must not run. It returns where the state is kept.
+func BecomeNew(state string) (kept string, err error) {
+	r, err := loadRecord(state)
+	if err != nil {
+		return "", err
+	}
+	if kept, err = putAside(state); err != nil {
+		return "", fmt.Errorf("put tailscaled's state aside: %w", err)
+	}
+	r.Lost, r.Kept, r.Copied, r.Allowed = "a new node was asked for", kept, false, true
+	return kept, r.store(state)
+}
+
 // TakeOver gives a machine the state back that was put aside because it was made on another host.
 // tailscaled must not run.
 func TakeOver(state string) error {

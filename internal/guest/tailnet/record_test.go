@@ -160,3 +160,25 @@ func must(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
+
+// TestBecomeNew makes a machine another node, whose state a twin has, too.
+func TestBecomeNew(t *testing.T) {
+	state := filepath.Join(t.TempDir(), "tailscaled.state")
+	must(t, os.WriteFile(state, []byte(joinedState), 0o600))
+	must(t, (&record{Keys: []string{digest("old")}, Host: "here"}).store(state))
+	kept, err := BecomeNew(state)
+	must(t, err)
+	if text, err := os.ReadFile(kept); err != nil || string(text) != joinedState {
+		t.Errorf("%s holds %q, %v", kept, text, err)
+	}
+	var said strings.Builder
+	must(t, Prepare(state, "here", "old", &said))
+	r, err := loadRecord(state)
+	must(t, err)
+	if _, err := os.Stat(state); err == nil || said.Len() > 0 || !r.mayJoin("old") {
+		t.Errorf("it does not begin anew by the key that it has: %+v, %q", r, &said)
+	}
+	if err := TakeOver(state); err == nil {
+		t.Error("the state is given back to a machine that is to be another node")
+	}
+}

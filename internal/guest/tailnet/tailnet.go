@@ -44,6 +44,7 @@ type daemonStatus struct {
 	HaveNodeKey bool        `json:"HaveNodeKey"`  // the node has joined once
 	Health      []string    `json:"Health"`       // what is wrong, in a person's words
 	Self        *selfStatus `json:"Self"`
+	CertDomains []string    `json:"CertDomains"` // names that the tailnet has certificates for
 }
 
 // States of a daemon.
@@ -65,6 +66,9 @@ type selfStatus struct {
 	Online       bool         `json:"Online"`
 	KeyExpiry    *time.Time   `json:"KeyExpiry"` // nil: never
 }
+
+// fullName is the node's name on the tailnet with the domain.
+func (s *selfStatus) fullName() string { return strings.TrimSuffix(s.DNSName, ".") }
 
 // name is the node's name on the tailnet, which may carry a suffix where another has it already.
 func (s *selfStatus) name() string {
@@ -166,6 +170,12 @@ func (c *Client) Watch(ctx context.Context, state, key string) (again, settled b
 	return false, false, nil
 }
 
+// Joined reports whether the node is on its tailnet.
+func (c *Client) Joined(ctx context.Context) (bool, error) {
+	status, err := c.status(ctx)
+	return err == nil && status.State == stateRunning && status.HaveNodeKey, err
+}
+
 // LogOut takes the node off its tailnet for ever. The control server has to answer, for half a
 // minute at most.
 func (c *Client) LogOut(ctx context.Context) error {
@@ -219,34 +229,44 @@ func (c *Client) join(ctx context.Context, prefs map[string]json.RawMessage, n N
 // do makes one request and decodes the answer into out, unless that is nil. What was sent is in no
 // error.
 func (c *Client) do(ctx context.Context, method, path string, in, out any) error {
+	answer, err := c.send(ctx, method, path, in)
+	if err != nil || out == nil {
+		return err
+	}
+	if err := json.Unmarshal(answer, out); err != nil {
+		return failed(method, path, err)
+	}
+	return nil
+}
+
+// failed is the error of a request.
+func failed(method, path string, err error) error {
 	name, _, _ := strings.Cut(path, "?")
-	fail := func(err error) error { return fmt.Errorf("ask tailscaled: %s %s: %w", method, name, err) }
+	return fmt.Errorf("ask tailscaled: %s %s: %w", method, name, err)
+}
+
+// send makes one request and returns the answer.
+func (c *Client) send(ctx context.Context, method, path string, in any) ([]byte, error) {
 	var body io.Reader
 	if in != nil {
 		b, err := json.Marshal(in)
 		if err != nil {
-			return fail(err)
+			return nil, failed(method, path, err)
 		}
 		body = bytes.NewReader(b)
 	}
 	request, err := http.NewRequestWithContext(ctx, method, "http://"+host+"/localapi/v0/"+path, body)
 	if err != nil {
-		return fail(err)
+		return nil, failed(method, path, err)
 	}
 	response, answer, err := c.roundTrip(ctx, request) //nolint:bodyclose // roundTrip has read and closed it
+	if err == nil && response.StatusCode/100 != 2 {
+		err = fmt.Errorf("%s: %s", response.Status, bytes.TrimSpace(answer))
+	}
 	if err != nil {
-		return fail(err)
+		return nil, failed(method, path, err)
 	}
-	if response.StatusCode/100 != 2 {
-		return fail(fmt.Errorf("%s: %s", response.Status, bytes.TrimSpace(answer)))
-	}
-	if out == nil {
-		return nil
-	}
-	if err := json.Unmarshal(answer, out); err != nil {
-		return fail(err)
-	}
-	return nil
+	return answer, nil
 }
 
 // roundTrip sends a request on a connection of its own. An http.Client would do the same and bring

@@ -19,6 +19,7 @@ import (
 // A daemon answers as tailscaled does and remembers what it was asked.
 type daemon struct {
 	status, prefs string
+	whois         string   // of itself
 	asked         []string // METHOD PATH BODY
 }
 
@@ -51,6 +52,9 @@ func (d *daemon) answer(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.Method == "GET" && r.URL.Path == "/localapi/v0/status":
 		io.WriteString(w, d.status)
+		return
+	case r.Method == "GET" && r.URL.Path == "/localapi/v0/whois" && r.URL.Query().Get("addr") == "100.64.0.1":
+		io.WriteString(w, d.whois)
 		return
 	case r.Method == "GET" && r.URL.Path == "/localapi/v0/prefs":
 		io.WriteString(w, d.prefs)

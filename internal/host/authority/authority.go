@@ -11,9 +11,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/sovereign-sql/sov/internal/durable"
@@ -28,8 +31,12 @@ func In(state string) Store { return Store{filepath.Join(state, "authorities")} 
 // A Client is how a client connects to a database. The zero Client does without TLS.
 type Client struct {
 	RootCert string // path of the authority's certificate, in PEM; empty: the server's certificate is not verified
+	Name     string // what the certificate is for, where that is not the host of the address; needs RootCert
 	Encrypt  bool   // without RootCert: encrypt all the same
 }
+
+// Require is the sslmode that encrypts and does not verify.
+const Require = "require"
 
 // Mode is libpq's sslmode.
 func (c Client) Mode() string {
@@ -37,17 +44,30 @@ func (c Client) Mode() string {
 	case c.RootCert != "":
 		return "verify-full"
 	case c.Encrypt:
-		return "require"
+		return Require
 	}
 	return "disable"
 }
 
-// Query returns the parameters of a connection URL, and more ones, in the order of their names.
-// libpq takes no "+" for a space, and a query may hold a slash (RFC 3986, section 3.4).
-func (c Client) Query(more url.Values) string {
+// Host returns the host and port of a connection URL for an address, IP:PORT.
+func (c Client) Host(address netip.AddrPort) string {
+	if c.Name == "" {
+		return address.String()
+	}
+	return net.JoinHostPort(c.Name, strconv.Itoa(int(address.Port())))
+}
+
+// Query returns the parameters of a connection URL for an address, and more ones, in the order of
+// their names. libpq takes no "+" for a space, and a query may hold a slash (RFC 3986, section
+// 3.4). A URL with a name of the certificate's has the address as hostaddr, which libpq's kind of
+// clients know.
+func (c Client) Query(address netip.AddrPort, more url.Values) string {
 	query := url.Values{"sslmode": {c.Mode()}}
 	if c.RootCert != "" {
 		query.Set("sslrootcert", c.RootCert)
+	}
+	if c.Name != "" {
+		query.Set("hostaddr", address.Addr().String())
 	}
 	for name, values := range more {
 		query[name] = values
@@ -55,13 +75,16 @@ func (c Client) Query(more url.Values) string {
 	return strings.NewReplacer("%2F", "/", "+", "%20").Replace(query.Encode())
 }
 
-// Environment returns libpq's variables.
-func (c Client) Environment() []string {
-	env := []string{"PGSSLMODE=" + c.Mode()}
+// Environment returns libpq's variables for an address.
+func (c Client) Environment(address netip.AddrPort) []string {
+	env := []string{"PGPORT=" + strconv.Itoa(int(address.Port())), "PGSSLMODE=" + c.Mode()}
 	if c.RootCert != "" {
 		env = append(env, "PGSSLROOTCERT="+c.RootCert)
 	}
-	return env
+	if c.Name != "" {
+		return append(env, "PGHOST="+c.Name, "PGHOSTADDR="+address.Addr().String())
+	}
+	return append(env, "PGHOST="+address.Addr().String())
 }
 
 // A ChangedError says that a machine has another authority than before.

@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"math/big"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -89,13 +90,14 @@ func TestCheck(t *testing.T) {
 
 // TestQuery: every client of libpq's kind reads the paths of a URL as they are.
 func TestQuery(t *testing.T) {
+	address := netip.MustParseAddrPort("127.0.0.1:1")
 	for _, name := range []string{"plain.crt", "with space+plus", "@%#/:?&='é", "100%25"} {
 		dir := filepath.Join(t.TempDir(), "a %&#?")
 		path := filepath.Join(dir, name)
 		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(certificate(t, true)), 0o644)); err != nil {
 			t.Fatal(err)
 		}
-		query := Client{RootCert: path}.Query(url.Values{"passfile": {path}})
+		query := Client{RootCert: path}.Query(address, url.Values{"passfile": {path}})
 		if strings.ContainsAny(query, " +#") {
 			t.Errorf("%s", query)
 		}
@@ -108,10 +110,10 @@ func TestQuery(t *testing.T) {
 			t.Errorf("%s: %q, %v", query, values, err)
 		}
 	}
-	if got := (Client{RootCert: "/a"}).Environment(); !slices.Equal(got, []string{"PGSSLMODE=verify-full", "PGSSLROOTCERT=/a"}) {
+	if got := (Client{RootCert: "/a"}).Environment(address); !slices.Equal(got, []string{"PGPORT=1", "PGSSLMODE=verify-full", "PGSSLROOTCERT=/a", "PGHOST=127.0.0.1"}) {
 		t.Errorf("%q", got)
 	}
-	if got := (Client{Encrypt: true}).Query(nil) + (Client{}).Query(nil); got != "sslmode=requiresslmode=disable" {
+	if got := (Client{Encrypt: true}).Query(address, nil) + (Client{}).Query(address, nil); got != "sslmode=requiresslmode=disable" {
 		t.Errorf("%q", got)
 	}
 }

@@ -26,6 +26,9 @@ func DatabaseClient(p device.Phone, now *health.Machine, accept bool) (authority
 	if now.Database == nil { // the guest does not answer
 		return store.Known(p.Name(), now.Name), nil
 	}
+	if public := now.Database.Public; public != nil && public.Name != "" {
+		return store.CheckPublic(p.Name(), now.Name, public, accept)
+	}
 	client, err := store.Check(p.Name(), now.Name, now.Database.Authority, accept)
 	client.Encrypt = now.Certificate != nil
 	return client, err

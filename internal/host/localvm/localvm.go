@@ -290,16 +290,21 @@ func (vm *VM) notice(format string, args ...any) {
 
 // trust has clients verify the certificate of a machine that is ready, if its own authority has
 // signed it. The machine is this computer's, and its authority came by a token that nobody else
-// has.
+// has. A machine that shows the tailnet's certificate, now or as soon as it has it, is encrypted
+// and not verified: the certificate is not for an address of this computer's.
 func (vm *VM) trust(status *guestapi.Status) error {
-	if status.Postgres == nil || status.Postgres.Authority == "" || vm.Address() == "" {
+	p := status.Postgres
+	if p == nil || vm.Address() == "" || p.Authority == "" && p.Public == nil {
 		return nil
 	}
-	path := vm.state.path(AuthorityName)
-	if err := durable.WriteFile(path, []byte(status.Postgres.Authority), 0o644); err != nil {
-		return err
+	client := &authority.Client{Encrypt: true}
+	if onTailnet := status.Tailnet != nil && status.Tailnet.State != guestapi.TailnetOff; p.Public == nil || !onTailnet {
+		client.RootCert = vm.state.path(AuthorityName)
+		if err := durable.WriteFile(client.RootCert, []byte(p.Authority), 0o644); err != nil {
+			return err
+		}
 	}
-	vm.tls.Store(&authority.Client{RootCert: path})
+	vm.tls.Store(client)
 	vm.running.URL = vm.URL()
 	return vm.state.note(vm.running)
 }
@@ -308,8 +313,8 @@ func (vm *VM) trust(status *guestapi.Status) error {
 // libpq's kind. It names a password file and holds no password: where no such file can hold the
 // password, it has neither. It is empty when the artifact publishes no database.
 func (vm *VM) URL() string {
-	address := vm.Address()
-	if address == "" {
+	address, err := netip.ParseAddrPort(vm.Address())
+	if err != nil { // it is empty
 		return ""
 	}
 	more := url.Values{}
@@ -321,8 +326,8 @@ func (vm *VM) URL() string {
 		client = *known
 	}
 	u := url.URL{
-		Scheme: "postgresql", User: url.User("postgres"), Host: address, Path: "/postgres",
-		RawQuery: client.Query(more),
+		Scheme: "postgresql", User: url.User("postgres"), Host: client.Host(address), Path: "/postgres",
+		RawQuery: client.Query(address, more),
 	}
 	return u.String()
 }

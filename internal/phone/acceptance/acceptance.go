@@ -166,7 +166,8 @@ func (t *test) query(ctx context.Context, address netip.AddrPort, as vmspec.Logi
 	return passed("PostgreSQL %s at %s logs in, writes and reads", version, address)
 }
 
-// expiring is when a certificate that has to be renewed by hand is warned about.
+// expiring is when a certificate that was not renewed is warned about: a quarter of its life before
+// its end, and at most this long. One of a public authority may live for weeks only.
 const expiring = 21 * 24 * time.Hour
 
 // certificate looks at what the database shows its clients, by the phone's clock.
@@ -176,7 +177,7 @@ func (t *test) certificate(context.Context) finding.Finding {
 		return skipped("the database offers no TLS")
 	}
 	advice := "replace the secrets that postgres.tls names, and restart the machine"
-	if t.m.Database != nil && t.m.Database.Authority != "" {
+	if t.m.Database != nil && (t.m.Database.Authority != "" || t.m.Database.Public != nil) {
 		advice = fmt.Sprintf("the machine renews it by itself: `sov logs %s` says what keeps it from that", t.m.Name)
 	}
 	until := c.NotAfter.Format(time.DateOnly)
@@ -185,7 +186,7 @@ func (t *test) certificate(context.Context) finding.Finding {
 		return failed(fmt.Sprintf("of %s, valid only from %s", c.Subject, c.NotBefore.Format(time.DateOnly)), "is the phone's clock right?")
 	case now.After(c.NotAfter):
 		return failed(fmt.Sprintf("of %s, expired on %s", c.Subject, until), advice)
-	case c.NotAfter.Sub(now) < expiring:
+	case c.NotAfter.Sub(now) < min(expiring, c.NotAfter.Sub(c.NotBefore)/4):
 		return finding.Finding{Verdict: finding.Warning, Found: fmt.Sprintf("of %s, expires on %s", c.Subject, until), Advice: advice}
 	}
 	return passed("of %s, valid until %s", c.Subject, until)

@@ -27,6 +27,7 @@ type scene struct {
 	onTailnet bool
 	noLogin   bool          // from a tailnet
 	expiry    time.Duration // of the certificate, from now; 0: a year
+	life      time.Duration // of the certificate; 0: 366 days
 }
 
 func (s *scene) Diagnose(context.Context) *health.Machine {
@@ -35,7 +36,8 @@ func (s *scene) Diagnose(context.Context) *health.Machine {
 	m.Network.Database, m.Database = s.database, &health.Database{Tailnet: s.tailnet}
 	m.Asked = time.Now()
 	if s.database.IsValid() {
-		m.Certificate = &health.Certificate{Subject: "CN=sql", NotBefore: m.Asked.Add(min(s.expiry, 0) - time.Hour), NotAfter: m.Asked.Add(cmp.Or(s.expiry, 365*24*time.Hour))}
+		expiry := m.Asked.Add(cmp.Or(s.expiry, 365*24*time.Hour))
+		m.Certificate = &health.Certificate{Subject: "CN=sql", NotBefore: expiry.Add(-cmp.Or(s.life, 366*24*time.Hour)), NotAfter: expiry}
 	}
 	for _, l := range []string{diagnose.Process, diagnose.TAP, diagnose.Routing, diagnose.Forwarding, diagnose.GuestNetwork,
 		diagnose.GuestClock, diagnose.Tailscale, diagnose.Postgres, diagnose.Services} {
@@ -79,6 +81,7 @@ func TestRun(t *testing.T) {
 		"nobody":       {scene{database: tap, tailnet: tailnet, onTailnet: true, noLogin: true}, map[string]finding.Verdict{TailscaleSQL: finding.Skipped}, "lists no other role"},
 		"no Tailscale": {scene{database: tap, layers: map[string]finding.Finding{diagnose.Tailscale: {Verdict: finding.Skipped, Found: "no key"}}}, map[string]finding.Verdict{Tailscale: finding.Skipped, TailscaleSQL: finding.Skipped}, "no key"},
 		"expires":      {scene{database: tap, tailnet: tailnet, onTailnet: true, expiry: 20 * 24 * time.Hour}, map[string]finding.Verdict{Certificate: finding.Warning}, "expires on"},
+		"short life":   {scene: scene{database: tap, tailnet: tailnet, onTailnet: true, expiry: 14 * 24 * time.Hour, life: 45 * 24 * time.Hour}},
 		"expired":      {scene{database: tap, tailnet: tailnet, onTailnet: true, expiry: -time.Minute}, map[string]finding.Verdict{Certificate: finding.Failed}, "expired on"},
 		"no database":  {scene{}, map[string]finding.Verdict{SQL: finding.Skipped, Certificate: finding.Skipped, TailscaleSQL: finding.Skipped}, "offers no"},
 		"no password":  {scene{database: tap, tailnet: tailnet, query: &NoPasswordError{vmspec.Superuser}}, map[string]finding.Verdict{SQL: finding.Failed, TailscaleSQL: finding.Skipped}, "sov secrets generate sql postgres"},

@@ -17,14 +17,14 @@ import (
 )
 
 // Programs returns the paths of tailscaled and, beside it, tailscale for this computer, from the
-// cache that builds use or compiled into it.
-func Programs(t testing.TB) (daemon, client string) {
+// cache that builds use or compiled into it; with certificates, those that order them.
+func Programs(t testing.TB, certificates bool) (daemon, client string) {
 	t.Helper()
 	store, err := store.Open(CacheDir(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	stage := tailscale.New(tailscale.Options{Arch: runtime.GOARCH})
+	stage := tailscale.New(tailscale.Options{Arch: runtime.GOARCH, Certificates: certificates})
 	result, err := (&pipeline.Engine{Store: store}).Build(t.Context(), []pipeline.Stage{stage})
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,178 @@
+//go:build linux
+
+package certificate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"time"
+)
+
+// An Issuer has a public authority sign a certificate for the machine's name on its tailnet.
+type Issuer interface {
+	// CertificateName returns the name, or why there is no certificate for it. It asks nobody
+	// outside the machine.
+	CertificateName(context.Context) (string, error)
+	// Certificate returns a certificate for the name, those that lead to its authority, and its
+	// key, in PEM. It is the same one until the issuer has renewed it.
+	Certificate(ctx context.Context, name string) ([]byte, error)
+}
+
+// An order is how the issuer has answered.
+type order struct {
+	name   string    // what the last certificate that was asked for is for
+	next   time.Time // when to ask again
+	failed int       // how often in succession
+	why    string    // what keeps the issuer from giving a certificate; empty: nothing
+}
+
+const (
+	// The issuer renews a certificate by itself, a month before it expires: look for that rarely.
+	askInterval = time.Hour
+	// A public authority counts failed orders: Let's Encrypt allows five an hour for a name.
+	firstRetry, lastRetry = 15 * time.Minute, 6 * time.Hour
+	// orderLimit bounds one order, for which the authority looks at the tailnet's DNS.
+	orderLimit = 5 * time.Minute
+)
+
+// WatchTailnet has the certificate of the tailnet shown by the services that want it, until ctx is
+// done.
+func (k *Keeper) WatchTailnet(ctx context.Context) {
+	if k.Tailnet == nil {
+		return
+	}
+	for n := 0; ; n++ {
+		pause := interval
+		if n < first {
+			pause = firstInterval
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return
+		}
+		k.AskTailnet(ctx)
+	}
+}
+
+// AskTailnet asks for the tailnet's certificate, where it is time to, and has Check give it to the
+// services.
+func (k *Keeper) AskTailnet(ctx context.Context) {
+	k.mu.Lock()
+	o := k.order
+	k.mu.Unlock()
+	now := k.Now()
+	name, err := k.Tailnet.CertificateName(ctx)
+	due := name != o.name || !now.Before(o.next) || o.next.Sub(now) > lastRetry // the clock may have been set back
+	switch {
+	case err != nil:
+		o.why, o.next = err.Error(), time.Time{}
+	case !due:
+		return
+	default:
+		if name != o.name {
+			o.failed = 0
+		}
+		o.name = name
+		if err := k.fetch(ctx, name); err != nil {
+			o.why, o.next = err.Error(), now.Add(min(firstRetry<<min(o.failed, 10), lastRetry))
+			o.failed++
+			break
+		}
+		o.why, o.failed, o.next = "", 0, now.Add(askInterval)
+	}
+	k.mu.Lock()
+	k.order = o
+	k.mu.Unlock()
+	if err := k.Check(ctx); err != nil {
+		k.Log(err.Error())
+	}
+}
+
+// fetch keeps the certificate for a name beside the machine's own.
+func (k *Keeper) fetch(ctx context.Context, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, orderLimit)
+	defer cancel()
+	text, err := k.Tailnet.Certificate(ctx, name)
+	if err != nil {
+		return err
+	}
+	p, err := parse(text)
+	if err != nil {
+		return fmt.Errorf("tailscaled's certificate for %s: %w", name, err)
+	}
+	if err := p.certificate.VerifyHostname(name); err != nil {
+		return fmt.Errorf("tailscaled's certificate: %w", err)
+	}
+	k.checking.Lock()
+	defer k.checking.Unlock()
+	path := filepath.Join(k.Dir, tailnetFile)
+	if has, err := read(path); err == nil && has.same(p) {
+		return nil
+	}
+	if err := write(path, p); err != nil {
+		return err
+	}
+	k.Log(fmt.Sprintf("the tailnet's certificate for %s was taken, valid until %s", name, p.certificate.NotAfter.Format(time.DateOnly)))
+	return nil
+}
+
+// tailnetPair returns the tailnet's certificate, if there is one that can be shown now, and logs
+// when services get another one than before. The caller holds k.checking.
+func (k *Keeper) tailnetPair() *pair {
+	if k.Tailnet == nil {
+		return nil
+	}
+	k.mu.Lock()
+	o, before := k.order, k.why
+	k.mu.Unlock()
+	p, err := read(filepath.Join(k.Dir, tailnetFile))
+	name, why := "", ""
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		why = "there is none yet"
+	case err != nil:
+		why = err.Error()
+	default:
+		if why = p.valid(k.Now()); why == "" && o.name != "" && p.certificate.VerifyHostname(o.name) != nil {
+			why = "it is not for the node's name, " + o.name
+		}
+		if len(p.certificate.DNSNames) > 0 { // else VerifyHostname has failed
+			name = p.certificate.DNSNames[0]
+		}
+	}
+	if why != "" {
+		name = ""
+		if o.why != "" {
+			why += ": " + o.why
+		}
+		if why != before {
+			k.Log("clients see a certificate of the machine's own authority in place of the tailnet's: " + why)
+		}
+	}
+	k.mu.Lock()
+	k.shown, k.why = name, why
+	k.mu.Unlock()
+	if why != "" {
+		return nil
+	}
+	return &p
+}
+
+// Shown returns the name of the tailnet's certificate, where services show it, and else why they
+// do not; neither where none wants it.
+func (k *Keeper) Shown() (name, why string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.shown, k.why
+}
+
+// Own returns the certificate for the machine's names that its own authority has signed, in PEM.
+func (k *Keeper) Own() string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.own
+}

@@ -1,0 +1,62 @@
+package authority
+
+import (
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"os"
+
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+)
+
+// CheckPublic returns how clients connect to a machine that shows the certificate of a public
+// authority for its name on the tailnet. The machine's own authority is compared as Check does it,
+// and has to have signed that name: otherwise whoever answers could name a server of his own.
+func (s Store) CheckPublic(phone, machine string, shown *guestapi.PublicCertificate, accept bool) (Client, error) {
+	if _, err := s.Check(phone, machine, shown.Authority, accept); err != nil {
+		return Client{}, err
+	}
+	if err := vouch(shown); err != nil {
+		return Client{}, fmt.Errorf("the certificate of %s on %s for %s: the machine's own authority does not vouch for the name: %w: try again in a minute", machine, phone, shown.Name, err)
+	}
+	return Public(shown.Name), nil
+}
+
+// Public returns how clients connect to a server that shows a public authority's certificate for a
+// name.
+func Public(name string) Client { return Client{Name: name, RootCert: systemRoots()} }
+
+// vouch checks that the authority has signed the name.
+func vouch(shown *guestapi.PublicCertificate) error {
+	block, _ := pem.Decode([]byte(shown.Own))
+	if block == nil {
+		return fmt.Errorf("no certificate in PEM")
+	}
+	c, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return err
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM([]byte(shown.Authority))
+	// It is a statement about a name, and the guest's clock may be wrong.
+	_, err = c.Verify(x509.VerifyOptions{Roots: roots, DNSName: shown.Name, CurrentTime: c.NotBefore})
+	return err
+}
+
+// rootFiles are where systems keep the authorities that they trust, in PEM: Debian and Alpine,
+// Fedora, SUSE, macOS.
+var rootFiles = []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"}
+
+// systemRoots returns the file of this computer's authorities, which every libpq can read. Since
+// PostgreSQL 16, libpq finds them itself.
+func systemRoots() string {
+	if file := os.Getenv("SSL_CERT_FILE"); file != "" { // OpenSSL's, and Go's
+		return file
+	}
+	for _, file := range rootFiles {
+		if _, err := os.Stat(file); err == nil {
+			return file
+		}
+	}
+	return "system"
+}
