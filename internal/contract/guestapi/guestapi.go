@@ -141,8 +141,8 @@ type Postgres struct {
 	// Aside are settings of ALTER SYSTEM that were put aside, because the server did not start with
 	// them.
 	Aside []SettingsAside `json:"aside,omitempty"`
-	// Ignored are settings of ALTER SYSTEM that have no effect: the machine itself sets them, on the
-	// server's command line.
+	// Ignored are settings of ALTER SYSTEM that have no effect: the machine itself sets them, on
+	// the server's command line.
 	Ignored []string `json:"ignored,omitempty"`
 	// Authority is the certificate of the machine's own authority, in PEM, which has signed the
 	// server's; empty: the server shows none of it.
