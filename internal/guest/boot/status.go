@@ -108,6 +108,7 @@ func (m *machine) databaseStatus(ctx context.Context, services []guestapi.Servic
 		return nil
 	}
 	report := cluster.Report(ctx, spec.Ready.Postgres, dataDirectory(spec), fixedSettings(spec), service)
+	report.Kept = m.kept.List(dataDirectory(spec))
 	if spec.Certificate != "" {
 		report.Authority = m.authority()
 	}

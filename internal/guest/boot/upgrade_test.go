@@ -93,8 +93,14 @@ func TestUpgradeAtTheEndpoint(t *testing.T) {
 	v = b.boot(t)
 	v.waitReady()
 	want(v, rows, "1000")
+	if kept := v.status().Postgres.Kept; len(kept) != 1 || kept[0].Major != "15" || kept[0].Path != "/data/postgres.old-15" || kept[0].Size < 10<<20 {
+		t.Errorf("status: kept are %+v", kept)
+	}
 	if did, fault := v.upgrade(guestspec.DoForget); fault != "" || !slices.Equal(did.Removed, []string{"/data/postgres.old-15"}) {
 		t.Errorf("%+v, %q", did, fault)
+	}
+	if kept := v.status().Postgres.Kept; len(kept) != 0 {
+		t.Errorf("status: kept after all were forgotten are %+v", kept)
 	}
 	if code, body, _ := v.request(http.MethodPost, guestapi.PathUpgrade+"?do=harm", token, nil); code != http.StatusBadRequest {
 		t.Errorf("an unknown deed: %d %s", code, body)
