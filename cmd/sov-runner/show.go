@@ -120,6 +120,9 @@ func printStatus(w io.Writer, s *health.Machine) {
 		for _, a := range d.Aside {
 			row("warning", "settings of ALTER SYSTEM were put aside: %s", a)
 		}
+		for _, k := range d.Kept {
+			row("", "the databases of PostgreSQL %s from before the upgrade are kept and take %d MiB: `sov upgrade %s --forget` removes them", k.Major, k.Size>>20, s.Name)
+		}
 		if len(d.Ignored) > 0 {
 			row("warning", "ALTER SYSTEM has no effect on settings of the machine's own: %s", strings.Join(d.Ignored, ", "))
 		}

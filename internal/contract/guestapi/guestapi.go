@@ -144,6 +144,8 @@ type Postgres struct {
 	// Ignored are settings of ALTER SYSTEM that have no effect: the machine itself sets them, on
 	// the server's command line.
 	Ignored []string `json:"ignored,omitempty"`
+	// Kept are the databases from before upgrades, until somebody removes them.
+	Kept []KeptCluster `json:"kept,omitempty"`
 	// Authority is the certificate of the machine's own authority, in PEM, which has signed the
 	// server's; empty: the server shows none of it.
 	Authority string `json:"authority,omitempty"`
@@ -163,6 +165,13 @@ type PublicCertificate struct {
 type SettingsAside struct {
 	File     string   `json:"file"`               // in the guest
 	Settings []string `json:"settings,omitempty"` // their names; absent: the file is damaged
+}
+
+// A KeptCluster are the databases from before an upgrade to another major version.
+type KeptCluster struct {
+	Major string `json:"major"` // version of PostgreSQL, such as "15"
+	Path  string `json:"path"`  // its directory in the guest
+	Size  int64  `json:"size"`  // bytes of its files, with those in tablespaces; 0: unknown
 }
 
 // Memory is the machine's, in bytes.

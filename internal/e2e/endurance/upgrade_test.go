@@ -69,6 +69,10 @@ func TestUpgradeOnAPhone(t *testing.T) {
 		t.Errorf("a roll back: %v", o)
 	}
 	sov(0, "test", append([]string{"sql"}, device...)...)
+	if o := sov(0, "status", append([]string{"sql"}, device...)...); !strings.Contains(o.Stdout, "the databases of PostgreSQL 15 from before the upgrade are kept") ||
+		!strings.Contains(o.Stdout, "`sov upgrade sql --forget` removes them") {
+		t.Errorf("status: %v", o)
+	}
 	if o := sov(0, "upgrade", append([]string{"sql", "--forget", "--json"}, device...)...); !strings.Contains(o.Stdout, "/data/postgres.old-15") {
 		t.Errorf("forgotten: %v", o)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/configdisk"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/guest/certificate"
+	"github.com/sovereign-sql/sov/internal/guest/cluster"
 	"github.com/sovereign-sql/sov/internal/guest/disk"
 	"github.com/sovereign-sql/sov/internal/guest/endpoint"
 	"github.com/sovereign-sql/sov/internal/guest/filesystem"
@@ -47,6 +48,7 @@ type machine struct {
 	clock        *timekeeper.Keeper      // nil until it is kept
 	endpoint     *endpoint.Server        // nil until it answers
 	certificates *certificate.Keeper     // nil where no service shows one
+	kept         cluster.Kept            // clusters of PostgreSQL from before upgrades
 	onReady      func()                  // what else reportReady calls; nil: nothing
 	peers, nodes []configdisk.Host       // names that the guest resolves: of the host's machines, of the tailnet
 	problems     []string

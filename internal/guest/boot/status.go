@@ -110,7 +110,7 @@ func (m *machine) databaseStatus(ctx context.Context, services []guestapi.Servic
 		return nil
 	}
 	report := cluster.Report(ctx, spec.Ready.Postgres, dataDirectory(spec), fixedSettings(spec), service)
-	m.describeCertificate(spec, report)
+	report.Kept = m.kept.List(dataDirectory(spec))
 	return report
 }
 

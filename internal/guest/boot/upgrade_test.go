@@ -20,7 +20,7 @@ import (
 )
 
 // TestUpgradeAtTheEndpoint takes a guest of PostgreSQL 15 to a version with 15 and 17, which goes
-// on with 15 until it is asked to upgrade, and from there to one with 17 alone.
+// on with 15 until it is asked to upgrade, and from there to one with 17 alone and pgvector.
 func TestUpgradeAtTheEndpoint(t *testing.T) {
 	root := postgrestest.Root(t)
 	b := newPostgresBox(t)
@@ -90,11 +90,23 @@ func TestUpgradeAtTheEndpoint(t *testing.T) {
 	b.wantCleanDisk(t)
 
 	with(postgrestest.Bin("17"), "")
+	postgres := &b.spec.Services[0]
+	postgres.PostReady = append(slices.Clone(postgres.PostReady), guestspec.Step{
+		Command: []string{"/init/sov-init", "postgres-extension", "--socket=/run/postgresql/.s.PGSQL.5432", "--name=vector", "--database=postgres"},
+	})
 	v = b.boot(t)
 	v.waitReady()
 	want(v, rows, "1000")
+	want(v, `CREATE TABLE items AS SELECT n, ARRAY[n, 2 * n, 0]::vector(3) e FROM generate_series(1, 1000) n; CREATE INDEX ON items USING hnsw (e vector_l2_ops);
+		SET enable_seqscan = off; SELECT n FROM items ORDER BY e <-> '[500.2, 1000.1, 0]' LIMIT 3`, "500\n501\n499")
+	if kept := v.status().Postgres.Kept; len(kept) != 1 || kept[0].Major != "15" || kept[0].Path != "/data/postgres.old-15" || kept[0].Size < 10<<20 {
+		t.Errorf("status: kept are %+v", kept)
+	}
 	if did, fault := v.upgrade(guestspec.DoForget); fault != "" || !slices.Equal(did.Removed, []string{"/data/postgres.old-15"}) {
 		t.Errorf("%+v, %q", did, fault)
+	}
+	if kept := v.status().Postgres.Kept; len(kept) != 0 {
+		t.Errorf("status: kept after all were forgotten are %+v", kept)
 	}
 	if code, body, _ := v.request(http.MethodPost, guestapi.PathUpgrade+"?do=harm", token, nil); code != http.StatusBadRequest {
 		t.Errorf("an unknown deed: %d %s", code, body)

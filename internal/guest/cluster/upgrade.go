@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -248,6 +249,10 @@ func (w *upgrading) checkRoom() error {
 // clusterSize is how much room the files of a cluster take, with those in its tablespaces, in
 // bytes.
 func clusterSize(data string) (size int64, err error) {
+	major, err := clusterMajor(data)
+	if err != nil {
+		return 0, err
+	}
 	spaces, err := tablespaces(data)
 	if err != nil {
 		return 0, err
@@ -256,6 +261,9 @@ func clusterSize(data string) (size int64, err error) {
 		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 			if err != nil {
 				return err
+			}
+			if dir != data && filepath.Dir(path) == dir && d.IsDir() && !strings.HasPrefix(d.Name(), spacePrefix(major)) {
+				return fs.SkipDir // a kept cluster's
 			}
 			var s unix.Stat_t
 			if unix.Lstat(path, &s) == nil {

@@ -11,10 +11,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/durable"
 )
 
@@ -61,13 +63,41 @@ func dropUpgrade(data string) error {
 	return durable.SyncDir(filepath.Dir(data))
 }
 
+// keptDirs are the directories of the clusters that were kept.
+func keptDirs(data string) []string {
+	dirs, _ := filepath.Glob(KeptDir(data, "*")) // the pattern is well formed: see pathForm
+	return dirs
+}
+
+// Kept remembers how large the clusters are that upgrades have kept, which nothing changes.
+type Kept struct {
+	mu    sync.Mutex
+	sizes map[string]int64 // by directory
+}
+
+// List returns the clusters that were kept beside the one in data.
+func (k *Kept) List(data string) (list []guestapi.KeptCluster) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	known := k.sizes
+	k.sizes = map[string]int64{}
+	for _, dir := range keptDirs(data) {
+		size, ok := known[dir]
+		if !ok {
+			var err error
+			if size, err = clusterSize(dir); err != nil { // it is half removed
+				size = 0
+			}
+		}
+		k.sizes[dir] = size
+		list = append(list, guestapi.KeptCluster{Major: strings.TrimPrefix(dir, KeptDir(data, "")), Path: dir, Size: size})
+	}
+	return list
+}
+
 // Forget removes the clusters that were kept, and returns their directories.
 func Forget(data string) (removed []string, err error) {
-	kept, err := filepath.Glob(KeptDir(data, "*"))
-	if err != nil {
-		return nil, err
-	}
-	for _, dir := range kept {
+	for _, dir := range keptDirs(data) {
 		if err := removeCluster(dir); err != nil {
 			return removed, fmt.Errorf("remove %s: %w", dir, err)
 		}
@@ -113,9 +143,12 @@ func tablespaces(data string) (dirs []string, err error) {
 	return dirs, err
 }
 
+// spacePrefix begins the name of the folder that a major version has in each tablespace:
+// PG_MAJOR_CATALOG (PostgreSQL's TABLESPACE_VERSION_DIRECTORY).
+func spacePrefix(major string) string { return "PG_" + major + "_" }
+
 // dropTablespaces removes what a cluster of a major version has in the tablespaces of the one in
-// data: each version has a folder of its own there, PG_MAJOR_CATALOG (PostgreSQL's
-// TABLESPACE_VERSION_DIRECTORY). The server's user could have linked a tablespace to anywhere: a
+// data, see spacePrefix. The server's user could have linked a tablespace to anywhere: a
 // Root keeps the removal in it, and only folders of the server's user are removed.
 func dropTablespaces(data, major string) error {
 	var owner unix.Stat_t
@@ -138,7 +171,7 @@ func dropTablespaces(data, major string) error {
 		}
 		for _, e := range entries {
 			var s unix.Stat_t
-			if !e.IsDir() || !strings.HasPrefix(e.Name(), "PG_"+major+"_") || unix.Lstat(filepath.Join(dir, e.Name()), &s) != nil || s.Uid != owner.Uid {
+			if !e.IsDir() || !strings.HasPrefix(e.Name(), spacePrefix(major)) || unix.Lstat(filepath.Join(dir, e.Name()), &s) != nil || s.Uid != owner.Uid {
 				continue
 			}
 			if err := root.RemoveAll(e.Name()); err != nil {

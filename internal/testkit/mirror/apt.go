@@ -24,6 +24,8 @@ var wanted = []string{"postgresql", "e2fsprogs", "cryptsetup-bin", "ca-certifica
 var (
 	// serverPackage names the server of one major version of PostgreSQL.
 	serverPackage = regexp.MustCompile(`^postgresql-(client-)?[0-9]+$`)
+	// extensionPackage names an extension for the server of one major version.
+	extensionPackage = regexp.MustCompile(`^postgresql-([0-9]+)-(.+)$`)
 	// libraryPackage names what shared libraries come in: Debian's policy,
 	// section 8.1, and the few that are older than it.
 	libraryPackage = regexp.MustCompile(`^(lib|zlib)`)

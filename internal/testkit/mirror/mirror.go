@@ -36,8 +36,9 @@ type Options struct {
 	// 127.0.0.1. It must be one of the loopback interface: whoever can
 	// reach a mirror can ask it anything.
 	Listen string
-	// Add names further packages of Debian that the repository is to have, under their names. The
-	// libraries that their programs link to come along.
+	// Add names further packages of Debian that the repository is to have, under their names;
+	// extensions of PostgreSQL under Alpine's. The libraries that their programs link to come
+	// along.
 	Add []string
 	// Release is the release of Debian whose programs are taken, such as "trixie", which has
 	// PostgreSQL 17; empty is what the host's sources name.

@@ -20,8 +20,9 @@ type part struct {
 	scripts  map[string][]byte
 }
 
-// plan says which apks a Debian package becomes. One that was asked for by its name keeps it. A
-// library becomes one of its own name after "glibc-", so that it is not taken for Alpine's.
+// plan says which apks a Debian package becomes. One that was asked for by its name keeps it, but
+// for an extension of PostgreSQL, which has Alpine's. A library becomes one of its own name after
+// "glibc-", so that it is not taken for Alpine's.
 func plan(debName string, added bool) []part {
 	switch debName {
 	case "libc6":
@@ -47,6 +48,9 @@ func plan(debName string, added bool) []part {
 	}
 	if serverPackage.MatchString(debName) {
 		return planPostgres(debName)
+	}
+	if m := extensionPackage.FindStringSubmatch(debName); m != nil { // Alpine has them for its one server
+		return []part{{name: "postgresql-" + m[2], adapt: moveTo(m[1]), depends: []string{"postgresql" + m[1]}}}
 	}
 	if added {
 		return []part{{name: debName}}

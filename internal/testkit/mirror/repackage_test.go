@@ -155,6 +155,16 @@ func TestAddedPackagesKeepTheirNames(t *testing.T) {
 	}
 }
 
+// TestExtensionPackages: an extension has Alpine's name and places.
+func TestExtensionPackages(t *testing.T) {
+	p := plan("postgresql-17-pgvector", true)[0]
+	files := p.adapt([]apkbuild.File{{Name: "usr/lib/postgresql/17/lib/vector.so"}, {Name: "usr/share/postgresql/17/extension/vector.control"}})
+	if p.name != "postgresql-pgvector" || !slices.Equal(p.depends, []string{"postgresql17"}) ||
+		files[0].Name != "usr/lib/postgresql17/vector.so" || files[1].Name != "usr/share/postgresql17/extension/vector.control" {
+		t.Errorf("%s, which depends on %v, has %v", p.name, p.depends, files)
+	}
+}
+
 func TestLibraryVersion(t *testing.T) {
 	for _, c := range []struct{ file, soname, want string }{
 		{"libz.so.1.2.13", "libz.so.1", "1.2.13"},

@@ -21,7 +21,8 @@ var Majors = []string{"13", "15", "17"}
 // Bin is where a major version's programs are in Root.
 func Bin(major string) string { return "/usr/libexec/postgresql" + major }
 
-// Root unpacks a root file system with servers of all Majors, with contrib, which run on one libc.
+// Root unpacks a root file system with servers of all Majors, with contrib, which run on one libc,
+// and the extension vector for the newest.
 // The user postgres has the number 70, and owns /run/postgresql; /data is in memory. It goes away
 // with the test, which is skipped where Debian's packages are not at hand, or without root.
 func Root(t *testing.T) string {
@@ -29,7 +30,8 @@ func Root(t *testing.T) string {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, to run servers of several major versions in a root file system of their own")
 	}
-	m := mirrortest.StartWith(t, mirror.Options{Arches: []string{runtime.GOARCH}, Release: "trixie", Beside: []string{"bookworm", "bullseye"}})
+	m := mirrortest.StartWith(t, mirror.Options{Arches: []string{runtime.GOARCH}, Release: "trixie", Beside: []string{"bookworm", "bullseye"},
+		Add: []string{"postgresql-17-pgvector"}})
 	packages, err := filepath.Glob(filepath.Join(m.Folder(), "*.apk"))
 	must(t, err)
 	root, err := os.MkdirTemp("", "pgroot") // not t.TempDir: other users have to pass
