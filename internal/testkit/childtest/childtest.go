@@ -15,9 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// init lets children take SIGHUP where this process, which nohup has started, ignores it: an ignored
-// signal stays ignored in a new program, while one that is handled gets its default (execve(2)).
-// This process goes on ignoring it.
+// init lets children take SIGHUP where this process, which nohup has started, ignores it: an
+// ignored signal stays ignored in a new program, while one that is handled gets its default
+// (execve(2)). This process goes on ignoring it.
 func init() {
 	if signal.Ignored(syscall.SIGHUP) {
 		signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
