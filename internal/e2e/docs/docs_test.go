@@ -2,7 +2,9 @@ package docs
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
@@ -17,35 +19,65 @@ var elsewhere = map[string]string{
 }
 
 // TestDocuments runs the commands of every document. A subtest is a block, named by its line: one
-// that needs no block before it can be run alone.
+// that needs no block before it can be run alone. Documents that share a phone are read one after
+// another, and beside these the others.
 func TestDocuments(t *testing.T) {
+	t.Parallel()
 	root := sovtest.Root()
 	paths, err := documents(root)
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := newComputer(t)
+	streams := map[bool][]document{} // by whether they need a phone
 	for _, path := range paths {
 		if why, ok := elsewhere[path]; ok {
 			t.Logf("%s: %s", path, why)
 			continue
 		}
-		t.Run(path, func(t *testing.T) {
-			found, faults := blocks(filepath.Join(root, path), path)
-			for _, fault := range faults {
-				t.Error(fault)
+		d := document{path: path}
+		d.blocks, d.faults = blocks(filepath.Join(root, path), path)
+		streams[d.needsPhone()] = append(streams[d.needsPhone()], d)
+	}
+	var readers sync.WaitGroup
+	for _, stream := range streams {
+		readers.Go(func() {
+			for _, d := range stream {
+				t.Run(d.path, func(t *testing.T) { d.read(t, c) })
 			}
-			if len(found) == 0 {
-				return
-			}
-			r := c.reader(t)
-			for _, b := range found {
-				_, line, _ := strings.Cut(b.at, ":")
-				t.Run(line, func(t *testing.T) {
-					if err := r.read(b); err != nil {
-						t.Error(err)
-					}
-				})
+		})
+	}
+	readers.Wait()
+}
+
+// A document is its blocks, and what is wrong in it.
+type document struct {
+	path   string
+	blocks []block
+	faults []error
+}
+
+// needsPhone tells whether one of the document's blocks needs a phone.
+func (d document) needsPhone() bool {
+	return slices.ContainsFunc(d.blocks, func(b block) bool {
+		return slices.ContainsFunc(b.needs, func(need string) bool { return need == "group" || strings.Contains(need, "phone") })
+	})
+}
+
+// read runs the commands of a document.
+func (d document) read(t *testing.T, c *computer) {
+	for _, fault := range d.faults {
+		t.Error(fault)
+	}
+	if len(d.blocks) == 0 {
+		return
+	}
+	r := c.reader(t)
+	for _, b := range d.blocks {
+		_, line, _ := strings.Cut(b.at, ":")
+		t.Run(line, func(t *testing.T) {
+			if err := r.read(b); err != nil {
+				t.Error(err)
 			}
 		})
 	}

@@ -52,12 +52,16 @@ func init() {
 		// A registry. Every document has the same one.
 		"registry": func(r *reader) error { r.registry(); return nil },
 		// A rooted phone at adb, on which the machine is installed and runs, and the built machine.
-		"phone": (*reader).attachPhone,
-		// The phone, and in its other slot an older version of the machine that was good.
+		"phone": func(r *reader) error { return r.attach(r.phone()) },
+		// Another phone, for commands that need no database and no shell in the guest: that is a
+		// light one on this phone, nothing but a network and an endpoint, up at once.
+		"light phone": func(r *reader) error { return r.attach(r.lightPhone()) },
+		// In the other slot of the phone that the block names before, an older version of the
+		// machine that was good.
 		"two versions": (*reader).twoVersions,
 		// A root shell on the phone in /data/sovereign, in which the block's commands run. Where
-		// the block names no phone before, it is that of a phone whose guest is a light one:
-		// nothing but a network and an endpoint, up at once.
+		// the block names no phone before, it is that of a phone on which a light machine is
+		// installed, and no sov.
 		"phone shell": (*reader).openShell,
 		// A rooted phone at adb, on which the machines of the group in ./home.yaml run, as light
 		// ones.
@@ -77,7 +81,7 @@ var substitutions = []struct {
 }{
 	{regexp.MustCompile(`REGISTRY|registry\.example(\.com)?`), func(r *reader) string { return r.registry().Repository("docs") }},
 	{regexp.MustCompile(`\bREMOTE\b`), func(r *reader) string { return r.registry().Repository("docs/cache") }},
-	{regexp.MustCompile(`ssh:(root|user)@(phone|host)|R58M12345|\b(OLD|NEW)\b`), func(r *reader) string { return r.phone().ADB.Serial() }},
+	{regexp.MustCompile(`ssh:(root|user)@(phone|host)|R58M12345|\b(OLD|NEW)\b`), (*reader).serial},
 	{regexp.MustCompile(`\bpostgresql17\b`), func(*reader) string { return "postgresql15" }},
 	{regexp.MustCompile(`\bicu-libs\b`), func(*reader) string { return "e2fsprogs" }},
 	{regexp.MustCompile(`\bpostgresql-pgvector\b`), func(*reader) string { return "postgresql15-contrib" }},
@@ -117,13 +121,14 @@ var foreground = []struct {
 // computer is what the readers of all documents share. Everything is made when it is first asked
 // for.
 type computer struct {
-	bin      string // a folder for PATH
-	state    string // of `sov run`: the first start of a machine is the slow one
-	registry func() *registrytest.Registry
-	phone    func() *phonetest.Pushed
-	light    func() *phonetest.Handset
-	home     func() *phonetest.Home
-	built    func() (string, error)
+	bin        string // a folder for PATH
+	state      string // of `sov run`: the first start of a machine is the slow one
+	registry   func() *registrytest.Registry
+	phone      func() *phonetest.Pushed
+	lightPhone func() *phonetest.Pushed
+	light      func() *phonetest.Handset
+	home       func() *phonetest.Home
+	built      func() (string, error)
 }
 
 // A reader types the commands of one document, in a folder and with a home of their own.
@@ -135,7 +140,7 @@ type reader struct {
 	url string // that the last command has printed
 
 	// Of the block that is read:
-	attached bool               // the phone is
+	attached *phonetest.Pushed  // the phone at adb, or nil
 	shell    *phonetest.Handset // in which the commands run, or nil
 	address  string             // that is free
 	running  []*running
@@ -145,6 +150,11 @@ func newComputer(t *testing.T) *computer {
 	c := &computer{bin: t.TempDir(), state: t.TempDir()}
 	c.registry = sync.OnceValue(func() *registrytest.Registry { return registrytest.Start(t) })
 	c.phone = sync.OnceValue(func() *phonetest.Pushed { return phonetest.NewPushed(t, androidtest.NewADBServer(t)) })
+	c.lightPhone = sync.OnceValue(func() *phonetest.Pushed {
+		build := androidtest.DefaultBuild(androidtest.DefaultRelease())
+		build.Light = true
+		return phonetest.NewPushedOn(t, androidtest.Options{Build: build}, androidtest.NewADBServer(t))
+	})
 	c.light = sync.OnceValue(func() *phonetest.Handset {
 		return phonetest.NewLight(t, vmspec.Scoped, lightguest.Script{}, `{}`)
 	})
@@ -282,13 +292,12 @@ func (r *reader) attachHome() error {
 	return nil
 }
 
-// attachPhone gives the reader the phone, on which the machine runs with the reader's own password.
-func (r *reader) attachPhone() error {
+// attach gives the reader a phone, on which the machine runs with the reader's own password.
+func (r *reader) attach(p *phonetest.Pushed) error {
 	if err := r.build(); err != nil {
 		return err
 	}
-	r.attached = true
-	p := r.phone()
+	r.attached = p
 	r.setenv("PATH", filepath.Dir(p.Server.Program())+":"+r.bin+":"+os.Getenv("PATH"))
 	r.setenv("ANDROID_SERIAL", p.ADB.Serial())
 	// What a command before may have removed, or replaced: on this phone crosvm runs an arm64
@@ -309,8 +318,8 @@ func (r *reader) attachPhone() error {
 }
 
 func (r *reader) openShell() error {
-	if r.attached {
-		r.shell = r.phone().Handset
+	if r.attached != nil {
+		r.shell = r.attached.Handset
 		return nil
 	}
 	r.shell = r.light()
@@ -321,9 +330,6 @@ func (r *reader) openShell() error {
 }
 
 func (r *reader) twoVersions() error {
-	if err := r.attachPhone(); err != nil {
-		return err
-	}
 	const script = `[ "$(sov status sql --json | jq '[.slots[] | select(.state == "good")] | length')" = 2 ] && exit
 		sov push "$OLDER" --start && sov push sql --start`
 	r.setenv("OLDER", sovtest.ChangedSetting(r.t))
@@ -346,6 +352,14 @@ func (r *reader) dump() error {
 	}
 	_, err := r.bash("psql -c 'create table journey (stop text)' && pg_dump -f dump.sql && pg_dump -Fc -f shop.dump", nil)
 	return err
+}
+
+// serial is that of the phone which the block names.
+func (r *reader) serial() string {
+	if r.attached == nil {
+		return "PHONE, which the block does not need"
+	}
+	return r.attached.ADB.Serial()
 }
 
 // freeAddress is where a command of the block may listen.
@@ -377,7 +391,7 @@ func (r *reader) here(text string) string {
 // read runs a block's commands and returns what is wrong with the first that is not as the document
 // says.
 func (r *reader) read(b block) (err error) {
-	r.attached, r.shell, r.address = false, nil, ""
+	r.attached, r.shell, r.address = nil, nil, ""
 	env := r.env
 	defer func() {
 		err = errors.Join(err, r.interrupt(true))

@@ -32,6 +32,7 @@ var ownTerminal = regexp.MustCompile(`^(sudo )?bin/sov-(simulator|mirror)\b`)
 // TestTry types docs/try.md, every command word for word, in a copy of the sources and on a
 // computer that has neither a network nor an adb server, and compares what is printed.
 func TestTry(t *testing.T) {
+	t.Parallel()
 	if os.Getuid() != 0 {
 		t.Skip("needs root: the simulated phone is made of namespaces")
 	}

@@ -125,6 +125,24 @@ func Change(t testing.TB, from, version string, alter func(*vmspec.Spec)) string
 	return dir
 }
 
+// WithKernel makes a folder a copy of an artifact that has another kernel.
+func WithKernel(t testing.TB, from string, kernel []byte) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, artifact.KernelFile), kernel, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	m, err := manifest.Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	Seal(t, dir, m)
+	return dir
+}
+
 // Sign gives an artifact of Make a provenance, if it has none, and signs that.
 func Sign(t testing.TB, dir string, key dsse.PrivateKey, serial int64) {
 	t.Helper()

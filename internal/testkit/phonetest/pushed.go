@@ -29,7 +29,13 @@ type Pushed struct {
 // NewPushed returns a phone on which nothing is installed yet.
 func NewPushed(t testing.TB, server *androidtest.ADBServer) *Pushed {
 	t.Helper()
-	h := &Handset{Phone: androidtest.New(t, androidtest.Options{}), T: t}
+	return NewPushedOn(t, androidtest.Options{}, server)
+}
+
+// NewPushedOn is NewPushed on a phone of some make.
+func NewPushedOn(t testing.TB, o androidtest.Options, server *androidtest.ADBServer) *Pushed {
+	t.Helper()
+	h := &Handset{Phone: androidtest.New(t, o), T: t}
 	var err error
 	if h.VM, err = phonepath.Default.VM("sql"); err != nil {
 		t.Fatal(err)

@@ -109,7 +109,10 @@ func (r *running) openKernel() (*os.File, *lightguest.Script, error) {
 	}
 	magic := make([]byte, 4)
 	if _, err := f.ReadAt(magic, 56); err == nil && string(magic) == "ARM\x64" {
-		return f, nil, nil
+		if r.build.Light {
+			script = new(lightguest.Script)
+		}
+		return f, script, nil
 	}
 	f.Close()
 	if r.build.Release == crosvmcli.Android13 {

@@ -21,6 +21,8 @@ type Build struct {
 	// The phone's SELinux policy lets crosvm lock no file that is in memory (memfd): such a one is
 	// labelled as its maker's tmpfs.
 	NoMemoryLocks bool `json:"no_memory_locks,omitempty"`
+
+	Light bool `json:"light,omitempty"` // every machine's guest is a light one that is ready at once, whatever its kernel
 }
 
 // Table is the flags of this build.
