@@ -111,6 +111,7 @@ func (m *machine) databaseStatus(ctx context.Context, services []guestapi.Servic
 	}
 	report := cluster.Report(ctx, spec.Ready.Postgres, dataDirectory(spec), fixedSettings(spec), service)
 	report.Kept = m.kept.List(dataDirectory(spec))
+	m.describeCertificate(spec, report)
 	return report
 }
 
