@@ -29,26 +29,27 @@ func newBackup() *cobra.Command {
 	return phoneVerb{
 		use: "backup FILE", args: 1,
 		short: "Save the databases of a machine on the phone, and its services' data, to a file",
-		long: `Save all roles and databases of a running machine to a file on this computer, each database as it
-was at one moment. PostgreSQL keeps running. The data of services that have a backup in the recipe
-are saved too: their own program writes them, or the service is stopped while its files are read.
+		long: `Save all roles and databases of a running machine to a file on this computer. Each database is saved
+as it was at one moment, and PostgreSQL keeps running. The data of services with a backup in the
+recipe is saved too: a program of the service writes it, or the service is stopped while its files
+are read.
 
 The file is a ZIP archive that PostgreSQL's own programs can use after unzip: roles.sql for psql, a
 file for each database for pg_restore, services/NAME.tar and services/NAME.stream, and backup.json
-with their digests. It appears, or replaces an older one, when it is complete and checked. It holds
-the roles' password verifiers, so only its owner may read it.
+with their digests. The file appears, or replaces an older one, when it is complete and checked. It
+contains the roles' password verifiers, so only its owner may read it.
 
 With --recipient, the file is encrypted with age while it is received, and is never on this
 computer's disk unencrypted. The identity of one recipient restores it (sov restore --identity) or
 decrypts it (age -d). The computer that makes the backup needs no identity.
 
-With --node, the file also holds the state of the machine's node on its tailnet, and must be
-encrypted. A machine that it is restored to is the same node, with the same name and addresses. Two
-machines cannot be one node: shut the old machine down for good first.
+With --node, the file also contains the state of the machine's tailnet node, and must be encrypted.
+The restored machine is then the same node, with the same name and addresses. Two machines must not
+be the same node: shut the old machine down permanently first.
 
-For a group file, FILE is a folder. It is created and gets NAME.zip or NAME.zip.age of each machine.
-The machines are saved one after the other in the order in which they start, so that what a database
-refers to is in the files saved after it.`,
+For a group file, FILE is a folder that is created, with a file NAME.zip or NAME.zip.age for each
+machine. The machines are saved one after the other in the order in which they start, so that files
+are saved after the database that refers to them.`,
 		example: `  sov backup sql sql.zip
   sov backup ./home.yaml "backups/$(date +%F)"
   sov backup sql "backups/$(date +%F).zip"
@@ -65,8 +66,8 @@ refers to is in the files saved after it.`,
 		},
 		flags: func(c *cobra.Command) {
 			c.Flags().StringArrayVar(&named, "recipient", nil, "encrypt the file to this recipient: age1…, \"ssh-ed25519 …\", \"ssh-rsa …\", or a file of those; may be repeated (default: $SOV_BACKUP_RECIPIENTS)")
-			c.Flags().BoolVar(&node, "node", false, "save the machine's node on its tailnet as well, encrypted")
-			c.Flags().BoolVar(&plain, "plain", false, "do not encrypt the file, whatever is set")
+			c.Flags().BoolVar(&node, "node", false, "also save the machine's tailnet node; requires encryption")
+			c.Flags().BoolVar(&plain, "plain", false, "do not encrypt the file, even if recipients are configured")
 		},
 		prepare: func(c *cobra.Command, name string, args []string) error {
 			path = args[0]

@@ -44,31 +44,31 @@ func newBuild() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "build [RECIPE...]",
 		Short: "Build a virtual machine from a recipe",
-		Long: `Build a virtual machine from a recipe into OUT/NAME/ARCH: root filesystem, kernel, vm.json,
+		Long: `Build a virtual machine from a recipe into OUT/NAME/ARCH: root file system, kernel, vm.json,
 manifest, SBOM, provenance.
 
-RECIPE is "sql", which comes with sov, the path of a YAML file (see docs/recipe.md), or a group
-file, which lists machines that become peers (see "several machines" in docs/tasks.md). With
---bundle it may be left out: then it is the recipe in the bundle. Several recipes, and several
-architectures (--arch arm64,amd64), are all checked first and then built one after the other; the
-first failure ends it. With --json they are a list.
+RECIPE is the name of a built-in recipe such as sql, the path of a YAML file (see docs/recipe.md),
+or a group file, which lists machines that become peers (see "several machines" in docs/tasks.md).
+With --bundle, the default is the recipe in the bundle. Several recipes and several architectures
+(--arch arm64,amd64) are all checked first and then built one after the other, until one fails.
+--json then prints a list.
 
 The first build resolves what the recipe leaves open (the image's tag, the newest packages, the
-kernel's source) and writes it to the lock. Every later build takes exactly that, so that the same
-lock gives the same bytes on any machine; --update-lock resolves anew. Stages whose inputs have not
-changed come from the cache.
+kernel's source) and writes it to the lock. Every later build uses these versions, so that the same
+lock gives the same bytes on every computer. --update-lock resolves again. Stages whose inputs have
+not changed come from the cache.
 
---check-reproducible builds two more times, each in an empty folder with an empty cache, of the same
-downloads: every stage runs, kernel and Tailscale are compiled. The first difference between the
-three is shown by file and offset, in the root filesystem also by path. A machine that is not
-reproducible is not signed.
+--check-reproducible builds two more times from the same downloads, each in an empty folder with an
+empty cache: every stage runs, and kernel and Tailscale are compiled. sov prints the file and the
+offset of the first difference between the three results, and in the root file system also the path.
+A machine that is not reproducible is not signed.
 
-Remote caches share results between computers: --cache-from is asked for what the cache here does
-not hold, and --cache-to is given what was made or found. A remote cache that fails costs a warning
-and some time, never the build. What the lock pins is compared with the lock wherever it comes from.
-Everything else a remote cache could replace: with --cache-key only results that are signed with one
-of these keys are taken, and a private key signs what is sent. --sign refuses a machine with parts
-that were taken unsigned (out/NAME/ARCH/taken.json lists what was taken from where).`,
+Remote caches share results between computers. sov downloads from --cache-from what the local cache
+lacks, and uploads new results to --cache-to. If a remote cache fails, sov warns and the build
+continues. Pinned inputs are always compared with the lock, but a remote cache could replace other
+results. With --cache-key, sov uses only results that are signed with one of these keys, and a
+private key also signs uploads. --sign refuses a machine that contains unsigned results of a remote
+cache; out/NAME/ARCH/taken.json lists the results and their sources.`,
 		Example: `  sov build sql
   sov build sql --arch amd64 --explain
   sov build sql ./web.yaml --arch arm64,amd64
@@ -102,22 +102,22 @@ that were taken unsigned (out/NAME/ARCH/taken.json lists what was taken from whe
 	flags.Lookup("arch").Usage = "the guest's architecture: " + arch.Allowed() + ", or both with a comma between"
 	variantFlags(c, &f.recipeFlags)
 	flags.StringVarP(&f.Out, "out", "o", "out", "folder for artifacts")
-	flags.BoolVar(&f.UpdateLock, "update-lock", false, "resolve everything anew and rewrite the lock")
+	flags.BoolVar(&f.UpdateLock, "update-lock", false, "resolve everything again and rewrite the lock")
 	flags.StringVar(&f.Bundle, "bundle", "", "a file written by sov bundle; its contents are used before the network. Its lock is used when the lock file has no entry")
-	flags.StringVar(&f.bundleKey, "key", "", "take only a bundle that the holder of this public key has signed (see sov bundle --sign)")
-	flags.BoolVar(&f.Offline, "offline", false, "use no network: what neither cache nor bundle holds is an error")
-	flags.BoolVar(&f.NoCache, "no-cache", false, "run every stage, whatever the cache holds")
+	flags.StringVar(&f.bundleKey, "key", "", "require that the bundle is signed with this public key (see sov bundle --sign)")
+	flags.BoolVar(&f.Offline, "offline", false, "do not use the network: fail if something is neither in the cache nor in the bundle")
+	flags.BoolVar(&f.NoCache, "no-cache", false, "run every stage, even if the cache has its result")
 	flags.StringArrayVar(&f.cacheFrom, "cache-from", nil, "remote cache to read: HOST/REPOSITORY or type=dir,src=PATH; may be repeated (default: $SOV_CACHE_FROM)")
 	flags.StringArrayVar(&f.cacheTo, "cache-to", nil, "remote cache to fill: HOST/REPOSITORY or type=dir,dest=PATH, with ,mode=min or ,mode=max (the default); may be repeated (default: $SOV_CACHE_TO)")
 	cacheKeyFlags(c, &f.cacheKeys, &f.passphrase, &f.allowCache)
-	flags.IntVar(&f.Jobs, "jobs", runtime.NumCPU(), "stages to run side by side")
-	flags.BoolVar(&f.explain, "explain", false, "say for each stage its key, hit or miss, and what changed since the last build")
+	flags.IntVar(&f.Jobs, "jobs", runtime.NumCPU(), "number of stages to run in parallel")
+	flags.BoolVar(&f.explain, "explain", false, "print for each stage its key, hit or miss, and what changed since the last build")
 	flags.BoolVar(&f.asJSON, "json", false, "print the result as JSON")
-	flags.StringVar(&f.Image, "image", "", "base image in place of the recipe's: a reference, oci:DIR or a tarball (default: $SOV_IMAGE, see sov config)")
-	flags.StringArrayVar(&f.Repositories, "repository", nil, "package repository in place of the recipe's; may be repeated (default: $SOV_REPOSITORIES, see sov config)")
-	flags.StringVar(&f.Kernel, "kernel", "", "a finished kernel (arm64 Image, amd64 bzImage) in place of building one")
+	flags.StringVar(&f.Image, "image", "", "base image instead of the recipe's: a reference, oci:DIR or a tarball (default: $SOV_IMAGE, see sov config)")
+	flags.StringArrayVar(&f.Repositories, "repository", nil, "package repository instead of the recipe's; may be repeated (default: $SOV_REPOSITORIES, see sov config)")
+	flags.StringVar(&f.Kernel, "kernel", "", "a compiled kernel (arm64 Image, amd64 bzImage) to use instead of building one")
 	flags.StringVar(&f.KernelSource, "with-kernel-source", "", "kernel source: a path, a URL or deb:NAME")
-	flags.BoolVar(&f.reproducible, "check-reproducible", false, "build twice more from nothing, in empty folders with empty caches, and compare: exit status 3 on any difference")
+	flags.BoolVar(&f.reproducible, "check-reproducible", false, "build twice more in empty folders with empty caches, and compare: exit status 3 on any difference")
 	flags.StringSliceVar(&f.Formats, "format", nil, "also make: module (a zip for root managers), simg (Android sparse image), raw.zst, disk (a disk that boots under UEFI); may be repeated")
 	flags.StringVar(&f.signKey, "sign", "", "sign the artifact with this private key, with a serial as sov sign chooses it (see sov key)")
 	complete(c, "format", formats.Names()...)

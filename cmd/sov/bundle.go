@@ -20,14 +20,14 @@ func newBundle() *cobra.Command {
 	var passphrase passphraseFile
 	c := &cobra.Command{
 		Use:   "bundle RECIPE -o FILE",
-		Short: "Write everything that a locked build reads into one file",
-		Long: `Write one file with everything that a build of the recipe reads from outside, as the lock has it:
-base image, packages, the kernel's source, Tailscale's modules, the recipe and the lock. "sov build
---bundle FILE --offline" makes the same machine of it where there is no network, and years later,
-after mirrors have dropped the packages. Compilers and Go are not in it.
+		Short: "Write all inputs of a locked build into one file",
+		Long: `Write all inputs of a locked build into one file: base image, packages, the kernel's source,
+Tailscale's modules, the recipe and the lock. "sov build --bundle FILE --offline" builds the same
+machine from it without a network, even after mirrors have dropped the packages. The bundle does not
+contain compilers and Go.
 
-What the cache does not have is fetched. The same lock gives the same file. With --sign the
-signature is written beside it, and "sov build --bundle FILE --key PUB" takes no other bundle.`,
+Inputs that the cache lacks are downloaded. The same lock gives the same file. With --sign the
+signature is written to FILE.dsse.json, and "sov build --bundle FILE --key PUB" verifies it.`,
 		Example: `  sov bundle sql -o sql.sovbundle
   sov bundle sql --arch amd64 -o sql-amd64.sovbundle
   sov build sql --bundle sql.sovbundle --offline
@@ -69,8 +69,8 @@ signature is written beside it, and "sov build --bundle FILE --key PUB" takes no
 	flags.StringVarP(&file, "output", "o", "", "file to write")
 	flags.StringVar(&signKey, "sign", "", "sign the bundle with this private key (see sov key); the signature is FILE.dsse.json")
 	passphraseFlag(c, &passphrase)
-	flags.BoolVar(&f.Offline, "offline", false, "use no network: what the caches do not hold is an error")
-	flags.StringVar(&f.Kernel, "kernel", "", "a finished kernel, as for the build: no kernel source goes into the bundle")
+	flags.BoolVar(&f.Offline, "offline", false, "do not use the network: fail if something is not in the cache")
+	flags.StringVar(&f.Kernel, "kernel", "", "a compiled kernel, as for the build: the bundle then has no kernel source")
 	return c
 }
 

@@ -23,10 +23,10 @@ func newCache() *cobra.Command {
 	var cc cacheCommand
 	c := &cobra.Command{
 		Use:   "cache",
-		Short: "Look after the cache: ls, du, prune, verify, export, import, push, pull",
-		Long: `Look after the cache, which holds what builds have fetched and made: one entry for each result, and
-its files by SHA-256. All of it can be removed at any time; builds then take as long as the first
-one did.`,
+		Short: "Manage the cache: ls, du, prune, verify, export, import, push, pull",
+		Long: `Manage the cache, which stores the downloads and results of builds: one entry for each result, and
+its files by SHA-256. It is safe to remove the cache at any time; the next build then takes as long
+as the first one.`,
 		Example: `  sov cache du
   sov cache prune --unused-for 30d --keep-last
   sov cache verify --repair
@@ -82,7 +82,7 @@ func (cc *cacheCommand) newLs() *cobra.Command {
 func (cc *cacheCommand) newDu() *cobra.Command {
 	return &cobra.Command{
 		Use:     "du",
-		Short:   "Say what the cache takes, by stage",
+		Short:   "Print the cache's disk usage by stage",
 		Example: "  sov cache du",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -112,9 +112,9 @@ func (cc *cacheCommand) newPrune() *cobra.Command {
 	var limits cache.Limits
 	c := &cobra.Command{
 		Use:   "prune",
-		Short: "Remove leftovers and, if told, entries by age or size",
-		Long: `Remove what nothing refers to any more. With --unused-for, --older-than, --max-size or --all entries
-go too, the least recently used first. A build that runs is waited for.`,
+		Short: "Remove unused files and, on request, entries by age or size",
+		Long: `Remove files that no entry refers to. With --unused-for, --older-than, --max-size or --all, also
+remove entries, the least recently used first. Waits for running builds.`,
 		Example: `  sov cache prune
   sov cache prune --unused-for 30d --keep-last
   sov cache prune --max-size 10GiB --keep sql --keep mine/arm64 --dry-run`,
@@ -145,12 +145,12 @@ go too, the least recently used first. A build that runs is waited for.`,
 	}
 	flags := c.Flags()
 	flags.StringVar(&limits.UnusedFor, "unused-for", "", "remove entries not used for this long, such as 12h or 30d")
-	flags.StringVar(&limits.OlderThan, "older-than", "", "remove entries made longer ago than this, used or not, such as 90d")
-	flags.StringVar(&limits.MaxSize, "max-size", "", "remove entries until the cache takes no more than this, such as 10GiB")
+	flags.StringVar(&limits.OlderThan, "older-than", "", "remove entries older than this, even if they were used, such as 90d")
+	flags.StringVar(&limits.MaxSize, "max-size", "", "remove entries until the cache is no larger than this, such as 10GiB")
 	flags.BoolVar(&o.All, "all", false, "remove every entry")
-	flags.StringArrayVar(&o.Keep, "keep", nil, "what to keep: a recipe (sql or sql/arm64), for what its last build used, or an entry's key; may be repeated")
+	flags.StringArrayVar(&o.Keep, "keep", nil, "keep what the last build of a recipe used (sql or sql/arm64), or the entry with a key; may be repeated")
 	flags.BoolVar(&o.KeepLast, "keep-last", false, "keep what the last build of each recipe used")
-	flags.BoolVar(&o.DryRun, "dry-run", false, "say what would go and remove nothing")
+	flags.BoolVar(&o.DryRun, "dry-run", false, "print what would be removed, and remove nothing")
 	return c
 }
 
@@ -158,11 +158,11 @@ func (cc *cacheCommand) newVerify() *cobra.Command {
 	var repair bool
 	c := &cobra.Command{
 		Use:   "verify",
-		Short: "Hash every file of the cache and compare",
-		Long: `Read every record and hash every file of the cache. With --repair what is damaged is removed, and
-the next build makes it again.
+		Short: "Check the hash of every file in the cache",
+		Long: `Read every record and check the hash of every file in the cache. With --repair, damaged entries are
+removed, and the next build creates them again.
 
-Exit status: 0 when the cache is sound, 3 when it is not.`,
+Exit status: 0 if the cache is intact, 3 if an entry is damaged.`,
 		Example: "  sov cache verify\n  sov cache verify --repair",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -182,7 +182,7 @@ Exit status: 0 when the cache is sound, 3 when it is not.`,
 			return orFound(err, len(result.Problems) > 0, "%d problem(s) in the cache", len(result.Problems))
 		},
 	}
-	c.Flags().BoolVar(&repair, "repair", false, "remove what is damaged")
+	c.Flags().BoolVar(&repair, "repair", false, "remove damaged entries")
 	return c
 }
 

@@ -47,9 +47,9 @@ func (cc *cacheCommand) newImport() *cobra.Command {
 	var passphrase passphraseFile
 	c := &cobra.Command{
 		Use:   "import FILE",
-		Short: "Take entries over from a file",
-		Long: `Take over what "sov cache export" has written. Every byte is checked against its digest; an entry
-that is damaged is left out and named.`,
+		Short: "Import entries from a file",
+		Long: `Import the entries of a file of "sov cache export". Every file is checked against its digest;
+damaged entries are skipped and listed.`,
 		Example: "  sov cache import cache.tar",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -75,9 +75,9 @@ func (cc *cacheCommand) newPush() *cobra.Command {
 	var passphrase passphraseFile
 	c := &cobra.Command{
 		Use:   "push REMOTE",
-		Short: "Send the cache to a registry or a shared folder",
-		Long: `Send all entries of the cache, or those of the last builds, to a remote cache: HOST/REPOSITORY in a
-registry, or type=dir,dest=PATH. What is there already is not sent again.`,
+		Short: "Upload the cache to a registry or a shared folder",
+		Long: `Upload all entries of the cache, or those of the last builds, to a remote cache: HOST/REPOSITORY in
+a registry, or type=dir,dest=PATH. Files that the remote cache has are not uploaded again.`,
 		Example: "  sov cache push registry.example.com/team/sov-cache\n  sov cache push --last type=dir,dest=/mnt/share/sov-cache",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -102,10 +102,10 @@ func (cc *cacheCommand) newPull() *cobra.Command {
 	var passphrase passphraseFile
 	c := &cobra.Command{
 		Use:   "pull REMOTE",
-		Short: "Take everything over from a registry or a shared folder",
-		Long: `Take over all entries of a remote cache: HOST/REPOSITORY in a registry, or type=dir,src=PATH. Builds
-need no pull: with --cache-from they fetch what they use. Every byte is checked against its digest;
-an entry that is damaged is left out and named.`,
+		Short: "Download all entries from a registry or a shared folder",
+		Long: `Download all entries of a remote cache: HOST/REPOSITORY in a registry, or type=dir,src=PATH. Builds
+do not need this: with --cache-from they download what they use. Every file is checked against its
+digest; damaged entries are skipped and listed.`,
 		Example: "  sov cache pull registry.example.com/team/sov-cache",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {

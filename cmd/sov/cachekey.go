@@ -15,14 +15,14 @@ import (
 // cacheKeyFlags adds the flags about signed results of remote caches. allow may be nil.
 func cacheKeyFlags(c *cobra.Command, keys *[]string, passphrase *passphraseFile, allow *bool) {
 	passphraseFlag(c, passphrase)
-	c.Flags().StringArrayVar(keys, "cache-key", nil, "take only results of remote caches that are signed with this key (a public key's file, see sov key); a private key also signs what is sent; may be repeated (default: $SOV_CACHE_KEY)")
+	c.Flags().StringArrayVar(keys, "cache-key", nil, "use only results of remote caches that are signed with this key (a public key's file, see sov key); a private key also signs uploads; may be repeated (default: $SOV_CACHE_KEY)")
 	if allow != nil {
 		allowUnsignedFlag(c, allow)
 	}
 }
 
 func allowUnsignedFlag(c *cobra.Command, allow *bool) {
-	c.Flags().BoolVar(allow, "allow-unsigned-cache", false, "vouch for a machine although parts of it were taken from remote caches without a signature")
+	c.Flags().BoolVar(allow, "allow-unsigned-cache", false, "sign a machine even if it contains unsigned results of remote caches")
 }
 
 // cacheKeys loads the keys that the flag or the setting cache_key names.

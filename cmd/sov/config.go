@@ -31,11 +31,11 @@ func newConfig() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "config",
-		Short: "Show the settings, and where each comes from",
-		Long: `Show the values that flags need not repeat, and where each comes from: a variable of the
-environment, the configuration file, or the default. A flag is stronger than all of them. The file
-is $SOV_CONFIG, else config.yaml in sov's folder of the user's configuration (on Linux
-~/.config/sov). docs/configuration.md describes it.`,
+		Short: "Show the settings and the source of each",
+		Long: `Show the default values of flags and the source of each: an environment variable, the configuration
+file, or the built-in default. A flag on the command line overrides all of them. The file is
+$SOV_CONFIG, or else config.yaml in sov's configuration folder (on Linux ~/.config/sov).
+docs/configuration.md describes it.`,
 		Example: "  sov config\n  sov config --json",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {

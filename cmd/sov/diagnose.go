@@ -6,14 +6,14 @@ func newDiagnose() *cobra.Command {
 	var fix bool
 	return phoneVerb{
 		use:   "diagnose",
-		short: "Say which layer of a machine on the phone is broken",
-		long: `Check the nine layers of a machine, from its process to its services. The first broken layer is
-named as the cause, with advice. --fix repairs the phone's network and starts a machine that does
-not run.
+		short: "Find the broken layer of a machine on the phone",
+		long: `Check the nine layers of a machine, from its process to its services. sov prints the first broken
+layer as the cause, with advice. --fix repairs the phone's network and starts a machine that is not
+running.
 
-Exit status: 0 when no layer is broken, 3 when one is.`,
+Exit status: 0 if no layer is broken, 3 if one is.`,
 		example: "  sov diagnose sql\n  sov diagnose sql --fix",
-		flags:   func(c *cobra.Command) { c.Flags().BoolVar(&fix, "fix", false, "repair what is the phone's") },
+		flags:   func(c *cobra.Command) { c.Flags().BoolVar(&fix, "fix", false, "repair the phone's side") },
 		note:    "this takes some seconds",
 		asks:    "diagnose",
 		within:  startLimit,

@@ -15,12 +15,12 @@ func newDiff() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "diff A B",
 		Short: "Compare two builds, or two images, path by path",
-		Long: `Compare two out folders, or two ext4 images. Files are compared byte for byte; where the root
-filesystems differ, the paths inside them are listed: added (+), removed (-) and changed (~, with
-what changed: content, size, mode, owner, time, target, device, xattrs, links, type). Where contents
-differ, the offset of the first byte that does is named.
+		Long: `Compare two out folders, or two ext4 images. Files are compared byte for byte. If the root file
+systems differ, sov lists the paths inside them: added (+), removed (-) and changed (~, with what
+changed: content, size, mode, owner, time, target, device, xattrs, links, type). For different
+contents, it prints the offset of the first different byte.
 
-Exit status: 0 when they are identical, 3 when they differ.`,
+Exit status: 0 if they are identical, 3 if they differ.`,
 		Example: `  sov diff out/sql/arm64 ../other/out/sql/arm64
   sov diff old.img new.img --json`,
 		Args: cobra.ExactArgs(2),

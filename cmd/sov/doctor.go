@@ -21,14 +21,16 @@ func newDoctor() *cobra.Command {
 	var phones phoneFlags
 	c := &cobra.Command{
 		Use:   "doctor",
-		Short: "Check that this computer has what building and running need",
-		Long: `Check that this computer has what building and running need: tools (a Go toolchain, a compiler for
-the kernel, QEMU), the cache folder and its space, and that the public sources answer. With --only
-phone, or a --device, that the phone can run a machine: root, Android's version, processor, crosvm,
-hypervisor, TAP interfaces, free space. With --report, write what the phone is like to a file: read
-it, then attach it to an issue. The same file takes the phone's network in further scenes.
+		Short: "Check this computer, or a phone, for missing requirements",
+		Long: `Check this computer for the requirements of building and running: tools (a Go toolchain, a compiler
+for the kernel, QEMU), the cache folder and its free space, and whether the public sources answer.
 
-Exit status: 0 when all is there, 3 when something is missing.`,
+With --only phone, or a --device, check whether the phone can run a machine: root, Android's
+version, processor, crosvm, hypervisor, TAP interfaces, free space. With --report, write a
+description of the phone to a file: read it, then attach it to an issue. Run the command again with
+the same file to add the phone's network in another state.
+
+Exit status: 0 if all checks pass, 3 if something is missing.`,
 		Example: `  sov doctor
   sov doctor --arch amd64 --only tools
   sov doctor --only phone
@@ -91,7 +93,7 @@ Exit status: 0 when all is there, 3 when something is missing.`,
 	c.Flags().StringSliceVar(&only, "only", doctor.UsualGroups, "what to check: tools, cache, sources, phone")
 	complete(c, "only", doctor.Groups...)
 	jsonFlag(c, &asJSON)
-	c.Flags().StringVar(&report, "report", "", "describe the phone in this `file`, for an issue")
+	c.Flags().StringVar(&report, "report", "", "write a description of the phone to this `file`, for an issue")
 	phones.addDevice(c)
 	return c
 }

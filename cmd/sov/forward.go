@@ -33,23 +33,23 @@ func newForward() *cobra.Command {
 	service := guestspec.ServicePostgres
 	return phoneVerb{
 		use:   "forward",
-		short: "Reach a machine's database or another service on the phone from this computer",
-		long: `Listen on a port of this computer and pass every connection to a service of a machine on the phone,
-until Ctrl-C. Connections go through the cable or ssh, without a tailnet and without a port that is
-open in the phone's network. The default service is the database: the URL that is printed works with
-every PostgreSQL client, and the password is the secret postgres.
+		short: "Forward a port of this computer to a machine's database or another service",
+		long: `Forward a port of this computer to a service of a machine on the phone, until Ctrl-C. Connections go
+through the cable or ssh; they need no tailnet and no open port in the phone's network. The default
+service is the database: sov prints a URL for PostgreSQL clients, and the password is the secret
+postgres.
 
-With the URL, clients verify the database's certificate (sslmode=verify-full). sov asks the machine
-for its certificate authority, over the cable or ssh, and remembers it. If the machine shows another
-one later, it is refused until you accept it.
+With this URL, clients verify the database's certificate (sslmode=verify-full). sov gets the
+machine's certificate authority over the cable or ssh, and remembers it. If the machine later shows
+another authority, sov refuses it unless --accept-authority is given.
 
 --service takes the name of a service that network.publish of the recipe lists, or the number of a
 TCP port there. UDP ports cannot be forwarded. All users of this computer can connect to the port.`,
 		example: "  sov forward sql --port 5432\n  sov forward sql --device ssh:root@phone\n  sov forward web --service 8080",
 		single:  "a port leads to one phone",
 		flags: func(c *cobra.Command) {
-			c.Flags().Uint16Var(&port, "port", 0, "port of 127.0.0.1; 0 takes a free one")
-			c.Flags().StringVar(&service, "service", service, "what to reach: a service, or a port's number")
+			c.Flags().Uint16Var(&port, "port", 0, "port of 127.0.0.1; 0: a free port")
+			c.Flags().StringVar(&service, "service", service, "the name of a service, or a port number")
 			acceptFlag(c, &accept)
 			if err := c.RegisterFlagCompletionFunc("service", published); err != nil {
 				panic(err) // the flag does not exist: a mistake in this program
@@ -151,5 +151,5 @@ func forwarding(ctx context.Context, s *fleet.Site, name, service string, port u
 
 // acceptFlag adds the flag by which another certificate authority is taken.
 func acceptFlag(c *cobra.Command, accept *bool) {
-	c.Flags().BoolVar(accept, "accept-authority", false, "accept that the machine shows another certificate authority than before")
+	c.Flags().BoolVar(accept, "accept-authority", false, "accept a new certificate authority of the machine")
 }

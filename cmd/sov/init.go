@@ -23,10 +23,10 @@ func newInit() *cobra.Command {
 	var f initFlags
 	c := &cobra.Command{
 		Use:   "init [NAME]",
-		Short: "Write a recipe of your own, and its lock",
-		Long: `Write NAME.yaml, a recipe of your own, and its lock. The recipe is a copy of the built-in one for
-PostgreSQL, changed by the flags. At a terminal, sov asks for the values that have no flag;
-elsewhere they stay as in the built-in recipe. An existing file is not replaced.`,
+		Short: "Write your own recipe and its lock",
+		Long: `Write a new recipe, NAME.yaml, and its lock. The recipe is a copy of the built-in recipe sql,
+changed by the flags. At a terminal, sov asks for values that are not set by a flag; otherwise it
+keeps those of the built-in recipe. An existing file is not replaced.`,
 		Example: `  sov init
   sov init shop --memory 2GiB --data 32GiB --package postgresql-pgvector
   sov init shop --tailscale=false --no-lock`,
@@ -55,10 +55,10 @@ elsewhere they stay as in the built-in recipe. An existing file is not replaced.
 	}
 	flags := c.Flags()
 	flags.StringVar(&f.Memory, "memory", "", "the machine's memory, such as 2GiB")
-	flags.StringVar(&f.Data, "data", "", "size of the data disk, such as 32GiB; it takes what is written")
+	flags.StringVar(&f.Data, "data", "", "size of the data disk, such as 32GiB; the file grows as the disk fills")
 	flags.StringArrayVar(&f.Packages, "package", nil, "Alpine package to add; may be repeated")
 	flags.BoolVar(&f.Tailscale, "tailscale", true, "join a tailnet when an auth key is set")
-	flags.BoolVar(&f.noLock, "no-lock", false, "do not resolve versions now: the first build does")
+	flags.BoolVar(&f.noLock, "no-lock", false, "do not resolve versions now but in the first build")
 	lockedFlags(c, &f.lock.recipeFlags)
 	return c
 }

@@ -18,8 +18,8 @@ func newInspect() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "inspect",
 		Short: "Look inside an image without mounting it",
-		Long: `Look inside an ext4 image, or the root filesystem of an out folder. Nothing is mounted and no
-privilege is needed; checksums are verified on the way.`,
+		Long: `Look inside an ext4 image, or the root file system of an out folder, without mounting it and without
+privileges. Checksums are verified.`,
 		Example: `  sov inspect ls out/sql/arm64 /etc
   sov inspect cat out/sql/arm64 /etc/sov/postgres/postgresql.conf
   sov inspect tree --size out/sql/arm64 /usr

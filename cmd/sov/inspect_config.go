@@ -12,16 +12,16 @@ func newInspectConfig() *cobra.Command {
 	return &cobra.Command{
 		Use:   "config DIR|IMAGE [PART]",
 		Short: "Print the machine's settings: recipe, vm, kernel, guest, services, postgres",
-		Long: `Print the settings that a machine was built with. PART is one of
+		Long: `Print the settings of a built machine. PART is one of
 
-  recipe    what it was built from, with what the recipe extends (of an out folder)
+  recipe    the complete recipe, with what it extends (of an out folder)
   vm        vm.json: disks, memory, processors, network (of an out folder)
   kernel    the kernel's embedded configuration (of an out folder)
-  guest     what sov-init was told
+  guest     the configuration of sov-init
   services  the services that it supervises
   postgres  PostgreSQL's settings and access rules
 
-Without PART all of them but the recipe and the kernel's are printed.`,
+Without PART, all parts except recipe and kernel are printed.`,
 		Example: `  sov inspect config out/sql/arm64
   sov inspect config out/sql/arm64 postgres
   sov inspect config out/sql/arm64 recipe

@@ -16,11 +16,10 @@ func newInspectServices() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "services IMAGE",
-		Short: "List the services, what each may do and what it runs",
-		Long: `List the services that the guest's init runs: their users, the capabilities that they keep, what
-they may write, their devices, the ports at which others reach them, their limits and their
-programs; with --json also the names of their secrets. No service can gain privileges, and none sees
-the directories of another.`,
+		Short: "List the services with their rights and commands",
+		Long: `List the services of the guest: their users, capabilities, writable directories, devices, published
+ports, limits and programs; with --json also the names of their secrets. A service cannot gain
+privileges or see the directories of another service.`,
 		Example: "  sov inspect services sql",
 		Args:    cobra.ExactArgs(1),
 		RunE: withImage(func(c *cobra.Command, filesystem *ext4.FS, args []string) error {

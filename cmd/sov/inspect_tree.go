@@ -17,7 +17,7 @@ func newInspectTree() *cobra.Command {
 	var depth int
 	c := &cobra.Command{
 		Use:     "tree IMAGE [PATH]",
-		Short:   "Print everything below a directory, with --size where the bytes are",
+		Short:   "Print a directory tree, with --size the disk usage",
 		Example: "  sov inspect tree --size --depth 2 out/sql/arm64 /usr",
 		Args:    cobra.RangeArgs(1, 2),
 		RunE: withImage(func(c *cobra.Command, filesystem *ext4.FS, args []string) error {

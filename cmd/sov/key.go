@@ -16,11 +16,11 @@ import (
 func newKey() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "key",
-		Short: "Make keys to sign artifacts with: new, public, passphrase, sign",
-		Long: `Make keys to sign artifacts with: Ed25519, in PEM files that openssl reads too. The private key
+		Short: "Manage keys to sign artifacts with: new, public, passphrase, sign",
+		Long: `Manage keys to sign artifacts with: Ed25519, in PEM files that openssl can read. The private key
 signs (sov build --sign, sov sign), and the public key verifies (sov verify --key, sov pull --key).
-A passphrase may protect the private key, whose file is then encrypted with age. Commands that sign
-ask for the passphrase at the terminal or read it from --passphrase-file.`,
+The private key's file can be encrypted with a passphrase (age). Commands that sign ask for the
+passphrase at the terminal or read it from --passphrase-file.`,
 		Example: `  sov key new
   sov key public > sov.pub
   sov key passphrase`,
@@ -55,10 +55,10 @@ func newKeyNew() *cobra.Command {
 	var passphrase passphraseFile
 	c := &cobra.Command{
 		Use:   "new [FILE]",
-		Short: "Make a private key that only you can read",
-		Long: `Make a private key in FILE (default: sov/key.pem in the user's configuration folder), mode 0600. A
-file that is there stays as it is. With --passphrase, or a --passphrase-file, the key is encrypted
-with a passphrase.`,
+		Short: "Generate a private key",
+		Long: `Generate a private key in FILE (default: sov/key.pem in the user's configuration folder), with mode
+0600. An existing file is not replaced. With --passphrase or --passphrase-file, the file is
+encrypted with a passphrase.`,
 		Example: "  sov key new --passphrase\n  sov key new /media/stick/release.pem",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -87,7 +87,7 @@ with a passphrase.`,
 			return err
 		},
 	}
-	c.Flags().BoolVar(&protect, "passphrase", false, "encrypt the key with a passphrase, which is asked for")
+	c.Flags().BoolVar(&protect, "passphrase", false, "ask for a passphrase and encrypt the key with it")
 	passphraseFlag(c, &passphrase)
 	return c
 }
@@ -96,8 +96,8 @@ func newKeyPublic() *cobra.Command {
 	var passphrase passphraseFile
 	c := &cobra.Command{
 		Use:   "public [FILE]",
-		Short: "Print the public key of a private one",
-		Long: `Print the public key that belongs to the private one in FILE (default: sov/key.pem in the user's
+		Short: "Print the public key of a private key",
+		Long: `Print the public key of the private key in FILE (default: sov/key.pem in the user's
 configuration folder), in PEM.`,
 		Example: "  sov key public > sov.pub\n  sov key public release.pem",
 		Args:    cobra.MaximumNArgs(1),
@@ -128,11 +128,11 @@ func newKeyPassphrase() *cobra.Command {
 	var remove bool
 	c := &cobra.Command{
 		Use:   "passphrase [FILE]",
-		Short: "Give a private key a passphrase, change it, or remove it",
+		Short: "Add, change or remove the passphrase of a private key",
 		Long: `Encrypt the private key in FILE (default: sov/key.pem in the user's configuration folder) with a new
-passphrase. The key stays the same: what it has signed, and who trusts it, does not change. The file
-is replaced in one step; what it held before has been removed from the disk, not overwritten, and
-copies and backups of the file keep the old passphrase.`,
+passphrase. The key itself does not change, so existing signatures and trust stay valid. The file is
+replaced in one step. Its old content is removed from the disk but not overwritten, and copies and
+backups of the file keep the old passphrase.`,
 		Example: "  sov key passphrase\n  sov key passphrase release.pem --remove",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -177,9 +177,9 @@ func newKeySign() *cobra.Command {
 	var passphrase passphraseFile
 	c := &cobra.Command{
 		Use:   "sign FILE",
-		Short: "Sign any file, for openssl to check",
-		Long: `Sign the bytes of FILE, such as the list of a release's digests, and write the Ed25519 signature to
-FILE.sig. Machines are signed by sov sign, which checks them first.`,
+		Short: "Sign any file, to verify with openssl",
+		Long: `Sign FILE, such as the digests of a release, and write the Ed25519 signature to FILE.sig. Use sov
+sign for machines, because it checks them first.`,
 		Example: `  sov key sign SHA256SUMS --key release.pem
   openssl pkeyutl -verify -rawin -pubin -inkey release.pub -in SHA256SUMS -sigfile SHA256SUMS.sig`,
 		Args: cobra.ExactArgs(1),

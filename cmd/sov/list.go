@@ -31,10 +31,10 @@ func newList() *cobra.Command {
 	var out string
 	c := &cobra.Command{
 		Use:   "list",
-		Short: "List the machines that are built here and those on each phone",
+		Short: "List the machines built here and the machines on each phone",
 		Long: `List the machines in the out folder, those that sov run runs on this computer, and those on each
 attached phone: version, state, size, signer, and the time and content of the last backup. --device
-asks other phones, such as one that is reached by ssh.`,
+adds other phones, such as one that is reached over ssh.`,
 		Example: "  sov list\n  sov list --device ssh:root@phone\n  sov list --json",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {

@@ -23,7 +23,7 @@ type localFlags struct {
 
 func (f *localFlags) add(c *cobra.Command) {
 	c.Flags().BoolVar(&f.local, "local", false, "the machine that sov run runs on this computer")
-	c.Flags().StringVar(&f.state, "state", "", "its state folder, if it was given one; implies --local")
+	c.Flags().StringVar(&f.state, "state", "", "the state folder of that machine, if sov run had --state; implies --local")
 }
 
 // check refuses flags that mean a machine here and one on a phone.

@@ -27,22 +27,22 @@ func newLock() *cobra.Command {
 	var f lockFlags
 	c := &cobra.Command{
 		Use:   "lock RECIPE",
-		Short: "Say what is newer than the lock, update it, or why a package is in it",
-		Long: `Compare the lock with what is available: the base image's digest, packages, the kernel's source,
-Tailscale. Nothing is written, except the lock's entry for a recipe that has none.
+		Short: "Compare the lock with newer versions, update it, or explain a package in it",
+		Long: `Compare the lock with the newest versions of the base image, the packages, the kernel's source and
+Tailscale. This changes nothing, except that a recipe without a lock entry gets one.
 
---update takes the newest version of what it names and keeps everything else: a package with those
-dependencies that must change with it, "image", "kernel", "tailscale", "files" (those of the
-recipe), or "all". The lock has a line for each package, so a review shows what --update changed. A
-new major version of PostgreSQL is taken only if postgres.major in the recipe, or --set
-postgres.major=N, asks for it: databases on phones must be upgraded then (sov upgrade).
+--update updates one thing to its newest version and keeps everything else: a package with those
+dependencies that must change with it, "image", "kernel", "tailscale", "files" (of the recipe), or
+"all". The lock has one line for each package, so a review shows the changes. PostgreSQL is updated
+to a new major version only if postgres.major in the recipe, or --set postgres.major=N, requests it;
+then upgrade the databases on phones with sov upgrade.
 
 --cves compares the lock (Alpine's packages, the kernel, the modules of Tailscale) with a database
 of known vulnerabilities: Alpine's security database or advisories in the OSV format. The exit
-status is 3 if it has one that the recipe does not list under cves.ignore.
+status is 3 if it finds one that the recipe does not list under cves.ignore.
 
---check is for CI: the exit status is 3 if something is newer, or if the lock does not fit the
-recipe. --why prints the chain from the recipe or the base image to a package.`,
+--check is for CI: the exit status is 3 if something is newer, or if the lock does not match the
+recipe. --why prints the chain of dependencies from the recipe or the base image to a package.`,
 		Example: `  sov lock sql
   sov lock sql --check
   sov lock sql --update postgresql17 --update image
@@ -55,12 +55,12 @@ recipe. --why prints the chain from the recipe or the base image to a package.`,
 	flags := c.Flags()
 	lockedFlags(c, &f.recipeFlags)
 	variantFlags(c, &f.recipeFlags)
-	flags.StringSliceVar(&f.update, "update", nil, "what to take in its newest version: a package, image, kernel, tailscale, files or all; may be repeated")
-	flags.BoolVar(&f.check, "check", false, "exit with status 3 when something is newer, or the lock does not answer the recipe")
-	flags.StringVar(&f.why, "why", "", "say why this package is there")
-	flags.StringVar(&f.cves, "cves", "", "report known vulnerabilities by this database, a file or a URL")
-	flags.BoolVar(&f.Offline, "offline", false, "use no network: enough for --why when the cache has the packages")
-	flags.StringVar(&f.Kernel, "kernel", "", "a finished kernel, as for the build: its source is not looked at")
+	flags.StringSliceVar(&f.update, "update", nil, "what to update to the newest version: a package, image, kernel, tailscale, files or all; may be repeated")
+	flags.BoolVar(&f.check, "check", false, "exit with status 3 if something is newer, or the lock does not match the recipe")
+	flags.StringVar(&f.why, "why", "", "explain why this package is in the lock")
+	flags.StringVar(&f.cves, "cves", "", "report known vulnerabilities from this database: a file or a URL")
+	flags.BoolVar(&f.Offline, "offline", false, "do not use the network: works with --why if the cache has the packages")
+	flags.StringVar(&f.Kernel, "kernel", "", "a compiled kernel, as for the build: its source is not checked")
 	complete(c, "update", resolve.UpdateAll, resolve.UpdateImage, resolve.UpdateKernel, resolve.UpdateTailscale, resolve.UpdateFiles)
 	return c
 }

@@ -20,10 +20,9 @@ func newLogs() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "logs NAME",
 		Short: "Show the console of a machine on the phone",
-		Long: `Show what a machine has written to its console, from boot to shutdown, with --service what one of
-its services has said, or with --runner the log of the program that looks after it on the phone.
-What would steer the terminal is left out. Of a group file, the logs of all its machines, each line
-behind its machine's name.`,
+		Long: `Print a machine's console from boot to shutdown, with --service the log of one of its services, or
+with --runner the log of sov-runner on the phone. Terminal control sequences are removed. For a
+group file, the logs of all machines are printed, with the machine's name before each line.`,
 		Example:           "  sov logs sql -f\n  sov logs sql --service postgres -n 200\n  sov logs sql --runner\n  sov logs ./home.yaml -f",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: machines,
@@ -77,10 +76,10 @@ behind its machine's name.`,
 		},
 	}
 	f.add(c)
-	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what is written, until Ctrl-C")
-	c.Flags().IntVarP(&lines, "lines", "n", 50, "lines from the end")
-	c.Flags().StringVar(&service, "service", "", "the log of a `service` of the guest, such as postgres, in place of the console")
-	c.Flags().BoolVar(&runner, "runner", false, "the log of the phone's side in place of the console")
+	c.Flags().BoolVarP(&follow, "follow", "f", false, "print new lines as they are written, until Ctrl-C")
+	c.Flags().IntVarP(&lines, "lines", "n", 50, "number of lines from the end")
+	c.Flags().StringVar(&service, "service", "", "print the log of a `service`, such as postgres, instead of the console")
+	c.Flags().BoolVar(&runner, "runner", false, "print sov-runner's log instead of the console")
 	c.Flags().MarkHidden("json")
 	return c
 }

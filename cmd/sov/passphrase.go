@@ -18,7 +18,7 @@ type passphraseFile string
 // passphraseFlag adds --passphrase-file to a command that opens a private key.
 func passphraseFlag(c *cobra.Command, file *passphraseFile) {
 	c.Flags().StringVar((*string)(file), "passphrase-file", "",
-		"file with the passphrase of a private key, which only you can read; /dev/fd/N is an open one (default: $SOV_PASSPHRASE_FILE, else asked for at the terminal)")
+		"file with the passphrase of a private key, which only you can read; /dev/fd/N is an open file descriptor (default: $SOV_PASSPHRASE_FILE, else asked for at the terminal)")
 }
 
 // ask returns what asks for passphrases: it reads the file that the flag or the setting names, or

@@ -22,8 +22,8 @@ import (
 func newPhone() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "phone",
-		Short:   "Change what a phone accepts: trust",
-		Long:    "Change what a phone accepts from computers.",
+		Short:   "Manage the keys that a phone trusts: trust",
+		Long:    "Manage the keys that a phone trusts.",
 		Example: "  sov phone trust sov.pub",
 	}
 	c.AddCommand(newPhoneTrust())
@@ -43,7 +43,7 @@ func newPhoneTrust() *cobra.Command {
 	var f trustFlags
 	c := &cobra.Command{
 		Use:   "trust [KEY]",
-		Short: "Make a phone take only versions that are signed with a key",
+		Short: "Make a phone accept only versions that are signed with a key",
 		Long: `Make a phone trust the public key in the file KEY. From then on, its sov-runner installs only
 versions that are signed with a trusted key, from any computer or module, and whose serial is not
 lower than one installed before. Installed versions stay, and sov rollback can return to them. A
@@ -52,8 +52,8 @@ phone may trust several keys.
 Once a phone trusts a key, every change to its list must be signed by a trusted key (--sign). If all
 these keys are lost, root must remove /data/sovereign/trust/keys.json on the phone.
 
-This protects against machines of other people and against withheld updates. It does not protect
-against a person or a program that is root on the phone, adb included.`,
+This protects against versions from other sources and against older versions. It does not protect
+against root on the phone, including root through adb.`,
 		Example: `  sov phone trust sov.pub
   sov phone trust --list
   sov phone trust next.pub --sign release.pem
@@ -63,8 +63,8 @@ against a person or a program that is root on the phone, adb included.`,
 	}
 	f.add(c)
 	c.Flags().BoolVar(&f.list, "list", false, "list the keys that the phone trusts")
-	c.Flags().StringVar(&f.remove, "remove", "", "the key to trust no more: its public key's file, or its ID as --list prints it")
-	c.Flags().StringVar(&f.sign, "sign", "", "private key that the phone trusts, to sign the change with")
+	c.Flags().StringVar(&f.remove, "remove", "", "the key to remove: its public key's file, or its ID as --list prints it")
+	c.Flags().StringVar(&f.sign, "sign", "", "sign the change with this private key, which the phone must trust")
 	passphraseFlag(c, &f.passphrase)
 	return c
 }

@@ -29,7 +29,7 @@ type phoneFlags struct {
 
 func (f *phoneFlags) add(c *cobra.Command) {
 	f.addDevice(c)
-	c.Flags().BoolVar(&f.all, "all", false, "every phone that adb sees")
+	c.Flags().BoolVar(&f.all, "all", false, "all phones that adb lists")
 	c.Flags().BoolVar(&f.asJSON, "json", false, "print JSON: an object, or with --all or several --device an array of one for each phone")
 }
 

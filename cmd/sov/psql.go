@@ -27,15 +27,15 @@ func newPsql() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "psql NAME [-- ARGUMENT...]",
 		Short: "Open psql on a machine's database",
-		Long: `Run this computer's psql on the database of a machine. If 'sov run' runs a machine of this name on
-this computer, that machine is meant, else the one on the phone, through the cable or ssh. Arguments
-after -- are for psql. psql gets the password in its environment: the machine's secret postgres, or
-role-NAME for another role. It verifies the database's certificate, see 'sov forward'.
+		Long: `Run this computer's psql on the database of a machine: the machine of this name that 'sov run' runs
+on this computer, otherwise the one on the phone, through the cable or ssh. Arguments after -- are
+passed to psql. psql gets the password in its environment: the secret postgres, or role-NAME for
+another role. It verifies the database's certificate, see 'sov forward'.
 
-If this computer has no psql, the guest's psql is run in the guest, as with 'sov exec': as the
+If this computer has no psql, sov runs the guest's psql in the guest, as with 'sov exec': as the
 superuser, and with the guest's files.
 
-Exit status: psql's own.`,
+Exit status: that of psql.`,
 		Example: `  sov psql sql
   sov psql sql -- -c 'select version()'
   sov psql sql --user app --database shop -- -f dump.sql`,

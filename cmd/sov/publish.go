@@ -53,21 +53,20 @@ func newPublish() *cobra.Command {
 	var allowCache bool
 	c := &cobra.Command{
 		Use:   "publish RECIPE REF",
-		Short: "Push a built machine to a registry",
-		Long: `Push a built machine to a registry: that of a recipe, or the one in a folder. It becomes an OCI
-artifact whose layers are its files, or an index if it was built for several architectures. The bill
-of materials and the provenance are attached as referrers.
+		Short: "Publish a built machine in a registry",
+		Long: `Publish a built machine in a registry, by the name of its recipe or by its folder. It becomes an OCI
+artifact with the machine's files as layers, or an index if it was built for several architectures.
+The bill of materials and the provenance are attached as referrers.
 
-With --sign, the provenance is signed for this reference and has a serial: one more than the highest
-serial of the key in this repository or on this computer. Publishing the same machine again keeps
-the serial. sov pull --key accepts a machine only if it was signed for the reference that it is
-pulled from, and only if its serial is not lower than one pulled before. A machine that is signed
-for another reference is not published. A machine without a signature can be published under any
-reference.
+With --sign, the provenance is signed together with this reference and a serial: one more than the
+highest serial of the key in this repository or on this computer. Publishing the same machine again
+keeps the serial. sov pull --key accepts a machine only if it was signed for the reference from
+which it is pulled, and if its serial is not lower than one pulled before. A machine that is signed
+for another reference is not published. An unsigned machine can be published under any reference.
 
-The artifact is checked first. It is refused if its build took parts from remote caches without a
-signature (taken.json lists them); --allow-unsigned-cache accepts these parts. Files that the
-registry has are not sent again. The tag is set last. Credentials are those of Docker: docker login,
+The artifact is checked first. It is refused if it contains unsigned results of remote caches
+(taken.json lists them); --allow-unsigned-cache accepts them. Files that the registry has are not
+uploaded again. The tag is set last. Credentials are read from Docker's configuration: docker login,
 credential helpers, $DOCKER_CONFIG.`,
 		Example: `  sov publish sql registry.example/team/sql:1.0
   sov publish sql registry.example/team/sql:1.0 --arch arm64

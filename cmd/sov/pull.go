@@ -18,20 +18,20 @@ func newPull() *cobra.Command {
 	var allowDowngrade bool
 	c := &cobra.Command{
 		Use:   "pull REF",
-		Short: "Fetch a published machine from a registry",
-		Long: `Fetch a published machine into OUT/NAME/ARCH, where sov build would have written it. Every file is
+		Short: "Download a published machine from a registry",
+		Long: `Download a published machine into OUT/NAME/ARCH, the folder that sov build would use. Every file is
 checked against the manifest, and the manifest against the provenance.
 
-With --key, the provenance must be signed by that key for this reference. The machine is then byte
-for byte what the holder of the key has published there, even if the registry is hostile.
+With --key, the provenance must be signed with that key for this reference. The machine is then
+exactly the one that the owner of the key has published there, even if the registry is hostile.
 --published-as names the reference of the signature if REF is on a mirror. A serial lower than the
 highest one pulled from the repository before is refused; --allow-downgrade accepts it. sov keeps
 the serials in serials.json in its state folder.
 
-All files appear in the folder at once. If a pull is interrupted, the next one continues it. Files
-that are already in the folder are not fetched.
+All files appear in the folder at once. If a pull is interrupted, the next one resumes it. Files
+that are already in the folder are not downloaded again.
 
-Exit status: 0 when the machine was fetched, 3 when no signature is accepted, 1 on any other error.`,
+Exit status: 0 if the machine was downloaded, 3 if the signature is refused, 1 on any other error.`,
 		Example: `  sov pull registry.example/team/sql:1.0 --key sov.pub
   sov pull registry.example/team/sql:1.0 --arch amd64 -o out`,
 		Args: cobra.ExactArgs(1),
@@ -78,8 +78,8 @@ Exit status: 0 when the machine was fetched, 3 when no signature is accepted, 1 
 	t.flags(c)
 	archFlag(c, &arch)
 	c.Flags().StringVar(&keyPath, "key", "", "public key that must have signed the machine")
-	c.Flags().BoolVar(&allowDowngrade, "allow-downgrade", false, "accept a serial lower than one before, or a signature without a serial")
-	c.Flags().StringVar(&publishedAs, "published-as", "", "the reference that the machine was published under, if REF is on a mirror")
+	c.Flags().BoolVar(&allowDowngrade, "allow-downgrade", false, "accept a serial that is lower than an earlier one, or a signature without a serial")
+	c.Flags().StringVar(&publishedAs, "published-as", "", "the original reference of the machine, if REF is on a mirror")
 	return c
 }
 

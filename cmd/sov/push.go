@@ -44,28 +44,27 @@ func newPush() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "push NAME|RECIPE|DIR",
 		Short: "Install or update a built machine on a phone, sending only what changed",
-		Long: `Install a built machine on a phone, or update it there. The phone is checked first, and everything
-that is missing is listed at once. Then sov sends sov-runner, the machine's secrets (see sov
-secrets) and the machine, of which only the parts that no version on the phone has. Passwords of the
-superuser and of the recipe's roles are generated if none are set.
+		Long: `Install a built machine on a phone, or update it there. sov first checks the phone and lists all
+problems at once. Then it sends sov-runner, the machine's secrets (see sov secrets) and the machine;
+parts that the phone already has are not sent again. Passwords of the superuser and of the recipe's
+roles are generated if they are not set.
 
 The new version is written to the slot that is not current, verified there byte for byte, and made
-current in one step. The next start boots it. The data disk is not changed. A sov-runner of a newer
+current in one step. The next start uses it. The data disk is not changed. A sov-runner of a newer
 release than this sov is replaced only with --replace-runner.
 
-An interrupted push leaves the current version as it is, and the next push continues it. A new
-version that does not become ready is rolled back automatically (see sov status); sov rollback does
-so by hand.
+An interrupted push does not change the current version, and the next push resumes it. A new version
+that does not become ready is rolled back automatically (see sov status). sov rollback rolls back by
+hand.
 
-A signed machine (sov sign) is sent with its signature. If its serial is lower than one of the same
-machine and key that this computer has pushed or signed, or that the phone has installed, nothing is
-installed and the exit status is 3; --allow-downgrade installs it. On the first push to a phone that
-trusts no key, sov asks at a terminal whether the phone should trust only this key from now on, as
-with sov phone trust.
+A signed machine (sov sign) is sent with its signature. It is refused with exit status 3 if this
+computer or the phone has seen a higher serial of the same machine and key; --allow-downgrade
+installs it anyway. On the first push to a phone without trusted keys, sov asks at a terminal
+whether the phone should trust only this key from now on, as with sov phone trust.
 
-A group file installs its machines one after the other. With --start, each is installed when the
-machines that it is after are ready.`,
-		Example: `  sov push sql                              install or update it; a machine that runs goes on running the old version
+For a group file, the machines are installed one after the other. With --start, each is installed
+when the machines of its 'after' are ready.`,
+		Example: `  sov push sql                              install or update it; a running machine keeps running the old version
   sov push sql --restart                    and restart it if it runs
   sov push sql --start                      and start or restart it
   sov push out/sql/arm64 --device R58M12345 --device ssh:root@phone
@@ -93,9 +92,9 @@ machines that it is after are ready.`,
 	flags.StringVarP(&f.out, "out", "o", "out", "folder that sov build wrote to")
 	flags.BoolVar(&f.start, "start", false, "start the machine afterwards, or restart it if it runs another version")
 	flags.BoolVar(&f.restart, "restart", false, "restart the machine afterwards if it runs another version")
-	flags.BoolVar(&f.downgrade, "allow-downgrade", false, "install a signed version whose serial is lower than one before")
-	flags.BoolVar(&f.noSecrets, "no-secrets", false, "leave the phone's secrets as they are")
-	flags.BoolVar(&f.goBack, "replace-runner", false, "replace the phone's sov-runner by this sov's also where it is of a newer release")
+	flags.BoolVar(&f.downgrade, "allow-downgrade", false, "install a signed version even if its serial is lower than an earlier one")
+	flags.BoolVar(&f.noSecrets, "no-secrets", false, "do not change the phone's secrets")
+	flags.BoolVar(&f.goBack, "replace-runner", false, "replace the phone's sov-runner even if it is of a newer release")
 	f.up.add(c)
 	identityFlag(c, &f.identity)
 	return c

@@ -64,7 +64,7 @@ func lockedFlags(c *cobra.Command, f *recipeFlags) {
 	f.add(c)
 	jsonFlag(c, &f.asJSON)
 	flags := c.Flags()
-	flags.StringVar(&f.Image, "image", "", "base image in place of the recipe's, as for the build")
-	flags.StringArrayVar(&f.Repositories, "repository", nil, "package repository in place of the recipe's, as for the build; may be repeated")
+	flags.StringVar(&f.Image, "image", "", "base image instead of the recipe's, as for the build")
+	flags.StringArrayVar(&f.Repositories, "repository", nil, "package repository instead of the recipe's, as for the build; may be repeated")
 	flags.StringVar(&f.KernelSource, "with-kernel-source", "", "kernel source, as for the build")
 }

@@ -20,8 +20,8 @@ import (
 func newRecipe() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "recipe",
-		Short: "Look at recipes: show, check, schema; start one: new",
-		Long:  "Look at recipes, or start one. docs/recipe.md describes their keys.",
+		Short: "Print, check and create recipes: show, check, schema, new",
+		Long:  "Print, check and create recipes. docs/recipe.md describes their keys.",
 		Example: `  sov recipe new shop
   sov recipe check ./shop.yaml
   sov recipe show ./shop.yaml --profile dev`,
@@ -33,8 +33,8 @@ func newRecipe() *cobra.Command {
 // variantFlags adds the flags that say which variant of a recipe is meant.
 func variantFlags(c *cobra.Command, f *recipeFlags) {
 	flags := c.Flags()
-	flags.StringArrayVar(&f.profiles, "profile", nil, "take what the recipe has below profiles.NAME; may be repeated")
-	flags.StringArrayVar(&f.set, "set", nil, "KEY=VALUE in place of the recipe's, such as vm.memory=2GiB, or KEY+=VALUE to append to a list; may be repeated")
+	flags.StringArrayVar(&f.profiles, "profile", nil, "apply profiles.NAME of the recipe; may be repeated")
+	flags.StringArrayVar(&f.set, "set", nil, "set a key of the recipe: KEY=VALUE, such as vm.memory=2GiB, or KEY+=VALUE to append to a list; may be repeated")
 	if err := c.RegisterFlagCompletionFunc("profile", completeProfiles); err != nil {
 		panic(err) // the flag does not exist: a mistake in this program
 	}
@@ -56,10 +56,10 @@ func newRecipeShow() *cobra.Command {
 	var f recipeFlags
 	c := &cobra.Command{
 		Use:   "show RECIPE",
-		Short: "Print a recipe as it is built: with what it extends",
-		Long: `Print a recipe after it was checked, as it is built for an architecture: with what it extends, its
-profiles and --set. A recipe with none of these is printed as it is, with its comments. The digest
-of what is printed is in the provenance of the machine.`,
+		Short: "Print a complete recipe, with what it extends",
+		Long: `Check a recipe and print it complete, as sov build uses it for an architecture: with the recipes
+that it extends, its profiles and --set. A recipe without any of these is printed unchanged, with
+its comments. The machine's provenance contains the digest of this output.`,
 		Example: `  sov recipe show sql
   sov recipe show ./mine.yaml --arch amd64 --profile dev
   sov recipe show ./mine.yaml --set vm.memory=2GiB --json`,
@@ -92,9 +92,9 @@ func newRecipeNew() *cobra.Command {
 	var t build.Template
 	c := &cobra.Command{
 		Use:   "new NAME",
-		Short: "Start a recipe as a copy of a built-in one",
-		Long: `Write NAME.yaml, a copy of a built-in recipe with its comments, and with a name of its own. A file
-that exists is not replaced. It asks nothing and resolves no versions: sov init does.`,
+		Short: "Copy a built-in recipe to a new file",
+		Long: `Write NAME.yaml, a copy of a built-in recipe with its comments and the new name. An existing file is
+not replaced. Unlike sov init, this asks no questions and resolves no versions.`,
 		Example: `  sov recipe new shop
   sov recipe new shop --from sql`,
 		Args: cobra.ExactArgs(1),
@@ -122,10 +122,10 @@ func newRecipeCheck() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "check RECIPE",
 		Short: "Check a recipe without building it",
-		Long: `Check a recipe without building it and without a network: its keys, their values, whether they fit
-together, and whether the files that it names are there. It is checked for each architecture and
-with each profile, unless one is named. Errors name file, line and column. Of a group file, the
-recipes of all machines are checked, and the secrets that they share.`,
+		Long: `Check a recipe without building it and without a network: its keys, their values and combinations,
+and whether the files that it names exist. The check covers each architecture and each profile,
+unless a flag selects one. Errors name file, line and column. For a group file, sov checks the
+recipes of all machines and the secrets that they share.`,
 		Example: `  sov recipe check ./mine.yaml
   sov recipe check ./home.yaml
   sov recipe check ./mine.yaml --arch arm64 --profile dev --set vm.memory=2GiB`,
@@ -180,8 +180,8 @@ func newRecipeSchema() *cobra.Command {
 	return &cobra.Command{
 		Use:   "schema",
 		Short: "Print the JSON Schema of recipes, for editors",
-		Long: `Print the JSON Schema (draft 2020-12) of recipes. An editor with a language server for YAML
-completes and checks keys by it: the first line of a recipe says where it is.`,
+		Long: `Print the JSON Schema (draft 2020-12) of recipes. An editor with a YAML language server uses it to
+complete and check keys; the first line of the recipe names the schema file.`,
 		Example: `  sov recipe schema > recipe.schema.json
   sed -i '1i # yaml-language-server: $schema=recipe.schema.json' mine.yaml`,
 		Args: cobra.NoArgs,

@@ -16,14 +16,15 @@ func newRekey() *cobra.Command {
 		use:   "rekey",
 		short: "Change the key of a machine's encrypted disks",
 		long: `Change the key of a machine's encrypted disks (vm.encrypt and volumes in its recipe), and restart
-the machine. sov makes a new key, keeps it among the secrets of this computer, and keeps the old one
-as ` + guestspec.SecretOldDataKey + `. The guest adds the new key, tries it, and then removes the old one. After an
+the machine. sov generates a new key, stores it with the secrets of this computer, and keeps the old
+one as ` + guestspec.SecretOldDataKey + `. The guest adds the new key, tests it, and then removes the old one. After an
 interruption at any moment, one of the two keys opens the disks, and the next start or ` + "`sov rekey`" + `
 continues.
 
-The old key no longer opens these disks. It is kept for others: disks on phones that were not
-reached and the one of ` + "`sov run`" + `, which take the new key at their next start. Remove it with
-` + "`sov secrets rm`" + ` when all have; until then no other key is made.`,
+The old key no longer opens these disks. It is kept for other disks, which get the new key at their
+next start: those on phones that were not connected, and the one of ` + "`sov run`" + `. When all disks have
+the new key, remove the old one with ` + "`sov secrets rm`" + `; until then sov rekey does not generate
+another key.`,
 		example: `  sov rekey vault
   sov secrets rm vault data-key-old`,
 		prepare: func(c *cobra.Command, name string, _ []string) error {

@@ -27,17 +27,17 @@ func newRemove() *cobra.Command {
 and ` + "`sov push`" + ` of a machine of the same name uses them again. Removing the last machine also
 removes sov-runner.
 
-With --data, the data disk, volumes and secrets are deleted for ever, after a question at the
-terminal or with --yes. This also works later, when only they are left. A running machine is logged
-out of its tailnet first. The node of a machine that does not run stays in the tailnet until it is
-removed in the tailnet's administration, so start the machine before.
+With --data, the data disk, volumes and secrets are deleted permanently. sov asks at the terminal
+first; --yes confirms. This also works after the machine was removed. A running machine is logged
+out of its tailnet first. The node of a stopped machine stays in the tailnet until you remove it in
+the tailnet's admin console, so start the machine before you remove it.
 
---force continues after each step that fails, such as a network that cannot be restored, and lists
-what is left.`,
+--force continues after failed steps, such as a network that cannot be restored, and lists what
+remains.`,
 		example: "  sov remove sql\n  sov backup sql sql.zip && sov remove sql --data",
 		flags: func(c *cobra.Command) {
-			c.Flags().BoolVar(&data, "data", false, "remove its data disk, volumes and secrets as well")
-			c.Flags().BoolVar(&force, "force", false, "go on past each step that fails, and list what is left")
+			c.Flags().BoolVar(&data, "data", false, "also delete the data disk, volumes and secrets")
+			c.Flags().BoolVar(&force, "force", false, "continue after failed steps, and list what remains")
 			c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 		},
 		prepare: func(c *cobra.Command, name string, _ []string) error {

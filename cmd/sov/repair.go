@@ -26,12 +26,12 @@ func newRepair() *cobra.Command {
 	var command *cobra.Command // that runs
 	return phoneVerb{
 		use:   "repair",
-		short: "Start a machine's PostgreSQL without wrong settings, or mend its place on the tailnet",
+		short: "Start a machine's PostgreSQL without wrong settings, or repair its tailnet node",
 		long: `Restart PostgreSQL without the settings of ALTER SYSTEM that have changed since it was last ready,
 or without all of them if none have changed. These settings are kept in a file beside the databases,
 and sov prints the file's name and the settings; set the right ones again with ALTER SYSTEM. A
-server that does not start is repaired in this way automatically after three failures. Use this verb
-for a server that starts and is unusable, or to save that time.
+server that does not start is repaired in this way automatically after three failures. Use this
+command for a server that starts but does not work, or to avoid waiting for the failures.
 
 --single-user stops the server and opens PostgreSQL's single-user mode on this terminal, or for SQL
 from the standard input. It is for a superuser that may no longer log in, and for damaged system
@@ -40,17 +40,17 @@ must allow shells (vm.shell).
 
 --forget removes these files, and ` + "`sov status`" + ` and ` + "`sov test`" + ` no longer warn of them.
 
---tailnet new lets a machine that has lost its node's state join its tailnet as a new node, with the
-auth key that it has. Without this flag, it joins only with an auth key that it has not used before.
-A machine that is on its tailnet becomes another node, for two machines that run as one node: its
-state is kept, and it is not logged out.
---tailnet same is for a machine whose data disk was copied from another phone: it becomes the node
-of that machine, which must no longer run.`,
+--tailnet new lets a machine that has lost its node's state join its tailnet as a new node with its
+present auth key. Without this flag, it joins only with an auth key that it has not used before. If
+two machines run as one node, it makes this machine another node: it keeps the old state in a file
+and does not log out.
+--tailnet same is for a machine whose data disk was copied from another phone: it takes over the
+node of that machine, which must not run any more.`,
 		example: "  sov repair sql\n  sov repair sql --forget\n  sov repair sql --tailnet new\n  echo 'ALTER ROLE postgres LOGIN' | sov repair sql --single-user",
 		flags: func(c *cobra.Command) {
 			c.Flags().BoolVar(&single, "single-user", false, "open PostgreSQL's single-user mode, while the server is stopped")
 			c.Flags().BoolVar(&forget, "forget", false, "remove the files with settings that were put aside")
-			c.Flags().StringVar(&tailnet, "tailnet", "", "what the machine is on its tailnet: a `new` node, or the same as on another phone")
+			c.Flags().StringVar(&tailnet, "tailnet", "", "the machine's tailnet node: `new`, or same: the node of another phone's machine")
 			complete(c, "tailnet", "new", "same")
 		},
 		prepare: func(c *cobra.Command, _ string, _ []string) error {

@@ -29,26 +29,26 @@ func newRestore() *cobra.Command {
 	var yes, check bool
 	c := &cobra.Command{
 		Use:   "restore NAME FILE",
-		Short: "Make the databases and services' data of a machine on the phone what they are in a backup",
+		Short: "Restore the databases and services' data of a machine on the phone from a backup",
 		Long: `Restore the databases of a running machine, and the data of its services, from a file of
 ` + "`sov backup`" + `. sov checks the file, restores each database under a temporary name, and writes the
-services' files beside the present ones. When all of it is complete, it replaces the present data:
-the databases in one transaction, which closes existing connections to them, and the files while
-their service is stopped. If anything fails before that, nothing has changed. The data disk needs
-room for both. At last, services with a program of their own (backup.restore in the recipe) read
-their data.
+services' files to temporary files. When everything is complete, it replaces the present data: the
+databases in one transaction, which closes existing connections to them, and the files while their
+service is stopped. If a step fails before that, nothing is changed. The data disk needs space for
+both. Finally, services with their own restore program (backup.restore in the recipe) read their
+data.
 
-Databases and services that are not in the file stay. The saved files of a service are replaced as a
-whole. Missing roles are made with their saved passwords; existing roles keep theirs. sov asks at
-the terminal before it replaces anything; --yes confirms in advance. --database and --service
-restore only what they name.
+Databases and services that are not in the file are not changed. The saved paths of a service are
+replaced as a whole. Missing roles are created with their saved passwords; existing roles keep
+theirs. sov asks at the terminal before it replaces anything; --yes confirms in advance. --database
+and --service restore only what they name.
 
 An encrypted file needs the identity of one of its recipients: an age identity file or an SSH
-private key. A truncated or changed file is refused before the phone is touched. --check ends there,
-prints what the file holds, and needs no phone.
+private key. A truncated or changed file is refused before anything on the phone is changed. --check
+only checks the file, prints its content, and needs no phone.
 
-A group file takes the folder that sov backup made of it. All of its files are checked first. Then
-the machines are restored in the order in which they start, while all of them run.`,
+For a group file, FILE is the folder that sov backup created. All files are checked first. Then the
+machines are restored in the order in which they start. All machines must be running.`,
 		Example: `  sov restore sql sql.zip
   sov restore sql sql.zip --database shop --yes
   sov restore forge forge.zip --service forge
@@ -107,11 +107,11 @@ the machines are restored in the order in which they start, while all of them ru
 		},
 	}
 	f.add(c)
-	c.Flags().StringArrayVar(&chosen.Databases, "database", nil, "restore this database, and nothing that is not named; may be repeated (default: all that the file holds)")
-	c.Flags().StringArrayVar(&chosen.Services, "service", nil, "restore this service's data, and nothing that is not named; may be repeated")
-	c.Flags().StringVar(&identity, "identity", "", "age identity file or SSH private key that opens an encrypted file (default: $SOV_IDENTITY)")
+	c.Flags().StringArrayVar(&chosen.Databases, "database", nil, "restore only this database; may be repeated (default: everything in the file)")
+	c.Flags().StringArrayVar(&chosen.Services, "service", nil, "restore only this service's data; may be repeated")
+	c.Flags().StringVar(&identity, "identity", "", "age identity file or SSH private key to decrypt the file (default: $SOV_IDENTITY)")
 	passphraseFlag(c, &passphrase)
-	c.Flags().BoolVar(&check, "check", false, "check the file, print what it holds, and restore nothing")
+	c.Flags().BoolVar(&check, "check", false, "check the file, print its content, and restore nothing")
 	c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	return c
 }

@@ -6,13 +6,13 @@ func newRollback() *cobra.Command {
 	var noRestart bool
 	return phoneVerb{
 		use:   "rollback",
-		short: "Go back to the version of a machine that ran before the last push",
-		long: `Go back to the version of a machine that is in the phone's other slot, which ran before the last
-` + "`sov push`" + `. The data disk is the same for both. A machine that runs is restarted, and a second
-rollback goes forward again.`,
+		short: "Roll a machine back to the version from before the last push",
+		long: `Roll a machine back to the version in the phone's other slot, which ran before the last ` + "`sov push`" + `.
+Both versions use the same data disk. A running machine is restarted. A second rollback undoes the
+first.`,
 		example: "  sov rollback sql",
 		flags: func(c *cobra.Command) {
-			c.Flags().BoolVar(&noRestart, "no-restart", false, "leave a machine that runs as it is until it is restarted")
+			c.Flags().BoolVar(&noRestart, "no-restart", false, "do not restart a running machine")
 		},
 		asks:   "rollback",
 		within: stopLimit + startLimit,

@@ -17,14 +17,14 @@ func newRoot() *cobra.Command {
 		Use:   "sov",
 		Short: "Build and run a PostgreSQL virtual machine for a rooted Android phone",
 		Long: `sov turns an Alpine image, Alpine packages, PostgreSQL, Tailscale and a kernel into one virtual
-machine for a rooted Android phone, byte for byte the same wherever it is built, boots it on this
-computer to try it, and installs and updates it on the phone.`,
-		Example: `  sov up sql                                 all of it: build, install on the phone, start, test
+machine for a rooted Android phone. The result is the same, byte for byte, on every computer. sov
+boots the machine on this computer to try it, and installs and updates it on the phone.`,
+		Example: `  sov up sql                                 build, install on the phone, start and test
   sov build sql                              build the PostgreSQL machine into out/sql/arm64
-  sov run sql --query 'select version()'     boot it here in QEMU and ask it something
-  sov secrets set sql postgres               give it a password
+  sov run sql --query 'select version()'     boot it here in QEMU and run a query
+  sov secrets set sql postgres               set the superuser's password
   sov push sql --start                       install it on the phone that is plugged in, and start it
-  sov test sql                               does it do what it is for?`,
+  sov test sql                               run the acceptance test`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}

@@ -50,34 +50,34 @@ func newRun() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "run NAME|RECIPE|DIR",
 		Short: "Boot a built machine on this computer, in QEMU",
-		Long: `Boot a built machine on this computer, in QEMU. It has the kernel and the root filesystem that a
-phone boots. The data disk is made on the first run and kept; the config disk is new on each run.
-PostgreSQL is reachable at 127.0.0.1, and the URL that is printed works with every PostgreSQL
-client. The first Ctrl-C shuts the machine down cleanly, the second one stops it at once.
+		Long: `Boot a built machine on this computer, in QEMU. It uses the same kernel and root file system as on a
+phone. The data disk is created on the first run and kept; the config disk is rewritten on each run.
+sov prints a URL at 127.0.0.1 for PostgreSQL clients. The first Ctrl-C shuts the machine down
+cleanly, the second one stops it at once.
 
 With --query, sov boots the machine, runs the SQL, prints the rows as tab-separated text and shuts
 the machine down.
 
 The machine gets its secrets from 'sov secrets'. Passwords of the superuser and of the recipe's
-roles are generated if none are set, and kept with the data disk. The auth key of a tailnet is used
-only with --tailnet. This machine is then a node of its own beside the phone's, and stays that node
-as long as its data disk is kept.
+roles are generated if they are not set, and stored with the data disk. The auth key of a tailnet is
+used only with --tailnet. The machine then joins as a separate node, not as the phone's, and keeps
+this node as long as its data disk exists.
 
-The guest can ask this computer for the time and reaches nothing else. With --egress it reaches the
-internet and what network.egress of the recipe names. passt does this and keeps the guest from the
-services of this computer. Without passt, and on macOS, QEMU does it; the guest then reaches the
-services on this computer's loopback address, and sov warns.
+The guest gets the time from this computer and cannot connect to anything else. With --egress it can
+reach the internet and the networks of network.egress in the recipe. sov uses passt for this and
+blocks the guest from the services of this computer. Without passt, and on macOS, it uses QEMU's
+network; the guest can then reach services on this computer's loopback address, and sov warns.
 
 With --detach, sov returns when the machine is ready, and 'sov stop NAME --local' shuts it down. Its
-messages are in run.log in the state folder. With --systemd, sov starts nothing and prints a systemd
-unit that runs the machine.
+messages are in run.log in the state folder. With --systemd, sov only prints a systemd unit that
+runs the machine.
 
-With --format disk, sov boots the disk image of 'sov build --format disk' by UEFI, from a copy in
---state that keeps its data. It gets a config disk too.
+With --format disk, sov boots the disk image of 'sov build --format disk' with UEFI. It uses a copy
+in --state, which keeps its data, and also attaches a config disk.
 
-If this computer's disk is full, the machine pauses until there is room. The data disk, its password
-file and the console's log are in --state, by default a folder for each recipe and architecture in
-the user's state folder.`,
+If this computer's disk is full, the machine pauses until there is space. The data disk, its
+password file and the console log are in --state, by default a folder for each recipe and
+architecture in the user's state folder.`,
 		Example: `  sov run sql
   sov run sql --query 'select version()'
   sov run sql --arch amd64 --kvm --port 5432
@@ -94,21 +94,21 @@ the user's state folder.`,
 	archFlag(c, &f.arch)
 	flags.StringVarP(&f.out, "out", "o", "out", "folder that 'sov build' wrote to")
 	flags.StringVar(&f.State, "state", "", "folder for the data disk, password file and console log")
-	flags.BoolVar(&f.ephemeral, "ephemeral", false, "use a data disk that is thrown away at the end")
-	flags.Uint16Var(&f.Port, "port", 0, "port of 127.0.0.1 for PostgreSQL; 0 takes a free one")
-	flags.IntVar(&f.MemoryMiB, "memory", 0, "memory in MiB; 0 takes what the recipe says")
-	flags.IntVar(&f.CPUs, "cpus", 0, "processors; 0 takes what the recipe says")
-	flags.BoolVar(&f.KVM, "kvm", false, "use this computer's processor instead of emulating one; it must be of the guest's architecture")
-	flags.StringVar(&f.format, "format", "", "disk: boot the image that 'sov build --format disk' made, by UEFI (OVMF, AAVMF)")
+	flags.BoolVar(&f.ephemeral, "ephemeral", false, "use a temporary data disk")
+	flags.Uint16Var(&f.Port, "port", 0, "port of 127.0.0.1 for PostgreSQL; 0: a free port")
+	flags.IntVar(&f.MemoryMiB, "memory", 0, "memory in MiB; 0: as in the recipe")
+	flags.IntVar(&f.CPUs, "cpus", 0, "number of processors; 0: as in the recipe")
+	flags.BoolVar(&f.KVM, "kvm", false, "use this computer's processor instead of emulating one; it must have the guest's architecture")
+	flags.StringVar(&f.format, "format", "", "disk: boot the image of 'sov build --format disk' with UEFI (OVMF, AAVMF)")
 	complete(c, "format", disk.Name)
 	flags.BoolVar(&f.console, "console", false, "show the guest's console")
-	flags.BoolVar(&f.egress, "egress", false, "let the guest reach the internet, and what the recipe's network.egress names")
-	flags.BoolVar(&f.tailnet, "tailnet", false, "give the machine the secret tailscale, so that it joins the tailnet; implies --egress")
+	flags.BoolVar(&f.egress, "egress", false, "let the guest reach the internet and the networks of network.egress in the recipe")
+	flags.BoolVar(&f.tailnet, "tailnet", false, "join the tailnet with the secret tailscale; implies --egress")
 	identityFlag(c, &f.identity)
 	flags.StringArrayVar(&f.queries, "query", nil, "run this SQL, print its rows, and shut down; may be repeated")
-	flags.BoolVarP(&f.inBack, "detach", "d", false, "run it in background, and return when it is ready")
-	flags.BoolVar(&f.unit, "systemd", false, "print a unit of systemd's that runs it, and start nothing")
-	flags.BoolVar(&f.asJSON, "json", false, "print JSON: with --query the rows, else one object when the machine is ready")
+	flags.BoolVarP(&f.inBack, "detach", "d", false, "run in the background, and return when the machine is ready")
+	flags.BoolVar(&f.unit, "systemd", false, "print a systemd unit that runs the machine, and start nothing")
+	flags.BoolVar(&f.asJSON, "json", false, "print JSON: with --query the rows, otherwise one object when the machine is ready")
 	return c
 }
 

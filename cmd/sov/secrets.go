@@ -19,19 +19,20 @@ import (
 func newSecrets() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "secrets",
-		Short: "Keep a machine's passwords and auth keys: set, generate, show, list, rm",
-		Long: `Keep a machine's passwords and auth keys on this computer. ` + "`sov run`" + ` hands them to the machine it
-starts, and the phone gets them from here; no build ever contains one. A machine takes them at its
-start.
+		Short: "Manage a machine's passwords and auth keys: set, generate, show, list, rm",
+		Long: `Keep a machine's passwords and auth keys on this computer. ` + "`sov run`" + ` passes them to the machine, and
+sov push copies them to the phone. An artifact never contains a secret. A machine reads its secrets
+when it starts.
 
   postgres     the superuser's password
   role-NAME    the password of a role that the recipe lists
-  tailscale    an auth key, by which the machine joins a tailnet
-  data-key     the key of an encrypted data disk or volume (vm.encrypt); made at its first start
-  NAME         what the recipe declares under secrets, for its services
+  tailscale    an auth key, with which the machine joins a tailnet
+  data-key     the key of encrypted disks (vm.encrypt, volumes); generated at the first start
+  NAME         a secret that the recipe declares for its services
 
-They are files in secrets/ of sov's folder in the user's configuration ($SOV_CONFIG_DIR in its
-place), which only their owner may read, encrypted with age if wished. See docs/secrets.md.`,
+Secrets are files in secrets/ in sov's configuration folder ($SOV_CONFIG_DIR, by default sov in the
+user's configuration folder). Only their owner may read them, and they can be encrypted with age.
+See docs/secrets.md.`,
 		Example: `  sov secrets set sql postgres
   sov secrets generate sql role-app
   sov secrets list sql
@@ -123,10 +124,10 @@ func machineOf(argument, secret string) (vm string, generates bool, err error) {
 func newSecretsRm() *cobra.Command {
 	return &cobra.Command{
 		Use:   "rm MACHINE SECRET...",
-		Short: "Forget secrets",
-		Long: `Forget secrets. One that the machine's recipe uses and that is not set is not an error. A machine
-that has taken one keeps it: a role's password stays what it was set to, and a node that has joined
-a tailnet stays in it.`,
+		Short: "Remove secrets",
+		Long: `Remove secrets from this computer. Removing a secret that the recipe uses and that is not set is not
+an error. A machine that has already read a secret is not changed: a role keeps its password, and a
+node stays in its tailnet.`,
 		Example:           "  sov secrets rm sql tailscale",
 		Args:              cobra.MinimumNArgs(2),
 		ValidArgsFunction: secretNames(true),

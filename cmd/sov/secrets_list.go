@@ -14,9 +14,9 @@ func newSecretsList() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "list MACHINE",
-		Short: "List a machine's secrets, and what its recipe uses besides, without their values",
-		Long: `List the secrets of a machine that are set, and those that its recipe uses and that are not set.
-Values are not shown. Encrypted secrets are listed without their identity or passphrase.`,
+		Short: "List a machine's secrets without their values",
+		Long: `List the secrets of a machine: those that are set, and those that its recipe uses and that are not
+set. Values are not printed, so encrypted secrets need no identity or passphrase here.`,
 		Example: "  sov secrets list sql\n  sov secrets list ./mine.yaml --json",
 		Args:    cobra.ExactArgs(1),
 

@@ -25,17 +25,18 @@ func newSecretsSet() *cobra.Command {
 	var f secretsSetFlags
 	c := &cobra.Command{
 		Use:   "set MACHINE SECRET",
-		Short: "Set a secret, or replace it",
-		Long: `Set a secret, or replace it. At a terminal, sov asks for the value twice and does not show it.
-Elsewhere the value is all of the standard input, without a newline at its end (--exact keeps the
-newline). The value is never an argument, because every process of the computer can read arguments.
+		Short: "Set or replace a secret",
+		Long: `Set or replace a secret. At a terminal, sov asks for the value twice and does not show it. Otherwise
+it reads the value from the standard input, without a newline at the end (--exact keeps the
+newline). The value cannot be an argument, because every process of the computer can read arguments.
 
 A role's password must have at least 12 characters. Well-known words, the name of the role or of the
-machine, and sequences are refused. sov secrets generate makes a password.
+machine, and sequences are refused. sov secrets generate generates a password.
 
-With --identity, all secrets are encrypted to this age identity. With --passphrase, they are
-encrypted to a new identity that a passphrase opens. Both encrypt this secret, those that exist, and
-those that are set later. Setting one later needs neither the identity nor the passphrase.`,
+With --identity, secrets are encrypted to this age identity. With --passphrase, they are encrypted
+to a new identity, which is protected by a passphrase. Both encrypt this secret, all existing
+secrets, and all secrets that are set later. Setting a secret later needs neither identity nor
+passphrase.`,
 		Example: `  sov secrets set sql postgres
   pass show phone/tailscale | sov secrets set sql tailscale
   sov secrets set sql postgres --passphrase

@@ -15,8 +15,8 @@ func newSecretsShow() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "show MACHINE SECRET",
 		Short: "Print a secret",
-		Long: `Print the value of a secret on this computer and a newline, such as a generated password for a
-program that logs in. An encrypted secret needs --identity or its passphrase.`,
+		Long: `Print the value of a secret on this computer and a newline, for example a generated password. An
+encrypted secret needs --identity or the passphrase.`,
 		Example: `  sov secrets show sql role-app
   PGPASSWORD="$(sov secrets show sql role-app)" psql -h sovereign-sql -U app app`,
 		Args:              cobra.ExactArgs(2),
@@ -49,10 +49,10 @@ func newSecretsGenerate() *cobra.Command {
 	var replace bool
 	c := &cobra.Command{
 		Use:   "generate MACHINE SECRET",
-		Short: "Generate a secret and keep it",
+		Short: "Generate a secret and store it",
 		Long: `Generate a secret of 128 bits: the password of a role of the database (postgres, or role-NAME), or a
-secret that the recipe declares with generate: true. It is not printed; sov secrets show does so.
-One that is kept already is replaced only with --replace.`,
+secret that the recipe declares with generate: true. It is not printed; sov secrets show prints it.
+An existing secret is replaced only with --replace.`,
 		Example: `  sov secrets generate sql role-app
   sov secrets generate sql postgres --replace`,
 		Args:              cobra.ExactArgs(2),
@@ -84,6 +84,6 @@ One that is kept already is replaced only with --replace.`,
 			return nil
 		},
 	}
-	c.Flags().BoolVar(&replace, "replace", false, "replace the secret that is kept")
+	c.Flags().BoolVar(&replace, "replace", false, "replace an existing secret")
 	return c
 }

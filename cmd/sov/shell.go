@@ -21,25 +21,25 @@ import (
 
 // whereSessions says in the help of shell and exec which machine they are for, and how they are
 // kept.
-const whereSessions = `If 'sov run' runs a machine of this name on this computer, that machine is meant, else the one on
-the phone. --local and --device choose. The connection goes through the cable, or ssh, and
-sov-runner to the guest's endpoint, which demands the token of this boot. The guest's journal
-records the user, the command and the exit status, and nothing that is typed
+const whereSessions = `The machine is the one of this name that 'sov run' runs on this computer, otherwise the one on the
+phone. --local and --device choose explicitly. The connection goes through the cable or ssh, and
+through sov-runner to the guest's endpoint, which requires this boot's token. The guest's journal
+records the user, the command and the exit status, but not the input
 ('sov logs NAME --service init').
 
-An image of a recipe with 'shell: false' under vm refuses shells and commands.`
+If the recipe has 'shell: false' under vm, the image has no shells and commands.`
 
 func newShell() *cobra.Command {
 	var f sessionFlags
 	c := &cobra.Command{
 		Use:   "shell NAME",
 		Short: "Open a shell in the guest",
-		Long: `Open a shell in the guest, as root, with this terminal's keys, size and colours. exit ends it, and
-so does the end of the connection. All processes that the shell has started end with it.
+		Long: `Open a shell in the guest, as root, with this terminal's keys, size and colours. The shell ends with
+'exit' or when the connection ends, together with all processes that it has started.
 
 ` + whereSessions + `
 
-Exit status: the shell's own.`,
+Exit status: that of the shell.`,
 		Example:           "  sov shell sql\n  sov shell sql --user postgres",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: machines,
@@ -57,13 +57,13 @@ func newExec() *cobra.Command {
 		Use:   "exec NAME -- COMMAND [ARGUMENT...]",
 		Short: "Run a command in the guest",
 		Long: `Run a program with arguments in the guest, as root, without a shell. It uses the standard input,
-output and error of sov. If input and output are a terminal, the program has a terminal too. Ctrl-C
-ends it, and so does the end of the connection.
+output and error of sov. If input and output are a terminal, the program has a terminal too. The
+program ends on Ctrl-C, or when the connection ends.
 
 ` + whereSessions + `
 
-Exit status: the command's own; 126 and 127 if it cannot be started, 128 and a signal's number if
-that ended it.`,
+Exit status: that of the command; 126 or 127 if it cannot be started; 128 plus the signal's number
+if a signal killed it.`,
 		Example: `  sov exec sql -- df -h /data
   sov exec sql --user postgres -- psql -c 'select version()'
   sov exec sql -- sh -c 'cat >/tmp/notes' <notes`,
@@ -92,7 +92,7 @@ type sessionFlags struct {
 func (f *sessionFlags) add(c *cobra.Command) {
 	f.addDevice(c)
 	f.localFlags.add(c)
-	c.Flags().StringVarP(&f.user, "user", "u", session.DefaultUser, "user of the guest that it runs as")
+	c.Flags().StringVarP(&f.user, "user", "u", session.DefaultUser, "user in the guest")
 }
 
 // run runs a session in a machine and ends with its exit status.

@@ -25,18 +25,18 @@ func newSign() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "sign DIR",
 		Short: "Sign a built machine",
-		Long: `Sign a built machine. Its files are compared with its manifest and its provenance. Then the
-provenance is written with a signature to ` + artifact.SignedFile + `. An older signature is
-replaced. No other file changes. The same key, serial and artifact give the same signature.
+		Long: `Sign a built machine. sov first compares its files with its manifest and its provenance. Then it
+writes the signed provenance to ` + artifact.SignedFile + ` and replaces an older signature. No
+other file changes. The same key, serial and artifact give the same signature.
 
-The signed statement also has the machine's name, a serial that grows with each version and, with
---reference, the place in a registry that the version is for. The serial is one more than the
-highest one of this machine and key in serials.json, in sov's state folder. An artifact that the key
-has already signed keeps its serial. In CI, where the state folder is not kept, give --serial, such
-as the number of the run.
+The signed statement also contains the machine's name, a serial that increases with each version
+and, with --reference, the reference in a registry for which the version is signed. The serial is
+one more than the highest one of this machine and key in serials.json, in sov's state folder. An
+artifact that the key has already signed keeps its serial. In CI, where the state folder is not
+kept, set --serial, for example to the number of the run.
 
-A machine is refused if its build took parts from remote caches without a signature (taken.json
-lists them); --allow-unsigned-cache accepts these parts.`,
+A machine is refused if it contains unsigned results of remote caches (taken.json lists them);
+--allow-unsigned-cache accepts them.`,
 		Example: `  sov sign out/sql/arm64
   sov sign out/sql/arm64 --key release.pem --serial 17
   printf '%s' "$SIGNING_KEY" | sov sign out/sql/arm64 --key /dev/stdin --serial "$RUN_NUMBER"`,
@@ -83,7 +83,7 @@ lists them); --allow-unsigned-cache accepts these parts.`,
 	}
 	allowUnsignedFlag(c, &allowCache)
 	c.Flags().StringVar(&keyPath, "key", "", "private key (default: sov/key.pem in the user's configuration folder)")
-	c.Flags().StringVar(&reference, "reference", "", "the reference that the version is to be published under, HOST/REPOSITORY:TAG")
+	c.Flags().StringVar(&reference, "reference", "", "the reference under which the version will be published, HOST/REPOSITORY:TAG")
 	passphraseFlag(c, &passphrase)
 	serialFlag(c, &serial)
 	return c
@@ -91,7 +91,7 @@ lists them); --allow-unsigned-cache accepts these parts.`,
 
 // serialFlag adds --serial.
 func serialFlag(c *cobra.Command, serial *int64) {
-	c.Flags().Int64Var(serial, "serial", 0, "the version's serial (default: one more than the highest that is known)")
+	c.Flags().Int64Var(serial, "serial", 0, "the version's serial (default: one more than the highest known serial)")
 }
 
 // newSigner reads a private key. A serial of 0 is chosen when it signs.

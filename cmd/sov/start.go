@@ -22,8 +22,8 @@ type upFlags struct {
 }
 
 func (f *upFlags) add(c *cobra.Command) {
-	c.Flags().BoolVar(&f.noWait, "no-wait", false, "return once it is being started")
-	c.Flags().DurationVar(&f.timeout, "timeout", 0, "how long to wait for it to be ready (default: what its recipe says)")
+	c.Flags().BoolVar(&f.noWait, "no-wait", false, "do not wait until the machine is ready")
+	c.Flags().DurationVar(&f.timeout, "timeout", 0, "how long to wait until the machine is ready (default: as in its recipe)")
 }
 
 func (f *upFlags) args() []string {
@@ -42,8 +42,8 @@ func newStart() *cobra.Command {
 		use:   "start",
 		group: inOrder,
 		short: "Start a machine on the phone and wait until it is ready",
-		long: `Start a machine that ` + "`sov push`" + ` has installed, and wait until every service in it is ready. Where it
-runs already, nothing happens. Ctrl-C ends the waiting, not the machine.`,
+		long: `Start a machine that ` + "`sov push`" + ` has installed, and wait until every service in it is ready. A
+machine that already runs is not changed. Ctrl-C stops waiting; the machine keeps starting.`,
 		example: `  sov start sql
   sov start sql --device R58M12345 --json
   sov start sql --all --no-wait`,

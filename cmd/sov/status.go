@@ -28,16 +28,17 @@ func newStatus() *cobra.Command {
 	return orLocal(phoneVerb{
 		use:   "status",
 		group: everyOne,
-		short: "Say how a machine on the phone is",
-		long: `Print the state of a machine: its phase and since when, version, processes, network, services, disk,
-database and last backup. It changes nothing, and works in every state of the machine. ` + "`sov test`" + `
-checks that the machine does what it is for. With --watch, the state is shown again until Ctrl-C.
+		short: "Print the state of a machine on the phone",
+		long: `Print the state of a machine: its phase and the time of its last change, version, processes,
+network, services, disk, database and last backup. It changes nothing, and works in every state of
+the machine. ` + "`sov test`" + ` checks that the machine works. With --watch, the state is printed repeatedly
+until Ctrl-C.
 
 With --local, print the state of the machine that ` + "`sov run`" + ` runs on this computer, as its guest
 reports it.`,
 		example: "  sov status sql\n  sov status sql --watch\n  sov status sql --all --json\n  sov status sql --local",
 		flags: func(c *cobra.Command) {
-			c.Flags().BoolVarP(&watch, "watch", "w", false, "show it again every two seconds, until Ctrl-C")
+			c.Flags().BoolVarP(&watch, "watch", "w", false, "print the state every two seconds, until Ctrl-C")
 		},
 		prepare: func(c *cobra.Command, _ string, _ []string) error {
 			if devices, err := c.Flags().GetStringArray("device"); err != nil || watch && (len(devices) > 1 || c.Flags().Changed("all")) {

@@ -13,9 +13,9 @@ func newStop() *cobra.Command {
 	return orLocal(phoneVerb{
 		use:   "stop",
 		group: backward,
-		short: "Shut a machine down in order, on the phone or here",
+		short: "Shut a machine down cleanly, on the phone or here",
 		long: `Shut a machine down cleanly: stop its services, PostgreSQL with a checkpoint, unmount its disks, and
-restore the phone's network. A machine that does not run stays as it is. The machine starts again
+restore the phone's network. A stopped machine is not changed. The machine starts again
 with ` + "`sov start`" + ` and when the phone restarts.
 
 With --local, stop the machine that ` + "`sov run`" + ` runs on this computer, in the background or not.`,

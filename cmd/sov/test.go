@@ -13,19 +13,19 @@ func newTest() *cobra.Command {
 	return phoneVerb{
 		use:   "test",
 		group: everyOne,
-		short: "Check that a machine on the phone does what it is for",
-		long: `Check that a machine does what it is for, and print a line for each check:
+		short: "Run the acceptance test of a machine on the phone",
+		long: `Run the acceptance test of a machine, and print a line for each check:
 
   process, network     the machine runs, and its network interface is up
   ping                 the guest answers
-  SQL                  a login with the password over the network, a write and a read
+  SQL                  login with the password over the network, write and read
   clock                the guest's clock is right
   Tailscale            if it is configured: the node is connected, and the database answers there
   services             all services are ready
 
-Nothing on the phone or in the guest is changed.
+The test changes nothing on the phone or in the guest.
 
-Exit status: 0 when all checks pass, 3 when one fails.`,
+Exit status: 0 if all checks pass, 3 if one fails.`,
 		example: "  sov test sql\n  sov test sql --all --json",
 		note:    "this takes some seconds",
 		asks:    "test",

@@ -19,17 +19,17 @@ func newUp() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "up RECIPE",
 		Short: "Build a machine, install it on the phone, start it and test it",
-		Long: `Build a machine from a recipe, install it on the attached phone, start it and test it. This is sov
-build, sov push --start and sov test in one. Parts that are up to date take seconds. Passwords of
-the superuser and of the recipe's roles are generated if none are set.
+		Long: `Build a machine from a recipe, install it on the attached phone, start it and test it. This runs sov
+build, sov push --start and sov test; steps that are up to date take seconds. Passwords of the
+superuser and of the recipe's roles are generated if they are not set.
 
-With --forward, the database is then reachable at the URL that is printed, until Ctrl-C. The machine
-keeps running.
+With --forward, sov then forwards a port to the database and prints its URL, until Ctrl-C. The
+machine keeps running.
 
-With a group file, all machines are built first. Then each is installed and started when the
-machines that it is after are ready.
+For a group file, all machines are built first. Then each is installed and started when the machines
+of its 'after' are ready.
 
-Exit status: 0 when the machine passes its test, 3 when a check fails.`,
+Exit status: 0 if all checks pass, 3 if one fails.`,
 		Example: `  sov up sql
   sov up sql --forward
   sov up ./mine.yaml --device R58M12345
@@ -82,11 +82,11 @@ Exit status: 0 when the machine passes its test, 3 when a check fails.`,
 	p.up.add(c)
 	identityFlag(c, &p.identity)
 	flags := c.Flags()
-	flags.BoolVar(&p.all, "all", false, "every phone that adb sees")
+	flags.BoolVar(&p.all, "all", false, "all phones that adb lists")
 	flags.StringVarP(&b.Out, "out", "o", "out", "folder for artifacts")
-	flags.StringVar(&b.Image, "image", "", "base image in place of the recipe's, as for the build")
-	flags.StringArrayVar(&b.Repositories, "repository", nil, "package repository in place of the recipe's, as for the build; may be repeated")
-	flags.StringVar(&b.Kernel, "kernel", "", "a finished kernel in place of building one")
-	flags.BoolVar(&forward, "forward", false, "make the database reachable at a port of this computer until Ctrl-C")
+	flags.StringVar(&b.Image, "image", "", "base image instead of the recipe's, as for the build")
+	flags.StringArrayVar(&b.Repositories, "repository", nil, "package repository instead of the recipe's, as for the build; may be repeated")
+	flags.StringVar(&b.Kernel, "kernel", "", "a compiled kernel to use instead of building one")
+	flags.BoolVar(&forward, "forward", false, "forward a port of this computer to the database until Ctrl-C")
 	return c
 }

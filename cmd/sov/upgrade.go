@@ -37,21 +37,19 @@ func newUpgrade() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "upgrade RECIPE",
 		Short: "Upgrade the databases of a machine on the phone to another major version of PostgreSQL",
-		Long: `Upgrade the databases of a machine that runs on the phone to the major version of PostgreSQL that
-its lock has. A backup is saved first, as sov backup does. Then the phone gets a version of the
-machine that has both major versions and goes on with the old one; PostgreSQL is stopped, and
-pg_upgrade copies the databases. Extensions are updated and statistics made before the copy takes
-the place of the old databases in one step. Whatever fails or is cut off before that, a power cut
-too, leaves the old databases, and PostgreSQL goes on with them. Afterwards the old databases are
-kept on the phone until --forget removes them; nothing that is written from then on is in them, and
-sov rollback does not go back to a version that has the old PostgreSQL alone.
+		Long: `Upgrade the databases of a running machine on the phone to the major version of PostgreSQL in its
+lock. sov first saves a backup, as sov backup does, and installs a version of the machine with both
+major versions. Then PostgreSQL is stopped, and pg_upgrade copies the databases. Extensions are
+updated and statistics collected. Finally the copy replaces the old databases in one step. If
+anything fails before that step, even a power cut, the old databases stay in use. The old databases
+are kept on the phone until --forget removes them. Data that is written after the upgrade is not in
+them, and sov rollback refuses a version that has only the old PostgreSQL.
 
-The data disk needs room for the databases twice. The major version that is wanted has to be in the
-lock: sov lock RECIPE --update all --set postgres.major=17. Both have to be in the repositories; an
-Alpine release without the old one needs hops by releases that have both, or a backup, a new data
-disk and sov restore.
+The data disk needs space for the databases twice. Request the new major version in the lock first:
+sov lock RECIPE --update all --set postgres.major=17. The repositories must have both versions. If
+no Alpine release has both, upgrade in steps, or use a backup, a new data disk and sov restore.
 
---checksums gives databases that were made without checksums these, which stops PostgreSQL while
+--checksums adds checksums to databases that were created without them. PostgreSQL is stopped while
 every page is read.`,
 		Example: `  sov upgrade sql
   sov upgrade sql --backup before.zip --device R58M12345
@@ -85,14 +83,14 @@ every page is read.`,
 	u.push.up.add(c)
 	identityFlag(c, &u.push.identity)
 	flags := c.Flags()
-	flags.StringVarP(&u.build.Out, "out", "o", "out", "folder for artifacts; the version that upgrades is in its folder upgrade")
-	flags.StringVar(&u.build.Image, "image", "", "base image in place of the recipe's, as for the build")
-	flags.StringArrayVar(&u.build.Repositories, "repository", nil, "package repository in place of the recipe's, as for the build; may be repeated")
-	flags.StringVar(&u.build.Kernel, "kernel", "", "a finished kernel in place of building one")
+	flags.StringVarP(&u.build.Out, "out", "o", "out", "folder for artifacts; the version for the upgrade is in its folder upgrade")
+	flags.StringVar(&u.build.Image, "image", "", "base image instead of the recipe's, as for the build")
+	flags.StringArrayVar(&u.build.Repositories, "repository", nil, "package repository instead of the recipe's, as for the build; may be repeated")
+	flags.StringVar(&u.build.Kernel, "kernel", "", "a compiled kernel to use instead of building one")
 	flags.StringVar(&u.file, "backup", "", "file for the backup (default: NAME-postgresqlMAJOR.zip, here)")
-	flags.BoolVar(&u.noBackup, "no-backup", false, "save no backup")
-	flags.BoolVar(&u.checksums, "checksums", false, "do nothing else than to give the databases' pages checksums")
-	flags.BoolVar(&u.forget, "forget", false, "do nothing else than to remove the old databases that an upgrade has kept")
+	flags.BoolVar(&u.noBackup, "no-backup", false, "do not save a backup")
+	flags.BoolVar(&u.checksums, "checksums", false, "only add checksums to the databases")
+	flags.BoolVar(&u.forget, "forget", false, "only remove the old databases that an upgrade has kept")
 	flags.BoolVar(&u.build.asJSON, "json", false, "print JSON: what was done")
 	return c
 }

@@ -16,18 +16,18 @@ func newVerify() *cobra.Command {
 	var keyPath string
 	c := &cobra.Command{
 		Use:   "verify NAME|DIR",
-		Short: "Check a built machine against its manifest and itself",
+		Short: "Check a built machine: files, file system, kernel, signature",
 		Long: `Check a built machine:
 
-  files            sizes and SHA-256 as in the manifest and the provenance
-  root filesystem  its own checksums, bitmaps and link counts
-  kernel           its embedded configuration has the options that the guest needs
+  files             their sizes and SHA-256 match the manifest and the provenance
+  root file system  its checksums, bitmaps and link counts are correct
+  kernel            its configuration has the options that the guest needs
 
-Symbolic links in the image that lead nowhere are listed and are not an error. With --key, the
-artifact must also be signed by the private key of this public key: an unsigned artifact and any
-change since it was signed are errors.
+Symbolic links without a target are listed but are not errors. With --key, the artifact must also be
+signed with the private key of this public key: an unsigned artifact, and any change after signing,
+is an error.
 
-Exit status: 0 when the machine is sound, 3 with a list of the faults.`,
+Exit status: 0 if the machine passes all checks, 3 with a list of errors.`,
 		Example: `  sov verify sql
   sov verify out/sql/arm64 --key sov.pub
   sov verify out/sql/arm64 --json`,

@@ -33,7 +33,7 @@ func newVersion() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:     "version",
-		Short:   "Say which sov this is",
+		Short:   "Print the version of sov",
 		Example: "  sov version\n  sov version --json",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
