@@ -19,8 +19,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/guest/tailnet"
 )
 
-// keepCertificate gives the services their certificate, before any of them starts, and keeps it
-// valid.
+// keepCertificate issues the services' certificate before they start, and renews it.
 func (m *machine) keepCertificate(ctx context.Context) {
 	k := &certificate.Keeper{
 		Dir: filepath.Join(m.spec.Data.Path, guestspec.CertificateDir), Machine: m.hostname(), Services: m.spec.Services,
@@ -38,7 +37,8 @@ func (m *machine) keepCertificate(ctx context.Context) {
 	m.spawn("certificate", func() { k.Watch(ctx) })
 }
 
-// names are those by which clients reach this machine: the first is its host name.
+// names returns the names and addresses by which clients connect to this machine. The first is its
+// host name.
 func (m *machine) names(ctx context.Context) []string {
 	names := []string{m.hostname()}
 	add := func(name string) {
@@ -49,7 +49,7 @@ func (m *machine) names(ctx context.Context) []string {
 	for _, name := range []string{m.hostname() + ".internal", m.spec.Image.Name, m.spec.Image.Name + ".internal", "localhost", "127.0.0.1", "::1"} {
 		add(strings.ToLower(name))
 	}
-	addresses, _ := net.InterfaceAddrs() // those of the link and the tailnet; without them it is reached by name
+	addresses, _ := net.InterfaceAddrs() // of the link and the tailnet; after an error clients use names only
 	for _, a := range addresses {
 		if prefix, ok := a.(*net.IPNet); ok && prefix.IP.IsGlobalUnicast() {
 			add(prefix.IP.String())
@@ -66,8 +66,8 @@ func (m *machine) names(ctx context.Context) []string {
 	return names
 }
 
-// authority is the certificate that clients of the machine trust, in PEM; empty where its services
-// show none.
+// authority returns the CA certificate that clients of the machine trust, in PEM, or "" if no
+// service has a certificate.
 func (m *machine) authority() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -22,11 +22,11 @@ import (
 // A Server is a running server whose databases can be saved and restored.
 type Server struct {
 	Socket string // a path that ends in .s.PGSQL.PORT
-	Bin    string // directory of its programs; what is not there is looked for in $PATH
+	Bin    string // directory of its programs; others are looked up in $PATH
 }
 
-// Backup writes all roles and databases to w as a stream of package backup, each database as it was
-// at one moment. What goes wrong ends the stream with the reason, and is returned.
+// Backup writes all roles and a consistent snapshot of each database to w as a stream of package
+// backup. An error ends the stream with the reason and is returned.
 func (s Server) Backup(ctx context.Context, w io.Writer) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -59,8 +59,8 @@ func (s Server) backup(ctx context.Context, stream *backup.Writer) error {
 		if err := stream.Begin(backup.Part{Kind: backup.KindDatabase, Database: d}); err != nil {
 			return err
 		}
-		// Some compression: the link is slower than a phone's processor, which has other things to
-		// do.
+		// A low compression level: the link is slower than a phone's processor, which is also
+		// needed for other work.
 		if err := s.run(ctx, nil, stream, "pg_dump", "--format=custom", "--compress=3", "--dbname="+conninfo(d.Name)); err != nil {
 			return fmt.Errorf("database %s: %w", d.Name, err)
 		}
@@ -71,14 +71,14 @@ func (s Server) backup(ctx context.Context, stream *backup.Writer) error {
 	return stream.Close()
 }
 
-// conninfo makes a connection string of a database's name, which may hold anything (libpq,
+// conninfo returns a connection string for a database, whose name may contain any character (libpq,
 // Connection Strings).
 func conninfo(database string) string {
 	return "dbname='" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(database) + "'"
 }
 
-// databasesSQL lists what pg_dump leaves out of each database. The columns of collations differ
-// between versions, so they are taken from the row as JSON.
+// databasesSQL lists the properties of each database that pg_dump leaves out. The columns of
+// collations differ between versions, so they are taken from the row as JSON.
 const databasesSQL = `SELECT pg_catalog.json_build_object(
 	'name', d.datname, 'owner', pg_catalog.pg_get_userbyid(d.datdba), 'size', pg_catalog.pg_database_size(d.oid),
 	'encoding', pg_catalog.pg_encoding_to_char(d.encoding), 'collate', d.datcollate, 'ctype', d.datctype, 'limit', d.datconnlimit,
@@ -117,7 +117,8 @@ func databasesOf(ctx context.Context, conn *pgconn.PgConn) ([]backup.Database, e
 	return databases, nil
 }
 
-// run runs one of the server's programs as the superuser. Its complaint becomes the error.
+// run runs one of the server's programs as the superuser. Its standard error becomes part of the
+// error.
 func (s Server) run(ctx context.Context, in io.Reader, out io.Writer, program string, args ...string) error {
 	path := filepath.Join(s.Bin, program)
 	if _, err := os.Stat(path); err != nil {
@@ -144,7 +145,7 @@ func (s Server) run(ctx context.Context, in io.Reader, out io.Writer, program st
 	return nil
 }
 
-// lastBytes keeps the end of what a program says.
+// lastBytes is a writer that keeps only the end of its input.
 type lastBytes struct{ b *bytes.Buffer }
 
 const maxSaid = 8 << 10 // bytes

@@ -7,8 +7,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// DropLeftovers drops the databases of restores that were cut off, by a power cut for example, and
-// returns their names. No restore may be under way.
+// DropLeftovers drops the databases of interrupted restores, for example after a power cut, and
+// returns their names. No restore may be running.
 func DropLeftovers(ctx context.Context, socket string) (dropped []string, err error) {
 	conn, err := connectTo(ctx, socket, "template1")
 	if err == nil {
@@ -21,7 +21,8 @@ func DropLeftovers(ctx context.Context, socket string) (dropped []string, err er
 	return dropped, nil
 }
 
-// dropOurs drops databases of restores. A swapped one's new side no longer bears such a name.
+// dropOurs drops databases of restores. A restored database that was swapped in does not have such
+// a name any more.
 func dropOurs(ctx context.Context, conn *pgconn.PgConn) (dropped []string, err error) {
 	rows, err := query(ctx, conn, "SELECT datname FROM pg_catalog.pg_database WHERE datname LIKE $1", ours+"%")
 	if err != nil {

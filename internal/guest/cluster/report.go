@@ -13,7 +13,7 @@ import (
 // and runs as service.
 func Report(ctx context.Context, socket, data string, service guestapi.Service) *guestapi.Postgres {
 	p := report(ctx, socket, service)
-	if aside, err := (Settings{Data: data}).Aside(); err == nil { // there may be no cluster
+	if aside, err := (Settings{Data: data}).Aside(); err == nil { // the cluster may not exist
 		p.Aside = aside
 	}
 	return p
@@ -34,13 +34,13 @@ func report(ctx context.Context, socket string, service guestapi.Service) *guest
 	return &guestapi.Postgres{Ready: true, Version: h.Version, Connections: h.Connections}
 }
 
-// health describes how a server is.
+// health is the state of a server.
 type health struct {
 	Version     string // such as "17.6"
-	Connections int    // of clients, without the one that asks
+	Connections int    // of clients, without this one
 }
 
-// examine asks the server that listens on socket how it is.
+// examine queries the state of the server that listens on socket.
 func examine(ctx context.Context, socket string) (health, error) {
 	conn, err := connect(ctx, socket)
 	if err != nil {
